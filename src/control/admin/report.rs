@@ -30,7 +30,7 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
         let hits = control
             .hits
             .of(&state.source.name, &gauges, &control.publication.slots);
-        let hold = control.rollback.hold.as_ref().filter(|_| state.frozen);
+        let hold = control.rollback.record.as_ref().filter(|_| state.frozen);
         ListStatus {
             held_as: hold.map(|hold| hold.generation),
             ..list(state, hits, &control.guard_policy)
@@ -60,18 +60,18 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
         .chain(
             control
                 .persist
-                .keeper
+                .store
                 .problem()
                 .map(|problem| format!("what is in force is not kept: {problem}")),
         )
         .chain(control.hits.problem())
         .chain(control.record.journal.problem())
         .chain(control.record.journal.losses())
-        .chain(control.rollback.hold.as_ref().map(RollbackRecord::told))
+        .chain(control.rollback.record.as_ref().map(RollbackRecord::told))
         .chain(
             control
                 .rollback
-                .hold
+                .record
                 .iter()
                 .flat_map(|hold| hold.unrestored.clone()),
         )

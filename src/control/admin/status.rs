@@ -352,7 +352,7 @@ impl OrdersRequest {
 
 /// Lists that are kept, so that a rollback can put them in force.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct KeptLists {
+pub struct StoredLists {
     /// The generations that had them, from the first to the last of each run.
     pub generations: Vec<(u64, u64)>,
     /// When they came into force first.

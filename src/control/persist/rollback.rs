@@ -1,5 +1,7 @@
-//! Owns holding all lists as they were in a generation: until somebody releases them, no newer state of them counts.
-//! Refuses to hold orders and exceptions: an authority's word goes on.
+//! The rollback in force, and the one whose files are being read and written.
+//!
+//! A rollback puts the lists of an earlier generation in force, and ignores newer versions of their files until it is
+//! released. Orders and exceptions go on as before.
 
 use crate::control::admin::preparing::Prepared;
 use crate::control::admin::requests::Waiting;
@@ -7,21 +9,21 @@ use crate::control::file_tasks::FileTasks;
 use crate::control::persist::rollback_file::RollbackRecord;
 use crate::policy::images::Images;
 
-/// The images of a rollback whose hold is on the disk.
-pub(crate) struct Held {
+/// A rollback whose record is on the disk, before its images are in force.
+pub(crate) struct PreparedRollback {
     pub(crate) images: Images,
-    /// What was in force when they were composed.
+    /// The images that were in force when `images` were composed.
     pub(crate) in_force: Images,
-    pub(crate) hold: RollbackRecord,
+    pub(crate) record: RollbackRecord,
 }
 
 /// A rollback or a release whose files are being read and written.
 pub(crate) struct RunningRollback {
     pub(crate) waiting: Waiting,
-    /// What a release needs of the files of lists.
+    /// A release: the configuration, and the states of the files of lists.
     pub(crate) prepared: Option<Prepared>,
-    /// Lists changed while the images of this generation were composed, so they are composed again. No
-    /// list changes until that ends.
+    /// A rollback to this generation whose images are composed a second time, as lists changed during the first
+    /// time. Lists can't change meanwhile.
     pub(crate) again: Option<u64>,
 }
 
@@ -32,32 +34,32 @@ impl RunningRollback {
     }
 }
 
-/// The rollback in force, and the one under way.
+/// The rollback in force, and the one that is running.
 pub(crate) struct Rollback {
-    /// The lists that are held, and as of which generation.
-    pub(crate) hold: Option<RollbackRecord>,
-    /// Why lists that were held are not any more, if nobody released them.
+    /// The rollback in force: its lists and their generation.
+    pub(crate) record: Option<RollbackRecord>,
+    /// Why a rollback ended without a release.
     pub(crate) lost: Option<String>,
-    /// The rollback or release under way.
-    pub(crate) rolling: Option<RunningRollback>,
-    /// Counts rollbacks. A joining or compilation that began before one is outdated when it ends.
+    /// The rollback or release that is running.
+    pub(crate) running: Option<RunningRollback>,
+    /// Counts rollbacks. A delta or compilation that was started before the last one is outdated when it ends.
     pub(crate) epoch: u64,
-    /// Reads a generation and writes that it is held, or removes that.
+    /// Reads a generation and writes the rollback's record, or removes it.
     pub(crate) tasks: FileTasks<(), RollbackFiles>,
 }
 
-/// The end of reading and writing a rollback's files.
+/// The result of reading and writing a rollback's files.
 pub(crate) enum RollbackFiles {
-    Held(Result<Box<Held>, String>),
+    Written(Result<Box<PreparedRollback>, String>),
     Released(Result<(), String>),
 }
 
 impl Rollback {
     pub(crate) fn new() -> Self {
         Self {
-            hold: None,
+            record: None,
             lost: None,
-            rolling: None,
+            running: None,
             epoch: 0,
             tasks: FileTasks::new(),
         }

@@ -1,5 +1,4 @@
-//! The file in the state directory that makes a rollback outlive the server: which lists it holds, as they were in which
-//! generation.
+//! The rollback's record, a file in the state directory: it keeps a rollback in force over restarts.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,32 +12,34 @@ use crate::config::shown::Show;
 use crate::control::guard::acceptance::InForce;
 use crate::control::persist::durable::{self, Access};
 
-/// The file in the state directory that makes it outlive the server.
+/// The file's name in the state directory.
 pub(crate) const FILE: &str = "held";
 /// A larger file is something else.
 const SIZE_MAX: u64 = 16 << 20;
 
-/// What is held.
+/// A rollback that has not been released.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RollbackRecord {
-    /// The generation whose lists are in force.
+    /// The generation whose lists were put in force again.
     pub(crate) generation: u64,
-    /// Since when.
+    /// When the rollback was requested.
     pub(crate) since: Timestamp,
-    /// The generation that put them in force: images of that or a later one are what is held.
+    /// The generation that put them in force. Stored images of this or a later generation are already those of the
+    /// rollback.
     pub(crate) first: u64,
-    /// The lists: of others that generation had nothing.
+    /// The names of the lists that are held. Others, which that generation did not have, follow their files.
     pub(crate) lists: Vec<String>,
-    /// What was in force of them before the rollback: the operator is not asked about it again after the release.
+    /// What guards and the operator had accepted of them before the rollback: after the release it is not checked
+    /// again.
     #[serde(default)]
     pub(crate) accepted: BTreeMap<String, InForce>,
-    /// What of that generation is not restored, a sentence each.
+    /// Differences from that generation that remain, a sentence each.
     #[serde(default)]
     pub(crate) unrestored: Vec<String>,
 }
 
 impl RollbackRecord {
-    /// What a state directory tells; nothing if no lists are held.
+    /// Reads the record of a state directory; `None` if there is no rollback in force.
     pub(crate) fn read(dir: &Path) -> Result<Option<Self>, String> {
         let path = dir.join(FILE);
         let bad = |error: &dyn std::fmt::Display| {
@@ -71,8 +72,8 @@ impl RollbackRecord {
         })
     }
 
-    /// As an alarm.
-    pub(crate) fn told(&self) -> String {
+    /// The alarm while it is in force.
+    pub(crate) fn alarm(&self) -> String {
         let (generation, since) = (self.generation, self.since);
         format!(
             "lists are held as they were in generation {generation}, since {since:.0}; to follow \
@@ -106,13 +107,14 @@ pub(crate) fn remove(dir: &Path) -> Result<(), String> {
     })
 }
 
-/// The generation whose lists the server with that state directory holds, if it can be read.
+/// The generation that is rolled back to in a state directory. `None` if there is no rollback, or its record can't be
+/// read.
 pub fn held(dir: &Path) -> Option<u64> {
-    let hold = RollbackRecord::read(dir).ok()?;
-    hold.map(|hold| hold.generation)
+    let record = RollbackRecord::read(dir).ok()?;
+    record.map(|record| record.generation)
 }
 
-/// A hold of one list, for tests.
+/// A rollback of one list, for tests.
 #[cfg(test)]
 pub(crate) fn sample(generation: u64, first: u64) -> RollbackRecord {
     RollbackRecord {
@@ -129,18 +131,18 @@ pub(crate) fn sample(generation: u64, first: u64) -> RollbackRecord {
 mod tests {
     use std::fs;
 
-    use super::{sample as hold, *};
+    use super::{sample as rollback, *};
     use crate::control::persist::durable::faults;
 
     #[test]
-    fn what_is_held_is_read_as_it_was_written() {
+    fn a_record_is_read_as_it_was_written() {
         let folder = tempfile::tempdir().expect("a folder");
         assert_eq!(RollbackRecord::read(folder.path()), Ok(None));
         assert_eq!(held(folder.path()), None);
         for generation in [7, 8] {
-            let hold = hold(generation, 9);
-            hold.write(folder.path()).expect("written");
-            assert_eq!(RollbackRecord::read(folder.path()), Ok(Some(hold)));
+            let record = rollback(generation, 9);
+            record.write(folder.path()).expect("written");
+            assert_eq!(RollbackRecord::read(folder.path()), Ok(Some(record)));
             assert_eq!(held(folder.path()), Some(generation));
         }
         let files = fs::read_dir(folder.path()).expect("readable").count();
@@ -151,16 +153,21 @@ mod tests {
     fn a_rollback_that_is_reported_as_failed_leaves_the_disk_as_it_was() {
         let folder = tempfile::tempdir().expect("a folder");
         let broken = faults::broken(folder.path());
-        let told = hold(7, 9).write(folder.path()).expect_err("not synced");
+        let problem = rollback(7, 9).write(folder.path()).expect_err("not synced");
         drop(broken);
-        assert!(told.contains("held: can't be written"), "{told}");
+        assert!(problem.contains("held: can't be written"), "{problem}");
         assert_eq!(RollbackRecord::read(folder.path()), Ok(None));
-        // What was held before stays held.
-        hold(7, 9).write(folder.path()).expect("written");
+        // The rollback before stays in force.
+        rollback(7, 9).write(folder.path()).expect("written");
         let broken = faults::broken(folder.path());
-        hold(8, 10).write(folder.path()).expect_err("not synced");
+        rollback(8, 10)
+            .write(folder.path())
+            .expect_err("not synced");
         drop(broken);
-        assert_eq!(RollbackRecord::read(folder.path()), Ok(Some(hold(7, 9))));
+        assert_eq!(
+            RollbackRecord::read(folder.path()),
+            Ok(Some(rollback(7, 9)))
+        );
         let files = fs::read_dir(folder.path()).expect("readable").count();
         assert_eq!(files, 1, "nothing else is left over");
     }
@@ -171,42 +178,48 @@ mod tests {
         let broken = faults::broken(folder.path());
         assert_eq!(remove(folder.path()), Ok(()), "nothing is held");
         drop(broken);
-        hold(7, 9).write(folder.path()).expect("written");
+        rollback(7, 9).write(folder.path()).expect("written");
         let broken = faults::broken(folder.path());
-        let told = remove(folder.path()).expect_err("not synced");
+        let problem = remove(folder.path()).expect_err("not synced");
         drop(broken);
         assert!(
-            told.ends_with("; the lists stay held, after a restart too"),
-            "{told}"
+            problem.ends_with("; the lists stay held, after a restart too"),
+            "{problem}"
         );
         assert_eq!(held(folder.path()), Some(7));
         assert_eq!(remove(folder.path()), Ok(()));
         assert_eq!(held(folder.path()), None);
         // A file that can't be removed.
         fs::create_dir(folder.path().join(FILE)).expect("made");
-        let told = remove(folder.path()).expect_err("a directory");
+        let problem = remove(folder.path()).expect_err("a directory");
         assert!(
-            told.ends_with("; the lists stay held, after a restart too"),
-            "{told}"
+            problem.ends_with("; the lists stay held, after a restart too"),
+            "{problem}"
         );
     }
 
     #[test]
-    fn a_hold_that_can_not_be_read_is_an_error_with_a_remedy() {
+    fn a_record_that_can_not_be_read_is_an_error_with_a_remedy() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join(FILE);
         for damage in ["", "{", "{\"generation\":1}", "\0\0\0\0"] {
             fs::write(&path, damage).expect("written");
-            let told = RollbackRecord::read(folder.path()).expect_err("damaged");
+            let problem = RollbackRecord::read(folder.path()).expect_err("damaged");
             let start = format!("{}: can't be read", path.display());
-            assert!(told.starts_with(&start), "{told}");
-            assert!(told.ends_with("roll back again, or remove it"), "{told}");
+            assert!(problem.starts_with(&start), "{problem}");
+            assert!(
+                problem.ends_with("roll back again, or remove it"),
+                "{problem}"
+            );
             assert_eq!(held(folder.path()), None);
         }
-        // What is there and can't be read is not the same as nothing.
+        // A record that can't be read is not a missing one.
         fs::remove_file(&path).expect("removed");
         fs::create_dir(&path).expect("made");
-        let told = RollbackRecord::read(folder.path()).expect_err("no file");
-        assert!(told.contains("can't be read, so no list is held"), "{told}");
+        let problem = RollbackRecord::read(folder.path()).expect_err("no file");
+        assert!(
+            problem.contains("can't be read, so no list is held"),
+            "{problem}"
+        );
     }
 }

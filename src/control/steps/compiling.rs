@@ -16,10 +16,10 @@ impl Control {
     pub(crate) fn start_compiling(&mut self) {
         // The next one carries over what the last one made, so that must be in force and kept.
         let unkept =
-            self.persist.keeping || self.persist.unkept || self.persist.base_file.is_some();
+            self.persist.is_writing || self.persist.is_dirty || self.persist.base_file.is_some();
         let nothing = self.compiler.wanted.is_empty() && !self.compiler.delta_is_full;
         // A rollback replaces the base that it would carry over.
-        let rolling = self.rollback.rolling.is_some();
+        let rolling = self.rollback.running.is_some();
         if self.compiler.compiling || nothing || self.delta.joining || unkept || rolling {
             return;
         }
@@ -129,7 +129,7 @@ impl Control {
             .unwrap_or(&self.guard_policy);
         Job {
             guard_policy: Arc::clone(guard_policy),
-            keeper: self.persist.keeper.clone(),
+            store: self.persist.store.clone(),
             patience: self.configuration.boot.state.deadline,
             images: Images {
                 base: self.publication.images.base.clone(),

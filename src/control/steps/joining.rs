@@ -17,10 +17,10 @@ impl Control {
     /// Starts to join what is ready, unless that is under way.
     pub(crate) fn start_joining(&mut self) {
         // A rollback under way drops a new configuration, or finds it in force.
-        let rolling = self.rollback.rolling.is_some();
+        let rolling = self.rollback.running.is_some();
         let waits = self
             .rollback
-            .rolling
+            .running
             .as_ref()
             .is_some_and(|it| !it.allows_changes());
         if self.delta.joining || waits || !self.is_something_ready() {
@@ -78,7 +78,7 @@ impl Control {
         let version = self.scheduler.registry.version();
         let whole = |pending: &PendingConfig| pending.is_whole(version);
         let staged =
-            self.rollback.rolling.is_none() && self.lists.pending.as_ref().is_some_and(whole);
+            self.rollback.running.is_none() && self.lists.pending.as_ref().is_some_and(whole);
         let based = self.compiler.base.as_ref().is_some_and(|base| !base.staged);
         staged || based || !self.delta.ready.is_empty()
     }
@@ -151,7 +151,7 @@ impl Control {
         let is_same = joined.base.is_none() && image.provenance().sources == sources;
         if !is_same {
             self.publication.images.delta = Some(image.into());
-            self.persist.unkept = true;
+            self.persist.is_dirty = true;
         }
         if let Some(base) = joined.base {
             self.take_base(base);

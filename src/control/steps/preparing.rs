@@ -28,7 +28,7 @@ impl Control {
     /// Reads the files for the next one, or acts on it when they are read.
     pub(crate) fn prepare(&mut self) {
         // While a new configuration is joined, it is in no place where it could be found.
-        if self.delta.joining_config || self.rollback.rolling.is_some() {
+        if self.delta.joining_config || self.rollback.running.is_some() {
             return;
         }
         if let Some(prepared) = self.requests.queue.prepared.take() {
@@ -46,7 +46,7 @@ impl Control {
                 None => {}
             }
         }
-        if self.requests.queue.under_way.is_some() || self.rollback.rolling.is_some() {
+        if self.requests.queue.under_way.is_some() || self.rollback.running.is_some() {
             return;
         }
         let next = self.requests.queue.waiting.front();

@@ -46,18 +46,18 @@ impl Control {
         let sources = sources.collect();
         let images = self.images_in_force();
         // A list that left the configuration is in the images still: that it is not in force has to be kept.
-        self.persist.unkept |= images.gone != self.publication.images.gone;
+        self.persist.is_dirty |= images.gone != self.publication.images.gone;
         self.publication.images = images;
         self.publication.images.orders = self.scheduler.registry.rules().cloned();
         let generation = self
             .publication
             .next_generation(self.record.journal.known());
-        if self.persist.unkept {
+        if self.persist.is_dirty {
             self.persist.images_generation = generation;
         }
-        if self.persist.keep_again.take().is_some() {
+        if self.persist.retry_at.take().is_some() {
             // The images are still those of an earlier generation.
-            self.persist.unkept = true;
+            self.persist.is_dirty = true;
         }
         self.publication.next = generation + 1;
         let states = self.scheduler.registry.states(self.scheduler.at());
@@ -117,7 +117,7 @@ impl Control {
             lists: self.lists.active.iter().filter_map(list_entry).collect(),
             pages,
             states: states.to_vec(),
-            held: self.rollback.hold.as_ref().map(|hold| hold.generation),
+            held: self.rollback.record.as_ref().map(|hold| hold.generation),
             settings: self.settings(),
         })
     }

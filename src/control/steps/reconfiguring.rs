@@ -150,7 +150,7 @@ impl Control {
         let next = change.as_ref().map(|change| change.restart.as_slice());
         let plane = next.unwrap_or(self.publication.plane.restart());
         waiting.report.restart = report::needs_restart(&self.configuration.boot, &config, plane);
-        let (config, problem) = match &self.rollback.hold {
+        let (config, problem) = match &self.rollback.record {
             Some(hold) => self.without_held(config, hold),
             None => (config, None),
         };
@@ -197,7 +197,7 @@ impl Control {
         let Some(pending) = self.lists.pending.as_mut().filter(ready) else {
             return;
         };
-        if self.rollback.rolling.is_some()
+        if self.rollback.running.is_some()
             || pending
                 .registry
                 .as_ref()

@@ -58,7 +58,7 @@ impl Control {
         for mut waiting in ready {
             self.complete(&mut waiting.report, waiting.is_reload);
             waiting.report.generation = generation;
-            waiting.report.held_as = self.rollback.hold.as_ref().map(|hold| hold.generation);
+            waiting.report.held_as = self.rollback.record.as_ref().map(|hold| hold.generation);
             let failed = waiting.report.problems.len();
             let report = &waiting.report;
             let (loaded, changed) = (report.loaded.join(", "), report.changed.join(", "));

@@ -6,7 +6,9 @@ use crate::config::List;
 use crate::control::Control;
 use crate::control::journal::past::{Moment, Past};
 use crate::control::persist::durable;
-use crate::control::persist::restore::{Read, loaded, not_held, read, unrestored};
+use crate::control::persist::restore::{
+    RestoredLists, loaded, not_held, read_and_compose, unrestored,
+};
 use crate::control::persist::rollback_file::{FILE, RollbackRecord};
 use crate::policy::images::Images;
 
@@ -35,18 +37,20 @@ impl Control {
             return Some(images);
         }
         let in_force = newest.as_ref().map(|(images, _)| images.clone());
-        let read = read(
-            &self.persist.keeper,
+        let read = read_and_compose(
+            &self.persist.store,
             (&dir, journal.as_deref()),
             hold.generation,
             &in_force.unwrap_or_default(),
             &self.configuration.current.lists,
         );
         match read {
-            Ok(Read { images, adopt, .. }) => {
-                adopt
+            Ok(RestoredLists {
+                images, base_file, ..
+            }) => {
+                base_file
                     .into_iter()
-                    .for_each(|pair| self.persist.keeper.adopt(&images, pair));
+                    .for_each(|pair| self.persist.store.set_base_file(&images, pair));
                 self.hold_at_start(hold, journal.as_deref(), &images);
                 Some(images)
             }
@@ -78,7 +82,7 @@ impl Control {
         for problem in missing.iter().filter(|new| !hold.unrestored.contains(new)) {
             tracing::warn!(problem, "not held");
         }
-        self.rollback.hold = Some(RollbackRecord {
+        self.rollback.record = Some(RollbackRecord {
             unrestored: missing,
             ..hold
         });

@@ -16,9 +16,9 @@ use crate::control::admin::status::{ReloadReport, ReloadRequest, RollbackRequest
 use crate::control::guard::acceptance::InForce;
 use crate::control::guard::release::Guards;
 use crate::control::journal::entry::Cause;
-use crate::control::persist::keeper::Keeper;
-use crate::control::persist::restore::{are_same, loaded, read};
-use crate::control::persist::rollback::{Held, RollbackFiles, RunningRollback};
+use crate::control::persist::image_store::ImageStore;
+use crate::control::persist::restore::{are_same, loaded, read_and_compose};
+use crate::control::persist::rollback::{PreparedRollback, RollbackFiles, RunningRollback};
 use crate::control::persist::rollback_file::{FILE, RollbackRecord, remove};
 use crate::control::sources::files::Files;
 use crate::control::sources::lists::load::{Loaded, Refusal};
@@ -46,7 +46,7 @@ impl Control {
             self.requests.waiting.push(waiting);
             return;
         }
-        self.rollback.rolling = Some(RunningRollback {
+        self.rollback.running = Some(RunningRollback {
             waiting,
             prepared,
             again: None,
@@ -61,8 +61,8 @@ impl Control {
     /// Reads the generation and writes the hold; once more, `again`, if lists changed meanwhile.
     fn start_hold(&mut self, generation: u64, again: bool) -> Result<(), String> {
         let dir = self.state_dir()?;
-        let (keeper, journal) = (
-            self.persist.keeper.clone(),
+        let (store, journal) = (
+            self.persist.store.clone(),
             self.configuration.boot.journal.clone(),
         );
         // Orders may publish generations until this one lands. Their images are not kept meanwhile, so
@@ -81,17 +81,17 @@ impl Control {
         let places: Vec<_> = places.map(|path| path.shown().to_string()).collect();
         let in_force = self.images_in_force();
         // The first time wrote its file, which must not count after a restart if this time fails.
-        let before = again.then(|| self.rollback.hold.clone());
+        let before = again.then(|| self.rollback.record.clone());
         let work = move || {
             let places = (&*dir, journal.as_deref());
             let held = hold(
-                &keeper, places, generation, first, &lists, accepted, in_force,
+                &store, places, generation, first, &lists, accepted, in_force,
             );
             let held = held.map_err(|problem| match before {
                 Some(before) => undo(&dir, before, problem),
                 None => problem,
             });
-            RollbackFiles::Held(held.map(Box::new))
+            RollbackFiles::Written(held.map(Box::new))
         };
         self.rollback.tasks.start((), places.join(", "), work);
         Ok(())
@@ -99,7 +99,7 @@ impl Control {
 
     /// What is in force of each list, or was before a rollback, as guards and the operator accepted it.
     fn accepted(&self) -> BTreeMap<String, InForce> {
-        let held = self.rollback.hold.as_ref().map(|hold| &hold.accepted);
+        let held = self.rollback.record.as_ref().map(|hold| &hold.accepted);
         let known = self.lists.active.iter().filter_map(|list| {
             let before = held.and_then(|held| held.get(list.name())).copied();
             let before = before.or(list.accepted);
@@ -110,7 +110,7 @@ impl Control {
     }
 
     fn start_release(&mut self) -> Result<(), String> {
-        if self.rollback.hold.is_none() {
+        if self.rollback.record.is_none() {
             return Err("no lists are held".to_owned());
         }
         let dir = self.state_dir()?;
@@ -122,14 +122,14 @@ impl Control {
 
     /// Finishes a rollback or a release whose files have been read and written; `None` if that panicked.
     pub(crate) fn finish_rollback_files(&mut self, landed: Option<RollbackFiles>) {
-        let Some(rolling) = self.rollback.rolling.take() else {
+        let Some(rolling) = self.rollback.running.take() else {
             return;
         };
-        if let Some(RollbackFiles::Held(Ok(held))) = &landed
+        if let Some(RollbackFiles::Written(Ok(held))) = &landed
             && !are_same(&held.in_force, &self.images_in_force())
         {
-            self.rollback.rolling = Some(RunningRollback {
-                again: Some(held.hold.generation),
+            self.rollback.running = Some(RunningRollback {
+                again: Some(held.record.generation),
                 ..rolling
             });
             return self.roll_back_again();
@@ -140,13 +140,13 @@ impl Control {
             ..
         } = rolling;
         match landed {
-            Some(RollbackFiles::Held(Ok(held))) => self.take_held(*held, &mut waiting),
+            Some(RollbackFiles::Written(Ok(held))) => self.take_held(*held, &mut waiting),
             Some(RollbackFiles::Released(Ok(()))) => {
                 if let Some(prepared) = prepared {
                     self.release(&mut waiting, prepared);
                 }
             }
-            Some(RollbackFiles::Held(Err(problem)) | RollbackFiles::Released(Err(problem))) => {
+            Some(RollbackFiles::Written(Err(problem)) | RollbackFiles::Released(Err(problem))) => {
                 waiting.report.problems.push(problem);
             }
             _ => waiting.report.problems.push(
@@ -162,7 +162,7 @@ impl Control {
     pub(crate) fn roll_back_again(&mut self) {
         let again = self
             .rollback
-            .rolling
+            .running
             .as_ref()
             .and_then(|rolling| rolling.again);
         let busy = self.delta.joining || self.rollback.tasks.is_running(&());
@@ -170,25 +170,29 @@ impl Control {
             return;
         };
         if let Err(problem) = self.start_hold(generation, true)
-            && let Some(RunningRollback { mut waiting, .. }) = self.rollback.rolling.take()
+            && let Some(RunningRollback { mut waiting, .. }) = self.rollback.running.take()
         {
             waiting.report.problems.push(problem);
             self.requests.waiting.push(waiting);
         }
     }
 
-    fn take_held(&mut self, held: Held, waiting: &mut Waiting) {
-        let Held { images, hold, .. } = held;
+    fn take_held(&mut self, held: PreparedRollback, waiting: &mut Waiting) {
+        let PreparedRollback {
+            images,
+            record: hold,
+            ..
+        } = held;
         let generation = hold.generation;
         let problems = &mut waiting.report.problems;
         problems.extend(hold.unrestored.iter().cloned());
         self.drop_newer(&hold);
-        self.rollback.hold = Some(hold);
+        self.rollback.record = Some(hold);
         self.rollback.lost = None;
         self.restore_images(images);
         self.refuse_updates_of_held_lists();
         self.follow_the_others(waiting);
-        self.persist.unkept = true;
+        self.persist.is_dirty = true;
         self.publication.change(waiting.cause.clone());
         tracing::warn!(generation, "lists are held");
     }
@@ -257,7 +261,7 @@ impl Control {
     ) -> (Config, Option<String>) {
         let same = config.lists == self.configuration.current.lists;
         let problem =
-            (!same).then(|| format!("lists of the configuration not taken: {}", hold.told()));
+            (!same).then(|| format!("lists of the configuration not taken: {}", hold.alarm()));
         let lists = self.configuration.current.lists.clone();
         (Config { lists, ..config }, problem)
     }
@@ -300,7 +304,7 @@ impl Control {
     pub(crate) fn restore_images(&mut self, images: Images) {
         let held = self
             .rollback
-            .hold
+            .record
             .as_ref()
             .map_or(&[][..], |hold| &hold.lists);
         for list in &mut self.lists.active {
@@ -316,7 +320,7 @@ impl Control {
 
     /// Lists whose files are newer than what is held: that is told of each, and nobody waits for them.
     pub(crate) fn refuse_updates_of_held_lists(&mut self) {
-        let Some(generation) = self.rollback.hold.as_ref().map(|hold| hold.generation) else {
+        let Some(generation) = self.rollback.record.as_ref().map(|hold| hold.generation) else {
             return;
         };
         let now = Instant::now();
@@ -338,7 +342,7 @@ impl Control {
     }
 
     fn release(&mut self, waiting: &mut Waiting, prepared: Prepared) {
-        let hold = self.rollback.hold.take();
+        let hold = self.rollback.record.take();
         let generation = hold.as_ref().map(|hold| hold.generation);
         tracing::info!(generation, "lists follow their files again");
         let mut accepted = hold.map_or_else(BTreeMap::new, |hold| hold.accepted);
@@ -360,15 +364,15 @@ impl Control {
 
 /// Reads a generation and writes to the disk that its lists are held, before they are in force.
 fn hold(
-    keeper: &Keeper,
+    store: &ImageStore,
     places: (&Path, Option<&Path>),
     generation: u64,
     first: u64,
     lists: &[List],
     mut accepted: BTreeMap<String, InForce>,
     in_force: Images,
-) -> Result<Held, String> {
-    let read = read(keeper, places, generation, &in_force, lists)?;
+) -> Result<PreparedRollback, String> {
+    let read = read_and_compose(store, places, generation, &in_force, lists)?;
     accepted.retain(|name, _| read.lists.contains(name));
     let hold = RollbackRecord {
         generation,
@@ -380,13 +384,13 @@ fn hold(
     };
     hold.write(places.0)?;
     let images = read.images;
-    read.adopt
+    read.base_file
         .into_iter()
-        .for_each(|pair| keeper.adopt(&images, pair));
-    Ok(Held {
+        .for_each(|pair| store.set_base_file(&images, pair));
+    Ok(PreparedRollback {
         images,
         in_force,
-        hold,
+        record: hold,
     })
 }
 
@@ -437,7 +441,7 @@ mod tests {
     struct Running {
         requests: mpsc::Sender<Request>,
         reader: Reader,
-        keeper: Keeper,
+        store: ImageStore,
         stop: CancellationToken,
         task: JoinHandle<()>,
         dir: PathBuf,
@@ -451,13 +455,13 @@ mod tests {
             let (requests, queued) = mpsc::channel(1);
             let (_, hangups) = mpsc::channel(1);
             let (reader, stop) = (control.reader(), CancellationToken::new());
-            let keeper = control.persist.keeper.clone();
+            let store = control.persist.store.clone();
             let probe = Arc::new(Gauges::default);
             let running = control.run(queued, hangups, probe, stop.clone());
             Self {
                 requests,
                 reader,
-                keeper,
+                store,
                 stop,
                 task: tokio::spawn(running),
                 dir: folder.join("state"),
@@ -522,7 +526,7 @@ mod tests {
         async fn end(self) {
             self.stop.cancel();
             self.task.await.expect("it ended well");
-            drop(self.keeper);
+            drop(self.store);
             // A store operation in progress may keep the directory locked a moment longer.
             while let Err(StoreError::InUse { .. }) = Store::open(&self.dir, 10) {
                 tokio::task::yield_now().await;
@@ -713,8 +717,8 @@ mod tests {
     async fn a_rollback_whose_disk_does_not_answer_stops_neither_status_nor_orders() {
         let folder = folder();
         let running = two_generations(folder.path()).await;
-        let keeper = running.keeper.clone();
-        let stalled = keeper.stall();
+        let store = running.store.clone();
+        let stalled = store.stall();
         let (reply, rolled_back) = oneshot::channel();
         let wish = RollbackRequest {
             generation: Some(1),
@@ -733,7 +737,7 @@ mod tests {
         assert_eq!((report.generation, report.problems), (3, Vec::new()));
         assert_eq!(running.blocked(), ["two.example", "order.example"]);
         drop(stalled);
-        drop(keeper);
+        drop(store);
         let report = rolled_back.await.expect("it answers");
         assert_eq!((report.generation, report.problems), (4, Vec::new()));
         assert_eq!(running.blocked(), ["one.example", "order.example"]);
@@ -752,11 +756,11 @@ mod tests {
         hold(1, 2)
             .write(&folder.path().join("state"))
             .expect("written");
-        control.rollback.hold = Some(hold(1, 2));
+        control.rollback.record = Some(hold(1, 2));
         start_rolling(&mut control, None).await;
-        assert!(control.rollback.hold.is_some() && control.requests.waiting.is_empty());
+        assert!(control.rollback.record.is_some() && control.requests.waiting.is_empty());
         end_rolling(&mut control).await;
-        assert!(control.rollback.hold.is_none() && control.requests.waiting.len() == 1);
+        assert!(control.rollback.record.is_none() && control.requests.waiting.len() == 1);
         assert_eq!(held(&folder.path().join("state")), None);
     }
 
@@ -773,7 +777,7 @@ mod tests {
         let wish = RollbackRequest { generation };
         control.wish(QueuedRequest::Rollback(wish, cause, reply));
         control.prepare();
-        while control.rollback.rolling.is_none() {
+        while control.rollback.running.is_none() {
             let event = control.next_file_event().await;
             control.route(event);
             control.prepare();
@@ -781,7 +785,7 @@ mod tests {
     }
 
     async fn end_rolling(control: &mut Control) {
-        while control.rollback.rolling.is_some() {
+        while control.rollback.running.is_some() {
             let event = control.next_file_event().await;
             control.route(event);
         }
@@ -792,14 +796,14 @@ mod tests {
         let folder = folder();
         two_generations(folder.path()).await.end().await;
         let mut control = control(folder.path());
-        control.persist.unkept = false;
+        control.persist.is_dirty = false;
         start_rolling(&mut control, Some(1)).await;
         // An order's date publishes a generation of the lists that are in force still.
-        control.persist.unkept = true;
+        control.persist.is_dirty = true;
         control.publish();
-        control.keep_images();
+        control.persist_images();
         assert!(
-            !control.persist.keeping,
+            !control.persist.is_writing,
             "it would be taken for what is held"
         );
         // Another rollback waits for this one.
@@ -810,11 +814,11 @@ mod tests {
         assert!(!control.requests.queue.tasks.is_running(&()));
         end_rolling(&mut control).await;
         let hold = RollbackRecord::read(&folder.path().join("state")).expect("readable");
-        assert_eq!(hold, control.rollback.hold);
+        assert_eq!(hold, control.rollback.record);
         assert!(hold.is_some_and(|hold| hold.first <= control.generation()));
         control.publish();
-        control.keep_images();
-        assert!(control.persist.keeping && other.try_recv().is_err());
+        control.persist_images();
+        assert!(control.persist.is_writing && other.try_recv().is_err());
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -830,9 +834,9 @@ mod tests {
         };
         control.wish(QueuedRequest::Rollback(wish, Cause::Start, reply));
         control.prepare();
-        assert!(control.rollback.rolling.is_some());
+        assert!(control.rollback.running.is_some());
         end_rolling(&mut control).await;
-        assert_eq!(control.rollback.hold.map(|hold| hold.generation), Some(1));
+        assert_eq!(control.rollback.record.map(|hold| hold.generation), Some(1));
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -1069,8 +1073,8 @@ mod tests {
         running.end().await;
         fs::write(folder.path().join("more"), "three.example\n").expect("written");
         let mut control = control(folder.path());
-        let keeper = control.persist.keeper.clone();
-        let stalled = keeper.stall();
+        let store = control.persist.store.clone();
+        let stalled = store.stall();
         start_rolling(&mut control, Some(1)).await;
         // Meanwhile another version of the list is joined with the others.
         fs::write(folder.path().join("more"), "order.example\n").expect("written");
@@ -1116,7 +1120,7 @@ mod tests {
         assert!(blocked("one.example") && !blocked("two.example"));
         assert!(blocked("order.example") && !blocked("three.example"));
         let hold = RollbackRecord::read(&folder.path().join("state")).expect("readable");
-        assert_eq!(hold, control.rollback.hold);
+        assert_eq!(hold, control.rollback.record);
         assert!(hold.is_some_and(|hold| hold.first <= control.generation()));
     }
 
@@ -1130,7 +1134,7 @@ mod tests {
                 before.write(&dir).expect("written");
             }
             let mut control = control(folder.path());
-            assert_eq!(control.rollback.hold, before);
+            assert_eq!(control.rollback.record, before);
             start_rolling(&mut control, Some(1)).await;
             let landed = loop {
                 match control.next_file_event().await {

@@ -54,7 +54,7 @@ fn file(key: &str) -> String {
 
 /// Keeps the rules of all lists in force, and removes those that were replaced too long ago, or before others
 /// where all take too much room. `base` and `delta` are the files of the images.
-pub(crate) fn keep(
+pub(crate) fn archive(
     dir: &Path,
     images: &Images,
     base: &Path,
@@ -377,7 +377,7 @@ pub fn read_past(dir: &Path, key: &str) -> Option<Rules<Image>> {
 }
 
 /// The images that the state directory keeps to fall back on, the newest first; those of a pair together.
-pub fn kept_images(dir: &Path) -> impl Iterator<Item = Image> {
+pub fn stored_images(dir: &Path) -> impl Iterator<Item = Image> {
     let history = Manifest::read(dir).unwrap_or_default().0;
     let mut seen = HashSet::new();
     let mut paths = Vec::new();
@@ -448,7 +448,7 @@ mod tests {
 
     fn put(dir: &Path, image: &Arc<Image>, history: History, day: i64) {
         let images = Images::from(Arc::clone(image));
-        keep(dir, &images, &dir.join("base"), None, history, at(day)).expect("kept");
+        archive(dir, &images, &dir.join("base"), None, history, at(day)).expect("kept");
     }
 
     /// An image of lists that have no rules but are recorded with so many, and the keys of those.
@@ -576,7 +576,7 @@ mod tests {
             let (days, bytes) = (3000, self.bytes);
             let history = History { days, bytes };
             let delta = delta.map(|_| &*delta_file);
-            keep(self.dir, &images, &file, delta, history, at(day)).expect("kept");
+            archive(self.dir, &images, &file, delta, history, at(day)).expect("kept");
         }
 
         fn links(&self, base: usize) -> u64 {

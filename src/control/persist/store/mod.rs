@@ -29,7 +29,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use archive::{Rules, kept_images, read_past, source};
+pub use archive::{Rules, read_past, source, stored_images};
 pub use contents::{Contents, Lists};
 pub use error::StoreError;
 pub use file::{ImageFileError, read_image};
@@ -209,7 +209,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] when it can't be made.
-    pub fn place_for_base(&mut self) -> Result<PathBuf, StoreError> {
+    pub fn create_base_file(&mut self) -> Result<PathBuf, StoreError> {
         self.ready()?;
         self.remove_leftovers();
         // A compiling process that outlived the last server must not write to the place of this
@@ -222,12 +222,12 @@ impl Store {
         Ok(path)
     }
 
-    /// Takes over the file at [`Store::place_for_base`], now whole. It comes into force with
+    /// Takes over the file at [`Store::create_base_file`], now whole. It comes into force with
     /// [`Store::commit`].
     ///
     /// # Errors
     /// [`StoreError`] when it is not there, or can't be put in place.
-    pub fn adopt_base(&mut self, place: &Path) -> Result<Base, StoreError> {
+    pub fn install_base(&mut self, place: &Path) -> Result<Base, StoreError> {
         self.ready()?;
         let base = Base(self.number());
         durable::install(place, &self.base_path(base))?;
@@ -239,7 +239,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] when it can't be written.
-    pub fn put_base(&mut self, octets: &[u8]) -> Result<Base, StoreError> {
+    pub fn write_base(&mut self, octets: &[u8]) -> Result<Base, StoreError> {
         self.ready()?;
         let base = Base(self.number());
         durable::replace(&self.base_path(base), octets, Access::Umask)?;
@@ -251,7 +251,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] when it can't be written.
-    pub fn put_delta(&mut self, octets: &[u8]) -> Result<Delta, StoreError> {
+    pub fn write_delta(&mut self, octets: &[u8]) -> Result<Delta, StoreError> {
         self.ready()?;
         let delta = Delta(self.number());
         durable::replace(&self.delta_path(delta), octets, Access::Umask)?;

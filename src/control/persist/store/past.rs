@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::names::Pair;
 use crate::config::shown::{Show, counted};
-use crate::control::admin::status::KeptLists;
+use crate::control::admin::status::StoredLists;
 use crate::control::journal::JournalError;
 use crate::control::journal::past::{Moment, Past};
 use crate::control::persist::store::file::{ImageFileError, read_image};
@@ -57,7 +57,7 @@ pub struct Kept {
 ///
 /// # Errors
 /// [`ManifestError`] when its record can't be read.
-pub fn kept_lists(dir: &Path) -> Result<Vec<KeptLists>, ManifestError> {
+pub fn kept_lists(dir: &Path) -> Result<Vec<StoredLists>, ManifestError> {
     let kept = Manifest::read(dir)?.0.into_iter().map(|kept| {
         let mut generations = vec![(kept.generation, kept.generation)];
         for (first, last) in kept.again {
@@ -66,7 +66,7 @@ pub fn kept_lists(dir: &Path) -> Result<Vec<KeptLists>, ManifestError> {
                 _ => generations.push((first, last)),
             }
         }
-        KeptLists {
+        StoredLists {
             generations,
             at: kept.at,
             rules: kept.rules,

@@ -53,9 +53,9 @@ fn store(folder: &TempDir) -> Store {
 
 /// Puts a base of so many names in place.
 fn adopt(store: &mut Store, names: usize) -> Base {
-    let place = store.place_for_base().expect("a place");
+    let place = store.create_base_file().expect("a place");
     fs::write(&place, image(names)).expect("written");
-    store.adopt_base(&place).expect("adopted")
+    store.install_base(&place).expect("adopted")
 }
 
 /// Brings a base of so many names into force, alone.
@@ -72,7 +72,7 @@ fn publish(store: &mut Store, names: usize) -> Pair {
 
 /// Brings a delta of so many names over a base into force.
 fn change(store: &mut Store, base: Base, names: usize) -> Pair {
-    let delta = store.put_delta(&image(names)).expect("written");
+    let delta = store.write_delta(&image(names)).expect("written");
     let delta = Some(delta);
     let pair = Pair { base, delta };
     store
