@@ -29,7 +29,7 @@ use crate::control::admin::status::{
     KnownOrders, OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status,
 };
 use crate::control::admin::verdict::{Judge, Question};
-use crate::control::persist::store::kept_lists;
+use crate::control::persist::store::stored_lists;
 
 /// Pause after the system would not give a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -209,7 +209,7 @@ async fn deliver<T: serde::Serialize>(
 
 /// Which lists are kept to go back to.
 async fn kept(dir: Option<PathBuf>) -> Response {
-    let read = |dir: &Path| kept_lists(dir).map_err(|error| error.to_string());
+    let read = |dir: &Path| stored_lists(dir).map_err(|error| error.to_string());
     let kept = match dir {
         Some(dir) => tokio::task::spawn_blocking(move || read(&dir))
             .await

@@ -67,7 +67,7 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
         .chain(control.hits.problem())
         .chain(control.record.journal.problem())
         .chain(control.record.journal.losses())
-        .chain(control.rollback.record.as_ref().map(RollbackRecord::told))
+        .chain(control.rollback.record.as_ref().map(RollbackRecord::alarm))
         .chain(
             control
                 .rollback

@@ -1,5 +1,4 @@
-//! Owns the tests of what is kept, committed and removed.
-//! Refuses damage.
+//! Images that are written, committed and removed.
 
 use super::*;
 

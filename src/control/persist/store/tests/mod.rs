@@ -1,5 +1,4 @@
-//! Owns the tests of the state directory as a whole: what a start finds after whatever happened.
-//! Refuses the contents of images: a handful of names stands for all.
+//! The state directory as a whole: what a start reads after normal use, crashes and damage.
 
 mod damage;
 mod life;

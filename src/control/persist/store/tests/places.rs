@@ -1,5 +1,4 @@
-//! Owns the tests of directories that are taken, gone, or none.
-//! Refuses the images in them.
+//! Directories that are in use, removed, or none.
 
 use super::*;
 
@@ -80,7 +79,7 @@ fn a_place_that_can_not_be_one_is_told_with_a_remedy() {
         (file.join("state"), "; name a directory as `dir` in [state]"),
         (
             folder.path().join("a/b"),
-            "; make the directory that it is in",
+            "; create the directory that it is in",
         ),
     ] {
         let error = Store::open(&dir, 3).expect_err("refused").to_string();
