@@ -319,7 +319,7 @@ impl Control {
         self.lists.log_aged(&self.guard_policy);
         self.scheduler.asked.sweep = true;
         self.check_clock();
-        if self.record.journal.known() > self.generation() {
+        if self.record.journal.last_generation() > self.generation() {
             // It was opened late: what is in force gets a number that comes after those in it.
             self.publication.change(Cause::Start);
             // So do images that could not be kept yet.

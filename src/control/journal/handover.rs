@@ -27,7 +27,7 @@ pub(super) fn events(
     for (at, generation, event) in sealed.chain(again) {
         match (event, ours.take()) {
             (Event::Published(published), Some(ours)) => {
-                let news = theirs.news(ours.into_draft(at, generation, published));
+                let news = theirs.events_for(ours.into_draft(at, generation, published));
                 events.extend(news.into_iter().map(|event| (at, generation, event)));
             }
             (event, rest) => {

@@ -41,12 +41,12 @@ impl Heartbeat {
 
 /// Writes heartbeats.
 #[derive(Debug, Default)]
-pub(super) struct Pulse {
+pub(super) struct HeartbeatWriter {
     last: Option<(Instant, Option<Timestamp>)>,
     is_failing: bool,
 }
 
-impl Pulse {
+impl HeartbeatWriter {
     /// Writes one beside the journal at `path`, whose last entry has that number, if it is time. `waits` is when
     /// the oldest change was made that is not written.
     pub(super) fn beat(&mut self, path: &Path, number: u64, waits: Option<Timestamp>) {
@@ -131,7 +131,7 @@ mod tests {
     fn a_change_that_waits_is_written_at_once_and_so_is_the_end_of_its_wait() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("journal.jsonl");
-        let mut pulse = Pulse::default();
+        let mut pulse = HeartbeatWriter::default();
         let mut beat = |number, waits| {
             pulse.beat(&path, number, waits);
             read(&path).expect("written")

@@ -179,7 +179,7 @@ fn parse_key(line: &str) -> Result<Key, &'static str> {
     let (id, secret) = line.split_once(char::is_whitespace).ok_or("no secret")?;
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if id.len() > ID_MAX || !id.bytes().all(fits) {
-        return Err("an ID has at most 32 letters, digits, `-`, `_` and `.`");
+        return Err("an ID has at most 32 messages, digits, `-`, `_` and `.`");
     }
     let secret = unhex(secret.trim()).ok_or("the secret is not hexadecimal")?;
     if secret.len() < SECRET_MIN {

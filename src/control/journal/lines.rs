@@ -113,7 +113,7 @@ pub(super) fn read_lines(
             break;
         }
         let whole = bytes.strip_suffix(b"\n").ok_or(LineError::Cut);
-        let entry = whole.and_then(Entry::read);
+        let entry = whole.and_then(Entry::parse);
         if !each(Line { line, entry }) {
             break;
         }

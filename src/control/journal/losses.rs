@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::entry::OtherHead;
-use super::file::Found;
+use super::file::Anomalies;
 use crate::config::shown::{counted, entries, generations};
 
 /// What is lost.
@@ -41,7 +41,7 @@ impl Losses {
     }
 
     /// Adds what is missing in the file that was opened, for the first time or `again`.
-    pub(super) fn find(&mut self, found: &Found, again: bool) {
+    pub(super) fn find(&mut self, found: &Anomalies, again: bool) {
         let remedy = "`tapis journal verify` has details; if a backup has what was written, keep that with this file; this alarm stays until the next start";
         let since = found
             .last_at

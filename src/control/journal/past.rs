@@ -246,7 +246,7 @@ impl Session {
     /// Takes in an entry, before which generations may be missing. Returns whether later ones matter.
     fn take(&mut self, at: Timestamp, event: &Event, skipped: bool) -> bool {
         if self.is_over {
-            return self.take_next_start(event, skipped);
+            return self.apply_next_start(event, skipped);
         }
         if self.is_followed {
             // Changes that came too fast are recorded with the last of them.
@@ -266,7 +266,7 @@ impl Session {
             Event::Start(start) => {
                 self.is_over = true;
                 self.ran = self.ran.max(start.ran_until.unwrap_or(self.ran));
-                return self.take_next_start(event, false);
+                return self.apply_next_start(event, false);
             }
             _ => self.ran = self.ran.max(at),
         }
@@ -274,7 +274,7 @@ impl Session {
     }
 
     /// Takes in an entry of the servers after this one, up to the first generation that one of them published.
-    fn take_next_start(&mut self, event: &Event, skipped: bool) -> bool {
+    fn apply_next_start(&mut self, event: &Event, skipped: bool) -> bool {
         match event {
             Event::Start(start) => {
                 if let Some(since) = start.unwritten_since {
@@ -351,15 +351,15 @@ pub fn spans(path: &Path) -> Result<BTreeMap<String, Span>, JournalError> {
             return true;
         };
         let known_from_here = std::mem::take(&mut first);
-        for turn in published.states {
+        for change in published.states {
             if known_from_here {
                 continue;
             }
-            let span = spans.entry(turn.order).or_default();
-            if turn.now == Some(State::InForce) {
+            let span = spans.entry(change.order).or_default();
+            if change.now == Some(State::InForce) {
                 span.begun.get_or_insert(entry.at);
                 span.freed = None;
-            } else if turn.was == Some(State::InForce) {
+            } else if change.was == Some(State::InForce) {
                 span.freed = Some(entry.at);
             }
         }
@@ -387,7 +387,7 @@ mod tests {
     /// Appends what a server writes from its start to its stop.
     fn append(path: &Path, drafts: Vec<Draft>) {
         let mut journal = Journal::open(path, None, None);
-        let mut last = journal.known();
+        let mut last = journal.last_generation();
         for draft in drafts {
             last = draft.generation;
             journal.publish(draft);
@@ -539,7 +539,7 @@ mod tests {
         let mut journal = Journal::open(&path, None, None);
         journal.publish(orders(1, &[]));
         journal.publish(orders(2, &[]));
-        journal.tell(2, Event::Lost { entries: 3 });
+        journal.append(2, Event::Lost { entries: 3 });
         journal.publish(orders(3, &[]));
         journal.close(3);
         let found = [100, 150, 200, 250].map(|second| served(&path, second));

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::chain::Entry;
 use super::draft::{Draft, OrderRecord, OrderRecords};
-use super::entry::{Event, OrderText, Published, Setting, Turn};
+use super::entry::{Event, OrderText, Published, Setting, StateChange};
 use crate::config::exception::Exception;
 use crate::control::journal::settings::Settings;
 use crate::control::sources::orders::schedule::State;
@@ -48,10 +48,10 @@ impl Record {
                 self.orders.remove(id);
             }
             Event::Published(published) => {
-                for turn in &published.states {
-                    match turn.now {
-                        Some(state) => self.states.insert(turn.order.clone(), state),
-                        None => self.states.remove(&turn.order),
+                for change in &published.states {
+                    match change.now {
+                        Some(state) => self.states.insert(change.order.clone(), state),
+                        None => self.states.remove(&change.order),
                     };
                 }
                 for exception in &published.exceptions_gone {
@@ -107,7 +107,7 @@ impl Record {
             text: text.into(),
             warnings: Vec::new(),
         };
-        let pages = OrderRecords {
+        let order_records = OrderRecords {
             orders: Some(self.orders.into_iter().map(page).collect()),
             exceptions: Some(self.exceptions.into_values().collect()),
         };
@@ -116,7 +116,7 @@ impl Record {
             at,
             causes: published.causes,
             lists: published.lists,
-            pages: Some(Arc::new(pages)),
+            order_records: Some(Arc::new(order_records)),
             states: self.states.into_iter().collect(),
             held: published.held,
             settings: self.settings,
@@ -124,7 +124,7 @@ impl Record {
     }
 
     /// What a draft tells that is not known yet, and takes that in.
-    pub(super) fn news(&mut self, draft: Draft) -> Vec<Event> {
+    pub(super) fn events_for(&mut self, draft: Draft) -> Vec<Event> {
         let mut events = Vec::new();
         let mut published = Published {
             causes: draft.causes,
@@ -133,11 +133,11 @@ impl Record {
             settings: changes(&self.settings, &draft.settings),
             ..Published::default()
         };
-        let pages = draft.pages.as_deref();
-        if let Some(orders) = pages.and_then(|pages| pages.orders.as_ref()) {
-            self.order_news(orders, &mut events);
+        let order_records = draft.order_records.as_deref();
+        if let Some(orders) = order_records.and_then(|order_records| order_records.orders.as_ref()) {
+            self.order_events(orders, &mut events);
         }
-        let now = pages.and_then(|pages| pages.exceptions.as_ref());
+        let now = order_records.and_then(|order_records| order_records.exceptions.as_ref());
         let now = now.map(|exceptions| {
             let keyed = |exception: &Exception| (key(exception), exception.clone());
             let now: BTreeMap<_, _> = exceptions.iter().map(keyed).collect();
@@ -147,7 +147,7 @@ impl Record {
         });
         let now = now.as_ref().unwrap_or(&self.exceptions);
         (published.exceptions_ended, published.exceptions_resumed) = self.dates(now, draft.at);
-        published.states = turns(&self.states, &draft.states);
+        published.states = state_changes(&self.states, &draft.states);
         events.push(Event::Published(published));
         for event in &events {
             self.take(event);
@@ -155,7 +155,7 @@ impl Record {
         events
     }
 
-    fn order_news(&self, orders: &[OrderRecord], events: &mut Vec<Event>) {
+    fn order_events(&self, orders: &[OrderRecord], events: &mut Vec<Event>) {
         let gone = self.orders.iter().filter(|(id, _)| {
             let at = orders.binary_search_by(|page| page.id.cmp(id));
             at.is_err()
@@ -197,22 +197,22 @@ impl Record {
 }
 
 /// The orders whose state is another one, by their ids.
-pub(crate) fn turns(was: &HashMap<String, State>, states: &[(String, State)]) -> Vec<Turn> {
+pub(crate) fn state_changes(was: &HashMap<String, State>, states: &[(String, State)]) -> Vec<StateChange> {
     let now: HashMap<&str, State> = states.iter().map(|(id, state)| (&**id, *state)).collect();
     let gone = was.keys().filter(|id| !now.contains_key(&***id));
     let gone = gone.map(|id| (id, None));
     let here = states.iter().map(|(id, state)| (id, Some(*state)));
-    let turns = here.chain(gone).filter_map(|(id, now)| {
+    let state_changes = here.chain(gone).filter_map(|(id, now)| {
         let was = was.get(id).copied();
-        (was != now).then(|| Turn {
+        (was != now).then(|| StateChange {
             order: id.clone(),
             was,
             now,
         })
     });
-    let mut turns: Vec<_> = turns.collect();
-    turns.sort_by(|one, other| one.order.cmp(&other.order));
-    turns
+    let mut state_changes: Vec<_> = state_changes.collect();
+    state_changes.sort_by(|one, other| one.order.cmp(&other.order));
+    state_changes
 }
 
 /// The settings that differ.

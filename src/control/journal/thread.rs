@@ -13,10 +13,10 @@ use super::chain::Entry;
 use super::entry::{Event, Published, Start};
 use super::file::{JournalFile, Last, last_generation};
 use super::handover::{self, Dated};
-use super::heartbeat::{self, Pulse};
+use super::heartbeat::{self, HeartbeatWriter};
 use super::lines::JournalError;
 use super::record::Record;
-use super::unwritten::Mark;
+use super::unwritten::UnwrittenFile;
 use super::waiting::{Item, Waiting};
 use super::writer::{Shared, lock};
 use crate::config::shown::Show;
@@ -27,7 +27,7 @@ const RETRY: Duration = Duration::from_secs(1);
 const MOST_SEALED: usize = 64 << 20;
 
 /// An item, and who waits until it is on the disk.
-pub(super) type Letter = (Item, Option<Sender<()>>);
+pub(super) type Message = (Item, Option<Sender<()>>);
 
 /// Ends the wait for the last generation when the first attempt to open the journal is over, however it
 /// ends.
@@ -59,8 +59,8 @@ pub(super) struct JournalThread {
     /// Sealed lines that are not written.
     sealed: Vec<u8>,
     receipts: Vec<Sender<()>>,
-    pulse: Pulse,
-    mark: Mark,
+    heartbeat: HeartbeatWriter,
+    unwritten: UnwrittenFile,
     /// When the oldest item came that is not written.
     unwritten_since: Option<Timestamp>,
     shared: Arc<Shared>,
@@ -71,7 +71,7 @@ impl JournalThread {
         path: &Path,
         key: Option<PathBuf>,
         config: Option<PathBuf>,
-        mark: Mark,
+        unwritten: UnwrittenFile,
         shared: Arc<Shared>,
     ) -> Self {
         Self {
@@ -87,27 +87,27 @@ impl JournalThread {
             waiting: Waiting::default(),
             sealed: Vec::new(),
             receipts: Vec::new(),
-            pulse: Pulse::default(),
-            mark,
+            heartbeat: HeartbeatWriter::default(),
+            unwritten,
             unwritten_since: None,
             shared,
         }
     }
 
-    pub(super) fn work(mut self, letters: &Receiver<Letter>) {
+    pub(super) fn run(mut self, messages: &Receiver<Message>) {
         let opened = Opened(self.shared.clone());
         self.try_to_open();
         drop(opened);
         self.try_to_replay();
         let mut gone = false;
         while !gone {
-            let first = letters.recv_timeout(match self.is_idle() {
+            let first = messages.recv_timeout(match self.is_idle() {
                 true => heartbeat::INTERVAL,
                 false => RETRY,
             });
             gone = matches!(first, Err(RecvTimeoutError::Disconnected));
             // What came meanwhile goes to the disk together.
-            self.turn(first.into_iter().chain(letters.try_iter()));
+            self.write_pending(first.into_iter().chain(messages.try_iter()));
         }
     }
 
@@ -116,12 +116,12 @@ impl JournalThread {
     }
 
     /// Writes what came and what waited, if there is something, and the heartbeat.
-    pub(super) fn turn(&mut self, letters: impl Iterator<Item = Letter>) {
-        self.leave_moved_file();
+    pub(super) fn write_pending(&mut self, messages: impl Iterator<Item = Message>) {
+        self.close_moved_file();
         let mut has_work = !self.is_idle() || self.file.is_none();
-        for letter in letters {
+        for message in messages {
             has_work = true;
-            self.take(letter);
+            self.take(message);
         }
         if has_work {
             self.write();
@@ -129,23 +129,23 @@ impl JournalThread {
         if self.waiting.is_empty() && self.sealed.is_empty() {
             self.unwritten_since = None;
         } else if let Some(since) = self.unwritten_since {
-            self.mark.set(since);
+            self.unwritten.set(since);
         }
         // What an earlier server did not write is not written before the entry of this one's start is.
-        let waits = self.mark.before().into_iter().chain(self.unwritten_since);
+        let waits = self.unwritten.before().into_iter().chain(self.unwritten_since);
         let waits = waits.min();
         if self.file.is_some() && (self.marked || waits.is_some()) {
             let number = self.written.number;
-            self.pulse.beat(&self.path, number, waits);
+            self.heartbeat.beat(&self.path, number, waits);
         }
     }
 
     /// Closes a file that is no longer in its place, so that the one there is opened.
-    fn leave_moved_file(&mut self) {
+    fn close_moved_file(&mut self) {
         self.file.take_if(|file| !file.is_in_place());
     }
 
-    fn take(&mut self, (item, receipt): Letter) {
+    fn take(&mut self, (item, receipt): Message) {
         self.receipts.extend(receipt);
         let lost = self.waiting.push(item);
         if let Some(at) = lost {
@@ -172,10 +172,10 @@ impl JournalThread {
         }
         self.sealed.clear();
         self.written.clone_from(last);
-        let marked = file.mark(last);
+        let marked = file.write_head(last);
         self.marked = marked.is_ok();
         if self.waiting.is_empty() {
-            self.mark.clear();
+            self.unwritten.clear();
             // Locked until receipts are sent: what is written in time is not reported as late.
             let mut late = lock(&self.shared.late);
             if let Some((generation, since)) = late.take() {
@@ -212,7 +212,7 @@ impl JournalThread {
                 Err(error) => {
                     // First, so that a task that waits for the number finds the reason.
                     self.fail(&error);
-                    self.mark.refuse(&error);
+                    self.unwritten.note_open_error(&error);
                     // Numbers that a file has which can only be read are not given again.
                     return last_generation(&self.path).into_iter().for_each(known);
                 }
@@ -226,7 +226,7 @@ impl JournalThread {
             _ => Record::default(),
         };
         self.file = Some(file);
-        found.unwritten_since = self.mark.before();
+        found.unwritten_since = self.unwritten.before();
         lock(&self.shared.losses).find(&found, self.record.is_some());
         let start = found.start(self.config.clone());
         if let Some(ours) = self.record.take() {
@@ -237,7 +237,7 @@ impl JournalThread {
         }
         let start = Box::new(Event::Start(start));
         self.waiting
-            .push_front(Item::Tell(Timestamp::now(), last.generation, start));
+            .push_front(Item::Event(Timestamp::now(), last.generation, start));
         self.written.clone_from(&last);
         self.last = Some(last);
     }
@@ -248,7 +248,7 @@ impl JournalThread {
         let lines = std::mem::take(&mut self.sealed);
         let lines = lines.split(|byte| *byte == b'\n');
         // Behind the last one there is nothing.
-        let sealed = lines.filter_map(|line| Entry::read(line).ok());
+        let sealed = lines.filter_map(|line| Entry::parse(line).ok());
         let sealed = sealed.map(|(entry, _)| entry).collect();
         self.last = Some(self.written.clone());
         let before = self.written.generation;
@@ -266,12 +266,12 @@ impl JournalThread {
             start
         };
         let now = Timestamp::now();
-        self.seal_one(now, before, Event::Start(start));
+        self.seal_entry(now, before, Event::Start(start));
         if is_new && self.in_force.is_none() {
             // Orders that can't be read at the start are in force by their texts in the journal.
             for text in ours.texts() {
                 theirs.take(&text);
-                self.seal_one(now, before, text);
+                self.seal_entry(now, before, text);
             }
         }
         for (at, generation, event) in
@@ -281,7 +281,7 @@ impl JournalThread {
                 Event::Published(_) if !is_new => self.free_number(generation),
                 _ => generation,
             };
-            self.seal_one(at, generation, event);
+            self.seal_entry(at, generation, event);
         }
         self.record = Some(theirs);
     }
@@ -329,14 +329,14 @@ impl JournalThread {
             && let Some(item) = self.waiting.pop_front()
         {
             match item {
-                Item::Tell(at, generation, event) => self.seal_one(at, generation, *event),
+                Item::Event(at, generation, event) => self.seal_entry(at, generation, *event),
                 Item::Publish(draft) => {
                     let at = draft.at;
                     // The journal may have its number, if it could not be read then: it gets another one.
                     let generation = self.free_number(draft.generation);
-                    self.look_for_a_gap(generation);
-                    for event in record.news(*draft) {
-                        self.seal_one(at, generation, event);
+                    self.check_for_gap(generation);
+                    for event in record.events_for(*draft) {
+                        self.seal_entry(at, generation, event);
                     }
                 }
             }
@@ -344,21 +344,21 @@ impl JournalThread {
         if has_room(self) {
             let entries = self.waiting.take_lost();
             if entries > 0 {
-                self.seal_one(Timestamp::now(), 0, Event::Lost { entries });
+                self.seal_entry(Timestamp::now(), 0, Event::Lost { entries });
             }
         }
         self.record = Some(record);
     }
 
     /// Reports generations that a server before published and that are not in the journal.
-    fn look_for_a_gap(&self, generation: u64) {
+    fn check_for_gap(&self, generation: u64) {
         let last = self.last.as_ref().map_or(0, |last| last.generation);
         if self.in_force.is_none() && last > 0 && generation > last + 1 {
             lock(&self.shared.losses).skip(last + 1, generation - 1);
         }
     }
 
-    fn seal_one(&mut self, at: Timestamp, generation: u64, event: Event) {
+    fn seal_entry(&mut self, at: Timestamp, generation: u64, event: Event) {
         let Some(last) = &mut self.last else { return };
         // What happens while nothing is in force yet belongs to the generation before.
         let generation = match event {

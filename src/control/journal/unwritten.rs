@@ -19,7 +19,7 @@ const SIZE_MAX: u64 = 4096;
 
 /// The mark of one server.
 #[derive(Debug)]
-pub(super) struct Mark {
+pub(super) struct UnwrittenFile {
     path: PathBuf,
     is_beside_journal: bool,
     /// Since when changes of earlier servers were not written; no entry says so yet.
@@ -31,7 +31,7 @@ pub(super) struct Mark {
     is_failing: bool,
 }
 
-impl Mark {
+impl UnwrittenFile {
     /// The mark in the state directory `dir`, or without one beside the journal at `path`.
     pub(super) fn read(dir: Option<&Path>, path: &Path) -> Self {
         let marked = read(dir, path);
@@ -53,7 +53,7 @@ impl Mark {
     }
 
     /// Takes in why the journal could not be opened.
-    pub(super) fn refuse(&mut self, error: &JournalError) {
+    pub(super) fn note_open_error(&mut self, error: &JournalError) {
         self.is_foreign = matches!(
             error,
             JournalError::InUse(_) | JournalError::Foreign(_) | JournalError::NotOurs(_)

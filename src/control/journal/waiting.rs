@@ -14,7 +14,7 @@ const MOST: usize = 1 << 20;
 /// Something to write.
 pub(super) enum Item {
     Publish(Box<Draft>),
-    Tell(Timestamp, u64, Box<Event>),
+    Event(Timestamp, u64, Box<Event>),
 }
 
 impl Item {
@@ -22,14 +22,14 @@ impl Item {
     fn at(&self) -> Timestamp {
         match self {
             Self::Publish(draft) => draft.at,
-            Self::Tell(at, ..) => *at,
+            Self::Event(at, ..) => *at,
         }
     }
 
     fn weight(&self) -> usize {
         match self {
             Self::Publish(draft) => 16 + draft.states.len(),
-            Self::Tell(..) => 16,
+            Self::Event(..) => 16,
         }
     }
 }
@@ -70,10 +70,10 @@ impl Waiting {
         self.lost += 1;
         let last = self.items.iter_mut().rev().find_map(|item| match item {
             Item::Publish(last) => Some(last),
-            Item::Tell(..) => None,
+            Item::Event(..) => None,
         });
         if let (Item::Publish(mut draft), Some(last)) = (item, last) {
-            draft.pages = draft.pages.or_else(|| last.pages.take());
+            draft.order_records = draft.order_records.or_else(|| last.order_records.take());
             *last = draft;
         }
         Some(at)

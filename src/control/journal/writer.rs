@@ -13,20 +13,20 @@ use jiff::Timestamp;
 use super::draft::Draft;
 use super::entry::Event;
 use super::losses::Losses;
-use super::thread::{JournalThread, Letter};
-use super::unwritten::Mark;
+use super::thread::{JournalThread, Message};
+use super::unwritten::UnwrittenFile;
 use super::waiting::Item;
 use crate::config::shown::Show;
 
 /// How long what goes in force waits for the disk.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// How long the server's end waits for the last entries.
-const FAREWELL: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The way to the journal; without a file there is none, and nothing is written.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
-    sender: Option<Sender<Letter>>,
+    sender: Option<Sender<Message>>,
     thread: Option<thread::JoinHandle<()>>,
     shared: Arc<Shared>,
 }
@@ -71,11 +71,11 @@ impl Journal {
         dir: Option<&Path>,
     ) -> Self {
         let shared = Arc::new(Shared::default());
-        let mark = Mark::read(dir, path);
+        let mark = UnwrittenFile::read(dir, path);
         let writer = JournalThread::new(path, key, config, mark, shared.clone());
-        let (sender, letters) = channel();
+        let (sender, messages) = channel();
         let thread = thread::Builder::new().name("tapis-journal".to_owned());
-        let started = thread.spawn(move || writer.work(&letters));
+        let started = thread.spawn(move || writer.run(&messages));
         if let Err(error) = &started {
             let problem = format!("{}: no thread to write it: {error}", path.shown());
             tracing::error!(problem, "the journal is not written");
@@ -91,7 +91,7 @@ impl Journal {
 
     /// The last generation that is in the file: numbers go on after it. Waits
     /// until the last whole entry was found, or it turned out that the file can't be read.
-    pub(crate) fn known(&self) -> u64 {
+    pub(crate) fn last_generation(&self) -> u64 {
         if self.thread.is_some() {
             self.shared.opened.wait();
         }
@@ -99,7 +99,7 @@ impl Journal {
     }
 
     /// Whether there is one.
-    pub(crate) fn is_kept(&self) -> bool {
+    pub(crate) fn is_enabled(&self) -> bool {
         self.sender.is_some()
     }
 
@@ -116,9 +116,9 @@ impl Journal {
     }
 
     /// Writes something else.
-    pub(crate) fn tell(&self, generation: u64, event: Event) {
+    pub(crate) fn append(&self, generation: u64, event: Event) {
         self.send(
-            Item::Tell(Timestamp::now(), generation, Box::new(event)),
+            Item::Event(Timestamp::now(), generation, Box::new(event)),
             None,
         );
     }
@@ -173,11 +173,11 @@ impl Journal {
     /// Tells the server's end, and waits a moment until that is written.
     pub(crate) fn close(&mut self, generation: u64) {
         let (done, wait) = channel();
-        let event = Item::Tell(Timestamp::now(), generation, Box::new(Event::Stop));
+        let event = Item::Event(Timestamp::now(), generation, Box::new(Event::Stop));
         let sent = self.send(event, Some(done));
         self.sender = None;
         // What is not written by then is lost with the server, and `problem` said why.
-        let written = sent && wait.recv_timeout(FAREWELL).is_ok();
+        let written = sent && wait.recv_timeout(CLOSE_TIMEOUT).is_ok();
         if let Some(thread) = self.thread.take().filter(|_| written) {
             // Only then is the file free for the next server; a panic was told on its own thread.
             let _ = thread.join();
@@ -218,9 +218,9 @@ mod tests {
         let path = folder.join("journal.jsonl");
         for fails in [false, true] {
             let shared = Arc::new(Shared::default());
-            let mark = Mark::read(None, &path);
+            let mark = UnwrittenFile::read(None, &path);
             let mut writer = JournalThread::new(&path, None, None, mark, shared.clone());
-            let (sender, letters) = channel();
+            let (sender, messages) = channel();
             let journal = Journal {
                 sender: Some(sender),
                 thread: None,
@@ -230,7 +230,7 @@ mod tests {
                 fs::create_dir(&folder).expect("made");
             }
             let log = logged(|| {
-                writer.turn(std::iter::empty());
+                writer.write_pending(std::iter::empty());
                 // The disk takes its time.
                 for generation in 1..=2 {
                     journal.wait(journal.publish(draft(generation, None, &[])));
@@ -240,10 +240,10 @@ mod tests {
                 if fails {
                     fs::create_dir(&folder).expect("made");
                 }
-                writer.turn(letters.try_iter());
+                writer.write_pending(messages.try_iter());
                 assert_eq!(journal.problem(), None);
                 journal.wait(journal.publish(draft(3, None, &[])));
-                writer.turn(letters.try_iter());
+                writer.write_pending(messages.try_iter());
             });
             let level = if fails { "ERROR" } else { "WARN" };
             let late: Vec<_> = log

@@ -24,7 +24,7 @@ impl Record {
         // Before the first generation it is recorded with that.
         if self.generation > 0 {
             let event = Event::Refused { what, problems };
-            self.journal.tell(self.generation, event);
+            self.journal.append(self.generation, event);
         }
     }
 

@@ -51,7 +51,7 @@ impl Control {
         self.publication.images.orders = self.scheduler.registry.rules().cloned();
         let generation = self
             .publication
-            .next_generation(self.record.journal.known());
+            .next_generation(self.record.journal.last_generation());
         if self.persist.is_dirty {
             self.persist.images_generation = generation;
         }
@@ -99,14 +99,14 @@ impl Control {
     /// What the journal is to hold before a generation goes in force; nothing if there is no journal.
     pub(crate) fn draft(&mut self, generation: u64, states: &[(String, State)]) -> Option<Draft> {
         let causes = std::mem::take(&mut self.publication.causes);
-        if !self.record.journal.is_kept() {
+        if !self.record.journal.is_enabled() {
             return None;
         }
         let version = self.scheduler.registry.version();
-        let pages = (self.record.journalled_version != version).then(|| Arc::new(self.pages()));
+        let order_records = (self.record.journalled_version != version).then(|| Arc::new(self.order_records()));
         let is_whole =
-            |pages: &Arc<OrderRecords>| pages.orders.is_some() && pages.exceptions.is_some();
-        if pages.as_ref().is_none_or(is_whole) {
+            |order_records: &Arc<OrderRecords>| order_records.orders.is_some() && order_records.exceptions.is_some();
+        if order_records.as_ref().is_none_or(is_whole) {
             self.record.journalled_version = version;
         }
         let now = self.scheduler.at();
@@ -115,7 +115,7 @@ impl Control {
             at: now,
             causes,
             lists: self.lists.active.iter().filter_map(list_entry).collect(),
-            pages,
+            order_records,
             states: states.to_vec(),
             held: self.rollback.record.as_ref().map(|hold| hold.generation),
             settings: self.settings(),
@@ -132,7 +132,7 @@ impl Control {
         settings(&self.configuration.current, lists)
     }
 
-    fn pages(&self) -> OrderRecords {
+    fn order_records(&self) -> OrderRecords {
         let registry = &self.scheduler.registry;
         let page = |(order, text): (&Order, &Arc<str>)| OrderRecord {
             id: order.id.clone(),

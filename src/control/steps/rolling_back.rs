@@ -69,7 +69,7 @@ impl Control {
         // kept images of `first` or later are still those of the rollback.
         let first = self
             .publication
-            .next_generation(self.record.journal.known());
+            .next_generation(self.record.journal.last_generation());
         let lists: Vec<_> = self
             .lists
             .active

@@ -152,7 +152,7 @@ fn what_is_written_late_leaves_no_mark() {
 fn nothing_is_written_beside_another_server_s_journal() {
     let (_dir, _, path, _) = stopped();
     let mut first = Journal::open(&path, None, None);
-    first.known();
+    first.last_generation();
     let mut second = Journal::open(&path, None, None);
     second.publish(now(2));
     second.close(2);
