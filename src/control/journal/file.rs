@@ -377,7 +377,12 @@ fn last_whole_entry(
 }
 
 /// Copies the bytes after `len` to another file, and cuts them off.
-fn move_damaged_end(path: &Path, file: &File, len: u64, size: u64) -> Result<Damaged, JournalError> {
+fn move_damaged_end(
+    path: &Path,
+    file: &File,
+    len: u64,
+    size: u64,
+) -> Result<Damaged, JournalError> {
     let mut kept = path.as_os_str().to_owned();
     kept.push(format!(".damaged-{}", Timestamp::now().as_nanosecond()));
     let kept = PathBuf::from(kept);

@@ -103,9 +103,11 @@ impl Control {
             return None;
         }
         let version = self.scheduler.registry.version();
-        let order_records = (self.record.journalled_version != version).then(|| Arc::new(self.order_records()));
-        let is_whole =
-            |order_records: &Arc<OrderRecords>| order_records.orders.is_some() && order_records.exceptions.is_some();
+        let order_records =
+            (self.record.journalled_version != version).then(|| Arc::new(self.order_records()));
+        let is_whole = |order_records: &Arc<OrderRecords>| {
+            order_records.orders.is_some() && order_records.exceptions.is_some()
+        };
         if order_records.as_ref().is_none_or(is_whole) {
             self.record.journalled_version = version;
         }

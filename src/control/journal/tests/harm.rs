@@ -1,4 +1,4 @@
-//! What is found of changes to a journal that its server did not make.
+//! Changes to a journal by another program.
 
 use super::*;
 

@@ -1,5 +1,4 @@
-//! Owns the tests of the journal as a whole: writing, damage, and what comes back.
-//! Refuses a server: what it tells the journal is the integration tests'.
+//! The journal as a whole: writing, damage, and reading.
 
 mod files;
 mod harm;
@@ -117,7 +116,11 @@ fn what_is_new_is_told_once_and_a_restart_goes_on() {
         Event::OrderGone { id, .. } => format!("gone {id}"),
         Event::Published(published) => {
             let state_changes = published.states.iter().map(|change| change.now);
-            format!("{} {:?}", entry.generation, state_changes.collect::<Vec<_>>())
+            format!(
+                "{} {:?}",
+                entry.generation,
+                state_changes.collect::<Vec<_>>()
+            )
         }
         other => format!("{other:?}"),
     });

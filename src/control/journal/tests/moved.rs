@@ -17,8 +17,13 @@ struct Writer {
 impl Writer {
     fn open(path: &Path) -> Self {
         let shared = Arc::new(Shared::default());
-        let mut thread =
-            JournalThread::new(path, None, None, UnwrittenFile::read(None, path), shared.clone());
+        let mut thread = JournalThread::new(
+            path,
+            None,
+            None,
+            UnwrittenFile::read(None, path),
+            shared.clone(),
+        );
         thread.write_pending(std::iter::empty());
         Self { thread, shared }
     }
@@ -104,7 +109,9 @@ fn a_change_that_comes_before_that_goes_to_the_new_file_and_is_not_late() {
     let old = move_away(&path);
     let (done, receipt) = std::sync::mpsc::channel();
     let item = Item::Publish(Box::new(draft(2, None, &[("x", State::Suspended)])));
-    writer.thread.write_pending([(item, Some(done))].into_iter());
+    writer
+        .thread
+        .write_pending([(item, Some(done))].into_iter());
     assert_eq!(writer.problem(), None);
     assert_eq!(receipt.try_recv(), Ok(()));
     let generations = published(&path);
