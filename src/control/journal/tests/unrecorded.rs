@@ -118,7 +118,7 @@ fn the_next_server_says_since_when_one_before_could_not_write_until_it_ended() {
         assert_eq!(notes(&path), [Problem::Unwritten(since)]);
         let losses = journal.losses().concat();
         assert!(
-            losses.contains(&format!("after {since:.0} is not recorded")),
+            losses.contains(&format!("after {since:.0} are not recorded")),
             "{losses}"
         );
         let mut next = Journal::open_with(&path, None, None, state);
