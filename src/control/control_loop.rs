@@ -200,7 +200,7 @@ impl Control {
                 self.finish_configuring(configured.map(|it| *it))
             }
             Event::RollbackFiles(files) => self.finish_rollback_files(files),
-            Event::Counted(Some(counted)) => self.hits.land(counted),
+            Event::Counted(Some(counted)) => self.hits.finish(counted),
             // The next sweep has the files watched again, and the next minute has the hits written.
             Event::Followed(None) | Event::Counted(None) => {}
         }

@@ -25,9 +25,9 @@ fn a_damaged_base_is_reported_and_the_pair_before_it_read() {
         ),
         (
             |path| {
-                let mut octets = fs::read(path).expect("there");
-                octets[8..12].copy_from_slice(&(layout::VERSION + 1).to_le_bytes());
-                fs::write(path, octets).expect("written");
+                let mut bytes = fs::read(path).expect("there");
+                bytes[8..12].copy_from_slice(&(layout::VERSION + 1).to_le_bytes());
+                fs::write(path, bytes).expect("written");
             },
             "an image of layout",
         ),
@@ -93,7 +93,7 @@ fn a_large_image_is_read_like_a_small_one() {
         fs::write(&path, image(names)).expect("written");
         let image = read_image(&path).expect("whole");
         assert_eq!(image.facts().rules, names as u64);
-        assert_eq!(image.size() >= 2 << 20, large, "{} octets", image.size());
+        assert_eq!(image.size() >= 2 << 20, large, "{} bytes", image.size());
     }
 }
 

@@ -105,8 +105,8 @@ fn files(folder: impl AsRef<Path>, start: &str) -> Vec<String> {
 type Damage = (fn(&Path), &'static str);
 
 fn flip(path: &Path, at: impl Fn(usize) -> usize) {
-    let mut octets = fs::read(path).expect("readable");
-    let at = at(octets.len());
-    octets[at] ^= 1;
-    fs::write(path, octets).expect("written");
+    let mut bytes = fs::read(path).expect("readable");
+    let at = at(bytes.len());
+    bytes[at] ^= 1;
+    fs::write(path, bytes).expect("written");
 }
