@@ -9,7 +9,7 @@ use super::failure::Failure;
 use super::reload;
 use super::server::{self, ControlArgs};
 use crate::config::shown::counted;
-use crate::control::admin::status::{KeptLists, ReloadReport, RollbackRequest};
+use crate::control::admin::status::{ReloadReport, RollbackRequest, StoredLists};
 
 #[derive(Debug, Args)]
 pub(super) struct RollbackArgs {
@@ -30,7 +30,7 @@ pub(super) fn run(
 ) -> Result<(), Failure> {
     let places = args.control.places(config)?;
     if args.generation.is_none() && !args.release {
-        let kept: Vec<KeptLists> = server::get(&places, "/generations")??;
+        let kept: Vec<StoredLists> = server::get(&places, "/generations")??;
         return Ok(print_generations(&kept, out)?);
     }
     let request = RollbackRequest {
@@ -51,7 +51,7 @@ pub(super) fn run(
     result
 }
 
-fn print_generations(kept: &[KeptLists], out: &mut impl Write) -> io::Result<()> {
+fn print_generations(kept: &[StoredLists], out: &mut impl Write) -> io::Result<()> {
     if kept.is_empty() {
         writeln!(out, "no lists are kept yet")?;
     }

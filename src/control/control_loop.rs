@@ -120,7 +120,7 @@ impl Control {
             Some(done) = self.lists.done.1.recv() => Event::Loaded(Box::new(done)),
             Some(joined) = self.delta.joined.1.recv() => Event::Joined(Box::new(joined)),
             Some(compiled) = self.compiler.compiled.1.recv() => Event::Compiled(Box::new(compiled)),
-            Some(kept) = self.persist.kept.1.recv() => Event::Kept(kept),
+            Some(kept) = self.persist.written.1.recv() => Event::ImagesWritten(kept),
             (_, read) = self.scheduler.tasks.next() => Event::OrdersRead(read),
             (folder, files) = self.lists.looks.next() => Event::Looked(folder, files),
             (_, following) = self.files.tasks.next() => Event::Followed(following),
@@ -156,8 +156,8 @@ impl Control {
     }
 
     /// Writes the images in force, if they are not kept.
-    pub(crate) fn keep_images(&mut self) {
-        let is_rolling = self.rollback.rolling.is_some();
+    pub(crate) fn persist_images(&mut self) {
+        let is_rolling = self.rollback.running.is_some();
         self.persist.start(&self.publication.images, is_rolling);
     }
 
@@ -191,7 +191,7 @@ impl Control {
             }
             Event::Joined(joined) => self.finish_joining(*joined),
             Event::Compiled(compiled) => self.finish_compiling(*compiled),
-            Event::Kept(kept) => self.persist.land(kept),
+            Event::ImagesWritten(kept) => self.persist.finish(kept),
             Event::OrdersRead(read) => self.finish_reading_orders(read.map(|it| *it)),
             Event::Looked(folder, files) => {
                 self.lists.finish_looking(&folder, files.as_ref());
@@ -211,7 +211,7 @@ impl Control {
                 self.finish_reading_new_orders(configured.map(|it| *it));
             }
             Event::RollbackFiles(files) => self.finish_rollback_files(files),
-            Event::Counted(Some(counted)) => self.hits.land(counted),
+            Event::Counted(Some(counted)) => self.hits.finish(counted),
             // The next sweep has the files watched again, and the next minute has the hits written.
             Event::Followed(None) | Event::Counted(None) => {}
         }
@@ -234,7 +234,7 @@ impl Control {
             self.publish();
         }
         self.publication.plane.follow();
-        self.keep_images();
+        self.persist_images();
         self.write_hits();
         self.start_compiling();
         self.answer_requests();
@@ -393,11 +393,11 @@ impl Control {
         self.lists.log_aged(&self.guard_policy);
         self.scheduler.asked.sweep = true;
         self.check_clock();
-        if self.record.journal.known() > self.generation() {
+        if self.record.journal.last_generation() > self.generation() {
             // It was opened late: what is in force gets a number that comes after those in it.
             self.publication.change(Cause::Start);
             // So do images that could not be kept yet.
-            self.persist.unkept |= self.persist.keep_again.take().is_some();
+            self.persist.is_dirty |= self.persist.retry_at.take().is_some();
         }
         self.files.refresh();
     }

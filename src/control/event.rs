@@ -37,7 +37,7 @@ pub(crate) enum Event {
     /// The compiler ended.
     Compiled(Box<Compiled>),
     /// The images in force were written, or could not be.
-    Kept(bool),
+    ImagesWritten(bool),
     // Work on files ended; `None` if it panicked.
     /// Files of orders and exceptions were read.
     OrdersRead(Option<Box<RegistryRead>>),

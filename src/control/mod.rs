@@ -25,7 +25,7 @@ use self::admin::requests::Requests;
 use self::compile::queue::CompileQueue;
 use self::configuration::Configuration;
 use self::guard::policy::GuardPolicy;
-use self::persist::keeper::{Keeper, Persistence};
+use self::persist::image_store::{ImageStore, Persistence};
 use self::persist::rollback::Rollback;
 use self::publish::delta::DeltaJoin;
 use self::publish::publishing::Publication;
@@ -60,7 +60,7 @@ impl Control {
     /// A control plane that has read nothing yet. It refuses all clients until the first generation.
     pub(crate) fn empty(
         config: Config,
-        keeper: Keeper,
+        store: ImageStore,
         guard_policy: Arc<GuardPolicy>,
         scheduler: Scheduler,
     ) -> Self {
@@ -75,7 +75,7 @@ impl Control {
             compiler: CompileQueue::new(),
             delta: DeltaJoin::new(),
             publication: Publication::new(),
-            persist: Persistence::new(keeper),
+            persist: Persistence::new(store),
             rollback: Rollback::new(),
             record: Record::default(),
             hits,

@@ -14,7 +14,7 @@ use super::guard::acceptance::InForce;
 use super::guard::policy::GuardPolicy;
 use super::guard::release::Guards;
 use super::journal::Journal;
-use super::persist::keeper::Keeper;
+use super::persist::image_store::ImageStore;
 use super::persist::store::StoreError;
 use super::publish::{compose, provenance};
 use super::sources::lists::state::ListState;
@@ -75,10 +75,10 @@ impl Control {
     /// [`StartError`] when a required list can't be read, all together are too much, or another
     /// process has the state directory.
     pub fn start(config: Config, wall_clock: Arc<dyn WallClock>) -> Result<Self, StartError> {
-        let keeper = Keeper::open(&config.state)?;
+        let store = ImageStore::open(&config.state)?;
         // It watches them already: a change while they are read is noticed.
         let (guard_policy, scheduler) = read_files(&config, wall_clock);
-        let mut control = Self::empty(config, keeper, guard_policy, scheduler);
+        let mut control = Self::empty(config, store, guard_policy, scheduler);
         control.guard_policy.log_problems();
         control.restore();
         control.open_journal();
@@ -111,7 +111,7 @@ impl Control {
             let fresh = fresh.iter().map(|(image, source)| (image, source.clone()));
             let delta = compose::join(delta, stays, fresh)?;
             control.publication.images.delta = Some(delta.into());
-            control.persist.unkept = true;
+            control.persist.is_dirty = true;
         }
         control
             .compiler
@@ -161,10 +161,10 @@ impl Control {
 
     /// Takes the images that were kept, and what they tell of the lists.
     fn restore(&mut self) {
-        let newest = self.persist.keeper.restore();
+        let newest = self.persist.store.read_newest();
         let generation = newest.as_ref().map_or(0, |(_, generation)| *generation);
-        let (keeper, config) = (&self.persist.keeper, &self.configuration.current);
-        let Some(images) = self.rollback.restore(keeper, config, newest) else {
+        let (store, config) = (&self.persist.store, &self.configuration.current);
+        let Some(images) = self.rollback.restore(store, config, newest) else {
             return;
         };
         self.restore_images(images);
@@ -175,7 +175,7 @@ impl Control {
             .filter(|list| list.loaded.is_none())
         {
             // Whatever file it is read from, it is the same list to its guards. Without a rule nothing is in force.
-            let kept = restore::kept(&self.publication.images, &list.config);
+            let kept = restore::last_loaded(&self.publication.images, &list.config);
             if let Some(kept) = kept.filter(|(_, loaded)| loaded.rules > 0) {
                 list.serve_kept(kept);
             }
@@ -190,7 +190,7 @@ impl Control {
         // With another configuration it may be another policy: it gets a number of its own, and the
         // record is to have that.
         self.publication.next = generation + 1;
-        self.persist.unkept = true;
+        self.persist.is_dirty = true;
     }
 
     /// Reads the lists of which nothing is known as they are configured; returns the rules of the small ones.
@@ -237,7 +237,7 @@ impl Control {
             let inputs = CompileInputs {
                 images: &self.publication.images,
                 guard_policy: &self.guard_policy,
-                keeper: &self.persist.keeper,
+                store: &self.persist.store,
                 deadline: self.configuration.boot.state.deadline,
                 epoch: self.rollback.epoch,
             };
@@ -246,7 +246,7 @@ impl Control {
             self.finish_compiling(compiled);
             if let Some(base) = self.compiler.base.take() {
                 self.adopt_base(base);
-                self.persist.unkept = true;
+                self.persist.is_dirty = true;
             }
         }
         self.keep_what_is_left();

@@ -43,7 +43,7 @@ use crate::config::{Config, Origin};
 use crate::control::Control;
 use crate::control::admin::api;
 use crate::control::admin::socket::SocketFile;
-use crate::control::admin::verdict::Judge;
+use crate::control::admin::verdict::Explain;
 use crate::control::publish::compose;
 use crate::sys::process::{raise_open_files, return_large_allocations, user_id};
 
@@ -119,13 +119,13 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
         // Without a control socket, this is the only sender that keeps the channel open.
         let _requests = requests.clone();
         let reader = control.reader();
-        let judge: Judge = Arc::new(move |question| {
+        let explain: Explain = Arc::new(move |question| {
             let snapshot = reader.load();
             explain(&snapshot, question).map_err(|error| error.to_string())
         });
         let state_dir = config.state.dir.clone();
         let serve = |(listener, access)| {
-            let api = api::serve(listener, access, requests, judge, state_dir, stop.clone());
+            let api = api::serve(listener, access, requests, explain, state_dir, stop.clone());
             tokio::spawn(service.essential.watch("the control socket", api))
         };
         let api = socket.map(serve);

@@ -451,7 +451,7 @@ fn a_server_that_could_not_write_its_journal_was_not_stopped() {
     let (code, status) = run(&server, &["status"]);
     assert_eq!(code, Some(1), "{status}");
     assert!(
-        status.contains("ALARM journal: what servers before this one did after"),
+        status.contains("ALARM journal: changes that servers before this one made after"),
         "{status}"
     );
     let (code, verified) = run(&server, &["journal", "verify"]);

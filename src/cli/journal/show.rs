@@ -135,7 +135,7 @@ pub(super) struct Before {
 impl Before {
     /// The generations that are missing before an entry.
     pub(super) fn skipped(&mut self, entry: &Entry) -> Option<(u64, u64)> {
-        self.generations.take(entry)
+        self.generations.add(entry)
     }
 
     /// Updates the state with an entry.

@@ -1,5 +1,4 @@
-//! Owns what is spoken over the control socket: HTTP with JSON, for those who have access.
-//! Refuses to act itself: it asks the one who owns the policy.
+//! The HTTP API of the control socket, with JSON. It passes requests on to the control loop.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,31 +27,31 @@ use crate::control::admin::socket::Access;
 use crate::control::admin::status::{
     KnownOrders, OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status,
 };
-use crate::control::admin::verdict::{Judge, Question};
-use crate::control::persist::store::kept_lists;
+use crate::control::admin::verdict::{Explain, Question};
+use crate::control::persist::store::stored_lists;
 
-/// Pause after the system would not give a connection.
+/// Pause after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Connections at a time; others wait until one ends. Each takes one of the files that the process may have open.
+/// Connections at a time; others wait until one ends. Each is an open file.
 const CONNECTIONS: usize = 64;
-/// How long the head of a request may take, and then its body: a client that is half done keeps its place no longer.
+/// How long the head of a request may take, and then its body, so that slow clients don't occupy all connections.
 const REQUEST_TIME: Duration = Duration::from_secs(5);
-/// How long a connection lasts at most: by then the client that waits for the longest errand has given up.
+/// How long a connection may last: longer than any client waits.
 const CONNECTION_TIME: Duration = LONG_PATIENCE.saturating_add(Duration::from_secs(30));
-/// Bytes of a request's body at most.
+/// The largest body of a request, in bytes.
 const BODY_MAX: usize = 1 << 20;
 
-/// Serves the control socket until `stop`. Requests that were read whole by then are answered.
+/// Serves the control socket until `stop`. Requests that were received completely by then are answered.
 pub async fn serve(
     listener: UnixListener,
     access: Access,
     requests: mpsc::Sender<Request>,
-    judge: Judge,
+    explain: Explain,
     state_dir: Option<PathBuf>,
     stop: CancellationToken,
 ) {
-    let generations = move || kept(state_dir.clone());
-    let why = move |Json(question): Json<Question>| std::future::ready(why(&judge, &question));
+    let generations = move || stored_generations(state_dir.clone());
+    let why = move |Json(question): Json<Question>| std::future::ready(why(&explain, &question));
     let routes = Router::new()
         .route("/status", get(status))
         .route("/why", post(why))
@@ -62,31 +61,31 @@ pub async fn serve(
         .route("/generations", get(generations))
         .layer(from_fn(read_whole))
         .with_state(requests);
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(CONNECTIONS));
     let mut open = JoinSet::new();
     let next = async || {
-        let place = Arc::clone(&places).acquire_owned().await;
-        let place = place.expect("the semaphore is never closed");
-        (place, accept(&listener, access).await)
+        let permit = Arc::clone(&permits).acquire_owned().await;
+        let permit = permit.expect("the semaphore is never closed");
+        (permit, accept(&listener, access).await)
     };
     loop {
-        let (place, (stream, caller)) = tokio::select! {
+        let (permit, (stream, caller)) = tokio::select! {
             next = next() => next,
             () = stop.cancelled() => break,
         };
         let (routes, stop) = (routes.clone(), stop.clone());
         open.spawn(async move {
-            let talk = talk(stream, caller, routes, stop);
-            // A connection that takes longer is closed, answered or not.
-            let _ = tokio::time::timeout(CONNECTION_TIME, talk).await;
-            drop(place);
+            let connection = serve_connection(stream, caller, routes, stop);
+            // A connection that takes longer is closed.
+            let _ = tokio::time::timeout(CONNECTION_TIME, connection).await;
+            drop(permit);
         });
         while open.try_join_next().is_some() {}
     }
     while open.join_next().await.is_some() {}
 }
 
-/// The next connection of a user who has access.
+/// Accepts the next connection of a user who has access.
 async fn accept(listener: &UnixListener, access: Access) -> (UnixStream, Caller) {
     loop {
         match socket::accept(listener, access).await {
@@ -96,8 +95,13 @@ async fn accept(listener: &UnixListener, access: Access) -> (UnixStream, Caller)
     }
 }
 
-/// Answers the one request of a connection.
-async fn talk(stream: UnixStream, caller: Caller, routes: Router, stop: CancellationToken) {
+/// Answers the only request of a connection.
+async fn serve_connection(
+    stream: UnixStream,
+    caller: Caller,
+    routes: Router,
+    stop: CancellationToken,
+) {
     let received = Received::default();
     let routes = routes
         .layer(Extension(caller))
@@ -109,7 +113,7 @@ async fn talk(stream: UnixStream, caller: Caller, routes: Router, stop: Cancella
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
-        // Errors of the connection are the client's: there is nothing to do about them.
+        // Errors of the connection are caused by the client.
         _ = connection.as_mut() => return,
         () = stop.cancelled() => {}
     }
@@ -154,9 +158,9 @@ async fn known_orders(State(requests): State<mpsc::Sender<Request>>) -> Response
     deliver(&requests, Request::KnownOrders(reply), answer).await
 }
 
-/// Asks the policy in force alone, so that it costs the control loop nothing.
-fn why(judge: &Judge, question: &Question) -> Response {
-    match judge(question) {
+/// Uses only the policy in force, not the control loop.
+fn why(explain: &Explain, question: &Question) -> Response {
+    match explain(question) {
         Ok(verdict) => Json(verdict).into_response(),
         Err(error) => (StatusCode::BAD_REQUEST, error).into_response(),
     }
@@ -207,17 +211,17 @@ async fn deliver<T: serde::Serialize>(
     }
 }
 
-/// Which lists are kept to go back to.
-async fn kept(dir: Option<PathBuf>) -> Response {
-    let read = |dir: &Path| kept_lists(dir).map_err(|error| error.to_string());
-    let kept = match dir {
+/// The generations to which a rollback is possible.
+async fn stored_generations(dir: Option<PathBuf>) -> Response {
+    let read = |dir: &Path| stored_lists(dir).map_err(|error| error.to_string());
+    let stored = match dir {
         Some(dir) => tokio::task::spawn_blocking(move || read(&dir))
             .await
             .unwrap_or_else(|error| Err(error.to_string())),
         None => Err("no generation is kept without a `dir` in [state]".to_owned()),
     };
-    match kept {
-        Ok(kept) => Json(kept).into_response(),
+    match stored {
+        Ok(stored) => Json(stored).into_response(),
         Err(error) => (StatusCode::CONFLICT, error).into_response(),
     }
 }
@@ -246,12 +250,12 @@ mod tests {
         let listener = UnixListener::bind(dir.path().join("s")).expect("bound");
         let (send, requests) = mpsc::channel(200);
         let stop = CancellationToken::new();
-        let judge: Judge = Arc::new(|_| Err("nothing is in force".to_owned()));
+        let explain: Explain = Arc::new(|_| Err("nothing is in force".to_owned()));
         let served = tokio::spawn(serve(
             listener,
             Access::of(user_id()),
             send,
-            judge,
+            explain,
             None,
             stop.clone(),
         ));

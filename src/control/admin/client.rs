@@ -1,5 +1,4 @@
-//! Owns the other end of the control socket: what `tapis status` and `tapis reload` say to a server.
-//! Refuses to print.
+//! The client of the control socket, for verbs such as `tapis status` and `tapis reload`.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,20 +14,20 @@ use tokio::net::UnixStream;
 use super::socket;
 use crate::config::shown::Show;
 
-/// How long a server may take to tell something.
+/// How long a server may take to answer a GET.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long it may take to do something: to read the largest lists anew takes it seconds.
+/// How long a server may take to answer a POST: reading the largest lists takes a while.
 pub(crate) const LONG_PATIENCE: Duration = Duration::from_secs(300);
 
-/// Why a server could not be talked to.
+/// Why a request to a server failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// No server listens there.
     #[error("no running server at {}: {source}; is `tapis serve` running, with the same configuration and user?", places(.tried))]
     Absent {
-        /// Where it was looked for.
+        /// The sockets that were tried.
         tried: Vec<PathBuf>,
-        /// What the system says of the last place.
+        /// The system's error for the last one.
         source: io::Error,
     },
     /// A server listens there, or may do so, but this user may not open the socket.
@@ -36,47 +35,47 @@ pub enum ClientError {
     Denied {
         /// The socket.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// A server of somebody else listens there.
-    #[error("the server at {path} runs as user {server}, who is not to be trusted with this place, as others may have made it; run this as that user, or put the socket into a folder that only that user and root may write to, such as /run/tapis", path = .path.shown())]
+    /// The server there runs as a user that can't be trusted.
+    #[error("the server at {path} runs as user {server}, and another user may have created its socket, so it is not trusted; run this as that user, or put the socket into a folder that only that user and root may write to, such as /run/tapis", path = .path.shown())]
     Untrusted {
         /// The socket.
         path: PathBuf,
         /// The user of the server.
         server: u32,
     },
-    /// The conversation broke off.
-    #[error("the server at {path} broke off: {source}", path = .path.shown())]
+    /// The connection failed.
+    #[error("the connection to the server at {path} failed: {source}", path = .path.shown())]
     Broken {
         /// The socket.
         path: PathBuf,
-        /// Why.
+        /// The error.
         source: hyper::Error,
     },
-    /// No answer came.
+    /// The server did not answer in time.
     #[error("the server at {path} did not answer within {} s; check its log", .after.as_secs(), path = .path.shown())]
     Silent {
         /// The socket.
         path: PathBuf,
-        /// How long it was waited for.
+        /// The time limit.
         after: Duration,
     },
-    /// The server said no.
+    /// The server rejected the request.
     #[error("the server at {path} says: {text}", path = .path.shown())]
     Said {
         /// The socket.
         path: PathBuf,
-        /// What it said.
+        /// Its error message.
         text: String,
     },
-    /// The answer is not of this version.
-    #[error("the server at {path} speaks another version: {source}; use the same `tapis` for both", path = .path.shown())]
+    /// The answer can't be parsed.
+    #[error("the server at {path} is of another version: {source}; use the same `tapis` for both", path = .path.shown())]
     Foreign {
         /// The socket.
         path: PathBuf,
-        /// What could not be read.
+        /// The error.
         source: serde_json::Error,
     },
 }
@@ -86,11 +85,11 @@ fn places(tried: &[PathBuf]) -> String {
     texts.join(" or ")
 }
 
-/// Asks the server at the first of `sockets` where one listens that `user` may trust. Without
-/// `body` it is a GET, with one a POST, which may take longer.
+/// Sends a request to the server at the first of `sockets` on which one listens that `user` may trust: a GET without
+/// `body`, otherwise a POST, which may take longer.
 ///
 /// # Errors
-/// [`ClientError`] when there is no answer.
+/// [`ClientError`].
 pub async fn call<B: Serialize, T: DeserializeOwned>(
     sockets: &[PathBuf],
     user: u32,
@@ -98,7 +97,7 @@ pub async fn call<B: Serialize, T: DeserializeOwned>(
     body: Option<&B>,
 ) -> Result<T, ClientError> {
     let mut last = io::Error::from(io::ErrorKind::NotFound);
-    // What is wrong with the first place where a server may be: it says more than "not found" of the last.
+    // An error of a socket that exists is of more use than "not found" for the last one.
     let mut refused = None;
     for socket in sockets {
         match UnixStream::connect(socket).await {
@@ -109,7 +108,7 @@ pub async fn call<B: Serialize, T: DeserializeOwned>(
                         path: socket.clone(),
                         after,
                     };
-                    let answer = tokio::time::timeout(after, talk(stream, socket, path, body));
+                    let answer = tokio::time::timeout(after, send(stream, socket, path, body));
                     return answer.await.map_err(silent)?;
                 }
                 Some(server) => {
@@ -134,7 +133,7 @@ pub async fn call<B: Serialize, T: DeserializeOwned>(
     }))
 }
 
-async fn talk<B: Serialize, T: DeserializeOwned>(
+async fn send<B: Serialize, T: DeserializeOwned>(
     stream: UnixStream,
     socket: &Path,
     path: &str,
@@ -151,17 +150,17 @@ async fn talk<B: Serialize, T: DeserializeOwned>(
     let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream));
     let (mut sender, connection) = handshake.await.map_err(broken)?;
     let driver = tokio::spawn(connection);
-    let octets = body.map(serde_json::to_vec).transpose().map_err(foreign)?;
+    let bytes = body.map(serde_json::to_vec).transpose().map_err(foreign)?;
     let request = hyper::Request::builder()
-        .method(if octets.is_some() { "POST" } else { "GET" })
+        .method(if bytes.is_some() { "POST" } else { "GET" })
         .uri(path)
         .header("host", "tapis")
         .header("content-type", "application/json")
-        .body(Full::new(Bytes::from(octets.unwrap_or_default())))
+        .body(Full::new(Bytes::from(bytes.unwrap_or_default())))
         .expect("method, path and headers are valid");
     let response = sender.send_request(request).await.map_err(broken)?;
     let good = response.status().is_success();
-    let octets = response
+    let bytes = response
         .into_body()
         .collect()
         .await
@@ -171,10 +170,10 @@ async fn talk<B: Serialize, T: DeserializeOwned>(
     if !good {
         return Err(ClientError::Said {
             path: socket.to_owned(),
-            text: String::from_utf8_lossy(&octets).into_owned(),
+            text: String::from_utf8_lossy(&bytes).into_owned(),
         });
     }
-    serde_json::from_slice(&octets).map_err(foreign)
+    serde_json::from_slice(&bytes).map_err(foreign)
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! How often lists and orders blocked a query, over restarts: what this server counts is added to what the state directory has of
-//! those before.
+//! How often each list and order blocked a query, over restarts: the counts of this server are added to those of earlier
+//! ones in the state directory.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,23 +14,23 @@ use super::status::Gauges;
 use crate::config::regular;
 use crate::config::shown::Show;
 use crate::control::file_tasks::FileTasks;
-use crate::control::persist::rollback_file::put;
+use crate::control::persist::durable::{self, Access};
 use crate::control::publish::slots::Slots;
 
 /// The file in the state directory.
 const FILE: &str = "hits.json";
-/// Where it is moved when it is damaged.
+/// The name to which a damaged file is moved.
 const DAMAGED: &str = "hits.damaged";
 /// A larger file is something else.
 const SIZE_MAX: u64 = 64 << 20;
 /// How often counts are written. A crash loses those since.
 const EVERY: Duration = Duration::from_secs(60);
-/// When to try again what failed.
+/// After how long a failed write is tried again.
 const RETRY: Duration = Duration::from_secs(10);
-/// How long the server's end waits for counts that are being written.
+/// How long the shutdown waits for counts that are being written.
 const LAST_WAIT: Duration = Duration::from_secs(5);
 
-/// How often each list and order, by its source's name, blocked a query since an instant.
+/// How often each list and order, by its source's name, blocked a query since a time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Counts {
     since: Timestamp,
@@ -49,7 +49,7 @@ impl Counts {
     fn read(dir: &Path) -> Result<Option<Self>, String> {
         let path = dir.join(FILE);
         let failed = |error| format!("{}: can't be read: {error}", path.shown());
-        // Its file system may not be mounted yet.
+        // An error here may mean that its file system is not mounted yet.
         fs::metadata(dir).map_err(failed)?;
         let text = match regular::read(&path, SIZE_MAX).map_err(io::Error::from) {
             Ok(text) => text,
@@ -59,7 +59,7 @@ impl Counts {
         match serde_json::from_slice(&text) {
             Ok(counts) => Ok(Some(counts)),
             Err(error) => {
-                fs::rename(&path, dir.join(DAMAGED)).map_err(failed)?;
+                durable::rename(&path, &dir.join(DAMAGED)).map_err(|error| error.to_string())?;
                 let problem = format!("{}: {error}", path.shown());
                 tracing::error!(
                     problem,
@@ -79,26 +79,27 @@ impl Counts {
 
     fn write(&self, dir: &Path) -> Result<(), String> {
         let text = serde_json::to_vec(self).expect("numbers and times have a JSON form");
-        let failed = |error| format!("{}: can't be written: {error}", dir.join(FILE).shown());
-        put(dir, FILE, &text).map_err(failed)
+        // A power cut may bring back the counts of a minute ago, which is what a crash loses, too.
+        durable::replace_unsynced(&dir.join(FILE), &text, Access::Private)
+            .map_err(|error| error.to_string())
     }
 }
 
-/// What is kept in the state directory.
+/// The counts in the state directory.
 #[derive(Clone, Debug)]
-pub(crate) struct Kept {
+pub(crate) struct StoredCounts {
     dir: PathBuf,
-    /// What servers before this one counted.
+    /// The counts of servers before this one.
     before: Counts,
-    /// What was found or written there last.
+    /// The counts that were read or written last.
     file: Option<Counts>,
-    /// Whether there are damaged counts.
+    /// Whether a damaged file was moved away.
     has_damaged: bool,
 }
 
-impl Kept {
-    /// Reads the file. One that is another than before was not there, or could not be read, until now: its counts
-    /// are those of servers before this one.
+impl StoredCounts {
+    /// Reads the file. If it differs from the one that was read or written last, it could not be read until now, so its
+    /// counts are those of servers before this one.
     fn read(&mut self) -> Result<(), String> {
         let file = Counts::read(&self.dir)?;
         self.has_damaged = self.dir.join(DAMAGED).exists();
@@ -111,7 +112,8 @@ impl Kept {
         Ok(())
     }
 
-    /// Writes what was counted before and by this server. Reads the file first: nothing is replaced unseen.
+    /// Writes the sum of the counts before and those of this server. Reads the file first, so that counts which could not
+    /// be read before are not overwritten.
     fn write(&mut self, hits: &BTreeMap<String, u64>) -> Result<(), String> {
         self.read()?;
         let mut counts = self.before.clone();
@@ -122,12 +124,12 @@ impl Kept {
     }
 }
 
-/// What is known of hits.
+/// The counts of hits.
 pub(crate) struct Hits {
-    kept: Option<Kept>,
+    stored: Option<StoredCounts>,
     /// When this server began to count.
     since: Timestamp,
-    /// What it had counted when that was written last.
+    /// The counts of this server that were written last.
     written: BTreeMap<String, u64>,
     due: Instant,
     problem: Option<String>,
@@ -135,26 +137,26 @@ pub(crate) struct Hits {
     pub(crate) tasks: FileTasks<(), Counted>,
 }
 
-/// The counts that were written, or why they could not be.
-pub(crate) type Counted = Result<Box<Kept>, String>;
+/// The counts that were written, or why they could not be written.
+pub(crate) type Counted = Result<Box<StoredCounts>, String>;
 
 impl Hits {
-    /// Reads the state directory. What can't be read is read again before it is written.
+    /// Reads the file in the state directory. If that fails, it is read again before it is written.
     pub(crate) fn read(dir: Option<&Path>) -> Self {
         let since = Timestamp::now();
-        let mut kept = dir.map(|dir| Kept {
+        let mut stored = dir.map(|dir| StoredCounts {
             dir: dir.to_owned(),
             before: Counts::since(since),
             file: None,
             has_damaged: false,
         });
-        let read = kept.as_mut().map_or(Ok(()), Kept::read);
+        let read = stored.as_mut().map_or(Ok(()), StoredCounts::read);
         let problem = read.err();
         if let Some(problem) = &problem {
             tracing::error!(problem, "hits are not kept");
         }
         Self {
-            kept,
+            stored,
             since,
             written: BTreeMap::new(),
             due: Instant::now() + if problem.is_some() { RETRY } else { EVERY },
@@ -165,16 +167,16 @@ impl Hits {
 
     /// Since when hits are counted.
     pub(crate) fn since(&self) -> Timestamp {
-        let kept = self.kept.as_ref();
-        kept.map_or(self.since, |kept| kept.before.since)
+        let stored = self.stored.as_ref();
+        stored.map_or(self.since, |stored| stored.before.since)
     }
 
-    /// Why the last ones are not on the disk, or those before are not known.
+    /// The alarm if counts can't be written or read, or were damaged.
     pub(crate) fn problem(&self) -> Option<String> {
         if let Some(problem) = &self.problem {
             return Some(format!("hits are not kept: {problem}"));
         }
-        let damaged = self.kept.as_ref().filter(|kept| kept.has_damaged)?;
+        let damaged = self.stored.as_ref().filter(|stored| stored.has_damaged)?;
         let (path, since) = (damaged.dir.join(DAMAGED), self.since());
         Some(format!(
             "{}: damaged, so hits are counted since {since:.0}; remove it to end this alarm",
@@ -184,12 +186,12 @@ impl Hits {
 }
 
 impl Hits {
-    /// How often a source blocked a query since hits are counted; `None` if it was never in force.
+    /// How often a source blocked a query; `None` if it was never in force.
     pub(crate) fn of(&self, source: &str, gauges: &Gauges, slots: &Slots) -> Option<u64> {
         let slot = slots.known(source);
         let now = slot.and_then(|slot| gauges.list_hits.get(slot).copied());
-        let kept = self.kept.as_ref();
-        let before = kept.and_then(|kept| kept.before.hits.get(source).copied());
+        let stored = self.stored.as_ref();
+        let before = stored.and_then(|stored| stored.before.hits.get(source).copied());
         (now.is_some() || before.is_some()).then(|| now.unwrap_or(0) + before.unwrap_or(0))
     }
 
@@ -202,9 +204,9 @@ impl Hits {
         counts.filter(|(_, now)| *now > 0).collect()
     }
 
-    /// Writes the counts, if that is due and they changed, or the last attempt failed.
+    /// Writes the counts if that is due, and they changed or the last write failed.
     pub(crate) fn start_writing(&mut self, gauges: impl FnOnce() -> Gauges, slots: &Slots) {
-        let Some(mut kept) = self.kept.clone() else {
+        let Some(mut stored) = self.stored.clone() else {
             return;
         };
         if self.due > Instant::now() || self.tasks.is_running(&()) {
@@ -212,24 +214,24 @@ impl Hits {
         }
         self.due = Instant::now() + EVERY;
         let counts = Self::counts(&gauges(), slots);
-        let is_written = kept.file.is_some() && self.written == counts;
+        let is_written = stored.file.is_some() && self.written == counts;
         if is_written && self.problem().is_none() {
             return;
         }
-        let places = kept.dir.join(FILE).shown().to_string();
+        let path = stored.dir.join(FILE).shown().to_string();
         self.written.clone_from(&counts);
-        let work = move || kept.write(&counts).map(|()| Box::new(kept));
-        self.tasks.start((), places, work);
+        let work = move || stored.write(&counts).map(|()| Box::new(stored));
+        self.tasks.start((), path, work);
     }
 
-    /// Takes the counts that were written.
-    pub(crate) fn land(&mut self, counted: Counted) {
+    /// Ends a write.
+    pub(crate) fn finish(&mut self, counted: Counted) {
         match counted {
-            Ok(kept) => {
+            Ok(stored) => {
                 if self.problem.take().is_some() {
                     tracing::info!("hits are kept again");
                 }
-                self.kept = Some(*kept);
+                self.stored = Some(*stored);
             }
             Err(problem) => {
                 if self.problem.as_ref() != Some(&problem) {
@@ -241,13 +243,13 @@ impl Hits {
         }
     }
 
-    /// Writes the last counts, at the server's end. Older ones that are being written come first: they would replace
-    /// these, or be counted twice.
+    /// Writes the last counts, at the shutdown. First waits for a write that is running: it would overwrite these counts,
+    /// or they would be counted twice.
     pub(crate) async fn write_last(&mut self, gauges: &Gauges, slots: &Slots) {
         let written = timeout(LAST_WAIT, async {
             while self.tasks.is_running(&()) {
                 if let (_, Some(counted)) = self.tasks.next().await {
-                    self.land(counted);
+                    self.finish(counted);
                 }
             }
         });
@@ -256,11 +258,11 @@ impl Hits {
             tracing::error!(problem, "hits since the last minute are lost");
             return;
         }
-        let Some(mut kept) = self.kept.clone() else {
+        let Some(mut stored) = self.stored.clone() else {
             return;
         };
         let counts = Self::counts(gauges, slots);
-        if let Err(problem) = tokio::task::block_in_place(|| kept.write(&counts)) {
+        if let Err(problem) = tokio::task::block_in_place(|| stored.write(&counts)) {
             tracing::error!(problem, "hits since the last minute are lost");
         }
     }
@@ -296,7 +298,7 @@ mod tests {
         assert_eq!(files, 1, "nothing else is left over");
     }
 
-    /// A server that keeps its state in `mnt/state`, and how often its order blocked.
+    /// A server whose state directory is `mnt/state`, and how often its order blocked.
     fn start(folder: &Path) -> (Control, Arc<AtomicU64>) {
         let file = folder.join("tapis.toml");
         fs::write(&file, "[state]\ndir = \"mnt/state\"\n").expect("written");
@@ -333,7 +335,7 @@ mod tests {
         control.hits.of("order:x-1", gauges, slots)
     }
 
-    /// Writes the counts as if that were due.
+    /// Writes the counts now.
     async fn count(control: &mut Control) {
         control.hits.due = Instant::now();
         control.write_hits();
@@ -346,26 +348,26 @@ mod tests {
     const BEFORE: &str = r#"{"since":"2026-01-01T00:00:00Z","hits":{"ads":1,"order:x-1":3}}"#;
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn counts_that_come_late_are_added_to_and_not_replaced() {
+    async fn counts_that_appear_late_are_added_to_and_not_replaced() {
         type Away = (fn(&Path), fn(&Path));
         let (absent, unreadable, empty): (Away, Away, Away) = (
             (|_| (), |dir| fs::create_dir_all(dir).expect("made")),
-            // What is no file can't be read.
+            // A directory can't be read.
             (
                 |dir| fs::create_dir_all(dir.join(FILE)).expect("made"),
                 |dir| fs::remove_dir(dir.join(FILE)).expect("removed"),
             ),
-            // As the directory that a file system is mounted on.
+            // Like a directory that a file system will be mounted on.
             (|dir| fs::create_dir_all(dir).expect("made"), |_| ()),
         );
-        for ((leave, come), is_known) in [(absent, false), (unreadable, false), (empty, true)] {
+        for ((remove, restore), is_known) in [(absent, false), (unreadable, false), (empty, true)] {
             let folder = tempfile::tempdir().expect("a folder");
             let dir = folder.path().join("mnt/state");
-            leave(&dir);
+            remove(&dir);
             let (mut control, hits) = start(folder.path());
             count(&mut control).await;
             assert_eq!(control.hits.problem().is_none(), is_known);
-            come(&dir);
+            restore(&dir);
             fs::write(dir.join(FILE), BEFORE).expect("written");
             for new in [6, 7] {
                 hits.store(new, Ordering::Relaxed);

@@ -1,5 +1,4 @@
-//! Owns the telling of how things are: status, reports, log lines.
-//! Refuses to change anything.
+//! The answers to requests for the status and for the orders, from the components' states.
 
 use jiff::Timestamp;
 
@@ -22,21 +21,25 @@ use crate::control::sources::orders::schedule::State;
 use crate::policy::image::Image;
 use crate::policy::rule::Source;
 
-/// After how many seconds a small list that is being read is an alarm.
+/// After how many seconds it is an alarm that a small list is still being read.
 const HANGS_SECS: u64 = 30;
 
 pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
-    let told = |state: &ListState| {
+    let list_of = |state: &ListState| {
         let hits = control
             .hits
             .of(&state.source.name, &gauges, &control.publication.slots);
-        let hold = control.rollback.hold.as_ref().filter(|_| state.is_frozen());
+        let rollback = control
+            .rollback
+            .record
+            .as_ref()
+            .filter(|_| state.is_frozen());
         ListStatus {
-            held_as: hold.map(|hold| hold.generation),
-            ..list(state, hits, &control.guard_policy)
+            held_as: rollback.map(|rollback| rollback.generation),
+            ..list_status(state, hits, &control.guard_policy)
         }
     };
-    let lists: Vec<_> = control.lists.active.iter().map(told).collect();
+    let lists: Vec<_> = control.lists.active.iter().map(list_of).collect();
     let staged = control
         .lists
         .pending
@@ -44,7 +47,7 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
         .flat_map(|pending| &pending.lists);
     let alarms = lists
         .iter()
-        // That lists are held by a rollback is an alarm of its own.
+        // A rollback is one alarm, not one for each list that it holds.
         .filter(|list| list.held_as.is_none())
         .filter_map(|list| {
             list.alarm
@@ -60,20 +63,20 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
         .chain(
             control
                 .persist
-                .keeper
+                .store
                 .problem()
                 .map(|problem| format!("what is in force is not kept: {problem}")),
         )
         .chain(control.hits.problem())
         .chain(control.record.journal.problem())
         .chain(control.record.journal.losses())
-        .chain(control.rollback.hold.as_ref().map(RollbackRecord::told))
+        .chain(control.rollback.record.as_ref().map(RollbackRecord::alarm))
         .chain(
             control
                 .rollback
-                .hold
+                .record
                 .iter()
-                .flat_map(|hold| hold.unrestored.clone()),
+                .flat_map(|rollback| rollback.unrestored.clone()),
         )
         .chain(control.rollback.lost.clone())
         .chain(
@@ -135,7 +138,7 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
     }
 }
 
-/// What there is to say of a small list that is not read in all this time.
+/// The alarm about a small list that has been read for too long.
 fn hangs(list: &ListState) -> Option<String> {
     let loading = list.loading.filter(|_| !list.is_large())?;
     let (path, seconds) = (list.source.path.shown(), loading.since.elapsed().as_secs());
@@ -215,14 +218,14 @@ fn image_status(image: &Image) -> ImageStatus {
     }
 }
 
-fn list(state: &ListState, hits: Option<u64>, guard_policy: &GuardPolicy) -> ListStatus {
+fn list_status(state: &ListState, hits: Option<u64>, guard_policy: &GuardPolicy) -> ListStatus {
     let source = &state.source;
     let loaded = state.loaded.as_ref();
     let tally = loaded.map(|loaded| &loaded.tally);
     let refused = state.refused.as_ref();
     let aged = state.aged(guard_policy, Timestamp::now()).map(|since| {
-        let told = aged(&source.name, &source.path, guard_policy.limits(), since);
-        (told.to_string(), since)
+        let alarm = aged(&source.name, &source.path, guard_policy.limits(), since);
+        (alarm.to_string(), since)
     });
     ListStatus {
         name: source.name.clone(),
@@ -243,7 +246,7 @@ fn list(state: &ListState, hits: Option<u64>, guard_policy: &GuardPolicy) -> Lis
         held_as: None,
         alarm: refused
             .map(|(refusal, _)| refusal.to_string())
-            .or_else(|| aged.map(|(told, _)| told)),
+            .or_else(|| aged.map(|(alarm, _)| alarm)),
         alarm_since: refused.map(|(_, since)| *since),
         rules: loaded.map_or(0, |loaded| loaded.rules),
         hits,
@@ -281,8 +284,8 @@ fn list(state: &ListState, hits: Option<u64>, guard_policy: &GuardPolicy) -> Lis
     }
 }
 
-/// The keys that differ between two configurations and count only after a restart, with those that the data plane
-/// can't follow before one.
+/// The keys that differ between two configurations and take effect only after a restart, and those of `plane`: keys that
+/// the data plane can't apply without one.
 pub(crate) fn needs_restart(boot: &Config, now: &Config, plane: &[String]) -> Vec<String> {
     let (server, next) = (&boot.server, &now.server);
     let (state, next_state) = (&boot.state, &now.state);
@@ -369,7 +372,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_new_list_that_is_not_read_in_all_this_time_is_an_alarm() {
+    async fn a_new_list_that_is_read_for_too_long_is_an_alarm() {
         let folder = tempfile::tempdir().expect("a folder");
         let config = |text: &str| Config::parse(text, &folder.path().join("tapis.toml"));
         let text = "[[list]]\nname = \"slow\"\npath = \"slow\"\n";
@@ -391,10 +394,10 @@ mod tests {
         let loading = pending.lists[0].loading.as_mut().expect("it is read");
         let since = loading.since.checked_sub(Duration::from_secs(HANGS_SECS));
         loading.since = since.expect("the machine has run for longer");
-        let told = alarms(&control);
+        let alarms = alarms(&control);
         assert!(
-            told.contains("slow: not read in 30 s: check the disk"),
-            "{told}"
+            alarms.contains("slow: not read in 30 s: check the disk"),
+            "{alarms}"
         );
     }
 }

@@ -1,5 +1,4 @@
-//! Owns the control socket's place in the file system, and who may open it.
-//! Refuses to speak over it.
+//! The control socket in the file system: its path, its permissions, and whether a client may trust it.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -18,7 +17,7 @@ use crate::config::shown::Show;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 128;
 
-/// Who may use the control socket: root always may.
+/// Who may use the control socket, besides root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
     /// The server's own user.
@@ -28,26 +27,26 @@ pub struct Access {
 }
 
 impl Access {
-    /// For that user, and for no group.
+    /// Access for this user only.
     pub fn of(user: u32) -> Self {
         Self { user, group: None }
     }
 }
 
-/// Why there is no control socket.
+/// Why the control socket can't be created.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    /// Another server holds it.
+    /// Another server listens on it.
     #[error(
         "{path}: another tapis is running with this control socket; stop it, or name another socket by `control` in [server], or with --control", path = .0.shown())]
     Taken(PathBuf),
-    /// The place can't be used.
+    /// The path can't be used.
     #[error(
         "{path}: the control socket can't be made: {source}; name a place that the server's user may write to by `control` in [server], or with --control", path = .path.shown())]
     Unusable {
         /// The socket.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// Its folder is another user's, so most likely that user is the server's.
@@ -61,51 +60,50 @@ pub enum SocketError {
         /// The user of this process.
         user: u32,
     },
-    /// No such group.
+    /// The group does not exist.
     #[error(
         "[server] control-group is {0:?}, and there is no such group: create it with groupadd, or name another one"
     )]
     NoGroup(String),
-    /// The system can't tell whether there is such a group.
+    /// The group can't be looked up.
     #[error(
         "[server] control-group is {name:?}, which can't be looked up: {source}; write the number of the group"
     )]
     UnknownGroup {
         /// The group.
         name: String,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// Where the control socket may be, best first, when the configuration does not say.
+/// The paths of the control socket if the configuration has none, in the order in which they are tried.
 pub fn candidates(user: u32) -> Vec<PathBuf> {
     let file = "control.sock";
-    let mut places = vec![PathBuf::from("/run/tapis").join(file)];
+    let mut paths = vec![PathBuf::from("/run/tapis").join(file)];
     if let Some(runtime) = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) {
-        places.push(PathBuf::from(runtime).join("tapis").join(file));
+        paths.push(PathBuf::from(runtime).join("tapis").join(file));
     }
     // All users share the temporary folder, so the name has the owner's number; `own_directory` checks, and
     // `is_alone_in` for other users.
-    places.push(
+    paths.push(
         std::env::temp_dir()
             .join(format!("tapis-{user}"))
             .join(file),
     );
-    places
+    paths
 }
 
-/// The control socket's file, removed when this is dropped. Another process's socket that has its path
-/// by then is left alone.
+/// The control socket's file, which is removed when this is dropped, unless another file has its path by then.
 #[derive(Debug)]
 pub struct SocketFile {
     inode: Inode,
-    /// Its folder, if that was made for it: the next server may make one for another group.
+    /// Its folder, if it was created for the socket: it is removed, too, as the next server may need another group.
     made: Option<PathBuf>,
 }
 
 impl SocketFile {
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.inode.path
     }
@@ -117,17 +115,17 @@ impl Drop for SocketFile {
             tracing::warn!(path = %self.path().shown(), %error, "control socket not removed");
         }
         if let Some(folder) = &self.made {
-            // One with other files in it stays.
+            // Fails if other files are in it.
             let _ = fs::remove_dir(folder);
         }
     }
 }
 
-/// What is at a path, not followed if it is a symbolic link.
+/// The file at a path; symbolic links are not followed.
 #[derive(Debug)]
 struct Inode {
     path: PathBuf,
-    /// Open, so that its number is not given to another file.
+    /// Open, so that the system gives its inode number to no other file.
     file: File,
 }
 
@@ -139,11 +137,13 @@ impl Inode {
         Ok(Self { path, file })
     }
 
-    /// Removes it, if it still is what the path names.
+    /// Removes the file if it still has its path.
     fn remove(&self) -> io::Result<()> {
         let here = fs::symlink_metadata(&self.path)?;
         if identity(&here) != identity(&self.file.metadata()?) {
-            return Err(io::Error::other("another file has its place, which stays"));
+            return Err(io::Error::other(
+                "another file has its path now, which stays",
+            ));
         }
         fs::remove_file(&self.path)
     }
@@ -154,29 +154,29 @@ fn identity(meta: &fs::Metadata) -> (u64, u64) {
     (meta.dev(), meta.ino())
 }
 
-/// A control socket that listens.
+/// A listening control socket.
 #[derive(Debug)]
 pub struct Bound {
     /// The socket.
     pub listener: UnixListener,
     /// Its file.
     pub file: SocketFile,
-    /// Who may use it: no group that it could not be given to.
+    /// Who may use it: without the group, if the socket could not be given to it.
     pub access: Access,
     /// Why it could not be given to the group.
     pub denied: Option<io::Error>,
 }
 
-/// Makes the socket at the first of `places` that can be used. Removes what a server that is
-/// gone has left there. A folder may be a symbolic link only if `follow`: the operator named it.
+/// Creates the socket at the first of `paths` that can be used, and removes the socket of a server that has ended. The
+/// folder may be a symbolic link only if `follow` is set, as the operator named it then.
 ///
-/// A socket that can't be given to the group is made for the user alone.
+/// A socket that can't be given to the group is created for the user only.
 ///
 /// # Errors
-/// [`SocketError`] of the last place, or of the first that another server holds.
-pub fn bind(places: &[PathBuf], follow: bool, access: Access) -> Result<Bound, SocketError> {
+/// [`SocketError`] of the last path, or of the first on which another server listens.
+pub fn bind(paths: &[PathBuf], follow: bool, access: Access) -> Result<Bound, SocketError> {
     let mut last = None;
-    for path in places {
+    for path in paths {
         match bind_one(path, follow, access) {
             Err(taken @ SocketError::Taken(_)) => return Err(taken),
             Err(error) => last = Some(error),
@@ -220,7 +220,7 @@ fn bind_one(path: &Path, follow: bool, access: Access) -> Result<Bound, SocketEr
     let denied = given.and_then(Result::err);
     let group = access.group.filter(|_| denied.is_none());
     let access = Access { user, group };
-    // No connection is possible before this, so none is of a user who may not.
+    // No connection is possible before this, so the permissions apply to all.
     raw.listen(BACKLOG).map_err(unusable)?;
     raw.set_nonblocking(true).map_err(unusable)?;
     let listener = UnixListener::from_std(raw.into()).map_err(unusable)?;
@@ -235,8 +235,8 @@ fn bind_one(path: &Path, follow: bool, access: Access) -> Result<Bound, SocketEr
     })
 }
 
-/// What to do where the folder of the socket is another user's. Root is hardly the server's user there, so another
-/// socket would not help.
+/// The remedy if the socket's folder belongs to another user. For root another socket would not help, as the server most
+/// likely runs as that user.
 fn as_owner(user: u32) -> &'static str {
     match user {
         0 => "run this as that user",
@@ -246,7 +246,7 @@ fn as_owner(user: u32) -> &'static str {
     }
 }
 
-/// Why there can be no socket at `path`.
+/// The error for a path that can't be used.
 fn unusable(path: &Path, user: u32, source: io::Error) -> SocketError {
     let (path, folder) = (path.to_owned(), fs::metadata(folder_of(path)));
     let owner = folder.map_or(user, |folder| folder.uid());
@@ -256,28 +256,28 @@ fn unusable(path: &Path, user: u32, source: io::Error) -> SocketError {
     SocketError::Unusable { path, source }
 }
 
-/// Gives a file or folder of ours to a group, with that mode.
+/// Gives a file or folder of this user to a group, with a mode.
 fn give(path: &Path, group: u32, mode: u32) -> io::Result<()> {
     chown(path, None, Some(group))?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
-/// Why the socket could not be given to the group, at the first of `places` that can be used. A file without a name
-/// is tried.
-pub fn denied(places: &[PathBuf], follow: bool, access: Access) -> Option<io::Error> {
+/// Why the socket could not be given to the group, at the first of `paths` that can be used; tried with a file without
+/// a name.
+pub fn denied(paths: &[PathBuf], follow: bool, access: Access) -> Option<io::Error> {
     let group = access.group?;
-    let mut files = places.iter().map(|path| try_one(path, follow, access.user));
+    let mut files = paths.iter().map(|path| try_one(path, follow, access.user));
     let file = files.find_map(Result::ok)?;
     fchown(file, None, Some(group)).err()
 }
 
-/// Whether the socket could be made at one of `places`. Nothing is made.
+/// Whether the socket can be created at one of `paths`. Creates nothing.
 ///
 /// # Errors
-/// [`SocketError`] of the last place, or of the first that another server holds.
-pub fn check(places: &[PathBuf], follow: bool, access: Access) -> Result<(), SocketError> {
+/// [`SocketError`] of the last path, or of the first on which another server listens.
+pub fn check(paths: &[PathBuf], follow: bool, access: Access) -> Result<(), SocketError> {
     let mut last = Ok(());
-    for path in places {
+    for path in paths {
         if StdStream::connect(path).is_ok() {
             return Err(SocketError::Taken(path.clone()));
         }
@@ -292,7 +292,7 @@ pub fn check(places: &[PathBuf], follow: bool, access: Access) -> Result<(), Soc
     last
 }
 
-/// A file without a name, in the folder where the socket would be, or where that folder would be.
+/// Creates a file without a name in the socket's folder, or, if that does not exist, in the folder above.
 fn try_one(path: &Path, follow: bool, user: u32) -> io::Result<File> {
     let folder = folder_of(path);
     let existing = match fs::symlink_metadata(&folder) {
@@ -317,7 +317,7 @@ fn folder_of(path: &Path) -> PathBuf {
     }
 }
 
-/// Whether a server listens at a path. Removes the socket of one that is gone, and nothing else.
+/// Whether a server listens at a path. Removes the socket of a server that has ended, and no other file.
 fn is_taken(path: &Path) -> io::Result<bool> {
     let found = match Inode::at(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -336,14 +336,13 @@ fn is_taken(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Makes the directory for the owner alone, or checks that nobody else can put a socket of theirs
-/// into its place: it is ours or root's, and others may not write to it, or as in the temporary
-/// folder only to what is theirs.
+/// Creates the directory for its owner only. If it exists, checks that no other user can replace a socket in it: it
+/// belongs to this user or to root, and others may not write to it, or, as in the temporary folder, only to their own
+/// files.
 ///
-/// A symbolic link in the temporary folder may be anybody's, who could lead it elsewhere later. A
-/// directory of ours in its place is ours to move.
+/// A symbolic link in the temporary folder may belong to any user, who could change it later.
 ///
-/// Returns whether it was made.
+/// Returns whether it was created.
 fn own_directory(directory: &Path, follow: bool, user: u32) -> io::Result<bool> {
     match fs::DirBuilder::new().mode(0o700).create(directory) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -353,19 +352,19 @@ fn own_directory(directory: &Path, follow: bool, user: u32) -> io::Result<bool> 
     }
 }
 
-/// Whether a directory that was there before is opened to the group, so that its members can reach what is in it:
-/// only one of the usual places is, as one that the operator named may have other contents.
+/// Whether an existing directory is opened to the group, so that its members can reach the socket. One that the operator
+/// named is not, as it may have other contents.
 fn is_to_open(directory: &fs::Metadata, follow: bool, user: u32) -> bool {
     !follow && directory.uid() == user
 }
 
-/// Why members of the group that may use the socket can't reach it, at the first of `places` that can be used.
-pub fn closed_to_group(places: &[PathBuf], follow: bool, access: Access) -> Option<String> {
+/// Why members of the group that may use the socket can't reach it, at the first of `paths` that can be used.
+pub fn closed_to_group(paths: &[PathBuf], follow: bool, access: Access) -> Option<String> {
     let is_usable = |path: &&PathBuf| try_one(path, follow, access.user).is_ok();
-    closed(places.iter().find(is_usable)?, follow, access)
+    closed(paths.iter().find(is_usable)?, follow, access)
 }
 
-/// The same of one place. A folder that is not there is made so that they can.
+/// As [`closed_to_group`], for one path. A folder that does not exist will be created with access for the group.
 fn closed(path: &Path, follow: bool, access: Access) -> Option<String> {
     let Access { user, group } = access;
     let group = group?;
@@ -384,11 +383,11 @@ fn closed(path: &Path, follow: bool, access: Access) -> Option<String> {
     let closed = real.ancestors().find(is_closed)?.shown().to_string();
     Some(format!(
         "{closed}: members of the group of control-group (number {group}) can't reach the control socket, as this folder \
-         is closed to them: `chgrp {group}` it and `chmod g+x` it, or set `control` to a place in a folder that they may enter"
+         is closed to them: `chgrp {group}` it and `chmod g+x` it, or set `control` to a path in a folder that they may enter"
     ))
 }
 
-/// Checks that only `user` and root can put a socket into a directory in the place of one that is there.
+/// Checks that only `user` and root can replace a socket in a directory.
 fn is_safe(directory: &Path, follow: bool, user: u32) -> io::Result<fs::Metadata> {
     let meta = match follow {
         true => fs::metadata(directory)?,
@@ -408,16 +407,16 @@ fn is_safe(directory: &Path, follow: bool, user: u32) -> io::Result<fs::Metadata
     ))
 }
 
-/// Whether members of a group may reach what is in a directory.
+/// Whether members of a group may reach files in a directory.
 fn admits(directory: &fs::Metadata, group: u32) -> bool {
     let mode = directory.mode();
     mode & 0o001 != 0 || (directory.gid() == group && mode & 0o010 != 0)
 }
 
-/// The user of the server at the other end of a stream to `path`, unless it is one that `user` may trust: its
-/// own, root's, or one of another user in a folder that is that user's alone.
+/// The user of the server at the other end of a stream to `path`; `None` if `user` may trust it: it runs as the same user
+/// or root, or only its user could create the socket.
 pub(crate) fn untrusted(stream: &UnixStream, path: &Path, user: u32) -> Option<u32> {
-    // A stream with an end that the system does not know has no owner.
+    // If the system does not know the user, it is no user's.
     let server = stream.peer_cred().map_or(u32::MAX, |server| server.uid());
     (!trusts(user, server, path)).then_some(server)
 }
@@ -426,12 +425,12 @@ fn trusts(user: u32, server: u32, path: &Path) -> bool {
     server == user || server == 0 || is_alone_in(path, server).unwrap_or(false)
 }
 
-/// Whether only `owner` and root could have put a socket there. Its folder belongs to `owner`, and
-/// all folders above to `owner` or root, and others may write to none of them.
+/// Whether only `owner` and root could have created a socket at a path: its folder belongs to `owner`, all folders above
+/// to `owner` or root, and others may write to none of them.
 ///
-/// To the temporary folder everybody may write, so a folder in it may be anybody's. Only one that is named
-/// after its owner, as [`candidates`] names it, names the user of the server that is meant: others can take the name,
-/// but not the number.
+/// All users may write to the temporary folder, so a folder in it may belong to any of them. It is trusted only if it is
+/// named after its owner, as in [`candidates`]: other users can create a folder of that name, but it would not belong to
+/// `owner`.
 fn is_alone_in(path: &Path, owner: u32) -> io::Result<bool> {
     let Some(folder) = path.parent() else {
         return Ok(false);
@@ -444,7 +443,7 @@ fn is_alone_in(path: &Path, owner: u32) -> io::Result<bool> {
     for (depth, above) in socket.ancestors().skip(1).enumerate() {
         let meta = fs::symlink_metadata(above)?;
         let others_write = meta.mode() & 0o022 != 0;
-        // Others can't replace what is the owner's in a sticky folder.
+        // In a sticky folder, others can't replace files of the owner.
         let is_shared = depth == 1 && is_named && meta.uid() == 0 && meta.mode() & 0o1000 != 0;
         let is_good = match depth {
             0 => meta.uid() == owner && !others_write,
@@ -457,8 +456,8 @@ fn is_alone_in(path: &Path, owner: u32) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Takes the next connection of a user who has access, and returns that user. Who is a member of a group
-/// is known to the system, which lets no other user open the socket.
+/// Accepts the next connection of a user who has access; also returns the user. The members of the group are not checked
+/// here: the system lets no other user open the socket.
 pub(crate) async fn accept(
     listener: &UnixListener,
     access: Access,
@@ -483,16 +482,16 @@ mod tests {
     async fn the_socket_is_its_owners_alone_and_held_once() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("new").join("control.sock");
-        let places = [PathBuf::from("/proc/nowhere/control.sock"), path.clone()];
+        let paths = [PathBuf::from("/proc/nowhere/control.sock"), path.clone()];
         let Bound { listener, file, .. } =
-            bind(&places, false, Access::of(user_id())).expect("bound");
+            bind(&paths, false, Access::of(user_id())).expect("bound");
         assert_eq!(file.path(), path);
         let mode = |p: &Path| fs::metadata(p).expect("there").mode() & 0o777;
         assert_eq!((mode(&path), mode(&dir.path().join("new"))), (0o600, 0o700));
-        let again = bind(&places, false, Access::of(user_id())).expect_err("taken");
+        let again = bind(&paths, false, Access::of(user_id())).expect_err("taken");
         assert!(matches!(again, SocketError::Taken(_)), "{again}");
         drop(listener);
-        let next = bind(&places, false, Access::of(user_id())).expect("a dead server's is removed");
+        let next = bind(&paths, false, Access::of(user_id())).expect("a dead server's is removed");
         drop(file);
         assert!(path.exists(), "it is another server's by now");
         drop(next);
@@ -516,38 +515,38 @@ mod tests {
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("changed");
         let folder = dir.path().join("new");
         let path = folder.join("control.sock");
-        let places = std::slice::from_ref(&path);
+        let paths = std::slice::from_ref(&path);
         // One that a server without the group made is no obstacle for the next one.
-        drop(bind(places, true, Access::of(0)).expect("bound"));
+        drop(bind(paths, true, Access::of(0)).expect("bound"));
         for follow in [true, false] {
-            assert_eq!(closed_to_group(places, follow, access), None);
-            let bound = bind(places, follow, access).expect("bound");
+            assert_eq!(closed_to_group(paths, follow, access), None);
+            let bound = bind(paths, follow, access).expect("bound");
             assert_eq!(
                 (owned(&path), owned(&folder)),
                 ((4242, 0o660), (4242, 0o750))
             );
-            assert_eq!(closed_to_group(places, follow, access), None);
+            assert_eq!(closed_to_group(paths, follow, access), None);
             drop(bound);
         }
         fs::create_dir(&folder).expect("made");
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).expect("changed");
-        assert_eq!(closed_to_group(places, false, access), None, "it is opened");
-        let bound = bind(places, false, access).expect("bound");
-        assert_eq!(owned(&folder), (4242, 0o750), "one of the usual places");
+        assert_eq!(closed_to_group(paths, false, access), None, "it is opened");
+        let bound = bind(paths, false, access).expect("bound");
+        assert_eq!(owned(&folder), (4242, 0o750), "one of the usual paths");
         drop(bound);
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).expect("changed");
-        let bound = bind(places, true, access).expect("bound");
+        let bound = bind(paths, true, access).expect("bound");
         assert_eq!(owned(&folder), (4242, 0o700), "the operator's own");
-        let closed = closed_to_group(places, true, access).expect("reported");
+        let closed = closed_to_group(paths, true, access).expect("reported");
         assert!(closed.starts_with(&*folder.to_string_lossy()), "{closed}");
         assert!(closed.contains("chgrp 4242"), "{closed}");
         drop(bound);
         // A folder further up.
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o710)).expect("changed");
-        assert_eq!(closed_to_group(places, true, access), None);
+        assert_eq!(closed_to_group(paths, true, access), None);
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).expect("changed");
         for follow in [true, false] {
-            let closed = closed_to_group(places, follow, access).expect("reported");
+            let closed = closed_to_group(paths, follow, access).expect("reported");
             let above = format!("{}: ", dir.path().to_string_lossy());
             assert!(closed.starts_with(&above), "{closed}");
         }
@@ -557,11 +556,11 @@ mod tests {
     async fn another_file_that_took_the_path_is_left_alone() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("control.sock");
-        let places = std::slice::from_ref(&path);
-        let bound = bind(places, true, Access::of(user_id())).expect("bound");
+        let paths = std::slice::from_ref(&path);
+        let bound = bind(paths, true, Access::of(user_id())).expect("bound");
         fs::remove_file(&path).expect("removed");
         drop(bound.file);
-        let bound = bind(places, true, Access::of(user_id())).expect("bound");
+        let bound = bind(paths, true, Access::of(user_id())).expect("bound");
         fs::remove_file(&path).expect("removed");
         fs::write(&path, "data").expect("written");
         drop(bound.file);
@@ -575,11 +574,11 @@ mod tests {
         fs::create_dir(&real).expect("made");
         std::os::unix::fs::symlink(&real, &link).expect("linked");
         let place = link.join("control.sock");
-        let places = std::slice::from_ref(&place);
-        let error = bind(places, false, Access::of(user_id())).expect_err("somebody else's link");
+        let paths = std::slice::from_ref(&place);
+        let error = bind(paths, false, Access::of(user_id())).expect_err("somebody else's link");
         assert!(error.to_string().contains("symbolic link"), "{error}");
         assert_eq!(fs::read_dir(&real).expect("listed").count(), 0);
-        bind(places, true, Access::of(user_id())).expect("configured");
+        bind(paths, true, Access::of(user_id())).expect("configured");
         // The socket itself is never one.
         let other = real.join("other.sock");
         let _other = UnixListener::bind(&other).expect("bound");

@@ -1,5 +1,4 @@
-//! Owns the words of `status` and of a reload's report: their fields are an interface.
-//! Refuses to gather them.
+//! The requests and answers of the control socket's API. Their fields are an interface.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,7 +16,7 @@ use crate::control::journal::entry::Cause;
 use crate::control::sources::orders::schedule::State;
 use crate::policy::rule::{Action, Kind, Scope};
 
-/// All that a running server says of itself.
+/// The status of a running server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Status {
     /// The program's version.
@@ -26,89 +25,87 @@ pub struct Status {
     pub pid: u32,
     /// When it started.
     pub started_at: Timestamp,
-    /// The configuration's file by its absolute path; without one the built-in default is in force.
+    /// The absolute path of the configuration's file; `None` for the built-in one.
     pub config: Option<PathBuf>,
-    /// The state directory that it uses, by its absolute path: that of the configuration at its start.
+    /// The absolute path of the state directory, from the configuration at the start.
     #[serde(default)]
     pub state_dir: Option<PathBuf>,
-    /// The journal that it writes, likewise.
+    /// The absolute path of the journal, from the configuration at the start.
     #[serde(default)]
     pub journal: Option<PathBuf>,
     /// The policy's generation.
     pub generation: u64,
-    /// When that was put in force.
+    /// When it came into force.
     pub published_at: Timestamp,
-    /// The compiled rules in force: an image of all large lists, and one of the small ones that
-    /// stands before it; either may be missing.
+    /// The compiled rules in force: those of the base, the delta and the orders that exist.
     pub images: Vec<ImageStatus>,
-    /// Whether something that was configured is not in force; `alarms` says what.
+    /// Whether something that is configured is not in force; see `alarms`.
     pub degraded: bool,
-    /// What needs the operator's attention, a sentence each.
+    /// Problems for the operator, a sentence each.
     pub alarms: Vec<String>,
-    /// Keys that changed in the configuration and count only after a restart.
+    /// Keys that changed in the configuration and take effect only after a restart.
     #[serde(default)]
     pub restart: Vec<String>,
     /// The lists in the order of the configuration.
     pub lists: Vec<ListStatus>,
     /// Authorities' orders, and the operator's exceptions.
     pub orders: OrdersStatus,
-    /// The data plane.
+    /// The state of the data plane.
     #[serde(flatten)]
     pub gauges: Gauges,
 }
 
-/// What the data plane says of itself.
+/// The state of the data plane.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Gauges {
     /// The user that the process runs as.
     #[serde(default)]
     pub user: Option<u32>,
-    /// Addresses that it answers on.
+    /// The addresses that it listens on.
     pub listen: Vec<SocketAddr>,
     /// The upstream servers.
     pub upstream: Vec<UpstreamStatus>,
-    /// What is wrong with them as a whole, and with the log; these are among the alarms.
+    /// Problems of all upstream servers together, and of the log; they are among the alarms.
     #[serde(skip)]
     pub problems: Vec<String>,
-    /// Questions that wait for upstream now.
+    /// Queries that wait for upstream.
     pub waiting: usize,
     /// Answers in the cache.
     pub cache_entries: usize,
-    /// Octets that they take.
+    /// Bytes of these answers.
     pub cache_octets: u64,
     /// Events since the start, by name.
     pub counters: serde_json::Map<String, serde_json::Value>,
-    /// Questions since the start, by type.
+    /// Queries since the start, by type.
     pub query_types: serde_json::Map<String, serde_json::Value>,
-    /// How long upstream took to answer.
+    /// Response times of upstream.
     pub upstream_latency: Histogram,
-    /// Hits of lists by their places, which `control::slots` knows.
+    /// Hits of lists and orders, by their slots (`publish::slots`).
     #[serde(skip)]
     pub list_hits: Vec<u64>,
 }
 
-/// Events by how long they took.
+/// Durations of events.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Histogram {
-    /// Upper bounds in milliseconds, and how many events took at most so long: each counts those
-    /// before it, too.
+    /// Upper bounds in milliseconds, and how many events took at most that long (cumulative).
     pub buckets: Vec<(f64, u64)>,
-    /// All events.
+    /// The number of all events.
     pub count: u64,
-    /// Milliseconds that all took together.
+    /// The sum of all durations, in milliseconds.
     pub sum_ms: f64,
 }
 
 /// Compiled rules.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ImageStatus {
-    /// Rules in it.
+    /// The number of rules in it.
     pub rules: u64,
-    /// Rules left out, as others of the same list cover them.
+    /// The number of rules left out, as others of the same list cover them.
     pub pruned: u64,
-    /// Octets of memory that it takes.
+    /// Bytes of memory.
     pub octets: usize,
-    /// When it was made.
+    /// When it was compiled.
     pub made_at: Timestamp,
 }
 
@@ -117,32 +114,30 @@ pub struct ImageStatus {
 pub struct UpstreamStatus {
     /// Its address.
     pub address: SocketAddr,
-    /// Whether it failed so often that it is left alone for a while.
+    /// Whether it failed so often that it is not asked for a while.
     pub down: bool,
-    /// How many queries in a row it left unanswered, up to the last one.
+    /// How many of the last queries in a row it did not answer.
     #[serde(default)]
     pub unanswered: u32,
-    /// Its smoothed round-trip time in milliseconds, once known.
+    /// Its smoothed round-trip time in milliseconds; `None` before the first answer.
     pub latency_ms: Option<f64>,
-    /// Whether queries to it carry EDNS; not if it refused that some minutes ago.
+    /// Whether queries to it carry EDNS: not for some minutes after it rejected that.
     pub edns: bool,
-    /// Whether queries to it have random letter case; not if its answers changed it some minutes ago,
-    /// and it can't be asked by TCP.
+    /// Whether queries to it have random letter case: not for some minutes after its answers changed the case and it could
+    /// not be asked by TCP.
     pub random_case: bool,
-    /// How often it referred to other servers instead of answering, as one that does not recurse.
+    /// How often it referred to other servers, as a server does that does not recurse.
     pub referrals: u64,
-    /// Answers that were no use since the last one that was, by response code; `unreadable` are those that are no
-    /// answer to their query.
+    /// Unusable answers since the last usable one, by response code; `unreadable` are those that don't answer their query.
     #[serde(default)]
     pub failures: BTreeMap<String, u64>,
-    /// All of those since the server is known.
+    /// All unusable answers since the server is known.
     #[serde(default)]
     pub failures_total: BTreeMap<String, u64>,
 }
 
 impl UpstreamStatus {
-    /// What it answered instead of usable answers since the last one of those, and what that may mean: a phrase
-    /// each.
+    /// The unusable answers since the last usable one, and what they may mean, a phrase each.
     pub fn troubles(&self) -> Vec<String> {
         let referrals = (self.referrals > 0).then(|| {
             let referrals = counted(self.referrals, "referral", "referrals");
@@ -167,15 +162,15 @@ impl UpstreamStatus {
     }
 }
 
-/// Which state of a list is in force.
+/// Which version of a list is in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ListHealth {
-    /// The newest.
+    /// The newest version.
     Current,
-    /// An older one: the newest was refused.
+    /// An older version, as the newest was refused.
     Held,
-    /// None: it was never read whole.
+    /// None, as it was never read completely.
     Missing,
 }
 
@@ -188,54 +183,54 @@ pub struct ListStatus {
     pub path: PathBuf,
     /// Block or allow.
     pub kind: Kind,
-    /// What a block answers.
+    /// How blocked names are answered.
     pub action: Action,
-    /// What a bare name in it means.
+    /// The scope of a bare name in it.
     pub scope: Scope,
-    /// Which state is in force.
+    /// Which version is in force.
     pub state: ListHealth,
-    /// The generation as which a rollback holds it, if one does.
+    /// The generation of a rollback that holds it.
     #[serde(default)]
     pub held_as: Option<u64>,
-    /// Why the newest one is not.
+    /// Why the newest version is not in force.
     pub alarm: Option<String>,
-    /// Since when that stands so.
+    /// Since when it is not in force.
     pub alarm_since: Option<Timestamp>,
-    /// The guards that say so; releasing them takes it as it is.
+    /// The guards that refused it. If they are released, it comes into force as it is.
     #[serde(default)]
     pub guards: Vec<Guard>,
-    /// Different rules in force.
+    /// The number of distinct rules in force.
     pub rules: usize,
-    /// Queries that it blocked since `hits_since` of the orders; `None` before it was in force.
+    /// Queries that it blocked since `hits_since` of the orders; `None` if it was never in force.
     pub hits: Option<u64>,
-    /// When the state in force was read.
+    /// When the version in force was read.
     pub loaded_at: Option<Timestamp>,
     /// How long that took, in milliseconds.
     pub took_ms: u64,
-    /// BLAKE3 digest of the file as it was read, in hexadecimal.
+    /// BLAKE3 digest of the file, in hexadecimal.
     pub digest: Option<String>,
-    /// Whether its last line has an end.
+    /// Whether its last line ends with a line end.
     #[serde(default)]
     pub ended: bool,
-    /// Lines that hold something.
+    /// Lines that are neither empty nor comments.
     pub lines: u32,
-    /// Names that were left out on purpose (`localhost` and the like).
+    /// The number of names that were left out on purpose (`localhost` and the like).
     pub skipped: u32,
-    /// Whether all of it must be enforced: it is `required`, or has `guards` that only warn. A bad line of it is a rule
-    /// that is not enforced.
+    /// Whether all of it must be enforced: it is `required`, or has `guards` that only warn. Then a bad line is a rule that
+    /// is not enforced.
     #[serde(default)]
     pub whole: bool,
     /// Bad lines by kind.
     pub bad: Vec<BadCount>,
     /// The first bad lines.
     pub first_bad: Vec<BadLine>,
-    /// Rules that are left out, by what they would cover.
+    /// Suppressed rules, by the protection that they would break.
     #[serde(default)]
     pub left_out: Vec<LeftOutCount>,
     /// The first 1000 of them.
     #[serde(default)]
     pub first_left_out: Vec<LeftOut>,
-    /// How many rules count although they cover what they should not.
+    /// How many rules are in force although they cover protected names.
     #[serde(default)]
     pub warned: u32,
     /// The first 1000 of them.
@@ -248,33 +243,33 @@ pub struct ListStatus {
 pub struct OrdersStatus {
     /// How many orders are in each state.
     pub states: BTreeMap<State, usize>,
-    /// How many exceptions count, and how many are over.
+    /// The number of exceptions in force.
     pub exceptions: usize,
-    /// See `exceptions`.
+    /// The number of exceptions that ended.
     pub exceptions_over: usize,
-    /// Orders in force whose review is overdue, by their ids.
+    /// IDs of orders in force whose review is overdue.
     pub overdue_reviews: Vec<String>,
-    /// When something begins or ends next.
+    /// When the next order or exception begins or ends.
     pub next_change: Option<Timestamp>,
-    /// What is right, but says something in vain or unusual, a sentence each.
+    /// Warnings about valid files, a sentence each.
     pub warnings: Vec<String>,
-    /// Queries that orders blocked since `hits_since`, by their ids; those without any left out.
+    /// Queries that each order blocked since `hits_since`, by its ID; without orders that blocked none.
     pub hits: BTreeMap<String, u64>,
-    /// Since when hits are counted: those of earlier servers are in the state directory.
+    /// Since when hits are counted, over restarts.
     #[serde(default)]
     pub hits_since: Option<Timestamp>,
 }
 
-/// The orders that a server has, whatever their files say by now.
+/// The orders of a server. Their files may have changed meanwhile.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct KnownOrders {
-    /// The directory of their files by its absolute path.
+    /// The absolute path of their directory.
     pub dir: Option<PathBuf>,
-    /// The orders by their ids.
+    /// The orders, by their IDs.
     pub orders: BTreeMap<String, KnownOrder>,
 }
 
-/// An order as a server has it.
+/// An order of a server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct KnownOrder {
     /// The file.
@@ -282,26 +277,26 @@ pub struct KnownOrder {
     pub path: PathBuf,
     /// The state.
     pub state: State,
-    /// The dates that it follows from.
+    /// The dates that the state follows from.
     pub dates: Dates,
 }
 
-/// How many lines are bad in one way.
+/// The bad lines with the same problem.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BadCount {
-    /// What is wrong.
+    /// The problem.
     pub problem: String,
-    /// In how many lines.
+    /// The number of lines.
     pub count: u32,
 }
 
-/// How many rules are left out for one reason.
+/// The rules suppressed by one protection.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LeftOutCount {
-    /// What they would cover.
+    /// The protection.
     #[serde(rename = "ward")]
     pub protection: Protection,
-    /// How many there are.
+    /// The number of rules.
     pub count: u32,
 }
 
@@ -310,22 +305,22 @@ pub struct LeftOutCount {
 pub struct BadLine {
     /// Its number, counted from 1.
     pub line: u32,
-    /// What stands there, shortened.
+    /// Its text, shortened.
     pub text: String,
-    /// What is wrong with it.
+    /// The problem.
     pub problem: String,
 }
 
-/// A wish to reload.
+/// A request to reload.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ReloadRequest {
-    /// Guards that are released for the newest state of a list, each as `LIST:GUARD`.
+    /// Guards that are released for the newest version of a list, each as `LIST:GUARD`.
     #[serde(default)]
     pub accept: Vec<String>,
 }
 
 impl ReloadRequest {
-    /// The same as a change's cause, for a user.
+    /// The cause of the change, with the user.
     pub(crate) fn cause(&self, user: u32) -> Cause {
         let accept = self.accept.iter().map(|list| format!(" --accept {list}"));
         let verb = format!("reload{}", accept.collect::<String>());
@@ -333,43 +328,43 @@ impl ReloadRequest {
     }
 }
 
-/// A wish to read an order's file that was changed.
+/// A request to read an order's file that a verb changed.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct OrdersRequest {
-    /// The verb that changed it, as it was given.
+    /// The verb, as it was given.
     pub verb: String,
     /// The file, absolute.
     pub path: PathBuf,
 }
 
 impl OrdersRequest {
-    /// The same as a change's cause, for a user.
+    /// The cause of the change, with the user.
     pub(crate) fn cause(&self, user: u32) -> Cause {
         let verb = self.verb.clone();
         Cause::Verb { verb, user }
     }
 }
 
-/// Lists that are kept, so that a rollback can put them in force.
+/// A version of all lists that a rollback can put in force.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct KeptLists {
-    /// The generations that had them, from the first to the last of each run.
+pub struct StoredLists {
+    /// The generations that had them, as the first and the last of each run.
     pub generations: Vec<(u64, u64)>,
     /// When they came into force first.
     pub at: Timestamp,
-    /// Their rules; `None` if an older version kept them.
+    /// The number of their rules; `None` if an older version of the program wrote them.
     pub rules: Option<u64>,
 }
 
-/// A wish to go back to the lists of a generation.
+/// A request to roll back to the lists of a generation, or to release a rollback.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RollbackRequest {
-    /// Which; `None` lets lists that are held follow their files again.
+    /// The generation; `None` for a release.
     pub generation: Option<u64>,
 }
 
 impl RollbackRequest {
-    /// The same as a change's cause, for a user.
+    /// The cause of the change, with the user.
     pub(crate) fn cause(&self, user: u32) -> Cause {
         let verb = match self.generation {
             Some(generation) => format!("rollback {generation}"),
@@ -379,41 +374,41 @@ impl RollbackRequest {
     }
 }
 
-/// How a reload ended.
+/// The result of a reload, a rollback, or another request for a change.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ReloadReport {
     /// The generation in force afterwards.
     pub generation: u64,
-    /// Lists that were read anew and are in force.
+    /// Lists that were read and are in force.
     pub loaded: Vec<String>,
-    /// What was not taken, and why; the old state stays in force.
+    /// What was refused, and why; the version in force stays.
     pub problems: Vec<String>,
-    /// Keys that changed in the configuration and count only after a restart.
+    /// Keys that changed in the configuration and take effect only after a restart.
     pub restart: Vec<String>,
-    /// What differs in the configuration that it put in force: keys, as in `server.allow`, lists, and sections.
+    /// Differences of the configuration that it put in force: keys such as `server.allow`, lists, and sections.
     #[serde(default)]
     pub changed: Vec<String>,
-    /// What is right in the configuration and most likely not meant, a sentence each.
+    /// Settings of the configuration that are valid and most likely a mistake, a sentence each.
     #[serde(default)]
     pub warnings: Vec<String>,
-    /// Lists with bad lines, and those of the lists that were read which have names left out on purpose.
+    /// Lists with bad lines, and lists that were read and have names that were left out on purpose.
     #[serde(default)]
     pub unused: Vec<UnusedLines>,
     /// Lists that are still being read.
     #[serde(default)]
     pub reading: Vec<String>,
-    /// The generation as which lists are held.
+    /// The generation of a rollback that is in force.
     #[serde(default)]
     pub held_as: Option<u64>,
 }
 
-/// How many lines of a list make no rule.
+/// The lines of a list that are no rules.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct UnusedLines {
     /// The list.
     pub list: String,
-    /// Bad lines.
+    /// The number of bad lines.
     pub bad: u32,
-    /// Names that were left out on purpose (`localhost` and the like).
+    /// The number of names that were left out on purpose (`localhost` and the like).
     pub skipped: u32,
 }

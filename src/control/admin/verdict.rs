@@ -1,4 +1,4 @@
-//! How a running server answers one name, and which of its rules match: the interface of `why`.
+//! How a running server answers one query, and which rules match: the interface of `tapis why`.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -17,25 +17,25 @@ pub struct Question {
     pub name: String,
     /// The record type's number.
     pub rtype: u16,
-    /// The client; `None` for any client that may ask.
+    /// The client; `None` for any permitted client.
     pub client: Option<IpAddr>,
 }
 
-/// How it is answered.
+/// How a query is answered.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Verdict {
-    /// The generation of the policy that says so.
+    /// The generation of the policy.
     pub generation: u64,
     /// What happens to the query.
     pub outcome: Outcome,
-    /// Which rules count for the rest of a CNAME chain; `None` when upstream is not asked.
+    /// Which rules apply to the rest of a CNAME chain; `None` if upstream is not asked.
     pub chain: Option<Chain>,
-    /// The source of the rule that decides, where one does.
+    /// The source of the rule that decides; `None` if no rule does.
     pub by: Option<String>,
-    /// Every rule in force that matches, the best first. Rules that another one of the same list covers
-    /// are not kept in memory, so they are missing.
+    /// All rules in force that match, the best first. Rules that another one of the same list covers are not in memory, so
+    /// they are missing.
     pub rules: Vec<MatchingRule>,
-    /// `None` when upstream is asked, or when no answer is sent.
+    /// `None` if upstream is asked, or no answer is sent.
     pub answer: Option<Answer>,
 }
 
@@ -45,23 +45,23 @@ pub struct Verdict {
 pub enum Outcome {
     /// A list or an order blocks it.
     Blocked,
-    /// An allow list, or an exception to everything, lets it through.
+    /// An allow list, or an exception to everything, allows it.
     Allowed,
     /// An exception overrides every rule that matches.
     Excepted,
-    /// It is answered here and never goes upstream.
+    /// It is answered locally and never goes upstream.
     Local,
-    /// The client may not ask, or not so.
+    /// The client is not permitted, or the query is not.
     Refused,
     /// No rule matches.
     Upstream,
-    /// No server ran at that time; of the past alone.
+    /// No server ran at that time; only of the past.
     Stopped,
-    /// What was in force at that time is not known; of the past alone.
+    /// The policy of that time is not known; only of the past.
     Unknown,
 }
 
-/// The rules that count for the names that a CNAME in upstream's answer leads to.
+/// The rules that apply to the targets of CNAMEs in an upstream answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Chain {
@@ -71,7 +71,7 @@ pub enum Chain {
     NotExcepted,
     /// Orders, which no allow list overrides.
     Orders,
-    /// None: the exception is to everything.
+    /// None, as the exception is to everything.
     None,
 }
 
@@ -102,14 +102,14 @@ impl fmt::Display for Outcome {
 pub struct MatchingRule {
     /// The name of its source.
     pub source: String,
-    /// What its source is.
+    /// The kind of its source.
     pub kind: Kind,
     /// The file of its source, by its absolute path.
     #[serde(serialize_with = "path_text")]
     pub path: PathBuf,
-    /// Its name, without the sign of its scope.
+    /// The name that it is written for, without the sign of its scope.
     pub owner: String,
-    /// Which names below its own it covers.
+    /// Whether it covers names below that.
     pub scope: Scope,
 }
 
@@ -124,5 +124,5 @@ pub struct Answer {
     pub ede: Vec<String>,
 }
 
-/// Answers a question under the policy in force, or says why it can't be read.
-pub type Judge = Arc<dyn Fn(&Question) -> Result<Verdict, String> + Send + Sync>;
+/// Explains a query under the policy in force. The error says why the query is not valid.
+pub type Explain = Arc<dyn Fn(&Question) -> Result<Verdict, String> + Send + Sync>;

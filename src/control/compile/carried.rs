@@ -6,13 +6,14 @@ use std::path::Path;
 use super::merge::Carried;
 use super::plan::Plan;
 use super::run::CompileError;
-use crate::config::regular;
+use crate::config::regular::Unread;
+use crate::control::persist::store::{ImageFileError, read_image};
 use crate::policy::image::cursor::Cursor;
 use crate::policy::image::path::{Key, Path as NamePath, labels};
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::text::PairHistogram;
 use crate::policy::image::values::ImageRule;
-use crate::policy::image::{Image, ImageBytes, ImageError};
+use crate::policy::image::{Image, ImageError};
 use crate::wire::name::Name;
 
 /// What was in force before.
@@ -111,13 +112,14 @@ impl Old {
 
 fn open(path: Option<&Path>) -> Result<Option<Image>, CompileError> {
     let Some(path) = path else { return Ok(None) };
-    let bytes = regular::read(path, u64::MAX).map_err(|why| CompileError::Unreadable {
-        path: path.to_owned(),
-        source: why.into(),
-    })?;
-    let image = Image::open(ImageBytes::Heap(bytes));
-    image.map(Some).map_err(|source| CompileError::Damaged {
-        path: path.to_owned(),
-        source,
-    })
+    let image = read_image(path).map_err(|error| match error {
+        ImageFileError::Refused { path, source } => CompileError::Damaged { path, source },
+        ImageFileError::NotAFile(path) => CompileError::Unreadable {
+            path,
+            source: Unread::NotRegular.into(),
+        },
+        ImageFileError::Unreadable { path, source }
+        | ImageFileError::Memory { path, source, .. } => CompileError::Unreadable { path, source },
+    });
+    image.map(Some)
 }

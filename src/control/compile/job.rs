@@ -10,7 +10,7 @@ use crate::control::compile::plan::{Event, Outcome, Plan, PlanList};
 use crate::control::guard::acceptance::InForce;
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::Guards;
-use crate::control::persist::keeper::{CompileWorkspace, Keeper};
+use crate::control::persist::image_store::{CompileWorkspace, ImageStore};
 use crate::control::persist::store::{ImageFileError, StoreError, read_image};
 use crate::control::publish::provenance;
 use crate::control::sources::lists::load::Loaded;
@@ -74,7 +74,7 @@ impl CompileError {
 
 /// All that a compilation needs to know.
 pub(crate) struct Job {
-    pub(crate) keeper: Keeper,
+    pub(crate) store: ImageStore,
     pub(crate) patience: Duration,
     /// The images in force; the delta only if it is to be relieved.
     pub(crate) images: Images,
@@ -93,8 +93,8 @@ impl Job {
         let result = self.compile().await;
         if let Err(error) = &result {
             // It may be for the base that rules were to be carried over from.
-            let keeper = self.keeper.clone();
-            let _ = tokio::task::spawn_blocking(move || keeper.distrust()).await;
+            let store = self.store.clone();
+            let _ = tokio::task::spawn_blocking(move || store.forget_base_files()).await;
             tracing::error!(%error, "nothing was compiled; what is in force stays");
         }
         Compiled {
@@ -119,8 +119,8 @@ impl Job {
     }
 
     async fn workspace(&self, elsewhere: bool) -> Result<CompileWorkspace, CompileError> {
-        let (keeper, images) = (self.keeper.clone(), self.images.clone());
-        let workspace = tokio::task::spawn_blocking(move || keeper.workspace(&images, elsewhere));
+        let (store, images) = (self.store.clone(), self.images.clone());
+        let workspace = tokio::task::spawn_blocking(move || store.workspace(&images, elsewhere));
         Ok(workspace.await.map_err(|_| CompileError::Broken)??)
     }
 

@@ -15,7 +15,6 @@ pub(crate) mod queue;
 mod rss;
 pub mod run;
 mod sort;
-mod target;
 
 #[cfg(test)]
 mod tests;

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use super::job::{CompileError, Compiled, Job, NewBase, Wanted, want};
 use crate::config::{Content, List};
 use crate::control::guard::policy::GuardPolicy;
-use crate::control::persist::keeper::Keeper;
+use crate::control::persist::image_store::ImageStore;
 use crate::control::sources::lists::load::Refusal;
 use crate::control::sources::lists::reading::log_load;
 use crate::control::sources::lists::state::{Tickets, has_load};
@@ -57,7 +57,7 @@ pub(crate) struct CompileInputs<'i> {
     /// The images in force.
     pub(crate) images: &'i Images,
     pub(crate) guard_policy: &'i Arc<GuardPolicy>,
-    pub(crate) keeper: &'i Keeper,
+    pub(crate) store: &'i ImageStore,
     /// How long the compiler may take to read one list.
     pub(crate) deadline: Duration,
     /// The number of rollbacks so far.
@@ -192,7 +192,7 @@ impl CompileQueue {
         let delta = inputs.images.delta.clone();
         Job {
             guard_policy: Arc::clone(guard_policy),
-            keeper: inputs.keeper.clone(),
+            store: inputs.store.clone(),
             patience: inputs.deadline,
             images: Images {
                 base: inputs.images.base.clone(),

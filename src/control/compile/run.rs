@@ -1,7 +1,7 @@
 //! Owns the carrying out of a plan.
 //! Refuses to decide which lists are read.
 
-use std::io;
+use std::io::{self, BufWriter};
 use std::path::PathBuf;
 
 use jiff::Timestamp;
@@ -12,11 +12,11 @@ use super::merge::{self, Merge, MergeError};
 use super::plan::{Event, ListNotes, ListOutcome, Outcome, Plan, PlanList};
 use super::rss::Peak;
 use super::sort::{Budget, Sorted, Sorter};
-use super::target::{Target, folder};
 use crate::config::shown::Show;
 use crate::control::guard::acceptance::{judge, released_before};
 use crate::control::guard::policy::digest;
 use crate::control::guard::protected::ProtectedNames;
+use crate::control::persist::durable::{Access, DurableError, NewFile, directory_of};
 use crate::control::publish::provenance::recorded;
 use crate::control::sources::lists::load;
 use crate::control::sources::lists::load::{Reading, Refusal};
@@ -30,6 +30,8 @@ use crate::policy::image::{ImageError, TooLarge, WriteError};
 const READ_STEP: u64 = 4 << 20;
 /// Names that are written between two words about it.
 const WRITE_STEP: u64 = 1 << 16;
+/// Bytes that are written at a time.
+const WRITE_PIECE: usize = 256 << 10;
 
 /// Why there is no image.
 #[derive(Debug, thiserror::Error)]
@@ -158,7 +160,7 @@ impl Work<'_> {
         key: &Key,
         told: &mut Told<impl FnMut(Event)>,
     ) -> Result<Sorted, CompileError> {
-        let folder = folder(&self.plan.out);
+        let folder = directory_of(&self.plan.out);
         let unsorted = |source| CompileError::Sort {
             path: folder.to_owned(),
             source,
@@ -242,7 +244,9 @@ impl Work<'_> {
         };
         let mut census = sorted.census.clone();
         census.add(&self.old.census());
-        let (target, file) = Target::create(&plan.out).map_err(unwritten)?;
+        let undurable = |error: DurableError| unwritten(error.source);
+        let target = NewFile::create(&plan.out, Access::Umask).map_err(undurable)?;
+        let file = BufWriter::with_capacity(WRITE_PIECE, target.file());
         let mut writer = Writer::new(file, key.clone(), census).map_err(failed)?;
         let of: u64 = self.given();
         let mut names = 0;
@@ -261,7 +265,7 @@ impl Work<'_> {
         let counts = counts.map_err(|error| match error {
             MergeError::Write(error) => failed(error),
             MergeError::Run(source) => CompileError::Sort {
-                path: folder(&plan.out).to_owned(),
+                path: directory_of(&plan.out).to_owned(),
                 source,
             },
             MergeError::Image(source) => CompileError::Damaged {
@@ -281,7 +285,7 @@ impl Work<'_> {
         let file = file.into_inner();
         let file = file.map_err(|error| unwritten(error.into_error()))?;
         let octets = file.metadata().map_err(unwritten)?.len();
-        target.keep(&file).map_err(unwritten)?;
+        target.commit().map_err(undurable)?;
         Ok(Some(Outcome {
             lists,
             octets,

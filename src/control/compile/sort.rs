@@ -2,13 +2,12 @@
 //! file without a name, and read back side by side.
 //! Refuses to merge: it gives the sorted runs.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::batch::{Batch, HEAD, MAX_PATH, Place, Rank, SLACK, rank};
-use super::target::{UNSORTED, create_new};
 use crate::policy::image::path::Key;
 use crate::policy::image::text::PairHistogram;
 use crate::wire::name::Name;
@@ -101,7 +100,8 @@ impl<'d> Sorter<'d> {
         let spilled = match &mut self.spilled {
             Some(spilled) => spilled,
             none => none.insert(Spilled {
-                file: unnamed(self.folder)?,
+                // It has no name, so it goes with the process however that ends.
+                file: tempfile::tempfile_in(self.folder)?,
                 ends: Vec::new(),
             }),
         };
@@ -261,11 +261,4 @@ impl Run<'_> {
         let rule = self.piece[self.path.0 - HEAD..].first_chunk();
         rule.map_or(0, |rule| u32::from_le_bytes(*rule))
     }
-}
-
-/// A file that is gone when it is closed, however the process ends.
-fn unnamed(folder: &Path) -> io::Result<File> {
-    let (path, file) = create_new(folder, UNSORTED)?;
-    fs::remove_file(path)?;
-    Ok(file)
 }

@@ -2,7 +2,6 @@
 //! Refuses to be stopped by a bad line: it is told, and the good ones count until somebody decides otherwise.
 
 use std::fs;
-use std::io::Read;
 use std::iter::once;
 use std::path::Path;
 
@@ -133,13 +132,11 @@ fn head(path: &Path) -> Result<Vec<u8>, Refusal> {
         path: path.to_owned(),
         source,
     };
-    let (file, _) = regular::open(path).map_err(|why| match why {
+    let start = regular::read_start(path, MOST_OCTETS).map_err(|why| match why {
         Unread::NotRegular => Refusal::NotAFile(path.to_owned()),
         other => unreadable(other.into()),
-    })?;
-    let mut bytes = Vec::new();
-    let read = file.take(MOST_OCTETS).read_to_end(&mut bytes);
-    read.map(|_| bytes).map_err(unreadable)
+    });
+    start.map(|(bytes, _)| bytes)
 }
 
 fn ranked(line: &[u8]) -> Result<Name, String> {

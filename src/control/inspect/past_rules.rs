@@ -6,7 +6,7 @@ use crate::config::{Config, Content, List};
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::Guards;
 use crate::control::journal::entry::ListEntry;
-use crate::control::persist::store::{Rules, kept_images, read_past, source};
+use crate::control::persist::store::{Rules, read_past, source, stored_images};
 use crate::control::publish::provenance;
 use crate::control::sources::lists::load::{digest, load};
 use crate::policy::image::Image;
@@ -19,7 +19,7 @@ pub(super) struct KeptImages(Option<Vec<Arc<Image>>>);
 impl KeptImages {
     fn all(&mut self, config: &Config) -> &[Arc<Image>] {
         self.0.get_or_insert_with(|| {
-            let kept = config.state.dir.iter().flat_map(|dir| kept_images(dir));
+            let kept = config.state.dir.iter().flat_map(|dir| stored_images(dir));
             kept.map(Arc::new).collect()
         })
     }

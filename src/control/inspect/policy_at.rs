@@ -12,7 +12,7 @@ use crate::control::guard::release::Guards;
 use crate::control::journal::entry::Setting;
 use crate::control::journal::past::{Moment, Past, Served};
 use crate::control::journal::settings::Settings;
-use crate::control::journal::{JournalError, changes, settings, unwritten_since};
+use crate::control::journal::{JournalError, setting_changes, settings, unwritten_since};
 use crate::control::persist::rollback_file::held;
 use crate::control::persist::store::{Rules, read_generation};
 use crate::control::publish::compose;
@@ -341,7 +341,7 @@ impl PolicyAt {
 
     /// The settings that have another value in `newer`.
     pub fn changes(&self, newer: &Self) -> Vec<Setting> {
-        changes(&self.settings, &newer.settings)
+        setting_changes(&self.settings, &newer.settings)
     }
 
     /// An image of the rules for which `wanted` is true, given the list's index, the path of the rule's name, and its

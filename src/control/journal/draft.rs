@@ -1,4 +1,4 @@
-//! What the journal is given of a generation that goes in force.
+//! A generation that comes into force, as it is handed to the journal.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,27 +10,27 @@ use crate::config::exception::Exception;
 use crate::control::journal::settings::Settings;
 use crate::control::sources::orders::schedule::State;
 
-/// What goes in force.
+/// The whole policy of a generation. The journal records the differences from the one before.
 #[derive(Debug)]
 pub(crate) struct Draft {
     pub(crate) generation: u64,
     pub(crate) at: Timestamp,
     pub(crate) causes: Vec<Cause>,
     pub(crate) lists: Vec<ListEntry>,
-    /// Orders and exceptions, unless they are as they were.
-    pub(crate) pages: Option<Arc<OrderRecords>>,
-    /// What each order is.
+    /// All orders and exceptions; `None` if they did not change.
+    pub(crate) order_records: Option<Arc<OrderRecords>>,
+    /// The state of each order, by its ID.
     pub(crate) states: Vec<(String, State)>,
-    /// The generation of these lists, which is held.
+    /// The generation that is rolled back to.
     pub(crate) held: Option<u64>,
     /// The settings in force.
     pub(crate) settings: Settings,
 }
 
-/// All orders and all exceptions; `None` where there may be others that could not be read yet.
+/// All orders and all exceptions; `None` while some of their files could not be read yet.
 #[derive(Debug)]
 pub(crate) struct OrderRecords {
-    /// By their ids, in that order.
+    /// Sorted by their IDs.
     pub(crate) orders: Option<Vec<OrderRecord>>,
     pub(crate) exceptions: Option<Vec<Exception>>,
 }

@@ -1,5 +1,4 @@
-//! Owns what the journal's entries tell: their fields are an interface, and old ones are read for ever.
-//! Refuses to know how they are chained and where they are kept.
+//! The fields of the journal's entries. They are an interface: entries of all older versions must stay readable.
 
 use std::path::PathBuf;
 
@@ -13,77 +12,76 @@ use crate::config::exception::Exception;
 use crate::control::sources::orders::schedule::State;
 use crate::policy::rule::{Action, Kind, Scope};
 
-/// What happened.
+/// An event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
-    /// A server started to write.
+    /// A server opened the journal.
     Start(Start),
-    /// A server ended as it should: what was in force is not any more.
+    /// A server shut down: nothing is in force any more.
     Stop,
-    /// A new text of an order is known.
+    /// An order is new, or its text changed.
     Order(OrderText),
-    /// An order's file is gone, and with it the order.
+    /// An order's file was removed.
     OrderGone {
         /// The order.
         id: String,
         /// The file.
         path: PathBuf,
     },
-    /// A generation goes in force.
+    /// A generation came into force.
     Published(Published),
-    /// Something is not taken in: a list by a guard or because it can't be read, an order's file, a
-    /// configuration. What was in force of it stays.
+    /// A list, an order's file or a configuration was refused. Its version in force stays.
     Refused {
-        /// What.
+        /// Its name.
         what: String,
-        /// Why, a sentence each.
+        /// The reasons, a sentence each.
         problems: Vec<String>,
     },
-    /// Entries were lost, as they could not be written for so long that memory ran out.
+    /// Entries were dropped, as the journal could not be written and too many waited.
     Lost {
-        /// How many.
+        /// Their number.
         entries: u64,
     },
 }
 
-/// How a server found the journal.
+/// The state of the journal when a server opened it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Start {
     /// The program's version.
     pub version: String,
     /// The server's process.
     pub pid: u32,
-    /// The configuration; without one, the built-in.
+    /// The configuration's file; `None` for the built-in one.
     pub config: Option<PathBuf>,
-    /// What stood behind the last whole entry.
+    /// The bytes that followed the last whole entry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub damaged: Option<Damaged>,
-    /// The first and last number of entries that were written once and are gone.
+    /// The first and the last number of entries that the head covers and that are missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing: Option<(u64, u64)>,
-    /// The first and last number of entries that were there and that the head did not cover: written
-    /// just before a crash, or by somebody else.
+    /// The first and the last number of entries that the head does not cover: written just before a crash, or by another
+    /// program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uncovered: Option<(u64, u64)>,
-    /// The head, if the journal did not have the entry that it names: the entries before were replaced.
+    /// The head, if its entry differs from that in the journal: the entries up to it were replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other_head: Option<OtherHead>,
-    /// The file was moved away while the server ran: entries up to this number are in the file before it.
+    /// The file was moved away while the server ran: entries up to this number are in that file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub continues: Option<u64>,
-    /// Until when the server before is known to have run, if it did not end as it should.
+    /// Until when the server before is known to have run, if it did not shut down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ran_until: Option<Timestamp>,
-    /// Since when servers before made changes that they could not write until they ended.
+    /// Changes that servers before made since then are not recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unwritten_since: Option<Timestamp>,
-    /// A key is configured, and the head was not authenticated by it.
+    /// A key is configured, and the head was not authenticated by any.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unauthenticated: bool,
 }
 
-/// An entry that the head named and the journal did not have.
+/// The entry that the head has, and that the journal does not have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OtherHead {
     /// Its number.
@@ -92,12 +90,12 @@ pub struct OtherHead {
     pub hash: String,
 }
 
-/// A tail that was no entry.
+/// The damaged end of a journal, which was moved to another file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Damaged {
-    /// Its octets.
+    /// Its length in bytes.
     pub octets: u64,
-    /// Where they are kept.
+    /// The file.
     pub kept: PathBuf,
 }
 
@@ -108,9 +106,9 @@ pub struct OrderText {
     pub id: String,
     /// The file.
     pub path: PathBuf,
-    /// What stands in it.
+    /// The file's text.
     pub text: String,
-    /// What the operator was told of it.
+    /// The warnings about it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
@@ -118,34 +116,34 @@ pub struct OrderText {
 /// A generation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Published {
-    /// What made it.
+    /// Why it was made.
     pub causes: Vec<Cause>,
     /// All lists in force, in their order.
     pub lists: Vec<ListEntry>,
-    /// Orders whose state is another one than in the generation before.
+    /// Orders whose state changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub states: Vec<Turn>,
-    /// Exceptions that came.
+    pub states: Vec<StateChange>,
+    /// New exceptions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exceptions: Vec<Exception>,
-    /// Exceptions that went.
+    /// Exceptions that were removed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exceptions_gone: Vec<Exception>,
-    /// Exceptions that ended by their date: they are still there and don't count any more.
+    /// Exceptions that ended by their date, and are still in their files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exceptions_ended: Vec<Exception>,
-    /// Exceptions that had ended and count again, as the clock was set back.
+    /// Exceptions that had ended and are in force again, as the clock was set back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exceptions_resumed: Vec<Exception>,
-    /// Settings with another value than in the generation before; older entries have none.
+    /// Settings whose value changed; older entries have none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub settings: Vec<Setting>,
-    /// The generation of these lists, which is held.
+    /// The generation that is rolled back to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<u64>,
 }
 
-/// What made a new generation.
+/// Why a generation was made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "by", rename_all = "kebab-case")]
 pub enum Cause {
@@ -153,31 +151,31 @@ pub enum Cause {
     Start,
     /// A file changed.
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
     },
-    /// A signal asked for it.
+    /// A signal was received.
     Signal {
         /// Its name.
         signal: String,
     },
-    /// Somebody asked for it.
+    /// A user ran a verb.
     Verb {
-        /// With which words.
+        /// Its words.
         verb: String,
-        /// The user's number.
+        /// The user's ID.
         user: u32,
     },
-    /// Rules are held against other names: lists are read again.
+    /// The protected names changed, so lists were read again.
     Guard,
-    /// A date came.
+    /// An order or an exception began or ended.
     Date,
     /// The clock was set back.
     ClockSetBack {
-        /// What it showed.
+        /// Its time before.
         from: Timestamp,
     },
-    /// Small lists were merged into the base: nothing else is in force than before.
+    /// The delta was merged into the base: the rules are the same.
     Merge,
 }
 
@@ -188,51 +186,51 @@ pub struct ListEntry {
     pub name: String,
     /// Its file.
     pub path: PathBuf,
-    /// What its rules do.
+    /// Whether its rules block or allow.
     pub kind: Kind,
-    /// How it is written; old entries don't tell.
+    /// Its format; `None` in older entries.
     #[serde(default)]
     pub format: Option<Format>,
-    /// What a bare name in it means.
+    /// The scope of a bare name in it.
     pub scope: Scope,
     /// The characters that begin a comment line of it.
     #[serde(default, skip_serializing_if = "Comments::is_default")]
     pub comments: Comments,
-    /// How its names are answered.
+    /// How blocked names are answered.
     pub action: Action,
-    /// BLAKE3 of the file as it was read, in hexadecimal.
+    /// BLAKE3 of the file, in hexadecimal.
     pub digest: String,
-    /// Different rules.
+    /// The number of distinct rules.
     pub rules: usize,
-    /// Bad lines.
+    /// The number of bad lines.
     pub bad: u32,
-    /// Rules that guards left out.
+    /// The number of rules that guards suppressed.
     #[serde(default)]
     pub left_out: u32,
-    /// What its rules were made of: the key of their image in the state directory. It differs where the same file
-    /// makes other rules, as other names are protected. Older entries have none.
+    /// The key of its rules in the state directory's archive. The same file has another key if other names are
+    /// protected. `None` in older entries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
 }
 
-/// A setting that answers depend on has another value.
+/// A change of a setting that answers depend on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Setting {
-    /// Its section and key, as in `orders.language` or `list.ads.action`.
+    /// Its section and key, for example `orders.language` or `list.ads.action`.
     pub key: String,
-    /// What it was; `None` if it had no value, or none was recorded.
+    /// The value before; `None` if it had none, or it was not recorded.
     pub was: Option<Value>,
-    /// What it is; `None` if it has no value.
+    /// The value now; `None` if it has none.
     pub now: Option<Value>,
 }
 
-/// An order's state changed.
+/// A change of an order's state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Turn {
-    /// The order.
+pub struct StateChange {
+    /// The order's ID.
     pub order: String,
-    /// What it was, if it was known.
+    /// The state before; `None` if it was not known.
     pub was: Option<State>,
-    /// What it is; nothing if it is gone.
+    /// The state now; `None` if the order was removed.
     pub now: Option<State>,
 }

@@ -1,20 +1,21 @@
 //! The journal's two files: opening them, finding the last whole entry, and appending.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use memchr::memrchr_iter;
 
-use super::chain::{Entry, Hash, LineError, nothing};
+use super::chain::{Entry, Hash, LineError, zero_hash};
 use super::entry::{Damaged, Event, OtherHead, Start};
 use super::heartbeat;
 use super::key::{Authenticity, Keys, Tag};
 use super::lines::{JournalError, LINE_MAX, PIECE, read_lines};
 use crate::config::regular::{self, Unread};
 use crate::config::shown::Show;
+use crate::control::persist::durable;
 use crate::control::publish::provenance::legible;
 
 /// How the first entry begins.
@@ -38,32 +39,32 @@ impl Last {
         Self {
             number: 0,
             generation: 0,
-            hash: nothing(),
+            hash: zero_hash(),
         }
     }
 }
 
-/// What opening found that should not be.
+/// Problems that were found when the journal was opened.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Found {
+pub(super) struct Anomalies {
     pub(super) damaged: Option<Damaged>,
     pub(super) missing: Option<(u64, u64)>,
-    /// The first and last number of entries that are whole and beyond the head.
+    /// The first and the last number of entries that are whole and that the head does not cover.
     pub(super) uncovered: Option<(u64, u64)>,
     /// The head, if the entry with its number has another hash.
     pub(super) other_head: Option<OtherHead>,
     /// When the last whole entry was made.
     pub(super) last_at: Option<Timestamp>,
-    /// Until when the server before is known to have run, if it did not end as it should.
+    /// Until when the server before is known to have run, if it did not shut down.
     pub(super) ran_until: Option<Timestamp>,
     /// Since when changes of servers before were not written.
     pub(super) unwritten_since: Option<Timestamp>,
-    /// There is a key, and the head is not authenticated by it.
+    /// A key is configured, and the head is not authenticated by any.
     pub(super) unauthenticated: bool,
 }
 
-impl Found {
-    /// The entry of the server that goes on.
+impl Anomalies {
+    /// The entry of the server that opened the journal.
     pub(super) fn start(self, config: Option<PathBuf>) -> Start {
         Start {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -81,39 +82,36 @@ impl Found {
     }
 }
 
-/// The journal, open for writing; nobody else writes to it.
+/// The journal, open for writing, and locked.
 #[derive(Debug)]
 pub(super) struct JournalFile {
     path: PathBuf,
     /// The file of the keys that authenticate the head.
     key: Option<PathBuf>,
     file: File,
-    /// Octets of whole entries.
+    /// Bytes of whole entries.
     len: u64,
 }
 
 impl JournalFile {
-    /// Opens it, made first if it is missing. What stands behind the last whole entry is put aside.
+    /// Opens it, or creates it. Bytes after the last whole entry are moved to another file.
     ///
-    /// Calls `known` with the last generation as soon as that is known: a large damaged end is put
-    /// aside after that.
+    /// Calls `known` with the last generation as soon as it is known, before a damaged end is copied, which may take
+    /// long.
     ///
     /// # Errors
-    /// [`JournalError`]; then nothing was changed.
+    /// [`JournalError`]; then the file is as it was.
     pub(super) fn open(
         path: &Path,
         key: Option<&Path>,
         known: impl FnOnce(u64),
-    ) -> Result<(Self, Last, Found), JournalError> {
+    ) -> Result<(Self, Last, Anomalies), JournalError> {
         let no_file = || JournalError::io(path, "opened")(Unread::NotRegular.into());
         // Opening a device may have an effect on it.
         if fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
             return Err(no_file());
         }
-        let mut options = OpenOptions::new();
-        let options = options.read(true).write(true).create(true).truncate(false);
-        let file = options.mode(0o600).open(path);
-        let file = file.map_err(JournalError::io(path, "opened"))?;
+        let file = durable::open_or_create(path)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(JournalError::InUse(path.to_owned())),
@@ -127,22 +125,22 @@ impl JournalFile {
             return Err(no_file());
         }
         let size = meta.len();
-        let whole = last_whole(size, |octets, at| file.read_exact_at(octets, at));
+        let whole = last_whole_entry(size, |bytes, at| file.read_exact_at(bytes, at));
         let whole = whole.map_err(read)?;
         let (len, mut last, end) = whole.ok_or_else(|| JournalError::Foreign(path.to_owned()))?;
-        if len == 0 && size > 0 && !begins(&file).map_err(read)? {
+        if len == 0 && size > 0 && !begins_like_a_journal(&file).map_err(read)? {
             return Err(JournalError::NotOurs(path.to_owned()));
         }
         known(last.generation);
-        let mut found = Found::default();
+        let mut found = Anomalies::default();
         if len < size {
-            found.damaged = Some(put_aside(path, &file, len, size)?);
+            found.damaged = Some(move_damaged_end(path, &file, len, size)?);
         }
-        // One that may not be read can't be written either, which is reported then.
+        // If this user may not read it, writing it fails as well, and that is reported.
         let head = read_head(path).ok().flatten();
         if let Some(head) = head.as_ref().filter(|head| head.number > last.number) {
             found.missing = Some((last.number + 1, head.number));
-            // If they turn up, what follows continues them.
+            // New entries continue the missing ones, in case these are found again.
             last.number = head.number;
             last.hash.clone_from(&head.hash);
         } else if len > 0 {
@@ -155,11 +153,11 @@ impl JournalFile {
         found.last_at = end.map(|end| end.at);
         found.ran_until = end.filter(|end| !end.is_stop).map(|end| {
             let beat = heartbeat::read(path).filter(|beat| beat.number <= last.number);
-            // A clock that was ahead must not make the time since then one in which it ran.
+            // The clock may have been ahead then: it did not run in the future.
             beat.map_or(end.at, |beat| beat.at.min(Timestamp::now()).max(end.at))
         });
         if let Some(key) = key.filter(|_| last.number > 0) {
-            // Without keys nothing is signed either, which is reported then.
+            // If the keys can't be read, the next head can't be signed, and that is reported.
             let keys = Keys::read(key).ok();
             let authenticity = keys.map(|keys| head.as_ref().map(|head| head.authenticity(&keys)));
             found.unauthenticated = authenticity != Some(Some(Authenticity::Authentic));
@@ -174,17 +172,17 @@ impl JournalFile {
         Ok((file, last, found))
     }
 
-    /// Whether its path still leads to it: it may have been moved away, or another file system be mounted there.
+    /// Whether its path still leads to it: the file may have been moved, or a file system mounted over it.
     pub(super) fn is_in_place(&self) -> bool {
         let identity = |meta: fs::Metadata| (meta.dev(), meta.ino());
         let here = fs::metadata(&self.path).map(identity).ok();
         here.is_some() && here == self.file.metadata().map(identity).ok()
     }
 
-    /// Appends whole lines, and waits for the disk.
+    /// Appends whole lines, and syncs them to the disk.
     ///
     /// # Errors
-    /// [`JournalError`]; then none of them is there.
+    /// [`JournalError`]; then none of them is in the file.
     pub(super) fn append(&mut self, lines: &[u8]) -> Result<(), JournalError> {
         let here = fs::metadata(&self.path).ok();
         let ours = self.file.metadata().ok();
@@ -195,7 +193,7 @@ impl JournalFile {
         }
         let written = self.file.write_all_at(lines, self.len);
         if let Err(error) = written.and_then(|()| self.file.sync_data()) {
-            // If even that fails, opening finds half an entry behind the last whole one.
+            // If this fails too, the next opening moves the damaged end away.
             let _ = self.file.set_len(self.len);
             return Err(JournalError::io(&self.path, "written")(error));
         }
@@ -203,34 +201,34 @@ impl JournalFile {
         Ok(())
     }
 
-    /// Tells which entry is the last, for those who look whether something is missing at the end.
+    /// Writes the number and the hash of the last entry to the head.
     ///
     /// # Errors
-    /// [`JournalError`] when that can't be written, or the key can't be read.
-    pub(super) fn mark(&self, last: &Last) -> Result<(), JournalError> {
-        // Read each time, so that keys can be rotated while serving.
+    /// [`JournalError`] if the head can't be written or the key can't be read.
+    pub(super) fn write_head(&self, last: &Last) -> Result<(), JournalError> {
+        // Read each time, so that keys can be changed without a restart.
         let keys = self.key.as_deref().map(Keys::read).transpose()?;
         let tag = keys.and_then(|keys| keys.sign(last.number, &last.hash));
-        write_head(&self.path, last, tag)
+        write_head_file(&self.path, last, tag)
     }
 }
 
-/// The generation of the last whole entry of a journal that can be read at least.
+/// The generation of the last whole entry; `None` if the journal can't be read. Needs no permission to write.
 pub(super) fn last_generation(path: &Path) -> Option<u64> {
     let (file, meta) = regular::open(path).ok()?;
-    let whole = last_whole(meta.len(), |bytes, at| file.read_exact_at(bytes, at));
+    let whole = last_whole_entry(meta.len(), |bytes, at| file.read_exact_at(bytes, at));
     let (_, last, _) = whole.ok()??;
     Some(last.generation)
 }
 
-/// Where the number and the hash of the last entry are.
+/// The path of the head of a journal.
 fn head_path(path: &Path) -> PathBuf {
     let mut head = path.as_os_str().to_owned();
     head.push(".head");
     head.into()
 }
 
-/// Which entry is the last, as the file beside the journal has it.
+/// The head: the last entry according to the file beside the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) number: u64,
@@ -244,27 +242,23 @@ impl Head {
     }
 }
 
-/// The text is always as long, so that replacing it is one small write.
-fn write_head(path: &Path, last: &Last, tag: Option<Tag>) -> Result<(), JournalError> {
+/// Overwrites the head in place. Its text always has the same length, so that this is one small write.
+fn write_head_file(path: &Path, last: &Last, tag: Option<Tag>) -> Result<(), JournalError> {
     let head = head_path(path);
     let tag = tag.map_or_else(String::new, |Tag { key, code }| format!(" {key} {code}"));
     let text = format!("{:20} {}{tag}", last.number, last.hash);
     let text = format!("{text:<HEAD$}\n");
-    let mut options = OpenOptions::new();
-    let options = options.write(true).create(true).truncate(false);
-    let file = options.mode(0o600).open(&head);
-    let written = file.and_then(|file| {
-        file.write_all_at(text.as_bytes(), 0)?;
-        // After a power cut entries beyond the head look like those that somebody added.
-        file.sync_data()
-    });
+    let file = durable::open_or_create(&head)?;
+    let written = file.write_all_at(text.as_bytes(), 0);
+    // Otherwise the entries beyond the head look after a power cut like entries that somebody added.
+    let written = written.and_then(|()| file.sync_data());
     written.map_err(JournalError::io(&head, "written"))
 }
 
-/// The head; `None` if it is missing or damaged.
+/// Reads the head; `None` if it is missing or damaged.
 ///
 /// # Errors
-/// [`JournalError::Unread`] if this user may not read it: nothing follows from that.
+/// [`JournalError::Unread`] if this user may not read it, which says nothing about the journal.
 pub(super) fn read_head(path: &Path) -> Result<Option<Head>, JournalError> {
     let path = head_path(path);
     match regular::read(&path, HEAD_MAX) {
@@ -288,13 +282,13 @@ fn parse_head(bytes: Vec<u8>) -> Option<Head> {
     Some(Head { number, hash, tag })
 }
 
-/// The head, if the journal has another entry with its number than it tells, or none. A key vouches for
-/// the entries by the head's hash alone: a new head over other entries would authenticate a forgery.
+/// Returns the head if the journal has another entry with its number, or none. A key authenticates the entries only by
+/// the head's hash, so a new head over other entries would authenticate a forgery.
 fn other_head(path: &Path, head: &Head, last: &Last) -> Result<Option<OtherHead>, JournalError> {
     let differs = if head.number == last.number {
         head.hash != last.hash
     } else {
-        // Entries beyond the head: after a crash, or added by somebody else.
+        // There are entries beyond the head: after a crash, or added by another program.
         let (mut found, mut same) = (false, true);
         read_lines(path, |line| {
             if let Ok((entry, hash)) = line.entry
@@ -311,33 +305,33 @@ fn other_head(path: &Path, head: &Head, last: &Last) -> Result<Option<OtherHead>
     Ok(differs.then_some(OtherHead { number, hash }))
 }
 
-/// Whether a file without a whole entry begins as the first one does, as far as it goes.
-fn begins(file: &File) -> io::Result<bool> {
-    let mut octets = [0; START.len()];
+/// Whether a file without a whole entry is the beginning of a first entry, which a crash cut.
+fn begins_like_a_journal(file: &File) -> io::Result<bool> {
+    let mut bytes = [0; START.len()];
     let mut read = 0;
     loop {
-        match file.read_at(&mut octets[read..], read as u64)? {
+        match file.read_at(&mut bytes[read..], read as u64)? {
             0 => break,
             count => read += count,
         }
     }
-    Ok(START.starts_with(&octets[..read]))
+    Ok(START.starts_with(&bytes[..read]))
 }
 
-/// What the last whole entry says of the server that wrote it.
+/// The last whole entry, as far as it matters for its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct End {
     at: Timestamp,
-    /// The server ended as it should.
+    /// The server shut down.
     is_stop: bool,
 }
 
-/// Where the last whole entry ends, and which it is; `None` if another version wrote it. `read` fills
-/// a buffer from a place in the file.
+/// Returns the offset of the end of the last whole entry, and the entry; `None` if another version wrote it. `read` fills
+/// a buffer from an offset in the file.
 ///
-/// Reads each byte at most twice, whatever stands at the end: as part of a piece that is searched for
-/// ends of lines, and as part of a line that is longer than that.
-fn last_whole(
+/// Reads each byte at most twice, whatever the file's end is: in a piece that is searched for line ends, and in a line
+/// that is longer than a piece.
+fn last_whole_entry(
     size: u64,
     mut read: impl FnMut(&mut [u8], u64) -> io::Result<()>,
 ) -> io::Result<Option<(u64, Last, Option<End>)>> {
@@ -348,13 +342,13 @@ fn last_whole(
         start -= len;
         piece.resize(len as usize, 0);
         read(&mut piece, start)?;
-        // The start of the file begins a line, too.
+        // A line begins at the start of the file, too.
         let first = (start == 0).then_some(0);
         let breaks = memrchr_iter(b'\n', &piece).map(|at| at as u64 + 1);
         for at in breaks.chain(first) {
             let line = start + at;
-            let octets = match piece.get(at as usize..(end - start) as usize) {
-                Some(octets) => octets,
+            let bytes = match piece.get(at as usize..(end - start) as usize) {
+                Some(bytes) => bytes,
                 None if end - line > LINE_MAX => &[],
                 None => {
                     long.resize((end - line) as usize, 0);
@@ -362,8 +356,8 @@ fn last_whole(
                     &long[..]
                 }
             };
-            let whole = octets.strip_suffix(b"\n").ok_or(LineError::Cut);
-            match whole.and_then(Entry::read) {
+            let whole = bytes.strip_suffix(b"\n").ok_or(LineError::Cut);
+            match whole.and_then(Entry::parse) {
                 Ok((entry, hash)) => {
                     let last = Last {
                         number: entry.number,
@@ -382,14 +376,17 @@ fn last_whole(
     Ok(Some((0, Last::none(), None)))
 }
 
-/// Keeps what stands behind `len` in a file of its own, and cuts it off.
-fn put_aside(path: &Path, file: &File, len: u64, size: u64) -> Result<Damaged, JournalError> {
+/// Copies the bytes after `len` to another file, and cuts them off.
+fn move_damaged_end(
+    path: &Path,
+    file: &File,
+    len: u64,
+    size: u64,
+) -> Result<Damaged, JournalError> {
     let mut kept = path.as_os_str().to_owned();
     kept.push(format!(".damaged-{}", Timestamp::now().as_nanosecond()));
     let kept = PathBuf::from(kept);
-    let mut options = OpenOptions::new();
-    let copy = options.write(true).create_new(true).mode(0o600).open(&kept);
-    let copied = copy.and_then(|copy| {
+    durable::create_new(&kept, |copy| {
         let mut at = len;
         while at < size {
             let mut piece = vec![0; (size - at).min(PIECE) as usize];
@@ -397,17 +394,13 @@ fn put_aside(path: &Path, file: &File, len: u64, size: u64) -> Result<Damaged, J
             copy.write_all_at(&piece, at - len)?;
             at += piece.len() as u64;
         }
-        copy.sync_all()
-    });
-    let copied = copied.map_err(JournalError::io(&kept, "written"));
-    let cut = copied.and_then(|()| {
-        let cut = file.set_len(len).and_then(|()| file.sync_all());
-        cut.map_err(JournalError::io(path, "written"))
-    });
+        Ok(())
+    })?;
+    let cut = file.set_len(len).and_then(|()| file.sync_all());
     if let Err(error) = cut {
-        // The next attempt makes a copy of its own.
-        let _ = fs::remove_file(&kept);
-        return Err(error);
+        // The next attempt writes its own copy.
+        let _ = durable::remove(&kept);
+        return Err(JournalError::io(path, "written")(error));
     }
     tracing::error!(path = %path.shown(), bytes = size - len, kept = %kept.shown(), "the journal's end was damaged");
     Ok(Damaged {
@@ -418,6 +411,8 @@ fn put_aside(path: &Path, file: &File, len: u64, size: u64) -> Result<Damaged, J
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+
     use super::*;
 
     /// A whole entry.
@@ -426,18 +421,18 @@ mod tests {
             number,
             at: Timestamp::UNIX_EPOCH,
             generation: number,
-            previous: nothing(),
+            previous: zero_hash(),
             event: Event::Stop,
         };
         entry.seal().0
     }
 
-    /// Where the last whole entry ends, its number, and how many bytes were read to find it.
+    /// The offset of the end of the last whole entry, its number, and how many bytes were read to find it.
     fn found(file: &[u8]) -> (Option<(u64, u64)>, u64) {
         let mut read = 0;
-        let last = last_whole(file.len() as u64, |octets, at| {
-            read += octets.len() as u64;
-            octets.copy_from_slice(&file[at as usize..at as usize + octets.len()]);
+        let last = last_whole_entry(file.len() as u64, |bytes, at| {
+            read += bytes.len() as u64;
+            bytes.copy_from_slice(&file[at as usize..at as usize + bytes.len()]);
             Ok(())
         });
         let last = last.expect("memory can be read");
@@ -445,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_not_called_written_before_the_disk_has_it() {
+    fn an_entry_is_not_reported_as_written_before_the_disk_has_it() {
         // It can be written to (this is its default) and not synced, like a disk that fails then.
         let path = Path::new("/proc/self/coredump_filter");
         let file = OpenOptions::new().read(true).write(true).open(path);

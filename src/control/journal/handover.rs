@@ -1,4 +1,4 @@
-//! What a server that wrote another file before records when it goes on in a journal's file.
+//! The entries with which a server continues the journal in another file.
 
 use jiff::Timestamp;
 
@@ -6,11 +6,12 @@ use super::chain::Entry;
 use super::entry::{Event, Published};
 use super::record::Record;
 
-/// Something to record: when it happened, the generation then, and what it is.
+/// An event, with its time and generation.
 pub(super) type Dated<E> = (Timestamp, u64, E);
 
-/// Returns what was sealed for the file before and is not in it, and what makes the record of the new file, `theirs`,
-/// the same as that of the one before: with the first generation among these, or else with the one `in_force`.
+/// Returns the entries that were sealed for the file before and are not in it, and those that make the record of the new
+/// file, `theirs`, equal to that of the file before, `ours`. These follow with the first generation among the sealed
+/// entries, or with the one `in_force`.
 pub(super) fn events(
     ours: Record,
     theirs: &mut Record,
@@ -27,8 +28,8 @@ pub(super) fn events(
     for (at, generation, event) in sealed.chain(again) {
         match (event, ours.take()) {
             (Event::Published(published), Some(ours)) => {
-                let news = theirs.news(ours.into_draft(at, generation, published));
-                events.extend(news.into_iter().map(|event| (at, generation, event)));
+                let changes = theirs.events_for(ours.into_draft(at, generation, published));
+                events.extend(changes.into_iter().map(|event| (at, generation, event)));
             }
             (event, rest) => {
                 ours = rest;

@@ -1,8 +1,8 @@
-//! The file beside a journal that says until when its server is known to have run with all changes written.
+//! The file beside a journal that has the last time at which its server is known to have run with all changes written.
 //!
 //! A server that is killed writes no entry. It overwrites this file every few seconds instead, and the next server's
-//! entry `start` records what is in it. While a change can't be written, the file says when that was made: overwriting
-//! needs no room on the disk. The file itself is not chained, and proves nothing.
+//! entry `start` records that time. While a change can't be written, the file has the time of that change: overwriting
+//! needs no space on the disk. The file is not chained, so it proves nothing.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -20,19 +20,19 @@ pub(super) const INTERVAL: Duration = Duration::from_secs(5);
 /// A larger file is something else.
 const SIZE_MAX: u64 = 4096;
 
-/// What the file says.
+/// The contents of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Heartbeat {
-    /// The number of the journal's last entry then.
+    /// The number of the journal's last entry.
     pub(super) number: u64,
-    /// When the server ran, or made the change that waits.
+    /// When the server ran; or the time of the oldest change that is not written.
     pub(super) at: Timestamp,
-    /// A change waits to be written.
+    /// A change is not written yet.
     pub(super) waits: bool,
 }
 
 impl Heartbeat {
-    /// Whether a server that runs `now` has written all changes.
+    /// Whether a server that runs at `now` has written all changes.
     pub(super) fn is_current(self, now: Timestamp) -> bool {
         let age = now.duration_since(self.at);
         !self.waits && age <= SignedDuration::try_from(3 * INTERVAL).unwrap_or(SignedDuration::MAX)
@@ -41,15 +41,15 @@ impl Heartbeat {
 
 /// Writes heartbeats.
 #[derive(Debug, Default)]
-pub(super) struct Pulse {
+pub(super) struct HeartbeatWriter {
     last: Option<(Instant, Option<Timestamp>)>,
     is_failing: bool,
 }
 
-impl Pulse {
-    /// Writes one beside the journal at `path`, whose last entry has that number, if it is time. `waits` is when
-    /// the oldest change was made that is not written.
-    pub(super) fn beat(&mut self, path: &Path, number: u64, waits: Option<Timestamp>) {
+impl HeartbeatWriter {
+    /// Writes a heartbeat beside the journal at `path`, if it is due or `waits` changed. `waits` is the time of the oldest
+    /// change that is not written.
+    pub(super) fn write(&mut self, path: &Path, number: u64, waits: Option<Timestamp>) {
         let is_early = |(last, before): (Instant, Option<Timestamp>)| {
             before == waits && (waits.is_some() || last.elapsed() < INTERVAL)
         };
@@ -65,7 +65,7 @@ impl Pulse {
         let failed = write(path, beat).err();
         if let Some(error) = failed.as_ref().filter(|_| !self.is_failing) {
             let path = file(path);
-            tracing::warn!(path = %path.shown(), %error, "until when the server runs is not written");
+            tracing::warn!(path = %path.shown(), %error, "the journal's heartbeat can't be written");
         }
         self.is_failing = failed.is_some();
     }
@@ -77,18 +77,19 @@ fn file(path: &Path) -> PathBuf {
     file.into()
 }
 
-/// Overwrites the file of the journal at `path`. A crash of the machine may leave an older text, which is true too.
+/// Overwrites the file of the journal at `path`. It is not synced, as that would cost a write of the disk every few
+/// seconds: a power cut may leave an older heartbeat, which is true as well.
 fn write(path: &Path, beat: Heartbeat) -> io::Result<()> {
     let mut options = OpenOptions::new();
     let options = options.write(true).create(true).truncate(false);
     let file = options.mode(0o600).open(file(path))?;
-    // Always as long, so that the old text is replaced whole.
+    // It always has the same length, so it replaces the whole old text.
     let waits = if beat.waits { "waits" } else { "" };
     let text = format!("{:20} {:.9} {waits:5}\n", beat.number, beat.at);
     file.write_all_at(text.as_bytes(), 0)
 }
 
-/// `None` if there is no such file, or it can't be read.
+/// Reads the heartbeat of a journal; `None` if the file is missing or damaged.
 pub(super) fn read(path: &Path) -> Option<Heartbeat> {
     let text = String::from_utf8(regular::read(&file(path), SIZE_MAX).ok()?).ok()?;
     let mut words = text.split_ascii_whitespace();
@@ -131,9 +132,9 @@ mod tests {
     fn a_change_that_waits_is_written_at_once_and_so_is_the_end_of_its_wait() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("journal.jsonl");
-        let mut pulse = Pulse::default();
+        let mut writer = HeartbeatWriter::default();
         let mut beat = |number, waits| {
-            pulse.beat(&path, number, waits);
+            writer.write(&path, number, waits);
             read(&path).expect("written")
         };
         assert!(!beat(1, None).waits);

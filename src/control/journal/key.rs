@@ -1,8 +1,7 @@
-//! The keys that the journal's head is authenticated with: HMAC-SHA-256 over the number and the hash
-//! of the last entry.
+//! The keys that authenticate the journal's head: HMAC-SHA-256 over the number and the hash of the last entry.
 
 use std::fs::Metadata;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -13,13 +12,13 @@ use super::chain::{Hash, hex};
 use crate::config::regular;
 use crate::config::shown::Show;
 
-/// What every authenticated text starts with, so that a tag of anything else is none of a head.
+/// The start of every authenticated text: a code that was made for another purpose is not valid for a head.
 const CONTEXT: &str = "tapis journal head 1";
-/// The shortest secret: as long as the tag (RFC 2104, section 3).
+/// The shortest secret, in bytes: as long as the code (RFC 2104, section 3).
 const SECRET_MIN: usize = 32;
-/// The longest identifier.
+/// The longest ID, in characters.
 const ID_MAX: usize = 32;
-/// The largest file of keys.
+/// Bytes that are read of a file of keys.
 const FILE_MAX: u64 = 64 << 10;
 /// Permissions that the file must not have: writing for the group, anything for others.
 const FORBIDDEN: u32 = 0o027;
@@ -32,7 +31,7 @@ pub enum KeyError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// Others may read it, or the group may write to it.
@@ -50,13 +49,13 @@ pub enum KeyError {
         /// What is wrong with it.
         problem: &'static str,
     },
-    /// There is none in it.
+    /// It has no key.
     #[error(
         "{path}: has no key; a key is a line ID SECRET, the secret at least 64 hexadecimal digits", path = .0.shown())]
     Empty(PathBuf),
 }
 
-/// What to do where the file can't be read. A key is often made by root, and the server's user can't read it then.
+/// The remedy for a file that can't be read. Often root made it, and the server's user can't read it.
 fn remedy(path: &Path, error: &io::Error) -> String {
     if error.kind() == io::ErrorKind::PermissionDenied && path.metadata().is_ok() {
         return "the server's user must be able to read it: give it to that user's group and chmod 640 it \
@@ -75,7 +74,7 @@ struct Key {
     secret: Vec<u8>,
 }
 
-/// The tag of a head, and the identifier of the key that made it.
+/// The code of a head, and the ID of its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Tag {
     pub(super) key: String,
@@ -83,43 +82,42 @@ pub(super) struct Tag {
     pub(super) code: String,
 }
 
-/// Whether a head is what the holder of a key wrote.
+/// Whether a head was written by somebody who has a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Authenticity {
     Authentic,
     /// It has no tag.
     Untagged,
-    /// No key with the identifier of its tag is known.
+    /// No key has the ID of its tag.
     UnknownKey,
-    /// Its tag is that of another text or another secret.
+    /// Its code is that of another text or another secret.
     Forged,
 }
 
 impl Keys {
-    /// Reads a file of keys: one a line, the newest first. Blank lines and those that start with `#`
-    /// are passed over.
+    /// Reads a file of keys: one per line, the newest first. Blank lines and those that start with `#` are ignored.
     ///
     /// # Errors
-    /// [`KeyError`]; no key is used of a file that others can read.
+    /// [`KeyError`], also if other users can read the file.
     pub fn read(path: &Path) -> Result<Self, KeyError> {
         let unreadable = |source| KeyError::Io {
             path: path.to_owned(),
             source,
         };
-        let (file, meta) = regular::open(path).map_err(|why| unreadable(why.into()))?;
+        let start = regular::read_start(path, FILE_MAX);
+        let (bytes, meta) = start.map_err(|why| unreadable(why.into()))?;
         if is_exposed(&meta) {
             return Err(KeyError::Exposed(path.to_owned()));
         }
-        let mut text = String::new();
-        let read = file.take(FILE_MAX).read_to_string(&mut text);
-        read.map_err(unreadable)?;
+        let text = String::from_utf8(bytes)
+            .map_err(|error| unreadable(io::Error::new(io::ErrorKind::InvalidData, error)))?;
         let mut keys = Vec::<Key>::new();
         for (number, line) in text.lines().enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let key = key(line).and_then(|key| {
+            let key = parse_key(line).and_then(|key| {
                 let known = keys.iter().any(|known| known.id == key.id);
                 (!known)
                     .then_some(key)
@@ -137,7 +135,7 @@ impl Keys {
         }
     }
 
-    /// The tag of a head, by the newest key.
+    /// Makes the tag of a head with the newest key.
     pub(super) fn sign(&self, number: u64, hash: &Hash) -> Option<Tag> {
         let newest = self.0.first()?;
         let code = newest.mac(number, hash)?.finalize().into_bytes();
@@ -147,7 +145,7 @@ impl Keys {
         })
     }
 
-    /// Whether a tag is one of these keys for that head.
+    /// Checks the tag of a head.
     pub(super) fn verify(&self, number: u64, hash: &Hash, tag: Option<&Tag>) -> Authenticity {
         let Some(tag) = tag else {
             return Authenticity::Untagged;
@@ -156,7 +154,7 @@ impl Keys {
             return Authenticity::UnknownKey;
         };
         let mac = key.mac(number, hash).zip(unhex(&tag.code));
-        // Takes as long for any code.
+        // In constant time.
         match mac.is_some_and(|(mac, code)| mac.verify_slice(&code).is_ok()) {
             true => Authenticity::Authentic,
             false => Authenticity::Forged,
@@ -165,7 +163,7 @@ impl Keys {
 }
 
 impl Key {
-    /// `None` never occurs: HMAC takes keys of any length.
+    /// Never `None`: HMAC takes keys of any length.
     fn mac(&self, number: u64, hash: &Hash) -> Option<Hmac<Sha256>> {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).ok()?;
         mac.update(format!("{CONTEXT}\n{number} {hash}").as_bytes());
@@ -177,11 +175,11 @@ fn is_exposed(meta: &Metadata) -> bool {
     meta.mode() & FORBIDDEN != 0
 }
 
-fn key(line: &str) -> Result<Key, &'static str> {
+fn parse_key(line: &str) -> Result<Key, &'static str> {
     let (id, secret) = line.split_once(char::is_whitespace).ok_or("no secret")?;
-    let fits = |octet: u8| octet.is_ascii_alphanumeric() || b"-_.".contains(&octet);
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if id.len() > ID_MAX || !id.bytes().all(fits) {
-        return Err("an ID has at most 32 letters, digits, `-`, `_` and `.`");
+        return Err("an ID has at most 32 messages, digits, `-`, `_` and `.`");
     }
     let secret = unhex(secret.trim()).ok_or("the secret is not hexadecimal")?;
     if secret.len() < SECRET_MIN {
@@ -197,8 +195,8 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     }
     let digit = |digit: u8| char::from(digit).to_digit(16);
     let pairs = text.as_bytes().chunks(2);
-    let octets = pairs.map(|pair| Some((digit(pair[0])? << 4 | digit(pair[1])?) as u8));
-    octets.collect()
+    let bytes = pairs.map(|pair| Some((digit(pair[0])? << 4 | digit(pair[1])?) as u8));
+    bytes.collect()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use super::chain::{Entry, Hash, LineError};
 use super::key::KeyError;
 use crate::config::regular;
 use crate::config::shown::Show;
+use crate::control::persist::durable::DurableError;
 
 /// Bytes that are read at a time.
 pub(super) const PIECE: u64 = 64 << 10;
@@ -16,25 +17,25 @@ pub(super) const LINE_MAX: u64 = 256 << 20;
 /// Why the journal can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// The system does not let it be read or written.
+    /// The system reports an error.
     #[error(
         "{path}: can't be {done}: {source}; the user that runs tapis must be able to write there, and the disk must have room", path = .path.shown())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What was tried.
+        /// What could not be done to it, a participle.
         done: &'static str,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// The system does not let it be read.
+    /// It can't be read.
     #[error("{path}: can't be {done}: {source}; {remedy}", remedy = regular::remedy(.path, .source), path = .path.shown())]
     Unread {
         /// The file.
         path: PathBuf,
-        /// What was tried.
+        /// What could not be done to it, a participle.
         done: &'static str,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// Another process writes to it.
@@ -44,15 +45,24 @@ pub enum JournalError {
     #[error(
         "{path}: its last entry was written by another version of tapis: use that one, or name another file", path = .0.shown())]
     Foreign(PathBuf),
-    /// It is something else.
+    /// It does not begin as a journal does.
     #[error("{path}: is no journal: name another file", path = .0.shown())]
     NotOurs(PathBuf),
-    /// The head can't be authenticated.
+    /// The keys can't be read.
     #[error(transparent)]
     Key(#[from] KeyError),
     /// It is no longer the file that was opened, or has another length.
     #[error("{path}: was changed by another program", path = .0.shown())]
     Replaced(PathBuf),
+}
+
+impl From<DurableError> for JournalError {
+    fn from(error: DurableError) -> Self {
+        let DurableError {
+            path, done, source, ..
+        } = error;
+        Self::Io { path, done, source }
+    }
 }
 
 impl JournalError {
@@ -66,7 +76,7 @@ impl JournalError {
         move |source| Self::Unread { path, done, source }
     }
 
-    /// Whether there is no such file.
+    /// Whether the file does not exist.
     pub(crate) fn is_absent(&self) -> bool {
         matches!(self, Self::Unread { source, .. } if source.kind() == ErrorKind::NotFound)
     }
@@ -76,7 +86,7 @@ impl JournalError {
 pub(super) struct Line {
     /// Its number, counted from 1.
     pub(super) line: u64,
-    /// What it says, and its hash.
+    /// The entry and its hash.
     pub(super) entry: Result<(Entry, Hash), LineError>,
 }
 
@@ -86,7 +96,7 @@ thread_local! {
     pub(crate) static READS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-/// Reads the lines up to the first for which `each` says `false`.
+/// Reads lines until `each` returns false.
 pub(super) fn read_lines(
     path: &Path,
     mut each: impl FnMut(Line) -> bool,
@@ -103,7 +113,7 @@ pub(super) fn read_lines(
             break;
         }
         let whole = bytes.strip_suffix(b"\n").ok_or(LineError::Cut);
-        let entry = whole.and_then(Entry::read);
+        let entry = whole.and_then(Entry::parse);
         if !each(Line { line, entry }) {
             break;
         }
@@ -111,8 +121,8 @@ pub(super) fn read_lines(
     Ok(())
 }
 
-/// Reads the next line, with its end if it has one. Of a line that is too long for an entry only the
-/// start is kept. Returns 0 at the end of the file.
+/// Reads the next line, with its line end if it has one. Only the start of a line that is too long for an entry is
+/// kept. Returns its length; 0 at the end of the file.
 fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<u64> {
     line.clear();
     let limit = LINE_MAX + 1;
@@ -132,11 +142,11 @@ fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<u64> {
     Ok(read)
 }
 
-/// Reads the entries of a journal's files, the oldest first, up to the first for which `each` says `false`. Leaves out
-/// lines that are no entries, which [`verify`](super::verify::verify) reports.
+/// Reads the entries of a journal's files, the oldest first, until `each` returns false. Skips lines that are not entries;
+/// [`verify`](super::verify::verify) reports those.
 ///
 /// # Errors
-/// [`JournalError`] when one can't be read.
+/// [`JournalError`] if a file can't be read.
 pub fn read_files(
     paths: &[&Path],
     mut each: impl FnMut(Entry) -> bool,
@@ -154,10 +164,10 @@ pub fn read_files(
     Ok(())
 }
 
-/// The same of one file. A journal that is not there has no entries.
+/// As [`read_files`], for one file. A missing file has no entries.
 ///
 /// # Errors
-/// [`JournalError`] when it can't be read.
+/// [`JournalError`] if the file can't be read.
 pub fn read(path: &Path, each: impl FnMut(Entry) -> bool) -> Result<(), JournalError> {
     match read_files(&[path], each) {
         Err(error) if error.is_absent() => Ok(()),

@@ -3,15 +3,15 @@
 use jiff::Timestamp;
 
 use super::entry::OtherHead;
-use super::file::Found;
+use super::file::Anomalies;
 use crate::config::shown::{counted, entries, generations};
 
-/// What is lost.
+/// Lost entries.
 #[derive(Debug, Default)]
 pub(super) struct Losses {
-    /// Changes that there was no memory for.
+    /// Changes that did not fit into memory.
     dropped: Option<Dropped>,
-    /// What was missing when the file was opened, a sentence each.
+    /// Entries that were missing when the file was opened, a sentence each.
     missing: Vec<String>,
 }
 
@@ -23,12 +23,10 @@ struct Dropped {
 }
 
 impl Losses {
-    /// Adds a change that was made then and that there is no memory for.
+    /// Adds a change, made at that time, that does not fit into memory.
     pub(super) fn add(&mut self, at: Timestamp) {
         if self.dropped.is_none() {
-            tracing::error!(
-                "memory for what waits to be written to the journal ran out: changes are lost"
-            );
+            tracing::error!("too many changes wait to be written to the journal: changes are lost");
         }
         let (count, first) = self
             .dropped
@@ -40,20 +38,20 @@ impl Losses {
         });
     }
 
-    /// Adds what is missing in the file that was opened, for the first time or `again`.
-    pub(super) fn find(&mut self, found: &Found, again: bool) {
+    /// Adds entries that are missing in the file that was opened, for the first time or `again`.
+    pub(super) fn add_anomalies(&mut self, found: &Anomalies, again: bool) {
         let remedy = "`tapis journal verify` has details; if a backup has what was written, keep that with this file; this alarm stays until the next start";
         let since = found
             .last_at
             .map_or_else(String::new, |at| format!(" after {at:.0}"));
-        // Without any entry it was moved away while it was written, which loses nothing.
+        // A new file after another one was moved away: nothing is lost.
         let moved = again && found.last_at.is_none();
         let missing = found.missing.filter(|_| !moved).map(|(first, last)| {
             let entries = entries(first, last, ["is", "are"]);
             format!("journal: {entries} missing that had been written{since}: {remedy}")
         });
         let unwritten = found.unwritten_since.map(|since| {
-            format!("journal: what servers before this one did after {since:.0} is not recorded, as the journal could not be written until they ended: `tapis why --at` knows nothing about the time from then to this start; this alarm stays until the next start")
+            format!("journal: changes that servers before this one made after {since:.0} are not recorded, as the journal could not be written until they ended: `tapis why --at` knows nothing about the time from then to this start; this alarm stays until the next start")
         });
         let replaced = found.other_head.as_ref().map(|OtherHead { number, .. }| {
             format!("journal: entry {number} is not the one that was written, so all up to it may have been replaced: {remedy}")
@@ -64,8 +62,8 @@ impl Losses {
         }
     }
 
-    /// Adds generations of servers before that are not in the journal, unless what was found explains that.
-    pub(super) fn skip(&mut self, first: u64, last: u64) {
+    /// Adds generations of servers before that are not in the journal, unless missing entries explain that.
+    pub(super) fn add_skipped(&mut self, first: u64, last: u64) {
         if self.missing.is_empty() {
             let which = generations(first, last);
             let loss = format!(
@@ -76,11 +74,11 @@ impl Losses {
         }
     }
 
-    /// A sentence for each.
+    /// A sentence for each loss.
     pub(super) fn sentences(&self) -> Vec<String> {
         let dropped = self.dropped.map(|Dropped { count, first, last }| {
             let changes = counted(count, "change", "changes");
-            format!("journal: {changes} between {first:.0} and {last:.0} lost: it could not be written and memory for what waits ran out; `tapis journal show` has what is in force since, and this alarm stays until the next start")
+            format!("journal: {changes} between {first:.0} and {last:.0} lost: it could not be written and too many changes waited; `tapis journal show` has what is in force since, and this alarm stays until the next start")
         });
         self.missing.iter().cloned().chain(dropped).collect()
     }

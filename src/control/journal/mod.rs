@@ -1,10 +1,12 @@
-//! Owns the journal: every change of the policy, in a file that only grows and whose entries are chained by digests.
-//! Refuses to hold the policy up: what can't be written in time goes in force all the same, and is told.
+//! The journal: every change of the policy, in a file that only grows and whose entries are chained by digests.
 //!
-//! One entry a line, as JSON. Its last field, `hash`, is the SHA-256 of all octets of the line before
-//! `,"hash":"`; the field `previous` is the hash of the line before it, so no line can be changed,
-//! removed or moved without the next one telling. That nothing is missing at the end is told by a
-//! second file beside it, which holds the number and the hash of the last entry.
+//! Each line is an entry, as JSON. Its last field, `hash`, is the SHA-256 of all bytes of the line before `,"hash":"`; its
+//! field `previous` is the hash of the line before it. So a line that is changed, removed or moved breaks the chain. A
+//! second file, the head, has the number and the hash of the last entry, and shows whether entries are missing at the
+//! end.
+//!
+//! A generation waits for its entry for a moment only (`PATIENCE`); if the journal can't be written, the generation comes
+//! into force all the same, and that is an alarm.
 
 mod chain;
 mod draft;
@@ -33,6 +35,6 @@ pub(super) use draft::{Draft, OrderRecord, OrderRecords};
 #[cfg(test)]
 pub(super) use lines::READS;
 pub use lines::{JournalError, read, read_files};
-pub(super) use record::{Record, changes, turns};
+pub(super) use record::{Record, setting_changes, state_changes};
 pub(super) use unwritten::read as unwritten_since;
 pub(super) use writer::Journal;

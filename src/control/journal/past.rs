@@ -1,5 +1,4 @@
-//! Owns what was in force at an instant or in a generation, as the journal tells it.
-//! Refuses to guess what happened before its first entry.
+//! The policy in force at a time or in a generation, from the journal.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,55 +15,54 @@ use crate::config::exception::Exception;
 use crate::control::journal::settings::Settings;
 use crate::control::sources::orders::schedule::State;
 
-/// What was in force.
+/// The policy that was in force.
 #[derive(Clone, Debug)]
 pub struct Past {
     /// The generation.
     pub generation: u64,
-    /// When it went in force.
+    /// When it came into force.
     pub since: Timestamp,
-    /// Whether a server answered by it at that moment.
+    /// Whether a server answered with it at that moment.
     pub served: Served,
     /// The lists.
     pub lists: Vec<ListEntry>,
-    /// The orders' files and texts, whether they were in force or not.
+    /// The files and texts of all orders, also of those that were not in force.
     pub orders: Vec<(PathBuf, String)>,
-    /// The exceptions, with those that were over.
+    /// All exceptions, also those that had ended.
     pub exceptions: Vec<Exception>,
-    /// The settings that answers depended on; empty where older entries don't have them.
+    /// The settings that answers depended on; empty if the entries are too old to have them.
     pub settings: Settings,
 }
 
 /// Whether a server answered at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Served {
-    /// It did.
+    /// A server ran.
     Yes,
-    /// It had ended as it should.
+    /// The server had shut down at this time.
     Stopped(Timestamp),
-    /// It ended in another way, at some instant after this one, when it ran.
+    /// The server ended in another way, at an unknown time after this one, when it ran.
     Unknown(Timestamp),
-    /// The journal lacks entries after this instant: they are gone, or were not written.
+    /// Entries after this time are missing, or were not written.
     Incomplete(Timestamp),
-    /// No entry reaches back so far.
+    /// No entry is that old.
     Unrecorded,
 }
 
-/// Which moment of the past.
+/// A moment of the past.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
-    /// At that instant.
+    /// At this time.
     At(Timestamp),
-    /// When that generation was in force.
+    /// While this generation was in force.
     Generation(u64),
 }
 
 impl Past {
-    /// What was in force then; `None` if the journal does not reach back so far, or knows no such
-    /// generation.
+    /// Reads the policy of a moment; `None` if the journal has no entry that old, or not that generation.
     ///
     /// # Errors
-    /// [`JournalError`] when it can't be read.
+    /// [`JournalError`] if it can't be read.
     pub fn read(path: &Path, moment: Moment) -> Result<Option<Self>, JournalError> {
         match Self::read_files(&[path], moment) {
             Err(error) if error.is_absent() => Ok(None),
@@ -72,27 +70,28 @@ impl Past {
         }
     }
 
-    /// The same of a journal that was moved away: its files, the oldest first, all of which must be there.
+    /// As [`Past::read`], from several files of a journal, the oldest first. All must exist.
     ///
     /// # Errors
-    /// [`JournalError`] when one can't be read.
+    /// [`JournalError`] if one can't be read.
     pub fn read_files(paths: &[&Path], moment: Moment) -> Result<Option<Self>, JournalError> {
         Self::read_with(paths, moment, None)
     }
 
-    /// The same, where a server has made changes since `unwritten` that are not in the last file yet.
+    /// As [`Past::read_files`], while changes since `unwritten` are not in the last file yet.
     ///
     /// # Errors
-    /// [`JournalError`] when a file can't be read.
+    /// [`JournalError`] if a file can't be read.
     pub fn read_with(
         paths: &[&Path],
         moment: Moment,
         unwritten: Option<Timestamp>,
     ) -> Result<Option<Self>, JournalError> {
-        let (Some(last), Some(path)) = (Self::number(paths, moment)?, paths.last()) else {
+        let (Some(last), Some(path)) = (Self::last_publication(paths, moment)?, paths.last())
+        else {
             return Ok(None);
         };
-        // Read before the entries: the server may go on and end meanwhile.
+        // Read before the entries, as the server may write more and end meanwhile.
         let heartbeat = heartbeat::read(path);
         let mut record = Record::default();
         let mut past: Option<Self> = None;
@@ -100,8 +99,8 @@ impl Past {
         let mut continuity = Continuity::default();
         let mut skipped = Skipped::default();
         read_files(paths, |entry| {
-            continuity.take(&entry);
-            let skipped = skipped.take(&entry).is_some();
+            continuity.apply(&entry);
+            let skipped = skipped.add(&entry).is_some();
             match &entry.event {
                 Event::Published(published) if entry.number == last => {
                     session = Session::at(entry.at);
@@ -121,14 +120,14 @@ impl Past {
                         session.incomplete = session.incomplete.or(continuity.lacks);
                         return false;
                     }
-                    if !session.take(entry.at, event, skipped) {
+                    if !session.apply(entry.at, event, skipped) {
                         return false;
                     }
                 }
                 _ => {}
             }
             if entry.number <= last {
-                record.take(&entry.event);
+                record.apply(&entry.event);
             }
             true
         })?;
@@ -150,9 +149,9 @@ impl Past {
         }))
     }
 
-    /// The number of the last entry by which a generation went in force until then: the last of all, as
+    /// The number of the last entry until the moment by which a generation came into force. All entries are read, as
     /// clocks are set back.
-    fn number(paths: &[&Path], moment: Moment) -> Result<Option<u64>, JournalError> {
+    fn last_publication(paths: &[&Path], moment: Moment) -> Result<Option<u64>, JournalError> {
         let mut last = None;
         read_files(paths, |entry| {
             let published = matches!(entry.event, Event::Published(_));
@@ -178,20 +177,20 @@ impl Moment {
     }
 }
 
-/// Whether entries are missing between those that were read.
+/// Finds gaps between the entries.
 #[derive(Default)]
 struct Continuity {
-    /// The number and instant of the last entry.
+    /// The number and time of the last entry.
     last: Option<(u64, Timestamp)>,
-    /// The instant of the last entry before those that are missing, until all is known again.
+    /// The time of the last entry before a gap, until a later entry makes up for it.
     lacks: Option<Timestamp>,
-    /// A server started since: it writes all that differs from what the entries before say.
+    /// A server has started since the gap: it writes all differences from the entries before.
     is_started: bool,
 }
 
 impl Continuity {
-    fn take(&mut self, entry: &Entry) {
-        // Those before the first entry may be in a file that was moved away; any others leave a gap in the numbers.
+    fn apply(&mut self, entry: &Entry) {
+        // Entries before the first one may be in a file that was moved away; others leave a gap in the numbers.
         let lost = match &entry.event {
             Event::Start(start) => start.missing.is_some() && self.last.is_none(),
             _ => false,
@@ -215,13 +214,13 @@ impl Continuity {
 struct Session {
     /// When the generation came into force.
     since: Timestamp,
-    /// The instant after which entries are missing.
+    /// The time after which entries are missing.
     incomplete: Option<Timestamp>,
-    /// When it is known to have run last.
+    /// The last time at which it is known to have run.
     ran: Timestamp,
-    /// When it ended as it should.
+    /// When it shut down.
     stopped: Option<Timestamp>,
-    /// It put another generation in force after that one.
+    /// It put a later generation in force.
     is_followed: bool,
     /// Another server started.
     is_over: bool,
@@ -236,20 +235,21 @@ impl Session {
         }
     }
 
-    /// Changes that were made from `since` on are not recorded: not before this server is known to have run or stopped.
+    /// Records that changes since `since` are missing, but not before the last time at which this server is known to have
+    /// run or shut down.
     fn miss(&mut self, since: Timestamp) {
         let known = self.stopped.unwrap_or(self.ran);
         let since = since.max(known).max(self.since);
         self.incomplete = Some(self.incomplete.map_or(since, |other| other.min(since)));
     }
 
-    /// Takes in an entry, before which generations may be missing. Returns whether later ones matter.
-    fn take(&mut self, at: Timestamp, event: &Event, skipped: bool) -> bool {
+    /// Applies an entry; `skipped` if generations before it are missing. Returns whether later entries matter.
+    fn apply(&mut self, at: Timestamp, event: &Event, skipped: bool) -> bool {
         if self.is_over {
-            return self.take_next_start(event, skipped);
+            return self.apply_next_start(event, skipped);
         }
         if self.is_followed {
-            // Changes that came too fast are recorded with the last of them.
+            // Changes that did not fit into memory are recorded with the last one.
             if matches!(event, Event::Lost { .. }) {
                 self.incomplete = self.incomplete.or(Some(self.ran));
             }
@@ -261,20 +261,20 @@ impl Session {
         match event {
             Event::Published(_) => self.is_followed = true,
             Event::Stop => self.stopped = Some(at),
-            // The same server, in a new file.
+            // The same server continues in a new file.
             Event::Start(start) if start.continues.is_some() => {}
             Event::Start(start) => {
                 self.is_over = true;
                 self.ran = self.ran.max(start.ran_until.unwrap_or(self.ran));
-                return self.take_next_start(event, false);
+                return self.apply_next_start(event, false);
             }
             _ => self.ran = self.ran.max(at),
         }
         true
     }
 
-    /// Takes in an entry of the servers after this one, up to the first generation that one of them published.
-    fn take_next_start(&mut self, event: &Event, skipped: bool) -> bool {
+    /// Applies an entry of the servers after this one, up to the first generation that one of them published.
+    fn apply_next_start(&mut self, event: &Event, skipped: bool) -> bool {
         match event {
             Event::Start(start) => {
                 if let Some(since) = start.unwritten_since {
@@ -292,7 +292,7 @@ impl Session {
         true
     }
 
-    /// The instant since which entries are missing, if that is before `moment` or the generation.
+    /// The time since which entries are missing, if that is before `moment` or before the generation.
     fn lacks(&self, moment: Timestamp) -> Option<Timestamp> {
         self.incomplete
             .filter(|since| *since < moment || *since < self.since)
@@ -317,7 +317,7 @@ impl Session {
         let now = Timestamp::now();
         let beat = heartbeat.filter(|beat| beat.at <= now);
         let ran = beat.map_or(self.ran, |beat| beat.at.max(self.ran));
-        // What comes is answered by the dates of orders and exceptions.
+        // The future follows from the dates of orders and exceptions.
         if moment <= ran || moment > now {
             return Served::Yes;
         }
@@ -334,15 +334,15 @@ impl Session {
 pub struct Span {
     /// When it came into force first.
     pub begun: Option<Timestamp>,
-    /// When it stopped being in force last, if it is not in force.
+    /// When it last stopped being in force; `None` while it is in force.
     pub freed: Option<Timestamp>,
 }
 
-/// When orders were in force, by their ids: not by their dates, but by what was published. What
-/// they were before the first entry is not known, so those that came or ended then are not among them.
+/// When orders were in force, by their IDs: according to publications, not to their dates. Begins and ends before the first
+/// publication of the journal are not known.
 ///
 /// # Errors
-/// [`JournalError`] when it can't be read.
+/// [`JournalError`] if it can't be read.
 pub fn spans(path: &Path) -> Result<BTreeMap<String, Span>, JournalError> {
     let mut spans = BTreeMap::<String, Span>::new();
     let mut first = true;
@@ -350,16 +350,16 @@ pub fn spans(path: &Path) -> Result<BTreeMap<String, Span>, JournalError> {
         let Event::Published(published) = entry.event else {
             return true;
         };
-        let known_from_here = std::mem::take(&mut first);
-        for turn in published.states {
-            if known_from_here {
+        let is_first = std::mem::take(&mut first);
+        for change in published.states {
+            if is_first {
                 continue;
             }
-            let span = spans.entry(turn.order).or_default();
-            if turn.now == Some(State::InForce) {
+            let span = spans.entry(change.order).or_default();
+            if change.now == Some(State::InForce) {
                 span.begun.get_or_insert(entry.at);
                 span.freed = None;
-            } else if turn.was == Some(State::InForce) {
+            } else if change.was == Some(State::InForce) {
                 span.freed = Some(entry.at);
             }
         }
@@ -387,7 +387,7 @@ mod tests {
     /// Appends what a server writes from its start to its stop.
     fn append(path: &Path, drafts: Vec<Draft>) {
         let mut journal = Journal::open(path, None, None);
-        let mut last = journal.known();
+        let mut last = journal.last_generation();
         for draft in drafts {
             last = draft.generation;
             journal.publish(draft);
@@ -539,7 +539,7 @@ mod tests {
         let mut journal = Journal::open(&path, None, None);
         journal.publish(orders(1, &[]));
         journal.publish(orders(2, &[]));
-        journal.tell(2, Event::Lost { entries: 3 });
+        journal.append(2, Event::Lost { entries: 3 });
         journal.publish(orders(3, &[]));
         journal.close(3);
         let found = [100, 150, 200, 250].map(|second| served(&path, second));

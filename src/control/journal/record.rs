@@ -1,5 +1,4 @@
-//! Owns what the journal knows so far: orders' texts and states, exceptions; and what of a draft is new to it.
-//! Refuses to write.
+//! The policy according to the entries so far, and the entries that a new generation needs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -9,36 +8,36 @@ use jiff::Timestamp;
 
 use super::chain::Entry;
 use super::draft::{Draft, OrderRecord, OrderRecords};
-use super::entry::{Event, OrderText, Published, Setting, Turn};
+use super::entry::{Event, OrderText, Published, Setting, StateChange};
 use crate::config::exception::Exception;
 use crate::control::journal::settings::Settings;
 use crate::control::sources::orders::schedule::State;
 
-/// What a reader of all entries so far knows.
+/// The result of all entries so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Record {
-    /// Orders by their ids: file and text.
+    /// The file and text of each order, by its ID.
     pub(crate) orders: BTreeMap<String, (PathBuf, String)>,
     pub(super) states: HashMap<String, State>,
-    /// Exceptions by all that they say.
+    /// Exceptions, by their keys.
     pub(crate) exceptions: BTreeMap<String, Exception>,
-    /// Those of them that ended by their date.
+    /// The keys of those that ended by their date.
     ended: BTreeSet<String>,
     pub(super) settings: Settings,
 }
 
-/// What tells an exception from others: all but its line, which moves when something is written above.
-fn key(exception: &Exception) -> String {
-    let placeless = Exception {
+/// The key of an exception: all its fields except its line, which moves when the file changes above it.
+fn exception_key(exception: &Exception) -> String {
+    let without_line = Exception {
         line: 0,
         ..exception.clone()
     };
-    serde_json::to_string(&placeless).expect("texts and numbers have a JSON form")
+    serde_json::to_string(&without_line).expect("texts and numbers have a JSON form")
 }
 
 impl Record {
-    /// Takes in an entry.
-    pub(super) fn take(&mut self, event: &Event) {
+    /// Applies an entry.
+    pub(super) fn apply(&mut self, event: &Event) {
         match event {
             Event::Order(order) => {
                 let text = (order.path.clone(), order.text.clone());
@@ -48,23 +47,23 @@ impl Record {
                 self.orders.remove(id);
             }
             Event::Published(published) => {
-                for turn in &published.states {
-                    match turn.now {
-                        Some(state) => self.states.insert(turn.order.clone(), state),
-                        None => self.states.remove(&turn.order),
+                for change in &published.states {
+                    match change.now {
+                        Some(state) => self.states.insert(change.order.clone(), state),
+                        None => self.states.remove(&change.order),
                     };
                 }
                 for exception in &published.exceptions_gone {
-                    self.exceptions.remove(&key(exception));
-                    self.ended.remove(&key(exception));
+                    self.exceptions.remove(&exception_key(exception));
+                    self.ended.remove(&exception_key(exception));
                 }
                 let new = published.exceptions.iter();
                 self.exceptions
-                    .extend(new.map(|exception| (key(exception), exception.clone())));
+                    .extend(new.map(|exception| (exception_key(exception), exception.clone())));
                 self.ended
-                    .extend(published.exceptions_ended.iter().map(key));
+                    .extend(published.exceptions_ended.iter().map(exception_key));
                 for exception in &published.exceptions_resumed {
-                    self.ended.remove(&key(exception));
+                    self.ended.remove(&exception_key(exception));
                 }
                 for Setting { key, now, .. } in &published.settings {
                     match now {
@@ -77,17 +76,17 @@ impl Record {
         }
     }
 
-    /// Takes in what a journal holds.
+    /// Reads a journal.
     pub(crate) fn replay(path: &Path) -> Result<Self, super::JournalError> {
         let mut record = Self::default();
         super::read(path, |Entry { event, .. }| {
-            record.take(&event);
+            record.apply(&event);
             true
         })?;
         Ok(record)
     }
 
-    /// All texts, for a file that has none of them.
+    /// An entry for the text of each order, for a new file.
     pub(super) fn texts(&self) -> impl Iterator<Item = Event> {
         self.orders.iter().map(|(id, (path, text))| {
             Event::Order(OrderText {
@@ -99,16 +98,16 @@ impl Record {
         })
     }
 
-    /// All that is known, with what else a generation puts in force.
+    /// A generation with all this, and with the lists and causes of `published`.
     pub(super) fn into_draft(self, at: Timestamp, generation: u64, published: Published) -> Draft {
-        let page = |(id, (path, text)): (String, (PathBuf, String))| OrderRecord {
+        let record = |(id, (path, text)): (String, (PathBuf, String))| OrderRecord {
             id,
             path,
             text: text.into(),
             warnings: Vec::new(),
         };
-        let pages = OrderRecords {
-            orders: Some(self.orders.into_iter().map(page).collect()),
+        let order_records = OrderRecords {
+            orders: Some(self.orders.into_iter().map(record).collect()),
             exceptions: Some(self.exceptions.into_values().collect()),
         };
         Draft {
@@ -116,69 +115,71 @@ impl Record {
             at,
             causes: published.causes,
             lists: published.lists,
-            pages: Some(Arc::new(pages)),
+            order_records: Some(Arc::new(order_records)),
             states: self.states.into_iter().collect(),
             held: published.held,
             settings: self.settings,
         }
     }
 
-    /// What a draft tells that is not known yet, and takes that in.
-    pub(super) fn news(&mut self, draft: Draft) -> Vec<Event> {
+    /// The entries that a generation needs, one for each difference from the entries so far. Applies them.
+    pub(super) fn events_for(&mut self, draft: Draft) -> Vec<Event> {
         let mut events = Vec::new();
         let mut published = Published {
             causes: draft.causes,
             lists: draft.lists,
             held: draft.held,
-            settings: changes(&self.settings, &draft.settings),
+            settings: setting_changes(&self.settings, &draft.settings),
             ..Published::default()
         };
-        let pages = draft.pages.as_deref();
-        if let Some(orders) = pages.and_then(|pages| pages.orders.as_ref()) {
-            self.order_news(orders, &mut events);
+        let order_records = draft.order_records.as_deref();
+        if let Some(orders) = order_records.and_then(|order_records| order_records.orders.as_ref())
+        {
+            self.order_events(orders, &mut events);
         }
-        let now = pages.and_then(|pages| pages.exceptions.as_ref());
+        let now = order_records.and_then(|order_records| order_records.exceptions.as_ref());
         let now = now.map(|exceptions| {
-            let keyed = |exception: &Exception| (key(exception), exception.clone());
+            let keyed = |exception: &Exception| (exception_key(exception), exception.clone());
             let now: BTreeMap<_, _> = exceptions.iter().map(keyed).collect();
             published.exceptions = missing(&now, &self.exceptions);
             published.exceptions_gone = missing(&self.exceptions, &now);
             now
         });
         let now = now.as_ref().unwrap_or(&self.exceptions);
-        (published.exceptions_ended, published.exceptions_resumed) = self.dates(now, draft.at);
-        published.states = turns(&self.states, &draft.states);
+        (published.exceptions_ended, published.exceptions_resumed) =
+            self.ended_and_resumed(now, draft.at);
+        published.states = state_changes(&self.states, &draft.states);
         events.push(Event::Published(published));
         for event in &events {
-            self.take(event);
+            self.apply(event);
         }
         events
     }
 
-    fn order_news(&self, orders: &[OrderRecord], events: &mut Vec<Event>) {
+    fn order_events(&self, orders: &[OrderRecord], events: &mut Vec<Event>) {
         let gone = self.orders.iter().filter(|(id, _)| {
-            let at = orders.binary_search_by(|page| page.id.cmp(id));
+            let at = orders.binary_search_by(|record| record.id.cmp(id));
             at.is_err()
         });
         events.extend(gone.map(|(id, (path, _))| Event::OrderGone {
             id: id.clone(),
             path: path.clone(),
         }));
-        for page in orders {
-            let known = self.orders.get(&page.id);
-            if known.is_none_or(|(path, text)| *path != page.path || **text != *page.text) {
+        for record in orders {
+            let known = self.orders.get(&record.id);
+            if known.is_none_or(|(path, text)| *path != record.path || **text != *record.text) {
                 events.push(Event::Order(OrderText {
-                    id: page.id.clone(),
-                    path: page.path.clone(),
-                    text: page.text.to_string(),
-                    warnings: page.warnings.clone(),
+                    id: record.id.clone(),
+                    path: record.path.clone(),
+                    text: record.text.to_string(),
+                    warnings: record.warnings.clone(),
                 }));
             }
         }
     }
 
-    /// The exceptions among `now` that have ended and were not recorded so, and those that count again.
-    fn dates(
+    /// The exceptions among `now` that have ended since the last entry, and those that are in force again.
+    fn ended_and_resumed(
         &self,
         now: &BTreeMap<String, Exception>,
         at: Timestamp,
@@ -196,27 +197,30 @@ impl Record {
     }
 }
 
-/// The orders whose state is another one, by their ids.
-pub(crate) fn turns(was: &HashMap<String, State>, states: &[(String, State)]) -> Vec<Turn> {
+/// The orders whose state differs, sorted by their IDs.
+pub(crate) fn state_changes(
+    was: &HashMap<String, State>,
+    states: &[(String, State)],
+) -> Vec<StateChange> {
     let now: HashMap<&str, State> = states.iter().map(|(id, state)| (&**id, *state)).collect();
     let gone = was.keys().filter(|id| !now.contains_key(&***id));
     let gone = gone.map(|id| (id, None));
     let here = states.iter().map(|(id, state)| (id, Some(*state)));
-    let turns = here.chain(gone).filter_map(|(id, now)| {
+    let state_changes = here.chain(gone).filter_map(|(id, now)| {
         let was = was.get(id).copied();
-        (was != now).then(|| Turn {
+        (was != now).then(|| StateChange {
             order: id.clone(),
             was,
             now,
         })
     });
-    let mut turns: Vec<_> = turns.collect();
-    turns.sort_by(|one, other| one.order.cmp(&other.order));
-    turns
+    let mut state_changes: Vec<_> = state_changes.collect();
+    state_changes.sort_by(|one, other| one.order.cmp(&other.order));
+    state_changes
 }
 
 /// The settings that differ.
-pub(crate) fn changes(was: &Settings, now: &Settings) -> Vec<Setting> {
+pub(crate) fn setting_changes(was: &Settings, now: &Settings) -> Vec<Setting> {
     let keys: BTreeSet<_> = was.keys().chain(now.keys()).collect();
     let differ = keys
         .into_iter()
@@ -229,7 +233,7 @@ pub(crate) fn changes(was: &Settings, now: &Settings) -> Vec<Setting> {
     differ.map(setting).collect()
 }
 
-/// Those that are not among `known`.
+/// The exceptions that are not among `known`.
 fn missing(
     exceptions: &BTreeMap<String, Exception>,
     known: &BTreeMap<String, Exception>,

@@ -1,7 +1,7 @@
-//! The settings that answers depend on, as the journal records them, and the way back to a configuration.
+//! The settings that answers depend on, as the journal records them; and a configuration made from recorded settings.
 //!
-//! A setting has the key of the configuration's file where it has one there. What lists inherit from `[block]`
-//! is recorded with each list, as that is what counts.
+//! A setting has its key in the configuration's file, if it has one there. Settings that lists inherit from `[block]` are
+//! recorded with each list.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -10,8 +10,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::changes;
 use super::entry::ListEntry;
+use super::setting_changes;
 use crate::config::guard::Protections;
 use crate::config::{Canary, Config, Content, Format, List};
 use crate::control::publish::provenance;
@@ -21,7 +21,7 @@ use crate::wire::name::Name;
 /// Values by their keys.
 pub type Settings = BTreeMap<String, Value>;
 
-/// The settings in force: those of a configuration with these of its lists.
+/// The settings of a configuration with these lists in force.
 pub fn settings<'l>(config: &Config, lists: impl Iterator<Item = &'l List>) -> Settings {
     let mut settings = Settings::new();
     let mut set = |key: &str, value: Value| {
@@ -91,10 +91,10 @@ fn texts(values: &[impl ToString]) -> Value {
     value(values.iter().map(ToString::to_string).collect::<Vec<_>>())
 }
 
-/// What differs between two configurations: keys, new lists, and lists that are gone or in another order.
+/// The differences between two configurations, as texts: keys, new lists, removed lists, another order of the lists.
 pub(crate) fn changed(was: &Config, now: &Config) -> Vec<String> {
     let of = |config: &Config| settings(config, config.lists.iter());
-    let keys: Vec<_> = changes(&of(was), &of(now))
+    let keys: Vec<_> = setting_changes(&of(was), &of(now))
         .into_iter()
         .map(|setting| setting.key)
         .collect();
@@ -137,7 +137,7 @@ pub(crate) fn changed(was: &Config, now: &Config) -> Vec<String> {
         changed.push("lists (their order)".to_owned());
     }
     for key in unrecorded(was, now) {
-        // Of an upstream server the journal records its address alone.
+        // The journal records only the address of an upstream server.
         if !changed.iter().any(|known| known == key) {
             changed.push(key.to_owned());
         }
@@ -145,14 +145,14 @@ pub(crate) fn changed(was: &Config, now: &Config) -> Vec<String> {
     changed
 }
 
-/// The keys of which the journal does not record all, as answers don't depend on it, and that differ.
+/// The keys that differ and that the journal does not record, or not fully, as answers don't depend on them.
 fn unrecorded(was: &Config, now: &Config) -> impl Iterator<Item = &'static str> {
     let (server, next_server) = (&was.server, &now.server);
     let (upstream, next_upstream) = (&was.upstream, &now.upstream);
     let (state, next_state) = (&was.state, &now.state);
     let (guard, next_guard) = (&was.guard, &now.guard);
     let (limits, next_limits) = (&guard.limits, &next_guard.limits);
-    // Exceptions know their lines, which any edit above them moves.
+    // An exception's line changes with any edit above it.
     let exceptions = |config: &Config| {
         let mut own = config.exceptions.own.clone();
         own.iter_mut().for_each(|own| own.line = 0);
@@ -202,7 +202,7 @@ fn unrecorded(was: &Config, now: &Config) -> impl Iterator<Item = &'static str> 
     differing.map(|(key, _)| key)
 }
 
-/// The configuration with the recorded settings in place of today's. Where nothing is recorded, today's stay.
+/// The configuration `today` with the recorded settings. Settings that are not recorded stay as they are today.
 pub fn configured(today: &Config, settings: &Settings) -> Config {
     let mut config = today.clone();
     if settings.is_empty() {
@@ -229,8 +229,8 @@ pub fn configured(today: &Config, settings: &Settings) -> Config {
     config
 }
 
-/// A list as an entry has it, answered as the settings say; `today` is the list of that name that is configured
-/// now, if there is one, and answers for what older entries lack.
+/// The list of an entry, with the recorded settings. `today` is the list of that name in today's configuration, which is
+/// used for fields that older entries don't have.
 pub fn list(entry: &ListEntry, settings: &Settings, today: Option<&List>) -> List {
     let start = format!("list.{}", entry.name);
     let mut blocking = match today {

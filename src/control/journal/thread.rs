@@ -1,5 +1,5 @@
-//! The thread that writes the journal: it opens the file, seals what comes, and goes on in another file when this one
-//! is moved away.
+//! The thread that writes the journal: it opens the file, seals entries, appends them, and continues in another file if
+//! this one is moved away.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,24 +13,23 @@ use super::chain::Entry;
 use super::entry::{Event, Published, Start};
 use super::file::{JournalFile, Last, last_generation};
 use super::handover::{self, Dated};
-use super::heartbeat::{self, Pulse};
+use super::heartbeat::{self, HeartbeatWriter};
 use super::lines::JournalError;
 use super::record::Record;
-use super::unwritten::Mark;
+use super::unwritten::UnwrittenFile;
 use super::waiting::{Item, Waiting};
 use super::writer::{Shared, lock};
 use crate::config::shown::Show;
 
 /// How often a journal that could not be written is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-/// Bytes of entries that may wait for a disk that has no room.
+/// Bytes of sealed entries that may wait, for example while the disk is full.
 const MOST_SEALED: usize = 64 << 20;
 
-/// An item, and who waits until it is on the disk.
-pub(super) type Letter = (Item, Option<Sender<()>>);
+/// An entry, and where to report that it is on the disk.
+pub(super) type Message = (Item, Option<Sender<()>>);
 
-/// Ends the wait for the last generation when the first attempt to open the journal is over, however it
-/// ends.
+/// Ends the wait for the last generation after the first attempt to open the journal, also if that panics.
 struct Opened(Arc<Shared>);
 
 impl Drop for Opened {
@@ -39,29 +38,29 @@ impl Drop for Opened {
     }
 }
 
-/// What the thread has.
+/// The state of the thread.
 pub(super) struct JournalThread {
     path: PathBuf,
     key: Option<PathBuf>,
     config: Option<PathBuf>,
     file: Option<JournalFile>,
-    /// What the file has, once it was read.
+    /// The policy according to the file's entries, once they were read.
     record: Option<Record>,
-    /// Whether the head has the last entry.
-    marked: bool,
-    /// The last entry that is sealed, once the journal could be read; and the last that is written.
+    /// Whether the head is that of the last entry.
+    is_head_written: bool,
+    /// The last sealed entry, once the journal could be read; and the last written one.
     last: Option<Last>,
     written: Last,
-    /// The generation that this server sealed last, without what it changed.
+    /// The last generation that this server sealed, without its changes.
     in_force: Option<Dated<Published>>,
-    /// What came and is not sealed.
+    /// Entries that are not sealed yet.
     waiting: Waiting,
-    /// Sealed lines that are not written.
+    /// Sealed lines that are not written yet.
     sealed: Vec<u8>,
     receipts: Vec<Sender<()>>,
-    pulse: Pulse,
-    mark: Mark,
-    /// When the oldest item came that is not written.
+    heartbeat: HeartbeatWriter,
+    unwritten: UnwrittenFile,
+    /// The time of the oldest entry that is not written.
     unwritten_since: Option<Timestamp>,
     shared: Arc<Shared>,
 }
@@ -71,7 +70,7 @@ impl JournalThread {
         path: &Path,
         key: Option<PathBuf>,
         config: Option<PathBuf>,
-        mark: Mark,
+        unwritten: UnwrittenFile,
         shared: Arc<Shared>,
     ) -> Self {
         Self {
@@ -80,48 +79,48 @@ impl JournalThread {
             config,
             file: None,
             record: None,
-            marked: true,
+            is_head_written: true,
             last: None,
             written: Last::none(),
             in_force: None,
             waiting: Waiting::default(),
             sealed: Vec::new(),
             receipts: Vec::new(),
-            pulse: Pulse::default(),
-            mark,
+            heartbeat: HeartbeatWriter::default(),
+            unwritten,
             unwritten_since: None,
             shared,
         }
     }
 
-    pub(super) fn work(mut self, letters: &Receiver<Letter>) {
+    pub(super) fn run(mut self, messages: &Receiver<Message>) {
         let opened = Opened(self.shared.clone());
         self.try_to_open();
         drop(opened);
         self.try_to_replay();
         let mut gone = false;
         while !gone {
-            let first = letters.recv_timeout(match self.is_idle() {
+            let first = messages.recv_timeout(match self.is_idle() {
                 true => heartbeat::INTERVAL,
                 false => RETRY,
             });
             gone = matches!(first, Err(RecvTimeoutError::Disconnected));
-            // What came meanwhile goes to the disk together.
-            self.turn(first.into_iter().chain(letters.try_iter()));
+            // All that arrived meanwhile is synced once.
+            self.write_pending(first.into_iter().chain(messages.try_iter()));
         }
     }
 
     fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.sealed.is_empty() && self.marked
+        self.waiting.is_empty() && self.sealed.is_empty() && self.is_head_written
     }
 
-    /// Writes what came and what waited, if there is something, and the heartbeat.
-    pub(super) fn turn(&mut self, letters: impl Iterator<Item = Letter>) {
-        self.leave_moved_file();
+    /// Writes all new and waiting entries, and the heartbeat.
+    pub(super) fn write_pending(&mut self, messages: impl Iterator<Item = Message>) {
+        self.close_moved_file();
         let mut has_work = !self.is_idle() || self.file.is_none();
-        for letter in letters {
+        for message in messages {
             has_work = true;
-            self.take(letter);
+            self.receive(message);
         }
         if has_work {
             self.write();
@@ -129,23 +128,27 @@ impl JournalThread {
         if self.waiting.is_empty() && self.sealed.is_empty() {
             self.unwritten_since = None;
         } else if let Some(since) = self.unwritten_since {
-            self.mark.set(since);
+            self.unwritten.set(since);
         }
-        // What an earlier server did not write is not written before the entry of this one's start is.
-        let waits = self.mark.before().into_iter().chain(self.unwritten_since);
+        // Until this server's entry `start` is written, changes that an earlier one could not write are not recorded.
+        let waits = self
+            .unwritten
+            .before()
+            .into_iter()
+            .chain(self.unwritten_since);
         let waits = waits.min();
-        if self.file.is_some() && (self.marked || waits.is_some()) {
+        if self.file.is_some() && (self.is_head_written || waits.is_some()) {
             let number = self.written.number;
-            self.pulse.beat(&self.path, number, waits);
+            self.heartbeat.write(&self.path, number, waits);
         }
     }
 
-    /// Closes a file that is no longer in its place, so that the one there is opened.
-    fn leave_moved_file(&mut self) {
+    /// Closes a file that was moved away, so that the one at the path is opened.
+    fn close_moved_file(&mut self) {
         self.file.take_if(|file| !file.is_in_place());
     }
 
-    fn take(&mut self, (item, receipt): Letter) {
+    fn receive(&mut self, (item, receipt): Message) {
         self.receipts.extend(receipt);
         let lost = self.waiting.push(item);
         if let Some(at) = lost {
@@ -154,7 +157,7 @@ impl JournalThread {
         self.unwritten_since = self.unwritten_since.or(self.waiting.since());
     }
 
-    /// Writes all that waits, or reports why not.
+    /// Writes all waiting entries, or reports why it can't.
     fn write(&mut self) {
         if self.file.is_none() {
             self.try_to_open();
@@ -172,11 +175,11 @@ impl JournalThread {
         }
         self.sealed.clear();
         self.written.clone_from(last);
-        let marked = file.mark(last);
-        self.marked = marked.is_ok();
+        let head = file.write_head(last);
+        self.is_head_written = head.is_ok();
         if self.waiting.is_empty() {
-            self.mark.clear();
-            // Locked until receipts are sent: what is written in time is not reported as late.
+            self.unwritten.clear();
+            // Locked until receipts are sent, so that entries that were written in time are not reported as late.
             let mut late = lock(&self.shared.late);
             if let Some((generation, since)) = late.take() {
                 let ms = since.elapsed().as_millis();
@@ -186,11 +189,11 @@ impl JournalThread {
                 );
             }
             for receipt in self.receipts.drain(..) {
-                // Who waited may have gone on.
+                // The receiver may have stopped waiting.
                 let _ = receipt.send(());
             }
         }
-        if let Err(error) = marked {
+        if let Err(error) = head {
             let problem =
                 format!("entries are written, and the head that covers them is not: {error}");
             return self.report(problem, "the head of the journal is not written");
@@ -210,10 +213,10 @@ impl JournalThread {
             match JournalFile::open(&self.path, self.key.as_deref(), known) {
                 Ok(opened) => opened,
                 Err(error) => {
-                    // First, so that a task that waits for the number finds the reason.
+                    // First, so that a task that waits for the last generation finds the reason.
                     self.fail(&error);
-                    self.mark.refuse(&error);
-                    // Numbers that a file has which can only be read are not given again.
+                    self.unwritten.note_open_error(&error);
+                    // The file may still be readable: its generations must not be used again.
                     return last_generation(&self.path).into_iter().for_each(known);
                 }
             };
@@ -226,8 +229,8 @@ impl JournalThread {
             _ => Record::default(),
         };
         self.file = Some(file);
-        found.unwritten_since = self.mark.before();
-        lock(&self.shared.losses).find(&found, self.record.is_some());
+        found.unwritten_since = self.unwritten.before();
+        lock(&self.shared.losses).add_anomalies(&found, self.record.is_some());
         let start = found.start(self.config.clone());
         if let Some(ours) = self.record.take() {
             if !is_new {
@@ -237,18 +240,18 @@ impl JournalThread {
         }
         let start = Box::new(Event::Start(start));
         self.waiting
-            .push_front(Item::Tell(Timestamp::now(), last.generation, start));
+            .push_front(Item::Event(Timestamp::now(), last.generation, start));
         self.written.clone_from(&last);
         self.last = Some(last);
     }
 
-    /// Goes on in another file than before: a new one, or one that has entries already.
+    /// Continues in another file: a new one, or one that has entries already.
     fn hand_over(&mut self, start: Start, ours: Record, mut theirs: Record, is_new: bool) {
         let path = self.path.shown();
         let lines = std::mem::take(&mut self.sealed);
         let lines = lines.split(|byte| *byte == b'\n');
-        // Behind the last one there is nothing.
-        let sealed = lines.filter_map(|line| Entry::read(line).ok());
+        // The part after the last line end is empty.
+        let sealed = lines.filter_map(|line| Entry::parse(line).ok());
         let sealed = sealed.map(|(entry, _)| entry).collect();
         self.last = Some(self.written.clone());
         let before = self.written.generation;
@@ -266,12 +269,12 @@ impl JournalThread {
             start
         };
         let now = Timestamp::now();
-        self.seal_one(now, before, Event::Start(start));
+        self.seal_entry(now, before, Event::Start(start));
         if is_new && self.in_force.is_none() {
-            // Orders that can't be read at the start are in force by their texts in the journal.
+            // Orders whose files can't be read at a start are in force with their texts from the journal.
             for text in ours.texts() {
-                theirs.take(&text);
-                self.seal_one(now, before, text);
+                theirs.apply(&text);
+                self.seal_entry(now, before, text);
             }
         }
         for (at, generation, event) in
@@ -281,7 +284,7 @@ impl JournalThread {
                 Event::Published(_) if !is_new => self.free_number(generation),
                 _ => generation,
             };
-            self.seal_one(at, generation, event);
+            self.seal_entry(at, generation, event);
         }
         self.record = Some(theirs);
     }
@@ -294,7 +297,7 @@ impl JournalThread {
         generation
     }
 
-    /// Finds out what the file has already.
+    /// Reads the file's entries, if that was not done yet.
     fn try_to_replay(&mut self) {
         if self.file.is_some() && self.record.is_none() {
             match Record::replay(&self.path) {
@@ -319,7 +322,7 @@ impl JournalThread {
         *problem = Some(new);
     }
 
-    /// Makes lines of what waits, as long as there is room for them.
+    /// Seals waiting entries, up to the limit of memory.
     fn seal(&mut self) {
         let Some(mut record) = self.record.take() else {
             return;
@@ -329,14 +332,14 @@ impl JournalThread {
             && let Some(item) = self.waiting.pop_front()
         {
             match item {
-                Item::Tell(at, generation, event) => self.seal_one(at, generation, *event),
+                Item::Event(at, generation, event) => self.seal_entry(at, generation, *event),
                 Item::Publish(draft) => {
                     let at = draft.at;
-                    // The journal may have its number, if it could not be read then: it gets another one.
+                    // If the journal could not be read, its number may be taken: then it gets another one.
                     let generation = self.free_number(draft.generation);
-                    self.look_for_a_gap(generation);
-                    for event in record.news(*draft) {
-                        self.seal_one(at, generation, event);
+                    self.check_for_gap(generation);
+                    for event in record.events_for(*draft) {
+                        self.seal_entry(at, generation, event);
                     }
                 }
             }
@@ -344,23 +347,23 @@ impl JournalThread {
         if has_room(self) {
             let entries = self.waiting.take_lost();
             if entries > 0 {
-                self.seal_one(Timestamp::now(), 0, Event::Lost { entries });
+                self.seal_entry(Timestamp::now(), 0, Event::Lost { entries });
             }
         }
         self.record = Some(record);
     }
 
-    /// Reports generations that a server before published and that are not in the journal.
-    fn look_for_a_gap(&self, generation: u64) {
+    /// Reports generations of servers before that are not in the journal.
+    fn check_for_gap(&self, generation: u64) {
         let last = self.last.as_ref().map_or(0, |last| last.generation);
         if self.in_force.is_none() && last > 0 && generation > last + 1 {
-            lock(&self.shared.losses).skip(last + 1, generation - 1);
+            lock(&self.shared.losses).add_skipped(last + 1, generation - 1);
         }
     }
 
-    fn seal_one(&mut self, at: Timestamp, generation: u64, event: Event) {
+    fn seal_entry(&mut self, at: Timestamp, generation: u64, event: Event) {
         let Some(last) = &mut self.last else { return };
-        // What happens while nothing is in force yet belongs to the generation before.
+        // An event before the first publication belongs to the generation before.
         let generation = match event {
             Event::Published(_) => generation,
             _ => generation.max(last.generation),

@@ -1,11 +1,8 @@
-//! A file that says since when changes wait for the journal, for the next server if this one ends before it can write
-//! them.
+//! A file with the time since which changes are not in the journal, for the next server if this one ends before it can
+//! write them.
 //!
-//! It lies in the state directory, which can often be written to when the journal can't; without one, beside the journal.
+//! It is in the state directory, which can often be written to when the journal can't; without one, beside the journal.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -13,35 +10,35 @@ use jiff::Timestamp;
 use super::heartbeat;
 use super::lines::JournalError;
 use crate::config::regular;
-use crate::config::shown::Show;
+use crate::control::persist::durable::{self, Access, DurableError};
 
-/// Its name in the state directory, and its ending beside the journal.
+/// Its name in the state directory; beside the journal, what follows the journal's name.
 const NAME: &str = "unwritten";
 /// A larger file is something else.
 const SIZE_MAX: u64 = 4096;
 
-/// The mark of one server.
+/// The file as one server uses it.
 #[derive(Debug)]
-pub(super) struct Mark {
+pub(super) struct UnwrittenFile {
     path: PathBuf,
     is_beside_journal: bool,
-    /// Since when changes of earlier servers were not written; no entry says so yet.
+    /// Since when changes of earlier servers were not written, until an entry says so.
     before: Option<Timestamp>,
-    /// What the file says.
+    /// The time in the file; `None` if there is no file.
     marked: Option<Timestamp>,
-    /// The journal is another program's: nothing is written beside it.
+    /// The journal's file belongs to another program, so nothing is written beside it.
     is_foreign: bool,
     is_failing: bool,
 }
 
-impl Mark {
-    /// The mark in the state directory `dir`, or without one beside the journal at `path`.
+impl UnwrittenFile {
+    /// Reads the file in the state directory `dir`, or, without one, beside the journal at `path`.
     pub(super) fn read(dir: Option<&Path>, path: &Path) -> Self {
         let marked = read(dir, path);
-        // On a full disk there was no room for the file, and the heartbeat alone says it.
+        // On a full disk the file could not be written; then only the heartbeat has the time.
         let beat = heartbeat::read(path).filter(|beat| beat.waits);
         Self {
-            path: place(dir, path),
+            path: file_path(dir, path),
             is_beside_journal: dir.is_none(),
             before: beat.map(|beat| beat.at).into_iter().chain(marked).min(),
             marked,
@@ -50,20 +47,20 @@ impl Mark {
         }
     }
 
-    /// Since when changes of servers before this one were not written, if they ended with such changes.
+    /// Since when changes of servers before this one were not written; `None` if they wrote all.
     pub(super) fn before(&self) -> Option<Timestamp> {
         self.before
     }
 
-    /// Takes in why the journal could not be opened.
-    pub(super) fn refuse(&mut self, error: &JournalError) {
+    /// Remembers whether another program uses the journal's path, which is why it could not be opened.
+    pub(super) fn note_open_error(&mut self, error: &JournalError) {
         self.is_foreign = matches!(
             error,
             JournalError::InUse(_) | JournalError::Foreign(_) | JournalError::NotOurs(_)
         );
     }
 
-    /// Makes the file say since when changes wait.
+    /// Writes the time to the file, if it is not there yet.
     pub(super) fn set(&mut self, since: Timestamp) {
         let since = self.before.map_or(since, |before| before.min(since));
         if self.marked == Some(since) || (self.is_foreign && self.is_beside_journal) {
@@ -71,8 +68,7 @@ impl Mark {
         }
         let failed = write(&self.path, since).err();
         if let Some(error) = failed.as_ref().filter(|_| !self.is_failing) {
-            let path = self.path.shown();
-            tracing::warn!(%path, %error, "the next start can't report what is not written to the journal");
+            tracing::warn!(%error, "the next start can't report what is not written to the journal");
         }
         self.is_failing = failed.is_some();
         if failed.is_none() {
@@ -80,20 +76,18 @@ impl Mark {
         }
     }
 
-    /// Removes the file: all changes are written.
+    /// Removes the file, as all changes are written.
     pub(super) fn clear(&mut self) {
         self.before = None;
         if self.marked.take().is_some()
-            && let Err(error) = fs::remove_file(&self.path)
-            && error.kind() != io::ErrorKind::NotFound
+            && let Err(error) = durable::remove(&self.path)
         {
-            let path = self.path.shown();
-            tracing::warn!(%path, %error, "a file that says that changes are not written to the journal can't be removed; remove it");
+            tracing::warn!(%error, "a file that says that changes are not written to the journal can't be removed; remove it");
         }
     }
 }
 
-fn place(dir: Option<&Path>, path: &Path) -> PathBuf {
+fn file_path(dir: Option<&Path>, path: &Path) -> PathBuf {
     match dir {
         Some(dir) => dir.join(NAME),
         None => {
@@ -105,16 +99,13 @@ fn place(dir: Option<&Path>, path: &Path) -> PathBuf {
     }
 }
 
-/// Since when changes are not written, by the file that a server left or that a running one has.
+/// Reads since when changes are not written, from the file of a running server or of one that ended.
 pub(crate) fn read(dir: Option<&Path>, path: &Path) -> Option<Timestamp> {
-    let bytes = regular::read(&place(dir, path), SIZE_MAX).ok()?;
+    let bytes = regular::read(&file_path(dir, path), SIZE_MAX).ok()?;
     String::from_utf8(bytes).ok()?.trim().parse().ok()
 }
 
-fn write(path: &Path, since: Timestamp) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    let options = options.write(true).create(true).truncate(true);
-    let mut file = options.mode(0o600).open(path)?;
-    writeln!(file, "{since:.9}")?;
-    file.sync_data()
+fn write(path: &Path, since: Timestamp) -> Result<(), DurableError> {
+    let text = format!("{since:.9}\n");
+    durable::replace(path, text.as_bytes(), Access::Private)
 }

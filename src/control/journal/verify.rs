@@ -1,5 +1,4 @@
-//! Owns the search for entries that were changed, removed or moved.
-//! Refuses to mend anything.
+//! Finds entries that were changed, removed or moved. Repairs nothing.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,70 +14,70 @@ use super::key::{Authenticity, Keys};
 use super::lines::{JournalError, Line, read_lines};
 use crate::config::shown::{entries, generations};
 
-/// How often a journal is read that grows meanwhile.
+/// How often a journal is read if it grows meanwhile.
 const TRIES: u32 = 3;
 
-/// What a journal is found to be.
+/// The result of a verification.
 #[derive(Debug, Default)]
 pub struct Verdict {
-    /// Whole entries.
+    /// The number of whole entries.
     pub entries: u64,
-    /// What is wrong, in the order of the lines; empty if all is as it was written.
+    /// Problems, in the order of the lines.
     pub findings: Vec<Finding>,
-    /// What may be as it should, and can't be told from what is not, in the order of the lines.
+    /// Observations that may have a harmless cause, in the order of the lines.
     pub notes: Vec<Finding>,
-    /// The key by which the head is authenticated.
+    /// The ID of the key that authenticates the head.
     pub authenticated_by: Option<String>,
 }
 
-/// Something that is not as it was written.
+/// A difference from a journal as it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Which of the files, counted from 0.
+    /// The index of the file.
     pub file: usize,
-    /// The line, counted from 1; nothing where it is about the end.
+    /// The line, counted from 1; `None` for the end of the file.
     pub line: Option<u64>,
-    /// What is wrong.
+    /// The problem.
     pub problem: Problem,
 }
 
-/// What is wrong with a line, or before it.
+/// A problem of a line, or before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Problem {
-    /// It is no entry.
+    /// The line is not an entry.
     Line(LineError),
-    /// Entries that should stand before it do not: the first and the last of them.
+    /// Entries before it are missing: the first and the last of them.
     Missing(u64, u64),
-    /// Entries up to this one are in the file before, which was moved away.
+    /// Entries up to this one are in the file before this one.
     Before(u64),
-    /// The same as missing, and the server that went on after it said so.
+    /// As `Missing`, and the server that continued after them recorded that.
     Lost(u64, u64),
-    /// This entry belongs further up.
+    /// This entry belongs before an earlier one.
     Moved(u64),
-    /// This entry does not follow the one before it: that is another one than was written.
+    /// This entry does not have the hash of the one before it, which was changed.
     Unchained(u64),
-    /// The file that tells the last entry's number is missing or can't be read.
+    /// The head is missing or damaged.
     NoHead,
-    /// It tells of another last entry than this one.
+    /// The head has another hash for this entry.
     OtherHead(u64),
-    /// These entries are beyond the last one that it has.
+    /// The head does not cover these entries, from the first to the last.
     Uncovered(u64, u64),
-    /// The same, when the server started that went on after them.
+    /// As `Uncovered`, when the server that continued after them started.
     WasUncovered(u64, u64),
-    /// The head named another entry with this number when the server started: the entries up to it are
-    /// not those that were written.
+    /// As `OtherHead`, when the server started: the entries up to this one were replaced.
     WasOtherHead(u64),
-    /// Servers before made changes from then on that they could not write.
+    /// Servers before could not write the changes that they made from this time on.
     Unwritten(Timestamp),
-    /// These generations are in no entry: servers before published them and could not write the journal, or had none.
+    /// These generations, from the first to the last, are in no entry: servers before could not write the journal, or had
+    /// none.
     Skipped(u64, u64),
-    /// A server with a key started on a journal whose head it did not authenticate.
+    /// The head was not authenticated when a server with a key started.
     WasUnauthenticated,
-    /// It is not authenticated: it has no tag.
+    /// The head has no tag.
     Untagged,
-    /// It is authenticated by a key that is not known.
+    /// The head's key is not among the keys.
     UnknownKey,
-    /// It was not written by the holder of the key.
+    /// The head was not written by a holder of the key.
     Forged,
 }
 
@@ -150,24 +149,24 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Reads a whole journal and finds what is not as it was written: its files, the oldest first, if it was moved away.
-/// With `keys` the head of the last one must be authenticated by one of them.
+/// Verifies a whole journal, from its files, the oldest first. With `keys`, one of them must authenticate the head of the
+/// last file.
 ///
 /// # Errors
-/// [`JournalError`] when it can't be read.
+/// [`JournalError`] if a file can't be read.
 pub fn verify(paths: &[&Path], keys: Option<&Keys>) -> Result<Verdict, JournalError> {
     let mut tries = 0;
     loop {
         let (verdict, grew) = verify_once(paths, keys)?;
         tries += 1;
-        // A server wrote meanwhile: entries beyond the first head may be covered by the second.
+        // A server wrote meanwhile, so its next head may cover the newest entries.
         if !grew || tries == TRIES {
             return Ok(verdict);
         }
     }
 }
 
-/// Returns also whether the head moved beyond the entries that were read.
+/// Also returns whether the head moved beyond the entries that were read.
 fn verify_once(paths: &[&Path], keys: Option<&Keys>) -> Result<(Verdict, bool), JournalError> {
     let mut verdict = Verdict::default();
     let Some((path, earlier)) = paths.split_last() else {
@@ -175,14 +174,14 @@ fn verify_once(paths: &[&Path], keys: Option<&Keys>) -> Result<(Verdict, bool), 
     };
     let mut last = Last::none();
     let mut skipped = Skipped::default();
-    // What stands before the next entry is known: a line that is none breaks the chain by itself.
+    // Whether the hash of the line before is known: after a line that is not an entry it is not.
     let mut chained = true;
     let before = read_head(path)?;
     let covered = before.as_ref().map_or(u64::MAX, |head| head.number);
-    // The hash of the entry that the head has, and of those beyond it: a server may write meanwhile.
+    // The hashes of the head's entry and of those after it, as a server may write a new head meanwhile.
     let mut hashes = BTreeMap::new();
     let mut check = |file: usize, line: Line| {
-        let tell = |findings: &mut Vec<Finding>, problem| {
+        let add = |findings: &mut Vec<Finding>, problem| {
             findings.push(Finding {
                 file,
                 line: Some(line.line),
@@ -192,7 +191,7 @@ fn verify_once(paths: &[&Path], keys: Option<&Keys>) -> Result<(Verdict, bool), 
         let (entry, hash) = match line.entry {
             Ok(entry) => entry,
             Err(error) => {
-                tell(&mut verdict.findings, Problem::Line(error));
+                add(&mut verdict.findings, Problem::Line(error));
                 last.number += 1;
                 chained = false;
                 return true;
@@ -201,21 +200,21 @@ fn verify_once(paths: &[&Path], keys: Option<&Keys>) -> Result<(Verdict, bool), 
         let next = last.number + 1;
         verdict.entries += 1;
         if entry.number < next {
-            tell(&mut verdict.findings, Problem::Moved(entry.number));
+            add(&mut verdict.findings, Problem::Moved(entry.number));
             return true;
         }
         if let Event::Start(start) = &entry.event {
             if let Some((first, last)) = start.uncovered {
-                tell(&mut verdict.notes, Problem::WasUncovered(first, last));
+                add(&mut verdict.notes, Problem::WasUncovered(first, last));
             }
             if let Some(head) = &start.other_head {
-                tell(&mut verdict.findings, Problem::WasOtherHead(head.number));
+                add(&mut verdict.findings, Problem::WasOtherHead(head.number));
             }
             if let Some(since) = start.unwritten_since {
-                tell(&mut verdict.notes, Problem::Unwritten(since));
+                add(&mut verdict.notes, Problem::Unwritten(since));
             }
             if start.unauthenticated {
-                tell(&mut verdict.notes, Problem::WasUnauthenticated);
+                add(&mut verdict.notes, Problem::WasUnauthenticated);
             }
         }
         let begun = match &entry.event {
@@ -223,7 +222,7 @@ fn verify_once(paths: &[&Path], keys: Option<&Keys>) -> Result<(Verdict, bool), 
             _ => None,
         };
         if entry.number > next && begun == Some(entry.number - 1) {
-            tell(&mut verdict.notes, Problem::Before(entry.number - 1));
+            add(&mut verdict.notes, Problem::Before(entry.number - 1));
         } else if entry.number > next {
             let gap = (next, entry.number - 1);
             let known = matches!(&entry.event, Event::Start(start) if start.missing == Some(gap));
@@ -231,12 +230,12 @@ fn verify_once(paths: &[&Path], keys: Option<&Keys>) -> Result<(Verdict, bool), 
                 true => Problem::Lost(gap.0, gap.1),
                 false => Problem::Missing(gap.0, gap.1),
             };
-            tell(&mut verdict.findings, problem);
+            add(&mut verdict.findings, problem);
         } else if chained && entry.previous != last.hash {
-            tell(&mut verdict.findings, Problem::Unchained(entry.number));
+            add(&mut verdict.findings, Problem::Unchained(entry.number));
         }
-        if let Some((first, last)) = skipped.take(&entry) {
-            tell(&mut verdict.notes, Problem::Skipped(first, last));
+        if let Some((first, last)) = skipped.add(&entry) {
+            add(&mut verdict.notes, Problem::Skipped(first, last));
         }
         chained = true;
         if entry.number >= covered {
@@ -256,7 +255,7 @@ fn verify_once(paths: &[&Path], keys: Option<&Keys>) -> Result<(Verdict, bool), 
     let grew = after != before && after.as_ref().is_some_and(|head| head.number > last.number);
     let newer = after.filter(|head| hashes.contains_key(&head.number));
     let head = newer.or(before);
-    let mut tell = |problem| {
+    let mut add = |problem| {
         verdict.findings.push(Finding {
             file: earlier.len(),
             line: None,
@@ -264,17 +263,17 @@ fn verify_once(paths: &[&Path], keys: Option<&Keys>) -> Result<(Verdict, bool), 
         });
     };
     match &head {
-        // Nothing was ever written.
+        // An empty journal.
         None if last.number == 0 => {}
-        None => tell(Problem::NoHead),
+        None => add(Problem::NoHead),
         Some(head) => match (
             last.number.checked_sub(head.number),
             hashes.get(&head.number),
         ) {
-            (None, _) => tell(Problem::Missing(last.number + 1, head.number)),
-            (Some(_), Some(hash)) if *hash != head.hash => tell(Problem::OtherHead(head.number)),
+            (None, _) => add(Problem::Missing(last.number + 1, head.number)),
+            (Some(_), Some(hash)) if *hash != head.hash => add(Problem::OtherHead(head.number)),
             (Some(0), _) => {}
-            (Some(_), _) => tell(Problem::Uncovered(head.number + 1, last.number)),
+            (Some(_), _) => add(Problem::Uncovered(head.number + 1, last.number)),
         },
     }
     if let Some((head, keys)) = head.as_ref().zip(keys) {
@@ -282,9 +281,9 @@ fn verify_once(paths: &[&Path], keys: Option<&Keys>) -> Result<(Verdict, bool), 
             Authenticity::Authentic => {
                 verdict.authenticated_by = head.tag.as_ref().map(|tag| tag.key.clone());
             }
-            Authenticity::Untagged => tell(Problem::Untagged),
-            Authenticity::UnknownKey => tell(Problem::UnknownKey),
-            Authenticity::Forged => tell(Problem::Forged),
+            Authenticity::Untagged => add(Problem::Untagged),
+            Authenticity::UnknownKey => add(Problem::UnknownKey),
+            Authenticity::Forged => add(Problem::Forged),
         }
     }
     Ok((verdict, grew))
@@ -301,10 +300,10 @@ mod tests {
             line: None,
             problem: Problem::Untagged,
         };
-        let said = finding.to_string();
+        let text = finding.to_string();
         assert!(
-            said.contains("from its next start on: restart it"),
-            "{said}"
+            text.contains("from its next start on: restart it"),
+            "{text}"
         );
     }
 
@@ -338,8 +337,8 @@ mod tests {
                     line: None,
                     problem: problem(5, last),
                 };
-                let told = finding.to_string();
-                assert!(told.contains(expected), "{told}");
+                let text = finding.to_string();
+                assert!(text.contains(expected), "{text}");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What waits to be written to the journal, up to a bound.
+//! Entries that wait to be written to the journal, up to a limit.
 
 use std::collections::VecDeque;
 
@@ -7,38 +7,38 @@ use jiff::Timestamp;
 use super::draft::Draft;
 use super::entry::Event;
 
-/// States of orders in what may wait. What comes when there is no room for more is recorded with the next
-/// that there is room for, as if it had happened then, and counted.
+/// How many states of orders may wait. Changes beyond that are counted, and recorded with the next generation that fits,
+/// as if they had happened then.
 const MOST: usize = 1 << 20;
 
-/// Something to write.
+/// An entry to be written.
 pub(super) enum Item {
     Publish(Box<Draft>),
-    Tell(Timestamp, u64, Box<Event>),
+    Event(Timestamp, u64, Box<Event>),
 }
 
 impl Item {
-    /// When it happened.
+    /// When the event happened.
     fn at(&self) -> Timestamp {
         match self {
             Self::Publish(draft) => draft.at,
-            Self::Tell(at, ..) => *at,
+            Self::Event(at, ..) => *at,
         }
     }
 
     fn weight(&self) -> usize {
         match self {
             Self::Publish(draft) => 16 + draft.states.len(),
-            Self::Tell(..) => 16,
+            Self::Event(..) => 16,
         }
     }
 }
 
-/// What waits, the oldest first.
+/// Waiting entries, the oldest first.
 #[derive(Default)]
 pub(super) struct Waiting {
     items: VecDeque<Item>,
-    /// How many items there was no room for.
+    /// How many did not fit.
     lost: u64,
 }
 
@@ -47,7 +47,7 @@ impl Waiting {
         self.items.is_empty()
     }
 
-    /// When the oldest item happened.
+    /// The time of the oldest one.
     pub(super) fn since(&self) -> Option<Timestamp> {
         self.items.front().map(Item::at)
     }
@@ -60,7 +60,7 @@ impl Waiting {
         self.items.pop_front()
     }
 
-    /// Adds an item. Returns when it happened if there is no room for it.
+    /// Adds an entry. If it does not fit, returns its time.
     pub(super) fn push(&mut self, item: Item) -> Option<Timestamp> {
         if self.items.iter().map(Item::weight).sum::<usize>() < MOST {
             self.items.push_back(item);
@@ -70,16 +70,16 @@ impl Waiting {
         self.lost += 1;
         let last = self.items.iter_mut().rev().find_map(|item| match item {
             Item::Publish(last) => Some(last),
-            Item::Tell(..) => None,
+            Item::Event(..) => None,
         });
         if let (Item::Publish(mut draft), Some(last)) = (item, last) {
-            draft.pages = draft.pages.or_else(|| last.pages.take());
+            draft.order_records = draft.order_records.or_else(|| last.order_records.take());
             *last = draft;
         }
         Some(at)
     }
 
-    /// How many items there was no room for since this was called last.
+    /// How many did not fit since the last call.
     pub(super) fn take_lost(&mut self) -> u64 {
         std::mem::take(&mut self.lost)
     }

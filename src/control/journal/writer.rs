@@ -1,5 +1,5 @@
-//! Owns the journal's writing: a thread of its own, what waits there, and what is told when it can't be written.
-//! Refuses to let anybody wait longer than they say.
+//! The journal as the control plane uses it: entries are queued for the thread that writes them, and callers wait for
+//! the disk only up to a deadline.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,34 +13,34 @@ use jiff::Timestamp;
 use super::draft::Draft;
 use super::entry::Event;
 use super::losses::Losses;
-use super::thread::{JournalThread, Letter};
-use super::unwritten::Mark;
+use super::thread::{JournalThread, Message};
+use super::unwritten::UnwrittenFile;
 use super::waiting::Item;
 use crate::config::shown::Show;
 
-/// How long what goes in force waits for the disk.
+/// How long a generation waits for its entry to be on the disk.
 const PATIENCE: Duration = Duration::from_millis(50);
-/// How long the server's end waits for the last entries.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// How long the shutdown waits for the last entries.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The way to the journal; without a file there is none, and nothing is written.
+/// The journal. The default one has no file and writes nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
-    sender: Option<Sender<Letter>>,
+    sender: Option<Sender<Message>>,
     thread: Option<thread::JoinHandle<()>>,
     shared: Arc<Shared>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Shared {
-    /// Why entries wait, or the head does.
+    /// Why entries or the head can't be written.
     pub(super) problem: Mutex<Option<String>>,
     pub(super) losses: Mutex<Losses>,
-    /// The first generation that came into force and is not written yet, and when it did.
+    /// The first generation that came into force before its entry was written, and when it did.
     pub(super) late: Mutex<Option<(u64, Instant)>>,
-    /// The last generation that the file has.
+    /// The last generation in the file.
     pub(super) known: AtomicU64,
-    /// Set once `known` is, or can't be.
+    /// Set once `known` is, or the file can't be read.
     pub(super) opened: OnceLock<()>,
 }
 
@@ -48,7 +48,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A promise that something will be on the disk.
+/// Waits for a generation's entry; see [`Journal::wait`].
 pub(crate) struct Receipt {
     wait: Option<Receiver<()>>,
     until: Instant,
@@ -56,14 +56,14 @@ pub(crate) struct Receipt {
 }
 
 impl Journal {
-    /// Opens it without a state directory.
+    /// Opens a journal without a state directory.
     #[cfg(test)]
     pub(crate) fn open(path: &Path, key: Option<PathBuf>, config: Option<PathBuf>) -> Self {
         Self::open_with(path, key, config, None)
     }
 
-    /// Opens it, on a thread of its own. What can't be opened now is tried again, and entries wait; the state directory
-    /// `dir` then has a file that says so.
+    /// Opens a journal on its own thread. If it can't be opened, that is tried again, entries wait, and a file in the
+    /// state directory `dir` says so.
     pub(crate) fn open_with(
         path: &Path,
         key: Option<PathBuf>,
@@ -71,11 +71,11 @@ impl Journal {
         dir: Option<&Path>,
     ) -> Self {
         let shared = Arc::new(Shared::default());
-        let mark = Mark::read(dir, path);
+        let mark = UnwrittenFile::read(dir, path);
         let writer = JournalThread::new(path, key, config, mark, shared.clone());
-        let (sender, letters) = channel();
+        let (sender, messages) = channel();
         let thread = thread::Builder::new().name("tapis-journal".to_owned());
-        let started = thread.spawn(move || writer.work(&letters));
+        let started = thread.spawn(move || writer.run(&messages));
         if let Err(error) = &started {
             let problem = format!("{}: no thread to write it: {error}", path.shown());
             tracing::error!(problem, "the journal is not written");
@@ -89,21 +89,21 @@ impl Journal {
         }
     }
 
-    /// The last generation that is in the file: numbers go on after it. Waits
-    /// until the last whole entry was found, or it turned out that the file can't be read.
-    pub(crate) fn known(&self) -> u64 {
+    /// The last generation in the file: numbers go on after it. Waits until the last whole entry was found, or the file
+    /// could not be read.
+    pub(crate) fn last_generation(&self) -> u64 {
         if self.thread.is_some() {
             self.shared.opened.wait();
         }
         self.shared.known.load(Ordering::Relaxed)
     }
 
-    /// Whether there is one.
-    pub(crate) fn is_kept(&self) -> bool {
+    /// Whether there is a journal.
+    pub(crate) fn is_enabled(&self) -> bool {
         self.sender.is_some()
     }
 
-    /// Writes what goes in force.
+    /// Queues the entry of a generation.
     pub(crate) fn publish(&self, draft: Draft) -> Receipt {
         let generation = draft.generation;
         let (done, wait) = channel();
@@ -115,10 +115,10 @@ impl Journal {
         }
     }
 
-    /// Writes something else.
-    pub(crate) fn tell(&self, generation: u64, event: Event) {
+    /// Queues the entry of another event.
+    pub(crate) fn append(&self, generation: u64, event: Event) {
         self.send(
-            Item::Tell(Timestamp::now(), generation, Box::new(event)),
+            Item::Event(Timestamp::now(), generation, Box::new(event)),
             None,
         );
     }
@@ -128,7 +128,7 @@ impl Journal {
         sender.is_some_and(|sender| sender.send((item, done)).is_ok())
     }
 
-    /// Waits until that is on the disk, or for so long that it is told as late.
+    /// Waits until the entry is on the disk. After `PATIENCE` it is reported as late.
     pub(crate) fn wait(&self, receipt: Receipt) {
         let Some(wait) = receipt.wait else { return };
         let left = receipt.until.saturating_duration_since(Instant::now());
@@ -139,7 +139,7 @@ impl Journal {
                 let mut late = lock(&self.shared.late);
                 if wait.try_recv().is_err() {
                     let what = "in force before it is in the journal";
-                    // The disk may only be slow: if writing fails, the thread says so.
+                    // Without a problem, the disk is only slow.
                     match lock(&self.shared.problem).is_some() {
                         true => tracing::error!(generation, "{what}"),
                         false => tracing::warn!(generation, "{what}"),
@@ -148,13 +148,13 @@ impl Journal {
                 }
             }
             Err(RecvTimeoutError::Disconnected) => {
-                let problem = "its thread broke off inside tapis, which is a bug; please report it";
+                let problem = "its thread ended inside tapis, which is a bug; please report it";
                 *lock(&self.shared.problem) = Some(problem.to_owned());
             }
         }
     }
 
-    /// What is wrong, as a sentence.
+    /// The alarm while entries can't be written, or are written late.
     pub(crate) fn problem(&self) -> Option<String> {
         let problem = lock(&self.shared.problem).clone();
         let late = *lock(&self.shared.late);
@@ -165,21 +165,21 @@ impl Journal {
         Some(format!("journal: {problem}{waits}"))
     }
 
-    /// What is lost, a sentence each: alarms until the next start.
+    /// Entries that are lost, a sentence each: alarms until the next start.
     pub(crate) fn losses(&self) -> Vec<String> {
         lock(&self.shared.losses).sentences()
     }
 
-    /// Tells the server's end, and waits a moment until that is written.
+    /// Queues the entry of the shutdown, and waits a moment until it is written.
     pub(crate) fn close(&mut self, generation: u64) {
         let (done, wait) = channel();
-        let event = Item::Tell(Timestamp::now(), generation, Box::new(Event::Stop));
+        let event = Item::Event(Timestamp::now(), generation, Box::new(Event::Stop));
         let sent = self.send(event, Some(done));
         self.sender = None;
-        // What is not written by then is lost with the server, and `problem` said why.
-        let written = sent && wait.recv_timeout(FAREWELL).is_ok();
+        // Entries that are not written by then are lost; `problem` reported why.
+        let written = sent && wait.recv_timeout(CLOSE_TIMEOUT).is_ok();
         if let Some(thread) = self.thread.take().filter(|_| written) {
-            // Only then is the file free for the next server; a panic was told on its own thread.
+            // Then the file is unlocked for the next server. A panic was reported by its own thread.
             let _ = thread.join();
         }
     }
@@ -218,9 +218,9 @@ mod tests {
         let path = folder.join("journal.jsonl");
         for fails in [false, true] {
             let shared = Arc::new(Shared::default());
-            let mark = Mark::read(None, &path);
+            let mark = UnwrittenFile::read(None, &path);
             let mut writer = JournalThread::new(&path, None, None, mark, shared.clone());
-            let (sender, letters) = channel();
+            let (sender, messages) = channel();
             let journal = Journal {
                 sender: Some(sender),
                 thread: None,
@@ -230,7 +230,7 @@ mod tests {
                 fs::create_dir(&folder).expect("made");
             }
             let log = logged(|| {
-                writer.turn(std::iter::empty());
+                writer.write_pending(std::iter::empty());
                 // The disk takes its time.
                 for generation in 1..=2 {
                     journal.wait(journal.publish(draft(generation, None, &[])));
@@ -240,10 +240,10 @@ mod tests {
                 if fails {
                     fs::create_dir(&folder).expect("made");
                 }
-                writer.turn(letters.try_iter());
+                writer.write_pending(messages.try_iter());
                 assert_eq!(journal.problem(), None);
                 journal.wait(journal.publish(draft(3, None, &[])));
-                writer.turn(letters.try_iter());
+                writer.write_pending(messages.try_iter());
             });
             let level = if fails { "ERROR" } else { "WARN" };
             let late: Vec<_> = log

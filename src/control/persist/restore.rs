@@ -1,10 +1,10 @@
-//! Composes the images that a rollback puts in force, and names what it does not restore.
+//! Composes the images that a rollback puts in force, and lists what it does not restore.
 
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::keeper::Keeper;
+use super::image_store::ImageStore;
 use super::store::Pair;
 use crate::config::List;
 use crate::control::journal::past::{Moment, Past};
@@ -15,20 +15,22 @@ use crate::policy::image::{Image, TooLarge};
 use crate::policy::images::Images;
 use crate::policy::rule::{Action, Kind};
 
-/// Where the rules of a list are.
-type Place<'i> = (&'i Arc<Image>, &'i ImageSource);
+/// The image that has the rules of a list, and the list's record in it.
+type ListInImage<'i> = (&'i Arc<Image>, &'i ImageSource);
 
-/// What images record of a list; `None` if they have nothing of it as it is configured.
+/// The load of a list whose rules images have; `None` if they have none of the list as it is configured now.
 pub(crate) fn loaded(images: &Images, list: &List) -> Option<Loaded> {
-    provenance::loaded(place(images, &list.source.name)?.1, list)
+    provenance::loaded(find(images, &list.source.name)?.1, list)
 }
 
-/// The same from whichever file the list was read, and however, with the list as it was read then.
-pub(crate) fn kept(images: &Images, list: &List) -> Option<(List, Loaded)> {
-    provenance::kept(place(images, &list.source.name)?.1, list)
+/// As [`loaded`], but also if the list was read from another file or in another format; also returns the list as it
+/// was configured then.
+pub(crate) fn last_loaded(images: &Images, list: &List) -> Option<(List, Loaded)> {
+    provenance::kept(find(images, &list.source.name)?.1, list)
 }
 
-fn place<'i>(images: &'i Images, name: &str) -> Option<Place<'i>> {
+/// The image in force for a list: the delta's record replaces the base's.
+fn find<'i>(images: &'i Images, name: &str) -> Option<ListInImage<'i>> {
     if images.gone.contains(name) {
         return None;
     }
@@ -41,37 +43,37 @@ fn place<'i>(images: &'i Images, name: &str) -> Option<Place<'i>> {
     Some((image, source))
 }
 
-/// The images of a generation with the rules in force of those lists that it does not have as they are
-/// configured now: a rollback lifts no list.
+/// The images of a generation. Lists that it does not have as they are configured now keep the rules that are in
+/// force: a rollback removes no list.
 ///
-/// One of both bases stays as it is, the one beside which fewer rules have to be copied into the delta:
-/// a list of millions of names that was renamed since costs no more than a small one.
+/// The base is that of the generation or the one in force, whichever needs fewer rules copied into the delta. So a list
+/// of millions of names that was renamed since then is not copied.
 ///
 /// # Errors
-/// When the copied rules are too many for an image.
+/// If an image can't have as many rules as are to be copied.
 pub(crate) fn compose(
     generation: &Images,
     in_force: &Images,
     lists: &[List],
 ) -> Result<Images, TooLarge> {
     let restored = |list: &List| loaded(generation, list).is_some();
-    let kept = |list: &List| !restored(list) && kept(in_force, list).is_some();
-    if !lists.iter().any(kept) {
+    let stays = |list: &List| !restored(list) && last_loaded(in_force, list).is_some();
+    if !lists.iter().any(stays) {
         return Ok(generation.clone());
     }
     let wanted = lists.iter().filter_map(|list| {
         let images = if restored(list) { generation } else { in_force };
-        place(images, &list.source.name).filter(|_| restored(list) || kept(list))
+        find(images, &list.source.name).filter(|_| restored(list) || stays(list))
     });
-    let wanted: Vec<Place<'_>> = wanted.collect();
+    let wanted: Vec<ListInImage<'_>> = wanted.collect();
     let bases = [&generation.base, &in_force.base];
     let beside = bases.map(|base| {
-        let missing = wanted.iter().filter(|place| !has(base.as_deref(), place.1));
+        let missing = wanted.iter().filter(|found| !has(base.as_deref(), found.1));
         missing.copied().collect::<Vec<_>>()
     });
     let rules = beside
         .each_ref()
-        .map(|places| places.iter().map(|(_, source)| source.rules).sum::<u64>());
+        .map(|lists| lists.iter().map(|(_, source)| source.rules).sum::<u64>());
     let chosen = usize::from(rules[1] < rules[0]);
     let images = Images {
         base: bases[chosen].clone(),
@@ -82,7 +84,7 @@ pub(crate) fn compose(
     Ok(images.with_lists(|name| names.contains(name)))
 }
 
-/// Whether a base has the rules of a list. A base that carried them over from another one has the same record.
+/// Whether a base has the rules of a list. A base never has `whole` set, a delta may.
 fn has(base: Option<&Image>, wanted: &ImageSource) -> bool {
     let wanted = ImageSource {
         whole: false,
@@ -91,8 +93,8 @@ fn has(base: Option<&Image>, wanted: &ImageSource) -> bool {
     base.is_some_and(|base| base.provenance().sources.contains(&wanted))
 }
 
-/// What a rollback does not restore, a sentence each: lists that are no longer configured, actions, the order
-/// of the lists that are held. `past` is what the journal knows of the generation; without it, only lists are named.
+/// What a rollback does not restore, a sentence each: lists that are no longer configured, actions, the order of the
+/// held lists. `past` is the generation as the journal has it; without it, only lists are reported.
 pub(crate) fn unrestored(
     generation: u64,
     past: Option<&Past>,
@@ -119,17 +121,17 @@ pub(crate) fn unrestored(
         return names.into_iter().map(gone).collect();
     };
     let mut missing = Vec::new();
-    let mut then = Vec::new();
+    let mut order_then = Vec::new();
     for entry in &past.lists {
         let Some(list) = configured(&entry.name) else {
             missing.push(gone(&entry.name));
             continue;
         };
         if !is_held(list) {
-            // Its rules in force stay, which is reported of it.
+            // `not_held` reports it.
             continue;
         }
-        then.push(&*entry.name);
+        order_then.push(&*entry.name);
         let (was, is) = (entry.action, list.source.blocking.action);
         if list.source.kind != Kind::Allow && was != is {
             missing.push(format!(
@@ -140,13 +142,13 @@ pub(crate) fn unrestored(
             ));
         }
     }
-    let now = lists.iter().map(|list| &*list.source.name);
-    let now: Vec<_> = now.filter(|name| then.contains(name)).collect();
-    if now != then {
+    let order = lists.iter().map(|list| &*list.source.name);
+    let order: Vec<_> = order.filter(|name| order_then.contains(name)).collect();
+    if order != order_then {
         missing.push(format!(
             "lists: their order in generation {generation} is {}, and now {}: the order is not restored",
-            then.join(", "),
-            now.join(", ")
+            order_then.join(", "),
+            order.join(", ")
         ));
     }
     missing
@@ -163,43 +165,49 @@ fn word(action: Action) -> &'static str {
     }
 }
 
-/// What is to be in force after a rollback.
-pub(crate) struct Read {
+/// What a rollback puts in force.
+pub(crate) struct RestoredLists {
     pub(crate) images: Images,
-    /// The numbers of the generation's images, if its base is among these.
-    pub(crate) adopt: Option<Pair>,
-    /// The lists that are held.
+    /// The numbers of the generation's images, if its base is that of `images`: it needs no new file.
+    pub(crate) base_file: Option<Pair>,
+    /// The names of the lists that are held.
     pub(crate) lists: Vec<String>,
     pub(crate) unrestored: Vec<String>,
 }
 
-/// Reads a generation from the state directory and the journal, and composes it with what is in force.
-pub(crate) fn read(
-    keeper: &Keeper,
+/// Reads a generation from the state directory and the journal, and composes it with the images in force.
+pub(crate) fn read_and_compose(
+    store: &ImageStore,
     (dir, journal): (&Path, Option<&Path>),
     generation: u64,
     in_force: &Images,
     lists: &[List],
-) -> Result<Read, String> {
-    let (kept, pair) = keeper.read_generation(dir, journal, generation)?;
-    let images = compose(&kept, in_force, lists).map_err(|error| error.to_string())?;
-    // Without an entry in the journal less is known of what is not restored.
+) -> Result<RestoredLists, String> {
+    let (stored, pair) = store.read_generation(dir, journal, generation)?;
+    let images = compose(&stored, in_force, lists).map_err(|error| error.to_string())?;
+    // Without the journal's entry, fewer differences are known.
     let past = journal.and_then(|path| Past::read(path, Moment::Generation(generation)).ok());
-    let is_known = |list: &List| loaded(&kept, list).is_some();
+    let is_known = |list: &List| loaded(&stored, list).is_some();
     let (known, others): (Vec<_>, Vec<_>) = lists.iter().partition(|list| is_known(list));
-    let mut missing = unrestored(generation, past.flatten().as_ref(), &kept, lists, is_known);
+    let mut missing = unrestored(
+        generation,
+        past.flatten().as_ref(),
+        &stored,
+        lists,
+        is_known,
+    );
     let others = others.into_iter();
     missing.extend(others.map(|list| not_held(generation, list, in_force)));
     let known = known.into_iter();
-    Ok(Read {
+    Ok(RestoredLists {
         lists: known.map(|list| list.source.name.clone()).collect(),
         unrestored: missing,
-        adopt: is_same(&images.base, &kept.base).then_some(pair),
+        base_file: is_same(&images.base, &stored.base).then_some(pair),
         images,
     })
 }
 
-/// Whether the rules of all lists are the same.
+/// Whether these are the same images.
 pub(crate) fn are_same(one: &Images, other: &Images) -> bool {
     is_same(&one.base, &other.base) && is_same(&one.delta, &other.delta) && one.gone == other.gone
 }
@@ -211,9 +219,9 @@ fn is_same(one: &Option<Arc<Image>>, other: &Option<Arc<Image>>) -> bool {
     }
 }
 
-/// That a rollback does not hold a list, which the generation does not have. `in_force` has what stays of it.
+/// The sentence for a list that the generation does not have, so that the rollback does not hold it.
 pub(crate) fn not_held(generation: u64, list: &List, in_force: &Images) -> String {
-    let what = match kept(in_force, list).is_some() {
+    let what = match last_loaded(in_force, list).is_some() {
         true => "its rules in force stay",
         false => "nothing of it was in force",
     };
@@ -287,7 +295,7 @@ mod tests {
     fn rules(images: &Images, lists: &[List]) -> Vec<(String, String, u64)> {
         let known = lists.iter().filter_map(|list| {
             loaded(images, list)?;
-            let (image, source) = place(images, &list.source.name)?;
+            let (image, source) = find(images, &list.source.name)?;
             let number = image
                 .provenance()
                 .sources

@@ -14,14 +14,14 @@
 //! The record is on the disk before the lists change, so that a rollback that was reported outlives a restart.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::keeper::Keeper;
-use super::restore::{self, Read};
-use super::rollback_file::{FILE, RollbackRecord, remove, sync};
+use super::durable;
+use super::image_store::ImageStore;
+use super::restore::{self, RestoredLists};
+use super::rollback_file::{FILE, RollbackRecord, remove};
 use crate::config::shown::Show;
 use crate::config::{Config, List};
 use crate::control::admin::preparing::Prepared;
@@ -32,11 +32,11 @@ use crate::control::journal::past::{Moment, Past};
 use crate::policy::images::Images;
 
 /// The images of a rollback whose record is on the disk.
-pub(crate) struct Held {
+pub(crate) struct PreparedRollback {
     pub(crate) images: Images,
     /// The images in force when they were composed.
     pub(crate) in_force: Images,
-    pub(crate) hold: RollbackRecord,
+    pub(crate) record: RollbackRecord,
 }
 
 /// A rollback or a release whose files are being read and written.
@@ -52,11 +52,11 @@ pub(crate) struct RunningRollback {
 /// The rollback in force, and the one under way.
 pub(crate) struct Rollback {
     /// The lists that are held, and the generation.
-    pub(crate) hold: Option<RollbackRecord>,
+    pub(crate) record: Option<RollbackRecord>,
     /// Why a rollback could not be restored after a restart.
     pub(crate) lost: Option<String>,
     /// The rollback or release under way.
-    pub(crate) rolling: Option<RunningRollback>,
+    pub(crate) running: Option<RunningRollback>,
     /// The number of rollbacks. A joining or compilation that began before the last one is outdated when it ends.
     pub(crate) epoch: u64,
     /// Reads a generation and writes the record, or removes it.
@@ -65,7 +65,7 @@ pub(crate) struct Rollback {
 
 /// The result of reading and writing a rollback's files.
 pub(crate) enum RollbackFiles {
-    Held(Result<Box<Held>, String>),
+    Written(Result<Box<PreparedRollback>, String>),
     Released(Result<(), String>),
 }
 
@@ -73,7 +73,7 @@ pub(crate) enum RollbackFiles {
 pub(crate) struct Composition {
     pub(crate) dir: PathBuf,
     pub(crate) journal: Option<PathBuf>,
-    pub(crate) keeper: Keeper,
+    pub(crate) store: ImageStore,
     pub(crate) lists: Vec<List>,
     /// The state of each list that was accepted before the rollback.
     pub(crate) accepted: BTreeMap<String, InForce>,
@@ -85,9 +85,9 @@ pub(crate) struct Composition {
 impl Rollback {
     pub(crate) fn new() -> Self {
         Self {
-            hold: None,
+            record: None,
             lost: None,
-            rolling: None,
+            running: None,
             epoch: 0,
             tasks: FileTasks::new(),
         }
@@ -95,23 +95,23 @@ impl Rollback {
 
     /// Whether a rollback or a release is under way.
     pub(crate) fn is_running(&self) -> bool {
-        self.rolling.is_some()
+        self.running.is_some()
     }
 
     /// Whether lists may come into force: not while the images of a rollback are composed again.
     pub(crate) fn allows_changes(&self) -> bool {
-        let rolling = self.rolling.as_ref();
-        rolling.is_none_or(|rolling| rolling.again.is_none())
+        let running = self.running.as_ref();
+        running.is_none_or(|running| running.again.is_none())
     }
 
     /// The generation whose lists are held.
     pub(crate) fn held_as(&self) -> Option<u64> {
-        self.hold.as_ref().map(|hold| hold.generation)
+        self.record.as_ref().map(|hold| hold.generation)
     }
 
     /// The generation to compose again, once its files can be read.
     pub(crate) fn due_again(&self) -> Option<u64> {
-        let again = self.rolling.as_ref().and_then(|rolling| rolling.again);
+        let again = self.running.as_ref().and_then(|running| running.again);
         again.filter(|_| !self.tasks.is_running(&()))
     }
 
@@ -122,7 +122,7 @@ impl Rollback {
         let places = places.into_iter().flatten();
         let places: Vec<_> = places.map(|path| path.shown().to_string()).collect();
         // The first time has written the record, which must not count after a restart if this time fails.
-        let before = again.then(|| self.hold.clone());
+        let before = again.then(|| self.record.clone());
         let work = move || {
             let dir = composition.dir.clone();
             let held = composition.read(generation);
@@ -130,7 +130,7 @@ impl Rollback {
                 Some(before) => undo(&dir, before, problem),
                 None => problem,
             });
-            RollbackFiles::Held(held.map(Box::new))
+            RollbackFiles::Written(held.map(Box::new))
         };
         self.tasks.start((), places.join(", "), work);
     }
@@ -140,11 +140,11 @@ impl Rollback {
     /// # Errors
     /// If there is no rollback in force.
     pub(crate) fn start_release(&mut self, dir: PathBuf) -> Result<(), String> {
-        if self.hold.is_none() {
+        if self.record.is_none() {
             return Err("no lists are held".to_owned());
         }
         let places = dir.join(FILE).shown().to_string();
-        let work = move || RollbackFiles::Released(remove(&dir, sync));
+        let work = move || RollbackFiles::Released(remove(&dir));
         self.tasks.start((), places, work);
         Ok(())
     }
@@ -153,7 +153,7 @@ impl Rollback {
     /// A rollback may have ended before its images were written.
     pub(crate) fn restore(
         &mut self,
-        keeper: &Keeper,
+        store: &ImageStore,
         config: &Config,
         newest: Option<(Images, u64)>,
     ) -> Option<Images> {
@@ -177,18 +177,20 @@ impl Rollback {
             return Some(images);
         }
         let in_force = newest.as_ref().map(|(images, _)| images.clone());
-        let read = restore::read(
-            keeper,
+        let read = restore::read_and_compose(
+            store,
             (dir, config.journal.as_deref()),
             hold.generation,
             &in_force.unwrap_or_default(),
             &config.lists,
         );
         match read {
-            Ok(Read { images, adopt, .. }) => {
-                adopt
+            Ok(RestoredLists {
+                images, base_file, ..
+            }) => {
+                base_file
                     .into_iter()
-                    .for_each(|pair| keeper.adopt(&images, pair));
+                    .for_each(|pair| store.set_base_file(&images, pair));
                 self.adopt_at_start(hold, config, &images);
                 Some(images)
             }
@@ -221,7 +223,7 @@ impl Rollback {
         for problem in missing.iter().filter(|new| !hold.unrestored.contains(new)) {
             tracing::warn!(problem, "not held");
         }
-        self.hold = Some(RollbackRecord {
+        self.record = Some(RollbackRecord {
             unrestored: missing,
             ..hold
         });
@@ -233,18 +235,18 @@ impl Rollback {
         tracing::error!(problem, "nothing is held");
         self.lost = Some(problem);
         let path = dir.join(FILE);
-        if let Err(error) = fs::rename(&path, path.with_extension("damaged")) {
-            tracing::error!(path = %path.shown(), %error, "it can't be moved away");
+        if let Err(error) = durable::rename(&path, &path.with_extension("damaged")) {
+            tracing::error!(%error, "it can't be moved away");
         }
     }
 }
 
 impl Composition {
     /// Reads a generation, and writes the record before its lists come into force.
-    fn read(mut self, generation: u64) -> Result<Held, String> {
+    fn read(mut self, generation: u64) -> Result<PreparedRollback, String> {
         let places = (&*self.dir, self.journal.as_deref());
-        let read = restore::read(
-            &self.keeper,
+        let read = restore::read_and_compose(
+            &self.store,
             places,
             generation,
             &self.in_force,
@@ -259,15 +261,15 @@ impl Composition {
             accepted: self.accepted,
             unrestored: read.unrestored,
         };
-        hold.write(&self.dir, sync)?;
+        hold.write(&self.dir)?;
         let images = read.images;
-        read.adopt
+        read.base_file
             .into_iter()
-            .for_each(|pair| self.keeper.adopt(&images, pair));
-        Ok(Held {
+            .for_each(|pair| self.store.set_base_file(&images, pair));
+        Ok(PreparedRollback {
             images,
             in_force: self.in_force,
-            hold,
+            record: hold,
         })
     }
 }
@@ -275,8 +277,8 @@ impl Composition {
 /// Writes the record from before a rollback that failed. Returns the problem to report.
 fn undo(dir: &Path, before: Option<RollbackRecord>, problem: String) -> String {
     let undone = match before {
-        Some(before) => before.write(dir, sync),
-        None => remove(dir, sync),
+        Some(before) => before.write(dir),
+        None => remove(dir),
     };
     match undone {
         Ok(()) => problem,

@@ -1,8 +1,6 @@
-//! The file in the state directory that makes a rollback outlive the server: which lists it holds, as they were in which
-//! generation.
+//! The rollback's record, a file in the state directory: it keeps a rollback in force over restarts.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
@@ -12,33 +10,36 @@ use serde::{Deserialize, Serialize};
 use crate::config::regular;
 use crate::config::shown::Show;
 use crate::control::guard::acceptance::InForce;
+use crate::control::persist::durable::{self, Access};
 
-/// The file in the state directory that makes it outlive the server.
+/// The file's name in the state directory.
 pub(crate) const FILE: &str = "held";
 /// A larger file is something else.
 const SIZE_MAX: u64 = 16 << 20;
 
-/// What is held.
+/// A rollback that has not been released.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RollbackRecord {
-    /// The generation whose lists are in force.
+    /// The generation whose lists were put in force again.
     pub(crate) generation: u64,
-    /// Since when.
+    /// When the rollback was requested.
     pub(crate) since: Timestamp,
-    /// The generation that put them in force: images of that or a later one are what is held.
+    /// The generation that put them in force. Stored images of this or a later generation are already those of the
+    /// rollback.
     pub(crate) first: u64,
-    /// The lists: of others that generation had nothing.
+    /// The names of the lists that are held. Others, which that generation did not have, follow their files.
     pub(crate) lists: Vec<String>,
-    /// What was in force of them before the rollback: the operator is not asked about it again after the release.
+    /// What guards and the operator had accepted of them before the rollback: after the release it is not checked
+    /// again.
     #[serde(default)]
     pub(crate) accepted: BTreeMap<String, InForce>,
-    /// What of that generation is not restored, a sentence each.
+    /// Differences from that generation that remain, a sentence each.
     #[serde(default)]
     pub(crate) unrestored: Vec<String>,
 }
 
 impl RollbackRecord {
-    /// What a state directory tells; nothing if no lists are held.
+    /// Reads the record of a state directory; `None` if there is no rollback in force.
     pub(crate) fn read(dir: &Path) -> Result<Option<Self>, String> {
         let path = dir.join(FILE);
         let bad = |error: &dyn std::fmt::Display| {
@@ -54,31 +55,25 @@ impl RollbackRecord {
         }
     }
 
-    /// Writes it, given how a directory is synced. What is reported as failed must not count after a
-    /// restart, so on an error the file is put back as it was.
-    pub(crate) fn write(&self, dir: &Path, sync: Sync) -> Result<(), String> {
+    /// Writes the file. A rollback that is reported as failed must not count after a restart, so after an error the
+    /// file is as it was.
+    pub(crate) fn write(&self, dir: &Path) -> Result<(), String> {
         let text = serde_json::to_string(&self).expect("numbers and times have a JSON form");
         let path = dir.join(FILE);
         let before = regular::read(&path, SIZE_MAX).ok();
-        let failed = |error| format!("{}: can't be written: {error}", path.shown());
-        put(dir, FILE, text.as_bytes()).map_err(failed)?;
-        let Err(error) = sync(dir) else { return Ok(()) };
-        let undone = match before {
-            Some(before) => put(dir, FILE, &before),
-            None => fs::remove_file(&path),
-        };
-        Err(match undone {
-            Ok(()) => failed(error),
-            Err(undoing) => format!(
-                "{}, and can't be put back as it was: {undoing}; this rollback may count after a restart: \
-                 check the disk, then roll back again",
-                failed(error)
+        let written =
+            durable::replace_or_restore(&path, text.as_bytes(), before.as_deref(), Access::Private);
+        written.map_err(|error| match error.is_in_place {
+            false => error.to_string(),
+            true => format!(
+                "{error}; the file can't be put back as it was: this rollback may count after a restart, so roll \
+                 back again then"
             ),
         })
     }
 
-    /// As an alarm.
-    pub(crate) fn told(&self) -> String {
+    /// The alarm while it is in force.
+    pub(crate) fn alarm(&self) -> String {
         let (generation, since) = (self.generation, self.since);
         format!(
             "lists are held as they were in generation {generation}, since {since:.0}; to follow \
@@ -87,55 +82,39 @@ impl RollbackRecord {
     }
 }
 
-/// How a directory is synced.
-pub(crate) type Sync = fn(&Path) -> io::Result<()>;
-
-/// Makes what was renamed or removed in a directory outlive a power cut.
-pub(crate) fn sync(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
-/// Puts a file in its place, whole or not at all.
-pub(crate) fn put(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
-    io::Write::write_all(&mut file, content)?;
-    file.as_file().sync_all()?;
-    file.persist(dir.join(name)).map_err(io::Error::from)?;
-    Ok(())
-}
-
-/// Removes the file. What is reported as failed must not count after a restart either, so on an error it
-/// is put back.
-pub(crate) fn remove(dir: &Path, sync: Sync) -> Result<(), String> {
+/// Removes the file. A release that is reported as failed must not count after a restart either, so after an error
+/// the file is as it was.
+pub(crate) fn remove(dir: &Path) -> Result<(), String> {
     let path = dir.join(FILE);
-    let failed = |error| {
+    let failed = |error: &dyn std::fmt::Display| {
         let path = path.shown();
         format!("{path}: can't be removed: {error}; the lists stay held, after a restart too")
     };
     let before = match regular::read(&path, SIZE_MAX).map_err(io::Error::from) {
         Ok(before) => before,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed(error)),
+        Err(error) => return Err(failed(&error)),
     };
-    fs::remove_file(&path).map_err(failed)?;
-    let Err(error) = sync(dir) else { return Ok(()) };
-    put(dir, FILE, &before).map_err(|_| {
-        let path = path.shown();
-        format!(
-            "{path}: its removal can't be made permanent: {error}; the lists stay held until a restart, and may \
-             be held after it: check the disk, then release them again"
-        )
-    })?;
-    Err(failed(error))
+    let removed = durable::remove_or_restore(&path, &before, Access::Private);
+    removed.map_err(|error| match error.is_in_place {
+        false => failed(&error.source),
+        true => format!(
+            "{}: its removal can't be made permanent: {}; the lists stay held until a restart, and may be held \
+             after it: check the disk, then release them again",
+            path.shown(),
+            error.source
+        ),
+    })
 }
 
-/// The generation whose lists the server with that state directory holds, if it can be read.
+/// The generation that is rolled back to in a state directory. `None` if there is no rollback, or its record can't be
+/// read.
 pub fn held(dir: &Path) -> Option<u64> {
-    let hold = RollbackRecord::read(dir).ok()?;
-    hold.map(|hold| hold.generation)
+    let record = RollbackRecord::read(dir).ok()?;
+    record.map(|record| record.generation)
 }
 
-/// A hold of one list, for tests.
+/// A rollback of one list, for tests.
 #[cfg(test)]
 pub(crate) fn sample(generation: u64, first: u64) -> RollbackRecord {
     RollbackRecord {
@@ -150,42 +129,45 @@ pub(crate) fn sample(generation: u64, first: u64) -> RollbackRecord {
 
 #[cfg(test)]
 mod tests {
-    use super::{sample as hold, *};
+    use std::fs;
+
+    use super::{sample as rollback, *};
+    use crate::control::persist::durable::faults;
 
     #[test]
-    fn what_is_held_is_read_as_it_was_written() {
+    fn a_record_is_read_as_it_was_written() {
         let folder = tempfile::tempdir().expect("a folder");
         assert_eq!(RollbackRecord::read(folder.path()), Ok(None));
         assert_eq!(held(folder.path()), None);
         for generation in [7, 8] {
-            let hold = hold(generation, 9);
-            hold.write(folder.path(), sync).expect("written");
-            assert_eq!(RollbackRecord::read(folder.path()), Ok(Some(hold)));
+            let record = rollback(generation, 9);
+            record.write(folder.path()).expect("written");
+            assert_eq!(RollbackRecord::read(folder.path()), Ok(Some(record)));
             assert_eq!(held(folder.path()), Some(generation));
         }
         let files = fs::read_dir(folder.path()).expect("readable").count();
         assert_eq!(files, 1, "nothing else is left over");
     }
 
-    /// A disk that fails.
-    fn broken(_: &Path) -> io::Result<()> {
-        Err(io::Error::from_raw_os_error(libc::EIO))
-    }
-
     #[test]
     fn a_rollback_that_is_reported_as_failed_leaves_the_disk_as_it_was() {
         let folder = tempfile::tempdir().expect("a folder");
-        let told = hold(7, 9)
-            .write(folder.path(), broken)
-            .expect_err("not synced");
-        assert!(told.contains("held: can't be written"), "{told}");
+        let broken = faults::broken(folder.path());
+        let problem = rollback(7, 9).write(folder.path()).expect_err("not synced");
+        drop(broken);
+        assert!(problem.contains("held: can't be written"), "{problem}");
         assert_eq!(RollbackRecord::read(folder.path()), Ok(None));
-        // What was held before stays held.
-        hold(7, 9).write(folder.path(), sync).expect("written");
-        hold(8, 10)
-            .write(folder.path(), broken)
+        // The rollback before stays in force.
+        rollback(7, 9).write(folder.path()).expect("written");
+        let broken = faults::broken(folder.path());
+        rollback(8, 10)
+            .write(folder.path())
             .expect_err("not synced");
-        assert_eq!(RollbackRecord::read(folder.path()), Ok(Some(hold(7, 9))));
+        drop(broken);
+        assert_eq!(
+            RollbackRecord::read(folder.path()),
+            Ok(Some(rollback(7, 9)))
+        );
         let files = fs::read_dir(folder.path()).expect("readable").count();
         assert_eq!(files, 1, "nothing else is left over");
     }
@@ -193,41 +175,51 @@ mod tests {
     #[test]
     fn a_release_that_is_reported_as_failed_leaves_the_lists_held_after_a_restart_too() {
         let folder = tempfile::tempdir().expect("a folder");
-        assert_eq!(remove(folder.path(), broken), Ok(()), "nothing is held");
-        hold(7, 9).write(folder.path(), sync).expect("written");
-        let told = remove(folder.path(), broken).expect_err("not synced");
+        let broken = faults::broken(folder.path());
+        assert_eq!(remove(folder.path()), Ok(()), "nothing is held");
+        drop(broken);
+        rollback(7, 9).write(folder.path()).expect("written");
+        let broken = faults::broken(folder.path());
+        let problem = remove(folder.path()).expect_err("not synced");
+        drop(broken);
         assert!(
-            told.ends_with("; the lists stay held, after a restart too"),
-            "{told}"
+            problem.ends_with("; the lists stay held, after a restart too"),
+            "{problem}"
         );
         assert_eq!(held(folder.path()), Some(7));
-        assert_eq!(remove(folder.path(), sync), Ok(()));
+        assert_eq!(remove(folder.path()), Ok(()));
         assert_eq!(held(folder.path()), None);
         // A file that can't be removed.
         fs::create_dir(folder.path().join(FILE)).expect("made");
-        let told = remove(folder.path(), sync).expect_err("a directory");
+        let problem = remove(folder.path()).expect_err("a directory");
         assert!(
-            told.ends_with("; the lists stay held, after a restart too"),
-            "{told}"
+            problem.ends_with("; the lists stay held, after a restart too"),
+            "{problem}"
         );
     }
 
     #[test]
-    fn a_hold_that_can_not_be_read_is_an_error_with_a_remedy() {
+    fn a_record_that_can_not_be_read_is_an_error_with_a_remedy() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join(FILE);
         for damage in ["", "{", "{\"generation\":1}", "\0\0\0\0"] {
             fs::write(&path, damage).expect("written");
-            let told = RollbackRecord::read(folder.path()).expect_err("damaged");
+            let problem = RollbackRecord::read(folder.path()).expect_err("damaged");
             let start = format!("{}: can't be read", path.display());
-            assert!(told.starts_with(&start), "{told}");
-            assert!(told.ends_with("roll back again, or remove it"), "{told}");
+            assert!(problem.starts_with(&start), "{problem}");
+            assert!(
+                problem.ends_with("roll back again, or remove it"),
+                "{problem}"
+            );
             assert_eq!(held(folder.path()), None);
         }
-        // What is there and can't be read is not the same as nothing.
+        // A record that can't be read is not a missing one.
         fs::remove_file(&path).expect("removed");
         fs::create_dir(&path).expect("made");
-        let told = RollbackRecord::read(folder.path()).expect_err("no file");
-        assert!(told.contains("can't be read, so no list is held"), "{told}");
+        let problem = RollbackRecord::read(folder.path()).expect_err("no file");
+        assert!(
+            problem.contains("can't be read, so no list is held"),
+            "{problem}"
+        );
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::control::journal::entry::Turn;
-use crate::control::journal::turns;
+use crate::control::journal::entry::StateChange;
+use crate::control::journal::state_changes;
 use crate::control::sources::orders::schedule::State;
 
 /// Lines a generation: there may be 10,000 orders.
@@ -25,12 +25,12 @@ impl OrderStates {
     fn lines(&mut self, now: Vec<(String, State)>) -> Vec<String> {
         let is_start = self.0.is_none();
         let was = self.0.take().unwrap_or_default();
-        let mut turns = turns(&was, &now);
-        turns.retain(|turn| !is_start || turn.now.is_some_and(|state| !has_ended(state)));
+        let mut changes = state_changes(&was, &now);
+        changes.retain(|change| !is_start || change.now.is_some_and(|state| !has_ended(state)));
         self.0 = Some(now.into_iter().collect());
-        let lines = turns.iter().take(MOST_LOGGED).map(line);
+        let lines = changes.iter().take(MOST_LOGGED).map(line);
         let mut lines: Vec<_> = lines.collect();
-        if let Some(more) = turns
+        if let Some(more) = changes
             .len()
             .checked_sub(MOST_LOGGED)
             .filter(|more| *more > 0)
@@ -47,8 +47,8 @@ fn has_ended(state: State) -> bool {
     matches!(state, State::Expired | State::Lifted | State::Superseded)
 }
 
-fn line(turn: &Turn) -> String {
-    let Turn { order, was, now } = turn;
+fn line(change: &StateChange) -> String {
+    let StateChange { order, was, now } = change;
     let was = was.map_or_else(String::new, |was| format!("; it was {was} before"));
     match now {
         Some(now) => format!("order {order}: {now}{was}"),

@@ -49,7 +49,7 @@ impl Record {
         // What was rejected at the start is recorded with the first generation.
         if self.generation > 0 {
             let event = Event::Refused { what, problems };
-            self.journal.tell(self.generation, event);
+            self.journal.append(self.generation, event);
         }
     }
 
@@ -75,15 +75,15 @@ impl Record {
 
     /// The entry of a generation, which is written before it comes into force; `None` if there is no journal.
     pub(crate) fn draft(&mut self, next: NextGeneration<'_>) -> Option<Draft> {
-        if !self.journal.is_kept() {
+        if !self.journal.is_enabled() {
             return None;
         }
         let version = next.registry.version();
         let is_new = self.journalled_version != version;
-        let pages = is_new.then(|| Arc::new(order_records(next.registry)));
+        let records = is_new.then(|| Arc::new(order_records(next.registry)));
         let is_whole =
-            |pages: &Arc<OrderRecords>| pages.orders.is_some() && pages.exceptions.is_some();
-        if pages.as_ref().is_none_or(is_whole) {
+            |records: &Arc<OrderRecords>| records.orders.is_some() && records.exceptions.is_some();
+        if records.as_ref().is_none_or(is_whole) {
             self.journalled_version = version;
         }
         let known = next.lists.iter().filter(|list| list.loaded.is_some());
@@ -92,7 +92,7 @@ impl Record {
             at: next.at,
             causes: next.causes,
             lists: next.lists.iter().filter_map(list_entry).collect(),
-            pages,
+            order_records: records,
             states: next.states.to_vec(),
             held: next.held,
             settings: settings(next.config, known.map(ListState::as_read)),

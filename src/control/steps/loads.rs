@@ -73,14 +73,14 @@ impl Control {
         // The next compilation carries rules over from the last base, so that must be in force and on the disk. A
         // rollback replaces it.
         let persist = &self.persist;
-        let is_written = !persist.keeping && !persist.unkept && persist.base_file.is_none();
+        let is_written = !persist.is_writing && !persist.is_dirty && persist.base_file.is_none();
         if !is_written || self.delta.joining || self.rollback.is_running() {
             return;
         }
         let inputs = CompileInputs {
             images: &self.publication.images,
             guard_policy: &self.guard_policy,
-            keeper: &self.persist.keeper,
+            store: &self.persist.store,
             deadline: self.configuration.boot.state.deadline,
             epoch: self.rollback.epoch,
         };
@@ -141,7 +141,7 @@ impl Control {
         let sources = before.map_or(&[][..], |before| &before.provenance().sources);
         if joined.base.is_some() || delta.provenance().sources != sources {
             self.publication.images.delta = Some(delta.into());
-            self.persist.unkept = true;
+            self.persist.is_dirty = true;
         }
         if let Some(base) = joined.base {
             self.adopt_base(base);
@@ -227,18 +227,18 @@ impl Control {
         let sources = sources.collect();
         let images = self.images_in_force();
         // A list that left the configuration is still in the images, and it has to be kept that it is not in force.
-        self.persist.unkept |= images.gone != self.publication.images.gone;
+        self.persist.is_dirty |= images.gone != self.publication.images.gone;
         self.publication.images = images;
         self.publication.images.orders = self.scheduler.registry.rules().cloned();
         let generation = self
             .publication
-            .next_generation(self.record.journal.known());
-        if self.persist.unkept {
+            .next_generation(self.record.journal.last_generation());
+        if self.persist.is_dirty {
             self.persist.images_generation = generation;
         }
-        if self.persist.keep_again.take().is_some() {
+        if self.persist.retry_at.take().is_some() {
             // The images are still those of an earlier generation.
-            self.persist.unkept = true;
+            self.persist.is_dirty = true;
         }
         self.publication.next = generation + 1;
         let states = self.scheduler.registry.states(self.scheduler.at());

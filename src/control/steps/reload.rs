@@ -105,7 +105,7 @@ impl Control {
         let next = change.as_ref().map(|change| change.restart.as_slice());
         let plane = next.unwrap_or(self.publication.plane.restart());
         open.report.restart = report::needs_restart(&self.configuration.boot, &config, plane);
-        let (config, problem) = match &self.rollback.hold {
+        let (config, problem) = match &self.rollback.record {
             Some(hold) => self.without_held(config, hold),
             None => (config, None),
         };
@@ -143,7 +143,7 @@ impl Control {
         let lists = &self.configuration.current.lists;
         let is_same = config.lists == *lists;
         let problem =
-            (!is_same).then(|| format!("lists of the configuration not taken: {}", hold.told()));
+            (!is_same).then(|| format!("lists of the configuration not taken: {}", hold.alarm()));
         let lists = lists.clone();
         (Config { lists, ..config }, problem)
     }

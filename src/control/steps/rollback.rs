@@ -10,7 +10,9 @@ use crate::control::admin::requests::OpenRequest;
 use crate::control::admin::status::{ReloadReport, ReloadRequest, RollbackRequest};
 use crate::control::journal::entry::Cause;
 use crate::control::persist::restore::{are_same, loaded};
-use crate::control::persist::rollback::{Composition, Held, RollbackFiles, RunningRollback};
+use crate::control::persist::rollback::{
+    Composition, PreparedRollback, RollbackFiles, RunningRollback,
+};
 use crate::control::persist::rollback_file::RollbackRecord;
 use crate::control::sources::files::Files;
 use crate::control::sources::lists::held;
@@ -42,7 +44,7 @@ impl Control {
             self.requests.open.push(waiting);
             return;
         }
-        self.rollback.rolling = Some(RunningRollback {
+        self.rollback.running = Some(RunningRollback {
             waiting,
             prepared,
             again: None,
@@ -56,11 +58,11 @@ impl Control {
 
     fn composition(&self, dir: PathBuf) -> Composition {
         let lists = self.lists.active.iter();
-        let before = self.rollback.hold.as_ref().map(|hold| &hold.accepted);
+        let before = self.rollback.record.as_ref().map(|hold| &hold.accepted);
         Composition {
             dir,
             journal: self.configuration.boot.journal.clone(),
-            keeper: self.persist.keeper.clone(),
+            store: self.persist.store.clone(),
             lists: lists.map(|list| list.config.clone()).collect(),
             accepted: held::accepted(&self.lists.active, before),
             in_force: self.images_in_force(),
@@ -68,20 +70,20 @@ impl Control {
             // images of this generation or a later one are those of the rollback.
             first: self
                 .publication
-                .next_generation(self.record.journal.known()),
+                .next_generation(self.record.journal.last_generation()),
         }
     }
 
     /// Finishes a rollback or a release whose files have been read and written; `None` if that panicked.
     pub(crate) fn finish_rollback_files(&mut self, files: Option<RollbackFiles>) {
-        let Some(mut running) = self.rollback.rolling.take() else {
+        let Some(mut running) = self.rollback.running.take() else {
             return;
         };
-        if let Some(RollbackFiles::Held(Ok(held))) = &files
+        if let Some(RollbackFiles::Written(Ok(held))) = &files
             && !are_same(&held.in_force, &self.images_in_force())
         {
-            running.again = Some(held.hold.generation);
-            self.rollback.rolling = Some(running);
+            running.again = Some(held.record.generation);
+            self.rollback.running = Some(running);
             return self.roll_back_again();
         }
         let RunningRollback {
@@ -90,13 +92,13 @@ impl Control {
             ..
         } = running;
         match files {
-            Some(RollbackFiles::Held(Ok(held))) => self.adopt_rollback(*held, &mut waiting),
+            Some(RollbackFiles::Written(Ok(held))) => self.adopt_rollback(*held, &mut waiting),
             Some(RollbackFiles::Released(Ok(()))) => {
                 if let Some(prepared) = prepared {
                     self.release(&mut waiting, *prepared);
                 }
             }
-            Some(RollbackFiles::Held(Err(problem)) | RollbackFiles::Released(Err(problem))) => {
+            Some(RollbackFiles::Written(Err(problem)) | RollbackFiles::Released(Err(problem))) => {
                 waiting.report.problems.push(problem);
             }
             None => waiting.report.problems.push(
@@ -118,13 +120,17 @@ impl Control {
         self.rollback.start(generation, composition, true);
     }
 
-    fn adopt_rollback(&mut self, held: Held, waiting: &mut OpenRequest) {
-        let Held { images, hold, .. } = held;
+    fn adopt_rollback(&mut self, held: PreparedRollback, waiting: &mut OpenRequest) {
+        let PreparedRollback {
+            images,
+            record: hold,
+            ..
+        } = held;
         let generation = hold.generation;
         let problems = &mut waiting.report.problems;
         problems.extend(hold.unrestored.iter().cloned());
         self.drop_newer(&hold);
-        self.rollback.hold = Some(hold);
+        self.rollback.record = Some(hold);
         self.rollback.lost = None;
         self.restore_images(images);
         self.refuse_updates_of_held_lists();
@@ -132,7 +138,7 @@ impl Control {
         let (requested, gone) = held::request_others(&mut self.lists.active, tickets);
         waiting.tickets.extend(requested);
         self.dismiss(gone);
-        self.persist.unkept = true;
+        self.persist.is_dirty = true;
         self.publication.change(waiting.cause.clone());
         tracing::warn!(generation, "lists are held");
     }
@@ -181,7 +187,7 @@ impl Control {
 
     /// Adopts restored images, and what they say about the lists.
     pub(crate) fn restore_images(&mut self, images: Images) {
-        let hold = self.rollback.hold.as_ref();
+        let hold = self.rollback.record.as_ref();
         let names = hold.map_or(&[][..], |hold| &hold.lists);
         held::restore(&mut self.lists.active, names, |list| loaded(&images, list));
         self.publication.images = images;
@@ -199,7 +205,7 @@ impl Control {
     }
 
     fn release(&mut self, waiting: &mut OpenRequest, prepared: Prepared) {
-        let hold = self.rollback.hold.take();
+        let hold = self.rollback.record.take();
         let generation = hold.as_ref().map(|hold| hold.generation);
         tracing::info!(generation, "lists follow their files again");
         let requested = held::release(

@@ -16,8 +16,9 @@ use crate::control::admin::status::{
 use crate::control::event::Event;
 use crate::control::guard::release::Guards;
 use crate::control::journal::entry::Cause;
-use crate::control::persist::keeper::Keeper;
-use crate::control::persist::rollback_file::{FILE, RollbackRecord, held, sample as hold, sync};
+use crate::control::persist::durable::faults;
+use crate::control::persist::image_store::ImageStore;
+use crate::control::persist::rollback_file::{FILE, RollbackRecord, held, sample as hold};
 use crate::control::persist::store::{Store, StoreError, write_as_older};
 use crate::control::sources::lists::reading::start_load;
 use crate::control::sources::wall_clock::Still;
@@ -37,7 +38,7 @@ const ORDER: &str = "id = \"x-1\"\nlegal-basis = [\"law\"]\nissued-at = 2020-01-
 struct Running {
     requests: mpsc::Sender<Request>,
     reader: Reader,
-    keeper: Keeper,
+    store: ImageStore,
     stop: CancellationToken,
     task: JoinHandle<()>,
     dir: PathBuf,
@@ -51,13 +52,13 @@ impl Running {
         let (requests, queued) = mpsc::channel(1);
         let (_, hangups) = mpsc::channel(1);
         let (reader, stop) = (control.reader(), CancellationToken::new());
-        let keeper = control.persist.keeper.clone();
+        let store = control.persist.store.clone();
         let probe = Arc::new(Gauges::default);
         let running = control.run(queued, hangups, probe, stop.clone());
         Self {
             requests,
             reader,
-            keeper,
+            store,
             stop,
             task: tokio::spawn(running),
             dir: folder.join("state"),
@@ -122,7 +123,7 @@ impl Running {
     async fn end(self) {
         self.stop.cancel();
         self.task.await.expect("it ended well");
-        drop(self.keeper);
+        drop(self.store);
         // A store operation in progress may keep the directory locked a moment longer.
         while let Err(StoreError::InUse { .. }) = Store::open(&self.dir, 10) {
             tokio::task::yield_now().await;
@@ -312,8 +313,8 @@ async fn what_was_accepted_before_a_rollback_is_not_asked_about_again_after_its_
 async fn a_rollback_whose_disk_does_not_answer_stops_neither_status_nor_orders() {
     let folder = folder();
     let running = two_generations(folder.path()).await;
-    let keeper = running.keeper.clone();
-    let stalled = keeper.stall();
+    let store = running.store.clone();
+    let stalled = store.stall();
     let (reply, rolled_back) = oneshot::channel();
     let wish = RollbackRequest {
         generation: Some(1),
@@ -332,7 +333,7 @@ async fn a_rollback_whose_disk_does_not_answer_stops_neither_status_nor_orders()
     assert_eq!((report.generation, report.problems), (3, Vec::new()));
     assert_eq!(running.blocked(), ["two.example", "order.example"]);
     drop(stalled);
-    drop(keeper);
+    drop(store);
     let report = rolled_back.await.expect("it answers");
     assert_eq!((report.generation, report.problems), (4, Vec::new()));
     assert_eq!(running.blocked(), ["one.example", "order.example"]);
@@ -349,13 +350,13 @@ async fn a_release_whose_disk_does_not_answer_leaves_the_lists_held_until_it_doe
     two_generations(folder.path()).await.end().await;
     let mut control = control(folder.path());
     hold(1, 2)
-        .write(&folder.path().join("state"), sync)
+        .write(&folder.path().join("state"))
         .expect("written");
-    control.rollback.hold = Some(hold(1, 2));
+    control.rollback.record = Some(hold(1, 2));
     start_rolling(&mut control, None).await;
-    assert!(control.rollback.hold.is_some() && control.requests.open.is_empty());
+    assert!(control.rollback.record.is_some() && control.requests.open.is_empty());
     end_rolling(&mut control).await;
-    assert!(control.rollback.hold.is_none() && control.requests.open.len() == 1);
+    assert!(control.rollback.record.is_none() && control.requests.open.len() == 1);
     assert_eq!(held(&folder.path().join("state")), None);
 }
 
@@ -374,7 +375,7 @@ async fn start_rolling(control: &mut Control, generation: Option<u64>) {
         .requests
         .push(QueuedRequest::Rollback(wish, cause, reply));
     control.next_request();
-    while control.rollback.rolling.is_none() {
+    while control.rollback.running.is_none() {
         let (_, prepared) = control.requests.queue.tasks.next().await;
         control.route(Event::Prepared(prepared));
         control.next_request();
@@ -382,7 +383,7 @@ async fn start_rolling(control: &mut Control, generation: Option<u64>) {
 }
 
 async fn end_rolling(control: &mut Control) {
-    while control.rollback.rolling.is_some() {
+    while control.rollback.running.is_some() {
         let (_, files) = control.rollback.tasks.next().await;
         control.route(Event::RollbackFiles(files));
     }
@@ -393,14 +394,14 @@ async fn no_image_is_kept_between_a_hold_on_the_disk_and_its_lists_in_force() {
     let folder = folder();
     two_generations(folder.path()).await.end().await;
     let mut control = control(folder.path());
-    control.persist.unkept = false;
+    control.persist.is_dirty = false;
     start_rolling(&mut control, Some(1)).await;
     // An order's date publishes a generation of the lists that are in force still.
-    control.persist.unkept = true;
+    control.persist.is_dirty = true;
     control.publish();
-    control.keep_images();
+    control.persist_images();
     assert!(
-        !control.persist.keeping,
+        !control.persist.is_writing,
         "it would be taken for what is held"
     );
     // Another rollback waits for this one.
@@ -413,11 +414,11 @@ async fn no_image_is_kept_between_a_hold_on_the_disk_and_its_lists_in_force() {
     assert!(!control.requests.queue.tasks.is_running(&()));
     end_rolling(&mut control).await;
     let hold = RollbackRecord::read(&folder.path().join("state")).expect("readable");
-    assert_eq!(hold, control.rollback.hold);
+    assert_eq!(hold, control.rollback.record);
     assert!(hold.is_some_and(|hold| hold.first <= control.generation()));
     control.publish();
-    control.keep_images();
-    assert!(control.persist.keeping && other.try_recv().is_err());
+    control.persist_images();
+    assert!(control.persist.is_writing && other.try_recv().is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -435,9 +436,9 @@ async fn a_rollback_waits_for_no_file_that_a_reload_reads() {
         .requests
         .push(QueuedRequest::Rollback(wish, Cause::Start, reply));
     control.next_request();
-    assert!(control.rollback.rolling.is_some());
+    assert!(control.rollback.running.is_some());
     end_rolling(&mut control).await;
-    assert_eq!(control.rollback.hold.map(|hold| hold.generation), Some(1));
+    assert_eq!(control.rollback.record.map(|hold| hold.generation), Some(1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -501,7 +502,7 @@ async fn a_restart_serves_what_is_held_whether_it_was_kept_or_not() {
         let running = two_generations(folder.path()).await;
         let dir = running.dir.clone();
         running.end().await;
-        hold(1, first).write(&dir, sync).expect("written");
+        hold(1, first).write(&dir).expect("written");
         let running = Running::start(folder.path());
         let expected = match first {
             3 => "one.example",
@@ -520,7 +521,7 @@ async fn a_restart_serves_what_is_held_whether_it_was_kept_or_not() {
 /// Starts with a hold of a generation that is not stored.
 async fn restart_with_a_broken_hold(folder: &Path) -> Running {
     let dir = folder.join("state");
-    hold(9, 10).write(&dir, sync).expect("written");
+    hold(9, 10).write(&dir).expect("written");
     let running = Running::start(folder);
     assert_eq!(running.blocked(), ["two.example"]);
     let alarms = running.status().await.alarms;
@@ -626,9 +627,7 @@ async fn a_list_that_the_rollback_did_not_hold_follows_its_file_after_a_restart(
         lists: vec!["other".to_owned()],
         ..hold(1, 2)
     };
-    others
-        .write(&folder.path().join("state"), sync)
-        .expect("written");
+    others.write(&folder.path().join("state")).expect("written");
     let running = Running::start(folder.path());
     let report = running.replace("three.example\n").await;
     assert_eq!(report.problems, Vec::<String>::new());
@@ -660,7 +659,7 @@ async fn a_rollback_that_a_crash_cut_short_keeps_the_rules_of_lists_that_it_does
     add_more(&running).await;
     let dir = running.dir.clone();
     running.end().await;
-    hold(1, 4).write(&dir, sync).expect("written");
+    hold(1, 4).write(&dir).expect("written");
     for _ in 0..2 {
         let running = Running::start(folder.path());
         assert_eq!(running.blocked(), ["one.example", "three.example"]);
@@ -677,8 +676,8 @@ async fn a_list_that_changes_during_a_rollback_keeps_its_newest_rules() {
     running.end().await;
     fs::write(folder.path().join("more"), "three.example\n").expect("written");
     let mut control = control(folder.path());
-    let keeper = control.persist.keeper.clone();
-    let stalled = keeper.stall();
+    let store = control.persist.store.clone();
+    let stalled = store.stall();
     start_rolling(&mut control, Some(1)).await;
     // Meanwhile another version of the list is joined with the others.
     fs::write(folder.path().join("more"), "order.example\n").expect("written");
@@ -720,7 +719,7 @@ async fn a_list_that_changes_during_a_rollback_keeps_its_newest_rules() {
     assert!(blocked("one.example") && !blocked("two.example"));
     assert!(blocked("order.example") && !blocked("three.example"));
     let hold = RollbackRecord::read(&folder.path().join("state")).expect("readable");
-    assert_eq!(hold, control.rollback.hold);
+    assert_eq!(hold, control.rollback.record);
     assert!(hold.is_some_and(|hold| hold.first <= control.generation()));
 }
 
@@ -731,10 +730,10 @@ async fn a_rollback_that_fails_after_lists_changed_leaves_the_disk_as_it_was() {
         two_generations(folder.path()).await.end().await;
         let dir = folder.path().join("state");
         if let Some(before) = &before {
-            before.write(&dir, sync).expect("written");
+            before.write(&dir).expect("written");
         }
         let mut control = control(folder.path());
-        assert_eq!(control.rollback.hold, before);
+        assert_eq!(control.rollback.record, before);
         start_rolling(&mut control, Some(1)).await;
         let landed = loop {
             match control.component_event().await {
@@ -758,4 +757,27 @@ async fn a_rollback_that_fails_after_lists_changed_leaves_the_disk_as_it_was() {
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert_eq!(RollbackRecord::read(&dir), Ok(before));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_whose_directory_can_not_be_synced_is_not_reported_as_done() {
+    let folder = folder();
+    let running = two_generations(folder.path()).await;
+    let before = running.blocked();
+    let broken = faults::broken(&running.dir);
+    let report = running.roll_back(Some(1)).await;
+    assert_eq!(report.problems.len(), 1, "{report:?}");
+    let problem = &report.problems[0];
+    assert!(problem.contains("held: can't be written: "), "{problem}");
+    assert_eq!(running.blocked(), before);
+    assert_eq!(held(&running.dir), None);
+    drop(broken);
+    let report = running.roll_back(Some(1)).await;
+    assert_eq!(report.problems, [""; 0]);
+    let broken = faults::broken(&running.dir);
+    let report = running.roll_back(None).await;
+    assert_eq!(report.problems.len(), 1, "{report:?}");
+    assert_eq!(held(&running.dir), Some(1));
+    drop(broken);
+    running.end().await;
 }

@@ -42,7 +42,7 @@ fn an_end_that_was_cut_off_is_missed_before_and_after_the_server_goes_on() {
 fn a_journal_that_somebody_else_holds_or_replaces_is_told_and_nothing_is_lost() {
     let (_dir, path) = written(1);
     let mut journal = Journal::open(&path, None, None);
-    assert_eq!(journal.known(), 1, "opened");
+    assert_eq!(journal.last_generation(), 1, "opened");
     assert!(matches!(
         JournalFile::open(&path, None, |_| ()),
         Err(JournalError::InUse(_))
@@ -73,13 +73,13 @@ fn a_journal_that_can_only_be_read_gives_no_number_twice() {
     // Root may write to it all the same.
     fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).expect("changed");
     let mut journal = Journal::open(&path, None, None);
-    assert_eq!(journal.known(), 5);
+    assert_eq!(journal.last_generation(), 5);
     journal.close(5);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("changed");
     // Another server writes to it.
     let (held, ..) = JournalFile::open(&path, None, |_| ()).expect("opened");
     let journal = Journal::open(&path, None, None);
-    assert_eq!(journal.known(), 5);
+    assert_eq!(journal.last_generation(), 5);
     assert!(
         journal
             .problem()
@@ -149,7 +149,7 @@ fn what_can_not_be_opened_holds_nobody_up_for_long_and_is_told() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("missing").join("journal.jsonl");
     let journal = Journal::open(&path, None, None);
-    assert_eq!(journal.known(), 0);
+    assert_eq!(journal.last_generation(), 0);
     let start = Instant::now();
     let receipt = journal.publish(draft(1, Some(&[("x", "first")]), &[]));
     journal.wait(receipt);

@@ -1,4 +1,4 @@
-//! What is found of changes to a journal that its server did not make.
+//! Changes to a journal by another program.
 
 use super::*;
 
@@ -81,7 +81,7 @@ fn an_entry_that_was_written_anew_with_a_hash_of_its_own_does_not_fit_the_next()
     let (_dir, path) = written(3);
     let text = fs::read_to_string(&path).expect("there");
     let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
-    let (mut entry, _) = Entry::read(lines[2].as_bytes()).expect("an entry");
+    let (mut entry, _) = Entry::parse(lines[2].as_bytes()).expect("an entry");
     entry.generation = 7;
     lines[2] = String::from_utf8(entry.seal().0)
         .expect("text")
@@ -93,7 +93,7 @@ fn an_entry_that_was_written_anew_with_a_hash_of_its_own_does_not_fit_the_next()
     fs::write(&path, &text).expect("written");
     let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
     let last = lines.pop().expect("a line");
-    let (mut entry, _) = Entry::read(last.as_bytes()).expect("an entry");
+    let (mut entry, _) = Entry::parse(last.as_bytes()).expect("an entry");
     entry.generation = 7;
     lines.push(
         String::from_utf8(entry.seal().0)

@@ -33,7 +33,7 @@ fn kinds(findings: &[crate::control::journal::verify::Finding]) -> Vec<Problem> 
 
 /// What somebody can do who may write all files: another journal with a chain and a head of its own.
 fn forge(path: &Path, more: u64, tag: &str) {
-    let mut previous = crate::control::journal::chain::nothing();
+    let mut previous = crate::control::journal::chain::zero_hash();
     let (mut text, mut number) = (Vec::new(), 0);
     for entry in entries(path) {
         let forged = Entry {
@@ -229,7 +229,7 @@ fn a_rewritten_history_is_found_without_a_key_and_without_the_head_s_entry() {
     // The entry that the head names was taken out, and the others follow each other.
     let (_dir, path) = written(2);
     let covered = entries(&path).len() as u64;
-    let mut previous = crate::control::journal::chain::nothing();
+    let mut previous = crate::control::journal::chain::zero_hash();
     let mut text = Vec::new();
     for entry in entries(&path) {
         let number = match entry.number == covered {

@@ -1,4 +1,4 @@
-//! Entries that are lost: by the memory's end, or as the journal's end is gone.
+//! Lost entries: too many waited, or the journal's end was cut.
 
 use super::*;
 

@@ -1,5 +1,4 @@
-//! Owns the tests of the journal as a whole: writing, damage, and what comes back.
-//! Refuses a server: what it tells the journal is the integration tests'.
+//! The journal as a whole: writing, damage, and reading.
 
 mod files;
 mod harm;
@@ -40,7 +39,7 @@ pub(super) fn draft(
         text: (*text).into(),
         warnings: Vec::new(),
     };
-    let pages = orders.map(|orders| OrderRecords {
+    let order_records = orders.map(|orders| OrderRecords {
         orders: Some(orders.iter().map(page).collect()),
         exceptions: Some(Vec::new()),
     });
@@ -50,7 +49,7 @@ pub(super) fn draft(
         at: at(generation as i64 * 100),
         causes: vec![Cause::Date],
         lists: Vec::new(),
-        pages: pages.map(Arc::new),
+        order_records: order_records.map(Arc::new),
         states: states.collect(),
         held: None,
         settings: Settings::new(),
@@ -67,7 +66,7 @@ fn written(generations: u64) -> (tempfile::TempDir, PathBuf) {
 
 fn write(path: &Path, generations: impl Iterator<Item = u64>) {
     let mut journal = Journal::open(path, None, None);
-    let mut last = journal.known();
+    let mut last = journal.last_generation();
     for generation in generations {
         last = generation;
         let text = format!("text {generation}");
@@ -104,7 +103,7 @@ fn problems(path: &Path) -> Vec<Problem> {
 fn what_is_new_is_told_once_and_a_restart_goes_on() {
     let (_dir, path) = written(1);
     let mut journal = Journal::open(&path, None, None);
-    assert_eq!(journal.known(), 1, "the last generation is known");
+    assert_eq!(journal.last_generation(), 1, "the last generation is known");
     let same = [("x", "text 1")];
     journal.publish(draft(2, Some(&same), &[("x", State::Suspended)]));
     journal.publish(draft(3, None, &[("x", State::Lifted)]));
@@ -116,8 +115,12 @@ fn what_is_new_is_told_once_and_a_restart_goes_on() {
         Event::Order(order) => format!("order {}", order.text),
         Event::OrderGone { id, .. } => format!("gone {id}"),
         Event::Published(published) => {
-            let turns = published.states.iter().map(|turn| turn.now);
-            format!("{} {:?}", entry.generation, turns.collect::<Vec<_>>())
+            let state_changes = published.states.iter().map(|change| change.now);
+            format!(
+                "{} {:?}",
+                entry.generation,
+                state_changes.collect::<Vec<_>>()
+            )
         }
         other => format!("{other:?}"),
     });
@@ -170,15 +173,15 @@ fn a_journal_that_comes_late_has_no_generation_twice_and_no_order_gone_that_was_
     let missing = dir.path().join("missing");
     let late = missing.join("journal.jsonl");
     let mut journal = Journal::open(&late, None, None);
-    assert_eq!(journal.known(), 0);
+    assert_eq!(journal.last_generation(), 0);
     let unread = OrderRecords {
         orders: None,
         exceptions: None,
     };
-    let pages = Some(Arc::new(unread));
+    let order_records = Some(Arc::new(unread));
     for generation in 1..=2 {
         journal.publish(Draft {
-            pages: pages.clone(),
+            order_records: order_records.clone(),
             ..draft(generation, None, &[])
         });
     }
@@ -194,7 +197,7 @@ fn a_journal_that_comes_late_has_no_generation_twice_and_no_order_gone_that_was_
     journal.wait(receipt);
     journal.close(3);
     assert_eq!(
-        journal.known(),
+        journal.last_generation(),
         8,
         "what is in force gets a number after those"
     );
@@ -238,7 +241,7 @@ fn the_last_generation_is_known_whatever_stands_behind_it() {
     let whole = fs::read(&path).expect("there");
     fs::write(&path, [&whole[..], &damaged].concat()).expect("written");
     let mut journal = Journal::open(&path, None, None);
-    assert_eq!(journal.known(), 7, "numbers go on after it");
+    assert_eq!(journal.last_generation(), 7, "numbers go on after it");
     journal.close(7);
     assert_eq!(problems(&path), []);
 }
@@ -247,7 +250,7 @@ fn the_last_generation_is_known_whatever_stands_behind_it() {
 fn entries_without_the_newer_fields_are_read_and_verified() {
     let (_dir, path) = written(0);
     fs::remove_file(&path).expect("removed");
-    let (mut previous, mut text) = (super::chain::nothing(), String::new());
+    let (mut previous, mut text) = (super::chain::zero_hash(), String::new());
     for (number, event) in [
         r#""event":"start","version":"0.1.0","pid":1,"config":null"#,
         r#""event":"published","causes":[{"by":"start"}],"lists":[{"name":"ads","path":"ads","kind":"block","scope":"exact","action":"sinkhole","digest":"00","rules":1,"bad":0}]"#,

@@ -4,7 +4,7 @@ use super::*;
 use crate::control::journal::entry::Published;
 use crate::control::journal::past::Served;
 use crate::control::journal::thread::JournalThread;
-use crate::control::journal::unwritten::Mark;
+use crate::control::journal::unwritten::UnwrittenFile;
 use crate::control::journal::waiting::Item;
 use crate::control::journal::writer::Shared;
 
@@ -17,20 +17,25 @@ struct Writer {
 impl Writer {
     fn open(path: &Path) -> Self {
         let shared = Arc::new(Shared::default());
-        let mut thread =
-            JournalThread::new(path, None, None, Mark::read(None, path), shared.clone());
-        thread.turn(std::iter::empty());
+        let mut thread = JournalThread::new(
+            path,
+            None,
+            None,
+            UnwrittenFile::read(None, path),
+            shared.clone(),
+        );
+        thread.write_pending(std::iter::empty());
         Self { thread, shared }
     }
 
     fn publish(&mut self, draft: Draft) {
         let item = Item::Publish(Box::new(draft));
-        self.thread.turn([(item, None)].into_iter());
+        self.thread.write_pending([(item, None)].into_iter());
     }
 
     /// What happens every few seconds when nothing is to be written.
     fn idle(&mut self) {
-        self.thread.turn(std::iter::empty());
+        self.thread.write_pending(std::iter::empty());
     }
 
     fn problem(&self) -> Option<String> {
@@ -104,7 +109,9 @@ fn a_change_that_comes_before_that_goes_to_the_new_file_and_is_not_late() {
     let old = move_away(&path);
     let (done, receipt) = std::sync::mpsc::channel();
     let item = Item::Publish(Box::new(draft(2, None, &[("x", State::Suspended)])));
-    writer.thread.turn([(item, Some(done))].into_iter());
+    writer
+        .thread
+        .write_pending([(item, Some(done))].into_iter());
     assert_eq!(writer.problem(), None);
     assert_eq!(receipt.try_recv(), Ok(()));
     let generations = published(&path);

@@ -118,7 +118,7 @@ fn the_next_server_says_since_when_one_before_could_not_write_until_it_ended() {
         assert_eq!(notes(&path), [Problem::Unwritten(since)]);
         let losses = journal.losses().concat();
         assert!(
-            losses.contains(&format!("after {since:.0} is not recorded")),
+            losses.contains(&format!("after {since:.0} are not recorded")),
             "{losses}"
         );
         let mut next = Journal::open_with(&path, None, None, state);
@@ -152,7 +152,7 @@ fn what_is_written_late_leaves_no_mark() {
 fn nothing_is_written_beside_another_server_s_journal() {
     let (_dir, _, path, _) = stopped();
     let mut first = Journal::open(&path, None, None);
-    first.known();
+    first.last_generation();
     let mut second = Journal::open(&path, None, None);
     second.publish(now(2));
     second.close(2);

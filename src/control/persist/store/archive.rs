@@ -1,7 +1,7 @@
 //! The rules of lists that were in force, in `past/` of the state directory, for as long as is configured.
 //!
-//! Each file is an image named by the key of the rules in it, see `notes::content`. Small lists have one of their
-//! own. A large list's file is another link to the newest image that has it, which takes no more room than that image.
+//! Each file is an image named by the key of its rules, see `content_of`. A small list has an image of its own. The file
+//! of a large list is a hard link to the newest image that has it, which takes no more space.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
@@ -12,12 +12,11 @@ use std::path::{Path, PathBuf};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::disk;
 use super::error::StoreError;
 use super::file::read_image;
 use super::manifest::Manifest;
-use super::names::temporary;
 use crate::config::{History, regular};
+use crate::control::persist::durable::{self, Access, NewFile, TEMPORARY};
 use crate::control::publish::provenance::content_of;
 use crate::policy::builder::Builder;
 use crate::policy::image::Image;
@@ -27,16 +26,16 @@ use crate::policy::images::Images;
 
 /// The directory.
 const PAST: &str = "past";
-/// Since when which of its files are not in force.
+/// When the rules in each file were replaced.
 const INDEX: &str = "index";
 /// A larger index is something else: a hundred thousand entries take some 7 MiB.
 const INDEX_MAX: u64 = 64 << 20;
-/// A list with more rules has no image of its own: making one would take memory that the server needs.
+/// A list with more rules is not copied into an image of its own: that would take memory that the server needs.
 const SMALL: u64 = 200_000;
-/// Rules that are copied at a time.
+/// How many rules are copied at a time.
 const BATCH: u64 = 500_000;
 
-/// When rules that are kept were replaced, by their keys; those in force have no instant.
+/// When rules were replaced, by their keys; `None` if they are in force.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Index(BTreeMap<String, Option<Timestamp>>);
 
@@ -45,7 +44,7 @@ struct Index(BTreeMap<String, Option<Timestamp>>);
 pub struct Rules<I> {
     /// The image.
     pub image: I,
-    /// Which of its sources.
+    /// The number of the source in it.
     pub source: u16,
 }
 
@@ -53,9 +52,9 @@ fn file(key: &str) -> String {
     format!("{key}.image")
 }
 
-/// Keeps the rules of all lists in force, and removes those that were replaced too long ago, or before others
-/// where all take too much room. `base` and `delta` are the files of the images.
-pub(crate) fn keep(
+/// Archives the rules of all lists in force. Removes those that were replaced too long ago, and the oldest if all take
+/// too much space. `base` and `delta` are the files of the images.
+pub(crate) fn archive(
     dir: &Path,
     images: &Images,
     base: &Path,
@@ -72,12 +71,12 @@ pub(crate) fn keep(
             _ => Ok(()),
         };
     }
-    disk::make_directory(&past)?;
+    durable::create_directory(&past)?;
     let in_force = in_force(images);
     let mut index = Index::read(&past);
-    // What is old goes first: it may be what has filled the disk.
+    // Old rules are removed first: they may have filled the disk.
     index.tidy(&past, &in_force, history, now)?;
-    // What both have is a link to the base, which stays longer.
+    // If both have a list, it is a link to the base, which stays longer.
     let files = [(&images.delta, delta), (&images.base, Some(base))].into_iter();
     let files = files.filter_map(|(image, file)| Some((image.as_ref()?, file?)));
     let large: BTreeMap<String, &Path> = files
@@ -102,7 +101,7 @@ pub(crate) fn keep(
     index.tidy(&past, &in_force, history, now)
 }
 
-/// The rules that count of each list, by their keys.
+/// The rules in force of each list, by their keys.
 fn in_force(images: &Images) -> BTreeMap<String, Rules<&Image>> {
     let mut found = BTreeMap::new();
     for image in [&images.delta, &images.base].into_iter().flatten() {
@@ -126,8 +125,8 @@ fn in_force(images: &Images) -> BTreeMap<String, Rules<&Image>> {
     found
 }
 
-/// Makes `to` another name of the file `from`. A link to an older image with the same rules is replaced, as that
-/// image's file would stay for them alone.
+/// Makes `to` another name of the file `from`. A link to an older image with the same rules is replaced: only that link
+/// would keep the older image on the disk.
 fn link(from: &Path, to: &Path) -> Result<(), StoreError> {
     let inode = |path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
     let there = inode(to);
@@ -135,32 +134,38 @@ fn link(from: &Path, to: &Path) -> Result<(), StoreError> {
         return Ok(());
     }
     let mut beside = to.as_os_str().to_owned();
-    beside.push(temporary("", std::process::id()));
+    beside.push(format!("{TEMPORARY}{}", std::process::id()));
     let beside = PathBuf::from(beside);
-    let linked = match fs::hard_link(from, &beside) {
-        // Writing over what another link to the image may be would spoil that.
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(error),
-        // Not all file systems have links. A copy that is there needs no other one.
-        Err(_) if there.is_some() => return Ok(()),
-        Err(_) => fs::copy(from, &beside).map(drop),
-        Ok(()) => Ok(()),
-    };
-    let linked = linked.and_then(|()| fs::rename(&beside, to));
-    linked.map_err(StoreError::io(to, "made"))
+    match fs::hard_link(from, &beside) {
+        Ok(()) => Ok(durable::rename(&beside, to)?),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            Err(StoreError::io(to, "made")(error))
+        }
+        // Not all file systems have links. A copy that exists needs no other one.
+        Err(_) if there.is_some() => Ok(()),
+        Err(_) => copy_file(from, to),
+    }
 }
 
-/// Lists of one image that are copied together, as their keys and sources.
+fn copy_file(from: &Path, to: &Path) -> Result<(), StoreError> {
+    let new = NewFile::create(to, Access::Umask)?;
+    let copied = fs::File::open(from).and_then(|mut from| io::copy(&mut from, &mut new.file()));
+    copied.map_err(StoreError::io(to, "made"))?;
+    Ok(new.commit()?)
+}
+
+/// Lists of one image that are copied together: their keys by their sources.
 struct Batch<'i> {
     image: &'i Image,
     lists: HashMap<u16, &'i String>,
 }
 
-/// The lists in as few walks through their images as the memory for their rules allows, one for each batch.
+/// Divides lists into batches, one walk through an image for each, so that the rules of a batch fit into memory.
 fn batches<'i>(
     missing: impl Iterator<Item = (&'i String, &'i Rules<&'i Image>)>,
 ) -> Vec<Batch<'i>> {
     let mut missing: Vec<_> = missing.collect();
-    // Their keys don't know in which image they are.
+    // Groups them by image.
     missing.sort_by_key(|(_, from)| std::ptr::from_ref(from.image).addr());
     let mut batches: Vec<Batch<'i>> = Vec::new();
     let mut copied = 0;
@@ -207,20 +212,19 @@ fn copy(past: &Path, Batch { image, lists }: &Batch<'_>) -> Result<(), StoreErro
     }
     for (number, builder) in builders {
         let made = builder.finish().map_err(full)?;
-        let name = file(lists[&number]);
-        let temporary = past.join(temporary(&name, std::process::id()));
-        disk::write(&past.join(name), &temporary, made.bytes())?;
+        let path = past.join(file(lists[&number]));
+        durable::replace(&path, made.bytes(), Access::Umask)?;
     }
     Ok(())
 }
 
-/// Rules that fit one image fit another.
+/// Never happens: rules that fit into one image fit into another.
 fn too_large(past: &Path) -> StoreError {
     StoreError::io(past, "used")(io::Error::other("a list has too many rules to be copied"))
 }
 
 impl Index {
-    /// What is not known is found again in the directory.
+    /// A missing or damaged index is empty, and rebuilt from the files in the directory.
     fn read(past: &Path) -> Self {
         let text = regular::read(&past.join(INDEX), INDEX_MAX).ok();
         let index = text.and_then(|text| serde_json::from_slice(&text).ok());
@@ -229,11 +233,10 @@ impl Index {
 
     fn write(&self, past: &Path) -> Result<(), StoreError> {
         let text = serde_json::to_vec(self).expect("texts and times have a JSON form");
-        let temporary = past.join(temporary(INDEX, std::process::id()));
-        disk::write(&past.join(INDEX), &temporary, &text)
+        Ok(durable::replace(&past.join(INDEX), &text, Access::Umask)?)
     }
 
-    /// Records what is there and in force, and removes what need not or can't stay.
+    /// Updates the index, removes old rules, and writes the index.
     fn tidy(
         &mut self,
         past: &Path,
@@ -241,13 +244,13 @@ impl Index {
         history: History,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.turn(past, in_force, now)?;
+        self.update(past, in_force, now)?;
         self.remove_old(past, history, now)?;
         self.write(past)
     }
 
-    /// Takes in what is there and what is in force now.
-    fn turn(
+    /// Adds and removes files that were added and removed, and records which rules are no longer in force.
+    fn update(
         &mut self,
         past: &Path,
         in_force: &BTreeMap<String, Rules<&Image>>,
@@ -265,7 +268,7 @@ impl Index {
                     there.insert(key.to_owned());
                 }
                 Some((INDEX, None)) | None => {}
-                // Half-written: there is one process that writes here.
+                // Half-written by an earlier process: only this one writes here.
                 Some(_) => {
                     let _ = fs::remove_file(entry.path());
                 }
@@ -282,7 +285,8 @@ impl Index {
         Ok(())
     }
 
-    /// The oldest go first. A file that something else keeps as well goes only for its age: that frees no room.
+    /// Removes rules that are too old, and the oldest while all take too much space. For space, a file is removed only
+    /// if that frees some: a link to an image that the state directory keeps does not.
     fn remove_old(
         &mut self,
         past: &Path,
@@ -296,12 +300,13 @@ impl Index {
             .filter_map(|(key, at)| Some(((*at)?, key.clone())))
             .collect();
         replaced.sort();
-        let mut room = Room::of(self.0.keys().map(|key| past.join(file(key))));
+        let mut usage = Usage::of(self.0.keys().map(|key| past.join(file(key))));
         for (since, key) in replaced {
             let path = past.join(file(&key));
             let is_old = now.duration_since(since) > age;
-            if is_old || (room.bytes > history.bytes && room.has(&path)) {
-                room.remove(&path);
+            if is_old || (usage.bytes > history.bytes && usage.has(&path)) {
+                usage.remove(&path);
+                // Not synced one by one: the index is written next, which syncs the directory.
                 fs::remove_file(&path).map_err(StoreError::io(&path, "removed"))?;
                 self.0.remove(&key);
             }
@@ -310,10 +315,9 @@ impl Index {
     }
 }
 
-/// What would be freed if all files went that only the archive keeps. A link to an image that the state directory
-/// keeps takes no room.
+/// The space that only the archive takes. A link to an image that the state directory keeps takes none.
 #[derive(Default)]
-struct Room {
+struct Usage {
     bytes: u64,
     inodes: HashMap<PathBuf, Inode>,
     files: HashMap<Inode, File>,
@@ -323,30 +327,31 @@ type Inode = (u64, u64);
 
 struct File {
     bytes: u64,
-    /// Its names in the archive, and everywhere.
+    /// How many names it has in the archive.
     names: u64,
+    /// How many names it has everywhere.
     links: u64,
 }
 
-impl Room {
+impl Usage {
     fn of(paths: impl Iterator<Item = PathBuf>) -> Self {
-        let mut room = Self::default();
+        let mut usage = Self::default();
         for path in paths {
             let Ok(meta) = fs::metadata(&path) else {
                 continue;
             };
             let inode = (meta.dev(), meta.ino());
-            let file = room.files.entry(inode).or_insert(File {
+            let file = usage.files.entry(inode).or_insert(File {
                 bytes: meta.len(),
                 names: 0,
                 links: meta.nlink(),
             });
             file.names += 1;
-            room.inodes.insert(path, inode);
+            usage.inodes.insert(path, inode);
         }
-        room.files.retain(|_, file| file.names == file.links);
-        room.bytes = room.files.values().map(|file| file.bytes).sum();
-        room
+        usage.files.retain(|_, file| file.names == file.links);
+        usage.bytes = usage.files.values().map(|file| file.bytes).sum();
+        usage
     }
 
     fn has(&self, path: &Path) -> bool {
@@ -365,15 +370,15 @@ impl Room {
     }
 }
 
-/// Rules that are kept in the state directory `dir`, by their key. `None` if they are not there, or damaged.
+/// Reads archived rules from the state directory `dir`, by their key. `None` if they are missing or damaged.
 pub fn read_past(dir: &Path, key: &str) -> Option<Rules<Image>> {
     let image = read_image(&dir.join(PAST).join(file(key))).ok()?;
     let source = source(&image, |source| content_of(source).as_deref() == Some(key))?;
     Some(Rules { image, source })
 }
 
-/// The images that the state directory keeps to fall back on, the newest first; those of a pair together.
-pub fn kept_images(dir: &Path) -> impl Iterator<Item = Image> {
+/// Reads the images that the state directory keeps, the newest first; those of a pair together.
+pub fn stored_images(dir: &Path) -> impl Iterator<Item = Image> {
     let history = Manifest::read(dir).unwrap_or_default().0;
     let mut seen = HashSet::new();
     let mut paths = Vec::new();
@@ -388,7 +393,7 @@ pub fn kept_images(dir: &Path) -> impl Iterator<Item = Image> {
     images.filter_map(move |name| read_image(&dir.join(name)).ok())
 }
 
-/// The first source of an image that `is` says.
+/// The first source of an image for which `is` returns true.
 pub fn source(image: &Image, is: impl Fn(&ImageSource) -> bool) -> Option<u16> {
     let sources = &image.provenance().sources;
     sources.iter().position(is).map(|number| number as u16)
@@ -444,7 +449,7 @@ mod tests {
 
     fn put(dir: &Path, image: &Arc<Image>, history: History, day: i64) {
         let images = Images::from(Arc::clone(image));
-        keep(dir, &images, &dir.join("base"), None, history, at(day)).expect("kept");
+        archive(dir, &images, &dir.join("base"), None, history, at(day)).expect("kept");
     }
 
     /// An image of lists that have no rules but are recorded with so many, and the keys of those.
@@ -572,7 +577,7 @@ mod tests {
             let (days, bytes) = (3000, self.bytes);
             let history = History { days, bytes };
             let delta = delta.map(|_| &*delta_file);
-            keep(self.dir, &images, &file, delta, history, at(day)).expect("kept");
+            archive(self.dir, &images, &file, delta, history, at(day)).expect("kept");
         }
 
         fn links(&self, base: usize) -> u64 {

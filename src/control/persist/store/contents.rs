@@ -1,4 +1,4 @@
-//! Fingerprints of images, which tell those that have the same rules from others without reading them.
+//! Fingerprints of images: those with the same rules are recognized without reading them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,18 +10,18 @@ use crate::policy::image::Image;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::images::Images;
 
-/// What the record says of the lists of a pair.
+/// The lists of a pair, as the record has them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lists {
-    /// How many rules they have, all together.
+    /// The number of rules of all of them.
     pub rules: u64,
-    /// Those of which the pair has rules that are not in force.
+    /// Those that have rules in the images and are not in force.
     pub gone: BTreeSet<String>,
-    /// What their rules are; `None` if they may be equal to no others.
+    /// The fingerprints; `None` if these lists don't count as equal to any others.
     pub contents: Option<Contents>,
 }
 
-/// Fingerprints of what was read, whenever that was: equal ones have the same rules.
+/// Fingerprints of rules. They don't depend on when the lists were read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contents {
     /// Of the base.
@@ -31,7 +31,7 @@ pub struct Contents {
 }
 
 impl Lists {
-    /// Those of images.
+    /// The lists of these images.
     pub fn of(images: &Images) -> Self {
         let (base, delta) = (sources(&images.base), sources(&images.delta));
         let base_in_force = base.iter().filter(|it| !images.is_in_delta(&it.name));

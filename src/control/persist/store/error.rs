@@ -1,43 +1,52 @@
-//! Owns what is told when the state directory can't be used: where, what, and the remedy.
-//! Refuses to know what becomes of the server then: what it serves, it has in memory.
+//! Why the state directory can't be used.
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use crate::config::shown::Show;
+use crate::control::persist::durable::DurableError;
 
-/// Why something could not be kept. What is in force is not touched by it, and the next attempt may
-/// succeed without a restart.
+/// Why something could not be written to the state directory, or read. The policy in force does not change, and the
+/// next attempt may succeed without a restart.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Another process holds the directory.
+    /// Another process uses the directory.
     #[error(
         "{dir}: in use by {owner}; stop that process, or give each server a `dir` of its own in [state]",
         owner = owner(*.pid), dir = .dir.shown())]
     InUse {
         /// The directory.
         dir: PathBuf,
-        /// The process, if it could say so.
+        /// The process, if the lock file has its number.
         pid: Option<u32>,
     },
-    /// An image that should come into force was removed from the directory.
+    /// An image that should come into force was removed.
     #[error(
         "{path}: removed from the state directory while it was needed; leave the directory to the server: it writes a new image at the next whole compile", path = .0.shown())]
     Gone(PathBuf),
-    /// The system does not let it be done.
+    /// The system reports an error.
     #[error("{path}: can't be {done}: {source}; {remedy}", remedy = remedy(.source), path = .path.shown())]
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What could not be done to it.
+        /// What could not be done to it, a participle.
         done: &'static str,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
 }
 
+impl From<DurableError> for StoreError {
+    fn from(error: DurableError) -> Self {
+        let DurableError {
+            path, done, source, ..
+        } = error;
+        Self::Io { path, done, source }
+    }
+}
+
 impl StoreError {
-    /// For `map_err`: that `path` can't be `done`.
+    /// For `map_err`: `path` can't be `done`.
     pub(super) fn io(path: &Path, done: &'static str) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { path, done, source }
@@ -54,12 +63,12 @@ fn owner(pid: Option<u32>) -> String {
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
-            "free room on its disk"
+            "free space on its disk"
         }
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
             "let the server's user write to the state directory"
         }
-        ErrorKind::NotFound => "make the directory that it is in",
+        ErrorKind::NotFound => "create the directory that it is in",
         ErrorKind::NotADirectory => "name a directory as `dir` in [state]",
         ErrorKind::Unsupported => "name a `dir` in [state] on a disk that can do that",
         _ => "check its disk",

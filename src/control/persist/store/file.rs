@@ -1,5 +1,5 @@
-//! Owns the reading of an image's file into memory.
-//! Refuses to map the file itself: were it cut, the next lookup would end the process.
+//! Reads an image's file into memory. The file itself is not mapped: if it were cut, the next lookup would end the
+//! process.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -15,36 +15,36 @@ use crate::config::shown::Show;
 use crate::policy::image::layout::{HEADER, read_header};
 use crate::policy::image::{Image, ImageBytes, ImageError};
 
-/// Smaller images gain nothing from huge pages, which have this size.
+/// Bytes of a huge page. Smaller images gain nothing from them.
 const HUGE: u64 = 2 << 20;
-/// Octets that may fill up the file behind its last section.
+/// Bytes that may follow the last section, to fill up a page.
 const PADDING: u64 = 4096;
 
-/// Why a file is no image that can be used.
+/// Why an image can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageFileError {
-    /// The system does not let it be read.
+    /// The system reports an error.
     #[error("{path}: {source}; the file must exist and be readable by the user that runs tapis", path = .path.shown())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// It is no regular file.
+    /// It is a directory, a FIFO, a device or a socket.
     #[error("{path}: not a regular file; name the file of an image", path = .0.shown())]
     NotAFile(PathBuf),
-    /// There is not enough memory for it.
-    #[error("{path}: {octets} bytes of memory can't be had for it: {source}; free some", path = .path.shown())]
+    /// Memory for it can't be allocated.
+    #[error("{path}: {bytes} bytes of memory can't be had for it: {source}; free some", path = .path.shown())]
     Memory {
         /// The file.
         path: PathBuf,
         /// Its size.
-        octets: u64,
-        /// What the system says.
+        bytes: u64,
+        /// The system's error.
         source: io::Error,
     },
-    /// What it holds is damaged, or no image of this version.
+    /// It is damaged, or no image of this version.
     #[error("{path}: {source}; compile it again from its lists", path = .path.shown())]
     Refused {
         /// The file.
@@ -54,11 +54,10 @@ pub enum ImageFileError {
     },
 }
 
-/// Reads an image and checks it whole. Its memory is its own: the file may change or go at once.
+/// Reads an image and checks all of it. The file may change or be removed afterwards.
 ///
 /// # Errors
-/// [`ImageFileError`] when the file can't be read, or holds no image that can be used. What is no
-/// image at all is not read to its end.
+/// [`ImageFileError`]. A file that does not begin as an image does is not read to its end.
 pub fn read_image(path: &Path) -> Result<Image, ImageFileError> {
     let unreadable = |source| ImageFileError::Unreadable {
         path: path.to_owned(),
@@ -78,45 +77,45 @@ pub fn read_image(path: &Path) -> Result<Image, ImageFileError> {
     start.map_err(unreadable)?;
     let (_, extents) = read_header(&head, size).map_err(refused)?;
     let ends = extents.iter().map(|extent| extent.offset + extent.len);
-    // The header is sealed, so no more memory is asked for than an image of ours needs.
+    // The header has a checksum, so a damaged one can't make this allocate more than an image needs.
     if size - ends.max().unwrap_or(HEADER) as u64 > PADDING {
         return Err(refused(ImageError::Damaged("length")));
     }
-    let mut octets = room(size).map_err(|source| ImageFileError::Memory {
+    let mut bytes = allocate(size).map_err(|source| ImageFileError::Memory {
         path: path.to_owned(),
-        octets: size,
+        bytes: size,
         source,
     })?;
-    let read = match &mut octets {
-        ImageBytes::Heap(bytes) => file.read_exact_at(bytes, 0),
-        ImageBytes::Mapped(bytes) => read_by_two(&file, bytes),
+    let read = match &mut bytes {
+        ImageBytes::Heap(heap) => file.read_exact_at(heap, 0),
+        ImageBytes::Mapped(mapped) => read_by_two_threads(&file, mapped),
     };
     read.map_err(|error| match error.kind() {
-        // It was cut since it was looked at.
+        // It was cut meanwhile.
         ErrorKind::UnexpectedEof => refused(ImageError::Truncated),
         _ => unreadable(error),
     })?;
-    Image::open(octets).map_err(refused)
+    Image::open(bytes).map_err(refused)
 }
 
-/// Memory for `size` octets.
-fn room(size: u64) -> io::Result<ImageBytes> {
+/// Memory for `size` bytes, with huge pages if they are of use.
+fn allocate(size: u64) -> io::Result<ImageBytes> {
     let size = usize::try_from(size).map_err(|_| ErrorKind::OutOfMemory)?;
     if (size as u64) < HUGE {
         return Ok(ImageBytes::Heap(vec![0; size]));
     }
     let map = MmapMut::map_anon(size)?;
-    // Without huge pages lookups are slower, and as right.
+    // Without huge pages, lookups are only slower.
     let _ = map.advise(Advice::HugePage);
     Ok(ImageBytes::Mapped(map))
 }
 
-/// Fills `octets` from a file's start by two threads: fresh memory has to be zeroed, and on a
-/// virtual machine to be fetched from its host, which takes longer than the reading.
-fn read_by_two(file: &File, octets: &mut [u8]) -> io::Result<()> {
-    let half = octets.len() / 2;
+/// Reads the start of a file by two threads: new memory has to be zeroed, and on a virtual machine to be fetched from
+/// its host, which takes longer than the reading.
+fn read_by_two_threads(file: &File, bytes: &mut [u8]) -> io::Result<()> {
+    let half = bytes.len() / 2;
     let both = thread::scope(|scope| {
-        let (first, second) = octets.split_at_mut(half);
+        let (first, second) = bytes.split_at_mut(half);
         let other = thread::Builder::new()
             .spawn_scoped(scope, move || file.read_exact_at(second, half as u64))
             .ok()?;
@@ -124,8 +123,8 @@ fn read_by_two(file: &File, octets: &mut [u8]) -> io::Result<()> {
         let second = other.join().unwrap_or(Err(ErrorKind::Other.into()));
         Some(first.and(second))
     });
-    // Without another thread by this one alone.
-    both.unwrap_or_else(|| file.read_exact_at(octets, 0))
+    // No thread could be started.
+    both.unwrap_or_else(|| file.read_exact_at(bytes, 0))
 }
 
 #[cfg(test)]
@@ -133,10 +132,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_fills_a_huge_page_has_a_mapping_of_its_own() {
-        let small = room(HUGE - 1).expect("memory");
+    fn an_image_of_a_huge_page_or_more_is_mapped() {
+        let small = allocate(HUGE - 1).expect("memory");
         assert!(matches!(&small, ImageBytes::Heap(_)) && small.len() as u64 == HUGE - 1);
-        let large = room(HUGE).expect("memory");
+        let large = allocate(HUGE).expect("memory");
         assert!(matches!(&large, ImageBytes::Mapped(_)) && large.len() as u64 == HUGE);
     }
 }

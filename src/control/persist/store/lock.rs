@@ -1,5 +1,5 @@
-//! Owns the lock that keeps a state directory to one process.
-//! Refuses to remove the file: whoever does would let two processes lock two files of one name.
+//! The lock that gives a state directory to one process. The file is never removed: otherwise two processes could lock
+//! two files of the same name.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
@@ -11,26 +11,26 @@ use std::time::Duration;
 use super::error::StoreError;
 use super::names::LOCK;
 
-/// How long one waits for those who only look whether it is free.
+/// How long to wait for a process that only checks the lock.
 const MOMENT: Duration = Duration::from_millis(50);
 
-/// A directory that is ours as long as this lives.
+/// A locked directory, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Lock {
     file: File,
     path: PathBuf,
-    /// Why the file could be opened for reading alone.
+    /// Why the file could only be opened for reading.
     read_only: Option<io::Error>,
 }
 
 impl Lock {
-    /// Takes the directory. Where nothing can be written, a lock file that is there does.
+    /// Locks the directory. If it can't be written to, an existing lock file is enough.
     pub(super) fn take(dir: &Path) -> Result<Self, StoreError> {
         let path = dir.join(LOCK);
         let (mut file, read_only) = open(&path).map_err(StoreError::io(&path, "opened"))?;
         let mut locked = file.try_lock();
         if matches!(locked, Err(TryLockError::WouldBlock)) {
-            // `tapis check` has it for an instant.
+            // `tapis check` locks it for an instant.
             thread::sleep(MOMENT);
             locked = file.try_lock();
         }
@@ -42,7 +42,7 @@ impl Lock {
             }),
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();
-                // Who holds it may be writing it at this moment.
+                // Its owner may be writing it at this moment.
                 let read = (&mut file).take(32).read_to_string(&mut text);
                 let pid = read.ok().and_then(|_| text.trim().parse().ok());
                 let dir = dir.to_owned();
@@ -52,7 +52,7 @@ impl Lock {
         }
     }
 
-    /// Writes into it whose it is, which also shows whether anything can be written.
+    /// Writes the process's number into the file, which also shows whether the directory can be written to.
     pub(super) fn sign(&mut self) -> Result<(), StoreError> {
         let writable = self.read_only.take().map_or(Ok(()), Err);
         let emptied = writable.and_then(|()| self.file.set_len(0));
@@ -60,8 +60,8 @@ impl Lock {
         written.map_err(StoreError::io(&self.path, "written"))
     }
 
-    /// Whether others still find it where it was taken.
-    pub(super) fn stands(&self) -> bool {
+    /// Whether the locked file still has its name.
+    pub(super) fn is_in_place(&self) -> bool {
         let (Ok(ours), Ok(found)) = (self.file.metadata(), fs::metadata(&self.path)) else {
             return false;
         };
@@ -71,15 +71,15 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing would not do while a child that is just being started has the file open, too.
+        // Closing the file would not unlock it while a child that is being started has it open, too.
         let _ = self.file.unlock();
     }
 }
 
-/// The file, and why it can't be written to if so.
+/// Opens the file; also returns why it could only be opened for reading.
 fn open(path: &Path) -> io::Result<(File, Option<io::Error>)> {
     let mut options = OpenOptions::new();
-    // A link would let others choose a file for us to write to.
+    // A symbolic link could lead to a file of another user's choice.
     options
         .read(true)
         .mode(0o600)

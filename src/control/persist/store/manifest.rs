@@ -1,5 +1,4 @@
-//! Owns the record of which images came into force together, and when.
-//! Refuses to know whether their files are there.
+//! The record of which images came into force together, and when.
 
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
@@ -9,20 +8,20 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::contents::Contents;
-use super::disk;
 use super::error::StoreError;
 use crate::config::regular;
 use crate::config::shown::Show;
-use crate::control::persist::store::names::{Base, Delta, MANIFEST, Pair, temporary};
+use crate::control::persist::durable::{self, Access};
+use crate::control::persist::store::names::{Base, Delta, MANIFEST, Pair};
 
-/// The version of the file's form.
+/// The version of the file's format.
 const VERSION: u32 = 1;
-/// A larger file is none of ours: a hundred pairs take some 60 KiB, and the names of lists that are not in force.
+/// A larger file is something else: a hundred pairs take some 60 KiB, and the names of lists that are not in force.
 const SIZE_MAX: u64 = 64 << 20;
-/// For how long pairs are kept beyond those that are counted, after newer ones replaced them: an accident is often
-/// noticed after many small edits.
+/// For how long replaced pairs are kept in addition to those that `keep` counts: an accident is often noticed after
+/// many small edits.
 const RECENT: SignedDuration = SignedDuration::from_hours(24);
-/// How many pairs are kept for that.
+/// How many pairs are kept so.
 const RECENT_MAX: usize = 100;
 /// How many runs of generations a pair is recorded for.
 const RUNS_MAX: usize = 100;
@@ -33,26 +32,26 @@ pub struct Published {
     /// The images.
     #[serde(flatten)]
     pub pair: Pair,
-    /// The generation that they came into force with; numbers go on over restarts.
+    /// Their first generation; numbers go on over restarts.
     pub generation: u64,
-    /// When that was.
+    /// When they came into force.
     pub at: Timestamp,
-    /// How many rules the lists had, all together; `None` if an older version recorded it.
+    /// The number of rules of all lists; `None` if an older version recorded it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rules: Option<u64>,
     /// The lists of which the images have rules that were not in force; `None` if an older version recorded it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone: Option<BTreeSet<String>>,
-    /// What the rules of the lists were; `None` if an older version recorded it.
+    /// The fingerprints of the rules; `None` if an older version recorded it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contents: Option<Contents>,
-    /// Later generations of the same lists, from the first to the last of each run.
+    /// Later generations with the same lists, as the first and the last of each run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub again: Vec<(u64, u64)>,
 }
 
 impl Published {
-    /// Whether its lists were those of that generation.
+    /// Whether that generation had its lists.
     pub fn has(&self, generation: u64) -> bool {
         let mut again = self.again.iter();
         let mut is_again = || again.any(|(first, last)| (*first..=*last).contains(&generation));
@@ -80,7 +79,7 @@ impl Published {
         contents.is_some_and(|(one, other)| of(one) == of(other))
     }
 
-    /// Takes images of the same rules in place of its own: they know the newest state of the lists' files.
+    /// Replaces its images by newer ones of the same rules, which record the newest state of the lists' files.
     fn renew(&mut self, new: Self) {
         let generation = new.generation;
         let run = self.again.last_mut();
@@ -100,24 +99,24 @@ impl Published {
     }
 }
 
-/// Why the record was not taken.
+/// Why the record can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    /// The system does not let it be read.
+    /// The system reports an error.
     #[error("{path}: {source}; the newest base image that can be read is used instead", path = .path.shown())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// It is not what was written.
+    /// It differs from what was written.
     #[error(
         "{path}: damaged, not what was written; the newest base image that can be read is used instead", path = .0.shown())]
     Damaged(PathBuf),
     /// Another version of this program wrote it.
     #[error(
-        "{path}: of form {version}, and this program reads form {VERSION}; the newest base image that can be read is used instead", path = .path.shown())]
+        "{path}: of format {version}, and this program reads format {VERSION}; the newest base image that can be read is used instead", path = .path.shown())]
     Version {
         /// The file.
         path: PathBuf,
@@ -126,11 +125,11 @@ pub enum ManifestError {
     },
 }
 
-/// What came into force, newest first; the first is in force.
+/// The images that came into force, the newest first, which is in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Manifest(pub(super) Vec<Published>);
 
-/// What all versions of the file have.
+/// The part that all versions of the file have.
 #[derive(Deserialize)]
 struct Head {
     version: u32,
@@ -139,13 +138,13 @@ struct Head {
 #[derive(Serialize, Deserialize)]
 struct Text {
     version: u32,
-    /// BLAKE3 of what was published, in hexadecimal.
+    /// BLAKE3 of `published`, in hexadecimal.
     digest: String,
     published: Vec<Published>,
 }
 
 impl Manifest {
-    /// The one in the directory; an empty one if there is none.
+    /// Reads the record of a directory; an empty one if there is none.
     pub(super) fn read(dir: &Path) -> Result<Self, ManifestError> {
         let path = dir.join(MANIFEST);
         let bytes = match regular::read(&path, SIZE_MAX).map_err(io::Error::from) {
@@ -165,23 +164,23 @@ impl Manifest {
         })
     }
 
-    pub(super) fn write(&self, dir: &Path, number: u64) -> Result<(), StoreError> {
+    pub(super) fn write(&self, dir: &Path) -> Result<(), StoreError> {
         let text = Text {
             version: VERSION,
             digest: digest(&self.0),
             published: self.0.clone(),
         };
-        let octets = serde_json::to_vec_pretty(&text).expect("numbers and times have a JSON form");
-        let temporary = dir.join(temporary(MANIFEST, number));
-        disk::write(&dir.join(MANIFEST), &temporary, &octets)
+        let bytes = serde_json::to_vec_pretty(&text).expect("numbers and times have a JSON form");
+        let path = dir.join(MANIFEST);
+        Ok(durable::replace(&path, &bytes, Access::Umask)?)
     }
 
-    /// Records what came into force. Of what was before, the last `keep` pairs stay, and the last pair of each of
-    /// the last `keep` bases: a hundred deltas must not drive out the only other base there is to fall back on.
-    /// Other pairs of these bases stay for a day, up to a hundred: their deltas are small.
+    /// Records images that came into force. Of the older ones, the last `keep` pairs stay, and the last pair of each of
+    /// the last `keep` bases: a hundred deltas must not remove the only other base. Other pairs of these bases stay for
+    /// a day, up to a hundred: their deltas are small.
     ///
-    /// Images of the same rules as the newest take its place, and a base of the same rules that of older ones: a file
-    /// that is replaced by an equal one each hour must not drive out what there is to go back to.
+    /// Images with the same rules as the newest replace it, and a base with the same rules replaces that of older pairs:
+    /// a list's file that is replaced by an equal one each hour must not remove older generations.
     pub(super) fn publish(&mut self, new: Published, keep: usize) {
         let now = new.at;
         for old in self.0.iter_mut().filter(|old| old.has_base_of(&new)) {
@@ -218,7 +217,7 @@ impl Manifest {
         pairs.any(|pair| pair.delta == Some(delta))
     }
 
-    /// The largest number that it names.
+    /// The largest number of an image in it.
     pub(super) fn last(&self) -> u64 {
         let pairs = self.0.iter().map(|published| published.pair);
         let last = pairs.map(|pair| pair.base.0.max(pair.delta.map_or(0, |delta| delta.0)));
@@ -227,11 +226,11 @@ impl Manifest {
 }
 
 fn digest(published: &[Published]) -> String {
-    let octets = serde_json::to_vec(published).expect("numbers and times have a JSON form");
-    blake3::hash(&octets).to_hex().to_string()
+    let bytes = serde_json::to_vec(published).expect("numbers and times have a JSON form");
+    blake3::hash(&bytes).to_hex().to_string()
 }
 
-/// Has the record say no more than versions wrote that did not record which lists were in force.
+/// Writes the record as versions did that did not record which lists were in force.
 #[cfg(test)]
 pub(crate) fn write_as_older(dir: &Path) {
     let mut manifest = Manifest::read(dir).expect("a record");
@@ -239,7 +238,7 @@ pub(crate) fn write_as_older(dir: &Path) {
         (published.gone, published.contents) = (None, None);
         published.again.clear();
     }
-    manifest.write(dir, 1).expect("written");
+    manifest.write(dir).expect("written");
 }
 
 #[cfg(test)]
@@ -275,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn many_deltas_do_not_drive_out_the_base_before() {
+    fn many_deltas_do_not_remove_the_base_before() {
         let pairs = [(1, 0), (2, 0), (2, 3), (4, 0), (4, 5), (4, 6), (4, 7)];
         let kept = |keep| kept(keep, 48, &pairs);
         assert_eq!(kept(3), [(4, 7), (4, 6), (4, 5), (2, 3), (1, 0)]);
@@ -302,7 +301,7 @@ mod tests {
         assert_eq!(generations.collect::<Vec<_>>(), [2, 1]);
     }
 
-    /// Brings a pair into force whose base and whose lists have these fingerprints.
+    /// Publishes a pair whose base and whose lists have these fingerprints.
     fn publish(manifest: &mut Manifest, generation: u64, pair: (u64, u64), contents: (&str, &str)) {
         let new = Published {
             pair: Pair {
@@ -331,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn images_of_equal_rules_take_no_place_and_all_their_generations_are_known() {
+    fn images_of_equal_rules_count_once_and_all_their_generations_are_known() {
         let mut manifest = Manifest::default();
         publish(&mut manifest, 1, (1, 1), ("old", "one"));
         for at in 2..=1000 {
@@ -350,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_base_of_equal_rules_takes_the_place_of_the_one_before_in_all_pairs() {
+    fn a_base_of_equal_rules_replaces_the_one_before_in_all_pairs() {
         let mut manifest = Manifest::default();
         publish(&mut manifest, 1, (1, 1), ("big", "one"));
         publish(&mut manifest, 2, (1, 2), ("big", "two"));
@@ -363,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_of_which_other_lists_are_in_force_has_a_place_of_its_own() {
+    fn a_pair_with_other_lists_in_force_is_another_record() {
         let mut manifest = manifest(3, 1, [(1, 0)]);
         let new = Published {
             gone: Some(BTreeSet::from(["ads".to_owned()])),
@@ -373,7 +372,7 @@ mod tests {
         manifest.publish(new, 3);
         assert_eq!(numbers(&manifest), [(2, 1, 0), (1, 1, 0)]);
         let folder = tempfile::tempdir().expect("a folder");
-        manifest.write(folder.path(), 1).expect("written");
+        manifest.write(folder.path()).expect("written");
         assert_eq!(Manifest::read(folder.path()).expect("whole"), manifest);
     }
 
@@ -382,7 +381,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let mut old = manifest(3, 1, [(1, 0), (1, 2)]);
         old.0.iter_mut().for_each(|old| old.gone = None);
-        old.write(folder.path(), 1).expect("written");
+        old.write(folder.path()).expect("written");
         let text = std::fs::read_to_string(folder.path().join(MANIFEST)).expect("readable");
         assert!(!text.contains("gone") && !text.contains("again") && !text.contains("contents"));
         assert_eq!(Manifest::read(folder.path()).expect("whole"), old);

@@ -1,20 +1,18 @@
-//! Owns the state directory: the images that outlive the process, and the record of which are in force.
-//! Refuses to make images or to serve them: it keeps what it is given, and gives back what is whole.
+//! The state directory: the images that outlive the process, and the record of which are in force.
 //!
 //! | file | what |
 //! |---|---|
-//! | `base-N.image`, `delta-N.image` | images; the numbers count up and never come again |
-//! | `current` | which of them came into force together, newest first, as JSON |
-//! | `past/` | rules of lists that were in force before, see `archive` |
-//! | `lock` | locked by the process whose directory it is, whose number it holds |
-//! | `*.tmp-*` | being written; left over if nobody does |
+//! | `base-N.image`, `delta-N.image` | images; numbers only go up and are never used again |
+//! | `current` | which of them came into force together, the newest first, as JSON |
+//! | `past/` | the rules of replaced lists, see `archive` |
+//! | `lock` | locked by the process that uses the directory; has its number |
+//! | `*.tmp-*` | being written, or left by a crash |
 //!
-//! A file gets its name when it is whole and on the disk, and `current` names images that have theirs.
-//! So wherever a crash falls, `current` names what was in force before, or what is now.
+//! A file gets its name when it is whole and on the disk (see `durable`), and `current` is written after the images in
+//! it. So after a crash at any time, it names the images that were in force before, or those that are now.
 
 pub(crate) mod archive;
 mod contents;
-mod disk;
 mod error;
 mod file;
 mod lock;
@@ -26,10 +24,11 @@ mod past;
 mod tests;
 
 use std::cmp::Reverse;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
-pub use archive::{Rules, kept_images, read_past, source};
+pub use archive::{Rules, read_past, source, stored_images};
 pub use contents::{Contents, Lists};
 pub use error::StoreError;
 pub use file::{ImageFileError, read_image};
@@ -41,34 +40,36 @@ pub(crate) use manifest::write_as_older;
 pub use manifest::{ManifestError, Published};
 use names::Kind;
 pub use names::{Base, Delta, Pair};
-pub use past::{Kept, PastError, kept_lists, read_generation};
+pub use past::{PastError, StoredImages, read_generation, stored_lists};
 
+use crate::config::shown::Show;
+use crate::control::persist::durable::{self, Access};
 use crate::policy::image::Image;
 
-/// A state directory that is ours. All it does waits for the disk.
+/// A locked state directory. All functions wait for the disk.
 #[derive(Debug)]
 pub struct Store {
     dir: PathBuf,
     keep: usize,
-    /// None while the directory can be read but not taken.
+    /// `None` while the directory can be read and not locked.
     lock: Option<Lock>,
     manifest: Manifest,
-    /// What is to be told of the last opening.
+    /// Why the record could not be read, until it is reported.
     manifest_error: Option<ManifestError>,
     unwritable: Option<StoreError>,
     /// The number of the next image.
     next: u64,
-    /// Images that may come into force, but have not yet.
+    /// The newest images that were written and are not in force yet.
     fresh_base: Option<Base>,
     fresh_delta: Option<Delta>,
 }
 
-/// What a state directory held.
+/// The images of a state directory, read at a start.
 #[derive(Debug)]
 pub struct Loaded {
     /// The newest images that are whole, if any are.
     pub found: Option<Found>,
-    /// What was not taken before they were found.
+    /// Newer ones that could not be read.
     pub refused: Vec<Refused>,
 }
 
@@ -77,15 +78,15 @@ pub struct Loaded {
 pub struct Found {
     /// Their numbers, for the next [`Store::commit`].
     pub pair: Pair,
-    /// When they came into force; nothing when the record of it is lost.
+    /// Their record; `None` if it is lost.
     pub published: Option<Published>,
     /// The rules of all sources.
     pub base: Image,
-    /// What changed since that was made.
+    /// Whole lists that replace those of the base.
     pub delta: Option<Image>,
 }
 
-/// Why something in a state directory was not taken.
+/// Why something in a state directory can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
     /// An image.
@@ -97,15 +98,13 @@ pub enum Refused {
 }
 
 impl Store {
-    /// Takes a directory, made first if only it is missing, and removes what a crash left
-    /// half-written. One that can be read but not written to is taken too, for what is in it:
-    /// [`Store::unwritable`] tells.
+    /// Opens and locks a directory, and removes files that a crash left half-written. Creates the directory if its
+    /// parent exists. One that can only be read is opened, too: see [`Store::unwritable`].
     ///
     /// # Errors
-    /// [`StoreError::InUse`] when another process has it; [`StoreError::Io`] when it can't be made
-    /// or read.
+    /// [`StoreError::InUse`] if another process uses it; [`StoreError::Io`] if it can't be created or read.
     pub fn open(dir: &Path, keep: usize) -> Result<Self, StoreError> {
-        disk::make_directory(dir)?;
+        durable::create_directory(dir)?;
         let (lock, unwritable) = match Lock::take(dir) {
             Ok(mut lock) => {
                 let unwritable = lock.sign().err();
@@ -133,13 +132,13 @@ impl Store {
         Ok(store)
     }
 
-    /// Why nothing could be written when the directory was taken. Each later attempt tries anew.
+    /// Why the directory could not be written to when it was opened. Each later write tries again.
     pub fn unwritable(&self) -> Option<&StoreError> {
         self.unwritable.as_ref()
     }
 
-    /// The newest images that can be read whole: those in force, or those before, or at last the
-    /// newest base that there is. What is damaged will be removed with the next commit.
+    /// Reads the newest images that are whole: those in force last, or older ones, or a base that is in no record.
+    /// Damaged images are removed with the next commit.
     pub fn load(&mut self) -> Loaded {
         let mut refused: Vec<_> = self
             .manifest_error
@@ -165,7 +164,7 @@ impl Store {
         let unknown = self.unknown_bases().into_iter();
         let unknown = unknown.map(|base| (Pair { base, delta: None }, None));
         let found = known.chain(unknown).find_map(|(pair, published)| {
-            // First the small one: a base is not read in vain.
+            // First the small one, so that no base is read in vain.
             let delta = match pair.delta {
                 Some(delta) => Some(read(self.delta_path(delta))?),
                 None => None,
@@ -182,77 +181,86 @@ impl Store {
         Loaded { found, refused }
     }
 
-    /// What came into force, newest first: a pair to go back to can be read with [`read_image`]
-    /// and committed again.
+    /// The images that came into force, the newest first.
     pub fn history(&self) -> &[Published] {
         &self.manifest.0
     }
 
-    /// Whether a file lies in this directory.
+    /// Whether a file is in this directory.
     pub fn has(&self, file: &Path) -> bool {
         file.parent() == Some(&self.dir)
     }
 
-    /// Where a base image is.
+    /// The path of a base.
     pub fn base_path(&self, base: Base) -> PathBuf {
         self.dir.join(base.to_string())
     }
 
-    /// Where a delta image is.
+    /// The path of a delta.
     pub fn delta_path(&self, delta: Delta) -> PathBuf {
         self.dir.join(delta.to_string())
     }
 
-    /// A new empty file for a compiling process to write to, or to replace by way of a file beside
-    /// it whose name goes on with `.tmp-`. One at a time: what earlier ones left is removed.
+    /// Creates an empty file, which a compiler writes to or replaces. Only one is in use at a time, so older ones are
+    /// removed.
     ///
     /// # Errors
-    /// [`StoreError`] when it can't be made.
-    pub fn place_for_base(&mut self) -> Result<PathBuf, StoreError> {
+    /// [`StoreError`] if it can't be created.
+    pub fn create_base_file(&mut self) -> Result<PathBuf, StoreError> {
         self.ready()?;
         self.remove_leftovers();
-        // A compiling process that outlived the last server must not write to the place of this
-        // one's: a number alone may come again.
+        // A compiler that outlived the last server must not write to this server's file, and the next number may be
+        // the same.
         let now = Timestamp::now().as_nanosecond();
         let name = names::temporary("base", format_args!("{}-{now}", self.number()));
         let path = self.dir.join(name);
-        disk::make_file(&path)?;
+        // For the compiler, which replaces it.
+        File::create_new(&path).map_err(StoreError::io(&path, "made"))?;
         Ok(path)
     }
 
-    /// Takes over the file at [`Store::place_for_base`], now whole. It comes into force with
-    /// [`Store::commit`].
+    /// Gives the file of [`Store::create_base_file`], once it is whole, a number. [`Store::commit`] puts it in force.
     ///
     /// # Errors
-    /// [`StoreError`] when it is not there, or can't be put in place.
-    pub fn adopt_base(&mut self, place: &Path) -> Result<Base, StoreError> {
+    /// [`StoreError`] if it does not exist or can't be renamed.
+    pub fn install_base(&mut self, file: &Path) -> Result<Base, StoreError> {
         self.ready()?;
         let base = Base(self.number());
-        disk::put(place, &self.base_path(base))?;
+        durable::install(file, &self.base_path(base))?;
         self.fresh_base = Some(base);
         Ok(base)
     }
 
-    /// Writes a delta image. It comes into force with [`Store::commit`].
+    /// Writes a base. [`Store::commit`] puts it in force.
     ///
     /// # Errors
-    /// [`StoreError`] when it can't be written.
-    pub fn put_delta(&mut self, octets: &[u8]) -> Result<Delta, StoreError> {
+    /// [`StoreError`] if it can't be written.
+    pub fn write_base(&mut self, bytes: &[u8]) -> Result<Base, StoreError> {
+        self.ready()?;
+        let base = Base(self.number());
+        durable::replace(&self.base_path(base), bytes, Access::Umask)?;
+        self.fresh_base = Some(base);
+        Ok(base)
+    }
+
+    /// Writes a delta. [`Store::commit`] puts it in force.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it can't be written.
+    pub fn write_delta(&mut self, bytes: &[u8]) -> Result<Delta, StoreError> {
         self.ready()?;
         let delta = Delta(self.number());
-        let path = self.delta_path(delta);
-        let temporary = names::temporary(&delta.to_string(), delta.0);
-        disk::write(&path, &self.dir.join(temporary), octets)?;
+        durable::replace(&self.delta_path(delta), bytes, Access::Umask)?;
         self.fresh_delta = Some(delta);
         Ok(delta)
     }
 
-    /// Puts images into force: once it returns, a restart finds them. Images that are too old to
-    /// be kept are removed, and so are those that have the same rules as the new ones.
+    /// Records that images are in force: after this a restart reads them. Removes images that are too old to be kept,
+    /// and those that have the same rules as the new ones.
     ///
     /// # Errors
-    /// [`StoreError::Gone`] when one of them is not in the directory any more; other [`StoreError`]s
-    /// when that can't be recorded. What was in force stays so.
+    /// [`StoreError::Gone`] if one of them is no longer in the directory; others if the record can't be written. Then
+    /// the record is as it was.
     pub fn commit(&mut self, pair: Pair, generation: u64, lists: Lists) -> Result<(), StoreError> {
         self.ready()?;
         if let Some(path) = self.missing(pair) {
@@ -271,8 +279,7 @@ impl Store {
             again: Vec::new(),
         };
         manifest.publish(new, self.keep);
-        let number = self.number();
-        manifest.write(&self.dir, number)?;
+        manifest.write(&self.dir)?;
         self.manifest = manifest;
         self.fresh_base = self.fresh_base.filter(|fresh| *fresh != pair.base);
         self.fresh_delta = self.fresh_delta.filter(|fresh| Some(*fresh) != pair.delta);
@@ -280,25 +287,25 @@ impl Store {
         Ok(())
     }
 
-    /// Removes what a compiling process left half-written, for the room that it takes.
+    /// Removes files that a compiler left half-written, as they take space.
     pub fn remove_leftovers(&self) {
         self.remove(|kind| kind == Kind::Temporary);
     }
 
-    /// Makes sure that the directory is there and ours, also if somebody removed it meanwhile.
+    /// Creates and locks the directory again if it was removed meanwhile.
     fn ready(&mut self) -> Result<(), StoreError> {
-        if self.lock.as_ref().is_some_and(Lock::stands) {
+        if self.lock.as_ref().is_some_and(Lock::is_in_place) {
             return Ok(());
         }
         self.lock = None;
-        disk::make_directory(&self.dir)?;
+        durable::create_directory(&self.dir)?;
         let mut lock = Lock::take(&self.dir)?;
         lock.sign()?;
         self.lock = Some(lock);
         self.survey()
     }
 
-    /// Removes leftovers, and counts on from the images that there are.
+    /// Removes leftovers, and makes the next number larger than that of any image.
     fn survey(&mut self) -> Result<(), StoreError> {
         let files = self.files().map_err(StoreError::io(&self.dir, "read"))?;
         if self.lock.is_some() {
@@ -318,15 +325,15 @@ impl Store {
         number
     }
 
-    /// The file of a pair that is not there.
+    /// A file of a pair that does not exist.
     fn missing(&self, pair: Pair) -> Option<PathBuf> {
         let delta = pair.delta.map(|delta| self.delta_path(delta));
         let mut paths = [self.base_path(pair.base)].into_iter().chain(delta);
-        // What can't be looked at may be there.
+        // A file that can't be accessed may exist.
         paths.find(|path| !path.try_exists().unwrap_or(true))
     }
 
-    /// Bases that no record speaks of, newest first.
+    /// Bases that are in no record, the newest first.
     fn unknown_bases(&self) -> Vec<Base> {
         let files = self.files().unwrap_or_default().into_iter();
         let mut bases: Vec<_> = files
@@ -339,7 +346,7 @@ impl Store {
         bases
     }
 
-    /// Strikes out pairs of which an image is damaged, so that they are not kept in place of good ones.
+    /// Removes pairs with a damaged image from the record: they would be kept in place of good ones.
     fn forget(&mut self, refused: &[Refused]) {
         let damaged = |path: &Path| {
             refused.iter().any(|refused| {
@@ -353,7 +360,7 @@ impl Store {
         });
     }
 
-    /// Removes images that are neither kept nor about to come into force.
+    /// Removes images that are neither in the record nor about to come into force.
     fn remove_old(&self) {
         self.remove(|kind| match kind {
             Kind::Base(base) => !self.manifest.names_base(base) && self.fresh_base != Some(base),
@@ -368,13 +375,14 @@ impl Store {
         let files = self.files().unwrap_or_default().into_iter();
         for (path, _) in files.filter(|(_, kind)| chosen(*kind)) {
             if let Err(error) = fs::remove_file(&path) {
-                // It only takes room, and the next time tries again.
-                tracing::warn!(path = %path.display(), %error, "old file stays in the state directory");
+                // It only takes space, and the next removal tries again. So does it if a power cut brings the file
+                // back: nothing is synced here.
+                tracing::warn!(path = %path.shown(), %error, "old file stays in the state directory");
             }
         }
     }
 
-    /// The images and leftovers in the directory.
+    /// The images and leftovers in the directory, by their names.
     fn files(&self) -> io::Result<Vec<(PathBuf, Kind)>> {
         let entries = fs::read_dir(&self.dir)?.flatten();
         let files = entries.filter_map(|entry| {

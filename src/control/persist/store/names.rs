@@ -1,17 +1,16 @@
-//! Owns the numbers of images, and the names of the files in the state directory.
-//! Refuses to open one.
+//! The numbers of images, and the names of the files in the state directory.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The file that tells which images are in force.
+use crate::control::persist::durable::TEMPORARY;
+
+/// The record of which images are in force.
 pub(super) const MANIFEST: &str = "current";
-/// The file that the process with the directory holds locked.
+/// Locked by the process that uses the directory.
 pub(super) const LOCK: &str = "lock";
-/// What the name of a file has in it while it is written.
-const TEMPORARY: &str = ".tmp-";
-/// Digits of the largest number that is taken from a file's name: counting on can't overflow.
+/// Digits of the largest number in a file's name: adding one to it can't overflow.
 const DIGITS: usize = 18;
 
 /// The number of a base image in the state directory.
@@ -29,7 +28,7 @@ pub struct Delta(pub(super) u64);
 pub struct Pair {
     /// The rules of all sources.
     pub base: Base,
-    /// What changed since that was made.
+    /// Whole lists that replace those of the base.
     pub delta: Option<Delta>,
 }
 
@@ -47,17 +46,17 @@ impl fmt::Display for Delta {
     }
 }
 
-/// What a file of ours is.
+/// What a file is, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Base(Base),
     Delta(Delta),
-    /// It was not written to its end.
+    /// Being written, or left by a crash.
     Temporary,
 }
 
 impl Kind {
-    /// Of the file of that name; nothing for the manifest, the lock, and what is not ours.
+    /// `None` for the manifest, the lock, and files of others.
     pub(super) fn of(name: &str) -> Option<Self> {
         let ours = ["base", "delta", MANIFEST];
         if name.contains(TEMPORARY) && ours.iter().any(|start| name.starts_with(start)) {
@@ -66,7 +65,7 @@ impl Kind {
         let number = |start| {
             let digits = name.strip_prefix(start)?.strip_suffix(".image")?;
             let number = digits.parse::<u64>().ok()?;
-            // Only as we write it: no sign, no zeros in front.
+            // Without a sign or leading zeros, as it is written.
             (digits.len() <= DIGITS && digits == number.to_string()).then_some(number)
         };
         let base = number("base-").map(|number| Self::Base(Base(number)));
@@ -74,7 +73,7 @@ impl Kind {
     }
 }
 
-/// The name of a file while it is written that will be `name`.
+/// The name of the file `name` while it is written; `tag` makes it unique.
 pub(super) fn temporary(name: &str, tag: impl fmt::Display) -> String {
     format!("{name}{TEMPORARY}{tag}")
 }

@@ -1,5 +1,4 @@
-//! Owns reading what was in force in some generation.
-//! Refuses to change anything: it also reads beside the server that has the directory.
+//! Reads the lists of an earlier generation. Needs no lock, so verbs do it while a server uses the directory.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -7,7 +6,7 @@ use std::sync::Arc;
 
 use super::names::Pair;
 use crate::config::shown::{Show, counted};
-use crate::control::admin::status::KeptLists;
+use crate::control::admin::status::StoredLists;
 use crate::control::journal::JournalError;
 use crate::control::journal::past::{Moment, Past};
 use crate::control::persist::store::file::{ImageFileError, read_image};
@@ -25,39 +24,39 @@ pub enum PastError {
     /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// It is not kept any more, or never was.
+    /// Its lists are not kept any more, or never were.
     #[error("{dir}: the lists of generation {generation} are not kept; lists are kept of: {known}", dir = .dir.shown())]
     Unknown {
         /// The state directory.
         dir: PathBuf,
-        /// What was asked for.
+        /// The generation.
         generation: u64,
-        /// What there is.
+        /// The generations whose lists are kept, as text.
         known: String,
     },
-    /// An image of it.
+    /// One of its images.
     #[error(transparent)]
     Image(#[from] ImageFileError),
 }
 
-/// The lists of a generation, as images.
+/// The images of a generation.
 #[derive(Debug)]
-pub struct Kept {
+pub struct StoredImages {
     /// The images' numbers.
     pub pair: Pair,
     /// The rules of all lists.
     pub base: Image,
-    /// What changed since that was made.
+    /// Whole lists that replace those of the base.
     pub delta: Option<Image>,
-    /// Lists of which these have rules that were not in force.
+    /// Lists that have rules in these images and were not in force.
     pub gone: BTreeSet<String>,
 }
 
-/// Which lists the state directory `dir` keeps, the newest first.
+/// The generations whose lists are kept in the state directory `dir`, the newest first.
 ///
 /// # Errors
-/// [`ManifestError`] when its record can't be read.
-pub fn kept_lists(dir: &Path) -> Result<Vec<KeptLists>, ManifestError> {
+/// [`ManifestError`] if its record can't be read.
+pub fn stored_lists(dir: &Path) -> Result<Vec<StoredLists>, ManifestError> {
     let kept = Manifest::read(dir)?.0.into_iter().map(|kept| {
         let mut generations = vec![(kept.generation, kept.generation)];
         for (first, last) in kept.again {
@@ -66,7 +65,7 @@ pub fn kept_lists(dir: &Path) -> Result<Vec<KeptLists>, ManifestError> {
                 _ => generations.push((first, last)),
             }
         }
-        KeptLists {
+        StoredLists {
             generations,
             at: kept.at,
             rules: kept.rules,
@@ -75,16 +74,16 @@ pub fn kept_lists(dir: &Path) -> Result<Vec<KeptLists>, ManifestError> {
     Ok(kept.collect())
 }
 
-/// The lists of a generation, from the state directory `dir`. Where the generation came by an order
-/// alone, the lists are those of one before, as the `journal` tells.
+/// Reads the images of a generation from the state directory `dir`. If only an order changed in that generation, these
+/// are images of an earlier one, whose lists the `journal` must confirm.
 ///
 /// # Errors
-/// [`PastError`] when they can't be read.
+/// [`PastError`] if they can't be read, or are not kept.
 pub fn read_generation(
     dir: &Path,
     journal: Option<&Path>,
     generation: u64,
-) -> Result<Kept, PastError> {
+) -> Result<StoredImages, PastError> {
     let history = Manifest::read(dir)?.0;
     let unknown = || {
         let known = history.iter().map(|kept| {
@@ -110,32 +109,32 @@ pub fn read_generation(
     };
     let recorded = history.iter().find(|kept| kept.has(generation));
     if let Some(recorded) = recorded.filter(|kept| kept.gone.is_some()) {
-        return read(dir, recorded);
+        return read_images(dir, recorded);
     }
     let before = history.iter().filter(|kept| kept.generation <= generation);
     let before = before.max_by_key(|kept| kept.generation);
     let found = recorded.or(before).ok_or_else(unknown)?;
-    let kept = read(dir, found)?;
+    let kept = read_images(dir, found)?;
     let past = match journal {
         Some(journal) => Past::read(journal, Moment::Generation(generation)),
         None => Ok(None),
     };
     match (past, recorded) {
         (Ok(Some(past)), _) if kept.has_lists_of(&past) => Ok(kept.with_lists_of(&past)),
-        // An older version recorded it, which did not say which lists were in force.
+        // An older version recorded it, and not which lists were in force.
         (_, Some(_)) => Ok(kept),
         (Err(error), None) => Err(error.into()),
         (Ok(_), None) => Err(unknown()),
     }
 }
 
-fn read(dir: &Path, found: &Published) -> Result<Kept, PastError> {
+fn read_images(dir: &Path, found: &Published) -> Result<StoredImages, PastError> {
     let pair = found.pair;
     let base = read_image(&dir.join(pair.base.to_string()))?;
     let delta = pair
         .delta
         .map(|delta| read_image(&dir.join(delta.to_string())));
-    Ok(Kept {
+    Ok(StoredImages {
         pair,
         base,
         delta: delta.transpose()?,
@@ -143,8 +142,8 @@ fn read(dir: &Path, found: &Published) -> Result<Kept, PastError> {
     })
 }
 
-impl Kept {
-    /// The images.
+impl StoredImages {
+    /// As images of a snapshot.
     pub fn into_images(self) -> Images {
         Images {
             base: Some(Arc::new(self.base)),
@@ -154,13 +153,13 @@ impl Kept {
         }
     }
 
-    /// What there is of each list; what the delta has of one stands before what the base has.
+    /// The records of all lists; if both images have one, first that of the delta, which replaces the other.
     fn sources(&self) -> impl Iterator<Item = &ImageSource> {
         let images = self.delta.iter().chain([&self.base]);
         images.flat_map(|image| &image.provenance().sources)
     }
 
-    /// Whether it has all lists that were in force then, as they were.
+    /// Whether they have all lists of `past`, as they were.
     fn has_lists_of(&self, past: &Past) -> bool {
         past.lists.iter().all(|list| {
             let source = self.sources().find(|source| source.name == list.name);
@@ -168,7 +167,7 @@ impl Kept {
         })
     }
 
-    /// The same, where those that were in force then are in force.
+    /// The same images, with the lists of `past` in force.
     fn with_lists_of(mut self, past: &Past) -> Self {
         let is_past = |name: &str| past.lists.iter().any(|list| list.name == name);
         let names = self.sources().map(|source| &source.name);

@@ -2,8 +2,7 @@
 //! Refuses to write what would be no valid order, and to leave half a file.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, fchown};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,6 +16,7 @@ use crate::config::Problems;
 use crate::config::moment::Moment;
 use crate::config::order::{Order, Suspension};
 use crate::config::shown::Show;
+use crate::control::persist::durable::{self, Access, DurableError};
 
 /// How long to wait for another verb that changes an order of the same directory.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -55,6 +55,14 @@ pub enum EditError {
         /// What the system says.
         source: io::Error,
     },
+    /// It can't be replaced.
+    #[error("{0}")]
+    Unwritten(DurableError),
+    /// It was changed, and neither made permanent nor changed back.
+    #[error(
+        "{path}: changed, but can't be made permanent: {source}; a power cut may undo the change: check its disk, then \
+         look at the file again", path = .0.path.shown(), source = .0.source)]
+    Unsynced(DurableError),
     /// Another program has locked its directory for too long.
     #[error("{path}: another program holds a lock on its directory (see lslocks): try again", path = path.shown())]
     Locked {
@@ -144,18 +152,15 @@ pub fn apply(path: &Path, change: &Change<'_>) -> Result<Order, EditError> {
     let before = super::text(&path).map_err(EditError::Unreadable)?;
     let text = changed(&before, &path, change, Timestamp::now())?;
     let order = Order::parse(&text, &path).map_err(EditError::Order)?;
-    // Its name does not end in .toml: whoever watches the directory leaves it alone.
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
-    file.write_all(text.as_bytes()).map_err(io)?;
-    // Whoever could read it still can: the server most of all.
-    let before = fs::metadata(&path).map_err(io)?;
-    let (user, group) = (Some(before.uid()), Some(before.gid()));
-    fchown(file.as_file(), user, group).map_err(io)?;
-    file.as_file()
-        .set_permissions(before.permissions())
-        .map_err(io)?;
-    file.as_file().sync_all().map_err(io)?;
-    file.persist(&path).map_err(|error| io(error.error))?;
+    let (new, before) = (text.as_bytes(), Some(before.as_bytes()));
+    // The server must still be able to read it. The temporary file's name does not end in `.toml`, so the server
+    // ignores it.
+    durable::replace_or_restore(&path, new, before, Access::Inherit).map_err(
+        |error| match error.is_in_place {
+            true => EditError::Unsynced(error),
+            false => EditError::Unwritten(error),
+        },
+    )?;
     Ok(order)
 }
 
@@ -312,7 +317,10 @@ fn time(moment: Moment) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
+    use crate::control::persist::durable::faults;
 
     const ORDER: &str = r#"# By courier, 9:14.
 id = "x-1"
@@ -568,6 +576,22 @@ scope = "exact"
             text.contains(&format!("lifted-at = {}", lifted[0])),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_lift_whose_directory_can_not_be_synced_is_not_reported_as_done() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("x.toml");
+        fs::write(&path, ORDER).expect("written");
+        let broken = faults::broken(dir.path());
+        let change = lift("2026-11-22T10:00:00+07:00");
+        let error = apply(&path, &change).expect_err("not synced");
+        let text = error.to_string();
+        assert!(matches!(error, EditError::Unwritten(_)), "{text}");
+        assert!(text.contains("x.toml: can't be written: "), "{text}");
+        assert_eq!(fs::read_to_string(&path).expect("there"), ORDER);
+        drop(broken);
+        apply(&path, &change).expect("changed");
     }
 
     #[test]

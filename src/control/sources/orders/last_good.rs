@@ -293,7 +293,7 @@ mod tests {
             at: Timestamp::UNIX_EPOCH,
             causes: Vec::new(),
             lists: Vec::new(),
-            pages: None,
+            order_records: None,
             states: Vec::new(),
             held: None,
             settings: Settings::new(),

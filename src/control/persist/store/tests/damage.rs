@@ -1,23 +1,22 @@
-//! Owns the tests of images and records that are not what was written.
-//! Refuses directories that are none.
+//! Damaged images and records.
 
 use super::*;
 
 #[test]
-fn a_damaged_base_is_told_and_the_pair_before_it_taken() {
+fn a_damaged_base_is_reported_and_the_pair_before_it_read() {
     let damage: [Damage; 6] = [
         (|path| flip(path, |size| size / 2), "damaged: its "),
         (|path| flip(path, |_| 20), "damaged: its header"),
         (
             |path| {
-                let file = fs::File::options().write(true).open(path).expect("there");
+                let file = File::options().write(true).open(path).expect("there");
                 let size = file.metadata().expect("there").len();
                 file.set_len(size - 200).expect("cut");
             },
             "cut short",
         ),
         (
-            |path| fs::File::create(path).map(drop).expect("emptied"),
+            |path| File::create(path).map(drop).expect("emptied"),
             "not an image of Tapis",
         ),
         (
@@ -26,9 +25,9 @@ fn a_damaged_base_is_told_and_the_pair_before_it_taken() {
         ),
         (
             |path| {
-                let mut octets = fs::read(path).expect("there");
-                octets[8..12].copy_from_slice(&(layout::VERSION + 1).to_le_bytes());
-                fs::write(path, octets).expect("written");
+                let mut bytes = fs::read(path).expect("there");
+                bytes[8..12].copy_from_slice(&(layout::VERSION + 1).to_le_bytes());
+                fs::write(path, bytes).expect("written");
             },
             "an image of layout",
         ),
@@ -46,11 +45,11 @@ fn a_damaged_base_is_told_and_the_pair_before_it_taken() {
         let loaded = after.load();
         assert_eq!(rules(&loaded), Some((3, None)), "{reason}");
         assert_eq!(loaded.found.as_ref().expect("found").pair, good);
-        let told = reasons(&loaded);
+        let reported = reasons(&loaded);
         let start = format!("{}: ", path.display());
-        assert_eq!(told.len(), 1, "once for two pairs: {told:?}");
-        assert!(told[0].starts_with(&start), "{told:?}");
-        assert!(told[0].contains(reason), "{told:?}");
+        assert_eq!(reported.len(), 1, "once for two pairs: {reported:?}");
+        assert!(reported[0].starts_with(&start), "{reported:?}");
+        assert!(reported[0].contains(reason), "{reported:?}");
         change(&mut after, good.base, 2);
         assert_eq!(
             files(&folder, "base"),
@@ -79,7 +78,7 @@ fn a_file_that_grew_is_refused_before_memory_is_taken_for_it() {
     let folder = folder();
     let path = folder.path().join("grown");
     fs::write(&path, image(3)).expect("written");
-    let file = fs::File::options().write(true).open(&path).expect("there");
+    let file = File::options().write(true).open(&path).expect("there");
     // Sparse: it takes no room on the disk, but would in memory.
     file.set_len(1 << 40).expect("grown");
     let error = read_image(&path).expect_err("refused");
@@ -94,7 +93,7 @@ fn a_large_image_is_read_like_a_small_one() {
         fs::write(&path, image(names)).expect("written");
         let image = read_image(&path).expect("whole");
         assert_eq!(image.facts().rules, names as u64);
-        assert_eq!(image.size() >= 2 << 20, large, "{} octets", image.size());
+        assert_eq!(image.size() >= 2 << 20, large, "{} bytes", image.size());
     }
 }
 
@@ -115,7 +114,7 @@ fn what_is_no_image_is_not_read() {
 }
 
 #[test]
-fn without_a_whole_record_the_newest_base_that_opens_is_taken() {
+fn without_a_whole_record_the_newest_base_that_opens_is_read() {
     let damage: [Damage; 4] = [
         (|path| fs::write(path, "{").expect("written"), "damaged"),
         (
@@ -130,7 +129,7 @@ fn without_a_whole_record_the_newest_base_that_opens_is_taken() {
         ),
         (
             |path| fs::write(path, "{\"version\": 99}").expect("written"),
-            "of form 99, and this program reads form 1",
+            "of format 99, and this program reads format 1",
         ),
         (
             |path| {
@@ -151,10 +150,10 @@ fn without_a_whole_record_the_newest_base_that_opens_is_taken() {
         damage(&folder.path().join("current"));
         let loaded = store(&folder).load();
         assert_eq!(rules(&loaded), Some((4, None)), "{reason}");
-        let told = reasons(&loaded);
-        assert_eq!(told.len(), 2, "{told:?}");
-        assert!(told[0].contains("/current: "), "{told:?}");
-        assert!(told[0].contains(reason), "{told:?}");
+        let reported = reasons(&loaded);
+        assert_eq!(reported.len(), 2, "{reported:?}");
+        assert!(reported[0].contains("/current: "), "{reported:?}");
+        assert!(reported[0].contains(reason), "{reported:?}");
         let found = loaded.found.expect("found");
         assert_eq!(found.pair, pair);
         assert!(found.published.is_none());

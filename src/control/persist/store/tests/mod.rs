@@ -1,5 +1,4 @@
-//! Owns the tests of the state directory as a whole: what a start finds after whatever happened.
-//! Refuses the contents of images: a handful of names stands for all.
+//! The state directory as a whole: what a start reads after normal use, crashes and damage.
 
 mod damage;
 mod life;
@@ -53,9 +52,9 @@ fn store(folder: &TempDir) -> Store {
 
 /// Puts a base of so many names in place.
 fn adopt(store: &mut Store, names: usize) -> Base {
-    let place = store.place_for_base().expect("a place");
+    let place = store.create_base_file().expect("a place");
     fs::write(&place, image(names)).expect("written");
-    store.adopt_base(&place).expect("adopted")
+    store.install_base(&place).expect("adopted")
 }
 
 /// Brings a base of so many names into force, alone.
@@ -72,7 +71,7 @@ fn publish(store: &mut Store, names: usize) -> Pair {
 
 /// Brings a delta of so many names over a base into force.
 fn change(store: &mut Store, base: Base, names: usize) -> Pair {
-    let delta = store.put_delta(&image(names)).expect("written");
+    let delta = store.write_delta(&image(names)).expect("written");
     let delta = Some(delta);
     let pair = Pair { base, delta };
     store
@@ -106,8 +105,8 @@ fn files(folder: impl AsRef<Path>, start: &str) -> Vec<String> {
 type Damage = (fn(&Path), &'static str);
 
 fn flip(path: &Path, at: impl Fn(usize) -> usize) {
-    let mut octets = fs::read(path).expect("readable");
-    let at = at(octets.len());
-    octets[at] ^= 1;
-    fs::write(path, octets).expect("written");
+    let mut bytes = fs::read(path).expect("readable");
+    let at = at(bytes.len());
+    bytes[at] ^= 1;
+    fs::write(path, bytes).expect("written");
 }

@@ -1,5 +1,4 @@
-//! Owns the tests of directories that are taken, gone, or none.
-//! Refuses the images in them.
+//! Directories that are in use, removed, or none.
 
 use super::*;
 
@@ -29,7 +28,7 @@ fn a_lock_that_is_a_link_is_not_written_through() {
     symlink(&victim, dir.join("lock")).expect("linked");
     let mut store = Store::open(&dir, 3).expect("to be read");
     assert!(store.unwritable().is_some());
-    store.put_delta(&image(1)).expect_err("not ours");
+    store.write_delta(&image(1)).expect_err("not ours");
     assert_eq!(fs::read_to_string(&victim).expect("there"), "precious");
 }
 
@@ -40,7 +39,7 @@ fn a_directory_that_vanished_is_made_again_and_what_was_in_it_told_as_gone() {
     let mut store = Store::open(&dir, 3).expect("ours");
     let base = publish(&mut store, 3).base;
     fs::remove_dir_all(&dir).expect("removed");
-    let delta = Some(store.put_delta(&image(1)).expect("written"));
+    let delta = Some(store.write_delta(&image(1)).expect("written"));
     let error = store
         .commit(Pair { base, delta }, 2, Lists::default())
         .expect_err("no base");
@@ -63,10 +62,10 @@ fn a_directory_that_another_took_over_is_left_alone() {
     fs::remove_dir_all(&dir).expect("removed");
     let mut second = Store::open(&dir, 3).expect("theirs");
     publish(&mut second, 4);
-    let error = first.put_delta(&image(1)).expect_err("not ours any more");
+    let error = first.write_delta(&image(1)).expect_err("not ours any more");
     assert!(matches!(error, StoreError::InUse { .. }), "{error}");
     drop(second);
-    first.put_delta(&image(1)).expect("ours again");
+    first.write_delta(&image(1)).expect("ours again");
     assert_eq!(files(&dir, "base").len(), 1);
 }
 
@@ -80,7 +79,7 @@ fn a_place_that_can_not_be_one_is_told_with_a_remedy() {
         (file.join("state"), "; name a directory as `dir` in [state]"),
         (
             folder.path().join("a/b"),
-            "; make the directory that it is in",
+            "; create the directory that it is in",
         ),
     ] {
         let error = Store::open(&dir, 3).expect_err("refused").to_string();
@@ -101,7 +100,7 @@ fn a_place_that_became_a_file_is_told_and_works_again_when_it_is_a_directory() {
     fs::remove_dir_all(&dir).expect("removed");
     fs::write(&dir, "").expect("written");
     for _ in 0..2 {
-        let error = store.place_for_base().expect_err("no directory");
+        let error = store.create_base_file().expect_err("no directory");
         assert!(matches!(error, StoreError::Io { .. }), "{error}");
     }
     fs::remove_file(&dir).expect("removed");
@@ -138,10 +137,10 @@ fn a_directory_that_can_only_be_read_serves_what_is_in_it() {
         assert!(told.ends_with(remedy), "{told}");
         assert_eq!(store.lock.is_some(), with_lock);
         assert_eq!(rules(&store.load()), Some((3, None)));
-        let error = store.put_delta(&image(1)).expect_err("not writable");
+        let error = store.write_delta(&image(1)).expect_err("not writable");
         assert!(error.to_string().ends_with(remedy), "{error}");
         mode(0o700);
-        let delta = Some(store.put_delta(&image(1)).expect("writable"));
+        let delta = Some(store.write_delta(&image(1)).expect("writable"));
         store
             .commit(Pair { base, delta }, 1, Lists::default())
             .expect("committed");
