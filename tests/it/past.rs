@@ -204,7 +204,7 @@ fn orders_of_a_past_time_are_those_of_the_journal_whatever_the_files_say_since()
             "{report}"
         );
     }
-    let why = "the journal does not reach back so far: orders are shown by their files";
+    let why = "the journal does not reach back so far: orders are shown by their present files";
     let long_ago = Timestamp::UNIX_EPOCH;
     assert!(verb(&["list"], long_ago).contains(why));
     assert!(verb(&["report"], long_ago).contains(&format!("not known: {why}")));
@@ -325,7 +325,7 @@ fn what_a_list_held_is_unknown_where_it_is_not_kept_and_could_decide() {
     assert_eq!(code, Some(3));
     assert!(said.starts_with("ads.example: unknown\n"), "{said}");
     assert!(
-        said.contains("left out: list ads: what it held in generation 2"),
+        said.contains("left out: list ads: its rules in generation 2"),
         "{said}"
     );
     let (code, said) = run(&server, &["diff", "2", "3"]);

@@ -134,7 +134,7 @@ fn print_line(order: &OrderState<'_>, at: Timestamp, out: &mut impl Write) -> io
 }
 
 fn print_fileless(order: &FilelessOrder<'_>, out: &mut impl Write) -> io::Result<()> {
-    let (id, state, path) = (order.id, order.of_server, order.path.shown());
+    let (id, state, path) = (order.id, order.in_server, order.path.shown());
     writeln!(
         out,
         "{id}: {state} in the server, but not in its file, {path}: see the alarms of `tapis status`"
@@ -144,8 +144,8 @@ fn print_fileless(order: &FilelessOrder<'_>, out: &mut impl Write) -> io::Result
 /// Prints the server's state of an order, if one was asked and it differs from the file.
 fn print_difference(order: &OrderState<'_>, out: &mut impl Write) -> io::Result<()> {
     let dates = &order.order.dates;
-    let of_server = order.of_server;
-    match of_server.and_then(|known| server::difference(known, order.state, dates)) {
+    let in_server = order.in_server;
+    match in_server.and_then(|known| server::difference(known, order.state, dates)) {
         Some(difference) => writeln!(out, "{difference}"),
         None => Ok(()),
     }

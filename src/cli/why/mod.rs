@@ -35,7 +35,7 @@ pub(super) struct WhyArgs {
     #[arg(long, value_name = "IP")]
     client: Option<IpAddr>,
     /// Explain the answer at this time, as in 2017-07-20T00:00:00+07:00: by the journal, or without one by the dates
-    /// of orders. A future time is explained by the files as they are. A date alone is its 00:00:00 UTC. Exit code 3
+    /// of orders. A future time is explained by the present files. A date alone is its 00:00:00 UTC. Exit code 3
     /// when the decision is not known.
     #[arg(long, value_name = "TIME", value_parser = or_date)]
     at: Option<Moment>,
@@ -97,7 +97,7 @@ pub(super) fn run(choice: &Choice, args: &WhyArgs, out: &mut impl Write) -> Resu
         None => explain_by_files(&config, &query, args)?,
     };
     if explanation.generation.is_none() && args.at.is_none() && !args.offline {
-        let note = "no running server was asked: this is by the files as they are";
+        let note = "no running server was asked: this is by the present files";
         explanation.notes.push(note.to_owned());
     }
     // Files of the past may be relative to another working directory.

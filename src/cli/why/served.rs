@@ -51,7 +51,7 @@ impl Served {
         // If standard error is closed, the explanation is the same.
         let _ = writeln!(
             Plain(io::stderr()),
-            "tapis: {unasked}; explaining by the files as they are"
+            "tapis: {unasked}; explaining by the present files"
         );
         Ok(None)
     }
