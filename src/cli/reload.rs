@@ -25,11 +25,11 @@ pub(super) fn run(
     args: &ReloadArgs,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
-    let places = args.control.places(config)?;
+    let sockets = args.control.sockets(config)?;
     let request = ReloadRequest {
         accept: args.accept.clone(),
     };
-    let report: ReloadReport = server::post(&places, "/reload", &request)??;
+    let report: ReloadReport = server::post(&sockets, "/reload", &request)??;
     print_report(&report, out)
 }
 

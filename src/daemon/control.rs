@@ -9,7 +9,7 @@ use crate::sys::group::{group_id, user_name};
 use crate::sys::process::user_id;
 
 /// The possible paths of the control socket, best first, for the configuration's `control`.
-pub fn control_places(control: Option<&Path>) -> Vec<PathBuf> {
+pub fn control_sockets(control: Option<&Path>) -> Vec<PathBuf> {
     match control {
         Some(path) => vec![path.to_owned()],
         None => socket::candidates(user_id()),
@@ -61,7 +61,7 @@ pub(super) fn control_socket(
     let (access, mut problem) = access(config, user);
     let control = config.server.control.as_deref();
     let configured = control.is_some();
-    let bound = match socket::bind(&control_places(control), configured, access) {
+    let bound = match socket::bind(&control_sockets(control), configured, access) {
         Err(error @ (SocketError::Unusable { .. } | SocketError::Foreign { .. }))
             if !configured =>
         {

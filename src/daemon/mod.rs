@@ -26,8 +26,8 @@ use tokio::sync::mpsc;
 
 pub use self::bind::BindError;
 use self::clock::SystemClock;
-pub use self::control::control_places;
 use self::control::control_socket;
+pub use self::control::control_sockets;
 pub use self::error::DaemonError;
 pub use self::explain::{ExplainError, explain};
 use self::limits::{Listening, OPEN_FILES, workers};

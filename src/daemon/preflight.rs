@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::bind;
-use super::control::{access, control_places, denied};
+use super::control::{access, control_sockets, denied};
 use super::error::DaemonError;
 use super::limits::{self, Listening, OPEN_FILES, workers};
 use crate::config::shown::Show;
@@ -38,15 +38,15 @@ pub fn problems(config: &Config, running: Option<&Running>) -> Vec<String> {
     let lenient = config.origin == Origin::BuiltIn;
     let mut problems = bind::problems(free.copied(), lenient);
     let control = config.server.control.as_deref();
-    let (places, follow) = (control_places(control), control.is_some());
+    let (sockets, follow) = (control_sockets(control), control.is_some());
     let (access, unknown_group) = access(config, user_id());
     if running.is_none() {
         // A running server has its socket.
-        let checked = socket::check(&places, follow, access);
+        let checked = socket::check(&sockets, follow, access);
         problems.extend(checked.err().map(|error| error.to_string()));
     }
     problems.extend(unknown_group);
-    let refused = socket::denied(&places, follow, access);
+    let refused = socket::denied(&sockets, follow, access);
     problems.extend(refused.map(|error| denied(config, access.user, &error)));
     if let Some(dir) = &config.state.dir {
         problems.extend(state(dir, running));
@@ -68,7 +68,7 @@ pub fn problems(config: &Config, running: Option<&Running>) -> Vec<String> {
 pub fn warnings(config: &Config, running: Option<&Running>) -> Vec<String> {
     let control = config.server.control.as_deref();
     let (access, _) = access(config, user_id());
-    let closed = socket::closed_to_group(&control_places(control), control.is_some(), access);
+    let closed = socket::closed_to_group(&control_sockets(control), control.is_some(), access);
     compose::warnings(config)
         .into_iter()
         .chain(closed)

@@ -321,7 +321,7 @@ fn a_mistake_where_the_orders_are_stops_their_verbs() {
     let output = server.verb(&["order", "list"]);
     assert!(output.status.success(), "{}", text(&output));
     assert!(
-        text(&output).contains("control socket's place is in doubt"),
+        text(&output).contains("path of the control socket is not known"),
         "{}",
         text(&output)
     );

@@ -383,7 +383,7 @@ fn a_kill_bounds_what_is_known_and_a_stop_is_one() {
     assert!(beat <= until_then && until_then <= down);
     let (_, shown) = run(&server, &["journal", "show"]);
     assert!(
-        shown.contains("the server before did not stop as it should; it ran until "),
+        shown.contains("the previous server did not shut down cleanly; it ran until "),
         "{shown}"
     );
 
@@ -395,7 +395,7 @@ fn a_kill_bounds_what_is_known_and_a_stop_is_one() {
     assert!(said.starts_with("ads.example: stopped\n"), "{said}");
     let (_, shown) = run(&server, &["journal", "show"]);
     assert_eq!(
-        shown.matches("did not stop as it should").count(),
+        shown.matches("did not shut down cleanly").count(),
         1,
         "{shown}"
     );
@@ -499,14 +499,14 @@ fn why_says_which_rules_count_for_the_names_that_cnames_lead_to() {
         (
             "good.example",
             "orders",
-            "an order may still block what a CNAME",
+            "an order may still block the target of a CNAME",
         ),
         (
             "some.example",
             "not-excepted",
             "rules that the exception does not override may still",
         ),
-        ("all.example", "none", "  upstream is asked\n"),
+        ("all.example", "none", "  the query is forwarded\n"),
         ("other.example", "all", "may still lead to a blocked name"),
     ] {
         let (code, said) = run(&server, &["why", name]);

@@ -1,4 +1,4 @@
-//! The orders that the verbs work on, and the moment that they are about.
+//! Arguments and checks that several verbs of `tapis order` share.
 
 use clap::Args;
 use jiff::Timestamp;
@@ -22,18 +22,18 @@ pub(super) struct AtArgs {
 }
 
 impl AtArgs {
-    /// The time that the arguments name.
+    /// The time in the arguments.
     pub(super) fn named(&self) -> Option<Timestamp> {
         self.at.map(Moment::at)
     }
 
-    /// That time, or now.
+    /// The time in the arguments, or the present time.
     pub(super) fn instant(&self) -> Timestamp {
         self.named().unwrap_or_else(Timestamp::now)
     }
 }
 
-/// Fails if files of orders have problems, after everything else was printed.
+/// Fails with all problems of the files of orders and exceptions, if there are any.
 pub(super) fn check_problems(registry: &OrderRegistry) -> Result<(), Failure> {
     let problems = registry.problems();
     match problems.is_empty() {

@@ -1,4 +1,4 @@
-//! `tapis order list` and `tapis order show`: print orders with their states, and where a running server has others.
+//! `tapis order list` and `tapis order show`: print orders with their states, and differing states in a running server.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -94,7 +94,7 @@ pub(super) fn show(
     Err(Failure::Other(why.into()))
 }
 
-/// All orders of the files, and those of the running server, if they are to be compared.
+/// All orders of the files, and those of the running server; `None` if the two can't be compared.
 fn read(
     config: Option<&PathBuf>,
     at: &AtArgs,
@@ -109,18 +109,18 @@ fn read(
     if at.named().is_some() || registry.orders_dir().is_none() {
         return Ok((registry, None));
     }
-    let (server, why) = match control.places(config) {
-        Ok(places) => server::known(&registry, &places)?,
+    let (server, why) = match control.sockets(config) {
+        Ok(sockets) => server::known(&registry, &sockets)?,
         Err(_) => (
             None,
-            Some("the control socket's place is in doubt".to_owned()),
+            Some("the path of the control socket is not known".to_owned()),
         ),
     };
     if let Some(why) = why {
         // If standard error is closed, the states are the same.
         let _ = writeln!(
             Plain(io::stderr()),
-            "tapis: {why}; showing what the files say"
+            "tapis: {why}; showing the states by the files"
         );
     }
     Ok((registry, server))
@@ -151,7 +151,7 @@ fn print_difference(order: &OrderState<'_>, out: &mut impl Write) -> io::Result<
     }
 }
 
-/// From when until when an order is suspended, and is or was in force.
+/// The period in which an order is or was in force, and the period of its present suspension.
 fn dates(order: &OrderState<'_>, at: Timestamp) -> String {
     let (schedule, state, dates) = (order.schedule, order.state, &order.order.dates);
     let from = dates.effective_from;
@@ -175,7 +175,7 @@ fn dates(order: &OrderState<'_>, at: Timestamp) -> String {
     }
 }
 
-/// How an order that has not ended at that moment ends after it, if that is known.
+/// The end of an order that has not ended at that moment; empty if it has no end date.
 fn planned_end(order: &OrderState<'_>, at: Timestamp) -> String {
     let dates = &order.order.dates;
     let Some((end, state)) = order.schedule.end() else {
