@@ -213,7 +213,7 @@ pub(super) fn read_needed(path: Option<&PathBuf>, needed: &[&str]) -> Result<Con
     let Some(path) = path else {
         return Ok(Config::built_in());
     };
-    let (config, problems) = control::despite_others(path, needed).map_err(Failure::Config)?;
+    let (config, problems) = control::load_needed(path, needed).map_err(Failure::Config)?;
     if let Some(problems) = problems {
         report_others(&problems);
     }

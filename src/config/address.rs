@@ -48,7 +48,7 @@ impl FromStr for ServerAddress {
     /// The mistake and its correction, to be appended to `"TEXT", `.
     fn from_str(text: &str) -> Result<Self, String> {
         let malformed = || {
-            hint(text, Use::Ask).unwrap_or_else(|| {
+            hint(text, Purpose::Ask).unwrap_or_else(|| {
                 "which is no address: write it as in \"192.0.2.53\", \"192.0.2.53:5300\", \
                  \"[2001:db8::53]:5300\" or \"fe80::53%eth0\""
                     .to_owned()
@@ -69,7 +69,7 @@ impl FromStr for ServerAddress {
             Some(port) => port.parse().map_err(|_| malformed())?,
             None => DNS_PORT,
         };
-        unmapped(ip, |v4| SocketAddr::new(v4, port))?;
+        reject_mapped(ip, |v4| SocketAddr::new(v4, port))?;
         let is_link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
         match zone {
             _ if port == 0 => Err(format!(
@@ -133,7 +133,7 @@ fn is_interface(zone: &str) -> bool {
 
 /// Rejects IPv4 addresses in IPv6 form: the server's IPv6 sockets carry no IPv4. `meant` turns the IPv4 address
 /// into the correction.
-pub(super) fn unmapped<T: fmt::Display>(
+pub(super) fn reject_mapped<T: fmt::Display>(
     ip: IpAddr,
     meant: impl FnOnce(IpAddr) -> T,
 ) -> Result<(), String> {
@@ -157,14 +157,14 @@ pub(super) fn url(text: &str) -> Option<(&str, &str)> {
 
 /// The purpose of an address.
 #[derive(Clone, Copy)]
-pub(super) enum Use {
+pub(super) enum Purpose {
     /// An address to listen on.
     Listen,
     /// The address of a server to query.
     Ask,
 }
 
-impl Use {
+impl Purpose {
     /// The correction of a URL.
     fn plain(self) -> &'static str {
         match self {
@@ -195,9 +195,9 @@ impl Use {
 
 /// The mistake in a text that should be an address, and its correction, to be appended to `"TEXT", `; `None` if the
 /// text resembles no known notation.
-pub(super) fn hint(text: &str, what: Use) -> Option<String> {
+pub(super) fn hint(text: &str, purpose: Purpose) -> Option<String> {
     if let Some((scheme, rest)) = url(text) {
-        return Some(of_url(scheme, rest, what));
+        return Some(of_url(scheme, rest, purpose));
     }
     // Unbound writes `192.0.2.1@53`, dnsmasq `192.0.2.1#53`; after another # follows a name for TLS.
     if let Some((host, rest)) = text.split_once(['@', '#']) {
@@ -251,8 +251,8 @@ pub(super) fn hint(text: &str, what: Use) -> Option<String> {
             "which has the port by name: write {}",
             shown(host, port)
         )),
-        ("localhost", None) => Some(what.localhost().to_owned()),
-        (host, _) if is_name(host) => Some(what.no_name().to_owned()),
+        ("localhost", None) => Some(purpose.localhost().to_owned()),
+        (host, _) if is_name(host) => Some(purpose.no_name().to_owned()),
         _ => None,
     }
 }
@@ -270,11 +270,11 @@ pub(super) fn split_port(text: &str) -> Option<SocketAddr> {
         .then(|| SocketAddr::new(ip.into(), port))
 }
 
-fn of_url(scheme: &str, rest: &str, what: Use) -> String {
+fn of_url(scheme: &str, rest: &str, purpose: Purpose) -> String {
     let encrypted = |protocol: &str| {
         format!(
             "which is {protocol}, which is not supported: {}",
-            what.plain()
+            purpose.plain()
         )
     };
     match scheme.to_ascii_lowercase().as_str() {
@@ -286,7 +286,7 @@ fn of_url(scheme: &str, rest: &str, what: Use) -> String {
             let rest = rest.trim_end_matches('/');
             match rest.parse::<ServerAddress>() {
                 Ok(_) => format!("which is a URL: write \"{rest}\""),
-                Err(_) => format!("which is a URL: {}", what.plain()),
+                Err(_) => format!("which is a URL: {}", purpose.plain()),
             }
         }
     }

@@ -45,7 +45,7 @@ pub fn socket(path: &Path) -> Result<Option<PathBuf>, Problems> {
             false => Ok(text),
         }
     })?;
-    let (config, findings) = Config::understand(&text, path, Origin::File(path.to_owned()));
+    let (config, findings) = Config::parse_valid_parts(&text, path, Origin::File(path.to_owned()));
     let control = config.server.control;
     match findings.conclude(()) {
         Err(problems) if control.is_none() && is_in_doubt(&text, &problems) => Err(problems),
@@ -80,12 +80,9 @@ fn is_elsewhere(text: &str, line: u32) -> bool {
 ///
 /// # Errors
 /// The problems of the file, if it can't be read, or if they may concern those sections.
-pub fn despite_others(
-    path: &Path,
-    needed: &[&str],
-) -> Result<(Config, Option<Problems>), Problems> {
+pub fn load_needed(path: &Path, needed: &[&str]) -> Result<(Config, Option<Problems>), Problems> {
     let text = read(path)?;
-    let (config, findings) = Config::understand(&text, path, Origin::File(path.to_owned()));
+    let (config, findings) = Config::parse_valid_parts(&text, path, Origin::File(path.to_owned()));
     let Err(problems) = findings.conclude(()) else {
         return Ok((config, None));
     };
@@ -187,7 +184,7 @@ mod tests {
         let path = folder.path().join("tapis.toml");
         let understood = |text: &str| {
             std::fs::write(&path, text).expect("written");
-            let (config, problems) = despite_others(&path, &["orders", "state"])?;
+            let (config, problems) = load_needed(&path, &["orders", "state"])?;
             assert!(problems.is_some(), "{text}");
             Ok::<_, Problems>(config.orders.dir)
         };

@@ -11,7 +11,7 @@ use super::findings::{Findings, quote};
 use super::moment::Moment;
 use super::reader::{At, Reader, Strings};
 use super::syntax;
-use super::values::{SCOPES, choice, line, needed, plain, rule_name};
+use super::values::{SCOPES, choice, line, non_empty, plain, rule_name};
 use crate::config::shown::path_text;
 use crate::policy::rule::{Against, Scope, Source};
 use crate::wire::name::Name;
@@ -97,8 +97,8 @@ pub(super) fn validate(raw: Vec<Raw>, findings: &mut Findings) -> Vec<Exception>
     let exceptions = raw.into_iter();
     exceptions
         .filter_map(|raw| {
-            let reason = line(needed(raw.reason, findings), findings);
-            let author = line(needed(raw.author, findings), findings);
+            let reason = line(non_empty(raw.reason, findings), findings);
+            let author = line(non_empty(raw.author, findings), findings);
             let scope = choice(raw.scope, SCOPES, findings);
             let against = against(raw.against, findings);
             Some(Exception {

@@ -34,7 +34,8 @@ impl Config {
             Ok(text) => text,
             Err(problems) => return (None, Some(problems)),
         };
-        let (config, findings) = Self::understand(&text, path, Origin::File(path.to_owned()));
+        let (config, findings) =
+            Self::parse_valid_parts(&text, path, Origin::File(path.to_owned()));
         (Some(config), findings.conclude(()).err())
     }
 
@@ -62,11 +63,11 @@ impl Config {
     }
 
     fn parse_from(text: &str, path: &Path, origin: Origin) -> Result<Self, Problems> {
-        let (config, findings) = Self::understand(text, path, origin);
+        let (config, findings) = Self::parse_valid_parts(text, path, origin);
         findings.conclude(config)
     }
 
-    pub(super) fn understand(text: &str, path: &Path, origin: Origin) -> (Self, Findings) {
+    pub(super) fn parse_valid_parts(text: &str, path: &Path, origin: Origin) -> (Self, Findings) {
         let mut findings = Findings::new(path, text.as_bytes());
         let raw = syntax::parse(text, &mut findings, raw::Raw::read);
         let config = validate::validate(raw, origin, &mut findings);

@@ -58,7 +58,7 @@ impl Moment {
 ///
 /// # Errors
 /// [`MomentError`].
-pub fn or_date(text: &str) -> Result<Moment, MomentError> {
+pub fn time_or_date(text: &str) -> Result<Moment, MomentError> {
     let day = match text.parse::<Date>() {
         Ok(_) if !text.contains(|c: char| !matches!(c, '0'..='9' | '-')) => {
             format!("{text}T00:00:00Z")

@@ -50,7 +50,7 @@ impl<'a, 'i> Reader<'a, 'i> {
             findings,
         };
         let result = read(&mut reader);
-        reader.refuse_rest();
+        reader.report_rest();
         result
     }
 
@@ -329,11 +329,11 @@ impl<'a, 'i> Reader<'a, 'i> {
             findings: self.findings,
         };
         let result = read(&mut reader);
-        reader.refuse_rest();
+        reader.report_rest();
         result
     }
 
-    fn refuse_rest(self) {
+    fn report_rest(self) {
         for (key, _) in &self.table {
             let name = key.get_ref();
             let remedy = match nearest(name, self.known.iter().copied()) {

@@ -20,7 +20,7 @@ use super::types::{
 };
 use super::upstream;
 use super::values::{
-    PORT, choice, directory, each, file, filled, language, network, number, plain_name,
+    PORT, choice, directory, each, file, language, network, non_empty_array, number, plain_name,
     public_text, sockets, text, zone,
 };
 
@@ -71,7 +71,7 @@ pub(super) fn validate(raw: Raw, origin: Origin, findings: &mut Findings) -> Con
 }
 
 fn server_section(raw: raw::Server, findings: &mut Findings) -> Server {
-    let listen = filled(raw.listen, findings);
+    let listen = non_empty_array(raw.listen, findings);
     let tcp_connections = number(raw.tcp_connections, 1..=65535, findings).unwrap_or(1024);
     let per_client = number(
         raw.tcp_connections_per_client,

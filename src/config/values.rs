@@ -15,7 +15,7 @@ use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 use crate::wire::text::steers;
 
-use super::address::{DNS_PORT, Use, hint, split_port, unmapped, url};
+use super::address::{DNS_PORT, Purpose, hint, reject_mapped, split_port, url};
 use super::findings::{Findings, quote};
 use super::reader::{At, Strings};
 use super::suggest::nearest;
@@ -73,7 +73,7 @@ fn report_placeholder(key: &str, line: u32, value: &str, findings: &mut Findings
 }
 
 /// A text that must not be empty.
-pub(super) fn needed(given: Option<At<String>>, findings: &mut Findings) -> Option<At<String>> {
+pub(super) fn non_empty(given: Option<At<String>>, findings: &mut Findings) -> Option<At<String>> {
     let given = given?;
     if given.value.is_empty() {
         findings.report(given.line, format!("{} is empty: fill it in", given.key));
@@ -197,7 +197,7 @@ fn normalise(path: &Path) -> PathBuf {
 }
 
 /// An array that must not be empty.
-pub(super) fn filled(given: Option<Strings>, findings: &mut Findings) -> Option<Strings> {
+pub(super) fn non_empty_array(given: Option<Strings>, findings: &mut Findings) -> Option<Strings> {
     let items = given?;
     if items.value.is_empty() {
         let (key, line) = (items.key, items.line);
@@ -260,13 +260,13 @@ pub(crate) fn socket(text: &str) -> Result<SocketAddr, String> {
             split_port(text).unwrap_or(SocketAddr::new(ip.to_canonical(), DNS_PORT))
         ),
         Err(_) => every(text)
-            .or_else(|| hint(text, Use::Listen))
+            .or_else(|| hint(text, Purpose::Listen))
             .unwrap_or_else(|| {
                 "which is no address with a port: write it as in \"127.0.0.1:53\" or \"[::1]:53\""
                     .to_owned()
             }),
     })?;
-    unmapped(socket.ip(), |v4| SocketAddr::new(v4, socket.port()))?;
+    reject_mapped(socket.ip(), |v4| SocketAddr::new(v4, socket.port()))?;
     Ok(socket)
 }
 
@@ -277,7 +277,7 @@ pub(crate) fn listening(text: &str) -> Result<SocketAddr, String> {
         .and_then(|rest| rest.strip_suffix(']'));
     match bracketed.unwrap_or(text).parse::<IpAddr>() {
         Ok(ip) if split_port(text).is_none() => {
-            unmapped(ip, |v4| v4)?;
+            reject_mapped(ip, |v4| v4)?;
             Ok(SocketAddr::new(ip, PORT))
         }
         _ => socket(text),
@@ -297,7 +297,7 @@ fn every(text: &str) -> Option<String> {
 /// A network, or a single address.
 pub(crate) fn network(text: &str) -> Result<IpNet, String> {
     if let Ok(ip) = text.parse::<IpAddr>() {
-        unmapped(ip, |v4| v4)?;
+        reject_mapped(ip, |v4| v4)?;
         return Ok(IpNet::from(ip));
     }
     let network = text.parse::<IpNet>().map_err(|_| {

@@ -12,7 +12,7 @@ use super::configuration::{Choice, Need, read_needed};
 use super::failure::Failure;
 use super::server::ControlArgs;
 use crate::config::Config;
-use crate::config::moment::{Moment, or_date};
+use crate::config::moment::{Moment, time_or_date};
 use crate::config::shown::{Show, counted};
 use crate::control::journal::entry::Event;
 use crate::control::journal::key::Keys;
@@ -73,10 +73,10 @@ struct ShowArgs {
     #[command(flatten)]
     file: FileArgs,
     /// Only entries from this time on, as in 2017-07-20T00:00:00+07:00; a date alone is its 00:00:00 UTC.
-    #[arg(long, value_name = "TIME", value_parser = or_date)]
+    #[arg(long, value_name = "TIME", value_parser = time_or_date)]
     since: Option<Moment>,
     /// Only entries before this time; a date alone is its 00:00:00 UTC.
-    #[arg(long, value_name = "TIME", value_parser = or_date)]
+    #[arg(long, value_name = "TIME", value_parser = time_or_date)]
     until: Option<Moment>,
     /// Only entries about this order.
     #[arg(long, value_name = "ID")]

@@ -12,7 +12,7 @@ use super::server::{self, Outcome};
 use crate::cli::configuration::read_needed;
 use crate::cli::failure::Failure;
 use crate::cli::server::ControlArgs;
-use crate::config::moment::{Moment, or_date};
+use crate::config::moment::{Moment, time_or_date};
 use crate::config::order::{Order, REVIEW};
 use crate::config::shown::Show;
 use crate::config::values::plain;
@@ -39,7 +39,7 @@ pub(super) struct LiftArgs {
     #[arg(long)]
     reason: String,
     /// The time of the lift, as in 2017-07-20T00:00:00+07:00; a date alone is its 00:00:00 UTC. The default is now.
-    #[arg(long, value_name = "TIME", value_parser = or_date)]
+    #[arg(long, value_name = "TIME", value_parser = time_or_date)]
     at: Option<Moment>,
     #[command(flatten)]
     pub(super) control: ControlArgs,
@@ -54,10 +54,10 @@ pub(super) struct SuspendArgs {
     reason: String,
     /// The start of the suspension, as in 2017-07-20T00:00:00+07:00; a date alone is its 00:00:00 UTC. The default is
     /// now.
-    #[arg(long, value_name = "TIME", value_parser = or_date)]
+    #[arg(long, value_name = "TIME", value_parser = time_or_date)]
     from: Option<Moment>,
     /// The end of the suspension; a date alone is its 00:00:00 UTC.
-    #[arg(long, value_name = "TIME", value_parser = or_date)]
+    #[arg(long, value_name = "TIME", value_parser = time_or_date)]
     until: Moment,
     #[command(flatten)]
     pub(super) control: ControlArgs,

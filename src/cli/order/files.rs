@@ -4,7 +4,7 @@ use clap::Args;
 use jiff::Timestamp;
 
 use crate::cli::failure::Failure;
-use crate::config::moment::{Moment, or_date};
+use crate::config::moment::{Moment, time_or_date};
 use crate::control::sources::orders::registry::OrderRegistry;
 
 /// The sections of the configuration that the verbs need.
@@ -14,7 +14,7 @@ pub(super) const SECTIONS: &[&str] = &["orders", "state", "journal"];
 pub(super) struct AtArgs {
     /// Show the states at this time, as in 2017-07-20T00:00:00+07:00; a date alone is its 00:00:00 UTC. The default is
     /// now.
-    #[arg(long, value_name = "TIME", value_parser = or_date)]
+    #[arg(long, value_name = "TIME", value_parser = time_or_date)]
     at: Option<Moment>,
     /// Print JSON, for programs.
     #[arg(long)]

@@ -15,7 +15,7 @@ use super::configuration::{Choice, read_config, report_others};
 use super::failure::Failure;
 use super::journal::PastArgs;
 use super::server::ControlArgs;
-use crate::config::moment::{Moment, or_date};
+use crate::config::moment::{Moment, time_or_date};
 use crate::config::{Config, Origin};
 use crate::control::admin::verdict::Outcome;
 use crate::control::inspect::explain::{Explanation, Query, files, served as by_server};
@@ -37,7 +37,7 @@ pub(super) struct WhyArgs {
     /// Explain the answer at this time, as in 2017-07-20T00:00:00+07:00: by the journal, or without one by the dates
     /// of orders. A future time is explained by the present files. A date alone is its 00:00:00 UTC. Exit code 3
     /// when the decision is not known.
-    #[arg(long, value_name = "TIME", value_parser = or_date)]
+    #[arg(long, value_name = "TIME", value_parser = time_or_date)]
     at: Option<Moment>,
     #[command(flatten)]
     past: PastArgs,

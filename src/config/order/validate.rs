@@ -9,7 +9,7 @@ use super::super::blocking::{ACTIONS, sinkhole};
 use super::super::findings::{Findings, quote};
 use super::super::reader::{self, At, Strings};
 use super::super::values::{
-    SCOPES, choice, each, language, line, needed, plain_name, prose, public_text, rule_name,
+    SCOPES, choice, each, language, line, non_empty, plain_name, prose, public_text, rule_name,
 };
 use super::contradictions;
 use super::raw::{self, Raw};
@@ -41,7 +41,7 @@ pub(super) fn validate(raw: Raw, path: &Path, findings: &mut Findings) -> Option
     let remedy = "reason = { en = \"...\" }";
     let reason = required(raw.reason, remedy, 1, findings);
     let reason = texts(reason, findings, |text, findings| {
-        prose(needed(text, findings), findings)
+        prose(non_empty(text, findings), findings)
     });
     let public = texts(raw.public_text, findings, public_text);
     let dates = dates(raw.dates, findings);
@@ -176,7 +176,7 @@ fn authority(given: Option<At<raw::Authority>>, findings: &mut Findings) -> Opti
         );
     }
     Some(Authority {
-        name: line(needed(name, findings), findings)?,
+        name: line(non_empty(name, findings), findings)?,
         country: country(value.country, findings),
         unit: line(value.unit, findings),
         contact: line(value.contact, findings),
@@ -207,7 +207,7 @@ fn legal_basis(given: Option<Strings>, findings: &mut Findings) -> Option<Vec<St
     let at = given.line;
     let laws = given.value.into_iter();
     let laws: Vec<_> = laws
-        .map(|law| line(needed(Some(law), findings), findings))
+        .map(|law| line(non_empty(Some(law), findings), findings))
         .collect();
     let laws = laws.into_iter().collect::<Option<Vec<_>>>()?;
     if laws.is_empty() && !findings.mistyped.contains(&(1, "legal-basis")) {
@@ -251,7 +251,7 @@ fn redress(given: Option<At<raw::Redress>>, findings: &mut Findings) -> Option<R
         missing("redress.how", "how = \"...\" to [redress]", at, findings);
     }
     Some(Redress {
-        how: line(needed(value.how, findings), findings)?,
+        how: line(non_empty(value.how, findings), findings)?,
         deadline: line(value.deadline, findings),
     })
 }
