@@ -15,7 +15,7 @@ use crate::cli::server::ControlArgs;
 use crate::config::moment::{Moment, time_or_date};
 use crate::config::order::{Order, REVIEW};
 use crate::config::shown::Show;
-use crate::config::values::plain;
+use crate::config::values::is_plain_name;
 use crate::control::admin::status::OrdersRequest;
 use crate::control::sources::orders::edit;
 use crate::control::sources::orders::edit::Change;
@@ -86,7 +86,7 @@ pub(super) fn print_template(args: &NewArgs, out: &mut impl Write) -> io::Result
 }
 
 fn id(text: &str) -> Result<String, String> {
-    match plain(text) {
+    match is_plain_name(text) {
         true => Ok(text.to_owned()),
         false => Err("write 1 to 64 characters of a-z, 0-9, `.`, `_`, `-`".to_owned()),
     }

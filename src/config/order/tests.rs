@@ -189,7 +189,7 @@ fn dates_in_the_wrong_order_are_reported_with_both() {
         (
             "reason = \"talks\" }",
             "}, { from = 2017-07-20T12:00:00+07:00 }",
-            "from is 2017-07-20T12:00:00+07:00, before the end of the suspension before, which is \
+            "from is 2017-07-20T12:00:00+07:00, before the end of the previous suspension, which is \
              2017-07-21T00:00:00+07:00",
         ),
         (
@@ -200,7 +200,7 @@ fn dates_in_the_wrong_order_are_reported_with_both() {
         (
             "lifted-at = 2017-08-10T10:46:00+07:00",
             "",
-            "lift-reason is there without lifted-at: add when it was lifted",
+            "lift-reason is set without lifted-at: add when it was lifted",
         ),
     ] {
         let found = with(line, other);
