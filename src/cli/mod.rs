@@ -98,7 +98,7 @@ enum Verb {
     Check(check::CheckArgs),
     /// Compile all lists of the configuration to one image file.
     ///
-    /// Writes no file if a list can't be read, or a guard holds it.
+    /// Writes no file if a list can't be read, or a guard rejects it.
     Compile(compile::CompileArgs),
     /// Show the contents of an image file: sections, counts, and the sources of its rules.
     Image(image::ImageArgs),
@@ -121,7 +121,7 @@ enum Verb {
     Why(why::WhyArgs),
     /// Show the state of a running server: generation, lists, alarms, counters.
     ///
-    /// Exit code 1 when a part of the configuration is not in force, a guard holds a list, or no upstream server
+    /// Exit code 1 when a part of the configuration is not in force, a guard rejects a list, or no upstream server
     /// answers: see the alarms. Changed keys that wait for a restart are printed, and do not change the exit code. Exit
     /// code 4 when no server could be asked.
     Status(status::StatusArgs),

@@ -14,7 +14,7 @@ use crate::control::admin::status::{ReloadReport, ReloadRequest, UnusedLines};
 pub(super) struct ReloadArgs {
     #[command(flatten)]
     control: ControlArgs,
-    /// Release a guard that holds a list at its last good state, as in ads:shrunk; may be repeated. The
+    /// Release a guard that rejects the newest state of a list, as in ads:shrunk; may be repeated. The
     /// guards are empty, bad, shrunk, grown and old.
     #[arg(long, value_name = "LIST:GUARD")]
     accept: Vec<String>,

@@ -31,7 +31,7 @@ pub struct Exception {
     pub against: Against,
     /// The reason.
     pub reason: String,
-    /// Who decided.
+    /// The person or office that decided.
     pub author: String,
     /// When it ends; `None` if it has no end.
     pub until: Option<Moment>,
@@ -173,7 +173,7 @@ until = 2026-12-01T00:00:00+07:00
 "#;
 
     #[test]
-    fn an_exception_has_a_name_what_it_overrides_a_reason_an_author_and_an_end() {
+    fn an_exception_has_a_name_sources_that_it_overrides_a_reason_an_author_and_an_end() {
         let all = parse(GOOD, Path::new("x.toml")).expect("valid");
         let [one] = &all[..] else {
             panic!("one: {all:?}")

@@ -264,7 +264,7 @@ fn protection(text: &str) -> Result<Protection, String> {
     }
     if matches!(text, "empty" | "bad" | "shrunk" | "grown" | "old") {
         return Err(format!(
-            "which is a guard of whole lists: remove it; to accept a list that it holds: tapis reload --accept LIST:{text}"
+            "which is a guard of whole lists: remove it; to accept a list that it rejects: tapis reload --accept LIST:{text}"
         ));
     }
     let words = || Protection::ALL.into_iter().map(Protection::word);
@@ -347,7 +347,7 @@ mod tests {
             ),
             (
                 "[\"shrunk\"]",
-                "guards holds \"shrunk\", which is a guard of whole lists: remove it; to accept a list that it holds: \
+                "guards holds \"shrunk\", which is a guard of whole lists: remove it; to accept a list that it rejects: \
                  tapis reload --accept LIST:shrunk",
             ),
             (

@@ -66,7 +66,7 @@ pub enum BindError {
     },
     /// No address can be used.
     #[error("no address to listen on is left; this machine has neither IPv4 nor IPv6 loopback")]
-    Nothing,
+    NoAddress,
 }
 
 impl BindError {
@@ -147,7 +147,7 @@ pub(super) fn bind(
         }
     }
     if bound.is_empty() {
-        return Err(BindError::Nothing);
+        return Err(BindError::NoAddress);
     }
     Ok(bound)
 }
@@ -247,8 +247,8 @@ mod tests {
         let again = bind(&[first[0].address], 1, false).expect_err("refused");
         assert!(matches!(again, BindError::InUse { .. }), "{again}");
         let udp_only = Socket::bind(local(), true).expect("bound");
-        let taken = udp_only.local_addr().expect("bound");
-        let again = bind(&[taken], 1, false).expect_err("refused");
+        let in_use = udp_only.local_addr().expect("bound");
+        let again = bind(&[in_use], 1, false).expect_err("refused");
         assert!(
             matches!(again, BindError::InUse { .. }),
             "SO_REUSEPORT or not: {again}"
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stub_of_systemd_resolved_is_named_where_it_is_in_the_way() {
+    fn the_stub_of_systemd_resolved_is_named_if_it_uses_the_address() {
         let number = |ip: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(ip));
         let line = |ip, port| {
             format!(

@@ -75,8 +75,8 @@ fn free_files(files: usize, listening: Listening) -> usize {
     let Listening { addresses, workers } = listening;
     // For each address, two files for TCP and one for UDP of each worker; for each worker, its shutdown
     // listener and its epoll descriptor.
-    let taken = addresses * (workers + 2) + 2 * workers;
-    files.saturating_sub(RESERVE + taken)
+    let reserved = addresses * (workers + 2) + 2 * workers;
+    files.saturating_sub(RESERVE + reserved)
 }
 
 /// Most TCP connections of one client: fewer than configured if there are not enough files for all clients' connections.

@@ -121,9 +121,10 @@ impl Parts {
         pool.tune(config.upstream.timeout, intake(&config));
         let bound = next.iter().flatten().map(|endpoint| endpoint.address);
         let open = self.listeners.addresses().into_iter();
-        let taken = open.chain(bound).map(|address| address.port());
-        let taken = taken.collect();
-        self.ports.replace(config.upstream.ports.clone(), taken);
+        let listening_ports = open.chain(bound).map(|address| address.port());
+        let listening_ports = listening_ports.collect();
+        self.ports
+            .replace(config.upstream.ports.clone(), listening_ports);
         if let Some(upstreams) = upstreams {
             self.upstream_source.replace(upstreams);
         }

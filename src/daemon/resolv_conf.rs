@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_a_usable_server_keeps_those_before_and_is_a_problem() {
+    fn a_file_without_a_usable_server_keeps_the_previous_ones_and_is_a_problem() {
         let mut fixture = Fixture::new(b"nameserver 192.0.2.1\n");
         fixture.first();
         for content in ["", "nameserver 127.0.0.1\n", "nameserver fe80::1%nosuch0\n"] {

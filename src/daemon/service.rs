@@ -62,11 +62,11 @@ impl Service {
         let shared_counters = Arc::clone(&counters[workers]);
         let clock = Clock::start();
         let cache = Arc::new(Cache::new(config.cache.size_bytes, config.cache.stale_secs));
-        let taken = bound
+        let listening_ports = bound
             .iter()
             .map(|endpoint| endpoint.address.port())
             .collect();
-        let ports = Arc::new(Ports::new(config.upstream.ports.clone(), taken));
+        let ports = Arc::new(Ports::new(config.upstream.ports.clone(), listening_ports));
         let pool = upstreams.pool(config, ports.clone(), files.budget, &shared_counters);
         let pool = Arc::new(pool);
         let upstream_source =

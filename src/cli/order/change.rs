@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_order_that_ends_within_the_second_of_its_beginning_was_in_force_in_between() {
+    fn an_order_that_ends_within_the_second_of_its_beginning_was_in_force_before() {
         let at = |text: &str| text.parse::<Timestamp>().expect("a time");
         let now = at("2026-11-26T15:10:10.25Z");
         for (begun, expected) in [

@@ -144,7 +144,7 @@ fn missing_required_keys_of_an_order_are_named() {
 }
 
 #[test]
-fn an_order_begins_when_it_was_issued_if_it_does_not_say_otherwise() {
+fn an_order_without_effective_from_begins_when_it_was_issued() {
     let text = GOOD.replace("effective-from = 2017-07-14T11:30:00+07:00", "");
     let order = Order::parse(&text, Path::new("o.toml")).expect("valid");
     assert_eq!(Some(order.dates.effective_from), order.dates.issued_at);

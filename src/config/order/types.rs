@@ -96,7 +96,7 @@ pub struct Dates {
     pub suspended: Vec<Suspension>,
     /// When it was lifted.
     pub lifted_at: Option<Moment>,
-    /// Why it was lifted.
+    /// The reason of the lift.
     pub lift_reason: Option<String>,
 }
 

@@ -175,7 +175,7 @@ fn arrays_have_no_duplicates_and_arrays_of_servers_are_not_empty() {
 }
 
 #[test]
-fn an_empty_path_is_reported_with_what_it_must_lead_to() {
+fn an_empty_path_is_reported_with_the_expected_kind_of_file() {
     assert_eq!(
         problems("[server]\ncontrol = \"\"\n[state]\ndir = \"\""),
         [
@@ -210,7 +210,7 @@ fn servers_and_networks_may_be_bare_addresses() {
 }
 
 #[test]
-fn a_server_may_be_a_table_with_what_it_can_be_asked_with() {
+fn a_server_may_be_a_table_with_the_form_of_queries_to_it() {
     let config = valid(
         "[upstream]\nservers = [\"192.0.2.1\", { address = \"192.0.2.2:5300\", random-case = false, \
          edns = false }]",

@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resolver_that_is_open_to_the_world_is_warned_of_however_that_is_written() {
+    fn an_open_resolver_is_warned_of_in_every_notation() {
         for (allow, network) in [
             ("\"0.0.0.0/0\"", "0.0.0.0/0"),
             ("\"::/0\"", "::/0"),

@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_with_a_mistake_is_not_taken_for_another_format() {
+    fn a_line_with_a_mistake_is_not_recognised_as_another_format() {
         for line in [
             "a..example",
             "domain:",

@@ -129,7 +129,7 @@ impl Cutter {
         let start = self.buffer.len() - line.len();
         let (end, behind) = (content.len(), line[content.len()..].trim_ascii_start());
         self.decided = end > MAX_LINE || !behind.is_empty();
-        // One byte of whitespace stays, so that no later byte order mark is taken for one at the start of the file.
+        // One byte of whitespace stays, so that a later byte order mark is not skipped as if it started the file.
         let spare = start - usize::from(start > mark);
         self.buffer.drain(mark..spare);
         let start = mark + (start - spare);
