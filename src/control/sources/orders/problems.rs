@@ -80,7 +80,7 @@ impl Display for Warning<'_> {
 }
 
 impl OrderRegistry {
-    /// The problems of all files, one sentence each. If there are more than [`MOST_REPORTED`], the last sentence says how
+    /// The problems of all files, one sentence each. If there are more than 1000, the last sentence says how
     /// many more.
     pub fn problems(&self) -> Vec<String> {
         fn refused<T>(folder: &Folder<T>) -> impl Iterator<Item = Problem<'_>> {
@@ -123,7 +123,7 @@ impl OrderRegistry {
     }
 
     /// Warnings about valid files whose contents have no effect or are unusual, one sentence each, given the names of the
-    /// lists. If there are more than [`MOST_REPORTED`], the last sentence says how many more.
+    /// lists. If there are more than 1000, the last sentence says how many more.
     pub fn warnings<'n>(&self, lists: impl Iterator<Item = &'n str>) -> Vec<String> {
         let withdrawn = self.known().filter(|known| known.schedule.is_withdrawn());
         let withdrawn = withdrawn.map(|Known { order, schedule }| {
