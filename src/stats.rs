@@ -1,4 +1,4 @@
-//! Counters, of which each thread has a set, and their sums.
+//! Counters of each thread, and their sums.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -37,7 +37,7 @@ counts! {
     BlockedTarget = "blocked_cname_target",
     /// Queries that are not answered because of a rule's action.
     BlockedDrop = "blocked_dropped",
-    /// Answers about names that never go upstream.
+    /// Answers for local zones, which are never forwarded.
     Local = "local",
     /// Answers of class CH.
     Chaos = "chaos",
@@ -47,35 +47,35 @@ counts! {
     CacheHits = "cache_hits",
     /// Answers from upstream.
     Resolved = "resolved",
-    /// Answers that are older than their TTL.
+    /// Stale answers.
     Stale = "stale",
     /// SERVFAIL, because no upstream answered.
     Failed = "failed",
     /// SERVFAIL, because too many queries wait for upstream.
     Overloaded = "overloaded",
-    /// Queries for which upstream was not asked, because too many wait; answered by SERVFAIL or a stale answer.
+    /// Queries that were not forwarded because too many wait for upstream; answered by SERVFAIL or a stale answer.
     QueueFull = "upstream_queue_full",
-    /// The same, because too many of the same client wait there.
+    /// Queries that were not forwarded because too many of the same client wait; answered in the same way.
     ClientFull = "upstream_client_full",
     /// Queries that joined an equal one in flight.
     Coalesced = "coalesced",
     /// Answers that were not sent, because their query by UDP was too old.
     Discarded = "discarded",
-    /// Answers that were delayed for a moment, because their client was sent too many at once.
+    /// Deferred responses that were delayed because their client received too many at once.
     Paced = "paced",
-    /// REFUSED to clients that may not ask.
+    /// REFUSED to clients that may not query.
     Denied = "refused_client",
-    /// REFUSED: zone transfers and foreign classes.
+    /// REFUSED: zone transfers, and classes other than IN and CH.
     Refused = "refused",
     /// REFUSED: no recursion desired, and no local answer.
     NoRecursion = "refused_no_recursion",
     /// NOTIMP for a type that can't be looked up.
     MetaType = "notimp_type",
-    /// UDP packets from port 0, to which nothing can be sent; dropped.
+    /// UDP packets from port 0, which can't be answered; dropped.
     SourcePort = "malformed_source_port",
     /// UDP packets that are too long; FORMERR.
     Oversized = "malformed_oversized",
-    /// UDP packets that the kernel had no room for.
+    /// UDP packets that the kernel dropped because a socket's buffer was full.
     KernelDrops = "kernel_drops",
     /// Packets shorter than a header; dropped.
     Short = "malformed_short",
@@ -93,17 +93,17 @@ counts! {
     Edns = "malformed_edns",
     /// EDNS versions that do not exist; BADVERS.
     EdnsVersion = "malformed_edns_version",
-    /// Malformed packets from clients that may not ask; dropped.
+    /// Malformed packets from clients that may not query; dropped.
     DeniedMalformed = "malformed_from_refused_client",
     /// TCP connections accepted.
     TcpConnections = "tcp_connections",
     /// TCP connections closed at once, because there were too many.
     TcpRefused = "tcp_connections_refused",
-    /// TCP connections closed at once, because their client may not ask.
+    /// TCP connections closed at once, because their client may not query.
     TcpDenied = "tcp_connections_denied",
-    /// The same, because the client had too many.
+    /// TCP connections closed at once, because their client had too many.
     TcpClientRefused = "tcp_connections_refused_client",
-    /// TCP connections closed for silence, or for a message that did not end.
+    /// TCP connections closed because they were idle, or a message was not completed in time.
     TcpIdle = "tcp_connections_idle",
     /// TCP connections closed because the client read no answers.
     TcpUnread = "tcp_connections_unread",
@@ -117,26 +117,25 @@ counts! {
     UpstreamFailures = "upstream_failures",
     /// Popular answers that were refreshed before they expired.
     Prefetched = "prefetched",
-    /// Datagrams from upstream that match no open query: late, duplicate or forged.
+    /// Datagrams from upstream that match no query in flight: late, duplicate or forged.
     UpstreamStray = "upstream_stray",
-    /// The same with the ID of an open query, but another question section.
+    /// Datagrams from upstream with the ID of a query in flight, but another question section.
     UpstreamForeign = "upstream_foreign_question",
-    /// Answers from upstream in another letter case than the query; repeated by TCP.
+    /// Answers from upstream in another letter case than the query, which is then repeated by TCP.
     UpstreamCase = "upstream_letter_case",
-    /// Messages from upstream that are a header with FORMERR or NOTIMP and no question; the query is
-    /// sent again without EDNS.
+    /// Responses from upstream that are only a header with FORMERR or NOTIMP; the query is repeated without EDNS.
     UpstreamBare = "upstream_bare_errors",
     /// Referrals from upstream: the server does not recurse.
     UpstreamReferral = "upstream_referrals",
     /// Answers from upstream that can't be read.
     UpstreamGarbage = "upstream_garbage",
-    /// Queries that upstream did not answer in time for the first attempt; repeated by the resolver.
+    /// First attempts that upstream did not answer in time; the resolver repeats the query.
     UpstreamSlow = "upstream_slow",
-    /// Answers that were sent but not cached, because another thread held the lock.
+    /// Answers that were sent, but not cached because another thread held the lock.
     Unkept = "cache_not_kept",
 }
 
-/// Types of records that are counted separately; all others are counted together.
+/// Record types that are counted separately; all others are counted together.
 const TYPES: [(u16, &str); 15] = [
     (1, "A"),
     (2, "NS"),
@@ -158,23 +157,23 @@ const TYPES: [(u16, &str); 15] = [
 /// The table covers types below this.
 const TABLE: usize = 256;
 
-/// The index of each type's counter; the last index is that of all others.
-const PLACES: [u8; TABLE] = {
-    let mut places = [TYPES.len() as u8; TABLE];
+/// The index of the counter of each type, `TYPES.len()` for types that are counted together.
+const COUNTER_OF_TYPE: [u8; TABLE] = {
+    let mut indices = [TYPES.len() as u8; TABLE];
     let mut at = 0;
     while at < TYPES.len() {
-        places[TYPES[at].0 as usize] = at as u8;
+        indices[TYPES[at].0 as usize] = at as u8;
         at += 1;
     }
-    places
+    indices
 };
 
-/// Upper bounds of the latency histogram in milliseconds. There is one bucket more, above the last.
+/// Upper bounds of the latency histogram in milliseconds. There is one more bucket for longer latencies.
 pub const LATENCY_BOUNDS: [f64; 14] = [
     0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0,
 ];
 
-/// Lists and orders whose hits are counted separately.
+/// The number of lists and orders whose hits are counted separately.
 pub const LISTS: usize = 1 << u16::BITS;
 
 /// One thread's counters. They share no cache line with those of another.
@@ -185,7 +184,7 @@ pub struct Counters {
     types: [AtomicU64; TYPES.len() + 1],
     latency: [AtomicU64; LATENCY_BOUNDS.len() + 1],
     latency_micros: AtomicU64,
-    /// Allocated at the start: a worker must not allocate while it answers.
+    /// Allocated at the start, because a worker must not allocate while it answers.
     lists: Box<[AtomicU64]>,
 }
 
@@ -210,29 +209,30 @@ impl Counters {
 
     /// Counts several events.
     #[inline]
-    pub fn add(&self, count: Count, some: u64) {
-        self.counts[count as usize].fetch_add(some, Ordering::Relaxed);
+    pub fn add(&self, count: Count, number: u64) {
+        self.counts[count as usize].fetch_add(number, Ordering::Relaxed);
     }
 
-    /// Counts a query for that type.
+    /// Counts a query for this type.
     #[inline]
     pub fn bump_type(&self, rtype: u16) {
         let other = TYPES.len() as u8;
-        let place = PLACES.get(usize::from(rtype)).copied().unwrap_or(other);
-        self.types[usize::from(place)].fetch_add(1, Ordering::Relaxed);
+        let index = COUNTER_OF_TYPE.get(usize::from(rtype));
+        let index = index.copied().unwrap_or(other);
+        self.types[usize::from(index)].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a hit of the list with that index.
+    /// Counts a hit of the list or order with this slot.
     #[inline]
-    pub fn bump_list(&self, list: u16) {
-        self.lists[usize::from(list)].fetch_add(1, Ordering::Relaxed);
+    pub fn bump_list(&self, slot: u16) {
+        self.lists[usize::from(slot)].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts an answer from upstream by its latency.
     pub fn upstream_took(&self, took: Duration) {
         let milliseconds = took.as_secs_f64() * 1e3;
-        let place = LATENCY_BOUNDS.partition_point(|bound| *bound < milliseconds);
-        self.latency[place].fetch_add(1, Ordering::Relaxed);
+        let bucket = LATENCY_BOUNDS.partition_point(|bound| *bound < milliseconds);
+        self.latency[bucket].fetch_add(1, Ordering::Relaxed);
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.latency_micros.fetch_add(micros, Ordering::Relaxed);
     }
@@ -248,23 +248,25 @@ impl Counters {
 pub struct Sums {
     /// In the order of [`Count::ALL`].
     pub counts: Vec<(Count, u64)>,
-    /// Queries by type; the last is of all types that are not counted separately.
+    /// Queries by type; `other` is the last.
     pub types: Vec<(&'static str, u64)>,
-    /// Answers from upstream by latency: one for each of [`LATENCY_BOUNDS`], and one for all that took longer.
+    /// Answers from upstream in each bucket of the latency histogram: one for each of [`LATENCY_BOUNDS`], and one for
+    /// longer latencies. Not cumulative.
     pub latency: Vec<u64>,
-    /// The sum of their latencies in milliseconds.
+    /// The sum of all latencies in milliseconds.
     pub latency_sum_ms: f64,
-    /// Hits of lists, by their indices.
+    /// Hits of lists and orders, by slot.
     pub lists: Vec<u64>,
 }
 
 /// Adds up the counters of all threads.
 pub fn sums<'c>(all: impl Iterator<Item = &'c Counters> + Clone) -> Sums {
-    let sum = |one: &dyn Fn(&Counters) -> &AtomicU64| -> u64 {
-        all.clone().map(|c| one(c).load(Ordering::Relaxed)).sum()
+    let sum = |counter: &dyn Fn(&Counters) -> &AtomicU64| -> u64 {
+        let values = all.clone().map(|c| counter(c).load(Ordering::Relaxed));
+        values.sum()
     };
-    let each = |len: usize, one: &dyn Fn(&Counters, usize) -> &AtomicU64| -> Vec<u64> {
-        (0..len).map(|at| sum(&|c| one(c, at))).collect()
+    let each = |len: usize, counter: &dyn Fn(&Counters, usize) -> &AtomicU64| -> Vec<u64> {
+        (0..len).map(|at| sum(&|c| counter(c, at))).collect()
     };
     let names = TYPES.iter().map(|(_, name)| *name).chain(["other"]);
     let counts = Count::ALL.iter();

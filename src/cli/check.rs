@@ -37,14 +37,14 @@ pub(super) struct CheckArgs {
     files_only: bool,
 }
 
-/// The status of the running server, if one can be asked. Prints which checks are skipped because of it: ports and
-/// files that it has in use are no problem of a start.
+/// The status of the running server, if one can be asked. Prints notes about the checks that are skipped because of a
+/// server: the ports and files that it uses are not free, but that is not a problem.
 fn server_status(
     config: &Config,
     out: &mut impl Write,
 ) -> Result<Result<Status, ClientError>, Failure> {
-    let places = daemon::control_places(config.server.control.as_deref());
-    let status = server::get::<Status>(&places, "/status")?;
+    let sockets = daemon::control_sockets(config.server.control.as_deref());
+    let status = server::get::<Status>(&sockets, "/status")?;
     match &status {
         Ok(status) => {
             let process = status.pid;
@@ -52,8 +52,8 @@ fn server_status(
             let listen: Vec<_> = listen.map(ToString::to_string).collect();
             writeln!(
                 out,
-                "note: a server runs (process {process}) and has {}, its control socket, state directory and \
-                 journal: whether a restart could get them was not checked",
+                "note: a server runs (process {process}) and uses {}, its control socket, state directory and \
+                 journal: whether a restart could use them was not checked",
                 listen.join(", ")
             )?;
         }
@@ -62,23 +62,23 @@ fn server_status(
             if let Some(dir) = dir.filter(|dir| dir.join("current").exists()) {
                 writeln!(
                     out,
-                    "note: lists were not compared with what is in force, as no server runs; a start compares them with \
-                     what {} keeps",
+                    "note: lists were not compared with their states in force, as no server runs; a start compares them \
+                     with the states in {}",
                     dir.shown()
                 )?;
             }
         }
         Err(error) => writeln!(
             out,
-            "note: whether a start could get its ports, control socket, state directory and journal was not checked, \
-             as a server may have them, and lists were not compared with what is in force: {error}"
+            "note: whether a start could use its ports, control socket, state directory and journal was not checked, \
+             as a server may use them, and lists were not compared with their states in force: {error}"
         )?,
     }
     Ok(status)
 }
 
-/// A warning that the server's user, or else the owner of its folders, is not the user of this process, which may have
-/// other permissions. `None` if it is the same user.
+/// A warning that the server's user, or else the owner of its folders, is another user than that of this process and may
+/// have other permissions. `None` if it is the same user.
 fn other_user(config: &Config, server: &Result<Status, ClientError>) -> Option<String> {
     let (known_by, user) = match server {
         Ok(status) => ("the server's user is".to_owned(), status.gauges.user?),
@@ -104,7 +104,7 @@ fn other_user(config: &Config, server: &Result<Status, ClientError>) -> Option<S
     })
 }
 
-/// A warning of files that only root can read, if this is root and the server's user is not known.
+/// A warning about files that only root can read, if this process is root's.
 fn readable_by_root_only(config: &Config, registry: &OrderRegistry) -> Option<String> {
     if user_id() != 0 {
         return None;
@@ -127,17 +127,17 @@ fn readable_by_root_only(config: &Config, registry: &OrderRegistry) -> Option<St
         more => format!(" (and {more} more)"),
     };
     Some(format!(
-        "this is root, and only root can read {first}{more}: a server of another user could not"
+        "this is root, and only root can read {first}{more}: a server that runs as another user could not"
     ))
 }
 
-/// The folder and its owner, if that is another user than this one and root: any server may use a folder of root.
+/// The folder and its owner; `None` if that is this user or root, as any server may use a folder of root.
 fn owned_by_other(folder: &Path) -> Option<(&Path, u32)> {
     let owner = fs::metadata(folder).ok()?.uid();
     (owner != user_id() && owner != 0).then_some((folder, owner))
 }
 
-/// The state of a list that is in force, unless it is that of its file.
+/// The state in force of a list; `None` if its file has the same content.
 fn in_force(list: &List, status: &Status) -> Option<InForce> {
     let is_same =
         |known: &&ListStatus| known.name == list.source.name && known.kind == list.source.kind;
@@ -150,7 +150,7 @@ fn in_force(list: &List, status: &Status) -> Option<InForce> {
         let digest = digest(&list.source.path, embedded).ok();
         digest.is_some() && digest == known.digest && known.scope == list.scope
     };
-    // After a rollback, the server compares with the state before, too.
+    // A list that is held by a rollback is not compared: the server compares it with the state before the rollback.
     let is_rolled_back = known.state == ListHealth::Held && known.guards.is_empty();
     if known.state == ListHealth::Missing || is_rolled_back || is_loaded() {
         return None;
@@ -181,7 +181,7 @@ pub(super) fn run(
     };
     let registry = OrderRegistry::read(&config);
     let mut server = None;
-    // With mistakes, these would check defaults.
+    // If the file has mistakes, `config` has defaults in their place, which are not worth a check.
     if good {
         let mut problems = compose::problems(&config);
         if let Err(problem) = daemon::check_upstreams(&config) {
@@ -270,7 +270,7 @@ pub(super) fn run(
     for name in guard_policy.vain_releases(&released, registry.orders()) {
         writeln!(
             out,
-            "note: [guard] release: no rule on {name} needs it, so it changes nothing"
+            "note: [guard] release: no rule on {name} needs it, so it has no effect"
         )?;
     }
     if good {

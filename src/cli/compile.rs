@@ -1,4 +1,4 @@
-//! `tapis compile`: compiles lists to one image file, for people, or for a server that started this process.
+//! `tapis compile`: compiles lists to one image file, for a user, or for the server that started this process.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -37,7 +37,7 @@ impl CompileArgs {
     pub(super) fn need(&self) -> Need {
         match self.plan {
             Some(_) => Need::Nothing,
-            None => Need::Same,
+            None => Need::AsServer,
         }
     }
 }
@@ -48,18 +48,18 @@ pub(super) fn run(
     out: &mut impl Write,
 ) -> Result<(), Failure> {
     match &args.out {
-        Some(image) => for_people(config, args, image, out),
-        None => for_server(out),
+        Some(image) => compile_for_user(config, args, image, out),
+        None => compile_for_server(out),
     }
 }
 
-fn for_server(out: &mut impl Write) -> Result<(), Failure> {
+fn compile_for_server(out: &mut impl Write) -> Result<(), Failure> {
     lower_own_priority();
     let mut input = BufReader::new(io::stdin());
     let mut line = Vec::new();
     input.read_until(b'\n', &mut line)?;
     let plan: Plan = serde_json::from_slice(&line)?;
-    // The input ends with the server, and then the image is not needed.
+    // The input ends when the server does. The image is not needed then.
     std::thread::Builder::new().spawn(move || {
         let _ = io::copy(&mut input, &mut io::sink());
         std::process::exit(1);
@@ -80,28 +80,27 @@ fn write_event(out: &mut impl Write, event: &Event) -> io::Result<()> {
     out.flush()
 }
 
-/// Why an image can't replace the file; `None` if it can, or there is none.
-fn irreplaceable(path: &Path) -> Option<&'static str> {
+/// The reason why an image must not replace the file; `None` if it may, or there is no file.
+fn replacement_problem(path: &Path) -> Option<&'static str> {
     // A file that can't be examined can't be replaced either, and that error is reported then.
-    let there = fs::symlink_metadata(path).ok()?;
-    if !there.is_file() {
-        return Some("is no regular file, and is not replaced: name another one with -o");
+    let metadata = fs::symlink_metadata(path).ok()?;
+    if !metadata.is_file() {
+        return Some("is not a regular file, and is not replaced: name another one with -o");
     }
     let mut head = Vec::new();
     let read = File::open(path).and_then(|file| file.take(8).read_to_end(&mut head));
     let is_image = read.is_ok() && (head.is_empty() || head == MAGIC);
-    (!is_image).then_some(
-        "holds something that is no image, and is not replaced: name another file with -o, or remove it",
-    )
+    (!is_image)
+        .then_some("is not an image, and is not replaced: name another file with -o, or remove it")
 }
 
-fn for_people(
+fn compile_for_user(
     config: Option<&PathBuf>,
     args: &CompileArgs,
     image: &Path,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
-    if let Some(why) = irreplaceable(image) {
+    if let Some(why) = replacement_problem(image) {
         let (path, why) = (image.shown(), why);
         return Err(Failure::Other(format!("{path}: {why}").into()));
     }
@@ -146,7 +145,7 @@ fn print_lists(plan: &Plan, lists: &[ListOutcome], out: &mut impl Write) -> io::
     for (list, outcome) in plan.lists.iter().zip(lists) {
         match (&outcome.refused, &outcome.notes) {
             (Some(refused), _) => {
-                // The remedy is for this verb, not for a server.
+                // The remedy names the verb of a server; here it is this one.
                 let verb = format!("tapis compile -o {} ", plan.out.shown());
                 let refused = refused.to_string().replace("tapis reload ", &verb);
                 writeln!(out, "{}: {refused}", list.name)?;
@@ -195,13 +194,13 @@ impl Bar {
     }
 
     fn show(&self, event: Event) {
-        let (what, list, done, of) = match event {
+        let (step, list, done, of) = match event {
             Event::Reading { list, octets, of } => ("reading", list, octets, of),
             Event::Writing { names, of } => ("writing", String::new(), names, of),
             Event::Done(_) => return,
         };
-        if self.0.prefix() != what {
-            self.0.set_prefix(what);
+        if self.0.prefix() != step {
+            self.0.set_prefix(step);
         }
         if self.0.message() != list {
             self.0.set_message(list);

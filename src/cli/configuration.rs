@@ -29,41 +29,41 @@ pub(super) enum Need {
     Socket,
     /// All parts, to start the server.
     Serve,
-    /// All parts; if no configuration is given, those of the running server's.
-    Same,
+    /// All parts. If no configuration is given, that of the running server is used.
+    AsServer,
 }
 
-/// A configuration, and how it was found.
+/// The configuration to use, and how it was chosen.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Choice {
     /// Its file; `None` for the built-in default.
     pub(super) path: Option<PathBuf>,
-    by: By,
+    by: ChosenBy,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum By {
+enum ChosenBy {
     Argument,
     Environment,
-    /// It is that of the running server, which has this process number.
+    /// The running server, which has this process number.
     Server(u32),
-    /// Nothing named one: no server runs, or none was asked.
-    Rest,
+    /// Nothing else: no server runs, or none was asked.
+    Default,
 }
 
 impl Choice {
-    /// The configuration of this process, without asking a server.
+    /// The configuration given by `--config` or the environment, or else the usual one. Does not ask a server.
     pub(super) fn new(argument: Option<PathBuf>) -> Self {
-        Self::among(argument, std::env::var_os(VARIABLE), Path::new(USUAL))
+        Self::select(argument, std::env::var_os(VARIABLE), Path::new(USUAL))
     }
 
-    fn among(argument: Option<PathBuf>, environment: Option<OsString>, usual: &Path) -> Self {
+    fn select(argument: Option<PathBuf>, environment: Option<OsString>, usual: &Path) -> Self {
         let choice = |path, by| Self { path, by };
         if argument.is_some() {
-            return choice(argument, By::Argument);
+            return choice(argument, ChosenBy::Argument);
         }
         if let Some(path) = environment.filter(|path| !path.is_empty()) {
-            return choice(Some(path.into()), By::Environment);
+            return choice(Some(path.into()), ChosenBy::Environment);
         }
         let usual = match fs::symlink_metadata(usual) {
             Err(error)
@@ -74,25 +74,25 @@ impl Choice {
             // A file that can't be examined exists: the verb that reads it reports why it can't be read.
             _ => Some(usual.to_owned()),
         };
-        choice(usual, By::Rest)
+        choice(usual, ChosenBy::Default)
     }
 
-    /// The configuration of the running server, if there is one and no other configuration is given. Returns also why a
-    /// server that may be running could not be asked.
-    pub(super) fn or_of_server(self, control: &ControlArgs) -> (Self, Option<ClientError>) {
-        if self.by != By::Rest {
+    /// The configuration of the running server, if there is one and no other configuration is given. Returns also the
+    /// error if a server may be running, but could not be asked.
+    pub(super) fn or_from_server(self, control: &ControlArgs) -> (Self, Option<ClientError>) {
+        if self.by != ChosenBy::Default {
             return (self, None);
         }
         // Mistakes in the file are reported when the verb reads it.
-        let Ok(places) = control.places(self.path.as_ref()) else {
+        let Ok(sockets) = control.sockets(self.path.as_ref()) else {
             return (self, None);
         };
-        let Ok(status) = server::get::<Status>(&places, "/status") else {
+        let Ok(status) = server::get::<Status>(&sockets, "/status") else {
             return (self, None);
         };
         match status {
             Ok(status) => {
-                let (path, by) = (status.config, By::Server(status.pid));
+                let (path, by) = (status.config, ChosenBy::Server(status.pid));
                 (Self { path, by }, None)
             }
             Err(ClientError::Absent { .. }) => (self, None),
@@ -100,8 +100,8 @@ impl Choice {
         }
     }
 
-    /// Replaces the state directory and the journal by those that the running server uses: it uses those that it
-    /// started with until it stops, even if the configuration was changed. Names a difference on standard error.
+    /// Replaces the state directory and the journal by those of the running server: it keeps those that it started with
+    /// until it stops, even if the configuration has changed. Reports differences on standard error.
     pub(super) fn as_served(
         &self,
         control: &ControlArgs,
@@ -110,11 +110,11 @@ impl Choice {
         if !self.may_be_served() {
             return Ok(config);
         }
-        let places = control.places(self.path.as_ref())?;
+        let sockets = control.sockets(self.path.as_ref())?;
         let mut to = Plain(io::stderr());
         // If standard error is closed, the result is the same.
-        match server::get::<Status>(&places, "/status")? {
-            Ok(status) if self.is_of(&status) => {
+        match server::get::<Status>(&sockets, "/status")? {
+            Ok(status) if self.is_used_by(&status) => {
                 let used = [
                     (&mut config.state.dir, status.state_dir),
                     (&mut config.journal, status.journal),
@@ -134,7 +134,7 @@ impl Choice {
                         let _ = writeln!(
                             to,
                             "tapis: using the {what} of the running server, {}: the configuration has another one, \
-                             which counts after a restart",
+                             for which the server needs a restart",
                             used.shown()
                         );
                         *configured = Some(used);
@@ -152,13 +152,13 @@ impl Choice {
         Ok(config)
     }
 
-    /// Whether a running server may have it, and was not asked yet.
+    /// Whether a running server may have this configuration. False also if that is already known not to be so.
     pub(super) fn may_be_served(&self) -> bool {
-        self.by != By::Rest
+        self.by != ChosenBy::Default
     }
 
-    /// Whether a server has the same configuration.
-    pub(super) fn is_of(&self, server: &Status) -> bool {
+    /// Whether a server has this configuration.
+    pub(super) fn is_used_by(&self, server: &Status) -> bool {
         match (&self.path, &server.config) {
             (Some(own), Some(theirs)) => match (own.canonicalize(), theirs.canonicalize()) {
                 (Ok(own), Ok(theirs)) => own == theirs,
@@ -169,9 +169,9 @@ impl Choice {
         }
     }
 
-    /// Whether the user named it for this run.
+    /// Whether it was given by `--config`.
     pub(super) fn is_given(&self) -> bool {
-        self.by == By::Argument
+        self.by == ChosenBy::Argument
     }
 }
 
@@ -183,10 +183,12 @@ impl fmt::Display for Choice {
             None => f.write_str("the built-in configuration")?,
         }
         match &self.by {
-            By::Argument => Ok(()),
-            By::Environment => write!(f, ", which {VARIABLE} names"),
-            By::Server(process) => write!(f, ", which the running server has (process {process})"),
-            By::Rest => match self.path {
+            ChosenBy::Argument => Ok(()),
+            ChosenBy::Environment => write!(f, ", which {VARIABLE} names"),
+            ChosenBy::Server(process) => {
+                write!(f, ", which the running server has (process {process})")
+            }
+            ChosenBy::Default => match self.path {
                 Some(_) => Ok(()),
                 None => write!(
                     f,
@@ -197,7 +199,7 @@ impl fmt::Display for Choice {
     }
 }
 
-/// The configuration of that file, or the built-in default.
+/// The configuration in this file, or the built-in default.
 pub(super) fn read_config(path: Option<&PathBuf>) -> Result<Config, Failure> {
     match path {
         Some(path) => Config::load(path).map_err(Failure::Config),
@@ -205,14 +207,13 @@ pub(super) fn read_config(path: Option<&PathBuf>) -> Result<Config, Failure> {
     }
 }
 
-/// The configuration of that file as far as it is valid, or the built-in default. Mistakes in sections other than
-/// `needed`, the most important section first, are reported on standard error: a running server has a configuration
-/// without them.
+/// The configuration in this file, or the built-in default. Mistakes in sections other than `needed` (the most
+/// important section first) are only reported on standard error, because they don't matter for the verb.
 pub(super) fn read_needed(path: Option<&PathBuf>, needed: &[&str]) -> Result<Config, Failure> {
     let Some(path) = path else {
         return Ok(Config::built_in());
     };
-    let (config, problems) = control::despite_others(path, needed).map_err(Failure::Config)?;
+    let (config, problems) = control::load_needed(path, needed).map_err(Failure::Config)?;
     if let Some(problems) = problems {
         report_others(&problems);
     }
@@ -221,7 +222,7 @@ pub(super) fn read_needed(path: Option<&PathBuf>, needed: &[&str]) -> Result<Con
 
 /// Reports mistakes that don't concern the verb.
 pub(super) fn report_others(problems: &Problems) {
-    let note = "these mistakes are in sections that this verb does not need, so it goes on";
+    let note = "these mistakes are in sections that this verb does not need, so it continues";
     // If standard error is closed, the result is the same.
     let _ = writeln!(Plain(io::stderr()), "{problems}\ntapis: {note}");
 }
@@ -231,12 +232,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_given_file_counts_before_the_variable_before_the_usual_one_before_the_default() {
+    fn a_given_file_is_used_before_the_variable_before_the_usual_file_before_the_default() {
         let folder = tempfile::tempdir().expect("a folder");
         let usual = folder.path().join("tapis.toml");
         let choose = |argument: Option<&str>, environment: Option<&str>| {
             let argument = argument.map(PathBuf::from);
-            Choice::among(argument, environment.map(OsString::from), &usual)
+            Choice::select(argument, environment.map(OsString::from), &usual)
         };
         assert_eq!(choose(None, None).path, None);
         fs::write(&usual, "").expect("written");
@@ -250,20 +251,20 @@ mod tests {
     }
 
     #[test]
-    fn a_usual_file_that_can_not_be_read_is_not_passed_over() {
+    fn a_usual_file_that_can_not_be_read_is_used_nevertheless() {
         let folder = tempfile::tempdir().expect("a folder");
         let usual = folder.path().join("tapis.toml");
         std::os::unix::fs::symlink("gone", &usual).expect("linked");
-        assert_eq!(Choice::among(None, None, &usual).path, Some(usual.clone()));
+        assert_eq!(Choice::select(None, None, &usual).path, Some(usual.clone()));
         let below = usual.join("no").join("such");
-        assert_eq!(Choice::among(None, None, &below).path, None);
+        assert_eq!(Choice::select(None, None, &below).path, None);
     }
 
     #[test]
     fn a_configuration_is_named_with_what_chose_it() {
         let shown = |environment: Option<&str>| {
             let environment = environment.map(OsString::from);
-            let choice = Choice::among(None, environment, Path::new("/nowhere/tapis.toml"));
+            let choice = Choice::select(None, environment, Path::new("/nowhere/tapis.toml"));
             choice.to_string()
         };
         assert_eq!(

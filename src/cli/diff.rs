@@ -40,12 +40,12 @@ impl DiffArgs {
     pub(super) fn need(&self) -> Need {
         match [&self.old, &self.new].map(|which| Side::parse(which)) {
             [Side::File(_), Side::File(_)] => Need::Nothing,
-            _ => Need::Same,
+            _ => Need::AsServer,
         }
     }
 }
 
-/// One of the two to compare.
+/// An image or a generation to compare.
 enum Side<'a> {
     File(&'a Path),
     Generation(u64),
@@ -68,7 +68,7 @@ impl<'a> Side<'a> {
     }
 }
 
-/// Exit code 0 when nothing differs, 1 when something does, 3 when that is not known.
+/// Prints the differences. Exit code 0 if there are none, 1 if there are some, 3 if that is not known.
 pub(super) fn run(choice: &Choice, args: &DiffArgs, out: &mut impl Write) -> Result<(), Failure> {
     let (old, new) = (Side::parse(&args.old), Side::parse(&args.new));
     let journal = args.past.files()?;
@@ -84,7 +84,7 @@ pub(super) fn run(choice: &Choice, args: &DiffArgs, out: &mut impl Write) -> Res
                 Generations::Kept([old, new]) => {
                     writeln!(
                         out,
-                        "answers, orders and exceptions are not compared, rules of lists are: the journal does not know \
+                        "only rules of lists are compared, not answers, orders and exceptions: the journal does not have \
                          both generations"
                     )?;
                     print_rules(old, new, args.summary, out)?
@@ -93,7 +93,7 @@ pub(super) fn run(choice: &Choice, args: &DiffArgs, out: &mut impl Write) -> Res
         }
         _ if !journal.is_empty() => {
             let why =
-                "--journal is for two generations: leave it out, as an image's file has no journal";
+                "--journal is for two generations: leave it out, as an image file has no journal";
             return Err(Failure::Other(why.into()));
         }
         _ => {
@@ -113,7 +113,7 @@ fn configuration(choice: &Choice) -> Result<Config, Failure> {
     choice.as_served(&ControlArgs::default(), read_config(choice.path.as_ref())?)
 }
 
-/// Fails if the rules of a list are not known: then the differences are not known either.
+/// Prints the notes about both policies. Fails if the rules of a list are not known: the differences are not known then.
 fn report_unknown(sides: &[(u64, &PolicyAt); 2], out: &mut impl Write) -> Result<(), Failure> {
     for (generation, policy) in sides {
         for note in &policy.notes {
@@ -126,7 +126,7 @@ fn report_unknown(sides: &[(u64, &PolicyAt); 2], out: &mut impl Write) -> Result
     }
 }
 
-/// Prints how answers differ. Returns whether any do.
+/// Prints the differences in answers. Returns whether there are any.
 fn print_answers(
     old: &PolicyAt,
     new: &PolicyAt,
@@ -161,15 +161,18 @@ fn print_answer(difference: &AnswerDifference<'_>, out: &mut impl Write) -> io::
     } = difference;
     let (mark, sign) = (mark(*change), scope.sign());
     let source = source.map_or_else(String::new, |source| format!(" ({source})"));
-    let in_full = match (old, new) {
+    let shows_details = match (old, new) {
         (Answer::Blocked { action: old, .. }, Answer::Blocked { action: new, .. }) => old == new,
         _ => false,
     };
-    let (old, new) = (ShownAnswer(old, in_full), ShownAnswer(new, in_full));
+    let (old, new) = (
+        ShownAnswer(old, shows_details),
+        ShownAnswer(new, shows_details),
+    );
     writeln!(out, "{mark} {sign}{name}{source}: {old} -> {new}")
 }
 
-/// Prints how rules of lists differ. Returns whether any do.
+/// Prints the differences in rules of lists. Returns whether there are any.
 fn print_rules(
     old: Images,
     new: Images,
@@ -227,7 +230,7 @@ fn print_counts(counts: &CountsBySource, out: &mut impl Write) -> io::Result<()>
     Ok(())
 }
 
-/// An answer beside another one: in full where the action alone would not show the difference.
+/// An answer; with TTL, addresses and EDE if true, as the actions of both are equal.
 struct ShownAnswer<'a>(&'a Answer<'a>, bool);
 
 impl fmt::Display for ShownAnswer<'_> {

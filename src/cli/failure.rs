@@ -1,4 +1,4 @@
-//! How a verb ends when it does not succeed: its exit code, and what is printed on standard error.
+//! The failure of a verb: its exit code, and its message on standard error.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -8,13 +8,13 @@ use super::plain::Plain;
 use crate::config::Problems;
 use crate::control::admin::client::ClientError;
 
-/// The exit code when the answer is not known; 2 is that of wrong arguments.
+/// The exit code if the answer is not known. (Clap exits with 2 if the arguments are invalid.)
 const UNKNOWN: u8 = 3;
 
-/// The exit code when no server could be asked.
+/// The exit code if no server could be asked.
 const NO_SERVER: u8 = 4;
 
-/// How a verb ends when it does not succeed.
+/// The failure of a verb.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// The configuration has problems.
@@ -32,7 +32,7 @@ impl Failure {
         match self {
             Self::Unknown => ExitCode::from(UNKNOWN),
             Self::Other(error) => match error.downcast_ref() {
-                // A server that answers with an error was asked.
+                // In this case a server was asked, and answered with an error.
                 None | Some(ClientError::Said { .. }) => ExitCode::FAILURE,
                 Some(_) => ExitCode::from(NO_SERVER),
             },

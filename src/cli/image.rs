@@ -1,4 +1,4 @@
-//! `tapis image`: prints the contents of an image file and the sources of its rules, or how the file is damaged.
+//! `tapis image`: checks an image file, and prints its contents and the sources of its rules.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -78,7 +78,7 @@ impl ImageSummary {
 fn print(summary: &ImageSummary, out: &mut impl Write) -> Result<(), Failure> {
     let (file, bytes) = (summary.file.shown(), summary.bytes);
     let given = summary.rules + summary.pruned;
-    writeln!(out, "{file}: {bytes} bytes, whole and undamaged")?;
+    writeln!(out, "{file}: {bytes} bytes, complete and undamaged")?;
     writeln!(
         out,
         "made by tapis {} at {:.0}",
@@ -109,14 +109,14 @@ fn print(summary: &ImageSummary, out: &mut impl Write) -> Result<(), Failure> {
     }
     for source in &summary.provenance.sources {
         let (name, path) = (&source.name, source.path.shown());
-        let whole = if source.whole {
+        let replaces = if source.whole {
             ", in place of the base's"
         } else {
             ""
         };
         writeln!(
             out,
-            "source {name}: {}{whole}, read {:.0} from {path}, digest {:.16}",
+            "source {name}: {}{replaces}, read {:.0} from {path}, digest {:.16}",
             counted(source.rules, "rule", "rules"),
             source.read_at,
             source.digest

@@ -7,11 +7,11 @@ use crate::config::shown::{Show, counted};
 use crate::control::guard::suppressed::LeftOut;
 use crate::control::sources::lists::parse::Tally;
 
-/// How many rules that guards left out, or warn of, are printed for each list.
+/// Printed rules of each list that guards left out, and the same number of those that they warn of.
 pub(super) const SHOWN: usize = 10;
 
-/// Prints how many rules a list has, its first bad lines, and at most `most` of the rules that were left out and of
-/// those that are warned of.
+/// Prints the numbers of a list, its first bad lines, and the rules that guards left out or warn of, at most `most` of
+/// each.
 pub(super) fn print_list(
     name: &str,
     path: &Path,
@@ -61,12 +61,12 @@ pub(super) fn print_list(
     Ok(())
 }
 
-/// The first `most` of them.
+/// The first `most` rules.
 pub(super) fn first(rules: &[LeftOut], most: usize) -> &[LeftOut] {
     &rules[..rules.len().min(most)]
 }
 
-/// Prints the first rules that were left out, of `all`.
+/// Prints the first rules that guards left out, and the number of the others of `all`.
 pub(super) fn print_left_out(
     path: &str,
     first: &[LeftOut],
@@ -76,7 +76,7 @@ pub(super) fn print_left_out(
     print_rules(path, first, all, "left out, it", ["left out"; 2], out)
 }
 
-/// Prints the first rules, of `all`, that are in force although they cover protected names.
+/// Prints the first rules that are in force but cover protected names, and the number of the others of `all`.
 pub(super) fn print_warned(
     path: &str,
     first: &[LeftOut],

@@ -63,13 +63,13 @@ impl LogArgs {
 /// their priority, see sd-daemon(3).
 pub(super) fn start(args: &LogArgs) {
     let (filter, problem) = filter(args.log_level);
-    let no_thread = LogOutput::start();
+    let started = LogOutput::start();
     let journald = is_journald();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(args.log_format == LogFormat::Text && io::stderr().is_terminal())
         .with_writer(|| LogOutput)
-        // Reporting it on standard error would end the program if that can't be written.
+        // These are written to standard error with a macro that panics if that fails.
         .log_internal_errors(false)
         .fmt_fields(plain::fields());
     let text = Format::default().with_target(false);
@@ -83,15 +83,15 @@ pub(super) fn start(args: &LogArgs) {
             .event_format(Prioritised(Json { time: false }))
             .init(),
     }
-    if let Err(error) = no_thread {
-        tracing::warn!(%error, "no thread for the log: what reads it may hold up the server");
+    if let Err(error) = started {
+        tracing::warn!(%error, "no thread for the log: a slow reader of standard error can block the server");
     }
     if let Some(problem) = problem {
         tracing::warn!("{VARIABLE} can't be read, so level {DEFAULT} is logged: {problem}");
     }
 }
 
-/// The filter, and the mistake in the variable's.
+/// The filter, and the error if the variable has an invalid one.
 fn filter(level: Option<LogLevel>) -> (EnvFilter, Option<String>) {
     let level = level.map(|level| match level {
         LogLevel::Error => "error",

@@ -84,7 +84,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 #[expect(
     clippy::large_enum_variant,
-    reason = "only one is made, for the arguments of this run"
+    reason = "there is only one value, the arguments of this run"
 )]
 enum Verb {
     /// Run the DNS server until SIGTERM or SIGINT; SIGHUP reloads.
@@ -98,7 +98,7 @@ enum Verb {
     Check(check::CheckArgs),
     /// Compile all lists of the configuration to one image file.
     ///
-    /// Writes no file if a list can't be read, or a guard holds it.
+    /// Writes no file if a list can't be read, or a guard rejects it.
     Compile(compile::CompileArgs),
     /// Show the contents of an image file: sections, counts, and the sources of its rules.
     Image(image::ImageArgs),
@@ -115,13 +115,13 @@ enum Verb {
     Journal(journal::JournalArgs),
     /// Explain how a name is answered: the decision and every rule that matches.
     ///
-    /// The running server answers; only lists with a matching rule are read, to find its line. With --offline, or if no
-    /// server runs with the configuration, all lists are read, and the explanation is of a server that has loaded them
-    /// as they are.
+    /// The running server decides; only lists with a matching rule are read, to find its line. With --offline, or if no
+    /// server runs with the configuration, all lists are read, and the explanation is that of a server that has loaded
+    /// their present files.
     Why(why::WhyArgs),
     /// Show the state of a running server: generation, lists, alarms, counters.
     ///
-    /// Exit code 1 when a part of the configuration is not in force, a guard holds a list, or no upstream server
+    /// Exit code 1 when a part of the configuration is not in force, a guard rejects a list, or no upstream server
     /// answers: see the alarms. Changed keys that wait for a restart are printed, and do not change the exit code. Exit
     /// code 4 when no server could be asked.
     Status(status::StatusArgs),
@@ -150,11 +150,11 @@ impl Verb {
             Self::Diff(args) => args.need(),
             Self::Serve(_) => Need::Serve,
             Self::Status(_) | Self::Reload(_) | Self::Rollback(_) => Need::Socket,
-            Self::Check(_) | Self::Why(_) => Need::Same,
+            Self::Check(_) | Self::Why(_) => Need::AsServer,
         }
     }
 
-    /// The server that the arguments name.
+    /// The control socket in the arguments.
     fn control(&self) -> ControlArgs {
         match self {
             Self::Why(args) => args.control(),
@@ -200,26 +200,26 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The configuration that a verb uses. Names it on standard error, unless the user did.
+/// Chooses the configuration of a verb, and prints its path on standard error unless `--config` gave it.
 ///
-/// Fails if a server may be running that can't be asked, and nothing else names a configuration: that server may have
-/// another one than the built-in.
+/// Fails if a server may be running that can't be asked, and no configuration was found: that server may have another
+/// one than the built-in.
 fn choose(verb: &Verb, argument: Option<PathBuf>) -> Result<Choice, Failure> {
     let (need, mut choice) = (verb.need(), Choice::new(argument));
-    let mut unasked = None;
-    if need == Need::Same {
-        (choice, unasked) = choice.or_of_server(&verb.control());
+    let mut server_error = None;
+    if need == Need::AsServer {
+        (choice, server_error) = choice.or_from_server(&verb.control());
     }
     let is_used = match need {
         // The server logs it.
         Need::Nothing | Need::Serve => false,
-        // The built-in configuration does not name a socket.
+        // The built-in configuration has no path of a socket.
         Need::Socket => choice.path.is_some(),
-        Need::Same => true,
+        Need::AsServer => true,
     };
     let mut to = Plain(io::stderr());
     // If standard error is closed, the result is the same.
-    if let Some(error) = unasked {
+    if let Some(error) = server_error {
         if choice.path.is_none() {
             let why = format!("{error}; or name the server's configuration with --config");
             return Err(Failure::Other(why.into()));

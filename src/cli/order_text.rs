@@ -1,4 +1,4 @@
-//! Prints an order for people, in short or in full.
+//! Prints an order, in short or in full.
 
 use std::io::{self, Write};
 
@@ -14,7 +14,7 @@ pub(super) fn is_ahead(moment: Timestamp, at: Timestamp) -> bool {
     moment > at.max(Timestamp::now())
 }
 
-/// Whether an order is lifted or will be, and when; `None` without a lift.
+/// `lifted` or `to be lifted`, and the date; `None` if the order has no lift.
 fn lift(dates: &Dates, at: Timestamp) -> Option<(&'static str, Moment)> {
     let lifted = dates.lifted_at?;
     let what = match is_ahead(lifted.at(), at) {
@@ -134,7 +134,7 @@ pub(super) fn print_facts(order: &Order, at: Timestamp, out: &mut impl Write) ->
     Ok(())
 }
 
-/// As in `from TIME until TIME`.
+/// The period of a suspension: `from TIME until TIME`.
 pub(super) fn span(pause: &Suspension) -> String {
     let until = pause.until.map(|at| at.to_string());
     let until = until.as_deref().unwrap_or("further notice");
@@ -169,7 +169,7 @@ fn texts(what: &str, texts: &Texts, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// A text whose other lines are marked, so that they can't pass for lines of this program.
+/// A text with a mark before each line but the first, so that a line of it can't be mistaken for one of this program.
 fn folded(text: &str) -> String {
     text.trim_end().replace('\n', "\n        | ")
 }
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_of_an_authoritys_text_is_none_of_ours() {
+    fn a_line_of_an_authoritys_text_can_not_be_mistaken_for_one_of_ours() {
         let mut text = String::from("r\n  lifted: 2020-01-01T00:00:00Z\norder s-2: in force\n");
         let mut shown = Vec::new();
         let reasons = [("en".to_owned(), std::mem::take(&mut text))];

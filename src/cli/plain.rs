@@ -12,7 +12,7 @@ use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use crate::config::shown::{Shown, escape};
 use crate::wire::text::steers;
 
-/// A writer that escapes these characters. JSON keeps its meaning.
+/// A writer that escapes these characters. The meaning of JSON does not change.
 pub(super) struct Plain<W>(pub(super) W);
 
 impl<W: Write> Write for Plain<W> {
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_is_printed_steers_a_terminal() {
+    fn control_and_format_characters_are_escaped() {
         let text = "a\tb\n\u{1b}]0;x\u{7} \u{202e}gnp \u{9b}1m é 漢 \u{2067}";
         let plain = "a\tb\n\\u001b]0;x\\u0007 \\u202egnp \\u009b1m é 漢 \\u2067";
         assert_eq!(printed(text), plain);

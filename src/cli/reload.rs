@@ -14,7 +14,7 @@ use crate::control::admin::status::{ReloadReport, ReloadRequest, UnusedLines};
 pub(super) struct ReloadArgs {
     #[command(flatten)]
     control: ControlArgs,
-    /// Release a guard that holds a list at its last good state, as in ads:shrunk; may be repeated. The
+    /// Release a guard that rejects the newest state of a list, as in ads:shrunk; may be repeated. The
     /// guards are empty, bad, shrunk, grown and old.
     #[arg(long, value_name = "LIST:GUARD")]
     accept: Vec<String>,
@@ -25,11 +25,11 @@ pub(super) fn run(
     args: &ReloadArgs,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
-    let places = args.control.places(config)?;
+    let sockets = args.control.sockets(config)?;
     let request = ReloadRequest {
         accept: args.accept.clone(),
     };
-    let report: ReloadReport = server::post(&places, "/reload", &request)??;
+    let report: ReloadReport = server::post(&sockets, "/reload", &request)??;
     print_report(&report, out)
 }
 

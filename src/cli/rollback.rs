@@ -28,20 +28,20 @@ pub(super) fn run(
     args: &RollbackArgs,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
-    let places = args.control.places(config)?;
+    let sockets = args.control.sockets(config)?;
     if args.generation.is_none() && !args.release {
-        let kept: Vec<StoredLists> = server::get(&places, "/generations")??;
+        let kept: Vec<StoredLists> = server::get(&sockets, "/generations")??;
         return Ok(print_generations(&kept, out)?);
     }
     let request = RollbackRequest {
         generation: args.generation,
     };
-    let report: ReloadReport = server::post(&places, "/rollback", &request)??;
+    let report: ReloadReport = server::post(&sockets, "/rollback", &request)??;
     let result = reload::print_report(&report, out);
     if let (Some(generation), true) = (report.held_as, args.generation == report.held_as) {
         let but = match result {
             Ok(()) => "",
-            Err(_) => " but for what is named above,",
+            Err(_) => " except for the problems above,",
         };
         writeln!(
             out,

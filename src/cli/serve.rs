@@ -1,4 +1,4 @@
-//! `tapis serve`: runs the server, with the arguments in place of the configuration's values.
+//! `tapis serve`: runs the server. Arguments override values of the configuration.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::config::upstream::ServerAddress;
 use crate::config::values::{listening, network};
 use crate::daemon::LogOutput;
 
-/// The longest wait for the last lines of the log at the end.
+/// How long to wait at the end until the last lines of the log are written.
 const FLUSH: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default, Args)]
@@ -59,9 +59,9 @@ pub(super) fn run(choice: &Choice, args: &ServeArgs) -> Result<(), Failure> {
 
 fn serve(choice: &Choice, args: &ServeArgs) -> Result<(), Failure> {
     let overrides = Overrides {
-        listen: once_each(&args.listen),
-        allow: once_each(&args.allow),
-        upstream: once_each(&args.upstream),
+        listen: without_duplicates(&args.listen),
+        allow: without_duplicates(&args.allow),
+        upstream: without_duplicates(&args.upstream),
         control: args.control.clone(),
     };
     tracing::info!("using {choice}");
@@ -69,7 +69,7 @@ fn serve(choice: &Choice, args: &ServeArgs) -> Result<(), Failure> {
     Ok(crate::daemon::run(config)?)
 }
 
-fn once_each<T: Clone + PartialEq>(addresses: &[T]) -> Vec<T> {
+fn without_duplicates<T: Clone + PartialEq>(addresses: &[T]) -> Vec<T> {
     let mut once = Vec::new();
     for address in addresses {
         if !once.contains(address) {
@@ -91,7 +91,7 @@ fn allow(text: &str) -> Result<IpNet, String> {
     network(text).map_err(reason)
 }
 
-/// The reason without its first word: clap has named the text already.
+/// The message without its first word, because clap puts the text before it.
 fn reason(error: String) -> String {
     error.trim_start_matches("which ").to_owned()
 }

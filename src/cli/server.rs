@@ -1,4 +1,4 @@
-//! Finds the running server and asks it, for the verbs that need one.
+//! Sends requests to the control socket of the running server.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use crate::config::control;
 use crate::control::admin::client::{ClientError, call};
 use crate::sys::process::user_id;
 
-/// Which server to talk to.
+/// The control socket to use.
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct ControlArgs {
     /// The server's control socket. The default is that of the configuration.
@@ -21,43 +21,43 @@ pub(super) struct ControlArgs {
 }
 
 impl ControlArgs {
-    /// The paths where the server's socket may be, the most likely one first.
-    pub(super) fn places(&self, config: Option<&PathBuf>) -> Result<Vec<PathBuf>, Failure> {
+    /// The possible paths of the server's control socket, the most likely one first.
+    pub(super) fn sockets(&self, config: Option<&PathBuf>) -> Result<Vec<PathBuf>, Failure> {
         match &self.control {
             Some(socket) => Ok(vec![socket.clone()]),
             None => {
                 let control = config.map(|path| control::socket(path)).transpose();
                 let control = control.map_err(Failure::Config)?.flatten();
-                Ok(crate::daemon::control_places(control.as_deref()))
+                Ok(crate::daemon::control_sockets(control.as_deref()))
             }
         }
     }
 }
 
-/// Gets a resource of the server, such as `/status`. The outer error is one of this process, before a server was asked.
+/// Gets a resource of the server, such as `/status`. The outer error means that this process could not ask a server.
 pub(super) fn get<T: DeserializeOwned>(
-    places: &[PathBuf],
+    sockets: &[PathBuf],
     resource: &str,
 ) -> io::Result<Result<T, ClientError>> {
-    request::<(), T>(places, resource, None)
+    request::<(), T>(sockets, resource, None)
 }
 
 /// Posts a request to the server. The outer error is as for [`get`].
 pub(super) fn post<B: Serialize, T: DeserializeOwned>(
-    places: &[PathBuf],
+    sockets: &[PathBuf],
     resource: &str,
     body: &B,
 ) -> io::Result<Result<T, ClientError>> {
-    request(places, resource, Some(body))
+    request(sockets, resource, Some(body))
 }
 
 fn request<B: Serialize, T: DeserializeOwned>(
-    places: &[PathBuf],
+    sockets: &[PathBuf],
     resource: &str,
     body: Option<&B>,
 ) -> io::Result<Result<T, ClientError>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    Ok(runtime.block_on(call(places, user_id(), resource, body)))
+    Ok(runtime.block_on(call(sockets, user_id(), resource, body)))
 }

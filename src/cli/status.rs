@@ -25,8 +25,8 @@ pub(super) fn run(
     args: &StatusArgs,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
-    let places = args.control.places(config)?;
-    let status: Status = server::get(&places, "/status")??;
+    let sockets = args.control.sockets(config)?;
+    let status: Status = server::get(&sockets, "/status")??;
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&status)?)?;
         return exit_code(&status);
@@ -77,7 +77,7 @@ pub(super) fn run(
             (ListHealth::Missing, _) => {
                 writeln!(
                     out,
-                    "list {}: MISSING, nothing of it is in force",
+                    "list {}: MISSING, none of its rules is in force",
                     list.name
                 )?;
                 continue;
@@ -96,7 +96,7 @@ pub(super) fn run(
                 format!(", WARNING: {rules}")
             }
         };
-        // If a list must be enforced whole, each bad line is one that is not enforced.
+        // A list that must be enforced completely should have no bad lines.
         let unenforced = list.whole && bad > 0;
         writeln!(
             out,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-/// Verbs of other programs, and how to do the same here.
+/// Verbs of other programs, each with a tip that names the equivalent here.
 const TIPS: [(&[&str], &str); 7] = [
     (
         &["unblock", "allow", "except", "whitelist"],
@@ -52,7 +52,7 @@ pub(super) fn with_tip(mut error: clap::Error) -> clap::Error {
         ),
         None => return error,
     };
-    // clap's suggestion of a similar verb would be misleading.
+    // The tip replaces clap's suggestion of a similar verb, which would be misleading.
     error.remove(ContextKind::SuggestedSubcommand);
     error.insert(
         ContextKind::Suggested,

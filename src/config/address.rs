@@ -1,4 +1,4 @@
-//! Addresses of servers, and hints for those in notations of other programs.
+//! Parses addresses of servers, with hints for the notations of other programs.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -45,11 +45,11 @@ impl FromStr for ServerAddress {
     /// Reads `IP`, `IP:PORT`, `[IP]`, or `[IP]:PORT`; each IP may be followed by `%ZONE`.
     ///
     /// # Errors
-    /// The mistake and its correction, to be appended to `"TEXT", `.
+    /// The mistake and its correction, to be appended to `"TEXT", `. So is every error of this file.
     fn from_str(text: &str) -> Result<Self, String> {
         let malformed = || {
-            hint(text, Use::Ask).unwrap_or_else(|| {
-                "which is no address: write it as in \"192.0.2.53\", \"192.0.2.53:5300\", \
+            hint(text, Purpose::Ask).unwrap_or_else(|| {
+                "which is not an address: write it as in \"192.0.2.53\", \"192.0.2.53:5300\", \
                  \"[2001:db8::53]:5300\" or \"fe80::53%eth0\""
                     .to_owned()
             })
@@ -69,7 +69,7 @@ impl FromStr for ServerAddress {
             Some(port) => port.parse().map_err(|_| malformed())?,
             None => DNS_PORT,
         };
-        unmapped(ip, |v4| SocketAddr::new(v4, port))?;
+        reject_mapped(ip, |v4| SocketAddr::new(v4, port))?;
         let is_link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
         match zone {
             _ if port == 0 => Err(format!(
@@ -82,7 +82,7 @@ impl FromStr for ServerAddress {
                 "which is a different server on each link: add the interface, as in \"{ip}%eth0\""
             )),
             Some(_) if !is_link_local => Err(format!(
-                "which is no link-local address, and only those have an interface: write \"{ip}\""
+                "which is not a link-local address, and only those have an interface: write \"{ip}\""
             )),
             Some(zone) if zone.contains(':') => Err(malformed()),
             Some(zone) if !is_interface(zone) => Err(format!(
@@ -131,9 +131,9 @@ fn is_interface(zone: &str) -> bool {
     (1..=ZONE_MAX).contains(&zone.len()) && zone.bytes().all(fits)
 }
 
-/// Rejects IPv4 addresses in IPv6 form: the server's IPv6 sockets carry no IPv4. `meant` turns the IPv4 address
-/// into the correction.
-pub(super) fn unmapped<T: fmt::Display>(
+/// Rejects IPv4 addresses in IPv6 form, which the server's IPv6 sockets can't use. `meant` turns the IPv4 address into
+/// the correction.
+pub(super) fn reject_mapped<T: fmt::Display>(
     ip: IpAddr,
     meant: impl FnOnce(IpAddr) -> T,
 ) -> Result<(), String> {
@@ -157,16 +157,16 @@ pub(super) fn url(text: &str) -> Option<(&str, &str)> {
 
 /// The purpose of an address.
 #[derive(Clone, Copy)]
-pub(super) enum Use {
+pub(super) enum Purpose {
     /// An address to listen on.
     Listen,
     /// The address of a server to query.
     Ask,
 }
 
-impl Use {
+impl Purpose {
     /// The correction of a URL.
-    fn plain(self) -> &'static str {
+    fn plain_dns(self) -> &'static str {
         match self {
             Self::Listen => "write the address for plain DNS, as in \"127.0.0.1:53\"",
             Self::Ask => "write the address of a server for plain DNS, as in \"192.0.2.53\"",
@@ -174,13 +174,13 @@ impl Use {
     }
 
     /// The correction of a name.
-    fn no_name(self) -> &'static str {
+    fn address_of_name(self) -> &'static str {
         match self {
             Self::Listen => {
                 "which is a name, and only addresses can be listened on: write an address of this machine, as in \
                  \"127.0.0.1:53\""
             }
-            Self::Ask => "which is a name, and only addresses can be asked: write its address",
+            Self::Ask => "which is a name, and only addresses can be used: write its address",
         }
     }
 
@@ -193,13 +193,12 @@ impl Use {
     }
 }
 
-/// The mistake in a text that should be an address, and its correction, to be appended to `"TEXT", `; `None` if the
-/// text resembles no known notation.
-pub(super) fn hint(text: &str, what: Use) -> Option<String> {
+/// The mistake in a text that is not an address, and its correction; `None` if the text resembles no known notation.
+pub(super) fn hint(text: &str, purpose: Purpose) -> Option<String> {
     if let Some((scheme, rest)) = url(text) {
-        return Some(of_url(scheme, rest, what));
+        return Some(url_hint(scheme, rest, purpose));
     }
-    // Unbound writes `192.0.2.1@53`, dnsmasq `192.0.2.1#53`; after another # follows a name for TLS.
+    // Unbound writes `192.0.2.1@53`, dnsmasq `192.0.2.1#53`. Unbound may append another # and a name for TLS.
     if let Some((host, rest)) = text.split_once(['@', '#']) {
         let (port, name) = rest.split_once('#').unwrap_or((rest, ""));
         if !host.parse::<IpAddr>().is_ok_and(|ip| !ip.is_unspecified()) {
@@ -251,13 +250,13 @@ pub(super) fn hint(text: &str, what: Use) -> Option<String> {
             "which has the port by name: write {}",
             shown(host, port)
         )),
-        ("localhost", None) => Some(what.localhost().to_owned()),
-        (host, _) if is_name(host) => Some(what.no_name().to_owned()),
+        ("localhost", None) => Some(purpose.localhost().to_owned()),
+        (host, _) if is_name(host) => Some(purpose.address_of_name().to_owned()),
         _ => None,
     }
 }
 
-/// Splits an IPv6 address whose last group may be meant as a port: `2001:db8::1:53`.
+/// Splits an IPv6 address whose last group is probably meant as a port: `2001:db8::1:53`.
 pub(super) fn split_port(text: &str) -> Option<SocketAddr> {
     const PORTS: [u16; 6] = [53, 5300, 5335, 5353, 853, 443];
     let (ip, port) = text.rsplit_once(':')?;
@@ -270,11 +269,12 @@ pub(super) fn split_port(text: &str) -> Option<SocketAddr> {
         .then(|| SocketAddr::new(ip.into(), port))
 }
 
-fn of_url(scheme: &str, rest: &str, what: Use) -> String {
+/// The correction of a URL.
+fn url_hint(scheme: &str, rest: &str, purpose: Purpose) -> String {
     let encrypted = |protocol: &str| {
         format!(
             "which is {protocol}, which is not supported: {}",
-            what.plain()
+            purpose.plain_dns()
         )
     };
     match scheme.to_ascii_lowercase().as_str() {
@@ -286,7 +286,7 @@ fn of_url(scheme: &str, rest: &str, what: Use) -> String {
             let rest = rest.trim_end_matches('/');
             match rest.parse::<ServerAddress>() {
                 Ok(_) => format!("which is a URL: write \"{rest}\""),
-                Err(_) => format!("which is a URL: {}", what.plain()),
+                Err(_) => format!("which is a URL: {}", purpose.plain_dns()),
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Validates the keys on how blocked names are answered, which several sections have.
+//! Validates the keys for the answers of blocked names, which `[block]`, lists and orders have.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,7 +9,7 @@ use super::raw;
 use super::reader::Strings;
 use super::values::{address, choice, each, number};
 
-/// More would not fit an answer of 512 bytes with the longest names.
+/// Most addresses of a sinkhole. More would not fit into an answer of 512 bytes with the longest names.
 const SINKHOLE_MAX: usize = 8;
 
 pub(super) const ACTIONS: &[(&str, Action)] = &[
@@ -38,7 +38,7 @@ pub(super) fn default_blocking() -> Blocking {
     }
 }
 
-/// Validates the keys; `default` is for those that are missing.
+/// Validates the keys. Missing ones have the values of `default`.
 pub(super) fn blocking(raw: raw::Block, default: &Blocking, findings: &mut Findings) -> Blocking {
     let (sinkhole_v4, sinkhole_v6) = sinkhole(raw.sinkhole, findings)
         .unwrap_or_else(|| (default.sinkhole_v4.clone(), default.sinkhole_v6.clone()));

@@ -14,11 +14,11 @@ pub struct Comments {
 }
 
 impl Comments {
-    /// Reads a text that holds the characters.
+    /// Parses a text of such characters.
     ///
     /// # Errors
     /// The first character that can't begin a comment: whitespace, or one that begins a rule.
-    fn read(text: &str) -> Result<Self, char> {
+    fn parse(text: &str) -> Result<Self, char> {
         let mut comments = Self::default();
         for c in text.chars() {
             // `.x`, `*.x`, `_x`, `-x`, `\DDD` and `::1` begin rules.
@@ -62,19 +62,19 @@ impl TryFrom<String> for Comments {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        Self::read(&text).map_err(|c| format!("{c:?} begins no comment"))
+        Self::parse(&text).map_err(|c| format!("{c:?} can't begin a comment"))
     }
 }
 
 /// The value of a list's `comments`.
 pub(super) fn validate(given: Option<At<String>>, findings: &mut Findings) -> Option<Comments> {
     let At { key, line, value } = given?;
-    let problem = match Comments::read(&value) {
+    let problem = match Comments::parse(&value) {
         Ok(_) if value.is_empty() => "is empty, must name at least one character".to_owned(),
         Ok(comments) => return Some(comments),
         Err(c) => format!("is {}, must be without {c:?}", quote(&value)),
     };
-    let remedy = "write ASCII punctuation that begins no rule, as in \"#!\"";
+    let remedy = "write ASCII punctuation that can't begin a rule, as in \"#!\"";
     findings.report(line, format!("{key} {problem}: {remedy}"));
     None
 }
@@ -92,7 +92,7 @@ mod tests {
             ("#!", b';', false),
             ("#;", b'a', false),
         ] {
-            let comments = Comments::read(text).expect("characters");
+            let comments = Comments::parse(text).expect("characters");
             assert_eq!(comments.begin(&[first, b'x']), begins, "{text}");
         }
         assert!(!Comments::default().begin(b""));
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn comments_are_a_string_in_json() {
-        let comments = Comments::read("!;").expect("characters");
+        let comments = Comments::parse("!;").expect("characters");
         let json = serde_json::to_string(&comments).expect("JSON");
         assert_eq!(json, "\"!#;\"");
         let read: Comments = serde_json::from_str(&json).expect("the same");

@@ -1,7 +1,8 @@
-//! Parts of a configuration for verbs, such as the control socket's path, even if other parts have mistakes.
+//! Reads the parts of a configuration that a verb needs, such as the control socket's path, even if other parts have
+//! mistakes.
 //!
-//! `status`, `reload` and `rollback` need only the socket, and are needed most after somebody broke the
-//! configuration. Nor may a court's decision on an order wait until a list's section is corrected.
+//! `status`, `reload` and `rollback` need only the socket, and are most useful while the configuration has mistakes.
+//! Likewise, an order can be lifted although the section of a list is invalid.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,7 @@ use super::load::{SIZE_MAX, read};
 use super::regular;
 use super::types::{Config, Origin};
 
-/// Headers of sections with mistakes that can't concern the socket.
+/// Headers of sections whose mistakes can't concern the socket.
 const OTHERS: &[&str] = &[
     "[upstream]",
     "[cache]",
@@ -25,14 +26,14 @@ const OTHERS: &[&str] = &[
     "[[exception]]",
 ];
 
-/// The `control` key of `[server]`, if it is set.
+/// The value of `control` in `[server]`; `None` if it is not set.
 ///
 /// # Errors
-/// The problems of the file, if it can't be read, or if it is uncertain whether it sets `control`: a verb could
-/// reach the wrong server.
+/// The problems of the file, if it can't be read, or if it may set `control` in a way that was not parsed: with the
+/// default, a verb could reach another server.
 pub fn socket(path: &Path) -> Result<Option<PathBuf>, Problems> {
     let text = read(path).or_else(|problems| {
-        // A byte in a comment that is not UTF-8 hides no socket.
+        // A byte that is not UTF-8 does not matter, unless it is on a line with `control`.
         let bytes = regular::read(path, SIZE_MAX).map_err(|_| problems.clone())?;
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let sets_control = |line: &str| line.contains("control");
@@ -45,7 +46,7 @@ pub fn socket(path: &Path) -> Result<Option<PathBuf>, Problems> {
             false => Ok(text),
         }
     })?;
-    let (config, findings) = Config::understand(&text, path, Origin::File(path.to_owned()));
+    let (config, findings) = Config::parse_valid_parts(&text, path, Origin::File(path.to_owned()));
     let control = config.server.control;
     match findings.conclude(()) {
         Err(problems) if control.is_none() && is_in_doubt(&text, &problems) => Err(problems),
@@ -53,7 +54,7 @@ pub fn socket(path: &Path) -> Result<Option<PathBuf>, Problems> {
     }
 }
 
-/// Whether a text in which no `control` was found may set it.
+/// Whether the text may set `control`, although no value was found.
 fn is_in_doubt(text: &str, problems: &Problems) -> bool {
     let sets_control = |line: &str| {
         let key = line.split('=').next().unwrap_or_default();
@@ -75,17 +76,15 @@ fn is_elsewhere(text: &str, line: u32) -> bool {
     })
 }
 
-/// The valid parts of a configuration, with its problems, if all of them are outside the sections `needed`, which
-/// are named without brackets. An unknown section may be a misspelling of the first of them, unless that exists.
+/// Reads a configuration of which a verb needs only the sections `needed` (names without brackets). Problems in other
+/// sections are returned with its valid parts.
 ///
 /// # Errors
-/// The problems of the file, if it can't be read, or if they may concern those sections.
-pub fn despite_others(
-    path: &Path,
-    needed: &[&str],
-) -> Result<(Config, Option<Problems>), Problems> {
+/// The problems of the file, if it can't be read, or if they may concern these sections. An unknown section may be a
+/// misspelling of the first of them, unless that exists.
+pub fn load_needed(path: &Path, needed: &[&str]) -> Result<(Config, Option<Problems>), Problems> {
     let text = read(path)?;
-    let (config, findings) = Config::understand(&text, path, Origin::File(path.to_owned()));
+    let (config, findings) = Config::parse_valid_parts(&text, path, Origin::File(path.to_owned()));
     let Err(problems) = findings.conclude(()) else {
         return Ok((config, None));
     };
@@ -101,7 +100,7 @@ pub fn despite_others(
         let up_to = text.lines().take(problem.line.unwrap_or(0) as usize);
         up_to.filter_map(section).last().is_some_and(is_other)
     };
-    // A multi-line string without an end may swallow other sections.
+    // A multi-line string without an end may include other sections.
     let has_long_text = text.contains("\"\"\"") || text.contains("'''");
     match !has_long_text && problems.0.iter().all(elsewhere) {
         true => Ok((config, Some(problems))),
@@ -187,7 +186,7 @@ mod tests {
         let path = folder.path().join("tapis.toml");
         let understood = |text: &str| {
             std::fs::write(&path, text).expect("written");
-            let (config, problems) = despite_others(&path, &["orders", "state"])?;
+            let (config, problems) = load_needed(&path, &["orders", "state"])?;
             assert!(problems.is_some(), "{text}");
             Ok::<_, Problems>(config.orders.dir)
         };

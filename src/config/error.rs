@@ -1,4 +1,4 @@
-//! Problems of a configuration, each with its line and remedy.
+//! The problems of a configuration.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ pub struct Problem {
     pub path: PathBuf,
     /// The line, from 1; `None` if the problem concerns the whole file.
     pub line: Option<u32>,
-    /// The value found, what is expected, and the remedy: one line without a final full stop.
+    /// The actual value, the expected one, and the remedy: one line without a final full stop.
     pub message: String,
 }
 

@@ -1,4 +1,4 @@
-//! The operator's exceptions, as files describe them: names that are not blocked although a rule blocks them.
+//! The operator's exceptions in files: names that are not blocked although a rule blocks them.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -11,12 +11,12 @@ use super::findings::{Findings, quote};
 use super::moment::Moment;
 use super::reader::{At, Reader, Strings};
 use super::syntax;
-use super::values::{SCOPES, choice, line, needed, plain, rule_name};
+use super::values::{SCOPES, choice, is_plain_name, line, non_empty, rule_name};
 use crate::config::shown::path_text;
 use crate::policy::rule::{Against, Scope, Source};
 use crate::wire::name::Name;
 
-/// Means every list and order.
+/// The value of `against` for all lists and orders.
 const ALL: &str = "all";
 
 /// An operator's decision not to block a name.
@@ -31,9 +31,9 @@ pub struct Exception {
     pub against: Against,
     /// The reason.
     pub reason: String,
-    /// Who decided.
+    /// The person or office that decided.
     pub author: String,
-    /// The time from which on it no longer counts; `None` if it has no end.
+    /// When it ends; `None` if it has no end.
     pub until: Option<Moment>,
     /// The file.
     #[serde(serialize_with = "path_text")]
@@ -51,7 +51,7 @@ fn read_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Name, D::Erro
     Name::from_text(&text).map_err(de::Error::custom)
 }
 
-/// The mirror of a section `[[exception]]`.
+/// A section `[[exception]]`, before validation.
 pub(super) struct Raw {
     line: u32,
     name: Option<At<String>>,
@@ -92,13 +92,13 @@ pub fn parse(text: &str, path: &Path) -> Result<Vec<Exception>, Problems> {
     findings.conclude(exceptions)
 }
 
-/// Validates exceptions. Those that lack something are left out, and reported.
+/// Validates exceptions. Invalid ones are left out, and reported.
 pub(super) fn validate(raw: Vec<Raw>, findings: &mut Findings) -> Vec<Exception> {
     let exceptions = raw.into_iter();
     exceptions
         .filter_map(|raw| {
-            let reason = line(needed(raw.reason, findings), findings);
-            let author = line(needed(raw.author, findings), findings);
+            let reason = line(non_empty(raw.reason, findings), findings);
+            let author = line(non_empty(raw.author, findings), findings);
             let scope = choice(raw.scope, SCOPES, findings);
             let against = against(raw.against, findings);
             Some(Exception {
@@ -121,7 +121,7 @@ fn against(given: Option<Strings>, findings: &mut Findings) -> Option<Against> {
     let (mut names, mut seen) = (Vec::new(), HashSet::new());
     for At { line, value, .. } in given.value {
         let name = value.strip_prefix(Source::ORDER).unwrap_or(&value);
-        if !plain(name) {
+        if !is_plain_name(name) {
             let shown = quote(&value);
             let message = format!(
                 "{key} holds {shown}, must be a list's name, an order as \"order:ID\", or \"all\""
@@ -173,7 +173,7 @@ until = 2026-12-01T00:00:00+07:00
 "#;
 
     #[test]
-    fn an_exception_has_a_name_what_it_overrides_a_reason_an_author_and_an_end() {
+    fn an_exception_has_a_name_sources_that_it_overrides_a_reason_an_author_and_an_end() {
         let all = parse(GOOD, Path::new("x.toml")).expect("valid");
         let [one] = &all[..] else {
             panic!("one: {all:?}")

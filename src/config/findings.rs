@@ -1,4 +1,4 @@
-//! Collects the problems of a file while it is read, with their lines.
+//! Collects the problems of a file, with their lines, while it is parsed and validated.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -15,16 +15,18 @@ const PROBLEMS_MAX: usize = 100;
 /// The problems of one file so far.
 pub(super) struct Findings {
     path: PathBuf,
-    /// The start of each line except the first.
+    /// The byte offset of each line except the first.
     starts: Vec<usize>,
+    /// The length of the text.
     end: usize,
     problems: Vec<Problem>,
     /// Problems beyond [`PROBLEMS_MAX`].
     more: usize,
-    /// The header lines of sections with syntax errors: keys that seem to be missing there may only be unread.
+    /// The header lines of sections with syntax errors. Missing keys are not reported there, as they may be in the
+    /// lines with the error.
     pub(super) damaged: Vec<u32>,
-    /// Keys that are misspelt or have values of the wrong type, each with its table's line: they are not reported
-    /// as missing, too.
+    /// Keys that are misspelt or have a value of the wrong type, each with the line of its table. They are not also
+    /// reported as missing.
     pub(super) mistyped: HashSet<(u32, &'static str)>,
 }
 

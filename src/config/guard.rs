@@ -1,4 +1,4 @@
-//! The section `[guard]`: limits for the newest state of a list, and the names that no list may block.
+//! The section `[guard]`: limits for updates of lists, and names that no list may block.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,9 +12,9 @@ use super::values::{choice, each, file, number};
 use crate::names::typed;
 use crate::wire::name::Name;
 
-/// Ten years.
+/// Longest age of a list: ten years.
 const HOURS_MAX: u32 = 10 * 365 * 24;
-/// Most names of a popularity file that are protected.
+/// Most names of a file of popular names that are protected.
 const FIRST_MAX: usize = 100_000;
 
 const SUFFIXES: &[(&str, PublicSuffixes)] = &[
@@ -26,21 +26,21 @@ const SUFFIXES: &[(&str, PublicSuffixes)] = &[
 /// The section `[guard]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuardRails {
-    /// Limits for a list as a whole.
+    /// Limits for whole lists.
     pub limits: Limits,
-    /// Which public suffixes no rule may cover.
+    /// The public suffixes that no rule may cover.
     pub public_suffixes: PublicSuffixes,
-    /// A file of names that no rule may reach, in the format `domains`.
+    /// A file of names that no rule may cover, in the format `domains`.
     pub protect: Option<PathBuf>,
     /// A file of popular names, the most popular first.
     pub popular: Option<PathBuf>,
-    /// How many of them no rule may reach: 1 to 100,000.
+    /// The number of popular names that no rule may cover: 1 to 100,000.
     pub popular_first: usize,
-    /// Names whose rules count in spite of the guards.
+    /// Names whose rules are released from the guards of single rules.
     pub release: Vec<Name>,
 }
 
-/// Limits for a list as a whole. A newest state beyond them is held back.
+/// Limits for whole lists. An update beyond them is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Limits {
@@ -54,21 +54,21 @@ pub struct Limits {
     pub bad_percent: u32,
 }
 
-/// Which public suffixes no rule may cover.
+/// The public suffixes that no rule may cover.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PublicSuffixes {
-    /// All.
+    /// All public suffixes.
     All,
-    /// Those of registries, such as `co.id`. A rule that covers a company's suffix, such as `github.io`, counts
-    /// and is reported: block lists mean dynamic-DNS providers.
+    /// The public suffixes of registries, such as `co.id`. A rule that covers a company's suffix, such as `github.io`, is
+    /// in force and reported, because block lists do mean to block dynamic-DNS providers.
     #[default]
     Icann,
-    /// None.
+    /// No public suffixes.
     None,
 }
 
-/// A guard of single rules, by what a rule would cover. Images store a variant's name, so it can't be renamed.
+/// A guard of single rules, named after the names that it protects. Images store a variant's name, so it can't be renamed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protection {
@@ -228,7 +228,7 @@ pub(super) fn validate(raw: Raw, findings: &mut Findings) -> GuardRails {
     }
 }
 
-/// The guards that only report rules of a list, and leave none out.
+/// Validates `guards` of a list: the guards that only warn of its rules, and leave none out.
 pub(super) fn only_warning(
     given: Option<At<WordOrStrings>>,
     findings: &mut Findings,
@@ -264,7 +264,7 @@ fn protection(text: &str) -> Result<Protection, String> {
     }
     if matches!(text, "empty" | "bad" | "shrunk" | "grown" | "old") {
         return Err(format!(
-            "which is a guard of whole lists: remove it; to accept a list that it holds: tapis reload --accept LIST:{text}"
+            "which is a guard of whole lists: remove it; to accept a list that it rejects: tapis reload --accept LIST:{text}"
         ));
     }
     let words = || Protection::ALL.into_iter().map(Protection::word);
@@ -347,7 +347,7 @@ mod tests {
             ),
             (
                 "[\"shrunk\"]",
-                "guards holds \"shrunk\", which is a guard of whole lists: remove it; to accept a list that it holds: \
+                "guards holds \"shrunk\", which is a guard of whole lists: remove it; to accept a list that it rejects: \
                  tapis reload --accept LIST:shrunk",
             ),
             (

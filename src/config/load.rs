@@ -1,4 +1,4 @@
-//! Reads and validates the configuration's file.
+//! Reads the configuration file.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use super::regular::{self, Unread};
 use super::types::{Config, Content, Origin};
 use super::{raw, syntax, validate};
 
-/// Most bytes of a configuration.
+/// Most bytes of a configuration file.
 pub(super) const SIZE_MAX: u64 = 16 * 1024 * 1024;
 
 /// The orders of the built-in default.
@@ -18,23 +18,24 @@ const EMBEDDED_ORDERS: &[(&str, &str)] = &[(
 )];
 
 impl Config {
-    /// Reads and validates a file. Its lists are not opened.
+    /// Reads and validates a configuration file. Its lists are not opened.
     ///
     /// # Errors
-    /// All problems of the file, or one if it cannot be read, is not UTF-8 or over 16 MiB.
+    /// All problems of the file; a single one if it can't be read, is not UTF-8, or has more than 16 MiB.
     pub fn load(path: &Path) -> Result<Self, Problems> {
         Self::parse(&read(path)?, path)
     }
 
-    /// Reads a file that may have mistakes; returns its valid parts and its problems, so that its lists can be
-    /// checked as well. Lists without a valid name, path or format are left out. Other invalid values have their
-    /// defaults; the result must not be served.
+    /// Reads a file that may have mistakes, and returns its valid parts and its problems, so that its lists can be
+    /// checked, too. Lists without a valid name, path or format are left out. Other invalid values are replaced by
+    /// defaults, so a server must not use the result.
     pub fn examine(path: &Path) -> (Option<Self>, Option<Problems>) {
         let text = match read(path) {
             Ok(text) => text,
             Err(problems) => return (None, Some(problems)),
         };
-        let (config, findings) = Self::understand(&text, path, Origin::File(path.to_owned()));
+        let (config, findings) =
+            Self::parse_valid_parts(&text, path, Origin::File(path.to_owned()));
         (Some(config), findings.conclude(()).err())
     }
 
@@ -47,12 +48,12 @@ impl Config {
         Self::parse_from(text, path, Origin::File(path.to_owned()))
     }
 
-    /// The shipped `config/tapis.toml` and its list, for a server without a file.
+    /// The shipped `config/tapis.toml` with its list and order, for a server without a configuration file.
     pub fn built_in() -> Self {
         let text = include_str!("../../config/tapis.toml");
         let path = Path::new("config/tapis.toml");
         let mut config = Self::parse_from(text, path, Origin::BuiltIn)
-            .expect("a test holds that the shipped configuration is valid");
+            .expect("a test checks that the shipped configuration is valid");
         (config.orders.dir, config.orders.embedded) = (None, EMBEDDED_ORDERS);
         for list in &mut config.lists {
             list.content =
@@ -62,11 +63,12 @@ impl Config {
     }
 
     fn parse_from(text: &str, path: &Path, origin: Origin) -> Result<Self, Problems> {
-        let (config, findings) = Self::understand(text, path, origin);
+        let (config, findings) = Self::parse_valid_parts(text, path, origin);
         findings.conclude(config)
     }
 
-    pub(super) fn understand(text: &str, path: &Path, origin: Origin) -> (Self, Findings) {
+    /// Parses and validates a text. With findings, the result has defaults in place of invalid values.
+    pub(super) fn parse_valid_parts(text: &str, path: &Path, origin: Origin) -> (Self, Findings) {
         let mut findings = Findings::new(path, text.as_bytes());
         let raw = syntax::parse(text, &mut findings, raw::Raw::read);
         let config = validate::validate(raw, origin, &mut findings);
@@ -74,9 +76,9 @@ impl Config {
     }
 }
 
-/// Reads a file's text.
+/// Reads the text of a configuration file.
 pub(super) fn read(path: &Path) -> Result<String, Problems> {
-    let refuse = |line, message| {
+    let problem = |line, message| {
         Problems(vec![Problem {
             path: path.to_owned(),
             line,
@@ -101,12 +103,12 @@ pub(super) fn read(path: &Path) -> Result<String, Problems> {
                 format!("cannot be read: {error}; {remedy}")
             }
         };
-        refuse(None, message)
+        problem(None, message)
     })?;
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let line = Findings::new(path, error.as_bytes()).line_at(at);
         let message = "is not UTF-8 text: save the file as UTF-8";
-        refuse(Some(line), message.to_owned())
+        problem(Some(line), message.to_owned())
     })
 }

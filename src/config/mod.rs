@@ -1,8 +1,8 @@
-//! The configuration: TOML text to a mirror of the file to a validated [`Config`]. All problems of a file are
-//! reported at once.
+//! The configuration. TOML text is parsed to `raw` values, which are validated to a [`Config`]. All problems of a file
+//! are reported at once.
 //!
-//! To add a key: a field in `raw`, its default and bounds in `validate`, its type in `types`, its documentation
-//! in `config/tapis.toml`.
+//! To add a key, add a field to `raw`, its default and bounds to `validate`, its type to `types`, and its documentation
+//! to `config/tapis.toml`.
 
 mod address;
 mod blocking;

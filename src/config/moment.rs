@@ -1,5 +1,5 @@
-//! Times as files have them: RFC 3339, with the offset that they were written with. Local times are invalid,
-//! because the time zone is not known.
+//! Times in files: RFC 3339, kept with the offset that they were written with. Local times are invalid, because their
+//! time zone is not known.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,17 +10,17 @@ use jiff::fmt::temporal::Pieces;
 use jiff::tz::Offset;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The year of the last valid time.
+/// The last year with valid times.
 const YEAR_MAX: i16 = 9999;
 
-/// A point in time. Compared by the point in time; shown with the offset that it was written with.
+/// A point in time. The offset that it was written with is shown, but ignored by comparisons.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
     at: Timestamp,
     offset: Offset,
 }
 
-/// Why a text is not a time.
+/// The reason why a text is not a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MomentError {
     /// It is neither a time with an offset nor a date.
@@ -31,7 +31,7 @@ pub enum MomentError {
     /// It is not a time with an offset.
     #[error("must be a time with its offset, as in 2017-07-14T11:30:00+07:00")]
     Form,
-    /// It is too late to be represented, such as a date that means never.
+    /// It is too late to be represented, such as 9999-12-31 for "never".
     #[error(
         "is after the last instant: write {} at the latest",
         Moment::from(Timestamp::MAX)
@@ -58,7 +58,7 @@ impl Moment {
 ///
 /// # Errors
 /// [`MomentError`].
-pub fn or_date(text: &str) -> Result<Moment, MomentError> {
+pub fn time_or_date(text: &str) -> Result<Moment, MomentError> {
     let day = match text.parse::<Date>() {
         Ok(_) if !text.contains(|c: char| !matches!(c, '0'..='9' | '-')) => {
             format!("{text}T00:00:00Z")

@@ -1,4 +1,4 @@
-//! The mirror of the file: every section and key with its type and line, before validation.
+//! The sections and keys of the configuration file with their types and lines, before validation.
 
 use toml::de::DeTable;
 
@@ -24,7 +24,7 @@ pub(super) struct Raw {
 }
 
 impl Raw {
-    /// Reads a table; reports unknown keys and wrong types.
+    /// Reads the file's table. Unknown keys and wrong types are reported.
     pub(super) fn read(table: DeTable<'_>, findings: &mut Findings) -> Self {
         Reader::read_all(table, findings, |file| Self {
             server: file.section("server", Server::read),
@@ -114,7 +114,7 @@ impl Local {
     }
 }
 
-/// The keys that `[block]` and each `[[list]]` have in common.
+/// Keys that both `[block]` and `[[list]]` have.
 #[derive(Default)]
 pub(super) struct Block {
     pub(super) action: Option<At<String>>,

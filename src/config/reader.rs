@@ -1,4 +1,4 @@
-//! Reads typed values out of TOML tables, each with its key and line; reports wrong types and unknown keys.
+//! Reads typed values from TOML tables, each with its key and line. Reports wrong types and unknown keys.
 
 use jiff::civil::Date;
 use toml::Spanned;
@@ -22,7 +22,7 @@ pub(super) type Strings = At<Vec<At<String>>>;
 /// Texts by language.
 pub(super) type Texts = At<Vec<(String, At<String>)>>;
 
-/// A table whose keys are taken out one by one; the keys left at the end are unknown.
+/// A table from which known keys are removed one by one. The keys that remain at the end are unknown.
 pub(super) struct Reader<'a, 'i> {
     table: DeTable<'i>,
     /// The table's name in messages: `[server]`.
@@ -35,7 +35,7 @@ pub(super) struct Reader<'a, 'i> {
 }
 
 impl<'a, 'i> Reader<'a, 'i> {
-    /// Reads the whole file with `read`, then reports the keys that it did not take.
+    /// Reads a file's table with `read`, then reports unknown and missing keys.
     pub(super) fn read_all<T>(
         table: DeTable<'i>,
         findings: &'a mut Findings,
@@ -50,7 +50,7 @@ impl<'a, 'i> Reader<'a, 'i> {
             findings,
         };
         let result = read(&mut reader);
-        reader.refuse_rest();
+        reader.report_rest();
         result
     }
 
@@ -131,7 +131,7 @@ impl<'a, 'i> Reader<'a, 'i> {
         self.string(key)
     }
 
-    /// Notes that a key is missing.
+    /// Records the problem if a key is missing.
     fn require(&mut self, key: &'static str, value: &str) {
         if !self.table.contains_key(key) && !self.findings.damaged.contains(&self.line) {
             let message = format!("{} has no `{key}`: add {key} = {value}", self.title);
@@ -329,11 +329,11 @@ impl<'a, 'i> Reader<'a, 'i> {
             findings: self.findings,
         };
         let result = read(&mut reader);
-        reader.refuse_rest();
+        reader.report_rest();
         result
     }
 
-    fn refuse_rest(self) {
+    fn report_rest(self) {
         for (key, _) in &self.table {
             let name = key.get_ref();
             let remedy = match nearest(name, self.known.iter().copied()) {
@@ -341,7 +341,7 @@ impl<'a, 'i> Reader<'a, 'i> {
                     self.findings.mistyped.insert((self.line, near));
                     format!("did you mean `{near}`?")
                 }
-                None => format!("it may hold {}", self.known.join(", ")),
+                None => format!("valid keys are {}", self.known.join(", ")),
             };
             let name = name.escape_debug();
             self.findings.report(

@@ -1,5 +1,5 @@
-//! Reads regular files up to a size, and nothing else: a FIFO without a writer or an endless device in the place
-//! of a file would block a start, a reload or a verb, or fill the memory.
+//! Reads regular files up to a size. Other files are rejected: a FIFO without a writer would block a start, a reload or
+//! a verb, and an endless device would fill the memory.
 
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Read};
@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::shown::Show;
 
-/// Why a file could not be read.
+/// The reason why a file could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Unread {
     /// It is a directory, a FIFO, a device or a socket.
@@ -37,7 +37,7 @@ fn denied(path: &Path) -> String {
         let meta = at.metadata();
         meta.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
     };
-    // The outermost hidden path is in the directory that hides it.
+    // The parent of the outermost path that can't be examined is the directory that denies access.
     let hidden = path.ancestors().filter(is_hidden).last();
     let right = match hidden.and_then(Path::parent) {
         Some(closed) => format!("may not search the directory {}", closed.shown()),
@@ -65,13 +65,13 @@ impl From<Unread> for io::Error {
 
 /// Opens a regular file for reading, through symbolic links.
 ///
-/// Opens neither a device nor a FIFO, even if one replaces the file meanwhile. Waits until the system has broken
-/// a lease on the file.
+/// A device or FIFO is never opened, even if one replaces the file meanwhile. If another process has a lease on the file,
+/// waits until the system has broken it.
 ///
 /// # Errors
 /// [`Unread`], except [`Unread::TooLarge`].
 pub fn open(path: &Path) -> Result<(File, Metadata), Unread> {
-    // O_PATH finds the file without opening it.
+    // O_PATH locates the file without opening it.
     let found = File::options()
         .read(true)
         .custom_flags(libc::O_PATH)

@@ -30,7 +30,7 @@ impl Display for Shown<'_> {
     }
 }
 
-/// Writes a character as an escape of JSON.
+/// Writes a character as a JSON escape.
 ///
 /// # Errors
 /// If the writer fails.
@@ -89,7 +89,7 @@ pub fn generations(first: u64, last: u64) -> String {
 
 /// Types that can be [`Shown`].
 pub trait Show {
-    /// Shows it on one line, without characters that control a terminal.
+    /// The text on one line, without characters that control a terminal.
     fn shown(&self) -> Shown<'_>;
 }
 

@@ -1,4 +1,4 @@
-//! Parses a text into a TOML table, and goes on after syntax errors.
+//! Parses a TOML text, and continues after syntax errors.
 
 use std::ops::Range;
 
@@ -6,14 +6,14 @@ use toml::de::{DeTable, DeValue, Error};
 
 use super::findings::Findings;
 
-/// After this many syntax errors the file is not TOML at all. Each error costs a parse.
+/// Most syntax errors that are reported. Each costs another parse, and a file with more is probably not TOML.
 const LIMIT: usize = 20;
 
 /// Parses `text`, for which `findings` was created, reports each syntax error, and passes the table to `read`.
 ///
-/// The parser goes on after an error, but an array that is never closed swallows the rest of the file, and a key
-/// without a value ends it. So the lines of the first error are blanked and the text is parsed again: the table
-/// that results is free of errors, and errors that only follow from others are not reported.
+/// The parser continues after an error, but an array without an end includes the rest of the file, and a key without a
+/// value ends parsing. So the lines of the first error are replaced by spaces, and the text is parsed again until there
+/// are no errors. Thus, errors that only follow from others are not reported.
 pub(super) fn parse<T>(
     text: &str,
     findings: &mut Findings,
@@ -68,13 +68,13 @@ impl<'a> Damage<'a> {
         findings: &Findings,
     ) -> Self {
         let line = findings.line_at(at);
-        let whole = |lost| Self {
+        let plain = |lost| Self {
             line,
             lost,
             message: None,
         };
         let Some(value) = enclosing(table, at) else {
-            // Without its header, the keys of a section would be read as those of the section before.
+            // All lines of a section without a valid header are lost: its keys would count to the previous section.
             let mut next = line + 1;
             if is_header(text, line, findings) {
                 let last = findings.line_at(text.len());
@@ -82,18 +82,18 @@ impl<'a> Damage<'a> {
                     next += 1;
                 }
             }
-            return whole(line..next);
+            return plain(line..next);
         };
         let (top, end) = (findings.line_at(value.start), findings.line_at(value.end));
         let mut messages = errors.iter().map(Error::message);
         match messages.find(|message| message.starts_with("unclosed array,")) {
-            // It swallowed the rest of the file: from the first item that does not fit, that is not part of it.
+            // The array includes the rest of the file. Its lines are lost up to the first item that is an error.
             Some(unclosed) if value.end >= text.trim_end().len() => Self {
                 line: top,
                 lost: top..line.max(top + 1),
                 message: Some(unclosed),
             },
-            _ => whole(top..end + 1),
+            _ => plain(top..end + 1),
         }
     }
 }

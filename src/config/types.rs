@@ -21,7 +21,7 @@ const JOURNAL: &str = "journal.jsonl";
 /// A validated configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Where it comes from.
+    /// Its origin.
     pub origin: Origin,
     /// Listen addresses, clients and limits.
     pub server: Server,
@@ -37,7 +37,7 @@ pub struct Config {
     pub journal: Option<PathBuf>,
     /// The file of the keys that authenticate the journal's head.
     pub journal_key: Option<PathBuf>,
-    /// Guard rails against accidents of lists.
+    /// The guard rails.
     pub guard: GuardRails,
     /// The lists in the order of the file, which is their precedence. Names are unique.
     pub lists: Vec<List>,
@@ -45,11 +45,11 @@ pub struct Config {
     pub orders: Orders,
     /// The operator's exceptions.
     pub exceptions: Exceptions,
-    /// Values of the command line, which are already applied.
+    /// Values from the command line, which have been applied.
     pub overrides: Overrides,
 }
 
-/// Values of the command line that override the file, at the start and at each reload.
+/// Values from the command line that override those of the file, at the start and at each reload.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
     /// Replaces `[server] listen`, unless empty.
@@ -62,7 +62,7 @@ pub struct Overrides {
     pub control: Option<PathBuf>,
 }
 
-/// Where a configuration comes from.
+/// The origin of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// The program itself.
@@ -94,7 +94,7 @@ pub struct Server {
     pub tcp_connections_per_client: usize,
     /// How long a TCP connection may be idle, 1 second to an hour.
     pub tcp_idle: Duration,
-    /// The age from which on a UDP query is not answered, 100 ms to a minute.
+    /// UDP queries that are this old are not answered any more; 100 ms to a minute.
     pub discard: Duration,
 }
 
@@ -125,43 +125,43 @@ pub struct Local {
     pub use_application_dns: Canary,
 }
 
-/// The answer for the name by which browsers ask whether they may use another resolver.
+/// The answer for `use-application-dns.net`, with which browsers find out whether they may use another resolver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Canary {
-    /// NXDOMAIN: they should not.
+    /// NXDOMAIN: browsers should keep using this server.
     Nxdomain,
-    /// It is forwarded like any other name.
+    /// The name is forwarded like any other.
     Forward,
 }
 
 /// The state directory and the compiler.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
-    /// The directory for compiled lists; `None` means that nothing is kept on disk.
+    /// The state directory; `None` means that nothing is kept on disk.
     pub dir: Option<PathBuf>,
     /// The number of images kept, 1 to 100.
     pub keep: usize,
     /// How long the rules of replaced lists are kept.
     pub history: History,
-    /// How long a compiling process may report nothing, 10 seconds to a day.
+    /// How long a compiling process may be without a report before it is killed, 10 seconds to a day.
     pub deadline: Duration,
 }
 
-/// How long the rules of replaced lists are kept, so that the policy at a past time can be found out.
+/// Limits for the rules of replaced lists, which are kept so that the policy at a past time can be reconstructed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct History {
-    /// Days; 0 keeps none.
+    /// How long they are kept, in days; 0 keeps none.
     pub days: u32,
-    /// Their most bytes on disk.
+    /// Most bytes of them on disk.
     pub bytes: u64,
 }
 
-/// Where authorities' orders are, and how their names are answered.
+/// The files of authorities' orders, and the answers for their names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Orders {
     /// The directory of their files; `None` means that there are no orders.
     pub dir: Option<PathBuf>,
-    /// Orders built into the program: the path that each file had, and its text.
+    /// Orders built into the program: the path and text of each file at build time.
     pub embedded: &'static [(&'static str, &'static str)],
     /// The language of the text sent to clients with a blocked answer (BCP 47, lower case).
     pub language: String,
@@ -178,7 +178,7 @@ pub struct Exceptions {
     pub own: Vec<Exception>,
 }
 
-/// A list: where its rules are, how to read them, and what they do.
+/// A list: its file, format and effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct List {
     /// The format of the file.
@@ -189,12 +189,12 @@ pub struct List {
     pub scope: Scope,
     /// Whether the server refuses to start without this list.
     pub required: bool,
-    /// The guards of single rules that only report rules of this list, and leave none out.
+    /// The guards of single rules that only warn of rules of this list, and leave none out.
     pub warn: Protections,
-    /// Where the text is.
+    /// The location of the text.
     pub content: Content,
-    /// The list in decisions. Its path is normalized, and relative to the working directory unless the
-    /// configuration's path is absolute.
+    /// The source of its rules. The path is normalized, and relative to the working directory unless the configuration's
+    /// path is absolute.
     pub source: Source,
 }
 
@@ -208,12 +208,12 @@ pub enum Format {
     Hosts,
 }
 
-/// Where a list's text is.
+/// The location of a list's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
     /// In the file at the source's path.
     File,
-    /// In the program; the source's path is where it was when that was built.
+    /// In the program; the source's path is that of the file at build time.
     Embedded(&'static str),
 }
 
@@ -225,7 +225,7 @@ impl State {
 }
 
 impl Config {
-    /// Whether the journal of `other` is a different one, other than by a different state directory.
+    /// Whether `other` has a different journal, for a reason other than a different state directory.
     pub fn moves_journal(&self, other: &Self) -> bool {
         let is_default = |config: &Self| config.journal == config.state.journal();
         self.journal != other.journal && !(is_default(self) && is_default(other))

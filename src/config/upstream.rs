@@ -1,4 +1,4 @@
-//! The section `[upstream]`: the servers that queries are forwarded to, and how.
+//! The section `[upstream]`: the servers that queries are forwarded to, and the limits of queries to them.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -11,9 +11,9 @@ use super::values::{file, number};
 pub use super::address::ServerAddress;
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
-/// Ports below this need a privilege.
+/// The first port that needs no privilege.
 const FIRST_PORT: u16 = 1024;
-/// Fewer ports are too easy to guess (RFC 5452, section 9.2).
+/// The smallest number of ports. With fewer, a port is too easy to guess (RFC 5452, section 9.2).
 const FEWEST_PORTS: usize = 1024;
 
 /// The servers that queries are forwarded to.
@@ -23,7 +23,7 @@ pub struct Upstream {
     pub servers: Option<Vec<UpstreamServer>>,
     /// The file that names the servers if `servers` does not; it is watched.
     pub resolv_conf: PathBuf,
-    /// Local ports that queries leave from, at least 1024.
+    /// Local ports for queries, at least 1024.
     pub ports: RangeInclusive<u16>,
     /// How long all attempts for a query may take, 100 ms to 30 s.
     pub timeout: Duration,
@@ -33,7 +33,7 @@ pub struct Upstream {
     pub waiting_per_client: usize,
 }
 
-/// A server and the forms of its queries.
+/// A server, and the form of queries to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamServer {
     /// Its address.

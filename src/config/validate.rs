@@ -20,17 +20,17 @@ use super::types::{
 };
 use super::upstream;
 use super::values::{
-    PORT, choice, directory, each, file, filled, language, network, number, plain_name,
+    PORT, choice, directory, each, file, language, network, non_empty_array, number, plain_name,
     public_text, sockets, text, zone,
 };
 
-/// One character-string of a TXT record (RFC 1035, section 3.3).
+/// Most bytes of a character-string of a TXT record (RFC 1035, section 3.3).
 const TXT_MAX: usize = 255;
 /// Most bytes of a group name on Linux.
 const GROUP_MAX: usize = 32;
 const WEEK_SECS: u32 = 7 * 24 * 60 * 60;
 const DAY_SECS: u32 = 24 * 60 * 60;
-/// RFC 2308, section 5: one to three hours work well.
+/// The default limit for negative answers: RFC 2308, section 5, recommends one to three hours.
 const NEGATIVE_SECS: u32 = 3 * 60 * 60;
 
 const CANARIES: &[(&str, Canary)] = &[("nxdomain", Canary::Nxdomain), ("forward", Canary::Forward)];
@@ -71,7 +71,7 @@ pub(super) fn validate(raw: Raw, origin: Origin, findings: &mut Findings) -> Con
 }
 
 fn server_section(raw: raw::Server, findings: &mut Findings) -> Server {
-    let listen = filled(raw.listen, findings);
+    let listen = non_empty_array(raw.listen, findings);
     let tcp_connections = number(raw.tcp_connections, 1..=65535, findings).unwrap_or(1024);
     let per_client = number(
         raw.tcp_connections_per_client,
@@ -114,7 +114,7 @@ fn cache(raw: raw::Cache, findings: &mut Findings) -> Cache {
     let min_ttl_secs = number(raw.min_ttl_secs, 0..=3600, findings).unwrap_or(0);
     let max_ttl_secs = number(raw.max_ttl_secs, 1..=WEEK_SECS, findings).unwrap_or(DAY_SECS);
     if min_ttl_secs > max_ttl_secs {
-        // The defaults agree, so one of the two was given.
+        // The defaults don't conflict, so the file has at least one of the two.
         let line = lines.into_iter().flatten().next().unwrap_or(1);
         let message = format!(
             "min-ttl-secs is {min_ttl_secs}, must be at most max-ttl-secs, which is \
@@ -126,7 +126,7 @@ fn cache(raw: raw::Cache, findings: &mut Findings) -> Cache {
     let max_negative_ttl_secs =
         number(raw.max_negative_ttl_secs, 1..=WEEK_SECS, findings).unwrap_or(NEGATIVE_SECS);
     if min_ttl_secs > max_negative_ttl_secs {
-        // The defaults agree, so this one was given.
+        // The defaults don't conflict, so the file has this key.
         let message = format!(
             "max-negative-ttl-secs is {max_negative_ttl_secs}, must be at least min-ttl-secs, which is \
              {min_ttl_secs}: raise the one or lower the other"
@@ -170,7 +170,7 @@ fn orders(raw: raw::Orders, block: Blocking, findings: &mut Findings) -> Orders 
         dir: directory(raw.path, findings),
         embedded: &[],
         language: language(raw.language, findings).unwrap_or_else(|| "en".to_owned()),
-        // It is an authority's demand, whatever the lists are.
+        // Blocks of orders are always demanded by an authority.
         blocking: Blocking {
             ede: Ede::Censored,
             ..block
@@ -194,7 +194,7 @@ fn lists(raw: Vec<raw::List>, block: &Blocking, findings: &mut Findings) -> Vec<
     lists
 }
 
-/// `None` if name or path are missing or invalid, or the format is invalid, which is reported.
+/// Validates a list; `None` if its name, path or format is invalid, or the name or path is missing.
 fn list(raw: raw::List, block: &Blocking, findings: &mut Findings) -> Option<List> {
     let name = plain_name(raw.name, findings);
     let path = file(raw.path, findings);

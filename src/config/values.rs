@@ -1,5 +1,5 @@
-//! Validates single values: bounds, choices, addresses, networks, names, paths. An invalid value is reported, and
-//! `None` returned.
+//! Validates single values: bounds, choices, addresses, networks, names, paths. If a value is invalid, that is reported
+//! and `None` is returned.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -15,7 +15,7 @@ use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 use crate::wire::text::steers;
 
-use super::address::{DNS_PORT, Use, hint, split_port, unmapped, url};
+use super::address::{DNS_PORT, Purpose, hint, reject_mapped, split_port, url};
 use super::findings::{Findings, quote};
 use super::reader::{At, Strings};
 use super::suggest::nearest;
@@ -31,7 +31,7 @@ const TAG_MAX: usize = 35;
 const LINE_MAX: usize = 512;
 /// Bits of the prefix before an IPv4 address in IPv6 form.
 const MAPPED: u8 = 96;
-/// The default port: not 53, which ordinary users may not open, and not 5353, which is multicast DNS.
+/// The default port. Port 53 needs a privilege, and 5353 is that of multicast DNS.
 pub(super) const PORT: u16 = 5335;
 
 /// All scopes, for keys that have no default.
@@ -73,7 +73,7 @@ fn report_placeholder(key: &str, line: u32, value: &str, findings: &mut Findings
 }
 
 /// A text that must not be empty.
-pub(super) fn needed(given: Option<At<String>>, findings: &mut Findings) -> Option<At<String>> {
+pub(super) fn non_empty(given: Option<At<String>>, findings: &mut Findings) -> Option<At<String>> {
     let given = given?;
     if given.value.is_empty() {
         findings.report(given.line, format!("{} is empty: fill it in", given.key));
@@ -197,7 +197,7 @@ fn normalise(path: &Path) -> PathBuf {
 }
 
 /// An array that must not be empty.
-pub(super) fn filled(given: Option<Strings>, findings: &mut Findings) -> Option<Strings> {
+pub(super) fn non_empty_array(given: Option<Strings>, findings: &mut Findings) -> Option<Strings> {
     let items = given?;
     if items.value.is_empty() {
         let (key, line) = (items.key, items.line);
@@ -230,9 +230,9 @@ pub(super) fn each<T: Clone + Eq + Hash>(
     Some(values)
 }
 
-/// Addresses to listen on. A wildcard address excludes others with its port, which could not be bound.
+/// Addresses to listen on. Besides a wildcard address, no other address can be bound with the same port.
 pub(super) fn sockets(given: Option<Strings>, findings: &mut Findings) -> Option<Vec<SocketAddr>> {
-    let place = given.as_ref().map(|items| (items.key, items.line));
+    let position = given.as_ref().map(|items| (items.key, items.line));
     let sockets = each(given, findings, socket)?;
     for all in sockets
         .iter()
@@ -241,10 +241,10 @@ pub(super) fn sockets(given: Option<Strings>, findings: &mut Findings) -> Option
         let is_among = |one: &&SocketAddr| {
             one != &all && one.port() == all.port() && one.is_ipv4() == all.is_ipv4()
         };
-        if let (Some(one), Some((key, line))) = (sockets.iter().find(is_among), place) {
+        if let (Some(one), Some((key, line))) = (sockets.iter().find(is_among), position) {
             let message = format!(
                 "{key} holds \"{all}\", which listens on all addresses, and \"{one}\", which is one of them: \
-                 remove one of both"
+                 remove one of the two"
             );
             findings.report(line, message);
         }
@@ -259,14 +259,14 @@ pub(crate) fn socket(text: &str) -> Result<SocketAddr, String> {
             "which has no port: write \"{}\"",
             split_port(text).unwrap_or(SocketAddr::new(ip.to_canonical(), DNS_PORT))
         ),
-        Err(_) => every(text)
-            .or_else(|| hint(text, Use::Listen))
+        Err(_) => wildcard_hint(text)
+            .or_else(|| hint(text, Purpose::Listen))
             .unwrap_or_else(|| {
-                "which is no address with a port: write it as in \"127.0.0.1:53\" or \"[::1]:53\""
+                "which is not an address with a port: write it as in \"127.0.0.1:53\" or \"[::1]:53\""
                     .to_owned()
             }),
     })?;
-    unmapped(socket.ip(), |v4| SocketAddr::new(v4, socket.port()))?;
+    reject_mapped(socket.ip(), |v4| SocketAddr::new(v4, socket.port()))?;
     Ok(socket)
 }
 
@@ -277,7 +277,7 @@ pub(crate) fn listening(text: &str) -> Result<SocketAddr, String> {
         .and_then(|rest| rest.strip_suffix(']'));
     match bracketed.unwrap_or(text).parse::<IpAddr>() {
         Ok(ip) if split_port(text).is_none() => {
-            unmapped(ip, |v4| v4)?;
+            reject_mapped(ip, |v4| v4)?;
             Ok(SocketAddr::new(ip, PORT))
         }
         _ => socket(text),
@@ -285,7 +285,7 @@ pub(crate) fn listening(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// The correction of `:53` or `*:53`.
-fn every(text: &str) -> Option<String> {
+fn wildcard_hint(text: &str) -> Option<String> {
     let port = text.strip_prefix('*').unwrap_or(text).strip_prefix(':')?;
     let port: u16 = port.parse().ok()?;
     Some(format!(
@@ -297,7 +297,7 @@ fn every(text: &str) -> Option<String> {
 /// A network, or a single address.
 pub(crate) fn network(text: &str) -> Result<IpNet, String> {
     if let Ok(ip) = text.parse::<IpAddr>() {
-        unmapped(ip, |v4| v4)?;
+        reject_mapped(ip, |v4| v4)?;
         return Ok(IpNet::from(ip));
     }
     let network = text.parse::<IpNet>().map_err(|_| {
@@ -328,19 +328,19 @@ pub(crate) fn network(text: &str) -> Result<IpNet, String> {
 /// An address of a sinkhole.
 pub(super) fn address(text: &str) -> Result<IpAddr, String> {
     text.parse().map_err(|_| {
-        "which is no address: write it as in \"0.0.0.0\" or \"::\", without a port".to_owned()
+        "which is not an address: write it as in \"0.0.0.0\" or \"::\", without a port".to_owned()
     })
 }
 
 /// A domain name.
 pub(super) fn zone(text: &str) -> Result<Name, String> {
     Name::from_text(text).map_err(|why| {
-        format!("which is no domain name ({why}): write it as in \"10.in-addr.arpa\"")
+        format!("which is not a domain name ({why}): write it as in \"10.in-addr.arpa\"")
     })
 }
 
 /// Whether a text is valid as the name of a list or an order.
-pub(crate) fn plain(name: &str) -> bool {
+pub(crate) fn is_plain_name(name: &str) -> bool {
     let plain = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
     (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(plain)
 }
@@ -352,7 +352,7 @@ pub(super) fn plain_name(given: Option<At<String>>, findings: &mut Findings) -> 
         report_placeholder(key, line, &value, findings);
         return None;
     }
-    if plain(&value) {
+    if is_plain_name(&value) {
         return Some(value);
     }
     let shown = quote(&value);
@@ -402,7 +402,7 @@ pub(super) fn rule_name(given: Option<At<String>>, findings: &mut Findings) -> O
     }
     let why = match typed::one(&value) {
         Ok((name, None)) if name.label_count() > 0 => return Some(name),
-        Ok((_, None)) => "the root, which would block every name: name what is meant".to_owned(),
+        Ok((_, None)) => "the root, which would block every name: write another name".to_owned(),
         Ok((_, Some(_))) => "a name with a scope: write the name alone, and `scope`".to_owned(),
         Err(why) => why.to_string(),
     };

@@ -11,13 +11,13 @@ use crate::sys::udp::Socket;
 
 /// Most connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
-/// Bytes that the system may buffer of answers that a TCP client has not read yet. It doubles this, for its own
-/// overhead. By default it buffers up to several megabytes per connection.
+/// Bytes that the system may buffer for each TCP connection of answers that the client has not read. The system doubles
+/// the number, for its overhead. Its default is up to several megabytes.
 const SEND_BUFFER: usize = 64 << 10;
 /// Most tries to find a port that is free for both TCP and UDP, if the system chooses it.
 const PORT_TRIES: usize = 16;
 
-/// Why an address can't be listened on.
+/// A reason why an address can't be listened on.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Another program uses it.
@@ -66,7 +66,7 @@ pub enum BindError {
     },
     /// No address can be used.
     #[error("no address to listen on is left; this machine has neither IPv4 nor IPv6 loopback")]
-    Nothing,
+    NoAddress,
 }
 
 impl BindError {
@@ -106,7 +106,7 @@ fn stub(address: SocketAddr, tables: &str) -> Option<SocketAddr> {
         .find(|bound| address == all || address == *bound)
 }
 
-/// Why addresses can't be listened on now: a sentence each.
+/// A sentence for each address that can't be listened on now.
 pub(super) fn problems(listen: impl Iterator<Item = SocketAddr>, lenient: bool) -> Vec<String> {
     let problem = |address| {
         let error = bind_one(address, 1).err()?;
@@ -121,7 +121,7 @@ pub(super) fn problems(listen: impl Iterator<Item = SocketAddr>, lenient: bool) 
 pub(super) struct Endpoint {
     /// The configured address.
     pub(super) configured: SocketAddr,
-    /// The bound address, with the port that the system chose.
+    /// The bound address; if the configured port is 0, with the port that the system chose.
     pub(super) address: SocketAddr,
     /// The TCP socket.
     pub(super) tcp: TcpListener,
@@ -147,7 +147,7 @@ pub(super) fn bind(
         }
     }
     if bound.is_empty() {
-        return Err(BindError::Nothing);
+        return Err(BindError::NoAddress);
     }
     Ok(bound)
 }
@@ -247,8 +247,8 @@ mod tests {
         let again = bind(&[first[0].address], 1, false).expect_err("refused");
         assert!(matches!(again, BindError::InUse { .. }), "{again}");
         let udp_only = Socket::bind(local(), true).expect("bound");
-        let taken = udp_only.local_addr().expect("bound");
-        let again = bind(&[taken], 1, false).expect_err("refused");
+        let in_use = udp_only.local_addr().expect("bound");
+        let again = bind(&[in_use], 1, false).expect_err("refused");
         assert!(
             matches!(again, BindError::InUse { .. }),
             "SO_REUSEPORT or not: {again}"
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stub_of_systemd_resolved_is_named_where_it_is_in_the_way() {
+    fn the_stub_of_systemd_resolved_is_named_if_it_uses_the_address() {
         let number = |ip: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(ip));
         let line = |ip, port| {
             format!(

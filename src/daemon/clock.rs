@@ -10,9 +10,9 @@ use crate::serve::shared::Clock;
 use crate::sys::alarm::Alarm;
 use crate::sys::process::suspended;
 
-/// How often to check whether the system was suspended. The timer stops during a suspend, so this is how long TTLs
-/// may lag behind after it.
-const LOOK: Duration = Duration::from_millis(500);
+/// How often to check whether the system was suspended. The timer stops during a suspension, so TTLs may be wrong for
+/// this long after it.
+const CHECK_PERIOD: Duration = Duration::from_millis(500);
 
 /// The system's wall clock.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ pub(super) async fn follow_suspension(clock: Clock, stop: CancellationToken) {
     let before = suspended();
     let follow = async {
         loop {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(CHECK_PERIOD).await;
             clock.note_suspension(suspended().saturating_sub(before));
         }
     };

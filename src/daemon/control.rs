@@ -9,15 +9,15 @@ use crate::sys::group::{group_id, user_name};
 use crate::sys::process::user_id;
 
 /// The possible paths of the control socket, best first, for the configuration's `control`.
-pub fn control_places(control: Option<&Path>) -> Vec<PathBuf> {
+pub fn control_sockets(control: Option<&Path>) -> Vec<PathBuf> {
     match control {
         Some(path) => vec![path.to_owned()],
         None => socket::candidates(user_id()),
     }
 }
 
-/// Who may use the control socket of a server that runs as `user`; and a problem if the group is not known, whose
-/// members may not use it then.
+/// The users that may use the control socket of a server that runs as `user`. Returns also a problem if the configured
+/// group is not known; its members may not use the socket then.
 pub(super) fn access(config: &Config, user: u32) -> (Access, Option<String>) {
     let group = config.server.control_group.as_deref();
     let (group, problem) = match group.map(group_of).transpose() {
@@ -39,7 +39,7 @@ fn group_of(name: &str) -> Result<u32, SocketError> {
     }
 }
 
-/// The problem that the system does not permit `user` to give the control socket to the group.
+/// The problem that `user` may not give the control socket to the configured group.
 pub(super) fn denied(config: &Config, user: u32, error: &io::Error) -> String {
     let group = config.server.control_group.as_deref().unwrap_or_default();
     let member = match user_name(user) {
@@ -47,8 +47,8 @@ pub(super) fn denied(config: &Config, user: u32, error: &io::Error) -> String {
         None => format!("make user {user} a member of group {group}"),
     };
     format!(
-        "[server] control-group: members of group {group} can't use the control socket, as the server's user is no member \
-         and can't give it to them: {error}; {member}, from the server's next start on"
+        "[server] control-group: members of group {group} can't use the control socket, as the server's user is not a \
+         member and can't give it to them: {error}; {member}, from the server's next start on"
     )
 }
 
@@ -61,7 +61,7 @@ pub(super) fn control_socket(
     let (access, mut problem) = access(config, user);
     let control = config.server.control.as_deref();
     let configured = control.is_some();
-    let bound = match socket::bind(&control_places(control), configured, access) {
+    let bound = match socket::bind(&control_sockets(control), configured, access) {
         Err(error @ (SocketError::Unusable { .. } | SocketError::Foreign { .. }))
             if !configured =>
         {

@@ -1,4 +1,4 @@
-//! Why the server did not start, or did not go on.
+//! Errors that prevent the server from starting, or stop it.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use super::target::UpstreamError;
 use crate::control::admin::socket::SocketError;
 use crate::control::start::StartError;
 
-/// Why the server did not start, or did not go on.
+/// An error that prevents the server from starting, or stops it.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
     /// An address can't be listened on.
@@ -27,10 +27,10 @@ pub enum DaemonError {
     System {
         /// The resource.
         what: &'static str,
-        /// Its error.
+        /// The system's error.
         source: io::Error,
     },
-    /// Several of the above.
+    /// Several problems, a sentence each.
     #[error("{}", .0.join("\n"))]
     Unready(Vec<String>),
     /// An essential task or thread ended while the server was running.

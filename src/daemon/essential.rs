@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock};
 use tokio_util::sync::CancellationToken;
 
 /// The essential tasks and threads. If one panics or returns while the server runs, the stop token is cancelled
-/// and the process ends with exit code 1, so that the service manager restarts it. A server that continued without
-/// its control loop would answer with an old policy for ever.
+/// and the process ends with exit code 1, so that the service manager restarts it. Without its control loop, for
+/// example, the server would use the same policy for ever.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Essential {
     stop: CancellationToken,
@@ -28,26 +28,26 @@ impl Essential {
         self.watch_until(&self.stop, name, task)
     }
 
-    /// Runs a task that may end once `life` is cancelled.
+    /// Runs a task that may end once `lifetime` is cancelled.
     pub(super) fn watch_until<F: Future + Send>(
         &self,
-        life: &CancellationToken,
+        lifetime: &CancellationToken,
         name: &'static str,
         task: F,
     ) -> impl Future<Output = F::Output> + Send + use<F> {
-        let guard = self.guard(life, name);
+        let guard = self.guard(lifetime, name);
         async move {
             let _guard = guard;
             task.await
         }
     }
 
-    /// A value for a thread to keep while it runs. Dropping it before `life`, the stop token or a child of it, is
+    /// A value for a thread to keep while it runs. Dropping it before `lifetime`, the stop token or a child of it, is
     /// cancelled stops the server.
-    pub(super) fn guard(&self, life: &CancellationToken, name: &'static str) -> Guard {
+    pub(super) fn guard(&self, lifetime: &CancellationToken, name: &'static str) -> Guard {
         Guard {
             name,
-            life: life.clone(),
+            lifetime: lifetime.clone(),
             essential: self.clone(),
         }
     }
@@ -62,29 +62,29 @@ impl Essential {
 #[derive(Debug)]
 pub(super) struct Guard {
     name: &'static str,
-    life: CancellationToken,
+    lifetime: CancellationToken,
     essential: Essential,
 }
 
 impl Guard {
     /// Drops the guard of a thread that has ended as planned.
     pub(super) fn release(mut self) {
-        self.life = CancellationToken::new();
-        self.life.cancel();
+        self.lifetime = CancellationToken::new();
+        self.lifetime.cancel();
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
         let Essential { stop, ended } = &self.essential;
-        if self.life.is_cancelled() {
+        if self.lifetime.is_cancelled() {
             return;
         }
         let (part, panicked) = (self.name, std::thread::panicking());
         tracing::error!(
             part,
             panicked,
-            "ended while the server runs: the server ends too"
+            "ended while the server is running, so the server ends, too"
         );
         // Another part may have ended at the same moment; one name is enough.
         let _ = ended.set(self.name);
@@ -130,12 +130,16 @@ mod tests {
     #[tokio::test]
     async fn a_part_that_is_replaced_may_end() {
         let essential = Essential::default();
-        let life = essential.stop().child_token();
-        let ended = life.clone();
+        let lifetime = essential.stop().child_token();
+        let ended = lifetime.clone();
         let watched =
-            essential.watch_until(&life, "a listener", async move { ended.cancelled().await });
+            essential.watch_until(
+                &lifetime,
+                "a listener",
+                async move { ended.cancelled().await },
+            );
         let task = tokio::spawn(watched);
-        life.cancel();
+        lifetime.cancel();
         task.await.expect("it returned");
         assert!(!essential.stop().is_cancelled());
     }

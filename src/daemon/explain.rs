@@ -15,11 +15,11 @@ use crate::serve::respond::{Step, respond};
 use crate::stats::Count;
 use crate::wire::name::{Name, write_text};
 
-/// Why a query can't be explained.
+/// A reason why a query can't be explained.
 #[derive(Debug, thiserror::Error)]
 pub enum ExplainError {
     /// The name is invalid.
-    #[error("{name:?} is no domain name: {source}")]
+    #[error("{name:?} is not a domain name: {source}")]
     Name {
         /// The name as it was given.
         name: String,
@@ -34,8 +34,8 @@ pub enum ExplainError {
     Read(#[from] hickory_proto::serialize::binary::DecodeError),
 }
 
-/// Answers a question under a snapshot as the server does with an empty cache. Without a client, a permitted one
-/// is assumed, if there is any.
+/// Answers a query under a snapshot as the server does with an empty cache. Without a client, one that may query is
+/// assumed, if there is any.
 ///
 /// # Errors
 /// [`ExplainError`].
@@ -73,8 +73,8 @@ pub fn explain(snapshot: &Snapshot, question: &Question) -> Result<Verdict, Expl
     })
 }
 
-fn chain(past: ChainExemption) -> Chain {
-    match past {
+fn chain(exemption: ChainExemption) -> Chain {
+    match exemption {
         ChainExemption::None => Chain::All,
         ChainExemption::Suppressed => Chain::NotExcepted,
         ChainExemption::Lists => Chain::Orders,
@@ -117,7 +117,7 @@ fn ask(
     let empty = Cache::new(1 << 20, 0);
     let step = respond(0, &client, &message.to_vec()?, snapshot, &empty, &mut out);
     let outcome = match step {
-        // The cache is empty, and no other thread writes to it.
+        // The cache is empty, so any query that is not answered locally is forwarded.
         Step::Resolve(..) | Step::Refresh(_) => {
             let outcome = match snapshot.decide(name) {
                 Decision::Allowed(_) => Outcome::Allowed,

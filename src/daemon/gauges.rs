@@ -6,12 +6,12 @@ use crate::control::admin::status::{Gauges, Histogram, UpstreamStatus};
 use crate::serve::upstream::ServerState;
 use crate::stats::{LATENCY_BOUNDS, Sums};
 
-/// The counters in the form of `status`; all else has its default.
-pub(super) fn counted(sums: Sums) -> Gauges {
-    let mut count = 0;
-    let cumulated = |of: &u64| {
-        count += of;
-        count
+/// The counters in the form of `status`. All other gauges have default values.
+pub(super) fn from_sums(sums: Sums) -> Gauges {
+    let mut total = 0;
+    let cumulated = |in_bucket: &u64| {
+        total += in_bucket;
+        total
     };
     let buckets = LATENCY_BOUNDS
         .into_iter()
@@ -33,7 +33,7 @@ pub(super) fn counted(sums: Sums) -> Gauges {
 }
 
 /// An upstream server in the form of `status`.
-pub(super) fn upstream(server: ServerState) -> UpstreamStatus {
+pub(super) fn upstream_status(server: ServerState) -> UpstreamStatus {
     UpstreamStatus {
         address: server.address,
         down: server.down,

@@ -1,4 +1,4 @@
-//! Divides the files that the process may open between clients and upstream.
+//! Divides the files that the process may open between connections of clients and sockets to upstream.
 
 use std::thread;
 
@@ -33,7 +33,7 @@ pub(super) struct Listening {
     pub(super) workers: usize,
 }
 
-/// How many files each side may have open at once, at least one.
+/// The number of files that may be open at once for each purpose, at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Budget {
     /// TCP connections of clients.
@@ -44,10 +44,10 @@ pub(super) struct Budget {
     pub(super) ports: usize,
 }
 
-/// Divides `files`: clients get up to `wanted` connections, but half of the free files remain for upstream,
-/// without which no query could be answered.
+/// Divides `files`: clients get up to `wanted` connections, but at least half of the free files are for upstream, because
+/// queries can't be forwarded without them.
 pub(super) fn budget(files: usize, listening: Listening, wanted: usize) -> Budget {
-    let (workers, free) = (listening.workers, free(files, listening));
+    let (workers, free) = (listening.workers, free_files(files, listening));
     let connections = wanted.min(free / 2).max(1);
     let upstream = free.saturating_sub(connections);
     Budget {
@@ -57,7 +57,7 @@ pub(super) fn budget(files: usize, listening: Listening, wanted: usize) -> Budge
     }
 }
 
-/// The number of client connections, at most `wanted`, that leaves the sockets to upstream as in `budget`.
+/// The number of client connections, at most `wanted`, if the sockets to upstream stay as in `budget`.
 pub(super) fn connections_beside(
     files: usize,
     listening: Listening,
@@ -66,19 +66,20 @@ pub(super) fn connections_beside(
 ) -> usize {
     let upstream = budget.upstream + listening.workers * budget.ports;
     wanted
-        .min(free(files, listening).saturating_sub(upstream))
+        .min(free_files(files, listening).saturating_sub(upstream))
         .max(1)
 }
 
-fn free(files: usize, listening: Listening) -> usize {
+/// The files that remain for connections of clients and sockets to upstream.
+fn free_files(files: usize, listening: Listening) -> usize {
     let Listening { addresses, workers } = listening;
     // For each address, two files for TCP and one for UDP of each worker; for each worker, its shutdown
     // listener and its epoll descriptor.
-    let taken = addresses * (workers + 2) + 2 * workers;
-    files.saturating_sub(RESERVE + taken)
+    let reserved = addresses * (workers + 2) + 2 * workers;
+    files.saturating_sub(RESERVE + reserved)
 }
 
-/// Most TCP connections of one client; fewer than configured if there are not enough files for all connections.
+/// Most TCP connections of one client: fewer than configured if there are not enough files for all clients' connections.
 pub(super) fn connections_per_client(config: &Config, budget: Budget) -> usize {
     let configured = config.server.tcp_connections_per_client;
     match budget.connections < config.server.tcp_connections {
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_parts_never_exceed_the_whole_nor_vanish() {
+    fn the_parts_never_exceed_the_limit_and_are_never_zero() {
         for files in 0..5000 {
             let budget = budget(files, TWO, 1024);
             let Budget {

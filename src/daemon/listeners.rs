@@ -1,7 +1,8 @@
 //! The addresses that the server listens on, and the UDP workers that serve them.
 //!
-//! When the configured addresses change, those that stay keep their sockets: new workers take them over after the
-//! old ones have handed their open queries to the async side. Meanwhile packets wait in the sockets.
+//! When the configured addresses change, addresses that stay configured keep their sockets. The old workers hand their
+//! queries in progress to the async side and end, then new workers use the sockets. Meanwhile packets wait in the
+//! sockets.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -23,7 +24,7 @@ use crate::serve::transport::udp::Worker;
 use crate::stats::Counters;
 use crate::sys::wait::{ShutdownSignal, shutdown_signal};
 
-/// The parts that workers are made of.
+/// The resources that each new worker gets.
 pub(super) struct Equipment {
     pub(super) shared: Shared,
     pub(super) resolver: Arc<Resolver>,
@@ -49,7 +50,7 @@ pub(super) struct Listeners {
 }
 
 struct State {
-    /// By number, which queries waiting for upstream refer to.
+    /// The endpoints that are served. Queries that wait for upstream refer to them by number.
     open: Vec<Open>,
     /// The number of the next endpoint.
     next: usize,
@@ -69,23 +70,23 @@ struct Open {
     end: CancellationToken,
 }
 
-/// Running threads.
+/// The running worker threads.
 struct Workers {
-    life: CancellationToken,
+    lifetime: CancellationToken,
     shutdown: ShutdownSignal,
     threads: Vec<thread::JoinHandle<()>>,
 }
 
-/// The endpoints of a configuration.
-pub(super) enum Next {
+/// The result of preparing the addresses of a configuration.
+pub(super) enum Prepared {
     /// All are bound, in the order of the configuration.
     Endpoints(Vec<Arc<Endpoint>>),
-    /// One can't be bound while the current ones are.
+    /// An address can't be bound before the current ones are closed.
     AfterRestart,
 }
 
 impl Listeners {
-    /// Creates it without any address.
+    /// Creates it without addresses or workers.
     pub(super) fn new(
         essential: Essential,
         tracker: TaskTracker,
@@ -129,7 +130,7 @@ impl Listeners {
     }
 
     /// Binds the addresses of a configuration that are not bound yet.
-    pub(super) fn prepare(&self, listen: &[SocketAddr]) -> Result<Next, Vec<String>> {
+    pub(super) fn prepare(&self, listen: &[SocketAddr]) -> Result<Prepared, Vec<String>> {
         let open: Vec<_> = {
             let state = self.lock();
             let open = state.open.iter();
@@ -159,14 +160,14 @@ impl Listeners {
             }
         }
         match problems.is_empty() {
-            true if overlap => Ok(Next::AfterRestart),
-            true => Ok(Next::Endpoints(endpoints)),
+            true if overlap => Ok(Prepared::AfterRestart),
+            true => Ok(Prepared::Endpoints(endpoints)),
             false => Err(problems),
         }
     }
 
-    /// Serves these addresses from now on, and no others. Another thread does this; endpoints passed by a later
-    /// call meanwhile replace these.
+    /// Serves exactly these addresses. The exchange runs on another thread. If it is called again meanwhile, the last
+    /// call counts.
     pub(super) fn replace(self: &Arc<Self>, endpoints: Vec<Arc<Endpoint>>) {
         let mut state = self.lock();
         if state.pending.is_none() && state.listens_on(&endpoints) {
@@ -179,7 +180,7 @@ impl Listeners {
         drop(state);
         let this = Arc::clone(self);
         let stop = self.essential.stop();
-        // Without workers no query would be answered.
+        // If this fails, there are no workers, so the server must end.
         let guard = self
             .essential
             .guard(stop, "the exchange of the UDP workers");
@@ -197,7 +198,7 @@ impl Listeners {
             }
             self.open(&mut state, endpoints)?;
             if let Some(workers) = state.workers.take() {
-                // This may take a while, and `status` and reloads need the lock.
+                // Ending takes a while, and `status` and reloads need the lock.
                 drop(state);
                 workers.end();
                 state = self.lock();
@@ -219,7 +220,7 @@ impl Listeners {
         }
     }
 
-    /// Opens and closes endpoints; each one that stays keeps its number.
+    /// Opens and closes endpoints. Endpoints that stay open keep their numbers.
     fn open(&self, state: &mut State, endpoints: Vec<Arc<Endpoint>>) -> Result<(), DaemonError> {
         state.open.retain(|open| {
             let stays = endpoints
@@ -266,14 +267,14 @@ impl Listeners {
         Ok(())
     }
 
-    /// Starts workers for all addresses.
+    /// Starts the workers; `None` if the service has stopped.
     fn start_workers(&self, state: &State) -> Result<Option<Workers>, DaemonError> {
         let Some(equipment) = &state.equipment else {
             return Ok(None);
         };
         let system = |what| move |source| DaemonError::System { what, source };
         let (shutdown, listener) = shutdown_signal().map_err(system("a pipe"))?;
-        let life = self.essential.stop().child_token();
+        let lifetime = self.essential.stop().child_token();
         let mut threads = Vec::new();
         for index in 0..self.workers {
             let worker = Worker {
@@ -290,7 +291,7 @@ impl Listeners {
                 counters: equipment.counters[index].clone(),
                 shutdown: listener.try_clone().map_err(system("a pipe"))?,
             };
-            let guard = self.essential.guard(&life, "a UDP worker");
+            let guard = self.essential.guard(&lifetime, "a UDP worker");
             let body = move || {
                 let _guard = guard;
                 if let Err(error) = worker.run() {
@@ -302,7 +303,7 @@ impl Listeners {
             threads.push(thread.map_err(system("a thread"))?);
         }
         Ok(Some(Workers {
-            life,
+            lifetime,
             shutdown,
             threads,
         }))
@@ -332,7 +333,7 @@ impl State {
 impl Workers {
     /// Stops the threads, and waits until they have handed over their open queries.
     fn end(self) {
-        self.life.cancel();
+        self.lifetime.cancel();
         drop(self.shutdown);
         for thread in self.threads {
             if thread.join().is_err() {
@@ -397,11 +398,12 @@ mod tests {
         (Arc::new(listeners), queue)
     }
 
-    /// Waits for it; nothing may hold the lock for long.
-    fn until(listeners: &Listeners, so: impl Fn(&State) -> bool) {
+    /// Waits until the condition is true.
+    fn until(listeners: &Listeners, condition: impl Fn(&State) -> bool) {
         let start = Instant::now();
-        while !listeners.state.try_lock().is_ok_and(|state| so(&state)) {
-            assert!(start.elapsed() < Duration::from_secs(20), "waited in vain");
+        let is_met = |state: MutexGuard<'_, State>| condition(&state);
+        while !listeners.state.try_lock().is_ok_and(is_met) {
+            assert!(start.elapsed() < Duration::from_secs(20), "timed out");
             thread::yield_now();
         }
     }
@@ -410,13 +412,12 @@ mod tests {
         state.open.len() == 1 && state.open[0].endpoint.address == endpoint.address
     }
 
-    /// A worker that does not end before the sender is dropped.
+    /// Adds a worker that does not end before the sender is dropped.
     fn slow_worker(listeners: &Listeners) -> std::sync::mpsc::Sender<()> {
         let (sender, receiver) = std::sync::mpsc::channel();
-        // It ends with the sender.
         let slow = thread::spawn(move || receiver.recv().unwrap_or_default());
         let mut state = listeners.lock();
-        let workers = state.workers.as_mut().expect("hired");
+        let workers = state.workers.as_mut().expect("started");
         workers.threads.push(slow);
         sender
     }
@@ -446,7 +447,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn the_end_does_not_wait_for_an_exchange_and_no_worker_comes_after_it() {
+    async fn the_end_does_not_wait_for_an_exchange_and_no_worker_starts_after_it() {
         let (listeners, _queue) = listeners();
         let first = bind_another(([127, 0, 0, 1], 0).into(), 1).expect("bound");
         listeners.start(vec![first]).expect("started");

@@ -3,12 +3,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::bind::Endpoint;
-use super::gauges::{counted, upstream};
+use super::gauges::{from_sums, upstream_status};
 use super::limits::{self, Budget, Listening};
-use super::listeners::{Listeners, Next};
+use super::listeners::{Listeners, Prepared};
 use super::log_output::LogOutput;
 use super::outage::Outage;
-use super::upstreams::{Source, Upstreams, intake};
+use super::upstreams::{UpstreamSource, Upstreams, intake};
 use crate::config::Config;
 use crate::control::admin::status::Gauges;
 use crate::control::publish::data_plane::{Change, DataPlane};
@@ -31,7 +31,7 @@ pub(super) struct Parts {
     pub(super) pace: Arc<Pace>,
     pub(super) streams: Arc<Streams>,
     pub(super) ports: Arc<Ports>,
-    pub(super) source: Source,
+    pub(super) upstream_source: UpstreamSource,
     pub(super) outage: Outage,
     pub(super) counters: Vec<Arc<Counters>>,
     pub(super) listeners: Arc<Listeners>,
@@ -42,7 +42,7 @@ pub(super) struct Parts {
     pub(super) resizing: Mutex<()>,
 }
 
-/// The number of files that may be open, and how they were divided at the start.
+/// The number of files that may be open, and their division at the start.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Files {
     pub(super) all: usize,
@@ -94,13 +94,13 @@ impl Parts {
         self.config.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The upstream servers of a configuration; `None` if they are the same as before.
-    fn find(&self, config: &Config) -> Result<Option<Upstreams>, Vec<String>> {
+    /// The upstream servers of a configuration; `None` if they did not change.
+    fn find_upstreams(&self, config: &Config) -> Result<Option<Upstreams>, Vec<String>> {
         let is_same = {
             let current = self.config();
             let (now, next) = (&current.upstream, &config.upstream);
             let is_same = now.servers == next.servers && now.resolv_conf == next.resolv_conf;
-            // This server must not be its own upstream.
+            // With other listen addresses, an upstream server may be this server itself.
             is_same && current.server.listen == config.server.listen
         };
         if is_same {
@@ -121,11 +121,12 @@ impl Parts {
         pool.tune(config.upstream.timeout, intake(&config));
         let bound = next.iter().flatten().map(|endpoint| endpoint.address);
         let open = self.listeners.addresses().into_iter();
-        let taken = open.chain(bound).map(|address| address.port());
-        let taken = taken.collect();
-        self.ports.replace(config.upstream.ports.clone(), taken);
+        let listening_ports = open.chain(bound).map(|address| address.port());
+        let listening_ports = listening_ports.collect();
+        self.ports
+            .replace(config.upstream.ports.clone(), listening_ports);
         if let Some(upstreams) = upstreams {
-            self.source.replace(upstreams);
+            self.upstream_source.replace(upstreams);
         }
         pool.renew();
         self.resolver.admission().set_bounds(waiting(&config));
@@ -142,13 +143,13 @@ impl Parts {
         let before = std::mem::replace(&mut *self.config(), config);
         if before.cache.size_bytes != size {
             let parts = Arc::clone(self);
-            // Evicting takes a while.
+            // Evicting answers takes a while.
             tokio::task::spawn_blocking(move || parts.resize_cache());
         }
     }
 
-    /// Resizes the cache to the configured size. After two reloads in quick succession the last one counts, whichever
-    /// task runs first.
+    /// Resizes the cache to the configured size. The size is read under the lock, so the last of several reloads counts in
+    /// any order of these tasks.
     fn resize_cache(&self) {
         let _turn = self.resizing.lock().unwrap_or_else(PoisonError::into_inner);
         let size = self.config().cache.size_bytes;
@@ -162,19 +163,19 @@ impl DataPlane for Live {
         let (cache_entries, cache_octets) = parts.cache.size();
         let servers = parts.resolver.pool().state();
         let problems = [
-            parts.source.problem(),
+            parts.upstream_source.problem(),
             parts.outage.alarm(&servers),
             LogOutput::problem(),
         ];
         Gauges {
             user: Some(user_id()),
             listen: parts.listeners.addresses(),
-            upstream: servers.into_iter().map(upstream).collect(),
+            upstream: servers.into_iter().map(upstream_status).collect(),
             problems: problems.into_iter().flatten().collect(),
             waiting: parts.resolver.waiting(),
             cache_entries,
             cache_octets,
-            ..counted(sums(parts.counters.iter().map(|c| &**c)))
+            ..from_sums(sums(parts.counters.iter().map(|c| &**c)))
         }
     }
 
@@ -183,14 +184,14 @@ impl DataPlane for Live {
         let (budget, is_short) = parts.files.divide(config);
         let mut served = config.clone();
         let next = match parts.listeners.prepare(&config.server.listen)? {
-            Next::Endpoints(endpoints) => Some(endpoints),
-            Next::AfterRestart => {
-                // Until then it listens on the current addresses, which must not be its upstream either.
+            Prepared::Endpoints(endpoints) => Some(endpoints),
+            Prepared::AfterRestart => {
+                // Until the restart it listens on the current addresses, which must not be upstream servers either.
                 served.server.listen.extend(parts.listeners.addresses());
                 None
             }
         };
-        let upstreams = parts.find(&served)?;
+        let upstreams = parts.find_upstreams(&served)?;
         let restart = [
             ("[server] listen", next.is_none()),
             ("[server] tcp-connections", is_short),

@@ -1,8 +1,8 @@
 //! Writes log lines to standard error on a separate thread, so that a full disk or a pipe that is not read blocks
 //! nothing else.
 //!
-//! A line that can't be written is retried until it can be. Up to [`WAITING`] lines queue behind it; further ones
-//! are dropped and counted. `status` shows an alarm for as long as this lasts.
+//! A line that can't be written is retried until that succeeds. Up to [`WAITING`] lines queue behind it; further ones
+//! are dropped and counted. `status` shows an alarm meanwhile.
 
 use std::io::{self, Write};
 use std::mem;
@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 
 /// Most lines in the queue.
 const WAITING: usize = 1024;
-/// The time between two tries to write a line.
-const AGAIN: Duration = Duration::from_millis(500);
+/// How long to wait before a line is written again.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// The time after which an unwritten line is an alarm.
 const LATE: Duration = Duration::from_secs(2);
 
-/// The queue, once the thread runs. There is one standard error, so there is one queue.
+/// The queue, once the thread is running. It is global, like standard error.
 static LINES: OnceLock<SyncSender<Item>> = OnceLock::new();
 static HEALTH: Mutex<Health> = Mutex::new(Health {
     error: None,
@@ -28,15 +28,15 @@ static HEALTH: Mutex<Health> = Mutex::new(Health {
 
 enum Item {
     Line(Vec<u8>),
-    /// Answered once all lines before it have been written.
+    /// Confirmed once all lines before it have been written.
     Flush(SyncSender<()>),
 }
 
-/// The state of writing.
+/// The state of the line that is being written.
 struct Health {
-    /// Why the line could not be written.
+    /// The last error, if there was one.
     error: Option<String>,
-    /// Since when the line is being written.
+    /// When the first attempt to write it began.
     since: Option<Instant>,
     /// Lines dropped because the queue was full.
     lost: u64,
@@ -50,10 +50,10 @@ fn health() -> MutexGuard<'static, Health> {
 pub struct LogOutput;
 
 impl LogOutput {
-    /// Starts the thread that writes them.
+    /// Starts the thread that writes the lines.
     ///
     /// # Errors
-    /// If no thread can be started; the thread that logs then writes the lines itself.
+    /// If the thread can't be started. Each call of `write` then writes to standard error itself.
     pub fn start() -> io::Result<()> {
         let (sender, lines) = sync_channel(WAITING);
         let work = move || write_all(&lines, &mut io::stderr());
@@ -78,14 +78,16 @@ impl LogOutput {
         let late = health.since.is_some_and(|since| since.elapsed() >= LATE);
         let why = match &health.error {
             Some(error) => format!("standard error can't be written: {error}"),
-            None if late => "standard error is not read by the program that it leads to".to_owned(),
+            None if late => "the program that reads standard error does not read it".to_owned(),
             None => return None,
         };
         let lost = match health.lost {
             0 => String::new(),
             lost => format!("; {lost} lines are lost"),
         };
-        Some(format!("log: {why}{lost}; answers and changes go on"))
+        Some(format!(
+            "log: {why}{lost}; queries are answered and changes applied nevertheless"
+        ))
     }
 }
 
@@ -122,15 +124,15 @@ fn persist(line: &[u8], to: &mut impl Write) {
     health().since = Some(Instant::now());
     while !rest.is_empty() {
         match to.write(rest) {
-            Ok(0) => thread::sleep(AGAIN),
+            Ok(0) => thread::sleep(RETRY_PAUSE),
             Ok(written) => rest = &rest[written..],
             Err(error) => match error.kind() {
                 io::ErrorKind::Interrupted => {}
                 // A non-blocking pipe that is not read.
-                io::ErrorKind::WouldBlock => thread::sleep(AGAIN),
+                io::ErrorKind::WouldBlock => thread::sleep(RETRY_PAUSE),
                 _ => {
                     health().error = Some(error.to_string());
-                    thread::sleep(AGAIN);
+                    thread::sleep(RETRY_PAUSE);
                 }
             },
         }

@@ -26,8 +26,8 @@ use tokio::sync::mpsc;
 
 pub use self::bind::BindError;
 use self::clock::SystemClock;
-pub use self::control::control_places;
 use self::control::control_socket;
+pub use self::control::control_sockets;
 pub use self::error::DaemonError;
 pub use self::explain::{ExplainError, explain};
 use self::limits::{Listening, OPEN_FILES, workers};
@@ -47,10 +47,10 @@ use crate::control::admin::verdict::Explain;
 use crate::control::publish::compose;
 use crate::sys::process::{raise_open_files, return_large_allocations, user_id};
 
-/// Serves until a signal ends it (SIGTERM, SIGINT).
+/// Runs the server until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// [`DaemonError`], each a sentence with its remedy.
+/// [`DaemonError`]. Its message has the remedy.
 pub fn run(config: Config) -> Result<(), DaemonError> {
     return_large_allocations();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -62,11 +62,11 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
             source,
         })?;
     let inside = runtime.enter();
-    // Before the first socket is bound: a service manager or a script that sees an open port may send SIGHUP at
-    // once, and the default action of that signal ends the process.
+    // This comes before the first socket: a service manager or a script that sees an open port may send SIGHUP, and the
+    // default action of that signal ends the process.
     let mut signals = Signals::listen()?;
     drop(inside);
-    // Before the first socket: there may be many workers.
+    // This comes before the first socket, too, as many workers need many files.
     let files = raise_open_files(OPEN_FILES);
     let upstreams = Upstreams::find(&config)?;
     let workers = workers(&config);
@@ -81,7 +81,7 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     let (control_socket, socket_problem) = match control_socket(&config, user) {
         Ok(socket) => socket,
         Err(error) => {
-            // Our own sockets must not hinder the check.
+            // The check binds the same addresses.
             drop(bound);
             return Err(with_others(error.into(), &config));
         }
@@ -111,12 +111,12 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
         }
     };
     let result = runtime.block_on(async {
-        let place = socket_file.as_ref().map(SocketFile::path);
-        let service = Service::start(&config, upstreams, bound, files, &control, place)?;
-        let (requests, wishes) = mpsc::channel(64);
+        let socket_path = socket_file.as_ref().map(SocketFile::path);
+        let service = Service::start(&config, upstreams, bound, files, &control, socket_path)?;
+        let (requests, queue) = mpsc::channel(64);
         let (hangup, hangups) = mpsc::channel(4);
         let stop = service.essential.stop().clone();
-        // Without a control socket, this is the only sender that keeps the channel open.
+        // This sender keeps the channel open if there is no control socket.
         let _requests = requests.clone();
         let reader = control.reader();
         let explain: Explain = Arc::new(move |question| {
@@ -135,12 +135,12 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
                 drop(api.await);
             }
         };
-        let control = control.run(wishes, hangups, service.plane(), stop);
+        let control = control.run(queue, hangups, service.plane(), stop);
         let control = tokio::spawn(service.essential.watch("the control loop", control));
         let end = signals.wait_for_the_end(&service.essential, hangup).await;
         service.stop().await;
-        // Both end with the stop token, unless a client keeps its connection open; their results are of no
-        // use any more.
+        // Both end after the stop token is cancelled, unless a client keeps its connection open. Their results don't
+        // matter any more.
         let _ = tokio::time::timeout(DRAIN, async { tokio::join!(api, control) }).await;
         end
     });

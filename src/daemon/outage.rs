@@ -1,4 +1,4 @@
-//! Reports when no upstream server gives usable answers any more, and when one does again.
+//! Detects and reports outages: times at which no upstream server gives usable answers.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::gauges::upstream;
+use super::gauges::upstream_status;
 use crate::serve::upstream::{OutageWatch, Pool, ServerState};
 
 /// How often to check.
@@ -21,16 +21,16 @@ impl Outage {
     pub(super) fn alarm(&self, servers: &[ServerState]) -> Option<String> {
         let since = (*self.lock())?;
         let is_over = servers.iter().any(is_usable);
-        let servers = described(servers);
+        let servers = describe_servers(servers);
         if is_over {
             return Some(format!(
-                "no upstream server gave usable answers from {since:.0} on; now they may again ({servers}): this alarm ends \
-                 when one answers for the root, or after some more seconds of usable answers"
+                "no upstream server gave usable answers from {since:.0} on, but one may again ({servers}): this alarm ends \
+                 when a server answers for the root, or after some more seconds of usable answers"
             ));
         }
         Some(format!(
-            "no upstream server gives usable answers since {since:.0} ({servers}): what is neither blocked nor in the \
-             cache gets SERVFAIL, or the error that upstream gives; check the network and [upstream] servers"
+            "no upstream server gives usable answers since {since:.0} ({servers}): queries that are neither blocked nor in \
+             the cache are answered by SERVFAIL, or by upstream's error; check the network and [upstream] servers"
         ))
     }
 
@@ -51,7 +51,7 @@ impl Outage {
         let mut since = self.lock();
         match (*since, is_out) {
             (None, true) => {
-                let servers = described(servers);
+                let servers = describe_servers(servers);
                 tracing::error!(servers, "no upstream server gives usable answers");
                 *since = Some(Timestamp::now());
             }
@@ -78,22 +78,22 @@ fn is_usable(server: &ServerState) -> bool {
 }
 
 /// The state of each server.
-fn described(servers: &[ServerState]) -> String {
+fn describe_servers(servers: &[ServerState]) -> String {
     let describe = |server: &ServerState| {
         let mut troubles = match server.silent {
             true => vec!["no answer".to_owned()],
-            false => upstream(server.clone()).troubles(),
+            false => upstream_status(server.clone()).troubles(),
         };
         if let Some(latency) = server.latency.filter(|_| server.late && !server.silent) {
             let latency = latency.as_millis();
             troubles.push(format!("answers after {latency} ms, later than timeout-ms"));
         }
         if troubles.is_empty() {
-            let said = match server.latency {
+            let state = match server.latency {
                 Some(_) => "its last answer could be used",
                 None => "no answer yet",
             };
-            troubles.push(said.to_owned());
+            troubles.push(state.to_owned());
         }
         format!("{}: {}", server.address, troubles.join(", "))
     };
@@ -135,7 +135,7 @@ mod tests {
     fn only_a_silent_server_is_reported_as_without_answer() {
         let silent = alarm(server(true, Some(1)));
         assert!(
-            silent.contains("(192.0.2.1:53: no answer): what is"),
+            silent.contains("(192.0.2.1:53: no answer): queries that"),
             "{silent}"
         );
         let back = alarm(server(false, Some(1)));

@@ -1,4 +1,4 @@
-//! Checks everything that a start needs, without starting: reports all problems at once and leaves nothing behind.
+//! Checks the requirements of a start without starting: reports all problems at once, and creates no files.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::bind;
-use super::control::{access, control_places, denied};
+use super::control::{access, control_sockets, denied};
 use super::error::DaemonError;
 use super::limits::{self, Listening, OPEN_FILES, workers};
 use crate::config::shown::Show;
@@ -16,7 +16,7 @@ use crate::control::journal::key::Keys;
 use crate::control::publish::compose;
 use crate::sys::process::user_id;
 
-/// A running server, whose own sockets and locks are no problems of the configuration.
+/// A running server. Sockets and locks that it has are not problems.
 #[derive(Clone, Debug)]
 pub struct Running {
     /// Its process.
@@ -25,7 +25,7 @@ pub struct Running {
     pub listen: Vec<SocketAddr>,
 }
 
-/// Everything that would make a start with this configuration, by this user, fail: a sentence each.
+/// A sentence for each problem that would make a start with this configuration by this user fail.
 pub fn problems(config: &Config, running: Option<&Running>) -> Vec<String> {
     let held = running.map_or(&[][..], |running| &running.listen);
     let overlaps = |at: &SocketAddr, held: &SocketAddr| {
@@ -38,24 +38,24 @@ pub fn problems(config: &Config, running: Option<&Running>) -> Vec<String> {
     let lenient = config.origin == Origin::BuiltIn;
     let mut problems = bind::problems(free.copied(), lenient);
     let control = config.server.control.as_deref();
-    let (places, follow) = (control_places(control), control.is_some());
+    let (sockets, follow) = (control_sockets(control), control.is_some());
     let (access, unknown_group) = access(config, user_id());
     if running.is_none() {
         // A running server has its socket.
-        let checked = socket::check(&places, follow, access);
+        let checked = socket::check(&sockets, follow, access);
         problems.extend(checked.err().map(|error| error.to_string()));
     }
     problems.extend(unknown_group);
-    let refused = socket::denied(&places, follow, access);
+    let refused = socket::denied(&sockets, follow, access);
     problems.extend(refused.map(|error| denied(config, access.user, &error)));
     if let Some(dir) = &config.state.dir {
-        problems.extend(state(dir, running));
+        problems.extend(state_problem(dir, running));
     }
     if let Some(path) = &config.journal {
-        // The state directory's own problem is enough.
+        // If the journal does not exist, a problem with its directory, the state directory, is reported above.
         let is_below = config.state.dir.as_deref() == path.parent() && config.state.dir.is_some();
         if !is_below || path.exists() {
-            problems.extend(journal(path, running.is_some()));
+            problems.extend(journal_problem(path, running.is_some()));
         }
     }
     if let Some(key) = &config.journal_key {
@@ -64,11 +64,11 @@ pub fn problems(config: &Config, running: Option<&Running>) -> Vec<String> {
     problems
 }
 
-/// The warnings of a start with this configuration, by this user: a sentence each.
+/// The warnings of a start with this configuration by this user, a sentence each.
 pub fn warnings(config: &Config, running: Option<&Running>) -> Vec<String> {
     let control = config.server.control.as_deref();
     let (access, _) = access(config, user_id());
-    let closed = socket::closed_to_group(&control_places(control), control.is_some(), access);
+    let closed = socket::closed_to_group(&control_sockets(control), control.is_some(), access);
     compose::warnings(config)
         .into_iter()
         .chain(closed)
@@ -76,8 +76,8 @@ pub fn warnings(config: &Config, running: Option<&Running>) -> Vec<String> {
         .collect()
 }
 
-/// Whether clients get fewer TCP connections than configured, because of the limit of open files of the running
-/// server, or else of this process.
+/// A warning if the limit of open files, of the running server or else of this process, allows fewer TCP connections than
+/// configured.
 fn lacks_files(config: &Config, running: Option<&Running>) -> Option<String> {
     let process = running.map_or("self".to_owned(), |running| running.process.to_string());
     let table = fs::read_to_string(format!("/proc/{process}/limits")).ok()?;
@@ -96,7 +96,7 @@ fn lacks_files(config: &Config, running: Option<&Running>) -> Option<String> {
     })
 }
 
-/// How many files a process may allow itself, by the system's table of its limits (proc_pid_limits(5)).
+/// The hard limit of open files in the system's table of a process's limits (proc_pid_limits(5)).
 fn most_files(table: &str) -> Option<usize> {
     let mut lines = table.lines();
     let files = lines.find_map(|line| line.strip_prefix("Max open files"))?;
@@ -106,8 +106,7 @@ fn most_files(table: &str) -> Option<usize> {
     }
 }
 
-/// Adds to an error that ends the start all further problems of the configuration, so that a missing privilege,
-/// for example, is reported with everything that it prevents.
+/// Adds all other problems of the configuration to an error that ends the start, so that they can be corrected at once.
 pub(super) fn with_others(error: DaemonError, config: &Config) -> DaemonError {
     let mut problems = problems(config, None);
     let first = error.to_string();
@@ -120,49 +119,49 @@ pub(super) fn with_others(error: DaemonError, config: &Config) -> DaemonError {
 }
 
 /// The problem with the state directory, if there is one.
-fn state(dir: &Path, running: Option<&Running>) -> Option<String> {
+fn state_problem(dir: &Path, running: Option<&Running>) -> Option<String> {
     let what = "the state directory";
     match fs::metadata(dir) {
         Ok(meta) if !meta.is_dir() => {
             let dir = dir.shown();
             Some(format!(
-                "{dir}: {what} is no directory; set another `dir` in [state]"
+                "{dir}: {what} is not a directory; set another `dir` in [state]"
             ))
         }
-        Ok(_) => lacking(what, dir, dir).or_else(|| {
+        Ok(_) => creation_problem(what, dir, dir).or_else(|| {
             let lock = dir.join("lock");
             // The file contains the number of the process that locked it.
             let holder = fs::read_to_string(&lock).unwrap_or_default();
             let is_holder = |running: &Running| holder.trim() == running.process.to_string();
-            taken(what, &lock, running.is_some_and(is_holder))
+            lock_problem(what, &lock, running.is_some_and(is_holder))
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            lacking(what, dir, dir.parent().unwrap_or(dir))
+            creation_problem(what, dir, dir.parent().unwrap_or(dir))
         }
         Err(error) => Some(unusable(what, dir, &error)),
     }
 }
 
 /// The problem with the journal, if there is one.
-fn journal(path: &Path, is_running: bool) -> Option<String> {
+fn journal_problem(path: &Path, is_running: bool) -> Option<String> {
     let what = "the journal";
     match fs::metadata(path) {
         Ok(meta) if !meta.is_file() => {
             Some(unusable(what, path, &regular::Unread::NotRegular.into()))
         }
         Ok(_) => match OpenOptions::new().read(true).append(true).open(path) {
-            Ok(_) => taken(what, path, is_running),
+            Ok(_) => lock_problem(what, path, is_running),
             Err(error) => Some(unusable(what, path, &error)),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            lacking(what, path, path.parent().unwrap_or(path))
+            creation_problem(what, path, path.parent().unwrap_or(path))
         }
         Err(error) => Some(unusable(what, path, &error)),
     }
 }
 
-/// Why `path` can't be created in `folder`, found out with a file without a name.
-fn lacking(what: &str, path: &Path, folder: &Path) -> Option<String> {
+/// The problem with creating `path` in `folder`, which is tested with a file without a name.
+fn creation_problem(what: &str, path: &Path, folder: &Path) -> Option<String> {
     let folder = match folder.as_os_str().is_empty() {
         true => Path::new("."),
         false => folder,
@@ -171,8 +170,8 @@ fn lacking(what: &str, path: &Path, folder: &Path) -> Option<String> {
     Some(unusable(what, path, &error))
 }
 
-/// Whether another process than the running server has locked a file.
-fn taken(what: &str, lock: &Path, is_running: bool) -> Option<String> {
+/// The problem that another process than the running server has locked a file.
+fn lock_problem(what: &str, lock: &Path, is_running: bool) -> Option<String> {
     let file = File::open(lock).ok()?;
     match file.try_lock() {
         Err(TryLockError::WouldBlock) if !is_running => {

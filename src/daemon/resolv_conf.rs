@@ -1,7 +1,7 @@
 //! Reads the servers of the system's resolv.conf(5), and follows its changes.
 //!
-//! Like the C library, it ignores lines that it does not understand. If the file names no server any more, or can't
-//! be read, the servers stay: often the machine is changing networks, or the file is being written.
+//! Like the C library, it ignores invalid lines. If the file has no server any more, or can't be read, the previous
+//! servers stay in use: often the machine is changing networks, or the file is being written.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use resolv_conf::{ParseError, ScopedIp};
 
-use super::target::{Target, UpstreamError, own, resolve};
+use super::target::{Target, UpstreamError, reached_address, resolve};
 use crate::config::regular;
 use crate::config::shown::Show;
 use crate::config::upstream::ServerAddress;
@@ -41,7 +41,7 @@ impl FileProblem {
 #[derive(Debug)]
 pub(super) struct ResolvConf {
     path: PathBuf,
-    /// Our own addresses, which are not used as upstream.
+    /// The addresses of this server, which must not be used as upstream.
     listen: Vec<SocketAddr>,
     /// The bytes read last; `None` if that failed.
     bytes: Option<Vec<u8>>,
@@ -74,7 +74,7 @@ impl ResolvConf {
         let servers = self.parse(true);
         for (address, _) in &servers {
             let upstream = address.socket;
-            if let Some(listen) = own(upstream, &self.listen) {
+            if let Some(listen) = reached_address(upstream, &self.listen) {
                 return Err(UpstreamError::Ourselves { upstream, listen });
             }
         }
@@ -84,7 +84,8 @@ impl ResolvConf {
                 "no upstream server: the file names none, so only locally served names are answered"
             );
             self.set_problem(Some(format!(
-                "{} names no upstream server: what is not blocked gets SERVFAIL until it does, or [upstream] servers does",
+                "{} names no upstream server: queries that are not blocked are answered by SERVFAIL; add one there, or to \
+                 [upstream] servers",
                 self.path.shown()
             )));
         }
@@ -100,7 +101,7 @@ impl ResolvConf {
                 let changed = self.reread();
                 (self, changed)
             });
-            // It fails only when the runtime ends.
+            // This fails only when the runtime ends.
             let Ok((next, changed)) = read.await else {
                 return;
             };
@@ -111,7 +112,7 @@ impl ResolvConf {
         }
     }
 
-    /// The servers, if they have changed.
+    /// Reads the file again, and returns the servers if they have changed.
     fn reread(&mut self) -> Option<Vec<Target>> {
         let bytes = self.try_read().ok();
         let is_new = bytes != self.bytes;
@@ -126,7 +127,7 @@ impl ResolvConf {
         let mut servers = self.parse(is_new);
         servers.retain(|(address, _)| {
             let address = address.socket;
-            let is_ours = own(address, &self.listen).is_some();
+            let is_ours = reached_address(address, &self.listen).is_some();
             if is_ours && is_new {
                 tracing::warn!(%address, "upstream left out: it is this server itself");
             }
@@ -200,14 +201,14 @@ impl ResolvConf {
             | ParseError::ExtraData(line)) = error;
             // The error counts lines from 0.
             let line = line + 1;
-            tracing::warn!(%path, line, "not understood in full");
+            tracing::warn!(%path, line, "invalid, or not supported in full");
         }
         let mut servers: Vec<Target> = Vec::new();
         let mut is_incomplete = false;
         for server in &parsed.nameservers {
             let (ip, zone) = match server {
                 ScopedIp::V4(ip) => (IpAddr::V4(*ip), None),
-                // Our IPv6 sockets carry no IPv4.
+                // The IPv6 sockets of the server can't send to IPv4 addresses.
                 ScopedIp::V6(ip, zone) => (ip.to_canonical(), zone.clone()),
             };
             let is_link_local = matches!(server, ScopedIp::V6(ip, _) if ip.is_unicast_link_local());
@@ -329,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_a_usable_server_keeps_those_before_and_is_a_problem() {
+    fn a_file_without_a_usable_server_keeps_the_previous_ones_and_is_a_problem() {
         let mut fixture = Fixture::new(b"nameserver 192.0.2.1\n");
         fixture.first();
         for content in ["", "nameserver 127.0.0.1\n", "nameserver fe80::1%nosuch0\n"] {

@@ -15,7 +15,7 @@ use super::essential::Essential;
 use super::listeners::{Equipment, Listeners};
 use super::live::{Files, Live, Parts, connections, waiting};
 use super::outage::Outage;
-use super::upstreams::{Source, Upstreams};
+use super::upstreams::{UpstreamSource, Upstreams};
 use crate::config::Config;
 use crate::control::Control;
 use crate::control::publish::data_plane::DataPlane;
@@ -33,8 +33,9 @@ use crate::sys::udp::Ports;
 
 /// How long queries in progress may take when the server stops.
 pub(super) const DRAIN: Duration = Duration::from_secs(3);
-/// How often to check whether a burst has ended, and the number of waiting queries that make a burst.
+/// How often to check whether a burst of queries has ended.
 const TIDYING: Duration = Duration::from_secs(1);
+/// The number of waiting queries that count as a burst.
 const BURST: usize = 256;
 
 /// The running data plane.
@@ -61,14 +62,15 @@ impl Service {
         let shared_counters = Arc::clone(&counters[workers]);
         let clock = Clock::start();
         let cache = Arc::new(Cache::new(config.cache.size_bytes, config.cache.stale_secs));
-        let taken = bound
+        let listening_ports = bound
             .iter()
             .map(|endpoint| endpoint.address.port())
             .collect();
-        let ports = Arc::new(Ports::new(config.upstream.ports.clone(), taken));
+        let ports = Arc::new(Ports::new(config.upstream.ports.clone(), listening_ports));
         let pool = upstreams.pool(config, ports.clone(), files.budget, &shared_counters);
         let pool = Arc::new(pool);
-        let source = Source::start(pool.clone(), upstreams.file, tracker.clone(), stop.clone());
+        let upstream_source =
+            UpstreamSource::start(pool.clone(), upstreams.file, tracker.clone(), stop.clone());
         let shared = Shared {
             policy: control.reader(),
             cache: cache.clone(),
@@ -133,7 +135,7 @@ impl Service {
                 pace,
                 streams,
                 ports,
-                source,
+                upstream_source,
                 outage,
                 counters,
                 listeners: Arc::new(listeners),
@@ -151,7 +153,7 @@ impl Service {
 
     /// Accepts no more queries, answers those in progress, and ends within [`DRAIN`].
     pub(super) async fn stop(self) {
-        // First, so that tasks that end from now on end as planned.
+        // This comes first: tasks that end before it are reported as failed.
         self.essential.stop().cancel();
         let listeners = self.live.0.listeners.clone();
         let joined = tokio::task::spawn_blocking(move || listeners.end());
@@ -169,9 +171,9 @@ impl Service {
     }
 }
 
-/// Returns free memory to the system after a burst, until the service stops: thousands of queries that wait for a
-/// silent upstream take tens of megabytes, which the allocator would keep. Threads that allocate at that moment may
-/// wait for milliseconds, so this is not done without need.
+/// Returns free memory to the system after each burst: thousands of queries that wait for a silent upstream take tens of
+/// megabytes, which the allocator would keep. Threads that allocate at that moment may wait for milliseconds, so this is
+/// done only after a burst.
 async fn tidy(resolver: Arc<Resolver>, stop: CancellationToken) {
     let tidy = async {
         let mut most = 0;
@@ -181,7 +183,7 @@ async fn tidy(resolver: Arc<Resolver>, stop: CancellationToken) {
             most = waiting.max(most);
             if most >= BURST && waiting < most / 8 {
                 most = 0;
-                // A panic is not expected, and no reason to stop.
+                // A panic here would be no reason to stop.
                 let _ = tokio::task::spawn_blocking(return_free_memory).await;
             }
         }

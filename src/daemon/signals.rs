@@ -58,7 +58,7 @@ impl Signals {
             tokio::select! {
                 _ = self.terminate.recv() => return Ok(()),
                 _ = self.interrupt.recv() => return Ok(()),
-                // A reload requested while four others are queued would find nothing new.
+                // If the queue is full, a queued reload will see the same changes.
                 _ = self.hang_up.recv() => drop(hangup.try_send(())),
                 _ = user_1.recv() => ignore("SIGUSR1", &mut logged_1),
                 _ = user_2.recv() => ignore("SIGUSR2", &mut logged_2),
@@ -70,7 +70,7 @@ impl Signals {
     }
 }
 
-/// Logs the first signal of a kind that has no meaning.
+/// Logs that a signal is ignored, the first time.
 fn ignore(signal: &str, logged: &mut bool) {
     if !std::mem::replace(logged, true) {
         tracing::info!(signal, "ignored: it has no meaning here; SIGHUP reloads");

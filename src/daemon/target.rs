@@ -1,4 +1,4 @@
-//! Addresses of upstream servers: their interfaces, and whether one is this server itself.
+//! Resolves the interfaces of upstream addresses, and detects addresses of this server itself.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
@@ -6,15 +6,15 @@ use crate::config::upstream::ServerAddress;
 use crate::sys::interface::index_of;
 use crate::wire::ask::Dialect;
 
-/// A server's address, and the forms of its queries.
+/// The address of an upstream server, and the form of queries to it.
 pub(super) type Target = (ServerAddress, Dialect);
 
-/// Why an upstream server can't be used.
+/// A reason why an upstream server can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
     /// It is this server itself.
     #[error(
-        "upstream {upstream} is this server itself (it listens on {listen}), so queries would go in a circle; name another resolver with `serve --upstream` or in [upstream] servers"
+        "upstream {upstream} is this server itself (it listens on {listen}), so queries would loop; name another resolver with `serve --upstream` or in [upstream] servers"
     )]
     Ourselves {
         /// The upstream.
@@ -34,7 +34,7 @@ pub enum UpstreamError {
     },
 }
 
-/// Adds the index of its interface, which must exist, to a link-local address.
+/// Adds the index of the interface to a link-local address. The interface must exist.
 pub(super) fn resolve(address: ServerAddress) -> Result<ServerAddress, UpstreamError> {
     match &address.zone {
         Some(zone) if index_of(zone).is_none() => Err(UpstreamError::Interface {
@@ -49,25 +49,25 @@ pub(super) fn resolve(address: ServerAddress) -> Result<ServerAddress, UpstreamE
 }
 
 /// The listen address that queries to `upstream` would reach.
-pub(super) fn own(upstream: SocketAddr, listen: &[SocketAddr]) -> Option<SocketAddr> {
+pub(super) fn reached_address(upstream: SocketAddr, listen: &[SocketAddr]) -> Option<SocketAddr> {
     // Packets to the unspecified address reach this machine.
     let ip = match upstream.ip().to_canonical() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip => ip,
     };
-    let leads_here = |own: &&SocketAddr| {
-        own.port() != 0
-            && own.port() == upstream.port()
-            // Our IPv6 sockets receive IPv6 only.
-            && own.is_ipv4() == ip.is_ipv4()
-            && (own.ip() == ip || (own.ip().is_unspecified() && is_ours(ip)))
+    let receives = |listen: &&SocketAddr| {
+        listen.port() != 0
+            && listen.port() == upstream.port()
+            // The IPv6 sockets of the server receive no IPv4.
+            && listen.is_ipv4() == ip.is_ipv4()
+            && (listen.ip() == ip || (listen.ip().is_unspecified() && is_local(ip)))
     };
-    listen.iter().find(leads_here).copied()
+    listen.iter().find(receives).copied()
 }
 
-/// Whether the address is one of this machine: only then can a socket be bound to it.
-fn is_ours(ip: IpAddr) -> bool {
+/// Whether the address is one of this machine. A socket can only be bound to such an address.
+fn is_local(ip: IpAddr) -> bool {
     UdpSocket::bind((ip, 0)).is_ok()
 }
 
@@ -97,17 +97,20 @@ mod tests {
 
     #[test]
     fn this_server_is_recognised_behind_a_wildcard_address_too() {
-        let own = |upstream: &str, listen: &str| {
+        let is_own = |upstream: &str, listen: &str| {
             let listen = listen.parse().expect("an address");
-            own(upstream.parse().expect("an address"), &[listen]).is_some()
+            reached_address(upstream.parse().expect("an address"), &[listen]).is_some()
         };
-        assert!(own("127.0.0.1:53", "127.0.0.1:53"));
-        assert!(own("127.0.0.1:53", "0.0.0.0:53"));
-        assert!(!own("127.0.0.1:53", "127.0.0.1:5335"));
-        assert!(!own("192.0.2.1:53", "0.0.0.0:53"), "another machine's");
-        assert!(own("0.0.0.0:53", "127.0.0.1:53"));
-        assert!(own("[::ffff:127.0.0.1]:53", "127.0.0.1:53"), "IPv4 in IPv6");
-        assert!(!own("127.0.0.1:53", "[::]:53"), "which takes IPv6 only");
-        assert!(!own("[::1]:53", "0.0.0.0:53"));
+        assert!(is_own("127.0.0.1:53", "127.0.0.1:53"));
+        assert!(is_own("127.0.0.1:53", "0.0.0.0:53"));
+        assert!(!is_own("127.0.0.1:53", "127.0.0.1:5335"));
+        assert!(!is_own("192.0.2.1:53", "0.0.0.0:53"), "another machine's");
+        assert!(is_own("0.0.0.0:53", "127.0.0.1:53"));
+        assert!(
+            is_own("[::ffff:127.0.0.1]:53", "127.0.0.1:53"),
+            "IPv4 in IPv6"
+        );
+        assert!(!is_own("127.0.0.1:53", "[::]:53"), "which takes IPv6 only");
+        assert!(!is_own("[::1]:53", "0.0.0.0:53"));
     }
 }

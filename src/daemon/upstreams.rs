@@ -7,7 +7,7 @@ use tokio_util::task::TaskTracker;
 
 use super::limits::Budget;
 use super::resolv_conf::{FileProblem, ResolvConf};
-use super::target::{Target, UpstreamError, own, resolve};
+use super::target::{Target, UpstreamError, reached_address, resolve};
 use crate::config::Config;
 use crate::config::upstream::UpstreamServer;
 use crate::serve::upstream::Pool;
@@ -18,16 +18,16 @@ use crate::sys::udp::Ports;
 use crate::wire::answer::Intake;
 use crate::wire::ask::Dialect;
 
-/// The servers, and the file that may change them.
+/// The upstream servers, and the file that they are from.
 #[derive(Debug)]
 pub(super) struct Upstreams {
     pub(super) servers: Vec<Target>,
-    /// `None` if the configuration names the servers.
+    /// The file to watch; `None` if the servers are from the configuration.
     pub(super) file: Option<ResolvConf>,
 }
 
 impl Upstreams {
-    /// Finds the servers; none if the system knows none.
+    /// Finds the servers. There may be none if they are from resolv.conf.
     pub(super) fn find(config: &Config) -> Result<Self, UpstreamError> {
         let listen = &config.server.listen;
         let Some(servers) = &config.upstream.servers else {
@@ -42,7 +42,7 @@ impl Upstreams {
         for server in servers {
             let address = resolve(server.address.clone())?;
             let upstream = address.socket;
-            if let Some(listen) = own(upstream, listen) {
+            if let Some(listen) = reached_address(upstream, listen) {
                 return Err(UpstreamError::Ourselves { upstream, listen });
             }
             targets.push((address, dialect(server)));
@@ -84,23 +84,23 @@ pub(super) fn intake(config: &Config) -> Intake {
     }
 }
 
-/// Keeps the servers of a pool in line with the configuration in force.
-pub(super) struct Source {
+/// Replaces the servers of a pool when the configuration or resolv.conf changes.
+pub(super) struct UpstreamSource {
     pool: Arc<Pool>,
     tracker: TaskTracker,
     stop: CancellationToken,
-    /// Locked while servers are replaced, so that a file that is no longer followed replaces none.
+    /// Locked while servers are replaced, so that a file that is no longer watched can't replace servers.
     current: Arc<Mutex<Current>>,
 }
 
 struct Current {
-    /// Ends the task that follows the file.
+    /// Ends the task that watches the file.
     end: CancellationToken,
     problem: Option<FileProblem>,
 }
 
-impl Source {
-    /// Follows `file` until `stop`.
+impl UpstreamSource {
+    /// Watches `file` until `stop` is cancelled.
     pub(super) fn start(
         pool: Arc<Pool>,
         file: Option<ResolvConf>,

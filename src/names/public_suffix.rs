@@ -6,7 +6,7 @@ use psl::{List, Psl, Type};
 
 use crate::wire::name::Name;
 
-/// A label that no public suffix has. Where it is part of one, a wildcard of the list matched it.
+/// A label that no entry of the list has. It matches only wildcard entries.
 const ANY: &[u8] = b"\0";
 
 /// The public suffixes that a rule on a name and all names below it covers.
@@ -39,7 +39,7 @@ pub fn covered(name: &Name) -> Option<(Covered, Section)> {
         _ => {}
     }
     let (len, section) = suffix_of_any_label(name, labels)?;
-    // As text, without the length bytes of the first label and of the root.
+    // The length as text: without the length byte of the first label, and without the root.
     let size = name.wire().len() - 2;
     if len == size + ANY.len() + 1 {
         return Some((Covered::Children, section));
@@ -47,7 +47,8 @@ pub fn covered(name: &Name) -> Option<(Covered, Section)> {
     if len != size {
         return None;
     }
-    // A wildcard makes any label a suffix: below `*.compute-1.amazonaws.com` each is one host.
+    // A name that is a suffix only by a wildcard does not count: directly below `compute-1.amazonaws.com`, each name is
+    // a suffix and a single host.
     let above = name.ancestor(labels - 1).len() - 2;
     match suffix_of_any_label(name, labels - 1) {
         Some((len, _)) if len == above + ANY.len() + 1 => None,
@@ -55,8 +56,8 @@ pub fn covered(name: &Name) -> Option<(Covered, Section)> {
     }
 }
 
-/// The length of the public suffix of [`ANY`] before the last `labels` labels of a name, and the section that has it;
-/// `None` if no entry of the list matches.
+/// Prepends [`ANY`] to the last `labels` labels of a name. Returns the length of the public suffix of the result, and the
+/// section of the list that has it; `None` if no entry of the list matches.
 fn suffix_of_any_label(name: &Name, labels: usize) -> Option<(usize, Section)> {
     let labels = name.labels_from_root().take(labels);
     let found = List.find(labels.chain(once(ANY)));

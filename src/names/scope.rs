@@ -19,13 +19,13 @@ pub enum Scope {
 impl Scope {
     /// Whether a rule of this scope on `owner` matches `name`.
     pub fn reaches(self, owner: &Name, name: &Name) -> bool {
-        let (above, at) = (owner.label_count(), name.label_count());
-        let deep = match self {
-            Self::Exact => above == at,
-            Self::Subtree => above <= at,
-            Self::Below => above < at,
+        let (owner_labels, labels) = (owner.label_count(), name.label_count());
+        let is_depth_covered = match self {
+            Self::Exact => owner_labels == labels,
+            Self::Subtree => owner_labels <= labels,
+            Self::Below => owner_labels < labels,
         };
-        deep && name.ancestor(above) == owner.wire()
+        is_depth_covered && name.ancestor(owner_labels) == owner.wire()
     }
 
     /// Of several rules on one name, the one with the lowest weight decides.

@@ -1,5 +1,5 @@
-//! Parses domain names as people type them: with scope prefixes, escapes or non-ASCII labels. The error for any
-//! other text says what the text looks like.
+//! Parses domain names as people type them: with scope prefixes, escapes or non-ASCII labels. For any other text, the
+//! error names its apparent kind, such as a URL.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::from_utf8;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::scope::Scope;
 use crate::wire::name::{Name, NameError};
 
-/// Why a text is not a name. Images store a variant's name, so it can't be renamed.
+/// The reason why a text is not a name. Images store a variant's name, so it can't be renamed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mistyped {
@@ -46,25 +46,25 @@ pub enum Mistyped {
     Utf8,
 }
 
-/// All but STD3 (letters, digits, hyphens) and the underscore, which service names have. [`Name`] checks lengths;
-/// hyphens are allowed at any position, because real names have them anywhere.
+/// ASCII characters that an IDN can't have: all but those of STD3 (letters, digits, hyphens) and the underscore, which
+/// service names have. [`Name`] checks lengths; hyphens are allowed at any position, as in names in use.
 const DENIED: AsciiDenyList = AsciiDenyList::new(true, "!\"#$%&'()*+,/:;<=>?@[\\]^`{|}~");
 
-/// Reads a single name as an operator types it: `x`, `.x` (subtree) or `*.x` (below), with upper case, a final
-/// dot, `\DDD` escapes or IDNs, as in lists. `.` is the root.
+/// Parses a single name as an operator types it: `x`, `.x` (subtree) or `*.x` (below). Upper case, a final dot, `\DDD`
+/// escapes and IDNs are allowed, as in lists. `.` is the root.
 ///
-/// IDNs are converted by UTS 46, non-transitional. A label in `xn--` form is used unchanged, valid or not,
-/// because the DNS uses invalid ones, too.
+/// IDNs are converted by UTS 46, non-transitional. A label in `xn--` form is not changed or checked, because invalid
+/// ones are in use, too.
 ///
 /// # Errors
-/// [`Mistyped`] when the text is not one name.
+/// [`Mistyped`] if the text is not one name.
 pub fn one(text: &str) -> Result<(Name, Option<Scope>), Mistyped> {
     let mut name = Name::ROOT;
     let scope = scoped(text.trim_ascii().as_bytes(), &mut name)?;
     Ok((name, scope))
 }
 
-/// Like [`one`], for bytes without whitespace around them, into `name`.
+/// Parses bytes without whitespace around them like [`one`], into `name`.
 ///
 /// # Errors
 /// As [`one`].
@@ -76,7 +76,7 @@ pub fn scoped(text: &[u8], name: &mut Name) -> Result<Option<Scope>, Mistyped> {
         [b'.', text @ ..] => (text, Some(Scope::Subtree)),
         text => (text, None),
     };
-    bare(text, name)?;
+    parse_bare(text, name)?;
     Ok(scope)
 }
 
@@ -88,21 +88,23 @@ pub fn is_address(text: &[u8]) -> bool {
     })
 }
 
-fn bare(text: &[u8], name: &mut Name) -> Result<(), Mistyped> {
+/// Parses a name without a scope prefix.
+fn parse_bare(text: &[u8], name: &mut Name) -> Result<(), Mistyped> {
     let ends_in_digit = matches!(text, [.., b'0'..=b'9'] | [.., b'0'..=b'9', b'.']);
     if !ends_in_digit {
-        // By far the most common case; an address never gets here.
+        // The most common case by far. An IPv4 address ends in a digit, so it is not accepted here.
         match name.parse_text(text) {
-            // Only a text with other characters can have another mistake.
+            // Other mistakes need other characters, so they are looked for only then.
             Ok(()) if name.is_plain() => return Ok(()),
             Err(error) if text.iter().copied().all(is_plain) => return Err(error.into()),
             _ => {}
         }
     }
-    uncommon(text, name)
+    parse_or_diagnose(text, name)
 }
 
-fn uncommon(text: &[u8], name: &mut Name) -> Result<(), Mistyped> {
+/// Parses an IDN or a name with other characters, or finds the reason why the text is not a name.
+fn parse_or_diagnose(text: &[u8], name: &mut Name) -> Result<(), Mistyped> {
     let space = |byte: &u8| byte.is_ascii_whitespace();
     if text
         .iter()
@@ -145,7 +147,7 @@ fn is_plain(byte: u8) -> bool {
     matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.')
 }
 
-/// The bytes that do not follow a backslash. Of `\DDD`, the last two digits are among them; they are plain.
+/// The bytes that do not follow a backslash. They include the last two digits of `\DDD`, which are plain.
 fn unescaped(text: &str) -> impl Iterator<Item = u8> {
     let mut bytes = text.bytes();
     std::iter::from_fn(move || {
@@ -195,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn idns_are_converted_and_a_labels_left_unchanged() {
+    fn idns_are_converted_and_a_labels_are_unchanged() {
         for (typed, name) in [
             ("münchen.example", "xn--mnchen-3ya.example"),
             ("MÜNCHEN.example.", "xn--mnchen-3ya.example"),

@@ -43,7 +43,7 @@ fn without_a_server_to_ask_what_is_kept_of_the_last_one_is_not_compared_and_that
     let config = preamble(upstream.address) + "[state]\ndir = \"state\"\n" + &list("ads", "");
     let mut server = Server::start(&config, &[("ads", &names(200))]);
     until("it is kept", || server.path("state/current").exists());
-    let note = "note: lists were not compared with what is in force";
+    let note = "note: lists were not compared with their states in force";
     assert!(!text(&server.verb(&["check"])).contains(note));
     server.signal("TERM");
     assert_eq!(server.wait(), Some(0));

@@ -99,7 +99,7 @@ fn check_tells_what_is_configured_in_vain_or_in_a_circle() {
     let told = text(&output);
     assert!(told.contains("is this server itself"), "{told}");
     assert!(
-        told.contains("`example.com` is no zone") && !told.contains("home.arpa` is"),
+        told.contains("`example.com` has no effect") && !told.contains("home.arpa` is"),
         "{told}"
     );
 }
@@ -388,7 +388,7 @@ fn check_beside_a_server_says_what_it_leaves_out_and_why() {
     let server = Server::start(&preamble(Upstream::plain().address), &[]);
     let told = text(&server.verb(&["check"]));
     let process = server.id();
-    let note = format!("note: a server runs (process {process}) and has ");
+    let note = format!("note: a server runs (process {process}) and uses ");
     assert!(
         told.contains(&note) && told.contains("not checked"),
         "{told}"

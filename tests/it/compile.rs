@@ -250,11 +250,11 @@ fn an_image_takes_the_place_of_an_image_and_of_nothing_else() {
     assert!(fifo.expect("mkfifo ran").success());
     symlink("image", folder.path().join("link")).expect("made");
     for (place, why) in [
-        ("fifo", "is no regular file"),
-        ("link", "is no regular file"),
-        (".", "is no regular file"),
-        ("ads", "holds something that is no image"),
-        ("tapis.toml", "holds something that is no image"),
+        ("fifo", "is not a regular file"),
+        ("link", "is not a regular file"),
+        (".", "is not a regular file"),
+        ("ads", "is not an image"),
+        ("tapis.toml", "is not an image"),
     ] {
         let before = fs::symlink_metadata(folder.path().join(place)).expect("there");
         let output = compile(&folder, place, &accept);

@@ -308,7 +308,7 @@ fn a_refused_list_is_logged_with_its_reason_and_without_a_count() {
     assert!(log.contains("an adblock filter list"), "{log}");
     assert!(!log.contains("rules=0"), "{log}");
     let status = text(&server.verb(&["status"]));
-    let line = "list ads: MISSING, nothing of it is in force\n";
+    let line = "list ads: MISSING, none of its rules is in force\n";
     assert!(status.contains(line), "{status}");
     server.replace("ads", &large("a.example\n"));
     // The small one is refused again.

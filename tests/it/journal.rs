@@ -615,7 +615,7 @@ fn each_entry_names_the_settings_that_changed() {
     assert!(reloaded.status.success(), "{}", text(&reloaded));
     let shown = shown_last(&server);
     assert!(
-        shown.contains("nothing that decides on answers changed"),
+        shown.contains("nothing that affects answers changed"),
         "{shown}"
     );
     assert!(verify(&server).starts_with("good: "), "{}", verify(&server));

@@ -245,7 +245,7 @@ fn an_order_that_is_to_be_lifted_later_can_be_lifted_now() {
     let output = server.verb(&[LIFT, &["--at", "2099-12-31"]].concat());
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output);
-    let why = "the order is to be lifted already, at 2098-12-31T00:00:00Z, which is not later: change `lifted-at`";
+    let why = "the order will be lifted at 2098-12-31T00:00:00Z anyway, which is not later: to correct that, change `lifted-at`";
     assert!(said.contains(why), "{said}");
     let output = server.verb(&["order", "lift", "x-1", "--reason", "court: now"]);
     assert!(output.status.success(), "{}", text(&output));
@@ -321,7 +321,7 @@ fn a_mistake_where_the_orders_are_stops_their_verbs() {
     let output = server.verb(&["order", "list"]);
     assert!(output.status.success(), "{}", text(&output));
     assert!(
-        text(&output).contains("control socket's place is in doubt"),
+        text(&output).contains("path of the control socket is not known"),
         "{}",
         text(&output)
     );

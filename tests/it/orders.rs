@@ -403,7 +403,7 @@ fn at_the_instant_of_its_end_an_exception_or_an_order_counts_no_more() {
         told.lines().next().unwrap_or_default().to_owned()
     };
     for (name, time, expected) in [
-        // Since when the exception is there is not known, nor what lists held.
+        // Neither the start of the exception nor the rules of lists are known.
         ("a.example", "11:59:59.999999999", "unknown"),
         ("a.example", "12:00:00", "blocked by order x-1"),
         ("a.example", "12:00:00.000000001", "blocked by order x-1"),

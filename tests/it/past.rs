@@ -204,7 +204,7 @@ fn orders_of_a_past_time_are_those_of_the_journal_whatever_the_files_say_since()
             "{report}"
         );
     }
-    let why = "the journal does not reach back so far: orders are shown by their files";
+    let why = "the journal does not reach back so far: orders are shown by their present files";
     let long_ago = Timestamp::UNIX_EPOCH;
     assert!(verb(&["list"], long_ago).contains(why));
     assert!(verb(&["report"], long_ago).contains(&format!("not known: {why}")));
@@ -325,7 +325,7 @@ fn what_a_list_held_is_unknown_where_it_is_not_kept_and_could_decide() {
     assert_eq!(code, Some(3));
     assert!(said.starts_with("ads.example: unknown\n"), "{said}");
     assert!(
-        said.contains("left out: list ads: what it held in generation 2"),
+        said.contains("left out: list ads: its rules in generation 2"),
         "{said}"
     );
     let (code, said) = run(&server, &["diff", "2", "3"]);
@@ -383,7 +383,7 @@ fn a_kill_bounds_what_is_known_and_a_stop_is_one() {
     assert!(beat <= until_then && until_then <= down);
     let (_, shown) = run(&server, &["journal", "show"]);
     assert!(
-        shown.contains("the server before did not stop as it should; it ran until "),
+        shown.contains("the previous server did not shut down cleanly; it ran until "),
         "{shown}"
     );
 
@@ -395,7 +395,7 @@ fn a_kill_bounds_what_is_known_and_a_stop_is_one() {
     assert!(said.starts_with("ads.example: stopped\n"), "{said}");
     let (_, shown) = run(&server, &["journal", "show"]);
     assert_eq!(
-        shown.matches("did not stop as it should").count(),
+        shown.matches("did not shut down cleanly").count(),
         1,
         "{shown}"
     );
@@ -499,14 +499,14 @@ fn why_says_which_rules_count_for_the_names_that_cnames_lead_to() {
         (
             "good.example",
             "orders",
-            "an order may still block what a CNAME",
+            "an order may still block the target of a CNAME",
         ),
         (
             "some.example",
             "not-excepted",
             "rules that the exception does not override may still",
         ),
-        ("all.example", "none", "  upstream is asked\n"),
+        ("all.example", "none", "  the query is forwarded\n"),
         ("other.example", "all", "may still lead to a blocked name"),
     ] {
         let (code, said) = run(&server, &["why", name]);

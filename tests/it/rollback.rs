@@ -684,7 +684,7 @@ fn a_rollback_names_what_it_does_not_restore() {
     for line in expected {
         assert!(told.contains(line), "{line}: {told}");
     }
-    let held = "lists are held as they were in generation 1, but for what is named above, until: tapis rollback --release";
+    let held = "lists are held as they were in generation 1, except for the problems above, until: tapis rollback --release";
     assert!(told.contains(held), "{told}");
     assert!(blocked(&server, "one.example") && !blocked(&server, "gone.example"));
     // It stays an alarm over a restart, until the lists are released.

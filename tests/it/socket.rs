@@ -272,12 +272,12 @@ fn files_that_only_root_can_read_are_named_where_root_checks_for_a_server_to_com
     set_mode(&folder.path().join("more"), 0o600);
     let said = check(&[]);
     assert!(
-        said.contains("/more: a server of another user could not"),
+        said.contains("/more: a server that runs as another user could not"),
         "{said}"
     );
     set_mode(&folder.path().join("key"), 0o600);
     let said = check(&[]);
-    assert!(said.contains("/key (and 1 more): a server of"), "{said}");
+    assert!(said.contains("/key (and 1 more): a server that"), "{said}");
     assert!(!check(&["--files-only"]).contains("only root"));
 }
 

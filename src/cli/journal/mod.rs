@@ -12,7 +12,7 @@ use super::configuration::{Choice, Need, read_needed};
 use super::failure::Failure;
 use super::server::ControlArgs;
 use crate::config::Config;
-use crate::config::moment::{Moment, or_date};
+use crate::config::moment::{Moment, time_or_date};
 use crate::config::shown::{Show, counted};
 use crate::control::journal::entry::Event;
 use crate::control::journal::key::Keys;
@@ -72,11 +72,11 @@ pub(super) struct PastArgs {
 struct ShowArgs {
     #[command(flatten)]
     file: FileArgs,
-    /// Only entries at this time or later, as in 2017-07-20T00:00:00+07:00; a date alone is its 00:00:00 UTC.
-    #[arg(long, value_name = "TIME", value_parser = or_date)]
+    /// Only entries from this time on, as in 2017-07-20T00:00:00+07:00; a date alone is its 00:00:00 UTC.
+    #[arg(long, value_name = "TIME", value_parser = time_or_date)]
     since: Option<Moment>,
     /// Only entries before this time; a date alone is its 00:00:00 UTC.
-    #[arg(long, value_name = "TIME", value_parser = or_date)]
+    #[arg(long, value_name = "TIME", value_parser = time_or_date)]
     until: Option<Moment>,
     /// Only entries about this order.
     #[arg(long, value_name = "ID")]
@@ -92,7 +92,7 @@ impl JournalArgs {
         };
         match file {
             Some(_) => Need::Nothing,
-            None => Need::Same,
+            None => Need::AsServer,
         }
     }
 }
@@ -106,8 +106,8 @@ fn configured(config: &Config) -> Result<PathBuf, Failure> {
     };
     if let Ok(false) = path.try_exists() {
         let absent = format!(
-            "{}: there is no journal: `tapis serve` makes it; if [state] dir or [journal] path was another one before, \
-             or the journal was moved away, name its file with --file",
+            "{}: there is no journal: `tapis serve` creates it; if [state] dir or [journal] path was changed, or the \
+             journal was moved away, name its file with --file",
             path.shown()
         );
         return Err(Failure::Other(absent.into()));
@@ -122,7 +122,7 @@ fn needed(choice: &Choice) -> Result<Config, Failure> {
 }
 
 impl PastArgs {
-    /// The files that the arguments name. Fails if one of them can't be read.
+    /// The files in the arguments. Fails if one of them can't be read.
     pub(super) fn files(&self) -> Result<&[PathBuf], Failure> {
         for file in &self.files {
             read_files(&[file], |_| false)?;
@@ -132,7 +132,7 @@ impl PastArgs {
 }
 
 impl ShowArgs {
-    fn chosen(&self, entry: &Entry) -> bool {
+    fn selects(&self, entry: &Entry) -> bool {
         self.since.is_none_or(|since| since.at() <= entry.at)
             && self.until.is_none_or(|until| entry.at < until.at())
             && self
@@ -141,8 +141,8 @@ impl ShowArgs {
                 .is_none_or(|id| is_about(&entry.event, id))
     }
 
-    /// Calls `each` with every entry and whether the arguments select it, as long as that succeeds.
-    fn each(
+    /// Calls `each` with every entry and whether the arguments select it, until it fails.
+    fn for_each_entry(
         &self,
         choice: &Choice,
         mut each: impl FnMut(Entry, bool) -> io::Result<()>,
@@ -153,8 +153,8 @@ impl ShowArgs {
         };
         let mut result = Ok(());
         read_files(&[&path], |entry| {
-            let chosen = self.chosen(&entry);
-            result = each(entry, chosen);
+            let is_selected = self.selects(&entry);
+            result = each(entry, is_selected);
             result.is_ok()
         })?;
         Ok(result?)
@@ -220,8 +220,8 @@ fn verify_files(
 
 fn export(choice: &Choice, args: &ShowArgs, out: &mut impl Write) -> Result<(), Failure> {
     let mut before = "[\n";
-    args.each(choice, |entry, chosen| {
-        if !chosen {
+    args.for_each_entry(choice, |entry, is_selected| {
+        if !is_selected {
             return Ok(());
         }
         let text = serde_json::to_string(&entry)?;
@@ -234,9 +234,9 @@ fn export(choice: &Choice, args: &ShowArgs, out: &mut impl Write) -> Result<(), 
 
 fn show(choice: &Choice, args: &ShowArgs, out: &mut impl Write) -> Result<(), Failure> {
     let mut before = Before::default();
-    args.each(choice, |entry, chosen| {
+    args.for_each_entry(choice, |entry, is_selected| {
         let skipped = before.skipped(&entry);
-        if chosen {
+        if is_selected {
             print_entry(&entry, &before, skipped, out)?;
         }
         before.apply(entry.event);

@@ -1,4 +1,4 @@
-//! Prints an entry of the journal for people: its event, and what changed since the entry before.
+//! Prints an entry of the journal: its event, and the changes since the previous entry.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ use crate::control::journal::entry::{Cause, Event, ListEntry, Published, Setting
 use crate::control::journal::generations::Skipped;
 use crate::control::sources::orders::schedule::State;
 
-/// Prints an entry, compared with the entries before it.
+/// Prints an entry, compared with the previous ones.
 pub(super) fn print_entry(
     entry: &Entry,
     before: &Before,
@@ -32,7 +32,7 @@ pub(super) fn print_entry(
         Event::OrderGone { id, path } => {
             writeln!(
                 out,
-                "order {id}: its file is gone, or its directory not configured any more: {}",
+                "order {id}: its file is gone, or its directory is not configured any more: {}",
                 path.shown()
             )
         }
@@ -57,7 +57,7 @@ pub(super) fn print_entry(
         Event::Lost { entries } => {
             writeln!(
                 out,
-                "{} missing before this, as memory ran out",
+                "{} missing before this entry, as memory ran out",
                 counted(*entries, "change is", "changes are")
             )
         }
@@ -95,7 +95,7 @@ fn print_start(start: &Start, out: &mut impl Write) -> io::Result<()> {
     if let Some(ran) = start.ran_until {
         writeln!(
             out,
-            "    the server before did not stop as it should; it ran until {ran:.0} at least"
+            "    the previous server did not shut down cleanly; it ran until {ran:.0} at least"
         )?;
     }
     if let Some(since) = start.unwritten_since {
@@ -121,12 +121,12 @@ fn print_start(start: &Start, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// The state that the entries so far left in force, as far as an entry is compared with it.
+/// The state after the entries so far, as far as the next entry is compared with it.
 #[derive(Default)]
 pub(super) struct Before {
     lists: HashMap<String, ListEntry>,
     held: Option<u64>,
-    /// Whether settings were recorded.
+    /// Whether an entry has settings.
     settings: bool,
     /// Finds missing generations.
     generations: Skipped,
@@ -160,12 +160,12 @@ fn print_published(published: &Published, before: &Before, out: &mut impl Write)
         writeln!(out, "    {change}")?;
     }
     if changes.is_empty() && held.is_empty() {
-        writeln!(out, "    nothing that decides on answers changed")?;
+        writeln!(out, "    nothing that affects answers changed")?;
     }
     Ok(())
 }
 
-/// The changes since the entry before, one on each line.
+/// The changes since the previous entry, one on each line.
 fn changes(published: &Published, before: &Before) -> Vec<String> {
     let mut changes = Vec::new();
     if before.held.is_some() && published.held.is_none() {
@@ -230,9 +230,9 @@ fn settings(published: &Published, before: &Before, changes: &mut Vec<String>) {
             .is_some_and(|rest| rest.starts_with('.'))
     };
     for Setting { key, was, now } in all {
-        // Whole lists are reported below.
-        let mut whole = come.iter().chain(&gone);
-        if whole.any(|name| of_list(key, name)) {
+        // `lists` reports lists that are new or gone.
+        let mut new_and_gone = come.iter().chain(&gone);
+        if new_and_gone.any(|name| of_list(key, name)) {
             continue;
         }
         let shown = |value: &Option<serde_json::Value>| match value {
@@ -256,7 +256,7 @@ fn lists(published: &Published, before: &Before, changes: &mut Vec<String>) {
         let was = before.lists.get(name);
         if let Some(was) = was {
             // Older entries have no settings.
-            let meaning = [
+            let settings = [
                 (
                     "path",
                     was.path.shown().to_string(),
@@ -266,7 +266,7 @@ fn lists(published: &Published, before: &Before, changes: &mut Vec<String>) {
                 ("scope", word(was.scope), word(list.scope)),
                 ("action", word(was.action), word(list.action)),
             ];
-            for (key, was, now) in meaning {
+            for (key, was, now) in settings {
                 let key = format!("list.{name}.{key}");
                 if was != now && !recorded.contains(&*key) {
                     changes.push(format!("{key}: {was} -> {now}"));

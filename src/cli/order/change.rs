@@ -1,5 +1,5 @@
-//! `tapis order new`, `lift` and `suspend`: print or change an order's file. A change fails if the running server does
-//! not have the order as in its file afterwards.
+//! `tapis order new`, `lift` and `suspend`: print or change an order's file. A change fails if the order in the running
+//! server differs from its file afterwards.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -12,10 +12,10 @@ use super::server::{self, Outcome};
 use crate::cli::configuration::read_needed;
 use crate::cli::failure::Failure;
 use crate::cli::server::ControlArgs;
-use crate::config::moment::{Moment, or_date};
+use crate::config::moment::{Moment, time_or_date};
 use crate::config::order::{Order, REVIEW};
 use crate::config::shown::Show;
-use crate::config::values::plain;
+use crate::config::values::is_plain_name;
 use crate::control::admin::status::OrdersRequest;
 use crate::control::sources::orders::edit;
 use crate::control::sources::orders::edit::Change;
@@ -39,7 +39,7 @@ pub(super) struct LiftArgs {
     #[arg(long)]
     reason: String,
     /// The time of the lift, as in 2017-07-20T00:00:00+07:00; a date alone is its 00:00:00 UTC. The default is now.
-    #[arg(long, value_name = "TIME", value_parser = or_date)]
+    #[arg(long, value_name = "TIME", value_parser = time_or_date)]
     at: Option<Moment>,
     #[command(flatten)]
     pub(super) control: ControlArgs,
@@ -54,10 +54,10 @@ pub(super) struct SuspendArgs {
     reason: String,
     /// The start of the suspension, as in 2017-07-20T00:00:00+07:00; a date alone is its 00:00:00 UTC. The default is
     /// now.
-    #[arg(long, value_name = "TIME", value_parser = or_date)]
+    #[arg(long, value_name = "TIME", value_parser = time_or_date)]
     from: Option<Moment>,
     /// The end of the suspension; a date alone is its 00:00:00 UTC.
-    #[arg(long, value_name = "TIME", value_parser = or_date)]
+    #[arg(long, value_name = "TIME", value_parser = time_or_date)]
     until: Moment,
     #[command(flatten)]
     pub(super) control: ControlArgs,
@@ -71,14 +71,14 @@ pub(super) fn print_template(args: &NewArgs, out: &mut impl Write) -> io::Result
     let template = template.replace("{id}", &args.id);
     let template = template.replace("{now}", &now.to_string());
     write!(out, "{}", template.replace("{review}", &review.to_string()))?;
-    // Like the placeholders of the template, which `order check` rejects.
+    // The same placeholder as in the template; `order check` rejects it.
     let placeholder = ["...".to_owned()];
     let names = match args.names.is_empty() {
         true => &placeholder[..],
         false => &args.names,
     };
     for name in names {
-        // TOML needs escapes.
+        // This adds quotes and escapes.
         let name = toml_edit::Value::from(name.as_str());
         write!(out, "\n[[targets]]\nname = {name}\nscope = \"exact\"\n")?;
     }
@@ -86,7 +86,7 @@ pub(super) fn print_template(args: &NewArgs, out: &mut impl Write) -> io::Result
 }
 
 fn id(text: &str) -> Result<String, String> {
-    match plain(text) {
+    match is_plain_name(text) {
         true => Ok(text.to_owned()),
         false => Err("write 1 to 64 characters of a-z, 0-9, `.`, `_`, `-`".to_owned()),
     }
@@ -117,12 +117,13 @@ pub(super) fn suspend(
     apply(config, &args.id, change, &args.control, out)
 }
 
-/// Now, in whole seconds, unless the order began within this second: it would never have been in force then.
+/// The present time in whole seconds, or the exact time if the order began within this second: rounded down, its end
+/// would be before its beginning.
 fn now(order: &Order) -> Moment {
-    to_the_second(Timestamp::now(), order.dates.effective_from)
+    whole_seconds(Timestamp::now(), order.dates.effective_from)
 }
 
-fn to_the_second(now: Timestamp, begun: Moment) -> Moment {
+fn whole_seconds(now: Timestamp, begun: Moment) -> Moment {
     let second = Moment::from(now);
     match second <= begun && begun.at() < now {
         true => Moment::exact(now),
@@ -138,7 +139,7 @@ fn apply<'r>(
     out: &mut impl Write,
 ) -> Result<(), Failure> {
     let registry = OrderRegistry::read(&read_needed(config, SECTIONS)?);
-    let places = control.places(config)?;
+    let sockets = control.sockets(config)?;
     let Some(known) = registry.known().find(|known| known.order.id == id) else {
         check_problems(&registry)?;
         return Err(Failure::Other(format!("there is no order `{id}`").into()));
@@ -169,7 +170,7 @@ fn apply<'r>(
         // With an empty path, as for one that is not UTF-8, the server reads all changed files.
         path: absolute.to_str().map_or_else(PathBuf::new, PathBuf::from),
     };
-    let outcome = server::notify(&registry, &places, &request, id, &dates)?;
+    let outcome = server::notify(&registry, &sockets, &request, id, &dates)?;
     let written = format!("written to {}", path.shown());
     match outcome {
         Outcome::Followed(generation, problems) => {
@@ -192,7 +193,7 @@ fn apply<'r>(
         Outcome::Unknown(error) => {
             writeln!(
                 out,
-                "order {id}: whether it is {done} in the server is not known: {error}"
+                "order {id}: it is not known whether it is {done} in the server: {error}"
             )?;
             writeln!(out, "in its file it is {done} {when}: {written}")?;
             Err(Failure::Reported)
@@ -205,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_order_that_ends_within_the_second_of_its_beginning_was_in_force_in_between() {
+    fn an_order_that_ends_within_the_second_of_its_beginning_was_in_force_before() {
         let at = |text: &str| text.parse::<Timestamp>().expect("a time");
         let now = at("2026-11-26T15:10:10.25Z");
         for (begun, expected) in [
@@ -215,7 +216,7 @@ mod tests {
             ("2026-11-26T15:10:11Z", "2026-11-26T15:10:10Z"),
         ] {
             let begun = begun.parse().expect("a time");
-            assert_eq!(to_the_second(now, begun).to_string(), expected);
+            assert_eq!(whole_seconds(now, begun).to_string(), expected);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `tapis order list` and `tapis order show`: print orders with their states, and where a running server has others.
+//! `tapis order list` and `tapis order show`: print orders with their states, and differing states in a running server.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -94,7 +94,7 @@ pub(super) fn show(
     Err(Failure::Other(why.into()))
 }
 
-/// All orders of the files, and those of the running server, if they are to be compared.
+/// All orders of the files, and those of the running server; `None` if the two can't be compared.
 fn read(
     config: Option<&PathBuf>,
     at: &AtArgs,
@@ -109,18 +109,18 @@ fn read(
     if at.named().is_some() || registry.orders_dir().is_none() {
         return Ok((registry, None));
     }
-    let (server, why) = match control.places(config) {
-        Ok(places) => server::known(&registry, &places)?,
+    let (server, why) = match control.sockets(config) {
+        Ok(sockets) => server::known(&registry, &sockets)?,
         Err(_) => (
             None,
-            Some("the control socket's place is in doubt".to_owned()),
+            Some("the path of the control socket is not known".to_owned()),
         ),
     };
     if let Some(why) = why {
         // If standard error is closed, the states are the same.
         let _ = writeln!(
             Plain(io::stderr()),
-            "tapis: {why}; showing what the files say"
+            "tapis: {why}; showing the states by the files"
         );
     }
     Ok((registry, server))
@@ -134,7 +134,7 @@ fn print_line(order: &OrderState<'_>, at: Timestamp, out: &mut impl Write) -> io
 }
 
 fn print_fileless(order: &FilelessOrder<'_>, out: &mut impl Write) -> io::Result<()> {
-    let (id, state, path) = (order.id, order.of_server, order.path.shown());
+    let (id, state, path) = (order.id, order.in_server, order.path.shown());
     writeln!(
         out,
         "{id}: {state} in the server, but not in its file, {path}: see the alarms of `tapis status`"
@@ -144,14 +144,14 @@ fn print_fileless(order: &FilelessOrder<'_>, out: &mut impl Write) -> io::Result
 /// Prints the server's state of an order, if one was asked and it differs from the file.
 fn print_difference(order: &OrderState<'_>, out: &mut impl Write) -> io::Result<()> {
     let dates = &order.order.dates;
-    let of_server = order.of_server;
-    match of_server.and_then(|known| server::difference(known, order.state, dates)) {
+    let in_server = order.in_server;
+    match in_server.and_then(|known| server::difference(known, order.state, dates)) {
         Some(difference) => writeln!(out, "{difference}"),
         None => Ok(()),
     }
 }
 
-/// From when until when an order is suspended, and is or was in force.
+/// The period in which an order is or was in force, and the period of its present suspension.
 fn dates(order: &OrderState<'_>, at: Timestamp) -> String {
     let (schedule, state, dates) = (order.schedule, order.state, &order.order.dates);
     let from = dates.effective_from;
@@ -175,7 +175,7 @@ fn dates(order: &OrderState<'_>, at: Timestamp) -> String {
     }
 }
 
-/// How an order that has not ended at that moment ends after it, if that is known.
+/// The end of an order that has not ended at that moment; empty if it has no end date.
 fn planned_end(order: &OrderState<'_>, at: Timestamp) -> String {
     let dates = &order.order.dates;
     let Some((end, state)) = order.schedule.end() else {

@@ -1,5 +1,5 @@
-//! `tapis order`: shows, checks and changes orders. States follow from files and dates; where a running server has
-//! another state, that is shown too.
+//! `tapis order`: shows, checks and changes orders. States are computed from the files; differing states in a running
+//! server are shown, too.
 
 mod change;
 mod files;
@@ -29,11 +29,11 @@ pub(super) struct OrderArgs {
 
 #[derive(Debug, Subcommand)]
 enum OrderVerb {
-    /// List all orders with their states, and where a running server has others.
+    /// List all orders with their states, and differing states in a running server.
     List(list::ListArgs),
-    /// Show an order: its state, what it says, and whether a running server has it in another state.
+    /// Show an order: its state, its contents, and a differing state in a running server.
     Show(list::ShowArgs),
-    /// Count the orders, by authority and legal basis, with the time from issue to force and from lift to its effect.
+    /// Count the orders by state, authority and legal basis, with the times from issue to force and from lift to effect.
     Report(report::ReportArgs),
     /// Check whether a file is a valid order.
     ///
@@ -64,11 +64,11 @@ impl OrderArgs {
     pub(super) fn need(&self) -> Need {
         match self.verb {
             OrderVerb::New(_) => Need::Nothing,
-            _ => Need::Same,
+            _ => Need::AsServer,
         }
     }
 
-    /// The server that the arguments name.
+    /// The control socket in the arguments.
     pub(super) fn control(&self) -> ControlArgs {
         let control = match &self.verb {
             OrderVerb::List(args) => Some(&args.control),

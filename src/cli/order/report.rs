@@ -30,7 +30,7 @@ pub(super) fn run(
     let (registry, unrecorded) = orders_at(&config, args.at.named());
     let mut unknown: Vec<_> = unrecorded.into_iter().collect();
     let spans = spans(&config, &mut unknown)?;
-    let status = server::get(&args.control.places(config_path)?, "/status")?;
+    let status = server::get(&args.control.sockets(config_path)?, "/status")?;
     if let Err(error) = &status {
         unknown.push(format!("hits: {error}"));
     }

@@ -11,13 +11,13 @@ use crate::control::admin::status::{KnownOrder, KnownOrders, OrdersRequest, Relo
 use crate::control::sources::orders::registry::OrderRegistry;
 use crate::control::sources::orders::schedule::State;
 
-/// The orders of the running server; `None` if no server follows the directory of `registry`. Returns also why, if one may
-/// be running.
+/// The orders of the running server; `None` if no server watches the directory of `registry`. Returns also the reason, if
+/// a server is or may be running.
 pub(super) fn known(
     registry: &OrderRegistry,
-    places: &[PathBuf],
+    sockets: &[PathBuf],
 ) -> Result<(Option<KnownOrders>, Option<String>), Failure> {
-    Ok(match server::get::<KnownOrders>(places, "/orders")? {
+    Ok(match server::get::<KnownOrders>(sockets, "/orders")? {
         Ok(known) if follows(&known, registry) => (Some(known), None),
         Ok(known) => (None, Some(other_directory(&known))),
         Err(ClientError::Absent { .. }) => (None, None),
@@ -25,7 +25,7 @@ pub(super) fn known(
     })
 }
 
-/// Whether the server follows the same directory.
+/// Whether the server watches the same directory.
 fn follows(known: &KnownOrders, registry: &OrderRegistry) -> bool {
     let real = |dir: &Path| dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
     known.dir.as_deref().map(real) == registry.orders_dir().map(real)
@@ -41,35 +41,36 @@ fn other_directory(known: &KnownOrders) -> String {
     }
 }
 
-/// The result of a change of an order's file in the server.
+/// The result in the server after a change of an order's file.
 pub(super) enum Outcome {
-    /// The server has the order as in its file, in that generation. Problems of other files.
+    /// The server has read the order. The generation in force, and problems of other files.
     Followed(u64, Vec<String>),
-    /// No server follows the directory, and why.
+    /// No server watches the directory, for this reason.
     NotFollowed(String),
-    /// The server has another state of the order, or does not have it, and why.
+    /// The server has another state of the order, or does not have it, for this reason.
     Rejected(String),
     /// The server did not answer.
     Unknown(ClientError),
 }
 
-/// Makes the server read a file, and compares the dates that it has then with those in the file.
+/// Makes the server read a file, and compares the order's dates in the server with those in the file.
 pub(super) fn notify(
     registry: &OrderRegistry,
-    places: &[PathBuf],
+    sockets: &[PathBuf],
     request: &OrdersRequest,
     id: &str,
     dates: &Dates,
 ) -> Result<Outcome, Failure> {
-    let report = server::post::<_, ReloadReport>(places, "/orders", request)?;
+    let report = server::post::<_, ReloadReport>(sockets, "/orders", request)?;
     let asked = match report {
-        Ok(report) => server::get(places, "/orders")?.map(|known: KnownOrders| (report, known)),
+        Ok(report) => server::get(sockets, "/orders")?.map(|known: KnownOrders| (report, known)),
         Err(error) => Err(error),
     };
     let (report, known) = match asked {
         Ok(asked) => asked,
         Err(ClientError::Absent { .. }) => {
-            let why = "no server is running; one that watches the directory reads the file";
+            let why =
+                "no server is running; the next one that watches the directory will read the file";
             return Ok(Outcome::NotFollowed(why.to_owned()));
         }
         Err(error) => return Ok(Outcome::Unknown(error)),
@@ -109,7 +110,7 @@ fn describe_state(state: State) -> String {
     }
 }
 
-/// How the order that the server has differs from its file; `None` if it does not.
+/// A sentence on the difference between an order in the server and its file; `None` if there is none.
 pub(super) fn difference(
     known: Option<&KnownOrder>,
     state: State,

@@ -1,4 +1,4 @@
-//! `tapis why`: explains how a name is answered, by the running server or by the files.
+//! `tapis why`: explains how a name is answered, as decided by the running server or from the files.
 
 mod print;
 mod served;
@@ -15,7 +15,7 @@ use super::configuration::{Choice, read_config, report_others};
 use super::failure::Failure;
 use super::journal::PastArgs;
 use super::server::ControlArgs;
-use crate::config::moment::{Moment, or_date};
+use crate::config::moment::{Moment, time_or_date};
 use crate::config::{Config, Origin};
 use crate::control::admin::verdict::Outcome;
 use crate::control::inspect::explain::{Explanation, Query, files, served as by_server};
@@ -31,17 +31,17 @@ pub(super) struct WhyArgs {
     /// The record type of the query: A, AAAA, HTTPS, TYPE65, ...
     #[arg(long = "type", value_name = "TYPE", default_value = "A", value_parser = rtype)]
     rtype: RecordType,
-    /// Explain the answer to this client. The default is any client that may ask.
+    /// Explain the answer to this client. The default is any client that may query.
     #[arg(long, value_name = "IP")]
     client: Option<IpAddr>,
     /// Explain the answer at this time, as in 2017-07-20T00:00:00+07:00: by the journal, or without one by the dates
-    /// of orders. A future time is explained by the files as they are. A date alone is its 00:00:00 UTC. Exit code 3
+    /// of orders. A future time is explained by the present files. A date alone is its 00:00:00 UTC. Exit code 3
     /// when the decision is not known.
-    #[arg(long, value_name = "TIME", value_parser = or_date)]
+    #[arg(long, value_name = "TIME", value_parser = time_or_date)]
     at: Option<Moment>,
     #[command(flatten)]
     past: PastArgs,
-    /// Explain by the files of lists, orders and exceptions as they are, not by the state of the running server.
+    /// Explain by the present files of lists, orders and exceptions, not by the state of the running server.
     #[arg(long)]
     offline: bool,
     #[command(flatten)]
@@ -82,13 +82,13 @@ pub(super) fn run(choice: &Choice, args: &WhyArgs, out: &mut impl Write) -> Resu
     };
     let config = match (config, problems, &served) {
         (Some(config), None, _) => config,
-        // The server has a configuration without them; this one only gives the lines of rules in its lists.
+        // The server decided, by a valid configuration; this one is only used to find the lines of rules.
         (Some(config), Some(problems), Some(_)) => {
             report_others(&problems);
             config
         }
         (_, problems, _) => {
-            let problems = problems.expect("a configuration that is not understood has problems");
+            let problems = problems.expect("a configuration that can't be used has problems");
             return Err(Failure::Config(problems));
         }
     };
@@ -97,10 +97,10 @@ pub(super) fn run(choice: &Choice, args: &WhyArgs, out: &mut impl Write) -> Resu
         None => explain_by_files(&config, &query, args)?,
     };
     if explanation.generation.is_none() && args.at.is_none() && !args.offline {
-        let note = "no running server was asked: this is by the files as they are";
+        let note = "no running server was asked: this is by the present files";
         explanation.notes.push(note.to_owned());
     }
-    // Files of the past may be relative to another working directory.
+    // Paths of the past may be relative to another working directory.
     if args.at.is_none() && config.origin != Origin::BuiltIn {
         explanation.make_paths_absolute();
     }

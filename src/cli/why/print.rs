@@ -1,4 +1,4 @@
-//! Prints an explanation for people.
+//! Prints an explanation.
 
 use std::io::Write;
 
@@ -71,20 +71,20 @@ pub(super) fn print_explanation(
         }
         None => match (explanation.decision, explanation.chain) {
             (Outcome::Blocked, _) => writeln!(out, "  no answer is sent")?,
-            (_, Some(Chain::None)) => writeln!(out, "  upstream is asked")?,
+            (_, Some(Chain::None)) => writeln!(out, "  the query is forwarded")?,
             (_, Some(Chain::Orders)) => writeln!(
                 out,
-                "  upstream is asked; an order may still block what a CNAME in its answer leads to: orders are \
-                 decided before allow lists there, too"
+                "  the query is forwarded; an order may still block the target of a CNAME in the answer, as orders take \
+                 precedence over allow lists"
             )?,
             (_, Some(Chain::NotExcepted)) => writeln!(
                 out,
-                "  upstream is asked; rules that the exception does not override may still block what a CNAME in its \
-                 answer leads to"
+                "  the query is forwarded; rules that the exception does not override may still block the target of a \
+                 CNAME in the answer"
             )?,
             (_, Some(Chain::All)) => writeln!(
                 out,
-                "  upstream is asked; a CNAME in its answer may still lead to a blocked name"
+                "  the query is forwarded; a CNAME in the answer may still lead to a blocked name"
             )?,
             (_, None) => {}
         },

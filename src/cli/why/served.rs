@@ -1,4 +1,4 @@
-//! What the running server says about a name and about its lists.
+//! Gets the verdict of the running server on a query, and its status.
 
 use std::io::{self, Write};
 
@@ -12,14 +12,15 @@ use crate::control::admin::status::Status;
 use crate::control::admin::verdict::Verdict;
 use crate::control::inspect::explain::Query;
 
-/// The running server's state, and its verdict on a query.
+/// The running server's status, and its verdict on a query.
 pub(super) struct Served {
     pub(super) status: Status,
     pub(super) verdict: Verdict,
 }
 
 impl Served {
-    /// Asks the server of a configuration; `None` without one. Standard error says why no server was asked.
+    /// Asks the running server; `None` if no server runs with this configuration. If one with another configuration may
+    /// run, that is reported on standard error.
     pub(super) fn get(
         choice: &Choice,
         control: &ControlArgs,
@@ -28,10 +29,10 @@ impl Served {
         if !choice.may_be_served() {
             return Ok(None);
         }
-        let places = control.places(choice.path.as_ref())?;
-        let other = match server::get::<Status>(&places, "/status")? {
-            Ok(status) if choice.is_of(&status) => {
-                match server::post(&places, "/why", &query.question())? {
+        let sockets = control.sockets(choice.path.as_ref())?;
+        let other = match server::get::<Status>(&sockets, "/status")? {
+            Ok(status) if choice.is_used_by(&status) => {
+                match server::post(&sockets, "/why", &query.question())? {
                     Ok(verdict) => return Ok(Some(Self { status, verdict })),
                     Err(error) => Err(error),
                 }
@@ -51,7 +52,7 @@ impl Served {
         // If standard error is closed, the explanation is the same.
         let _ = writeln!(
             Plain(io::stderr()),
-            "tapis: {unasked}; explaining by the files as they are"
+            "tapis: {unasked}; explaining by the present files"
         );
         Ok(None)
     }

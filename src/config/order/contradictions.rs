@@ -1,4 +1,4 @@
-//! Finds excepts of an order that another of its targets blocks, in time proportional to the number of names.
+//! Finds `except` names of an order that another of its targets blocks. The time grows linearly with the number of names.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ pub(super) fn report(targets: &[Target], lines: &[u32], findings: &mut Findings)
     for (number, (target, line)) in targets.iter().zip(lines).enumerate() {
         let group = index.groups[number];
         if group != number {
-            // A copy has no contradictions other than those of the first target.
+            // A copy has the same contradictions as the first target of its group.
             continue;
         }
         for except in &target.except {
@@ -36,9 +36,9 @@ struct Index<'t> {
     targets: &'t [Target],
     /// The group of each target: the first target that is equal to it.
     groups: Vec<usize>,
-    /// Groups by name in wire form and scope: the first two, as one of them may be the group of the except.
+    /// The first two groups by name (in wire form) and scope. Two are enough, as at most one is that of the except.
     named: HashMap<(&'t [u8], Scope), [Option<usize>; 2]>,
-    /// Groups by key, sorted, so that the names below a name are adjacent.
+    /// The groups sorted by key, so that names below a name are adjacent.
     sorted: Vec<(Vec<u8>, usize)>,
 }
 
@@ -77,7 +77,7 @@ impl<'t> Index<'t> {
         Some(&self.targets[found])
     }
 
-    /// A target that reaches `name`.
+    /// A target outside the group `own` that covers `name`.
     fn above(&self, name: &Name, own: usize) -> Option<usize> {
         let at = name.label_count();
         let mut owners = (0..=at).flat_map(|labels| {
@@ -93,7 +93,7 @@ impl<'t> Index<'t> {
         })
     }
 
-    /// A target whose name the except reaches.
+    /// A target outside the group `own` whose name the except covers.
     fn below(&self, except: &Except, own: usize) -> Option<usize> {
         let key = key(&except.name);
         let is_before = |other: &Vec<u8>| match except.scope {
@@ -105,7 +105,7 @@ impl<'t> Index<'t> {
             Scope::Exact => *other == key,
             Scope::Subtree | Scope::Below => other.starts_with(&key),
         };
-        // A group occurs once, so one of the first two is another one.
+        // Each group occurs once, so one of two is not `own`.
         let below = self.sorted[start..].iter().take(2);
         let mut below = below.take_while(|(other, _)| reaches(other));
         let found = below.find(|(_, group)| *group != own);
@@ -184,14 +184,14 @@ mod tests {
         assert!(contradictions > 100, "the names meet");
     }
 
-    /// So many that comparing all pairs takes minutes.
+    /// A number of targets with which a comparison of all pairs takes minutes.
     const MANY: usize = 50_000;
 
     fn name(text: &str) -> Name {
         Name::from_text(text).expect("a name")
     }
 
-    /// A target that excepts all below some names.
+    /// A target that excepts all names below some names.
     fn target(owner: &str, scope: Scope, below: &[&str]) -> Target {
         let except = below.iter().map(|free| Except {
             name: name(free),
@@ -204,7 +204,7 @@ mod tests {
         }
     }
 
-    /// How many excepts another target contradicts.
+    /// The number of excepts that another target contradicts.
     fn contradictions(targets: &[Target]) -> usize {
         let index = Index::new(targets);
         let groups = targets.iter().zip(&index.groups);
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_name_with_very_many_targets_is_searched_once_for_all_excepts() {
-        // Nothing is below x.example: an except of it meets all targets of that name.
+        // No target is on a name below x.example, so an except below it is compared with all targets of that name.
         let crowd = (0..MANY).map(|number| {
             target(
                 "x.example",

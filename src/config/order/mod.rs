@@ -1,7 +1,7 @@
-//! An authority's order, as its file describes it: who decided what, why, from when, until when.
+//! An authority's order in a file: the authority, its reason, the names, the dates.
 //!
-//! The fields are those of the EU's Digital Services Act (Regulation 2022/2065, article 9), of the
-//! Lumen database, and of national practice; `docs/orders.md` explains each.
+//! The fields are from the EU's Digital Services Act (Regulation 2022/2065, article 9), the Lumen database, and national
+//! practice. `docs/orders.md` explains each.
 
 mod contradictions;
 mod raw;
@@ -30,9 +30,9 @@ impl Order {
         let mut findings = Findings::new(path, text.as_bytes());
         let raw = syntax::parse(text, &mut findings, raw::Raw::read);
         let order = validate::validate(raw, path, &mut findings);
-        // If there is no order, there are findings.
+        // A missing order always has findings, so this does not panic.
         findings
             .conclude(order)
-            .map(|order| order.expect("all that is missing was reported"))
+            .map(|order| order.expect("each missing part was reported"))
     }
 }

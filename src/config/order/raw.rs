@@ -1,4 +1,4 @@
-//! The mirror of an order's file: every key with its type and line, before validation.
+//! The keys of an order's file with their types and lines, before validation.
 
 use jiff::civil::Date;
 use toml::de::DeTable;
@@ -76,7 +76,7 @@ pub(super) struct Target {
 }
 
 impl Raw {
-    /// Reads a table; reports unknown keys and wrong types.
+    /// Reads the file's table. Unknown keys and wrong types are reported.
     pub(super) fn read(table: DeTable<'_>, findings: &mut Findings) -> Self {
         Reader::read_all(table, findings, |file| Self {
             id: file.string("id"),

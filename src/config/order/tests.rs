@@ -144,7 +144,7 @@ fn missing_required_keys_of_an_order_are_named() {
 }
 
 #[test]
-fn an_order_begins_when_it_was_issued_if_it_does_not_say_otherwise() {
+fn an_order_without_effective_from_begins_when_it_was_issued() {
     let text = GOOD.replace("effective-from = 2017-07-14T11:30:00+07:00", "");
     let order = Order::parse(&text, Path::new("o.toml")).expect("valid");
     assert_eq!(Some(order.dates.effective_from), order.dates.issued_at);
@@ -189,7 +189,7 @@ fn dates_in_the_wrong_order_are_reported_with_both() {
         (
             "reason = \"talks\" }",
             "}, { from = 2017-07-20T12:00:00+07:00 }",
-            "from is 2017-07-20T12:00:00+07:00, before the end of the suspension before, which is \
+            "from is 2017-07-20T12:00:00+07:00, before the end of the previous suspension, which is \
              2017-07-21T00:00:00+07:00",
         ),
         (
@@ -200,7 +200,7 @@ fn dates_in_the_wrong_order_are_reported_with_both() {
         (
             "lifted-at = 2017-08-10T10:46:00+07:00",
             "",
-            "lift-reason is there without lifted-at: add when it was lifted",
+            "lift-reason is set without lifted-at: add when it was lifted",
         ),
     ] {
         let found = with(line, other);

@@ -46,7 +46,7 @@ pub struct Order {
     pub redress: Redress,
     /// Messages about it that were sent.
     pub notices: Vec<Notice>,
-    /// How its names are answered; `None` means as `[block]` says.
+    /// The action for its names; `None` means that of `[block]`.
     pub action: Option<Action>,
     /// The sinkhole's addresses; `None` means those of `[block]`.
     pub sinkhole: Option<(Vec<Ipv4Addr>, Vec<Ipv6Addr>)>,
@@ -61,7 +61,7 @@ pub struct Order {
 pub struct Authority {
     /// Its name.
     pub name: String,
-    /// Two upper-case letters (ISO 3166-1).
+    /// The country code: two upper-case letters (ISO 3166-1).
     pub country: Option<String>,
     /// The department.
     pub unit: Option<String>,
@@ -84,7 +84,7 @@ pub struct Decision {
 pub struct Dates {
     /// When the authority sent it.
     pub issued_at: Option<Moment>,
-    /// When it begins; `issued_at` where the file does not say.
+    /// When it begins; `issued_at` if the file has no such date.
     pub effective_from: Moment,
     /// The deadline by which it had to be in force.
     pub comply_by: Option<Moment>,
@@ -96,7 +96,7 @@ pub struct Dates {
     pub suspended: Vec<Suspension>,
     /// When it was lifted.
     pub lifted_at: Option<Moment>,
-    /// Why it was lifted.
+    /// The reason of the lift.
     pub lift_reason: Option<String>,
 }
 

@@ -9,7 +9,7 @@ use super::super::blocking::{ACTIONS, sinkhole};
 use super::super::findings::{Findings, quote};
 use super::super::reader::{self, At, Strings};
 use super::super::values::{
-    SCOPES, choice, each, language, line, needed, plain_name, prose, public_text, rule_name,
+    SCOPES, choice, each, language, line, non_empty, plain_name, prose, public_text, rule_name,
 };
 use super::contradictions;
 use super::raw::{self, Raw};
@@ -21,8 +21,8 @@ use crate::names::typed;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
-/// Most targets of an order, and most excepts of all its targets together. A rule takes some 400 bytes
-/// of memory while the order is known.
+/// Most targets of an order, and most excepts of all its targets together. Each takes some 400 bytes of memory while the
+/// server has the order.
 const TARGETS_MAX: usize = 100_000;
 /// Most notices of an order, most suspensions, and most orders that it supersedes.
 const ITEMS_MAX: usize = 1000;
@@ -41,7 +41,7 @@ pub(super) fn validate(raw: Raw, path: &Path, findings: &mut Findings) -> Option
     let remedy = "reason = { en = \"...\" }";
     let reason = required(raw.reason, remedy, 1, findings);
     let reason = texts(reason, findings, |text, findings| {
-        prose(needed(text, findings), findings)
+        prose(non_empty(text, findings), findings)
     });
     let public = texts(raw.public_text, findings, public_text);
     let dates = dates(raw.dates, findings);
@@ -176,7 +176,7 @@ fn authority(given: Option<At<raw::Authority>>, findings: &mut Findings) -> Opti
         );
     }
     Some(Authority {
-        name: line(needed(name, findings), findings)?,
+        name: line(non_empty(name, findings), findings)?,
         country: country(value.country, findings),
         unit: line(value.unit, findings),
         contact: line(value.contact, findings),
@@ -207,11 +207,11 @@ fn legal_basis(given: Option<Strings>, findings: &mut Findings) -> Option<Vec<St
     let at = given.line;
     let laws = given.value.into_iter();
     let laws: Vec<_> = laws
-        .map(|law| line(needed(Some(law), findings), findings))
+        .map(|law| line(non_empty(Some(law), findings), findings))
         .collect();
     let laws = laws.into_iter().collect::<Option<Vec<_>>>()?;
     if laws.is_empty() && !findings.mistyped.contains(&(1, "legal-basis")) {
-        missing("legal-basis", "the law that it rests on", at, findings);
+        missing("legal-basis", "the law that it is based on", at, findings);
     }
     (!laws.is_empty()).then_some(laws)
 }
@@ -251,7 +251,7 @@ fn redress(given: Option<At<raw::Redress>>, findings: &mut Findings) -> Option<R
         missing("redress.how", "how = \"...\" to [redress]", at, findings);
     }
     Some(Redress {
-        how: line(needed(value.how, findings), findings)?,
+        how: line(non_empty(value.how, findings), findings)?,
         deadline: line(value.deadline, findings),
     })
 }
@@ -304,7 +304,7 @@ fn dates(raw: raw::Dates, findings: &mut Findings) -> Option<Dates> {
         findings.report(expires.line, message.to_owned());
     }
     if let (None, Some(reason)) = (&raw.lifted_at, &raw.lift_reason) {
-        let message = "lift-reason is there without lifted-at: add when it was lifted".to_owned();
+        let message = "lift-reason is set without lifted-at: add when it was lifted".to_owned();
         findings.report(reason.line, message);
     }
     Some(Dates {
@@ -359,8 +359,8 @@ fn suspensions(raw: Vec<raw::Suspension>, findings: &mut Findings) -> Option<Vec
         };
         match first.until {
             Some(until) if until <= from.value => {}
-            Some(until) => wrong_order(from, "the end of the suspension before", until, findings),
-            None => wrong_order(from, "the end of the suspension before", "open", findings),
+            Some(until) => wrong_order(from, "the end of the previous suspension", until, findings),
+            None => wrong_order(from, "the end of the previous suspension", "open", findings),
         }
     }
     Some(all.into_iter().map(|(_, suspension)| suspension).collect())
@@ -426,7 +426,7 @@ fn except(text: &str, target: &Name, scope: Scope) -> Result<Except, String> {
     let at = name == *target && scope == Scope::Subtree && own != Scope::Subtree;
     if scope == Scope::Exact || !(is_below || at) {
         return Err(format!(
-            "which the target {target} does not reach anyway: remove it, or correct the scope"
+            "which the target {target} does not cover anyway: remove it, or correct the scope"
         ));
     }
     Ok(Except { name, scope: own })

@@ -52,7 +52,7 @@ fn wrong_types_are_reported_with_a_correction() {
 #[test]
 fn impossible_addresses_are_rejected() {
     for (key, held, problem) in [
-        ("listen", "[::1]", "which is no address with a port"),
+        ("listen", "[::1]", "which is not an address with a port"),
         ("listen", "::1", "which has no port: write \"[::1]:53\""),
         (
             "servers",
@@ -103,7 +103,7 @@ fn impossible_addresses_are_rejected() {
         (
             "servers",
             "dns.example",
-            "which is a name, and only addresses can be asked",
+            "which is a name, and only addresses can be used",
         ),
         (
             "allow",
@@ -125,11 +125,11 @@ fn impossible_addresses_are_rejected() {
         ("allow", "::ffff:192.0.2.1/120", "write \"192.0.2.0/24\""),
         ("listen", "[::ffff:127.0.0.1]:53", "write \"127.0.0.1:53\""),
         ("servers", "::ffff:192.0.2.53", "write \"192.0.2.53:53\""),
-        ("sinkhole", "0.0.0.0:80", "which is no address"),
+        ("sinkhole", "0.0.0.0:80", "which is not an address"),
         (
             "forward",
             "10..arpa",
-            "which is no domain name (a label is empty)",
+            "which is not a domain name (a label is empty)",
         ),
     ] {
         let section = match key {
@@ -175,7 +175,7 @@ fn arrays_have_no_duplicates_and_arrays_of_servers_are_not_empty() {
 }
 
 #[test]
-fn an_empty_path_is_reported_with_what_it_must_lead_to() {
+fn an_empty_path_is_reported_with_the_expected_kind_of_file() {
     assert_eq!(
         problems("[server]\ncontrol = \"\"\n[state]\ndir = \"\""),
         [
@@ -210,7 +210,7 @@ fn servers_and_networks_may_be_bare_addresses() {
 }
 
 #[test]
-fn a_server_may_be_a_table_with_what_it_can_be_asked_with() {
+fn a_server_may_be_a_table_with_the_form_of_queries_to_it() {
     let config = valid(
         "[upstream]\nservers = [\"192.0.2.1\", { address = \"192.0.2.2:5300\", random-case = false, \
          edns = false }]",
@@ -239,7 +239,7 @@ fn a_server_may_be_a_table_with_what_it_can_be_asked_with() {
         ),
         (
             "{ address = \"192.0.2\" }",
-            "2: servers holds \"192.0.2\", which is no address: write it as in \"192.0.2.53\", \
+            "2: servers holds \"192.0.2\", which is not an address: write it as in \"192.0.2.53\", \
              \"192.0.2.53:5300\", \"[2001:db8::53]:5300\" or \"fe80::53%eth0\"",
         ),
         (
@@ -275,11 +275,11 @@ fn a_link_local_server_has_its_interface_and_no_other_has_one() {
         ),
         (
             "2001:db8::1%eth0",
-            "which is no link-local address, and only those have an interface: write \"2001:db8::1\"",
+            "which is not a link-local address, and only those have an interface: write \"2001:db8::1\"",
         ),
         (
             "192.0.2.1%eth0",
-            "which is no link-local address, and only those have an interface: write \"192.0.2.1\"",
+            "which is not a link-local address, and only those have an interface: write \"192.0.2.1\"",
         ),
         (
             "fe80::1%",
@@ -351,7 +351,7 @@ fn a_wildcard_address_excludes_others_with_its_port() {
     ] {
         let found = problems(&format!("[server]\nlisten = {listen}\n"));
         let is_reported = found.iter().any(|problem| {
-            problem.starts_with("2: listen holds") && problem.ends_with("remove one of both")
+            problem.starts_with("2: listen holds") && problem.ends_with("remove one of the two")
         });
         assert_eq!(
             (is_reported, found.len()),

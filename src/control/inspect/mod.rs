@@ -1,5 +1,5 @@
-//! Answers to questions about the policy, as typed results: how a name is answered and why, what differs between two
-//! policies, the policy of a past moment, and figures about orders.
+//! Reports about the policy, as typed results: explanations of answers, differences between two policies, the policy of
+//! a past moment, and figures about orders.
 
 pub mod diff;
 pub mod explain;

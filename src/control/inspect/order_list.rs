@@ -1,4 +1,4 @@
-//! Orders with their states at a moment, by their files and by the running server.
+//! Lists orders with their states at a moment, according to their files and in the running server.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -11,18 +11,18 @@ use crate::control::admin::status::{KnownOrder, KnownOrders};
 use crate::control::sources::orders::registry::{Known, OrderRegistry};
 use crate::control::sources::orders::schedule::{Schedule, State};
 
-/// An order and its state.
+/// An order with a file, and its state.
 #[derive(Serialize)]
 pub struct OrderState<'o> {
-    /// The state.
+    /// The state according to the file.
     pub state: State,
-    /// What the server has; left out where none was asked, null where it does not have the order.
+    /// The order in the server. Not serialized if no server was asked; null if the server does not have the order.
     #[serde(
         rename = "server-state",
         skip_serializing_if = "Option::is_none",
         serialize_with = "server_state"
     )]
-    pub of_server: Option<Option<&'o KnownOrder>>,
+    pub in_server: Option<Option<&'o KnownOrder>>,
     /// The order.
     #[serde(flatten)]
     pub order: &'o Order,
@@ -31,18 +31,18 @@ pub struct OrderState<'o> {
     pub schedule: Schedule<'o>,
 }
 
-/// An order that the server has, although no file does.
+/// An order in the server that has no file any more.
 #[derive(Serialize)]
 pub struct FilelessOrder<'o> {
     /// The order's id.
     pub id: &'o str,
-    /// The file that it was read from.
+    /// The file that the server read it from.
     pub path: &'o Path,
-    /// `None`: there is no file to follow it from.
+    /// Always `None`, as there is no file: serialized as null.
     pub state: Option<State>,
-    /// The state that the server has.
+    /// The state in the server.
     #[serde(rename = "server-state")]
-    pub of_server: State,
+    pub in_server: State,
 }
 
 /// An entry of a list of orders.
@@ -51,15 +51,15 @@ pub struct FilelessOrder<'o> {
 pub enum ListedOrder<'o> {
     /// An order with a file.
     Filed(OrderState<'o>),
-    /// An order that only the server has.
+    /// An order in the server alone.
     Fileless(FilelessOrder<'o>),
 }
 
 fn server_state<S: Serializer>(
-    of_server: &Option<Option<&KnownOrder>>,
+    in_server: &Option<Option<&KnownOrder>>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    let state = of_server.flatten().map(|known| known.state);
+    let state = in_server.flatten().map(|known| known.state);
     state.serialize(serializer)
 }
 
@@ -67,7 +67,7 @@ impl<'o> OrderState<'o> {
     fn new(known: Known<'o>, server: Option<&'o KnownOrders>, at: Timestamp) -> Self {
         Self {
             state: known.schedule.state(at),
-            of_server: server.map(|server| server.orders.get(&known.order.id)),
+            in_server: server.map(|server| server.orders.get(&known.order.id)),
             order: known.order,
             schedule: known.schedule,
         }
@@ -80,13 +80,13 @@ impl<'o> FilelessOrder<'o> {
             id,
             path: &order.path,
             state: None,
-            of_server: order.state,
+            in_server: order.state,
         }
     }
 }
 
-/// The orders that are in a state at a moment, by their files or in the server; all of them without a state. They are
-/// sorted by the date on which they come into force; those without a file are last.
+/// The orders that have this state at a moment, according to their files or in the server; without a state, all orders.
+/// They are sorted by the date on which they come into force; those without a file are last.
 pub fn list<'o>(
     registry: &'o OrderRegistry,
     server: Option<&'o KnownOrders>,
@@ -99,15 +99,15 @@ pub fn list<'o>(
         .map(|known| OrderState::new(known, server, at));
     let mut filed: Vec<_> = filed
         .filter(|order| {
-            let of_server = order.of_server.flatten();
-            is_wanted(order.state) || of_server.is_some_and(|known| is_wanted(known.state))
+            let in_server = order.in_server.flatten();
+            is_wanted(order.state) || in_server.is_some_and(|known| is_wanted(known.state))
         })
         .collect();
     filed.sort_by_key(|order| (order.order.dates.effective_from, &order.order.id));
     let ids: HashSet<&str> = registry.orders().map(|order| &*order.id).collect();
-    let of_server = server.into_iter().flat_map(|server| &server.orders);
+    let in_server = server.into_iter().flat_map(|server| &server.orders);
     let fileless =
-        of_server.filter(|(id, order)| !ids.contains(id.as_str()) && is_wanted(order.state));
+        in_server.filter(|(id, order)| !ids.contains(id.as_str()) && is_wanted(order.state));
     let fileless = fileless.map(|(id, order)| FilelessOrder::new(id, order));
     let filed = filed.into_iter().map(ListedOrder::Filed);
     filed.chain(fileless.map(ListedOrder::Fileless)).collect()

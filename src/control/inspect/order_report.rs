@@ -1,5 +1,5 @@
-//! Figures about orders: how many there are in which state, by authority and legal basis, and how long each took to
-//! come into force and to end. Hits count queries, not clients.
+//! Figures about orders: numbers by state, authority and legal basis, and for each order how long it took to come into
+//! force and to end. Hits count queries, not clients.
 
 use std::collections::BTreeMap;
 
@@ -19,21 +19,21 @@ use crate::control::sources::orders::schedule::State;
 pub struct OrderReport {
     /// The moment.
     pub at: Timestamp,
-    /// How many orders are in each state.
+    /// Numbers of orders by state.
     pub states: BTreeMap<State, usize>,
-    /// How many orders each authority gave.
+    /// Numbers of orders by authority.
     pub authorities: BTreeMap<String, OrderCount>,
-    /// How many orders have each legal basis; one that has several counts for each.
+    /// Numbers of orders by legal basis. An order with several counts for each of them.
     pub legal_bases: BTreeMap<String, OrderCount>,
     /// Orders in force whose review is overdue.
     pub overdue_reviews: Vec<OverdueReview>,
     /// Every order.
     pub orders: Vec<OrderFigures>,
-    /// Since when hits are counted; `None` without a server.
+    /// When the server began to count hits; `None` without a server.
     pub hits_since: Option<Timestamp>,
     /// Queries that each list blocked since then.
     pub list_hits: BTreeMap<String, u64>,
-    /// The figures that are not known, and why.
+    /// A sentence for each figure that is not known, with the reason.
     pub unknown: Vec<String>,
 }
 
@@ -62,18 +62,19 @@ pub struct OrderFigures {
     pub order: String,
     /// Its state.
     pub state: State,
-    /// From the authority's issue until the names were blocked.
+    /// Days from its issue until its names were blocked.
     pub days_from_issue_to_force: Option<f64>,
-    /// From the lift until the names were no longer blocked.
+    /// Days from its lift until its names were no longer blocked.
     pub days_from_lift_to_freedom: Option<f64>,
-    /// Queries that it blocked since hits are counted.
+    /// Queries that it blocked since [`OrderReport::hits_since`].
     pub hits: Option<u64>,
 }
 
-/// When orders came into force and ended, by the journal. Without one it is empty, and `unknown` says why.
+/// When orders came into force and ended, from the journal. Without a journal the result is empty, and a sentence is
+/// added to `unknown`.
 ///
 /// # Errors
-/// [`JournalError`] when it can't be read.
+/// [`JournalError`] if the journal can't be read.
 pub fn spans(
     config: &Config,
     unknown: &mut Vec<String>,
@@ -81,8 +82,7 @@ pub fn spans(
     match &config.journal {
         Some(path) => past::spans(path),
         None => {
-            let why =
-                "there is no journal: when orders came into force and ended is by their dates";
+            let why = "there is no journal: the dates in the files say when orders came into force and ended";
             unknown.push(why.to_owned());
             Ok(BTreeMap::new())
         }
@@ -90,7 +90,7 @@ pub fn spans(
 }
 
 impl OrderReport {
-    /// Counts the orders of a registry at a moment. Only a running server's status has hits.
+    /// The figures at a moment. Hits are from the status of a running server, if there is one.
     pub fn new(
         registry: &OrderRegistry,
         at: Timestamp,
@@ -155,7 +155,7 @@ fn figures(
     let planned = dates.effective_from.at();
     let begun = match span {
         None => Some(planned),
-        // An order that ended and never began in the journal was in force before the journal began.
+        // If the journal has the end of an order but not its beginning, it was in force before the journal began.
         Some(span) => span.begun.or(span.freed.map(|_| planned)),
     };
     let begun = begun.filter(|begun| *begun <= at);

@@ -1,4 +1,4 @@
-//! Finds the rules that a list had in the past: in its file, if that is unchanged, or in the state directory.
+//! Finds the past rules of a list: in its file, if that has not changed, or in the state directory.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ impl KeptImages {
     }
 }
 
-/// The rules that a list had, and whether its file has them today.
+/// The past rules of a list, `None` if they are not found; and whether its file still has the same content.
 pub(super) fn find(
     config: &Config,
     guard_policy: &GuardPolicy,
@@ -38,18 +38,18 @@ pub(super) fn find(
         Content::File => None,
     };
     let now = digest(&list.source.path, text);
-    let is_file = now.is_ok_and(|now| now == entry.digest);
+    let is_file_unchanged = now.is_ok_and(|now| now == entry.digest);
     let dir = config.state.dir.as_deref();
     let key = entry.content.as_deref();
     if let Some(Rules { image, source }) = dir.zip(key).and_then(|(dir, key)| read_past(dir, key)) {
         let image = Arc::new(image);
-        return (Some(Rules { image, source }), is_file);
+        return (Some(Rules { image, source }), is_file_unchanged);
     }
-    let fresh = is_file
+    let fresh = is_file_unchanged
         .then(|| load(list, guard_policy, &[], Guards::ALL).ok())
         .flatten();
     if let Some(fresh) = fresh {
-        // Guards may leave out different rules today.
+        // The guards may have changed since, so that other rules are left out today.
         let same = match key {
             Some(key) => provenance::content(list, &fresh.loaded) == key,
             None => fresh.loaded.rules == entry.rules,
@@ -63,10 +63,10 @@ pub(super) fn find(
         .all(config)
         .iter()
         .find_map(|image| in_image(image, entry));
-    (found, is_file)
+    (found, is_file_unchanged)
 }
 
-/// The rules that a list had, in the one image of a pair that is used for it.
+/// The past rules of a list, in the one image of a pair that has them.
 pub(super) fn find_in(images: &Images, entry: &ListEntry) -> Option<Rules<Arc<Image>>> {
     let image = match images.is_in_delta(&entry.name) {
         true => &images.delta,

@@ -1,4 +1,4 @@
-//! The policy at a moment, as far as the journal, the state directory and the files of lists have it.
+//! The policy at a moment, reconstructed from the journal, the state directory and the files of lists.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,57 +31,57 @@ use crate::wire::name::Name;
 /// The policy at a moment.
 #[derive(Debug)]
 pub struct PolicyAt {
-    /// The configuration, with the settings of that moment where they are recorded.
+    /// The configuration; settings of that moment that are recorded replace those of today.
     pub config: Config,
     /// The orders and exceptions.
     pub registry: OrderRegistry,
-    /// The lists, in their order.
+    /// The lists, in the order of the configuration.
     pub lists: Vec<ListAt>,
-    /// Whether it is not known which lists there were.
+    /// Whether the configured lists of that moment are not known; `lists` is empty then.
     pub are_lists_unknown: bool,
-    /// Whether a server answered.
+    /// Whether a server was running.
     pub served: Served,
-    /// What is not known and other remarks, a sentence each.
+    /// Sentences about gaps in the record, and other remarks.
     pub notes: Vec<String>,
-    /// The generation that was in force then, if the journal has it.
+    /// The generation in force at that moment; `None` if it is not recorded.
     pub in_force: Option<u64>,
     settings: Settings,
-    /// The images that had all rules of these lists.
+    /// The images of the state directory, if they have the rules of all these lists.
     kept: Option<Images>,
-    /// When its generation came into force; `None` if no generation is recorded.
+    /// When the generation came into force; `None` if no generation is recorded.
     since: Option<Timestamp>,
     at: Timestamp,
 }
 
-/// How long after its journal entry a generation may not be in force yet: the entry is written first.
-const SETTLING: SignedDuration = SignedDuration::from_millis(250);
+/// How long the previous generation may stay in force after the journal entry of a new one, which is written first.
+const PUBLISHING_MAX: SignedDuration = SignedDuration::from_millis(250);
 
-/// A list.
+/// A list at a moment.
 #[derive(Debug)]
 pub struct ListAt {
-    /// The list, as it was configured.
+    /// The list, as it was configured at that moment.
     pub list: List,
     /// Its rules.
     pub rules: ListRules,
-    /// Whether its file has the same content as then.
-    pub is_file: bool,
+    /// Whether its file still has the content of that moment.
+    pub is_file_unchanged: bool,
 }
 
-/// The rules of a list, as far as they are known.
+/// The rules of a list at a moment.
 #[derive(Debug)]
 pub enum ListRules {
-    /// All of them.
+    /// All rules.
     Rules(Rules<Arc<Image>>),
-    /// The file is rejected today. The state that a server has in force instead is not known.
-    Refused,
-    /// They are not known.
+    /// The file is rejected today. A server may have an earlier state of it in force, which is not known here.
+    Rejected,
+    /// The rules of that moment are not known.
     Unknown,
 }
 
-/// A rule of a list that matches a name.
+/// A matching rule of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListRule {
-    /// The index of the list.
+    /// The index of the list in [`PolicyAt::lists`].
     pub list: usize,
     /// The rule's name.
     pub owner: Name,
@@ -90,28 +90,28 @@ pub struct ListRule {
 }
 
 impl PolicyAt {
-    /// The present policy: all files as they are, with the orders and exceptions that are in force at `at`.
+    /// The policy of the present files, with the orders and exceptions that are in force at `at`.
     pub fn now(config: &Config, guard_policy: &GuardPolicy, at: Timestamp) -> Self {
         let held = config.state.dir.as_deref().and_then(held);
         let held = held.map(|generation| {
             format!(
                 "lists are held as they were in generation {generation}: the server answers by those, \
-                 and not by the files as they are"
+                 and not by the present files"
             )
         });
         let mut notes: Vec<_> = held.into_iter().collect();
         let mut read = |list: &List| {
             let rules = match load(list, guard_policy, &[], Guards::NONE) {
-                Ok(fresh) => whole(fresh.image),
+                Ok(fresh) => all_rules(fresh.image),
                 Err(refusal) => {
                     notes.push(format!("{}: {refusal}", list.source.name));
-                    ListRules::Refused
+                    ListRules::Rejected
                 }
             };
             ListAt {
                 list: list.clone(),
                 rules,
-                is_file: true,
+                is_file_unchanged: true,
             }
         };
         Self {
@@ -129,10 +129,10 @@ impl PolicyAt {
         }
     }
 
-    /// The policy at a past moment, by the journal. If that does not reach back so far, the lists are unknown, and the
-    /// orders and exceptions are those of today's files; if there is no journal, their dates decide.
+    /// The policy at a past moment, from the journal. If there is no journal, or it does not reach back so far, the lists
+    /// are unknown, and the orders and exceptions are those of today's files, by their dates.
     ///
-    /// `files` are the journal's files, the oldest first; without them it is the configuration's.
+    /// `files` has the files of the journal, the oldest first; if it is empty, the journal of the configuration is read.
     pub fn moment(
         config: &Config,
         guard_policy: &GuardPolicy,
@@ -146,7 +146,7 @@ impl PolicyAt {
             are_lists_unknown: true,
             served,
             notes: vec![format!(
-                "{why}: orders and exceptions count as their files say today, and what lists held is not known"
+                "{why}: orders and exceptions count by their present files, and the rules of lists are not known"
             )],
             in_force: None,
             settings: Settings::new(),
@@ -158,8 +158,8 @@ impl PolicyAt {
             return by_dates(Served::Yes, "there is no journal".to_owned());
         }
         let unrecorded = |why| by_dates(Served::Unrecorded, why);
-        match past(config, files, Moment::At(at)) {
-            Ok(Some(past)) => Self::of(config, guard_policy, past, at, None),
+        match read_journal(config, files, Moment::At(at)) {
+            Ok(Some(past)) => Self::from_past(config, guard_policy, past, at, None),
             Ok(None) => unrecorded(
                 "the journal does not reach back so far (if it was moved away, name its files with --journal, the \
                  oldest first)"
@@ -172,31 +172,31 @@ impl PolicyAt {
     /// The policy of a generation when it came into force; `None` if the journal does not have it.
     ///
     /// # Errors
-    /// [`JournalError`] when it can't be read.
+    /// [`JournalError`] if the journal can't be read.
     pub fn generation(
         config: &Config,
         guard_policy: &GuardPolicy,
         files: &[PathBuf],
         generation: u64,
     ) -> Result<Option<Self>, JournalError> {
-        let past = past(config, files, Moment::Generation(generation))?;
+        let past = read_journal(config, files, Moment::Generation(generation))?;
         let kept = config.state.dir.as_ref().and_then(|dir| {
             let kept = read_generation(dir, config.journal.as_deref(), generation).ok()?;
             Some(kept.into_images())
         });
         Ok(past.map(|past| {
             let since = past.since;
-            Self::of(config, guard_policy, past, since, kept)
+            Self::from_past(config, guard_policy, past, since, kept)
         }))
     }
 
-    /// Whether the generation before may still have been in force at that moment.
-    pub fn is_fresh(&self) -> bool {
+    /// Whether the previous generation may still have been in force at that moment.
+    pub fn may_follow_previous(&self) -> bool {
         let age = self.since.map(|since| self.at.duration_since(since));
-        age.is_some_and(|age| age < SETTLING)
+        age.is_some_and(|age| age < PUBLISHING_MAX)
     }
 
-    /// The policy just before its generation came into force; `None` if no generation of that time is recorded.
+    /// The policy just before its generation came into force; `None` if no earlier generation is recorded.
     pub fn before(
         &self,
         config: &Config,
@@ -211,7 +211,7 @@ impl PolicyAt {
             .filter(|before| before.since.is_some())
     }
 
-    fn of(
+    fn from_past(
         today: &Config,
         guard_policy: &GuardPolicy,
         past: Past,
@@ -242,7 +242,7 @@ impl PolicyAt {
         }
         let config = settings::configured(today, &past.settings);
         let mut images = KeptImages::default();
-        // Generations that differ only in orders share images, so they may be of other lists.
+        // The images of a generation may be of other lists: generations that differ only in orders share images.
         let kept = kept.filter(|kept| {
             past.lists
                 .iter()
@@ -252,7 +252,7 @@ impl PolicyAt {
             let mut known = today.lists.iter();
             let known = known.find(|list| list.source.name == entry.name);
             let list = settings::list(entry, &past.settings, known);
-            let (rules, is_file) = match kept.as_ref().and_then(|kept| find_in(kept, entry)) {
+            let (rules, is_file_unchanged) = match kept.as_ref().and_then(|kept| find_in(kept, entry)) {
                 Some(rules) => (Some(rules), false),
                 None => past_rules::find(today, guard_policy, entry, &list, &mut images),
             };
@@ -260,8 +260,8 @@ impl PolicyAt {
                 Some(rules) => ListRules::Rules(rules),
                 None => {
                     notes.push(format!(
-                        "list {}: what it held in generation {generation} (since {since}) is not known: its file \
-                         is another one today, and the state directory does not have its rules",
+                        "list {}: its rules in generation {generation} (since {since}) are not known: its file \
+                         has changed, and the state directory does not have them",
                         entry.name
                     ));
                     ListRules::Unknown
@@ -270,7 +270,7 @@ impl PolicyAt {
             ListAt {
                 list,
                 rules,
-                is_file,
+                is_file_unchanged,
             }
         });
         let lists = lists.collect();
@@ -289,14 +289,14 @@ impl PolicyAt {
         }
     }
 
-    /// A snapshot for one name, without rules that can't affect it, and the rules of lists that match the name.
+    /// A snapshot for one name, without list rules on unrelated names, and the matching rules of lists.
     ///
     /// # Errors
-    /// When the rules are too many.
+    /// If an image can't hold all these rules.
     pub fn snapshot_for(&self, name: &Name) -> Result<(Snapshot, Vec<ListRule>), TooLarge> {
         let wanted = Path::from(name);
         let mut matching = Vec::new();
-        let base = self.join(|list, path, scope| {
+        let base = self.merge_rules(|list, path, scope| {
             let related =
                 path.starts_with(wanted.as_bytes()) || wanted.as_bytes().starts_with(path);
             if related && wanted.as_bytes().starts_with(path) {
@@ -315,14 +315,14 @@ impl PolicyAt {
         Ok((self.snapshot(images), matching))
     }
 
-    /// All rules that are known.
+    /// Images of all known rules.
     ///
     /// # Errors
-    /// When they are too many.
+    /// If an image can't hold all of them.
     pub fn images(&self) -> Result<Images, TooLarge> {
         let images = match &self.kept {
             Some(kept) => kept.clone(),
-            None => Arc::new(self.join(|_, _, _| true)?).into(),
+            None => Arc::new(self.merge_rules(|_, _, _| true)?).into(),
         };
         Ok(Images {
             orders: self.registry.rules().cloned(),
@@ -344,9 +344,12 @@ impl PolicyAt {
         setting_changes(&self.settings, &newer.settings)
     }
 
-    /// An image of the rules for which `wanted` is true, given the list's index, the path of the rule's name, and its
-    /// scope.
-    fn join(&self, mut wanted: impl FnMut(usize, &[u8], Scope) -> bool) -> Result<Image, TooLarge> {
+    /// One image of the rules that `wanted` selects. It is called with the index of the list, the path of the rule's
+    /// name, and the scope.
+    fn merge_rules(
+        &self,
+        mut wanted: impl FnMut(usize, &[u8], Scope) -> bool,
+    ) -> Result<Image, TooLarge> {
         let mut builder = Builder::new();
         for (at, past) in self.lists.iter().enumerate() {
             let ListRules::Rules(rules) = &past.rules else {
@@ -374,15 +377,15 @@ impl PolicyAt {
         lists.any(|list| matches!(list.rules, ListRules::Unknown))
     }
 
-    /// Whether the rules of an unknown list could change the decision.
-    pub fn is_open(&self, snapshot: &Snapshot, decision: &Decision<'_>) -> bool {
+    /// Whether rules that are not known could change the decision.
+    pub fn may_be_overruled(&self, snapshot: &Snapshot, decision: &Decision<'_>) -> bool {
         let decides = match decision {
             Decision::Blocked { by, .. } | Decision::Allowed(by) => by.hit.source,
             Decision::Pass | Decision::Excepted(_) => usize::MAX,
         };
         let sources = snapshot.sources();
         if self.are_lists_unknown {
-            // An exception has no start date, and any list may have been configured.
+            // Only an order is certain: an exception has no start date, and any list may have been configured.
             let source = sources.get(decides);
             return source.is_none_or(|source| source.kind != Kind::Order);
         }
@@ -393,18 +396,19 @@ impl PolicyAt {
         let mut ranks = unknown.map(|list| {
             let name = &list.list.source.name;
             let rank = sources.iter().position(|source| source.name == *name);
-            // A source without rules may be left out.
+            // The snapshot may leave out a source without rules, so its rank is not known.
             rank.unwrap_or(0)
         });
         ranks.any(|rank| rank < decides)
     }
 }
 
-/// The orders and exceptions of a past moment, by the configuration's journal. Those of the files as they are, if the
-/// moment is `None` or in the future, there is no journal, or it does not have the moment: then also why.
+/// The orders and exceptions of a past moment, from the configuration's journal. If the moment is `None` or in the
+/// future, or there is no journal, they are from the present files; also if the journal does not have the moment, and
+/// then a sentence is returned that says so.
 pub fn orders_at(config: &Config, at: Option<Timestamp>) -> (OrderRegistry, Option<String>) {
     let at = at.filter(|at| *at <= Timestamp::now() && config.journal.is_some());
-    let why = match at.map(|at| past(config, &[], Moment::At(at))) {
+    let why = match at.map(|at| read_journal(config, &[], Moment::At(at))) {
         None => None,
         Some(Ok(Some(past))) => {
             let registry = OrderRegistry::of_past(config, past.orders, past.exceptions);
@@ -413,12 +417,16 @@ pub fn orders_at(config: &Config, at: Option<Timestamp>) -> (OrderRegistry, Opti
         Some(Ok(None)) => Some("the journal does not reach back so far".to_owned()),
         Some(Err(error)) => Some(error.to_string()),
     };
-    let why = why.map(|why| format!("{why}: orders are shown by their files as they are today"));
+    let why = why.map(|why| format!("{why}: orders are shown by their present files"));
     (OrderRegistry::read(config), why)
 }
 
 /// The journal's record of a moment; `None` if it does not reach back so far.
-fn past(config: &Config, files: &[PathBuf], moment: Moment) -> Result<Option<Past>, JournalError> {
+fn read_journal(
+    config: &Config,
+    files: &[PathBuf],
+    moment: Moment,
+) -> Result<Option<Past>, JournalError> {
     let files: Vec<_> = files.iter().map(PathBuf::as_path).collect();
     match (&config.journal, &files[..]) {
         (Some(path), []) => {
@@ -432,7 +440,8 @@ fn past(config: &Config, files: &[PathBuf], moment: Moment) -> Result<Option<Pas
     }
 }
 
-fn whole(image: Image) -> ListRules {
+/// The rules of an image of a single list.
+fn all_rules(image: Image) -> ListRules {
     ListRules::Rules(Rules {
         image: Arc::new(image),
         source: 0,

@@ -1,5 +1,4 @@
-//! Owns the making of a snapshot from a configuration and its lists' rules.
-//! Refuses to read files: the rules come read.
+//! Makes snapshots from a configuration and images, and joins images of single lists. Reads no files.
 
 use std::sync::Arc;
 
@@ -14,26 +13,27 @@ use crate::policy::local::LocalZones;
 use crate::policy::rule::Source;
 use crate::policy::snapshot::Snapshot;
 
-/// What a configuration says in vain: zones to forward that would go upstream anyway.
+/// A sentence for each zone of `[local] forward` that has no effect, because it is not a local zone.
 pub fn problems(config: &Config) -> Vec<String> {
     let zones = config.local.forward.iter();
-    let vain = zones.filter(|zone| !LocalZones::is_zone(zone));
-    vain.map(|zone| {
-        format!(
-            "[local] forward: `{zone}` is no zone that is answered here, so it changes nothing; \
-             name a whole zone, such as 10.in-addr.arpa or home.arpa"
-        )
-    })
-    .collect()
+    let ineffective = zones.filter(|zone| !LocalZones::is_zone(zone));
+    ineffective
+        .map(|zone| {
+            format!(
+                "[local] forward: `{zone}` has no effect, because it is not a zone that is answered locally; \
+                 name a whole zone, such as 10.in-addr.arpa or home.arpa"
+            )
+        })
+        .collect()
 }
 
-/// What is right and most likely not meant, a sentence each.
+/// A sentence for each setting that is valid, but probably a mistake: an `allow` that refuses or admits too many clients.
 pub fn warnings(config: &Config) -> Vec<String> {
     let allow = &config.server.allow;
     if allow.is_empty() {
-        let told = "every client is refused, as [server] allow is empty: name the networks of the clients there, or with \
-                    --allow PREFIX";
-        return vec![told.to_owned()];
+        let warning = "every client is refused, as [server] allow is empty: name the networks of the clients there, or \
+                       with --allow PREFIX";
+        return vec![warning.to_owned()];
     }
     let mut listen = config.server.listen.iter();
     let Some(address) = listen.find(|address| !address.ip().is_loopback()) else {
@@ -41,13 +41,13 @@ pub fn warnings(config: &Config) -> Vec<String> {
     };
     if allow.iter().all(is_this_machine) {
         return vec![format!(
-            "other machines are refused, although {address} is listened on: [server] allow has this machine alone; name \
+            "other machines are refused, although {address} is listened on: [server] allow has only this machine; name \
              the networks of the clients there, or with --allow PREFIX"
         )];
     }
-    let whole = IpNet::aggregate(allow);
-    let whole = whole.iter().find(|network| network.prefix_len() == 0);
-    let open = whole.map(|network| {
+    let networks = IpNet::aggregate(allow);
+    let everything = networks.iter().find(|network| network.prefix_len() == 0);
+    let open = everything.map(|network| {
         format!(
             "this is an open resolver: [server] allow has every address ({network}), so strangers can use it for amplification \
              attacks on others; name the networks of your own clients there, or with --allow PREFIX"
@@ -56,7 +56,7 @@ pub fn warnings(config: &Config) -> Vec<String> {
     open.into_iter().collect()
 }
 
-/// Whether only this machine has addresses of the network.
+/// Whether the network is within the loopback addresses.
 fn is_this_machine(network: &IpNet) -> bool {
     let least = match network {
         IpNet::V4(_) => 8,
@@ -65,8 +65,7 @@ fn is_this_machine(network: &IpNet) -> bool {
     network.addr().is_loopback() && network.prefix_len() >= least
 }
 
-/// The policy that `config` and the rules of `sources` (in the configuration's order) make, as
-/// `generation`.
+/// A snapshot of a configuration, with `sources` in the order of precedence and `images` that have their rules.
 pub fn snapshot(
     config: &Config,
     sources: Vec<Arc<Source>>,
@@ -83,22 +82,22 @@ pub fn snapshot(
     snapshot
 }
 
-/// One image of the rules of several: of `kept` those of the sources that `stays` says, and those
-/// of each image in `fresh`, which is of one list, with what is to be told of it. All count as
-/// whole lists.
+/// Joins rules into one image: from `kept` the rules of those sources whose name `keeps` selects, and all rules of
+/// each image in `fresh`, which has a single list. The lists of `fresh` are marked as complete: they replace the
+/// rules that another image has of the same list.
 ///
 /// # Errors
-/// When they are too many.
+/// If an image can't hold all rules.
 pub fn join<'i>(
     kept: Option<&Image>,
-    stays: impl Fn(&str) -> bool,
+    keeps: impl Fn(&str) -> bool,
     fresh: impl IntoIterator<Item = (&'i Image, ImageSource)>,
 ) -> Result<Image, TooLarge> {
     let mut builder = Builder::new();
     if let Some(image) = kept {
         let mut numbers = Vec::new();
         for source in &image.provenance().sources {
-            let number = stays(&source.name).then(|| builder.source(source.clone()));
+            let number = keeps(&source.name).then(|| builder.source(source.clone()));
             numbers.push(number.transpose()?);
         }
         builder.add_image(image, |source| {
@@ -106,20 +105,21 @@ pub fn join<'i>(
         })?;
     }
     for (image, source) in fresh {
-        let whole = ImageSource {
+        let complete = ImageSource {
             whole: true,
             ..source
         };
-        let number = builder.source(whole)?;
+        let number = builder.source(complete)?;
         builder.add_image(image, |_| Some(number))?;
     }
     builder.finish()
 }
 
-/// One image of the rules of these sources, each in its image. All count as whole lists.
+/// Joins the rules of these sources into one image. Each is given with the image that has its rules, and is marked as
+/// complete.
 ///
 /// # Errors
-/// When they are too many.
+/// If an image can't hold all rules.
 pub fn collect(wanted: &[(&Arc<Image>, &ImageSource)]) -> Result<Image, TooLarge> {
     let mut builder = Builder::new();
     let mut images: Vec<&Arc<Image>> = Vec::new();
@@ -131,14 +131,15 @@ pub fn collect(wanted: &[(&Arc<Image>, &ImageSource)]) -> Result<Image, TooLarge
     for image in images {
         let mut numbers = Vec::new();
         for source in &image.provenance().sources {
-            let is = |(of, named): &&(&Arc<Image>, &ImageSource)| {
-                Arc::ptr_eq(of, image) && named.name == source.name
+            let is_same = |(other, wanted): &&(&Arc<Image>, &ImageSource)| {
+                Arc::ptr_eq(other, image) && wanted.name == source.name
             };
-            let whole = wanted.iter().find(is).map(|(_, source)| ImageSource {
+            let complete = wanted.iter().find(is_same).map(|(_, source)| ImageSource {
                 whole: true,
                 ..(*source).clone()
             });
-            numbers.push(whole.map(|whole| builder.source(whole)).transpose()?);
+            let number = complete.map(|complete| builder.source(complete));
+            numbers.push(number.transpose()?);
         }
         builder.add_image(image, |source| {
             numbers.get(usize::from(source)).copied().flatten()
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resolver_that_is_open_to_the_world_is_warned_of_however_that_is_written() {
+    fn an_open_resolver_is_warned_of_in_every_notation() {
         for (allow, network) in [
             ("\"0.0.0.0/0\"", "0.0.0.0/0"),
             ("\"::/0\"", "::/0"),

@@ -1,4 +1,4 @@
-//! The data plane as the control plane sees it: how it does, and how it follows a new configuration.
+//! The interface of the control plane to the data plane: its gauges, and the application of a new configuration.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,19 +6,20 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::control::admin::status::Gauges;
 
-/// The data plane.
+/// The data plane, as far as the control plane uses it.
 pub trait DataPlane: Send + Sync {
-    /// How it does.
+    /// The present values of its gauges.
     fn gauges(&self) -> Gauges;
 
-    /// Gets ready for a configuration and changes nothing yet. May wait for files.
+    /// Prepares a new configuration, without applying it. May block on files.
     ///
     /// # Errors
-    /// Why the configuration can't be followed, a sentence each. It is refused then.
+    /// The reasons why the data plane can't run with the configuration, a sentence each. The configuration is
+    /// rejected then.
     fn prepare(&self, config: &Config) -> Result<Change, Vec<String>>;
 }
 
-/// One that only reports.
+/// A data plane that only reports gauges, and accepts every configuration.
 impl<F: Fn() -> Gauges + Send + Sync> DataPlane for F {
     fn gauges(&self) -> Gauges {
         self()
@@ -32,11 +33,11 @@ impl<F: Fn() -> Gauges + Send + Sync> DataPlane for F {
     }
 }
 
-/// What a data plane has ready for a configuration. It is given up by dropping it.
+/// A prepared change of the data plane to a new configuration. Drop it to cancel the change.
 pub struct Change {
-    /// Keys that it can't follow before a restart.
+    /// Keys whose new values need a restart.
     pub restart: Vec<String>,
-    /// Follows the configuration. Runs within the runtime, and never waits.
+    /// Applies the configuration. Must be called within the tokio runtime. Does not block.
     pub apply: Box<dyn FnOnce() + Send + Sync>,
 }
 
@@ -46,11 +47,11 @@ impl fmt::Debug for Change {
     }
 }
 
-/// The data plane that follows the configuration, once there is one.
+/// The data plane, if it has started, and its change to a new configuration.
 #[derive(Default)]
 pub(crate) struct Following {
     plane: Option<Arc<dyn DataPlane>>,
-    /// It is to follow this once the policy of the same configuration is in force.
+    /// The change to apply once the policy of the same configuration is in force.
     pending: Option<Change>,
     restart: Vec<String>,
 }
@@ -73,17 +74,18 @@ impl Following {
             .map_or_else(Gauges::default, |plane| plane.gauges())
     }
 
-    /// The keys that it can't follow before a restart.
+    /// Keys of the configuration in force whose values need a restart.
     pub(crate) fn restart(&self) -> &[String] {
         &self.restart
     }
 
-    /// A new configuration is taken.
+    /// Stores the change to an accepted configuration until its policy is in force.
     pub(crate) fn take(&mut self, change: Change) {
         self.pending = Some(change);
     }
 
-    /// Its policy is in force: who may ask counts before new addresses are listened on.
+    /// Applies the stored change. Called after publication, so that `allow` is in force before the server listens on
+    /// new addresses.
     pub(crate) fn follow(&mut self) {
         if let Some(change) = self.pending.take() {
             self.restart = change.restart;

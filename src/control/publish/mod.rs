@@ -1,4 +1,4 @@
-//! From lists and orders that are ready to a snapshot in force.
+//! Turns loaded lists and orders into snapshots, and puts these in force.
 
 pub mod compose;
 pub mod data_plane;

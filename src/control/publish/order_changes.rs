@@ -1,4 +1,4 @@
-//! Logs what becomes of orders when a generation comes into force.
+//! Logs the changes in the states of orders when a generation comes into force.
 
 use std::collections::HashMap;
 
@@ -6,16 +6,16 @@ use crate::control::journal::entry::StateChange;
 use crate::control::journal::state_changes;
 use crate::control::sources::orders::schedule::State;
 
-/// Lines a generation: there may be 10,000 orders.
+/// Lines for each generation: a configuration may have 10,000 orders.
 const MOST_LOGGED: usize = 20;
 
-/// The states of orders in the generation that came into force last.
+/// The states of orders in the last generation; `None` before the first.
 #[derive(Debug, Default)]
 pub(crate) struct OrderStates(Option<HashMap<String, State>>);
 
 impl OrderStates {
-    /// Takes the states in a generation that came into force, and logs those that are other ones than before: after a
-    /// start, those of orders that have not ended.
+    /// Logs each order whose state in the new generation differs from that in the last one. After a start, logs the
+    /// orders that have not ended.
     pub(crate) fn log(&mut self, generation: u64, now: Vec<(String, State)>) {
         for line in self.lines(now) {
             tracing::info!(generation, "{line}");

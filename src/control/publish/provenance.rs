@@ -1,5 +1,4 @@
-//! Owns what an image tells of a list that it was made of, and the way back from there.
-//! Refuses to know where images are.
+//! Converts between a loaded list and its provenance in an image, and computes the key of a list's rules.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,10 +10,10 @@ use crate::control::sources::lists::load::Loaded;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::rule::Scope;
 
-/// Hexadecimal digits of the key of a list's rules.
+/// Length of the key of a list's rules, in hexadecimal digits.
 const KEY: usize = 32;
 
-/// What an image is to tell of a list.
+/// The provenance of a loaded list.
 pub(crate) fn source(list: &List, loaded: &Loaded) -> ImageSource {
     let notes = ListNotes {
         format: list.format,
@@ -38,8 +37,8 @@ pub(crate) fn source(list: &List, loaded: &Loaded) -> ImageSource {
     }
 }
 
-/// What is known of a list from what an image tells; nothing if it was read from another file, or
-/// in another way, as its rules would be others then.
+/// The loaded list that an image was compiled from. `None` if it was read from another file, or with another format,
+/// scope or comment characters than `list` has: the rules could differ then.
 pub(crate) fn loaded(source: &ImageSource, list: &List) -> Option<Loaded> {
     let (read, loaded) = kept(source, list)?;
     let same = read.source.path == recorded(&list.source.path)
@@ -48,12 +47,12 @@ pub(crate) fn loaded(source: &ImageSource, list: &List) -> Option<Loaded> {
     same.then_some(loaded)
 }
 
-/// The same from whichever file it was read, and however, with the list as it was read then. `None` if the image has
-/// another list: of another name, or of another kind, which other guards check.
+/// Like [`loaded`], but for any file, format, scope and comment characters; returns also the list with those. `None`
+/// if the image's list has another name, or another kind, whose rules are checked by different guards.
 pub(crate) fn kept(source: &ImageSource, list: &List) -> Option<(List, Loaded)> {
     let notes = ListNotes::of(source)?;
     let same = source.name == list.source.name
-        // Of older images the kind follows from what rules were checked against.
+        // Older images do not have the kind: only the rules of block lists were checked against protected names.
         && notes.kind.map_or(
             notes.protected_names.is_empty() != list.source.blocks(),
             |kind| kind == list.source.kind,
@@ -74,21 +73,22 @@ pub(crate) fn kept(source: &ImageSource, list: &List) -> Option<(List, Loaded)> 
     same.then_some((read, loaded))
 }
 
-/// The key of a list's rules: another one where the file is, the way that it is read, or the names that none of
-/// its rules may cover.
+/// The key of a list's rules: a hash of the file's digest, the format, scope and comment characters, and the protected
+/// names.
 pub(crate) fn content(list: &List, loaded: &Loaded) -> String {
     let read = (list.format, list.comments, list.scope);
     key(&loaded.digest, read, &loaded.protected_names)
 }
 
-/// The same of a list in an image; `None` if the image does not tell how it was read.
+/// Like [`content`], for a list in an image; `None` if the image does not record how the list was read.
 pub(crate) fn content_of(source: &ImageSource) -> Option<String> {
     let notes = ListNotes::of(source)?;
     let read = (notes.format, notes.comments, notes.scope);
     Some(key(&source.digest, read, &notes.protected_names))
 }
 
-/// What the rules of a list in an image follow from, as text: equal ones have the same rules, whenever they were read.
+/// A text that identifies the rules of a list in an image. Sources with equal texts have the same rules, even if they
+/// were read at different times.
 pub(crate) fn rules_of(source: &ImageSource) -> String {
     let ImageSource {
         name,
@@ -105,23 +105,23 @@ pub(crate) fn rules_of(source: &ImageSource) -> String {
         }
         _ => serde_json::to_string(&(name, path, digest, rules, notes)),
     };
-    all.expect("texts, numbers and words have a JSON form")
+    all.expect("text, numbers and enums can be serialized to JSON")
 }
 
 fn key(digest: &str, read: (Format, Comments, Scope), protected_names: &str) -> String {
     let all = serde_json::to_vec(&(digest, read, protected_names));
-    let all = all.expect("texts and words have a JSON form");
+    let all = all.expect("text and enums can be serialized to JSON");
     let mut key = blake3::hash(&all).to_hex().to_string();
     key.truncate(KEY);
     key
 }
 
-/// How an image tells where a list was: in JSON, which knows no octets that are no text.
+/// The absolute path of a list's file as images record it: in JSON, so bytes that are not UTF-8 are replaced.
 pub(crate) fn recorded(path: &Path) -> PathBuf {
     legible(&absolute(path))
 }
 
-/// Where a list's file is, as the journal has it: from wherever it is read later.
+/// The path of a list as the journal records it: absolute, if the list is a file.
 pub(crate) fn place(list: &List) -> PathBuf {
     match list.content {
         Content::File => recorded(&list.source.path),
@@ -129,13 +129,12 @@ pub(crate) fn place(list: &List) -> PathBuf {
     }
 }
 
-/// A path as JSON can hold it.
+/// The path with bytes that are not UTF-8 replaced, as JSON can't represent them.
 pub(crate) fn legible(path: &Path) -> PathBuf {
     path.to_string_lossy().into_owned().into()
 }
 
-/// The same file, however the configuration was named. Without a working directory the path stays
-/// as it is.
+/// The absolute path; unchanged if there is no working directory.
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }

@@ -1,36 +1,35 @@
-//! Owns the places where hits of lists are counted: a list keeps its place for as long as the server runs.
-//! Refuses to count.
+//! Assigns to each list or order the slot in which its hits are counted. It keeps this slot while the server runs.
 
 use std::collections::HashMap;
 
 use crate::stats::LISTS;
 
-/// The places by the lists' names.
+/// The slots by the names of sources.
 #[derive(Debug, Default)]
 pub(crate) struct Slots(HashMap<String, u16>);
 
 impl Slots {
-    /// A list's place; a free one if it has none. Nothing, when there have been too many lists: its
-    /// hits are not counted by themselves.
-    pub(crate) fn of(&mut self, list: &str) -> Option<u16> {
-        if let Some(slot) = self.0.get(list) {
+    /// The slot of a source. It is assigned at the first call; `None` if no slot is free, so its hits are not
+    /// counted separately.
+    pub(crate) fn of(&mut self, source: &str) -> Option<u16> {
+        if let Some(slot) = self.0.get(source) {
             return Some(*slot);
         }
         let next = u16::try_from(self.0.len()).ok();
         let slot = next.filter(|slot| usize::from(*slot) < LISTS)?;
-        self.0.insert(list.to_owned(), slot);
+        self.0.insert(source.to_owned(), slot);
         Some(slot)
     }
 
-    /// All lists with their places.
+    /// All sources with their slots.
     pub(crate) fn all(&self) -> impl Iterator<Item = (&str, usize)> {
         let all = self.0.iter();
-        all.map(|(list, slot)| (&**list, usize::from(*slot)))
+        all.map(|(source, slot)| (&**source, usize::from(*slot)))
     }
 
-    /// A list's place, if it has one.
-    pub(crate) fn known(&self, list: &str) -> Option<usize> {
-        self.0.get(list).copied().map(usize::from)
+    /// The slot of a source; `None` if it was not assigned one.
+    pub(crate) fn known(&self, source: &str) -> Option<usize> {
+        self.0.get(source).copied().map(usize::from)
     }
 }
 
@@ -39,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_keeps_its_place_and_too_many_lists_have_none() {
+    fn a_list_keeps_its_slot_and_lists_beyond_the_limit_have_none() {
         let mut slots = Slots::default();
         assert_eq!(
             (slots.of("one"), slots.of("two"), slots.of("one")),

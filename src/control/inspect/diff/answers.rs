@@ -1,7 +1,7 @@
-//! For which names clients get different answers under two policies.
+//! Finds the names for which clients get different answers under two policies.
 //!
-//! Answers can begin to differ only at a name that a rule of either policy is on. So each of these names is looked up
-//! in both, and with it a name below that no rule is on, as a sample of all others below.
+//! Answers differ only at or below a name that has a rule in either policy. So each of these names is looked up in
+//! both policies, and with it an invented name below it that has no rule, as a sample of all others below.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -22,19 +22,19 @@ use crate::wire::name::Name;
 /// Settings that affect answers for all names.
 const GENERAL: &[&str] = &["server.", "local.", "upstream.", "cache."];
 
-/// How clients are answered.
+/// The answer that clients get for a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "answer")]
 pub enum Answer<'s> {
-    /// By upstream: no rule matches.
+    /// Upstream's answer: no rule matches.
     Upstream,
-    /// By upstream, as an allow list says.
+    /// Upstream's answer: a rule of an allow list decides.
     Allowed,
-    /// By upstream, as an exception says.
+    /// Upstream's answer: an exception decides.
     Excepted,
-    /// By this server, with the source's answer.
+    /// A synthesized answer, as the source is configured.
     Blocked {
-        /// The action in effect.
+        /// The action in effect. It is NODATA in place of NXDOMAIN if a name below may exist.
         action: Action,
         /// The sinkhole's addresses for A.
         sinkhole_v4: &'s [Ipv4Addr],
@@ -49,17 +49,17 @@ pub enum Answer<'s> {
     },
 }
 
-/// Names for which clients get different answers under two policies.
+/// A name, or a name and those below it, for which clients get different answers under two policies.
 #[derive(Debug, Serialize)]
 pub struct AnswerDifference<'s> {
-    /// Whether they are blocked in one policy alone.
+    /// Whether the names are blocked only in the new policy, only in the old one, or in both or neither.
     pub change: Change,
     /// The name.
     #[serde(serialize_with = "super::name_text")]
     pub name: &'s Name,
-    /// Whether the answers differ for it alone, for it and all names below it, or for those alone.
+    /// Whether the answers differ for this name, for it and all names below it, or only for those below it.
     pub scope: Scope,
-    /// The source that makes the difference: the new one, or the old one where there is none.
+    /// The source whose rule makes the difference: the one that decides in the new policy, or else in the old one.
     pub source: Option<&'s str>,
     /// The answer under the old policy.
     pub old: Answer<'s>,
@@ -67,12 +67,12 @@ pub struct AnswerDifference<'s> {
     pub new: Answer<'s>,
 }
 
-/// How two policies differ, apart from the single names.
+/// The number of differences, and the settings that differ.
 #[derive(Debug, Serialize)]
 pub struct Summary {
-    /// How many names differ, by the source that makes the difference.
+    /// How many differences each source makes.
     pub counts: CountsBySource,
-    /// The settings that differ and affect answers for all names.
+    /// The settings that differ, of those that affect answers for all names.
     pub settings: Vec<Setting>,
 }
 
@@ -86,7 +86,7 @@ impl Summary {
 /// Compares the answers of two policies, and calls `report` with each difference.
 ///
 /// # Errors
-/// When the rules of a policy are too many, and those of `report`.
+/// If a policy has more rules than an image can hold, and the errors of `report`.
 pub fn compare<E: From<TooLarge>>(
     old: &PolicyAt,
     new: &PolicyAt,
@@ -97,21 +97,26 @@ pub fn compare<E: From<TooLarge>>(
         old.snapshot(old_images.clone()),
         new.snapshot(new_images.clone()),
     ];
-    let both = Both {
+    let policies = Policies {
         old: &snapshots[0],
         new: &snapshots[1],
-        images: all(&old_images).chain(all(&new_images)).collect(),
+        images: all_images(&old_images)
+            .chain(all_images(&new_images))
+            .collect(),
         label: format!("tapis-{:x}", RandomState::new().hash_one(0)),
     };
     let mut counts = CountsBySource::new();
-    for (at, image) in both.images.iter().enumerate() {
+    for (at, image) in policies.images.iter().enumerate() {
         let mut cursor = image.cursor();
         while cursor.advance() {
             let name = Path::of(cursor.path()).to_name();
-            if both.images[..at].iter().any(|image| has(image, &name)) {
+            if policies.images[..at]
+                .iter()
+                .any(|image| has_rule_on(image, &name))
+            {
                 continue;
             }
-            for (scope, pair) in both.differing(&name) {
+            for (scope, pair) in policies.differences_at(&name) {
                 let difference = difference(&name, scope, pair);
                 let source = difference.source.unwrap_or("upstream");
                 let count = counts.entry(source.to_owned()).or_default();
@@ -148,22 +153,24 @@ fn difference<'s>(name: &'s Name, scope: Scope, (old, new): Pair<'s>) -> AnswerD
     }
 }
 
-/// How a name is decided.
+/// The decision about a name, with its effect on the answer.
 #[derive(Clone, Copy)]
 enum Outcome<'s> {
-    /// Upstream's answer; the rules that count on its CNAMEs depend on the source, if there is one.
+    /// Upstream's answer. Its CNAMEs are checked with this exemption, by the source that decided, if one did.
     Upstream(ChainExemption, Option<&'s Source>),
-    /// The source's answer, with this action in effect.
+    /// A synthesized answer, as the source is configured, with this action in effect.
     Blocked(&'s Source, Action),
 }
 
 impl<'s> Outcome<'s> {
-    fn of(snapshot: &'s Snapshot, name: &Name) -> Self {
+    fn new(snapshot: &'s Snapshot, name: &Name) -> Self {
         let decision = snapshot.decide(name);
-        let past = decision.chain_exemption();
+        let exemption = decision.chain_exemption();
         match decision {
-            Decision::Pass => Self::Upstream(past, None),
-            Decision::Excepted(by) | Decision::Allowed(by) => Self::Upstream(past, Some(by.source)),
+            Decision::Pass => Self::Upstream(exemption, None),
+            Decision::Excepted(by) | Decision::Allowed(by) => {
+                Self::Upstream(exemption, Some(by.source))
+            }
             Decision::Blocked { by, nxdomain, .. } => {
                 let action = match by.source.blocking.action {
                     Action::Nxdomain if !nxdomain => Action::Nodata,
@@ -207,67 +214,70 @@ impl PartialEq for Outcome<'_> {
         let against =
             |source: &Option<&Source>| source.map_or(Against::All, |one| one.against.clone());
         match (self, other) {
-            (Self::Upstream(one, by), Self::Upstream(other, of)) => {
-                one == other && (*one != ChainExemption::Suppressed || against(by) == against(of))
+            (Self::Upstream(one, source), Self::Upstream(other, other_source)) => {
+                one == other
+                    && (*one != ChainExemption::Suppressed
+                        || against(source) == against(other_source))
             }
-            (Self::Blocked(one, action), Self::Blocked(other, acts)) => {
+            (Self::Blocked(one, action), Self::Blocked(other, other_action)) => {
                 let (one, other) = (&one.blocking, &other.blocking);
-                let texts = |blocking: &Blocking| {
+                let metadata = |blocking: &Blocking| {
                     (blocking.ttl_secs, blocking.ede, blocking.extra_text.clone())
                 };
-                let sinks = |blocking: &Blocking| {
+                let addresses = |blocking: &Blocking| {
                     (blocking.sinkhole_v4.clone(), blocking.sinkhole_v6.clone())
                 };
                 let is_sinkhole = *action == Action::Sinkhole;
-                action == acts
-                    && (*action == Action::Drop || texts(one) == texts(other))
-                    && (!is_sinkhole || sinks(one) == sinks(other))
+                action == other_action
+                    && (*action == Action::Drop || metadata(one) == metadata(other))
+                    && (!is_sinkhole || addresses(one) == addresses(other))
             }
             _ => false,
         }
     }
 }
 
-/// The decisions of the old and the new policy.
+/// The outcomes of the old and the new policy for one name.
 type Pair<'s> = (Outcome<'s>, Outcome<'s>);
 
-struct Both<'s> {
+/// Two policies, the old and the new one.
+struct Policies<'s> {
     old: &'s Snapshot,
     new: &'s Snapshot,
-    /// The images with rules of either.
+    /// All images of both.
     images: Vec<&'s Image>,
     /// A label that no rule has.
     label: String,
 }
 
-fn all(images: &Images) -> impl Iterator<Item = &Image> {
+fn all_images(images: &Images) -> impl Iterator<Item = &Image> {
     let all = [&images.base, &images.delta, &images.orders];
     all.into_iter().flatten().map(|image| &**image)
 }
 
-/// Whether an image has a rule on exactly that name.
-fn has(image: &Image, name: &Name) -> bool {
+/// Whether an image has a rule on exactly this name.
+fn has_rule_on(image: &Image, name: &Name) -> bool {
     let mut found = false;
-    image.walk(&[name], |_, lies, _, value| {
-        found |= lies == Position::At && image.value(value).rules().next().is_some();
+    image.walk(&[name], |_, position, _, value| {
+        found |= position == Position::At && image.value(value).rules().next().is_some();
     });
     found
 }
 
-impl<'s> Both<'s> {
-    fn pair(&self, name: &Name) -> Pair<'s> {
-        (Outcome::of(self.old, name), Outcome::of(self.new, name))
+impl<'s> Policies<'s> {
+    fn outcomes(&self, name: &Name) -> Pair<'s> {
+        (Outcome::new(self.old, name), Outcome::new(self.new, name))
     }
 
-    /// The decisions on names below, unless the name is too long to have any.
-    fn below(&self, name: &Name) -> Option<Pair<'s>> {
+    /// The outcomes for names below this one; `None` if it is too long to have any.
+    fn outcomes_below(&self, name: &Name) -> Option<Pair<'s>> {
         let mut path = Path::from(name);
         path.try_push(self.label.as_bytes())
-            .then(|| self.pair(&path.to_name()))
+            .then(|| self.outcomes(&path.to_name()))
     }
 
-    /// The decisions on names between this one and the next one above that a rule is on.
-    fn above(&self, name: &Name) -> Option<Pair<'s>> {
+    /// The outcomes for names below the closest ancestor that has a rule.
+    fn outcomes_above(&self, name: &Name) -> Option<Pair<'s>> {
         let mut path = Path::from(name);
         let sizes = name.labels_from_root().map(|label| 1 + label.len());
         let mut ends: Vec<usize> = Vec::new();
@@ -278,24 +288,24 @@ impl<'s> Both<'s> {
         for end in ends.into_iter().rev().chain([0]) {
             path.truncate(end);
             let name = path.to_name();
-            if self.images.iter().any(|image| has(image, &name)) {
-                return self.below(&name);
+            if self.images.iter().any(|image| has_rule_on(image, &name)) {
+                return self.outcomes_below(&name);
             }
         }
         None
     }
 
-    /// How answers differ at a name and below it, unless they differ in the same way below the next name above that is
-    /// compared.
-    fn differing(&self, name: &Name) -> Vec<(Scope, Pair<'s>)> {
+    /// The differences at a name and below it, without those that the closest ancestor with a rule has in the same
+    /// way for all names below.
+    fn differences_at(&self, name: &Name) -> Vec<(Scope, Pair<'s>)> {
         let differs = |pair: &Pair<'_>| pair.0 != pair.1;
-        let (at, below) = (self.pair(name), self.below(name));
+        let (at, below) = (self.outcomes(name), self.outcomes_below(name));
         let at = Some(at).filter(differs);
         let below = below.filter(differs);
         if at.is_none() && below.is_none() {
             return Vec::new();
         }
-        let above = self.above(name);
+        let above = self.outcomes_above(name);
         let at = at.filter(|_| at != above);
         let below = below.filter(|_| below != above);
         match (at, below) {

@@ -1,4 +1,4 @@
-//! What differs between two policies: the answers that clients get, or the rules of lists.
+//! Differences between two policies: in the answers that clients get, or in the rules of lists.
 
 pub mod answers;
 pub mod rules;
@@ -16,26 +16,27 @@ use crate::control::persist::store::{PastError, read_generation};
 use crate::policy::images::Images;
 use crate::wire::name::Name;
 
-/// How a name or a rule differs.
+/// The kind of a difference in the answers for a name, or in a list's rules on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Change {
-    /// It is blocked, or has a rule, in the new policy alone.
+    /// The name is blocked, or has a rule, only in the new policy.
     Added,
-    /// The same in the old policy alone.
+    /// The name is blocked, or has a rule, only in the old policy.
     Removed,
-    /// In both, in another way; or in neither, and upstream's answer is filtered in another way.
+    /// Both block the name with different answers, or have different rules on it; or neither blocks it, and they
+    /// filter upstream's answer differently.
     Changed,
 }
 
-/// How many names differ.
+/// Numbers of differences by their kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
-    /// How many of them are [`Change::Added`].
+    /// How many are [`Change::Added`].
     pub added: usize,
-    /// How many of them are [`Change::Removed`].
+    /// How many are [`Change::Removed`].
     pub removed: usize,
-    /// How many of them are [`Change::Changed`].
+    /// How many are [`Change::Changed`].
     pub changed: usize,
 }
 
@@ -49,25 +50,25 @@ impl Counts {
     }
 }
 
-/// How many names differ, by the source that makes the difference.
+/// Numbers of differences, by the name of the source that makes them.
 pub type CountsBySource = BTreeMap<String, Counts>;
 
-/// Two generations, as far as they are known.
+/// Two generations to compare.
 #[derive(Debug)]
 pub enum Generations {
     /// The journal has both policies, the old one first.
     Recorded(Box<[PolicyAt; 2]>),
-    /// The journal does not have both. These are the rules of their lists, which the state directory keeps.
+    /// The journal does not have both: only the rules of their lists, from the state directory.
     Kept([Images; 2]),
 }
 
-/// Why two policies can't be compared.
+/// A reason why two policies can't be compared.
 #[derive(Debug, thiserror::Error)]
 pub enum DiffError {
     /// The journal can't be read.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// The state directory does not keep the generation, or it can't be read.
+    /// The state directory does not have the generation, or can't be read.
     #[error(transparent)]
     Store(#[from] PastError),
     /// No state directory is configured.
@@ -76,8 +77,8 @@ pub enum DiffError {
 }
 
 impl Generations {
-    /// Reads two generations, the old one first, from `journal`, the journal's files with the oldest first, or from the
-    /// configuration's journal if there are none.
+    /// Reads two generations, the old one first. `journal` has the files of the journal, the oldest first; if it is
+    /// empty, the journal of the configuration is read.
     ///
     /// # Errors
     /// [`DiffError`]
@@ -96,7 +97,7 @@ impl Generations {
     }
 }
 
-/// The rules of the lists of a generation that the state directory keeps.
+/// The rules of all lists in a generation, from the state directory.
 ///
 /// # Errors
 /// [`DiffError`]

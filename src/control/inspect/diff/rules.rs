@@ -1,4 +1,4 @@
-//! Which rules of lists differ between two pairs of images.
+//! Finds the rules of lists that differ between two pairs of images.
 
 use std::sync::Arc;
 
@@ -48,10 +48,10 @@ impl Serialize for Scopes {
     }
 }
 
-/// A name on which a list has other rules than before.
+/// A name on which a list has different rules.
 #[derive(Debug, Serialize)]
 pub struct RuleDifference<'r> {
-    /// Whether the list has rules on the name in one policy alone.
+    /// Whether the list has rules on the name only in the new policy, only in the old one, or in both.
     pub change: Change,
     /// The name.
     #[serde(serialize_with = "super::name_text")]
@@ -64,7 +64,7 @@ pub struct RuleDifference<'r> {
     pub new: Scopes,
 }
 
-/// Compares the rules list by list, and calls `report` with each difference. Returns how many there are of each list.
+/// Compares the rules list by list, calls `report` with each difference, and returns their numbers by list.
 ///
 /// # Errors
 /// Those of `report`.
@@ -73,7 +73,7 @@ pub fn compare<E>(
     new: Images,
     mut report: impl FnMut(&RuleDifference<'_>) -> Result<(), E>,
 ) -> Result<CountsBySource, E> {
-    let (old, new) = (Side { images: old }, Side { images: new });
+    let (old, new) = (ListRules { images: old }, ListRules { images: new });
     let mut counts = CountsBySource::new();
     let mut differs = |name: &Name, list: &str, old: Scopes, new: Scopes| {
         let change = match (old.is_empty(), new.is_empty()) {
@@ -90,14 +90,14 @@ pub fn compare<E>(
             new,
         })
     };
-    old.each(|name, list, scopes| {
+    old.for_each_name(|name, list, scopes| {
         let now = new.scopes(name, list);
         match now == scopes {
             true => Ok(()),
             false => differs(name, list, scopes, now),
         }
     })?;
-    new.each(|name, list, scopes| {
+    new.for_each_name(|name, list, scopes| {
         let before = old.scopes(name, list);
         match before.is_empty() {
             true => differs(name, list, before, scopes),
@@ -107,33 +107,36 @@ pub fn compare<E>(
     Ok(counts)
 }
 
-/// The rules of one policy.
-struct Side {
+/// The rules of all lists of one policy.
+struct ListRules {
     images: Images,
 }
 
-impl Side {
-    /// The scopes of a list's rules on exactly that name.
+impl ListRules {
+    /// The scopes of a list's rules on exactly this name.
     fn scopes(&self, name: &Name, list: &str) -> Scopes {
         if self.images.gone.contains(list) {
             return Scopes::default();
         }
-        let (mut scopes, mut is_whole) = (Scopes::default(), false);
+        let (mut scopes, mut replaces_base) = (Scopes::default(), false);
         if let Some(delta) = &self.images.delta {
             let sources = &delta.provenance().sources;
-            is_whole = sources
+            replaces_base = sources
                 .iter()
                 .any(|source| source.name == list && source.whole);
             scopes = scopes_in(delta, name, list);
         }
         match &self.images.base {
-            Some(base) if !is_whole => Scopes(scopes.0 | scopes_in(base, name, list).0),
+            Some(base) if !replaces_base => Scopes(scopes.0 | scopes_in(base, name, list).0),
             _ => scopes,
         }
     }
 
-    /// Calls `each` once with every name that a list has rules on.
-    fn each<E>(&self, mut each: impl FnMut(&Name, &str, Scopes) -> Result<(), E>) -> Result<(), E> {
+    /// Calls `each` once for every list and every name that it has rules on.
+    fn for_each_name<E>(
+        &self,
+        mut each: impl FnMut(&Name, &str, Scopes) -> Result<(), E>,
+    ) -> Result<(), E> {
         for image in [&self.images.base, &self.images.delta]
             .into_iter()
             .flatten()
@@ -155,7 +158,7 @@ impl Side {
                     let Some(source) = sources.get(usize::from(rule.source)) else {
                         continue;
                     };
-                    // `each` was called with the rules of the base already.
+                    // Names in the base had their call already.
                     let is_in_base =
                         base.is_some_and(|base| !scopes_in(base, &name, &source.name).is_empty());
                     let scopes = self.scopes(&name, &source.name);
@@ -169,11 +172,11 @@ impl Side {
     }
 }
 
-/// The scopes of a list's rules on exactly that name in an image.
+/// The scopes of a list's rules on exactly this name in one image.
 fn scopes_in(image: &Image, name: &Name, list: &str) -> Scopes {
     let mut found = None;
-    image.walk(&[name], |_, lies, _, value| {
-        if lies == Position::At {
+    image.walk(&[name], |_, position, _, value| {
+        if position == Position::At {
             found = Some(value);
         }
     });

@@ -1,4 +1,4 @@
-//! Explains by the lists, orders and exceptions in their files, or, for a past moment, by the journal.
+//! Explains how a query is answered from the files of lists, orders and exceptions; for a past moment, from the journal.
 
 use std::path::PathBuf;
 
@@ -14,14 +14,14 @@ use crate::control::journal::past::Served;
 use crate::policy::image::TooLarge;
 use crate::policy::snapshot::Snapshot;
 
-/// Answers a query under a snapshot, by the code that serves.
+/// Answers a query under a snapshot, with the code of the data plane.
 pub type Respond<'a> =
     dyn Fn(&Snapshot, &Question) -> Result<Verdict, Box<dyn std::error::Error + Send + Sync>> + 'a;
 
-/// Why there is no explanation.
+/// A reason why a query can't be explained.
 #[derive(Debug, thiserror::Error)]
 pub enum ExplainError {
-    /// The rules that match are too many for an image.
+    /// An image can't hold all matching rules.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
     /// The query could not be answered.
@@ -29,8 +29,9 @@ pub enum ExplainError {
     Respond(Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Explains how a query is answered now, or at `moment`. A past moment is explained by `journal`, the journal's files
-/// with the oldest first, or by the configuration's journal if there are none; a future one by the files as they are.
+/// Explains how a query is answered now, or at `moment`. A past moment is explained from the journal: `journal` has its
+/// files, the oldest first; if it is empty, the journal of the configuration is read. A future moment is explained
+/// from the present files.
 ///
 /// # Errors
 /// [`ExplainError`]
@@ -61,10 +62,10 @@ pub fn explain(
             "by the dates in these files it would be: {outcome}{}",
             by.unwrap_or_default()
         ));
-        verdict = undecided(verdict, Outcome::Unknown);
+        verdict = without_decision(verdict, Outcome::Unknown);
     }
     if let Some(before) = policy
-        .is_fresh()
+        .may_follow_previous()
         .then(|| policy.before(config, &guard_policy, journal))
         .flatten()
         && before.served == Served::Yes
@@ -72,7 +73,7 @@ pub fn explain(
         let (snapshot, _) = self::snapshot(&before, query)?;
         let was = self::verdict(&before, &snapshot, query, respond)?;
         if (was.outcome, &was.answer) != (verdict.outcome, &verdict.answer) {
-            verdict = undecided(verdict, Outcome::Unknown);
+            verdict = without_decision(verdict, Outcome::Unknown);
             left_out.push(
                 "a new generation was being put in force at that moment, and the one before decides otherwise"
                     .to_owned(),
@@ -90,7 +91,7 @@ pub fn explain(
     let as_of = moment.map(|_| match policy.in_force {
         Some(generation) => format!("as of {at}, generation {generation} by the journal"),
         None if at > now => format!(
-            "as of {at}, which is to come: by the files as they are, with orders and exceptions by their dates"
+            "as of {at}, in the future: by the present files, with orders and exceptions by their dates"
         ),
         None => format!("as of {at}"),
     });
@@ -100,54 +101,55 @@ pub fn explain(
     })
 }
 
-/// All rules that match, in the order of the sources.
+/// All matching rules, in the order of their sources in the snapshot.
 fn rules(
     policy: &PolicyAt,
     snapshot: &Snapshot,
     guard_policy: &GuardPolicy,
     query: &Query,
-    of_lists: &[ListRule],
+    list_rules: &[ListRule],
     left_out: &mut Vec<String>,
 ) -> Vec<RuleLine> {
-    let of_orders = policy.registry.matching(&query.name);
+    let order_rules = policy.registry.matching(&query.name);
     let mut rules = Vec::new();
     for source in snapshot.sources() {
         let mut lists = policy.lists.iter();
         let Some(at) = lists.position(|past| past.list.source.name == source.name) else {
-            let found = of_orders.get(&source.name).into_iter().flatten();
+            let found = order_rules.get(&source.name).into_iter().flatten();
             rules.extend(found.map(|(owner, scope)| RuleLine::new(source, owner, *scope)));
             continue;
         };
         let past = &policy.lists[at];
-        let mut of_list = match past.is_file {
+        let mut lines = match past.is_file_unchanged {
             true => rules_in_file(&past.list, guard_policy, &query.name, left_out),
             false => Vec::new(),
         };
-        if of_list.is_empty() {
-            let found = of_lists.iter().filter(|rule| rule.list == at);
+        if lines.is_empty() {
+            let found = list_rules.iter().filter(|rule| rule.list == at);
             let mut found: Vec<_> = found.collect();
             found.sort_by_key(|rule| precedence(&rule.owner, rule.scope));
             let found = found.into_iter();
-            of_list = found
+            lines = found
                 .map(|rule| RuleLine::new(source, &rule.owner, rule.scope))
                 .collect();
         }
-        rules.extend(of_list);
+        rules.extend(lines);
     }
     rules
 }
 
-/// The snapshot by which the client is answered, and the rules of lists that match.
+/// The snapshot that the query is answered under, and the matching rules of lists. Without a client, all clients may
+/// query.
 fn snapshot(policy: &PolicyAt, query: &Query) -> Result<(Snapshot, Vec<ListRule>), TooLarge> {
     let (mut snapshot, matching) = policy.snapshot_for(&query.name)?;
     if query.client.is_none() {
-        let everybody = [Ipv4Net::default().into(), Ipv6Net::default().into()];
-        snapshot.clients = everybody.iter().collect();
+        let all_clients = [Ipv4Net::default().into(), Ipv6Net::default().into()];
+        snapshot.clients = all_clients.iter().collect();
     }
     Ok((snapshot, matching))
 }
 
-/// How the client is answered, as far as that is known.
+/// How the query is answered, or that this is not known.
 fn verdict(
     policy: &PolicyAt,
     snapshot: &Snapshot,
@@ -157,21 +159,22 @@ fn verdict(
     let verdict = respond(snapshot, &query.question()).map_err(ExplainError::Respond)?;
     let decided = snapshot.decide(&query.name);
     Ok(match policy.served {
-        Served::Stopped(_) => undecided(verdict, Outcome::Stopped),
-        Served::Unknown(_) | Served::Incomplete(_) => undecided(verdict, Outcome::Unknown),
+        Served::Stopped(_) => without_decision(verdict, Outcome::Stopped),
+        Served::Unknown(_) | Served::Incomplete(_) => without_decision(verdict, Outcome::Unknown),
         Served::Unrecorded => verdict,
-        // Which clients may ask does not depend on lists.
+        // Lists don't affect whether a client may query.
         Served::Yes
-            if verdict.outcome != Outcome::Refused && policy.is_open(snapshot, &decided) =>
+            if verdict.outcome != Outcome::Refused
+                && policy.may_be_overruled(snapshot, &decided) =>
         {
-            undecided(verdict, Outcome::Unknown)
+            without_decision(verdict, Outcome::Unknown)
         }
         Served::Yes => verdict,
     })
 }
 
-/// The verdict with that outcome, and without the parts that an unknown outcome does not have.
-fn undecided(verdict: Verdict, outcome: Outcome) -> Verdict {
+/// The verdict with another outcome, and without rule, chain and answer.
+fn without_decision(verdict: Verdict, outcome: Outcome) -> Verdict {
     Verdict {
         outcome,
         chain: None,

@@ -1,4 +1,4 @@
-//! How a name is answered and why: the decision, and every rule that matches, with its line in the file.
+//! Explains how a name is answered: the decision, and every matching rule with its line in the file.
 
 pub mod files;
 pub mod served;
@@ -34,12 +34,12 @@ pub struct Query {
     pub name: Name,
     /// The record type.
     pub rtype: RecordType,
-    /// The client; `None` for any client that may ask.
+    /// The client; `None` for any client that may query.
     pub client: Option<IpAddr>,
 }
 
 impl Query {
-    /// As the control socket has it.
+    /// The query as a request to the control socket.
     pub fn question(&self) -> Question {
         Question {
             name: self.name.to_string(),
@@ -49,7 +49,7 @@ impl Query {
     }
 }
 
-/// How a query is answered, and why.
+/// The explanation of a query's answer.
 #[derive(Debug, Serialize)]
 pub struct Explanation {
     /// The moment that is explained.
@@ -59,31 +59,30 @@ pub struct Explanation {
     pub name: String,
     /// Its record type.
     pub r#type: String,
-    /// Its client; `None` for any client that may ask.
+    /// Its client; `None` for any client that may query.
     pub client: Option<IpAddr>,
-    /// The generation of the running server that was asked; `None` where the files were read.
+    /// The generation in force in the running server; `None` if the explanation is from files.
     pub generation: Option<u64>,
     /// The decision.
     pub decision: Outcome,
-    /// The rules that count for the names that a CNAME in upstream's answer leads to. `None` when upstream is not
-    /// asked.
+    /// The rules that apply to targets of CNAMEs in upstream's answer. `None` if the query is not forwarded.
     pub chain: Option<Chain>,
-    /// The source of the rule that decides, where one does.
+    /// The source of the rule that decides; `None` if no rule does.
     pub by: Option<String>,
-    /// Every rule that matches, the one of highest precedence first.
+    /// Every matching rule, the one of highest precedence first.
     pub rules: Vec<RuleLine>,
     /// The orders among the sources of these rules.
     pub orders: Vec<Order>,
-    /// Other orders with the name among their targets, which are not in force.
+    /// Orders with the name among their targets that are not in force.
     pub idle: Vec<IdleOrder>,
     /// The exceptions among the sources of these rules.
     pub exceptions: Vec<Exception>,
-    /// `None` when upstream is asked, or when no answer is sent.
+    /// The synthesized answer; `None` if the query is forwarded, or if no answer is sent.
     pub answer: Option<Answer>,
-    /// Which moment is explained, and the running server's alarms, as of a list that is held.
+    /// The moment that is explained, or the alarms of the running server about its lists.
     pub notes: Vec<String>,
-    /// What is missing above: rejected files of lists and orders, matching rules that guards leave out, and what is no
-    /// longer known of a past moment.
+    /// Reasons why the above may be incomplete: rejected files of lists and orders, matching rules that guards leave
+    /// out, and gaps in the record of a past moment.
     pub left_out: Vec<String>,
 }
 
@@ -100,12 +99,12 @@ pub struct IdleOrder {
     pub order: Order,
 }
 
-/// A rule that matches, and its place in a file.
+/// A matching rule, and its line in a file.
 #[derive(Debug, Serialize)]
 pub struct RuleLine {
-    /// The list's name, `order:` and the order's id, or `exception:` and what distinguishes it from others.
+    /// The list's name, `order:ID`, or `exception:RULE#NUMBER`.
     pub source: String,
-    /// What the source is.
+    /// The kind of the source.
     pub kind: Kind,
     /// The rule in the notation of lists: `x`, `.x` or `*.x`.
     pub rule: String,
@@ -114,7 +113,7 @@ pub struct RuleLine {
     /// The file of the source.
     #[serde(serialize_with = "path_text")]
     pub path: PathBuf,
-    /// Its first line in the file, if that is still the one that was loaded.
+    /// The first line with the rule; `None` if the file has changed since it was loaded.
     pub line: Option<u32>,
 }
 
@@ -156,7 +155,7 @@ impl Explanation {
         }
     }
 
-    /// Makes all paths of files absolute, whether the server named them or the configuration.
+    /// Makes all paths of files absolute.
     pub fn make_paths_absolute(&mut self) {
         let rules = self.rules.iter_mut().map(|rule| &mut rule.path);
         let exceptions = self
@@ -167,7 +166,7 @@ impl Explanation {
         let orders = self.orders.iter_mut().chain(idle);
         let orders = orders.map(|order| &mut order.path);
         for path in rules.chain(exceptions).chain(orders) {
-            // Without a working directory it stays as it is.
+            // It fails if there is no working directory.
             if let Ok(absolute) = std::path::absolute(&*path) {
                 *path = absolute;
             }
@@ -188,7 +187,7 @@ impl RuleLine {
     }
 }
 
-/// A source for people to read: `list ads`, `order ID`, `exception NAME`.
+/// The name of a source for readers: `list ads`, `order ID`, `exception NAME`.
 pub fn source_label(source: &str) -> String {
     match source.split_once(':') {
         Some((kind @ ("order" | "exception"), name)) => format!("{kind} {name}"),
@@ -214,9 +213,9 @@ fn idle_orders(registry: &OrderRegistry, name: &Name, at: Timestamp) -> Vec<Idle
     idle.filter(|idle| idle.state != State::InForce).collect()
 }
 
-/// The rules in a list's file that match, the one of highest precedence first, each with its first line; those that
-/// guards leave out are added to `left_out`. Neither lines nor rules that others cover are kept in memory, so the file
-/// is read again.
+/// The matching rules in a list's file, the one of highest precedence first, each with its first line. Those that
+/// guards leave out are added to `left_out`. The file is read again, because images have neither line numbers nor
+/// pruned rules.
 fn rules_in_file(
     list: &List,
     guard_policy: &GuardPolicy,
@@ -227,21 +226,21 @@ fn rules_in_file(
         Content::Embedded(text) => text.as_bytes().to_vec(),
         Content::File => regular::read(&list.source.path, MAX_FILE).unwrap_or_default(),
     };
-    // By precedence: a file may have the same rule millions of times.
-    let (mut found, mut account) = (BTreeMap::new(), SuppressedRules::default());
+    // By rule, in the order of precedence: a file may have the same rule millions of times.
+    let (mut found, mut suppressed) = (BTreeMap::new(), SuppressedRules::default());
     let (protected_names, guarded) = (guard_policy.protected_names(), Guarded::from(list));
     parse::read(&bytes, list.into(), |owner, scope, line| {
         if scope.reaches(owner, name)
-            && account.admits(protected_names, guarded, owner, scope, line)
+            && suppressed.admits(protected_names, guarded, owner, scope, line)
         {
             let rule = || (line, scope, owner.clone());
             found.entry(precedence(owner, scope)).or_insert_with(rule);
         }
     });
-    let place = format!("{}: {}", list.source.name, list.source.path.shown());
-    left_out.extend(account.first.iter().map(|left| {
+    let file = format!("{}: {}", list.source.name, list.source.path.shown());
+    left_out.extend(suppressed.first.iter().map(|left| {
         let (line, rule, why) = (left.line, &left.rule, &left.why);
-        format!("{place}:{line}: {rule}: it {why}")
+        format!("{file}:{line}: {rule}: it {why}")
     }));
     let rule = |(line, scope, owner): (u32, Scope, Name)| RuleLine {
         line: Some(line),
@@ -250,7 +249,7 @@ fn rules_in_file(
     found.into_values().map(rule).collect()
 }
 
-/// Of the matching rules of one source, the lowest one decides.
+/// Of several matching rules of one source, the one with the lowest value decides.
 fn precedence(owner: &Name, scope: Scope) -> (Reverse<usize>, u32) {
     (Reverse(owner.label_count()), scope.weight())
 }

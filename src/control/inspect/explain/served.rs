@@ -1,4 +1,4 @@
-//! Explains by what the running server has in force, with the lines of the files that it loaded.
+//! Explains how the running server answers a query, with line numbers from the files that it loaded.
 
 use jiff::Timestamp;
 
@@ -10,24 +10,24 @@ use crate::control::guard::policy::GuardPolicy;
 use crate::control::sources::lists::load::digest;
 use crate::control::sources::orders::registry::OrderRegistry;
 
-/// Adds to a server's verdict the lines of its rules and the texts of orders and exceptions, which are in the files of
-/// its configuration.
+/// Adds to the server's verdict the line numbers of its rules and the contents of its orders and exceptions, which it
+/// reads from the files of the server's configuration.
 pub fn explain(config: &Config, query: &Query, status: &Status, verdict: Verdict) -> Explanation {
     let guard_policy = GuardPolicy::read(config);
     let registry = OrderRegistry::read(config);
     let mut left_out = registry.problems();
     left_out.extend_from_slice(guard_policy.problems());
     let (mut rules, mut notes) = (Vec::new(), Vec::new());
-    for (source, of_source) in by_source(&verdict.rules) {
-        let in_force = || of_source.iter().map(|rule| without_line(rule));
+    for (source, its_rules) in by_source(&verdict.rules) {
+        let in_force = || its_rules.iter().map(|rule| without_line(rule));
         match find(config, status, source) {
             None => rules.extend(in_force()),
             Some((list, state)) => {
                 let mut found = rules_in_file(list, &guard_policy, &query.name, &mut left_out);
                 if !is_as_loaded(list, state) {
-                    let of_file = std::mem::replace(&mut found, in_force().collect());
+                    let in_file = std::mem::replace(&mut found, in_force().collect());
                     for rule in &mut found {
-                        let same = of_file.iter().find(|other| other.rule == rule.rule);
+                        let same = in_file.iter().find(|other| other.rule == rule.rule);
                         rule.line = same.and_then(|same| same.line);
                     }
                 }
@@ -45,7 +45,7 @@ pub fn explain(config: &Config, query: &Query, status: &Status, verdict: Verdict
             && has_no_rule
             && state.left_out.iter().any(|left| left.count > 0)
         {
-            // Only for the rules that guards leave out of it.
+            // Only `left_out` is of interest here.
             rules_in_file(list, &guard_policy, &query.name, &mut left_out);
         }
     }
@@ -61,14 +61,14 @@ fn by_source(rules: &[MatchingRule]) -> Vec<(&str, Vec<&MatchingRule>)> {
     let mut sources: Vec<(&str, Vec<_>)> = Vec::new();
     for rule in rules {
         match sources.iter_mut().find(|(name, _)| *name == rule.source) {
-            Some((_, of_source)) => of_source.push(rule),
+            Some((_, its_rules)) => its_rules.push(rule),
             None => sources.push((&rule.source, vec![rule])),
         }
     }
     sources
 }
 
-/// A list in the configuration, and its status in the server.
+/// The list with this name in the configuration, and its status in the server.
 fn find<'f>(
     config: &'f Config,
     status: &'f Status,
@@ -79,7 +79,7 @@ fn find<'f>(
     Some((list, state))
 }
 
-/// Whether the file still has the content that the server has in force.
+/// Whether the file has the content that the server loaded, and would be read with the same scope.
 fn is_as_loaded(list: &List, state: &ListStatus) -> bool {
     let text = match list.content {
         Content::Embedded(text) => Some(text),
@@ -89,7 +89,7 @@ fn is_as_loaded(list: &List, state: &ListStatus) -> bool {
     now.is_some() && now == state.digest && list.scope == state.scope
 }
 
-/// A rule in force whose line is not known.
+/// A rule in force, without a line number.
 fn without_line(rule: &MatchingRule) -> RuleLine {
     RuleLine {
         source: rule.source.clone(),

@@ -1,5 +1,5 @@
-//! Owns changes of an order's file by a verb: what people wrote around it stays.
-//! Refuses to write what would be no valid order, and to leave half a file.
+//! Edits the file of an order for a verb, by one atomic replacement. Comments and layout of the file are kept, and an
+//! edit that would make the order invalid is rejected.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -18,41 +18,41 @@ use crate::config::order::{Order, Suspension};
 use crate::config::shown::Show;
 use crate::control::persist::durable::{self, Access, DurableError};
 
-/// How long to wait for another verb that changes an order of the same directory.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How long between two tries.
-const PAUSE: Duration = Duration::from_millis(5);
+/// How long to wait for the lock of another verb that edits an order in the same directory.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to wait between two attempts to lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
-/// What is to become of an order.
+/// A change of an order.
 #[derive(Clone, Copy, Debug)]
 pub enum Change<'r> {
-    /// It ends.
+    /// Ends the order.
     Lift {
-        /// When.
+        /// When it ends.
         at: Moment,
-        /// Why.
+        /// The reason to record.
         reason: &'r str,
     },
-    /// It pauses.
+    /// Pauses the order.
     Suspend {
-        /// From when.
+        /// When the pause begins.
         from: Moment,
-        /// Until when.
+        /// When it ends.
         until: Moment,
-        /// Why.
+        /// The reason to record.
         reason: &'r str,
     },
 }
 
-/// Why a file stays as it is.
+/// A reason why a file was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum EditError {
-    /// It can't be read or written.
+    /// The file can't be read or written.
     #[error("{path}: {source}; let this user write to it and its directory", path = path.shown())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// It can't be replaced.
@@ -63,21 +63,21 @@ pub enum EditError {
         "{path}: changed, but can't be made permanent: {source}; a power cut may undo the change: check its disk, then \
          look at the file again", path = .0.path.shown(), source = .0.source)]
     Unsynced(DurableError),
-    /// Another program has locked its directory for too long.
+    /// Another program holds the lock of the directory for too long.
     #[error("{path}: another program holds a lock on its directory (see lslocks): try again", path = path.shown())]
     Locked {
         /// The file.
         path: PathBuf,
     },
-    /// It is no TOML any more.
+    /// The file is not TOML.
     #[error("{path}: {source}", path = path.shown())]
     Toml {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The syntax error.
         source: TomlError,
     },
-    /// The order was lifted.
+    /// The order was lifted before.
     #[error(
         "{path}: the order was lifted already, at {at}: to correct that, change `lifted-at` in the file",
         path = path.shown()
@@ -85,33 +85,33 @@ pub enum EditError {
     Lifted {
         /// The file.
         path: PathBuf,
-        /// When.
+        /// When it was lifted.
         at: Moment,
     },
-    /// The order ends no later than it is to be lifted now.
+    /// The order will end at that moment or earlier anyway.
     #[error(
-        "{path}: the order is to {end} already, at {at}, which is not later: change `{key}` in the file",
+        "{path}: the order will {end} at {at} anyway, which is not later: to correct that, change `{key}` in the file",
         path = path.shown()
     )]
     EndsBefore {
         /// The file.
         path: PathBuf,
-        /// What becomes of it.
+        /// `be lifted` or `expire`.
         end: &'static str,
-        /// When.
+        /// When it will end.
         at: Moment,
-        /// The key that says so.
+        /// The key with this date.
         key: &'static str,
     },
-    /// The order expired.
+    /// The order expired before.
     #[error("{path}: the order expired already, at {at}: to correct that, change `expires-at` in the file", path = path.shown())]
     Expired {
         /// The file.
         path: PathBuf,
-        /// When.
+        /// When it expired.
         at: Moment,
     },
-    /// The order is suspended at that time already.
+    /// The order has a suspension that overlaps with the new one.
     #[error(
         "{path}: the order has a suspension already, from {from} until {until}; to begin or end that at another \
          time, change `from` or `until` of that suspension in the file",
@@ -121,36 +121,37 @@ pub enum EditError {
     Suspended {
         /// The file.
         path: PathBuf,
-        /// From when.
+        /// When that begins.
         from: Moment,
-        /// Until when.
+        /// When it ends; `None` if it has no end.
         until: Option<Moment>,
     },
-    /// It can't be read as text.
+    /// The file can't be read as text.
     #[error("{0}")]
     Unreadable(Problems),
-    /// It would be no valid order.
-    #[error("it was not changed, as it would be no valid order:\n{0}")]
+    /// The changed order would be invalid.
+    #[error("the file was not changed, as the order would be invalid:\n{0}")]
     Order(Problems),
 }
 
-/// Changes a file in one step. Returns the order that it holds then.
+/// Changes an order's file atomically, and returns the changed order. Waits up to 10 s for another verb that edits a
+/// file in the same directory.
 ///
 /// # Errors
-/// [`EditError`]; then it is as it was.
+/// [`EditError`]; the file is unchanged then.
 pub fn apply(path: &Path, change: &Change<'_>) -> Result<Order, EditError> {
     let io = |source| EditError::Io {
         path: path.to_owned(),
         source,
     };
-    // What a link leads to is changed, not the link.
+    // If it is a symbolic link, its target is replaced, not the link.
     let path = fs::canonicalize(path).map_err(io)?;
     let folder = path.parent().unwrap_or(Path::new("/"));
-    // Of two verbs at a time one would write over what the other wrote.
+    // Without a lock, two verbs at a time could overwrite each other's change.
     let lock = lock(folder).map_err(io)?;
     let _lock = lock.ok_or_else(|| EditError::Locked { path: path.clone() })?;
     let before = super::text(&path).map_err(EditError::Unreadable)?;
-    let text = changed(&before, &path, change, Timestamp::now())?;
+    let text = edit_text(&before, &path, change, Timestamp::now())?;
     let order = Order::parse(&text, &path).map_err(EditError::Order)?;
     let (new, before) = (text.as_bytes(), Some(before.as_bytes()));
     // The server must still be able to read it. The temporary file's name does not end in `.toml`, so the server
@@ -164,23 +165,22 @@ pub fn apply(path: &Path, change: &Change<'_>) -> Result<Order, EditError> {
     Ok(order)
 }
 
-/// Keeps other verbs from changing a file of the directory until it is dropped. `None` if another program
-/// holds the lock for too long.
+/// Locks the directory against other verbs until the result is dropped. `None` after [`LOCK_TIMEOUT`].
 fn lock(folder: &Path) -> io::Result<Option<File>> {
     let directory = File::open(folder)?;
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + LOCK_TIMEOUT;
     loop {
         match directory.try_lock() {
             Ok(()) => return Ok(Some(directory)),
-            Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(PAUSE),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(LOCK_PAUSE),
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(error),
         }
     }
 }
 
-/// The text with the change in it. An end that has not come by `now` is replaced by an earlier one.
-fn changed(
+/// The text with the change. A lift replaces a planned later end, and a suspension extends one that it overlaps.
+fn edit_text(
     text: &str,
     path: &Path,
     change: &Change<'_>,
@@ -192,9 +192,9 @@ fn changed(
     })?;
     match *change {
         Change::Lift { at, reason } => {
-            no_earlier_end(&document, path, at, now)?;
-            set(&mut document, "lifted-at", time(at));
-            set(&mut document, "lift-reason", reason.into());
+            check_ends_later(&document, path, at, now)?;
+            set_value(&mut document, "lifted-at", datetime(at));
+            set_value(&mut document, "lift-reason", reason.into());
         }
         Change::Suspend {
             from,
@@ -207,7 +207,7 @@ fn changed(
                 .and_then(|order| overlapping(order, from, until));
             let mut from = from;
             if let Some((_, before)) = found {
-                // It may only grow, and never into the past.
+                // It may only become longer, and its beginning may not change once it is past.
                 let (begins_earlier, begun) = (from < before.from, before.from.at() <= now);
                 let is_longer = before.until.is_some_and(|end| end < until)
                     || (begins_earlier && before.until == Some(until));
@@ -221,13 +221,13 @@ fn changed(
                 from = from.min(before.from);
             }
             let fields = [
-                ("from", time(from)),
-                ("until", time(until)),
+                ("from", datetime(from)),
+                ("until", datetime(until)),
                 ("reason", reason.into()),
             ];
             let pauses = document.get_mut("suspended");
             if let Some((number, _)) = found {
-                if let Some(pause) = pauses.and_then(|pauses| pause(pauses, number)) {
+                if let Some(pause) = pauses.and_then(|pauses| suspension_mut(pauses, number)) {
                     for (key, value) in fields {
                         pause.insert(key, Item::Value(value));
                     }
@@ -252,8 +252,8 @@ fn changed(
     Ok(document.to_string())
 }
 
-/// Refuses to lift an order that ends no later anyway.
-fn no_earlier_end(
+/// Checks that the order does not end at `at` or earlier anyway.
+fn check_ends_later(
     document: &DocumentMut,
     path: &Path,
     at: Moment,
@@ -281,8 +281,8 @@ fn no_earlier_end(
     }
 }
 
-/// Writes a value where one of that key is, with its comment, or behind the others.
-fn set(document: &mut DocumentMut, key: &str, mut value: Value) {
+/// Replaces the value of a key and keeps its comment, or appends the key.
+fn set_value(document: &mut DocumentMut, key: &str, mut value: Value) {
     match document.get_mut(key).and_then(Item::as_value_mut) {
         Some(before) => {
             value.decor_mut().clone_from(before.decor());
@@ -292,8 +292,8 @@ fn set(document: &mut DocumentMut, key: &str, mut value: Value) {
     }
 }
 
-/// One of the suspensions, however they are written.
-fn pause(pauses: &mut Item, number: usize) -> Option<&mut dyn TableLike> {
+/// The suspension with this index, in an array of tables or of inline tables.
+fn suspension_mut(pauses: &mut Item, number: usize) -> Option<&mut dyn TableLike> {
     match pauses {
         Item::ArrayOfTables(pauses) => Some(pauses.get_mut(number)?),
         Item::Value(Value::Array(pauses)) => Some(pauses.get_mut(number)?.as_inline_table_mut()?),
@@ -301,7 +301,7 @@ fn pause(pauses: &mut Item, number: usize) -> Option<&mut dyn TableLike> {
     }
 }
 
-/// The first suspension of an order that falls into that time, with its number.
+/// The first suspension of an order that overlaps with this time, with its index.
 fn overlapping(order: &Order, from: Moment, until: Moment) -> Option<(usize, &Suspension)> {
     let overlaps = |(_, before): &(usize, &Suspension)| {
         before.from < until && before.until.is_none_or(|before| from < before)
@@ -309,7 +309,7 @@ fn overlapping(order: &Order, from: Moment, until: Moment) -> Option<(usize, &Su
     order.dates.suspended.iter().enumerate().find(overlaps)
 }
 
-fn time(moment: Moment) -> Value {
+fn datetime(moment: Moment) -> Value {
     let written = moment.to_string();
     let time: Datetime = written.parse().expect("RFC 3339 is TOML");
     time.into()
@@ -346,7 +346,7 @@ scope = "exact"
 
     fn changed(text: &str, path: &Path, change: &Change<'_>) -> Result<String, EditError> {
         let now = moment("2026-11-23T00:00:00Z").at();
-        super::changed(text, path, change, now)
+        edit_text(text, path, change, now)
     }
 
     fn lift(at: &str) -> Change<'static> {
@@ -369,24 +369,24 @@ scope = "exact"
         );
         assert!(ORDER.lines().all(|line| text.contains(line)));
         let again = changed(&text, Path::new("x"), &lift("2026-11-23T10:00:00+07:00"));
-        let told = again.expect_err("lifted").to_string();
+        let error = again.expect_err("lifted").to_string();
         assert_eq!(
-            told,
+            error,
             "x: the order was lifted already, at 2026-11-22T10:00:00+07:00: to correct that, change `lifted-at` \
              in the file"
         );
     }
 
     #[test]
-    fn a_lift_that_has_not_come_is_replaced_by_an_earlier_one_alone() {
+    fn a_planned_lift_is_replaced_only_by_an_earlier_one() {
         let text = changed(ORDER, Path::new("x"), &lift("2026-12-31T00:00:00Z")).expect("ok");
         let text = text.replace("31T00:00:00Z", "31T00:00:00Z # new year's eve");
         for later in ["2026-12-31T00:00:00Z", "2027-01-01T00:00:00Z"] {
             let problem = changed(&text, Path::new("x"), &lift(later)).expect_err("later");
             assert_eq!(
                 problem.to_string(),
-                "x: the order is to be lifted already, at 2026-12-31T00:00:00Z, which is not later: change \
-                 `lifted-at` in the file"
+                "x: the order will be lifted at 2026-12-31T00:00:00Z anyway, which is not later: to correct that, \
+                 change `lifted-at` in the file"
             );
         }
         for earlier in ["2026-12-30T00:00:00Z", "2026-11-22T00:00:00Z"] {
@@ -400,7 +400,7 @@ scope = "exact"
     }
 
     #[test]
-    fn an_order_that_expires_is_lifted_before_that_alone() {
+    fn an_order_that_expires_can_only_be_lifted_before_that() {
         for (expires, at, problem) in [
             (
                 "2026-11-22T00:00:00Z",
@@ -410,7 +410,7 @@ scope = "exact"
             (
                 "2026-12-31T00:00:00Z",
                 "2027-01-01T00:00:00Z",
-                Some("is to expire already, at"),
+                Some("will expire at"),
             ),
             ("2026-12-31T00:00:00Z", "2026-11-23T00:00:00Z", None),
         ] {
@@ -532,7 +532,7 @@ scope = "exact"
     }
 
     #[test]
-    fn of_many_changes_at_a_time_each_stands_in_the_file() {
+    fn of_many_changes_at_a_time_each_is_in_the_file() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("x.toml");
         fs::write(&path, ORDER).expect("written");
@@ -555,7 +555,7 @@ scope = "exact"
     }
 
     #[test]
-    fn of_many_lifts_at_a_time_one_succeeds_and_stands_in_the_file() {
+    fn of_many_lifts_at_a_time_one_succeeds_and_is_in_the_file() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("x.toml");
         fs::write(&path, ORDER).expect("written");
@@ -595,7 +595,7 @@ scope = "exact"
     }
 
     #[test]
-    fn a_file_that_a_verb_changes_keeps_its_owner_and_who_may_read_it() {
+    fn a_file_that_a_verb_changes_keeps_its_owner_and_mode() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("x.toml");
         fs::write(&path, ORDER).expect("written");

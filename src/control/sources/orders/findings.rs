@@ -1,4 +1,4 @@
-//! What the guard rails find in orders, computed once for each order and each reading of the guard's files.
+//! The findings of the guard rails in orders, computed once for each order and guard policy.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,24 +7,25 @@ use crate::config::order::Order;
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::sources::orders::problems::{first, more_warnings};
 
-/// Findings of one order that are reported. An order of 100,000 targets would otherwise write megabytes
-/// to each `status` and to the journal.
+/// Reported findings of one order. An order of 100,000 targets would otherwise add megabytes to each `status` and to the
+/// journal.
 const ORDER_MAX: usize = 100;
 
-/// The text of an order that was checked, and what was found, a sentence each.
+/// The text of an order that was checked, and its findings, a sentence each.
 type Checked = (Arc<str>, Arc<[String]>);
 
-/// The findings of all orders. A clone shares them.
+/// The findings in all orders. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Findings {
-    /// The guard policy, and the version of the registry that they were applied to.
+    /// The guard policy and the version of the registry that the findings are of; `None` before the first check.
     of: Option<(Arc<GuardPolicy>, u64)>,
     /// By the orders' ids.
     found: Arc<HashMap<String, Checked>>,
 }
 
 impl Findings {
-    /// Checks the orders of a version of the registry. Those with the same text and guard policy keep theirs.
+    /// Checks the orders of this version of the registry. Orders whose text and guard policy did not change keep their
+    /// findings.
     pub(super) fn renew<'o>(
         &mut self,
         guard_policy: &Arc<GuardPolicy>,
@@ -51,7 +52,7 @@ impl Findings {
         self.of = Some((Arc::clone(guard_policy), version));
     }
 
-    /// What was found in an order, a sentence each.
+    /// The findings in an order, a sentence each.
     pub(super) fn of(&self, order: &Order) -> &[String] {
         let found = self.found.get(&order.id);
         found.map_or(&[], |(_, found)| found)

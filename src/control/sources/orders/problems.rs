@@ -1,6 +1,6 @@
-//! What is wrong or unusual in the files of orders and exceptions, as sentences.
+//! The problems and warnings of all files of orders and exceptions, as sentences.
 //!
-//! There may be very many: only those that are reported are written out, the others are counted.
+//! There may be very many: only those that are reported are formatted, the others are counted.
 
 use std::collections::HashSet;
 use std::fmt::{self, Display, Formatter};
@@ -13,18 +13,18 @@ use crate::config::shown::{Show, counted};
 use crate::control::sources::orders::registry::{Known, OrderRegistry};
 use crate::policy::rule::Source;
 
-/// Problems that are reported of all files together, and warnings: `status`, log and journal hold each.
+/// Reported problems of all files together, and the same number of warnings. Each goes to `status`, log and journal.
 pub(crate) const MOST_REPORTED: usize = 1000;
 
 enum Problem<'b> {
-    /// Of a directory, or of all rules.
+    /// A problem of a directory, or of all rules.
     Whole(&'b str),
-    /// Of a file; `kept`: its last good state counts.
+    /// A problem of a file; if `kept`, its last good state stays in force.
     File {
         problem: &'b config::Problem,
         kept: bool,
     },
-    /// A second file with the id of another one.
+    /// A file that is rejected because another one has the same id.
     Double {
         path: &'b Path,
         id: &'b str,
@@ -57,7 +57,7 @@ impl Display for Problem<'_> {
 
 enum Warning<'b> {
     Vain(&'b str),
-    /// Of the order with this id; whether it ends in the instant in which it begins.
+    /// The order with this id never comes into force; true if it ends at the instant at which it begins.
     Withdrawn(&'b str, bool),
     Exception(rules::Remark<'b>),
 }
@@ -80,8 +80,8 @@ impl Display for Warning<'_> {
 }
 
 impl OrderRegistry {
-    /// What is wrong with files, one sentence each. Of very many the first ones, and how many more there
-    /// are.
+    /// The problems of all files, one sentence each. If there are more than 1000, the last sentence says how
+    /// many more.
     pub fn problems(&self) -> Vec<String> {
         fn refused<T>(folder: &FollowedDirectory<T>) -> impl Iterator<Item = Problem<'_>> {
             let files = folder.files().values();
@@ -122,8 +122,8 @@ impl OrderRegistry {
         problems
     }
 
-    /// What is right, but says something in vain or unusual, one sentence each; given the names of
-    /// the lists. Of very many the first ones, and how many more there are.
+    /// Warnings about valid files whose contents have no effect or are unusual, one sentence each, given the names of the
+    /// lists. If there are more than 1000, the last sentence says how many more.
     pub fn warnings<'n>(&self, lists: impl Iterator<Item = &'n str>) -> Vec<String> {
         let withdrawn = self.known().filter(|known| known.schedule.is_withdrawn());
         let withdrawn = withdrawn.map(|Known { order, schedule }| {
@@ -148,7 +148,7 @@ impl OrderRegistry {
     }
 }
 
-/// The first `most` of some sentences, and how many more there are, if any.
+/// The first `most` sentences, and the number of the others; `None` if there are no others.
 pub(crate) fn first(
     most: usize,
     mut sentences: impl Iterator<Item = impl Display>,
@@ -159,7 +159,7 @@ pub(crate) fn first(
     (first, (more > 0).then_some(more))
 }
 
-/// How many warnings are left out.
+/// A sentence that says how many warnings are left out.
 pub(crate) fn more_warnings(count: usize) -> String {
     counted(count, "more warning", "more warnings").to_string()
 }
@@ -170,7 +170,7 @@ mod tests {
 
     use super::*;
 
-    /// A sentence that counts how often it is written out.
+    /// A sentence that counts how often it is formatted.
     struct Counted<'c>(&'c Cell<usize>);
 
     impl Display for Counted<'_> {

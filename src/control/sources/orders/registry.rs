@@ -1,5 +1,5 @@
-//! Owns all orders and exceptions that are known, and what follows from them at an instant: sources, rules, the next change.
-//! Refuses to ask what time it is, and to put anything in force.
+//! The registry of all orders and exceptions: reads their files, and computes their sources, rules and next change for a
+//! given instant. Does not read the clock.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -26,50 +26,50 @@ use crate::policy::image::Image;
 use crate::policy::rule::{Scope, Source};
 use crate::wire::name::Name;
 
-/// All orders and exceptions. A clone shares what the files say.
+/// All orders and exceptions. Clones share the contents of the files.
 #[derive(Clone, Debug)]
 pub struct OrderRegistry {
     pub(super) config: Orders,
     pub(super) orders: FollowedDirectory<Order>,
     pub(super) exceptions: FollowedDirectory<Vec<Exception>>,
-    /// The exceptions of the configuration's own file.
+    /// The exceptions of the configuration file.
     own: Vec<Exception>,
-    /// Which file has an order: a second one with the same id is refused.
+    /// The file of each order, by id. Another file with the same id is rejected.
     pub(super) holders: HashMap<String, PathBuf>,
-    /// Second files with the id of another one, each with that other one.
+    /// Rejected files with the id of another file: that id, and the other file.
     pub(super) doubles: HashMap<PathBuf, (String, PathBuf)>,
-    /// When each order's place is taken by another one, by its id.
+    /// When each superseded order ends, by its id.
     superseded: HashMap<String, Timestamp>,
-    /// What orders say that does not count.
+    /// A sentence for each `supersedes` that has no effect.
     pub(super) vain: Vec<String>,
-    /// Why it is not known, or not of all files, what they said before the start.
+    /// Why the last good states of files from before the start are not all known.
     pub(super) unrecalled: Option<String>,
     rules: Option<Arc<Image>>,
-    /// Why there are no newer ones.
+    /// The alarm that the rules do not have all orders and exceptions.
     pub(super) overfull: Option<String>,
-    /// Counts up whenever something else is known.
+    /// Increases with each change.
     version: u64,
-    /// What the guard rails find in the orders.
+    /// The findings of the guard rails in the orders.
     findings: Findings,
-    /// Orders at the last conclusion.
+    /// The number of orders at the last [`conclude`](Self::conclude).
     pub(super) count: usize,
-    /// The only order at the last conclusion, if there was one.
+    /// The order at the last [`conclude`](Self::conclude), if there was exactly one.
     pub(super) only: Option<Arc<Order>>,
-    /// How many orders there were before all of them were gone at once, until that is confirmed.
+    /// The number of orders before all of them disappeared at once; `None` once that is confirmed.
     pub(super) vanished: Option<usize>,
 }
 
-/// An order, and what becomes of it.
+/// An order and its schedule.
 #[derive(Clone, Copy, Debug)]
 pub struct Known<'b> {
-    /// What its file says.
+    /// The order, as its file has it.
     pub order: &'b Order,
     /// When it begins, pauses and ends.
     pub schedule: Schedule<'b>,
 }
 
 impl OrderRegistry {
-    /// Why a configuration can't be taken: its directories can't be listed.
+    /// A sentence for each directory of the configuration that can't be listed. The configuration is rejected then.
     pub(crate) fn unlisted(config: &Config) -> Vec<String> {
         let folders = [&config.orders.dir, &config.exceptions.dir];
         let unlisted = folders.into_iter().flatten().filter_map(|dir| {
@@ -81,14 +81,13 @@ impl OrderRegistry {
         unlisted.collect()
     }
 
-    /// Reads all files. Waits for none longer than 10 s: what does not answer is a problem.
+    /// Reads all files. A file that can't be read within 10 s is a problem.
     pub fn read(config: &Config) -> Self {
         let (registry, _) = Self::read_at_start(config, DEADLINE);
         registry
     }
 
-    /// Reads all files, and waits for none longer than the deadline. Returns also whether all of them
-    /// could be read by then.
+    /// Reads all files, and waits for each no longer than the deadline. Returns also whether all of them answered.
     pub(crate) fn read_at_start(config: &Config, deadline: Duration) -> (Self, bool) {
         let mut registry = Self::nothing(config);
         registry.set(config);
@@ -127,7 +126,7 @@ impl OrderRegistry {
         }
     }
 
-    /// Of files and texts that were taken once; the configuration's own orders and exceptions don't count.
+    /// A registry of these orders (paths and texts) and exceptions from the journal, without those of the configuration.
     pub fn of_past(
         config: &Config,
         orders: Vec<(PathBuf, String)>,
@@ -142,7 +141,7 @@ impl OrderRegistry {
         registry
     }
 
-    /// Takes a new configuration, and reads all that changed.
+    /// Applies a new configuration, and reads all files that changed.
     pub fn configure(&mut self, config: &Config) {
         let changed = self.set(config);
         if self.refresh().is_empty() && changed {
@@ -150,7 +149,7 @@ impl OrderRegistry {
         }
     }
 
-    /// Takes a new configuration, and reads nothing. Returns whether something changed.
+    /// Applies a new configuration without reading files. Returns whether something changed.
     fn set(&mut self, config: &Config) -> bool {
         let Exceptions { dir, own } = &config.exceptions;
         let mut changed = self.config != config.orders || self.own != *own;
@@ -170,12 +169,12 @@ impl OrderRegistry {
         changed | self.exceptions.set(dir.as_deref())
     }
 
-    /// Whether there is an alarm about orders that are all gone.
+    /// Whether there is an alarm that all orders disappeared at once.
     pub(crate) fn has_loss(&self) -> bool {
         self.vanished.is_some()
     }
 
-    /// Ends the alarm about orders that are all gone: the operator says that it is right.
+    /// Ends the alarm that all orders disappeared, as the operator confirms it.
     pub(crate) fn confirm_loss(&mut self) {
         if self.vanished.take().is_some() {
             self.version += 1;
@@ -192,12 +191,12 @@ impl OrderRegistry {
         changed
     }
 
-    /// The directory of orders by its absolute path.
+    /// The absolute path of the directory of orders.
     pub fn orders_dir(&self) -> Option<&Path> {
         self.orders.path()
     }
 
-    /// The directories by their absolute paths.
+    /// The absolute paths of the directories of orders and exceptions.
     pub(crate) fn folders(&self) -> impl Iterator<Item = &Path> {
         [self.orders.path(), self.exceptions.path()]
             .into_iter()
@@ -209,13 +208,13 @@ impl OrderRegistry {
         self.orders.concerns(path) || self.exceptions.concerns(path)
     }
 
-    /// Something happened to a file.
+    /// Handles an event of a file.
     pub(crate) fn touch(&mut self, touched: &Touched, now: Instant) {
         self.orders.touch(touched, now);
         self.exceptions.touch(touched, now);
     }
 
-    /// Looks for changes that nobody told.
+    /// Checks all files for changes that the system did not report.
     pub(crate) fn sweep(&mut self, now: Instant) {
         self.orders.sweep(now);
         self.exceptions.sweep(now);
@@ -226,7 +225,7 @@ impl OrderRegistry {
         self.orders.is_due(path) || self.exceptions.is_due(path)
     }
 
-    /// When files are to be read.
+    /// The earliest instant at which a file is to be read.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.orders
             .due()
@@ -235,7 +234,7 @@ impl OrderRegistry {
             .min()
     }
 
-    /// Reads the files whose writers are done. Returns those that changed.
+    /// Reads the files that have settled, and returns those that changed.
     pub(crate) fn read_due(&mut self, now: Instant) -> Vec<PathBuf> {
         let mut changed = self.orders.read_due(now, Order::parse);
         changed.extend(self.exceptions.read_due(now, exception::parse));
@@ -245,7 +244,7 @@ impl OrderRegistry {
         changed
     }
 
-    /// Draws all conclusions that need no clock.
+    /// Computes everything that follows from the files and does not depend on the time.
     pub(super) fn conclude(&mut self) {
         self.version += 1;
         self.find_doubles();
@@ -261,37 +260,37 @@ impl OrderRegistry {
         }
     }
 
-    /// Another number whenever something else is known.
+    /// A number that increases with each change.
     pub(crate) fn version(&self) -> u64 {
         self.version
     }
 
-    /// Checks orders against guard rails: those that changed, or all if these are other guard policy. Takes
-    /// a while for many, so the control loop leaves it to the errand that reads them.
+    /// Checks orders against the guard policy: those that changed, or all if the policy changed. Slow for many orders, so
+    /// it belongs in the file task that reads them, not in the control loop.
     pub(crate) fn check(&mut self, guard_policy: &Arc<GuardPolicy>) {
         let mut findings = std::mem::take(&mut self.findings);
         findings.renew(guard_policy, self.version, self.texts());
         self.findings = findings;
     }
 
-    /// What the last [`check`](Self::check) found in an order, a sentence each.
+    /// The findings of the last [`check`](Self::check) in an order, a sentence each.
     pub(crate) fn findings(&self, order: &Order) -> &[String] {
         self.findings.of(order)
     }
 
-    /// The orders of all files, without those whose id another one has.
+    /// The orders of all files, without files rejected for the id of another one.
     pub fn orders(&self) -> impl Iterator<Item = &Order> + Clone {
         self.texts().map(|(order, _)| order)
     }
 
-    /// The same with their files' texts.
+    /// Like [`orders`](Self::orders), with the texts of the files.
     pub(crate) fn texts(&self) -> impl Iterator<Item = (&Order, &Arc<str>)> + Clone {
         let files = self.orders.files().iter();
         let single = files.filter(|(path, _)| !self.doubles.contains_key(*path));
         single.filter_map(|(_, sheet)| sheet.good.as_ref().map(|(order, text)| (&**order, text)))
     }
 
-    /// The orders with their lives.
+    /// The orders with their schedules.
     pub fn known(&self) -> impl Iterator<Item = Known<'_>> {
         self.orders().map(|order| Known {
             order,
@@ -299,12 +298,12 @@ impl OrderRegistry {
         })
     }
 
-    /// The life of one of the orders.
+    /// The schedule of one of the orders.
     pub fn schedule<'b>(&self, order: &'b Order) -> Schedule<'b> {
         Schedule::new(order, self.superseded.get(&order.id).copied())
     }
 
-    /// All exceptions, with those that are over.
+    /// All exceptions, including expired ones.
     pub fn exceptions(&self) -> impl Iterator<Item = &Exception> + Clone {
         let files = self.exceptions.files().values();
         let good = files.filter_map(|sheet| sheet.good.as_ref());
@@ -313,13 +312,13 @@ impl OrderRegistry {
             .chain(good.flat_map(|(exceptions, _)| &**exceptions))
     }
 
-    /// The compiled rules of all of them, in force or not.
+    /// The compiled rules of all orders and exceptions, in force or not.
     pub fn rules(&self) -> Option<&Arc<Image>> {
         self.rules.as_ref()
     }
 
-    /// What is in force at an instant: exceptions as they stand in the files, orders by their
-    /// beginning.
+    /// The sources in force at an instant, in order of precedence: exceptions in the order of their files, then orders by
+    /// the date on which they come into force.
     pub fn sources(&self, at: Timestamp) -> Vec<Arc<Source>> {
         let mut orders: Vec<_> = self
             .orders()
@@ -343,13 +342,13 @@ impl OrderRegistry {
             .collect()
     }
 
-    /// What each order is at an instant, by its id.
+    /// The state of each order at an instant, with its id.
     pub(crate) fn states(&self, at: Timestamp) -> Vec<(String, State)> {
         let state = |known: Known<'_>| (known.order.id.clone(), known.schedule.state(at));
         self.known().map(state).collect()
     }
 
-    /// The rules that are in force at an instant, with the names of their sources.
+    /// The rules in force at an instant, with the names of their sources.
     pub fn rules_at(&self, at: Timestamp) -> Vec<(String, &Name, Scope)> {
         let sources = self.sources(at);
         let names: HashSet<&str> = sources.iter().map(|source| &*source.name).collect();
@@ -358,7 +357,7 @@ impl OrderRegistry {
             .collect()
     }
 
-    /// The next instant at which something begins or ends.
+    /// The next instant at which an order or an exception begins, pauses or ends.
     pub fn next(&self, after: Timestamp) -> Option<Timestamp> {
         let orders = self
             .orders()
@@ -370,7 +369,7 @@ impl OrderRegistry {
         orders.chain(untils).min()
     }
 
-    /// The rules that speak of a name by their sources' names, with their owners, the weightiest first.
+    /// The rules that match a name, by the names of their sources; the rule of highest precedence is first.
     pub fn matching<'b>(&'b self, name: &Name) -> HashMap<String, Vec<(&'b Name, Scope)>> {
         let mut matching: HashMap<_, Vec<_>> = HashMap::new();
         for (source, owner, scope) in rules::all(self.orders(), self.exceptions()) {
@@ -384,13 +383,13 @@ impl OrderRegistry {
         matching
     }
 
-    /// The order that the source of this name stands for.
+    /// The order that has the source of this name.
     pub fn order(&self, source: &str) -> Option<&Order> {
         let id = source.strip_prefix(Source::ORDER)?;
         self.orders().find(|order| order.id == id)
     }
 
-    /// The exception that the source of this name stands for.
+    /// The exception that has the source of this name.
     pub fn exception(&self, source: &str) -> Option<&Exception> {
         let all = self.exceptions().enumerate();
         let mut named = all.map(|(number, one)| (rules::exception_name(number, one), one));
@@ -628,7 +627,7 @@ mod tests {
         let registry = registry(orders, vec![exception("a.x.example", "")]);
         let told = |lists: &[&str]| registry.warnings(lists.iter().copied());
         let remarks = [
-            "order b: it supersedes `gone`, which is not here",
+            "order b: it supersedes `gone`, which does not exist",
             "order a: it ends before it begins, so it is never in force",
             "x.toml:1: the exception for a.x.example overrides an authority's order:b",
         ];

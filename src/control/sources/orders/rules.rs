@@ -1,5 +1,5 @@
-//! Owns what orders and exceptions become for the policy: sources, and one image of all their rules.
-//! Refuses to know which of them are in force.
+//! Converts orders and exceptions to sources of the policy, and compiles all their rules, in force or not, into one
+//! image.
 
 use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
@@ -15,27 +15,27 @@ use crate::policy::image::{Image, TooLarge};
 use crate::policy::rule::{Against, Blocking, Kind, Scope, Source};
 use crate::wire::name::Name;
 
-/// What an order's own exceptions are called behind its name.
+/// The suffix of an order's name in the name of the source that has its `except` rules.
 const EXCEPT: &str = "/except";
 
-/// The language of last resort.
+/// The language of a public text if the order has none in the configured language.
 const ENGLISH: &str = "en";
 
 /// The rules of orders and exceptions, as many as an image has room for.
 struct Compiled {
     /// Their image; `None` if there are none.
     image: Option<Image>,
-    /// An order did not fit.
+    /// Whether an order did not fit.
     orders_missing: bool,
-    /// How many exceptions did not fit.
+    /// The number of exceptions that did not fit.
     exceptions_missing: usize,
 }
 
-/// Replaces the rules in force by those of all orders and exceptions. Returns what of them is not in
-/// force, as a sentence: an alarm.
+/// Replaces `rules` by the rules of all orders and exceptions. Returns an alarm, one sentence, if some of them don't
+/// fit.
 ///
-/// Orders come first: without room for an exception more is blocked than should be, without room for
-/// an order less. An order in force never gives way to a new one.
+/// Orders have priority over exceptions: a missing exception blocks too much, a missing order too little. If not all
+/// orders fit, the rules stay unchanged, so that a new order never displaces one in force.
 pub(super) fn renew<'o, O: Iterator<Item = &'o Order>>(
     rules: &mut Option<Arc<Image>>,
     orders: impl Fn() -> O,
@@ -43,8 +43,8 @@ pub(super) fn renew<'o, O: Iterator<Item = &'o Order>>(
 ) -> Option<String> {
     let all = "orders and exceptions";
     let full = format!("no room for more than {SOURCES} {all}");
-    let stay = "the ones before stay in force; remove some";
-    match image(orders(), exceptions) {
+    let stay = "the previous ones stay in force; remove some";
+    match compile(orders(), exceptions) {
         Ok(compiled) if compiled.orders_missing && rules.is_some() => {
             Some(format!("{all}: {full}; {stay}"))
         }
@@ -62,9 +62,9 @@ pub(super) fn renew<'o, O: Iterator<Item = &'o Order>>(
             }
         }
         Err(error) if rules.is_some() => Some(format!("{all}: {error}; {stay}")),
-        // Nothing was in force before: rather orders without exceptions than none of both.
+        // No rules are in force yet: orders without exceptions are better than neither.
         Err(error) => {
-            let alone = image(orders(), std::iter::empty());
+            let alone = compile(orders(), std::iter::empty());
             let left = match alone {
                 Ok(alone) => {
                     *rules = alone.image.map(Arc::new);
@@ -77,7 +77,7 @@ pub(super) fn renew<'o, O: Iterator<Item = &'o Order>>(
     }
 }
 
-fn image<'o>(
+fn compile<'o>(
     orders: impl Iterator<Item = &'o Order>,
     exceptions: impl Iterator<Item = &'o Exception>,
 ) -> Result<Compiled, TooLarge> {
@@ -109,7 +109,7 @@ fn image<'o>(
     })
 }
 
-/// All rules with the names of their sources, those of one source together.
+/// All rules with the names of their sources, grouped by source.
 pub(super) fn all<'o>(
     orders: impl Iterator<Item = &'o Order>,
     exceptions: impl Iterator<Item = &'o Exception>,
@@ -127,7 +127,7 @@ pub(super) fn all<'o>(
     orders.chain(exceptions)
 }
 
-/// An order as decisions see it.
+/// The source of an order's targets.
 pub(super) fn order_source(order: &Order, config: &Orders) -> Source {
     let default = &config.blocking;
     let (sinkhole_v4, sinkhole_v6) = match &order.sinkhole {
@@ -150,7 +150,7 @@ pub(super) fn order_source(order: &Order, config: &Orders) -> Source {
     }
 }
 
-/// What those who meet an order's block are told.
+/// The EXTRA-TEXT of an order's blocks, in the language or the closest one that the order has.
 fn public_text(order: &Order, language: &str) -> String {
     let texts = &order.public_text;
     let primary = language.split('-').next().unwrap_or(language);
@@ -162,26 +162,27 @@ fn public_text(order: &Order, language: &str) -> String {
     }
 }
 
-/// What of its targets an order is not about; nothing if it has no such names.
+/// The source of an order's `except` names, an exception against that order; `None` if it has no such names.
 pub(super) fn except_source(order: &Order) -> Option<Source> {
     let any = order.targets.iter().any(|target| !target.except.is_empty());
     any.then(|| Source {
         name: except_name(order),
         against: Against::Named(vec![order_name(order)]),
-        ..truthful(order.path.clone())
+        ..exception_in(order.path.clone())
     })
 }
 
-/// An exception as decisions see it, given its place among all.
+/// The source of an exception, given its index among all exceptions, which makes its name unique.
 pub(super) fn exception_source(number: usize, exception: &Exception) -> Source {
     Source {
         name: exception_name(number, exception),
         against: exception.against.clone(),
-        ..truthful(exception.path.clone())
+        ..exception_in(exception.path.clone())
     }
 }
 
-fn truthful(path: std::path::PathBuf) -> Source {
+/// An exception against all sources, without a name.
+fn exception_in(path: std::path::PathBuf) -> Source {
     Source {
         name: String::new(),
         path,
@@ -204,16 +205,19 @@ pub(super) fn exception_name(number: usize, exception: &Exception) -> String {
     format!("{}{sign}{name}#{number}", Source::EXCEPTION)
 }
 
-/// What an operator should know of an exception that is right all the same.
+/// A warning about a valid exception.
 pub(super) struct Remark<'e> {
     exception: &'e Exception,
-    why: Why<'e>,
+    target: Target<'e>,
 }
 
-enum Why<'e> {
+/// The notable part of the sources that an exception overrides.
+enum Target<'e> {
     AllOrders,
+    /// A source of this name does not exist.
     Unknown(&'e str),
-    Authority(&'e str),
+    /// The order with this source name.
+    Order(&'e str),
 }
 
 impl Display for Remark<'_> {
@@ -223,29 +227,29 @@ impl Display for Remark<'_> {
         } = self.exception;
         let path = path.shown();
         write!(f, "{path}:{line}: the exception for {name} overrides ")?;
-        match self.why {
-            Why::AllOrders => write!(f, "all orders, too"),
-            Why::Unknown(name) => write!(f, "`{name}`, which is unknown"),
-            Why::Authority(name) => write!(f, "an authority's {name}"),
+        match self.target {
+            Target::AllOrders => write!(f, "all orders, too"),
+            Target::Unknown(name) => write!(f, "`{name}`, which is unknown"),
+            Target::Order(name) => write!(f, "an authority's {name}"),
         }
     }
 }
 
-/// The remarks on an exception.
+/// The remarks on an exception. `known` returns whether there is a source with this name.
 pub(super) fn remarks<'e>(
     exception: &'e Exception,
     known: impl Fn(&str) -> bool,
 ) -> Vec<Remark<'e>> {
-    let remark = |why| Remark { exception, why };
+    let remark = |target| Remark { exception, target };
     let Against::Named(names) = &exception.against else {
-        return vec![remark(Why::AllOrders)];
+        return vec![remark(Target::AllOrders)];
     };
-    let why = |name: &'e String| match (known(name), name.starts_with(Source::ORDER)) {
-        (false, _) => Some(Why::Unknown(name)),
-        (true, true) => Some(Why::Authority(name)),
+    let target = |name: &'e String| match (known(name), name.starts_with(Source::ORDER)) {
+        (false, _) => Some(Target::Unknown(name)),
+        (true, true) => Some(Target::Order(name)),
         (true, false) => None,
     };
-    names.iter().filter_map(why).map(remark).collect()
+    names.iter().filter_map(target).map(remark).collect()
 }
 
 #[cfg(test)]
@@ -300,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_in_force_does_not_give_way_to_a_new_one() {
+    fn a_new_order_does_not_displace_one_in_force() {
         let mut orders = vec![order("old", "old.test")];
         let mut rules = None;
         assert_eq!(renew(&mut rules, || orders.iter(), [].iter()), None);
@@ -315,11 +319,11 @@ mod tests {
         orders.splice(0..0, new);
         let alarm = renew(&mut rules, || orders.iter(), [].iter()).expect("an alarm");
         assert!(
-            alarm.ends_with("the ones before stay in force; remove some"),
+            alarm.ends_with("the previous ones stay in force; remove some"),
             "{alarm}"
         );
         assert!(has(rules.as_ref(), "old") && !has(rules.as_ref(), "new-0"));
-        // At a start there are none before: as many as fit are better than none.
+        // At a start no rules are in force: as many orders as fit are better than none.
         let mut fresh = None;
         let alarm = renew(&mut fresh, || orders.iter(), [].iter()).expect("an alarm");
         assert!(alarm.contains("the last ones are not in force"), "{alarm}");

@@ -1,5 +1,4 @@
-//! Owns what state an order is in at an instant, and when that changes: both follow from its dates alone.
-//! Refuses to keep a state, and to ask what time it is.
+//! Computes the state of an order at an instant, and the next change of it, from the order's dates.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -9,26 +8,26 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::order::{Dates, Order, Suspension};
 
-/// What an order is at an instant.
+/// The state of an order at an instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
-    /// It has not begun.
+    /// Before `effective-from`.
     Scheduled,
     /// Its names are blocked.
     InForce,
-    /// It is paused.
+    /// Within a suspension.
     Suspended,
-    /// It ended by itself.
+    /// Ended at `expires-at`.
     Expired,
-    /// The authority, or a court, ended it.
+    /// Ended at `lifted-at`.
     Lifted,
-    /// Another order took its place.
+    /// Ended by another order that supersedes it.
     Superseded,
 }
 
 impl State {
-    /// All of them, in the order in which an order may go through them.
+    /// All states, in chronological order.
     pub const ALL: [Self; 6] = [
         Self::Scheduled,
         Self::InForce,
@@ -52,16 +51,16 @@ impl fmt::Display for State {
     }
 }
 
-/// The life of one order.
+/// The dates of one order.
 #[derive(Clone, Copy, Debug)]
 pub struct Schedule<'o> {
     dates: &'o Dates,
-    /// When another order takes its place.
+    /// When another order supersedes it.
     superseded: Option<Timestamp>,
 }
 
 impl<'o> Schedule<'o> {
-    /// Of an order, whose place another one takes at that instant.
+    /// The schedule of an order that another one supersedes at the instant `superseded`, if there is one.
     pub fn new(order: &'o Order, superseded: Option<Timestamp>) -> Self {
         Self {
             dates: &order.dates,
@@ -69,7 +68,7 @@ impl<'o> Schedule<'o> {
         }
     }
 
-    /// The state at an instant. Each date is the first instant of what it begins.
+    /// The state at an instant. A state begins exactly at its date: an order expires at `expires-at`, not after it.
     pub fn state(self, at: Timestamp) -> State {
         let end = self.end().filter(|(end, _)| *end <= at);
         if let Some((_, state)) = end {
@@ -84,7 +83,7 @@ impl<'o> Schedule<'o> {
         }
     }
 
-    /// The suspension that an instant falls into.
+    /// The suspension at an instant.
     pub fn pause(self, at: Timestamp) -> Option<&'o Suspension> {
         let covers = |pause: &&Suspension| {
             pause.from.at() <= at && pause.until.is_none_or(|until| at < until.at())
@@ -92,7 +91,7 @@ impl<'o> Schedule<'o> {
         self.dates.suspended.iter().find(covers)
     }
 
-    /// When it ends, and how. Of several ends the first counts.
+    /// The end, and the state that then begins. Of several ends, the earliest counts.
     pub fn end(self) -> Option<(Timestamp, State)> {
         let expired = self.dates.expires_at.map(|at| (at.at(), State::Expired));
         let lifted = self.dates.lifted_at.map(|at| (at.at(), State::Lifted));
@@ -101,7 +100,7 @@ impl<'o> Schedule<'o> {
         ends.min_by_key(|(at, _)| *at)
     }
 
-    /// The next instant at which the state may become another one.
+    /// The next instant at which the state may change.
     pub fn next(self, after: Timestamp) -> Option<Timestamp> {
         let pauses = self.dates.suspended.iter();
         let pauses = pauses
@@ -114,22 +113,21 @@ impl<'o> Schedule<'o> {
         instants.filter(|at| *at > after).min()
     }
 
-    /// Whether it ends before it begins, so that it never comes into force.
+    /// Whether the order ends before or when it begins, so that it never comes into force.
     pub fn is_withdrawn(self) -> bool {
         self.end()
             .is_some_and(|(end, _)| end <= self.dates.effective_from.at())
     }
 }
 
-/// When each of these orders is superseded, by its id; and what others say in vain that they
-/// supersede, as sentences.
+/// When each of these orders is superseded, by id; and a sentence for each `supersedes` that has no effect.
 pub fn supersessions<'o>(
     orders: impl Iterator<Item = &'o Order> + Clone,
 ) -> (HashMap<&'o str, Timestamp>, Vec<String>) {
     let known: HashMap<&str, &Order> = orders.clone().map(|order| (&*order.id, order)).collect();
     let circles = circles(&known);
     let mut ends: HashMap<&str, Timestamp> = HashMap::new();
-    let mut vain = Vec::new();
+    let mut ineffective = Vec::new();
     for order in orders {
         if order.supersedes.is_empty() || Schedule::new(order, None).is_withdrawn() {
             continue;
@@ -138,18 +136,18 @@ pub fn supersessions<'o>(
         for id in &order.supersedes {
             let Some((id, other)) = known.get_key_value(&**id) else {
                 let problem = format!(
-                    "order {}: it supersedes `{id}`, which is not here",
+                    "order {}: it supersedes `{id}`, which does not exist",
                     order.id
                 );
-                vain.push(problem);
+                ineffective.push(problem);
                 continue;
             };
             let first = other.dates.effective_from;
             let circular =
                 first == start && circles.contains(&*order.id) && circles.contains(&*other.id);
             if first > start || circular {
-                vain.push(format!(
-                    "order {}: it supersedes `{id}`, which begins no earlier, so it does not count",
+                ineffective.push(format!(
+                    "order {}: it supersedes `{id}`, which does not begin earlier, so this has no effect",
                     order.id
                 ));
                 continue;
@@ -158,11 +156,11 @@ pub fn supersessions<'o>(
             *end = (*end).min(start.at());
         }
     }
-    (ends, vain)
+    (ends, ineffective)
 }
 
-/// Orders that begin together and supersede each other in a circle, or stand between two circles: if all of
-/// them counted, none would be in force.
+/// Orders that begin at the same instant and supersede each other in a circle, or that are between two circles. If all
+/// of these took effect, no order of them would be in force.
 fn circles<'o>(known: &HashMap<&'o str, &'o Order>) -> HashSet<&'o str> {
     let mut targets: HashMap<&str, Vec<&str>> = HashMap::new();
     let mut origins: HashMap<&str, Vec<&str>> = HashMap::new();
@@ -171,10 +169,10 @@ fn circles<'o>(known: &HashMap<&'o str, &'o Order>) -> HashSet<&'o str> {
     for (id, order) in counting {
         let start = order.dates.effective_from;
         for other in &order.supersedes {
-            let Some((&other, of)) = known.get_key_value(&**other) else {
+            let Some((&other, superseded)) = known.get_key_value(&**other) else {
                 continue;
             };
-            if of.dates.effective_from == start {
+            if superseded.dates.effective_from == start {
                 targets.entry(id).or_default().push(other);
                 origins.entry(other).or_default().push(id);
             }
@@ -182,7 +180,8 @@ fn circles<'o>(known: &HashMap<&'o str, &'o Order>) -> HashSet<&'o str> {
     }
     let mut left: HashSet<&str> = targets.keys().copied().collect();
     left.retain(|id| origins.contains_key(id));
-    // Those that supersede none of them, or that none of them supersedes, are in no circle.
+    // Orders that supersede none of the others, or that are superseded by none, are not in a circle: remove them until
+    // there are no more.
     for (ahead, behind) in [(&targets, &origins), (&origins, &targets)] {
         let among = |left: &HashSet<&str>, id: &str| {
             let edges = ahead.get(id).into_iter().flatten();
@@ -228,7 +227,7 @@ mod tests {
 
     fn days(order: &Order, superseded: Option<Timestamp>) -> Vec<String> {
         let schedule = Schedule::new(order, superseded);
-        let mut told = vec![schedule.state(at("2001-01-01")).to_string()];
+        let mut days = vec![schedule.state(at("2001-01-01")).to_string()];
         let mut now = at("2001-01-01");
         while let Some(next) = schedule.next(now) {
             let before = Timestamp::from_nanosecond(next.as_nanosecond() - 1).expect("a time");
@@ -237,14 +236,14 @@ mod tests {
                 schedule.state(now),
                 "nothing changes in between"
             );
-            told.push(format!(
+            days.push(format!(
                 "{} {}",
                 &next.to_string()[..10],
                 schedule.state(next)
             ));
             now = next;
         }
-        told
+        days
     }
 
     #[test]
@@ -254,17 +253,17 @@ mod tests {
             "effective-from = 2026-01-01T00:00:00Z\nexpires-at = 2026-06-01T00:00:00Z\n\
              suspended = [{ from = 2026-02-01T00:00:00Z, until = 2026-03-01T00:00:00Z }]",
         );
-        let whole = [
+        let full = [
             "scheduled",
             "2026-01-01 in force",
             "2026-02-01 suspended",
             "2026-03-01 in force",
             "2026-06-01 expired",
         ];
-        assert_eq!(days(&order, None), whole);
+        assert_eq!(days(&order, None), full);
         let superseded = days(&order, Some(at("2026-02-10")));
         let cut = ["2026-02-10 superseded"];
-        assert_eq!(superseded[..3], whole[..3]);
+        assert_eq!(superseded[..3], full[..3]);
         assert!(superseded.contains(&cut[0].to_owned()));
         let after = Schedule::new(&order, Some(at("2026-02-10")));
         assert_eq!(after.state(at("2026-04-01")), State::Superseded);
@@ -288,9 +287,8 @@ mod tests {
             "effective-from = 2026-03-01T00:00:00Z\nlifted-at = 2026-02-01T00:00:00Z",
         );
         assert!(Schedule::new(&order, None).is_withdrawn());
-        let told = days(&order, None);
         assert_eq!(
-            told,
+            days(&order, None),
             ["scheduled", "2026-02-01 lifted", "2026-03-01 lifted"]
         );
     }
@@ -322,13 +320,13 @@ mod tests {
             "effective-from = 2025-01-01T00:00:00Z\nsupersedes = [\"old\"]",
         );
         let all = [old, new, withdrawn, early];
-        let (ends, vain) = supersessions(all.iter());
+        let (ends, ineffective) = supersessions(all.iter());
         assert_eq!(ends, HashMap::from([("old", at("2026-03-01"))]));
         assert_eq!(
-            vain,
+            ineffective,
             [
-                "order new: it supersedes `gone`, which is not here",
-                "order early: it supersedes `old`, which begins no earlier, so it does not count",
+                "order new: it supersedes `gone`, which does not exist",
+                "order early: it supersedes `old`, which does not begin earlier, so this has no effect",
             ]
         );
     }
@@ -343,9 +341,9 @@ mod tests {
             "two",
             "effective-from = 2026-01-01T00:00:00Z\nsupersedes = [\"one\"]",
         );
-        let (ends, vain) = supersessions([&one, &two].into_iter());
+        let (ends, ineffective) = supersessions([&one, &two].into_iter());
         assert!(ends.is_empty());
-        assert_eq!(vain.len(), 2);
+        assert_eq!(ineffective.len(), 2);
     }
 
     #[test]
@@ -360,24 +358,24 @@ mod tests {
         ];
         let all = all.map(|(id, other)| order(id, &format!("{start}[\"{other}\"]")));
         let last = order("e", "effective-from = 2026-01-01T00:00:00Z");
-        let (ends, vain) = supersessions(all.iter().chain([&last]));
-        // One before the circle supersedes as any other.
+        let (ends, ineffective) = supersessions(all.iter().chain([&last]));
+        // An order outside of the circle still supersedes one in it.
         let expected = [("a", at("2026-01-01")), ("e", at("2026-01-01"))];
         assert_eq!(ends, HashMap::from(expected));
-        assert_eq!(vain.len(), 3, "{vain:?}");
+        assert_eq!(ineffective.len(), 3, "{ineffective:?}");
     }
 
     #[test]
-    fn an_order_that_begins_with_the_one_that_it_supersedes_takes_its_place_from_the_beginning() {
+    fn an_order_that_begins_with_the_one_that_it_supersedes_replaces_it_from_the_beginning() {
         let old = order("old", "effective-from = 2026-01-01T00:00:00Z");
         let new = order(
             "new",
             "effective-from = 2026-01-01T00:00:00Z\nsupersedes = [\"old\"]",
         );
         for both in [[&old, &new], [&new, &old]] {
-            let (ends, vain) = supersessions(both.into_iter());
+            let (ends, ineffective) = supersessions(both.into_iter());
             assert_eq!(ends, HashMap::from([("old", at("2026-01-01"))]));
-            assert_eq!(vain, Vec::<String>::new());
+            assert_eq!(ineffective, Vec::<String>::new());
         }
         let schedule = Schedule::new(&old, Some(at("2026-01-01")));
         assert!(schedule.is_withdrawn(), "it never comes into force");
@@ -389,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_that_supersede_each_other_the_later_one_takes_the_place_of_the_earlier() {
+    fn of_two_that_supersede_each_other_the_later_one_replaces_the_earlier() {
         let early = order(
             "early",
             "effective-from = 2026-01-01T00:00:00Z\nsupersedes = [\"late\"]",
@@ -398,11 +396,10 @@ mod tests {
             "late",
             "effective-from = 2026-02-01T00:00:00Z\nsupersedes = [\"early\"]",
         );
-        let (ends, vain) = supersessions([&early, &late].into_iter());
+        let (ends, ineffective) = supersessions([&early, &late].into_iter());
         assert_eq!(ends, HashMap::from([("early", at("2026-02-01"))]));
-        let told =
-            "order early: it supersedes `late`, which begins no earlier, so it does not count";
-        assert_eq!(vain, [told]);
+        let expected = "order early: it supersedes `late`, which does not begin earlier, so this has no effect";
+        assert_eq!(ineffective, [expected]);
     }
 
     #[test]
@@ -420,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn each_date_is_the_first_instant_of_what_it_begins() {
+    fn a_state_begins_exactly_at_its_date() {
         let order = order(
             "a",
             "effective-from = 2026-01-01T00:00:00Z\nexpires-at = 2026-06-01T00:00:00Z\n\

@@ -1,5 +1,4 @@
-//! Owns what can be wrong with a line of a list, and how such a line is shown.
-//! Refuses to count, and to show a line longer or stranger than a terminal should see.
+//! The problems that a line of a list can have, and excerpts of such lines that are safe to print on a terminal.
 
 use std::fmt::Write;
 
@@ -8,15 +7,15 @@ use serde::{Deserialize, Serialize};
 use crate::control::sources::lists::parse::foreign::{Foreign, recognise};
 use crate::names::typed::Mistyped;
 
-/// Characters of a bad line that are kept; the rest becomes an ellipsis.
+/// Characters in the excerpt of a bad line; an ellipsis replaces the rest.
 const SHOWN: usize = 80;
 
-/// Why a line is bad. Images keep it by its name, so a name stays.
+/// The problem of a bad line. Images store a variant's name, so it can't be renamed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Bad {
     /// `.x` or `*.x` in a hosts file.
-    #[error("`.x` and `*.x` don't exist in hosts files; set the list's `scope` or its `format`")]
+    #[error("hosts files have no `.x` and `*.x`; set the list's `scope` or its `format`")]
     Scoped,
     /// A rule on the root.
     #[error("a rule on the root would cover every name")]
@@ -33,38 +32,38 @@ pub enum Bad {
     /// A hosts line that ends after its address.
     #[error("an address without a name")]
     NoName,
-    /// A line that no name can be as long as.
+    /// A line that is longer than any name can be.
     #[error("the line is longer than 4096 bytes")]
     LongLine,
     /// The syntax of another format.
     #[error(transparent)]
     #[serde(untagged)]
     Foreign(Foreign),
-    /// No name as people type them.
+    /// Text that is not a name.
     #[error(transparent)]
     #[serde(untagged)]
     Typed(#[from] Mistyped),
 }
 
 impl Bad {
-    /// The same, or the syntax of another format that the line has.
+    /// The same problem, or a more specific one if the line has the syntax of another format.
     #[cold]
     pub(super) fn or_foreign(self, line: &[u8]) -> Self {
-        let is_open = matches!(self, Self::NoAddress | Self::Unaddressed | Self::Typed(_));
-        let foreign = is_open.then(|| recognise(line)).flatten();
+        let is_unspecific = matches!(self, Self::NoAddress | Self::Unaddressed | Self::Typed(_));
+        let foreign = is_unspecific.then(|| recognise(line)).flatten();
         foreign.map_or(self, Self::Foreign)
     }
 }
 
-/// A line that gave no rule, or not all of its rules.
+/// A line with a problem. A hosts line may have valid names nevertheless, and these become rules.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BadLine {
     /// Its number; 1 is the first.
     pub line: u32,
-    /// The line without its comment, or the invalid names alone if others on it are valid: at most 80 characters and an ellipsis, of which
-    /// escapes of what can't be printed count as one. Safe to show on a terminal.
+    /// The line without its comment, or only the invalid names if others on it are valid. Characters that can't be
+    /// printed are escaped. At most 80 characters and an ellipsis; an escape counts as one character.
     pub text: String,
-    /// What is wrong with it.
+    /// The problem; of several, the first.
     pub problem: Bad,
 }
 
@@ -93,14 +92,14 @@ fn excerpt(content: &[u8]) -> String {
                 _ => text.extend(character.escape_debug()),
             }
         }
-        for octet in chunk.invalid() {
+        for byte in chunk.invalid() {
             if room == 0 {
                 text.push('…');
                 return text;
             }
             room -= 1;
             // Writing to a string can't fail.
-            let _ = write!(text, "\\x{octet:02x}");
+            let _ = write!(text, "\\x{byte:02x}");
         }
     }
     text
@@ -111,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_shown_of_a_line_is_short_and_printable() {
+    fn an_excerpt_of_a_line_is_short_and_printable() {
         for (content, shown) in [
             (&b"\"a\\b' c"[..], "\"a\\b' c"),
             (b"a\x00b\x1b[2J\tc", "a\\0b\\u{1b}[2J\\tc"),

@@ -1,21 +1,19 @@
-//! Owns the `domains` format: one name a line, `.x` for a subtree, `*.x` for all below.
-//! Refuses lines that hold more than a name, whatever other format they may be of.
+//! Parses the `domains` format: one name per line, `.x` for a subtree, `*.x` for all names below `x`.
 
 use super::bad::Bad;
-use super::tally::Gain;
+use super::tally::LineTally;
 use crate::names::typed;
 use crate::names::typed::Mistyped;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
-/// Reads a line that holds something, its comment and outer whitespace cut off. What `name` is
-/// does not matter.
-pub(super) fn read(
+/// Parses a line that is not blank, without its comment and outer whitespace. `name` is a buffer.
+pub(super) fn parse_line(
     line: &[u8],
     bare: Scope,
     name: &mut Name,
     mut emit: impl FnMut(&Name, Scope),
-) -> Result<Gain, Bad> {
+) -> Result<LineTally, Bad> {
     let scope = typed::scoped(line, name).map_err(|problem| match problem {
         Mistyped::Fields if typed::is_address(first_field(line)) => Bad::HostsLine,
         _ => problem.into(),
@@ -24,9 +22,9 @@ pub(super) fn read(
         return Err(Bad::Root);
     }
     emit(name, scope.unwrap_or(bare));
-    Ok(Gain {
+    Ok(LineTally {
         rules: 1,
-        ..Gain::default()
+        ..LineTally::default()
     })
 }
 

@@ -1,7 +1,7 @@
-//! Recognises lines in the formats of other programs, so that an error names the format that it meets.
+//! Recognises lines in the formats of other programs, so that the error can name the format.
 //!
-//! No rule is read from such a line: an adblock rule, a regular expression or a record of a zone says more than
-//! a name, and a guess at it would block something else.
+//! Such a line gives no rule: an adblock rule, a regular expression or a record of a zone is more than a name, and a
+//! guess at its meaning could block other names.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -11,15 +11,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::typed;
 
-/// A syntax that a bad line has. Images keep it by its name, so a name stays.
+/// The syntax of a bad line. Images store a variant's name, so it can't be renamed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Foreign {
     /// A rule or the header of an adblock filter list.
     #[error("adblock syntax; write the name alone, or `.x` for x and all names below it")]
     Adblock,
-    /// A comment that the list's `comments` does not know.
-    #[error("a comment that begins with {mark}: set the list's `comments` to \"#{0}\"", mark = mark(*.0))]
+    /// A comment that begins with a character which is not in the list's `comments`.
+    #[error("a comment that begins with {prefix}: set the list's `comments` to \"#{0}\"", prefix = comment_prefix(*.0))]
     Comment(char),
     /// An option of dnsmasq.
     #[error("an option of dnsmasq; write the name alone, or `.x` for x and all names below it")]
@@ -57,28 +57,28 @@ pub enum Foreign {
     Json,
 }
 
-/// The format of a file that is not written as its list says.
+/// The format of a file that differs from the format of its list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileFormat {
     /// [`Format::Domains`](crate::config::Format::Domains).
     Domains,
     /// [`Format::Hosts`](crate::config::Format::Hosts).
     Hosts,
-    /// URLs, one a line.
+    /// URLs, one per line.
     Urls,
     /// Addresses without names.
     Addresses,
-    /// One of another program, or comments that the list's `comments` does not know.
+    /// A format of another program, or comments with characters that are not in the list's `comments`.
     Foreign(Foreign),
 }
 
-/// What the file is, and what to do about it.
+/// The format, and the remedy.
 impl fmt::Display for FileFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unsupported = |f: &mut fmt::Formatter<'_>, what| {
+        let unsupported = |f: &mut fmt::Formatter<'_>, format| {
             write!(
                 f,
-                "{what}, which is not supported: use the list's edition as plain names or as a hosts file"
+                "{format}, which is not supported: use the list's edition as plain names or as a hosts file"
             )
         };
         match self {
@@ -103,10 +103,10 @@ impl fmt::Display for FileFormat {
                     "a web page instead of a list: check the address that it is downloaded from",
                 ),
                 Foreign::Comment(first) => {
-                    let mark = mark(*first);
+                    let prefix = comment_prefix(*first);
                     write!(
                         f,
-                        "mostly comments that begin with {mark}: set comments = \"#{first}\""
+                        "mostly comments that begin with {prefix}: set comments = \"#{first}\""
                     )
                 }
             },
@@ -115,7 +115,7 @@ impl fmt::Display for FileFormat {
 }
 
 impl Foreign {
-    /// The format with comments that begin with this character.
+    /// The format whose comments begin with this character.
     pub(super) fn with_comment(first: char) -> Self {
         match first {
             '!' => Self::Adblock,
@@ -125,8 +125,8 @@ impl Foreign {
     }
 }
 
-/// How a comment's beginning is shown.
-fn mark(first: char) -> &'static str {
+/// The beginning of a comment, given its first character.
+fn comment_prefix(first: char) -> &'static str {
     match first {
         '!' => "`!`",
         ';' => "`;`",
@@ -134,10 +134,10 @@ fn mark(first: char) -> &'static str {
     }
 }
 
-/// Whether a line has a syntax, and which.
-type Kind = (fn(&str) -> bool, Foreign);
+/// A syntax, with the function that recognises it.
+type Recogniser = (fn(&str) -> bool, Foreign);
 
-/// The syntax of a line that is bad in its list's format, its comment and outer whitespace cut off.
+/// The syntax of a line that is bad in its list's format, without its comment and outer whitespace.
 pub(super) fn recognise(line: &[u8]) -> Option<Foreign> {
     let line = from_utf8(line).ok()?;
     if line.contains(|c: char| c.is_control() && !c.is_ascii_whitespace()) {
@@ -150,7 +150,7 @@ pub(super) fn recognise(line: &[u8]) -> Option<Foreign> {
     if starts(&["!", ";", "//"]) {
         return line.chars().next().map(Foreign::Comment);
     }
-    let kinds: [Kind; 10] = [
+    let recognisers: [Recogniser; 10] = [
         (is_v2ray, Foreign::V2ray),
         (is_clash, Foreign::Clash),
         (is_adblock, Foreign::Adblock),
@@ -162,20 +162,20 @@ pub(super) fn recognise(line: &[u8]) -> Option<Foreign> {
         (is_json, Foreign::Json),
         (is_csv, Foreign::Csv),
     ];
-    let found = kinds.into_iter().find(|(is, _)| is(line));
-    found.map(|(_, kind)| kind)
+    let found = recognisers.into_iter().find(|(matches, _)| matches(line));
+    found.map(|(_, syntax)| syntax)
 }
 
 fn is_adblock(line: &str) -> bool {
     let starts = ["||", "@@", "|http", "[Adblock", "[uBlock", "[AdGuard"];
-    // Cosmetic rules, scriptlets, and what AdGuard adds.
+    // Cosmetic rules, scriptlets, and AdGuard's extensions.
     let separators = ["##", "#@#", "#?#", "#$#", "#%#"];
     starts.iter().any(|start| line.starts_with(start))
         || separators.iter().any(|separator| line.contains(separator))
         || (!line.starts_with('^') && (line.ends_with(['^', '|']) || line.contains("^$")))
 }
 
-/// `domain:x`, `regexp:^x`, `include:file`, each with attributes behind it.
+/// `domain:x`, `regexp:^x` or `include:file`, optionally followed by attributes.
 fn is_v2ray(line: &str) -> bool {
     let kinds = ["domain", "full", "keyword", "regexp", "include", "geosite"];
     line.split_once(':').is_some_and(|(kind, value)| {
@@ -183,7 +183,7 @@ fn is_v2ray(line: &str) -> bool {
     })
 }
 
-/// The head or an item of a rule set (`- '+.x'`), or a rule (`DOMAIN-SUFFIX,x`).
+/// The first line or an item of a rule set (`- '+.x'`), or a rule (`DOMAIN-SUFFIX,x`).
 fn is_clash(line: &str) -> bool {
     const KINDS: [&str; 12] = [
         "DOMAIN",
@@ -252,7 +252,7 @@ fn is_zone(line: &str) -> bool {
         return true;
     }
     let words: Vec<_> = line.split_ascii_whitespace().take(6).collect();
-    let between = |word: &&str| {
+    let is_ttl_or_class = |word: &&str| {
         word.eq_ignore_ascii_case("IN")
             || (word.starts_with(|c: char| c.is_ascii_digit())
                 && word.bytes().all(|b| b.is_ascii_alphanumeric()))
@@ -261,9 +261,12 @@ fn is_zone(line: &str) -> bool {
         (Some(rtype), Some(data)) => is_type_with_data(rtype, data),
         _ => false,
     };
-    // The owner may be left out, as the one of the record before counts then.
+    // A record without an owner has that of the record before it.
     [0, 1].into_iter().any(|owners| {
-        let skipped = words.iter().skip(owners).take_while(|word| between(word));
+        let skipped = words
+            .iter()
+            .skip(owners)
+            .take_while(|word| is_ttl_or_class(word));
         is_record(owners + skipped.count())
     })
 }
@@ -293,7 +296,7 @@ fn is_json(line: &str) -> bool {
     bracket || (quoted && !body.contains("\","))
 }
 
-/// Fields between commas, semicolons or tabs, one of which is a name with a dot.
+/// Fields separated by commas, semicolons or tabs, one of which is a name with a dot.
 fn is_csv(line: &str) -> bool {
     let is_name = |field: &str| {
         let field = field.trim_matches(|c: char| c == '"' || c.is_ascii_whitespace());
@@ -388,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_only_wrong_is_no_other_format() {
+    fn a_line_with_a_mistake_is_not_recognised_as_another_format() {
         for line in [
             "a..example",
             "domain:",

@@ -1,14 +1,15 @@
-//! Owns the `hosts` format: an address, then the names that a hosts file would give it.
-//! The address does not matter. Every valid name is a rule, except those of the machine itself.
+//! Parses the `hosts` format: an address, then names. Every valid name becomes a rule, except names of the machine
+//! itself, such as `localhost`. The address is ignored.
 
 use super::bad::Bad;
-use super::tally::Gain;
+use super::tally::LineTally;
 use crate::names::typed;
 use crate::names::typed::Mistyped;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
-/// Names that hosts files define for the machine they lie on; no list means to block them.
+/// Names that hosts files define for their machine. Lists copied from hosts files have them, but don't mean to block
+/// them.
 const LOCAL: [&str; 16] = [
     "localhost",
     "localhost.localdomain",
@@ -28,14 +29,14 @@ const LOCAL: [&str; 16] = [
     "ip6-allhosts",
 ];
 
-/// Reads a line that holds something, its comment and outer whitespace cut off. What `name` is
-/// does not matter. An invalid name does not affect the others on its line.
-pub(super) fn read(
+/// Parses a line that is not blank, without its comment and outer whitespace. `name` is a buffer. An invalid name does
+/// not affect the others on its line.
+pub(super) fn parse_line(
     line: &[u8],
     bare: Scope,
     name: &mut Name,
     mut emit: impl FnMut(&Name, Scope),
-) -> Result<Gain, Bad> {
+) -> Result<LineTally, Bad> {
     let mut fields = line
         .split(u8::is_ascii_whitespace)
         .filter(|field| !field.is_empty());
@@ -51,23 +52,22 @@ pub(super) fn read(
     if fields.peek().is_none() {
         return Err(Bad::NoName);
     }
-    let mut gain = Gain::default();
+    let mut line_tally = LineTally::default();
     for field in fields {
-        match host(field, name) {
+        match parse_host(field, name) {
             Ok(true) => {
                 emit(name, bare);
-                gain.rules += 1;
+                line_tally.rules += 1;
             }
-            Ok(false) => gain.skipped += 1,
-            Err(problem) => gain.reject(field, problem),
+            Ok(false) => line_tally.skipped += 1,
+            Err(problem) => line_tally.reject(field, problem),
         }
     }
-    Ok(gain)
+    Ok(line_tally)
 }
 
-/// Reads the name in a field. Returns whether there is one: not where hosts files put a name that
-/// is no target.
-fn host(field: &[u8], name: &mut Name) -> Result<bool, Bad> {
+/// Parses the name in a field. Returns whether it becomes a rule: names of the machine itself and addresses don't.
+fn parse_host(field: &[u8], name: &mut Name) -> Result<bool, Bad> {
     let absolute = field.strip_suffix(b".").unwrap_or(field);
     if LOCAL
         .iter()
@@ -79,7 +79,7 @@ fn host(field: &[u8], name: &mut Name) -> Result<bool, Bad> {
         Ok(Some(_)) => Err(Bad::Scoped),
         Ok(None) if name.label_count() == 0 => Err(Bad::Root),
         Ok(None) => Ok(true),
-        // Known lists hold `0.0.0.0 0.0.0.0`.
+        // Some well-known lists have the line `0.0.0.0 0.0.0.0`.
         Err(Mistyped::Address) => Ok(false),
         Err(problem) => Err(problem.into()),
     }

@@ -1,5 +1,4 @@
-//! Owns where lines end and where comments begin.
-//! Refuses to know what a line means.
+//! Cuts a file into lines, and comments off a line.
 
 use memchr::{memchr, memchr2};
 
@@ -7,38 +6,37 @@ use super::MAX_LINE;
 use super::Notation;
 use crate::config::Format;
 
-/// Octets of a line whose end has not come that are held before it is looked at.
-pub(super) const HELD: usize = 4 * MAX_LINE;
-/// What may stand at the start of a file in UTF-8.
+/// Bytes of an incomplete line that are buffered before it is shortened.
+pub(super) const BUFFER_MAX: usize = 4 * MAX_LINE;
+/// The optional start of a file in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// Cuts a file that comes in pieces into lines, trimmed of whitespace, each with its number (1 is
-/// the first).
+/// Cuts a file that arrives in pieces into lines. Trims whitespace, and numbers the lines from 1.
 ///
-/// LF, CRLF and a lone CR end a line, the last one needs no end, and a UTF-8 byte order mark at the
-/// file's start belongs to no line. Of a line whose end has not come it holds at most about
-/// [`HELD`] octets: of one that is longer it keeps what tells what it is.
+/// LF, CRLF and a lone CR end a line. The last line needs no end. A UTF-8 byte order mark at the start of the file is
+/// skipped. An incomplete line takes about [`BUFFER_MAX`] bytes of memory at most: of a longer line, only the part is
+/// kept that decides whether it is blank, a comment, valid or invalid.
 pub(super) struct Cutter {
     notation: Notation,
-    /// Lines that ended.
+    /// The number of complete lines.
     number: u32,
-    /// The start of a line whose end has not come.
-    pub(super) held: Vec<u8>,
-    /// There is such a line.
+    /// The start of an incomplete line.
+    pub(super) buffer: Vec<u8>,
+    /// Whether there is an incomplete line. Its buffer may be empty.
     open: bool,
-    /// Nothing in the rest of that line changes what it is.
+    /// Whether the rest of the incomplete line can be ignored.
     decided: bool,
-    /// The last piece ended with CR: an LF now belongs to it.
+    /// Whether the last piece ended with CR. An LF at the start of the next piece belongs to that line end.
     after_cr: bool,
 }
 
 impl Cutter {
-    /// For a file in that notation, from its start.
+    /// A cutter at the start of a file in this notation.
     pub(super) fn new(notation: Notation) -> Self {
         Self {
             notation,
             number: 0,
-            held: Vec::new(),
+            buffer: Vec::new(),
             open: false,
             decided: false,
             after_cr: false,
@@ -53,8 +51,8 @@ impl Cutter {
         }
         while let Some(end) = memchr2(b'\n', b'\r', rest) {
             if self.open {
-                self.hold(&rest[..end]);
-                self.end_held(&mut each);
+                self.append(&rest[..end]);
+                self.end_buffered(&mut each);
             } else {
                 self.end(&rest[..end], &mut each);
             }
@@ -69,88 +67,88 @@ impl Cutter {
             };
         }
         if !rest.is_empty() {
-            self.hold(rest);
+            self.append(rest);
             self.open = true;
         }
     }
 
-    /// Whether what was fed is nothing, or ends with a line end.
+    /// Whether the last line is complete. True also if there is no line.
     pub(super) fn is_ended(&self) -> bool {
         !self.open
     }
 
-    /// Calls `each` with a last line that does not end: the file does.
+    /// Ends the file. Calls `each` with the last line if that is incomplete.
     pub(super) fn finish(&mut self, mut each: impl FnMut(u32, &[u8])) {
         if self.open {
-            self.end_held(&mut each);
+            self.end_buffered(&mut each);
         }
     }
 
-    fn end_held(&mut self, each: &mut impl FnMut(u32, &[u8])) {
-        let line = std::mem::take(&mut self.held);
+    fn end_buffered(&mut self, each: &mut impl FnMut(u32, &[u8])) {
+        let line = std::mem::take(&mut self.buffer);
         self.end(&line, each);
-        self.held = line;
-        self.held.clear();
+        self.buffer = line;
+        self.buffer.clear();
         self.open = false;
         self.decided = false;
     }
 
     #[inline]
     fn end(&mut self, line: &[u8], each: &mut impl FnMut(u32, &[u8])) {
-        let line = &line[self.mark(line)..];
+        let line = &line[self.mark_len(line)..];
         self.number = self.number.saturating_add(1);
         each(self.number, line.trim_ascii());
     }
 
-    /// Octets of the byte order mark before a line.
+    /// The length of the byte order mark before a line, in bytes.
     #[inline]
-    fn mark(&self, line: &[u8]) -> usize {
+    fn mark_len(&self, line: &[u8]) -> usize {
         let marked = self.number == 0 && line.starts_with(BYTE_ORDER_MARK);
         if marked { BYTE_ORDER_MARK.len() } else { 0 }
     }
 
-    /// Keeps more of the line whose end has not come.
-    fn hold(&mut self, octets: &[u8]) {
-        for octets in octets.chunks(HELD) {
+    /// Adds bytes to the incomplete line.
+    fn append(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(BUFFER_MAX) {
             if self.decided {
                 return;
             }
-            self.held.extend(octets);
-            if self.held.len() > HELD {
+            self.buffer.extend(chunk);
+            if self.buffer.len() > BUFFER_MAX {
                 self.shorten();
             }
         }
     }
 
-    /// Brings the held line back below [`HELD`]: whatever its rest is, the line is blank, a comment,
-    /// good or bad for the same reason, and shown in the same way, as if all of it were there.
+    /// Shortens the buffer to less than [`BUFFER_MAX`] bytes. However the line continues, the shortened line gives the
+    /// same result: blank, a comment, valid, or invalid with the same problem and excerpt.
     fn shorten(&mut self) {
-        let mark = self.mark(&self.held);
-        let line = self.held[mark..].trim_ascii_start();
+        let mark = self.mark_len(&self.buffer);
+        let line = self.buffer[mark..].trim_ascii_start();
         let content = content(line, self.notation);
-        let start = self.held.len() - line.len();
+        let start = self.buffer.len() - line.len();
         let (end, behind) = (content.len(), line[content.len()..].trim_ascii_start());
         self.decided = end > MAX_LINE || !behind.is_empty();
-        // One octet of whitespace stays: what follows it is not at the file's start.
+        // One byte of whitespace stays, so that a later byte order mark is not skipped as if it started the file.
         let spare = start - usize::from(start > mark);
-        self.held.drain(mark..spare);
+        self.buffer.drain(mark..spare);
         let start = mark + (start - spare);
         if end > MAX_LINE {
-            // Too long. What is kept of it is too long as well: it does not end with whitespace.
-            self.held.truncate(start + MAX_LINE);
-            self.held.push(b'x');
+            // The line is too long. The `x` keeps the shortened line too long even if whitespace is trimmed.
+            self.buffer.truncate(start + MAX_LINE);
+            self.buffer.push(b'x');
         } else if self.decided {
-            self.held.truncate(start + end);
-            self.held.extend(b" #");
+            self.buffer.truncate(start + end);
+            self.buffer.extend(b" #");
         } else {
-            // Whitespace may go on to the line's end, or something follows: too long, then.
+            // So far only whitespace follows the content. If anything else follows, the line is too long.
             let keep = if end == 0 { 0 } else { MAX_LINE + 1 };
-            self.held.truncate(start + keep);
+            self.buffer.truncate(start + keep);
         }
     }
 }
 
-/// The part before a line's comment. The line has no whitespace before it.
+/// The part of a line before its comment. The line must not start with whitespace.
 #[inline]
 pub(super) fn content(line: &[u8], notation: Notation) -> &[u8] {
     if notation.comments.begin(line) {
@@ -165,19 +163,19 @@ pub(super) fn content(line: &[u8], notation: Notation) -> &[u8] {
     }
 }
 
-/// What stands before a comment that starts at any `#`, as hosts(5) has it.
+/// The part before the first `#`, where a comment starts according to hosts(5).
 fn before_hash(line: &[u8]) -> &[u8] {
-    let end = line.iter().position(|&octet| octet == b'#');
+    let end = line.iter().position(|&byte| byte == b'#');
     line[..end.unwrap_or(line.len())].trim_ascii_end()
 }
 
-/// What stands before a comment that starts at a `#` at the line's start or after whitespace. A `#`
-/// within a word is part of it: cutting there would make a rule of a name that nobody wrote.
+/// The part before the first `#` that is at the start of the line or follows whitespace. A `#` within a word does not
+/// start a comment: cutting the word there would make a rule on a name that is not in the file.
 fn before_spaced_hash(line: &[u8]) -> &[u8] {
     let mut after_space = true;
-    let end = line.iter().position(|&octet| {
-        let found = octet == b'#' && after_space;
-        after_space = octet.is_ascii_whitespace();
+    let end = line.iter().position(|&byte| {
+        let found = byte == b'#' && after_space;
+        after_space = byte.is_ascii_whitespace();
         found
     });
     line[..end.unwrap_or(line.len())].trim_ascii_end()

@@ -1,5 +1,4 @@
-//! Owns the way from a list file's bytes to rules, and the account of what was wrong on the way.
-//! Refuses to open files, to keep rules, and to judge whether a list as a whole may be used.
+//! Parses list files: calls back with each rule, and counts the lines and their problems.
 
 mod bad;
 mod domains;
@@ -22,11 +21,11 @@ pub use bad::{Bad, BadLine};
 pub use foreign::{FileFormat, Foreign};
 pub use tally::Tally;
 
-/// Octets that a line may have, its comment not counted. Far beyond any name (at most 1,016 octets,
-/// if each is written as `\DDD`), so that a file without line ends is one bad line.
+/// Maximum length of a line without its comment, in bytes. A name has at most 1,016 bytes, if each is written as `\DDD`.
+/// A file without line ends is one bad line.
 const MAX_LINE: usize = 4096;
 
-/// How a list is written.
+/// The notation of a list file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Notation {
     /// Its format.
@@ -57,39 +56,35 @@ impl From<&List> for Notation {
     }
 }
 
-/// Reads a list and hands each rule to `rule`, in the file's order, with its line (1 is the first).
+/// Parses a list, and calls `rule` with each rule and its line (1 is the first), in the order of the file.
 ///
-/// An invalid name gives no rule and does not affect
-/// the others, those on its line included. Duplicates are handed on as they come. Names of plain ASCII
-/// are read without allocating.
+/// An invalid name does not affect others, even on the same line. Duplicates are not removed. Names of plain ASCII are
+/// parsed without allocation.
 pub fn read(bytes: &[u8], notation: Notation, mut rule: impl FnMut(&Name, Scope, u32)) -> Tally {
     let mut reader = Reader::new(notation);
     reader.feed(bytes, &mut rule);
     reader.finish(&mut rule)
 }
 
-/// Reads a list that comes in pieces, cut anywhere, as [`read`] does.
-///
-/// Whatever the list holds, it keeps some kilobytes.
+/// Parses a list like [`read`], but from pieces, which may be cut anywhere. Needs a few kilobytes for any list.
 pub struct Reader {
     cutter: Cutter,
-    lines: Lines,
+    lines: LineParser,
 }
 
-/// Reads lines.
-struct Lines {
+struct LineParser {
     notation: Notation,
     tally: Tally,
-    /// Each name, one after the other.
+    /// A buffer for the present name.
     name: Name,
 }
 
 impl Reader {
-    /// For a list in that notation.
+    /// A reader at the start of a list in this notation.
     pub fn new(notation: Notation) -> Self {
         Self {
             cutter: Cutter::new(notation),
-            lines: Lines {
+            lines: LineParser {
                 notation,
                 tally: Tally::default(),
                 name: Name::ROOT,
@@ -97,23 +92,23 @@ impl Reader {
         }
     }
 
-    /// Reads the next piece of the file.
+    /// Parses the next piece of the file.
     pub fn feed(&mut self, piece: &[u8], rule: &mut impl FnMut(&Name, Scope, u32)) {
         let Self { cutter, lines } = self;
-        cutter.feed(piece, |number, line| lines.read(number, line, rule));
+        cutter.feed(piece, |number, line| lines.parse(number, line, rule));
     }
 
-    /// The file ends here. What `rule` is called with is of a last line that has no end.
+    /// Ends the file. Calls `rule` with the rules of a last line that has no line end.
     pub fn finish(mut self, rule: &mut impl FnMut(&Name, Scope, u32)) -> Tally {
         let Self { cutter, lines } = &mut self;
         lines.tally.ended = cutter.is_ended();
-        cutter.finish(|number, line| lines.read(number, line, rule));
+        cutter.finish(|number, line| lines.parse(number, line, rule));
         self.lines.tally
     }
 }
 
-impl Lines {
-    fn read(&mut self, number: u32, line: &[u8], rule: &mut impl FnMut(&Name, Scope, u32)) {
+impl LineParser {
+    fn parse(&mut self, number: u32, line: &[u8], rule: &mut impl FnMut(&Name, Scope, u32)) {
         let tally = &mut self.tally;
         let Notation { format, bare, .. } = self.notation;
         let content = lines::content(line, self.notation);
@@ -125,11 +120,11 @@ impl Lines {
         let emit = |name: &Name, scope| rule(name, scope, number);
         let outcome = match format {
             _ if content.len() > MAX_LINE => Err(Bad::LongLine),
-            Format::Domains => domains::read(content, bare, &mut self.name, emit),
-            Format::Hosts => hosts::read(content, bare, &mut self.name, emit),
+            Format::Domains => domains::parse_line(content, bare, &mut self.name, emit),
+            Format::Hosts => hosts::parse_line(content, bare, &mut self.name, emit),
         };
         match outcome {
-            Ok(gain) => tally.add(number, content, &gain),
+            Ok(line_tally) => tally.add(number, content, &line_tally),
             Err(problem) => tally.reject(number, content, problem.or_foreign(content)),
         }
     }

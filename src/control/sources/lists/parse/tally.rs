@@ -1,5 +1,4 @@
-//! Owns the account of one reading: what the lines gave, and what was wrong with the others.
-//! Refuses to decide what follows from it.
+//! Counts the lines of a list by their results and problems, and guesses the format of a list in a wrong format.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,55 +10,55 @@ use crate::names::typed::Mistyped;
 /// Bad lines that are kept with their text; the others are only counted.
 const KEPT: usize = 10;
 
-/// What reading a list came to.
+/// The results of reading a list, in numbers.
 ///
-/// Each line that holds something is bad or gives at least one rule, left out by a guard or not, or
-/// skipped name. A hosts line with valid and invalid names is bad and gives rules.
+/// Each line that is neither blank nor a comment is bad, or has at least one rule or skipped name. A rule that a guard
+/// leaves out counts here. A hosts line with valid and invalid names is bad and has rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Tally {
-    /// Lines that hold something: neither blank nor only a comment.
+    /// Lines that are neither blank nor comments.
     pub lines: u32,
-    /// Lines that hold only a comment. A list may consist of them: then it is empty on purpose.
+    /// Lines with only a comment. A list that has only such lines is empty on purpose.
     pub comments: u32,
-    /// Rules that were handed on and count; a hosts line may give several.
+    /// Rules that no guard left out. A hosts line may have several.
     pub rules: u32,
-    /// Names that were passed over on purpose, such as `localhost` in a hosts file.
+    /// Names that are skipped on purpose, such as `localhost` in a hosts file.
     pub skipped: u32,
-    /// How many lines were bad, by problem, in the order in which the problems first occurred.
+    /// The number of bad lines by problem, in the order in which the problems first occurred.
     pub bad: Vec<(Bad, u32)>,
-    /// Bad lines that gave at least as many rules as they have invalid names.
+    /// Bad lines that have at least as many valid names as invalid ones.
     pub mostly_good: u32,
     /// The first ten bad lines.
     pub first: Vec<BadLine>,
-    /// What guards did to rules.
+    /// The rules that guards left out or warned of.
     pub guarded: SuppressedRules,
-    /// The last line has an end. One that has none may be cut off.
+    /// Whether the last line has a line end. If it has none, the file may be truncated.
     pub ended: bool,
 }
 
 impl Tally {
-    /// How many lines were bad.
+    /// The number of bad lines.
     pub fn bad_total(&self) -> u32 {
         self.bad.iter().map(|(_, count)| count).sum()
     }
 
-    /// How many lines were bad for the most part. A typing error among nine valid names of a hosts
-    /// line does not mean that the file is no list.
+    /// The number of bad lines without those that are [mostly good](Self::mostly_good): one typing error in a hosts line
+    /// of nine names does not mean that the file has another format.
     pub fn mostly_bad(&self) -> u32 {
         self.bad_total().saturating_sub(self.mostly_good)
     }
 
-    /// Whether more than that share of the lines that hold something are mostly bad: most likely the
-    /// file is of another format, or no list at all.
+    /// Whether more than this percentage of [`lines`](Self::lines) is mostly bad. The file is probably in another
+    /// format, or not a list.
     pub fn is_bad_over(&self, percent: u32) -> bool {
         u64::from(self.mostly_bad()) * 100 > u64::from(percent) * u64::from(self.lines)
     }
 
-    /// The format that most of the bad lines have, if it is not the list's.
+    /// The format that most of the bad lines have, if one can be recognised.
     pub fn format(&self) -> Option<FileFormat> {
         let html = Bad::Foreign(Foreign::Html);
-        // The other lines of a page are text of any kind.
+        // The first line of a web page decides, because its other lines may be any text.
         if self
             .first
             .first()
@@ -67,8 +66,8 @@ impl Tally {
         {
             return Some(FileFormat::Foreign(Foreign::Html));
         }
-        // With other comment characters the rest of such a file would be bad all the same.
-        let of_comment = |first| {
+        // If other lines have the syntax of the format with such comments, the remedy is not to set `comments`.
+        let format_of_comment = |first| {
             let foreign = Foreign::with_comment(first);
             let has_it = self.count(|bad| bad == Bad::Foreign(foreign)) > 0;
             has_it.then_some(foreign)
@@ -80,7 +79,7 @@ impl Tally {
             Bad::Unaddressed | Bad::Typed(Mistyped::Url) if has_scheme() => Some(FileFormat::Urls),
             Bad::NoName | Bad::Typed(Mistyped::Address) => Some(FileFormat::Addresses),
             Bad::Foreign(Foreign::Comment(first)) => {
-                let foreign = of_comment(first).unwrap_or(Foreign::Comment(first));
+                let foreign = format_of_comment(first).unwrap_or(Foreign::Comment(first));
                 Some(FileFormat::Foreign(foreign))
             }
             Bad::Foreign(foreign) => Some(FileFormat::Foreign(foreign)),
@@ -91,25 +90,27 @@ impl Tally {
             let count = self.count(|bad| format(bad) == Some(wanted));
             u64::from(count) * 2 > u64::from(self.bad_total())
         });
-        // Most rules of some filter lists look like nothing in particular; their beginning does not.
+        // Most rules of some filter lists can't be recognised, but their first line can.
         let first = self.first.first().and_then(|first| format(first.problem));
         most.or(first.filter(|first| *first == FileFormat::Foreign(Foreign::Adblock)))
     }
 
-    fn count(&self, is: impl Fn(Bad) -> bool) -> u32 {
-        let counted = self.bad.iter().filter(|(bad, _)| is(*bad));
+    fn count(&self, matches: impl Fn(Bad) -> bool) -> u32 {
+        let counted = self.bad.iter().filter(|(bad, _)| matches(*bad));
         counted.map(|(_, count)| count).sum()
     }
 
-    /// Adds a line. `content` is the whole line, which is shown if nothing on it is valid.
-    pub(super) fn add(&mut self, line: u32, content: &[u8], gain: &Gain) {
-        self.rules += gain.rules;
-        self.skipped += gain.skipped;
-        let Some(invalid) = &gain.invalid else { return };
-        let is_partial = gain.rules + gain.skipped > 0;
+    /// Adds a line. `content` is the full line, which becomes the excerpt if no name on it is valid.
+    pub(super) fn add(&mut self, line: u32, content: &[u8], line_tally: &LineTally) {
+        self.rules += line_tally.rules;
+        self.skipped += line_tally.skipped;
+        let Some(invalid) = &line_tally.invalid else {
+            return;
+        };
+        let is_partial = line_tally.rules + line_tally.skipped > 0;
         let shown = if is_partial { &invalid.text } else { content };
         self.reject(line, shown, invalid.problem);
-        self.mostly_good += u32::from(gain.rules >= invalid.count);
+        self.mostly_good += u32::from(line_tally.rules >= invalid.count);
     }
 
     pub(crate) fn reject(&mut self, line: u32, content: &[u8], problem: Bad) {
@@ -123,9 +124,9 @@ impl Tally {
     }
 }
 
-/// The contents of one line.
+/// The results of one line, in numbers.
 #[derive(Debug, Default)]
-pub(super) struct Gain {
+pub(super) struct LineTally {
     pub(super) rules: u32,
     pub(super) skipped: u32,
     pub(super) invalid: Option<Invalid>,
@@ -137,11 +138,11 @@ pub(super) struct Invalid {
     /// The problem of the first one.
     problem: Bad,
     count: u32,
-    /// All of them, with a space between.
+    /// All of them, separated by spaces.
     text: Vec<u8>,
 }
 
-impl Gain {
+impl LineTally {
     /// Adds an invalid name.
     #[cold]
     pub(super) fn reject(&mut self, name: &[u8], problem: Bad) {

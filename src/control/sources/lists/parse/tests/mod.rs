@@ -1,5 +1,4 @@
-//! Owns the tests of whole files: both formats, the shipped lists, and arbitrary octets.
-//! Refuses what a single line's or a single name's test can show.
+//! Tests with complete files: both formats, the shipped lists, and random bytes.
 
 mod random;
 
@@ -261,7 +260,7 @@ fn a_hosts_file_with_one_typing_error_among_nine_names_a_line_is_a_list() {
 }
 
 #[test]
-fn a_line_of_4096_octets_is_judged_by_what_it_says_and_a_longer_one_by_its_length() {
+fn a_line_of_4096_bytes_is_parsed_and_a_longer_one_is_bad() {
     let comment = format!("a.example #{}", "x".repeat(2 * MAX_LINE));
     assert_eq!(names(comment, Format::Domains), ["a.example"]);
     let long = "x".repeat(MAX_LINE);
@@ -319,18 +318,18 @@ fn most_bad_lines_decide_which_format_a_file_has() {
 }
 
 #[test]
-fn comments_alone_make_an_empty_list_that_is_told_from_an_empty_file() {
+fn a_list_of_comments_alone_is_empty_and_differs_from_an_empty_file() {
     let tally = rules("# lifted\n\n", Format::Domains).1;
     assert_eq!(
         (tally.lines, tally.comments, tally.is_bad_over(50)),
         (0, 1, false)
     );
-    let nothing = Tally {
+    let empty = Tally {
         ended: true,
         ..Tally::default()
     };
-    assert_eq!(rules("", Format::Domains).1, nothing);
-    assert_eq!(rules(" \r\n\u{c}\n", Format::Hosts).1, nothing);
+    assert_eq!(rules("", Format::Domains).1, empty);
+    assert_eq!(rules(" \r\n\u{c}\n", Format::Hosts).1, empty);
 }
 
 #[test]
@@ -354,7 +353,7 @@ fn the_eleven_names_of_2017_are_shipped_in_order() {
 }
 
 #[test]
-fn the_samples_are_clean_and_hold_only_names_reserved_for_documentation() {
+fn the_samples_have_no_problems_and_only_names_reserved_for_documentation() {
     for (sample, format) in [
         (SAMPLE_DOMAINS, Format::Domains),
         (SAMPLE_HOSTS, Format::Hosts),
@@ -364,8 +363,8 @@ fn the_samples_are_clean_and_hold_only_names_reserved_for_documentation() {
         assert!(names.len() > 3);
         for name in names {
             let reserved = ["example", "example.com", "example.net", "example.org"];
-            let beneath = |zone: &str| name == zone || name.ends_with(&format!(".{zone}"));
-            assert!(reserved.into_iter().any(beneath), "{name}");
+            let is_within = |zone: &str| name == zone || name.ends_with(&format!(".{zone}"));
+            assert!(reserved.into_iter().any(is_within), "{name}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Lists of random bytes: pieces against whole lines, and nothing unaccounted for.
+//! Tests with random bytes: a list in pieces is parsed like its complete lines, and every line is counted.
 
 use super::*;
 
@@ -39,12 +39,12 @@ fn numbered(bytes: &[u8]) -> Vec<(u32, Vec<u8>)> {
     (1..).zip(lines).collect()
 }
 
-/// What reading the twin's lines one by one, each whole, gives.
+/// The result of parsing the model's lines one by one.
 fn rules_of_whole_lines(bytes: &[u8], notation: Notation) -> (Vec<(String, Scope, u32)>, Tally) {
     let mut rules = Vec::new();
     let mut lines = Reader::new(notation).lines;
     for (number, line) in numbered(bytes) {
-        lines.read(number, &line, &mut |name: &Name, scope, line| {
+        lines.parse(number, &line, &mut |name: &Name, scope, line| {
             rules.push((name.to_string(), scope, line));
         });
     }
@@ -53,8 +53,8 @@ fn rules_of_whole_lines(bytes: &[u8], notation: Notation) -> (Vec<(String, Scope
     (rules, lines.tally)
 }
 
-/// Long runs of whatever makes a long line another one, in pieces of about what is held.
-fn endless() -> impl Strategy<Value = Vec<u8>> {
+/// Long runs of bytes that change the meaning of a long line, each about as long as the buffer.
+fn long_lines() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         3 => (prop::sample::select(b" \tax#\xEF\n\r".to_vec()), 1..3 * MAX_LINE)
             .prop_map(|(byte, count)| vec![byte; count.min(if byte < 14 { 2 } else { count })]),
@@ -69,8 +69,8 @@ fn endless() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn pieces_cut_anywhere_read_as_whole_lines(
-        bytes in prop_oneof![list_like(), endless()],
+    fn pieces_cut_anywhere_are_parsed_like_complete_lines(
+        bytes in prop_oneof![list_like(), long_lines()],
         marked in any::<bool>(),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
         even in prop::option::of(1_usize..9),
@@ -96,7 +96,7 @@ proptest! {
             let mut reader = Reader::new(notation);
             for cut in cuts.windows(2) {
                 reader.feed(&bytes[cut[0]..cut[1]], &mut rule);
-                prop_assert!(reader.cutter.held.capacity() <= 4 * lines::HELD);
+                prop_assert!(reader.cutter.buffer.capacity() <= 4 * lines::BUFFER_MAX);
             }
             let tally = reader.finish(&mut rule);
             let (expected, expected_tally) = rules_of_whole_lines(&bytes, notation);
@@ -109,7 +109,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_never_panic_and_every_line_is_accounted_for(bytes in list_like()) {
+    fn arbitrary_bytes_never_panic_and_every_line_is_counted(bytes in list_like()) {
         for format in [Format::Domains, Format::Hosts] {
             let mut last_line = 0;
             let mut cutter = Cutter::new(of(format));
@@ -139,7 +139,7 @@ proptest! {
     }
 
     #[test]
-    fn a_printed_name_is_read_back_as_it_was(bytes in prop::collection::vec(any::<u8>(), 1..6)) {
+    fn a_printed_name_is_parsed_to_the_same_name(bytes in prop::collection::vec(any::<u8>(), 1..6)) {
         let mut wire = vec![bytes.len() as u8];
         wire.extend(&bytes);
         wire.extend(b"\x07example\x00");
