@@ -9,7 +9,7 @@ use super::client::Client;
 use super::dispatch::{Exchange, Message};
 use super::observe::Observer;
 use super::resolver::Resolver;
-use super::respond::Resolution;
+use super::step::Resolution;
 use crate::stats::Counters;
 
 /// What a transport does with a message that it dispatched.
