@@ -5,6 +5,7 @@
 mod bounds;
 pub mod connect;
 mod datagram;
+pub mod exchange;
 mod failures;
 pub(super) mod first_attempt;
 mod health;
@@ -24,7 +25,8 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until};
 
 use self::bounds::Bounds;
-use self::connect::{Connector, ExchangeError, How, Transport};
+use self::connect::Connector;
+use self::exchange::{ExchangeError, How, Transport};
 pub use self::failures::FailureCounts;
 use self::health::Health;
 pub use self::reply::Again;

@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::Pool;
-use super::connect::{How, Transport};
+use super::exchange::{How, Transport};
 use super::failures::Failure;
 use super::server::Server;
 use crate::serve::cache::Key;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::Port;
-use crate::serve::upstream::connect::{How, Transport};
+use crate::serve::upstream::exchange::{How, Transport};
 use crate::serve::upstream::{
     AttemptResult, Pool, PriorAttempt, Received, UpstreamEvent, Verdict, is_usable,
 };
