@@ -7,13 +7,15 @@ use std::fmt;
 use foldhash::HashMap;
 use serde::{Deserialize, Serialize};
 
-use super::suppressed::KEPT;
 use crate::config::List;
 use crate::config::guard::PublicSuffixes;
 pub use crate::config::guard::{Protection, Protections};
 use crate::names::public_suffix::{Covered, Section, covered};
 use crate::policy::rule::{Kind, Scope};
 use crate::wire::name::Name;
+
+/// Suppressed rules of a list that are kept with their text in images and for `status`; the others are only counted.
+const KEPT: usize = 1000;
 
 /// A name that no rule may reach.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

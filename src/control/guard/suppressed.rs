@@ -7,9 +7,6 @@ use crate::control::guard::protected::{Guarded, ProtectedNames, Protection};
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
-/// Rules of a list that are kept with their text in images and for `status`; the others are only counted.
-pub const KEPT: usize = 1000;
-
 /// What guards did to the rules of one list, and what they only report.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
