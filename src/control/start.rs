@@ -28,9 +28,10 @@ use crate::control::persist::restore;
 use crate::control::persist::restore::loaded;
 use crate::control::sources::deadline;
 use crate::control::sources::deadline::{DEADLINE, Unanswered};
-use crate::control::sources::lists::load::{Fresh, Refusal, Signature, load};
+use crate::control::sources::lists::load::{Fresh, Refusal, load};
 use crate::control::sources::lists::reading::{broken, log_load};
 use crate::control::sources::lists::state::is_large_file;
+use crate::control::sources::signature::Signature;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};
 

@@ -13,8 +13,9 @@ use crate::control::guard::acceptance::InForce;
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::protected::{Guarded, ProtectedList};
 use crate::control::guard::release::Guards;
-use crate::control::sources::lists::load::{Refusal, Signature};
+use crate::control::sources::lists::load::Refusal;
 use crate::control::sources::lists::parse::{Notation, Tally};
+use crate::control::sources::signature::Signature;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::rule::{Kind, Scope};
 

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::config::guard::Limits;
 use crate::config::shown::{Show, counted};
 use crate::control::guard::release::{Guard, Guards};
-use crate::control::sources::lists::load::Signature;
 use crate::control::sources::lists::parse::{Bad, FileFormat, Tally};
+use crate::control::sources::signature::Signature;
 
 /// Growth by fewer rules is never held: a young list may well be ten times as long tomorrow. A list of fewer may be
 /// one that people write.

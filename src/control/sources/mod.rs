@@ -7,5 +7,6 @@ pub mod lists;
 pub mod orders;
 pub(crate) mod pending;
 pub(crate) mod scheduler;
+pub mod signature;
 pub mod wall_clock;
 pub mod watch;

@@ -1,14 +1,11 @@
 //! Owns the way from a list's file to an image of its rules.
 //! Refuses to publish: it returns what it made, or why it made nothing.
 
-use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::config::regular::Unread;
@@ -22,6 +19,7 @@ use crate::control::guard::suppressed::SuppressedRules;
 use crate::control::sources::deadline::Unanswered;
 use crate::control::sources::lists::parse;
 use crate::control::sources::lists::parse::{Notation, Tally};
+use crate::control::sources::signature::Signature;
 use crate::policy::builder::Builder;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};
@@ -73,49 +71,6 @@ impl Loaded {
             signature: self.signature,
             released: self.released,
             ended: self.tally.ended,
-        }
-    }
-}
-
-/// What tells one state of a file from another without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Signature {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Signature {
-    /// Octets in the file.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// When it was written last.
-    pub fn modified(&self) -> Option<Timestamp> {
-        let (seconds, nanoseconds) = self.modified;
-        Timestamp::new(seconds, nanoseconds as i32).ok()
-    }
-
-    /// Of the file that `path` leads to now, through symbolic links.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn of(path: &Path) -> io::Result<Self> {
-        fs::metadata(path).map(|meta| Self::from(&meta))
-    }
-}
-
-impl From<&fs::Metadata> for Signature {
-    fn from(meta: &fs::Metadata) -> Self {
-        Self {
-            device: meta.dev(),
-            inode: meta.ino(),
-            size: meta.size(),
-            modified: (meta.mtime(), meta.mtime_nsec()),
-            changed: (meta.ctime(), meta.ctime_nsec()),
         }
     }
 }
