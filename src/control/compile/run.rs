@@ -14,12 +14,12 @@ use super::rss::Peak;
 use super::sort::{Budget, Sorted, Sorter};
 use super::target::{Target, folder};
 use crate::config::shown::Show;
-use crate::control::guard::acceptance::{judge, released_before};
+use crate::control::guard::acceptance::{Newest, judge, released_before};
 use crate::control::guard::policy::digest;
 use crate::control::guard::protected::ProtectedNames;
 use crate::control::publish::provenance::recorded;
-use crate::control::sources::lists::load;
-use crate::control::sources::lists::load::{Reading, Refusal};
+use crate::control::sources::lists::file::{self, Reading};
+use crate::control::sources::lists::load::Refusal;
 use crate::policy::image::path::Key;
 use crate::policy::image::provenance::{ImageSource, Provenance};
 use crate::policy::image::values::{ImageRule, SOURCES};
@@ -215,9 +215,9 @@ impl Work<'_> {
         };
         let (notation, text) = (list.notation(), list.text.as_deref());
         let protected_names = Some((&self.protected_names, list.into()));
-        let reading = load::read(&list.path, text, notation, protected_names, rule, tell)?;
+        let reading = file::read(&list.path, text, notation, protected_names, rule, tell)?;
         // How many rules are different is not known yet.
-        let newest = reading.newest(&list.name, &list.path, None);
+        let newest = Newest::new(&list.name, &list.path, &reading, None);
         let (before, limits) = (&list.before, &self.plan.limits);
         judge(&newest, before, limits, list.released)?;
         Ok(failed.map(|()| reading))
@@ -297,7 +297,8 @@ impl Work<'_> {
         let mut refused = false;
         for ((list, state), &count) in self.plan.lists.iter().zip(&mut self.states).zip(counts) {
             if let State::Read(reading) = state {
-                let newest = reading.newest(&list.name, &list.path, Some(count as usize));
+                let rules = Some(count as usize);
+                let newest = Newest::new(&list.name, &list.path, reading, rules);
                 let (before, limits) = (&list.before, &self.plan.limits);
                 if let Err(held) = judge(&newest, before, limits, list.released) {
                     *state = State::Refused(held.into());

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::guard::Limits;
 use crate::config::shown::{Show, counted};
 use crate::control::guard::release::{Guard, Guards};
+use crate::control::sources::lists::file::Reading;
 use crate::control::sources::lists::parse::{Bad, FileFormat, Tally};
 use crate::control::sources::signature::Signature;
 
@@ -59,6 +60,25 @@ pub(crate) struct Newest<'n> {
     pub(crate) signature: Option<Signature>,
     /// When that was.
     pub(crate) at: Timestamp,
+}
+
+impl<'n> Newest<'n> {
+    /// The state that was read; it has `rules` different rules, if that is known.
+    pub(crate) fn new(
+        name: &'n str,
+        path: &'n Path,
+        reading: &'n Reading,
+        rules: Option<usize>,
+    ) -> Self {
+        Self {
+            name,
+            path,
+            tally: &reading.tally,
+            rules,
+            signature: reading.signature,
+            at: reading.at,
+        }
+    }
 }
 
 /// The first line's problem, unless the whole file's format is known: what would mend that line would not make

@@ -10,8 +10,7 @@ use crate::config::Config;
 use crate::config::regular::{self, Unread};
 use crate::config::shown::{Counted, Show, counted};
 use crate::control::guard::protected::{ProtectedName, Protection};
-use crate::control::sources::lists::load;
-use crate::control::sources::lists::load::Refusal;
+use crate::control::sources::lists::file::{self, FileError};
 use crate::control::sources::lists::parse::Notation;
 use crate::names::typed;
 use crate::policy::rule::Scope;
@@ -59,7 +58,7 @@ pub(super) fn protected(path: &Path) -> NameFile {
             sheet.add(Protection::Protected, scope, name);
         }
     };
-    let read = load::read(path, None, Notation::default(), None, add, |_, _| {});
+    let read = file::read(path, None, Notation::default(), None, add, |_, _| {});
     match read {
         Err(refusal) => sheet.problems.push(refusal.to_string()),
         Ok(reading) => {
@@ -128,13 +127,13 @@ pub(super) fn popular(path: &Path, first: usize) -> NameFile {
 }
 
 /// The start of a file, if it is one.
-fn head(path: &Path) -> Result<Vec<u8>, Refusal> {
-    let unreadable = |source| Refusal::Unreadable {
+fn head(path: &Path) -> Result<Vec<u8>, FileError> {
+    let unreadable = |source| FileError::Unreadable {
         path: path.to_owned(),
         source,
     };
     let (file, _) = regular::open(path).map_err(|why| match why {
-        Unread::NotRegular => Refusal::NotAFile(path.to_owned()),
+        Unread::NotRegular => FileError::NotAFile(path.to_owned()),
         other => unreadable(other.into()),
     })?;
     let mut bytes = Vec::new();

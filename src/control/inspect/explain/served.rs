@@ -7,7 +7,7 @@ use crate::config::{Config, Content, List};
 use crate::control::admin::status::{ListStatus, Status};
 use crate::control::admin::verdict::{MatchingRule, Verdict};
 use crate::control::guard::policy::GuardPolicy;
-use crate::control::sources::lists::load::digest;
+use crate::control::sources::lists::file::digest;
 use crate::control::sources::orders::registry::OrderRegistry;
 
 /// Adds to a server's verdict the lines of its rules and the texts of orders and exceptions, which are in the files of

@@ -14,6 +14,7 @@
 //!      +---------------------------------------------------------------- joined with the others
 //! ```
 
+pub mod file;
 pub mod load;
 pub mod parse;
 pub(crate) mod reading;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::file::FileError;
 use super::load::{Fresh, Loaded, Refusal, load};
 use super::state::{ListState, Loading};
 use crate::config::List;
@@ -56,12 +57,12 @@ pub(crate) fn start_load(
 
 /// Why a load that panicked made nothing.
 pub(crate) fn broken(list: &ListState) -> Refusal {
-    Refusal::Unreadable {
+    Refusal::File(FileError::Unreadable {
         path: list.source.path.clone(),
         source: io::Error::other(
             "reading it broke off inside tapis, which is a bug; please report it",
         ),
-    }
+    })
 }
 
 /// Tells how reading a list ended.

@@ -536,6 +536,7 @@ pub(crate) fn has_load(list: &ListState, ticket: u64) -> bool {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::control::sources::lists::file::FileError;
 
     fn list(path: &str) -> ListState {
         let text = format!("[[list]]\nname = \"l\"\npath = {path:?}\n");
@@ -585,9 +586,11 @@ mod tests {
     fn the_same_refusal_again_stands_since_the_first_time() {
         let mut list = list("Cargo.toml");
         let now = Instant::now();
-        let refused = |code| Refusal::Unreadable {
-            path: "Cargo.toml".into(),
-            source: std::io::Error::from_raw_os_error(code),
+        let refused = |code| {
+            Refusal::File(FileError::Unreadable {
+                path: "Cargo.toml".into(),
+                source: std::io::Error::from_raw_os_error(code),
+            })
         };
         list.settle(Err(refused(libc::EIO)), now);
         let (_, since) = list.refused.as_ref().expect("refused");
