@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
+use super::error::CompileError;
 use super::merge::Carried;
 use super::plan::Plan;
-use super::run::CompileError;
 use crate::config::regular;
 use crate::policy::image::cursor::Cursor;
 use crate::policy::image::path::{Key, Path as NamePath, labels};

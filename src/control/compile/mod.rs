@@ -8,6 +8,7 @@
 mod batch;
 mod carried;
 pub mod child;
+pub mod error;
 pub(crate) mod job;
 mod merge;
 pub mod plan;

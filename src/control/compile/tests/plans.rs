@@ -6,8 +6,9 @@ use std::path::Path as FilePath;
 
 use tempfile::TempDir;
 
+use super::super::error::CompileError;
 use super::super::plan::{Event, ListNotes, Outcome, Plan, PlanList};
-use super::super::run::{CompileError, compile};
+use super::super::run::compile;
 use super::{bits, name, path};
 use crate::config::Format;
 use crate::config::comments::Comments;
