@@ -33,6 +33,7 @@ pub(super) use draft::{Draft, OrderRecord, OrderRecords};
 #[cfg(test)]
 pub(super) use lines::READS;
 pub use lines::{JournalError, read, read_files};
-pub(super) use record::{Record, changes, turns};
+pub(super) use record::{Record, turns};
+pub(super) use settings::changes;
 pub(super) use unwritten::read as unwritten_since;
 pub(super) use writer::Journal;

@@ -10,8 +10,9 @@ use jiff::Timestamp;
 use super::chain::Entry;
 use super::draft::{Draft, OrderRecord, OrderRecords};
 use super::entry::{Event, OrderText, Published, Setting, Turn};
+use super::lines::{JournalError, read};
+use super::settings::{Settings, changes};
 use crate::config::exception::Exception;
-use crate::control::journal::settings::Settings;
 use crate::control::sources::orders::schedule::State;
 
 /// What a reader of all entries so far knows.
@@ -78,9 +79,9 @@ impl Record {
     }
 
     /// Takes in what a journal holds.
-    pub(crate) fn replay(path: &Path) -> Result<Self, super::JournalError> {
+    pub(crate) fn replay(path: &Path) -> Result<Self, JournalError> {
         let mut record = Self::default();
-        super::read(path, |Entry { event, .. }| {
+        read(path, |Entry { event, .. }| {
             record.take(&event);
             true
         })?;
@@ -213,20 +214,6 @@ pub(crate) fn turns(was: &HashMap<String, State>, states: &[(String, State)]) ->
     let mut turns: Vec<_> = turns.collect();
     turns.sort_by(|one, other| one.order.cmp(&other.order));
     turns
-}
-
-/// The settings that differ.
-pub(crate) fn changes(was: &Settings, now: &Settings) -> Vec<Setting> {
-    let keys: BTreeSet<_> = was.keys().chain(now.keys()).collect();
-    let differ = keys
-        .into_iter()
-        .filter(|key| was.get(*key) != now.get(*key));
-    let setting = |key: &String| Setting {
-        key: key.clone(),
-        was: was.get(key).cloned(),
-        now: now.get(key).cloned(),
-    };
-    differ.map(setting).collect()
 }
 
 /// Those that are not among `known`.

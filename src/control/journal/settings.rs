@@ -3,15 +3,14 @@
 //! A setting has the key of the configuration's file where it has one there. What lists inherit from `[block]`
 //! is recorded with each list, as that is what counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::changes;
-use super::entry::ListEntry;
+use super::entry::{ListEntry, Setting};
 use crate::config::guard::Protections;
 use crate::config::{Canary, Config, Content, Format, List};
 use crate::control::publish::provenance;
@@ -20,6 +19,20 @@ use crate::wire::name::Name;
 
 /// Values by their keys.
 pub type Settings = BTreeMap<String, Value>;
+
+/// The settings that differ, by their keys.
+pub(crate) fn changes(was: &Settings, now: &Settings) -> Vec<Setting> {
+    let keys: BTreeSet<_> = was.keys().chain(now.keys()).collect();
+    let differ = keys
+        .into_iter()
+        .filter(|key| was.get(*key) != now.get(*key));
+    let setting = |key: &String| Setting {
+        key: key.clone(),
+        was: was.get(key).cloned(),
+        now: now.get(key).cloned(),
+    };
+    differ.map(setting).collect()
+}
 
 /// The settings in force: those of a configuration with these of its lists.
 pub fn settings<'l>(config: &Config, lists: impl Iterator<Item = &'l List>) -> Settings {
