@@ -3,14 +3,48 @@
 
 use memchr::{memchr, memchr2};
 
-use super::MAX_LINE;
-use super::Notation;
-use crate::config::Format;
+use crate::config::comments::Comments;
+use crate::config::{Format, List};
+use crate::policy::rule::Scope;
 
+/// Most bytes of a line without its comment. Far more than any name has (1,016 if each byte is written as `\DDD`), so
+/// that a file without line ends is one bad line.
+pub(super) const MAX_LINE: usize = 4096;
 /// Octets of a line whose end has not come that are held before it is looked at.
 pub(super) const HELD: usize = 4 * MAX_LINE;
 /// What may stand at the start of a file in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
+/// How a list is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Notation {
+    /// Its format.
+    pub format: Format,
+    /// The scope of a name without a prefix.
+    pub bare: Scope,
+    /// The characters that begin a comment line.
+    pub comments: Comments,
+}
+
+impl Default for Notation {
+    fn default() -> Self {
+        Self {
+            format: Format::Domains,
+            bare: Scope::Exact,
+            comments: Comments::default(),
+        }
+    }
+}
+
+impl From<&List> for Notation {
+    fn from(list: &List) -> Self {
+        Self {
+            format: list.format,
+            bare: list.scope,
+            comments: list.comments,
+        }
+    }
+}
 
 /// Cuts a file that comes in pieces into lines, trimmed of whitespace, each with its number (1 is
 /// the first).

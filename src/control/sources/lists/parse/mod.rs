@@ -11,51 +11,16 @@ mod tally;
 #[cfg(test)]
 mod tests;
 
-use crate::config::comments::Comments;
-use crate::config::{Format, List};
+use crate::config::Format;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
-use lines::Cutter;
+use lines::{Cutter, MAX_LINE};
 
 pub use bad::{Bad, BadLine};
 pub use foreign::{FileFormat, Foreign};
+pub use lines::Notation;
 pub use tally::Tally;
-
-/// Octets that a line may have, its comment not counted. Far beyond any name (at most 1,016 octets,
-/// if each is written as `\DDD`), so that a file without line ends is one bad line.
-const MAX_LINE: usize = 4096;
-
-/// How a list is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Notation {
-    /// Its format.
-    pub format: Format,
-    /// The scope of a name without a prefix.
-    pub bare: Scope,
-    /// The characters that begin a comment line.
-    pub comments: Comments,
-}
-
-impl Default for Notation {
-    fn default() -> Self {
-        Self {
-            format: Format::Domains,
-            bare: Scope::Exact,
-            comments: Comments::default(),
-        }
-    }
-}
-
-impl From<&List> for Notation {
-    fn from(list: &List) -> Self {
-        Self {
-            format: list.format,
-            bare: list.scope,
-            comments: list.comments,
-        }
-    }
-}
 
 /// Reads a list and hands each rule to `rule`, in the file's order, with its line (1 is the first).
 ///
