@@ -43,6 +43,7 @@ use names::Kind;
 pub use names::{Base, Delta, Pair};
 pub use past::{Kept, PastError, kept_lists, read_generation};
 
+use crate::config::shown::Show;
 use crate::policy::image::Image;
 
 /// A state directory that is ours. All it does waits for the disk.
@@ -369,7 +370,7 @@ impl Store {
         for (path, _) in files.filter(|(_, kind)| chosen(*kind)) {
             if let Err(error) = fs::remove_file(&path) {
                 // It only takes room, and the next time tries again.
-                tracing::warn!(path = %path.display(), %error, "old file stays in the state directory");
+                tracing::warn!(path = %path.shown(), %error, "old file stays in the state directory");
             }
         }
     }
