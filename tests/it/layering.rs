@@ -378,6 +378,7 @@ fn structs(text: &str) -> Vec<(String, usize)> {
         }
         let attributes = lines[..at].iter().rev();
         let attributes = attributes.take_while(|line| !line.is_empty() && !line.ends_with('}'));
+        let attributes = attributes.filter(|line| !line.trim_start().starts_with("//"));
         let is_plain_data = attributes
             .flat_map(|line| line.split(|c: char| !c.is_alphanumeric()))
             .any(|word| PLAIN_DATA.contains(&word));
