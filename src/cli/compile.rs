@@ -169,7 +169,7 @@ fn print_lists(plan: &Plan, lists: &[ListOutcome], out: &mut impl Write) -> io::
 }
 
 fn print_outcome(image: &Path, outcome: &Outcome, out: &mut impl Write) -> io::Result<()> {
-    let per_name = outcome.octets as f64 / outcome.given.max(1) as f64;
+    let per_name = outcome.bytes as f64 / outcome.given.max(1) as f64;
     writeln!(
         out,
         "{}: {} in, {}, {} pruned, {}, {per_name:.1} per name, {:.1} s, {} MB of memory",
@@ -177,7 +177,7 @@ fn print_outcome(image: &Path, outcome: &Outcome, out: &mut impl Write) -> io::R
         counted(outcome.given, "name", "names"),
         counted(outcome.rules, "rule", "rules"),
         outcome.pruned,
-        counted(outcome.octets, "byte", "bytes"),
+        counted(outcome.bytes, "byte", "bytes"),
         outcome.seconds,
         outcome.peak / 1_000_000,
     )
@@ -197,7 +197,7 @@ impl Bar {
 
     fn show(&self, event: Event) {
         let (what, list, done, of) = match event {
-            Event::Reading { list, octets, of } => ("reading", list, octets, of),
+            Event::Reading { list, bytes, of } => ("reading", list, bytes, of),
             Event::Writing { names, of } => ("writing", String::new(), names, of),
             Event::Done(_) => return,
         };

@@ -8,7 +8,7 @@ use crate::config::shown::Show;
 use crate::policy::image::values::SOURCES;
 use crate::policy::image::{ImageError, TooLarge};
 
-/// Why there is no image.
+/// Why no image was written.
 #[derive(Debug, thiserror::Error)]
 pub enum CompileError {
     /// An image to carry rules over from can't be read.
@@ -16,7 +16,7 @@ pub enum CompileError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
     /// An image to carry rules over from is damaged.
@@ -24,19 +24,19 @@ pub enum CompileError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The damage.
         source: ImageError,
     },
-    /// A list is to be carried over, and there is nothing of it.
+    /// A list is to be carried over, and no image has it.
     #[error("{0}: no image holds its rules; it must be read")]
     NowhereElse(String),
-    /// There is no room for what memory should not hold.
+    /// Rules can't be written to the file that sorting needs.
     #[error(
         "{path}: {source}; the folder must be writable, and have room for the text of all lists", path = .path.shown())]
     Sort {
         /// The folder.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
     /// The image can't be written.
@@ -44,16 +44,16 @@ pub enum CompileError {
     Write {
         /// The image.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// There is too much for an image.
+    /// There are more rules or names than an image can hold.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
-    /// More lists than rules can name.
+    /// There are more lists than an image can hold.
     #[error("{0} lists, more than the {SOURCES} that an image can hold; join some of them")]
     Lists(usize),
-    /// Lists were refused, and the plan wants all or nothing.
+    /// Lists were refused, and the plan is strict.
     #[error("nothing is written, as some lists were refused")]
     Refused(Vec<ListOutcome>),
 }

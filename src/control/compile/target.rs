@@ -1,26 +1,24 @@
-//! Owns a file that takes its name when it is whole.
-//! Refuses to leave half of one behind, unless the process is killed.
+//! Writes a file under a temporary name and renames it when it is complete. Only a killed process leaves a temporary file.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
-/// What stands behind the name of a file that is not whole: the state directory knows such names
-/// and removes what a compiler that was killed leaves.
+/// The suffix of an incomplete file's name. The state directory removes such files, which a killed compiler leaves.
 const UNFINISHED: &str = ".tmp";
-/// What starts the name that a file has for a moment, before it has none. Of the same kind.
+/// The prefix of the name that a file has for a moment before it is unlinked. The state directory removes such files, too.
 pub(super) const UNSORTED: &str = "base.tmp-sort";
-/// Octets that are written at a time.
+/// Bytes that are written at a time.
 const PIECE: usize = 256 << 10;
 
-/// A file in the making.
+/// An incomplete file. Dropping it removes it.
 pub(super) struct Target {
     at: PathBuf,
     unfinished: PathBuf,
     kept: bool,
 }
 
-/// Where a file at `at` lies; for a bare file name that is where the process runs.
+/// The directory of the file at `at`; for a bare file name, the working directory.
 pub(super) fn folder(at: &Path) -> &Path {
     match at.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -28,8 +26,8 @@ pub(super) fn folder(at: &Path) -> &Path {
     }
 }
 
-/// Makes a file in `folder` that was not there, to read and write: nobody else has it, and nobody
-/// else's is written to. Its name starts with `start`.
+/// Creates a new file in `folder`, open for reading and writing, whose name starts with `start`. Existing files are never
+/// opened.
 pub(super) fn create_new(folder: &Path, start: &str) -> io::Result<(PathBuf, File)> {
     let process = std::process::id();
     for attempt in 0..u32::MAX {
@@ -44,10 +42,10 @@ pub(super) fn create_new(folder: &Path, start: &str) -> io::Result<(PathBuf, Fil
 }
 
 impl Target {
-    /// A file that will be at `at`, and what to write it through.
+    /// Creates the file that will be at `at`. Returns it with a writer for its content.
     ///
     /// # Errors
-    /// When there can't be one.
+    /// If it can't be created.
     pub(super) fn create(at: &Path) -> io::Result<(Self, BufWriter<File>)> {
         let Some(name) = at.file_name().filter(|_| !at.is_dir()) else {
             return Err(io::ErrorKind::IsADirectory.into());
@@ -62,10 +60,10 @@ impl Target {
         Ok((target, BufWriter::with_capacity(PIECE, file)))
     }
 
-    /// It is whole: puts it in its place, in a way that outlives a power cut.
+    /// Moves the complete file to its path, durably.
     ///
     /// # Errors
-    /// When the system can't; then what was there before is there still.
+    /// If that fails; the previous file is then unchanged.
     pub(super) fn keep(mut self, file: &File) -> io::Result<()> {
         file.sync_all()?;
         fs::rename(&self.unfinished, &self.at)?;
@@ -77,7 +75,7 @@ impl Target {
 impl Drop for Target {
     fn drop(&mut self) {
         if !self.kept {
-            // When it can't be removed, nobody takes it for an image all the same.
+            // If it can't be removed, its name still shows that it is no image.
             let _ = fs::remove_file(&self.unfinished);
         }
     }

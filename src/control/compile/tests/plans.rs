@@ -295,7 +295,7 @@ fn one_name_may_be_in_a_thousand_lists_and_each_is_told_when_it_is_read() {
         matches!(
             event,
             Event::Reading {
-                octets: 20,
+                bytes: 20,
                 of: 20,
                 ..
             }

@@ -35,12 +35,12 @@ pub enum ImageFileError {
     #[error("{path}: not a regular file; name the file of an image", path = .0.shown())]
     NotAFile(PathBuf),
     /// There is not enough memory for it.
-    #[error("{path}: {octets} bytes of memory can't be had for it: {source}; free some", path = .path.shown())]
+    #[error("{path}: {bytes} bytes of memory can't be had for it: {source}; free some", path = .path.shown())]
     Memory {
         /// The file.
         path: PathBuf,
         /// Its size.
-        octets: u64,
+        bytes: u64,
         /// What the system says.
         source: io::Error,
     },
@@ -84,7 +84,7 @@ pub fn read_image(path: &Path) -> Result<Image, ImageFileError> {
     }
     let mut octets = room(size).map_err(|source| ImageFileError::Memory {
         path: path.to_owned(),
-        octets: size,
+        bytes: size,
         source,
     })?;
     let read = match &mut octets {
