@@ -12,7 +12,7 @@ use super::plan::{Event, ListNotes, ListOutcome, Outcome, Plan, PlanList};
 use super::rss::Peak;
 use super::sort::{Budget, Sorted, Sorter};
 use super::target::{Target, folder};
-use crate::control::guard::acceptance::{Newest, judge, released_before};
+use crate::control::guard::acceptance::{NewState, judge, released_before};
 use crate::control::guard::policy::digest;
 use crate::control::guard::protected::ProtectedNames;
 use crate::control::publish::provenance::recorded;
@@ -169,9 +169,9 @@ impl Work<'_> {
         let protected_names = Some((&self.protected_names, list.into()));
         let reading = file::read(&list.path, text, notation, protected_names, rule, progress)?;
         // The number of distinct rules is not known yet.
-        let newest = Newest::new(&list.name, &list.path, &reading, None);
+        let new = NewState::new(&list.name, &list.path, &reading, None);
         let (before, limits) = (&list.before, &self.plan.limits);
-        judge(&newest, before, limits, list.released)?;
+        judge(&new, before, limits, list.released)?;
         Ok(failed.map(|()| reading))
     }
 
@@ -250,9 +250,9 @@ impl Work<'_> {
         for ((list, state), &count) in self.plan.lists.iter().zip(&mut self.states).zip(counts) {
             if let ListState::Read(reading) = state {
                 let rules = Some(count as usize);
-                let newest = Newest::new(&list.name, &list.path, reading, rules);
+                let new = NewState::new(&list.name, &list.path, reading, rules);
                 let (before, limits) = (&list.before, &self.plan.limits);
-                if let Err(held) = judge(&newest, before, limits, list.released) {
+                if let Err(held) = judge(&new, before, limits, list.released) {
                     *state = ListState::Refused(held.into());
                     refused = true;
                 }

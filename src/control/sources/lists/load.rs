@@ -9,7 +9,9 @@ use tokio::time::Instant;
 
 use crate::config::shown::Show;
 use crate::config::{Content, List};
-use crate::control::guard::acceptance::{Held, InForce, Newest, RELEASE, judge, released_before};
+use crate::control::guard::acceptance::{
+    HeldUpdate, InForce, NewState, RELEASE, judge, released_before,
+};
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::protected::Guarded;
 use crate::control::guard::release::{Guard, Guards};
@@ -83,7 +85,7 @@ pub enum Refusal {
     },
     /// Guards hold it.
     #[error(transparent)]
-    Held(#[from] Held),
+    Held(#[from] HeldUpdate),
     /// The compiler, which reads large lists, refuses it.
     #[error("{text}")]
     Told {
@@ -224,8 +226,8 @@ pub fn load_as(
         source,
     })?;
     let rules = image.facts().given();
-    let newest = Newest::new(&list.source.name, path, &reading, Some(rules));
-    judge(&newest, before, guard_policy.limits(), released)?;
+    let new = NewState::new(&list.source.name, path, &reading, Some(rules));
+    judge(&new, before, guard_policy.limits(), released)?;
     let loaded = Loaded {
         rules,
         tally: reading.tally,
