@@ -16,7 +16,7 @@ use crate::control::guard::acceptance::{NewState, judge, released_before};
 use crate::control::guard::policy::digest;
 use crate::control::guard::protected::ProtectedNames;
 use crate::control::publish::provenance::recorded;
-use crate::control::sources::lists::file::{self, Reading};
+use crate::control::sources::lists::file::{Reading, read_list};
 use crate::control::sources::lists::load::Refusal;
 use crate::policy::image::WriteError;
 use crate::policy::image::path::Key;
@@ -167,7 +167,7 @@ impl Work<'_> {
         };
         let (notation, text) = (list.notation(), list.text.as_deref());
         let protected_names = Some((&self.protected_names, list.into()));
-        let reading = file::read(&list.path, text, notation, protected_names, rule, progress)?;
+        let reading = read_list(&list.path, text, notation, protected_names, rule, progress)?;
         // The number of distinct rules is not known yet.
         let new = NewState::new(&list.name, &list.path, &reading, None);
         let (before, limits) = (&list.before, &self.plan.limits);

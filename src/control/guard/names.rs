@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::config::regular::{self, Unread};
 use crate::config::shown::{Counted, Show, counted};
 use crate::control::guard::protected::{ProtectedName, Protection};
-use crate::control::sources::lists::file::{self, FileError};
+use crate::control::sources::lists::file::{FileError, read_list};
 use crate::control::sources::lists::parse::Notation;
 use crate::names::typed;
 use crate::policy::rule::Scope;
@@ -58,7 +58,7 @@ pub(super) fn protected(path: &Path) -> NameFile {
             file.add(Protection::Protected, scope, name);
         }
     };
-    let read = file::read(path, None, Notation::default(), None, add, |_, _| {});
+    let read = read_list(path, None, Notation::default(), None, add, |_, _| {});
     match read {
         Err(refusal) => file.problems.push(refusal.to_string()),
         Ok(reading) => {

@@ -19,9 +19,9 @@ use crate::wire::name::Name;
 
 /// Largest list file that is read.
 pub const MAX_FILE: u64 = 2 << 30;
-/// Octets at the start of a file among which a NUL tells that it is no text.
+/// Bytes at the start of a file. A NUL among them means that it is no text.
 pub(super) const SNIFF: usize = 8192;
-/// Octets that are read at a time.
+/// Bytes that are read at a time.
 const PIECE: usize = 256 << 10;
 
 /// Why a file can't be read, or is no list.
@@ -32,7 +32,7 @@ pub enum FileError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// It is no regular file.
@@ -44,7 +44,7 @@ pub enum FileError {
     /// It changed while it was read; it will be read again.
     #[error("{path}: changed while it was read; it is read again when it is quiet", path = .0.shown())]
     Changing(PathBuf),
-    /// It holds NUL octets.
+    /// It contains NUL bytes.
     #[error("{path}: holds binary data, not text; if it is compressed, unpack it first", path = .0.shown())]
     Binary(PathBuf),
     /// It is UTF-16.
@@ -65,7 +65,7 @@ impl FileError {
 /// BLAKE3 of the file at `path`, or of `text` instead if there is one, in hexadecimal.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn digest(path: &Path, text: Option<&str>) -> io::Result<String> {
     let mut hasher = blake3::Hasher::new();
     match text {
@@ -80,21 +80,21 @@ pub fn digest(path: &Path, text: Option<&str>) -> io::Result<String> {
     Ok(hasher.finalize().to_string())
 }
 
-/// What reading a list to its end came to.
+/// The result of reading a list to its end.
 #[derive(Debug)]
 pub(crate) struct Reading {
     pub(crate) tally: Tally,
     pub(crate) digest: blake3::Hash,
-    /// Nothing for content that is built in.
+    /// `None` for built-in content.
     pub(crate) signature: Option<Signature>,
     pub(crate) at: Timestamp,
     pub(crate) took: Duration,
 }
 
-/// Reads the file at `path`, or `text` instead if there is one, and hands on the rules that the protected names
-/// admit, as [`parse::read`] does; and to `progress` how many octets of how many were read. What was
-/// handed on counts for nothing when the list is refused in the end.
-pub(crate) fn read(
+/// Reads the file at `path`, or `text` instead if there is one. Passes to `rule` each rule that the protected names
+/// permit, as [`parse::read`] does, and to `progress` how many bytes of how many have been read. If the list is refused
+/// in the end, those rules must be dropped.
+pub(crate) fn read_list(
     path: &Path,
     text: Option<&str>,
     notation: Notation,
@@ -105,11 +105,11 @@ pub(crate) fn read(
     let start = Instant::now();
     let mut reader = parse::Reader::new(notation);
     let mut hasher = blake3::Hasher::new();
-    let mut account = SuppressedRules::default();
+    let mut suppressed = SuppressedRules::default();
     let mut admit = |cut, name: &Name, scope, line| {
         let admits = |(protected_names, list)| {
             let list = Guarded { cut, ..list };
-            account.admits(protected_names, list, name, scope, line)
+            suppressed.admits(protected_names, list, name, scope, line)
         };
         if protected_names.is_none_or(admits) {
             rule(name, scope, line);
@@ -134,8 +134,8 @@ pub(crate) fn read(
     let mut tally = reader.finish(&mut |name: &_, scope, line| {
         admit(true, name, scope, line);
     });
-    tally.rules -= account.total();
-    tally.guarded = account;
+    tally.rules -= suppressed.total();
+    tally.guarded = suppressed;
     Ok(Reading {
         tally,
         digest: hasher.finalize(),
@@ -154,8 +154,8 @@ fn is_utf16(start: &[u8]) -> bool {
         || (start.len() > 1 && pairs().all(|pair| pair[0] == 0 && pair[1] != 0))
 }
 
-/// Reads a text file that nobody writes meanwhile, piece by piece, each with the octets of the
-/// whole. What is no text is not read to its end.
+/// Reads a text file in pieces, and passes on each with the size of the file. Fails if the file changes meanwhile. A
+/// file that is no text is not read to its end.
 fn read_quiet(path: &Path, mut each: impl FnMut(&[u8], u64)) -> Result<Signature, FileError> {
     let unreadable = |source| FileError::Unreadable {
         path: path.to_owned(),
@@ -171,7 +171,7 @@ fn read_quiet(path: &Path, mut each: impl FnMut(&[u8], u64)) -> Result<Signature
     let before = Signature::from(&meta);
     let mut piece = Vec::with_capacity(PIECE);
     let (mut read, mut binary, mut utf16) = (0, false, false);
-    // One octet more than there should be tells that it grew.
+    // A byte after the expected end shows that the file has grown.
     while read <= meta.len() {
         let most = if read == 0 { SNIFF } else { PIECE };
         piece.clear();

@@ -16,7 +16,7 @@ use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::protected::Guarded;
 use crate::control::guard::release::{Guard, Guards};
 use crate::control::sources::deadline::Unanswered;
-use crate::control::sources::lists::file::{FileError, read};
+use crate::control::sources::lists::file::{FileError, read_list};
 use crate::control::sources::lists::parse::Tally;
 use crate::control::sources::signature::Signature;
 use crate::policy::builder::Builder;
@@ -217,7 +217,7 @@ pub fn load_as(
         }
     };
     let protected_names = Some((guard_policy.protected_names(), guarded));
-    let reading = read(path, text, list.into(), protected_names, rule, |_, _| {})?;
+    let reading = read_list(path, text, list.into(), protected_names, rule, |_, _| {})?;
     let source = builder.source(ImageSource::named(&list.source.name));
     let overfull = overfull.or(source.err());
     let image = overfull.map_or_else(|| builder.finish(), Err);
