@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
 use clap::Parser;
-use tapis::serve::transport::udp::BATCH;
+use tapis::serve::dispatch::BATCH;
 use tapis::sys::process::pin_to_core;
 use tapis::sys::udp::{Inbox, Outbox, Socket};
 use tapis::sys::wait::WaitSet;

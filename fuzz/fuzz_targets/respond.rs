@@ -14,7 +14,8 @@ use house::{ASKED, House};
 use libfuzzer_sys::fuzz_target;
 use tapis::serve::cache::{Entry, Failure};
 use tapis::serve::client::{Client, Transport};
-use tapis::serve::respond::{Ending, Resolution, Step, conclude, respond};
+use tapis::serve::respond::{conclude, respond};
+use tapis::serve::step::{Ending, Resolution, Step};
 use tapis::wire::query::Query;
 use tapis::wire::{HEADER, flag};
 

@@ -11,8 +11,9 @@ use super::configuration::{Need, read_config};
 use super::failure::Failure;
 use super::list_summary;
 use crate::config::shown::{Show, counted};
+use crate::control::compile::error::CompileError;
 use crate::control::compile::plan::{Event, ListOutcome, Outcome, Plan, PlanList};
-use crate::control::compile::run::{CompileError, compile};
+use crate::control::compile::run::compile;
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release;
 use crate::policy::image::layout::MAGIC;
@@ -167,7 +168,7 @@ fn print_lists(plan: &Plan, lists: &[ListOutcome], out: &mut impl Write) -> io::
 }
 
 fn print_outcome(image: &Path, outcome: &Outcome, out: &mut impl Write) -> io::Result<()> {
-    let per_name = outcome.octets as f64 / outcome.given.max(1) as f64;
+    let per_name = outcome.bytes as f64 / outcome.given.max(1) as f64;
     writeln!(
         out,
         "{}: {} in, {}, {} pruned, {}, {per_name:.1} per name, {:.1} s, {} MB of memory",
@@ -175,7 +176,7 @@ fn print_outcome(image: &Path, outcome: &Outcome, out: &mut impl Write) -> io::R
         counted(outcome.given, "name", "names"),
         counted(outcome.rules, "rule", "rules"),
         outcome.pruned,
-        counted(outcome.octets, "byte", "bytes"),
+        counted(outcome.bytes, "byte", "bytes"),
         outcome.seconds,
         outcome.peak / 1_000_000,
     )
@@ -195,7 +196,7 @@ impl Bar {
 
     fn show(&self, event: Event) {
         let (step, list, done, of) = match event {
-            Event::Reading { list, octets, of } => ("reading", list, octets, of),
+            Event::Reading { list, bytes, of } => ("reading", list, bytes, of),
             Event::Writing { names, of } => ("writing", String::new(), names, of),
             Event::Done(_) => return,
         };

@@ -71,6 +71,22 @@ impl Display for Counted {
     }
 }
 
+/// The first `most` of some sentences, and how many more there are, if any.
+pub fn first(
+    most: usize,
+    mut sentences: impl Iterator<Item = impl Display>,
+) -> (Vec<String>, Option<usize>) {
+    let first = sentences.by_ref().take(most);
+    let first = first.map(|sentence| sentence.to_string()).collect();
+    let more = sentences.count();
+    (first, (more > 0).then_some(more))
+}
+
+/// Says how many warnings are left out.
+pub fn more_warnings(count: usize) -> String {
+    counted(count, "more warning", "more warnings").to_string()
+}
+
 /// Entries of a journal by their numbers, with a verb that agrees: `entry 5 is`, `entries 5 to 7 are`.
 pub fn entries(first: u64, last: u64, [one, more]: [&str; 2]) -> String {
     match first == last {
@@ -102,6 +118,8 @@ impl Show for Path {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     #[test]
@@ -123,6 +141,27 @@ mod tests {
             ("می\u{200c}خواهم.toml", "می\u{200c}خواهم.toml"),
         ] {
             assert_eq!(Path::new(name).shown().to_string(), shown);
+        }
+    }
+
+    /// A sentence that counts how often it is written out.
+    struct Written<'c>(&'c Cell<usize>);
+
+    impl Display for Written<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            self.0.set(self.0.get() + 1);
+            f.write_str("a problem")
+        }
+    }
+
+    #[test]
+    fn sentences_that_are_only_counted_are_not_written_out() {
+        for (count, more) in [(3, None), (1000, None), (70_000, Some(69_000))] {
+            let written = Cell::new(0);
+            let sentences = (0..count).map(|_| Written(&written));
+            let (reported, left) = first(1000, sentences);
+            assert_eq!((reported.len(), left), (count.min(1000), more));
+            assert_eq!(written.get(), reported.len());
         }
     }
 }

@@ -29,9 +29,10 @@ use crate::control::persist::restore;
 use crate::control::persist::restore::loaded;
 use crate::control::sources::deadline;
 use crate::control::sources::deadline::{DEADLINE, Unanswered};
-use crate::control::sources::lists::load::{LoadedRules, Refusal, Signature, load};
+use crate::control::sources::lists::load::{LoadedRules, Refusal, load};
 use crate::control::sources::lists::reading::{broken, log_load};
 use crate::control::sources::lists::state::is_large_file;
+use crate::control::sources::signature::Signature;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};
 

@@ -11,7 +11,8 @@ use crate::control::admin::verdict::{Answer, Chain, MatchingRule, Outcome, Quest
 use crate::policy::snapshot::{ChainExemption, Decision, Matched, Snapshot};
 use crate::serve::cache::Cache;
 use crate::serve::client::{Client, Transport};
-use crate::serve::respond::{Step, respond};
+use crate::serve::respond::respond;
+use crate::serve::step::Step;
 use crate::stats::Count;
 use crate::wire::name::{Name, write_text};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::control::admin::status::{Gauges, Histogram, UpstreamStatus};
-use crate::serve::upstream::ServerState;
+use crate::serve::upstream::state::ServerState;
 use crate::stats::{LATENCY_BOUNDS, Sums};
 
 /// The counters in the form of `status`. All other gauges have default values.

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::gauges::upstream_status;
-use crate::serve::upstream::{OutageWatch, Pool, ServerState};
+use crate::serve::upstream::Pool;
+use crate::serve::upstream::state::{OutageWatch, ServerState};
 
 /// How often to check.
 const PERIOD: Duration = Duration::from_secs(1);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::cache::{Entry, Failure, Key, STALE_TTL};
-use super::respond::{Ending, Step, Tally};
+use super::step::{Ending, Step, Tally};
 use super::synthesized;
 use crate::policy::snapshot::{ChainExemption, Decision, Matched, Snapshot};
 use crate::stats::Count;

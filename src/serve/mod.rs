@@ -14,6 +14,7 @@ pub mod resolver;
 pub mod respond;
 pub mod responder;
 pub mod shared;
+pub mod step;
 mod synthesized;
 pub mod transport;
 pub mod upstream;

@@ -6,10 +6,10 @@ use tokio::time::Instant;
 
 use super::cache::{Entry, Key};
 use super::client::Client;
-use super::dispatch::{Exchange, Message};
+use super::dispatch::Message;
 use super::observe::Observer;
-use super::resolver::Resolver;
-use super::respond::Resolution;
+use super::resolver::{Begun, Resolver};
+use super::step::Resolution;
 use crate::stats::Counters;
 
 /// What a transport does with a message that it dispatched.
@@ -112,43 +112,6 @@ impl<O: Observer> Dispatched<O> {
     }
 }
 
-/// How a message begins whose thread may wait for locks.
-pub(super) enum Begun {
-    /// With its answer.
-    Reply(Vec<u8>),
-    /// It gets no answer.
-    Nothing,
-    /// Upstream must be asked.
-    Resolve(Key, Option<Arc<Entry>>),
-}
-
-/// Keeps what is to be done about one message until the snapshot is released.
-struct Once<'r, O: Observer> {
-    resolver: &'r Arc<Resolver<O>>,
-    draft: Vec<u8>,
-    begun: Begun,
-}
-
-impl<O: Observer> Exchange for Once<'_, O> {
-    type Handle = ();
-
-    fn draft(&mut self) -> &mut Vec<u8> {
-        &mut self.draft
-    }
-
-    fn send(&mut self, (): ()) {
-        self.begun = Begun::Reply(std::mem::take(&mut self.draft));
-    }
-
-    fn refresh(&mut self, key: Key) {
-        self.resolver.refresh(&key);
-    }
-
-    fn resolve(&mut self, (): (), key: Key, stale: Option<Arc<Entry>>) {
-        self.begun = Begun::Resolve(key, stale);
-    }
-}
-
 impl<O: Observer> Resolver<O> {
     /// Dispatches a message: answers it at once, or says that it waits. To be called once for each message that a
     /// client sent.
@@ -160,15 +123,5 @@ impl<O: Observer> Resolver<O> {
             received,
         });
         Dispatched::new(self, client, || packet.into(), received, begun)
-    }
-
-    pub(super) fn begin(self: &Arc<Self>, message: Message<'_>) -> Begun {
-        let mut once = Once {
-            resolver: self,
-            draft: Vec::with_capacity(512),
-            begun: Begun::Nothing,
-        };
-        self.with_dispatcher(|dispatcher| dispatcher.one(message, (), &mut once));
-        once.begun
     }
 }

@@ -1,92 +1,18 @@
 //! Answers a query: bytes, client and time in, bytes or the next step out. It has neither sockets nor a clock, so
 //! that each rule of the protocol is tested without them.
 
-use std::sync::Arc;
-
-use super::cache::{Cache, Entry, Failure, Key, Lookup};
+use super::cache::{Cache, Key, Lookup};
 use super::client::Client;
 use super::context::AnswerContext;
+use super::step::{Ending, Resolution, Step, Tally};
 use super::synthesized;
 use super::worker_cache::{Location, WorkerCache};
-use crate::policy::ranking::Hit;
 use crate::policy::snapshot::{Decision, Snapshot};
 use crate::stats::Count;
 use crate::wire::edns::{Ede, code};
 use crate::wire::query::{Fault, Query, Reject};
 use crate::wire::reply;
 use crate::wire::{Rcode, class, rtype};
-
-/// How a query is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tally {
-    /// How it ended.
-    pub count: Count,
-    /// The rule that blocked it.
-    pub rule: Option<Hit>,
-}
-
-impl From<Count> for Tally {
-    fn from(count: Count) -> Self {
-        Self { count, rule: None }
-    }
-}
-
-/// How a query ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// Without an answer.
-    Drop(Tally),
-    /// `out` holds the answer.
-    Reply(Tally),
-}
-
-/// What is to be done about a message.
-#[derive(Debug)]
-pub enum Step {
-    /// Nothing: it gets no answer.
-    Drop(Tally),
-    /// `out` holds the answer.
-    Reply(Tally),
-    /// `out` holds the answer, from the cache; it is popular and about to expire, so upstream should be asked
-    /// again.
-    Refresh(Key),
-    /// Upstream must be asked; [`conclude`] then writes the answer. The entry is an answer past its TTL, for the
-    /// case that upstream fails.
-    Resolve(Key, Option<Arc<Entry>>),
-}
-
-impl From<Ending> for Step {
-    fn from(ending: Ending) -> Self {
-        match ending {
-            Ending::Drop(tally) => Self::Drop(tally),
-            Ending::Reply(tally) => Self::Reply(tally),
-        }
-    }
-}
-
-/// How asking upstream ended.
-#[derive(Clone, Debug)]
-pub enum Resolution {
-    /// With an answer.
-    Answered(Arc<Entry>),
-    /// Without one.
-    Failed(Arc<Failure>, Option<Arc<Entry>>),
-    /// Too many queries are waiting already.
-    Overloaded(Option<Arc<Entry>>),
-}
-
-impl Resolution {
-    /// The bytes of the answers that it holds, roughly.
-    pub(super) fn footprint(&self) -> usize {
-        let (said, stale) = match self {
-            Self::Answered(entry) => (Some(entry), None),
-            Self::Failed(failure, stale) => (failure.said.as_ref(), stale.as_ref()),
-            Self::Overloaded(stale) => (None, stale.as_ref()),
-        };
-        let entries = said.into_iter().chain(stale);
-        entries.map(|entry| entry.answer.footprint()).sum()
-    }
-}
 
 /// A query to whose name the policy applies.
 #[derive(Debug)]

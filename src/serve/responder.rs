@@ -11,8 +11,8 @@ use super::dispatch::{Dispatcher, Message};
 use super::inflight::{Datagram, Outcome, Recipient, Waiter};
 use super::observe::Observer;
 use super::pace::Pace;
-use super::respond::Resolution;
 use super::shared::Shared;
+use super::step::Resolution;
 use crate::stats::{Count, Counters};
 use crate::sys::udp::Socket;
 

@@ -201,7 +201,7 @@ async fn a_process_of_its_own_makes_the_image_and_tells_how_far_it_is() {
     let notes = outcome.lists[0].notes.as_ref().expect("it was read");
     assert_eq!(notes.tally.first[0].line, 3);
     let image = open(&plan.out);
-    assert_eq!(image.size() as u64, outcome.octets);
+    assert_eq!(image.size() as u64, outcome.bytes);
     // Once more over what is there: one list is read, the other one carried over.
     fs::write(folder.path().join("hosts"), ":: d.example\n").expect("written");
     fs::remove_file(folder.path().join("ads")).expect("there");

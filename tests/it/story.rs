@@ -16,7 +16,8 @@ use tapis::control::sources::wall_clock::{Wait, WallClock};
 use tapis::policy::current::Reader;
 use tapis::serve::cache::Cache;
 use tapis::serve::client::{Client, Transport};
-use tapis::serve::respond::{Step, respond};
+use tapis::serve::respond::respond;
+use tapis::serve::step::Step;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 

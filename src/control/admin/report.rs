@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::config::shown::Show;
+use crate::config::shown::{Show, first, more_warnings};
 use crate::config::{Config, Origin};
 use crate::control::Control;
 use crate::control::admin::status::{
@@ -15,7 +15,7 @@ use crate::control::guard::release::Guard;
 use crate::control::persist::rollback_file::RollbackRecord;
 use crate::control::publish::{compose, provenance};
 use crate::control::sources::lists::state::ListState;
-use crate::control::sources::orders::problems::{MOST_REPORTED, first, more_warnings};
+use crate::control::sources::orders::problems::MOST_REPORTED;
 use crate::control::sources::orders::registry::Known;
 use crate::control::sources::orders::schedule::State;
 use crate::policy::image::Image;

@@ -1,5 +1,4 @@
-//! Owns rules in memory on their way to an image: taken in any order, given in that of paths.
-//! Refuses to hold more than it has room for.
+//! Sorts a limited number of rules in memory by their paths.
 
 use std::cmp::Ordering;
 use std::io;
@@ -11,19 +10,19 @@ use crate::policy::image::bits::word;
 use crate::policy::image::path::{Key, labels};
 use crate::wire::name::Name;
 
-/// Octets behind a path that may be read, though they mean nothing: of short ones a fixed number
-/// is copied, as that needs no branch.
+/// Bytes after a path that may be read and are ignored. Of short paths a fixed number of bytes is copied, which needs no
+/// branch.
 pub(super) const SLACK: usize = 32;
-/// Octets of a record but for its path: the rule, the path's length.
+/// Bytes of a record before its path: the rule and the path's length.
 pub(super) const HEAD: usize = 5;
 /// Longest path.
 pub(super) const MAX_PATH: usize = 254;
-/// Most labels right below the root that are known. There are some 1,500 in the real tree.
+/// Most top-level labels that are kept. The DNS has some 1,500.
 const KNOWN: usize = 1 << 14;
-/// Rules on names of one beginning, up to which they are compared one by one.
+/// Up to this many rules with the same rank are sorted by comparing their paths.
 const FEW: usize = 16;
 
-/// What a name is sorted by first: the hashes of its first two labels, 0 for one that is not there.
+/// The first sort key of a name: the hashes of its first two labels from the root, 0 for a missing one.
 pub(super) type Rank = (u64, u64);
 
 /// Rules in memory.
@@ -31,20 +30,19 @@ pub(super) struct Batch {
     key: Key,
     entries: Vec<Entry>,
     most: usize,
-    /// For each: the length of the path, the path. They are read in the order of hashes, so huge
-    /// pages save much.
+    /// The length of each path, and the path. They are read in the order of their hashes, for which huge pages are much
+    /// faster.
     paths: MmapMut,
     filled: usize,
     firsts: Firsts,
 }
 
-/// The labels right below the root, to learn whether two of them have one hash: looking at all
-/// paths again for that would cost a cache miss for each.
+/// The top-level labels, to detect two with the same hash. Looking for them in all paths would cost a cache miss for each.
 #[derive(Default)]
 struct Firsts {
-    /// By hash: where a path with that label is.
+    /// The offset of a path with the label, by the hash of the label.
     known: HashMap<u64, u32>,
-    /// There are too many to know, or two have one hash.
+    /// There are too many labels, or two may have the same hash.
     unsure: bool,
 }
 
@@ -64,7 +62,7 @@ impl Firsts {
     }
 }
 
-/// What a rule is sorted by first, and where the rest is.
+/// A rule, with the rank and the offset of its path.
 #[derive(Clone, Copy)]
 struct Entry {
     rank: Rank,
@@ -73,14 +71,14 @@ struct Entry {
 }
 
 impl Batch {
-    /// Room for `rules` rules and at least `octets` octets of paths. Memory is taken as it is filled.
+    /// A batch of at most `rules` rules and at least `bytes` bytes of paths. Memory is allocated as it is filled.
     ///
     /// # Errors
-    /// When the system has no such room.
-    pub(super) fn new(key: Key, rules: usize, octets: usize) -> io::Result<Self> {
-        let paths = MmapMut::map_anon(octets + 1 + MAX_PATH + SLACK)?;
+    /// If the address space runs out.
+    pub(super) fn new(key: Key, rules: usize, bytes: usize) -> io::Result<Self> {
+        let paths = MmapMut::map_anon(bytes + 1 + MAX_PATH + SLACK)?;
         #[cfg(target_os = "linux")]
-        // Without them it works as well.
+        // Only slower without them.
         let _ = paths.advise(memmap2::Advice::HugePage);
         Ok(Self {
             key,
@@ -102,7 +100,7 @@ impl Batch {
         self.firsts = Firsts::default();
     }
 
-    /// Takes a rule on a name. Returns its path, if there was room for it.
+    /// Adds a rule for a name. Returns its path, or `None` if the batch is full.
     #[inline]
     pub(super) fn push(&mut self, name: &Name, rule: u32) -> Option<&[u8]> {
         let start = self.filled;
@@ -130,7 +128,7 @@ impl Batch {
         paths[0] = (end - 1) as u8;
         self.filled = start + end;
         if end == 1 {
-            // The root has no label, and its rank may be that of one.
+            // The root has no label, and its rank may equal the hash of one.
             self.firsts.unsure = true;
         } else {
             self.firsts.add(ranks[0], &self.paths, start as u32);
@@ -143,7 +141,7 @@ impl Batch {
         Some(&self.paths[start + 1..start + end])
     }
 
-    /// Brings the rules into their order.
+    /// Sorts the rules.
     pub(super) fn sort(&mut self) {
         let Self {
             entries,
@@ -155,8 +153,8 @@ impl Batch {
         Paths(paths).arrange(entries, 0, key, firsts.unsure);
     }
 
-    /// Writes records of the sorted rules from the one numbered `next` on, as many as `into` has
-    /// room for, each different one once. Returns how many octets they take.
+    /// Writes records of the sorted rules to `into`, without duplicates, from index `next` on and as many as fit. Returns
+    /// the number of bytes written.
     pub(super) fn gather(&self, next: &mut usize, into: &mut [u8]) -> usize {
         let mut filled = 0;
         let room = into.len().saturating_sub(HEAD + MAX_PATH + SLACK);
@@ -188,7 +186,7 @@ impl Batch {
     }
 }
 
-/// Where paths are: each behind its length.
+/// A buffer of paths, each after its length.
 #[derive(Clone, Copy)]
 struct Paths<'p>(&'p [u8]);
 
@@ -198,11 +196,11 @@ impl<'p> Paths<'p> {
         &self.0[at + 1..at + 1 + usize::from(self.0[at])]
     }
 
-    /// Sorts entries whose paths share the first `skip` octets. Their ranks are those of what
-    /// comes behind. If `unsure`, different labels right there may have one hash.
+    /// Sorts entries whose paths share the first `skip` bytes. Their ranks are those of the rest of their paths. If
+    /// `unsure`, different labels at the start of the rest may have the same hash.
     fn arrange(self, entries: &mut [Entry], skip: usize, key: &Key, unsure: bool) {
         entries.sort_unstable_by_key(|entry| entry.rank);
-        // Two labels with one hash are rare, and possible.
+        // Two labels with the same hash are rare, but possible.
         let collide = |pair: &[Entry]| {
             pair[0].rank.0 == pair[1].rank.0 && !self.share_label(&pair[0], &pair[1], skip)
         };
@@ -216,8 +214,7 @@ impl<'p> Paths<'p> {
         }
     }
 
-    /// Sorts entries of one rank. Their paths share the first `skip` octets, and one label more if
-    /// there is one.
+    /// Sorts entries with the same rank. Their paths share the first `skip` bytes, and the next label if there is one.
     fn arrange_same(self, entries: &mut [Entry], skip: usize, key: &Key) {
         let first = self.of(&entries[0]);
         let mut common = first;
@@ -242,7 +239,7 @@ impl<'p> Paths<'p> {
         }
     }
 
-    /// Sorts entries whose paths share the first `skip` octets by what comes behind.
+    /// Sorts entries whose paths share the first `skip` bytes by the rest of their paths.
     fn compare(self, entries: &mut [Entry], skip: usize, key: &Key) {
         entries.sort_unstable_by(|one, other| {
             key.compare(&self.of(one)[skip..], &self.of(other)[skip..])
@@ -250,7 +247,7 @@ impl<'p> Paths<'p> {
         });
     }
 
-    /// Whether the label behind the first `skip` octets of both paths is the same, or missing.
+    /// Whether the label after the first `skip` bytes of both paths is the same, or missing in both.
     #[inline]
     fn share_label(self, one: &Entry, other: &Entry, skip: usize) -> bool {
         let (one, other) = (one.at as usize, other.at as usize);
@@ -266,16 +263,16 @@ impl<'p> Paths<'p> {
     }
 }
 
-/// Whether the labels that start at these places are the same. Behind both there is [`SLACK`].
+/// Whether the labels at these offsets are the same. Both buffers have [`SLACK`] after the label.
 #[inline]
 fn same_label(one: &[u8], at: usize, other: &[u8], other_at: usize) -> bool {
     let size = 1 + usize::from(one[at]);
-    // With their length octets, most labels below the root are no longer than eight.
+    // With its length, a top-level label mostly has at most eight bytes.
     let differ = (word(one, at) ^ word(other, other_at)) & FIRST[size.min(8)];
     differ == 0 && (size <= 8 || one[at..at + size] == other[other_at..other_at + size])
 }
 
-/// How many octets of whole labels two paths share.
+/// How many bytes of whole labels two paths share.
 fn shared(one: &[u8], other: &[u8]) -> usize {
     let pairs = labels(one).zip(labels(other));
     pairs
@@ -286,17 +283,17 @@ fn shared(one: &[u8], other: &[u8]) -> usize {
 
 /// A path with its rank.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'p> {
+pub(super) struct RankedPath<'p> {
     pub(super) rank: Rank,
-    /// The path is at the start, and [`SLACK`] behind it.
-    pub(super) octets: &'p [u8],
+    /// The path, and [`SLACK`] after it.
+    pub(super) bytes: &'p [u8],
     pub(super) size: usize,
 }
 
-impl<'p> Place<'p> {
+impl<'p> RankedPath<'p> {
     #[inline]
     pub(super) fn path(self) -> &'p [u8] {
-        &self.octets[..self.size]
+        &self.bytes[..self.size]
     }
 
     /// [`Key::compare`].
@@ -306,29 +303,29 @@ impl<'p> Place<'p> {
             return self.rank.0.cmp(&other.rank.0);
         }
         let labels = self.size > 0 && other.size > 0;
-        if self.rank.1 != other.rank.1 && labels && same_label(self.octets, 0, other.octets, 0) {
+        if self.rank.1 != other.rank.1 && labels && same_label(self.bytes, 0, other.bytes, 0) {
             return self.rank.1.cmp(&other.rank.1);
         }
         key.compare(self.path(), other.path())
     }
 }
 
-/// The rank of the path of `size` octets at `at`, behind which there is [`SLACK`].
+/// The rank of the path of `size` bytes at `at`, which has [`SLACK`] after it.
 #[inline]
-pub(super) fn rank(key: &Key, octets: &[u8], at: usize, size: usize) -> Rank {
+pub(super) fn rank(key: &Key, bytes: &[u8], at: usize, size: usize) -> Rank {
     if size == 0 {
         return (0, 0);
     }
-    let first = usize::from(octets[at]);
-    let one = hash(key, octets, at + 1, first);
+    let first = usize::from(bytes[at]);
+    let one = hash(key, bytes, at + 1, first);
     if size == 1 + first {
         return (one, 0);
     }
     let at = at + 1 + first;
-    (one, hash(key, octets, at + 1, usize::from(octets[at])))
+    (one, hash(key, bytes, at + 1, usize::from(bytes[at])))
 }
 
-/// Masks for the first octets of eight, by their count.
+/// Masks of the first bytes of eight, by their number.
 const FIRST: [u64; 9] = {
     let mut masks = [u64::MAX; 9];
     let mut count = 0;
@@ -339,14 +336,14 @@ const FIRST: [u64; 9] = {
     masks
 };
 
-/// The hash of the label of `size` octets at `at`, read eight octets at a time.
+/// The hash of the label of `size` bytes at `at`. Reads eight bytes at a time.
 #[inline]
-fn hash(key: &Key, octets: &[u8], at: usize, size: usize) -> u64 {
-    let low = word(octets, at) & FIRST[size.min(8)];
-    let high = word(octets, at + 8) & FIRST[size.saturating_sub(8).min(8)];
+fn hash(key: &Key, bytes: &[u8], at: usize, size: usize) -> u64 {
+    let low = word(bytes, at) & FIRST[size.min(8)];
+    let high = word(bytes, at + 8) & FIRST[size.saturating_sub(8).min(8)];
     let hash = key.sixteen(low, high, size);
     if size <= 16 {
         return hash;
     }
-    key.continued(hash, &octets[at..at + size])
+    key.continued(hash, &bytes[at..at + size])
 }

@@ -1,11 +1,10 @@
-//! Owns the images that rules are carried over from: a base, and a delta over it.
-//! Refuses to choose what is carried over.
+//! The images that rules are carried over from: a base, and a delta over it.
 
 use std::path::Path;
 
+use super::error::CompileError;
 use super::merge::Carried;
 use super::plan::Plan;
-use super::run::CompileError;
 use crate::config::regular::Unread;
 use crate::control::persist::store::{ImageFileError, read_image};
 use crate::policy::image::cursor::Cursor;
@@ -16,14 +15,14 @@ use crate::policy::image::values::ImageRule;
 use crate::policy::image::{Image, ImageError};
 use crate::wire::name::Name;
 
-/// What was in force before.
+/// The images that were in force before.
 pub(super) struct Old {
     base: Option<Image>,
     delta: Option<Image>,
 }
 
 impl Old {
-    /// Reads the plan's images.
+    /// Reads the images of the plan.
     pub(super) fn open(plan: &Plan) -> Result<Self, CompileError> {
         Ok(Self {
             base: open(plan.base.as_deref())?,
@@ -35,29 +34,29 @@ impl Old {
         self.delta.iter().chain(&self.base)
     }
 
-    /// The key that all paths are sorted by: that of the base, so that it is in order already.
+    /// The key that all paths are sorted by. It is that of the base, whose paths are then sorted already.
     pub(super) fn key(&self) -> Key {
         self.base
             .as_ref()
             .map_or_else(Key::random, |base| base.key().clone())
     }
 
-    /// The counts of the base's text.
-    pub(super) fn census(&self) -> PairHistogram {
+    /// The pair histogram of the base.
+    pub(super) fn pair_histogram(&self) -> PairHistogram {
         self.base
             .as_ref()
             .map(Image::pair_histogram)
             .unwrap_or_default()
     }
 
-    /// What is known of a list, the newest.
+    /// The newest source with this name.
     pub(super) fn source(&self, name: &str) -> Option<&ImageSource> {
         let mut sources = self.images().flat_map(|image| &image.provenance().sources);
         sources.find(|source| source.name == name)
     }
 
-    /// The base's rules of those lists to which `number` gives one, and which the delta does not
-    /// hold whole.
+    /// The base's rules of the lists that `number` has a number for, except those that the delta replaces as a whole.
+    /// `None` if there are none.
     pub(super) fn carried(
         &self,
         number: impl Fn(&str) -> Option<u16>,
@@ -73,15 +72,15 @@ impl Old {
         let sources = base.provenance().sources.iter();
         let sources = sources.map(|source| number(&source.name).filter(|_| !whole(&source.name)));
         let sources: Vec<_> = sources.collect();
-        // All for nothing is not read.
+        // A base without such rules is not read at all.
         sources.iter().any(Option::is_some).then(|| Carried {
             cursor: base.cursor(),
             sources,
         })
     }
 
-    /// Hands on the delta's rules of those lists to which `number` gives one. The delta has a key of
-    /// its own: its rules are to be sorted. Returns what is wrong with it, if something is.
+    /// Calls `each` with the delta's rules of the lists that `number` has a number for. They are not sorted by the
+    /// base's key. Returns the damage of the delta, if there is any.
     pub(super) fn changes<E>(
         &self,
         number: impl Fn(&str) -> Option<u16>,

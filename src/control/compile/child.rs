@@ -1,5 +1,4 @@
-//! Owns the compiler as a process of its own, seen from the one that starts it.
-//! Refuses to retry, and to trust: whatever the process does, the caller gets an image or a reason.
+//! Runs the compiler as a child process. Whatever that does, the caller gets its outcome or the reason for the failure.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -14,14 +13,14 @@ use tokio::time::{sleep, timeout};
 use super::plan::{Event, Outcome, Plan};
 use crate::config::shown::Show;
 
-/// Longest line that a compiler is listened to for. An outcome tells ten bad lines of each list.
+/// Longest line that is read from a compiler. An outcome has ten bad lines of each list.
 const MAX_LINE: u64 = 64 << 20;
-/// Octets of its errors that are kept, the last ones.
+/// The last bytes of its standard error that are kept.
 const MAX_ERRORS: usize = 4096;
-/// How often to look whether it is gone, once it says no more.
-const LOOK: Duration = Duration::from_millis(5);
+/// How often to check whether it has ended, after its output has.
+const POLL: Duration = Duration::from_millis(5);
 
-/// Why a compiler made no image.
+/// Why a compiler wrote no image.
 #[derive(Debug, thiserror::Error)]
 pub enum ChildError {
     /// It could not be started.
@@ -29,36 +28,36 @@ pub enum ChildError {
     Start {
         /// The program.
         program: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// It ended by itself, and said why.
+    /// It failed with this message.
     #[error("{0}")]
     Failed(String),
-    /// Somebody else ended it.
+    /// A signal ended it.
     #[error("the compiler was ended by signal {0}{remedy}", remedy = remedy(*.0))]
     Killed(i32),
-    /// It said nothing for too long, and was ended.
+    /// It reported nothing for too long, and was killed.
     #[error("the compiler was ended: it reported no progress for {} s", .0.as_secs_f64())]
     Hung(Duration),
-    /// What it said is not what a compiler says.
+    /// Its output can't be parsed.
     #[error("the compiler's output can't be read: {0}; is its program another version?")]
     Nonsense(String),
 }
 
 impl ChildError {
-    /// Whether the system did not let it work: there is no room, say. That may pass, and be otherwise elsewhere.
+    /// Whether an error of the system is the cause, such as a full disk. It may not occur later, or in another directory.
     pub fn is_of_system(&self) -> bool {
         match self {
             Self::Start { .. } => true,
-            // As `io::Error` displays what the system says.
+            // As `io::Error` displays errors of the system.
             Self::Failed(text) => text.contains("(os error "),
             Self::Killed(_) | Self::Hung(_) | Self::Nonsense(_) => false,
         }
     }
 }
 
-/// This program, also when its file was replaced since: then the name would be another version's.
+/// This program, even if its file was replaced by another version since.
 fn own_program() -> io::Result<PathBuf> {
     if cfg!(target_os = "linux") {
         return Ok(PathBuf::from("/proc/self/exe"));
@@ -77,21 +76,19 @@ fn remedy(signal: i32) -> &'static str {
 /// Starts compilers.
 #[derive(Clone, Debug)]
 pub struct Compiler {
-    /// The program that is started, and what it is told. Its plan is the first line of its standard
-    /// input.
+    /// The program. It reads the plan from the first line of its standard input.
     pub program: PathBuf,
-    /// See there.
+    /// Its arguments.
     pub arguments: Vec<&'static str>,
-    /// For how long it may tell nothing. It tells how far it is some times a second, but for the
-    /// time that the disk takes to store the image.
+    /// How long it may report nothing. It reports several times a second, except while the disk stores the image.
     pub patience: Duration,
 }
 
 impl Compiler {
-    /// A compiler that is this very program.
+    /// A compiler that is this program.
     ///
     /// # Errors
-    /// When the system does not tell which one that is.
+    /// If the system does not report its path.
     pub fn own(patience: Duration) -> io::Result<Self> {
         Ok(Self {
             program: own_program()?,
@@ -100,13 +97,11 @@ impl Compiler {
         })
     }
 
-    /// Carries out a plan in a new process, and hands on what that tells on the way. When this
-    /// future is dropped the process is ended.
-    ///
-    /// The process also ends when its standard input does: with this process, however that ends.
+    /// Compiles a plan in a new process and passes its reports to `progress`. The process is killed when this future is
+    /// dropped. It also ends when its standard input does, so it does not outlive this process.
     ///
     /// # Errors
-    /// [`ChildError`]; the process is gone then, and if it had written an image, nobody said so.
+    /// [`ChildError`]; the process has ended then, and there may be an image that it did not report.
     pub async fn compile(
         &self,
         plan: &Plan,
@@ -116,26 +111,26 @@ impl Compiler {
             program: self.program.clone(),
             source,
         })?;
-        // The input stays open to the end.
+        // The input stays open until the process has ended.
         let (mut input, output, errors) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let plan = serde_json::to_vec(plan);
         let mut plan =
             plan.map_err(|error| ChildError::Failed(format!("{error}; rename the folder")))?;
         plan.push(b'\n');
-        let give = async {
+        let send_plan = async {
             if let Some(input) = &mut input {
-                // If it does not take it, it has ended, and how it did tells more.
+                // If this fails, the process has ended, and its status says more.
                 let _ = input.write_all(&plan).await;
             }
         };
-        let hear = async {
+        let reports = async {
             match output {
-                Some(output) => self.hear(output, &mut progress).await,
+                Some(output) => self.read_reports(output, &mut progress).await,
                 None => Ok(None),
             }
         };
-        let listen = async {
+        let read_errors = async {
             let mut last = Vec::new();
             if let Some(errors) = errors {
                 keep_last(errors, &mut last).await;
@@ -143,28 +138,28 @@ impl Compiler {
             last
         };
         let end = async {
-            tokio::pin!(hear, give);
-            // One that does not take its plan is listened to no longer than any other.
-            let heard = tokio::select! {
-                heard = &mut hear => heard,
-                () = &mut give => hear.await,
+            tokio::pin!(reports, send_plan);
+            // A process that does not read its plan gets no more time than any other.
+            let result = tokio::select! {
+                result = &mut reports => result,
+                () = &mut send_plan => reports.await,
             };
-            let heard = match heard {
+            let result = match result {
                 Err(error) => Err(error),
-                Ok(outcome) => match timeout(self.patience, gone(&mut child)).await {
+                Ok(outcome) => match timeout(self.patience, ended(&mut child)).await {
                     Ok(status) => Ok((outcome, status)),
                     Err(_) => Err(ChildError::Hung(self.patience)),
                 },
             };
-            if heard.is_err() {
-                end(&mut child).await;
+            if result.is_err() {
+                kill(&mut child).await;
             }
-            heard
+            result
         };
-        let (heard, last) = tokio::join!(end, listen);
-        let (outcome, status) = heard?;
+        let (result, last) = tokio::join!(end, read_errors);
+        let (outcome, status) = result?;
         let status = status.map_err(|error| ChildError::Failed(error.to_string()))?;
-        judge(outcome, status, &last)
+        concluded(outcome, status, &last)
     }
 
     fn start(&self) -> io::Result<Child> {
@@ -178,8 +173,8 @@ impl Compiler {
         command.spawn()
     }
 
-    /// Reads what it tells, to the end.
-    async fn hear(
+    /// Reads its reports to the end.
+    async fn read_reports(
         &self,
         output: impl AsyncRead + Unpin,
         progress: &mut impl FnMut(Event),
@@ -199,7 +194,7 @@ impl Compiler {
             match serde_json::from_slice(&line) {
                 Ok(Event::Done(done)) => outcome = Some(done),
                 Ok(event) => progress(event),
-                // A line that ends early is its last one: how it ended tells more.
+                // An incomplete line is its last one: its status says more.
                 Err(_) if !line.ends_with(b"\n") && (count as u64) < MAX_LINE => {}
                 Err(error) => return Err(ChildError::Nonsense(error.to_string())),
             }
@@ -207,30 +202,30 @@ impl Compiler {
     }
 }
 
-/// Waits until it is gone, by looking. `Child::wait` was seen to be woken before the process could be
-/// waited for, and then to ask again without a pause, on the core that the process needed for ending.
-async fn gone(child: &mut Child) -> io::Result<ExitStatus> {
+/// Waits until it has ended, by polling. `Child::wait` was seen to wake before the process could be reaped, and then to
+/// spin on the core that the process needed to end.
+async fn ended(child: &mut Child) -> io::Result<ExitStatus> {
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(status);
         }
-        sleep(LOOK).await;
+        sleep(POLL).await;
     }
 }
 
-/// Ends it, and waits until it is gone.
-async fn end(child: &mut Child) {
-    let ended = match child.start_kill() {
-        Ok(()) => gone(child).await.map(drop),
+/// Kills it, and waits until it has ended.
+async fn kill(child: &mut Child) {
+    let result = match child.start_kill() {
+        Ok(()) => ended(child).await.map(drop),
         Err(error) => Err(error),
     };
-    if let Err(error) = ended {
-        // It is gone already, or will be: it is ended again when it is dropped.
-        tracing::debug!(%error, "the compiler can't be ended");
+    if let Err(error) = result {
+        // It has ended already, or will: it is killed again when it is dropped.
+        tracing::debug!(%error, "the compiler can't be killed");
     }
 }
 
-/// Reads to the end and keeps the last octets.
+/// Reads to the end and keeps the last bytes.
 async fn keep_last(mut errors: impl AsyncRead + Unpin, last: &mut Vec<u8>) {
     let mut piece = [0; MAX_ERRORS];
     while let Ok(count @ 1..) = errors.read(&mut piece).await {
@@ -240,7 +235,8 @@ async fn keep_last(mut errors: impl AsyncRead + Unpin, last: &mut Vec<u8>) {
     }
 }
 
-fn judge(
+/// The outcome, or the failure that the exit status and the last line of standard error describe.
+fn concluded(
     outcome: Option<Outcome>,
     status: ExitStatus,
     errors: &[u8],
@@ -282,7 +278,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn how_it_ended_is_told() {
+    async fn how_it_ended_is_reported() {
         let reason_of = reason("read plan; kill -9 $$").await;
         assert!(
             reason_of.contains("signal 9; most likely memory"),
@@ -302,7 +298,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nonsense_is_told_and_a_line_that_is_cut_by_its_end_is_not() {
+    async fn nonsense_is_reported_and_a_line_that_is_cut_by_its_end_is_not() {
         let reason_of = reason("echo hello; exec cat /dev/zero").await;
         assert!(reason_of.contains("can't be read"), "{reason_of}");
         let reason_of = reason("printf '{\"writ'; kill -9 $$").await;
@@ -312,8 +308,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_tells_nothing_is_ended() {
-        // It does not read its plan, and waits for a line that never comes from itself.
+    async fn one_that_reports_nothing_is_killed() {
+        // It neither reads its plan nor writes anything.
         let hung = outcome("exec tail -f /dev/null").await;
         assert!(matches!(hung, Err(ChildError::Hung(_))), "{hung:?}");
         let silent = outcome("exec tail -f /dev/null >/dev/null").await;
@@ -321,7 +317,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_program_that_is_not_there_is_told() {
+    async fn a_missing_program_is_reported() {
         let compiler = Compiler {
             program: "/nowhere/tapis".into(),
             arguments: Vec::new(),

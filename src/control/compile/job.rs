@@ -149,7 +149,7 @@ impl Job {
         // Without a rule there was nothing to compile, or it is refused, which is logged by itself.
         if outcome.rules > 0 {
             tracing::info!(
-                bytes = outcome.octets,
+                bytes = outcome.bytes,
                 rules = outcome.rules,
                 seconds = outcome.seconds,
                 peak_bytes = outcome.peak,

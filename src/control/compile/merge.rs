@@ -1,34 +1,32 @@
-//! Owns the joining of sorted rules: those that were read, those of the images that they are put
-//! into, and what of the latter does not count any more.
-//! Refuses to know why it does not.
+//! Merges sorted rules: those read from lists, and those carried over from a base and a delta.
 
 use std::cmp::Ordering;
 use std::io;
 
-use super::batch::{Place, Rank, SLACK, rank};
+use super::batch::{Rank, RankedPath, SLACK, rank};
 use super::sort::Run;
 use crate::policy::image::cursor::Cursor as ImageCursor;
 use crate::policy::image::path::Key;
 use crate::policy::image::values::ImageRule;
 use crate::policy::image::{ImageError, WriteError};
 
-/// Why rules could not be joined.
+/// Why rules could not be merged.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum MergeError {
-    /// What was sorted can't be read back.
+    /// A sorted run can't be read back.
     #[error(transparent)]
     Run(#[from] io::Error),
-    /// An image holds what it can't.
+    /// An image is damaged.
     #[error(transparent)]
     Image(ImageError),
-    /// Whoever takes the rules does not.
+    /// The merged rules can't be written.
     #[error(transparent)]
     Write(#[from] WriteError),
 }
 
 /// The rules of an image in the order of their paths.
 pub(super) trait Cursor {
-    /// Goes to the next name that has rules. Returns whether there is one.
+    /// Moves to the next name that has rules. Returns whether there is one.
     fn advance(&mut self) -> Result<bool, ImageError>;
     /// Its path.
     fn path(&self) -> &[u8];
@@ -55,26 +53,25 @@ impl Cursor for ImageCursor<'_> {
 pub(super) struct Carried<C> {
     /// Its rules.
     pub(super) cursor: C,
-    /// What each of its sources is called now; nothing where its rules do not count.
+    /// The new number of each of its sources; `None` for those that are not carried over.
     pub(super) sources: Vec<Option<u16>>,
 }
 
-/// Marks the bits of a rule that comes from a delta and not from a list, among those that were
-/// sorted.
+/// Marks a sorted rule that comes from a delta and not from a list.
 const CHANGE: u32 = 0x80;
 
-/// The bits of a delta's rule on its way through the sorting.
+/// The bits of a delta's rule while it is sorted.
 pub(super) fn change(rule: ImageRule) -> u32 {
     rule.to_bits() | CHANGE
 }
 
-/// Joins rules.
+/// A merge of sorted inputs.
 pub(super) struct Merge<'m, C> {
     key: &'m Key,
     inputs: Vec<Input<'m, C>>,
-    /// A tournament's losers, by match; the winner of all comes first.
+    /// A loser tree: the loser of each match, and the winner of all at index 0.
     tree: Vec<Player>,
-    /// By source: what was read of it does not count, but what images hold of it does.
+    /// By source: whether the rules that images have of it apply, and not those that were read.
     left_out: &'m [bool],
 }
 
@@ -83,17 +80,17 @@ enum Input<'m, C> {
     Image(Carry<C>),
 }
 
-/// An input and where it is.
+/// An input, with the rank of its current path.
 #[derive(Clone, Copy)]
 struct Player {
-    /// Nothing when it has ended.
+    /// `None` at its end.
     rank: Option<Rank>,
     input: usize,
 }
 
 struct Carry<C> {
     carried: Carried<C>,
-    /// The path, with what its rank is read from behind it.
+    /// The current path, and [`SLACK`].
     path: Vec<u8>,
     size: usize,
     rank: Rank,
@@ -112,23 +109,23 @@ impl<C: Cursor> Carry<C> {
     }
 }
 
-/// The rules of one name on their way together.
+/// The rules of one name, collected from all inputs.
 #[derive(Default)]
 struct Name {
     path: Vec<u8>,
     rank: Rank,
-    /// What was sorted: rules of lists, and of a delta.
+    /// Sorted rules: of lists, and of a delta.
     sorted: Vec<u32>,
-    /// What is carried over from the base.
+    /// Rules carried over from the base.
     base: Vec<u32>,
     scratch: Vec<ImageRule>,
 }
 
 impl<'m, C: Cursor> Merge<'m, C> {
-    /// Joins runs and a base that are sorted by that key.
+    /// Merges runs and a base that are sorted by `key`.
     ///
     /// # Errors
-    /// When one can't be read.
+    /// If one can't be read.
     pub(super) fn new(
         key: &'m Key,
         runs: Vec<Run<'m>>,
@@ -154,8 +151,8 @@ impl<'m, C: Cursor> Merge<'m, C> {
         Ok(merge)
     }
 
-    /// Hands on each name that has rules, once, in order, with its rules: sorted, each once. Returns
-    /// for each source how many different rules were read of it, whether they count or not.
+    /// Calls `each` once with each name that has rules, in order, with its distinct rules, sorted. Returns the number of
+    /// distinct rules that were read of each source, whether they apply or not.
     pub(super) fn each(
         mut self,
         mut each: impl FnMut(&[u8], &[u32]) -> Result<(), WriteError>,
@@ -167,18 +164,18 @@ impl<'m, C: Cursor> Merge<'m, C> {
             input,
         }) = self.tree.first()
         {
-            let place = self.inputs[input].place();
-            if rank != name.rank || place.path() != name.path {
-                name.hand_on(self.left_out, &mut counts, &mut each)?;
+            let current = self.inputs[input].current();
+            if rank != name.rank || current.path() != name.path {
+                name.emit(self.left_out, &mut counts, &mut each)?;
                 name.rank = rank;
                 name.path.clear();
-                name.path.extend(place.path());
+                name.path.extend(current.path());
             }
             name.take(&self.inputs[input]);
             let player = self.advance(input)?;
             self.play(player);
         }
-        name.hand_on(self.left_out, &mut counts, &mut each)?;
+        name.emit(self.left_out, &mut counts, &mut each)?;
         Ok(counts)
     }
 
@@ -187,7 +184,7 @@ impl<'m, C: Cursor> Merge<'m, C> {
             Input::Run(run) => run.advance()?,
             Input::Image(carry) => carry.advance(self.key).map_err(MergeError::Image)?,
         };
-        let rank = some.then(|| self.inputs[input].place().rank);
+        let rank = some.then(|| self.inputs[input].current().rank);
         Ok(Player { rank, input })
     }
 
@@ -201,7 +198,7 @@ impl<'m, C: Cursor> Merge<'m, C> {
             return rank.0 < other_rank.0;
         }
         let (one, other) = (&self.inputs[one.input], &self.inputs[other.input]);
-        one.place().compare(other.place(), self.key) == Ordering::Less
+        one.current().compare(other.current(), self.key) == Ordering::Less
     }
 
     fn play_all(&mut self) -> Result<(), MergeError> {
@@ -210,7 +207,7 @@ impl<'m, C: Cursor> Merge<'m, C> {
         for input in 0..count {
             let mut winner = self.advance(input)?;
             let mut at = (count + input) / 2;
-            // Whoever comes first at a match waits there for the other one.
+            // The first player at a match waits there for the second one.
             while at > 0
                 && let Some(other) = &mut tree[at]
             {
@@ -225,7 +222,7 @@ impl<'m, C: Cursor> Merge<'m, C> {
         Ok(())
     }
 
-    /// Plays the matches of the winner, which has moved on.
+    /// Plays the matches of the last winner again, after it has advanced.
     #[inline]
     fn play(&mut self, mut winner: Player) {
         let mut at = (self.inputs.len() + winner.input) / 2;
@@ -243,12 +240,12 @@ impl<'m, C: Cursor> Merge<'m, C> {
 
 impl<C: Cursor> Input<'_, C> {
     #[inline]
-    fn place(&self) -> Place<'_> {
+    fn current(&self) -> RankedPath<'_> {
         match self {
-            Self::Run(run) => run.place(),
-            Self::Image(carry) => Place {
+            Self::Run(run) => run.current(),
+            Self::Image(carry) => RankedPath {
                 rank: carry.rank,
-                octets: &carry.path,
+                bytes: &carry.path,
                 size: carry.size,
             },
         }
@@ -275,9 +272,9 @@ impl Name {
         }
     }
 
-    /// Hands on what the name has, and forgets it.
+    /// Calls `each` with the rules of the name, and clears them.
     #[inline]
-    fn hand_on(
+    fn emit(
         &mut self,
         left_out: &[bool],
         counts: &mut [u64],
@@ -291,10 +288,10 @@ impl Name {
         for &rule in &*rules {
             counts[source(rule)] += u64::from(rule & CHANGE == 0);
         }
-        // Of a list that was read its file counts, of any other one what images hold.
+        // The rules of a list that was read come from its file, those of any other list from the images.
         rules.retain(|&rule| left_out[source(rule)] == (rule & CHANGE != 0));
         if !self.base.is_empty() || rules.iter().any(|rule| rule & CHANGE != 0) {
-            self.join();
+            self.merge_base();
         }
         if !self.sorted.is_empty() {
             each(&self.path, &self.sorted)?;
@@ -303,9 +300,9 @@ impl Name {
         Ok(())
     }
 
-    /// Joins what was sorted with what is carried over.
+    /// Merges the sorted rules with those carried over.
     #[cold]
-    fn join(&mut self) {
+    fn merge_base(&mut self) {
         let rules = &mut self.sorted;
         for rule in &mut *rules {
             *rule &= !CHANGE;

@@ -1,13 +1,12 @@
-//! Owns the way from list files to one image file: reading, sorting in bounded memory, merging with
-//! what an older image holds, writing.
-//! Refuses to publish: the file is there or it is not.
+//! The compiler: turns list files into one image file, by sorting in bounded memory and merging with an older image.
 //!
-//! It is made to run as a process of its own ([`child`] starts one): what it takes of memory goes
-//! back with it, and the service outlives whatever happens to it.
+//! It runs as a separate process, which [`child`] starts. Its memory is freed when it ends, and the service survives
+//! whatever happens to it.
 
 mod batch;
 mod carried;
 pub mod child;
+pub mod error;
 pub(crate) mod job;
 mod merge;
 pub mod plan;

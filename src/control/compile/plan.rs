@@ -1,6 +1,4 @@
-//! Owns the words between whoever wants an image and the compiler: the plan, what is told on the
-//! way, and the outcome.
-//! Refuses to carry anything out.
+//! The protocol of the compiler process: the plan that it gets, and the events and the outcome that it reports, as JSON.
 
 use std::path::PathBuf;
 
@@ -13,29 +11,30 @@ use crate::control::guard::acceptance::InForce;
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::protected::{Guarded, ProtectedList};
 use crate::control::guard::release::Guards;
-use crate::control::sources::lists::load::{Refusal, Signature};
+use crate::control::sources::lists::load::Refusal;
 use crate::control::sources::lists::parse::{Notation, Tally};
+use crate::control::sources::signature::Signature;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::rule::{Kind, Scope};
 
 /// What to compile.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// Where the image goes.
+    /// The path of the image to write.
     pub out: PathBuf,
-    /// The lists; rules name them by their place here.
+    /// The lists; rules refer to them by their index.
     pub lists: Vec<PlanList>,
-    /// The image that rules of lists which are not read come from.
+    /// The image that has the rules of lists which are not read.
     pub base: Option<PathBuf>,
-    /// An image of changes to that one.
+    /// An image of changes to the base.
     pub delta: Option<PathBuf>,
-    /// A refused list is a reason to write nothing.
+    /// Whether a refused list fails the compilation.
     #[serde(default)]
     pub strict: bool,
-    /// What the lists are judged by.
+    /// The limits that the lists are checked against.
     #[serde(default)]
     pub limits: Limits,
-    /// What no rule of a guarded list may cover.
+    /// The names that no rule of a block list may cover.
     #[serde(default)]
     pub protected_names: ProtectedList,
 }
@@ -43,37 +42,37 @@ pub struct Plan {
 /// A list to compile.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanList {
-    /// The name that the operator gave it.
+    /// Its name in the configuration.
     pub name: String,
     /// Its file.
     pub path: PathBuf,
-    /// How that is written.
+    /// The format of the file.
     pub format: Format,
-    /// What a bare name means.
+    /// The scope of a name without a prefix.
     pub scope: Scope,
     /// The characters that begin a comment line.
     #[serde(default)]
     pub comments: Comments,
-    /// What to read instead of the file.
+    /// The text to read instead of the file.
     #[serde(default)]
     pub text: Option<String>,
-    /// Read it. Otherwise its rules are those that the base and the delta have for its name.
+    /// Whether to read it. Otherwise the rules that the base and the delta have for its name are carried over.
     pub read: bool,
-    /// What its rules do: those of a block list are left out where guards say so.
+    /// The effect of its rules. Guards suppress rules of block lists only.
     pub kind: Kind,
-    /// Guards that only warn of its rules.
+    /// Protections that only warn about its rules.
     #[serde(default)]
     pub warn: Protections,
     /// Guards that the operator releases.
     #[serde(default)]
     pub released: Guards,
-    /// What its newest state is judged against, see `judge`.
+    /// The states that its newest one is checked against; see `acceptance::judge`.
     #[serde(default)]
     pub before: Vec<InForce>,
 }
 
 impl Plan {
-    /// A plan for these lists, to be judged as `rails` say, that carries nothing over.
+    /// A plan for these lists under this guard policy. It carries nothing over.
     pub fn new(out: PathBuf, lists: Vec<PlanList>, guard_policy: &GuardPolicy) -> Self {
         Self {
             out,
@@ -88,7 +87,7 @@ impl Plan {
 }
 
 impl PlanList {
-    /// How it is written.
+    /// Its notation.
     pub(super) fn notation(&self) -> Notation {
         Notation {
             format: self.format,
@@ -97,7 +96,7 @@ impl PlanList {
         }
     }
 
-    /// A list of the configuration that is to be read.
+    /// A list of the configuration, to be read.
     pub fn read(list: &List) -> Self {
         Self {
             name: list.source.name.clone(),
@@ -127,7 +126,7 @@ impl From<&PlanList> for Guarded {
     }
 }
 
-/// What the compiler tells, one a line.
+/// A report of the compiler, one JSON object on each line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Event {
@@ -135,55 +134,57 @@ pub enum Event {
     Reading {
         /// Its name.
         list: String,
-        /// Octets that are read.
-        octets: u64,
-        /// Octets of the file.
+        /// Bytes read so far.
+        #[serde(rename = "octets")]
+        bytes: u64,
+        /// Bytes of the file.
         of: u64,
     },
     /// The image is being written.
     Writing {
-        /// Names that are written.
+        /// Names written so far.
         names: u64,
-        /// As many at most.
+        /// The most that there can be.
         of: u64,
     },
-    /// It is there.
+    /// The image is complete.
     Done(Outcome),
 }
 
-/// What a compilation came to.
+/// The result of a compilation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// What became of each list, in the plan's order.
+    /// The result for each list, in the order of the plan.
     pub lists: Vec<ListOutcome>,
-    /// Octets of the image.
-    pub octets: u64,
-    /// Rules on the lines of all lists that were read, and rules carried over.
+    /// Bytes of the image.
+    #[serde(rename = "octets")]
+    pub bytes: u64,
+    /// Rules read from all lists, and rules carried over.
     pub given: u64,
-    /// Rules that are in the image.
+    /// Rules in the image.
     pub rules: u64,
-    /// Rules that are not, as others of the same list cover them.
+    /// Rules left out because others of the same list cover them.
     pub pruned: u64,
-    /// How long it took.
+    /// The duration in seconds.
     pub seconds: f64,
-    /// The most memory that it took for itself, in octets; 0 where the system does not tell.
+    /// The peak of anonymous memory in bytes; 0 if the system does not report it.
     pub peak: u64,
 }
 
-/// What became of a list.
+/// The result for one list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListOutcome {
     /// Its name.
     pub name: String,
-    /// Different rules of it that count now, with those that others of it cover.
+    /// Its distinct rules that apply now, including those that others of it cover.
     pub rules: u64,
-    /// What was read; nothing if it was not.
+    /// What was read; `None` if it was not read or refused.
     pub notes: Option<ListNotes>,
-    /// Why what was read does not count. If it has rules, they are carried over.
+    /// Why what was read is not used. Then `rules` are carried over.
     pub refused: Option<Refused>,
 }
 
-/// A [`Refusal`] in another process.
+/// A [`Refusal`] as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{text}")]
 pub struct Refused {
@@ -226,26 +227,26 @@ impl From<Refused> for Refusal {
     }
 }
 
-/// What an image keeps of the reading of a list, so that it can be told after a restart.
+/// What an image records about the reading of a list, so that it can be reported after a restart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListNotes {
-    /// How it was written.
+    /// Its format.
     pub format: Format,
-    /// What a bare name meant.
+    /// The scope of a name without a prefix.
     pub scope: Scope,
-    /// The characters that began a comment line.
+    /// The characters that begin a comment line.
     #[serde(default)]
     pub comments: Comments,
-    /// What its rules did; images of older versions don't say.
+    /// The effect of its rules; `None` in images of older versions.
     #[serde(default)]
     pub kind: Option<Kind>,
-    /// What stood in it.
+    /// Counts of its lines.
     pub tally: Tally,
-    /// The file as it was; nothing for content that is built in.
+    /// The signature of the file; `None` for built-in content.
     pub signature: Option<Signature>,
-    /// How long reading took, in milliseconds.
+    /// The duration of reading in milliseconds.
     pub took_ms: u64,
-    /// What tells the protected names that its rules were held against; nothing if there were none.
+    /// Identifies the protected names that its rules were checked against; empty if there were none.
     #[serde(default, rename = "wards")]
     pub protected_names: String,
     /// Guards that were released for it.
@@ -254,12 +255,12 @@ pub struct ListNotes {
 }
 
 impl ListNotes {
-    /// The notes of a source; nothing if there are none, or another version wrote them otherwise.
+    /// The notes of a source; `None` if there are none, or a version with another format wrote them.
     pub fn of(source: &ImageSource) -> Option<Self> {
         serde_json::from_value(source.notes.clone()).ok()
     }
 
-    /// As a source keeps them.
+    /// The notes in the form that a source has.
     pub fn to_value(&self) -> serde_json::Value {
         serde_json::to_value(self).expect("strings and numbers have a JSON form")
     }

@@ -1,20 +1,19 @@
-//! Owns the measure of what memory the process takes for itself.
-//! Refuses to count pages of files, which the system takes back when it needs them.
+//! Measures the anonymous memory of the process. Pages of files do not count: the system frees them when it needs memory.
 
 use std::fs;
 
-/// The most that was taken at the moments when it was looked at.
+/// The highest of all measurements.
 #[derive(Default)]
 pub(super) struct Peak(u64);
 
 impl Peak {
-    /// Looks.
-    pub(super) fn look(&mut self) {
+    /// Measures.
+    pub(super) fn measure(&mut self) {
         self.0 = self.0.max(now().unwrap_or(0));
     }
 
-    /// In octets; 0 where the system does not tell.
-    pub(super) fn octets(&self) -> u64 {
+    /// In bytes; 0 if the system does not report it.
+    pub(super) fn bytes(&self) -> u64 {
         self.0
     }
 }

@@ -1,98 +1,46 @@
-//! Owns the carrying out of a plan.
-//! Refuses to decide which lists are read.
+//! Compiles a plan: reads and sorts its lists, merges them with older images, and writes the new one.
 
 use std::io::{self, BufWriter};
-use std::path::PathBuf;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::carried::Old;
+use super::error::CompileError;
 use super::merge::{self, Merge, MergeError};
 use super::plan::{Event, ListNotes, ListOutcome, Outcome, Plan, PlanList};
 use super::rss::Peak;
 use super::sort::{Budget, Sorted, Sorter};
-use crate::config::shown::Show;
-use crate::control::guard::acceptance::{judge, released_before};
+use crate::control::guard::acceptance::{NewState, judge, released_before};
 use crate::control::guard::policy::digest;
 use crate::control::guard::protected::ProtectedNames;
 use crate::control::persist::durable::{Access, DurableError, NewFile, directory_of};
 use crate::control::publish::provenance::recorded;
-use crate::control::sources::lists::load;
-use crate::control::sources::lists::load::{Reading, Refusal};
+use crate::control::sources::lists::file::{Reading, read_list};
+use crate::control::sources::lists::load::Refusal;
+use crate::policy::image::WriteError;
 use crate::policy::image::path::Key;
 use crate::policy::image::provenance::{ImageSource, Provenance};
 use crate::policy::image::values::{ImageRule, SOURCES};
 use crate::policy::image::writer::Writer;
-use crate::policy::image::{ImageError, TooLarge, WriteError};
 
-/// Octets that are read between two words about it.
+/// Bytes that are read between two reports.
 const READ_STEP: u64 = 4 << 20;
-/// Names that are written between two words about it.
+/// Names that are written between two reports.
 const WRITE_STEP: u64 = 1 << 16;
 /// Bytes that are written at a time.
 const WRITE_PIECE: usize = 256 << 10;
 
-/// Why there is no image.
-#[derive(Debug, thiserror::Error)]
-pub enum CompileError {
-    /// An image to carry rules over from can't be read.
-    #[error("{path}: {source}; without it every list must be read", path = .path.shown())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// An image to carry rules over from is damaged.
-    #[error("{path}: {source}; without it every list must be read", path = .path.shown())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: ImageError,
-    },
-    /// A list is to be carried over, and there is nothing of it.
-    #[error("{0}: no image holds its rules; it must be read")]
-    NowhereElse(String),
-    /// There is no room for what memory should not hold.
-    #[error(
-        "{path}: {source}; the folder must be writable, and have room for the text of all lists", path = .path.shown())]
-    Sort {
-        /// The folder.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// The image can't be written.
-    #[error("{path}: {source}; its folder must exist, be writable, and have room for it", path = .path.shown())]
-    Write {
-        /// The image.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// There is too much for an image.
-    #[error(transparent)]
-    TooLarge(#[from] TooLarge),
-    /// More lists than rules can name.
-    #[error("{0} lists, more than the {SOURCES} that an image can hold; join some of them")]
-    Lists(usize),
-    /// Lists were refused, and the plan wants all or nothing.
-    #[error("nothing is written, as some lists were refused")]
-    Refused(Vec<ListOutcome>),
-}
-
-/// Carries out a plan, and tells how far it is.
+/// Compiles a plan and reports the progress.
 ///
 /// # Errors
-/// [`CompileError`]; then there is no new file, and the old one is as it was.
+/// [`CompileError`]; then the previous file is unchanged.
 pub fn compile(plan: &Plan, progress: impl FnMut(Event)) -> Result<Outcome, CompileError> {
     let start = Instant::now();
     if plan.lists.len() > SOURCES {
         return Err(CompileError::Lists(plan.lists.len()));
     }
-    let mut told = Told {
+    let mut reporter = Reporter {
         progress,
         peak: Peak::default(),
     };
@@ -102,63 +50,67 @@ pub fn compile(plan: &Plan, progress: impl FnMut(Event)) -> Result<Outcome, Comp
         old: Old::open(plan)?,
         states: Vec::new(),
     };
-    let mut outcome = work.compile(&mut told)?;
-    told.peak.look();
-    outcome.peak = told.peak.octets();
+    let mut outcome = work.compile(&mut reporter)?;
+    reporter.peak.measure();
+    outcome.peak = reporter.peak.bytes();
     outcome.seconds = start.elapsed().as_secs_f64();
     Ok(outcome)
 }
 
-/// What is told on the way, and looked at then.
-struct Told<P> {
+/// Reports the progress, and measures memory at each report.
+struct Reporter<P> {
     progress: P,
     peak: Peak,
 }
 
-impl<P: FnMut(Event)> Told<P> {
-    fn tell(&mut self, event: Event) {
-        self.peak.look();
+impl<P: FnMut(Event)> Reporter<P> {
+    fn report(&mut self, event: Event) {
+        self.peak.measure();
         (self.progress)(event);
     }
 }
 
+/// A compilation in progress.
 struct Work<'p> {
     plan: &'p Plan,
     protected_names: ProtectedNames,
     old: Old,
-    /// What is known of each list, in the plan's order.
-    states: Vec<State>,
+    /// In the order of the plan's lists.
+    states: Vec<ListState>,
 }
 
-/// What is known of a list.
-enum State {
+/// Whether a list was read.
+enum ListState {
     Carried,
     Read(Box<Reading>),
     Refused(Refusal),
 }
 
 impl Work<'_> {
-    fn compile(&mut self, told: &mut Told<impl FnMut(Event)>) -> Result<Outcome, CompileError> {
+    fn compile(
+        &mut self,
+        reporter: &mut Reporter<impl FnMut(Event)>,
+    ) -> Result<Outcome, CompileError> {
         let key = self.old.key();
         let carried = self.plan.lists.iter().filter(|list| !list.read);
         let mut missing = carried.filter(|list| self.old.source(&list.name).is_none());
         if let Some(list) = missing.next() {
             return Err(CompileError::NowhereElse(list.name.clone()));
         }
-        let sorted = self.read(&key, told)?;
-        // The second time without lists that the first one refused.
+        let sorted = self.read(&key, reporter)?;
+        // A list may be refused only after its rules were counted; the image is then written again without it.
         loop {
-            if let Some(outcome) = self.write(&key, &sorted, told)? {
+            if let Some(outcome) = self.write(&key, &sorted, reporter)? {
                 return Ok(outcome);
             }
         }
     }
 
-    /// Reads and sorts.
+    /// Reads and sorts the lists.
     fn read(
         &mut self,
         key: &Key,
-        told: &mut Told<impl FnMut(Event)>,
+        reporter: &mut Reporter<impl FnMut(Event)>,
     ) -> Result<Sorted, CompileError> {
         let folder = directory_of(&self.plan.out);
         let unsorted = |source| CompileError::Sort {
@@ -168,17 +120,17 @@ impl Work<'_> {
         let mut sorter = Sorter::new(key.clone(), Budget::USUAL, folder).map_err(unsorted)?;
         for (number, list) in self.plan.lists.iter().enumerate() {
             let state = if list.read {
-                match self.read_list(number as u16, list, &mut sorter, told) {
-                    Ok(reading) => State::Read(Box::new(reading.map_err(unsorted)?)),
-                    Err(refusal) => State::Refused(refusal),
+                match self.read_list(number as u16, list, &mut sorter, reporter) {
+                    Ok(reading) => ListState::Read(Box::new(reading.map_err(unsorted)?)),
+                    Err(refusal) => ListState::Refused(refusal),
                 }
             } else {
-                State::Carried
+                ListState::Carried
             };
             self.states.push(state);
         }
-        let place = |name: &str| self.plan.lists.iter().position(|list| list.name == name);
-        let number = |name: &str| place(name).map(|place| place as u16);
+        let index = |name: &str| self.plan.lists.iter().position(|list| list.name == name);
+        let number = |name: &str| index(name).map(|index| index as u16);
         let damage = self
             .old
             .changes(number, |name, rule| sorter.push(name, merge::change(rule)));
@@ -189,7 +141,7 @@ impl Work<'_> {
             });
         }
         let sorted = sorter.finish().map_err(unsorted)?;
-        told.peak.look();
+        reporter.peak.measure();
         Ok(sorted)
     }
 
@@ -198,7 +150,7 @@ impl Work<'_> {
         source: u16,
         list: &PlanList,
         sorter: &mut Sorter<'_>,
-        told: &mut Told<impl FnMut(Event)>,
+        reporter: &mut Reporter<impl FnMut(Event)>,
     ) -> Result<io::Result<Reading>, Refusal> {
         let mut failed = Ok(());
         let rule = |name: &_, scope, _| {
@@ -208,30 +160,30 @@ impl Work<'_> {
             }
         };
         let mut next = 0;
-        let tell = |octets, of| {
-            if octets >= next || octets == of {
-                next = octets + READ_STEP;
+        let progress = |bytes, of| {
+            if bytes >= next || bytes == of {
+                next = bytes + READ_STEP;
                 let list = list.name.clone();
-                told.tell(Event::Reading { list, octets, of });
+                reporter.report(Event::Reading { list, bytes, of });
             }
         };
         let (notation, text) = (list.notation(), list.text.as_deref());
         let protected_names = Some((&self.protected_names, list.into()));
-        let reading = load::read_list(&list.path, text, notation, protected_names, rule, tell)?;
-        // How many rules are different is not known yet.
-        let newest = reading.newest(&list.name, &list.path, None);
+        let reading = read_list(&list.path, text, notation, protected_names, rule, progress)?;
+        // The number of distinct rules is not known yet.
+        let new = NewState::new(&list.name, &list.path, &reading, None);
         let (before, limits) = (&list.before, &self.plan.limits);
-        judge(&newest, before, limits, list.released)?;
+        judge(&new, before, limits, list.released)?;
         Ok(failed.map(|()| reading))
     }
 
-    /// Writes what is sorted and what is carried over. Nothing comes of it when a list turns out to
-    /// have too few rules: then it is to be written again without them.
+    /// Writes the sorted rules and those carried over. `None` if the number of a list's rules violates its limits: then the
+    /// image is to be written again without them.
     fn write(
         &mut self,
         key: &Key,
         sorted: &Sorted,
-        told: &mut Told<impl FnMut(Event)>,
+        reporter: &mut Reporter<impl FnMut(Event)>,
     ) -> Result<Option<Outcome>, CompileError> {
         let plan = self.plan;
         let unwritten = |source| CompileError::Write {
@@ -242,12 +194,12 @@ impl Work<'_> {
             WriteError::TooLarge(error) => CompileError::TooLarge(error),
             WriteError::Io(source) => unwritten(source),
         };
-        let mut census = sorted.census.clone();
-        census.add(&self.old.census());
+        let mut pairs = sorted.pairs.clone();
+        pairs.add(&self.old.pair_histogram());
         let undurable = |error: DurableError| unwritten(error.source);
         let target = NewFile::create(&plan.out, Access::Umask).map_err(undurable)?;
         let file = BufWriter::with_capacity(WRITE_PIECE, target.file());
-        let mut writer = Writer::new(file, key.clone(), census).map_err(failed)?;
+        let mut writer = Writer::new(file, key.clone(), pairs).map_err(failed)?;
         let of: u64 = self.given();
         let mut names = 0;
         let left_out: Vec<_> = self.states.iter().map(|state| !state.counts()).collect();
@@ -256,7 +208,7 @@ impl Work<'_> {
         let counts = merge.and_then(|merge| {
             merge.each(|path, rules| {
                 if names % WRITE_STEP == 0 {
-                    told.tell(Event::Writing { names, of });
+                    reporter.report(Event::Writing { names, of });
                 }
                 names += 1;
                 writer.push(path, rules)
@@ -273,7 +225,7 @@ impl Work<'_> {
                 source,
             },
         })?;
-        told.tell(Event::Writing { names, of });
+        reporter.report(Event::Writing { names, of });
         if self.judge(&counts) {
             return Ok(None);
         }
@@ -284,11 +236,11 @@ impl Work<'_> {
         let (file, facts) = writer.finish(&self.provenance(&counts)).map_err(failed)?;
         let file = file.into_inner();
         let file = file.map_err(|error| unwritten(error.into_error()))?;
-        let octets = file.metadata().map_err(unwritten)?.len();
+        let bytes = file.metadata().map_err(unwritten)?.len();
         target.commit().map_err(undurable)?;
         Ok(Some(Outcome {
             lists,
-            octets,
+            bytes,
             given: of,
             rules: facts.rules,
             pruned: facts.pruned,
@@ -296,15 +248,16 @@ impl Work<'_> {
         }))
     }
 
-    /// Refuses lists that lost or won too many rules. Returns whether there are some.
+    /// Refuses lists with too few or too many rules. Returns whether there are any.
     fn judge(&mut self, counts: &[u64]) -> bool {
         let mut refused = false;
         for ((list, state), &count) in self.plan.lists.iter().zip(&mut self.states).zip(counts) {
-            if let State::Read(reading) = state {
-                let newest = reading.newest(&list.name, &list.path, Some(count as usize));
+            if let ListState::Read(reading) = state {
+                let rules = Some(count as usize);
+                let new = NewState::new(&list.name, &list.path, reading, rules);
                 let (before, limits) = (&list.before, &self.plan.limits);
-                if let Err(held) = judge(&newest, before, limits, list.released) {
-                    *state = State::Refused(held.into());
+                if let Err(held) = judge(&new, before, limits, list.released) {
+                    *state = ListState::Refused(held.into());
                     refused = true;
                 }
             }
@@ -312,22 +265,22 @@ impl Work<'_> {
         refused
     }
 
-    fn states(&self) -> impl Iterator<Item = (&PlanList, &State)> {
+    fn states(&self) -> impl Iterator<Item = (&PlanList, &ListState)> {
         self.plan.lists.iter().zip(&self.states)
     }
 
     /// The number of a list whose rules are carried over.
     fn carried_number(&self, name: &str) -> Option<u16> {
-        let place = self
+        let index = self
             .states()
             .position(|(list, state)| list.name == name && !state.counts());
-        place.map(|place| place as u16)
+        index.map(|index| index as u16)
     }
 
-    /// How many rules there are to write at most.
+    /// The most rules that can be written.
     fn given(&self) -> u64 {
         let rules = self.states().map(|(list, state)| match state {
-            State::Read(reading) => u64::from(reading.tally.rules),
+            ListState::Read(reading) => u64::from(reading.tally.rules),
             _ => self.old_rules(list),
         });
         rules.sum()
@@ -339,11 +292,11 @@ impl Work<'_> {
 
     fn outcomes(&self, counts: &[u64]) -> Vec<ListOutcome> {
         let lists = self.states().zip(counts);
-        let outcome = |((list, state), &count): ((&PlanList, &State), &u64)| {
+        let outcome = |((list, state), &count): ((&PlanList, &ListState), &u64)| {
             let (rules, notes, refused) = match state {
-                State::Read(reading) => (count, Some(self.notes(list, reading)), None),
-                State::Carried => (self.old_rules(list), None, None),
-                State::Refused(refusal) => (self.old_rules(list), None, Some(refusal.into())),
+                ListState::Read(reading) => (count, Some(self.notes(list, reading)), None),
+                ListState::Carried => (self.old_rules(list), None, None),
+                ListState::Refused(refusal) => (self.old_rules(list), None, Some(refusal.into())),
             };
             ListOutcome {
                 name: list.name.clone(),
@@ -360,7 +313,7 @@ impl Work<'_> {
             .states()
             .zip(counts)
             .map(|((list, state), &rules)| match state {
-                State::Read(reading) => ImageSource {
+                ListState::Read(reading) => ImageSource {
                     name: list.name.clone(),
                     path: recorded(&list.path),
                     read_at: reading.at,
@@ -406,8 +359,8 @@ impl Work<'_> {
     }
 }
 
-impl State {
-    /// Whether what was read of it counts.
+impl ListState {
+    /// Whether the rules that were read are used.
     fn counts(&self) -> bool {
         matches!(self, Self::Read(_))
     }

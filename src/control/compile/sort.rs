@@ -1,40 +1,38 @@
-//! Owns the sorting of more rules than memory should hold: full batches are sorted and put into a
-//! file without a name, and read back side by side.
-//! Refuses to merge: it gives the sorted runs.
+//! Sorts more rules than memory should hold: each full batch is sorted and written to an unlinked file. The sorted runs
+//! are then read back in parallel.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::batch::{Batch, HEAD, MAX_PATH, Place, Rank, SLACK, rank};
+use super::batch::{Batch, HEAD, MAX_PATH, Rank, RankedPath, SLACK, rank};
 use crate::policy::image::path::Key;
 use crate::policy::image::text::PairHistogram;
 use crate::wire::name::Name;
 
-/// Octets that are read or written at a time.
+/// Bytes that are read or written at a time.
 const PIECE: usize = 64 << 10;
 
-/// Rules of which the text is counted.
+/// The first rules, whose text is counted in full.
 const COUNTED: usize = 2 << 20;
-/// One of so many is counted beyond that: a pair that is missed then is so rare that its escape
-/// costs nothing.
+/// After those, one rule of this many is counted: a pair that is missed then is so rare that its escape costs nothing.
 const SAMPLE: usize = 8;
 
-/// How much a sorter holds in memory.
+/// The most that a sorter holds in memory.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budget {
-    /// Rules, 24 octets each.
+    /// Rules, of 24 bytes each.
     pub(super) rules: usize,
-    /// Octets of their paths.
-    pub(super) octets: usize,
+    /// Bytes of their paths.
+    pub(super) bytes: usize,
 }
 
 impl Budget {
-    /// 48 MiB each: two million names of usual length.
+    /// 48 MiB for rules and for paths: two million names of usual length.
     pub(super) const USUAL: Self = Self {
         rules: 2 << 20,
-        octets: 48 << 20,
+        bytes: 48 << 20,
     };
 }
 
@@ -42,41 +40,41 @@ impl Budget {
 pub(super) struct Sorter<'d> {
     key: Key,
     batch: Batch,
-    census: PairHistogram,
-    /// Rules that were taken.
-    taken: usize,
-    /// Where the file may be.
+    pairs: PairHistogram,
+    /// Rules that were pushed.
+    pushed: usize,
+    /// The directory of the file.
     folder: &'d Path,
     spilled: Option<Spilled>,
 }
 
-/// Sorted runs, one behind the other.
+/// Sorted runs, one after the other.
 struct Spilled {
     file: File,
-    /// Where each one ends.
+    /// The end of each run.
     ends: Vec<u64>,
 }
 
 impl<'d> Sorter<'d> {
-    /// Sorts by that key; what memory should not hold goes to `folder`.
+    /// Sorts by `key`. Rules over the budget are written to a file in `folder`.
     ///
     /// # Errors
-    /// When the system does not have that memory.
+    /// If memory runs out.
     pub(super) fn new(key: Key, budget: Budget, folder: &'d Path) -> io::Result<Self> {
         Ok(Self {
-            batch: Batch::new(key.clone(), budget.rules, budget.octets)?,
+            batch: Batch::new(key.clone(), budget.rules, budget.bytes)?,
             key,
-            census: PairHistogram::default(),
-            taken: 0,
+            pairs: PairHistogram::default(),
+            pushed: 0,
             folder,
             spilled: None,
         })
     }
 
-    /// Takes a rule on a name.
+    /// Adds a rule for a name.
     ///
     /// # Errors
-    /// When the file can't be written.
+    /// If the file can't be written.
     #[inline]
     pub(super) fn push(&mut self, name: &Name, rule: u32) -> io::Result<()> {
         let path = match self.batch.push(name, rule) {
@@ -87,9 +85,9 @@ impl<'d> Sorter<'d> {
                 path.expect("an empty batch has room for any name")
             }
         };
-        self.taken += 1;
-        if self.taken <= COUNTED || self.taken.is_multiple_of(SAMPLE) {
-            self.census.count(path);
+        self.pushed += 1;
+        if self.pushed <= COUNTED || self.pushed.is_multiple_of(SAMPLE) {
+            self.pairs.count(path);
         }
         Ok(())
     }
@@ -121,20 +119,20 @@ impl<'d> Sorter<'d> {
         Ok(())
     }
 
-    /// Ends the taking.
+    /// Sorts the last batch.
     ///
     /// # Errors
-    /// When the file can't be written.
+    /// If the file can't be written.
     pub(super) fn finish(mut self) -> io::Result<Sorted> {
         if self.spilled.is_none() {
             self.batch.sort();
         } else if !self.batch.is_empty() {
-            // What comes next needs the room.
+            // The merge needs the memory.
             self.spill()?;
         }
         Ok(Sorted {
             key: self.key,
-            census: self.census,
+            pairs: self.pairs,
             from: match self.spilled {
                 Some(spilled) => From::File(spilled),
                 None => From::Memory(self.batch),
@@ -146,8 +144,8 @@ impl<'d> Sorter<'d> {
 /// Rules in sorted runs.
 pub(super) struct Sorted {
     key: Key,
-    /// How often each pair of octets occurs in the names.
-    pub(super) census: PairHistogram,
+    /// How often each pair of bytes occurs in the names.
+    pub(super) pairs: PairHistogram,
     from: From,
 }
 
@@ -162,7 +160,7 @@ impl Sorted {
         let run = |rest| Run {
             key: &self.key,
             rest,
-            // Zeros before the first read, as behind every path.
+            // The bytes after a path may be read, so they must exist.
             piece: vec![0; PIECE + SLACK],
             at: 0,
             end: 0,
@@ -196,19 +194,19 @@ pub(super) struct Run<'s> {
     piece: Vec<u8>,
     at: usize,
     end: usize,
-    /// Where the present path starts and ends.
+    /// The start and end of the current path.
     path: (usize, usize),
     rank: Rank,
 }
 
-/// What of a run is not in its piece yet.
+/// The part of a run that is not in its piece yet.
 enum Rest<'s> {
     Memory { batch: &'s Batch, next: usize },
     File { file: &'s File, at: u64, end: u64 },
 }
 
 impl Run<'_> {
-    /// Goes to the next rule. Returns whether there is one.
+    /// Moves to the next rule. Returns whether there is one.
     #[inline]
     pub(super) fn advance(&mut self) -> io::Result<bool> {
         if self.end - self.at < HEAD + MAX_PATH {
@@ -245,17 +243,17 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The present path.
+    /// The current path.
     #[inline]
-    pub(super) fn place(&self) -> Place<'_> {
-        Place {
+    pub(super) fn current(&self) -> RankedPath<'_> {
+        RankedPath {
             rank: self.rank,
-            octets: &self.piece[self.path.0..self.path.1 + SLACK],
+            bytes: &self.piece[self.path.0..self.path.1 + SLACK],
             size: self.path.1 - self.path.0,
         }
     }
 
-    /// The rule on it.
+    /// The rule of the current path.
     #[inline]
     pub(super) fn rule(&self) -> u32 {
         let rule = self.piece[self.path.0 - HEAD..].first_chunk();

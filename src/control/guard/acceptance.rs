@@ -1,5 +1,4 @@
-//! Owns the judgement whether a list's newest state may replace the one in force, and the sentence that says why not.
-//! Refuses to read the list, and to decide what becomes of one that is held.
+//! Decides whether a list's newest state may replace the one in force, and describes why not.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,32 +9,33 @@ use serde::{Deserialize, Serialize};
 use crate::config::guard::Limits;
 use crate::config::shown::{Show, counted};
 use crate::control::guard::release::{Guard, Guards};
-use crate::control::sources::lists::load::Signature;
+use crate::control::sources::lists::file::Reading;
 use crate::control::sources::lists::parse::{Bad, FileFormat, Tally};
+use crate::control::sources::signature::Signature;
 
-/// Growth by fewer rules is never held: a young list may well be ten times as long tomorrow. A list of fewer may be
-/// one that people write.
+/// Growth by fewer rules is never held: a new list may well be ten times as long tomorrow. A list with fewer rules may be
+/// written by hand.
 const FEW: usize = 1000;
 
-/// What the command follows that takes a list as it is.
+/// Precedes the command that accepts a list as it is.
 pub(crate) const RELEASE: &str = ". To take it as it is: tapis reload";
 
-/// What is in force of a list, or was before a rollback.
+/// The state of a list that is in force, or was before a rollback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InForce {
-    /// Different rules.
+    /// Its distinct rules.
     pub rules: usize,
-    /// The file as it was; nothing for content that is built in.
+    /// The signature of its file; `None` for built-in content.
     pub signature: Option<Signature>,
-    /// Guards that were released for it and stay so.
+    /// Guards that were released for it. They stay released.
     pub released: Guards,
-    /// The file's last line had an end, as far as is known.
+    /// Whether the file's last line is known to have had a line end.
     #[serde(default)]
     pub ended: bool,
 }
 
-/// Guards that stay released for this state of the file. Those of its number of rules don't: that may be
-/// another one now, as guards leave out other rules.
+/// Guards that stay released for this state of the file. Those on the number of rules do not: guards may suppress other
+/// rules now, so the number may differ.
 pub(crate) fn released_before(before: &[InForce], signature: Option<Signature>) -> Guards {
     let same = before.iter().filter(|known| known.signature == signature);
     let released = same.flat_map(|known| known.released.iter());
@@ -44,39 +44,57 @@ pub(crate) fn released_before(before: &[InForce], signature: Option<Signature>) 
         .collect()
 }
 
-/// A list's newest state, as far as it is known.
+/// The newest state of a list.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Newest<'n> {
-    /// The list.
+pub(crate) struct NewState<'n> {
+    /// The name of the list.
     pub(crate) name: &'n str,
     /// Its file.
     pub(crate) path: &'n Path,
-    /// What stands in it.
+    /// Counts of its lines.
     pub(crate) tally: &'n Tally,
-    /// Different rules that count; nothing while that is not known.
+    /// Its distinct rules that apply; `None` if they are not counted yet.
     pub(crate) rules: Option<usize>,
-    /// The file as it was when it was read.
+    /// The signature of the file when it was read.
     pub(crate) signature: Option<Signature>,
-    /// When that was.
+    /// The time when it was read.
     pub(crate) at: Timestamp,
 }
 
-/// The first line's problem, unless the whole file's format is known: what would mend that line would not make
-/// a list of it.
+impl<'n> NewState<'n> {
+    /// The state that was read, with the number of its distinct rules if that is known.
+    pub(crate) fn new(
+        name: &'n str,
+        path: &'n Path,
+        reading: &'n Reading,
+        rules: Option<usize>,
+    ) -> Self {
+        Self {
+            name,
+            path,
+            tally: &reading.tally,
+            rules,
+            signature: reading.signature,
+            at: reading.at,
+        }
+    }
+}
+
+/// The problem of the first bad line, unless the file has another format: correcting that line would not help then.
 fn problem_without_format(problem: Bad, format: Option<FileFormat>) -> String {
     format.map_or_else(|| format!(": {problem}"), |_| String::new())
 }
 
-/// A list's newest state that guards hold. The last good state, if there is one, stays in force.
+/// An update of a list that guards hold. The last good state, if there is one, stays in force.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct Held {
+pub struct HeldUpdate {
     path: PathBuf,
     name: String,
     reasons: Vec<Reason>,
     released: Guards,
 }
 
-/// What a guard found.
+/// Why a guard holds an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 enum Reason {
     #[error("empty; a list that is empty on purpose holds a comment")]
@@ -111,7 +129,7 @@ enum Reason {
     Old { since: Timestamp, hours: u32 },
 }
 
-/// How many more, as a phrase; by their share as long as that says more than a multiple.
+/// Describes growth: in per cent up to 1000 %, then as a multiple.
 fn more(now: usize, before: usize) -> String {
     let percent = percent(now - before, before);
     match percent < 1000 {
@@ -124,7 +142,7 @@ fn more(now: usize, before: usize) -> String {
     }
 }
 
-/// The share, rounded up.
+/// `change` in per cent of `before`, rounded up.
 fn percent(change: usize, before: usize) -> usize {
     change.saturating_mul(100).div_ceil(before)
 }
@@ -145,8 +163,8 @@ impl Reason {
     }
 }
 
-impl Held {
-    /// The format that the file has instead of the list's, if it is mostly bad for that.
+impl HeldUpdate {
+    /// The format that the file seems to have, if most of its lines are bad because of that.
     fn format(&self) -> Option<FileFormat> {
         self.reasons.iter().find_map(|reason| match reason {
             Reason::Bad { format, .. } => *format,
@@ -154,7 +172,7 @@ impl Held {
         })
     }
 
-    /// Whether at most one line of twenty is good.
+    /// Whether at most one line in twenty is good.
     fn is_unreadable(&self) -> bool {
         self.reasons.iter().any(|reason| match reason {
             Reason::Bad { bad, lines, .. } => u64::from(*bad) * 20 >= u64::from(*lines) * 19,
@@ -162,13 +180,13 @@ impl Held {
         })
     }
 
-    /// The guards that hold it.
+    /// The guards that hold the update.
     pub fn guards(&self) -> Guards {
         self.reasons.iter().map(|reason| reason.guard()).collect()
     }
 }
 
-impl fmt::Display for Held {
+impl fmt::Display for HeldUpdate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.path.shown())?;
         for (number, reason) in self.reasons.iter().enumerate() {
@@ -176,14 +194,14 @@ impl fmt::Display for Held {
             write!(f, "{between}{reason}")?;
         }
         if let Some(format) = self.format() {
-            // A list of which nothing can be read is accepted by mistake alone.
+            // Accepting a file that is no list would be a mistake.
             return write!(f, ". The file is {format}");
         }
         if self.is_unreadable() {
             return f.write_str(". Hardly a line of it can be read: check what the file is");
         }
         f.write_str(RELEASE)?;
-        // A release counts for one reading, so those that were given before are needed again.
+        // A release is valid for one reading, so earlier ones are needed again.
         for guard in self.released.and(self.guards()).iter() {
             write!(f, " --accept {}:{guard}", self.name)?;
         }
@@ -191,7 +209,7 @@ impl fmt::Display for Held {
     }
 }
 
-/// When a file was written, if that is longer ago than the limit.
+/// When a file was written; `None` if that is within the limit.
 pub(crate) fn too_old(
     signature: Option<Signature>,
     limits: &Limits,
@@ -202,9 +220,9 @@ pub(crate) fn too_old(
     (limits.max_age_hours > 0 && at.duration_since(since) > hours).then_some(since)
 }
 
-/// What is to be said of a list in force whose file is too old.
-pub(crate) fn aged(name: &str, path: &Path, limits: &Limits, since: Timestamp) -> Held {
-    Held {
+/// The problem of a list in force whose file is too old.
+pub(crate) fn aged(name: &str, path: &Path, limits: &Limits, since: Timestamp) -> HeldUpdate {
+    HeldUpdate {
         path: path.to_owned(),
         name: name.to_owned(),
         reasons: vec![Reason::Old {
@@ -215,50 +233,50 @@ pub(crate) fn aged(name: &str, path: &Path, limits: &Limits, since: Timestamp) -
     }
 }
 
-/// Whether the newest state may replace the one in force, now that some guards are released. `before` is the state
-/// in force, if there is one, and the one before a rollback: what may replace either is taken.
+/// Whether the newest state may replace the one in force, given the released guards. `before` holds the state in force, if
+/// there is one, and the one before a rollback: a state that may replace either is accepted.
 pub(crate) fn judge(
-    newest: &Newest<'_>,
+    new: &NewState<'_>,
     before: &[InForce],
     limits: &Limits,
     released: Guards,
-) -> Result<(), Held> {
-    let again = released_before(before, newest.signature);
+) -> Result<(), HeldUpdate> {
+    let again = released_before(before, new.signature);
     let mut judged = before.iter().map(Some).map(|before| {
-        let held = judge_beside(newest, before, limits, released.and(again));
-        held.map_err(|held| Held { released, ..held })
+        let held = judge_against(new, before, limits, released.and(again));
+        held.map_err(|held| HeldUpdate { released, ..held })
     });
     let first = judged.next();
-    let first = first.unwrap_or_else(|| judge_beside(newest, None, limits, released));
+    let first = first.unwrap_or_else(|| judge_against(new, None, limits, released));
     first.or_else(|held| judged.find_map(Result::ok).ok_or(held))
 }
 
-fn judge_beside(
-    newest: &Newest<'_>,
+fn judge_against(
+    new: &NewState<'_>,
     before: Option<&InForce>,
     limits: &Limits,
     released: Guards,
-) -> Result<(), Held> {
+) -> Result<(), HeldUpdate> {
     let found = [
-        lines(newest.tally, limits),
-        before.and_then(|before| count(newest, before, limits)),
-        before.and_then(|before| age(newest, before, limits)),
+        lines(new.tally, limits),
+        before.and_then(|before| count(new, before, limits)),
+        before.and_then(|before| age(new, before, limits)),
     ];
     let holds = |reason: &Reason| !released.has(reason.guard());
     let reasons: Vec<_> = found.into_iter().flatten().filter(holds).collect();
     if reasons.is_empty() {
         return Ok(());
     }
-    Err(Held {
-        path: newest.path.to_owned(),
-        name: newest.name.to_owned(),
+    Err(HeldUpdate {
+        path: new.path.to_owned(),
+        name: new.name.to_owned(),
         reasons,
         released,
     })
 }
 
 fn lines(tally: &Tally, limits: &Limits) -> Option<Reason> {
-    // A file with comments only is a legal empty list: that is a lift.
+    // A file with only comments is a valid empty list.
     if tally.lines == 0 && tally.comments == 0 {
         return Some(Reason::Empty);
     }
@@ -272,13 +290,13 @@ fn lines(tally: &Tally, limits: &Limits) -> Option<Reason> {
     })
 }
 
-fn count(newest: &Newest<'_>, in_force: &InForce, limits: &Limits) -> Option<Reason> {
-    let (now, before) = (newest.rules?, in_force.rules);
-    // Of nothing there is no share, and what holds comments alone is a lift.
-    if before == 0 || newest.tally.lines == 0 {
+fn count(new: &NewState<'_>, in_force: &InForce, limits: &Limits) -> Option<Reason> {
+    let (now, before) = (new.rules?, in_force.rules);
+    // There is no share of zero rules, and a file with only comments is empty on purpose.
+    if before == 0 || new.tally.lines == 0 {
         return None;
     }
-    let (gone, new) = (before.saturating_sub(now), now.saturating_sub(before));
+    let (gone, added) = (before.saturating_sub(now), now.saturating_sub(before));
     let percent = |change| percent(change, before);
     if percent(gone) > limits.shrink_percent as usize {
         let percent = percent(gone);
@@ -288,18 +306,19 @@ fn count(newest: &Newest<'_>, in_force: &InForce, limits: &Limits) -> Option<Rea
             percent,
         });
     }
-    // Who edits a short list by hand may well leave the last line without an end.
-    if gone > 0 && before >= FEW && in_force.ended && !newest.tally.ended {
+    // In a short list the missing line end may come from an editor.
+    if gone > 0 && before >= FEW && in_force.ended && !new.tally.ended {
         return Some(Reason::Cut { now, before });
     }
-    let counts = limits.grow_percent > 0 && new >= FEW;
-    (counts && percent(new) > limits.grow_percent as usize).then_some(Reason::Grown { now, before })
+    let counts = limits.grow_percent > 0 && added >= FEW;
+    (counts && percent(added) > limits.grow_percent as usize)
+        .then_some(Reason::Grown { now, before })
 }
 
-fn age(newest: &Newest<'_>, before: &InForce, limits: &Limits) -> Option<Reason> {
-    let since = too_old(newest.signature, limits, newest.at)?;
-    // What is in force already is read again for other reasons, and no newer state.
-    (newest.signature != before.signature).then_some(Reason::Old {
+fn age(new: &NewState<'_>, before: &InForce, limits: &Limits) -> Option<Reason> {
+    let since = too_old(new.signature, limits, new.at)?;
+    // The file in force may be read again for other reasons. It is no update then.
+    (new.signature != before.signature).then_some(Reason::Old {
         since,
         hours: limits.max_age_hours,
     })
@@ -337,7 +356,7 @@ mod tests {
     }
 
     fn held(tally: &Tally, now: usize, before: Option<usize>, limits: Limits) -> Guards {
-        let newest = Newest {
+        let new = NewState {
             name: "ads",
             path: Path::new("lists/ads"),
             tally,
@@ -351,7 +370,7 @@ mod tests {
             released: Guards::NONE,
             ended: false,
         });
-        let judged = judge(&newest, before.as_slice(), &limits, Guards::NONE);
+        let judged = judge(&new, before.as_slice(), &limits, Guards::NONE);
         judged.err().map_or(Guards::NONE, |held| held.guards())
     }
 
@@ -393,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_file_a_lift_and_bad_lines_are_told_apart() {
+    fn an_empty_file_a_lift_and_bad_lines_are_distinguished() {
         let usual = Limits::default();
         assert_eq!(
             held(&EMPTY, 0, Some(9), usual),
@@ -434,7 +453,7 @@ mod tests {
             !old(after(-7201), Some(signature)),
             "a clock that was set back"
         );
-        let newest = Newest {
+        let new = NewState {
             name: "ads",
             path: &file,
             tally: &tally(9, 0),
@@ -449,7 +468,7 @@ mod tests {
                 released: Guards::NONE,
                 ended: false,
             });
-            judge(&newest, before.as_slice(), &limits, released)
+            judge(&new, before.as_slice(), &limits, released)
         };
         let held = judged(Some(None), Guards::NONE).expect_err("held");
         assert_eq!(held.guards(), Guard::Old.into());
@@ -477,7 +496,7 @@ mod tests {
             (one, both, 1, shrunk),
             (other, both, 1, both),
         ] {
-            let newest = Newest {
+            let new = NewState {
                 name: "ads",
                 path: Path::new("lists/ads"),
                 tally: &tally(3, 2),
@@ -498,7 +517,7 @@ mod tests {
                 ended: false,
             };
             let judged = judge(
-                &newest,
+                &new,
                 &[in_force, accepted],
                 &Limits::default(),
                 Guards::NONE,
@@ -510,7 +529,7 @@ mod tests {
 
     #[test]
     fn the_sentence_has_all_reasons_and_the_command_that_takes_it() {
-        let newest = Newest {
+        let new = NewState {
             name: "ads",
             path: Path::new("lists/ads"),
             tally: &tally(3, 2),
@@ -524,8 +543,8 @@ mod tests {
             released: Guards::NONE,
             ended: false,
         }];
-        let told = |released| {
-            let held = judge(&newest, &before, &Limits::default(), released);
+        let describe = |released| {
+            let held = judge(&new, &before, &Limits::default(), released);
             held.expect_err("held").to_string()
         };
         let bad =
@@ -533,11 +552,11 @@ mod tests {
         let shrunk = "1 rule, 89 % fewer than the 9 in force";
         let command = "To take it as it is: tapis reload --accept ads:bad --accept ads:shrunk";
         assert_eq!(
-            told(Guards::NONE),
+            describe(Guards::NONE),
             format!("lists/ads: {bad}; {shrunk}. {command}")
         );
         assert_eq!(
-            told(Guard::Bad.into()),
+            describe(Guard::Bad.into()),
             format!("lists/ads: {shrunk}. {command}")
         );
     }

@@ -1,5 +1,5 @@
-//! Owns the guard rails: which lists are held, which rules are left out, and what stands between both and an accident.
-//! Refuses to overrule people: what a guard holds, its name releases.
+//! The guard rails: which updates of lists are held, and which rules are suppressed. An operator can release each of them by
+//! name.
 
 pub mod acceptance;
 pub(crate) mod guarding;

@@ -1,5 +1,5 @@
-//! Owns where protected names come from: the operator's file, a popularity file, this machine.
-//! Refuses to be stopped by a bad line: it is told, and the good ones count until somebody decides otherwise.
+//! Reads the protected names: from the operator's file, a popularity file, and the names of this machine. Bad lines are
+//! reported, and the good ones count.
 
 use std::fs;
 use std::iter::once;
@@ -9,27 +9,26 @@ use crate::config::Config;
 use crate::config::regular::{self, Unread};
 use crate::config::shown::{Counted, Show, counted};
 use crate::control::guard::protected::{ProtectedName, Protection};
-use crate::control::sources::lists::load;
-use crate::control::sources::lists::load::Refusal;
+use crate::control::sources::lists::file::{FileError, read_list};
 use crate::control::sources::lists::parse::Notation;
 use crate::names::typed;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
-/// Most names that a file may protect; more are a list of another kind.
-const MOST: usize = 100_000;
-/// Octets of a popularity file that are read at most: room for as many names as may count.
-const MOST_OCTETS: u64 = 32 << 20;
-/// Bad lines that are told of a file.
-const TOLD: usize = 10;
-/// How this machine is called, where the system tells it.
+/// Most names that a file may protect.
+const MAX_NAMES: usize = 100_000;
+/// Bytes of a popularity file that are read at most: enough for the most names that may count.
+const MAX_BYTES: u64 = 32 << 20;
+/// Bad lines of a file that are reported.
+const MAX_REPORTED: usize = 10;
+/// The file with this machine's name, on Linux.
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
-/// What else it is called.
+/// The file with other names of this machine.
 const HOSTS: &str = "/etc/hosts";
-/// Bytes of that file; a larger one has no names of this machine for us.
+/// Bytes of that file; a larger one is ignored.
 const HOSTS_MAX: u64 = 32 << 20;
 
-/// The names of a file, and what is wrong with it.
+/// The names of a file, and its problems.
 #[derive(Debug, Default)]
 pub(super) struct NameFile {
     pub(super) names: Vec<ProtectedName>,
@@ -50,97 +49,95 @@ fn more_bad(lines: usize) -> Counted {
     counted(lines, "more line is bad", "more lines are bad")
 }
 
-/// The names that an operator protects: a file as lists are.
+/// The names that an operator protects, from a file in the format of lists.
 pub(super) fn protected(path: &Path) -> NameFile {
-    let mut sheet = NameFile::default();
+    let mut file = NameFile::default();
     let add = |name: &Name, scope, _| {
-        if sheet.names.len() < MOST {
-            sheet.add(Protection::Protected, scope, name);
+        if file.names.len() < MAX_NAMES {
+            file.add(Protection::Protected, scope, name);
         }
     };
-    let read = load::read_list(path, None, Notation::default(), None, add, |_, _| {});
+    let read = read_list(path, None, Notation::default(), None, add, |_, _| {});
     match read {
-        Err(refusal) => sheet.problems.push(refusal.to_string()),
+        Err(refusal) => file.problems.push(refusal.to_string()),
         Ok(reading) => {
             let shown = path.shown();
             for bad in &reading.tally.first {
                 let (line, text, problem) = (bad.line, &bad.text, bad.problem);
-                sheet
-                    .problems
+                file.problems
                     .push(format!("{shown}:{line}: {text}: {problem}"));
             }
             let more = reading.tally.bad_total() as usize - reading.tally.first.len();
             if more > 0 {
-                sheet.problems.push(format!("{shown}: {}", more_bad(more)));
+                file.problems.push(format!("{shown}: {}", more_bad(more)));
             }
-            if reading.tally.rules as usize > MOST {
-                let told =
-                    format!("{shown}: protects more than {MOST} names; the first ones count");
-                sheet.problems.push(told);
+            if reading.tally.rules as usize > MAX_NAMES {
+                let problem =
+                    format!("{shown}: protects more than {MAX_NAMES} names; the first ones count");
+                file.problems.push(problem);
             }
         }
     }
-    sheet
+    file
 }
 
-/// The first names of a popularity file: a name a line, or its rank, a comma, and the name.
+/// The first names of a popularity file: each line has a name, or a rank, a comma and a name.
 pub(super) fn popular(path: &Path, first: usize) -> NameFile {
-    let mut sheet = NameFile::default();
-    let octets = match head(path) {
-        Ok(octets) => octets,
+    let mut file = NameFile::default();
+    let bytes = match head(path) {
+        Ok(bytes) => bytes,
         Err(refusal) => {
-            sheet.problems.push(refusal.to_string());
-            return sheet;
+            file.problems.push(refusal.to_string());
+            return file;
         }
     };
     let mut bad = 0_usize;
-    let text = octets.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&octets);
-    let lines = text.split(|octet| *octet == b'\n').map(<[u8]>::trim_ascii);
+    let text = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&bytes);
+    let lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
     for (number, line) in (1..).zip(lines) {
-        if sheet.names.len() == first {
+        if file.names.len() == first {
             break;
         }
         if line.is_empty() || line.starts_with(b"#") {
             continue;
         }
         match ranked(line) {
-            Ok(name) => sheet.add(Protection::Popular, Scope::Exact, &name),
-            // What the columns are called.
+            Ok(name) => file.add(Protection::Popular, Scope::Exact, &name),
+            // The header of the columns.
             Err(_) if number == 1 && is_head(line) => {}
-            Err(_) if bad >= TOLD => bad += 1,
+            Err(_) if bad >= MAX_REPORTED => bad += 1,
             Err(why) => {
                 bad += 1;
                 let (shown, text) = (path.shown(), line.escape_ascii());
                 let text: String = text.to_string().chars().take(80).collect();
-                sheet
-                    .problems
+                file.problems
                     .push(format!("{shown}:{number}: {text}: {why}"));
             }
         }
     }
-    if let Some(more) = bad.checked_sub(TOLD).filter(|more| *more > 0) {
+    if let Some(more) = bad.checked_sub(MAX_REPORTED).filter(|more| *more > 0) {
         let path = path.shown();
-        let told = format!("{path}: {}", more_bad(more));
-        sheet.problems.push(told);
+        let problem = format!("{path}: {}", more_bad(more));
+        file.problems.push(problem);
     }
-    sheet
+    file
 }
 
-/// The start of a file, if it is one.
-fn head(path: &Path) -> Result<Vec<u8>, Refusal> {
-    let unreadable = |source| Refusal::Unreadable {
+/// The first bytes of a regular file.
+fn head(path: &Path) -> Result<Vec<u8>, FileError> {
+    let unreadable = |source| FileError::Unreadable {
         path: path.to_owned(),
         source,
     };
-    let start = regular::read_start(path, MOST_OCTETS).map_err(|why| match why {
-        Unread::NotRegular => Refusal::NotAFile(path.to_owned()),
+    let start = regular::read_start(path, MAX_BYTES).map_err(|why| match why {
+        Unread::NotRegular => FileError::NotAFile(path.to_owned()),
         other => unreadable(other.into()),
     });
     start.map(|(bytes, _)| bytes)
 }
 
 fn ranked(line: &[u8]) -> Result<Name, String> {
-    let mut fields = line.splitn(2, |octet| *octet == b',');
+    let mut fields = line.splitn(2, |byte| *byte == b',');
     let (rank, name) = match (fields.next(), fields.next()) {
         (Some(rank), Some(name)) => (Some(rank), name),
         _ => (None, line),
@@ -160,23 +157,23 @@ fn is_head(line: &[u8]) -> bool {
     line.contains(&b',') && !line.first().is_some_and(u8::is_ascii_digit)
 }
 
-/// What this server is called: the machine's name, and `id` where that is a name.
+/// The names of this server: those of the machine, and `id` if that is a name.
 pub(super) fn own(config: &Config) -> Vec<ProtectedName> {
     let hostname = fs::read_to_string(HOSTNAME).unwrap_or_default();
     // A byte that is not UTF-8 spoils one word, and not the others.
     let hosts = regular::read(Path::new(HOSTS), HOSTS_MAX).unwrap_or_default();
     let hosts = String::from_utf8_lossy(&hosts);
     let id = config.server.id.as_deref().unwrap_or_default();
-    let mut sheet = NameFile::default();
-    for name in called(hostname.trim(), &hosts, id) {
-        sheet.add(Protection::Own, Scope::Exact, &name);
+    let mut file = NameFile::default();
+    for name in own_names(hostname.trim(), &hosts, id) {
+        file.add(Protection::Own, Scope::Exact, &name);
     }
-    sheet.names
+    file.names
 }
 
-/// The names of at least two labels among what the machine is called, what a hosts file has for it, and
-/// `id`. One label is what people, and those who start containers, call a machine among themselves.
-fn called(hostname: &str, hosts: &str, id: &str) -> Vec<Name> {
+/// The names with at least two labels among the host name, the names that the hosts file has for it, and `id`. A single label
+/// is only a local nickname of a machine or container.
+fn own_names(hostname: &str, hosts: &str, id: &str) -> Vec<Name> {
     let start = format!("{hostname}.");
     let full = hosts.lines().flat_map(|line| {
         let line = line.split('#').next().unwrap_or_default();
@@ -199,40 +196,40 @@ fn called(hostname: &str, hosts: &str, id: &str) -> Vec<Name> {
 mod tests {
     use super::*;
 
-    fn file(content: &[u8]) -> (tempfile::TempDir, std::path::PathBuf) {
+    fn written(content: &[u8]) -> (tempfile::TempDir, std::path::PathBuf) {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("names");
         fs::write(&path, content).expect("written");
         (folder, path)
     }
 
-    fn names(sheet: &NameFile) -> Vec<String> {
+    fn names(file: &NameFile) -> Vec<String> {
         let shown =
             |protected: &ProtectedName| format!("{}{}", protected.scope.sign(), protected.name);
-        sheet.names.iter().map(shown).collect()
+        file.names.iter().map(shown).collect()
     }
 
     #[test]
     fn popular_names_are_read_with_and_without_ranks_up_to_the_number() {
         let text = "\u{FEFF}rank,domain\r\n1,Google.com\r\n2,b\u{fc}cher.example\r\n\r\n# note\r\n\
                     c.example\r\n4,never.example\r\nbroken line that nobody reads";
-        let (_folder, path) = file(text.as_bytes());
-        let sheet = popular(&path, 3);
+        let (_folder, path) = written(text.as_bytes());
+        let file = popular(&path, 3);
         assert_eq!(
-            names(&sheet),
+            names(&file),
             ["google.com", "xn--bcher-kva.example", "c.example"]
         );
-        assert_eq!(sheet.problems, [""; 0]);
+        assert_eq!(file.problems, [""; 0]);
     }
 
     #[test]
     fn what_is_wrong_with_a_popular_name_is_told_with_its_line() {
-        let (_folder, path) = file(
+        let (_folder, path) = written(
             b"a,b\n1,a.example\nrank,domain\n2,.b.example\n\xFF\xFE\n3,1.2.3.4\n,x.example\n4,\n",
         );
-        let sheet = popular(&path, 100);
-        assert_eq!(names(&sheet), ["a.example"]);
-        let lines: Vec<_> = sheet
+        let file = popular(&path, 100);
+        assert_eq!(names(&file), ["a.example"]);
+        let lines: Vec<_> = file
             .problems
             .iter()
             .map(|problem| {
@@ -244,13 +241,8 @@ mod tests {
                     .to_owned()
             })
             .collect();
-        assert_eq!(
-            lines,
-            ["3", "4", "5", "6", "7", "8"],
-            "{:?}",
-            sheet.problems
-        );
-        let (_folder, path) = file(&b"x y\n".repeat(25));
+        assert_eq!(lines, ["3", "4", "5", "6", "7", "8"], "{:?}", file.problems);
+        let (_folder, path) = written(&b"x y\n".repeat(25));
         let problems = popular(&path, 100).problems;
         assert_eq!(problems.len(), 11);
         assert!(
@@ -261,18 +253,18 @@ mod tests {
 
     #[test]
     fn protected_names_keep_their_scopes_and_the_root_can_not_be_one() {
-        let (_folder, path) = file(b"bank.example\n.gov.example # all\n*.pay.example\n");
-        let sheet = protected(&path);
+        let (_folder, path) = written(b"bank.example\n.gov.example # all\n*.pay.example\n");
+        let file = protected(&path);
         assert_eq!(
-            names(&sheet),
+            names(&file),
             ["bank.example", ".gov.example", "*.pay.example"]
         );
-        assert_eq!(sheet.problems, [""; 0]);
-        let (_folder, path) = file(b"a.example\n.\nhttps://x/\n");
-        let sheet = protected(&path);
-        assert_eq!(names(&sheet), ["a.example"]);
-        let [root, url] = &sheet.problems[..] else {
-            panic!("{:?}", sheet.problems)
+        assert_eq!(file.problems, [""; 0]);
+        let (_folder, path) = written(b"a.example\n.\nhttps://x/\n");
+        let file = protected(&path);
+        assert_eq!(names(&file), ["a.example"]);
+        let [root, url] = &file.problems[..] else {
+            panic!("{:?}", file.problems)
         };
         assert!(root.contains("names:2: .: a rule on the root"), "{root}");
         assert!(url.contains("names:3: https://x/: a URL"), "{url}");
@@ -289,10 +281,10 @@ mod tests {
             (pipe, "not a regular file"),
             (folder.path().join("missing"), "must exist"),
         ] {
-            for sheet in [protected(&path), popular(&path, 10)] {
-                assert!(sheet.names.is_empty());
-                let [problem] = &sheet.problems[..] else {
-                    panic!("{:?}", sheet.problems)
+            for file in [protected(&path), popular(&path, 10)] {
+                assert!(file.names.is_empty());
+                let [problem] = &file.problems[..] else {
+                    panic!("{:?}", file.problems)
                 };
                 assert!(problem.contains(why), "{problem}");
             }
@@ -300,38 +292,38 @@ mod tests {
     }
 
     #[test]
-    fn this_server_is_called_what_the_machine_is_and_what_id_says() {
+    fn names_of_this_server_are_those_of_the_machine_and_its_id() {
         let hosts = "127.0.0.1 localhost\n127.0.1.1 ns1.isp.example ns1 # ns1.no.example\n::1 ns10.isp.example";
-        let called = |hostname: &str, id: &str| {
-            let names = called(hostname, hosts, id);
+        let found = |hostname: &str, id: &str| {
+            let names = own_names(hostname, hosts, id);
             names.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         assert_eq!(
-            called("ns1", "r1.isp.example"),
+            found("ns1", "r1.isp.example"),
             ["ns1.isp.example", "r1.isp.example"]
         );
-        assert_eq!(called("ns2.isp.example", "r1"), ["ns2.isp.example"]);
-        assert_eq!(called("", ""), [""; 0]);
-        assert_eq!(called("(none)", "Resolver in Jakarta"), [""; 0]);
+        assert_eq!(found("ns2.isp.example", "r1"), ["ns2.isp.example"]);
+        assert_eq!(found("", ""), [""; 0]);
+        assert_eq!(found("(none)", "Resolver in Jakarta"), [""; 0]);
     }
 
     #[test]
     fn of_very_many_bad_lines_the_first_are_reported_and_the_others_counted() {
-        for (bad, told) in [
+        for (bad, reported) in [
             (0, 0),
-            (TOLD, TOLD),
-            (TOLD + 1, TOLD + 1),
-            (70_000, TOLD + 1),
+            (MAX_REPORTED, MAX_REPORTED),
+            (MAX_REPORTED + 1, MAX_REPORTED + 1),
+            (70_000, MAX_REPORTED + 1),
         ] {
-            let (_folder, path) = file("one two\n".repeat(bad).as_bytes());
-            let sheet = popular(&path, 3);
-            assert_eq!(sheet.problems.len(), told);
+            let (_folder, path) = written("one two\n".repeat(bad).as_bytes());
+            let file = popular(&path, 3);
+            assert_eq!(file.problems.len(), reported);
             assert!(
-                sheet.problems.capacity() <= 2 * (TOLD + 1),
+                file.problems.capacity() <= 2 * (MAX_REPORTED + 1),
                 "the others are not kept"
             );
-            if let Some(more) = bad.checked_sub(TOLD).filter(|more| *more > 0) {
-                let last = sheet.problems.last().expect("there are some");
+            if let Some(more) = bad.checked_sub(MAX_REPORTED).filter(|more| *more > 0) {
+                let last = file.problems.last().expect("there are some");
                 let said = match more {
                     1 => ": 1 more line is bad".to_owned(),
                     _ => format!(": {more} more lines are bad"),

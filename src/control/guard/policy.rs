@@ -1,5 +1,5 @@
-//! Owns the guard rails of one configuration: the limits for lists, and the names that no rule may cover.
-//! Refuses to follow the files that it reads: they are read at the start and at each reload.
+//! The guard rails of one configuration: limits for lists, and protected names. Their files are read at the start and at
+//! each reload only.
 
 use std::borrow::Cow;
 use std::fmt::{self, Display, Formatter};
@@ -16,7 +16,7 @@ use crate::control::guard::protected::{
 use crate::policy::rule::Kind;
 use crate::wire::name::Name;
 
-/// A target of an order that covers a name which no rule of a list may cover.
+/// A target of an order that covers a name which a rule of a list may not cover.
 pub struct Finding<'f> {
     target: &'f Target,
     cover: Cover<'f>,
@@ -25,7 +25,7 @@ pub struct Finding<'f> {
 impl Display for Finding<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let (sign, name) = (self.target.scope.sign(), &self.target.name);
-        write!(f, "target {sign}{name} {}", self.cover.told(name))
+        write!(f, "target {sign}{name} {}", self.cover.described(name))
     }
 }
 
@@ -41,12 +41,12 @@ pub struct GuardPolicy {
 }
 
 impl GuardPolicy {
-    /// Reads the files that the configuration names. Of one that has problems what is good counts.
+    /// Reads the files of the configuration. The good lines of a file with problems count.
     pub fn read(config: &Config) -> Self {
         Self::read_after(None, config)
     }
 
-    /// Without the files that the configuration names, as they can't be read.
+    /// The policy without the files of the configuration, which can't be read.
     pub(crate) fn without_files(config: &Config, why: impl Display) -> Self {
         let mut bare = config.clone();
         let files = [bare.guard.protect.take(), bare.guard.popular.take()];
@@ -63,13 +63,12 @@ impl GuardPolicy {
         guard_policy
     }
 
-    /// Whether they know all names that no rule may cover. What is in force is not judged again by others.
+    /// Whether the files could be read. Lists in force are not checked again against an incomplete policy.
     pub(crate) fn is_complete(&self) -> bool {
         self.is_complete
     }
 
-    /// The same when these were in force before: of a file that has problems now, what was good then
-    /// counts.
+    /// Reads the files again. For a file that has problems now, the names of this policy are kept.
     pub(crate) fn read_again(&self, config: &Config) -> Self {
         Self::read_after(Some(self), config)
     }
@@ -82,14 +81,14 @@ impl GuardPolicy {
         let popular = popular.map(|path| names::popular(path, first));
         let mut problems = Vec::new();
         let mut names = names::own(config);
-        for (protection, sheet) in [
+        for (protection, file) in [
             (Protection::Protected, protected),
             (Protection::Popular, popular),
         ] {
             let Some(NameFile {
                 names: found,
                 problems: new,
-            }) = sheet
+            }) = file
             else {
                 continue;
             };
@@ -101,8 +100,8 @@ impl GuardPolicy {
                 (Some(_), false) => "; what was good before counts",
                 _ => "",
             };
-            let told = new.into_iter();
-            problems.extend(told.map(|problem| format!("[guard] {problem}{kept}")));
+            let new = new.into_iter();
+            problems.extend(new.map(|problem| format!("[guard] {problem}{kept}")));
         }
         let protected_names = ProtectedNames::new(ProtectedList {
             names,
@@ -123,12 +122,12 @@ impl GuardPolicy {
         all.filter(move |protected| protected.protection == protection)
     }
 
-    /// What a whole list is judged by.
+    /// The limits for whole lists.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// What no rule may cover.
+    /// The names that no rule may cover.
     pub fn protected_names(&self) -> &ProtectedNames {
         &self.protected_names
     }
@@ -138,7 +137,7 @@ impl GuardPolicy {
         digest(&self.protected_names, &self.allow_digest, list.into())
     }
 
-    /// What is wrong with the files, a sentence each.
+    /// The problems of the files, a sentence each.
     pub fn problems(&self) -> &[String] {
         &self.problems
     }
@@ -150,8 +149,7 @@ impl GuardPolicy {
         }
     }
 
-    /// What an order covers that no list's rule might, or that is reported of one, a sentence each.
-    /// The order counts all the same.
+    /// What an order covers that would suppress a rule of a list, or be reported of one. The order applies in any case.
     pub fn findings<'f>(&'f self, order: &'f Order) -> impl Iterator<Item = Finding<'f>> {
         order.targets.iter().filter_map(|target| {
             let cover = self.cover(target)?;
@@ -177,8 +175,8 @@ impl GuardPolicy {
         }
     }
 
-    /// The names in `release` that release nothing, given those that released rules of lists, and
-    /// the orders.
+    /// The names in `release` without an effect: they are not in `used`, the names that released rules of lists, and
+    /// release no target of an order.
     pub fn vain_releases<'v>(
         &'v self,
         used: &'v [String],
@@ -196,8 +194,8 @@ impl GuardPolicy {
     }
 }
 
-/// Identifies what rules of such a list are checked against. An allow list is not read again
-/// because other names are protected: none of its rules is left out.
+/// Identifies what the rules of a list are checked against. For an allow list it does not depend on the protected names,
+/// which suppress none of its rules.
 pub(crate) fn digest<'w>(
     protected_names: &'w ProtectedNames,
     allow: &'w str,

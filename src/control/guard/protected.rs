@@ -1,5 +1,4 @@
-//! Owns what no list's rule may cover, and finds out whether a rule does.
-//! Refuses to read files, and to decide what becomes of such a rule.
+//! The names that no rule of a list may cover, and the check whether a rule covers one.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -7,7 +6,6 @@ use std::fmt;
 use foldhash::HashMap;
 use serde::{Deserialize, Serialize};
 
-use super::suppressed::KEPT;
 use crate::config::List;
 use crate::config::guard::PublicSuffixes;
 pub use crate::config::guard::{Protection, Protections};
@@ -15,39 +13,42 @@ use crate::names::public_suffix::{Covered, Section, covered};
 use crate::policy::rule::{Kind, Scope};
 use crate::wire::name::Name;
 
+/// Suppressed rules of a list that are kept with their text in images and for `status`; the others are only counted.
+const KEPT: usize = 1000;
+
 /// A name that no rule may reach.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProtectedName {
-    /// What it is.
+    /// Why it is protected.
     pub protection: Protection,
-    /// Which names it speaks of.
+    /// Which names are protected, relative to `name`.
     pub scope: Scope,
-    /// Its presentation form: names hold octets that JSON has not.
+    /// The presentation form, because names may have bytes that JSON can't represent.
     pub name: String,
 }
 
-/// All that no rule may cover, as one process tells it another.
+/// All protected names, in the form that the compiler process gets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProtectedList {
-    /// The names; of several that a rule reaches the first one is told.
+    /// The names. If a rule covers several, the first one is reported.
     pub names: Vec<ProtectedName>,
-    /// Which public suffixes count.
+    /// Which public suffixes are protected.
     pub suffixes: PublicSuffixes,
-    /// Names whose rules count all the same, in presentation form.
+    /// Names whose rules apply although they cover a protected name, in presentation form.
     pub release: Vec<String>,
 }
 
 /// How the rules of a list are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Guarded {
-    /// What they do. All rules of an allow list count.
+    /// Their effect. No rule of an allow list is suppressed.
     pub kind: Kind,
-    /// The guards that leave none of them out, and only report it.
+    /// The protections that only report a rule and do not suppress it.
     pub warn: Protections,
-    /// How many of those that are left out, and of those that are reported, are kept with their text.
+    /// How many suppressed and how many reported rules are kept with their text.
     pub kept: usize,
-    /// They are of a last line that has no end, so a name may be cut off: those that would be reported are left
-    /// out, too, whatever the list.
+    /// Whether they are in a last line without a line end, so that a name may be cut off. Rules that would be reported are
+    /// then suppressed, in lists of any kind.
     pub cut: bool,
 }
 
@@ -71,19 +72,20 @@ impl From<&List> for Guarded {
     }
 }
 
-/// No name.
+/// The index of no name.
 const NONE: u32 = u32::MAX;
 
-/// What is protected on a name and beneath it: for each the first one in the list.
+/// The protected names on and below a name: the first one of each scope.
 #[derive(Clone, Copy, Default)]
 struct Node {
     exact: Firsts,
     subtree: Firsts,
     below: Firsts,
-    beneath: Firsts,
+    /// Protected names below this one, on other nodes.
+    descendants: Firsts,
 }
 
-/// The protected names that names have, each with the place of its first one.
+/// The index of the first protected name, for each protection in [`NAMED`].
 #[derive(Clone, Copy)]
 struct Firsts([u32; NAMED.len()]);
 
@@ -96,51 +98,50 @@ impl Default for Firsts {
 }
 
 impl Firsts {
-    fn note(&mut self, protection: Protection, number: u32) {
+    fn add(&mut self, protection: Protection, number: u32) {
         let firsts = NAMED.iter().zip(&mut self.0);
         for (_, first) in firsts.filter(|(named, _)| **named == protection) {
             *first = number.min(*first);
         }
     }
 
-    /// The first one of all but those protected names.
-    fn without(self, protected_names: Protections) -> u32 {
+    /// The first one, without those of some protections.
+    fn without(self, excluded: Protections) -> u32 {
         let firsts = NAMED.iter().zip(self.0);
-        let counted = firsts.filter(|(protection, _)| !protected_names.has(**protection));
+        let counted = firsts.filter(|(protection, _)| !excluded.has(**protection));
         counted.map(|(_, first)| first).min().unwrap_or(NONE)
     }
 }
 
-/// All that no rule may cover, ready to be asked for millions of rules: one look into a table for
-/// most of them.
+/// All protected names, indexed: most rules need only one lookup in a hash table.
 pub struct ProtectedNames {
     list: ProtectedList,
     digest: String,
-    /// By the wire form of names that are protected, and of all above them.
+    /// By the wire form of protected names and of their ancestors.
     nodes: HashMap<Box<[u8]>, Node>,
-    /// A bit for each number of labels that a name with a zone beneath it has.
+    /// A bit for each number of labels of names whose subtree, or names below, are protected.
     zones: u128,
-    /// In wire form.
+    /// Released names in wire form.
     release: HashSet<Box<[u8]>>,
 }
 
-/// What a rule would cover.
+/// What a rule covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cover<'w> {
-    /// Nothing: its name is a number.
+    /// No name: its last label is a number.
     Number,
-    /// The top-level domain that it is on.
+    /// Its name, a top-level domain.
     TopLevel,
-    /// The public suffix that it is on.
+    /// Its name, a public suffix.
     Suffix,
-    /// All public suffixes right under its name.
+    /// All public suffixes directly below its name.
     Suffixes,
-    /// This name.
+    /// This protected name.
     Name(&'w ProtectedName),
 }
 
 impl Cover<'_> {
-    /// What kind of name that is.
+    /// The kind of name.
     pub fn protection(self) -> Protection {
         match self {
             Self::Number => Protection::Number,
@@ -150,8 +151,8 @@ impl Cover<'_> {
         }
     }
 
-    /// What a rule on `owner` does to it, as the end of a sentence.
-    pub fn told(self, owner: &Name) -> String {
+    /// Describes what a rule on `owner` covers, to follow the rule in a sentence.
+    pub fn described(self, owner: &Name) -> String {
         let ProtectedName {
             protection,
             scope,
@@ -190,7 +191,7 @@ impl fmt::Debug for ProtectedNames {
 }
 
 impl ProtectedNames {
-    /// Of a list of names.
+    /// Indexes a list of names.
     pub fn new(list: ProtectedList) -> Self {
         let json = serde_json::to_vec(&list).expect("strings have a JSON form");
         let mut protected_names = Self {
@@ -198,7 +199,7 @@ impl ProtectedNames {
             list: ProtectedList::default(),
             nodes: HashMap::default(),
             zones: 0,
-            // Whoever makes a list takes texts of names, and nobody else is listened to.
+            // The texts were made from names, so all are valid.
             release: list.release.iter().filter_map(|text| wire(text)).collect(),
         };
         for (number, protected) in list.names.iter().enumerate() {
@@ -216,7 +217,7 @@ impl ProtectedNames {
         } = *protected;
         for labels in 0..name.label_count() {
             let node = self.nodes.entry(name.ancestor(labels).into()).or_default();
-            node.beneath.note(protection, number);
+            node.descendants.add(protection, number);
         }
         let node = self.nodes.entry(name.wire().into()).or_default();
         let first = match scope {
@@ -224,13 +225,13 @@ impl ProtectedNames {
             Scope::Subtree => &mut node.subtree,
             Scope::Below => &mut node.below,
         };
-        first.note(protection, number);
+        first.add(protection, number);
         if scope != Scope::Exact {
             self.zones |= 1 << name.label_count().min(127);
         }
     }
 
-    /// Identifies what allow lists are checked against: which public suffixes, and the releases.
+    /// Identifies what allow lists are checked against: public suffixes and releases.
     pub fn allow_digest(&self) -> String {
         let ProtectedList {
             suffixes, release, ..
@@ -240,23 +241,23 @@ impl ProtectedNames {
         blake3::hash(&json).to_string()
     }
 
-    /// What they were made of.
+    /// The list that was indexed.
     pub fn list(&self) -> &ProtectedList {
         &self.list
     }
 
-    /// What tells them from others.
+    /// Identifies the list.
     pub fn digest(&self) -> &str {
         &self.digest
     }
 
-    /// Whether rules on that name count, whatever they cover.
+    /// Whether rules on that name apply, whatever they cover.
     pub fn releases(&self, name: &Name) -> bool {
         self.release.contains(name.wire())
     }
 
-    /// What a rule of a list of that kind covers and should not, and whether it counts all the same:
-    /// all rules of an allow list do, and those that are only reported. Never allocates.
+    /// What a rule covers although it should not, and whether it applies: rules of allow lists and those that are only
+    /// reported do. `None` if it covers no such name. Never allocates.
     pub fn check(
         &self,
         name: &Name,
@@ -265,18 +266,18 @@ impl ProtectedNames {
     ) -> Option<(Cover<'_>, bool)> {
         let Guarded { kind, warn, .. } = list.into();
         let suffix = self.covered_suffix(name, scope);
-        let held = |warn| match kind {
+        let suppressing = |warn| match kind {
             Kind::Allow => None,
-            _ => self.held(name, scope, suffix, warn),
+            _ => self.suppressing(name, scope, suffix, warn),
         };
-        if let Some(cover) = held(warn) {
+        if let Some(cover) = suppressing(warn) {
             return Some((cover, false));
         }
-        let warned = || held(Protections::NONE).filter(|_| !warn.is_empty());
+        let warned = || suppressing(Protections::NONE).filter(|_| !warn.is_empty());
         Some((warned().or_else(|| self.reported(kind, suffix))?, true))
     }
 
-    fn held(
+    fn suppressing(
         &self,
         name: &Name,
         scope: Scope,
@@ -300,8 +301,8 @@ impl ProtectedNames {
         self.list.names.get(first).map(Cover::Name)
     }
 
-    /// The suffix, if a rule that covers it counts and is reported. An allow list that frees
-    /// everything below one is reported in any case.
+    /// The suffix, if a rule that covers it applies and is reported. A rule of an allow list that allows everything below a
+    /// public suffix is always reported.
     fn reported(
         &self,
         kind: Kind,
@@ -320,7 +321,7 @@ impl ProtectedNames {
         covers.then(|| self.suffix(name)).flatten()
     }
 
-    /// The public suffixes that a rule covers, as far as they count, and their section of the list.
+    /// The protected public suffixes that a rule covers, and their section of the Public Suffix List.
     fn suffix(&self, name: &Name) -> Option<(Cover<'static>, Section)> {
         if self.list.suffixes == PublicSuffixes::None && name.label_count() > 1 {
             return None;
@@ -334,13 +335,16 @@ impl ProtectedNames {
         Some((cover, section))
     }
 
-    /// The first name of the list that a rule reaches, of all but those protected names.
-    fn first(&self, name: &Name, scope: Scope, but: Protections) -> u32 {
+    /// The index of the first name that a rule covers, without those of some protections.
+    fn first(&self, name: &Name, scope: Scope, excluded: Protections) -> u32 {
         let mut first = NONE;
         if let Some(node) = self.nodes.get(name.wire()) {
-            let at = node.subtree.without(but);
-            let on = node.exact.without(but);
-            let under = node.below.without(but).min(node.beneath.without(but));
+            let at = node.subtree.without(excluded);
+            let on = node.exact.without(excluded);
+            let under = node
+                .below
+                .without(excluded)
+                .min(node.descendants.without(excluded));
             first = match scope {
                 Scope::Exact => at.min(on),
                 Scope::Subtree => at.min(on).min(under),
@@ -352,7 +356,7 @@ impl ProtectedNames {
             let labels = above.trailing_zeros() as usize;
             above &= above - 1;
             if let Some(node) = self.nodes.get(name.ancestor(labels)) {
-                let zones = [node.subtree, node.below].map(|zone| zone.without(but));
+                let zones = [node.subtree, node.below].map(|zone| zone.without(excluded));
                 first = zones.into_iter().fold(first, u32::min);
             }
         }
@@ -395,7 +399,7 @@ mod tests {
         })
     }
 
-    /// What a rule of a block list covers because of which it is left out.
+    /// What a rule of a block list covers that suppresses it.
     fn find<'w>(
         protected_names: &'w ProtectedNames,
         name: &Name,
@@ -405,9 +409,9 @@ mod tests {
         found.filter(|(_, counts)| !counts).map(|(cover, _)| cover)
     }
 
-    fn told(protected_names: &ProtectedNames, text: &str) -> Option<String> {
+    fn described(protected_names: &ProtectedNames, text: &str) -> Option<String> {
         let (name, scope) = rule(text);
-        find(protected_names, &name, scope).map(|cover| cover.told(&name))
+        find(protected_names, &name, scope).map(|cover| cover.described(&name))
     }
 
     #[test]
@@ -422,14 +426,14 @@ mod tests {
             );
         }
         for text in ["1.example", "a.b2", "4.3.2.1.in-addr.arpa"] {
-            assert_eq!(told(&protected_names, text), None, "{text}");
+            assert_eq!(described(&protected_names, text), None, "{text}");
         }
     }
 
     #[test]
     fn top_level_domains_and_public_suffixes_may_be_blocked_only_by_themselves() {
         let protected_names = ProtectedNames::default();
-        for (text, told_of) in [
+        for (text, expected) in [
             ("com", "covers the top-level domain com"),
             ("no-such-tld", "covers the top-level domain no-such-tld"),
             ("co.id", "covers the public suffix co.id"),
@@ -441,10 +445,10 @@ mod tests {
             ("中国", "covers the top-level domain xn--fiqs8s"),
         ] {
             for sign in [".", "*."] {
-                let found = told(&protected_names, &format!("{sign}{text}"));
-                assert_eq!(found.as_deref(), Some(told_of), "{sign}{text}");
+                let found = described(&protected_names, &format!("{sign}{text}"));
+                assert_eq!(found.as_deref(), Some(expected), "{sign}{text}");
             }
-            assert_eq!(told(&protected_names, text), None, "{text}");
+            assert_eq!(described(&protected_names, text), None, "{text}");
         }
         for text in [
             ".example.co.id",
@@ -458,18 +462,18 @@ mod tests {
             ".example.no-such-tld",
             ".x.com",
         ] {
-            assert_eq!(told(&protected_names, text), None, "{text}");
+            assert_eq!(described(&protected_names, text), None, "{text}");
         }
     }
 
     #[test]
     fn which_public_suffixes_count_can_be_said() {
         let icann = protected_names(&[], PublicSuffixes::Icann);
-        assert!(told(&icann, ".co.id").is_some() && told(&icann, ".github.io").is_none());
+        assert!(described(&icann, ".co.id").is_some() && described(&icann, ".github.io").is_none());
         let all = protected_names(&[], PublicSuffixes::All);
-        assert!(told(&all, ".co.id").is_some() && told(&all, ".github.io").is_some());
+        assert!(described(&all, ".co.id").is_some() && described(&all, ".github.io").is_some());
         let none = protected_names(&[], PublicSuffixes::None);
-        assert!(told(&none, ".co.id").is_none() && told(&none, ".id").is_some());
+        assert!(described(&none, ".co.id").is_none() && described(&none, ".id").is_some());
     }
 
     #[test]
@@ -482,7 +486,7 @@ mod tests {
             ".any.kawasaki.jp",
         ] {
             let (name, scope) = rule(text);
-            assert_eq!(told(&all, text), None, "{text}");
+            assert_eq!(described(&all, text), None, "{text}");
             assert_eq!(all.check(&name, scope, Kind::Block), None, "{text}");
         }
     }
@@ -520,7 +524,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_reaches_a_warded_name_is_found_with_the_name() {
+    fn a_rule_that_reaches_a_protected_name_is_found_with_the_name() {
         let protected_names = protected_names(
             &[
                 (Protection::Own, "ns1.isp.example"),
@@ -554,11 +558,15 @@ mod tests {
             ("www.big.example", Some(big)),
             ("ads.big.example", None),
         ] {
-            assert_eq!(told(&protected_names, text).as_deref(), expected, "{text}");
+            assert_eq!(
+                described(&protected_names, text).as_deref(),
+                expected,
+                "{text}"
+            );
         }
-        // On the way to a protected name lies its top-level domain, which is told first.
+        // Its top-level domain is checked first.
         assert_eq!(
-            told(&protected_names, ".example").as_deref(),
+            described(&protected_names, ".example").as_deref(),
             Some("covers the top-level domain example")
         );
     }
@@ -584,7 +592,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_any_octets_and_of_the_most_labels_can_be_warded() {
+    fn names_of_any_bytes_and_of_the_most_labels_can_be_protected() {
         let deep = "a.".repeat(126) + "z";
         for text in ["a\\.b.\\000\\255.example", &deep] {
             let deepest = Name::from_text(text).expect("a name");
@@ -615,14 +623,14 @@ mod tests {
         }
     }
 
-    /// The stupid twin: whether two rules speak of one name, by trying all names there are.
+    /// A simple model: whether two rules reach a common name, by trying all names.
     fn meet(one: (&Name, Scope), other: (&Name, Scope)) -> bool {
-        let beneath = |name: &Name| {
+        let child = |name: &Name| {
             let wire = [&b"\x01x"[..], name.wire()].concat();
             Name::parse(&wire, 0).expect("a short name").0
         };
         let names = [one.0, other.0].into_iter();
-        let mut all = names.flat_map(|name| [name.clone(), beneath(name)]);
+        let mut all = names.flat_map(|name| [name.clone(), child(name)]);
         all.any(|name| one.1.reaches(one.0, &name) && other.1.reaches(other.0, &name))
     }
 
@@ -653,8 +661,8 @@ mod tests {
                 release: Vec::new(),
             });
             for (name, scope) in &asked {
-                let twin = protected.iter().zip(&protected_names.list.names);
-                let met = twin.filter(|((owner, kind), _)| meet((owner, *kind), (name, *scope)));
+                let model = protected.iter().zip(&protected_names.list.names);
+                let met = model.filter(|((owner, kind), _)| meet((owner, *kind), (name, *scope)));
                 let met: Vec<_> = met.map(|(_, protected)| protected).collect();
                 let strict = met.iter().find(|protected| !list.warn.has(protected.protection));
                 let expected = strict.map(|protected| (Cover::Name(protected), false));

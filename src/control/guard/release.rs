@@ -1,31 +1,30 @@
-//! Owns the names of the guards of whole lists, and the words by which somebody releases one: `LIST:GUARD`.
-//! Refuses to know whether a guard holds anything.
+//! The guards of whole lists, and the notation `LIST:GUARD` that releases one.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A guard that keeps the last good state of a list. Images and the control socket know it by its word.
+/// A guard that keeps the last good state of a list. Images and the control socket have its word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Guard {
-    /// The file holds nothing at all.
+    /// The file is empty.
     Empty,
     /// Too many of its lines are bad.
     Bad,
-    /// It lost too many of the rules in force.
+    /// It has too few rules compared with those in force.
     Shrunk,
-    /// It has too many rules more than are in force.
+    /// It has too many rules compared with those in force.
     Grown,
     /// It was written too long ago.
     Old,
 }
 
 impl Guard {
-    /// All of them.
+    /// All guards.
     pub const ALL: [Self; 5] = [Self::Empty, Self::Bad, Self::Shrunk, Self::Grown, Self::Old];
 
-    /// What it is called in a release.
+    /// Its name in a release.
     pub fn word(self) -> &'static str {
         match self {
             Self::Empty => "empty",
@@ -49,32 +48,32 @@ impl fmt::Display for Guard {
 pub struct Guards(u8);
 
 impl Guards {
-    /// None of them.
+    /// No guards.
     pub const NONE: Self = Self(0);
-    /// All of them.
+    /// All guards.
     pub const ALL: Self = Self(0b1_1111);
 
-    /// These and those.
+    /// The union.
     pub fn and(self, others: Self) -> Self {
         Self(self.0 | others.0)
     }
 
-    /// Whether the guard is among them.
+    /// Whether `guard` is in the set.
     pub fn has(self, guard: Guard) -> bool {
         self.0 & Self::from(guard).0 != 0
     }
 
-    /// Whether all of the others are among them.
+    /// Whether all of `others` are in the set.
     pub fn cover(self, others: Self) -> bool {
         self.0 & others.0 == others.0
     }
 
-    /// Whether there are none.
+    /// Whether the set is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Each of them.
+    /// The guards in the set.
     pub fn iter(self) -> impl Iterator<Item = Guard> {
         Guard::ALL.into_iter().filter(move |guard| self.has(*guard))
     }
@@ -105,22 +104,22 @@ impl FromIterator<Guard> for Guards {
     }
 }
 
-/// Why a text is no release.
+/// Why a text is not a release.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoRelease {
-    /// There is a list's name alone.
+    /// It has no guard.
     #[error(
         "--accept {0} names no guard: write {0}:GUARD, with one of empty, bad, shrunk, grown, old"
     )]
     Unnamed(String),
-    /// No guard is called so.
+    /// There is no such guard.
     #[error(
         "--accept {list}:{word}: no guard is called `{word}`, only empty, bad, shrunk, grown, old"
     )]
     Unknown {
         /// The list.
         list: String,
-        /// What should be a guard's name.
+        /// The word in place of a guard.
         word: String,
     },
 }
@@ -128,9 +127,9 @@ pub enum NoRelease {
 /// Reads `LIST:GUARD`.
 ///
 /// # Errors
-/// [`NoRelease`] when it is not that.
+/// [`NoRelease`] if the text is malformed or has no such guard.
 pub fn read(text: &str) -> Result<(&str, Guard), NoRelease> {
-    // No list's name has a colon, so whatever comes before the last one is meant as a name.
+    // Names of lists have no colon, so the text before the last one is meant as a name.
     let Some((list, word)) = text.rsplit_once(':') else {
         return Err(NoRelease::Unnamed(text.to_owned()));
     };
@@ -155,9 +154,9 @@ mod tests {
         assert_eq!(read("a:b:old"), Ok(("a:b", Guard::Old)));
         assert_eq!(read("ads"), Err(NoRelease::Unnamed("ads".to_owned())));
         for text in ["ads:", "ads:shrnk", "ads:Old", "old:ads"] {
-            let told = read(text).expect_err("no release").to_string();
+            let error = read(text).expect_err("no release").to_string();
             let all = "only empty, bad, shrunk, grown, old";
-            assert!(told.contains(text) && told.ends_with(all), "{told}");
+            assert!(error.contains(text) && error.ends_with(all), "{error}");
         }
     }
 

@@ -1,5 +1,4 @@
-//! Owns the account of what guards did to the rules of one list: which were left out, and why.
-//! Refuses to count what is wrong with lines: a rule that is left out was read well.
+//! Records which rules of a list the guard suppressed, and why. They are not bad lines.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,47 +6,43 @@ use crate::control::guard::protected::{Guarded, ProtectedNames, Protection};
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
-/// Rules of a list that are kept with their text in images and for `status`; the others are only counted.
-pub const KEPT: usize = 1000;
-
-/// What guards did to the rules of one list, and what they only report.
+/// The rules of one list that are suppressed, and those that are only reported.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SuppressedRules {
-    /// How many rules were left out, by what they would have covered, as that first occurred.
+    /// The number of suppressed rules by what they would cover, in the order of first occurrence.
     pub left_out: Vec<(Protection, u32)>,
-    /// The first ones of them.
+    /// The first suppressed rules.
     pub first: Vec<LeftOut>,
-    /// How many rules count although they cover what they should not.
+    /// The number of rules that apply although they cover a protected name.
     pub warned: u32,
-    /// The first ones of them.
+    /// The first of those.
     pub first_warned: Vec<LeftOut>,
-    /// Names whose rules count, or are not reported, only because they are released.
+    /// Names whose rules apply, or are not reported, because they are released.
     pub released: Vec<String>,
 }
 
-/// A rule that was left out, or is reported.
+/// A rule that is suppressed or reported.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
-    /// Its line; 1 is the first.
+    /// Its line, from 1.
     pub line: u32,
-    /// The rule as lists write it.
+    /// The rule in the notation of lists.
     pub rule: String,
-    /// What it covers, or would have covered.
+    /// The kind of name that it covers.
     #[serde(rename = "ward")]
     pub protection: Protection,
-    /// The same as the end of a sentence: `covers the public suffix co.id`.
+    /// A description that follows the rule: `covers the public suffix co.id`.
     pub why: String,
 }
 
 impl SuppressedRules {
-    /// How many rules were left out.
+    /// The number of suppressed rules.
     pub fn total(&self) -> u32 {
         self.left_out.iter().map(|(_, count)| count).sum()
     }
 
-    /// Whether a rule of such a list counts; if not, it is left out. All rules of an allow list count:
-    /// they block nothing.
+    /// Whether a rule applies; otherwise it is recorded as suppressed. All rules of an allow list apply: they block nothing.
     #[inline]
     pub fn admits(
         &mut self,
@@ -77,7 +72,7 @@ impl SuppressedRules {
             line,
             rule: format!("{}{name}", scope.sign()),
             protection: cover.protection(),
-            why: cover.told(name) + cut,
+            why: cover.described(name) + cut,
         };
         if counts {
             self.warned += 1;
@@ -119,22 +114,22 @@ mod tests {
     }
 
     #[test]
-    fn the_first_ten_are_kept_all_are_counted_and_releases_are_told_once() {
+    fn the_first_ten_are_kept_all_are_counted_and_releases_are_reported_once() {
         let protected_names = ProtectedNames::new(ProtectedList {
             release: vec!["co.id".to_owned(), "or.id".to_owned()],
             ..ProtectedList::default()
         });
-        let mut account = SuppressedRules::default();
+        let mut suppressed = SuppressedRules::default();
         let name = |text: &str| Name::from_text(text).expect("a name");
         for line in 1..=12 {
             let mut admits = |text, scope| {
-                account.admits(&protected_names, few(Kind::Block), &name(text), scope, line)
+                suppressed.admits(&protected_names, few(Kind::Block), &name(text), scope, line)
             };
             assert!(!admits("ac.id", Scope::Subtree));
             assert!(admits("co.id", Scope::Below));
             assert!(admits("ac.id", Scope::Exact));
         }
-        assert!(!account.admits(
+        assert!(!suppressed.admits(
             &protected_names,
             few(Kind::Block),
             &name("1.2"),
@@ -142,18 +137,18 @@ mod tests {
             13
         ));
         assert_eq!(
-            account.left_out,
+            suppressed.left_out,
             [(Protection::PublicSuffix, 12), (Protection::Number, 1)]
         );
-        assert_eq!((account.total(), account.first.len()), (13, 10));
+        assert_eq!((suppressed.total(), suppressed.first.len()), (13, 10));
         let first = LeftOut {
             line: 1,
             rule: ".ac.id".to_owned(),
             protection: Protection::PublicSuffix,
             why: "covers the public suffix ac.id".to_owned(),
         };
-        assert_eq!(account.first[0], first);
-        assert_eq!(account.released, ["co.id"]);
+        assert_eq!(suppressed.first[0], first);
+        assert_eq!(suppressed.released, ["co.id"]);
     }
 
     #[test]
@@ -164,10 +159,10 @@ mod tests {
         });
         let name = |text: &str| Name::from_text(text).expect("a name");
         for (kind, reported) in [(Kind::Block, 12), (Kind::Allow, 24)] {
-            let mut account = SuppressedRules::default();
+            let mut suppressed = SuppressedRules::default();
             for line in 1..=12 {
                 let mut admits = |text| {
-                    account.admits(
+                    suppressed.admits(
                         &protected_names,
                         few(kind),
                         &name(text),
@@ -178,12 +173,15 @@ mod tests {
                 assert!(admits("duckdns.org") && admits("web.app"));
                 assert_eq!(admits("net.id"), kind == Kind::Allow);
             }
-            assert_eq!((account.warned, account.first_warned.len()), (reported, 10));
             assert_eq!(
-                account.first_warned[0].why,
+                (suppressed.warned, suppressed.first_warned.len()),
+                (reported, 10)
+            );
+            assert_eq!(
+                suppressed.first_warned[0].why,
                 "covers the public suffix duckdns.org"
             );
-            assert_eq!(account.released, ["web.app"]);
+            assert_eq!(suppressed.released, ["web.app"]);
         }
     }
 }

@@ -8,7 +8,8 @@ use crate::control::guard::release::Guards;
 use crate::control::journal::entry::ListEntry;
 use crate::control::persist::store::{Rules, read_past, source, stored_images};
 use crate::control::publish::provenance;
-use crate::control::sources::lists::load::{digest, load};
+use crate::control::sources::lists::file::digest;
+use crate::control::sources::lists::load::load;
 use crate::policy::image::Image;
 use crate::policy::images::Images;
 

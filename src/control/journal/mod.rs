@@ -35,6 +35,7 @@ pub(super) use draft::{Draft, OrderRecord, OrderRecords};
 #[cfg(test)]
 pub(super) use lines::READS;
 pub use lines::{JournalError, read, read_files};
-pub(super) use record::{Record, setting_changes, state_changes};
+pub(super) use record::{Record, state_changes};
+pub(super) use settings::setting_changes;
 pub(super) use unwritten::read as unwritten_since;
 pub(super) use writer::Journal;

@@ -9,8 +9,9 @@ use jiff::Timestamp;
 use super::chain::Entry;
 use super::draft::{Draft, OrderRecord, OrderRecords};
 use super::entry::{Event, OrderText, Published, Setting, StateChange};
+use super::lines::{JournalError, read};
+use super::settings::{Settings, setting_changes};
 use crate::config::exception::Exception;
-use crate::control::journal::settings::Settings;
 use crate::control::sources::orders::schedule::State;
 
 /// The result of all entries so far.
@@ -77,9 +78,9 @@ impl Record {
     }
 
     /// Reads a journal.
-    pub(crate) fn replay(path: &Path) -> Result<Self, super::JournalError> {
+    pub(crate) fn replay(path: &Path) -> Result<Self, JournalError> {
         let mut record = Self::default();
-        super::read(path, |Entry { event, .. }| {
+        read(path, |Entry { event, .. }| {
             record.apply(&event);
             true
         })?;
@@ -217,20 +218,6 @@ pub(crate) fn state_changes(
     let mut state_changes: Vec<_> = state_changes.collect();
     state_changes.sort_by(|one, other| one.order.cmp(&other.order));
     state_changes
-}
-
-/// The settings that differ.
-pub(crate) fn setting_changes(was: &Settings, now: &Settings) -> Vec<Setting> {
-    let keys: BTreeSet<_> = was.keys().chain(now.keys()).collect();
-    let differ = keys
-        .into_iter()
-        .filter(|key| was.get(*key) != now.get(*key));
-    let setting = |key: &String| Setting {
-        key: key.clone(),
-        was: was.get(key).cloned(),
-        now: now.get(key).cloned(),
-    };
-    differ.map(setting).collect()
 }
 
 /// The exceptions that are not among `known`.

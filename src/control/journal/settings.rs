@@ -3,15 +3,14 @@
 //! A setting has its key in the configuration's file, if it has one there. Settings that lists inherit from `[block]` are
 //! recorded with each list.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::entry::ListEntry;
-use super::setting_changes;
+use super::entry::{ListEntry, Setting};
 use crate::config::guard::Protections;
 use crate::config::{Canary, Config, Content, Format, List};
 use crate::control::publish::provenance;
@@ -20,6 +19,20 @@ use crate::wire::name::Name;
 
 /// Values by their keys.
 pub type Settings = BTreeMap<String, Value>;
+
+/// The settings that differ.
+pub(crate) fn setting_changes(was: &Settings, now: &Settings) -> Vec<Setting> {
+    let keys: BTreeSet<_> = was.keys().chain(now.keys()).collect();
+    let differ = keys
+        .into_iter()
+        .filter(|key| was.get(*key) != now.get(*key));
+    let setting = |key: &String| Setting {
+        key: key.clone(),
+        was: was.get(key).cloned(),
+        now: now.get(key).cloned(),
+    };
+    differ.map(setting).collect()
+}
 
 /// The settings of a configuration with these lists in force.
 pub fn settings<'l>(config: &Config, lists: impl Iterator<Item = &'l List>) -> Settings {

@@ -2,10 +2,10 @@
 //! this one is moved away.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -15,10 +15,10 @@ use super::file::{JournalFile, Last, last_generation};
 use super::handover::{self, Dated};
 use super::heartbeat::{self, HeartbeatWriter};
 use super::lines::JournalError;
+use super::losses::Losses;
 use super::record::Record;
 use super::unwritten::UnwrittenFile;
 use super::waiting::{Item, Waiting};
-use super::writer::{Shared, lock};
 use crate::config::shown::Show;
 
 /// How often a journal that could not be written is tried again.
@@ -28,6 +28,24 @@ const MOST_SEALED: usize = 64 << 20;
 
 /// An entry, and where to report that it is on the disk.
 pub(super) type Message = (Item, Option<Sender<()>>);
+
+/// State that the thread shares with the [`Journal`](super::writer::Journal).
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    /// Why entries or the head can't be written.
+    pub(super) problem: Mutex<Option<String>>,
+    pub(super) losses: Mutex<Losses>,
+    /// The first generation that came into force before its entry was written, and when it did.
+    pub(super) late: Mutex<Option<(u64, Instant)>>,
+    /// The last generation in the file.
+    pub(super) known: AtomicU64,
+    /// Set once `known` is, or the file can't be read.
+    pub(super) opened: OnceLock<()>,
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Ends the wait for the last generation after the first attempt to open the journal, also if that panics.
 struct Opened(Arc<Shared>);

@@ -2,9 +2,9 @@
 //! the disk only up to a deadline.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,8 +12,7 @@ use jiff::Timestamp;
 
 use super::draft::Draft;
 use super::entry::Event;
-use super::losses::Losses;
-use super::thread::{JournalThread, Message};
+use super::thread::{JournalThread, Message, Shared, lock};
 use super::unwritten::UnwrittenFile;
 use super::waiting::Item;
 use crate::config::shown::Show;
@@ -29,23 +28,6 @@ pub(crate) struct Journal {
     sender: Option<Sender<Message>>,
     thread: Option<thread::JoinHandle<()>>,
     shared: Arc<Shared>,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Shared {
-    /// Why entries or the head can't be written.
-    pub(super) problem: Mutex<Option<String>>,
-    pub(super) losses: Mutex<Losses>,
-    /// The first generation that came into force before its entry was written, and when it did.
-    pub(super) late: Mutex<Option<(u64, Instant)>>,
-    /// The last generation in the file.
-    pub(super) known: AtomicU64,
-    /// Set once `known` is, or the file can't be read.
-    pub(super) opened: OnceLock<()>,
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Waits for a generation's entry; see [`Journal::wait`].

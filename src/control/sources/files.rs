@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
-use super::lists::load::Signature;
+use super::signature::Signature;
 use super::watch::{Followed, Following, Touches, Watch};
 use crate::config::shown::Show;
 use crate::control::file_tasks::FileTasks;

@@ -9,5 +9,6 @@ pub mod orders;
 pub(crate) mod pending;
 pub(crate) mod scheduler;
 pub(crate) mod settling;
+pub mod signature;
 pub mod wall_clock;
 pub mod watch;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{CD, DO, Denial, Entry, KeyRef};
+use super::entry::{CD, DO, Denial, Entry, KeyRef};
 use crate::wire::Rcode;
 use crate::wire::name::Name;
 

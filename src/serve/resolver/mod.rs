@@ -10,13 +10,12 @@ use tokio_util::task::TaskTracker;
 
 use super::admission::{Admission, Bounds, Full};
 use super::cache::{Entry, Failure, Key};
-use super::dispatch::Dispatcher;
+use super::dispatch::{Dispatcher, Exchange, Message};
 use super::inflight::{Datagram, InFlight, Join, QueryId, Recipient, Waiter};
 use super::observe::Observer;
-use super::pending::Begun;
-use super::respond::Resolution;
 use super::responder::Responder;
 use super::shared::Shared;
+use super::step::Resolution;
 use super::upstream::{Pool, PriorAttempt, Unanswered};
 use crate::stats::{Count, Counters};
 use crate::wire::answer::Answer;
@@ -147,6 +146,17 @@ impl<O: Observer> Resolver<O> {
         self.responder.with_dispatcher(dispatch)
     }
 
+    /// Dispatches a message: answers it at once, or returns what upstream must be asked.
+    pub(super) fn begin(self: &Arc<Self>, message: Message<'_>) -> Begun {
+        let mut once = Once {
+            resolver: self,
+            draft: Vec::with_capacity(512),
+            begun: Begun::Nothing,
+        };
+        self.with_dispatcher(|dispatcher| dispatcher.one(message, (), &mut once));
+        once.begun
+    }
+
     /// Answers a packet that a worker handed over.
     async fn respond(self: Arc<Self>, datagram: Datagram) {
         let client = datagram.client();
@@ -178,6 +188,43 @@ impl<O: Observer> Resolver<O> {
                 self.responder.deliver_paced(vec![waiter], &none).await;
             }
         }
+    }
+}
+
+/// The first step of a message on a thread that may wait for locks.
+pub(super) enum Begun {
+    /// This answer is sent.
+    Reply(Vec<u8>),
+    /// It gets no answer.
+    Nothing,
+    /// Upstream must be asked.
+    Resolve(Key, Option<Arc<Entry>>),
+}
+
+/// Keeps the step of one message until the snapshot is released.
+struct Once<'r, O: Observer> {
+    resolver: &'r Arc<Resolver<O>>,
+    draft: Vec<u8>,
+    begun: Begun,
+}
+
+impl<O: Observer> Exchange for Once<'_, O> {
+    type Handle = ();
+
+    fn draft(&mut self) -> &mut Vec<u8> {
+        &mut self.draft
+    }
+
+    fn send(&mut self, (): ()) {
+        self.begun = Begun::Reply(std::mem::take(&mut self.draft));
+    }
+
+    fn refresh(&mut self, key: Key) {
+        self.resolver.refresh(&key);
+    }
+
+    fn resolve(&mut self, (): (), key: Key, stale: Option<Arc<Entry>>) {
+        self.begun = Begun::Resolve(key, stale);
     }
 }
 

@@ -20,8 +20,8 @@ use crate::serve::client::{Client, Transport};
 use crate::serve::observe::Observer;
 use crate::serve::pending::{Dispatched, Pending};
 use crate::serve::resolver::Resolver;
-use crate::serve::respond::Resolution;
 use crate::serve::shared::{Setting, Shared};
+use crate::serve::step::Resolution;
 use crate::stats::{Count, Counters};
 use crate::wire::MAX_MESSAGE;
 

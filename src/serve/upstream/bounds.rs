@@ -1,9 +1,7 @@
 //! The limits on TTLs and contents of upstream's answers. They may change while threads use them.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
 
-use super::Pool;
 use crate::wire::answer::Intake;
 
 /// An [`Intake`] without a lock.
@@ -38,14 +36,6 @@ impl Bounds {
         self.max_negative_ttl
             .store(intake.max_negative_ttl, Ordering::Relaxed);
         self.additional.store(intake.additional, Ordering::Relaxed);
-    }
-}
-
-impl Pool {
-    /// Changes how long one query may take, and the limits on answers.
-    pub fn tune(&self, timeout: Duration, intake: Intake) {
-        self.timeout.set(timeout);
-        self.intake.set(intake);
     }
 }
 

@@ -1,6 +1,5 @@
 //! Sends one query to one upstream server and returns the response, without reading its records.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,52 +8,12 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::datagram;
+use super::exchange::{ExchangeError, How, Reply, Transport, error_of};
 use super::query::OutgoingQuery;
 use super::server::Server;
 use crate::serve::cache::Key;
 use crate::stats::Counters;
 use crate::sys::udp::Ports;
-use crate::wire::ask::{Dialect, Fit};
-
-/// How a query travels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Transport {
-    /// One datagram from a random port with a random ID (RFC 5452).
-    Udp,
-    /// A connection that is shared and kept open (RFC 7766).
-    Tcp,
-}
-
-/// How a query is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct How {
-    /// By which transport.
-    pub over: Transport,
-    /// The client that it is sent for; `None` for a prefetch. Clients take turns where connections are few.
-    pub client: Option<usize>,
-    /// With which extensions. By TCP the letter case is not random: forging is not a risk there.
-    pub dialect: Dialect,
-}
-
-/// The response to a query.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
-    /// The message.
-    pub bytes: Vec<u8>,
-    /// How it fits the query; never [`Fit::Foreign`].
-    pub fit: Fit,
-}
-
-/// Why a server gave no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExchangeError {
-    /// It did not answer in time.
-    Timeout,
-    /// It can't be reached.
-    Unreachable,
-    /// No socket was free; this is no sign of a fault of the server.
-    Busy,
-}
 
 /// Sends queries. Tests implement it by a script.
 pub trait Connector: Send + Sync + 'static {
@@ -135,24 +94,5 @@ impl Connector for Network {
 
     fn crowded(&self) -> bool {
         self.places.available_permits() == 0
-    }
-}
-
-/// The error of an exchange for an error of a socket: `Busy` if the cause is our lack of sockets.
-pub(super) fn error_of(error: &io::Error) -> ExchangeError {
-    let ours = [
-        libc::EMFILE,
-        libc::ENFILE,
-        libc::ENOBUFS,
-        libc::ENOMEM,
-        libc::EADDRINUSE,
-        libc::EADDRNOTAVAIL,
-        libc::EAGAIN,
-        libc::EPERM,
-    ];
-    match error.raw_os_error() {
-        Some(number) if ours.contains(&number) => ExchangeError::Busy,
-        _ if error.kind() == io::ErrorKind::TimedOut => ExchangeError::Timeout,
-        _ => ExchangeError::Unreachable,
     }
 }

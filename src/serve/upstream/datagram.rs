@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
-use super::connect::Reply;
+use super::exchange::Reply;
 use super::query::OutgoingQuery;
 use crate::stats::{Count, Counters};
 use crate::sys::udp::{Ports, Socket};

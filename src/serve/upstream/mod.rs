@@ -5,13 +5,14 @@
 mod bounds;
 pub mod connect;
 mod datagram;
+pub mod exchange;
 mod failures;
 pub(super) mod first_attempt;
 mod health;
 mod query;
-mod reply;
+pub mod reply;
 pub mod server;
-mod state;
+pub mod state;
 mod tcp;
 mod turns;
 
@@ -24,15 +25,13 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until};
 
 use self::bounds::Bounds;
-use self::connect::{Connector, ExchangeError, How, Transport};
+use self::connect::Connector;
+use self::exchange::{ExchangeError, How, Transport};
 pub use self::failures::FailureCounts;
 use self::health::Health;
-pub use self::reply::Again;
-pub(super) use self::reply::{Received, Verdict, is_usable};
+use self::reply::{Again, Received, Verdict, evaluate, is_usable};
 use self::server::Server;
-pub use self::state::{OutageWatch, ServerState};
 use super::cache::Key;
-use super::inflight::QueryId;
 use super::shared::Setting;
 use crate::config::upstream::ServerAddress;
 use crate::stats::{Count, Counters};
@@ -112,24 +111,6 @@ pub struct PriorAttempt {
     pub again: Option<Again>,
 }
 
-/// The end of a worker's attempt.
-#[derive(Debug)]
-pub(super) struct UpstreamEvent {
-    /// The in-flight query.
-    pub(super) query_id: QueryId,
-    /// How it ended.
-    pub(super) result: AttemptResult,
-}
-
-/// How a worker's attempt ended.
-#[derive(Debug)]
-pub(super) enum AttemptResult {
-    /// With a usable answer.
-    Answered(Answer),
-    /// Without one: the pool has to be asked.
-    Unfinished(PriorAttempt),
-}
-
 /// The server to ask first.
 #[derive(Clone, Debug)]
 pub(super) struct First {
@@ -179,6 +160,12 @@ impl Pool {
             ports,
             counters,
         }
+    }
+
+    /// Changes how long one query may take, and the limits on answers.
+    pub fn tune(&self, timeout: Duration, intake: Intake) {
+        self.timeout.set(timeout);
+        self.intake.set(intake);
     }
 
     /// Makes workers send later queries from new ports, because those that are open were opened before a change.
@@ -432,7 +419,7 @@ impl Pool {
                 is_cut: is_cut(&reply.bytes),
                 at: Instant::now(),
             };
-            match self.evaluate(server, how, received, key, &self.counters) {
+            match evaluate(server, how, received, key, &self.intake, &self.counters) {
                 Verdict::Answer(answer) => {
                     if is_usable(&answer) {
                         let now = Instant::now();

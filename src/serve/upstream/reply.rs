@@ -2,8 +2,8 @@
 
 use tokio::time::Instant;
 
-use super::Pool;
-use super::connect::{How, Transport};
+use super::bounds::Bounds;
+use super::exchange::{How, Transport};
 use super::failures::Failure;
 use super::server::Server;
 use crate::serve::cache::Key;
@@ -28,17 +28,17 @@ pub enum Again {
 }
 
 /// A message with the ID of a query.
-pub(in crate::serve) struct Received<'m> {
-    pub(in crate::serve) bytes: &'m [u8],
-    pub(in crate::serve) fit: Fit,
+pub(super) struct Received<'m> {
+    pub(super) bytes: &'m [u8],
+    pub(super) fit: Fit,
     /// It has TC set, or it is a datagram that is longer than the query announced.
-    pub(in crate::serve) is_cut: bool,
-    pub(in crate::serve) at: Instant,
+    pub(super) is_cut: bool,
+    pub(super) at: Instant,
 }
 
 /// The evaluation of a response.
 #[derive(Debug)]
-pub(in crate::serve) enum Verdict {
+pub(super) enum Verdict {
     /// An answer, with any response code.
     Answer(Answer),
     /// No usable answer yet.
@@ -53,92 +53,90 @@ fn rcode(message: &[u8]) -> u16 {
 }
 
 /// Whether an answer's response code makes it usable without asking another server.
-pub(in crate::serve) fn is_usable(answer: &Answer) -> bool {
+pub(super) fn is_usable(answer: &Answer) -> bool {
     const NOERROR: u16 = Rcode::NoError as u16;
     const NXDOMAIN: u16 = Rcode::NxDomain as u16;
     matches!(answer.rcode(), NOERROR | NXDOMAIN)
 }
 
-impl Pool {
-    /// Evaluates the response to a query. Records what it shows about `server`'s extensions.
-    pub(in crate::serve) fn evaluate(
-        &self,
-        server: &Server,
-        how: How,
-        received: Received<'_>,
-        key: &Key,
-        counters: &Counters,
-    ) -> Verdict {
-        let Received { bytes, fit, at, .. } = received;
-        let is_random = how.over == Transport::Udp && how.dialect.random_case;
-        match fit {
-            Fit::BareError => {
-                counters.bump(Count::UpstreamBare);
-                server.failed(Failure::Rcode(rcode(bytes)));
-                server.doubt_edns(key.name(), at);
-                return Verdict::Again(Again::WithoutEdns { is_certain: false });
-            }
-            Fit::OtherCase => {
-                counters.bump(Count::UpstreamCase);
-                if is_random {
-                    server.doubt_case();
-                    return Verdict::Again(Again::OtherCase);
-                }
-            }
-            Fit::Answer if is_random => server.case_works(),
-            Fit::Answer | Fit::Foreign => {}
+/// Evaluates the response to a query. Records what it shows about `server`'s extensions.
+pub(super) fn evaluate(
+    server: &Server,
+    how: How,
+    received: Received<'_>,
+    key: &Key,
+    intake: &Bounds,
+    counters: &Counters,
+) -> Verdict {
+    let Received { bytes, fit, at, .. } = received;
+    let is_random = how.over == Transport::Udp && how.dialect.random_case;
+    match fit {
+        Fit::BareError => {
+            counters.bump(Count::UpstreamBare);
+            server.failed(Failure::Rcode(rcode(bytes)));
+            server.doubt_edns(key.name(), at);
+            return Verdict::Again(Again::WithoutEdns { is_certain: false });
         }
-        // Before its records are read: a truncated answer may end in the middle of one.
-        if how.over == Transport::Udp && received.is_cut {
-            return Verdict::Again(Again::Tcp);
-        }
-        let answer = match self.read(bytes, key) {
-            Ok(answer) => answer,
-            Err(AnswerError::Referral) => {
-                counters.bump(Count::UpstreamReferral);
-                server.refers();
-                return Verdict::Garbage;
+        Fit::OtherCase => {
+            counters.bump(Count::UpstreamCase);
+            if is_random {
+                server.doubt_case();
+                return Verdict::Again(Again::OtherCase);
             }
-            Err(_) => {
-                counters.bump(Count::UpstreamGarbage);
-                server.failed(Failure::Unreadable);
-                let is_doubted =
-                    how.dialect.edns && has_broken_opt(bytes) && server.doubt_edns(key.name(), at);
-                return match is_doubted {
-                    true => Verdict::Again(Again::WithoutEdns { is_certain: false }),
-                    false => Verdict::Garbage,
-                };
-            }
-        };
-        if is_usable(&answer) {
-            server.succeeded();
-        } else {
-            server.failed(Failure::Rcode(answer.rcode()));
         }
-        if how.dialect.edns {
-            let is_certain = match edns_support(bytes, answer.rcode()) {
-                EdnsSupport::Fine => {
-                    server.edns_works(at);
-                    return Verdict::Answer(answer);
-                }
-                // Within that time it may be passed on from another server.
-                EdnsSupport::Refused => !server.is_edns_proven(at),
-                EdnsSupport::Doubtful if server.doubt_edns(key.name(), at) => false,
-                EdnsSupport::Doubtful => return Verdict::Answer(answer),
+        Fit::Answer if is_random => server.case_works(),
+        Fit::Answer | Fit::Foreign => {}
+    }
+    // Before its records are read: a truncated answer may end in the middle of one.
+    if how.over == Transport::Udp && received.is_cut {
+        return Verdict::Again(Again::Tcp);
+    }
+    let answer = match read(bytes, key, intake) {
+        Ok(answer) => answer,
+        Err(AnswerError::Referral) => {
+            counters.bump(Count::UpstreamReferral);
+            server.refers();
+            return Verdict::Garbage;
+        }
+        Err(_) => {
+            counters.bump(Count::UpstreamGarbage);
+            server.failed(Failure::Unreadable);
+            let is_doubted =
+                how.dialect.edns && has_broken_opt(bytes) && server.doubt_edns(key.name(), at);
+            return match is_doubted {
+                true => Verdict::Again(Again::WithoutEdns { is_certain: false }),
+                false => Verdict::Garbage,
             };
-            return Verdict::Again(Again::WithoutEdns { is_certain });
         }
-        Verdict::Answer(answer)
+    };
+    if is_usable(&answer) {
+        server.succeeded();
+    } else {
+        server.failed(Failure::Rcode(answer.rcode()));
     }
+    if how.dialect.edns {
+        let is_certain = match edns_support(bytes, answer.rcode()) {
+            EdnsSupport::Fine => {
+                server.edns_works(at);
+                return Verdict::Answer(answer);
+            }
+            // Within that time it may be passed on from another server.
+            EdnsSupport::Refused => !server.is_edns_proven(at),
+            EdnsSupport::Doubtful if server.doubt_edns(key.name(), at) => false,
+            EdnsSupport::Doubtful => return Verdict::Answer(answer),
+        };
+        return Verdict::Again(Again::WithoutEdns { is_certain });
+    }
+    Verdict::Answer(answer)
+}
 
-    /// Reads an answer. One that is truncated even by TCP is incomplete and must not be kept.
-    fn read(&self, bytes: &[u8], key: &Key) -> Result<Answer, AnswerError> {
-        let malformed = AnswerError::Malformed;
-        let (name, _) = Name::parse(key.name(), 0).map_err(|_| malformed)?;
-        let answer = Answer::parse(bytes, &name, key.rtype(), class::IN, self.intake.get())?;
-        if answer.truncated() {
-            return Err(malformed);
-        }
-        Ok(answer)
+/// Reads an answer. One that is truncated even by TCP is incomplete and must not be kept.
+fn read(bytes: &[u8], key: &Key, intake: &Bounds) -> Result<Answer, AnswerError> {
+    let malformed = AnswerError::Malformed;
+    let (name, _) = Name::parse(key.name(), 0).map_err(|_| malformed)?;
+    let answer = Answer::parse(bytes, &name, key.rtype(), class::IN, intake.get())?;
+    if answer.truncated() {
+        return Err(malformed);
     }
+    Ok(answer)
 }

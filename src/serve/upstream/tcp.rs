@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::bytes::Bytes;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
-use super::connect::{ExchangeError, error_of};
+use super::exchange::{ExchangeError, error_of};
 use super::query::{OutgoingQuery, SentQuery};
 use super::turns::Turns;
 use crate::stats::{Count, Counters};

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::BoxFuture;
 
-use super::connect::Reply;
+use super::exchange::Reply;
 use super::*;
 use crate::wire::ask::Fit;
 use crate::wire::query::Query;

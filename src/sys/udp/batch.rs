@@ -12,7 +12,7 @@ use std::os::fd::AsFd;
 use super::buffer::SharedBuffer;
 use super::calls::{self, Message};
 use super::control::{Control, Received};
-use super::{Route, Socket};
+use super::socket::{Route, Socket};
 
 /// The kernel's form of an address, large enough for either family.
 type RawAddress = libc::sockaddr_in6;
@@ -299,6 +299,16 @@ fn decode(raw: &RawAddress) -> SocketAddr {
             SocketAddrV6::new(ip, port, raw.sin6_flowinfo, raw.sin6_scope_id).into()
         }
         _ => SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0).into(),
+    }
+}
+
+impl Socket {
+    /// Sends one datagram. Returns whether the system accepted it.
+    pub fn send(&self, bytes: &[u8], route: &Route) -> bool {
+        let mut outbox = Outbox::new(1, bytes.len());
+        outbox.draft().extend_from_slice(bytes);
+        outbox.push(Some(route));
+        outbox.flush(self) == 0
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType::A;
 use tapis::serve::cache::{Cache, Failure};
-use tapis::serve::respond::Resolution;
+use tapis::serve::step::Resolution;
 use tapis::stats::Count;
 
 use super::ask::{Ask, ask};

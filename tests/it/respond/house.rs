@@ -9,7 +9,8 @@ use tapis::policy::rule::{Action, Against, Blocking, Ede, Kind, Scope, Source};
 use tapis::policy::snapshot::Snapshot;
 use tapis::serve::cache::{Cache, Entry, Failure, Key};
 use tapis::serve::client::{Client, Transport};
-use tapis::serve::respond::{Resolution, conclude, respond};
+use tapis::serve::respond::{conclude, respond};
+use tapis::serve::step::Resolution;
 use tapis::wire::name::Name;
 use tapis::wire::query::Query;
 

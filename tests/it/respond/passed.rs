@@ -3,7 +3,7 @@
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType::{A, ANY, HTTPS, TXT};
-use tapis::serve::respond::Resolution;
+use tapis::serve::step::Resolution;
 use tapis::stats::Count;
 use tapis::wire::flag::{CD, RD};
 

@@ -7,7 +7,7 @@ use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::Record;
 use hickory_proto::rr::rdata::opt::EdnsOption;
 use tapis::serve::cache::{Entry, Key};
-use tapis::serve::respond::Step;
+use tapis::serve::step::Step;
 use tapis::stats::Count;
 
 /// How a packet was dealt with.

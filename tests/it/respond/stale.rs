@@ -7,7 +7,7 @@ use hickory_proto::rr::RecordType::{self, A, AAAA, TXT};
 use hickory_proto::rr::rdata::NULL;
 use hickory_proto::rr::{Name, RData, Record};
 use tapis::serve::cache::{Entry, Failure};
-use tapis::serve::respond::Resolution;
+use tapis::serve::step::Resolution;
 use tapis::wire::flag::{CD, RD};
 
 use super::ask::{Ask, ask};

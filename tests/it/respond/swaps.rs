@@ -2,7 +2,7 @@
 //! Refuses threads: `policy::current` has the swap itself.
 
 use hickory_proto::rr::RecordType::{A, TXT};
-use tapis::serve::respond::Resolution;
+use tapis::serve::step::Resolution;
 use tapis::stats::Count;
 
 use super::ask::ask;

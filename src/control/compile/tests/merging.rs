@@ -115,7 +115,7 @@ proptest! {
     fn many_runs_and_one_give_what_the_twin_gives(
         rules in prop::collection::vec((names(), 0..3_u16, scopes()), 0..200),
         room in 1..40_usize,
-        octets in 0..600_usize,
+        bytes in 0..600_usize,
     ) {
         let key = colliding().0;
         let rules: Vec<_> = rules
@@ -131,7 +131,7 @@ proptest! {
             counts[(rule >> 16) as usize] += 1;
         }
         let expected = in_order(&twin, &key);
-        for budget in [Budget { rules: room, octets }, Budget { rules: 1000, octets: 100_000 }] {
+        for budget in [Budget { rules: room, bytes }, Budget { rules: 1000, bytes: 100_000 }] {
             let found = sorted::<Nothing>(&key, budget, &rules, None, &[false; 3]);
             prop_assert!(found.0 > 1 || rules.len() <= budget.rules);
             prop_assert_eq!(&found.1, &expected);
@@ -186,7 +186,7 @@ proptest! {
             sources: sources.collect(),
         };
         let left_out: Vec<_> = kinds.iter().map(|kind| *kind != 0).collect();
-        let budget = Budget { rules: room, octets: 1000 };
+        let budget = Budget { rules: room, bytes: 1000 };
         let found = sorted(&key, budget, &rules, Some(base), &left_out);
         prop_assert_eq!(found.1, in_order(&twin, &key));
         let counts: Vec<_> = counts.iter().map(|rules| rules.len() as u64).collect();
@@ -215,7 +215,7 @@ fn crowds_on_one_name_one_parent_or_one_way_are_sorted() {
         for room in [700, 10_000] {
             let budget = Budget {
                 rules: room,
-                octets: 1 << 20,
+                bytes: 1 << 20,
             };
             let (_, names, counts) = sorted::<Nothing>(&key, budget, &rules, None, &[false]);
             assert_eq!((names.len(), counts), (distinct, vec![distinct as u64]));

@@ -6,8 +6,9 @@ use std::path::Path as FilePath;
 
 use tempfile::TempDir;
 
+use super::super::error::CompileError;
 use super::super::plan::{Event, ListNotes, Outcome, Plan, PlanList};
-use super::super::run::{CompileError, compile};
+use super::super::run::compile;
 use super::{bits, name, path};
 use crate::config::Format;
 use crate::config::comments::Comments;
@@ -294,7 +295,7 @@ fn one_name_may_be_in_a_thousand_lists_and_each_is_told_when_it_is_read() {
         matches!(
             event,
             Event::Reading {
-                octets: 20,
+                bytes: 20,
                 of: 20,
                 ..
             }

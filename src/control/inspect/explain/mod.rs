@@ -20,7 +20,7 @@ use crate::control::admin::verdict::{Answer, Chain, Outcome, Question, Verdict};
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::protected::Guarded;
 use crate::control::guard::suppressed::SuppressedRules;
-use crate::control::sources::lists::load::MAX_FILE;
+use crate::control::sources::lists::file::MAX_FILE;
 use crate::control::sources::lists::parse;
 use crate::control::sources::orders::registry::OrderRegistry;
 use crate::control::sources::orders::schedule::State;

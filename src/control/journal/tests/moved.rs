@@ -4,9 +4,9 @@ use super::*;
 use crate::control::journal::entry::Published;
 use crate::control::journal::past::Served;
 use crate::control::journal::thread::JournalThread;
+use crate::control::journal::thread::Shared;
 use crate::control::journal::unwritten::UnwrittenFile;
 use crate::control::journal::waiting::Item;
-use crate::control::journal::writer::Shared;
 
 /// The journal's thread without a thread: it works when it is called.
 struct Writer {

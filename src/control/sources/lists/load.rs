@@ -1,38 +1,27 @@
 //! Reads a list's file into an image of its rules, or refuses it.
 
-use std::fs;
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::config::regular::Unread;
 use crate::config::shown::Show;
-use crate::config::{Content, List, regular};
-use crate::control::guard::acceptance::{Held, InForce, Newest, RELEASE, judge, released_before};
+use crate::config::{Content, List};
+use crate::control::guard::acceptance::{
+    HeldUpdate, InForce, NewState, RELEASE, judge, released_before,
+};
 use crate::control::guard::policy::GuardPolicy;
-use crate::control::guard::protected::{Guarded, ProtectedNames};
+use crate::control::guard::protected::Guarded;
 use crate::control::guard::release::{Guard, Guards};
-use crate::control::guard::suppressed::SuppressedRules;
 use crate::control::sources::deadline::Unanswered;
-use crate::control::sources::lists::parse;
-use crate::control::sources::lists::parse::{Notation, Tally};
+use crate::control::sources::lists::file::{FileError, read_list};
+use crate::control::sources::lists::parse::Tally;
+use crate::control::sources::signature::Signature;
 use crate::policy::builder::Builder;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};
-use crate::policy::rule::Scope;
 use crate::wire::name::Name;
-
-/// Largest list file that is read.
-pub const MAX_FILE: u64 = 2 << 30;
-/// Bytes at the start of a file. A NUL among them means that it is no text.
-const SNIFF: usize = 8192;
-/// Bytes that are read at a time.
-const PIECE: usize = 256 << 10;
 
 /// The rules of a list that was read to its end, and the facts about them.
 #[derive(Debug)]
@@ -76,78 +65,15 @@ impl Loaded {
     }
 }
 
-/// Identifies one state of a file, without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Signature {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Signature {
-    /// Bytes in the file.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// When it was written last.
-    pub fn modified(&self) -> Option<Timestamp> {
-        let (seconds, nanoseconds) = self.modified;
-        Timestamp::new(seconds, nanoseconds as i32).ok()
-    }
-
-    /// Of the file that `path` leads to now, through symbolic links.
-    ///
-    /// # Errors
-    /// The system's error.
-    pub fn of(path: &Path) -> io::Result<Self> {
-        fs::metadata(path).map(|meta| Self::from(&meta))
-    }
-}
-
-impl From<&fs::Metadata> for Signature {
-    fn from(meta: &fs::Metadata) -> Self {
-        Self {
-            device: meta.dev(),
-            inode: meta.ino(),
-            size: meta.size(),
-            modified: (meta.mtime(), meta.mtime_nsec()),
-            changed: (meta.ctime(), meta.ctime_nsec()),
-        }
-    }
-}
-
 /// Why a list's file is refused. The last good state, if there is one, stays in force.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// The system does not let it be read.
-    #[error("{path}: {source}; the file must exist and be readable by the server's user", path = .path.shown())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
+    /// Its file can't be read, or is no list.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The file system did not answer in time.
     #[error("{path}: {late}; it is read when it answers", late = Unanswered::Late, path = .0.shown())]
     Unanswered(PathBuf),
-    /// It is no regular file.
-    #[error("{path}: not a regular file", path = .0.shown())]
-    NotAFile(PathBuf),
-    /// It is larger than two gigabytes.
-    #[error("{path}: larger than 2 GiB; split it into several lists", path = .0.shown())]
-    Gigantic(PathBuf),
-    /// It changed while it was read; it will be read again.
-    #[error("{path}: changed while it was read; it is read again when it is quiet", path = .0.shown())]
-    Changing(PathBuf),
-    /// It contains NUL bytes.
-    #[error("{path}: holds binary data, not text; if it is compressed, unpack it first", path = .0.shown())]
-    Binary(PathBuf),
-    /// It is UTF-16.
-    #[error("{path}: UTF-16 text, and lists are UTF-8: save it as UTF-8, or convert it with: iconv -f UTF-16 -t UTF-8", path = .0.shown())]
-    Utf16(PathBuf),
     /// It has more rules than an image can hold.
     #[error("{path}: {source}", path = .path.shown())]
     TooLarge {
@@ -158,7 +84,7 @@ pub enum Refusal {
     },
     /// Guards hold it.
     #[error(transparent)]
-    Held(#[from] Held),
+    Held(#[from] HeldUpdate),
     /// The compiler, which reads large lists, refuses it.
     #[error("{text}")]
     Told {
@@ -196,11 +122,12 @@ pub enum Refusal {
 impl Refusal {
     /// Whether the system may permit it a moment later, though the file is the same.
     pub fn passing(&self) -> bool {
-        matches!(self, Self::Told { passing: true, .. } | Self::Unanswered(_))
-            || matches!(self, Self::Unreadable { source, .. } if !matches!(
-                source.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
-            ))
+        match self {
+            Self::Told { passing, .. } => *passing,
+            Self::Unanswered(_) => true,
+            Self::File(error) => error.passing(),
+            _ => false,
+        }
     }
 
     /// The guards that hold it, if there is no other reason.
@@ -242,7 +169,7 @@ impl Refusal {
     pub fn transient(&self) -> bool {
         matches!(
             self,
-            Self::Changing(_)
+            Self::File(FileError::Changing(_))
                 | Self::Told {
                     transient: true,
                     ..
@@ -299,8 +226,8 @@ pub fn load_as(
         source,
     })?;
     let rules = image.facts().given();
-    let newest = reading.newest(&list.source.name, path, Some(rules));
-    judge(&newest, before, guard_policy.limits(), released)?;
+    let new = NewState::new(&list.source.name, path, &reading, Some(rules));
+    judge(&new, before, guard_policy.limits(), released)?;
     let loaded = Loaded {
         rules,
         tally: reading.tally,
@@ -314,168 +241,15 @@ pub fn load_as(
     Ok(LoadedRules { loaded, image })
 }
 
-/// BLAKE3 of the file at `path`, or of `text` instead if there is one, in hexadecimal.
-///
-/// # Errors
-/// The system's error.
-pub fn digest(path: &Path, text: Option<&str>) -> io::Result<String> {
-    let mut hasher = blake3::Hasher::new();
-    match text {
-        Some(text) => {
-            hasher.update(text.as_bytes());
-        }
-        None => {
-            let (mut file, _) = regular::open(path)?;
-            io::copy(&mut file, &mut hasher)?;
-        }
-    }
-    Ok(hasher.finalize().to_string())
-}
-
-/// The result of reading a list to its end.
-#[derive(Debug)]
-pub(crate) struct Reading {
-    pub(crate) tally: Tally,
-    pub(crate) digest: blake3::Hash,
-    /// `None` for built-in content.
-    pub(crate) signature: Option<Signature>,
-    pub(crate) at: Timestamp,
-    pub(crate) took: Duration,
-}
-
-impl Reading {
-    /// The facts that the guards of whole lists check; `rules` is the number of different rules, if it is known.
-    pub(crate) fn newest<'n>(
-        &'n self,
-        name: &'n str,
-        path: &'n Path,
-        rules: Option<usize>,
-    ) -> Newest<'n> {
-        Newest {
-            name,
-            path,
-            tally: &self.tally,
-            rules,
-            signature: self.signature,
-            at: self.at,
-        }
-    }
-}
-
-/// Reads the file at `path`, or `text` instead if there is one. Passes to `rule` each rule that the protected names
-/// permit, as [`parse::read`] does, and to `progress` how many bytes of how many have been read. If the list is refused
-/// in the end, those rules must be dropped.
-pub(crate) fn read_list(
-    path: &Path,
-    text: Option<&str>,
-    notation: Notation,
-    protected_names: Option<(&ProtectedNames, Guarded)>,
-    mut rule: impl FnMut(&Name, Scope, u32),
-    mut progress: impl FnMut(u64, u64),
-) -> Result<Reading, Refusal> {
-    let start = Instant::now();
-    let mut reader = parse::Reader::new(notation);
-    let mut hasher = blake3::Hasher::new();
-    let mut suppressed = SuppressedRules::default();
-    let mut admit = |cut, name: &Name, scope, line| {
-        let admits = |(protected_names, list)| {
-            let list = Guarded { cut, ..list };
-            suppressed.admits(protected_names, list, name, scope, line)
-        };
-        if protected_names.is_none_or(admits) {
-            rule(name, scope, line);
-        }
-    };
-    let mut done = 0;
-    let mut each = |piece: &[u8], of| {
-        hasher.update(piece);
-        reader.feed(piece, &mut |name: &_, scope, line| {
-            admit(false, name, scope, line);
-        });
-        done += piece.len() as u64;
-        progress(done, of);
-    };
-    let signature = match text {
-        Some(text) => {
-            each(text.as_bytes(), text.len() as u64);
-            None
-        }
-        None => Some(read_quiet(path, each)?),
-    };
-    let mut tally = reader.finish(&mut |name: &_, scope, line| {
-        admit(true, name, scope, line);
-    });
-    tally.rules -= suppressed.total();
-    tally.guarded = suppressed;
-    Ok(Reading {
-        tally,
-        digest: hasher.finalize(),
-        signature,
-        at: Timestamp::now(),
-        took: start.elapsed(),
-    })
-}
-
-/// Whether a file that starts so is UTF-16: by its byte order mark, or as every second byte is NUL.
-fn is_utf16(start: &[u8]) -> bool {
-    let pairs = || start.chunks_exact(2);
-    start.starts_with(b"\xFF\xFE")
-        || start.starts_with(b"\xFE\xFF")
-        || (start.len() > 1 && pairs().all(|pair| pair[0] != 0 && pair[1] == 0))
-        || (start.len() > 1 && pairs().all(|pair| pair[0] == 0 && pair[1] != 0))
-}
-
-/// Reads a text file in pieces, and passes on each with the size of the file. Fails if the file changes meanwhile. A
-/// file that is no text is not read to its end.
-fn read_quiet(path: &Path, mut each: impl FnMut(&[u8], u64)) -> Result<Signature, Refusal> {
-    let unreadable = |source| Refusal::Unreadable {
-        path: path.to_owned(),
-        source,
-    };
-    let (mut file, meta) = regular::open(path).map_err(|why| match why {
-        Unread::NotRegular => Refusal::NotAFile(path.to_owned()),
-        other => unreadable(other.into()),
-    })?;
-    if meta.len() > MAX_FILE {
-        return Err(Refusal::Gigantic(path.to_owned()));
-    }
-    let before = Signature::from(&meta);
-    let mut piece = Vec::with_capacity(PIECE);
-    let (mut read, mut binary, mut utf16) = (0, false, false);
-    // A byte after the expected end shows that the file has grown.
-    while read <= meta.len() {
-        let most = if read == 0 { SNIFF } else { PIECE };
-        piece.clear();
-        let result = (&mut file).take(most as u64).read_to_end(&mut piece);
-        let count = result.map_err(unreadable)?;
-        utf16 = read == 0 && is_utf16(&piece);
-        binary = utf16 || (read == 0 && piece.contains(&0));
-        if count == 0 || binary {
-            break;
-        }
-        read += count as u64;
-        each(&piece, meta.len());
-    }
-    let after = Signature::from(&file.metadata().map_err(unreadable)?);
-    if before != after || (!binary && read != meta.len()) {
-        return Err(Refusal::Changing(path.to_owned()));
-    }
-    if utf16 {
-        return Err(Refusal::Utf16(path.to_owned()));
-    }
-    if binary {
-        return Err(Refusal::Binary(path.to_owned()));
-    }
-    Ok(after)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
+    use std::fs::{self, File};
+    use std::path::Path;
 
     use super::*;
     use crate::config::Config;
     use crate::config::guard::Protections;
+    use crate::control::sources::lists::file::{MAX_FILE, SNIFF};
     use crate::policy::rule::Kind;
 
     fn list(path: &Path) -> List {
@@ -605,42 +379,6 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_changes_while_it_is_read_is_not_taken() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("list");
-        let content = "a.example\n".repeat(100_000);
-        let open = || File::options().write(true).open(&path).expect("opened");
-        let append = || {
-            let mut file = File::options().append(true).open(&path).expect("opened");
-            io::Write::write_all(&mut file, b"b.example\n").expect("written");
-        };
-        let cut = || open().set_len(500_000).expect("cut");
-        let rewrite = || {
-            std::os::unix::fs::FileExt::write_all_at(&open(), b"x", 900_000).expect("written");
-        };
-        for (kind, change) in [
-            ("appended to", &append as &dyn Fn()),
-            ("cut", &cut),
-            ("changed in place", &rewrite),
-        ] {
-            fs::write(&path, &content).expect("written");
-            let mut pieces = 0;
-            let result = read_quiet(&path, |_, _| {
-                pieces += 1;
-                if pieces == 1 {
-                    change();
-                }
-            });
-            assert!(
-                matches!(result, Err(Refusal::Changing(_))),
-                "{kind}: {result:?}"
-            );
-        }
-        fs::write(&path, &content).expect("written");
-        read_quiet(&path, |_, _| ()).expect("quiet");
-    }
-
-    #[test]
     fn what_can_not_be_a_list_is_refused_whatever_is_released() {
         let binary = loaded(b"\x1f\x8b\x08\x00\x00", None, Guards::ALL).expect_err("refused");
         assert!(binary.to_string().contains("binary"), "{binary}");
@@ -657,16 +395,16 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let folder =
             load(&list(dir.path()), &guard_policy(), &[], Guards::ALL).expect_err("refused");
-        assert!(matches!(folder, Refusal::NotAFile(_)));
+        assert!(matches!(folder, Refusal::File(FileError::NotAFile(_))));
         let sparse = dir.path().join("sparse");
         let file = File::create(&sparse).expect("made");
         file.set_len(MAX_FILE + 1).expect("without taking room");
         let gigantic =
             load(&list(&sparse), &guard_policy(), &[], Guards::ALL).expect_err("refused");
-        assert!(matches!(gigantic, Refusal::Gigantic(_)));
+        assert!(matches!(gigantic, Refusal::File(FileError::Gigantic(_))));
         file.set_len(MAX_FILE).expect("without taking room");
         let binary = load(&list(&sparse), &guard_policy(), &[], Guards::ALL).expect_err("refused");
-        assert!(matches!(binary, Refusal::Binary(_)));
+        assert!(matches!(binary, Refusal::File(FileError::Binary(_))));
         let late = [vec![b'#'; SNIFF], b"\na.test\n\0\n".to_vec()].concat();
         assert_eq!(loaded(&late, None, Guards::ALL).expect("one bad line"), 1);
         let missing = dir.path().join("missing");

@@ -14,6 +14,7 @@
 //!      +---------------------------------------------------------------- joined with the others
 //! ```
 
+pub mod file;
 pub(crate) mod held;
 pub mod load;
 pub mod parse;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::file::FileError;
 use super::load::{Loaded, LoadedRules, Refusal, load};
 use super::state::{ListState, Loading};
 use crate::config::List;
@@ -55,12 +56,12 @@ pub(crate) fn start_load(
 
 /// The refusal for a load that panicked.
 pub(crate) fn broken(list: &ListState) -> Refusal {
-    Refusal::Unreadable {
+    Refusal::File(FileError::Unreadable {
         path: list.source.path.clone(),
         source: io::Error::other(
             "reading it failed inside tapis, which is a bug; please report it",
         ),
-    }
+    })
 }
 
 /// Logs the result of reading a list.

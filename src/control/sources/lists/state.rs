@@ -12,8 +12,9 @@ use crate::config::{Content, List};
 use crate::control::guard::acceptance::{InForce, too_old};
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::{Guard, Guards};
-use crate::control::sources::lists::load::{Loaded, Refusal, Signature};
+use crate::control::sources::lists::load::{Loaded, Refusal};
 use crate::control::sources::settling::{FollowedFile, Look, Pauses, ReadEnd};
+use crate::control::sources::signature::Signature;
 use crate::control::sources::watch::{OPEN_QUIET, Touched, WatchedPath};
 use crate::policy::image::Image;
 use crate::policy::rule::Source;
@@ -480,6 +481,7 @@ pub(crate) fn has_load(list: &ListState, ticket: u64) -> bool {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::control::sources::lists::file::FileError;
     use crate::control::sources::watch::REQUESTED_QUIET;
 
     fn list(path: &str) -> ListState {
@@ -530,9 +532,11 @@ mod tests {
     fn the_same_refusal_again_stands_since_the_first_time() {
         let mut list = list("Cargo.toml");
         let now = Instant::now();
-        let refused = |code| Refusal::Unreadable {
-            path: "Cargo.toml".into(),
-            source: std::io::Error::from_raw_os_error(code),
+        let refused = |code| {
+            Refusal::File(FileError::Unreadable {
+                path: "Cargo.toml".into(),
+                source: std::io::Error::from_raw_os_error(code),
+            })
         };
         list.finish_load(Err(refused(libc::EIO)), now);
         let (_, since) = list.refused.as_ref().expect("refused");

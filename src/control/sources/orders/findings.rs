@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::config::order::Order;
+use crate::config::shown::{first, more_warnings};
 use crate::control::guard::policy::GuardPolicy;
-use crate::control::sources::orders::problems::{first, more_warnings};
 
 /// Reported findings of one order. An order of 100,000 targets would otherwise add megabytes to each `status` and to the
 /// journal.

@@ -9,7 +9,7 @@ use std::path::Path;
 use super::directory::FollowedDirectory;
 use super::rules;
 use crate::config;
-use crate::config::shown::{Show, counted};
+use crate::config::shown::{Show, counted, first, more_warnings};
 use crate::control::sources::orders::registry::{Known, OrderRegistry};
 use crate::policy::rule::Source;
 
@@ -145,49 +145,5 @@ impl OrderRegistry {
         let (mut warnings, more) = first(MOST_REPORTED, vain.chain(withdrawn).chain(against));
         warnings.extend(more.map(|more| format!("orders and exceptions: {}", more_warnings(more))));
         warnings
-    }
-}
-
-/// The first `most` sentences, and the number of the others; `None` if there are no others.
-pub(crate) fn first(
-    most: usize,
-    mut sentences: impl Iterator<Item = impl Display>,
-) -> (Vec<String>, Option<usize>) {
-    let first = sentences.by_ref().take(most);
-    let first = first.map(|sentence| sentence.to_string()).collect();
-    let more = sentences.count();
-    (first, (more > 0).then_some(more))
-}
-
-/// A sentence that says how many warnings are left out.
-pub(crate) fn more_warnings(count: usize) -> String {
-    counted(count, "more warning", "more warnings").to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::cell::Cell;
-
-    use super::*;
-
-    /// A sentence that counts how often it is formatted.
-    struct Counted<'c>(&'c Cell<usize>);
-
-    impl Display for Counted<'_> {
-        fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-            self.0.set(self.0.get() + 1);
-            f.write_str("a problem")
-        }
-    }
-
-    #[test]
-    fn sentences_that_are_only_counted_are_not_written_out() {
-        for (count, more) in [(3, None), (MOST_REPORTED, None), (70_000, Some(69_000))] {
-            let written = Cell::new(0);
-            let sentences = (0..count).map(|_| Counted(&written));
-            let (reported, left) = first(MOST_REPORTED, sentences);
-            assert_eq!((reported.len(), left), (count.min(MOST_REPORTED), more));
-            assert_eq!(written.get(), reported.len());
-        }
     }
 }

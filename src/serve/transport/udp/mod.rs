@@ -1,45 +1,35 @@
 //! UDP: threads that receive packets in batches, dispatch each batch, and make the first attempt at upstream.
 
 mod waiting;
+mod worker;
 
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use self::waiting::Waiting;
-use crate::serve::admission::Admission;
+use self::worker::MOST_READY;
+pub use self::worker::Worker;
 use crate::serve::cache::{Entry, Key};
 use crate::serve::client::Client;
-use crate::serve::dispatch::{BatchExchange, Dispatcher, Exchange, Message, Received};
-use crate::serve::inflight::{Datagram, InFlight};
+use crate::serve::dispatch::{BATCH, BatchExchange, Dispatcher, Exchange, Message, Received};
+use crate::serve::inflight::Datagram;
 use crate::serve::observe::Observer;
-use crate::serve::pace::Pace;
-use crate::serve::resolver::Job;
-use crate::serve::responder::ListenSocket;
-use crate::serve::shared::Shared;
-use crate::serve::upstream::Pool;
 use crate::serve::worker_cache::WorkerCache;
-use crate::stats::{Count, Counters};
+use crate::stats::Count;
 use crate::sys::process::pin_to_core;
 use crate::sys::udp::{Inbox, Route};
-use crate::sys::wait::{ShutdownListener, WaitSet};
+use crate::sys::wait::WaitSet;
 use crate::wire::UDP_PAYLOAD;
-
-pub use crate::serve::dispatch::BATCH;
 
 /// Longest query that is read: the size that we announce, and some bytes that keep slots from mapping to the same
 /// lines of a processor's cache.
 const SLOT: usize = UDP_PAYLOAD as usize + 48;
-/// Room of an answer while it is written: some more than any that is sent.
-const ROOM: usize = 4096;
 /// Jobs that may wait between the workers and the async side.
 pub const HAND_OVER: usize = 4096;
-/// Ports to upstream that one wait reports at least, if so many are ready.
-const MOST_READY: usize = 64;
 /// Batches of one socket after which a busy worker polls its other files: the other sockets, or if there are none,
 /// the shutdown signal.
 const POLL_EVERY: u32 = 8;
@@ -47,34 +37,6 @@ const POLL_EVERY_ALONE: u32 = 256;
 /// Tokens in the wait set: the shutdown signal, then the sockets, then upstream's ports.
 const SHUTDOWN: u64 = 0;
 const FIRST_SOCKET: u64 = 1;
-
-/// What one worker thread needs.
-pub struct Worker<O: Observer = Arc<Counters>> {
-    /// Its index, which is also the core that it is pinned to.
-    pub index: usize,
-    /// Policy, cache and clock.
-    pub shared: Shared,
-    /// Its sockets, in the order of the numbers of their listen addresses.
-    pub sockets: Vec<ListenSocket>,
-    /// The upstream servers.
-    pub pool: Arc<Pool>,
-    /// Most ports to upstream at a time.
-    pub ports: usize,
-    /// In-flight queries of all threads.
-    pub inflight: Arc<InFlight>,
-    /// Permits for waiting queries.
-    pub admission: Arc<Admission>,
-    /// Takes the work for which a worker would have to wait.
-    pub jobs: mpsc::Sender<Job>,
-    /// When deferred responses are sent.
-    pub pace: Arc<Pace>,
-    /// Its own counters.
-    pub counters: Arc<Counters>,
-    /// Observes the queries that it finishes.
-    pub observer: O,
-    /// Reports the shutdown.
-    pub shutdown: ShutdownListener,
-}
 
 impl<O: Observer> Worker<O> {
     /// Serves until shutdown.

@@ -6,23 +6,26 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{BATCH, MOST_READY, ROOM, Worker};
+use super::worker::{MOST_READY, Worker};
 use crate::serve::cache::{Entry, Key};
 use crate::serve::deferred::Deferred;
-use crate::serve::dispatch::Dispatcher;
+use crate::serve::dispatch::{BATCH, Dispatcher};
 use crate::serve::inflight::{Datagram, Join, Locked, Outcome, QueryId, Recipient, Waiter};
 use crate::serve::observe::Observer;
 use crate::serve::resolver::{Job, no_answer, rejection_count};
-use crate::serve::respond::Resolution;
 use crate::serve::responder;
+use crate::serve::step::Resolution;
+use crate::serve::upstream::PriorAttempt;
 use crate::serve::upstream::first_attempt::FirstAttempt;
-use crate::serve::upstream::{AttemptResult, PriorAttempt, UpstreamEvent};
+use crate::serve::upstream::first_attempt::response::{AttemptResult, UpstreamEvent};
 use crate::stats::Count;
 use crate::sys::udp::{Outbox, Route};
 use crate::sys::wait::WaitSet;
 
 /// Clients that are answered in one round, before packets have their turn.
 const MOST_DELIVERED: usize = 256;
+/// Room of an answer while it is written: some more than any that is sent.
+const ROOM: usize = 4096;
 /// How soon to try again after another thread had the lock.
 const RETRY: Duration = Duration::from_millis(1);
 

@@ -3,21 +3,21 @@
 //! A query costs neither a task nor a socket: several ports are open at a time, each query leaves from a random one of
 //! them, and a port is replaced after a few queries (RFC 5452, section 9.2).
 
-mod response;
+mod port;
+pub(in crate::serve) mod response;
 
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::Instant;
 
-use self::response::receive;
+use self::port::{OpenQuery, PER_PORT, PORT_AGE, Port};
+use self::response::{UpstreamEvent, receive, unanswered};
+use super::Pool;
 use super::query::SentQuery;
-use super::server::Server;
-use super::{AttemptResult, First, Pool, PriorAttempt, UpstreamEvent};
 use crate::serve::inflight::QueryId;
 use crate::stats::{Count, Counters};
 use crate::sys::udp::{Inbox, Outbox, Socket};
@@ -25,10 +25,6 @@ use crate::sys::wait::WaitSet;
 use crate::wire::UDP_PAYLOAD;
 use crate::wire::ask::RANDOM;
 
-/// Queries that are sent from one port.
-const PER_PORT: usize = 32;
-/// How long new queries are sent from one port.
-const PORT_AGE: Duration = Duration::from_secs(1);
 /// Ports that are in use for sending at one time. More of them make smaller batches: with 16 a query of a flood costs
 /// 0.7 µs more than with one port, with 8 some 0.5 µs, of 13; with 4 no difference was measured.
 const AT_ONCE: usize = 4;
@@ -38,33 +34,6 @@ const TOGETHER: usize = 16;
 const QUERY: usize = 282;
 /// Longest answer that is received, and some bytes that keep slots from mapping to the same lines of a processor's cache.
 const SLOT: usize = UDP_PAYLOAD as usize + 48;
-
-/// A query that waits for its response.
-struct OpenQuery {
-    query_id: QueryId,
-    query: SentQuery,
-    at: Instant,
-    /// The resolver repeats it by now; its answer still counts.
-    handed_over: bool,
-}
-
-/// A socket to one server.
-struct Port {
-    socket: Socket,
-    to: First,
-    /// The pool's version when its server was chosen.
-    version: u64,
-    opened: Instant,
-    asked: usize,
-    /// The queries that wait for a response.
-    sent: Vec<OpenQuery>,
-}
-
-impl Port {
-    fn is_usable(&self, now: Instant) -> bool {
-        self.asked < PER_PORT && now < self.opened + PORT_AGE
-    }
-}
 
 /// A port in use for sending, with its queries that are not sent yet.
 struct ActivePort {
@@ -422,21 +391,6 @@ impl FirstAttempt {
             waits.remove(port.socket.as_fd());
             self.free.push(place);
         }
-    }
-}
-
-/// The event of a query that was not answered.
-fn unanswered(query_id: QueryId, server: &Arc<Server>, since: Instant) -> UpstreamEvent {
-    let prior = PriorAttempt {
-        server: Arc::clone(server),
-        since,
-        responded: false,
-        said: None,
-        again: None,
-    };
-    UpstreamEvent {
-        query_id,
-        result: AttemptResult::Unfinished(prior),
     }
 }
 

@@ -4,16 +4,35 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::Port;
-use crate::serve::upstream::connect::{How, Transport};
-use crate::serve::upstream::{
-    AttemptResult, Pool, PriorAttempt, Received, UpstreamEvent, Verdict, is_usable,
-};
+use super::port::Port;
+use crate::serve::inflight::QueryId;
+use crate::serve::upstream::exchange::{How, Transport};
+use crate::serve::upstream::reply::{Received, Verdict, evaluate, is_usable};
+use crate::serve::upstream::server::Server;
+use crate::serve::upstream::{Pool, PriorAttempt};
 use crate::stats::{Count, Counters};
 use crate::sys::udp::Inbox;
-use crate::wire::answer::is_cut;
+use crate::wire::answer::{Answer, is_cut};
 use crate::wire::ask;
 use crate::wire::read_u16;
+
+/// The end of a worker's attempt.
+#[derive(Debug)]
+pub(in crate::serve) struct UpstreamEvent {
+    /// The in-flight query.
+    pub(in crate::serve) query_id: QueryId,
+    /// How it ended.
+    pub(in crate::serve) result: AttemptResult,
+}
+
+/// How a worker's attempt ended.
+#[derive(Debug)]
+pub(in crate::serve) enum AttemptResult {
+    /// With a usable answer.
+    Answered(Answer),
+    /// Without one: the pool has to be asked.
+    Unfinished(PriorAttempt),
+}
 
 /// Evaluates one datagram; `None` if it changes nothing for any client.
 pub(super) fn receive(
@@ -49,7 +68,8 @@ pub(super) fn receive(
         is_cut: bytes.len() > ask::udp_limit(dialect.edns) || inbox.is_cut(slot) || is_cut(bytes),
         at: now,
     };
-    let verdict = pool.evaluate(server, how, received, &sent.query_id.key, counters);
+    let key = &sent.query_id.key;
+    let verdict = evaluate(server, how, received, key, &pool.intake, counters);
     let (said, again) = match verdict {
         Verdict::Answer(answer) if is_usable(&answer) => {
             return Some(UpstreamEvent {
@@ -73,4 +93,19 @@ pub(super) fn receive(
         query_id: sent.query_id,
         result: AttemptResult::Unfinished(prior),
     })
+}
+
+/// The event of a query that was not answered.
+pub(super) fn unanswered(query_id: QueryId, server: &Arc<Server>, since: Instant) -> UpstreamEvent {
+    let prior = PriorAttempt {
+        server: Arc::clone(server),
+        since,
+        responded: false,
+        said: None,
+        again: None,
+    };
+    UpstreamEvent {
+        query_id,
+        result: AttemptResult::Unfinished(prior),
+    }
 }

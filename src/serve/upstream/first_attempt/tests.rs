@@ -5,13 +5,16 @@ mod replies;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::Duration;
 
+use super::response::AttemptResult;
 use super::*;
 use crate::serve::admission::{Admission, Bounds};
 use crate::serve::cache::Key;
 use crate::serve::inflight::{InFlight, Join, Recipient, Waiter};
-use crate::serve::upstream::Again;
 use crate::serve::upstream::connect::Network;
+use crate::serve::upstream::reply::Again;
+use crate::serve::upstream::server::Server;
 use crate::sys::udp::Ports;
 use crate::wire::answer::Intake;
 use crate::wire::ask::{self, Dialect};

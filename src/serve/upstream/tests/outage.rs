@@ -1,6 +1,7 @@
 //! When no server answers, and when one does again.
 
 use super::*;
+use crate::serve::upstream::state::OutageWatch;
 
 #[tokio::test(start_paused = true)]
 async fn it_is_an_outage_when_no_server_gives_a_usable_answer() {

@@ -2,14 +2,48 @@
 
 use memchr::{memchr, memchr2};
 
-use super::MAX_LINE;
-use super::Notation;
-use crate::config::Format;
+use crate::config::comments::Comments;
+use crate::config::{Format, List};
+use crate::policy::rule::Scope;
 
+/// Maximum length of a line without its comment, in bytes. A name has at most 1,016 bytes, if each is written as `\DDD`.
+/// A file without line ends is one bad line.
+pub(super) const MAX_LINE: usize = 4096;
 /// Bytes of an incomplete line that are buffered before it is shortened.
 pub(super) const BUFFER_MAX: usize = 4 * MAX_LINE;
 /// The optional start of a file in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
+/// The notation of a list file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Notation {
+    /// Its format.
+    pub format: Format,
+    /// The scope of a name without a prefix.
+    pub bare: Scope,
+    /// The characters that begin a comment line.
+    pub comments: Comments,
+}
+
+impl Default for Notation {
+    fn default() -> Self {
+        Self {
+            format: Format::Domains,
+            bare: Scope::Exact,
+            comments: Comments::default(),
+        }
+    }
+}
+
+impl From<&List> for Notation {
+    fn from(list: &List) -> Self {
+        Self {
+            format: list.format,
+            bare: list.scope,
+            comments: list.comments,
+        }
+    }
+}
 
 /// Cuts a file that arrives in pieces into lines. Trims whitespace, and numbers the lines from 1.
 ///

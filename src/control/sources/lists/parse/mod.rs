@@ -10,51 +10,16 @@ mod tally;
 #[cfg(test)]
 mod tests;
 
-use crate::config::comments::Comments;
-use crate::config::{Format, List};
+use crate::config::Format;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
-use lines::Cutter;
+use lines::{Cutter, MAX_LINE};
 
 pub use bad::{Bad, BadLine};
 pub use foreign::{FileFormat, Foreign};
+pub use lines::Notation;
 pub use tally::Tally;
-
-/// Maximum length of a line without its comment, in bytes. A name has at most 1,016 bytes, if each is written as `\DDD`.
-/// A file without line ends is one bad line.
-const MAX_LINE: usize = 4096;
-
-/// The notation of a list file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Notation {
-    /// Its format.
-    pub format: Format,
-    /// The scope of a name without a prefix.
-    pub bare: Scope,
-    /// The characters that begin a comment line.
-    pub comments: Comments,
-}
-
-impl Default for Notation {
-    fn default() -> Self {
-        Self {
-            format: Format::Domains,
-            bare: Scope::Exact,
-            comments: Comments::default(),
-        }
-    }
-}
-
-impl From<&List> for Notation {
-    fn from(list: &List) -> Self {
-        Self {
-            format: list.format,
-            bare: list.scope,
-            comments: list.comments,
-        }
-    }
-}
 
 /// Parses a list, and calls `rule` with each rule and its line (1 is the first), in the order of the file.
 ///

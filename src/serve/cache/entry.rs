@@ -1,0 +1,215 @@
+//! Keys and answers of the cache.
+
+use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use quick_cache::Equivalent;
+use smallvec::SmallVec;
+
+use crate::wire::answer::Answer;
+use crate::wire::ask::Question;
+use crate::wire::query::Query;
+use crate::wire::{Rcode, rtype};
+
+/// An answer is refreshed when so many queries hit it within the last tenth of its TTL, unless its TTL is so short that
+/// it would be refreshed all the time.
+const POPULAR: u8 = 2;
+const LATE_SHARE: u64 = 10;
+const LEAST_REFRESHED: u32 = 20;
+
+/// The key of an entry: name, type and flags. The class is always IN.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Stored inline unless it is very long: on the heap it would be one more wait for memory.
+    pub(super) name: SmallVec<[u8; 40]>,
+    pub(super) rtype: u16,
+    pub(super) bits: u8,
+}
+
+/// A borrowed key, for lookups.
+#[derive(Clone, Copy)]
+pub(in crate::serve) struct KeyRef<'k> {
+    pub(super) name: &'k [u8],
+    pub(super) rtype: u16,
+    pub(super) bits: u8,
+}
+
+pub(super) const DO: u8 = 1;
+pub(super) const CD: u8 = 2;
+
+impl<'k> KeyRef<'k> {
+    pub(in crate::serve) fn new(query: &'k Query<'_>) -> Self {
+        let dnssec = if query.dnssec_ok() { DO } else { 0 };
+        let checking = if query.checking_disabled() { CD } else { 0 };
+        Self {
+            name: query.name.wire(),
+            rtype: query.rtype,
+            bits: dnssec | checking,
+        }
+    }
+
+    /// The flags DO and CD, which change the answer.
+    pub(in crate::serve) fn bits(&self) -> u8 {
+        self.bits
+    }
+
+    /// The same key with all combinations of DO and CD.
+    pub(super) fn variants(self) -> impl Iterator<Item = Self> {
+        (0..=(DO | CD)).map(move |bits| Self { bits, ..self })
+    }
+}
+
+impl Key {
+    /// The key of a query: its name, type, and the flags DO and CD, which change the answer.
+    pub fn new(query: &Query<'_>) -> Self {
+        let KeyRef { name, rtype, bits } = KeyRef::new(query);
+        Self {
+            name: name.into(),
+            rtype,
+            bits,
+        }
+    }
+
+    /// The name servers of the root.
+    pub(in crate::serve) fn root_servers() -> Self {
+        Self {
+            name: SmallVec::from_slice(&[0]),
+            rtype: rtype::NS,
+            bits: 0,
+        }
+    }
+
+    /// The key under which a denial of a name is kept, whatever type was queried.
+    pub(super) fn denial(name: SmallVec<[u8; 40]>, bits: u8) -> Self {
+        let bits = bits & CD;
+        Self {
+            name,
+            rtype: 0,
+            bits,
+        }
+    }
+
+    /// The name in lower case and wire format.
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// The type.
+    pub fn rtype(&self) -> u16 {
+        self.rtype
+    }
+
+    /// The query to upstream.
+    pub fn question(&self) -> Question<'_> {
+        Question {
+            name: &self.name,
+            rtype: self.rtype,
+            dnssec_ok: self.bits & DO != 0,
+            checking_disabled: self.bits & CD != 0,
+        }
+    }
+
+    pub(super) fn as_ref(&self) -> KeyRef<'_> {
+        KeyRef {
+            name: &self.name,
+            rtype: self.rtype,
+            bits: self.bits,
+        }
+    }
+}
+
+impl Hash for KeyRef<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(self.name);
+        state.write_u32(u32::from(self.rtype) << 8 | u32::from(self.bits));
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_ref().hash(state);
+    }
+}
+
+impl Equivalent<Key> for KeyRef<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        self.rtype == key.rtype && self.bits == key.bits && *self.name == *key.name
+    }
+}
+
+/// An answer, and when it was received.
+#[derive(Debug)]
+pub struct Entry {
+    /// Upstream's answer.
+    pub answer: Answer,
+    pub(super) stored: u32,
+    pub(super) expires: u32,
+    /// Hits shortly before it expires, up to [`POPULAR`].
+    late_hits: AtomicU8,
+}
+
+impl Entry {
+    /// An answer that was received at `now`, in seconds of the server's clock.
+    pub fn new(answer: Answer, now: u32) -> Self {
+        let expires = now.saturating_add(answer.ttl().unwrap_or(0));
+        Self {
+            answer,
+            stored: now,
+            expires,
+            late_hits: AtomicU8::new(0),
+        }
+    }
+
+    /// Its age in seconds.
+    pub fn age(&self, now: u32) -> u32 {
+        now.saturating_sub(self.stored)
+    }
+
+    /// Whether it may be used after the second in which it was received.
+    pub(super) fn is_kept(&self) -> bool {
+        self.expires > self.stored
+    }
+
+    /// Whether it may be used as a stale answer.
+    pub(super) fn may_be_stale(&self, now: u32, stale_secs: u32) -> bool {
+        self.is_kept() && now.saturating_sub(self.expires) < stale_secs
+    }
+
+    /// The name that does not exist, if this is an NXDOMAIN: the last one of its chain (RFC 2308, section 2.1).
+    pub(super) fn denied(&self, asked: &[u8]) -> Option<SmallVec<[u8; 40]>> {
+        let is_denial = self.answer.rcode() == Rcode::NxDomain as u16;
+        is_denial.then(|| {
+            let last = self.answer.chain().last();
+            last.map_or_else(|| asked.into(), |(name, _)| name.wire().into())
+        })
+    }
+
+    /// Whether it is within its TTL.
+    pub(in crate::serve) fn is_fresh(&self, now: u32) -> bool {
+        now < self.expires
+    }
+
+    /// Counts a hit. True once for an answer that is popular and about to expire: it should be refreshed before
+    /// clients have to wait for it.
+    pub(in crate::serve) fn is_due(&self, now: u32) -> bool {
+        let ttl = self.expires - self.stored;
+        let left = self.expires.saturating_sub(now);
+        if ttl < LEAST_REFRESHED || u64::from(left) * LATE_SHARE > u64::from(ttl) {
+            return false;
+        }
+        let hits = self.late_hits.load(Ordering::Relaxed);
+        // The hits of two threads may count as one, but only one thread makes the last hit.
+        hits < POPULAR
+            && self
+                .late_hits
+                .compare_exchange(hits, hits + 1, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok_and(|hits| hits + 1 == POPULAR)
+    }
+}
+
+/// When an NXDOMAIN was received for a name. It only withdraws older answers, so nothing else is kept of it, besides the
+/// answer to its query.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Denial {
+    pub(super) stored: u32,
+}
