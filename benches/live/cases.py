@@ -11,7 +11,7 @@ import random
 import signal
 import time
 
-import foes
+import attacks
 import live
 
 HONEST, DUMB, LIES = "honest", "dumb", "lies"
@@ -30,27 +30,27 @@ class Case:
         self.counters = counters.split()
 
     def opens_streams(self):
-        return self.flood in (foes.connections, foes.slow, foes.unread)
+        return self.flood in (attacks.connections, attacks.slow, attacks.unread)
 
 
 CASES = [
-    Case(foes.random_names, 3000, "resolved upstream_queries"),
-    Case(foes.one_name, 5000, "cache_hits"),
-    Case(foes.oversized, 1000, "malformed_oversized"),
-    Case(foes.malformed, 2000, " ".join(f"malformed_{what}" for what in MALFORMED)),
-    Case(foes.responses, 3000, "malformed_response"),
-    Case(foes.strangers, 3000, "refused_client malformed_from_refused_client"),
-    Case(foes.connections, 500, "tcp_connections tcp_connections_refused tcp_connections_refused_client"),
-    Case(foes.slow, 80, "tcp_connections tcp_connections_idle"),
-    Case(foes.unread, 4000, "tcp_queries tcp_connections_unread"),
+    Case(attacks.random_names, 3000, "resolved upstream_queries"),
+    Case(attacks.one_name, 5000, "cache_hits"),
+    Case(attacks.oversized, 1000, "malformed_oversized"),
+    Case(attacks.malformed, 2000, " ".join(f"malformed_{what}" for what in MALFORMED)),
+    Case(attacks.responses, 3000, "malformed_response"),
+    Case(attacks.strangers, 3000, "refused_client malformed_from_refused_client"),
+    Case(attacks.connections, 500, "tcp_connections tcp_connections_refused tcp_connections_refused_client"),
+    Case(attacks.slow, 80, "tcp_connections tcp_connections_idle"),
+    Case(attacks.unread, 4000, "tcp_queries tcp_connections_unread"),
     Case(
-        foes.random_names_of_many,
+        attacks.random_names_of_many,
         3000,
         "upstream_slow upstream_failures upstream_client_full upstream_queue_full failed overloaded",
         DUMB,
     ),
     Case(
-        foes.random_names,
+        attacks.random_names,
         1000,
         "upstream_stray upstream_foreign_question upstream_garbage upstream_letter_case upstream_slow "
         "upstream_tcp_queries failed",

@@ -22,7 +22,7 @@ import os
 import subprocess
 import time
 
-import authority
+import order_server
 import dns
 import live
 import load
@@ -34,13 +34,13 @@ SURVEY, WINDOW = 100_000, 256
 BARS_MS = {"edit": 1000, "lift": 1000, "begin": 100, "end": 100}
 
 
-class Server(authority.Server):
+class Server(order_server.Server):
     """A server with a state directory, and so a journal, and directories of orders and exceptions."""
 
     def __init__(self, options, folder, upstream_port):
         self.prepare(folder)
         for number in range(options.orders):
-            self.write(f"orders/o{number}.toml", authority.order(f"o{number}", [f"o{number}.orders.example"]))
+            self.write(f"orders/o{number}.toml", order_server.order(f"o{number}", [f"o{number}.orders.example"]))
         exceptions = (
             f'[[exception]]\nname = "e{n}.exceptions.example"\nscope = "exact"\nagainst = ["big"]\n'
             'reason = "It is needed"\nauthor = "The operator"\n\n'
@@ -88,7 +88,7 @@ class Play:
         self.changes.append((kind, begin, begin + length, blocked))
 
     def edit(self):
-        self.server.write("orders/eleven.toml", authority.order("eleven", ELEVEN))
+        self.server.write("orders/eleven.toml", order_server.order("eleven", ELEVEN))
         self.expect("edit", time.monotonic(), True)
 
     def lift(self):
@@ -104,7 +104,7 @@ class Play:
         begin, now = time.monotonic() + 1.5, datetime.datetime.now(datetime.UTC)
         instants = [now + datetime.timedelta(seconds=1.5 + more) for more in (0, 1.5)]
         dates = "effective-from = {}\nexpires-at = {}".format(*(instant.isoformat() for instant in instants))
-        self.server.write("orders/eleven.toml", authority.order("eleven", ELEVEN, dates))
+        self.server.write("orders/eleven.toml", order_server.order("eleven", ELEVEN, dates))
         self.asker.run(begin)
         self.expect("begin", begin, True)
         self.expect("end", begin + 1.5, False)

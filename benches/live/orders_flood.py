@@ -25,7 +25,7 @@ import subprocess
 import sys
 import time
 
-import authority
+import order_server
 import dns
 import live
 import upstream
@@ -51,7 +51,7 @@ while True:
 """
 
 
-class Server(authority.Server):
+class Server(order_server.Server):
     """A server with small lists in one folder, and directories of orders and exceptions."""
 
     def __init__(self, options, folder, upstream_port):
@@ -79,7 +79,7 @@ class Server(authority.Server):
         name = f"d{number}.{LATE}"
         at, now = time.monotonic() + seconds, datetime.datetime.now(datetime.UTC)
         date = (now + datetime.timedelta(seconds=seconds)).isoformat()
-        self.write(f"orders/d{number}.toml", authority.order(f"d{number}", [name], f"effective-from = {date}"))
+        self.write(f"orders/d{number}.toml", order_server.order(f"d{number}", [name], f"effective-from = {date}"))
         return at, name
 
     def until_blocked(self, name, begin, patience):
@@ -132,7 +132,7 @@ def large(options, folder, above):
     place = os.path.join(folder, "large")
     os.makedirs(place)
     names = ", ".join(f'"n{n}.big.example"' for n in range(options.excepts))
-    text = authority.order("big", []) + f'[[targets]]\nname = "big.example"\nscope = "subtree"\nexcept = [{names}]\n'
+    text = order_server.order("big", []) + f'[[targets]]\nname = "big.example"\nscope = "subtree"\nexcept = [{names}]\n'
     with Server(options, place, above.port) as server:
         server.wait()
         at, name = server.dated(2, 0)
@@ -160,7 +160,7 @@ def wrong(options, folder, above):
     place = os.path.join(folder, "wrong")
     os.makedirs(place)
     target = '[[targets]]\nname = "n{}.wrong.example"\nscope = "exat"\n'
-    text = authority.order("wrong", []) + "".join(target.format(n) for n in range(options.targets))
+    text = order_server.order("wrong", []) + "".join(target.format(n) for n in range(options.targets))
     with Server(options, place, above.port) as server:
         server.wait()
         before = server.log_size()

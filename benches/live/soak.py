@@ -6,12 +6,12 @@
 FILE holds the big list, a name a line; beside it stands swap.py's small list, whose two states are
 put in place in turn. One process asks for names of both lists, for names that are in the cache, and
 for names that nobody asked before, by UDP at --rate; another one by TCP. Meanwhile come the cases of
-cases.py: floods (foes.py), each for its part of a round, in a process of its own; and twice upstream
+cases.py: floods (attacks.py), each for its part of a round, in a process of its own; and twice upstream
 fails, too: it goes dumb (nsd is stopped by SIGSTOP), or lies (relay.py, which all questions pass).
 
 What is checked:
 
-    answers    each comes within 2 s and is true in the sense of truth.py. SERVFAIL is right only
+    answers    each comes within 2 s and is true in the sense of expected.py. SERVFAIL is right only
                while upstream is dumb or lies, or shortly after, and never for a name that is
                blocked, or whose answer is known, if an old one
     foes       get what they have to, and in `status` each one's counters grow
@@ -37,28 +37,28 @@ import statistics
 import sys
 import time
 
-import askers
+import clients
 import cases
 import dns
-import foes
+import attacks
 import live
 import load
 import relay
 import swap
-import truth
+import expected
 import upstream
-from askers import STRICT, Fresh, word
+from clients import STRICT, Fresh, word
 
 SERVER = f"""[server]
 allow = ["127.0.0.0/16"]
 tcp-connections = 256
 tcp-connections-per-client = 100
-tcp-idle-secs = {foes.TCP_IDLE}
+tcp-idle-secs = {attacks.TCP_IDLE}
 """
 TIMEOUT = 1.5  # seconds that the server waits for upstream; clients wait for 2
 UPSTREAM = f"timeout-ms = {TIMEOUT * 1e3:.0f}\nwaiting = 2048\nwaiting-per-client = 512\n"
 AFTERMATH = TIMEOUT + 6  # seconds for which failures are remembered, and then some
-STREAM_AFTERMATH = foes.TCP_IDLE + 1  # seconds until all places for streams are free again
+STREAM_AFTERMATH = attacks.TCP_IDLE + 1  # seconds until all places for streams are free again
 SETTLING = 4.0  # seconds until the server has closed the ports of questions that were answered
 LINES = 1  # connections to upstream that the server keeps, once it had to ask by TCP
 WARM_UP = 3.0  # seconds of load before the first foe
@@ -201,13 +201,13 @@ def close_files(server, before):
 
 def play_all(scene, server, director, options):
     """The whole play: who asked, what could be in force, what came of the cases, and of the swaps."""
-    states, asked = truth.Truth([]), askers.questions(scene)
+    states, asked = expected.Truth([]), clients.questions(scene)
     known = [question for question in asked if not isinstance(question, Fresh)]
     seconds, begin = options.minutes * 60, time.monotonic() + WARM_UP
-    by_tcp = askers.StreamAsker(server.port, known, options, WARM_UP + seconds)
+    by_tcp = clients.StreamAsker(server.port, known, options, WARM_UP + seconds)
     with director.playing(begin):
         by_tcp.process.start()
-        asker = askers.Asker(server, asked, options.rate)
+        asker = clients.Asker(server, asked, options.rate)
         asker.on_answer = states.on_answer
         play = swap.Play(scene, server, asker, states)
         asker.run(begin)
@@ -219,7 +219,7 @@ def play_all(scene, server, director, options):
 
 def run(scene, server, above, liar, options):
     """The result, and what failed."""
-    for name, rtype in itertools.product(scene.groups[truth.OTHER], sorted(set(swap.TYPES))):
+    for name, rtype in itertools.product(scene.groups[expected.OTHER], sorted(set(swap.TYPES))):
         dns.ask(server.port, dns.query(name, rtype))  # in the cache before upstream first goes dumb
     time.sleep(SETTLING)
     files = server.files()
@@ -278,8 +278,8 @@ def lying_upstream(folder, above):
 
 def lists(folder, scene):
     """What the server reads: the scene's lists, and the one name that foes ask for."""
-    blocked = os.path.join(folder, "foes.txt")
-    live.write_names(blocked, [foes.BLOCKED])
+    blocked = os.path.join(folder, "attacks.txt")
+    live.write_names(blocked, [attacks.BLOCKED])
     paths = {"big": scene.big, "small": scene.small, "foes": blocked}
     return [{"name": name, "path": path} for name, path in paths.items()]
 

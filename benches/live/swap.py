@@ -12,7 +12,7 @@ nothing changed: the control. Then the swaps: the small list is replaced by rena
 new state is seen in an answer and the interval is over, the next one follows.
 
 What is checked of every answer: that it comes within 2 s; that it is exactly the sinkhole's or the
-upstream's; that it is true, in the sense of truth.py. The SOA of blocked TXT questions tells the
+upstream's; that it is true, in the sense of expected.py. The SOA of blocked TXT questions tells the
 policy's generation: it never goes back for a query that was sent later, and no generation shows
 both states. Silence is the time between consecutive answers; owed silence is the part of it in
 which a query waited for its answer, which leaves out what the sender took for itself.
@@ -39,9 +39,9 @@ import time
 import dns
 import live
 import load
-import truth
+import expected
 import upstream
-from truth import BIG, BOTH, EVEN, NEW, ODD, OTHER
+from expected import BIG, BOTH, EVEN, NEW, ODD, OTHER
 
 SHARES = {BIG: 25, EVEN: 22, ODD: 22, BOTH: 10, OTHER: 19, NEW: 2}  # of 100 questions
 TYPES = [dns.A] * 6 + [dns.AAAA] * 2 + [dns.TXT] * 2
@@ -177,7 +177,7 @@ def phases(play, options):
 
 def measure(scene, server, above, options):
     """Runs all phases; the result, and what failed."""
-    states = truth.Truth(scene.groups[NEW])
+    states = expected.Truth(scene.groups[NEW])
     asker = load.Load(server.port, list(scene.questions()), options.rate)
     asker.on_answer = states.on_answer
     play = Play(scene, server, asker, states)

@@ -1,4 +1,4 @@
-//! Exceptions and orders against a stupid twin that goes through all rules.
+//! Exceptions and orders against a stupid model that goes through all rules.
 
 use std::sync::Arc;
 
@@ -116,7 +116,7 @@ impl Policy {
     }
 
     /// The expected decision: a word, and the source. The exceptions `chain_exemption` apply to the name, too.
-    fn twin(&self, name: &Name, past: &[usize]) -> (&'static str, Option<&'static str>) {
+    fn model(&self, name: &Name, past: &[usize]) -> (&'static str, Option<&'static str>) {
         let own = self.exceptions(name);
         if own.contains(&0) || past.contains(&0) {
             return ("allowed", Some("e-all"));
@@ -136,17 +136,17 @@ impl Policy {
     }
 
     /// The expected decision on a CNAME chain: the blocked hop, and the source that blocks it.
-    fn twin_of_chain(&self, asked: &Name, chain: &[Name]) -> Option<(usize, &'static str)> {
+    fn model_of_chain(&self, asked: &Name, chain: &[Name]) -> Option<(usize, &'static str)> {
         let past = self.exceptions(asked);
         // After an exception against everything nothing counts; after an allow list, only orders do.
-        let mut by = self.twin(asked, &[]);
+        let mut by = self.model(asked, &[]);
         let mut orders_alone = false;
         for (hop, name) in (1..).zip(chain) {
             if by == ("allowed", Some("e-all")) {
                 return None;
             }
             orders_alone |= by == ("allowed", Some("good"));
-            by = self.twin(name, &past);
+            by = self.model(name, &past);
             match by {
                 ("blocked", Some(source)) if !orders_alone || source.starts_with("order:") => {
                     return Some((hop, source));
@@ -189,7 +189,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn exceptions_orders_and_lists_decide_as_the_twin_says(
+    fn exceptions_orders_and_lists_decide_as_the_model_does(
         policy in policy(),
         names in prop::collection::vec(name(), 1..40),
     ) {
@@ -197,7 +197,7 @@ proptest! {
         for name in &names {
             let decision = snapshot.decide(name);
             let (word, by) = told(&decision);
-            prop_assert_eq!((word, by.as_deref()), policy.twin(name, &[]), "{}", name);
+            prop_assert_eq!((word, by.as_deref()), policy.model(name, &[]), "{}", name);
             // NXDOMAIN is true of all names beneath.
             if let Decision::Blocked { nxdomain: true, .. } = decision {
                 let beneath = |other: &&Name| {
@@ -206,7 +206,7 @@ proptest! {
                 };
                 let owners = policy.rules.iter().map(|rule| &rule.1);
                 for other in names.iter().chain(owners).filter(beneath) {
-                    let (word, by) = policy.twin(other, &[]);
+                    let (word, by) = policy.model(other, &[]);
                     let nxdomain = SOURCES.iter().any(|s| Some(s.0) == by && s.2);
                     prop_assert!(word == "blocked" && nxdomain, "{} beneath {}", other, name);
                 }
@@ -215,7 +215,7 @@ proptest! {
     }
 
     #[test]
-    fn a_chain_of_cnames_is_decided_as_the_twin_says(
+    fn a_chain_of_cnames_is_decided_as_the_model_does(
         policy in policy(),
         asked in prop::collection::vec(name(), 1..20),
         chain in prop::collection::vec(name(), 1..4),
@@ -229,7 +229,7 @@ proptest! {
             let (hops, decision, _) =
                 snapshot.decide_chain(asked, decision.chain_exemption(), chain.iter().cloned());
             let (word, by) = told(&decision);
-            let expected = match policy.twin_of_chain(asked, &chain) {
+            let expected = match policy.model_of_chain(asked, &chain) {
                 Some((hop, source)) => (hop, "blocked", Some(source)),
                 None => (0, "nothing", None),
             };

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::history::settled;
 use crate::orders::{PAST, order, target};
-use crate::past::settled;
 use crate::support::client::{is_blocked, until};
 use crate::support::server::{Server, folder, list, preamble, tapis, text};
 use crate::support::upstream::Upstream;

@@ -2,9 +2,9 @@
 //! Refuses sockets and clocks; every answer is read back by another implementation.
 
 mod ask;
-mod house;
-mod seen;
-mod truth;
+mod decoded;
+mod harness;
+mod upstream_answer;
 
 mod allowed;
 mod arbitrary;
@@ -13,9 +13,9 @@ mod cached;
 mod edges;
 mod edns;
 mod failures;
+mod forwarded;
 mod header;
 mod local;
-mod passed;
 mod services;
 mod size;
 mod stale;

@@ -615,7 +615,7 @@ mod tests {
         }
     }
 
-    /// The stupid twin: whether two rules speak of one name, by trying all names there are.
+    /// A simple model: whether two rules concern a common name, found by trying all names.
     fn meet(one: (&Name, Scope), other: (&Name, Scope)) -> bool {
         let beneath = |name: &Name| {
             let wire = [&b"\x01x"[..], name.wire()].concat();
@@ -653,8 +653,8 @@ mod tests {
                 release: Vec::new(),
             });
             for (name, scope) in &asked {
-                let twin = protected.iter().zip(&protected_names.list.names);
-                let met = twin.filter(|((owner, kind), _)| meet((owner, *kind), (name, *scope)));
+                let by_model = protected.iter().zip(&protected_names.list.names);
+                let met = by_model.filter(|((owner, kind), _)| meet((owner, *kind), (name, *scope)));
                 let met: Vec<_> = met.map(|(_, protected)| protected).collect();
                 let strict = met.iter().find(|protected| !list.warn.has(protected.protection));
                 let expected = strict.map(|protected| (Cover::Name(protected), false));

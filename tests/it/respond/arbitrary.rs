@@ -1,4 +1,4 @@
-//! Owns the tests with octets that nobody chose.
+//! Owns the tests with bytes that nobody chose.
 //! Refuses to expect more than what must hold for all of them.
 
 use std::sync::{Arc, LazyLock};
@@ -17,9 +17,9 @@ use tapis::wire::query::Query;
 use tapis::wire::{class, flag};
 
 use super::ask::{Ask, ask};
-use super::house::{FRIEND, FRIEND_BY_STREAM, House, STRANGER, house, list};
+use super::harness::{Harness, NOT_PERMITTED, PERMITTED, PERMITTED_BY_STREAM, harness, list};
 use super::targets::chained;
-use super::truth::{BOUNDS, many, soa, truth};
+use super::upstream_answer::{BOUNDS, many, soa, upstream_answer};
 
 /// Queries that are answered in all the ways that there are.
 fn asked() -> Vec<Ask<'static>> {
@@ -48,8 +48,8 @@ fn asked() -> Vec<Ask<'static>> {
 }
 
 /// A server with every kind of rule and answer.
-static RICH: LazyLock<House> = LazyLock::new(|| {
-    let mut house = house([
+static RICH: LazyLock<Harness> = LazyLock::new(|| {
+    let mut harness = harness([
         list("sink").subtree("sink.test").exact("edge.cdn.example"),
         list("nx")
             .action(Action::Nxdomain)
@@ -61,35 +61,35 @@ static RICH: LazyLock<House> = LazyLock::new(|| {
         list("dropped").action(Action::Drop).subtree("dropped.test"),
         list("good").allowing().exact("ok.nx.test"),
     ]);
-    house.snapshot.version = Some("sifter".to_owned());
-    let none = truth("none.example", A).rcode(hickory_proto::op::ResponseCode::NXDomain);
+    harness.snapshot.version = Some("sifter".to_owned());
+    let none = upstream_answer("none.example", A).rcode(hickory_proto::op::ResponseCode::NXDomain);
     let none = none.authority(soa("example", 900, 900));
-    let big = truth("big.example", A).answers(many("big.example", 200));
+    let big = upstream_answer("big.example", A).answers(many("big.example", 200));
     let big = big.option(15, b"\x00\x06why");
     for answer in [big, none, chained(A)] {
         let name = answer.name();
-        house.learn(ask(&name, A), answer.clone());
-        house.learn(ask(&name, A).dnssec_ok(), answer);
+        harness.learn(ask(&name, A), answer.clone());
+        harness.learn(ask(&name, A).dnssec_ok(), answer);
     }
-    house
+    harness
 });
 
 /// An answer to any question: addresses, perhaps behind a CNAME to a blocked name.
 fn answer_to(key: &Key, addresses: u16, alias: bool) -> Option<Arc<Entry>> {
     const BLOCKED: &[u8] = b"\xC0\x0C\x00\x05\x00\x01\x00\x00\x00\x09\x00\x0B\x04sink\x04test\x00";
     const ADDRESS: &[u8] = b"\xC0\x0C\x00\x01\x00\x01\x00\x00\x00\x09\x00\x04\x01\x02\x03\x04";
-    let mut octets = vec![0, 7, 0x81, 0x80, 0, 1];
-    octets.extend_from_slice(&(addresses + u16::from(alias)).to_be_bytes());
-    octets.extend_from_slice(&[0; 4]);
-    octets.extend_from_slice(key.name());
-    octets.extend_from_slice(&key.rtype().to_be_bytes());
-    octets.extend_from_slice(&[0, 1]);
-    octets.extend_from_slice(if alias { BLOCKED } else { &[] });
+    let mut bytes = vec![0, 7, 0x81, 0x80, 0, 1];
+    bytes.extend_from_slice(&(addresses + u16::from(alias)).to_be_bytes());
+    bytes.extend_from_slice(&[0; 4]);
+    bytes.extend_from_slice(key.name());
+    bytes.extend_from_slice(&key.rtype().to_be_bytes());
+    bytes.extend_from_slice(&[0, 1]);
+    bytes.extend_from_slice(if alias { BLOCKED } else { &[] });
     for _ in 0..addresses {
-        octets.extend_from_slice(ADDRESS);
+        bytes.extend_from_slice(ADDRESS);
     }
     let (name, _) = Name::parse(key.name(), 0).expect("a key has a name");
-    let answer = Answer::parse(&octets, &name, key.rtype(), class::IN, BOUNDS).ok()?;
+    let answer = Answer::parse(&bytes, &name, key.rtype(), class::IN, BOUNDS).ok()?;
     Some(Arc::new(Entry::new(answer, 0)))
 }
 
@@ -119,7 +119,7 @@ fn check(client: &Client, packet: &[u8], out: &[u8]) -> Result<(), TestCaseError
 }
 
 fn judge(client: &Client, packet: &[u8], addresses: u16, alias: bool) -> Result<(), TestCaseError> {
-    let House { snapshot, cache } = &*RICH;
+    let Harness { snapshot, cache } = &*RICH;
     let mut out = Vec::new();
     match respond(9, client, packet, snapshot, cache, &mut out) {
         Step::Drop(_) => Ok(()),
@@ -148,10 +148,10 @@ fn judge(client: &Client, packet: &[u8], addresses: u16, alias: bool) -> Result<
 }
 
 fn clients() -> impl Strategy<Value = Client> {
-    prop_oneof![4 => Just(FRIEND), 2 => Just(FRIEND_BY_STREAM), 1 => Just(STRANGER)]
+    prop_oneof![4 => Just(PERMITTED), 2 => Just(PERMITTED_BY_STREAM), 1 => Just(NOT_PERMITTED)]
 }
 
-/// One change: octets at a place are replaced, cut out, or put in between.
+/// One change: bytes at a place are replaced, cut out, or put in between.
 fn mutate(packet: &mut Vec<u8>, at: Index, remove: usize, insert: &[u8]) {
     let start = at.index(packet.len() + 1);
     let end = (start + remove).min(packet.len());
@@ -196,9 +196,9 @@ proptest! {
         let mut packet = asked.flags(flags).packet();
         packet[..2].copy_from_slice(&id);
         let mut out = Vec::new();
-        let House { snapshot, cache } = &*RICH;
-        if let Step::Reply(_) = respond(9, &FRIEND, &packet, snapshot, cache, &mut out) {
-            check(&FRIEND, &packet, &out)?;
+        let Harness { snapshot, cache } = &*RICH;
+        if let Step::Reply(_) = respond(9, &PERMITTED, &packet, snapshot, cache, &mut out) {
+            check(&PERMITTED, &packet, &out)?;
             prop_assert!(out[12..].starts_with(&asked.question()));
         }
     }

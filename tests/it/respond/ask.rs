@@ -60,15 +60,15 @@ impl Ask<'_> {
 
     /// The question section.
     pub(super) fn question(&self) -> Vec<u8> {
-        let mut octets = Vec::new();
+        let mut bytes = Vec::new();
         for label in self.name.split('.').filter(|label| !label.is_empty()) {
-            octets.push(u8::try_from(label.len()).expect("labels here are short"));
-            octets.extend_from_slice(label.as_bytes());
+            bytes.push(u8::try_from(label.len()).expect("labels here are short"));
+            bytes.extend_from_slice(label.as_bytes());
         }
-        octets.push(0);
-        octets.extend_from_slice(&self.rtype.to_be_bytes());
-        octets.extend_from_slice(&self.class.to_be_bytes());
-        octets
+        bytes.push(0);
+        bytes.extend_from_slice(&self.rtype.to_be_bytes());
+        bytes.extend_from_slice(&self.class.to_be_bytes());
+        bytes
     }
 
     /// The OPT record, or nothing without EDNS.
@@ -76,11 +76,11 @@ impl Ask<'_> {
         let Some((size, ttl)) = self.opt else {
             return Vec::new();
         };
-        let mut octets = vec![0, 0, 41];
-        octets.extend_from_slice(&size.to_be_bytes());
-        octets.extend_from_slice(&ttl.to_be_bytes());
-        octets.extend_from_slice(&[0, 0]);
-        octets
+        let mut bytes = vec![0, 0, 41];
+        bytes.extend_from_slice(&size.to_be_bytes());
+        bytes.extend_from_slice(&ttl.to_be_bytes());
+        bytes.extend_from_slice(&[0, 0]);
+        bytes
     }
 
     /// The whole message.
@@ -92,11 +92,11 @@ impl Ask<'_> {
 
 /// A message of any kind: header with these flags and counts, then the parts as they are.
 pub(super) fn message(flags: u16, counts: [u16; 4], parts: &[&[u8]]) -> Vec<u8> {
-    let mut octets = ID.to_be_bytes().to_vec();
-    octets.extend_from_slice(&flags.to_be_bytes());
+    let mut bytes = ID.to_be_bytes().to_vec();
+    bytes.extend_from_slice(&flags.to_be_bytes());
     for count in counts {
-        octets.extend_from_slice(&count.to_be_bytes());
+        bytes.extend_from_slice(&count.to_be_bytes());
     }
-    octets.extend(parts.concat());
-    octets
+    bytes.extend(parts.concat());
+    bytes
 }

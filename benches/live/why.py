@@ -1,7 +1,7 @@
 #!/usr/bin/env -S python3 -B
 """Does `tapis why` tell what the server does?
 
-    benches/live/whys.py --binary target/release/tapis [--names 10000]
+    benches/live/why.py --binary target/release/tapis [--names 10000]
 
 Makes a policy by chance: block lists of each action, an allow list, orders in every state, exceptions
 against all, some, and none that is there; on names of few labels, so that they meet. Then random names
@@ -21,7 +21,7 @@ import socket
 import struct
 import subprocess
 
-import authority
+import order_server
 import dns
 import live
 import upstream
@@ -58,7 +58,7 @@ def make(folder, chance):
     lists.append({"name": "good", "path": os.path.join(folder, "good"), "kind": "allow"})
     os.mkdir(os.path.join(folder, "orders"))
     for number in range(80):
-        text = authority.order(f"o{number}", [name(chance)], chance.choice(DATES))
+        text = order_server.order(f"o{number}", [name(chance)], chance.choice(DATES))
         text = text.replace('scope = "exact"', f'scope = "{chance.choice(SCOPES)}"')
         with open(os.path.join(folder, f"orders/o{number}.toml"), "w") as out:
             out.write(f'action = "{chance.choice(ACTIONS)}"\n{text}')

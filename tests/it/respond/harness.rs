@@ -14,17 +14,17 @@ use tapis::wire::name::Name;
 use tapis::wire::query::Query;
 
 use super::ask::Ask;
-use super::seen::{Outcome, Seen};
-use super::truth::Truth;
+use super::decoded::{Decoded, Outcome};
+use super::upstream_answer::UpstreamAnswer;
 
 /// The snapshot's generation, which is the serial of every SOA that a block makes.
 pub(super) const GENERATION: u64 = 41;
 /// One who may ask, by UDP.
-pub(super) const FRIEND: Client = by(Transport::Udp, [192, 0, 2, 1]);
+pub(super) const PERMITTED: Client = by(Transport::Udp, [192, 0, 2, 1]);
 /// The same by a stream.
-pub(super) const FRIEND_BY_STREAM: Client = by(Transport::Tcp, [192, 0, 2, 1]);
+pub(super) const PERMITTED_BY_STREAM: Client = by(Transport::Tcp, [192, 0, 2, 1]);
 /// One who may not.
-pub(super) const STRANGER: Client = by(Transport::Udp, [198, 51, 100, 1]);
+pub(super) const NOT_PERMITTED: Client = by(Transport::Udp, [198, 51, 100, 1]);
 
 const fn by(transport: Transport, [a, b, c, d]: [u8; 4]) -> Client {
     let address = IpAddr::V4(Ipv4Addr::new(a, b, c, d));
@@ -112,30 +112,30 @@ pub(super) fn snapshot(lists: impl IntoIterator<Item = List>) -> Snapshot {
 }
 
 /// The server.
-pub(super) struct House {
+pub(super) struct Harness {
     pub(super) snapshot: Snapshot,
     pub(super) cache: Cache,
 }
 
 /// A server with these lists and an empty cache, which keeps answers for a day past their TTL.
-pub(super) fn house(lists: impl IntoIterator<Item = List>) -> House {
-    House {
+pub(super) fn harness(lists: impl IntoIterator<Item = List>) -> Harness {
+    Harness {
         snapshot: snapshot(lists),
         cache: Cache::new(1 << 20, 86_400),
     }
 }
 
-impl House {
+impl Harness {
     /// The answer to a friend's query by UDP, at second 0.
     #[track_caller]
-    pub(super) fn answer(&self, ask: Ask<'_>) -> Seen {
-        self.take(0, FRIEND, &ask.packet()).reply()
+    pub(super) fn answer(&self, ask: Ask<'_>) -> Decoded {
+        self.take(0, PERMITTED, &ask.packet()).reply()
     }
 
     /// The same at another time.
     #[track_caller]
-    pub(super) fn answer_at(&self, now: u32, ask: Ask<'_>) -> Seen {
-        self.take(now, FRIEND, &ask.packet()).reply()
+    pub(super) fn answer_at(&self, now: u32, ask: Ask<'_>) -> Decoded {
+        self.take(now, PERMITTED, &ask.packet()).reply()
     }
 
     /// What becomes of any packet.
@@ -149,13 +149,20 @@ impl House {
     pub(super) fn conclude(&self, now: u32, ask: Ask<'_>, resolution: &Resolution) -> Outcome {
         let packet = ask.packet();
         let mut out = b"leftovers of another answer".to_vec();
-        let ending = conclude(now, &FRIEND, &packet, &self.snapshot, resolution, &mut out);
+        let ending = conclude(
+            now,
+            &PERMITTED,
+            &packet,
+            &self.snapshot,
+            resolution,
+            &mut out,
+        );
         Outcome::new(ending.into(), out)
     }
 
     /// Keeps what upstream said to a query, at second 0.
-    pub(super) fn learn(&self, ask: Ask<'_>, truth: Truth) {
-        self.keep(ask, truth.entry(0));
+    pub(super) fn learn(&self, ask: Ask<'_>, answer: UpstreamAnswer) {
+        self.keep(ask, answer.entry(0));
     }
 
     pub(super) fn keep(&self, ask: Ask<'_>, entry: Arc<Entry>) {

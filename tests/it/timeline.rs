@@ -13,8 +13,8 @@ use hickory_proto::rr::RecordType;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+use crate::history::{kept, run};
 use crate::orders::{order, target};
-use crate::past::{kept, run};
 use crate::support::client::{Port, data, errors, is_blocked, query, until};
 use crate::support::server::{Server, folder, list, preamble};
 use crate::support::upstream::Upstream;

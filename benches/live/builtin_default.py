@@ -1,7 +1,7 @@
 #!/usr/bin/env -S python3 -B
 """The built-in default, asked with dig about all that it promises.
 
-    benches/live/eleven.py --binary target/release/tapis
+    benches/live/builtin_default.py --binary target/release/tapis
 
 Starts an upstream that knows every name and `tapis serve --upstream ...` with nothing else, that is
 with the built-in configuration and list on port 5335, which has to be free. Then asks for each of

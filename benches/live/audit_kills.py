@@ -1,7 +1,7 @@
 #!/usr/bin/env -S python3 -B
 """Kills while orders change: do files, journal and answers agree after each restart?
 
-    benches/live/audits.py --binary target/release/tapis [--kills 50]
+    benches/live/audit_kills.py --binary target/release/tapis [--kills 50]
 
 Each round writes, lifts and removes orders' files, one right after the other, and ends the server by
 SIGKILL at a random moment. Then it is started again with the same state directory. What is checked
@@ -19,7 +19,7 @@ import signal
 import subprocess
 import time
 
-import authority
+import order_server
 import dns
 import live
 import orders
@@ -51,7 +51,7 @@ class Server(orders.Server):
                 os.remove(self.path(number))
             return
         dates = chance.choice([FORCE, FORCE, LIFTED, LATER])
-        text = authority.order(f"a{number}", [f"a{number}.orders.example"], dates)
+        text = order_server.order(f"a{number}", [f"a{number}.orders.example"], dates)
         self.write(f"orders/a{number}.toml", f"# {chance.random()}\n{text}")
 
 

@@ -1,7 +1,7 @@
-//! The rules of an image beside two twins that are too plain to be wrong: a `BTreeMap` that is walked
+//! The rules of an image beside two models that are too plain to be wrong: a `BTreeMap` that is walked
 //! label by label, and an FST over the paths.
 //!
-//! `TAPIS_LOOKUPS=10000000 cargo test --release --test it twins` asks so many questions.
+//! `TAPIS_LOOKUPS=10000000 cargo test --release --test it model::` asks so many questions.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -113,13 +113,13 @@ fn best(depth: usize, rules: impl Iterator<Item = (usize, u64)>) -> Option<Hit> 
     None
 }
 
-struct Twins {
+struct Models {
     map: BTreeMap<Vec<u8>, u64>,
     fst: fst::Map<Vec<u8>>,
     image: Rules,
 }
 
-impl Twins {
+impl Models {
     fn new(random: &mut Random, count: usize) -> (Self, Vec<Name>) {
         let mut names = vec![Name::ROOT];
         let mut map = BTreeMap::<Vec<u8>, u64>::new();
@@ -154,12 +154,12 @@ impl Twins {
         }
         let image = Arc::new(builder.finish().expect("room"));
         let rank = |name: &str| name.parse().ok();
-        let twins = Self {
+        let models = Self {
             map,
             fst: fst::Map::from_iter(paths).expect("sorted"),
             image: Rules::new(image.into(), rank, RankTraits::default()),
         };
-        (twins, names)
+        (models, names)
     }
 
     fn by_map(&self, name: &Name) -> Option<Hit> {
@@ -194,7 +194,7 @@ impl Twins {
 }
 
 #[test]
-fn an_image_and_its_twins_never_differ() {
+fn an_image_never_differs_from_simple_models() {
     let lookups = std::env::var("TAPIS_LOOKUPS").map_or(200_000, |text| {
         text.parse().expect("TAPIS_LOOKUPS is a number")
     });
@@ -202,15 +202,15 @@ fn an_image_and_its_twins_never_differ() {
     let sets = 1 + lookups / 1_000_000;
     let (mut asked, mut hits) = (0, 0);
     for set in 0..sets {
-        let (twins, names) = Twins::new(&mut random, 40 << (set % 12));
+        let (models, names) = Models::new(&mut random, 40 << (set % 12));
         while asked < lookups * (set + 1) / sets {
             let batch: Vec<Name> = (0..33).map(|_| random.question(&names)).collect();
             let batch: Vec<&Name> = batch.iter().collect();
             let mut found = [LookupResult::default(); 33];
-            twins.image.lookup(&batch, &mut found);
+            models.image.lookup(&batch, &mut found);
             for (name, found) in batch.into_iter().zip(found) {
-                let expected = twins.by_map(name);
-                assert_eq!(expected, twins.by_fst(name), "the twins agree on {name}");
+                let expected = models.by_map(name);
+                assert_eq!(expected, models.by_fst(name), "the models agree on {name}");
                 // A list's wide rule makes those beneath needless, and says the same.
                 let list = |hit: Option<Hit>| hit.map(|hit| hit.source);
                 assert_eq!(list(found.best()), list(expected), "{name}");

@@ -21,23 +21,23 @@ pub(super) const BOUNDS: Intake = Intake {
 
 /// An answer of upstream's in the making; NOERROR and empty at first.
 #[derive(Clone, Debug)]
-pub(super) struct Truth {
+pub(super) struct UpstreamAnswer {
     message: Message,
     edns: Edns,
 }
 
 /// An answer to this question.
-pub(super) fn truth(name: &str, rtype: RecordType) -> Truth {
+pub(super) fn upstream_answer(name: &str, rtype: RecordType) -> UpstreamAnswer {
     let mut message = Message::response(7, OpCode::Query);
     message.add_query(Query::query(owner(name), rtype));
     message.metadata.recursion_available = true;
-    Truth {
+    UpstreamAnswer {
         message,
         edns: Edns::new(),
     }
 }
 
-impl Truth {
+impl UpstreamAnswer {
     pub(super) fn rcode(mut self, rcode: ResponseCode) -> Self {
         self.message.metadata.response_code = rcode;
         self
@@ -86,11 +86,11 @@ impl Truth {
     pub(super) fn entry_within(self, bounds: Intake, now: u32) -> Arc<Entry> {
         let Self { mut message, edns } = self;
         message.set_edns(edns);
-        let octets = message.to_vec().expect("it can be written");
+        let bytes = message.to_vec().expect("it can be written");
         let question = &message.queries[0];
         let asked = name::Name::from_text(&question.name().to_string()).expect("a name");
         let rtype = question.query_type().into();
-        let answer = Answer::parse(&octets, &asked, rtype, class::IN, bounds).expect("an answer");
+        let answer = Answer::parse(&bytes, &asked, rtype, class::IN, bounds).expect("an answer");
         Arc::new(Entry::new(answer, now))
     }
 

@@ -1,4 +1,4 @@
-//! Owns what is seen of an answer, read by another implementation.
+//! Owns what is decoded of an answer, read by another implementation.
 //! Refuses to judge it.
 
 use std::sync::Arc;
@@ -14,20 +14,20 @@ use tapis::stats::Count;
 #[derive(Debug)]
 pub(super) enum Outcome {
     Dropped(Count),
-    Replied(Seen),
+    Replied(Decoded),
     Resolve(Key, Option<Arc<Entry>>),
     /// Replied from the cache, and to be asked again.
     Refreshed(Key),
 }
 
 impl Outcome {
-    pub(super) fn new(step: Step, octets: Vec<u8>) -> Self {
+    pub(super) fn new(step: Step, bytes: Vec<u8>) -> Self {
         match step {
             Step::Drop(tally) => Self::Dropped(tally.count),
-            Step::Reply(tally) => Self::Replied(Seen {
+            Step::Reply(tally) => Self::Replied(Decoded {
                 count: tally.count,
-                message: Message::from_vec(&octets).expect("another implementation reads it"),
-                octets,
+                message: Message::from_vec(&bytes).expect("another implementation reads it"),
+                bytes,
             }),
             Step::Resolve(key, stale) => Self::Resolve(key, stale),
             Step::Refresh(key) => Self::Refreshed(key),
@@ -35,9 +35,9 @@ impl Outcome {
     }
 
     #[track_caller]
-    pub(super) fn reply(self) -> Seen {
+    pub(super) fn reply(self) -> Decoded {
         match self {
-            Self::Replied(seen) => seen,
+            Self::Replied(decoded) => decoded,
             other => panic!("no reply: {other:?}"),
         }
     }
@@ -70,13 +70,13 @@ impl Outcome {
 
 /// An answer.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct Decoded {
     pub(super) count: Count,
-    pub(super) octets: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
     pub(super) message: Message,
 }
 
-impl Seen {
+impl Decoded {
     /// The response code, extended bits included.
     pub(super) fn rcode(&self) -> ResponseCode {
         self.message.metadata.response_code
@@ -84,7 +84,7 @@ impl Seen {
 
     /// The second word of the header.
     pub(super) fn flags(&self) -> u16 {
-        u16::from_be_bytes([self.octets[2], self.octets[3]])
+        u16::from_be_bytes([self.bytes[2], self.bytes[3]])
     }
 
     pub(super) fn has(&self, flag: u16) -> bool {

@@ -8,18 +8,18 @@ import time
 
 import cores
 import dns
-import foes
+import attacks
 import live
 import load
 import swap
-import truth
+import expected
 import upstream
 
 FRESH_SHARE = 10  # of questions for new names, beside those of swap.SHARES
 SERVFAIL = 2
 STREAMS, RENEWAL = 2, 51  # streams, and after how many questions there is a new one
 IDENT = b"\x12\x34"
-WORDS = {truth.BIG: "large list", truth.EVEN: "swapped", truth.ODD: "swapped", truth.BOTH: "small list"}
+WORDS = {expected.BIG: "large list", expected.EVEN: "swapped", expected.ODD: "swapped", expected.BOTH: "small list"}
 STRICT = ("large list", "small list", "cached")  # answered whatever becomes of upstream
 
 
@@ -29,7 +29,7 @@ class Fresh(load.Question):
     numbers = itertools.count()
 
     def renew(self):
-        super().__init__(f"fresh{next(self.numbers):x}.example.org", self.rtype, truth.OTHER, self.packet[9] > 0)
+        super().__init__(f"fresh{next(self.numbers):x}.example.org", self.rtype, expected.OTHER, self.packet[9] > 0)
 
 
 def word(question):
@@ -39,7 +39,7 @@ def word(question):
 def questions(scene):
     known = list(scene.questions())
     fresh = FRESH_SHARE * len(known) // 98  # the shares of swap.py, but for NEW
-    return known + [Fresh("", scene.random.choice(swap.TYPES), truth.OTHER, i % 2 > 0) for i in range(fresh)]
+    return known + [Fresh("", scene.random.choice(swap.TYPES), expected.OTHER, i % 2 > 0) for i in range(fresh)]
 
 
 class Asker(load.Load):
@@ -132,7 +132,7 @@ class StreamAsker:
 
 
 def talk(stream, packet):
-    stream.sendall(foes.framed(packet))
+    stream.sendall(attacks.framed(packet))
     octets = b""
     while len(octets) < 2 or len(octets) < 2 + int.from_bytes(octets[:2], "big"):
         more = stream.recv(4096)
