@@ -44,10 +44,10 @@ fn name(text: &str) -> Name {
 
 /// A query for A, with EDNS.
 fn query(name: &Name) -> Vec<u8> {
-    let mut octets = b"\xBE\xEF\x01\x00\x00\x01\x00\x00\x00\x00\x00\x01".to_vec();
-    octets.extend_from_slice(name.wire());
-    octets.extend_from_slice(b"\x00\x01\x00\x01\x00\x00\x29\x04\xD0\x00\x00\x00\x00\x00\x00");
-    octets
+    let mut bytes = b"\xBE\xEF\x01\x00\x00\x01\x00\x00\x00\x00\x00\x01".to_vec();
+    bytes.extend_from_slice(name.wire());
+    bytes.extend_from_slice(b"\x00\x01\x00\x01\x00\x00\x29\x04\xD0\x00\x00\x00\x00\x00\x00");
+    bytes
 }
 
 /// What the server holds: blocked.example, and a subtree that an alias leads to.
@@ -85,11 +85,11 @@ fn snapshot() -> Snapshot {
 /// Keeps what upstream said of `asked`: the records behind the question.
 fn learn(cache: &Cache, asked: &str, count: u8, records: &[u8]) {
     let name = name(asked);
-    let mut octets = vec![0xBE, 0xEF, 0x81, 0x80, 0, 1, 0, count, 0, 0, 0, 0];
-    octets.extend_from_slice(name.wire());
-    octets.extend_from_slice(b"\x00\x01\x00\x01");
-    octets.extend_from_slice(records);
-    let answer = Answer::parse(&octets, &name, 1, 1, BOUNDS).expect("an answer");
+    let mut bytes = vec![0xBE, 0xEF, 0x81, 0x80, 0, 1, 0, count, 0, 0, 0, 0];
+    bytes.extend_from_slice(name.wire());
+    bytes.extend_from_slice(b"\x00\x01\x00\x01");
+    bytes.extend_from_slice(records);
+    let answer = Answer::parse(&bytes, &name, 1, 1, BOUNDS).expect("an answer");
     let packet = query(&name);
     let key = Key::new(&Query::parse(&packet).expect("a query"));
     cache.insert(key, Arc::new(Entry::new(answer, 0)));
@@ -185,7 +185,7 @@ fn allocations(rounds: usize) -> (u64, [u64; 4]) {
 }
 
 #[test]
-fn blocked_cached_and_local_answers_allocate_nothing() {
+fn blocked_cached_and_local_answers_do_not_allocate() {
     let (few, _) = allocations(3);
     let (many, counts) = allocations(300);
     assert_eq!(counts, [300; 4], "each was answered inline");

@@ -152,7 +152,7 @@ fn the_chain_comes_before_the_address_that_it_leads_to() {
 }
 
 #[test]
-fn a_cname_that_leads_to_itself_is_told_and_not_followed() {
+fn a_cname_that_leads_to_itself_is_returned_and_not_followed() {
     let make = |asked: &Asked| {
         let other = match name(asked).as_str() {
             "one.example" => "two.example".to_owned(),
@@ -167,9 +167,9 @@ fn a_cname_that_leads_to_itself_is_told_and_not_followed() {
     };
     let (server, _upstream) = answering("", make);
     for asked in ["loop.example", "one.example"] {
-        let told = ask(server.address, asked, CNAME);
+        let report = ask(server.address, asked, CNAME);
         assert_eq!(
-            (rcode(&told), told.answers.len()),
+            (rcode(&report), report.answers.len()),
             (ResponseCode::NoError, 1),
             "{asked}"
         );
@@ -196,7 +196,7 @@ fn a_ttl_with_the_top_bit_is_a_long_one() {
 }
 
 #[test]
-fn a_server_that_refers_to_others_is_passed_over() {
+fn a_server_that_answers_with_referrals_is_skipped() {
     let ns = |zone: &str| record(zone, RecordType::NS, wire("ns.elsewhere.test"));
     for zone in ["com", "a.example.com", ""] {
         let refers = Upstream::start_raw(move |asked| {
@@ -344,7 +344,7 @@ fn ways_around() -> Vec<(&'static str, RecordType, [Vec<Raw>; 3])> {
 }
 
 #[test]
-fn no_address_of_a_blocked_name_comes_with_the_answer_for_a_free_one() {
+fn no_address_of_a_blocked_name_accompanies_an_unblocked_answer() {
     for (what, rtype, _) in ways_around() {
         let upstream = Upstream::start_raw(move |asked| {
             let found = ways_around().into_iter().find(|(other, ..)| *other == what);
@@ -368,7 +368,7 @@ fn no_address_of_a_blocked_name_comes_with_the_answer_for_a_free_one() {
 }
 
 #[test]
-fn what_is_free_comes_through_beside_what_is_dropped() {
+fn allowed_records_pass_beside_dropped_ones() {
     let make = |asked: &Asked| {
         let free = spelled(asked);
         let bad = a("x.blocked.example", BAD);
@@ -380,7 +380,7 @@ fn what_is_free_comes_through_beside_what_is_dropped() {
 }
 
 #[test]
-fn the_keys_of_a_zone_are_told_where_names_below_it_are_free() {
+fn the_keys_of_a_zone_are_answered_where_names_below_it_are_free() {
     let make = |asked: &Asked| {
         let rtype = asked.message.queries[0].query_type();
         let ds = record(&spelled(asked), rtype, vec![0, 1, 13, 2, 9, 9, 9, 9]);

@@ -41,8 +41,8 @@ fn compile(folder: &TempDir, out: &str, arguments: &[&str]) -> Output {
 }
 
 fn open(path: &Path) -> Image {
-    let octets = fs::read(path).expect("a file");
-    Image::open(ImageBytes::Heap(octets)).expect("an image")
+    let bytes = fs::read(path).expect("a file");
+    Image::open(ImageBytes::Heap(bytes)).expect("an image")
 }
 
 /// What lies in the folder, but for the configuration and the lists.
@@ -57,24 +57,27 @@ fn made(folder: &TempDir) -> Vec<String> {
 }
 
 #[test]
-fn the_lists_of_a_configuration_become_an_image_and_bad_lines_are_told() {
+fn the_lists_of_a_configuration_become_an_image_and_bad_lines_are_reported() {
     let folder = folder(&config(), &CONFIG_LISTS);
     let output = compile(&folder, "image", &[]);
-    let said = text(&output);
-    assert!(output.status.success(), "{said}");
+    let printed = text(&output);
+    assert!(output.status.success(), "{printed}");
     assert!(
-        said.contains("ads: 4 rules, 0 skipped, 1 bad line"),
-        "{said}"
+        printed.contains("ads: 4 rules, 0 skipped, 1 bad line"),
+        "{printed}"
     );
-    assert!(said.contains("ads:3: https://no.example/: a URL"), "{said}");
     assert!(
-        said.contains(
+        printed.contains("ads:3: https://no.example/: a URL"),
+        "{printed}"
+    );
+    assert!(
+        printed.contains(
             "hosts: 2 rules, 1 skipped (localhost and the like, or addresses), 0 bad lines"
         ),
-        "{said}"
+        "{printed}"
     );
     let summary = "image: 6 names in, 5 rules, 1 pruned, ";
-    assert!(said.contains(summary), "{said}");
+    assert!(printed.contains(summary), "{printed}");
     assert_eq!(made(&folder), ["image"]);
     let image = open(&folder.path().join("image"));
     assert_eq!((image.facts().rules, image.facts().pruned), (5, 1));
@@ -88,17 +91,17 @@ fn the_lists_of_a_configuration_become_an_image_and_bad_lines_are_told() {
 }
 
 #[test]
-fn where_no_image_can_be_there_is_none_and_the_reason_is_told() {
+fn an_image_that_cannot_be_written_leaves_no_file_and_the_reason_is_reported() {
     let folder = folder(&config(), &CONFIG_LISTS);
     for (out, reason) in [
         ("missing/image", "missing/image: No such file or directory"),
         ("ads/image", "ads/image: Not a directory"),
     ] {
         let output = compile(&folder, out, &[]);
-        let said = text(&output);
-        assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains(reason), "{said}");
-        assert!(said.contains("have room for"), "{said}");
+        let printed = text(&output);
+        assert_eq!(output.status.code(), Some(1), "{printed}");
+        assert!(printed.contains(reason), "{printed}");
+        assert!(printed.contains("have room for"), "{printed}");
         assert_eq!(made(&folder), [""; 0]);
     }
 }
@@ -115,28 +118,28 @@ fn a_full_disk_leaves_the_old_image() {
         .current_dir(folder.path())
         .output()
         .expect("run");
-    let said = text(&output);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("image: File too large"), "{said}");
+    let printed = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{printed}");
+    assert!(printed.contains("image: File too large"), "{printed}");
     assert_eq!(made(&folder), ["image"]);
     let old = fs::read(folder.path().join("image")).expect("there");
     assert_eq!(old, image);
 }
 
 #[test]
-fn a_refused_list_is_told_and_nothing_is_written_until_it_is_accepted() {
+fn a_rejected_list_is_reported_and_nothing_is_written_until_it_is_accepted() {
     let folder = folder(&config(), &CONFIG_LISTS);
     fs::write(folder.path().join("ads"), "").expect("written");
     let output = compile(&folder, "image", &[]);
-    let said = text(&output);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("ads: ads: empty"), "{said}");
+    let printed = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{printed}");
+    assert!(printed.contains("ads: ads: empty"), "{printed}");
     assert!(
-        said.contains("tapis compile -o image --accept ads:empty"),
-        "{said}"
+        printed.contains("tapis compile -o image --accept ads:empty"),
+        "{printed}"
     );
-    assert!(said.contains("hosts: 2 rules"), "{said}");
-    assert!(said.contains("nothing is written"), "{said}");
+    assert!(printed.contains("hosts: 2 rules"), "{printed}");
+    assert!(printed.contains("nothing is written"), "{printed}");
     assert_eq!(made(&folder), [""; 0]);
     let output = compile(&folder, "image", &["--accept", "ads:empty"]);
     assert!(output.status.success(), "{}", text(&output));
@@ -147,7 +150,7 @@ fn a_refused_list_is_told_and_nothing_is_written_until_it_is_accepted() {
 }
 
 #[test]
-fn a_folder_whose_name_is_no_text_is_one_like_any_other() {
+fn a_directory_whose_name_is_not_utf8_works() {
     let outer = tempfile::tempdir().expect("a folder");
     let folder = outer.path().join(OsStr::from_bytes(b"l\xEFsts"));
     fs::create_dir(&folder).expect("made");
@@ -161,8 +164,8 @@ fn a_folder_whose_name_is_no_text_is_one_like_any_other() {
     let output = command.output().expect("run");
     assert!(output.status.success(), "{}", text(&output));
     let output = tapis().arg("image").arg(folder.join("image")).output();
-    let said = text(&output.expect("run"));
-    assert!(said.contains("l\u{FFFD}sts/ads"), "{said}");
+    let printed = text(&output.expect("run"));
+    assert!(printed.contains("l\u{FFFD}sts/ads"), "{printed}");
 }
 
 fn plan(folder: &TempDir) -> Plan {
@@ -185,7 +188,7 @@ fn compiler() -> Compiler {
 }
 
 #[tokio::test]
-async fn a_process_of_its_own_makes_the_image_and_tells_how_far_it_is() {
+async fn a_separate_process_makes_the_image_and_reports_progress() {
     let folder = folder(&config(), &CONFIG_LISTS);
     let mut plan = plan(&folder);
     let mut events = Vec::new();
@@ -216,7 +219,7 @@ async fn a_process_of_its_own_makes_the_image_and_tells_how_far_it_is() {
 }
 
 #[tokio::test]
-async fn what_a_process_of_its_own_says_at_its_end_is_the_reason() {
+async fn the_last_message_of_the_compiler_process_is_the_reason() {
     let folder = folder(&config(), &CONFIG_LISTS);
     let mut plan = plan(&folder);
     plan.out = folder.path().join("missing").join("image");
@@ -237,7 +240,7 @@ async fn what_a_process_of_its_own_says_at_its_end_is_the_reason() {
 }
 
 #[test]
-fn an_image_takes_the_place_of_an_image_and_of_nothing_else() {
+fn an_image_only_overwrites_an_image() {
     let folder = folder(&config(), &[("ads", "a.example\n"), ("hosts", "")]);
     let accept = ["--accept", "hosts:empty"];
     for _ in 0..2 {
@@ -259,15 +262,15 @@ fn an_image_takes_the_place_of_an_image_and_of_nothing_else() {
         let before = fs::symlink_metadata(folder.path().join(place)).expect("there");
         let output = compile(&folder, place, &accept);
         assert_eq!(output.status.code(), Some(1), "{place}");
-        let said = text(&output);
-        assert!(said.contains(&format!("{place}: {why}")), "{said}");
+        let printed = text(&output);
+        assert!(printed.contains(&format!("{place}: {why}")), "{printed}");
         let after = fs::symlink_metadata(folder.path().join(place)).expect("there");
         assert_eq!(after.ino(), before.ino(), "{place}");
     }
 }
 
 #[test]
-fn a_process_whose_starter_is_gone_ends_without_an_image() {
+fn a_compiler_whose_parent_is_gone_ends_without_an_image() {
     let folder = folder(&config(), &CONFIG_LISTS);
     // It is at work for longer than it takes to see that its input has ended.
     let many: String = (0..400_000).map(|n| format!("n{n}.example\n")).collect();

@@ -158,7 +158,7 @@ impl Policy {
     }
 }
 
-fn told(decision: &Decision<'_>) -> (&'static str, Option<String>) {
+fn summary(decision: &Decision<'_>) -> (&'static str, Option<String>) {
     match decision {
         Decision::Pass => ("nothing", None),
         Decision::Excepted(by) => ("excepted", Some(by.source.name.clone())),
@@ -196,7 +196,7 @@ proptest! {
         let snapshot = policy.snapshot();
         for name in &names {
             let decision = snapshot.decide(name);
-            let (word, by) = told(&decision);
+            let (word, by) = summary(&decision);
             prop_assert_eq!((word, by.as_deref()), policy.model(name, &[]), "{}", name);
             // NXDOMAIN is true of all names beneath.
             if let Decision::Blocked { nxdomain: true, .. } = decision {
@@ -228,7 +228,7 @@ proptest! {
             }
             let (hops, decision, _) =
                 snapshot.decide_chain(asked, decision.chain_exemption(), chain.iter().cloned());
-            let (word, by) = told(&decision);
+            let (word, by) = summary(&decision);
             let expected = match policy.model_of_chain(asked, &chain) {
                 Some((hop, source)) => (hop, "blocked", Some(source)),
                 None => (0, "nothing", None),
@@ -257,11 +257,11 @@ fn blocked_by(policy: &Policy, asked: &str, target: &str) -> Option<String> {
     let snapshot = policy.snapshot();
     let past = snapshot.decide(&name(asked)).chain_exemption();
     let chain = [name(target)].into_iter();
-    told(&snapshot.decide_chain(&name(asked), past, chain).1).1
+    summary(&snapshot.decide_chain(&name(asked), past, chain).1).1
 }
 
 #[test]
-fn an_exception_on_an_allow_listed_name_counts_for_its_cname_too() {
+fn an_exception_on_an_allow_listed_name_applies_to_its_cname_too() {
     let order = Some("order:one".to_owned());
     let rules = [(5, "a.b"), (3, "c.b")];
     assert_eq!(blocked_by(&of(&rules), "a.b", "c.b"), order);
@@ -274,7 +274,7 @@ fn an_exception_on_an_allow_listed_name_counts_for_its_cname_too() {
 }
 
 #[test]
-fn an_exception_counts_wherever_it_stands_in_the_configuration() {
+fn an_exception_applies_at_any_place_in_the_configuration() {
     let rules = [(2, "a.b"), (1, "a.b"), (3, "a.b"), (6, "a.b"), (7, "a.b")];
     let name = Name::from_text("a.b").expect("a name");
     for configured in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [2, 0, 1]] {
@@ -285,6 +285,6 @@ fn an_exception_counts_wherever_it_stands_in_the_configuration() {
         let first = first.map(|n| SOURCES[n].0.to_owned());
         let snapshot = policy.snapshot();
         let decision = snapshot.decide(&name);
-        assert_eq!(told(&decision), ("excepted", first), "{configured:?}");
+        assert_eq!(summary(&decision), ("excepted", first), "{configured:?}");
     }
 }

@@ -10,7 +10,7 @@ use hickory_proto::rr::{Name, RecordType};
 
 use crate::support::client::{Port, addresses, ask, data, errors, is_blocked, query, rcode, until};
 use crate::support::server::{Server, list, preamble};
-use crate::support::upstream::{Asked, Upstream, address_of, answer, name, octets};
+use crate::support::upstream::{Asked, Upstream, address_of, answer, bytes, name};
 
 const TRUE: [u8; 4] = [192, 0, 2, 1];
 const FORGED: [u8; 4] = [203, 0, 113, 66];
@@ -28,7 +28,7 @@ fn server(upstreams: &[&Upstream], more: &str) -> Server {
 fn forger(forge: impl Fn(&Asked, Message) -> Vec<Vec<u8>> + Send + Sync + 'static) -> Upstream {
     Upstream::start_raw(move |asked| {
         let mut answers = forge(asked, address_of(asked, FORGED));
-        answers.push(octets(&address_of(asked, TRUE)));
+        answers.push(bytes(&address_of(asked, TRUE)));
         answers
     })
 }
@@ -38,7 +38,7 @@ fn codes(answer: &Message) -> Vec<u16> {
 }
 
 #[test]
-fn an_answer_that_comes_late_is_given_all_the_same() {
+fn a_late_answer_is_still_delivered() {
     let gate = Arc::new(RwLock::new(()));
     let (passage, is_first) = (Arc::clone(&gate), AtomicBool::new(true));
     let upstream = Upstream::start(move |asked| {
@@ -63,9 +63,9 @@ fn an_answer_that_comes_late_is_given_all_the_same() {
 }
 
 #[test]
-fn an_answer_that_comes_twice_counts_once() {
+fn a_duplicate_answer_counts_once() {
     let upstream = Upstream::start_raw(|asked| {
-        let answer = octets(&address_of(asked, TRUE));
+        let answer = bytes(&address_of(asked, TRUE));
         vec![answer.clone(), answer]
     });
     let server = server(&[&upstream], "");
@@ -79,12 +79,12 @@ fn an_answer_that_comes_twice_counts_once() {
 }
 
 #[test]
-fn an_answer_with_another_id_is_not_taken_for_the_true_one() {
+fn an_answer_with_another_id_is_ignored() {
     let upstream = forger(|_, mut forged| {
         let mut all = Vec::new();
         for bit in 0..16 {
             forged.metadata.id ^= 1 << bit;
-            all.push(octets(&forged));
+            all.push(bytes(&forged));
         }
         all
     });
@@ -97,14 +97,14 @@ fn an_answer_with_another_id_is_not_taken_for_the_true_one() {
 }
 
 #[test]
-fn an_answer_to_another_question_is_not_taken_for_the_true_one() {
+fn an_answer_to_another_question_is_ignored() {
     let upstream = forger(|_, forged| {
         let change = |change: &dyn Fn(&mut Message)| {
             let mut forged = forged.clone();
             change(&mut forged);
-            octets(&forged)
+            bytes(&forged)
         };
-        let header = octets(&forged)[..12].to_vec();
+        let header = bytes(&forged)[..12].to_vec();
         let name = Name::from_ascii("b.example.").expect("a name");
         vec![
             change(&|m| _ = m.queries[0].set_name(name.clone())),
@@ -124,7 +124,7 @@ fn an_answer_to_another_question_is_not_taken_for_the_true_one() {
 }
 
 #[test]
-fn an_answer_in_other_letters_than_asked_is_fetched_by_tcp() {
+fn an_answer_in_another_letter_case_is_fetched_by_tcp() {
     let upstream = Upstream::start(|asked| {
         if asked.tcp {
             return Some(address_of(asked, TRUE));
@@ -150,14 +150,14 @@ fn an_answer_in_other_letters_than_asked_is_fetched_by_tcp() {
 
 /// The right question, and records that are none behind it.
 fn garbage(asked: &Asked) -> Vec<Vec<u8>> {
-    let mut wire = octets(&answer(asked, ResponseCode::NoError));
+    let mut wire = bytes(&answer(asked, ResponseCode::NoError));
     wire[7] = 3;
     wire.extend_from_slice(&[0xC0, 0x0C, 0, 1, 0, 1, 0xFF]);
     vec![wire]
 }
 
 #[test]
-fn garbage_behind_the_right_question_is_a_failure_that_is_told_and_not_asked_for_again() {
+fn garbage_after_the_right_question_is_a_reported_failure_and_not_retried() {
     let upstream = Upstream::start_raw(garbage);
     let server = server(&[&upstream], "timeout-ms = 30000\n");
     let answer = ask(server.address, "a.example", RecordType::A);
@@ -171,7 +171,7 @@ fn garbage_behind_the_right_question_is_a_failure_that_is_told_and_not_asked_for
 }
 
 #[test]
-fn if_the_first_server_fails_the_client_gets_the_seconds_answer() {
+fn the_client_gets_the_second_servers_answer_if_the_first_fails() {
     let fails = Upstream::start(|asked| Some(answer(asked, ResponseCode::ServFail)));
     let garbles = Upstream::start_raw(garbage);
     for first in [fails, garbles] {
@@ -214,7 +214,7 @@ fn while_upstream_is_silent_all_else_is_answered_and_then_its_failure_is_remembe
 }
 
 #[test]
-fn where_nobody_listens_clients_hear_so_long_before_the_time_is_up() {
+fn a_closed_upstream_port_fails_queries_long_before_the_timeout() {
     let (nowhere, _held) = Upstream::refusing();
     // Longer than the client's patience.
     let config = preamble(nowhere) + "timeout-ms = 30000\n" + &list("ads", "");
@@ -235,7 +235,7 @@ fn where_nobody_listens_clients_hear_so_long_before_the_time_is_up() {
 }
 
 #[test]
-fn questions_leave_with_ports_ids_and_letters_that_cant_be_guessed() {
+fn queries_leave_with_unpredictable_ports_ids_and_letter_case() {
     const QUESTIONS: usize = 200;
     let upstream = Upstream::plain();
     let server = server(&[&upstream], "");
@@ -266,7 +266,7 @@ fn questions_leave_with_ports_ids_and_letters_that_cant_be_guessed() {
 }
 
 #[test]
-fn a_late_servfail_is_not_believed_while_another_try_may_say_better() {
+fn a_late_servfail_is_not_used_while_another_attempt_may_succeed() {
     let gate = Arc::new(RwLock::new(()));
     let (passage, tries) = (Arc::clone(&gate), Arc::new(AtomicUsize::new(0)));
     let counted = Arc::clone(&tries);
@@ -291,7 +291,7 @@ fn a_late_servfail_is_not_believed_while_another_try_may_say_better() {
 }
 
 #[test]
-fn a_question_that_was_answered_late_is_not_remembered_as_failed() {
+fn a_query_that_was_answered_late_is_not_cached_as_failed() {
     let tries = Arc::new(AtomicUsize::new(0));
     let upstream = Upstream::start(move |asked| {
         if name(asked) == "silent.example" {
@@ -317,17 +317,17 @@ fn a_question_that_was_answered_late_is_not_remembered_as_failed() {
 }
 
 #[test]
-fn bad_answers_are_counted_whoever_asked() {
+fn bad_answers_are_counted_for_workers_and_for_the_pool() {
     let first = Upstream::start(|asked| Some(answer(asked, ResponseCode::ServFail)));
     let second = Upstream::start_raw(|asked| {
         let mut forged = address_of(asked, [203, 0, 113, 66]);
         forged.metadata.id ^= 1;
-        let stray = octets(&forged);
+        let stray = bytes(&forged);
         forged.metadata.id ^= 1;
         forged.queries[0].set_query_type(RecordType::AAAA);
-        let mut garbage = octets(&answer(asked, ResponseCode::NoError));
+        let mut garbage = bytes(&answer(asked, ResponseCode::NoError));
         garbage[7] = 3;
-        vec![stray, octets(&forged), garbage]
+        vec![stray, bytes(&forged), garbage]
     });
     let server = server(&[&first, &second], "");
     let failed = ask(server.address, "a.example", RecordType::A);

@@ -55,11 +55,11 @@ fn words(value: &Value) -> Vec<&str> {
 fn holds_until_released(server: &Server, guard: &str, reason: &str) {
     let release = format!("ads:{guard}");
     let output = reload(server, &[]);
-    let told = text(&output);
-    assert_eq!(output.status.code(), Some(1), "{told}");
-    assert!(told.contains(reason), "{told}");
+    let report = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{report}");
+    assert!(report.contains(reason), "{report}");
     let command = format!("To take it as it is: tapis reload --accept {release}\n");
-    assert!(told.contains(&command), "{told}");
+    assert!(report.contains(&command), "{report}");
     let status = server.status();
     assert_eq!(status["lists"][0]["state"], "held");
     assert_eq!(words(&status["lists"][0]["guards"]), [guard]);
@@ -101,7 +101,7 @@ fn set_age(path: &std::path::Path, age: Duration) {
 }
 
 #[test]
-fn an_empty_list_is_held_until_that_is_released() {
+fn an_empty_list_is_held_until_released() {
     let (server, _upstream) = server("", FOUR);
     server.replace("ads", "\n");
     holds_until_released(&server, "empty", "empty; a list that is empty on purpose");
@@ -109,7 +109,7 @@ fn an_empty_list_is_held_until_that_is_released() {
 }
 
 #[test]
-fn a_mostly_bad_list_is_held_until_that_is_released() {
+fn a_mostly_bad_list_is_held_until_released() {
     let (server, _upstream) = server("shrink-percent = 100", FOUR);
     server.replace("ads", "/\na.example\n/\n/\nb.example\n");
     holds_until_released(&server, "bad", "3 of 5 lines are bad, the first in line 1");
@@ -118,7 +118,7 @@ fn a_mostly_bad_list_is_held_until_that_is_released() {
 }
 
 #[test]
-fn a_shrunk_list_is_held_until_that_is_released() {
+fn a_shrunk_list_is_held_until_released() {
     let (server, _upstream) = server("shrink-percent = 20", FOUR);
     server.replace("ads", "a.example\nb.example\nc.example\n");
     holds_until_released(&server, "shrunk", "3 rules, 25 % fewer than the 4 in force");
@@ -126,7 +126,7 @@ fn a_shrunk_list_is_held_until_that_is_released() {
 }
 
 #[test]
-fn a_grown_list_is_held_until_that_is_released() {
+fn a_grown_list_is_held_until_released() {
     let (server, _upstream) = server("grow-percent = 100", FOUR);
     server.replace("ads", &large(1_003, FOUR));
     holds_until_released(
@@ -138,7 +138,7 @@ fn a_grown_list_is_held_until_that_is_released() {
 }
 
 #[test]
-fn a_list_that_is_cut_off_within_a_line_is_held_until_that_is_released() {
+fn a_list_that_is_cut_off_within_a_line_is_held_until_released() {
     let (server, _upstream) = server("", &large(2_000, ""));
     server.replace("ads", large(1_990, "").trim_end_matches("large.example\n"));
     until("the guard", || server.status()["degraded"] == true);
@@ -156,7 +156,7 @@ fn a_list_that_is_cut_off_within_a_line_is_held_until_that_is_released() {
 }
 
 #[test]
-fn a_short_list_needs_no_line_end_at_its_end() {
+fn a_short_list_needs_no_final_newline() {
     let (server, _upstream) = server("", FOUR);
     server.replace("ads", "a.example\nb.example\nc.example");
     until("the edit", || server.status()["lists"][0]["rules"] == 3);
@@ -179,10 +179,11 @@ fn a_name_that_is_cut_off_blocks_nothing_else_though_its_list_is_enforced_whole(
             "{cut}"
         );
         assert!(is_blocked(server.address, "a.example"));
-        let told = text(&server.verb(&["status"]));
+        let report = text(&server.verb(&["status"]));
         assert!(
-            told.contains("ads:2: ") && told.contains("the file ends within its line: cut off?"),
-            "{told}"
+            report.contains("ads:2: ")
+                && report.contains("the file ends within its line: cut off?"),
+            "{report}"
         );
     }
     server.replace("ads", "a.example\nco.uk\n");
@@ -192,7 +193,7 @@ fn a_name_that_is_cut_off_blocks_nothing_else_though_its_list_is_enforced_whole(
 }
 
 #[test]
-fn an_old_list_is_held_until_that_is_released() {
+fn an_old_list_is_held_until_released() {
     let (server, _upstream) = server("max-age-hours = 48", FOUR);
     replace_by_old(&server, "a.example\nb.example\nc.example\n", 49 * HOUR);
     holds_until_released(&server, "old", "over 48 hours ago");
@@ -200,7 +201,7 @@ fn an_old_list_is_held_until_that_is_released() {
 }
 
 #[test]
-fn a_list_that_is_old_when_the_server_starts_is_taken_and_told_until_that_is_released() {
+fn a_list_that_is_old_at_the_start_is_loaded_and_reported_until_released() {
     let upstream = Upstream::plain();
     let config = config(&upstream, "max-age-hours = 48", "");
     let folder = folder(&config, &[("ads", FOUR)]);
@@ -233,52 +234,56 @@ fn a_list_that_is_old_when_the_server_starts_is_taken_and_told_until_that_is_rel
 }
 
 #[test]
-fn a_release_is_for_one_guard_and_one_reading() {
+fn a_release_applies_to_one_guard_and_one_version_of_the_file() {
     let (server, _upstream) = server("", FOUR);
     server.replace("ads", "/\n/\na.example\n");
     let both = "--accept ads:bad --accept ads:shrunk";
     assert!(text(&reload(&server, &[])).contains(both));
-    let told = text(&reload(&server, &["ads:bad"]));
+    let report = text(&reload(&server, &["ads:bad"]));
     assert!(
-        told.contains("1 rule, 75 % fewer") && told.contains(both),
-        "{told}"
+        report.contains("1 rule, 75 % fewer") && report.contains(both),
+        "{report}"
     );
-    assert!(!told.contains("lines are bad"), "{told}");
+    assert!(!report.contains("lines are bad"), "{report}");
     assert!(is_blocked(server.address, "d.example"));
     let output = reload(&server, &["ads:bad", "ads:shrunk"]);
     assert!(output.status.success(), "{}", text(&output));
     assert!(!is_blocked(server.address, "d.example"));
     server.replace("ads", "/\n/\n/\nb.example\n");
-    let told = text(&reload(&server, &[]));
-    assert!(told.contains("3 of 4 lines are bad"), "{told}");
+    let report = text(&reload(&server, &[]));
+    assert!(report.contains("3 of 4 lines are bad"), "{report}");
 }
 
 #[test]
-fn a_release_without_a_guard_is_refused_and_told_which_guards_hold_the_list() {
+fn a_release_without_a_guard_is_rejected_with_the_guards_that_hold_the_list() {
     let (server, _upstream) = server("", FOUR);
-    let told = |release| {
+    let released = |release| {
         let output = reload(&server, &[release]);
         assert_eq!(output.status.code(), Some(1), "{}", text(&output));
         text(&output)
     };
     assert!(
-        told("ads").contains("no guard holds ads now"),
+        released("ads").contains("no guard holds ads now"),
         "{}",
-        told("ads")
+        released("ads")
     );
     server.replace("ads", "/\n/\na.example\n");
     assert_eq!(reload(&server, &[]).status.code(), Some(1));
     assert!(
-        told("ads").contains("released by ads:bad and ads:shrunk"),
+        released("ads").contains("released by ads:bad and ads:shrunk"),
         "{}",
-        told("ads")
+        released("ads")
     );
     let words = "no guard is called `shrnk`, only empty, bad, shrunk, grown, old";
-    assert!(told("ads:shrnk").contains(words), "{}", told("ads:shrnk"));
     assert!(
-        told("a:ds:old").contains("there is no list `a:ds`"),
+        released("ads:shrnk").contains(words),
         "{}",
-        told("a:ds:old")
+        released("ads:shrnk")
+    );
+    assert!(
+        released("a:ds:old").contains("there is no list `a:ds`"),
+        "{}",
+        released("a:ds:old")
     );
     assert!(
         is_blocked(server.address, "d.example"),
@@ -287,13 +292,13 @@ fn a_release_without_a_guard_is_refused_and_told_which_guards_hold_the_list() {
 }
 
 #[test]
-fn a_release_of_what_no_guard_holds_is_refused() {
+fn a_release_of_a_list_that_is_not_held_is_rejected() {
     let (server, _upstream) = server("", FOUR);
     for guard in ["shrunk", "bad"] {
         let output = reload(&server, &[&format!("ads:{guard}")]);
         assert_eq!(output.status.code(), Some(1));
-        let told = format!("no guard holds ads for `{guard}`, so there is nothing to accept");
-        assert!(text(&output).contains(&told), "{}", text(&output));
+        let report = format!("no guard holds ads for `{guard}`, so there is nothing to accept");
+        assert!(text(&output).contains(&report), "{}", text(&output));
     }
     assert!(reload(&server, &[]).status.success());
 }
@@ -311,24 +316,28 @@ fn bad_lines_of_a_list_that_must_be_enforced_whole_are_shown_with_a_warning() {
         let server = Server::start(&config, &[("ads", &content)]);
         let output = server.verb(&["status"]);
         assert!(output.status.success(), "{}", text(&output));
-        let told = text(&output);
+        let report = text(&output);
         assert_eq!(
-            told.contains("4 rules, WARNING: 2 bad lines"),
+            report.contains("4 rules, WARNING: 2 bad lines"),
             whole,
-            "{told}"
+            "{report}"
         );
         assert_eq!(
-            told.contains("ads:5: forbidden..example: "),
+            report.contains("ads:5: forbidden..example: "),
             whole,
-            "{told}"
+            "{report}"
         );
-        assert_eq!(told.contains("ads:6: forbidden example: "), whole, "{told}");
+        assert_eq!(
+            report.contains("ads:6: forbidden example: "),
+            whole,
+            "{report}"
+        );
         assert_eq!(server.status()["lists"][0]["whole"], whole);
     }
 }
 
 #[test]
-fn a_looser_limit_takes_what_the_old_one_held() {
+fn a_looser_limit_loads_a_list_that_the_old_one_held() {
     let (server, _upstream) = server("", FOUR);
     server.replace("ads", "a.example\n");
     assert_eq!(reload(&server, &[]).status.code(), Some(1));
@@ -344,7 +353,7 @@ fn a_looser_limit_takes_what_the_old_one_held() {
 }
 
 #[test]
-fn a_large_list_that_shrank_is_held_until_that_is_released() {
+fn a_large_list_that_shrank_is_held_until_released() {
     let (server, _upstream) = server("", &large(60_000, FOUR));
     server.replace("ads", &large(1, "again.example\n").repeat(60_000));
     holds_until_released(
@@ -427,7 +436,7 @@ fn warding_server(content: &str, more: &str) -> (Server, Upstream) {
 }
 
 #[test]
-fn each_ward_leaves_a_rule_out_until_its_name_is_released() {
+fn each_protected_name_suppresses_a_rule_until_it_is_released() {
     let (server, _upstream) = warding_server(&warded(), "");
     assert!(
         is_blocked(server.address, "plain.example"),
@@ -455,8 +464,8 @@ fn each_ward_leaves_a_rule_out_until_its_name_is_released() {
             (&left["rule"], &left["ward"], &left["line"]),
             (&rule.into(), &ward.into(), &(at + 1).into())
         );
-        let told = left["why"].as_str().expect("why");
-        assert!(told.starts_with(why), "{told}");
+        let report = left["why"].as_str().expect("why");
+        assert!(report.starts_with(why), "{report}");
         assert!(
             people.contains(&format!("ads:{}: {rule}: left out, it {why}", at + 1)),
             "{people}"
@@ -496,7 +505,7 @@ fn each_ward_leaves_a_rule_out_until_its_name_is_released() {
 }
 
 #[test]
-fn a_large_list_loses_only_the_rules_that_are_left_out() {
+fn a_large_list_loses_only_the_suppressed_rules() {
     let (server, _upstream) = warding_server(&large(60_000, &warded()), "");
     assert!(is_blocked(server.address, "plain.example"));
     let status = server.status();
@@ -524,7 +533,7 @@ fn a_large_list_loses_only_the_rules_that_are_left_out() {
 }
 
 #[test]
-fn a_list_that_is_only_warned_of_is_enforced_whole() {
+fn a_list_with_warnings_only_is_enforced_whole() {
     for content in [warded(), large(60_000, &warded())] {
         let (server, _upstream) = warding_server(&content, "guards = \"warn\"");
         let status = server.status();
@@ -538,14 +547,14 @@ fn a_list_that_is_only_warned_of_is_enforced_whole() {
         assert!(people.contains(flagged), "{people}");
         for (rule, name, _, why) in WARDED {
             assert!(is_blocked(server.address, name), "{rule}");
-            let told = format!("{rule}: counts, but {why}");
-            assert!(people.contains(&told), "{people}");
+            let report = format!("{rule}: counts, but {why}");
+            assert!(people.contains(&report), "{people}");
         }
     }
 }
 
 #[test]
-fn a_list_can_be_warned_of_by_some_guards_and_lose_rules_by_the_others() {
+fn a_list_can_have_warnings_of_some_guards_and_lose_rules_to_others() {
     let some = "guards = [\"public-suffix\", \"popular\"]";
     // Both guards are against it, and one of them is enough.
     let both = ".example\n.pop.example\n";
@@ -579,7 +588,7 @@ fn a_list_can_be_warned_of_by_some_guards_and_lose_rules_by_the_others() {
 }
 
 #[test]
-fn every_rule_that_is_left_out_can_be_seen() {
+fn every_suppressed_rule_can_be_listed() {
     let rules = |count: usize| -> String {
         let rule = |number| format!(".top{number}\n");
         (0..count).map(rule).collect::<String>() + "plain.example\n"
@@ -612,7 +621,7 @@ fn every_rule_that_is_left_out_can_be_seen() {
 }
 
 #[test]
-fn a_rule_on_a_provider_that_strangers_have_names_under_counts_and_is_reported() {
+fn a_rule_on_a_private_suffix_applies_and_is_reported() {
     let host = ".ec2-192-0-2-1.compute-1.amazonaws.com";
     let rules = format!(".duckdns.org\n{host}\n*.web.app\n.co.id\n");
     let (server, _upstream) = warding_server(&rules, "");
@@ -625,13 +634,13 @@ fn a_rule_on_a_provider_that_strangers_have_names_under_counts_and_is_reported()
     assert_eq!((&ads["rules"], &ads["warned"]), (&3.into(), &2.into()));
     assert_eq!(status["degraded"], false, "a warning is no alarm");
     let warning = "ads:1: .duckdns.org: counts, but covers the public suffix duckdns.org";
-    for told in [
+    for report in [
         text(&server.verb(&["status"])),
         text(&server.verb(&["check"])),
     ] {
-        assert!(told.contains(warning), "{told}");
-        assert!(told.contains("ads:3: *.web.app: counts"), "{told}");
-        assert!(!told.contains("compute-1"), "it is one host: {told}");
+        assert!(report.contains(warning), "{report}");
+        assert!(report.contains("ads:3: *.web.app: counts"), "{report}");
+        assert!(!report.contains("compute-1"), "it is one host: {report}");
     }
     let guard = "release = [\"duckdns.org\"]\npublic-suffixes = \"all\"";
     let output = reguard(&server, guard);
@@ -648,12 +657,12 @@ fn an_allow_list_that_frees_a_public_suffix_is_reported() {
     let status = server.status();
     let list = &status["lists"][0];
     assert_eq!((&list["rules"], &list["warned"]), (&5.into(), &3.into()));
-    let told = text(&server.verb(&["check"]));
+    let report = text(&server.verb(&["check"]));
     for suffix in ["net.id", "r2.dev", "web.app"] {
         let why = format!("counts, but covers the public suffix {suffix}\n");
-        assert!(told.contains(&why), "{told}");
+        assert!(report.contains(&why), "{report}");
     }
-    assert!(told.contains("good: 1 list"), "{told}");
+    assert!(report.contains("good: 1 list"), "{report}");
     let output = reguard(&server, "release = [\"net.id\"]");
     assert!(output.status.success(), "{}", text(&output));
     until("the release", || server.status()["lists"][0]["warned"] == 2);
@@ -674,7 +683,7 @@ fn an_allow_list_may_allow_a_public_suffix_until_it_is_turned_into_a_block_list(
 }
 
 #[test]
-fn the_guards_files_are_read_again_at_a_reload_and_lists_with_them() {
+fn guard_files_are_read_again_at_a_reload_and_lists_with_them() {
     let (server, _upstream) = warding_server("new.bank.example\nplain.example\n", "");
     assert!(!is_blocked(server.address, "new.bank.example"));
     fs::write(server.path("protect"), "plain.example\n").expect("written");
@@ -699,15 +708,15 @@ fn the_guards_files_are_read_again_at_a_reload_and_lists_with_them() {
 }
 
 #[test]
-fn a_bad_file_of_the_guard_is_told_and_what_was_good_before_counts() {
+fn a_bad_guard_file_is_reported_and_its_last_good_content_applies() {
     let (server, _upstream) = warding_server("www.bank.example\npop.example\n", "");
     fs::write(server.path("protect"), "plain.example\n/\n").expect("written");
     fs::remove_file(server.path("popular")).expect("removed");
     let output = reload(&server, &[]);
-    let told = text(&output);
-    assert_eq!(output.status.code(), Some(1), "{told}");
-    assert!(told.contains("protect:2: /: a URL or a path"), "{told}");
-    assert!(told.contains("popular: No such file"), "{told}");
+    let report = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{report}");
+    assert!(report.contains("protect:2: /: a URL or a path"), "{report}");
+    assert!(report.contains("popular: No such file"), "{report}");
     for name in ["www.bank.example", "pop.example"] {
         assert!(!is_blocked(server.address, name), "{name}");
     }
@@ -723,7 +732,7 @@ fn a_bad_file_of_the_guard_is_told_and_what_was_good_before_counts() {
 }
 
 #[test]
-fn a_server_starts_without_the_guards_files_and_says_so() {
+fn a_server_starts_without_the_guard_files_and_says_so() {
     let (server, _upstream) = server("protect = \"gone\"\npopular = \".\"", FOUR);
     assert!(is_blocked(server.address, "a.example"));
     let status = server.status();
@@ -734,7 +743,7 @@ fn a_server_starts_without_the_guards_files_and_says_so() {
 }
 
 #[test]
-fn a_restart_reads_lists_again_that_were_held_against_other_names() {
+fn a_restart_reads_lists_again_that_were_checked_against_other_names() {
     let upstream = Upstream::plain();
     let config = config(&upstream, "protect = \"protect\"", "") + &list("big", "");
     let config = config.replacen("[guard]", "[state]\ndir = \"state\"\n[guard]", 1);
@@ -766,7 +775,7 @@ fn a_restart_reads_lists_again_that_were_held_against_other_names() {
 }
 
 #[test]
-fn check_tells_what_would_be_left_out_and_finds_it_no_fault() {
+fn check_reports_rules_that_would_be_suppressed_and_passes() {
     let guard = "[guard]\nprotect = \"protect\"\nrelease = [\"github.io\", \"never.example\"]\n";
     let files = [
         (
@@ -784,19 +793,25 @@ fn check_tells_what_would_be_left_out_and_finds_it_no_fault() {
         command.output().expect("it ran")
     };
     let output = check();
-    let told = text(&output);
-    assert!(output.status.success(), "{told}");
+    let report = text(&output);
+    assert!(output.status.success(), "{report}");
     assert!(
-        told.contains("ads: 2 rules, 0 skipped, 0 bad lines, 2 left out"),
-        "{told}"
+        report.contains("ads: 2 rules, 0 skipped, 0 bad lines, 2 left out"),
+        "{report}"
     );
     assert!(
-        told.contains("ads:1: .co.id: left out, it covers the public suffix co.id"),
-        "{told}"
+        report.contains("ads:1: .co.id: left out, it covers the public suffix co.id"),
+        "{report}"
     );
-    assert!(told.contains("ads:3: www.bank.example: left out"), "{told}");
-    assert!(told.contains("no rule on never.example needs it"), "{told}");
-    assert!(!told.contains("no rule on github.io"), "{told}");
+    assert!(
+        report.contains("ads:3: www.bank.example: left out"),
+        "{report}"
+    );
+    assert!(
+        report.contains("no rule on never.example needs it"),
+        "{report}"
+    );
+    assert!(!report.contains("no rule on github.io"), "{report}");
     fs::write(folder.path().join("protect"), ".\n").expect("written");
     let output = check();
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
@@ -808,7 +823,7 @@ fn check_tells_what_would_be_left_out_and_finds_it_no_fault() {
 }
 
 #[test]
-fn a_compiled_image_lacks_what_is_left_out_and_that_is_told() {
+fn a_compiled_image_lacks_suppressed_rules_and_that_is_reported() {
     let folder = folder(&list("ads", ""), &[("ads", ".co.id\nplain.example\n")]);
     let mut command = tapis();
     command
@@ -819,13 +834,13 @@ fn a_compiled_image_lacks_what_is_left_out_and_that_is_told() {
         .arg(folder.path().join("tapis.toml"))
         .output();
     let output = output.expect("it ran");
-    let told = text(&output);
-    assert!(output.status.success(), "{told}");
+    let report = text(&output);
+    assert!(output.status.success(), "{report}");
     assert!(
-        told.contains("ads: 1 rule, 0 skipped, 0 bad lines, 1 left out"),
-        "{told}"
+        report.contains("ads: 1 rule, 0 skipped, 0 bad lines, 1 left out"),
+        "{report}"
     );
-    assert!(told.contains("image: 1 name in, 1 rule"), "{told}");
+    assert!(report.contains("image: 1 name in, 1 rule"), "{report}");
     let mut command = tapis();
     command
         .args(["compile", "--accept", "ads", "-o"])
@@ -834,10 +849,10 @@ fn a_compiled_image_lacks_what_is_left_out_and_that_is_told() {
         .arg("--config")
         .arg(folder.path().join("tapis.toml"))
         .output();
-    let told = text(&output.expect("it ran"));
+    let report = text(&output.expect("it ran"));
     assert!(
-        told.contains("--accept ads names no guard: write ads:GUARD"),
-        "{told}"
+        report.contains("--accept ads names no guard: write ads:GUARD"),
+        "{report}"
     );
 }
 
@@ -861,7 +876,7 @@ scope = "exact"
 "#;
 
 #[test]
-fn an_order_is_warned_of_and_stands() {
+fn an_order_gets_a_warning_and_stays_in_force() {
     let upstream = Upstream::plain();
     let guard = "protect = \"protect\"";
     let config = config(&upstream, guard, "");
@@ -890,9 +905,9 @@ fn an_order_is_warned_of_and_stands() {
     );
     let output = server.verb(&["check"]);
     assert!(output.status.success(), "{}", text(&output));
-    for told in [suffix, bank] {
+    for report in [suffix, bank] {
         assert!(
-            text(&output).contains(&format!("warning: order wide: {told}\n")),
+            text(&output).contains(&format!("warning: order wide: {report}\n")),
             "{}",
             text(&output)
         );
@@ -915,7 +930,7 @@ fn an_order_is_warned_of_and_stands() {
 }
 
 #[test]
-fn a_list_that_another_file_is_configured_for_is_held_to_the_rules_in_force() {
+fn a_list_with_another_file_is_compared_with_the_rules_in_force() {
     let upstream = Upstream::plain();
     let preamble = preamble(upstream.address);
     let names = |count: usize| -> String {
@@ -930,13 +945,13 @@ fn a_list_that_another_file_is_configured_for_is_held_to_the_rules_in_force() {
     for config in [&moved, &subtree] {
         server.replace("tapis.toml", config);
         let output = server.verb(&["reload"]);
-        let told = text(&output);
-        assert_eq!(output.status.code(), Some(1), "{told}");
+        let report = text(&output);
+        assert_eq!(output.status.code(), Some(1), "{report}");
         assert!(
-            told.contains("3 rules, 97 % fewer than the 100 in force"),
-            "{told}"
+            report.contains("3 rules, 97 % fewer than the 100 in force"),
+            "{report}"
         );
-        assert!(told.contains("--accept ads:shrunk"), "{told}");
+        assert!(report.contains("--accept ads:shrunk"), "{report}");
         assert!(is_blocked(server.address, "n99.example"));
     }
     let output = server.verb(&["reload", "--accept", "ads:shrunk"]);

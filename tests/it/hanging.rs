@@ -93,7 +93,7 @@ fn dated(server: &Server) {
 
 #[test]
 #[ignore = "needs python3 and a file system with leases"]
-fn an_order_whose_file_hangs_delays_no_date_and_counts_once_it_is_read() {
+fn an_order_whose_file_hangs_delays_no_date_and_applies_once_read() {
     let (server, _, _upstream) = start(|_| Vec::new());
     dated(&server);
     let late = order(
@@ -113,12 +113,12 @@ fn an_order_whose_file_hangs_delays_no_date_and_counts_once_it_is_read() {
     assert!(is_blocked(server.address, "ads.example"));
     // The verbs wait no longer than a start.
     let listed = server.verb(&["order", "list"]);
-    let told = text(&listed);
-    assert!(!listed.status.success(), "{told}");
-    assert!(told.contains("x-0: in force"), "{told}");
+    let report = text(&listed);
+    assert!(!listed.status.success(), "{report}");
+    assert!(report.contains("x-0: in force"), "{report}");
     assert!(
-        told.contains("x-2.toml: no answer from the file system in 10 s"),
-        "{told}"
+        report.contains("x-2.toml: no answer from the file system in 10 s"),
+        "{report}"
     );
     lease.release();
     until("the order", || is_blocked(server.address, "late.example"));
@@ -155,7 +155,7 @@ fn an_exception_whose_file_hangs_delays_no_order() {
 
 #[test]
 #[ignore = "needs python3 and a file system with leases; takes 10 s"]
-fn a_reload_takes_a_new_configuration_although_an_order_s_file_hangs() {
+fn a_reload_applies_a_new_configuration_although_an_orders_file_hangs() {
     let (server, _, _upstream) = start(|_| Vec::new());
     let late = order(
         "x-2",
@@ -170,8 +170,8 @@ fn a_reload_takes_a_new_configuration_although_an_order_s_file_hangs() {
         &config.replace("path = \"slow\"", "path = \"slow\"\naction = \"nxdomain\""),
     );
     let reloaded = text(&server.verb(&["reload"]));
-    let told = "x-2.toml: no answer from the file system in 10 s";
-    assert!(reloaded.contains(told), "{reloaded}");
+    let report = "x-2.toml: no answer from the file system in 10 s";
+    assert!(reloaded.contains(report), "{reloaded}");
     assert_eq!(
         server.status()["lists"][1]["action"],
         "nxdomain",
@@ -190,7 +190,7 @@ fn a_reload_takes_a_new_configuration_although_an_order_s_file_hangs() {
 
 #[test]
 #[ignore = "needs python3 and a file system with leases; takes 30 s"]
-fn a_list_whose_file_hangs_stays_as_it_was_until_it_is_read() {
+fn a_list_whose_file_hangs_stays_unchanged_until_it_is_read() {
     let (server, _, _upstream) = start(|_| Vec::new());
     let lease = Lease::take(&server.path("slow"), "new.example\n");
     dated(&server);
@@ -213,7 +213,7 @@ fn a_list_whose_file_hangs_stays_as_it_was_until_it_is_read() {
 
 #[test]
 #[ignore = "needs python3 and a file system with leases"]
-fn a_rollback_whose_images_hang_delays_no_date_and_is_made_once_they_are_read() {
+fn a_rollback_whose_images_hang_delays_no_date_and_completes_once_they_are_read() {
     let upstream = Upstream::plain();
     let more = "[orders]\npath = \"orders\"\n[state]\ndir = \"state\"\nkeep = 10\n";
     let config = preamble(upstream.address) + more + &list("ads", "");
@@ -251,7 +251,7 @@ fn a_rollback_whose_images_hang_delays_no_date_and_is_made_once_they_are_read() 
 
 #[test]
 #[ignore = "needs python3 and a file system with leases"]
-fn a_start_leaves_out_what_hangs_and_takes_it_once_it_is_read() {
+fn a_start_skips_files_that_hang_and_loads_them_once_read() {
     let (server, leases, _upstream) = start(|folder| {
         let text = order(
             "x-2",
@@ -266,10 +266,10 @@ fn a_start_leaves_out_what_hangs_and_takes_it_once_it_is_read() {
     assert!(is_blocked(server.address, "ads.example"));
     assert!(is_blocked(server.address, "old.example"), "another order");
     assert!(!is_blocked(server.address, "slow.example"));
-    let told = alarms(&server.status());
+    let report = alarms(&server.status());
     for file in ["slow", "orders/x-2.toml"] {
         let start = format!("{}: no answer from the file system", file);
-        assert!(told.contains(&start), "{file}: {told}");
+        assert!(report.contains(&start), "{file}: {report}");
     }
     leases.into_iter().for_each(Lease::release);
     until("the list", || is_blocked(server.address, "slow.example"));
@@ -284,17 +284,17 @@ fn a_required_list_that_hangs_ends_the_start_with_an_error() {
     let config = preamble(upstream.address) + &list("slow", "required = true");
     let folder = folder(&config, &[]);
     let lease = Lease::take(&folder.path().join("slow"), "slow.example\n");
-    let told = refused(folder.path(), &config, &[]);
-    assert!(told.contains("list `slow` is required, but "), "{told}");
+    let report = refused(folder.path(), &config, &[]);
+    assert!(report.contains("list `slow` is required, but "), "{report}");
     assert!(
-        told.contains("slow: no answer from the file system in 10 s"),
-        "{told}"
+        report.contains("slow: no answer from the file system in 10 s"),
+        "{report}"
     );
     lease.release();
 }
 
 #[test]
-fn a_pipe_is_neither_a_list_nor_an_order_and_is_not_waited_for() {
+fn a_pipe_is_rejected_as_a_list_and_as_an_order_without_waiting() {
     let pipe = |path: &Path| {
         let made = Command::new("mkfifo").arg(path).status();
         assert!(made.expect("mkfifo runs").success());
@@ -305,10 +305,13 @@ fn a_pipe_is_neither_a_list_nor_an_order_and_is_not_waited_for() {
         pipe(&folder.join("orders/x-1.toml"));
         Vec::new()
     });
-    let told = alarms(&server.status());
-    assert!(told.contains("slow: not a regular file"), "{told}");
-    assert!(told.contains("x-1.toml: is not a regular file"), "{told}");
-    assert!(!told.contains("no answer"), "{told}");
+    let report = alarms(&server.status());
+    assert!(report.contains("slow: not a regular file"), "{report}");
+    assert!(
+        report.contains("x-1.toml: is not a regular file"),
+        "{report}"
+    );
+    assert!(!report.contains("no answer"), "{report}");
     assert!(is_blocked(server.address, "old.example"));
     // The same while it serves.
     fs::remove_file(server.path("ads")).expect("removed");

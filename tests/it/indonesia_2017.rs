@@ -134,7 +134,7 @@ fn time(text: &str) -> Timestamp {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_summer_of_2017() {
+async fn the_block_and_lift_of_summer_2017_are_replayed() {
     // Thursday, 13 July: six e-mails are unanswered, nothing is blocked.
     let telling = Telling::start("2017-07-13T12:00:00+07:00").await;
     assert!(telling.all_are_free());

@@ -54,7 +54,7 @@ fn verify(server: &Server) -> String {
 }
 
 #[test]
-fn every_change_of_the_policy_is_in_the_journal_with_what_made_it() {
+fn every_change_of_the_policy_is_in_the_journal_with_its_cause() {
     let (mut server, _upstream) = server();
     write_order(&server, "x-1", "a.example");
     until("the order", || is_blocked(server.address, "a.example"));
@@ -129,7 +129,7 @@ fn every_change_of_the_policy_is_in_the_journal_with_what_made_it() {
 }
 
 #[test]
-fn what_is_in_force_is_in_the_journal_already() {
+fn a_change_is_in_the_journal_before_it_is_in_force() {
     let (server, _upstream) = server();
     let journal = server.path("state/journal.jsonl");
     for number in 1..=12 {
@@ -162,8 +162,8 @@ fn write_key(server: &Server, lines: &[(&str, &str)]) {
 #[test]
 fn the_head_is_authenticated_by_a_key_that_can_be_rotated_and_must_be_secret() {
     let (mut server, _upstream) = server();
-    let told = verify(&server);
-    assert!(told.contains("; not authenticated\n"), "{told}");
+    let report = verify(&server);
+    assert!(report.contains("; not authenticated\n"), "{report}");
     let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
     server.replace("tapis.toml", &format!("{config}[journal]\nkey = \"key\"\n"));
     write_key(&server, &[("2026", "ab")]);
@@ -175,8 +175,8 @@ fn the_head_is_authenticated_by_a_key_that_can_be_rotated_and_must_be_secret() {
     assert_eq!(server.wait(), Some(0));
     let server = server.again();
     let authenticated = |id: &str| {
-        let told = verify(&server);
-        told.starts_with("good: ") && told.contains(&format!("authenticated by key {id}\n"))
+        let report = verify(&server);
+        report.starts_with("good: ") && report.contains(&format!("authenticated by key {id}\n"))
     };
     until("the first head", || authenticated("2026"));
     let note = "the head was not authenticated when this server started";
@@ -193,12 +193,12 @@ fn the_head_is_authenticated_by_a_key_that_can_be_rotated_and_must_be_secret() {
         is_blocked(server.address, "third.example"),
         "nothing is held up"
     );
-    let told = verify(&server);
-    assert!(told.contains("can read or change this key"), "{told}");
+    let report = verify(&server);
+    assert!(report.contains("can read or change this key"), "{report}");
 }
 
 #[test]
-fn an_entry_beyond_the_head_is_not_called_good() {
+fn an_entry_after_the_head_is_not_verified() {
     let (mut server, _upstream) = server();
     let head = server.path("state/journal.jsonl.head");
     until("the first head", || {
@@ -213,8 +213,8 @@ fn an_entry_beyond_the_head_is_not_called_good() {
     fs::write(&head, old).expect("written");
     let output = server.verb(&["journal", "verify"]);
     assert_eq!(output.status.code(), Some(1));
-    let told = text(&output);
-    assert!(told.contains("beyond the head"), "{told}");
+    let report = text(&output);
+    assert!(report.contains("beyond the head"), "{report}");
     let server = server.again();
     until("the note", || {
         verify(&server).contains("were beyond the head when this server started")
@@ -255,7 +255,7 @@ fn user() -> u32 {
 }
 
 #[test]
-fn what_somebody_did_to_the_journal_is_found_and_named() {
+fn each_kind_of_tampering_with_the_journal_is_detected_and_named() {
     let (mut server, _upstream) = server();
     write_order(&server, "x-1", "a.example");
     until("the order", || is_blocked(server.address, "a.example"));
@@ -266,8 +266,8 @@ fn what_somebody_did_to_the_journal_is_found_and_named() {
     fs::write(&path, whole.replacen("a.example", "b.example", 1)).expect("written");
     let output = server.verb(&["journal", "verify"]);
     assert_eq!(output.status.code(), Some(1));
-    let told = text(&output);
-    assert!(told.contains("line 3: was changed"), "{told}");
+    let report = text(&output);
+    assert!(report.contains("line 3: was changed"), "{report}");
     // Somebody without the configuration can look, too.
     let copy = server.path("copy.jsonl");
     fs::write(&copy, whole).expect("written");
@@ -293,7 +293,7 @@ fn why(server: &Server, name: &str, at: Timestamp) -> Value {
 }
 
 #[test]
-fn why_tells_what_was_in_force_then_though_files_are_other_ones_now() {
+fn why_reports_the_past_policy_though_files_have_changed() {
     let before = Timestamp::now();
     let (server, _upstream) = server();
     write_order(&server, "x-1", "a.example");
@@ -324,9 +324,9 @@ fn why_tells_what_was_in_force_then_though_files_are_other_ones_now() {
     });
     assert_eq!(decision("ads.example", first), "blocked");
     assert_eq!(decision("more.example", first), "upstream");
-    let told = why(&server, "ads.example", before);
-    assert_eq!(told["decision"], "unknown");
-    let unknown = told["left_out"][0].as_str().expect("a text");
+    let report = why(&server, "ads.example", before);
+    assert_eq!(report["decision"], "unknown");
+    let unknown = report["left_out"][0].as_str().expect("a text");
     assert!(unknown.contains("does not reach back so far"), "{unknown}");
     assert!(
         unknown.contains("with --journal, the oldest first"),
@@ -335,7 +335,7 @@ fn why_tells_what_was_in_force_then_though_files_are_other_ones_now() {
 }
 
 #[test]
-fn a_report_tells_whose_orders_there_are_and_how_long_they_took() {
+fn a_report_lists_orders_by_authority_and_how_long_they_took() {
     let (server, _upstream) = server();
     let dates = "issued-at = 2020-01-01T00:00:00Z\neffective-from = 2020-01-02T00:00:00Z";
     let text_of = |id, name| order(id, dates, &target(name, "exact"));
@@ -363,15 +363,15 @@ fn a_report_tells_whose_orders_there_are_and_how_long_they_took() {
     assert!((0.0..0.01).contains(&days), "{days}");
     assert!(first["hits"].as_u64().expect("known") > 0);
     assert_eq!(report["list_hits"]["ads"], 0);
-    let told = text(&server.verb(&["order", "report"]));
+    let report = text(&server.verb(&["order", "report"]));
     assert!(
-        told.contains("authority The Authority: 2 orders, 1 in force"),
-        "{told}"
+        report.contains("authority The Authority: 2 orders, 1 in force"),
+        "{report}"
     );
 }
 
 #[test]
-fn an_order_that_is_older_than_the_journal_began_at_its_date() {
+fn an_order_older_than_the_journal_began_at_its_date() {
     let upstream = Upstream::plain();
     let folder = folder(&configuration(&upstream), &[("ads", "ads.example\n")]);
     let dates = "issued-at = 2020-01-01T00:00:00Z\neffective-from = 2020-01-02T00:00:00Z";
@@ -407,7 +407,7 @@ fn told_last(server: &Server) -> (u64, Vec<(String, String)>) {
 }
 
 #[test]
-fn after_a_kill_the_journal_goes_on_and_says_what_is_in_force() {
+fn after_a_kill_the_journal_continues_and_records_the_policy_in_force() {
     let (mut server, _upstream) = server();
     for round in 0..3 {
         let id = format!("x-{round}");
@@ -503,7 +503,7 @@ fn on_a_full_disk_blocking_goes_on_and_no_entry_is_lost() {
 }
 
 #[test]
-fn what_guards_decide_is_in_the_journal_and_so_is_what_they_say_of_orders() {
+fn decisions_of_guards_and_their_warnings_about_orders_are_in_the_journal() {
     let (server, _upstream) = server();
     server.replace("ads", "");
     until("the alarm", || server.status()["degraded"] == true);
@@ -626,7 +626,7 @@ fn configuration_of(server: &Server) -> String {
 }
 
 #[test]
-fn names_that_a_guard_protects_now_are_named_though_the_list_is_the_same_file() {
+fn newly_protected_names_are_recorded_though_the_list_is_unchanged() {
     let (server, _upstream) = server();
     server.replace("ads", "ads.example\nmore.example\n");
     assert!(server.verb(&["reload"]).status.success());
@@ -644,7 +644,7 @@ fn names_that_a_guard_protects_now_are_named_though_the_list_is_the_same_file() 
 }
 
 #[test]
-fn an_exception_that_ends_by_its_date_is_named_once() {
+fn an_exception_that_expires_is_recorded_once() {
     let (server, _upstream) = server();
     let soon = Timestamp::now() + std::time::Duration::from_secs(2);
     let exception = format!(
@@ -677,7 +677,7 @@ fn an_exception_that_ends_by_its_date_is_named_once() {
 }
 
 #[test]
-fn a_journal_that_is_moved_away_goes_on_in_a_new_file_without_an_error() {
+fn a_journal_that_is_moved_away_continues_in_a_new_file_without_an_error() {
     let (server, _upstream) = server();
     let journal = server.path("state/journal.jsonl");
     until("the first generation", || {
@@ -737,13 +737,13 @@ fn the_journal_of_the_running_server_is_used_though_the_configuration_names_anot
         ),
     ] {
         server.replace("tapis.toml", &config.replace(from, to));
-        let said = verify(&server);
-        assert!(said.contains("good: "), "{said}");
+        let printed = verify(&server);
+        assert!(printed.contains("good: "), "{printed}");
         let note = format!(
             "using the journal of the running server, {}",
             journal.display()
         );
-        assert!(said.contains(&note), "{said}");
+        assert!(printed.contains(&note), "{printed}");
         let shown = text(&server.verb(&["journal", "show"]));
         assert!(shown.contains("in force, by the server's start"), "{shown}");
         assert_eq!(why(&server, "ads.example", first)["decision"], "blocked");
@@ -755,11 +755,11 @@ fn the_journal_of_the_running_server_is_used_though_the_configuration_names_anot
     for verb in ["show", "export", "verify"] {
         let output = server.verb(&["journal", verb]);
         assert_eq!(output.status.code(), Some(1));
-        let said = text(&output);
+        let printed = text(&output);
         assert!(
-            said.contains("elsewhere.jsonl: there is no journal"),
-            "{said}"
+            printed.contains("elsewhere.jsonl: there is no journal"),
+            "{printed}"
         );
-        assert!(said.contains("name its file with --file"), "{said}");
+        assert!(printed.contains("name its file with --file"), "{printed}");
     }
 }

@@ -79,7 +79,7 @@ fn under_journald_lines_have_a_priority_and_no_time_and_elsewhere_a_time() {
 }
 
 #[test]
-fn what_keeps_a_server_from_starting_has_a_priority_too() {
+fn errors_at_a_start_have_a_priority_too() {
     let log = log_of(
         "[server]\nlisten = [\"192.0.2.1:5335\"]\ncontrl = \"x\"\n[blok]\n",
         &[],
@@ -123,7 +123,7 @@ fn a_json_log_has_an_object_in_each_line() {
 }
 
 #[test]
-fn the_level_of_the_command_line_counts_before_the_variable() {
+fn the_level_on_the_command_line_overrides_the_variable() {
     let upstream = Upstream::plain();
     let log = log_of(&config(&upstream), &["--log-level", "warn"], false);
     assert!(log.contains("WARN") && !log.contains("INFO"), "{log}");
@@ -229,7 +229,7 @@ impl Drop for Logging {
 }
 
 #[test]
-fn a_log_that_cannot_be_written_ends_no_server_and_is_an_alarm() {
+fn a_log_that_cannot_be_written_stops_no_server_and_is_an_alarm() {
     let upstream = Upstream::plain();
     let full = File::options()
         .write(true)
@@ -253,7 +253,7 @@ fn a_log_that_cannot_be_written_ends_no_server_and_is_an_alarm() {
 }
 
 #[test]
-fn a_log_that_is_not_read_holds_up_nothing_and_loses_nothing_that_fits() {
+fn a_log_that_is_not_read_blocks_nothing_and_loses_nothing_that_fits() {
     let upstream = Upstream::plain();
     let (mut reader, mut writer) = UnixStream::pair().expect("a pair");
     writer.set_nonblocking(true).expect("set");

@@ -39,11 +39,11 @@ impl Random {
             6..10 => (8, 1 + self.below(16)),
             _ => (3, 1 + self.below(3)),
         };
-        let octet = |random: &mut Self| match letters {
+        let byte = |random: &mut Self| match letters {
             256 => (random.below(256) as u8).to_ascii_lowercase(),
             _ => plain[random.below(letters)],
         };
-        (0..size).map(|_| octet(self)).collect()
+        (0..size).map(|_| byte(self)).collect()
     }
 
     /// A name of up to so many labels beneath `parent`, as long as there is room.
@@ -177,8 +177,8 @@ impl Models {
             rules.push((0, node.final_output().value()));
         }
         'labels: for (labels, label) in name.labels_from_root().enumerate() {
-            for octet in [label.len() as u8].iter().chain(label) {
-                let Some(at) = node.find_input(*octet) else {
+            for byte in [label.len() as u8].iter().chain(label) {
+                let Some(at) = node.find_input(*byte) else {
                     break 'labels;
                 };
                 let transition = node.transition(at);

@@ -347,7 +347,7 @@ fn each_query_by_udp_is_observed_once_however_it_ends() {
 }
 
 #[test]
-fn queries_that_find_no_room_or_wait_too_long_are_observed_once() {
+fn queries_without_a_permit_or_past_their_deadline_are_observed_once() {
     let upstream = upstream();
     let full = Plane::new(upstream.address, 0, PATIENCE);
     full.by_udp(|server| {
@@ -424,7 +424,7 @@ impl Memory<'_> {
 }
 
 #[test]
-fn a_new_transport_needs_the_dispatcher_only_and_its_queries_are_observed() {
+fn a_new_transport_needs_only_the_dispatcher_and_its_queries_are_observed() {
     let upstream = upstream();
     let plane = Plane::new(upstream.address, 8, PATIENCE);
     let peer = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5353);

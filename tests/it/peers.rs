@@ -184,7 +184,7 @@ fn server(upstream: &Peer) -> Server {
 
 #[test]
 #[ignore = "needs nsd and dig"]
-fn dig_reads_blocks_and_nsds_answers() {
+fn dig_parses_blocked_answers_and_those_of_nsd() {
     let nsd = Peer::nsd();
     let server = server(&nsd);
     let blocked = dig(server.address, &["BLOCKED.example", "A"]);
@@ -221,10 +221,10 @@ fn dig_reads_blocks_and_nsds_answers() {
 
 #[test]
 #[ignore = "needs nsd and kdig"]
-fn kdig_keeps_a_connection_open_for_many_questions() {
+fn kdig_sends_many_queries_over_one_connection() {
     let nsd = Peer::nsd();
     let server = server(&nsd);
-    let told = output(
+    let report = output(
         "kdig",
         server.address,
         &[
@@ -237,15 +237,15 @@ fn kdig_keeps_a_connection_open_for_many_questions() {
         ],
     );
     assert!(
-        told.contains("0.0.0.0") && told.contains("192.0.2.1"),
-        "{told}"
+        report.contains("0.0.0.0") && report.contains("192.0.2.1"),
+        "{report}"
     );
     assert_eq!(server.count("tcp_connections"), 1);
 }
 
 #[test]
 #[ignore = "needs nsd, unbound and dig"]
-fn a_cache_in_front_never_blocks_more_than_we_do() {
+fn a_cache_in_front_of_us_never_blocks_more_than_we_do() {
     let nsd = Peer::nsd();
     let server = server(&nsd);
     let front = Peer::unbound(server.address);
@@ -271,7 +271,7 @@ fn a_cache_in_front_never_blocks_more_than_we_do() {
 
 #[test]
 #[ignore = "needs nsd, pdns_recursor, unbound and dig"]
-fn recursors_that_harden_below_nxdomain_still_find_what_is_free() {
+fn recursors_that_harden_below_nxdomain_still_resolve_unblocked_names() {
     let nsd = Peer::nsd();
     let config = preamble(nsd.address)
         + "[orders]\npath = \"orders\"\n"
@@ -358,7 +358,7 @@ fn signed(zone: &str, records: &str) -> (String, String, String) {
 
 #[test]
 #[ignore = "needs nsd, unbound, dig and ldnsutils"]
-fn a_validator_in_front_believes_the_names_below_an_exact_block() {
+fn a_validator_in_front_of_us_accepts_names_below_an_exact_block() {
     let shop = "shop.example. IN A 192.0.2.9\nwww.shop.example. IN A 192.0.2.8\n";
     let (child, _, ds) = signed("shop.example", shop);
     let delegation = "shop.example. IN NS ns.shop.example.\nns.shop.example. IN A 127.0.0.1\n";

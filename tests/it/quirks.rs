@@ -12,7 +12,7 @@ use hickory_proto::rr::{Name, RecordType};
 
 use crate::support::client::{Port, addresses, ask, data, query, rcode, until};
 use crate::support::server::{Server, list, preamble, text};
-use crate::support::upstream::{Asked, address_of, answer, name, octets};
+use crate::support::upstream::{Asked, address_of, answer, bytes, name};
 
 const TRUE: [u8; 4] = [192, 0, 2, 1];
 
@@ -123,10 +123,10 @@ impl Connection {
     fn next(&mut self) -> Option<Asked> {
         let mut len = [0; 2];
         self.stream.read_exact(&mut len).ok()?;
-        let mut octets = vec![0; usize::from(u16::from_be_bytes(len))];
-        self.stream.read_exact(&mut octets).ok()?;
+        let mut bytes = vec![0; usize::from(u16::from_be_bytes(len))];
+        self.stream.read_exact(&mut bytes).ok()?;
         let asked = Asked {
-            message: Message::from_vec(&octets).expect("a query"),
+            message: Message::from_vec(&bytes).expect("a query"),
             tcp: true,
             peer: self.stream.peer_addr().ok()?,
         };
@@ -135,14 +135,14 @@ impl Connection {
     }
 
     /// The client may have gone.
-    fn send(&mut self, octets: &[u8]) {
-        let mut frame = (octets.len() as u16).to_be_bytes().to_vec();
-        frame.extend_from_slice(octets);
+    fn send(&mut self, bytes: &[u8]) {
+        let mut frame = (bytes.len() as u16).to_be_bytes().to_vec();
+        frame.extend_from_slice(bytes);
         let _ = self.stream.write_all(&frame);
     }
 
     fn answer(&mut self, asked: &Asked) {
-        self.send(&octets(&address_of(asked, TRUE)));
+        self.send(&bytes(&address_of(asked, TRUE)));
     }
 
     /// Ends the connection with a reset.
@@ -157,7 +157,7 @@ impl Connection {
 fn cut(asked: &Asked) -> Vec<u8> {
     let mut message = answer(asked, ResponseCode::NoError);
     message.metadata.truncation = true;
-    octets(&message)
+    bytes(&message)
 }
 
 /// Sends `count` queries for different names at once; each is answered with the true address.
@@ -234,7 +234,7 @@ fn answers_by_tcp_may_come_in_any_order() {
 
 /// An answer with an HTTPS record whose `alpn` is no text.
 fn odd(asked: &Asked) -> Vec<u8> {
-    let mut wire = octets(&answer(asked, ResponseCode::NoError));
+    let mut wire = bytes(&answer(asked, ResponseCode::NoError));
     wire[7] = 1;
     wire.extend_from_slice(b"\xC0\x0C\x00\x41\x00\x01\x00\x00\x00\x3C\x00\x0A");
     wire.extend_from_slice(b"\x00\x01\x00\x00\x01\x00\x03\x02\xFF\xFE");
@@ -242,7 +242,7 @@ fn odd(asked: &Asked) -> Vec<u8> {
 }
 
 #[test]
-fn records_that_a_strict_reader_refuses_pass_by_tcp_and_disturb_no_other_query() {
+fn records_that_a_strict_parser_rejects_pass_by_tcp_and_disturb_no_other_query() {
     const TOGETHER: usize = 4;
     let upstream = Quirky::by_tcp(|mut connection| {
         loop {
@@ -264,21 +264,21 @@ fn records_that_a_strict_reader_refuses_pass_by_tcp_and_disturb_no_other_query()
     let strange = Port::open(server.address);
     strange.send(&query("odd.example", RecordType::HTTPS));
     all_are_answered(&server, "a", TOGETHER - 1);
-    let octets = strange.octets();
-    assert!(octets.windows(4).any(|part| part == b"\x03\x02\xFF\xFE"));
+    let bytes = strange.bytes();
+    assert!(bytes.windows(4).any(|part| part == b"\x03\x02\xFF\xFE"));
     assert_eq!(upstream.connections(), 1);
 }
 
 #[test]
-fn frames_that_answer_nothing_are_counted_and_the_connection_goes_on() {
+fn frames_that_answer_no_query_are_counted_and_the_connection_stays_open() {
     let upstream = Quirky::by_tcp(|mut connection| {
         while let Some(asked) = connection.next() {
             let mut stray = address_of(&asked, [203, 0, 113, 66]);
             stray.metadata.id ^= 1;
-            connection.send(&octets(&stray));
+            connection.send(&bytes(&stray));
             stray.metadata.id ^= 1;
             stray.queries[0].set_query_type(RecordType::AAAA);
-            connection.send(&octets(&stray));
+            connection.send(&bytes(&stray));
             connection.send(b"short");
             connection.send(b"");
             connection.answer(&asked);
@@ -356,27 +356,27 @@ fn refusal(asked: &Asked, code: ResponseCode) -> Message {
 fn without_edns(refuse: impl Fn(&Asked) -> Vec<u8> + Send + Sync + 'static) -> Quirky {
     let udp = move |asked: &Asked| match asked.message.edns {
         Some(_) => vec![refuse(asked)],
-        None => vec![octets(&address_of(asked, TRUE))],
+        None => vec![bytes(&address_of(asked, TRUE))],
     };
     Quirky::start(udp, Tcp::Refused)
 }
 
 #[test]
 fn an_upstream_without_edns_is_asked_without_it_and_that_is_remembered() {
-    let header = |asked: &Asked, code| octets(&refusal(asked, code))[..12].to_vec();
+    let header = |asked: &Asked, code| bytes(&refusal(asked, code))[..12].to_vec();
     let bad_version = |asked: &Asked| {
         let mut message = refusal(asked, ResponseCode::BADVERS);
         message.edns = Some(Edns::new());
-        octets(&message)
+        bytes(&message)
     };
     for (what, upstream) in [
         (
             "FORMERR",
-            without_edns(|asked| octets(&refusal(asked, ResponseCode::FormErr))),
+            without_edns(|asked| bytes(&refusal(asked, ResponseCode::FormErr))),
         ),
         (
             "NOTIMP",
-            without_edns(|asked| octets(&refusal(asked, ResponseCode::NotImp))),
+            without_edns(|asked| bytes(&refusal(asked, ResponseCode::NotImp))),
         ),
         (
             "FORMERR, the header alone",
@@ -405,7 +405,7 @@ fn an_upstream_without_edns_is_asked_without_it_and_that_is_remembered() {
 
 #[test]
 fn an_upstream_that_answers_servfail_to_every_query_with_edns_is_used_without_it() {
-    let upstream = without_edns(|asked| octets(&refusal(asked, ResponseCode::ServFail)));
+    let upstream = without_edns(|asked| bytes(&refusal(asked, ResponseCode::ServFail)));
     let server = server(upstream.address, "");
     until("an answer", || {
         let names = (0..8).map(|n| format!("n{n}.example"));
@@ -418,7 +418,7 @@ fn an_upstream_that_answers_servfail_to_every_query_with_edns_is_used_without_it
 
 /// The query with QR and this response code, as servers answer that send back what they don't understand.
 fn echo(asked: &Asked, code: ResponseCode) -> Vec<u8> {
-    let mut wire = octets(&asked.message);
+    let mut wire = bytes(&asked.message);
     wire[2] |= 0x80;
     wire[3] |= code.low();
     wire
@@ -426,7 +426,7 @@ fn echo(asked: &Asked, code: ResponseCode) -> Vec<u8> {
 
 /// A refusal with an OPT record whose option ends behind it.
 fn with_a_broken_opt(asked: &Asked, code: ResponseCode) -> Vec<u8> {
-    let mut wire = octets(&refusal(asked, code));
+    let mut wire = bytes(&refusal(asked, code));
     wire[11] = 1;
     wire.extend_from_slice(b"\x00\x00\x29\x04\xD0\x00\x00\x00\x00\x00\x05\x00\x0A\x00\x09x");
     wire
@@ -437,7 +437,7 @@ fn an_upstream_that_echoes_opt_or_garbles_it_is_used_without_edns() {
     use ResponseCode::{FormErr, NoError, NotImp, ServFail};
     let announced = |asked: &Asked| {
         // One additional record is announced, and none is there.
-        let mut wire = octets(&refusal(asked, FormErr));
+        let mut wire = bytes(&refusal(asked, FormErr));
         wire[11] = 1;
         wire
     };
@@ -480,7 +480,7 @@ fn a_zone_whose_servers_echo_opt_does_not_turn_edns_off_while_the_upstream_answe
             message.edns = asked.message.edns.clone();
             match name(asked).ends_with("broken.example") {
                 true => vec![echo(asked, ResponseCode::FormErr)],
-                false => vec![octets(&message)],
+                false => vec![bytes(&message)],
             }
         },
         Tcp::Refused,
@@ -510,7 +510,7 @@ fn with_a_broken_zone(error: ResponseCode) -> Quirky {
                 _ => address_of(asked, TRUE),
             };
             message.edns = asked.message.edns.clone().filter(|_| !is_broken);
-            vec![octets(&message)]
+            vec![bytes(&message)]
         },
         Tcp::Refused,
     )
@@ -567,12 +567,12 @@ fn one_broken_name_does_not_turn_edns_off_however_often_it_is_asked_for() {
 }
 
 #[test]
-fn an_error_with_edns_is_the_upstreams_word() {
+fn an_error_with_edns_is_the_upstreams_answer() {
     let upstream = Quirky::start(
         |asked| {
             let mut message = refusal(asked, ResponseCode::FormErr);
             message.edns = Some(Edns::new());
-            vec![octets(&message)]
+            vec![bytes(&message)]
         },
         Tcp::Refused,
     );
@@ -594,10 +594,10 @@ fn a_forged_refusal_of_edns_does_not_turn_it_off() {
             let name = Name::from_ascii("b.example.").expect("a name");
             other_name.queries[0].set_name(name);
             vec![
-                octets(&other_id),
-                octets(&other_id)[..12].to_vec(),
-                octets(&other_name),
-                octets(&address_of(asked, TRUE)),
+                bytes(&other_id),
+                bytes(&other_id)[..12].to_vec(),
+                bytes(&other_name),
+                bytes(&address_of(asked, TRUE)),
             ]
         },
         Tcp::Refused,
@@ -617,8 +617,8 @@ fn one_bare_header_costs_one_query_and_does_not_turn_edns_off() {
     let first = AtomicBool::new(true);
     let upstream = Quirky::start(
         move |asked| match first.swap(false, Ordering::Relaxed) {
-            true => vec![octets(&refusal(asked, ResponseCode::FormErr))[..12].to_vec()],
-            false => vec![octets(&address_of(asked, TRUE))],
+            true => vec![bytes(&refusal(asked, ResponseCode::FormErr))[..12].to_vec()],
+            false => vec![bytes(&address_of(asked, TRUE))],
         },
         Tcp::Refused,
     );
@@ -638,13 +638,13 @@ fn changes_case(change: fn(&str) -> String, tcp: Tcp) -> Quirky {
         let name = Name::from_ascii(name).expect("a name");
         message.queries[0].set_name(name.clone());
         message.answers[0].name = name;
-        vec![octets(&message)]
+        vec![bytes(&message)]
     };
     Quirky::start(udp, tcp)
 }
 
 #[test]
-fn an_upstream_that_changes_letters_and_has_no_tcp_is_used_and_that_is_remembered() {
+fn an_upstream_that_changes_letter_case_and_has_no_tcp_is_used_and_that_is_remembered() {
     for (what, upstream) in [
         ("lower", changes_case(str::to_ascii_lowercase, Tcp::Refused)),
         ("upper", changes_case(str::to_ascii_uppercase, Tcp::Refused)),
@@ -667,7 +667,7 @@ fn an_upstream_that_changes_letters_and_has_no_tcp_is_used_and_that_is_remembere
 }
 
 #[test]
-fn a_long_answer_in_other_letters_is_asked_for_without_random_letters_if_tcp_fails() {
+fn a_long_answer_in_another_letter_case_is_fetched_without_random_case_if_tcp_fails() {
     let udp = |asked: &Asked| {
         let mut message = address_of(asked, TRUE);
         let (name, lower) = (
@@ -679,7 +679,7 @@ fn a_long_answer_in_other_letters_is_asked_for_without_random_letters_if_tcp_fai
             let record = message.answers[0].clone();
             message.answers.extend(vec![record; 200]);
         }
-        vec![octets(&message)]
+        vec![bytes(&message)]
     };
     let upstream = Quirky::start(udp, Tcp::Refused);
     let server = server(upstream.address, "");
@@ -704,7 +704,7 @@ fn an_upstream_with_neither_edns_nor_case_nor_tcp_is_used() {
         };
         let name = message.queries[0].name().to_lowercase();
         message.queries[0].set_name(name);
-        vec![octets(&message)]
+        vec![bytes(&message)]
     };
     let upstream = Quirky::start(udp, Tcp::Refused);
     let server = server(upstream.address, "");
@@ -718,7 +718,7 @@ fn an_upstream_with_neither_edns_nor_case_nor_tcp_is_used() {
 }
 
 #[test]
-fn settings_of_a_server_say_what_it_can_do() {
+fn settings_of_a_server_declare_its_features() {
     let upstream = changes_case(str::to_ascii_lowercase, Tcp::Refused);
     let given = format!("[\"{}\"]", upstream.address);
     let table = format!(
@@ -739,7 +739,7 @@ fn settings_of_a_server_say_what_it_can_do() {
 }
 
 #[test]
-fn where_each_query_has_a_connection_a_client_with_many_delays_no_other() {
+fn with_one_connection_per_query_a_client_with_many_queries_delays_no_other() {
     const MANY: usize = 200;
     let is_first = AtomicBool::new(true);
     let upstream = Quirky::by_tcp(move |mut connection| {

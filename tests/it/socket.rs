@@ -50,7 +50,7 @@ fn set_mode(path: &Path, mode: u32) {
 }
 
 #[test]
-fn a_user_who_may_not_open_the_socket_does_not_read_that_no_server_runs() {
+fn a_user_without_access_to_the_socket_is_not_told_that_no_server_runs() {
     if !others_can_run_it() {
         return;
     }
@@ -62,12 +62,12 @@ fn a_user_who_may_not_open_the_socket_does_not_read_that_no_server_runs() {
         set_mode(server.folder.path(), mode);
         let output = status_as(USER, USER, &socket);
         assert_eq!(output.status.code(), Some(4));
-        let told = text(&output);
+        let report = text(&output);
         assert!(
-            told.contains("control.sock may not be opened by this user")
-                && told.contains("control-group")
-                && !told.contains("serve` running"),
-            "{told}"
+            report.contains("control.sock may not be opened by this user")
+                && report.contains("control-group")
+                && !report.contains("serve` running"),
+            "{report}"
         );
     }
     // No other configuration is used in place of that server's.
@@ -111,22 +111,22 @@ fn members_of_the_control_group_may_use_the_socket_and_others_may_not() {
 }
 
 #[test]
-fn a_control_group_that_does_not_exist_is_named_and_no_reason_not_to_serve() {
+fn a_missing_control_group_is_reported_and_the_server_starts() {
     let upstream = Upstream::plain();
     let config = preamble(upstream.address).replace(
         "workers = 2\n",
         "workers = 2\ncontrol-group = \"no-such-group\"\n",
     );
     let server = Server::start(&config, &[]);
-    for (said, code) in [
+    for (printed, code) in [
         (server.verb(&["check"]), Some(1)),
         (server.verb(&["status"]), Some(1)),
     ] {
-        assert_eq!(said.status.code(), code);
-        let said = text(&said);
+        assert_eq!(printed.status.code(), code);
+        let printed = text(&printed);
         assert!(
-            said.contains("no-such-group") && said.contains("groupadd"),
-            "{said}"
+            printed.contains("no-such-group") && printed.contains("groupadd"),
+            "{printed}"
         );
     }
     let answer = ask(server.address, "a.example", RecordType::A);
@@ -154,7 +154,7 @@ fn as_user(folder: &Path, arguments: &[&str]) -> Command {
 }
 
 #[test]
-fn a_server_whose_user_is_no_member_of_the_control_group_serves_without_it_and_says_so() {
+fn a_server_that_is_not_a_member_of_the_control_group_starts_and_says_so() {
     if !others_can_run_it() {
         return;
     }
@@ -166,13 +166,13 @@ fn a_server_whose_user_is_no_member_of_the_control_group_serves_without_it_and_s
         let run = |folder: &Path, verb: &str| {
             let output = as_user(folder, &[verb]).output().expect("it ran");
             assert_eq!(output.status.code(), Some(1), "{}", text(&output));
-            let said = text(&output);
+            let printed = text(&output);
             assert!(
-                said.contains("[server] control-group: ")
-                    && said.contains(&format!("make user {USER} a member of group {GROUP}")),
-                "{verb}: {said}"
+                printed.contains("[server] control-group: ")
+                    && printed.contains(&format!("make user {USER} a member of group {GROUP}")),
+                "{verb}: {printed}"
             );
-            said
+            printed
         };
         run(folder.path(), "check");
         let command = as_user(folder.path(), &["serve"]);
@@ -189,7 +189,7 @@ fn a_server_whose_user_is_no_member_of_the_control_group_serves_without_it_and_s
 }
 
 #[test]
-fn root_reads_whose_folder_the_control_socket_is_in_and_as_whom_to_check() {
+fn root_is_shown_the_owner_of_the_sockets_directory_and_the_user_to_check_as() {
     if !others_can_run_it() {
         return;
     }
@@ -197,13 +197,13 @@ fn root_reads_whose_folder_the_control_socket_is_in_and_as_whom_to_check() {
     let folder = their_folder(&config);
     let output = server::verb(folder.path(), &["check"]);
     assert_eq!(output.status.code(), Some(1));
-    let said = text(&output);
+    let printed = text(&output);
     assert!(
-        said.contains(&format!("its folder belongs to user {USER}"))
-            && said.contains("run this as that user")
-            && said.contains("--files-only")
-            && !said.contains("that the server's user may write to"),
-        "{said}"
+        printed.contains(&format!("its folder belongs to user {USER}"))
+            && printed.contains("run this as that user")
+            && printed.contains("--files-only")
+            && !printed.contains("that the server's user may write to"),
+        "{printed}"
     );
     let by_them = as_user(folder.path(), &["check"]).output().expect("it ran");
     assert!(by_them.status.success(), "{}", text(&by_them));
@@ -211,7 +211,7 @@ fn root_reads_whose_folder_the_control_socket_is_in_and_as_whom_to_check() {
 }
 
 #[test]
-fn what_root_checks_for_another_user_is_said_to_be_roots_rights() {
+fn checks_by_root_for_another_user_are_reported_as_made_with_roots_rights() {
     if !others_can_run_it() {
         return;
     }
@@ -232,12 +232,12 @@ fn what_root_checks_for_another_user_is_said_to_be_roots_rights() {
         let server = Server::run(as_user(place.path(), &["serve"]), place);
         let output = server.verb(&["check"]);
         assert!(output.status.success(), "{}", text(&output));
-        let said = text(&output);
+        let printed = text(&output);
         assert!(
-            said.contains(&format!(
+            printed.contains(&format!(
                 "note: the server's user is {USER}, and this is root: "
-            )) && said.contains("was not checked"),
-            "{said}"
+            )) && printed.contains("was not checked"),
+            "{printed}"
         );
         let by_them = as_user(server.folder.path(), &["check"]).output();
         let by_them = text(&by_them.expect("it ran"));
@@ -249,7 +249,7 @@ fn what_root_checks_for_another_user_is_said_to_be_roots_rights() {
 }
 
 #[test]
-fn files_that_only_root_can_read_are_named_where_root_checks_for_a_server_to_come() {
+fn files_that_only_root_can_read_are_named_when_root_checks_before_a_start() {
     if !is_root() {
         return;
     }
@@ -270,14 +270,17 @@ fn files_that_only_root_can_read_are_named_where_root_checks_for_a_server_to_com
     let check = |more: &[&str]| text(&server::verb(folder.path(), &[&["check"], more].concat()));
     assert!(!check(&[]).contains("only root can read"));
     set_mode(&folder.path().join("more"), 0o600);
-    let said = check(&[]);
+    let printed = check(&[]);
     assert!(
-        said.contains("/more: a server of another user could not"),
-        "{said}"
+        printed.contains("/more: a server of another user could not"),
+        "{printed}"
     );
     set_mode(&folder.path().join("key"), 0o600);
-    let said = check(&[]);
-    assert!(said.contains("/key (and 1 more): a server of"), "{said}");
+    let printed = check(&[]);
+    assert!(
+        printed.contains("/key (and 1 more): a server of"),
+        "{printed}"
+    );
     assert!(!check(&["--files-only"]).contains("only root"));
 }
 
@@ -292,7 +295,7 @@ impl Drop for Theirs {
 }
 
 #[test]
-fn root_reaches_a_users_server_whose_socket_is_in_the_temporary_folder() {
+fn root_reaches_a_users_server_whose_socket_is_in_the_temporary_directory() {
     if !others_can_run_it() {
         return;
     }
@@ -339,15 +342,15 @@ fn root_reaches_a_users_server_whose_socket_is_in_the_temporary_folder() {
         .output()
         .expect("it ran");
     assert_eq!(deceived.status.code(), Some(4));
-    let told = text(&deceived);
+    let report = text(&deceived);
     assert!(
-        told.contains(&format!("runs as user {USER}")) && !told.contains("generation"),
-        "{told}"
+        report.contains(&format!("runs as user {USER}")) && !report.contains("generation"),
+        "{report}"
     );
 }
 
 #[test]
-fn a_member_of_the_control_group_reads_which_right_to_the_journal_is_missing() {
+fn a_member_of_the_control_group_is_shown_the_missing_permission_on_the_journal() {
     if !others_can_run_it() {
         return;
     }
@@ -376,29 +379,32 @@ fn a_member_of_the_control_group_reads_which_right_to_the_journal_is_missing() {
         text(&output)
     };
     let remedy = "run this command as root or as the user that runs the server";
-    let lacks = |told: &str, file: &str, right: &str| {
-        let is_said = told.contains(file) && told.contains(right) && told.contains(remedy);
+    let lacks = |report: &str, file: &str, right: &str| {
+        let is_said = report.contains(file) && report.contains(right) && report.contains(remedy);
         assert!(
-            is_said && !told.contains("the disk must have room"),
-            "{told}"
+            is_said && !report.contains("the disk must have room"),
+            "{report}"
         );
     };
-    let told = read("verify", true);
+    let report = read("verify", true);
     let remedy = "other users run this command as root";
-    assert!(told.contains("/key: ") && told.contains(remedy), "{told}");
+    assert!(
+        report.contains("/key: ") && report.contains(remedy),
+        "{report}"
+    );
     let closed = "/journal.jsonl: can't be opened";
-    let told = read("verify", false);
-    lacks(&told, "/state/journal.jsonl", "may not read this file");
+    let report = read("verify", false);
+    lacks(&report, "/state/journal.jsonl", "may not read this file");
     lacks(&read("show", true), closed, "may not read this file");
     set_mode(&server.path("state/journal.jsonl"), 0o644);
     // A head that this user may not read says nothing about missing entries.
-    let told = read("verify", false);
+    let report = read("verify", false);
     lacks(
-        &told,
+        &report,
         "/journal.jsonl.head: can't be read",
         "may not read this file",
     );
-    assert!(!told.contains("may be missing"), "{told}");
+    assert!(!report.contains("may be missing"), "{report}");
     set_mode(&server.path("state"), 0o700);
     lacks(
         &read("export", true),

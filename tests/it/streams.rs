@@ -20,7 +20,7 @@ fn server(upstream: &Upstream, more: &str) -> Server {
 }
 
 #[test]
-fn answers_overtake_each_other_on_one_connection() {
+fn answers_on_one_connection_can_arrive_out_of_order() {
     let gate = Arc::new(AtomicBool::new(false));
     let open = Arc::clone(&gate);
     let upstream = Upstream::start(move |asked| {
@@ -53,7 +53,7 @@ fn answers_overtake_each_other_on_one_connection() {
 }
 
 #[test]
-fn answers_under_way_are_given_when_the_client_closes_its_half() {
+fn pending_answers_are_sent_when_the_client_closes_its_half() {
     let upstream = Upstream::plain();
     let server = server(&upstream, "");
     let mut stream = Stream::open(server.address);
@@ -67,7 +67,7 @@ fn answers_under_way_are_given_when_the_client_closes_its_half() {
 }
 
 #[test]
-fn an_idle_connection_is_closed_and_so_is_one_that_sends_octet_by_octet() {
+fn idle_connections_and_those_that_send_byte_by_byte_are_closed() {
     let upstream = Upstream::plain();
     let server = server(&upstream, "tcp-idle-secs = 1");
     let mut idle = Stream::open(server.address);
@@ -79,7 +79,7 @@ fn an_idle_connection_is_closed_and_so_is_one_that_sends_octet_by_octet() {
 }
 
 #[test]
-fn above_the_limit_connections_are_closed_and_below_it_served() {
+fn connections_above_the_limit_are_closed_and_the_others_served() {
     let upstream = Upstream::plain();
     let server = server(
         &upstream,
@@ -97,18 +97,18 @@ fn above_the_limit_connections_are_closed_and_below_it_served() {
     drop(held);
     until("a free place", || {
         let mut stream = Stream::open(server.address);
-        let octets = query("blocked.example", RecordType::A)
+        let bytes = query("blocked.example", RecordType::A)
             .to_vec()
             .expect("a message");
         // The server may close it before or after this is written.
-        let _ = stream.0.write_all(&(octets.len() as u16).to_be_bytes());
-        let _ = stream.0.write_all(&octets);
+        let _ = stream.0.write_all(&(bytes.len() as u16).to_be_bytes());
+        let _ = stream.0.write_all(&bytes);
         stream.receive().is_some()
     });
 }
 
 #[test]
-fn one_connection_does_not_take_all_places_at_upstream() {
+fn one_connection_does_not_take_all_permits() {
     let gate = Arc::new(Mutex::new(()));
     let closed = gate.lock().expect("whole");
     let open = Arc::clone(&gate);
@@ -139,7 +139,7 @@ fn one_connection_does_not_take_all_places_at_upstream() {
 }
 
 #[test]
-fn a_server_with_places_for_one_to_three_connections_serves_them() {
+fn a_server_with_a_limit_of_one_to_three_connections_serves_them() {
     let upstream = Upstream::plain();
     for count in 1..=3 {
         let server = server(&upstream, &format!("tcp-connections = {count}"));
@@ -191,7 +191,7 @@ fn peak_kib(server: &Server) -> u64 {
 }
 
 #[test]
-fn long_answers_that_are_not_read_take_little_memory_and_none_is_lost() {
+fn unread_long_answers_take_little_memory_and_none_is_lost() {
     const CONNECTIONS: u64 = 32;
     let (upstream, gate) = long_upstream(300);
     let server = Server::start(&(preamble(upstream.address) + "timeout-ms = 30000\n"), &[]);
@@ -221,7 +221,7 @@ fn long_answers_that_are_not_read_take_little_memory_and_none_is_lost() {
 }
 
 #[test]
-fn long_answers_that_the_cache_does_not_keep_are_asked_for_twice_at_most() {
+fn long_uncacheable_answers_are_fetched_twice_at_most() {
     let (upstream, gate) = long_upstream(0);
     let server = Server::start(&(preamble(upstream.address) + "timeout-ms = 30000\n"), &[]);
     let mut stream = Stream::open(server.address);

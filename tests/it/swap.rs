@@ -27,7 +27,7 @@ fn server(files: &[(&str, &str)]) -> (Server, Upstream) {
 }
 
 #[test]
-fn an_edit_is_followed_and_so_is_its_undoing() {
+fn an_edit_and_its_undo_are_followed() {
     let (server, _upstream) = server(&[("ads", "a.test.example\n")]);
     assert!(is_blocked(server.address, "a.test.example"));
     fs::write(server.path("ads"), "a.test.example\nb.test.example\n").expect("written");
@@ -38,7 +38,7 @@ fn an_edit_is_followed_and_so_is_its_undoing() {
 }
 
 #[test]
-fn a_rename_a_moved_link_and_a_file_that_returns_are_noticed() {
+fn a_rename_a_moved_link_and_a_recreated_file_are_noticed() {
     let (server, _upstream) = server(&[("ads", "a.example\n")]);
     server.replace("ads", "a.example\nb.example\n");
     until("the renamed file", || {
@@ -80,7 +80,7 @@ fn a_rename_a_moved_link_and_a_file_that_returns_are_noticed() {
 }
 
 #[test]
-fn a_file_that_is_still_being_written_is_left_until_it_is_closed() {
+fn a_file_that_is_still_being_written_is_not_read_until_it_is_closed() {
     let (server, _upstream) =
         server(&[("ads", "a.example\nb.example\n"), ("marks", "m.example\n")]);
     let opened = Instant::now();
@@ -107,7 +107,7 @@ fn a_file_that_is_still_being_written_is_left_until_it_is_closed() {
 }
 
 #[test]
-fn reload_does_not_take_a_file_that_is_still_being_written() {
+fn reload_does_not_read_a_file_that_is_still_being_written() {
     let (server, _upstream) = server(&[("ads", "a.example\nb.example\n")]);
     let mut file = fs::OpenOptions::new()
         .write(true)
@@ -137,7 +137,7 @@ fn reload_does_not_take_a_file_that_is_still_being_written() {
 }
 
 #[test]
-fn a_configuration_with_a_list_that_can_not_be_read_is_not_taken_at_all() {
+fn a_configuration_with_an_unreadable_list_is_rejected_whole() {
     let (server, _upstream) = server(&[("ads", "a.example\n")]);
     let good = fs::read_to_string(server.path("tapis.toml")).expect("readable");
     let renamed = "name = \"other\"\npath = \"mistyped\"";
@@ -157,7 +157,7 @@ fn a_configuration_with_a_list_that_can_not_be_read_is_not_taken_at_all() {
 }
 
 #[test]
-fn a_list_that_goes_while_it_is_refused_keeps_no_reload_waiting() {
+fn a_rejected_list_that_is_removed_delays_no_reload() {
     let (server, _upstream) = server(&[("ads", "a.example\n"), ("gone", "g.example\n")]);
     fs::remove_file(server.path("gone")).expect("removed");
     until("the alarm", || server.status()["degraded"] == true);
@@ -170,7 +170,7 @@ fn a_list_that_goes_while_it_is_refused_keeps_no_reload_waiting() {
 }
 
 #[test]
-fn a_new_list_can_be_accepted_as_it_is() {
+fn a_new_list_can_be_accepted_unchanged() {
     let (server, _upstream) = server(&[("ads", "a.example\n")]);
     fs::write(server.path("new"), "n.example\n/\n/\n").expect("written");
     let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
@@ -187,7 +187,7 @@ fn a_new_list_can_be_accepted_as_it_is() {
 }
 
 #[test]
-fn what_is_accepted_is_left_all_the_same_while_it_is_being_written() {
+fn an_accepted_file_is_not_read_while_it_is_still_being_written() {
     let four = "a.example\nb.example\nc.example\nd.example\n";
     let (server, _upstream) = server(&[("ads", four)]);
     let mut file = fs::File::create(server.path("ads")).expect("opened");
@@ -229,7 +229,7 @@ fn a_small_list_does_not_wait_for_a_new_large_one() {
 }
 
 #[test]
-fn a_folder_that_is_replaced_is_followed() {
+fn a_replaced_directory_is_followed() {
     let upstream = Upstream::plain();
     let config = preamble(upstream.address) + "[[list]]\nname = \"ads\"\npath = \"sub/ads\"\n";
     let server = Server::start(&config, &[]);
@@ -269,7 +269,7 @@ fn relative_paths_are_followed_through_a_moved_link_too() {
 }
 
 #[test]
-fn a_hang_up_takes_in_the_configuration_too() {
+fn sighup_reloads_the_configuration_too() {
     let (server, _upstream) = server(&[("ads", "a.example\n")]);
     let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
     fs::write(server.path("more"), "b.example\n").expect("written");
@@ -283,7 +283,7 @@ fn a_hang_up_takes_in_the_configuration_too() {
 }
 
 #[test]
-fn a_bad_configuration_changes_nothing_and_is_told() {
+fn a_bad_configuration_changes_nothing_and_is_reported() {
     let (server, _upstream) = server(&[("ads", "a.example\n")]);
     let good = fs::read_to_string(server.path("tapis.toml")).expect("readable");
     fs::write(
@@ -293,10 +293,10 @@ fn a_bad_configuration_changes_nothing_and_is_told() {
     .expect("written");
     let output = server.verb(&["reload", "--control", &control(&server)]);
     assert_eq!(output.status.code(), Some(1));
-    let told = text(&output);
+    let report = text(&output);
     assert!(
-        told.contains("tapis.toml:2: ") && told.contains("tapis.toml:3: "),
-        "{told}"
+        report.contains("tapis.toml:2: ") && report.contains("tapis.toml:3: "),
+        "{report}"
     );
     assert!(is_blocked(server.address, "a.example"));
     until("the refusal in the log", || {
@@ -322,7 +322,7 @@ fn control(server: &Server) -> String {
 }
 
 #[test]
-fn a_new_configuration_is_in_force_in_one_step() {
+fn a_new_configuration_comes_into_force_in_one_step() {
     let (server, _upstream) = server(&[("ads", "a.example\n")]);
     // Large, so that there is a while between the old list's end and the new one's beginning.
     let filler: String = (0..100_000)
@@ -352,7 +352,7 @@ fn a_new_configuration_is_in_force_in_one_step() {
 }
 
 #[test]
-fn reload_is_in_force_when_it_returns() {
+fn a_reload_is_in_force_when_it_returns() {
     let (server, _upstream) = server(&[("ads", "a.example\n")]);
     for round in 0..5 {
         let name = format!("round-{round}.example");
@@ -364,8 +364,8 @@ fn reload_is_in_force_when_it_returns() {
 }
 
 /// The question's name and whether it was sinkholed.
-fn told(octets: &[u8]) -> (u16, bool) {
-    let answer = Message::from_vec(octets).expect("an answer");
+fn id_and_blocked(bytes: &[u8]) -> (u16, bool) {
+    let answer = Message::from_vec(bytes).expect("an answer");
     let blocked = answer
         .answers
         .iter()
@@ -374,7 +374,7 @@ fn told(octets: &[u8]) -> (u16, bool) {
 }
 
 #[test]
-fn swaps_lose_no_query_and_show_no_mixture() {
+fn swaps_lose_no_query_and_mix_no_states() {
     // In state A only `a` is blocked, in state B only `b`: seeing both or neither is a mixture,
     // and once B was seen, A must never be seen again until the next swap.
     const SWAPS: usize = 30;
@@ -407,7 +407,7 @@ fn swaps_lose_no_query_and_show_no_mixture() {
         let mut buffer = [0; 4096];
         for _ in &queries {
             let len = socket.recv(&mut buffer).expect("no query is lost");
-            let (id, blocked) = told(&buffer[..len]);
+            let (id, blocked) = id_and_blocked(&buffer[..len]);
             let index = queries
                 .iter()
                 .position(|q| q.metadata.id == id)

@@ -393,7 +393,7 @@ fn live(server: &Server) {
 }
 
 #[test]
-fn what_a_client_got_all_day_is_what_is_said_of_it_afterwards() {
+fn reports_about_the_past_match_what_a_client_received() {
     let upstream = Upstream::plain();
     let config = preamble(upstream.address)
         + "[state]\ndir = \"state\"\nkeep = 10\n[orders]\npath = \"orders\"\n\

@@ -34,8 +34,8 @@ fn an_emptied_configuration_is_refused_by_a_reload() {
         server.replace("tapis.toml", cut_off);
         let output = server.verb(&["reload", "--control", &control]);
         assert_eq!(output.status.code(), Some(1), "{cut_off}");
-        let told = text(&output);
-        assert!(told.contains("tapis.toml holds nothing"), "{told}");
+        let report = text(&output);
+        assert!(report.contains("tapis.toml holds nothing"), "{report}");
         assert!(is_blocked(server.address, "ads.example"));
         assert!(is_blocked(server.address, "one.example"));
     }
@@ -58,7 +58,7 @@ fn a_configuration_that_is_cut_off_before_its_orders_is_an_alarm() {
 }
 
 #[test]
-fn so_is_one_at_a_start_and_one_with_another_directory_that_has_no_orders() {
+fn a_truncated_configuration_at_a_start_or_another_empty_directory_of_orders_is_an_alarm() {
     let upstream = Upstream::plain();
     let (mut server, head, whole) = server(&upstream);
     for (cut_off, place) in [

@@ -58,7 +58,7 @@ fn the_servers_follow_resolv_conf() {
 }
 
 #[test]
-fn a_resolv_conf_without_servers_keeps_those_before_and_is_an_alarm() {
+fn a_resolv_conf_without_servers_keeps_the_previous_ones_and_is_an_alarm() {
     let server = start("nameserver 192.0.2.1\n");
     server.replace("resolv.conf", "# between two networks\n");
     until("the alarm", || server.status()["degraded"] == true);
@@ -71,7 +71,7 @@ fn a_resolv_conf_without_servers_keeps_those_before_and_is_an_alarm() {
 }
 
 #[test]
-fn servers_that_come_later_are_used() {
+fn servers_that_are_configured_later_are_used() {
     let server = start("# none yet\n");
     assert!(upstreams(&server).is_empty());
     let status = server.status();
@@ -102,8 +102,8 @@ fn alarm(server: &Server) -> String {
     });
     let output = server.verb(&["status"]);
     assert_eq!(output.status.code(), Some(1));
-    let told = text(&output);
-    let alarm = told.lines().find(|line| line.starts_with("ALARM "));
+    let report = text(&output);
+    let alarm = report.lines().find(|line| line.starts_with("ALARM "));
     alarm.expect("an alarm").to_owned()
 }
 
@@ -118,9 +118,9 @@ fn an_outage_of_all_upstream_servers_is_an_alarm_and_a_log_line_at_each_end() {
     let (refusing, _held) = Upstream::refusing();
     let server = impatient(&[silent.address, refusing]);
     assert_eq!(server.status()["degraded"], false, "nothing is known yet");
-    let told = alarm(&server);
+    let report = alarm(&server);
     for address in [silent.address, refusing] {
-        assert!(told.contains(&address.to_string()), "{told}");
+        assert!(report.contains(&address.to_string()), "{report}");
     }
     for number in 0..5 {
         let name = format!("later{number}.example");
@@ -145,7 +145,7 @@ fn an_outage_of_all_upstream_servers_is_an_alarm_and_a_log_line_at_each_end() {
 }
 
 #[test]
-fn an_outage_is_also_that_all_upstream_servers_answer_errors_to_everything() {
+fn errors_of_all_upstream_servers_to_every_query_are_an_outage() {
     for (code, shown) in [
         (
             ResponseCode::Refused,
@@ -179,7 +179,7 @@ fn an_outage_is_also_that_all_upstream_servers_answer_errors_to_everything() {
 }
 
 #[test]
-fn an_outage_is_also_that_answers_come_when_nobody_waits_any_more() {
+fn answers_that_all_come_too_late_are_an_outage() {
     let is_slow = Arc::new(AtomicBool::new(true));
     let slow = Arc::clone(&is_slow);
     let upstream = Upstream::start(move |asked| {
@@ -196,7 +196,7 @@ fn an_outage_is_also_that_answers_come_when_nobody_waits_any_more() {
 }
 
 #[test]
-fn an_outage_is_that_one_server_is_silent_and_the_other_refers_to_others() {
+fn one_silent_server_and_one_that_refers_to_others_are_an_outage() {
     let referring = Upstream::start(|asked| {
         let mut message = answer(asked, ResponseCode::NoError);
         let server = Name::from_ascii("ns.elsewhere.test.").expect("a name");
@@ -221,7 +221,7 @@ fn an_outage_is_that_one_server_is_silent_and_the_other_refers_to_others() {
 }
 
 #[test]
-fn a_zone_that_fails_is_no_outage_while_the_root_is_answered() {
+fn a_failing_zone_is_no_outage_while_the_root_is_answered() {
     let upstream = Upstream::start(|asked| {
         let is_root = asked.message.queries[0].name().is_root();
         Some(match is_root {
@@ -251,7 +251,7 @@ fn a_zone_that_fails_is_no_outage_while_the_root_is_answered() {
 }
 
 #[test]
-fn an_outage_ends_when_other_servers_take_the_place_of_those_that_are_silent() {
+fn an_outage_ends_when_other_servers_replace_the_silent_ones() {
     let (dead, _held) = Upstream::dead();
     let server = impatient(&[dead]);
     alarm(&server);
@@ -267,7 +267,7 @@ fn an_outage_ends_when_other_servers_take_the_place_of_those_that_are_silent() {
 }
 
 #[test]
-fn link_local_servers_are_taken_with_their_interface() {
+fn link_local_servers_are_used_with_their_interface() {
     let server = start("nameserver fe80::1%lo\nnameserver fe80::2%nosuch0\nnameserver 192.0.2.1\n");
     assert_eq!(upstreams(&server), ["[fe80::1%1]:53", "192.0.2.1:53"]);
     server.logged("behind the interface nosuch0");
@@ -279,10 +279,10 @@ fn link_local_servers_are_taken_with_their_interface() {
     let server = Server::start(&config("[\"[fe80::1%lo]:5300\", \"fe80::2%1\"]"), &files);
     assert_eq!(upstreams(&server), ["[fe80::1%1]:5300", "[fe80::2%1]:53"]);
     let folder = folder("", &files);
-    let told = refused(folder.path(), &config("[\"fe80::1%nosuch0\"]"), &[]);
-    assert!(told.contains("behind the interface nosuch0"), "{told}");
-    let told = refused(folder.path(), &config("[\"fe80::1\"]"), &[]);
-    assert!(told.contains("add the interface"), "{told}");
+    let report = refused(folder.path(), &config("[\"fe80::1%nosuch0\"]"), &[]);
+    assert!(report.contains("behind the interface nosuch0"), "{report}");
+    let report = refused(folder.path(), &config("[\"fe80::1\"]"), &[]);
+    assert!(report.contains("add the interface"), "{report}");
 }
 
 #[test]
@@ -360,7 +360,7 @@ fn listening_on(count: usize, upstreams: &[SocketAddr]) -> String {
 }
 
 #[test]
-fn a_silent_upstream_is_given_up_however_many_listen_addresses_there_are() {
+fn a_silent_upstream_is_abandoned_with_any_number_of_listen_addresses() {
     let plain = Upstream::plain();
     for count in [64, 100] {
         let (silent, _socket) = Upstream::dead();
@@ -375,7 +375,7 @@ fn a_silent_upstream_is_given_up_however_many_listen_addresses_there_are() {
 }
 
 #[test]
-fn a_query_that_no_upstream_answers_fails_however_many_listen_addresses_there_are() {
+fn a_query_that_no_upstream_answers_fails_with_any_number_of_listen_addresses() {
     let (silent, _socket) = Upstream::dead();
     let config = listening_on(70, &[silent]);
     let server = Server::start(&config, &[("ads", "blocked.example\n")]);

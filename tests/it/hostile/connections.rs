@@ -123,7 +123,7 @@ fn one_client_leaves_connections_for_others() {
 }
 
 #[test]
-fn a_client_that_never_ends_its_question_is_closed_however_busy_it_is() {
+fn a_client_that_never_completes_its_query_is_closed_however_busy_it_is() {
     let upstream = Upstream::plain();
     let server = server(&upstream, "tcp-idle-secs = 1", "");
     let mut slow = TcpStream::connect(server.address).expect("connected");
@@ -143,7 +143,7 @@ fn a_client_that_never_ends_its_question_is_closed_however_busy_it_is() {
 }
 
 #[test]
-fn strangers_take_no_connections_from_those_who_may_ask() {
+fn clients_without_permission_take_no_connections_from_permitted_ones() {
     let upstream = Upstream::plain();
     let only = "allow = [\"127.0.0.2\"]\ntcp-connections = 4\ntcp-connections-per-client = 2";
     let server = server(&upstream, only, "");

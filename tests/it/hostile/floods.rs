@@ -15,7 +15,7 @@ use crate::support::client::{
     PATIENCE, Port, Stream, addresses, ask, data, errors, exchange, is_blocked, query, rcode, until,
 };
 use crate::support::server::{Server, list, preamble};
-use crate::support::upstream::{Upstream, address_of, name, octets};
+use crate::support::upstream::{Upstream, address_of, bytes, name};
 
 /// Answers at once, but names below `flood.example` only while nobody holds the gate for writing.
 /// The TTL of `old.example` is a second.
@@ -49,7 +49,7 @@ fn is_well(server: &Server) {
 }
 
 #[test]
-fn a_flood_of_names_fills_the_seats_and_no_more_and_all_else_is_answered() {
+fn a_flood_of_names_takes_all_permits_and_all_else_is_answered() {
     let gate = Arc::default();
     let upstream = gated(&gate);
     let closed = gate.write().expect("whole");
@@ -81,7 +81,7 @@ fn a_flood_of_names_fills_the_seats_and_no_more_and_all_else_is_answered() {
 }
 
 #[test]
-fn a_greedy_client_takes_no_seat_from_others_by_whichever_transport() {
+fn a_greedy_client_takes_no_permit_from_others_by_any_transport() {
     let gate = Arc::default();
     let upstream = gated(&gate);
     let _closed = gate.write().expect("whole");
@@ -108,7 +108,7 @@ fn a_greedy_client_takes_no_seat_from_others_by_whichever_transport() {
 }
 
 #[test]
-fn when_no_seat_is_left_an_old_answer_is_better_than_none() {
+fn when_no_permit_is_left_a_stale_answer_is_served() {
     let gate = Arc::default();
     let upstream = gated(&gate);
     let _closed = gate.write().expect("whole");
@@ -128,7 +128,7 @@ fn when_no_seat_is_left_an_old_answer_is_better_than_none() {
 }
 
 #[test]
-fn a_flood_for_one_name_is_one_question() {
+fn a_flood_for_one_name_is_one_upstream_query() {
     let gate = Arc::default();
     let upstream = gated(&gate);
     let closed = gate.write().expect("whole");
@@ -148,7 +148,7 @@ fn a_flood_for_one_name_is_one_question() {
 }
 
 #[test]
-fn a_flood_at_one_address_silences_neither_the_other_nor_the_signal_to_end() {
+fn a_flood_at_one_address_delays_neither_the_other_nor_the_shutdown() {
     let upstream = Upstream::plain();
     let config = preamble(upstream.address).replace("workers = 2", "workers = 1");
     let config = config.replace("\"127.0.0.1:0\"", "\"127.0.0.1:0\", \"127.0.0.2:0\"");
@@ -168,10 +168,10 @@ fn a_flood_at_one_address_silences_neither_the_other_nor_the_signal_to_end() {
         for _ in 0..3 {
             scope.spawn(|| {
                 let port = Port::open(flooded);
-                let octets = octets(&question);
+                let bytes = bytes(&question);
                 while !over.load(Ordering::Relaxed) {
                     // It may have ended by now.
-                    let _ = port.0.send(&octets);
+                    let _ = port.0.send(&bytes);
                 }
             });
         }
@@ -205,7 +205,7 @@ fn bomb(server: &Server, gate: &Arc<RwLock<()>>, names: usize, waits: Duration) 
 }
 
 #[test]
-fn answers_that_waited_long_leave_in_bounded_bursts_for_each_client() {
+fn delayed_answers_leave_in_bounded_bursts_for_each_client() {
     for names in [1, 400] {
         let gate = Arc::default();
         let upstream = gated(&gate);
@@ -222,7 +222,7 @@ fn answers_that_waited_long_leave_in_bounded_bursts_for_each_client() {
 }
 
 #[test]
-fn queries_that_are_too_old_are_not_answered_but_what_came_is_kept() {
+fn queries_that_are_too_old_are_not_answered_but_their_answers_are_cached() {
     let gate = Arc::default();
     let upstream = gated(&gate);
     let server = server(&upstream, "discard-ms = 100", "");

@@ -13,7 +13,7 @@ fn ads() -> List {
 }
 
 #[test]
-fn an_allowed_name_is_answered_truthfully_whatever_the_order_and_depth_of_the_lists() {
+fn an_allowed_name_is_not_blocked_in_any_order_and_depth_of_the_lists() {
     let good = || list("good").allowing().subtree("ok.bad.example");
     let deep = || list("deep").exact("deep.ok.bad.example");
     for lists in [[ads(), good(), deep()], [good(), deep(), ads()]] {
@@ -44,21 +44,21 @@ fn an_allow_rule_on_the_asked_name_ends_evaluation() {
 }
 
 #[test]
-fn an_allow_rule_on_a_hop_ends_evaluation_of_what_comes_behind_it() {
+fn an_allow_rule_on_a_hop_ends_evaluation_of_the_rest_of_the_chain() {
     let good = list("good").allowing().exact("edge.cdn.example");
     let decoded = tracked([ads(), good]).answer(ask("www.shop.example", A));
     assert_eq!(decoded.count, Count::CacheHits);
 }
 
 #[test]
-fn an_allow_rule_on_the_target_opens_it() {
+fn an_allow_rule_on_the_target_unblocks_it() {
     let good = list("good").allowing().exact("x.track.test");
     let decoded = tracked([ads(), good]).answer(ask("www.shop.example", A));
     assert_eq!(decoded.count, Count::CacheHits);
 }
 
 #[test]
-fn an_allow_rule_behind_a_blocked_hop_comes_too_late() {
+fn an_allow_rule_behind_a_blocked_hop_has_no_effect() {
     let good = list("good").allowing().exact("x.track.test");
     let harness = tracked([list("hop").exact("edge.cdn.example"), good]);
     let decoded = harness.answer(ask("www.shop.example", A));

@@ -162,7 +162,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(8192))]
 
     #[test]
-    fn arbitrary_octets_never_panic_and_never_gain(
+    fn arbitrary_bytes_never_panic_and_never_amplify(
         client in clients(),
         packet in prop::collection::vec(any::<u8>(), 0..600),
     ) {
@@ -188,7 +188,7 @@ proptest! {
     }
 
     #[test]
-    fn a_reply_that_was_read_is_of_the_asked_question(
+    fn an_accepted_reply_has_the_question_that_was_asked(
         asked in prop::sample::select(asked()),
         id in any::<[u8; 2]>(),
         flags in any::<u16>().prop_map(|flags| flags & !(flag::QR | 0x7800)),

@@ -29,7 +29,7 @@ fn a_sinkhole_answers_a_aaaa_and_any_with_its_addresses() {
 }
 
 #[test]
-fn a_sinkhole_answers_all_other_types_with_nodata_so_that_none_leads_around_the_block() {
+fn a_sinkhole_answers_all_other_types_with_nodata_so_that_none_bypasses_the_block() {
     let harness = harness([list("ads").subtree("bad.example")]);
     for rtype in TYPES.into_iter().filter(|t| ![A, AAAA, ANY].contains(t)) {
         let decoded = harness.answer(ask("bad.example", rtype));
@@ -100,7 +100,7 @@ fn drop_answers_no_type_at_all() {
 }
 
 #[test]
-fn the_soa_belongs_to_the_rules_name_and_says_ttl_and_generation() {
+fn the_soa_is_owned_by_the_rules_name_with_ttl_and_generation() {
     let lists = || {
         [list("ads")
             .action(Action::Nodata)
@@ -138,7 +138,7 @@ fn a_rule_on_the_root_is_answered_like_any_other() {
 }
 
 #[test]
-fn the_ttl_is_the_lists_own() {
+fn the_ttl_is_that_of_the_list() {
     let slow = list("slow").with(|blocking| blocking.ttl_secs = 3600);
     let harness = harness([list("ads").exact("bad.example"), slow.exact("slow.test")]);
     assert_eq!(
@@ -152,7 +152,7 @@ fn the_ttl_is_the_lists_own() {
 }
 
 #[test]
-fn a_name_is_blocked_in_whatever_case_it_is_asked() {
+fn a_name_is_blocked_in_any_letter_case() {
     let harness = harness([list("ads").exact("bad.example")]);
     let decoded = harness.answer(ask("bAd.eXample", A));
     assert_eq!(decoded.answers(), ["bAd.eXample. 60 IN A 0.0.0.0"]);
@@ -170,7 +170,7 @@ fn an_exact_rule_never_answers_nxdomain() {
 }
 
 #[test]
-fn nxdomain_is_only_said_where_nothing_at_or_beneath_the_asked_name_is_decided_otherwise() {
+fn nxdomain_is_only_answered_where_no_name_at_or_below_the_asked_one_is_decided_otherwise() {
     let ads = || list("ads").action(Action::Nxdomain).subtree("bad.example");
     let good = || list("good").allowing().exact("ok.a.bad.example");
     for (name, expected) in [
@@ -190,7 +190,7 @@ fn nxdomain_is_only_said_where_nothing_at_or_beneath_the_asked_name_is_decided_o
 }
 
 #[test]
-fn a_rule_on_what_is_below_a_name_says_nothing_about_the_name() {
+fn a_rule_with_scope_below_does_not_match_its_own_name() {
     let harness = harness([list("ads").below("bad.example")]);
     harness
         .take(0, PERMITTED, &ask("bad.example", A).packet())
@@ -202,7 +202,7 @@ fn a_rule_on_what_is_below_a_name_says_nothing_about_the_name() {
 }
 
 #[test]
-fn among_lists_the_first_one_answers() {
+fn among_matching_lists_the_first_one_answers() {
     let first = || list("first").action(Action::Nodata).subtree("bad.example");
     let second = || {
         list("second")
@@ -220,7 +220,7 @@ fn among_lists_the_first_one_answers() {
 }
 
 #[test]
-fn zone_keys_are_told_truthfully_wherever_a_name_below_is_free() {
+fn zone_keys_are_answered_unfiltered_where_a_name_below_is_free() {
     let asked = |harness: &Harness, name: &str, rtype| {
         let outcome = harness.take(0, PERMITTED, &ask(name, rtype).dnssec_ok().packet());
         matches!(outcome, Outcome::Resolve(..))

@@ -44,7 +44,7 @@ fn a_hit_counts_every_ttl_down_and_none_below_zero() {
 }
 
 #[test]
-fn an_answer_at_the_end_of_its_ttl_is_asked_for_again() {
+fn an_answer_at_the_end_of_its_ttl_is_fetched_again() {
     let asked = ask("good.example", A);
     let (_, stale) = learned().take(300, PERMITTED, &asked.packet()).resolve();
     assert!(stale.is_some(), "it is at hand in case that fails");
@@ -55,13 +55,13 @@ fn an_answer_at_the_end_of_its_ttl_is_asked_for_again() {
 }
 
 #[test]
-fn a_hit_is_found_in_whatever_case_the_name_is_asked() {
+fn a_hit_is_found_in_any_letter_case() {
     let decoded = learned().answer(ask("GOOD.example", A));
     assert_eq!(decoded.answers(), ["GOOD.example. 300 IN A 192.0.2.7"]);
 }
 
 #[test]
-fn type_do_and_cd_are_other_questions_and_ad_and_edns_are_not() {
+fn type_do_and_cd_are_part_of_the_key_and_ad_and_edns_are_not() {
     let harness = learned();
     let plain = ask("good.example", A);
     for other in [
@@ -79,7 +79,7 @@ fn type_do_and_cd_are_other_questions_and_ad_and_edns_are_not() {
 }
 
 #[test]
-fn each_of_the_four_questions_of_a_name_has_its_own_answer() {
+fn each_of_the_four_combinations_of_do_and_cd_has_its_own_answer() {
     let harness = harness([]);
     let plain = ask("good.example", A);
     let questions = [
@@ -99,7 +99,7 @@ fn each_of_the_four_questions_of_a_name_has_its_own_answer() {
 }
 
 #[test]
-fn negative_answers_are_kept_as_long_as_their_soa_says_and_without_one_not_at_all() {
+fn negative_answers_are_cached_as_long_as_their_soa_says_and_not_without_one() {
     let harness = harness([]);
     let asked = ask("none.example", A);
     let none = || upstream_answer("none.example", A).rcode(ResponseCode::NXDomain);
@@ -116,7 +116,7 @@ fn negative_answers_are_kept_as_long_as_their_soa_says_and_without_one_not_at_al
 }
 
 #[test]
-fn ttls_are_raised_and_cut_to_the_bounds_and_the_client_is_told_so() {
+fn ttls_are_clamped_to_the_bounds_also_in_the_answer() {
     let bounds = Intake {
         min_ttl: 30,
         max_ttl: 200,
@@ -140,7 +140,7 @@ fn ttls_are_raised_and_cut_to_the_bounds_and_the_client_is_told_so() {
 }
 
 #[test]
-fn an_answer_with_ttl_zero_is_given_and_not_kept() {
+fn an_answer_with_ttl_zero_is_served_and_not_cached() {
     let harness = harness([]);
     let asked = ask("good.example", A);
     harness.learn(
@@ -160,7 +160,7 @@ fn with_ttl(ttl: u32) -> (Harness, Ask<'static>) {
 }
 
 #[test]
-fn a_popular_answer_near_its_end_is_asked_for_again_once_and_others_are_not() {
+fn a_popular_answer_near_its_end_is_prefetched_once_and_others_are_not() {
     let (harness, popular) = with_ttl(300);
     let outcome = |now| harness.take(now, PERMITTED, &popular.packet());
     for _ in 0..5 {
@@ -175,7 +175,7 @@ fn a_popular_answer_near_its_end_is_asked_for_again_once_and_others_are_not() {
 }
 
 #[test]
-fn an_answer_that_is_hit_once_near_its_end_is_not_asked_for_again() {
+fn an_answer_that_is_hit_once_near_its_end_is_not_prefetched() {
     let (harness, lonely) = with_ttl(300);
     for now in [0, 200, 269, 299] {
         let outcome = harness.take(now, PERMITTED, &lonely.packet());
@@ -184,7 +184,7 @@ fn an_answer_that_is_hit_once_near_its_end_is_not_asked_for_again() {
 }
 
 #[test]
-fn however_popular_an_answer_with_a_short_ttl_is_not_asked_for_again_before_its_end() {
+fn an_answer_with_a_short_ttl_is_never_prefetched() {
     // Otherwise upstream would be asked for it all the time.
     for ttl in [1, 5, 10, 19] {
         let (harness, short) = with_ttl(ttl);
@@ -205,7 +205,7 @@ fn however_popular_an_answer_with_a_short_ttl_is_not_asked_for_again_before_its_
 }
 
 #[test]
-fn a_negative_answer_is_kept_for_the_lesser_of_its_soas_ttl_and_minimum() {
+fn a_negative_answer_is_cached_for_the_lesser_of_its_soas_ttl_and_minimum() {
     // RFC 2308, section 5.
     for (ttl, minimum, kept) in [(600, 60, 60), (60, 600, 60), (60, 60, 60), (5, 86_400, 5)] {
         for rcode in [ResponseCode::NXDomain, ResponseCode::NoError] {
@@ -223,7 +223,7 @@ fn a_negative_answer_is_kept_for_the_lesser_of_its_soas_ttl_and_minimum() {
 }
 
 #[test]
-fn an_alias_to_nothing_is_kept_no_longer_than_its_cname_or_its_soa() {
+fn a_negative_answer_at_the_end_of_a_cname_is_cached_no_longer_than_cname_and_soa() {
     for (alias, ttl, minimum, kept) in [(20, 600, 60, 20), (300, 600, 60, 60), (300, 40, 60, 40)] {
         let harness = harness([]);
         let asked = ask("www.example", A);
@@ -240,7 +240,7 @@ fn an_alias_to_nothing_is_kept_no_longer_than_its_cname_or_its_soa() {
 }
 
 #[test]
-fn an_nxdomain_is_one_answer_of_the_cache_and_takes_as_much_room_as_any_other() {
+fn an_nxdomain_is_one_entry_of_the_cache_and_weighs_as_much_as_any_other() {
     let zone = || soa("example", 300, 300);
     let size = |rcode: ResponseCode, count: usize| {
         let harness = harness([]);
@@ -266,7 +266,7 @@ fn an_nxdomain_is_one_answer_of_the_cache_and_takes_as_much_room_as_any_other() 
 }
 
 #[test]
-fn an_nxdomain_that_is_not_to_be_kept_is_no_answer_of_the_cache() {
+fn an_nxdomain_that_must_not_be_cached_is_no_entry_of_the_cache() {
     let harness = harness([]);
     let denied = upstream_answer("a.example", A).rcode(ResponseCode::NXDomain);
     let chained = upstream_answer("b.example", A)

@@ -40,7 +40,7 @@ fn a_packet_without_a_whole_header_is_dropped() {
 }
 
 #[test]
-fn a_response_is_dropped_so_that_two_servers_never_talk_for_ever() {
+fn a_response_is_dropped_so_that_two_servers_never_loop() {
     let packet = ask("bad.example", A).flags(QR | RD).packet();
     assert_eq!(
         some_house().take(0, PERMITTED, &packet).dropped(),
@@ -89,7 +89,7 @@ fn a_packet_with_no_question_or_two_is_a_format_error() {
 }
 
 #[test]
-fn a_name_that_is_compressed_overlong_cut_or_of_a_reserved_type_is_a_format_error() {
+fn a_name_that_is_compressed_overlong_truncated_or_of_a_reserved_label_type_is_a_format_error() {
     let long = "x".repeat(63);
     let overlong = [&long[..], &long, &long, &"y".repeat(62)].join(".");
     let question = ask("bad.example", A).question();
@@ -112,7 +112,7 @@ fn a_name_that_is_compressed_overlong_cut_or_of_a_reserved_type_is_a_format_erro
 }
 
 #[test]
-fn the_longest_name_that_there_is_is_answered() {
+fn a_name_of_maximum_length_is_answered() {
     let long = "x".repeat(63);
     let longest = [&long[..], &long, &long, &"y".repeat(61)].join(".");
     let decoded = harness([list("all").subtree(".")]).answer(ask(&longest, A).edns(512));
@@ -129,7 +129,7 @@ fn the_longest_name_that_there_is_is_answered() {
 }
 
 #[test]
-fn records_that_do_not_belong_overrun_or_are_left_over_are_a_format_error() {
+fn misplaced_overrunning_and_surplus_records_are_a_format_error() {
     let question = ask("bad.example", A).question();
     let record = b"\xC0\x0C\x00\x01\x00\x01\x00\x00\x00\x00\x00\x04\x01\x02\x03\x04";
     for packet in [
@@ -167,7 +167,7 @@ fn two_opts_one_with_an_owner_misplaced_or_overrun_is_a_format_error() {
 }
 
 #[test]
-fn records_that_mean_nothing_to_the_server_are_stepped_over() {
+fn records_without_a_meaning_to_the_server_are_skipped() {
     let question = ask("bad.example", A).question();
     let other = b"\x00\x00\xFA\x00\xFF\x00\x00\x00\x00\x00\x01!";
     let packet = message(RD, [1, 0, 1, 2], &[&question, other, OPT_RECORD, other]);
@@ -176,7 +176,7 @@ fn records_that_mean_nothing_to_the_server_are_stepped_over() {
 }
 
 #[test]
-fn strangers_get_no_answer_to_a_malformed_packet() {
+fn clients_without_permission_get_no_answer_to_a_malformed_packet() {
     for packet in [
         ask("bad.example", A).flags(0x2800).packet(),
         message(RD, [0, 0, 0, 0], &[]),
@@ -214,7 +214,7 @@ fn zone_transfers_are_refused() {
 }
 
 #[test]
-fn types_that_no_zone_holds_are_not_implemented_and_opt_is_a_format_error() {
+fn meta_types_are_not_implemented_and_opt_is_a_format_error() {
     for (rtype, rcode) in [
         (128, ResponseCode::NotImp),
         (249, ResponseCode::NotImp),
@@ -246,7 +246,7 @@ fn classes_other_than_in_are_refused_even_for_blocked_names() {
 }
 
 #[test]
-fn class_ch_says_version_and_identity_as_configured_and_nothing_else() {
+fn class_ch_answers_version_and_identity_as_configured_and_nothing_else() {
     let mut harness = some_house();
     let names = [
         "version.bind",
@@ -280,7 +280,7 @@ fn class_ch_says_version_and_identity_as_configured_and_nothing_else() {
 }
 
 #[test]
-fn clients_that_may_not_ask_learn_neither_version_nor_identity() {
+fn clients_without_permission_get_neither_version_nor_identity() {
     let mut harness = some_house();
     harness.snapshot.version = Some("sifter 1".to_owned());
     let packet = ask("version.bind", TXT).class(3).packet();

@@ -21,7 +21,7 @@ fn rich() -> Harness {
 }
 
 #[test]
-fn an_opt_record_comes_back_to_those_who_sent_one_and_to_no_one_else() {
+fn an_opt_record_is_only_sent_to_clients_that_sent_one() {
     let harness = rich();
     for (name, rtype) in [
         ("bad.example", A),
@@ -77,14 +77,14 @@ fn each_reason_has_its_code_and_the_lists_text() {
             Action::Nxdomain,
             Action::Refused,
         ] {
-            let told = list("told")
+            let verbose = list("ads")
                 .action(action)
                 .subtree("bad.example")
                 .with(|blocking| {
                     blocking.ede = ede;
                     blocking.extra_text = text.to_owned();
                 });
-            let decoded = harness([told]).answer(ask("bad.example", A).edns(1232));
+            let decoded = harness([verbose]).answer(ask("bad.example", A).edns(1232));
             let expected: Vec<_> = codes.iter().map(|&code| (code, text.to_owned())).collect();
             assert_eq!(decoded.errors(), expected, "{ede:?} {action:?}");
             assert!(decoded.message.edns.is_some());
@@ -100,7 +100,7 @@ fn without_edns_there_is_no_reason() {
 }
 
 #[test]
-fn upstreams_reasons_are_passed_on_and_its_other_options_are_not() {
+fn extended_errors_of_upstream_are_passed_on_and_its_other_options_are_not() {
     let harness = rich();
     let decoded = harness.answer(ask("good.example", A).edns(1232));
     assert_eq!(decoded.errors(), [(6, "upstream: is bogus".to_owned())]);
@@ -141,7 +141,7 @@ fn an_unknown_version_gets_badvers_whatever_is_asked() {
 }
 
 #[test]
-fn options_that_the_server_does_not_know_are_stepped_over() {
+fn unknown_options_are_skipped() {
     let harness = rich();
     let asked = ask("bad.example", A);
     let opt =
@@ -152,7 +152,7 @@ fn options_that_the_server_does_not_know_are_stepped_over() {
 }
 
 #[test]
-fn who_may_not_ask_gets_refused_with_prohibited_for_every_name() {
+fn clients_without_permission_get_refused_with_prohibited_for_every_name() {
     let harness = rich();
     for name in ["bad.example", "good.example", "localhost", "other.example"] {
         let decoded = harness
@@ -169,7 +169,7 @@ fn who_may_not_ask_gets_refused_with_prohibited_for_every_name() {
 }
 
 #[test]
-fn an_extended_response_code_of_upstreams_is_kept_and_is_servfail_for_those_without_edns() {
+fn an_extended_response_code_of_upstream_is_kept_and_becomes_servfail_without_edns() {
     let harness = harness([]);
     let asked = ask("odd.example", A);
     let odd = upstream_answer("odd.example", A).rcode(ResponseCode::BADCOOKIE);

@@ -37,7 +37,7 @@ fn learned() -> Harness {
 }
 
 #[test]
-fn a_failure_without_anything_at_hand_is_servfail_with_its_reason() {
+fn a_failure_without_a_stale_answer_is_servfail_with_its_reason() {
     for code in [22, 23] {
         let failure = Arc::new(Failure { code, said: None });
         let failed = Resolution::Failed(failure, None);
@@ -68,7 +68,7 @@ fn a_failure_is_remembered_for_five_seconds_and_says_so() {
 }
 
 #[test]
-fn an_error_that_upstream_gave_is_passed_on_and_remembered_as_such() {
+fn an_error_of_upstream_is_passed_on_and_remembered_as_such() {
     let said = upstream_answer("good.example", A).rcode(ResponseCode::Refused);
     let failure = Failure {
         code: 22,
@@ -102,7 +102,7 @@ fn a_stale_answer_comes_in_place_of_a_failure_with_ttl_30_and_its_reason() {
 }
 
 #[test]
-fn a_stale_nxdomain_says_so_by_a_code_of_its_own() {
+fn a_stale_nxdomain_has_a_separate_code() {
     let harness = harness([]);
     let none = upstream_answer("good.example", A).rcode(ResponseCode::NXDomain);
     harness.learn(asked(), none.authority(soa("example", 60, 60)));
@@ -115,7 +115,7 @@ fn a_stale_nxdomain_says_so_by_a_code_of_its_own() {
 }
 
 #[test]
-fn while_a_failure_is_remembered_the_stale_answer_comes_without_asking_upstream() {
+fn while_a_failure_is_remembered_the_stale_answer_is_served_without_asking_upstream() {
     let harness = learned();
     harness.fail(asked(), unreachable(), 1000);
     assert_eq!(harness.answer_at(1004, asked()).count, Count::Stale);
@@ -124,14 +124,14 @@ fn while_a_failure_is_remembered_the_stale_answer_comes_without_asking_upstream(
 }
 
 #[test]
-fn a_fresh_answer_counts_more_than_a_remembered_failure() {
+fn a_fresh_answer_precedes_a_remembered_failure() {
     let harness = learned();
     harness.fail(asked(), unreachable(), 10);
     assert_eq!(harness.answer_at(11, asked()).count, Count::CacheHits);
 }
 
 #[test]
-fn no_stale_answer_is_given_past_the_time_it_is_kept_for_nor_when_that_is_zero() {
+fn no_stale_answer_is_served_after_the_stale_window_nor_if_that_is_zero() {
     for (stale_secs, at_hand_at, gone_at) in [(50, Some(349), 350), (0, None, 300)] {
         let mut harness = harness([]);
         harness.cache = Cache::new(1 << 20, stale_secs);
@@ -143,7 +143,7 @@ fn no_stale_answer_is_given_past_the_time_it_is_kept_for_nor_when_that_is_zero()
 }
 
 #[test]
-fn a_stale_answer_obeys_the_blocks_of_today() {
+fn a_stale_answer_obeys_the_current_policy() {
     let harness = harness([list("ads").subtree("track.test")]);
     let chain = [
         cname("good.example", 300, "x.track.test"),
@@ -161,7 +161,7 @@ fn a_stale_answer_obeys_the_blocks_of_today() {
 }
 
 #[test]
-fn an_overloaded_server_gives_the_stale_answer_or_servfail() {
+fn an_overloaded_server_serves_the_stale_answer_or_servfail() {
     let harness = learned();
     let (_, stale) = harness.take(1000, PERMITTED, &asked().packet()).resolve();
     let decoded = harness
@@ -179,7 +179,7 @@ fn an_overloaded_server_gives_the_stale_answer_or_servfail() {
 }
 
 #[test]
-fn a_blocked_name_is_answered_whatever_becomes_of_upstream() {
+fn a_blocked_name_is_answered_even_if_upstream_fails() {
     let harness = harness([list("ads").exact("good.example")]);
     let failed = Resolution::Failed(Arc::new(unreachable()), None);
     let decoded = harness.conclude(0, asked(), &failed).reply();

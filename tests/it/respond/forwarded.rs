@@ -12,7 +12,7 @@ use super::harness::{PERMITTED, PERMITTED_BY_STREAM, harness, list};
 use super::upstream_answer::{a, rrsig, soa, upstream_answer};
 
 #[test]
-fn a_name_that_no_rule_speaks_of_is_asked_upstream_as_the_client_asked_it() {
+fn a_name_without_a_rule_is_forwarded_as_the_client_asked_it() {
     let harness = harness([list("ads").exact("bad.example")]);
     let plain = ask("Good.Example", TXT);
     for (asked, dnssec, checking_disabled) in [
@@ -63,7 +63,7 @@ fn any_is_answered_with_hinfo_and_never_forwarded() {
 }
 
 #[test]
-fn upstreams_answer_comes_with_its_signatures_and_without_what_nobody_asked_for() {
+fn an_upstream_answer_keeps_its_signatures_and_loses_surplus_records() {
     let asked = ask("Good.Example", A).dnssec_ok();
     let entry = upstream_answer("good.example", A)
         .authoritative()
@@ -88,7 +88,7 @@ fn upstreams_answer_comes_with_its_signatures_and_without_what_nobody_asked_for(
 }
 
 #[test]
-fn a_negative_answer_of_upstreams_is_passed_on_as_it_is() {
+fn a_negative_answer_of_upstream_is_passed_on_unchanged() {
     let asked = ask("none.example", A);
     let entry = upstream_answer("none.example", A)
         .rcode(ResponseCode::NXDomain)

@@ -60,7 +60,7 @@ fn answers_have_qr_and_ra_and_neither_aa_nor_tc() {
 }
 
 #[test]
-fn bits_that_mean_nothing_in_a_query_do_not_come_back() {
+fn bits_without_a_meaning_in_a_query_are_cleared() {
     let harness = rich();
     for (name, rtype) in ASKED {
         let decoded = harness.answer(ask(name, rtype).flags(RD | AA | TC | RA | 0x0040 | 0x000F));
@@ -69,7 +69,7 @@ fn bits_that_mean_nothing_in_a_query_do_not_come_back() {
 }
 
 #[test]
-fn what_the_server_makes_itself_is_never_called_authentic() {
+fn synthesized_answers_are_never_marked_authentic() {
     let harness = rich();
     for (name, rtype) in ASKED.into_iter().take(5) {
         assert!(
@@ -84,7 +84,7 @@ fn what_the_server_makes_itself_is_never_called_authentic() {
 }
 
 #[test]
-fn ad_is_only_set_for_those_who_ask_for_it_by_ad_or_do() {
+fn ad_is_only_set_for_queries_with_ad_or_do() {
     let harness = rich();
     let signed = || upstream_answer("good.example", A).authentic();
     harness.learn(
@@ -100,7 +100,7 @@ fn ad_is_only_set_for_those_who_ask_for_it_by_ad_or_do() {
 }
 
 #[test]
-fn ad_is_not_made_up_where_upstream_did_not_set_it() {
+fn ad_is_not_set_where_upstream_did_not_set_it() {
     let harness = harness([]);
     let asked = ask("good.example", A);
     harness.learn(
@@ -111,7 +111,7 @@ fn ad_is_not_made_up_where_upstream_did_not_set_it() {
 }
 
 #[test]
-fn without_rd_own_rules_answer_and_all_else_is_refused() {
+fn without_rd_blocked_names_are_answered_and_all_others_refused() {
     let harness = rich();
     let codes = |name, rtype| {
         let decoded = harness.answer(ask(name, rtype).flags(0).edns(1232));

@@ -18,7 +18,7 @@ fn soa(zone: &str) -> String {
 }
 
 #[test]
-fn localhost_and_what_is_beneath_it_is_this_machine() {
+fn localhost_and_names_below_it_are_the_loopback_address() {
     let harness = harness([]);
     for name in ["localhost", "a.b.localhost"] {
         let v4 = format!("{name}. 10800 IN A 127.0.0.1");
@@ -44,7 +44,7 @@ fn localhost_and_what_is_beneath_it_is_this_machine() {
 }
 
 #[test]
-fn a_locally_served_zone_has_soa_and_ns_at_its_name_and_nodata_for_all_else() {
+fn a_locally_served_zone_has_soa_and_ns_at_its_apex_and_nodata_for_all_else() {
     let harness = harness([]);
     for zone in ["10.in-addr.arpa", "home.arpa", "d.f.ip6.arpa"] {
         let ns = format!("{zone}. 10800 IN NS {zone}.");
@@ -61,7 +61,7 @@ fn a_locally_served_zone_has_soa_and_ns_at_its_name_and_nodata_for_all_else() {
 }
 
 #[test]
-fn nothing_exists_beneath_a_locally_served_zone() {
+fn no_name_exists_below_a_locally_served_zone() {
     let harness = harness([]);
     for (name, zone) in [
         ("1.0.0.10.in-addr.arpa", "10.in-addr.arpa"),
@@ -78,7 +78,7 @@ fn nothing_exists_beneath_a_locally_served_zone() {
 }
 
 #[test]
-fn special_names_do_not_exist_from_their_zones_name_down() {
+fn special_use_names_do_not_exist_from_the_apex_of_their_zone_down() {
     let harness = harness([]);
     for (name, zone) in [
         ("onion", "onion"),
@@ -97,7 +97,7 @@ fn special_names_do_not_exist_from_their_zones_name_down() {
 }
 
 #[test]
-fn resolver_arpa_has_no_data_from_its_name_down() {
+fn resolver_arpa_has_no_data_at_and_below_its_apex() {
     let harness = harness([]);
     for name in ["resolver.arpa", "_dns.resolver.arpa"] {
         for rtype in [A, HTTPS, 64.into(), ANY] {
@@ -156,7 +156,7 @@ fn the_proof_that_a_locally_served_zone_is_unsigned_comes_from_its_parent() {
 }
 
 #[test]
-fn a_block_comes_before_a_local_zone_and_an_allow_does_not_open_one() {
+fn a_block_precedes_a_local_zone_and_an_allow_rule_does_not_forward_it() {
     let harness = harness([
         list("ads").action(Action::Refused).exact("a.home.arpa"),
         list("good").allowing().exact("b.home.arpa"),
@@ -166,19 +166,19 @@ fn a_block_comes_before_a_local_zone_and_an_allow_does_not_open_one() {
 }
 
 #[test]
-fn upstreams_answer_that_leads_to_a_special_use_name_stays_unless_a_list_blocks_it() {
+fn an_upstream_answer_that_leads_to_a_special_use_name_passes_unless_a_list_blocks_it() {
     for target in ["localhost", "printer.home.arpa"] {
         let asked = ask("free.example", A);
-        let told = upstream_answer("free.example", A).answers([
+        let answer = upstream_answer("free.example", A).answers([
             cname("free.example", 300, target),
             a(target, 300, [192, 0, 2, 7]),
         ]);
         let free = harness([]);
-        free.learn(asked, told.clone());
+        free.learn(asked, answer.clone());
         let expected = format!("{target}. 300 IN A 192.0.2.7");
         assert_eq!(free.answer(asked).answers()[1], expected);
         let blocking = harness([list("ads").subtree(target)]);
-        blocking.learn(asked, told);
+        blocking.learn(asked, answer);
         assert_eq!(blocking.answer(asked).count, Count::BlockedTarget);
     }
 }

@@ -129,7 +129,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn of_any_chain_with_any_signatures_all_but_the_blocked_services_and_their_signatures_stays(
+    fn any_chain_with_any_signatures_loses_only_blocked_services_and_their_signatures(
         steps in prop::collection::vec(step(), 0..6),
         mut blocked in prop::collection::vec(any::<bool>(), 1..5),
         signatures in 0..3_usize,

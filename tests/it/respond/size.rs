@@ -28,7 +28,7 @@ fn learned(addresses: u8, glue: u8) -> Harness {
 }
 
 #[test]
-fn an_answer_that_is_too_long_for_udp_loses_all_records_and_says_so() {
+fn an_answer_that_is_too_long_for_udp_loses_all_records_and_has_tc() {
     let plain = ask("big.example", A);
     // Each address takes 16 bytes.
     for (asked, fits, limit) in [
@@ -56,7 +56,7 @@ fn an_answer_that_is_too_long_for_udp_loses_all_records_and_says_so() {
 }
 
 #[test]
-fn what_was_cut_is_not_called_authentic() {
+fn a_truncated_answer_is_not_marked_authentic() {
     // Some of these answers exceed the limit by themselves, some only with OPT.
     for (asked, counts) in [
         (ask("big.example", A).dnssec_ok(), 68..78),
@@ -80,7 +80,7 @@ fn what_was_cut_is_not_called_authentic() {
 }
 
 #[test]
-fn an_answer_that_lost_its_additional_section_is_still_called_authentic() {
+fn an_answer_that_lost_its_additional_section_is_still_marked_authentic() {
     // The answer section is complete.
     let asked = ask("big.example", A).edns(512).flags(RD | AD);
     let decoded = learned(20, 20).answer(asked);
@@ -92,7 +92,7 @@ fn an_answer_that_lost_its_additional_section_is_still_called_authentic() {
 }
 
 #[test]
-fn a_stream_takes_what_udp_does_not() {
+fn a_stream_carries_answers_that_are_too_long_for_udp() {
     for asked in [ask("big.example", A), ask("big.example", A).edns(512)] {
         let harness = learned(255, 255);
         let decoded = harness
@@ -108,7 +108,7 @@ fn a_stream_takes_what_udp_does_not() {
 }
 
 #[test]
-fn the_additional_section_goes_before_an_answer_is_cut() {
+fn the_additional_section_is_dropped_before_an_answer_is_truncated() {
     let decoded = learned(20, 20).answer(ask("big.example", A));
     assert!(!decoded.has(TC), "nothing that was asked for is missing");
     assert_eq!(
@@ -121,7 +121,7 @@ fn the_additional_section_goes_before_an_answer_is_cut() {
 }
 
 #[test]
-fn the_text_of_a_reason_goes_before_any_record() {
+fn the_text_of_an_extended_error_is_dropped_before_any_record() {
     let harness = learned(29, 0);
     let decoded = harness.answer(ask("big.example", A).edns(512));
     assert_eq!(
@@ -142,7 +142,7 @@ fn verbose(text: &str, addresses: u8) -> Harness {
 }
 
 #[test]
-fn a_blocked_answer_keeps_its_records_and_its_code_when_the_text_does_not_fit() {
+fn a_blocked_answer_keeps_records_and_code_when_the_text_does_not_fit() {
     let harness = verbose(&"t".repeat(600), 2);
     let decoded = harness.answer(ask("bad.example", A).edns(512));
     assert_eq!((decoded.answers().len(), decoded.has(TC)), (2, false));
@@ -162,7 +162,7 @@ fn a_blocked_answer_keeps_its_records_and_its_code_when_the_text_does_not_fit() 
 }
 
 #[test]
-fn a_sinkhole_of_too_many_addresses_is_cut_like_any_answer() {
+fn a_sinkhole_of_too_many_addresses_is_truncated_like_any_answer() {
     let harness = verbose("ads", 100);
     let decoded = harness.answer(ask("bad.example", A).edns(1232));
     assert!(decoded.has(TC) && decoded.is_bare());
@@ -179,7 +179,7 @@ fn a_sinkhole_of_too_many_addresses_is_cut_like_any_answer() {
 }
 
 #[test]
-fn refusals_grow_by_no_more_than_a_reason() {
+fn refusals_grow_only_by_an_extended_error() {
     let harness = harness([]);
     for asked in [
         ask("a.example", A).flags(0),

@@ -60,7 +60,7 @@ fn served(last: u8) -> Option<Vec<String>> {
 }
 
 #[test]
-fn an_answer_that_nothing_contradicts_stays() {
+fn an_uncontradicted_answer_stays() {
     let harness = learned(asked());
     assert!(has_stale(&harness, asked()));
     harness.keep(asked().dnssec_ok(), address(1, 300).entry(9));
@@ -71,7 +71,7 @@ fn an_answer_that_nothing_contradicts_stays() {
 }
 
 #[test]
-fn a_newer_answer_that_is_not_kept_withdraws_an_older_one() {
+fn a_newer_answer_that_is_not_cached_withdraws_an_older_one() {
     let newer = [
         ("another address, TTL 0", address(2, 0)),
         ("NODATA without SOA", upstream_answer(NAME, A)),
@@ -106,7 +106,7 @@ fn a_newer_answer_that_is_not_kept_withdraws_an_older_one() {
 }
 
 #[test]
-fn an_nxdomain_of_any_type_withdraws_what_was_at_the_name_and_below() {
+fn an_nxdomain_of_any_type_withdraws_answers_at_the_name_and_below() {
     for name in [NAME, "good.example", "example"] {
         for with_soa in [true, false] {
             let harness = learned(asked());
@@ -156,7 +156,7 @@ fn an_nxdomain_at_the_end_of_a_chain_denies_the_last_name() {
 }
 
 #[test]
-fn what_was_heard_with_dnssec_withdraws_what_was_heard_without_and_the_other_way_round() {
+fn answers_with_dnssec_withdraw_those_without_and_the_reverse() {
     let (plain, secure) = (asked(), asked().dnssec_ok());
     for (older, newer) in [(plain, secure), (secure, plain)] {
         let harness = learned(older);
@@ -208,7 +208,7 @@ fn a_name_whose_other_type_is_denied_in_the_same_second_keeps_its_stale_answer()
 }
 
 #[test]
-fn newer_data_for_other_clients_is_given_stale_only_if_no_signature_is_missed_or_in_the_way() {
+fn newer_data_for_other_clients_is_served_stale_only_if_its_signatures_fit_the_client() {
     let (plain, secure) = (asked(), asked().dnssec_ok());
     let signed = |last| address(last, 1).answers([signed_by()]);
     let harness = learned(plain);
@@ -279,7 +279,7 @@ fn an_nxdomain_of_any_name_in_a_chain_or_above_it_withdraws_the_answer() {
 }
 
 #[test]
-fn a_chain_of_more_names_than_are_worth_looking_up_is_not_given_stale() {
+fn a_chain_of_too_many_names_is_not_served_stale() {
     let deep = |hop: usize| format!("h{hop}{}.example", ".x".repeat(100));
     let chained = |hops: usize| {
         let names: Vec<_> = std::iter::once(NAME.to_owned())
@@ -299,7 +299,7 @@ fn a_chain_of_more_names_than_are_worth_looking_up_is_not_given_stale() {
 }
 
 #[test]
-fn what_nobody_validated_withdraws_nothing_validated() {
+fn an_unvalidated_answer_withdraws_no_validated_one() {
     let unchecked = asked().flags(RD | CD);
     let harness = learned(asked());
     harness.keep(unchecked, address(2, 300).entry(9));
@@ -351,7 +351,7 @@ fn survives(rtype: RecordType, old: &[u8], new: &[u8]) -> bool {
 }
 
 #[test]
-fn data_that_differs_by_what_would_be_letter_case_in_a_name_withdraws_a_stale_answer() {
+fn non_name_data_that_differs_in_letter_case_withdraws_a_stale_answer() {
     let naptr = |flag: u8| [b"\0\x01\0\x02\x01", &[flag][..], b"\x03SIP\0\0"].concat();
     let srv = |port: u8| [0, 1, 0, 2, 0, port, 2, b'm', b'x', 0];
     let https = |alpn: u8| [0, 1, 0, 0, 1, 0, 2, 1, alpn];

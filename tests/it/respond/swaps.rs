@@ -13,7 +13,7 @@ use super::upstream_answer::{a, upstream_answer};
 const TRUE: &str = "good.example. 300 IN A 192.0.2.7";
 
 #[test]
-fn the_cache_holds_the_truth_through_a_block_and_its_lift() {
+fn the_cache_keeps_unfiltered_answers_through_a_block_and_its_lift() {
     let mut harness = harness([]);
     let asked = ask("good.example", A);
     harness.learn(
@@ -35,7 +35,7 @@ fn the_cache_holds_the_truth_through_a_block_and_its_lift() {
 }
 
 #[test]
-fn the_cache_holds_the_truth_of_a_chain_through_a_block_and_its_lift() {
+fn the_cache_keeps_an_unfiltered_chain_through_a_block_and_its_lift() {
     let mut harness = harness([]);
     let asked = ask("www.shop.example", A);
     harness.learn(asked, chained(A));
@@ -51,7 +51,7 @@ fn the_cache_holds_the_truth_of_a_chain_through_a_block_and_its_lift() {
 }
 
 #[test]
-fn a_block_that_comes_while_upstream_is_asked_bites() {
+fn a_block_that_is_published_while_upstream_is_asked_applies() {
     let mut harness = harness([]);
     let asked = ask("good.example", A);
     harness.take(0, PERMITTED, &asked.packet()).resolve();
@@ -65,7 +65,7 @@ fn a_block_that_comes_while_upstream_is_asked_bites() {
 }
 
 #[test]
-fn a_block_on_a_target_that_comes_while_upstream_is_asked_bites() {
+fn a_block_on_a_target_that_is_published_while_upstream_is_asked_applies() {
     let mut harness = harness([]);
     let asked = ask("www.shop.example", TXT);
     harness.take(0, PERMITTED, &asked.packet()).resolve();
@@ -79,7 +79,7 @@ fn a_block_on_a_target_that_comes_while_upstream_is_asked_bites() {
 }
 
 #[test]
-fn a_client_that_is_shut_out_while_upstream_is_asked_gets_refused() {
+fn a_client_that_loses_its_permission_while_upstream_is_asked_gets_refused() {
     let mut harness = harness([]);
     let asked = ask("good.example", A).edns(1232);
     harness.snapshot.clients = Default::default();

@@ -54,7 +54,7 @@ const CHAIN: [&str; 2] = [
 ];
 
 #[test]
-fn the_chain_up_to_a_blocked_target_is_kept_and_the_sinkhole_belongs_to_the_target() {
+fn the_chain_up_to_a_blocked_target_is_kept_and_the_target_owns_the_sinkhole() {
     let harness = tracked([list("ads").subtree("track.test")]);
     let decoded = harness.answer(ask("www.shop.example", A).edns(1232));
     let sunk = "x.track.test. 60 IN A 0.0.0.0";
@@ -67,7 +67,7 @@ fn the_chain_up_to_a_blocked_target_is_kept_and_the_sinkhole_belongs_to_the_targ
 }
 
 #[test]
-fn signatures_go_and_ad_goes_even_when_asked_for() {
+fn signatures_and_ad_are_dropped_even_when_asked_for() {
     let harness = tracked([list("ads").subtree("track.test")]);
     let decoded = harness.answer(ask("www.shop.example", A).dnssec_ok().flags(RD | AD));
     assert_eq!(
@@ -79,7 +79,7 @@ fn signatures_go_and_ad_goes_even_when_asked_for() {
 }
 
 #[test]
-fn what_a_sinkhole_has_no_record_for_is_nodata_of_the_targets_zone() {
+fn a_type_without_a_sinkhole_record_is_nodata_of_the_target() {
     let harness = tracked([list("ads").subtree("track.test")]);
     let decoded = harness.answer(ask("www.shop.example", TXT));
     assert_eq!(decoded.rcode(), ResponseCode::NoError);
@@ -101,7 +101,7 @@ fn a_block_in_the_middle_cuts_the_chain_there() {
 }
 
 #[test]
-fn a_targets_nxdomain_obeys_the_same_rule_as_a_names() {
+fn nxdomain_for_a_target_follows_the_same_rule_as_for_a_name() {
     for (rules, expected) in [
         (list("ads").exact("x.track.test"), ResponseCode::NoError),
         (list("ads").subtree("track.test"), ResponseCode::NXDomain),
@@ -115,7 +115,7 @@ fn a_targets_nxdomain_obeys_the_same_rule_as_a_names() {
 }
 
 #[test]
-fn a_target_that_is_refused_or_dropped_takes_the_whole_answer_along() {
+fn refused_or_drop_on_a_target_applies_to_the_whole_answer() {
     let refused = tracked([list("ads").action(Action::Refused).exact("x.track.test")]);
     let decoded = refused.answer(ask("www.shop.example", A));
     assert_eq!(
@@ -158,14 +158,14 @@ fn the_hops_of_a_cached_chain_are_counted_down() {
 }
 
 #[test]
-fn who_asks_for_the_cname_itself_gets_the_truth() {
+fn a_query_for_the_cname_itself_is_answered_unfiltered() {
     let harness = harness([list("ads").subtree("track.test").action(Action::Nxdomain)]);
-    let told = upstream_answer("shop.example", CNAME).answers([cname(
+    let answer = upstream_answer("shop.example", CNAME).answers([cname(
         "shop.example",
         300,
         "x.track.test",
     )]);
-    harness.learn(ask("shop.example", CNAME), told);
+    harness.learn(ask("shop.example", CNAME), answer);
     let decoded = harness.answer(ask("shop.example", CNAME));
     assert_eq!(
         decoded.answers(),
@@ -238,7 +238,7 @@ fn a_service_at_a_blocked_target_is_blocked_with_its_hints() {
 }
 
 #[test]
-fn of_several_services_those_at_free_targets_stay_without_signatures() {
+fn of_several_services_those_at_unblocked_targets_stay_without_signatures() {
     let records = [
         https("www.shop.example", 1, "x.track.test"),
         https("www.shop.example", 2, "."),
@@ -254,7 +254,7 @@ fn of_several_services_those_at_free_targets_stay_without_signatures() {
 }
 
 #[test]
-fn services_at_free_targets_and_at_their_owner_pass_whole() {
+fn services_at_unblocked_targets_and_at_their_owner_pass_whole() {
     let records = [
         https("www.shop.example", 1, "."),
         https("www.shop.example", 2, "edge.cdn.example"),
@@ -271,7 +271,7 @@ fn services_at_free_targets_and_at_their_owner_pass_whole() {
 }
 
 #[test]
-fn a_service_behind_a_chain_is_judged_at_the_end_of_it() {
+fn a_service_behind_a_chain_is_decided_at_its_end() {
     let harness = harness([list("ads").subtree("track.test")]);
     let asked = ask("www.shop.example", HTTPS);
     let answer = upstream_answer("www.shop.example", HTTPS).answers([
@@ -301,7 +301,7 @@ fn addresses_of_blocked_names_are_left_out_of_the_additional_section() {
         let owner = Name::from_ascii("shop.example.").expect("a name");
         Record::from_rdata(owner, 300, RData::MX(rdata::MX::new(10, target)))
     };
-    let told = || {
+    let answer = || {
         upstream_answer("shop.example", MX)
             .authentic()
             .answers([mail("x.track.test"), mail("mx.shop.example")])
@@ -316,7 +316,7 @@ fn addresses_of_blocked_names_are_left_out_of_the_additional_section() {
         (BOUNDS, Vec::new()),
     ] {
         let harness = harness([list("ads").subtree("track.test")]);
-        harness.keep(asked, told().entry_within(intake, 0));
+        harness.keep(asked, answer().entry_within(intake, 0));
         let decoded = harness.answer(asked.flags(RD | AD));
         assert_eq!(decoded.answers().len(), 2, "a name is no address");
         assert_eq!(decoded.additionals(), expected);

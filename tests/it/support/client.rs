@@ -34,8 +34,8 @@ pub(crate) fn exchange(
 ) -> Option<Message> {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     socket.set_read_timeout(Some(patience)).expect("a timeout");
-    let octets = message.to_vec().expect("a message");
-    socket.send_to(&octets, server).expect("sent");
+    let bytes = message.to_vec().expect("a message");
+    socket.send_to(&bytes, server).expect("sent");
     let mut buffer = [0; 65_535];
     let len = socket.recv(&mut buffer).ok()?;
     let answer = Message::from_vec(&buffer[..len]).expect("an answer that can be read");
@@ -80,8 +80,8 @@ pub(crate) fn errors(answer: &Message) -> Vec<(u16, String)> {
         .iter()
         .flat_map(|edns| edns.options().as_ref().iter());
     let ede = options.filter_map(|(_, option)| match option {
-        EdnsOption::Unknown(15, octets) => {
-            let (code, text) = octets.split_at(2);
+        EdnsOption::Unknown(15, bytes) => {
+            let (code, text) = bytes.split_at(2);
             let code = u16::from_be_bytes([code[0], code[1]]);
             Some((code, String::from_utf8(text.to_vec()).expect("UTF-8")))
         }
@@ -118,7 +118,7 @@ impl Port {
     }
 
     /// The octets of the next answer.
-    pub(crate) fn octets(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut buffer = [0; 65_535];
         let len = self.0.recv(&mut buffer).expect("an answer");
         buffer[..len].to_vec()
@@ -126,7 +126,7 @@ impl Port {
 
     /// The next answer.
     pub(crate) fn receive(&self) -> Message {
-        Message::from_vec(&self.octets()).expect("an answer that can be read")
+        Message::from_vec(&self.bytes()).expect("an answer that can be read")
     }
 }
 
@@ -165,8 +165,8 @@ impl Stream {
     pub(crate) fn receive(&mut self) -> Option<Message> {
         let mut len = [0; 2];
         self.0.read_exact(&mut len).ok()?;
-        let mut octets = vec![0; usize::from(u16::from_be_bytes(len))];
-        self.0.read_exact(&mut octets).expect("a whole message");
-        Some(Message::from_vec(&octets).expect("an answer that can be read"))
+        let mut bytes = vec![0; usize::from(u16::from_be_bytes(len))];
+        self.0.read_exact(&mut bytes).expect("a whole message");
+        Some(Message::from_vec(&bytes).expect("an answer that can be read"))
     }
 }

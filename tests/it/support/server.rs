@@ -222,7 +222,7 @@ impl Drop for Server {
 
 /// Both outputs of a verb.
 pub(crate) fn text(output: &Output) -> String {
-    let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     text(&output.stdout) + &text(&output.stderr)
 }
 

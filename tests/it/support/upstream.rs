@@ -30,7 +30,7 @@ impl Upstream {
     pub(crate) fn start(
         script: impl Fn(&Asked) -> Option<Message> + Send + Sync + 'static,
     ) -> Self {
-        Self::start_raw(move |asked| script(asked).iter().map(octets).collect())
+        Self::start_raw(move |asked| script(asked).iter().map(bytes).collect())
     }
 
     /// The same with what need not be an answer, and more of it than one.
@@ -52,10 +52,10 @@ impl Upstream {
             let mut buffer = [0; 65_535];
             while let Ok((len, peer)) = udp.recv_from(&mut buffer) {
                 let (log, play) = (Arc::clone(&log), Arc::clone(&play));
-                let (octets, udp) = (buffer[..len].to_vec(), udp.try_clone().expect("a handle"));
+                let (bytes, udp) = (buffer[..len].to_vec(), udp.try_clone().expect("a handle"));
                 // A thread each: a script may wait.
                 std::thread::spawn(move || {
-                    for answer in perform(&octets, (false, peer), &log, &*play) {
+                    for answer in perform(&bytes, (false, peer), &log, &*play) {
                         let _ = udp.send_to(&answer, peer);
                     }
                 });
@@ -114,11 +114,11 @@ fn converse(mut stream: std::net::TcpStream, log: &Mutex<Vec<Asked>>, play: &Scr
     };
     let mut len = [0; 2];
     while stream.read_exact(&mut len).is_ok() {
-        let mut octets = vec![0; usize::from(u16::from_be_bytes(len))];
-        if stream.read_exact(&mut octets).is_err() {
+        let mut bytes = vec![0; usize::from(u16::from_be_bytes(len))];
+        if stream.read_exact(&mut bytes).is_err() {
             return;
         }
-        for answer in perform(&octets, (true, peer), log, play) {
+        for answer in perform(&bytes, (true, peer), log, play) {
             let _ = stream.write_all(&(answer.len() as u16).to_be_bytes());
             let _ = stream.write_all(&answer);
         }
@@ -126,12 +126,12 @@ fn converse(mut stream: std::net::TcpStream, log: &Mutex<Vec<Asked>>, play: &Scr
 }
 
 fn perform(
-    octets: &[u8],
+    bytes: &[u8],
     (tcp, peer): (bool, SocketAddr),
     log: &Mutex<Vec<Asked>>,
     play: &Script,
 ) -> Vec<Vec<u8>> {
-    let Ok(message) = Message::from_vec(octets) else {
+    let Ok(message) = Message::from_vec(bytes) else {
         return Vec::new();
     };
     let asked = Asked { message, tcp, peer };
@@ -140,7 +140,7 @@ fn perform(
 }
 
 /// A message as it travels.
-pub(crate) fn octets(message: &Message) -> Vec<u8> {
+pub(crate) fn bytes(message: &Message) -> Vec<u8> {
     message.to_vec().expect("a message")
 }
 
