@@ -1,4 +1,4 @@
-//! What `check` finds beside a running server, and what it says that it did not look at.
+//! The checks of `check` beside a running server, and its notes on skipped ones.
 
 use std::process::Command;
 
@@ -96,7 +96,7 @@ fn fewer_tcp_connections_than_configured_are_a_note_with_the_remedy() {
     );
     let printed = checked(4096);
     assert!(!printed.contains("tcp-connections"), "{printed}");
-    // What the running server may open counts, not what this shell may.
+    // The limit of the running server applies, not that of this shell.
     let mut command = Command::new("sh");
     command.args([
         "-c",

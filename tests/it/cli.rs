@@ -1,4 +1,4 @@
-//! The verbs that need no server.
+//! Verbs that need no server.
 
 use std::fs;
 use std::process::Output;
@@ -206,8 +206,8 @@ fn a_verb_that_needs_a_server_says_where_it_looked() {
     }
 }
 
-/// Runs a verb that must end by itself, with an error.
-fn refused_at_once(arguments: &[&str]) -> String {
+/// Runs a verb that must fail without waiting.
+fn fails_at_once(arguments: &[&str]) -> String {
     let output = tapis().args(arguments).output().expect("it ran");
     assert_eq!(output.status.code(), Some(1), "{arguments:?}");
     text(&output)
@@ -230,7 +230,7 @@ fn devices_and_fifos_are_read_by_no_verb() {
             &["journal", "export", "--file", file],
             &["image", file],
         ] {
-            let report = refused_at_once(arguments);
+            let report = fails_at_once(arguments);
             assert!(
                 report.contains(file) && report.contains("regular file"),
                 "{arguments:?}: {report}"
@@ -250,12 +250,12 @@ fn an_order_file_is_bounded_for_check_as_it_is_for_the_server() {
     let folder = folder("", &[("large.toml", &" ".repeat((16 << 20) + 1))]);
     let large = folder.path().join("large.toml");
     let large = large.to_str().expect("text");
-    let report = refused_at_once(&["order", "check", "--config", SHIPPED, large]);
+    let report = fails_at_once(&["order", "check", "--config", SHIPPED, large]);
     assert!(report.contains("large.toml: is over 16 MiB"), "{report}");
 }
 
-/// Runs a verb with wrong arguments.
-fn misused(arguments: &[&str]) -> String {
+/// Runs a verb with wrong arguments; returns the usage error.
+fn usage_error(arguments: &[&str]) -> String {
     let output = tapis().args(arguments).output().expect("it ran");
     assert_eq!(output.status.code(), Some(2), "{arguments:?}");
     text(&output)
@@ -274,14 +274,14 @@ fn verbs_of_other_programs_are_answered_with_the_equivalent() {
         ("stop", "systemctl"),
         ("restart", "tapis reload"),
     ] {
-        let report = misused(&[verb_name, "ads.example"]);
+        let report = usage_error(&[verb_name, "ads.example"]);
         assert!(report.contains(way) && report.contains("tip: "), "{report}");
         assert!(!report.contains("similar"), "{verb_name}: {report}");
     }
-    let report = misused(&["order", "remove", "x"]);
+    let report = usage_error(&["order", "remove", "x"]);
     assert!(report.contains("tapis order lift"), "{report}");
-    // A slip of the finger is still corrected.
-    let report = misused(&["relaod"]);
+    // A typing error still gets a suggestion.
+    let report = usage_error(&["relaod"]);
     assert!(report.contains("'reload'"), "{report}");
 }
 
@@ -292,17 +292,17 @@ fn a_configuration_without_its_option_is_answered_with_the_option() {
     let named = named.to_str().expect("text");
     for verb_name in ["check", "serve", "status", "reload", "compile"] {
         for file in ["gone/tapis.toml", named] {
-            let report = misused(&[verb_name, file]);
+            let report = usage_error(&[verb_name, file]);
             let tip = format!("tapis {verb_name} --config {file}");
             assert!(report.contains(&tip), "{report}");
         }
     }
-    let report = misused(&["journal", "show", "t.toml"]);
+    let report = usage_error(&["journal", "show", "t.toml"]);
     assert!(
         report.contains("tapis journal show --config t.toml"),
         "{report}"
     );
-    let report = misused(&["check", "ads.example"]);
+    let report = usage_error(&["check", "ads.example"]);
     assert!(!report.contains("--config ads"), "{report}");
 }
 
@@ -378,7 +378,7 @@ fn an_invalid_time_is_answered_with_the_accepted_forms() {
             &["order", "list", "--at", wrong],
             &["order", "suspend", "x", "--reason", "x", "--until", wrong],
         ] {
-            let report = misused(arguments);
+            let report = usage_error(arguments);
             let forms = "2017-07-14T11:30:00+07:00, or a date, as in 2017-07-14";
             assert!(report.contains(forms), "{report}");
         }

@@ -1,4 +1,4 @@
-//! Lists to one image file, as an operator and as a server ask for it.
+//! Compiling lists to one image file, from the command line and from the server.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -45,8 +45,8 @@ fn open(path: &Path) -> Image {
     Image::open(ImageBytes::Heap(bytes)).expect("an image")
 }
 
-/// What lies in the folder, but for the configuration and the lists.
-fn made(folder: &TempDir) -> Vec<String> {
+/// The files of the directory except the configuration and the lists.
+fn created_files(folder: &TempDir) -> Vec<String> {
     let entries = fs::read_dir(folder.path()).expect("a folder");
     let names = entries.map(|entry| entry.expect("an entry").file_name().into_string());
     let given = ["tapis.toml", "ads", "hosts"];
@@ -78,7 +78,7 @@ fn the_lists_of_a_configuration_become_an_image_and_bad_lines_are_reported() {
     );
     let summary = "image: 6 names in, 5 rules, 1 pruned, ";
     assert!(printed.contains(summary), "{printed}");
-    assert_eq!(made(&folder), ["image"]);
+    assert_eq!(created_files(&folder), ["image"]);
     let image = open(&folder.path().join("image"));
     assert_eq!((image.facts().rules, image.facts().pruned), (5, 1));
     let sources = &image.provenance().sources;
@@ -102,7 +102,7 @@ fn an_image_that_cannot_be_written_leaves_no_file_and_the_reason_is_reported() {
         assert_eq!(output.status.code(), Some(1), "{printed}");
         assert!(printed.contains(reason), "{printed}");
         assert!(printed.contains("have room for"), "{printed}");
-        assert_eq!(made(&folder), [""; 0]);
+        assert_eq!(created_files(&folder), [""; 0]);
     }
 }
 
@@ -111,7 +111,7 @@ fn a_full_disk_leaves_the_old_image() {
     let folder = folder(&config(), &CONFIG_LISTS);
     let image = b"\x89tapis\r\nold";
     fs::write(folder.path().join("image"), image).expect("written");
-    // A disk that is full for this process alone: no file may outgrow a block.
+    // A disk that is full for this process only: no file may grow past a block.
     let script = "trap '' XFSZ; ulimit -f 1; exec \"$0\" -c tapis.toml compile -o image";
     let output = Command::new("/bin/sh")
         .args(["-c", script, env!("CARGO_BIN_EXE_tapis")])
@@ -121,7 +121,7 @@ fn a_full_disk_leaves_the_old_image() {
     let printed = text(&output);
     assert_eq!(output.status.code(), Some(1), "{printed}");
     assert!(printed.contains("image: File too large"), "{printed}");
-    assert_eq!(made(&folder), ["image"]);
+    assert_eq!(created_files(&folder), ["image"]);
     let old = fs::read(folder.path().join("image")).expect("there");
     assert_eq!(old, image);
 }
@@ -140,7 +140,7 @@ fn a_rejected_list_is_reported_and_nothing_is_written_until_it_is_accepted() {
     );
     assert!(printed.contains("hosts: 2 rules"), "{printed}");
     assert!(printed.contains("nothing is written"), "{printed}");
-    assert_eq!(made(&folder), [""; 0]);
+    assert_eq!(created_files(&folder), [""; 0]);
     let output = compile(&folder, "image", &["--accept", "ads:empty"]);
     assert!(output.status.success(), "{}", text(&output));
     assert_eq!(open(&folder.path().join("image")).facts().rules, 2);
@@ -153,7 +153,7 @@ fn a_rejected_list_is_reported_and_nothing_is_written_until_it_is_accepted() {
 fn a_directory_whose_name_is_not_utf8_works() {
     let outer = tempfile::tempdir().expect("a folder");
     let folder = outer.path().join(OsStr::from_bytes(b"l\xEFsts"));
-    fs::create_dir(&folder).expect("made");
+    fs::create_dir(&folder).expect("created");
     fs::write(folder.join("tapis.toml"), config()).expect("written");
     for (name, content) in CONFIG_LISTS {
         fs::write(folder.join(name), content).expect("written");
@@ -205,7 +205,7 @@ async fn a_separate_process_makes_the_image_and_reports_progress() {
     assert_eq!(notes.tally.first[0].line, 3);
     let image = open(&plan.out);
     assert_eq!(image.size() as u64, outcome.octets);
-    // Once more over what is there: one list is read, the other one carried over.
+    // A second compilation over the existing image: one list is read, the other carried over.
     fs::write(folder.path().join("hosts"), ":: d.example\n").expect("written");
     fs::remove_file(folder.path().join("ads")).expect("there");
     plan.base = Some(plan.out.clone());
@@ -251,7 +251,7 @@ fn an_image_only_overwrites_an_image() {
         .arg(folder.path().join("fifo"))
         .status();
     assert!(fifo.expect("mkfifo ran").success());
-    symlink("image", folder.path().join("link")).expect("made");
+    symlink("image", folder.path().join("link")).expect("created");
     for (place, why) in [
         ("fifo", "is no regular file"),
         ("link", "is no regular file"),
@@ -272,7 +272,7 @@ fn an_image_only_overwrites_an_image() {
 #[test]
 fn a_compiler_whose_parent_is_gone_ends_without_an_image() {
     let folder = folder(&config(), &CONFIG_LISTS);
-    // It is at work for longer than it takes to see that its input has ended.
+    // It runs longer than it takes to notice the end of its input.
     let many: String = (0..400_000).map(|n| format!("n{n}.example\n")).collect();
     fs::write(folder.path().join("ads"), many).expect("written");
     let text = serde_json::to_string(&plan(&folder)).expect("JSON") + "\n";
@@ -284,5 +284,5 @@ fn a_compiler_whose_parent_is_gone_ends_without_an_image() {
         .stdin(input)
         .output();
     assert_eq!(output.expect("run").status.code(), Some(1));
-    assert_eq!(made(&folder), [""; 0]);
+    assert_eq!(created_files(&folder), [""; 0]);
 }

@@ -1,4 +1,4 @@
-//! Which configuration a verb uses, and which server it asks.
+//! The choice of the configuration and of the server that a verb uses.
 
 use std::fs;
 use std::process::Output;
@@ -14,7 +14,7 @@ fn outputs(output: &Output) -> (String, String) {
     (text(&output.stdout), text(&output.stderr))
 }
 
-/// A server with the list `ads`, which holds `one.example`.
+/// A server with the list `ads`, which contains `one.example`.
 fn server() -> (Server, Upstream) {
     let upstream = Upstream::plain();
     let config = preamble(upstream.address) + &list("ads", "");
@@ -103,7 +103,7 @@ fn why_explains_what_the_running_server_has_in_force_and_offline_what_the_files_
     );
     let record = asked["answer"]["records"][0].as_str().expect("a record");
     assert!(record.ends_with("0.0.0.0"), "{record}");
-    // A guard holds the empty list: the server goes on with what it has.
+    // A guard holds the empty list: the server keeps the rules in force.
     server.replace("ads", "");
     until("it is held", || server.status()["degraded"] == true);
     assert!(is_blocked(server.address, "one.example"));

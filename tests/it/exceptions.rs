@@ -1,4 +1,4 @@
-//! Exceptions and orders against a stupid model that goes through all rules.
+//! Exceptions, orders and lists compared with a simple model that goes through all rules.
 
 use std::sync::Arc;
 
@@ -59,7 +59,7 @@ fn source(&(name, kind, nxdomain, against): &(&str, Kind, bool, &[&str])) -> Arc
 struct Policy {
     rules: Vec<Rule>,
     configured: Vec<usize>,
-    imaged: Vec<usize>,
+    image_order: Vec<usize>,
 }
 
 impl Policy {
@@ -67,7 +67,7 @@ impl Policy {
     fn snapshot(&self) -> Snapshot {
         let image = |holds: &dyn Fn(usize) -> bool| {
             let mut builder = Builder::new();
-            for &number in self.imaged.iter().filter(|n| holds(**n)) {
+            for &number in self.image_order.iter().filter(|n| holds(**n)) {
                 let rules = self.rules.iter().filter(|(source, ..)| *source == number);
                 let rules = rules.map(|(_, name, scope)| (name, *scope));
                 let name = SOURCES[number].0;
@@ -98,7 +98,7 @@ impl Policy {
     }
 
     /// The sources with a rule that matches a name, in order of precedence.
-    fn speaking(&self, name: &Name) -> Vec<usize> {
+    fn matching(&self, name: &Name) -> Vec<usize> {
         let matching = self
             .rules
             .iter()
@@ -110,9 +110,9 @@ impl Policy {
     }
 
     fn exceptions(&self, name: &Name) -> Vec<usize> {
-        let mut speaking = self.speaking(name);
-        speaking.retain(|number| *number < 3);
-        speaking
+        let mut matching = self.matching(name);
+        matching.retain(|number| *number < 3);
+        matching
     }
 
     /// The expected decision: a word, and the source. The exceptions `chain_exemption` apply to the name, too.
@@ -125,7 +125,7 @@ impl Policy {
             let mut against = own.iter().chain(past).flat_map(|n| SOURCES[*n].3);
             against.any(|name| *name == SOURCES[number].0)
         };
-        let counted = self.speaking(name).into_iter();
+        let counted = self.matching(name).into_iter();
         let mut counted = counted.filter(|number| *number >= 3 && !overridden(*number));
         match (counted.next(), own.first()) {
             (Some(5), _) => ("allowed", Some("good")),
@@ -138,7 +138,7 @@ impl Policy {
     /// The expected decision on a CNAME chain: the blocked hop, and the source that blocks it.
     fn model_of_chain(&self, asked: &Name, chain: &[Name]) -> Option<(usize, &'static str)> {
         let past = self.exceptions(asked);
-        // After an exception against everything nothing counts; after an allow list, only orders do.
+        // An exception to all sources ends the evaluation; after an allow list, only orders apply.
         let mut by = self.model(asked, &[]);
         let mut orders_alone = false;
         for (hop, name) in (1..).zip(chain) {
@@ -167,7 +167,7 @@ fn summary(decision: &Decision<'_>) -> (&'static str, Option<String>) {
     }
 }
 
-/// Few labels, so that names nest and rules meet all the time.
+/// Few labels, so that names nest and rules often match the same name.
 fn name() -> impl Strategy<Value = Name> {
     let label = prop_oneof![Just("a"), Just("b"), Just("c")];
     prop::collection::vec(label, 1..5)
@@ -178,10 +178,10 @@ fn policy() -> impl Strategy<Value = Policy> {
     let rule = (0..SOURCES.len(), name(), prop::sample::select(&SCOPES[..]));
     let shuffled = || Just((0..SOURCES.len()).collect::<Vec<_>>()).prop_shuffle();
     let rules = prop::collection::vec(rule, 0..24);
-    (rules, shuffled(), shuffled()).prop_map(|(rules, configured, imaged)| Policy {
+    (rules, shuffled(), shuffled()).prop_map(|(rules, configured, image_order)| Policy {
         rules,
         configured,
-        imaged,
+        image_order,
     })
 }
 
@@ -198,7 +198,7 @@ proptest! {
             let decision = snapshot.decide(name);
             let (word, by) = summary(&decision);
             prop_assert_eq!((word, by.as_deref()), policy.model(name, &[]), "{}", name);
-            // NXDOMAIN is true of all names beneath.
+            // NXDOMAIN applies to all names below.
             if let Decision::Blocked { nxdomain: true, .. } = decision {
                 let beneath = |other: &&Name| {
                     other.label_count() > name.label_count()
@@ -208,7 +208,7 @@ proptest! {
                 for other in names.iter().chain(owners).filter(beneath) {
                     let (word, by) = policy.model(other, &[]);
                     let nxdomain = SOURCES.iter().any(|s| Some(s.0) == by && s.2);
-                    prop_assert!(word == "blocked" && nxdomain, "{} beneath {}", other, name);
+                    prop_assert!(word == "blocked" && nxdomain, "{} below {}", other, name);
                 }
             }
         }
@@ -239,7 +239,7 @@ proptest! {
 }
 
 /// A policy of exact rules.
-fn of(rules: &[(usize, &str)]) -> Policy {
+fn exact_rules(rules: &[(usize, &str)]) -> Policy {
     let name = |text: &str| Name::from_text(text).expect("a name");
     let rules = rules.iter();
     Policy {
@@ -247,7 +247,7 @@ fn of(rules: &[(usize, &str)]) -> Policy {
             .map(|(n, text)| (*n, name(text), Scope::Exact))
             .collect(),
         configured: (0..SOURCES.len()).collect(),
-        imaged: (0..SOURCES.len()).collect(),
+        image_order: (0..SOURCES.len()).collect(),
     }
 }
 
@@ -264,13 +264,13 @@ fn blocked_by(policy: &Policy, asked: &str, target: &str) -> Option<String> {
 fn an_exception_on_an_allow_listed_name_applies_to_its_cname_too() {
     let order = Some("order:one".to_owned());
     let rules = [(5, "a.b"), (3, "c.b")];
-    assert_eq!(blocked_by(&of(&rules), "a.b", "c.b"), order);
+    assert_eq!(blocked_by(&exact_rules(&rules), "a.b", "c.b"), order);
     // An exception on the asked name overrides that order.
     let excepted = [&rules[..], &[(2, "a.b")]].concat();
-    assert_eq!(blocked_by(&of(&excepted), "a.b", "c.b"), None);
+    assert_eq!(blocked_by(&exact_rules(&excepted), "a.b", "c.b"), None);
     // One of these overrides only a list, the other does not match the asked name.
     let other = [&rules[..], &[(1, "a.b"), (2, "b")]].concat();
-    assert_eq!(blocked_by(&of(&other), "a.b", "c.b"), order);
+    assert_eq!(blocked_by(&exact_rules(&other), "a.b", "c.b"), order);
 }
 
 #[test]
@@ -278,9 +278,9 @@ fn an_exception_applies_at_any_place_in_the_configuration() {
     let rules = [(2, "a.b"), (1, "a.b"), (3, "a.b"), (6, "a.b"), (7, "a.b")];
     let name = Name::from_text("a.b").expect("a name");
     for configured in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [2, 0, 1]] {
-        let mut policy = of(&rules);
+        let mut policy = exact_rules(&rules);
         policy.configured = (3..SOURCES.len()).chain(configured).collect();
-        policy.imaged.reverse();
+        policy.image_order.reverse();
         let first = configured.into_iter().find(|n| *n != 0);
         let first = first.map(|n| SOURCES[n].0.to_owned());
         let snapshot = policy.snapshot();

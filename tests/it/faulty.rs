@@ -1,4 +1,5 @@
-//! Upstreams that are late, wrong, silent or away: clients get what is true, and the rest is told.
+//! Upstream servers that are late, wrong, silent or down: clients get correct answers, and failures
+//! are reported.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -15,7 +16,7 @@ use crate::support::upstream::{Asked, Upstream, address_of, answer, bytes, name}
 const TRUE: [u8; 4] = [192, 0, 2, 1];
 const FORGED: [u8; 4] = [203, 0, 113, 66];
 
-/// A server that asks these; `more` belongs to `[upstream]`.
+/// A server with these upstream servers; `more` belongs to `[upstream]`.
 fn server(upstreams: &[&Upstream], more: &str) -> Server {
     let all: Vec<_> = upstreams.iter().map(|u| u.address.to_string()).collect();
     let config = preamble(upstreams[0].address);
@@ -24,7 +25,7 @@ fn server(upstreams: &[&Upstream], more: &str) -> Server {
     Server::start(&config, &[("ads", "blocked.example\n")])
 }
 
-/// Answers with what `forge` makes of a false answer, and then with the true one.
+/// Sends the forgeries that `forge` makes of a false answer, and then the correct answer.
 fn forger(forge: impl Fn(&Asked, Message) -> Vec<Vec<u8>> + Send + Sync + 'static) -> Upstream {
     Upstream::start_raw(move |asked| {
         let mut answers = forge(asked, address_of(asked, FORGED));
@@ -42,7 +43,7 @@ fn a_late_answer_is_still_delivered() {
     let gate = Arc::new(RwLock::new(()));
     let (passage, is_first) = (Arc::clone(&gate), AtomicBool::new(true));
     let upstream = Upstream::start(move |asked| {
-        // What is asked again is lost, so that it is the late answer that counts.
+        // Retries are lost, so that the late answer is the one that is used.
         if !is_first.swap(false, Ordering::Relaxed) {
             return None;
         }
@@ -148,7 +149,7 @@ fn an_answer_in_another_letter_case_is_fetched_by_tcp() {
     assert_eq!(by_tcp, [false, true]);
 }
 
-/// The right question, and records that are none behind it.
+/// The right question, followed by bytes that are no records.
 fn garbage(asked: &Asked) -> Vec<Vec<u8>> {
     let mut wire = bytes(&answer(asked, ResponseCode::NoError));
     wire[7] = 3;
@@ -209,7 +210,7 @@ fn while_upstream_is_silent_all_else_is_answered_and_then_its_failure_is_remembe
         (rcode(&again), codes(&again)),
         (ResponseCode::ServFail, vec![22, 13])
     );
-    assert_eq!(upstream.asked().len(), before, "nobody was asked again");
+    assert_eq!(upstream.asked().len(), before, "no server was asked again");
     assert_eq!(server.count("upstream_failures"), 1);
 }
 
@@ -236,10 +237,10 @@ fn a_closed_upstream_port_fails_queries_long_before_the_timeout() {
 
 #[test]
 fn queries_leave_with_unpredictable_ports_ids_and_letter_case() {
-    const QUESTIONS: usize = 200;
+    const QUERIES: usize = 200;
     let upstream = Upstream::plain();
     let server = server(&[&upstream], "");
-    for n in 0..QUESTIONS {
+    for n in 0..QUERIES {
         let asked = format!("abcdefghijklmnop{n}.Example.");
         let answer = ask(server.address, &asked, RecordType::A);
         assert_eq!(answer.queries[0].name().to_string(), asked);
@@ -252,7 +253,7 @@ fn queries_leave_with_unpredictable_ports_ids_and_letter_case() {
     assert!(ports.len() >= 6, "{ports:?}");
     let ids: Vec<_> = all.iter().map(|asked| asked.message.metadata.id).collect();
     let distinct: BTreeSet<_> = ids.iter().collect();
-    assert!(distinct.len() >= QUESTIONS - 10, "{ids:?}");
+    assert!(distinct.len() >= QUERIES - 10, "{ids:?}");
     let ascents = ids.windows(2).filter(|pair| pair[0] < pair[1]).count();
     assert!((50..=150).contains(&ascents), "{ids:?}");
     let names = all.iter().map(|asked| asked.message.queries[0].name());
@@ -262,7 +263,7 @@ fn queries_leave_with_unpredictable_ports_ids_and_letter_case() {
     let share = upper as f64 / letters(char::is_ascii_alphabetic).count() as f64;
     assert!((0.4..0.6).contains(&share), "{share}: {names:?}");
     let cases: BTreeSet<_> = names.iter().map(|name| &name[..16]).collect();
-    assert!(cases.len() >= QUESTIONS / 2, "{cases:?}");
+    assert!(cases.len() >= QUERIES / 2, "{cases:?}");
 }
 
 #[test]
@@ -282,7 +283,7 @@ fn a_late_servfail_is_not_used_while_another_attempt_may_succeed() {
     let server = server(&[&upstream], "timeout-ms = 30000\n");
     let client = Port::open(server.address);
     client.send(&query("a.example", RecordType::A));
-    // The answer is there to be measured: `upstream_latency` counts it when it is heard.
+    // `upstream_latency` counts the answer once it is received.
     until("the late answer", || {
         server.status()["upstream_latency"]["count"] == 1
     });
@@ -309,7 +310,7 @@ fn a_query_that_was_answered_late_is_not_cached_as_failed() {
     });
     let server = server(&[&upstream], "timeout-ms = 1000\n");
     assert_eq!(addresses(server.address, "a.example"), ["192.0.2.1"]);
-    // Its time is up later.
+    // Its timeout ends later.
     let failed = ask(server.address, "silent.example", RecordType::A);
     assert_eq!(rcode(&failed), ResponseCode::ServFail);
     assert_eq!(addresses(server.address, "a.example"), ["192.0.2.1"]);

@@ -136,7 +136,7 @@ fn a_server_keeps_the_last_good_state_and_names_the_format_everywhere() {
         );
     }
     assert!(is_blocked(server.address, "a.example"));
-    // Whoever insists may have the lines that are good.
+    // An operator can still accept the good lines.
     fs::write(
         server.path("ads"),
         "||b.example^\n||c.example^\n||d.example^\na.example\n",
@@ -164,7 +164,7 @@ fn a_bad_line_is_reported_with_its_syntax() {
         ("^ads\\.", "regular expression"),
         ("<p>ads.example</p>", "HTML"),
     ] {
-        // Four good lines beside it: the list is taken.
+        // With four good lines beside it, the list is loaded.
         let content = format!("a.example\nb.example\n{line}\nc.example\nd.example\n");
         let (report, code) = check(&content, "");
         assert_eq!(code, Some(1), "{report}");
@@ -224,7 +224,7 @@ fn other_comment_characters_are_loaded_while_serving() {
 #[test]
 fn the_remedy_for_a_list_in_another_format_is_one_sentence_that_can_be_followed() {
     let comments_first = "! Title: ads\n".repeat(9) + ADBLOCK;
-    // Most rules of some filter lists have no name, and look like nothing in particular.
+    // Most rules of some filter lists contain no name, and have no recognisable format.
     let generic = "! Title: ads\n||a.example^\n".to_owned() + &"&ad_banner=\n".repeat(20);
     let zone = "; an RPZ\n".repeat(9) + "$TTL 300\na.example CNAME .\n";
     let bind = "// zones\n".repeat(9) + "zone \"a.example\" { type master; };\n";
@@ -263,7 +263,7 @@ fn the_remedy_for_a_list_in_another_format_is_one_sentence_that_can_be_followed(
             let (report, _) = check(content, keys);
             let (reason, remedy) = report.split_once(". The file is ").expect("a remedy");
             assert!(remedy.starts_with(recognised), "{report}");
-            // No remedy for the first line, which would not help.
+            // No remedy for the first line alone, which would not help.
             assert!(reason.ends_with("the first in line 1"), "{report}");
             assert!(
                 !report.contains("comments") && !report.contains("?."),
@@ -317,7 +317,7 @@ fn a_rejected_list_is_logged_with_its_reason_and_without_a_count() {
     let line = "list ads: MISSING, nothing of it is in force\n";
     assert!(status.contains(line), "{status}");
     server.replace("ads", &large("a.example\n"));
-    // The small one is refused again.
+    // The small one is rejected again.
     assert_eq!(server.verb(&["reload"]).status.code(), Some(1));
     assert!(is_blocked(server.address, "a.example"));
     let log = server.logged(" bytes=");

@@ -1,4 +1,4 @@
-//! Guard rails: each one holds, is told where an operator looks, and gives way to its own name alone.
+//! Guard rails: each one works, is reported in all places, and is released by its name only.
 
 use std::fs::{self, File};
 use std::process::Output;
@@ -10,7 +10,7 @@ use crate::support::client::{is_blocked, until};
 use crate::support::server::{SHIPPED, Server, folder, list, preamble, tapis, text};
 use crate::support::upstream::Upstream;
 
-const FOUR: &str = "a.example\nb.example\nc.example\nd.example\n";
+const FOUR_NAMES: &str = "a.example\nb.example\nc.example\nd.example\n";
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// A server with the list `ads`, and these keys in `[guard]`.
@@ -24,7 +24,7 @@ fn config(upstream: &Upstream, guard: &str, more: &str) -> String {
     preamble(upstream.address) + &format!("[guard]\n{guard}\n") + &list("ads", more)
 }
 
-/// A list that the compiler reads: so many names, with `more` at its end.
+/// A list that the compiler process reads: `count` names, followed by `more`.
 fn large(count: usize, more: &str) -> String {
     let names = (0..count).map(|number| format!("n{number}.large.example\n"));
     names.collect::<String>() + more
@@ -36,8 +36,8 @@ fn reload(server: &Server, released: &[&str]) -> Output {
     server.verb(&arguments)
 }
 
-/// Replaces the keys in `[guard]`, and reloads.
-fn reguard(server: &Server, guard: &str) -> Output {
+/// Replaces the keys of `[guard]`, and reloads.
+fn change_guard(server: &Server, guard: &str) -> Output {
     let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
     let (before, rest) = config.split_once("[guard]\n").expect("the section");
     let (_, after) = rest.split_once("[[list]]").expect("the list");
@@ -51,8 +51,9 @@ fn words(value: &Value) -> Vec<&str> {
     words.map(|word| word.as_str().expect("a word")).collect()
 }
 
-/// The guard holds the newest state of `ads`, which is told everywhere, and gives way to its name.
-fn holds_until_released(server: &Server, guard: &str, reason: &str) {
+/// The guard holds the newest version of `ads`, which is reported in all places, until it is
+/// released by name.
+fn is_held_until_released(server: &Server, guard: &str, reason: &str) {
     let release = format!("ads:{guard}");
     let output = reload(server, &[]);
     let report = text(&output);
@@ -86,7 +87,7 @@ fn holds_until_released(server: &Server, guard: &str, reason: &str) {
     assert!(server.verb(&["status"]).status.success());
 }
 
-/// Replaces the file of `ads` by one that was written so long ago.
+/// Replaces the file of `ads` by one with this age.
 fn replace_by_old(server: &Server, content: &str, age: Duration) {
     let new = server.path("new-file");
     fs::write(&new, content).expect("written");
@@ -102,34 +103,34 @@ fn set_age(path: &std::path::Path, age: Duration) {
 
 #[test]
 fn an_empty_list_is_held_until_released() {
-    let (server, _upstream) = server("", FOUR);
+    let (server, _upstream) = server("", FOUR_NAMES);
     server.replace("ads", "\n");
-    holds_until_released(&server, "empty", "empty; a list that is empty on purpose");
+    is_held_until_released(&server, "empty", "empty; a list that is empty on purpose");
     assert!(!is_blocked(server.address, "a.example"));
 }
 
 #[test]
 fn a_mostly_bad_list_is_held_until_released() {
-    let (server, _upstream) = server("shrink-percent = 100", FOUR);
+    let (server, _upstream) = server("shrink-percent = 100", FOUR_NAMES);
     server.replace("ads", "/\na.example\n/\n/\nb.example\n");
-    holds_until_released(&server, "bad", "3 of 5 lines are bad, the first in line 1");
+    is_held_until_released(&server, "bad", "3 of 5 lines are bad, the first in line 1");
     assert!(!is_blocked(server.address, "d.example"));
     assert!(is_blocked(server.address, "b.example"));
 }
 
 #[test]
 fn a_shrunk_list_is_held_until_released() {
-    let (server, _upstream) = server("shrink-percent = 20", FOUR);
+    let (server, _upstream) = server("shrink-percent = 20", FOUR_NAMES);
     server.replace("ads", "a.example\nb.example\nc.example\n");
-    holds_until_released(&server, "shrunk", "3 rules, 25 % fewer than the 4 in force");
+    is_held_until_released(&server, "shrunk", "3 rules, 25 % fewer than the 4 in force");
     assert!(!is_blocked(server.address, "d.example"));
 }
 
 #[test]
 fn a_grown_list_is_held_until_released() {
-    let (server, _upstream) = server("grow-percent = 100", FOUR);
-    server.replace("ads", &large(1_003, FOUR));
-    holds_until_released(
+    let (server, _upstream) = server("grow-percent = 100", FOUR_NAMES);
+    server.replace("ads", &large(1_003, FOUR_NAMES));
+    is_held_until_released(
         &server,
         "grown",
         "1007 rules, 251 times the 4 rules in force",
@@ -142,12 +143,12 @@ fn a_list_that_is_cut_off_within_a_line_is_held_until_released() {
     let (server, _upstream) = server("", &large(2_000, ""));
     server.replace("ads", large(1_990, "").trim_end_matches("large.example\n"));
     until("the guard", || server.status()["degraded"] == true);
-    holds_until_released(
+    is_held_until_released(
         &server,
         "shrunk",
         "1990 rules, fewer than the 2000 in force, and its last line has no end any more: cut off?",
     );
-    // Whoever writes it never ends its last line.
+    // A writer that never terminates its last line.
     server.replace("ads", large(1_980, "").trim_end());
     until("the shorter list", || {
         server.status()["lists"][0]["rules"] == 1_980
@@ -157,7 +158,7 @@ fn a_list_that_is_cut_off_within_a_line_is_held_until_released() {
 
 #[test]
 fn a_short_list_needs_no_final_newline() {
-    let (server, _upstream) = server("", FOUR);
+    let (server, _upstream) = server("", FOUR_NAMES);
     server.replace("ads", "a.example\nb.example\nc.example");
     until("the edit", || server.status()["lists"][0]["rules"] == 3);
     assert!(is_blocked(server.address, "c.example"));
@@ -194,9 +195,9 @@ fn a_name_that_is_cut_off_blocks_nothing_else_though_its_list_is_enforced_whole(
 
 #[test]
 fn an_old_list_is_held_until_released() {
-    let (server, _upstream) = server("max-age-hours = 48", FOUR);
+    let (server, _upstream) = server("max-age-hours = 48", FOUR_NAMES);
     replace_by_old(&server, "a.example\nb.example\nc.example\n", 49 * HOUR);
-    holds_until_released(&server, "old", "over 48 hours ago");
+    is_held_until_released(&server, "old", "over 48 hours ago");
     assert!(!is_blocked(server.address, "d.example"));
 }
 
@@ -204,7 +205,7 @@ fn an_old_list_is_held_until_released() {
 fn a_list_that_is_old_at_the_start_is_loaded_and_reported_until_released() {
     let upstream = Upstream::plain();
     let config = config(&upstream, "max-age-hours = 48", "");
-    let folder = folder(&config, &[("ads", FOUR)]);
+    let folder = folder(&config, &[("ads", FOUR_NAMES)]);
     set_age(&folder.path().join("ads"), 49 * HOUR);
     let server = Server::start_in(folder);
     assert!(
@@ -222,20 +223,20 @@ fn a_list_that_is_old_at_the_start_is_loaded_and_reported_until_released() {
     until("a word in the log", || {
         server.log().contains("list in force is too old")
     });
-    // The alarm is no reason to read it anew, and so to hold it.
+    // The alarm must not cause another reading, which would hold the list.
     let output = reload(&server, &[]);
     assert!(output.status.success(), "{}", text(&output));
     let output = reload(&server, &["ads:old"]);
     assert!(output.status.success(), "{}", text(&output));
     server.assert_well();
-    // It counts for that state alone.
-    replace_by_old(&server, FOUR, 50 * HOUR);
+    // The release applies to that version only.
+    replace_by_old(&server, FOUR_NAMES, 50 * HOUR);
     until("the alarm", || server.status()["degraded"] == true);
 }
 
 #[test]
 fn a_release_applies_to_one_guard_and_one_version_of_the_file() {
-    let (server, _upstream) = server("", FOUR);
+    let (server, _upstream) = server("", FOUR_NAMES);
     server.replace("ads", "/\n/\na.example\n");
     let both = "--accept ads:bad --accept ads:shrunk";
     assert!(text(&reload(&server, &[])).contains(both));
@@ -256,7 +257,7 @@ fn a_release_applies_to_one_guard_and_one_version_of_the_file() {
 
 #[test]
 fn a_release_without_a_guard_is_rejected_with_the_guards_that_hold_the_list() {
-    let (server, _upstream) = server("", FOUR);
+    let (server, _upstream) = server("", FOUR_NAMES);
     let released = |release| {
         let output = reload(&server, &[release]);
         assert_eq!(output.status.code(), Some(1), "{}", text(&output));
@@ -293,7 +294,7 @@ fn a_release_without_a_guard_is_rejected_with_the_guards_that_hold_the_list() {
 
 #[test]
 fn a_release_of_a_list_that_is_not_held_is_rejected() {
-    let (server, _upstream) = server("", FOUR);
+    let (server, _upstream) = server("", FOUR_NAMES);
     for guard in ["shrunk", "bad"] {
         let output = reload(&server, &[&format!("ads:{guard}")]);
         assert_eq!(output.status.code(), Some(1));
@@ -312,7 +313,7 @@ fn bad_lines_of_a_list_that_must_be_enforced_whole_are_shown_with_a_warning() {
     ] {
         let upstream = Upstream::plain();
         let config = config(&upstream, "", keys);
-        let content = format!("{FOUR}forbidden..example\nforbidden example\n");
+        let content = format!("{FOUR_NAMES}forbidden..example\nforbidden example\n");
         let server = Server::start(&config, &[("ads", &content)]);
         let output = server.verb(&["status"]);
         assert!(output.status.success(), "{}", text(&output));
@@ -338,14 +339,14 @@ fn bad_lines_of_a_list_that_must_be_enforced_whole_are_shown_with_a_warning() {
 
 #[test]
 fn a_looser_limit_loads_a_list_that_the_old_one_held() {
-    let (server, _upstream) = server("", FOUR);
+    let (server, _upstream) = server("", FOUR_NAMES);
     server.replace("ads", "a.example\n");
     assert_eq!(reload(&server, &[]).status.code(), Some(1));
-    // With a list that takes a while to be read, so that the old limits stand a while, too.
+    // The new list takes a while to read, so that the old limits still apply for a moment.
     fs::write(server.path("big"), large(60_000, "last.example\n")).expect("written");
     let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
     fs::write(server.path("tapis.toml"), config + &list("big", "")).expect("written");
-    let output = reguard(&server, "shrink-percent = 75");
+    let output = change_guard(&server, "shrink-percent = 75");
     assert!(output.status.success(), "{}", text(&output));
     assert!(!is_blocked(server.address, "d.example"));
     assert!(is_blocked(server.address, "last.example"));
@@ -354,9 +355,9 @@ fn a_looser_limit_loads_a_list_that_the_old_one_held() {
 
 #[test]
 fn a_large_list_that_shrank_is_held_until_released() {
-    let (server, _upstream) = server("", &large(60_000, FOUR));
+    let (server, _upstream) = server("", &large(60_000, FOUR_NAMES));
     server.replace("ads", &large(1, "again.example\n").repeat(60_000));
-    holds_until_released(
+    is_held_until_released(
         &server,
         "shrunk",
         "2 rules, 100 % fewer than the 60004 in force",
@@ -365,8 +366,8 @@ fn a_large_list_that_shrank_is_held_until_released() {
     assert!(is_blocked(server.address, "again.example"));
 }
 
-/// Rules that are left out: the rule, a name that it would block, and why.
-const WARDED: [(&str, &str, &str, &str); 8] = [
+/// Suppressed rules: the rule, a name that it would block, and the reason.
+const SUPPRESSED: [(&str, &str, &str, &str); 8] = [
     (
         ".co.id",
         "bank.co.id",
@@ -417,11 +418,11 @@ const WARDED: [(&str, &str, &str, &str); 8] = [
     ),
 ];
 
-fn warded() -> String {
-    WARDED.map(|(rule, ..)| rule).join("\n") + "\nplain.example\n"
+fn suppressed_rules() -> String {
+    SUPPRESSED.map(|(rule, ..)| rule).join("\n") + "\nplain.example\n"
 }
 
-fn warding_server(content: &str, more: &str) -> (Server, Upstream) {
+fn server_with_protected_names(content: &str, more: &str) -> (Server, Upstream) {
     let upstream = Upstream::plain();
     let guard = "protect = \"protect\"\npopular = \"popular\"\npopular-first = 2";
     let config = config(&upstream, guard, more);
@@ -437,7 +438,7 @@ fn warding_server(content: &str, more: &str) -> (Server, Upstream) {
 
 #[test]
 fn each_protected_name_suppresses_a_rule_until_it_is_released() {
-    let (server, _upstream) = warding_server(&warded(), "");
+    let (server, _upstream) = server_with_protected_names(&suppressed_rules(), "");
     assert!(
         is_blocked(server.address, "plain.example"),
         "the list lives"
@@ -457,7 +458,7 @@ fn each_protected_name_suppresses_a_rule_until_it_is_released() {
         people.contains("list ads: 1 rule, 0 bad lines, 8 left out\n"),
         "{people}"
     );
-    for (at, (rule, name, ward, why)) in WARDED.into_iter().enumerate() {
+    for (at, (rule, name, ward, why)) in SUPPRESSED.into_iter().enumerate() {
         assert!(!is_blocked(server.address, name), "{rule}");
         let left = &ads["first_left_out"][at];
         assert_eq!(
@@ -489,11 +490,11 @@ fn each_protected_name_suppresses_a_rule_until_it_is_released() {
         (2, 2, 1)
     );
     let guard = "protect = \"protect\"\npopular = \"popular\"\npopular-first = 2\n";
-    for (rule, name, ..) in WARDED {
+    for (rule, name, ..) in SUPPRESSED {
         let owner = rule.trim_start_matches(['*', '.']);
-        let output = reguard(&server, &format!("{guard}release = [\"{owner}\"]"));
+        let output = change_guard(&server, &format!("{guard}release = [\"{owner}\"]"));
         assert!(output.status.success(), "{}", text(&output));
-        for (other, asked, ..) in WARDED {
+        for (other, asked, ..) in SUPPRESSED {
             assert_eq!(
                 is_blocked(server.address, asked),
                 other == rule,
@@ -506,16 +507,16 @@ fn each_protected_name_suppresses_a_rule_until_it_is_released() {
 
 #[test]
 fn a_large_list_loses_only_the_suppressed_rules() {
-    let (server, _upstream) = warding_server(&large(60_000, &warded()), "");
+    let (server, _upstream) = server_with_protected_names(&large(60_000, &suppressed_rules()), "");
     assert!(is_blocked(server.address, "plain.example"));
     let status = server.status();
     assert_eq!(status["lists"][0]["rules"], 60_001);
     assert_eq!(status["lists"][0]["first_left_out"][0]["line"], 60_001);
-    for (rule, name, ..) in WARDED {
+    for (rule, name, ..) in SUPPRESSED {
         assert!(!is_blocked(server.address, name), "{rule}");
     }
     let guard = "protect = \"protect\"\npopular = \"popular\"\npopular-first = 2\n";
-    let output = reguard(
+    let output = change_guard(
         &server,
         &format!("{guard}release = [\"co.id\", \"www.bank.example\"]"),
     );
@@ -534,8 +535,8 @@ fn a_large_list_loses_only_the_suppressed_rules() {
 
 #[test]
 fn a_list_with_warnings_only_is_enforced_whole() {
-    for content in [warded(), large(60_000, &warded())] {
-        let (server, _upstream) = warding_server(&content, "guards = \"warn\"");
+    for content in [suppressed_rules(), large(60_000, &suppressed_rules())] {
+        let (server, _upstream) = server_with_protected_names(&content, "guards = \"warn\"");
         let status = server.status();
         let ads = &status["lists"][0];
         let rules = content.lines().count() as u64;
@@ -545,7 +546,7 @@ fn a_list_with_warnings_only_is_enforced_whole() {
         let people = text(&server.verb(&["status"]));
         let flagged = ", 0 bad lines, WARNING: 8 rules may be mistakes\n";
         assert!(people.contains(flagged), "{people}");
-        for (rule, name, _, why) in WARDED {
+        for (rule, name, _, why) in SUPPRESSED {
             assert!(is_blocked(server.address, name), "{rule}");
             let report = format!("{rule}: counts, but {why}");
             assert!(people.contains(&report), "{people}");
@@ -556,10 +557,10 @@ fn a_list_with_warnings_only_is_enforced_whole() {
 #[test]
 fn a_list_can_have_warnings_of_some_guards_and_lose_rules_to_others() {
     let some = "guards = [\"public-suffix\", \"popular\"]";
-    // Both guards are against it, and one of them is enough.
+    // Both guards match, and one of them is enough.
     let both = ".example\n.pop.example\n";
-    let (server, _upstream) = warding_server(&(warded() + both), some);
-    for (rule, name, ward, _) in WARDED {
+    let (server, _upstream) = server_with_protected_names(&(suppressed_rules() + both), some);
+    for (rule, name, ward, _) in SUPPRESSED {
         let counts = matches!(ward, "public-suffix" | "popular");
         assert_eq!(is_blocked(server.address, name), counts, "{rule}");
     }
@@ -582,7 +583,7 @@ fn a_list_can_have_warnings_of_some_guards_and_lose_rules_to_others() {
         "{}",
         text(&output)
     );
-    for (rule, name, ..) in WARDED {
+    for (rule, name, ..) in SUPPRESSED {
         assert!(!is_blocked(server.address, name), "{rule}");
     }
 }
@@ -607,7 +608,7 @@ fn every_suppressed_rule_can_be_listed() {
         "{people}"
     );
     assert!(people.contains("and 565 more left out"), "{people}");
-    // The server keeps no more than a thousand; `check --all` reads the list itself.
+    // The server keeps at most a thousand; `check --all` reads the list itself.
     server.replace("ads", &rules(1200));
     until("the longer list", || left(&server.status()) == Some(1000));
     let all = text(&server.verb(&["check", "--all"]));
@@ -624,7 +625,7 @@ fn every_suppressed_rule_can_be_listed() {
 fn a_rule_on_a_private_suffix_applies_and_is_reported() {
     let host = ".ec2-192-0-2-1.compute-1.amazonaws.com";
     let rules = format!(".duckdns.org\n{host}\n*.web.app\n.co.id\n");
-    let (server, _upstream) = warding_server(&rules, "");
+    let (server, _upstream) = server_with_protected_names(&rules, "");
     for name in ["bad.duckdns.org", &host[1..], "x.web.app"] {
         assert!(is_blocked(server.address, name), "{name}");
     }
@@ -643,7 +644,7 @@ fn a_rule_on_a_private_suffix_applies_and_is_reported() {
         assert!(!report.contains("compute-1"), "it is one host: {report}");
     }
     let guard = "release = [\"duckdns.org\"]\npublic-suffixes = \"all\"";
-    let output = reguard(&server, guard);
+    let output = change_guard(&server, guard);
     assert!(output.status.success(), "{}", text(&output));
     assert!(is_blocked(server.address, "bad.duckdns.org"), "released");
     assert!(is_blocked(server.address, &host[1..]), "never held");
@@ -653,7 +654,7 @@ fn a_rule_on_a_private_suffix_applies_and_is_reported() {
 #[test]
 fn an_allow_list_that_frees_a_public_suffix_is_reported() {
     let rules = ".net.id\n.r2.dev\n*.web.app\nco.id\n.shop.example\n";
-    let (server, _upstream) = warding_server(rules, "kind = \"allow\"");
+    let (server, _upstream) = server_with_protected_names(rules, "kind = \"allow\"");
     let status = server.status();
     let list = &status["lists"][0];
     assert_eq!((&list["rules"], &list["warned"]), (&5.into(), &3.into()));
@@ -663,14 +664,14 @@ fn an_allow_list_that_frees_a_public_suffix_is_reported() {
         assert!(report.contains(&why), "{report}");
     }
     assert!(report.contains("good: 1 list"), "{report}");
-    let output = reguard(&server, "release = [\"net.id\"]");
+    let output = change_guard(&server, "release = [\"net.id\"]");
     assert!(output.status.success(), "{}", text(&output));
     until("the release", || server.status()["lists"][0]["warned"] == 2);
 }
 
 #[test]
 fn an_allow_list_may_allow_a_public_suffix_until_it_is_turned_into_a_block_list() {
-    let (server, _upstream) = warding_server(&warded(), "kind = \"allow\"");
+    let (server, _upstream) = server_with_protected_names(&suppressed_rules(), "kind = \"allow\"");
     assert_eq!(server.status()["lists"][0]["rules"], 9);
     let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
     let config = config.replace("kind = \"allow\"", "");
@@ -684,7 +685,7 @@ fn an_allow_list_may_allow_a_public_suffix_until_it_is_turned_into_a_block_list(
 
 #[test]
 fn guard_files_are_read_again_at_a_reload_and_lists_with_them() {
-    let (server, _upstream) = warding_server("new.bank.example\nplain.example\n", "");
+    let (server, _upstream) = server_with_protected_names("new.bank.example\nplain.example\n", "");
     assert!(!is_blocked(server.address, "new.bank.example"));
     fs::write(server.path("protect"), "plain.example\n").expect("written");
     let output = reload(&server, &[]);
@@ -709,7 +710,7 @@ fn guard_files_are_read_again_at_a_reload_and_lists_with_them() {
 
 #[test]
 fn a_bad_guard_file_is_reported_and_its_last_good_content_applies() {
-    let (server, _upstream) = warding_server("www.bank.example\npop.example\n", "");
+    let (server, _upstream) = server_with_protected_names("www.bank.example\npop.example\n", "");
     fs::write(server.path("protect"), "plain.example\n/\n").expect("written");
     fs::remove_file(server.path("popular")).expect("removed");
     let output = reload(&server, &[]);
@@ -733,7 +734,7 @@ fn a_bad_guard_file_is_reported_and_its_last_good_content_applies() {
 
 #[test]
 fn a_server_starts_without_the_guard_files_and_says_so() {
-    let (server, _upstream) = server("protect = \"gone\"\npopular = \".\"", FOUR);
+    let (server, _upstream) = server("protect = \"gone\"\npopular = \".\"", FOUR_NAMES);
     assert!(is_blocked(server.address, "a.example"));
     let status = server.status();
     assert_eq!(status["degraded"], true);
@@ -881,14 +882,17 @@ fn an_order_gets_a_warning_and_stays_in_force() {
     let guard = "protect = \"protect\"";
     let config = config(&upstream, guard, "");
     let config = config.replacen("[guard]", "[orders]\npath = \"orders\"\n[guard]", 1);
-    let folder = folder(&config, &[("ads", FOUR), ("protect", ".bank.example\n")]);
+    let folder = folder(
+        &config,
+        &[("ads", FOUR_NAMES), ("protect", ".bank.example\n")],
+    );
     fs::create_dir(folder.path().join("orders")).expect("made");
     fs::write(folder.path().join("orders/wide.toml"), ORDER).expect("written");
     let server = Server::start_in(folder);
     for name in ["any.co.id", "www.bank.example"] {
         assert!(
             is_blocked(server.address, name),
-            "the authority's word stands: {name}"
+            "the authority's order stays in force: {name}"
         );
     }
     let suffix = "target .co.id covers the public suffix co.id";
@@ -940,7 +944,7 @@ fn a_list_with_another_file_is_compared_with_the_rules_in_force() {
     let files = [("ads", &*names(100)), ("short", &*names(3))];
     let server = Server::start(&(preamble.clone() + &list("ads", "")), &files);
     let moved = preamble.clone() + "[[list]]\nname = \"ads\"\npath = \"short\"\n";
-    // So it is of one that is read in another way.
+    // The same applies to a list that is parsed differently.
     let subtree = moved.clone() + "scope = \"subtree\"\n";
     for config in [&moved, &subtree] {
         server.replace("tapis.toml", config);

@@ -1,4 +1,5 @@
-//! A file system that does not answer: opening a file with a write lease waits until the lease ends.
+//! A file system that does not respond: opening a file under a write lease blocks until the lease
+//! ends.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -14,7 +15,7 @@ use crate::support::client::{is_blocked, until};
 use crate::support::server::{Server, folder, list, preamble, refused, tapis, text};
 use crate::support::upstream::Upstream;
 
-/// Takes a lease on its argument, and holds it until the standard input ends.
+/// Takes a lease on its argument, and keeps it until standard input ends.
 const LEASE: &str = "import fcntl, os, signal, sys\n\
                      signal.signal(signal.SIGIO, signal.SIG_IGN)\n\
                      file = os.open(sys.argv[1], os.O_RDWR)\n\
@@ -22,11 +23,12 @@ const LEASE: &str = "import fcntl, os, signal, sys\n\
                      print('held', flush=True)\n\
                      sys.stdin.read()\n";
 
-/// A file that no other process can open. The system ends a lease after `lease-break-time`, 45 s by default.
+/// A file that no other process can open. The kernel ends a lease after `lease-break-time`, 45 s by
+/// default.
 struct Lease(Child);
 
 impl Lease {
-    /// Puts a file with this content in place that hangs from the start.
+    /// Creates a file with this content that hangs from the start.
     fn take(path: &Path, content: &str) -> Self {
         let new = path.with_extension("new");
         fs::write(&new, content).expect("written");
@@ -81,7 +83,7 @@ fn start(files: impl FnOnce(&Path) -> Vec<Lease>) -> (Server, Vec<Lease>, Upstre
     (Server::start_in(folder), leases, upstream)
 }
 
-/// An order from two seconds on from now, for two seconds.
+/// An order in force for two seconds, beginning two seconds from now.
 fn dated(server: &Server) {
     let at = |seconds| Timestamp::now() + SignedDuration::from_secs(seconds);
     let dates = format!("effective-from = {}\nexpires-at = {}", at(2), at(4));
@@ -111,7 +113,7 @@ fn an_order_whose_file_hangs_delays_no_date_and_applies_once_read() {
     });
     assert!(!is_blocked(server.address, "late.example"));
     assert!(is_blocked(server.address, "ads.example"));
-    // The verbs wait no longer than a start.
+    // Verbs wait no longer than a start does.
     let listed = server.verb(&["order", "list"]);
     let report = text(&listed);
     assert!(!listed.status.success(), "{report}");
@@ -196,7 +198,7 @@ fn a_list_whose_file_hangs_stays_unchanged_until_it_is_read() {
     dated(&server);
     until("it begins", || is_blocked(server.address, "dated.example"));
     until("it ends", || !is_blocked(server.address, "dated.example"));
-    // Another list overtakes it.
+    // Another list is loaded before it.
     server.replace("ads", "other.example\n");
     until("the other list", || {
         is_blocked(server.address, "other.example")
@@ -313,7 +315,7 @@ fn a_pipe_is_rejected_as_a_list_and_as_an_order_without_waiting() {
     );
     assert!(!report.contains("no answer"), "{report}");
     assert!(is_blocked(server.address, "old.example"));
-    // The same while it serves.
+    // The same while the server runs.
     fs::remove_file(server.path("ads")).expect("removed");
     pipe(&server.path("ads"));
     let reloaded = server.verb(&["reload"]);

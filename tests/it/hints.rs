@@ -1,4 +1,4 @@
-//! What people write out of habit: the message says what is meant.
+//! Common mistakes in input: the message names the accepted form.
 
 use std::process::Output;
 
@@ -111,7 +111,7 @@ fn an_address_to_listen_on_in_another_notation_is_answered_with_ours() {
     }
 }
 
-fn ask_thrice(server: &Server) {
+fn ask_three_times(server: &Server) {
     for count in 0..3 {
         let name = format!("n{count}.example");
         let answer = ask(server.address, &name, RecordType::A);
@@ -135,7 +135,7 @@ fn status_explains_a_failing_upstream_by_what_it_answers() {
     ] {
         let upstream = Upstream::start(move |asked| Some(answer(asked, code)));
         let server = Server::start(&preamble(upstream.address), &[]);
-        ask_thrice(&server);
+        ask_three_times(&server);
         let line = upstream_line(&server);
         assert!(line.contains(report), "{line}");
         let hint = match code {
@@ -172,7 +172,7 @@ fn status_reports_failures_since_the_last_good_answer_and_all_of_them_in_json() 
     );
 }
 
-/// Starts with these arguments on a port of the system's choice.
+/// Starts with these arguments on a free port.
 fn start(config: &str, arguments: &[&str]) -> Server {
     let upstream = Upstream::plain().address.to_string();
     let more = [&["--upstream", &upstream], arguments].concat();
@@ -195,7 +195,7 @@ fn a_server_that_listens_publicly_and_permits_only_itself_warns_at_its_start() {
         ("0.0.0.0:0", &["--allow", "127.0.0.1"], true),
     ] {
         let server = start(CONTROL, &[&["--listen", listen], allow].concat());
-        // It is logged after that.
+        // The warning is logged after this line.
         let log = server.logged("serving address");
         assert_eq!(log.contains(warning), warns, "{listen} {allow:?}: {log}");
         assert_eq!(log.contains("--allow"), warns, "{log}");
@@ -265,7 +265,8 @@ fn a_prefix_to_allow_is_parsed_as_in_the_file() {
 
 #[test]
 fn an_address_to_listen_on_without_a_port_gets_the_default_port() {
-    // 192.0.2.1 is no address of this machine: the message says where it would have listened.
+    // 192.0.2.1 is no address of this machine: the message names the address that it would have
+    // listened on.
     for (listen, meant) in [
         ("192.0.2.1", "192.0.2.1:5335"),
         ("2001:db8::1", "[2001:db8::1]:5335"),

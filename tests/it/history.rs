@@ -1,4 +1,4 @@
-//! What `why --at` and `diff` say of the past: what clients got, or that it is not known.
+//! `why --at` and `diff` about the past: they report what clients received, or that it is unknown.
 
 use std::fs;
 
@@ -42,7 +42,7 @@ fn generation(server: &Server) -> String {
     server.status()["generation"].to_string()
 }
 
-/// What differs between the generation that was in force and the one that `change` makes.
+/// The difference between the generation in force and the one that `change` makes.
 fn difference(server: &Server, change: impl FnOnce()) -> (Option<i32>, String) {
     let before = generation(server);
     change();
@@ -54,7 +54,7 @@ fn end(server: &mut Server, signal: &str) {
     server.wait();
 }
 
-/// Waits until the state directory has the rules of so many lists.
+/// Waits until the state directory has the rules of that many lists.
 pub(crate) fn kept(server: &Server, lists: usize) {
     until("the rules are kept", || {
         let files = fs::read_dir(server.path("state/past"));
@@ -66,14 +66,15 @@ pub(crate) fn kept(server: &Server, lists: usize) {
     });
 }
 
-/// An instant at which the last generation is in force for certain: for a moment after its entry it may not be.
+/// An instant at which the last generation is certainly in force: just after its entry it may not
+/// be.
 pub(crate) fn settled() -> Timestamp {
     let at = Timestamp::now() + std::time::Duration::from_millis(300);
     until("that instant", || Timestamp::now() > at);
     at
 }
 
-/// `why --at` as people read it.
+/// The text output of `why --at`.
 fn explained(server: &Server, name: &str, at: Timestamp) -> (Option<i32>, String) {
     run(server, &["why", name, "--at", &at.to_string()])
 }
@@ -149,7 +150,7 @@ fn generations_with_equal_answers_do_not_differ() {
     let lists = list("ads", "") + &list("more", "");
     let files = [("ads", "ads.example\n"), ("more", "more.example\n")];
     let (server, _upstream) = start(&lists, &files);
-    // The first list has the name already.
+    // The first list contains the name already.
     let (code, printed) = difference(&server, || {
         server.replace("more", "more.example\nads.example\n");
         reload(&server);
@@ -231,7 +232,7 @@ fn a_name_at_a_past_time_is_explained_by_the_rules_and_settings_of_that_time() {
     reconfigure(&server, start, third_list);
     kept(&server, 2);
     let third = settled();
-    // A list that is configured no more, in a file that is gone.
+    // A list that is no longer configured, whose file is gone.
     reconfigure(&server, "[[list]]\nname = \"ads\"\npath = \"other\"\n", "");
     fs::remove_file(server.path("ads")).expect("removed");
     fs::remove_file(server.path("other")).expect("removed");
@@ -415,7 +416,7 @@ fn a_server_that_could_not_write_its_journal_did_not_count_as_stopped() {
     let stopped = Timestamp::now();
     let (there, away) = (server.path("journals"), server.path("away"));
     fs::rename(&there, &away).expect("moved");
-    // Two servers without it.
+    // Two servers run without the journal.
     let mut server = server.again();
     server.replace("ads", "new.example\n");
     reload(&server);
@@ -431,7 +432,7 @@ fn a_server_that_could_not_write_its_journal_did_not_count_as_stopped() {
     end(&mut server, "TERM");
     fs::rename(&away, &there).expect("moved back");
     for round in 0..2 {
-        // Before the next server starts, and after that.
+        // Before the next server starts, and afterwards.
         for moment in [ran, again] {
             for name in ["ads.example", "new.example"] {
                 let (code, printed) = explained(&server, name, moment);
@@ -551,7 +552,7 @@ fn the_past_is_read_from_the_moved_journal_and_from_the_new_one() {
         printed.contains("+ more.example (ads): upstream -> sinkhole"),
         "{printed}"
     );
-    // One that is not there, and verbs that have no use for it.
+    // A journal that does not exist, and verbs that do not take one.
     let (code, printed) = run(&server, &[&question[..], &["--journal", "gone"]].concat());
     assert_eq!(code, Some(1), "{printed}");
     assert!(printed.contains("gone: can't be opened"), "{printed}");

@@ -1,4 +1,4 @@
-//! Lists that are not what they should be: what was good stays, and why is told.
+//! Faulty lists: the last good rules stay, and the reason is reported.
 
 use std::fs;
 use std::process::Output;
@@ -19,7 +19,7 @@ fn reload(server: &Server, arguments: &[&str]) -> Output {
     server.verb(&[&["reload"], arguments].concat())
 }
 
-/// The newest state is refused for this reason, everywhere where an operator looks.
+/// The newest version is rejected for this reason, which is reported in all places.
 fn held(server: &Server, reason: &str) {
     let output = reload(server, &[]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
@@ -149,7 +149,7 @@ fn a_changed_scope_or_format_applies_at_a_reload() {
             "{more}"
         );
     }
-    // Read as another format nothing of it is a rule, and then `reload` does not say that it is.
+    // In another format no line is a rule, and `reload` must not succeed.
     let (success, report) = with("format = \"hosts\"");
     assert!(!success, "{report}");
     assert!(is_blocked(server.address, "ads.example"));

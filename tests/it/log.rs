@@ -1,4 +1,4 @@
-//! The log: for people, for journald, for programs.
+//! The log as text, for journald, and as JSON.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -15,7 +15,7 @@ use crate::support::client::{is_blocked, until};
 use crate::support::server::{self, folder, list, preamble, tapis, text};
 use crate::support::upstream::Upstream;
 
-/// What a server logs until it serves, or ends.
+/// The log of a server until it serves, or ends.
 fn log_of(config: &str, arguments: &[&str], journald: bool) -> String {
     let folder = folder(config, &[("ads", "a.example\nb..example\n")]);
     let path = folder.path().join("log");
@@ -23,7 +23,7 @@ fn log_of(config: &str, arguments: &[&str], journald: bool) -> String {
     let meta = log.metadata().expect("there");
     let stream = match journald {
         true => format!("{}:{}", meta.dev(), meta.ino()),
-        // As a child of a service has it that writes to a file.
+        // As in a child of a service that writes to a file.
         false => format!("{}:{}", meta.dev(), meta.ino() + 1),
     };
     let mut command: Command = tapis();
@@ -161,7 +161,7 @@ fn the_help_of_serve_has_environment_signals_and_exit_codes() {
     }
 }
 
-/// A server whose standard error is that file or pipe, and its folder.
+/// A server whose standard error is that file or pipe, and its directory.
 struct Logging {
     child: Child,
     folder: TempDir,
@@ -195,8 +195,8 @@ impl Logging {
         self.status()["alarms"].to_string()
     }
 
-    /// It goes on: what is changed comes into force.
-    fn takes(&self, name: &str) {
+    /// The server still works: a change comes into force.
+    fn applies_changes(&self, name: &str) {
         let edited = self.folder.path().join("new");
         fs::write(&edited, format!("{name}\n")).expect("written");
         fs::rename(edited, self.folder.path().join("ads")).expect("renamed");
@@ -236,7 +236,7 @@ fn a_log_that_cannot_be_written_stops_no_server_and_is_an_alarm() {
         .open("/dev/full")
         .expect("Linux");
     let server = Logging::start(&upstream, full);
-    server.takes("b.example");
+    server.applies_changes("b.example");
     until("an alarm", || {
         server.alarms().contains("No space left on device")
     });
@@ -246,8 +246,8 @@ fn a_log_that_cannot_be_written_stops_no_server_and_is_an_alarm() {
     let server = Logging::start(&upstream, writer);
     assert_eq!(server.alarms(), "[]");
     drop(reader);
-    server.takes("b.example");
-    server.takes("c.example");
+    server.applies_changes("b.example");
+    server.applies_changes("c.example");
     until("an alarm", || server.alarms().contains("Broken pipe"));
     assert!(server.end().success());
 }
@@ -261,7 +261,7 @@ fn a_log_that_is_not_read_blocks_nothing_and_loses_nothing_that_fits() {
     writer.set_nonblocking(false).expect("set");
     let writer = OwnedFd::from(writer);
     let server = Logging::start(&upstream, writer);
-    server.takes("b.example");
+    server.applies_changes("b.example");
     until("an alarm", || server.alarms().contains("is not read"));
     let log = thread::spawn(move || {
         let mut log = String::new();

@@ -1,6 +1,6 @@
-//! The built-in default where there is next to nothing: an ordinary user, no IPv6, no `/run` to
-//! write to, nothing but mistakes in resolv.conf. In namespaces of its own, so it needs root,
-//! unshare, setpriv and dig: `cargo test --test it -- --ignored`.
+//! The built-in default on a minimal system: an ordinary user, no IPv6, no writable `/run`, and a
+//! resolv.conf without a valid line. It runs in separate namespaces, so it needs root, unshare,
+//! setpriv and dig: `cargo test --test it -- --ignored`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,4 +1,4 @@
-//! Verbs of orders beside a running server: what they say is what the server has.
+//! Verbs for orders beside a running server: they report the server's state.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -32,8 +32,8 @@ fn first_line(output: &Output) -> String {
     lines.lines().next().unwrap_or_default().to_owned()
 }
 
-/// The same as a user who is not root; `None` if this is not root, or the build lies in a folder that all may write to, as
-/// in the temporary one: the verbs of root trust no socket there.
+/// The same as a user other than root; `None` if this is not root, or if the build directory is
+/// below one that all users can write to: the verbs of root trust no socket there.
 fn server_of_another_user() -> Option<(Server, Upstream)> {
     let all_may_write = |folder: &Path| {
         let meta = fs::metadata(folder).expect("there");
@@ -68,7 +68,7 @@ fn server_of_another_user() -> Option<(Server, Upstream)> {
     Some((server, upstream))
 }
 
-/// Replaces the order's file by the same one, which only root may read.
+/// Replaces the order's file by an equal one that only root can read.
 fn hide(server: &Server) {
     let hidden = server.path("hidden");
     fs::copy(server.path("orders/x-1.toml"), &hidden).expect("copied");
@@ -115,13 +115,14 @@ fn a_change_of_a_file_that_the_server_cannot_read_fails_before_the_change() {
             text(&output)
         );
     }
-    // The remedy is one.
+    // The remedy works.
     chown(server.path("orders/x-1.toml"), Some(65534), None).expect("changed");
     assert!(server.verb(&["reload"]).status.success());
     assert!(!is_blocked(server.address, "a.example"));
 }
 
-/// Adds a file with the id of the first one. Without a journal the verbs take that one, and the server the first.
+/// Adds a file with the same id. Without a journal the verbs use the new one, and the server the
+/// first.
 fn add_a_second_file(server: &Server) {
     let text_of_order = fs::read_to_string(server.path("orders/x-1.toml")).expect("readable");
     server.replace("orders/a.toml", &text_of_order);
@@ -208,7 +209,7 @@ fn list_and_show_report_the_servers_orders_where_the_files_differ() {
         then.contains("in force") && !then.contains("server"),
         "{then}"
     );
-    // One without its file, which the server can't see.
+    // An order without a file in a directory that the server cannot read.
     fs::set_permissions(server.path("orders"), fs::Permissions::from_mode(0o700)).expect("changed");
     chown(server.path("orders"), Some(0), Some(0)).expect("changed");
     fs::remove_file(server.path("orders/x-1.toml")).expect("removed");
@@ -256,12 +257,12 @@ fn an_order_that_is_to_be_lifted_later_can_be_lifted_now() {
 
 const JOURNAL: &str = "[journal]\npath = \"journal.jsonl\"\n";
 
-/// Adds that to the server's configuration, which it does not read.
-fn spoil(server: &Server, more: &str) {
+/// Appends to the server's configuration, which is not reloaded.
+fn append_to_config(server: &Server, more: &str) {
     let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
-    let (own, _) = config.split_once("# spoilt\n").unwrap_or((&config, ""));
-    let spoilt = format!("{own}# spoilt\n{more}");
-    fs::write(server.path("tapis.toml"), spoilt).expect("written");
+    let (own, _) = config.split_once("# appended\n").unwrap_or((&config, ""));
+    let appended = format!("{own}# appended\n{more}");
+    fs::write(server.path("tapis.toml"), appended).expect("written");
 }
 
 #[test]
@@ -273,7 +274,7 @@ fn verbs_of_orders_and_journal_work_despite_mistakes_elsewhere_in_the_configurat
         "[[list]]\nname = \"Ads!\"\npath = \"ads\"\n",
     ] {
         let (server, _upstream) = server(JOURNAL);
-        spoil(&server, mistake);
+        append_to_config(&server, mistake);
         for verb in [
             &["order", "list"][..],
             &["order", "show", "x-1"],
@@ -302,7 +303,7 @@ fn verbs_of_orders_and_journal_work_despite_mistakes_elsewhere_in_the_configurat
 fn a_mistake_in_the_orders_section_stops_their_verbs() {
     let (server, _upstream) = server(JOURNAL);
     for mistake in ["[block]\nttl-secs = \"\"\"\n", "[state]\nkeep = 0\n"] {
-        spoil(&server, mistake);
+        append_to_config(&server, mistake);
         for verb in [&["order", "list"][..], LIFT, &["journal", "show"]] {
             let output = server.verb(verb);
             assert_eq!(
@@ -314,9 +315,9 @@ fn a_mistake_in_the_orders_section_stops_their_verbs() {
         }
     }
     assert!(is_blocked(server.address, "a.example"));
-    // Where the server is can't be known, and list needs none.
+    // The socket's place is unknown, and list does not need it.
     let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
-    let (own, _) = config.split_once("# spoilt\n").expect("it was spoilt");
+    let (own, _) = config.split_once("# appended\n").expect("it was appended");
     let doubtful = own.replace("control =", "contrl =");
     fs::write(server.path("tapis.toml"), doubtful).expect("written");
     let output = server.verb(&["order", "list"]);
@@ -439,7 +440,7 @@ fn a_later_end_of_an_order_is_reported_as_planned() {
             "{verb:?}: {printed}"
         );
     }
-    // Seen from before a lift that has come by now, that is no plan either.
+    // At a time before a lift that has happened since, it is not reported as planned either.
     fs::write(
         server.path("orders/x-3.toml"),
         order(

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use crate::journal::{fill, seen_by};
+use crate::journal::{as_seen_by, fill};
 use crate::support::client::{is_blocked, until};
 use crate::support::server::{Server, folder, list, preamble, refused, tapis, text};
 use crate::support::upstream::Upstream;
@@ -519,7 +519,7 @@ fn on_a_disk_of_its_own(temporary: &str) -> (Server, Upstream) {
     let program = env!("CARGO_BIN_EXE_tapis");
     let server = Server::start_by("unshare", &["-m", "sh", "-c", &script, program], folder);
     until("it is kept", || {
-        seen_by(&server, "disk/state/current").exists()
+        as_seen_by(&server, "disk/state/current").exists()
     });
     (server, upstream)
 }
@@ -528,7 +528,7 @@ fn on_a_disk_of_its_own(temporary: &str) -> (Server, Upstream) {
 #[ignore = "needs root, unshare and mount"]
 fn a_large_list_comes_into_force_while_the_state_directorys_disk_is_full() {
     let (server, _upstream) = on_a_disk_of_its_own("tmp");
-    fill(&seen_by(&server, "disk/filler"));
+    fill(&as_seen_by(&server, "disk/filler"));
     server.replace("ads", &large("ads.example\n"));
     until("the list", || {
         server.status()["lists"][0]["state"] != "current"
@@ -546,7 +546,7 @@ fn a_large_list_comes_into_force_while_the_state_directorys_disk_is_full() {
 #[ignore = "needs root, unshare and mount"]
 fn a_large_list_is_compiled_once_the_disk_has_room() {
     let (server, _upstream) = on_a_disk_of_its_own("disk");
-    let filler = seen_by(&server, "disk/filler");
+    let filler = as_seen_by(&server, "disk/filler");
     fill(&filler);
     server.replace("ads", &large("ads.example\n"));
     let list = || server.status()["lists"][0].clone();

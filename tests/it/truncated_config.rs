@@ -1,4 +1,4 @@
-//! A configuration that is emptied or cut off, as by a full disk or an editor that writes in place.
+//! A configuration that is empty or truncated, as by a full disk or an editor that writes in place.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use crate::support::upstream::Upstream;
 
 const ALARM: &str = "all 2 orders are gone at once";
 
-/// A server with a list and two orders, and the part of its configuration before these.
+/// A server with a list and two orders, and the part of its configuration before them.
 fn server(upstream: &Upstream) -> (Server, String, String) {
     let head = preamble(upstream.address) + "[state]\ndir = \"state\"\n";
     let whole = format!("{head}[orders]\npath = \"orders\"\n{}", list("ads", ""));

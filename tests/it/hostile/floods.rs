@@ -1,4 +1,4 @@
-//! Floods of questions that upstream would have to answer.
+//! Floods of queries that need upstream.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -17,8 +17,9 @@ use crate::support::client::{
 use crate::support::server::{Server, list, preamble};
 use crate::support::upstream::{Upstream, address_of, bytes, name};
 
-/// Answers at once, but names below `flood.example` only while nobody holds the gate for writing.
-/// The TTL of `old.example` is a second.
+/// Answers at once, except names below `flood.example`, which wait while the gate is locked for
+/// writing.
+/// The TTL of `old.example` is one second.
 fn gated(gate: &Arc<RwLock<()>>) -> Upstream {
     let passage = Arc::clone(gate);
     Upstream::start(move |asked| {
@@ -34,15 +35,15 @@ fn gated(gate: &Arc<RwLock<()>>) -> Upstream {
     })
 }
 
-/// Sends questions for so many names that nobody knows; `salt` tells them from others.
+/// Sends queries for `count` names that are not cached; `salt` distinguishes them from others.
 fn flood(client: &Port, salt: usize, count: usize) {
     for n in 0..count {
         client.send(&query(&format!("x{salt}-{n}.flood.example"), RecordType::A));
     }
 }
 
-/// What has nothing to wait for is answered.
-fn is_well(server: &Server) {
+/// Queries that need no upstream are answered.
+fn is_responsive(server: &Server) {
     assert!(is_blocked(server.address, "blocked.example"));
     assert_eq!(addresses(server.address, "localhost"), ["127.0.0.1"]);
     assert_eq!(addresses(server.address, "cached.example"), ["192.0.2.1"]);
@@ -63,7 +64,7 @@ fn a_flood_of_names_takes_all_permits_and_all_else_is_answered() {
         server.count("upstream_queue_full") == 384
     });
     assert_eq!(server.status()["waiting"], 16);
-    is_well(&server);
+    is_responsive(&server);
     let more = ask(server.address, "x.flood.example", RecordType::A);
     assert_eq!(rcode(&more), ResponseCode::ServFail);
     drop(closed);
@@ -75,7 +76,7 @@ fn a_flood_of_names_takes_all_permits_and_all_else_is_answered() {
     assert_eq!(count(ResponseCode::NoError), 16);
     assert_eq!(count(ResponseCode::ServFail), 384);
     let names: BTreeSet<_> = upstream.asked().iter().map(name).collect();
-    assert_eq!(names.len(), 17, "upstream heard of no more: {names:?}");
+    assert_eq!(names.len(), 17, "upstream received no more: {names:?}");
     assert_eq!(addresses(server.address, "x.flood.example"), ["192.0.2.1"]);
     until("the seats to be free", || server.status()["waiting"] == 0);
 }
@@ -98,7 +99,7 @@ fn a_greedy_client_takes_no_permit_from_others_by_any_transport() {
     stream.send(&query("free.example", RecordType::A));
     let by_tcp = stream.receive().expect("an answer");
     assert_eq!(rcode(&by_tcp), ResponseCode::ServFail);
-    // By chance another client may be counted at the same place; not three of them.
+    // Another client can share the counter by a hash collision; three of them cannot.
     let is_served = |last| {
         let other = Port::open_at([127, 0, 0, last], server.address);
         other.send(&query("free.example", RecordType::A));
@@ -143,7 +144,7 @@ fn a_flood_for_one_name_is_one_upstream_query() {
     for client in &clients {
         assert_eq!(data(&client.receive()), ["192.0.2.1"]);
     }
-    // As it is late it is repeated, three times at most.
+    // The late query is retried, three times at most.
     assert!(upstream.asked().len() <= 4);
 }
 
@@ -170,7 +171,7 @@ fn a_flood_at_one_address_delays_neither_the_other_nor_the_shutdown() {
                 let port = Port::open(flooded);
                 let bytes = bytes(&question);
                 while !over.load(Ordering::Relaxed) {
-                    // It may have ended by now.
+                    // The server may have ended.
                     let _ = port.0.send(&bytes);
                 }
             });
@@ -184,12 +185,12 @@ fn a_flood_at_one_address_delays_neither_the_other_nor_the_shutdown() {
             assert_eq!(server.wait(), Some(0));
         }));
         over.store(true, Ordering::Relaxed);
-        test.expect("well");
+        test.expect("no panic");
     });
     assert!(!server.log().contains("unanswered"), "{}", server.log());
 }
 
-/// What DNSBomb does: queries from one address for slow names, answered all at once.
+/// The DNSBomb attack: queries from one address for slow names, answered all at once.
 fn bomb(server: &Server, gate: &Arc<RwLock<()>>, names: usize, waits: Duration) -> Port {
     let client = Port::open(server.address);
     let closed = gate.write().expect("whole");
@@ -214,9 +215,9 @@ fn delayed_answers_leave_in_bounded_bursts_for_each_client() {
         for _ in 0..400 {
             assert_eq!(data(&victim.receive()), ["192.0.2.1"]);
         }
-        // Answers to many names come one by one, as fast as the machine is.
+        // Answers to many names arrive one by one, as fast as the machine is.
         let paced = server.count("paced");
-        assert!(names > 1 || paced >= 256 - 64, "{paced} were held back");
+        assert!(names > 1 || paced >= 256 - 64, "{paced} were paced");
         assert_eq!(server.count("discarded"), 0);
     }
 }
@@ -230,5 +231,9 @@ fn queries_that_are_too_old_are_not_answered_but_their_answers_are_cached() {
     until("all to be dropped", || server.count("discarded") == 400);
     victim.send(&query("x1.flood.example", RecordType::A));
     assert_eq!(data(&victim.receive()), ["192.0.2.1"]);
-    assert_eq!(server.count("cache_hits"), 1, "and nothing came before it");
+    assert_eq!(
+        server.count("cache_hits"),
+        1,
+        "and nothing was cached before it"
+    );
 }

@@ -1,4 +1,4 @@
-//! Packets that are no question, and senders that may not ask.
+//! Malformed packets, and clients without permission.
 
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
@@ -7,7 +7,7 @@ use super::server;
 use crate::support::client::{Port, data, query, rcode};
 use crate::support::upstream::Upstream;
 
-/// A question for a blocked name, as octets; its last eleven are OPT.
+/// A query for a blocked name; its last eleven bytes are OPT.
 fn blocked_query() -> Vec<u8> {
     query("blocked.example", RecordType::A)
         .to_vec()
@@ -44,7 +44,7 @@ fn oversized_packets_get_a_header_and_responses_nothing() {
     assert_eq!(server.count("malformed_oversized"), 4);
 }
 
-/// Packets that are no question, with their counter and the response code of their answer.
+/// Malformed packets with their counter and the response code of their answer.
 fn malformed() -> Vec<(Vec<u8>, &'static str, Option<ResponseCode>)> {
     let edit = |at: usize, value: u8| {
         let mut packet = blocked_query();
@@ -95,7 +95,7 @@ fn malformed_packets_are_counted_by_kind_and_the_next_query_is_served() {
             let bytes = client.bytes();
             assert!(bytes.len() <= packet.len().max(12), "{counter}");
             let answer = Message::from_vec(&bytes).expect("a message");
-            // 16 has two names.
+            // Code 16 has two names.
             let codes = [rcode(&answer), expected].map(u16::from);
             assert_eq!(codes[0], codes[1], "{counter}");
         }
@@ -116,7 +116,7 @@ fn clients_without_permission_get_minimal_answers() {
     let mut after = |packet: &[u8]| {
         client.0.send(packet).expect("sent");
         client.send(&plain);
-        // The packet got no answer, as this is the plain question's.
+        // The packet got no answer: this one belongs to the plain query.
         let refused = client.bytes();
         assert_eq!(refused.len(), plain.to_vec().expect("a message").len());
         let refused = Message::from_vec(&refused).expect("a message");
@@ -136,7 +136,7 @@ fn clients_without_permission_get_minimal_answers() {
     }
     let counters = ["refused_client", "malformed_from_refused_client"];
     assert_eq!(counters.map(|name| server.count(name)), [16, 13]);
-    // With EDNS it is told why, in six octets.
+    // With EDNS the reason takes six bytes.
     client.0.send(&last.0).expect("sent");
     assert!(client.bytes().len() <= last.0.len() + 6);
     let welcome = Port::open_at([127, 0, 0, 3], server.address);
