@@ -1,5 +1,4 @@
-//! Owns the proof that the inline road allocates nothing: a worker's thread, counted.
-//! Refuses to know how fast it is; the benches do.
+//! Counts the allocations of a worker thread: answers that need no upstream must not allocate.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
@@ -50,7 +49,7 @@ fn query(name: &Name) -> Vec<u8> {
     bytes
 }
 
-/// What the server holds: blocked.example, and a subtree that an alias leads to.
+/// A policy with blocked.example, and a subtree that a CNAME leads to.
 fn snapshot() -> Snapshot {
     let blocking = Blocking {
         action: Action::Sinkhole,
@@ -82,7 +81,7 @@ fn snapshot() -> Snapshot {
         .with_slots(|_| Some(0))
 }
 
-/// Keeps what upstream said of `asked`: the records behind the question.
+/// Caches an answer to `asked`: these records after the question.
 fn learn(cache: &Cache, asked: &str, count: u8, records: &[u8]) {
     let name = name(asked);
     let mut bytes = vec![0xBE, 0xEF, 0x81, 0x80, 0, 1, 0, count, 0, 0, 0, 0];
@@ -95,7 +94,8 @@ fn learn(cache: &Cache, asked: &str, count: u8, records: &[u8]) {
     cache.insert(key, Arc::new(Entry::new(answer, 0)));
 }
 
-/// How often a worker allocates while it answers each of the names so many times.
+/// The number of allocations of a worker that answers each of the names `rounds` times, and its
+/// counters.
 fn allocations(rounds: usize) -> (u64, [u64; 4]) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -165,7 +165,7 @@ fn allocations(rounds: usize) -> (u64, [u64; 4]) {
     let packets = names.map(|text| query(&name(text)));
     let mut buffer = [0; 512];
     for _ in 0..rounds {
-        // Together, so that there are batches of several.
+        // Sent together, so that batches have several messages.
         for packet in &packets {
             client.send_to(packet, server).expect("sent");
         }
@@ -189,8 +189,5 @@ fn blocked_cached_and_local_answers_do_not_allocate() {
     let (few, _) = allocations(3);
     let (many, counts) = allocations(300);
     assert_eq!(counts, [300; 4], "each was answered inline");
-    assert_eq!(
-        few, many,
-        "what a worker allocates, it allocates at its start"
-    );
+    assert_eq!(few, many, "a worker allocates only at its start");
 }

@@ -1,4 +1,5 @@
-//! Orders and exceptions under a live server: in force at their dates, said to whoever meets them, gone when they end.
+//! Orders and exceptions in a running server: in force at their dates, explained in answers, gone
+//! when they end.
 
 use std::fs;
 use std::io::Write;
@@ -12,7 +13,7 @@ use crate::support::client::{addresses, ask, errors, is_blocked, rcode, until};
 use crate::support::server::{SHIPPED, Server, folder, list, preamble, tapis, text};
 use crate::support::upstream::Upstream;
 
-/// An order of that id, with more of its fields.
+/// An order with this id and more fields.
 pub(crate) fn order(id: &str, dates: &str, targets: &str) -> String {
     format!(
         "id = \"{id}\"\nlegal-basis = [\"Law 1\"]\nreview-at = 2100-01-01T00:00:00Z\n{dates}\n\
@@ -27,7 +28,7 @@ pub(crate) fn target(name: &str, scope: &str) -> String {
     format!("[[targets]]\nname = \"{name}\"\nscope = \"{scope}\"\n")
 }
 
-/// What a name's answer says of why it is so.
+/// The Extended DNS Errors of the answer to a name.
 fn why(server: &Server, name: &str) -> Vec<String> {
     let errors = errors(&ask(server.address, name, RecordType::A)).into_iter();
     errors
@@ -41,7 +42,7 @@ fn moment(seconds: i64) -> Timestamp {
     Timestamp::now() + SignedDuration::from_secs(seconds)
 }
 
-/// A server with a directory of orders, empty at first, and these lists.
+/// A server with these lists and an empty directory of orders.
 fn server(more: &str, files: &[(&str, &str)]) -> (Server, Upstream) {
     let upstream = Upstream::plain();
     let config = format!(
@@ -99,7 +100,7 @@ fn an_order_begins_and_ends_at_its_instants() {
 #[test]
 fn a_name_under_several_orders_and_a_list_is_unblocked_when_the_last_of_them_ends() {
     let (server, _upstream) = server(&list("ads", ""), &[("ads", "c.example\n")]);
-    // The earliest one is named, whatever the ids and the order of the files.
+    // The earliest order is named, regardless of ids and of the order of files.
     for (id, year, name) in [
         ("a-last", 2022, "a.example"),
         ("c-first", 2020, "a.example"),
@@ -150,7 +151,7 @@ fn a_bad_order_is_reported_and_the_others_and_its_last_good_state_stay() {
     assert!(is_blocked(server.address, "a.example"));
     assert!(is_blocked(server.address, "b.example"));
 
-    // A second file with the id of another one does not count.
+    // A second file with the id of another one has no effect.
     fs::write(server.path("orders/one.toml"), &one).expect("written");
     let double = two.replace("b.example", "c.example");
     fs::write(server.path("orders/a-double.toml"), double).expect("written");
@@ -177,14 +178,14 @@ fn an_exact_order_with_nxdomain_blocks_one_name_alone() {
     assert_eq!(
         rcode("telegram.org"),
         ResponseCode::NoError,
-        "names beneath it are there"
+        "names below it exist"
     );
     assert_eq!(addresses(server.address, "api.telegram.org"), ["192.0.2.1"]);
     assert_eq!(rcode("b.x.example"), ResponseCode::NXDomain);
     assert_eq!(
         rcode("x.example"),
         ResponseCode::NoError,
-        "a name beneath it is free"
+        "a name below it is not blocked"
     );
     assert_eq!(rcode("a.x.example"), ResponseCode::NoError);
     assert_eq!(addresses(server.address, "free.a.x.example"), ["192.0.2.1"]);
@@ -207,7 +208,7 @@ fn an_exception_overrides_the_sources_that_it_names_until_its_end() {
     assert_eq!(
         why(&server, "www.shop.example"),
         ["15 more"],
-        "the other list counts"
+        "the other list applies"
     );
     let text = order("x-1", PAST, &target("all.example", "exact"));
     fs::write(server.path("orders/x-1.toml"), text).expect("written");
@@ -234,7 +235,7 @@ fn text_of(server: &Server, arguments: &[&str]) -> String {
 
 #[test]
 fn the_order_of_july_2017_shows_its_block_and_its_lift() {
-    // The machine may have a server of its own, which would be asked.
+    // Another server on this machine would be asked otherwise.
     let nowhere = tempfile::tempdir().expect("a folder");
     let explain = |at: &str| {
         let output = tapis()
@@ -259,7 +260,7 @@ fn the_order_of_july_2017_shows_its_block_and_its_lift() {
         "{then}"
     );
     let (code, later) = explain("2017-08-11T00:00:00+07:00");
-    // What the list held is not recorded.
+    // The content of the list is not recorded.
     assert_eq!(code, Some(3), "{later}");
     assert!(later.starts_with("web.telegram.org: unknown\n"), "{later}");
     assert!(later.contains("not in force, lifted:"), "{later}");
@@ -317,7 +318,7 @@ fn an_order_that_is_saved_in_two_halves_is_loaded_whole() {
     let mut file = fs::File::create(&path).expect("made");
     file.write_all(&first.as_bytes()[..40]).expect("written");
     file.sync_all().expect("written");
-    // Another file, closed at once, is taken meanwhile.
+    // Another file that is closed at once is loaded meanwhile.
     let other = order("x-2", PAST, &target("c.example", "exact"));
     fs::write(server.path("orders/x-2.toml"), other).expect("written");
     until("the other order", || {
@@ -403,7 +404,7 @@ fn an_exception_or_an_order_no_longer_applies_at_the_instant_of_its_end() {
         report.lines().next().unwrap_or_default().to_owned()
     };
     for (name, time, expected) in [
-        // Since when the exception is there is not known, nor what lists held.
+        // The beginning of the exception and the content of lists are not known.
         ("a.example", "11:59:59.999999999", "unknown"),
         ("a.example", "12:00:00", "blocked by order x-1"),
         ("a.example", "12:00:00.000000001", "blocked by order x-1"),
@@ -419,10 +420,10 @@ fn an_exception_or_an_order_no_longer_applies_at_the_instant_of_its_end() {
     }
 }
 
-/// A file's name that clears the screen, begins a line of its own, and turns text around.
+/// A file name that clears the screen, begins a new line, and reverses the direction of text.
 const EVIL: &str = "\u{1b}[2J\u{9b}31mEVIL\nALARM all is well\u{202e}\u{2066}.toml";
 
-/// Whether each character is shown as it is, newlines aside.
+/// Whether each character is printable, apart from newlines.
 fn is_plain(text: &str) -> bool {
     let format = |c| matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
     !text.contains(|c: char| (c.is_control() && c != '\n') || format(c))
@@ -483,7 +484,7 @@ fn texts_of_orders_with_bidirectional_controls_are_rejected() {
             assert!(report.contains("control and format characters"), "{report}");
         }
     }
-    // Persian is spelled with this one.
+    // Persian needs this character.
     let report = check(&good.replace("Ask the authority", "می\u{200c}خواهم"));
     assert!(report.starts_with("good: "), "{report}");
 }
@@ -555,7 +556,7 @@ fn a_new_order_contains_its_arguments_as_toml() {
     assert!(report.contains("1 to 64 characters"), "{report}");
 }
 
-/// Ends a server as a crash does, does that, and starts it again.
+/// Kills a server, calls `meanwhile`, and starts the server again.
 fn crash(mut server: Server, meanwhile: impl FnOnce(&Server)) -> Server {
     server.signal("KILL");
     server.wait();
@@ -567,7 +568,7 @@ fn has_alarm(server: &Server, what: &str) -> bool {
     server.status()["alarms"].to_string().contains(what)
 }
 
-/// Both ways to have a journal.
+/// The two ways to configure a journal.
 const JOURNALS: [&str; 2] = [
     "[state]\ndir = \"state\"\n",
     "[journal]\npath = \"journal.jsonl\"\n",
@@ -588,13 +589,13 @@ fn of_two_files_with_one_id_the_earlier_one_applies_after_a_restart_too() {
         let (server, _upstream) = server(journal, &[]);
         write(&server, "m.toml", "first.example");
         until("the order", || counts(&server, "first.example"));
-        // Its name stands before that of the first.
+        // Its name sorts before that of the first.
         write(&server, "a.toml", "second.example");
         until("the alarm", || has_alarm(&server, "a.toml: id is"));
         assert!(counts(&server, "first.example"));
         let server = crash(server, |_| ());
         assert!(counts(&server, "first.example"), "{}", server.log());
-        // So does that of one that is put there while no server runs.
+        // A file that is created while no server runs sorts before it too.
         let server = crash(server, |server| write(server, "0.toml", "third.example"));
         assert!(counts(&server, "first.example"), "{}", server.log());
         assert!(has_alarm(&server, "0.toml: id is") && has_alarm(&server, "a.toml: id is"));
@@ -616,7 +617,8 @@ fn of_two_files_with_one_id_the_earlier_one_applies_after_a_restart_too() {
 fn of_two_new_files_with_one_id_the_first_by_name_applies() {
     let (server, _upstream) = server("", &[]);
     let server = crash(server, |server| {
-        // A backup's name goes on where the original's ends, and sorts before it with its ending.
+        // A backup's name extends the stem of the original, and sorts before it because of the
+        // extension.
         for (file, name) in [("x-1.toml", "new.example"), ("x-1-old.toml", "old.example")] {
             let text = order("x-1", PAST, &target(name, "exact"));
             server.replace(&format!("orders/{file}"), &text);
@@ -655,12 +657,12 @@ fn orders_whose_directory_is_missing_at_the_start_stay_in_force() {
             let alarm = "orders: 2 files could not be read since the start; what was in force before it stays";
             assert!(has_alarm(&server, alarm), "{}", server.status()["alarms"]);
             assert!(has_alarm(&server, "orders: cannot be listed"));
-            // A reload refuses the directory, as it does later.
+            // A reload rejects the directory while it is missing.
             assert_eq!(server.verb(&["reload"]).status.code(), Some(1));
             assert!(is_blocked(server.address, "one.example"));
             server = crash(server, |_| ());
         }
-        // It is there again, without one of them.
+        // The directory is back, without one of the files.
         fs::remove_file(server.path("away/x-2.toml")).expect("removed");
         fs::rename(server.path("away"), server.path("orders")).expect("renamed");
         until("the directory", || {
@@ -669,7 +671,7 @@ fn orders_whose_directory_is_missing_at_the_start_stay_in_force() {
         assert!(is_blocked(server.address, "one.example"));
         until("no alarm", || server.status()["degraded"] == false);
 
-        // A file that was spoiled meanwhile has its last good state, too.
+        // The last good state applies also to a file that was damaged meanwhile.
         let server = crash(server, |server| server.replace("orders/x-1.toml", "id = "));
         assert!(is_blocked(server.address, "one.example"));
         assert!(has_alarm(
@@ -677,7 +679,7 @@ fn orders_whose_directory_is_missing_at_the_start_stay_in_force() {
             "orders: 1 file could not be read since the start"
         ));
         assert!(has_alarm(&server, "what it said before stays in force"));
-        // One that is gone is gone.
+        // A removed file has no effect any more.
         let server = crash(server, |server| {
             fs::remove_file(server.path("orders/x-1.toml")).expect("removed");
         });
@@ -694,7 +696,7 @@ fn of_a_missing_directory_that_the_journal_does_not_know_nothing_is_reported_as_
     let (server, _upstream) = server(&more, &[]);
     let missing = "exceptions: cannot be listed";
     let nothing = "none of its exceptions are in force";
-    // It has never been there.
+    // The directory has never existed.
     assert!(has_alarm(&server, missing) && has_alarm(&server, nothing));
     write_two(&server);
     let server = crash(server, |server| {
@@ -712,7 +714,7 @@ fn of_a_missing_directory_that_the_journal_does_not_know_nothing_is_reported_as_
         assert!(report.contains(nothing), "{report}");
         assert!(!report.contains("what is known of"), "{report}");
     }
-    // Once it was read, it stays.
+    // Once it has been read, the orders stay.
     fs::rename(server.path("away"), server.path("orders")).expect("renamed");
     until("the orders", || is_blocked(server.address, "one.example"));
     fs::rename(server.path("orders"), server.path("away")).expect("renamed");
@@ -770,7 +772,7 @@ fn the_log_names_orders_that_come_into_force_and_end() {
 fn a_directory_of_orders_that_is_empty_at_the_start_is_an_alarm_until_a_reload() {
     let (server, _upstream) = server(JOURNALS[0], &[]);
     write_two(&server);
-    // As a file system is that is not mounted.
+    // Like the mount point of a file system that is not mounted.
     let server = crash(server, |server| {
         fs::rename(server.path("orders"), server.path("away")).expect("renamed");
         fs::create_dir(server.path("orders")).expect("made");
@@ -848,7 +850,7 @@ fn a_start_without_the_journal_s_file_system_ends_no_order_in_the_journal() {
             &server,
             "orders: what files that can't be read said before the start is not known"
         ));
-        // The orders' file system comes later than the journal's.
+        // The file system of the orders is mounted after that of the journal.
         let away = ["orders", "exceptions"].map(|dir| server.path("away").join(dir));
         let kept = ["kept-orders", "kept-exceptions"].map(|dir| server.path(dir));
         for (away, kept) in away.iter().zip(&kept) {
@@ -876,7 +878,7 @@ fn a_start_without_the_journal_s_file_system_ends_no_order_in_the_journal() {
         let server = crash(server, |server| {
             fs::rename(server.path("mnt"), server.path("away")).expect("renamed");
         });
-        // All of it comes at once.
+        // Both are mounted at once.
         fs::rename(server.path("away"), server.path("mnt")).expect("renamed");
         until("the order", || is_blocked(server.address, "one.example"));
         until("no alarm of the files", || {
@@ -1037,7 +1039,7 @@ fn a_suspended_order_is_shown_with_its_suspension() {
             shown.contains(&format!("\n    suspended {span}{reason}\n")),
             "{shown}"
         );
-        // It is no other at an instant outside it.
+        // Outside the suspension the order is reported as usual.
         let before = text_of(&server, &["order", "list", "--at", "2020-06-01T00:00:00Z"]);
         let line = format!("{id}: in force, from 2020-01-01T00:00:00Z, 1 target, ");
         assert!(before.contains(&line), "{before}");

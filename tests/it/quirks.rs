@@ -21,17 +21,17 @@ fn server(upstream: SocketAddr, more: &str) -> Server {
     Server::start(&config, &[("ads", "blocked.example\n")])
 }
 
-/// How a test's upstream behaves by TCP.
+/// The behaviour of a test's upstream by TCP.
 enum Tcp {
-    /// Nobody listens.
+    /// The port is closed.
     Refused,
-    /// Connections are accepted by the system and never served.
+    /// Connections are accepted by the kernel and never served.
     Silent,
-    /// Each connection is served by this.
+    /// Each connection is served by this function.
     Served(Box<dyn Fn(Connection) + Send + Sync>),
 }
 
-/// An upstream whose UDP and TCP sides follow scripts of their own.
+/// An upstream with one script for UDP and one for TCP.
 struct Quirky {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
@@ -93,7 +93,7 @@ impl Quirky {
         }
     }
 
-    /// Cuts every answer by UDP, so that all queries come by TCP.
+    /// Truncates each answer by UDP, so that all queries are sent by TCP.
     fn by_tcp(serve: impl Fn(Connection) + Send + Sync + 'static) -> Self {
         Self::start(|asked| vec![cut(asked)], Tcp::Served(Box::new(serve)))
     }
@@ -102,7 +102,7 @@ impl Quirky {
         self.asked.lock().expect("whole").clone()
     }
 
-    /// Whether the query that came last carried EDNS.
+    /// Whether the last query had EDNS.
     fn last_had_edns(&self) -> bool {
         self.asked().last().expect("a query").message.edns.is_some()
     }
@@ -112,7 +112,7 @@ impl Quirky {
     }
 }
 
-/// One TCP connection to a test's upstream.
+/// A TCP connection to a test's upstream.
 struct Connection {
     stream: TcpStream,
     log: Arc<Mutex<Vec<Asked>>>,
@@ -134,7 +134,7 @@ impl Connection {
         Some(asked)
     }
 
-    /// The client may have gone.
+    /// The client may have closed it.
     fn send(&mut self, bytes: &[u8]) {
         let mut frame = (bytes.len() as u16).to_be_bytes().to_vec();
         frame.extend_from_slice(bytes);
@@ -153,14 +153,14 @@ impl Connection {
     }
 }
 
-/// The answer to a query, cut to its header and question.
+/// The answer to a query, truncated to its header and question.
 fn cut(asked: &Asked) -> Vec<u8> {
     let mut message = answer(asked, ResponseCode::NoError);
     message.metadata.truncation = true;
     bytes(&message)
 }
 
-/// Sends `count` queries for different names at once; each is answered with the true address.
+/// Sends `count` queries for different names at once; each must get the correct address.
 fn all_are_answered(server: &Server, label: &str, count: usize) {
     let clients: Vec<_> = (0..count).map(|_| Port::open(server.address)).collect();
     for (n, client) in clients.iter().enumerate() {
@@ -202,7 +202,7 @@ fn an_upstream_that_resets_tcp_after_each_answer_loses_no_query() {
     let upstream = Quirky::by_tcp(|mut connection| {
         if let Some(asked) = connection.next() {
             connection.answer(&asked);
-            // The end of the stream says that the answer was read.
+            // The end of the stream shows that the answer was read.
             if connection.next().is_some() {
                 connection.reset();
             }
@@ -232,7 +232,7 @@ fn answers_by_tcp_may_come_in_any_order() {
     assert_eq!(upstream.connections(), 1);
 }
 
-/// An answer with an HTTPS record whose `alpn` is no text.
+/// An answer with an HTTPS record whose `alpn` is not text.
 fn odd(asked: &Asked) -> Vec<u8> {
     let mut wire = bytes(&answer(asked, ResponseCode::NoError));
     wire[7] = 1;
@@ -250,7 +250,7 @@ fn records_that_a_strict_parser_rejects_pass_by_tcp_and_disturb_no_other_query()
             if asked.is_empty() {
                 return;
             }
-            // The odd one first, while the others wait.
+            // The odd query first, while the others wait.
             asked.sort_by_key(|asked| asked.message.queries[0].query_type() != RecordType::HTTPS);
             for asked in &asked {
                 match asked.message.queries[0].query_type() {
@@ -303,7 +303,7 @@ fn a_connection_that_dies_silently_is_replaced_in_time() {
     let upstream = Quirky::by_tcp(move |mut connection| {
         let dies = is_first.swap(false, Ordering::Relaxed);
         while let Some(asked) = connection.next() {
-            // As after a firewall forgot it: it takes all, and nothing comes back any more.
+            // As if a firewall had lost its state: data is accepted, and nothing is sent back.
             if !dies || asked.message.queries[0].name().to_string().starts_with('a') {
                 connection.answer(&asked);
             }
@@ -345,14 +345,14 @@ fn a_query_that_is_slow_by_tcp_does_not_end_the_connection_for_others() {
     assert_eq!(upstream.connections(), 1);
 }
 
-/// How a server that does not know EDNS refuses it.
+/// The refusal of EDNS by a server that does not know it.
 fn refusal(asked: &Asked, code: ResponseCode) -> Message {
     let mut message = answer(asked, code);
     message.metadata.recursion_available = false;
     message
 }
 
-/// Answers queries without EDNS, and refuses others as `refuse` says.
+/// Answers queries without EDNS, and others with the result of `refuse`.
 fn without_edns(refuse: impl Fn(&Asked) -> Vec<u8> + Send + Sync + 'static) -> Quirky {
     let udp = move |asked: &Asked| match asked.message.edns {
         Some(_) => vec![refuse(asked)],
@@ -416,7 +416,8 @@ fn an_upstream_that_answers_servfail_to_every_query_with_edns_is_used_without_it
     assert_eq!(server.status()["upstream"][0]["edns"], false);
 }
 
-/// The query with QR and this response code, as servers answer that send back what they don't understand.
+/// The query with QR and this response code, as sent by servers that echo queries they do not
+/// understand.
 fn echo(asked: &Asked, code: ResponseCode) -> Vec<u8> {
     let mut wire = bytes(&asked.message);
     wire[2] |= 0x80;
@@ -424,7 +425,7 @@ fn echo(asked: &Asked, code: ResponseCode) -> Vec<u8> {
     wire
 }
 
-/// A refusal with an OPT record whose option ends behind it.
+/// A refusal with an OPT record whose option ends after the record does.
 fn with_a_broken_opt(asked: &Asked, code: ResponseCode) -> Vec<u8> {
     let mut wire = bytes(&refusal(asked, code));
     wire[11] = 1;
@@ -436,7 +437,7 @@ fn with_a_broken_opt(asked: &Asked, code: ResponseCode) -> Vec<u8> {
 fn an_upstream_that_echoes_opt_or_garbles_it_is_used_without_edns() {
     use ResponseCode::{FormErr, NoError, NotImp, ServFail};
     let announced = |asked: &Asked| {
-        // One additional record is announced, and none is there.
+        // One additional record is announced and missing.
         let mut wire = bytes(&refusal(asked, FormErr));
         wire[11] = 1;
         wire
@@ -496,10 +497,9 @@ fn a_zone_whose_servers_echo_opt_does_not_turn_edns_off_while_the_upstream_answe
     assert_eq!(server.status()["upstream"][0]["edns"], true);
 }
 
-/// Answers with EDNS, but for names at or below `broken.example`: those fail without an OPT record when
-/// they are asked with one, and are answered when they are asked without.
-/// An upstream that answers with EDNS, but for a zone whose servers answer queries with EDNS by `error`
-/// without it, which is passed on.
+/// An upstream with EDNS, except for names at or below `broken.example`: it answers those with
+/// `error` and no OPT record if the query has EDNS, as a server passes on such an answer of a
+/// zone's servers; without EDNS they are answered.
 fn with_a_broken_zone(error: ResponseCode) -> Quirky {
     Quirky::start(
         move |asked| {
@@ -630,7 +630,7 @@ fn one_bare_header_costs_one_query_and_does_not_turn_edns_off() {
     assert_eq!(server.status()["upstream"][0]["edns"], true);
 }
 
-/// Answers in letters of its own choice.
+/// Answers in an arbitrary letter case.
 fn changes_case(change: fn(&str) -> String, tcp: Tcp) -> Quirky {
     let udp = move |asked: &Asked| {
         let mut message = address_of(asked, TRUE);
@@ -747,7 +747,7 @@ fn with_one_connection_per_query_a_client_with_many_queries_delays_no_other() {
             return;
         };
         if is_first.swap(false, Ordering::Relaxed) {
-            // Closed with two queries on it: from now on each has a connection.
+            // Closed with two queries on it: from now on each query has a separate connection.
             connection.next();
             return;
         }
@@ -762,7 +762,7 @@ fn with_one_connection_per_query_a_client_with_many_queries_delays_no_other() {
     for number in 0..MANY {
         greedy.send(&query(&format!("n{number}.example"), RecordType::A));
     }
-    until("all places to be taken", || {
+    until("all connections in use", || {
         let asked = upstream.asked().iter().map(name).collect::<HashSet<_>>();
         asked.len() == MANY && upstream.connections() > 16
     });

@@ -1,4 +1,4 @@
-//! What keeps a server from starting is told in one sentence, with what to do.
+//! Failures at the start are reported in one sentence with the remedy.
 
 use std::fs::{self, Permissions};
 use std::net::UdpSocket;
@@ -89,8 +89,8 @@ fn a_control_socket_in_use_by_another_server() {
     assert!(report.contains("another tapis is running"), "{report}");
 }
 
-/// Starts a server whose configuration names no control socket, and whose temporary folder is `tmp`
-/// in its folder. As root it runs as nobody, who can't make `/run/tapis`.
+/// Starts a server whose configuration has no control socket, and whose temporary directory is
+/// `tmp` in its directory. As root it runs as user nobody, who cannot create `/run/tapis`.
 fn without_control(prepare: impl Fn(&Path)) -> Server {
     let upstream = Upstream::plain();
     let config = preamble(upstream.address).replace("control = \"control.sock\"\n", "");
@@ -146,7 +146,10 @@ fn another_users_directory_in_place_of_the_fallback_socket_does_not_stop_the_ser
         server.logged("control=none");
         let elsewhere = server.path("tmp/elsewhere");
         let made = fs::read_dir(elsewhere).map_or(0, Iterator::count);
-        assert_eq!(made, 0, "{kind}: nothing is made where a link leads");
+        assert_eq!(
+            made, 0,
+            "{kind}: nothing is created at the target of a link"
+        );
         server.signal("TERM");
         assert_eq!(server.wait(), Some(0), "{kind}");
     }
@@ -164,7 +167,8 @@ fn the_socket_of_another_server_stays_when_this_one_ends() {
     assert!(socket.exists(), "it is not this server's");
 }
 
-/// A configuration whose port, state directory and control socket are not to be had, and the port's socket.
+/// A configuration whose port, state directory and control socket are unavailable, and the socket
+/// that occupies the port.
 fn unready(folder: &Path) -> (String, UdpSocket) {
     let other = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let listen = other.local_addr().expect("bound");
@@ -218,7 +222,7 @@ fn check_beside_the_running_server_accepts_the_sockets_of_that_server() {
     let upstream = Upstream::plain();
     let config = preamble(upstream.address) + "[state]\ndir = \"state\"\n";
     let server = Server::start(&config, &[]);
-    // The port that the system chose, as a configuration would name it.
+    // The port that the kernel chose, as a configuration would name it.
     let listen = server.address.to_string();
     server.replace("tapis.toml", &config.replace("127.0.0.1:0", &listen));
     let output = server.verb(&["check"]);
@@ -247,7 +251,7 @@ fn a_required_list_that_guards_hold_ends_the_start_with_an_offline_remedy() {
             "a.example\n/\n/\n",
             "mend or remove the bad lines, or raise `bad-percent` in [guard]",
         ),
-        // It is read by the compiler.
+        // This list is read by the compiler.
         (
             &*"a.example\n/\n/\n".repeat(200_000),
             "mend or remove the bad lines",
@@ -269,7 +273,7 @@ fn a_required_list_that_guards_hold_ends_the_start_with_an_offline_remedy() {
             !last.contains("--accept"),
             "no server can accept it: {report}"
         );
-        // So says who looks before the start.
+        // `check` before the start reports the same.
         let checked = text(&verb(folder.path(), &["check"]));
         assert!(
             checked.contains(remedy) && !checked.contains("--accept"),

@@ -1,4 +1,4 @@
-//! Which settings a reload changes while the server serves, and which wait for a restart.
+//! Settings that a reload changes while the server runs, and those that need a restart.
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -27,7 +27,7 @@ fn change(server: &Server, from: &str, to: &str) -> Output {
     server.verb(&["reload"])
 }
 
-/// The same, and all of it is in force.
+/// The same; all of the change must be in force.
 fn change_live(server: &Server, from: &str, to: &str) {
     let output = change(server, from, to);
     let report = text(&output);
@@ -94,7 +94,8 @@ fn upstream_servers_and_their_settings_change_while_serving() {
         number += 1;
         addresses(server.address, &format!("n{number}.example"))
     };
-    // So many that each of the workers' ports is in use, which could serve other queries for a second.
+    // Enough queries to use each of the workers' ports, which could serve other queries for a
+    // second.
     const MANY: usize = 40;
     for _ in 0..MANY {
         assert_eq!(next(), ["192.0.2.1"]);
@@ -163,7 +164,7 @@ fn unusable_upstream_servers_are_rejected_and_the_previous_ones_stay() {
 
 #[test]
 fn limits_of_waiting_queries_change_while_serving() {
-    let (silent, _held) = Upstream::dead();
+    let (silent, _held) = Upstream::silent_address();
     let upstream = Upstream::plain();
     let server = start(&upstream, "timeout-ms = 30000\nwaiting-per-client = 1\n");
     let waiting = |count: u64| {
@@ -182,10 +183,10 @@ fn limits_of_waiting_queries_change_while_serving() {
     change_live(&server, "waiting-per-client = 1", "waiting-per-client = 2");
     port.send(&query("b.example", RecordType::A));
     waiting(2);
-    // Each is asked again, for as long as was allowed then.
+    // Each query is sent again, within the timeout that applied when it started.
     until("they are slow", || server.count("upstream_slow") == 2);
     change_live(&server, "timeout-ms = 30000", "timeout-ms = 100");
-    // This one does not wait for half a minute, as the others do.
+    // This query does not wait for half a minute, as the others do.
     change_live(&server, "waiting-per-client = 2", "waiting-per-client = 3");
     port.send(&query("c.example", RecordType::A));
     assert_eq!(rcode(&port.receive()), ResponseCode::ServFail);
@@ -201,7 +202,7 @@ fn limits_of_the_cache_change_while_serving() {
     let cache = "size-mib = 4\nmax-ttl-secs = 100\nstale-secs = 60\nadditional = true";
     change_live(&server, "size-mib = 8\nmax-ttl-secs = 200", cache);
     assert_eq!(ttl("b.example"), 100);
-    assert!(ttl("a.example") > 100, "what is there stays");
+    assert!(ttl("a.example") > 100, "present entries stay");
     assert_eq!(server.count("upstream_queries"), 2);
 }
 
@@ -229,7 +230,7 @@ fn limits_of_tcp_change_while_serving() {
     );
     let (_second, answered) = open();
     assert!(answered);
-    assert!(!open().1, "all are taken");
+    assert!(!open().1, "all are in use");
     assert_eq!(server.count("tcp_connections_refused"), 1);
     change_live(&server, "tcp-connections = 2", "tcp-connections = 9");
     change_live(&server, "tcp-idle-secs = 3600", "tcp-idle-secs = 1");
@@ -286,7 +287,7 @@ fn listen_addresses_come_and_go_while_serving_and_no_query_to_the_others_is_lost
             "\"127.0.0.2:0\"",
             "\"127.0.0.3:0\", \"127.0.0.4:0\"",
         );
-        until("the others", || {
+        until("the other addresses", || {
             let now = listening(&server);
             now.len() == 3 && !now.contains(&second)
         });
@@ -333,13 +334,13 @@ fn a_delayed_answer_never_leaves_from_a_replaced_listen_address() {
         now.len() == 2 && !now.contains(&second) && answers(now[1])
     });
     gate.store(true, Ordering::Relaxed);
-    until("no way for their answers", || {
+    until("their answers cannot be sent", || {
         server.count("send_errors") == 2
     });
     client.set_nonblocking(true).expect("changed");
     let came = client.recv_from(&mut [0; 512]).map(|(_, from)| from);
     assert!(came.is_err(), "from {came:?}");
-    // They are in the cache all the same.
+    // The answers are still cached.
     for name in names {
         assert_eq!(addresses(server.address, name), ["192.0.2.1"]);
     }
@@ -370,7 +371,7 @@ fn an_address_that_no_start_could_bind_is_rejected_beside_one_that_waits_for_a_r
     let upstream = Upstream::plain();
     let server = start(&upstream, "");
     let port = server.address.port();
-    // An address of documentation (RFC 5737), before and after the one that overlaps.
+    // A documentation address (RFC 5737), before and after the one that overlaps.
     for listen in [
         format!("\"192.0.2.1:{port}\", \"0.0.0.0:{port}\""),
         format!("\"0.0.0.0:{port}\", \"192.0.2.1:{port}\""),
@@ -390,7 +391,7 @@ fn an_address_that_is_still_listened_on_is_rejected_as_an_upstream() {
     let config = preamble(upstream.address).replace("127.0.0.1:0", "0.0.0.0:0") + &list("ads", "");
     let server = Server::start(&config, &[("ads", "blocked.example\n")]);
     let port = server.address.port();
-    // The new address waits for a restart, so the one of now goes on.
+    // The new address waits for a restart, so the current one stays in use.
     let config = config.replace("0.0.0.0:0", &format!("127.0.0.2:{port}"));
     let config = config.replace(&upstream.address.to_string(), &format!("127.0.0.1:{port}"));
     server.replace("tapis.toml", &config);

@@ -1,4 +1,4 @@
-//! What comes from upstream: kept whole, asked once, and replaced by the best there is when it fails.
+//! Answers of upstream: cached whole, asked for once, and stale ones served when upstream fails.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -67,7 +67,7 @@ fn upstream_receives_nothing_of_the_client_but_the_question() {
     exchange(server.address, &question, PATIENCE).expect("an answer");
     let asked = &upstream.asked()[0].message;
     assert!(asked.metadata.checking_disabled && asked.metadata.recursion_desired);
-    assert_ne!(asked.metadata.id, question.metadata.id, "an ID of our own");
+    assert_ne!(asked.metadata.id, question.metadata.id, "a new ID");
     let edns = asked.edns.as_ref().expect("EDNS");
     assert!(edns.flags().dnssec_ok);
     assert_eq!(
@@ -90,7 +90,7 @@ fn equal_queries_are_sent_once() {
             assert_eq!(asked.join().expect("an answer"), ["192.0.2.1"]);
         }
     });
-    // The wait may have made the pool repeat itself to the only server; all are one question.
+    // The wait may have made the pool retry at its only server; all are one query.
     let first: Vec<_> = upstream.asked().iter().map(name).collect();
     assert!(
         first.iter().all(|name| name == "same.example") && first.len() <= 3,
@@ -127,14 +127,14 @@ fn a_truncated_answer_is_fetched_by_tcp_and_truncated_again_for_small_clients() 
     assert_eq!(
         server.count("upstream_tcp_queries"),
         1,
-        "the second came from the cache"
+        "the second was answered from the cache"
     );
     assert_eq!(server.count("send_errors"), 0);
 }
 
 #[test]
 fn a_dead_server_is_skipped() {
-    let (dead, _held) = Upstream::dead();
+    let (dead, _held) = Upstream::silent_address();
     let upstream = Upstream::plain();
     let servers = format!("servers = [\"{dead}\", \"{}\"]", upstream.address);
     let config = preamble(upstream.address);
@@ -150,7 +150,7 @@ fn a_dead_server_is_skipped() {
 
 #[test]
 fn with_all_upstreams_dead_clients_get_servfail_and_blocked_names_are_answered() {
-    let (dead, _held) = Upstream::dead();
+    let (dead, _held) = Upstream::silent_address();
     let config = preamble(dead) + "timeout-ms = 300\n" + &list("ads", "");
     let server = Server::start(&config, &[("ads", "blocked.example\n")]);
     let answer = ask(server.address, "a.example", RecordType::A);

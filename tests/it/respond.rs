@@ -1,5 +1,5 @@
-//! Owns the tests of `serve::respond`: octets in, octets out, as strangers on the network see them.
-//! Refuses sockets and clocks; every answer is read back by another implementation.
+//! Tests of `serve::respond` without sockets and clocks: bytes in, bytes out. Another
+//! implementation parses each answer.
 
 mod ask;
 mod decoded;

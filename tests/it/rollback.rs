@@ -1,4 +1,5 @@
-//! Back to an earlier generation under a live server, held there until it is released; and what differs between two.
+//! Rollback of a running server to an earlier generation, held until released; and differences
+//! between generations.
 
 use std::fs;
 
@@ -13,7 +14,7 @@ use crate::support::upstream::Upstream;
 
 const PAST: &str = "effective-from = 2020-01-01T00:00:00Z";
 
-/// A server whose list had one name, then another one, and that has an order since.
+/// A server whose list had one name, then another, and which has an order since.
 fn server(more: &str) -> (Server, Upstream) {
     let upstream = Upstream::plain();
     let config = format!(
@@ -51,7 +52,7 @@ fn lists_roll_back_in_one_step_and_are_held_until_released() {
     assert_eq!(code, Some(0), "{report}");
     assert!(report.contains("generation 4 in force"), "{report}");
     assert!(blocked(&server, "one.example") && !blocked(&server, "two.example"));
-    assert!(blocked(&server, "order.example"), "an order goes on");
+    assert!(blocked(&server, "order.example"), "an order stays in force");
 
     server.replace("ads", "three.example\n");
     let (code, report) = run(&server, &["reload"]);
@@ -61,7 +62,11 @@ fn lists_roll_back_in_one_step_and_are_held_until_released() {
         "{report}"
     );
     let accept = ["reload", "--accept", "ads:shrunk"];
-    assert_eq!(run(&server, &accept).0, Some(1), "a hold is no guard");
+    assert_eq!(
+        run(&server, &accept).0,
+        Some(1),
+        "a rollback is not released by --accept"
+    );
     assert!(blocked(&server, "one.example") && !blocked(&server, "three.example"));
     let status = server.status();
     let alarms = status["alarms"].as_array().expect("alarms");
@@ -82,7 +87,7 @@ fn lists_roll_back_in_one_step_and_are_held_until_released() {
     let log = server.logged("newer state of a list not taken");
     assert!(!log.contains("list refused"), "{log}");
 
-    // It outlives the server, and an order that comes meanwhile does not end it.
+    // The rollback outlives the server, and a new order does not end it.
     server.signal("KILL");
     server.wait();
     let server = server.again();
@@ -154,7 +159,7 @@ fn the_generation_before_many_changes_of_a_day_stays_available() {
         "the configuration alone changed no list"
     );
     let generation = server.status()["generation"].as_u64().expect("a number");
-    // One whose lists are those of the one before, and the first of all.
+    // A generation whose lists are those of the previous one, and the first generation.
     for (back, name) in [(generation - 3, "n7.example"), (1, "one.example")] {
         let (code, report) = run(&server, &["rollback", &back.to_string()]);
         assert_eq!(code, Some(0), "{report}");
@@ -174,7 +179,7 @@ fn a_generation_that_is_not_kept_is_not_replaced_by_an_older_one() {
     let files = [("ads", "one.example\n"), ("big", &*large(""))];
     let server = Server::start(&config, &files);
     kept(&server);
-    // A new base, so that the pair of the one before stays, and then more pairs.
+    // A new base, so that the previous pair of images stays, followed by more pairs.
     server.replace("big", &large("more.example\n"));
     assert!(server.verb(&["reload"]).status.success());
     kept(&server);
@@ -239,7 +244,8 @@ fn a_damaged_pair_of_images_does_not_replace_a_good_one() {
     server.logged("kept image refused");
     until("its file", || blocked(&server, "three.example"));
     kept(&server);
-    // Kept are the file's state, the pair that served after the start, and the good one before.
+    // The kept images are those of the file, of the rules in force after the start, and the good
+    // ones before.
     let (code, report) = run(&server, &["rollback", "2"]);
     assert_eq!(code, Some(0), "{report}");
     assert!(blocked(&server, "two.example") && !blocked(&server, "three.example"));
@@ -252,7 +258,7 @@ fn after_a_crash_the_lists_of_the_held_generation_return_and_no_others() {
     kept(&server);
     server.signal("TERM");
     server.wait();
-    // So it looks when the server ended before it could keep what a second rollback put in force.
+    // The state after a server ended before it could save the result of a second rollback.
     let now = jiff::Timestamp::now();
     let hold = format!("{{\"generation\":2,\"since\":\"{now}\",\"first\":5,\"lists\":[\"ads\"]}}");
     fs::write(server.path("state/held"), hold).expect("written");
@@ -352,7 +358,7 @@ fn two_generations_differ_in_lists_and_in_orders() {
 #[test]
 fn a_rollback_that_a_crash_cut_short_is_whole_after_the_restart() {
     let upstream = Upstream::plain();
-    // The list shrinks from 20,001 names to one, which a guard would refuse.
+    // The list shrinks from 20,001 names to one, which a guard would hold.
     let config =
         preamble(upstream.address) + STATE + "[guard]\nshrink-percent = 100\n" + &list("ads", "");
     let names = (0..20_000).map(|number| format!("n{number}.long.example\n"));
@@ -364,20 +370,20 @@ fn a_rollback_that_a_crash_cut_short_is_whole_after_the_restart() {
     kept(&server);
     let folder = end(server);
 
-    // SIGXFSZ kills the process when it stores the image of the long list: by then the hold is on the
-    // disk and the rollback is in force, but `current` does not name its images.
+    // SIGXFSZ kills the process when it writes the image of the long list: the rollback record is
+    // on disk and the rollback in force by then, but `current` does not name its images.
     let script = "ulimit -f 96; exec \"$0\" serve --config tapis.toml";
     let arguments = ["-c", script, env!("CARGO_BIN_EXE_tapis")];
     let mut server = Server::start_by("sh", &arguments, folder);
     kept(&server);
     assert!(blocked(&server, "two.example"));
     let before = fs::read_to_string(server.path("state/current")).expect("readable");
-    // The client may lose its connection, so its exit code means nothing.
+    // The client may lose its connection, so its exit code has no meaning.
     server.verb(&["rollback", "1"]);
     assert_eq!(server.wait(), None, "a signal ended it: {}", server.log());
     assert!(server.path("state/held").exists());
     let current = fs::read_to_string(server.path("state/current")).expect("readable");
-    assert_eq!(current, before, "what was put in force was not kept");
+    assert_eq!(current, before, "the restored images were not kept");
 
     let server = server.again();
     assert!(blocked(&server, "one.example") && blocked(&server, "n7.long.example"));
@@ -399,7 +405,7 @@ fn a_rollback_that_a_crash_cut_short_is_whole_after_the_restart() {
 #[test]
 fn an_unreadable_rollback_record_is_ignored_and_reported() {
     let (mut server, _upstream) = server(STATE);
-    // The order's generation has the same images, so no record.
+    // The order's generation has the same images, so it has no record.
     let record = || fs::read_to_string(server.path("state/current")).unwrap_or_default();
     until("the list is kept", || {
         record().contains("\"generation\": 2")
@@ -434,7 +440,7 @@ fn a_list_that_is_not_in_the_generation_follows_its_file() {
     server.replace("more", "other.example\n");
     until("its file", || blocked(&server, "other.example"));
     assert!(blocked(&server, "one.example") && !blocked(&server, "two.example"));
-    // A restart does not hold it, either.
+    // A restart does not hold it either.
     let mut server = server;
     server.signal("TERM");
     server.wait();
@@ -462,7 +468,7 @@ fn a_configuration_reloaded_while_lists_are_held_applies_with_their_release() {
     assert!(blocked(&server, "more.example") && blocked(&server, "two.example"));
 }
 
-/// Replaces the configuration and has it taken.
+/// Replaces the configuration and reloads it.
 fn reconfigure(server: &Server, config: &str) {
     server.replace("tapis.toml", config);
     let (code, report) = run(server, &["reload"]);
@@ -543,7 +549,7 @@ fn lists_that_differ_from_the_generation_keep_their_rules_in_force() {
     ]
     .concat();
     server.replace("tapis.toml", &(preamble + &second));
-    // The file of `hosts` is bad for the configuration that is in force until then.
+    // The file of `hosts` is invalid under the configuration in force until the rollback.
     run(&server, &["reload"]);
     server.replace("ads", "two.example\nfree.example\n");
     assert_eq!(run(&server, &["reload"]).0, Some(0));
@@ -580,7 +586,7 @@ fn lists_that_differ_from_the_generation_keep_their_rules_in_force() {
     }
     assert!(blocked(&server, "one.example") && !blocked(&server, "two.example"));
 
-    // So it is after a restart, too, and they follow their files.
+    // The same after a restart, and they follow their files.
     kept(&server);
     let server = Server::start_in(end(server));
     stays(&server);
@@ -687,7 +693,7 @@ fn a_rollback_names_what_it_does_not_restore() {
     let held = "lists are held as they were in generation 1, but for what is named above, until: tapis rollback --release";
     assert!(report.contains(held), "{report}");
     assert!(blocked(&server, "one.example") && !blocked(&server, "gone.example"));
-    // It stays an alarm over a restart, until the lists are released.
+    // The alarm stays over a restart, until the lists are released.
     kept(&server);
     let server = Server::start_in(end(server));
     let alarms = server.status()["alarms"].to_string();
@@ -697,7 +703,7 @@ fn a_rollback_names_what_it_does_not_restore() {
     assert_eq!(run(&server, &["rollback", "--release"]).0, Some(0));
     server.assert_well();
 
-    // A list that was removed before that generation is no loss.
+    // A list that was removed before that generation is not reported.
     let (code, report) = run(&server, &["rollback", "3"]);
     assert_eq!(code, Some(0), "{report}");
 }
@@ -747,7 +753,7 @@ fn exceptions_orders_and_client_permissions_are_never_held() {
     taken(&config);
     assert!(blocked(&server, "one.example"));
 
-    // Lists are held, whatever changes beside them, and over reloads.
+    // Lists stay held through other changes and through reloads.
     fs::write(server.path("more"), "more.example\n").expect("written");
     let both = config + &list("more", "") + EXCEPTION;
     server.replace("tapis.toml", &both);
@@ -767,13 +773,13 @@ fn exceptions_orders_and_client_permissions_are_never_held() {
     server.assert_well();
 }
 
-/// A journal, and one that can't be opened.
+/// A journal, and one that cannot be opened.
 const JOURNALS: [&str; 2] = [
     "[journal]\npath = \"journal\"\n",
     "[journal]\npath = \"missing/journal\"\n",
 ];
 
-/// Names that make a list large enough for the compiler.
+/// Enough names to make a list large enough for the compiler.
 fn many() -> String {
     let names = (0..60_000).map(|number| format!("n{number}.large.example\n"));
     names.collect()
@@ -837,7 +843,7 @@ fn a_list_removed_and_added_again_keeps_its_rules_beside_a_generation_without_it
         assert_eq!(run(&server, &["rollback", "--release"]).0, Some(0));
         assert!(!is_alarm(&server, &problem(3)));
         stays(&server);
-        // The first one has it.
+        // The first generation has the list.
         assert_eq!(run(&server, &["rollback", "1"]).0, Some(0));
         assert!(blocked(&server, "old.example") && !blocked(&server, "new.example"));
     }
@@ -864,7 +870,7 @@ fn rules_of_a_removed_list_do_not_return_when_its_file_is_missing() {
         let (code, report) = run(&server, &["status"]);
         assert_eq!(code, Some(1), "{report}");
         assert!(!report.contains("last good"), "{report}");
-        // Nor by a rollback to a generation that did not have it.
+        // A rollback to a generation without the list does not restore it either.
         kept(&server);
         let (code, report) = run(&server, &["rollback", "2"]);
         assert_eq!(code, Some(1), "{report}");
@@ -873,7 +879,7 @@ fn rules_of_a_removed_list_do_not_return_when_its_file_is_missing() {
         assert!(report.contains(problem), "{report}");
         assert!(!blocked(&server, "more.example") && blocked(&server, "one.example"));
 
-        // A server does not start without a list that is required, and has its last good state.
+        // A required list has its last good state; without one the server would not start.
         let folder = end(server);
         let config = with + "required = true\n";
         fs::write(folder.path().join("tapis.toml"), config).expect("written");
@@ -894,7 +900,7 @@ fn a_held_list_that_is_absent_for_one_start_is_held_again() {
     let upstream = Upstream::plain();
     let without = preamble(upstream.address) + STATE + &list("ads", "");
     let with = without.clone() + &list("more", "");
-    // A large one stays in the base.
+    // A large list stays in the base.
     let more = |name: &str| format!("{name}.example\n{}", many());
     let files = [("ads", "one.example\n"), ("more", &*more("old"))];
     let server = Server::start(&with, &files);

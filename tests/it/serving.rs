@@ -1,4 +1,4 @@
-//! The server as its first user meets it.
+//! The basic behaviour of the server, with the built-in default.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -31,7 +31,7 @@ pub(crate) const ELEVEN: [&str; 11] = [
     "flora-1.web.telegram.org",
 ];
 
-/// The shipped default on ports of the system's choice, its list where the file says it is.
+/// The shipped default on free ports, with its list at the configured path.
 fn shipped(upstream: &Upstream) -> Server {
     let root = env!("CARGO_MANIFEST_DIR");
     let text = std::fs::read_to_string(format!("{root}/config/tapis.toml")).expect("readable");
@@ -95,7 +95,7 @@ fn the_answer_comes_from_the_address_that_was_asked() {
     let server = Server::start(&config, &[("ads", "blocked.example\n")]);
     for (last, name) in [(9, "blocked.example"), (77, "free.example")] {
         let asked = SocketAddr::new(IpAddr::from([127, 0, 0, last]), server.address.port());
-        // A connected socket takes no answer from any other address.
+        // A connected socket receives no answer from any other address.
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         socket.connect(asked).expect("connected");
         socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
@@ -139,14 +139,14 @@ fn a_query_in_flight_is_answered_before_the_server_ends() {
     let asks = std::thread::spawn(move || addresses(address, "slow.example"));
     until("upstream is asked", || !upstream.asked().is_empty());
     server.signal("TERM");
-    // The worker has gone, and another asks in its place.
+    // The worker has ended, and the pool asks in its place.
     until("upstream is asked again", || upstream.asked().len() > 1);
     gate.store(true, Ordering::Relaxed);
     assert_eq!(asks.join().expect("an answer"), ["192.0.2.1"]);
     assert_eq!(server.wait(), Some(0));
 }
 
-/// Starts the server in a shell, after `before`, and waits for `word` in its log; that log.
+/// Starts the server in a shell after `before`, and waits for `word` in its log; returns that log.
 fn start_after(before: &str, folder: &Path, word: &str) -> (Child, String, BufReader<ChildStderr>) {
     let mut child = Command::new("sh")
         .arg("-c")

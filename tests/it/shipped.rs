@@ -1,4 +1,4 @@
-//! The shipped configurations, run as their comments say.
+//! The shipped configurations, used as their comments say.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ fn shipped(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// Copies the files that the example's head names.
+/// Copies the files that the head of the example names.
 fn copy(to: &Path) {
     let text = fs::read_to_string(shipped("isp.toml")).expect("readable");
     for copied in [
@@ -46,7 +46,7 @@ fn copy(to: &Path) {
     }
 }
 
-/// The provider's example in another folder, with what a test can't have put in its place.
+/// The provider's example in another directory, with values that a test can use.
 fn adapted(upstream: SocketAddr) -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     copy(folder.path());
@@ -74,7 +74,7 @@ fn provider(upstream: &Upstream) -> Server {
 
 #[test]
 fn each_shipped_configuration_is_valid_in_place_and_as_a_copy() {
-    // The machine may have a server of its own, and an ordinary user no right to port 53.
+    // This machine may run another server, and an ordinary user may not bind port 53.
     let check = |path: &Path| {
         let mut command = tapis();
         command
@@ -109,7 +109,7 @@ fn the_systemd_unit_of_the_providers_example_allows_enough_files_and_restarts() 
     assert!(!head.contains("kill -HUP"), "{head}");
     let files = head.split("LimitNOFILE=").nth(1).expect("a limit");
     let files = files.lines().next().and_then(|n| n.parse::<u32>().ok());
-    // Clients' TCP connections take half of them at most.
+    // TCP connections of clients use at most half of them.
     assert!(files.is_some_and(|files| files > 3 * 8192), "{files:?}");
     let folder = adapted(SocketAddr::from(([192, 0, 2, 53], 53)));
     let mut command = Command::new("sh");

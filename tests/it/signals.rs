@@ -1,4 +1,4 @@
-//! Signals while the server starts, and while it serves.
+//! Signals during the start and while the server runs.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -9,11 +9,11 @@ use crate::support::server::{Server, folder, list, preamble, tapis, text};
 use crate::support::upstream::Upstream;
 use tempfile::TempDir;
 
-/// Servers that are started one after the other: the moment is short.
+/// The number of servers that are started in sequence: the moment is short.
 const ROUNDS: usize = 5;
 
-/// A server that has just bound its first socket. Many workers have many sockets, so the others are
-/// still to be bound.
+/// A server that has just bound its first socket. With many workers there are many more sockets to
+/// bind.
 fn starting(upstream: &Upstream) -> (Child, TempDir) {
     let config = preamble(upstream.address).replace("workers = 2", "workers = 64");
     let config = format!("{config}{}", list("ads", ""));

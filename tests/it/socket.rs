@@ -1,4 +1,4 @@
-//! Who may use the control socket, and what others read.
+//! Permissions of the control socket, and messages to users without them.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -14,11 +14,11 @@ use crate::support::client::{ask, rcode, until};
 use crate::support::server::{self, Server, list, preamble, tapis, text};
 use crate::support::upstream::Upstream;
 
-/// Users and groups that no system has.
+/// Users and groups that do not exist on the machine.
 const USER: u32 = 424_242;
 const GROUP: u32 = 424_243;
 
-/// `tapis status` of the server at a socket, as another user. That needs root.
+/// `tapis status` with this socket, as another user. It needs root.
 fn status_as(user: u32, group: u32, socket: &Path) -> Output {
     tapis()
         .args(["status", "--control"])
@@ -34,7 +34,7 @@ fn is_root() -> bool {
     own.uid() == 0
 }
 
-/// Whether another user can run the program under test, from wherever it was built.
+/// Whether another user can run the program under test from its build directory.
 fn others_can_run_it() -> bool {
     is_root()
         && tapis()
@@ -58,7 +58,7 @@ fn a_user_without_access_to_the_socket_is_not_told_that_no_server_runs() {
     let server = Server::start(&preamble(upstream.address), &[]);
     let socket = server.path("control.sock");
     for mode in [0o700, 0o755] {
-        // Once the folder is closed to the user, once the socket itself.
+        // First with the directory closed to the user, then with the socket itself.
         set_mode(server.folder.path(), mode);
         let output = status_as(USER, USER, &socket);
         assert_eq!(output.status.code(), Some(4));
@@ -70,7 +70,7 @@ fn a_user_without_access_to_the_socket_is_not_told_that_no_server_runs() {
             "{report}"
         );
     }
-    // No other configuration is used in place of that server's.
+    // No other configuration is used in place of that of the server.
     if !Path::new("/etc/tapis/tapis.toml").exists() {
         let mut why = tapis();
         why.args(["why", "blocked.example", "--control"]);
@@ -84,7 +84,7 @@ fn a_user_without_access_to_the_socket_is_not_told_that_no_server_runs() {
     assert!(absent.contains("is `tapis serve` running"), "{absent}");
 }
 
-/// A configuration whose control socket the group may use.
+/// A configuration whose control socket is open to the group.
 fn for_group(upstream: &Upstream) -> String {
     preamble(upstream.address).replace(
         "control = \"control.sock\"",
@@ -105,8 +105,8 @@ fn members_of_the_control_group_may_use_the_socket_and_others_may_not() {
     let member = status_as(USER, GROUP, &socket);
     assert!(member.status.success(), "{}", text(&member));
     assert!(text(&member).contains("list ads"), "{}", text(&member));
-    let stranger = text(&status_as(USER, USER, &socket));
-    assert!(stranger.contains("may not be opened"), "{stranger}");
+    let other_user = text(&status_as(USER, USER, &socket));
+    assert!(other_user.contains("may not be opened"), "{other_user}");
     assert!(server.verb(&["status"]).status.success());
 }
 
@@ -133,15 +133,15 @@ fn a_missing_control_group_is_reported_and_the_server_starts() {
     assert_eq!(rcode(&answer), ResponseCode::NoError);
 }
 
-/// A folder of another user, with this configuration.
-fn their_folder(config: &str) -> TempDir {
+/// A directory of another user, with this configuration.
+fn folder_of_other_user(config: &str) -> TempDir {
     let folder = server::folder(config, &[]);
     set_mode(folder.path(), 0o755);
     chown(folder.path(), Some(USER), Some(USER)).expect("changed");
     folder
 }
 
-/// A verb that another user runs in a folder.
+/// A verb that another user runs in a directory.
 fn as_user(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = tapis();
     command
@@ -159,10 +159,10 @@ fn a_server_that_is_not_a_member_of_the_control_group_starts_and_says_so() {
         return;
     }
     let upstream = Upstream::plain();
-    // In a folder that the server makes, and in one that is there.
+    // In a directory that the server creates, and in an existing one.
     for socket in ["run/control.sock", "control.sock"] {
         let config = for_group(&upstream).replace("run/control.sock", socket);
-        let folder = their_folder(&config);
+        let folder = folder_of_other_user(&config);
         let run = |folder: &Path, verb: &str| {
             let output = as_user(folder, &[verb]).output().expect("it ran");
             assert_eq!(output.status.code(), Some(1), "{}", text(&output));
@@ -194,7 +194,7 @@ fn root_is_shown_the_owner_of_the_sockets_directory_and_the_user_to_check_as() {
         return;
     }
     let config = preamble(Upstream::plain().address);
-    let folder = their_folder(&config);
+    let folder = folder_of_other_user(&config);
     let output = server::verb(folder.path(), &["check"]);
     assert_eq!(output.status.code(), Some(1));
     let printed = text(&output);
@@ -285,9 +285,9 @@ fn files_that_only_root_can_read_are_named_when_root_checks_before_a_start() {
 }
 
 /// A server of another user, killed with the test.
-struct Theirs(Child);
+struct OtherServer(Child);
 
-impl Drop for Theirs {
+impl Drop for OtherServer {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -299,7 +299,7 @@ fn root_reaches_a_users_server_whose_socket_is_in_the_temporary_directory() {
     if !others_can_run_it() {
         return;
     }
-    // In the place of /tmp, which other tests share.
+    // In place of /tmp, which other tests share.
     let Ok(shared) = tempfile::tempdir_in("/run") else {
         return;
     };
@@ -309,8 +309,8 @@ fn root_reaches_a_users_server_whose_socket_is_in_the_temporary_directory() {
     fs::write(&config, text_of).expect("written");
     let log = fs::File::create(shared.path().join("log")).expect("made");
     let socket = shared.path().join(format!("tapis-{USER}/control.sock"));
-    // If it can't be used, /run/tapis is tried first and refused: it is not this user's.
-    let _server = Theirs(
+    // In the other case /run/tapis is tried first and rejected: it does not belong to this user.
+    let _server = OtherServer(
         tapis()
             .args(["serve", "--config"])
             .arg(&config)
@@ -331,7 +331,7 @@ fn root_reaches_a_users_server_whose_socket_is_in_the_temporary_directory() {
         .output()
         .expect("it ran");
     assert!(by_root.status.success(), "{}", text(&by_root));
-    // The same server in a folder whose name promises another user's.
+    // The same server in a directory whose name is that of another user's.
     let other = shared.path().join("tapis-424244");
     fs::create_dir(&other).expect("made");
     chown(&other, Some(USER), Some(USER)).expect("changed");
@@ -397,7 +397,7 @@ fn a_member_of_the_control_group_is_shown_the_missing_permission_on_the_journal(
     lacks(&report, "/state/journal.jsonl", "may not read this file");
     lacks(&read("show", true), closed, "may not read this file");
     set_mode(&server.path("state/journal.jsonl"), 0o644);
-    // A head that this user may not read says nothing about missing entries.
+    // A head that this user cannot read does not report missing entries.
     let report = read("verify", false);
     lacks(
         &report,

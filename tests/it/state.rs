@@ -1,4 +1,5 @@
-//! What outlives the server, and large lists: images in the state directory, and the compiler.
+//! State that outlives the server, and large lists: images in the state directory, and the
+//! compiler.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +11,7 @@ use crate::support::client::{is_blocked, until};
 use crate::support::server::{Server, folder, list, preamble, refused, tapis, text};
 use crate::support::upstream::Upstream;
 
-/// Ends a server and hands on its folder.
+/// Ends a server and returns its directory.
 pub(crate) fn end(mut server: Server) -> TempDir {
     server.signal("TERM");
     assert_eq!(server.wait(), Some(0), "{}", server.log());
@@ -24,13 +25,13 @@ fn keeping(upstream: &Upstream, lists: &[&str]) -> String {
     preamble(upstream.address) + "[state]\ndir = \"state\"\n" + &lists.concat()
 }
 
-/// A list that is large enough for the compiler: so many names, with `more` at its end.
+/// A list that is large enough for the compiler: `count` names, followed by `more`.
 fn large(more: &str) -> String {
     let names = (0..60_000).map(|number| format!("n{number}.large.example\n"));
     names.collect::<String>() + more
 }
 
-/// Waits until what is in force is kept.
+/// Waits until the policy in force is saved.
 pub(crate) fn kept(server: &Server) {
     let generation = server.status()["generation"].as_u64().expect("a number");
     let record = server.path("state").join("current");
@@ -90,7 +91,7 @@ fn a_restart_serves_the_rules_in_force_without_any_list_file() {
             );
         }
     }
-    // That the files are gone is told once it is noticed; the rules stay.
+    // The missing files are reported once noticed; the rules stay.
     until("the alarm", || server.status()["degraded"] == true);
     assert!(is_blocked(server.address, "last.example"));
 }
@@ -140,7 +141,7 @@ fn a_list_whose_meaning_changed_is_not_restored_from_the_images() {
     assert!(is_blocked(server.address, "deep.ads.example"));
 }
 
-/// Ends a server, gives its list `ads` these keys in its configuration, and starts it again.
+/// Ends a server, sets these keys of its list `ads`, and starts it again.
 fn again_with(server: Server, keys: &str) -> Server {
     let folder = end(server);
     let config = fs::read_to_string(folder.path().join("tapis.toml")).expect("readable");
@@ -188,7 +189,7 @@ fn a_list_whose_parsing_changed_is_compared_with_the_kept_rules() {
             assert!(!is_blocked(server.address, "new.example"), "{report}");
         };
         check(&server);
-        // What is kept of that start is still what was in force before.
+        // The kept rules are still those in force before that start.
         kept(&server);
         let server = Server::start_in(end(server));
         check(&server);
@@ -230,7 +231,7 @@ fn kept_rules_apply_where_a_lists_new_path_does_not_exist() {
     let status = server.status();
     let alarm = status["lists"][0]["alarm"].as_str().expect("an alarm");
     assert!(alarm.contains("typo: No such file"), "{alarm}");
-    // The file comes, with as many rules: nothing holds it.
+    // The file appears with as many rules: no guard holds it.
     server.replace("typo", "other.example\n");
     until("the new file", || {
         is_blocked(server.address, "other.example")
@@ -337,7 +338,8 @@ fn large_lists_are_compiled_while_small_ones_change() {
     assert!(is_blocked(server.address, "two.example"));
     assert!(is_blocked(server.address, "n7.large.example"));
 
-    // Grown small, it is read by the server itself; what the compiler made of it counts no more.
+    // The list is small now, so the server itself reads it; the compiler's result no longer
+    // applies.
     let names = (0..40_000).map(|number| format!("n{number}.large.example\n"));
     server.replace("big", &names.collect::<String>());
     until("the list that shrank", || {
@@ -346,7 +348,7 @@ fn large_lists_are_compiled_while_small_ones_change() {
     assert!(is_blocked(server.address, "n7.large.example"));
 }
 
-/// Names of the lists in the newest image of that kind.
+/// The names of the lists in the newest image of that kind.
 fn sources(server: &Server, kind: &str) -> Vec<String> {
     let newest = images(server, kind).into_iter().max_by_key(|path| {
         let name = path.to_string_lossy().into_owned();
@@ -387,7 +389,7 @@ fn many_small_lists_move_into_the_base_as_they_are() {
     }
     assert!(!is_blocked(server.address, "b90000.x"));
     assert_eq!(server.status()["degraded"], false, "{}", server.log());
-    // What changes from there on stands before what the base has.
+    // Later changes are in the delta, which precedes the base.
     server.replace("ads", "new.example\n");
     until("the change", || is_blocked(server.address, "new.example"));
     assert!(!is_blocked(server.address, "ads.example"));
@@ -500,9 +502,9 @@ fn images_are_described_and_compared() {
     );
 }
 
-/// A server with a small list, whose state directory is on a disk of its own, and whose temporary files are in
-/// `temporary`.
-fn on_a_disk_of_its_own(temporary: &str) -> (Server, Upstream) {
+/// A server with a small list, whose state directory is on a separate disk, and whose temporary
+/// files are in `temporary`.
+fn on_a_separate_disk(temporary: &str) -> (Server, Upstream) {
     let upstream = Upstream::plain();
     let config = keeping(&upstream, &["ads"]);
     let config = config.replace(
@@ -527,7 +529,7 @@ fn on_a_disk_of_its_own(temporary: &str) -> (Server, Upstream) {
 #[test]
 #[ignore = "needs root, unshare and mount"]
 fn a_large_list_comes_into_force_while_the_state_directorys_disk_is_full() {
-    let (server, _upstream) = on_a_disk_of_its_own("tmp");
+    let (server, _upstream) = on_a_separate_disk("tmp");
     fill(&as_seen_by(&server, "disk/filler"));
     server.replace("ads", &large("ads.example\n"));
     until("the list", || {
@@ -545,7 +547,7 @@ fn a_large_list_comes_into_force_while_the_state_directorys_disk_is_full() {
 #[test]
 #[ignore = "needs root, unshare and mount"]
 fn a_large_list_is_compiled_once_the_disk_has_room() {
-    let (server, _upstream) = on_a_disk_of_its_own("disk");
+    let (server, _upstream) = on_a_separate_disk("disk");
     let filler = as_seen_by(&server, "disk/filler");
     fill(&filler);
     server.replace("ads", &large("ads.example\n"));

@@ -1,4 +1,4 @@
-//! DNS over TCP: pipelining, order, idleness, limits.
+//! DNS over TCP: pipelining, order, idle connections, limits.
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
@@ -93,14 +93,17 @@ fn connections_above_the_limit_are_closed_and_the_others_served() {
     let mut third = Stream::open(server.address);
     assert!(third.receive().is_none());
     assert!(server.count("tcp_connections_refused") >= 1);
-    assert!(is_blocked(server.address, "blocked.example"), "UDP goes on");
+    assert!(
+        is_blocked(server.address, "blocked.example"),
+        "UDP is still served"
+    );
     drop(held);
-    until("a free place", || {
+    until("a free connection", || {
         let mut stream = Stream::open(server.address);
         let bytes = query("blocked.example", RecordType::A)
             .to_vec()
             .expect("a message");
-        // The server may close it before or after this is written.
+        // The server may close the connection before or after this is written.
         let _ = stream.0.write_all(&(bytes.len() as u16).to_be_bytes());
         let _ = stream.0.write_all(&bytes);
         stream.receive().is_some()
@@ -116,7 +119,7 @@ fn one_connection_does_not_take_all_permits() {
         drop(open.lock());
         Some(address_of(asked, [192, 0, 2, 1]))
     });
-    // One client may use all 80 places.
+    // One client may use all 80 permits.
     let more = "timeout-ms = 30000\nwaiting = 80\nwaiting-per-client = 80\n";
     let server = Server::start(&(preamble(upstream.address) + more), &[]);
     let asked = || upstream.asked().iter().map(name).collect::<HashSet<_>>();
@@ -127,10 +130,12 @@ fn one_connection_does_not_take_all_permits() {
     until("its share to be asked", || asked().len() >= 64);
     let other = Port::open(server.address);
     other.send(&query("other.example", RecordType::A));
-    until("the other's question", || asked().contains("other.example"));
+    until("the other client's query", || {
+        asked().contains("other.example")
+    });
     drop(closed);
     assert_eq!(data(&other.receive()), ["192.0.2.1"]);
-    // The other queries stayed in the socket, so none of the hundred was turned away.
+    // The other queries stayed in the socket, so none of the hundred was rejected.
     for _ in 0..100 {
         let answer = stream.receive().expect("an answer");
         assert_eq!(rcode(&answer), ResponseCode::NoError);
@@ -154,7 +159,7 @@ fn a_server_with_a_limit_of_one_to_three_connections_serves_them() {
     }
 }
 
-/// Text records that fill most of a message: 60 KB.
+/// TXT records that fill most of a message: 60 KB.
 fn long_answer(asked: &Asked, ttl: u32) -> Message {
     let mut message = answer(asked, ResponseCode::NoError);
     let owner = asked.message.queries[0].name().clone();
@@ -168,7 +173,7 @@ fn long_answer(asked: &Asked, ttl: u32) -> Message {
     message
 }
 
-/// An upstream that gives long answers once the gate is open, and its gate.
+/// An upstream that sends long answers once the gate is open, and its gate.
 fn long_upstream(ttl: u32) -> (Upstream, Arc<AtomicBool>) {
     let gate = Arc::new(AtomicBool::new(false));
     let open = Arc::clone(&gate);
@@ -181,7 +186,7 @@ fn long_upstream(ttl: u32) -> (Upstream, Arc<AtomicBool>) {
     (upstream, gate)
 }
 
-/// The most memory that a process has had, in KiB.
+/// The peak memory of a process in KiB.
 fn peak_kib(server: &Server) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.id()));
     let status = status.expect("a running process");
@@ -215,7 +220,7 @@ fn unread_long_answers_take_little_memory_and_none_is_lost() {
         let answer = streams[0].receive().expect("an answer");
         assert_eq!(answer.answers.len(), 240);
     }
-    // All answers together are 120 MB, of which the system may hold half.
+    // All answers together are 120 MB, of which the kernel may buffer half.
     let growth = peak_kib(&server) - before;
     assert!(growth < 16 * 1024, "{growth} KiB");
 }

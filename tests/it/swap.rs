@@ -1,4 +1,5 @@
-//! A list changes under a live server: in force within a moment, never by halves, nothing lost.
+//! Changes of lists while the server runs: in force within a moment, never in part, and without
+//! lost queries.
 
 use std::fs;
 use std::io::Write;
@@ -14,7 +15,7 @@ use crate::support::client::{addresses, is_blocked, query, until};
 use crate::support::server::{Server, list, preamble, text};
 use crate::support::upstream::Upstream;
 
-/// How long a file must be quiet while it is open.
+/// The time without a write after which an open file is read.
 const OPEN_QUIET: Duration = Duration::from_secs(2);
 
 fn server(files: &[(&str, &str)]) -> (Server, Upstream) {
@@ -74,7 +75,7 @@ fn a_rename_a_moved_link_and_a_recreated_file_are_noticed() {
         "c.example\nd.example\ne.example\nf.example\n",
     )
     .expect("written");
-    until("an edit behind the link", || {
+    until("an edit of the link's target", || {
         is_blocked(server.address, "f.example")
     });
 }
@@ -91,16 +92,16 @@ fn a_file_that_is_still_being_written_is_not_read_until_it_is_closed() {
         .expect("opened");
     file.write_all(b"a.example\nnew.example\nb.exam")
         .expect("written");
-    // Another list's change is in force meanwhile, so a half of this one would be by now.
+    // Another list's change is in force by now, so a partial file would be as well.
     server.replace("marks", "m.example\nn.example\n");
     until("the other list", || is_blocked(server.address, "n.example"));
     let is_taken = is_blocked(server.address, "new.example");
-    // On a machine that stood still for so long, its writer may have been one that holds files open for good.
+    // On a machine that paused for so long, the writer may count as one that keeps files open.
     assert!(!is_taken || opened.elapsed() >= OPEN_QUIET);
     assert!(is_taken || is_blocked(server.address, "b.example"));
     file.write_all(b"ple\n").expect("written");
     drop(file);
-    // A half may have been taken meanwhile, on a machine that stood still.
+    // A partial file may have been loaded on a machine that paused.
     until("the whole file", || {
         is_blocked(server.address, "new.example") && is_blocked(server.address, "b.example")
     });
@@ -118,7 +119,7 @@ fn reload_does_not_read_a_file_that_is_still_being_written() {
         .expect("written");
     std::thread::scope(|scope| {
         let reload = scope.spawn(|| server.verb(&["reload"]));
-        // Each goes the way that the reload goes, so it has arrived by then.
+        // Each request is queued behind the reload, so the reload has arrived by then.
         for _ in 0..5 {
             server.status();
         }
@@ -324,7 +325,8 @@ fn control(server: &Server) -> String {
 #[test]
 fn a_new_configuration_comes_into_force_in_one_step() {
     let (server, _upstream) = server(&[("ads", "a.example\n")]);
-    // Large, so that there is a while between the old list's end and the new one's beginning.
+    // Large, so that some time passes between the removal of the old list and the addition of the
+    // new one.
     let filler: String = (0..100_000)
         .map(|n| format!("n{n}.large.example\n"))
         .collect();
@@ -338,7 +340,7 @@ fn a_new_configuration_comes_into_force_in_one_step() {
     fs::write(server.path("tapis.toml"), config).expect("written");
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        // The name is in the old list and in the new one: at no moment is it free.
+        // The name is in the old and the new list: it is blocked at each moment.
         let watcher = scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 assert!(is_blocked(server.address, "a.example"));
@@ -363,7 +365,7 @@ fn a_reload_is_in_force_when_it_returns() {
     }
 }
 
-/// The question's name and whether it was sinkholed.
+/// The answer's ID, and whether it is the sinkhole's.
 fn id_and_blocked(bytes: &[u8]) -> (u16, bool) {
     let answer = Message::from_vec(bytes).expect("an answer");
     let blocked = answer
@@ -375,8 +377,8 @@ fn id_and_blocked(bytes: &[u8]) -> (u16, bool) {
 
 #[test]
 fn swaps_lose_no_query_and_mix_no_states() {
-    // In state A only `a` is blocked, in state B only `b`: seeing both or neither is a mixture,
-    // and once B was seen, A must never be seen again until the next swap.
+    // In state A only `a` is blocked, in state B only `b`: both or neither is a mixture of states,
+    // and after B no answer may be of state A until the next swap.
     const SWAPS: usize = 30;
     let (server, _upstream) = server(&[("small", "keep.example\na.example\n"), ("large", "")]);
     let large: String = (0..20_000)
@@ -424,9 +426,10 @@ fn swaps_lose_no_query_and_mix_no_states() {
         server.replace("small", &format!("keep.example\n{name}.example\n"));
         let mut turned = false;
         until("the swap", || {
-            // Four datagrams may straddle the swap; two rounds after one another may not go back.
+            // Four datagrams may be split by the swap; the second of two successive rounds may not
+            // be older.
             let seen = ask();
-            assert!(seen[2] && seen[3], "what no swap touches stays blocked");
+            assert!(seen[2] && seen[3], "unchanged names stay blocked");
             let (old, new) = if to_b {
                 (seen[0], seen[1])
             } else {

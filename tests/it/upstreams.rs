@@ -1,4 +1,4 @@
-//! Where upstream servers come from, and from which ports they are asked.
+//! The sources of upstream servers, and the ports from which they are asked.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use crate::support::upstream::{Asked, Upstream, address_of, answer};
 
 const TRUE: [u8; 4] = [192, 0, 2, 1];
 
-/// A configuration whose servers are those of `resolv.conf` beside it.
+/// A configuration whose servers are those of the `resolv.conf` beside it.
 fn by_file() -> String {
     let nobody = "127.0.0.1:9".parse().expect("an address");
     let config = preamble(nobody);
@@ -51,7 +51,7 @@ fn the_servers_follow_resolv_conf() {
     until("the log line", || {
         server.log().contains("upstream servers changed")
     });
-    // In place, as some programs write it.
+    // Written in place, as some programs do.
     std::fs::write(server.path("resolv.conf"), "nameserver 192.0.2.3\n").expect("written");
     until("the third", || upstreams(&server) == ["192.0.2.3:53"]);
     server.assert_well();
@@ -83,7 +83,7 @@ fn servers_that_are_configured_later_are_used() {
     server.assert_well();
 }
 
-/// A server with these upstream servers, which has little patience with them.
+/// A server with these upstream servers and short timeouts.
 fn impatient(upstreams: &[SocketAddr]) -> Server {
     let servers: Vec<_> = upstreams.iter().map(|one| format!("\"{one}\"")).collect();
     let first = format!("[{}]", servers[0]);
@@ -92,7 +92,7 @@ fn impatient(upstreams: &[SocketAddr]) -> Server {
     Server::start(&config, &[("ads", "blocked.example\n")])
 }
 
-/// Asks for one name after another until `status` raises the alarm; what that says.
+/// Queries new names until `status` raises the alarm; returns its text.
 fn alarm(server: &Server) -> String {
     let mut number = 0;
     until("the alarm", || {
@@ -133,7 +133,7 @@ fn an_outage_of_all_upstream_servers_is_an_alarm_and_a_log_line_at_each_end() {
     let log = server.logged("no upstream server gives usable answers");
     assert_eq!(begun(&log), 1, "{log}");
     is_up.store(true, Ordering::Relaxed);
-    // No client need ask for that.
+    // It ends without queries of clients.
     until("the end", || server.status()["degraded"] == false);
     until("its log line", || server.log().contains("answers again"));
     let log = server.log();
@@ -204,7 +204,7 @@ fn one_silent_server_and_one_that_refers_to_others_are_an_outage() {
         message.authorities.push(record);
         Some(message)
     });
-    let (silent, _held) = Upstream::dead();
+    let (silent, _held) = Upstream::silent_address();
     let server = impatient(&[silent, referring.address]);
     let text = alarm(&server);
     let output = server.verb(&["status"]);
@@ -252,7 +252,7 @@ fn a_failing_zone_is_no_outage_while_the_root_is_answered() {
 
 #[test]
 fn an_outage_ends_when_other_servers_replace_the_silent_ones() {
-    let (dead, _held) = Upstream::dead();
+    let (dead, _held) = Upstream::silent_address();
     let server = impatient(&[dead]);
     alarm(&server);
     let path = server.path("tapis.toml");
@@ -291,7 +291,7 @@ fn an_answer_longer_than_announced_is_fetched_by_tcp() {
         if asked.tcp {
             return Some(address_of(asked, TRUE));
         }
-        // The tail of such an answer may be a fragment of anybody's.
+        // The rest of such an answer may come from a forged fragment.
         let mut long = address_of(asked, [203, 0, 113, 66]);
         let record = long.answers[0].clone();
         long.answers.resize(80, record);
@@ -319,10 +319,10 @@ fn queries_leave_from_many_ports_at_a_time_and_from_a_wide_range() {
     let ports: Vec<_> = upstream.asked().iter().map(|a| a.peer.port()).collect();
     let distinct: BTreeSet<_> = ports.iter().copied().collect();
     assert!(distinct.len() > COUNT / 32, "{distinct:?}");
-    // Of four ports the same one is drawn again every fourth time.
+    // With four ports the same one is drawn again for every fourth query.
     let same = ports.windows(2).filter(|pair| pair[0] == pair[1]).count();
     assert!(same < COUNT / 2, "{same}");
-    // A port that comes again after others was open all the time between.
+    // A port that is used again after others was open all the time between.
     let last = |port| ports.iter().rposition(|&p| p == port).expect("there");
     let first = |port| ports.iter().position(|&p| p == port).expect("there");
     let is_open = |port| (first(port)..=last(port)).contains(&(COUNT / 2));
@@ -348,7 +348,7 @@ fn queries_leave_from_the_ports_that_are_configured() {
     assert!(ports.all(|port| (40_000..=41_023).contains(&port)));
 }
 
-/// A configuration with so many listen addresses.
+/// A configuration with `count` listen addresses.
 fn listening_on(count: usize, upstreams: &[SocketAddr]) -> String {
     let quoted = |all: &mut dyn Iterator<Item = String>| all.collect::<Vec<_>>().join(", ");
     let listen = quoted(&mut (1..=count).map(|last| format!("\"127.0.7.{last}:0\"")));
@@ -363,7 +363,7 @@ fn listening_on(count: usize, upstreams: &[SocketAddr]) -> String {
 fn a_silent_upstream_is_abandoned_with_any_number_of_listen_addresses() {
     let plain = Upstream::plain();
     for count in [64, 100] {
-        let (silent, _socket) = Upstream::dead();
+        let (silent, _socket) = Upstream::silent_address();
         let config = listening_on(count, &[silent, plain.address]);
         let server = Server::start(&config, &[("ads", "blocked.example\n")]);
         for n in 0..4 {
@@ -376,7 +376,7 @@ fn a_silent_upstream_is_abandoned_with_any_number_of_listen_addresses() {
 
 #[test]
 fn a_query_that_no_upstream_answers_fails_with_any_number_of_listen_addresses() {
-    let (silent, _socket) = Upstream::dead();
+    let (silent, _socket) = Upstream::silent_address();
     let config = listening_on(70, &[silent]);
     let server = Server::start(&config, &[("ads", "blocked.example\n")]);
     let failed = ask(server.address, "www.example", RecordType::A);

@@ -1,5 +1,4 @@
-//! Owns the tests of allow lists.
-//! Refuses blocks that nothing is allowed against.
+//! Allow lists.
 
 use hickory_proto::rr::RecordType::A;
 use tapis::stats::Count;

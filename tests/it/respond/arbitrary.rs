@@ -1,5 +1,4 @@
-//! Owns the tests with bytes that nobody chose.
-//! Refuses to expect more than what must hold for all of them.
+//! Arbitrary bytes and mutated queries: properties that must hold for all of them.
 
 use std::sync::{Arc, LazyLock};
 
@@ -21,7 +20,7 @@ use super::harness::{Harness, NOT_PERMITTED, PERMITTED, PERMITTED_BY_STREAM, har
 use super::targets::chained;
 use super::upstream_answer::{BOUNDS, many, soa, upstream_answer};
 
-/// Queries that are answered in all the ways that there are.
+/// Queries that are answered in all possible ways.
 fn asked() -> Vec<Ask<'static>> {
     let mut all = Vec::new();
     for (name, rtype) in [
@@ -47,7 +46,7 @@ fn asked() -> Vec<Ask<'static>> {
     all
 }
 
-/// A server with every kind of rule and answer.
+/// A server with each kind of rule and answer.
 static RICH: LazyLock<Harness> = LazyLock::new(|| {
     let mut harness = harness([
         list("sink").subtree("sink.test").exact("edge.cdn.example"),
@@ -74,7 +73,7 @@ static RICH: LazyLock<Harness> = LazyLock::new(|| {
     harness
 });
 
-/// An answer to any question: addresses, perhaps behind a CNAME to a blocked name.
+/// An answer to any question: addresses, perhaps after a CNAME to a blocked name.
 fn answer_to(key: &Key, addresses: u16, alias: bool) -> Option<Arc<Entry>> {
     const BLOCKED: &[u8] = b"\xC0\x0C\x00\x05\x00\x01\x00\x00\x00\x09\x00\x0B\x04sink\x04test\x00";
     const ADDRESS: &[u8] = b"\xC0\x0C\x00\x01\x00\x01\x00\x00\x00\x09\x00\x04\x01\x02\x03\x04";
@@ -93,7 +92,7 @@ fn answer_to(key: &Key, addresses: u16, alias: bool) -> Option<Arc<Entry>> {
     Some(Arc::new(Entry::new(answer, 0)))
 }
 
-/// What must hold for every reply.
+/// Properties of each reply.
 fn check(client: &Client, packet: &[u8], out: &[u8]) -> Result<(), TestCaseError> {
     prop_assert_eq!(&out[..2], &packet[..2], "the ID");
     prop_assert!(out[2] & 0x80 != 0, "QR");
@@ -118,7 +117,12 @@ fn check(client: &Client, packet: &[u8], out: &[u8]) -> Result<(), TestCaseError
     Ok(())
 }
 
-fn judge(client: &Client, packet: &[u8], addresses: u16, alias: bool) -> Result<(), TestCaseError> {
+fn decode_and_check(
+    client: &Client,
+    packet: &[u8],
+    addresses: u16,
+    alias: bool,
+) -> Result<(), TestCaseError> {
     let Harness { snapshot, cache } = &*RICH;
     let mut out = Vec::new();
     match respond(9, client, packet, snapshot, cache, &mut out) {
@@ -134,7 +138,7 @@ fn judge(client: &Client, packet: &[u8], addresses: u16, alias: bool) -> Result<
                 Resolution::Failed(failure, stale.clone()),
                 Resolution::Overloaded(stale),
             ];
-            // Some questions can't be answered by a CNAME to that name: they are for it.
+            // Some questions cannot be answered by a CNAME to that name: they are for it.
             resolutions.extend(answer_to(&key, addresses, alias).map(Resolution::Answered));
             for resolution in resolutions {
                 match conclude(9, client, packet, snapshot, &resolution, &mut out) {
@@ -151,7 +155,7 @@ fn clients() -> impl Strategy<Value = Client> {
     prop_oneof![4 => Just(PERMITTED), 2 => Just(PERMITTED_BY_STREAM), 1 => Just(NOT_PERMITTED)]
 }
 
-/// One change: bytes at a place are replaced, cut out, or put in between.
+/// A mutation: bytes at a position are replaced, removed or inserted.
 fn mutate(packet: &mut Vec<u8>, at: Index, remove: usize, insert: &[u8]) {
     let start = at.index(packet.len() + 1);
     let end = (start + remove).min(packet.len());
@@ -166,7 +170,7 @@ proptest! {
         client in clients(),
         packet in prop::collection::vec(any::<u8>(), 0..600),
     ) {
-        judge(&client, &packet, 1, false)?;
+        decode_and_check(&client, &packet, 1, false)?;
     }
 
     #[test]
@@ -184,7 +188,7 @@ proptest! {
         for (at, remove, insert) in changes {
             mutate(&mut packet, at, remove, &insert);
         }
-        judge(&client, &packet, addresses, alias)?;
+        decode_and_check(&client, &packet, addresses, alias)?;
     }
 
     #[test]

@@ -1,5 +1,4 @@
-//! Owns the tests of what a blocked name is answered: actions by types, SOA, TTL, NXDOMAIN's rule.
-//! Refuses CNAME targets, which `targets` has.
+//! Answers to blocked names: actions by type, SOA, TTL, the condition for NXDOMAIN.
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType::{
@@ -86,7 +85,7 @@ fn refused_answers_every_type_without_a_record() {
         let decoded = harness.answer(ask("bad.example", rtype).edns(1232));
         assert_eq!(decoded.rcode(), ResponseCode::Refused, "{rtype}");
         assert!(decoded.is_bare(), "{rtype}");
-        assert_eq!(decoded.codes(), [15], "the list's own reason");
+        assert_eq!(decoded.codes(), [15], "the list's reason");
     }
 }
 
@@ -158,7 +157,7 @@ fn a_name_is_blocked_in_any_letter_case() {
     assert_eq!(decoded.answers(), ["bAd.eXample. 60 IN A 0.0.0.0"]);
 }
 
-/// The response code for `name` with `lists`, the first of which says NXDOMAIN.
+/// The response code for `name` with `lists`, the first of which has action NXDOMAIN.
 fn rcode(lists: impl IntoIterator<Item = super::harness::List>, name: &str) -> ResponseCode {
     harness(lists).answer(ask(name, A)).rcode()
 }

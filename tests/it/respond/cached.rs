@@ -1,5 +1,4 @@
-//! Owns the tests of answers from the cache: TTLs, keys, bounds.
-//! Refuses failures, which `failures` has.
+//! Answers from the cache: TTLs, keys, bounds.
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType::{A, AAAA};
@@ -185,7 +184,7 @@ fn an_answer_that_is_hit_once_near_its_end_is_not_prefetched() {
 
 #[test]
 fn an_answer_with_a_short_ttl_is_never_prefetched() {
-    // Otherwise upstream would be asked for it all the time.
+    // Otherwise upstream would be asked all the time.
     for ttl in [1, 5, 10, 19] {
         let (harness, short) = with_ttl(ttl);
         for now in 0..ttl {
@@ -258,7 +257,7 @@ fn an_nxdomain_is_one_entry_of_the_cache_and_weighs_as_much_as_any_other() {
         size(ResponseCode::NXDomain, 100),
         size(ResponseCode::NoError, 100)
     );
-    // As many as there is room for.
+    // As many as fit.
     let kept = size(ResponseCode::NoError, 8000).0;
     assert!((1000..8000).contains(&kept), "{kept}");
     let denied = size(ResponseCode::NXDomain, 8000).0;

@@ -1,5 +1,4 @@
-//! Owns what is decoded of an answer, read by another implementation.
-//! Refuses to judge it.
+//! Answers decoded by another implementation.
 
 use std::sync::Arc;
 
@@ -10,13 +9,13 @@ use tapis::serve::cache::{Entry, Key};
 use tapis::serve::respond::Step;
 use tapis::stats::Count;
 
-/// How a packet was dealt with.
+/// How a packet was handled.
 #[derive(Debug)]
 pub(super) enum Outcome {
     Dropped(Count),
     Replied(Decoded),
     Resolve(Key, Option<Arc<Entry>>),
-    /// Replied from the cache, and to be asked again.
+    /// Answered from the cache; upstream is to be asked for a newer answer.
     Refreshed(Key),
 }
 
@@ -58,7 +57,7 @@ impl Outcome {
         }
     }
 
-    /// The question for upstream, and the answer past its TTL that is at hand.
+    /// The key to ask upstream for, and the stale answer if there is one.
     #[track_caller]
     pub(super) fn resolve(self) -> (Key, Option<Arc<Entry>>) {
         match self {
@@ -68,7 +67,7 @@ impl Outcome {
     }
 }
 
-/// An answer.
+/// A decoded answer.
 #[derive(Debug)]
 pub(super) struct Decoded {
     pub(super) count: Count,
@@ -82,7 +81,7 @@ impl Decoded {
         self.message.metadata.response_code
     }
 
-    /// The second word of the header.
+    /// The flags in the second word of the header.
     pub(super) fn flags(&self) -> u16 {
         u16::from_be_bytes([self.bytes[2], self.bytes[3]])
     }
@@ -120,7 +119,7 @@ impl Decoded {
                     let text = String::from_utf8(data[2..].to_vec()).expect("text is UTF-8");
                     (u16::from_be_bytes([data[0], data[1]]), text)
                 }
-                other => panic!("option {code:?} is none of ours: {other:?}"),
+                other => panic!("option {code:?} is not expected: {other:?}"),
             })
             .collect()
     }

@@ -1,5 +1,4 @@
-//! Owns the tests of the protocol's edges: packets that are no query, and classes and types apart.
-//! Refuses names that a rule speaks of.
+//! Edge cases of the protocol: malformed packets, and unusual classes and types.
 
 use hickory_proto::op::{OpCode, ResponseCode};
 use hickory_proto::rr::RecordType::{A, ANY, AXFR, IXFR, OPT, TXT};
@@ -12,14 +11,14 @@ use super::harness::{Harness, NOT_PERMITTED, PERMITTED, harness, list};
 
 const OPT_RECORD: &[u8] = b"\x00\x00\x29\x04\xD0\x00\x00\x00\x00\x00\x00";
 
-fn some_house() -> Harness {
+fn server() -> Harness {
     harness([list("ads").subtree("bad.example")])
 }
 
-/// The answer, which must be a header alone.
+/// The answer, which must be only a header.
 #[track_caller]
 fn header_only(packet: &[u8]) -> Decoded {
-    let decoded = some_house().take(0, PERMITTED, packet).reply();
+    let decoded = server().take(0, PERMITTED, packet).reply();
     assert_eq!((decoded.bytes.len(), decoded.message.metadata.id), (12, ID));
     assert!(decoded.has(QR));
     decoded
@@ -34,7 +33,7 @@ fn asking(question: &[u8]) -> Vec<u8> {
 fn a_packet_without_a_whole_header_is_dropped() {
     let packet = ask("bad.example", A).packet();
     for len in 0..12 {
-        let outcome = some_house().take(0, PERMITTED, &packet[..len]);
+        let outcome = server().take(0, PERMITTED, &packet[..len]);
         assert_eq!(outcome.dropped(), Count::Short, "{len} bytes");
     }
 }
@@ -43,12 +42,12 @@ fn a_packet_without_a_whole_header_is_dropped() {
 fn a_response_is_dropped_so_that_two_servers_never_loop() {
     let packet = ask("bad.example", A).flags(QR | RD).packet();
     assert_eq!(
-        some_house().take(0, PERMITTED, &packet).dropped(),
+        server().take(0, PERMITTED, &packet).dropped(),
         Count::Response
     );
     let refused = ask("bad.example", A).flags(QR | 0x2800).packet();
     assert_eq!(
-        some_house().take(0, PERMITTED, &refused).dropped(),
+        server().take(0, PERMITTED, &refused).dropped(),
         Count::Response
     );
 }
@@ -171,7 +170,7 @@ fn records_without_a_meaning_to_the_server_are_skipped() {
     let question = ask("bad.example", A).question();
     let other = b"\x00\x00\xFA\x00\xFF\x00\x00\x00\x00\x00\x01!";
     let packet = message(RD, [1, 0, 1, 2], &[&question, other, OPT_RECORD, other]);
-    let decoded = some_house().take(0, PERMITTED, &packet).reply();
+    let decoded = server().take(0, PERMITTED, &packet).reply();
     assert_eq!((decoded.count, decoded.codes()), (Count::Blocked, vec![15]));
 }
 
@@ -182,12 +181,12 @@ fn clients_without_permission_get_no_answer_to_a_malformed_packet() {
         message(RD, [0, 0, 0, 0], &[]),
         asking(b"\xC0\x0C\x00\x01\x00\x01"),
     ] {
-        let outcome = some_house().take(0, NOT_PERMITTED, &packet);
+        let outcome = server().take(0, NOT_PERMITTED, &packet);
         assert_eq!(outcome.dropped(), Count::DeniedMalformed);
     }
     let response = ask("bad.example", A).flags(QR).packet();
     assert_eq!(
-        some_house().take(0, NOT_PERMITTED, &response).dropped(),
+        server().take(0, NOT_PERMITTED, &response).dropped(),
         Count::Response
     );
 }
@@ -195,7 +194,7 @@ fn clients_without_permission_get_no_answer_to_a_malformed_packet() {
 #[test]
 fn zone_transfers_are_refused() {
     for name in ["bad.example", "good.example", "10.in-addr.arpa"] {
-        let decoded = some_house().answer(ask(name, AXFR));
+        let decoded = server().answer(ask(name, AXFR));
         assert_eq!(
             (decoded.rcode(), decoded.is_bare()),
             (ResponseCode::Refused, true),
@@ -204,7 +203,7 @@ fn zone_transfers_are_refused() {
         let soa = b"\xC0\x0C\x00\x06\x00\x01\x00\x00\x00\x00\x00\x16\x00\x00\
             \x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00";
         let packet = message(0, [1, 0, 1, 0], &[&ask(name, IXFR).question(), soa]);
-        let decoded = some_house().take(0, PERMITTED, &packet).reply();
+        let decoded = server().take(0, PERMITTED, &packet).reply();
         assert_eq!(
             (decoded.rcode(), decoded.is_bare()),
             (ResponseCode::Refused, true),
@@ -224,7 +223,7 @@ fn meta_types_are_not_implemented_and_opt_is_a_format_error() {
         (OPT.into(), ResponseCode::FormErr),
     ] {
         let asked = ask("bad.example", rtype.into());
-        let decoded = some_house().answer(asked);
+        let decoded = server().answer(asked);
         assert_eq!(
             (decoded.rcode(), decoded.is_bare()),
             (rcode, true),
@@ -238,7 +237,7 @@ fn meta_types_are_not_implemented_and_opt_is_a_format_error() {
 fn classes_other_than_in_are_refused_even_for_blocked_names() {
     for class in [0, 2, 3, 4, 254, 255, 0xFFFF] {
         for name in ["bad.example", "good.example", "localhost"] {
-            let decoded = some_house().answer(ask(name, TXT).class(class));
+            let decoded = server().answer(ask(name, TXT).class(class));
             assert_eq!(decoded.rcode(), ResponseCode::Refused, "{name} {class}");
             assert!(decoded.is_bare());
         }
@@ -247,7 +246,7 @@ fn classes_other_than_in_are_refused_even_for_blocked_names() {
 
 #[test]
 fn class_ch_answers_version_and_identity_as_configured_and_nothing_else() {
-    let mut harness = some_house();
+    let mut harness = server();
     let names = [
         "version.bind",
         "version.server",
@@ -281,7 +280,7 @@ fn class_ch_answers_version_and_identity_as_configured_and_nothing_else() {
 
 #[test]
 fn clients_without_permission_get_neither_version_nor_identity() {
-    let mut harness = some_house();
+    let mut harness = server();
     harness.snapshot.version = Some("sifter 1".to_owned());
     let packet = ask("version.bind", TXT).class(3).packet();
     let decoded = harness.take(0, NOT_PERMITTED, &packet).reply();

@@ -1,5 +1,4 @@
-//! Owns the tests of EDNS: what comes back of it, and the reasons that travel in it.
-//! Refuses sizes, which `size` has.
+//! EDNS: the OPT record of answers, and Extended DNS Errors.
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType::{A, AAAA, ANY, TXT};

@@ -1,5 +1,4 @@
-//! Owns the tests of what is answered when upstream is not: stale answers, remembered failures.
-//! Refuses how long upstream is waited for.
+//! Answers when upstream fails: stale answers, cached failures.
 
 use std::sync::Arc;
 
@@ -13,7 +12,7 @@ use super::ask::{Ask, ask};
 use super::harness::{Harness, PERMITTED, harness, list};
 use super::upstream_answer::{UpstreamAnswer, a, cname, soa, upstream_answer};
 
-/// The one question of these tests, with EDNS so that reasons are told.
+/// The query of these tests, with EDNS to get Extended DNS Errors.
 fn asked() -> Ask<'static> {
     ask("good.example", A).edns(1232)
 }
@@ -29,7 +28,7 @@ fn unreachable() -> Failure {
     }
 }
 
-/// A server whose answer to the question is past its TTL from second 300 on.
+/// A server whose answer to the query is past its TTL from second 300 on.
 fn learned() -> Harness {
     let harness = harness([]);
     harness.learn(asked(), good());

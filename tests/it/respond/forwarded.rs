@@ -1,5 +1,4 @@
-//! Owns the tests of names that no rule speaks of, from the question to upstream's answer.
-//! Refuses the cache, which `cached` has.
+//! Names without a rule, from the query to the upstream's answer.
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType::{A, ANY, HTTPS, TXT};
@@ -102,9 +101,5 @@ fn a_negative_answer_of_upstream_is_passed_on_unchanged() {
         (ResponseCode::NXDomain, Count::Resolved)
     );
     let soa = "example. 60 IN SOA ns.elsewhere. who.elsewhere. 1 2 3 4 60";
-    assert_eq!(
-        decoded.authorities(),
-        [soa],
-        "it lives no longer than MINIMUM says"
-    );
+    assert_eq!(decoded.authorities(), [soa], "the TTL is at most MINIMUM");
 }

@@ -1,5 +1,4 @@
-//! Owns the tests of the header's bits, whatever the answer is made of.
-//! Refuses response codes.
+//! The bits of the header for all kinds of answers.
 
 use hickory_proto::op::OpCode;
 use hickory_proto::rr::RecordType::{A, ANY, NS, TXT};

@@ -1,5 +1,4 @@
-//! Owns the tests of names that never go upstream.
-//! Refuses to go through all zones: `policy::local` has them.
+//! Names that are never forwarded; `policy::local` tests the complete table of zones.
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType::{A, AAAA, ANY, DS, HTTPS, MX, NS, PTR, SOA, TXT};

@@ -1,4 +1,4 @@
-//! Services (HTTPS records) of which some lead to a blocked name, behind chains of every kind.
+//! HTTPS records of which some lead to a blocked name, after all kinds of chains.
 
 use std::sync::LazyLock;
 
@@ -40,7 +40,7 @@ fn blocking() -> Harness {
     harness([list("ads").subtree("bad.svc.org")])
 }
 
-/// For the test with many cases.
+/// Shared by the many cases of a test.
 static BLOCKING: LazyLock<Harness> = LazyLock::new(blocking);
 
 /// The answer to a client that asked for signatures.
@@ -56,7 +56,7 @@ fn answered(harness: &Harness, answer: UpstreamAnswer) -> Decoded {
         .reply()
 }
 
-/// Records as they are read from a message.
+/// Records as parsed from a message.
 fn as_read(records: &[Record]) -> Vec<Record> {
     let mut message = Message::query();
     message.add_answers(records.iter().cloned());
@@ -109,7 +109,7 @@ fn a_signed_dname_stays_whole_when_one_of_its_services_is_blocked() {
 #[derive(Clone, Debug)]
 struct Step {
     zone: &'static str,
-    /// A DNAME, and whether its CNAME is sent along; else a CNAME.
+    /// A DNAME, and whether its CNAME is sent as well; else a CNAME.
     renames: Option<bool>,
     signatures: usize,
 }

@@ -1,5 +1,4 @@
-//! Owns the tests of how long an answer may be, and of what goes when it is too long.
-//! Refuses bytes that are no query, which `edges` and `arbitrary` have.
+//! The size of answers, and what is dropped from those that are too long.
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType::{A, TXT};
@@ -10,7 +9,7 @@ use super::ask::ask;
 use super::harness::{Harness, PERMITTED, PERMITTED_BY_STREAM, harness, list};
 use super::upstream_answer::{BOUNDS, many, upstream_answer};
 
-/// A server that has an answer with so many addresses and glue records in its cache.
+/// A server with an answer of that many addresses and glue records in its cache.
 fn learned(addresses: u8, glue: u8) -> Harness {
     let harness = harness([]);
     for asked in [ask("big.example", A), ask("big.example", A).dnssec_ok()] {
@@ -57,7 +56,7 @@ fn an_answer_that_is_too_long_for_udp_loses_all_records_and_has_tc() {
 
 #[test]
 fn a_truncated_answer_is_not_marked_authentic() {
-    // Some of these answers exceed the limit by themselves, some only with OPT.
+    // Some of these answers exceed the limit without OPT, some only with it.
     for (asked, counts) in [
         (ask("big.example", A).dnssec_ok(), 68..78),
         (ask("big.example", A).edns(512), 24..34),

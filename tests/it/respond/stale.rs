@@ -1,4 +1,4 @@
-//! Stale answers that upstream has withdrawn are not given (RFC 8767, section 4).
+//! Stale answers that upstream has withdrawn are not served (RFC 8767, section 4).
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ fn denied(name: &str) -> UpstreamAnswer {
     upstream_answer(name, AAAA).rcode(ResponseCode::NXDomain)
 }
 
-/// A server that heard an address with TTL 1 at second 0.
+/// A server that received an address with TTL 1 at second 0.
 fn learned(asked: Ask<'_>) -> Harness {
     let harness = harness([]);
     harness.learn(asked, address(1, 1));
@@ -99,7 +99,7 @@ fn a_newer_answer_that_is_not_cached_withdraws_an_older_one() {
             let harness = learned(asked());
             harness.keep(same, newer.clone().entry(9));
             assert!(!has_stale(&harness, asked()), "{what}");
-            // Nor is the newer one given, which was not to be kept.
+            // The newer answer, which must not be cached, is not served either.
             harness.take(20, PERMITTED, &same.packet()).resolve();
         }
     }
@@ -116,7 +116,7 @@ fn an_nxdomain_of_any_type_withdraws_answers_at_the_name_and_below() {
             }
             harness.keep(ask(name, AAAA), denial.entry(9));
             assert!(!has_stale(&harness, asked()), "{name} {with_soa}");
-            // What came after it counts, for whichever clients it came.
+            // The newest answer applies, whichever clients it was for.
             harness.keep(asked().dnssec_ok(), address(1, 1).entry(10));
             assert!(has_stale(&harness, asked()), "{name} {with_soa}");
             harness.keep(asked(), address(1, 1).entry(10));
@@ -152,7 +152,7 @@ fn an_nxdomain_at_the_end_of_a_chain_denies_the_last_name() {
     harness.learn(asked(), chained);
     assert!(has_stale(&harness, asked()));
     harness.keep(ask("gone.example", AAAA), denied("gone.example").entry(9));
-    assert!(!has_stale(&harness, asked()), "what it leads to is gone");
+    assert!(!has_stale(&harness, asked()), "its target is gone");
 }
 
 #[test]
@@ -178,19 +178,19 @@ fn signed_by() -> Record {
 fn a_rotating_name_keeps_a_stale_answer_for_clients_with_and_without_dnssec() {
     let (plain, secure) = (asked(), asked().dnssec_ok());
     for (one, other) in [(plain, secure), (secure, plain)] {
-        // Both in one second: neither is known to be the newer.
+        // Both within one second: neither is known to be newer.
         let harness = learned(one);
         harness.keep(other, address(2, 1).entry(0));
         assert_eq!(stale_answers(&harness, one), served(1));
         assert_eq!(stale_answers(&harness, other), served(2));
-        // Later, the newer data replaces the older for both.
+        // A second later, the newer data replaces the older for both.
         harness.keep(other, address(3, 1).entry(5));
         assert_eq!(stale_answers(&harness, one), served(3));
         assert_eq!(stale_answers(&harness, other), served(3));
         harness.keep(one, address(4, 1).entry(6));
         assert_eq!(stale_answers(&harness, one), served(4));
         assert_eq!(stale_answers(&harness, other), served(4));
-        // What is not to be kept withdraws and is not given.
+        // An answer that must not be cached withdraws others and is not served.
         harness.keep(other, address(5, 0).entry(7));
         assert_eq!(stale_answers(&harness, one), None);
     }
@@ -229,11 +229,11 @@ fn newer_data_for_other_clients_is_served_stale_only_if_its_signatures_fit_the_c
     assert_eq!(
         stale_answers(&harness, secure),
         None,
-        "a validator would refuse it"
+        "a validator would reject it"
     );
     assert_eq!(stale_answers(&harness, plain), served(2));
 
-    // Validated data is good for clients that validate themselves, and not the other way round.
+    // Validated data can be served to clients that validate, and not the reverse.
     let unchecked = secure.flags(RD | CD);
     let harness = super::harness::harness([]);
     harness.learn(unchecked, signed(1));
@@ -334,7 +334,7 @@ fn raw(rtype: RecordType, data: &[u8]) -> Record {
     Record::from_rdata(owner, 1, data)
 }
 
-/// Whether `old` is given stale to clients without DO, after clients with DO got the newer `new`.
+/// Whether `old` is served stale to clients without DO, after clients with DO got the newer `new`.
 fn survives(rtype: RecordType, old: &[u8], new: &[u8]) -> bool {
     let harness = harness([]);
     let plain = ask(NAME, rtype);

@@ -1,5 +1,4 @@
-//! Owns the tests of snapshots that change under a query or under the cache.
-//! Refuses threads: `policy::current` has the swap itself.
+//! Snapshots that change during a query or while an answer is cached.
 
 use hickory_proto::rr::RecordType::{A, TXT};
 use tapis::serve::respond::Resolution;
@@ -30,7 +29,7 @@ fn the_cache_keeps_unfiltered_answers_through_a_block_and_its_lift() {
     assert_eq!(
         harness.answer(asked).answers(),
         [TRUE],
-        "a lift leaves nothing behind"
+        "a lift leaves no trace"
     );
 }
 

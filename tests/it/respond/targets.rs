@@ -1,5 +1,4 @@
-//! Owns the tests of blocks that bite at a target of the CNAME chain.
-//! Refuses what lets them pass, which `allowed` has.
+//! Blocks that apply to a target of the CNAME chain.
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType::{A, AAAA, CNAME, HTTPS, MX, TXT};
@@ -27,7 +26,7 @@ pub(super) fn chained(rtype: RecordType) -> UpstreamAnswer {
             a("x.track.test", 300, [192, 0, 2, 7]),
             rrsig("x.track.test", 300, A),
         ]);
-    // The chain leads to no record of any other type: without an SOA that is not kept.
+    // The chain leads to no record of any other type: without an SOA that is not cached.
     match rtype {
         A => answer,
         _ => answer.authority(soa("track.test", 300, 300)),
@@ -285,7 +284,7 @@ fn a_service_behind_a_chain_is_decided_at_its_end() {
         (decoded.answers(), decoded.count),
         (vec![hop.to_owned()], Count::BlockedTarget)
     );
-    // A cache in front believes only what is of the name that it asked for, or of one above.
+    // A downstream cache accepts only records of the name that it asked for, or of an ancestor.
     assert!(decoded.authorities()[0].starts_with("edge.cdn.example. 60 IN SOA"));
 }
 
@@ -320,6 +319,6 @@ fn addresses_of_blocked_names_are_left_out_of_the_additional_section() {
         let decoded = harness.answer(asked.flags(RD | AD));
         assert_eq!(decoded.answers().len(), 2, "a name is no address");
         assert_eq!(decoded.additionals(), expected);
-        assert!(decoded.has(AD), "what was asked for is whole");
+        assert!(decoded.has(AD), "the answer section is complete");
     }
 }
