@@ -180,10 +180,10 @@ class Bench:
     def measure_fast(self, server, mix, run):
         try:
             run |= measure.fast(server, mix, self.tools, self.above)
-            told = f"{run['qps']:,} q/s, {run['cpu_us']:.2f} µs CPU"
+            report = f"{run['qps']:,} q/s, {run['cpu_us']:.2f} µs CPU"
         except live.Failure as failure:
-            run["void"], told = [str(failure)], str(failure)
-        live.say(f"{server.name}, {mix}: {told}{', VOID: ' + run['void'][0] if run['void'] else ''}")
+            run["void"], report = [str(failure)], str(failure)
+        live.say(f"{server.name}, {mix}: {report}{', VOID: ' + run['void'][0] if run['void'] else ''}")
         self.runs.append(run)
 
     def find_rates(self):
@@ -204,12 +204,12 @@ class Bench:
             if rate is None or mix not in self.rates["own"][server.name]:
                 continue
             try:
-                told = self.tools.steady(server.port, mix, kind, rate)
+                report = self.tools.steady(server.port, mix, kind, rate)
             except live.Failure as failure:
                 live.say(f"{server.name}, {mix}: {failure}")
                 continue
-            live.say(f"{server.name}, {mix}, {rate:,} a second: p99 {told['p99_us']} µs, {told['lost']} lost")
-            self.steady.append(run | {"kind": kind, "waits": told})
+            live.say(f"{server.name}, {mix}, {rate:,} a second: p99 {report['p99_us']} µs, {report['lost']} lost")
+            self.steady.append(run | {"kind": kind, "waits": report})
             server.drain()
 
     def pairs(self):
@@ -230,13 +230,13 @@ class Bench:
 
     def change(self, server, kind):
         try:
-            told = Reload(server, self.questions, self.options, kind).run()
+            report = Reload(server, self.questions, self.options, kind).run()
         except live.Failure as failure:
             live.say(f"{server.name}, {kind}: {failure}")
             return {"void": str(failure)}
-        silence, lost = told["longest_silence_ms"], told["lost"]
-        live.say(f"{server.name}, {kind}: silence {silence} ms, {lost} lost, in force {told['in_force_seconds']} s")
-        return told
+        silence, lost = report["longest_silence_ms"], report["lost"]
+        live.say(f"{server.name}, {kind}: silence {silence} ms, {lost} lost, in force {report['in_force_seconds']} s")
+        return report
 
 
 def half(qps):

@@ -34,10 +34,10 @@ class Tools:
 
     def fast(self, port, mix, seconds):
         once = ["-n", "1"] if mix == "unknown" else []
-        told = self.dnsperf(port, self.questions.path(mix), "-l", str(seconds), *once)
+        report = self.dnsperf(port, self.questions.path(mix), "-l", str(seconds), *once)
         # The wait for an answer that never comes is no time in which it was asked.
-        asking = min(told["seconds"], seconds) or seconds
-        return told | {"asking_seconds": asking, "qps": round(told["answered"] / asking)}
+        asking = min(report["seconds"], seconds) or seconds
+        return report | {"asking_seconds": asking, "qps": round(report["answered"] / asking)}
 
     def warm(self, port, mix):
         if mix in ("cached", "mixed"):
@@ -83,23 +83,23 @@ def fast(server, mix, tools, above):
     void = list(questions.check(server.port, mix)) if checks else []
     foreign = live.foreign_seconds(server, above)
     nanos, ticks = server.cpu_nanos(), server.cpu_seconds()
-    told = tools.fast(server.port, mix, options.seconds)
+    report = tools.fast(server.port, mix, options.seconds)
     cpu = spent(server, nanos, ticks)
     foreign = live.foreign_seconds(server, above) - foreign
-    void += unexpected(told)
+    void += unexpected(report)
     void += questions.check(server.port, mix) if checks else []
-    told["cpu_us"] = round(cpu / max(1, told["answered"]) * 1e6, 3)
-    told["busy"] = round(cpu / told["asking_seconds"], 3)
-    told["cores_busy_with_others"] = round(foreign / told["asking_seconds"], 2)
-    return told | {"memory": server.memory(), "void": void[: live.SHOWN]}
+    report["cpu_us"] = round(cpu / max(1, report["answered"]) * 1e6, 3)
+    report["busy"] = round(cpu / report["asking_seconds"], 3)
+    report["cores_busy_with_others"] = round(foreign / report["asking_seconds"], 2)
+    return report | {"memory": server.memory(), "void": void[: live.SHOWN]}
 
 
-def unexpected(told):
+def unexpected(report):
     """What dnsperf saw and should not have."""
-    if set(told["rcodes"]) != {"NOERROR"}:
-        yield f"rcodes {told['rcodes']}"
-    if told["lost"] > MOST_LOST * told["sent"]:
-        yield f"{told['lost']} of {told['sent']} lost"
+    if set(report["rcodes"]) != {"NOERROR"}:
+        yield f"rcodes {report['rcodes']}"
+    if report["lost"] > MOST_LOST * report["sent"]:
+        yield f"{report['lost']} of {report['sent']} lost"
 
 
 def pairs(one, other, mix, rate, tools):

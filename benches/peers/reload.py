@@ -116,10 +116,10 @@ class Reload:
         witness.join()
         self.old_list.close()
         self.check()
-        told = {"in_force_seconds": round(witness.seen - changed, 3), "peak_mb": round(max(peak, witness.peak_mb), 1)}
-        told |= {"memory_before": before, "memory": self.server.memory(), "way": self.way}
+        report = {"in_force_seconds": round(witness.seen - changed, 3), "peak_mb": round(max(peak, witness.peak_mb), 1)}
+        report |= {"memory_before": before, "memory": self.server.memory(), "way": self.way}
         control = self.load.between(start, changed - BEFORE)
-        return told | {"control": self.figures(control)} | self.figures(self.load.between(changed - BEFORE, end))
+        return report | {"control": self.figures(control)} | self.figures(self.load.between(changed - BEFORE, end))
 
     def change(self):
         if self.whole:
@@ -163,7 +163,7 @@ class Reload:
     def figures(self, numbers):
         if not any(self.load.verdict[i] != load.LOST for i in numbers):
             raise live.Failure(f"{self.server.name} answered nothing around its reload")
-        told = self.load.figures(numbers)
-        told = {key: told[key] for key in ("queries", "lost", "longest_silence_ms", "longest_pause_of_the_sender_ms")}
+        report = self.load.figures(numbers)
+        report = {key: report[key] for key in ("queries", "lost", "longest_silence_ms", "longest_pause_of_the_sender_ms")}
         wrong = sum(self.load.count(numbers, kind, "wrong") for kind in ("blocked", "free"))
-        return told | {"let_through": self.load.count(numbers, "blocked", "true"), "wrong": wrong}
+        return report | {"let_through": self.load.count(numbers, "blocked", "true"), "wrong": wrong}

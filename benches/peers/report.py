@@ -78,14 +78,14 @@ class Report:
             for why in run["void"]:
                 yield f"{run['server']}, {run['mix']}, round {run['round']}: {why}"
         for server, changes in self.result["reloads"].items():
-            for word, told in changes.items():
-                if "void" in told:
-                    yield f"{server}, {word}: {told['void']}"
+            for word, entry in changes.items():
+                if "void" in entry:
+                    yield f"{server}, {word}: {entry['void']}"
 
     def own_failures(self):
         """What is wrong with Tapis or the echo; without these two nothing can be compared."""
         void = [run for run in self.result["runs"] if run["void"] and run["server"] in ("tapis", "echo")]
-        return void or any("void" in told for told in self.result["reloads"].get("tapis", {}).values())
+        return void or any("void" in entry for entry in self.result["reloads"].get("tapis", {}).values())
 
     # Text.
 
@@ -210,8 +210,8 @@ class Report:
     def reloads(self):
         rows = []
         for server in self.result["reloads"]:
-            for word, told in self.result["reloads"][server].items():
-                rows.append([self.label(server), CHANGES[word], *self.reload(told)])
+            for word, entry in self.result["reloads"][server].items():
+                rows.append([self.label(server), CHANGES[word], *self.reload(entry)])
         rate = self.result["options"]["reload_rate"]
         lists = self.result["change"]
         head = (
@@ -223,12 +223,12 @@ class Report:
         columns = ["change", "of", "way", "in force, s", "longest silence, ms", "before, ms", "lost", "let through"]
         return f"{head}\n\n" + table([*columns, "most MB"], rows) if rows else ""
 
-    def reload(self, told):
-        if "void" in told:
+    def reload(self, entry):
+        if "void" in entry:
             return ["void", "", "", "", "", "", ""]
-        row = [told["way"], f"{told['in_force_seconds']:.2f}", f"{told['longest_silence_ms']:,.0f}"]
-        row += [f"{told['control']['longest_silence_ms']:,.0f}", f"{told['lost']:,}", f"{told['let_through']:,}"]
-        return [*row, f"{told['peak_mb']:,.0f}"]
+        row = [entry["way"], f"{entry['in_force_seconds']:.2f}", f"{entry['longest_silence_ms']:,.0f}"]
+        row += [f"{entry['control']['longest_silence_ms']:,.0f}", f"{entry['lost']:,}", f"{entry['let_through']:,}"]
+        return [*row, f"{entry['peak_mb']:,.0f}"]
 
     def without_differences(self):
         servers = [s for s in self.peers if s in self.result["reloads"] and not ALL[s].ways]

@@ -67,12 +67,12 @@ def by_server(result):
     for server in result["versions"]:
         keys = ("load_seconds", "rss_mb", "pss_mb")
         part = Part.of([{key: load[key] for key in keys} for load in result["loads"].get(server, ())])
-        changes = {kind: told for kind, told in result["reloads"].get(server, {}).items() if "void" not in told}
-        small = [told for kind, told in changes.items() if kind != "whole"]
+        changes = {kind: entry for kind, entry in result["reloads"].get(server, {}).items() if "void" not in entry}
+        small = [entry for kind, entry in changes.items() if kind != "whole"]
         if small:
-            changes["small"] = min(small, key=lambda told: told["in_force_seconds"])
-        for kind, told in changes.items():
-            part |= Part.of([{f"{kind}_{key}": told[key] for key in RELOAD}])
+            changes["small"] = min(small, key=lambda entry: entry["in_force_seconds"])
+        for kind, entry in changes.items():
+            part |= Part.of([{f"{kind}_{key}": entry[key] for key in RELOAD}])
         parts[server] = part
     return parts
 
@@ -132,14 +132,14 @@ def winners(column, parts, peers, where, rates):
         text = f"{spread.median:,.{digits}f} {unit}".rstrip()
         return f"{text} at {rates[server]:,} per second" if server in rates else text
 
-    told = []
+    entries = []
     for server in better:
         overlap = " (ranges overlap)" if parts[server][key].overlaps(own) else ""
-        told.append(f"{server} {figure(server, parts[server][key])}{overlap}")
-    if told:
+        entries.append(f"{server} {figure(server, parts[server][key])}{overlap}")
+    if entries:
         limit = key == "qps" and parts["tapis"]["busy"].median < FULL
         doubt = "; its core was not full, the load was the limit" if limit else ""
-        yield f"{where}{words}: {', '.join(told)}; Tapis {figure('tapis', own)}{doubt}"
+        yield f"{where}{words}: {', '.join(entries)}; Tapis {figure('tapis', own)}{doubt}"
 
 
 def is_better(one, other, best):
