@@ -1,4 +1,4 @@
-"""One measurement of one server: as fast as it answers, or at a steady rate."""
+"""One measurement of a server: its throughput, or latencies at a steady rate."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import dns
 import live
 
 MOST_LOST = 0.001
-UNKNOWN_A_SECOND = 120_000  # more than a server and an upstream on one core can do
+UNKNOWN_A_SECOND = 120_000  # more than a server and an upstream on one core can answer
 TICKS_OFF = 0.05  # seconds by which the sums of ticks and of nanoseconds may differ
 
 
@@ -35,7 +35,7 @@ class Tools:
     def fast(self, port, mix, seconds):
         once = ["-n", "1"] if mix == "unknown" else []
         report = self.dnsperf(port, self.questions.path(mix), "-l", str(seconds), *once)
-        # The wait for an answer that never comes is no time in which it was asked.
+        # Waiting for an answer that never arrives is not part of the query time.
         asking = min(report["seconds"], seconds) or seconds
         return report | {"asking_seconds": asking, "qps": round(report["answered"] / asking)}
 
@@ -68,7 +68,7 @@ def read_dnsperf(text):
 
 
 def spent(server, nanos, ticks):
-    """CPU seconds since those readings. Threads that ended took their nanoseconds along, but not their ticks."""
+    """CPU seconds since those readings. Nanoseconds of ended threads are lost, their ticks are not."""
     now = server.cpu_nanos()
     exact = sum(value - nanos.get(task, 0) for task, value in now.items()) / 1e9
     coarse = server.cpu_seconds() - ticks
@@ -76,7 +76,7 @@ def spent(server, nanos, ticks):
 
 
 def fast(server, mix, tools, above):
-    """As fast as it answers; `void` tells why it doesn't count."""
+    """The throughput; `void` has the reasons for which it does not count."""
     options, questions = tools.options, tools.questions
     tools.warm(server.port, mix)
     checks = server.name != "echo"
@@ -95,7 +95,7 @@ def fast(server, mix, tools, above):
 
 
 def unexpected(report):
-    """What dnsperf saw and should not have."""
+    """Results of dnsperf that make a measurement void."""
     if set(report["rcodes"]) != {"NOERROR"}:
         yield f"rcodes {report['rcodes']}"
     if report["lost"] > MOST_LOST * report["sent"]:
@@ -103,7 +103,7 @@ def unexpected(report):
 
 
 def pairs(one, other, mix, rate, tools):
-    """Steady runs of two servers in turn, a second each: what differs is theirs, not the hour's."""
+    """Steady runs of two servers in turn, one second each, so that both see the same conditions."""
     runs = {one.name: [], other.name: []}
     for number in range(tools.options.latency_runs):
         for server in (one, other) if number % 2 else (other, one):

@@ -18,7 +18,7 @@ def table(head, rows):
 
 
 def cell(spread, digits=1, unit=""):
-    """The median, and in brackets the least and the most if there is more than one."""
+    """The median, and in brackets the minimum and maximum if there are several values."""
     if spread is None:
         return "void"
     text = f"{spread.median:,.{digits}f}{unit}"
@@ -54,7 +54,7 @@ class Report:
             before, begin, rest = page.read().partition(BEGIN)
         _old, end, after = rest.partition(END)
         if not begin or not end:
-            raise live.Failure(f"{path} has no `{BEGIN}` with `{END}` behind it")
+            raise live.Failure(f"{path} has no `{BEGIN}` with `{END}` after it")
         with open(path, "w") as page:
             page.write(f"{before}{BEGIN}\n{body}{END}{after}")
 
@@ -83,7 +83,7 @@ class Report:
                     yield f"{server}, {word}: {entry['void']}"
 
     def own_failures(self):
-        """What is wrong with Tapis or the echo; without these two nothing can be compared."""
+        """Faults of Tapis or the echo; without these two nothing can be compared."""
         void = [run for run in self.result["runs"] if run["void"] and run["server"] in ("tapis", "echo")]
         return void or any("void" in entry for entry in self.result["reloads"].get("tapis", {}).values())
 
@@ -126,7 +126,7 @@ class Report:
         )
 
     def disturbance(self):
-        """What other processes took of the machine meanwhile."""
+        """The use of the machine by other processes meanwhile."""
         cores = [run["cores_busy_with_others"] for run in self.result["runs"] if "cores_busy_with_others" in run]
         most, median = max(cores, default=0), statistics.median(cores or [0])
         return f"Other processes used {max(0, median):.2f} cores in the median, {max(0, most):.2f} at most."
