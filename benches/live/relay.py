@@ -108,7 +108,7 @@ class Relay:
         except OSError:
             self.counts["not sent"] += 1
 
-    def hold(self, packet, client, seconds):
+    def delay(self, packet, client, seconds):
         heapq.heappush(self.held, (time.monotonic() + seconds, self.next, packet, client))
 
     def release(self):
@@ -118,13 +118,13 @@ class Relay:
 
     def before_correct(self, lie, true, client, udp=None):
         self.send(lie, client, udp)
-        self.hold(true, client, SECOND_WORD)
+        self.delay(true, client, SECOND_WORD)
 
     def honest(self, true, client):
         self.send(true, client)
 
     def late(self, true, client):
-        self.hold(true, client, self.random.uniform(*LATE))
+        self.delay(true, client, self.random.uniform(*LATE))
 
     def silent(self, true, client):
         pass

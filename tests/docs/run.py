@@ -16,7 +16,8 @@ background until a sentence says "Stop ... Ctrl-C", both on one line. Figures th
 run are masked: see MASKS. Commands must remove what they write into the repository. Commands that
 build the program are replaced by the built one; docs/guide.md has to install it before use, the
 other files may use it at once. Links to files and headings of the repository are checked as well.
-An HTML comment before a block says what Markdown does not show:
+
+An HTML comment before a block has what Markdown cannot express:
 
     <!-- docs: skip, REASON -->     the block is not run; that its tool has the options is checked
     <!-- docs: exit N -->           its last command ends with this exit code, not 0

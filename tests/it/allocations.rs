@@ -116,11 +116,11 @@ fn allocations(rounds: usize) -> (u64, [u64; 4]) {
         clock: Clock::start(),
     };
     let counters = Arc::<Counters>::default();
-    let nobody: SocketAddr = ([127, 0, 0, 1], 9).into();
+    let closed_port: SocketAddr = ([127, 0, 0, 1], 9).into();
     let pace = Arc::new(Pace::new(PATIENCE));
     let ports = Arc::<Ports>::default();
     let network = Arc::new(Network::new(1, ports.clone(), counters.clone()));
-    let servers = vec![UpstreamServer::new(nobody, Dialect::FULL)];
+    let servers = vec![UpstreamServer::new(closed_port, Dialect::FULL)];
     let pool = Pool::new(servers, network, PATIENCE, BOUNDS, ports, counters.clone());
     let responder = Responder {
         pace: pace.clone(),

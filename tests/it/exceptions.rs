@@ -200,12 +200,12 @@ proptest! {
             prop_assert_eq!((word, by.as_deref()), policy.model(name, &[]), "{}", name);
             // NXDOMAIN applies to all names below.
             if let Decision::Blocked { nxdomain: true, .. } = decision {
-                let beneath = |other: &&Name| {
+                let is_below = |other: &&Name| {
                     other.label_count() > name.label_count()
                         && other.ancestor(name.label_count()) == name.wire()
                 };
                 let owners = policy.rules.iter().map(|rule| &rule.1);
-                for other in names.iter().chain(owners).filter(beneath) {
+                for other in names.iter().chain(owners).filter(is_below) {
                     let (word, by) = policy.model(other, &[]);
                     let nxdomain = SOURCES.iter().any(|s| Some(s.0) == by && s.2);
                     prop_assert!(word == "blocked" && nxdomain, "{} below {}", other, name);

@@ -458,12 +458,12 @@ fn each_protected_name_suppresses_a_rule_until_it_is_released() {
         people.contains("list ads: 1 rule, 0 bad lines, 8 left out\n"),
         "{people}"
     );
-    for (at, (rule, name, ward, why)) in SUPPRESSED.into_iter().enumerate() {
+    for (at, (rule, name, protection, why)) in SUPPRESSED.into_iter().enumerate() {
         assert!(!is_blocked(server.address, name), "{rule}");
         let left = &ads["first_left_out"][at];
         assert_eq!(
             (&left["rule"], &left["ward"], &left["line"]),
-            (&rule.into(), &ward.into(), &(at + 1).into())
+            (&rule.into(), &protection.into(), &(at + 1).into())
         );
         let report = left["why"].as_str().expect("why");
         assert!(report.starts_with(why), "{report}");
@@ -478,9 +478,9 @@ fn each_protected_name_suppresses_a_rule_until_it_is_released() {
             "{asked}"
         );
     }
-    let count = |ward: &str| {
+    let count = |protection: &str| {
         let all = ads["left_out"].as_array().expect("a row").iter();
-        let of = |left: &&Value| left["ward"] == ward;
+        let of = |left: &&Value| left["ward"] == protection;
         all.filter(of)
             .map(|left| left["count"].as_u64().expect("a number"))
             .sum::<u64>()
@@ -560,8 +560,8 @@ fn a_list_can_have_warnings_of_some_guards_and_lose_rules_to_others() {
     // Both guards match, and one of them is enough.
     let both = ".example\n.pop.example\n";
     let (server, _upstream) = server_with_protected_names(&(suppressed_rules() + both), some);
-    for (rule, name, ward, _) in SUPPRESSED {
-        let counts = matches!(ward, "public-suffix" | "popular");
+    for (rule, name, protection, _) in SUPPRESSED {
+        let counts = matches!(protection, "public-suffix" | "popular");
         assert_eq!(is_blocked(server.address, name), counts, "{rule}");
     }
     assert!(!is_blocked(server.address, "other.example"), ".example");

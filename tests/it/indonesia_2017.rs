@@ -67,8 +67,8 @@ impl Resolver {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let config = Config::parse(text, &root.join("story.toml")).expect("a configuration");
         let clock = Arc::new(ManualClock(watch::Sender::new(time(at))));
-        let wall = Arc::clone(&clock);
-        let start = tokio::task::spawn_blocking(move || Control::start(config, wall));
+        let shared_clock = Arc::clone(&clock);
+        let start = tokio::task::spawn_blocking(move || Control::start(config, shared_clock));
         let control = start.await.expect("no panic").expect("it starts");
         let (reader, stop) = (control.reader(), CancellationToken::new());
         let (_, requests) = mpsc::channel(1);

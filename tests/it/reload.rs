@@ -139,7 +139,7 @@ fn upstream_servers_and_their_settings_change_while_serving() {
     assert_eq!(
         server.status()["degraded"],
         false,
-        "the file counts no more"
+        "the file no longer applies"
     );
     assert_eq!(named(&server), to);
 }

@@ -260,8 +260,9 @@ fn after_a_crash_the_lists_of_the_held_generation_return_and_no_others() {
     server.wait();
     // The state after a server ended before it could save the result of a second rollback.
     let now = jiff::Timestamp::now();
-    let hold = format!("{{\"generation\":2,\"since\":\"{now}\",\"first\":5,\"lists\":[\"ads\"]}}");
-    fs::write(server.path("state/held"), hold).expect("written");
+    let record =
+        format!("{{\"generation\":2,\"since\":\"{now}\",\"first\":5,\"lists\":[\"ads\"]}}");
+    fs::write(server.path("state/held"), record).expect("written");
     let mut server = server.again();
     for _ in 0..2 {
         assert!(blocked(&server, "two.example") && !blocked(&server, "one.example"));

@@ -257,10 +257,10 @@ fn compare(server: &Server, history: &History, name: &str, seen: &[Observation])
                 continue;
             }
             let agrees = |verdict: &Value| agrees(verdict, one.received.as_ref());
-            let mut near = part.saturating_sub(1)..=part + 1;
+            let mut neighbours = part.saturating_sub(1)..=part + 1;
             let mut is_either = || {
                 history.overlaps_publication(one)
-                    && near.any(|part| verdicts.get(&part).is_some_and(agrees))
+                    && neighbours.any(|part| verdicts.get(&part).is_some_and(agrees))
             };
             assert!(agrees(verdict) || is_either(), "{name}: {one:?}: {verdict}");
             if let Some(received) = one

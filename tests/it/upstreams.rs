@@ -19,8 +19,8 @@ const TRUE: [u8; 4] = [192, 0, 2, 1];
 
 /// A configuration whose servers are those of the `resolv.conf` beside it.
 fn by_file() -> String {
-    let nobody = "127.0.0.1:9".parse().expect("an address");
-    let config = preamble(nobody);
+    let closed_port = "127.0.0.1:9".parse().expect("an address");
+    let config = preamble(closed_port);
     let file = "resolv-conf = \"resolv.conf\"";
     config.replace("servers = [\"127.0.0.1:9\"]", file) + &list("ads", "")
 }
@@ -272,9 +272,10 @@ fn link_local_servers_are_used_with_their_interface() {
     assert_eq!(upstreams(&server), ["[fe80::1%1]:53", "192.0.2.1:53"]);
     server.logged("behind the interface nosuch0");
     drop(server);
-    let nobody = "127.0.0.1:9".parse().expect("an address");
-    let config =
-        |servers: &str| preamble(nobody).replace("[\"127.0.0.1:9\"]", servers) + &list("ads", "");
+    let closed_port = "127.0.0.1:9".parse().expect("an address");
+    let config = |servers: &str| {
+        preamble(closed_port).replace("[\"127.0.0.1:9\"]", servers) + &list("ads", "")
+    };
     let files = [("ads", "blocked.example\n")];
     let server = Server::start(&config("[\"[fe80::1%lo]:5300\", \"fe80::2%1\"]"), &files);
     assert_eq!(upstreams(&server), ["[fe80::1%1]:5300", "[fe80::2%1]:53"]);
@@ -381,5 +382,5 @@ fn a_query_that_no_upstream_answers_fails_with_any_number_of_listen_addresses() 
     let server = Server::start(&config, &[("ads", "blocked.example\n")]);
     let failed = ask(server.address, "www.example", RecordType::A);
     assert_eq!(rcode(&failed), ResponseCode::ServFail);
-    until("nobody waits", || server.status()["waiting"] == 0);
+    until("no query waits", || server.status()["waiting"] == 0);
 }

@@ -50,8 +50,8 @@ fn a_client_that_reads_no_answers_is_closed_and_holds_little_memory() {
     };
     assert_eq!(other(&long), 240);
     let before = resident(&server);
-    let mut deaf = connect([127, 0, 0, 1], server.address, Some(4096));
-    deaf.set_nonblocking(true).expect("set");
+    let mut stream = connect([127, 0, 0, 1], server.address, Some(4096));
+    stream.set_nonblocking(true).expect("set");
     // Longer than the socket buffers, so that unread answers would fill the server's memory.
     let mut padded = long;
     let edns = padded.edns.as_mut().expect("EDNS");
@@ -63,7 +63,7 @@ fn a_client_that_reads_no_answers_is_closed_and_holds_little_memory() {
     let (mut sent, mut seen) = (0, 0);
     until("its connection to be closed", || {
         loop {
-            match deaf.write(&frame[sent % frame.len()..]) {
+            match stream.write(&frame[sent % frame.len()..]) {
                 Ok(len) => sent += len,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(_) => return true,

@@ -78,7 +78,7 @@ fn a_flood_of_names_takes_all_permits_and_all_else_is_answered() {
     let names: BTreeSet<_> = upstream.asked().iter().map(name).collect();
     assert_eq!(names.len(), 17, "upstream received no more: {names:?}");
     assert_eq!(addresses(server.address, "x.flood.example"), ["192.0.2.1"]);
-    until("the seats to be free", || server.status()["waiting"] == 0);
+    until("permits to be free", || server.status()["waiting"] == 0);
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn when_no_permit_is_left_a_stale_answer_is_served() {
     let server = server(&upstream, "", "waiting = 16\nwaiting-per-client = 16");
     assert_eq!(addresses(server.address, "old.example"), ["192.0.2.1"]);
     flood(&Port::open(server.address), 0, 16);
-    until("the seats to be taken", || server.status()["waiting"] == 16);
+    until("permits to be used up", || server.status()["waiting"] == 16);
     let mut old = Message::query();
     until("the TTL's end", || {
         old = ask(server.address, "old.example", RecordType::A);

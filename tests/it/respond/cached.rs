@@ -29,7 +29,7 @@ fn a_hit_counts_every_ttl_down_and_none_below_zero() {
     let both = upstream_answer("both.example", A)
         .answers([a("both.example", 300, [192, 0, 2, 7])])
         .additionals([a("both.example", 100, [192, 0, 2, 53])]);
-    harness.keep(ask("both.example", A), both.entry_within(intake, 0));
+    harness.insert(ask("both.example", A), both.entry_within(intake, 0));
     for (now, answer, additional) in [(0, 300, 100), (99, 201, 1), (299, 1, 0)] {
         for name in ["good.example", "both.example"] {
             let decoded = harness.answer_at(now, ask(name, A));
@@ -127,7 +127,7 @@ fn ttls_are_clamped_to_the_bounds_also_in_the_answer() {
         let asked = ask("good.example", A);
         let good =
             upstream_answer("good.example", A).answers([a("good.example", ttl, [192, 0, 2, 7])]);
-        harness.keep(asked, good.entry_within(bounds, 0));
+        harness.insert(asked, good.entry_within(bounds, 0));
         assert_eq!(harness.answer(asked).message.answers[0].ttl, kept, "{ttl}");
         assert_eq!(
             harness.answer_at(kept - 1, asked).message.answers[0].ttl,

@@ -161,10 +161,10 @@ impl Harness {
 
     /// Caches an upstream answer to a query, at second 0.
     pub(super) fn learn(&self, ask: Ask<'_>, answer: UpstreamAnswer) {
-        self.keep(ask, answer.entry(0));
+        self.insert(ask, answer.entry(0));
     }
 
-    pub(super) fn keep(&self, ask: Ask<'_>, entry: Arc<Entry>) {
+    pub(super) fn insert(&self, ask: Ask<'_>, entry: Arc<Entry>) {
         self.cache.insert(key(ask), entry);
     }
 

@@ -140,9 +140,9 @@ fn the_proof_that_a_locally_served_zone_is_unsigned_comes_from_its_parent() {
             (43, true),
             "{zone}"
         );
-        let beneath = format!("a.{zone}");
+        let below = format!("a.{zone}");
         assert_eq!(
-            harness.answer(ask(&beneath, DS).dnssec_ok()).count,
+            harness.answer(ask(&below, DS).dnssec_ok()).count,
             Count::Local
         );
     }

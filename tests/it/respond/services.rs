@@ -50,7 +50,7 @@ fn answered(harness: &Harness, answer: UpstreamAnswer) -> Decoded {
         additional: true,
         ..BOUNDS
     };
-    harness.keep(asked, answer.entry_within(intake, 0));
+    harness.insert(asked, answer.entry_within(intake, 0));
     harness
         .take(0, PERMITTED_BY_STREAM, &asked.packet())
         .reply()

@@ -21,7 +21,7 @@ fn learned(addresses: u8, glue: u8) -> Harness {
             ..BOUNDS
         };
         let big = big.option(15, b"\x00\x06says so");
-        harness.keep(asked, big.entry_within(intake, 0));
+        harness.insert(asked, big.entry_within(intake, 0));
     }
     harness
 }

@@ -63,10 +63,10 @@ fn served(last: u8) -> Option<Vec<String>> {
 fn an_uncontradicted_answer_stays() {
     let harness = learned(asked());
     assert!(has_stale(&harness, asked()));
-    harness.keep(asked().dnssec_ok(), address(1, 300).entry(9));
-    harness.keep(ask(NAME, TXT), upstream_answer(NAME, TXT).entry(9));
+    harness.insert(asked().dnssec_ok(), address(1, 300).entry(9));
+    harness.insert(ask(NAME, TXT), upstream_answer(NAME, TXT).entry(9));
     let elsewhere = denied("other.good.example").authority(soa("example", 60, 60));
-    harness.keep(ask("other.good.example", AAAA), elsewhere.entry(9));
+    harness.insert(ask("other.good.example", AAAA), elsewhere.entry(9));
     assert!(has_stale(&harness, asked()), "they agree");
 }
 
@@ -97,7 +97,7 @@ fn a_newer_answer_that_is_not_cached_withdraws_an_older_one() {
     for (what, newer) in newer {
         for same in [asked(), asked().dnssec_ok()] {
             let harness = learned(asked());
-            harness.keep(same, newer.clone().entry(9));
+            harness.insert(same, newer.clone().entry(9));
             assert!(!has_stale(&harness, asked()), "{what}");
             // The newer answer, which must not be cached, is not served either.
             harness.take(20, PERMITTED, &same.packet()).resolve();
@@ -114,12 +114,12 @@ fn an_nxdomain_of_any_type_withdraws_answers_at_the_name_and_below() {
             if with_soa {
                 denial = denial.authority(soa("example", 300, 300));
             }
-            harness.keep(ask(name, AAAA), denial.entry(9));
+            harness.insert(ask(name, AAAA), denial.entry(9));
             assert!(!has_stale(&harness, asked()), "{name} {with_soa}");
             // The newest answer applies, whichever clients it was for.
-            harness.keep(asked().dnssec_ok(), address(1, 1).entry(10));
+            harness.insert(asked().dnssec_ok(), address(1, 1).entry(10));
             assert!(has_stale(&harness, asked()), "{name} {with_soa}");
-            harness.keep(asked(), address(1, 1).entry(10));
+            harness.insert(asked(), address(1, 1).entry(10));
             assert!(has_stale(&harness, asked()), "{name} {with_soa}");
         }
     }
@@ -130,12 +130,12 @@ fn an_nxdomain_at_the_end_of_a_chain_denies_the_last_name() {
     let harness = learned(asked());
     let other = ask("x.example", AAAA);
     let to_it = upstream_answer("x.example", AAAA).answers([cname("x.example", 300, NAME)]);
-    harness.keep(other, to_it.rcode(ResponseCode::NXDomain).entry(9));
+    harness.insert(other, to_it.rcode(ResponseCode::NXDomain).entry(9));
     assert!(!has_stale(&harness, asked()), "the target does not exist");
 
     let harness = learned(asked());
     let from_it = upstream_answer(NAME, AAAA).answers([cname(NAME, 300, "gone.example")]);
-    harness.keep(
+    harness.insert(
         ask(NAME, AAAA),
         from_it.rcode(ResponseCode::NXDomain).entry(9),
     );
@@ -151,7 +151,7 @@ fn an_nxdomain_at_the_end_of_a_chain_denies_the_last_name() {
     ]);
     harness.learn(asked(), chained);
     assert!(has_stale(&harness, asked()));
-    harness.keep(ask("gone.example", AAAA), denied("gone.example").entry(9));
+    harness.insert(ask("gone.example", AAAA), denied("gone.example").entry(9));
     assert!(!has_stale(&harness, asked()), "its target is gone");
 }
 
@@ -160,12 +160,12 @@ fn answers_with_dnssec_withdraw_those_without_and_the_reverse() {
     let (plain, secure) = (asked(), asked().dnssec_ok());
     for (older, newer) in [(plain, secure), (secure, plain)] {
         let harness = learned(older);
-        harness.keep(newer, address(1, 300).answers([signed_by()]).entry(9));
+        harness.insert(newer, address(1, 300).answers([signed_by()]).entry(9));
         assert!(
             has_stale(&harness, older),
             "the same address, signed or not"
         );
-        harness.keep(newer, address(2, 300).answers([signed_by()]).entry(10));
+        harness.insert(newer, address(2, 300).answers([signed_by()]).entry(10));
         assert_ne!(stale_answers(&harness, older), served(1));
     }
 }
@@ -180,18 +180,18 @@ fn a_rotating_name_keeps_a_stale_answer_for_clients_with_and_without_dnssec() {
     for (one, other) in [(plain, secure), (secure, plain)] {
         // Both within one second: neither is known to be newer.
         let harness = learned(one);
-        harness.keep(other, address(2, 1).entry(0));
+        harness.insert(other, address(2, 1).entry(0));
         assert_eq!(stale_answers(&harness, one), served(1));
         assert_eq!(stale_answers(&harness, other), served(2));
         // A second later, the newer data replaces the older for both.
-        harness.keep(other, address(3, 1).entry(5));
+        harness.insert(other, address(3, 1).entry(5));
         assert_eq!(stale_answers(&harness, one), served(3));
         assert_eq!(stale_answers(&harness, other), served(3));
-        harness.keep(one, address(4, 1).entry(6));
+        harness.insert(one, address(4, 1).entry(6));
         assert_eq!(stale_answers(&harness, one), served(4));
         assert_eq!(stale_answers(&harness, other), served(4));
         // An answer that must not be cached withdraws others and is not served.
-        harness.keep(other, address(5, 0).entry(7));
+        harness.insert(other, address(5, 0).entry(7));
         assert_eq!(stale_answers(&harness, one), None);
     }
 }
@@ -201,9 +201,9 @@ fn a_name_whose_other_type_is_denied_in_the_same_second_keeps_its_stale_answer()
     // Some servers answer NXDOMAIN to AAAA where there is an A, and browsers ask for both at once.
     let harness = learned(asked());
     let denial = denied(NAME).authority(soa("example", 300, 300));
-    harness.keep(ask(NAME, AAAA), denial.clone().entry(0));
+    harness.insert(ask(NAME, AAAA), denial.clone().entry(0));
     assert_eq!(stale_answers(&harness, asked()), served(1));
-    harness.keep(ask(NAME, AAAA), denial.entry(1));
+    harness.insert(ask(NAME, AAAA), denial.entry(1));
     assert_eq!(stale_answers(&harness, asked()), None);
 }
 
@@ -212,7 +212,7 @@ fn newer_data_for_other_clients_is_served_stale_only_if_its_signatures_fit_the_c
     let (plain, secure) = (asked(), asked().dnssec_ok());
     let signed = |last| address(last, 1).answers([signed_by()]);
     let harness = learned(plain);
-    harness.keep(secure, signed(2).entry(5));
+    harness.insert(secure, signed(2).entry(5));
     assert_eq!(
         stale_answers(&harness, plain),
         None,
@@ -225,7 +225,7 @@ fn newer_data_for_other_clients_is_served_stale_only_if_its_signatures_fit_the_c
 
     let harness = super::harness::harness([]);
     harness.learn(secure, signed(1));
-    harness.keep(plain, address(2, 1).entry(5));
+    harness.insert(plain, address(2, 1).entry(5));
     assert_eq!(
         stale_answers(&harness, secure),
         None,
@@ -237,10 +237,10 @@ fn newer_data_for_other_clients_is_served_stale_only_if_its_signatures_fit_the_c
     let unchecked = secure.flags(RD | CD);
     let harness = super::harness::harness([]);
     harness.learn(unchecked, signed(1));
-    harness.keep(secure, signed(2).entry(5));
+    harness.insert(secure, signed(2).entry(5));
     let both = stale_answers(&harness, unchecked).map(|all| all[0].clone());
     assert_eq!(both, served(2).map(|all| all[0].clone()));
-    harness.keep(unchecked, signed(3).entry(6));
+    harness.insert(unchecked, signed(3).entry(6));
     let validated = stale_answers(&harness, secure).map(|all| all[0].clone());
     assert_eq!(validated, served(2).map(|all| all[0].clone()));
 }
@@ -273,7 +273,7 @@ fn an_nxdomain_of_any_name_in_a_chain_or_above_it_withdraws_the_answer() {
     {
         let harness = harness([]);
         harness.learn(asked(), chained.clone());
-        harness.keep(ask(name, AAAA), denied(name).entry(9));
+        harness.insert(ask(name, AAAA), denied(name).entry(9));
         assert_eq!(has_stale(&harness, asked()), !withdraws, "{name}");
     }
 }
@@ -302,12 +302,12 @@ fn a_chain_of_too_many_names_is_not_served_stale() {
 fn an_unvalidated_answer_withdraws_no_validated_one() {
     let unchecked = asked().flags(RD | CD);
     let harness = learned(asked());
-    harness.keep(unchecked, address(2, 300).entry(9));
+    harness.insert(unchecked, address(2, 300).entry(9));
     let denial = denied(NAME).authority(soa("example", 300, 300));
-    harness.keep(ask(NAME, AAAA).flags(RD | CD), denial.clone().entry(9));
+    harness.insert(ask(NAME, AAAA).flags(RD | CD), denial.clone().entry(9));
     assert!(has_stale(&harness, asked()));
     let harness = learned(unchecked);
-    harness.keep(ask(NAME, AAAA), denial.entry(9));
+    harness.insert(ask(NAME, AAAA), denial.entry(9));
     assert!(!has_stale(&harness, unchecked));
 }
 
@@ -317,7 +317,7 @@ fn a_query_for_type_0_is_refused_and_withdraws_nothing() {
     let zero = ask("good.example", RecordType::ZERO);
     let decoded = harness.take(9, PERMITTED, &zero.packet()).reply();
     assert_eq!(decoded.rcode(), ResponseCode::FormErr);
-    harness.keep(
+    harness.insert(
         zero,
         upstream_answer("good.example", RecordType::ZERO).entry(9),
     );
@@ -343,7 +343,7 @@ fn survives(rtype: RecordType, old: &[u8], new: &[u8]) -> bool {
         upstream_answer(NAME, rtype).answers([raw(rtype, old)]),
     );
     let signed = [raw(rtype, new), rrsig(NAME, 300, rtype)];
-    harness.keep(
+    harness.insert(
         plain.dnssec_ok(),
         upstream_answer(NAME, rtype).answers(signed).entry(9),
     );

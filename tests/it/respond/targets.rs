@@ -315,7 +315,7 @@ fn addresses_of_blocked_names_are_left_out_of_the_additional_section() {
         (BOUNDS, Vec::new()),
     ] {
         let harness = harness([list("ads").subtree("track.test")]);
-        harness.keep(asked, answer().entry_within(intake, 0));
+        harness.insert(asked, answer().entry_within(intake, 0));
         let decoded = harness.answer(asked.flags(RD | AD));
         assert_eq!(decoded.answers().len(), 2, "a name is no address");
         assert_eq!(decoded.additionals(), expected);
