@@ -111,7 +111,11 @@ fn the_case_of_our_own_queries_reaches_no_client() {
         let expected = [&expected[1..], &["192.0.2.1".to_owned()]].concat();
         assert_eq!(data(&answer), expected);
     }
-    assert_eq!(upstream.asked().len(), 1, "the second came from the cache");
+    assert_eq!(
+        upstream.asked().len(),
+        1,
+        "the second was answered from the cache"
+    );
 }
 
 #[test]

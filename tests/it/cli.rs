@@ -147,14 +147,14 @@ fn why_names_the_deciding_rule_and_all_others_with_their_lines() {
     );
     assert_eq!(rule(2), ("ads".to_owned(), ".example".to_owned(), Some(2)));
 
-    let people = text(&verb(&folder, &["why", "other.example"]));
+    let printed = text(&verb(&folder, &["why", "other.example"]));
     assert!(
-        people.contains("other.example: blocked by list ads"),
-        "{people}"
+        printed.contains("other.example: blocked by list ads"),
+        "{printed}"
     );
     assert!(
-        people.contains("REFUSED") && people.contains("ads:2)"),
-        "{people}"
+        printed.contains("REFUSED") && printed.contains("ads:2)"),
+        "{printed}"
     );
 }
 

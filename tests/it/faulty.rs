@@ -54,8 +54,10 @@ fn a_late_answer_is_still_delivered() {
     let server = server(&[&upstream], "timeout-ms = 30000\n");
     let client = Port::open(server.address);
     client.send(&query("a.example", RecordType::A));
-    until("the first try's end", || server.count("upstream_slow") == 1);
-    until("another try", || upstream.asked().len() > 1);
+    until("the end of the first attempt", || {
+        server.count("upstream_slow") == 1
+    });
+    until("another attempt", || upstream.asked().len() > 1);
     drop(closed);
     assert_eq!(data(&client.receive()), ["192.0.2.1"]);
     assert_eq!(addresses(server.address, "a.example"), ["192.0.2.1"]);
@@ -179,7 +181,7 @@ fn the_client_gets_the_second_servers_answer_if_the_first_fails() {
         let second = Upstream::plain();
         let server = server(&[&first, &second], "");
         assert_eq!(addresses(server.address, "a.example"), ["192.0.2.1"]);
-        assert_eq!(first.asked().len(), 1, "it has spoken");
+        assert_eq!(first.asked().len(), 1, "it was asked once");
         assert_eq!(server.count("upstream_failures"), 0);
     }
 }
@@ -232,7 +234,7 @@ fn a_closed_upstream_port_fails_queries_long_before_the_timeout() {
             (ResponseCode::ServFail, vec![23])
         );
     }
-    assert_eq!(server.count("upstream_slow"), 0, "no patience was lost");
+    assert_eq!(server.count("upstream_slow"), 0, "no timeout elapsed");
 }
 
 #[test]
@@ -273,7 +275,7 @@ fn a_late_servfail_is_not_used_while_another_attempt_may_succeed() {
     let counted = Arc::clone(&tries);
     let upstream = Upstream::start(move |asked| {
         if counted.fetch_add(1, Ordering::Relaxed) == 0 {
-            until("another try", || counted.load(Ordering::Relaxed) > 1);
+            until("another attempt", || counted.load(Ordering::Relaxed) > 1);
             return Some(answer(asked, ResponseCode::ServFail));
         }
         drop(passage.read());
@@ -301,7 +303,7 @@ fn a_query_that_was_answered_late_is_not_cached_as_failed() {
         let mut good = address_of(asked, [192, 0, 2, 1]);
         good.answers[0].ttl = 0;
         match tries.fetch_add(1, Ordering::Relaxed) {
-            0 => until("another try", || tries.load(Ordering::Relaxed) > 1),
+            0 => until("another attempt", || tries.load(Ordering::Relaxed) > 1),
             // Lost.
             1..4 => return None,
             _ => {}

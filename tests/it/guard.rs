@@ -65,9 +65,9 @@ fn is_held_until_released(server: &Server, guard: &str, reason: &str) {
     assert_eq!(status["lists"][0]["state"], "held");
     assert_eq!(words(&status["lists"][0]["guards"]), [guard]);
     assert_eq!(status["degraded"], true);
-    let people = server.verb(&["status"]);
-    assert_eq!(people.status.code(), Some(1), "{}", text(&people));
-    assert!(text(&people).contains("ALARM ads: "), "{}", text(&people));
+    let printed = server.verb(&["status"]);
+    assert_eq!(printed.status.code(), Some(1), "{}", text(&printed));
+    assert!(text(&printed).contains("ALARM ads: "), "{}", text(&printed));
     assert!(server.logged("list refused").contains(reason));
 
     let others = ["empty", "bad", "shrunk", "grown", "old"];
@@ -210,7 +210,7 @@ fn a_list_that_is_old_at_the_start_is_loaded_and_reported_until_released() {
     let server = Server::start_in(folder);
     assert!(
         is_blocked(server.address, "d.example"),
-        "better an old list than none"
+        "an old list is loaded at a start"
     );
     let status = server.status();
     assert_eq!(status["lists"][0]["state"], "current");
@@ -220,7 +220,7 @@ fn a_list_that_is_old_at_the_start_is_loaded_and_reported_until_released() {
         alarm.ends_with("over 48 hours ago. To take it as it is: tapis reload --accept ads:old"),
         "{alarm}"
     );
-    until("a word in the log", || {
+    until("the log line", || {
         server.log().contains("list in force is too old")
     });
     // The alarm must not cause another reading, which would hold the list.
@@ -288,7 +288,7 @@ fn a_release_without_a_guard_is_rejected_with_the_guards_that_hold_the_list() {
     );
     assert!(
         is_blocked(server.address, "d.example"),
-        "none of them was heeded"
+        "no invalid release had an effect"
     );
 }
 
@@ -441,7 +441,7 @@ fn each_protected_name_suppresses_a_rule_until_it_is_released() {
     let (server, _upstream) = server_with_protected_names(&suppressed_rules(), "");
     assert!(
         is_blocked(server.address, "plain.example"),
-        "the list lives"
+        "the rest of the list applies"
     );
     let status = server.status();
     assert_eq!(
@@ -453,10 +453,10 @@ fn each_protected_name_suppresses_a_rule_until_it_is_released() {
         (&ads["rules"], &ads["lines"], &ads["bad"]),
         (&1.into(), &9.into(), &Value::Array(vec![]))
     );
-    let people = text(&server.verb(&["status"]));
+    let printed = text(&server.verb(&["status"]));
     assert!(
-        people.contains("list ads: 1 rule, 0 bad lines, 8 left out\n"),
-        "{people}"
+        printed.contains("list ads: 1 rule, 0 bad lines, 8 left out\n"),
+        "{printed}"
     );
     for (at, (rule, name, protection, why)) in SUPPRESSED.into_iter().enumerate() {
         assert!(!is_blocked(server.address, name), "{rule}");
@@ -468,8 +468,8 @@ fn each_protected_name_suppresses_a_rule_until_it_is_released() {
         let report = left["why"].as_str().expect("why");
         assert!(report.starts_with(why), "{report}");
         assert!(
-            people.contains(&format!("ads:{}: {rule}: left out, it {why}", at + 1)),
-            "{people}"
+            printed.contains(&format!("ads:{}: {rule}: left out, it {why}", at + 1)),
+            "{printed}"
         );
         assert!(server.logged(why).contains("rule left out"));
         let asked = text(&server.verb(&["why", name]));
@@ -543,13 +543,13 @@ fn a_list_with_warnings_only_is_enforced_whole() {
         assert_eq!((&ads["rules"], &ads["warned"]), (&rules.into(), &8.into()));
         assert_eq!(ads["left_out"], Value::Array(Vec::new()));
         assert_eq!(status["degraded"], false, "a warning is no alarm");
-        let people = text(&server.verb(&["status"]));
+        let printed = text(&server.verb(&["status"]));
         let flagged = ", 0 bad lines, WARNING: 8 rules may be mistakes\n";
-        assert!(people.contains(flagged), "{people}");
+        assert!(printed.contains(flagged), "{printed}");
         for (rule, name, _, why) in SUPPRESSED {
             assert!(is_blocked(server.address, name), "{rule}");
             let report = format!("{rule}: counts, but {why}");
-            assert!(people.contains(&report), "{people}");
+            assert!(printed.contains(&report), "{printed}");
         }
     }
 }
@@ -601,13 +601,13 @@ fn every_suppressed_rule_can_be_listed() {
             .map(Vec::len)
     };
     assert_eq!(left(&server.status()), Some(575));
-    let people = text(&server.verb(&["status"]));
+    let printed = text(&server.verb(&["status"]));
     assert_eq!(
-        people.matches("left out, it covers").count(),
+        printed.matches("left out, it covers").count(),
         10,
-        "{people}"
+        "{printed}"
     );
-    assert!(people.contains("and 565 more left out"), "{people}");
+    assert!(printed.contains("and 565 more left out"), "{printed}");
     // The server keeps at most a thousand; `check --all` reads the list itself.
     server.replace("ads", &rules(1200));
     until("the longer list", || left(&server.status()) == Some(1000));

@@ -150,7 +150,7 @@ fn an_exception_whose_file_hangs_delays_no_order() {
         server.replace(&format!("orders/{id}.toml"), &text);
         until("the order", || is_blocked(server.address, &name));
     }
-    assert!(late(), "it hangs still");
+    assert!(late(), "it still hangs");
     lease.release();
     until("no alarm", || alarms(&server.status()) == "[]");
 }
@@ -183,7 +183,7 @@ fn a_reload_applies_a_new_configuration_although_an_orders_file_hangs() {
     until("a list", || is_blocked(server.address, "other.example"));
     assert!(
         !is_blocked(server.address, "late.example"),
-        "it hangs still"
+        "it still hangs"
     );
     lease.release();
     until("the order", || is_blocked(server.address, "late.example"));

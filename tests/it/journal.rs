@@ -64,7 +64,7 @@ fn every_change_of_the_policy_is_in_the_journal_with_its_cause() {
         "{}",
         text(&lifted)
     );
-    assert!(!is_blocked(server.address, "a.example"), "at once");
+    assert!(!is_blocked(server.address, "a.example"), "without delay");
     server.replace("ads", "ads.example\nmore.example\n");
     assert!(server.verb(&["reload"]).status.success());
     server.replace("ads", "ads.example\nmore.example\nthird.example\n");
@@ -421,7 +421,7 @@ fn after_a_kill_the_journal_continues_and_records_the_policy_in_force() {
         until("the journal", || last_entry(&server).0 > generation);
         let status = server.status();
         let (now, states) = last_entry(&server);
-        assert_eq!(now, status["generation"], "numbers go on");
+        assert_eq!(now, status["generation"], "the numbering continues");
         assert_eq!(states.len(), round + 1);
         assert!(
             states.iter().all(|(_, state)| state == "in-force"),

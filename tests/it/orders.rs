@@ -334,7 +334,7 @@ fn an_order_that_is_saved_in_two_halves_is_loaded_whole() {
 }
 
 #[test]
-fn of_an_order_and_the_one_that_it_supersedes_from_the_same_instant_the_new_one_is_named() {
+fn an_order_that_supersedes_another_from_the_same_instant_is_the_one_that_is_named() {
     let (server, _upstream) = server("", &[]);
     let supersedes = format!("{PAST}\nsupersedes = [\"a-old\"]");
     for (id, dates) in [("a-old", PAST), ("new", &supersedes)] {
@@ -735,7 +735,7 @@ fn the_log_names_orders_that_come_into_force_and_end() {
             .filter(|line| line.contains(what))
             .count()
     };
-    until("its begin", || logged("order x-1: in force") == 1);
+    until("its beginning", || logged("order x-1: in force") == 1);
     let lift = ["order", "lift", "x-1", "--reason", "a court's word"];
     assert!(server.verb(&lift).status.success());
     until("its lift", || {
@@ -752,7 +752,7 @@ fn the_log_names_orders_that_come_into_force_and_end() {
     ];
     let output = server.verb(&pause);
     assert!(output.status.success(), "{}", text(&output));
-    until("its pause", || {
+    until("its suspension", || {
         logged("order x-2: suspended; it was in force before") == 1
     });
     let over = format!("{PAST}\nexpires-at = {}", moment(1));

@@ -50,7 +50,7 @@ fn listen_at_a_second_address(server: &Server) -> SocketAddr {
 }
 
 #[test]
-fn keys_that_need_a_restart_are_named_until_it() {
+fn keys_that_need_a_restart_are_named_until_the_restart() {
     let upstream = Upstream::plain();
     let mut server = start(&upstream, "");
     let keys = [
@@ -178,7 +178,7 @@ fn limits_of_waiting_queries_change_while_serving() {
     assert_eq!(
         rcode(&port.receive()),
         ResponseCode::ServFail,
-        "one may wait"
+        "one query may wait"
     );
     change_live(&server, "waiting-per-client = 1", "waiting-per-client = 2");
     port.send(&query("b.example", RecordType::A));
@@ -221,7 +221,7 @@ fn limits_of_tcp_change_while_serving() {
     };
     let (_first, answered) = open();
     assert!(answered);
-    assert!(!open().1, "one has its share");
+    assert!(!open().1, "one connection is the limit");
     let per_client = "tcp-connections-per-client = 1";
     change_live(
         &server,
@@ -303,11 +303,7 @@ fn listen_addresses_come_and_go_while_serving_and_no_query_to_the_others_is_lost
     });
     gate.store(true, Ordering::Relaxed);
     let answer = port.receive();
-    assert_eq!(
-        answer.answers.len(),
-        1,
-        "it waited at an address that stayed"
-    );
+    assert_eq!(answer.answers.len(), 1, "its address stayed");
     change_live(&server, "\"127.0.0.1:0\", ", "");
     until("the end of the first", || {
         TcpStream::connect(first).is_err()
@@ -317,7 +313,7 @@ fn listen_addresses_come_and_go_while_serving_and_no_query_to_the_others_is_lost
 }
 
 #[test]
-fn a_delayed_answer_never_leaves_from_a_replaced_listen_address() {
+fn a_delayed_answer_never_leaves_from_the_address_that_replaced_the_asked_one() {
     let (upstream, gate) = Upstream::gated();
     let server = start(&upstream, "");
     let second = listen_at_a_second_address(&server);

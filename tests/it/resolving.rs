@@ -205,7 +205,7 @@ fn an_answer_past_its_ttl_is_served_when_upstream_fails() {
     assert_eq!(
         rcode(&fresh),
         ResponseCode::ServFail,
-        "nothing was ever known of it"
+        "there is no stale answer"
     );
 }
 

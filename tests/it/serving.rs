@@ -239,10 +239,10 @@ fn status_has_text_and_json_output() {
     let config = preamble(upstream.address) + &list("ads", "");
     let server = Server::start(&config, &[("ads", "blocked.example\n")]);
     assert!(is_blocked(server.address, "blocked.example"));
-    let people = text(&server.verb(&["status"]));
+    let printed = text(&server.verb(&["status"]));
     assert!(
-        people.contains("generation 1") && people.contains("list ads: 1 rule,"),
-        "{people}"
+        printed.contains("generation 1") && printed.contains("list ads: 1 rule,"),
+        "{printed}"
     );
     let status = server.status();
     assert_eq!(status["listen"][0], server.address.to_string());

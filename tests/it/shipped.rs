@@ -214,7 +214,7 @@ fn the_providers_mandated_list_is_held_if_a_fifth_of_it_is_gone() {
     assert!(!is_blocked(server.address, "www.other.com"));
     let output = server.verb(&["reload", "--accept", "mandated:shrunk"]);
     assert!(output.status.success(), "{}", text(&output));
-    assert!(!is_blocked(server.address, "www.other.com"), "left out");
+    assert!(!is_blocked(server.address, "www.other.com"), "suppressed");
 }
 
 #[test]

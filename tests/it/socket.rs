@@ -50,7 +50,7 @@ fn set_mode(path: &Path, mode: u32) {
 }
 
 #[test]
-fn a_user_without_access_to_the_socket_is_not_told_that_no_server_runs() {
+fn a_user_without_access_to_the_socket_gets_a_permission_error() {
     if !others_can_run_it() {
         return;
     }

@@ -63,7 +63,10 @@ fn pending_answers_are_sent_when_the_client_closes_its_half() {
         .shutdown(std::net::Shutdown::Write)
         .expect("half closed");
     assert!(stream.receive().is_some());
-    assert!(stream.receive().is_none(), "then it closes, too");
+    assert!(
+        stream.receive().is_none(),
+        "the server closes its half as well"
+    );
 }
 
 #[test]

@@ -133,7 +133,7 @@ fn reload_does_not_read_a_file_that_is_still_being_written() {
     assert!(is_blocked(server.address, "new.example"));
     assert!(
         is_blocked(server.address, "b.example"),
-        "at no time from half a list"
+        "no partial list was loaded"
     );
 }
 
@@ -277,7 +277,7 @@ fn sighup_reloads_the_configuration_too() {
     fs::write(server.path("tapis.toml"), config + &list("more", "")).expect("written");
     assert!(
         !is_blocked(server.address, "b.example"),
-        "not before it is asked for"
+        "not before the reload"
     );
     server.signal("HUP");
     until("the new list", || is_blocked(server.address, "b.example"));

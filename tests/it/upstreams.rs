@@ -53,7 +53,9 @@ fn the_servers_follow_resolv_conf() {
     });
     // Written in place, as some programs do.
     std::fs::write(server.path("resolv.conf"), "nameserver 192.0.2.3\n").expect("written");
-    until("the third", || upstreams(&server) == ["192.0.2.3:53"]);
+    until("the third server", || {
+        upstreams(&server) == ["192.0.2.3:53"]
+    });
     server.assert_well();
 }
 
@@ -232,7 +234,7 @@ fn a_failing_zone_is_no_outage_while_the_root_is_answered() {
     let server = impatient(&[upstream.address]);
     let is_root = |asked: &Asked| asked.message.queries[0].name().is_root();
     let mut number = 0;
-    until("three questions for the root", || {
+    until("three queries for the root", || {
         number += 1;
         ask(server.address, &format!("n{number}.example"), RecordType::A);
         server.assert_well();

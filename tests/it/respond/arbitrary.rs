@@ -104,7 +104,7 @@ fn check(client: &Client, packet: &[u8], out: &[u8]) -> Result<(), TestCaseError
     if query.is_err() {
         prop_assert!(
             out.len() <= packet.len(),
-            "a malformed packet gains nothing"
+            "a malformed packet is not amplified"
         );
     }
     if !client.transport.is_stream() {

@@ -46,11 +46,11 @@ fn a_hit_counts_every_ttl_down_and_none_below_zero() {
 fn an_answer_at_the_end_of_its_ttl_is_fetched_again() {
     let asked = ask("good.example", A);
     let (_, stale) = learned().take(300, PERMITTED, &asked.packet()).resolve();
-    assert!(stale.is_some(), "it is at hand in case that fails");
+    assert!(stale.is_some(), "it can be served if upstream fails");
     let (_, stale) = learned()
         .take(300 + 86_400, PERMITTED, &asked.packet())
         .resolve();
-    assert!(stale.is_none(), "it is too old even for that");
+    assert!(stale.is_none(), "it is too old to be served stale");
 }
 
 #[test]

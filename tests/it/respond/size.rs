@@ -109,7 +109,7 @@ fn a_stream_carries_answers_that_are_too_long_for_udp() {
 #[test]
 fn the_additional_section_is_dropped_before_an_answer_is_truncated() {
     let decoded = learned(20, 20).answer(ask("big.example", A));
-    assert!(!decoded.has(TC), "nothing that was asked for is missing");
+    assert!(!decoded.has(TC), "the answer section is complete");
     assert_eq!(
         (decoded.answers().len(), decoded.additionals().len()),
         (20, 0)
