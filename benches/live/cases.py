@@ -62,8 +62,8 @@ CASES = [
 class Director:
     """Runs all rounds of all cases; `report` returns their results."""
 
-    def __init__(self, server, above, liar, options):
-        self.server, self.above, self.liar = server, above, liar
+    def __init__(self, server, above, relay_process, options):
+        self.server, self.above, self.relay_process = server, above, relay_process
         self.cases = options.cases
         self.random = random.Random(options.seed)
         self.rounds, self.seconds = options.rounds, options.round_seconds
@@ -141,11 +141,11 @@ class Director:
 
     @contextlib.contextmanager
     def lying(self):
-        os.kill(self.liar.pid, signal.SIGUSR1)
+        os.kill(self.relay_process.pid, signal.SIGUSR1)
         try:
             yield
         finally:
-            os.kill(self.liar.pid, signal.SIGUSR2)
+            os.kill(self.relay_process.pid, signal.SIGUSR2)
 
 
 def choose(names):

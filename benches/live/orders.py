@@ -138,7 +138,7 @@ def main():
     arguments.add_argument("--binary", required=True)
     arguments.add_argument("--names", required=True)
     arguments.add_argument("--rounds", type=int, default=5)
-    arguments.add_argument("--rate", type=int, default=3000, help="queries a second")
+    arguments.add_argument("--rate", type=int, default=3000, help="queries per second")
     arguments.add_argument("--orders", type=int, default=0)
     arguments.add_argument("--exceptions", type=int, default=0)
     arguments.add_argument("--workers", type=int, default=2)

@@ -186,7 +186,7 @@ def main():
     arguments.add_argument("--rounds", type=int, default=4)
     arguments.add_argument("--excepts", type=int, default=60_000)
     arguments.add_argument("--targets", type=int, default=100_000)
-    arguments.add_argument("--patience", type=int, default=300, help="seconds to wait at most for each figure")
+    arguments.add_argument("--patience", type=int, default=300, help="maximum seconds to wait for each figure")
     arguments.add_argument("--only", choices=["flood", "large", "wrong"])
     options = arguments.parse_args()
     result, failures = {"tool": "orders_flood", "options": vars(options)}, []

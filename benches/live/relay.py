@@ -181,7 +181,7 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     arguments.add_argument("--upstream", type=int, required=True, help="its port")
     arguments.add_argument("--port", type=int, default=0, help="default: a free one")
-    arguments.add_argument("--lies", type=float, default=0.3, help="share of the answers, while it lies")
+    arguments.add_argument("--lies", type=float, default=0.3, help="share of the answers that are forged")
     options = arguments.parse_args()
     relay = Relay(options.upstream, options.port, options.lies)
     port = relay.front.getsockname()[1]

@@ -229,7 +229,7 @@ def main():
     arguments.add_argument("--binary", required=True)
     arguments.add_argument("--names", required=True)
     arguments.add_argument("--swaps", type=int, default=200)
-    arguments.add_argument("--rate", type=int, default=2000, help="queries a second")
+    arguments.add_argument("--rate", type=int, default=2000, help="queries per second")
     arguments.add_argument("--interval", type=float, default=0.6, help="seconds between changes, at least")
     arguments.add_argument("--edit-latency", type=int, default=0, metavar="N")
     arguments.add_argument("--big-edits", type=int, default=None, metavar="N")

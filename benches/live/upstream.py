@@ -124,7 +124,7 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     arguments.add_argument("--port", type=int, default=0, help="default: a free one")
     arguments.add_argument("--ttl", type=int, default=60, help="of the answers, in seconds")
-    arguments.add_argument("--python", action="store_true", help="don't use nsd")
+    arguments.add_argument("--python", action="store_true", help="do not use nsd")
     arguments.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = arguments.parse_args()
     if options.serve:

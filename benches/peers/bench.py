@@ -75,7 +75,7 @@ class Bench:
             if not kind.find(self.field):
                 self.leave_out(name, f"`{kind.program}` is not installed; it is in {kind.package}")
             elif self.options.workers > kind.most_workers:
-                self.leave_out(name, f"has at most {kind.most_workers} worker a process")
+                self.leave_out(name, f"has at most {kind.most_workers} worker per process")
             else:
                 kinds.append(kind)
         return kinds
@@ -134,7 +134,7 @@ class Bench:
     def rounds(self, kinds):
         self.together = self.fit(kinds)
         if not self.together:
-            live.say("not enough memory for all servers together: each is started anew in each round")
+            live.say("not enough memory for all servers together: each is restarted in each round")
             self.rounds_with_restarts(kinds, self.measure_fast)
             self.find_rates()
             self.rounds_with_restarts(kinds, self.measure_steady, self.reload)
@@ -208,7 +208,7 @@ class Bench:
             except live.Failure as failure:
                 live.say(f"{server.name}, {mix}: {failure}")
                 continue
-            live.say(f"{server.name}, {mix}, {rate:,} a second: p99 {report['p99_us']} µs, {report['lost']} lost")
+            live.say(f"{server.name}, {mix}, {rate:,} per second: p99 {report['p99_us']} µs, {report['lost']} lost")
             self.steady.append(run | {"kind": kind, "waits": report})
             server.drain()
 
