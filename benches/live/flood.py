@@ -211,7 +211,7 @@ def failures(runs, summary, options):
         yield f"with the flood p99 is {p99:.2f} ms, more than {options.bar} ms"
 
 
-def tell(summary, runs):
+def print_summary(summary, runs):
     for way, part in summary.items():
         spread = (f"{what[:-3]} {part[what]['median'] / 1e3:.2f} ms" for what in FIGURES if what.endswith("_us"))
         text = f"{way}: {', '.join(spread)} (medians); p99 at most {part['p99_us']['most'] / 1e3:.2f} ms"
@@ -226,8 +226,8 @@ def main():
     arguments.add_argument("--names", required=True)
     arguments.add_argument("--pace", required=True, help="the program that sends queries at a steady rate")
     arguments.add_argument("--flood", type=int, default=20_000, help="new names per second")
-    arguments.add_argument("--rate", type=int, help="measured queries per second; default: half of what dnsperf reaches")
-    arguments.add_argument("--seconds", type=int, default=20, help="of each way")
+    arguments.add_argument("--rate", type=int, help="measured queries per second; default: half of dnsperf's")
+    arguments.add_argument("--seconds", type=int, default=20, help="of each scenario")
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--tries", type=int, default=3, help="of a run until no other process uses the core")
     arguments.add_argument("--bar", type=float, default=5.0, help="maximum p99 with the flood in milliseconds")
@@ -244,7 +244,7 @@ def main():
             bench.warm()
             found = list(bench.faults())
             options.rate = options.rate or int(bench.most() / 2)
-            live.say(f"{options.rate} judged questions a second")
+            live.say(f"{options.rate} measured queries per second")
             runs = []
             for turn in range(options.rounds):
                 at = turn % len(WAYS)
@@ -252,7 +252,7 @@ def main():
             found += bench.faults()
             counters, memory = server.status()["counters"], server.memory()
     summary = summarize(runs)
-    tell(summary, runs)
+    print_summary(summary, runs)
     result = {"tool": "flood", "options": vars(options), "summary": summary, "runs": runs}
     counters = {name: count for name, count in counters.items() if count}
     live.finish(result | {"counters": counters, "memory": memory}, found + list(failures(runs, summary, options)))

@@ -110,10 +110,10 @@ class Evaluation:
         faults, _generations = self.states.faults(sender)
         for index, verdict in enumerate(sender.verdict):
             question = sender.questions[sender.asked[index]]
-            said = "failed" if index in sender.failed else load.WORDS[verdict]
-            table[word(question)][said] += 1
+            outcome = "failed" if index in sender.failed else load.WORDS[verdict]
+            table[word(question)][outcome] += 1
             report = f"{question.name} type {question.rtype} ({word(question)}), asked at {sender.sent[index]:.3f}"
-            if said == "failed" and not self.may_fail(question, sender.sent[index]):
+            if outcome == "failed" and not self.may_fail(question, sender.sent[index]):
                 faults.append(f"{report}: SERVFAIL")
             elif verdict == load.LOST or sender.arrived[index] - sender.sent[index] > load.TIMEOUT:
                 waited = self.waited(sender.sent[index], sender.sent[index] + load.TIMEOUT)
@@ -122,19 +122,19 @@ class Evaluation:
 
     def by_tcp(self, asked, answers):
         table, faults = collections.defaultdict(collections.Counter), []
-        for number, said, detail, sent, taken in answers:
+        for number, outcome, detail, sent, taken in answers:
             question, fault = asked[number], None
-            table[word(question)][said] += 1
-            if said == "refused":
+            table[word(question)][outcome] += 1
+            if outcome == "refused":
                 fault = not any(begin <= sent < end for begin, end in self.connection_floods)
-            elif said == "failed":
+            elif outcome == "failed":
                 fault = not self.may_fail(question, sent)
-            elif said in ("lost", "wrong"):
+            elif outcome in ("lost", "wrong"):
                 fault = True
             else:
-                fault = not self.states.explained(question, load.VERDICTS[said], sent, taken)
+                fault = not self.states.explained(question, load.VERDICTS[outcome], sent, taken)
             if fault:
-                faults.append(f"{question.name} type {question.rtype} by TCP, asked at {sent:.3f}: {said} {detail}")
+                faults.append(f"{question.name} type {question.rtype} by TCP, asked at {sent:.3f}: {outcome} {detail}")
         return table, faults
 
     def silences(self):
@@ -177,8 +177,8 @@ class Evaluation:
             for at, rss, anon, _waited in self.sender.course[:: max(1, len(self.sender.course) // POINTS)]
         ]
         bound = self.options.growth
-        judged = not self.options.rehearsal and percent > bound
-        grew = [f"memory grew by {percent:.1f} %, more than {bound} %"] if judged else []
+        exceeded = not self.options.rehearsal and percent > bound
+        grew = [f"memory grew by {percent:.1f} %, more than {bound} %"] if exceeded else []
         return report, grew
 
 
@@ -251,7 +251,7 @@ def summary(rows, silences):
     return {name: part | {"strict": silences[name]} for name, part in report.items()}
 
 
-def tell(result):
+def print_summary(result):
     for name, part in result["cases"].items():
         strict = part["strict"]
         text = f"{name}: {part['flood'].get('sent') or part['flood'].get('opened')} sent; blocked and cached names: "
@@ -259,7 +259,7 @@ def tell(result):
         live.say(f"{text}, owed {strict['longest_owed_silence_ms']:.1f} ms")
     for transport in ("udp", "tcp"):
         kinds = result[f"answers_by_{transport}"].items()
-        live.say(f"{transport}: " + "; ".join(f"{kind} {dict(said)}" for kind, said in kinds))
+        live.say(f"{transport}: " + "; ".join(f"{kind} {dict(outcome)}" for kind, outcome in kinds))
     memory = result["memory"]
     live.say(
         f"memory {memory['first_mb']} MB, then {memory['last_mb']} MB ({memory['growth_percent']} %, "
@@ -322,7 +322,7 @@ def main():
                 figures, failures = run(scene, server, above, relay_process, options)
         with open(relay_process.log) as log:
             figures["relay"] = json.loads(log.readlines()[-1])
-    tell(figures)
+    print_summary(figures)
     live.finish(result | figures, failures)
 
 

@@ -209,7 +209,7 @@ def measure(scene, server, above, options):
     return result, ([f"{lost} queries lost"] if lost else []) + faults
 
 
-def tell(result, names):
+def print_summary(result, names):
     for name in names:
         part = result[name]
         text = f"{name}: {part['queries']} queries, {part['lost']} lost, longest silence "
@@ -247,7 +247,7 @@ def main():
             result["rules"] = {l["name"]: l["rules"] for l in server.status()["lists"]}
             figures, failures = measure(scene, server, above, options)
     result |= figures
-    tell(result, [name for name in result if isinstance(result[name], dict) and "queries" in result[name]])
+    print_summary(result, [name for name in result if isinstance(result[name], dict) and "queries" in result[name]])
     live.finish(result, failures)
 
 

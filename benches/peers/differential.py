@@ -202,8 +202,8 @@ def main():
             "dnsdist": ["dnsdist", "--supervised", "--disable-syslog", "-C", place("dnsdist")],
         }
         with running(commands, folder):
-            differences, said = compare(ports, names(records), chance, options.queries)
-    print("Tapis answered: " + ", ".join(f"{count} {what}" for what, count in said.most_common()))
+            differences, outcomes = compare(ports, names(records), chance, options.queries)
+    print("Tapis answered: " + ", ".join(f"{count} {what}" for what, count in outcomes.most_common()))
     unexplained = 0
     for (server, what), examples in sorted(differences.items()):
         why = EXPLAINED.get((server, what), "NOT explained")
@@ -220,16 +220,16 @@ def compare(ports, known, chance, count):
         if time.monotonic() > end:
             sys.exit("not all servers have started")
         time.sleep(0.1)
-    differences, said = collections.defaultdict(list), collections.Counter()
+    differences, outcomes = collections.defaultdict(list), collections.Counter()
     for _ in range(count):
         name, rtype, secure = variant(chance.choice(known), chance), chance.choice(TYPES), chance.random() < 0.5
         query = dns.message.make_query(name, rtype, use_edns=0, payload=1232, want_dnssec=secure)
         tapis, *others = [ask(port, query) for port in ports.values()]
-        said[f"{tapis[0]} {'with' if tapis[1] else 'without'} records"] += 1
+        outcomes[f"{tapis[0]} {'with' if tapis[1] else 'without'} records"] += 1
         for server, other in zip(("unbound", "dnsdist"), others):
             if tapis != other:
                 differences[server, kind(tapis, other)].append(f"{name} {rtype}{' DO' if secure else ''}")
-    return differences, said
+    return differences, outcomes
 
 
 def is_ready(port, query):

@@ -68,10 +68,10 @@ fn a_failure_is_remembered_for_five_seconds_and_says_so() {
 
 #[test]
 fn an_error_of_upstream_is_passed_on_and_remembered_as_such() {
-    let said = upstream_answer("good.example", A).rcode(ResponseCode::Refused);
+    let refused = upstream_answer("good.example", A).rcode(ResponseCode::Refused);
     let failure = Failure {
         code: 22,
-        said: Some(said.option(15, b"\x00\x12go away").entry(0)),
+        said: Some(refused.option(15, b"\x00\x12go away").entry(0)),
     };
     let failed = Resolution::Failed(Arc::new(failure.clone()), None);
     let harness = harness([]);
