@@ -104,7 +104,7 @@ def main():
                         failures += [f"{spelling} {rtype} {transport}: {fault}" for fault in wrong]
             if not server.alive():
                 failures.append(f"the server ended:\n{server.tail()}")
-    live.say(f"{sum(asked.values())} questions by dig: {json.dumps(asked)}, {len(failures)} faults")
+    live.say(f"{sum(asked.values())} queries by dig: {json.dumps(asked)}, {len(failures)} faults")
     live.finish({"tool": "builtin_default", "asked": asked, "seconds_to_first_answer": round(started, 3)}, failures)
 
 

@@ -178,7 +178,7 @@ def foreign_seconds(*children):
 
 def warn_of_others(cores):
     if cores > 0.05:
-        say(f"Other processes kept up to {cores} cores busy: some of these figures are theirs.")
+        say(f"Other processes used up to {cores} cores: they affect these figures.")
 
 
 # Runs and results.

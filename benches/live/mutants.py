@@ -251,7 +251,7 @@ def main():
     if counted.get("udp_queries") != arrived:
         hunt.faults.append(f"{arrived} packets by UDP, but `status` counts {counted.get('udp_queries')}")
     live.say(
-        f"{hunt.sent['udp']} mutants by UDP and {hunt.sent['tcp']} by TCP in {seconds:.0f} s: the server lives, "
+        f"{hunt.sent['udp']} mutants by UDP and {hunt.sent['tcp']} by TCP in {seconds:.0f} s: the server survived, "
         f"slowest of {hunt.sent['health']} health queries {hunt.slowest * 1e3:.1f} ms, {drops} dropped by the kernel"
     )
     live.finish(result, hunt.faults)

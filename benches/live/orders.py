@@ -183,7 +183,7 @@ def main():
     failures += [f"{kind}: {max(values):.0f} ms" for kind, values in delays.items() if max(values) > BARS_MS[kind]]
     failures += [f"alarm: {alarm}" for alarm in result["alarms"]]
     for kind, values in result["delays_ms"].items():
-        live.say(f"{kind}: felt everywhere after {values['median']} ms, at most {values['max']} ms")
+        live.say(f"{kind}: in force for all clients after {values['median']} ms, at most {values['max']} ms")
     live.finish(result, failures)
 
 

@@ -221,7 +221,7 @@ def print_summary(result, names):
             text += f"; in force after {spread['median']} ms, p95 {spread['p95']}, max {spread['max']}"
         live.say(f"{text}; peak memory {part['memory']['peak_mb']} MB")
     live.warn_of_others(max(result[name]["cores_busy_with_others"] for name in names))
-    live.say(f"{result['queries']} queries: {result['lost']} lost, {result['untrue']} untrue answers")
+    live.say(f"{result['queries']} queries: {result['lost']} lost, {result['untrue']} incorrect answers")
 
 
 def main():
