@@ -33,7 +33,7 @@ const OVERHEAD: usize = 160;
 trait Held {
     fn new(bytes: u64) -> Self;
     fn has(&self, query: &Query<'_>) -> bool;
-    fn keep(&self, key: Key, entry: Arc<Entry>);
+    fn insert(&self, key: Key, entry: Arc<Entry>);
     /// Runs deferred maintenance.
     fn settle(&self) {}
 }
@@ -48,7 +48,7 @@ impl Held for Cache {
         matches!(self.try_lookup(query, 0), Some(Lookup::Fresh(..)))
     }
 
-    fn keep(&self, key: Key, entry: Arc<Entry>) {
+    fn insert(&self, key: Key, entry: Arc<Entry>) {
         self.insert(key, entry);
     }
 }
@@ -65,7 +65,7 @@ impl Held for moka::sync::Cache<Key, Arc<Entry>> {
         self.get(&Key::new(query)).is_some()
     }
 
-    fn keep(&self, key: Key, entry: Arc<Entry>) {
+    fn insert(&self, key: Key, entry: Arc<Entry>) {
         self.insert(key, entry);
     }
 
@@ -195,5 +195,5 @@ fn names(seed: u64, count: usize) -> Vec<Name> {
 
 fn learn(cache: &impl Held, packet: &[u8]) {
     let query = Query::parse(packet).expect("a query");
-    cache.keep(Key::new(&query), entry(&query));
+    cache.insert(Key::new(&query), entry(&query));
 }

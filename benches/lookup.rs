@@ -217,7 +217,11 @@ fn questions(names: &[String], set: &Set, asked: usize) -> Vec<(&'static str, Ve
         }
     }
     let missing = |name: &String| !walk(set, name) && Name::from_text(name).is_ok();
-    let near = hits.iter().map(|name| near(name)).filter(missing).collect();
+    let near_miss = hits
+        .iter()
+        .map(|name| near_miss(name))
+        .filter(missing)
+        .collect();
     let misses = names::made(2, asked).into_iter().filter(missing).collect();
     let top = names::lines_of("TAPIS_TOP").unwrap_or_else(|| names::made(4, asked.min(100_000)));
     let top: Vec<_> = top.into_iter().filter(missing).collect();
@@ -229,14 +233,14 @@ fn questions(names: &[String], set: &Set, asked: usize) -> Vec<(&'static str, Ve
     });
     vec![
         ("hit", hits),
-        ("near miss", near),
+        ("near miss", near_miss),
         ("miss", misses),
         ("popular miss", popular.collect()),
     ]
 }
 
 /// The name with another letter in its registered label: a miss that takes many steps.
-fn near(name: &str) -> String {
+fn near_miss(name: &str) -> String {
     let mut bytes = name.as_bytes().to_vec();
     let dots: Vec<_> = name.rmatch_indices('.').map(|(at, _)| at).collect();
     let at = dots.get(1).map_or(0, |dot| dot + 1);

@@ -1,10 +1,10 @@
-//! Measures how long one packet takes without sockets: blocked, cached, local, passed.
+//! Measures the time for one packet without sockets: blocked, cached, local, forwarded.
 //!
 //! ```text
 //! cargo bench --bench respond
 //! TAPIS_NAMES=names.txt cargo bench --bench respond        # names of a file, one per line
 //! ```
-//! The list has 100,000 names. `passed` ends where upstream would be asked.
+//! The list has 100,000 names. `forwarded` ends where upstream would be asked.
 
 mod names;
 mod packets;
@@ -49,7 +49,7 @@ fn packets(criterion: &mut Criterion) {
         ("blocked", &listed, Some(Count::Blocked)),
         ("cached", &known, Some(Count::CacheHits)),
         ("local", &local, Some(Count::Local)),
-        ("passed", &unlisted(&snapshot, 5), None),
+        ("forwarded", &unlisted(&snapshot, 5), None),
     ] {
         let packets: Vec<_> = names.iter().take(ASKED).map(query).collect();
         let mut turn = packets.iter().cycle();
@@ -79,7 +79,7 @@ fn learn(cache: &Cache, name: &Name) {
     cache.insert(Key::new(&query), entry(&query));
 }
 
-/// A private address's name.
+/// The reverse name of a private address.
 fn private(index: usize) -> Name {
     let text = format!("{}.{}.0.10.in-addr.arpa", index % 256, index / 256 % 256);
     Name::from_text(&text).expect("a name")

@@ -1,7 +1,7 @@
-"""The cases that soak.py goes through in turn: a flood each, what upstream does meanwhile, and what
-the server has to count.
+"""The cases of soak.py, run in turn: each is a flood, the behaviour of upstream meanwhile, and the
+counters of the server that must grow.
 
-They are directed from a process of its own, so that the load is never held up.
+They run in a separate process, so that the load is never delayed.
 """
 
 import contextlib
@@ -11,66 +11,66 @@ import random
 import signal
 import time
 
-import foes
+import attacks
 import live
 
-HONEST, DUMB, LIES = "honest", "dumb", "lies"
-DUMB_SHARE = 0.6  # of its case; then what has piled up is answered
+NORMAL, SILENT, FORGING = "normal", "silent", "forging"
+SILENT_SHARE = 0.6  # of its case; then the pending queries are answered
 PAUSE = 1.0  # seconds between two cases
 PATIENCE = 30  # seconds for a flood to end
 MALFORMED = "short response opcode question_count question records edns edns_version".split()
 
 
 class Case:
-    """A flood and its rate; `counters` of the server have to grow meanwhile."""
+    """A flood and its rate; the server's `counters` must grow meanwhile."""
 
-    def __init__(self, flood, rate, counters, upstream=HONEST):
+    def __init__(self, flood, rate, counters, upstream=NORMAL):
         self.flood, self.rate, self.upstream = flood, rate, upstream
-        self.name = flood.__name__ if upstream == HONEST else f"upstream_{upstream}"
+        self.name = flood.__name__ if upstream == NORMAL else f"upstream_{upstream}"
         self.counters = counters.split()
 
     def opens_streams(self):
-        return self.flood in (foes.connections, foes.slow, foes.unread)
+        return self.flood in (attacks.connections, attacks.slow, attacks.unread)
 
 
 CASES = [
-    Case(foes.random_names, 3000, "resolved upstream_queries"),
-    Case(foes.one_name, 5000, "cache_hits"),
-    Case(foes.oversized, 1000, "malformed_oversized"),
-    Case(foes.malformed, 2000, " ".join(f"malformed_{what}" for what in MALFORMED)),
-    Case(foes.responses, 3000, "malformed_response"),
-    Case(foes.strangers, 3000, "refused_client malformed_from_refused_client"),
-    Case(foes.connections, 500, "tcp_connections tcp_connections_refused tcp_connections_refused_client"),
-    Case(foes.slow, 80, "tcp_connections tcp_connections_idle"),
-    Case(foes.unread, 4000, "tcp_queries tcp_connections_unread"),
+    Case(attacks.random_names, 3000, "resolved upstream_queries"),
+    Case(attacks.one_name, 5000, "cache_hits"),
+    Case(attacks.oversized, 1000, "malformed_oversized"),
+    Case(attacks.malformed, 2000, " ".join(f"malformed_{what}" for what in MALFORMED)),
+    Case(attacks.responses, 3000, "malformed_response"),
+    Case(attacks.without_permission, 3000, "refused_client malformed_from_refused_client"),
+    Case(attacks.connections, 500, "tcp_connections tcp_connections_refused tcp_connections_refused_client"),
+    Case(attacks.slow, 80, "tcp_connections tcp_connections_idle"),
+    Case(attacks.unread, 4000, "tcp_queries tcp_connections_unread"),
     Case(
-        foes.random_names_of_many,
+        attacks.random_names_of_many,
         3000,
         "upstream_slow upstream_failures upstream_client_full upstream_queue_full failed overloaded",
-        DUMB,
+        SILENT,
     ),
     Case(
-        foes.random_names,
+        attacks.random_names,
         1000,
         "upstream_stray upstream_foreign_question upstream_garbage upstream_letter_case upstream_slow "
         "upstream_tcp_queries failed",
-        LIES,
+        FORGING,
     ),
 ]
 
 
 class Director:
-    """Runs all rounds of all cases; `told` gives what came of each."""
+    """Runs all rounds of all cases; `report` returns their results."""
 
-    def __init__(self, server, above, liar, options):
-        self.server, self.above, self.liar = server, above, liar
+    def __init__(self, server, above, relay_process, options):
+        self.server, self.above, self.relay_process = server, above, relay_process
         self.cases = options.cases
         self.random = random.Random(options.seed)
         self.rounds, self.seconds = options.rounds, options.round_seconds
 
     @contextlib.contextmanager
     def playing(self, begin):
-        """Lets the cases begin then; ends them when something else failed."""
+        """Starts the cases at `begin`; ends them when something else failed."""
         self.pipe, theirs = multiprocessing.Pipe(False)
         process = multiprocessing.Process(target=self.direct, args=(theirs, begin))
         process.start()
@@ -92,14 +92,14 @@ class Director:
                 time.sleep(max(0.0, due - time.monotonic()))
         pipe.send(rows)
 
-    def told(self):
+    def report(self):
         with contextlib.suppress(EOFError):
             if self.pipe.poll(2 * PATIENCE):
                 return self.pipe.recv()
-        raise live.Failure("the cases did not come to their end")
+        raise live.Failure("the cases did not finish")
 
     def act(self, case, end):
-        """One case until that time: when it was, what the flood counted, and what the server."""
+        """Runs one case until that time; returns its times, the flood's counts and the server's."""
         before, begin = self.server.status()["counters"], time.monotonic()
         counts = self.flood(case, max(0.0, end - begin))
         row = {"begin": begin, "end": time.monotonic(), "flood": counts}
@@ -117,8 +117,8 @@ class Director:
         process = multiprocessing.Process(target=run, daemon=True)
         process.start()
         theirs.close()
-        with {HONEST: contextlib.nullcontext, DUMB: self.stopped, LIES: self.lying}[case.upstream]():
-            time.sleep(seconds * (DUMB_SHARE if case.upstream == DUMB else 1))
+        with {NORMAL: contextlib.nullcontext, SILENT: self.stopped, FORGING: self.lying}[case.upstream]():
+            time.sleep(seconds * (SILENT_SHARE if case.upstream == SILENT else 1))
         try:
             return pipe.recv() if pipe.poll(seconds + PATIENCE) else {"fault: it did not end": 1}
         except EOFError:
@@ -129,7 +129,7 @@ class Director:
 
     @contextlib.contextmanager
     def stopped(self):
-        """All of nsd's processes, and only those: they are ours."""
+        """The processes of this run's nsd."""
         pids = list(live.family(self.above.pid))
         try:
             for pid in pids:
@@ -141,24 +141,24 @@ class Director:
 
     @contextlib.contextmanager
     def lying(self):
-        os.kill(self.liar.pid, signal.SIGUSR1)
+        os.kill(self.relay_process.pid, signal.SIGUSR1)
         try:
             yield
         finally:
-            os.kill(self.liar.pid, signal.SIGUSR2)
+            os.kill(self.relay_process.pid, signal.SIGUSR2)
 
 
 def choose(names):
-    """The cases of those names; all without any."""
+    """The cases with these names; all without any."""
     known = {case.name: case for case in CASES}
     for name in names:
         if name not in known:
-            raise live.Failure(f"`{name}` is no case; they are {', '.join(known)}")
+            raise live.Failure(f"`{name}` is not a case; the cases are {', '.join(known)}")
     return [known[name] for name in names] or CASES
 
 
 def faults(rows, played):
-    """What a flood got and should not have; and which counters it should have moved."""
+    """Faults that a flood counted, and counters that did not grow."""
     for row in rows:
         for word, count in row["flood"].items():
             if word.startswith("fault"):

@@ -1,4 +1,4 @@
-"""DNS on bytes, as far as the tools need it: queries, what answers say, asking once."""
+"""DNS in wire form for the tools: queries, parsed answers, single exchanges."""
 
 import contextlib
 import socket
@@ -7,7 +7,7 @@ import time
 
 A, NS, SOA, PTR, MX, TXT, AAAA, OPT, HTTPS, ANY = 1, 2, 6, 12, 15, 16, 28, 41, 65, 255
 LOOPBACK = "127.0.0.1"
-# What the upstream says about every name, and the block's answer: never the same.
+# The upstream's answer for every name, and the sinkhole's: never the same.
 TRUE_A, TRUE_AAAA, TRUE_TXT = "192.0.2.1", "2001:db8::1", "upstream"
 TRUE_RDATA = {
     A: socket.inet_aton(TRUE_A),
@@ -54,7 +54,7 @@ def read(reply):
             records.append((section, rtype, ttl, reply[at : at + length]))
             at += length
     if at != len(reply):
-        raise ValueError(f"{len(reply) - at} octets behind the last record")
+        raise ValueError(f"{len(reply) - at} bytes after the last record")
     return reply[3] & 15, records
 
 
@@ -89,7 +89,7 @@ def udp_socket():
 
 
 def ask(port, packet, timeout=2.0, client=None):
-    """The answer to one packet by UDP; None if there is none in time."""
+    """The answer to one packet by UDP; None without an answer in time."""
     with contextlib.ExitStack() as stack:
         client = client or stack.enter_context(udp_socket())
         client.settimeout(timeout)

@@ -1,25 +1,26 @@
 #!/usr/bin/env -S python3 -B
-"""Names that nobody asked before come in a flood: are blocked and cached ones still answered at once?
+"""A flood of queries for new names: are blocked and cached names still answered at once?
 
     benches/live/flood.py --binary target/release/tapis --names FILE --pace PATH
                           [--flood 20000] [--rate N] [--seconds 20] [--rounds 5]
 
-The server has one worker and a core for itself; what asks and answers it shares another. pace (built
-of benches/peers/pace.rs) asks at --rate, by default half of what dnsperf reaches with the same
-questions: half of them for names of FILE, half for 10,000 names that are in the cache. A wait counts
-from the moment that the question was due. Each round goes through three ways, in turn:
+The server has one worker and a core for itself; clients and upstream share another. pace (built from
+benches/peers/pace.rs) queries at --rate, by default half of dnsperf's throughput with the same
+queries: half of them for names of FILE, half for 10,000 cached names. Latency counts from the moment
+that the query was due. Each round runs three scenarios in turn:
 
     calm     nothing else happens
-    beside   dnsperf asks upstream itself for --flood new names a second: the core of the load is as
+    beside   dnsperf queries upstream directly for --flood new names per second: the clients' core is as
              busy as with the flood, the server's is not
-    flood    dnsperf asks the server for them, which has to ask upstream for each
+    flood    dnsperf queries the server for them, which has to ask upstream for each
 
-What the flood costs beyond `beside` is the server's. Each run waits for a quiet machine, and is done
-again, up to --tries times, if other processes kept a part of a core busy: on a core that the server has
-to share, questions are late and lost whatever it does.
+The cost of the flood beyond `beside` is the server's. Each run waits for an idle machine, and is
+repeated, up to --tries times, if other processes used a part of a core: on a core that the server has
+to share, queries are late and lost whatever it does.
 
-Exit code 1 if with the flood a judged question is lost or not answered by NOERROR, if the median of the
-rounds' p99 is above --bar, if the flood was not as strong as asked, or if others never kept quiet.
+Exit code 1 if with the flood a measured query is lost or not answered with NOERROR, if the median of
+the rounds' p99 is above --bar, if the flood was weaker than configured, or if other processes never
+left the cores free.
 Needs dnsperf.
 """
 
@@ -38,20 +39,20 @@ import live
 import upstream
 
 CACHED = 10_000
-LINES = 200_000  # of judged questions, which are asked in their order again and again
-CHECKED = 200  # names of each kind that are looked at, before and after
-SOURCE = "127.0.0.9"  # of the flood, so that it has seats of its own
-OUTSTANDING = 10_000  # more than the flood ever has on its way
-LEAD = 1.0  # seconds that the flood begins before the judged questions
-LEAST_FLOOD = 0.9  # of what was asked
-QUIET = 0.1  # of a core: so much others may have beside a run
+LINES = 200_000  # measured queries, which are repeated in this order
+CHECKED = 200  # names of each kind that are checked, before and after
+SOURCE = "127.0.0.9"  # of the flood, so that it uses its own share of permits
+OUTSTANDING = 10_000  # more than the flood ever has in flight
+LEAD = 1.0  # seconds that the flood begins before the measured queries
+LEAST_FLOOD = 0.9  # of the configured rate
+QUIET = 0.1  # of a core that other processes may use during a run
 PATIENCE = 60  # seconds to wait for that
 CALM, BESIDE, FLOOD = WAYS = "calm", "beside", "flood"
 FIGURES = ("p50_us", "p99_us", "p999_us", "max_us", "late_p99_us", "lost", "server_core_busy")
 
 
 class Bench:
-    """The programs on the core of the load, and the files that they read."""
+    """The programs on the clients' core, and their input files."""
 
     def __init__(self, folder, options, server, above):
         self.folder, self.options, self.server, self.above = folder, options, server, above
@@ -61,9 +62,9 @@ class Bench:
             "blocked": [self.random.choice(names) for _ in range(LINES // 2)],
             "true": [f"www{number}.cached.example.org" for number in range(CACHED)],
         }
-        judged = self.names["blocked"] + self.random.choices(self.names["true"], k=LINES // 2)
-        self.random.shuffle(judged)
-        self.judged = self.write("judged", judged)
+        measured = self.names["blocked"] + self.random.choices(self.names["true"], k=LINES // 2)
+        self.random.shuffle(measured)
+        self.measured = self.write("measured", measured)
         self.cached = self.write("cached", self.names["true"])
 
     def write(self, name, names):
@@ -84,12 +85,12 @@ class Bench:
         finish(self.dnsperf(self.server.port, self.cached, "-n", 1))
 
     def most(self):
-        """Questions a second that dnsperf reaches with what is judged."""
-        told = finish(self.dnsperf(self.server.port, self.judged, "-c", 8, "-l", 5))
-        return number(told, "Queries per second")
+        """The queries per second of dnsperf with the measured queries."""
+        report = finish(self.dnsperf(self.server.port, self.measured, "-c", 8, "-l", 5))
+        return number(report, "Queries per second")
 
     def flood(self, way):
-        """Begins it; None in the calm."""
+        """Starts it; None in the scenario `calm`."""
         if way == CALM:
             return None
         options, self.runs = self.options, self.runs + 1
@@ -100,39 +101,39 @@ class Bench:
         more = ["-a", SOURCE, "-c", 8, "-q", OUTSTANDING, "-Q", options.flood, "-l", seconds, "-n", 1]
         return self.dnsperf(port, self.write("flood", fresh), *more)
 
-    def judge(self):
+    def measure(self):
         options = self.options
-        judged = self.start(
-            *(options.pace, "--server", f"{dns.LOOPBACK}:{self.server.port}", "--queries", self.judged),
+        measured = self.start(
+            *(options.pace, "--server", f"{dns.LOOPBACK}:{self.server.port}", "--queries", self.measured),
             *("--rate", options.rate, "--seconds", options.seconds, "--sockets", 8),
         )
-        return json.loads(finish(judged))
+        return json.loads(finish(measured))
 
     def run(self, way):
-        """One way once; what is told of it."""
+        """One run of a scenario, and its figures."""
         self.warm()
         foreign, start = live.foreign_seconds(self.server, self.above), time.monotonic()
         flood = self.flood(way)
         time.sleep(LEAD)
         before = self.readings()
-        told = self.judge()
+        report = self.measure()
         seconds, cpu, busy, waited = (now - then for now, then in zip(self.readings(), before))
-        told |= {"way": way, "server_core_busy": round(cpu / seconds, 2)}
-        told["server_core_busy_with_others"] = round((busy - cpu) / seconds, 2)
-        told["server_waited"] = round(waited / seconds, 2)
+        report |= {"way": way, "server_core_busy": round(cpu / seconds, 2)}
+        report["server_core_busy_with_others"] = round((busy - cpu) / seconds, 2)
+        report["server_waited"] = round(waited / seconds, 2)
         if flood:
-            told["flood"] = read_flood(finish(flood), self.options)
-        # What dnsperf took counts as ours only once it has ended.
+            report["flood"] = read_flood(finish(flood), self.options)
+        # The CPU time of dnsperf counts as ours only once it has ended.
         foreign = live.foreign_seconds(self.server, self.above) - foreign
-        return told | {"cores_busy_with_others": round(foreign / (time.monotonic() - start), 2)}
+        return report | {"cores_busy_with_others": round(foreign / (time.monotonic() - start), 2)}
 
     def readings(self):
-        """The time, the server's CPU time, that of its core, and how long it waited for that."""
+        """The time, the server's CPU time, that of its core, and how long it waited for the core."""
         core = cores.busy(self.options.server_cpu)
         return time.monotonic(), self.server.cpu_seconds(), core, cores.waited(self.server.pid)
 
     def run_in_quiet(self, way):
-        """The quietest of some tries."""
+        """The run with the least load of other processes among some tries."""
         tried = []
         while len(tried) < self.options.tries and not (tried and noise(tried[-1]) <= QUIET):
             self.wait_for_quiet()
@@ -147,7 +148,7 @@ class Bench:
             busy = (live.foreign_seconds(self.server, self.above) - before) / (time.monotonic() - begin)
 
     def faults(self):
-        """What is wrong with some answers."""
+        """Wrong answers among a sample."""
         for want, names in self.names.items():
             for name in self.random.sample(names, CHECKED):
                 reply = dns.ask(self.server.port, dns.query(name, ident=self.random.getrandbits(16)))
@@ -157,7 +158,7 @@ class Bench:
 
 
 def noise(run):
-    """Of a core, what others had beside the run, or what the server waited for."""
+    """The part of a core that other processes used, or for which the server waited."""
     return max(run[word] for word in ("cores_busy_with_others", "server_core_busy_with_others", "server_waited"))
 
 
@@ -168,23 +169,23 @@ def finish(process):
     return out
 
 
-def number(told, words):
-    return float(re.search(words + r":\s+([\d.]+)", told).group(1))
+def number(report, words):
+    return float(re.search(words + r":\s+([\d.]+)", report).group(1))
 
 
-def read_flood(told, options):
-    codes = re.search(r"Response codes:\s+(.*)", told)
-    rate = number(told, "Queries sent") / (options.seconds + 2 * LEAD)
+def read_flood(report, options):
+    codes = re.search(r"Response codes:\s+(.*)", report)
+    rate = number(report, "Queries sent") / (options.seconds + 2 * LEAD)
     return {
-        "sent": int(number(told, "Queries sent")),
-        "lost": int(number(told, "Queries lost")),
+        "sent": int(number(report, "Queries sent")),
+        "lost": int(number(report, "Queries lost")),
         "share_of_asked": round(rate / options.flood, 3),
         "rcodes": {code: int(count) for code, count in re.findall(r"(\w+) (\d+)", codes.group(1) if codes else "")},
     }
 
 
 def summarize(runs):
-    """By way: each figure's median, and its least and most."""
+    """By scenario: the median, minimum and maximum of each figure."""
     summary = {}
     for way in WAYS:
         own = [run for run in runs if run["way"] == way]
@@ -198,19 +199,19 @@ def summarize(runs):
 def failures(runs, summary, options):
     for run in runs:
         if noise(run) > QUIET:
-            yield f"{run['way']}: others had {noise(run)} of a core, so it doesn't count"
+            yield f"{run['way']}: other processes used {noise(run)} of a core, so it is void"
         if set(run["rcodes"]) != {"NOERROR"}:
-            yield f"{run['way']}: judged questions got {run['rcodes']}"
+            yield f"{run['way']}: measured queries got {run['rcodes']}"
         if run["way"] == FLOOD and run["lost"]:
-            yield f"with the flood {run['lost']} of {run['sent']} judged questions were lost"
+            yield f"with the flood {run['lost']} of {run['sent']} measured queries were lost"
         if run["way"] != CALM and run["flood"]["share_of_asked"] < LEAST_FLOOD:
-            yield f"{run['way']}: the flood had only {run['flood']['share_of_asked']} of its strength"
+            yield f"{run['way']}: the flood had only {run['flood']['share_of_asked']} of its rate"
     p99 = summary[FLOOD]["p99_us"]["median"] / 1e3
     if p99 > options.bar:
         yield f"with the flood p99 is {p99:.2f} ms, more than {options.bar} ms"
 
 
-def tell(summary, runs):
+def print_summary(summary, runs):
     for way, part in summary.items():
         spread = (f"{what[:-3]} {part[what]['median'] / 1e3:.2f} ms" for what in FIGURES if what.endswith("_us"))
         text = f"{way}: {', '.join(spread)} (medians); p99 at most {part['p99_us']['most'] / 1e3:.2f} ms"
@@ -223,13 +224,13 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     arguments.add_argument("--binary", required=True)
     arguments.add_argument("--names", required=True)
-    arguments.add_argument("--pace", required=True, help="the program that asks at a steady rate")
-    arguments.add_argument("--flood", type=int, default=20_000, help="unknown names a second")
-    arguments.add_argument("--rate", type=int, help="judged questions a second; default: half of what dnsperf reaches")
-    arguments.add_argument("--seconds", type=int, default=20, help="of each way")
+    arguments.add_argument("--pace", required=True, help="the program that sends queries at a steady rate")
+    arguments.add_argument("--flood", type=int, default=20_000, help="new names per second")
+    arguments.add_argument("--rate", type=int, help="measured queries per second; default: half of dnsperf's")
+    arguments.add_argument("--seconds", type=int, default=20, help="of each scenario")
     arguments.add_argument("--rounds", type=int, default=5)
-    arguments.add_argument("--tries", type=int, default=3, help="for a run without others")
-    arguments.add_argument("--bar", type=float, default=5.0, help="milliseconds that p99 may be with the flood")
+    arguments.add_argument("--tries", type=int, default=3, help="of a run until no other process uses the core")
+    arguments.add_argument("--bar", type=float, default=5.0, help="maximum p99 with the flood in milliseconds")
     arguments.add_argument("--server-cpu", type=int, default=0)
     arguments.add_argument("--client-cpu", type=int, default=1, help="of pace, dnsperf and the upstream")
     arguments.add_argument("--seed", type=int, default=1)
@@ -243,7 +244,7 @@ def main():
             bench.warm()
             found = list(bench.faults())
             options.rate = options.rate or int(bench.most() / 2)
-            live.say(f"{options.rate} judged questions a second")
+            live.say(f"{options.rate} measured queries per second")
             runs = []
             for turn in range(options.rounds):
                 at = turn % len(WAYS)
@@ -251,7 +252,7 @@ def main():
             found += bench.faults()
             counters, memory = server.status()["counters"], server.memory()
     summary = summarize(runs)
-    tell(summary, runs)
+    print_summary(summary, runs)
     result = {"tool": "flood", "options": vars(options), "summary": summary, "runs": runs}
     counters = {name: count for name, count in counters.items() if count}
     live.finish(result | {"counters": counters, "memory": memory}, found + list(failures(runs, summary, options)))

@@ -3,17 +3,16 @@
 
     benches/live/kills.py --binary target/release/tapis --names FILE [--kills 50]
 
-FILE holds the names of the big lists, a name a line, half for each. Each round gives the big lists
-and a small one a new state, whose number stands in a name of its own in each of them, and ends the server by SIGKILL at a random
-moment: while the compiler reads, sorts or writes, while the image comes into force, or while it is
-stored. Then the server is started again with the same state directory.
+FILE contains the names of the large lists, one per line, half for each. Each round gives the large
+lists and a small one a new state, whose number is part of a name in each of them, and ends the server
+by SIGKILL at a random moment: while the compiler reads, sorts or writes, while the image comes into
+force, or while it is saved. Then the server is started again with the same state directory.
 
-There are two big lists, so that what was compiled of one is carried over while the other changes.
-What is checked: that each restart serves from the images that were kept, with none refused and
-nothing compiled before the first answers; that these are of one whole state of each list that could
-be in force when the server was killed; that no compiler of the killed server is left over; that the
-newest state comes into force then; and that a restart after that one was kept serves it at once.
-Exit code 1 if one of that fails.
+There are two large lists, so that the compiled rules of one are carried over while the other changes.
+Checks: each restart serves from the saved images, with none rejected and nothing compiled before the
+first answers; these have one whole state of each list that could be in force at the kill; no compiler
+of the killed server is left; the newest state comes into force afterwards; and a restart after that
+state was saved serves it at once. Exit code 1 if a check fails.
 """
 
 import argparse
@@ -37,7 +36,7 @@ def marker(kind, state):
 
 
 class Server(live.Tapis):
-    """A server with a state directory, which can be killed."""
+    """A server with a state directory that can be killed."""
 
     def __init__(self, binary, folder, upstream_port):
         paths = [(kind, os.path.join(folder, f"{kind}.txt")) for kind in KINDS]
@@ -53,12 +52,12 @@ class Server(live.Tapis):
         self.process.wait()
 
     def began(self):
-        """What was logged so far about how it began."""
+        """The log of its start."""
         with open(self.log, errors="replace") as log:
             return log.read()
 
     def kept(self):
-        """The generation that a restart would find."""
+        """The generation that a restart would restore."""
         with contextlib.suppress(OSError, ValueError, LookupError):
             with open(os.path.join(self.state_dir, "current")) as record:
                 return json.load(record)["published"][0]["generation"]
@@ -66,7 +65,7 @@ class Server(live.Tapis):
 
 
 def parents():
-    """The parents of all compilers that run."""
+    """The parents of all running compilers."""
     done = subprocess.run(["pgrep", "-f", "compile --plan -"], capture_output=True, text=True)
     found = []
     for pid in done.stdout.split():
@@ -76,8 +75,8 @@ def parents():
     return found
 
 
-class Asker:
-    """Asks one question at a time."""
+class Client:
+    """Sends one query at a time."""
 
     def __init__(self, port):
         self.socket = dns.udp_socket()
@@ -85,7 +84,7 @@ class Asker:
         self.ident = 0
 
     def blocked(self, name, patience=2.0):
-        """Whether the name is blocked; None if no answer comes."""
+        """Whether the name is blocked; None without an answer."""
         self.ident = (self.ident + 1) % 65536
         query = self.ident.to_bytes(2, "big") + dns.query(name, dns.A)[2:]
         end = time.monotonic() + patience
@@ -105,13 +104,13 @@ class Asker:
         return [state for state in states if self.blocked(marker(kind, state), patience)]
 
 
-def restart(server, asker, states, failures, label):
-    """Checks the first answers of a server that was started anew; the states found."""
-    if asker.blocked("none.kills.example", 20.0) is None:
+def restart(server, client, states, failures, label):
+    """Checks the first answers of a restarted server; returns the states found."""
+    if client.blocked("none.kills.example", 20.0) is None:
         raise live.Failure(f"no answer after a restart:\n{server.tail()}")
-    began, found = server.began(), {kind: asker.state(kind, states) for kind in KINDS}
+    began, found = server.began(), {kind: client.state(kind, states) for kind in KINDS}
     if "kept images are in force" not in began or "kept image refused" in began:
-        failures.append(f"{label}: not served from what was kept")
+        failures.append(f"{label}: not served from the saved images")
     if "compiled" in began.split("serving")[0]:
         failures.append(f"{label}: compiled before it served")
     for kind, several in found.items():
@@ -126,10 +125,10 @@ def write(folder, kind, names, state):
     os.rename(path + ".new", path)
 
 
-def settle(asker, server, state, patience=120.0):
+def settle(client, server, state, patience=120.0):
     """Seconds until both lists show that state."""
     start = time.monotonic()
-    while not all(asker.blocked(marker(kind, state)) for kind in KINDS):
+    while not all(client.blocked(marker(kind, state)) for kind in KINDS):
         if time.monotonic() > start + patience or not server.alive():
             raise live.Failure(f"state {state} is not in force after {patience} s:\n{server.tail()}")
         time.sleep(0.02)
@@ -157,50 +156,50 @@ def main():
         def serve():
             return Server(options.binary, folder, above.port)
 
-        def finish(server, asker, state):
-            """Waits until a state is in force and kept; the seconds until it was in force."""
-            took = settle(asker, server, state)
+        def finish(server, client, state):
+            """Waits until a state is in force and saved; returns the seconds until it was in force."""
+            took = settle(client, server, state)
             server.wait_for(lambda: server.kept() == server.status()["generation"], pause=0.05)
             return took
 
         put(0)
         with serve() as server:
             server.wait()
-            asker = Asker(server.port)
+            client = Client(server.port)
             put(1)
-            length = finish(server, asker, 1) * 1.3
+            length = finish(server, client, 1) * 1.3
             server.kill()
         for state in range(2, options.kills + 2):
             with serve() as server:
-                asker = Asker(server.port)
-                found = restart(server, asker, (state - 2, state - 1), failures, f"restart {state}")
+                client = Client(server.port)
+                found = restart(server, client, (state - 2, state - 1), failures, f"restart {state}")
                 if any(several != [state - 1] for several in found.values()):
-                    failures.append(f"restart {state}: what was kept is not in force: {found}")
+                    failures.append(f"restart {state}: the saved state is not in force: {found}")
                 put(state)
                 time.sleep(chance.random() * length)
                 old = server.pid
                 server.kill()
             with serve() as server:
                 start = time.monotonic()
-                asker = Asker(server.port)
-                found = restart(server, asker, (state - 1, state), failures, f"kill {state}")
+                client = Client(server.port)
+                found = restart(server, client, (state - 1, state), failures, f"kill {state}")
                 starts.append(time.monotonic() - start)
                 before_force += found[BIG] == [state - 1]
                 for kind in (BIG, MORE):
-                    if asker.blocked(chance.choice(texts[kind])) is not True:
+                    if client.blocked(chance.choice(texts[kind])) is not True:
                         failures.append(f"kill {state}: a name of the {kind} list is not blocked")
-                end = time.monotonic() + 2  # one that was just starting finds its server gone
+                end = time.monotonic() + 2  # a compiler that was just starting notices that its server is gone
                 while {old, 1} & set(parents()) and time.monotonic() < end:
                     time.sleep(0.01)
                 if {old, 1} & set(parents()):
                     failures.append(f"kill {state}: a compiler is left over")
-                finish(server, asker, state)
+                finish(server, client, state)
                 server.kill()
     spread = {"median": 0.5, "max": 1}
     result = {"tool": "kills", "options": vars(options), "kills": options.kills}
     result["restart_to_answer_ms"] = {k: round(live.percentile(starts, s) * 1e3, 1) for k, s in spread.items()}
     result["killed_before_the_new_base_was_kept"] = before_force
-    live.say(f"{options.kills} kills, {before_force} of them before the new base was kept, {len(failures)} faults")
+    live.say(f"{options.kills} kills, {before_force} of them before the new base was saved, {len(failures)} faults")
     live.finish(result, failures)
 
 

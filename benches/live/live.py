@@ -1,6 +1,6 @@
-"""What the tools of this directory share: processes, and how results are told.
+"""Shared by the tools of this directory: processes, and the output of results.
 
-Everything here talks to 127.0.0.1 alone, and ends only the processes that it started.
+Everything here communicates with 127.0.0.1 only, and ends only the processes that it started.
 """
 
 import contextlib
@@ -20,16 +20,16 @@ import time
 import dns
 
 PDEATHSIG = 1
-SHOWN = 20  # failures, of those that there are
+SHOWN = 20  # the number of failures that are printed
 LIBC = ctypes.CDLL(None)
 
 
 class Failure(Exception):
-    """Something that makes the run void; told in one sentence."""
+    """An error that makes the run void, in one sentence."""
 
 
 def free_port():
-    """A port that is free for UDP and TCP at the moment."""
+    """A port that is currently free for UDP and TCP."""
     for _ in range(100):
         with socket.socket(type=socket.SOCK_STREAM) as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
             tcp.bind((dns.LOOPBACK, 0))
@@ -43,7 +43,7 @@ def free_port():
 
 
 def prepare(cpu):
-    """For a new process: it ends with us, and stays on that core."""
+    """For a new process: it ends with this one, and stays on that core."""
 
     def act():
         LIBC.prctl(PDEATHSIG, signal.SIGTERM)
@@ -54,7 +54,7 @@ def prepare(cpu):
 
 
 class Child:
-    """A process that ends with us, with its log in a file and its needs read from /proc."""
+    """A process that ends with this one, with its log in a file and its resources read from /proc."""
 
     def __init__(self, command, log, cpu=None):
         self.name = os.path.basename(command[0])
@@ -99,7 +99,7 @@ class Child:
         return time.monotonic() - self.started
 
     def cpu_seconds(self):
-        """User and system time, children's included, living or gone."""
+        """User and system time, including that of children, running or ended."""
         return sum(map(cpu_ticks, family(self.pid))) / os.sysconf("SC_CLK_TCK")
 
     def memory(self):
@@ -117,7 +117,7 @@ class Child:
 
 
 class Tapis(Child):
-    """The server under test, with a configuration of its own."""
+    """The server under test, with a separate configuration."""
 
     def __init__(self, binary, folder, upstream, lists, workers=0, cpu=None):
         self.binary = os.path.abspath(binary)
@@ -140,9 +140,9 @@ class Tapis(Child):
         return [self.binary, *verb, "--config", self.config]
 
     def status(self):
-        """What the server says about itself; None while it says nothing."""
+        """The server's status; None without an answer."""
         done = subprocess.run(self.command("status", "--json"), capture_output=True)
-        return json.loads(done.stdout) if done.stdout else None  # 1 is a server that is degraded
+        return json.loads(done.stdout) if done.stdout else None  # the exit code is 1 if the server is degraded
 
     def wait(self):
         return self.wait_for(self.status, pause=0.05)
@@ -162,12 +162,12 @@ def cpu_ticks(pid):
     try:
         with open(f"/proc/{pid}/stat") as stat:
             return sum(map(int, stat.read().rpartition(")")[2].split()[11:15]))
-    except OSError:  # it ended in between
+    except OSError:  # it ended meanwhile
         return 0
 
 
 def foreign_seconds(*children):
-    """CPU seconds of the whole machine that are neither ours nor those children's."""
+    """CPU seconds of the whole machine that were used neither by this process nor by those children."""
     with open("/proc/stat") as stat:
         fields = [int(field) for field in stat.readline().split()[1:9]]
     busy = (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")
@@ -178,7 +178,7 @@ def foreign_seconds(*children):
 
 def warn_of_others(cores):
     if cores > 0.05:
-        say(f"Other processes kept up to {cores} cores busy: some of these figures are theirs.")
+        say(f"Other processes used up to {cores} cores: they affect these figures.")
 
 
 # Runs and results.
@@ -191,7 +191,7 @@ def need(program, package):
 
 @contextlib.contextmanager
 def workshop(name):
-    """A temporary folder; goes when all is well, stays with its logs when something failed."""
+    """A temporary directory; removed on success, kept with its logs after a failure."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = tempfile.mkdtemp(prefix=f"tapis-{name}-")
     os.chmod(folder, 0o755)
@@ -236,7 +236,7 @@ def say(text):
 
 
 def finish(result, failures):
-    """Prints the result; ends the run, with 1 if anything failed."""
+    """Prints the result; ends the run with exit code 1 if anything failed."""
     result.update(machine=machine(), failed=len(failures), failures=failures[:SHOWN])
     print(json.dumps(result, indent=2))
     for failure in failures[:SHOWN]:

@@ -1,8 +1,8 @@
-"""A steady load of DNS queries, with every answer kept, and what the silence between answers was.
+"""A steady load of DNS queries that records every answer, and the silences between answers.
 
-One thread sends on a schedule and takes the answers in between, so "received" and "sent later"
-are in the order that this process saw. Silence is measured by the kernel's time stamps of the
-answers: what this process takes for itself does not lengthen it.
+One thread sends on a schedule and receives the answers in between, so "received" and "sent later"
+are in the order that this process observed. Silences are measured by the kernel's time stamps of the
+answers: the CPU time of this process does not lengthen them.
 """
 
 import gc
@@ -17,7 +17,7 @@ import dns
 import live
 
 SO_TIMESTAMPNS = 35
-BEHIND = 0.1  # seconds; a sender that is later than this gives up catching up
+BEHIND = 0.1  # seconds; a sender that is later than this skips what it missed
 TIMEOUT = 2.0  # seconds
 LOST, WRONG, TRUE, BLOCKED = range(4)
 WORDS = ("lost", "wrong", "true", "blocked")
@@ -26,7 +26,7 @@ ANSWER_SPACE = socket.CMSG_SPACE(16)
 
 
 class Question:
-    """A query that is asked again and again. `kind` is the asker's own word for it."""
+    """A query that is sent repeatedly. `kind` is the caller's label for it."""
 
     def __init__(self, name, rtype, kind, edns):
         self.name, self.rtype, self.kind = name, rtype, kind
@@ -40,7 +40,8 @@ class Load:
     def __init__(self, port, questions, rate, sockets=8, seed=1):
         self.questions = questions
         self.interval = 1 / rate
-        # A fixed order, long enough to be no rhythm; the kinds' shares are the questions' shares.
+        # A fixed order, long enough to have no rhythm; the shares of the kinds are those of the
+        # questions.
         order = random.Random(seed)
         self.order = array("I", (order.randrange(len(questions)) for _ in range(1 << 17)))
         self.sockets = [dns.udp_socket() for _ in range(sockets)]
@@ -63,7 +64,7 @@ class Load:
         gc.disable()
 
     def step(self):
-        """Sends what is due and takes what has come; waits until the next is due."""
+        """Sends the queries that are due and receives answers; waits until the next query is due."""
         now = time.monotonic()
         if now - self.due > BEHIND:
             self.slips += 1
@@ -79,7 +80,7 @@ class Load:
             self.step()
 
     def drain(self):
-        """Waits for what is still on its way, without asking more."""
+        """Waits for answers in flight, without sending more."""
         end = time.monotonic() + TIMEOUT
         while (now := time.monotonic()) < end and LOST in self.verdict:
             self.take(min(0.05, end - now))
@@ -143,7 +144,7 @@ class Load:
         return sum(self.verdict[i] == LOST or self.arrived[i] - self.sent[i] > late for i in numbers)
 
     def figures(self, numbers):
-        """Loss, latencies and silences of those queries, in milliseconds."""
+        """Losses, latencies and silences of those queries, in milliseconds."""
         answered = [i for i in numbers if self.verdict[i] != LOST]
         waits = sorted((self.arrived[i] - self.sent[i]) * 1e3 for i in answered)
         slow = sorted(answered, key=lambda i: self.sent[i] - self.arrived[i])
@@ -158,17 +159,17 @@ class Load:
             "longest_owed_silence_ms": round(max(owed), 3),
             "longest_pause_of_the_sender_ms": round(max(sends), 3),
             "silences_over_5_ms": sum(gap > 5 for gap in gaps),
-            "slowest": [self.told(i) for i in slow[: live.SHOWN // 2]],
+            "slowest": [self.report(i) for i in slow[: live.SHOWN // 2]],
             "answer_ms": {k: round(live.percentile(waits, s), 3) for k, s in shares.items()},
         }
 
-    def told(self, index):
+    def report(self, index):
         question, word = self.questions[self.asked[index]], WORDS[self.verdict[index]]
         wait = (self.arrived[index] - self.sent[index]) * 1e3
         return f"{wait:.3f} ms: {question.name} type {question.rtype} {word}, at {self.sent[index]:.6f}"
 
     def silences(self, numbers, answered):
-        """Times between consecutive answers, and the part of each in which an answer was owed."""
+        """Times between consecutive answers, and the part of each in which an answer was outstanding."""
         events = [(self.sent[i], 1) for i in numbers] + [(self.arrived[i], -1) for i in answered]
         events.sort()
         gaps, owed, waiting, last, since = [], [], 0, None, None

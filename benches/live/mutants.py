@@ -1,22 +1,22 @@
 #!/usr/bin/env -S python3 -B
-"""Mutated queries through the socket: does the server live, and still answer?
+"""Mutated queries through the socket: does the server survive, and still answer?
 
     benches/live/mutants.py --binary target/release/tapis [--count 1000000] [--seed 1]
 
-Real queries for all kinds of types, classes, opcodes, names (blocked ones, others, local ones) and
-EDNS options are mutated: bits flipped, octets set, inserted, cut away, parts doubled or swapped with
-those of other queries, counts changed, names bent into loops. Most go by UDP, some by TCP, also in
-frames of a wrong length and in connections that break off. Only ever to 127.0.0.1.
+Valid queries for all kinds of types, classes, opcodes, names (blocked, forwarded, local) and EDNS
+options are mutated: bits flipped, bytes set, inserted, removed, parts doubled or swapped with those of
+other queries, counts changed, names turned into loops. Most are sent by UDP, some by TCP, also in
+frames of a wrong length and in connections that break off. Only 127.0.0.1 is ever addressed.
 
-Mutants go in packs of 100 from one socket, and behind each pack comes a health query from the same
-socket, so through the same queue, that has to be answered rightly within 2 s. So the server keeps
-up, and every mutant was read by the time that the next pack leaves. What the kernel dropped all the
-same is told. At the end the server has to be the same process, to answer right, and to have counted
-every packet in `status`. Answers to mutants are counted by rcode, and checked for what holds of all:
-QR is set, they are no longer than 1232 octets by UDP.
+Mutants are sent in packs of 100 from one socket, and after each pack a health query from the same
+socket, and so through the same queue, must be answered correctly within 2 s. So the server keeps up,
+and every mutant was read before the next pack leaves. Packets that the kernel dropped nevertheless are
+reported. At the end the server must be the same process, answer correctly, and have counted every
+packet in `status`. Answers to mutants are counted by rcode, and checked for properties of all answers:
+QR is set, and they have at most 1232 bytes by UDP.
 
-A run is repeated by its --seed. If the server dies, the last packs are kept in a file.
-Exit code 1 if anything is missing.
+A run is repeated with its --seed. If the server dies, the last packs are kept in a file.
+Exit code 1 if a check fails.
 """
 
 import argparse
@@ -47,14 +47,14 @@ EDGES = b"\x00\x01\x3f\x40\x41\x7f\x80\xbf\xc0\xc1\xfe\xff"
 
 
 class Breeder:
-    """Makes mutants; the same ones from the same seed."""
+    """Makes mutants; the same ones for the same seed."""
 
     def __init__(self, seed):
         self.random = random.Random(seed)
         self.queries = [self.query() for _ in range(4000)]
 
     def query(self):
-        """A query that is well formed, if often a strange one."""
+        """A well-formed query, often an unusual one."""
         chance, pick = self.random.random, self.random.choice
         name, rtype = pick(NAMES), pick(TYPES)
         rclass = 1 if chance() < 0.85 else pick([0, 2, 3, 4, 254, 255])
@@ -77,7 +77,7 @@ class Breeder:
         return struct.pack(">HH", self.random.choice(OPTIONS), length) + self.random.randbytes(length)
 
     def mutant(self):
-        """One query, changed in one to three ways."""
+        """A query with one to three mutations."""
         packet = bytearray(self.random.choice(self.queries))
         packet[:2] = self.random.randbytes(2)
         for _ in range(self.random.choice((1, 1, 1, 2, 2, 3))):
@@ -120,18 +120,18 @@ class Breeder:
             value = self.random.choice((0, 1, 2, 3, 255, 65535))
             struct.pack_into(">H", packet, self.random.choice((4, 6, 8, 10)), value)
 
-    def bend(self, packet):
+    def insert_loop(self, packet):
         if len(packet) > 14:
             at = self.random.randrange(12, len(packet) - 1)
             struct.pack_into(">H", packet, at, 0xC000 | self.random.choice((0, 12, at, at + 1, 0x3FFF)))
 
 
 WAYS = [Breeder.flip, Breeder.flip, Breeder.edge, Breeder.cut, Breeder.remove, Breeder.insert]
-WAYS += [Breeder.double, Breeder.splice, Breeder.count, Breeder.bend]
+WAYS += [Breeder.double, Breeder.splice, Breeder.count, Breeder.insert_loop]
 
 
 class Hunt:
-    """Sends the packs and counts what comes of them."""
+    """Sends the packs and counts the answers."""
 
     def __init__(self, port, breeder):
         self.port, self.breeder = port, breeder
@@ -141,11 +141,11 @@ class Hunt:
 
     def note(self, reply, transport):
         if len(reply) < 12 or not reply[2] & 0x80 or transport == "udp" and len(reply) > LARGEST_UDP:
-            self.faults.append(f"an answer by {transport} that can't be: {reply[:40].hex()} ({len(reply)})")
+            self.faults.append(f"an answer by {transport} that is invalid: {reply[:40].hex()} ({len(reply)})")
         self.answers[f"{transport} rcode {reply[3] & 15}"] += 1
 
     def health(self, client, number):
-        """Asks behind the pack; takes what the pack was answered on the way."""
+        """Sends a health query after the pack, and receives the answers to the pack meanwhile."""
         blocked = number % 2 == 0
         packet = dns.query(BLOCKED[0] if blocked else "health.example.org", ident=number & 0xFFFF)
         start = time.monotonic()
@@ -157,7 +157,7 @@ class Hunt:
                 reply = client.recv(65535)
             except (TimeoutError, ConnectionRefusedError) as error:
                 raise live.Failure(f"no answer to health query {number} within 2 s ({error})") from error
-            # A mutant may have the same ID; what is asked tells them apart.
+            # A mutant may have the same ID; the question distinguishes them.
             if reply[:2] == packet[:2] and reply[12 : len(packet)] == packet[12:]:
                 break
             self.note(reply, "udp")
@@ -184,7 +184,7 @@ class Hunt:
             try:
                 with socket.create_connection((dns.LOOPBACK, self.port), timeout=5) as client:
                     client.sendall(stream)
-                    if chance() < 0.1:  # breaks off
+                    if chance() < 0.1:  # the connection breaks off
                         continue
                     client.shutdown(socket.SHUT_WR)
                     self.frames(client)
@@ -210,7 +210,7 @@ class Hunt:
 
 
 def kernel_drops(port):
-    """What the kernel threw away before the server could read it."""
+    """Packets that the kernel dropped before the server could read them."""
     with open("/proc/net/udp") as sockets:
         lines = [line.split() for line in sockets.readlines()[1:]]
     return sum(int(fields[-1]) for fields in lines if fields[1].endswith(f":{port:04X}"))
@@ -251,7 +251,7 @@ def main():
     if counted.get("udp_queries") != arrived:
         hunt.faults.append(f"{arrived} packets by UDP, but `status` counts {counted.get('udp_queries')}")
     live.say(
-        f"{hunt.sent['udp']} mutants by UDP and {hunt.sent['tcp']} by TCP in {seconds:.0f} s: the server lives, "
+        f"{hunt.sent['udp']} mutants by UDP and {hunt.sent['tcp']} by TCP in {seconds:.0f} s: the server survived, "
         f"slowest of {hunt.sent['health']} health queries {hunt.slowest * 1e3:.1f} ms, {drops} dropped by the kernel"
     )
     live.finish(result, hunt.faults)

@@ -1,19 +1,19 @@
 #!/usr/bin/env -S python3 -B
-"""Orders under load: how soon does one bite, and how soon is its lift felt?
+"""Orders under load: how soon is one in force, and how soon is its lift?
 
     benches/live/orders.py --binary target/release/tapis --names FILE [--rounds 5] [--orders N] [--exceptions N]
 
-FILE holds a big list, a name a line. One process asks at a steady rate, over many sockets and so all
-workers, for the eleven names of an order, for names of the list, and for others, which the upstream
-knows. Each round puts the order's file in place, lifts it by `tapis order lift`, and then gives it
-dates: it begins at one instant and ends at another. --orders and --exceptions say how many others of
-them there are beside it.
+FILE contains a large list, one name per line. One process queries at a steady rate, over many sockets
+and so all workers, for the eleven names of an order, for names of the list, and for others, which the
+upstream answers. Each round puts the order's file in place, lifts it by `tapis order lift`, and then
+gives it dates: it begins at one instant and ends at another. --orders and --exceptions set the numbers
+of other orders and exceptions.
 
-What is told: from the end of an edit, or from a date's instant, to the last question that got an
-answer of the old state; whatever socket asked. Before the first round, while the order is in force,
-and at the end, 100,000 names are asked: their answers must not differ, but for the eleven names.
-Exit code 1 if an answer was lost, or another name's answer changed, or a bar was missed: 1 s for an
-edit, 0.1 s for a date.
+The result is the time from the end of an edit, or from the instant of a date, to the last query that
+got an answer of the old state on any socket. Before the first round, while the order is in force, and
+at the end, 100,000 names are queried: their answers must be equal, except for the eleven names.
+Exit code 1 if an answer was lost, or another name's answer changed, or a limit was exceeded: 1 s for
+an edit, 0.1 s for a date.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import os
 import subprocess
 import time
 
-import authority
+import order_server
 import dns
 import live
 import load
@@ -34,13 +34,13 @@ SURVEY, WINDOW = 100_000, 256
 BARS_MS = {"edit": 1000, "lift": 1000, "begin": 100, "end": 100}
 
 
-class Server(authority.Server):
+class Server(order_server.Server):
     """A server with a state directory, and so a journal, and directories of orders and exceptions."""
 
     def __init__(self, options, folder, upstream_port):
         self.prepare(folder)
         for number in range(options.orders):
-            self.write(f"orders/o{number}.toml", authority.order(f"o{number}", [f"o{number}.orders.example"]))
+            self.write(f"orders/o{number}.toml", order_server.order(f"o{number}", [f"o{number}.orders.example"]))
         exceptions = (
             f'[[exception]]\nname = "e{n}.exceptions.example"\nscope = "exact"\nagainst = ["big"]\n'
             'reason = "It is needed"\nauthor = "The operator"\n\n'
@@ -52,7 +52,7 @@ class Server(authority.Server):
 
 
 def survey(port, names):
-    """What each name's answer says."""
+    """The kind of answer for each name."""
     client, verdicts = dns.udp_socket(), {}
     for start in range(0, len(names), WINDOW):
         part = names[start : start + WINDOW]
@@ -77,23 +77,23 @@ def survey(port, names):
 
 
 class Play:
-    """The changes, while the load goes on."""
+    """The changes, made under load."""
 
-    def __init__(self, server, asker):
-        self.server, self.asker, self.changes = server, asker, []
+    def __init__(self, server, sender):
+        self.server, self.sender, self.changes = server, sender, []
 
     def expect(self, kind, begin, blocked, length=1.5):
-        """From `begin` on the order is in force, or it is not."""
-        self.asker.run(begin + length)
+        """Expects the order to be in force from `begin` on, or not to be."""
+        self.sender.run(begin + length)
         self.changes.append((kind, begin, begin + length, blocked))
 
     def edit(self):
-        self.server.write("orders/eleven.toml", authority.order("eleven", ELEVEN))
+        self.server.write("orders/eleven.toml", order_server.order("eleven", ELEVEN))
         self.expect("edit", time.monotonic(), True)
 
     def lift(self):
         verb = self.server.command("order", "lift", "eleven", "--reason", "Over")
-        # From the verb's start: what it takes itself is part of what an operator waits for.
+        # From the start of the verb: its run time is part of the operator's wait.
         begin = time.monotonic()
         process = subprocess.Popen(verb, stdout=subprocess.DEVNULL)
         self.expect("lift", begin, False)
@@ -104,29 +104,29 @@ class Play:
         begin, now = time.monotonic() + 1.5, datetime.datetime.now(datetime.UTC)
         instants = [now + datetime.timedelta(seconds=1.5 + more) for more in (0, 1.5)]
         dates = "effective-from = {}\nexpires-at = {}".format(*(instant.isoformat() for instant in instants))
-        self.server.write("orders/eleven.toml", authority.order("eleven", ELEVEN, dates))
-        self.asker.run(begin)
+        self.server.write("orders/eleven.toml", order_server.order("eleven", ELEVEN, dates))
+        self.sender.run(begin)
         self.expect("begin", begin, True)
         self.expect("end", begin + 1.5, False)
         os.remove(os.path.join(self.server.folder, "orders/eleven.toml"))
-        self.asker.run(time.monotonic() + 0.5)
+        self.sender.run(time.monotonic() + 0.5)
 
     def delays(self):
-        """Milliseconds to the last answer of the old state, by kinds of change; early ones are faults."""
-        asker, told, early = self.asker, {}, 0
+        """Milliseconds to the last answer of the old state, by kind of change; early answers are faults."""
+        sender, report, early = self.sender, {}, 0
         wanted = {True: load.BLOCKED, False: load.TRUE}
         for kind, begin, end, blocked in self.changes:
-            numbers = [i for i in asker.between(begin, end) if asker.questions[asker.asked[i]].kind == ORDER]
-            old = [i for i in numbers if asker.verdict[i] != wanted[blocked]]
-            told.setdefault(kind, []).append(max(((asker.sent[i] - begin) * 1e3 for i in old), default=0.0))
+            numbers = [i for i in sender.between(begin, end) if sender.questions[sender.asked[i]].kind == ORDER]
+            old = [i for i in numbers if sender.verdict[i] != wanted[blocked]]
+            report.setdefault(kind, []).append(max(((sender.sent[i] - begin) * 1e3 for i in old), default=0.0))
             if kind in ("begin", "end"):
-                before = asker.between(begin - 0.2, begin)
+                before = sender.between(begin - 0.2, begin)
                 early += sum(
-                    asker.arrived[i] < begin and asker.verdict[i] == wanted[blocked]
+                    sender.arrived[i] < begin and sender.verdict[i] == wanted[blocked]
                     for i in before
-                    if asker.questions[asker.asked[i]].kind == ORDER
+                    if sender.questions[sender.asked[i]].kind == ORDER
                 )
-        return told, early
+        return report, early
 
 
 def spread(values):
@@ -138,7 +138,7 @@ def main():
     arguments.add_argument("--binary", required=True)
     arguments.add_argument("--names", required=True)
     arguments.add_argument("--rounds", type=int, default=5)
-    arguments.add_argument("--rate", type=int, default=3000, help="queries a second")
+    arguments.add_argument("--rate", type=int, default=3000, help="queries per second")
     arguments.add_argument("--orders", type=int, default=0)
     arguments.add_argument("--exceptions", type=int, default=0)
     arguments.add_argument("--workers", type=int, default=2)
@@ -154,36 +154,36 @@ def main():
         with Server(options, folder, above.port) as server:
             result = {"tool": "orders", "options": vars(options), "start_seconds": round(server.wait(), 2)}
             surveys = [survey(server.port, known + others)]
-            asker = load.Load(server.port, questions, options.rate, sockets=32)
-            play = Play(server, asker)
-            asker.run(time.monotonic() + 1)
+            sender = load.Load(server.port, questions, options.rate, sockets=32)
+            play = Play(server, sender)
+            sender.run(time.monotonic() + 1)
             for number in range(options.rounds):
                 play.edit()
                 if not number:
                     surveys.append(survey(server.port, known + others))
-                    asker.due = time.monotonic()
+                    sender.due = time.monotonic()
                 play.lift()
                 play.dates()
-            asker.drain()
+            sender.drain()
             surveys.append(survey(server.port, known + others))
             status = server.status()
             result |= {"memory": server.memory(), "alarms": status["alarms"], "generation": status["generation"]}
     delays, early = play.delays()
-    lost = asker.lost(range(len(asker.sent)))
+    lost = sender.lost(range(len(sender.sent)))
     kinds = {BIG: load.BLOCKED, OTHER: load.TRUE}
-    asked = [(asker.questions[number], verdict) for number, verdict in zip(asker.asked, asker.verdict)]
+    asked = [(sender.questions[number], verdict) for number, verdict in zip(sender.asked, sender.verdict)]
     changed = sum(q.kind in kinds and v not in (kinds[q.kind], load.LOST) for q, v in asked)
     differ = sum(survey[name] != surveys[0][name] for survey in surveys[1:] for name in survey)
-    result |= {"queries": len(asker.sent), "lost": lost, "early": early, "changed": changed, "differ": differ}
+    result |= {"queries": len(sender.sent), "lost": lost, "early": early, "changed": changed, "differ": differ}
     result |= {"delays_ms": {kind: spread(values) for kind, values in delays.items()}}
     failures = [f"{count} {what}" for what, count in (
         ("queries lost", lost), ("answers of a state that had not begun", early),
         ("answers about other names changed", changed), ("of the surveyed names differ", differ),
-        ("wrong answers", len(asker.wrongs))) if count]
+        ("wrong answers", len(sender.wrongs))) if count]
     failures += [f"{kind}: {max(values):.0f} ms" for kind, values in delays.items() if max(values) > BARS_MS[kind]]
     failures += [f"alarm: {alarm}" for alarm in result["alarms"]]
     for kind, values in result["delays_ms"].items():
-        live.say(f"{kind}: felt everywhere after {values['median']} ms, at most {values['max']} ms")
+        live.say(f"{kind}: in force for all clients after {values['median']} ms, at most {values['max']} ms")
     live.finish(result, failures)
 
 

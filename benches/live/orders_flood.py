@@ -1,21 +1,21 @@
 #!/usr/bin/env -S python3 -B
-"""Orders while files come and go, and orders that are as large as they may be: what waits for what?
+"""Orders while files are created and removed, and orders of maximum size: what delays what?
 
     benches/live/orders_flood.py --binary target/release/tapis [--rates 0 1200 2000] [--rounds 4] [--only flood|large|wrong]
 
-flood: 40 lists lie in one folder, in which another process makes and removes files at each of the
-rates (files a second). Meanwhile orders with dates come into force, and `tapis status` is asked.
-Told for each rate: from a date's instant to the last answer of the old state, how long `status`
-takes, and how many times it gave none.
+flood: 40 lists are in one directory, in which another process creates and removes files at each of the
+rates (files per second). Meanwhile orders with dates come into force, and `tapis status` is run. The
+result for each rate: the time from a date's instant to the last answer of the old state, the duration
+of `status`, and how often it failed.
 
 large: an order with --excepts names that it does not cover is put in place while an order with a date
-waits, then the server is started again. Told: how late the date came, from the file's rename to the
-first answer by it, and from the start to the first DNS answer.
+is pending, then the server is restarted. The result: how late the date took effect, the time from the
+file's rename to the first answer by it, and from the start to the first DNS answer.
 
-wrong: an order with --targets targets, each with the same mistake. Told: the size of what the log and
-`status` say of it.
+wrong: an order with --targets targets, each with the same mistake. The result: the size of the messages
+in the log and in `status`.
 
-Exit code 1 if a date came more than 0.1 s late, or `status` gave no answer.
+Exit code 1 if a date took effect more than 0.1 s late, or `status` gave no answer.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import subprocess
 import sys
 import time
 
-import authority
+import order_server
 import dns
 import live
 import upstream
@@ -51,8 +51,8 @@ while True:
 """
 
 
-class Server(authority.Server):
-    """A server with small lists in one folder, and directories of orders and exceptions."""
+class Server(order_server.Server):
+    """A server with small lists in one directory, and directories of orders and exceptions."""
 
     def __init__(self, options, folder, upstream_port):
         self.prepare(folder, "lists")
@@ -75,11 +75,11 @@ class Server(authority.Server):
                 return None
 
     def dated(self, seconds, number):
-        """Puts an order in place that begins in so many seconds; when that is, and its name."""
+        """Adds an order that begins in `seconds`; returns its beginning and its name."""
         name = f"d{number}.{LATE}"
         at, now = time.monotonic() + seconds, datetime.datetime.now(datetime.UTC)
         date = (now + datetime.timedelta(seconds=seconds)).isoformat()
-        self.write(f"orders/d{number}.toml", authority.order(f"d{number}", [name], f"effective-from = {date}"))
+        self.write(f"orders/d{number}.toml", order_server.order(f"d{number}", [name], f"effective-from = {date}"))
         return at, name
 
     def until_blocked(self, name, begin, patience):
@@ -101,7 +101,7 @@ class Server(authority.Server):
 
 
 def flood(options, folder, above):
-    told = {}
+    report = {}
     for rate in options.rates:
         place = os.path.join(folder, f"at{rate}")
         os.makedirs(place)
@@ -123,16 +123,16 @@ def flood(options, folder, above):
                     maker.kill()
                     maker.wait()
                     if slow:
-                        raise live.Failure(f"files do not come and go at {rate} a second on this machine")
-        told[rate] = {"date_late_ms": spread(late), "status_ms": spread(status)}
-    return told
+                        raise live.Failure(f"this machine cannot create and remove {rate} files per second")
+        report[rate] = {"date_late_ms": spread(late), "status_ms": spread(status)}
+    return report
 
 
 def large(options, folder, above):
     place = os.path.join(folder, "large")
     os.makedirs(place)
     names = ", ".join(f'"n{n}.big.example"' for n in range(options.excepts))
-    text = authority.order("big", []) + f'[[targets]]\nname = "big.example"\nscope = "subtree"\nexcept = [{names}]\n'
+    text = order_server.order("big", []) + f'[[targets]]\nname = "big.example"\nscope = "subtree"\nexcept = [{names}]\n'
     with Server(options, place, above.port) as server:
         server.wait()
         at, name = server.dated(2, 0)
@@ -160,7 +160,7 @@ def wrong(options, folder, above):
     place = os.path.join(folder, "wrong")
     os.makedirs(place)
     target = '[[targets]]\nname = "n{}.wrong.example"\nscope = "exat"\n'
-    text = authority.order("wrong", []) + "".join(target.format(n) for n in range(options.targets))
+    text = order_server.order("wrong", []) + "".join(target.format(n) for n in range(options.targets))
     with Server(options, place, above.port) as server:
         server.wait()
         before = server.log_size()
@@ -186,7 +186,7 @@ def main():
     arguments.add_argument("--rounds", type=int, default=4)
     arguments.add_argument("--excepts", type=int, default=60_000)
     arguments.add_argument("--targets", type=int, default=100_000)
-    arguments.add_argument("--patience", type=int, default=300, help="seconds to wait at most for each figure")
+    arguments.add_argument("--patience", type=int, default=300, help="maximum seconds to wait for each figure")
     arguments.add_argument("--only", choices=["flood", "large", "wrong"])
     options = arguments.parse_args()
     result, failures = {"tool": "orders_flood", "options": vars(options)}, []
@@ -194,15 +194,15 @@ def main():
         for part in (flood, large, wrong):
             if options.only in (None, part.__name__):
                 result[part.__name__] = part(options, folder, above)
-    figures = [(f"at {rate}", *told.values()) for rate, told in result.get("flood", {}).items()]
+    figures = [(f"at {rate}", *report.values()) for rate, report in result.get("flood", {}).items()]
     for when, late, status in figures:
         if late["none"] or late["max"] > BAR_MS:
-            failures.append(f"{when} files a second a date came {late['max']} ms late")
+            failures.append(f"{when} files per second a date took effect {late['max']} ms late")
         if status["none"]:
-            failures.append(f"{when} files a second `status` gave no answer {status['none']} times")
+            failures.append(f"{when} files per second `status` gave no answer {status['none']} times")
     late = result.get("large", {"date_late_ms": 0})["date_late_ms"]
     if late is None or late > BAR_MS:
-        failures.append(f"beside a large order a date came {late} ms late")
+        failures.append(f"beside a large order a date took effect {late} ms late")
     live.finish(result, failures)
 
 

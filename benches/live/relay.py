@@ -1,11 +1,11 @@
 #!/usr/bin/env -S python3 -B
-"""A relay before an upstream, which lies about a share of the answers when it is told to.
+"""A relay before an upstream, which forges a share of the answers on request.
 
     benches/live/relay.py --upstream PORT [--port PORT] [--lies 0.3]
 
-Passes questions by UDP and TCP to an upstream on 127.0.0.1, and its answers back. From SIGUSR1 on it
-treats a share of the answers by UDP in the ways of `Relay.LIES`, until SIGUSR2. What is false about a
-lie's records is an address or text that no true answer holds. By TCP it never lies. At its end it
+Passes queries by UDP and TCP to an upstream on 127.0.0.1, and its answers back. After SIGUSR1 it
+treats a share of the answers by UDP in the ways of `Relay.LIES`, until SIGUSR2. The forged records
+have an address or text that no correct answer has. Answers by TCP are never forged. At its end it
 prints how often it did what, as JSON.
 """
 
@@ -29,25 +29,25 @@ POISON = {
     dns.TRUE_RDATA[dns.AAAA]: socket.inet_pton(socket.AF_INET6, "2001:db8::666"),
     dns.TRUE_RDATA[dns.TXT]: b"\x08poisoned",
 }
-LATE = 0.25, 1.2  # seconds; the server's patience lies in between
-SECOND_WORD = 0.002  # seconds between a lie and the truth
+LATE = 0.25, 1.2  # seconds; the server's timeout lies in between
+SECOND_WORD = 0.002  # seconds between a forged answer and the correct one
 
 
 def poison(reply):
-    """The same answer with false records."""
+    """The same answer with forged records."""
     for true, false in POISON.items():
         reply = reply.replace(true, false)
     return reply
 
 
 def with_name(reply, change):
-    """The same answer about a name whose letters are changed."""
+    """The same answer about a name whose letter case is changed."""
     end = dns.skip_name(reply, 12)
     return reply[:12] + change(reply[12:end]) + reply[end:]
 
 
 def bound(port):
-    """The socket that the server asks."""
+    """The socket that the server queries."""
     udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
     udp.bind((dns.LOOPBACK, port))
@@ -55,7 +55,7 @@ def bound(port):
 
 
 class Relay:
-    """One question's way there and back; answers that are to wait are in `held`."""
+    """Relays queries and answers; delayed answers wait in `held`."""
 
     def __init__(self, upstream, port, share):
         self.front, self.back, self.elsewhere = bound(port), dns.udp_socket(), dns.udp_socket()
@@ -75,7 +75,7 @@ class Relay:
                 (self.ask if udp is self.front else self.answer)()
 
     def ask(self):
-        """Server's questions have random IDs and ports; upstream sees numbers of ours."""
+        """Passes queries on with sequential IDs, as those of the server are random."""
         for _ in range(64):
             try:
                 packet, client = self.front.recvfrom(4096)
@@ -96,7 +96,7 @@ class Relay:
             waiting, self.waiting[number] = self.waiting[number], None
             if waiting:
                 client, ident = waiting
-                named = reply[12:13] > b"\0"  # the root has no letters to lie about
+                named = reply[12:13] > b"\0"  # the root has no letters to change
                 lie = self.lying and named and self.random.random() < self.share
                 way = self.random.choice(self.LIES) if lie else Relay.honest
                 self.counts[way.__name__] += 1
@@ -108,7 +108,7 @@ class Relay:
         except OSError:
             self.counts["not sent"] += 1
 
-    def hold(self, packet, client, seconds):
+    def delay(self, packet, client, seconds):
         heapq.heappush(self.held, (time.monotonic() + seconds, self.next, packet, client))
 
     def release(self):
@@ -116,17 +116,17 @@ class Relay:
             _due, _number, packet, client = heapq.heappop(self.held)
             self.send(packet, client)
 
-    def before_truth(self, lie, true, client, udp=None):
+    def before_correct(self, lie, true, client, udp=None):
         self.send(lie, client, udp)
-        self.hold(true, client, SECOND_WORD)
+        self.delay(true, client, SECOND_WORD)
 
     def honest(self, true, client):
         self.send(true, client)
 
     def late(self, true, client):
-        self.hold(true, client, self.random.uniform(*LATE))
+        self.delay(true, client, self.random.uniform(*LATE))
 
-    def mute(self, true, client):
+    def silent(self, true, client):
         pass
 
     def twice(self, true, client):
@@ -135,30 +135,30 @@ class Relay:
 
     def wrong_id(self, true, client):
         ident = bytes([true[0] ^ self.random.randrange(1, 256), true[1]])
-        self.before_truth(ident + poison(true)[2:], true, client)
+        self.before_correct(ident + poison(true)[2:], true, client)
 
     def wrong_question(self, true, client):
         lie = with_name(poison(true), lambda name: name[:1] + bytes([name[1] ^ 1]) + name[2:])
-        self.before_truth(lie, true, client)
+        self.before_correct(lie, true, client)
 
     def other_letters(self, true, client):
         self.send(with_name(poison(true), bytes.swapcase), client)
 
     def noise(self, true, client):
-        self.before_truth(self.random.randbytes(self.random.randrange(1, 300)), true, client)
+        self.before_correct(self.random.randbytes(self.random.randrange(1, 300)), true, client)
 
     def garbage(self, true, client):
-        """The question is right, and the records are cut: nobody can tell it from upstream's own."""
+        """The question is right, and the records are truncated: it cannot be told from upstream's answer."""
         self.send(poison(true)[:-3], client)
 
     def from_elsewhere(self, true, client):
-        self.before_truth(poison(true), true, client, self.elsewhere)
+        self.before_correct(poison(true), true, client, self.elsewhere)
 
-    LIES = [late, mute, twice, wrong_id, wrong_question, other_letters, noise, garbage, from_elsewhere]
+    LIES = [late, silent, twice, wrong_id, wrong_question, other_letters, noise, garbage, from_elsewhere]
 
 
 def pass_streams(port, upstream):
-    """By TCP, in threads: there are few connections, and what is said on them is true."""
+    """Relays TCP in threads: there are few connections, and no answer is forged."""
 
     class Stream(socketserver.StreamRequestHandler):
         def handle(self):
@@ -172,7 +172,7 @@ def pass_streams(port, upstream):
         allow_reuse_address = daemon_threads = True
 
         def handle_error(self, *_):
-            """Ends of connections are everyday."""
+            """Ends of connections are expected."""
 
     threading.Thread(target=Listener((dns.LOOPBACK, port), Stream).serve_forever, daemon=True).start()
 
@@ -181,7 +181,7 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     arguments.add_argument("--upstream", type=int, required=True, help="its port")
     arguments.add_argument("--port", type=int, default=0, help="default: a free one")
-    arguments.add_argument("--lies", type=float, default=0.3, help="share of the answers, while it lies")
+    arguments.add_argument("--lies", type=float, default=0.3, help="share of the answers that are forged")
     options = arguments.parse_args()
     relay = Relay(options.upstream, options.port, options.lies)
     port = relay.front.getsockname()[1]

@@ -3,26 +3,25 @@
 
     benches/live/swap.py --binary target/release/tapis --names FILE [--swaps 200] [--rate 2000]
     benches/live/swap.py --binary target/release/tapis --names FILE --edit-latency 20 [--big-edits 3]
+FILE contains the large list, one name per line. A small list alternates between two states, which
+share half of their names. One process queries at a steady rate, over several sockets, names of the
+large list, of both states of the small one, and others, which the upstream answers; for A, AAAA and
+TXT, with and without EDNS. First for as long as the swaps will take, without changes: the control.
+Then the swaps: the small list is replaced by renaming, and when the new state appears in an answer
+and the interval is over, the next swap follows.
 
-FILE holds the big list, a name a line. Beside it stands a small list that alternates between two
-states, which share half of their names. One process asks at a steady rate, over several sockets,
-for names of the big list, of both states of the small one, and for others, which the upstream
-knows; for A, AAAA and TXT, with and without EDNS. First for as long as the swaps will take, with
-nothing changed: the control. Then the swaps: the small list is replaced by renaming, and when the
-new state is seen in an answer and the interval is over, the next one follows.
+Every answer must arrive within 2 s, be exactly the sinkhole's or the upstream's, and be correct in the
+sense of expected.py. The SOA of blocked TXT queries has the policy's generation: it never decreases
+for a query that was sent later, and no generation shows both states. A silence is the time between
+consecutive answers; the owed silence is the part of it in which a query waited for its answer, which
+excludes the time that the sender used for itself.
 
-What is checked of every answer: that it comes within 2 s; that it is exactly the sinkhole's or the
-upstream's; that it is true, in the sense of truth.py. The SOA of blocked TXT questions tells the
-policy's generation: it never goes back for a query that was sent later, and no generation shows
-both states. Silence is the time between consecutive answers; owed silence is the part of it in
-which a query waited for its answer, which leaves out what the sender took for itself.
-
---edit-latency N does N edits instead by each of three ways: written in place in two halves, renamed,
-and renamed with `tapis reload`, after whose end the new state has to be in force. Then the big list
+--edit-latency N makes N edits instead in each of three ways: written in place in two halves, renamed,
+and renamed with `tapis reload`, after whose end the new state must be in force. Then the large list
 grows by one name, --big-edits times (after swaps also, if given). A latency runs from the end of a
-change to the first answer of the new state, by the clock of the one who asks.
+change to the first answer of the new state, by the clock of the client.
 
-Exit code 1 if an answer was lost or untrue.
+Exit code 1 if an answer was lost or incorrect.
 """
 
 import argparse
@@ -39,26 +38,26 @@ import time
 import dns
 import live
 import load
-import truth
+import expected
 import upstream
-from truth import BIG, BOTH, EVEN, NEW, ODD, OTHER
+from expected import BIG, BOTH, EVEN, NEW, ODD, OTHER
 
-SHARES = {BIG: 25, EVEN: 22, ODD: 22, BOTH: 10, OTHER: 19, NEW: 2}  # of 100 questions
+SHARES = {BIG: 25, EVEN: 22, ODD: 22, BOTH: 10, OTHER: 19, NEW: 2}  # of 100 queries
 TYPES = [dns.A] * 6 + [dns.AAAA] * 2 + [dns.TXT] * 2
 PATIENCE = 60.0  # seconds that a change may take
-SILENCE_MS, SILENCE_TO_CONTROL = 50, 1.5  # told, not enforced: other processes cause silence, too
+SILENCE_MS, SILENCE_TO_CONTROL = 50, 1.5  # reported, not enforced: other processes cause silence, too
 WARM_UP = 3.0  # seconds
 
 
 class Scene:
-    """The list files and what is in them, in every state."""
+    """The list files and their content, in every state."""
 
     def __init__(self, folder, options):
         self.random = random.Random(options.seed)
         self.big, self.small = (os.path.join(folder, f) for f in ("big.txt", "small.txt"))
         names = live.read_names(options.names)
         hosts = live.sample([n for n in names if len(n) < 200], 1500, options.seed)
-        # Half of the small list's names stand beneath names of the big one.
+        # Half of the small list's names are below names of the large one.
         own = [f"swap{i}.{hosts[i % len(hosts)] if i % 2 else 'swaps.example'}" for i in range(1500)]
         self.groups = {EVEN: own[:500], ODD: own[500:1000], BOTH: own[1000:]}
         self.groups[BIG] = live.sample(names, 2000, options.seed + 1)
@@ -70,7 +69,7 @@ class Scene:
         self.replace(self.text(0))
 
     def text(self, state):
-        """The small list in that state, in an order of its own."""
+        """The small list in that state, in a random order."""
         names = self.groups[ODD if state % 2 else EVEN] + self.groups[BOTH]
         return "".join(f"{name}\n" for name in self.random.sample(names, len(names)))
 
@@ -80,7 +79,7 @@ class Scene:
         os.rename(self.small + ".new", self.small)
 
     def questions(self):
-        """Enough to make the shares right, each name with several types."""
+        """Enough queries to get the shares right, each name with several types."""
         for kind, share in SHARES.items():
             for i in range(share * 200 if self.groups[kind] else 0):
                 name = self.groups[kind][i % len(self.groups[kind])]
@@ -88,20 +87,20 @@ class Scene:
 
 
 class Play:
-    """The changes, done while the load goes on; each way returns the moment it was done."""
+    """The changes, made under load; each method returns the time of its change."""
 
-    def __init__(self, scene, server, asker, states):
-        self.scene, self.server, self.asker, self.states = scene, server, asker, states
-        # Starting a process would hold up the load: a shell that is there already does it.
+    def __init__(self, scene, server, sender, states):
+        self.scene, self.server, self.sender, self.states = scene, server, sender, states
+        # Starting a process would delay the load: an existing shell does it.
         self.shell = subprocess.Popen(["sh"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def aside(self, act, *values):
-        """Does it in a thread: a file system may take its time, and the load must not wait."""
+        """Runs it in a thread: a file system may be slow, and the load must not wait."""
         done = []
         thread = threading.Thread(target=lambda: done.append((act(*values), time.monotonic())))
         thread.start()
         while thread.is_alive():
-            self.asker.step()
+            self.sender.step()
         if not done:
             raise live.Failure("a file could not be changed")
         return done[0][1]
@@ -123,14 +122,14 @@ class Play:
         done = self.by_rename(text)
         self.shell.stdin.write(shlex.join(self.server.command("reload")) + " 2>&1; echo exit $?\n")
         self.shell.stdin.flush()
-        told = ""
-        while not (end := re.search(r"exit (\d+)\n", told)):
+        report = ""
+        while not (end := re.search(r"exit (\d+)\n", report)):
             while not select.select([self.shell.stdout], (), (), 0)[0]:
-                self.asker.step()
-            told += os.read(self.shell.stdout.fileno(), 4096).decode()
+                self.sender.step()
+            report += os.read(self.shell.stdout.fileno(), 4096).decode()
         if end.group(1) != "0":
-            raise live.Failure(f"`tapis reload` fails: {told}")
-        if self.states.small.waiting():  # it is in force now, seen or not
+            raise live.Failure(f"`tapis reload` fails: {report}")
+        if self.states.small.waiting():  # it is in force now, observed or not
             self.states.small.seen.append(time.monotonic())
         return done
 
@@ -138,34 +137,34 @@ class Play:
         return self.aside(os.rename, f"{self.scene.big}.{self.states.big.newest()}", self.scene.big)
 
     def change(self, way):
-        """The seconds that one change takes, from its end to the new state's first answer."""
+        """The seconds from the end of a change to the first answer of the new state."""
         timeline = self.states.big if way == self.by_growing else self.states.small
         text = self.scene.text(timeline.newest() + 1)
         timeline.changed.append(time.monotonic())
         done = way(text)
         while timeline.waiting():
-            self.asker.step()
+            self.sender.step()
             if time.monotonic() > done + PATIENCE or not self.server.alive():
                 raise live.Failure(f"a change is not in force after {PATIENCE} s:\n{self.server.tail()}")
         return timeline.seen[-1] - done
 
     def changes(self, way, count, interval):
-        """So many changes, at least `interval` apart, at no regular beat."""
+        """`count` changes, at least `interval` apart, irregularly."""
         latencies, due = [], time.monotonic()
         for _ in range(count):
             latencies.append(self.change(way) * 1e3)
             due += interval * (0.75 + self.scene.random.random() / 2)
-            self.asker.run(max(due, time.monotonic() + interval / 6))
+            self.sender.run(max(due, time.monotonic() + interval / 6))
         shares = {"median": 0.5, "p95": 0.95, "max": 1}
         spread = {word: round(live.percentile(latencies, share), 1) for word, share in shares.items()}
         return spread | {"count": count}
 
 
 def phases(play, options):
-    """(name, what to do) in their order; what is done returns latencies, or nothing."""
+    """(name, function) of the phases in their order; a function returns latencies, or nothing."""
     edits = options.edit_latency
     length = options.interval * (3 * edits if edits else options.swaps)
-    yield "control", lambda: play.asker.run(time.monotonic() + length)
+    yield "control", lambda: play.sender.run(time.monotonic() + length)
     if edits:
         for name, way in ("in_place", play.by_writing), ("rename", play.by_rename), ("reload", play.by_reload):
             yield name, lambda way=way: play.changes(way, edits, options.interval)
@@ -176,12 +175,12 @@ def phases(play, options):
 
 
 def measure(scene, server, above, options):
-    """Runs all phases; the result, and what failed."""
-    states = truth.Truth(scene.groups[NEW])
-    asker = load.Load(server.port, list(scene.questions()), options.rate)
-    asker.on_answer = states.on_answer
-    play = Play(scene, server, asker, states)
-    asker.run(time.monotonic() + WARM_UP)
+    """Runs all phases; returns the result and the failures."""
+    states = expected.ExpectedAnswers(scene.groups[NEW])
+    sender = load.Load(server.port, list(scene.questions()), options.rate)
+    sender.on_answer = states.on_answer
+    play = Play(scene, server, sender, states)
+    sender.run(time.monotonic() + WARM_UP)
     times, result = [], {"memory_before": server.memory()}
     for name, act in phases(play, options):
         server.forget_peak()
@@ -191,16 +190,16 @@ def measure(scene, server, above, options):
         foreign = (live.foreign_seconds(server, above) - foreign) / (times[-1][2] - begin)
         result[name] = {"memory": server.memory(), "cores_busy_with_others": round(foreign, 2)}
         result[name] |= {"in_force_ms": latencies} if latencies else {}
-    asker.run(time.monotonic() + 0.5)
-    asker.drain()
+    sender.run(time.monotonic() + 0.5)
+    sender.drain()
     play.shell.stdin.close()
     play.shell.wait()
     for name, begin, end in times:
-        result[name] |= asker.figures(asker.between(begin, end))
-    faults, result["generations_seen"] = states.faults(asker)
-    lost = asker.lost(range(len(asker.sent)))
-    result |= {"queries": len(asker.sent), "lost": lost, "untrue": len(faults)}
-    result |= {"strays": asker.strays, "sender_slips": asker.slips, "wrong_answers": asker.wrongs}
+        result[name] |= sender.figures(sender.between(begin, end))
+    faults, result["generations_seen"] = states.faults(sender)
+    lost = sender.lost(range(len(sender.sent)))
+    result |= {"queries": len(sender.sent), "lost": lost, "untrue": len(faults)}
+    result |= {"strays": sender.strays, "sender_slips": sender.slips, "wrong_answers": sender.wrongs}
     for name, _begin, _end in times[1:]:
         for what in ("longest_silence_ms", "longest_owed_silence_ms"):
             share = result[name][what] / result["control"][what]
@@ -210,7 +209,7 @@ def measure(scene, server, above, options):
     return result, ([f"{lost} queries lost"] if lost else []) + faults
 
 
-def tell(result, names):
+def print_summary(result, names):
     for name in names:
         part = result[name]
         text = f"{name}: {part['queries']} queries, {part['lost']} lost, longest silence "
@@ -222,7 +221,7 @@ def tell(result, names):
             text += f"; in force after {spread['median']} ms, p95 {spread['p95']}, max {spread['max']}"
         live.say(f"{text}; peak memory {part['memory']['peak_mb']} MB")
     live.warn_of_others(max(result[name]["cores_busy_with_others"] for name in names))
-    live.say(f"{result['queries']} queries: {result['lost']} lost, {result['untrue']} untrue answers")
+    live.say(f"{result['queries']} queries: {result['lost']} lost, {result['untrue']} incorrect answers")
 
 
 def main():
@@ -230,14 +229,14 @@ def main():
     arguments.add_argument("--binary", required=True)
     arguments.add_argument("--names", required=True)
     arguments.add_argument("--swaps", type=int, default=200)
-    arguments.add_argument("--rate", type=int, default=2000, help="queries a second")
+    arguments.add_argument("--rate", type=int, default=2000, help="queries per second")
     arguments.add_argument("--interval", type=float, default=0.6, help="seconds between changes, at least")
     arguments.add_argument("--edit-latency", type=int, default=0, metavar="N")
     arguments.add_argument("--big-edits", type=int, default=None, metavar="N")
     arguments.add_argument("--workers", type=int, default=0, help="of the server; 0: one per core")
     arguments.add_argument("--seed", type=int, default=1)
     options = arguments.parse_args()
-    sys.setswitchinterval(0.0002)  # a thread must not hold up the load
+    sys.setswitchinterval(0.0002)  # a thread must not delay the load
     if options.big_edits is None:
         options.big_edits = 1 if options.edit_latency else 0
     with live.workshop("swap") as folder, upstream.Upstream(folder) as above:
@@ -248,7 +247,7 @@ def main():
             result["rules"] = {l["name"]: l["rules"] for l in server.status()["lists"]}
             figures, failures = measure(scene, server, above, options)
     result |= figures
-    tell(result, [name for name in result if isinstance(result[name], dict) and "queries" in result[name]])
+    print_summary(result, [name for name in result if isinstance(result[name], dict) and "queries" in result[name]])
     live.finish(result, failures)
 
 

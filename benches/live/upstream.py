@@ -1,12 +1,12 @@
 #!/usr/bin/env -S python3 -B
-"""An upstream that knows every name.
+"""An upstream that answers every name.
 
     benches/live/upstream.py [--port PORT] [--ttl SECONDS] [--python]
 
 Starts nsd on a free port of 127.0.0.1 with one zone, the root, in which a wildcard answers A with
-192.0.2.1, AAAA with 2001:db8::1 and TXT with "upstream", whatever the name. Where nsd is not
-installed, or with --python, a small answerer in this process does the same, more slowly. Prints the
-address and serves until it is interrupted. The other tools of this directory start it themselves.
+192.0.2.1, AAAA with 2001:db8::1 and TXT with "upstream" for every name. Where nsd is not installed,
+or with --python, a small server in this process does the same, more slowly. Prints the address and
+serves until it is interrupted. The other tools of this directory start it themselves.
 """
 
 import argparse
@@ -80,7 +80,7 @@ class Upstream(live.Child):
 
 
 def answer(packet, ttl):
-    """What the zone says, by hand; None for what isn't a query."""
+    """The zone's answer, built by hand; None for a packet that is not a query."""
     if len(packet) < 17 or packet[2] & 0xF8:
         return None
     end = dns.skip_name(packet, 12) + 4
@@ -124,7 +124,7 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     arguments.add_argument("--port", type=int, default=0, help="default: a free one")
     arguments.add_argument("--ttl", type=int, default=60, help="of the answers, in seconds")
-    arguments.add_argument("--python", action="store_true", help="don't use nsd")
+    arguments.add_argument("--python", action="store_true", help="do not use nsd")
     arguments.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = arguments.parse_args()
     if options.serve:

@@ -1,19 +1,19 @@
-//! Owns the names that benches run on: made ones with the shape of real lists, or those of a file.
-//! Refuses words of real data: labels are strung together from syllables.
+//! The names of the benchmarks: generated with the shape of real lists, or read from a file.
+//! Generated labels are strings of syllables and resemble no real names.
 
 use std::collections::HashSet;
 use std::fs;
 
-/// The environment variable that holds the path of a file with one name a line, to be used in their
-/// place. Where more are wanted than it has, its labels are recombined.
+/// The environment variable with the path of a file with one name per line, to be used instead. If
+/// more names are needed than it has, its labels are recombined.
 const FILE: &str = "TAPIS_NAMES";
 
 const ONSETS: &[u8] = b"bcdfghjklmnprstvwz";
 const VOWELS: &[u8] = b"aaeeiioouy";
 const CODAS: &[&str] = &["", "", "", "n", "r", "s", "l", "x", "ng", "st"];
 
-/// `count` different names in no order: those of the file that `TAPIS_NAMES` names, else made ones,
-/// the same ones for each `seed`.
+/// `count` different names in random order: those of the file that `TAPIS_NAMES` names, else
+/// generated ones, the same ones for each `seed`.
 pub(crate) fn some(seed: u64, count: usize) -> Vec<String> {
     let Some(mut names) = lines_of(FILE) else {
         return made(seed, count);
@@ -27,7 +27,7 @@ pub(crate) fn some(seed: u64, count: usize) -> Vec<String> {
     names
 }
 
-/// The lines of the file that an environment variable names, if it does.
+/// The lines of the file that an environment variable names; `None` if it is not set.
 pub(crate) fn lines_of(variable: &str) -> Option<Vec<String>> {
     let path = std::env::var_os(variable)?;
     let text = fs::read_to_string(&path);
@@ -42,8 +42,8 @@ pub(crate) fn shuffle(names: &mut [String], random: &mut Random) {
     }
 }
 
-/// Names of which each has the top label of one and the registered label of another name, and its
-/// first label from either.
+/// Names that combine the top label of one name with the registered label of another, and have the
+/// first label of either.
 fn recombined(names: &[String], random: &mut Random, count: usize) -> Vec<String> {
     let mut seen = HashSet::with_capacity(count);
     while seen.len() < count {
@@ -117,7 +117,7 @@ impl Random {
         letters.iter().collect()
     }
 
-    /// A label of about so many syllables, sometimes with digits or a hyphen.
+    /// A label of about `syllables` syllables, sometimes with digits or a hyphen.
     fn label(&mut self, syllables: usize) -> String {
         let mut label = String::new();
         for _ in 0..syllables + self.below(2) {

@@ -1,4 +1,4 @@
-"""A whole run: which servers are there, what each of them is asked, in which order."""
+"""A whole run: the servers, their measurements, and the order of these."""
 
 import contextlib
 import os
@@ -9,13 +9,13 @@ import live
 import measure
 import upstream
 from lists import Lists
-from questions import Questions
+from queries import Questions
 from reload import Reload
 from servers import ALL, Field
 from summary import KINDS
 
-MEMORY_SHARE = 0.75  # of what is available, that all servers together may take
-OWN_MEMORY = 100e6  # of a server without a list, at most, with a cache
+MEMORY_SHARE = 0.75  # of the available memory that all servers together may use
+OWN_MEMORY = 100e6  # the maximum of a server without a list, with a cache
 PAIR_MIX = "mixed"
 
 
@@ -68,14 +68,14 @@ class Bench:
     # What there is.
 
     def present(self):
-        """The kinds of servers that can be measured; the others are told."""
+        """The kinds of servers that can be measured; others are reported."""
         kinds = []
         for name in self.options.servers:
             kind = ALL[name]
             if not kind.find(self.field):
                 self.leave_out(name, f"`{kind.program}` is not installed; it is in {kind.package}")
             elif self.options.workers > kind.most_workers:
-                self.leave_out(name, f"has at most {kind.most_workers} worker a process")
+                self.leave_out(name, f"has at most {kind.most_workers} worker per process")
             else:
                 kinds.append(kind)
         return kinds
@@ -87,17 +87,17 @@ class Bench:
         live.say(f"{name} is left out: {why}")
 
     def fit(self, kinds):
-        """Whether all servers can be up together, so that the rounds need no loading."""
+        """Whether all servers can run at once, so that rounds need no loading."""
         with open("/proc/meminfo") as info:
             available = next(int(line.split()[1]) * 1024 for line in info if line.startswith("MemAvailable"))
         sizes = [kind.bytes_per_name for kind in kinds]
-        # A reload, of one server at a time, may take twice as much.
+        # A reload, of one server at a time, may need twice as much.
         need = (sum(sizes) + max(sizes)) * len(self.names) + OWN_MEMORY * len(kinds)
         return need < MEMORY_SHARE * available
 
     @contextlib.contextmanager
     def started(self, kind):
-        """A server that has its list and rests; None if it comes to nothing."""
+        """A server that has loaded its list and is idle; None if that fails."""
         with contextlib.ExitStack() as stack:
             try:
                 server = stack.enter_context(kind(self.field))
@@ -111,7 +111,7 @@ class Bench:
             yield server
 
     def grow(self):
-        """How much longer than a query an answer is."""
+        """The difference in length between an answer and its query."""
         self.renew()
         with ALL["tapis"](self.field) as tapis:
             tapis.load()
@@ -120,7 +120,7 @@ class Bench:
                 self.growth[mix] = self.questions.growth(tapis.port, mix)
 
     def renew(self):
-        """New queries: for dnsperf until the rates are known, for pace from then on."""
+        """New queries: for dnsperf until the rates are known, then for pace."""
         own = self.rates["own"]
         fast = 0 if own or "unknown" not in self.options.mixes else self.options.seconds * measure.UNKNOWN_A_SECOND
         paced = {}
@@ -129,15 +129,15 @@ class Bench:
             paced[kind] = int(rate * self.options.latency_seconds) + 1
         self.questions.renew(int(fast), paced)
 
-    # Rounds: all servers as fast as they answer, and only then, at rates that follow from it, the waits.
+    # Rounds: throughput of all servers first, then latencies at rates that follow from it.
 
     def rounds(self, kinds):
         self.together = self.fit(kinds)
         if not self.together:
-            live.say("not enough memory for all servers together: each is started anew in each round")
-            self.rounds_anew(kinds, self.measure_fast)
+            live.say("not enough memory for all servers together: each is restarted in each round")
+            self.rounds_with_restarts(kinds, self.measure_fast)
             self.find_rates()
-            self.rounds_anew(kinds, self.measure_steady, self.reload)
+            self.rounds_with_restarts(kinds, self.measure_steady, self.reload)
             return
         with contextlib.ExitStack() as stack:
             up = [stack.enter_context(self.started(kind)) for kind in kinds]
@@ -155,7 +155,7 @@ class Bench:
                 for server in rotated(up, number, self.options.rounds):
                     self.measure(server, mix, number, measured)
 
-    def rounds_anew(self, kinds, measured, last=lambda server: None):
+    def rounds_with_restarts(self, kinds, measured, last=lambda server: None):
         for number in range(self.options.rounds):
             self.renew()
             for kind in rotated(kinds, number, self.options.rounds):
@@ -180,14 +180,14 @@ class Bench:
     def measure_fast(self, server, mix, run):
         try:
             run |= measure.fast(server, mix, self.tools, self.above)
-            told = f"{run['qps']:,} q/s, {run['cpu_us']:.2f} µs CPU"
+            report = f"{run['qps']:,} q/s, {run['cpu_us']:.2f} µs CPU"
         except live.Failure as failure:
-            run["void"], told = [str(failure)], str(failure)
-        live.say(f"{server.name}, {mix}: {told}{', VOID: ' + run['void'][0] if run['void'] else ''}")
+            run["void"], report = [str(failure)], str(failure)
+        live.say(f"{server.name}, {mix}: {report}{', VOID: ' + run['void'][0] if run['void'] else ''}")
         self.runs.append(run)
 
     def find_rates(self):
-        """Half of what each server reaches by itself, and half of what the slowest of them all reaches."""
+        """Half of the throughput of each server, and half of that of the slowest."""
         reached = {}
         for run in self.runs:
             if not run["void"]:
@@ -204,12 +204,12 @@ class Bench:
             if rate is None or mix not in self.rates["own"][server.name]:
                 continue
             try:
-                told = self.tools.steady(server.port, mix, kind, rate)
+                report = self.tools.steady(server.port, mix, kind, rate)
             except live.Failure as failure:
                 live.say(f"{server.name}, {mix}: {failure}")
                 continue
-            live.say(f"{server.name}, {mix}, {rate:,} a second: p99 {told['p99_us']} µs, {told['lost']} lost")
-            self.steady.append(run | {"kind": kind, "waits": told})
+            live.say(f"{server.name}, {mix}, {rate:,} per second: p99 {report['p99_us']} µs, {report['lost']} lost")
+            self.steady.append(run | {"kind": kind, "waits": report})
             server.drain()
 
     def pairs(self):
@@ -230,13 +230,13 @@ class Bench:
 
     def change(self, server, kind):
         try:
-            told = Reload(server, self.questions, self.options, kind).run()
+            report = Reload(server, self.questions, self.options, kind).run()
         except live.Failure as failure:
             live.say(f"{server.name}, {kind}: {failure}")
             return {"void": str(failure)}
-        silence, lost = told["longest_silence_ms"], told["lost"]
-        live.say(f"{server.name}, {kind}: silence {silence} ms, {lost} lost, in force {told['in_force_seconds']} s")
-        return told
+        silence, lost = report["longest_silence_ms"], report["lost"]
+        live.say(f"{server.name}, {kind}: silence {silence} ms, {lost} lost, in force {report['in_force_seconds']} s")
+        return report
 
 
 def half(qps):
@@ -245,20 +245,20 @@ def half(qps):
 
 
 def receive_buffer():
-    """Bytes that a socket gets whose server asks for no more."""
+    """The bytes of a socket's receive buffer by default."""
     with open("/proc/sys/net/core/rmem_default") as default:
         return int(default.read())
 
 
 def stay_on(cpus):
-    """The load is this process, too."""
+    """Pins this process, which is part of the load."""
     try:
         os.sched_setaffinity(0, {int(cpu) for cpu in cpus.split(",")})
     except (OSError, ValueError) as error:
-        raise live.Failure(f"core {cpus} can't be had ({error}); --load-cpu and --server-cpu name others") from error
+        raise live.Failure(f"core {cpus} is unavailable ({error}); --load-cpu and --server-cpu name others") from error
 
 
 def rotated(row, number, rounds):
-    """Each round begins with another one."""
+    """Each round begins with another element."""
     at = number * len(row) // rounds
     return row[at:] + row[:at]

@@ -1,4 +1,4 @@
-"""Horizontal bars as SVG, by hand: no library, no font, readable on light and on dark pages."""
+"""Horizontal bars as SVG without a library or fonts, readable on light and on dark pages."""
 
 from html import escape
 
@@ -15,7 +15,7 @@ STYLE = """
 
 
 def draw(title, groups):
-    """`groups` are (mix, [(label, value, peer)]); each group has a scale of its own, the echo a line through it."""
+    """`groups` are (mix, [(label, value, peer)]); each group has its own scale, with the echo as a line through it."""
     groups = [(mix, bars) for mix, bars in groups if bars]
     height = TOP + sum(HEAD + len(bars) * STEP + GAP for _mix, bars in groups)
     parts = [f'<rect class="page" width="{WIDTH}" height="{height}"/>', text(16, 26, title, "title")]

@@ -1,13 +1,13 @@
 #!/usr/bin/env -S python3 -B
-"""Tapis beside Unbound and dnsdist, all forwarding to one NSD: do clients get the same?
+"""Compares the answers of Tapis, Unbound and dnsdist, all forwarding to one NSD.
 
     benches/peers/differential.py [--binary target/release/tapis] [--queries 20000] [--seed 1]
 
 NSD serves a signed zone of chains of CNAMEs and DNAMEs, wildcards, empty non-terminals, and records of
 many types, up to TXT of 4 kB. Each query, with a random name, type and DO, goes to all three by UDP, and
-by TCP where the answer is cut. Response code and answer section have to be equal, TTLs, order and letter
-case aside; differences are told by kind, with examples. Exit code 1 if there are any that no line of
-`EXPLAINED` explains. Needs Debian's nsd, unbound, dnsdist and ldnsutils, and dnspython.
+by TCP where the answer is truncated. Response code and answer section must be equal, apart from TTLs,
+order and letter case; differences are printed by kind, with examples. Exit code 1 if a kind has no line
+in `EXPLAINED`. Needs Debian's nsd, unbound, dnsdist and ldnsutils, and dnspython.
 """
 
 import argparse
@@ -76,7 +76,7 @@ setSecurityPollSuffix("")
 newServer({{address="{host}:{upstream}"}})
 getPool(""):setCache(newPacketCache(100000))
 """
-# Kinds of differences with their reasons: (server, what it says, what Tapis says).
+# Explained differences and their reasons: (server, its answer, Tapis' answer).
 EXPLAINED = {}
 
 
@@ -88,7 +88,7 @@ def free_port():
 
 @contextlib.contextmanager
 def running(commands, folder):
-    """Processes that end with us."""
+    """Processes that end with this one."""
     children = []
     try:
         for name, command in commands.items():
@@ -103,7 +103,7 @@ def running(commands, folder):
 
 
 def zone(chance):
-    """Records, and names to ask for."""
+    """The records, and the names to query."""
     yield ". SOA ns. host. 1 3600 600 86400 30"
     yield ". NS ns."
     yield "ns. A 127.0.0.1"
@@ -143,7 +143,7 @@ def names(records):
 
 
 def variant(name, chance):
-    """The name, one below it, one above it, one beside it; in random case."""
+    """The name, one below it, an ancestor, or a sibling; in random case."""
     kind = chance.random()
     if kind < 0.15:
         name = f"www.{name.lstrip('.')}" if name != "." else "www."
@@ -202,8 +202,8 @@ def main():
             "dnsdist": ["dnsdist", "--supervised", "--disable-syslog", "-C", place("dnsdist")],
         }
         with running(commands, folder):
-            differences, said = compare(ports, names(records), chance, options.queries)
-    print("Tapis answered: " + ", ".join(f"{count} {what}" for what, count in said.most_common()))
+            differences, outcomes = compare(ports, names(records), chance, options.queries)
+    print("Tapis answered: " + ", ".join(f"{count} {what}" for what, count in outcomes.most_common()))
     unexplained = 0
     for (server, what), examples in sorted(differences.items()):
         why = EXPLAINED.get((server, what), "NOT explained")
@@ -220,16 +220,16 @@ def compare(ports, known, chance, count):
         if time.monotonic() > end:
             sys.exit("not all servers have started")
         time.sleep(0.1)
-    differences, said = collections.defaultdict(list), collections.Counter()
+    differences, outcomes = collections.defaultdict(list), collections.Counter()
     for _ in range(count):
         name, rtype, secure = variant(chance.choice(known), chance), chance.choice(TYPES), chance.random() < 0.5
         query = dns.message.make_query(name, rtype, use_edns=0, payload=1232, want_dnssec=secure)
         tapis, *others = [ask(port, query) for port in ports.values()]
-        said[f"{tapis[0]} {'with' if tapis[1] else 'without'} records"] += 1
+        outcomes[f"{tapis[0]} {'with' if tapis[1] else 'without'} records"] += 1
         for server, other in zip(("unbound", "dnsdist"), others):
             if tapis != other:
                 differences[server, kind(tapis, other)].append(f"{name} {rtype}{' DO' if secure else ''}")
-    return differences, said
+    return differences, outcomes
 
 
 def is_ready(port, query):

@@ -1,11 +1,11 @@
-//! Owns the floor of all measures: a server that sends back what it gets, by the same calls as the
-//! real one and in batches of the same size, and looks at none of it.
-//! Refuses everything else.
+//! The lower bound of all measurements: a server that sends back each packet unparsed, by the same
+//! system calls as Tapis and in batches of the same size.
 //!
 //! ```text
-//! echo --listen 127.0.0.1:5300 [--workers 1] [--more OCTETS]
+//! echo --listen 127.0.0.1:5300 [--workers 1] [--more BYTES]
 //! ```
-//! Sets QR and appends so many octets, to make its answers as long as those that it is compared with.
+//! Sets QR and appends that many bytes, so that its answers are as long as those it is compared
+//! with.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,13 +19,13 @@ use tapis::sys::wait::WaitSet;
 
 #[derive(Parser)]
 struct Arguments {
-    /// Where to listen.
+    /// The address to listen on.
     #[arg(long)]
     listen: SocketAddr,
-    /// How many threads, each with a socket of its own.
+    /// The number of threads, each with a separate socket.
     #[arg(long, default_value_t = 1)]
     workers: usize,
-    /// Octets to append.
+    /// Bytes to append.
     #[arg(long, default_value_t = 0)]
     more: usize,
 }

@@ -1,4 +1,4 @@
-"""The list of names to block: read or made up, in two states, in each form that a server takes."""
+"""The list of names to block: read or generated, in two states, in the format of each server."""
 
 import os
 import random
@@ -9,11 +9,11 @@ import time
 import dns
 import live
 
-# What all servers can hold. RPZ puts `*.` before a name and `.rpz` behind it.
+# Names that all servers accept. RPZ puts `*.` before a name and `.rpz` after it.
 GOOD = re.compile(r"(?=.{3,240}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})+")
 TTL = 60
 GONE = 1000  # names that a change removes
-PROBES = 2000  # names that it adds, each asked at most once
+PROBES = 2000  # names that it adds, each queried at most once
 CHANGES = ("overlay", "difference", "whole")
 OLD, NEW = 1, 9  # serials of a policy zone's file
 RPZ_HEAD = """$TTL {ttl}
@@ -34,8 +34,8 @@ TOPS = ["com"] * 50 + ["net", "org", "info"] * 6
 TOPS += "biz ru xyz top online shop site de id it fr br cn in club pw".split()
 
 
-def made_up(count, seed):
-    """So many different names, with as many labels and characters as those of public lists."""
+def generated(count, seed):
+    """`count` different names, with as many labels and characters as those of public lists."""
     maker, names = random.Random(seed), {}
     while len(names) < count:
         syllables = [maker.choice(BEGINNINGS if i % 2 else ENDINGS) for i in range(maker.randint(2, 7))]
@@ -53,7 +53,7 @@ def read(path):
 
 
 class Change:
-    """Names that leave the list, and names that join it."""
+    """Names that are removed from the list, and names that are added."""
 
     def __init__(self, word, gone):
         self.gone, self.came = gone, [f"probe{number}.{word}-reload.com" for number in range(PROBES)]
@@ -81,7 +81,7 @@ def parents(name):
 
 
 def alone(names, some):
-    """Those of some names that have no other name of the list above or below them: they are free once they are gone."""
+    """Those of some names without another name of the list above or below them: unblocked once removed."""
     every, candidates = set(names), set(some)
     with_others = {above for name in names for above in parents(name) if above in candidates}
     return [name for name in some if name not in with_others and every.isdisjoint(parents(name))]
@@ -90,7 +90,7 @@ def alone(names, some):
 class Lists:
     """Files of the list: `old` at the start, `new` with both changes, `empty` for a control.
 
-    Changes come as rules before the list, as a difference of the list, and within a new list, which has them all.
+    Changes are loaded as rules before the list, as a difference of the list, and within a new list, which has them all.
     """
 
     def __init__(self, folder, names):
@@ -100,10 +100,10 @@ class Lists:
         lots = (gone[at * count : (at + 1) * count] for at in range(len(CHANGES)))
         self.changes = {kind: Change(kind, lot) for kind, lot in zip(CHANGES, lots)}
         self.gone = {name for change in self.changes.values() for name in change.gone}
-        self.cdb_seconds = None  # what tinycdb took for the old list
+        self.cdb_seconds = None  # the time of tinycdb for the old list
 
     def path(self, form, state):
-        """The file, written when it is first asked for."""
+        """The file, which is written on first use."""
         path = os.path.join(self.folder, f"{state}.{form}")
         if not os.path.exists(path):
             (self.write_cdb if form == "cdb" else self.write_text)(path, form, state)
@@ -119,7 +119,7 @@ class Lists:
             out.writelines(line.format(name=name) for name in self.state(state))
 
     def write_cdb(self, path, _form, state):
-        """Keys are names in wire format; the value says nothing."""
+        """Keys are names in wire format; the values are not used."""
         records = path + ".records"
         with open(records, "wb") as out:
             for key in map(dns.wire_name, self.state(state)):

@@ -1,4 +1,4 @@
-"""One measurement of one server: as fast as it answers, or at a steady rate."""
+"""One measurement of a server: its throughput, or latencies at a steady rate."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import dns
 import live
 
 MOST_LOST = 0.001
-UNKNOWN_A_SECOND = 120_000  # more than a server and an upstream on one core can do
+UNKNOWN_A_SECOND = 120_000  # more than a server and an upstream on one core can answer
 TICKS_OFF = 0.05  # seconds by which the sums of ticks and of nanoseconds may differ
 
 
@@ -34,10 +34,10 @@ class Tools:
 
     def fast(self, port, mix, seconds):
         once = ["-n", "1"] if mix == "unknown" else []
-        told = self.dnsperf(port, self.questions.path(mix), "-l", str(seconds), *once)
-        # The wait for an answer that never comes is no time in which it was asked.
-        asking = min(told["seconds"], seconds) or seconds
-        return told | {"asking_seconds": asking, "qps": round(told["answered"] / asking)}
+        report = self.dnsperf(port, self.questions.path(mix), "-l", str(seconds), *once)
+        # Waiting for an answer that never arrives is not part of the query time.
+        asking = min(report["seconds"], seconds) or seconds
+        return report | {"asking_seconds": asking, "qps": round(report["answered"] / asking)}
 
     def warm(self, port, mix):
         if mix in ("cached", "mixed"):
@@ -68,7 +68,7 @@ def read_dnsperf(text):
 
 
 def spent(server, nanos, ticks):
-    """CPU seconds since those readings. Threads that ended took their nanoseconds along, but not their ticks."""
+    """CPU seconds since those readings. Nanoseconds of ended threads are lost, their ticks are not."""
     now = server.cpu_nanos()
     exact = sum(value - nanos.get(task, 0) for task, value in now.items()) / 1e9
     coarse = server.cpu_seconds() - ticks
@@ -76,34 +76,34 @@ def spent(server, nanos, ticks):
 
 
 def fast(server, mix, tools, above):
-    """As fast as it answers; `void` tells why it doesn't count."""
+    """The throughput; `void` has the reasons for which it does not count."""
     options, questions = tools.options, tools.questions
     tools.warm(server.port, mix)
     checks = server.name != "echo"
     void = list(questions.check(server.port, mix)) if checks else []
     foreign = live.foreign_seconds(server, above)
     nanos, ticks = server.cpu_nanos(), server.cpu_seconds()
-    told = tools.fast(server.port, mix, options.seconds)
+    report = tools.fast(server.port, mix, options.seconds)
     cpu = spent(server, nanos, ticks)
     foreign = live.foreign_seconds(server, above) - foreign
-    void += unexpected(told)
+    void += unexpected(report)
     void += questions.check(server.port, mix) if checks else []
-    told["cpu_us"] = round(cpu / max(1, told["answered"]) * 1e6, 3)
-    told["busy"] = round(cpu / told["asking_seconds"], 3)
-    told["cores_busy_with_others"] = round(foreign / told["asking_seconds"], 2)
-    return told | {"memory": server.memory(), "void": void[: live.SHOWN]}
+    report["cpu_us"] = round(cpu / max(1, report["answered"]) * 1e6, 3)
+    report["busy"] = round(cpu / report["asking_seconds"], 3)
+    report["cores_busy_with_others"] = round(foreign / report["asking_seconds"], 2)
+    return report | {"memory": server.memory(), "void": void[: live.SHOWN]}
 
 
-def unexpected(told):
-    """What dnsperf saw and should not have."""
-    if set(told["rcodes"]) != {"NOERROR"}:
-        yield f"rcodes {told['rcodes']}"
-    if told["lost"] > MOST_LOST * told["sent"]:
-        yield f"{told['lost']} of {told['sent']} lost"
+def unexpected(report):
+    """Results of dnsperf that make a measurement void."""
+    if set(report["rcodes"]) != {"NOERROR"}:
+        yield f"rcodes {report['rcodes']}"
+    if report["lost"] > MOST_LOST * report["sent"]:
+        yield f"{report['lost']} of {report['sent']} lost"
 
 
 def pairs(one, other, mix, rate, tools):
-    """Steady runs of two servers in turn, a second each: what differs is theirs, not the hour's."""
+    """Steady runs of two servers in turn, one second each, so that both see the same conditions."""
     runs = {one.name: [], other.name: []}
     for number in range(tools.options.latency_runs):
         for server in (one, other) if number % 2 else (other, one):

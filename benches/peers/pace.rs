@@ -1,14 +1,14 @@
-//! Asks DNS questions by UDP at a steady rate, and tells how long the answers took.
+//! Sends DNS queries by UDP at a steady rate, and measures the latency of the answers.
 //!
 //!     pace --server ADDRESS:PORT --queries FILE --rate N [--seconds 5] [--sockets 8] [--timeout-ms 2000]
 //!
-//! FILE is one of dnsperf's: a name and a type on each line; it is asked from its beginning as often
-//! as needed. Question i is due at start + i / rate, whatever became of those before it (open loop),
-//! and its wait is counted from that moment, not from when it was sent: neither a slow server nor a
-//! late sender can hide a delay. How late the sender itself was is told beside it.
+//! FILE has dnsperf's format: a name and a type on each line; it is repeated as often as needed.
+//! Query i is due at start + i / rate, regardless of earlier ones (open loop), and its latency is
+//! counted from that moment, not from when it was sent: neither a slow server nor a late sender can
+//! hide a delay. The lateness of the sender is reported separately.
 //!
-//! One thread sends what is due and polls the sockets that are owed an answer; it never sleeps, but
-//! gives way to others on its core. Prints one line of JSON.
+//! One thread sends the queries that are due and polls the sockets with pending answers; it never
+//! sleeps, but yields to other threads on its core. Prints one line of JSON.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -18,7 +18,7 @@ use std::net::UdpSocket;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// Questions sent in a row before answers are taken again: the schedule may never starve them.
+/// Queries sent in a row before answers are received: the schedule must not prevent that.
 const BURST: usize = 16;
 const RCODES: [&str; 6] = [
     "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED",
@@ -134,14 +134,14 @@ fn packet(line: &str) -> Option<Box<[u8]>> {
     Some(packet.into())
 }
 
-/// What was asked under an ID and is not answered yet.
+/// The latest query under an ID.
 #[derive(Clone, Copy)]
 struct Asked {
     due: u64,
     query: usize,
 }
 
-/// A socket, and its questions by ID.
+/// A socket and its queries by ID.
 struct Port {
     socket: UdpSocket,
     asked: Vec<Option<Asked>>,
@@ -162,19 +162,19 @@ impl Port {
         })
     }
 
-    /// A question that nobody answered until its ID comes round again stays lost, and so does one
-    /// that the system refuses to send.
+    /// A query without an answer when its ID is used again is lost, and so is one that the kernel
+    /// refuses to send.
     fn send(&mut self, packet: &[u8], asked: Asked) {
         let id = self.next;
         self.next = id.wrapping_add(1);
-        let mut octets = [0; 512];
-        octets[..packet.len()].copy_from_slice(packet);
-        octets[..2].copy_from_slice(&id.to_be_bytes());
+        let mut bytes = [0; 512];
+        bytes[..packet.len()].copy_from_slice(packet);
+        bytes[..2].copy_from_slice(&id.to_be_bytes());
         self.owed += usize::from(self.asked[usize::from(id)].replace(asked).is_none());
-        let _ = self.socket.send(&octets[..packet.len()]);
+        let _ = self.socket.send(&bytes[..packet.len()]);
     }
 
-    /// The question that this answers.
+    /// The query that belongs to this answer.
     fn settle(&mut self, reply: &[u8], queries: &[Box<[u8]>]) -> Option<Asked> {
         let (&[high, low], rest) = reply.split_first_chunk()?;
         let asked = self.asked[usize::from(u16::from_be_bytes([high, low]))].as_mut();
@@ -240,7 +240,7 @@ impl Pace<'_> {
         BURST
     }
 
-    /// Takes what has come; whether anything had.
+    /// Receives what has arrived; returns whether there was anything.
     fn take(&mut self) -> bool {
         let mut reply = [0; 4096];
         let before = self.waits.len() + self.strays;
@@ -249,7 +249,7 @@ impl Pace<'_> {
                 if self.ports[socket].owed == 0 {
                     break;
                 }
-                // A refusal is the answer to nothing: what is behind it may still come.
+                // An ICMP error belongs to no query: there may be answers after it.
                 let length = match self.ports[socket].socket.recv(&mut reply) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     other => other.unwrap_or(0),
@@ -312,7 +312,7 @@ impl Pace<'_> {
     }
 }
 
-/// A share's value of sorted nanoseconds, for JSON.
+/// A quantile of sorted nanoseconds, for JSON.
 fn microseconds(sorted: &[u64], share: f64) -> String {
     let index = (sorted.len() as f64 * share) as usize;
     match sorted.get(index.min(sorted.len().saturating_sub(1))) {

@@ -1,6 +1,6 @@
-"""A primary server of a policy zone, for servers that take differences by IXFR (RFC 1995).
+"""A primary server of a policy zone, for servers that load differences by IXFR (RFC 1995).
 
-It knows no whole zone: who asks has the one of the list's file, whose serial is 1, or later ones.
+It sends no complete zones: clients have that of the list's file, with serial 1, or a later one.
 """
 
 import os
@@ -17,11 +17,11 @@ import live
 from lists import OLD, TTL, blocks
 
 CNAME, IXFR = 5, 251
-MESSAGE = 16_000  # bytes of records in a message, about
+MESSAGE = 16_000  # approximate bytes of records in a message
 
 
 class Primary(live.Child):
-    """This file in another process. `began` puts a change of one name into force, before any other."""
+    """This file in another process. With `began`, a change of one name precedes all others."""
 
     def __init__(self, folder, zone, began=False):
         self.port, self.prefix = live.free_port(), os.path.join(folder, f"change-of-{zone}.")
@@ -41,7 +41,7 @@ class Primary(live.Child):
             out.writelines(f"+ {owner} {record}\n" for owner, record in came)
 
     def move(self):
-        """The names of the file between which a change comes into force."""
+        """The names of the file between which a change becomes visible."""
         path = f"{self.prefix}{self.serial}"
         return path + ".new", path
 
@@ -78,7 +78,7 @@ class Zone:
         return records + ([self.soa(newest)] if since < newest else [])
 
     def change(self, serial):
-        """From that serial to the next one."""
+        """The difference from that serial to the next one."""
         gone, came = [], []
         with open(self.path(serial + 1)) as lines:
             for sign, owner, rtype, value in map(str.split, lines):
@@ -92,14 +92,14 @@ class Zone:
 
 
 def client_serial(packet, at):
-    """That of the SOA in the authority section of an IXFR query."""
+    """The serial of the SOA in the authority section of an IXFR query."""
     at = dns.skip_name(packet, at) + 10
     at = dns.skip_name(packet, dns.skip_name(packet, at))
     return struct.unpack_from(">I", packet, at)[0]
 
 
 def messages(packet, records):
-    """The answer in as many messages as it takes."""
+    """The answer, split into as many messages as needed."""
     question = packet[12 : dns.skip_name(packet, 12) + 4]
     while records:
         lot, size = [], 0
@@ -116,7 +116,7 @@ def main():
         def handle(self):
             packet, client = self.request
             if len(packet) > 16:
-                # An IXFR query by UDP gets the SOA alone: the client comes back by TCP.
+                # An IXFR query by UDP gets only the SOA: the client retries by TCP.
                 client.sendto(next(messages(packet, [zone.soa(zone.serial())])), self.client_address)
 
     class Stream(socketserver.StreamRequestHandler):

@@ -1,9 +1,9 @@
-"""What clients notice while a list changes: the longest silence, what is lost, when the change is in force.
+"""Effects of a changed list on clients: the longest silence, lost queries, the time until it is in force.
 
-A thousand names go and two thousand come: as rules before the list and as a difference of it, as far as the server
-has a way for that, and then within a new list that replaces the whole one. A server that has no other way for the
-latter is restarted. Of the names that come, each is asked once, so no cache can hide that it is blocked; the last ones
-first, since a server that takes them one by one has not finished before those.
+A thousand names are removed and two thousand added: as rules before the list and as a difference of it, if the server
+supports that, and then within a new list that replaces the whole one. A server without another way for the latter is
+restarted. Each added name is queried once, so no cache can hide that it is blocked; the last ones first, since a server
+that loads them one by one has not finished before those.
 """
 
 import contextlib
@@ -16,12 +16,12 @@ import dns
 import live
 import load
 
-PATIENCE, PATIENCE_A_NAME = 60.0, 100e-6  # seconds; BIND takes 16 µs a name
-BEFORE, AFTER = 0.5, 1.5  # seconds that belong to the reload, too
+PATIENCE, PATIENCE_A_NAME = 60.0, 100e-6  # seconds; BIND needs 16 µs per name
+BEFORE, AFTER = 0.5, 1.5  # seconds that belong to the reload as well
 REST_SHARE, REST_WINDOW, REST_PATIENCE = 0.25, 0.5, 120.0  # of a core; seconds
 PROBE_PAUSE, PROBE_SHARE, PROBE_TIMEOUT = 0.01, 0.01, 0.1  # seconds; of the time since the change
 ASKED = 2000  # names of each kind
-CHECKED, ATTEMPTS = 100, 3  # names that went, and that came; packets get lost
+CHECKED, ATTEMPTS = 100, 3  # removed and added names; packets get lost
 
 
 class Watch(load.Load):
@@ -42,7 +42,7 @@ class Watch(load.Load):
 
 
 class Witness(threading.Thread):
-    """Asks for new names, one after the other, until one is blocked; sees how much memory is taken meanwhile."""
+    """Queries added names in sequence until one is blocked; measures memory meanwhile."""
 
     def __init__(self, server, names):
         super().__init__(daemon=True)
@@ -71,7 +71,7 @@ def resident_mb(server):
 
 
 class Reload:
-    """One change, of one of the kinds of lists.py."""
+    """One change of a kind of lists.py."""
 
     def __init__(self, server, questions, options, kind):
         self.server, self.options, self.whole = server, options, kind == "whole"
@@ -80,7 +80,7 @@ class Reload:
         kept = [name for name in live.sample(questions.blocked, 3 * ASKED) if name not in lists.gone][:ASKED]
         asked = [load.Question(name, dns.A, "blocked", False) for name in kept]
         asked += [load.Question(name, dns.A, "free", False) for name in questions.cached[:ASKED]]
-        # Before there is any load: that takes its time, and so does freeing the old list.
+        # Before the load starts: this takes time, and so does freeing the old list.
         self.old_list = open(server.list, "rb")
         if self.whole:
             server.prepare_reload()
@@ -90,7 +90,7 @@ class Reload:
             server.lay_change(kind, self.changed)
             self.command, self.way = server.change_command(kind), server.ways[kind]
         server.settle()
-        # Starting a process would hold up the load: a shell that is there already does it.
+        # Starting a process would delay the load: an existing shell does it.
         cpus = ["taskset", "-c", options.load_cpu]
         self.shell = subprocess.Popen([*cpus, "sh"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
         self.load = Watch(server.port, asked, options.reload_rate)
@@ -116,10 +116,10 @@ class Reload:
         witness.join()
         self.old_list.close()
         self.check()
-        told = {"in_force_seconds": round(witness.seen - changed, 3), "peak_mb": round(max(peak, witness.peak_mb), 1)}
-        told |= {"memory_before": before, "memory": self.server.memory(), "way": self.way}
+        report = {"in_force_seconds": round(witness.seen - changed, 3), "peak_mb": round(max(peak, witness.peak_mb), 1)}
+        report |= {"memory_before": before, "memory": self.server.memory(), "way": self.way}
         control = self.load.between(start, changed - BEFORE)
-        return told | {"control": self.figures(control)} | self.figures(self.load.between(changed - BEFORE, end))
+        return report | {"control": self.figures(control)} | self.figures(self.load.between(changed - BEFORE, end))
 
     def change(self):
         if self.whole:
@@ -128,7 +128,7 @@ class Reload:
             self.shell.stdin.write(f"({self.command}) >> '{self.server.log}' 2>&1\n")
             self.shell.stdin.flush()
             return
-        # In this thread: a process goes with the thread that started it.
+        # In this thread: a process ends with the thread that started it.
         self.server.process.terminate()
         while self.server.alive():
             self.load.step()
@@ -142,7 +142,7 @@ class Reload:
                 raise live.Failure(f"{self.server.name}: the change is not in force:\n{self.server.tail()}")
 
     def check(self):
-        """Whether all of the change is there. Below a name that went no answer of before is cached."""
+        """Whether the change is complete. No earlier answer below a removed name is cached."""
         cases = [(f"below.{name}", "true") for name in self.changed.gone[:CHECKED]]
         cases += [(name, "blocked") for name in self.changed.came[:CHECKED]]
         for name, want in cases:
@@ -152,7 +152,7 @@ class Reload:
                 raise live.Failure(f"{self.server.name}: after the change {name} is {got} ({detail}), not {want}")
 
     def rest(self, end):
-        """Goes on until the server does no more than to answer."""
+        """Continues until the server only answers queries."""
         patience = time.monotonic() + REST_PATIENCE
         busy = True
         while time.monotonic() < end or busy and time.monotonic() < patience:
@@ -163,7 +163,7 @@ class Reload:
     def figures(self, numbers):
         if not any(self.load.verdict[i] != load.LOST for i in numbers):
             raise live.Failure(f"{self.server.name} answered nothing around its reload")
-        told = self.load.figures(numbers)
-        told = {key: told[key] for key in ("queries", "lost", "longest_silence_ms", "longest_pause_of_the_sender_ms")}
+        report = self.load.figures(numbers)
+        report = {key: report[key] for key in ("queries", "lost", "longest_silence_ms", "longest_pause_of_the_sender_ms")}
         wrong = sum(self.load.count(numbers, kind, "wrong") for kind in ("blocked", "free"))
-        return told | {"let_through": self.load.count(numbers, "blocked", "true"), "wrong": wrong}
+        return report | {"let_through": self.load.count(numbers, "blocked", "true"), "wrong": wrong}

@@ -18,7 +18,7 @@ def table(head, rows):
 
 
 def cell(spread, digits=1, unit=""):
-    """The median, and in brackets the least and the most if there is more than one."""
+    """The median, and in brackets the minimum and maximum if there are several values."""
     if spread is None:
         return "void"
     text = f"{spread.median:,.{digits}f}{unit}"
@@ -54,7 +54,7 @@ class Report:
             before, begin, rest = page.read().partition(BEGIN)
         _old, end, after = rest.partition(END)
         if not begin or not end:
-            raise live.Failure(f"{path} has no `{BEGIN}` with `{END}` behind it")
+            raise live.Failure(f"{path} has no `{BEGIN}` with `{END}` after it")
         with open(path, "w") as page:
             page.write(f"{before}{BEGIN}\n{body}{END}{after}")
 
@@ -78,14 +78,14 @@ class Report:
             for why in run["void"]:
                 yield f"{run['server']}, {run['mix']}, round {run['round']}: {why}"
         for server, changes in self.result["reloads"].items():
-            for word, told in changes.items():
-                if "void" in told:
-                    yield f"{server}, {word}: {told['void']}"
+            for word, entry in changes.items():
+                if "void" in entry:
+                    yield f"{server}, {word}: {entry['void']}"
 
     def own_failures(self):
-        """What is wrong with Tapis or the echo; without these two nothing can be compared."""
+        """Faults of Tapis or the echo; without these two nothing can be compared."""
         void = [run for run in self.result["runs"] if run["void"] and run["server"] in ("tapis", "echo")]
-        return void or any("void" in told for told in self.result["reloads"].get("tapis", {}).values())
+        return void or any("void" in entry for entry in self.result["reloads"].get("tapis", {}).values())
 
     # Text.
 
@@ -126,7 +126,7 @@ class Report:
         )
 
     def disturbance(self):
-        """What other processes took of the machine meanwhile."""
+        """The use of the machine by other processes meanwhile."""
         cores = [run["cores_busy_with_others"] for run in self.result["runs"] if "cores_busy_with_others" in run]
         most, median = max(cores, default=0), statistics.median(cores or [0])
         return f"Other processes used {max(0, median):.2f} cores in the median, {max(0, most):.2f} at most."
@@ -210,8 +210,8 @@ class Report:
     def reloads(self):
         rows = []
         for server in self.result["reloads"]:
-            for word, told in self.result["reloads"][server].items():
-                rows.append([self.label(server), CHANGES[word], *self.reload(told)])
+            for word, entry in self.result["reloads"][server].items():
+                rows.append([self.label(server), CHANGES[word], *self.reload(entry)])
         rate = self.result["options"]["reload_rate"]
         lists = self.result["change"]
         head = (
@@ -223,12 +223,12 @@ class Report:
         columns = ["change", "of", "way", "in force, s", "longest silence, ms", "before, ms", "lost", "let through"]
         return f"{head}\n\n" + table([*columns, "most MB"], rows) if rows else ""
 
-    def reload(self, told):
-        if "void" in told:
+    def reload(self, entry):
+        if "void" in entry:
             return ["void", "", "", "", "", "", ""]
-        row = [told["way"], f"{told['in_force_seconds']:.2f}", f"{told['longest_silence_ms']:,.0f}"]
-        row += [f"{told['control']['longest_silence_ms']:,.0f}", f"{told['lost']:,}", f"{told['let_through']:,}"]
-        return [*row, f"{told['peak_mb']:,.0f}"]
+        row = [entry["way"], f"{entry['in_force_seconds']:.2f}", f"{entry['longest_silence_ms']:,.0f}"]
+        row += [f"{entry['control']['longest_silence_ms']:,.0f}", f"{entry['lost']:,}", f"{entry['let_through']:,}"]
+        return [*row, f"{entry['peak_mb']:,.0f}"]
 
     def without_differences(self):
         servers = [s for s in self.peers if s in self.result["reloads"] and not ALL[s].ways]

@@ -1,31 +1,31 @@
 #!/usr/bin/env -S python3 -B
-"""Tapis beside other DNS servers: what a query costs, how long it waits, what the list takes.
+"""Compares Tapis with other DNS servers: the cost of a query, its latency, the memory of the list.
 
     benches/peers/run.py [--names FILE] [--top FILE] [--rounds 3] [--seconds 2] [--out DIR]
                          [--servers a,b] [--mixes a,b] [--quick] [--docs]
 
-Measures whichever of the servers in servers/ is installed, one worker thread each, all with the same
-names to block (FILE, a name a line; made up without it) and the same upstream on loopback. The server
-has one core, dnsperf, pace and the upstream another. Every round asks each server each mix, in turn:
+Measures each installed server of servers/, with one worker thread, the same names to block (FILE, one
+name per line; generated without it) and the same upstream on loopback. The server has one core;
+dnsperf, pace and the upstream share another. Every round sends each mix to each server, in turn:
 
     blocked  names of the list, in random order
     cached   10,000 popular names, which are in its cache
     mixed    5 % blocked, the rest cached
-    unknown  names that were never asked before, so each goes upstream
+    unknown  new names, so each query needs upstream
 
-first, in all rounds, as fast as it answers (dnsperf), then at two steady rates (pace): half of what the
-server itself reached, and half of what the slowest one did. The echo is a program that sends each query
-back: the kernel's share of all figures. TAPIS_BEFORE=PATH measures another build of Tapis as well. At
-last the list of each server changes at 2,000 queries per second, in each way that the server has.
+first, in all rounds, at full throughput (dnsperf), then at two steady rates (pace): half of the
+server's own throughput, and half of that of the slowest. The echo is a program that sends each query
+back: the kernel's share of all figures. TAPIS_BEFORE=PATH measures another build of Tapis as well.
+Finally the list of each server changes at 2,000 queries per second, in each way that the server has.
 
-A server that sets no receive buffer for its sockets has the system's, which is small; its operators
-enlarge it: sysctl -w net.core.rmem_default=4194304.
+A server that sets no receive buffer for its sockets gets the system's default, which is small; its
+operators enlarge it: sysctl -w net.core.rmem_default=4194304.
 
-Before and after each measurement answers are compared with what they have to be, and dnsperf has to
-report NOERROR alone and next to no loss: else the measurement is void. Writes table.md, chart.svg and
+Before and after each measurement answers are compared with the expected ones, and dnsperf must report
+only NOERROR and almost no loss: else the measurement is void. Writes table.md, chart.svg and
 result.json to --out; --docs puts them into docs/. Needs dnsperf, nsd, and Debian's packages of the
-servers; a server that is not there, or fails, is told and left out. Exit code 1 if one of Tapis' or
-the echo's measurements is void.
+servers; a server that is missing, or fails, is reported and left out. Exit code 1 if a measurement of
+Tapis or of the echo is void.
 """
 
 import argparse
@@ -56,20 +56,20 @@ def read_options():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     add = arguments.add_argument
     usual = [name for name, kind in servers.ALL.items() if kind.usual]
-    add("--names", help="the list, a name a line")
-    add("--top", help="popular names, a name a line")
-    add("--made-up", type=int, default=1_000_000, help="names that are made up without --names")
+    add("--names", help="the list, one name per line")
+    add("--top", help="popular names, one per line")
+    add("--made-up", type=int, default=1_000_000, help="number of names generated without --names")
     add("--rounds", type=int, default=3)
     add("--seconds", type=float, default=2, help="of dnsperf, each mix")
     add("--latency-seconds", type=float, default=1.25, help="of pace, each mix and rate")
     add("--latency-runs", type=int, default=11, help="pairs of Tapis and echo; 0: none")
     add("--pair-seconds", type=float, default=1, help="of each of those")
-    add("--rate", type=int, help="the one for all, in all mixes; default: half of what the slowest server reaches")
+    add("--rate", type=int, help="the common rate in all mixes; default: half of the throughput of the slowest server")
     add("--servers", default=",".join(usual), help="default: %(default)s; Tapis and the echo always run")
     add("--mixes", default=",".join(servers.MIXES))
     add("--workers", type=int, default=1, help="threads of each server")
     add("--clients", type=int, default=8, help="sockets of the load")
-    add("--outstanding", type=int, default=100, help="queries that dnsperf has on their way")
+    add("--outstanding", type=int, default=100, help="queries that dnsperf has in flight")
     add("--server-cpu", default="0", help="core of the servers, or several: 0,1")
     add("--load-cpu", default="1", help="core of the load and the upstream")
     add("--no-reload", action="store_true")
@@ -99,7 +99,7 @@ def need():
 
 
 def build(options):
-    """Only what is missing: a stranger has one command to give."""
+    """Builds only what is missing, so that one command is enough."""
     missing = [file for file in BUILT if not os.path.exists(os.path.join(options.target, file))]
     if missing:
         live.say(f"{', '.join(missing)}: not in {options.target}: {' '.join(BUILD)}")
@@ -110,7 +110,7 @@ def build(options):
 
 
 def read_names(options):
-    names = lists.read(options.names) if options.names else lists.made_up(options.made_up, options.seed)
+    names = lists.read(options.names) if options.names else lists.generated(options.made_up, options.seed)
     tops = lists.read(options.top) if options.top else [f"www{i}.site{i % 997}.org" for i in range(20_000)]
     return names, tops
 

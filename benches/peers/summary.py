@@ -1,4 +1,4 @@
-"""Medians of what was measured, and who is ahead."""
+"""Medians of the measurements, and the servers that are ahead of Tapis."""
 
 import statistics
 
@@ -8,7 +8,7 @@ STEADY = ("p50_us", "p99_us", "p999_us")
 
 
 class Spread:
-    """Several measurements of one thing."""
+    """Several measurements of one figure."""
 
     def __init__(self, values):
         self.median, self.least, self.most = statistics.median(values), min(values), max(values)
@@ -18,7 +18,7 @@ class Spread:
 
 
 class Part(dict):
-    """What is known about a server, or about it in one mix: Spreads by their names."""
+    """The figures of a server, or of a server in one mix: Spreads by name."""
 
     @classmethod
     def of(cls, records):
@@ -41,7 +41,7 @@ def flat_waits(run):
 
 
 def by_mix(result):
-    """{(server, mix): Part}; the void measurements left out."""
+    """{(server, mix): Part}; without void measurements."""
     valid = [run for run in result["runs"] if not run["void"]]
     floors = {(run["mix"], run["round"]): run["cpu_us"] for run in valid if run["server"] == "echo"}
     records = {}
@@ -61,18 +61,18 @@ def by_mix(result):
 def by_server(result):
     """{server: Part} of loading, and of each way of changing the list, with its kind before the names of its figures.
 
-    `small` is the faster one of those that take no whole list.
+    `small` is the faster one of those that need no whole list.
     """
     parts = {}
     for server in result["versions"]:
         keys = ("load_seconds", "rss_mb", "pss_mb")
         part = Part.of([{key: load[key] for key in keys} for load in result["loads"].get(server, ())])
-        changes = {kind: told for kind, told in result["reloads"].get(server, {}).items() if "void" not in told}
-        small = [told for kind, told in changes.items() if kind != "whole"]
+        changes = {kind: entry for kind, entry in result["reloads"].get(server, {}).items() if "void" not in entry}
+        small = [entry for kind, entry in changes.items() if kind != "whole"]
         if small:
-            changes["small"] = min(small, key=lambda told: told["in_force_seconds"])
-        for kind, told in changes.items():
-            part |= Part.of([{f"{kind}_{key}": told[key] for key in RELOAD}])
+            changes["small"] = min(small, key=lambda entry: entry["in_force_seconds"])
+        for kind, entry in changes.items():
+            part |= Part.of([{f"{kind}_{key}": entry[key] for key in RELOAD}])
         parts[server] = part
     return parts
 
@@ -86,7 +86,7 @@ RELOAD = {
 }
 CHANGES = {"overlay": "rules before the list", "difference": "a difference of the list", "whole": "a new list"}
 COMPARED = {"small": "a small change", "whole": "a new list"}
-KINDS = {"own": "half of its capacity", "common": "the common rate"}  # at which waits are measured
+KINDS = {"own": "half of its capacity", "common": "the common rate"}  # rates at which latencies are measured
 CPU, QPS = ("cpu_us", "CPU per query", "µs", 2, min), ("qps", "queries per second", "", 0, max)
 WAITS = [
     (f"{kind}_{key}", f"{word} at {words}", "µs", 0, min)
@@ -102,7 +102,7 @@ WHOLE += [
 
 
 def ahead(result, peers):
-    """A sentence for each figure in which peers are better than Tapis, with all of them, the best first."""
+    """A sentence for each figure in which other servers are better than Tapis, with all of them, the best first."""
     mixes, whole = by_mix(result), by_server(result)
     for column in (CPU, QPS, *WAITS):
         for mix in result["options"]["mixes"]:
@@ -115,7 +115,7 @@ def ahead(result, peers):
 
 
 def answers_all(part, key):
-    """A server that loses queries has short waits for the rest."""
+    """A server that loses queries has low latencies for the rest."""
     lost = part.get(key.partition("_")[0] + "_lost")
     return lost is not None and lost.median < MOST_LOST
 
@@ -132,14 +132,14 @@ def winners(column, parts, peers, where, rates):
         text = f"{spread.median:,.{digits}f} {unit}".rstrip()
         return f"{text} at {rates[server]:,} per second" if server in rates else text
 
-    told = []
+    entries = []
     for server in better:
         overlap = " (ranges overlap)" if parts[server][key].overlaps(own) else ""
-        told.append(f"{server} {figure(server, parts[server][key])}{overlap}")
-    if told:
+        entries.append(f"{server} {figure(server, parts[server][key])}{overlap}")
+    if entries:
         limit = key == "qps" and parts["tapis"]["busy"].median < FULL
         doubt = "; its core was not full, the load was the limit" if limit else ""
-        yield f"{where}{words}: {', '.join(told)}; Tapis {figure('tapis', own)}{doubt}"
+        yield f"{where}{words}: {', '.join(entries)}; Tapis {figure('tapis', own)}{doubt}"
 
 
 def is_better(one, other, best):

@@ -1,23 +1,23 @@
 #!/usr/bin/env -S python3 -B
-"""Runs the commands of the documentation as a reader pastes them, and compares what they print.
+"""Runs the commands of the documentation as a reader would paste them, and compares their output.
 
     tests/docs/run.py [--binary target/debug/tapis] [--verbose] [--rewrite] [FILE ...]
 
-In each Markdown file (README.md and docs/*.md if none is given) all `console` and `sh` blocks are
-run in order, by one shell, in a copy of the repository. In a `console` block a line that begins with
-"$ " is a command, lines that begin with "> " continue it, and the lines below are its expected
-output; "..." as a line stands for any lines. In a `sh` block each line, or here-document, is a command
-whose output is not compared. Other blocks are not run, and must not look like commands.
+In each Markdown file (README.md and docs/*.md by default) all `console` and `sh` blocks are run in
+order, by one shell, in a copy of the repository. In a `console` block a line that begins with "$ " is
+a command, lines that begin with "> " continue it, and the lines below are its expected output; a line
+"..." matches any lines. In a `sh` block each line, or here-document, is a command whose output is not
+compared. Other blocks are not run, and must not look like commands.
 
 The shell runs in network and mount namespaces: ports 53 and 5335 are free there, and /etc, /var/lib,
-/srv and /run are copies or empty. A name server for all names answers on the address that
-/etc/resolv.conf has. A server in the foreground, which a reader has in another terminal, runs in the
+/srv and /run are copies or empty. A name server for all names answers on the address in
+/etc/resolv.conf. A server in the foreground, which a reader runs in another terminal, runs in the
 background until a sentence says "Stop ... Ctrl-C", both on one line. Figures that differ from run to
-run are masked: see MASKS. What commands write into the repository they have to remove. Commands that
+run are masked: see MASKS. Commands must remove what they write into the repository. Commands that
 build the program are replaced by the built one; docs/guide.md has to install it before use, the
-other files may use it at once. Links to files and headings of the repository are checked, too.
+other files may use it at once. Links to files and headings of the repository are checked as well.
 
-An HTML comment before a block says what Markdown does not show:
+An HTML comment before a block has what Markdown cannot express:
 
     <!-- docs: skip, REASON -->     the block is not run; that its tool has the options is checked
     <!-- docs: exit N -->           its last command ends with this exit code, not 0
@@ -43,16 +43,16 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RESOLVER = "192.0.2.53"
-# Files that must have commands: a fence that is lost with its language would go unnoticed otherwise.
+# Files that must have commands: a fence that lost its language would not be noticed otherwise.
 EXPECTED = ["README.md", "docs/benchmarks.md", "docs/guard-rails.md", "docs/guide.md", "docs/journal.md",
             "docs/orders.md", "docs/trie.md"]
 # This file installs the program before it uses it.
 INSTALLS = "guide.md"
-# How long an output may take to become the expected one, as an edit counts within a second; how long
-# a command may run.
+# The time for an output to become the expected one, as an edit applies within a second; the maximum
+# run time of a command.
 PATIENCE = 5
 LIMIT = 20
-# How a line begins that a reader would take for a command.
+# The beginning of lines that a reader would take for a command.
 COMMAND = (r"\$ |(sudo|tapis|cargo|dig|git|apt-get|sysctl|systemctl|taskset|cp|mv|rm|cat|echo|sed|head|mkdir|export|"
            r"(benches|tests)/\S+\.py|target/release/tapis|[A-Z_]+=\S+) ")
 LANGUAGES = ("console", "sh", "toml", "json", "text", "rust", "")
@@ -82,7 +82,7 @@ zone:
   zonefile: "root.zone"
 """
 
-# What differs from run to run, and what stands in its place.
+# Text that differs from run to run, and its replacement.
 MASKS = [
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", "INSTANT"),
     (r"WHEN: .*", "WHEN: ..."),
@@ -101,13 +101,14 @@ MASKS = [
     (r"(?m)(^[a-z_]+: \d+$\n?)+", "COUNTERS\n"),
     (r"[ \t]+", " "),
 ]
-# The fields of an order's template that a person fills in.
+# Fields of an order's template that a user fills in.
 EDITOR = """#!/bin/bash
 sed -i -e 's/^\\(name\\|how\\) = "\\.\\.\\."/\\1 = "An example"/' -e 's/^en = "\\.\\.\\."/en = "An example"/' \\
   -e 's/^legal-basis = .*/legal-basis = ["An example"]/' \\
   -e "s/^issued-at = .*/issued-at = $(date --utc --date='-1 day' +%FT%TZ)/" "$@"
 """
-# Replaces what builds the program; anything else that cargo could do is a mistake in the documentation.
+# Replaces the commands that build the program; any other use of cargo is a mistake in the
+# documentation.
 SHIMS = """
 cargo() {
   case "$*" in
@@ -123,11 +124,11 @@ export EDITOR
 
 
 class Command:
-    """A command of a block, and what it is expected to print."""
+    """A command of a block, and its expected output."""
 
     def __init__(self, place, text):
         self.place, self.text, self.expected, self.exit = place, text, [], 0
-        # The lines of the file that `expected` takes.
+        # The lines of the file with the output.
         self.first = self.last = self.indent = 0
 
     def is_server(self):
@@ -138,7 +139,7 @@ class Command:
 
 
 def stale(command):
-    """A complaint if a command that is not run can't be: its tool is gone, or an option of it."""
+    """A complaint if a command that is not run could not work: its tool is missing, or an option of it."""
     words = shlex.split(command.text, comments=True)
     if tool := next((word for word in words if word.startswith("benches/")), None):
         if not (ROOT / tool).is_file():
@@ -159,7 +160,7 @@ def prose(path):
 
 
 def anchors(path):
-    """The anchors that a forge makes of a file's headings."""
+    """The anchors that GitHub makes of a file's headings."""
     headings = re.findall(r"(?m)^#+ (.*)$", prose(path))
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -178,7 +179,7 @@ def dead_links(path):
 
 
 def commands(path):
-    """All commands of a Markdown file, how many blocks are skipped, and complaints about the file."""
+    """All commands of a Markdown file, the number of skipped blocks, and complaints about the file."""
     found, wrong, skipped = [], list(dead_links(path)), 0
     block, note, indent, before = None, "", 0, ""
     for number, line in enumerate(path.read_text().splitlines(), 1):
@@ -253,14 +254,14 @@ def masked(lines):
 
 
 def matches(expected, printed):
-    """Whether the output is the expected one; "..." as a line stands for any lines."""
+    """Whether the output is the expected one; a line "..." matches any lines."""
     pattern = re.escape(masked(expected)).replace(r"\ ", " ")
     pattern = re.sub(r"(^|\n)\\\.\\\.\\\.(?=\n|$)", r"\1(?:.*\\n)*?.*", pattern)
     return re.fullmatch(pattern, masked(printed)) is not None
 
 
 class Shell:
-    """A bash that runs one command after the other, and a server beside it."""
+    """A bash that runs commands in sequence, and a server beside it."""
 
     def __init__(self, home):
         self.home, self.server = home, None
@@ -280,9 +281,9 @@ class Shell:
         self.run(SHIMS)
 
     def run(self, text):
-        """The lines that a command prints, and its exit code."""
+        """Runs a command; returns its output lines and exit code."""
         mark = f"-- {time.monotonic_ns()} --"
-        # The exit code of the command before is in "$?", as for a reader.
+        # The exit code of the previous command is in "$?", as for a reader.
         self.child.stdin.write(f"(exit ${{code:-0}})\n{text}\ncode=$?; echo; echo '{mark}' $code\n".encode())
         self.child.stdin.flush()
         printed, end = b"", time.monotonic() + LIMIT
@@ -290,7 +291,7 @@ class Shell:
             ready, _, _ = select.select([self.child.stdout], [], [], max(0, end - time.monotonic()))
             chunk = os.read(self.child.stdout.fileno(), 65536) if ready else b""
             if not chunk:
-                # It may wait for the end of its input for ever.
+                # It may wait for input forever.
                 self.end()
                 self.begin(self.home / "tapis")
                 raise TimeoutError(printed.decode(errors="replace"))
@@ -328,7 +329,7 @@ class Shell:
 
 
 def check(shell, command):
-    """A complaint if a command does something else than the file says, and what it printed."""
+    """A complaint if a command differs from the file, and its output."""
     if command.is_stop():
         is_running = shell.server and shell.server.poll() is None
         shell.stop()
@@ -354,7 +355,7 @@ def check(shell, command):
 
 
 def copy(home, binary, is_installed):
-    """The repository, as far as commands of the documentation use it, with the built program."""
+    """The part of the repository that documented commands use, with the built program."""
     listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
                             cwd=ROOT, capture_output=True, check=True).stdout
     for name in filter(None, listed.decode().split("\0")):
@@ -369,7 +370,7 @@ def copy(home, binary, is_installed):
 
 
 def rewrite(path, printed):
-    """Puts the outputs that differed into the file, the last one first."""
+    """Writes the changed outputs into the file, the last one first."""
     lines = path.read_text().splitlines()
     for command, output in reversed(printed):
         while output and not output[-1].strip():
@@ -379,7 +380,7 @@ def rewrite(path, printed):
 
 
 def run(path, given):
-    """Runs one file in a folder of its own; how many of its commands are wrong."""
+    """Runs one file in a separate directory; returns the number of commands with complaints."""
     found, skipped, complaints = commands(path)
     print("\n".join(complaints), end="\n" * bool(complaints))
     wrong, changed = len(complaints), []
@@ -414,7 +415,7 @@ def run(path, given):
 
 
 def prepare(folder):
-    """Inside the namespaces: the loopback, copies of the folders that commands write to, upstream."""
+    """Inside the namespaces: sets up loopback, copies of directories that commands write to, and upstream."""
     def do(*words):
         subprocess.run(words, check=True)
 

@@ -1,5 +1,5 @@
-//! What upstreams send along, spell or order in odd ways: clients get the records that answer, and none
-//! of a blocked name.
+//! Surplus, oddly spelled and oddly ordered records of upstream servers: clients get the records
+//! that answer, and none of a blocked name.
 
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType::{self, A, CNAME, DS, HTTPS, MX, SRV};
@@ -12,7 +12,7 @@ use crate::support::upstream::{Asked, Upstream, name};
 /// A record: owner, type, TTL and data.
 struct Raw(Vec<u8>, u16, u32, Vec<u8>);
 
-/// A name in wire form, as it is spelled.
+/// A name in wire form, letter case unchanged.
 fn wire(name: &str) -> Vec<u8> {
     let labels = name.split('.').filter(|label| !label.is_empty());
     let mut wire: Vec<u8> = labels
@@ -30,7 +30,7 @@ fn a(owner: &str, last: u8) -> Raw {
     record(owner, A, vec![192, 0, 2, last])
 }
 
-fn alias(owner: &str, target: &str) -> Raw {
+fn cname(owner: &str, target: &str) -> Raw {
     record(owner, CNAME, wire(target))
 }
 
@@ -67,7 +67,7 @@ fn server(upstreams: &[&Upstream], rules: &str) -> Server {
     Server::start(&(config + &list("ads", "")), &[("ads", rules)])
 }
 
-/// A server whose upstream answers everything with what `make` says.
+/// A server whose upstream answers each query with the result of `make`.
 fn answering(
     rules: &str,
     make: impl Fn(&Asked) -> [Vec<Raw>; 3] + Send + Sync + 'static,
@@ -85,11 +85,11 @@ fn the_case_of_our_own_queries_reaches_no_client() {
         let asked = spelled(asked);
         let first = asked.split('.').next().expect("a label");
         let target = format!("edge.{asked}");
-        // What a DNAME makes of the asked name, and one that ends in it.
+        // The result of a DNAME for the asked name, and a name that ends in the asked one.
         let renamed = format!("{first}.Cdn.test");
         let answers = vec![
-            alias(&asked, &target),
-            alias(&target, &renamed),
+            cname(&asked, &target),
+            cname(&target, &renamed),
             a(&renamed, 1),
         ];
         [answers, Vec::new(), Vec::new()]
@@ -111,7 +111,11 @@ fn the_case_of_our_own_queries_reaches_no_client() {
         let expected = [&expected[1..], &["192.0.2.1".to_owned()]].concat();
         assert_eq!(data(&answer), expected);
     }
-    assert_eq!(upstream.asked().len(), 1, "the second came from the cache");
+    assert_eq!(
+        upstream.asked().len(),
+        1,
+        "the second was answered from the cache"
+    );
 }
 
 #[test]
@@ -139,8 +143,8 @@ fn the_chain_comes_before_the_address_that_it_leads_to() {
         let asked = spelled(asked);
         let answers = vec![
             a("c.example", 1),
-            alias("b.example", "c.example"),
-            alias(&asked, "b.example"),
+            cname("b.example", "c.example"),
+            cname(&asked, "b.example"),
         ];
         [answers, Vec::new(), Vec::new()]
     };
@@ -152,24 +156,24 @@ fn the_chain_comes_before_the_address_that_it_leads_to() {
 }
 
 #[test]
-fn a_cname_that_leads_to_itself_is_told_and_not_followed() {
+fn a_cname_that_leads_to_itself_is_returned_and_not_followed() {
     let make = |asked: &Asked| {
         let other = match name(asked).as_str() {
             "one.example" => "two.example".to_owned(),
             _ => spelled(asked),
         };
-        let back = alias("two.example", "one.example");
+        let back = cname("two.example", "one.example");
         [
-            vec![alias(&spelled(asked), &other), back],
+            vec![cname(&spelled(asked), &other), back],
             Vec::new(),
             Vec::new(),
         ]
     };
     let (server, _upstream) = answering("", make);
     for asked in ["loop.example", "one.example"] {
-        let told = ask(server.address, asked, CNAME);
+        let report = ask(server.address, asked, CNAME);
         assert_eq!(
-            (rcode(&told), told.answers.len()),
+            (rcode(&report), report.answers.len()),
             (ResponseCode::NoError, 1),
             "{asked}"
         );
@@ -191,17 +195,17 @@ fn a_ttl_with_the_top_bit_is_a_long_one() {
             let answer = ask(server.address, "a.example", A);
             assert_eq!(answer.answers[0].ttl, 86_400);
         }
-        assert_eq!(upstream.asked().len(), 1, "it is kept");
+        assert_eq!(upstream.asked().len(), 1, "it is cached");
     }
 }
 
 #[test]
-fn a_server_that_refers_to_others_is_passed_over() {
+fn a_server_that_answers_with_referrals_is_skipped() {
     let ns = |zone: &str| record(zone, RecordType::NS, wire("ns.elsewhere.test"));
     for zone in ["com", "a.example.com", ""] {
         let refers = Upstream::start_raw(move |asked| {
             let answers = match name(asked).starts_with("alias") {
-                true => vec![alias(&spelled(asked), "b.example.com")],
+                true => vec![cname(&spelled(asked), "b.example.com")],
                 false => Vec::new(),
             };
             vec![message(asked, [&answers, &[ns(zone)], &[]])]
@@ -232,12 +236,12 @@ fn a_server_that_refers_to_others_is_passed_over() {
     }
 }
 
-/// The last byte of the address that nobody may get.
+/// The last byte of the address that no client may get.
 const BAD: u8 = 66;
 
-/// What an upstream says of a free name, and what type was asked for; each leads to an address of
+/// Upstream answers for an unblocked name and the queried type; each contains an address of
 /// `x.blocked.example`.
-fn ways_around() -> Vec<(&'static str, RecordType, [Vec<Raw>; 3])> {
+fn leaking_answers() -> Vec<(&'static str, RecordType, [Vec<Raw>; 3])> {
     let bad = || a("x.blocked.example", BAD);
     let free = "www.free.example";
     let https = |owner: &str, target: &str| {
@@ -291,7 +295,7 @@ fn ways_around() -> Vec<(&'static str, RecordType, [Vec<Raw>; 3])> {
             "CNAME's target",
             CNAME,
             [
-                vec![alias(free, "x.blocked.example"), bad()],
+                vec![cname(free, "x.blocked.example"), bad()],
                 none(),
                 none(),
             ],
@@ -306,8 +310,8 @@ fn ways_around() -> Vec<(&'static str, RecordType, [Vec<Raw>; 3])> {
             A,
             [
                 vec![
-                    alias(free, "b.free.example"),
-                    alias(free, "x.blocked.example"),
+                    cname(free, "b.free.example"),
+                    cname(free, "x.blocked.example"),
                     bad(),
                 ],
                 none(),
@@ -319,9 +323,9 @@ fn ways_around() -> Vec<(&'static str, RecordType, [Vec<Raw>; 3])> {
             A,
             [
                 vec![
-                    alias(free, "b.free.example"),
-                    alias("b.free.example", "c.free.example"),
-                    alias("b.free.example", "x.blocked.example"),
+                    cname(free, "b.free.example"),
+                    cname("b.free.example", "c.free.example"),
+                    cname("b.free.example", "x.blocked.example"),
                     bad(),
                     a("c.free.example", 1),
                 ],
@@ -344,10 +348,12 @@ fn ways_around() -> Vec<(&'static str, RecordType, [Vec<Raw>; 3])> {
 }
 
 #[test]
-fn no_address_of_a_blocked_name_comes_with_the_answer_for_a_free_one() {
-    for (what, rtype, _) in ways_around() {
+fn no_address_of_a_blocked_name_accompanies_an_unblocked_answer() {
+    for (what, rtype, _) in leaking_answers() {
         let upstream = Upstream::start_raw(move |asked| {
-            let found = ways_around().into_iter().find(|(other, ..)| *other == what);
+            let found = leaking_answers()
+                .into_iter()
+                .find(|(other, ..)| *other == what);
             let (_, _, sections) = found.expect("it is there");
             vec![message(asked, sections.each_ref().map(Vec::as_slice))]
         });
@@ -368,7 +374,7 @@ fn no_address_of_a_blocked_name_comes_with_the_answer_for_a_free_one() {
 }
 
 #[test]
-fn what_is_free_comes_through_beside_what_is_dropped() {
+fn allowed_records_pass_beside_dropped_ones() {
     let make = |asked: &Asked| {
         let free = spelled(asked);
         let bad = a("x.blocked.example", BAD);
@@ -380,7 +386,7 @@ fn what_is_free_comes_through_beside_what_is_dropped() {
 }
 
 #[test]
-fn the_keys_of_a_zone_are_told_where_names_below_it_are_free() {
+fn the_keys_of_a_zone_are_answered_where_names_below_it_are_free() {
     let make = |asked: &Asked| {
         let rtype = asked.message.queries[0].query_type();
         let ds = record(&spelled(asked), rtype, vec![0, 1, 13, 2, 9, 9, 9, 9]);

@@ -1,4 +1,4 @@
-//! What `check` finds beside a running server, and what it says that it did not look at.
+//! The checks of `check` beside a running server, and its notes on skipped ones.
 
 use std::process::Command;
 
@@ -11,7 +11,7 @@ fn names(count: usize) -> String {
 }
 
 #[test]
-fn a_list_that_the_running_server_would_hold_is_found_with_the_guard() {
+fn check_names_the_guard_that_would_hold_a_list() {
     let upstream = Upstream::plain();
     let config = preamble(upstream.address) + &list("ads", "");
     let server = Server::start(&config, &[("ads", &names(200))]);
@@ -38,7 +38,7 @@ fn a_list_that_the_running_server_would_hold_is_found_with_the_guard() {
 }
 
 #[test]
-fn without_a_server_to_ask_what_is_kept_of_the_last_one_is_not_compared_and_that_is_said() {
+fn without_a_server_kept_rules_are_not_compared_and_check_says_so() {
     let upstream = Upstream::plain();
     let config = preamble(upstream.address) + "[state]\ndir = \"state\"\n" + &list("ads", "");
     let mut server = Server::start(&config, &[("ads", &names(200))]);
@@ -47,14 +47,14 @@ fn without_a_server_to_ask_what_is_kept_of_the_last_one_is_not_compared_and_that
     assert!(!text(&server.verb(&["check"])).contains(note));
     server.signal("TERM");
     assert_eq!(server.wait(), Some(0));
-    let said = text(&server.verb(&["check"]));
-    assert!(said.contains(note), "{said}");
+    let printed = text(&server.verb(&["check"]));
+    assert!(printed.contains(note), "{printed}");
     std::fs::remove_dir_all(server.path("state")).expect("removed");
     assert!(!text(&server.verb(&["check"])).contains(note));
 }
 
 #[test]
-fn a_state_directory_of_another_server_is_in_use_beside_the_running_one_too() {
+fn a_state_directory_of_another_server_is_reported_as_in_use() {
     let upstream = Upstream::plain();
     let state = |dir: &str| preamble(upstream.address) + &format!("[state]\ndir = {dir:?}\n");
     let other = Server::start(&state("state"), &[]);
@@ -65,10 +65,10 @@ fn a_state_directory_of_another_server_is_in_use_beside_the_running_one_too() {
     server.replace("tapis.toml", &state(theirs.to_str().expect("text")));
     let output = server.verb(&["check"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
-    let said = text(&output);
+    let printed = text(&output);
     assert!(
-        said.contains("the state directory is in use by another process"),
-        "{said}"
+        printed.contains("the state directory is in use by another process"),
+        "{printed}"
     );
 }
 
@@ -88,15 +88,15 @@ fn fewer_tcp_connections_than_configured_are_a_note_with_the_remedy() {
         assert!(output.status.success(), "{}", text(&output));
         text(&output)
     };
-    let said = checked(500);
+    let printed = checked(500);
     assert!(
-        said.contains("note: [server] tcp-connections: 182 of 1024")
-            && said.contains("LimitNOFILE"),
-        "{said}"
+        printed.contains("note: [server] tcp-connections: 182 of 1024")
+            && printed.contains("LimitNOFILE"),
+        "{printed}"
     );
-    let said = checked(4096);
-    assert!(!said.contains("tcp-connections"), "{said}");
-    // What the running server may open counts, not what this shell may.
+    let printed = checked(4096);
+    assert!(!printed.contains("tcp-connections"), "{printed}");
+    // The limit of the running server applies, not that of this shell.
     let mut command = Command::new("sh");
     command.args([
         "-c",
@@ -105,6 +105,6 @@ fn fewer_tcp_connections_than_configured_are_a_note_with_the_remedy() {
     ]);
     command.current_dir(folder.path());
     let server = Server::run(command, folder);
-    let said = text(&verb(server.folder.path(), &["check"]));
-    assert!(said.contains("182 of 1024"), "{said}");
+    let printed = text(&verb(server.folder.path(), &["check"]));
+    assert!(printed.contains("182 of 1024"), "{printed}");
 }

@@ -1,4 +1,4 @@
-//! The verbs that need no server.
+//! Verbs that need no server.
 
 use std::fs;
 use std::process::Output;
@@ -35,8 +35,8 @@ kind = \"deny\"
 ";
     let output = verb(&folder(config, &[]), &["check"]);
     assert_eq!(output.status.code(), Some(1));
-    let told = text(&output);
-    let lines: Vec<u32> = told
+    let report = text(&output);
+    let lines: Vec<u32> = report
         .lines()
         .map(|line| {
             let (_, rest) = line.split_once("tapis.toml:").expect("a place");
@@ -47,7 +47,7 @@ kind = \"deny\"
                 .expect("a number")
         })
         .collect();
-    assert_eq!(lines, [2, 3, 4, 6, 7, 9, 11, 12, 14, 16], "{told}");
+    assert_eq!(lines, [2, 3, 4, 6, 7, 9, 11, 12, 14, 16], "{report}");
 }
 
 #[test]
@@ -59,28 +59,30 @@ fn check_looks_at_the_lists_of_a_faulty_configuration_too() {
     let files = [("odd", "b..example\na.example\n"), ("unclear", "/\n")];
     let output = verb(&folder(&config, &files), &["check"]);
     assert_eq!(output.status.code(), Some(1));
-    let told = String::from_utf8_lossy(&output.stdout);
+    let report = String::from_utf8_lossy(&output.stdout);
     assert!(
-        told.contains("tapis.toml:2: ") && told.contains("/gone: ") && told.contains("/odd:1: "),
-        "{told}"
+        report.contains("tapis.toml:2: ")
+            && report.contains("/gone: ")
+            && report.contains("/odd:1: "),
+        "{report}"
     );
     assert!(
-        !told.contains("unclear: "),
-        "its lines mean nothing yet: {told}"
+        !report.contains("unclear: "),
+        "its lines mean nothing yet: {report}"
     );
     assert!(output.stderr.is_empty(), "all of it can be piped");
 }
 
 #[test]
-fn check_tells_of_lists_that_would_not_be_taken_and_of_bad_lines() {
+fn check_reports_lists_that_would_be_rejected_and_bad_lines() {
     let config = list("gone", "") + &list("odd", "");
     let folder = folder(&config, &[("odd", "a.example\nb..example\nc.example\n")]);
     let output = verb(&folder, &["check"]);
     assert_eq!(output.status.code(), Some(1));
-    let told = text(&output);
+    let report = text(&output);
     assert!(
-        told.contains("/gone: ") && told.contains("/odd:2: b..example"),
-        "{told}"
+        report.contains("/gone: ") && report.contains("/odd:2: b..example"),
+        "{report}"
     );
 
     fs::write(folder.path().join("gone"), "d.example\n").expect("written");
@@ -91,16 +93,16 @@ fn check_tells_of_lists_that_would_not_be_taken_and_of_bad_lines() {
 }
 
 #[test]
-fn check_tells_what_is_configured_in_vain_or_in_a_circle() {
+fn check_reports_settings_without_effect_and_circular_ones() {
     let config = "[server]\nlisten = [\"127.0.0.1:5399\"]\n[upstream]\nservers = [\"127.0.0.1:5399\"]\n\
                   [local]\nforward = [\"home.arpa\", \"example.com\"]\n";
     let output = verb(&folder(config, &[]), &["check"]);
     assert_eq!(output.status.code(), Some(1));
-    let told = text(&output);
-    assert!(told.contains("is this server itself"), "{told}");
+    let report = text(&output);
+    assert!(report.contains("is this server itself"), "{report}");
     assert!(
-        told.contains("`example.com` has no effect") && !told.contains("home.arpa` is"),
-        "{told}"
+        report.contains("`example.com` has no effect") && !report.contains("home.arpa` is"),
+        "{report}"
     );
 }
 
@@ -125,13 +127,13 @@ fn why_names_the_deciding_rule_and_all_others_with_their_lines() {
     ];
     let folder = folder(&config, &files);
     let output = verb(&folder, &["why", "WWW.shop.example", "--json"]);
-    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(
-        (&told["decision"], &told["answer"]),
+        (&report["decision"], &report["answer"]),
         (&"allowed".into(), &Value::Null)
     );
     let rule = |n: usize| {
-        let rule = &told["rules"][n];
+        let rule = &report["rules"][n];
         let text = |key: &str| rule[key].as_str().unwrap_or_default().to_owned();
         (text("source"), text("rule"), rule["line"].as_u64())
     };
@@ -145,26 +147,26 @@ fn why_names_the_deciding_rule_and_all_others_with_their_lines() {
     );
     assert_eq!(rule(2), ("ads".to_owned(), ".example".to_owned(), Some(2)));
 
-    let people = text(&verb(&folder, &["why", "other.example"]));
+    let printed = text(&verb(&folder, &["why", "other.example"]));
     assert!(
-        people.contains("other.example: blocked by list ads"),
-        "{people}"
+        printed.contains("other.example: blocked by list ads"),
+        "{printed}"
     );
     assert!(
-        people.contains("REFUSED") && people.contains("ads:2)"),
-        "{people}"
+        printed.contains("REFUSED") && printed.contains("ads:2)"),
+        "{printed}"
     );
 }
 
 #[test]
-fn why_answers_for_types_clients_and_names_that_stay_here() {
+fn why_answers_for_types_clients_and_local_names() {
     let folder = folder(&list("ads", ""), &[("ads", "bücher.example\n")]);
     let decision = |arguments: &[&str]| {
         let output = verb(&folder, &[&["why", "--json"], arguments].concat());
-        let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        let records = told["answer"]["records"].as_array().map_or(0, Vec::len);
+        let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let records = report["answer"]["records"].as_array().map_or(0, Vec::len);
         (
-            told["decision"].as_str().expect("a word").to_owned(),
+            report["decision"].as_str().expect("a word").to_owned(),
             records,
         )
     };
@@ -204,8 +206,8 @@ fn a_verb_that_needs_a_server_says_where_it_looked() {
     }
 }
 
-/// Runs a verb that must end by itself, with an error.
-fn refused_at_once(arguments: &[&str]) -> String {
+/// Runs a verb that must fail without waiting.
+fn fails_at_once(arguments: &[&str]) -> String {
     let output = tapis().args(arguments).output().expect("it ran");
     assert_eq!(output.status.code(), Some(1), "{arguments:?}");
     text(&output)
@@ -228,16 +230,16 @@ fn devices_and_fifos_are_read_by_no_verb() {
             &["journal", "export", "--file", file],
             &["image", file],
         ] {
-            let told = refused_at_once(arguments);
+            let report = fails_at_once(arguments);
             assert!(
-                told.contains(file) && told.contains("regular file"),
-                "{arguments:?}: {told}"
+                report.contains(file) && report.contains("regular file"),
+                "{arguments:?}: {report}"
             );
         }
         let config = list("odd", "").replace("path = \"odd\"", &format!("path = {file:?}"));
         fs::write(folder.path().join("tapis.toml"), config).expect("written");
-        let told = text(&verb(&folder, &["check"]));
-        assert!(told.contains("not a regular file"), "{told}");
+        let report = text(&verb(&folder, &["check"]));
+        assert!(report.contains("not a regular file"), "{report}");
         let output = verb(&folder, &["why", "a.example"]);
         assert!(text(&output).contains("a.example"), "{}", text(&output));
     }
@@ -248,19 +250,19 @@ fn an_order_file_is_bounded_for_check_as_it_is_for_the_server() {
     let folder = folder("", &[("large.toml", &" ".repeat((16 << 20) + 1))]);
     let large = folder.path().join("large.toml");
     let large = large.to_str().expect("text");
-    let told = refused_at_once(&["order", "check", "--config", SHIPPED, large]);
-    assert!(told.contains("large.toml: is over 16 MiB"), "{told}");
+    let report = fails_at_once(&["order", "check", "--config", SHIPPED, large]);
+    assert!(report.contains("large.toml: is over 16 MiB"), "{report}");
 }
 
-/// Runs a verb with wrong arguments.
-fn misused(arguments: &[&str]) -> String {
+/// Runs a verb with wrong arguments; returns the usage error.
+fn usage_error(arguments: &[&str]) -> String {
     let output = tapis().args(arguments).output().expect("it ran");
     assert_eq!(output.status.code(), Some(2), "{arguments:?}");
     text(&output)
 }
 
 #[test]
-fn verbs_of_other_programs_are_answered_with_the_way_here() {
+fn verbs_of_other_programs_are_answered_with_the_equivalent() {
     for (verb_name, way) in [
         ("unblock", "[[exception]]"),
         ("allow", "[[exception]]"),
@@ -272,15 +274,15 @@ fn verbs_of_other_programs_are_answered_with_the_way_here() {
         ("stop", "systemctl"),
         ("restart", "tapis reload"),
     ] {
-        let told = misused(&[verb_name, "ads.example"]);
-        assert!(told.contains(way) && told.contains("tip: "), "{told}");
-        assert!(!told.contains("similar"), "{verb_name}: {told}");
+        let report = usage_error(&[verb_name, "ads.example"]);
+        assert!(report.contains(way) && report.contains("tip: "), "{report}");
+        assert!(!report.contains("similar"), "{verb_name}: {report}");
     }
-    let told = misused(&["order", "remove", "x"]);
-    assert!(told.contains("tapis order lift"), "{told}");
-    // A slip of the finger is still corrected.
-    let told = misused(&["relaod"]);
-    assert!(told.contains("'reload'"), "{told}");
+    let report = usage_error(&["order", "remove", "x"]);
+    assert!(report.contains("tapis order lift"), "{report}");
+    // A typing error still gets a suggestion.
+    let report = usage_error(&["relaod"]);
+    assert!(report.contains("'reload'"), "{report}");
 }
 
 #[test]
@@ -290,22 +292,22 @@ fn a_configuration_without_its_option_is_answered_with_the_option() {
     let named = named.to_str().expect("text");
     for verb_name in ["check", "serve", "status", "reload", "compile"] {
         for file in ["gone/tapis.toml", named] {
-            let told = misused(&[verb_name, file]);
+            let report = usage_error(&[verb_name, file]);
             let tip = format!("tapis {verb_name} --config {file}");
-            assert!(told.contains(&tip), "{told}");
+            assert!(report.contains(&tip), "{report}");
         }
     }
-    let told = misused(&["journal", "show", "t.toml"]);
+    let report = usage_error(&["journal", "show", "t.toml"]);
     assert!(
-        told.contains("tapis journal show --config t.toml"),
-        "{told}"
+        report.contains("tapis journal show --config t.toml"),
+        "{report}"
     );
-    let told = misused(&["check", "ads.example"]);
-    assert!(!told.contains("--config ads"), "{told}");
+    let report = usage_error(&["check", "ads.example"]);
+    assert!(!report.contains("--config ads"), "{report}");
 }
 
 #[test]
-fn a_date_alone_is_its_first_instant_in_utc() {
+fn a_date_without_a_time_is_its_first_instant_in_utc() {
     let order = include_str!("../../blocklists/orders/2017-07-14-telegram-web.toml");
     let lifted = |line: &&str| line.starts_with("lifted-at") || line.starts_with("lift-reason");
     let lines: Vec<_> = order.lines().filter(|line| !lifted(line)).collect();
@@ -321,13 +323,13 @@ fn a_date_alone_is_its_first_instant_in_utc() {
     fs::write(&path, order).expect("written");
     let why = |at: &str| {
         let output = verb(&folder, &["why", "web.telegram.org", "--at", at]);
-        let told = String::from_utf8_lossy(&output.stdout).into_owned();
-        (told, output.status.code())
+        let report = String::from_utf8_lossy(&output.stdout).into_owned();
+        (report, output.status.code())
     };
     for day in ["2017-07-13", "2017-07-15"] {
-        let (told, code) = why(day);
-        assert!(code != Some(2) && !told.is_empty(), "{told}");
-        assert_eq!((told, code), why(&format!("{day}T00:00:00Z")));
+        let (report, code) = why(day);
+        assert!(code != Some(2) && !report.is_empty(), "{report}");
+        assert_eq!((report, code), why(&format!("{day}T00:00:00Z")));
     }
     let output = verb(&folder, &["order", "list", "--at", "2017-07-14"]);
     assert!(output.status.success(), "{}", text(&output));
@@ -362,7 +364,7 @@ fn a_date_alone_is_its_first_instant_in_utc() {
 }
 
 #[test]
-fn what_is_no_time_is_answered_with_the_forms_to_type() {
+fn an_invalid_time_is_answered_with_the_accepted_forms() {
     for wrong in [
         "yesterday",
         "2026-11-26T10:00:00",
@@ -376,9 +378,9 @@ fn what_is_no_time_is_answered_with_the_forms_to_type() {
             &["order", "list", "--at", wrong],
             &["order", "suspend", "x", "--reason", "x", "--until", wrong],
         ] {
-            let told = misused(arguments);
+            let report = usage_error(arguments);
             let forms = "2017-07-14T11:30:00+07:00, or a date, as in 2017-07-14";
-            assert!(told.contains(forms), "{told}");
+            assert!(report.contains(forms), "{report}");
         }
     }
 }
@@ -386,12 +388,12 @@ fn what_is_no_time_is_answered_with_the_forms_to_type() {
 #[test]
 fn check_beside_a_server_says_what_it_leaves_out_and_why() {
     let server = Server::start(&preamble(Upstream::plain().address), &[]);
-    let told = text(&server.verb(&["check"]));
+    let report = text(&server.verb(&["check"]));
     let process = server.id();
     let note = format!("note: a server runs (process {process}) and uses ");
     assert!(
-        told.contains(&note) && told.contains("not checked"),
-        "{told}"
+        report.contains(&note) && report.contains("not checked"),
+        "{report}"
     );
-    assert!(told.contains(&server.address.to_string()), "{told}");
+    assert!(report.contains(&server.address.to_string()), "{report}");
 }

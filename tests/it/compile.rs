@@ -1,4 +1,4 @@
-//! Lists to one image file, as an operator and as a server ask for it.
+//! Compiling lists to one image file, from the command line and from the server.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -41,12 +41,12 @@ fn compile(folder: &TempDir, out: &str, arguments: &[&str]) -> Output {
 }
 
 fn open(path: &Path) -> Image {
-    let octets = fs::read(path).expect("a file");
-    Image::open(ImageBytes::Heap(octets)).expect("an image")
+    let bytes = fs::read(path).expect("a file");
+    Image::open(ImageBytes::Heap(bytes)).expect("an image")
 }
 
-/// What lies in the folder, but for the configuration and the lists.
-fn made(folder: &TempDir) -> Vec<String> {
+/// The files of the directory except the configuration and the lists.
+fn created_files(folder: &TempDir) -> Vec<String> {
     let entries = fs::read_dir(folder.path()).expect("a folder");
     let names = entries.map(|entry| entry.expect("an entry").file_name().into_string());
     let given = ["tapis.toml", "ads", "hosts"];
@@ -57,25 +57,28 @@ fn made(folder: &TempDir) -> Vec<String> {
 }
 
 #[test]
-fn the_lists_of_a_configuration_become_an_image_and_bad_lines_are_told() {
+fn the_lists_of_a_configuration_become_an_image_and_bad_lines_are_reported() {
     let folder = folder(&config(), &CONFIG_LISTS);
     let output = compile(&folder, "image", &[]);
-    let said = text(&output);
-    assert!(output.status.success(), "{said}");
+    let printed = text(&output);
+    assert!(output.status.success(), "{printed}");
     assert!(
-        said.contains("ads: 4 rules, 0 skipped, 1 bad line"),
-        "{said}"
+        printed.contains("ads: 4 rules, 0 skipped, 1 bad line"),
+        "{printed}"
     );
-    assert!(said.contains("ads:3: https://no.example/: a URL"), "{said}");
     assert!(
-        said.contains(
+        printed.contains("ads:3: https://no.example/: a URL"),
+        "{printed}"
+    );
+    assert!(
+        printed.contains(
             "hosts: 2 rules, 1 skipped (localhost and the like, or addresses), 0 bad lines"
         ),
-        "{said}"
+        "{printed}"
     );
     let summary = "image: 6 names in, 5 rules, 1 pruned, ";
-    assert!(said.contains(summary), "{said}");
-    assert_eq!(made(&folder), ["image"]);
+    assert!(printed.contains(summary), "{printed}");
+    assert_eq!(created_files(&folder), ["image"]);
     let image = open(&folder.path().join("image"));
     assert_eq!((image.facts().rules, image.facts().pruned), (5, 1));
     let sources = &image.provenance().sources;
@@ -88,18 +91,18 @@ fn the_lists_of_a_configuration_become_an_image_and_bad_lines_are_told() {
 }
 
 #[test]
-fn where_no_image_can_be_there_is_none_and_the_reason_is_told() {
+fn an_image_that_cannot_be_written_leaves_no_file_and_the_reason_is_reported() {
     let folder = folder(&config(), &CONFIG_LISTS);
     for (out, reason) in [
         ("missing/image", "missing/image: No such file or directory"),
         ("ads/image", "ads/image: Not a directory"),
     ] {
         let output = compile(&folder, out, &[]);
-        let said = text(&output);
-        assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains(reason), "{said}");
-        assert!(said.contains("have room for"), "{said}");
-        assert_eq!(made(&folder), [""; 0]);
+        let printed = text(&output);
+        assert_eq!(output.status.code(), Some(1), "{printed}");
+        assert!(printed.contains(reason), "{printed}");
+        assert!(printed.contains("have room for"), "{printed}");
+        assert_eq!(created_files(&folder), [""; 0]);
     }
 }
 
@@ -108,36 +111,36 @@ fn a_full_disk_leaves_the_old_image() {
     let folder = folder(&config(), &CONFIG_LISTS);
     let image = b"\x89tapis\r\nold";
     fs::write(folder.path().join("image"), image).expect("written");
-    // A disk that is full for this process alone: no file may outgrow a block.
+    // A disk that is full for this process only: no file may grow past a block.
     let script = "trap '' XFSZ; ulimit -f 1; exec \"$0\" -c tapis.toml compile -o image";
     let output = Command::new("/bin/sh")
         .args(["-c", script, env!("CARGO_BIN_EXE_tapis")])
         .current_dir(folder.path())
         .output()
         .expect("run");
-    let said = text(&output);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("image: File too large"), "{said}");
-    assert_eq!(made(&folder), ["image"]);
+    let printed = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{printed}");
+    assert!(printed.contains("image: File too large"), "{printed}");
+    assert_eq!(created_files(&folder), ["image"]);
     let old = fs::read(folder.path().join("image")).expect("there");
     assert_eq!(old, image);
 }
 
 #[test]
-fn a_refused_list_is_told_and_nothing_is_written_until_it_is_accepted() {
+fn a_rejected_list_is_reported_and_nothing_is_written_until_it_is_accepted() {
     let folder = folder(&config(), &CONFIG_LISTS);
     fs::write(folder.path().join("ads"), "").expect("written");
     let output = compile(&folder, "image", &[]);
-    let said = text(&output);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("ads: ads: empty"), "{said}");
+    let printed = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{printed}");
+    assert!(printed.contains("ads: ads: empty"), "{printed}");
     assert!(
-        said.contains("tapis compile -o image --accept ads:empty"),
-        "{said}"
+        printed.contains("tapis compile -o image --accept ads:empty"),
+        "{printed}"
     );
-    assert!(said.contains("hosts: 2 rules"), "{said}");
-    assert!(said.contains("nothing is written"), "{said}");
-    assert_eq!(made(&folder), [""; 0]);
+    assert!(printed.contains("hosts: 2 rules"), "{printed}");
+    assert!(printed.contains("nothing is written"), "{printed}");
+    assert_eq!(created_files(&folder), [""; 0]);
     let output = compile(&folder, "image", &["--accept", "ads:empty"]);
     assert!(output.status.success(), "{}", text(&output));
     assert_eq!(open(&folder.path().join("image")).facts().rules, 2);
@@ -147,10 +150,10 @@ fn a_refused_list_is_told_and_nothing_is_written_until_it_is_accepted() {
 }
 
 #[test]
-fn a_folder_whose_name_is_no_text_is_one_like_any_other() {
+fn a_directory_whose_name_is_not_utf8_works() {
     let outer = tempfile::tempdir().expect("a folder");
     let folder = outer.path().join(OsStr::from_bytes(b"l\xEFsts"));
-    fs::create_dir(&folder).expect("made");
+    fs::create_dir(&folder).expect("created");
     fs::write(folder.join("tapis.toml"), config()).expect("written");
     for (name, content) in CONFIG_LISTS {
         fs::write(folder.join(name), content).expect("written");
@@ -161,8 +164,8 @@ fn a_folder_whose_name_is_no_text_is_one_like_any_other() {
     let output = command.output().expect("run");
     assert!(output.status.success(), "{}", text(&output));
     let output = tapis().arg("image").arg(folder.join("image")).output();
-    let said = text(&output.expect("run"));
-    assert!(said.contains("l\u{FFFD}sts/ads"), "{said}");
+    let printed = text(&output.expect("run"));
+    assert!(printed.contains("l\u{FFFD}sts/ads"), "{printed}");
 }
 
 fn plan(folder: &TempDir) -> Plan {
@@ -185,7 +188,7 @@ fn compiler() -> Compiler {
 }
 
 #[tokio::test]
-async fn a_process_of_its_own_makes_the_image_and_tells_how_far_it_is() {
+async fn a_separate_process_makes_the_image_and_reports_progress() {
     let folder = folder(&config(), &CONFIG_LISTS);
     let mut plan = plan(&folder);
     let mut events = Vec::new();
@@ -202,7 +205,7 @@ async fn a_process_of_its_own_makes_the_image_and_tells_how_far_it_is() {
     assert_eq!(notes.tally.first[0].line, 3);
     let image = open(&plan.out);
     assert_eq!(image.size() as u64, outcome.bytes);
-    // Once more over what is there: one list is read, the other one carried over.
+    // A second compilation over the existing image: one list is read, the other carried over.
     fs::write(folder.path().join("hosts"), ":: d.example\n").expect("written");
     fs::remove_file(folder.path().join("ads")).expect("there");
     plan.base = Some(plan.out.clone());
@@ -216,7 +219,7 @@ async fn a_process_of_its_own_makes_the_image_and_tells_how_far_it_is() {
 }
 
 #[tokio::test]
-async fn what_a_process_of_its_own_says_at_its_end_is_the_reason() {
+async fn the_last_message_of_the_compiler_process_is_the_reason() {
     let folder = folder(&config(), &CONFIG_LISTS);
     let mut plan = plan(&folder);
     plan.out = folder.path().join("missing").join("image");
@@ -237,7 +240,7 @@ async fn what_a_process_of_its_own_says_at_its_end_is_the_reason() {
 }
 
 #[test]
-fn an_image_takes_the_place_of_an_image_and_of_nothing_else() {
+fn an_image_only_overwrites_an_image() {
     let folder = folder(&config(), &[("ads", "a.example\n"), ("hosts", "")]);
     let accept = ["--accept", "hosts:empty"];
     for _ in 0..2 {
@@ -248,7 +251,7 @@ fn an_image_takes_the_place_of_an_image_and_of_nothing_else() {
         .arg(folder.path().join("fifo"))
         .status();
     assert!(fifo.expect("mkfifo ran").success());
-    symlink("image", folder.path().join("link")).expect("made");
+    symlink("image", folder.path().join("link")).expect("created");
     for (place, why) in [
         ("fifo", "is not a regular file"),
         ("link", "is not a regular file"),
@@ -259,17 +262,17 @@ fn an_image_takes_the_place_of_an_image_and_of_nothing_else() {
         let before = fs::symlink_metadata(folder.path().join(place)).expect("there");
         let output = compile(&folder, place, &accept);
         assert_eq!(output.status.code(), Some(1), "{place}");
-        let said = text(&output);
-        assert!(said.contains(&format!("{place}: {why}")), "{said}");
+        let printed = text(&output);
+        assert!(printed.contains(&format!("{place}: {why}")), "{printed}");
         let after = fs::symlink_metadata(folder.path().join(place)).expect("there");
         assert_eq!(after.ino(), before.ino(), "{place}");
     }
 }
 
 #[test]
-fn a_process_whose_starter_is_gone_ends_without_an_image() {
+fn a_compiler_whose_parent_is_gone_ends_without_an_image() {
     let folder = folder(&config(), &CONFIG_LISTS);
-    // It is at work for longer than it takes to see that its input has ended.
+    // It runs longer than it takes to notice the end of its input.
     let many: String = (0..400_000).map(|n| format!("n{n}.example\n")).collect();
     fs::write(folder.path().join("ads"), many).expect("written");
     let text = serde_json::to_string(&plan(&folder)).expect("JSON") + "\n";
@@ -281,5 +284,5 @@ fn a_process_whose_starter_is_gone_ends_without_an_image() {
         .stdin(input)
         .output();
     assert_eq!(output.expect("run").status.code(), Some(1));
-    assert_eq!(made(&folder), [""; 0]);
+    assert_eq!(created_files(&folder), [""; 0]);
 }

@@ -1,4 +1,4 @@
-//! Which configuration a verb uses, and which server it asks.
+//! The choice of the configuration and of the server that a verb uses.
 
 use std::fs;
 use std::process::Output;
@@ -9,12 +9,12 @@ use crate::support::client::{is_blocked, until};
 use crate::support::server::{Server, folder, list, preamble, tapis, text};
 use crate::support::upstream::Upstream;
 
-fn told(output: &Output) -> (String, String) {
+fn outputs(output: &Output) -> (String, String) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (text(&output.stdout), text(&output.stderr))
 }
 
-/// A server with the list `ads`, which holds `one.example`.
+/// A server with the list `ads`, which contains `one.example`.
 fn server() -> (Server, Upstream) {
     let upstream = Upstream::plain();
     let config = preamble(upstream.address) + &list("ads", "");
@@ -43,7 +43,7 @@ fn the_variable_names_the_configuration_and_each_verb_says_so() {
                 true => command.env("TAPIS_CONFIG", path),
                 false => command.args(["--config", path]),
             };
-            told(&command.output().expect("it ran"))
+            outputs(&command.output().expect("it ran"))
         };
         let (by_variable, given) = (run(true), run(false));
         assert_eq!(by_variable.0, given.0, "{verb:?}: the same configuration");
@@ -54,13 +54,13 @@ fn the_variable_names_the_configuration_and_each_verb_says_so() {
 }
 
 #[test]
-fn a_verb_without_a_configuration_takes_that_of_the_running_server() {
+fn a_verb_without_a_configuration_uses_that_of_the_running_server() {
     let (server, _upstream) = server();
     let socket = server.path("control.sock");
     let run = |arguments: &[&str]| {
         let mut command = tapis();
         command.args(arguments).arg("--control").arg(&socket);
-        told(&command.output().expect("it ran"))
+        outputs(&command.output().expect("it ran"))
     };
     let path = server.path("tapis.toml");
     let process = server.id();
@@ -92,8 +92,8 @@ fn why_explains_what_the_running_server_has_in_force_and_offline_what_the_files_
     let (server, _upstream) = server();
     let why = |name: &str, more: &[&str]| {
         let output = server.verb(&[&["why", name, "--json"], more].concat());
-        let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        told
+        let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        report
     };
     let asked = why("one.example", &[]);
     assert_eq!(asked["generation"], 1);
@@ -103,7 +103,7 @@ fn why_explains_what_the_running_server_has_in_force_and_offline_what_the_files_
     );
     let record = asked["answer"]["records"][0].as_str().expect("a record");
     assert!(record.ends_with("0.0.0.0"), "{record}");
-    // A guard holds the empty list: the server goes on with what it has.
+    // A guard holds the empty list: the server keeps the rules in force.
     server.replace("ads", "");
     until("it is held", || server.status()["degraded"] == true);
     assert!(is_blocked(server.address, "one.example"));
@@ -137,7 +137,7 @@ fn why_does_not_ask_a_server_that_has_another_configuration() {
         .arg(other.path().join("tapis.toml"))
         .output()
         .expect("it ran");
-    let (stdout, stderr) = told(&output);
+    let (stdout, stderr) = outputs(&output);
     assert!(
         stdout.starts_with("two.example: blocked by list other\n"),
         "{stdout}"
@@ -164,10 +164,10 @@ fn verbs_reach_the_server_although_its_configuration_has_a_mistake() {
         );
         let reload = server.verb(&["reload"]);
         assert_eq!(reload.status.code(), Some(1));
-        let told = text(&reload);
+        let report = text(&reload);
         assert!(
-            told.contains("not taken: ") && told.contains("tapis.toml:"),
-            "{mistake}: {told}"
+            report.contains("not taken: ") && report.contains("tapis.toml:"),
+            "{mistake}: {report}"
         );
         let rollback = text(&server.verb(&["rollback", "1"]));
         assert!(rollback.contains("generation 1"), "{mistake}: {rollback}");
@@ -175,7 +175,7 @@ fn verbs_reach_the_server_although_its_configuration_has_a_mistake() {
 }
 
 #[test]
-fn a_mistake_in_the_sockets_own_line_leads_to_no_other_server() {
+fn a_mistake_in_the_line_of_the_socket_leads_to_no_other_server() {
     let (server, _upstream) = server();
     let good = fs::read_to_string(server.path("tapis.toml")).expect("readable");
     for bad in ["control = control.sock", "contrl = \"control.sock\""] {
@@ -185,7 +185,7 @@ fn a_mistake_in_the_sockets_own_line_leads_to_no_other_server() {
         );
         let output = server.verb(&["status"]);
         assert_eq!(output.status.code(), Some(1));
-        let told = text(&output);
-        assert!(told.contains("tapis.toml:4: "), "{bad}: {told}");
+        let report = text(&output);
+        assert!(report.contains("tapis.toml:4: "), "{bad}: {report}");
     }
 }

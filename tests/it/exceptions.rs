@@ -1,4 +1,4 @@
-//! Exceptions and orders against a stupid twin that goes through all rules.
+//! Exceptions, orders and lists compared with a simple model that goes through all rules.
 
 use std::sync::Arc;
 
@@ -59,7 +59,7 @@ fn source(&(name, kind, nxdomain, against): &(&str, Kind, bool, &[&str])) -> Arc
 struct Policy {
     rules: Vec<Rule>,
     configured: Vec<usize>,
-    imaged: Vec<usize>,
+    image_order: Vec<usize>,
 }
 
 impl Policy {
@@ -67,7 +67,7 @@ impl Policy {
     fn snapshot(&self) -> Snapshot {
         let image = |holds: &dyn Fn(usize) -> bool| {
             let mut builder = Builder::new();
-            for &number in self.imaged.iter().filter(|n| holds(**n)) {
+            for &number in self.image_order.iter().filter(|n| holds(**n)) {
                 let rules = self.rules.iter().filter(|(source, ..)| *source == number);
                 let rules = rules.map(|(_, name, scope)| (name, *scope));
                 let name = SOURCES[number].0;
@@ -98,7 +98,7 @@ impl Policy {
     }
 
     /// The sources with a rule that matches a name, in order of precedence.
-    fn speaking(&self, name: &Name) -> Vec<usize> {
+    fn matching(&self, name: &Name) -> Vec<usize> {
         let matching = self
             .rules
             .iter()
@@ -110,13 +110,13 @@ impl Policy {
     }
 
     fn exceptions(&self, name: &Name) -> Vec<usize> {
-        let mut speaking = self.speaking(name);
-        speaking.retain(|number| *number < 3);
-        speaking
+        let mut matching = self.matching(name);
+        matching.retain(|number| *number < 3);
+        matching
     }
 
     /// The expected decision: a word, and the source. The exceptions `chain_exemption` apply to the name, too.
-    fn twin(&self, name: &Name, past: &[usize]) -> (&'static str, Option<&'static str>) {
+    fn model(&self, name: &Name, past: &[usize]) -> (&'static str, Option<&'static str>) {
         let own = self.exceptions(name);
         if own.contains(&0) || past.contains(&0) {
             return ("allowed", Some("e-all"));
@@ -125,7 +125,7 @@ impl Policy {
             let mut against = own.iter().chain(past).flat_map(|n| SOURCES[*n].3);
             against.any(|name| *name == SOURCES[number].0)
         };
-        let counted = self.speaking(name).into_iter();
+        let counted = self.matching(name).into_iter();
         let mut counted = counted.filter(|number| *number >= 3 && !overridden(*number));
         match (counted.next(), own.first()) {
             (Some(5), _) => ("allowed", Some("good")),
@@ -136,17 +136,17 @@ impl Policy {
     }
 
     /// The expected decision on a CNAME chain: the blocked hop, and the source that blocks it.
-    fn twin_of_chain(&self, asked: &Name, chain: &[Name]) -> Option<(usize, &'static str)> {
+    fn model_of_chain(&self, asked: &Name, chain: &[Name]) -> Option<(usize, &'static str)> {
         let past = self.exceptions(asked);
-        // After an exception against everything nothing counts; after an allow list, only orders do.
-        let mut by = self.twin(asked, &[]);
+        // An exception to all sources ends the evaluation; after an allow list, only orders apply.
+        let mut by = self.model(asked, &[]);
         let mut orders_alone = false;
         for (hop, name) in (1..).zip(chain) {
             if by == ("allowed", Some("e-all")) {
                 return None;
             }
             orders_alone |= by == ("allowed", Some("good"));
-            by = self.twin(name, &past);
+            by = self.model(name, &past);
             match by {
                 ("blocked", Some(source)) if !orders_alone || source.starts_with("order:") => {
                     return Some((hop, source));
@@ -158,7 +158,7 @@ impl Policy {
     }
 }
 
-fn told(decision: &Decision<'_>) -> (&'static str, Option<String>) {
+fn summary(decision: &Decision<'_>) -> (&'static str, Option<String>) {
     match decision {
         Decision::Pass => ("nothing", None),
         Decision::Excepted(by) => ("excepted", Some(by.source.name.clone())),
@@ -167,7 +167,7 @@ fn told(decision: &Decision<'_>) -> (&'static str, Option<String>) {
     }
 }
 
-/// Few labels, so that names nest and rules meet all the time.
+/// Few labels, so that names nest and rules often match the same name.
 fn name() -> impl Strategy<Value = Name> {
     let label = prop_oneof![Just("a"), Just("b"), Just("c")];
     prop::collection::vec(label, 1..5)
@@ -178,10 +178,10 @@ fn policy() -> impl Strategy<Value = Policy> {
     let rule = (0..SOURCES.len(), name(), prop::sample::select(&SCOPES[..]));
     let shuffled = || Just((0..SOURCES.len()).collect::<Vec<_>>()).prop_shuffle();
     let rules = prop::collection::vec(rule, 0..24);
-    (rules, shuffled(), shuffled()).prop_map(|(rules, configured, imaged)| Policy {
+    (rules, shuffled(), shuffled()).prop_map(|(rules, configured, image_order)| Policy {
         rules,
         configured,
-        imaged,
+        image_order,
     })
 }
 
@@ -189,33 +189,33 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn exceptions_orders_and_lists_decide_as_the_twin_says(
+    fn exceptions_orders_and_lists_decide_as_the_model_does(
         policy in policy(),
         names in prop::collection::vec(name(), 1..40),
     ) {
         let snapshot = policy.snapshot();
         for name in &names {
             let decision = snapshot.decide(name);
-            let (word, by) = told(&decision);
-            prop_assert_eq!((word, by.as_deref()), policy.twin(name, &[]), "{}", name);
-            // NXDOMAIN is true of all names beneath.
+            let (word, by) = summary(&decision);
+            prop_assert_eq!((word, by.as_deref()), policy.model(name, &[]), "{}", name);
+            // NXDOMAIN applies to all names below.
             if let Decision::Blocked { nxdomain: true, .. } = decision {
-                let beneath = |other: &&Name| {
+                let is_below = |other: &&Name| {
                     other.label_count() > name.label_count()
                         && other.ancestor(name.label_count()) == name.wire()
                 };
                 let owners = policy.rules.iter().map(|rule| &rule.1);
-                for other in names.iter().chain(owners).filter(beneath) {
-                    let (word, by) = policy.twin(other, &[]);
+                for other in names.iter().chain(owners).filter(is_below) {
+                    let (word, by) = policy.model(other, &[]);
                     let nxdomain = SOURCES.iter().any(|s| Some(s.0) == by && s.2);
-                    prop_assert!(word == "blocked" && nxdomain, "{} beneath {}", other, name);
+                    prop_assert!(word == "blocked" && nxdomain, "{} below {}", other, name);
                 }
             }
         }
     }
 
     #[test]
-    fn a_chain_of_cnames_is_decided_as_the_twin_says(
+    fn a_chain_of_cnames_is_decided_as_the_model_does(
         policy in policy(),
         asked in prop::collection::vec(name(), 1..20),
         chain in prop::collection::vec(name(), 1..4),
@@ -228,8 +228,8 @@ proptest! {
             }
             let (hops, decision, _) =
                 snapshot.decide_chain(asked, decision.chain_exemption(), chain.iter().cloned());
-            let (word, by) = told(&decision);
-            let expected = match policy.twin_of_chain(asked, &chain) {
+            let (word, by) = summary(&decision);
+            let expected = match policy.model_of_chain(asked, &chain) {
                 Some((hop, source)) => (hop, "blocked", Some(source)),
                 None => (0, "nothing", None),
             };
@@ -239,7 +239,7 @@ proptest! {
 }
 
 /// A policy of exact rules.
-fn of(rules: &[(usize, &str)]) -> Policy {
+fn exact_rules(rules: &[(usize, &str)]) -> Policy {
     let name = |text: &str| Name::from_text(text).expect("a name");
     let rules = rules.iter();
     Policy {
@@ -247,7 +247,7 @@ fn of(rules: &[(usize, &str)]) -> Policy {
             .map(|(n, text)| (*n, name(text), Scope::Exact))
             .collect(),
         configured: (0..SOURCES.len()).collect(),
-        imaged: (0..SOURCES.len()).collect(),
+        image_order: (0..SOURCES.len()).collect(),
     }
 }
 
@@ -257,34 +257,34 @@ fn blocked_by(policy: &Policy, asked: &str, target: &str) -> Option<String> {
     let snapshot = policy.snapshot();
     let past = snapshot.decide(&name(asked)).chain_exemption();
     let chain = [name(target)].into_iter();
-    told(&snapshot.decide_chain(&name(asked), past, chain).1).1
+    summary(&snapshot.decide_chain(&name(asked), past, chain).1).1
 }
 
 #[test]
-fn an_exception_on_an_allow_listed_name_counts_for_its_cname_too() {
+fn an_exception_on_an_allow_listed_name_applies_to_its_cname_too() {
     let order = Some("order:one".to_owned());
     let rules = [(5, "a.b"), (3, "c.b")];
-    assert_eq!(blocked_by(&of(&rules), "a.b", "c.b"), order);
+    assert_eq!(blocked_by(&exact_rules(&rules), "a.b", "c.b"), order);
     // An exception on the asked name overrides that order.
     let excepted = [&rules[..], &[(2, "a.b")]].concat();
-    assert_eq!(blocked_by(&of(&excepted), "a.b", "c.b"), None);
+    assert_eq!(blocked_by(&exact_rules(&excepted), "a.b", "c.b"), None);
     // One of these overrides only a list, the other does not match the asked name.
     let other = [&rules[..], &[(1, "a.b"), (2, "b")]].concat();
-    assert_eq!(blocked_by(&of(&other), "a.b", "c.b"), order);
+    assert_eq!(blocked_by(&exact_rules(&other), "a.b", "c.b"), order);
 }
 
 #[test]
-fn an_exception_counts_wherever_it_stands_in_the_configuration() {
+fn an_exception_applies_at_any_place_in_the_configuration() {
     let rules = [(2, "a.b"), (1, "a.b"), (3, "a.b"), (6, "a.b"), (7, "a.b")];
     let name = Name::from_text("a.b").expect("a name");
     for configured in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [2, 0, 1]] {
-        let mut policy = of(&rules);
+        let mut policy = exact_rules(&rules);
         policy.configured = (3..SOURCES.len()).chain(configured).collect();
-        policy.imaged.reverse();
+        policy.image_order.reverse();
         let first = configured.into_iter().find(|n| *n != 0);
         let first = first.map(|n| SOURCES[n].0.to_owned());
         let snapshot = policy.snapshot();
         let decision = snapshot.decide(&name);
-        assert_eq!(told(&decision), ("excepted", first), "{configured:?}");
+        assert_eq!(summary(&decision), ("excepted", first), "{configured:?}");
     }
 }

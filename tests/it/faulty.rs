@@ -1,4 +1,5 @@
-//! Upstreams that are late, wrong, silent or away: clients get what is true, and the rest is told.
+//! Upstream servers that are late, wrong, silent or down: clients get correct answers, and failures
+//! are reported.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -10,12 +11,12 @@ use hickory_proto::rr::{Name, RecordType};
 
 use crate::support::client::{Port, addresses, ask, data, errors, is_blocked, query, rcode, until};
 use crate::support::server::{Server, list, preamble};
-use crate::support::upstream::{Asked, Upstream, address_of, answer, name, octets};
+use crate::support::upstream::{Asked, Upstream, address_of, answer, bytes, name};
 
 const TRUE: [u8; 4] = [192, 0, 2, 1];
 const FORGED: [u8; 4] = [203, 0, 113, 66];
 
-/// A server that asks these; `more` belongs to `[upstream]`.
+/// A server with these upstream servers; `more` belongs to `[upstream]`.
 fn server(upstreams: &[&Upstream], more: &str) -> Server {
     let all: Vec<_> = upstreams.iter().map(|u| u.address.to_string()).collect();
     let config = preamble(upstreams[0].address);
@@ -24,11 +25,11 @@ fn server(upstreams: &[&Upstream], more: &str) -> Server {
     Server::start(&config, &[("ads", "blocked.example\n")])
 }
 
-/// Answers with what `forge` makes of a false answer, and then with the true one.
+/// Sends the forgeries that `forge` makes of a false answer, and then the correct answer.
 fn forger(forge: impl Fn(&Asked, Message) -> Vec<Vec<u8>> + Send + Sync + 'static) -> Upstream {
     Upstream::start_raw(move |asked| {
         let mut answers = forge(asked, address_of(asked, FORGED));
-        answers.push(octets(&address_of(asked, TRUE)));
+        answers.push(bytes(&address_of(asked, TRUE)));
         answers
     })
 }
@@ -38,11 +39,11 @@ fn codes(answer: &Message) -> Vec<u16> {
 }
 
 #[test]
-fn an_answer_that_comes_late_is_given_all_the_same() {
+fn a_late_answer_is_still_delivered() {
     let gate = Arc::new(RwLock::new(()));
     let (passage, is_first) = (Arc::clone(&gate), AtomicBool::new(true));
     let upstream = Upstream::start(move |asked| {
-        // What is asked again is lost, so that it is the late answer that counts.
+        // Retries are lost, so that the late answer is the one that is used.
         if !is_first.swap(false, Ordering::Relaxed) {
             return None;
         }
@@ -53,8 +54,10 @@ fn an_answer_that_comes_late_is_given_all_the_same() {
     let server = server(&[&upstream], "timeout-ms = 30000\n");
     let client = Port::open(server.address);
     client.send(&query("a.example", RecordType::A));
-    until("the first try's end", || server.count("upstream_slow") == 1);
-    until("another try", || upstream.asked().len() > 1);
+    until("the end of the first attempt", || {
+        server.count("upstream_slow") == 1
+    });
+    until("another attempt", || upstream.asked().len() > 1);
     drop(closed);
     assert_eq!(data(&client.receive()), ["192.0.2.1"]);
     assert_eq!(addresses(server.address, "a.example"), ["192.0.2.1"]);
@@ -63,9 +66,9 @@ fn an_answer_that_comes_late_is_given_all_the_same() {
 }
 
 #[test]
-fn an_answer_that_comes_twice_counts_once() {
+fn a_duplicate_answer_counts_once() {
     let upstream = Upstream::start_raw(|asked| {
-        let answer = octets(&address_of(asked, TRUE));
+        let answer = bytes(&address_of(asked, TRUE));
         vec![answer.clone(), answer]
     });
     let server = server(&[&upstream], "");
@@ -79,12 +82,12 @@ fn an_answer_that_comes_twice_counts_once() {
 }
 
 #[test]
-fn an_answer_with_another_id_is_not_taken_for_the_true_one() {
+fn an_answer_with_another_id_is_ignored() {
     let upstream = forger(|_, mut forged| {
         let mut all = Vec::new();
         for bit in 0..16 {
             forged.metadata.id ^= 1 << bit;
-            all.push(octets(&forged));
+            all.push(bytes(&forged));
         }
         all
     });
@@ -97,14 +100,14 @@ fn an_answer_with_another_id_is_not_taken_for_the_true_one() {
 }
 
 #[test]
-fn an_answer_to_another_question_is_not_taken_for_the_true_one() {
+fn an_answer_to_another_question_is_ignored() {
     let upstream = forger(|_, forged| {
         let change = |change: &dyn Fn(&mut Message)| {
             let mut forged = forged.clone();
             change(&mut forged);
-            octets(&forged)
+            bytes(&forged)
         };
-        let header = octets(&forged)[..12].to_vec();
+        let header = bytes(&forged)[..12].to_vec();
         let name = Name::from_ascii("b.example.").expect("a name");
         vec![
             change(&|m| _ = m.queries[0].set_name(name.clone())),
@@ -124,7 +127,7 @@ fn an_answer_to_another_question_is_not_taken_for_the_true_one() {
 }
 
 #[test]
-fn an_answer_in_other_letters_than_asked_is_fetched_by_tcp() {
+fn an_answer_in_another_letter_case_is_fetched_by_tcp() {
     let upstream = Upstream::start(|asked| {
         if asked.tcp {
             return Some(address_of(asked, TRUE));
@@ -148,16 +151,16 @@ fn an_answer_in_other_letters_than_asked_is_fetched_by_tcp() {
     assert_eq!(by_tcp, [false, true]);
 }
 
-/// The right question, and records that are none behind it.
+/// The right question, followed by bytes that are no records.
 fn garbage(asked: &Asked) -> Vec<Vec<u8>> {
-    let mut wire = octets(&answer(asked, ResponseCode::NoError));
+    let mut wire = bytes(&answer(asked, ResponseCode::NoError));
     wire[7] = 3;
     wire.extend_from_slice(&[0xC0, 0x0C, 0, 1, 0, 1, 0xFF]);
     vec![wire]
 }
 
 #[test]
-fn garbage_behind_the_right_question_is_a_failure_that_is_told_and_not_asked_for_again() {
+fn garbage_after_the_right_question_is_a_reported_failure_and_not_retried() {
     let upstream = Upstream::start_raw(garbage);
     let server = server(&[&upstream], "timeout-ms = 30000\n");
     let answer = ask(server.address, "a.example", RecordType::A);
@@ -171,14 +174,14 @@ fn garbage_behind_the_right_question_is_a_failure_that_is_told_and_not_asked_for
 }
 
 #[test]
-fn if_the_first_server_fails_the_client_gets_the_seconds_answer() {
+fn the_client_gets_the_second_servers_answer_if_the_first_fails() {
     let fails = Upstream::start(|asked| Some(answer(asked, ResponseCode::ServFail)));
     let garbles = Upstream::start_raw(garbage);
     for first in [fails, garbles] {
         let second = Upstream::plain();
         let server = server(&[&first, &second], "");
         assert_eq!(addresses(server.address, "a.example"), ["192.0.2.1"]);
-        assert_eq!(first.asked().len(), 1, "it has spoken");
+        assert_eq!(first.asked().len(), 1, "it was asked once");
         assert_eq!(server.count("upstream_failures"), 0);
     }
 }
@@ -209,12 +212,12 @@ fn while_upstream_is_silent_all_else_is_answered_and_then_its_failure_is_remembe
         (rcode(&again), codes(&again)),
         (ResponseCode::ServFail, vec![22, 13])
     );
-    assert_eq!(upstream.asked().len(), before, "nobody was asked again");
+    assert_eq!(upstream.asked().len(), before, "no server was asked again");
     assert_eq!(server.count("upstream_failures"), 1);
 }
 
 #[test]
-fn where_nobody_listens_clients_hear_so_long_before_the_time_is_up() {
+fn a_closed_upstream_port_fails_queries_long_before_the_timeout() {
     let (nowhere, _held) = Upstream::refusing();
     // Longer than the client's patience.
     let config = preamble(nowhere) + "timeout-ms = 30000\n" + &list("ads", "");
@@ -231,15 +234,15 @@ fn where_nobody_listens_clients_hear_so_long_before_the_time_is_up() {
             (ResponseCode::ServFail, vec![23])
         );
     }
-    assert_eq!(server.count("upstream_slow"), 0, "no patience was lost");
+    assert_eq!(server.count("upstream_slow"), 0, "no timeout elapsed");
 }
 
 #[test]
-fn questions_leave_with_ports_ids_and_letters_that_cant_be_guessed() {
-    const QUESTIONS: usize = 200;
+fn queries_leave_with_unpredictable_ports_ids_and_letter_case() {
+    const QUERIES: usize = 200;
     let upstream = Upstream::plain();
     let server = server(&[&upstream], "");
-    for n in 0..QUESTIONS {
+    for n in 0..QUERIES {
         let asked = format!("abcdefghijklmnop{n}.Example.");
         let answer = ask(server.address, &asked, RecordType::A);
         assert_eq!(answer.queries[0].name().to_string(), asked);
@@ -252,7 +255,7 @@ fn questions_leave_with_ports_ids_and_letters_that_cant_be_guessed() {
     assert!(ports.len() >= 6, "{ports:?}");
     let ids: Vec<_> = all.iter().map(|asked| asked.message.metadata.id).collect();
     let distinct: BTreeSet<_> = ids.iter().collect();
-    assert!(distinct.len() >= QUESTIONS - 10, "{ids:?}");
+    assert!(distinct.len() >= QUERIES - 10, "{ids:?}");
     let ascents = ids.windows(2).filter(|pair| pair[0] < pair[1]).count();
     assert!((50..=150).contains(&ascents), "{ids:?}");
     let names = all.iter().map(|asked| asked.message.queries[0].name());
@@ -262,17 +265,17 @@ fn questions_leave_with_ports_ids_and_letters_that_cant_be_guessed() {
     let share = upper as f64 / letters(char::is_ascii_alphabetic).count() as f64;
     assert!((0.4..0.6).contains(&share), "{share}: {names:?}");
     let cases: BTreeSet<_> = names.iter().map(|name| &name[..16]).collect();
-    assert!(cases.len() >= QUESTIONS / 2, "{cases:?}");
+    assert!(cases.len() >= QUERIES / 2, "{cases:?}");
 }
 
 #[test]
-fn a_late_servfail_is_not_believed_while_another_try_may_say_better() {
+fn a_late_servfail_is_not_used_while_another_attempt_may_succeed() {
     let gate = Arc::new(RwLock::new(()));
     let (passage, tries) = (Arc::clone(&gate), Arc::new(AtomicUsize::new(0)));
     let counted = Arc::clone(&tries);
     let upstream = Upstream::start(move |asked| {
         if counted.fetch_add(1, Ordering::Relaxed) == 0 {
-            until("another try", || counted.load(Ordering::Relaxed) > 1);
+            until("another attempt", || counted.load(Ordering::Relaxed) > 1);
             return Some(answer(asked, ResponseCode::ServFail));
         }
         drop(passage.read());
@@ -282,7 +285,7 @@ fn a_late_servfail_is_not_believed_while_another_try_may_say_better() {
     let server = server(&[&upstream], "timeout-ms = 30000\n");
     let client = Port::open(server.address);
     client.send(&query("a.example", RecordType::A));
-    // The answer is there to be measured: `upstream_latency` counts it when it is heard.
+    // `upstream_latency` counts the answer once it is received.
     until("the late answer", || {
         server.status()["upstream_latency"]["count"] == 1
     });
@@ -291,7 +294,7 @@ fn a_late_servfail_is_not_believed_while_another_try_may_say_better() {
 }
 
 #[test]
-fn a_question_that_was_answered_late_is_not_remembered_as_failed() {
+fn a_query_that_was_answered_late_is_not_cached_as_failed() {
     let tries = Arc::new(AtomicUsize::new(0));
     let upstream = Upstream::start(move |asked| {
         if name(asked) == "silent.example" {
@@ -300,7 +303,7 @@ fn a_question_that_was_answered_late_is_not_remembered_as_failed() {
         let mut good = address_of(asked, [192, 0, 2, 1]);
         good.answers[0].ttl = 0;
         match tries.fetch_add(1, Ordering::Relaxed) {
-            0 => until("another try", || tries.load(Ordering::Relaxed) > 1),
+            0 => until("another attempt", || tries.load(Ordering::Relaxed) > 1),
             // Lost.
             1..4 => return None,
             _ => {}
@@ -309,7 +312,7 @@ fn a_question_that_was_answered_late_is_not_remembered_as_failed() {
     });
     let server = server(&[&upstream], "timeout-ms = 1000\n");
     assert_eq!(addresses(server.address, "a.example"), ["192.0.2.1"]);
-    // Its time is up later.
+    // Its timeout ends later.
     let failed = ask(server.address, "silent.example", RecordType::A);
     assert_eq!(rcode(&failed), ResponseCode::ServFail);
     assert_eq!(addresses(server.address, "a.example"), ["192.0.2.1"]);
@@ -317,17 +320,17 @@ fn a_question_that_was_answered_late_is_not_remembered_as_failed() {
 }
 
 #[test]
-fn bad_answers_are_counted_whoever_asked() {
+fn bad_answers_are_counted_for_workers_and_for_the_pool() {
     let first = Upstream::start(|asked| Some(answer(asked, ResponseCode::ServFail)));
     let second = Upstream::start_raw(|asked| {
         let mut forged = address_of(asked, [203, 0, 113, 66]);
         forged.metadata.id ^= 1;
-        let stray = octets(&forged);
+        let stray = bytes(&forged);
         forged.metadata.id ^= 1;
         forged.queries[0].set_query_type(RecordType::AAAA);
-        let mut garbage = octets(&answer(asked, ResponseCode::NoError));
+        let mut garbage = bytes(&answer(asked, ResponseCode::NoError));
         garbage[7] = 3;
-        vec![stray, octets(&forged), garbage]
+        vec![stray, bytes(&forged), garbage]
     });
     let server = server(&[&first, &second], "");
     let failed = ask(server.address, "a.example", RecordType::A);

@@ -69,16 +69,19 @@ fn a_list_in_another_format_is_recognised_and_not_offered_to_be_accepted() {
         ),
     ] {
         for keys in ["format = \"domains\"", "format = \"hosts\""] {
-            let (told, code) = check(content, keys);
-            assert_eq!(code, Some(1), "{told}");
-            assert!(told.contains(recognised), "{keys}, {recognised}: {told}");
-            assert!(!told.contains("--accept"), "{told}");
+            let (report, code) = check(content, keys);
+            assert_eq!(code, Some(1), "{report}");
+            assert!(
+                report.contains(recognised),
+                "{keys}, {recognised}: {report}"
+            );
+            assert!(!report.contains("--accept"), "{report}");
         }
     }
 }
 
 #[test]
-fn a_list_in_the_other_of_both_formats_is_told_which_format_to_set() {
+fn a_list_in_the_other_of_both_formats_is_reported_with_the_format_to_set() {
     for (content, given, remedy) in [
         (
             "0.0.0.0 a.example\n:: b.example c.example\n",
@@ -91,23 +94,23 @@ fn a_list_in_the_other_of_both_formats_is_told_which_format_to_set() {
             "format = \"domains\"",
         ),
     ] {
-        let (told, _) = check(content, given);
-        assert!(told.contains(&format!("set {remedy}")), "{told}");
-        assert!(!told.contains("--accept"), "{told}");
+        let (report, _) = check(content, given);
+        assert!(report.contains(&format!("set {remedy}")), "{report}");
+        assert!(!report.contains("--accept"), "{report}");
     }
 }
 
 #[test]
 fn a_list_that_is_bad_in_no_known_way_can_still_be_accepted() {
-    let (told, _) = check("a..b\nc..d\ne.example\n", "");
+    let (report, _) = check("a..b\nc..d\ne.example\n", "");
     assert!(
-        told.contains("To take it as it is: tapis reload --accept ads:bad"),
-        "{told}"
+        report.contains("To take it as it is: tapis reload --accept ads:bad"),
+        "{report}"
     );
-    let (told, _) = check("a..b\nc..d\n0.0.0.0 e.example\n", "format = \"hosts\"");
+    let (report, _) = check("a..b\nc..d\n0.0.0.0 e.example\n", "format = \"hosts\"");
     assert!(
-        told.contains("--accept ads:bad") && !told.contains("format ="),
-        "no names: {told}"
+        report.contains("--accept ads:bad") && !report.contains("format ="),
+        "no names: {report}"
     );
 }
 
@@ -121,19 +124,19 @@ fn a_server_keeps_the_last_good_state_and_names_the_format_everywhere() {
     assert_eq!(output.status.code(), Some(1));
     let image = server.path("image");
     let image = image.to_str().expect("text");
-    for told in [
+    for report in [
         text(&output),
         text(&server.verb(&["status"])),
         server.logged("list refused"),
         text(&server.verb(&["compile", "-o", image])),
     ] {
         assert!(
-            told.contains("an adblock filter list") && !told.contains("--accept"),
-            "{told}"
+            report.contains("an adblock filter list") && !report.contains("--accept"),
+            "{report}"
         );
     }
     assert!(is_blocked(server.address, "a.example"));
-    // Whoever insists may have the lines that are good.
+    // An operator can still accept the good lines.
     fs::write(
         server.path("ads"),
         "||b.example^\n||c.example^\n||d.example^\na.example\n",
@@ -144,7 +147,7 @@ fn a_server_keeps_the_last_good_state_and_names_the_format_everywhere() {
 }
 
 #[test]
-fn a_bad_line_names_the_syntax_that_it_has() {
+fn a_bad_line_is_reported_with_its_syntax() {
     for (line, syntax) in [
         ("||ads.example^", "adblock"),
         ("@@||ads.example^$important", "adblock"),
@@ -161,41 +164,41 @@ fn a_bad_line_names_the_syntax_that_it_has() {
         ("^ads\\.", "regular expression"),
         ("<p>ads.example</p>", "HTML"),
     ] {
-        // Four good lines beside it: the list is taken.
+        // With four good lines beside it, the list is loaded.
         let content = format!("a.example\nb.example\n{line}\nc.example\nd.example\n");
-        let (told, code) = check(&content, "");
-        assert_eq!(code, Some(1), "{told}");
-        let (_, found) = told.split_once("/ads:3: ").expect("the line");
-        assert!(found.contains(syntax), "{line}: {told}");
+        let (report, code) = check(&content, "");
+        assert_eq!(code, Some(1), "{report}");
+        let (_, found) = report.split_once("/ads:3: ").expect("the line");
+        assert!(found.contains(syntax), "{line}: {report}");
     }
 }
 
 #[test]
 fn comments_may_begin_with_other_characters() {
     let content = "! Title\n!\na.example\n  ; note\n# more\nb.example # why\n";
-    let (told, code) = check(content, "");
-    assert_eq!(code, Some(1), "{told}");
-    assert!(told.contains("comments = \"#!\""), "{told}");
-    let (told, code) = check(content, "comments = \"#!;\"");
-    assert_eq!(code, Some(0), "{told}");
-    assert!(told.contains("ads: 2 rules"), "{told}");
+    let (report, code) = check(content, "");
+    assert_eq!(code, Some(1), "{report}");
+    assert!(report.contains("comments = \"#!\""), "{report}");
+    let (report, code) = check(content, "comments = \"#!;\"");
+    assert_eq!(code, Some(0), "{report}");
+    assert!(report.contains("ads: 2 rules"), "{report}");
     let hosts = "!0.0.0.0 a.example\n0.0.0.0 b.example #!\n:: c.example\n";
-    let (told, code) = check(hosts, "format = \"hosts\"\ncomments = \"!\"");
-    assert_eq!(code, Some(0), "{told}");
-    assert!(told.contains("ads: 2 rules"), "{told}");
+    let (report, code) = check(hosts, "format = \"hosts\"\ncomments = \"!\"");
+    assert_eq!(code, Some(0), "{report}");
+    assert!(report.contains("ads: 2 rules"), "{report}");
 }
 
 #[test]
-fn what_can_begin_a_rule_begins_no_comment() {
+fn a_character_that_can_begin_a_rule_begins_no_comment() {
     for comments in [".", "#*", "a", "9", "\\\\", ":", "#é", "# ", "", "_", "-"] {
-        let (told, code) = check("a.example\n", &format!("comments = \"{comments}\""));
-        assert_eq!(code, Some(1), "{told}");
-        assert!(told.contains("tapis.toml:4: comments "), "{told}");
+        let (report, code) = check("a.example\n", &format!("comments = \"{comments}\""));
+        assert_eq!(code, Some(1), "{report}");
+        assert!(report.contains("tapis.toml:4: comments "), "{report}");
     }
 }
 
 #[test]
-fn other_comment_characters_are_taken_in_while_serving() {
+fn other_comment_characters_are_loaded_while_serving() {
     let upstream = Upstream::plain();
     let before = preamble(upstream.address);
     let config = |keys: &str| before.clone() + "[state]\ndir = \"state\"\n" + &list("ads", keys);
@@ -219,9 +222,9 @@ fn other_comment_characters_are_taken_in_while_serving() {
 }
 
 #[test]
-fn the_remedy_for_a_list_in_another_format_is_one_sentence_that_leads_somewhere() {
+fn the_remedy_for_a_list_in_another_format_is_one_sentence_that_can_be_followed() {
     let comments_first = "! Title: ads\n".repeat(9) + ADBLOCK;
-    // Most rules of some filter lists have no name, and look like nothing in particular.
+    // Most rules of some filter lists contain no name, and have no recognisable format.
     let generic = "! Title: ads\n||a.example^\n".to_owned() + &"&ad_banner=\n".repeat(20);
     let zone = "; an RPZ\n".repeat(9) + "$TTL 300\na.example CNAME .\n";
     let bind = "// zones\n".repeat(9) + "zone \"a.example\" { type master; };\n";
@@ -257,18 +260,21 @@ fn the_remedy_for_a_list_in_another_format_is_one_sentence_that_leads_somewhere(
         ("\"a.example\",\n", "JSON: write the names alone"),
     ] {
         for keys in ["format = \"domains\"", "format = \"hosts\""] {
-            let (told, _) = check(content, keys);
-            let (reason, remedy) = told.split_once(". The file is ").expect("a remedy");
-            assert!(remedy.starts_with(recognised), "{told}");
-            // No remedy for the first line, which would not help.
-            assert!(reason.ends_with("the first in line 1"), "{told}");
-            assert!(!told.contains("comments") && !told.contains("?."), "{told}");
+            let (report, _) = check(content, keys);
+            let (reason, remedy) = report.split_once(". The file is ").expect("a remedy");
+            assert!(remedy.starts_with(recognised), "{report}");
+            // No remedy for the first line alone, which would not help.
+            assert!(reason.ends_with("the first in line 1"), "{report}");
+            assert!(
+                !report.contains("comments") && !report.contains("?."),
+                "{report}"
+            );
         }
     }
 }
 
 #[test]
-fn who_follows_the_remedy_for_the_format_or_the_comments_has_the_list() {
+fn following_the_remedy_for_the_format_or_the_comments_loads_the_list() {
     for (content, given, remedy) in [
         ("0.0.0.0 a.example\n", "", "format = \"hosts\""),
         ("a.example\n", "format = \"hosts\"", "format = \"domains\""),
@@ -280,22 +286,22 @@ fn who_follows_the_remedy_for_the_format_or_the_comments_has_the_list() {
             "comments = \"#;\"",
         ),
     ] {
-        let (told, code) = check(content, given);
-        assert_eq!(code, Some(1), "{told}");
-        assert!(told.contains(&format!("set {remedy}")), "{told}");
+        let (report, code) = check(content, given);
+        assert_eq!(code, Some(1), "{report}");
+        assert!(report.contains(&format!("set {remedy}")), "{report}");
         let kept = if remedy.starts_with("format") {
             ""
         } else {
             given
         };
-        let (told, code) = check(content, &format!("{kept}\n{remedy}"));
-        assert_eq!(code, Some(0), "{told}");
-        assert!(told.contains("ads: 1 rule,"), "{told}");
+        let (report, code) = check(content, &format!("{kept}\n{remedy}"));
+        assert_eq!(code, Some(0), "{report}");
+        assert!(report.contains("ads: 1 rule,"), "{report}");
     }
 }
 
 #[test]
-fn a_refused_list_is_logged_with_its_reason_and_without_a_count() {
+fn a_rejected_list_is_logged_with_its_reason_and_without_a_count() {
     let upstream = Upstream::plain();
     let large = |line: &str| line.repeat((1 << 20) / line.len() + 1);
     let config = preamble(upstream.address) + &list("ads", "") + &list("small", "");
@@ -311,7 +317,7 @@ fn a_refused_list_is_logged_with_its_reason_and_without_a_count() {
     let line = "list ads: MISSING, none of its rules is in force\n";
     assert!(status.contains(line), "{status}");
     server.replace("ads", &large("a.example\n"));
-    // The small one is refused again.
+    // The small one is rejected again.
     assert_eq!(server.verb(&["reload"]).status.code(), Some(1));
     assert!(is_blocked(server.address, "a.example"));
     let log = server.logged(" bytes=");

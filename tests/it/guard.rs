@@ -1,4 +1,4 @@
-//! Guard rails: each one holds, is told where an operator looks, and gives way to its own name alone.
+//! Guard rails: each one works, is reported in all places, and is released by its name only.
 
 use std::fs::{self, File};
 use std::process::Output;
@@ -10,7 +10,7 @@ use crate::support::client::{is_blocked, until};
 use crate::support::server::{SHIPPED, Server, folder, list, preamble, tapis, text};
 use crate::support::upstream::Upstream;
 
-const FOUR: &str = "a.example\nb.example\nc.example\nd.example\n";
+const FOUR_NAMES: &str = "a.example\nb.example\nc.example\nd.example\n";
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// A server with the list `ads`, and these keys in `[guard]`.
@@ -24,7 +24,7 @@ fn config(upstream: &Upstream, guard: &str, more: &str) -> String {
     preamble(upstream.address) + &format!("[guard]\n{guard}\n") + &list("ads", more)
 }
 
-/// A list that the compiler reads: so many names, with `more` at its end.
+/// A list that the compiler process reads: `count` names, followed by `more`.
 fn large(count: usize, more: &str) -> String {
     let names = (0..count).map(|number| format!("n{number}.large.example\n"));
     names.collect::<String>() + more
@@ -36,8 +36,8 @@ fn reload(server: &Server, released: &[&str]) -> Output {
     server.verb(&arguments)
 }
 
-/// Replaces the keys in `[guard]`, and reloads.
-fn reguard(server: &Server, guard: &str) -> Output {
+/// Replaces the keys of `[guard]`, and reloads.
+fn change_guard(server: &Server, guard: &str) -> Output {
     let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
     let (before, rest) = config.split_once("[guard]\n").expect("the section");
     let (_, after) = rest.split_once("[[list]]").expect("the list");
@@ -51,22 +51,23 @@ fn words(value: &Value) -> Vec<&str> {
     words.map(|word| word.as_str().expect("a word")).collect()
 }
 
-/// The guard holds the newest state of `ads`, which is told everywhere, and gives way to its name.
-fn holds_until_released(server: &Server, guard: &str, reason: &str) {
+/// The guard holds the newest version of `ads`, which is reported in all places, until it is
+/// released by name.
+fn is_held_until_released(server: &Server, guard: &str, reason: &str) {
     let release = format!("ads:{guard}");
     let output = reload(server, &[]);
-    let told = text(&output);
-    assert_eq!(output.status.code(), Some(1), "{told}");
-    assert!(told.contains(reason), "{told}");
+    let report = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{report}");
+    assert!(report.contains(reason), "{report}");
     let command = format!("To take it as it is: tapis reload --accept {release}\n");
-    assert!(told.contains(&command), "{told}");
+    assert!(report.contains(&command), "{report}");
     let status = server.status();
     assert_eq!(status["lists"][0]["state"], "held");
     assert_eq!(words(&status["lists"][0]["guards"]), [guard]);
     assert_eq!(status["degraded"], true);
-    let people = server.verb(&["status"]);
-    assert_eq!(people.status.code(), Some(1), "{}", text(&people));
-    assert!(text(&people).contains("ALARM ads: "), "{}", text(&people));
+    let printed = server.verb(&["status"]);
+    assert_eq!(printed.status.code(), Some(1), "{}", text(&printed));
+    assert!(text(&printed).contains("ALARM ads: "), "{}", text(&printed));
     assert!(server.logged("list refused").contains(reason));
 
     let others = ["empty", "bad", "shrunk", "grown", "old"];
@@ -86,7 +87,7 @@ fn holds_until_released(server: &Server, guard: &str, reason: &str) {
     assert!(server.verb(&["status"]).status.success());
 }
 
-/// Replaces the file of `ads` by one that was written so long ago.
+/// Replaces the file of `ads` by one with this age.
 fn replace_by_old(server: &Server, content: &str, age: Duration) {
     let new = server.path("new-file");
     fs::write(&new, content).expect("written");
@@ -101,35 +102,35 @@ fn set_age(path: &std::path::Path, age: Duration) {
 }
 
 #[test]
-fn an_empty_list_is_held_until_that_is_released() {
-    let (server, _upstream) = server("", FOUR);
+fn an_empty_list_is_held_until_released() {
+    let (server, _upstream) = server("", FOUR_NAMES);
     server.replace("ads", "\n");
-    holds_until_released(&server, "empty", "empty; a list that is empty on purpose");
+    is_held_until_released(&server, "empty", "empty; a list that is empty on purpose");
     assert!(!is_blocked(server.address, "a.example"));
 }
 
 #[test]
-fn a_mostly_bad_list_is_held_until_that_is_released() {
-    let (server, _upstream) = server("shrink-percent = 100", FOUR);
+fn a_mostly_bad_list_is_held_until_released() {
+    let (server, _upstream) = server("shrink-percent = 100", FOUR_NAMES);
     server.replace("ads", "/\na.example\n/\n/\nb.example\n");
-    holds_until_released(&server, "bad", "3 of 5 lines are bad, the first in line 1");
+    is_held_until_released(&server, "bad", "3 of 5 lines are bad, the first in line 1");
     assert!(!is_blocked(server.address, "d.example"));
     assert!(is_blocked(server.address, "b.example"));
 }
 
 #[test]
-fn a_shrunk_list_is_held_until_that_is_released() {
-    let (server, _upstream) = server("shrink-percent = 20", FOUR);
+fn a_shrunk_list_is_held_until_released() {
+    let (server, _upstream) = server("shrink-percent = 20", FOUR_NAMES);
     server.replace("ads", "a.example\nb.example\nc.example\n");
-    holds_until_released(&server, "shrunk", "3 rules, 25 % fewer than the 4 in force");
+    is_held_until_released(&server, "shrunk", "3 rules, 25 % fewer than the 4 in force");
     assert!(!is_blocked(server.address, "d.example"));
 }
 
 #[test]
-fn a_grown_list_is_held_until_that_is_released() {
-    let (server, _upstream) = server("grow-percent = 100", FOUR);
-    server.replace("ads", &large(1_003, FOUR));
-    holds_until_released(
+fn a_grown_list_is_held_until_released() {
+    let (server, _upstream) = server("grow-percent = 100", FOUR_NAMES);
+    server.replace("ads", &large(1_003, FOUR_NAMES));
+    is_held_until_released(
         &server,
         "grown",
         "1007 rules, 251 times the 4 rules in force",
@@ -138,16 +139,16 @@ fn a_grown_list_is_held_until_that_is_released() {
 }
 
 #[test]
-fn a_list_that_is_cut_off_within_a_line_is_held_until_that_is_released() {
+fn a_list_that_is_cut_off_within_a_line_is_held_until_released() {
     let (server, _upstream) = server("", &large(2_000, ""));
     server.replace("ads", large(1_990, "").trim_end_matches("large.example\n"));
     until("the guard", || server.status()["degraded"] == true);
-    holds_until_released(
+    is_held_until_released(
         &server,
         "shrunk",
         "1990 rules, fewer than the 2000 in force, and its last line has no end any more: cut off?",
     );
-    // Whoever writes it never ends its last line.
+    // A writer that never terminates its last line.
     server.replace("ads", large(1_980, "").trim_end());
     until("the shorter list", || {
         server.status()["lists"][0]["rules"] == 1_980
@@ -156,8 +157,8 @@ fn a_list_that_is_cut_off_within_a_line_is_held_until_that_is_released() {
 }
 
 #[test]
-fn a_short_list_needs_no_line_end_at_its_end() {
-    let (server, _upstream) = server("", FOUR);
+fn a_short_list_needs_no_final_newline() {
+    let (server, _upstream) = server("", FOUR_NAMES);
     server.replace("ads", "a.example\nb.example\nc.example");
     until("the edit", || server.status()["lists"][0]["rules"] == 3);
     assert!(is_blocked(server.address, "c.example"));
@@ -179,10 +180,11 @@ fn a_name_that_is_cut_off_blocks_nothing_else_though_its_list_is_enforced_whole(
             "{cut}"
         );
         assert!(is_blocked(server.address, "a.example"));
-        let told = text(&server.verb(&["status"]));
+        let report = text(&server.verb(&["status"]));
         assert!(
-            told.contains("ads:2: ") && told.contains("the file ends within its line: cut off?"),
-            "{told}"
+            report.contains("ads:2: ")
+                && report.contains("the file ends within its line: cut off?"),
+            "{report}"
         );
     }
     server.replace("ads", "a.example\nco.uk\n");
@@ -192,23 +194,23 @@ fn a_name_that_is_cut_off_blocks_nothing_else_though_its_list_is_enforced_whole(
 }
 
 #[test]
-fn an_old_list_is_held_until_that_is_released() {
-    let (server, _upstream) = server("max-age-hours = 48", FOUR);
+fn an_old_list_is_held_until_released() {
+    let (server, _upstream) = server("max-age-hours = 48", FOUR_NAMES);
     replace_by_old(&server, "a.example\nb.example\nc.example\n", 49 * HOUR);
-    holds_until_released(&server, "old", "over 48 hours ago");
+    is_held_until_released(&server, "old", "over 48 hours ago");
     assert!(!is_blocked(server.address, "d.example"));
 }
 
 #[test]
-fn a_list_that_is_old_when_the_server_starts_is_taken_and_told_until_that_is_released() {
+fn a_list_that_is_old_at_the_start_is_loaded_and_reported_until_released() {
     let upstream = Upstream::plain();
     let config = config(&upstream, "max-age-hours = 48", "");
-    let folder = folder(&config, &[("ads", FOUR)]);
+    let folder = folder(&config, &[("ads", FOUR_NAMES)]);
     set_age(&folder.path().join("ads"), 49 * HOUR);
     let server = Server::start_in(folder);
     assert!(
         is_blocked(server.address, "d.example"),
-        "better an old list than none"
+        "an old list is loaded at a start"
     );
     let status = server.status();
     assert_eq!(status["lists"][0]["state"], "current");
@@ -218,82 +220,86 @@ fn a_list_that_is_old_when_the_server_starts_is_taken_and_told_until_that_is_rel
         alarm.ends_with("over 48 hours ago. To take it as it is: tapis reload --accept ads:old"),
         "{alarm}"
     );
-    until("a word in the log", || {
+    until("the log line", || {
         server.log().contains("list in force is too old")
     });
-    // The alarm is no reason to read it anew, and so to hold it.
+    // The alarm must not cause another reading, which would hold the list.
     let output = reload(&server, &[]);
     assert!(output.status.success(), "{}", text(&output));
     let output = reload(&server, &["ads:old"]);
     assert!(output.status.success(), "{}", text(&output));
     server.assert_well();
-    // It counts for that state alone.
-    replace_by_old(&server, FOUR, 50 * HOUR);
+    // The release applies to that version only.
+    replace_by_old(&server, FOUR_NAMES, 50 * HOUR);
     until("the alarm", || server.status()["degraded"] == true);
 }
 
 #[test]
-fn a_release_is_for_one_guard_and_one_reading() {
-    let (server, _upstream) = server("", FOUR);
+fn a_release_applies_to_one_guard_and_one_version_of_the_file() {
+    let (server, _upstream) = server("", FOUR_NAMES);
     server.replace("ads", "/\n/\na.example\n");
     let both = "--accept ads:bad --accept ads:shrunk";
     assert!(text(&reload(&server, &[])).contains(both));
-    let told = text(&reload(&server, &["ads:bad"]));
+    let report = text(&reload(&server, &["ads:bad"]));
     assert!(
-        told.contains("1 rule, 75 % fewer") && told.contains(both),
-        "{told}"
+        report.contains("1 rule, 75 % fewer") && report.contains(both),
+        "{report}"
     );
-    assert!(!told.contains("lines are bad"), "{told}");
+    assert!(!report.contains("lines are bad"), "{report}");
     assert!(is_blocked(server.address, "d.example"));
     let output = reload(&server, &["ads:bad", "ads:shrunk"]);
     assert!(output.status.success(), "{}", text(&output));
     assert!(!is_blocked(server.address, "d.example"));
     server.replace("ads", "/\n/\n/\nb.example\n");
-    let told = text(&reload(&server, &[]));
-    assert!(told.contains("3 of 4 lines are bad"), "{told}");
+    let report = text(&reload(&server, &[]));
+    assert!(report.contains("3 of 4 lines are bad"), "{report}");
 }
 
 #[test]
-fn a_release_without_a_guard_is_refused_and_told_which_guards_hold_the_list() {
-    let (server, _upstream) = server("", FOUR);
-    let told = |release| {
+fn a_release_without_a_guard_is_rejected_with_the_guards_that_hold_the_list() {
+    let (server, _upstream) = server("", FOUR_NAMES);
+    let released = |release| {
         let output = reload(&server, &[release]);
         assert_eq!(output.status.code(), Some(1), "{}", text(&output));
         text(&output)
     };
     assert!(
-        told("ads").contains("no guard holds ads now"),
+        released("ads").contains("no guard holds ads now"),
         "{}",
-        told("ads")
+        released("ads")
     );
     server.replace("ads", "/\n/\na.example\n");
     assert_eq!(reload(&server, &[]).status.code(), Some(1));
     assert!(
-        told("ads").contains("released by ads:bad and ads:shrunk"),
+        released("ads").contains("released by ads:bad and ads:shrunk"),
         "{}",
-        told("ads")
+        released("ads")
     );
     let words = "no guard is called `shrnk`, only empty, bad, shrunk, grown, old";
-    assert!(told("ads:shrnk").contains(words), "{}", told("ads:shrnk"));
     assert!(
-        told("a:ds:old").contains("there is no list `a:ds`"),
+        released("ads:shrnk").contains(words),
         "{}",
-        told("a:ds:old")
+        released("ads:shrnk")
+    );
+    assert!(
+        released("a:ds:old").contains("there is no list `a:ds`"),
+        "{}",
+        released("a:ds:old")
     );
     assert!(
         is_blocked(server.address, "d.example"),
-        "none of them was heeded"
+        "no invalid release had an effect"
     );
 }
 
 #[test]
-fn a_release_of_what_no_guard_holds_is_refused() {
-    let (server, _upstream) = server("", FOUR);
+fn a_release_of_a_list_that_is_not_held_is_rejected() {
+    let (server, _upstream) = server("", FOUR_NAMES);
     for guard in ["shrunk", "bad"] {
         let output = reload(&server, &[&format!("ads:{guard}")]);
         assert_eq!(output.status.code(), Some(1));
-        let told = format!("no guard holds ads for `{guard}`, so there is nothing to accept");
-        assert!(text(&output).contains(&told), "{}", text(&output));
+        let report = format!("no guard holds ads for `{guard}`, so there is nothing to accept");
+        assert!(text(&output).contains(&report), "{}", text(&output));
     }
     assert!(reload(&server, &[]).status.success());
 }
@@ -307,36 +313,40 @@ fn bad_lines_of_a_list_that_must_be_enforced_whole_are_shown_with_a_warning() {
     ] {
         let upstream = Upstream::plain();
         let config = config(&upstream, "", keys);
-        let content = format!("{FOUR}forbidden..example\nforbidden example\n");
+        let content = format!("{FOUR_NAMES}forbidden..example\nforbidden example\n");
         let server = Server::start(&config, &[("ads", &content)]);
         let output = server.verb(&["status"]);
         assert!(output.status.success(), "{}", text(&output));
-        let told = text(&output);
+        let report = text(&output);
         assert_eq!(
-            told.contains("4 rules, WARNING: 2 bad lines"),
+            report.contains("4 rules, WARNING: 2 bad lines"),
             whole,
-            "{told}"
+            "{report}"
         );
         assert_eq!(
-            told.contains("ads:5: forbidden..example: "),
+            report.contains("ads:5: forbidden..example: "),
             whole,
-            "{told}"
+            "{report}"
         );
-        assert_eq!(told.contains("ads:6: forbidden example: "), whole, "{told}");
+        assert_eq!(
+            report.contains("ads:6: forbidden example: "),
+            whole,
+            "{report}"
+        );
         assert_eq!(server.status()["lists"][0]["whole"], whole);
     }
 }
 
 #[test]
-fn a_looser_limit_takes_what_the_old_one_held() {
-    let (server, _upstream) = server("", FOUR);
+fn a_looser_limit_loads_a_list_that_the_old_one_held() {
+    let (server, _upstream) = server("", FOUR_NAMES);
     server.replace("ads", "a.example\n");
     assert_eq!(reload(&server, &[]).status.code(), Some(1));
-    // With a list that takes a while to be read, so that the old limits stand a while, too.
+    // The new list takes a while to read, so that the old limits still apply for a moment.
     fs::write(server.path("big"), large(60_000, "last.example\n")).expect("written");
     let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
     fs::write(server.path("tapis.toml"), config + &list("big", "")).expect("written");
-    let output = reguard(&server, "shrink-percent = 75");
+    let output = change_guard(&server, "shrink-percent = 75");
     assert!(output.status.success(), "{}", text(&output));
     assert!(!is_blocked(server.address, "d.example"));
     assert!(is_blocked(server.address, "last.example"));
@@ -344,10 +354,10 @@ fn a_looser_limit_takes_what_the_old_one_held() {
 }
 
 #[test]
-fn a_large_list_that_shrank_is_held_until_that_is_released() {
-    let (server, _upstream) = server("", &large(60_000, FOUR));
+fn a_large_list_that_shrank_is_held_until_released() {
+    let (server, _upstream) = server("", &large(60_000, FOUR_NAMES));
     server.replace("ads", &large(1, "again.example\n").repeat(60_000));
-    holds_until_released(
+    is_held_until_released(
         &server,
         "shrunk",
         "2 rules, 100 % fewer than the 60004 in force",
@@ -356,8 +366,8 @@ fn a_large_list_that_shrank_is_held_until_that_is_released() {
     assert!(is_blocked(server.address, "again.example"));
 }
 
-/// Rules that are left out: the rule, a name that it would block, and why.
-const WARDED: [(&str, &str, &str, &str); 8] = [
+/// Suppressed rules: the rule, a name that it would block, and the reason.
+const SUPPRESSED: [(&str, &str, &str, &str); 8] = [
     (
         ".co.id",
         "bank.co.id",
@@ -408,11 +418,11 @@ const WARDED: [(&str, &str, &str, &str); 8] = [
     ),
 ];
 
-fn warded() -> String {
-    WARDED.map(|(rule, ..)| rule).join("\n") + "\nplain.example\n"
+fn suppressed_rules() -> String {
+    SUPPRESSED.map(|(rule, ..)| rule).join("\n") + "\nplain.example\n"
 }
 
-fn warding_server(content: &str, more: &str) -> (Server, Upstream) {
+fn server_with_protected_names(content: &str, more: &str) -> (Server, Upstream) {
     let upstream = Upstream::plain();
     let guard = "protect = \"protect\"\npopular = \"popular\"\npopular-first = 2";
     let config = config(&upstream, guard, more);
@@ -427,11 +437,11 @@ fn warding_server(content: &str, more: &str) -> (Server, Upstream) {
 }
 
 #[test]
-fn each_ward_leaves_a_rule_out_until_its_name_is_released() {
-    let (server, _upstream) = warding_server(&warded(), "");
+fn each_protected_name_suppresses_a_rule_until_it_is_released() {
+    let (server, _upstream) = server_with_protected_names(&suppressed_rules(), "");
     assert!(
         is_blocked(server.address, "plain.example"),
-        "the list lives"
+        "the rest of the list applies"
     );
     let status = server.status();
     assert_eq!(
@@ -443,23 +453,23 @@ fn each_ward_leaves_a_rule_out_until_its_name_is_released() {
         (&ads["rules"], &ads["lines"], &ads["bad"]),
         (&1.into(), &9.into(), &Value::Array(vec![]))
     );
-    let people = text(&server.verb(&["status"]));
+    let printed = text(&server.verb(&["status"]));
     assert!(
-        people.contains("list ads: 1 rule, 0 bad lines, 8 left out\n"),
-        "{people}"
+        printed.contains("list ads: 1 rule, 0 bad lines, 8 left out\n"),
+        "{printed}"
     );
-    for (at, (rule, name, ward, why)) in WARDED.into_iter().enumerate() {
+    for (at, (rule, name, protection, why)) in SUPPRESSED.into_iter().enumerate() {
         assert!(!is_blocked(server.address, name), "{rule}");
         let left = &ads["first_left_out"][at];
         assert_eq!(
             (&left["rule"], &left["ward"], &left["line"]),
-            (&rule.into(), &ward.into(), &(at + 1).into())
+            (&rule.into(), &protection.into(), &(at + 1).into())
         );
-        let told = left["why"].as_str().expect("why");
-        assert!(told.starts_with(why), "{told}");
+        let report = left["why"].as_str().expect("why");
+        assert!(report.starts_with(why), "{report}");
         assert!(
-            people.contains(&format!("ads:{}: {rule}: left out, it {why}", at + 1)),
-            "{people}"
+            printed.contains(&format!("ads:{}: {rule}: left out, it {why}", at + 1)),
+            "{printed}"
         );
         assert!(server.logged(why).contains("rule left out"));
         let asked = text(&server.verb(&["why", name]));
@@ -468,9 +478,9 @@ fn each_ward_leaves_a_rule_out_until_its_name_is_released() {
             "{asked}"
         );
     }
-    let count = |ward: &str| {
+    let count = |protection: &str| {
         let all = ads["left_out"].as_array().expect("a row").iter();
-        let of = |left: &&Value| left["ward"] == ward;
+        let of = |left: &&Value| left["ward"] == protection;
         all.filter(of)
             .map(|left| left["count"].as_u64().expect("a number"))
             .sum::<u64>()
@@ -480,11 +490,11 @@ fn each_ward_leaves_a_rule_out_until_its_name_is_released() {
         (2, 2, 1)
     );
     let guard = "protect = \"protect\"\npopular = \"popular\"\npopular-first = 2\n";
-    for (rule, name, ..) in WARDED {
+    for (rule, name, ..) in SUPPRESSED {
         let owner = rule.trim_start_matches(['*', '.']);
-        let output = reguard(&server, &format!("{guard}release = [\"{owner}\"]"));
+        let output = change_guard(&server, &format!("{guard}release = [\"{owner}\"]"));
         assert!(output.status.success(), "{}", text(&output));
-        for (other, asked, ..) in WARDED {
+        for (other, asked, ..) in SUPPRESSED {
             assert_eq!(
                 is_blocked(server.address, asked),
                 other == rule,
@@ -496,17 +506,17 @@ fn each_ward_leaves_a_rule_out_until_its_name_is_released() {
 }
 
 #[test]
-fn a_large_list_loses_only_the_rules_that_are_left_out() {
-    let (server, _upstream) = warding_server(&large(60_000, &warded()), "");
+fn a_large_list_loses_only_the_suppressed_rules() {
+    let (server, _upstream) = server_with_protected_names(&large(60_000, &suppressed_rules()), "");
     assert!(is_blocked(server.address, "plain.example"));
     let status = server.status();
     assert_eq!(status["lists"][0]["rules"], 60_001);
     assert_eq!(status["lists"][0]["first_left_out"][0]["line"], 60_001);
-    for (rule, name, ..) in WARDED {
+    for (rule, name, ..) in SUPPRESSED {
         assert!(!is_blocked(server.address, name), "{rule}");
     }
     let guard = "protect = \"protect\"\npopular = \"popular\"\npopular-first = 2\n";
-    let output = reguard(
+    let output = change_guard(
         &server,
         &format!("{guard}release = [\"co.id\", \"www.bank.example\"]"),
     );
@@ -524,34 +534,34 @@ fn a_large_list_loses_only_the_rules_that_are_left_out() {
 }
 
 #[test]
-fn a_list_that_is_only_warned_of_is_enforced_whole() {
-    for content in [warded(), large(60_000, &warded())] {
-        let (server, _upstream) = warding_server(&content, "guards = \"warn\"");
+fn a_list_with_warnings_only_is_enforced_whole() {
+    for content in [suppressed_rules(), large(60_000, &suppressed_rules())] {
+        let (server, _upstream) = server_with_protected_names(&content, "guards = \"warn\"");
         let status = server.status();
         let ads = &status["lists"][0];
         let rules = content.lines().count() as u64;
         assert_eq!((&ads["rules"], &ads["warned"]), (&rules.into(), &8.into()));
         assert_eq!(ads["left_out"], Value::Array(Vec::new()));
         assert_eq!(status["degraded"], false, "a warning is no alarm");
-        let people = text(&server.verb(&["status"]));
+        let printed = text(&server.verb(&["status"]));
         let flagged = ", 0 bad lines, WARNING: 8 rules may be mistakes\n";
-        assert!(people.contains(flagged), "{people}");
-        for (rule, name, _, why) in WARDED {
+        assert!(printed.contains(flagged), "{printed}");
+        for (rule, name, _, why) in SUPPRESSED {
             assert!(is_blocked(server.address, name), "{rule}");
-            let told = format!("{rule}: counts, but {why}");
-            assert!(people.contains(&told), "{people}");
+            let report = format!("{rule}: counts, but {why}");
+            assert!(printed.contains(&report), "{printed}");
         }
     }
 }
 
 #[test]
-fn a_list_can_be_warned_of_by_some_guards_and_lose_rules_by_the_others() {
+fn a_list_can_have_warnings_of_some_guards_and_lose_rules_to_others() {
     let some = "guards = [\"public-suffix\", \"popular\"]";
-    // Both guards are against it, and one of them is enough.
+    // Both guards match, and one of them is enough.
     let both = ".example\n.pop.example\n";
-    let (server, _upstream) = warding_server(&(warded() + both), some);
-    for (rule, name, ward, _) in WARDED {
-        let counts = matches!(ward, "public-suffix" | "popular");
+    let (server, _upstream) = server_with_protected_names(&(suppressed_rules() + both), some);
+    for (rule, name, protection, _) in SUPPRESSED {
+        let counts = matches!(protection, "public-suffix" | "popular");
         assert_eq!(is_blocked(server.address, name), counts, "{rule}");
     }
     assert!(!is_blocked(server.address, "other.example"), ".example");
@@ -573,13 +583,13 @@ fn a_list_can_be_warned_of_by_some_guards_and_lose_rules_by_the_others() {
         "{}",
         text(&output)
     );
-    for (rule, name, ..) in WARDED {
+    for (rule, name, ..) in SUPPRESSED {
         assert!(!is_blocked(server.address, name), "{rule}");
     }
 }
 
 #[test]
-fn every_rule_that_is_left_out_can_be_seen() {
+fn every_suppressed_rule_can_be_listed() {
     let rules = |count: usize| -> String {
         let rule = |number| format!(".top{number}\n");
         (0..count).map(rule).collect::<String>() + "plain.example\n"
@@ -591,14 +601,14 @@ fn every_rule_that_is_left_out_can_be_seen() {
             .map(Vec::len)
     };
     assert_eq!(left(&server.status()), Some(575));
-    let people = text(&server.verb(&["status"]));
+    let printed = text(&server.verb(&["status"]));
     assert_eq!(
-        people.matches("left out, it covers").count(),
+        printed.matches("left out, it covers").count(),
         10,
-        "{people}"
+        "{printed}"
     );
-    assert!(people.contains("and 565 more left out"), "{people}");
-    // The server keeps no more than a thousand; `check --all` reads the list itself.
+    assert!(printed.contains("and 565 more left out"), "{printed}");
+    // The server keeps at most a thousand; `check --all` reads the list itself.
     server.replace("ads", &rules(1200));
     until("the longer list", || left(&server.status()) == Some(1000));
     let all = text(&server.verb(&["check", "--all"]));
@@ -612,10 +622,10 @@ fn every_rule_that_is_left_out_can_be_seen() {
 }
 
 #[test]
-fn a_rule_on_a_provider_that_strangers_have_names_under_counts_and_is_reported() {
+fn a_rule_on_a_private_suffix_applies_and_is_reported() {
     let host = ".ec2-192-0-2-1.compute-1.amazonaws.com";
     let rules = format!(".duckdns.org\n{host}\n*.web.app\n.co.id\n");
-    let (server, _upstream) = warding_server(&rules, "");
+    let (server, _upstream) = server_with_protected_names(&rules, "");
     for name in ["bad.duckdns.org", &host[1..], "x.web.app"] {
         assert!(is_blocked(server.address, name), "{name}");
     }
@@ -625,16 +635,16 @@ fn a_rule_on_a_provider_that_strangers_have_names_under_counts_and_is_reported()
     assert_eq!((&ads["rules"], &ads["warned"]), (&3.into(), &2.into()));
     assert_eq!(status["degraded"], false, "a warning is no alarm");
     let warning = "ads:1: .duckdns.org: counts, but covers the public suffix duckdns.org";
-    for told in [
+    for report in [
         text(&server.verb(&["status"])),
         text(&server.verb(&["check"])),
     ] {
-        assert!(told.contains(warning), "{told}");
-        assert!(told.contains("ads:3: *.web.app: counts"), "{told}");
-        assert!(!told.contains("compute-1"), "it is one host: {told}");
+        assert!(report.contains(warning), "{report}");
+        assert!(report.contains("ads:3: *.web.app: counts"), "{report}");
+        assert!(!report.contains("compute-1"), "it is one host: {report}");
     }
     let guard = "release = [\"duckdns.org\"]\npublic-suffixes = \"all\"";
-    let output = reguard(&server, guard);
+    let output = change_guard(&server, guard);
     assert!(output.status.success(), "{}", text(&output));
     assert!(is_blocked(server.address, "bad.duckdns.org"), "released");
     assert!(is_blocked(server.address, &host[1..]), "never held");
@@ -644,24 +654,24 @@ fn a_rule_on_a_provider_that_strangers_have_names_under_counts_and_is_reported()
 #[test]
 fn an_allow_list_that_frees_a_public_suffix_is_reported() {
     let rules = ".net.id\n.r2.dev\n*.web.app\nco.id\n.shop.example\n";
-    let (server, _upstream) = warding_server(rules, "kind = \"allow\"");
+    let (server, _upstream) = server_with_protected_names(rules, "kind = \"allow\"");
     let status = server.status();
     let list = &status["lists"][0];
     assert_eq!((&list["rules"], &list["warned"]), (&5.into(), &3.into()));
-    let told = text(&server.verb(&["check"]));
+    let report = text(&server.verb(&["check"]));
     for suffix in ["net.id", "r2.dev", "web.app"] {
         let why = format!("counts, but covers the public suffix {suffix}\n");
-        assert!(told.contains(&why), "{told}");
+        assert!(report.contains(&why), "{report}");
     }
-    assert!(told.contains("good: 1 list"), "{told}");
-    let output = reguard(&server, "release = [\"net.id\"]");
+    assert!(report.contains("good: 1 list"), "{report}");
+    let output = change_guard(&server, "release = [\"net.id\"]");
     assert!(output.status.success(), "{}", text(&output));
     until("the release", || server.status()["lists"][0]["warned"] == 2);
 }
 
 #[test]
 fn an_allow_list_may_allow_a_public_suffix_until_it_is_turned_into_a_block_list() {
-    let (server, _upstream) = warding_server(&warded(), "kind = \"allow\"");
+    let (server, _upstream) = server_with_protected_names(&suppressed_rules(), "kind = \"allow\"");
     assert_eq!(server.status()["lists"][0]["rules"], 9);
     let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
     let config = config.replace("kind = \"allow\"", "");
@@ -674,8 +684,8 @@ fn an_allow_list_may_allow_a_public_suffix_until_it_is_turned_into_a_block_list(
 }
 
 #[test]
-fn the_guards_files_are_read_again_at_a_reload_and_lists_with_them() {
-    let (server, _upstream) = warding_server("new.bank.example\nplain.example\n", "");
+fn guard_files_are_read_again_at_a_reload_and_lists_with_them() {
+    let (server, _upstream) = server_with_protected_names("new.bank.example\nplain.example\n", "");
     assert!(!is_blocked(server.address, "new.bank.example"));
     fs::write(server.path("protect"), "plain.example\n").expect("written");
     let output = reload(&server, &[]);
@@ -699,15 +709,15 @@ fn the_guards_files_are_read_again_at_a_reload_and_lists_with_them() {
 }
 
 #[test]
-fn a_bad_file_of_the_guard_is_told_and_what_was_good_before_counts() {
-    let (server, _upstream) = warding_server("www.bank.example\npop.example\n", "");
+fn a_bad_guard_file_is_reported_and_its_last_good_content_applies() {
+    let (server, _upstream) = server_with_protected_names("www.bank.example\npop.example\n", "");
     fs::write(server.path("protect"), "plain.example\n/\n").expect("written");
     fs::remove_file(server.path("popular")).expect("removed");
     let output = reload(&server, &[]);
-    let told = text(&output);
-    assert_eq!(output.status.code(), Some(1), "{told}");
-    assert!(told.contains("protect:2: /: a URL or a path"), "{told}");
-    assert!(told.contains("popular: No such file"), "{told}");
+    let report = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{report}");
+    assert!(report.contains("protect:2: /: a URL or a path"), "{report}");
+    assert!(report.contains("popular: No such file"), "{report}");
     for name in ["www.bank.example", "pop.example"] {
         assert!(!is_blocked(server.address, name), "{name}");
     }
@@ -723,8 +733,8 @@ fn a_bad_file_of_the_guard_is_told_and_what_was_good_before_counts() {
 }
 
 #[test]
-fn a_server_starts_without_the_guards_files_and_says_so() {
-    let (server, _upstream) = server("protect = \"gone\"\npopular = \".\"", FOUR);
+fn a_server_starts_without_the_guard_files_and_says_so() {
+    let (server, _upstream) = server("protect = \"gone\"\npopular = \".\"", FOUR_NAMES);
     assert!(is_blocked(server.address, "a.example"));
     let status = server.status();
     assert_eq!(status["degraded"], true);
@@ -734,7 +744,7 @@ fn a_server_starts_without_the_guards_files_and_says_so() {
 }
 
 #[test]
-fn a_restart_reads_lists_again_that_were_held_against_other_names() {
+fn a_restart_reads_lists_again_that_were_checked_against_other_names() {
     let upstream = Upstream::plain();
     let config = config(&upstream, "protect = \"protect\"", "") + &list("big", "");
     let config = config.replacen("[guard]", "[state]\ndir = \"state\"\n[guard]", 1);
@@ -766,7 +776,7 @@ fn a_restart_reads_lists_again_that_were_held_against_other_names() {
 }
 
 #[test]
-fn check_tells_what_would_be_left_out_and_finds_it_no_fault() {
+fn check_reports_rules_that_would_be_suppressed_and_passes() {
     let guard = "[guard]\nprotect = \"protect\"\nrelease = [\"github.io\", \"never.example\"]\n";
     let files = [
         (
@@ -784,19 +794,25 @@ fn check_tells_what_would_be_left_out_and_finds_it_no_fault() {
         command.output().expect("it ran")
     };
     let output = check();
-    let told = text(&output);
-    assert!(output.status.success(), "{told}");
+    let report = text(&output);
+    assert!(output.status.success(), "{report}");
     assert!(
-        told.contains("ads: 2 rules, 0 skipped, 0 bad lines, 2 left out"),
-        "{told}"
+        report.contains("ads: 2 rules, 0 skipped, 0 bad lines, 2 left out"),
+        "{report}"
     );
     assert!(
-        told.contains("ads:1: .co.id: left out, it covers the public suffix co.id"),
-        "{told}"
+        report.contains("ads:1: .co.id: left out, it covers the public suffix co.id"),
+        "{report}"
     );
-    assert!(told.contains("ads:3: www.bank.example: left out"), "{told}");
-    assert!(told.contains("no rule on never.example needs it"), "{told}");
-    assert!(!told.contains("no rule on github.io"), "{told}");
+    assert!(
+        report.contains("ads:3: www.bank.example: left out"),
+        "{report}"
+    );
+    assert!(
+        report.contains("no rule on never.example needs it"),
+        "{report}"
+    );
+    assert!(!report.contains("no rule on github.io"), "{report}");
     fs::write(folder.path().join("protect"), ".\n").expect("written");
     let output = check();
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
@@ -808,7 +824,7 @@ fn check_tells_what_would_be_left_out_and_finds_it_no_fault() {
 }
 
 #[test]
-fn a_compiled_image_lacks_what_is_left_out_and_that_is_told() {
+fn a_compiled_image_lacks_suppressed_rules_and_that_is_reported() {
     let folder = folder(&list("ads", ""), &[("ads", ".co.id\nplain.example\n")]);
     let mut command = tapis();
     command
@@ -819,13 +835,13 @@ fn a_compiled_image_lacks_what_is_left_out_and_that_is_told() {
         .arg(folder.path().join("tapis.toml"))
         .output();
     let output = output.expect("it ran");
-    let told = text(&output);
-    assert!(output.status.success(), "{told}");
+    let report = text(&output);
+    assert!(output.status.success(), "{report}");
     assert!(
-        told.contains("ads: 1 rule, 0 skipped, 0 bad lines, 1 left out"),
-        "{told}"
+        report.contains("ads: 1 rule, 0 skipped, 0 bad lines, 1 left out"),
+        "{report}"
     );
-    assert!(told.contains("image: 1 name in, 1 rule"), "{told}");
+    assert!(report.contains("image: 1 name in, 1 rule"), "{report}");
     let mut command = tapis();
     command
         .args(["compile", "--accept", "ads", "-o"])
@@ -834,10 +850,10 @@ fn a_compiled_image_lacks_what_is_left_out_and_that_is_told() {
         .arg("--config")
         .arg(folder.path().join("tapis.toml"))
         .output();
-    let told = text(&output.expect("it ran"));
+    let report = text(&output.expect("it ran"));
     assert!(
-        told.contains("--accept ads names no guard: write ads:GUARD"),
-        "{told}"
+        report.contains("--accept ads names no guard: write ads:GUARD"),
+        "{report}"
     );
 }
 
@@ -861,19 +877,22 @@ scope = "exact"
 "#;
 
 #[test]
-fn an_order_is_warned_of_and_stands() {
+fn an_order_gets_a_warning_and_stays_in_force() {
     let upstream = Upstream::plain();
     let guard = "protect = \"protect\"";
     let config = config(&upstream, guard, "");
     let config = config.replacen("[guard]", "[orders]\npath = \"orders\"\n[guard]", 1);
-    let folder = folder(&config, &[("ads", FOUR), ("protect", ".bank.example\n")]);
+    let folder = folder(
+        &config,
+        &[("ads", FOUR_NAMES), ("protect", ".bank.example\n")],
+    );
     fs::create_dir(folder.path().join("orders")).expect("made");
     fs::write(folder.path().join("orders/wide.toml"), ORDER).expect("written");
     let server = Server::start_in(folder);
     for name in ["any.co.id", "www.bank.example"] {
         assert!(
             is_blocked(server.address, name),
-            "the authority's word stands: {name}"
+            "the authority's order stays in force: {name}"
         );
     }
     let suffix = "target .co.id covers the public suffix co.id";
@@ -890,9 +909,9 @@ fn an_order_is_warned_of_and_stands() {
     );
     let output = server.verb(&["check"]);
     assert!(output.status.success(), "{}", text(&output));
-    for told in [suffix, bank] {
+    for report in [suffix, bank] {
         assert!(
-            text(&output).contains(&format!("warning: order wide: {told}\n")),
+            text(&output).contains(&format!("warning: order wide: {report}\n")),
             "{}",
             text(&output)
         );
@@ -915,7 +934,7 @@ fn an_order_is_warned_of_and_stands() {
 }
 
 #[test]
-fn a_list_that_another_file_is_configured_for_is_held_to_the_rules_in_force() {
+fn a_list_with_another_file_is_compared_with_the_rules_in_force() {
     let upstream = Upstream::plain();
     let preamble = preamble(upstream.address);
     let names = |count: usize| -> String {
@@ -925,18 +944,18 @@ fn a_list_that_another_file_is_configured_for_is_held_to_the_rules_in_force() {
     let files = [("ads", &*names(100)), ("short", &*names(3))];
     let server = Server::start(&(preamble.clone() + &list("ads", "")), &files);
     let moved = preamble.clone() + "[[list]]\nname = \"ads\"\npath = \"short\"\n";
-    // So it is of one that is read in another way.
+    // The same applies to a list that is parsed differently.
     let subtree = moved.clone() + "scope = \"subtree\"\n";
     for config in [&moved, &subtree] {
         server.replace("tapis.toml", config);
         let output = server.verb(&["reload"]);
-        let told = text(&output);
-        assert_eq!(output.status.code(), Some(1), "{told}");
+        let report = text(&output);
+        assert_eq!(output.status.code(), Some(1), "{report}");
         assert!(
-            told.contains("3 rules, 97 % fewer than the 100 in force"),
-            "{told}"
+            report.contains("3 rules, 97 % fewer than the 100 in force"),
+            "{report}"
         );
-        assert!(told.contains("--accept ads:shrunk"), "{told}");
+        assert!(report.contains("--accept ads:shrunk"), "{report}");
         assert!(is_blocked(server.address, "n99.example"));
     }
     let output = server.verb(&["reload", "--accept", "ads:shrunk"]);

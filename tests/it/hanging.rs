@@ -1,4 +1,5 @@
-//! A file system that does not answer: opening a file with a write lease waits until the lease ends.
+//! A file system that does not respond: opening a file under a write lease blocks until the lease
+//! ends.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -14,7 +15,7 @@ use crate::support::client::{is_blocked, until};
 use crate::support::server::{Server, folder, list, preamble, refused, tapis, text};
 use crate::support::upstream::Upstream;
 
-/// Takes a lease on its argument, and holds it until the standard input ends.
+/// Takes a lease on its argument, and keeps it until standard input ends.
 const LEASE: &str = "import fcntl, os, signal, sys\n\
                      signal.signal(signal.SIGIO, signal.SIG_IGN)\n\
                      file = os.open(sys.argv[1], os.O_RDWR)\n\
@@ -22,11 +23,12 @@ const LEASE: &str = "import fcntl, os, signal, sys\n\
                      print('held', flush=True)\n\
                      sys.stdin.read()\n";
 
-/// A file that no other process can open. The system ends a lease after `lease-break-time`, 45 s by default.
+/// A file that no other process can open. The kernel ends a lease after `lease-break-time`, 45 s by
+/// default.
 struct Lease(Child);
 
 impl Lease {
-    /// Puts a file with this content in place that hangs from the start.
+    /// Creates a file with this content that hangs from the start.
     fn take(path: &Path, content: &str) -> Self {
         let new = path.with_extension("new");
         fs::write(&new, content).expect("written");
@@ -81,7 +83,7 @@ fn start(files: impl FnOnce(&Path) -> Vec<Lease>) -> (Server, Vec<Lease>, Upstre
     (Server::start_in(folder), leases, upstream)
 }
 
-/// An order from two seconds on from now, for two seconds.
+/// An order in force for two seconds, beginning two seconds from now.
 fn dated(server: &Server) {
     let at = |seconds| Timestamp::now() + SignedDuration::from_secs(seconds);
     let dates = format!("effective-from = {}\nexpires-at = {}", at(2), at(4));
@@ -93,7 +95,7 @@ fn dated(server: &Server) {
 
 #[test]
 #[ignore = "needs python3 and a file system with leases"]
-fn an_order_whose_file_hangs_delays_no_date_and_counts_once_it_is_read() {
+fn an_order_whose_file_hangs_delays_no_date_and_applies_once_read() {
     let (server, _, _upstream) = start(|_| Vec::new());
     dated(&server);
     let late = order(
@@ -111,14 +113,14 @@ fn an_order_whose_file_hangs_delays_no_date_and_counts_once_it_is_read() {
     });
     assert!(!is_blocked(server.address, "late.example"));
     assert!(is_blocked(server.address, "ads.example"));
-    // The verbs wait no longer than a start.
+    // Verbs wait no longer than a start does.
     let listed = server.verb(&["order", "list"]);
-    let told = text(&listed);
-    assert!(!listed.status.success(), "{told}");
-    assert!(told.contains("x-0: in force"), "{told}");
+    let report = text(&listed);
+    assert!(!listed.status.success(), "{report}");
+    assert!(report.contains("x-0: in force"), "{report}");
     assert!(
-        told.contains("x-2.toml: no answer from the file system in 10 s"),
-        "{told}"
+        report.contains("x-2.toml: no answer from the file system in 10 s"),
+        "{report}"
     );
     lease.release();
     until("the order", || is_blocked(server.address, "late.example"));
@@ -148,14 +150,14 @@ fn an_exception_whose_file_hangs_delays_no_order() {
         server.replace(&format!("orders/{id}.toml"), &text);
         until("the order", || is_blocked(server.address, &name));
     }
-    assert!(late(), "it hangs still");
+    assert!(late(), "it still hangs");
     lease.release();
     until("no alarm", || alarms(&server.status()) == "[]");
 }
 
 #[test]
 #[ignore = "needs python3 and a file system with leases; takes 10 s"]
-fn a_reload_takes_a_new_configuration_although_an_order_s_file_hangs() {
+fn a_reload_applies_a_new_configuration_although_an_orders_file_hangs() {
     let (server, _, _upstream) = start(|_| Vec::new());
     let late = order(
         "x-2",
@@ -170,8 +172,8 @@ fn a_reload_takes_a_new_configuration_although_an_order_s_file_hangs() {
         &config.replace("path = \"slow\"", "path = \"slow\"\naction = \"nxdomain\""),
     );
     let reloaded = text(&server.verb(&["reload"]));
-    let told = "x-2.toml: no answer from the file system in 10 s";
-    assert!(reloaded.contains(told), "{reloaded}");
+    let report = "x-2.toml: no answer from the file system in 10 s";
+    assert!(reloaded.contains(report), "{reloaded}");
     assert_eq!(
         server.status()["lists"][1]["action"],
         "nxdomain",
@@ -181,7 +183,7 @@ fn a_reload_takes_a_new_configuration_although_an_order_s_file_hangs() {
     until("a list", || is_blocked(server.address, "other.example"));
     assert!(
         !is_blocked(server.address, "late.example"),
-        "it hangs still"
+        "it still hangs"
     );
     lease.release();
     until("the order", || is_blocked(server.address, "late.example"));
@@ -190,13 +192,13 @@ fn a_reload_takes_a_new_configuration_although_an_order_s_file_hangs() {
 
 #[test]
 #[ignore = "needs python3 and a file system with leases; takes 30 s"]
-fn a_list_whose_file_hangs_stays_as_it_was_until_it_is_read() {
+fn a_list_whose_file_hangs_stays_unchanged_until_it_is_read() {
     let (server, _, _upstream) = start(|_| Vec::new());
     let lease = Lease::take(&server.path("slow"), "new.example\n");
     dated(&server);
     until("it begins", || is_blocked(server.address, "dated.example"));
     until("it ends", || !is_blocked(server.address, "dated.example"));
-    // Another list overtakes it.
+    // Another list is loaded before it.
     server.replace("ads", "other.example\n");
     until("the other list", || {
         is_blocked(server.address, "other.example")
@@ -213,7 +215,7 @@ fn a_list_whose_file_hangs_stays_as_it_was_until_it_is_read() {
 
 #[test]
 #[ignore = "needs python3 and a file system with leases"]
-fn a_rollback_whose_images_hang_delays_no_date_and_is_made_once_they_are_read() {
+fn a_rollback_whose_images_hang_delays_no_date_and_completes_once_they_are_read() {
     let upstream = Upstream::plain();
     let more = "[orders]\npath = \"orders\"\n[state]\ndir = \"state\"\nkeep = 10\n";
     let config = preamble(upstream.address) + more + &list("ads", "");
@@ -251,7 +253,7 @@ fn a_rollback_whose_images_hang_delays_no_date_and_is_made_once_they_are_read() 
 
 #[test]
 #[ignore = "needs python3 and a file system with leases"]
-fn a_start_leaves_out_what_hangs_and_takes_it_once_it_is_read() {
+fn a_start_skips_files_that_hang_and_loads_them_once_read() {
     let (server, leases, _upstream) = start(|folder| {
         let text = order(
             "x-2",
@@ -266,10 +268,10 @@ fn a_start_leaves_out_what_hangs_and_takes_it_once_it_is_read() {
     assert!(is_blocked(server.address, "ads.example"));
     assert!(is_blocked(server.address, "old.example"), "another order");
     assert!(!is_blocked(server.address, "slow.example"));
-    let told = alarms(&server.status());
+    let report = alarms(&server.status());
     for file in ["slow", "orders/x-2.toml"] {
         let start = format!("{}: no answer from the file system", file);
-        assert!(told.contains(&start), "{file}: {told}");
+        assert!(report.contains(&start), "{file}: {report}");
     }
     leases.into_iter().for_each(Lease::release);
     until("the list", || is_blocked(server.address, "slow.example"));
@@ -284,17 +286,17 @@ fn a_required_list_that_hangs_ends_the_start_with_an_error() {
     let config = preamble(upstream.address) + &list("slow", "required = true");
     let folder = folder(&config, &[]);
     let lease = Lease::take(&folder.path().join("slow"), "slow.example\n");
-    let told = refused(folder.path(), &config, &[]);
-    assert!(told.contains("list `slow` is required, but "), "{told}");
+    let report = refused(folder.path(), &config, &[]);
+    assert!(report.contains("list `slow` is required, but "), "{report}");
     assert!(
-        told.contains("slow: no answer from the file system in 10 s"),
-        "{told}"
+        report.contains("slow: no answer from the file system in 10 s"),
+        "{report}"
     );
     lease.release();
 }
 
 #[test]
-fn a_pipe_is_neither_a_list_nor_an_order_and_is_not_waited_for() {
+fn a_pipe_is_rejected_as_a_list_and_as_an_order_without_waiting() {
     let pipe = |path: &Path| {
         let made = Command::new("mkfifo").arg(path).status();
         assert!(made.expect("mkfifo runs").success());
@@ -305,12 +307,15 @@ fn a_pipe_is_neither_a_list_nor_an_order_and_is_not_waited_for() {
         pipe(&folder.join("orders/x-1.toml"));
         Vec::new()
     });
-    let told = alarms(&server.status());
-    assert!(told.contains("slow: not a regular file"), "{told}");
-    assert!(told.contains("x-1.toml: is not a regular file"), "{told}");
-    assert!(!told.contains("no answer"), "{told}");
+    let report = alarms(&server.status());
+    assert!(report.contains("slow: not a regular file"), "{report}");
+    assert!(
+        report.contains("x-1.toml: is not a regular file"),
+        "{report}"
+    );
+    assert!(!report.contains("no answer"), "{report}");
     assert!(is_blocked(server.address, "old.example"));
-    // The same while it serves.
+    // The same while the server runs.
     fs::remove_file(server.path("ads")).expect("removed");
     pipe(&server.path("ads"));
     let reloaded = server.verb(&["reload"]);

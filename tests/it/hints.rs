@@ -1,4 +1,4 @@
-//! What people write out of habit: the message says what is meant.
+//! Common mistakes in input: the message names the accepted form.
 
 use std::process::Output;
 
@@ -17,25 +17,25 @@ fn check(config: &str) -> String {
 }
 
 #[test]
-fn a_url_is_no_path_and_the_message_says_so() {
+fn a_url_in_place_of_a_path_is_rejected_with_a_remedy() {
     for config in [
         list("ads", "").replace("path = \"ads\"", "path = \"https://lists.example/ads.txt\""),
         "[guard]\npopular = \"https://lists.example/top.csv\"\n".to_owned(),
         "[orders]\npath = \"http://orders.example/\"\n".to_owned(),
     ] {
-        let told = check(&config);
+        let report = check(&config);
         assert!(
-            told.contains("a URL") && told.contains("download"),
-            "{told}"
+            report.contains("a URL") && report.contains("download"),
+            "{report}"
         );
-        assert!(!told.contains("No such file"), "{told}");
+        assert!(!report.contains("No such file"), "{report}");
     }
-    let told = check("[state]\ndir = \"file:///var/lib/tapis\"\n");
-    assert!(told.contains("write \"/var/lib/tapis\""), "{told}");
+    let report = check("[state]\ndir = \"file:///var/lib/tapis\"\n");
+    assert!(report.contains("write \"/var/lib/tapis\""), "{report}");
 }
 
 #[test]
-fn an_upstream_in_the_notation_of_another_program_is_told_in_ours() {
+fn an_upstream_in_the_notation_of_another_program_is_answered_with_ours() {
     for (written, meant) in [
         ("2001:db8::1:53", "\"[2001:db8::1]:53\""),
         ("2001:db8::1:5353", "\"[2001:db8::1]:5353\""),
@@ -60,8 +60,8 @@ fn an_upstream_in_the_notation_of_another_program_is_told_in_ours() {
         ("dns.example", "its address"),
         ("192.0.2.1:domain", "\"192.0.2.1:53\""),
     ] {
-        let told = check(&format!("[upstream]\nservers = [\"{written}\"]\n"));
-        assert!(told.contains(meant), "{written}: {told}");
+        let report = check(&format!("[upstream]\nservers = [\"{written}\"]\n"));
+        assert!(report.contains(meant), "{written}: {report}");
         let output = tapis()
             .args(["serve", "--upstream", written])
             .output()
@@ -72,7 +72,7 @@ fn an_upstream_in_the_notation_of_another_program_is_told_in_ours() {
 }
 
 #[test]
-fn an_address_that_could_end_in_a_port_is_taken_in_brackets_and_where_nothing_is_in_doubt() {
+fn an_address_that_could_end_in_a_port_needs_brackets_only_where_it_is_ambiguous() {
     for written in [
         "[2001:db8::1:53]",
         "[2001:db8::1:53]:53",
@@ -94,7 +94,7 @@ fn an_address_that_could_end_in_a_port_is_taken_in_brackets_and_where_nothing_is
 }
 
 #[test]
-fn an_address_to_listen_on_in_another_notation_is_told_in_ours() {
+fn an_address_to_listen_on_in_another_notation_is_answered_with_ours() {
     for (written, meant) in [
         ("2001:db8::1:53", "\"[2001:db8::1]:53\""),
         ("127.0.0.1#53", "\"127.0.0.1:53\""),
@@ -106,12 +106,12 @@ fn an_address_to_listen_on_in_another_notation_is_told_in_ours() {
         ("localhost:53", "\"127.0.0.1:53\""),
         ("::1:53", "\"[::1]:53\""),
     ] {
-        let told = check(&format!("[server]\nlisten = [\"{written}\"]\n"));
-        assert!(told.contains(meant), "{written}: {told}");
+        let report = check(&format!("[server]\nlisten = [\"{written}\"]\n"));
+        assert!(report.contains(meant), "{written}: {report}");
     }
 }
 
-fn ask_thrice(server: &Server) {
+fn ask_three_times(server: &Server) {
     for count in 0..3 {
         let name = format!("n{count}.example");
         let answer = ask(server.address, &name, RecordType::A);
@@ -127,7 +127,7 @@ fn upstream_line(server: &Server) -> String {
 
 #[test]
 fn status_explains_a_failing_upstream_by_what_it_answers() {
-    for (code, told) in [
+    for (code, report) in [
         (ResponseCode::FormErr, "answers FORMERR"),
         (ResponseCode::Refused, "answers REFUSED"),
         (ResponseCode::ServFail, "answers SERVFAIL"),
@@ -135,9 +135,9 @@ fn status_explains_a_failing_upstream_by_what_it_answers() {
     ] {
         let upstream = Upstream::start(move |asked| Some(answer(asked, code)));
         let server = Server::start(&preamble(upstream.address), &[]);
-        ask_thrice(&server);
+        ask_three_times(&server);
         let line = upstream_line(&server);
-        assert!(line.contains(told), "{line}");
+        assert!(line.contains(report), "{line}");
         let hint = match code {
             ResponseCode::FormErr | ResponseCode::NotImp => "EDNS",
             ResponseCode::Refused => "may not ask it",
@@ -172,7 +172,7 @@ fn status_reports_failures_since_the_last_good_answer_and_all_of_them_in_json() 
     );
 }
 
-/// Starts with these arguments on a port of the system's choice.
+/// Starts with these arguments on a free port.
 fn start(config: &str, arguments: &[&str]) -> Server {
     let upstream = Upstream::plain().address.to_string();
     let more = [&["--upstream", &upstream], arguments].concat();
@@ -186,7 +186,7 @@ fn start(config: &str, arguments: &[&str]) -> Server {
 const CONTROL: &str = "[server]\ncontrol = \"control.sock\"\n";
 
 #[test]
-fn a_server_that_others_reach_and_nobody_else_may_ask_warns_at_its_start() {
+fn a_server_that_listens_publicly_and_permits_only_itself_warns_at_its_start() {
     let warning = "other machines are refused";
     for (listen, allow, warns) in [
         ("0.0.0.0:0", &[][..], true),
@@ -195,7 +195,7 @@ fn a_server_that_others_reach_and_nobody_else_may_ask_warns_at_its_start() {
         ("0.0.0.0:0", &["--allow", "127.0.0.1"], true),
     ] {
         let server = start(CONTROL, &[&["--listen", listen], allow].concat());
-        // It is logged after that.
+        // The warning is logged after this line.
         let log = server.logged("serving address");
         assert_eq!(log.contains(warning), warns, "{listen} {allow:?}: {log}");
         assert_eq!(log.contains("--allow"), warns, "{log}");
@@ -220,7 +220,7 @@ fn a_server_that_others_reach_and_nobody_else_may_ask_warns_at_its_start() {
 }
 
 #[test]
-fn allow_on_the_command_line_stands_over_the_file_also_after_a_reload() {
+fn allow_on_the_command_line_overrides_the_file_also_after_a_reload() {
     let config = "[server]\ncontrol = \"control.sock\"\nallow = [\"127.0.0.0/8\"]\n";
     let listen = ["--listen", "127.0.0.1:0"];
     let server = start(
@@ -251,21 +251,22 @@ fn serve(arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn a_prefix_to_allow_is_read_as_in_the_file() {
-    for (prefix, told) in [
+fn a_prefix_to_allow_is_parsed_as_in_the_file() {
+    for (prefix, report) in [
         ("192.0.2.1/24", "192.0.2.0/24"),
         ("lan", "neither network nor address"),
         ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
     ] {
         let output = serve(&["--allow", prefix]);
         assert_eq!(output.status.code(), Some(2));
-        assert!(text(&output).contains(told), "{}", text(&output));
+        assert!(text(&output).contains(report), "{}", text(&output));
     }
 }
 
 #[test]
 fn an_address_to_listen_on_without_a_port_gets_the_default_port() {
-    // 192.0.2.1 is no address of this machine: the message says where it would have listened.
+    // 192.0.2.1 is no address of this machine: the message names the address that it would have
+    // listened on.
     for (listen, meant) in [
         ("192.0.2.1", "192.0.2.1:5335"),
         ("2001:db8::1", "[2001:db8::1]:5335"),
@@ -279,7 +280,7 @@ fn an_address_to_listen_on_without_a_port_gets_the_default_port() {
 }
 
 #[test]
-fn the_built_in_default_raises_no_alarm_where_its_files_are_not() {
+fn the_built_in_default_raises_no_alarm_without_its_files() {
     if !may_be_built_in() {
         return;
     }
@@ -311,8 +312,8 @@ fn the_built_in_default_raises_no_alarm_where_its_files_are_not() {
         .output()
         .expect("it ran");
     assert!(reload.status.success(), "{}", text(&reload));
-    let told = status();
-    assert_eq!(told["alarms"], serde_json::json!([]), "{told}");
+    let report = status();
+    assert_eq!(report["alarms"], serde_json::json!([]), "{report}");
     assert!(is_blocked(server.address, "t.me"));
     assert!(!server.log().contains("blocklists"), "{}", server.log());
 }
@@ -348,7 +349,7 @@ const ORDER: &str = "id = \"x-1\"\nlegal-basis = [\"Act 1\"]\n\
     targets = [{ name = \"o.example\", scope = \"exact\" }]\n";
 
 #[test]
-fn what_there_is_one_of_is_singular() {
+fn a_count_of_one_is_singular() {
     let upstream = Upstream::plain();
     let config = preamble(upstream.address)
         + "[orders]\npath = \"orders\"\n[state]\ndir = \"state\"\n[guard]\nbad-percent = 50\n"
@@ -360,7 +361,7 @@ fn what_there_is_one_of_is_singular() {
     ask(server.address, "true.example", RecordType::A);
     let order = server.path("orders/x-1.toml").display().to_string();
     let image = server.path("image").display().to_string();
-    for (verb, told) in [
+    for (verb, report) in [
         (&["check"][..], "ads: 1 rule, 0 skipped, 1 bad line ("),
         (&["check", "--allow-bad-lines"], "good: 1 list, 1 order\n"),
         (&["status"], "list ads: 1 rule, 1 bad line\n"),
@@ -381,9 +382,13 @@ fn what_there_is_one_of_is_singular() {
         ),
     ] {
         let output = server.verb(verb);
-        assert!(text(&output).contains(told), "{verb:?}: {}", text(&output));
+        assert!(
+            text(&output).contains(report),
+            "{verb:?}: {}",
+            text(&output)
+        );
     }
     std::fs::write(server.path("ads"), "a..b\n").expect("written");
-    let told = text(&server.verb(&["reload"]));
-    assert!(told.contains("1 of 1 line is bad"), "{told}");
+    let report = text(&server.verb(&["reload"]));
+    assert!(report.contains("1 of 1 line is bad"), "{report}");
 }

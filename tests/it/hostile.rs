@@ -1,4 +1,4 @@
-//! Clients that mean harm: what they get, and what all others still get meanwhile.
+//! Hostile clients: what they get, and how other clients are served meanwhile.
 
 mod connections;
 mod floods;
@@ -12,7 +12,7 @@ use crate::support::client::PATIENCE;
 use crate::support::server::{Server, list, preamble};
 use crate::support::upstream::Upstream;
 
-/// A server that takes `upstream` in its upstream section, and `server` in the one before.
+/// A server with `upstream` in its upstream section, and `server` in the section before.
 fn server(from: &Upstream, server: &str, upstream: &str) -> Server {
     let patient = if server.contains("discard-ms") {
         ""
@@ -25,7 +25,7 @@ fn server(from: &Upstream, server: &str, upstream: &str) -> Server {
     Server::start(&config, &[("ads", "blocked.example\n")])
 }
 
-/// A connection of a client with that address, with a receive buffer of that many octets.
+/// A connection from that address with a receive buffer of that many bytes.
 fn connect(client: [u8; 4], server: SocketAddr, buffer: Option<usize>) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     if let Some(buffer) = buffer {

@@ -1,4 +1,4 @@
-//! The journal of a live server: what changed, by whom, and whether anybody touched it since.
+//! The journal of a running server: the changes, their causes, and whether it was tampered with.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::history::settled;
 use crate::orders::{PAST, order, target};
-use crate::past::settled;
 use crate::support::client::{is_blocked, until};
 use crate::support::server::{Server, folder, list, preamble, tapis, text};
 use crate::support::upstream::Upstream;
 
-/// A configuration with a state directory, and so a journal, and a directory of orders.
+/// A configuration with a state directory, which contains the journal, and a directory of orders.
 fn configuration(upstream: &Upstream) -> String {
     format!(
         "{}[state]\ndir = \"state\"\n[orders]\npath = \"orders\"\n{}",
@@ -41,7 +41,7 @@ fn entries(server: &Server, more: &[&str]) -> Vec<Value> {
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
-/// The causes of all generations, one after the other.
+/// The causes of all generations, in order.
 fn causes(server: &Server) -> Vec<Value> {
     let entries = entries(server, &[]);
     let published = entries.iter().filter(|entry| entry["event"] == "published");
@@ -54,7 +54,7 @@ fn verify(server: &Server) -> String {
 }
 
 #[test]
-fn every_change_of_the_policy_is_in_the_journal_with_what_made_it() {
+fn every_change_of_the_policy_is_in_the_journal_with_its_cause() {
     let (mut server, _upstream) = server();
     write_order(&server, "x-1", "a.example");
     until("the order", || is_blocked(server.address, "a.example"));
@@ -64,7 +64,7 @@ fn every_change_of_the_policy_is_in_the_journal_with_what_made_it() {
         "{}",
         text(&lifted)
     );
-    assert!(!is_blocked(server.address, "a.example"), "at once");
+    assert!(!is_blocked(server.address, "a.example"), "without delay");
     server.replace("ads", "ads.example\nmore.example\n");
     assert!(server.verb(&["reload"]).status.success());
     server.replace("ads", "ads.example\nmore.example\nthird.example\n");
@@ -106,7 +106,7 @@ fn every_change_of_the_policy_is_in_the_journal_with_what_made_it() {
     let refused = refused
         .iter()
         .find(|entry| entry["event"] == "refused")
-        .expect("told");
+        .expect("an entry");
     assert!(
         refused["problems"][0]
             .as_str()
@@ -129,7 +129,7 @@ fn every_change_of_the_policy_is_in_the_journal_with_what_made_it() {
 }
 
 #[test]
-fn what_is_in_force_is_in_the_journal_already() {
+fn a_change_is_in_the_journal_before_it_is_in_force() {
     let (server, _upstream) = server();
     let journal = server.path("state/journal.jsonl");
     for number in 1..=12 {
@@ -138,7 +138,7 @@ fn what_is_in_force_is_in_the_journal_already() {
         until("the list", || is_blocked(server.address, &name));
         let text = fs::read_to_string(&journal).expect("readable");
         let digest = blake3::hash(list.as_bytes()).to_string();
-        // A disk that takes longer than the policy waits for it is an alarm.
+        // A disk that is slower than the policy's deadline is an alarm.
         let slow = server
             .log()
             .contains("in force before it is in the journal");
@@ -162,8 +162,8 @@ fn write_key(server: &Server, lines: &[(&str, &str)]) {
 #[test]
 fn the_head_is_authenticated_by_a_key_that_can_be_rotated_and_must_be_secret() {
     let (mut server, _upstream) = server();
-    let told = verify(&server);
-    assert!(told.contains("; not authenticated\n"), "{told}");
+    let report = verify(&server);
+    assert!(report.contains("; not authenticated\n"), "{report}");
     let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
     server.replace("tapis.toml", &format!("{config}[journal]\nkey = \"key\"\n"));
     write_key(&server, &[("2026", "ab")]);
@@ -175,8 +175,8 @@ fn the_head_is_authenticated_by_a_key_that_can_be_rotated_and_must_be_secret() {
     assert_eq!(server.wait(), Some(0));
     let server = server.again();
     let authenticated = |id: &str| {
-        let told = verify(&server);
-        told.starts_with("good: ") && told.contains(&format!("authenticated by key {id}\n"))
+        let report = verify(&server);
+        report.starts_with("good: ") && report.contains(&format!("authenticated by key {id}\n"))
     };
     until("the first head", || authenticated("2026"));
     let note = "the head was not authenticated when this server started";
@@ -191,14 +191,14 @@ fn the_head_is_authenticated_by_a_key_that_can_be_rotated_and_must_be_secret() {
     until("an alarm", || server.status()["degraded"] == true);
     assert!(
         is_blocked(server.address, "third.example"),
-        "nothing is held up"
+        "nothing is delayed"
     );
-    let told = verify(&server);
-    assert!(told.contains("can read or change this key"), "{told}");
+    let report = verify(&server);
+    assert!(report.contains("can read or change this key"), "{report}");
 }
 
 #[test]
-fn an_entry_beyond_the_head_is_not_called_good() {
+fn an_entry_after_the_head_is_not_verified() {
     let (mut server, _upstream) = server();
     let head = server.path("state/journal.jsonl.head");
     until("the first head", || {
@@ -213,8 +213,8 @@ fn an_entry_beyond_the_head_is_not_called_good() {
     fs::write(&head, old).expect("written");
     let output = server.verb(&["journal", "verify"]);
     assert_eq!(output.status.code(), Some(1));
-    let told = text(&output);
-    assert!(told.contains("beyond the head"), "{told}");
+    let report = text(&output);
+    assert!(report.contains("beyond the head"), "{report}");
     let server = server.again();
     until("the note", || {
         verify(&server).contains("were beyond the head when this server started")
@@ -232,7 +232,7 @@ fn a_damaged_end_of_any_size_is_set_aside_and_generations_go_on() {
     damaged.extend(b"x".repeat(8 << 20));
     damaged.extend(b"{}\n".repeat(1 << 20));
     fs::write(&path, damaged).expect("written");
-    // Without the kept images only the journal knows the number.
+    // Without the kept images only the journal has the number.
     for image in fs::read_dir(server.path("state")).expect("listed") {
         let image = image.expect("a file").path();
         if !image.display().to_string().contains("journal") {
@@ -247,7 +247,7 @@ fn a_damaged_end_of_any_size_is_set_aside_and_generations_go_on() {
     });
 }
 
-/// The number of the user that runs the test: that of a file that it made.
+/// The user ID of the test, taken from a file that it created.
 fn user() -> u32 {
     use std::os::unix::fs::MetadataExt;
     let file = tempfile::NamedTempFile::new().expect("made");
@@ -255,7 +255,7 @@ fn user() -> u32 {
 }
 
 #[test]
-fn what_somebody_did_to_the_journal_is_found_and_named() {
+fn each_kind_of_tampering_with_the_journal_is_detected_and_named() {
     let (mut server, _upstream) = server();
     write_order(&server, "x-1", "a.example");
     until("the order", || is_blocked(server.address, "a.example"));
@@ -266,9 +266,9 @@ fn what_somebody_did_to_the_journal_is_found_and_named() {
     fs::write(&path, whole.replacen("a.example", "b.example", 1)).expect("written");
     let output = server.verb(&["journal", "verify"]);
     assert_eq!(output.status.code(), Some(1));
-    let told = text(&output);
-    assert!(told.contains("line 3: was changed"), "{told}");
-    // Somebody without the configuration can look, too.
+    let report = text(&output);
+    assert!(report.contains("line 3: was changed"), "{report}");
+    // A user without the configuration can verify it too.
     let copy = server.path("copy.jsonl");
     fs::write(&copy, whole).expect("written");
     fs::copy(
@@ -293,7 +293,7 @@ fn why(server: &Server, name: &str, at: Timestamp) -> Value {
 }
 
 #[test]
-fn why_tells_what_was_in_force_then_though_files_are_other_ones_now() {
+fn why_reports_the_past_policy_though_files_have_changed() {
     let before = Timestamp::now();
     let (server, _upstream) = server();
     write_order(&server, "x-1", "a.example");
@@ -314,7 +314,7 @@ fn why_tells_what_was_in_force_then_though_files_are_other_ones_now() {
     assert_eq!(decision("a.example", second), "upstream");
     assert_eq!(why(&server, "b.example", second)["by"], "order:x-1");
     assert_eq!(decision("b.example", third), "upstream");
-    // The list's file is what it was.
+    // The list's file is unchanged.
     assert_eq!(decision("ads.example", first), "blocked");
     server.replace("ads", "ads.example\nmore.example\n");
     until("the list", || is_blocked(server.address, "more.example"));
@@ -324,9 +324,9 @@ fn why_tells_what_was_in_force_then_though_files_are_other_ones_now() {
     });
     assert_eq!(decision("ads.example", first), "blocked");
     assert_eq!(decision("more.example", first), "upstream");
-    let told = why(&server, "ads.example", before);
-    assert_eq!(told["decision"], "unknown");
-    let unknown = told["left_out"][0].as_str().expect("a text");
+    let report = why(&server, "ads.example", before);
+    assert_eq!(report["decision"], "unknown");
+    let unknown = report["left_out"][0].as_str().expect("a text");
     assert!(unknown.contains("does not reach back so far"), "{unknown}");
     assert!(
         unknown.contains("with --journal, the oldest first"),
@@ -335,7 +335,7 @@ fn why_tells_what_was_in_force_then_though_files_are_other_ones_now() {
 }
 
 #[test]
-fn a_report_tells_whose_orders_there_are_and_how_long_they_took() {
+fn a_report_lists_orders_by_authority_and_how_long_they_took() {
     let (server, _upstream) = server();
     let dates = "issued-at = 2020-01-01T00:00:00Z\neffective-from = 2020-01-02T00:00:00Z";
     let text_of = |id, name| order(id, dates, &target(name, "exact"));
@@ -357,21 +357,21 @@ fn a_report_tells_whose_orders_there_are_and_how_long_they_took() {
     let days = first["days_from_issue_to_force"].as_f64().expect("known");
     assert!(
         days > 365.0,
-        "by the journal it began when its file came: {days}"
+        "in the journal it began when its file appeared: {days}"
     );
     let days = first["days_from_lift_to_freedom"].as_f64().expect("known");
     assert!((0.0..0.01).contains(&days), "{days}");
     assert!(first["hits"].as_u64().expect("known") > 0);
     assert_eq!(report["list_hits"]["ads"], 0);
-    let told = text(&server.verb(&["order", "report"]));
+    let report = text(&server.verb(&["order", "report"]));
     assert!(
-        told.contains("authority The Authority: 2 orders, 1 in force"),
-        "{told}"
+        report.contains("authority The Authority: 2 orders, 1 in force"),
+        "{report}"
     );
 }
 
 #[test]
-fn an_order_that_is_older_than_the_journal_began_at_its_date() {
+fn an_order_older_than_the_journal_began_at_its_date() {
     let upstream = Upstream::plain();
     let folder = folder(&configuration(&upstream), &[("ads", "ads.example\n")]);
     let dates = "issued-at = 2020-01-01T00:00:00Z\neffective-from = 2020-01-02T00:00:00Z";
@@ -387,8 +387,8 @@ fn an_order_that_is_older_than_the_journal_began_at_its_date() {
     assert!(report["orders"][0]["days_from_lift_to_freedom"].is_number());
 }
 
-/// The generation and the states of orders that the journal tells last.
-fn told_last(server: &Server) -> (u64, Vec<(String, String)>) {
+/// The generation and the states of orders in the last entry of the journal.
+fn last_entry(server: &Server) -> (u64, Vec<(String, String)>) {
     let mut states = std::collections::BTreeMap::new();
     let mut generation = 0;
     for entry in entries(server, &[]) {
@@ -407,21 +407,21 @@ fn told_last(server: &Server) -> (u64, Vec<(String, String)>) {
 }
 
 #[test]
-fn after_a_kill_the_journal_goes_on_and_says_what_is_in_force() {
+fn after_a_kill_the_journal_continues_and_records_the_policy_in_force() {
     let (mut server, _upstream) = server();
     for round in 0..3 {
         let id = format!("x-{round}");
         let name = format!("{id}.example");
         write_order(&server, &id, &name);
         until("the order", || is_blocked(server.address, &name));
-        let generation = told_last(&server).0;
+        let generation = last_entry(&server).0;
         server.signal("KILL");
         server.wait();
         server = server.again();
-        until("the journal", || told_last(&server).0 > generation);
+        until("the journal", || last_entry(&server).0 > generation);
         let status = server.status();
-        let (now, states) = told_last(&server);
-        assert_eq!(now, status["generation"], "numbers go on");
+        let (now, states) = last_entry(&server);
+        assert_eq!(now, status["generation"], "the numbering continues");
         assert_eq!(states.len(), round + 1);
         assert!(
             states.iter().all(|(_, state)| state == "in-force"),
@@ -432,14 +432,14 @@ fn after_a_kill_the_journal_goes_on_and_says_what_is_in_force() {
     assert!(verify(&server).starts_with("good: "), "{}", verify(&server));
 }
 
-/// A file as the server sees it.
-pub(crate) fn seen_by(server: &Server, name: &str) -> PathBuf {
+/// A file in the mount namespace of the server.
+pub(crate) fn as_seen_by(server: &Server, name: &str) -> PathBuf {
     let path = server.path(name);
     let inside = path.strip_prefix("/").expect("absolute");
     PathBuf::from(format!("/proc/{}/root", server.id())).join(inside)
 }
 
-/// Takes all room of a disk.
+/// Fills a disk.
 pub(crate) fn fill(filler: &Path) {
     let mut bytes = 1 << 20;
     while bytes > 0 {
@@ -466,7 +466,7 @@ fn on_a_full_disk_blocking_goes_on_and_no_entry_is_lost() {
     let script = "mount -t tmpfs -o size=1m tmpfs disk && exec \"$0\" serve --config tapis.toml";
     let program = env!("CARGO_BIN_EXE_tapis");
     let server = Server::start_by("unshare", &["-m", "sh", "-c", script, program], folder);
-    let filler = seen_by(&server, "disk/filler");
+    let filler = as_seen_by(&server, "disk/filler");
     fill(&filler);
     for round in 0..20 {
         let name = format!("n{round}.example");
@@ -482,7 +482,7 @@ fn on_a_full_disk_blocking_goes_on_and_no_entry_is_lost() {
     until("the alarm's end", || {
         !server.status()["alarms"].to_string().contains("journal: ")
     });
-    let journal = seen_by(&server, "disk/state/journal.jsonl");
+    let journal = as_seen_by(&server, "disk/state/journal.jsonl");
     let output = tapis()
         .args(["journal", "export", "--file"])
         .arg(&journal)
@@ -503,7 +503,7 @@ fn on_a_full_disk_blocking_goes_on_and_no_entry_is_lost() {
 }
 
 #[test]
-fn what_guards_decide_is_in_the_journal_and_so_is_what_they_say_of_orders() {
+fn decisions_of_guards_and_their_warnings_about_orders_are_in_the_journal() {
     let (server, _upstream) = server();
     server.replace("ads", "");
     until("the alarm", || server.status()["degraded"] == true);
@@ -518,14 +518,14 @@ fn what_guards_decide_is_in_the_journal_and_so_is_what_they_say_of_orders() {
     let wide = order("x-1", PAST, &target("co.id", "subtree"));
     server.replace("orders/x-1.toml", &wide);
     until("the order", || is_blocked(server.address, "www.co.id"));
-    // A slow disk has them a little later.
+    // A slow disk has the entries a little later.
     let is_order = |entry: &Value| entry["event"] == "order";
     until("its entry", || entries(&server, &[]).iter().any(is_order));
 
     let entries = entries(&server, &[]);
     let of = |event: &str| {
         let mut entries = entries.iter().filter(|entry| entry["event"] == event);
-        entries.next().expect("told").clone()
+        entries.next().expect("an entry").clone()
     };
     assert_eq!(of("refused")["what"], "list ads");
     let held = of("refused")["problems"].to_string();
@@ -542,7 +542,7 @@ fn what_guards_decide_is_in_the_journal_and_so_is_what_they_say_of_orders() {
     assert_eq!(left_out(entries.last().expect("the order's")), Some(1));
 }
 
-/// The lines that `journal show` has for the last generation.
+/// The lines of `journal show` for the last generation.
 fn shown_last(server: &Server) -> String {
     let shown = text(&server.verb(&["journal", "show"]));
     let last = shown.rfind("in force, by").expect("a generation");
@@ -626,7 +626,7 @@ fn configuration_of(server: &Server) -> String {
 }
 
 #[test]
-fn names_that_a_guard_protects_now_are_named_though_the_list_is_the_same_file() {
+fn newly_protected_names_are_recorded_though_the_list_is_unchanged() {
     let (server, _upstream) = server();
     server.replace("ads", "ads.example\nmore.example\n");
     assert!(server.verb(&["reload"]).status.success());
@@ -644,7 +644,7 @@ fn names_that_a_guard_protects_now_are_named_though_the_list_is_the_same_file() 
 }
 
 #[test]
-fn an_exception_that_ends_by_its_date_is_named_once() {
+fn an_exception_that_expires_is_recorded_once() {
     let (server, _upstream) = server();
     let soon = Timestamp::now() + std::time::Duration::from_secs(2);
     let exception = format!(
@@ -677,13 +677,13 @@ fn an_exception_that_ends_by_its_date_is_named_once() {
 }
 
 #[test]
-fn a_journal_that_is_moved_away_goes_on_in_a_new_file_without_an_error() {
+fn a_journal_that_is_moved_away_continues_in_a_new_file_without_an_error() {
     let (server, _upstream) = server();
     let journal = server.path("state/journal.jsonl");
     until("the first generation", || {
         text(&server.verb(&["journal", "show"])).contains("in force")
     });
-    // Before the next change, and with it.
+    // The file is moved before the next change, and together with it.
     let (first, second) = (server.path("first"), server.path("second"));
     fs::rename(&journal, &first).expect("moved away");
     until("a new file", || {
@@ -721,7 +721,7 @@ fn the_journal_of_the_running_server_is_used_though_the_configuration_names_anot
     server.replace("ads", "more.example\n");
     assert!(server.verb(&["reload"]).status.success());
     let config = configuration_of(&server);
-    // The same by another path is no other one.
+    // The same directory by another path counts as the same.
     std::os::unix::fs::symlink("state", server.path("link")).expect("linked");
     server.replace(
         "tapis.toml",
@@ -737,13 +737,13 @@ fn the_journal_of_the_running_server_is_used_though_the_configuration_names_anot
         ),
     ] {
         server.replace("tapis.toml", &config.replace(from, to));
-        let said = verify(&server);
-        assert!(said.contains("good: "), "{said}");
+        let printed = verify(&server);
+        assert!(printed.contains("good: "), "{printed}");
         let note = format!(
             "using the journal of the running server, {}",
             journal.display()
         );
-        assert!(said.contains(&note), "{said}");
+        assert!(printed.contains(&note), "{printed}");
         let shown = text(&server.verb(&["journal", "show"]));
         assert!(shown.contains("in force, by the server's start"), "{shown}");
         assert_eq!(why(&server, "ads.example", first)["decision"], "blocked");
@@ -755,11 +755,11 @@ fn the_journal_of_the_running_server_is_used_though_the_configuration_names_anot
     for verb in ["show", "export", "verify"] {
         let output = server.verb(&["journal", verb]);
         assert_eq!(output.status.code(), Some(1));
-        let said = text(&output);
+        let printed = text(&output);
         assert!(
-            said.contains("elsewhere.jsonl: there is no journal"),
-            "{said}"
+            printed.contains("elsewhere.jsonl: there is no journal"),
+            "{printed}"
         );
-        assert!(said.contains("name its file with --file"), "{said}");
+        assert!(printed.contains("name its file with --file"), "{printed}");
     }
 }

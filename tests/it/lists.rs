@@ -1,4 +1,4 @@
-//! Lists that are not what they should be: what was good stays, and why is told.
+//! Faulty lists: the last good rules stay, and the reason is reported.
 
 use std::fs;
 use std::process::Output;
@@ -19,7 +19,7 @@ fn reload(server: &Server, arguments: &[&str]) -> Output {
     server.verb(&[&["reload"], arguments].concat())
 }
 
-/// The newest state is refused for this reason, everywhere where an operator looks.
+/// The newest version is rejected for this reason, which is reported in all places.
 fn held(server: &Server, reason: &str) {
     let output = reload(server, &[]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
@@ -37,7 +37,7 @@ fn held(server: &Server, reason: &str) {
 }
 
 #[test]
-fn a_list_that_lost_more_than_half_is_held_until_that_is_released() {
+fn a_list_that_lost_more_than_half_is_held_until_released() {
     let (server, _upstream) = server("", FOUR);
     fs::write(server.path("ads"), "a.example\n").expect("written");
     held(&server, "1 rule, 75 % fewer than the 4 in force");
@@ -49,7 +49,7 @@ fn a_list_that_lost_more_than_half_is_held_until_that_is_released() {
 }
 
 #[test]
-fn an_empty_file_is_held_and_one_with_a_comment_is_a_lift() {
+fn an_empty_file_is_held_and_one_with_a_comment_lifts_the_list() {
     let (server, _upstream) = server("", FOUR);
     fs::write(server.path("ads"), "").expect("written");
     held(&server, "empty");
@@ -85,7 +85,7 @@ fn a_mostly_bad_and_a_binary_file_are_held() {
 }
 
 #[test]
-fn a_folder_in_the_place_of_a_list_is_held() {
+fn a_directory_in_place_of_a_list_is_held() {
     let (server, _upstream) = server("", FOUR);
     fs::remove_file(server.path("ads")).expect("removed");
     fs::create_dir(server.path("ads")).expect("made");
@@ -93,7 +93,7 @@ fn a_folder_in_the_place_of_a_list_is_held() {
 }
 
 #[test]
-fn accepting_a_list_that_is_not_there_is_told() {
+fn accepting_a_list_that_does_not_exist_is_reported() {
     let (server, _upstream) = server("", FOUR);
     let output = reload(&server, &["--accept", "adds:bad"]);
     assert_eq!(output.status.code(), Some(1));
@@ -120,7 +120,7 @@ fn bad_lines_are_skipped_counted_and_shown() {
 }
 
 #[test]
-fn a_changed_scope_or_format_counts_when_reload_says_so() {
+fn a_changed_scope_or_format_applies_at_a_reload() {
     let (server, _upstream) = server("", "ads.example\n");
     let with = |more: &str| {
         let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
@@ -136,8 +136,8 @@ fn a_changed_scope_or_format_counts_when_reload_says_so() {
         ("scope = \"subtree\"\naction = \"sinkhole\"", true, true),
         ("", true, false),
     ] {
-        let (success, told) = with(more);
-        assert!(success, "{more}: {told}");
+        let (success, report) = with(more);
+        assert!(success, "{more}: {report}");
         assert_eq!(
             is_blocked(server.address, "ads.example"),
             name_blocked,
@@ -149,9 +149,9 @@ fn a_changed_scope_or_format_counts_when_reload_says_so() {
             "{more}"
         );
     }
-    // Read as another format nothing of it is a rule, and then `reload` does not say that it is.
-    let (success, told) = with("format = \"hosts\"");
-    assert!(!success, "{told}");
+    // In another format no line is a rule, and `reload` must not succeed.
+    let (success, report) = with("format = \"hosts\"");
+    assert!(!success, "{report}");
     assert!(is_blocked(server.address, "ads.example"));
 }
 
@@ -170,14 +170,14 @@ fn a_bad_name_of_a_hosts_line_is_reported_and_the_others_block() {
     assert_eq!(list["first_bad"][0]["text"], "two..example");
     assert_eq!(list["first_bad"][1]["text"], "*.five.example");
     assert_eq!(list["state"], "current");
-    let told = text(&server.verb(&["check"]));
+    let report = text(&server.verb(&["check"]));
     assert!(
-        told.contains("3 rules, 1 skipped (localhost and the like, or addresses), 2 bad lines"),
-        "{told}"
+        report.contains("3 rules, 1 skipped (localhost and the like, or addresses), 2 bad lines"),
+        "{report}"
     );
     assert!(
-        told.contains("ads:1: two..example: not a domain name"),
-        "{told}"
+        report.contains("ads:1: two..example: not a domain name"),
+        "{report}"
     );
 }
 

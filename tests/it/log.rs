@@ -1,4 +1,4 @@
-//! The log: for people, for journald, for programs.
+//! The log as text, for journald, and as JSON.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -15,7 +15,7 @@ use crate::support::client::{is_blocked, until};
 use crate::support::server::{self, folder, list, preamble, tapis, text};
 use crate::support::upstream::Upstream;
 
-/// What a server logs until it serves, or ends.
+/// The log of a server until it serves, or ends.
 fn log_of(config: &str, arguments: &[&str], journald: bool) -> String {
     let folder = folder(config, &[("ads", "a.example\nb..example\n")]);
     let path = folder.path().join("log");
@@ -23,7 +23,7 @@ fn log_of(config: &str, arguments: &[&str], journald: bool) -> String {
     let meta = log.metadata().expect("there");
     let stream = match journald {
         true => format!("{}:{}", meta.dev(), meta.ino()),
-        // As a child of a service has it that writes to a file.
+        // As in a child of a service that writes to a file.
         false => format!("{}:{}", meta.dev(), meta.ino() + 1),
     };
     let mut command: Command = tapis();
@@ -79,7 +79,7 @@ fn under_journald_lines_have_a_priority_and_no_time_and_elsewhere_a_time() {
 }
 
 #[test]
-fn what_keeps_a_server_from_starting_has_a_priority_too() {
+fn errors_at_a_start_have_a_priority_too() {
     let log = log_of(
         "[server]\nlisten = [\"192.0.2.1:5335\"]\ncontrl = \"x\"\n[blok]\n",
         &[],
@@ -123,7 +123,7 @@ fn a_json_log_has_an_object_in_each_line() {
 }
 
 #[test]
-fn the_level_of_the_command_line_counts_before_the_variable() {
+fn the_level_on_the_command_line_overrides_the_variable() {
     let upstream = Upstream::plain();
     let log = log_of(&config(&upstream), &["--log-level", "warn"], false);
     assert!(log.contains("WARN") && !log.contains("INFO"), "{log}");
@@ -161,7 +161,7 @@ fn the_help_of_serve_has_environment_signals_and_exit_codes() {
     }
 }
 
-/// A server whose standard error is that file or pipe, and its folder.
+/// A server whose standard error is that file or pipe, and its directory.
 struct Logging {
     child: Child,
     folder: TempDir,
@@ -195,8 +195,8 @@ impl Logging {
         self.status()["alarms"].to_string()
     }
 
-    /// It goes on: what is changed comes into force.
-    fn takes(&self, name: &str) {
+    /// The server still works: a change comes into force.
+    fn applies_changes(&self, name: &str) {
         let edited = self.folder.path().join("new");
         fs::write(&edited, format!("{name}\n")).expect("written");
         fs::rename(edited, self.folder.path().join("ads")).expect("renamed");
@@ -229,14 +229,14 @@ impl Drop for Logging {
 }
 
 #[test]
-fn a_log_that_cannot_be_written_ends_no_server_and_is_an_alarm() {
+fn a_log_that_cannot_be_written_stops_no_server_and_is_an_alarm() {
     let upstream = Upstream::plain();
     let full = File::options()
         .write(true)
         .open("/dev/full")
         .expect("Linux");
     let server = Logging::start(&upstream, full);
-    server.takes("b.example");
+    server.applies_changes("b.example");
     until("an alarm", || {
         server.alarms().contains("No space left on device")
     });
@@ -246,14 +246,14 @@ fn a_log_that_cannot_be_written_ends_no_server_and_is_an_alarm() {
     let server = Logging::start(&upstream, writer);
     assert_eq!(server.alarms(), "[]");
     drop(reader);
-    server.takes("b.example");
-    server.takes("c.example");
+    server.applies_changes("b.example");
+    server.applies_changes("c.example");
     until("an alarm", || server.alarms().contains("Broken pipe"));
     assert!(server.end().success());
 }
 
 #[test]
-fn a_log_that_is_not_read_holds_up_nothing_and_loses_nothing_that_fits() {
+fn a_log_that_is_not_read_blocks_nothing_and_loses_nothing_that_fits() {
     let upstream = Upstream::plain();
     let (mut reader, mut writer) = UnixStream::pair().expect("a pair");
     writer.set_nonblocking(true).expect("set");
@@ -261,7 +261,7 @@ fn a_log_that_is_not_read_holds_up_nothing_and_loses_nothing_that_fits() {
     writer.set_nonblocking(false).expect("set");
     let writer = OwnedFd::from(writer);
     let server = Logging::start(&upstream, writer);
-    server.takes("b.example");
+    server.applies_changes("b.example");
     until("an alarm", || server.alarms().contains("is not read"));
     let log = thread::spawn(move || {
         let mut log = String::new();

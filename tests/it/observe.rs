@@ -1,4 +1,4 @@
-//! Observers see each query once, on every way that a query can end; and a transport needs nothing but the dispatcher.
+//! Observers see each query once, however it ends; and a new transport needs only the dispatcher.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -38,9 +38,9 @@ use tokio_util::task::TaskTracker;
 use crate::support::client::{PATIENCE, Port, Stream, query, until};
 use crate::support::upstream::{Upstream, address_of, answer, name};
 
-/// What an observer can know of a query.
+/// An observed query.
 #[derive(Clone, Debug, PartialEq)]
-struct Seen {
+struct Observation {
     id: u16,
     transport: Transport,
     name: Option<String>,
@@ -50,9 +50,9 @@ struct Seen {
     has_answer: bool,
 }
 
-/// Keeps what it observes.
+/// Records its observations.
 #[derive(Default)]
-struct Recorder(Mutex<Vec<Seen>>);
+struct Recorder(Mutex<Vec<Observation>>);
 
 impl Observer for Recorder {
     fn finished(&self, query: &Finished<'_>) {
@@ -61,10 +61,10 @@ impl Observer for Recorder {
         assert_eq!(query.response.is_some(), query.response_len() > 0);
         let text = |name: Name| {
             let mut text = String::new();
-            write_text(name.wire(), &mut text).expect("a string takes all");
+            write_text(name.wire(), &mut text).expect("a string accepts all");
             text
         };
-        let seen = Seen {
+        let seen = Observation {
             id: u16::from_be_bytes([query.packet[0], query.packet[1]]),
             transport: query.client.transport,
             name: query.name().map(text),
@@ -79,7 +79,7 @@ impl Observer for Recorder {
 
 type Observers = (Arc<Counters>, Arc<Recorder>);
 
-/// A data plane with two observers; only 127.0.0.1 may ask.
+/// A data plane with two observers; only 127.0.0.1 has permission.
 struct Plane {
     runtime: Runtime,
     resolver: Arc<Resolver<Observers>>,
@@ -90,7 +90,7 @@ struct Plane {
     _publisher: Publisher,
 }
 
-/// All of upstream's answers about `fails.example` are SERVFAIL; nothing is heard about `silent.example`.
+/// Upstream answers SERVFAIL for `fails.example`, and does not answer for `silent.example`.
 fn upstream() -> Upstream {
     Upstream::start(|asked| match name(asked).as_str() {
         "silent.example" => None,
@@ -176,7 +176,7 @@ impl Plane {
         }
     }
 
-    /// Serves by UDP while `talk` does. The server ends before this returns.
+    /// Serves by UDP while `talk` runs. The server ends before this returns.
     fn by_udp(&self, talk: impl FnOnce(SocketAddr)) {
         let _inside = self.runtime.enter();
         let socket = Arc::new(Socket::bind(([127, 0, 0, 1], 0).into(), true).expect("bound"));
@@ -238,7 +238,7 @@ impl Plane {
         self.runtime.block_on(tracker.wait());
     }
 
-    fn seen(&self) -> Vec<Seen> {
+    fn seen(&self) -> Vec<Observation> {
         self.observers.1.0.lock().expect("whole").clone()
     }
 
@@ -246,7 +246,8 @@ impl Plane {
         self.observers.0.read(count)
     }
 
-    /// What was observed of these messages, in their order; nothing else was, and each was once.
+    /// The outcomes of these messages in this order; each must have been observed once, and no
+    /// other message.
     #[track_caller]
     fn outcomes(&self, ids: &[u16]) -> Vec<(Option<Count>, Option<u8>)> {
         let seen = self.seen();
@@ -273,11 +274,11 @@ fn bytes(message: &Message) -> Vec<u8> {
     message.to_vec().expect("a message")
 }
 
-/// A message with its ID, and how it ends: its outcome and the response code of its answer.
-type Strange = (u16, Vec<u8>, Option<Count>, Option<u8>);
+/// A message with its ID, and its end: the outcome and the response code of its answer.
+type OddMessage = (u16, Vec<u8>, Option<Count>, Option<u8>);
 
-/// Messages that are answered, or dropped, without upstream.
-fn strange() -> [Strange; 4] {
+/// Messages that are answered or dropped without upstream.
+fn odd_messages() -> [OddMessage; 4] {
     let mut two_questions = bytes(&numbered(12, "a.example"));
     two_questions[5] = 2;
     let mut response = bytes(&numbered(13, "a.example"));
@@ -299,7 +300,7 @@ fn each_query_by_udp_is_observed_once_however_it_ends() {
     let plane = Plane::new(upstream.address, 8, PATIENCE);
     plane.by_udp(|server| {
         let port = Port::open(server);
-        // One after the other: the second one of `a.example` is answered from the cache.
+        // In sequence: the second query of `a.example` is answered from the cache.
         for (id, name) in [
             (1, "blocked.example"),
             (2, "a.example"),
@@ -313,7 +314,7 @@ fn each_query_by_udp_is_observed_once_however_it_ends() {
         let stranger = Port::open_at([127, 0, 0, 2], server);
         stranger.send(&numbered(6, "a.example"));
         assert_eq!(stranger.receive().metadata.id, 6);
-        for (_, packet, ..) in strange() {
+        for (_, packet, ..) in odd_messages() {
             port.0.send(&packet).expect("sent");
         }
         until("all are observed", || plane.seen().len() == 10);
@@ -326,7 +327,7 @@ fn each_query_by_udp_is_observed_once_however_it_ends() {
         (Some(Count::Failed), Some(2)),
         (Some(Count::Denied), Some(5)),
     ];
-    expected.extend(strange().map(|(_, _, outcome, rcode)| (outcome, rcode)));
+    expected.extend(odd_messages().map(|(_, _, outcome, rcode)| (outcome, rcode)));
     assert_eq!(
         plane.outcomes(&[1, 2, 3, 4, 5, 6, 11, 12, 13, 14]),
         expected
@@ -347,7 +348,7 @@ fn each_query_by_udp_is_observed_once_however_it_ends() {
 }
 
 #[test]
-fn queries_that_find_no_room_or_wait_too_long_are_observed_once() {
+fn queries_without_a_permit_or_past_their_deadline_are_observed_once() {
     let upstream = upstream();
     let full = Plane::new(upstream.address, 0, PATIENCE);
     full.by_udp(|server| {
@@ -381,7 +382,7 @@ fn each_query_by_tcp_is_observed_once_however_it_ends() {
             stream.send(&numbered(id, name));
             assert_eq!(stream.receive().expect("an answer").metadata.id, id);
         }
-        for (_, packet, ..) in strange() {
+        for (_, packet, ..) in odd_messages() {
             let framed = [&(packet.len() as u16).to_be_bytes()[..], &packet].concat();
             std::io::Write::write_all(&mut stream.0, &framed).expect("sent");
         }
@@ -394,7 +395,7 @@ fn each_query_by_tcp_is_observed_once_however_it_ends() {
         (Some(Count::Failed), Some(2)),
         (Some(Count::Failed), Some(2)),
     ];
-    expected.extend(strange().map(|(_, _, outcome, rcode)| (outcome, rcode)));
+    expected.extend(odd_messages().map(|(_, _, outcome, rcode)| (outcome, rcode)));
     assert_eq!(plane.outcomes(&[1, 2, 3, 4, 5, 11, 12, 13, 14]), expected);
     assert!(
         plane
@@ -404,7 +405,7 @@ fn each_query_by_tcp_is_observed_once_however_it_ends() {
     );
 }
 
-/// A transport whose messages never leave memory. This is all that a transport has to do.
+/// An in-memory transport. It shows all that a transport has to do.
 struct Memory<'p> {
     resolver: &'p Arc<Resolver<Observers>>,
     client: Client,
@@ -424,7 +425,7 @@ impl Memory<'_> {
 }
 
 #[test]
-fn a_new_transport_needs_the_dispatcher_only_and_its_queries_are_observed() {
+fn a_new_transport_needs_only_the_dispatcher_and_its_queries_are_observed() {
     let upstream = upstream();
     let plane = Plane::new(upstream.address, 8, PATIENCE);
     let peer = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5353);
@@ -438,11 +439,11 @@ fn a_new_transport_needs_the_dispatcher_only_and_its_queries_are_observed() {
             let answer = Message::from_vec(&answer.expect("an answer")).expect("readable");
             assert_eq!((answer.metadata.id, answer.answers.len()), (id, 1));
         }
-        for (_, packet, _, rcode) in strange() {
+        for (_, packet, _, rcode) in odd_messages() {
             let answer = memory.exchange(&packet).await;
             assert_eq!(answer.map(|answer| answer[3] & 0x0F), rcode);
         }
-        // The client goes away while its query waits.
+        // The client leaves while its query waits.
         let packet = bytes(&numbered(4, "silent.example"));
         let left = memory.exchange(&packet);
         let left = tokio::time::timeout(Duration::from_millis(10), left).await;
@@ -454,6 +455,6 @@ fn a_new_transport_needs_the_dispatcher_only_and_its_queries_are_observed() {
         (Some(Count::CacheHits), Some(0)),
         (None, None),
     ];
-    expected.extend(strange().map(|(_, _, outcome, rcode)| (outcome, rcode)));
+    expected.extend(odd_messages().map(|(_, _, outcome, rcode)| (outcome, rcode)));
     assert_eq!(plane.outcomes(&[1, 2, 3, 4, 11, 12, 13, 14]), expected);
 }

@@ -1,4 +1,4 @@
-//! Verbs of orders beside a running server: what they say is what the server has.
+//! Verbs for orders beside a running server: they report the server's state.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -32,8 +32,8 @@ fn first_line(output: &Output) -> String {
     lines.lines().next().unwrap_or_default().to_owned()
 }
 
-/// The same as a user who is not root; `None` if this is not root, or the build lies in a folder that all may write to, as
-/// in the temporary one: the verbs of root trust no socket there.
+/// The same as a user other than root; `None` if this is not root, or if the build directory is
+/// below one that all users can write to: the verbs of root trust no socket there.
 fn server_of_another_user() -> Option<(Server, Upstream)> {
     let all_may_write = |folder: &Path| {
         let meta = fs::metadata(folder).expect("there");
@@ -68,7 +68,7 @@ fn server_of_another_user() -> Option<(Server, Upstream)> {
     Some((server, upstream))
 }
 
-/// Replaces the order's file by the same one, which only root may read.
+/// Replaces the order's file by an equal one that only root can read.
 fn hide(server: &Server) {
     let hidden = server.path("hidden");
     fs::copy(server.path("orders/x-1.toml"), &hidden).expect("copied");
@@ -89,7 +89,7 @@ const SUSPEND: &[&str] = &[
 const LIFT: &[&str] = &["order", "lift", "x-1", "--reason", "court"];
 
 #[test]
-fn a_change_of_a_file_that_the_server_may_not_read_fails_and_says_so_first() {
+fn a_change_of_a_file_that_the_server_cannot_read_fails_before_the_change() {
     let Some((server, _upstream)) = server_of_another_user() else {
         return;
     };
@@ -115,13 +115,14 @@ fn a_change_of_a_file_that_the_server_may_not_read_fails_and_says_so_first() {
             text(&output)
         );
     }
-    // The remedy is one.
+    // The remedy works.
     chown(server.path("orders/x-1.toml"), Some(65534), None).expect("changed");
     assert!(server.verb(&["reload"]).status.success());
     assert!(!is_blocked(server.address, "a.example"));
 }
 
-/// Adds a file with the id of the first one. Without a journal the verbs take that one, and the server the first.
+/// Adds a file with the same id. Without a journal the verbs use the new one, and the server the
+/// first.
 fn add_a_second_file(server: &Server) {
     let text_of_order = fs::read_to_string(server.path("orders/x-1.toml")).expect("readable");
     server.replace("orders/a.toml", &text_of_order);
@@ -129,7 +130,7 @@ fn add_a_second_file(server: &Server) {
 }
 
 #[test]
-fn a_change_of_a_file_that_does_not_count_in_the_server_fails_and_says_so_first() {
+fn a_change_of_a_file_that_the_server_ignores_fails_before_the_change() {
     let (server, _upstream) = server("");
     add_a_second_file(&server);
     for (verb, what) in [(SUSPEND, "suspended"), (LIFT, "lifted")] {
@@ -181,7 +182,7 @@ fn a_lift_without_a_server_says_so_and_one_beside_a_server_with_other_orders_too
 }
 
 #[test]
-fn list_and_show_say_what_the_server_has_where_the_files_say_something_else() {
+fn list_and_show_report_the_servers_orders_where_the_files_differ() {
     let Some((server, _upstream)) = server_of_another_user() else {
         return;
     };
@@ -208,7 +209,7 @@ fn list_and_show_say_what_the_server_has_where_the_files_say_something_else() {
         then.contains("in force") && !then.contains("server"),
         "{then}"
     );
-    // One without its file, which the server can't see.
+    // An order without a file in a directory that the server cannot read.
     fs::set_permissions(server.path("orders"), fs::Permissions::from_mode(0o700)).expect("changed");
     chown(server.path("orders"), Some(0), Some(0)).expect("changed");
     fs::remove_file(server.path("orders/x-1.toml")).expect("removed");
@@ -223,7 +224,7 @@ fn list_and_show_say_what_the_server_has_where_the_files_say_something_else() {
 }
 
 #[test]
-fn list_says_which_dates_the_server_does_not_have() {
+fn list_names_the_dates_that_the_server_does_not_have() {
     let (server, _upstream) = server("");
     add_a_second_file(&server);
     // It is in force until then, in the file and in the server.
@@ -244,9 +245,9 @@ fn an_order_that_is_to_be_lifted_later_can_be_lifted_now() {
     assert!(is_blocked(server.address, "a.example"));
     let output = server.verb(&[LIFT, &["--at", "2099-12-31"]].concat());
     assert_eq!(output.status.code(), Some(1));
-    let said = text(&output);
+    let printed = text(&output);
     let why = "the order will be lifted at 2098-12-31T00:00:00Z anyway, which is not later: to correct that, change `lifted-at`";
-    assert!(said.contains(why), "{said}");
+    assert!(printed.contains(why), "{printed}");
     let output = server.verb(&["order", "lift", "x-1", "--reason", "court: now"]);
     assert!(output.status.success(), "{}", text(&output));
     assert!(!is_blocked(server.address, "a.example"));
@@ -256,16 +257,16 @@ fn an_order_that_is_to_be_lifted_later_can_be_lifted_now() {
 
 const JOURNAL: &str = "[journal]\npath = \"journal.jsonl\"\n";
 
-/// Adds that to the server's configuration, which it does not read.
-fn spoil(server: &Server, more: &str) {
+/// Appends to the server's configuration, which is not reloaded.
+fn append_to_config(server: &Server, more: &str) {
     let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
-    let (own, _) = config.split_once("# spoilt\n").unwrap_or((&config, ""));
-    let spoilt = format!("{own}# spoilt\n{more}");
-    fs::write(server.path("tapis.toml"), spoilt).expect("written");
+    let (own, _) = config.split_once("# appended\n").unwrap_or((&config, ""));
+    let appended = format!("{own}# appended\n{more}");
+    fs::write(server.path("tapis.toml"), appended).expect("written");
 }
 
 #[test]
-fn a_mistake_elsewhere_in_the_configuration_keeps_no_order_and_no_journal_from_its_verbs() {
+fn verbs_of_orders_and_journal_work_despite_mistakes_elsewhere_in_the_configuration() {
     for mistake in [
         "[guard]\ngrow-procent = 5\n",
         "[cache]\nsize-mib = \n",
@@ -273,7 +274,7 @@ fn a_mistake_elsewhere_in_the_configuration_keeps_no_order_and_no_journal_from_i
         "[[list]]\nname = \"Ads!\"\npath = \"ads\"\n",
     ] {
         let (server, _upstream) = server(JOURNAL);
-        spoil(&server, mistake);
+        append_to_config(&server, mistake);
         for verb in [
             &["order", "list"][..],
             &["order", "show", "x-1"],
@@ -286,11 +287,12 @@ fn a_mistake_elsewhere_in_the_configuration_keeps_no_order_and_no_journal_from_i
             &["journal", "verify"],
         ] {
             let output = server.verb(verb);
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            let printed = String::from_utf8_lossy(&output.stderr).into_owned();
             assert!(output.status.success(), "{verb:?}: {}", text(&output));
             assert!(
-                said.contains("tapis.toml:") && said.contains("these mistakes are in sections"),
-                "{verb:?}: {said}"
+                printed.contains("tapis.toml:")
+                    && printed.contains("these mistakes are in sections"),
+                "{verb:?}: {printed}"
             );
         }
         assert!(!is_blocked(server.address, "a.example"));
@@ -298,10 +300,10 @@ fn a_mistake_elsewhere_in_the_configuration_keeps_no_order_and_no_journal_from_i
 }
 
 #[test]
-fn a_mistake_where_the_orders_are_stops_their_verbs() {
+fn a_mistake_in_the_orders_section_stops_their_verbs() {
     let (server, _upstream) = server(JOURNAL);
     for mistake in ["[block]\nttl-secs = \"\"\"\n", "[state]\nkeep = 0\n"] {
-        spoil(&server, mistake);
+        append_to_config(&server, mistake);
         for verb in [&["order", "list"][..], LIFT, &["journal", "show"]] {
             let output = server.verb(verb);
             assert_eq!(
@@ -313,9 +315,9 @@ fn a_mistake_where_the_orders_are_stops_their_verbs() {
         }
     }
     assert!(is_blocked(server.address, "a.example"));
-    // Where the server is can't be known, and list needs none.
+    // The socket's place is unknown, and list does not need it.
     let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
-    let (own, _) = config.split_once("# spoilt\n").expect("it was spoilt");
+    let (own, _) = config.split_once("# appended\n").expect("it was appended");
     let doubtful = own.replace("control =", "contrl =");
     fs::write(server.path("tapis.toml"), doubtful).expect("written");
     let output = server.verb(&["order", "list"]);
@@ -358,7 +360,7 @@ fn the_only_order_in_force_that_is_gone_is_an_alarm_until_a_reload() {
 }
 
 #[test]
-fn a_file_whose_name_is_no_text_keeps_no_verb_from_its_work() {
+fn a_file_whose_name_is_not_utf8_stops_no_verb() {
     let (server, _upstream) = server("");
     let odd = server
         .path("orders")
@@ -388,7 +390,7 @@ fn a_file_whose_name_is_no_text_keeps_no_verb_from_its_work() {
 }
 
 #[test]
-fn what_ends_an_order_later_is_said_to_lie_ahead() {
+fn a_later_end_of_an_order_is_reported_as_planned() {
     let (server, _upstream) = server("");
     let dates = format!("{PAST}\nexpires-at = 2099-01-01T00:00:00Z");
     let text_of_file = order("x-2", &dates, &target("b.example", "exact"));
@@ -410,7 +412,7 @@ fn what_ends_an_order_later_is_said_to_lie_ahead() {
         lifting.contains("order x-1 is to be lifted at 2100-01-01T00:00:00Z\n"),
         "{lifting}"
     );
-    let said = |verb: &[&str]| text(&server.verb(verb));
+    let printed = |verb: &[&str]| text(&server.verb(verb));
     let lifted = "x-1: in force, from 2020-01-01T00:00:00Z, to be lifted at 2100-01-01T00:00:00Z, ";
     for (verb, expected) in [
         (&["order", "list"][..], lifted),
@@ -431,14 +433,14 @@ fn what_ends_an_order_later_is_said_to_lie_ahead() {
             "    to be lifted at 2100-01-01T00:00:00Z: a typo\n",
         ),
     ] {
-        let said = said(verb);
-        assert!(said.contains(expected), "{verb:?}: {said}");
+        let printed = printed(verb);
+        assert!(printed.contains(expected), "{verb:?}: {printed}");
         assert!(
-            !said.contains(" lifted 2100") && !said.contains("  lifted"),
-            "{verb:?}: {said}"
+            !printed.contains(" lifted 2100") && !printed.contains("  lifted"),
+            "{verb:?}: {printed}"
         );
     }
-    // Seen from before a lift that has come by now, that is no plan either.
+    // At a time before a lift that has happened since, it is not reported as planned either.
     fs::write(
         server.path("orders/x-3.toml"),
         order(
@@ -450,16 +452,16 @@ fn what_ends_an_order_later_is_said_to_lie_ahead() {
     .expect("written");
     let before = ["order", "list", "--at", "2020-06-01T00:00:00Z"];
     until("the order", || {
-        said(&before)
+        printed(&before)
             .contains("x-3: in force, from 2020-01-01T00:00:00Z, lifted at 2021-01-01T00:00:00Z, ")
     });
     let then = "2101-01-01T00:00:00Z";
-    let why = said(&["why", "a.example", "--at", then]);
+    let why = printed(&["why", "a.example", "--at", then]);
     assert!(
         why.contains("    lifted 2100-01-01T00:00:00Z: a typo\n"),
         "{why}"
     );
-    let shown = said(&["order", "show", "x-1", "--at", then]);
+    let shown = printed(&["order", "show", "x-1", "--at", then]);
     assert!(
         shown.contains("  lifted: 2100-01-01T00:00:00Z\n  lifted because: a typo\n"),
         "{shown}"

@@ -1,4 +1,5 @@
-//! Orders and exceptions under a live server: in force at their dates, said to whoever meets them, gone when they end.
+//! Orders and exceptions in a running server: in force at their dates, explained in answers, gone
+//! when they end.
 
 use std::fs;
 use std::io::Write;
@@ -12,7 +13,7 @@ use crate::support::client::{addresses, ask, errors, is_blocked, rcode, until};
 use crate::support::server::{SHIPPED, Server, folder, list, preamble, tapis, text};
 use crate::support::upstream::Upstream;
 
-/// An order of that id, with more of its fields.
+/// An order with this id and more fields.
 pub(crate) fn order(id: &str, dates: &str, targets: &str) -> String {
     format!(
         "id = \"{id}\"\nlegal-basis = [\"Law 1\"]\nreview-at = 2100-01-01T00:00:00Z\n{dates}\n\
@@ -27,7 +28,7 @@ pub(crate) fn target(name: &str, scope: &str) -> String {
     format!("[[targets]]\nname = \"{name}\"\nscope = \"{scope}\"\n")
 }
 
-/// What a name's answer says of why it is so.
+/// The Extended DNS Errors of the answer to a name.
 fn why(server: &Server, name: &str) -> Vec<String> {
     let errors = errors(&ask(server.address, name, RecordType::A)).into_iter();
     errors
@@ -41,7 +42,7 @@ fn moment(seconds: i64) -> Timestamp {
     Timestamp::now() + SignedDuration::from_secs(seconds)
 }
 
-/// A server with a directory of orders, empty at first, and these lists.
+/// A server with these lists and an empty directory of orders.
 fn server(more: &str, files: &[(&str, &str)]) -> (Server, Upstream) {
     let upstream = Upstream::plain();
     let config = format!(
@@ -54,7 +55,7 @@ fn server(more: &str, files: &[(&str, &str)]) -> (Server, Upstream) {
 }
 
 #[test]
-fn an_order_is_in_force_when_its_file_is_there_and_says_why() {
+fn an_order_is_in_force_once_its_file_exists_and_why_explains_it() {
     let (server, _upstream) = server("", &[]);
     assert_eq!(addresses(server.address, "a.test.example"), ["192.0.2.1"]);
     let text = order("x-1", PAST, &target("a.test.example", "exact"));
@@ -97,9 +98,9 @@ fn an_order_begins_and_ends_at_its_instants() {
 }
 
 #[test]
-fn a_name_under_several_orders_and_a_list_is_free_when_the_last_of_them_ends() {
+fn a_name_under_several_orders_and_a_list_is_unblocked_when_the_last_of_them_ends() {
     let (server, _upstream) = server(&list("ads", ""), &[("ads", "c.example\n")]);
-    // The earliest one is named, whatever the ids and the order of the files.
+    // The earliest order is named, regardless of ids and of the order of files.
     for (id, year, name) in [
         ("a-last", 2022, "a.example"),
         ("c-first", 2020, "a.example"),
@@ -113,12 +114,12 @@ fn a_name_under_several_orders_and_a_list_is_free_when_the_last_of_them_ends() {
     until("the orders", || {
         server.status()["orders"]["states"]["in-force"] == 4
     });
-    let told = |id: &str| [format!("16 order {id}: Ask the authority")];
-    assert_eq!(why(&server, "c.example"), told("other"));
+    let blocked_by = |id: &str| [format!("16 order {id}: Ask the authority")];
+    assert_eq!(why(&server, "c.example"), blocked_by("other"));
     for (id, next) in [("c-first", "b-second"), ("b-second", "a-last")] {
-        assert_eq!(why(&server, "a.example"), told(id));
+        assert_eq!(why(&server, "a.example"), blocked_by(id));
         fs::remove_file(server.path(&format!("orders/{id}.toml"))).expect("removed");
-        until(next, || why(&server, "a.example") == told(next));
+        until(next, || why(&server, "a.example") == blocked_by(next));
     }
     fs::remove_file(server.path("orders/a-last.toml")).expect("removed");
     fs::remove_file(server.path("orders/other.toml")).expect("removed");
@@ -127,7 +128,7 @@ fn a_name_under_several_orders_and_a_list_is_free_when_the_last_of_them_ends() {
 }
 
 #[test]
-fn a_bad_order_is_told_and_the_others_and_its_last_good_state_stay() {
+fn a_bad_order_is_reported_and_the_others_and_its_last_good_state_stay() {
     let (server, _upstream) = server("", &[]);
     let one = order("one", PAST, &target("a.example", "exact"));
     let two = order("two", PAST, &target("b.example", "exact"));
@@ -150,7 +151,7 @@ fn a_bad_order_is_told_and_the_others_and_its_last_good_state_stay() {
     assert!(is_blocked(server.address, "a.example"));
     assert!(is_blocked(server.address, "b.example"));
 
-    // A second file with the id of another one does not count.
+    // A second file with the id of another one has no effect.
     fs::write(server.path("orders/one.toml"), &one).expect("written");
     let double = two.replace("b.example", "c.example");
     fs::write(server.path("orders/a-double.toml"), double).expect("written");
@@ -177,21 +178,21 @@ fn an_exact_order_with_nxdomain_blocks_one_name_alone() {
     assert_eq!(
         rcode("telegram.org"),
         ResponseCode::NoError,
-        "names beneath it are there"
+        "names below it exist"
     );
     assert_eq!(addresses(server.address, "api.telegram.org"), ["192.0.2.1"]);
     assert_eq!(rcode("b.x.example"), ResponseCode::NXDomain);
     assert_eq!(
         rcode("x.example"),
         ResponseCode::NoError,
-        "a name beneath it is free"
+        "a name below it is not blocked"
     );
     assert_eq!(rcode("a.x.example"), ResponseCode::NoError);
     assert_eq!(addresses(server.address, "free.a.x.example"), ["192.0.2.1"]);
 }
 
 #[test]
-fn an_exception_stands_against_what_it_names_until_its_end() {
+fn an_exception_overrides_the_sources_that_it_names_until_its_end() {
     let over = moment(3);
     let more = format!(
         "{}{}[[exception]]\nname = \"shop.example\"\nscope = \"subtree\"\nagainst = [\"ads\"]\n\
@@ -207,7 +208,7 @@ fn an_exception_stands_against_what_it_names_until_its_end() {
     assert_eq!(
         why(&server, "www.shop.example"),
         ["15 more"],
-        "the other list counts"
+        "the other list applies"
     );
     let text = order("x-1", PAST, &target("all.example", "exact"));
     fs::write(server.path("orders/x-1.toml"), text).expect("written");
@@ -215,13 +216,13 @@ fn an_exception_stands_against_what_it_names_until_its_end() {
         server.status()["orders"]["states"]["in-force"] == 1
     });
     assert_eq!(addresses(server.address, "all.example"), ["192.0.2.1"]);
-    let told = text_of(&server, &["why", "all.example"]);
+    let report = text_of(&server, &["why", "all.example"]);
     assert!(
-        told.contains("all.example: allowed by exception all.example#1"),
-        "{told}"
+        report.contains("all.example: allowed by exception all.example#1"),
+        "{report}"
     );
-    assert!(told.contains("a court's, by legal"), "{told}");
-    assert!(told.contains("The Authority"), "{told}");
+    assert!(report.contains("a court's, by legal"), "{report}");
+    assert!(report.contains("The Authority"), "{report}");
     until("the end", || is_blocked(server.address, "shop.example"));
     assert!(Timestamp::now() >= over);
 }
@@ -233,10 +234,10 @@ fn text_of(server: &Server, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn the_order_of_july_2017_tells_both_halves_of_its_story() {
-    // The machine may have a server of its own, which would be asked.
+fn the_order_of_july_2017_shows_its_block_and_its_lift() {
+    // Another server on this machine would be asked otherwise.
     let nowhere = tempfile::tempdir().expect("a folder");
-    let told = |at: &str| {
+    let explain = |at: &str| {
         let output = tapis()
             .args(["why", "web.telegram.org", "--at", at, "--config", SHIPPED])
             .arg("--control")
@@ -245,7 +246,7 @@ fn the_order_of_july_2017_tells_both_halves_of_its_story() {
             .expect("it ran");
         (output.status.code(), text(&output))
     };
-    let (code, then) = told("2017-07-20T00:00:00+07:00");
+    let (code, then) = explain("2017-07-20T00:00:00+07:00");
     assert_eq!(code, Some(0), "{then}");
     let first = "web.telegram.org: blocked by order id-2017-07-14-telegram\n";
     assert!(then.starts_with(first), "{then}");
@@ -258,8 +259,8 @@ fn the_order_of_july_2017_tells_both_halves_of_its_story() {
         then.contains("EDE 16 (Censored) order id-2017-07-14-telegram: Blocked by order of"),
         "{then}"
     );
-    let (code, later) = told("2017-08-11T00:00:00+07:00");
-    // What the list held is not recorded.
+    let (code, later) = explain("2017-08-11T00:00:00+07:00");
+    // The content of the list is not recorded.
     assert_eq!(code, Some(3), "{later}");
     assert!(later.starts_with("web.telegram.org: unknown\n"), "{later}");
     assert!(later.contains("not in force, lifted:"), "{later}");
@@ -270,17 +271,17 @@ fn the_order_of_july_2017_tells_both_halves_of_its_story() {
 }
 
 #[test]
-fn a_lift_by_verb_frees_its_names_and_keeps_the_files_comments() {
+fn a_lift_by_verb_unblocks_its_names_and_keeps_the_files_comments() {
     let (server, _upstream) = server("", &[]);
     let text = order("x-1", PAST, &target("a.example", "exact"));
     let file = server.path("orders/x-1.toml");
     fs::write(&file, format!("# by courier\n{text}")).expect("written");
     until("the order", || is_blocked(server.address, "a.example"));
-    let told = text_of(
+    let report = text_of(
         &server,
         &["order", "lift", "x-1", "--reason", "a court's word"],
     );
-    assert!(told.starts_with("order x-1 is lifted at "), "{told}");
+    assert!(report.starts_with("order x-1 is lifted at "), "{report}");
     until("the lift", || !is_blocked(server.address, "a.example"));
     let text = fs::read_to_string(&file).expect("readable");
     assert!(text.starts_with("# by courier\n"), "{text}");
@@ -309,7 +310,7 @@ fn a_directory_that_cannot_be_listed_is_no_reason_to_drop_the_orders() {
 }
 
 #[test]
-fn an_order_that_is_saved_in_two_halves_is_taken_whole() {
+fn an_order_that_is_saved_in_two_halves_is_loaded_whole() {
     let (server, _upstream) = server("", &[]);
     let text = order("x-1", PAST, &target("a.example", "exact"));
     let (first, second) = (text, target("b.example", "exact"));
@@ -317,7 +318,7 @@ fn an_order_that_is_saved_in_two_halves_is_taken_whole() {
     let mut file = fs::File::create(&path).expect("made");
     file.write_all(&first.as_bytes()[..40]).expect("written");
     file.sync_all().expect("written");
-    // Another file, closed at once, is taken meanwhile.
+    // Another file that is closed at once is loaded meanwhile.
     let other = order("x-2", PAST, &target("c.example", "exact"));
     fs::write(server.path("orders/x-2.toml"), other).expect("written");
     until("the other order", || {
@@ -333,7 +334,7 @@ fn an_order_that_is_saved_in_two_halves_is_taken_whole() {
 }
 
 #[test]
-fn an_order_that_begins_with_the_one_that_it_supersedes_is_the_one_that_is_named() {
+fn an_order_that_supersedes_another_from_the_same_instant_is_the_one_that_is_named() {
     let (server, _upstream) = server("", &[]);
     let supersedes = format!("{PAST}\nsupersedes = [\"a-old\"]");
     for (id, dates) in [("a-old", PAST), ("new", &supersedes)] {
@@ -381,7 +382,7 @@ fn the_public_text_is_in_the_configured_language_or_in_the_nearest_one() {
 }
 
 #[test]
-fn at_the_instant_of_its_end_an_exception_or_an_order_counts_no_more() {
+fn an_exception_or_an_order_no_longer_applies_at_the_instant_of_its_end() {
     let config = "[orders]\npath = \"orders\"\n[[exception]]\nname = \"a.example\"\nscope = \"exact\"\n\
                   against = [\"order:x-1\"]\nreason = \"x\"\nauthor = \"x\"\nuntil = 2026-03-01T12:00:00Z\n";
     let folder = folder(config, &[]);
@@ -392,15 +393,15 @@ fn at_the_instant_of_its_end_an_exception_or_an_order_counts_no_more() {
         let path = folder.path().join(format!("orders/{id}.toml"));
         fs::write(path, order).expect("written");
     }
-    let told = |name: &str, time: &str| {
+    let explain = |name: &str, time: &str| {
         let at = format!("2026-03-01T{time}Z");
         let output = tapis()
             .args(["why", name, "--at", &at, "--config"])
             .arg(folder.path().join("tapis.toml"))
             .output()
             .expect("it ran");
-        let told = text(&output);
-        told.lines().next().unwrap_or_default().to_owned()
+        let report = text(&output);
+        report.lines().next().unwrap_or_default().to_owned()
     };
     for (name, time, expected) in [
         // Neither the start of the exception nor the rules of lists are known.
@@ -411,21 +412,25 @@ fn at_the_instant_of_its_end_an_exception_or_an_order_counts_no_more() {
         ("b.example", "11:59:59.999999999", "blocked by order x-2"),
         ("b.example", "12:00:00", "unknown"),
     ] {
-        assert_eq!(told(name, time), format!("{name}: {expected}"), "at {time}");
+        assert_eq!(
+            explain(name, time),
+            format!("{name}: {expected}"),
+            "at {time}"
+        );
     }
 }
 
-/// A file's name that clears the screen, begins a line of its own, and turns text around.
+/// A file name that clears the screen, begins a new line, and reverses the direction of text.
 const EVIL: &str = "\u{1b}[2J\u{9b}31mEVIL\nALARM all is well\u{202e}\u{2066}.toml";
 
-/// Whether each character is shown as it is, newlines aside.
+/// Whether each character is printable, apart from newlines.
 fn is_plain(text: &str) -> bool {
     let format = |c| matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
     !text.contains(|c: char| (c.is_control() && c != '\n') || format(c))
 }
 
 #[test]
-fn the_name_of_a_file_forges_no_line_and_steers_no_terminal() {
+fn a_file_name_can_forge_no_line_and_send_no_control_character_to_a_terminal() {
     let (server, _upstream) = server("[journal]\npath = \"journal.jsonl\"\n", &[]);
     let folder = server.path("orders");
     let text = order("x-1", PAST, &target("a.test.example", "exact"));
@@ -443,13 +448,13 @@ fn the_name_of_a_file_forges_no_line_and_steers_no_terminal() {
         &["reload"],
         &["check"],
     ] {
-        let told = self::text(&server.verb(verb));
-        assert!(is_plain(&told), "{verb:?}: {told:?}");
+        let report = self::text(&server.verb(verb));
+        assert!(is_plain(&report), "{verb:?}: {report:?}");
         assert!(
-            !told
+            !report
                 .lines()
                 .any(|line| line.starts_with("ALARM all is well")),
-            "{verb:?}: {told}"
+            "{verb:?}: {report}"
         );
     }
     let status = self::text(&server.verb(&["status"]));
@@ -460,7 +465,7 @@ fn the_name_of_a_file_forges_no_line_and_steers_no_terminal() {
 }
 
 #[test]
-fn texts_of_orders_that_turn_text_around_are_refused() {
+fn texts_of_orders_with_bidirectional_controls_are_rejected() {
     let folder = folder("", &[]);
     let path = folder.path().join("x-1.toml");
     let good = order("x-1", PAST, &target("a.test.example", "exact"));
@@ -475,17 +480,17 @@ fn texts_of_orders_that_turn_text_around_are_refused() {
             ("Ask the authority", format!("Ask {c}the authority")),
             ("The Authority", format!("The {c}Authority")),
         ] {
-            let told = check(&good.replace(from, &to));
-            assert!(told.contains("control and format characters"), "{told}");
+            let report = check(&good.replace(from, &to));
+            assert!(report.contains("control and format characters"), "{report}");
         }
     }
-    // Persian is spelled with this one.
-    let told = check(&good.replace("Ask the authority", "می\u{200c}خواهم"));
-    assert!(told.starts_with("good: "), "{told}");
+    // Persian needs this character.
+    let report = check(&good.replace("Ask the authority", "می\u{200c}خواهم"));
+    assert!(report.starts_with("good: "), "{report}");
 }
 
 #[test]
-fn an_unedited_template_is_no_order() {
+fn an_unedited_template_is_rejected_as_an_order() {
     let upstream = Upstream::plain();
     let config = preamble(upstream.address) + "[orders]\npath = \"orders\"\n";
     let folder = folder(&config, &[]);
@@ -497,17 +502,21 @@ fn an_unedited_template_is_no_order() {
         let made = made.expect("it ran").stdout;
         fs::write(&draft, &made).expect("written");
         let checked = server.verb(&["order", "check", &draft]);
-        let told = text(&checked);
-        assert!(!checked.status.success(), "{told}");
+        let report = text(&checked);
+        assert!(!checked.status.success(), "{report}");
         let keys = ["legal-basis", "name", "reason", "public-text", "how"];
-        let count = told.matches("which is a placeholder").count();
-        assert_eq!(count, keys.len() + usize::from(names.is_empty()), "{told}");
+        let count = report.matches("which is a placeholder").count();
+        assert_eq!(
+            count,
+            keys.len() + usize::from(names.is_empty()),
+            "{report}"
+        );
         let time = ": issued-at is a string (\"...\"), must be a time with its offset";
-        assert!(told.contains(time), "{told}");
+        assert!(report.contains(time), "{report}");
         for key in keys {
             let problem = format!(": {key} is \"...\", which is a placeholder");
-            let line = told.lines().find(|line| line.contains(&problem));
-            let line = line.unwrap_or_else(|| panic!("{key}: {told}"));
+            let line = report.lines().find(|line| line.contains(&problem));
+            let line = line.unwrap_or_else(|| panic!("{key}: {report}"));
             let number = line
                 .strip_prefix(&format!("{draft}:"))
                 .and_then(|rest| rest.split(':').next());
@@ -527,7 +536,7 @@ fn an_unedited_template_is_no_order() {
 }
 
 #[test]
-fn a_new_order_names_what_it_was_given_in_toml() {
+fn a_new_order_contains_its_arguments_as_toml() {
     let folder = folder("", &[]);
     let new = |id: &str, name: &str| {
         let output = tapis().args(["order", "new", id, "--name", name]).output();
@@ -539,15 +548,15 @@ fn a_new_order_names_what_it_was_given_in_toml() {
     fs::write(&path, &made.stdout).expect("written");
     let check = ["order", "check", "--config", SHIPPED];
     let checked = tapis().args(check).arg(&path).output();
-    let told = text(&checked.expect("it ran"));
-    assert!(!told.contains("not TOML"), "{told}");
+    let report = text(&checked.expect("it ran"));
+    assert!(!report.contains("not TOML"), "{report}");
     let refused = new("X \"2", "a.example");
     assert_eq!(refused.status.code(), Some(2));
-    let told = text(&refused);
-    assert!(told.contains("1 to 64 characters"), "{told}");
+    let report = text(&refused);
+    assert!(report.contains("1 to 64 characters"), "{report}");
 }
 
-/// Ends a server as a crash does, does that, and starts it again.
+/// Kills a server, calls `meanwhile`, and starts the server again.
 fn crash(mut server: Server, meanwhile: impl FnOnce(&Server)) -> Server {
     server.signal("KILL");
     server.wait();
@@ -559,14 +568,14 @@ fn has_alarm(server: &Server, what: &str) -> bool {
     server.status()["alarms"].to_string().contains(what)
 }
 
-/// Both ways to have a journal.
+/// The two ways to configure a journal.
 const JOURNALS: [&str; 2] = [
     "[state]\ndir = \"state\"\n",
     "[journal]\npath = \"journal.jsonl\"\n",
 ];
 
 #[test]
-fn of_two_files_with_one_id_the_one_that_was_there_first_counts_after_a_restart_too() {
+fn of_two_files_with_one_id_the_earlier_one_applies_after_a_restart_too() {
     let write = |server: &Server, file: &str, name: &str| {
         let text = order("x-1", PAST, &target(name, "exact"));
         server.replace(&format!("orders/{file}"), &text);
@@ -580,13 +589,13 @@ fn of_two_files_with_one_id_the_one_that_was_there_first_counts_after_a_restart_
         let (server, _upstream) = server(journal, &[]);
         write(&server, "m.toml", "first.example");
         until("the order", || counts(&server, "first.example"));
-        // Its name stands before that of the first.
+        // Its name sorts before that of the first.
         write(&server, "a.toml", "second.example");
         until("the alarm", || has_alarm(&server, "a.toml: id is"));
         assert!(counts(&server, "first.example"));
         let server = crash(server, |_| ());
         assert!(counts(&server, "first.example"), "{}", server.log());
-        // So does that of one that is put there while no server runs.
+        // A file that is created while no server runs sorts before it too.
         let server = crash(server, |server| write(server, "0.toml", "third.example"));
         assert!(counts(&server, "first.example"), "{}", server.log());
         assert!(has_alarm(&server, "0.toml: id is") && has_alarm(&server, "a.toml: id is"));
@@ -605,10 +614,11 @@ fn of_two_files_with_one_id_the_one_that_was_there_first_counts_after_a_restart_
 }
 
 #[test]
-fn of_two_new_files_with_one_id_the_one_counts_whose_name_comes_first() {
+fn of_two_new_files_with_one_id_the_first_by_name_applies() {
     let (server, _upstream) = server("", &[]);
     let server = crash(server, |server| {
-        // A backup's name goes on where the original's ends, and sorts before it with its ending.
+        // A backup's name extends the stem of the original, and sorts before it because of the
+        // extension.
         for (file, name) in [("x-1.toml", "new.example"), ("x-1-old.toml", "old.example")] {
             let text = order("x-1", PAST, &target(name, "exact"));
             server.replace(&format!("orders/{file}"), &text);
@@ -633,7 +643,7 @@ fn write_two(server: &Server) {
 }
 
 #[test]
-fn orders_whose_directory_is_not_there_at_the_start_stay_in_force() {
+fn orders_whose_directory_is_missing_at_the_start_stay_in_force() {
     for journal in JOURNALS {
         let (server, _upstream) = server(journal, &[]);
         write_two(&server);
@@ -647,12 +657,12 @@ fn orders_whose_directory_is_not_there_at_the_start_stay_in_force() {
             let alarm = "orders: 2 files could not be read since the start; what was in force before it stays";
             assert!(has_alarm(&server, alarm), "{}", server.status()["alarms"]);
             assert!(has_alarm(&server, "orders: cannot be listed"));
-            // A reload refuses the directory, as it does later.
+            // A reload rejects the directory while it is missing.
             assert_eq!(server.verb(&["reload"]).status.code(), Some(1));
             assert!(is_blocked(server.address, "one.example"));
             server = crash(server, |_| ());
         }
-        // It is there again, without one of them.
+        // The directory is back, without one of the files.
         fs::remove_file(server.path("away/x-2.toml")).expect("removed");
         fs::rename(server.path("away"), server.path("orders")).expect("renamed");
         until("the directory", || {
@@ -661,7 +671,7 @@ fn orders_whose_directory_is_not_there_at_the_start_stay_in_force() {
         assert!(is_blocked(server.address, "one.example"));
         until("no alarm", || server.status()["degraded"] == false);
 
-        // A file that was spoiled meanwhile has its last good state, too.
+        // The last good state applies also to a file that was damaged meanwhile.
         let server = crash(server, |server| server.replace("orders/x-1.toml", "id = "));
         assert!(is_blocked(server.address, "one.example"));
         assert!(has_alarm(
@@ -669,7 +679,7 @@ fn orders_whose_directory_is_not_there_at_the_start_stay_in_force() {
             "orders: 1 file could not be read since the start"
         ));
         assert!(has_alarm(&server, "what it said before stays in force"));
-        // One that is gone is gone.
+        // A removed file has no effect any more.
         let server = crash(server, |server| {
             fs::remove_file(server.path("orders/x-1.toml")).expect("removed");
         });
@@ -681,12 +691,12 @@ fn orders_whose_directory_is_not_there_at_the_start_stay_in_force() {
 }
 
 #[test]
-fn of_a_directory_that_is_not_there_and_not_in_the_journal_nothing_is_said_to_be_in_force() {
+fn of_a_missing_directory_that_the_journal_does_not_know_nothing_is_reported_as_in_force() {
     let more = JOURNALS[0].to_owned() + "[exceptions]\npath = \"exceptions\"\n";
     let (server, _upstream) = server(&more, &[]);
     let missing = "exceptions: cannot be listed";
     let nothing = "none of its exceptions are in force";
-    // It has never been there.
+    // The directory has never existed.
     assert!(has_alarm(&server, missing) && has_alarm(&server, nothing));
     write_two(&server);
     let server = crash(server, |server| {
@@ -696,12 +706,15 @@ fn of_a_directory_that_is_not_there_and_not_in_the_journal_nothing_is_said_to_be
     assert!(!is_blocked(server.address, "one.example"));
     let alarms = server.status()["alarms"].to_string();
     let checked = text(&server.verb(&["check"]));
-    for told in [alarms, checked] {
-        assert!(told.contains("none of its orders are in force"), "{told}");
-        assert!(told.contains(nothing), "{told}");
-        assert!(!told.contains("what is known of"), "{told}");
+    for report in [alarms, checked] {
+        assert!(
+            report.contains("none of its orders are in force"),
+            "{report}"
+        );
+        assert!(report.contains(nothing), "{report}");
+        assert!(!report.contains("what is known of"), "{report}");
     }
-    // Once it was read, it stays.
+    // Once it has been read, the orders stay.
     fs::rename(server.path("away"), server.path("orders")).expect("renamed");
     until("the orders", || is_blocked(server.address, "one.example"));
     fs::rename(server.path("orders"), server.path("away")).expect("renamed");
@@ -722,7 +735,7 @@ fn the_log_names_orders_that_come_into_force_and_end() {
             .filter(|line| line.contains(what))
             .count()
     };
-    until("its begin", || logged("order x-1: in force") == 1);
+    until("its beginning", || logged("order x-1: in force") == 1);
     let lift = ["order", "lift", "x-1", "--reason", "a court's word"];
     assert!(server.verb(&lift).status.success());
     until("its lift", || {
@@ -739,7 +752,7 @@ fn the_log_names_orders_that_come_into_force_and_end() {
     ];
     let output = server.verb(&pause);
     assert!(output.status.success(), "{}", text(&output));
-    until("its pause", || {
+    until("its suspension", || {
         logged("order x-2: suspended; it was in force before") == 1
     });
     let over = format!("{PAST}\nexpires-at = {}", moment(1));
@@ -759,7 +772,7 @@ fn the_log_names_orders_that_come_into_force_and_end() {
 fn a_directory_of_orders_that_is_empty_at_the_start_is_an_alarm_until_a_reload() {
     let (server, _upstream) = server(JOURNALS[0], &[]);
     write_two(&server);
-    // As a file system is that is not mounted.
+    // Like the mount point of a file system that is not mounted.
     let server = crash(server, |server| {
         fs::rename(server.path("orders"), server.path("away")).expect("renamed");
         fs::create_dir(server.path("orders")).expect("made");
@@ -772,7 +785,7 @@ fn a_directory_of_orders_that_is_empty_at_the_start_is_an_alarm_until_a_reload()
 }
 
 #[test]
-fn one_order_that_is_gone_at_the_start_is_an_alarm_if_it_was_in_force() {
+fn an_order_that_is_missing_at_the_start_is_an_alarm_if_it_was_in_force() {
     let over = "effective-from = 2020-01-01T00:00:00Z\nexpires-at = 2021-01-01T00:00:00Z";
     for (dates, is_alarm) in [(PAST, true), (over, false)] {
         let (server, _upstream) = server(JOURNALS[1], &[]);
@@ -837,7 +850,7 @@ fn a_start_without_the_journal_s_file_system_ends_no_order_in_the_journal() {
             &server,
             "orders: what files that can't be read said before the start is not known"
         ));
-        // The orders' file system comes later than the journal's.
+        // The file system of the orders is mounted after that of the journal.
         let away = ["orders", "exceptions"].map(|dir| server.path("away").join(dir));
         let kept = ["kept-orders", "kept-exceptions"].map(|dir| server.path(dir));
         for (away, kept) in away.iter().zip(&kept) {
@@ -865,7 +878,7 @@ fn a_start_without_the_journal_s_file_system_ends_no_order_in_the_journal() {
         let server = crash(server, |server| {
             fs::rename(server.path("mnt"), server.path("away")).expect("renamed");
         });
-        // All of it comes at once.
+        // Both are mounted at once.
         fs::rename(server.path("away"), server.path("mnt")).expect("renamed");
         until("the order", || is_blocked(server.address, "one.example"));
         until("no alarm of the files", || {
@@ -878,7 +891,7 @@ fn a_start_without_the_journal_s_file_system_ends_no_order_in_the_journal() {
 }
 
 #[test]
-fn exceptions_whose_directory_is_not_there_at_the_start_stay_in_force() {
+fn exceptions_whose_directory_is_missing_at_the_start_stay_in_force() {
     let more = format!(
         "{}[exceptions]\npath = \"exceptions\"\n{}",
         JOURNALS[0],
@@ -914,7 +927,7 @@ fn exceptions_whose_directory_is_not_there_at_the_start_stay_in_force() {
 }
 
 #[test]
-fn hits_of_orders_and_lists_are_counted_on_after_a_restart() {
+fn counts_of_hits_of_orders_and_lists_continue_after_a_restart() {
     let more = format!("{}{}", JOURNALS[0], list("ads", ""));
     let (server, _upstream) = server(&more, &[("ads", "ads.example\n")]);
     write_two(&server);
@@ -952,7 +965,7 @@ fn hits_of_orders_and_lists_are_counted_on_after_a_restart() {
 }
 
 #[test]
-fn that_the_file_of_an_order_in_force_is_removed_is_in_the_log_and_in_the_journal() {
+fn the_removal_of_the_file_of_an_order_in_force_is_logged_and_journalled() {
     let (server, _upstream) = server(JOURNALS[0], &[]);
     let write = |id: &str, dates: &str| {
         let name = format!("{id}.example");
@@ -1026,7 +1039,7 @@ fn a_suspended_order_is_shown_with_its_suspension() {
             shown.contains(&format!("\n    suspended {span}{reason}\n")),
             "{shown}"
         );
-        // It is no other at an instant outside it.
+        // Outside the suspension the order is reported as usual.
         let before = text_of(&server, &["order", "list", "--at", "2020-06-01T00:00:00Z"]);
         let line = format!("{id}: in force, from 2020-01-01T00:00:00Z, 1 target, ");
         assert!(before.contains(&line), "{before}");

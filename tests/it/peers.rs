@@ -1,6 +1,6 @@
-//! Real peers: NSD behind us, Unbound or PowerDNS Recursor before us, dig and kdig as clients. They need
-//! Debian's packages nsd, unbound, pdns-recursor, bind9-dnsutils and knot-dnsutils, so they run when they
-//! are asked for:
+//! Interoperability: NSD as upstream, Unbound or PowerDNS Recursor as clients that cache, dig and
+//! kdig as clients. The tests need Debian's packages nsd, unbound, pdns-recursor, bind9-dnsutils
+//! and knot-dnsutils, so they only run on request:
 //! `cargo test --test it -- --ignored`.
 
 use std::fs;
@@ -32,14 +32,14 @@ zone:
   zonefile: \"root\"
 ";
 
-/// A peer's process. It ends with the test.
-struct Peer {
+/// A process of another DNS program. It ends with the test.
+struct Program {
     child: Child,
     address: SocketAddr,
     _folder: TempDir,
 }
 
-impl Drop for Peer {
+impl Drop for Program {
     fn drop(&mut self) {
         // It may have ended already.
         let _ = self.child.kill();
@@ -47,9 +47,9 @@ impl Drop for Peer {
     }
 }
 
-impl Peer {
-    /// Starts a peer with these files in a folder of its own; `PORT` and `DIR` are filled in there, and
-    /// `DIR` in the command.
+impl Program {
+    /// Starts a program with these files in a separate directory; `PORT` and `DIR` are replaced in
+    /// the files, and `DIR` in the command.
     fn start(command: &[&str], files: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let free = UdpSocket::bind("127.0.0.1:0").expect("a socket");
@@ -68,14 +68,14 @@ impl Peer {
             .stderr(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
-            .expect("the peer is installed");
+            .expect("the program is installed");
         let peer = Self {
             child,
             address,
             _folder: folder,
         };
         let hello = query("hello.example", hickory_proto::rr::RecordType::A);
-        until("the peer", || {
+        until("the program", || {
             exchange(address, &hello, PATIENCE / 50).is_some()
         });
         peer
@@ -104,7 +104,7 @@ alias.example. IN CNAME blocked.example.
         Self::unbound_with(upstream, options, &[])
     }
 
-    /// Unbound, which validates what is below the zone of that key.
+    /// Unbound, validating names below the zone of that key.
     fn validating(upstream: SocketAddr, key: &str) -> Self {
         let options = "trust-anchor-file: \"DIR/key\"\n  module-config: \"validator iterator\"";
         Self::unbound_with(upstream, options, &[("key", key)])
@@ -135,7 +135,7 @@ remote-control:
         Self::start(&["unbound", "-d", "-c", "DIR/config"], &files)
     }
 
-    /// One that denies all names beneath one for which it got NXDOMAIN.
+    /// Unbound, which denies all names below one for which it got NXDOMAIN.
     fn powerdns(upstream: SocketAddr) -> Self {
         let config = format!(
             "\
@@ -155,7 +155,7 @@ nothing-below-nxdomain=yes
     }
 }
 
-/// What a client program prints of a question.
+/// The output of a client program for a query.
 fn output(program: &str, server: SocketAddr, arguments: &[&str]) -> String {
     let (at, port) = (format!("@{}", server.ip()), server.port().to_string());
     let output = Command::new(program)
@@ -174,7 +174,7 @@ fn dig(server: SocketAddr, arguments: &[&str]) -> String {
     )
 }
 
-fn server(upstream: &Peer) -> Server {
+fn server(upstream: &Program) -> Server {
     let config = preamble(upstream.address)
         + &list("ads", "ede = \"censored\"")
         + &list("exact", "action = \"nxdomain\"");
@@ -184,8 +184,8 @@ fn server(upstream: &Peer) -> Server {
 
 #[test]
 #[ignore = "needs nsd and dig"]
-fn dig_reads_blocks_and_nsds_answers() {
-    let nsd = Peer::nsd();
+fn dig_parses_blocked_answers_and_those_of_nsd() {
+    let nsd = Program::nsd();
     let server = server(&nsd);
     let blocked = dig(server.address, &["BLOCKED.example", "A"]);
     for part in [
@@ -221,10 +221,10 @@ fn dig_reads_blocks_and_nsds_answers() {
 
 #[test]
 #[ignore = "needs nsd and kdig"]
-fn kdig_keeps_a_connection_open_for_many_questions() {
-    let nsd = Peer::nsd();
+fn kdig_sends_many_queries_over_one_connection() {
+    let nsd = Program::nsd();
     let server = server(&nsd);
-    let told = output(
+    let report = output(
         "kdig",
         server.address,
         &[
@@ -237,23 +237,23 @@ fn kdig_keeps_a_connection_open_for_many_questions() {
         ],
     );
     assert!(
-        told.contains("0.0.0.0") && told.contains("192.0.2.1"),
-        "{told}"
+        report.contains("0.0.0.0") && report.contains("192.0.2.1"),
+        "{report}"
     );
     assert_eq!(server.count("tcp_connections"), 1);
 }
 
 #[test]
 #[ignore = "needs nsd, unbound and dig"]
-fn a_cache_in_front_never_blocks_more_than_we_do() {
-    let nsd = Peer::nsd();
+fn a_cache_in_front_of_us_never_blocks_more_than_we_do() {
+    let nsd = Program::nsd();
     let server = server(&nsd);
-    let front = Peer::unbound(server.address);
+    let front = Program::unbound(server.address);
     assert_eq!(
         dig(front.address, &["blocked.example", "+short"]),
         "0.0.0.0\n"
     );
-    // An NXDOMAIN would make it deny everything beneath (RFC 8020).
+    // An NXDOMAIN would make it deny all names below (RFC 8020).
     let exact = dig(front.address, &["exact.example"]);
     assert!(
         exact.contains("status: NOERROR") && exact.contains("ANSWER: 0"),
@@ -271,8 +271,8 @@ fn a_cache_in_front_never_blocks_more_than_we_do() {
 
 #[test]
 #[ignore = "needs nsd, pdns_recursor, unbound and dig"]
-fn recursors_that_harden_below_nxdomain_still_find_what_is_free() {
-    let nsd = Peer::nsd();
+fn recursors_that_harden_below_nxdomain_still_resolve_unblocked_names() {
+    let nsd = Program::nsd();
     let config = preamble(nsd.address)
         + "[orders]\npath = \"orders\"\n"
         + &list("free", "kind = \"allow\"")
@@ -287,8 +287,8 @@ fn recursors_that_harden_below_nxdomain_still_find_what_is_free() {
     let text = order("x-1", dates, &target("telegram.example", "exact"));
     fs::write(folder.path().join("orders/x-1.toml"), text).expect("written");
     let server = Server::start_in(folder);
-    let powerdns = Peer::powerdns(server.address);
-    let unbound = Peer::unbound(server.address);
+    let powerdns = Program::powerdns(server.address);
+    let unbound = Program::unbound(server.address);
     for server in [server.address, powerdns.address, unbound.address] {
         let blocked = dig(server, &["telegram.example"]);
         assert!(
@@ -299,7 +299,7 @@ fn recursors_that_harden_below_nxdomain_still_find_what_is_free() {
             dig(server, &["api.telegram.example", "+short"]),
             "192.0.2.1\n"
         );
-        // The blocked ones first: they are in the recursor's cache then.
+        // The blocked names first: they are in the recursor's cache afterwards.
         for name in ["tree.example", "deep.tree.example"] {
             let blocked = dig(server, &[name]);
             assert!(
@@ -316,7 +316,7 @@ fn recursors_that_harden_below_nxdomain_still_find_what_is_free() {
     }
 }
 
-/// Runs a tool of ldns in a folder; what it prints.
+/// Runs a tool of ldns in a directory; returns its output.
 fn ldns(folder: &Path, arguments: &[&str]) -> String {
     let output = Command::new(arguments[0])
         .args(&arguments[1..])
@@ -327,7 +327,7 @@ fn ldns(folder: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// Signs a zone; its zone file, its DNSKEY and its DS.
+/// Signs a zone; returns its zone file, its DNSKEY and its DS.
 fn signed(zone: &str, records: &str) -> (String, String, String) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path();
@@ -358,7 +358,7 @@ fn signed(zone: &str, records: &str) -> (String, String, String) {
 
 #[test]
 #[ignore = "needs nsd, unbound, dig and ldnsutils"]
-fn a_validator_in_front_believes_the_names_below_an_exact_block() {
+fn a_validator_in_front_of_us_accepts_names_below_an_exact_block() {
     let shop = "shop.example. IN A 192.0.2.9\nwww.shop.example. IN A 192.0.2.8\n";
     let (child, _, ds) = signed("shop.example", shop);
     let delegation = "shop.example. IN NS ns.shop.example.\nns.shop.example. IN A 127.0.0.1\n";
@@ -377,12 +377,12 @@ zone:
         ("parent", &*parent),
         ("child", &*child),
     ];
-    let nsd = Peer::start(&["nsd", "-d", "-c", "DIR/config"], &files);
+    let nsd = Program::start(&["nsd", "-d", "-c", "DIR/config"], &files);
     for rules in ["shop.example\n", ".shop.example\n"] {
         let lists = list("free", "kind = \"allow\"") + &list("ads", "");
         let files = [("free", "www.shop.example\n"), ("ads", rules)];
         let server = Server::start(&(preamble(nsd.address) + &lists), &files);
-        let front = Peer::validating(server.address, &key);
+        let front = Program::validating(server.address, &key);
         let free = dig(front.address, &["www.shop.example", "A", "+dnssec"]);
         for part in ["status: NOERROR", " ad;", "192.0.2.8"] {
             assert!(free.contains(part), "{part} in {free}");

@@ -12,7 +12,7 @@ use hickory_proto::rr::{Name, RecordType};
 
 use crate::support::client::{Port, addresses, ask, data, query, rcode, until};
 use crate::support::server::{Server, list, preamble, text};
-use crate::support::upstream::{Asked, address_of, answer, name, octets};
+use crate::support::upstream::{Asked, address_of, answer, bytes, name};
 
 const TRUE: [u8; 4] = [192, 0, 2, 1];
 
@@ -21,17 +21,17 @@ fn server(upstream: SocketAddr, more: &str) -> Server {
     Server::start(&config, &[("ads", "blocked.example\n")])
 }
 
-/// How a test's upstream behaves by TCP.
+/// The behaviour of a test's upstream by TCP.
 enum Tcp {
-    /// Nobody listens.
+    /// The port is closed.
     Refused,
-    /// Connections are accepted by the system and never served.
+    /// Connections are accepted by the kernel and never served.
     Silent,
-    /// Each connection is served by this.
+    /// Each connection is served by this function.
     Served(Box<dyn Fn(Connection) + Send + Sync>),
 }
 
-/// An upstream whose UDP and TCP sides follow scripts of their own.
+/// An upstream with one script for UDP and one for TCP.
 struct Quirky {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
@@ -93,7 +93,7 @@ impl Quirky {
         }
     }
 
-    /// Cuts every answer by UDP, so that all queries come by TCP.
+    /// Truncates each answer by UDP, so that all queries are sent by TCP.
     fn by_tcp(serve: impl Fn(Connection) + Send + Sync + 'static) -> Self {
         Self::start(|asked| vec![cut(asked)], Tcp::Served(Box::new(serve)))
     }
@@ -102,7 +102,7 @@ impl Quirky {
         self.asked.lock().expect("whole").clone()
     }
 
-    /// Whether the query that came last carried EDNS.
+    /// Whether the last query had EDNS.
     fn last_had_edns(&self) -> bool {
         self.asked().last().expect("a query").message.edns.is_some()
     }
@@ -112,7 +112,7 @@ impl Quirky {
     }
 }
 
-/// One TCP connection to a test's upstream.
+/// A TCP connection to a test's upstream.
 struct Connection {
     stream: TcpStream,
     log: Arc<Mutex<Vec<Asked>>>,
@@ -123,10 +123,10 @@ impl Connection {
     fn next(&mut self) -> Option<Asked> {
         let mut len = [0; 2];
         self.stream.read_exact(&mut len).ok()?;
-        let mut octets = vec![0; usize::from(u16::from_be_bytes(len))];
-        self.stream.read_exact(&mut octets).ok()?;
+        let mut bytes = vec![0; usize::from(u16::from_be_bytes(len))];
+        self.stream.read_exact(&mut bytes).ok()?;
         let asked = Asked {
-            message: Message::from_vec(&octets).expect("a query"),
+            message: Message::from_vec(&bytes).expect("a query"),
             tcp: true,
             peer: self.stream.peer_addr().ok()?,
         };
@@ -134,15 +134,15 @@ impl Connection {
         Some(asked)
     }
 
-    /// The client may have gone.
-    fn send(&mut self, octets: &[u8]) {
-        let mut frame = (octets.len() as u16).to_be_bytes().to_vec();
-        frame.extend_from_slice(octets);
+    /// The client may have closed it.
+    fn send(&mut self, bytes: &[u8]) {
+        let mut frame = (bytes.len() as u16).to_be_bytes().to_vec();
+        frame.extend_from_slice(bytes);
         let _ = self.stream.write_all(&frame);
     }
 
     fn answer(&mut self, asked: &Asked) {
-        self.send(&octets(&address_of(asked, TRUE)));
+        self.send(&bytes(&address_of(asked, TRUE)));
     }
 
     /// Ends the connection with a reset.
@@ -153,14 +153,14 @@ impl Connection {
     }
 }
 
-/// The answer to a query, cut to its header and question.
+/// The answer to a query, truncated to its header and question.
 fn cut(asked: &Asked) -> Vec<u8> {
     let mut message = answer(asked, ResponseCode::NoError);
     message.metadata.truncation = true;
-    octets(&message)
+    bytes(&message)
 }
 
-/// Sends `count` queries for different names at once; each is answered with the true address.
+/// Sends `count` queries for different names at once; each must get the correct address.
 fn all_are_answered(server: &Server, label: &str, count: usize) {
     let clients: Vec<_> = (0..count).map(|_| Port::open(server.address)).collect();
     for (n, client) in clients.iter().enumerate() {
@@ -202,7 +202,7 @@ fn an_upstream_that_resets_tcp_after_each_answer_loses_no_query() {
     let upstream = Quirky::by_tcp(|mut connection| {
         if let Some(asked) = connection.next() {
             connection.answer(&asked);
-            // The end of the stream says that the answer was read.
+            // The end of the stream shows that the answer was read.
             if connection.next().is_some() {
                 connection.reset();
             }
@@ -232,9 +232,9 @@ fn answers_by_tcp_may_come_in_any_order() {
     assert_eq!(upstream.connections(), 1);
 }
 
-/// An answer with an HTTPS record whose `alpn` is no text.
+/// An answer with an HTTPS record whose `alpn` is not text.
 fn odd(asked: &Asked) -> Vec<u8> {
-    let mut wire = octets(&answer(asked, ResponseCode::NoError));
+    let mut wire = bytes(&answer(asked, ResponseCode::NoError));
     wire[7] = 1;
     wire.extend_from_slice(b"\xC0\x0C\x00\x41\x00\x01\x00\x00\x00\x3C\x00\x0A");
     wire.extend_from_slice(b"\x00\x01\x00\x00\x01\x00\x03\x02\xFF\xFE");
@@ -242,7 +242,7 @@ fn odd(asked: &Asked) -> Vec<u8> {
 }
 
 #[test]
-fn records_that_a_strict_reader_refuses_pass_by_tcp_and_disturb_no_other_query() {
+fn records_that_a_strict_parser_rejects_pass_by_tcp_and_disturb_no_other_query() {
     const TOGETHER: usize = 4;
     let upstream = Quirky::by_tcp(|mut connection| {
         loop {
@@ -250,7 +250,7 @@ fn records_that_a_strict_reader_refuses_pass_by_tcp_and_disturb_no_other_query()
             if asked.is_empty() {
                 return;
             }
-            // The odd one first, while the others wait.
+            // The odd query first, while the others wait.
             asked.sort_by_key(|asked| asked.message.queries[0].query_type() != RecordType::HTTPS);
             for asked in &asked {
                 match asked.message.queries[0].query_type() {
@@ -264,21 +264,21 @@ fn records_that_a_strict_reader_refuses_pass_by_tcp_and_disturb_no_other_query()
     let strange = Port::open(server.address);
     strange.send(&query("odd.example", RecordType::HTTPS));
     all_are_answered(&server, "a", TOGETHER - 1);
-    let octets = strange.octets();
-    assert!(octets.windows(4).any(|part| part == b"\x03\x02\xFF\xFE"));
+    let bytes = strange.bytes();
+    assert!(bytes.windows(4).any(|part| part == b"\x03\x02\xFF\xFE"));
     assert_eq!(upstream.connections(), 1);
 }
 
 #[test]
-fn frames_that_answer_nothing_are_counted_and_the_connection_goes_on() {
+fn frames_that_answer_no_query_are_counted_and_the_connection_stays_open() {
     let upstream = Quirky::by_tcp(|mut connection| {
         while let Some(asked) = connection.next() {
             let mut stray = address_of(&asked, [203, 0, 113, 66]);
             stray.metadata.id ^= 1;
-            connection.send(&octets(&stray));
+            connection.send(&bytes(&stray));
             stray.metadata.id ^= 1;
             stray.queries[0].set_query_type(RecordType::AAAA);
-            connection.send(&octets(&stray));
+            connection.send(&bytes(&stray));
             connection.send(b"short");
             connection.send(b"");
             connection.answer(&asked);
@@ -303,7 +303,7 @@ fn a_connection_that_dies_silently_is_replaced_in_time() {
     let upstream = Quirky::by_tcp(move |mut connection| {
         let dies = is_first.swap(false, Ordering::Relaxed);
         while let Some(asked) = connection.next() {
-            // As after a firewall forgot it: it takes all, and nothing comes back any more.
+            // As if a firewall had lost its state: data is accepted, and nothing is sent back.
             if !dies || asked.message.queries[0].name().to_string().starts_with('a') {
                 connection.answer(&asked);
             }
@@ -345,38 +345,38 @@ fn a_query_that_is_slow_by_tcp_does_not_end_the_connection_for_others() {
     assert_eq!(upstream.connections(), 1);
 }
 
-/// How a server that does not know EDNS refuses it.
+/// The refusal of EDNS by a server that does not know it.
 fn refusal(asked: &Asked, code: ResponseCode) -> Message {
     let mut message = answer(asked, code);
     message.metadata.recursion_available = false;
     message
 }
 
-/// Answers queries without EDNS, and refuses others as `refuse` says.
+/// Answers queries without EDNS, and others with the result of `refuse`.
 fn without_edns(refuse: impl Fn(&Asked) -> Vec<u8> + Send + Sync + 'static) -> Quirky {
     let udp = move |asked: &Asked| match asked.message.edns {
         Some(_) => vec![refuse(asked)],
-        None => vec![octets(&address_of(asked, TRUE))],
+        None => vec![bytes(&address_of(asked, TRUE))],
     };
     Quirky::start(udp, Tcp::Refused)
 }
 
 #[test]
 fn an_upstream_without_edns_is_asked_without_it_and_that_is_remembered() {
-    let header = |asked: &Asked, code| octets(&refusal(asked, code))[..12].to_vec();
+    let header = |asked: &Asked, code| bytes(&refusal(asked, code))[..12].to_vec();
     let bad_version = |asked: &Asked| {
         let mut message = refusal(asked, ResponseCode::BADVERS);
         message.edns = Some(Edns::new());
-        octets(&message)
+        bytes(&message)
     };
     for (what, upstream) in [
         (
             "FORMERR",
-            without_edns(|asked| octets(&refusal(asked, ResponseCode::FormErr))),
+            without_edns(|asked| bytes(&refusal(asked, ResponseCode::FormErr))),
         ),
         (
             "NOTIMP",
-            without_edns(|asked| octets(&refusal(asked, ResponseCode::NotImp))),
+            without_edns(|asked| bytes(&refusal(asked, ResponseCode::NotImp))),
         ),
         (
             "FORMERR, the header alone",
@@ -405,7 +405,7 @@ fn an_upstream_without_edns_is_asked_without_it_and_that_is_remembered() {
 
 #[test]
 fn an_upstream_that_answers_servfail_to_every_query_with_edns_is_used_without_it() {
-    let upstream = without_edns(|asked| octets(&refusal(asked, ResponseCode::ServFail)));
+    let upstream = without_edns(|asked| bytes(&refusal(asked, ResponseCode::ServFail)));
     let server = server(upstream.address, "");
     until("an answer", || {
         let names = (0..8).map(|n| format!("n{n}.example"));
@@ -416,17 +416,18 @@ fn an_upstream_that_answers_servfail_to_every_query_with_edns_is_used_without_it
     assert_eq!(server.status()["upstream"][0]["edns"], false);
 }
 
-/// The query with QR and this response code, as servers answer that send back what they don't understand.
+/// The query with QR and this response code, as sent by servers that echo queries they do not
+/// understand.
 fn echo(asked: &Asked, code: ResponseCode) -> Vec<u8> {
-    let mut wire = octets(&asked.message);
+    let mut wire = bytes(&asked.message);
     wire[2] |= 0x80;
     wire[3] |= code.low();
     wire
 }
 
-/// A refusal with an OPT record whose option ends behind it.
+/// A refusal with an OPT record whose option ends after the record does.
 fn with_a_broken_opt(asked: &Asked, code: ResponseCode) -> Vec<u8> {
-    let mut wire = octets(&refusal(asked, code));
+    let mut wire = bytes(&refusal(asked, code));
     wire[11] = 1;
     wire.extend_from_slice(b"\x00\x00\x29\x04\xD0\x00\x00\x00\x00\x00\x05\x00\x0A\x00\x09x");
     wire
@@ -436,8 +437,8 @@ fn with_a_broken_opt(asked: &Asked, code: ResponseCode) -> Vec<u8> {
 fn an_upstream_that_echoes_opt_or_garbles_it_is_used_without_edns() {
     use ResponseCode::{FormErr, NoError, NotImp, ServFail};
     let announced = |asked: &Asked| {
-        // One additional record is announced, and none is there.
-        let mut wire = octets(&refusal(asked, FormErr));
+        // One additional record is announced and missing.
+        let mut wire = bytes(&refusal(asked, FormErr));
         wire[11] = 1;
         wire
     };
@@ -480,7 +481,7 @@ fn a_zone_whose_servers_echo_opt_does_not_turn_edns_off_while_the_upstream_answe
             message.edns = asked.message.edns.clone();
             match name(asked).ends_with("broken.example") {
                 true => vec![echo(asked, ResponseCode::FormErr)],
-                false => vec![octets(&message)],
+                false => vec![bytes(&message)],
             }
         },
         Tcp::Refused,
@@ -496,10 +497,9 @@ fn a_zone_whose_servers_echo_opt_does_not_turn_edns_off_while_the_upstream_answe
     assert_eq!(server.status()["upstream"][0]["edns"], true);
 }
 
-/// Answers with EDNS, but for names at or below `broken.example`: those fail without an OPT record when
-/// they are asked with one, and are answered when they are asked without.
-/// An upstream that answers with EDNS, but for a zone whose servers answer queries with EDNS by `error`
-/// without it, which is passed on.
+/// An upstream with EDNS, except for names at or below `broken.example`: it answers those with
+/// `error` and no OPT record if the query has EDNS, as a server passes on such an answer of a
+/// zone's servers; without EDNS they are answered.
 fn with_a_broken_zone(error: ResponseCode) -> Quirky {
     Quirky::start(
         move |asked| {
@@ -510,7 +510,7 @@ fn with_a_broken_zone(error: ResponseCode) -> Quirky {
                 _ => address_of(asked, TRUE),
             };
             message.edns = asked.message.edns.clone().filter(|_| !is_broken);
-            vec![octets(&message)]
+            vec![bytes(&message)]
         },
         Tcp::Refused,
     )
@@ -567,12 +567,12 @@ fn one_broken_name_does_not_turn_edns_off_however_often_it_is_asked_for() {
 }
 
 #[test]
-fn an_error_with_edns_is_the_upstreams_word() {
+fn an_error_with_edns_is_the_upstreams_answer() {
     let upstream = Quirky::start(
         |asked| {
             let mut message = refusal(asked, ResponseCode::FormErr);
             message.edns = Some(Edns::new());
-            vec![octets(&message)]
+            vec![bytes(&message)]
         },
         Tcp::Refused,
     );
@@ -594,10 +594,10 @@ fn a_forged_refusal_of_edns_does_not_turn_it_off() {
             let name = Name::from_ascii("b.example.").expect("a name");
             other_name.queries[0].set_name(name);
             vec![
-                octets(&other_id),
-                octets(&other_id)[..12].to_vec(),
-                octets(&other_name),
-                octets(&address_of(asked, TRUE)),
+                bytes(&other_id),
+                bytes(&other_id)[..12].to_vec(),
+                bytes(&other_name),
+                bytes(&address_of(asked, TRUE)),
             ]
         },
         Tcp::Refused,
@@ -617,8 +617,8 @@ fn one_bare_header_costs_one_query_and_does_not_turn_edns_off() {
     let first = AtomicBool::new(true);
     let upstream = Quirky::start(
         move |asked| match first.swap(false, Ordering::Relaxed) {
-            true => vec![octets(&refusal(asked, ResponseCode::FormErr))[..12].to_vec()],
-            false => vec![octets(&address_of(asked, TRUE))],
+            true => vec![bytes(&refusal(asked, ResponseCode::FormErr))[..12].to_vec()],
+            false => vec![bytes(&address_of(asked, TRUE))],
         },
         Tcp::Refused,
     );
@@ -630,7 +630,7 @@ fn one_bare_header_costs_one_query_and_does_not_turn_edns_off() {
     assert_eq!(server.status()["upstream"][0]["edns"], true);
 }
 
-/// Answers in letters of its own choice.
+/// Answers in an arbitrary letter case.
 fn changes_case(change: fn(&str) -> String, tcp: Tcp) -> Quirky {
     let udp = move |asked: &Asked| {
         let mut message = address_of(asked, TRUE);
@@ -638,13 +638,13 @@ fn changes_case(change: fn(&str) -> String, tcp: Tcp) -> Quirky {
         let name = Name::from_ascii(name).expect("a name");
         message.queries[0].set_name(name.clone());
         message.answers[0].name = name;
-        vec![octets(&message)]
+        vec![bytes(&message)]
     };
     Quirky::start(udp, tcp)
 }
 
 #[test]
-fn an_upstream_that_changes_letters_and_has_no_tcp_is_used_and_that_is_remembered() {
+fn an_upstream_that_changes_letter_case_and_has_no_tcp_is_used_and_that_is_remembered() {
     for (what, upstream) in [
         ("lower", changes_case(str::to_ascii_lowercase, Tcp::Refused)),
         ("upper", changes_case(str::to_ascii_uppercase, Tcp::Refused)),
@@ -667,7 +667,7 @@ fn an_upstream_that_changes_letters_and_has_no_tcp_is_used_and_that_is_remembere
 }
 
 #[test]
-fn a_long_answer_in_other_letters_is_asked_for_without_random_letters_if_tcp_fails() {
+fn a_long_answer_in_another_letter_case_is_fetched_without_random_case_if_tcp_fails() {
     let udp = |asked: &Asked| {
         let mut message = address_of(asked, TRUE);
         let (name, lower) = (
@@ -679,7 +679,7 @@ fn a_long_answer_in_other_letters_is_asked_for_without_random_letters_if_tcp_fai
             let record = message.answers[0].clone();
             message.answers.extend(vec![record; 200]);
         }
-        vec![octets(&message)]
+        vec![bytes(&message)]
     };
     let upstream = Quirky::start(udp, Tcp::Refused);
     let server = server(upstream.address, "");
@@ -704,7 +704,7 @@ fn an_upstream_with_neither_edns_nor_case_nor_tcp_is_used() {
         };
         let name = message.queries[0].name().to_lowercase();
         message.queries[0].set_name(name);
-        vec![octets(&message)]
+        vec![bytes(&message)]
     };
     let upstream = Quirky::start(udp, Tcp::Refused);
     let server = server(upstream.address, "");
@@ -718,7 +718,7 @@ fn an_upstream_with_neither_edns_nor_case_nor_tcp_is_used() {
 }
 
 #[test]
-fn settings_of_a_server_say_what_it_can_do() {
+fn settings_of_a_server_declare_its_features() {
     let upstream = changes_case(str::to_ascii_lowercase, Tcp::Refused);
     let given = format!("[\"{}\"]", upstream.address);
     let table = format!(
@@ -739,7 +739,7 @@ fn settings_of_a_server_say_what_it_can_do() {
 }
 
 #[test]
-fn where_each_query_has_a_connection_a_client_with_many_delays_no_other() {
+fn with_one_connection_per_query_a_client_with_many_queries_delays_no_other() {
     const MANY: usize = 200;
     let is_first = AtomicBool::new(true);
     let upstream = Quirky::by_tcp(move |mut connection| {
@@ -747,7 +747,7 @@ fn where_each_query_has_a_connection_a_client_with_many_delays_no_other() {
             return;
         };
         if is_first.swap(false, Ordering::Relaxed) {
-            // Closed with two queries on it: from now on each has a connection.
+            // Closed with two queries on it: from now on each query has a separate connection.
             connection.next();
             return;
         }
@@ -762,7 +762,7 @@ fn where_each_query_has_a_connection_a_client_with_many_delays_no_other() {
     for number in 0..MANY {
         greedy.send(&query(&format!("n{number}.example"), RecordType::A));
     }
-    until("all places to be taken", || {
+    until("all connections in use", || {
         let asked = upstream.asked().iter().map(name).collect::<HashSet<_>>();
         asked.len() == MANY && upstream.connections() > 16
     });

@@ -1,4 +1,4 @@
-//! What keeps a server from starting is told in one sentence, with what to do.
+//! Failures at the start are reported in one sentence with the remedy.
 
 use std::fs::{self, Permissions};
 use std::net::UdpSocket;
@@ -15,41 +15,44 @@ fn a_port_in_use_also_by_a_second_tapis() {
     let server = Server::start(&preamble(upstream.address), &[]);
     let folder = tempfile::tempdir().expect("a folder");
     let listen = server.address.to_string();
-    let told = refused(
+    let report = refused(
         folder.path(),
         &preamble(upstream.address),
         &["--listen", &listen],
     );
     assert!(
-        told.contains(&format!("{listen} is in use")) && told.contains("--listen"),
-        "{told}"
+        report.contains(&format!("{listen} is in use")) && report.contains("--listen"),
+        "{report}"
     );
 
     let other = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let listen = other.local_addr().expect("bound").to_string();
-    let told = refused(
+    let report = refused(
         folder.path(),
         &preamble(upstream.address),
         &["--listen", &listen],
     );
-    assert!(told.contains("is in use"), "{told}");
+    assert!(report.contains("is in use"), "{report}");
 }
 
 #[test]
-fn an_address_that_is_not_here() {
+fn an_address_that_this_machine_does_not_have() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = preamble(Upstream::plain().address);
-    let told = refused(folder.path(), &config, &["--listen", "192.0.2.1:5335"]);
-    assert!(told.contains("not an address of this machine"), "{told}");
+    let report = refused(folder.path(), &config, &["--listen", "192.0.2.1:5335"]);
+    assert!(
+        report.contains("not an address of this machine"),
+        "{report}"
+    );
 }
 
 #[test]
-fn an_upstream_that_is_ourselves() {
+fn an_upstream_that_is_this_server() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = preamble(Upstream::plain().address);
     let itself = ["--listen", "127.0.0.1:5399", "--upstream", "127.0.0.1:5399"];
-    let told = refused(folder.path(), &config, &itself);
-    assert!(told.contains("is this server itself"), "{told}");
+    let report = refused(folder.path(), &config, &itself);
+    assert!(report.contains("is this server itself"), "{report}");
 }
 
 #[test]
@@ -66,28 +69,28 @@ fn ipv4_in_ipv6_form_to_listen_on() {
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
     fs::write(folder.path().join("tapis.toml"), config).expect("written");
-    let told = run("[::ffff:127.0.0.1]:5399");
-    assert!(told.contains("write \"127.0.0.1:5399\""), "{told}");
-    let told = run("::ffff:127.0.0.1");
-    assert!(told.contains("write \"127.0.0.1\""), "{told}");
+    let report = run("[::ffff:127.0.0.1]:5399");
+    assert!(report.contains("write \"127.0.0.1:5399\""), "{report}");
+    let report = run("::ffff:127.0.0.1");
+    assert!(report.contains("write \"127.0.0.1\""), "{report}");
 }
 
 #[test]
-fn a_control_socket_that_another_server_holds() {
+fn a_control_socket_in_use_by_another_server() {
     let upstream = Upstream::plain();
     let server = Server::start(&preamble(upstream.address), &[]);
     let folder = tempfile::tempdir().expect("a folder");
     let socket = server.path("control.sock").display().to_string();
-    let told = refused(
+    let report = refused(
         folder.path(),
         &preamble(upstream.address),
         &["--control", &socket],
     );
-    assert!(told.contains("another tapis is running"), "{told}");
+    assert!(report.contains("another tapis is running"), "{report}");
 }
 
-/// Starts a server whose configuration names no control socket, and whose temporary folder is `tmp`
-/// in its folder. As root it runs as nobody, who can't make `/run/tapis`.
+/// Starts a server whose configuration has no control socket, and whose temporary directory is
+/// `tmp` in its directory. As root it runs as user nobody, who cannot create `/run/tapis`.
 fn without_control(prepare: impl Fn(&Path)) -> Server {
     let upstream = Upstream::plain();
     let config = preamble(upstream.address).replace("control = \"control.sock\"\n", "");
@@ -113,7 +116,7 @@ fn without_control(prepare: impl Fn(&Path)) -> Server {
 }
 
 #[test]
-fn a_foreign_folder_in_the_place_of_the_fallback_socket_does_not_stop_the_server() {
+fn another_users_directory_in_place_of_the_fallback_socket_does_not_stop_the_server() {
     for (kind, prepare) in [
         (
             "a link",
@@ -143,14 +146,17 @@ fn a_foreign_folder_in_the_place_of_the_fallback_socket_does_not_stop_the_server
         server.logged("control=none");
         let elsewhere = server.path("tmp/elsewhere");
         let made = fs::read_dir(elsewhere).map_or(0, Iterator::count);
-        assert_eq!(made, 0, "{kind}: nothing is made where a link leads");
+        assert_eq!(
+            made, 0,
+            "{kind}: nothing is created at the target of a link"
+        );
         server.signal("TERM");
         assert_eq!(server.wait(), Some(0), "{kind}");
     }
 }
 
 #[test]
-fn the_socket_of_another_server_is_left_when_this_one_ends() {
+fn the_socket_of_another_server_stays_when_this_one_ends() {
     let upstream = Upstream::plain();
     let mut server = Server::start(&preamble(upstream.address), &[]);
     let socket = server.path("control.sock");
@@ -161,7 +167,8 @@ fn the_socket_of_another_server_is_left_when_this_one_ends() {
     assert!(socket.exists(), "it is not this server's");
 }
 
-/// A configuration whose port, state directory and control socket are not to be had, and the port's socket.
+/// A configuration whose port, state directory and control socket are unavailable, and the socket
+/// that occupies the port.
 fn unready(folder: &Path) -> (String, UdpSocket) {
     let other = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let listen = other.local_addr().expect("bound");
@@ -181,17 +188,17 @@ const UNREADY: [&str; 4] = [
 ];
 
 #[test]
-fn a_start_reports_all_that_is_not_to_be_had_at_once() {
+fn a_start_reports_all_unavailable_resources_at_once() {
     let folder = tempfile::tempdir().expect("a folder");
     let (config, _other) = unready(folder.path());
-    let told = refused(folder.path(), &config, &[]);
+    let report = refused(folder.path(), &config, &[]);
     for part in UNREADY {
-        assert_eq!(told.matches(part).count(), 1, "{part}: {told}");
+        assert_eq!(report.matches(part).count(), 1, "{part}: {report}");
     }
 }
 
 #[test]
-fn check_finds_what_a_start_would_not_get() {
+fn check_reports_what_a_start_could_not_open() {
     let folder = tempfile::tempdir().expect("a folder");
     let (config, _other) = unready(folder.path());
     let path = folder.path().join("tapis.toml");
@@ -211,11 +218,11 @@ fn check_finds_what_a_start_would_not_get() {
 }
 
 #[test]
-fn check_beside_the_running_server_finds_nothing_wrong_with_what_that_has() {
+fn check_beside_the_running_server_accepts_the_sockets_of_that_server() {
     let upstream = Upstream::plain();
     let config = preamble(upstream.address) + "[state]\ndir = \"state\"\n";
     let server = Server::start(&config, &[]);
-    // The port that the system chose, as a configuration would name it.
+    // The port that the kernel chose, as a configuration would name it.
     let listen = server.address.to_string();
     server.replace("tapis.toml", &config.replace("127.0.0.1:0", &listen));
     let output = server.verb(&["check"]);
@@ -228,15 +235,15 @@ fn check_beside_the_running_server_finds_nothing_wrong_with_what_that_has() {
 fn a_required_list_that_is_missing() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = preamble(Upstream::plain().address) + &list("must", "required = true");
-    let told = refused(folder.path(), &config, &[]);
+    let report = refused(folder.path(), &config, &[]);
     assert!(
-        told.contains("list `must` is required") && told.contains("/must"),
-        "{told}"
+        report.contains("list `must` is required") && report.contains("/must"),
+        "{report}"
     );
 }
 
 #[test]
-fn a_required_list_that_guards_hold_ends_the_start_with_a_remedy_that_needs_no_server() {
+fn a_required_list_that_guards_hold_ends_the_start_with_an_offline_remedy() {
     let many = "<b>\n".repeat(300_000);
     for (content, remedy) in [
         ("", "if it is to be empty, put a comment line into it"),
@@ -244,7 +251,7 @@ fn a_required_list_that_guards_hold_ends_the_start_with_a_remedy_that_needs_no_s
             "a.example\n/\n/\n",
             "mend or remove the bad lines, or raise `bad-percent` in [guard]",
         ),
-        // It is read by the compiler.
+        // This list is read by the compiler.
         (
             &*"a.example\n/\n/\n".repeat(200_000),
             "mend or remove the bad lines",
@@ -258,15 +265,15 @@ fn a_required_list_that_guards_hold_ends_the_start_with_a_remedy_that_needs_no_s
         let folder = tempfile::tempdir().expect("a folder");
         let config = preamble(Upstream::plain().address) + &list("must", "required = true");
         fs::write(folder.path().join("must"), content).expect("written");
-        let told = refused(folder.path(), &config, &[]);
-        assert!(told.contains("list `must` is required, but "), "{told}");
-        assert!(told.contains(remedy), "{told}");
-        let last = told.lines().last().expect("a line");
+        let report = refused(folder.path(), &config, &[]);
+        assert!(report.contains("list `must` is required, but "), "{report}");
+        assert!(report.contains(remedy), "{report}");
+        let last = report.lines().last().expect("a line");
         assert!(
             !last.contains("--accept"),
-            "no server can accept it: {told}"
+            "no server can accept it: {report}"
         );
-        // So says who looks before the start.
+        // `check` before the start reports the same.
         let checked = text(&verb(folder.path(), &["check"]));
         assert!(
             checked.contains(remedy) && !checked.contains("--accept"),
@@ -278,9 +285,9 @@ fn a_required_list_that_guards_hold_ends_the_start_with_a_remedy_that_needs_no_s
 #[test]
 fn a_configuration_with_mistakes() {
     let folder = tempfile::tempdir().expect("a folder");
-    let told = refused(folder.path(), "[server]\nlisten = []\n[upstrem]\n", &[]);
+    let report = refused(folder.path(), "[server]\nlisten = []\n[upstrem]\n", &[]);
     assert!(
-        told.contains("tapis.toml:2: ") && told.contains("tapis.toml:3: "),
-        "{told}"
+        report.contains("tapis.toml:2: ") && report.contains("tapis.toml:3: "),
+        "{report}"
     );
 }

@@ -1,4 +1,4 @@
-//! Which settings a reload changes while the server serves, and which wait for a restart.
+//! Settings that a reload changes while the server runs, and those that need a restart.
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -27,13 +27,13 @@ fn change(server: &Server, from: &str, to: &str) -> Output {
     server.verb(&["reload"])
 }
 
-/// The same, and all of it is in force.
+/// The same; all of the change must be in force.
 fn change_live(server: &Server, from: &str, to: &str) {
     let output = change(server, from, to);
-    let told = text(&output);
+    let report = text(&output);
     assert!(
-        output.status.success() && !told.contains("restart"),
-        "{told}"
+        output.status.success() && !report.contains("restart"),
+        "{report}"
     );
     assert_eq!(server.status()["restart"], Value::Array(Vec::new()));
 }
@@ -50,7 +50,7 @@ fn listen_at_a_second_address(server: &Server) -> SocketAddr {
 }
 
 #[test]
-fn what_needs_a_restart_is_named_key_by_key_until_then() {
+fn keys_that_need_a_restart_are_named_until_the_restart() {
     let upstream = Upstream::plain();
     let mut server = start(&upstream, "");
     let keys = [
@@ -65,15 +65,15 @@ fn what_needs_a_restart_is_named_key_by_key_until_then() {
     assert!(change(&server, "[[list]]", more).status.success());
     let output = change(&server, "workers = 2", "workers = 3");
     assert!(output.status.success(), "{}", text(&output));
-    for told in [text(&output), text(&server.verb(&["status"]))] {
+    for report in [text(&output), text(&server.verb(&["status"]))] {
         for key in keys {
             let line = format!("changed, but in force only after a restart: {key}\n");
-            assert!(told.contains(&line), "{key}: {told}");
+            assert!(report.contains(&line), "{key}: {report}");
         }
         assert_eq!(
-            told.matches("after a restart").count(),
+            report.matches("after a restart").count(),
             keys.len(),
-            "{told}"
+            "{report}"
         );
     }
     let status = server.status();
@@ -85,7 +85,7 @@ fn what_needs_a_restart_is_named_key_by_key_until_then() {
 }
 
 #[test]
-fn upstream_servers_and_how_they_are_asked_change_while_serving() {
+fn upstream_servers_and_their_settings_change_while_serving() {
     let first = Upstream::plain();
     let second = Upstream::start(|asked| Some(address_of(asked, [192, 0, 2, 2])));
     let server = start(&first, "");
@@ -94,7 +94,8 @@ fn upstream_servers_and_how_they_are_asked_change_while_serving() {
         number += 1;
         addresses(server.address, &format!("n{number}.example"))
     };
-    // So many that each of the workers' ports is in use, which could serve other queries for a second.
+    // Enough queries to use each of the workers' ports, which could serve other queries for a
+    // second.
     const MANY: usize = 40;
     for _ in 0..MANY {
         assert_eq!(next(), ["192.0.2.1"]);
@@ -138,23 +139,23 @@ fn upstream_servers_and_how_they_are_asked_change_while_serving() {
     assert_eq!(
         server.status()["degraded"],
         false,
-        "the file counts no more"
+        "the file no longer applies"
     );
     assert_eq!(named(&server), to);
 }
 
 #[test]
-fn upstream_servers_that_can_not_be_asked_are_refused_and_those_before_stay() {
+fn unusable_upstream_servers_are_rejected_and_the_previous_ones_stay() {
     let upstream = Upstream::plain();
     let server = start(&upstream, "");
     let address = format!("\"{}\"", upstream.address);
     let output = change(&server, &address, "\"fe80::1%nosuch0\"");
     assert_eq!(output.status.code(), Some(1));
-    let told = text(&output);
+    let report = text(&output);
     let why =
         "\nconfiguration not taken: upstream [fe80::1%nosuch0]:53 is behind the interface nosuch0";
-    assert!(format!("\n{told}").contains(why), "{told}");
-    assert!(!told.contains("not taken: configuration"), "{told}");
+    assert!(format!("\n{report}").contains(why), "{report}");
+    assert!(!report.contains("not taken: configuration"), "{report}");
     assert_eq!(server.status()["degraded"], true);
     assert_eq!(addresses(server.address, "a.example"), ["192.0.2.1"]);
     change_live(&server, "\"fe80::1%nosuch0\"", &address);
@@ -162,8 +163,8 @@ fn upstream_servers_that_can_not_be_asked_are_refused_and_those_before_stay() {
 }
 
 #[test]
-fn how_long_and_how_many_queries_wait_changes_while_serving() {
-    let (silent, _held) = Upstream::dead();
+fn limits_of_waiting_queries_change_while_serving() {
+    let (silent, _held) = Upstream::silent_address();
     let upstream = Upstream::plain();
     let server = start(&upstream, "timeout-ms = 30000\nwaiting-per-client = 1\n");
     let waiting = |count: u64| {
@@ -177,15 +178,15 @@ fn how_long_and_how_many_queries_wait_changes_while_serving() {
     assert_eq!(
         rcode(&port.receive()),
         ResponseCode::ServFail,
-        "one may wait"
+        "one query may wait"
     );
     change_live(&server, "waiting-per-client = 1", "waiting-per-client = 2");
     port.send(&query("b.example", RecordType::A));
     waiting(2);
-    // Each is asked again, for as long as was allowed then.
+    // Each query is sent again, within the timeout that applied when it started.
     until("they are slow", || server.count("upstream_slow") == 2);
     change_live(&server, "timeout-ms = 30000", "timeout-ms = 100");
-    // This one does not wait for half a minute, as the others do.
+    // This query does not wait for half a minute, as the others do.
     change_live(&server, "waiting-per-client = 2", "waiting-per-client = 3");
     port.send(&query("c.example", RecordType::A));
     assert_eq!(rcode(&port.receive()), ResponseCode::ServFail);
@@ -193,7 +194,7 @@ fn how_long_and_how_many_queries_wait_changes_while_serving() {
 }
 
 #[test]
-fn what_the_cache_keeps_changes_while_serving() {
+fn limits_of_the_cache_change_while_serving() {
     let upstream = Upstream::plain();
     let server = start(&upstream, "[cache]\nsize-mib = 8\nmax-ttl-secs = 200\n");
     let ttl = |name: &str| ask(server.address, name, RecordType::A).answers[0].ttl;
@@ -201,7 +202,7 @@ fn what_the_cache_keeps_changes_while_serving() {
     let cache = "size-mib = 4\nmax-ttl-secs = 100\nstale-secs = 60\nadditional = true";
     change_live(&server, "size-mib = 8\nmax-ttl-secs = 200", cache);
     assert_eq!(ttl("b.example"), 100);
-    assert!(ttl("a.example") > 100, "what is there stays");
+    assert!(ttl("a.example") > 100, "present entries stay");
     assert_eq!(server.count("upstream_queries"), 2);
 }
 
@@ -220,7 +221,7 @@ fn limits_of_tcp_change_while_serving() {
     };
     let (_first, answered) = open();
     assert!(answered);
-    assert!(!open().1, "one has its share");
+    assert!(!open().1, "one connection is the limit");
     let per_client = "tcp-connections-per-client = 1";
     change_live(
         &server,
@@ -229,7 +230,7 @@ fn limits_of_tcp_change_while_serving() {
     );
     let (_second, answered) = open();
     assert!(answered);
-    assert!(!open().1, "all are taken");
+    assert!(!open().1, "all are in use");
     assert_eq!(server.count("tcp_connections_refused"), 1);
     change_live(&server, "tcp-connections = 2", "tcp-connections = 9");
     change_live(&server, "tcp-idle-secs = 3600", "tcp-idle-secs = 1");
@@ -286,7 +287,7 @@ fn listen_addresses_come_and_go_while_serving_and_no_query_to_the_others_is_lost
             "\"127.0.0.2:0\"",
             "\"127.0.0.3:0\", \"127.0.0.4:0\"",
         );
-        until("the others", || {
+        until("the other addresses", || {
             let now = listening(&server);
             now.len() == 3 && !now.contains(&second)
         });
@@ -302,11 +303,7 @@ fn listen_addresses_come_and_go_while_serving_and_no_query_to_the_others_is_lost
     });
     gate.store(true, Ordering::Relaxed);
     let answer = port.receive();
-    assert_eq!(
-        answer.answers.len(),
-        1,
-        "it waited at an address that stayed"
-    );
+    assert_eq!(answer.answers.len(), 1, "its address stayed");
     change_live(&server, "\"127.0.0.1:0\", ", "");
     until("the end of the first", || {
         TcpStream::connect(first).is_err()
@@ -316,7 +313,7 @@ fn listen_addresses_come_and_go_while_serving_and_no_query_to_the_others_is_lost
 }
 
 #[test]
-fn an_answer_that_waited_never_leaves_from_the_address_that_came_for_the_one_that_was_asked() {
+fn a_delayed_answer_never_leaves_from_the_address_that_replaced_the_asked_one() {
     let (upstream, gate) = Upstream::gated();
     let server = start(&upstream, "");
     let second = listen_at_a_second_address(&server);
@@ -333,20 +330,20 @@ fn an_answer_that_waited_never_leaves_from_the_address_that_came_for_the_one_tha
         now.len() == 2 && !now.contains(&second) && answers(now[1])
     });
     gate.store(true, Ordering::Relaxed);
-    until("no way for their answers", || {
+    until("their answers cannot be sent", || {
         server.count("send_errors") == 2
     });
     client.set_nonblocking(true).expect("changed");
     let came = client.recv_from(&mut [0; 512]).map(|(_, from)| from);
     assert!(came.is_err(), "from {came:?}");
-    // They are in the cache all the same.
+    // The answers are still cached.
     for name in names {
         assert_eq!(addresses(server.address, name), ["192.0.2.1"]);
     }
 }
 
 #[test]
-fn an_address_that_can_not_be_listened_on_is_refused_and_those_before_stay() {
+fn an_address_that_cannot_be_bound_is_rejected_and_the_previous_ones_stay() {
     let upstream = Upstream::plain();
     let server = start(&upstream, "");
     let other = UdpSocket::bind("127.0.0.1:0").expect("a socket");
@@ -354,10 +351,10 @@ fn an_address_that_can_not_be_listened_on_is_refused_and_those_before_stay() {
     let both = format!("\"127.0.0.1:0\", \"127.0.0.2:0\", \"{taken}\"");
     let output = change(&server, "\"127.0.0.1:0\"", &both);
     assert_eq!(output.status.code(), Some(1));
-    let told = text(&output);
+    let report = text(&output);
     assert!(
-        told.contains(&format!("{taken} is in use by another program")),
-        "{told}"
+        report.contains(&format!("{taken} is in use by another program")),
+        "{report}"
     );
     assert_eq!(listening(&server), [server.address]);
     assert!(answers(server.address));
@@ -366,31 +363,31 @@ fn an_address_that_can_not_be_listened_on_is_refused_and_those_before_stay() {
 }
 
 #[test]
-fn an_address_that_no_start_could_have_is_refused_beside_one_that_waits_for_a_restart() {
+fn an_address_that_no_start_could_bind_is_rejected_beside_one_that_waits_for_a_restart() {
     let upstream = Upstream::plain();
     let server = start(&upstream, "");
     let port = server.address.port();
-    // An address of documentation (RFC 5737), before and after the one that overlaps.
+    // A documentation address (RFC 5737), before and after the one that overlaps.
     for listen in [
         format!("\"192.0.2.1:{port}\", \"0.0.0.0:{port}\""),
         format!("\"0.0.0.0:{port}\", \"192.0.2.1:{port}\""),
     ] {
         let output = change(&server, "\"127.0.0.1:0\"", &listen);
         assert_eq!(output.status.code(), Some(1));
-        let told = text(&output);
-        assert!(told.contains(&format!("192.0.2.1:{port}")), "{told}");
+        let report = text(&output);
+        assert!(report.contains(&format!("192.0.2.1:{port}")), "{report}");
         change_live(&server, &listen, "\"127.0.0.1:0\"");
     }
     assert!(answers(server.address));
 }
 
 #[test]
-fn a_server_that_still_listens_at_an_address_is_no_upstream_of_its_own() {
+fn an_address_that_is_still_listened_on_is_rejected_as_an_upstream() {
     let upstream = Upstream::plain();
     let config = preamble(upstream.address).replace("127.0.0.1:0", "0.0.0.0:0") + &list("ads", "");
     let server = Server::start(&config, &[("ads", "blocked.example\n")]);
     let port = server.address.port();
-    // The new address waits for a restart, so the one of now goes on.
+    // The new address waits for a restart, so the current one stays in use.
     let config = config.replace("0.0.0.0:0", &format!("127.0.0.2:{port}"));
     let config = config.replace(&upstream.address.to_string(), &format!("127.0.0.1:{port}"));
     server.replace("tapis.toml", &config);
@@ -406,10 +403,10 @@ fn an_address_that_overlaps_with_one_in_use_waits_for_a_restart_and_is_named() {
     let port = server.address.port();
     let wide = format!("\"0.0.0.0:{port}\"");
     let output = change(&server, "\"127.0.0.1:0\"", &wide);
-    let told = text(&output);
-    assert!(output.status.success(), "{told}");
+    let report = text(&output);
+    assert!(output.status.success(), "{report}");
     let line = "changed, but in force only after a restart: [server] listen\n";
-    assert!(told.contains(line), "{told}");
+    assert!(report.contains(line), "{report}");
     assert!(text(&server.verb(&["status"])).contains(line));
     assert_eq!(listening(&server), [server.address]);
     assert!(answers(server.address));
@@ -417,7 +414,7 @@ fn an_address_that_overlaps_with_one_in_use_waits_for_a_restart_and_is_named() {
 }
 
 #[test]
-fn a_reload_names_what_it_changed_what_is_likely_not_meant_and_lines_without_rules() {
+fn a_reload_reports_changes_likely_mistakes_and_lines_without_rules() {
     let upstream = Upstream::plain();
     let server = start(&upstream, "");
     let output = change(
@@ -425,11 +422,11 @@ fn a_reload_names_what_it_changed_what_is_likely_not_meant_and_lines_without_rul
         "[upstream]",
         "[cache]\nmax-ttl-secs = 77\n[upstream]\ntimeout-ms = 900",
     );
-    let told = text(&output);
-    assert!(output.status.success(), "{told}");
+    let report = text(&output);
+    assert!(output.status.success(), "{report}");
     assert!(
-        told.contains("changed: cache.max-ttl-secs, upstream.timeout-ms\n"),
-        "{told}"
+        report.contains("changed: cache.max-ttl-secs, upstream.timeout-ms\n"),
+        "{report}"
     );
     let logged = "changed=\"cache.max-ttl-secs, upstream.timeout-ms\"";
     server.logged(logged);
@@ -437,20 +434,20 @@ fn a_reload_names_what_it_changed_what_is_likely_not_meant_and_lines_without_rul
         "ads",
         "blocked.example\nb.example\nc.example\nbad name\nworse name\n",
     );
-    let told = text(&server.verb(&["reload"]));
+    let report = text(&server.verb(&["reload"]));
     assert!(
-        told.contains("ads: 2 bad lines; `tapis check` shows the lines\n"),
-        "{told}"
+        report.contains("ads: 2 bad lines; `tapis check` shows the lines\n"),
+        "{report}"
     );
-    assert!(!told.contains("changed: "), "{told}");
-    let told = text(&server.verb(&["reload"]));
+    assert!(!report.contains("changed: "), "{report}");
+    let report = text(&server.verb(&["reload"]));
     assert!(
-        told.contains("ads: 2 bad lines"),
-        "as long as it has them: {told}"
+        report.contains("ads: 2 bad lines"),
+        "as long as it has them: {report}"
     );
-    let told = text(&change(&server, "workers = 2", "workers = 2\nallow = []"));
-    assert!(told.contains("changed: server.allow\n"), "{told}");
-    assert!(told.contains("note: every client is refused"), "{told}");
+    let report = text(&change(&server, "workers = 2", "workers = 2\nallow = []"));
+    assert!(report.contains("changed: server.allow\n"), "{report}");
+    assert!(report.contains("note: every client is refused"), "{report}");
     until("a line in the log", || {
         server.log().contains("every client is refused")
     });

@@ -1,4 +1,4 @@
-//! What comes from upstream: kept whole, asked once, and replaced by the best there is when it fails.
+//! Answers of upstream: cached whole, asked for once, and stale ones served when upstream fails.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,7 @@ fn server(upstream: &Upstream, more: &str) -> Server {
 }
 
 #[test]
-fn an_answer_is_kept_whole_and_given_again_without_asking() {
+fn an_answer_is_cached_whole_and_served_again_without_asking() {
     let upstream = Upstream::start(|asked| {
         let mut message = address_of(asked, [192, 0, 2, 7]);
         message.metadata.authentic_data = true;
@@ -54,7 +54,7 @@ fn an_answer_is_kept_whole_and_given_again_without_asking() {
 }
 
 #[test]
-fn upstream_hears_nothing_of_the_client_but_the_question() {
+fn upstream_receives_nothing_of_the_client_but_the_question() {
     let upstream = Upstream::plain();
     let server = server(&upstream, "");
     let mut question = query("a.example", RecordType::A);
@@ -67,7 +67,7 @@ fn upstream_hears_nothing_of_the_client_but_the_question() {
     exchange(server.address, &question, PATIENCE).expect("an answer");
     let asked = &upstream.asked()[0].message;
     assert!(asked.metadata.checking_disabled && asked.metadata.recursion_desired);
-    assert_ne!(asked.metadata.id, question.metadata.id, "an ID of our own");
+    assert_ne!(asked.metadata.id, question.metadata.id, "a new ID");
     let edns = asked.edns.as_ref().expect("EDNS");
     assert!(edns.flags().dnssec_ok);
     assert_eq!(
@@ -77,7 +77,7 @@ fn upstream_hears_nothing_of_the_client_but_the_question() {
 }
 
 #[test]
-fn equal_questions_are_asked_once() {
+fn equal_queries_are_sent_once() {
     let (upstream, gate) = Upstream::gated();
     let server = server(&upstream, "");
     std::thread::scope(|scope| {
@@ -90,7 +90,7 @@ fn equal_questions_are_asked_once() {
             assert_eq!(asked.join().expect("an answer"), ["192.0.2.1"]);
         }
     });
-    // The wait may have made the pool repeat itself to the only server; all are one question.
+    // The wait may have made the pool retry at its only server; all are one query.
     let first: Vec<_> = upstream.asked().iter().map(name).collect();
     assert!(
         first.iter().all(|name| name == "same.example") && first.len() <= 3,
@@ -99,7 +99,7 @@ fn equal_questions_are_asked_once() {
 }
 
 #[test]
-fn a_cut_answer_is_fetched_by_tcp_and_cut_again_for_small_clients() {
+fn a_truncated_answer_is_fetched_by_tcp_and_truncated_again_for_small_clients() {
     let upstream = Upstream::start(|asked| {
         let mut message = answer(asked, ResponseCode::NoError);
         if asked.tcp {
@@ -127,14 +127,14 @@ fn a_cut_answer_is_fetched_by_tcp_and_cut_again_for_small_clients() {
     assert_eq!(
         server.count("upstream_tcp_queries"),
         1,
-        "the second came from the cache"
+        "the second was answered from the cache"
     );
     assert_eq!(server.count("send_errors"), 0);
 }
 
 #[test]
-fn a_dead_server_is_passed_over() {
-    let (dead, _held) = Upstream::dead();
+fn a_dead_server_is_skipped() {
+    let (dead, _held) = Upstream::silent_address();
     let upstream = Upstream::plain();
     let servers = format!("servers = [\"{dead}\", \"{}\"]", upstream.address);
     let config = preamble(upstream.address);
@@ -149,8 +149,8 @@ fn a_dead_server_is_passed_over() {
 }
 
 #[test]
-fn with_all_upstreams_dead_clients_hear_so_and_blocked_names_are_answered() {
-    let (dead, _held) = Upstream::dead();
+fn with_all_upstreams_dead_clients_get_servfail_and_blocked_names_are_answered() {
+    let (dead, _held) = Upstream::silent_address();
     let config = preamble(dead) + "timeout-ms = 300\n" + &list("ads", "");
     let server = Server::start(&config, &[("ads", "blocked.example\n")]);
     let answer = ask(server.address, "a.example", RecordType::A);
@@ -163,7 +163,7 @@ fn with_all_upstreams_dead_clients_hear_so_and_blocked_names_are_answered() {
 }
 
 #[test]
-fn an_answer_past_its_ttl_is_given_when_upstream_fails() {
+fn an_answer_past_its_ttl_is_served_when_upstream_fails() {
     let fails = Arc::new(AtomicBool::new(false));
     let now = Arc::clone(&fails);
     let upstream = Upstream::start(move |asked| {
@@ -205,12 +205,12 @@ fn an_answer_past_its_ttl_is_given_when_upstream_fails() {
     assert_eq!(
         rcode(&fresh),
         ResponseCode::ServFail,
-        "nothing was ever known of it"
+        "there is no stale answer"
     );
 }
 
 #[test]
-fn the_cache_holds_the_truth_and_policy_is_asked_on_every_hit() {
+fn the_cache_holds_unfiltered_answers_and_the_policy_is_evaluated_on_every_hit() {
     let upstream = Upstream::start(|asked| {
         let mut message = address_of(asked, [192, 0, 2, 1]);
         if name(asked) == "alias.example" {

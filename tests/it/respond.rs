@@ -1,10 +1,10 @@
-//! Owns the tests of `serve::respond`: octets in, octets out, as strangers on the network see them.
-//! Refuses sockets and clocks; every answer is read back by another implementation.
+//! Tests of `serve::respond` without sockets and clocks: bytes in, bytes out. Another
+//! implementation parses each answer.
 
 mod ask;
-mod house;
-mod seen;
-mod truth;
+mod decoded;
+mod harness;
+mod upstream_answer;
 
 mod allowed;
 mod arbitrary;
@@ -13,9 +13,9 @@ mod cached;
 mod edges;
 mod edns;
 mod failures;
+mod forwarded;
 mod header;
 mod local;
-mod passed;
 mod services;
 mod size;
 mod stale;

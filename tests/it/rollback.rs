@@ -1,4 +1,5 @@
-//! Back to an earlier generation under a live server, held there until it is released; and what differs between two.
+//! Rollback of a running server to an earlier generation, held until released; and differences
+//! between generations.
 
 use std::fs;
 
@@ -13,7 +14,7 @@ use crate::support::upstream::Upstream;
 
 const PAST: &str = "effective-from = 2020-01-01T00:00:00Z";
 
-/// A server whose list had one name, then another one, and that has an order since.
+/// A server whose list had one name, then another, and which has an order since.
 fn server(more: &str) -> (Server, Upstream) {
     let upstream = Upstream::plain();
     let config = format!(
@@ -44,24 +45,28 @@ fn run(server: &Server, arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn lists_go_back_in_one_step_and_are_held_until_somebody_releases_them() {
+fn lists_roll_back_in_one_step_and_are_held_until_released() {
     let (mut server, _upstream) = server(STATE);
     assert!(blocked(&server, "two.example") && !blocked(&server, "one.example"));
-    let (code, told) = run(&server, &["rollback", "1"]);
-    assert_eq!(code, Some(0), "{told}");
-    assert!(told.contains("generation 4 in force"), "{told}");
+    let (code, report) = run(&server, &["rollback", "1"]);
+    assert_eq!(code, Some(0), "{report}");
+    assert!(report.contains("generation 4 in force"), "{report}");
     assert!(blocked(&server, "one.example") && !blocked(&server, "two.example"));
-    assert!(blocked(&server, "order.example"), "an order goes on");
+    assert!(blocked(&server, "order.example"), "an order stays in force");
 
     server.replace("ads", "three.example\n");
-    let (code, told) = run(&server, &["reload"]);
+    let (code, report) = run(&server, &["reload"]);
     assert_eq!(code, Some(1));
     assert!(
-        told.contains("ads: held as it was in generation 1"),
-        "{told}"
+        report.contains("ads: held as it was in generation 1"),
+        "{report}"
     );
     let accept = ["reload", "--accept", "ads:shrunk"];
-    assert_eq!(run(&server, &accept).0, Some(1), "a hold is no guard");
+    assert_eq!(
+        run(&server, &accept).0,
+        Some(1),
+        "a rollback is not released by --accept"
+    );
     assert!(blocked(&server, "one.example") && !blocked(&server, "three.example"));
     let status = server.status();
     let alarms = status["alarms"].as_array().expect("alarms");
@@ -72,17 +77,17 @@ fn lists_go_back_in_one_step_and_are_held_until_somebody_releases_them() {
     );
     assert_eq!(status["lists"][0]["state"], "held");
     assert_eq!(status["lists"][0]["held_as"], 1);
-    let (code, told) = run(&server, &["status"]);
-    assert_eq!(code, Some(1), "{told}");
+    let (code, report) = run(&server, &["status"]);
+    assert_eq!(code, Some(1), "{report}");
     let state = "0 bad lines, HELD as in generation 1 by the rollback, and its file is newer\n";
     assert!(
-        told.contains(state) && !told.contains("last good"),
-        "{told}"
+        report.contains(state) && !report.contains("last good"),
+        "{report}"
     );
     let log = server.logged("newer state of a list not taken");
     assert!(!log.contains("list refused"), "{log}");
 
-    // It outlives the server, and an order that comes meanwhile does not end it.
+    // The rollback outlives the server, and a new order does not end it.
     server.signal("KILL");
     server.wait();
     let server = server.again();
@@ -92,8 +97,8 @@ fn lists_go_back_in_one_step_and_are_held_until_somebody_releases_them() {
     until("the order", || blocked(&server, "other.example"));
     assert!(blocked(&server, "one.example") && !blocked(&server, "three.example"));
 
-    let (code, told) = run(&server, &["rollback", "--release"]);
-    assert_eq!(code, Some(0), "{told}");
+    let (code, report) = run(&server, &["rollback", "--release"]);
+    assert_eq!(code, Some(0), "{report}");
     assert!(blocked(&server, "three.example") && !blocked(&server, "one.example"));
     server.assert_well();
     let shown = run(&server, &["journal", "show"]).1;
@@ -103,23 +108,23 @@ fn lists_go_back_in_one_step_and_are_held_until_somebody_releases_them() {
         shown.contains("`tapis rollback --release` of user"),
         "{shown}"
     );
-    let (code, told) = run(&server, &["rollback", "--release"]);
+    let (code, report) = run(&server, &["rollback", "--release"]);
     assert_eq!(code, Some(1));
-    assert!(told.contains("no lists are held"), "{told}");
+    assert!(report.contains("no lists are held"), "{report}");
 }
 
 #[test]
-fn a_generation_that_an_order_made_has_the_lists_of_the_one_before() {
+fn a_generation_made_by_an_order_has_the_lists_of_the_previous_one() {
     let (server, _upstream) = server(STATE);
     server.replace("ads", "three.example\n");
     assert!(server.verb(&["reload"]).status.success());
-    let (code, told) = run(&server, &["rollback", "3"]);
-    assert_eq!(code, Some(0), "{told}");
+    let (code, report) = run(&server, &["rollback", "3"]);
+    assert_eq!(code, Some(0), "{report}");
     assert!(blocked(&server, "two.example") && !blocked(&server, "three.example"));
 }
 
 #[test]
-fn many_changes_of_a_day_leave_the_generation_before_them_to_go_back_to() {
+fn the_generation_before_many_changes_of_a_day_stays_available() {
     let upstream = Upstream::plain();
     let config = |ttl_secs: u32| {
         let block = format!("[block]\nttl-secs = {ttl_secs}\n");
@@ -154,16 +159,16 @@ fn many_changes_of_a_day_leave_the_generation_before_them_to_go_back_to() {
         "the configuration alone changed no list"
     );
     let generation = server.status()["generation"].as_u64().expect("a number");
-    // One whose lists are those of the one before, and the first of all.
+    // A generation whose lists are those of the previous one, and the first generation.
     for (back, name) in [(generation - 3, "n7.example"), (1, "one.example")] {
-        let (code, told) = run(&server, &["rollback", &back.to_string()]);
-        assert_eq!(code, Some(0), "{told}");
-        assert!(blocked(&server, name), "{told}");
+        let (code, report) = run(&server, &["rollback", &back.to_string()]);
+        assert_eq!(code, Some(0), "{report}");
+        assert!(blocked(&server, name), "{report}");
     }
 }
 
 #[test]
-fn a_generation_that_is_not_kept_does_not_come_back_as_an_older_one() {
+fn a_generation_that_is_not_kept_is_not_replaced_by_an_older_one() {
     let upstream = Upstream::plain();
     let large = |more: &str| {
         let names = (0..60_000).map(|number| format!("n{number}.large.example\n"));
@@ -174,7 +179,7 @@ fn a_generation_that_is_not_kept_does_not_come_back_as_an_older_one() {
     let files = [("ads", "one.example\n"), ("big", &*large(""))];
     let server = Server::start(&config, &files);
     kept(&server);
-    // A new base, so that the pair of the one before stays, and then more pairs.
+    // A new base, so that the previous pair of images stays, followed by more pairs.
     server.replace("big", &large("more.example\n"));
     assert!(server.verb(&["reload"]).status.success());
     kept(&server);
@@ -190,26 +195,26 @@ fn a_generation_that_is_not_kept_does_not_come_back_as_an_older_one() {
             fs::remove_file(delta).expect("removed");
         }
     }
-    let (code, told) = run(&server, &["rollback", "3"]);
-    assert_eq!(code, Some(1), "{told}");
+    let (code, report) = run(&server, &["rollback", "3"]);
+    assert_eq!(code, Some(1), "{report}");
     assert!(
-        told.contains("generation 3 are not kept; lists are kept of: 5 (")
-            && told.contains("), 4 (")
-            && told.contains("), 2 (")
-            && told.contains("), 1 ("),
-        "{told}"
+        report.contains("generation 3 are not kept; lists are kept of: 5 (")
+            && report.contains("), 4 (")
+            && report.contains("), 2 (")
+            && report.contains("), 1 ("),
+        "{report}"
     );
     assert!(blocked(&server, "four.example") && !blocked(&server, "one.example"));
-    let (code, told) = run(&server, &["rollback", "4"]);
-    assert_eq!(code, Some(0), "{told}");
+    let (code, report) = run(&server, &["rollback", "4"]);
+    assert_eq!(code, Some(0), "{report}");
     assert!(blocked(&server, "three.example") && blocked(&server, "more.example"));
-    let (code, told) = run(&server, &["rollback", "1"]);
-    assert_eq!(code, Some(0), "{told}");
+    let (code, report) = run(&server, &["rollback", "1"]);
+    assert_eq!(code, Some(0), "{report}");
     assert!(blocked(&server, "one.example") && !blocked(&server, "more.example"));
 }
 
 #[test]
-fn a_pair_of_images_that_is_damaged_is_not_kept_in_place_of_a_good_one() {
+fn a_damaged_pair_of_images_does_not_replace_a_good_one() {
     let upstream = Upstream::plain();
     let config = preamble(upstream.address) + &list("ads", "");
     let config = config + "[state]\ndir = \"state\"\nkeep = 3\n";
@@ -231,31 +236,33 @@ fn a_pair_of_images_that_is_damaged_is_not_kept_in_place_of_a_good_one() {
         Some((number.parse::<u64>().ok()?, path))
     });
     let (_, newest) = deltas.max().expect("a delta");
-    let mut octets = fs::read(&newest).expect("an image");
-    let middle = octets.len() / 2;
-    octets[middle] ^= 1;
-    fs::write(&newest, octets).expect("written");
+    let mut bytes = fs::read(&newest).expect("an image");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&newest, bytes).expect("written");
     let server = server.again();
     server.logged("kept image refused");
     until("its file", || blocked(&server, "three.example"));
     kept(&server);
-    // Kept are the file's state, the pair that served after the start, and the good one before.
-    let (code, told) = run(&server, &["rollback", "2"]);
-    assert_eq!(code, Some(0), "{told}");
+    // The kept images are those of the file, of the rules in force after the start, and the good
+    // ones before.
+    let (code, report) = run(&server, &["rollback", "2"]);
+    assert_eq!(code, Some(0), "{report}");
     assert!(blocked(&server, "two.example") && !blocked(&server, "three.example"));
 }
 
 #[test]
-fn after_a_crash_the_lists_of_the_generation_that_is_held_return_and_no_other_ones() {
+fn after_a_crash_the_lists_of_the_held_generation_return_and_no_others() {
     let (mut server, _upstream) = server(STATE);
     assert_eq!(run(&server, &["rollback", "1"]).0, Some(0));
     kept(&server);
     server.signal("TERM");
     server.wait();
-    // So it looks when the server ended before it could keep what a second rollback put in force.
+    // The state after a server ended before it could save the result of a second rollback.
     let now = jiff::Timestamp::now();
-    let hold = format!("{{\"generation\":2,\"since\":\"{now}\",\"first\":5,\"lists\":[\"ads\"]}}");
-    fs::write(server.path("state/held"), hold).expect("written");
+    let record =
+        format!("{{\"generation\":2,\"since\":\"{now}\",\"first\":5,\"lists\":[\"ads\"]}}");
+    fs::write(server.path("state/held"), record).expect("written");
     let mut server = server.again();
     for _ in 0..2 {
         assert!(blocked(&server, "two.example") && !blocked(&server, "one.example"));
@@ -269,11 +276,11 @@ fn after_a_crash_the_lists_of_the_generation_that_is_held_return_and_no_other_on
         let last = last.expect("a generation");
         assert!(last.ends_with("lists held as in generation 2"), "{last}");
         server.replace("ads", "other.example\n");
-        let (code, told) = run(&server, &["reload"]);
+        let (code, report) = run(&server, &["reload"]);
         assert_eq!(code, Some(1));
         assert!(
-            told.contains("ads: held as it was in generation 2"),
-            "{told}"
+            report.contains("ads: held as it was in generation 2"),
+            "{report}"
         );
         kept(&server);
         server.signal("KILL");
@@ -283,27 +290,27 @@ fn after_a_crash_the_lists_of_the_generation_that_is_held_return_and_no_other_on
 }
 
 #[test]
-fn what_is_not_kept_can_not_come_back() {
+fn a_generation_that_is_not_kept_cannot_be_restored() {
     let (server, _upstream) = server(STATE);
     let record = || fs::read_to_string(server.path("state/current")).unwrap_or_default();
     until("the list is kept", || {
         record().contains("\"generation\": 2")
     });
-    let (code, told) = run(&server, &["rollback", "99"]);
+    let (code, report) = run(&server, &["rollback", "99"]);
     assert_eq!(code, Some(1));
     assert!(
-        told.contains("generation 99 are not kept; lists are kept of: 2 (1 rule, 20"),
-        "{told}"
+        report.contains("generation 99 are not kept; lists are kept of: 2 (1 rule, 20"),
+        "{report}"
     );
-    let (code, told) = run(&server, &["rollback"]);
-    assert_eq!(code, Some(0), "{told}");
-    let kept: Vec<_> = told.lines().collect();
-    assert_eq!(kept.len(), 2, "{told}");
+    let (code, report) = run(&server, &["rollback"]);
+    assert_eq!(code, Some(0), "{report}");
+    let kept: Vec<_> = report.lines().collect();
+    assert_eq!(kept.len(), 2, "{report}");
     for (line, generation) in kept.iter().zip([2, 1]) {
         let start = format!("{generation}: in force from 20");
         assert!(
             line.starts_with(&start) && line.ends_with("Z, 1 rule"),
-            "{told}"
+            "{report}"
         );
     }
     let log = server.logged("failed=1");
@@ -319,28 +326,28 @@ fn what_is_not_kept_can_not_come_back() {
 #[test]
 fn without_a_state_directory_nothing_is_kept() {
     let (server, _upstream) = server("");
-    let (code, told) = run(&server, &["rollback", "1"]);
+    let (code, report) = run(&server, &["rollback", "1"]);
     assert_eq!(code, Some(1));
-    assert!(told.contains("without a `dir` in [state]"), "{told}");
+    assert!(report.contains("without a `dir` in [state]"), "{report}");
 }
 
 #[test]
 fn two_generations_differ_in_lists_and_in_orders() {
     let (server, _upstream) = server(STATE);
-    let (code, told) = run(&server, &["diff", "1", "3"]);
+    let (code, report) = run(&server, &["diff", "1", "3"]);
     assert_eq!(code, Some(1));
     for line in [
         "- one.example (ads)",
         "+ two.example (ads)",
         "+ order.example (order:x-1)",
     ] {
-        assert!(told.contains(line), "{line}: {told}");
+        assert!(report.contains(line), "{line}: {report}");
     }
     let lift = ["order", "lift", "x-1", "--reason", "Over"];
     assert!(server.verb(&lift).status.success());
-    let (code, told) = run(&server, &["diff", "3", "4"]);
+    let (code, report) = run(&server, &["diff", "3", "4"]);
     assert_eq!(
-        (code, told.as_str()),
+        (code, report.as_str()),
         (
             Some(1),
             "- order.example (order:x-1): sinkhole -> upstream\norder:x-1: 0 added, 1 removed, 0 changed\n"
@@ -352,7 +359,7 @@ fn two_generations_differ_in_lists_and_in_orders() {
 #[test]
 fn a_rollback_that_a_crash_cut_short_is_whole_after_the_restart() {
     let upstream = Upstream::plain();
-    // The list shrinks from 20,001 names to one, which a guard would refuse.
+    // The list shrinks from 20,001 names to one, which a guard would hold.
     let config =
         preamble(upstream.address) + STATE + "[guard]\nshrink-percent = 100\n" + &list("ads", "");
     let names = (0..20_000).map(|number| format!("n{number}.long.example\n"));
@@ -364,20 +371,20 @@ fn a_rollback_that_a_crash_cut_short_is_whole_after_the_restart() {
     kept(&server);
     let folder = end(server);
 
-    // SIGXFSZ kills the process when it stores the image of the long list: by then the hold is on the
-    // disk and the rollback is in force, but `current` does not name its images.
+    // SIGXFSZ kills the process when it writes the image of the long list: the rollback record is
+    // on disk and the rollback in force by then, but `current` does not name its images.
     let script = "ulimit -f 96; exec \"$0\" serve --config tapis.toml";
     let arguments = ["-c", script, env!("CARGO_BIN_EXE_tapis")];
     let mut server = Server::start_by("sh", &arguments, folder);
     kept(&server);
     assert!(blocked(&server, "two.example"));
     let before = fs::read_to_string(server.path("state/current")).expect("readable");
-    // The client may lose its connection, so its exit code means nothing.
+    // The client may lose its connection, so its exit code has no meaning.
     server.verb(&["rollback", "1"]);
     assert_eq!(server.wait(), None, "a signal ended it: {}", server.log());
     assert!(server.path("state/held").exists());
     let current = fs::read_to_string(server.path("state/current")).expect("readable");
-    assert_eq!(current, before, "what was put in force was not kept");
+    assert_eq!(current, before, "the restored images were not kept");
 
     let server = server.again();
     assert!(blocked(&server, "one.example") && blocked(&server, "n7.long.example"));
@@ -387,19 +394,19 @@ fn a_rollback_that_a_crash_cut_short_is_whole_after_the_restart() {
         alarms.contains("held as they were in generation 1"),
         "{alarms}"
     );
-    let told = run(&server, &["why", "one.example"]).1;
+    let report = run(&server, &["why", "one.example"]).1;
     assert!(
-        told.contains("ads: held as it was in generation 1;"),
-        "{told}"
+        report.contains("ads: held as it was in generation 1;"),
+        "{report}"
     );
     assert_eq!(run(&server, &["rollback", "--release"]).0, Some(0));
     assert!(blocked(&server, "two.example") && !blocked(&server, "one.example"));
 }
 
 #[test]
-fn a_hold_that_can_not_be_read_is_none_and_is_told() {
+fn an_unreadable_rollback_record_is_ignored_and_reported() {
     let (mut server, _upstream) = server(STATE);
-    // The order's generation has the same images, so no record.
+    // The order's generation has the same images, so it has no record.
     let record = || fs::read_to_string(server.path("state/current")).unwrap_or_default();
     until("the list is kept", || {
         record().contains("\"generation\": 2")
@@ -417,24 +424,24 @@ fn a_hold_that_can_not_be_read_is_none_and_is_told() {
 }
 
 #[test]
-fn a_list_that_the_generation_does_not_know_follows_its_file() {
+fn a_list_that_is_not_in_the_generation_follows_its_file() {
     let (server, _upstream) = server(STATE);
     fs::write(server.path("more"), "more.example\n").expect("written");
     let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
     server.replace("tapis.toml", &(config + &list("more", "")));
     assert!(server.verb(&["reload"]).status.success());
     assert!(blocked(&server, "more.example"));
-    let (code, told) = run(&server, &["rollback", "1"]);
-    assert_eq!(code, Some(1), "{told}");
+    let (code, report) = run(&server, &["rollback", "1"]);
+    assert_eq!(code, Some(1), "{report}");
     assert!(
-        told.contains("more: generation 1 does not have it"),
-        "{told}"
+        report.contains("more: generation 1 does not have it"),
+        "{report}"
     );
     assert!(blocked(&server, "more.example") && blocked(&server, "one.example"));
     server.replace("more", "other.example\n");
     until("its file", || blocked(&server, "other.example"));
     assert!(blocked(&server, "one.example") && !blocked(&server, "two.example"));
-    // A restart does not hold it, either.
+    // A restart does not hold it either.
     let mut server = server;
     server.signal("TERM");
     server.wait();
@@ -445,32 +452,32 @@ fn a_list_that_the_generation_does_not_know_follows_its_file() {
 }
 
 #[test]
-fn a_configuration_that_came_while_lists_were_held_is_taken_with_their_release() {
+fn a_configuration_reloaded_while_lists_are_held_applies_with_their_release() {
     let (server, _upstream) = server(STATE);
     assert_eq!(run(&server, &["rollback", "1"]).0, Some(0));
     fs::write(server.path("more"), "more.example\n").expect("written");
     let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
     server.replace("tapis.toml", &(config + &list("more", "")));
-    let (code, told) = run(&server, &["reload"]);
+    let (code, report) = run(&server, &["reload"]);
     assert_eq!(code, Some(1));
     assert!(
-        told.contains("lists of the configuration not taken: lists are held"),
-        "{told}"
+        report.contains("lists of the configuration not taken: lists are held"),
+        "{report}"
     );
-    let (code, told) = run(&server, &["rollback", "--release"]);
-    assert_eq!(code, Some(0), "{told}");
+    let (code, report) = run(&server, &["rollback", "--release"]);
+    assert_eq!(code, Some(0), "{report}");
     assert!(blocked(&server, "more.example") && blocked(&server, "two.example"));
 }
 
-/// Replaces the configuration and has it taken.
+/// Replaces the configuration and reloads it.
 fn reconfigure(server: &Server, config: &str) {
     server.replace("tapis.toml", config);
-    let (code, told) = run(server, &["reload"]);
-    assert_eq!(code, Some(0), "{told}");
+    let (code, report) = run(server, &["reload"]);
+    assert_eq!(code, Some(0), "{report}");
 }
 
 #[test]
-fn a_start_with_other_lists_reports_what_is_not_held() {
+fn a_start_with_other_lists_reports_the_lists_that_are_not_held() {
     let upstream = Upstream::plain();
     let preamble = preamble(upstream.address) + STATE;
     let first = ["ads", "gone", "kind", "place", "act"].map(|name| list(name, ""));
@@ -508,7 +515,7 @@ fn a_start_with_other_lists_reports_what_is_not_held() {
 }
 
 #[test]
-fn lists_that_the_generation_does_not_have_as_they_are_now_keep_their_rules_in_force() {
+fn lists_that_differ_from_the_generation_keep_their_rules_in_force() {
     let upstream = Upstream::plain();
     let preamble = preamble(upstream.address) + STATE + &list("ads", "");
     let first = [list("old", ""), list("moved", ""), list("wide", "")].concat()
@@ -543,7 +550,7 @@ fn lists_that_the_generation_does_not_have_as_they_are_now_keep_their_rules_in_f
     ]
     .concat();
     server.replace("tapis.toml", &(preamble + &second));
-    // The file of `hosts` is bad for the configuration that is in force until then.
+    // The file of `hosts` is invalid under the configuration in force until the rollback.
     run(&server, &["reload"]);
     server.replace("ads", "two.example\nfree.example\n");
     assert_eq!(run(&server, &["reload"]).0, Some(0));
@@ -569,18 +576,18 @@ fn lists_that_the_generation_does_not_have_as_they_are_now_keep_their_rules_in_f
         assert!(!blocked(server, "free.example"), "an allow list");
     };
     stays(&server);
-    let (code, told) = run(&server, &["rollback", "1"]);
+    let (code, report) = run(&server, &["rollback", "1"]);
     stays(&server);
-    assert_eq!(code, Some(1), "{told}");
+    assert_eq!(code, Some(1), "{report}");
     for name in ["renamed", "moved", "wide", "turned", "hosts", "new", "must"] {
         let line = format!(
             "{name}: generation 1 does not have it as it is configured now; its rules in force stay"
         );
-        assert!(told.contains(&line), "{line}: {told}");
+        assert!(report.contains(&line), "{line}: {report}");
     }
     assert!(blocked(&server, "one.example") && !blocked(&server, "two.example"));
 
-    // So it is after a restart, too, and they follow their files.
+    // The same after a restart, and they follow their files.
     kept(&server);
     let server = Server::start_in(end(server));
     stays(&server);
@@ -602,7 +609,7 @@ fn lists_that_the_generation_does_not_have_as_they_are_now_keep_their_rules_in_f
 }
 
 #[test]
-fn a_large_list_that_was_renamed_since_keeps_its_rules_beside_those_that_come_back() {
+fn a_large_list_renamed_since_keeps_its_rules_beside_the_restored_ones() {
     let upstream = Upstream::plain();
     let preamble = preamble(upstream.address) + STATE + &list("ads", "");
     let names = (0..60_000).map(|number| format!("n{number}.large.example\n"));
@@ -674,20 +681,20 @@ fn a_rollback_names_what_it_does_not_restore() {
     server.replace("ads", "two.example\n");
     assert_eq!(run(&server, &["reload"]).0, Some(0));
     kept(&server);
-    let (code, told) = run(&server, &["rollback", "1"]);
-    assert_eq!(code, Some(1), "{told}");
+    let (code, report) = run(&server, &["rollback", "1"]);
+    assert_eq!(code, Some(1), "{report}");
     let expected = [
         "gone: in force in generation 1, and no longer in the configuration: it is not restored",
         "ads: its action in generation 1 is refused, and now sinkhole: the action is not restored",
         "lists: their order in generation 1 is ads, more, last, and now ads, last, more: the order is not restored",
     ];
     for line in expected {
-        assert!(told.contains(line), "{line}: {told}");
+        assert!(report.contains(line), "{line}: {report}");
     }
     let held = "lists are held as they were in generation 1, except for the problems above, until: tapis rollback --release";
-    assert!(told.contains(held), "{told}");
+    assert!(report.contains(held), "{report}");
     assert!(blocked(&server, "one.example") && !blocked(&server, "gone.example"));
-    // It stays an alarm over a restart, until the lists are released.
+    // The alarm stays over a restart, until the lists are released.
     kept(&server);
     let server = Server::start_in(end(server));
     let alarms = server.status()["alarms"].to_string();
@@ -697,9 +704,9 @@ fn a_rollback_names_what_it_does_not_restore() {
     assert_eq!(run(&server, &["rollback", "--release"]).0, Some(0));
     server.assert_well();
 
-    // A list that was removed before that generation is no loss.
-    let (code, told) = run(&server, &["rollback", "3"]);
-    assert_eq!(code, Some(0), "{told}");
+    // A list that was removed before that generation is not reported.
+    let (code, report) = run(&server, &["rollback", "3"]);
+    assert_eq!(code, Some(0), "{report}");
 }
 
 #[test]
@@ -711,11 +718,11 @@ fn without_a_journal_a_rollback_names_lists_that_are_gone_all_the_same() {
     let server = Server::start(&config, &files);
     kept(&server);
     reconfigure(&server, &(preamble + &list("ads", "")));
-    let (code, told) = run(&server, &["rollback", "1"]);
-    assert_eq!(code, Some(1), "{told}");
+    let (code, report) = run(&server, &["rollback", "1"]);
+    assert_eq!(code, Some(1), "{report}");
     assert!(
-        told.contains("gone: in force in generation 1, and no longer"),
-        "{told}"
+        report.contains("gone: in force in generation 1, and no longer"),
+        "{report}"
     );
 }
 
@@ -723,7 +730,7 @@ const EXCEPTION: &str = "[[exception]]\nname = \"one.example\"\nscope = \"exact\
                          reason = \"wrong\"\nauthor = \"me\"\n";
 
 #[test]
-fn exceptions_orders_and_who_may_ask_are_never_held() {
+fn exceptions_orders_and_client_permissions_are_never_held() {
     let (server, _upstream) = server(STATE);
     fs::create_dir(server.path("others")).expect("made");
     let text = order("x-3", PAST, &target("third.example", "exact"));
@@ -733,8 +740,8 @@ fn exceptions_orders_and_who_may_ask_are_never_held() {
     let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
     let taken = |config: &str| {
         server.replace("tapis.toml", config);
-        let told = run(&server, &["reload"]).1;
-        assert!(!told.contains("configuration"), "{told}");
+        let report = run(&server, &["reload"]).1;
+        assert!(!report.contains("configuration"), "{report}");
     };
     taken(&(config.clone() + EXCEPTION));
     assert!(!blocked(&server, "one.example"), "it is excepted");
@@ -747,40 +754,40 @@ fn exceptions_orders_and_who_may_ask_are_never_held() {
     taken(&config);
     assert!(blocked(&server, "one.example"));
 
-    // Lists are held, whatever changes beside them, and over reloads.
+    // Lists stay held through other changes and through reloads.
     fs::write(server.path("more"), "more.example\n").expect("written");
     let both = config + &list("more", "") + EXCEPTION;
     server.replace("tapis.toml", &both);
     for _ in 0..2 {
-        let (code, told) = run(&server, &["reload"]);
+        let (code, report) = run(&server, &["reload"]);
         assert_eq!(code, Some(1));
         let held =
             "lists of the configuration not taken: lists are held as they were in generation 1";
-        assert!(told.contains(held), "{told}");
+        assert!(report.contains(held), "{report}");
         assert!(server.status()["alarms"].to_string().contains(held));
         assert!(!blocked(&server, "one.example"), "it is excepted");
         assert!(!blocked(&server, "more.example"));
     }
-    let (code, told) = run(&server, &["rollback", "--release"]);
-    assert_eq!(code, Some(0), "{told}");
+    let (code, report) = run(&server, &["rollback", "--release"]);
+    assert_eq!(code, Some(0), "{report}");
     assert!(blocked(&server, "more.example") && blocked(&server, "two.example"));
     server.assert_well();
 }
 
-/// A journal, and one that can't be opened.
+/// A journal, and one that cannot be opened.
 const JOURNALS: [&str; 2] = [
     "[journal]\npath = \"journal\"\n",
     "[journal]\npath = \"missing/journal\"\n",
 ];
 
-/// Names that make a list large enough for the compiler.
+/// Enough names to make a list large enough for the compiler.
 fn many() -> String {
     let names = (0..60_000).map(|number| format!("n{number}.large.example\n"));
     names.collect()
 }
 
 #[test]
-fn a_list_that_left_and_came_back_keeps_its_rules_in_force_beside_a_generation_without_it() {
+fn a_list_removed_and_added_again_keeps_its_rules_beside_a_generation_without_it() {
     for (journal, filler) in JOURNALS
         .into_iter()
         .flat_map(|journal| [(journal, String::new()), (journal, many())])
@@ -803,9 +810,9 @@ fn a_list_that_left_and_came_back_keeps_its_rules_in_force_beside_a_generation_w
         server.replace("mand", &new);
         reconfigure(&server, &with);
         kept(&server);
-        let told = run(&server, &["rollback", "99"]).1;
+        let report = run(&server, &["rollback", "99"]).1;
         for known in ["2 (1 rule, ", "3 (2 rules, "] {
-            assert!(told.contains(known), "{known}: {told}");
+            assert!(report.contains(known), "{known}: {report}");
         }
 
         let stays = |server: &Server| {
@@ -823,9 +830,9 @@ fn a_list_that_left_and_came_back_keeps_its_rules_in_force_beside_a_generation_w
             server.status()["alarms"].to_string().contains(problem)
         };
         for (generation, name) in [(2, "one.example"), (3, "free.example")] {
-            let (code, told) = run(&server, &["rollback", &generation.to_string()]);
-            assert_eq!(code, Some(1), "{told}");
-            assert!(told.contains(&problem(generation)), "{told}");
+            let (code, report) = run(&server, &["rollback", &generation.to_string()]);
+            assert_eq!(code, Some(1), "{report}");
+            assert!(report.contains(&problem(generation)), "{report}");
             stays(&server);
             assert!(blocked(&server, name), "{name}");
             assert!(is_alarm(&server, &problem(generation)));
@@ -837,14 +844,14 @@ fn a_list_that_left_and_came_back_keeps_its_rules_in_force_beside_a_generation_w
         assert_eq!(run(&server, &["rollback", "--release"]).0, Some(0));
         assert!(!is_alarm(&server, &problem(3)));
         stays(&server);
-        // The first one has it.
+        // The first generation has the list.
         assert_eq!(run(&server, &["rollback", "1"]).0, Some(0));
         assert!(blocked(&server, "old.example") && !blocked(&server, "new.example"));
     }
 }
 
 #[test]
-fn rules_that_a_list_left_behind_do_not_come_back_when_its_file_is_missing() {
+fn rules_of_a_removed_list_do_not_return_when_its_file_is_missing() {
     for filler in [String::new(), many()] {
         let upstream = Upstream::plain();
         let without = preamble(upstream.address) + STATE + JOURNALS[0] + &list("ads", "");
@@ -861,25 +868,25 @@ fn rules_that_a_list_left_behind_do_not_come_back_when_its_file_is_missing() {
         fs::write(folder.path().join("tapis.toml"), &with).expect("written");
         let server = Server::start_in(folder);
         assert!(!blocked(&server, "more.example") && blocked(&server, "two.example"));
-        let (code, told) = run(&server, &["status"]);
-        assert_eq!(code, Some(1), "{told}");
-        assert!(!told.contains("last good"), "{told}");
-        // Nor by a rollback to a generation that did not have it.
+        let (code, report) = run(&server, &["status"]);
+        assert_eq!(code, Some(1), "{report}");
+        assert!(!report.contains("last good"), "{report}");
+        // A rollback to a generation without the list does not restore it either.
         kept(&server);
-        let (code, told) = run(&server, &["rollback", "2"]);
-        assert_eq!(code, Some(1), "{told}");
+        let (code, report) = run(&server, &["rollback", "2"]);
+        assert_eq!(code, Some(1), "{report}");
         let problem = "more: generation 2 does not have it as it is configured now; \
                        nothing of it was in force";
-        assert!(told.contains(problem), "{told}");
+        assert!(report.contains(problem), "{report}");
         assert!(!blocked(&server, "more.example") && blocked(&server, "one.example"));
 
-        // A server does not start without a list that is required, and has its last good state.
+        // A required list has its last good state; without one the server would not start.
         let folder = end(server);
         let config = with + "required = true\n";
         fs::write(folder.path().join("tapis.toml"), config).expect("written");
         let server = Server::start_in(folder);
-        let told = run(&server, &["status"]).1;
-        assert!(told.contains("HELD at its last good state"), "{told}");
+        let report = run(&server, &["status"]).1;
+        assert!(report.contains("HELD at its last good state"), "{report}");
         let stays = |server: &Server| {
             assert!(blocked(server, "more.example") && blocked(server, "one.example"));
         };
@@ -890,11 +897,11 @@ fn rules_that_a_list_left_behind_do_not_come_back_when_its_file_is_missing() {
 }
 
 #[test]
-fn a_list_that_is_held_and_leaves_for_one_start_is_held_again() {
+fn a_held_list_that_is_absent_for_one_start_is_held_again() {
     let upstream = Upstream::plain();
     let without = preamble(upstream.address) + STATE + &list("ads", "");
     let with = without.clone() + &list("more", "");
-    // A large one stays in the base.
+    // A large list stays in the base.
     let more = |name: &str| format!("{name}.example\n{}", many());
     let files = [("ads", "one.example\n"), ("more", &*more("old"))];
     let server = Server::start(&with, &files);
@@ -914,13 +921,13 @@ fn a_list_that_is_held_and_leaves_for_one_start_is_held_again() {
     assert!(!blocked(&server, "old.example") && !blocked(&server, "new.example"));
     let server = again(server, &with);
     assert!(blocked(&server, "old.example") && !blocked(&server, "new.example"));
-    let told = run(&server, &["status"]).1;
+    let report = run(&server, &["status"]).1;
     let state = "list more: 60001 rules, 0 bad lines, HELD as in generation 1";
-    assert!(told.contains(state), "{told}");
+    assert!(report.contains(state), "{report}");
 }
 
 #[test]
-fn files_that_are_replaced_by_equal_ones_push_out_no_generation() {
+fn files_replaced_by_equal_ones_evict_no_generation() {
     for (journal, filler) in JOURNALS
         .into_iter()
         .flat_map(|journal| [(journal, String::new()), (journal, many())])
@@ -948,10 +955,10 @@ fn files_that_are_replaced_by_equal_ones_push_out_no_generation() {
             let same = fs::read_to_string(server.path(file)).expect("readable");
             step(file, &same, ["two.example", "s3.example"]);
         }
-        let told = run(&server, &["rollback", "99"]).1;
+        let report = run(&server, &["rollback", "99"]).1;
         for (generation, names) in then {
-            let (code, said) = run(&server, &["rollback", &generation.to_string()]);
-            assert_eq!(code, Some(0), "{generation}: {said} {told}");
+            let (code, printed) = run(&server, &["rollback", &generation.to_string()]);
+            assert_eq!(code, Some(0), "{generation}: {printed} {report}");
             for name in names {
                 assert!(blocked(&server, name), "{generation}: {name}");
             }

@@ -1,4 +1,4 @@
-//! The server as its first user meets it.
+//! The basic behaviour of the server, with the built-in default.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -31,7 +31,7 @@ pub(crate) const ELEVEN: [&str; 11] = [
     "flora-1.web.telegram.org",
 ];
 
-/// The shipped default on ports of the system's choice, its list where the file says it is.
+/// The shipped default on free ports, with its list at the configured path.
 fn shipped(upstream: &Upstream) -> Server {
     let root = env!("CARGO_MANIFEST_DIR");
     let text = std::fs::read_to_string(format!("{root}/config/tapis.toml")).expect("readable");
@@ -95,7 +95,7 @@ fn the_answer_comes_from_the_address_that_was_asked() {
     let server = Server::start(&config, &[("ads", "blocked.example\n")]);
     for (last, name) in [(9, "blocked.example"), (77, "free.example")] {
         let asked = SocketAddr::new(IpAddr::from([127, 0, 0, last]), server.address.port());
-        // A connected socket takes no answer from any other address.
+        // A connected socket receives no answer from any other address.
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         socket.connect(asked).expect("connected");
         socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
@@ -109,7 +109,7 @@ fn the_answer_comes_from_the_address_that_was_asked() {
 }
 
 #[test]
-fn who_may_not_ask_is_refused_and_told() {
+fn clients_without_permission_are_refused_with_a_reason() {
     let upstream = Upstream::plain();
     let config = preamble(upstream.address).replace("workers = 2", "allow = [\"192.0.2.0/24\"]");
     let server = Server::start(&config, &[]);
@@ -122,7 +122,7 @@ fn who_may_not_ask_is_refused_and_told() {
 }
 
 #[test]
-fn a_signal_ends_it_well_and_leaves_no_socket_behind() {
+fn a_signal_stops_the_server_cleanly_and_leaves_no_socket() {
     let upstream = Upstream::plain();
     let mut server = Server::start(&preamble(upstream.address), &[]);
     assert!(server.path("control.sock").exists());
@@ -132,21 +132,21 @@ fn a_signal_ends_it_well_and_leaves_no_socket_behind() {
 }
 
 #[test]
-fn a_question_under_way_is_answered_before_it_ends() {
+fn a_query_in_flight_is_answered_before_the_server_ends() {
     let (upstream, gate) = Upstream::gated();
     let mut server = Server::start(&preamble(upstream.address), &[]);
     let address = server.address;
     let asks = std::thread::spawn(move || addresses(address, "slow.example"));
     until("upstream is asked", || !upstream.asked().is_empty());
     server.signal("TERM");
-    // The worker has gone, and another asks in its place.
+    // The worker has ended, and the pool asks in its place.
     until("upstream is asked again", || upstream.asked().len() > 1);
     gate.store(true, Ordering::Relaxed);
     assert_eq!(asks.join().expect("an answer"), ["192.0.2.1"]);
     assert_eq!(server.wait(), Some(0));
 }
 
-/// Starts the server in a shell, after `before`, and waits for `word` in its log; that log.
+/// Starts the server in a shell after `before`, and waits for `word` in its log; returns that log.
 fn start_after(before: &str, folder: &Path, word: &str) -> (Child, String, BufReader<ChildStderr>) {
     let mut child = Command::new("sh")
         .arg("-c")
@@ -172,7 +172,7 @@ fn terminate(child: &Child) {
 }
 
 #[test]
-fn a_signal_ends_it_also_while_it_reads_its_lists() {
+fn a_signal_stops_the_server_also_while_it_reads_lists() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = preamble(Upstream::plain().address) + &list("long", "");
     std::fs::write(folder.path().join("tapis.toml"), config).expect("written");
@@ -190,7 +190,7 @@ fn a_signal_ends_it_also_while_it_reads_its_lists() {
 }
 
 #[test]
-fn idle_connections_leave_files_for_questions_and_for_the_operator() {
+fn idle_connections_leave_file_descriptors_for_queries_and_for_the_operator() {
     let upstream = Upstream::plain();
     let folder = tempfile::tempdir().expect("a folder");
     let config = preamble(upstream.address);
@@ -213,7 +213,7 @@ fn idle_connections_leave_files_for_questions_and_for_the_operator() {
 }
 
 #[test]
-fn a_client_that_keeps_the_control_socket_open_does_not_keep_it_alive() {
+fn an_open_control_connection_does_not_delay_the_end_of_the_server() {
     let upstream = Upstream::plain();
     let mut server = Server::start(&preamble(upstream.address), &[]);
     let mut half = UnixStream::connect(server.path("control.sock")).expect("connected");
@@ -224,25 +224,25 @@ fn a_client_that_keeps_the_control_socket_open_does_not_keep_it_alive() {
 }
 
 #[test]
-fn what_the_command_line_says_is_no_change_of_the_file() {
+fn command_line_options_are_not_reported_as_changes_of_the_file() {
     let upstream = Upstream::plain();
     let other = Upstream::plain().address.to_string();
     let arguments = ["--upstream", other.as_str(), "--listen", "127.0.0.1:0"];
     let server = Server::start_with(&preamble(upstream.address), &[], &arguments);
-    let told = text(&server.verb(&["reload"]));
-    assert!(!told.contains("restart"), "{told}");
+    let report = text(&server.verb(&["reload"]));
+    assert!(!report.contains("restart"), "{report}");
 }
 
 #[test]
-fn status_tells_people_and_programs() {
+fn status_has_text_and_json_output() {
     let upstream = Upstream::plain();
     let config = preamble(upstream.address) + &list("ads", "");
     let server = Server::start(&config, &[("ads", "blocked.example\n")]);
     assert!(is_blocked(server.address, "blocked.example"));
-    let people = text(&server.verb(&["status"]));
+    let printed = text(&server.verb(&["status"]));
     assert!(
-        people.contains("generation 1") && people.contains("list ads: 1 rule,"),
-        "{people}"
+        printed.contains("generation 1") && printed.contains("list ads: 1 rule,"),
+        "{printed}"
     );
     let status = server.status();
     assert_eq!(status["listen"][0], server.address.to_string());

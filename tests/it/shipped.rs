@@ -1,4 +1,4 @@
-//! The shipped configurations, run as their comments say.
+//! The shipped configurations, used as their comments say.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ fn shipped(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// Copies the files that the example's head names.
+/// Copies the files that the head of the example names.
 fn copy(to: &Path) {
     let text = fs::read_to_string(shipped("isp.toml")).expect("readable");
     for copied in [
@@ -46,7 +46,7 @@ fn copy(to: &Path) {
     }
 }
 
-/// The provider's example in another folder, with what a test can't have put in its place.
+/// The provider's example in another directory, with values that a test can use.
 fn adapted(upstream: SocketAddr) -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     copy(folder.path());
@@ -73,8 +73,8 @@ fn provider(upstream: &Upstream) -> Server {
 }
 
 #[test]
-fn each_shipped_configuration_is_good_where_it_is_and_where_it_is_copied_to() {
-    // The machine may have a server of its own, and an ordinary user no right to port 53.
+fn each_shipped_configuration_is_valid_in_place_and_as_a_copy() {
+    // This machine may run another server, and an ordinary user may not bind port 53.
     let check = |path: &Path| {
         let mut command = tapis();
         command
@@ -90,12 +90,12 @@ fn each_shipped_configuration_is_good_where_it_is_and_where_it_is_copied_to() {
     }
     let folder = tempfile::tempdir().expect("a folder");
     copy(folder.path());
-    let told = check(&folder.path().join("tapis.toml"));
-    assert!(told.contains("mandated: 2 rules"), "{told}");
+    let report = check(&folder.path().join("tapis.toml"));
+    assert!(report.contains("mandated: 2 rules"), "{report}");
 }
 
 #[test]
-fn the_unit_of_the_providers_example_has_files_enough_and_is_started_again() {
+fn the_systemd_unit_of_the_providers_example_allows_enough_files_and_restarts() {
     let head = fs::read_to_string(shipped("isp.toml")).expect("readable");
     for line in [
         "--regid tapis --init-groups",
@@ -109,7 +109,7 @@ fn the_unit_of_the_providers_example_has_files_enough_and_is_started_again() {
     assert!(!head.contains("kill -HUP"), "{head}");
     let files = head.split("LimitNOFILE=").nth(1).expect("a limit");
     let files = files.lines().next().and_then(|n| n.parse::<u32>().ok());
-    // Clients' TCP connections take half of them at most.
+    // TCP connections of clients use at most half of them.
     assert!(files.is_some_and(|files| files > 3 * 8192), "{files:?}");
     let folder = adapted(SocketAddr::from(([192, 0, 2, 53], 53)));
     let mut command = Command::new("sh");
@@ -118,12 +118,12 @@ fn the_unit_of_the_providers_example_has_files_enough_and_is_started_again() {
         .arg(env!("CARGO_BIN_EXE_tapis"))
         .args(["check", "--config"])
         .arg(folder.path().join("tapis.toml"));
-    let said = text(&command.output().expect("it ran"));
-    assert!(said.contains("of 8192 are possible"), "{said}");
+    let printed = text(&command.output().expect("it ran"));
+    assert!(printed.contains("of 8192 are possible"), "{printed}");
 }
 
 #[test]
-fn the_providers_example_blocks_and_frees_as_its_comments_say() {
+fn the_providers_example_blocks_and_allows_as_its_comments_say() {
     let upstream = Upstream::plain();
     let server = provider(&upstream);
     let address = server.address;
@@ -169,7 +169,7 @@ fn the_providers_example_enforces_the_mandated_list_whole() {
 }
 
 #[test]
-fn the_providers_allow_list_frees_what_lists_block_and_nothing_of_the_shipped_mandated_list() {
+fn the_providers_allow_list_overrides_block_lists_and_not_the_mandated_list() {
     let upstream = Upstream::plain();
     let server = provider(&upstream);
     let mandated = fs::read_to_string(server.path("lists/mandated.txt")).expect("readable");
@@ -214,7 +214,7 @@ fn the_providers_mandated_list_is_held_if_a_fifth_of_it_is_gone() {
     assert!(!is_blocked(server.address, "www.other.com"));
     let output = server.verb(&["reload", "--accept", "mandated:shrunk"]);
     assert!(output.status.success(), "{}", text(&output));
-    assert!(!is_blocked(server.address, "www.other.com"), "left out");
+    assert!(!is_blocked(server.address, "www.other.com"), "suppressed");
 }
 
 #[test]
@@ -225,15 +225,15 @@ fn a_bad_line_of_the_providers_mandated_list_is_a_warning() {
     let list = fs::read_to_string(server.path(path)).expect("readable");
     server.replace(path, &(list + "x.example\nforbidden..example\n"));
     until("the list", || is_blocked(server.address, "x.example"));
-    let told = text(&server.verb(&["status"]));
+    let report = text(&server.verb(&["status"]));
     assert!(
-        told.contains("list mandated: 3 rules, WARNING: 1 bad line"),
-        "{told}"
+        report.contains("list mandated: 3 rules, WARNING: 1 bad line"),
+        "{report}"
     );
 }
 
 #[test]
-fn the_providers_mandated_list_is_lifted_by_a_comment_and_not_by_an_accident() {
+fn the_providers_mandated_list_is_lifted_by_a_comment_and_not_by_an_empty_file() {
     let upstream = Upstream::plain();
     let server = provider(&upstream);
     let path = "lists/mandated.txt";

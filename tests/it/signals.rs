@@ -1,4 +1,4 @@
-//! Signals while the server starts, and while it serves.
+//! Signals during the start and while the server runs.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -9,11 +9,11 @@ use crate::support::server::{Server, folder, list, preamble, tapis, text};
 use crate::support::upstream::Upstream;
 use tempfile::TempDir;
 
-/// Servers that are started one after the other: the moment is short.
+/// The number of servers that are started in sequence: the moment is short.
 const ROUNDS: usize = 5;
 
-/// A server that has just bound its first socket. Many workers have many sockets, so the others are
-/// still to be bound.
+/// A server that has just bound its first socket. With many workers there are many more sockets to
+/// bind.
 fn starting(upstream: &Upstream) -> (Child, TempDir) {
     let config = preamble(upstream.address).replace("workers = 2", "workers = 64");
     let config = format!("{config}{}", list("ads", ""));
@@ -74,7 +74,7 @@ fn send(child: &Child, signal: &str) {
 }
 
 #[test]
-fn a_hang_up_while_the_server_binds_its_sockets_is_a_reload_and_no_end() {
+fn sighup_while_the_server_binds_its_sockets_is_a_reload() {
     let upstream = Upstream::plain();
     for _ in 0..ROUNDS {
         let (mut child, folder) = starting(&upstream);
@@ -97,7 +97,7 @@ fn a_hang_up_while_the_server_binds_its_sockets_is_a_reload_and_no_end() {
 }
 
 #[test]
-fn a_termination_while_the_server_binds_its_sockets_is_a_clean_end() {
+fn sigterm_while_the_server_binds_its_sockets_is_a_clean_end() {
     let upstream = Upstream::plain();
     for signal in ["TERM", "INT"] {
         let (mut child, folder) = starting(&upstream);
@@ -109,7 +109,7 @@ fn a_termination_while_the_server_binds_its_sockets_is_a_clean_end() {
 }
 
 #[test]
-fn signals_without_a_meaning_end_no_server_and_are_logged_once() {
+fn signals_without_a_meaning_do_not_end_the_server_and_are_logged_once() {
     let upstream = Upstream::plain();
     let config = format!("{}{}", preamble(upstream.address), list("ads", ""));
     let mut server = Server::start(&config, &[("ads", "a.test\n")]);
@@ -134,7 +134,7 @@ fn signals_without_a_meaning_end_no_server_and_are_logged_once() {
 }
 
 #[test]
-fn signals_without_a_meaning_end_no_server_that_is_starting() {
+fn signals_without_a_meaning_do_not_end_a_starting_server() {
     let upstream = Upstream::plain();
     for signal in ["USR1", "USR2"] {
         let (mut child, folder) = starting(&upstream);

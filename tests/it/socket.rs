@@ -1,4 +1,4 @@
-//! Who may use the control socket, and what others read.
+//! Permissions of the control socket, and messages to users without them.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -14,11 +14,11 @@ use crate::support::client::{ask, rcode, until};
 use crate::support::server::{self, Server, list, preamble, tapis, text};
 use crate::support::upstream::Upstream;
 
-/// Users and groups that no system has.
+/// Users and groups that do not exist on the machine.
 const USER: u32 = 424_242;
 const GROUP: u32 = 424_243;
 
-/// `tapis status` of the server at a socket, as another user. That needs root.
+/// `tapis status` with this socket, as another user. It needs root.
 fn status_as(user: u32, group: u32, socket: &Path) -> Output {
     tapis()
         .args(["status", "--control"])
@@ -34,7 +34,7 @@ fn is_root() -> bool {
     own.uid() == 0
 }
 
-/// Whether another user can run the program under test, from wherever it was built.
+/// Whether another user can run the program under test from its build directory.
 fn others_can_run_it() -> bool {
     is_root()
         && tapis()
@@ -50,7 +50,7 @@ fn set_mode(path: &Path, mode: u32) {
 }
 
 #[test]
-fn a_user_who_may_not_open_the_socket_does_not_read_that_no_server_runs() {
+fn a_user_without_access_to_the_socket_gets_a_permission_error() {
     if !others_can_run_it() {
         return;
     }
@@ -58,19 +58,19 @@ fn a_user_who_may_not_open_the_socket_does_not_read_that_no_server_runs() {
     let server = Server::start(&preamble(upstream.address), &[]);
     let socket = server.path("control.sock");
     for mode in [0o700, 0o755] {
-        // Once the folder is closed to the user, once the socket itself.
+        // First with the directory closed to the user, then with the socket itself.
         set_mode(server.folder.path(), mode);
         let output = status_as(USER, USER, &socket);
         assert_eq!(output.status.code(), Some(4));
-        let told = text(&output);
+        let report = text(&output);
         assert!(
-            told.contains("control.sock may not be opened by this user")
-                && told.contains("control-group")
-                && !told.contains("serve` running"),
-            "{told}"
+            report.contains("control.sock may not be opened by this user")
+                && report.contains("control-group")
+                && !report.contains("serve` running"),
+            "{report}"
         );
     }
-    // No other configuration is used in place of that server's.
+    // No other configuration is used in place of that of the server.
     if !Path::new("/etc/tapis/tapis.toml").exists() {
         let mut why = tapis();
         why.args(["why", "blocked.example", "--control"]);
@@ -84,7 +84,7 @@ fn a_user_who_may_not_open_the_socket_does_not_read_that_no_server_runs() {
     assert!(absent.contains("is `tapis serve` running"), "{absent}");
 }
 
-/// A configuration whose control socket the group may use.
+/// A configuration whose control socket is open to the group.
 fn for_group(upstream: &Upstream) -> String {
     preamble(upstream.address).replace(
         "control = \"control.sock\"",
@@ -105,43 +105,43 @@ fn members_of_the_control_group_may_use_the_socket_and_others_may_not() {
     let member = status_as(USER, GROUP, &socket);
     assert!(member.status.success(), "{}", text(&member));
     assert!(text(&member).contains("list ads"), "{}", text(&member));
-    let stranger = text(&status_as(USER, USER, &socket));
-    assert!(stranger.contains("may not be opened"), "{stranger}");
+    let other_user = text(&status_as(USER, USER, &socket));
+    assert!(other_user.contains("may not be opened"), "{other_user}");
     assert!(server.verb(&["status"]).status.success());
 }
 
 #[test]
-fn a_control_group_that_does_not_exist_is_named_and_no_reason_not_to_serve() {
+fn a_missing_control_group_is_reported_and_the_server_starts() {
     let upstream = Upstream::plain();
     let config = preamble(upstream.address).replace(
         "workers = 2\n",
         "workers = 2\ncontrol-group = \"no-such-group\"\n",
     );
     let server = Server::start(&config, &[]);
-    for (said, code) in [
+    for (printed, code) in [
         (server.verb(&["check"]), Some(1)),
         (server.verb(&["status"]), Some(1)),
     ] {
-        assert_eq!(said.status.code(), code);
-        let said = text(&said);
+        assert_eq!(printed.status.code(), code);
+        let printed = text(&printed);
         assert!(
-            said.contains("no-such-group") && said.contains("groupadd"),
-            "{said}"
+            printed.contains("no-such-group") && printed.contains("groupadd"),
+            "{printed}"
         );
     }
     let answer = ask(server.address, "a.example", RecordType::A);
     assert_eq!(rcode(&answer), ResponseCode::NoError);
 }
 
-/// A folder of another user, with this configuration.
-fn their_folder(config: &str) -> TempDir {
+/// A directory of another user, with this configuration.
+fn folder_of_other_user(config: &str) -> TempDir {
     let folder = server::folder(config, &[]);
     set_mode(folder.path(), 0o755);
     chown(folder.path(), Some(USER), Some(USER)).expect("changed");
     folder
 }
 
-/// A verb that another user runs in a folder.
+/// A verb that another user runs in a directory.
 fn as_user(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = tapis();
     command
@@ -154,25 +154,25 @@ fn as_user(folder: &Path, arguments: &[&str]) -> Command {
 }
 
 #[test]
-fn a_server_whose_user_is_no_member_of_the_control_group_serves_without_it_and_says_so() {
+fn a_server_that_is_not_a_member_of_the_control_group_starts_and_says_so() {
     if !others_can_run_it() {
         return;
     }
     let upstream = Upstream::plain();
-    // In a folder that the server makes, and in one that is there.
+    // In a directory that the server creates, and in an existing one.
     for socket in ["run/control.sock", "control.sock"] {
         let config = for_group(&upstream).replace("run/control.sock", socket);
-        let folder = their_folder(&config);
+        let folder = folder_of_other_user(&config);
         let run = |folder: &Path, verb: &str| {
             let output = as_user(folder, &[verb]).output().expect("it ran");
             assert_eq!(output.status.code(), Some(1), "{}", text(&output));
-            let said = text(&output);
+            let printed = text(&output);
             assert!(
-                said.contains("[server] control-group: ")
-                    && said.contains(&format!("make user {USER} a member of group {GROUP}")),
-                "{verb}: {said}"
+                printed.contains("[server] control-group: ")
+                    && printed.contains(&format!("make user {USER} a member of group {GROUP}")),
+                "{verb}: {printed}"
             );
-            said
+            printed
         };
         run(folder.path(), "check");
         let command = as_user(folder.path(), &["serve"]);
@@ -189,21 +189,21 @@ fn a_server_whose_user_is_no_member_of_the_control_group_serves_without_it_and_s
 }
 
 #[test]
-fn root_reads_whose_folder_the_control_socket_is_in_and_as_whom_to_check() {
+fn root_is_shown_the_owner_of_the_sockets_directory_and_the_user_to_check_as() {
     if !others_can_run_it() {
         return;
     }
     let config = preamble(Upstream::plain().address);
-    let folder = their_folder(&config);
+    let folder = folder_of_other_user(&config);
     let output = server::verb(folder.path(), &["check"]);
     assert_eq!(output.status.code(), Some(1));
-    let said = text(&output);
+    let printed = text(&output);
     assert!(
-        said.contains(&format!("its folder belongs to user {USER}"))
-            && said.contains("run this as that user")
-            && said.contains("--files-only")
-            && !said.contains("that the server's user may write to"),
-        "{said}"
+        printed.contains(&format!("its folder belongs to user {USER}"))
+            && printed.contains("run this as that user")
+            && printed.contains("--files-only")
+            && !printed.contains("that the server's user may write to"),
+        "{printed}"
     );
     let by_them = as_user(folder.path(), &["check"]).output().expect("it ran");
     assert!(by_them.status.success(), "{}", text(&by_them));
@@ -211,7 +211,7 @@ fn root_reads_whose_folder_the_control_socket_is_in_and_as_whom_to_check() {
 }
 
 #[test]
-fn what_root_checks_for_another_user_is_said_to_be_roots_rights() {
+fn checks_by_root_for_another_user_are_reported_as_made_with_roots_rights() {
     if !others_can_run_it() {
         return;
     }
@@ -232,12 +232,12 @@ fn what_root_checks_for_another_user_is_said_to_be_roots_rights() {
         let server = Server::run(as_user(place.path(), &["serve"]), place);
         let output = server.verb(&["check"]);
         assert!(output.status.success(), "{}", text(&output));
-        let said = text(&output);
+        let printed = text(&output);
         assert!(
-            said.contains(&format!(
+            printed.contains(&format!(
                 "note: the server's user is {USER}, and this is root: "
-            )) && said.contains("was not checked"),
-            "{said}"
+            )) && printed.contains("was not checked"),
+            "{printed}"
         );
         let by_them = as_user(server.folder.path(), &["check"]).output();
         let by_them = text(&by_them.expect("it ran"));
@@ -249,7 +249,7 @@ fn what_root_checks_for_another_user_is_said_to_be_roots_rights() {
 }
 
 #[test]
-fn files_that_only_root_can_read_are_named_where_root_checks_for_a_server_to_come() {
+fn files_that_only_root_can_read_are_named_when_root_checks_before_a_start() {
     if !is_root() {
         return;
     }
@@ -270,21 +270,24 @@ fn files_that_only_root_can_read_are_named_where_root_checks_for_a_server_to_com
     let check = |more: &[&str]| text(&server::verb(folder.path(), &[&["check"], more].concat()));
     assert!(!check(&[]).contains("only root can read"));
     set_mode(&folder.path().join("more"), 0o600);
-    let said = check(&[]);
+    let printed = check(&[]);
     assert!(
-        said.contains("/more: a server that runs as another user could not"),
-        "{said}"
+        printed.contains("/more: a server that runs as another user could not"),
+        "{printed}"
     );
     set_mode(&folder.path().join("key"), 0o600);
-    let said = check(&[]);
-    assert!(said.contains("/key (and 1 more): a server that"), "{said}");
+    let printed = check(&[]);
+    assert!(
+        printed.contains("/key (and 1 more): a server that"),
+        "{printed}"
+    );
     assert!(!check(&["--files-only"]).contains("only root"));
 }
 
 /// A server of another user, killed with the test.
-struct Theirs(Child);
+struct OtherServer(Child);
 
-impl Drop for Theirs {
+impl Drop for OtherServer {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -292,11 +295,11 @@ impl Drop for Theirs {
 }
 
 #[test]
-fn root_reaches_a_users_server_whose_socket_is_in_the_temporary_folder() {
+fn root_reaches_a_users_server_whose_socket_is_in_the_temporary_directory() {
     if !others_can_run_it() {
         return;
     }
-    // In the place of /tmp, which other tests share.
+    // In place of /tmp, which other tests share.
     let Ok(shared) = tempfile::tempdir_in("/run") else {
         return;
     };
@@ -306,8 +309,8 @@ fn root_reaches_a_users_server_whose_socket_is_in_the_temporary_folder() {
     fs::write(&config, text_of).expect("written");
     let log = fs::File::create(shared.path().join("log")).expect("made");
     let socket = shared.path().join(format!("tapis-{USER}/control.sock"));
-    // If it can't be used, /run/tapis is tried first and refused: it is not this user's.
-    let _server = Theirs(
+    // In the other case /run/tapis is tried first and rejected: it does not belong to this user.
+    let _server = OtherServer(
         tapis()
             .args(["serve", "--config"])
             .arg(&config)
@@ -328,7 +331,7 @@ fn root_reaches_a_users_server_whose_socket_is_in_the_temporary_folder() {
         .output()
         .expect("it ran");
     assert!(by_root.status.success(), "{}", text(&by_root));
-    // The same server in a folder whose name promises another user's.
+    // The same server in a directory whose name is that of another user's.
     let other = shared.path().join("tapis-424244");
     fs::create_dir(&other).expect("made");
     chown(&other, Some(USER), Some(USER)).expect("changed");
@@ -339,15 +342,15 @@ fn root_reaches_a_users_server_whose_socket_is_in_the_temporary_folder() {
         .output()
         .expect("it ran");
     assert_eq!(deceived.status.code(), Some(4));
-    let told = text(&deceived);
+    let report = text(&deceived);
     assert!(
-        told.contains(&format!("runs as user {USER}")) && !told.contains("generation"),
-        "{told}"
+        report.contains(&format!("runs as user {USER}")) && !report.contains("generation"),
+        "{report}"
     );
 }
 
 #[test]
-fn a_member_of_the_control_group_reads_which_right_to_the_journal_is_missing() {
+fn a_member_of_the_control_group_is_shown_the_missing_permission_on_the_journal() {
     if !others_can_run_it() {
         return;
     }
@@ -376,29 +379,32 @@ fn a_member_of_the_control_group_reads_which_right_to_the_journal_is_missing() {
         text(&output)
     };
     let remedy = "run this command as root or as the user that runs the server";
-    let lacks = |told: &str, file: &str, right: &str| {
-        let is_said = told.contains(file) && told.contains(right) && told.contains(remedy);
+    let lacks = |report: &str, file: &str, right: &str| {
+        let is_said = report.contains(file) && report.contains(right) && report.contains(remedy);
         assert!(
-            is_said && !told.contains("the disk must have room"),
-            "{told}"
+            is_said && !report.contains("the disk must have room"),
+            "{report}"
         );
     };
-    let told = read("verify", true);
+    let report = read("verify", true);
     let remedy = "other users run this command as root";
-    assert!(told.contains("/key: ") && told.contains(remedy), "{told}");
+    assert!(
+        report.contains("/key: ") && report.contains(remedy),
+        "{report}"
+    );
     let closed = "/journal.jsonl: can't be opened";
-    let told = read("verify", false);
-    lacks(&told, "/state/journal.jsonl", "may not read this file");
+    let report = read("verify", false);
+    lacks(&report, "/state/journal.jsonl", "may not read this file");
     lacks(&read("show", true), closed, "may not read this file");
     set_mode(&server.path("state/journal.jsonl"), 0o644);
-    // A head that this user may not read says nothing about missing entries.
-    let told = read("verify", false);
+    // A head that this user cannot read does not report missing entries.
+    let report = read("verify", false);
     lacks(
-        &told,
+        &report,
         "/journal.jsonl.head: can't be read",
         "may not read this file",
     );
-    assert!(!told.contains("may be missing"), "{told}");
+    assert!(!report.contains("may be missing"), "{report}");
     set_mode(&server.path("state"), 0o700);
     lacks(
         &read("export", true),

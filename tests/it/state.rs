@@ -1,16 +1,17 @@
-//! What outlives the server, and large lists: images in the state directory, and the compiler.
+//! State that outlives the server, and large lists: images in the state directory, and the
+//! compiler.
 
 use std::fs;
 use std::path::Path;
 
 use tempfile::TempDir;
 
-use crate::journal::{fill, seen_by};
+use crate::journal::{as_seen_by, fill};
 use crate::support::client::{is_blocked, until};
 use crate::support::server::{Server, folder, list, preamble, refused, tapis, text};
 use crate::support::upstream::Upstream;
 
-/// Ends a server and hands on its folder.
+/// Ends a server and returns its directory.
 pub(crate) fn end(mut server: Server) -> TempDir {
     server.signal("TERM");
     assert_eq!(server.wait(), Some(0), "{}", server.log());
@@ -24,13 +25,13 @@ fn keeping(upstream: &Upstream, lists: &[&str]) -> String {
     preamble(upstream.address) + "[state]\ndir = \"state\"\n" + &lists.concat()
 }
 
-/// A list that is large enough for the compiler: so many names, with `more` at its end.
+/// A list that is large enough for the compiler: `count` names, followed by `more`.
 fn large(more: &str) -> String {
     let names = (0..60_000).map(|number| format!("n{number}.large.example\n"));
     names.collect::<String>() + more
 }
 
-/// Waits until what is in force is kept.
+/// Waits until the policy in force is saved.
 pub(crate) fn kept(server: &Server) {
     let generation = server.status()["generation"].as_u64().expect("a number");
     let record = server.path("state").join("current");
@@ -48,10 +49,10 @@ pub(crate) fn kept(server: &Server) {
 }
 
 fn flip(file: &Path) {
-    let mut octets = fs::read(file).expect("an image");
-    let middle = octets.len() / 2;
-    octets[middle] ^= 1;
-    fs::write(file, octets).expect("written");
+    let mut bytes = fs::read(file).expect("an image");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(file, bytes).expect("written");
 }
 
 fn images(server: &Server, kind: &str) -> Vec<std::path::PathBuf> {
@@ -65,7 +66,7 @@ fn images(server: &Server, kind: &str) -> Vec<std::path::PathBuf> {
 }
 
 #[test]
-fn a_restart_serves_what_was_in_force_without_any_list() {
+fn a_restart_serves_the_rules_in_force_without_any_list_file() {
     let upstream = Upstream::plain();
     let config = keeping(&upstream, &["ads", "big"]);
     let files = [("ads", "ads.example\n"), ("big", &*large("last.example\n"))];
@@ -90,7 +91,7 @@ fn a_restart_serves_what_was_in_force_without_any_list() {
             );
         }
     }
-    // That the files are gone is told once it is noticed; the rules stay.
+    // The missing files are reported once noticed; the rules stay.
     until("the alarm", || server.status()["degraded"] == true);
     assert!(is_blocked(server.address, "last.example"));
 }
@@ -113,7 +114,7 @@ fn an_allow_list_is_in_force_after_a_restart_without_its_file() {
 }
 
 #[test]
-fn what_changed_while_the_server_was_away_is_read_after_the_start() {
+fn changes_while_the_server_was_down_are_read_after_the_start() {
     let upstream = Upstream::plain();
     let config = keeping(&upstream, &["ads"]);
     let server = Server::start(&config, &[("ads", "old.example\n")]);
@@ -128,7 +129,7 @@ fn what_changed_while_the_server_was_away_is_read_after_the_start() {
 }
 
 #[test]
-fn a_list_that_means_something_else_since_is_not_taken_from_the_images() {
+fn a_list_whose_meaning_changed_is_not_restored_from_the_images() {
     let upstream = Upstream::plain();
     let config = keeping(&upstream, &["ads"]);
     let server = Server::start(&config, &[("ads", "ads.example\n")]);
@@ -140,7 +141,7 @@ fn a_list_that_means_something_else_since_is_not_taken_from_the_images() {
     assert!(is_blocked(server.address, "deep.ads.example"));
 }
 
-/// Ends a server, gives its list `ads` these keys in its configuration, and starts it again.
+/// Ends a server, sets these keys of its list `ads`, and starts it again.
 fn again_with(server: Server, keys: &str) -> Server {
     let folder = end(server);
     let config = fs::read_to_string(folder.path().join("tapis.toml")).expect("readable");
@@ -151,8 +152,7 @@ fn again_with(server: Server, keys: &str) -> Server {
 }
 
 #[test]
-fn a_list_that_is_read_otherwise_since_the_start_before_is_compared_with_the_rules_that_were_kept()
-{
+fn a_list_whose_parsing_changed_is_compared_with_the_kept_rules() {
     let old: String = (0..40).map(|at| format!("n{at}.example\n")).collect();
     let few = "n1.example\nnew.example\n";
     let files = [
@@ -181,15 +181,15 @@ fn a_list_that_is_read_otherwise_since_the_start_before_is_compared_with_the_rul
         let check = |server: &Server| {
             let status = server.status();
             let list = &status["lists"][0];
-            let told = format!("{keys}: {list}");
-            assert_eq!(list["state"], "held", "{told}");
-            assert_eq!(list["guards"][0], held, "{told}");
-            assert_eq!(list["rules"], 40, "{told}");
-            assert!(is_blocked(server.address, "n7.example"), "{told}");
-            assert!(!is_blocked(server.address, "new.example"), "{told}");
+            let report = format!("{keys}: {list}");
+            assert_eq!(list["state"], "held", "{report}");
+            assert_eq!(list["guards"][0], held, "{report}");
+            assert_eq!(list["rules"], 40, "{report}");
+            assert!(is_blocked(server.address, "n7.example"), "{report}");
+            assert!(!is_blocked(server.address, "new.example"), "{report}");
         };
         check(&server);
-        // What is kept of that start is still what was in force before.
+        // The kept rules are still those in force before that start.
         kept(&server);
         let server = Server::start_in(end(server));
         check(&server);
@@ -211,8 +211,8 @@ fn a_rollback_lifts_no_kept_rules_of_a_list_whose_new_file_is_held() {
     let server = again_with(server, "path = \"few\"");
     assert!(is_blocked(server.address, "three.example"));
     let output = server.verb(&["rollback", "1"]);
-    let told = "generation 1 does not have it as it is configured now; its rules in force stay";
-    assert!(text(&output).contains(told), "{}", text(&output));
+    let report = "generation 1 does not have it as it is configured now; its rules in force stay";
+    assert!(text(&output).contains(report), "{}", text(&output));
     assert!(is_blocked(server.address, "three.example"));
     server.verb(&["rollback", "--release"]);
     assert!(is_blocked(server.address, "three.example"));
@@ -222,7 +222,7 @@ fn a_rollback_lifts_no_kept_rules_of_a_list_whose_new_file_is_held() {
 }
 
 #[test]
-fn kept_rules_serve_where_a_lists_new_path_leads_nowhere() {
+fn kept_rules_apply_where_a_lists_new_path_does_not_exist() {
     let upstream = Upstream::plain();
     let server = Server::start(&keeping(&upstream, &["ads"]), &[("ads", "ads.example\n")]);
     kept(&server);
@@ -231,7 +231,7 @@ fn kept_rules_serve_where_a_lists_new_path_leads_nowhere() {
     let status = server.status();
     let alarm = status["lists"][0]["alarm"].as_str().expect("an alarm");
     assert!(alarm.contains("typo: No such file"), "{alarm}");
-    // The file comes, with as many rules: nothing holds it.
+    // The file appears with as many rules: no guard holds it.
     server.replace("typo", "other.example\n");
     until("the new file", || {
         is_blocked(server.address, "other.example")
@@ -241,7 +241,7 @@ fn kept_rules_serve_where_a_lists_new_path_leads_nowhere() {
 }
 
 #[test]
-fn kept_rules_of_a_large_list_serve_while_its_new_file_is_held() {
+fn kept_rules_of_a_large_list_apply_while_its_new_file_is_held() {
     let upstream = Upstream::plain();
     let files = [
         ("ads", &*large("last.example\n")),
@@ -258,7 +258,7 @@ fn kept_rules_of_a_large_list_serve_while_its_new_file_is_held() {
 }
 
 #[test]
-fn rules_of_a_block_list_do_not_serve_for_an_allow_list_of_its_name() {
+fn kept_rules_of_a_block_list_do_not_apply_to_an_allow_list_of_its_name() {
     let upstream = Upstream::plain();
     let server = Server::start(&keeping(&upstream, &["ads"]), &[("ads", "ads.example\n")]);
     kept(&server);
@@ -268,7 +268,7 @@ fn rules_of_a_block_list_do_not_serve_for_an_allow_list_of_its_name() {
 }
 
 #[test]
-fn damaged_images_are_told_and_the_lists_read() {
+fn damaged_images_are_reported_and_the_lists_are_read() {
     let upstream = Upstream::plain();
     let config = keeping(&upstream, &["ads", "big"]);
     let files = [("ads", "ads.example\n"), ("big", &*large("last.example\n"))];
@@ -284,20 +284,20 @@ fn damaged_images_are_told_and_the_lists_read() {
 }
 
 #[test]
-fn one_state_directory_is_for_one_server() {
+fn a_state_directory_belongs_to_one_server() {
     let upstream = Upstream::plain();
     let config = keeping(&upstream, &["ads"]);
     let server = Server::start(&config, &[("ads", "ads.example\n")]);
     let other = folder("", &[("ads", "ads.example\n")]);
     let state = server.path("state");
     let config = config.replace("dir = \"state\"", &format!("dir = {state:?}"));
-    let said = refused(other.path(), &config, &[]);
-    assert!(said.contains("in use by process"), "{said}");
+    let printed = refused(other.path(), &config, &[]);
+    assert!(printed.contains("in use by process"), "{printed}");
     assert!(is_blocked(server.address, "ads.example"));
 }
 
 #[test]
-fn a_state_directory_that_can_not_be_is_told_and_lists_are_served_all_the_same() {
+fn an_unusable_state_directory_is_reported_and_lists_are_still_served() {
     let upstream = Upstream::plain();
     let config = keeping(&upstream, &["ads"]).replace("dir = \"state\"", "dir = \"ads/state\"");
     let server = Server::start(&config, &[("ads", "ads.example\n")]);
@@ -311,7 +311,7 @@ fn a_state_directory_that_can_not_be_is_told_and_lists_are_served_all_the_same()
 }
 
 #[test]
-fn large_lists_are_compiled_and_small_ones_change_beside_them() {
+fn large_lists_are_compiled_while_small_ones_change() {
     let upstream = Upstream::plain();
     let config = preamble(upstream.address) + &list("big", "") + &list("small", "");
     let files = [
@@ -338,7 +338,8 @@ fn large_lists_are_compiled_and_small_ones_change_beside_them() {
     assert!(is_blocked(server.address, "two.example"));
     assert!(is_blocked(server.address, "n7.large.example"));
 
-    // Grown small, it is read by the server itself; what the compiler made of it counts no more.
+    // The list is small now, so the server itself reads it; the compiler's result no longer
+    // applies.
     let names = (0..40_000).map(|number| format!("n{number}.large.example\n"));
     server.replace("big", &names.collect::<String>());
     until("the list that shrank", || {
@@ -347,7 +348,7 @@ fn large_lists_are_compiled_and_small_ones_change_beside_them() {
     assert!(is_blocked(server.address, "n7.large.example"));
 }
 
-/// Names of the lists in the newest image of that kind.
+/// The names of the lists in the newest image of that kind.
 fn sources(server: &Server, kind: &str) -> Vec<String> {
     let newest = images(server, kind).into_iter().max_by_key(|path| {
         let name = path.to_string_lossy().into_owned();
@@ -388,7 +389,7 @@ fn many_small_lists_move_into_the_base_as_they_are() {
     }
     assert!(!is_blocked(server.address, "b90000.x"));
     assert_eq!(server.status()["degraded"], false, "{}", server.log());
-    // What changes from there on stands before what the base has.
+    // Later changes are in the delta, which precedes the base.
     server.replace("ads", "new.example\n");
     until("the change", || is_blocked(server.address, "new.example"));
     assert!(!is_blocked(server.address, "ads.example"));
@@ -396,7 +397,7 @@ fn many_small_lists_move_into_the_base_as_they_are() {
 }
 
 #[test]
-fn a_large_list_that_should_not_be_taken_is_held() {
+fn a_suspicious_large_list_is_held() {
     let upstream = Upstream::plain();
     let config = preamble(upstream.address) + &list("big", "");
     let server = Server::start(&config, &[("big", &large("last.example\n"))]);
@@ -416,7 +417,7 @@ fn a_large_list_that_should_not_be_taken_is_held() {
 }
 
 #[test]
-fn a_configuration_with_a_new_large_list_is_taken_whole() {
+fn a_configuration_with_a_new_large_list_applies_whole() {
     let upstream = Upstream::plain();
     let config = preamble(upstream.address) + &list("big", "");
     let server = Server::start(&config, &[("big", &large("one.example\n"))]);
@@ -464,9 +465,12 @@ fn images_are_described_and_compared() {
         assert!(output.status.success(), "{}", text(&output));
     };
     compile("old.image");
-    let told = text(&run(&["image", "old.image"]));
-    assert!(told.contains("4 rules given, 1 pruned, 3 in it"), "{told}");
-    assert!(told.contains("source ads: 4 rules"), "{told}");
+    let report = text(&run(&["image", "old.image"]));
+    assert!(
+        report.contains("4 rules given, 1 pruned, 3 in it"),
+        "{report}"
+    );
+    assert!(report.contains("source ads: 4 rules"), "{report}");
 
     fs::write(
         folder.path().join("ads"),
@@ -498,9 +502,9 @@ fn images_are_described_and_compared() {
     );
 }
 
-/// A server with a small list, whose state directory is on a disk of its own, and whose temporary files are in
-/// `temporary`.
-fn on_a_disk_of_its_own(temporary: &str) -> (Server, Upstream) {
+/// A server with a small list, whose state directory is on a separate disk, and whose temporary
+/// files are in `temporary`.
+fn on_a_separate_disk(temporary: &str) -> (Server, Upstream) {
     let upstream = Upstream::plain();
     let config = keeping(&upstream, &["ads"]);
     let config = config.replace(
@@ -517,7 +521,7 @@ fn on_a_disk_of_its_own(temporary: &str) -> (Server, Upstream) {
     let program = env!("CARGO_BIN_EXE_tapis");
     let server = Server::start_by("unshare", &["-m", "sh", "-c", &script, program], folder);
     until("it is kept", || {
-        seen_by(&server, "disk/state/current").exists()
+        as_seen_by(&server, "disk/state/current").exists()
     });
     (server, upstream)
 }
@@ -525,8 +529,8 @@ fn on_a_disk_of_its_own(temporary: &str) -> (Server, Upstream) {
 #[test]
 #[ignore = "needs root, unshare and mount"]
 fn a_large_list_comes_into_force_while_the_state_directorys_disk_is_full() {
-    let (server, _upstream) = on_a_disk_of_its_own("tmp");
-    fill(&seen_by(&server, "disk/filler"));
+    let (server, _upstream) = on_a_separate_disk("tmp");
+    fill(&as_seen_by(&server, "disk/filler"));
     server.replace("ads", &large("ads.example\n"));
     until("the list", || {
         server.status()["lists"][0]["state"] != "current"
@@ -542,9 +546,9 @@ fn a_large_list_comes_into_force_while_the_state_directorys_disk_is_full() {
 
 #[test]
 #[ignore = "needs root, unshare and mount"]
-fn a_large_list_that_no_disk_has_room_for_is_compiled_once_there_is_room() {
-    let (server, _upstream) = on_a_disk_of_its_own("disk");
-    let filler = seen_by(&server, "disk/filler");
+fn a_large_list_is_compiled_once_the_disk_has_room() {
+    let (server, _upstream) = on_a_separate_disk("disk");
+    let filler = as_seen_by(&server, "disk/filler");
     fill(&filler);
     server.replace("ads", &large("ads.example\n"));
     let list = || server.status()["lists"][0].clone();

@@ -1,4 +1,4 @@
-//! DNS over TCP: pipelining, order, idleness, limits.
+//! DNS over TCP: pipelining, order, idle connections, limits.
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
@@ -20,7 +20,7 @@ fn server(upstream: &Upstream, more: &str) -> Server {
 }
 
 #[test]
-fn answers_overtake_each_other_on_one_connection() {
+fn answers_on_one_connection_can_arrive_out_of_order() {
     let gate = Arc::new(AtomicBool::new(false));
     let open = Arc::clone(&gate);
     let upstream = Upstream::start(move |asked| {
@@ -53,7 +53,7 @@ fn answers_overtake_each_other_on_one_connection() {
 }
 
 #[test]
-fn answers_under_way_are_given_when_the_client_closes_its_half() {
+fn pending_answers_are_sent_when_the_client_closes_its_half() {
     let upstream = Upstream::plain();
     let server = server(&upstream, "");
     let mut stream = Stream::open(server.address);
@@ -63,11 +63,14 @@ fn answers_under_way_are_given_when_the_client_closes_its_half() {
         .shutdown(std::net::Shutdown::Write)
         .expect("half closed");
     assert!(stream.receive().is_some());
-    assert!(stream.receive().is_none(), "then it closes, too");
+    assert!(
+        stream.receive().is_none(),
+        "the server closes its half as well"
+    );
 }
 
 #[test]
-fn an_idle_connection_is_closed_and_so_is_one_that_sends_octet_by_octet() {
+fn idle_connections_and_those_that_send_byte_by_byte_are_closed() {
     let upstream = Upstream::plain();
     let server = server(&upstream, "tcp-idle-secs = 1");
     let mut idle = Stream::open(server.address);
@@ -79,7 +82,7 @@ fn an_idle_connection_is_closed_and_so_is_one_that_sends_octet_by_octet() {
 }
 
 #[test]
-fn above_the_limit_connections_are_closed_and_below_it_served() {
+fn connections_above_the_limit_are_closed_and_the_others_served() {
     let upstream = Upstream::plain();
     let server = server(
         &upstream,
@@ -93,22 +96,25 @@ fn above_the_limit_connections_are_closed_and_below_it_served() {
     let mut third = Stream::open(server.address);
     assert!(third.receive().is_none());
     assert!(server.count("tcp_connections_refused") >= 1);
-    assert!(is_blocked(server.address, "blocked.example"), "UDP goes on");
+    assert!(
+        is_blocked(server.address, "blocked.example"),
+        "UDP is still served"
+    );
     drop(held);
-    until("a free place", || {
+    until("a free connection", || {
         let mut stream = Stream::open(server.address);
-        let octets = query("blocked.example", RecordType::A)
+        let bytes = query("blocked.example", RecordType::A)
             .to_vec()
             .expect("a message");
-        // The server may close it before or after this is written.
-        let _ = stream.0.write_all(&(octets.len() as u16).to_be_bytes());
-        let _ = stream.0.write_all(&octets);
+        // The server may close the connection before or after this is written.
+        let _ = stream.0.write_all(&(bytes.len() as u16).to_be_bytes());
+        let _ = stream.0.write_all(&bytes);
         stream.receive().is_some()
     });
 }
 
 #[test]
-fn one_connection_does_not_take_all_places_at_upstream() {
+fn one_connection_does_not_take_all_permits() {
     let gate = Arc::new(Mutex::new(()));
     let closed = gate.lock().expect("whole");
     let open = Arc::clone(&gate);
@@ -116,7 +122,7 @@ fn one_connection_does_not_take_all_places_at_upstream() {
         drop(open.lock());
         Some(address_of(asked, [192, 0, 2, 1]))
     });
-    // One client may use all 80 places.
+    // One client may use all 80 permits.
     let more = "timeout-ms = 30000\nwaiting = 80\nwaiting-per-client = 80\n";
     let server = Server::start(&(preamble(upstream.address) + more), &[]);
     let asked = || upstream.asked().iter().map(name).collect::<HashSet<_>>();
@@ -127,10 +133,12 @@ fn one_connection_does_not_take_all_places_at_upstream() {
     until("its share to be asked", || asked().len() >= 64);
     let other = Port::open(server.address);
     other.send(&query("other.example", RecordType::A));
-    until("the other's question", || asked().contains("other.example"));
+    until("the other client's query", || {
+        asked().contains("other.example")
+    });
     drop(closed);
     assert_eq!(data(&other.receive()), ["192.0.2.1"]);
-    // The other queries stayed in the socket, so none of the hundred was turned away.
+    // The other queries stayed in the socket, so none of the hundred was rejected.
     for _ in 0..100 {
         let answer = stream.receive().expect("an answer");
         assert_eq!(rcode(&answer), ResponseCode::NoError);
@@ -139,7 +147,7 @@ fn one_connection_does_not_take_all_places_at_upstream() {
 }
 
 #[test]
-fn a_server_with_places_for_one_to_three_connections_serves_them() {
+fn a_server_with_a_limit_of_one_to_three_connections_serves_them() {
     let upstream = Upstream::plain();
     for count in 1..=3 {
         let server = server(&upstream, &format!("tcp-connections = {count}"));
@@ -154,7 +162,7 @@ fn a_server_with_places_for_one_to_three_connections_serves_them() {
     }
 }
 
-/// Text records that fill most of a message: 60 KB.
+/// TXT records that fill most of a message: 60 KB.
 fn long_answer(asked: &Asked, ttl: u32) -> Message {
     let mut message = answer(asked, ResponseCode::NoError);
     let owner = asked.message.queries[0].name().clone();
@@ -168,7 +176,7 @@ fn long_answer(asked: &Asked, ttl: u32) -> Message {
     message
 }
 
-/// An upstream that gives long answers once the gate is open, and its gate.
+/// An upstream that sends long answers once the gate is open, and its gate.
 fn long_upstream(ttl: u32) -> (Upstream, Arc<AtomicBool>) {
     let gate = Arc::new(AtomicBool::new(false));
     let open = Arc::clone(&gate);
@@ -181,7 +189,7 @@ fn long_upstream(ttl: u32) -> (Upstream, Arc<AtomicBool>) {
     (upstream, gate)
 }
 
-/// The most memory that a process has had, in KiB.
+/// The peak memory of a process in KiB.
 fn peak_kib(server: &Server) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.id()));
     let status = status.expect("a running process");
@@ -191,7 +199,7 @@ fn peak_kib(server: &Server) -> u64 {
 }
 
 #[test]
-fn long_answers_that_are_not_read_take_little_memory_and_none_is_lost() {
+fn unread_long_answers_take_little_memory_and_none_is_lost() {
     const CONNECTIONS: u64 = 32;
     let (upstream, gate) = long_upstream(300);
     let server = Server::start(&(preamble(upstream.address) + "timeout-ms = 30000\n"), &[]);
@@ -215,13 +223,13 @@ fn long_answers_that_are_not_read_take_little_memory_and_none_is_lost() {
         let answer = streams[0].receive().expect("an answer");
         assert_eq!(answer.answers.len(), 240);
     }
-    // All answers together are 120 MB, of which the system may hold half.
+    // All answers together are 120 MB, of which the kernel may buffer half.
     let growth = peak_kib(&server) - before;
     assert!(growth < 16 * 1024, "{growth} KiB");
 }
 
 #[test]
-fn long_answers_that_the_cache_does_not_keep_are_asked_for_twice_at_most() {
+fn long_uncacheable_answers_are_fetched_twice_at_most() {
     let (upstream, gate) = long_upstream(0);
     let server = Server::start(&(preamble(upstream.address) + "timeout-ms = 30000\n"), &[]);
     let mut stream = Stream::open(server.address);

@@ -1,4 +1,5 @@
-//! A list changes under a live server: in force within a moment, never by halves, nothing lost.
+//! Changes of lists while the server runs: in force within a moment, never in part, and without
+//! lost queries.
 
 use std::fs;
 use std::io::Write;
@@ -14,7 +15,7 @@ use crate::support::client::{addresses, is_blocked, query, until};
 use crate::support::server::{Server, list, preamble, text};
 use crate::support::upstream::Upstream;
 
-/// How long a file must be quiet while it is open.
+/// The time without a write after which an open file is read.
 const OPEN_QUIET: Duration = Duration::from_secs(2);
 
 fn server(files: &[(&str, &str)]) -> (Server, Upstream) {
@@ -27,7 +28,7 @@ fn server(files: &[(&str, &str)]) -> (Server, Upstream) {
 }
 
 #[test]
-fn an_edit_is_followed_and_so_is_its_undoing() {
+fn an_edit_and_its_undo_are_followed() {
     let (server, _upstream) = server(&[("ads", "a.test.example\n")]);
     assert!(is_blocked(server.address, "a.test.example"));
     fs::write(server.path("ads"), "a.test.example\nb.test.example\n").expect("written");
@@ -38,7 +39,7 @@ fn an_edit_is_followed_and_so_is_its_undoing() {
 }
 
 #[test]
-fn a_rename_a_moved_link_and_a_file_that_returns_are_noticed() {
+fn a_rename_a_moved_link_and_a_recreated_file_are_noticed() {
     let (server, _upstream) = server(&[("ads", "a.example\n")]);
     server.replace("ads", "a.example\nb.example\n");
     until("the renamed file", || {
@@ -74,13 +75,13 @@ fn a_rename_a_moved_link_and_a_file_that_returns_are_noticed() {
         "c.example\nd.example\ne.example\nf.example\n",
     )
     .expect("written");
-    until("an edit behind the link", || {
+    until("an edit of the link's target", || {
         is_blocked(server.address, "f.example")
     });
 }
 
 #[test]
-fn a_file_that_is_still_being_written_is_left_until_it_is_closed() {
+fn a_file_that_is_still_being_written_is_not_read_until_it_is_closed() {
     let (server, _upstream) =
         server(&[("ads", "a.example\nb.example\n"), ("marks", "m.example\n")]);
     let opened = Instant::now();
@@ -91,23 +92,23 @@ fn a_file_that_is_still_being_written_is_left_until_it_is_closed() {
         .expect("opened");
     file.write_all(b"a.example\nnew.example\nb.exam")
         .expect("written");
-    // Another list's change is in force meanwhile, so a half of this one would be by now.
+    // Another list's change is in force by now, so a partial file would be as well.
     server.replace("marks", "m.example\nn.example\n");
     until("the other list", || is_blocked(server.address, "n.example"));
     let is_taken = is_blocked(server.address, "new.example");
-    // On a machine that stood still for so long, its writer may have been one that holds files open for good.
+    // On a machine that paused for so long, the writer may count as one that keeps files open.
     assert!(!is_taken || opened.elapsed() >= OPEN_QUIET);
     assert!(is_taken || is_blocked(server.address, "b.example"));
     file.write_all(b"ple\n").expect("written");
     drop(file);
-    // A half may have been taken meanwhile, on a machine that stood still.
+    // A partial file may have been loaded on a machine that paused.
     until("the whole file", || {
         is_blocked(server.address, "new.example") && is_blocked(server.address, "b.example")
     });
 }
 
 #[test]
-fn reload_does_not_take_a_file_that_is_still_being_written() {
+fn reload_does_not_read_a_file_that_is_still_being_written() {
     let (server, _upstream) = server(&[("ads", "a.example\nb.example\n")]);
     let mut file = fs::OpenOptions::new()
         .write(true)
@@ -118,7 +119,7 @@ fn reload_does_not_take_a_file_that_is_still_being_written() {
         .expect("written");
     std::thread::scope(|scope| {
         let reload = scope.spawn(|| server.verb(&["reload"]));
-        // Each goes the way that the reload goes, so it has arrived by then.
+        // Each request is queued behind the reload, so the reload has arrived by then.
         for _ in 0..5 {
             server.status();
         }
@@ -132,12 +133,12 @@ fn reload_does_not_take_a_file_that_is_still_being_written() {
     assert!(is_blocked(server.address, "new.example"));
     assert!(
         is_blocked(server.address, "b.example"),
-        "at no time from half a list"
+        "no partial list was loaded"
     );
 }
 
 #[test]
-fn a_configuration_with_a_list_that_can_not_be_read_is_not_taken_at_all() {
+fn a_configuration_with_an_unreadable_list_is_rejected_whole() {
     let (server, _upstream) = server(&[("ads", "a.example\n")]);
     let good = fs::read_to_string(server.path("tapis.toml")).expect("readable");
     let renamed = "name = \"other\"\npath = \"mistyped\"";
@@ -157,7 +158,7 @@ fn a_configuration_with_a_list_that_can_not_be_read_is_not_taken_at_all() {
 }
 
 #[test]
-fn a_list_that_goes_while_it_is_refused_keeps_no_reload_waiting() {
+fn a_rejected_list_that_is_removed_delays_no_reload() {
     let (server, _upstream) = server(&[("ads", "a.example\n"), ("gone", "g.example\n")]);
     fs::remove_file(server.path("gone")).expect("removed");
     until("the alarm", || server.status()["degraded"] == true);
@@ -170,7 +171,7 @@ fn a_list_that_goes_while_it_is_refused_keeps_no_reload_waiting() {
 }
 
 #[test]
-fn a_new_list_can_be_accepted_as_it_is() {
+fn a_new_list_can_be_accepted_unchanged() {
     let (server, _upstream) = server(&[("ads", "a.example\n")]);
     fs::write(server.path("new"), "n.example\n/\n/\n").expect("written");
     let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
@@ -187,7 +188,7 @@ fn a_new_list_can_be_accepted_as_it_is() {
 }
 
 #[test]
-fn what_is_accepted_is_left_all_the_same_while_it_is_being_written() {
+fn an_accepted_file_is_not_read_while_it_is_still_being_written() {
     let four = "a.example\nb.example\nc.example\nd.example\n";
     let (server, _upstream) = server(&[("ads", four)]);
     let mut file = fs::File::create(server.path("ads")).expect("opened");
@@ -229,7 +230,7 @@ fn a_small_list_does_not_wait_for_a_new_large_one() {
 }
 
 #[test]
-fn a_folder_that_is_replaced_is_followed() {
+fn a_replaced_directory_is_followed() {
     let upstream = Upstream::plain();
     let config = preamble(upstream.address) + "[[list]]\nname = \"ads\"\npath = \"sub/ads\"\n";
     let server = Server::start(&config, &[]);
@@ -269,21 +270,21 @@ fn relative_paths_are_followed_through_a_moved_link_too() {
 }
 
 #[test]
-fn a_hang_up_takes_in_the_configuration_too() {
+fn sighup_reloads_the_configuration_too() {
     let (server, _upstream) = server(&[("ads", "a.example\n")]);
     let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
     fs::write(server.path("more"), "b.example\n").expect("written");
     fs::write(server.path("tapis.toml"), config + &list("more", "")).expect("written");
     assert!(
         !is_blocked(server.address, "b.example"),
-        "not before it is asked for"
+        "not before the reload"
     );
     server.signal("HUP");
     until("the new list", || is_blocked(server.address, "b.example"));
 }
 
 #[test]
-fn a_bad_configuration_changes_nothing_and_is_told() {
+fn a_bad_configuration_changes_nothing_and_is_reported() {
     let (server, _upstream) = server(&[("ads", "a.example\n")]);
     let good = fs::read_to_string(server.path("tapis.toml")).expect("readable");
     fs::write(
@@ -293,10 +294,10 @@ fn a_bad_configuration_changes_nothing_and_is_told() {
     .expect("written");
     let output = server.verb(&["reload", "--control", &control(&server)]);
     assert_eq!(output.status.code(), Some(1));
-    let told = text(&output);
+    let report = text(&output);
     assert!(
-        told.contains("tapis.toml:2: ") && told.contains("tapis.toml:3: "),
-        "{told}"
+        report.contains("tapis.toml:2: ") && report.contains("tapis.toml:3: "),
+        "{report}"
     );
     assert!(is_blocked(server.address, "a.example"));
     until("the refusal in the log", || {
@@ -322,9 +323,10 @@ fn control(server: &Server) -> String {
 }
 
 #[test]
-fn a_new_configuration_is_in_force_in_one_step() {
+fn a_new_configuration_comes_into_force_in_one_step() {
     let (server, _upstream) = server(&[("ads", "a.example\n")]);
-    // Large, so that there is a while between the old list's end and the new one's beginning.
+    // Large, so that some time passes between the removal of the old list and the addition of the
+    // new one.
     let filler: String = (0..100_000)
         .map(|n| format!("n{n}.large.example\n"))
         .collect();
@@ -338,7 +340,7 @@ fn a_new_configuration_is_in_force_in_one_step() {
     fs::write(server.path("tapis.toml"), config).expect("written");
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        // The name is in the old list and in the new one: at no moment is it free.
+        // The name is in the old and the new list: it is blocked at each moment.
         let watcher = scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 assert!(is_blocked(server.address, "a.example"));
@@ -352,7 +354,7 @@ fn a_new_configuration_is_in_force_in_one_step() {
 }
 
 #[test]
-fn reload_is_in_force_when_it_returns() {
+fn a_reload_is_in_force_when_it_returns() {
     let (server, _upstream) = server(&[("ads", "a.example\n")]);
     for round in 0..5 {
         let name = format!("round-{round}.example");
@@ -363,9 +365,9 @@ fn reload_is_in_force_when_it_returns() {
     }
 }
 
-/// The question's name and whether it was sinkholed.
-fn told(octets: &[u8]) -> (u16, bool) {
-    let answer = Message::from_vec(octets).expect("an answer");
+/// The answer's ID, and whether it is the sinkhole's.
+fn id_and_blocked(bytes: &[u8]) -> (u16, bool) {
+    let answer = Message::from_vec(bytes).expect("an answer");
     let blocked = answer
         .answers
         .iter()
@@ -374,9 +376,9 @@ fn told(octets: &[u8]) -> (u16, bool) {
 }
 
 #[test]
-fn swaps_lose_no_query_and_show_no_mixture() {
-    // In state A only `a` is blocked, in state B only `b`: seeing both or neither is a mixture,
-    // and once B was seen, A must never be seen again until the next swap.
+fn swaps_lose_no_query_and_mix_no_states() {
+    // In state A only `a` is blocked, in state B only `b`: both or neither is a mixture of states,
+    // and after B no answer may be of state A until the next swap.
     const SWAPS: usize = 30;
     let (server, _upstream) = server(&[("small", "keep.example\na.example\n"), ("large", "")]);
     let large: String = (0..20_000)
@@ -407,7 +409,7 @@ fn swaps_lose_no_query_and_show_no_mixture() {
         let mut buffer = [0; 4096];
         for _ in &queries {
             let len = socket.recv(&mut buffer).expect("no query is lost");
-            let (id, blocked) = told(&buffer[..len]);
+            let (id, blocked) = id_and_blocked(&buffer[..len]);
             let index = queries
                 .iter()
                 .position(|q| q.metadata.id == id)
@@ -424,9 +426,10 @@ fn swaps_lose_no_query_and_show_no_mixture() {
         server.replace("small", &format!("keep.example\n{name}.example\n"));
         let mut turned = false;
         until("the swap", || {
-            // Four datagrams may straddle the swap; two rounds after one another may not go back.
+            // Four datagrams may be split by the swap; the second of two successive rounds may not
+            // be older.
             let seen = ask();
-            assert!(seen[2] && seen[3], "what no swap touches stays blocked");
+            assert!(seen[2] && seen[3], "unchanged names stay blocked");
             let (old, new) = if to_b {
                 (seen[0], seen[1])
             } else {

@@ -1,4 +1,4 @@
-//! Where upstream servers come from, and from which ports they are asked.
+//! The sources of upstream servers, and the ports from which they are asked.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -17,10 +17,10 @@ use crate::support::upstream::{Asked, Upstream, address_of, answer};
 
 const TRUE: [u8; 4] = [192, 0, 2, 1];
 
-/// A configuration whose servers are those of `resolv.conf` beside it.
+/// A configuration whose servers are those of the `resolv.conf` beside it.
 fn by_file() -> String {
-    let nobody = "127.0.0.1:9".parse().expect("an address");
-    let config = preamble(nobody);
+    let closed_port = "127.0.0.1:9".parse().expect("an address");
+    let config = preamble(closed_port);
     let file = "resolv-conf = \"resolv.conf\"";
     config.replace("servers = [\"127.0.0.1:9\"]", file) + &list("ads", "")
 }
@@ -51,14 +51,16 @@ fn the_servers_follow_resolv_conf() {
     until("the log line", || {
         server.log().contains("upstream servers changed")
     });
-    // In place, as some programs write it.
+    // Written in place, as some programs do.
     std::fs::write(server.path("resolv.conf"), "nameserver 192.0.2.3\n").expect("written");
-    until("the third", || upstreams(&server) == ["192.0.2.3:53"]);
+    until("the third server", || {
+        upstreams(&server) == ["192.0.2.3:53"]
+    });
     server.assert_well();
 }
 
 #[test]
-fn a_resolv_conf_without_servers_keeps_those_before_and_is_an_alarm() {
+fn a_resolv_conf_without_servers_keeps_the_previous_ones_and_is_an_alarm() {
     let server = start("nameserver 192.0.2.1\n");
     server.replace("resolv.conf", "# between two networks\n");
     until("the alarm", || server.status()["degraded"] == true);
@@ -71,7 +73,7 @@ fn a_resolv_conf_without_servers_keeps_those_before_and_is_an_alarm() {
 }
 
 #[test]
-fn servers_that_come_later_are_used() {
+fn servers_that_are_configured_later_are_used() {
     let server = start("# none yet\n");
     assert!(upstreams(&server).is_empty());
     let status = server.status();
@@ -83,7 +85,7 @@ fn servers_that_come_later_are_used() {
     server.assert_well();
 }
 
-/// A server with these upstream servers, which has little patience with them.
+/// A server with these upstream servers and short timeouts.
 fn impatient(upstreams: &[SocketAddr]) -> Server {
     let servers: Vec<_> = upstreams.iter().map(|one| format!("\"{one}\"")).collect();
     let first = format!("[{}]", servers[0]);
@@ -92,7 +94,7 @@ fn impatient(upstreams: &[SocketAddr]) -> Server {
     Server::start(&config, &[("ads", "blocked.example\n")])
 }
 
-/// Asks for one name after another until `status` raises the alarm; what that says.
+/// Queries new names until `status` raises the alarm; returns its text.
 fn alarm(server: &Server) -> String {
     let mut number = 0;
     until("the alarm", || {
@@ -102,8 +104,8 @@ fn alarm(server: &Server) -> String {
     });
     let output = server.verb(&["status"]);
     assert_eq!(output.status.code(), Some(1));
-    let told = text(&output);
-    let alarm = told.lines().find(|line| line.starts_with("ALARM "));
+    let report = text(&output);
+    let alarm = report.lines().find(|line| line.starts_with("ALARM "));
     alarm.expect("an alarm").to_owned()
 }
 
@@ -118,9 +120,9 @@ fn an_outage_of_all_upstream_servers_is_an_alarm_and_a_log_line_at_each_end() {
     let (refusing, _held) = Upstream::refusing();
     let server = impatient(&[silent.address, refusing]);
     assert_eq!(server.status()["degraded"], false, "nothing is known yet");
-    let told = alarm(&server);
+    let report = alarm(&server);
     for address in [silent.address, refusing] {
-        assert!(told.contains(&address.to_string()), "{told}");
+        assert!(report.contains(&address.to_string()), "{report}");
     }
     for number in 0..5 {
         let name = format!("later{number}.example");
@@ -133,7 +135,7 @@ fn an_outage_of_all_upstream_servers_is_an_alarm_and_a_log_line_at_each_end() {
     let log = server.logged("no upstream server gives usable answers");
     assert_eq!(begun(&log), 1, "{log}");
     is_up.store(true, Ordering::Relaxed);
-    // No client need ask for that.
+    // It ends without queries of clients.
     until("the end", || server.status()["degraded"] == false);
     until("its log line", || server.log().contains("answers again"));
     let log = server.log();
@@ -145,7 +147,7 @@ fn an_outage_of_all_upstream_servers_is_an_alarm_and_a_log_line_at_each_end() {
 }
 
 #[test]
-fn an_outage_is_also_that_all_upstream_servers_answer_errors_to_everything() {
+fn errors_of_all_upstream_servers_to_every_query_are_an_outage() {
     for (code, shown) in [
         (
             ResponseCode::Refused,
@@ -179,7 +181,7 @@ fn an_outage_is_also_that_all_upstream_servers_answer_errors_to_everything() {
 }
 
 #[test]
-fn an_outage_is_also_that_answers_come_when_nobody_waits_any_more() {
+fn answers_that_all_come_too_late_are_an_outage() {
     let is_slow = Arc::new(AtomicBool::new(true));
     let slow = Arc::clone(&is_slow);
     let upstream = Upstream::start(move |asked| {
@@ -196,7 +198,7 @@ fn an_outage_is_also_that_answers_come_when_nobody_waits_any_more() {
 }
 
 #[test]
-fn an_outage_is_that_one_server_is_silent_and_the_other_refers_to_others() {
+fn one_silent_server_and_one_that_refers_to_others_are_an_outage() {
     let referring = Upstream::start(|asked| {
         let mut message = answer(asked, ResponseCode::NoError);
         let server = Name::from_ascii("ns.elsewhere.test.").expect("a name");
@@ -204,7 +206,7 @@ fn an_outage_is_that_one_server_is_silent_and_the_other_refers_to_others() {
         message.authorities.push(record);
         Some(message)
     });
-    let (silent, _held) = Upstream::dead();
+    let (silent, _held) = Upstream::silent_address();
     let server = impatient(&[silent, referring.address]);
     let text = alarm(&server);
     let output = server.verb(&["status"]);
@@ -221,7 +223,7 @@ fn an_outage_is_that_one_server_is_silent_and_the_other_refers_to_others() {
 }
 
 #[test]
-fn a_zone_that_fails_is_no_outage_while_the_root_is_answered() {
+fn a_failing_zone_is_no_outage_while_the_root_is_answered() {
     let upstream = Upstream::start(|asked| {
         let is_root = asked.message.queries[0].name().is_root();
         Some(match is_root {
@@ -232,7 +234,7 @@ fn a_zone_that_fails_is_no_outage_while_the_root_is_answered() {
     let server = impatient(&[upstream.address]);
     let is_root = |asked: &Asked| asked.message.queries[0].name().is_root();
     let mut number = 0;
-    until("three questions for the root", || {
+    until("three queries for the root", || {
         number += 1;
         ask(server.address, &format!("n{number}.example"), RecordType::A);
         server.assert_well();
@@ -251,8 +253,8 @@ fn a_zone_that_fails_is_no_outage_while_the_root_is_answered() {
 }
 
 #[test]
-fn an_outage_ends_when_other_servers_take_the_place_of_those_that_are_silent() {
-    let (dead, _held) = Upstream::dead();
+fn an_outage_ends_when_other_servers_replace_the_silent_ones() {
+    let (dead, _held) = Upstream::silent_address();
     let server = impatient(&[dead]);
     alarm(&server);
     let path = server.path("tapis.toml");
@@ -267,22 +269,23 @@ fn an_outage_ends_when_other_servers_take_the_place_of_those_that_are_silent() {
 }
 
 #[test]
-fn link_local_servers_are_taken_with_their_interface() {
+fn link_local_servers_are_used_with_their_interface() {
     let server = start("nameserver fe80::1%lo\nnameserver fe80::2%nosuch0\nnameserver 192.0.2.1\n");
     assert_eq!(upstreams(&server), ["[fe80::1%1]:53", "192.0.2.1:53"]);
     server.logged("behind the interface nosuch0");
     drop(server);
-    let nobody = "127.0.0.1:9".parse().expect("an address");
-    let config =
-        |servers: &str| preamble(nobody).replace("[\"127.0.0.1:9\"]", servers) + &list("ads", "");
+    let closed_port = "127.0.0.1:9".parse().expect("an address");
+    let config = |servers: &str| {
+        preamble(closed_port).replace("[\"127.0.0.1:9\"]", servers) + &list("ads", "")
+    };
     let files = [("ads", "blocked.example\n")];
     let server = Server::start(&config("[\"[fe80::1%lo]:5300\", \"fe80::2%1\"]"), &files);
     assert_eq!(upstreams(&server), ["[fe80::1%1]:5300", "[fe80::2%1]:53"]);
     let folder = folder("", &files);
-    let told = refused(folder.path(), &config("[\"fe80::1%nosuch0\"]"), &[]);
-    assert!(told.contains("behind the interface nosuch0"), "{told}");
-    let told = refused(folder.path(), &config("[\"fe80::1\"]"), &[]);
-    assert!(told.contains("add the interface"), "{told}");
+    let report = refused(folder.path(), &config("[\"fe80::1%nosuch0\"]"), &[]);
+    assert!(report.contains("behind the interface nosuch0"), "{report}");
+    let report = refused(folder.path(), &config("[\"fe80::1\"]"), &[]);
+    assert!(report.contains("add the interface"), "{report}");
 }
 
 #[test]
@@ -291,7 +294,7 @@ fn an_answer_longer_than_announced_is_fetched_by_tcp() {
         if asked.tcp {
             return Some(address_of(asked, TRUE));
         }
-        // The tail of such an answer may be a fragment of anybody's.
+        // The rest of such an answer may come from a forged fragment.
         let mut long = address_of(asked, [203, 0, 113, 66]);
         let record = long.answers[0].clone();
         long.answers.resize(80, record);
@@ -319,10 +322,10 @@ fn queries_leave_from_many_ports_at_a_time_and_from_a_wide_range() {
     let ports: Vec<_> = upstream.asked().iter().map(|a| a.peer.port()).collect();
     let distinct: BTreeSet<_> = ports.iter().copied().collect();
     assert!(distinct.len() > COUNT / 32, "{distinct:?}");
-    // Of four ports the same one is drawn again every fourth time.
+    // With four ports the same one is drawn again for every fourth query.
     let same = ports.windows(2).filter(|pair| pair[0] == pair[1]).count();
     assert!(same < COUNT / 2, "{same}");
-    // A port that comes again after others was open all the time between.
+    // A port that is used again after others was open all the time between.
     let last = |port| ports.iter().rposition(|&p| p == port).expect("there");
     let first = |port| ports.iter().position(|&p| p == port).expect("there");
     let is_open = |port| (first(port)..=last(port)).contains(&(COUNT / 2));
@@ -348,7 +351,7 @@ fn queries_leave_from_the_ports_that_are_configured() {
     assert!(ports.all(|port| (40_000..=41_023).contains(&port)));
 }
 
-/// A configuration with so many listen addresses.
+/// A configuration with `count` listen addresses.
 fn listening_on(count: usize, upstreams: &[SocketAddr]) -> String {
     let quoted = |all: &mut dyn Iterator<Item = String>| all.collect::<Vec<_>>().join(", ");
     let listen = quoted(&mut (1..=count).map(|last| format!("\"127.0.7.{last}:0\"")));
@@ -360,10 +363,10 @@ fn listening_on(count: usize, upstreams: &[SocketAddr]) -> String {
 }
 
 #[test]
-fn a_silent_upstream_is_given_up_however_many_listen_addresses_there_are() {
+fn a_silent_upstream_is_abandoned_with_any_number_of_listen_addresses() {
     let plain = Upstream::plain();
     for count in [64, 100] {
-        let (silent, _socket) = Upstream::dead();
+        let (silent, _socket) = Upstream::silent_address();
         let config = listening_on(count, &[silent, plain.address]);
         let server = Server::start(&config, &[("ads", "blocked.example\n")]);
         for n in 0..4 {
@@ -375,11 +378,11 @@ fn a_silent_upstream_is_given_up_however_many_listen_addresses_there_are() {
 }
 
 #[test]
-fn a_query_that_no_upstream_answers_fails_however_many_listen_addresses_there_are() {
-    let (silent, _socket) = Upstream::dead();
+fn a_query_that_no_upstream_answers_fails_with_any_number_of_listen_addresses() {
+    let (silent, _socket) = Upstream::silent_address();
     let config = listening_on(70, &[silent]);
     let server = Server::start(&config, &[("ads", "blocked.example\n")]);
     let failed = ask(server.address, "www.example", RecordType::A);
     assert_eq!(rcode(&failed), ResponseCode::ServFail);
-    until("nobody waits", || server.status()["waiting"] == 0);
+    until("no query waits", || server.status()["waiting"] == 0);
 }

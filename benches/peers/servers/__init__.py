@@ -1,4 +1,4 @@
-"""The servers that can be measured. A new one is a file here and a place in `KINDS`."""
+"""The servers that can be measured. A new one needs a file here and an entry in `KINDS`."""
 
 from .base import MIXES, PATH, Field, Server
 from .bind import Bind

@@ -1,4 +1,4 @@
-"""A server under measurement: how it is started, told its list, and how its needs are read."""
+"""A server under measurement: how it is started and configured, and how its resources are read."""
 
 import contextlib
 import os
@@ -17,12 +17,12 @@ MIXES = ("blocked", "cached", "mixed", "unknown")
 IDLE_SHARE, IDLE_WINDOW = 0.05, 0.25  # of a core; seconds
 SETTLE_SECONDS, LOAD_SECONDS = 600, 1800
 DRAIN_WINDOW, DRAIN_SECONDS = 0.1, 20  # between two measurements
-RECEIVE_BUFFER = 4 << 20  # bytes; what Tapis asks for, given to all that have a setting for it
+RECEIVE_BUFFER = 4 << 20  # bytes; the size that Tapis requests, set for all servers that have a setting for it
 PROBE_SECONDS = 0.01
 
 
 class Field:
-    """What all servers of a run share."""
+    """Settings shared by all servers of a run."""
 
     def __init__(self, folder, lists, upstream, cpus, workers, target):
         self.folder, self.lists, self.upstream = folder, lists, upstream
@@ -30,19 +30,19 @@ class Field:
 
 
 class Server(live.Child):
-    """One server that is up; what each kind has to be told, its subclass knows."""
+    """One running server; its subclass has the properties of its kind."""
 
     name = program = package = version_option = ""
     form = "names"  # of its list, see lists.py
     config = ""  # its configuration, a string.Template
     mixes = MIXES
-    peer = True  # not Tapis and not a control
+    peer = True  # neither Tapis nor a control
     most_workers = 64
-    bytes_per_name = 0  # at rest, roughly, to tell whether all fit into memory together
-    usual = True  # measured without being named
-    reload_way = "restart"  # how it takes a whole list
-    ways = {}  # how it takes a difference: in the list ("difference"), or as rules before the list's ("overlay")
-    note = ""  # what a reader has to know to compare it
+    bytes_per_name = 0  # when idle, roughly, to decide whether all fit into memory together
+    usual = True  # measured by default
+    reload_way = "restart"  # how it loads a whole list
+    ways = {}  # how it loads a difference: in the list ("difference"), or as rules before the list's ("overlay")
+    note = ""  # a remark that readers need for a comparison
 
     def __init__(self, field):
         self.field, self.port = field, live.free_port()
@@ -62,7 +62,7 @@ class Server(live.Child):
         self.name = type(self).name
 
     def unconfined(self, program):
-        """AppArmor's profiles are for a path, and allow no files in a temporary folder: a copy is free of them."""
+        """AppArmor's profiles apply to a path, and permit no files in a temporary directory: a copy has no profile."""
         if not os.path.exists("/etc/apparmor.d/" + program.strip("/").replace("/", ".")):
             return program
         return shutil.copy(program, self.folder)
@@ -83,7 +83,7 @@ class Server(live.Child):
         return "old"
 
     def words(self):
-        """What its configuration may name."""
+        """The variables of its configuration."""
         field = self.field
         common = {"host": dns.LOOPBACK, "port": self.port, "upstream": field.upstream, "workers": field.workers}
         return common | {"folder": self.folder, "list": self.list, "buffer": RECEIVE_BUFFER}
@@ -92,43 +92,44 @@ class Server(live.Child):
         raise NotImplementedError
 
     def reload_command(self):
-        """Shell command that makes it read its list again, once that is replaced; None if only a restart does."""
+        """The shell command that reloads the replaced list; None if only a restart does."""
         return None
 
     def lay_change(self, kind, change):
-        """Writes what `change_command` takes."""
+        """Writes the files for `change_command`."""
         raise NotImplementedError
 
     def change_command(self, kind):
-        """Shell command that brings a difference into force, in one of `ways`."""
+        """The shell command that loads a difference, in one of `ways`."""
         raise NotImplementedError
 
     def prepare_reload(self):
-        """What has to be undone of differences before a whole list can come."""
+        """Reverts differences before a whole list can be loaded."""
 
     # For the measurements.
 
     def write(self, file, lines):
-        """A file in the server's folder; its path."""
+        """Writes a file into the server's directory; returns its path."""
         path = os.path.join(self.folder, file)
         with open(path, "w") as out:
             out.writelines(f"{line}\n" for line in lines)
         return path
 
     def run(self, command):
-        """A command for the server, outside of measurements."""
+        """Runs a command for the server, outside of measurements."""
         done = subprocess.run(command, shell=True, capture_output=True, text=True)
         if done.returncode:
             raise live.Failure(f"{self.name}: `{command}` fails: {done.stderr or done.stdout}")
 
     def lay_list(self, state):
         """Puts that state of the list beside the old one."""
-        # A link is cheap, but whoever watches the file notices each further link to it: Tapis gets a copy.
+        # A link is cheap, but a watcher of the file notices each further link to it: Tapis gets a
+        # copy.
         put = shutil.copyfile if self.form in ("names", "cdb") else os.link
         put(self.field.lists.path(self.form, state), self.list + ".new")
 
     def renew_list(self):
-        """Puts it into the old one's place, at once; whoever has the old one open spares us the time to free it."""
+        """Replaces the old list in one step; a process that has it open postpones freeing it."""
         os.rename(self.list + ".new", self.list)
 
     def restart(self):
@@ -136,7 +137,7 @@ class Server(live.Child):
         self.launch()
 
     def load(self):
-        """Seconds until it answers as it should about a blocked name, and until it rests afterwards."""
+        """Seconds until it answers a blocked name as expected, and until it is idle afterwards."""
         names = self.field.lists.names if self.state() == "old" else None
 
         def ready():
@@ -148,7 +149,7 @@ class Server(live.Child):
         return {"load_seconds": round(seconds, 3), "rest_seconds": round(seconds + self.settle(), 1)}
 
     def settle(self, window=IDLE_WINDOW, patience=SETTLE_SECONDS):
-        """Waits until it has nothing more to do; the seconds that this took."""
+        """Waits until it is idle; returns the seconds that this took."""
         start = time.monotonic()
         while time.monotonic() < start + patience:
             before = self.cpu_nanos()
@@ -159,11 +160,11 @@ class Server(live.Child):
         return time.monotonic() - start
 
     def drain(self):
-        """Waits until what the measurement before left in its queues is answered or given up."""
+        """Waits until queries queued by the previous measurement are answered or abandoned."""
         self.settle(DRAIN_WINDOW, DRAIN_SECONDS)
 
     def cpu_nanos(self):
-        """CPU time by thread: exact, but gone with a thread that ends."""
+        """CPU time by thread: exact, but lost with a thread that ends."""
         nanos = {}
         for pid in live.family(self.pid):
             with contextlib.suppress(OSError):
@@ -173,7 +174,7 @@ class Server(live.Child):
         return nanos
 
     def memory(self):
-        """Its own and its children's, in MB, shared pages counted once (rss) or in shares (pss)."""
+        """Its memory and that of its children in MB, shared pages counted once (rss) or in shares (pss)."""
         totals = {"Rss": 0, "Pss": 0}
         for pid in live.family(self.pid):
             with contextlib.suppress(OSError), open(f"/proc/{pid}/smaps_rollup") as rollup:

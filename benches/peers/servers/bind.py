@@ -10,8 +10,8 @@ from .base import Server
 
 SECRET = "dGFwaXMtYmVuY2htYXJrLXBlZXJzLWtleS0wMTIzNDU="
 STEPS_A_MESSAGE = 600
-# Nothing that would make an answer longer or wait: the SOA in the additional section, recursion before the
-# policy, a line of log for each blocked question, a minute's pause between updates.
+# Without anything that lengthens or delays answers: the SOA in the additional section, recursion
+# before the policy, a line of log for each blocked query, a minute's pause between updates.
 CONFIG = """key "rndc" { algorithm hmac-sha256; secret "$secret"; };
 controls { inet $host port $control allow { $host; } keys { "rndc"; }; };
 options {
@@ -81,7 +81,7 @@ class Bind(Server):
         return self.rndc("reload rpz")
 
     def lay_change(self, kind, change):
-        """A message of an update has at most 64 kB: several of them."""
+        """A message of an update has at most 64 kB, so there are several."""
         words = self.words()
         zone, verb, gone = "rpz", "delete", blocks(change.gone)
         if kind == "overlay":
@@ -96,7 +96,7 @@ class Bind(Server):
         return f"nsupdate -v -y 'hmac-sha256:rndc:{SECRET}' '{self.folder}/updates'"
 
     def prepare_reload(self):
-        """Makes the zone a static one again: the file of a zone that takes updates must not be replaced."""
+        """Makes the zone static again: the file of a zone with updates must not be replaced."""
         with open(self.config_file, "w") as out:
             out.write(string.Template(self.config).substitute(self.words() | {"updates": ""}))
         self.run(self.rndc("sync -clean rpz"))

@@ -29,7 +29,7 @@ function addDifference()
   mvRuleToTop()
 end
 """
-# The new rule stands before the old one goes: no name is free in between.
+# The new rule is added before the old one is removed: no name is unblocked in between.
 NODE = """local rules = 0
 function reloadNames()
   rules = rules + 1

@@ -2,7 +2,8 @@
 
 from .base import Server
 
-# A cache that is full is searched whole for each new record, which takes 300 µs with 20,000: this one stays unfilled.
+# A full cache is searched completely for each new record, which takes 300 µs with 20,000: this one
+# never fills.
 CONFIG = """port=$port
 listen-address=$host
 bind-interfaces

@@ -7,7 +7,7 @@ import tempfile
 from .base import Server
 
 TMPFS = "/dev/shm"
-# What would ask the root or validate is off. It watches the zone's file (lua-cqueues).
+# Everything that queries the root or validates is off. It watches the zone's file (lua-cqueues).
 CONFIG = """net.listen('$host', $port, { kind = 'dns' })
 net.listen('$folder/control', nil, { kind = 'control' })
 modules.unload('ta_update')
@@ -29,7 +29,7 @@ function add_difference(came, gone)
   first(policy.suffix(sink, policy.todnames(came)))
 end
 """
-# Sends a line to the control socket, and waits for the answer to it.
+# Sends a line to the control socket, and waits for the answer.
 ASK = """import socket, sys
 with socket.socket(socket.AF_UNIX) as client:
     client.connect(sys.argv[1])
@@ -43,7 +43,7 @@ class Knot(Server):
     name, program, package, version_option = "knot-rpz", "kresd", "Debian's knot-resolver and lua-cqueues", "--version"
     form = "rpz"
     config = CONFIG
-    most_workers = 1  # more are more processes, each with a list of its own
+    most_workers = 1  # more workers are more processes, each with a separate list
     bytes_per_name = 1400
     reload_way = "the file is replaced"
     ways = {"overlay": "rules, on its control socket"}

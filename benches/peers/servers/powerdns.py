@@ -32,7 +32,8 @@ disable-syslog=yes
 quiet=yes
 loglevel=4
 """
-# A whole list comes as a file. It asks for differences each second once it got one; before that, each ten seconds.
+# A whole list is read from a file. It polls for differences each second once it got one; before
+# that, every ten seconds.
 PRIMARY = 'rpzPrimary("{host}:{port}", "{zone}", {{policyName="{zone}", seedFile="{file}", refresh=1}})'
 FILE = 'rpzFile("{list}", {{policyName="rpz"}})'
 
@@ -64,7 +65,7 @@ class PowerDns(Server):
             primary.__exit__()
 
     def zone(self, zone):
-        """A line of its policy, for a zone that comes from its primary server."""
+        """A line of its policy for a zone from its primary server."""
         file = os.path.join(self.folder, "overlay") if zone == "overlay" else self.list
         return PRIMARY.format(host=dns.LOOPBACK, port=self.primaries[zone].port, zone=zone, file=file)
 

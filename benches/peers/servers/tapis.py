@@ -1,4 +1,4 @@
-"""The server that this is about, and the controls that tell what is the machine's and what the list's."""
+"""Tapis, and the controls that show the cost of the machine and of the list."""
 
 import os
 
@@ -69,7 +69,7 @@ class Tapis(Server):
         super().launch()
 
     def fill(self):
-        """Puts more than the list before it."""
+        """Adds rules that precede the list."""
 
     def arguments(self):
         return ["serve", "--config", self.config_file]
@@ -88,7 +88,7 @@ class Tapis(Server):
 
 
 class Before(Tapis):
-    """Another build of Tapis, whose path is in TAPIS_BEFORE: what a change costs."""
+    """Another build of Tapis, whose path is in TAPIS_BEFORE, to measure the effect of a change."""
 
     name = "tapis-before"
     usual = "TAPIS_BEFORE" in os.environ
@@ -100,10 +100,10 @@ class Before(Tapis):
 
 
 class Empty(Tapis):
-    """Tapis with nothing to block: what is left is not the list's."""
+    """Tapis without names to block: the remaining cost is not the list's."""
 
     name = "tapis-empty"
-    mixes = ("cached", "unknown")  # of the others, the blocked names would be unknown ones
+    mixes = ("cached", "unknown")  # in the other mixes, the blocked names would be unknown ones
     bytes_per_name = 0
     note = "Tapis with an empty list"
 
@@ -112,7 +112,7 @@ class Empty(Tapis):
 
 
 class Orders(Tapis):
-    """Tapis with many orders and exceptions beside its list: what is more is theirs."""
+    """Tapis with many orders and exceptions beside its list, to measure their cost."""
 
     name = "tapis-orders"
     note = f"Tapis with {COUNT:,} orders and {COUNT:,} exceptions beside the list"
@@ -126,13 +126,13 @@ class Orders(Tapis):
 
 
 class Echo(Server):
-    """Sends each query back, as long as Tapis' answer: what is left is the kernel's."""
+    """Sends each query back, as long as Tapis' answer: the remaining cost is the kernel's."""
 
     name = "echo"
     package = "this repository"
     peer = False
     note = "not a DNS server: returns each query, padded to the size of Tapis' answer"
-    more = 0  # octets
+    more = 0  # bytes
 
     @classmethod
     def find(cls, field):

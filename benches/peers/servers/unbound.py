@@ -5,8 +5,8 @@ from primary import Primary
 
 from .base import Server
 
-# The iterator alone: no other server here validates. Each thread has its own sockets, and is given the number of
-# ports and queries that Unbound's documentation has for busy servers.
+# Only the iterator module, as no other server here validates. Each thread has separate sockets,
+# with the numbers of ports and queries that Unbound's documentation recommends for busy servers.
 CONFIG = """server:
   interface: $host
   port: $port

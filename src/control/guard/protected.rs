@@ -623,7 +623,7 @@ mod tests {
         }
     }
 
-    /// A simple model: whether two rules reach a common name, by trying all names.
+    /// A simple model: whether two rules concern a common name, found by trying all names.
     fn meet(one: (&Name, Scope), other: (&Name, Scope)) -> bool {
         let child = |name: &Name| {
             let wire = [&b"\x01x"[..], name.wire()].concat();
@@ -661,8 +661,8 @@ mod tests {
                 release: Vec::new(),
             });
             for (name, scope) in &asked {
-                let model = protected.iter().zip(&protected_names.list.names);
-                let met = model.filter(|((owner, kind), _)| meet((owner, *kind), (name, *scope)));
+                let by_model = protected.iter().zip(&protected_names.list.names);
+                let met = by_model.filter(|((owner, kind), _)| meet((owner, *kind), (name, *scope)));
                 let met: Vec<_> = met.map(|(_, protected)| protected).collect();
                 let strict = met.iter().find(|protected| !list.warn.has(protected.protection));
                 let expected = strict.map(|protected| (Cover::Name(protected), false));

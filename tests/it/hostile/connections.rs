@@ -1,4 +1,4 @@
-//! TCP connections that cost the server more than their client.
+//! TCP connections that cost the server more than the client.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -42,13 +42,17 @@ fn a_client_that_reads_no_answers_is_closed_and_holds_little_memory() {
     let other = |question: &Message| {
         let mut stream = Stream::open(server.address);
         stream.send(question);
-        stream.receive().expect("others are served").answers.len()
+        stream
+            .receive()
+            .expect("other clients are served")
+            .answers
+            .len()
     };
     assert_eq!(other(&long), 240);
     let before = resident(&server);
-    let mut deaf = connect([127, 0, 0, 1], server.address, Some(4096));
-    deaf.set_nonblocking(true).expect("set");
-    // So long that what the system's buffers hold of it can't fill the memory.
+    let mut stream = connect([127, 0, 0, 1], server.address, Some(4096));
+    stream.set_nonblocking(true).expect("set");
+    // Longer than the socket buffers, so that unread answers would fill the server's memory.
     let mut padded = long;
     let edns = padded.edns.as_mut().expect("EDNS");
     let padding = EdnsOption::Unknown(12, vec![0; 2000]);
@@ -59,12 +63,12 @@ fn a_client_that_reads_no_answers_is_closed_and_holds_little_memory() {
     let (mut sent, mut seen) = (0, 0);
     until("its connection to be closed", || {
         loop {
-            match deaf.write(&frame[sent % frame.len()..]) {
+            match stream.write(&frame[sent % frame.len()..]) {
                 Ok(len) => sent += len,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(_) => return true,
             }
-            assert!(sent < 64 << 20, "it reads on and on");
+            assert!(sent < 64 << 20, "it never stops reading");
         }
         assert_eq!(other(&query("blocked.example", RecordType::A)), 1);
         let grown = resident(&server).saturating_sub(before);
@@ -123,7 +127,7 @@ fn one_client_leaves_connections_for_others() {
 }
 
 #[test]
-fn a_client_that_never_ends_its_question_is_closed_however_busy_it_is() {
+fn a_client_that_never_completes_its_query_is_closed_however_busy_it_is() {
     let upstream = Upstream::plain();
     let server = server(&upstream, "tcp-idle-secs = 1", "");
     let mut slow = TcpStream::connect(server.address).expect("connected");
@@ -137,20 +141,20 @@ fn a_client_that_never_ends_its_question_is_closed_however_busy_it_is() {
         }
         !matches!(slow.read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
     });
-    assert!((1..0xFFFF).contains(&sent), "{sent} octets");
+    assert!((1..0xFFFF).contains(&sent), "{sent} bytes");
     assert_eq!(server.count("tcp_connections_idle"), 1);
     assert_eq!(server.count("tcp_queries"), 0);
 }
 
 #[test]
-fn strangers_take_no_connections_from_those_who_may_ask() {
+fn clients_without_permission_take_no_connections_from_permitted_ones() {
     let upstream = Upstream::plain();
     let only = "allow = [\"127.0.0.2\"]\ntcp-connections = 4\ntcp-connections-per-client = 2";
     let server = server(&upstream, only, "");
     let mut strangers: Vec<_> = (3..43)
         .map(|last| connect([127, 0, 0, last], server.address, None))
         .collect();
-    until("all to be refused", || {
+    until("all to be closed", || {
         server.count("tcp_connections_denied") == 40
     });
     for stranger in &mut strangers {

@@ -1,4 +1,4 @@
-//! Floods of questions that upstream would have to answer.
+//! Floods of queries that need upstream.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -15,10 +15,11 @@ use crate::support::client::{
     PATIENCE, Port, Stream, addresses, ask, data, errors, exchange, is_blocked, query, rcode, until,
 };
 use crate::support::server::{Server, list, preamble};
-use crate::support::upstream::{Upstream, address_of, name, octets};
+use crate::support::upstream::{Upstream, address_of, bytes, name};
 
-/// Answers at once, but names below `flood.example` only while nobody holds the gate for writing.
-/// The TTL of `old.example` is a second.
+/// Answers at once, except names below `flood.example`, which wait while the gate is locked for
+/// writing.
+/// The TTL of `old.example` is one second.
 fn gated(gate: &Arc<RwLock<()>>) -> Upstream {
     let passage = Arc::clone(gate);
     Upstream::start(move |asked| {
@@ -34,22 +35,22 @@ fn gated(gate: &Arc<RwLock<()>>) -> Upstream {
     })
 }
 
-/// Sends questions for so many names that nobody knows; `salt` tells them from others.
+/// Sends queries for `count` names that are not cached; `salt` distinguishes them from others.
 fn flood(client: &Port, salt: usize, count: usize) {
     for n in 0..count {
         client.send(&query(&format!("x{salt}-{n}.flood.example"), RecordType::A));
     }
 }
 
-/// What has nothing to wait for is answered.
-fn is_well(server: &Server) {
+/// Queries that need no upstream are answered.
+fn is_responsive(server: &Server) {
     assert!(is_blocked(server.address, "blocked.example"));
     assert_eq!(addresses(server.address, "localhost"), ["127.0.0.1"]);
     assert_eq!(addresses(server.address, "cached.example"), ["192.0.2.1"]);
 }
 
 #[test]
-fn a_flood_of_names_fills_the_seats_and_no_more_and_all_else_is_answered() {
+fn a_flood_of_names_takes_all_permits_and_all_else_is_answered() {
     let gate = Arc::default();
     let upstream = gated(&gate);
     let closed = gate.write().expect("whole");
@@ -63,7 +64,7 @@ fn a_flood_of_names_fills_the_seats_and_no_more_and_all_else_is_answered() {
         server.count("upstream_queue_full") == 384
     });
     assert_eq!(server.status()["waiting"], 16);
-    is_well(&server);
+    is_responsive(&server);
     let more = ask(server.address, "x.flood.example", RecordType::A);
     assert_eq!(rcode(&more), ResponseCode::ServFail);
     drop(closed);
@@ -75,13 +76,13 @@ fn a_flood_of_names_fills_the_seats_and_no_more_and_all_else_is_answered() {
     assert_eq!(count(ResponseCode::NoError), 16);
     assert_eq!(count(ResponseCode::ServFail), 384);
     let names: BTreeSet<_> = upstream.asked().iter().map(name).collect();
-    assert_eq!(names.len(), 17, "upstream heard of no more: {names:?}");
+    assert_eq!(names.len(), 17, "upstream received no more: {names:?}");
     assert_eq!(addresses(server.address, "x.flood.example"), ["192.0.2.1"]);
-    until("the seats to be free", || server.status()["waiting"] == 0);
+    until("permits to be free", || server.status()["waiting"] == 0);
 }
 
 #[test]
-fn a_greedy_client_takes_no_seat_from_others_by_whichever_transport() {
+fn a_greedy_client_takes_no_permit_from_others_by_any_transport() {
     let gate = Arc::default();
     let upstream = gated(&gate);
     let _closed = gate.write().expect("whole");
@@ -98,7 +99,7 @@ fn a_greedy_client_takes_no_seat_from_others_by_whichever_transport() {
     stream.send(&query("free.example", RecordType::A));
     let by_tcp = stream.receive().expect("an answer");
     assert_eq!(rcode(&by_tcp), ResponseCode::ServFail);
-    // By chance another client may be counted at the same place; not three of them.
+    // Another client can share the counter by a hash collision; three of them cannot.
     let is_served = |last| {
         let other = Port::open_at([127, 0, 0, last], server.address);
         other.send(&query("free.example", RecordType::A));
@@ -108,14 +109,14 @@ fn a_greedy_client_takes_no_seat_from_others_by_whichever_transport() {
 }
 
 #[test]
-fn when_no_seat_is_left_an_old_answer_is_better_than_none() {
+fn when_no_permit_is_left_a_stale_answer_is_served() {
     let gate = Arc::default();
     let upstream = gated(&gate);
     let _closed = gate.write().expect("whole");
     let server = server(&upstream, "", "waiting = 16\nwaiting-per-client = 16");
     assert_eq!(addresses(server.address, "old.example"), ["192.0.2.1"]);
     flood(&Port::open(server.address), 0, 16);
-    until("the seats to be taken", || server.status()["waiting"] == 16);
+    until("permits to be used up", || server.status()["waiting"] == 16);
     let mut old = Message::query();
     until("the TTL's end", || {
         old = ask(server.address, "old.example", RecordType::A);
@@ -128,7 +129,7 @@ fn when_no_seat_is_left_an_old_answer_is_better_than_none() {
 }
 
 #[test]
-fn a_flood_for_one_name_is_one_question() {
+fn a_flood_for_one_name_is_one_upstream_query() {
     let gate = Arc::default();
     let upstream = gated(&gate);
     let closed = gate.write().expect("whole");
@@ -143,12 +144,12 @@ fn a_flood_for_one_name_is_one_question() {
     for client in &clients {
         assert_eq!(data(&client.receive()), ["192.0.2.1"]);
     }
-    // As it is late it is repeated, three times at most.
+    // The late query is retried, three times at most.
     assert!(upstream.asked().len() <= 4);
 }
 
 #[test]
-fn a_flood_at_one_address_silences_neither_the_other_nor_the_signal_to_end() {
+fn a_flood_at_one_address_delays_neither_the_other_nor_the_shutdown() {
     let upstream = Upstream::plain();
     let config = preamble(upstream.address).replace("workers = 2", "workers = 1");
     let config = config.replace("\"127.0.0.1:0\"", "\"127.0.0.1:0\", \"127.0.0.2:0\"");
@@ -168,10 +169,10 @@ fn a_flood_at_one_address_silences_neither_the_other_nor_the_signal_to_end() {
         for _ in 0..3 {
             scope.spawn(|| {
                 let port = Port::open(flooded);
-                let octets = octets(&question);
+                let bytes = bytes(&question);
                 while !over.load(Ordering::Relaxed) {
-                    // It may have ended by now.
-                    let _ = port.0.send(&octets);
+                    // The server may have ended.
+                    let _ = port.0.send(&bytes);
                 }
             });
         }
@@ -184,12 +185,12 @@ fn a_flood_at_one_address_silences_neither_the_other_nor_the_signal_to_end() {
             assert_eq!(server.wait(), Some(0));
         }));
         over.store(true, Ordering::Relaxed);
-        test.expect("well");
+        test.expect("no panic");
     });
     assert!(!server.log().contains("unanswered"), "{}", server.log());
 }
 
-/// What DNSBomb does: queries from one address for slow names, answered all at once.
+/// The DNSBomb attack: queries from one address for slow names, answered all at once.
 fn bomb(server: &Server, gate: &Arc<RwLock<()>>, names: usize, waits: Duration) -> Port {
     let client = Port::open(server.address);
     let closed = gate.write().expect("whole");
@@ -205,7 +206,7 @@ fn bomb(server: &Server, gate: &Arc<RwLock<()>>, names: usize, waits: Duration) 
 }
 
 #[test]
-fn answers_that_waited_long_leave_in_bounded_bursts_for_each_client() {
+fn delayed_answers_leave_in_bounded_bursts_for_each_client() {
     for names in [1, 400] {
         let gate = Arc::default();
         let upstream = gated(&gate);
@@ -214,15 +215,15 @@ fn answers_that_waited_long_leave_in_bounded_bursts_for_each_client() {
         for _ in 0..400 {
             assert_eq!(data(&victim.receive()), ["192.0.2.1"]);
         }
-        // Answers to many names come one by one, as fast as the machine is.
+        // Answers to many names arrive one by one, as fast as the machine is.
         let paced = server.count("paced");
-        assert!(names > 1 || paced >= 256 - 64, "{paced} were held back");
+        assert!(names > 1 || paced >= 256 - 64, "{paced} were paced");
         assert_eq!(server.count("discarded"), 0);
     }
 }
 
 #[test]
-fn queries_that_are_too_old_are_not_answered_but_what_came_is_kept() {
+fn queries_that_are_too_old_are_not_answered_but_their_answers_are_cached() {
     let gate = Arc::default();
     let upstream = gated(&gate);
     let server = server(&upstream, "discard-ms = 100", "");
@@ -230,5 +231,9 @@ fn queries_that_are_too_old_are_not_answered_but_what_came_is_kept() {
     until("all to be dropped", || server.count("discarded") == 400);
     victim.send(&query("x1.flood.example", RecordType::A));
     assert_eq!(data(&victim.receive()), ["192.0.2.1"]);
-    assert_eq!(server.count("cache_hits"), 1, "and nothing came before it");
+    assert_eq!(
+        server.count("cache_hits"),
+        1,
+        "and nothing was cached before it"
+    );
 }

@@ -1,11 +1,10 @@
-//! Owns the tests of allow lists.
-//! Refuses blocks that nothing is allowed against.
+//! Allow lists.
 
 use hickory_proto::rr::RecordType::A;
 use tapis::stats::Count;
 
 use super::ask::ask;
-use super::house::{FRIEND, List, house, list};
+use super::harness::{List, PERMITTED, harness, list};
 use super::targets::tracked;
 
 fn ads() -> List {
@@ -13,16 +12,16 @@ fn ads() -> List {
 }
 
 #[test]
-fn an_allowed_name_is_answered_truthfully_whatever_the_order_and_depth_of_the_lists() {
+fn an_allowed_name_is_not_blocked_in_any_order_and_depth_of_the_lists() {
     let good = || list("good").allowing().subtree("ok.bad.example");
     let deep = || list("deep").exact("deep.ok.bad.example");
     for lists in [[ads(), good(), deep()], [good(), deep(), ads()]] {
-        let house = house(lists);
+        let harness = harness(lists);
         for name in ["ok.bad.example", "deep.ok.bad.example"] {
-            house.take(0, FRIEND, &ask(name, A).packet()).resolve();
+            harness.take(0, PERMITTED, &ask(name, A).packet()).resolve();
         }
         assert_eq!(
-            house.answer(ask("other.bad.example", A)).count,
+            harness.answer(ask("other.bad.example", A)).count,
             Count::Blocked
         );
     }
@@ -31,32 +30,36 @@ fn an_allowed_name_is_answered_truthfully_whatever_the_order_and_depth_of_the_li
 #[test]
 fn an_allow_rule_on_the_asked_name_ends_evaluation() {
     let good = list("good").allowing().exact("www.shop.example");
-    let seen = tracked([ads(), good]).answer(ask("www.shop.example", A));
-    assert_eq!((seen.count, seen.answers().len()), (Count::CacheHits, 6));
+    let decoded = tracked([ads(), good]).answer(ask("www.shop.example", A));
+    assert_eq!(
+        (decoded.count, decoded.answers().len()),
+        (Count::CacheHits, 6)
+    );
     assert!(
-        seen.answers()
+        decoded
+            .answers()
             .contains(&"x.track.test. 300 IN A 192.0.2.7".to_owned())
     );
 }
 
 #[test]
-fn an_allow_rule_on_a_hop_ends_evaluation_of_what_comes_behind_it() {
+fn an_allow_rule_on_a_hop_ends_evaluation_of_the_rest_of_the_chain() {
     let good = list("good").allowing().exact("edge.cdn.example");
-    let seen = tracked([ads(), good]).answer(ask("www.shop.example", A));
-    assert_eq!(seen.count, Count::CacheHits);
+    let decoded = tracked([ads(), good]).answer(ask("www.shop.example", A));
+    assert_eq!(decoded.count, Count::CacheHits);
 }
 
 #[test]
-fn an_allow_rule_on_the_target_opens_it() {
+fn an_allow_rule_on_the_target_unblocks_it() {
     let good = list("good").allowing().exact("x.track.test");
-    let seen = tracked([ads(), good]).answer(ask("www.shop.example", A));
-    assert_eq!(seen.count, Count::CacheHits);
+    let decoded = tracked([ads(), good]).answer(ask("www.shop.example", A));
+    assert_eq!(decoded.count, Count::CacheHits);
 }
 
 #[test]
-fn an_allow_rule_behind_a_blocked_hop_comes_too_late() {
+fn an_allow_rule_behind_a_blocked_hop_has_no_effect() {
     let good = list("good").allowing().exact("x.track.test");
-    let house = tracked([list("hop").exact("edge.cdn.example"), good]);
-    let seen = house.answer(ask("www.shop.example", A));
-    assert_eq!(seen.count, Count::BlockedTarget);
+    let harness = tracked([list("hop").exact("edge.cdn.example"), good]);
+    let decoded = harness.answer(ask("www.shop.example", A));
+    assert_eq!(decoded.count, Count::BlockedTarget);
 }

@@ -1,5 +1,4 @@
-//! Owns the tests with octets that nobody chose.
-//! Refuses to expect more than what must hold for all of them.
+//! Arbitrary bytes and mutated queries: properties that must hold for all of them.
 
 use std::sync::{Arc, LazyLock};
 
@@ -18,11 +17,11 @@ use tapis::wire::query::Query;
 use tapis::wire::{class, flag};
 
 use super::ask::{Ask, ask};
-use super::house::{FRIEND, FRIEND_BY_STREAM, House, STRANGER, house, list};
+use super::harness::{Harness, NOT_PERMITTED, PERMITTED, PERMITTED_BY_STREAM, harness, list};
 use super::targets::chained;
-use super::truth::{BOUNDS, many, soa, truth};
+use super::upstream_answer::{BOUNDS, many, soa, upstream_answer};
 
-/// Queries that are answered in all the ways that there are.
+/// Queries that are answered in all possible ways.
 fn asked() -> Vec<Ask<'static>> {
     let mut all = Vec::new();
     for (name, rtype) in [
@@ -48,9 +47,9 @@ fn asked() -> Vec<Ask<'static>> {
     all
 }
 
-/// A server with every kind of rule and answer.
-static RICH: LazyLock<House> = LazyLock::new(|| {
-    let mut house = house([
+/// A server with each kind of rule and answer.
+static RICH: LazyLock<Harness> = LazyLock::new(|| {
+    let mut harness = harness([
         list("sink").subtree("sink.test").exact("edge.cdn.example"),
         list("nx")
             .action(Action::Nxdomain)
@@ -62,39 +61,39 @@ static RICH: LazyLock<House> = LazyLock::new(|| {
         list("dropped").action(Action::Drop).subtree("dropped.test"),
         list("good").allowing().exact("ok.nx.test"),
     ]);
-    house.snapshot.version = Some("sifter".to_owned());
-    let none = truth("none.example", A).rcode(hickory_proto::op::ResponseCode::NXDomain);
+    harness.snapshot.version = Some("sifter".to_owned());
+    let none = upstream_answer("none.example", A).rcode(hickory_proto::op::ResponseCode::NXDomain);
     let none = none.authority(soa("example", 900, 900));
-    let big = truth("big.example", A).answers(many("big.example", 200));
+    let big = upstream_answer("big.example", A).answers(many("big.example", 200));
     let big = big.option(15, b"\x00\x06why");
     for answer in [big, none, chained(A)] {
         let name = answer.name();
-        house.learn(ask(&name, A), answer.clone());
-        house.learn(ask(&name, A).dnssec_ok(), answer);
+        harness.learn(ask(&name, A), answer.clone());
+        harness.learn(ask(&name, A).dnssec_ok(), answer);
     }
-    house
+    harness
 });
 
-/// An answer to any question: addresses, perhaps behind a CNAME to a blocked name.
+/// An answer to any question: addresses, perhaps after a CNAME to a blocked name.
 fn answer_to(key: &Key, addresses: u16, alias: bool) -> Option<Arc<Entry>> {
     const BLOCKED: &[u8] = b"\xC0\x0C\x00\x05\x00\x01\x00\x00\x00\x09\x00\x0B\x04sink\x04test\x00";
     const ADDRESS: &[u8] = b"\xC0\x0C\x00\x01\x00\x01\x00\x00\x00\x09\x00\x04\x01\x02\x03\x04";
-    let mut octets = vec![0, 7, 0x81, 0x80, 0, 1];
-    octets.extend_from_slice(&(addresses + u16::from(alias)).to_be_bytes());
-    octets.extend_from_slice(&[0; 4]);
-    octets.extend_from_slice(key.name());
-    octets.extend_from_slice(&key.rtype().to_be_bytes());
-    octets.extend_from_slice(&[0, 1]);
-    octets.extend_from_slice(if alias { BLOCKED } else { &[] });
+    let mut bytes = vec![0, 7, 0x81, 0x80, 0, 1];
+    bytes.extend_from_slice(&(addresses + u16::from(alias)).to_be_bytes());
+    bytes.extend_from_slice(&[0; 4]);
+    bytes.extend_from_slice(key.name());
+    bytes.extend_from_slice(&key.rtype().to_be_bytes());
+    bytes.extend_from_slice(&[0, 1]);
+    bytes.extend_from_slice(if alias { BLOCKED } else { &[] });
     for _ in 0..addresses {
-        octets.extend_from_slice(ADDRESS);
+        bytes.extend_from_slice(ADDRESS);
     }
     let (name, _) = Name::parse(key.name(), 0).expect("a key has a name");
-    let answer = Answer::parse(&octets, &name, key.rtype(), class::IN, BOUNDS).ok()?;
+    let answer = Answer::parse(&bytes, &name, key.rtype(), class::IN, BOUNDS).ok()?;
     Some(Arc::new(Entry::new(answer, 0)))
 }
 
-/// What must hold for every reply.
+/// Properties of each reply.
 fn check(client: &Client, packet: &[u8], out: &[u8]) -> Result<(), TestCaseError> {
     prop_assert_eq!(&out[..2], &packet[..2], "the ID");
     prop_assert!(out[2] & 0x80 != 0, "QR");
@@ -106,7 +105,7 @@ fn check(client: &Client, packet: &[u8], out: &[u8]) -> Result<(), TestCaseError
     if query.is_err() {
         prop_assert!(
             out.len() <= packet.len(),
-            "a malformed packet gains nothing"
+            "a malformed packet is not amplified"
         );
     }
     if !client.transport.is_stream() {
@@ -119,8 +118,13 @@ fn check(client: &Client, packet: &[u8], out: &[u8]) -> Result<(), TestCaseError
     Ok(())
 }
 
-fn judge(client: &Client, packet: &[u8], addresses: u16, alias: bool) -> Result<(), TestCaseError> {
-    let House { snapshot, cache } = &*RICH;
+fn decode_and_check(
+    client: &Client,
+    packet: &[u8],
+    addresses: u16,
+    alias: bool,
+) -> Result<(), TestCaseError> {
+    let Harness { snapshot, cache } = &*RICH;
     let mut out = Vec::new();
     match respond(9, client, packet, snapshot, cache, &mut out) {
         Step::Drop(_) => Ok(()),
@@ -135,7 +139,7 @@ fn judge(client: &Client, packet: &[u8], addresses: u16, alias: bool) -> Result<
                 Resolution::Failed(failure, stale.clone()),
                 Resolution::Overloaded(stale),
             ];
-            // Some questions can't be answered by a CNAME to that name: they are for it.
+            // Some questions cannot be answered by a CNAME to that name: they are for it.
             resolutions.extend(answer_to(&key, addresses, alias).map(Resolution::Answered));
             for resolution in resolutions {
                 match conclude(9, client, packet, snapshot, &resolution, &mut out) {
@@ -149,10 +153,10 @@ fn judge(client: &Client, packet: &[u8], addresses: u16, alias: bool) -> Result<
 }
 
 fn clients() -> impl Strategy<Value = Client> {
-    prop_oneof![4 => Just(FRIEND), 2 => Just(FRIEND_BY_STREAM), 1 => Just(STRANGER)]
+    prop_oneof![4 => Just(PERMITTED), 2 => Just(PERMITTED_BY_STREAM), 1 => Just(NOT_PERMITTED)]
 }
 
-/// One change: octets at a place are replaced, cut out, or put in between.
+/// A mutation: bytes at a position are replaced, removed or inserted.
 fn mutate(packet: &mut Vec<u8>, at: Index, remove: usize, insert: &[u8]) {
     let start = at.index(packet.len() + 1);
     let end = (start + remove).min(packet.len());
@@ -163,11 +167,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(8192))]
 
     #[test]
-    fn arbitrary_octets_never_panic_and_never_gain(
+    fn arbitrary_bytes_never_panic_and_never_amplify(
         client in clients(),
         packet in prop::collection::vec(any::<u8>(), 0..600),
     ) {
-        judge(&client, &packet, 1, false)?;
+        decode_and_check(&client, &packet, 1, false)?;
     }
 
     #[test]
@@ -185,11 +189,11 @@ proptest! {
         for (at, remove, insert) in changes {
             mutate(&mut packet, at, remove, &insert);
         }
-        judge(&client, &packet, addresses, alias)?;
+        decode_and_check(&client, &packet, addresses, alias)?;
     }
 
     #[test]
-    fn a_reply_that_was_read_is_of_the_asked_question(
+    fn an_accepted_reply_has_the_question_that_was_asked(
         asked in prop::sample::select(asked()),
         id in any::<[u8; 2]>(),
         flags in any::<u16>().prop_map(|flags| flags & !(flag::QR | 0x7800)),
@@ -197,9 +201,9 @@ proptest! {
         let mut packet = asked.flags(flags).packet();
         packet[..2].copy_from_slice(&id);
         let mut out = Vec::new();
-        let House { snapshot, cache } = &*RICH;
-        if let Step::Reply(_) = respond(9, &FRIEND, &packet, snapshot, cache, &mut out) {
-            check(&FRIEND, &packet, &out)?;
+        let Harness { snapshot, cache } = &*RICH;
+        if let Step::Reply(_) = respond(9, &PERMITTED, &packet, snapshot, cache, &mut out) {
+            check(&PERMITTED, &packet, &out)?;
             prop_assert!(out[12..].starts_with(&asked.question()));
         }
     }

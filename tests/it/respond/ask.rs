@@ -1,13 +1,12 @@
-//! Owns the making of queries, octet by octet, so that broken ones can be made as well.
-//! Refuses to read answers.
+//! Queries assembled from bytes, so that malformed ones can be built.
 
 use hickory_proto::rr::RecordType;
 use tapis::wire::flag;
 
-/// The ID of every query.
+/// The ID of all queries.
 pub(super) const ID: u16 = 0xBEEF;
 
-/// A query; RD is set and there is no EDNS unless told.
+/// A query; by default RD is set and there is no EDNS.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ask<'n> {
     pub(super) name: &'n str,
@@ -17,7 +16,7 @@ pub(super) struct Ask<'n> {
     opt: Option<(u16, u32)>,
 }
 
-/// Asks for `name` as it is written here, letter case included.
+/// A query for `name` in this letter case.
 pub(super) fn ask(name: &str, rtype: RecordType) -> Ask<'_> {
     Ask {
         name,
@@ -29,7 +28,7 @@ pub(super) fn ask(name: &str, rtype: RecordType) -> Ask<'_> {
 }
 
 impl Ask<'_> {
-    /// The header's flags, all of them.
+    /// Sets all flags of the header.
     pub(super) fn flags(mut self, flags: u16) -> Self {
         self.flags = flags;
         self
@@ -60,27 +59,27 @@ impl Ask<'_> {
 
     /// The question section.
     pub(super) fn question(&self) -> Vec<u8> {
-        let mut octets = Vec::new();
+        let mut bytes = Vec::new();
         for label in self.name.split('.').filter(|label| !label.is_empty()) {
-            octets.push(u8::try_from(label.len()).expect("labels here are short"));
-            octets.extend_from_slice(label.as_bytes());
+            bytes.push(u8::try_from(label.len()).expect("labels here are short"));
+            bytes.extend_from_slice(label.as_bytes());
         }
-        octets.push(0);
-        octets.extend_from_slice(&self.rtype.to_be_bytes());
-        octets.extend_from_slice(&self.class.to_be_bytes());
-        octets
+        bytes.push(0);
+        bytes.extend_from_slice(&self.rtype.to_be_bytes());
+        bytes.extend_from_slice(&self.class.to_be_bytes());
+        bytes
     }
 
-    /// The OPT record, or nothing without EDNS.
+    /// The OPT record; empty without EDNS.
     pub(super) fn opt(&self) -> Vec<u8> {
         let Some((size, ttl)) = self.opt else {
             return Vec::new();
         };
-        let mut octets = vec![0, 0, 41];
-        octets.extend_from_slice(&size.to_be_bytes());
-        octets.extend_from_slice(&ttl.to_be_bytes());
-        octets.extend_from_slice(&[0, 0]);
-        octets
+        let mut bytes = vec![0, 0, 41];
+        bytes.extend_from_slice(&size.to_be_bytes());
+        bytes.extend_from_slice(&ttl.to_be_bytes());
+        bytes.extend_from_slice(&[0, 0]);
+        bytes
     }
 
     /// The whole message.
@@ -90,13 +89,13 @@ impl Ask<'_> {
     }
 }
 
-/// A message of any kind: header with these flags and counts, then the parts as they are.
+/// A message of any kind: a header with these flags and counts, then the parts unchanged.
 pub(super) fn message(flags: u16, counts: [u16; 4], parts: &[&[u8]]) -> Vec<u8> {
-    let mut octets = ID.to_be_bytes().to_vec();
-    octets.extend_from_slice(&flags.to_be_bytes());
+    let mut bytes = ID.to_be_bytes().to_vec();
+    bytes.extend_from_slice(&flags.to_be_bytes());
     for count in counts {
-        octets.extend_from_slice(&count.to_be_bytes());
+        bytes.extend_from_slice(&count.to_be_bytes());
     }
-    octets.extend(parts.concat());
-    octets
+    bytes.extend(parts.concat());
+    bytes
 }

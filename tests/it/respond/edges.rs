@@ -1,5 +1,4 @@
-//! Owns the tests of the protocol's edges: packets that are no query, and classes and types apart.
-//! Refuses names that a rule speaks of.
+//! Edge cases of the protocol: malformed packets, and unusual classes and types.
 
 use hickory_proto::op::{OpCode, ResponseCode};
 use hickory_proto::rr::RecordType::{A, ANY, AXFR, IXFR, OPT, TXT};
@@ -7,22 +6,22 @@ use tapis::stats::Count;
 use tapis::wire::flag::{CD, QR, RD};
 
 use super::ask::{ID, ask, message};
-use super::house::{FRIEND, House, STRANGER, house, list};
-use super::seen::Seen;
+use super::decoded::Decoded;
+use super::harness::{Harness, NOT_PERMITTED, PERMITTED, harness, list};
 
 const OPT_RECORD: &[u8] = b"\x00\x00\x29\x04\xD0\x00\x00\x00\x00\x00\x00";
 
-fn some_house() -> House {
-    house([list("ads").subtree("bad.example")])
+fn server() -> Harness {
+    harness([list("ads").subtree("bad.example")])
 }
 
-/// The answer, which must be a header alone.
+/// The answer, which must be only a header.
 #[track_caller]
-fn header_only(packet: &[u8]) -> Seen {
-    let seen = some_house().take(0, FRIEND, packet).reply();
-    assert_eq!((seen.octets.len(), seen.message.metadata.id), (12, ID));
-    assert!(seen.has(QR));
-    seen
+fn header_only(packet: &[u8]) -> Decoded {
+    let decoded = server().take(0, PERMITTED, packet).reply();
+    assert_eq!((decoded.bytes.len(), decoded.message.metadata.id), (12, ID));
+    assert!(decoded.has(QR));
+    decoded
 }
 
 /// A query for `bad.example` with this question section.
@@ -34,21 +33,21 @@ fn asking(question: &[u8]) -> Vec<u8> {
 fn a_packet_without_a_whole_header_is_dropped() {
     let packet = ask("bad.example", A).packet();
     for len in 0..12 {
-        let outcome = some_house().take(0, FRIEND, &packet[..len]);
-        assert_eq!(outcome.dropped(), Count::Short, "{len} octets");
+        let outcome = server().take(0, PERMITTED, &packet[..len]);
+        assert_eq!(outcome.dropped(), Count::Short, "{len} bytes");
     }
 }
 
 #[test]
-fn a_response_is_dropped_so_that_two_servers_never_talk_for_ever() {
+fn a_response_is_dropped_so_that_two_servers_never_loop() {
     let packet = ask("bad.example", A).flags(QR | RD).packet();
     assert_eq!(
-        some_house().take(0, FRIEND, &packet).dropped(),
+        server().take(0, PERMITTED, &packet).dropped(),
         Count::Response
     );
     let refused = ask("bad.example", A).flags(QR | 0x2800).packet();
     assert_eq!(
-        some_house().take(0, FRIEND, &refused).dropped(),
+        server().take(0, PERMITTED, &refused).dropped(),
         Count::Response
     );
 }
@@ -57,17 +56,17 @@ fn a_response_is_dropped_so_that_two_servers_never_talk_for_ever() {
 fn every_opcode_but_query_is_not_implemented() {
     for opcode in 1..16_u16 {
         let packet = ask("bad.example", A).flags(opcode << 11 | RD | CD).packet();
-        let seen = header_only(&packet);
+        let decoded = header_only(&packet);
         assert_eq!(
-            (seen.rcode(), seen.count),
+            (decoded.rcode(), decoded.count),
             (ResponseCode::NotImp, Count::Opcode)
         );
         let opcode = OpCode::from_u8(opcode as u8);
         assert_eq!(
-            seen.message.metadata.op_code, opcode,
+            decoded.message.metadata.op_code, opcode,
             "the opcode is copied"
         );
-        assert_eq!(seen.flags() & (RD | CD), RD | CD);
+        assert_eq!(decoded.flags() & (RD | CD), RD | CD);
     }
 }
 
@@ -80,16 +79,16 @@ fn a_packet_with_no_question_or_two_is_a_format_error() {
         message(RD, [2, 0, 0, 0], &[&question, &question]),
         message(RD, [0xFFFF, 0, 0, 0], &[&question]),
     ] {
-        let seen = header_only(&packet);
+        let decoded = header_only(&packet);
         assert_eq!(
-            (seen.rcode(), seen.count),
+            (decoded.rcode(), decoded.count),
             (ResponseCode::FormErr, Count::QuestionCount)
         );
     }
 }
 
 #[test]
-fn a_name_that_is_compressed_overlong_cut_or_of_a_reserved_type_is_a_format_error() {
+fn a_name_that_is_compressed_overlong_truncated_or_of_a_reserved_label_type_is_a_format_error() {
     let long = "x".repeat(63);
     let overlong = [&long[..], &long, &long, &"y".repeat(62)].join(".");
     let question = ask("bad.example", A).question();
@@ -103,33 +102,33 @@ fn a_name_that_is_compressed_overlong_cut_or_of_a_reserved_type_is_a_format_erro
         asking(&question[..question.len() - 1]),
         asking(b""),
     ] {
-        let seen = header_only(&packet);
+        let decoded = header_only(&packet);
         assert_eq!(
-            (seen.rcode(), seen.count),
+            (decoded.rcode(), decoded.count),
             (ResponseCode::FormErr, Count::Question)
         );
     }
 }
 
 #[test]
-fn the_longest_name_that_there_is_is_answered() {
+fn a_name_of_maximum_length_is_answered() {
     let long = "x".repeat(63);
     let longest = [&long[..], &long, &long, &"y".repeat(61)].join(".");
-    let seen = house([list("all").subtree(".")]).answer(ask(&longest, A).edns(512));
+    let decoded = harness([list("all").subtree(".")]).answer(ask(&longest, A).edns(512));
     assert_eq!(
-        (seen.count, seen.message.answers.len()),
+        (decoded.count, decoded.message.answers.len()),
         (Count::Blocked, 1)
     );
     let many = "a.".repeat(127);
-    let seen = house([list("all").subtree(".")]).answer(ask(&many, A));
+    let decoded = harness([list("all").subtree(".")]).answer(ask(&many, A));
     assert_eq!(
-        (seen.count, seen.message.answers.len()),
+        (decoded.count, decoded.message.answers.len()),
         (Count::Blocked, 1)
     );
 }
 
 #[test]
-fn records_that_do_not_belong_overrun_or_are_left_over_are_a_format_error() {
+fn misplaced_overrunning_and_surplus_records_are_a_format_error() {
     let question = ask("bad.example", A).question();
     let record = b"\xC0\x0C\x00\x01\x00\x01\x00\x00\x00\x00\x00\x04\x01\x02\x03\x04";
     for packet in [
@@ -139,9 +138,9 @@ fn records_that_do_not_belong_overrun_or_are_left_over_are_a_format_error() {
         message(RD, [1, 0, 0, 1], &[&question, &record[..15]]),
         message(RD, [1, 0, 1, 0], &[&question, b"\xC0"]),
     ] {
-        let seen = header_only(&packet);
+        let decoded = header_only(&packet);
         assert_eq!(
-            (seen.rcode(), seen.count),
+            (decoded.rcode(), decoded.count),
             (ResponseCode::FormErr, Count::Records)
         );
     }
@@ -158,36 +157,36 @@ fn two_opts_one_with_an_owner_misplaced_or_overrun_is_a_format_error() {
         message(RD, [1, 0, 1, 0], &[&question, OPT_RECORD]),
         message(RD, [1, 0, 0, 1], &[&question, overrun]),
     ] {
-        let seen = header_only(&packet);
+        let decoded = header_only(&packet);
         assert_eq!(
-            (seen.rcode(), seen.count),
+            (decoded.rcode(), decoded.count),
             (ResponseCode::FormErr, Count::Edns)
         );
     }
 }
 
 #[test]
-fn records_that_mean_nothing_to_the_server_are_stepped_over() {
+fn records_without_a_meaning_to_the_server_are_skipped() {
     let question = ask("bad.example", A).question();
     let other = b"\x00\x00\xFA\x00\xFF\x00\x00\x00\x00\x00\x01!";
     let packet = message(RD, [1, 0, 1, 2], &[&question, other, OPT_RECORD, other]);
-    let seen = some_house().take(0, FRIEND, &packet).reply();
-    assert_eq!((seen.count, seen.codes()), (Count::Blocked, vec![15]));
+    let decoded = server().take(0, PERMITTED, &packet).reply();
+    assert_eq!((decoded.count, decoded.codes()), (Count::Blocked, vec![15]));
 }
 
 #[test]
-fn strangers_get_no_answer_to_a_malformed_packet() {
+fn clients_without_permission_get_no_answer_to_a_malformed_packet() {
     for packet in [
         ask("bad.example", A).flags(0x2800).packet(),
         message(RD, [0, 0, 0, 0], &[]),
         asking(b"\xC0\x0C\x00\x01\x00\x01"),
     ] {
-        let outcome = some_house().take(0, STRANGER, &packet);
+        let outcome = server().take(0, NOT_PERMITTED, &packet);
         assert_eq!(outcome.dropped(), Count::DeniedMalformed);
     }
     let response = ask("bad.example", A).flags(QR).packet();
     assert_eq!(
-        some_house().take(0, STRANGER, &response).dropped(),
+        server().take(0, NOT_PERMITTED, &response).dropped(),
         Count::Response
     );
 }
@@ -195,18 +194,18 @@ fn strangers_get_no_answer_to_a_malformed_packet() {
 #[test]
 fn zone_transfers_are_refused() {
     for name in ["bad.example", "good.example", "10.in-addr.arpa"] {
-        let seen = some_house().answer(ask(name, AXFR));
+        let decoded = server().answer(ask(name, AXFR));
         assert_eq!(
-            (seen.rcode(), seen.is_bare()),
+            (decoded.rcode(), decoded.is_bare()),
             (ResponseCode::Refused, true),
             "{name}"
         );
         let soa = b"\xC0\x0C\x00\x06\x00\x01\x00\x00\x00\x00\x00\x16\x00\x00\
             \x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00";
         let packet = message(0, [1, 0, 1, 0], &[&ask(name, IXFR).question(), soa]);
-        let seen = some_house().take(0, FRIEND, &packet).reply();
+        let decoded = server().take(0, PERMITTED, &packet).reply();
         assert_eq!(
-            (seen.rcode(), seen.is_bare()),
+            (decoded.rcode(), decoded.is_bare()),
             (ResponseCode::Refused, true),
             "{name}"
         );
@@ -214,7 +213,7 @@ fn zone_transfers_are_refused() {
 }
 
 #[test]
-fn types_that_no_zone_holds_are_not_implemented_and_opt_is_a_format_error() {
+fn meta_types_are_not_implemented_and_opt_is_a_format_error() {
     for (rtype, rcode) in [
         (128, ResponseCode::NotImp),
         (249, ResponseCode::NotImp),
@@ -224,9 +223,13 @@ fn types_that_no_zone_holds_are_not_implemented_and_opt_is_a_format_error() {
         (OPT.into(), ResponseCode::FormErr),
     ] {
         let asked = ask("bad.example", rtype.into());
-        let seen = some_house().answer(asked);
-        assert_eq!((seen.rcode(), seen.is_bare()), (rcode, true), "{rtype}");
-        assert!(seen.octets.len() <= asked.packet().len());
+        let decoded = server().answer(asked);
+        assert_eq!(
+            (decoded.rcode(), decoded.is_bare()),
+            (rcode, true),
+            "{rtype}"
+        );
+        assert!(decoded.bytes.len() <= asked.packet().len());
     }
 }
 
@@ -234,16 +237,16 @@ fn types_that_no_zone_holds_are_not_implemented_and_opt_is_a_format_error() {
 fn classes_other_than_in_are_refused_even_for_blocked_names() {
     for class in [0, 2, 3, 4, 254, 255, 0xFFFF] {
         for name in ["bad.example", "good.example", "localhost"] {
-            let seen = some_house().answer(ask(name, TXT).class(class));
-            assert_eq!(seen.rcode(), ResponseCode::Refused, "{name} {class}");
-            assert!(seen.is_bare());
+            let decoded = server().answer(ask(name, TXT).class(class));
+            assert_eq!(decoded.rcode(), ResponseCode::Refused, "{name} {class}");
+            assert!(decoded.is_bare());
         }
     }
 }
 
 #[test]
-fn class_ch_says_version_and_identity_as_configured_and_nothing_else() {
-    let mut house = some_house();
+fn class_ch_answers_version_and_identity_as_configured_and_nothing_else() {
+    let mut harness = server();
     let names = [
         "version.bind",
         "version.server",
@@ -251,38 +254,38 @@ fn class_ch_says_version_and_identity_as_configured_and_nothing_else() {
         "hostname.bind",
     ];
     for name in names {
-        let seen = house.answer(ask(name, TXT).class(3));
+        let decoded = harness.answer(ask(name, TXT).class(3));
         assert_eq!(
-            seen.rcode(),
+            decoded.rcode(),
             ResponseCode::Refused,
             "{name}: not configured"
         );
     }
-    house.snapshot.version = Some("sifter 1".to_owned());
-    house.snapshot.id = Some("jkt-3".to_owned());
+    harness.snapshot.version = Some("sifter 1".to_owned());
+    harness.snapshot.id = Some("jkt-3".to_owned());
     for (name, text) in names.iter().zip(["sifter 1", "sifter 1", "jkt-3", "jkt-3"]) {
         for rtype in [TXT, ANY] {
-            let seen = house.answer(ask(name, rtype).class(3));
-            assert_eq!(seen.answers(), [format!("{name}. 0 CH TXT {text}")]);
-            assert_eq!(seen.count, Count::Chaos);
+            let decoded = harness.answer(ask(name, rtype).class(3));
+            assert_eq!(decoded.answers(), [format!("{name}. 0 CH TXT {text}")]);
+            assert_eq!(decoded.count, Count::Chaos);
         }
-        let other = house.answer(ask(name, A).class(3));
+        let other = harness.answer(ask(name, A).class(3));
         assert_eq!(other.rcode(), ResponseCode::Refused, "{name}: not a text");
     }
-    let upper = house.answer(ask("VERSION.BIND", TXT).class(3));
+    let upper = harness.answer(ask("VERSION.BIND", TXT).class(3));
     assert_eq!(upper.message.answers.len(), 1);
-    let other = house.answer(ask("authors.bind", TXT).class(3));
+    let other = harness.answer(ask("authors.bind", TXT).class(3));
     assert_eq!(other.rcode(), ResponseCode::Refused);
 }
 
 #[test]
-fn clients_that_may_not_ask_learn_neither_version_nor_identity() {
-    let mut house = some_house();
-    house.snapshot.version = Some("sifter 1".to_owned());
+fn clients_without_permission_get_neither_version_nor_identity() {
+    let mut harness = server();
+    harness.snapshot.version = Some("sifter 1".to_owned());
     let packet = ask("version.bind", TXT).class(3).packet();
-    let seen = house.take(0, STRANGER, &packet).reply();
+    let decoded = harness.take(0, NOT_PERMITTED, &packet).reply();
     assert_eq!(
-        (seen.rcode(), seen.is_bare()),
+        (decoded.rcode(), decoded.is_bare()),
         (ResponseCode::Refused, true)
     );
 }

@@ -1,5 +1,4 @@
-//! Owns the tests of EDNS: what comes back of it, and the reasons that travel in it.
-//! Refuses sizes, which `size` has.
+//! EDNS: the OPT record of answers, and Extended DNS Errors.
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType::{A, AAAA, ANY, TXT};
@@ -7,22 +6,22 @@ use tapis::policy::rule::{Action, Ede};
 use tapis::wire::flag::RD;
 
 use super::ask::{ask, message};
-use super::house::{House, STRANGER, house, list};
-use super::truth::{a, truth};
+use super::harness::{Harness, NOT_PERMITTED, harness, list};
+use super::upstream_answer::{a, upstream_answer};
 
-fn rich() -> House {
-    let house = house([list("ads").exact("bad.example")]);
-    let good = truth("good.example", A).option(15, b"\x00\x06is bogus");
+fn rich() -> Harness {
+    let harness = harness([list("ads").exact("bad.example")]);
+    let good = upstream_answer("good.example", A).option(15, b"\x00\x06is bogus");
     let good = good.answers([a("good.example", 300, [192, 0, 2, 7])]);
     for asked in [ask("good.example", A), ask("good.example", A).dnssec_ok()] {
-        house.learn(asked, good.clone());
+        harness.learn(asked, good.clone());
     }
-    house
+    harness
 }
 
 #[test]
-fn an_opt_record_comes_back_to_those_who_sent_one_and_to_no_one_else() {
-    let house = rich();
+fn an_opt_record_is_only_sent_to_clients_that_sent_one() {
+    let harness = rich();
     for (name, rtype) in [
         ("bad.example", A),
         ("bad.example", TXT),
@@ -30,25 +29,25 @@ fn an_opt_record_comes_back_to_those_who_sent_one_and_to_no_one_else() {
         ("any.example", ANY),
         ("good.example", A),
     ] {
-        let plain = house.answer(ask(name, rtype));
+        let plain = harness.answer(ask(name, rtype));
         assert!(
             plain.message.edns.is_none() && plain.additionals().is_empty(),
             "{name}"
         );
-        let seen = house.answer(ask(name, rtype).edns(4096));
-        let edns = seen.message.edns.as_ref().expect("an OPT record");
+        let decoded = harness.answer(ask(name, rtype).edns(4096));
+        let edns = decoded.message.edns.as_ref().expect("an OPT record");
         assert_eq!((edns.version(), edns.max_payload()), (0, 1232), "{name}");
     }
 }
 
 #[test]
 fn the_do_bit_is_copied_and_the_other_bits_of_edns_are_zero() {
-    let house = rich();
+    let harness = rich();
     for name in ["bad.example", "localhost", "good.example"] {
-        let with = house.answer(ask(name, A).dnssec_ok());
+        let with = harness.answer(ask(name, A).dnssec_ok());
         let edns = with.message.edns.expect("an OPT record");
         assert!(edns.flags().dnssec_ok && edns.flags().z == 0, "{name}");
-        let without = house.answer(ask(name, A).edns(1232));
+        let without = harness.answer(ask(name, A).edns(1232));
         assert!(
             !without
                 .message
@@ -77,44 +76,44 @@ fn each_reason_has_its_code_and_the_lists_text() {
             Action::Nxdomain,
             Action::Refused,
         ] {
-            let told = list("told")
+            let verbose = list("ads")
                 .action(action)
                 .subtree("bad.example")
                 .with(|blocking| {
                     blocking.ede = ede;
                     blocking.extra_text = text.to_owned();
                 });
-            let seen = house([told]).answer(ask("bad.example", A).edns(1232));
+            let decoded = harness([verbose]).answer(ask("bad.example", A).edns(1232));
             let expected: Vec<_> = codes.iter().map(|&code| (code, text.to_owned())).collect();
-            assert_eq!(seen.errors(), expected, "{ede:?} {action:?}");
-            assert!(seen.message.edns.is_some());
+            assert_eq!(decoded.errors(), expected, "{ede:?} {action:?}");
+            assert!(decoded.message.edns.is_some());
         }
     }
 }
 
 #[test]
 fn without_edns_there_is_no_reason() {
-    let seen = rich().answer(ask("bad.example", AAAA));
-    assert!(seen.errors().is_empty() && seen.message.edns.is_none());
-    assert!(!seen.octets.windows(3).any(|octets| octets == b"ads"));
+    let decoded = rich().answer(ask("bad.example", AAAA));
+    assert!(decoded.errors().is_empty() && decoded.message.edns.is_none());
+    assert!(!decoded.bytes.windows(3).any(|bytes| bytes == b"ads"));
 }
 
 #[test]
-fn upstreams_reasons_are_passed_on_and_its_other_options_are_not() {
-    let house = rich();
-    let seen = house.answer(ask("good.example", A).edns(1232));
-    assert_eq!(seen.errors(), [(6, "upstream: is bogus".to_owned())]);
+fn extended_errors_of_upstream_are_passed_on_and_its_other_options_are_not() {
+    let harness = rich();
+    let decoded = harness.answer(ask("good.example", A).edns(1232));
+    assert_eq!(decoded.errors(), [(6, "upstream: is bogus".to_owned())]);
     let asked = ask("two.example", A).edns(1232);
-    house.learn(
+    harness.learn(
         asked,
-        truth("two.example", A)
+        upstream_answer("two.example", A)
             .option(8, b"\x00\x01\x18\x18\xC0\x00\x02")
             .option(15, b"\x00\x01")
             .option(10, b"cookies!")
             .option(15, b"\x00\x1Dnot UTF-8: \xFF")
             .answers([a("two.example", 300, [192, 0, 2, 7])]),
     );
-    let errors = house.answer(asked).errors();
+    let errors = harness.answer(asked).errors();
     assert_eq!(
         errors,
         [
@@ -126,55 +125,60 @@ fn upstreams_reasons_are_passed_on_and_its_other_options_are_not() {
 
 #[test]
 fn an_unknown_version_gets_badvers_whatever_is_asked() {
-    let house = rich();
+    let harness = rich();
     for (name, rtype) in [("bad.example", A), ("good.example", A), ("localhost", ANY)] {
         let asked = ask(name, rtype).version(1);
-        let seen = house.answer(asked);
-        assert_eq!(u16::from(seen.rcode()), 16, "{name}");
+        let decoded = harness.answer(asked);
+        assert_eq!(u16::from(decoded.rcode()), 16, "{name}");
         assert_eq!(
-            seen.message.edns.as_ref().map(|edns| edns.version()),
+            decoded.message.edns.as_ref().map(|edns| edns.version()),
             Some(0)
         );
-        assert!(seen.is_bare() && seen.errors().is_empty());
-        assert!(seen.octets.len() <= asked.packet().len());
+        assert!(decoded.is_bare() && decoded.errors().is_empty());
+        assert!(decoded.bytes.len() <= asked.packet().len());
     }
 }
 
 #[test]
-fn options_that_the_server_does_not_know_are_stepped_over() {
-    let house = rich();
+fn unknown_options_are_skipped() {
+    let harness = rich();
     let asked = ask("bad.example", A);
     let opt =
         b"\x00\x00\x29\x04\xD0\x00\x00\x00\x00\x00\x10\x00\x0A\x00\x08cookie!!\xFF\xFE\x00\x00";
     let packet = message(RD, [1, 0, 0, 1], &[&asked.question(), opt]);
-    let seen = house.take(0, super::house::FRIEND, &packet).reply();
-    assert_eq!(seen.codes(), [15]);
+    let decoded = harness.take(0, super::harness::PERMITTED, &packet).reply();
+    assert_eq!(decoded.codes(), [15]);
 }
 
 #[test]
-fn who_may_not_ask_gets_refused_with_prohibited_for_every_name() {
-    let house = rich();
+fn clients_without_permission_get_refused_with_prohibited_for_every_name() {
+    let harness = rich();
     for name in ["bad.example", "good.example", "localhost", "other.example"] {
-        let seen = house
-            .take(0, STRANGER, &ask(name, A).edns(1232).packet())
+        let decoded = harness
+            .take(0, NOT_PERMITTED, &ask(name, A).edns(1232).packet())
             .reply();
-        assert_eq!(seen.rcode(), ResponseCode::Refused, "{name}");
-        assert!(seen.is_bare(), "{name}");
-        assert_eq!(seen.codes(), [18], "{name}");
-        let plain = house.take(0, STRANGER, &ask(name, A).packet()).reply();
-        assert_eq!(plain.octets.len(), ask(name, A).packet().len(), "{name}");
+        assert_eq!(decoded.rcode(), ResponseCode::Refused, "{name}");
+        assert!(decoded.is_bare(), "{name}");
+        assert_eq!(decoded.codes(), [18], "{name}");
+        let plain = harness
+            .take(0, NOT_PERMITTED, &ask(name, A).packet())
+            .reply();
+        assert_eq!(plain.bytes.len(), ask(name, A).packet().len(), "{name}");
     }
 }
 
 #[test]
-fn an_extended_response_code_of_upstreams_is_kept_and_is_servfail_for_those_without_edns() {
-    let house = house([]);
+fn an_extended_response_code_of_upstream_is_kept_and_becomes_servfail_without_edns() {
+    let harness = harness([]);
     let asked = ask("odd.example", A);
-    let odd = truth("odd.example", A).rcode(ResponseCode::BADCOOKIE);
-    house.learn(asked, odd.authority(super::truth::soa("example", 60, 60)));
+    let odd = upstream_answer("odd.example", A).rcode(ResponseCode::BADCOOKIE);
+    harness.learn(
+        asked,
+        odd.authority(super::upstream_answer::soa("example", 60, 60)),
+    );
     assert_eq!(
-        house.answer(asked.edns(1232)).rcode(),
+        harness.answer(asked.edns(1232)).rcode(),
         ResponseCode::BADCOOKIE
     );
-    assert_eq!(house.answer(asked).rcode(), ResponseCode::ServFail);
+    assert_eq!(harness.answer(asked).rcode(), ResponseCode::ServFail);
 }

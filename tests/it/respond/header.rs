@@ -1,27 +1,26 @@
-//! Owns the tests of the header's bits, whatever the answer is made of.
-//! Refuses response codes.
+//! The bits of the header for all kinds of answers.
 
 use hickory_proto::op::OpCode;
 use hickory_proto::rr::RecordType::{A, ANY, NS, TXT};
 use tapis::wire::flag::{AA, AD, CD, QR, RA, RD, TC};
 
 use super::ask::{Ask, ID, ask};
-use super::house::{FRIEND, House, house, list};
-use super::truth::{a, truth};
+use super::harness::{Harness, PERMITTED, harness, list};
+use super::upstream_answer::{a, upstream_answer};
 
 /// A server that answers each of [`ASKED`] in another way.
-fn rich() -> House {
-    let house = house([list("ads").exact("bad.example")]);
+fn rich() -> Harness {
+    let harness = harness([list("ads").exact("bad.example")]);
     for flags in [0, CD] {
-        house.learn(
+        harness.learn(
             ask("good.example", A).flags(flags),
-            truth("good.example", A)
+            upstream_answer("good.example", A)
                 .authoritative()
                 .authentic()
                 .answers([a("good.example", 300, [192, 0, 2, 7])]),
         );
     }
-    house
+    harness
 }
 
 /// Blocked, local, ANY, from the cache, refused.
@@ -36,62 +35,62 @@ const ASKED: [(&str, hickory_proto::rr::RecordType); 6] = [
 
 #[test]
 fn id_rd_cd_and_the_questions_letter_case_are_copied() {
-    let house = rich();
+    let harness = rich();
     for (name, rtype) in ASKED {
         for flags in [RD, RD | CD, 0, CD] {
             let asked = ask(name, rtype).flags(flags);
-            let seen = house.answer(asked);
-            assert_eq!(seen.message.metadata.id, ID, "{name}");
-            assert_eq!(seen.flags() & (RD | CD), flags, "{name}");
-            assert!(seen.octets[12..].starts_with(&asked.question()), "{name}");
-            assert_eq!(seen.message.queries.len(), 1, "{name}");
+            let decoded = harness.answer(asked);
+            assert_eq!(decoded.message.metadata.id, ID, "{name}");
+            assert_eq!(decoded.flags() & (RD | CD), flags, "{name}");
+            assert!(decoded.bytes[12..].starts_with(&asked.question()), "{name}");
+            assert_eq!(decoded.message.queries.len(), 1, "{name}");
         }
     }
 }
 
 #[test]
 fn answers_have_qr_and_ra_and_neither_aa_nor_tc() {
-    let house = rich();
+    let harness = rich();
     for (name, rtype) in ASKED {
-        let seen = house.answer(ask(name, rtype));
-        assert_eq!(seen.flags() & (QR | AA | TC | RA), QR | RA, "{name}");
-        assert_eq!(seen.message.metadata.op_code, OpCode::Query);
+        let decoded = harness.answer(ask(name, rtype));
+        assert_eq!(decoded.flags() & (QR | AA | TC | RA), QR | RA, "{name}");
+        assert_eq!(decoded.message.metadata.op_code, OpCode::Query);
     }
 }
 
 #[test]
-fn bits_that_mean_nothing_in_a_query_do_not_come_back() {
-    let house = rich();
+fn bits_without_a_meaning_in_a_query_are_cleared() {
+    let harness = rich();
     for (name, rtype) in ASKED {
-        let seen = house.answer(ask(name, rtype).flags(RD | AA | TC | RA | 0x0040 | 0x000F));
-        assert_eq!(seen.flags() & !0x000F, QR | RA | RD, "{name}");
+        let decoded = harness.answer(ask(name, rtype).flags(RD | AA | TC | RA | 0x0040 | 0x000F));
+        assert_eq!(decoded.flags() & !0x000F, QR | RA | RD, "{name}");
     }
 }
 
 #[test]
-fn what_the_server_makes_itself_is_never_called_authentic() {
-    let house = rich();
+fn synthesized_answers_are_never_marked_authentic() {
+    let harness = rich();
     for (name, rtype) in ASKED.into_iter().take(5) {
         assert!(
-            !house.answer(ask(name, rtype).flags(RD | AD)).has(AD),
+            !harness.answer(ask(name, rtype).flags(RD | AD)).has(AD),
             "{name}"
         );
         assert!(
-            !house.answer(ask(name, rtype).dnssec_ok()).has(AD),
+            !harness.answer(ask(name, rtype).dnssec_ok()).has(AD),
             "{name}"
         );
     }
 }
 
 #[test]
-fn ad_is_only_set_for_those_who_ask_for_it_by_ad_or_do() {
-    let house = rich();
-    let signed = || truth("good.example", A).authentic();
-    house.learn(
+fn ad_is_only_set_for_queries_with_ad_or_do() {
+    let harness = rich();
+    let signed = || upstream_answer("good.example", A).authentic();
+    harness.learn(
         ask("good.example", A).dnssec_ok(),
         signed().answers([a("good.example", 300, [192, 0, 2, 7])]),
     );
-    let ad = |asked: Ask<'_>| house.answer(asked).has(AD);
+    let ad = |asked: Ask<'_>| harness.answer(asked).has(AD);
     let plain = ask("good.example", A);
     assert!(!ad(plain));
     assert!(!ad(plain.edns(1232)), "EDNS alone does not ask for it");
@@ -100,28 +99,32 @@ fn ad_is_only_set_for_those_who_ask_for_it_by_ad_or_do() {
 }
 
 #[test]
-fn ad_is_not_made_up_where_upstream_did_not_set_it() {
-    let house = house([]);
+fn ad_is_not_set_where_upstream_did_not_set_it() {
+    let harness = harness([]);
     let asked = ask("good.example", A);
-    house.learn(
+    harness.learn(
         asked,
-        truth("good.example", A).answers([a("good.example", 300, [192, 0, 2, 7])]),
+        upstream_answer("good.example", A).answers([a("good.example", 300, [192, 0, 2, 7])]),
     );
-    assert!(!house.answer(asked.flags(RD | AD)).has(AD));
+    assert!(!harness.answer(asked.flags(RD | AD)).has(AD));
 }
 
 #[test]
-fn without_rd_own_rules_answer_and_all_else_is_refused() {
-    let house = rich();
+fn without_rd_blocked_names_are_answered_and_all_others_refused() {
+    let harness = rich();
     let codes = |name, rtype| {
-        let seen = house.answer(ask(name, rtype).flags(0).edns(1232));
-        (u16::from(seen.rcode()), seen.is_bare(), seen.codes())
+        let decoded = harness.answer(ask(name, rtype).flags(0).edns(1232));
+        (
+            u16::from(decoded.rcode()),
+            decoded.is_bare(),
+            decoded.codes(),
+        )
     };
     assert_eq!(codes("bad.example", A), (0, false, vec![15]));
     assert_eq!(codes("localhost", A), (0, false, vec![]));
     assert_eq!(codes("other.example", A), (5, true, vec![20]));
     assert_eq!(codes("other.example", ANY), (5, true, vec![20]));
-    let refused = house.take(0, FRIEND, &ask("good.example", A).flags(0).packet());
+    let refused = harness.take(0, PERMITTED, &ask("good.example", A).flags(0).packet());
     assert_eq!(
         u16::from(refused.reply().rcode()),
         5,

@@ -1,5 +1,4 @@
-//! Owns the tests of names that never go upstream.
-//! Refuses to go through all zones: `policy::local` has them.
+//! Names that are never forwarded; `policy::local` tests the complete table of zones.
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType::{A, AAAA, ANY, DS, HTTPS, MX, NS, PTR, SOA, TXT};
@@ -9,8 +8,8 @@ use tapis::stats::Count;
 use tapis::wire::name::Name;
 
 use super::ask::ask;
-use super::house::{FRIEND, house, list};
-use super::truth::{a, cname, truth};
+use super::harness::{PERMITTED, harness, list};
+use super::upstream_answer::{a, cname, upstream_answer};
 
 /// The SOA record of a local zone.
 fn soa(zone: &str) -> String {
@@ -18,68 +17,68 @@ fn soa(zone: &str) -> String {
 }
 
 #[test]
-fn localhost_and_what_is_beneath_it_is_this_machine() {
-    let house = house([]);
+fn localhost_and_names_below_it_are_the_loopback_address() {
+    let harness = harness([]);
     for name in ["localhost", "a.b.localhost"] {
         let v4 = format!("{name}. 10800 IN A 127.0.0.1");
         let v6 = format!("{name}. 10800 IN AAAA ::1");
         for (rtype, records) in [(A, vec![&v4]), (AAAA, vec![&v6]), (ANY, vec![&v4, &v6])] {
-            let seen = house.answer(ask(name, rtype));
+            let decoded = harness.answer(ask(name, rtype));
             assert_eq!(
-                seen.answers(),
+                decoded.answers(),
                 records.into_iter().cloned().collect::<Vec<_>>()
             );
             assert_eq!(
-                (seen.rcode(), seen.count),
+                (decoded.rcode(), decoded.count),
                 (ResponseCode::NoError, Count::Local)
             );
         }
         for rtype in [MX, TXT, HTTPS, SOA, NS] {
-            let seen = house.answer(ask(name, rtype));
-            assert_eq!(seen.rcode(), ResponseCode::NoError, "{name} {rtype}");
-            assert!(seen.answers().is_empty());
-            assert_eq!(seen.authorities(), [soa("localhost")]);
+            let decoded = harness.answer(ask(name, rtype));
+            assert_eq!(decoded.rcode(), ResponseCode::NoError, "{name} {rtype}");
+            assert!(decoded.answers().is_empty());
+            assert_eq!(decoded.authorities(), [soa("localhost")]);
         }
     }
 }
 
 #[test]
-fn a_locally_served_zone_has_soa_and_ns_at_its_name_and_nodata_for_all_else() {
-    let house = house([]);
+fn a_locally_served_zone_has_soa_and_ns_at_its_apex_and_nodata_for_all_else() {
+    let harness = harness([]);
     for zone in ["10.in-addr.arpa", "home.arpa", "d.f.ip6.arpa"] {
         let ns = format!("{zone}. 10800 IN NS {zone}.");
-        assert_eq!(house.answer(ask(zone, SOA)).answers(), [soa(zone)]);
-        assert_eq!(house.answer(ask(zone, NS)).answers(), [&*ns]);
-        assert_eq!(house.answer(ask(zone, ANY)).answers(), [ns, soa(zone)]);
+        assert_eq!(harness.answer(ask(zone, SOA)).answers(), [soa(zone)]);
+        assert_eq!(harness.answer(ask(zone, NS)).answers(), [&*ns]);
+        assert_eq!(harness.answer(ask(zone, ANY)).answers(), [ns, soa(zone)]);
         for rtype in [A, PTR, TXT] {
-            let seen = house.answer(ask(zone, rtype));
-            assert_eq!(seen.rcode(), ResponseCode::NoError, "{zone} {rtype}");
-            assert!(seen.answers().is_empty());
-            assert_eq!(seen.authorities(), [soa(zone)]);
+            let decoded = harness.answer(ask(zone, rtype));
+            assert_eq!(decoded.rcode(), ResponseCode::NoError, "{zone} {rtype}");
+            assert!(decoded.answers().is_empty());
+            assert_eq!(decoded.authorities(), [soa(zone)]);
         }
     }
 }
 
 #[test]
-fn nothing_exists_beneath_a_locally_served_zone() {
-    let house = house([]);
+fn no_name_exists_below_a_locally_served_zone() {
+    let harness = harness([]);
     for (name, zone) in [
         ("1.0.0.10.in-addr.arpa", "10.in-addr.arpa"),
         ("1.31.172.in-addr.arpa", "31.172.in-addr.arpa"),
         ("a.home.arpa", "home.arpa"),
     ] {
         for rtype in [PTR, A, NS, SOA, ANY] {
-            let seen = house.answer(ask(name, rtype));
-            assert_eq!(seen.rcode(), ResponseCode::NXDomain, "{name} {rtype}");
-            assert!(seen.answers().is_empty());
-            assert_eq!(seen.authorities(), [soa(zone)], "{name}");
+            let decoded = harness.answer(ask(name, rtype));
+            assert_eq!(decoded.rcode(), ResponseCode::NXDomain, "{name} {rtype}");
+            assert!(decoded.answers().is_empty());
+            assert_eq!(decoded.authorities(), [soa(zone)], "{name}");
         }
     }
 }
 
 #[test]
-fn special_names_do_not_exist_from_their_zones_name_down() {
-    let house = house([]);
+fn special_use_names_do_not_exist_from_the_apex_of_their_zone_down() {
+    let harness = harness([]);
     for (name, zone) in [
         ("onion", "onion"),
         ("expyuzz4wqqyqhjn.onion", "onion"),
@@ -88,91 +87,97 @@ fn special_names_do_not_exist_from_their_zones_name_down() {
         ("use-application-dns.net", "use-application-dns.net"),
     ] {
         for rtype in [A, AAAA, TXT, ANY, SOA] {
-            let seen = house.answer(ask(name, rtype));
-            assert_eq!(seen.rcode(), ResponseCode::NXDomain, "{name} {rtype}");
-            assert!(seen.answers().is_empty());
-            assert_eq!(seen.authorities(), [soa(zone)], "{name}");
+            let decoded = harness.answer(ask(name, rtype));
+            assert_eq!(decoded.rcode(), ResponseCode::NXDomain, "{name} {rtype}");
+            assert!(decoded.answers().is_empty());
+            assert_eq!(decoded.authorities(), [soa(zone)], "{name}");
         }
     }
 }
 
 #[test]
-fn resolver_arpa_has_no_data_from_its_name_down() {
-    let house = house([]);
+fn resolver_arpa_has_no_data_at_and_below_its_apex() {
+    let harness = harness([]);
     for name in ["resolver.arpa", "_dns.resolver.arpa"] {
         for rtype in [A, HTTPS, 64.into(), ANY] {
-            let seen = house.answer(ask(name, rtype));
-            assert_eq!(seen.rcode(), ResponseCode::NoError, "{name} {rtype}");
-            assert!(seen.answers().is_empty());
-            assert_eq!(seen.authorities(), [soa("resolver.arpa")]);
+            let decoded = harness.answer(ask(name, rtype));
+            assert_eq!(decoded.rcode(), ResponseCode::NoError, "{name} {rtype}");
+            assert!(decoded.answers().is_empty());
+            assert_eq!(decoded.authorities(), [soa("resolver.arpa")]);
         }
     }
 }
 
 #[test]
 fn the_canary_and_zones_that_are_opted_out_go_upstream() {
-    let mut house = house([]);
+    let mut harness = harness([]);
     let forwarded = [Name::from_text("10.in-addr.arpa").expect("a name")];
-    house.snapshot.local = LocalZones::new(&forwarded, false);
+    harness.snapshot.local = LocalZones::new(&forwarded, false);
     for name in [
         "use-application-dns.net",
         "1.10.in-addr.arpa",
         "10.in-addr.arpa",
     ] {
-        house.take(0, FRIEND, &ask(name, PTR).packet()).resolve();
+        harness
+            .take(0, PERMITTED, &ask(name, PTR).packet())
+            .resolve();
     }
     assert_eq!(
-        house.answer(ask("16.172.in-addr.arpa", PTR)).count,
+        harness.answer(ask("16.172.in-addr.arpa", PTR)).count,
         Count::Local
     );
 }
 
 #[test]
 fn the_proof_that_a_locally_served_zone_is_unsigned_comes_from_its_parent() {
-    let house = house([]);
+    let harness = harness([]);
     for zone in ["home.arpa", "10.in-addr.arpa"] {
-        let (key, _) = house
-            .take(0, FRIEND, &ask(zone, DS).dnssec_ok().packet())
+        let (key, _) = harness
+            .take(0, PERMITTED, &ask(zone, DS).dnssec_ok().packet())
             .resolve();
         assert_eq!(
             (key.rtype(), key.question().dnssec_ok),
             (43, true),
             "{zone}"
         );
-        let beneath = format!("a.{zone}");
+        let below = format!("a.{zone}");
         assert_eq!(
-            house.answer(ask(&beneath, DS).dnssec_ok()).count,
+            harness.answer(ask(&below, DS).dnssec_ok()).count,
             Count::Local
         );
     }
-    let seen = house.answer(ask("onion", DS).dnssec_ok());
-    assert_eq!(seen.rcode(), ResponseCode::NXDomain, "has no parent to ask");
+    let decoded = harness.answer(ask("onion", DS).dnssec_ok());
+    assert_eq!(
+        decoded.rcode(),
+        ResponseCode::NXDomain,
+        "has no parent to ask"
+    );
 }
 
 #[test]
-fn a_block_comes_before_a_local_zone_and_an_allow_does_not_open_one() {
-    let house = house([
+fn a_block_precedes_a_local_zone_and_an_allow_rule_does_not_forward_it() {
+    let harness = harness([
         list("ads").action(Action::Refused).exact("a.home.arpa"),
         list("good").allowing().exact("b.home.arpa"),
     ]);
-    assert_eq!(house.answer(ask("a.home.arpa", A)).count, Count::Blocked);
-    assert_eq!(house.answer(ask("b.home.arpa", A)).count, Count::Local);
+    assert_eq!(harness.answer(ask("a.home.arpa", A)).count, Count::Blocked);
+    assert_eq!(harness.answer(ask("b.home.arpa", A)).count, Count::Local);
 }
 
 #[test]
-fn upstreams_answer_that_leads_to_a_special_use_name_stays_unless_a_list_blocks_it() {
+fn an_upstream_answer_that_leads_to_a_special_use_name_passes_unless_a_list_blocks_it() {
     for target in ["localhost", "printer.home.arpa"] {
         let asked = ask("free.example", A);
-        let told = truth("free.example", A).answers([
+        let answer = upstream_answer("free.example", A).answers([
             cname("free.example", 300, target),
             a(target, 300, [192, 0, 2, 7]),
         ]);
-        let free = house([]);
-        free.learn(asked, told.clone());
+        let free = harness([]);
+        free.learn(asked, answer.clone());
         let expected = format!("{target}. 300 IN A 192.0.2.7");
         assert_eq!(free.answer(asked).answers()[1], expected);
-        let blocking = house([list("ads").subtree(target)]);
-        blocking.learn(asked, told);
+        let blocking = harness([list("ads").subtree(target)]);
+        blocking.learn(asked, answer);
         assert_eq!(blocking.answer(asked).count, Count::BlockedTarget);
     }
 }

@@ -1,4 +1,4 @@
-//! Services (HTTPS records) of which some lead to a blocked name, behind chains of every kind.
+//! HTTPS records of which some lead to a blocked name, after all kinds of chains.
 
 use std::sync::LazyLock;
 
@@ -12,10 +12,10 @@ use tapis::wire::answer::Intake;
 use tapis::wire::flag::AD;
 
 use super::ask::ask;
-use super::house::{FRIEND_BY_STREAM, House, house, list};
-use super::seen::Seen;
+use super::decoded::Decoded;
+use super::harness::{Harness, PERMITTED_BY_STREAM, harness, list};
 use super::targets::https;
-use super::truth::{BOUNDS, Truth, a, cname, rrsig, soa, truth};
+use super::upstream_answer::{BOUNDS, UpstreamAnswer, a, cname, rrsig, soa, upstream_answer};
 
 const ASKED: &str = "www.a.example";
 const DNAME: RecordType = RecordType::Unknown(39);
@@ -36,25 +36,27 @@ fn dname(owner: &str, target: &str) -> Record {
 }
 
 /// A server that blocks `bad.svc.org`.
-fn blocking() -> House {
-    house([list("ads").subtree("bad.svc.org")])
+fn blocking() -> Harness {
+    harness([list("ads").subtree("bad.svc.org")])
 }
 
-/// For the test with many cases.
-static BLOCKING: LazyLock<House> = LazyLock::new(blocking);
+/// Shared by the many cases of a test.
+static BLOCKING: LazyLock<Harness> = LazyLock::new(blocking);
 
 /// The answer to a client that asked for signatures.
-fn answered(house: &House, truth: Truth) -> Seen {
+fn answered(harness: &Harness, answer: UpstreamAnswer) -> Decoded {
     let asked = ask(ASKED, HTTPS).dnssec_ok();
     let intake = Intake {
         additional: true,
         ..BOUNDS
     };
-    house.keep(asked, truth.entry_within(intake, 0));
-    house.take(0, FRIEND_BY_STREAM, &asked.packet()).reply()
+    harness.insert(asked, answer.entry_within(intake, 0));
+    harness
+        .take(0, PERMITTED_BY_STREAM, &asked.packet())
+        .reply()
 }
 
-/// Records as they are read from a message.
+/// Records as parsed from a message.
 fn as_read(records: &[Record]) -> Vec<Record> {
     let mut message = Message::query();
     message.add_answers(records.iter().cloned());
@@ -70,9 +72,9 @@ fn a_signed_chain_stays_whole_when_one_of_its_services_is_blocked() {
         cname("b.c.net", 300, "d.e.org"),
         https("d.e.org", 1, "ok.svc.org"),
     ];
-    let seen = answered(
+    let decoded = answered(
         &blocking(),
-        truth(ASKED, HTTPS)
+        upstream_answer(ASKED, HTTPS)
             .authentic()
             .answers(chain.clone())
             .answers([
@@ -80,9 +82,9 @@ fn a_signed_chain_stays_whole_when_one_of_its_services_is_blocked() {
                 rrsig("d.e.org", 300, HTTPS),
             ]),
     );
-    assert_eq!(seen.message.answers, as_read(&chain));
-    assert!(!seen.has(AD), "the set of services is not whole");
-    assert_eq!(seen.count, Count::CacheHits);
+    assert_eq!(decoded.message.answers, as_read(&chain));
+    assert!(!decoded.has(AD), "the set of services is not whole");
+    assert_eq!(decoded.count, Count::CacheHits);
 }
 
 #[test]
@@ -94,20 +96,20 @@ fn a_signed_dname_stays_whole_when_one_of_its_services_is_blocked() {
         https("www.c.net", 1, "."),
     ];
     let blocked = https("www.c.net", 2, "x.bad.svc.org");
-    let seen = answered(
+    let decoded = answered(
         &blocking(),
-        truth(ASKED, HTTPS)
+        upstream_answer(ASKED, HTTPS)
             .answers(chain.clone())
             .answers([blocked]),
     );
-    assert_eq!(seen.message.answers, as_read(&chain));
+    assert_eq!(decoded.message.answers, as_read(&chain));
 }
 
 /// One step of a chain.
 #[derive(Clone, Debug)]
 struct Step {
     zone: &'static str,
-    /// A DNAME, and whether its CNAME is sent along; else a CNAME.
+    /// A DNAME, and whether its CNAME is sent as well; else a CNAME.
     renames: Option<bool>,
     signatures: usize,
 }
@@ -127,7 +129,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn of_any_chain_with_any_signatures_all_but_the_blocked_services_and_their_signatures_stays(
+    fn any_chain_with_any_signatures_loses_only_blocked_services_and_their_signatures(
         steps in prop::collection::vec(step(), 0..6),
         mut blocked in prop::collection::vec(any::<bool>(), 1..5),
         signatures in 0..3_usize,
@@ -178,15 +180,15 @@ proptest! {
             }
         }
         sent.extend(vec![rrsig(&at, 300, HTTPS); signatures]);
-        let mut truth = truth(ASKED, HTTPS).authentic().answers(sent).additionals(additional);
+        let mut answer = upstream_answer(ASKED, HTTPS).authentic().answers(sent).additionals(additional);
         if has_proof {
-            truth = truth.authority(soa("a.example", 300, 300));
+            answer = answer.authority(soa("a.example", 300, 300));
         }
-        let seen = answered(&BLOCKING, truth);
-        prop_assert_eq!(&seen.message.answers, &as_read(&expected));
-        prop_assert!(seen.message.authorities.is_empty());
-        prop_assert_eq!(&seen.message.additionals, &as_read(&free));
-        prop_assert!(!seen.has(AD));
-        prop_assert!(seen.message.answers.iter().all(|record| record.record_type() != A));
+        let decoded = answered(&BLOCKING, answer);
+        prop_assert_eq!(&decoded.message.answers, &as_read(&expected));
+        prop_assert!(decoded.message.authorities.is_empty());
+        prop_assert_eq!(&decoded.message.additionals, &as_read(&free));
+        prop_assert!(!decoded.has(AD));
+        prop_assert!(decoded.message.answers.iter().all(|record| record.record_type() != A));
     }
 }

@@ -1,4 +1,4 @@
-//! Stale answers that upstream has withdrawn are not given (RFC 8767, section 4).
+//! Stale answers that upstream has withdrawn are not served (RFC 8767, section 4).
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use tapis::serve::step::Resolution;
 use tapis::wire::flag::{CD, RD};
 
 use super::ask::{Ask, ask};
-use super::house::{FRIEND, House, house};
-use super::truth::{Truth, a, cname, rrsig, soa, truth};
+use super::harness::{Harness, PERMITTED, harness};
+use super::upstream_answer::{UpstreamAnswer, a, cname, rrsig, soa, upstream_answer};
 
 const NAME: &str = "www.good.example";
 
@@ -20,38 +20,38 @@ fn asked() -> Ask<'static> {
     ask(NAME, A)
 }
 
-fn address(last: u8, ttl: u32) -> Truth {
-    truth(NAME, A).answers([a(NAME, ttl, [192, 0, 2, last])])
+fn address(last: u8, ttl: u32) -> UpstreamAnswer {
+    upstream_answer(NAME, A).answers([a(NAME, ttl, [192, 0, 2, last])])
 }
 
-fn denied(name: &str) -> Truth {
-    truth(name, AAAA).rcode(ResponseCode::NXDomain)
+fn denied(name: &str) -> UpstreamAnswer {
+    upstream_answer(name, AAAA).rcode(ResponseCode::NXDomain)
 }
 
-/// A server that heard an address with TTL 1 at second 0.
-fn learned(asked: Ask<'_>) -> House {
-    let house = house([]);
-    house.learn(asked, address(1, 1));
-    house
+/// A server that received an address with TTL 1 at second 0.
+fn learned(asked: Ask<'_>) -> Harness {
+    let harness = harness([]);
+    harness.learn(asked, address(1, 1));
+    harness
 }
 
-fn stale(house: &House, asked: Ask<'_>) -> Option<Arc<Entry>> {
-    house.take(20, FRIEND, &asked.packet()).resolve().1
+fn stale(harness: &Harness, asked: Ask<'_>) -> Option<Arc<Entry>> {
+    harness.take(20, PERMITTED, &asked.packet()).resolve().1
 }
 
-fn has_stale(house: &House, asked: Ask<'_>) -> bool {
-    stale(house, asked).is_some()
+fn has_stale(harness: &Harness, asked: Ask<'_>) -> bool {
+    stale(harness, asked).is_some()
 }
 
 /// The addresses of the stale answer.
-fn stale_answers(house: &House, asked: Ask<'_>) -> Option<Vec<String>> {
-    let stale = Some(stale(house, asked)?);
+fn stale_answers(harness: &Harness, asked: Ask<'_>) -> Option<Vec<String>> {
+    let stale = Some(stale(harness, asked)?);
     let failure = Arc::new(Failure {
         code: 22,
         said: None,
     });
     let failed = Resolution::Failed(failure, stale);
-    Some(house.conclude(20, asked, &failed).reply().answers())
+    Some(harness.conclude(20, asked, &failed).reply().answers())
 }
 
 /// The only record of a stale answer with this address.
@@ -60,107 +60,113 @@ fn served(last: u8) -> Option<Vec<String>> {
 }
 
 #[test]
-fn an_answer_that_nothing_contradicts_stays() {
-    let house = learned(asked());
-    assert!(has_stale(&house, asked()));
-    house.keep(asked().dnssec_ok(), address(1, 300).entry(9));
-    house.keep(ask(NAME, TXT), truth(NAME, TXT).entry(9));
+fn an_uncontradicted_answer_stays() {
+    let harness = learned(asked());
+    assert!(has_stale(&harness, asked()));
+    harness.insert(asked().dnssec_ok(), address(1, 300).entry(9));
+    harness.insert(ask(NAME, TXT), upstream_answer(NAME, TXT).entry(9));
     let elsewhere = denied("other.good.example").authority(soa("example", 60, 60));
-    house.keep(ask("other.good.example", AAAA), elsewhere.entry(9));
-    assert!(has_stale(&house, asked()), "they agree");
+    harness.insert(ask("other.good.example", AAAA), elsewhere.entry(9));
+    assert!(has_stale(&harness, asked()), "they agree");
 }
 
 #[test]
-fn a_newer_answer_that_is_not_kept_withdraws_an_older_one() {
+fn a_newer_answer_that_is_not_cached_withdraws_an_older_one() {
     let newer = [
         ("another address, TTL 0", address(2, 0)),
-        ("NODATA without SOA", truth(NAME, A)),
+        ("NODATA without SOA", upstream_answer(NAME, A)),
         (
             "NODATA, SOA 0/0",
-            truth(NAME, A).authority(soa("example", 0, 0)),
+            upstream_answer(NAME, A).authority(soa("example", 0, 0)),
         ),
         (
             "a chain to nothing",
-            truth(NAME, A).answers([cname(NAME, 300, "else.example")]),
+            upstream_answer(NAME, A).answers([cname(NAME, 300, "else.example")]),
         ),
         (
             "NXDOMAIN without SOA",
-            truth(NAME, A).rcode(ResponseCode::NXDomain),
+            upstream_answer(NAME, A).rcode(ResponseCode::NXDomain),
         ),
         (
             "NXDOMAIN, SOA 0/0",
-            truth(NAME, A)
+            upstream_answer(NAME, A)
                 .rcode(ResponseCode::NXDomain)
                 .authority(soa("example", 0, 0)),
         ),
     ];
     for (what, newer) in newer {
         for same in [asked(), asked().dnssec_ok()] {
-            let house = learned(asked());
-            house.keep(same, newer.clone().entry(9));
-            assert!(!has_stale(&house, asked()), "{what}");
-            // Nor is the newer one given, which was not to be kept.
-            house.take(20, FRIEND, &same.packet()).resolve();
+            let harness = learned(asked());
+            harness.insert(same, newer.clone().entry(9));
+            assert!(!has_stale(&harness, asked()), "{what}");
+            // The newer answer, which must not be cached, is not served either.
+            harness.take(20, PERMITTED, &same.packet()).resolve();
         }
     }
 }
 
 #[test]
-fn an_nxdomain_of_any_type_withdraws_what_was_at_the_name_and_below() {
+fn an_nxdomain_of_any_type_withdraws_answers_at_the_name_and_below() {
     for name in [NAME, "good.example", "example"] {
         for with_soa in [true, false] {
-            let house = learned(asked());
+            let harness = learned(asked());
             let mut denial = denied(name);
             if with_soa {
                 denial = denial.authority(soa("example", 300, 300));
             }
-            house.keep(ask(name, AAAA), denial.entry(9));
-            assert!(!has_stale(&house, asked()), "{name} {with_soa}");
-            // What came after it counts, for whichever clients it came.
-            house.keep(asked().dnssec_ok(), address(1, 1).entry(10));
-            assert!(has_stale(&house, asked()), "{name} {with_soa}");
-            house.keep(asked(), address(1, 1).entry(10));
-            assert!(has_stale(&house, asked()), "{name} {with_soa}");
+            harness.insert(ask(name, AAAA), denial.entry(9));
+            assert!(!has_stale(&harness, asked()), "{name} {with_soa}");
+            // The newest answer applies, whichever clients it was for.
+            harness.insert(asked().dnssec_ok(), address(1, 1).entry(10));
+            assert!(has_stale(&harness, asked()), "{name} {with_soa}");
+            harness.insert(asked(), address(1, 1).entry(10));
+            assert!(has_stale(&harness, asked()), "{name} {with_soa}");
         }
     }
 }
 
 #[test]
 fn an_nxdomain_at_the_end_of_a_chain_denies_the_last_name() {
-    let house = learned(asked());
+    let harness = learned(asked());
     let other = ask("x.example", AAAA);
-    let to_it = truth("x.example", AAAA).answers([cname("x.example", 300, NAME)]);
-    house.keep(other, to_it.rcode(ResponseCode::NXDomain).entry(9));
-    assert!(!has_stale(&house, asked()), "the target does not exist");
+    let to_it = upstream_answer("x.example", AAAA).answers([cname("x.example", 300, NAME)]);
+    harness.insert(other, to_it.rcode(ResponseCode::NXDomain).entry(9));
+    assert!(!has_stale(&harness, asked()), "the target does not exist");
 
-    let house = learned(asked());
-    let from_it = truth(NAME, AAAA).answers([cname(NAME, 300, "gone.example")]);
-    house.keep(
+    let harness = learned(asked());
+    let from_it = upstream_answer(NAME, AAAA).answers([cname(NAME, 300, "gone.example")]);
+    harness.insert(
         ask(NAME, AAAA),
         from_it.rcode(ResponseCode::NXDomain).entry(9),
     );
-    assert!(has_stale(&house, asked()), "the owner of the CNAME exists");
+    assert!(
+        has_stale(&harness, asked()),
+        "the owner of the CNAME exists"
+    );
 
-    let house = super::house::house([]);
-    let chained = truth(NAME, A).answers([
+    let harness = super::harness::harness([]);
+    let chained = upstream_answer(NAME, A).answers([
         cname(NAME, 1, "gone.example"),
         a("gone.example", 1, [192, 0, 2, 1]),
     ]);
-    house.learn(asked(), chained);
-    assert!(has_stale(&house, asked()));
-    house.keep(ask("gone.example", AAAA), denied("gone.example").entry(9));
-    assert!(!has_stale(&house, asked()), "what it leads to is gone");
+    harness.learn(asked(), chained);
+    assert!(has_stale(&harness, asked()));
+    harness.insert(ask("gone.example", AAAA), denied("gone.example").entry(9));
+    assert!(!has_stale(&harness, asked()), "its target is gone");
 }
 
 #[test]
-fn what_was_heard_with_dnssec_withdraws_what_was_heard_without_and_the_other_way_round() {
+fn answers_with_dnssec_withdraw_those_without_and_the_reverse() {
     let (plain, secure) = (asked(), asked().dnssec_ok());
     for (older, newer) in [(plain, secure), (secure, plain)] {
-        let house = learned(older);
-        house.keep(newer, address(1, 300).answers([signed_by()]).entry(9));
-        assert!(has_stale(&house, older), "the same address, signed or not");
-        house.keep(newer, address(2, 300).answers([signed_by()]).entry(10));
-        assert_ne!(stale_answers(&house, older), served(1));
+        let harness = learned(older);
+        harness.insert(newer, address(1, 300).answers([signed_by()]).entry(9));
+        assert!(
+            has_stale(&harness, older),
+            "the same address, signed or not"
+        );
+        harness.insert(newer, address(2, 300).answers([signed_by()]).entry(10));
+        assert_ne!(stale_answers(&harness, older), served(1));
     }
 }
 
@@ -172,67 +178,70 @@ fn signed_by() -> Record {
 fn a_rotating_name_keeps_a_stale_answer_for_clients_with_and_without_dnssec() {
     let (plain, secure) = (asked(), asked().dnssec_ok());
     for (one, other) in [(plain, secure), (secure, plain)] {
-        // Both in one second: neither is known to be the newer.
-        let house = learned(one);
-        house.keep(other, address(2, 1).entry(0));
-        assert_eq!(stale_answers(&house, one), served(1));
-        assert_eq!(stale_answers(&house, other), served(2));
-        // Later, the newer data replaces the older for both.
-        house.keep(other, address(3, 1).entry(5));
-        assert_eq!(stale_answers(&house, one), served(3));
-        assert_eq!(stale_answers(&house, other), served(3));
-        house.keep(one, address(4, 1).entry(6));
-        assert_eq!(stale_answers(&house, one), served(4));
-        assert_eq!(stale_answers(&house, other), served(4));
-        // What is not to be kept withdraws and is not given.
-        house.keep(other, address(5, 0).entry(7));
-        assert_eq!(stale_answers(&house, one), None);
+        // Both within one second: neither is known to be newer.
+        let harness = learned(one);
+        harness.insert(other, address(2, 1).entry(0));
+        assert_eq!(stale_answers(&harness, one), served(1));
+        assert_eq!(stale_answers(&harness, other), served(2));
+        // A second later, the newer data replaces the older for both.
+        harness.insert(other, address(3, 1).entry(5));
+        assert_eq!(stale_answers(&harness, one), served(3));
+        assert_eq!(stale_answers(&harness, other), served(3));
+        harness.insert(one, address(4, 1).entry(6));
+        assert_eq!(stale_answers(&harness, one), served(4));
+        assert_eq!(stale_answers(&harness, other), served(4));
+        // An answer that must not be cached withdraws others and is not served.
+        harness.insert(other, address(5, 0).entry(7));
+        assert_eq!(stale_answers(&harness, one), None);
     }
 }
 
 #[test]
 fn a_name_whose_other_type_is_denied_in_the_same_second_keeps_its_stale_answer() {
     // Some servers answer NXDOMAIN to AAAA where there is an A, and browsers ask for both at once.
-    let house = learned(asked());
+    let harness = learned(asked());
     let denial = denied(NAME).authority(soa("example", 300, 300));
-    house.keep(ask(NAME, AAAA), denial.clone().entry(0));
-    assert_eq!(stale_answers(&house, asked()), served(1));
-    house.keep(ask(NAME, AAAA), denial.entry(1));
-    assert_eq!(stale_answers(&house, asked()), None);
+    harness.insert(ask(NAME, AAAA), denial.clone().entry(0));
+    assert_eq!(stale_answers(&harness, asked()), served(1));
+    harness.insert(ask(NAME, AAAA), denial.entry(1));
+    assert_eq!(stale_answers(&harness, asked()), None);
 }
 
 #[test]
-fn newer_data_for_other_clients_is_given_stale_only_if_no_signature_is_missed_or_in_the_way() {
+fn newer_data_for_other_clients_is_served_stale_only_if_its_signatures_fit_the_client() {
     let (plain, secure) = (asked(), asked().dnssec_ok());
     let signed = |last| address(last, 1).answers([signed_by()]);
-    let house = learned(plain);
-    house.keep(secure, signed(2).entry(5));
+    let harness = learned(plain);
+    harness.insert(secure, signed(2).entry(5));
     assert_eq!(
-        stale_answers(&house, plain),
+        stale_answers(&harness, plain),
         None,
         "it did not ask for signatures"
     );
-    assert_eq!(stale_answers(&house, secure).map(|all| all.len()), Some(2));
-
-    let house = super::house::house([]);
-    house.learn(secure, signed(1));
-    house.keep(plain, address(2, 1).entry(5));
     assert_eq!(
-        stale_answers(&house, secure),
-        None,
-        "a validator would refuse it"
+        stale_answers(&harness, secure).map(|all| all.len()),
+        Some(2)
     );
-    assert_eq!(stale_answers(&house, plain), served(2));
 
-    // Validated data is good for clients that validate themselves, and not the other way round.
+    let harness = super::harness::harness([]);
+    harness.learn(secure, signed(1));
+    harness.insert(plain, address(2, 1).entry(5));
+    assert_eq!(
+        stale_answers(&harness, secure),
+        None,
+        "a validator would reject it"
+    );
+    assert_eq!(stale_answers(&harness, plain), served(2));
+
+    // Validated data can be served to clients that validate, and not the reverse.
     let unchecked = secure.flags(RD | CD);
-    let house = super::house::house([]);
-    house.learn(unchecked, signed(1));
-    house.keep(secure, signed(2).entry(5));
-    let both = stale_answers(&house, unchecked).map(|all| all[0].clone());
+    let harness = super::harness::harness([]);
+    harness.learn(unchecked, signed(1));
+    harness.insert(secure, signed(2).entry(5));
+    let both = stale_answers(&harness, unchecked).map(|all| all[0].clone());
     assert_eq!(both, served(2).map(|all| all[0].clone()));
-    house.keep(unchecked, signed(3).entry(6));
-    let validated = stale_answers(&house, secure).map(|all| all[0].clone());
+    harness.insert(unchecked, signed(3).entry(6));
+    let validated = stale_answers(&harness, secure).map(|all| all[0].clone());
     assert_eq!(validated, served(2).map(|all| all[0].clone()));
 }
 
@@ -245,9 +254,10 @@ fn an_nxdomain_of_any_name_in_a_chain_or_above_it_withdraws_the_answer() {
         "end.example",
     ];
     let hops = names.windows(2).map(|pair| cname(pair[0], 1, pair[1]));
-    let chained = truth(NAME, A)
-        .answers(hops)
-        .answers([a("end.example", 1, [192, 0, 2, 1])]);
+    let chained =
+        upstream_answer(NAME, A)
+            .answers(hops)
+            .answers([a("end.example", 1, [192, 0, 2, 1])]);
     let withdrawing = [
         "one.cdn.example",
         "cdn.example",
@@ -261,51 +271,57 @@ fn an_nxdomain_of_any_name_in_a_chain_or_above_it_withdraws_the_answer() {
         .into_iter()
         .chain(unrelated.map(|name| (name, false)))
     {
-        let house = house([]);
-        house.learn(asked(), chained.clone());
-        house.keep(ask(name, AAAA), denied(name).entry(9));
-        assert_eq!(has_stale(&house, asked()), !withdraws, "{name}");
+        let harness = harness([]);
+        harness.learn(asked(), chained.clone());
+        harness.insert(ask(name, AAAA), denied(name).entry(9));
+        assert_eq!(has_stale(&harness, asked()), !withdraws, "{name}");
     }
 }
 
 #[test]
-fn a_chain_of_more_names_than_are_worth_looking_up_is_not_given_stale() {
+fn a_chain_of_too_many_names_is_not_served_stale() {
     let deep = |hop: usize| format!("h{hop}{}.example", ".x".repeat(100));
     let chained = |hops: usize| {
         let names: Vec<_> = std::iter::once(NAME.to_owned())
             .chain((0..hops).map(deep))
             .collect();
         let last = names.last().expect("a name").clone();
-        let house = house([]);
+        let harness = harness([]);
         let chain = names.windows(2).map(|pair| cname(&pair[0], 1, &pair[1]));
         let end = a(&last, 1, [192, 0, 2, 1]);
-        house.learn(asked(), truth(NAME, A).answers(chain).answers([end]));
-        has_stale(&house, asked())
+        harness.learn(
+            asked(),
+            upstream_answer(NAME, A).answers(chain).answers([end]),
+        );
+        has_stale(&harness, asked())
     };
     assert_eq!([1, 2, 16].map(chained), [true, true, false]);
 }
 
 #[test]
-fn what_nobody_validated_withdraws_nothing_validated() {
+fn an_unvalidated_answer_withdraws_no_validated_one() {
     let unchecked = asked().flags(RD | CD);
-    let house = learned(asked());
-    house.keep(unchecked, address(2, 300).entry(9));
+    let harness = learned(asked());
+    harness.insert(unchecked, address(2, 300).entry(9));
     let denial = denied(NAME).authority(soa("example", 300, 300));
-    house.keep(ask(NAME, AAAA).flags(RD | CD), denial.clone().entry(9));
-    assert!(has_stale(&house, asked()));
-    let house = learned(unchecked);
-    house.keep(ask(NAME, AAAA), denial.entry(9));
-    assert!(!has_stale(&house, unchecked));
+    harness.insert(ask(NAME, AAAA).flags(RD | CD), denial.clone().entry(9));
+    assert!(has_stale(&harness, asked()));
+    let harness = learned(unchecked);
+    harness.insert(ask(NAME, AAAA), denial.entry(9));
+    assert!(!has_stale(&harness, unchecked));
 }
 
 #[test]
 fn a_query_for_type_0_is_refused_and_withdraws_nothing() {
-    let house = learned(asked());
+    let harness = learned(asked());
     let zero = ask("good.example", RecordType::ZERO);
-    let seen = house.take(9, FRIEND, &zero.packet()).reply();
-    assert_eq!(seen.rcode(), ResponseCode::FormErr);
-    house.keep(zero, truth("good.example", RecordType::ZERO).entry(9));
-    assert!(has_stale(&house, asked()));
+    let decoded = harness.take(9, PERMITTED, &zero.packet()).reply();
+    assert_eq!(decoded.rcode(), ResponseCode::FormErr);
+    harness.insert(
+        zero,
+        upstream_answer("good.example", RecordType::ZERO).entry(9),
+    );
+    assert!(has_stale(&harness, asked()));
 }
 
 /// A record of any type.
@@ -318,21 +334,24 @@ fn raw(rtype: RecordType, data: &[u8]) -> Record {
     Record::from_rdata(owner, 1, data)
 }
 
-/// Whether `old` is given stale to clients without DO, after clients with DO got the newer `new`.
+/// Whether `old` is served stale to clients without DO, after clients with DO got the newer `new`.
 fn survives(rtype: RecordType, old: &[u8], new: &[u8]) -> bool {
-    let house = house([]);
+    let harness = harness([]);
     let plain = ask(NAME, rtype);
-    house.learn(plain, truth(NAME, rtype).answers([raw(rtype, old)]));
-    let signed = [raw(rtype, new), rrsig(NAME, 300, rtype)];
-    house.keep(
-        plain.dnssec_ok(),
-        truth(NAME, rtype).answers(signed).entry(9),
+    harness.learn(
+        plain,
+        upstream_answer(NAME, rtype).answers([raw(rtype, old)]),
     );
-    has_stale(&house, plain)
+    let signed = [raw(rtype, new), rrsig(NAME, 300, rtype)];
+    harness.insert(
+        plain.dnssec_ok(),
+        upstream_answer(NAME, rtype).answers(signed).entry(9),
+    );
+    has_stale(&harness, plain)
 }
 
 #[test]
-fn data_that_differs_by_what_would_be_letter_case_in_a_name_withdraws_a_stale_answer() {
+fn non_name_data_that_differs_in_letter_case_withdraws_a_stale_answer() {
     let naptr = |flag: u8| [b"\0\x01\0\x02\x01", &[flag][..], b"\x03SIP\0\0"].concat();
     let srv = |port: u8| [0, 1, 0, 2, 0, port, 2, b'm', b'x', 0];
     let https = |alpn: u8| [0, 1, 0, 0, 1, 0, 2, 1, alpn];

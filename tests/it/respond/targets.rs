@@ -1,5 +1,4 @@
-//! Owns the tests of blocks that bite at a target of the CNAME chain.
-//! Refuses what lets them pass, which `allowed` has.
+//! Blocks that apply to a target of the CNAME chain.
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType::{A, AAAA, CNAME, HTTPS, MX, TXT};
@@ -11,39 +10,41 @@ use tapis::wire::answer::Intake;
 use tapis::wire::flag::{AD, RD};
 
 use super::ask::ask;
-use super::house::{FRIEND, House, List, house, list};
-use super::seen::Seen;
-use super::truth::{BOUNDS, Truth, a, cname, rrsig, soa, truth};
+use super::decoded::Decoded;
+use super::harness::{Harness, List, PERMITTED, harness, list};
+use super::upstream_answer::{BOUNDS, UpstreamAnswer, a, cname, rrsig, soa, upstream_answer};
 
 /// `www.shop.example` leads by `edge.cdn.example` to `x.track.test`, signed.
-pub(super) fn chained(rtype: RecordType) -> Truth {
-    let truth = truth("www.shop.example", rtype).authentic().answers([
-        cname("www.shop.example", 300, "edge.cdn.example"),
-        rrsig("www.shop.example", 300, CNAME),
-        cname("edge.cdn.example", 20, "x.track.test"),
-        rrsig("edge.cdn.example", 20, CNAME),
-        a("x.track.test", 300, [192, 0, 2, 7]),
-        rrsig("x.track.test", 300, A),
-    ]);
-    // The chain leads to no record of any other type: without an SOA that is not kept.
+pub(super) fn chained(rtype: RecordType) -> UpstreamAnswer {
+    let answer = upstream_answer("www.shop.example", rtype)
+        .authentic()
+        .answers([
+            cname("www.shop.example", 300, "edge.cdn.example"),
+            rrsig("www.shop.example", 300, CNAME),
+            cname("edge.cdn.example", 20, "x.track.test"),
+            rrsig("edge.cdn.example", 20, CNAME),
+            a("x.track.test", 300, [192, 0, 2, 7]),
+            rrsig("x.track.test", 300, A),
+        ]);
+    // The chain leads to no record of any other type: without an SOA that is not cached.
     match rtype {
-        A => truth,
-        _ => truth.authority(soa("track.test", 300, 300)),
+        A => answer,
+        _ => answer.authority(soa("track.test", 300, 300)),
     }
 }
 
 /// A server that has the chain in its cache.
-pub(super) fn tracked(lists: impl IntoIterator<Item = List>) -> House {
-    let house = house(lists);
+pub(super) fn tracked(lists: impl IntoIterator<Item = List>) -> Harness {
+    let harness = harness(lists);
     for rtype in [A, AAAA, TXT] {
         for asked in [
             ask("www.shop.example", rtype),
             ask("www.shop.example", rtype).dnssec_ok(),
         ] {
-            house.learn(asked, chained(rtype));
+            harness.learn(asked, chained(rtype));
         }
     }
-    house
+    harness
 }
 
 const CHAIN: [&str; 2] = [
@@ -52,81 +53,84 @@ const CHAIN: [&str; 2] = [
 ];
 
 #[test]
-fn the_chain_up_to_a_blocked_target_is_kept_and_the_sinkhole_belongs_to_the_target() {
-    let house = tracked([list("ads").subtree("track.test")]);
-    let seen = house.answer(ask("www.shop.example", A).edns(1232));
+fn the_chain_up_to_a_blocked_target_is_kept_and_the_target_owns_the_sinkhole() {
+    let harness = tracked([list("ads").subtree("track.test")]);
+    let decoded = harness.answer(ask("www.shop.example", A).edns(1232));
     let sunk = "x.track.test. 60 IN A 0.0.0.0";
-    assert_eq!(seen.answers(), [CHAIN[0], CHAIN[1], sunk]);
-    assert_eq!((seen.count, seen.codes()), (Count::BlockedTarget, vec![15]));
-    assert!(seen.authorities().is_empty());
+    assert_eq!(decoded.answers(), [CHAIN[0], CHAIN[1], sunk]);
+    assert_eq!(
+        (decoded.count, decoded.codes()),
+        (Count::BlockedTarget, vec![15])
+    );
+    assert!(decoded.authorities().is_empty());
 }
 
 #[test]
-fn signatures_go_and_ad_goes_even_when_asked_for() {
-    let house = tracked([list("ads").subtree("track.test")]);
-    let seen = house.answer(ask("www.shop.example", A).dnssec_ok().flags(RD | AD));
+fn signatures_and_ad_are_dropped_even_when_asked_for() {
+    let harness = tracked([list("ads").subtree("track.test")]);
+    let decoded = harness.answer(ask("www.shop.example", A).dnssec_ok().flags(RD | AD));
     assert_eq!(
-        seen.answers().len(),
+        decoded.answers().len(),
         3,
         "two CNAMEs and an address, no signature"
     );
-    assert!(!seen.has(AD));
+    assert!(!decoded.has(AD));
 }
 
 #[test]
-fn what_a_sinkhole_has_no_record_for_is_nodata_of_the_targets_zone() {
-    let house = tracked([list("ads").subtree("track.test")]);
-    let seen = house.answer(ask("www.shop.example", TXT));
-    assert_eq!(seen.rcode(), ResponseCode::NoError);
-    assert_eq!(seen.answers(), CHAIN);
+fn a_type_without_a_sinkhole_record_is_nodata_of_the_target() {
+    let harness = tracked([list("ads").subtree("track.test")]);
+    let decoded = harness.answer(ask("www.shop.example", TXT));
+    assert_eq!(decoded.rcode(), ResponseCode::NoError);
+    assert_eq!(decoded.answers(), CHAIN);
     assert_eq!(
-        seen.authorities(),
+        decoded.authorities(),
         ["track.test. 60 IN SOA tapis.invalid. nobody.invalid. 41 3600 600 604800 60"]
     );
 }
 
 #[test]
 fn a_block_in_the_middle_cuts_the_chain_there() {
-    let house = tracked([list("ads").exact("edge.cdn.example").exact("x.track.test")]);
-    let seen = house.answer(ask("www.shop.example", AAAA));
+    let harness = tracked([list("ads").exact("edge.cdn.example").exact("x.track.test")]);
+    let decoded = harness.answer(ask("www.shop.example", AAAA));
     assert_eq!(
-        seen.answers(),
+        decoded.answers(),
         [CHAIN[0], "edge.cdn.example. 60 IN AAAA ::"]
     );
 }
 
 #[test]
-fn a_targets_nxdomain_obeys_the_same_rule_as_a_names() {
+fn nxdomain_for_a_target_follows_the_same_rule_as_for_a_name() {
     for (rules, expected) in [
         (list("ads").exact("x.track.test"), ResponseCode::NoError),
         (list("ads").subtree("track.test"), ResponseCode::NXDomain),
     ] {
-        let house = tracked([rules.action(Action::Nxdomain)]);
-        let seen = house.answer(ask("www.shop.example", A));
-        assert_eq!(seen.rcode(), expected);
-        assert_eq!(seen.answers(), CHAIN);
-        assert_eq!(seen.message.authorities.len(), 1);
+        let harness = tracked([rules.action(Action::Nxdomain)]);
+        let decoded = harness.answer(ask("www.shop.example", A));
+        assert_eq!(decoded.rcode(), expected);
+        assert_eq!(decoded.answers(), CHAIN);
+        assert_eq!(decoded.message.authorities.len(), 1);
     }
 }
 
 #[test]
-fn a_target_that_is_refused_or_dropped_takes_the_whole_answer_along() {
+fn refused_or_drop_on_a_target_applies_to_the_whole_answer() {
     let refused = tracked([list("ads").action(Action::Refused).exact("x.track.test")]);
-    let seen = refused.answer(ask("www.shop.example", A));
+    let decoded = refused.answer(ask("www.shop.example", A));
     assert_eq!(
-        (seen.rcode(), seen.is_bare()),
+        (decoded.rcode(), decoded.is_bare()),
         (ResponseCode::Refused, true)
     );
     let dropped = tracked([list("ads").action(Action::Drop).exact("x.track.test")]);
-    let outcome = dropped.take(0, FRIEND, &ask("www.shop.example", A).packet());
+    let outcome = dropped.take(0, PERMITTED, &ask("www.shop.example", A).packet());
     assert_eq!(outcome.dropped(), Count::BlockedDrop);
 }
 
 #[test]
 fn a_hop_never_lives_longer_than_the_block() {
     let brief = list("ads").with(|blocking| blocking.ttl_secs = 5);
-    let seen = tracked([brief.subtree("track.test")]).answer(ask("www.shop.example", A));
-    let ttls: Vec<_> = seen
+    let decoded = tracked([brief.subtree("track.test")]).answer(ask("www.shop.example", A));
+    let ttls: Vec<_> = decoded
         .message
         .answers
         .iter()
@@ -137,9 +141,9 @@ fn a_hop_never_lives_longer_than_the_block() {
 
 #[test]
 fn the_hops_of_a_cached_chain_are_counted_down() {
-    let house = tracked([list("ads").subtree("track.test")]);
-    let seen = house.answer_at(15, ask("www.shop.example", A));
-    let ttls: Vec<_> = seen
+    let harness = tracked([list("ads").subtree("track.test")]);
+    let decoded = harness.answer_at(15, ask("www.shop.example", A));
+    let ttls: Vec<_> = decoded
         .message
         .answers
         .iter()
@@ -153,13 +157,20 @@ fn the_hops_of_a_cached_chain_are_counted_down() {
 }
 
 #[test]
-fn who_asks_for_the_cname_itself_gets_the_truth() {
-    let house = house([list("ads").subtree("track.test").action(Action::Nxdomain)]);
-    let told = truth("shop.example", CNAME).answers([cname("shop.example", 300, "x.track.test")]);
-    house.learn(ask("shop.example", CNAME), told);
-    let seen = house.answer(ask("shop.example", CNAME));
-    assert_eq!(seen.answers(), ["shop.example. 300 IN CNAME x.track.test."]);
-    assert_eq!(seen.count, Count::CacheHits);
+fn a_query_for_the_cname_itself_is_answered_unfiltered() {
+    let harness = harness([list("ads").subtree("track.test").action(Action::Nxdomain)]);
+    let answer = upstream_answer("shop.example", CNAME).answers([cname(
+        "shop.example",
+        300,
+        "x.track.test",
+    )]);
+    harness.learn(ask("shop.example", CNAME), answer);
+    let decoded = harness.answer(ask("shop.example", CNAME));
+    assert_eq!(
+        decoded.answers(),
+        ["shop.example. 300 IN CNAME x.track.test."]
+    );
+    assert_eq!(decoded.count, Count::CacheHits);
 }
 
 /// An HTTPS record: its priority, target and an IPv4 hint.
@@ -181,14 +192,14 @@ pub(super) fn https(name: &str, priority: u16, target: &str) -> Record {
     Record::from_rdata(name, 300, data)
 }
 
-fn served(lists: impl IntoIterator<Item = List>, records: &[Record]) -> Seen {
-    let house = house(lists);
+fn served(lists: impl IntoIterator<Item = List>, records: &[Record]) -> Decoded {
+    let harness = harness(lists);
     let asked = ask("www.shop.example", HTTPS).dnssec_ok().flags(RD | AD);
     let all = records.iter().cloned();
     let signed = rrsig("www.shop.example", 300, HTTPS);
-    let truth = truth("www.shop.example", HTTPS).authentic();
-    house.learn(asked, truth.answers(all).answers([signed]));
-    house.answer(asked)
+    let answer = upstream_answer("www.shop.example", HTTPS).authentic();
+    harness.learn(asked, answer.answers(all).answers([signed]));
+    harness.answer(asked)
 }
 
 #[test]
@@ -201,36 +212,48 @@ fn a_service_at_a_blocked_target_is_blocked_with_its_hints() {
             1,
         ),
     ] {
-        let seen = served(
+        let decoded = served(
             [rules],
             &[https("www.shop.example", priority, "x.track.test")],
         );
-        assert_eq!(seen.rcode(), ResponseCode::NoError, "the asked name exists");
-        assert_eq!((seen.count, seen.codes()), (Count::BlockedTarget, vec![15]));
-        assert!(seen.answers().is_empty() && !seen.has(AD));
-        assert_eq!(seen.authorities().len(), 1);
-        assert!(!seen.octets.windows(4).any(|bytes| bytes == [192, 0, 2, 66]));
+        assert_eq!(
+            decoded.rcode(),
+            ResponseCode::NoError,
+            "the asked name exists"
+        );
+        assert_eq!(
+            (decoded.count, decoded.codes()),
+            (Count::BlockedTarget, vec![15])
+        );
+        assert!(decoded.answers().is_empty() && !decoded.has(AD));
+        assert_eq!(decoded.authorities().len(), 1);
+        assert!(
+            !decoded
+                .bytes
+                .windows(4)
+                .any(|bytes| bytes == [192, 0, 2, 66])
+        );
     }
 }
 
 #[test]
-fn of_several_services_those_at_free_targets_stay_without_signatures() {
+fn of_several_services_those_at_unblocked_targets_stay_without_signatures() {
     let records = [
         https("www.shop.example", 1, "x.track.test"),
         https("www.shop.example", 2, "."),
         https("www.shop.example", 3, "edge.cdn.example"),
     ];
-    let seen = served([list("ads").subtree("track.test")], &records);
-    assert_eq!(seen.count, Count::CacheHits);
-    let kept: Vec<_> = seen.message.answers.iter().collect();
+    let decoded = served([list("ads").subtree("track.test")], &records);
+    assert_eq!(decoded.count, Count::CacheHits);
+    let kept: Vec<_> = decoded.message.answers.iter().collect();
     assert_eq!(kept.len(), 2, "{kept:?}");
     assert!(kept.iter().all(|record| record.record_type() == HTTPS));
     let names = format!("{kept:?}");
-    assert!(!names.contains("track") && !seen.has(AD));
+    assert!(!names.contains("track") && !decoded.has(AD));
 }
 
 #[test]
-fn services_at_free_targets_and_at_their_owner_pass_whole() {
+fn services_at_unblocked_targets_and_at_their_owner_pass_whole() {
     let records = [
         https("www.shop.example", 1, "."),
         https("www.shop.example", 2, "edge.cdn.example"),
@@ -240,29 +263,29 @@ fn services_at_free_targets_and_at_their_owner_pass_whole() {
         vec![list("ads").subtree("track.test")],
         vec![list("ads").exact("edge.cdn.example"), good],
     ] {
-        let seen = served(lists, &records);
-        assert_eq!(seen.message.answers.len(), 3);
-        assert!(seen.has(AD));
+        let decoded = served(lists, &records);
+        assert_eq!(decoded.message.answers.len(), 3);
+        assert!(decoded.has(AD));
     }
 }
 
 #[test]
-fn a_service_behind_a_chain_is_judged_at_the_end_of_it() {
-    let house = house([list("ads").subtree("track.test")]);
+fn a_service_behind_a_chain_is_decided_at_its_end() {
+    let harness = harness([list("ads").subtree("track.test")]);
     let asked = ask("www.shop.example", HTTPS);
-    let truth = truth("www.shop.example", HTTPS).answers([
+    let answer = upstream_answer("www.shop.example", HTTPS).answers([
         cname("www.shop.example", 300, "edge.cdn.example"),
         https("edge.cdn.example", 1, "x.track.test"),
     ]);
-    house.learn(asked, truth);
-    let seen = house.answer(asked);
+    harness.learn(asked, answer);
+    let decoded = harness.answer(asked);
     let hop = "www.shop.example. 60 IN CNAME edge.cdn.example.";
     assert_eq!(
-        (seen.answers(), seen.count),
+        (decoded.answers(), decoded.count),
         (vec![hop.to_owned()], Count::BlockedTarget)
     );
-    // A cache in front believes only what is of the name that it asked for, or of one above.
-    assert!(seen.authorities()[0].starts_with("edge.cdn.example. 60 IN SOA"));
+    // A downstream cache accepts only records of the name that it asked for, or of an ancestor.
+    assert!(decoded.authorities()[0].starts_with("edge.cdn.example. 60 IN SOA"));
 }
 
 #[test]
@@ -277,8 +300,8 @@ fn addresses_of_blocked_names_are_left_out_of_the_additional_section() {
         let owner = Name::from_ascii("shop.example.").expect("a name");
         Record::from_rdata(owner, 300, RData::MX(rdata::MX::new(10, target)))
     };
-    let told = || {
-        truth("shop.example", MX)
+    let answer = || {
+        upstream_answer("shop.example", MX)
             .authentic()
             .answers([mail("x.track.test"), mail("mx.shop.example")])
             .additionals([
@@ -291,11 +314,11 @@ fn addresses_of_blocked_names_are_left_out_of_the_additional_section() {
         (intake, vec!["mx.shop.example. 300 IN A 192.0.2.7"]),
         (BOUNDS, Vec::new()),
     ] {
-        let house = house([list("ads").subtree("track.test")]);
-        house.keep(asked, told().entry_within(intake, 0));
-        let seen = house.answer(asked.flags(RD | AD));
-        assert_eq!(seen.answers().len(), 2, "a name is no address");
-        assert_eq!(seen.additionals(), expected);
-        assert!(seen.has(AD), "what was asked for is whole");
+        let harness = harness([list("ads").subtree("track.test")]);
+        harness.insert(asked, answer().entry_within(intake, 0));
+        let decoded = harness.answer(asked.flags(RD | AD));
+        assert_eq!(decoded.answers().len(), 2, "a name is no address");
+        assert_eq!(decoded.additionals(), expected);
+        assert!(decoded.has(AD), "the answer section is complete");
     }
 }

@@ -1,4 +1,4 @@
-//! A client: builds queries, asks by UDP or TCP, reads answers with another implementation.
+//! A client: builds queries, sends them by UDP or TCP, parses answers with another implementation.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
@@ -11,7 +11,7 @@ use socket2::{Domain, Socket, Type};
 
 /// Longer than any answer takes on the slowest of machines.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
-/// After how long what a test waits for counts as never coming; a busy machine may need a while.
+/// The time after which an awaited event counts as failed; a busy machine may need a while.
 const NEVER: Duration = Duration::from_secs(60);
 
 /// A query with RD and EDNS.
@@ -26,7 +26,7 @@ pub(crate) fn query(name: &str, rtype: RecordType) -> Message {
     message
 }
 
-/// Asks by UDP and returns the answer; nothing when there is none in `patience`.
+/// Sends a query by UDP; `None` without an answer within `patience`.
 pub(crate) fn exchange(
     server: SocketAddr,
     message: &Message,
@@ -34,8 +34,8 @@ pub(crate) fn exchange(
 ) -> Option<Message> {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     socket.set_read_timeout(Some(patience)).expect("a timeout");
-    let octets = message.to_vec().expect("a message");
-    socket.send_to(&octets, server).expect("sent");
+    let bytes = message.to_vec().expect("a message");
+    socket.send_to(&bytes, server).expect("sent");
     let mut buffer = [0; 65_535];
     let len = socket.recv(&mut buffer).ok()?;
     let answer = Message::from_vec(&buffer[..len]).expect("an answer that can be read");
@@ -43,12 +43,12 @@ pub(crate) fn exchange(
     Some(answer)
 }
 
-/// Asks by UDP; there must be an answer.
+/// Sends a query by UDP; there must be an answer.
 pub(crate) fn ask(server: SocketAddr, name: &str, rtype: RecordType) -> Message {
     exchange(server, &query(name, rtype), PATIENCE).expect("an answer")
 }
 
-/// Asks for A and returns the addresses of the answer.
+/// Queries A and returns the addresses of the answer.
 pub(crate) fn addresses(server: SocketAddr, name: &str) -> Vec<String> {
     data(&ask(server, name, RecordType::A))
 }
@@ -59,29 +59,29 @@ pub(crate) fn data(answer: &Message) -> Vec<String> {
     records.map(|record| record.data.to_string()).collect()
 }
 
-/// Whether the name is answered by the sinkhole.
+/// Whether the name gets the sinkhole's address.
 pub(crate) fn is_blocked(server: SocketAddr, name: &str) -> bool {
     addresses(server, name) == ["0.0.0.0"]
 }
 
-/// Asks again and again until the answer is so.
-pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
+/// Waits until `condition` returns true, and polls it meanwhile.
+pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
-    while !so() {
-        assert!(start.elapsed() < NEVER, "never came: {what}");
+    while !condition() {
+        assert!(start.elapsed() < NEVER, "did not happen: {what}");
         std::thread::yield_now();
     }
 }
 
-/// Extended DNS Errors: code and text.
+/// The Extended DNS Errors: code and text.
 pub(crate) fn errors(answer: &Message) -> Vec<(u16, String)> {
     let options = answer
         .edns
         .iter()
         .flat_map(|edns| edns.options().as_ref().iter());
     let ede = options.filter_map(|(_, option)| match option {
-        EdnsOption::Unknown(15, octets) => {
-            let (code, text) = octets.split_at(2);
+        EdnsOption::Unknown(15, bytes) => {
+            let (code, text) = bytes.split_at(2);
             let code = u16::from_be_bytes([code[0], code[1]]);
             Some((code, String::from_utf8(text.to_vec()).expect("UTF-8")))
         }
@@ -95,7 +95,7 @@ pub(crate) fn rcode(answer: &Message) -> ResponseCode {
     answer.metadata.response_code
 }
 
-/// A UDP port that talks to one server.
+/// A UDP socket connected to one server.
 pub(crate) struct Port(pub(crate) UdpSocket);
 
 impl Port {
@@ -103,7 +103,7 @@ impl Port {
         Self::open_at([127, 0, 0, 1], server)
     }
 
-    /// The same of a client with that address.
+    /// The same for a client with that address.
     pub(crate) fn open_at(client: [u8; 4], server: SocketAddr) -> Self {
         let socket = UdpSocket::bind((IpAddr::from(client), 0)).expect("a socket");
         socket.connect(server).expect("connected");
@@ -117,8 +117,8 @@ impl Port {
             .expect("sent");
     }
 
-    /// The octets of the next answer.
-    pub(crate) fn octets(&self) -> Vec<u8> {
+    /// The bytes of the next answer.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut buffer = [0; 65_535];
         let len = self.0.recv(&mut buffer).expect("an answer");
         buffer[..len].to_vec()
@@ -126,11 +126,11 @@ impl Port {
 
     /// The next answer.
     pub(crate) fn receive(&self) -> Message {
-        Message::from_vec(&self.octets()).expect("an answer that can be read")
+        Message::from_vec(&self.bytes()).expect("an answer that can be read")
     }
 }
 
-/// A TCP connection that speaks DNS.
+/// A TCP connection for DNS.
 pub(crate) struct Stream(pub(crate) TcpStream);
 
 impl Stream {
@@ -140,7 +140,7 @@ impl Stream {
         Self(stream)
     }
 
-    /// The same of a client whose system holds little of what it does not read.
+    /// The same for a client with a small receive buffer.
     pub(crate) fn open_small(server: SocketAddr) -> Self {
         let raw = Socket::new(Domain::for_address(server), Type::STREAM, None).expect("a socket");
         raw.set_recv_buffer_size(4096).expect("set");
@@ -161,12 +161,12 @@ impl Stream {
         self.0.write_all(&bytes)
     }
 
-    /// The next answer; nothing when the server has closed the connection.
+    /// The next answer; `None` when the server has closed the connection.
     pub(crate) fn receive(&mut self) -> Option<Message> {
         let mut len = [0; 2];
         self.0.read_exact(&mut len).ok()?;
-        let mut octets = vec![0; usize::from(u16::from_be_bytes(len))];
-        self.0.read_exact(&mut octets).expect("a whole message");
-        Some(Message::from_vec(&octets).expect("an answer that can be read"))
+        let mut bytes = vec![0; usize::from(u16::from_be_bytes(len))];
+        self.0.read_exact(&mut bytes).expect("a whole message");
+        Some(Message::from_vec(&bytes).expect("an answer that can be read"))
     }
 }

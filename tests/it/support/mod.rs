@@ -1,4 +1,4 @@
-//! What the tests share: a server of ours, an upstream that follows a script, a client.
+//! Shared by the tests: the server under test, an upstream with a script, a client.
 
 pub(crate) mod client;
 pub(crate) mod server;

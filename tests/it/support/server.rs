@@ -1,4 +1,4 @@
-//! A server of ours, as a process, with files of its own.
+//! The server under test as a process in a separate directory.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -26,16 +26,18 @@ pub(crate) fn tapis() -> Command {
     command
 }
 
-/// A configuration that equals the built-in default. Verbs without one ask the server of this machine, if it has one.
+/// A configuration that equals the built-in default. Without one, verbs would ask a server of this
+/// machine, if one runs.
 pub(crate) const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/tapis.toml");
 
-/// Whether the built-in default is used where no configuration is given: not on a machine with a server of its own.
+/// Whether verbs can use the built-in default without a configuration: not on a machine where
+/// another server runs.
 pub(crate) fn may_be_built_in() -> bool {
     let usual = ["/etc/tapis/tapis.toml", "/run/tapis"];
     !usual.iter().any(|path| Path::new(path).exists())
 }
 
-/// What `[server]` needs in a test: a port of the system's choice, a socket in the folder.
+/// The `[server]` section of a test: a free port, and a socket in the directory.
 pub(crate) fn preamble(upstream: SocketAddr) -> String {
     format!(
         "[server]\nlisten = [\"127.0.0.1:0\"]\nworkers = 2\ncontrol = \"control.sock\"\n\
@@ -43,12 +45,12 @@ pub(crate) fn preamble(upstream: SocketAddr) -> String {
     )
 }
 
-/// A `[[list]]` whose file is `name` in the folder.
+/// A `[[list]]` whose file is `name` in the directory.
 pub(crate) fn list(name: &str, more: &str) -> String {
     format!("[[list]]\nname = \"{name}\"\npath = \"{name}\"\n{more}\n")
 }
 
-/// A folder with this configuration, and these files beside it.
+/// A directory with this configuration and these files.
 pub(crate) fn folder(config: &str, files: &[(&str, &str)]) -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     for (name, content) in [("tapis.toml", config)].iter().chain(files) {
@@ -57,7 +59,7 @@ pub(crate) fn folder(config: &str, files: &[(&str, &str)]) -> TempDir {
     folder
 }
 
-/// Runs a verb with the configuration of a folder.
+/// Runs a verb with the configuration of a directory.
 pub(crate) fn verb(folder: &Path, arguments: &[&str]) -> Output {
     let config = folder.join("tapis.toml");
     let mut command = tapis();
@@ -66,7 +68,7 @@ pub(crate) fn verb(folder: &Path, arguments: &[&str]) -> Output {
 }
 
 impl Server {
-    /// Starts with this configuration, and these files beside it.
+    /// Starts with this configuration and these files.
     pub(crate) fn start(config: &str, files: &[(&str, &str)]) -> Self {
         Self::start_with(config, files, &[])
     }
@@ -84,7 +86,7 @@ impl Server {
         Self::run(command, folder)
     }
 
-    /// Starts in a folder that is there already, with its `tapis.toml`, by relative paths.
+    /// Starts in an existing directory with its `tapis.toml`, by relative paths.
     pub(crate) fn start_in(folder: TempDir) -> Self {
         let mut command = tapis();
         command
@@ -93,20 +95,20 @@ impl Server {
         Self::run(command, folder)
     }
 
-    /// Starts it by another program, in a folder that is there already.
+    /// Starts the server by another program, in an existing directory.
     pub(crate) fn start_by(program: &str, arguments: &[&str], folder: TempDir) -> Self {
         let mut command = Command::new(program);
         command.args(arguments).current_dir(folder.path());
         Self::run(command, folder)
     }
 
-    /// Starts another one in the folder of one that ended.
+    /// Starts a new server in the directory of this one, which has ended.
     pub(crate) fn again(mut self) -> Self {
         let other = tempfile::tempdir().expect("a folder");
         Self::start_in(std::mem::replace(&mut self.folder, other))
     }
 
-    /// The process's number.
+    /// The process ID.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
@@ -145,7 +147,7 @@ impl Server {
         }
     }
 
-    /// A file of its folder.
+    /// The path of a file in its directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -162,7 +164,7 @@ impl Server {
         verb(self.folder.path(), arguments)
     }
 
-    /// Nothing is wrong with it. That the disk is slow passes.
+    /// Asserts that `status` reports no problem. A slow disk is an alarm that ends by itself.
     pub(crate) fn assert_well(&self) {
         let alarms = || self.status()["alarms"].to_string();
         until("the journal", || !alarms().contains("the disk is slow"));
@@ -184,12 +186,12 @@ impl Server {
         self.status()["counters"][name].as_u64().expect("a counter")
     }
 
-    /// Everything that it logged so far.
+    /// The log so far.
     pub(crate) fn log(&self) -> String {
         self.log.lock().expect("whole").clone()
     }
 
-    /// Waits until a text is logged, as the log is written behind what it reports. Everything that was logged until
+    /// Waits until a text is logged, as the log is written after the event. Returns the log up to
     /// then.
     pub(crate) fn logged(&self, text: &str) -> String {
         until(text, || self.log().contains(text));
@@ -206,7 +208,7 @@ impl Server {
         assert!(sent.success());
     }
 
-    /// Waits for its end; the exit code.
+    /// Waits for its end; returns the exit code.
     pub(crate) fn wait(&mut self) -> Option<i32> {
         self.child.wait().expect("it ended").code()
     }
@@ -220,13 +222,13 @@ impl Drop for Server {
     }
 }
 
-/// Both outputs of a verb.
+/// Standard output and standard error of a verb.
 pub(crate) fn text(output: &Output) -> String {
-    let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     text(&output.stdout) + &text(&output.stderr)
 }
 
-/// Runs `serve` with this configuration, which must not start; what it says.
+/// Runs `serve` with this configuration, which must fail; returns its output.
 pub(crate) fn refused(folder: &Path, config: &str, arguments: &[&str]) -> String {
     let path = folder.join("tapis.toml");
     std::fs::write(&path, config).expect("written");

@@ -1,4 +1,4 @@
-//! An upstream that follows a script, by UDP and TCP on one port.
+//! A test's upstream with a script, by UDP and TCP on one port.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -9,7 +9,7 @@ use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::{A, CNAME, SOA};
 use hickory_proto::rr::{Name, RData, Record};
 
-/// One question as it came.
+/// A query as received.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     pub(crate) message: Message,
@@ -17,7 +17,7 @@ pub(crate) struct Asked {
     pub(crate) peer: SocketAddr,
 }
 
-/// What it does with a question: the octets of its answers; none is silence.
+/// The script: the answers to a query as bytes; an empty list is silence.
 type Script = dyn Fn(&Asked) -> Vec<Vec<u8>> + Send + Sync;
 
 pub(crate) struct Upstream {
@@ -26,14 +26,14 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    /// Answers by `script` for as long as the test lives.
+    /// Answers by `script` until the test ends.
     pub(crate) fn start(
         script: impl Fn(&Asked) -> Option<Message> + Send + Sync + 'static,
     ) -> Self {
-        Self::start_raw(move |asked| script(asked).iter().map(octets).collect())
+        Self::start_raw(move |asked| script(asked).iter().map(bytes).collect())
     }
 
-    /// The same with what need not be an answer, and more of it than one.
+    /// The same for bytes that need not be valid answers, and any number of them.
     pub(crate) fn start_raw(
         script: impl Fn(&Asked) -> Vec<Vec<u8>> + Send + Sync + 'static,
     ) -> Self {
@@ -52,10 +52,10 @@ impl Upstream {
             let mut buffer = [0; 65_535];
             while let Ok((len, peer)) = udp.recv_from(&mut buffer) {
                 let (log, play) = (Arc::clone(&log), Arc::clone(&play));
-                let (octets, udp) = (buffer[..len].to_vec(), udp.try_clone().expect("a handle"));
-                // A thread each: a script may wait.
+                let (bytes, udp) = (buffer[..len].to_vec(), udp.try_clone().expect("a handle"));
+                // One thread for each query: a script may wait.
                 std::thread::spawn(move || {
-                    for answer in perform(&octets, (false, peer), &log, &*play) {
+                    for answer in perform(&bytes, (false, peer), &log, &*play) {
                         let _ = udp.send_to(&answer, peer);
                     }
                 });
@@ -71,7 +71,7 @@ impl Upstream {
         Self { address, asked }
     }
 
-    /// Answers every A question with 192.0.2.1, and all else with NODATA.
+    /// Answers each A query with 192.0.2.1, and all else with NODATA.
     pub(crate) fn plain() -> Self {
         Self::start(|asked| Some(address_of(asked, [192, 0, 2, 1])))
     }
@@ -89,20 +89,20 @@ impl Upstream {
         (upstream, gate)
     }
 
-    /// What it was asked so far.
+    /// The queries so far.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().expect("whole").clone()
     }
 
-    /// An address where nobody answers, and nobody will while the test runs.
-    pub(crate) fn dead() -> (SocketAddr, UdpSocket) {
+    /// An address without a server, for as long as the test runs.
+    pub(crate) fn silent_address() -> (SocketAddr, UdpSocket) {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         (socket.local_addr().expect("bound"), socket)
     }
 
-    /// The same, where ICMP says so: the port is taken, but for one other sender only.
+    /// The same, but ICMP reports it: the port is bound, but connected to another sender.
     pub(crate) fn refusing() -> (SocketAddr, UdpSocket) {
-        let (address, socket) = Self::dead();
+        let (address, socket) = Self::silent_address();
         socket.connect(address).expect("connected");
         (address, socket)
     }
@@ -114,11 +114,11 @@ fn converse(mut stream: std::net::TcpStream, log: &Mutex<Vec<Asked>>, play: &Scr
     };
     let mut len = [0; 2];
     while stream.read_exact(&mut len).is_ok() {
-        let mut octets = vec![0; usize::from(u16::from_be_bytes(len))];
-        if stream.read_exact(&mut octets).is_err() {
+        let mut bytes = vec![0; usize::from(u16::from_be_bytes(len))];
+        if stream.read_exact(&mut bytes).is_err() {
             return;
         }
-        for answer in perform(&octets, (true, peer), log, play) {
+        for answer in perform(&bytes, (true, peer), log, play) {
             let _ = stream.write_all(&(answer.len() as u16).to_be_bytes());
             let _ = stream.write_all(&answer);
         }
@@ -126,12 +126,12 @@ fn converse(mut stream: std::net::TcpStream, log: &Mutex<Vec<Asked>>, play: &Scr
 }
 
 fn perform(
-    octets: &[u8],
+    bytes: &[u8],
     (tcp, peer): (bool, SocketAddr),
     log: &Mutex<Vec<Asked>>,
     play: &Script,
 ) -> Vec<Vec<u8>> {
-    let Ok(message) = Message::from_vec(octets) else {
+    let Ok(message) = Message::from_vec(bytes) else {
         return Vec::new();
     };
     let asked = Asked { message, tcp, peer };
@@ -139,8 +139,8 @@ fn perform(
     play(&asked)
 }
 
-/// A message as it travels.
-pub(crate) fn octets(message: &Message) -> Vec<u8> {
+/// A message in wire form.
+pub(crate) fn bytes(message: &Message) -> Vec<u8> {
     message.to_vec().expect("a message")
 }
 
@@ -158,7 +158,7 @@ pub(crate) fn answer(asked: &Asked, rcode: ResponseCode) -> Message {
     message
 }
 
-/// The asked name, lower-cased, without its final dot.
+/// The asked name in lower case, without the final dot.
 pub(crate) fn name(asked: &Asked) -> String {
     let name = asked.message.queries[0].name().to_lowercase().to_string();
     name.trim_end_matches('.').to_owned()

@@ -17,11 +17,11 @@ use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
 /// Rules by path, in no special order.
-type Twin = BTreeMap<Vec<u8>, BTreeSet<u32>>;
+type Model = BTreeMap<Vec<u8>, BTreeSet<u32>>;
 
-/// The twin's names in the order of the key.
-fn in_order(twin: &Twin, key: &Key) -> Vec<(Vec<u8>, Vec<u32>)> {
-    let mut names: Vec<_> = twin
+/// Names of the model in the order of the key.
+fn in_order(model: &Model, key: &Key) -> Vec<(Vec<u8>, Vec<u32>)> {
+    let mut names: Vec<_> = model
         .iter()
         .filter(|(_, rules)| !rules.is_empty())
         .map(|(path, rules)| (path.clone(), rules.iter().copied().collect()))
@@ -112,7 +112,7 @@ fn sorted<C: Cursor>(
 
 proptest! {
     #[test]
-    fn many_runs_and_one_give_what_the_twin_gives(
+    fn one_run_and_many_runs_match_the_model(
         rules in prop::collection::vec((names(), 0..3_u16, scopes()), 0..200),
         room in 1..40_usize,
         bytes in 0..600_usize,
@@ -122,15 +122,15 @@ proptest! {
             .into_iter()
             .map(|(name, source, scope)| (name, bits(source, scope)))
             .collect();
-        let mut twin = Twin::new();
+        let mut model = Model::new();
         for (name, rule) in &rules {
-            twin.entry(path(name)).or_default().insert(*rule);
+            model.entry(path(name)).or_default().insert(*rule);
         }
         let mut counts = [0; 3];
-        for rule in twin.values().flatten() {
+        for rule in model.values().flatten() {
             counts[(rule >> 16) as usize] += 1;
         }
-        let expected = in_order(&twin, &key);
+        let expected = in_order(&model, &key);
         for budget in [Budget { rules: room, bytes }, Budget { rules: 1000, bytes: 100_000 }] {
             let found = sorted::<Nothing>(&key, budget, &rules, None, &[false; 3]);
             prop_assert!(found.0 > 1 || rules.len() <= budget.rules);
@@ -140,32 +140,32 @@ proptest! {
     }
 
     #[test]
-    fn what_is_carried_over_is_what_the_twin_carries_over(
+    fn carried_rules_match_the_model(
         read in prop::collection::vec((names(), 0..4_u16, scopes()), 0..40),
         base in prop::collection::vec((names(), 0..4_u16, scopes()), 0..60),
         delta in prop::collection::vec((names(), 0..4_u16, scopes()), 0..40),
         // For each list: read, read and refused, carried over, carried over from a whole delta.
         kinds in prop::collection::vec(0..4_u8, 4),
-        // What each list's number was in the image.
+        // The shift of each list's number in the image.
         turn in 0..4_u16,
         room in 1..40_usize,
     ) {
         let key = colliding().0;
         let old = |source: u16| (source + turn) % 4;
         let kind = |source: u16| kinds[usize::from(source)];
-        let mut twin = Twin::new();
-        let mut base_twin = Twin::new();
+        let mut model = Model::new();
+        let mut base_model = Model::new();
         for (name, source, scope) in &base {
-            base_twin.entry(path(name)).or_default().insert(bits(old(*source), *scope));
+            base_model.entry(path(name)).or_default().insert(bits(old(*source), *scope));
             if matches!(kind(*source), 1 | 2) {
-                twin.entry(path(name)).or_default().insert(bits(*source, *scope));
+                model.entry(path(name)).or_default().insert(bits(*source, *scope));
             }
         }
         let mut rules = Vec::new();
         for (name, source, scope) in delta {
             rules.push((name.clone(), change(ImageRule { source, scope })));
             if kind(source) != 0 {
-                let rules = twin.entry(path(&name)).or_default();
+                let rules = model.entry(path(&name)).or_default();
                 rules.insert(bits(source, scope));
             }
         }
@@ -175,20 +175,20 @@ proptest! {
             rules.push((name.clone(), rule));
             counts[usize::from(*source)].insert((path(name), rule));
             if kind(*source) == 0 {
-                twin.entry(path(name)).or_default().insert(rule);
+                model.entry(path(name)).or_default().insert(rule);
             }
         }
         let sources = (0..4).map(|number| (0..4).find(|source| old(*source) == number));
         // What was read, and what the delta holds whole, is not carried over from the base.
         let sources = sources.map(|source| source.filter(|source| matches!(kind(*source), 1 | 2)));
         let base = Carried {
-            cursor: Listed { names: in_order(&base_twin, &key), next: 0 },
+            cursor: Listed { names: in_order(&base_model, &key), next: 0 },
             sources: sources.collect(),
         };
         let left_out: Vec<_> = kinds.iter().map(|kind| *kind != 0).collect();
         let budget = Budget { rules: room, bytes: 1000 };
         let found = sorted(&key, budget, &rules, Some(base), &left_out);
-        prop_assert_eq!(found.1, in_order(&twin, &key));
+        prop_assert_eq!(found.1, in_order(&model, &key));
         let counts: Vec<_> = counts.iter().map(|rules| rules.len() as u64).collect();
         prop_assert_eq!(found.2, counts);
     }

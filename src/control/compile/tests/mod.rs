@@ -1,5 +1,4 @@
-//! Owns the tests of sorting, merging and whole plans, each beside a simple twin.
-//! Refuses processes: the integration tests start some.
+//! Tests of sorting, merging and whole plans, each compared with a simple model.
 
 mod merging;
 mod plans;

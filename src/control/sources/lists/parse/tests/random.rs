@@ -20,7 +20,7 @@ fn list_like() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
 }
 
-/// A simple model of [`Cutter`]: all bytes at once, one after the other.
+/// A simple model of [`Cutter`]: byte by byte over the whole input.
 fn numbered(bytes: &[u8]) -> Vec<(u32, Vec<u8>)> {
     let text = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     let mut lines = Vec::new();
@@ -39,7 +39,7 @@ fn numbered(bytes: &[u8]) -> Vec<(u32, Vec<u8>)> {
     (1..).zip(lines).collect()
 }
 
-/// The result of parsing the model's lines one by one.
+/// The result of parsing the model's lines one by one, each as a whole.
 fn rules_of_whole_lines(bytes: &[u8], notation: Notation) -> (Vec<(String, Scope, u32)>, Tally) {
     let mut rules = Vec::new();
     let mut lines = Reader::new(notation).lines;

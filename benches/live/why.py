@@ -1,14 +1,14 @@
 #!/usr/bin/env -S python3 -B
-"""Does `tapis why` tell what the server does?
+"""Does `tapis why` agree with the server?
 
-    benches/live/whys.py --binary target/release/tapis [--names 10000]
+    benches/live/why.py --binary target/release/tapis [--names 10000]
 
-Makes a policy by chance: block lists of each action, an allow list, orders in every state, exceptions
-against all, some, and none that is there; on names of few labels, so that they meet. Then random names
-are asked of the server, and each is told by `tapis why --json`. The answer's code, its records and its
-Extended DNS Error must be what `why` says; where `why` says that upstream is asked, the answer must be
-upstream's; and the reason that the answer gives must be the source that `why` names. Exit code 1 if one
-of that fails.
+Makes a random policy: block lists of each action, an allow list, orders in every state, exceptions to
+all, some and missing sources; on names of few labels, so that rules often match the same name. Then
+random names are queried and explained by `tapis why --json`. The answer's code, its records and its
+Extended DNS Error must equal those of `why`; where `why` reports that upstream is asked, the answer
+must be upstream's; and the reason in the answer must be the source that `why` names. Exit code 1 if a
+check fails.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import socket
 import struct
 import subprocess
 
-import authority
+import order_server
 import dns
 import live
 import upstream
@@ -48,7 +48,7 @@ def name(chance):
 
 
 def make(folder, chance):
-    """Writes the policy; the lists."""
+    """Writes the policy; returns the lists."""
     lists = []
     for action in ACTIONS:
         rules = {SIGNS[chance.choice(SCOPES)] + name(chance) for _ in range(60)}
@@ -58,7 +58,7 @@ def make(folder, chance):
     lists.append({"name": "good", "path": os.path.join(folder, "good"), "kind": "allow"})
     os.mkdir(os.path.join(folder, "orders"))
     for number in range(80):
-        text = authority.order(f"o{number}", [name(chance)], chance.choice(DATES))
+        text = order_server.order(f"o{number}", [name(chance)], chance.choice(DATES))
         text = text.replace('scope = "exact"', f'scope = "{chance.choice(SCOPES)}"')
         with open(os.path.join(folder, f"orders/o{number}.toml"), "w") as out:
             out.write(f'action = "{chance.choice(ACTIONS)}"\n{text}')
@@ -81,7 +81,7 @@ class Server(live.Tapis):
 
 
 def answered(reply):
-    """What an answer says: code, addresses, Extended DNS Errors."""
+    """The code, addresses and Extended DNS Errors of an answer."""
     rcode, records = dns.read(reply)
     addresses = [socket.inet_ntoa(rdata) for section, rtype, _, rdata in records if (section, rtype) == (0, dns.A)]
     errors = []
@@ -97,23 +97,23 @@ def answered(reply):
 
 
 def fault(server, asked):
-    """How `why` and the server differ about a name; and what was decided."""
+    """The difference between `why` and the server about a name, if any; and the decision."""
     reply = dns.ask(server.port, dns.query(asked, edns=True))
     done = subprocess.run(server.command("why", asked, "--json"), capture_output=True, text=True)
     if reply is None or done.returncode:
         return f"{asked}: no answer: {done.stderr}", "none"
-    told, (rcode, addresses, errors) = json.loads(done.stdout), answered(reply)
-    if told["answer"] is None:
+    report, (rcode, addresses, errors) = json.loads(done.stdout), answered(reply)
+    if report["answer"] is None:
         good = (rcode, addresses, errors) == ("NOERROR", [dns.TRUE_A], [])
     else:
-        answer = told["answer"]
+        answer = report["answer"]
         shown = [record.rsplit(" ", 1)[1] for record in answer["records"]]
-        source = told["by"].removeprefix("order:").removeprefix("exception:")
+        source = report["by"].removeprefix("order:").removeprefix("exception:")
         named = [error.split(" ", 1)[1].removeprefix("order ").split(":")[0] for error in errors]
         good = (answer["rcode"], shown, answer["ede"]) == (rcode, addresses, errors) and named == [source]
-        good = good and told["rules"] and told["by"] in {rule["source"] for rule in told["rules"]}
-    decision = f"{told['decision']} by {told['by'].split(':')[0] if told['by'] else 'nothing'}"
-    return None if good else f"{asked}: {told} but {(rcode, addresses, errors)}", decision
+        good = good and report["rules"] and report["by"] in {rule["source"] for rule in report["rules"]}
+    decision = f"{report['decision']} by {report['by'].split(':')[0] if report['by'] else 'nothing'}"
+    return None if good else f"{asked}: {report} but {(rcode, addresses, errors)}", decision
 
 
 def main():
@@ -123,17 +123,17 @@ def main():
     arguments.add_argument("--seed", type=int, default=1)
     options = arguments.parse_args()
     chance = random.Random(options.seed)
-    with live.workshop("whys") as folder, upstream.Upstream(folder) as above:
+    with live.workshop("why") as folder, upstream.Upstream(folder) as above:
         lists = make(folder, chance)
         with Server(options.binary, folder, above.port, lists) as server:
             server.wait()
             asked = [name(chance) for _ in range(options.names)]
             with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-                told = list(pool.map(lambda one: fault(server, one), asked))
-    failures = [failure for failure, _ in told if failure]
-    decisions = collections.Counter(decision for _, decision in told)
-    live.say(f"{len(asked)} names, {len(failures)} told otherwise than answered: {dict(decisions)}")
-    live.finish({"tool": "whys", "names": len(asked), "decisions": dict(decisions)}, failures)
+                report = list(pool.map(lambda one: fault(server, one), asked))
+    failures = [failure for failure, _ in report if failure]
+    decisions = collections.Counter(decision for _, decision in report)
+    live.say(f"{len(asked)} names, {len(failures)} with another explanation than answer: {dict(decisions)}")
+    live.finish({"tool": "why", "names": len(asked), "decisions": dict(decisions)}, failures)
 
 
 if __name__ == "__main__":

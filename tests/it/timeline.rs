@@ -1,5 +1,5 @@
-//! A day in the life of a server, in seconds: what a client got at each instant is what `why --at` and
-//! `journal export` say of that instant.
+//! A server's history, compressed to seconds: `why --at` and `journal export` must agree with what a
+//! client received at each instant.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,40 +13,40 @@ use hickory_proto::rr::RecordType;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+use crate::history::{kept, run};
 use crate::orders::{order, target};
-use crate::past::{kept, run};
 use crate::support::client::{Port, data, errors, is_blocked, query, until};
 use crate::support::server::{Server, folder, list, preamble};
 use crate::support::upstream::Upstream;
 
-/// How often the client asks for all names.
+/// The interval between two passes over all names.
 const TICK: Duration = Duration::from_millis(50);
-/// How long the client waits for an answer: one is lost when the server is killed.
+/// The client's timeout: an answer is lost when the server is killed.
 const LOST: Duration = Duration::from_secs(3);
-/// For so long after its entry a generation may not be in force yet; then `why --at` says `unknown` of what the
-/// generation before answers otherwise.
+/// A generation can come into force this long after its journal entry; `why --at` reports `unknown`
+/// in this window if the previous generation answers differently.
 const SETTLING: SignedDuration = SignedDuration::from_millis(250);
 
-/// What a client got.
+/// An answer that a client received.
 #[derive(Debug)]
-struct Got {
+struct Received {
     data: Vec<String>,
     errors: Vec<String>,
 }
 
 #[derive(Debug)]
-struct Seen {
+struct Observation {
     before: Timestamp,
     after: Timestamp,
-    got: Option<Got>,
+    received: Option<Received>,
 }
 
-/// A client that asks for all names again and again, and records what it gets for each.
+/// A client that queries all names repeatedly and records each answer.
 struct Client {
     names: Vec<String>,
-    /// Locked while it asks. `None` while there is no server to ask.
+    /// Locked during a query. `None` while no server runs.
     server: Mutex<Option<SocketAddr>>,
-    seen: Mutex<Vec<Vec<Seen>>>,
+    seen: Mutex<Vec<Vec<Observation>>>,
 }
 
 impl Client {
@@ -57,28 +57,32 @@ impl Client {
             };
             for (at, name) in self.names.iter().enumerate() {
                 let before = Timestamp::now();
-                let got = got(*server, name);
+                let received = received(*server, name);
                 let after = Timestamp::now();
                 let mut seen = self.seen.lock().expect("whole");
-                seen[at].push(Seen { before, after, got });
+                seen[at].push(Observation {
+                    before,
+                    after,
+                    received,
+                });
             }
         }
     }
 
-    /// Asks another server from now on.
+    /// Sends later queries to another server.
     fn follow(&self, server: Option<SocketAddr>) {
         *self.server.lock().expect("whole") = server;
     }
 
-    /// How often it got no answer.
+    /// The number of queries without an answer.
     fn missed(&self) -> usize {
         let seen = self.seen.lock().expect("whole");
         let all = seen.iter().flatten();
-        all.filter(|seen| seen.got.is_none()).count()
+        all.filter(|seen| seen.received.is_none()).count()
     }
 }
 
-fn got(server: SocketAddr, name: &str) -> Option<Got> {
+fn received(server: SocketAddr, name: &str) -> Option<Received> {
     let port = Port::open(server);
     port.0.set_read_timeout(Some(LOST)).expect("a timeout");
     let question = query(name, RecordType::A).to_vec().expect("a message");
@@ -87,7 +91,7 @@ fn got(server: SocketAddr, name: &str) -> Option<Got> {
     let len = port.0.recv(&mut buffer).ok()?;
     let answer = Message::from_vec(&buffer[..len]).expect("an answer that can be read");
     let errors = errors(&answer).into_iter();
-    Some(Got {
+    Some(Received {
         data: data(&answer),
         errors: errors
             .map(|(code, text)| format!("{code} {text}"))
@@ -95,21 +99,21 @@ fn got(server: SocketAddr, name: &str) -> Option<Got> {
     })
 }
 
-/// A generation as `journal export` has it.
+/// A generation in `journal export`.
 struct Publication {
     at: Timestamp,
-    /// When the log says that it is in force.
+    /// When it came into force by the log.
     logged: Timestamp,
-    /// The orders in force.
+    /// Orders in force.
     orders: BTreeSet<String>,
-    /// The names of the exceptions in force.
+    /// Names of the exceptions in force.
     exceptions: BTreeSet<String>,
 }
 
-/// All that the journal and the logs say of the day.
-struct Day {
+/// The history of the day by the journal and the logs.
+struct History {
     publications: Vec<Publication>,
-    /// When what is known may change.
+    /// Instants at which the known policy can change.
     bounds: Vec<Timestamp>,
 }
 
@@ -118,7 +122,7 @@ fn time(value: &Value) -> Timestamp {
     text.parse().expect("a time")
 }
 
-impl Day {
+impl History {
     fn read(entries: &[Value], logged: &BTreeMap<u64, Timestamp>) -> Self {
         let (mut publications, mut bounds) = (Vec::new(), Vec::new());
         let (mut orders, mut exceptions) = (BTreeSet::new(), BTreeSet::new());
@@ -169,13 +173,13 @@ impl Day {
         }
     }
 
-    /// How many bounds come before it: nothing that is known changes between two, but for what is in force a moment
-    /// after its entry.
+    /// The number of bounds before an instant. The known policy is constant between two bounds,
+    /// except just after a journal entry.
     fn part(&self, at: Timestamp) -> usize {
         self.bounds.partition_point(|bound| *bound <= at)
     }
 
-    /// The generation in force at an instant, by its entry.
+    /// The generation in force at an instant, by its journal entry.
     fn publication(&self, at: Timestamp) -> Option<&Publication> {
         self.publications.iter().rev().find(|one| one.at <= at)
     }
@@ -185,8 +189,8 @@ impl Day {
         last.is_some_and(|last| at.duration_since(last.at) < SETTLING)
     }
 
-    /// Whether a generation was being put in force while the client waited.
-    fn is_between(&self, seen: &Seen) -> bool {
+    /// Whether a generation was being published while the client waited.
+    fn overlaps_publication(&self, seen: &Observation) -> bool {
         let mut all = self.publications.iter();
         all.any(|one| seen.before <= one.logged && one.at <= seen.after)
     }
@@ -201,32 +205,33 @@ fn is_unknown(why: &Value) -> bool {
     why["decision"] == "unknown"
 }
 
-/// Whether a client that is answered so gets that.
-fn agrees(why: &Value, got: Option<&Got>) -> bool {
+/// Whether the explanation predicts the client's answer.
+fn agrees(why: &Value, received: Option<&Received>) -> bool {
     let texts = |key: &str| -> Vec<&str> {
         let all = why["answer"][key].as_array().expect("an array").iter();
         all.map(|text| text.as_str().expect("a text")).collect()
     };
-    let Some(got) = got else {
+    let Some(received) = received else {
         return is_unknown(why) || why["decision"] == "stopped";
     };
     if why["answer"].is_null() {
         let word = why["decision"].as_str().expect("a word");
-        return ["upstream", "allowed", "excepted"].contains(&word) && got.data == ["192.0.2.1"];
+        return ["upstream", "allowed", "excepted"].contains(&word)
+            && received.data == ["192.0.2.1"];
     }
     let records = texts("records").into_iter();
     let data = records.filter_map(|record| record.split(' ').next_back());
-    data.eq(got.data.iter()) && texts("ede") == got.errors
+    data.eq(received.data.iter()) && texts("ede") == received.errors
 }
 
-/// Compares all that a client got for a name with what is said of it. Returns how many answers there were, and of how
-/// many it is said to be unknown.
-fn compare(server: &Server, day: &Day, name: &str, seen: &[Seen]) -> (usize, usize) {
-    let mut parts = BTreeMap::<usize, Vec<&Seen>>::new();
+/// Compares the answers for a name with the explanations. Returns the number of answers and how
+/// many of them are explained as unknown.
+fn compare(server: &Server, history: &History, name: &str, seen: &[Observation]) -> (usize, usize) {
+    let mut parts = BTreeMap::<usize, Vec<&Observation>>::new();
     for one in seen {
-        parts.entry(day.part(one.before)).or_default().push(one);
+        parts.entry(history.part(one.before)).or_default().push(one);
     }
-    let last = |seen: &[&Seen]| seen.last().expect("no part is empty").before;
+    let last = |seen: &[&Observation]| seen.last().expect("no part is empty").before;
     let verdicts = parts.iter();
     let verdicts: BTreeMap<usize, Value> = verdicts
         .map(|(part, seen)| (*part, why(server, name, last(seen))))
@@ -242,41 +247,43 @@ fn compare(server: &Server, day: &Day, name: &str, seen: &[Seen]) -> (usize, usi
         });
         let mut fresh = None;
         for one in seen {
-            let verdict = match day.is_fresh(one.before) && !is_same {
+            let verdict = match history.is_fresh(one.before) && !is_same {
                 true => fresh.get_or_insert_with(|| why(server, name, one.before)),
                 false => settled,
             };
-            answers += usize::from(one.got.is_some());
-            if one.got.is_some() && is_unknown(verdict) {
+            answers += usize::from(one.received.is_some());
+            if one.received.is_some() && is_unknown(verdict) {
                 unknown += 1;
                 continue;
             }
-            let agrees = |verdict: &Value| agrees(verdict, one.got.as_ref());
-            let mut near = part.saturating_sub(1)..=part + 1;
-            let mut is_either =
-                || day.is_between(one) && near.any(|part| verdicts.get(&part).is_some_and(agrees));
+            let agrees = |verdict: &Value| agrees(verdict, one.received.as_ref());
+            let mut neighbours = part.saturating_sub(1)..=part + 1;
+            let mut is_either = || {
+                history.overlaps_publication(one)
+                    && neighbours.any(|part| verdicts.get(&part).is_some_and(agrees))
+            };
             assert!(agrees(verdict) || is_either(), "{name}: {one:?}: {verdict}");
-            if let Some(got) = one
-                .got
+            if let Some(received) = one
+                .received
                 .as_ref()
-                .filter(|_| !day.is_fresh(one.before) && !day.is_between(one))
+                .filter(|_| !history.is_fresh(one.before) && !history.overlaps_publication(one))
             {
-                compare_with_export(day, name, one.before, got);
+                compare_with_export(history, name, one.before, received);
             }
         }
     }
     (answers, unknown)
 }
 
-/// Compares an answer with the orders and exceptions that were in force by the journal.
-fn compare_with_export(day: &Day, name: &str, at: Timestamp, got: &Got) {
-    let known = day.publication(at).expect("it was served");
+/// Compares an answer with the orders and exceptions in force by the journal.
+fn compare_with_export(history: &History, name: &str, at: Timestamp, received: &Received) {
+    let known = history.publication(at).expect("it was served");
     let excepted = known.exceptions.contains(name);
     assert!(
-        !excepted || got.data == ["192.0.2.1"],
-        "{name} at {at}: {got:?}"
+        !excepted || received.data == ["192.0.2.1"],
+        "{name} at {at}: {received:?}"
     );
-    let order = got
+    let order = received
         .errors
         .iter()
         .find_map(|error| error.strip_prefix("16 order "));
@@ -288,7 +295,7 @@ fn compare_with_export(day: &Day, name: &str, at: Timestamp, got: &Got) {
     assert_eq!(order, expected, "{name} at {at}");
 }
 
-/// The list's file.
+/// The content of the list's file.
 fn ads(numbers: std::ops::Range<usize>, more: &str) -> String {
     let names = numbers.map(|number| format!("ads-{number}.example\n"));
     names.chain([format!("{more}\n")]).collect()
@@ -301,9 +308,9 @@ fn exception(name: &str, more: &str) -> String {
     )
 }
 
-/// When the log says that each generation was in force.
+/// Records when each generation came into force by the log.
 fn logged(server: &Server, entries: &[Value], times: &mut BTreeMap<u64, Timestamp>) {
-    // A line of the log may come later than the entry.
+    // A log line may be written after the journal entry.
     until("the log", || {
         for line in server.log().lines() {
             if let Some((start, generation)) = line.split_once(" INFO published generation=") {
@@ -327,8 +334,8 @@ fn succeed(server: &Server, arguments: &[&str]) {
     assert_eq!(code, Some(0), "{text}");
 }
 
-/// All that happens before the server is killed.
-fn live(server: &Server) {
+/// The events of the day, up to the kill of the server.
+fn run_day(server: &Server) {
     let blocked = |name: &str| is_blocked(server.address, name);
     let begin = Timestamp::now();
     let at = |seconds| begin + SignedDuration::from_secs(seconds);
@@ -379,13 +386,13 @@ fn live(server: &Server) {
 
     succeed(server, &["rollback", &first]);
     assert!(blocked("ads-9.example") && blocked("new-1.example") && !blocked("new-2.example"));
-    // That the file has fewer names was accepted before.
+    // The smaller number of names was accepted before.
     succeed(server, &["rollback", "--release"]);
     assert!(!blocked("ads-9.example") && !blocked("new-1.example") && blocked("new-2.example"));
 
     until("the end of the first order", || !blocked("x-1.example"));
     until("the end of an exception", || blocked("ads-6.example"));
-    // A server that is killed is known to have run until its last heartbeat.
+    // A killed server is known to have run until its last heartbeat.
     let heartbeat = || fs::read_to_string(server.path("state/journal.jsonl.alive"));
     let last = heartbeat().expect("readable");
     until("a heartbeat", || heartbeat().expect("readable") != last);
@@ -393,7 +400,7 @@ fn live(server: &Server) {
 }
 
 #[test]
-fn what_a_client_got_all_day_is_what_is_said_of_it_afterwards() {
+fn reports_about_the_past_match_what_a_client_received() {
     let upstream = Upstream::plain();
     let config = preamble(upstream.address)
         + "[state]\ndir = \"state\"\nkeep = 10\n[orders]\npath = \"orders\"\n\
@@ -420,7 +427,7 @@ fn what_a_client_got_all_day_is_what_is_said_of_it_afterwards() {
     let server = std::thread::scope(|scope| {
         let (end, wait) = channel();
         scope.spawn(|| client.work(&{ wait }));
-        live(&server);
+        run_day(&server);
         server.wait();
         until("a query without an answer", || client.missed() > 0);
         client.follow(None);
@@ -442,16 +449,16 @@ fn what_a_client_got_all_day_is_what_is_said_of_it_afterwards() {
     assert!(happened(&|entry| entry["event"] == "refused"), "a guard");
     assert!(happened(&|entry| !entry["held"].is_null()), "a rollback");
     assert!(happened(&|entry| !entry["ran_until"].is_null()), "a kill");
-    let day = Day::read(&entries, &times);
+    let history = History::read(&entries, &times);
     let seen = client.seen.into_inner().expect("whole");
     let all: Vec<_> = client.names.iter().zip(&seen).collect();
     let (answers, unknown) = std::thread::scope(|scope| {
-        let (server, day) = (&server, &day);
+        let (server, history) = (&server, &history);
         let parts = all.chunks(all.len().div_ceil(2)).map(|part| {
             scope.spawn(move || {
                 let each = part
                     .iter()
-                    .map(|(name, seen)| compare(server, day, name, seen));
+                    .map(|(name, seen)| compare(server, history, name, seen));
                 each.fold((0, 0), |sum, each| (sum.0 + each.0, sum.1 + each.1))
             })
         });

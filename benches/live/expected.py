@@ -1,9 +1,9 @@
-"""Which answers are true while a list changes, and which are of no state that could be in force.
+"""Which answers are correct while a list changes, and which belong to no state that could be in force.
 
-The server holds a list in states 0, 1, 2, ... A state can be in force from the moment before its
-file is put in place until the first answer of its successor is seen. An answer is true if a state
-explains it that could be in force between the query's sending and the answer's taking: so who asks
-after the first answer of a new state gets the new state, always.
+The server loads a list in states 0, 1, 2, ... A state can be in force from the moment before its file
+is put in place until the first answer of its successor is received. An answer is correct if a state
+explains it that could be in force between sending the query and receiving the answer: a query sent
+after the first answer of a new state must get the new state.
 """
 
 import bisect
@@ -11,13 +11,13 @@ import time
 
 import load
 
-# What a question is about: the big list; the small list's names of even states, of odd states, of
-# both; names of no list; names that the big list grows by.
+# The kinds of names: in the large list; in the small list's even states, odd states, or both; in no
+# list; to be added to the large list.
 BIG, EVEN, ODD, BOTH, OTHER, NEW = range(6)
 
 
 class Timeline:
-    """When each state could begin, and when it was first seen to be in force."""
+    """When each state could begin, and when it was first observed in an answer."""
 
     def __init__(self):
         now = time.monotonic()
@@ -30,25 +30,25 @@ class Timeline:
         return len(self.changed) > len(self.seen)
 
     def possible(self, sent, taken):
-        """The numbers of the states that an answer may show: the first and the last."""
+        """The numbers of the states that an answer can show: the first and the last."""
         first = bisect.bisect_right(self.seen, sent) - 1
         return first, max(first, bisect.bisect_right(self.changed, taken) - 1)
 
 
 def parity(question, verdict):
-    """Of an answer about a name of even or odd states: 0 if it is of an even state, else 1."""
+    """For an answer about a name of even or odd states: 0 if it is of an even state, else 1."""
     return 0 if (question.kind == EVEN) == (verdict == load.BLOCKED) else 1
 
 
-class Truth:
-    """Judges a load's answers by the timelines of the small list and of the big one."""
+class ExpectedAnswers:
+    """Checks a load's answers by the timelines of the small list and of the large one."""
 
     def __init__(self, new_names):
         self.small, self.big = Timeline(), Timeline()
         self.new_names = {name: number for number, name in enumerate(new_names, 1)}
 
     def on_answer(self, question, verdict, sent, taken):
-        """Notes the first answer of a new state."""
+        """Records the first answer of a new state."""
         timeline = self.big if question.kind == NEW else self.small
         if verdict == load.WRONG or not timeline.waiting() or sent < timeline.seen[-1]:
             return
@@ -72,34 +72,34 @@ class Truth:
             return last >= born if blocked else first < born
         return blocked == (question.kind != OTHER)
 
-    def faults(self, asker):
-        """Every untrue answer in words, and how many generations were seen."""
+    def faults(self, sender):
+        """A description of every incorrect answer, and the number of generations observed."""
         faults, parities = [], {}
-        known, generations = [0.0], [0]  # the newest generation, by the time it was first seen
-        answered = (i for i in range(len(asker.sent)) if asker.verdict[i] != load.LOST)
-        for i in sorted(answered, key=asker.taken.__getitem__):
-            question, verdict = asker.questions[asker.asked[i]], asker.verdict[i]
-            sent, taken, generation = asker.sent[i], asker.taken[i], asker.generation[i]
-            told = f"{question.name} type {question.rtype}, asked at {sent:.6f}"
+        known, generations = [0.0], [0]  # the newest generation, by the time of its first answer
+        answered = (i for i in range(len(sender.sent)) if sender.verdict[i] != load.LOST)
+        for i in sorted(answered, key=sender.taken.__getitem__):
+            question, verdict = sender.questions[sender.asked[i]], sender.verdict[i]
+            sent, taken, generation = sender.sent[i], sender.taken[i], sender.generation[i]
+            report = f"{question.name} type {question.rtype}, asked at {sent:.6f}"
             if verdict == load.WRONG:
-                faults.append(f"{told}: neither the sinkhole's nor the upstream's answer")
+                faults.append(f"{report}: neither the sinkhole's nor the upstream's answer")
             elif not self.explained(question, verdict, sent, taken):
                 first, last = self.small.possible(sent, taken)
                 since = (sent - self.small.seen[first]) * 1e3
                 faults.append(
-                    f"{told}: {'blocked' if verdict == load.BLOCKED else 'not blocked'}, in state "
+                    f"{report}: {'blocked' if verdict == load.BLOCKED else 'not blocked'}, in state "
                     f"{first} to {last}, {since:.3f} ms after the former was seen"
                 )
             if generation < 0:
                 continue
             floor = generations[bisect.bisect_right(known, sent) - 1]
             if generation < floor:
-                faults.append(f"{told}: generation {generation} after {floor}")
+                faults.append(f"{report}: generation {generation} after {floor}")
             if generation > generations[-1]:
                 known.append(taken)
                 generations.append(generation)
             if question.kind in (EVEN, ODD):
                 side = parity(question, verdict)
                 if parities.setdefault(generation, side) != side:
-                    faults.append(f"{told}: generation {generation} shows both states")
+                    faults.append(f"{report}: generation {generation} shows both states")
         return faults, len(generations) - 1

@@ -1,4 +1,4 @@
-"""The questions of soak.py, and who asks them: one process by UDP, and one by TCP."""
+"""The queries of soak.py and its clients: one process for UDP, and one for TCP."""
 
 import itertools
 import multiprocessing
@@ -8,28 +8,28 @@ import time
 
 import cores
 import dns
-import foes
+import attacks
 import live
 import load
 import swap
-import truth
+import expected
 import upstream
 
-FRESH_SHARE = 10  # of questions for new names, beside those of swap.SHARES
+FRESH_SHARE = 10  # percent of queries that are for new names, in addition to swap.SHARES
 SERVFAIL = 2
-STREAMS, RENEWAL = 2, 51  # streams, and after how many questions there is a new one
+STREAMS, RENEWAL = 2, 51  # streams, and the number of queries after which a stream is replaced
 IDENT = b"\x12\x34"
-WORDS = {truth.BIG: "large list", truth.EVEN: "swapped", truth.ODD: "swapped", truth.BOTH: "small list"}
-STRICT = ("large list", "small list", "cached")  # answered whatever becomes of upstream
+WORDS = {expected.BIG: "large list", expected.EVEN: "swapped", expected.ODD: "swapped", expected.BOTH: "small list"}
+STRICT = ("large list", "small list", "cached")  # answered regardless of upstream
 
 
 class Fresh(load.Question):
-    """A question for a name that nobody asked before: another one each time."""
+    """A query for a new name each time."""
 
     numbers = itertools.count()
 
     def renew(self):
-        super().__init__(f"fresh{next(self.numbers):x}.example.org", self.rtype, truth.OTHER, self.packet[9] > 0)
+        super().__init__(f"fresh{next(self.numbers):x}.example.org", self.rtype, expected.OTHER, self.packet[9] > 0)
 
 
 def word(question):
@@ -39,12 +39,12 @@ def word(question):
 def questions(scene):
     known = list(scene.questions())
     fresh = FRESH_SHARE * len(known) // 98  # the shares of swap.py, but for NEW
-    return known + [Fresh("", scene.random.choice(swap.TYPES), truth.OTHER, i % 2 > 0) for i in range(fresh)]
+    return known + [Fresh("", scene.random.choice(swap.TYPES), expected.OTHER, i % 2 > 0) for i in range(fresh)]
 
 
-class Asker(load.Load):
-    """The judged load by UDP. SERVFAIL says as little of a block as the true answer does: it is
-    judged like that one, and noted in `failed`."""
+class UdpClient(load.Load):
+    """The checked load by UDP. A SERVFAIL, like an unfiltered answer, does not show a block: it is checked
+    in the same way, and recorded in `failed`."""
 
     def __init__(self, server, asked, rate):
         super().__init__(server.port, asked, rate)
@@ -52,7 +52,7 @@ class Asker(load.Load):
         turns = itertools.cycle(number for number, question in enumerate(asked) if isinstance(question, Fresh))
         for at, number in enumerate(self.order):
             if isinstance(asked[number], Fresh):
-                self.order[at] = next(turns)  # in turn: none is renewed while it waits for its answer
+                self.order[at] = next(turns)  # in turn: none is replaced while it waits for its answer
 
     def step(self):
         now = time.monotonic()
@@ -77,8 +77,8 @@ def is_failure(reply, question):
     return reply[2] & 0x80 and reply[3] & 15 == SERVFAIL and reply[12 : 12 + len(question.echo)] == question.echo
 
 
-class StreamAsker:
-    """The judged load by TCP: one question after the other, from a process of its own."""
+class TcpClient:
+    """The checked load by TCP: one query after the other, from a separate process."""
 
     def __init__(self, port, asked, options, seconds):
         self.port, self.asked, self.rate = port, asked, options.tcp_rate
@@ -101,7 +101,7 @@ class StreamAsker:
         pipe.send(rows)
 
     def ask(self, question, place):
-        """What the answer says, and why that is wrong if it is."""
+        """The kind of the answer, and the fault if it is wrong."""
         try:
             reply = self.exchange(IDENT + question.packet, place)
         except TimeoutError:
@@ -121,22 +121,22 @@ class StreamAsker:
             if self.streams[place]:
                 return talk(self.streams[place], packet)
         except ConnectionError:
-            pass  # it was silent for too long, and closed: that is for the client to see and to mend
+            pass  # the server closed an idle connection: the client has to open another one
         self.streams[place] = socket.create_connection((dns.LOOPBACK, self.port), load.TIMEOUT)
         return talk(self.streams[place], packet)
 
     def rows(self):
         if self.pipe.poll(10):
             return self.pipe.recv()
-        raise live.Failure("the questions by TCP did not come to their end")
+        raise live.Failure("the questions by TCP did not finish")
 
 
 def talk(stream, packet):
-    stream.sendall(foes.framed(packet))
-    octets = b""
-    while len(octets) < 2 or len(octets) < 2 + int.from_bytes(octets[:2], "big"):
+    stream.sendall(attacks.framed(packet))
+    data = b""
+    while len(data) < 2 or len(data) < 2 + int.from_bytes(data[:2], "big"):
         more = stream.recv(4096)
         if not more:
             raise ConnectionResetError
-        octets += more
-    return octets[2:]
+        data += more
+    return data[2:]

@@ -1,14 +1,14 @@
 #!/usr/bin/env -S python3 -B
-"""The built-in default, asked with dig about all that it promises.
+"""Checks the answers of the built-in default with dig.
 
-    benches/live/eleven.py --binary target/release/tapis
+    benches/live/builtin_default.py --binary target/release/tapis
 
-Starts an upstream that knows every name and `tapis serve --upstream ...` with nothing else, that is
-with the built-in configuration and list on port 5335, which has to be free. Then asks for each of
-the eleven names: A, AAAA, HTTPS, TXT and ANY, by UDP and by TCP, in lower and in mixed case, and
-for names that are not blocked. Every answer has to be NOERROR with the sinkhole's addresses (A,
-AAAA, both for ANY) or none (HTTPS, TXT), in the letter case that was asked, with EDE 16.
-Needs dig (bind9-dnsutils). Exit code 1 if any answer is another one.
+Starts an upstream that answers every name, and `tapis serve --upstream ...` with the built-in
+configuration and list on port 5335, which must be free. Then queries each of the eleven names for A,
+AAAA, HTTPS, TXT and ANY, by UDP and by TCP, in lower and in mixed case, and names that are not
+blocked. Each answer for a blocked name must be NOERROR with the sinkhole's addresses (A, AAAA, both
+for ANY) or none (HTTPS, TXT), in the letter case of the query, with EDE 16.
+Needs dig (bind9-dnsutils). Exit code 1 if any answer differs.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def mixed(name):
 
 
 def dig(server, name, rtype, transport):
-    """What an answer says, from what dig prints."""
+    """Parses the output of dig."""
     command = ["dig", f"@{server}", "-p", str(PORT), name, rtype, f"+{transport}"]
     command += ["+tries=1", "+time=3", "+nocookie"]
     text = subprocess.run(command, capture_output=True, text=True).stdout
@@ -85,7 +85,7 @@ def main():
     arguments.add_argument("--binary", required=True)
     options = arguments.parse_args()
     failures, asked = [], collections.Counter()
-    with live.workshop("eleven") as folder, upstream.Upstream(folder) as above:
+    with live.workshop("builtin_default") as folder, upstream.Upstream(folder) as above:
         live.need("dig", "bind9-dnsutils")
         probe = dns.query("t.me", edns=True)
         if dns.ask(PORT, probe, 0.2):
@@ -104,8 +104,8 @@ def main():
                         failures += [f"{spelling} {rtype} {transport}: {fault}" for fault in wrong]
             if not server.alive():
                 failures.append(f"the server ended:\n{server.tail()}")
-    live.say(f"{sum(asked.values())} questions by dig: {json.dumps(asked)}, {len(failures)} faults")
-    live.finish({"tool": "eleven", "asked": asked, "seconds_to_first_answer": round(started, 3)}, failures)
+    live.say(f"{sum(asked.values())} queries by dig: {json.dumps(asked)}, {len(failures)} faults")
+    live.finish({"tool": "builtin_default", "asked": asked, "seconds_to_first_answer": round(started, 3)}, failures)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-//! A configuration that is emptied or cut off, as by a full disk or an editor that writes in place.
+//! A configuration that is empty or truncated, as by a full disk or an editor that writes in place.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use crate::support::upstream::Upstream;
 
 const ALARM: &str = "all 2 orders are gone at once";
 
-/// A server with a list and two orders, and the part of its configuration before these.
+/// A server with a list and two orders, and the part of its configuration before them.
 fn server(upstream: &Upstream) -> (Server, String, String) {
     let head = preamble(upstream.address) + "[state]\ndir = \"state\"\n";
     let whole = format!("{head}[orders]\npath = \"orders\"\n{}", list("ads", ""));
@@ -34,8 +34,8 @@ fn an_emptied_configuration_is_refused_by_a_reload() {
         server.replace("tapis.toml", cut_off);
         let output = server.verb(&["reload", "--control", &control]);
         assert_eq!(output.status.code(), Some(1), "{cut_off}");
-        let told = text(&output);
-        assert!(told.contains("tapis.toml holds nothing"), "{told}");
+        let report = text(&output);
+        assert!(report.contains("tapis.toml holds nothing"), "{report}");
         assert!(is_blocked(server.address, "ads.example"));
         assert!(is_blocked(server.address, "one.example"));
     }
@@ -58,7 +58,7 @@ fn a_configuration_that_is_cut_off_before_its_orders_is_an_alarm() {
 }
 
 #[test]
-fn so_is_one_at_a_start_and_one_with_another_directory_that_has_no_orders() {
+fn a_truncated_configuration_at_a_start_or_another_empty_directory_of_orders_is_an_alarm() {
     let upstream = Upstream::plain();
     let (mut server, head, whole) = server(&upstream);
     for (cut_off, place) in [

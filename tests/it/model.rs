@@ -1,7 +1,7 @@
-//! The rules of an image beside two twins that are too plain to be wrong: a `BTreeMap` that is walked
-//! label by label, and an FST over the paths.
+//! The rules of an image compared with two simple models: a `BTreeMap` that is walked label by
+//! label, and an FST over the paths.
 //!
-//! `TAPIS_LOOKUPS=10000000 cargo test --release --test it twins` asks so many questions.
+//! `TAPIS_LOOKUPS=10000000 cargo test --release --test it model::` sets the number of lookups.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,7 +29,8 @@ impl Random {
         ((u128::from(mixed ^ (mixed >> 31)) * bound as u128) >> 64) as usize
     }
 
-    /// A label: mostly of few letters, so that names share it; some long ones, some of any octets.
+    /// A label: mostly of few letters, so that names share it; some long ones, some of arbitrary
+    /// bytes.
     fn label(&mut self) -> Vec<u8> {
         let plain = b"abcdefgh-_0123456789";
         let (letters, size) = match self.below(20) {
@@ -39,14 +40,14 @@ impl Random {
             6..10 => (8, 1 + self.below(16)),
             _ => (3, 1 + self.below(3)),
         };
-        let octet = |random: &mut Self| match letters {
+        let byte = |random: &mut Self| match letters {
             256 => (random.below(256) as u8).to_ascii_lowercase(),
             _ => plain[random.below(letters)],
         };
-        (0..size).map(|_| octet(self)).collect()
+        (0..size).map(|_| byte(self)).collect()
     }
 
-    /// A name of up to so many labels beneath `parent`, as long as there is room.
+    /// A name of up to `labels` labels below `parent`, as far as the length permits.
     fn name(&mut self, parent: &Name, labels: usize) -> Name {
         let mut wire = parent.wire().to_vec();
         for _ in 0..labels {
@@ -59,7 +60,7 @@ impl Random {
         Name::parse(&wire, 0).expect("a name").0
     }
 
-    /// A question: a name that has rules, or one near it.
+    /// A query: a name with rules, or a similar one.
     fn question(&mut self, names: &[Name]) -> Name {
         let name = &names[self.below(names.len())];
         let depth = name.label_count();
@@ -89,12 +90,12 @@ fn ancestor(name: &Name, labels: usize) -> Name {
     Name::parse(name.ancestor(labels), 0).expect("a name").0
 }
 
-/// A bit for each list and scope.
+/// The bit of a list and scope.
 fn bit(list: usize, scope: usize) -> u64 {
     1 << (list * 3 + scope)
 }
 
-/// The best of the rules on a name's way, given for each count of labels.
+/// The best of the rules at a name and its ancestors, which are given by their number of labels.
 fn best(depth: usize, rules: impl Iterator<Item = (usize, u64)>) -> Option<Hit> {
     let rules: Vec<_> = rules.collect();
     for list in 0..LISTS {
@@ -113,13 +114,13 @@ fn best(depth: usize, rules: impl Iterator<Item = (usize, u64)>) -> Option<Hit> 
     None
 }
 
-struct Twins {
+struct Models {
     map: BTreeMap<Vec<u8>, u64>,
     fst: fst::Map<Vec<u8>>,
     image: Rules,
 }
 
-impl Twins {
+impl Models {
     fn new(random: &mut Random, count: usize) -> (Self, Vec<Name>) {
         let mut names = vec![Name::ROOT];
         let mut map = BTreeMap::<Vec<u8>, u64>::new();
@@ -130,7 +131,7 @@ impl Twins {
             builder.source(source).expect("few");
         }
         while map.len() < count {
-            // Beneath one of those that are there already, so that they nest.
+            // Below one of the existing names, so that names nest.
             let parent = names[names.len() - 1 - random.below(names.len().min(50))].clone();
             let parent = ancestor(&parent, random.below(parent.label_count() + 1));
             let labels = if random.below(50) == 0 {
@@ -139,7 +140,7 @@ impl Twins {
                 1 + random.below(4)
             };
             let name = random.name(&parent, labels);
-            // Wide rules are few, or all would lie beneath them.
+            // Rules that cover subtrees are few, or all names would lie below them.
             let scope = [0, 0, 0, 0, 0, 0, 0, 0, 1, 2][random.below(10)];
             let scope = if name.label_count() < 2 { 0 } else { scope };
             let list = random.below(LISTS);
@@ -154,12 +155,12 @@ impl Twins {
         }
         let image = Arc::new(builder.finish().expect("room"));
         let rank = |name: &str| name.parse().ok();
-        let twins = Self {
+        let models = Self {
             map,
             fst: fst::Map::from_iter(paths).expect("sorted"),
             image: Rules::new(image.into(), rank, RankTraits::default()),
         };
-        (twins, names)
+        (models, names)
     }
 
     fn by_map(&self, name: &Name) -> Option<Hit> {
@@ -177,8 +178,8 @@ impl Twins {
             rules.push((0, node.final_output().value()));
         }
         'labels: for (labels, label) in name.labels_from_root().enumerate() {
-            for octet in [label.len() as u8].iter().chain(label) {
-                let Some(at) = node.find_input(*octet) else {
+            for byte in [label.len() as u8].iter().chain(label) {
+                let Some(at) = node.find_input(*byte) else {
                     break 'labels;
                 };
                 let transition = node.transition(at);
@@ -194,7 +195,7 @@ impl Twins {
 }
 
 #[test]
-fn an_image_and_its_twins_never_differ() {
+fn an_image_never_differs_from_simple_models() {
     let lookups = std::env::var("TAPIS_LOOKUPS").map_or(200_000, |text| {
         text.parse().expect("TAPIS_LOOKUPS is a number")
     });
@@ -202,16 +203,17 @@ fn an_image_and_its_twins_never_differ() {
     let sets = 1 + lookups / 1_000_000;
     let (mut asked, mut hits) = (0, 0);
     for set in 0..sets {
-        let (twins, names) = Twins::new(&mut random, 40 << (set % 12));
+        let (models, names) = Models::new(&mut random, 40 << (set % 12));
         while asked < lookups * (set + 1) / sets {
             let batch: Vec<Name> = (0..33).map(|_| random.question(&names)).collect();
             let batch: Vec<&Name> = batch.iter().collect();
             let mut found = [LookupResult::default(); 33];
-            twins.image.lookup(&batch, &mut found);
+            models.image.lookup(&batch, &mut found);
             for (name, found) in batch.into_iter().zip(found) {
-                let expected = twins.by_map(name);
-                assert_eq!(expected, twins.by_fst(name), "the twins agree on {name}");
-                // A list's wide rule makes those beneath needless, and says the same.
+                let expected = models.by_map(name);
+                assert_eq!(expected, models.by_fst(name), "the models agree on {name}");
+                // A subtree rule makes the rules of its list below it redundant, with the same
+                // result.
                 let list = |hit: Option<Hit>| hit.map(|hit| hit.source);
                 assert_eq!(list(found.best()), list(expected), "{name}");
                 if let (Some(best), Some(expected)) = (found.best(), expected) {

@@ -1,13 +1,13 @@
 #!/usr/bin/env -S python3 -B
 """Kills while orders change: do files, journal and answers agree after each restart?
 
-    benches/live/audits.py --binary target/release/tapis [--kills 50]
+    benches/live/audit_kills.py --binary target/release/tapis [--kills 50]
 
-Each round writes, lifts and removes orders' files, one right after the other, and ends the server by
-SIGKILL at a random moment. Then it is started again with the same state directory. What is checked
-then: that `tapis journal verify` finds nothing; that what the journal tells of orders, text by text and
-state by state, is what the files say, and what `status` counts; that generations only went up; and
-that each name is answered as its order's state wants it. Exit code 1 if one of that fails.
+Each round writes, lifts and removes the files of orders in quick succession, and ends the server by
+SIGKILL at a random moment. Then it is started again with the same state directory. Checks after the
+restart: `tapis journal verify` finds nothing; texts and states of the orders in the journal equal the
+files and the counts in `status`; generations only increase; and each name is answered according to the
+state of its order. Exit code 1 if a check fails.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import signal
 import subprocess
 import time
 
-import authority
+import order_server
 import dns
 import live
 import orders
@@ -51,12 +51,12 @@ class Server(orders.Server):
                 os.remove(self.path(number))
             return
         dates = chance.choice([FORCE, FORCE, LIFTED, LATER])
-        text = authority.order(f"a{number}", [f"a{number}.orders.example"], dates)
+        text = order_server.order(f"a{number}", [f"a{number}.orders.example"], dates)
         self.write(f"orders/a{number}.toml", f"# {chance.random()}\n{text}")
 
 
-def told(server):
-    """Texts and states as the journal has them, and its generations."""
+def journal_state(server):
+    """Texts and states of orders in the journal, and its generations."""
     texts, states, generations = {}, {}, []
     for entry in json.loads(server.tapis("journal", "export").stdout):
         if entry["event"] == "order":
@@ -71,7 +71,7 @@ def told(server):
 
 
 def files(server):
-    """The same as the files have them."""
+    """The same from the files."""
     listed = json.loads(server.tapis("order", "list", "--json").stdout)
     texts = {}
     for order in listed:
@@ -84,7 +84,7 @@ def faults(server):
     verified = server.tapis("journal", "verify")
     if verified.returncode:
         yield f"journal verify: {verified.stdout}"
-    texts, states, generations = told(server)
+    texts, states, generations = journal_state(server)
     if (texts, states) != files(server):
         yield "the journal and the files differ"
     if generations != sorted(set(generations)):
@@ -110,13 +110,13 @@ def main():
     options = arguments.parse_args()
     options.workers, options.orders, options.exceptions = 1, 0, 0
     chance, failures, changes = random.Random(options.seed), [], 0
-    with live.workshop("audits") as folder, upstream.Upstream(folder) as above:
+    with live.workshop("audit_kills") as folder, upstream.Upstream(folder) as above:
         options.names = os.path.join(folder, "names.txt")
         live.write_names(options.names, ["ads.example"])
         for number in range(options.kills + 1):
             with Server(options, folder, above.port) as server:
                 server.wait()
-                # The first look may come before the start is in the journal.
+                # The first check may precede the journal's entry of the start.
                 end = time.monotonic() + PATIENCE
                 while (found := list(faults(server))) and time.monotonic() < end and not number:
                     time.sleep(0.05)
@@ -131,7 +131,7 @@ def main():
                 server.kill()
         entries = sum(1 for _ in open(os.path.join(folder, "state/journal.jsonl")))
     live.say(f"{options.kills} kills, {changes} changes, {entries} entries, {len(failures)} faults")
-    live.finish({"tool": "audits", "kills": options.kills, "changes": changes, "entries": entries}, failures)
+    live.finish({"tool": "audit_kills", "kills": options.kills, "changes": changes, "entries": entries}, failures)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the servers are asked, and what they have to answer."""
+"""The queries of the measurements, and the expected answers."""
 
 import itertools
 import os
@@ -11,8 +11,8 @@ from servers import MIXES
 CACHED = 10_000
 BLOCKED_SHARE = 0.05
 MIX_LINES = 400_000
-CHECKED = 200  # names of each sort, before and after each measurement
-# Names that a server may answer by itself.
+CHECKED = 200  # names of each kind, before and after each measurement
+# Names that a server may answer locally.
 LOCAL = {"localhost", "test", "invalid", "onion", "arpa", "local", "internal", "example", "lan", "home", "i2p"}
 
 
@@ -21,7 +21,7 @@ def special(name):
 
 
 class Questions:
-    """Files for dnsperf and pace, by mix: new ones each round."""
+    """Files for dnsperf and pace, by mix: new ones in each round."""
 
     def __init__(self, folder, lists, tops, seed):
         self.folder, self.random = folder, random.Random(seed)
@@ -31,7 +31,7 @@ class Questions:
         self.free = [name for name in clean if not special(name) and len(name) < 200]
         self.cached = self.free[:CACHED]
         if not self.cached or not self.blocked:
-            raise live.Failure("the lists leave no names to ask for")
+            raise live.Failure("the lists leave no names to query")
         self.write("warm", self.cached)
         self.fresh = []
 
@@ -43,7 +43,7 @@ class Questions:
             out.writelines(f"{name} A\n" for name in names)
 
     def renew(self, unknown, paced):
-        """New mixes, and so many names that were never asked for: for dnsperf, for each kind of run of pace."""
+        """New mixes, and that many names never queried before: for dnsperf, and for each kind of run of pace."""
         draw = self.random.choice
         for mix in MIXES[:3]:
             share = {"blocked": 1, "cached": 0, "mixed": BLOCKED_SHARE}[mix]
@@ -70,7 +70,7 @@ class Questions:
             yield from ((name, "true") for name in self.fresh)
 
     def check(self, port, mix):
-        """What is wrong with some answers; nothing if the server does as it should."""
+        """Wrong answers among some names; empty if the server works."""
         for name, want in self.cases(mix):
             reply = dns.ask(port, dns.query(name, ident=self.random.getrandbits(16)))
             got, detail = dns.classify(reply, dns.A, None) if reply else ("no answer", None)
@@ -78,7 +78,7 @@ class Questions:
                 yield f"{name} is {got} ({detail}), not {want}"
 
     def growth(self, port, mix):
-        """Octets by which the answers to the mix are longer than its questions, in the mean."""
+        """The mean number of bytes by which answers to the mix are longer than its queries."""
         with open(self.path(mix)) as lines:
             packets = [dns.query(line.split()[0]) for line, _ in zip(lines, range(500))]
         replies = [(dns.ask(port, packet), packet) for packet in packets]

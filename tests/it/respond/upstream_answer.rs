@@ -1,5 +1,4 @@
-//! Owns the making of upstream's answers, by another implementation.
-//! Refuses to know what becomes of them.
+//! Upstream answers built by another implementation.
 
 use std::sync::Arc;
 
@@ -11,7 +10,7 @@ use tapis::serve::cache::Entry;
 use tapis::wire::answer::{Answer, Intake};
 use tapis::wire::{class, name};
 
-/// TTLs as they come.
+/// TTLs are left unchanged.
 pub(super) const BOUNDS: Intake = Intake {
     min_ttl: 0,
     max_ttl: 86_400,
@@ -19,25 +18,25 @@ pub(super) const BOUNDS: Intake = Intake {
     additional: false,
 };
 
-/// An answer of upstream's in the making; NOERROR and empty at first.
+/// An upstream answer under construction; NOERROR and empty at first.
 #[derive(Clone, Debug)]
-pub(super) struct Truth {
+pub(super) struct UpstreamAnswer {
     message: Message,
     edns: Edns,
 }
 
-/// An answer to this question.
-pub(super) fn truth(name: &str, rtype: RecordType) -> Truth {
+/// An empty answer to this question.
+pub(super) fn upstream_answer(name: &str, rtype: RecordType) -> UpstreamAnswer {
     let mut message = Message::response(7, OpCode::Query);
     message.add_query(Query::query(owner(name), rtype));
     message.metadata.recursion_available = true;
-    Truth {
+    UpstreamAnswer {
         message,
         edns: Edns::new(),
     }
 }
 
-impl Truth {
+impl UpstreamAnswer {
     pub(super) fn rcode(mut self, rcode: ResponseCode) -> Self {
         self.message.metadata.response_code = rcode;
         self
@@ -70,7 +69,7 @@ impl Truth {
         self
     }
 
-    /// With an option of EDNS.
+    /// With an EDNS option.
     pub(super) fn option(mut self, code: u16, data: &[u8]) -> Self {
         let option = EdnsOption::Unknown(code, data.to_vec());
         self.edns.options_mut().insert(option);
@@ -82,19 +81,19 @@ impl Truth {
         self.message.queries[0].name().to_string()
     }
 
-    /// The answer as it is kept, TTLs within `bounds`, arrived at `now`.
+    /// The cache entry, with TTLs within `bounds`, received at `now`.
     pub(super) fn entry_within(self, bounds: Intake, now: u32) -> Arc<Entry> {
         let Self { mut message, edns } = self;
         message.set_edns(edns);
-        let octets = message.to_vec().expect("it can be written");
+        let bytes = message.to_vec().expect("it can be written");
         let question = &message.queries[0];
         let asked = name::Name::from_text(&question.name().to_string()).expect("a name");
         let rtype = question.query_type().into();
-        let answer = Answer::parse(&octets, &asked, rtype, class::IN, bounds).expect("an answer");
+        let answer = Answer::parse(&bytes, &asked, rtype, class::IN, bounds).expect("an answer");
         Arc::new(Entry::new(answer, now))
     }
 
-    /// The answer as it is kept, arrived at `now`.
+    /// The cache entry, received at `now`.
     pub(super) fn entry(self, now: u32) -> Arc<Entry> {
         self.entry_within(BOUNDS, now)
     }
@@ -105,7 +104,7 @@ pub(super) fn a(name: &str, ttl: u32, address: [u8; 4]) -> Record {
     Record::from_rdata(owner(name), ttl, RData::A(A(address.into())))
 }
 
-/// As many address records, all different.
+/// `count` address records, all different.
 pub(super) fn many(name: &str, count: u8) -> impl Iterator<Item = Record> {
     (0..count).map(move |last| a(name, 300, [192, 0, 2, last]))
 }
@@ -120,7 +119,7 @@ pub(super) fn soa(zone: &str, ttl: u32, minimum: u32) -> Record {
     Record::from_rdata(owner(zone), ttl, RData::SOA(data))
 }
 
-/// A signature over records of that type; its other data is of no interest here.
+/// A signature over records of that type; its other fields are irrelevant.
 pub(super) fn rrsig(name: &str, ttl: u32, covers: RecordType) -> Record {
     let mut rdata = vec![0; 24];
     rdata[..2].copy_from_slice(&u16::from(covers).to_be_bytes());

@@ -1,7 +1,7 @@
-"""Floods that a server has to stand: each from addresses of its own, bounded, and judged by what comes back.
+"""Bounded floods from separate addresses, each checked by the answers that come back.
 
-A flood is called with the server's port, its rate (packets a second; for streams see there) and its
-seconds, and returns what it counted. What must not come back is counted as `fault: ...`.
+A flood takes the server's port, its rate (packets per second; streams define their own), and its
+duration in seconds, and returns its counts. Answers that must not occur are counted as `fault: ...`.
 """
 
 import collections
@@ -14,20 +14,20 @@ import time
 import dns
 import mutants
 
-SOCKETS = 4  # of one address, so that each of the server's workers has its part
+SOCKETS = 4  # per source address, so that each of the server's workers gets a part
 TICK = 0.004  # seconds between small bursts
-BEHIND = 0.1  # seconds; a flood that is later than this gives up catching up
-LINGER = 0.3  # seconds in which late answers are taken
-BLOCKED = "t.me"  # the lists of the tools hold it
+BEHIND = 0.1  # seconds; a flood that is later than this skips what it missed
+LINGER = 0.3  # seconds to wait for late answers
+BLOCKED = "t.me"  # blocked by the lists of the tools
 FORMERR, REFUSED = 1, 5
-TCP_IDLE = 1  # seconds of silence after which the server is told to close a stream
+TCP_IDLE = 1  # seconds without data after which the server is configured to close a stream
 TCP_LATE = 2  # seconds that it may be later than that
-AT_ONCE = 0.5  # seconds; a stream that is closed sooner was not taken
+AT_ONCE = 0.5  # seconds; a stream that is closed sooner was not accepted
 UNREAD = 5  # streams
 
 
 class Packets:
-    """Sends packets by UDP, from one address or from several in turn, and takes what comes back."""
+    """Sends packets by UDP, from one address or from several in turn, and receives the answers."""
 
     def __init__(self, port, sources):
         self.counts, self.replies = collections.Counter(), select.epoll()
@@ -73,14 +73,14 @@ class Packets:
         return self.counts
 
     def only(self, *rcodes):
-        """Makes faults of all other answers."""
+        """Counts all other answers as faults."""
         for word in [w for w in self.counts if w.startswith("rcode") and int(w[6:]) not in rcodes]:
             self.counts[f"fault: answers with {word}"] = self.counts.pop(word)
         return self.counts
 
 
 def beats(rate, seconds):
-    """How many are due, in small portions, until the time is over."""
+    """Yields the number of packets due, in small portions, until the time is over."""
     due = time.monotonic()
     end = due + seconds
     while (now := time.monotonic()) < end:
@@ -91,9 +91,9 @@ def beats(rate, seconds):
         time.sleep(TICK)
 
 
-def crowd(chance):
-    """Turns of clients that together want more than there is: one takes too much alone, five take much,
-    and 240 take so little that they get what is kept for such."""
+def many_clients(chance):
+    """Source addresses in turn of clients that together exceed the limits: one sends far too much, five send
+    much, and 240 so little that they get the share that is reserved for such clients."""
     turns = ["127.0.0.20"] * 200 + [f"127.0.0.{21 + i % 5}" for i in range(460)]
     turns += [f"127.0.1.{1 + i}" for i in range(240)]
     chance.shuffle(turns)
@@ -112,24 +112,24 @@ def question(name, chance, rtype=dns.A, **more):
 
 
 def random_names(port, rate, seconds, chance, sources="127.0.0.9"):
-    """Names that nobody asked before, beneath one domain: none is in a cache."""
+    """New names below one domain: none is in a cache."""
     packets = repeat(lambda: question(f"{chance.getrandbits(64):x}.victim.example.net", chance))
     return Packets(port, sources).run(packets, rate, seconds)
 
 
 def random_names_of_many(port, rate, seconds, chance):
     """The same from many clients."""
-    return random_names(port, rate, seconds, chance, crowd(chance))
+    return random_names(port, rate, seconds, chance, many_clients(chance))
 
 
 def one_name(port, rate, seconds, chance):
-    """One name, asked again and again; another one in the next run."""
+    """The same name repeatedly; another one in the next run."""
     name = f"{chance.getrandbits(64):x}.popular.example.net"
     return Packets(port, "127.0.0.10").run(repeat(lambda: question(name, chance)), rate, seconds)
 
 
 def oversized(port, rate, seconds, chance):
-    """Queries with more octets behind them than any query needs."""
+    """Queries followed by more bytes than any query needs."""
     packet = lambda: question("big.example.net", chance) + bytes(chance.randrange(1300, 9000))
     flood = Packets(port, "127.0.0.11")
     flood.run(repeat(packet), rate, seconds)
@@ -137,13 +137,13 @@ def oversized(port, rate, seconds, chance):
 
 
 def malformed(port, rate, seconds, chance):
-    """Queries that are bent in some way; many still are queries."""
+    """Queries with one mutation each; many are still valid."""
     breeder = mutants.Breeder(chance.getrandbits(32))
     return Packets(port, "127.0.0.12").run(repeat(breeder.mutant), rate, seconds)
 
 
 def responses(port, rate, seconds, chance):
-    """What claims to be an answer; to answer it would make two servers answer each other for ever."""
+    """Responses; a server that answered them would loop with another server."""
 
     def packet():
         header = struct.pack(">6H", chance.getrandbits(16), 0x8180 | chance.choice((0, 0, 1, 3, 5)), 1, 0, 0, 0)
@@ -154,8 +154,8 @@ def responses(port, rate, seconds, chance):
     return flood.only()
 
 
-def strangers(port, rate, seconds, chance):
-    """Clients that may not ask: REFUSED for a query, nothing for what is malformed."""
+def without_permission(port, rate, seconds, chance):
+    """Clients without permission: REFUSED for a query, no answer to a malformed packet."""
     breeder = mutants.Breeder(chance.getrandbits(32))
 
     def packet():
@@ -172,7 +172,7 @@ def strangers(port, rate, seconds, chance):
 
 
 class Streams:
-    """Connections by their files, each with its birth; what is sent on them is one frame without end."""
+    """Connections by file descriptor with the time of their opening; each sends one endless frame."""
 
     def __init__(self, port, sources, events=select.POLLIN, room=None):
         self.port, self.sources, self.events, self.room = port, sources, events, room
@@ -182,7 +182,7 @@ class Streams:
         stream = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if self.room:
             stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.room)
-            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, self.room)  # the other's room is a multiple of it
+            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, self.room)  # the peer's buffer is a multiple of it
         stream.bind((self.sources[self.counts["opened"] % len(self.sources)], 0))
         stream.setblocking(False)
         stream.connect_ex((dns.LOOPBACK, self.port))
@@ -191,19 +191,19 @@ class Streams:
         self.counts["opened"] += 1
 
     def fill(self, count):
-        """Opens what is missing of so many, a few at a time."""
+        """Opens the missing ones of `count` connections, a few at a time."""
         for _ in range(min(10, count - len(self.open))):
             self.add()
 
     def close(self, file):
-        """Returns how long it lived."""
+        """Returns how long it was open."""
         self.poll.unregister(file)
         stream, born = self.open.pop(file)
         stream.close()
         return time.monotonic() - born
 
     def ended(self):
-        """How long each one lived that the server closed since the last time."""
+        """How long each connection was open that the server closed since the last call."""
         for file, events in self.poll.poll(0):
             try:
                 over = events & ~select.POLLIN or not self.open[file][0].recv(4096)
@@ -215,21 +215,21 @@ class Streams:
     def note_ended(self):
         for lived in self.ended():
             self.counts["closed at once" if lived < AT_ONCE else "closed for silence"] += 1
-            self.note_life(lived)
+            self.note_duration(lived)
 
-    def note_life(self, lived):
+    def note_duration(self, lived):
         if lived > TCP_IDLE + TCP_LATE:
             self.counts["fault: open for too long"] += 1
 
     def finish(self):
         for file in list(self.open):
-            self.note_life(self.close(file))
+            self.note_duration(self.close(file))
         return self.counts
 
 
 def connections(port, rate, seconds, chance):
-    """Opens so many connections a second from many addresses, and says nothing on them."""
-    streams = Streams(port, crowd(chance))
+    """Opens `rate` connections per second from many addresses, and sends nothing on them."""
+    streams = Streams(port, many_clients(chance))
     for due in beats(rate, seconds):
         for _ in range(due):
             streams.add()
@@ -238,32 +238,32 @@ def connections(port, rate, seconds, chance):
 
 
 def slow(port, rate, seconds, chance):
-    """So many connections at a time, on each of which an octet of a query comes every second."""
+    """Keeps `rate` connections open, each of which sends one byte of a query per second."""
     streams, sent = Streams(port, ["127.0.0.17"]), collections.Counter()
-    octets = framed(question(BLOCKED, chance))
+    data = framed(question(BLOCKED, chance))
     for due in beats(rate, seconds):
         streams.fill(rate)
         streams.note_ended()
         for file in list(streams.open)[:due]:
-            # In turn: what was sent on moves to the end.
+            # In turn: a connection that was written to moves to the end.
             stream, born = streams.open.pop(file)
             streams.open[file] = stream, born
-            at = int((time.monotonic() - born) % len(octets))
-            sent[file] += write(stream, octets[at : at + 1])
+            at = int((time.monotonic() - born) % len(data))
+            sent[file] += write(stream, data[at : at + 1])
     streams.counts["octets"] = sent.total()
     return streams.finish()
 
 
 def unread(port, rate, seconds, chance):
-    """So many queries a second on a few connections, of whose answers none is ever read."""
+    """Sends `rate` queries per second on a few connections whose answers are never read."""
     streams, place = Streams(port, ["127.0.0.16"], events=0, room=536), collections.Counter()
     frame = framed(question(BLOCKED, chance, dns.TXT, edns=True))
     for due in beats(rate, seconds):
         while len(streams.open) < UNREAD:
             streams.add()
         for file, (stream, _born) in streams.open.items():
-            octets = frame * max(1, due // UNREAD)
-            sent = write(stream, octets[place[stream] :])
+            data = frame * max(1, due // UNREAD)
+            sent = write(stream, data[place[stream] :])
             place[stream] = (place[stream] + sent) % len(frame)
             streams.counts["octets"] += sent
         streams.counts["closed unread"] += sum(1 for _ in streams.ended())
@@ -276,8 +276,8 @@ def framed(packet):
     return struct.pack(">H", len(packet)) + packet
 
 
-def write(stream, octets):
+def write(stream, data):
     try:
-        return stream.send(octets)
-    except OSError:  # not open yet, full, or closed, which `ended` tells
+        return stream.send(data)
+    except OSError:  # not open yet, full, or closed, which `ended` reports
         return 0

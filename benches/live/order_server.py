@@ -1,4 +1,4 @@
-"""What orders.py and orders_flood.py share: the text of an order, and a server with orders and exceptions."""
+"""Shared by orders.py, orders_flood.py and others: an order's text, and a server with orders and exceptions."""
 
 import os
 
@@ -23,7 +23,7 @@ class Server(live.Tapis):
     """A server with a state directory, and so a journal, and directories of orders and exceptions."""
 
     def prepare(self, folder, *more):
-        """Makes its directories, and more of them, before it is started there."""
+        """Creates these directories, and more, before the server is started."""
         self.folder = folder
         for name in ("orders", "exceptions", *more):
             os.makedirs(os.path.join(folder, name), exist_ok=True)

@@ -1,5 +1,4 @@
-//! Owns what is seen of an answer, read by another implementation.
-//! Refuses to judge it.
+//! Answers decoded by another implementation.
 
 use std::sync::Arc;
 
@@ -10,24 +9,24 @@ use tapis::serve::cache::{Entry, Key};
 use tapis::serve::step::Step;
 use tapis::stats::Count;
 
-/// How a packet was dealt with.
+/// How a packet was handled.
 #[derive(Debug)]
 pub(super) enum Outcome {
     Dropped(Count),
-    Replied(Seen),
+    Replied(Decoded),
     Resolve(Key, Option<Arc<Entry>>),
-    /// Replied from the cache, and to be asked again.
+    /// Answered from the cache; upstream is to be asked for a newer answer.
     Refreshed(Key),
 }
 
 impl Outcome {
-    pub(super) fn new(step: Step, octets: Vec<u8>) -> Self {
+    pub(super) fn new(step: Step, bytes: Vec<u8>) -> Self {
         match step {
             Step::Drop(tally) => Self::Dropped(tally.count),
-            Step::Reply(tally) => Self::Replied(Seen {
+            Step::Reply(tally) => Self::Replied(Decoded {
                 count: tally.count,
-                message: Message::from_vec(&octets).expect("another implementation reads it"),
-                octets,
+                message: Message::from_vec(&bytes).expect("another implementation reads it"),
+                bytes,
             }),
             Step::Resolve(key, stale) => Self::Resolve(key, stale),
             Step::Refresh(key) => Self::Refreshed(key),
@@ -35,9 +34,9 @@ impl Outcome {
     }
 
     #[track_caller]
-    pub(super) fn reply(self) -> Seen {
+    pub(super) fn reply(self) -> Decoded {
         match self {
-            Self::Replied(seen) => seen,
+            Self::Replied(decoded) => decoded,
             other => panic!("no reply: {other:?}"),
         }
     }
@@ -58,7 +57,7 @@ impl Outcome {
         }
     }
 
-    /// The question for upstream, and the answer past its TTL that is at hand.
+    /// The key to ask upstream for, and the stale answer if there is one.
     #[track_caller]
     pub(super) fn resolve(self) -> (Key, Option<Arc<Entry>>) {
         match self {
@@ -68,23 +67,23 @@ impl Outcome {
     }
 }
 
-/// An answer.
+/// A decoded answer.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct Decoded {
     pub(super) count: Count,
-    pub(super) octets: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
     pub(super) message: Message,
 }
 
-impl Seen {
+impl Decoded {
     /// The response code, extended bits included.
     pub(super) fn rcode(&self) -> ResponseCode {
         self.message.metadata.response_code
     }
 
-    /// The second word of the header.
+    /// The flags in the second word of the header.
     pub(super) fn flags(&self) -> u16 {
-        u16::from_be_bytes([self.octets[2], self.octets[3]])
+        u16::from_be_bytes([self.bytes[2], self.bytes[3]])
     }
 
     pub(super) fn has(&self, flag: u16) -> bool {
@@ -120,7 +119,7 @@ impl Seen {
                     let text = String::from_utf8(data[2..].to_vec()).expect("text is UTF-8");
                     (u16::from_be_bytes([data[0], data[1]]), text)
                 }
-                other => panic!("option {code:?} is none of ours: {other:?}"),
+                other => panic!("option {code:?} is not expected: {other:?}"),
             })
             .collect()
     }

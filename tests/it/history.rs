@@ -1,4 +1,4 @@
-//! What `why --at` and `diff` say of the past: what clients got, or that it is not known.
+//! `why --at` and `diff` about the past: they report what clients received, or that it is unknown.
 
 use std::fs;
 
@@ -34,15 +34,15 @@ fn reconfigure(server: &Server, from: &str, to: &str) {
 }
 
 fn reload(server: &Server) {
-    let (code, said) = run(server, &["reload"]);
-    assert_eq!(code, Some(0), "{said}");
+    let (code, printed) = run(server, &["reload"]);
+    assert_eq!(code, Some(0), "{printed}");
 }
 
 fn generation(server: &Server) -> String {
     server.status()["generation"].to_string()
 }
 
-/// What differs between the generation that was in force and the one that `change` makes.
+/// The difference between the generation in force and the one that `change` makes.
 fn difference(server: &Server, change: impl FnOnce()) -> (Option<i32>, String) {
     let before = generation(server);
     change();
@@ -54,7 +54,7 @@ fn end(server: &mut Server, signal: &str) {
     server.wait();
 }
 
-/// Waits until the state directory has the rules of so many lists.
+/// Waits until the state directory has the rules of that many lists.
 pub(crate) fn kept(server: &Server, lists: usize) {
     until("the rules are kept", || {
         let files = fs::read_dir(server.path("state/past"));
@@ -66,15 +66,16 @@ pub(crate) fn kept(server: &Server, lists: usize) {
     });
 }
 
-/// An instant at which the last generation is in force for certain: for a moment after its entry it may not be.
+/// An instant at which the last generation is certainly in force: just after its entry it may not
+/// be.
 pub(crate) fn settled() -> Timestamp {
     let at = Timestamp::now() + std::time::Duration::from_millis(300);
     until("that instant", || Timestamp::now() > at);
     at
 }
 
-/// `why --at` as people read it.
-fn said(server: &Server, name: &str, at: Timestamp) -> (Option<i32>, String) {
+/// The text output of `why --at`.
+fn explained(server: &Server, name: &str, at: Timestamp) -> (Option<i32>, String) {
     run(server, &["why", name, "--at", &at.to_string()])
 }
 
@@ -87,7 +88,7 @@ fn decision(server: &Server, name: &str, at: Timestamp) -> String {
 }
 
 #[test]
-fn generations_differ_where_clients_get_something_else() {
+fn generations_differ_where_clients_get_other_answers() {
     let lists = list("ads", "") + &list("more", "");
     let files = [
         ("ads", "ads.example\n.x.example\n"),
@@ -136,42 +137,42 @@ fn generations_differ_where_clients_get_something_else() {
             &["~ server.id: none -> \"ns1\""],
         ),
     ] {
-        let (code, said) = difference(&server, || reconfigure(&server, from, to));
-        assert_eq!(code, Some(1), "{said}");
+        let (code, printed) = difference(&server, || reconfigure(&server, from, to));
+        assert_eq!(code, Some(1), "{printed}");
         for line in lines {
-            assert!(said.contains(line), "{line}: {said}");
+            assert!(printed.contains(line), "{line}: {printed}");
         }
     }
 }
 
 #[test]
-fn generations_whose_names_are_answered_alike_do_not_differ() {
+fn generations_with_equal_answers_do_not_differ() {
     let lists = list("ads", "") + &list("more", "");
     let files = [("ads", "ads.example\n"), ("more", "more.example\n")];
     let (server, _upstream) = start(&lists, &files);
-    // The first list has the name already.
-    let (code, said) = difference(&server, || {
+    // The first list contains the name already.
+    let (code, printed) = difference(&server, || {
         server.replace("more", "more.example\nads.example\n");
         reload(&server);
     });
-    assert_eq!((code, said.as_str()), (Some(0), "no difference\n"));
-    let (code, said) = difference(&server, || {
+    assert_eq!((code, printed.as_str()), (Some(0), "no difference\n"));
+    let (code, printed) = difference(&server, || {
         let order = order("x-1", PAST, &target("ads.example", "subtree"));
         server.replace("orders/x-1.toml", &order);
         until("the order", || is_blocked(server.address, "a.ads.example"));
     });
-    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(code, Some(1), "{printed}");
     for line in [
         "~ ads.example (order:x-1): sinkhole 0.0.0.0 ::, TTL 60, EDE 15 \"ads\" -> sinkhole",
         "+ *.ads.example (order:x-1): upstream -> sinkhole",
         "order:x-1: 1 added, 0 removed, 1 changed",
     ] {
-        assert!(said.contains(line), "{line}: {said}");
+        assert!(printed.contains(line), "{line}: {printed}");
     }
 }
 
 #[test]
-fn orders_of_a_past_time_are_those_of_the_journal_whatever_the_files_say_since() {
+fn orders_of_a_past_time_come_from_the_journal_even_if_files_changed_since() {
     let (server, _upstream) = start(&list("ads", ""), &[("ads", "ads.example\n")]);
     let before = Timestamp::now();
     let order = order("x-1", PAST, &target("a.example", "exact"));
@@ -213,7 +214,7 @@ fn orders_of_a_past_time_are_those_of_the_journal_whatever_the_files_say_since()
 }
 
 #[test]
-fn a_name_is_answered_as_then_with_the_rules_and_the_settings_of_then() {
+fn a_name_at_a_past_time_is_explained_by_the_rules_and_settings_of_that_time() {
     let lists = list("ads", "");
     let (server, _upstream) = start(&lists, &[("ads", "ads.example\n")]);
     kept(&server, 1);
@@ -231,12 +232,12 @@ fn a_name_is_answered_as_then_with_the_rules_and_the_settings_of_then() {
     reconfigure(&server, start, third_list);
     kept(&server, 2);
     let third = settled();
-    // A list that is configured no more, in a file that is gone.
+    // A list that is no longer configured, whose file is gone.
     reconfigure(&server, "[[list]]\nname = \"ads\"\npath = \"other\"\n", "");
     fs::remove_file(server.path("ads")).expect("removed");
     fs::remove_file(server.path("other")).expect("removed");
 
-    let (code, first) = said(&server, "ads.example", first);
+    let (code, first) = explained(&server, "ads.example", first);
     assert_eq!(code, Some(0), "{first}");
     for line in [
         "ads.example: blocked by list ads\n",
@@ -245,14 +246,14 @@ fn a_name_is_answered_as_then_with_the_rules_and_the_settings_of_then() {
     ] {
         assert!(first.contains(line), "{line}: {first}");
     }
-    let (_, second) = said(&server, "ads.example", second);
+    let (_, second) = explained(&server, "ads.example", second);
     for line in [
         "blocked by list ads\n",
         "answer to A: NOERROR\n    EDE 17 (Filtered) ads",
     ] {
         assert!(second.contains(line), "{line}: {second}");
     }
-    let (_, last) = said(&server, "other.example", third);
+    let (_, last) = explained(&server, "other.example", third);
     for line in ["blocked by list ads\n", "30 IN A 192.0.2.1"] {
         assert!(last.contains(line), "{line}: {last}");
     }
@@ -261,7 +262,7 @@ fn a_name_is_answered_as_then_with_the_rules_and_the_settings_of_then() {
 }
 
 #[test]
-fn a_large_list_of_the_past_is_known() {
+fn the_rules_of_a_large_list_are_known_for_the_past() {
     let names = |start: &str| -> String {
         (0..220_000)
             .map(|number| format!("{start}{number}.example\n"))
@@ -275,15 +276,15 @@ fn a_large_list_of_the_past_is_known() {
     kept(&server, 2);
     assert_eq!(decision(&server, "one7.example", first), "blocked");
     assert_eq!(decision(&server, "two7.example", first), "upstream");
-    let (code, said) = run(&server, &["diff", "1", "2", "--summary"]);
+    let (code, printed) = run(&server, &["diff", "1", "2", "--summary"]);
     assert_eq!(
-        (code, said.as_str()),
+        (code, printed.as_str()),
         (Some(1), "big: 220000 added, 220000 removed, 0 changed\n")
     );
 }
 
 #[test]
-fn what_a_list_held_is_unknown_where_it_is_not_kept_and_could_decide() {
+fn the_past_is_unknown_where_a_list_that_could_decide_was_not_kept() {
     let lists = list("first", "") + &list("ads", "") + &list("good", "kind = \"allow\"");
     let files = [
         ("first", "first.example\n"),
@@ -321,24 +322,24 @@ fn what_a_list_held_is_unknown_where_it_is_not_kept_and_could_decide() {
     ] {
         assert_eq!(decision(&server, name, then), expected, "{name}");
     }
-    let (code, said) = said(&server, "ads.example", then);
+    let (code, printed) = explained(&server, "ads.example", then);
     assert_eq!(code, Some(3));
-    assert!(said.starts_with("ads.example: unknown\n"), "{said}");
+    assert!(printed.starts_with("ads.example: unknown\n"), "{printed}");
     assert!(
-        said.contains("left out: list ads: its rules in generation 2"),
-        "{said}"
+        printed.contains("left out: list ads: its rules in generation 2"),
+        "{printed}"
     );
-    let (code, said) = run(&server, &["diff", "2", "3"]);
-    assert_eq!(code, Some(3), "{said}");
+    let (code, printed) = run(&server, &["diff", "2", "3"]);
+    assert_eq!(code, Some(3), "{printed}");
 }
 
 #[test]
-fn a_kill_bounds_what_is_known_and_a_stop_is_one() {
+fn a_kill_bounds_the_known_past_and_a_clean_stop_is_known() {
     let (mut server, _upstream) = start(&list("ads", ""), &[("ads", "ads.example\n")]);
     let heartbeat = server.path("state/journal.jsonl.alive");
     until("the heartbeat", || heartbeat.exists());
     let ran = Timestamp::now();
-    let (code, now) = said(&server, "ads.example", ran);
+    let (code, now) = explained(&server, "ads.example", ran);
     assert_eq!(code, Some(0), "it runs: {now}");
     assert!(
         now.contains(&format!(
@@ -356,7 +357,7 @@ fn a_kill_bounds_what_is_known_and_a_stop_is_one() {
     end(&mut server, "KILL");
     let down = Timestamp::now();
     assert_eq!(decision(&server, "ads.example", beat), "blocked");
-    let (code, said_down) = said(&server, "ads.example", down);
+    let (code, said_down) = explained(&server, "ads.example", down);
     assert_eq!(code, Some(3));
     assert!(
         said_down.contains("whether the server was running is not known"),
@@ -390,9 +391,9 @@ fn a_kill_bounds_what_is_known_and_a_stop_is_one() {
     end(&mut server, "TERM");
     let down = Timestamp::now();
     let server = server.again();
-    let (code, said) = said(&server, "ads.example", down);
+    let (code, printed) = explained(&server, "ads.example", down);
     assert_eq!(code, Some(0));
-    assert!(said.starts_with("ads.example: stopped\n"), "{said}");
+    assert!(printed.starts_with("ads.example: stopped\n"), "{printed}");
     let (_, shown) = run(&server, &["journal", "show"]);
     assert_eq!(
         shown.matches("did not shut down cleanly").count(),
@@ -402,7 +403,7 @@ fn a_kill_bounds_what_is_known_and_a_stop_is_one() {
 }
 
 #[test]
-fn a_server_that_could_not_write_its_journal_was_not_stopped() {
+fn a_server_that_could_not_write_its_journal_did_not_count_as_stopped() {
     let upstream = Upstream::plain();
     let config = preamble(upstream.address) + STATE + &list("ads", "");
     let journal = "[journal]\npath = \"journals/journal.jsonl\"\n";
@@ -415,7 +416,7 @@ fn a_server_that_could_not_write_its_journal_was_not_stopped() {
     let stopped = Timestamp::now();
     let (there, away) = (server.path("journals"), server.path("away"));
     fs::rename(&there, &away).expect("moved");
-    // Two servers without it.
+    // Two servers run without the journal.
     let mut server = server.again();
     server.replace("ads", "new.example\n");
     reload(&server);
@@ -431,15 +432,18 @@ fn a_server_that_could_not_write_its_journal_was_not_stopped() {
     end(&mut server, "TERM");
     fs::rename(&away, &there).expect("moved back");
     for round in 0..2 {
-        // Before the next server starts, and after that.
+        // Before the next server starts, and afterwards.
         for moment in [ran, again] {
             for name in ["ads.example", "new.example"] {
-                let (code, said) = said(&server, name, moment);
-                assert_eq!(code, Some(3), "{said}");
-                assert!(said.starts_with(&format!("{name}: unknown\n")), "{said}");
+                let (code, printed) = explained(&server, name, moment);
+                assert_eq!(code, Some(3), "{printed}");
                 assert!(
-                    said.contains("entries of the journal are missing"),
-                    "{said}"
+                    printed.starts_with(&format!("{name}: unknown\n")),
+                    "{printed}"
+                );
+                assert!(
+                    printed.contains("entries of the journal are missing"),
+                    "{printed}"
                 );
             }
         }
@@ -467,7 +471,7 @@ fn a_server_that_could_not_write_its_journal_was_not_stopped() {
 }
 
 #[test]
-fn a_time_to_come_is_answered_by_the_files_as_they_are() {
+fn a_future_time_is_answered_from_the_present_files() {
     let (server, _upstream) = start(&list("ads", ""), &[("ads", "ads.example\n")]);
     let dates = "effective-from = 2100-01-01T00:00:00Z";
     server.replace(
@@ -481,7 +485,7 @@ fn a_time_to_come_is_answered_by_the_files_as_they_are() {
 }
 
 #[test]
-fn why_says_which_rules_count_for_the_names_that_cnames_lead_to() {
+fn why_reports_which_rules_apply_to_the_targets_of_cnames() {
     let lists = list("ads", "") + &list("good", "kind = \"allow\"");
     let exception = |name: &str, against: &str| {
         format!(
@@ -509,8 +513,8 @@ fn why_says_which_rules_count_for_the_names_that_cnames_lead_to() {
         ("all.example", "none", "  the query is forwarded\n"),
         ("other.example", "all", "may still lead to a blocked name"),
     ] {
-        let (code, said) = run(&server, &["why", name]);
-        assert!(code == Some(0) && said.contains(line), "{said}");
+        let (code, printed) = run(&server, &["why", name]);
+        assert!(code == Some(0) && printed.contains(line), "{printed}");
         let output = server.verb(&["why", name, "--json"]);
         let why: Value = serde_json::from_slice(&output.stdout).expect("JSON");
         assert_eq!(why["chain"], chain, "{why}");
@@ -521,7 +525,7 @@ fn why_says_which_rules_count_for_the_names_that_cnames_lead_to() {
 }
 
 #[test]
-fn the_past_before_the_journal_was_moved_away_is_known_by_both_files() {
+fn the_past_is_read_from_the_moved_journal_and_from_the_new_one() {
     let (server, _upstream) = start(&list("ads", ""), &[("ads", "ads.example\n")]);
     settled();
     let before = Timestamp::now();
@@ -535,24 +539,24 @@ fn the_past_before_the_journal_was_moved_away_is_known_by_both_files() {
     let both = ["--journal", &old, "--journal", &new];
     let at = before.to_string();
     let question = ["why", "ads.example", "--at", &at];
-    let (code, said) = run(&server, &[&question[..], &both].concat());
-    assert_eq!(code, Some(0), "{said}");
-    assert!(said.starts_with("ads.example: blocked"), "{said}");
-    let (code, said) = run(&server, &[&["diff", &first, &second][..], &both].concat());
-    assert_eq!(code, Some(1), "{said}");
+    let (code, printed) = run(&server, &[&question[..], &both].concat());
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(printed.starts_with("ads.example: blocked"), "{printed}");
+    let (code, printed) = run(&server, &[&["diff", &first, &second][..], &both].concat());
+    assert_eq!(code, Some(1), "{printed}");
     assert!(
-        said.contains("- ads.example (ads): sinkhole -> upstream"),
-        "{said}"
+        printed.contains("- ads.example (ads): sinkhole -> upstream"),
+        "{printed}"
     );
     assert!(
-        said.contains("+ more.example (ads): upstream -> sinkhole"),
-        "{said}"
+        printed.contains("+ more.example (ads): upstream -> sinkhole"),
+        "{printed}"
     );
-    // One that is not there, and verbs that have no use for it.
-    let (code, said) = run(&server, &[&question[..], &["--journal", "gone"]].concat());
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("gone: can't be opened"), "{said}");
-    let (code, said) = run(&server, &[&["why", "ads.example"][..], &both].concat());
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("give that with --at"), "{said}");
+    // A journal that does not exist, and verbs that do not take one.
+    let (code, printed) = run(&server, &[&question[..], &["--journal", "gone"]].concat());
+    assert_eq!(code, Some(1), "{printed}");
+    assert!(printed.contains("gone: can't be opened"), "{printed}");
+    let (code, printed) = run(&server, &[&["why", "ads.example"][..], &both].concat());
+    assert_eq!(code, Some(1), "{printed}");
+    assert!(printed.contains("give that with --at"), "{printed}");
 }

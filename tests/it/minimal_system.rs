@@ -1,6 +1,6 @@
-//! The built-in default where there is next to nothing: an ordinary user, no IPv6, no `/run` to
-//! write to, nothing but mistakes in resolv.conf. In namespaces of its own, so it needs root,
-//! unshare, setpriv and dig: `cargo test --test it -- --ignored`.
+//! The built-in default on a minimal system: an ordinary user, no IPv6, no writable `/run`, and a
+//! resolv.conf without a valid line. It runs in separate namespaces, so it needs root, unshare,
+//! setpriv and dig: `cargo test --test it -- --ignored`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -32,7 +32,7 @@ wait $server
 
 #[test]
 #[ignore = "needs root, unshare, setpriv, ip and dig"]
-fn the_built_in_default_starts_for_an_ordinary_user_who_has_nothing() {
+fn the_built_in_default_starts_for_an_ordinary_user_on_a_minimal_system() {
     let folder = tempfile::tempdir().expect("a folder");
     let everybody = |path: &std::path::Path, mode| {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("changed");
@@ -49,7 +49,7 @@ fn the_built_in_default_starts_for_an_ordinary_user_who_has_nothing() {
         .output()
         .expect("it ran");
     assert!(output.status.success(), "{}", text(&output));
-    let told = String::from_utf8_lossy(&output.stdout);
+    let report = String::from_utf8_lossy(&output.stdout);
     let expected = "0.0.0.0\nstatus: SERVFAIL\nEDE: 22\nlistening on 127.0.0.1:5335 (UDP, TCP)\n";
-    assert_eq!(told, expected, "{}", text(&output));
+    assert_eq!(report, expected, "{}", text(&output));
 }

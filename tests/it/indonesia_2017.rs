@@ -1,5 +1,5 @@
-//! July and August 2017 again, under a clock of its own: the order of 14 July, name by name and type by type, until
-//! it was lifted.
+//! July and August 2017 with a simulated clock: the order of 14 July, name by name and type by
+//! type, until its lift.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::serving::ELEVEN;
 use crate::support::client::{data, errors, query};
 
-/// Names that the order was not about: the application itself.
+/// Names that the order did not contain: those of the application.
 const OTHERS: [&str; 3] = ["api.telegram.org", "www.t.me", "telegram.com"];
 const TYPES: [RecordType; 6] = [
     RecordType::A,
@@ -35,11 +35,11 @@ const TYPES: [RecordType; 6] = [
     RecordType::ANY,
 ];
 
-/// A clock that shows what it is told to.
+/// A clock that is set by the test.
 #[derive(Debug)]
-struct Told(watch::Sender<Timestamp>);
+struct ManualClock(watch::Sender<Timestamp>);
 
-impl WallClock for Told {
+impl WallClock for ManualClock {
     fn now(&self) -> Timestamp {
         *self.0.borrow()
     }
@@ -48,28 +48,28 @@ impl WallClock for Told {
         Box::pin(async move {
             let mut clock = self.0.subscribe();
             if *clock.borrow_and_update() < at {
-                // The clock outlives who waits for it.
+                // The clock outlives its waiters.
                 let _ = clock.changed().await;
             }
         })
     }
 }
 
-/// A control plane with a clock of its own.
-struct Telling {
-    clock: Arc<Told>,
+/// A control plane with a simulated clock.
+struct Resolver {
+    clock: Arc<ManualClock>,
     reader: Reader,
     stop: CancellationToken,
 }
 
-impl Telling {
+impl Resolver {
     async fn start(at: &str) -> Self {
         let text = "[server]\nallow = [\"127.0.0.0/8\"]\n[orders]\npath = \"blocklists/orders\"\n";
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let config = Config::parse(text, &root.join("story.toml")).expect("a configuration");
-        let clock = Arc::new(Told(watch::Sender::new(time(at))));
-        let wall = Arc::clone(&clock);
-        let start = tokio::task::spawn_blocking(move || Control::start(config, wall));
+        let clock = Arc::new(ManualClock(watch::Sender::new(time(at))));
+        let shared_clock = Arc::clone(&clock);
+        let start = tokio::task::spawn_blocking(move || Control::start(config, shared_clock));
         let control = start.await.expect("no panic").expect("it starts");
         let (reader, stop) = (control.reader(), CancellationToken::new());
         let (_, requests) = mpsc::channel(1);
@@ -83,7 +83,7 @@ impl Telling {
         }
     }
 
-    /// Sets the clock, and waits until the policy follows it.
+    /// Sets the clock, and waits until the policy follows.
     async fn set(&self, at: &str, generation: u64) {
         self.clock.0.send_replace(time(at));
         let follows = async {
@@ -97,7 +97,7 @@ impl Telling {
             .expect("the policy follows the clock");
     }
 
-    /// What a client gets; nothing when upstream is asked.
+    /// The answer of a client; `None` when upstream must be asked.
     fn ask(&self, name: &str, rtype: RecordType) -> Option<Message> {
         let client = Client::new((Ipv4Addr::LOCALHOST, 5353).into(), Transport::Udp);
         let packet = query(name, rtype).to_vec().expect("a message");
@@ -112,7 +112,7 @@ impl Telling {
 
     fn is_free(&self, name: &str, rtype: RecordType) -> bool {
         match self.ask(name, rtype) {
-            // ANY never goes upstream.
+            // ANY is never forwarded.
             Some(answer) => rtype == RecordType::ANY && errors(&answer).is_empty(),
             None => true,
         }
@@ -124,7 +124,7 @@ impl Telling {
     }
 }
 
-impl Drop for Telling {
+impl Drop for Resolver {
     fn drop(&mut self) {
         self.stop.cancel();
     }
@@ -135,9 +135,9 @@ fn time(text: &str) -> Timestamp {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_summer_of_2017() {
+async fn the_block_and_lift_of_summer_2017_are_replayed() {
     // Thursday, 13 July: six e-mails are unanswered, nothing is blocked.
-    let telling = Telling::start("2017-07-13T12:00:00+07:00").await;
+    let telling = Resolver::start("2017-07-13T12:00:00+07:00").await;
     assert!(telling.all_are_free());
 
     // Friday, 14 July, 11:30 in Jakarta: the order is in force.
@@ -165,7 +165,7 @@ async fn the_summer_of_2017() {
             );
         }
     }
-    // The application's own servers were never meant.
+    // The servers of the application were never part of the order.
     for name in OTHERS {
         assert!(
             TYPES.into_iter().all(|rtype| telling.is_free(name, rtype)),
@@ -173,11 +173,12 @@ async fn the_summer_of_2017() {
         );
     }
 
-    // Thursday, 10 August, 10:46: it is lifted, and all eleven are free, not six of them.
+    // Thursday, 10 August, 10:46: the order is lifted, and all eleven names are unblocked, not six
+    // of them.
     telling.set("2017-08-10T10:46:00+07:00", 3).await;
     assert!(telling.all_are_free());
 
-    // Somebody sets the clock back to July: the order is in force as it was then.
+    // The clock is set back to July: the order is in force as it was then.
     telling.set("2017-07-20T00:00:00+07:00", 4).await;
     assert!(
         ELEVEN

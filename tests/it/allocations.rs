@@ -1,5 +1,4 @@
-//! Owns the proof that the inline road allocates nothing: a worker's thread, counted.
-//! Refuses to know how fast it is; the benches do.
+//! Counts the allocations of a worker thread: answers that need no upstream must not allocate.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
@@ -44,13 +43,13 @@ fn name(text: &str) -> Name {
 
 /// A query for A, with EDNS.
 fn query(name: &Name) -> Vec<u8> {
-    let mut octets = b"\xBE\xEF\x01\x00\x00\x01\x00\x00\x00\x00\x00\x01".to_vec();
-    octets.extend_from_slice(name.wire());
-    octets.extend_from_slice(b"\x00\x01\x00\x01\x00\x00\x29\x04\xD0\x00\x00\x00\x00\x00\x00");
-    octets
+    let mut bytes = b"\xBE\xEF\x01\x00\x00\x01\x00\x00\x00\x00\x00\x01".to_vec();
+    bytes.extend_from_slice(name.wire());
+    bytes.extend_from_slice(b"\x00\x01\x00\x01\x00\x00\x29\x04\xD0\x00\x00\x00\x00\x00\x00");
+    bytes
 }
 
-/// What the server holds: blocked.example, and a subtree that an alias leads to.
+/// A policy with blocked.example, and a subtree that a CNAME leads to.
 fn snapshot() -> Snapshot {
     let blocking = Blocking {
         action: Action::Sinkhole,
@@ -82,20 +81,21 @@ fn snapshot() -> Snapshot {
         .with_slots(|_| Some(0))
 }
 
-/// Keeps what upstream said of `asked`: the records behind the question.
+/// Caches an answer to `asked`: these records after the question.
 fn learn(cache: &Cache, asked: &str, count: u8, records: &[u8]) {
     let name = name(asked);
-    let mut octets = vec![0xBE, 0xEF, 0x81, 0x80, 0, 1, 0, count, 0, 0, 0, 0];
-    octets.extend_from_slice(name.wire());
-    octets.extend_from_slice(b"\x00\x01\x00\x01");
-    octets.extend_from_slice(records);
-    let answer = Answer::parse(&octets, &name, 1, 1, BOUNDS).expect("an answer");
+    let mut bytes = vec![0xBE, 0xEF, 0x81, 0x80, 0, 1, 0, count, 0, 0, 0, 0];
+    bytes.extend_from_slice(name.wire());
+    bytes.extend_from_slice(b"\x00\x01\x00\x01");
+    bytes.extend_from_slice(records);
+    let answer = Answer::parse(&bytes, &name, 1, 1, BOUNDS).expect("an answer");
     let packet = query(&name);
     let key = Key::new(&Query::parse(&packet).expect("a query"));
     cache.insert(key, Arc::new(Entry::new(answer, 0)));
 }
 
-/// How often a worker allocates while it answers each of the names so many times.
+/// The number of allocations of a worker that answers each of the names `rounds` times, and its
+/// counters.
 fn allocations(rounds: usize) -> (u64, [u64; 4]) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -116,11 +116,11 @@ fn allocations(rounds: usize) -> (u64, [u64; 4]) {
         clock: Clock::start(),
     };
     let counters = Arc::<Counters>::default();
-    let nobody: SocketAddr = ([127, 0, 0, 1], 9).into();
+    let closed_port: SocketAddr = ([127, 0, 0, 1], 9).into();
     let pace = Arc::new(Pace::new(PATIENCE));
     let ports = Arc::<Ports>::default();
     let network = Arc::new(Network::new(1, ports.clone(), counters.clone()));
-    let servers = vec![UpstreamServer::new(nobody, Dialect::FULL)];
+    let servers = vec![UpstreamServer::new(closed_port, Dialect::FULL)];
     let pool = Pool::new(servers, network, PATIENCE, BOUNDS, ports, counters.clone());
     let responder = Responder {
         pace: pace.clone(),
@@ -165,7 +165,7 @@ fn allocations(rounds: usize) -> (u64, [u64; 4]) {
     let packets = names.map(|text| query(&name(text)));
     let mut buffer = [0; 512];
     for _ in 0..rounds {
-        // Together, so that there are batches of several.
+        // Sent together, so that batches have several messages.
         for packet in &packets {
             client.send_to(packet, server).expect("sent");
         }
@@ -185,12 +185,9 @@ fn allocations(rounds: usize) -> (u64, [u64; 4]) {
 }
 
 #[test]
-fn blocked_cached_and_local_answers_allocate_nothing() {
+fn blocked_cached_and_local_answers_do_not_allocate() {
     let (few, _) = allocations(3);
     let (many, counts) = allocations(300);
     assert_eq!(counts, [300; 4], "each was answered inline");
-    assert_eq!(
-        few, many,
-        "what a worker allocates, it allocates at its start"
-    );
+    assert_eq!(few, many, "a worker allocates only at its start");
 }

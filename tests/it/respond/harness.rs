@@ -1,5 +1,4 @@
-//! Owns a server without sockets and clocks: lists, a snapshot of them, a cache, and who asks.
-//! Refuses to expect anything of it.
+//! A server without sockets and clocks: lists, a snapshot of them, and a cache.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -15,24 +14,24 @@ use tapis::wire::name::Name;
 use tapis::wire::query::Query;
 
 use super::ask::Ask;
-use super::seen::{Outcome, Seen};
-use super::truth::Truth;
+use super::decoded::{Decoded, Outcome};
+use super::upstream_answer::UpstreamAnswer;
 
-/// The snapshot's generation, which is the serial of every SOA that a block makes.
+/// The snapshot's generation, which is the serial of each synthesized SOA.
 pub(super) const GENERATION: u64 = 41;
-/// One who may ask, by UDP.
-pub(super) const FRIEND: Client = by(Transport::Udp, [192, 0, 2, 1]);
-/// The same by a stream.
-pub(super) const FRIEND_BY_STREAM: Client = by(Transport::Tcp, [192, 0, 2, 1]);
-/// One who may not.
-pub(super) const STRANGER: Client = by(Transport::Udp, [198, 51, 100, 1]);
+/// A client with permission, by UDP.
+pub(super) const PERMITTED: Client = by(Transport::Udp, [192, 0, 2, 1]);
+/// The same client by TCP.
+pub(super) const PERMITTED_BY_STREAM: Client = by(Transport::Tcp, [192, 0, 2, 1]);
+/// A client without permission.
+pub(super) const NOT_PERMITTED: Client = by(Transport::Udp, [198, 51, 100, 1]);
 
 const fn by(transport: Transport, [a, b, c, d]: [u8; 4]) -> Client {
     let address = IpAddr::V4(Ipv4Addr::new(a, b, c, d));
     Client::new(SocketAddr::new(address, 5353), transport)
 }
 
-/// A list: a block list that sinkholes to the unspecified addresses, unless told.
+/// A list. By default it blocks, with unspecified addresses as the sinkhole.
 pub(super) struct List {
     source: Source,
     rules: Vec<(Name, Scope)>,
@@ -93,7 +92,7 @@ impl List {
     }
 }
 
-/// A snapshot of these lists, in this order.
+/// A snapshot with these lists in this order.
 pub(super) fn snapshot(lists: impl IntoIterator<Item = List>) -> Snapshot {
     let network = "192.0.2.0/24".parse().expect("a network");
     let mut snapshot = Snapshot::default();
@@ -112,58 +111,65 @@ pub(super) fn snapshot(lists: impl IntoIterator<Item = List>) -> Snapshot {
     snapshot.with_rules(sources, Arc::new(rules).into())
 }
 
-/// The server.
-pub(super) struct House {
+/// The server under test.
+pub(super) struct Harness {
     pub(super) snapshot: Snapshot,
     pub(super) cache: Cache,
 }
 
 /// A server with these lists and an empty cache, which keeps answers for a day past their TTL.
-pub(super) fn house(lists: impl IntoIterator<Item = List>) -> House {
-    House {
+pub(super) fn harness(lists: impl IntoIterator<Item = List>) -> Harness {
+    Harness {
         snapshot: snapshot(lists),
         cache: Cache::new(1 << 20, 86_400),
     }
 }
 
-impl House {
-    /// The answer to a friend's query by UDP, at second 0.
+impl Harness {
+    /// The answer to a query of a permitted client by UDP, at second 0.
     #[track_caller]
-    pub(super) fn answer(&self, ask: Ask<'_>) -> Seen {
-        self.take(0, FRIEND, &ask.packet()).reply()
+    pub(super) fn answer(&self, ask: Ask<'_>) -> Decoded {
+        self.take(0, PERMITTED, &ask.packet()).reply()
     }
 
     /// The same at another time.
     #[track_caller]
-    pub(super) fn answer_at(&self, now: u32, ask: Ask<'_>) -> Seen {
-        self.take(now, FRIEND, &ask.packet()).reply()
+    pub(super) fn answer_at(&self, now: u32, ask: Ask<'_>) -> Decoded {
+        self.take(now, PERMITTED, &ask.packet()).reply()
     }
 
-    /// What becomes of any packet.
+    /// The outcome of any packet.
     pub(super) fn take(&self, now: u32, client: Client, packet: &[u8]) -> Outcome {
         let mut out = b"leftovers of another answer".to_vec();
         let step = respond(now, &client, packet, &self.snapshot, &self.cache, &mut out);
         Outcome::new(step, out)
     }
 
-    /// What becomes of a friend's query once upstream was asked.
+    /// The outcome of a permitted client's query after upstream was asked.
     pub(super) fn conclude(&self, now: u32, ask: Ask<'_>, resolution: &Resolution) -> Outcome {
         let packet = ask.packet();
         let mut out = b"leftovers of another answer".to_vec();
-        let ending = conclude(now, &FRIEND, &packet, &self.snapshot, resolution, &mut out);
+        let ending = conclude(
+            now,
+            &PERMITTED,
+            &packet,
+            &self.snapshot,
+            resolution,
+            &mut out,
+        );
         Outcome::new(ending.into(), out)
     }
 
-    /// Keeps what upstream said to a query, at second 0.
-    pub(super) fn learn(&self, ask: Ask<'_>, truth: Truth) {
-        self.keep(ask, truth.entry(0));
+    /// Caches an upstream answer to a query, at second 0.
+    pub(super) fn learn(&self, ask: Ask<'_>, answer: UpstreamAnswer) {
+        self.insert(ask, answer.entry(0));
     }
 
-    pub(super) fn keep(&self, ask: Ask<'_>, entry: Arc<Entry>) {
+    pub(super) fn insert(&self, ask: Ask<'_>, entry: Arc<Entry>) {
         self.cache.insert(key(ask), entry);
     }
 
-    /// Remembers that asking upstream failed at `now`.
+    /// Caches a failure of upstream at `now`.
     pub(super) fn fail(&self, ask: Ask<'_>, failure: Failure, now: u32) {
         self.cache.insert_failure(key(ask), Arc::new(failure), now);
     }
