@@ -262,7 +262,7 @@ fn a_log_that_is_not_read_blocks_nothing_and_loses_nothing_that_fits() {
     let writer = OwnedFd::from(writer);
     let server = Logging::start(&upstream, writer);
     server.applies_changes("b.example");
-    until("an alarm", || server.alarms().contains("is not read"));
+    until("an alarm", || server.alarms().contains("does not read it"));
     let log = thread::spawn(move || {
         let mut log = String::new();
         reader.read_to_string(&mut log).expect("text");
