@@ -46,23 +46,44 @@ pub fn socket(path: &Path) -> Result<Option<PathBuf>, Problems> {
             false => Ok(text),
         }
     })?;
-    let (config, findings) = Config::parse_valid_parts(&text, path, Origin::File(path.to_owned()));
+    let (config, mut findings) =
+        Config::parse_valid_parts(&text, path, Origin::File(path.to_owned()));
     let control = config.server.control;
+    let unknown = std::mem::take(&mut findings.unknown);
     match findings.conclude(()) {
-        Err(problems) if control.is_none() && is_in_doubt(&text, &problems) => Err(problems),
+        Err(problems) if control.is_none() && is_in_doubt(&text, &problems, &unknown) => {
+            Err(problems)
+        }
         _ => Ok(control),
     }
 }
 
-/// Whether the text may set `control`, although no value was found.
-fn is_in_doubt(text: &str, problems: &Problems) -> bool {
+/// Whether the text may set `control`, although no value was found. `unknown` has the lines of unknown keys, with the
+/// known key that each resembles.
+fn is_in_doubt(text: &str, problems: &Problems, unknown: &[(u32, Option<&str>)]) -> bool {
     let sets_control = |line: &str| {
         let key = line.split('=').next().unwrap_or_default();
         let key = key.rsplit('.').next().unwrap_or_default();
         key.trim().trim_matches(['"', '\'']) == "control"
     };
-    let elsewhere = |problem: &Problem| problem.line.is_some_and(|line| is_elsewhere(text, line));
+    let is_other_key = |line: u32| {
+        let mut unknown = unknown.iter().filter(|(of, _)| *of == line);
+        is_in_server(text, line) && unknown.all(|(_, near)| near.is_some_and(|it| it != "control"))
+    };
+    let elsewhere = |problem: &Problem| {
+        let line = problem.line;
+        line.is_some_and(|line| is_elsewhere(text, line) || is_other_key(line))
+    };
     text.lines().any(sets_control) || !problems.0.iter().all(elsewhere)
+}
+
+/// Whether a line is one of the section `[server]`, and not its header.
+fn is_in_server(text: &str, line: u32) -> bool {
+    let up_to = text.lines().take(line as usize).map(str::trim);
+    let last = up_to.clone().last();
+    let header = up_to.filter(|line| line.starts_with('[')).last();
+    let name = header.and_then(|header| header.split('#').next());
+    name.map(str::trim_end) == Some("[server]") && last != header
 }
 
 /// Whether a line belongs to one of the [`OTHERS`], or to an unknown section if there is a `[server]`.
@@ -149,6 +170,14 @@ mod tests {
                 assert_eq!(of(&text), Ok(Some("s".into())), "{text}");
             }
             assert_eq!(of(&format!("[server]\nworkers = 2\n{mistake}")), Ok(None));
+        }
+        // A mistake in another key of the same section does not hide it either.
+        for mistake in [
+            "alow = [\"::/0\"]\n",
+            "workers = \"four\"\n",
+            "tcp-idle-secs = 0\n",
+        ] {
+            assert_eq!(of(&format!("[server]\n{mistake}")), Ok(None), "{mistake}");
         }
         for text in [
             "[gaurd]\n[server]\nworkers = 2\n",

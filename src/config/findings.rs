@@ -28,6 +28,8 @@ pub(super) struct Findings {
     /// Keys that are misspelt or have a value of the wrong type, each with the line of its table. They are not also
     /// reported as missing.
     pub(super) mistyped: HashSet<(u32, &'static str)>,
+    /// The lines of unknown keys, with the known key that each resembles.
+    pub(super) unknown: Vec<(u32, Option<&'static str>)>,
 }
 
 impl Findings {
@@ -42,6 +44,7 @@ impl Findings {
             damaged: Vec::new(),
             more: 0,
             mistyped: HashSet::new(),
+            unknown: Vec::new(),
         }
     }
 

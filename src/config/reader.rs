@@ -336,7 +336,10 @@ impl<'a, 'i> Reader<'a, 'i> {
     fn report_rest(self) {
         for (key, _) in &self.table {
             let name = key.get_ref();
-            let remedy = match nearest(name, self.known.iter().copied()) {
+            let near = nearest(name, self.known.iter().copied());
+            let line = self.findings.line_at(key.span().start);
+            self.findings.unknown.push((line, near));
+            let remedy = match near {
                 Some(near) => {
                     self.findings.mistyped.insert((self.line, near));
                     format!("did you mean `{near}`?")
@@ -345,7 +348,7 @@ impl<'a, 'i> Reader<'a, 'i> {
             };
             let name = name.escape_debug();
             self.findings.report(
-                self.findings.line_at(key.span().start),
+                line,
                 format!("unknown key `{name}` in {}; {remedy}", self.title),
             );
         }

@@ -194,6 +194,8 @@ fn verify_once(paths: &[&Path], keys: Option<&Keys>) -> Result<(Verdict, bool), 
                 add(&mut verdict.findings, Problem::Line(error));
                 last.number += 1;
                 chained = false;
+                // It may be the entry of a generation.
+                skipped = Skipped::default();
                 return true;
             }
         };
@@ -231,6 +233,7 @@ fn verify_once(paths: &[&Path], keys: Option<&Keys>) -> Result<(Verdict, bool), 
                 false => Problem::Missing(gap.0, gap.1),
             };
             add(&mut verdict.findings, problem);
+            skipped = Skipped::default();
         } else if chained && entry.previous != last.hash {
             add(&mut verdict.findings, Problem::Unchained(entry.number));
         }

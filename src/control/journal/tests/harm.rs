@@ -68,6 +68,29 @@ fn no_entry_is_changed_removed_or_moved_without_being_found_and_named() {
 }
 
 #[test]
+fn a_generation_whose_entry_is_damaged_is_not_reported_as_unwritten() {
+    let (_dir, path) = written(2);
+    write(&path, 3..=4);
+    let whole = fs::read_to_string(&path).expect("there");
+    let third = entries(&path)
+        .into_iter()
+        .find(|entry| entry.generation == 3 && matches!(&entry.event, Event::Published(_)));
+    let number = third.expect("recorded").number as usize;
+    let lines: Vec<_> = whole.lines().collect();
+    for harmed in [lines[number - 1].replacen('3', "8", 1), String::new()] {
+        let mut lines = lines.clone();
+        match harmed.is_empty() {
+            true => _ = lines.remove(number - 1),
+            false => lines[number - 1] = &harmed,
+        }
+        fs::write(&path, lines.join("\n") + "\n").expect("written");
+        let verdict = verify(&[&path], None).expect("readable");
+        assert!(!verdict.findings.is_empty());
+        assert!(verdict.notes.is_empty(), "{:?}", verdict.notes);
+    }
+}
+
+#[test]
 fn without_the_file_that_tells_the_last_entry_verify_says_so() {
     let (_dir, path) = written(1);
     let head = path.with_extension("jsonl.head");
