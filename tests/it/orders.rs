@@ -848,7 +848,7 @@ fn a_start_without_the_journal_s_file_system_ends_no_order_in_the_journal() {
         assert!(!is_blocked(server.address, "one.example"));
         assert!(has_alarm(
             &server,
-            "orders: what files that can't be read said before the start is not known"
+            "orders: the content that unreadable files had before the start is not known"
         ));
         // The file system of the orders is mounted after that of the journal.
         let away = ["orders", "exceptions"].map(|dir| server.path("away").join(dir));

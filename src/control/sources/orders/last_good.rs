@@ -182,7 +182,7 @@ impl OrderRegistry {
                 0 => {
                     let problem = self.unrecalled.as_ref().filter(|_| lacks)?;
                     return Some(format!(
-                        "{kind}: what files that can't be read said before the start is not known: {problem}"
+                        "{kind}: the content that unreadable files had before the start is not known: {problem}"
                     ));
                 }
                 1 => "1 file".to_owned(),
