@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn clients_that_are_half_done_lose_their_places_to_others() {
+    async fn connections_with_incomplete_requests_are_closed_for_others() {
         let mut api = start();
         let mut idle = Vec::new();
         for number in 0..3 * CONNECTIONS {
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_end_waits_for_requests_that_were_received_and_for_no_half_ones() {
+    async fn the_shutdown_waits_for_complete_requests_and_not_for_incomplete_ones() {
         let mut api = start();
         let _half = api.say(b"GET /sta").await;
         let _silent = api.say(b"").await;

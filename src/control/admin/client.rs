@@ -182,7 +182,7 @@ mod tests {
     use crate::sys::process::user_id;
 
     #[tokio::test(start_paused = true)]
-    async fn a_server_that_says_nothing_is_not_waited_for_for_ever() {
+    async fn a_server_that_does_not_answer_is_an_error_after_the_time_limit() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("control.sock");
         let _mute = std::os::unix::net::UnixListener::bind(&path).expect("bound");

@@ -1,5 +1,5 @@
-//! How often each list and order blocked a query, over restarts: the counts of this server are added to those of earlier
-//! ones in the state directory.
+//! The hits of each list and order, over restarts: the counts of this server are added to those of earlier servers, in
+//! a file of the state directory.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,14 +23,14 @@ const FILE: &str = "hits.json";
 const DAMAGED: &str = "hits.damaged";
 /// A larger file is something else.
 const SIZE_MAX: u64 = 64 << 20;
-/// How often counts are written. A crash loses those since.
+/// How often counts are written. A crash loses the hits since the last write.
 const EVERY: Duration = Duration::from_secs(60);
-/// After how long a failed write is tried again.
+/// The time after which a failed write is tried again.
 const RETRY: Duration = Duration::from_secs(10);
 /// How long the shutdown waits for counts that are being written.
 const LAST_WAIT: Duration = Duration::from_secs(5);
 
-/// How often each list and order, by its source's name, blocked a query since a time.
+/// The hits of each list and order since a time, by their sources' names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Counts {
     since: Timestamp,
@@ -165,7 +165,7 @@ impl Hits {
         }
     }
 
-    /// Since when hits are counted.
+    /// The time since which hits are counted.
     pub(crate) fn since(&self) -> Timestamp {
         let stored = self.stored.as_ref();
         stored.map_or(self.since, |stored| stored.before.since)
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn the_end_of_a_server_that_could_not_read_the_counts_keeps_them() {
+    async fn the_shutdown_of_a_server_that_could_not_read_the_counts_keeps_them() {
         let folder = tempfile::tempdir().expect("a folder");
         let dir = folder.path().join("mnt/state");
         let (mut control, _) = start(folder.path());
@@ -412,7 +412,7 @@ mod tests {
         while !first() {
             tokio::task::yield_now().await;
         }
-        assert!(control.hits.tasks.is_running(&()), "not landed");
+        assert!(control.hits.tasks.is_running(&()), "not finished");
         hits.store(6, Ordering::Relaxed);
         write_last(&mut control).await;
         assert!(written(BEFORE.replace(":3}", ":9}"))());
@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn damaged_counts_are_moved_and_named_until_somebody_removes_them() {
+    async fn damaged_counts_are_moved_away_and_are_an_alarm_until_they_are_removed() {
         for damage in ["", "{\"since\":", "{\"hits\":{}}"] {
             let folder = tempfile::tempdir().expect("a folder");
             let dir = folder.path().join("mnt/state");
@@ -479,7 +479,7 @@ mod tests {
             let kept = Counts::read(&folder.path().join("state")).expect("readable");
             assert_eq!(kept.expect("a file").hits["order:x-1"], hits);
         }
-        // What can't be written is an alarm until it can.
+        // Counts that can't be written are an alarm until they can.
         let path = folder.path().join("state").join(FILE);
         fs::remove_file(&path).expect("removed");
         fs::create_dir(&path).expect("made");

@@ -1,4 +1,4 @@
-//! The control socket, its HTTP API, and the requests that arrive by it.
+//! The control socket, its HTTP API, and the requests that arrive through it.
 
 pub mod api;
 pub mod client;

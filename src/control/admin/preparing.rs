@@ -57,7 +57,7 @@ pub(crate) enum PreparedRequest {
         Option<oneshot::Sender<ReloadReport>>,
         Box<Prepared>,
     ),
-    /// Without files if it needs none.
+    /// `None` if the rollback needs no files.
     Rollback(
         RollbackRequest,
         Cause,
@@ -196,7 +196,7 @@ impl RequestQueue {
 /// The configuration's file as it is now.
 pub(crate) struct Newest {
     pub(crate) config: Config,
-    /// Why it is rejected, if it is another one than is in force.
+    /// Why it is rejected, if it differs from the one in force.
     pub(crate) problems: Vec<String>,
     /// Its guard policy, if it is another configuration than the one in force.
     pub(crate) guard_policy: Option<GuardPolicy>,
@@ -216,7 +216,7 @@ pub(crate) struct Prepared {
     pub(crate) files: Files,
 }
 
-/// What is needed to read them on another thread.
+/// The inputs for reading the files on another thread.
 struct Preparation {
     current: Config,
     overrides: Overrides,
@@ -253,7 +253,7 @@ impl Preparation {
         let mut problems = OrderRegistry::unlisted(&config);
         let defaults = Config::parse("", path);
         let defaults = defaults.map(|defaults| defaults.with_overrides(self.overrides.clone()));
-        // A file that is being written in place looks like this, and one that was written to a full disk.
+        // A file that is being written in place may be empty, and so may one that was written to a full disk.
         if is_other && defaults.is_ok_and(|defaults| config == defaults) {
             problems.push(format!(
                 "configuration not taken: {} holds nothing that differs from the defaults, and may be cut off: \

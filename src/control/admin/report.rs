@@ -21,7 +21,7 @@ use crate::control::sources::orders::schedule::State;
 use crate::policy::image::Image;
 use crate::policy::rule::Source;
 
-/// After how many seconds it is an alarm that a small list is still being read.
+/// Reading a small list for more than this number of seconds is an alarm.
 const HANGS_SECS: u64 = 30;
 
 pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
@@ -65,7 +65,7 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
                 .persist
                 .store
                 .problem()
-                .map(|problem| format!("what is in force is not kept: {problem}")),
+                .map(|problem| format!("the policy in force is not kept: {problem}")),
         )
         .chain(control.hits.problem())
         .chain(control.record.journal.problem())
@@ -330,7 +330,7 @@ mod tests {
     use crate::control::sources::wall_clock::Still;
 
     #[test]
-    fn what_needs_a_restart_is_named_by_its_key() {
+    fn settings_that_need_a_restart_are_named_by_their_keys() {
         let config = |text: &str| Config::parse(text, Path::new("tapis.toml")).expect("valid");
         let boot = config("[state]\ndir = \"a\"");
         for (now, keys) in [

@@ -57,7 +57,7 @@ impl Requests {
         }
     }
 
-    /// Lets no request wait for a load any longer.
+    /// Ends the wait of all requests for a load, without an outcome.
     pub(crate) fn dismiss(&mut self, ticket: u64) {
         self.settle(ticket, |_| ());
     }
@@ -92,7 +92,8 @@ impl Requests {
         }
     }
 
-    /// Ends the wait for files of orders and exceptions, and reports the problems with these to all who waited.
+    /// Ends the wait for files of orders and exceptions, and reports the problems with these to all requests that
+    /// waited.
     pub(crate) fn finish_reading(&mut self, tickets: &[u64], problems: &[String]) {
         for open in &mut self.open {
             let before = open.tickets.len();

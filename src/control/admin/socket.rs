@@ -17,12 +17,12 @@ use crate::config::shown::Show;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 128;
 
-/// Who may use the control socket, besides root.
+/// The user and the group that may use the control socket, besides root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
     /// The server's own user.
     pub user: u32,
-    /// A group; its members may, too.
+    /// A group whose members may use it as well.
     pub group: Option<u32>,
 }
 
@@ -49,7 +49,7 @@ pub enum SocketError {
         /// The system's error.
         source: io::Error,
     },
-    /// Its folder is another user's, so most likely that user is the server's.
+    /// Its folder belongs to another user, who most likely runs the server.
     #[error(
         "{path}: the control socket can't be made: its folder belongs to user {owner}, and this is user {user}: {remedy}", remedy = as_owner(*.user), path = .path.shown())]
     Foreign {
@@ -142,7 +142,7 @@ impl Inode {
         let here = fs::symlink_metadata(&self.path)?;
         if identity(&here) != identity(&self.file.metadata()?) {
             return Err(io::Error::other(
-                "another file has its path now, which stays",
+                "another file has this path now, and is not removed",
             ));
         }
         fs::remove_file(&self.path)
@@ -161,7 +161,7 @@ pub struct Bound {
     pub listener: UnixListener,
     /// Its file.
     pub file: SocketFile,
-    /// Who may use it: without the group, if the socket could not be given to it.
+    /// The access that was granted: without the group if the socket could not be given to it.
     pub access: Access,
     /// Why it could not be given to the group.
     pub denied: Option<io::Error>,
@@ -416,7 +416,7 @@ fn admits(directory: &fs::Metadata, group: u32) -> bool {
 /// The user of the server at the other end of a stream to `path`; `None` if `user` may trust it: it runs as the same user
 /// or root, or only its user could create the socket.
 pub(crate) fn untrusted(stream: &UnixStream, path: &Path, user: u32) -> Option<u32> {
-    // If the system does not know the user, it is no user's.
+    // If the user can't be determined, this number, which no user has, is not trusted.
     let server = stream.peer_cred().map_or(u32::MAX, |server| server.uid());
     (!trusts(user, server, path)).then_some(server)
 }
@@ -479,7 +479,7 @@ mod tests {
     use crate::sys::process::user_id;
 
     #[tokio::test]
-    async fn the_socket_is_its_owners_alone_and_held_once() {
+    async fn the_socket_is_private_and_only_one_server_can_listen_on_it() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("new").join("control.sock");
         let paths = [PathBuf::from("/proc/nowhere/control.sock"), path.clone()];
@@ -541,7 +541,7 @@ mod tests {
         assert!(closed.starts_with(&*folder.to_string_lossy()), "{closed}");
         assert!(closed.contains("chgrp 4242"), "{closed}");
         drop(bound);
-        // A folder further up.
+        // A directory above the socket's that the group can't enter is reported as well.
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o710)).expect("changed");
         assert_eq!(closed_to_group(paths, true, access), None);
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).expect("changed");
@@ -575,7 +575,7 @@ mod tests {
         std::os::unix::fs::symlink(&real, &link).expect("linked");
         let place = link.join("control.sock");
         let paths = std::slice::from_ref(&place);
-        let error = bind(paths, false, Access::of(user_id())).expect_err("somebody else's link");
+        let error = bind(paths, false, Access::of(user_id())).expect_err("not followed");
         assert!(error.to_string().contains("symbolic link"), "{error}");
         assert_eq!(fs::read_dir(&real).expect("listed").count(), 0);
         bind(paths, true, Access::of(user_id())).expect("configured");
@@ -590,7 +590,7 @@ mod tests {
     }
 
     #[test]
-    fn another_socket_is_offered_to_all_but_root_where_the_folder_is_the_servers_users() {
+    fn the_remedy_for_root_names_no_other_socket_if_the_folder_belongs_to_another_user() {
         for (user, offered) in [(0, false), (1000, true)] {
             let (path, owner) = ("/run/tapis/control.sock".into(), 990);
             let told = SocketError::Foreign { path, owner, user }.to_string();
@@ -670,7 +670,7 @@ mod tests {
     }
 
     #[test]
-    fn in_the_temporary_folder_the_number_in_the_name_says_whose_server_it_is() {
+    fn in_the_temporary_folder_only_a_folder_named_after_its_owner_is_trusted() {
         let Ok(shared) = tempfile::tempdir_in("/run") else {
             return;
         };
@@ -692,7 +692,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_socket_is_left_alone() {
+    async fn a_file_that_is_no_socket_is_not_removed() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("precious");
         fs::write(&path, "data").expect("written");

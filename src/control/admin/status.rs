@@ -126,7 +126,7 @@ pub struct UpstreamStatus {
     /// Whether queries to it have random letter case: not for some minutes after its answers changed the case and it could
     /// not be asked by TCP.
     pub random_case: bool,
-    /// How often it referred to other servers, as a server does that does not recurse.
+    /// The number of its referrals to other servers: a server that does not recurse sends those.
     pub referrals: u64,
     /// Unusable answers since the last usable one, by response code; `unreadable` are those that don't answer their query.
     #[serde(default)]
@@ -194,7 +194,7 @@ pub struct ListStatus {
     pub held_as: Option<u64>,
     /// Why the newest version is not in force.
     pub alarm: Option<String>,
-    /// Since when it is not in force.
+    /// The time since which it is not in force.
     pub alarm_since: Option<Timestamp>,
     /// The guards that refused it. If they are released, it comes into force as it is.
     #[serde(default)]
@@ -255,7 +255,7 @@ pub struct OrdersStatus {
     pub warnings: Vec<String>,
     /// Queries that each order blocked since `hits_since`, by its ID; without orders that blocked none.
     pub hits: BTreeMap<String, u64>,
-    /// Since when hits are counted, over restarts.
+    /// The time since which hits are counted, over restarts.
     #[serde(default)]
     pub hits_since: Option<Timestamp>,
 }
@@ -381,7 +381,7 @@ pub struct ReloadReport {
     pub generation: u64,
     /// Lists that were read and are in force.
     pub loaded: Vec<String>,
-    /// What was refused, and why; the version in force stays.
+    /// Files that were refused, with the reasons; the version in force stays.
     pub problems: Vec<String>,
     /// Keys that changed in the configuration and take effect only after a restart.
     pub restart: Vec<String>,

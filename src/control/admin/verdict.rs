@@ -26,7 +26,7 @@ pub struct Question {
 pub struct Verdict {
     /// The generation of the policy.
     pub generation: u64,
-    /// What happens to the query.
+    /// The outcome of the query.
     pub outcome: Outcome,
     /// Which rules apply to the rest of a CNAME chain; `None` if upstream is not asked.
     pub chain: Option<Chain>,
@@ -39,7 +39,7 @@ pub struct Verdict {
     pub answer: Option<Answer>,
 }
 
-/// What happens to a query.
+/// The outcome of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
@@ -55,9 +55,9 @@ pub enum Outcome {
     Refused,
     /// No rule matches.
     Upstream,
-    /// No server ran at that time; only of the past.
+    /// No server ran at that time. Only for past moments.
     Stopped,
-    /// The policy of that time is not known; only of the past.
+    /// The policy of that time is not known. Only for past moments.
     Unknown,
 }
 

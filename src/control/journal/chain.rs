@@ -27,7 +27,7 @@ pub struct Entry {
     pub number: u64,
     /// When the event happened.
     pub at: Timestamp,
-    /// The policy's generation then.
+    /// The policy's generation at that time.
     pub generation: u64,
     /// The hash of the previous entry.
     pub previous: Hash,
@@ -42,7 +42,7 @@ pub enum LineError {
     /// It does not end as an entry does.
     #[error("is not whole")]
     Cut,
-    /// Its hash is that of another text.
+    /// Its hash does not match its text.
     #[error("was changed: its hash is that of another text")]
     Changed,
     /// Its hash is right, and this program can't parse it.
@@ -118,7 +118,7 @@ mod tests {
             Entry::parse(&other).expect_err("changed");
             Entry::parse(&line[..at]).expect_err("cut");
         }
-        // As any other program computes it.
+        // The example of FIPS 180-4.
         assert_eq!(
             digest(b"abc"),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -1,4 +1,4 @@
-//! A generation that comes into force, as it is handed to the journal.
+//! A generation that comes into force, in the form that the journal takes.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -70,10 +70,10 @@ pub struct Start {
     /// The file was moved away while the server ran: entries up to this number are in that file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub continues: Option<u64>,
-    /// Until when the server before is known to have run, if it did not shut down.
+    /// The last time at which the previous server is known to have run, if it did not shut down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ran_until: Option<Timestamp>,
-    /// Changes that servers before made since then are not recorded.
+    /// The time since which changes by earlier servers are not recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unwritten_since: Option<Timestamp>,
     /// A key is configured, and the head was not authenticated by any.
@@ -81,7 +81,7 @@ pub struct Start {
     pub unauthenticated: bool,
 }
 
-/// The entry that the head has, and that the journal does not have.
+/// The entry that the head names, and that the journal does not have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OtherHead {
     /// Its number.
@@ -161,7 +161,7 @@ pub enum Cause {
     },
     /// A user ran a verb.
     Verb {
-        /// Its words.
+        /// The verb with its arguments.
         verb: String,
         /// The user's ID.
         user: u32,

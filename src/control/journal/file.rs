@@ -34,7 +34,7 @@ pub(super) struct Last {
 }
 
 impl Last {
-    /// Before the first.
+    /// The state before the first entry.
     pub(super) fn none() -> Self {
         Self {
             number: 0,
@@ -55,16 +55,16 @@ pub(super) struct Anomalies {
     pub(super) other_head: Option<OtherHead>,
     /// When the last whole entry was made.
     pub(super) last_at: Option<Timestamp>,
-    /// Until when the server before is known to have run, if it did not shut down.
+    /// The last time at which the previous server is known to have run, if it did not shut down.
     pub(super) ran_until: Option<Timestamp>,
-    /// Since when changes of servers before were not written.
+    /// The time since which earlier servers did not write their changes.
     pub(super) unwritten_since: Option<Timestamp>,
     /// A key is configured, and the head is not authenticated by any.
     pub(super) unauthenticated: bool,
 }
 
 impl Anomalies {
-    /// The entry of the server that opened the journal.
+    /// The entry `start` of the server that opened the journal.
     pub(super) fn start(self, config: Option<PathBuf>) -> Start {
         Start {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -153,7 +153,7 @@ impl JournalFile {
         found.last_at = end.map(|end| end.at);
         found.ran_until = end.filter(|end| !end.is_stop).map(|end| {
             let beat = heartbeat::read(path).filter(|beat| beat.number <= last.number);
-            // The clock may have been ahead then: it did not run in the future.
+            // The clock may have been ahead, and the server can't have run in the future.
             beat.map_or(end.at, |beat| beat.at.min(Timestamp::now()).max(end.at))
         });
         if let Some(key) = key.filter(|_| last.number > 0) {
@@ -250,7 +250,7 @@ fn write_head_file(path: &Path, last: &Last, tag: Option<Tag>) -> Result<(), Jou
     let text = format!("{text:<HEAD$}\n");
     let file = durable::open_or_create(&head)?;
     let written = file.write_all_at(text.as_bytes(), 0);
-    // Otherwise the entries beyond the head look after a power cut like entries that somebody added.
+    // Without a sync, a power cut could leave entries beyond the head, as if another program had added them.
     let written = written.and_then(|()| file.sync_data());
     written.map_err(JournalError::io(&head, "written"))
 }
@@ -305,7 +305,7 @@ fn other_head(path: &Path, head: &Head, last: &Last) -> Result<Option<OtherHead>
     Ok(differs.then_some(OtherHead { number, hash }))
 }
 
-/// Whether a file without a whole entry is the beginning of a first entry, which a crash cut.
+/// Whether a file without a whole entry is the beginning of a first entry, which a crash truncated.
 fn begins_like_a_journal(file: &File) -> io::Result<bool> {
     let mut bytes = [0; START.len()];
     let mut read = 0;
@@ -318,7 +318,7 @@ fn begins_like_a_journal(file: &File) -> io::Result<bool> {
     Ok(START.starts_with(&bytes[..read]))
 }
 
-/// The last whole entry, as far as it matters for its server.
+/// The time of the last whole entry, and whether it is a `stop`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct End {
     at: Timestamp,
@@ -329,8 +329,8 @@ struct End {
 /// Returns the offset of the end of the last whole entry, and the entry; `None` if another version wrote it. `read` fills
 /// a buffer from an offset in the file.
 ///
-/// Reads each byte at most twice, whatever the file's end is: in a piece that is searched for line ends, and in a line
-/// that is longer than a piece.
+/// Reads each byte at most twice, whatever follows the last entry: once while it searches a piece for line ends, and
+/// once more if the line is longer than a piece.
 fn last_whole_entry(
     size: u64,
     mut read: impl FnMut(&mut [u8], u64) -> io::Result<()>,
@@ -441,7 +441,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_not_reported_as_written_before_the_disk_has_it() {
-        // It can be written to (this is its default) and not synced, like a disk that fails then.
+        // A write of this value, the default, succeeds, and a sync fails, as on a disk that breaks in between.
         let path = Path::new("/proc/self/coredump_filter");
         let file = OpenOptions::new().read(true).write(true).open(path);
         let mut journal = JournalFile {

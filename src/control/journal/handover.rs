@@ -9,9 +9,9 @@ use super::record::Record;
 /// An event, with its time and generation.
 pub(super) type Dated<E> = (Timestamp, u64, E);
 
-/// Returns the entries that were sealed for the file before and are not in it, and those that make the record of the new
-/// file, `theirs`, equal to that of the file before, `ours`. These follow with the first generation among the sealed
-/// entries, or with the one `in_force`.
+/// Returns the entries to write to the new file: those that were sealed for the previous file and are not in it, and
+/// those that turn the new file's record, `theirs`, into the previous file's record, `ours`. The latter come with the
+/// first sealed generation or, if none was sealed, with the generation `in_force`.
 pub(super) fn events(
     ours: Record,
     theirs: &mut Record,

@@ -1,4 +1,5 @@
-//! The file beside a journal that has the last time at which its server is known to have run with all changes written.
+//! The heartbeat, a file beside the journal: the last time at which the server is known to have run with all changes
+//! written.
 //!
 //! A server that is killed writes no entry. It overwrites this file every few seconds instead, and the next server's
 //! entry `start` records that time. While a change can't be written, the file has the time of that change: overwriting
@@ -78,7 +79,7 @@ fn file(path: &Path) -> PathBuf {
 }
 
 /// Overwrites the file of the journal at `path`. It is not synced, as that would cost a write of the disk every few
-/// seconds: a power cut may leave an older heartbeat, which is true as well.
+/// seconds: a power cut may leave an older heartbeat, which is still correct.
 fn write(path: &Path, beat: Heartbeat) -> io::Result<()> {
     let mut options = OpenOptions::new();
     let options = options.write(true).create(true).truncate(false);
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_that_waits_is_written_at_once_and_so_is_the_end_of_its_wait() {
+    fn a_heartbeat_is_written_at_once_when_a_change_starts_or_stops_waiting() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("journal.jsonl");
         let mut writer = HeartbeatWriter::default();

@@ -12,9 +12,9 @@ use super::chain::{Hash, hex};
 use crate::config::regular;
 use crate::config::shown::Show;
 
-/// The start of every authenticated text: a code that was made for another purpose is not valid for a head.
+/// The start of every authenticated text, so that a MAC made for another purpose is not valid for a head.
 const CONTEXT: &str = "tapis journal head 1";
-/// The shortest secret, in bytes: as long as the code (RFC 2104, section 3).
+/// The shortest secret, in bytes: as long as the MAC (RFC 2104, section 3).
 const SECRET_MIN: usize = 32;
 /// The longest ID, in characters.
 const ID_MAX: usize = 32;
@@ -46,7 +46,7 @@ pub enum KeyError {
         path: PathBuf,
         /// The line, counted from 1.
         line: usize,
-        /// What is wrong with it.
+        /// The problem.
         problem: &'static str,
     },
     /// It has no key.
@@ -74,7 +74,7 @@ struct Key {
     secret: Vec<u8>,
 }
 
-/// The code of a head, and the ID of its key.
+/// The MAC of a head, and the ID of its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Tag {
     pub(super) key: String,
@@ -82,7 +82,7 @@ pub(super) struct Tag {
     pub(super) code: String,
 }
 
-/// Whether a head was written by somebody who has a key.
+/// Whether a holder of a key wrote a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Authenticity {
     Authentic,
@@ -90,7 +90,7 @@ pub(super) enum Authenticity {
     Untagged,
     /// No key has the ID of its tag.
     UnknownKey,
-    /// Its code is that of another text or another secret.
+    /// Its MAC does not match the head and the key.
     Forged,
 }
 
@@ -179,7 +179,7 @@ fn parse_key(line: &str) -> Result<Key, &'static str> {
     let (id, secret) = line.split_once(char::is_whitespace).ok_or("no secret")?;
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if id.len() > ID_MAX || !id.bytes().all(fits) {
-        return Err("an ID has at most 32 messages, digits, `-`, `_` and `.`");
+        return Err("an ID has at most 32 letters, digits, `-`, `_` and `.`");
     }
     let secret = unhex(secret.trim()).ok_or("the secret is not hexadecimal")?;
     if secret.len() < SECRET_MIN {
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_root_made_is_to_be_given_to_the_group_of_the_servers_user() {
+    fn the_remedy_for_an_unreadable_key_is_to_give_it_to_the_servers_group() {
         let text = format!("a {}", "ab".repeat(32));
         let (_dir, path) = file(&text, 0o600);
         let unreadable = KeyError::Io {
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_refused_with_its_line() {
+    fn a_line_that_is_no_key_is_refused_with_its_number() {
         for (text, problem) in [
             ("", "has no key"),
             ("# none\n", "has no key"),

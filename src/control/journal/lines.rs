@@ -23,7 +23,7 @@ pub enum JournalError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What could not be done to it, a participle.
+        /// The operation that failed, as a participle.
         done: &'static str,
         /// The system's error.
         source: io::Error,
@@ -33,7 +33,7 @@ pub enum JournalError {
     Unread {
         /// The file.
         path: PathBuf,
-        /// What could not be done to it, a participle.
+        /// The operation that failed, as a participle.
         done: &'static str,
         /// The system's error.
         source: io::Error,

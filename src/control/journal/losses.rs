@@ -62,7 +62,7 @@ impl Losses {
         }
     }
 
-    /// Adds generations of servers before that are not in the journal, unless missing entries explain that.
+    /// Adds generations of earlier servers that are not in the journal, unless missing entries explain that.
     pub(super) fn add_skipped(&mut self, first: u64, last: u64) {
         if self.missing.is_empty() {
             let which = generations(first, last);

@@ -5,8 +5,8 @@
 //! second file, the head, has the number and the hash of the last entry, and shows whether entries are missing at the
 //! end.
 //!
-//! A generation waits for its entry for a moment only (`PATIENCE`); if the journal can't be written, the generation comes
-//! into force all the same, and that is an alarm.
+//! The publication of a generation is delayed for its entry by at most `PATIENCE`. If the journal can't be written, the
+//! generation comes into force all the same, and that is an alarm.
 
 mod chain;
 mod draft;

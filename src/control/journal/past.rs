@@ -41,7 +41,7 @@ pub enum Served {
     Yes,
     /// The server had shut down at this time.
     Stopped(Timestamp),
-    /// The server ended in another way, at an unknown time after this one, when it ran.
+    /// The server ended without a shutdown, at an unknown time after this one, at which it still ran.
     Unknown(Timestamp),
     /// Entries after this time are missing, or were not written.
     Incomplete(Timestamp),
@@ -149,8 +149,8 @@ impl Past {
         }))
     }
 
-    /// The number of the last entry until the moment by which a generation came into force. All entries are read, as
-    /// clocks are set back.
+    /// The number of the last entry, up to the moment, that put a generation in force. Reads all entries, as the clock
+    /// may have been set back.
     fn last_publication(paths: &[&Path], moment: Moment) -> Result<Option<u64>, JournalError> {
         let mut last = None;
         read_files(paths, |entry| {
@@ -384,7 +384,7 @@ mod tests {
         (dir, path)
     }
 
-    /// Appends what a server writes from its start to its stop.
+    /// Appends the entries of one server, from its start to its stop.
     fn append(path: &Path, drafts: Vec<Draft>) {
         let mut journal = Journal::open(path, None, None);
         let mut last = journal.last_generation();
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn orders_are_as_they_were_then_with_their_texts_of_then() {
+    fn the_past_has_the_orders_and_texts_of_that_time() {
         let (_dir, path) = journal(vec![
             orders(1, &[("x", "x1")]),
             orders(2, &[("x", "x2"), ("y", "y1")]),
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn when_the_clock_was_set_back_what_came_into_force_last_counts() {
+    fn after_the_clock_was_set_back_the_last_publication_counts() {
         let set_back = Draft {
             at: at(150),
             ..orders(3, &[("x", "x3")])
@@ -460,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn that_the_server_ended_is_known_of_instants_after_it_and_of_no_generation() {
+    fn a_stop_applies_to_moments_after_it_and_to_no_generation() {
         let (_dir, path) = journal(vec![orders(1, &[])]);
         let now = Timestamp::now();
         let last = past(&path, Moment::At(now)).expect("it is known");
@@ -486,7 +486,7 @@ mod tests {
         assert!(matches!(second.served, Served::Stopped(_)), "{second:?}");
     }
 
-    /// Removes the lines of a journal for which `is` says so, given their numbers from 0.
+    /// Removes the lines of a journal for which `is` returns true; lines are numbered from 0.
     fn cut(path: &Path, is: impl Fn(usize, &str) -> bool) {
         let text = fs::read_to_string(path).expect("readable");
         let lines = text.lines().enumerate();
@@ -502,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_known_from_missing_entries_until_the_next_start() {
+    fn the_past_is_incomplete_from_missing_entries_until_the_next_start() {
         let (_dir, path) = journal((1..=4).map(|number| orders(number, &[])).collect());
         cut(&path, |_, line| {
             line.contains("\"generation\":2,") && line.contains("\"published\"")
@@ -514,14 +514,14 @@ mod tests {
         let generation = |number| past(&path, Moment::Generation(number)).expect("it is known");
         assert_eq!(generation(1).served, Served::Yes);
         assert_eq!(generation(3).served, incomplete);
-        // What the next server writes is complete.
+        // The next server's entries are complete.
         append(&path, vec![orders(5, &[])]);
         assert_eq!(served(&path, 450), incomplete);
         assert_eq!(served(&path, 550), Served::Yes);
     }
 
     #[test]
-    fn entries_that_are_cut_off_at_the_end_leave_a_time_of_which_nothing_is_known() {
+    fn the_past_is_incomplete_after_entries_were_cut_off_at_the_end() {
         let (_dir, path) = journal((1..=4).map(|number| orders(number, &[])).collect());
         let text = fs::read_to_string(&path).expect("readable");
         let stop = text.lines().count() - 1;
@@ -533,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_that_were_lost_leave_a_time_of_which_nothing_is_known() {
+    fn the_past_is_incomplete_where_changes_were_lost() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("journal.jsonl");
         let mut journal = Journal::open(&path, None, None);
@@ -548,7 +548,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_running_server_could_not_write_is_not_known() {
+    fn the_past_is_incomplete_while_a_running_server_can_not_write() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("journal.jsonl");
         let mut journal = Journal::open(&path, None, None);
@@ -575,7 +575,7 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_without_a_generation_knows_no_past_and_no_orders() {
+    fn a_journal_without_a_generation_has_no_past_and_no_orders() {
         let (_dir, path) = journal(Vec::new());
         assert!(past(&path, Moment::At(Timestamp::now())).is_none());
         assert!(past(&path, Moment::Generation(1)).is_none());

@@ -14,7 +14,7 @@ use super::settings::{Settings, setting_changes};
 use crate::config::exception::Exception;
 use crate::control::sources::orders::schedule::State;
 
-/// The result of all entries so far.
+/// The policy according to the entries so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Record {
     /// The file and text of each order, by its ID.
@@ -99,7 +99,7 @@ impl Record {
         })
     }
 
-    /// A generation with all this, and with the lists and causes of `published`.
+    /// Makes a draft of this policy with the lists and causes of `published`.
     pub(super) fn into_draft(self, at: Timestamp, generation: u64, published: Published) -> Draft {
         let record = |(id, (path, text)): (String, (PathBuf, String))| OrderRecord {
             id,
@@ -123,7 +123,7 @@ impl Record {
         }
     }
 
-    /// The entries that a generation needs, one for each difference from the entries so far. Applies them.
+    /// Returns the entries that record a generation and its differences from the entries so far, and applies them.
     pub(super) fn events_for(&mut self, draft: Draft) -> Vec<Event> {
         let mut events = Vec::new();
         let mut published = Published {

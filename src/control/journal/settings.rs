@@ -490,7 +490,7 @@ kind = "allow"
     }
 
     #[test]
-    fn without_recorded_settings_todays_answer() {
+    fn without_recorded_settings_todays_are_used() {
         let today = config(CONFIG);
         assert_eq!(configured(&today, &Settings::new()), today);
         let ads = &today.lists[0];

@@ -123,7 +123,7 @@ impl JournalThread {
                 false => RETRY,
             });
             gone = matches!(first, Err(RecvTimeoutError::Disconnected));
-            // All that arrived meanwhile is synced once.
+            // One sync serves all messages that arrived meanwhile.
             self.write_pending(first.into_iter().chain(messages.try_iter()));
         }
     }
@@ -231,7 +231,7 @@ impl JournalThread {
             match JournalFile::open(&self.path, self.key.as_deref(), known) {
                 Ok(opened) => opened,
                 Err(error) => {
-                    // First, so that a task that waits for the last generation finds the reason.
+                    // Reported first, so that a task that waits for the last generation finds the reason.
                     self.fail(&error);
                     self.unwritten.note_open_error(&error);
                     // The file may still be readable: its generations must not be used again.
@@ -283,7 +283,7 @@ impl JournalThread {
                 ..start
             }
         } else {
-            tracing::warn!(%path, "the journal is another file than before: what is in force is recorded after its last entry");
+            tracing::warn!(%path, "the journal's path leads to another journal now: the policy in force is recorded after its last entry");
             start
         };
         let now = Timestamp::now();
@@ -353,7 +353,7 @@ impl JournalThread {
                 Item::Event(at, generation, event) => self.seal_entry(at, generation, *event),
                 Item::Publish(draft) => {
                     let at = draft.at;
-                    // If the journal could not be read, its number may be taken: then it gets another one.
+                    // The draft's number may be taken, if the journal could not be read when it was numbered.
                     let generation = self.free_number(draft.generation);
                     self.check_for_gap(generation);
                     for event in record.events_for(*draft) {
@@ -371,7 +371,7 @@ impl JournalThread {
         self.record = Some(record);
     }
 
-    /// Reports generations of servers before that are not in the journal.
+    /// Reports generations of earlier servers that are not in the journal.
     fn check_for_gap(&self, generation: u64) {
         let last = self.last.as_ref().map_or(0, |last| last.generation);
         if self.in_force.is_none() && last > 0 && generation > last + 1 {
@@ -381,7 +381,7 @@ impl JournalThread {
 
     fn seal_entry(&mut self, at: Timestamp, generation: u64, event: Event) {
         let Some(last) = &mut self.last else { return };
-        // An event before the first publication belongs to the generation before.
+        // An event before the first publication belongs to the previous generation.
         let generation = match event {
             Event::Published(_) => generation,
             _ => generation.max(last.generation),

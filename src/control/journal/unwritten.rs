@@ -1,5 +1,5 @@
-//! A file with the time since which changes are not in the journal, for the next server if this one ends before it can
-//! write them.
+//! A file with the time since which changes are not in the journal. If this server ends before it can write them, the
+//! next one reports that time.
 //!
 //! It is in the state directory, which can often be written to when the journal can't; without one, beside the journal.
 
@@ -12,7 +12,7 @@ use super::lines::JournalError;
 use crate::config::regular;
 use crate::control::persist::durable::{self, Access, DurableError};
 
-/// Its name in the state directory; beside the journal, what follows the journal's name.
+/// Its name in the state directory; beside the journal, the extension after the journal's name.
 const NAME: &str = "unwritten";
 /// A larger file is something else.
 const SIZE_MAX: u64 = 4096;
@@ -22,7 +22,7 @@ const SIZE_MAX: u64 = 4096;
 pub(super) struct UnwrittenFile {
     path: PathBuf,
     is_beside_journal: bool,
-    /// Since when changes of earlier servers were not written, until an entry says so.
+    /// The time since which earlier servers did not write their changes, until an entry records it.
     before: Option<Timestamp>,
     /// The time in the file; `None` if there is no file.
     marked: Option<Timestamp>,
@@ -47,12 +47,12 @@ impl UnwrittenFile {
         }
     }
 
-    /// Since when changes of servers before this one were not written; `None` if they wrote all.
+    /// The time since which earlier servers did not write their changes; `None` if they wrote all.
     pub(super) fn before(&self) -> Option<Timestamp> {
         self.before
     }
 
-    /// Remembers whether another program uses the journal's path, which is why it could not be opened.
+    /// Records whether the journal could not be opened because another program uses its path.
     pub(super) fn note_open_error(&mut self, error: &JournalError) {
         self.is_foreign = matches!(
             error,
@@ -68,7 +68,7 @@ impl UnwrittenFile {
         }
         let failed = write(&self.path, since).err();
         if let Some(error) = failed.as_ref().filter(|_| !self.is_failing) {
-            tracing::warn!(%error, "the next start can't report what is not written to the journal");
+            tracing::warn!(%error, "the next start can't report the changes that are not written to the journal");
         }
         self.is_failing = failed.is_some();
         if failed.is_none() {
@@ -82,7 +82,7 @@ impl UnwrittenFile {
         if self.marked.take().is_some()
             && let Err(error) = durable::remove(&self.path)
         {
-            tracing::warn!(%error, "a file that says that changes are not written to the journal can't be removed; remove it");
+            tracing::warn!(%error, "the file that marks unwritten changes of the journal can't be removed, although all are written; remove it");
         }
     }
 }
@@ -99,7 +99,7 @@ fn file_path(dir: Option<&Path>, path: &Path) -> PathBuf {
     }
 }
 
-/// Reads since when changes are not written, from the file of a running server or of one that ended.
+/// Reads the time since which changes are not written. The server may be running or have ended.
 pub(crate) fn read(dir: Option<&Path>, path: &Path) -> Option<Timestamp> {
     let bytes = regular::read(&file_path(dir, path), SIZE_MAX).ok()?;
     String::from_utf8(bytes).ok()?.trim().parse().ok()

@@ -30,7 +30,7 @@ pub struct Verdict {
     pub authenticated_by: Option<String>,
 }
 
-/// A difference from a journal as it is written.
+/// A difference from an intact journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// The index of the file.
@@ -48,9 +48,9 @@ pub enum Problem {
     Line(LineError),
     /// Entries before it are missing: the first and the last of them.
     Missing(u64, u64),
-    /// Entries up to this one are in the file before this one.
+    /// The entries up to this number are in the previous file.
     Before(u64),
-    /// As `Missing`, and the server that continued after them recorded that.
+    /// As `Missing`, but the next server recorded the loss when it started.
     Lost(u64, u64),
     /// This entry belongs before an earlier one.
     Moved(u64),
@@ -62,14 +62,14 @@ pub enum Problem {
     OtherHead(u64),
     /// The head does not cover these entries, from the first to the last.
     Uncovered(u64, u64),
-    /// As `Uncovered`, when the server that continued after them started.
+    /// The head did not cover these entries when the next server started.
     WasUncovered(u64, u64),
-    /// As `OtherHead`, when the server started: the entries up to this one were replaced.
+    /// The head had another hash for this entry when a server started: the entries up to this one were replaced.
     WasOtherHead(u64),
-    /// Servers before could not write the changes that they made from this time on.
+    /// Earlier servers could not write the changes that they made from this time on.
     Unwritten(Timestamp),
-    /// These generations, from the first to the last, are in no entry: servers before could not write the journal, or had
-    /// none.
+    /// These generations, from the first to the last, are in no entry: earlier servers could not write the journal, or
+    /// had none.
     Skipped(u64, u64),
     /// The head was not authenticated when a server with a key started.
     WasUnauthenticated,
@@ -136,10 +136,10 @@ impl fmt::Display for Finding {
                 generations(first, last)
             ),
             Problem::WasUnauthenticated => f.write_str(
-                "the head was not authenticated when this server started: the key says nothing about the entries before",
+                "the head was not authenticated when this server started: the key does not authenticate the entries before",
             ),
             Problem::Untagged => f.write_str(
-                "the head is not authenticated: it has no tag; a server without a key wrote it, and one uses [journal] key from its next start on: restart it if that is new",
+                "the head is not authenticated: it has no tag, as a server without a key wrote it; if [journal] key is new, restart the server, which uses it only after that",
             ),
             Problem::UnknownKey => {
                 f.write_str("the head is authenticated by a key that is not in the key file")
@@ -305,7 +305,7 @@ mod tests {
         };
         let text = finding.to_string();
         assert!(
-            text.contains("from its next start on: restart it"),
+            text.contains("if [journal] key is new, restart the server"),
             "{text}"
         );
     }

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use super::draft::Draft;
 use super::entry::Event;
 
-/// How many states of orders may wait. Changes beyond that are counted, and recorded with the next generation that fits,
-/// as if they had happened then.
+/// The most states of orders that may wait. Beyond that, each new generation replaces the last one that waits: the
+/// changes of both are recorded as those of the new one, and counted as lost.
 const MOST: usize = 1 << 20;
 
 /// An entry to be written.
@@ -38,7 +38,7 @@ impl Item {
 #[derive(Default)]
 pub(super) struct Waiting {
     items: VecDeque<Item>,
-    /// How many did not fit.
+    /// The number of entries that did not fit.
     lost: u64,
 }
 
@@ -79,7 +79,7 @@ impl Waiting {
         Some(at)
     }
 
-    /// How many did not fit since the last call.
+    /// The number of entries that did not fit since the last call.
     pub(super) fn take_lost(&mut self) -> u64 {
         std::mem::take(&mut self.lost)
     }

@@ -44,8 +44,8 @@ impl Journal {
         Self::open_with(path, key, config, None)
     }
 
-    /// Opens a journal on its own thread. If it can't be opened, that is tried again, entries wait, and a file in the
-    /// state directory `dir` says so.
+    /// Opens a journal on its own thread. While it can't be opened, the thread retries, entries are queued, and a file
+    /// in the state directory `dir` records since when.
     pub(crate) fn open_with(
         path: &Path,
         key: Option<PathBuf>,
@@ -141,7 +141,7 @@ impl Journal {
         let problem = lock(&self.shared.problem).clone();
         let late = *lock(&self.shared.late);
         let waits = late.map_or_else(String::new, |(generation, _)| {
-            format!("; what is in force since generation {generation} waits to be written")
+            format!("; the changes since generation {generation} wait to be written")
         });
         let problem = problem.or_else(|| late.map(|_| "the disk is slow".to_owned()))?;
         Some(format!("journal: {problem}{waits}"))
@@ -161,7 +161,8 @@ impl Journal {
         // Entries that are not written by then are lost; `problem` reported why.
         let written = sent && wait.recv_timeout(CLOSE_TIMEOUT).is_ok();
         if let Some(thread) = self.thread.take().filter(|_| written) {
-            // Then the file is unlocked for the next server. A panic was reported by its own thread.
+            // When the thread has ended, the file is unlocked for the next server. A panic was reported by its own
+            // thread.
             let _ = thread.join();
         }
     }
@@ -175,9 +176,9 @@ mod tests {
     use super::*;
     use crate::control::journal::tests::draft;
 
-    /// What is logged on this thread meanwhile, a line each.
+    /// Runs `work` and returns the lines that this thread logs meanwhile.
     fn logged(work: impl FnOnce()) -> Vec<String> {
-        // Else an event that another test's thread logs first may be off for all of them.
+        // Without a global default, an event that another test's thread logs first may be disabled for all threads.
         let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry());
         let file = Arc::new(tempfile::tempfile().expect("a file"));
         let log = tracing_subscriber::fmt().with_ansi(false);
@@ -194,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_late_is_a_warning_and_then_logged_as_written_once() {
+    fn a_late_entry_is_a_warning_and_is_logged_once_when_it_is_written() {
         let dir = tempfile::tempdir().expect("a folder");
         let folder = dir.path().join("folder");
         let path = folder.join("journal.jsonl");
@@ -218,7 +219,7 @@ mod tests {
                     journal.wait(journal.publish(draft(generation, None, &[])));
                 }
                 let problem = journal.problem().expect("an alarm");
-                assert!(problem.contains("since generation 1 waits"), "{problem}");
+                assert!(problem.contains("since generation 1 wait"), "{problem}");
                 if fails {
                     fs::create_dir(&folder).expect("made");
                 }

@@ -1,7 +1,7 @@
 //! Files that survive a power cut: the only module that creates, replaces, renames or removes them.
 //!
-//! A file has two parts on the disk: its contents, and its name in a directory. Each is written when the system
-//! likes, unless it is synced. So a file is written under a temporary name beside its own, synced, renamed, and
+//! A file has two parts on the disk: its contents, and its name in a directory. The system writes each at any
+//! time, unless it is synced. So a file is written under a temporary name beside its own, synced, renamed, and
 //! then the directory is synced. Without the last step a power cut may undo the rename, seconds after it was
 //! reported as done.
 //!
@@ -30,9 +30,9 @@ use tempfile::NamedTempFile;
 
 use crate::config::shown::Show;
 
-/// What follows a file's own name in the name of its temporary file.
+/// The text between a file's own name and the random end of its temporary file's name.
 pub(crate) const TEMPORARY: &str = ".tmp-";
-/// How many characters of a file's name its temporary name begins with: file systems limit names to 255 bytes.
+/// The most characters of a file's name that its temporary name has: file systems limit names to 255 bytes.
 const NAME_CHARS: usize = 50;
 
 /// Why a file or directory was not written.
@@ -41,7 +41,7 @@ const NAME_CHARS: usize = 50;
 pub struct DurableError {
     /// The file or directory.
     pub path: PathBuf,
-    /// What could not be done to it, a participle.
+    /// The operation that failed, as a participle.
     pub done: &'static str,
     /// The system's error.
     pub source: io::Error,
@@ -74,14 +74,14 @@ fn remedy(error: &io::Error) -> &'static str {
     }
 }
 
-/// Who may read and write a new file.
+/// The permissions of a new file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Its owner, this user.
+    /// Only this user may read and write it.
     Private,
-    /// Whom the umask lets.
+    /// Those that the umask permits.
     Umask,
-    /// As with the file that it replaces, which must exist: the same owner, group and mode.
+    /// The owner, group and mode of the file that it replaces, which must exist.
     Inherit,
 }
 
@@ -136,7 +136,8 @@ impl NewFile {
     }
 }
 
-/// Only root can give a file another owner, and only to change an order of another user it must.
+/// Gives a file the owner, group and mode of another one. Only root can change the owner, and only root has to: when it
+/// changes another user's order.
 fn inherit(from: &Path, to: &File) -> io::Result<()> {
     let before = fs::metadata(from)?;
     fchown(to, Some(before.uid()), Some(before.gid()))?;
@@ -148,7 +149,7 @@ pub(crate) fn replace(path: &Path, contents: &[u8], access: Access) -> Result<()
     written(path, contents, access)?.commit()
 }
 
-/// As [`replace`], but a power cut may bring the old file back: for what is written again soon.
+/// As [`replace`], but a power cut may bring the old file back: for files that are written again soon.
 pub(crate) fn replace_unsynced(
     path: &Path,
     contents: &[u8],
@@ -234,8 +235,8 @@ pub(crate) fn open_or_create(path: &Path) -> Result<File, DurableError> {
             synced.map_err(|error| restored(error, path, None, Access::Private))?;
             Ok(file)
         }
-        // `create`, as it may have been removed meanwhile; and it may be a link to a file that does not exist yet: only that one's
-        // directory is not synced.
+        // `create`, as the file may have been removed meanwhile, or be a symbolic link to a file that does not exist
+        // yet. The directory of the link's target is not synced.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             options.create(true).open(path).map_err(failed)
         }
@@ -301,8 +302,8 @@ fn sync_change(dir: &Path, path: &Path, done: &'static str) -> Result<(), Durabl
 fn sync_directory(dir: &Path) -> io::Result<()> {
     #[cfg(test)]
     faults::fail(dir)?;
-    // As PostgreSQL does: some file systems don't sync directories, and a user may write to one that it can't read.
-    // Refusing to work there would save no file.
+    // These errors are ignored, as in PostgreSQL: some file systems don't sync directories, and a user may have write
+    // access to a directory without read access. An error would make no file safer.
     let synced = match File::open(dir) {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(()),
         opened => opened?.sync_all(),
@@ -371,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn no_change_is_reported_as_done_whose_directory_can_not_be_synced() {
+    fn a_change_whose_directory_can_not_be_synced_is_an_error() {
         let folder = tempfile::tempdir().expect("a folder");
         let other = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("file");

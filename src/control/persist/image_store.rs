@@ -19,7 +19,7 @@ use crate::policy::builder::Builder;
 use crate::policy::image::Image;
 use crate::policy::images::Images;
 
-/// After how long a failed write is tried again.
+/// The time after which a failed write is tried again.
 const RETRY: Duration = Duration::from_secs(30);
 
 /// Access to the state directory, for threads that may wait for the disk.
@@ -232,8 +232,8 @@ impl ImageStore {
         match (&now, &*problem) {
             // Logged once, however often it is tried again.
             (Some(now), Some(before)) if now == before => {}
-            (Some(problem), _) => tracing::error!(problem, "what is in force is not kept"),
-            (None, Some(_)) => tracing::info!("what is in force is kept again"),
+            (Some(problem), _) => tracing::error!(problem, "the policy in force is not kept"),
+            (None, Some(_)) => tracing::info!("the policy in force is kept again"),
             (None, None) => {}
         }
         *problem = now;
@@ -398,7 +398,7 @@ impl Persistence {
     }
 
     /// Starts to write the images in force, if they are not on the disk and not being written. While a rollback is
-    /// running nothing is written: its record says from which generation on stored images are its own.
+    /// running nothing is written: its record names the first generation whose stored images belong to it.
     pub(crate) fn start(&mut self, images: &Images, is_rolling: bool) {
         if self.retry_at.is_some_and(|at| at <= Instant::now()) {
             self.retry_at = None;
@@ -443,7 +443,7 @@ mod tests {
 
     async fn end_write(control: &mut Control) {
         control.persist_images();
-        assert!(control.persist.is_writing, "it is tried");
+        assert!(control.persist.is_writing, "a write is tried");
         let is_saved = control.persist.written.1.recv().await.expect("it ends");
         control.persist.finish(is_saved);
     }
@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn an_archive_that_can_not_be_written_is_an_alarm_and_no_older_generation_goes_for_it() {
+    async fn an_archive_that_can_not_be_written_is_an_alarm_and_no_older_generation_is_removed() {
         let folder = tempfile::tempdir().expect("a folder");
         let (dir, file) = (
             folder.path().join("state"),
@@ -520,7 +520,7 @@ mod tests {
             let control = Control::start(config, Arc::new(Still));
             let mut control = control.expect("a first generation");
             end_write(&mut control).await;
-            // The directory is not there, and nothing can be made in its place.
+            // The directory is missing, and can't be created again.
             fs::rename(&dir, folder.path().join("away")).expect("renamed");
             fs::write(&dir, "").expect("written");
             control.persist.is_dirty = true;

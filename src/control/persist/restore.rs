@@ -18,7 +18,7 @@ use crate::policy::rule::{Action, Kind};
 /// The image that has the rules of a list, and the list's record in it.
 type ListInImage<'i> = (&'i Arc<Image>, &'i ImageSource);
 
-/// The load of a list whose rules images have; `None` if they have none of the list as it is configured now.
+/// The load of a list from the images; `None` if they don't have the list as it is configured now.
 pub(crate) fn loaded(images: &Images, list: &List) -> Option<Loaded> {
     provenance::loaded(find(images, &list.source.name)?.1, list)
 }
@@ -93,8 +93,8 @@ fn has(base: Option<&Image>, wanted: &ImageSource) -> bool {
     base.is_some_and(|base| base.provenance().sources.contains(&wanted))
 }
 
-/// What a rollback does not restore, a sentence each: lists that are no longer configured, actions, the order of the
-/// held lists. `past` is the generation as the journal has it; without it, only lists are reported.
+/// A sentence for each thing that a rollback does not restore: lists that are no longer configured, actions, the order
+/// of the held lists. `past` is the generation as the journal has it; without it, only lists are reported.
 pub(crate) fn unrestored(
     generation: u64,
     past: Option<&Past>,
@@ -165,7 +165,7 @@ fn word(action: Action) -> &'static str {
     }
 }
 
-/// What a rollback puts in force.
+/// The images that a rollback puts in force.
 pub(crate) struct RestoredLists {
     pub(crate) images: Images,
     /// The numbers of the generation's images, if its base is that of `images`: it needs no new file.
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn the_base_beside_which_fewer_rules_are_copied_stays_as_it_is() {
+    fn the_base_that_needs_fewer_rules_copied_is_used() {
         let small = images(&[("big", 1, 5), ("also", 1, 3)], &[]);
         let renamed = images(&[("huge", 1, 90), ("also", 1, 3)], &[("ads", 1, 1)]);
         let lists = lists(&["big", "huge", "also", "ads"]);

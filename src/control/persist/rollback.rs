@@ -57,7 +57,7 @@ pub(crate) struct Rollback {
     pub(crate) lost: Option<String>,
     /// The rollback or release under way.
     pub(crate) running: Option<RunningRollback>,
-    /// The number of rollbacks. A joining or compilation that began before the last one is outdated when it ends.
+    /// The number of rollbacks. A join or compilation that began before the last one is outdated when it ends.
     pub(crate) epoch: u64,
     /// Reads a generation and writes the record, or removes it.
     pub(crate) tasks: FileTasks<(), RollbackFiles>,
@@ -69,7 +69,7 @@ pub(crate) enum RollbackFiles {
     Released(Result<(), String>),
 }
 
-/// What a rollback needs of other components.
+/// The inputs of a rollback from other components.
 pub(crate) struct Composition {
     pub(crate) dir: PathBuf,
     pub(crate) journal: Option<PathBuf>,
@@ -78,7 +78,7 @@ pub(crate) struct Composition {
     /// The state of each list that was accepted before the rollback.
     pub(crate) accepted: BTreeMap<String, InForce>,
     pub(crate) in_force: Images,
-    /// The number of the generation that will put it in force, at the least.
+    /// The lowest number that the generation which puts it in force can have.
     pub(crate) first: u64,
 }
 
@@ -121,7 +121,7 @@ impl Rollback {
         let places = [Some(&composition.dir), composition.journal.as_ref()];
         let places = places.into_iter().flatten();
         let places: Vec<_> = places.map(|path| path.shown().to_string()).collect();
-        // The first time has written the record, which must not count after a restart if this time fails.
+        // The first composition wrote the record. If this one fails, that record must not count after a restart.
         let before = again.then(|| self.record.clone());
         let work = move || {
             let dir = composition.dir.clone();
@@ -149,8 +149,8 @@ impl Rollback {
         Ok(())
     }
 
-    /// The images to put in force at a start: `newest`, which are of that generation, or those of the recorded rollback.
-    /// A rollback may have ended before its images were written.
+    /// The images to put in force at a start: `newest`, the newest images with their generation, or those of the
+    /// recorded rollback, if the server ended before it had written them.
     pub(crate) fn restore(
         &mut self,
         store: &ImageStore,
@@ -229,8 +229,8 @@ impl Rollback {
         });
     }
 
-    /// Moves a record away that can't be followed, so that it does not count after a later restart, when other images
-    /// are in force.
+    /// Moves away the record of a rollback that can't be restored, so that it does not count after a later restart,
+    /// when other images are in force.
     fn give_up(&mut self, dir: &Path, problem: String) {
         tracing::error!(problem, "nothing is held");
         self.lost = Some(problem);

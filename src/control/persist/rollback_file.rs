@@ -29,8 +29,8 @@ pub(crate) struct RollbackRecord {
     pub(crate) first: u64,
     /// The names of the lists that are held. Others, which that generation did not have, follow their files.
     pub(crate) lists: Vec<String>,
-    /// What guards and the operator had accepted of them before the rollback: after the release it is not checked
-    /// again.
+    /// The versions of them that guards or the operator had accepted before the rollback. They are not checked again
+    /// after the release.
     #[serde(default)]
     pub(crate) accepted: BTreeMap<String, InForce>,
     /// Differences from that generation that remain, a sentence each.

@@ -12,7 +12,7 @@
 //!    +-----------------------------------------------------------+
 //! ```
 //!
-//! One joining runs at a time, on a thread that may block.
+//! One join runs at a time, on a thread that may block.
 
 use tokio::sync::mpsc;
 
@@ -28,7 +28,7 @@ use crate::control::sources::pending::PendingConfig;
 use crate::policy::image::{Image, TooLarge};
 use crate::policy::images::Images;
 
-/// Joined lists, or the tickets of a joining that panicked.
+/// Joined lists, or the tickets of a join that panicked.
 pub(crate) type Joining = Result<Joined, Vec<u64>>;
 
 /// Small lists on their way into the delta.
@@ -37,9 +37,9 @@ pub(crate) struct DeltaJoin {
     pub(crate) ready: Vec<ReadyList>,
     /// Lists are being joined.
     pub(crate) joining: bool,
-    /// The number of rollbacks when that began.
+    /// The number of rollbacks when the join began.
     epoch: u64,
-    /// A new configuration is joined with them. It is in no other place meanwhile, so requests wait.
+    /// A new configuration is joined with them. Only the join has it meanwhile, so requests for a change wait.
     pub(crate) joining_config: bool,
     pub(crate) joined: (mpsc::Sender<Joining>, mpsc::Receiver<Joining>),
 }
@@ -55,7 +55,7 @@ pub(crate) struct Joined {
 /// The state of rollbacks.
 #[derive(Clone, Copy)]
 pub(crate) struct RollbackState {
-    /// One is under way: it drops a pending configuration, or finds it in force.
+    /// A rollback is under way. No pending configuration is joined then.
     pub(crate) is_running: bool,
     /// The number of rollbacks so far.
     pub(crate) epoch: u64,
@@ -141,8 +141,9 @@ impl DeltaJoin {
         parts.gone
     }
 
-    /// Ends a joining. Returns whether its result counts: not if it is older than a rollback. That has no configuration
-    /// in it, as a rollback does not start while one is joined, and has answered all requests that waited.
+    /// Ends a join. Returns whether its result is to be used: not if a rollback came into force meanwhile. An unused
+    /// result has no new configuration in it, as no rollback starts while one is joined, and no request waits for it,
+    /// as the rollback answered them all.
     pub(crate) fn finish(&mut self, epoch: u64) -> bool {
         self.joining = false;
         self.joining_config = false;
@@ -168,7 +169,7 @@ impl Parts {
         pending: Option<&PendingConfig>,
         base: Option<&NewBase>,
     ) -> Self {
-        // Of a list that was configured otherwise meanwhile, the compiled rules don't count.
+        // The compiled rules of a list are not used if its configuration changed meanwhile.
         let counts = |wanted: &Wanted| {
             wanted.staged || active.iter().any(|list| has_load(list, wanted.ticket))
         };

@@ -6,7 +6,7 @@ use crate::control::journal::entry::StateChange;
 use crate::control::journal::state_changes;
 use crate::control::sources::orders::schedule::State;
 
-/// Lines for each generation: a configuration may have 10,000 orders.
+/// The most lines that are logged for a generation: a configuration may have 10,000 orders.
 const MOST_LOGGED: usize = 20;
 
 /// The states of orders in the last generation; `None` before the first.
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn each_order_whose_state_changes_is_named_with_what_it_is_and_was() {
+    fn each_changed_order_is_logged_with_its_new_and_its_old_state() {
         let mut states = OrderStates::default();
         let first = [
             ("a", State::InForce),
@@ -104,7 +104,7 @@ mod tests {
                 said[named]
             );
         }
-        // As many as there are lines for need no count.
+        // If the changes fit into the lines, no count is logged.
         let now = (0..10_000).map(|number| {
             let state = if number < 20 {
                 State::Lifted

@@ -1,5 +1,4 @@
-//! Owns the step by which all that is known goes in force, and the freeing of what it replaces.
-//! Refuses to know why: who changes something says so.
+//! The state of publication: the snapshot in force, the changes since, and their causes. Frees replaced snapshots.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -23,7 +22,7 @@ pub(crate) struct Publication {
     /// The next generation.
     pub(crate) next: u64,
     pub(crate) published_at: Timestamp,
-    /// Whether something changed since.
+    /// Whether something changed since the last publication.
     pub(crate) is_due: bool,
     /// The causes of those changes.
     pub(crate) causes: Vec<Cause>,
@@ -59,7 +58,7 @@ impl Publication {
 
     /// Files changed.
     pub(crate) fn change_files(&mut self, paths: Vec<PathBuf>) {
-        // Ten thousand files may change at once, so they are not looked up one by one.
+        // Ten thousand files may change at once, so they are looked up in a set.
         let known = self.causes.iter().filter_map(|cause| match cause {
             Cause::File { path } => Some(path.clone()),
             _ => None,

@@ -1,4 +1,4 @@
-//! What the journal is to record: each generation with its causes, and what was rejected.
+//! Makes the entries of the journal: for each generation with its causes, and for each rejection.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,13 +17,13 @@ use crate::control::sources::lists::state::ListState;
 use crate::control::sources::orders::registry::OrderRegistry;
 use crate::control::sources::orders::schedule::State;
 
-/// The journal, and the part of the state that it has.
+/// The journal, and the state that is already recorded in it.
 #[derive(Default)]
 pub(crate) struct Record {
     pub(crate) journal: Journal,
-    /// The version of the orders and exceptions that it has.
+    /// The version of the orders and exceptions that the journal has.
     journalled_version: u64,
-    /// The problems with files of orders that it has.
+    /// The problems with files of orders that the journal has.
     reported_problems: Vec<String>,
     /// The generation in force; 0 before the first.
     pub(crate) generation: u64,
@@ -46,7 +46,7 @@ pub(crate) struct NextGeneration<'g> {
 impl Record {
     /// Records that something was rejected, and why.
     pub(crate) fn refused(&self, what: String, problems: Vec<String>) {
-        // What was rejected at the start is recorded with the first generation.
+        // Rejections at the start are recorded with the first generation.
         if self.generation > 0 {
             let event = Event::Refused { what, problems };
             self.journal.append(self.generation, event);
@@ -62,7 +62,7 @@ impl Record {
         }
     }
 
-    /// Records the problems with files of orders and exceptions that it does not have.
+    /// Records the problems with files of orders and exceptions that are not recorded yet.
     pub(crate) fn order_problems(&mut self, problems: Vec<String>) {
         let known: HashSet<&String> = self.reported_problems.iter().collect();
         let new = problems.iter().filter(|problem| !known.contains(*problem));

@@ -156,7 +156,8 @@ fn difference<'s>(name: &'s Name, scope: Scope, (old, new): Pair<'s>) -> AnswerD
 /// The decision about a name, with its effect on the answer.
 #[derive(Clone, Copy)]
 enum Outcome<'s> {
-    /// Upstream's answer. Its CNAMEs are checked with this exemption, by the source that decided, if one did.
+    /// Upstream's answer. Its CNAMEs are checked with this exemption. The source is that of the rule that decided, if
+    /// one did.
     Upstream(ChainExemption, Option<&'s Source>),
     /// A synthesized answer, as the source is configured, with this action in effect.
     Blocked(&'s Source, Action),
@@ -295,8 +296,8 @@ impl<'s> Policies<'s> {
         None
     }
 
-    /// The differences at a name and below it, without those that the closest ancestor with a rule has in the same
-    /// way for all names below.
+    /// The differences at a name and below it, except those that the closest ancestor with a rule already has for all
+    /// names below it.
     fn differences_at(&self, name: &Name) -> Vec<(Scope, Pair<'s>)> {
         let differs = |pair: &Pair<'_>| pair.0 != pair.1;
         let (at, below) = (self.outcomes(name), self.outcomes_below(name));

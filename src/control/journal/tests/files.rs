@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::*;
 
 #[test]
-fn a_tail_that_is_no_entry_is_kept_aside_and_the_chain_goes_on_with_a_mark() {
+fn a_damaged_end_is_moved_away_and_recorded_and_the_chain_continues() {
     for tail in [&b"{\"number\":9,\"at\":"[..], &[0; 5000], b"\n", b"}\n{}\n"] {
         let (dir, path) = written(2);
         let whole = fs::read(&path).expect("there");
@@ -27,7 +27,7 @@ fn a_tail_that_is_no_entry_is_kept_aside_and_the_chain_goes_on_with_a_mark() {
 }
 
 #[test]
-fn an_end_that_was_cut_off_is_missed_before_and_after_the_server_goes_on() {
+fn a_cut_off_end_is_reported_before_and_after_a_server_continues() {
     let (_dir, path) = written(3);
     let whole = fs::read(&path).expect("there");
     let lines: Vec<_> = whole.split_inclusive(|octet| *octet == b'\n').collect();
@@ -39,7 +39,7 @@ fn an_end_that_was_cut_off_is_missed_before_and_after_the_server_goes_on() {
 }
 
 #[test]
-fn a_journal_that_somebody_else_holds_or_replaces_is_told_and_nothing_is_lost() {
+fn a_journal_that_is_in_use_is_an_error_and_after_a_replacement_nothing_is_lost() {
     let (_dir, path) = written(1);
     let mut journal = Journal::open(&path, None, None);
     assert_eq!(journal.last_generation(), 1, "opened");
@@ -68,7 +68,7 @@ fn a_journal_that_somebody_else_holds_or_replaces_is_told_and_nothing_is_lost() 
 }
 
 #[test]
-fn a_journal_that_can_only_be_read_gives_no_number_twice() {
+fn with_a_read_only_journal_no_number_is_used_twice() {
     let (_dir, path) = written(5);
     // Root may write to it all the same.
     fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).expect("changed");
@@ -135,7 +135,7 @@ fn files_of_a_journal_that_was_moved_away_are_verified_together_and_alone() {
         if with_head {
             assert_eq!(problems(&old), []);
         }
-        // An entry of the old file's end is missed.
+        // If the old file's last entry is removed, that is found.
         let text = fs::read_to_string(&old).expect("there");
         let cut = text.trim_end().rfind('\n').expect("lines");
         fs::write(&old, &text[..=cut]).expect("written");
@@ -145,7 +145,7 @@ fn files_of_a_journal_that_was_moved_away_are_verified_together_and_alone() {
 }
 
 #[test]
-fn what_can_not_be_opened_holds_nobody_up_for_long_and_is_told() {
+fn a_journal_that_can_not_be_opened_is_an_alarm_and_delays_publication_only_briefly() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("missing").join("journal.jsonl");
     let journal = Journal::open(&path, None, None);
@@ -178,7 +178,7 @@ fn a_pipe_is_no_journal() {
 }
 
 #[test]
-fn a_journal_that_was_moved_away_is_begun_anew_with_all_that_is_known() {
+fn the_file_after_one_that_was_moved_away_has_the_whole_policy() {
     let (_dir, path) = written(1);
     let mut journal = Journal::open(&path, None, None);
     let orders = [("x", "text 1")];
@@ -195,7 +195,7 @@ fn a_journal_that_was_moved_away_is_begun_anew_with_all_that_is_known() {
 }
 
 #[test]
-fn what_is_no_journal_or_of_another_version_is_left_alone() {
+fn files_that_are_no_journal_or_of_another_version_are_not_changed() {
     let (_dir, path) = written(1);
     let ours = fs::read_to_string(&path).expect("there");
     let foreign = ours

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What somebody may do to a journal.
+/// A change to a journal by another program.
 #[derive(Clone, Debug)]
 enum Harm {
     Change(Index, u8),
@@ -29,7 +29,7 @@ fn no_entry_is_changed_removed_or_moved_without_being_found_and_named() {
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(3000));
     let result = runner.run(&harm(), |harm| {
         let mut lines = lines.clone();
-        // The first line that is another one than before, or where it was.
+        // The first line that differs, or the place where it was.
         let first = match harm {
             Harm::Change(at, flip) => {
                 let at = at.index(whole.len());
@@ -91,7 +91,7 @@ fn a_generation_whose_entry_is_damaged_is_not_reported_as_unwritten() {
 }
 
 #[test]
-fn without_the_file_that_tells_the_last_entry_verify_says_so() {
+fn a_missing_head_is_reported() {
     let (_dir, path) = written(1);
     let head = path.with_extension("jsonl.head");
     let file = OpenOptions::new().write(true).truncate(true).open(&head);
@@ -100,7 +100,7 @@ fn without_the_file_that_tells_the_last_entry_verify_says_so() {
 }
 
 #[test]
-fn an_entry_that_was_written_anew_with_a_hash_of_its_own_does_not_fit_the_next() {
+fn a_rewritten_entry_with_a_valid_hash_does_not_chain_to_the_next() {
     let (_dir, path) = written(3);
     let text = fs::read_to_string(&path).expect("there");
     let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();

@@ -31,7 +31,7 @@ fn kinds(findings: &[crate::control::journal::verify::Finding]) -> Vec<Problem> 
     findings.iter().map(|finding| finding.problem).collect()
 }
 
-/// What somebody can do who may write all files: another journal with a chain and a head of its own.
+/// Replaces the journal and its head by others with a valid chain, as any program that may write the files can.
 fn forge(path: &Path, more: u64, tag: &str) {
     let mut previous = crate::control::journal::chain::zero_hash();
     let (mut text, mut number) = (Vec::new(), 0);
@@ -51,7 +51,7 @@ fn forge(path: &Path, more: u64, tag: &str) {
 }
 
 #[test]
-fn a_journal_that_was_written_anew_with_its_head_is_found_with_the_key() {
+fn a_journal_that_was_replaced_with_its_head_is_detected_with_the_key() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("journal.jsonl");
     let key = key_file(dir.path(), &["aa"]);
@@ -80,7 +80,7 @@ fn a_journal_that_was_written_anew_with_its_head_is_found_with_the_key() {
         assert_eq!(kinds(&verdict.findings), [problem]);
         assert_eq!(verdict.authenticated_by, None);
     }
-    // A server that goes on says that it found it so: the new head vouches for nothing before.
+    // The next server records this in its entry `start`, as its new head does not authenticate the earlier entries.
     write_with_key(&path, &key, 9);
     let verdict = with_key(&path, &key);
     assert_eq!(kinds(&verdict.findings), []);
@@ -91,7 +91,7 @@ fn a_journal_that_was_written_anew_with_its_head_is_found_with_the_key() {
 }
 
 #[test]
-fn entries_beyond_the_head_are_reported_before_and_after_the_server_goes_on() {
+fn entries_beyond_the_head_are_reported_before_and_after_a_server_continues() {
     let (_dir, path) = written(2);
     let last = entries(&path).len() as u64;
     add(&path, 2);
@@ -160,7 +160,7 @@ fn a_key_that_others_can_read_signs_nothing_and_is_an_alarm() {
     );
 }
 
-/// Replaces all entries and leaves the head alone; what the head says.
+/// Replaces all entries but not the head. Returns the text of the head.
 fn forge_below_the_head(path: &Path) -> String {
     let head = path.with_extension("jsonl.head");
     let genuine = fs::read_to_string(&head).expect("there");
@@ -188,7 +188,7 @@ fn add(path: &Path, count: u64) {
 }
 
 #[test]
-fn a_server_that_goes_on_after_a_rewritten_history_does_not_vouch_for_it() {
+fn a_rewritten_history_is_still_reported_after_the_next_server_signed_a_head() {
     for more in [0, 3] {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("journal.jsonl");
@@ -213,7 +213,7 @@ fn a_server_that_goes_on_after_a_rewritten_history_does_not_vouch_for_it() {
                 _ => None,
             });
         assert!(head.contains(&told.expect("a mismatch").hash));
-        // A further start does not make it good.
+        // A further start does not remove the finding.
         write_with_key(&path, &key, 10);
         assert_eq!(kinds(&with_key(&path, &key).findings), [was]);
     }
@@ -226,7 +226,7 @@ fn a_rewritten_history_is_found_without_a_key_and_without_the_head_s_entry() {
     forge_below_the_head(&path);
     write(&path, 3..=3);
     assert_eq!(problems(&path), [Problem::WasOtherHead(covered)]);
-    // The entry that the head names was taken out, and the others follow each other.
+    // The entry that the head names was removed, and the chain of the others is intact.
     let (_dir, path) = written(2);
     let covered = entries(&path).len() as u64;
     let mut previous = crate::control::journal::chain::zero_hash();
@@ -276,7 +276,7 @@ fn assert_only_the_head_waits(problem: &str) {
 }
 
 #[test]
-fn nothing_waits_for_a_head_that_can_not_be_written() {
+fn entries_are_written_although_the_head_can_not_be() {
     for key_is_there in [true, false] {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("journal.jsonl");

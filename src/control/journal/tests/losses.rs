@@ -12,7 +12,7 @@ fn huge(generation: u64) -> Draft {
 }
 
 #[test]
-fn changes_that_memory_has_no_room_for_are_an_alarm_that_outlasts_the_disk_s_trouble() {
+fn changes_that_do_not_fit_into_memory_are_an_alarm_even_after_the_journal_is_written_again() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("missing").join("journal.jsonl");
     let mut journal = Journal::open(&path, None, None);
@@ -35,7 +35,7 @@ fn changes_that_memory_has_no_room_for_are_an_alarm_that_outlasts_the_disk_s_tro
     let [loss] = &journal.losses()[..] else {
         panic!("one alarm: {:?}", journal.losses());
     };
-    // The first is in the journal as it was, and the last as if it had happened with it.
+    // The first draft is recorded as it was, and the last one with the changes of the dropped ones.
     for part in [
         "journal: 2 changes between 1970-01-01T00:03:20Z and 1970-01-01T00:06:40Z",
         "tapis journal show",

@@ -100,7 +100,7 @@ fn problems(path: &Path) -> Vec<Problem> {
 }
 
 #[test]
-fn what_is_new_is_told_once_and_a_restart_goes_on() {
+fn each_change_is_recorded_once_and_a_restart_continues() {
     let (_dir, path) = written(1);
     let mut journal = Journal::open(&path, None, None);
     assert_eq!(journal.last_generation(), 1, "the last generation is known");
@@ -143,7 +143,7 @@ fn what_is_new_is_told_once_and_a_restart_goes_on() {
 }
 
 #[test]
-fn the_past_is_what_was_in_force_then() {
+fn the_past_is_the_policy_that_was_in_force() {
     let (_dir, path) = written(3);
     let past = |moment| Past::read(&path, moment).expect("readable");
     assert!(past(Moment::At(at(99))).is_none(), "before its first entry");
@@ -162,7 +162,7 @@ fn the_past_is_what_was_in_force_then() {
 }
 
 #[test]
-fn a_journal_that_comes_late_has_no_generation_twice_and_no_order_gone_that_was_not_read() {
+fn a_journal_opened_late_repeats_no_generation_and_removes_no_unread_order() {
     let (dir, path) = written(5);
     let known = |path: &Path| {
         let past = Past::read(path, Moment::At(Timestamp::MAX)).expect("readable");
@@ -185,7 +185,7 @@ fn a_journal_that_comes_late_has_no_generation_twice_and_no_order_gone_that_was_
             ..draft(generation, None, &[])
         });
     }
-    // In one step: it is looked for all the time.
+    // Moved in one step, as the thread tries to open it all the time.
     let ready = dir.path().join("ready");
     fs::create_dir(&ready).expect("made");
     for end in ["", ".head"] {
@@ -199,7 +199,7 @@ fn a_journal_that_comes_late_has_no_generation_twice_and_no_order_gone_that_was_
     assert_eq!(
         journal.last_generation(),
         8,
-        "what is in force gets a number after those"
+        "the policy in force gets a number after those"
     );
     let entries = entries(&late);
     let published = |entry: &&Entry| matches!(entry.event, Event::Published(_));
@@ -215,7 +215,7 @@ fn beside(path: &Path, end: &str) -> PathBuf {
 }
 
 #[test]
-fn a_clock_that_was_ahead_for_a_while_hides_nothing_that_came_after() {
+fn a_clock_that_was_ahead_hides_no_later_generation() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("journal.jsonl");
     let mut journal = Journal::open(&path, None, None);
@@ -235,7 +235,7 @@ fn a_clock_that_was_ahead_for_a_while_hides_nothing_that_came_after() {
 }
 
 #[test]
-fn the_last_generation_is_known_whatever_stands_behind_it() {
+fn the_last_generation_is_found_whatever_follows_it() {
     let damaged = [&b"{\"number\":"[..], &b"x\n".repeat(500_000), &[0; 300_000]].concat();
     let (_dir, path) = written(7);
     let whole = fs::read(&path).expect("there");
@@ -274,7 +274,7 @@ fn entries_without_the_newer_fields_are_read_and_verified() {
     let past = past.expect("known");
     assert_eq!((past.lists.len(), past.settings.len()), (1, 0));
     assert_eq!(past.lists[0].content, None);
-    // The server of today goes on in it.
+    // A server of this version continues it.
     write(&path, 2..=2);
     assert_eq!(problems(&path), []);
 }

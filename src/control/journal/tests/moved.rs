@@ -8,7 +8,7 @@ use crate::control::journal::thread::Shared;
 use crate::control::journal::unwritten::UnwrittenFile;
 use crate::control::journal::waiting::Item;
 
-/// The journal's thread without a thread: it works when it is called.
+/// The state of the journal's thread, driven by calls of the test.
 struct Writer {
     thread: JournalThread,
     shared: Arc<Shared>,
@@ -33,7 +33,7 @@ impl Writer {
         self.thread.write_pending([(item, None)].into_iter());
     }
 
-    /// What happens every few seconds when nothing is to be written.
+    /// The periodic work while there is nothing to write.
     fn idle(&mut self) {
         self.thread.write_pending(std::iter::empty());
     }
@@ -91,7 +91,7 @@ fn a_file_that_was_moved_away_is_followed_by_a_new_one_before_the_next_change() 
     assert_eq!(states[0].now, Some(State::InForce));
     assert_eq!(is_good(&[&path]), []);
     assert_eq!(is_good(&[&old, &path]), []);
-    // Nothing more is written until something happens, and that only once.
+    // The next entry is that of the next change, and it is written once.
     let count = all.len();
     writer.idle();
     assert_eq!(entries(&path).len(), count);
@@ -102,7 +102,7 @@ fn a_file_that_was_moved_away_is_followed_by_a_new_one_before_the_next_change() 
 }
 
 #[test]
-fn a_change_that_comes_before_that_goes_to_the_new_file_and_is_not_late() {
+fn a_change_right_after_the_file_was_moved_away_is_in_the_new_file_and_not_late() {
     let (_dir, path) = written(0);
     let mut writer = Writer::open(&path);
     writer.publish(draft(1, Some(&[("x", "text")]), &[("x", State::InForce)]));
@@ -138,7 +138,7 @@ fn a_file_that_is_moved_away_before_anything_is_in_force_is_followed_by_a_new_on
 }
 
 #[test]
-fn what_can_not_be_begun_in_its_place_is_an_alarm_before_the_next_change() {
+fn a_new_file_that_can_not_be_created_is_an_alarm_before_the_next_change() {
     let (dir, path) = written(1);
     let mut writer = Writer::open(&path);
     writer.publish(draft(2, None, &[]));
@@ -154,11 +154,11 @@ fn what_can_not_be_begun_in_its_place_is_an_alarm_before_the_next_change() {
     drop(dir);
 }
 
-/// As when a file system is mounted over a directory: another journal with its head is in place of the one that a
-/// server writes.
+/// Puts another journal and its head in place of the one that a server writes, as a file system that is mounted over
+/// the directory does.
 fn mount(path: &Path, other: &Path) {
     for end in ["", ".head", ".alive"] {
-        // Not each journal has both.
+        // Not every journal has all three files.
         let _ = fs::rename(beside(path, end), beside(path, &format!("{end}.hidden")));
         let _ = fs::rename(beside(other, end), beside(path, end));
     }
@@ -196,7 +196,7 @@ fn another_journal_in_its_place_is_continued_after_its_own_last_entry() {
                 generations.is_sorted_by(|one, next| one < next),
                 "{generations:?}"
             );
-            // What is in force is in it, and nothing else.
+            // It has the policy in force, and nothing else.
             let past = Past::read(&path, Moment::Generation(*generations.last().expect("one")));
             let past = past.expect("readable").expect("known");
             let texts: Vec<_> = past.orders.into_iter().map(|(_, text)| text).collect();
@@ -208,7 +208,7 @@ fn another_journal_in_its_place_is_continued_after_its_own_last_entry() {
 }
 
 #[test]
-fn a_file_that_is_put_back_is_continued_with_what_it_lacks_named() {
+fn a_file_that_is_put_back_is_continued_and_its_missing_entries_are_reported() {
     let (_dir, path) = written(1);
     let mut writer = Writer::open(&path);
     writer.publish(draft(2, None, &[]));
@@ -231,7 +231,7 @@ fn past(paths: &[&Path], moment: Moment) -> Option<(u64, Served)> {
 }
 
 #[test]
-fn the_past_before_a_file_that_was_moved_away_is_known_by_both() {
+fn the_past_is_read_from_both_files_after_one_was_moved_away() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("journal.jsonl");
     let mut writer = Writer::open(&path);
@@ -262,14 +262,14 @@ fn the_past_before_a_file_that_was_moved_away_is_known_by_both() {
         assert_eq!(found, Some((generation, Served::Yes)));
     }
     assert_eq!(past(&[&path], Moment::At(at(150))), None);
-    // In another order nothing follows, and no server has the old file open.
+    // In the wrong order the files don't continue each other, and no server has the old one open.
     let swapped = past(&[&path, &old], Moment::At(at(250)));
     assert!(!matches!(swapped, Some((_, Served::Yes))), "{swapped:?}");
     assert!(Past::read_files(&[&beside(&path, ".0"), &path], Moment::Generation(1)).is_err());
 }
 
 #[test]
-fn nothing_is_missing_between_files_of_which_one_was_moved_away_while_no_server_ran() {
+fn nothing_is_missing_between_two_files_if_no_server_ran_when_one_was_moved_away() {
     let (_dir, path) = written(2);
     let old = move_away(&path);
     let stop = entries(&old).last().expect("an entry").at;

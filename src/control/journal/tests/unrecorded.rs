@@ -3,7 +3,7 @@
 use super::*;
 use crate::control::journal::past::Served;
 
-/// A journal of one generation, whose server stopped, in a folder with another one for the state.
+/// A folder, a state directory in it, a journal of one generation whose server has stopped, and the time of that stop.
 fn stopped() -> (tempfile::TempDir, PathBuf, PathBuf, Timestamp) {
     let dir = tempfile::tempdir().expect("a folder");
     let state = dir.path().join("state");
@@ -37,7 +37,7 @@ fn notes(path: &Path) -> Vec<Problem> {
 }
 
 #[test]
-fn generations_that_are_not_recorded_leave_a_time_of_which_nothing_is_known() {
+fn the_past_is_incomplete_where_generations_are_not_recorded() {
     for (next, missing) in [(2, None), (3, Some((2, 2))), (6, Some((2, 5)))] {
         let (_dir, _state, path, stop) = stopped();
         let between = Timestamp::now();
@@ -69,7 +69,7 @@ fn generations_that_are_not_recorded_leave_a_time_of_which_nothing_is_known() {
 }
 
 #[test]
-fn the_next_server_says_since_when_one_before_could_not_write_until_it_ended() {
+fn the_next_server_records_since_when_an_earlier_one_could_not_write() {
     // With a state directory, and without one.
     for has_state in [true, false] {
         let (dir, state, path, stop) = stopped();
@@ -79,7 +79,7 @@ fn the_next_server_says_since_when_one_before_could_not_write_until_it_ended() {
             None => beside(&path, ".unwritten"),
         };
         let away = dir.path().join("away");
-        // The journal is not to be had, but what is beside it.
+        // Without a state directory, only the journal is not accessible, but its directory is.
         let (lost, found) = match has_state {
             true => (path.parent().expect("a folder"), &*away),
             false => (&*path, &*away),
@@ -108,7 +108,7 @@ fn the_next_server_says_since_when_one_before_could_not_write_until_it_ended() {
             Some(since)
         );
 
-        // Numbers went on from nowhere: no gap shows it.
+        // Generation 2 is used again, so no gap in the numbers shows the loss.
         let mut journal = Journal::open_with(&path, None, None, state);
         journal.publish(now(2));
         journal.close(2);
@@ -129,7 +129,7 @@ fn the_next_server_says_since_when_one_before_could_not_write_until_it_ended() {
 }
 
 #[test]
-fn what_is_written_late_leaves_no_mark() {
+fn changes_that_are_written_late_leave_no_mark() {
     let (_dir, state, path, _) = stopped();
     let folder = path.parent().expect("a folder");
     let away = beside(folder, ".away");
@@ -167,7 +167,7 @@ fn nothing_is_written_beside_another_server_s_journal() {
 }
 
 #[test]
-fn where_a_full_disk_had_no_room_for_the_mark_the_heartbeat_says_the_same() {
+fn if_a_full_disk_had_no_room_for_the_mark_the_heartbeat_has_the_time() {
     let (_dir, _state, path, stop) = stopped();
     let beat = format!("{:20} {stop:.9} waits\n", 1);
     fs::write(beside(&path, ".alive"), beat).expect("written");

@@ -141,7 +141,7 @@ fn link(from: &Path, to: &Path) -> Result<(), StoreError> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             Err(StoreError::io(to, "made")(error))
         }
-        // Not all file systems have links. A copy that exists needs no other one.
+        // Not all file systems have hard links. A copy is made only once.
         Err(_) if there.is_some() => Ok(()),
         Err(_) => copy_file(from, to),
     }
@@ -249,7 +249,7 @@ impl Index {
         self.write(past)
     }
 
-    /// Adds and removes files that were added and removed, and records which rules are no longer in force.
+    /// Updates the index to the files in the directory, and records which rules are no longer in force.
     fn update(
         &mut self,
         past: &Path,
@@ -327,9 +327,9 @@ type Inode = (u64, u64);
 
 struct File {
     bytes: u64,
-    /// How many names it has in the archive.
+    /// The number of its hard links in the archive.
     names: u64,
-    /// How many names it has everywhere.
+    /// The number of all its hard links.
     links: u64,
 }
 
@@ -452,7 +452,7 @@ mod tests {
         archive(dir, &images, &dir.join("base"), None, history, at(day)).expect("kept");
     }
 
-    /// An image of lists that have no rules but are recorded with so many, and the keys of those.
+    /// An image of lists without rules, recorded with these numbers of rules, and the keys of the lists.
     fn recorded(lists: &[(&str, u64)]) -> (Arc<Image>, Vec<String>) {
         let mut builder = Builder::new();
         let mut keys = Vec::new();
@@ -470,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_are_kept_for_so_many_days_after_others_replaced_them() {
+    fn rules_are_kept_for_the_configured_days_after_others_replaced_them() {
         let dir = tempfile::tempdir().expect("a folder");
         let dir = dir.path();
         let history = History {
@@ -484,7 +484,7 @@ mod tests {
         let rules = read_past(dir, &first).expect("kept");
         assert_eq!(rules.image.facts().rules, 2);
         assert!(read_past(dir, &second).is_some());
-        // A damaged index forgets nothing.
+        // No rules are removed because the index is damaged.
         fs::write(dir.join(PAST).join(INDEX), "{").expect("written");
         put(dir, &two, history, 110);
         put(dir, &two, history, 140);
@@ -492,7 +492,7 @@ mod tests {
         put(dir, &two, history, 141);
         assert!(read_past(dir, &first).is_none());
         assert!(read_past(dir, &second).is_some(), "in force");
-        // What comes back is in force again.
+        // Rules that come back are in force again.
         put(dir, &one, history, 142);
         put(dir, &two, history, 143);
         put(dir, &one, history, 144);
@@ -503,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_go_first_when_there_is_no_room() {
+    fn the_oldest_rules_are_removed_first_when_space_is_short() {
         let dir = tempfile::tempdir().expect("a folder");
         let dir = dir.path();
         let days = 30;
@@ -523,7 +523,7 @@ mod tests {
         put(dir, &lists[2].0, History { days, bytes }, 3);
         assert_eq!(there(), [false, true, true]);
         put(dir, &lists[2].0, History { days, bytes: 1 }, 4);
-        assert_eq!(there(), [false, false, true], "what is in force stays");
+        assert_eq!(there(), [false, false, true], "rules in force stay");
     }
 
     #[test]
@@ -636,7 +636,7 @@ mod tests {
     }
 
     #[test]
-    fn the_room_of_images_that_nothing_else_keeps_is_bounded() {
+    fn the_space_of_images_that_only_the_archive_keeps_is_limited() {
         let dir = tempfile::tempdir().expect("a folder");
         let sizes = ["1", "2", "3", "4", "5"].map(|digest| {
             let list = recorded(&[(digest, SMALL + 1), ("stays", SMALL + 1)]);

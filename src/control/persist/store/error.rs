@@ -29,7 +29,7 @@ pub enum StoreError {
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What could not be done to it, a participle.
+        /// The operation that failed, as a participle.
         done: &'static str,
         /// The system's error.
         source: io::Error,

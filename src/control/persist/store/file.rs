@@ -1,5 +1,5 @@
-//! Reads an image's file into memory. The file itself is not mapped: if it were cut, the next lookup would end the
-//! process.
+//! Reads an image's file into memory. The file itself is not mapped: if it were truncated, the next lookup would
+//! kill the process.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -49,7 +49,7 @@ pub enum ImageFileError {
     Refused {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         source: ImageError,
     },
 }
@@ -91,7 +91,7 @@ pub fn read_image(path: &Path) -> Result<Image, ImageFileError> {
         ImageBytes::Mapped(mapped) => read_by_two_threads(&file, mapped),
     };
     read.map_err(|error| match error.kind() {
-        // It was cut meanwhile.
+        // It was truncated meanwhile.
         ErrorKind::UnexpectedEof => refused(ImageError::Truncated),
         _ => unreadable(error),
     })?;

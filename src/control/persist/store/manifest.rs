@@ -18,12 +18,12 @@ use crate::control::persist::store::names::{Base, Delta, MANIFEST, Pair};
 const VERSION: u32 = 1;
 /// A larger file is something else: a hundred pairs take some 60 KiB, and the names of lists that are not in force.
 const SIZE_MAX: u64 = 64 << 20;
-/// For how long replaced pairs are kept in addition to those that `keep` counts: an accident is often noticed after
-/// many small edits.
+/// The time for which replaced pairs are kept in addition to those that `keep` counts: an accident is often noticed
+/// only after many small edits.
 const RECENT: SignedDuration = SignedDuration::from_hours(24);
-/// How many pairs are kept so.
+/// The most pairs that are kept for that reason.
 const RECENT_MAX: usize = 100;
-/// How many runs of generations a pair is recorded for.
+/// The most runs of generations that are recorded for a pair.
 const RUNS_MAX: usize = 100;
 
 /// Images that came into force together.
@@ -230,7 +230,7 @@ fn digest(published: &[Published]) -> String {
     blake3::hash(&bytes).to_hex().to_string()
 }
 
-/// Writes the record as versions did that did not record which lists were in force.
+/// Writes the record in the form of older versions, which did not record the lists in force.
 #[cfg(test)]
 pub(crate) fn write_as_older(dir: &Path) {
     let mut manifest = Manifest::read(dir).expect("a record");
@@ -245,7 +245,7 @@ pub(crate) fn write_as_older(dir: &Path) {
 mod tests {
     use super::*;
 
-    /// The record after these pairs of base and delta came into force, one after another in so many hours.
+    /// The record after these pairs of base and delta came into force, `hours` apart.
     fn manifest(keep: usize, hours: i64, pairs: impl IntoIterator<Item = (u64, u64)>) -> Manifest {
         let mut manifest = Manifest::default();
         for ((base, delta), generation) in pairs.into_iter().zip(1..) {
@@ -266,7 +266,7 @@ mod tests {
         manifest
     }
 
-    /// The pairs that are left.
+    /// The pairs that are left in [`manifest`].
     fn kept(keep: usize, hours: i64, pairs: &[(u64, u64)]) -> Vec<(u64, u64)> {
         let numbers = |pair: Pair| (pair.base.0, pair.delta.map_or(0, |delta| delta.0));
         let manifest = manifest(keep, hours, pairs.iter().copied());
@@ -340,7 +340,7 @@ mod tests {
         assert!((2..=1000).all(|at| manifest.0[0].has(at)));
         assert!(!manifest.0[0].has(1) && !manifest.0[0].has(1001));
         assert_eq!(manifest.0[0].last(), 1000);
-        // Those of orders between them have no images of their own.
+        // The generations between these changed only orders, and have no images of their own.
         for at in (1002..1400).step_by(2) {
             publish(&mut manifest, at, (at, at), ("new", "two"));
         }

@@ -1,6 +1,6 @@
 //! The state directory: the images that outlive the process, and the record of which are in force.
 //!
-//! | file | what |
+//! | file | contents |
 //! |---|---|
 //! | `base-N.image`, `delta-N.image` | images; numbers only go up and are never used again |
 //! | `current` | which of them came into force together, the newest first, as JSON |
@@ -375,9 +375,9 @@ impl Store {
         let files = self.files().unwrap_or_default().into_iter();
         for (path, _) in files.filter(|(_, kind)| chosen(*kind)) {
             if let Err(error) = fs::remove_file(&path) {
-                // It only takes space, and the next removal tries again. So does it if a power cut brings the file
-                // back: nothing is synced here.
-                tracing::warn!(path = %path.shown(), %error, "old file stays in the state directory");
+                // The file only takes space, and the next removal tries again. The same holds if a power cut brings
+                // a removed file back, as nothing is synced here.
+                tracing::warn!(path = %path.shown(), %error, "an old file can't be removed from the state directory");
             }
         }
     }

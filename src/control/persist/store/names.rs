@@ -46,7 +46,7 @@ impl fmt::Display for Delta {
     }
 }
 
-/// What a file is, by its name.
+/// The kind of a file, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Base(Base),
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_ours_when_its_name_is_as_we_write_it() {
+    fn only_names_as_the_store_writes_them_are_recognized() {
         assert_eq!(Kind::of("base-7.image"), Some(Kind::Base(Base(7))));
         assert_eq!(Kind::of("delta-12.image"), Some(Kind::Delta(Delta(12))));
         for temporary in [

@@ -121,7 +121,7 @@ pub fn read_generation(
     };
     match (past, recorded) {
         (Ok(Some(past)), _) if kept.has_lists_of(&past) => Ok(kept.with_lists_of(&past)),
-        // An older version recorded it, and not which lists were in force.
+        // An older version wrote the record, without the lists in force.
         (_, Some(_)) => Ok(kept),
         (Err(error), None) => Err(error.into()),
         (Ok(_), None) => Err(unknown()),

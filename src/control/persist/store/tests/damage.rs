@@ -60,7 +60,7 @@ fn a_damaged_base_is_reported_and_the_pair_before_it_read() {
 }
 
 #[test]
-fn a_damaged_delta_costs_only_itself() {
+fn without_a_damaged_delta_its_base_is_still_read() {
     let folder = folder();
     let mut before = store(&folder);
     let base = publish(&mut before, 3).base;
@@ -98,7 +98,7 @@ fn a_large_image_is_read_like_a_small_one() {
 }
 
 #[test]
-fn what_is_no_image_is_not_read() {
+fn a_file_that_is_no_image_is_not_read() {
     let folder = folder();
     let socket = folder.path().join("socket");
     let _listener = UnixListener::bind(&socket).expect("made");

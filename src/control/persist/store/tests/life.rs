@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn an_empty_directory_is_made_for_its_owner_alone_and_holds_nothing() {
+fn a_new_directory_is_private_and_has_no_images() {
     let folder = folder();
     let dir = folder.path().join("state");
     let mut store = Store::open(&dir, 3).expect("ours");
@@ -15,7 +15,7 @@ fn an_empty_directory_is_made_for_its_owner_alone_and_holds_nothing() {
 }
 
 #[test]
-fn what_was_committed_is_there_after_a_restart() {
+fn committed_images_are_read_after_a_restart() {
     let folder = folder();
     let mut first = store(&folder);
     let base = publish(&mut first, 3).base;
@@ -75,7 +75,7 @@ fn a_crash_before_the_commit_leaves_the_last_good_pair_in_force() {
 }
 
 #[test]
-fn an_image_that_waits_for_its_commit_outlives_that_of_another() {
+fn a_commit_does_not_remove_an_image_that_waits_for_its_own() {
     let folder = folder();
     let mut store = store(&folder);
     let base = publish(&mut store, 3).base;
@@ -95,7 +95,7 @@ fn an_image_that_waits_for_its_commit_outlives_that_of_another() {
 }
 
 #[test]
-fn numbers_never_come_again() {
+fn numbers_are_never_used_again() {
     let folder = folder();
     let mut first = store(&folder);
     let orphan = adopt(&mut first, 3);
@@ -108,7 +108,7 @@ fn numbers_never_come_again() {
 }
 
 #[test]
-fn only_so_many_bases_are_kept() {
+fn only_the_configured_number_of_bases_is_kept() {
     let folder = folder();
     let mut store = store(&folder);
     let mut kept = Vec::new();

@@ -21,7 +21,7 @@ use crate::policy::image::{ImageError, layout};
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
-/// An image of so many names.
+/// An image of this number of names.
 fn image(names: usize) -> Vec<u8> {
     let key = Key::new(7);
     let name = |n| Name::from_text(&format!("n{n}.example.com")).expect("a name");
@@ -50,14 +50,14 @@ fn store(folder: &TempDir) -> Store {
     Store::open(folder.path(), 3).expect("ours")
 }
 
-/// Puts a base of so many names in place.
+/// Installs a base of this number of names.
 fn adopt(store: &mut Store, names: usize) -> Base {
     let place = store.create_base_file().expect("a place");
     fs::write(&place, image(names)).expect("written");
     store.install_base(&place).expect("adopted")
 }
 
-/// Brings a base of so many names into force, alone.
+/// Commits a base of this number of names, without a delta.
 fn publish(store: &mut Store, names: usize) -> Pair {
     let pair = Pair {
         base: adopt(store, names),
@@ -69,7 +69,7 @@ fn publish(store: &mut Store, names: usize) -> Pair {
     pair
 }
 
-/// Brings a delta of so many names over a base into force.
+/// Commits a delta of this number of names, with a base.
 fn change(store: &mut Store, base: Base, names: usize) -> Pair {
     let delta = store.write_delta(&image(names)).expect("written");
     let delta = Some(delta);
@@ -80,7 +80,7 @@ fn change(store: &mut Store, base: Base, names: usize) -> Pair {
     pair
 }
 
-/// How many rules the images have that were found: base, delta.
+/// The numbers of rules in the base and the delta that were found.
 fn rules(loaded: &Loaded) -> Option<(u64, Option<u64>)> {
     let found = loaded.found.as_ref()?;
     let delta = found.delta.as_ref().map(|delta| delta.facts().rules);
@@ -91,7 +91,7 @@ fn reasons(loaded: &Loaded) -> Vec<String> {
     loaded.refused.iter().map(ToString::to_string).collect()
 }
 
-/// The names of the files in the folder that begin so.
+/// The files in the folder whose names begin with `start`.
 fn files(folder: impl AsRef<Path>, start: &str) -> Vec<String> {
     let entries = fs::read_dir(folder).expect("readable");
     let names = entries.map(|entry| entry.expect("an entry").file_name());
@@ -101,7 +101,7 @@ fn files(folder: impl AsRef<Path>, start: &str) -> Vec<String> {
     names
 }
 
-/// What happens to a file, and what is told of it.
+/// Damages a file; with a part of the error that is reported then.
 type Damage = (fn(&Path), &'static str);
 
 fn flip(path: &Path, at: impl Fn(usize) -> usize) {

@@ -1,9 +1,9 @@
-//! Directories that are in use, removed, or none.
+//! State directories that are in use, were removed, or can't be used.
 
 use super::*;
 
 #[test]
-fn a_second_process_is_told_whose_the_directory_is() {
+fn the_error_for_a_directory_in_use_names_the_process() {
     let folder = folder();
     let first = store(&folder);
     let error = Store::open(folder.path(), 3)
@@ -33,7 +33,7 @@ fn a_lock_that_is_a_link_is_not_written_through() {
 }
 
 #[test]
-fn a_directory_that_vanished_is_made_again_and_what_was_in_it_told_as_gone() {
+fn a_removed_directory_is_created_again_and_its_images_are_reported_as_removed() {
     let folder = folder();
     let dir = folder.path().join("state");
     let mut store = Store::open(&dir, 3).expect("ours");
@@ -47,7 +47,7 @@ fn a_directory_that_vanished_is_made_again_and_what_was_in_it_told_as_gone() {
     Store::open(&dir, 3).expect_err("the new one is ours as well");
     let next = publish(&mut store, 4);
     assert!(next.base > base);
-    assert_eq!(store.history().len(), 1, "what is gone is not kept");
+    assert_eq!(store.history().len(), 1, "removed images are not in it");
     drop(store);
     let mut after = Store::open(&dir, 3).expect("ours");
     assert_eq!(rules(&after.load()), Some((4, None)));
@@ -70,7 +70,7 @@ fn a_directory_that_another_took_over_is_left_alone() {
 }
 
 #[test]
-fn a_place_that_can_not_be_one_is_told_with_a_remedy() {
+fn the_error_for_an_unusable_path_has_a_remedy() {
     let folder = folder();
     let file = folder.path().join("file");
     fs::write(&file, "").expect("written");
@@ -92,7 +92,7 @@ fn a_place_that_can_not_be_one_is_told_with_a_remedy() {
 }
 
 #[test]
-fn a_place_that_became_a_file_is_told_and_works_again_when_it_is_a_directory() {
+fn a_directory_that_became_a_file_is_an_error_until_it_is_a_directory_again() {
     let folder = folder();
     let dir = folder.path().join("state");
     let mut store = Store::open(&dir, 3).expect("ours");
@@ -128,7 +128,7 @@ fn a_directory_that_can_only_be_read_serves_what_is_in_it() {
         }
         mode(0o500);
         if fs::write(folder.path().join("probe"), "").is_ok() {
-            // Nothing stops root.
+            // Root may write to it all the same.
             return;
         }
         let mut store = store(&folder);
