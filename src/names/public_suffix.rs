@@ -56,8 +56,8 @@ pub fn covered(name: &Name) -> Option<(Covered, Section)> {
     }
 }
 
-/// Prepends [`ANY`] to the last `labels` labels of a name. Returns the length of the public suffix of the result, and the
-/// section of the list that has it; `None` if no entry of the list matches.
+/// Prepends [`ANY`] to the last `labels` labels of a name. Returns the length of the public suffix of the result, and
+/// the section of the list that has it; `None` if no entry of the list matches.
 fn suffix_of_any_label(name: &Name, labels: usize) -> Option<(usize, Section)> {
     let labels = name.labels_from_root().take(labels);
     let found = List.find(labels.chain(once(ANY)));

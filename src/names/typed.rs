@@ -36,7 +36,7 @@ pub enum Mistyped {
     #[error("more than one name")]
     Fields,
     /// Punctuation that is not valid in a name.
-    #[error("a character that a name has only as `\\DDD`")]
+    #[error("a character that a name can contain only as `\\DDD`")]
     Character,
     /// A control character other than whitespace, such as NUL.
     #[error("a control character; is it a text file?")]
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_says_what_the_text_looks_like() {
+    fn the_error_names_the_apparent_kind_of_the_text() {
         let long_idn = "ü".repeat(70);
         let endless_idn = "ü".repeat(2000);
         for (typed, problem) in [

@@ -65,8 +65,8 @@ impl Default for LookupResult {
 }
 
 impl LookupResult {
-    /// The rule that decides: that of the best source; of that source's rules the one on the deepest name; on
-    /// one name exact before below before subtree.
+    /// The deciding rule: the rule of the best source on the deepest name. On the same name, exact precedes below, and
+    /// below precedes subtree.
     pub fn best(&self) -> Option<Hit> {
         (self.best != NONE).then(|| hit(self.best))
     }
@@ -109,8 +109,8 @@ pub(super) fn hit(weight: u32) -> Hit {
     }
 }
 
-/// What a value of an image evaluates to under the ranks of a snapshot. Weights are those of rules on the
-/// root; [`deepen`] corrects them for the depth.
+/// A value of an image, evaluated under the ranks of a snapshot. Weights are those of rules on the root; [`deepen`]
+/// corrects them for the depth.
 #[derive(Clone, Copy, Debug)]
 struct RankedValue {
     /// The best rule if the looked-up name is the value's name.

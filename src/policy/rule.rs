@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::names::scope::Scope;
 
-/// What a source's rules do to the names they match.
+/// The effect of a source's rules on the names that they match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {

@@ -486,7 +486,7 @@ mod tests {
         let lists = [tree.clone(), good];
         assert!(!nxdomain(&lists, "x.test"));
         assert!(!nxdomain(&lists, "a.x.test"));
-        assert!(nxdomain(&lists, "b.x.test"), "nothing else is said below b");
+        assert!(nxdomain(&lists, "b.x.test"), "no other rule below b");
 
         let sink = block("sink", Action::Sinkhole, &[("s.x.test", Scope::Exact)]);
         assert!(!nxdomain(&[sink.clone(), tree.clone()], "x.test"));
@@ -541,7 +541,7 @@ mod tests {
             hops
         };
         assert_eq!(chain(&["a.test", "c.test"]), 2);
-        assert_eq!(chain(&["b.test", "c.test"]), 0, "allowed ends it");
+        assert_eq!(chain(&["b.test", "c.test"]), 0, "an allow list ends it");
         assert_eq!(chain(&["a.test"]), 0);
     }
 }

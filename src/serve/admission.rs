@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use foldhash::quality::SeedableRandomState;
 
-/// Counters of clients: a power of two. Clients may share one: of a million customers, four.
+/// The number of client counters, a power of two. Clients may share a counter: with a million clients, each serves four
+/// on average.
 const CLIENTS: usize = 1 << 18;
-/// The share of all permits that is reserved for clients with few of them, and how many are few.
+/// One in `RESERVED` permits is reserved for clients that hold fewer than `FEW`.
 const RESERVED: usize = 8;
 const FEW: usize = 8;
-/// A prefix of an IPv6 address is one client: a customer's network.
+/// The length of the IPv6 prefix that counts as one client: a customer's network.
 const V6_PREFIX: u32 = 56;
 /// Behind this prefix of 96 bits are addresses of IPv4 clients whose packets were translated (RFC 6052,
 /// section 2.1).
@@ -65,7 +66,7 @@ impl Admission {
         }
     }
 
-    /// Changes how many there are. Those in use stay in use, even if they are more.
+    /// Changes the number of permits. Permits in use stay valid, even if there are more of them than the new bound.
     pub fn set_bounds(&self, bounds: Bounds) {
         self.all.store(bounds.all, Ordering::Relaxed);
         self.per_client.store(bounds.per_client, Ordering::Relaxed);
@@ -81,7 +82,7 @@ impl Admission {
 
     /// How many permits are in use.
     pub fn in_use(&self) -> usize {
-        // An attempt that fails is counted for a moment, too.
+        // A failing attempt increments the counter for a moment, so it may exceed the bound.
         self.in_use.load(Ordering::Relaxed).min(self.bounds().all)
     }
 
@@ -127,8 +128,8 @@ impl Admission {
     }
 }
 
-/// What counts as one client: an IPv4 address, or a customer's IPv6 network. All link-local addresses are
-/// in one network, but belong to different clients.
+/// The key that identifies one client: an IPv4 address, or a customer's IPv6 network. Link-local addresses each count
+/// as a client, although they share a network.
 pub(super) fn network(client: IpAddr) -> u128 {
     match client.to_canonical() {
         IpAddr::V4(v4) => u128::from(v4.to_bits()),
@@ -141,7 +142,7 @@ pub(super) fn network(client: IpAddr) -> u128 {
 }
 
 impl Permit {
-    /// The number of its client, the same for all permits of that client. `None` for a prefetch.
+    /// The index of the client's counter, the same for all permits of that client. `None` for a prefetch.
     pub fn client(&self) -> Option<usize> {
         self.client
     }
@@ -162,8 +163,8 @@ mod tests {
 
     use super::*;
 
-    /// With a fixed seed. With a random one, a greedy client and another one of those below share a place in
-    /// one run of 3277.
+    /// With a fixed seed. With a random one, a greedy client and one of the others below would share a counter in one
+    /// run of 3277.
     fn admission(all: usize, per_client: usize) -> Arc<Admission> {
         Arc::new(Admission {
             hasher: SeedableRandomState::fixed(),
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_cost_a_client_no_place_for_the_share_was_taken() {
+    fn a_refusal_of_more_than_the_share_takes_no_permit() {
         let admission = admission(8, 2);
         let (held, _) = take_all(&admission, client(1));
         for _ in 0..20 {
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_cost_a_client_no_place_for_all_were_taken() {
+    fn a_refusal_when_all_are_taken_takes_no_permit() {
         let admission = admission(4, 4);
         let (held, full) = take_all(&admission, client(1));
         assert_eq!((held.len(), full), (4, Full::All));
@@ -238,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_near_the_end_cost_a_client_no_place() {
+    fn a_refusal_of_the_last_permits_takes_no_permit() {
         let admission = admission(64, 16);
         let held: Vec<_> = (1..=4).map(|n| take_all(&admission, client(n)).0).collect();
         for _ in 0..20 {
@@ -249,11 +250,11 @@ mod tests {
     }
 
     #[test]
-    fn some_greedy_clients_leave_permits_for_those_who_want_few() {
+    fn greedy_clients_leave_permits_for_clients_with_few() {
         let admission = admission(256, 64);
         let greedy: Vec<_> = (0..5).map(|n| take_all(&admission, client(n)).0).collect();
         let counts: Vec<_> = greedy.iter().map(Vec::len).collect();
-        assert_eq!(counts, [64, 64, 64, 32, 8], "the last eighth is for few");
+        assert_eq!(counts, [64, 64, 64, 32, 8], "the last 32 are reserved");
         let others: Vec<_> = (16..32)
             .map(|other| admission.acquire(client(other)))
             .collect();
@@ -261,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn of_the_last_permits_a_client_gets_no_more_than_its_share_either() {
+    fn the_last_permits_are_limited_by_the_share_as_well() {
         let admission = admission(64, 4);
         let _held: Vec<_> = (0..14).map(|n| take_all(&admission, client(n)).0).collect();
         assert_eq!(admission.in_use(), 56);
@@ -297,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn more_and_fewer_permits_count_at_once_and_those_who_have_one_keep_it() {
+    fn changed_bounds_apply_at_once_and_permits_in_use_stay_valid() {
         let admission = admission(8, 2);
         let (two, full) = take_all(&admission, client(1));
         assert_eq!((two.len(), full), (2, Full::Client));
@@ -349,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv4_address_that_comes_as_ipv6_is_the_same_client() {
+    fn an_ipv4_mapped_address_is_the_same_client() {
         let admission = admission(8, 1);
         let _held = admission.acquire(of("192.0.2.1"));
         assert_eq!(
@@ -360,9 +361,9 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_a_provider_rarely_share_a_place() {
-        // With a random seed, as in a server. Of 65,536 addresses in 262,144 places, 57,986 places are
-        // expected to be used; a hash that clusters neighbours would use far fewer.
+    fn addresses_of_a_provider_rarely_share_a_counter() {
+        // With a random seed, as in a server. The 65,536 addresses are expected to use 57,986 of the 262,144 counters;
+        // a hash that clusters neighbours would use far fewer.
         let bounds = Bounds {
             all: 8,
             per_client: 1,
@@ -396,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_that_take_and_leave_never_exceed_a_bound_and_leave_all_free() {
+    fn concurrent_threads_never_exceed_a_bound_and_release_all_permits() {
         // Fewer than the threads try to take together.
         let admission = admission(6, 4);
         thread::scope(|scope| {

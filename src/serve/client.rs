@@ -1,11 +1,11 @@
-//! The sender of a query, as the transport knows it that received the query.
+//! The sender of a query, as seen by the transport that received it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::sys::udp::Route;
 
-/// How a message travels.
+/// The transport of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Transport {
     /// One datagram for a query and one for its answer.
@@ -28,7 +28,7 @@ pub struct Client {
     pub address: IpAddr,
     /// The port that it came from.
     pub port: u16,
-    /// By which transport.
+    /// The transport that received the query.
     pub transport: Transport,
     /// The address that it was sent to, if the transport reports it: UDP does so on wildcard sockets only.
     pub local: Option<IpAddr>,

@@ -21,7 +21,7 @@ pub(super) struct AnswerContext<'a, 'p> {
     pub(super) now: u32,
     pub(super) query: &'a Query<'p>,
     pub(super) snapshot: &'a Snapshot,
-    /// Which rules apply to the names that the queried one leads to.
+    /// The rules that do not apply to the names that the queried one leads to.
     pub(super) past: ChainExemption,
     /// The most bytes that the answer may have.
     pub(super) limit: usize,
@@ -88,7 +88,7 @@ impl AnswerContext<'_, '_> {
         let answer = &entry.answer;
         let age = entry.age(self.now);
         let mut left_out: SmallVec<[usize; 4]> = SmallVec::new();
-        // Records that are cut in any case are not examined.
+        // Records that will be truncated anyway are not examined.
         let fits = answer.additional_at() <= self.limit;
         let has_additional = answer.has_additional() && answer.message_len() <= self.limit;
         if self.past != ChainExemption::All {
@@ -107,7 +107,7 @@ impl AnswerContext<'_, '_> {
                 return self.block(by, nxdomain, &place(hops, false), out);
             }
             if fits && answer.has_service_targets() {
-                // If all are blocked, the last one's rule answers.
+                // If all services are blocked, the rule of the last one decides the answer.
                 let mut blocked = None;
                 for (target, at) in answer.service_targets() {
                     if let Some(by) = self.blocks(past, target) {

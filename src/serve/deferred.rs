@@ -12,7 +12,7 @@ use crate::stats::{Count, Counters};
 struct Delivery {
     waiter: Waiter,
     outcome: Outcome,
-    /// It was held back before, and counted.
+    /// Whether it was held back and counted before.
     was_held: bool,
 }
 
@@ -56,15 +56,15 @@ impl Deferred {
         });
     }
 
-    /// The same for all waiters of an outcome.
+    /// Adds a delivery for each waiter of an outcome.
     pub(super) fn push_all(&mut self, waiters: Option<Vec<Waiter>>, outcome: &Outcome) {
         for waiter in waiters.into_iter().flatten() {
             self.push(waiter, outcome.clone());
         }
     }
 
-    /// Returns what to deliver at `now`, of at most `most` deliveries that are considered, and calls `discard` for
-    /// those that are too old.
+    /// Considers up to `most` deliveries, returns those to send at `now`, and calls `discard` for those that are too
+    /// old.
     pub(super) fn take(
         &mut self,
         now: Instant,
@@ -105,7 +105,7 @@ impl Deferred {
         taken
     }
 
-    /// All of them, at once.
+    /// Removes and returns all deliveries.
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = (Waiter, Outcome)> + use<> {
         self.release_held();
         let all = std::mem::take(&mut self.ready);
@@ -202,12 +202,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn answers_that_are_held_back_go_before_those_that_come_later() {
+    async fn answers_that_are_held_back_are_sent_before_later_ones() {
         let mut fixture = Fixture::new();
         fixture.push(64, 0);
         fixture.push(1, 7);
         assert_eq!(fixture.take(1005), [0; 64]);
-        // In each of the next windows others come a moment before one window is over.
+        // In each of the next windows, new answers arrive shortly before the window ends.
         let mut taken = Vec::new();
         for window in 0..5 {
             let next = 1010 + 10 * window;

@@ -1,4 +1,4 @@
-//! The dispatcher: the one way from a transport's message to its answer.
+//! The dispatcher, through which every transport gets its messages answered.
 
 use std::sync::Arc;
 
@@ -32,19 +32,19 @@ pub(super) struct Message<'m> {
 /// A message of a batch.
 #[derive(Clone, Copy)]
 pub(super) struct Received<'p, H> {
-    /// How the transport finds the message again.
+    /// Identifies the message to its transport.
     pub(super) handle: H,
     pub(super) packet: &'p [u8],
     /// The message was longer than `packet`.
     pub(super) is_cut: bool,
 }
 
-/// How a thread answers messages: each is either sent, or resolved, or forgotten.
+/// The operations by which a thread answers a message: it sends an answer, resolves the query upstream, or drops it.
 pub(super) trait Exchange {
-    /// How it finds a message again.
+    /// Identifies a message to the thread.
     type Handle: Copy;
 
-    /// Where the next answer is written. What is in there is replaced.
+    /// The buffer for the next answer; its contents are overwritten.
     fn draft(&mut self) -> &mut Vec<u8>;
 
     /// Sends the draft as the answer to a message.
@@ -73,7 +73,7 @@ pub(super) struct Dispatcher<'d, O> {
     cache: &'d Cache,
     observer: &'d O,
     instant: Instant,
-    /// The same in seconds of the server's clock.
+    /// The time in seconds of the server's clock.
     now: u32,
 }
 
@@ -170,7 +170,7 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
         self.act(step, message, Some(&asked.query), handle, exchange);
     }
 
-    /// Writes the answer to a message for which upstream was asked, or could not be. False if none is to be sent.
+    /// Writes the answer to a message after upstream was asked, or could not be asked. False if none is to be sent.
     pub(super) fn conclude(
         &self,
         message: Message<'_>,
@@ -200,13 +200,13 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
         self.finish(message, None, None, why.into());
     }
 
-    /// Ends a message that waited for upstream and gets no answer; `None` if its connection ended.
+    /// Ends a message that waited for upstream and gets no answer. `why` is `None` if its connection ended.
     pub(super) fn abandon(&self, message: Message<'_>, why: Option<Count>) {
         let query = Query::parse(message.packet).ok();
         self.observe(message, query.as_ref(), None, why, None);
     }
 
-    /// Does what was decided about a message.
+    /// Carries out the step that was decided for a message.
     #[inline(always)]
     fn act<E: Exchange>(
         &self,

@@ -116,7 +116,7 @@ impl InFlight {
         self.insert(&mut self.lock(key), key, waiter)
     }
 
-    /// The same, without waiting for another thread's lock.
+    /// Like [`join`](Self::join), without waiting for another thread's lock.
     ///
     /// # Errors
     /// The waiter, if another thread holds the lock.
@@ -160,7 +160,7 @@ impl InFlight {
         remove(&mut self.lock(&query_id.key), query_id, outcome)
     }
 
-    /// The same, without waiting for another thread's lock.
+    /// Like [`complete`](Self::complete), without waiting for another thread's lock.
     ///
     /// # Errors
     /// [`Locked`] if another thread holds the lock.

@@ -1,4 +1,4 @@
-//! The hook that each finished query passes once, on whichever way it was finished.
+//! The hook that is called once for each finished query, however it finished.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub struct Finished<'q> {
     pub snapshot: &'q Snapshot,
     /// When it was received.
     pub received: Instant,
-    /// When it ended. Of queries that a worker answers at once, this is when their batch was received.
+    /// When it ended. For a query that a worker answers at once, this is the time at which its batch was received.
     pub ended: Instant,
     /// The rule that blocked it.
     pub(super) rule: Option<Hit>,
@@ -53,7 +53,8 @@ impl Finished<'_> {
         self.read(|query| query.rtype)
     }
 
-    /// The response code in the answer's header. BADVERS, of which a part is elsewhere, appears as NOERROR.
+    /// The response code in the answer's header. BADVERS appears as NOERROR, because its upper bits are in the OPT
+    /// record.
     pub fn rcode(&self) -> Option<u8> {
         Some(self.response?.get(3)? & 0x0F)
     }

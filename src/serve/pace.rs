@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::admission::network;
 use super::shared::Setting;
 
-/// Answers that waited for at least `least`, but not long enough for an earlier burst.
+/// A limit for answers that waited for at least `least`, but not long enough for a preceding entry of [`BURSTS`].
 struct Burst {
     least: Duration,
     /// How many of them one client gets in each [`WINDOW`].
@@ -25,8 +25,9 @@ struct Burst {
     count_at: u32,
 }
 
-/// Within any 10 ms, which may be the end of one window and the start of the next, a client gets at most twice as many.
-/// Most answers come sooner. A resolver with many users gets 25,600 of the faster ones per second.
+/// Any 10 ms may span the end of one window and the start of the next, so a client gets at most twice as many within
+/// them. Most answers wait for less than 20 ms and are not limited. A resolver with many users gets up to 25,600
+/// answers per second of those that waited for less than 200 ms.
 const BURSTS: [Burst; 2] = [
     Burst {
         least: Duration::from_millis(200),
@@ -41,7 +42,7 @@ const BURSTS: [Burst; 2] = [
 ];
 /// The time during which answers count as one burst.
 const WINDOW: Duration = Duration::from_millis(10);
-/// Counters of clients. Clients may share one, and then its bursts.
+/// The number of client counters. Clients that share a counter share its limits.
 const CLIENTS: usize = 1 << 12;
 
 /// What to do with an answer that is ready.
@@ -49,8 +50,8 @@ const CLIENTS: usize = 1 << 12;
 pub enum Release {
     /// Send it.
     Now,
-    /// Try again then, at the start of the next window. An answer that was held back has the same chance there as
-    /// one that is new, and goes first if it is tried first.
+    /// Try again at this time, the start of the next window. Answers that were held back are not preferred there: those
+    /// that are tried first are sent.
     Later(Instant),
     /// Drop it: the client has given up.
     Never,
@@ -83,8 +84,8 @@ impl Pace {
         self.discard.set(discard);
     }
 
-    /// Decides at `now` on the answer to a query that was received at `since`. A `failure` is sent however old the
-    /// query is, so that its client knows.
+    /// Decides at `now` on the answer to a query that was received at `since`. A `failure` is sent regardless of the
+    /// query's age, so that the client learns of it.
     pub fn release(&self, client: IpAddr, since: Instant, failure: bool, now: Instant) -> Release {
         let waited = now.saturating_duration_since(since);
         if waited >= self.discard.get() && !failure {
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_accumulated_leaves_in_bounded_bursts() {
+    fn accumulated_answers_are_sent_in_bounded_bursts() {
         let pace = Pace::new(Duration::from_millis(1900));
         let since = Instant::now();
         let ready = since + Duration::from_secs(1);
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn faster_answers_take_nothing_from_the_slowest() {
+    fn faster_answers_do_not_use_up_the_limit_of_the_slowest() {
         let pace = Pace::new(Duration::from_millis(1900));
         let after = |millis| pace.start + Duration::from_millis(millis);
         for window in 0..3 {
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_answered_soon_is_never_held_back() {
+    fn fast_answers_are_never_held_back() {
         let pace = Pace::new(Duration::from_millis(1900));
         let since = Instant::now();
         let after = |millis| since + Duration::from_millis(millis);
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_old_is_dropped_unless_it_is_a_failure() {
+    fn answers_that_are_too_old_are_dropped_unless_they_are_failures() {
         let pace = Pace::new(Duration::from_millis(500));
         let since = Instant::now();
         let release = |millis, failure| {

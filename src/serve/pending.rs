@@ -1,4 +1,4 @@
-//! The dispatcher as asynchronous transports use it: a message is answered at once, or pending.
+//! The dispatcher's interface for asynchronous transports: a message is answered at once, or pending.
 
 use std::sync::Arc;
 
@@ -12,13 +12,13 @@ use super::resolver::{Begun, Resolver};
 use super::step::Resolution;
 use crate::stats::Counters;
 
-/// What a transport does with a message that it dispatched.
+/// The result of dispatching a message.
 pub enum Dispatched<O: Observer = Arc<Counters>> {
-    /// It sends this answer.
+    /// The answer to send.
     Reply(Vec<u8>),
-    /// It forgets the message, which gets no answer.
+    /// The message gets no answer.
     Nothing,
-    /// It waits for upstream.
+    /// The message waits for upstream.
     Pending(Pending<O>),
 }
 
@@ -55,7 +55,7 @@ impl<O: Observer> Pending<O> {
             .then_some(out)
     }
 
-    /// Dispatches the message again, whose outcome was not kept: the cache mostly has the answer.
+    /// Dispatches a message again if its outcome was not kept. The cache usually has the answer by then.
     pub fn restart(mut self) -> Dispatched<O> {
         self.is_finished = true;
         let begun = self.resolver.begin(self.message());
@@ -113,8 +113,8 @@ impl<O: Observer> Dispatched<O> {
 }
 
 impl<O: Observer> Resolver<O> {
-    /// Dispatches a message: answers it at once, or says that it waits. To be called once for each message that a
-    /// client sent.
+    /// Dispatches a message: answers it at once, or returns it as pending. Must be called once for each message from a
+    /// client.
     pub fn dispatch(self: &Arc<Self>, client: &Client, packet: &[u8]) -> Dispatched<O> {
         let received = Instant::now();
         let begun = self.begin(Message {

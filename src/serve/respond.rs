@@ -22,10 +22,10 @@ pub struct Asked<'p> {
     limit: usize,
 }
 
-/// Answers one packet at `now` (seconds of the server's clock), or says what has to be done. Replaces what `out`
-/// held. If `out` has room for an answer, this allocates nothing, except for [`Step::Resolve`] and
-/// [`Step::Refresh`], and for answers of more than sixteen records with an additional section or with blocked
-/// services, or with more than four blocked services. May wait for another thread that writes to the cache.
+/// Answers one packet at `now` (seconds of the server's clock), or returns the next step. Overwrites `out`. Allocates
+/// nothing if `out` has room for the answer, except for [`Step::Resolve`] and [`Step::Refresh`], and for answers of
+/// more than sixteen records with an additional section or blocked services, or with more than four blocked services.
+/// May wait for another thread that writes to the cache.
 pub fn respond(
     now: u32,
     client: &Client,
@@ -102,7 +102,7 @@ pub(super) fn read<'p>(
     Ok(Asked { query, limit })
 }
 
-/// The same, not inlined into its callers: they handle one message at a time, and the code of the batches stays small.
+/// Like [`read`], but not inlined: its callers handle one message at a time, and the code of the batches stays small.
 #[inline(never)]
 pub(super) fn read_one<'p>(
     client: &Client,
@@ -123,7 +123,7 @@ pub(super) fn oversized(
     if !snapshot.permits(client.address) {
         return Ending::Drop(Count::DeniedMalformed.into());
     }
-    // A message that would be dropped if it were whole must not be answered now: a response, most of all.
+    // A message that is dropped if complete, such as a response, must not be answered if it is too long, either.
     if matches!(Query::parse(packet), Err(Reject::Drop(_))) {
         return Ending::Drop(Count::Oversized.into());
     }
@@ -146,8 +146,8 @@ pub(super) fn answer(
     }
 }
 
-/// The same for a worker with its copy of the cache, and where the answer would be in there. Never waits: `None`
-/// if another thread writes to the cache where the answer would be.
+/// Like [`answer`], for a worker with its own copy of the cache, in which the answer would be at the given location.
+/// Never waits: `None` if another thread writes to the cache where the answer would be.
 #[inline]
 pub(super) fn try_answer(
     now: u32,
@@ -194,7 +194,7 @@ pub(super) fn conclude_read(
     }
 }
 
-/// Answers from what the cache knows.
+/// Answers with the result of a cache lookup.
 fn known(context: &AnswerContext<'_, '_>, known: Lookup, out: &mut Vec<u8>) -> Step {
     match known {
         Lookup::Fresh(entry, due) => context.hit(&entry, due, out),
@@ -203,7 +203,7 @@ fn known(context: &AnswerContext<'_, '_>, known: Lookup, out: &mut Vec<u8>) -> S
     }
 }
 
-/// Answers queries that need no upstream data; for the others, what their answers depend on.
+/// Answers queries that need no upstream data; for all others, returns the context of their answers.
 #[inline(always)]
 fn synthesize<'a, 'p>(
     now: u32,
@@ -282,8 +282,8 @@ fn refuse_packet(reject: Reject, permitted: bool, packet: &[u8], out: &mut Vec<u
     }
 }
 
-/// Queries to which no rule on names applies: unknown EDNS versions, other classes, transfers and meta-types. Without a
-/// response code the answer is written already.
+/// Handles queries to which no rule on names applies: unknown EDNS versions, other classes, transfers and meta-types.
+/// If the response code is `None`, the answer has already been written.
 fn beyond(
     query: &Query<'_>,
     snapshot: &Snapshot,

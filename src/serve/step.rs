@@ -1,5 +1,4 @@
-//! What is done about a message: the steps and endings that [`respond`](super::respond) returns, and the outcome of
-//! asking upstream.
+//! The steps and endings that [`respond`](super::respond) returns for a message, and the outcome of asking upstream.
 
 use std::sync::Arc;
 
@@ -31,18 +30,18 @@ pub enum Ending {
     Reply(Tally),
 }
 
-/// What is to be done about a message.
+/// The next step for a message.
 #[derive(Debug)]
 pub enum Step {
-    /// Nothing: it gets no answer.
+    /// The message gets no answer.
     Drop(Tally),
     /// `out` holds the answer.
     Reply(Tally),
     /// `out` holds the answer, from the cache; it is popular and about to expire, so upstream should be asked
     /// again.
     Refresh(Key),
-    /// Upstream must be asked; [`conclude`](super::respond::conclude) then writes the answer. The entry is an answer past its TTL, for the
-    /// case that upstream fails.
+    /// Upstream must be asked; [`conclude`](super::respond::conclude) then writes the answer. The entry is an answer
+    /// past its TTL, for the case that upstream fails.
     Resolve(Key, Option<Arc<Entry>>),
 }
 

@@ -58,7 +58,7 @@ pub(super) enum BlockedAt<'a> {
     Target {
         answer: &'a Answer,
         hops: usize,
-        /// The blocked name is not that one, but the target of a service (SVCB, HTTPS) there.
+        /// Whether the blocked name is the target of a service (SVCB, HTTPS) of that name instead.
         service: bool,
         /// The age of the answer in seconds.
         age: u32,
@@ -105,8 +105,8 @@ pub(super) fn blocked(
         let owner = target.as_ref().map_or(Owner::Question, Owner::Name);
         if !sinkhole(&mut reply, query.rtype, blocking, owner) {
             let labels = usize::from(by.hit.labels);
-            // A service's target is in no name of the answer. The owner of the SOA is the name that has the
-            // service, or caches would not accept it.
+            // The target of a service does not appear in the answer. Therefore the SOA is owned by the name with the
+            // service; caches would not accept it otherwise.
             let above = |name: &Name| Name::parse(name.ancestor(labels), 0).ok();
             let matched = match is_service {
                 true => target.map(|name| (name, 0)),

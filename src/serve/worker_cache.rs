@@ -19,8 +19,8 @@ const BYTES_PER_SET: u64 = 4096;
 /// Larger answers are not copied: an entry that the cache has evicted may be held here for a while.
 const MOST_BYTES: usize = 1024;
 
-/// Seconds for which a copy is used. After that the cache is asked, which learns that the entry is popular, and may have
-/// a newer one.
+/// Seconds for which a copy is used. After that the cache is asked, which learns that the entry is popular, and may
+/// have a newer one.
 const KEPT: u32 = 4;
 
 /// The copied entries.
@@ -89,7 +89,7 @@ impl WorkerCache {
             way.hash == location.0 && now.wrapping_sub(way.second) < KEPT && way.bits == bits
         });
         let entry = fits.next()?.entry.as_deref()?;
-        // Someone who chooses names may make two hashes equal.
+        // An attacker who chooses names can make two hashes equal.
         let good = entry.is_fresh(now) && entry.answer.is_about(&query.name, query.rtype);
         good.then_some(entry)
     }
@@ -156,8 +156,7 @@ mod tests {
         packet
     }
 
-    /// An answer that came in second 1 and lives for six, whose question has other letters than were
-    /// asked.
+    /// An answer received in second 1 with a TTL of six; its question has another letter case than the query.
     fn entry(name: &str, rtype: u16) -> Arc<Entry> {
         let mut message = packet(name, rtype, 0x8180);
         message[12..].make_ascii_uppercase();
@@ -193,7 +192,7 @@ mod tests {
         assert!(worker_cache.get(location, &query, 4).is_some());
         assert!(
             worker_cache.get(location, &query, 5).is_none(),
-            "the cache may know better"
+            "the cache may have a newer entry"
         );
         worker_cache.insert(location, &query, &entry("a.example", 1), 5);
         let found = worker_cache.get(location, &query, 6).expect("kept");
@@ -229,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_holds_the_last_ones() {
+    fn a_set_holds_the_last_entries() {
         let mut worker_cache = WorkerCache::new(0);
         let packets =
             ["a.example", "b.example", "c.example"].map(|name| (name, packet(name, 1, RD)));

@@ -11,7 +11,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 
-/// Allocations from this size on are mappings of their own.
+/// Allocations of at least this size get a separate mapping.
 #[cfg(target_env = "gnu")]
 const MAPPED: libc::c_int = 1 << 20;
 
@@ -20,11 +20,11 @@ pub fn user_id() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// For how long the system was suspended since it was started: what CLOCK_BOOTTIME counts and
-/// CLOCK_MONOTONIC, which `Instant` uses, does not.
+/// The total time for which the system was suspended since boot. CLOCK_BOOTTIME includes it; CLOCK_MONOTONIC, which
+/// `Instant` uses, does not.
 pub fn suspended() -> Duration {
     let read = |clock| Duration::try_from(clock_gettime(clock)).unwrap_or_default();
-    // In this order the difference is never too large by the time between the calls.
+    // Boottime is read first, so that the time between the calls never makes the difference too large.
     let all = read(ClockId::Boottime);
     all.saturating_sub(read(ClockId::Monotonic))
 }

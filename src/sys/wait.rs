@@ -8,7 +8,7 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::time::Timespec;
 
-/// Tells all of its [`ShutdownListener`]s to stop, when it is dropped.
+/// Ends the waits of all its [`ShutdownListener`]s when it is dropped.
 #[derive(Debug)]
 pub struct ShutdownSignal(
     #[expect(dead_code, reason = "its end of the pipe closes when it is dropped")] PipeWriter,

@@ -167,8 +167,8 @@ impl Name {
         Ok((name, end.unwrap_or(at + 1)))
     }
 
-    /// Reads presentation form (RFC 1035, section 5.1): labels separated by dots, an optional final dot, the
-    /// escapes `\.` and `\DDD`. Bytes are taken verbatim; for IDNs see `control::lists`.
+    /// Reads presentation form (RFC 1035, section 5.1): labels separated by dots, an optional final dot, the escapes
+    /// `\.` and `\DDD`. Bytes are taken verbatim; IDNs are converted by `names::typed`.
     ///
     /// # Errors
     /// [`NameError`] if the text is not such a name.

@@ -10,7 +10,8 @@ pub fn word(bytes: &[u8], at: usize) -> u64 {
     }
 }
 
-/// The last bytes, fewer than eight, read as two overlapping numbers: labels end here too often for a copy.
+/// Reads the last bytes, fewer than eight, as two overlapping numbers. Labels end here so often that copying the bytes
+/// would cost too much.
 #[inline(always)]
 fn tail(bytes: &[u8], at: usize) -> u64 {
     let rest = bytes.get(at..).unwrap_or(&[]);

@@ -52,8 +52,8 @@ pub const UNIT: usize = 4;
 /// The maximum size of a bucket: 4 bytes of head, 3 bytes for each child, 15 bits of text for each byte of its path,
 /// and 56 bits for reference and value.
 ///
-/// If all pairs are escaped, a label of 2n bytes has at most 30n bits of text, and 14 more if another label follows, for
-/// its 2n+1 bytes of the path. A label of 2n+1 bytes has 30n+22 bits for 2n+2 bytes.
+/// If all pairs are escaped, a label of 2n bytes has at most 30n bits of text, and 14 more if another label follows,
+/// for its 2n+1 bytes of the path. A label of 2n+1 bytes has 30n+22 bits for 2n+2 bytes.
 pub const MAX_BUCKET_BYTES: usize =
     4 + 3 * MAX_CHILDREN + ((15 * (MAX_NAME - 1) + 56) * MAX_CHILDREN).div_ceil(8);
 

@@ -1,4 +1,4 @@
-//! An image in memory: its bytes, and what lookups need of the header and of the text code.
+//! An image in memory: its bytes, and the parts of its header and text code that lookups need.
 
 use std::ops::Deref;
 
@@ -81,9 +81,8 @@ impl Image {
         &self.facts
     }
 
-    /// The number of rules of its sources that are not in the image, because others of the same source cover
-    /// them: left out when the image was written, or when an image was written that these rules were copied
-    /// from.
+    /// The number of rules of its sources that are not in the image, because others of the same source cover them. They
+    /// were left out when this image was written, or an earlier one from which its rules were copied.
     pub fn pruned(&self) -> u64 {
         let rules = self.provenance.sources.iter().map(|source| source.rules);
         let given = rules.fold(0, u64::saturating_add);

@@ -1,9 +1,9 @@
 //! Opens an image: checks its digests, and that its parts fit together.
 //!
-//! The children of a node are written before the node, so each reference must point to a preceding bucket,
-//! and there are no cycles. Each bucket and each group of the directory is referred to once. Buckets fill
-//! their section without gaps other than padding. The counts of the header match the nodes. The texts are not
-//! checked: a wrong text matches no name, or a name that then is in the image.
+//! The children of a node are written before the node, so each reference must point to a preceding bucket, and there
+//! are no cycles. Each bucket and each group of the directory is referred to once. Buckets fill their section without
+//! gaps other than padding. The counts of the header match the nodes. The texts are not checked: a wrong text either
+//! matches no name, or is just another name in the image.
 
 use fixedbitset::FixedBitSet;
 
@@ -195,8 +195,7 @@ fn validate(image: &Image) -> Result<(), ImageError> {
 }
 
 impl Unreferenced {
-    /// Marks children as referred to. False if they were before, or if they do not precede the bucket at
-    /// `at`.
+    /// Marks children as referred to. False if they already were, or if they do not precede the bucket at `at`.
     fn take(&mut self, children: ChildRef, directory: Directory<'_>, at: usize) -> bool {
         if let Some(bucket) = children.as_bucket() {
             return self.take_bucket(bucket, at);

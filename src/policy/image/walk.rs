@@ -229,8 +229,8 @@ mod tests {
         Image::open(ImageBytes::Heap(to.into_inner())).expect("whole")
     }
 
-    /// What a walk to a name must report: the sources on each of its ancestors and on itself, by level, and
-    /// the sources below.
+    /// The expected report of a walk to a name: the sources on each of its ancestors and on itself, by level, and the
+    /// sources below.
     fn expected(model: &Model, name: &[Vec<u8>]) -> (Vec<(usize, Vec<u16>)>, BTreeSet<u16>) {
         let on = (0..=name.len())
             .filter_map(|level| Some((level, model.get(&name[..level])?.clone())))

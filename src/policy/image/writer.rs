@@ -29,7 +29,7 @@ const CHILD_HEADER: usize = 19;
 pub struct Writer<W: Write> {
     key: Key,
     text: TextCode,
-    /// Of the text that is written, whatever the code was made from.
+    /// Counts the text that is written, whichever histogram the code was made from.
     histogram: PairHistogram,
     sections: SectionWriter<W>,
     interner: Interner,

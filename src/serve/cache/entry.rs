@@ -11,8 +11,8 @@ use crate::wire::ask::Question;
 use crate::wire::query::Query;
 use crate::wire::{Rcode, rtype};
 
-/// An answer is refreshed when so many queries hit it within the last tenth of its TTL, unless its TTL is so short that
-/// it would be refreshed all the time.
+/// An entry is refreshed once this many queries hit it within the last tenth of its TTL. Entries with a very short TTL
+/// are not refreshed, because they would be all the time.
 const POPULAR: u8 = 2;
 const LATE_SHARE: u64 = 10;
 const LEAST_REFRESHED: u32 = 20;
@@ -20,7 +20,7 @@ const LEAST_REFRESHED: u32 = 20;
 /// The key of an entry: name, type and flags. The class is always IN.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
-    /// Stored inline unless it is very long: on the heap it would be one more wait for memory.
+    /// Stored inline unless it is very long, because reading it from the heap would cost one more cache miss.
     pub(super) name: SmallVec<[u8; 40]>,
     pub(super) rtype: u16,
     pub(super) bits: u8,
@@ -165,7 +165,7 @@ impl Entry {
         now.saturating_sub(self.stored)
     }
 
-    /// Whether it may be used after the second in which it was received.
+    /// Whether it may be cached, that is, used after the second in which it was received.
     pub(super) fn is_kept(&self) -> bool {
         self.expires > self.stored
     }
@@ -207,8 +207,8 @@ impl Entry {
     }
 }
 
-/// When an NXDOMAIN was received for a name. It only withdraws older answers, so nothing else is kept of it, besides the
-/// answer to its query.
+/// When an NXDOMAIN was received for a name. It only invalidates older answers, so it needs no other data; the NXDOMAIN
+/// itself is a separate entry.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Denial {
     pub(super) stored: u32,

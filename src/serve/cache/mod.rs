@@ -1,5 +1,5 @@
-//! The cache of upstream's answers and recent failures, limited in bytes. It holds them unfiltered, so that a new or a
-//! lifted block leaves nothing behind.
+//! The cache of upstream's answers and recent failures, limited in bytes. It holds them unfiltered, so that new and
+//! lifted blocks apply to cached answers at once.
 
 mod entry;
 mod stale;
@@ -21,13 +21,14 @@ const FAILURE_SECS: u32 = 5;
 pub const STALE_TTL: u32 = 30;
 /// Bytes that an entry costs besides its answer: key, slot, reference counts.
 const ENTRY_OVERHEAD: usize = 160;
-/// Bytes that a denial costs: key and slot, which have room for a name of 40 bytes; a longer name comes on top.
+/// Bytes that a denial costs: key and slot. The key has room for a name of 40 bytes; the bytes of a longer name are
+/// added.
 const DENIAL_OVERHEAD: usize = 112;
 /// The share of the cache's bytes that failures may take, and denials.
 const FAILURE_SHARE: u64 = 16;
 const DENIAL_SHARE: u64 = 16;
-/// Bytes of a small entry, from which the cache sizes its tables. They must not grow while it serves: that takes tens of
-/// milliseconds, in which packets wait. Unused room costs next to no memory.
+/// The size of a small entry, from which the table sizes are computed. The tables must not grow while the server runs:
+/// growing takes tens of milliseconds, during which packets wait. Unused slots cost next to no memory.
 const SMALL_ENTRY: u64 = 320;
 
 /// Why there is no answer.
@@ -150,7 +151,7 @@ impl Cache {
         known
     }
 
-    /// The same without waiting: `None` if another thread is writing where the entry would be.
+    /// Like [`lookup`](Self::lookup), without waiting: `None` if another thread is writing where the entry would be.
     pub fn try_lookup(&self, query: &Query<'_>, now: u32) -> Option<Lookup> {
         let key = KeyRef::new(query);
         let entry = self.answers.try_get(&key).ok()?;
@@ -204,7 +205,7 @@ impl Cache {
         }
     }
 
-    /// The same without waiting; false if another thread holds the lock.
+    /// Like [`insert`](Self::insert), without waiting; false if another thread holds the lock.
     pub fn try_insert(&self, key: Key, entry: Arc<Entry>) -> bool {
         if let Some(name) = entry.denied(&key.name) {
             let stored = entry.stored;
@@ -213,7 +214,7 @@ impl Cache {
                 return false;
             }
         }
-        // An entry that can't be looked up now may be there.
+        // If the lock is held, assumes that there is such an entry.
         let known = |key: &KeyRef<'_>| self.answers.try_contains_key(key).unwrap_or(true);
         let counts = entry.is_kept() || key.as_ref().variants().any(|key| known(&key));
         !counts || self.answers.try_insert(key, entry).is_ok()
@@ -272,7 +273,7 @@ mod tests {
     use crate::serve::resolver::tests::entry_of;
 
     #[test]
-    fn a_cache_that_is_made_smaller_keeps_what_it_has_room_for_and_a_larger_one_more() {
+    fn a_smaller_cache_evicts_entries_and_a_larger_one_keeps_more() {
         const MIB: u64 = 1 << 20;
         let cache = Cache::new(8 * MIB, 0);
         let fill = |from: u32| {

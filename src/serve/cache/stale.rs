@@ -6,8 +6,8 @@ use super::entry::{CD, DO, Denial, Entry, KeyRef};
 use crate::wire::Rcode;
 use crate::wire::name::Name;
 
-/// Most names that are looked up for one answer: each name of its chain, and each ancestor of those. Otherwise the owner
-/// of a zone could make a lookup cost thousands of probes.
+/// Most names that are looked up for one answer: each name of its chain, and each ancestor of those. Otherwise the
+/// owner of a zone could make a lookup cost thousands of probes.
 const MAX_NAMES: usize = 256;
 
 /// Lookups that do not count as a use.
@@ -16,8 +16,8 @@ pub(super) struct Peek<A, D> {
     pub(super) denial: D,
 }
 
-/// The answer to use for `entry`, which is past its TTL: itself, or newer data that replaced it, or `None` if that can't
-/// be used.
+/// The answer to use for `entry`, which is past its TTL: itself, or newer data that replaced it, or `None` if that
+/// can't be used.
 ///
 /// Of two answers of the same second neither is known to be newer, so both may be used.
 pub(super) fn find<E>(
@@ -31,7 +31,7 @@ pub(super) fn find<E>(
     >,
 ) -> Result<Option<Arc<Entry>>, E> {
     let (bits, newest) = newest(key, &entry, &peek.answer)?;
-    // An answer that a newer one confirms is as new as that.
+    // A newer answer with the same content confirms this one, which then counts as equally new.
     let since = newest.stored;
     let entry = if newest.answer.agrees_with(&entry.answer) {
         entry
@@ -43,8 +43,8 @@ pub(super) fn find<E>(
     Ok((!is_denied(key, &entry, since, &peek.denial)?).then_some(entry))
 }
 
-/// The newest answer for the same name and type with any DO and CD, and those bits. Unvalidated answers (CD=1) count for
-/// queries with CD=1 only.
+/// The newest answer for the same name and type, whatever its DO and CD bits, together with those bits. Unvalidated
+/// answers (CD=1) are considered only for queries with CD=1.
 fn newest<E>(
     key: KeyRef<'_>,
     entry: &Arc<Entry>,

@@ -91,12 +91,12 @@ impl<O: Observer> Resolver<O> {
         let recipient = Recipient::Task(sender);
         match self.inflight.join(&key, Waiter { recipient, permit }) {
             Join::First(query_id) => drop(tokio::spawn(self.start(query_id).run(None))),
-            // A task has a timeout itself, below.
+            // An equal query is in flight; this task limits its own wait below.
             Join::Joined | Join::StaleServed(_) => self.responder.counters.bump(Count::Coalesced),
         }
         let patience = match &stale {
             Some(_) => self.stale_patience(),
-            // The pool keeps its timeout; this is in case it does not.
+            // The pool observes this timeout itself; twice as long is a safeguard.
             None => self.pool.timeout() * 2,
         };
         match tokio::time::timeout(patience, landing).await {
@@ -146,7 +146,7 @@ impl<O: Observer> Resolver<O> {
         self.responder.with_dispatcher(dispatch)
     }
 
-    /// Dispatches a message: answers it at once, or returns what upstream must be asked.
+    /// Dispatches a message: answers it at once, or returns the query for upstream.
     pub(super) fn begin(self: &Arc<Self>, message: Message<'_>) -> Begun {
         let mut once = Once {
             resolver: self,
@@ -279,7 +279,7 @@ impl<O: Observer> ActiveQuery<O> {
         match said {
             Ok(answer) => {
                 let entry = Arc::new(Entry::new(answer, now));
-                // Before the waiters are answered: a query that arrives after that must find it.
+                // Cached before the waiters are answered, so that later queries find it.
                 cache.insert(key.clone(), Arc::clone(&entry));
                 let outcome = Ok(entry);
                 let waiters = inflight.complete(query_id, &outcome).unwrap_or_default();
@@ -292,7 +292,7 @@ impl<O: Observer> ActiveQuery<O> {
                     said,
                 });
                 let outcome = Err(Arc::clone(&failure));
-                // A worker's late answer may have ended the query: then it did not fail.
+                // If a worker's late answer has ended the query, it did not fail.
                 let Some(waiters) = inflight.complete(query_id, &outcome) else {
                     return;
                 };

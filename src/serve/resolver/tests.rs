@@ -31,7 +31,7 @@ const BOUNDS: Intake = Intake {
     additional: false,
 };
 
-/// What happens to each query.
+/// How the scripted connector handles each query.
 pub(crate) enum Fate {
     /// The exchange panics.
     Panics,
@@ -52,7 +52,7 @@ impl Connector for Fate {
         patience: Duration,
     ) -> BoxFuture<'static, Result<Reply, ExchangeError>> {
         match self {
-            Self::Panics => Box::pin(async { panic!("as the test wants it") }),
+            Self::Panics => Box::pin(async { panic!("a panic for the test") }),
             Self::Fails(error) => Box::pin(std::future::ready(Err(*error))),
             Self::Silent => Box::pin(async move {
                 tokio::time::sleep(patience).await;
@@ -208,7 +208,7 @@ fn received(client: &UdpSocket) -> Option<(u32, u16)> {
 
 #[tokio::test(start_paused = true)]
 async fn with_a_stale_answer_a_datagram_is_answered_after_1800_milliseconds() {
-    // Milliseconds since a worker made the first attempt; they count, too.
+    // The milliseconds since a worker's first attempt count towards the 1800.
     for ago in [0, 700] {
         let listen = Socket::bind(([127, 0, 0, 1], 0).into(), false).expect("bound");
         let client = UdpSocket::bind("127.0.0.1:0").expect("bound");
@@ -298,8 +298,8 @@ async fn a_failure_counts_at_once_although_stale_answers_are_still_being_deliver
     );
 }
 
-/// The outcome for a task that waits without a stale answer, while others get theirs, if upstream answers with this
-/// response code. The task must not wait for the others.
+/// Upstream answers with `rcode` while stale answers are still being delivered. Returns the outcome of a task that
+/// waits without a stale answer; it must not wait for those deliveries.
 async fn ends_while_old_answers_are_delivered(rcode: u8) -> Resolution {
     let listen = Socket::bind(([127, 0, 0, 1], 0).into(), false).expect("bound");
     let client = UdpSocket::bind("127.0.0.1:0").expect("bound");
@@ -337,7 +337,7 @@ async fn ends_while_old_answers_are_delivered(rcode: u8) -> Resolution {
     let resolution = patient.await.expect("it ran");
     let waited = start.elapsed().as_millis();
     assert!((1805..1810).contains(&waited), "{waited}");
-    assert!(resolver.waiting() > 64, "many still wait for their old one");
+    assert!(resolver.waiting() > 64, "many wait for stale ones");
     let sent = || resolver.responder().counters.read(Count::Stale);
     assert_eq!(sent(), 64);
     tokio::time::sleep(Duration::from_millis(100)).await;

@@ -1,5 +1,5 @@
 //! How clients reach the server. A transport turns bytes and a client into calls of the dispatcher, and sends the
-//! answers that come back. It knows nothing of policy, cache or upstream.
+//! answers that come back. It does not depend on policy, cache or upstream.
 //!
 //! Each transport does this:
 //!
@@ -15,7 +15,7 @@
 //!    [`Pending::conclude`](super::pending::Pending::conclude), which is made under the snapshot of that moment.
 //! 4. It limits how much one client can make it keep, and ends at shutdown.
 //!
-//! Counting and observing are not its business: the dispatcher reports each query to the
+//! A transport neither counts nor observes queries: the dispatcher reports each query to the
 //! [`Observer`](super::observe::Observer) once. A new transport is a module here and a variant of
 //! [`Transport`](super::client::Transport).
 

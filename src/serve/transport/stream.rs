@@ -27,11 +27,11 @@ use crate::wire::MAX_MESSAGE;
 
 /// Queries of one connection that may wait for upstream; further ones stay in the socket.
 const PIPELINE: usize = 64;
-/// Bytes of resolved answers that a connection keeps until they are sent, or one answer that is longer; and bytes of
-/// queries that wait, besides the last one read. A client that reads nothing can make an upstream give it 64 answers
-/// of 64 KB for each connection, and send 64 queries of that size.
+/// The maximum number of bytes of resolved answers that a connection keeps until they are sent (a longer answer is kept
+/// alone), and of waiting queries, not counting the last one read. Without a limit, a client that reads nothing could
+/// make each connection hold 64 answers of 64 KB and 64 queries of that size.
 const HELD: usize = MAX_MESSAGE;
-/// Pause after the system refused a connection, mostly for want of files.
+/// The pause after accepting a connection failed, usually because no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The state that all connections share.
@@ -48,7 +48,7 @@ pub struct Streams<O: Observer = Arc<Counters>> {
     pub idle: Setting,
     /// Ends the service.
     pub stop: CancellationToken,
-    /// Knows the connections that are open.
+    /// Tracks the open connections.
     pub tracker: TaskTracker,
 }
 
@@ -80,7 +80,7 @@ impl<O: Observer> Streams<O> {
                 }
             };
             self.counters.bump(Count::TcpConnections);
-            // Without it the system may delay an answer to join it to the next; nothing worse.
+            // Without this option the system may delay an answer to merge it with the next one, which is harmless.
             let _ = stream.set_nodelay(true);
             let client = Client {
                 local: stream.local_addr().ok().map(|local| local.ip()),
@@ -94,8 +94,8 @@ impl<O: Observer> Streams<O> {
         }
     }
 
-    /// Serves one connection, which ends when the client closes it, is idle, or leaves answers unread. `stream` is
-    /// the connection itself, or what carries messages inside of it.
+    /// Serves one connection, which ends when the client closes it, is idle, or leaves answers unread. `stream` is the
+    /// connection itself, or a layer over it, such as TLS.
     async fn serve<S>(self: Arc<Self>, stream: S, client: Client)
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -122,7 +122,7 @@ impl<O: Observer> Streams<O> {
                     next = tokio::time::timeout(self.idle.get(), frames.next()),
                         if open && queries.has_room() => match next {
                             Ok(Some(Ok(packet))) => self.dispatch(&packet, &mut queries),
-                            // Idle while answers are awaited is only patience.
+                            // A client that waits for answers does not count as idle.
                             Err(_) if !queries.is_empty() => None,
                             Err(_) => {
                                 self.counters.bump(Count::TcpIdle);
@@ -163,7 +163,7 @@ struct Queries<O: Observer> {
     waiting: JoinSet<Resolved<O>>,
     /// Queries whose outcomes did not fit into `held`.
     postponed: VecDeque<Pending<O>>,
-    /// Whether the query that waits is one that was postponed.
+    /// Whether the waiting query was postponed before.
     resumed: bool,
     /// Bytes of all queries that wait.
     kept: usize,
@@ -187,8 +187,8 @@ impl<O: Observer> Queries<O> {
         self.waiting.is_empty() && self.postponed.is_empty()
     }
 
-    /// Whether a further query may be read. Not until those that were postponed are answered: it would take the room
-    /// that they need, and a query could go upstream again and again.
+    /// Whether another query may be read. Postponed queries must be answered first: another query would take the room
+    /// that they need, so that they could go upstream again and again.
     fn has_room(&self) -> bool {
         let resumes = self.resumed && !self.waiting.is_empty();
         let has_room = self.waiting.len() < PIPELINE && self.kept < HELD;
@@ -248,7 +248,7 @@ struct Resolved<O: Observer> {
 
 impl<O: Observer> Resolved<O> {
     fn new(pending: Pending<O>, resolution: Resolution, held: Arc<Semaphore>) -> Self {
-        // One that is longer than all that may be kept is kept alone.
+        // An outcome that is larger than the limit is kept if there is no other.
         let bytes = resolution.footprint().min(HELD) as u32;
         let permit = held.try_acquire_many_owned(bytes).ok();
         Self {
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn what_accompanies_a_failure_counts_as_kept() {
+    fn answers_that_accompany_a_failure_count_as_kept() {
         let said = Failure {
             code: 0,
             said: Some(entry_of(40_000)),

@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crate::wire::answer::Intake;
 
-/// An [`Intake`] without a lock.
+/// An [`Intake`] that is read and changed without a lock.
 pub(super) struct Bounds {
-    /// The lowest TTL in the low half, the highest one in the high half: they belong together.
+    /// The minimum TTL in the low half and the maximum in the high half, so that both change together.
     ttls: AtomicU64,
     max_negative_ttl: AtomicU32,
     additional: AtomicBool,

@@ -34,16 +34,16 @@ pub trait Connector: Send + Sync + 'static {
 
 /// Sends queries over the network.
 pub struct Network {
-    /// Permits for sockets of one query: UDP, and TCP to servers that get a connection for each query. The shared TCP
-    /// connections need none: there are one or two to each server.
+    /// Permits for sockets that serve a single query: UDP sockets, and TCP connections to servers that get one for each
+    /// query. The shared TCP connections need none, because there are only one or two per server.
     places: Arc<Semaphore>,
     ports: Arc<Ports>,
     counters: Arc<Counters>,
 }
 
 impl Network {
-    /// With at most `sockets` sockets of one query at a time, those of UDP from `ports`. A query has one for each
-    /// attempt that waits.
+    /// A network with at most `sockets` sockets for single queries at a time; those of UDP get ports from `ports`. A
+    /// query uses one socket for each attempt in progress.
     pub fn new(sockets: usize, ports: Arc<Ports>, counters: Arc<Counters>) -> Self {
         Self {
             places: Arc::new(Semaphore::new(sockets.clamp(1, Semaphore::MAX_PERMITS))),

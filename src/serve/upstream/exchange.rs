@@ -4,7 +4,7 @@ use std::io;
 
 use crate::wire::ask::{Dialect, Fit};
 
-/// How a query travels.
+/// The transport of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Transport {
     /// One datagram from a random port with a random ID (RFC 5452).
@@ -20,7 +20,7 @@ pub struct How {
     pub over: Transport,
     /// The client that it is sent for; `None` for a prefetch. Clients take turns where connections are few.
     pub client: Option<usize>,
-    /// With which extensions. By TCP the letter case is not random: forging is not a risk there.
+    /// The extensions to use. Over TCP the letter case is not random, because responses can't be forged there.
     pub dialect: Dialect,
 }
 
@@ -44,7 +44,7 @@ pub enum ExchangeError {
     Busy,
 }
 
-/// The error of an exchange for an error of a socket: `Busy` if the cause is our lack of sockets.
+/// Converts a socket's error; `Busy` if the cause is our lack of sockets.
 pub(super) fn error_of(error: &io::Error) -> ExchangeError {
     let ours = [
         libc::EMFILE,

@@ -49,7 +49,7 @@ impl Failure {
 pub struct FailureCounts {
     /// Since the last usable answer.
     pub recent: Vec<(&'static str, u64)>,
-    /// Since the server is known.
+    /// Since the server was configured.
     pub total: Vec<(&'static str, u64)>,
 }
 
@@ -58,7 +58,7 @@ pub struct FailureCounts {
 pub(super) struct Failures {
     /// Since the last usable answer.
     recent: [AtomicU64; KINDS.len()],
-    /// Since the server is known.
+    /// Since the server was configured.
     total: [AtomicU64; KINDS.len()],
     /// All unusable answers since the last usable one, referrals included. Usable answers write nothing where it is
     /// zero, because workers share the cache line.
@@ -94,7 +94,6 @@ impl Failures {
         }
     }
 
-    /// The counts.
     pub(super) fn counts(&self) -> FailureCounts {
         FailureCounts {
             recent: counts(&self.recent),
@@ -114,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_usable_answer_ends_what_was_counted_since_the_one_before() {
+    fn a_usable_answer_resets_the_recent_counts() {
         let failures = Failures::default();
         failures.end();
         assert_eq!(failures.counts(), FailureCounts::default());

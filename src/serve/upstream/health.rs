@@ -27,7 +27,7 @@ pub(super) struct Health {
 }
 
 impl Health {
-    /// An answer came after `took`.
+    /// Records an answer that took `took`.
     pub(super) fn answered(&mut self, took: Duration) {
         let took = took.as_secs_f64().max(1e-6);
         self.latency = match self.latency {
@@ -38,7 +38,7 @@ impl Health {
         self.paused_until = None;
     }
 
-    /// No usable answer came.
+    /// Records that no usable answer came.
     pub(super) fn failed(&mut self, now: Instant) {
         self.failures = self.failures.saturating_add(1);
         if let Some(over) = self.failures.checked_sub(DOWN_AFTER) {
@@ -47,7 +47,7 @@ impl Health {
         }
     }
 
-    /// Another server was asked instead.
+    /// Records that another server was asked instead.
     pub(super) fn passed_over(&mut self) {
         self.latency *= FADING;
     }
@@ -86,8 +86,8 @@ impl Health {
     }
 }
 
-/// The servers' indices in the order to ask them: those that answer, the fastest first; then those that are down, because
-/// asking one of them is better than asking none.
+/// The servers' indices in the order to ask them: those that answer, the fastest first; then those that are down,
+/// because asking one of them is better than asking none.
 pub(super) fn order(servers: &[Health], now: Instant) -> Vec<usize> {
     let mut order: Vec<usize> = (0..servers.len()).collect();
     order.sort_by(|&a, &b| {

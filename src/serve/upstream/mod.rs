@@ -40,11 +40,12 @@ use crate::wire::answer::{Answer, Intake, is_cut};
 use crate::wire::ask::Dialect;
 use crate::wire::edns::code;
 
-/// Most times that one query is sent: to each server, and to all together. But each server is asked once, however many
-/// there are, and never again after any response.
+/// The maximum number of times that one query is sent: to each server, and in total. If there are more servers than the
+/// total, each is asked once. A server that has responded is not asked again.
 const ROUNDS: usize = 3;
 const MOST_TRIES: usize = 6;
-/// Most messages of one attempt: repeated without EDNS, by TCP, without random letter case, each for a reason.
+/// The maximum number of messages of one attempt, which may be repeated without EDNS, over TCP, or without random
+/// letter case.
 const MOST_STEPS: usize = 6;
 
 /// The upstream servers.
@@ -173,7 +174,7 @@ impl Pool {
         self.version.fetch_add(1, Ordering::Release);
     }
 
-    /// Counts changes of how servers are asked.
+    /// Increases with each change to the servers or to how they are asked.
     pub(super) fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
     }
@@ -260,8 +261,8 @@ impl Pool {
         if let Some(prior) = prior {
             failure.said = prior.said;
             let is_it = |server: &Arc<Server>| Arc::ptr_eq(server, &prior.server);
-            // It had its turn: if it is silent, all others are asked before it. A server that was removed meanwhile
-            // is not asked again.
+            // The server of the prior attempt had its turn: if it has not responded, all others are asked before it. A
+            // server that was removed meanwhile is not asked again.
             if let Some(at) = servers.iter().position(is_it) {
                 if !prior.responded {
                     let silent = servers.remove(at);
@@ -340,7 +341,7 @@ impl Pool {
         }
     }
 
-    /// Asks one server by UDP, or as `again` says; then in each other way that its responses are a reason for.
+    /// Asks one server over UDP, or as `again` specifies, and then in each other way that its responses call for.
     async fn attempt(
         &self,
         place: usize,
@@ -364,7 +365,7 @@ impl Pool {
             client,
             dialect: server.dialect(Instant::now()),
         };
-        // The changes because of a doubtful response, to be remembered if they help.
+        // The extensions left out because of a doubtful response; remembered if that leads to an answer.
         let (mut edns_off, mut case_off, mut is_case_doubted) = (None, false, false);
         let mut next = again;
         for _ in 0..MOST_STEPS {
@@ -448,13 +449,14 @@ impl Pool {
         charged: &mut [bool],
         failure: &mut Unanswered,
     ) -> Option<Answer> {
-        // A server that responds is up, whatever the response: it comes from zones that others write.
+        // A server that responds is up, whatever it responds, because that may depend on the owner of a zone.
         if done.responded {
             self.update(server, |health| health.answered(done.took));
         } else if !matches!(done.result, Err(ExchangeError::Busy)) {
             self.charge(server, done.place, charged);
         }
-        // A server that could not be asked might have answered, whatever the others' answers are.
+        // If a server could not be asked, the failure is ours whatever the others answer: that server might have
+        // answered.
         failure.ours |= matches!(done.result, Err(ExchangeError::Busy));
         match done.result {
             Ok(Some(answer)) if is_usable(&answer) => return Some(answer),

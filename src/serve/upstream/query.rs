@@ -4,7 +4,7 @@ use crate::serve::cache::Key;
 use crate::stats::{Count, Counters};
 use crate::wire::ask::{self, Dialect, Fit, RANDOM};
 
-/// A query that was written, as far as its response must match it.
+/// The parts of a written query that its response must match.
 #[derive(Clone, Debug)]
 pub(in crate::serve) struct SentQuery {
     pub(super) id: u16,
@@ -29,8 +29,8 @@ impl SentQuery {
         }
     }
 
-    /// How a message with the ID of this query fits to it. `None` if it is no response to it: it may be forged, and
-    /// the true one may still arrive (RFC 5452, section 9.1).
+    /// How a message with the ID of this query matches it. `None` if it is no response to it: it may be forged, and the
+    /// true one may still arrive (RFC 5452, section 9.1).
     pub(super) fn fit(&self, message: &[u8], counters: &Counters) -> Option<Fit> {
         let fit = ask::fit(message, &self.question);
         if fit == Fit::Foreign || (fit == Fit::BareError && !self.dialect.edns) {

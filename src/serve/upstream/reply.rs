@@ -120,7 +120,7 @@ pub(super) fn evaluate(
                 server.edns_works(at);
                 return Verdict::Answer(answer);
             }
-            // Within that time it may be passed on from another server.
+            // While EDNS is proven, the refusal may come from a server behind this one, so it is not certain.
             EdnsSupport::Refused => !server.is_edns_proven(at),
             EdnsSupport::Doubtful if server.doubt_edns(key.name(), at) => false,
             EdnsSupport::Doubtful => return Verdict::Answer(answer),

@@ -1,8 +1,8 @@
 //! One upstream server: its address, its TCP connections, and which extensions of DNS it lacks.
 //!
-//! A lack is detected by queries: an error to one with EDNS and an answer to the same one without it, or an answer in
-//! another letter case. It is remembered for five minutes and then probed again, because servers get replaced behind an
-//! address.
+//! A missing extension is detected if a query with EDNS gets an error and the same query without it an answer, or if an
+//! answer has another letter case. The result is remembered for five minutes and then probed again, because the server
+//! behind an address may be replaced.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -20,8 +20,8 @@ use crate::wire::ask::Dialect;
 
 /// How long a lack is remembered before the server is probed again.
 const MEMORY: Duration = Duration::from_secs(5 * 60);
-/// Doubtful messages in a row after which they are believed. Each can be forged by guessing port and ID alone, so one of
-/// them must not weaken all queries of the next minutes.
+/// Doubtful messages in a row after which they are believed. Each can be forged by guessing port and ID alone, so one
+/// of them must not weaken all queries of the next minutes.
 const BARE_ERRORS: u32 = 3;
 const OTHER_CASES: u32 = 2;
 
@@ -34,9 +34,10 @@ pub struct Server {
     epoch: Instant,
     without_edns: Period,
     without_case: Period,
-    /// During it EDNS counts as working, since a query with it was answered.
+    /// While this period lasts, EDNS counts as working, because a query with it was answered.
     edns_proven: Period,
-    /// Bare errors and the like since the last such answer, and a hash of the name that the last one was about.
+    /// Doubtful messages since the last answer to a query with EDNS, and a hash of the name that the last one was
+    /// about.
     edns_doubts: AtomicU32,
     doubted_name: AtomicU64,
     /// Answers in another letter case since the last one in that of its query.
@@ -150,7 +151,7 @@ impl Server {
         count(&self.edns_doubts) >= BARE_ERRORS
     }
 
-    /// Records that it answered without EDNS a query that it did not answer with it.
+    /// Records that it answered a query without EDNS after it had not answered the same query with EDNS.
     pub(in crate::serve) fn answered_without_edns(&self, is_certain: bool, now: Instant) {
         if is_certain || self.edns_doubts.load(Ordering::Relaxed) >= BARE_ERRORS {
             self.without_edns.begin(self.millis(now));
@@ -281,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn one_answer_in_other_letters_does_not_turn_random_case_off() {
+    fn one_answer_in_another_letter_case_does_not_turn_random_case_off() {
         let (server, now) = (server(), Instant::now());
         for _ in 0..10 {
             server.doubt_case();
@@ -296,12 +297,12 @@ mod tests {
     }
 
     #[test]
-    fn a_server_behind_an_interface_is_reached_by_the_index_of_now() {
+    fn a_link_local_server_is_reached_by_the_current_interface_index() {
         let mut address: ServerAddress = "fe80::1%lo".parse().expect("an address");
         let SocketAddr::V6(socket) = &mut address.socket else {
             panic!("IPv6");
         };
-        // As after the interface was made again.
+        // As if the interface had been recreated.
         socket.set_scope_id(4_000_000);
         let server = Server::new(address, Dialect::FULL);
         let SocketAddr::V6(socket) = server.destination() else {
@@ -311,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_operator_turned_off_stays_off() {
+    fn extensions_that_the_operator_turned_off_stay_off() {
         let permitted = Dialect {
             edns: false,
             random_case: false,

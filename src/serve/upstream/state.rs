@@ -1,4 +1,4 @@
-//! How the upstream servers do: each for `status`, and whether none of them gives usable answers.
+//! The state of each upstream server for `status`, and whether there is an outage: none of them gives usable answers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::server::Server;
 use crate::serve::cache::Key;
 use crate::wire::ask::Dialect;
 
-/// Looks in a row without failing servers after which an outage is over although the root is not answered for.
+/// The number of consecutive looks without failing servers that end an outage, even if no server answers for the root.
 const CALM: u32 = 10;
 
 /// One server as `status` shows it.
@@ -21,9 +21,9 @@ const CALM: u32 = 10;
 pub struct ServerState {
     /// Its address.
     pub address: SocketAddr,
-    /// Whether it is left alone because it does not answer.
+    /// Whether it is not asked for a while because it does not answer.
     pub down: bool,
-    /// Whether it has left its last queries without a word, be it asked again by now.
+    /// Whether it left its last queries unanswered, even if it is asked again by now.
     pub silent: bool,
     /// How many queries in a row it left unanswered, up to the last one.
     pub unanswered: u32,
@@ -31,18 +31,18 @@ pub struct ServerState {
     pub late: bool,
     /// Smoothed round-trip time; `None` before its first answer.
     pub latency: Option<Duration>,
-    /// What it is asked with.
+    /// The extensions that it is asked with.
     pub dialect: Dialect,
     /// How often it referred to other servers instead of answering.
     pub referrals: u64,
     /// Whether its last answers were all unusable.
     pub failing: bool,
-    /// Answers that were no use.
+    /// The counts of its unusable answers.
     pub failures: FailureCounts,
 }
 
 impl Pool {
-    /// The servers and how they do.
+    /// The state of each server.
     pub fn state(&self) -> Vec<ServerState> {
         let (now, timeout) = (Instant::now(), self.timeout());
         let servers = self.lock();
@@ -88,8 +88,8 @@ pub struct OutageWatch {
 impl OutageWatch {
     /// Whether no server gives usable answers. Takes as long as a query.
     ///
-    /// While an outage goes on, an answer for the root ends it, or that clients have got usable answers for a
-    /// while: a single one may come from the cache of a server that can reach nothing.
+    /// An outage ends if a server answers for the root, or if clients have got usable answers for a while. A single one
+    /// does not end it, because it may come from the cache of a server that can reach nothing.
     pub async fn look(&mut self, pool: &Pool) -> bool {
         let is_failing = pool.is_failing();
         if !self.is_out && !is_failing {

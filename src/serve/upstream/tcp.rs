@@ -225,12 +225,12 @@ impl Connection {
             Ok(Err(error)) => return Err(Failed(error_of(&error))),
             Err(_) => return Err(Failed(ExchangeError::Timeout)),
         };
-        // Without it the system may delay a query to join it to the next; nothing worse.
+        // Without this option the system may delay a query to merge it with the next one, which is harmless.
         let _ = stream.set_nodelay(true);
         Ok(Self::over(stream, counters))
     }
 
-    /// A connection whose messages travel over `stream`: the network's own, or one that encrypts.
+    /// A connection over `stream`, which is a TCP stream or a layer over it, such as TLS.
     fn over<S>(stream: S, counters: &Arc<Counters>) -> Self
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -308,8 +308,8 @@ impl State {
         *lock(&self.last_received) > then
     }
 
-    /// Whether a query that was sent at `start` and lost was pipelined with others: they were lost, too, or answered
-    /// before the connection ended. A server that closes an idle connection does so without others.
+    /// Whether a lost query that was sent at `start` had been pipelined with others: others were lost as well, or a
+    /// response arrived meanwhile. A server that closes an idle connection affects only one query.
     fn lost_others(&self, start: Instant) -> bool {
         self.lost.load(Ordering::Relaxed) > 1 || self.received_since(start)
     }

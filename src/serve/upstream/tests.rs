@@ -15,20 +15,20 @@ use super::*;
 use crate::wire::ask::Fit;
 use crate::wire::query::Query;
 
-/// What a scripted server does.
+/// The behaviour of a scripted server.
 #[derive(Clone, Copy)]
 enum Does {
     /// Answers with this response code after so many milliseconds.
     Says(u16, u64),
     /// Answers by UDP with TC, by TCP with NOERROR.
     Cuts,
-    /// The same, but the cut goes through a record.
+    /// Answers by UDP with TC in the middle of a record, by TCP with NOERROR.
     CutsWithin,
     /// Answers with TC, by TCP too.
     CutsAll,
     /// Answers by UDP with TC, and by TCP not at all.
     CutsOnly,
-    /// Answers with what is no message.
+    /// Answers with bytes that are no message.
     Garbles,
     /// Never answers.
     Sleeps,
@@ -36,7 +36,7 @@ enum Does {
     Loses(usize),
     /// Can't be reached.
     Away,
-    /// There is no socket to ask it by.
+    /// No socket is free to ask it.
     Busy,
     /// Answers REFUSED to queries for the root.
     RefusesRoot,
@@ -98,7 +98,7 @@ impl Connector for Script {
             Does::CutsOnly => (Err(ExchangeError::Unreachable), 1),
             Does::CutsWithin if over == Transport::Udp => {
                 let mut wire = answer(0, 0x0200);
-                // An answer is announced, and its first bytes are there.
+                // The header announces an answer, of which only the first bytes follow.
                 wire[7] = 1;
                 wire.extend_from_slice(&[0xC0, 0x0C, 0, 1, 0]);
                 (Ok(wire), 1)
@@ -182,7 +182,7 @@ async fn timed(pool: &Pool) -> (Result<u16, (u16, Option<u16>)>, Duration) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_server_costs_its_patience_once_and_then_nothing() {
+async fn a_silent_server_delays_one_query_only() {
     let (pool, script) = pool(&[Does::Sleeps, Does::Says(0, 20)]);
     let (answer, took) = timed(&pool).await;
     assert_eq!(answer, Ok(0));
@@ -208,13 +208,13 @@ async fn a_lost_datagram_is_repeated_within_the_clients_patience() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn servfail_and_refused_are_not_believed_while_another_server_says_better() {
+async fn servfail_and_refused_do_not_count_if_another_server_answers() {
     let (pool, _) = pool(&[Does::Says(2, 1), Does::Says(5, 1), Does::Says(3, 1)]);
     assert_eq!(timed(&pool).await.0, Ok(3));
 }
 
 #[tokio::test(start_paused = true)]
-async fn if_all_say_servfail_their_own_word_is_kept() {
+async fn without_a_usable_answer_a_servfail_is_kept() {
     let (pool, _) = pool(&[Does::Says(2, 1), Does::Sleeps]);
     assert_eq!(
         timed(&pool).await.0,
@@ -223,7 +223,7 @@ async fn if_all_say_servfail_their_own_word_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_all_are_silent_the_time_is_up_when_it_was_promised() {
+async fn if_all_servers_are_silent_the_query_ends_at_its_timeout() {
     let (pool, script) = pool(&[Does::Sleeps, Does::Sleeps]);
     let (answer, took) = timed(&pool).await;
     assert_eq!(answer, Err((code::NO_REACHABLE_AUTHORITY, None)));
@@ -232,7 +232,7 @@ async fn when_all_are_silent_the_time_is_up_when_it_was_promised() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_server_is_asked_within_the_time_however_many_and_however_short_it_is() {
+async fn every_server_is_asked_before_the_timeout_however_many_there_are() {
     let mut servers = vec![Does::Sleeps; 8];
     servers.push(Does::Says(0, 1));
     let (pool, _) = pool(&servers);
@@ -241,7 +241,7 @@ async fn every_server_is_asked_within_the_time_however_many_and_however_short_it
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_question_is_one_failure_however_often_it_is_repeated() {
+async fn a_query_is_one_failure_however_often_it_is_repeated() {
     let (pool, _) = pool(&[Does::Sleeps]);
     pool.timeout.set(Duration::from_millis(500));
     let mut downs = Vec::new();
@@ -268,7 +268,7 @@ async fn without_servers_there_is_no_answer_and_no_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cut_answer_is_asked_for_again_by_tcp_wherever_the_cut_goes() {
+async fn a_truncated_answer_is_repeated_over_tcp_wherever_it_ends() {
     for does in [Does::Cuts, Does::CutsWithin] {
         let (pool, script) = pool(&[does]);
         assert_eq!(timed(&pool).await.0, Ok(0));
@@ -279,7 +279,7 @@ async fn a_cut_answer_is_asked_for_again_by_tcp_wherever_the_cut_goes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_cut_by_tcp_too_is_none() {
+async fn an_answer_truncated_even_over_tcp_is_unusable() {
     let (alone, _) = pool(&[Does::CutsAll]);
     let none = Err((code::NO_REACHABLE_AUTHORITY, None));
     assert_eq!(timed(&alone).await.0, none);
@@ -299,7 +299,7 @@ async fn the_owner_of_a_zone_cant_make_a_server_count_as_down() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_has_spoken_is_not_asked_again_and_one_that_was_silent_is() {
+async fn a_server_that_responded_is_not_asked_again_and_a_silent_one_is() {
     for does in [Does::Says(2, 1), Does::Says(5, 1), Does::Garbles] {
         let (alone, script) = pool(&[does]);
         let (answer, took) = timed(&alone).await;
@@ -314,7 +314,7 @@ async fn a_server_that_has_spoken_is_not_asked_again_and_one_that_was_silent_is(
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_silent_first_try_the_others_have_their_turn() {
+async fn after_a_silent_first_attempt_the_other_servers_are_asked() {
     let (pool, script) = pool(&[Does::Says(0, 1), Does::Says(0, 1)]);
     let prior = PriorAttempt {
         server: first(&pool),
@@ -328,7 +328,7 @@ async fn after_a_silent_first_try_the_others_have_their_turn() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_worker_tried_counts_as_a_try_and_its_time_as_time() {
+async fn a_workers_attempt_and_its_time_count() {
     let (pool, script) = pool(&[Does::Sleeps]);
     let start = Instant::now();
     tokio::time::sleep(Duration::from_millis(400)).await;
@@ -345,7 +345,7 @@ async fn what_a_worker_tried_counts_as_a_try_and_its_time_as_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_first_try_that_was_cut_goes_on_by_tcp() {
+async fn a_truncated_first_attempt_is_continued_over_tcp() {
     let (pool, script) = pool(&[Does::Cuts, Does::Says(3, 1)]);
     let prior = PriorAttempt {
         server: first(&pool),
@@ -364,7 +364,7 @@ async fn a_first_try_that_was_cut_goes_on_by_tcp() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn servers_that_stay_keep_their_record_and_the_others_are_forgotten() {
+async fn servers_that_stay_keep_their_health_and_others_lose_it() {
     let (pool, script) = pool(&[Does::Says(0, 20), Does::Says(0, 30)]);
     for _ in 0..3 {
         assert_eq!(timed(&pool).await.0, Ok(0));
@@ -390,7 +390,7 @@ async fn servers_that_stay_keep_their_record_and_the_others_are_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_want_of_sockets_is_said_to_be_ours_whatever_other_servers_say() {
+async fn a_lack_of_sockets_is_reported_as_ours_whatever_other_servers_answer() {
     for (servers, ours) in [
         (vec![Does::Busy], true),
         (vec![Does::Busy, Does::Says(2, 5)], true),
@@ -404,6 +404,6 @@ async fn a_want_of_sockets_is_said_to_be_ours_whatever_other_servers_say() {
             .await
             .expect_err("no answer");
         assert_eq!(none.ours, ours);
-        assert!(!pool.state()[0].down, "it says nothing of the server");
+        assert!(!pool.state()[0].down, "it is no fault of the server");
     }
 }

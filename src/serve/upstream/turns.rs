@@ -161,7 +161,7 @@ mod tests {
         for waiter in &mut gone {
             assert!(waiter.now_or_never().is_none());
         }
-        // One gives up after it was its turn.
+        // One gives up after its turn came.
         let mut last = gone.pop();
         gone.truncate(1);
         drop(held);

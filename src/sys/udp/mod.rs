@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn so_does_a_response_over_ipv6() {
+    fn an_ipv6_response_leaves_from_the_address_that_the_query_was_sent_to() {
         if UdpSocket::bind("[::1]:0").is_ok() {
             let from = echo("[::]:0", "::1");
             assert_eq!(from.ip(), IpAddr::from(Ipv6Addr::LOCALHOST));
@@ -161,7 +161,7 @@ mod tests {
         let taken = taken.local_addr().map(|address| (taken, address.port()));
         let (_held, taken) = taken.expect("bound");
         let mut drawn = vec![0, taken, taken];
-        let draw = || drawn.pop().expect("no more are target for");
+        let draw = || drawn.pop().expect("no more ports are drawn");
         let socket = Socket::connect(server.local_addr().expect("bound"), draw);
         let port = socket
             .expect("connected")

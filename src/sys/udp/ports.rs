@@ -40,7 +40,7 @@ impl Ports {
         let choice = self.0.load();
         loop {
             let port = random.random_range(choice.range.clone());
-            // The exceptions are a handful of at least a thousand.
+            // There are a handful of exceptions among at least a thousand ports.
             if !choice.except.contains(&port) {
                 return port;
             }

@@ -107,7 +107,7 @@ fn step(parsed: &ParsedResponse<'_>, at: &Name) -> Result<Option<Hop>, AnswerErr
             continue;
         }
         let target = target(parsed, record).ok_or(malformed)?;
-        // A duplicate record counts once. Of two targets, policy would be applied to one only.
+        // A duplicate record counts once. Two targets are an error: the policy would be applied to only one of them.
         if cname.as_ref().is_some_and(|(_, other)| *other != target) {
             return Err(AnswerError::Chain);
         }

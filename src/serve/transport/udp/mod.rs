@@ -92,8 +92,8 @@ impl<O: Observer> Loop<'_, O> {
                     self.receive(&mut inbox, socket);
                 }
             }
-            // While packets come, only waiting queries are a reason to look elsewhere; and that a flood at one
-            // socket must silence neither the others nor the shutdown signal.
+            // While packets arrive, the other files are polled only if queries wait, or every `poll_every` rounds, so
+            // that a flood at one socket blocks neither the other sockets nor the shutdown signal.
             rounds = rounds.wrapping_add(1);
             let is_busy = self.ready.contains(&true);
             if self.waiting.is_empty() && is_busy && !rounds.is_multiple_of(poll_every) {
@@ -131,7 +131,8 @@ impl<O: Observer> Loop<'_, O> {
         let Loop {
             worker, waiting, ..
         } = self;
-        // There is nothing, or an ICMP error of an earlier answer; if there is more, a wait reports it.
+        // There is no packet, or the error is an ICMP message about an earlier answer. If there are packets, the next
+        // wait reports them.
         if inbox.receive(&worker.sockets[socket].1).is_err() {
             self.ready[socket] = false;
             return;
@@ -151,7 +152,7 @@ impl<O: Observer> Loop<'_, O> {
             let route = inbox.route(slot);
             let packet = inbox.packet(slot);
             if route.peer.port() == 0 {
-                // Nothing can be sent there, and trying to would hold up the others.
+                // Port 0 can't be answered, and a failing send would delay the other answers.
                 let message = Message {
                     client: &Client::of_datagram(&route),
                     packet,

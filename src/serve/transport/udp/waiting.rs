@@ -24,7 +24,7 @@ use crate::sys::wait::WaitSet;
 
 /// Clients that are answered in one round, before packets have their turn.
 const MOST_DELIVERED: usize = 256;
-/// Room of an answer while it is written: some more than any that is sent.
+/// The capacity of an answer's buffer, somewhat more than any answer that is sent.
 const ROOM: usize = 4096;
 /// How soon to try again after another thread had the lock.
 const RETRY: Duration = Duration::from_millis(1);
@@ -81,7 +81,7 @@ impl<'w, O: Observer> Waiting<'w, O> {
         self.outboxes[socket].draft()
     }
 
-    /// Has the draft sent with the next flush.
+    /// Queues the draft for the next flush.
     #[inline]
     pub(super) fn push(&mut self, socket: usize, route: &Route) {
         self.outboxes[socket].push(Some(route));
@@ -123,7 +123,7 @@ impl<'w, O: Observer> Waiting<'w, O> {
     }
 
     /// Waits for all files of the worker. `ready` is called with the token of each file that is ready, and with the
-    /// port to upstream that it stands for, if it stands for one.
+    /// index of the upstream port if the token belongs to one.
     pub(super) fn wait(
         &mut self,
         timeout: Option<Duration>,
@@ -157,8 +157,8 @@ impl<'w, O: Observer> Waiting<'w, O> {
         }
     }
 
-    /// Asks upstream for an answer that is about to expire. If there is no room for that, it expires, and the next
-    /// client's query asks.
+    /// Asks upstream for an answer that is about to expire. If there is no room, the entry expires, and the next query
+    /// for it goes upstream.
     pub(super) fn refresh(&mut self, key: Key) {
         let worker = self.worker;
         let Some(permit) = worker.admission.acquire_background() else {
@@ -188,7 +188,7 @@ impl<'w, O: Observer> Waiting<'w, O> {
         }
     }
 
-    /// Passes a query to the async side, which has all servers and more time.
+    /// Passes a query to the async side, which can try all servers and has more time.
     fn hand_over_query(&mut self, query_id: QueryId, prior: Option<PriorAttempt>) {
         if let Err(full) = self.worker.jobs.try_send(Job::Resolve(query_id, prior))
             && let Job::Resolve(query_id, _) = full.into_inner()
@@ -230,7 +230,7 @@ impl<'w, O: Observer> Waiting<'w, O> {
             self.first_attempt
                 .receive(port, now, &mut self.waits, &mut events);
         }
-        // After a pause there may be answers at ports that this wait had no room to report.
+        // If the wait reported as many ports as it can, others may have answers that have not been received yet.
         if ports.len() < MOST_READY {
             self.first_attempt.expire(now, &mut self.waits, &mut events);
         }
@@ -263,7 +263,7 @@ impl<'w, O: Observer> Waiting<'w, O> {
         }
     }
 
-    /// Answers waiters, as many as do not hold up other packets.
+    /// Answers as many waiters as do not delay other packets.
     fn deliver(&mut self) {
         let (worker, now) = (self.worker, self.now);
         let discard = |datagram: &Datagram| {

@@ -1,4 +1,4 @@
-//! What a worker thread is started with.
+//! The parameters of a worker thread.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::serve::upstream::Pool;
 use crate::stats::Counters;
 use crate::sys::wait::ShutdownListener;
 
-/// Ports to upstream that one wait reports at least, if so many are ready.
+/// The minimum number of upstream ports that one wait can report.
 pub(super) const MOST_READY: usize = 64;
 
 /// A worker thread before it runs.

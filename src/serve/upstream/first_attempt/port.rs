@@ -19,7 +19,7 @@ pub(super) struct OpenQuery {
     pub(super) query_id: QueryId,
     pub(super) query: SentQuery,
     pub(super) at: Instant,
-    /// The resolver repeats it by now; its answer still counts.
+    /// Whether the resolver has taken over; an answer that arrives here still counts.
     pub(super) handed_over: bool,
 }
 

@@ -249,12 +249,12 @@ fn after_a_change_no_query_leaves_from_a_port_that_was_opened_before() {
 }
 
 #[test]
-fn where_no_more_ports_can_be_opened_queries_leave_from_those_there_are() {
+fn queries_leave_from_the_open_ports_if_no_more_can_be_opened() {
     let mut fixture = Fixture::new(2);
     for number in 0..2 * PER_PORT {
         assert!(fixture.ask(number), "{number}");
     }
-    assert!(!fixture.ask(1000), "both are used up, and all is open");
+    assert!(!fixture.ask(1000), "both are used up, none may open");
     assert_eq!(fixture.open_ports(), 2);
 }
 

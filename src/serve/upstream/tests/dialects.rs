@@ -17,7 +17,7 @@ async fn a_server_that_refuses_edns_costs_one_more_query_once_in_some_minutes() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn other_letters_and_no_tcp_end_in_a_query_without_random_letters() {
+async fn another_letter_case_without_tcp_leads_to_a_query_without_random_case() {
     for (silent, most) in [(false, 10), (true, 1010)] {
         let (pool, script) = pool(&[Does::ChangesCase { silent }]);
         for _ in 0..2 {
@@ -34,7 +34,7 @@ async fn other_letters_and_no_tcp_end_in_a_query_without_random_letters() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_operator_who_turns_extensions_off_is_obeyed_without_a_probe() {
+async fn extensions_that_are_turned_off_are_not_probed() {
     let (pool, script) = pool(&[Does::RefusesEdns]);
     let permitted = Dialect {
         edns: false,

@@ -19,7 +19,7 @@ fn by(over: Transport) -> How {
     }
 }
 
-/// A server of one datagram: sends what `answers` makes of the query that it receives.
+/// A server for one query: sends the datagrams that `answers` returns for it.
 fn serve(
     answers: impl FnOnce(&[u8]) -> Vec<Vec<u8>> + Send + 'static,
 ) -> (SocketAddr, std::thread::JoinHandle<()>) {
@@ -82,7 +82,7 @@ async fn datagrams_that_do_not_match_the_question_are_no_answer() {
 }
 
 #[tokio::test]
-async fn an_answer_longer_than_announced_counts_as_cut() {
+async fn an_answer_longer_than_announced_counts_as_truncated() {
     for (len, is_cut) in [(1232, false), (1233, true), (1300, true), (9000, true)] {
         let (address, thread) = serve(move |asked| {
             let mut long = odd(asked);
@@ -99,7 +99,7 @@ async fn an_answer_longer_than_announced_counts_as_cut() {
 }
 
 #[tokio::test]
-async fn an_answer_longer_than_512_bytes_to_a_query_without_edns_counts_as_cut() {
+async fn an_answer_longer_than_512_bytes_to_a_query_without_edns_counts_as_truncated() {
     for (len, is_cut) in [(512, false), (513, true), (1232, true)] {
         let (address, thread) = serve(move |asked| {
             let mut long = odd(asked);
@@ -128,7 +128,7 @@ async fn a_closed_port_is_reported_at_once() {
 }
 
 #[tokio::test]
-async fn without_a_free_socket_a_question_waits_and_says_nothing_of_the_server() {
+async fn without_a_free_socket_a_query_waits_and_does_not_count_against_the_server() {
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let address = silent.local_addr().expect("bound");
     let (network, server) = network(address);
@@ -139,11 +139,11 @@ async fn without_a_free_socket_a_question_waits_and_says_nothing_of_the_server()
     let (first, second) = tokio::join!(ask(300), ask(50));
     assert_eq!(first, Err(ExchangeError::Timeout));
     assert_eq!(second, Err(ExchangeError::Busy));
-    assert!(!network.crowded(), "the place is free again");
+    assert!(!network.crowded(), "the permit is free again");
 }
 
 #[tokio::test]
-async fn cut_answers_share_one_connection() {
+async fn truncated_answers_share_one_connection() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
     let listener = listener.expect("a listener");
     let address = listener.local_addr().expect("bound");
@@ -162,8 +162,8 @@ async fn cut_answers_share_one_connection() {
             taken.push(stream);
         }
     };
-    // Silent, so that no query ends before all have been sent; the second half of the time brings
-    // one more connection in place of the one that seems dead.
+    // The server is silent, so that no query ends before all have been sent. In the second half of the timeout, one
+    // more connection replaces the one that seems dead.
     tokio::select! {
         () = accept => {}
         _ = async { tokio::join!(ask(), ask(), ask(), ask()) } => {}
@@ -180,13 +180,13 @@ async fn next_query(stream: &mut tokio::net::TcpStream) -> Option<Vec<u8>> {
 }
 
 #[tokio::test]
-async fn connections_of_one_query_each_take_the_places_of_sockets() {
+async fn connections_for_one_query_take_permits_of_sockets() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
     let listener = listener.expect("a listener");
     let (network, server) = network(listener.local_addr().expect("bound"));
     let upstream = async {
         let (mut shared, _) = listener.accept().await.expect("a connection");
-        // Closed with two queries on it: from now on each has a connection.
+        // Closed with two queries on it: from now on each query has its own connection.
         for _ in 0..2 {
             next_query(&mut shared).await.expect("a query");
         }
@@ -213,7 +213,7 @@ async fn connections_of_one_query_each_take_the_places_of_sockets() {
         () = upstream => panic!("the listener stays"),
         all = asked => all,
     };
-    // There is one place, and the query by UDP has it.
+    // There is one permit, and the query by UDP holds it.
     let all = [by_udp, one, two].map(|none| none.expect_err("silent"));
     let expected = [
         ExchangeError::Timeout,

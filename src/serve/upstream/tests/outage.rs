@@ -1,4 +1,4 @@
-//! When no server answers, and when one does again.
+//! The start and the end of an outage.
 
 use super::*;
 use crate::serve::upstream::state::OutageWatch;

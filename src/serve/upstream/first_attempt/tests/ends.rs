@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn after_an_icmp_error_nothing_is_open_and_all_queries_are_reported() {
-    // The port is taken, but for one other sender only: the system answers with ICMP.
+    // The socket is connected to another sender, so the system rejects the queries with ICMP.
     let upstream = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let address = upstream.local_addr().expect("bound");
     upstream.connect(address).expect("connected");
@@ -29,7 +29,7 @@ fn after_an_icmp_error_nothing_is_open_and_all_queries_are_reported() {
         "{} are open",
         fixture.first_attempt.open
     );
-    // It would wait for them until the port is closed.
+    // Queries that were still open would be reported by now.
     fixture.now += PORT_AGE + TIMEOUT;
     assert!(fixture.expire().is_empty());
     assert_eq!((fixture.first_attempt.open, fixture.open_ports()), (0, 0));
@@ -88,7 +88,7 @@ fn each_silent_query_is_reported_when_its_own_patience_ends_and_not_before() {
     fixture.now += patience / 2;
     assert!(fixture.ask(1));
     fixture.first_attempt.flush();
-    assert!(fixture.expire().is_empty(), "none has waited long enough");
+    assert!(fixture.expire().is_empty(), "no timeout has passed");
     for number in 0..2 {
         let due = fixture.first_attempt.next_due().expect("it is open");
         assert_eq!(due, start + patience + patience / 2 * number);
@@ -115,7 +115,7 @@ fn each_silent_query_is_reported_when_its_own_patience_ends_and_not_before() {
 }
 
 #[test]
-fn the_end_of_a_port_does_not_end_the_one_that_has_its_place_by_then() {
+fn the_timeouts_of_a_closed_port_do_not_affect_the_port_that_reuses_its_index() {
     let mut fixture = Fixture::new(1);
     for number in 0..PER_PORT {
         assert!(fixture.ask(number));
@@ -141,7 +141,7 @@ fn the_end_of_a_port_does_not_end_the_one_that_has_its_place_by_then() {
 }
 
 #[test]
-fn a_port_stays_open_after_an_answer_while_more_queries_may_leave_from_it() {
+fn a_port_stays_open_after_an_answer_while_it_may_send_more_queries() {
     let mut fixture = Fixture::new(1);
     let mut peers = BTreeSet::new();
     for number in 0..4 {
@@ -163,7 +163,7 @@ fn a_port_stays_open_after_an_answer_while_more_queries_may_leave_from_it() {
 }
 
 #[test]
-fn where_nothing_has_come_nothing_is_reported() {
+fn without_datagrams_nothing_is_reported() {
     let mut fixture = Fixture::new(1);
     assert!(fixture.ask(0));
     fixture.first_attempt.flush();

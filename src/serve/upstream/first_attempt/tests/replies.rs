@@ -1,4 +1,4 @@
-//! What replies of an upstream mean.
+//! How replies of an upstream are evaluated.
 
 use super::*;
 
@@ -26,7 +26,7 @@ fn only_the_answer_to_a_query_ends_it() {
 }
 
 #[test]
-fn an_answer_that_is_cut_or_longer_than_announced_is_asked_for_by_tcp() {
+fn a_truncated_answer_or_one_longer_than_announced_is_repeated_over_tcp() {
     let long = |query: &[u8], len: usize| {
         let mut message = answer(query);
         message.resize(len, 0);
@@ -88,7 +88,7 @@ fn an_answer_to_a_query_without_edns_may_have_512_bytes() {
 }
 
 #[test]
-fn a_long_answer_in_other_letters_is_treated_like_a_short_one() {
+fn a_long_answer_in_another_letter_case_is_treated_like_a_short_one() {
     let mut fixture = Fixture::new(64);
     for (number, len) in [100, 1233, SLOT, 4096].into_iter().enumerate() {
         assert!(fixture.ask(number));
@@ -105,7 +105,7 @@ fn a_long_answer_in_other_letters_is_treated_like_a_short_one() {
 }
 
 #[test]
-fn replies_that_show_a_lack_say_how_to_ask_again() {
+fn replies_that_show_a_missing_extension_determine_how_to_ask_again() {
     let rcode = |query: &[u8], rcode: u8| {
         let mut message = answer(query);
         message[3] |= rcode;
