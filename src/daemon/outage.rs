@@ -25,12 +25,12 @@ impl Outage {
         let servers = describe_servers(servers);
         if is_over {
             return Some(format!(
-                "no upstream server gave usable answers from {since:.0} on, but one may again ({servers}): this alarm ends \
+                "from {since:.0} on no upstream server gave usable answers; one may give them again ({servers}): this alarm ends \
                  when a server answers for the root, or after some more seconds of usable answers"
             ));
         }
         Some(format!(
-            "no upstream server gives usable answers since {since:.0} ({servers}): queries that are neither blocked nor in \
+            "no upstream server has given usable answers since {since:.0} ({servers}): queries that are neither blocked nor in \
              the cache are answered by SERVFAIL, or by upstream's error; check the network and [upstream] servers"
         ))
     }
