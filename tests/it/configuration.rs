@@ -88,7 +88,7 @@ fn the_path_of_the_servers_configuration_is_absolute() {
 }
 
 #[test]
-fn why_explains_what_the_running_server_has_in_force_and_offline_what_the_files_say() {
+fn why_explains_the_policy_in_force_and_with_offline_that_of_the_files() {
     let (server, _upstream) = server();
     let why = |name: &str, more: &[&str]| {
         let output = server.verb(&[&["why", name, "--json"], more].concat());
