@@ -17,7 +17,7 @@ use crate::control::admin::status::Status;
 
 /// The environment variable that names the configuration if `--config` does not.
 pub(super) const VARIABLE: &str = "TAPIS_CONFIG";
-/// The configuration of a machine's server.
+/// The usual path of the configuration.
 const USUAL: &str = "/etc/tapis/tapis.toml";
 
 /// The parts of a configuration that a verb needs.
