@@ -4,7 +4,7 @@
 //! ```text
 //! taskset -c 1 cargo bench --bench cache
 //! ```
-//! The same entries with the same weights in two caches: ours, which is quick_cache with a borrowed key for
+//! Two caches have the same entries with the same weights: ours, which is quick_cache with a borrowed key for
 //! lookups, and moka. Rounds are interleaved; figures are medians, with the lowest and the highest value.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
@@ -149,8 +149,8 @@ impl<C: Held> Filled<C> {
     }
 }
 
-/// The hit rate of popular names in per cent. Their ranks follow Zipf, there is room for some of them, and
-/// every second query is for a name that is never queried again.
+/// The hit rate of popular names in per cent. Their popularity has a Zipf distribution, the cache has room
+/// for some of them, and every second query is for a name that is never queried again.
 fn scanned<C: Held>(popular: usize, room: usize, rounds: usize) -> f64 {
     let packets: Vec<_> = names(2, popular).iter().map(query).collect();
     let weights = (1..=popular).scan(0.0, |sum, rank| {

@@ -5,10 +5,14 @@
 //! cargo bench --bench compile -- 1500000 9500000            # these numbers of names
 //! TAPIS_NAMES=names.txt cargo bench --bench compile         # names of a file
 //! ```
-//! Pin it to a core. Each round compiles the list with `tapis compile` and sorts the same file with `sort -u`
-//! in one thread, in turns; reads the image, and hashes it with BLAKE3 in one thread; and makes small images
-//! of 11 and of 16,000 changes, half of them new names and half of them names of the list, up to the snapshot
-//! that would be published. Figures are medians of the rounds, with the lowest and the highest value.
+//! Pin it to a core. Each round
+//!
+//! - compiles the list with `tapis compile`, and sorts the same file with `sort -u` in one thread;
+//! - reads the image, and hashes it with BLAKE3 in one thread;
+//! - compiles small images of 11 and of 16,000 changes, and makes a snapshot of each that could be published.
+//!   Half of the changes are new names, half are names of the list.
+//!
+//! Figures are medians of the rounds, with the lowest and the highest value.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
@@ -165,7 +169,7 @@ fn sort(list: &FilePath) {
     assert!(status.expect("there is a `sort`").success());
 }
 
-/// Applies changes to a base: from parsed names to the snapshot that would be published.
+/// Applies changes to a base: from parsed names to a snapshot that could be published.
 fn change(names: &[String], base: &Arc<Image>, count: usize) -> Snapshot {
     let mut random = Random(count as u64);
     let mut builder = Builder::new();

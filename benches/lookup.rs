@@ -6,11 +6,11 @@
 //! TAPIS_NAMES=names.txt TAPIS_TOP=top.txt cargo bench --bench lookup
 //!                                                   # names of a file; popular names of another
 //! ```
-//! Pin it to a core. All contenders look up the same names, 32 at a time and prepared in the form that each
-//! of them needs; nanoseconds are per name. The set holds each name as text, and is searched for the name and
-//! then for each ancestor until one is found. The FST holds labels from the root down and is walked byte by
-//! byte. `batch` looks up 32 names in the image at once, `single` one after the other. Figures are medians of
-//! the rounds, with the lowest and the highest ratio.
+//! Pin it to a core. All contenders look up the same names, 32 at a time. The names are prepared in the
+//! form that each contender needs; nanoseconds are per name. The set holds each name as text, and is searched for the
+//! name and then for each ancestor until one is found. The FST holds labels from the root down and is walked byte by
+//! byte. `batch` looks up 32 names in the image at once, `single` one after the other. Figures are medians of the
+//! rounds, with the lowest and the highest ratio.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
@@ -36,7 +36,7 @@ const BATCH: usize = 32;
 /// The number of names of each kind; too many to stay in a cache.
 const ASKED: usize = 1 << 18;
 const ROUNDS: usize = 7;
-/// The number of names that a contender looks up before it is the next one's turn.
+/// The number of names that one contender looks up before the next contender runs.
 const BLOCK: usize = 1 << 10;
 
 type Set = hashbrown::HashSet<Box<str>, RandomState>;

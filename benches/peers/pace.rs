@@ -18,7 +18,7 @@ use std::net::UdpSocket;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// Queries sent in a row before answers are received: the schedule must not prevent that.
+/// The maximum number of queries sent before answers are received, even if the sender is late.
 const BURST: usize = 16;
 const RCODES: [&str; 6] = [
     "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED",
@@ -240,7 +240,7 @@ impl Pace<'_> {
         BURST
     }
 
-    /// Receives what has arrived; returns whether there was anything.
+    /// Receives the datagrams that have arrived; returns whether there were any.
     fn take(&mut self) -> bool {
         let mut reply = [0; 4096];
         let before = self.waits.len() + self.strays;

@@ -1,4 +1,4 @@
-//! Fuzzes the loader: a damaged image is rejected, or lookups and the cursor find the same in it. An image
+//! Fuzzes the loader: a damaged image is rejected, or lookups and the cursor find the same rules in it. An image
 //! with matching digests may have any content.
 //!
 //! `cargo +nightly fuzz run image fuzz/corpus/image`

@@ -92,7 +92,7 @@ fn packet(input: &Input<'_>) -> Vec<u8> {
     packet
 }
 
-/// What must hold for every reply, whatever upstream said.
+/// Checks the properties that every reply has, whatever upstream's response was.
 fn check(client: &Client, packet: &[u8], out: &[u8]) {
     assert_eq!(out[..2], packet[..2], "the ID");
     let flags = u16::from_be_bytes([out[2], out[3]]);
@@ -111,7 +111,7 @@ fn check(client: &Client, packet: &[u8], out: &[u8]) {
             } else {
                 query.udp_limit()
             };
-            assert!(out.len() <= limit, "{} of {limit} octets", out.len());
+            assert!(out.len() <= limit, "{} of {limit} bytes", out.len());
             assert!(flags & flag::AD == 0 || query.wants_ad());
             ends_with_its_records(out, HEADER + query.question().len(), query.edns.is_some());
         }
@@ -134,6 +134,6 @@ fn ends_with_its_records(out: &[u8], mut at: usize, edns: bool) {
         opts += usize::from(word(at) == 41);
         at += 10 + word(at + 8);
     }
-    assert_eq!(at, out.len(), "records and octets agree");
+    assert_eq!(at, out.len(), "the records fill the message");
     assert_eq!(opts, usize::from(edns));
 }

@@ -90,7 +90,7 @@ impl Rules {
         self.image_with([false; LISTS as usize])
     }
 
-    /// An image of the rules in which some lists are whole.
+    /// An image of the rules. Lists with `whole` replace all their rules in a base.
     pub(crate) fn image_with(&self, whole: [bool; LISTS as usize]) -> Image {
         let mut builder = Builder::keyed(Key::new(self.seed));
         for (list, whole) in whole.into_iter().enumerate() {

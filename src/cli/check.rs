@@ -78,8 +78,8 @@ fn server_status(
     Ok(status)
 }
 
-/// A warning that the server's user, or else the owner of its folders, is another user than that of this process and may
-/// have other permissions. `None` if it is the same user.
+/// A warning if the server's user is not the user of this process, and so may have other permissions. If no server
+/// could be asked, the owner of its folders is taken for its user.
 fn other_user(config: &Config, server: &Result<Status, ClientError>) -> Option<String> {
     let (known_by, user) = match server {
         Ok(status) => ("the server's user is".to_owned(), status.gauges.user?),

@@ -27,7 +27,7 @@ pub(super) struct CompileArgs {
     /// Release a guard of a list, `empty` or `bad`, as in ads:bad; may be repeated.
     #[arg(long, value_name = "LIST:GUARD")]
     accept: Vec<String>,
-    /// Read the plan of a server from `-`, the first line of standard input, and report events on standard output.
+    /// Read a server's plan from the first line of standard input (`-`), and report events on standard output.
     /// Exits when the input ends.
     #[arg(long, hide = true, value_name = "-", value_parser = ["-"], conflicts_with_all = ["out", "accept"])]
     plan: Option<String>,

@@ -17,7 +17,7 @@ use crate::control::admin::status::Status;
 
 /// The environment variable that names the configuration if `--config` does not.
 pub(super) const VARIABLE: &str = "TAPIS_CONFIG";
-/// The configuration of a machine's server.
+/// The usual path of the configuration.
 const USUAL: &str = "/etc/tapis/tapis.toml";
 
 /// The parts of a configuration that a verb needs.
@@ -47,7 +47,7 @@ enum ChosenBy {
     Environment,
     /// The running server, which has this process number.
     Server(u32),
-    /// Nothing else: no server runs, or none was asked.
+    /// Neither the arguments, the environment nor a running server: the usual file, or the built-in default.
     Default,
 }
 
@@ -77,7 +77,7 @@ impl Choice {
         choice(usual, ChosenBy::Default)
     }
 
-    /// The configuration of the running server, if there is one and no other configuration is given. Returns also the
+    /// The configuration of the running server, if there is one and no other configuration is given. Also returns the
     /// error if a server may be running, but could not be asked.
     pub(super) fn or_from_server(self, control: &ControlArgs) -> (Self, Option<ClientError>) {
         if self.by != ChosenBy::Default {
@@ -152,7 +152,8 @@ impl Choice {
         Ok(config)
     }
 
-    /// Whether a running server may have this configuration. False also if that is already known not to be so.
+    /// Whether a running server may have this configuration. `false` if neither the arguments, the environment nor a
+    /// running server named it: then no running server was found.
     pub(super) fn may_be_served(&self) -> bool {
         self.by != ChosenBy::Default
     }
@@ -261,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_is_named_with_what_chose_it() {
+    fn a_configuration_is_shown_with_how_it_was_chosen() {
         let shown = |environment: Option<&str>| {
             let environment = environment.map(OsString::from);
             let choice = Choice::select(None, environment, Path::new("/nowhere/tapis.toml"));

@@ -113,7 +113,8 @@ fn configuration(choice: &Choice) -> Result<Config, Failure> {
     choice.as_served(&ControlArgs::default(), read_config(choice.path.as_ref())?)
 }
 
-/// Prints the notes about both policies. Fails if the rules of a list are not known: the differences are not known then.
+/// Prints the notes about both policies. Fails if the rules of a list are not known: the differences are not known
+/// then.
 fn report_unknown(sides: &[(u64, &PolicyAt); 2], out: &mut impl Write) -> Result<(), Failure> {
     for (generation, policy) in sides {
         for note in &policy.notes {
@@ -230,7 +231,8 @@ fn print_counts(counts: &CountsBySource, out: &mut impl Write) -> io::Result<()>
     Ok(())
 }
 
-/// An answer; with TTL, addresses and EDE if true, as the actions of both are equal.
+/// An answer to print. If the `bool` is true, TTL, addresses and EDE are printed, too: the two answers that are
+/// compared have the same action.
 struct ShownAnswer<'a>(&'a Answer<'a>, bool);
 
 impl fmt::Display for ShownAnswer<'_> {

@@ -30,7 +30,8 @@ struct ImageSummary {
     pruned: u64,
     nodes: u64,
     buckets: u64,
-    /// Children in the fullest bucket: the most comparisons of a lookup at one label.
+    /// The number of children in the fullest bucket, which is the maximum number of comparisons of a lookup at one
+    /// label.
     fullest_bucket: u32,
     sections: Vec<SectionSize>,
     provenance: Provenance,

@@ -7,7 +7,7 @@ use crate::config::shown::{Show, counted};
 use crate::control::guard::suppressed::LeftOut;
 use crate::control::sources::lists::parse::Tally;
 
-/// Printed rules of each list that guards left out, and the same number of those that they warn of.
+/// The number of rules printed for each list: of those that guards left out, and of those that they warn of.
 pub(super) const SHOWN: usize = 10;
 
 /// Prints the numbers of a list, its first bad lines, and the rules that guards left out or warn of, at most `most` of
@@ -66,7 +66,7 @@ pub(super) fn first(rules: &[LeftOut], most: usize) -> &[LeftOut] {
     &rules[..rules.len().min(most)]
 }
 
-/// Prints the first rules that guards left out, and the number of the others of `all`.
+/// Prints the first rules that guards left out, and how many of `all` are not printed.
 pub(super) fn print_left_out(
     path: &str,
     first: &[LeftOut],
@@ -76,7 +76,7 @@ pub(super) fn print_left_out(
     print_rules(path, first, all, "left out, it", ["left out"; 2], out)
 }
 
-/// Prints the first rules that are in force but cover protected names, and the number of the others of `all`.
+/// Prints the first rules that are in force but cover protected names, and how many of `all` are not printed.
 pub(super) fn print_warned(
     path: &str,
     first: &[LeftOut],

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 /// The default port of DNS.
 pub(super) const DNS_PORT: u16 = 53;
-/// Longest name of an interface (IFNAMSIZ).
+/// The maximum length of the name of an interface (IFNAMSIZ).
 const ZONE_MAX: usize = 15;
 
 /// The address of a server. A link-local address has an interface, whose index is looked up each time that a
@@ -45,7 +45,8 @@ impl FromStr for ServerAddress {
     /// Reads `IP`, `IP:PORT`, `[IP]`, or `[IP]:PORT`; each IP may be followed by `%ZONE`.
     ///
     /// # Errors
-    /// The mistake and its correction, to be appended to `"TEXT", `. So is every error of this file.
+    /// The mistake and its correction: a clause such as `which has no port: write "..."`, for a message that begins
+    /// with the quoted text. All functions of this file that report a mistake return such a clause.
     fn from_str(text: &str) -> Result<Self, String> {
         let malformed = || {
             hint(text, Purpose::Ask).unwrap_or_else(|| {
@@ -131,7 +132,7 @@ fn is_interface(zone: &str) -> bool {
     (1..=ZONE_MAX).contains(&zone.len()) && zone.bytes().all(fits)
 }
 
-/// Rejects IPv4 addresses in IPv6 form, which the server's IPv6 sockets can't use. `meant` turns the IPv4 address into
+/// Rejects IPv4-mapped IPv6 addresses, which the server's IPv6 sockets can't use. `meant` turns the IPv4 address into
 /// the correction.
 pub(super) fn reject_mapped<T: fmt::Display>(
     ip: IpAddr,
@@ -165,7 +166,7 @@ pub(super) enum Purpose {
 }
 
 impl Purpose {
-    /// The correction of a URL.
+    /// The remedy for an address of encrypted DNS, and for an unusable URL.
     fn plain_dns(self) -> &'static str {
         match self {
             Self::Listen => "write the address for plain DNS, as in \"127.0.0.1:53\"",
@@ -173,7 +174,7 @@ impl Purpose {
         }
     }
 
-    /// The correction of a name.
+    /// The mistake and its correction for a host name.
     fn address_of_name(self) -> &'static str {
         match self {
             Self::Listen => {
@@ -184,7 +185,7 @@ impl Purpose {
         }
     }
 
-    /// The correction of `localhost`.
+    /// The mistake and its correction for `localhost`.
     fn localhost(self) -> &'static str {
         match self {
             Self::Listen => "which is a name: write \"127.0.0.1:53\"",
@@ -269,7 +270,7 @@ pub(super) fn split_port(text: &str) -> Option<SocketAddr> {
         .then(|| SocketAddr::new(ip.into(), port))
 }
 
-/// The correction of a URL.
+/// The mistake and its correction for a URL.
 fn url_hint(scheme: &str, rest: &str, purpose: Purpose) -> String {
     let encrypted = |protocol: &str| {
         format!(

@@ -1,4 +1,4 @@
-//! Validates the keys for the answers of blocked names, which `[block]`, lists and orders have.
+//! Validates the keys of `[block]`, lists and orders that set how blocked names are answered.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,7 +9,8 @@ use super::raw;
 use super::reader::Strings;
 use super::values::{address, choice, each, number};
 
-/// Most addresses of a sinkhole. More would not fit into an answer of 512 bytes with the longest names.
+/// The maximum number of addresses of a sinkhole. More would not fit into an answer of 512 bytes with the longest
+/// names.
 const SINKHOLE_MAX: usize = 8;
 
 pub(super) const ACTIONS: &[(&str, Action)] = &[

@@ -29,8 +29,8 @@ const OTHERS: &[&str] = &[
 /// The value of `control` in `[server]`; `None` if it is not set.
 ///
 /// # Errors
-/// The problems of the file, if it can't be read, or if it may set `control` in a way that was not parsed: with the
-/// default, a verb could reach another server.
+/// The problems of the file, if it can't be read, or if mistakes in it may hide a value of `control`: with the default
+/// instead of that value, a verb could reach another server.
 pub fn socket(path: &Path) -> Result<Option<PathBuf>, Problems> {
     let text = read(path).or_else(|problems| {
         // A byte that is not UTF-8 does not matter, unless it is on a line with `control`.
@@ -101,8 +101,8 @@ fn is_elsewhere(text: &str, line: u32) -> bool {
 /// sections are returned with its valid parts.
 ///
 /// # Errors
-/// The problems of the file, if it can't be read, or if they may concern these sections. An unknown section may be a
-/// misspelling of the first of them, unless that exists.
+/// The problems of the file, if it can't be read, or if they may concern these sections. If the file does
+/// not have the first of them, any unknown section may be a misspelling of it.
 pub fn load_needed(path: &Path, needed: &[&str]) -> Result<(Config, Option<Problems>), Problems> {
     let text = read(path)?;
     let (config, findings) = Config::parse_valid_parts(&text, path, Origin::File(path.to_owned()));

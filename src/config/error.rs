@@ -8,7 +8,7 @@ use super::shown::Show;
 /// A problem of a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Problem {
-    /// The file, by its path as it was given.
+    /// The path of the file, as it was given.
     pub path: PathBuf,
     /// The line, from 1; `None` if the problem concerns the whole file.
     pub line: Option<u32>,

@@ -35,10 +35,10 @@ pub struct Exception {
     pub author: String,
     /// When it ends; `None` if it has no end.
     pub until: Option<Moment>,
-    /// The file.
+    /// The file that contains it.
     #[serde(serialize_with = "path_text")]
     pub path: PathBuf,
-    /// Its first line.
+    /// Its first line in that file.
     pub line: u32,
 }
 
@@ -76,7 +76,7 @@ impl Raw {
     }
 }
 
-/// Parses a file of exceptions. `path` is only for the problems; the file is not opened.
+/// Parses a file of exceptions. `path` is only used in messages; the file is not opened.
 ///
 /// # Errors
 /// All problems of the text.

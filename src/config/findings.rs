@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use super::error::{Problem, Problems};
 use super::shown::counted;
 
-/// Most characters of a value that a message shows.
+/// The number of characters after which a value in a message is truncated.
 const SHOWN: usize = 60;
-/// Most problems of one file that are reported. A generated file that repeats one mistake in 100,000
+/// The maximum number of problems reported for one file. A generated file that repeats one mistake in 100,000
 /// sections would otherwise write megabytes to the log, to `status` and to the journal.
 const PROBLEMS_MAX: usize = 100;
 
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn of_very_many_problems_the_first_are_reported_and_the_rest_counted() {
+    fn the_first_of_many_problems_are_reported_and_the_rest_counted() {
         let reported = |count| {
             let mut findings = Findings::new(Path::new("x"), b"");
             (1..=count).for_each(|line| findings.report(line, "is wrong".to_owned()));

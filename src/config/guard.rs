@@ -12,9 +12,9 @@ use super::values::{choice, each, file, number};
 use crate::names::typed;
 use crate::wire::name::Name;
 
-/// Longest age of a list: ten years.
+/// The maximum of `max_age_hours`: ten years.
 const HOURS_MAX: u32 = 10 * 365 * 24;
-/// Most names of a file of popular names that are protected.
+/// The maximum number of protected names in a file of popular names.
 const FIRST_MAX: usize = 100_000;
 
 const SUFFIXES: &[(&str, PublicSuffixes)] = &[
@@ -60,15 +60,16 @@ pub struct Limits {
 pub enum PublicSuffixes {
     /// All public suffixes.
     All,
-    /// The public suffixes of registries, such as `co.id`. A rule that covers a company's suffix, such as `github.io`, is
-    /// in force and reported, because block lists do mean to block dynamic-DNS providers.
+    /// The public suffixes of registries, such as `co.id`. A rule that covers a company's suffix, such as `github.io`,
+    /// is in force and reported, because block lists do mean to block dynamic-DNS providers.
     #[default]
     Icann,
     /// No public suffixes.
     None,
 }
 
-/// A guard of single rules, named after the names that it protects. Images store a variant's name, so it can't be renamed.
+/// A guard of single rules, named after the names that it protects. Images store a variant's name, so it can't be
+/// renamed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protection {

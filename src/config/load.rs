@@ -8,7 +8,7 @@ use super::regular::{self, Unread};
 use super::types::{Config, Content, Origin};
 use super::{raw, syntax, validate};
 
-/// Most bytes of a configuration file.
+/// The maximum size of a configuration file, in bytes.
 pub(super) const SIZE_MAX: u64 = 16 * 1024 * 1024;
 
 /// The orders of the built-in default.
@@ -39,8 +39,8 @@ impl Config {
         (Some(config), findings.conclude(()).err())
     }
 
-    /// Parses and validates a text. `path` is for the problems, and relative paths in the text are relative to its
-    /// directory; the file is not opened.
+    /// Parses and validates a text. `path` is used in messages, and its directory is the base of relative paths in the
+    /// text; the file is not opened.
     ///
     /// # Errors
     /// All problems of the text.

@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_that_is_too_late_is_rejected_as_that() {
+    fn a_time_that_is_too_late_is_rejected_with_the_last_valid_one() {
         let read = |text: &str| text.parse::<Moment>().map_err(|why| why.to_string());
         for beyond in [
             "9999-12-31T23:59:59Z",

@@ -6,10 +6,11 @@ use toml::de::{DeTable, DeValue, Error};
 
 use super::findings::Findings;
 
-/// Most syntax errors that are reported. Each costs another parse, and a file with more is probably not TOML.
+/// The maximum number of syntax errors that are reported. Each costs another parse, and a file with more is probably
+/// not TOML.
 const LIMIT: usize = 20;
 
-/// Parses `text`, for which `findings` was created, reports each syntax error, and passes the table to `read`.
+/// Parses `text`, which must be the text of `findings`, reports each syntax error, and passes the table to `read`.
 ///
 /// The parser continues after an error, but an array without an end includes the rest of the file, and a key without a
 /// value ends parsing. So the lines of the first error are replaced by spaces, and the text is parsed again until there
@@ -50,7 +51,7 @@ pub(super) fn parse<T>(
     read(DeTable::new(), findings)
 }
 
-/// The line to report an error on, and the lines lost by it.
+/// The line to report an error on, and the lines that are discarded because of it.
 struct Damage<'a> {
     line: u32,
     lost: Range<u32>,
@@ -74,7 +75,7 @@ impl<'a> Damage<'a> {
             message: None,
         };
         let Some(value) = enclosing(table, at) else {
-            // All lines of a section without a valid header are lost: its keys would count to the previous section.
+            // All lines of a section without a valid header are lost: its keys would belong to the previous section.
             let mut next = line + 1;
             if is_header(text, line, findings) {
                 let last = findings.line_at(text.len());
@@ -87,7 +88,7 @@ impl<'a> Damage<'a> {
         let (top, end) = (findings.line_at(value.start), findings.line_at(value.end));
         let mut messages = errors.iter().map(Error::message);
         match messages.find(|message| message.starts_with("unclosed array,")) {
-            // The array includes the rest of the file. Its lines are lost up to the first item that is an error.
+            // An unclosed array extends to the end of the file. Its lines are lost up to the first item with an error.
             Some(unclosed) if value.end >= text.trim_end().len() => Self {
                 line: top,
                 lost: top..line.max(top + 1),

@@ -67,7 +67,7 @@ pub struct Overrides {
 pub enum Origin {
     /// The program itself.
     BuiltIn,
-    /// A file, by its path as it was given.
+    /// The file with this path, as it was given.
     File(PathBuf),
 }
 
@@ -88,9 +88,9 @@ pub struct Server {
     pub version: Option<String>,
     /// The answer to `id.server` in class CH, at most 255 bytes; `None` means REFUSED.
     pub id: Option<String>,
-    /// Most open TCP connections, 1 to 65535.
+    /// The maximum number of open TCP connections, 1 to 65535.
     pub tcp_connections: usize,
-    /// Most open TCP connections of one client: at least one, at most `tcp_connections`.
+    /// The maximum number of open TCP connections of one client: at least one, at most `tcp_connections`.
     pub tcp_connections_per_client: usize,
     /// How long a TCP connection may be idle, 1 second to an hour.
     pub tcp_idle: Duration,
@@ -152,7 +152,7 @@ pub struct State {
 pub struct History {
     /// How long they are kept, in days; 0 keeps none.
     pub days: u32,
-    /// Most bytes of them on disk.
+    /// Their maximum size on disk, in bytes.
     pub bytes: u64,
 }
 
@@ -193,8 +193,8 @@ pub struct List {
     pub warn: Protections,
     /// The location of the text.
     pub content: Content,
-    /// The source of its rules. The path is normalized, and relative to the working directory unless the configuration's
-    /// path is absolute.
+    /// The source of its rules. The path is normalized, and relative to the working directory unless the
+    /// configuration's path is absolute.
     pub source: Source,
 }
 
@@ -225,7 +225,7 @@ impl State {
 }
 
 impl Config {
-    /// Whether `other` has a different journal, for a reason other than a different state directory.
+    /// Whether `other` has a different journal, and not only because it has a different state directory.
     pub fn moves_journal(&self, other: &Self) -> bool {
         let is_default = |config: &Self| config.journal == config.state.journal();
         self.journal != other.journal && !(is_default(self) && is_default(other))

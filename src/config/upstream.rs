@@ -27,9 +27,9 @@ pub struct Upstream {
     pub ports: RangeInclusive<u16>,
     /// How long all attempts for a query may take, 100 ms to 30 s.
     pub timeout: Duration,
-    /// Most client queries waiting for the servers at a time, 16 to 65,535.
+    /// The maximum number of client queries that wait for the servers at a time, 16 to 65,535.
     pub waiting: usize,
-    /// Most waiting queries of one client: at least one, at most `waiting`.
+    /// The maximum number of waiting queries of one client: at least one, at most `waiting`.
     pub waiting_per_client: usize,
 }
 

@@ -24,9 +24,9 @@ use super::values::{
     public_text, sockets, text, zone,
 };
 
-/// Most bytes of a character-string of a TXT record (RFC 1035, section 3.3).
+/// The maximum size of a character-string of a TXT record, in bytes (RFC 1035, section 3.3).
 const TXT_MAX: usize = 255;
-/// Most bytes of a group name on Linux.
+/// The maximum size of a group name on Linux, in bytes.
 const GROUP_MAX: usize = 32;
 const WEEK_SECS: u32 = 7 * 24 * 60 * 60;
 const DAY_SECS: u32 = 24 * 60 * 60;
@@ -170,7 +170,7 @@ fn orders(raw: raw::Orders, block: Blocking, findings: &mut Findings) -> Orders 
         dir: directory(raw.path, findings),
         embedded: &[],
         language: language(raw.language, findings).unwrap_or_else(|| "en".to_owned()),
-        // Blocks of orders are always demanded by an authority.
+        // Orders are always demanded by an authority, so their EDE code is Censored.
         blocking: Blocking {
             ede: Ede::Censored,
             ..block

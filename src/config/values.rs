@@ -20,16 +20,16 @@ use super::findings::{Findings, quote};
 use super::reader::{At, Strings};
 use super::suggest::nearest;
 
-/// Most bytes of a text that may have several lines.
+/// The maximum size of a text that may have several lines, in bytes.
 const PROSE_MAX: usize = 16 * 1024;
-/// Most bytes of a public text. With a list's name it must leave room for records in a UDP answer.
+/// The maximum size of a public text, in bytes. With a list's name it must leave room for records in a UDP answer.
 const TEXT_MAX: usize = 160;
 const NAME_MAX: usize = 64;
-/// Most bytes of a language tag (RFC 5646, section 4.4.1).
+/// The maximum size of a language tag, in bytes (RFC 5646, section 4.4.1).
 const TAG_MAX: usize = 35;
-/// Most bytes of a single-line text.
+/// The maximum size of a single-line text, in bytes.
 const LINE_MAX: usize = 512;
-/// Bits of the prefix before an IPv4 address in IPv6 form.
+/// The length in bits of the prefix of IPv4-mapped IPv6 addresses.
 const MAPPED: u8 = 96;
 /// The default port. Port 53 needs a privilege, and 5353 is that of multicast DNS.
 pub(super) const PORT: u16 = 5335;
@@ -284,7 +284,7 @@ pub(crate) fn listening(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
-/// The correction of `:53` or `*:53`.
+/// The mistake and its correction for `:53` or `*:53`.
 fn wildcard_hint(text: &str) -> Option<String> {
     let port = text.strip_prefix('*').unwrap_or(text).strip_prefix(':')?;
     let port: u16 = port.parse().ok()?;

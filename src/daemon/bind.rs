@@ -9,12 +9,12 @@ use socket2::{Domain, Protocol, Socket as Raw, Type};
 
 use crate::sys::udp::Socket;
 
-/// Most connections that wait to be accepted.
+/// The maximum number of connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
-/// Bytes that the system may buffer for each TCP connection of answers that the client has not read. The system doubles
-/// the number, for its overhead. Its default is up to several megabytes.
+/// The size of the system's send buffer for each TCP connection, in bytes. It holds answers that the client has not
+/// read. The system doubles the number for its overhead; its default is up to several megabytes.
 const SEND_BUFFER: usize = 64 << 10;
-/// Most tries to find a port that is free for both TCP and UDP, if the system chooses it.
+/// The maximum number of attempts to find a port that is free for both TCP and UDP, if the system chooses the port.
 const PORT_TRIES: usize = 16;
 
 /// A reason why an address can't be listened on.

@@ -16,8 +16,8 @@ pub fn control_sockets(control: Option<&Path>) -> Vec<PathBuf> {
     }
 }
 
-/// The users that may use the control socket of a server that runs as `user`. Returns also a problem if the configured
-/// group is not known; its members may not use the socket then.
+/// The users that may use the control socket of a server that runs as `user`. Also returns a problem if the configured
+/// group does not exist; its members are left out then.
 pub(super) fn access(config: &Config, user: u32) -> (Access, Option<String>) {
     let group = config.server.control_group.as_deref();
     let (group, problem) = match group.map(group_of).transpose() {
@@ -39,7 +39,7 @@ fn group_of(name: &str) -> Result<u32, SocketError> {
     }
 }
 
-/// The problem that `user` may not give the control socket to the configured group.
+/// The problem if `user` is not permitted to give the control socket to the configured group.
 pub(super) fn denied(config: &Config, user: u32, error: &io::Error) -> String {
     let group = config.server.control_group.as_deref().unwrap_or_default();
     let member = match user_name(user) {

@@ -42,8 +42,8 @@ impl Essential {
         }
     }
 
-    /// A value for a thread to keep while it runs. Dropping it before `lifetime`, the stop token or a child of it, is
-    /// cancelled stops the server.
+    /// Returns a guard that a thread keeps while it runs. If the guard is dropped before `lifetime` is cancelled, the
+    /// server stops. `lifetime` is the stop token or one of its children.
     pub(super) fn guard(&self, lifetime: &CancellationToken, name: &'static str) -> Guard {
         Guard {
             name,

@@ -35,8 +35,8 @@ pub enum ExplainError {
     Read(#[from] hickory_proto::serialize::binary::DecodeError),
 }
 
-/// Answers a query under a snapshot as the server does with an empty cache. Without a client, one that may query is
-/// assumed, if there is any.
+/// Answers a query under a snapshot as the server does with an empty cache. If the question has no
+/// client, a client that may query is assumed, unless the configuration permits none.
 ///
 /// # Errors
 /// [`ExplainError`].

@@ -4,16 +4,16 @@ use std::thread;
 
 use crate::config::Config;
 
-/// Most open files that the process requests: as many as Linux allows by default.
+/// The maximum number of open files that the process requests. Linux allows no more by default.
 pub(super) const OPEN_FILES: usize = 1 << 20;
 
 /// Files for everything else: lists, configuration, control socket and its clients, the log, the runtime, and the
 /// shared TCP connections to upstream, one or two for each server.
 const RESERVE: usize = 128;
-/// Most sockets for queries to upstream.
+/// The maximum number of sockets for queries to upstream.
 const MOST_UPSTREAM: usize = 8192;
 
-/// Most sockets to upstream of one worker; each serves some dozen queries.
+/// The maximum number of sockets to upstream of one worker; each serves some dozen queries.
 const MOST_PORTS: usize = 1024;
 
 /// The number of UDP workers of a configuration on this machine.
@@ -44,8 +44,8 @@ pub(super) struct Budget {
     pub(super) ports: usize,
 }
 
-/// Divides `files`: clients get up to `wanted` connections, but at least half of the free files are for upstream, because
-/// queries can't be forwarded without them.
+/// Divides `files`: clients get up to `wanted` connections, but at least half of the free files are for upstream,
+/// because queries can't be forwarded without them.
 pub(super) fn budget(files: usize, listening: Listening, wanted: usize) -> Budget {
     let (workers, free) = (listening.workers, free_files(files, listening));
     let connections = wanted.min(free / 2).max(1);
@@ -79,7 +79,8 @@ fn free_files(files: usize, listening: Listening) -> usize {
     files.saturating_sub(RESERVE + reserved)
 }
 
-/// Most TCP connections of one client: fewer than configured if there are not enough files for all clients' connections.
+/// The maximum number of TCP connections of one client. It is lower than configured if there are not enough files for
+/// the connections of all clients.
 pub(super) fn connections_per_client(config: &Config, budget: Budget) -> usize {
     let configured = config.server.tcp_connections_per_client;
     match budget.connections < config.server.tcp_connections {

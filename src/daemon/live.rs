@@ -148,8 +148,8 @@ impl Parts {
         }
     }
 
-    /// Resizes the cache to the configured size. The size is read under the lock, so the last of several reloads counts in
-    /// any order of these tasks.
+    /// Resizes the cache to the configured size. The size is read under the lock, so the size of the last reload
+    /// applies, in whatever order the tasks of several reloads run.
     fn resize_cache(&self) {
         let _turn = self.resizing.lock().unwrap_or_else(PoisonError::into_inner);
         let size = self.config().cache.size_bytes;

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Most lines in the queue.
+/// The maximum number of lines in the queue.
 const WAITING: usize = 1024;
 /// How long to wait before a line is written again.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);

@@ -25,13 +25,14 @@ impl Outage {
         let servers = describe_servers(servers);
         if is_over {
             return Some(format!(
-                "no upstream server gave usable answers from {since:.0} on, but one may again ({servers}): this alarm ends \
-                 when a server answers for the root, or after some more seconds of usable answers"
+                "from {since:.0} on no upstream server gave usable answers; one may give them again ({servers}): this \
+                 alarm ends when a server answers for the root, or after some more seconds of usable answers"
             ));
         }
         Some(format!(
-            "no upstream server gives usable answers since {since:.0} ({servers}): queries that are neither blocked nor in \
-             the cache are answered by SERVFAIL, or by upstream's error; check the network and [upstream] servers"
+            "no upstream server has given usable answers since {since:.0} ({servers}): queries that are neither \
+             blocked nor in the cache are answered by SERVFAIL, or by upstream's error; check the network and \
+             [upstream] servers"
         ))
     }
 
@@ -141,7 +142,7 @@ mod tests {
         );
         let back = alarm(server(false, Some(1)));
         assert!(!back.contains("no answer"), "{back}");
-        assert!(!back.contains("gives usable answers"), "{back}");
+        assert!(!back.contains("has given usable answers"), "{back}");
         assert!(
             back.contains("(192.0.2.1:53: its last answer could be used)"),
             "{back}"
@@ -173,7 +174,7 @@ mod tests {
         ] {
             let alarm = alarm(server);
             assert!(
-                alarm.starts_with("no upstream server gives usable answers since"),
+                alarm.starts_with("no upstream server has given usable answers since"),
                 "{alarm}"
             );
             assert!(alarm.contains(said), "{alarm}");

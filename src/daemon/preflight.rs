@@ -76,8 +76,8 @@ pub fn warnings(config: &Config, running: Option<&Running>) -> Vec<String> {
         .collect()
 }
 
-/// A warning if the limit of open files, of the running server or else of this process, allows fewer TCP connections than
-/// configured.
+/// A warning if the limit of open files allows fewer TCP connections than configured. The limit is that of the running
+/// server, or of this process if none runs.
 fn lacks_files(config: &Config, running: Option<&Running>) -> Option<String> {
     let process = running.map_or("self".to_owned(), |running| running.process.to_string());
     let table = fs::read_to_string(format!("/proc/{process}/limits")).ok()?;
@@ -170,7 +170,7 @@ fn creation_problem(what: &str, path: &Path, folder: &Path) -> Option<String> {
     Some(unusable(what, path, &error))
 }
 
-/// The problem that another process than the running server has locked a file.
+/// The problem if a process other than the running server has locked a file.
 fn lock_problem(what: &str, lock: &Path, is_running: bool) -> Option<String> {
     let file = File::open(lock).ok()?;
     match file.try_lock() {

@@ -20,7 +20,7 @@ use crate::wire::ask::Dialect;
 const DNS_PORT: u16 = 53;
 /// How often the file is read. It is small, and modification times are coarse.
 const PERIOD: Duration = Duration::from_secs(2);
-/// Most bytes read of the file.
+/// The maximum number of bytes read from the file.
 const SIZE_MAX: u64 = 64 * 1024;
 
 /// The current problem with the file, for `status`.

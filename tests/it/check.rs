@@ -1,4 +1,4 @@
-//! The checks of `check` beside a running server, and its notes on skipped ones.
+//! `tapis check` beside a running server: its checks, and its notes about the skipped ones.
 
 use std::process::Command;
 

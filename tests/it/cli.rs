@@ -246,7 +246,7 @@ fn devices_and_fifos_are_read_by_no_verb() {
 }
 
 #[test]
-fn an_order_file_is_bounded_for_check_as_it_is_for_the_server() {
+fn check_limits_the_size_of_an_order_file_as_the_server_does() {
     let folder = folder("", &[("large.toml", &" ".repeat((16 << 20) + 1))]);
     let large = folder.path().join("large.toml");
     let large = large.to_str().expect("text");
@@ -386,7 +386,7 @@ fn an_invalid_time_is_answered_with_the_accepted_forms() {
 }
 
 #[test]
-fn check_beside_a_server_says_what_it_leaves_out_and_why() {
+fn check_beside_a_server_names_the_skipped_checks_and_the_reason() {
     let server = Server::start(&preamble(Upstream::plain().address), &[]);
     let report = text(&server.verb(&["check"]));
     let process = server.id();

@@ -88,7 +88,7 @@ fn the_path_of_the_servers_configuration_is_absolute() {
 }
 
 #[test]
-fn why_explains_what_the_running_server_has_in_force_and_offline_what_the_files_say() {
+fn why_explains_the_policy_in_force_and_with_offline_that_of_the_files() {
     let (server, _upstream) = server();
     let why = |name: &str, more: &[&str]| {
         let output = server.verb(&[&["why", name, "--json"], more].concat());
@@ -175,7 +175,7 @@ fn verbs_reach_the_server_although_its_configuration_has_a_mistake() {
 }
 
 #[test]
-fn a_mistake_in_the_line_of_the_socket_leads_to_no_other_server() {
+fn a_mistake_in_the_control_key_makes_no_verb_ask_another_server() {
     let (server, _upstream) = server();
     let good = fs::read_to_string(server.path("tapis.toml")).expect("readable");
     for bad in ["control = control.sock", "contrl = \"control.sock\""] {

@@ -25,7 +25,7 @@ fn server(upstreams: &[&Upstream], more: &str) -> Server {
     Server::start(&config, &[("ads", "blocked.example\n")])
 }
 
-/// Sends the forgeries that `forge` makes of a false answer, and then the correct answer.
+/// An upstream that sends the forgeries that `forge` makes of a false answer, and then the correct answer.
 fn forger(forge: impl Fn(&Asked, Message) -> Vec<Vec<u8>> + Send + Sync + 'static) -> Upstream {
     Upstream::start_raw(move |asked| {
         let mut answers = forge(asked, address_of(asked, FORGED));
@@ -187,7 +187,7 @@ fn the_client_gets_the_second_servers_answer_if_the_first_fails() {
 }
 
 #[test]
-fn while_upstream_is_silent_all_else_is_answered_and_then_its_failure_is_remembered() {
+fn a_silent_upstream_delays_no_other_answer_and_its_failure_is_cached() {
     let upstream =
         Upstream::start(|asked| (name(asked) == "known.example").then(|| address_of(asked, TRUE)));
     let server = server(&[&upstream], "");

@@ -6,7 +6,7 @@ use crate::support::client::is_blocked;
 use crate::support::server::{Server, folder, list, preamble, text, verb};
 use crate::support::upstream::Upstream;
 
-/// What `check` reports of a list with this content, and its exit code.
+/// The output of `check` for a list with this content, and its exit code.
 fn check(content: &str, keys: &str) -> (String, Option<i32>) {
     let folder = folder(&list("ads", keys), &[("ads", content)]);
     let output = verb(folder.path(), &["check"]);
@@ -17,7 +17,7 @@ const ADBLOCK: &str = "[Adblock Plus 2.0]\n! Title: ads\n! Expires: 1 day\n||a.e
                        ||b.example^$third-party\n@@||c.example^\nexample.com##.banner\n";
 
 #[test]
-fn a_list_in_another_format_is_recognised_and_not_offered_to_be_accepted() {
+fn a_list_in_another_format_is_recognised_and_accepting_it_is_not_suggested() {
     for (content, recognised) in [
         (ADBLOCK, "an adblock filter list"),
         (
@@ -81,7 +81,7 @@ fn a_list_in_another_format_is_recognised_and_not_offered_to_be_accepted() {
 }
 
 #[test]
-fn a_list_in_the_other_of_both_formats_is_reported_with_the_format_to_set() {
+fn a_list_in_the_other_supported_format_is_reported_with_the_format_to_set() {
     for (content, given, remedy) in [
         (
             "0.0.0.0 a.example\n:: b.example c.example\n",
@@ -101,7 +101,7 @@ fn a_list_in_the_other_of_both_formats_is_reported_with_the_format_to_set() {
 }
 
 #[test]
-fn a_list_that_is_bad_in_no_known_way_can_still_be_accepted() {
+fn a_bad_list_in_no_recognised_format_can_still_be_accepted() {
     let (report, _) = check("a..b\nc..d\ne.example\n", "");
     assert!(
         report.contains("To take it as it is: tapis reload --accept ads:bad"),

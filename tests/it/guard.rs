@@ -51,8 +51,8 @@ fn words(value: &Value) -> Vec<&str> {
     words.map(|word| word.as_str().expect("a word")).collect()
 }
 
-/// The guard holds the newest version of `ads`, which is reported in all places, until it is
-/// released by name.
+/// Asserts that the guard holds the newest version of `ads`, that all outputs report it, and that a
+/// release of this guard ends it.
 fn is_held_until_released(server: &Server, guard: &str, reason: &str) {
     let release = format!("ads:{guard}");
     let output = reload(server, &[]);

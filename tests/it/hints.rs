@@ -126,7 +126,7 @@ fn upstream_line(server: &Server) -> String {
 }
 
 #[test]
-fn status_explains_a_failing_upstream_by_what_it_answers() {
+fn status_explains_a_failing_upstream_by_its_answers() {
     for (code, report) in [
         (ResponseCode::FormErr, "answers FORMERR"),
         (ResponseCode::Refused, "answers REFUSED"),
@@ -265,8 +265,8 @@ fn a_prefix_to_allow_is_parsed_as_in_the_file() {
 
 #[test]
 fn an_address_to_listen_on_without_a_port_gets_the_default_port() {
-    // 192.0.2.1 is no address of this machine: the message names the address that it would have
-    // listened on.
+    // 192.0.2.1 is not an address of this machine, so the start fails, and the message has the full
+    // address with its port.
     for (listen, meant) in [
         ("192.0.2.1", "192.0.2.1:5335"),
         ("2001:db8::1", "[2001:db8::1]:5335"),

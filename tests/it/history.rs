@@ -66,8 +66,8 @@ pub(crate) fn kept(server: &Server, lists: usize) {
     });
 }
 
-/// An instant at which the last generation is certainly in force: just after its entry it may not
-/// be.
+/// Waits for an instant at which the last generation is certainly in force, and returns it. Just
+/// after the journal entry the generation may not be in force yet.
 pub(crate) fn settled() -> Timestamp {
     let at = Timestamp::now() + std::time::Duration::from_millis(300);
     until("that instant", || Timestamp::now() > at);
@@ -334,7 +334,7 @@ fn the_past_is_unknown_where_a_list_that_could_decide_was_not_kept() {
 }
 
 #[test]
-fn a_kill_bounds_the_known_past_and_a_clean_stop_is_known() {
+fn the_past_is_unknown_after_a_kill_and_known_after_a_clean_stop() {
     let (mut server, _upstream) = start(&list("ads", ""), &[("ads", "ads.example\n")]);
     let heartbeat = server.path("state/journal.jsonl.alive");
     until("the heartbeat", || heartbeat.exists());

@@ -1,4 +1,4 @@
-//! Hostile clients: what they get, and how other clients are served meanwhile.
+//! Hostile clients: the answers that they get, and the service for other clients meanwhile.
 
 mod connections;
 mod floods;

@@ -683,7 +683,7 @@ fn a_journal_that_is_moved_away_continues_in_a_new_file_without_an_error() {
     until("the first generation", || {
         text(&server.verb(&["journal", "show"])).contains("in force")
     });
-    // The file is moved before the next change, and together with it.
+    // The file is moved twice: well before the next change, and just before a change.
     let (first, second) = (server.path("first"), server.path("second"));
     fs::rename(&journal, &first).expect("moved away");
     until("a new file", || {

@@ -61,8 +61,8 @@ fn shipped() -> Vec<(String, String)> {
     .collect()
 }
 
-/// Removes each item with `#[cfg(test)]`. The text must be formatted: an item ends with its first line, or with a closing
-/// bracket that is indented like its attribute.
+/// Removes each item with `#[cfg(test)]`. The text must be formatted: an item ends with its first line, or with a
+/// closing bracket that is indented like its attribute.
 fn without_tests(text: &str) -> String {
     let ends = |line: &str| [";", "}", ","].iter().any(|end| line.ends_with(end));
     let mut kept = String::new();
@@ -129,8 +129,8 @@ fn module_of(file: &str) -> Vec<&str> {
         .collect()
 }
 
-/// The paths of the crate that a file names, from the root: by `crate::`, `super::`, `self::` or the name of a submodule.
-/// `crate::a::{b, c::d}` is `a::b` and `a::c::d`.
+/// The paths within the crate that a file names, each from the crate's root. A file names them by `crate::`, `super::`,
+/// `self::` or the name of a submodule; `crate::a::{b, c::d}` yields `a::b` and `a::c::d`.
 fn imports(file: &str, text: &str) -> Vec<String> {
     let code: Vec<_> = text
         .lines()
@@ -284,7 +284,7 @@ fn graph(files: &[(String, String)]) -> Graph {
         .clone()
         .map(|(file, _)| (module_of(file).join("::"), file));
     let modules: BTreeMap<_, _> = modules.collect();
-    // An import names a module or an item in one: the longest part that is a module's path.
+    // An import names a module, or an item in a module. The longest prefix that is a module's path is the module.
     let defined_in = |import: &str| {
         let mut path = import;
         loop {
@@ -321,7 +321,7 @@ fn circle(graph: &Graph, start: &str) -> Option<Vec<String>> {
     None
 }
 
-/// Each circle once, with the file first that is first in the alphabet.
+/// Each circle once, beginning with its alphabetically first file.
 fn circles(graph: &Graph) -> Vec<String> {
     let mut known = BTreeSet::new();
     let mut found = Vec::new();
@@ -441,7 +441,8 @@ mod inside {
     assert_eq!(structs(text), expected);
 }
 
-/// A component is a folder in one of the top modules, such as `control/guard`, or the other files of the module.
+/// A component is a folder in one of the top modules, such as `control/guard`, or all files of a top module that are in
+/// no such folder.
 #[test]
 fn each_component_has_at_most_one_large_struct() {
     let mut large: BTreeMap<String, Vec<String>> = BTreeMap::new();

@@ -19,7 +19,7 @@ fn reload(server: &Server, arguments: &[&str]) -> Output {
     server.verb(&[&["reload"], arguments].concat())
 }
 
-/// The newest version is rejected for this reason, which is reported in all places.
+/// Asserts that the newest version is rejected, and that all outputs report this reason.
 fn held(server: &Server, reason: &str) {
     let output = reload(server, &[]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));

@@ -195,7 +195,7 @@ impl Logging {
         self.status()["alarms"].to_string()
     }
 
-    /// The server still works: a change comes into force.
+    /// Asserts that the server still works: a change comes into force.
     fn applies_changes(&self, name: &str) {
         let edited = self.folder.path().join("new");
         fs::write(&edited, format!("{name}\n")).expect("written");

@@ -32,8 +32,9 @@ fn first_line(output: &Output) -> String {
     lines.lines().next().unwrap_or_default().to_owned()
 }
 
-/// The same as a user other than root; `None` if this is not root, or if the build directory is
-/// below one that all users can write to: the verbs of root trust no socket there.
+/// Like `server`, but the server runs as a user other than root. `None` if this process is not root,
+/// or if the build directory is below one that all users can write to: verbs that root runs trust no
+/// socket there.
 fn server_of_another_user() -> Option<(Server, Upstream)> {
     let all_may_write = |folder: &Path| {
         let meta = fs::metadata(folder).expect("there");
@@ -147,7 +148,7 @@ fn a_change_of_a_file_that_the_server_ignores_fails_before_the_change() {
 }
 
 #[test]
-fn a_lift_without_a_server_says_so_and_one_beside_a_server_with_other_orders_too() {
+fn a_lift_reports_that_no_server_runs_or_that_the_server_has_other_orders() {
     let (mut server, _upstream) = server("");
     let other = folder("[orders]\npath = \"other\"\n", &[]);
     fs::create_dir(other.path().join("other")).expect("made");

@@ -334,7 +334,7 @@ fn an_order_that_is_saved_in_two_halves_is_loaded_whole() {
 }
 
 #[test]
-fn an_order_that_supersedes_another_from_the_same_instant_is_the_one_that_is_named() {
+fn an_order_is_named_in_place_of_one_that_it_supersedes_from_the_same_instant() {
     let (server, _upstream) = server("", &[]);
     let supersedes = format!("{PAST}\nsupersedes = [\"a-old\"]");
     for (id, dates) in [("a-old", PAST), ("new", &supersedes)] {
@@ -575,7 +575,7 @@ const JOURNALS: [&str; 2] = [
 ];
 
 #[test]
-fn of_two_files_with_one_id_the_earlier_one_applies_after_a_restart_too() {
+fn the_earlier_of_two_files_with_one_id_applies_after_a_restart_too() {
     let write = |server: &Server, file: &str, name: &str| {
         let text = order("x-1", PAST, &target(name, "exact"));
         server.replace(&format!("orders/{file}"), &text);
@@ -614,7 +614,7 @@ fn of_two_files_with_one_id_the_earlier_one_applies_after_a_restart_too() {
 }
 
 #[test]
-fn of_two_new_files_with_one_id_the_first_by_name_applies() {
+fn the_first_by_name_of_two_new_files_with_one_id_applies() {
     let (server, _upstream) = server("", &[]);
     let server = crash(server, |server| {
         // A backup's name extends the stem of the original, and sorts before it because of the
@@ -691,7 +691,7 @@ fn orders_whose_directory_is_missing_at_the_start_stay_in_force() {
 }
 
 #[test]
-fn of_a_missing_directory_that_the_journal_does_not_know_nothing_is_reported_as_in_force() {
+fn no_order_is_reported_in_force_for_a_missing_directory_that_the_journal_does_not_know() {
     let more = JOURNALS[0].to_owned() + "[exceptions]\npath = \"exceptions\"\n";
     let (server, _upstream) = server(&more, &[]);
     let missing = "exceptions: cannot be listed";

@@ -497,9 +497,9 @@ fn a_zone_whose_servers_echo_opt_does_not_turn_edns_off_while_the_upstream_answe
     assert_eq!(server.status()["upstream"][0]["edns"], true);
 }
 
-/// An upstream with EDNS, except for names at or below `broken.example`: it answers those with
-/// `error` and no OPT record if the query has EDNS, as a server passes on such an answer of a
-/// zone's servers; without EDNS they are answered.
+/// An upstream with EDNS, except for names at or below `broken.example`. A query with EDNS for one of
+/// these gets `error` without an OPT record, as from a resolver that passes on such an answer of the
+/// zone's servers; a query without EDNS is answered.
 fn with_a_broken_zone(error: ResponseCode) -> Quirky {
     Quirky::start(
         move |asked| {

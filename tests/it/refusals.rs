@@ -10,7 +10,7 @@ use crate::support::server::{Server, folder, list, preamble, refused, tapis, tex
 use crate::support::upstream::Upstream;
 
 #[test]
-fn a_port_in_use_also_by_a_second_tapis() {
+fn a_port_in_use_is_reported_even_if_another_tapis_uses_it() {
     let upstream = Upstream::plain();
     let server = Server::start(&preamble(upstream.address), &[]);
     let folder = tempfile::tempdir().expect("a folder");
@@ -36,7 +36,7 @@ fn a_port_in_use_also_by_a_second_tapis() {
 }
 
 #[test]
-fn an_address_that_this_machine_does_not_have() {
+fn an_address_that_this_machine_does_not_have_is_reported() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = preamble(Upstream::plain().address);
     let report = refused(folder.path(), &config, &["--listen", "192.0.2.1:5335"]);
@@ -47,7 +47,7 @@ fn an_address_that_this_machine_does_not_have() {
 }
 
 #[test]
-fn an_upstream_that_is_this_server() {
+fn an_upstream_that_is_this_server_is_reported() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = preamble(Upstream::plain().address);
     let itself = ["--listen", "127.0.0.1:5399", "--upstream", "127.0.0.1:5399"];
@@ -56,7 +56,7 @@ fn an_upstream_that_is_this_server() {
 }
 
 #[test]
-fn ipv4_in_ipv6_form_to_listen_on() {
+fn an_ipv4_mapped_address_to_listen_on_is_reported() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = preamble(Upstream::plain().address);
     let run = |listen: &str| {
@@ -76,7 +76,7 @@ fn ipv4_in_ipv6_form_to_listen_on() {
 }
 
 #[test]
-fn a_control_socket_in_use_by_another_server() {
+fn a_control_socket_in_use_by_another_server_is_reported() {
     let upstream = Upstream::plain();
     let server = Server::start(&preamble(upstream.address), &[]);
     let folder = tempfile::tempdir().expect("a folder");
@@ -198,7 +198,7 @@ fn a_start_reports_all_unavailable_resources_at_once() {
 }
 
 #[test]
-fn check_reports_what_a_start_could_not_open() {
+fn check_reports_the_resources_that_a_start_could_not_open() {
     let folder = tempfile::tempdir().expect("a folder");
     let (config, _other) = unready(folder.path());
     let path = folder.path().join("tapis.toml");
@@ -232,7 +232,7 @@ fn check_beside_the_running_server_accepts_the_sockets_of_that_server() {
 }
 
 #[test]
-fn a_required_list_that_is_missing() {
+fn a_required_list_that_is_missing_is_reported() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = preamble(Upstream::plain().address) + &list("must", "required = true");
     let report = refused(folder.path(), &config, &[]);
@@ -283,7 +283,7 @@ fn a_required_list_that_guards_hold_ends_the_start_with_an_offline_remedy() {
 }
 
 #[test]
-fn a_configuration_with_mistakes() {
+fn mistakes_in_the_configuration_are_reported() {
     let folder = tempfile::tempdir().expect("a folder");
     let report = refused(folder.path(), "[server]\nlisten = []\n[upstrem]\n", &[]);
     assert!(

@@ -14,7 +14,8 @@ use crate::support::upstream::Upstream;
 
 const PAST: &str = "effective-from = 2020-01-01T00:00:00Z";
 
-/// A server whose list had one name, then another, and which has an order since.
+/// A server in its third generation: its list had `one.example` in the first, has `two.example` from
+/// the second on, and an order was added in the third.
 fn server(more: &str) -> (Server, Upstream) {
     let upstream = Upstream::plain();
     let config = format!(
@@ -258,7 +259,7 @@ fn after_a_crash_the_lists_of_the_held_generation_return_and_no_others() {
     kept(&server);
     server.signal("TERM");
     server.wait();
-    // The state after a server ended before it could save the result of a second rollback.
+    // The state directory of a server that ended before it could save the result of a second rollback.
     let now = jiff::Timestamp::now();
     let record =
         format!("{{\"generation\":2,\"since\":\"{now}\",\"first\":5,\"lists\":[\"ads\"]}}");
@@ -659,7 +660,7 @@ fn a_large_list_renamed_since_keeps_its_rules_beside_the_restored_ones() {
 }
 
 #[test]
-fn a_rollback_names_what_it_does_not_restore() {
+fn a_rollback_names_the_lists_and_settings_that_it_does_not_restore() {
     let upstream = Upstream::plain();
     let preamble = preamble(upstream.address) + STATE;
     let first = [
@@ -710,7 +711,7 @@ fn a_rollback_names_what_it_does_not_restore() {
 }
 
 #[test]
-fn without_a_journal_a_rollback_names_lists_that_are_gone_all_the_same() {
+fn a_rollback_without_a_journal_also_names_lists_that_are_gone() {
     let upstream = Upstream::plain();
     let preamble = preamble(upstream.address) + STATE + "[journal]\npath = \"missing/journal\"\n";
     let config = preamble.clone() + &list("ads", "") + &list("gone", "");

@@ -268,7 +268,7 @@ fn the_provider_starts_without_the_mandated_list_only_while_the_state_directory_
 }
 
 #[test]
-fn an_order_of_the_providers_example_blocks_what_no_list_may_and_is_lifted_by_a_verb() {
+fn an_order_of_the_providers_example_blocks_a_protected_name_and_is_lifted_by_a_verb() {
     let upstream = Upstream::plain();
     let server = provider(&upstream);
     server.replace("orders/x.toml", ORDER);

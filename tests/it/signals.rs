@@ -9,7 +9,8 @@ use crate::support::server::{Server, folder, list, preamble, tapis, text};
 use crate::support::upstream::Upstream;
 use tempfile::TempDir;
 
-/// The number of servers that are started in sequence: the moment is short.
+/// The number of servers that are started one after the other. Each is in the tested state only for a moment, which a
+/// single signal could miss.
 const ROUNDS: usize = 5;
 
 /// A server that has just bound its first socket. With many workers there are many more sockets to

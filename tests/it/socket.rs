@@ -309,7 +309,7 @@ fn root_reaches_a_users_server_whose_socket_is_in_the_temporary_directory() {
     fs::write(&config, text_of).expect("written");
     let log = fs::File::create(shared.path().join("log")).expect("made");
     let socket = shared.path().join(format!("tapis-{USER}/control.sock"));
-    // In the other case /run/tapis is tried first and rejected: it does not belong to this user.
+    // If /run/tapis exists, it is tried first and rejected, because it does not belong to this user.
     let _server = OtherServer(
         tapis()
             .args(["serve", "--config"])
@@ -331,7 +331,7 @@ fn root_reaches_a_users_server_whose_socket_is_in_the_temporary_directory() {
         .output()
         .expect("it ran");
     assert!(by_root.status.success(), "{}", text(&by_root));
-    // The same server in a directory whose name is that of another user's.
+    // The same socket in a directory that is named for another user.
     let other = shared.path().join("tapis-424244");
     fs::create_dir(&other).expect("made");
     chown(&other, Some(USER), Some(USER)).expect("changed");

@@ -38,7 +38,7 @@ pub(crate) fn kept(server: &Server) {
     until("the record of what is in force", || {
         let text = fs::read_to_string(&record).unwrap_or_default();
         let text: String = text.split_whitespace().collect();
-        // As the first generation of its lists, or as the last one.
+        // The record has the first and the last generation with the same lists.
         [
             format!("\"generation\":{generation},"),
             format!(",{generation}]]"),
@@ -201,7 +201,7 @@ fn a_list_whose_parsing_changed_is_compared_with_the_kept_rules() {
 }
 
 #[test]
-fn a_rollback_lifts_no_kept_rules_of_a_list_whose_new_file_is_held() {
+fn a_rollback_removes_no_kept_rules_of_a_list_whose_new_file_is_held() {
     let upstream = Upstream::plain();
     let config = keeping(&upstream, &["ads"]);
     let old = "one.example\ntwo.example\nthree.example\n";

@@ -426,8 +426,8 @@ fn swaps_lose_no_query_and_mix_no_states() {
         server.replace("small", &format!("keep.example\n{name}.example\n"));
         let mut turned = false;
         until("the swap", || {
-            // Four datagrams may be split by the swap; the second of two successive rounds may not
-            // be older.
+            // The swap may come between the four datagrams of a round, but a round must not see an
+            // older state than the round before.
             let seen = ask();
             assert!(seen[2] && seen[3], "unchanged names stay blocked");
             let (old, new) = if to_b {

@@ -102,7 +102,7 @@ fn received(server: SocketAddr, name: &str) -> Option<Received> {
 /// A generation in `journal export`.
 struct Publication {
     at: Timestamp,
-    /// When it came into force by the log.
+    /// When it came into force, according to the log.
     logged: Timestamp,
     /// Orders in force.
     orders: BTreeSet<String>,
@@ -110,7 +110,7 @@ struct Publication {
     exceptions: BTreeSet<String>,
 }
 
-/// The history of the day by the journal and the logs.
+/// The history of the day, according to the journal and the logs.
 struct History {
     publications: Vec<Publication>,
     /// Instants at which the known policy can change.
@@ -275,7 +275,7 @@ fn compare(server: &Server, history: &History, name: &str, seen: &[Observation])
     (answers, unknown)
 }
 
-/// Compares an answer with the orders and exceptions in force by the journal.
+/// Compares an answer with the orders and exceptions in force according to the journal.
 fn compare_with_export(history: &History, name: &str, at: Timestamp, received: &Received) {
     let known = history.publication(at).expect("it was served");
     let excepted = known.exceptions.contains(name);
@@ -308,7 +308,7 @@ fn exception(name: &str, more: &str) -> String {
     )
 }
 
-/// Records when each generation came into force by the log.
+/// Records when each generation came into force, according to the log.
 fn logged(server: &Server, entries: &[Value], times: &mut BTreeMap<u64, Timestamp>) {
     // A log line may be written after the journal entry.
     until("the log", || {

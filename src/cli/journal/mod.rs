@@ -34,8 +34,8 @@ enum JournalVerb {
     Show(ShowArgs),
     /// Check whether entries were changed, removed or moved.
     ///
-    /// Exit code 0 when none was, 1 when one was: each finding is printed with its line. With a key, the journal's
-    /// head must be authenticated by it.
+    /// Exit code 0 when there are no findings, 1 when there are some: each is printed with its line. With a key, the
+    /// journal's head must be authenticated by it.
     Verify(VerifyArgs),
     /// Print entries as one JSON array, with the full texts of orders.
     Export(ShowArgs),
@@ -141,7 +141,7 @@ impl ShowArgs {
                 .is_none_or(|id| is_about(&entry.event, id))
     }
 
-    /// Calls `each` with every entry and whether the arguments select it, until it fails.
+    /// Calls `each` with every entry, and with whether the arguments select that entry. Stops if `each` fails.
     fn for_each_entry(
         &self,
         choice: &Choice,

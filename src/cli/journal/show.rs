@@ -121,7 +121,7 @@ fn print_start(start: &Start, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// The state after the entries so far, as far as the next entry is compared with it.
+/// The parts of the state after the entries so far that the next entry is compared with.
 #[derive(Default)]
 pub(super) struct Before {
     lists: HashMap<String, ListEntry>,

@@ -1,4 +1,5 @@
-//! `tapis order list` and `tapis order show`: print orders with their states, and differing states in a running server.
+//! `tapis order list` and `tapis order show`: print orders with their states, and where a running server has another
+//! state.
 
 use std::io::{self, Write};
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
-//! `tapis order`: shows, checks and changes orders. States are computed from the files; differing states in a running
-//! server are shown, too.
+//! `tapis order`: shows, checks and changes orders. States are computed from the files. If a running server has another
+//! state of an order, that is shown, too.
 
 mod change;
 mod files;
@@ -29,9 +29,9 @@ pub(super) struct OrderArgs {
 
 #[derive(Debug, Subcommand)]
 enum OrderVerb {
-    /// List all orders with their states, and differing states in a running server.
+    /// List all orders with their states, and where a running server has another state.
     List(list::ListArgs),
-    /// Show an order: its state, its contents, and a differing state in a running server.
+    /// Show an order: its state, its contents, and its state in a running server if that differs.
     Show(list::ShowArgs),
     /// Count the orders by state, authority and legal basis, with the times from issue to force and from lift to effect.
     Report(report::ReportArgs),

@@ -11,8 +11,8 @@ use crate::control::admin::status::{KnownOrder, KnownOrders, OrdersRequest, Relo
 use crate::control::sources::orders::registry::OrderRegistry;
 use crate::control::sources::orders::schedule::State;
 
-/// The orders of the running server; `None` if no server watches the directory of `registry`. Returns also the reason, if
-/// a server is or may be running.
+/// The orders of the running server; `None` if no server watches the directory of `registry`. Also returns the reason,
+/// if a server is or may be running.
 pub(super) fn known(
     registry: &OrderRegistry,
     sockets: &[PathBuf],
@@ -41,9 +41,9 @@ fn other_directory(known: &KnownOrders) -> String {
     }
 }
 
-/// The result in the server after a change of an order's file.
+/// The state of an order in the server after a change of its file.
 pub(super) enum Outcome {
-    /// The server has read the order. The generation in force, and problems of other files.
+    /// The server has read the order. Contains the generation in force, and the problems of other files.
     Followed(u64, Vec<String>),
     /// No server watches the directory, for this reason.
     NotFollowed(String),

@@ -1,4 +1,5 @@
-//! Finds `except` names of an order that another of its targets blocks. The time grows linearly with the number of names.
+//! Finds `except` names of an order that another of its targets blocks. The time grows linearly with the number of
+//! names.
 
 use std::collections::HashMap;
 
@@ -36,7 +37,8 @@ struct Index<'t> {
     targets: &'t [Target],
     /// The group of each target: the first target that is equal to it.
     groups: Vec<usize>,
-    /// The first two groups by name (in wire form) and scope. Two are enough, as at most one is that of the except.
+    /// The first two groups by name (in wire form) and scope. Two are enough, as at most one of them
+    /// is the group of the except.
     named: HashMap<(&'t [u8], Scope), [Option<usize>; 2]>,
     /// The groups sorted by key, so that names below a name are adjacent.
     sorted: Vec<(Vec<u8>, usize)>,

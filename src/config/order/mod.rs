@@ -1,7 +1,7 @@
 //! An authority's order in a file: the authority, its reason, the names, the dates.
 //!
-//! The fields are from the EU's Digital Services Act (Regulation 2022/2065, article 9), the Lumen database, and national
-//! practice. `docs/orders.md` explains each.
+//! The fields are from the EU's Digital Services Act (Regulation 2022/2065, article 9), the Lumen database, and
+//! national practice. `docs/orders.md` explains each.
 
 mod contradictions;
 mod raw;
@@ -22,7 +22,7 @@ pub use types::{
 };
 
 impl Order {
-    /// Parses and validates a text. `path` is only for the problems; the file is not opened.
+    /// Parses and validates a text. `path` is only used in messages; the file is not opened.
     ///
     /// # Errors
     /// All problems of the text.

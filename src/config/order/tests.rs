@@ -369,7 +369,6 @@ fn an_invalid_field_is_not_reported_as_missing_too() {
     }
 }
 
-/// The good order without its targets, and with `targets`.
 #[test]
 fn a_misspelt_field_of_an_order_is_not_reported_as_missing_too() {
     for (right, wrong) in [

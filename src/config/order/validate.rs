@@ -21,10 +21,10 @@ use crate::names::typed;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
-/// Most targets of an order, and most excepts of all its targets together. Each takes some 400 bytes of memory while the
-/// server has the order.
+/// The maximum number of targets of an order, and of the excepts of all its targets together. Each takes about 400
+/// bytes of memory while the server has the order.
 const TARGETS_MAX: usize = 100_000;
-/// Most notices of an order, most suspensions, and most orders that it supersedes.
+/// The maximum numbers of notices and suspensions of an order, and of orders that it supersedes.
 const ITEMS_MAX: usize = 1000;
 
 /// Validates an order; `None` if a required key is missing or invalid, which is reported.
@@ -256,7 +256,7 @@ fn redress(given: Option<At<raw::Redress>>, findings: &mut Findings) -> Option<R
     })
 }
 
-/// Reports a time that is after another one although it must not be.
+/// Reports `second` if it is before `first`.
 fn in_order(first: Option<&At<Moment>>, second: Option<&At<Moment>>, findings: &mut Findings) {
     if let (Some(first), Some(second)) = (first, second)
         && first.value > second.value

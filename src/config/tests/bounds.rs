@@ -7,13 +7,13 @@ fn every_number_is_bounded_on_both_sides() {
     for (section, key, low, high) in [
         ("server", "workers", 0_i64, 1024),
         ("server", "tcp-connections", 1, 65535),
-        // Of 1024, the default.
+        // The upper bound is the default of tcp-connections.
         ("server", "tcp-connections-per-client", 1, 1024),
         ("server", "tcp-idle-secs", 1, 3600),
         ("server", "discard-ms", 100, 60_000),
         ("upstream", "timeout-ms", 100, 30_000),
         ("upstream", "waiting", 16, 65_535),
-        // Of 8192, the default.
+        // The upper bound is the default of waiting.
         ("upstream", "waiting-per-client", 1, 8192),
         ("cache", "size-mib", 1, 65_536),
         ("cache", "min-ttl-secs", 0, 3600),

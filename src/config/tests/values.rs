@@ -317,7 +317,7 @@ fn ports_are_a_range_that_is_wide_enough() {
 }
 
 #[test]
-fn the_index_of_an_interface_is_the_one_that_it_has_at_that_moment() {
+fn the_index_of_an_interface_is_looked_up_at_each_use() {
     let address: ServerAddress = "[fe80::1%eth0]:5300".parse().expect("an address");
     let indices = [Some(3), Some(7), None].map(|index| {
         let current = address.current(|zone| index.filter(|_| zone == "eth0"));

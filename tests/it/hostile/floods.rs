@@ -17,9 +17,8 @@ use crate::support::client::{
 use crate::support::server::{Server, list, preamble};
 use crate::support::upstream::{Upstream, address_of, bytes, name};
 
-/// Answers at once, except names below `flood.example`, which wait while the gate is locked for
-/// writing.
-/// The TTL of `old.example` is one second.
+/// An upstream that answers at once. Only queries for names below `flood.example` wait while the gate
+/// is locked for writing. The TTL of `old.example` is one second.
 fn gated(gate: &Arc<RwLock<()>>) -> Upstream {
     let passage = Arc::clone(gate);
     Upstream::start(move |asked| {
@@ -42,7 +41,7 @@ fn flood(client: &Port, salt: usize, count: usize) {
     }
 }
 
-/// Queries that need no upstream are answered.
+/// Asserts that queries that need no upstream are answered.
 fn is_responsive(server: &Server) {
     assert!(is_blocked(server.address, "blocked.example"));
     assert_eq!(addresses(server.address, "localhost"), ["127.0.0.1"]);
@@ -215,7 +214,7 @@ fn delayed_answers_leave_in_bounded_bursts_for_each_client() {
         for _ in 0..400 {
             assert_eq!(data(&victim.receive()), ["192.0.2.1"]);
         }
-        // Answers to many names arrive one by one, as fast as the machine is.
+        // Answers to many names arrive one by one; on a slow machine they need no pacing.
         let paced = server.count("paced");
         assert!(names > 1 || paced >= 256 - 64, "{paced} were paced");
         assert_eq!(server.count("discarded"), 0);

@@ -139,7 +139,7 @@ fn decode_and_check(
                 Resolution::Failed(failure, stale.clone()),
                 Resolution::Overloaded(stale),
             ];
-            // Some questions cannot be answered by a CNAME to that name: they are for it.
+            // `None` if the question is for the CNAME's target itself.
             resolutions.extend(answer_to(&key, addresses, alias).map(Resolution::Answered));
             for resolution in resolutions {
                 match conclude(9, client, packet, snapshot, &resolution, &mut out) {

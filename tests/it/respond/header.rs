@@ -8,7 +8,7 @@ use super::ask::{Ask, ID, ask};
 use super::harness::{Harness, PERMITTED, harness, list};
 use super::upstream_answer::{a, upstream_answer};
 
-/// A server that answers each of [`ASKED`] in another way.
+/// A server that answers each of [`ASKED`] in a different way.
 fn rich() -> Harness {
     let harness = harness([list("ads").exact("bad.example")]);
     for flags in [0, CD] {

@@ -1,4 +1,4 @@
-//! HTTPS records of which some lead to a blocked name, after all kinds of chains.
+//! HTTPS records, some of which lead to a blocked name, at the end of chains of CNAME and DNAME records.
 
 use std::sync::LazyLock;
 

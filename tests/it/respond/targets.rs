@@ -26,7 +26,7 @@ pub(super) fn chained(rtype: RecordType) -> UpstreamAnswer {
             a("x.track.test", 300, [192, 0, 2, 7]),
             rrsig("x.track.test", 300, A),
         ]);
-    // The chain leads to no record of any other type: without an SOA that is not cached.
+    // For other types the answer is NODATA, which is not cached without an SOA.
     match rtype {
         A => answer,
         _ => answer.authority(soa("track.test", 300, 300)),
@@ -237,7 +237,7 @@ fn a_service_at_a_blocked_target_is_blocked_with_its_hints() {
 }
 
 #[test]
-fn of_several_services_those_at_unblocked_targets_stay_without_signatures() {
+fn services_at_unblocked_targets_stay_without_signatures_if_another_is_blocked() {
     let records = [
         https("www.shop.example", 1, "x.track.test"),
         https("www.shop.example", 2, "."),

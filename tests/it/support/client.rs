@@ -64,7 +64,7 @@ pub(crate) fn is_blocked(server: SocketAddr, name: &str) -> bool {
     addresses(server, name) == ["0.0.0.0"]
 }
 
-/// Waits until `condition` returns true, and polls it meanwhile.
+/// Polls `condition` until it returns true.
 pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {

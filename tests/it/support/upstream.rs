@@ -100,7 +100,7 @@ impl Upstream {
         (socket.local_addr().expect("bound"), socket)
     }
 
-    /// The same, but ICMP reports it: the port is bound, but connected to another sender.
+    /// An address that answers with an ICMP error: its port is bound, but connected to another sender.
     pub(crate) fn refusing() -> (SocketAddr, UdpSocket) {
         let (address, socket) = Self::silent_address();
         socket.connect(address).expect("connected");

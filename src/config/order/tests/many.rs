@@ -2,13 +2,14 @@
 
 use super::*;
 
+/// The good order with `targets` in place of its own.
 fn with_targets(targets: &str) -> String {
     let head = GOOD.split("[[targets]]").next().expect("its head");
     format!("{head}{targets}")
 }
 
 #[test]
-fn of_a_mistake_in_every_target_the_first_are_reported_and_the_rest_counted() {
+fn a_mistake_in_every_target_is_reported_for_the_first_and_counted_for_the_rest() {
     for (mistaken, message) in [
         (
             "name = \"a.example\"\nscope = \"exat\"",
@@ -50,7 +51,7 @@ fn an_order_that_excepts_tens_of_thousands_of_names_is_read() {
 }
 
 #[test]
-fn an_order_with_too_many_items_is_refused_with_the_line_of_the_first_that_is_too_many() {
+fn an_order_with_too_many_items_is_rejected_with_the_line_of_the_first_excess_item() {
     let targets = "[[targets]]\nname = \"a.example\"\nscope = \"exact\"\n".repeat(100_001);
     let text = with_targets(&targets);
     let line = text.lines().count() - 2;
