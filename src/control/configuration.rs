@@ -21,7 +21,8 @@ pub(crate) struct Configuration {
     pub(crate) started_at: Timestamp,
     /// The problems with the newest state of the configuration's file.
     pub(crate) problems: Vec<String>,
-    /// Reads the orders and exceptions of a new configuration, by their directories: those of another one may hang.
+    /// Tasks that read the orders and exceptions of a new configuration, keyed by its directories, so that a directory
+    /// that hangs does not block another configuration.
     pub(crate) orders: FileTasks<Vec<PathBuf>, Box<ConfiguredOrders>>,
     /// Why some users who may use the control socket can't.
     pub(crate) socket_problem: Option<String>,
@@ -39,7 +40,8 @@ impl Configuration {
         }
     }
 
-    /// Starts to read the orders and exceptions of a pending configuration, given those in force, if its lists are read.
+    /// Starts to read the orders and exceptions of a pending configuration if its lists are read. `registry` holds
+    /// those in force.
     pub(crate) fn start_reading_orders(
         &mut self,
         pending: &mut PendingConfig,
@@ -50,7 +52,7 @@ impl Configuration {
         if !pending.is_ready() || pending.registry.as_ref().is_some_and(is_read) {
             return;
         }
-        // Orders that were read since are missing in what is known.
+        // The registry read so far lacks orders that were read since.
         pending.registry = None;
         pending.registry_since.get_or_insert_with(Instant::now);
         let folders = pending.folders();

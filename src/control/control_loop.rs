@@ -8,7 +8,7 @@
 //!               +--> stop
 //! ```
 //!
-//! Files are read and written on other threads, so that no turn takes long. A turn of the loop holds no state of its own.
+//! Files are read and written on other threads, so that no turn takes long. A turn of the loop keeps no state.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -30,9 +30,9 @@ use super::sources::lists::state::ListState;
 use super::sources::orders::reading::RegistryRead;
 use super::sources::watch::{Followed, OPEN_QUIET, Touched};
 
-/// How often all files are looked at, for changes that the system told nothing of (network file
-/// systems, links further up the path, events that were lost). A file that two sweeps find in the
-/// same new state is as quiet as one that an open writer leaves alone.
+/// How often all files are looked at, for changes without events (network file systems, links further up the path, lost
+/// events). A file that two sweeps find in the same new state has been quiet for as long as a file that a process has
+/// open must be.
 const SWEEP: Duration = OPEN_QUIET;
 /// How often to look whether a replaced snapshot is still in use.
 const RECLAIM: Duration = Duration::from_millis(20);
@@ -56,7 +56,7 @@ enum Turn {
 }
 
 impl Control {
-    /// Routes what happens to files, requests and dates until `stop`, and has `plane` follow the configuration.
+    /// Routes events of files, requests and dates until `stop`, and applies changes of the configuration to `plane`.
     pub async fn run(
         mut self,
         requests: mpsc::Receiver<Request>,
@@ -155,7 +155,7 @@ impl Control {
         late
     }
 
-    /// Writes the images in force, if they are not kept.
+    /// Writes the images in force, if they are not stored yet.
     pub(crate) fn persist_images(&mut self) {
         let is_rolling = self.rollback.running.is_some();
         self.persist.start(&self.publication.images, is_rolling);
@@ -212,12 +212,12 @@ impl Control {
             }
             Event::RollbackFiles(files) => self.finish_rollback_files(files),
             Event::Counted(Some(counted)) => self.hits.finish(counted),
-            // The next sweep has the files watched again, and the next minute has the hits written.
+            // Watching is tried again at the next sweep, and writing the hits in the next minute.
             Event::Followed(None) | Event::Counted(None) => {}
         }
     }
 
-    /// Starts all that the components are ready for. Returns whether a new snapshot was published.
+    /// Starts all work that the components are ready for. Returns whether a new snapshot was published.
     fn proceed(&mut self) -> bool {
         self.check_clock();
         self.next_request();
@@ -244,7 +244,7 @@ impl Control {
     fn receive(&mut self, request: Request) {
         match request {
             Request::Status(reply) => {
-                // The client may have left.
+                // The client may have disconnected.
                 let _ = reply.send(report::status(self, self.publication.plane.gauges()));
             }
             Request::KnownOrders(reply) => _ = reply.send(report::known_orders(self)),
@@ -264,7 +264,8 @@ impl Control {
 
     /// Carries out the next reload or rollback, or starts to read the files that it needs.
     pub(crate) fn next_request(&mut self) {
-        // While a new configuration is joined, it is in no place where it could be found.
+        // While a new configuration is being joined, it is neither pending nor in force, so that a request would miss
+        // it.
         if self.delta.joining_config || self.rollback.is_running() {
             return;
         }
@@ -297,7 +298,7 @@ impl Control {
         }
     }
 
-    /// Answers the requests that wait for nothing any more.
+    /// Answers the requests whose work is done.
     pub(crate) fn answer_requests(&mut self) {
         self.requests.answer(&Answering {
             generation: self.publication.publisher.current().generation,
@@ -320,7 +321,7 @@ impl Control {
         }
     }
 
-    /// Takes the orders and exceptions that were read; `None` if that panicked.
+    /// Takes the orders and exceptions that were read; `None` if reading panicked.
     fn finish_reading_orders(&mut self, read: Option<RegistryRead>) {
         let Some(read) = read else {
             let problem = "orders and exceptions: reading them broke off inside tapis, which is a bug; \
@@ -354,14 +355,14 @@ impl Control {
         }
     }
 
-    /// Has the files looked at that may be read, and reads lists that have none.
+    /// Starts looks at the files that are due, and loads lists that have no file.
     fn load_due(&mut self) {
         let now = Instant::now();
         self.lists.all().for_each(|list| list.look_if_due(now));
         self.load_looked();
     }
 
-    /// Has the files read that were looked at for that, if they changed.
+    /// Starts loads of the lists whose look before reading has ended, if they changed.
     pub(crate) fn load_looked(&mut self) {
         self.refuse_updates_of_held_lists();
         let loads = self
@@ -371,14 +372,14 @@ impl Control {
         self.dismiss(loads.unneeded);
     }
 
-    /// Takes events of files, or of directories on the way to some. Makes no system call.
+    /// Takes events of files, and of directories and links on their paths. Makes no system call.
     pub(crate) fn touch(&mut self, touched: &[Touched]) {
         let now = Instant::now();
         for touched in touched {
             let is_order = self.scheduler.touch(touched, now);
             let is_list = self.lists.touch(touched, now);
             if !is_order && !is_list {
-                // A link on the way to some file may lead elsewhere now.
+                // A link on the path of a file may lead elsewhere now.
                 self.lists.all().for_each(ListState::want_look);
                 self.files.refresh();
             }
@@ -394,15 +395,15 @@ impl Control {
         self.scheduler.asked.sweep = true;
         self.check_clock();
         if self.record.journal.last_generation() > self.generation() {
-            // It was opened late: what is in force gets a number that comes after those in it.
+            // The journal was opened late: the sources in force get a generation number after those in it.
             self.publication.change(Cause::Start);
-            // So do images that could not be kept yet.
+            // Images that could not be stored yet are stored with that number.
             self.persist.is_dirty |= self.persist.retry_at.take().is_some();
         }
         self.files.refresh();
     }
 
-    /// Watches the files that count now, if others may count than do.
+    /// Starts to watch the current files, if they may differ from the watched ones.
     pub(crate) fn start_following(&mut self) {
         let (lists, orders) = (&mut self.lists, &self.scheduler.registry);
         self.files.start_following(|| Followed {

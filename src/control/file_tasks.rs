@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// After how long without an answer a task is an alarm.
+/// A task that runs for longer is reported as an alarm.
 pub(crate) const LATE: Duration = Duration::from_secs(5);
 
 /// Tasks of one kind, at most one per key at a time. A component that needs files owns one of these, and the control
@@ -22,7 +22,7 @@ struct Running {
     since: Instant,
     /// The paths that are read.
     places: String,
-    /// It was logged that the task is late.
+    /// The lateness of the task has been logged.
     logged: bool,
 }
 
@@ -33,13 +33,13 @@ impl Running {
 
     fn problem(&self) -> String {
         let seconds = self.since.elapsed().as_secs();
-        // Without a path to read, a machine that stood still is late all the same.
+        // A task without paths may be late, too, if the machine was suspended.
         let places = match &*self.places {
             "" => "files",
             places => places,
         };
         format!(
-            "{places}: no answer from the file system for {seconds} s; what was read before stays in \
+            "{places}: no answer from the file system for {seconds} s; the last good state stays in \
              force; check the disk or the network mount"
         )
     }
@@ -63,7 +63,7 @@ where
         self.running.contains_key(key)
     }
 
-    /// Starts a task of which none runs with the same key. `places` are the paths that it reads.
+    /// Starts a task. No task with the same key may be running. `places` are the paths that it reads.
     pub(crate) fn start(
         &mut self,
         key: K,

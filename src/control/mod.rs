@@ -1,5 +1,5 @@
-//! The control plane: it reads lists and orders, and puts policies in force. It meets the data plane in
-//! [`policy::current`](crate::policy::current) alone.
+//! The control plane: it reads lists and orders, and puts policies in force. It passes them to the data plane only
+//! through [`policy::current`](crate::policy::current).
 
 pub mod admin;
 pub mod compile;
@@ -40,7 +40,7 @@ use crate::policy::current::Reader;
 /// The control plane: its components, between which [`run`](Self::run) routes events.
 pub struct Control {
     pub(crate) configuration: Configuration,
-    /// What lists are checked against.
+    /// The policy that lists are checked against.
     pub(crate) guard_policy: Arc<GuardPolicy>,
     pub(crate) lists: ListSources,
     pub(crate) scheduler: Scheduler,
@@ -52,12 +52,12 @@ pub struct Control {
     pub(crate) persist: Persistence,
     pub(crate) rollback: Rollback,
     pub(crate) record: Record,
-    /// How often lists and orders blocked.
+    /// The numbers of hits of lists and orders.
     pub(crate) hits: Hits,
 }
 
 impl Control {
-    /// A control plane that has read nothing yet. It refuses all clients until the first generation.
+    /// A control plane that has read nothing yet. All clients are refused until the first generation.
     pub(crate) fn empty(
         config: Config,
         store: ImageStore,

@@ -1,5 +1,4 @@
-//! Owns the first reading of all lists, before anybody is served.
-//! Refuses to follow them: that is `reload`'s.
+//! The start: reads all lists and publishes the first generation, before any client is served.
 
 use std::collections::HashSet;
 use std::io::Read;
@@ -36,49 +35,49 @@ use crate::control::sources::signature::Signature;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};
 
-/// How often a required list is read at the start that changes while it is read.
+/// Attempts at the start to read a required list that changes while it is read.
 const START_TRIES: u32 = 10;
 
 /// Why there is no first generation.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A list that must be there is not.
+    /// A required list can't be read.
     #[error("list `{name}` is required, but {}", .source.without_server())]
     RequiredListMissing {
         /// The list.
         name: String,
-        /// Why not.
+        /// The reason.
         source: Refusal,
     },
-    /// The state directory is another process's.
+    /// The state directory can't be opened; another process may use it.
     #[error(transparent)]
     State(#[from] StoreError),
-    /// All lists together are too many rules.
+    /// All lists together have too many rules.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
 }
 
 impl Control {
-    /// With an alarm, until the end, that some can't use the control socket who may.
+    /// Sets a permanent alarm that some users who may use the control socket can't.
     #[must_use]
     pub fn with_socket_problem(mut self, problem: Option<String>) -> Self {
         self.configuration.socket_problem = problem;
         self
     }
 
-    /// Puts a first generation in force. What was in force before a restart, and was kept, is at
-    /// once: files that changed since are read later. All other lists are read now, the small ones
-    /// some at a time, the large ones by the compiler; blocks until they are. Lists that can't be
-    /// read, or whose file system does not answer within 10 s, are left out, and `status` says so. Runs inside
-    /// a runtime, on a thread that may block.
+    /// Puts a first generation in force. Lists that are in stored images of an earlier process come into force at once;
+    /// if their files have changed since, they are read later. All other lists are read now: small ones in parallel,
+    /// large ones by the compiler. Blocks until all are read. Lists that can't be read, or whose file system does not
+    /// answer within 10 s, are left out and reported by `status`. Must be called within a runtime, on a thread that may
+    /// block.
     ///
     /// # Errors
-    /// [`StartError`] when a required list can't be read, all together are too much, or another
-    /// process has the state directory.
+    /// [`StartError`] if a required list can't be read, if all lists together have too many rules, or if another
+    /// process uses the state directory.
     pub fn start(config: Config, wall_clock: Arc<dyn WallClock>) -> Result<Self, StartError> {
         let store = ImageStore::open(&config.state)?;
-        // It watches them already: a change while they are read is noticed.
         let (guard_policy, scheduler) = read_files(&config, wall_clock);
+        // This starts to watch the files, so that a change while lists are read is noticed.
         let mut control = Self::empty(config, store, guard_policy, scheduler);
         control.guard_policy.log_problems();
         control.restore();
@@ -103,7 +102,7 @@ impl Control {
         let left = left.filter(|list| list.loaded.is_some());
         let left = left.map(|list| list.name().to_owned());
         let restored: HashSet<_> = restored.into_iter().chain(left).collect();
-        // What the delta has of others would stand before what was read of them now.
+        // For other lists, the rules in the delta would take precedence over those just read.
         let stays = |name: &str| restored.contains(name);
         let delta = control.publication.images.delta.as_deref();
         let sources = delta.map(|delta| &delta.provenance().sources);
@@ -124,7 +123,7 @@ impl Control {
         Ok(control)
     }
 
-    /// Looks at the files of lists that are held, to report of each whether its file is newer.
+    /// Looks at the files of held lists, so that files that are newer can be reported.
     fn look_at_held_files(&mut self) {
         let held: Vec<_> = self
             .lists
@@ -142,7 +141,7 @@ impl Control {
         }
     }
 
-    /// Opens the journal, while lists are read.
+    /// Opens the journal in the background.
     fn open_journal(&mut self) {
         let Some(path) = &self.configuration.current.journal else {
             return;
@@ -160,7 +159,7 @@ impl Control {
         );
     }
 
-    /// Takes the images that were kept, and what they tell of the lists.
+    /// Restores the stored images, and the facts about lists in them.
     fn restore(&mut self) {
         let newest = self.persist.store.read_newest();
         let generation = newest.as_ref().map_or(0, |(_, generation)| *generation);
@@ -175,7 +174,8 @@ impl Control {
             .iter_mut()
             .filter(|list| list.loaded.is_none())
         {
-            // Whatever file it is read from, it is the same list to its guards. Without a rule nothing is in force.
+            // For the guards, a list with the same name is the same list, whatever its file. A list without rules is
+            // not in force.
             let kept = restore::last_loaded(&self.publication.images, &list.config);
             if let Some(kept) = kept.filter(|(_, loaded)| loaded.rules > 0) {
                 list.serve_kept(kept);
@@ -188,13 +188,13 @@ impl Control {
             .filter(|list| list.loaded.is_some())
             .count();
         tracing::info!(generation, lists = known, "kept images are in force");
-        // With another configuration it may be another policy: it gets a number of its own, and the
-        // record is to have that.
+        // Under a changed configuration the images may give another policy, so that it gets a new generation number,
+        // with which the images are stored again.
         self.publication.next = generation + 1;
         self.persist.is_dirty = true;
     }
 
-    /// Reads the lists of which nothing is known as they are configured; returns the rules of the small ones.
+    /// Reads the lists that are not in force as configured. Returns the rules of the small ones.
     fn read_missing(
         &mut self,
         unread: impl Fn(&ListState) -> bool,
@@ -232,7 +232,7 @@ impl Control {
             });
             list.finish_load(loaded, Instant::now());
         }
-        // The compiler carries over what is in force alone.
+        // The compiler carries over only lists that are in force.
         self.keep_what_is_left();
         if !large.is_empty() {
             let inputs = CompileInputs {
@@ -263,8 +263,8 @@ impl Control {
 }
 
 impl Control {
-    /// Has the rules count that images have of required lists which can't be read: such a list was not in force, as it
-    /// was not in the configuration, and its last good state is better than none.
+    /// Puts the stored rules of required lists in force that can't be read now. Such a list was not in force because it
+    /// was not in the configuration, but its last good state is better than none.
     fn keep_what_is_left(&mut self) {
         let left = self.publication.images.clone().with_lists(|_| true);
         let lists = self.lists.active.iter_mut();
@@ -295,7 +295,7 @@ fn folder(list: &List) -> PathBuf {
     folder.map(Path::to_owned).unwrap_or_default()
 }
 
-/// Looks at a list's file and reads it, unless it is large: the compiler reads that.
+/// Looks at a list's file, and reads it unless it is large: the compiler reads large files.
 fn read_first(
     list: &List,
     before: &[InForce],

@@ -654,7 +654,7 @@ fn orders_whose_directory_is_missing_at_the_start_stay_in_force() {
             for name in ["one.example", "two.example"] {
                 assert!(is_blocked(server.address, name), "{}", server.log());
             }
-            let alarm = "orders: 2 files could not be read since the start; what was in force before it stays";
+            let alarm = "orders: 2 files could not be read since the start; the last good content stays in force";
             assert!(has_alarm(&server, alarm), "{}", server.status()["alarms"]);
             assert!(has_alarm(&server, "orders: cannot be listed"));
             // A reload rejects the directory while it is missing.
@@ -678,7 +678,7 @@ fn orders_whose_directory_is_missing_at_the_start_stay_in_force() {
             &server,
             "orders: 1 file could not be read since the start"
         ));
-        assert!(has_alarm(&server, "what it said before stays in force"));
+        assert!(has_alarm(&server, "its last good content stays in force"));
         // A removed file has no effect any more.
         let server = crash(server, |server| {
             fs::remove_file(server.path("orders/x-1.toml")).expect("removed");
@@ -719,7 +719,7 @@ fn no_order_is_reported_in_force_for_a_missing_directory_that_the_journal_does_n
     until("the orders", || is_blocked(server.address, "one.example"));
     fs::rename(server.path("orders"), server.path("away")).expect("renamed");
     until("the alarm", || {
-        has_alarm(&server, "what is known of its orders stays")
+        has_alarm(&server, "its orders that were read before stay in force")
     });
     assert!(is_blocked(server.address, "one.example"));
 }
@@ -848,7 +848,7 @@ fn a_start_without_the_journal_s_file_system_ends_no_order_in_the_journal() {
         assert!(!is_blocked(server.address, "one.example"));
         assert!(has_alarm(
             &server,
-            "orders: the content that unreadable files had before the start is not known"
+            "orders: the last good content of files that can't be read is not known"
         ));
         // The file system of the orders is mounted after that of the journal.
         let away = ["orders", "exceptions"].map(|dir| server.path("away").join(dir));

@@ -143,7 +143,7 @@ fn hangs(list: &ListState) -> Option<String> {
     let loading = list.loading.filter(|_| !list.is_large())?;
     let (path, seconds) = (list.source.path.shown(), loading.since.elapsed().as_secs());
     (seconds >= HANGS_SECS).then(|| {
-        format!("{path}: not read in {seconds} s: check the disk or the network mount; what was read before stays in force")
+        format!("{path}: not read in {seconds} s: check the disk or the network mount; the last good state stays in force")
     })
 }
 

@@ -1,4 +1,4 @@
-//! Runs the compiler as a child process. Whatever that does, the caller gets its outcome or the reason for the failure.
+//! Runs the compiler as a child process, and returns its outcome or the reason for its failure.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -17,7 +17,7 @@ use crate::config::shown::Show;
 const MAX_LINE: u64 = 64 << 20;
 /// The last bytes of its standard error that are kept.
 const MAX_ERRORS: usize = 4096;
-/// How often to check whether it has ended, after its output has.
+/// How often to check whether the process has ended, once its output has.
 const POLL: Duration = Duration::from_millis(5);
 
 /// Why a compiler wrote no image.
@@ -46,7 +46,8 @@ pub enum ChildError {
 }
 
 impl ChildError {
-    /// Whether an error of the system is the cause, such as a full disk. It may not occur later, or in another directory.
+    /// Whether an error of the system is the cause, such as a full disk, so that another attempt later or in another
+    /// directory may succeed.
     pub fn is_of_system(&self) -> bool {
         match self {
             Self::Start { .. } => true,
@@ -278,7 +279,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn how_it_ended_is_reported() {
+    async fn the_end_of_the_process_is_reported() {
         let reason_of = reason("read plan; kill -9 $$").await;
         assert!(
             reason_of.contains("signal 9; most likely memory"),
@@ -298,7 +299,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nonsense_is_reported_and_a_line_that_is_cut_by_its_end_is_not() {
+    async fn an_unreadable_line_is_reported_unless_the_end_of_the_process_cut_it() {
         let reason_of = reason("echo hello; exec cat /dev/zero").await;
         assert!(reason_of.contains("can't be read"), "{reason_of}");
         let reason_of = reason("printf '{\"writ'; kill -9 $$").await;
@@ -308,7 +309,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_reports_nothing_is_killed() {
+    async fn a_process_that_reports_nothing_is_killed() {
         // It neither reads its plan nor writes anything.
         let hung = outcome("exec tail -f /dev/null").await;
         assert!(matches!(hung, Err(ChildError::Hung(_))), "{hung:?}");

@@ -38,7 +38,7 @@ pub(crate) struct Compiled {
     pub(crate) result: Result<Base, CompileError>,
 }
 
-/// What a compilation made.
+/// The new base that a compilation made.
 pub(crate) struct Base {
     pub(crate) image: Arc<Image>,
     /// Its file, which has no number yet.
@@ -46,7 +46,7 @@ pub(crate) struct Base {
     pub(crate) outcome: Outcome,
 }
 
-/// Why a compilation made nothing.
+/// Why a compilation failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CompileError {
     #[error(transparent)]
@@ -55,14 +55,14 @@ pub(crate) enum CompileError {
     Child(#[from] ChildError),
     #[error(transparent)]
     Image(#[from] ImageFileError),
-    #[error("this program can't find itself, to start the compiler: {0}")]
+    #[error("the compiler could not be started, as the path of this program is unknown: {0}")]
     Program(#[from] std::io::Error),
     #[error("compiling broke off inside tapis, which is a bug; please report it")]
     Broken,
 }
 
 impl CompileError {
-    /// Whether the system may let the same be done later.
+    /// Whether the same compilation may succeed later.
     pub(crate) fn passes(&self) -> bool {
         match self {
             Self::Store(_) | Self::Image(_) | Self::Program(_) => true,
@@ -72,30 +72,29 @@ impl CompileError {
     }
 }
 
-/// All that a compilation needs to know.
+/// A compilation that is to be run, with its inputs.
 pub(crate) struct Job {
     pub(crate) store: ImageStore,
     pub(crate) patience: Duration,
-    /// The images in force; the delta only if it is to be relieved.
+    /// The images in force; the delta only if lists of it move into the base.
     pub(crate) images: Images,
     /// The lists of the new base, in their order; those that are not wanted are carried over.
     pub(crate) lists: Vec<List>,
     pub(crate) wanted: Vec<Wanted>,
-    /// What those are judged by.
+    /// The policy that the wanted lists are checked against.
     pub(crate) guard_policy: Arc<GuardPolicy>,
-    /// What the delta says of the lists that move from there into the base.
+    /// The provenance of the lists that move from the delta into the base.
     pub(crate) moved: Vec<ImageSource>,
 }
 
 impl Job {
-    /// Compiles.
     pub(crate) async fn run(self) -> Compiled {
         let result = self.compile().await;
         if let Err(error) = &result {
-            // It may be for the base that rules were to be carried over from.
+            // The cause may be the file of the base that rules were to be carried over from.
             let store = self.store.clone();
             let _ = tokio::task::spawn_blocking(move || store.forget_base_files()).await;
-            tracing::error!(%error, "nothing was compiled; what is in force stays");
+            tracing::error!(%error, "compilation failed; the rules in force stay");
         }
         Compiled {
             wanted: self.wanted,
@@ -146,7 +145,7 @@ impl Job {
         let file = place.clone();
         let reading = tokio::task::spawn_blocking(move || read_image(&file));
         let image = reading.await.map_err(|_| CompileError::Broken)??;
-        // Without a rule there was nothing to compile, or it is refused, which is logged by itself.
+        // If there are no rules, there was nothing to compile, or the lists are refused, which is logged elsewhere.
         if outcome.rules > 0 {
             tracing::info!(
                 bytes = outcome.bytes,
@@ -175,7 +174,7 @@ impl Job {
             plan.released = wanted.map_or(Guards::NONE, |wanted| wanted.released);
             plan.before = wanted.map_or(Vec::new(), |wanted| wanted.before.clone());
             if !plan.read {
-                // For the record alone, which is JSON.
+                // The path is only recorded in the image, as JSON.
                 plan.path = provenance::recorded(&plan.path);
             }
             plan
@@ -195,14 +194,14 @@ impl Job {
 /// A base that waits to come into force.
 pub(crate) struct NewBase {
     pub(crate) wanted: Vec<Wanted>,
-    /// What the delta said of lists that are in the base now.
+    /// The provenance that the delta had of lists that are in the base now.
     pub(crate) moved: Vec<ImageSource>,
     pub(crate) staged: bool,
     pub(crate) base: Base,
 }
 
 impl NewBase {
-    /// What is known of the lists that were read for it.
+    /// The facts about the lists that were read for it.
     pub(crate) fn loaded(&self) -> impl Iterator<Item = (&Wanted, Loaded)> {
         let sources = &self.base.image.provenance().sources;
         self.wanted.iter().filter_map(|wanted| {
@@ -221,7 +220,7 @@ impl NewBase {
     }
 }
 
-/// A wish for a list as load number `ticket`, unless another number was promised.
+/// Starts a load of a large list, as number `ticket` unless a client waits for another number.
 pub(crate) fn want(list: &mut ListState, ticket: u64, staged: bool) -> Wanted {
     let loading = list.start(ticket);
     Wanted {

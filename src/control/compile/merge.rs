@@ -71,7 +71,7 @@ pub(super) struct Merge<'m, C> {
     inputs: Vec<Input<'m, C>>,
     /// A loser tree: the loser of each match, and the winner of all at index 0.
     tree: Vec<Player>,
-    /// By source: whether the rules that images have of it apply, and not those that were read.
+    /// By source: whether its rules from images apply instead of those that were read.
     left_out: &'m [bool],
 }
 

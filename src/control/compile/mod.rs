@@ -1,7 +1,7 @@
 //! The compiler: turns list files into one image file, by sorting in bounded memory and merging with an older image.
 //!
-//! It runs as a separate process, which [`child`] starts. Its memory is freed when it ends, and the service survives
-//! whatever happens to it.
+//! It runs as a separate process, which [`child`] starts. Its memory is freed when it ends, and its failure does not
+//! stop the server.
 
 mod batch;
 mod carried;

@@ -178,9 +178,9 @@ pub struct ListOutcome {
     pub name: String,
     /// Its distinct rules that apply now, including those that others of it cover.
     pub rules: u64,
-    /// What was read; `None` if it was not read or refused.
+    /// Facts about its reading; `None` if it was not read, or was refused.
     pub notes: Option<ListNotes>,
-    /// Why what was read is not used. Then `rules` are carried over.
+    /// Why it was refused. Then `rules` are carried over.
     pub refused: Option<Refused>,
 }
 
@@ -227,7 +227,7 @@ impl From<Refused> for Refusal {
     }
 }
 
-/// What an image records about the reading of a list, so that it can be reported after a restart.
+/// The facts about the reading of a list that an image records, so that they can be reported after a restart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListNotes {
     /// Its format.

@@ -14,7 +14,7 @@
 //!      and kept in the state directory      +--> compiled once more, together
 //! ```
 //!
-//! A rollback makes all of this outdated: what was started before it is dropped when it ends.
+//! A rollback makes all of this outdated: a compilation that started before it is dropped when it ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,8 +32,8 @@ use crate::control::sources::lists::state::{Tickets, has_load};
 use crate::control::sources::lists::{ListSources, LoadResult};
 use crate::policy::images::Images;
 
-/// Number of rules in the delta from which on the compiler moves its lists into the base. Joining so many takes about a
-/// third of a second.
+/// If the delta has at least this many rules, the compiler moves its lists into the base. Joining this many rules takes
+/// about a third of a second.
 const DELTA_MAX: u64 = 1 << 18;
 
 /// The large lists that wait for the compiler, and its newest result.
@@ -52,7 +52,7 @@ pub(crate) struct CompileQueue {
     pub(crate) base: Option<NewBase>,
 }
 
-/// What a compilation needs of other components.
+/// The inputs of a compilation from other components.
 pub(crate) struct CompileInputs<'i> {
     /// The images in force.
     pub(crate) images: &'i Images,
@@ -77,7 +77,7 @@ impl CompileQueue {
         }
     }
 
-    /// Decides whether the delta, which has so many rules, is to be moved into the base.
+    /// Decides whether the delta, which has `rules` rules, is to be moved into the base.
     pub(crate) fn weigh_delta(&mut self, rules: u64) {
         if rules < DELTA_MAX {
             self.overfull = None;
@@ -110,7 +110,7 @@ impl CompileQueue {
         let (wanted, gone) = std::mem::take(&mut self.wanted)
             .into_iter()
             .partition::<Vec<_>, _>(is_awaited);
-        // Those of a pending configuration come first, and alone.
+        // Lists of a pending configuration are compiled first, and without others.
         let is_staged = wanted.iter().any(|wanted| wanted.staged);
         let (now, later) = wanted
             .into_iter()
@@ -140,8 +140,8 @@ impl CompileQueue {
         });
     }
 
-    /// Has all large lists of a pending configuration compiled together. If a base with some of them waited for the
-    /// others, which need the compiler, too, neither would end.
+    /// Makes the next compilation include all large lists of a pending configuration. Otherwise a base with some of
+    /// them would wait for the others, which wait for the compiler.
     fn reopen_staged(&mut self, lists: &mut ListSources, tickets: &mut Tickets) {
         if !self.wanted.iter().any(|wanted| wanted.staged) {
             return;
@@ -205,8 +205,8 @@ impl CompileQueue {
         }
     }
 
-    /// Takes the result of a compilation: a base that is to be joined with the delta, of so many rules. Returns the
-    /// results of loads that are known already.
+    /// Takes the result of a compilation: a base that is to be joined with the delta, which has `delta_rules` rules.
+    /// Returns the results of loads that are known already.
     pub(crate) fn finish(
         &mut self,
         compiled: Compiled,

@@ -98,7 +98,7 @@ impl<'d> Sorter<'d> {
         let spilled = match &mut self.spilled {
             Some(spilled) => spilled,
             none => none.insert(Spilled {
-                // It has no name, so it goes with the process however that ends.
+                // The file has no name, so it vanishes with the process, however that ends.
                 file: tempfile::tempfile_in(self.folder)?,
                 ends: Vec::new(),
             }),

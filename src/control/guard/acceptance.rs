@@ -13,8 +13,8 @@ use crate::control::sources::lists::file::Reading;
 use crate::control::sources::lists::parse::{Bad, FileFormat, Tally};
 use crate::control::sources::signature::Signature;
 
-/// Growth by fewer rules is never held: a new list may well be ten times as long tomorrow. A list with fewer rules may be
-/// written by hand.
+/// Growth by fewer rules than this is never held: a new list may well be ten times as long tomorrow. A list with fewer
+/// rules than this may be written by hand.
 const FEW: usize = 1000;
 
 /// Precedes the command that accepts a list as it is.
@@ -233,8 +233,8 @@ pub(crate) fn aged(name: &str, path: &Path, limits: &Limits, since: Timestamp) -
     }
 }
 
-/// Whether the newest state may replace the one in force, given the released guards. `before` holds the state in force, if
-/// there is one, and the one before a rollback: a state that may replace either is accepted.
+/// Checks whether the newest state may replace the one in force, given the released guards. `before` has the state in
+/// force, if there is one, and the one before a rollback: a state that may replace either is accepted.
 pub(crate) fn judge(
     new: &NewState<'_>,
     before: &[InForce],
@@ -292,7 +292,7 @@ fn lines(tally: &Tally, limits: &Limits) -> Option<Reason> {
 
 fn count(new: &NewState<'_>, in_force: &InForce, limits: &Limits) -> Option<Reason> {
     let (now, before) = (new.rules?, in_force.rules);
-    // There is no share of zero rules, and a file with only comments is empty on purpose.
+    // A percentage of zero rules does not exist, and a file with only comments is empty on purpose.
     if before == 0 || new.tally.lines == 0 {
         return None;
     }
@@ -317,7 +317,7 @@ fn count(new: &NewState<'_>, in_force: &InForce, limits: &Limits) -> Option<Reas
 
 fn age(new: &NewState<'_>, before: &InForce, limits: &Limits) -> Option<Reason> {
     let since = too_old(new.signature, limits, new.at)?;
-    // The file in force may be read again for other reasons. It is no update then.
+    // The file in force may be read again without a change of it; then there is no update to hold.
     (new.signature != before.signature).then_some(Reason::Old {
         since,
         hours: limits.max_age_hours,
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_by_its_number_of_rules_lost_or_won_more_than_the_share() {
+    fn a_list_that_loses_or_gains_more_than_the_share_of_its_rules_is_held() {
         let usual = Limits::default();
         let shrunk = Guards::from(Guard::Shrunk);
         let grown = Guards::from(Guard::Grown);
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_file_a_lift_and_bad_lines_are_distinguished() {
+    fn an_empty_file_a_file_of_comments_and_bad_lines_are_distinguished() {
         let usual = Limits::default();
         assert_eq!(
             held(&EMPTY, 0, Some(9), usual),
@@ -448,7 +448,7 @@ mod tests {
         let after = |seconds| written + SignedDuration::from_secs(seconds);
         let old = |at, signature| too_old(signature, &limits, at).is_some();
         assert!(!old(after(7200), Some(signature)) && old(after(7201), Some(signature)));
-        assert!(!old(after(7201), None), "what is built in has no age");
+        assert!(!old(after(7201), None), "built-in content has no age");
         assert!(
             !old(after(-7201), Some(signature)),
             "a clock that was set back"
@@ -488,7 +488,7 @@ mod tests {
         let (one, other) = (signature("one"), signature("other"));
         let (bad, shrunk) = (Guards::from(Guard::Bad), Guards::from(Guard::Shrunk));
         let both = bad.and(shrunk);
-        // Beside what is in force it has too few rules in each case.
+        // Compared with the list in force, it has too few rules in each case.
         for (of, released, now, holds) in [
             (one, bad, 9, Guards::NONE),
             (one, Guards::NONE, 9, both),
@@ -528,7 +528,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sentence_has_all_reasons_and_the_command_that_takes_it() {
+    fn the_message_has_all_reasons_and_the_command_that_accepts_the_list() {
         let new = NewState {
             name: "ads",
             path: Path::new("lists/ads"),

@@ -1,4 +1,4 @@
-//! Releases of guards by a reload: for which lists they are, and which of them can't be meant.
+//! The guards that a reload releases for each list, and the mistakes in such releases.
 
 use crate::control::admin::status::ReloadRequest;
 use crate::control::guard::policy::GuardPolicy;
@@ -16,8 +16,8 @@ pub(crate) fn released(wish: &ReloadRequest, list: &str) -> Guards {
     named.map(|(_, guard)| guard).collect()
 }
 
-/// The mistakes in a reload's releases of these lists, a sentence each. `is_unchanged`: configuration and guard files are the same, so
-/// that a release is for the guards that hold a list now.
+/// The mistakes in a reload's releases for these lists, a sentence each. If the configuration and the guard's files are
+/// the same (`is_unchanged`), a release must be for a guard that holds a list now.
 pub(crate) fn invalid_releases(
     request: &ReloadRequest,
     lists: &[&ListState],
@@ -31,7 +31,7 @@ pub(crate) fn invalid_releases(
             Ok((list, _)) => list,
             Err(NoRelease::Unknown { list, .. } | NoRelease::Unnamed(list)) => list.as_str(),
         };
-        // One of a new configuration comes last.
+        // A list of a new configuration comes after the one in force.
         let list = lists.iter().rfind(|list| list.name() == name);
         let is_vain = |list: &ListState| is_unchanged && list.is_free_of_guards(guard_policy);
         problems.extend(match (list, &read) {
@@ -56,7 +56,7 @@ fn guards(list: &ListState) -> Guards {
     refused.map_or(Guards::NONE, |(refusal, _)| refusal.guards())
 }
 
-/// Which guards hold a list, as the end of a sentence; nothing while its newest state is not read.
+/// The guards that hold a list, as the end of a sentence; empty while its newest state is not read.
 pub(crate) fn holding(list: &ListState) -> String {
     let (name, held) = (list.name(), guards(list));
     if list.loading.is_some() || list.changed() {
@@ -65,6 +65,9 @@ pub(crate) fn holding(list: &ListState) -> String {
     let words: Vec<_> = held.iter().map(|guard| format!("{name}:{guard}")).collect();
     match words.is_empty() {
         true => format!("; no guard holds {name} now"),
-        false => format!("; what holds it now is released by {}", words.join(" and ")),
+        false => format!(
+            "; the guards that hold it now are released by {}",
+            words.join(" and ")
+        ),
     }
 }

@@ -1,5 +1,5 @@
 //! Reads the protected names: from the operator's file, a popularity file, and the names of this machine. Bad lines are
-//! reported, and the good ones count.
+//! reported, and the good ones are used.
 
 use std::fs;
 use std::iter::once;
@@ -17,7 +17,7 @@ use crate::wire::name::Name;
 
 /// Most names that a file may protect.
 const MAX_NAMES: usize = 100_000;
-/// Bytes of a popularity file that are read at most: enough for the most names that may count.
+/// Most bytes of a popularity file that are read: enough for the largest number of names that can be configured.
 const MAX_BYTES: u64 = 32 << 20;
 /// Bad lines of a file that are reported.
 const MAX_REPORTED: usize = 10;
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_popular_name_is_told_with_its_line() {
+    fn a_bad_line_of_popular_names_is_reported_with_its_number() {
         let (_folder, path) = written(
             b"a,b\n1,a.example\nrank,domain\n2,.b.example\n\xFF\xFE\n3,1.2.3.4\n,x.example\n4,\n",
         );
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_a_pipe_and_nothing_at_all_are_no_files_of_names() {
+    fn a_directory_a_pipe_and_a_missing_file_are_reported() {
         let folder = tempfile::tempdir().expect("a folder");
         let pipe = folder.path().join("pipe");
         let made = std::process::Command::new("mkfifo").arg(&pipe).status();
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn of_very_many_bad_lines_the_first_are_reported_and_the_others_counted() {
+    fn the_first_bad_lines_are_reported_and_the_others_counted() {
         for (bad, reported) in [
             (0, 0),
             (MAX_REPORTED, MAX_REPORTED),

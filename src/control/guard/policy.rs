@@ -16,7 +16,7 @@ use crate::control::guard::protected::{
 use crate::policy::rule::Kind;
 use crate::wire::name::Name;
 
-/// A target of an order that covers a name which a rule of a list may not cover.
+/// A target of an order that covers a name, such as a protected one, that rules of lists may not cover.
 pub struct Finding<'f> {
     target: &'f Target,
     cover: Cover<'f>,
@@ -97,7 +97,7 @@ impl GuardPolicy {
                 Some(before) => names.extend(before.protected(protection).cloned()),
             }
             let kept = match (before, new.is_empty()) {
-                (Some(_), false) => "; what was good before counts",
+                (Some(_), false) => "; its last good names stay",
                 _ => "",
             };
             let new = new.into_iter();
@@ -145,11 +145,12 @@ impl GuardPolicy {
     /// Logs the problems with the files.
     pub(crate) fn log_problems(&self) {
         for problem in &self.problems {
-            tracing::error!(problem, "a file of the guard is not as it should be");
+            tracing::error!(problem, "problem with a file of the guard");
         }
     }
 
-    /// What an order covers that would suppress a rule of a list, or be reported of one. The order applies in any case.
+    /// The targets of an order that the guard would suppress or report as rules of a list. The order applies in any
+    /// case.
     pub fn findings<'f>(&'f self, order: &'f Order) -> impl Iterator<Item = Finding<'f>> {
         order.targets.iter().filter_map(|target| {
             let cover = self.cover(target)?;
@@ -238,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_went_bad_leaves_what_was_good_and_says_so() {
+    fn the_last_good_names_of_a_file_stay_and_its_problems_are_reported() {
         let folder = tempfile::tempdir().expect("a folder");
         let protect = folder.path().join("protect");
         let config = config(
@@ -287,12 +288,12 @@ mod tests {
             one.starts_with("[guard] ") && one.contains("protect: "),
             "{one}"
         );
-        assert!(one.ends_with("; what was good before counts"), "{one}");
+        assert!(one.ends_with("; its last good names stay"), "{one}");
         assert!(other.contains("top: "), "{other}");
     }
 
     #[test]
-    fn an_order_that_covers_a_ward_is_told_of_and_one_that_excepts_or_releases_it_is_not() {
+    fn an_order_that_covers_a_protected_name_is_reported_unless_it_is_excepted_or_released() {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(
             folder.path().join("protect"),

@@ -72,7 +72,7 @@ impl From<&List> for Guarded {
     }
 }
 
-/// The index of no name.
+/// Stands for the index of a name where there is none.
 const NONE: u32 = u32::MAX;
 
 /// The protected names on and below a name: the first one of each scope.
@@ -151,7 +151,7 @@ impl Cover<'_> {
         }
     }
 
-    /// Describes what a rule on `owner` covers, to follow the rule in a sentence.
+    /// A description of this cover by a rule on `owner`, which follows the rule in a sentence.
     pub fn described(self, owner: &Name) -> String {
         let ProtectedName {
             protection,
@@ -256,8 +256,8 @@ impl ProtectedNames {
         self.release.contains(name.wire())
     }
 
-    /// What a rule covers although it should not, and whether it applies: rules of allow lists and those that are only
-    /// reported do. `None` if it covers no such name. Never allocates.
+    /// Returns the protected name or suffix that a rule covers, and whether the rule applies nevertheless: rules of
+    /// allow lists and rules that are only reported do. `None` if it covers none. Never allocates.
     pub fn check(
         &self,
         name: &Name,
@@ -301,8 +301,8 @@ impl ProtectedNames {
         self.list.names.get(first).map(Cover::Name)
     }
 
-    /// The suffix, if a rule that covers it applies and is reported. A rule of an allow list that allows everything below a
-    /// public suffix is always reported.
+    /// The suffix, if a rule that covers it applies but is reported. A rule of an allow list that allows everything
+    /// below a public suffix is always reported.
     fn reported(
         &self,
         kind: Kind,
@@ -399,7 +399,7 @@ mod tests {
         })
     }
 
-    /// What a rule of a block list covers that suppresses it.
+    /// The reason why a rule of a block list is suppressed.
     fn find<'w>(
         protected_names: &'w ProtectedNames,
         name: &Name,
@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn which_public_suffixes_count_can_be_said() {
+    fn the_configuration_selects_the_public_suffixes_that_are_protected() {
         let icann = protected_names(&[], PublicSuffixes::Icann);
         assert!(described(&icann, ".co.id").is_some() && described(&icann, ".github.io").is_none());
         let all = protected_names(&[], PublicSuffixes::All);
@@ -477,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn a_suffix_of_a_wildcard_never_leaves_a_rule_out() {
+    fn a_suffix_from_a_wildcard_never_suppresses_a_rule() {
         let all = protected_names(&[], PublicSuffixes::All);
         for text in [
             ".ec2-192-0-2-1.compute-1.amazonaws.com",
@@ -492,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_that_count_although_they_cover_a_public_suffix_are_reported() {
+    fn rules_that_apply_although_they_cover_a_public_suffix_are_reported() {
         let warned = |protected_names: &ProtectedNames, text, kind| {
             let (name, scope) = rule(text);
             matches!(protected_names.check(&name, scope, kind), Some((_, true)))
@@ -643,7 +643,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_found_is_what_a_loop_over_all_names_finds(
+        fn the_index_finds_the_same_name_as_a_loop_over_all_names(
             protected in prop::collection::vec(rules(), 0..12),
             kinds in prop::collection::vec(prop::sample::select(NAMED.to_vec()), 12),
             warn in prop::collection::vec(prop::sample::select(NAMED.to_vec()), 0..3),

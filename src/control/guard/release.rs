@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A guard that keeps the last good state of a list. Images and the control socket have its word.
+/// A guard that keeps the last good state of a list. Images and the control socket contain its name as
+/// [`word`](Self::word) gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Guard {
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn guards_are_a_set_that_json_has_as_their_words() {
+    fn a_set_of_guards_is_an_array_of_their_names_in_json() {
         let two: Guards = [Guard::Old, Guard::Bad, Guard::Old].into_iter().collect();
         assert_eq!(two.iter().collect::<Vec<_>>(), [Guard::Bad, Guard::Old]);
         let json = serde_json::to_string(&two).expect("JSON");

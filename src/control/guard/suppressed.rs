@@ -10,7 +10,7 @@ use crate::wire::name::Name;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SuppressedRules {
-    /// The number of suppressed rules by what they would cover, in the order of first occurrence.
+    /// The number of suppressed rules by the kind of name that they cover, in the order of first occurrence.
     pub left_out: Vec<(Protection, u32)>,
     /// The first suppressed rules.
     pub first: Vec<LeftOut>,

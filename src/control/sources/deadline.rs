@@ -63,8 +63,8 @@ pub(crate) fn start<O: Send + 'static>(
     }
 }
 
-/// Does the same work for all items, up to 32 at a time, with a deadline for each. After one is late, those of the same
-/// directory that have not started are late too, without a try.
+/// Does the same work for all items, up to 32 at a time, with a deadline for each. Once an item is late, items of the
+/// same directory that have not started are reported as late without an attempt.
 pub(crate) fn each<I, O>(
     deadline: Duration,
     items: Vec<I>,
@@ -145,7 +145,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(600);
 
     #[test]
-    fn one_that_hangs_is_late_and_all_others_are_read() {
+    fn a_file_that_hangs_is_late_and_all_others_are_read() {
         let (release, held) = mpsc::channel::<()>();
         let held = Mutex::new(held);
         let items: Vec<usize> = (0..200).collect();

@@ -51,12 +51,12 @@ impl WatchedFiles {
         }
     }
 
-    /// Has the files determined again that are to be watched.
+    /// Makes the next turn determine again which files to watch.
     pub(crate) fn refresh(&mut self) {
         self.unfollowed = true;
     }
 
-    /// Starts to watch these files and directories, if they may have changed.
+    /// Starts to watch the files and directories that `followed` returns, if they may have changed.
     pub(crate) fn start_following(&mut self, followed: impl FnOnce() -> Followed) {
         if !self.unfollowed || self.tasks.is_running(&()) {
             return;

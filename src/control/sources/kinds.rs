@@ -1,5 +1,5 @@
-//! Kinds of sources other than the files of the configuration: what fetches lists and writes them to files, such as a
-//! download or a zone transfer.
+//! Kinds of sources other than the files of the configuration. They fetch lists and write them to files, for example by
+//! download or zone transfer.
 //!
 //! A kind only fetches. Each of its sources is a list from then on: guards, compiler, journal, rollback and `status` treat
 //! it like the lists of the configuration.
@@ -28,7 +28,7 @@ pub trait SourceKind: Send {
 pub enum Update {
     /// A source is new, or its file has changed. The file is complete, and is replaced by renaming, never written in place.
     Changed(Box<List>),
-    /// The source of this name does not count any more.
+    /// The source of this name no longer exists.
     Removed(String),
 }
 

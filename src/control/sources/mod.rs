@@ -1,4 +1,4 @@
-//! Everything that rules come from, and the files that they are read from.
+//! The sources of rules: lists, orders and exceptions, and the files that they are read from.
 
 pub(crate) mod deadline;
 pub(crate) mod files;

@@ -1,5 +1,4 @@
-//! Owns a new configuration until all its new lists are read: then it is taken whole, or not at all.
-//! Refuses to touch what is in force before that.
+//! A new configuration until all its new lists and orders are read. Then it comes into force as a whole, or not at all.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,24 +15,24 @@ use crate::control::sources::files::Files;
 use crate::control::sources::lists::state::ListState;
 use crate::control::sources::orders::registry::OrderRegistry;
 
-/// How long a new configuration waits for files that are being written, and for each one that is read.
+/// How long a new configuration waits for files that are being written, and for each file that is being read.
 const PENDING_MAX: Duration = Duration::from_secs(30);
 
-/// A configuration that waits.
+/// A new configuration that waits for its files.
 #[derive(Debug)]
 pub(crate) struct PendingConfig {
     pub(crate) config: Config,
     pub(crate) guard_policy: Arc<GuardPolicy>,
-    /// What the data plane has ready for it; `None` if it follows that one already.
+    /// The change that the data plane has prepared for it; `None` if the data plane follows it already.
     pub(crate) change: Option<Change>,
     since: Instant,
-    /// Its lists whose rules are not in force yet: new ones, and those that come from another file
-    /// or mean something else.
+    /// Its lists whose rules are not in force yet: new ones, and those that come from another file or are read in
+    /// another way.
     pub(crate) lists: Vec<ListState>,
-    /// Its orders and exceptions, once they are read, and the version of the registry that was in force then:
-    /// what was read of files since is missing in them.
+    /// Its orders and exceptions, once they are read, and the version of the registry in force when reading began. They
+    /// lack files that were read after that version.
     pub(crate) registry: Option<(u64, OrderRegistry)>,
-    /// Since when they are being read.
+    /// When reading them began.
     pub(crate) registry_since: Option<Instant>,
 }
 
@@ -46,7 +45,7 @@ pub(crate) struct ConfiguredOrders {
 }
 
 impl PendingConfig {
-    /// A configuration with its guard rails, given the files of its lists as they are now.
+    /// A configuration with its guard policy, and the current signatures of the files of its lists.
     pub(crate) fn new(
         config: Config,
         guard_policy: Arc<GuardPolicy>,
@@ -59,14 +58,14 @@ impl PendingConfig {
         let fresh = fresh.cloned().map(|list| {
             let mut list = ListState::new(list);
             list.set_looked(files);
-            // Whatever file it is read from, it is the same list to its guards. One of another kind is checked
-            // by other guards, so that fewer of its rules may be left.
+            // For the guards, a list with the same name and kind is the same list, whatever its file. A list of another
+            // kind is checked differently, so that fewer of its rules may remain.
             let is_same = |state: &&ListState| {
                 state.name() == list.name() && state.source.kind == list.source.kind
             };
             let named = active.iter().find(is_same);
             list.past.before = named.map_or(Vec::new(), ListState::in_force);
-            // Read in another way it may have other mistakes.
+            // A list that is read in another way may have other mistakes.
             for before in &mut list.past.before {
                 before.released = Guards::NONE;
             }
@@ -84,8 +83,8 @@ impl PendingConfig {
         }
     }
 
-    /// Whether all is read that can be. A file that never comes to rest, or whose reading never ends, is
-    /// not waited for longer than [`PENDING_MAX`].
+    /// Whether all lists have been read, or can't be read for now: a file that is always being written, or whose
+    /// reading never ends, is waited for no longer than [`PENDING_MAX`].
     pub(crate) fn is_ready(&self) -> bool {
         let late = self.since.elapsed() > PENDING_MAX;
         let rests = |list: &ListState| late || (list.due().is_none() && !list.is_looked_for());
@@ -113,7 +112,7 @@ impl PendingConfig {
         folders.cloned().collect()
     }
 
-    /// Why it can't be taken.
+    /// Why it can't come into force.
     pub(crate) fn problems(&self) -> Vec<String> {
         let told = self.lists.iter().filter_map(|list| {
             let name = list.name();
@@ -150,8 +149,8 @@ impl PendingConfig {
         told.chain(unread).collect()
     }
 
-    /// The configuration with its lists, in its own order; those that go on keep all they know.
-    /// Last come those that end.
+    /// Returns the configuration, its lists in its order, and the lists in force that it does not have. Lists that stay
+    /// the same keep their state.
     pub(crate) fn merge(
         self,
         mut active: Vec<ListState>,
@@ -178,15 +177,15 @@ impl PendingConfig {
     }
 }
 
-/// For how many seconds a list has been read, if that is too long. The compiler, which reads large
-/// ones, has a deadline of its own.
+/// For how many seconds a list has been read, if that is too long. The compiler, which reads large lists, has another
+/// deadline.
 fn hanging(list: &ListState) -> Option<u64> {
     let loading = list.loading.filter(|_| !list.is_large())?;
     let elapsed = loading.since.elapsed();
     (elapsed > PENDING_MAX).then_some(elapsed.as_secs())
 }
 
-/// Whether a list goes on as the same one.
+/// Whether a list stays the same under this configuration of it.
 fn is(state: &ListState, list: &List) -> bool {
     state.name() == list.source.name && state.reads_as(list)
 }
@@ -209,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_list_whose_reading_never_ends_is_a_reason_not_to_take_its_configuration() {
+    async fn a_configuration_is_rejected_if_reading_one_of_its_lists_never_ends() {
         pause();
         let mut pending = pending(&["hangs", "rests"]);
         pending.lists[0].start(1);

@@ -35,10 +35,10 @@ const FAR: Duration = Duration::from_secs(3600);
 /// How far the clock may go back without an alarm, as it is corrected by small steps all the time.
 const SLIP: SignedDuration = SignedDuration::from_secs(1);
 
-/// When files of many orders are removed at once, so many are logged by themselves.
+/// If the files of more orders are removed at once, only this many are logged one by one.
 const GONE_LOGGED: usize = 10;
 
-/// The orders and exceptions, and the clock that they go by.
+/// The orders and exceptions, and the clock that their dates refer to.
 pub(crate) struct Scheduler {
     pub(crate) registry: Arc<OrderRegistry>,
     /// The files that are to be read next.
@@ -56,15 +56,15 @@ pub(crate) struct Scheduler {
     at: Timestamp,
     /// When the next order or exception begins or ends.
     next: Option<Timestamp>,
-    /// From when to when the clock was set back.
+    /// If the clock was set back: the times before and after.
     set_back: Option<(Timestamp, Timestamp)>,
 }
 
 /// The end of reading files of orders and exceptions.
 pub(crate) struct FinishedReading {
-    /// Who changed files, if that is known.
+    /// The known causes of changes of files.
     pub(crate) causes: Vec<Cause>,
-    /// The other files that changed.
+    /// The files that changed without a known cause.
     pub(crate) files: Vec<PathBuf>,
     /// The problems with all files, if they are to be recorded.
     pub(crate) problems: Option<Vec<String>>,
@@ -106,7 +106,7 @@ impl Scheduler {
         self.asked.refresh = true;
     }
 
-    /// Has a file read again, if it may be one of orders or exceptions. Returns whether it is.
+    /// Requests that a file is read again, if it may be one of orders or exceptions. Returns whether it is.
     pub(crate) fn touch(&mut self, touched: &Touched, now: Instant) -> bool {
         let ours = self.registry.concerns(&touched.path);
         if ours {
@@ -116,7 +116,7 @@ impl Scheduler {
         ours
     }
 
-    /// Has the file of an order read at once, for the request with this ticket: the writer is done.
+    /// Requests that the file of an order is read at once, for the request with this ticket: its writer is done.
     pub(crate) fn read_order(&mut self, path: PathBuf, cause: Cause, ticket: u64) {
         self.asked.requested.push(RequestedFile {
             path,
@@ -126,10 +126,10 @@ impl Scheduler {
         });
     }
 
-    /// Has all changed files read, for the request with this ticket.
+    /// Requests that all changed files are read, for the request with this ticket.
     pub(crate) fn refresh(&mut self, ticket: u64) {
         self.asked.refresh = true;
-        // A loss that this reload finds itself is not confirmed by it.
+        // A reload does not confirm a loss that it finds itself.
         self.asked.confirms_loss |= self.registry.has_loss();
         self.asked.tickets.push(ticket);
     }
@@ -165,7 +165,8 @@ impl Scheduler {
     }
 
     /// Adopts what was read; `None` if it is of directories that are not used any more. `refresher` is the cause of the
-    /// first request that waits for it. While a new configuration `is_joining`, its own orders have been read beside.
+    /// first request that waits for it. While a new configuration `is_joining`, what was read is dropped and read again
+    /// later.
     pub(crate) fn finish_reading(
         &mut self,
         read: RegistryRead,

@@ -48,7 +48,7 @@ pub(crate) struct FollowedFile<S> {
     seen: Option<S>,
     /// What the last sweep found, if that is neither `seen` nor due.
     last_sweep: Option<Option<S>>,
-    /// How long the next pause is, if the range permits.
+    /// The length of the next pause, before it is limited to the range.
     pause: Duration,
 }
 
@@ -75,7 +75,7 @@ struct Due {
 /// Why to look at a file, other than to read it. A later reason covers an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Look {
-    /// Each file is looked at now and then, as events may be lost.
+    /// All files are looked at regularly, as events may be lost.
     Sweep,
     /// A directory or link on its path changed.
     Path,
@@ -135,12 +135,12 @@ impl<S: Copy + PartialEq> FollowedFile<S> {
     /// A client waits for the newest state. A file that is being written is not read any earlier for that.
     pub(crate) fn requested(&mut self, now: Instant) {
         if self.due.is_none_or(|due| !due.writer) {
-            // The watch may have an event of a writer to report.
+            // The event of a writer may still be on its way.
             self.set_due(now + REQUESTED_QUIET);
         }
     }
 
-    /// The same for a file that was not watched so far, and that was written so long ago.
+    /// Like [`requested`](Self::requested), for a file that was not watched so far and was last written `age` ago.
     pub(crate) fn requested_unwatched(&mut self, age: Option<Duration>, now: Instant) {
         self.requested(now);
         self.due = written_unwatched(age, now).or(self.due);
@@ -172,7 +172,7 @@ impl<S: Copy + PartialEq> FollowedFile<S> {
         }
     }
 
-    /// A look found this state, last written so long ago.
+    /// A look found this state, which was last written `age` ago.
     pub(crate) fn looked(&mut self, found: Option<S>, age: Option<Duration>, now: Instant) {
         self.looked = found;
         let look = self.looking.take();
@@ -193,19 +193,19 @@ impl<S: Copy + PartialEq> FollowedFile<S> {
         }
     }
 
-    /// Something else than a change needs the file read again.
+    /// The file is to be read again for another reason than an event.
     pub(crate) fn set_due(&mut self, at: Instant) {
         self.due = Some(Due { at, writer: false });
     }
 
-    /// Has the file looked at, to be read, if it is time for that.
+    /// If the file is due, requests the look before it is read.
     pub(crate) fn check_if_due(&mut self, now: Instant) {
         if self.take_due(now) {
             self.state = State::Checking { looking: false };
         }
     }
 
-    /// The same for content that is not in a file, and that there is nothing to look at for.
+    /// Like [`check_if_due`](Self::check_if_due), for built-in content, which needs no look.
     pub(crate) fn settle_if_due(&mut self, now: Instant) {
         if self.take_due(now) {
             self.state = State::Settled;
@@ -221,7 +221,7 @@ impl<S: Copy + PartialEq> FollowedFile<S> {
         is_due
     }
 
-    /// Whether the file was looked at to be read now if it changed; `true` once.
+    /// Whether the look before reading has ended, so that the file is read now if it changed; `true` once.
     pub(crate) fn take_settled(&mut self) -> bool {
         let is_settled = self.state == State::Settled;
         if is_settled {
@@ -237,7 +237,7 @@ impl<S: Copy + PartialEq> FollowedFile<S> {
         self.last_sweep = None;
     }
 
-    /// The result of a read that started does not count.
+    /// The result of the read under way is not used.
     pub(crate) fn abandoned(&mut self) {
         if self.is_reading() {
             self.state = State::Idle;
@@ -262,7 +262,7 @@ impl<S: Copy + PartialEq> FollowedFile<S> {
                 let pause = self.pause.clamp(first, last);
                 self.pause = pause * 2;
                 let at = now + pause;
-                // The quiet time of a writer is not cut.
+                // The quiet time of a writer is not shortened.
                 if self.due.is_none_or(|due| due.at < at) {
                     self.set_due(at);
                 }
@@ -338,7 +338,7 @@ impl<S: Copy + PartialEq> FollowedFile<S> {
     }
 }
 
-/// When to read a file that was written so long ago, while it was not watched: its writer may have it open.
+/// When to read a file that was last written `age` ago, while it was not watched: its writer may still have it open.
 fn written_unwatched(age: Option<Duration>, now: Instant) -> Option<Due> {
     let left = age.and_then(|age| OPEN_QUIET.checked_sub(age))?;
     let at = now + left;
@@ -363,9 +363,9 @@ mod tests {
         Requested,
         /// A sweep finds this state.
         Swept(u8),
-        /// A look for this reason finds this state, written so long ago.
+        /// A look for this reason finds this state, which was written this long ago.
         Looked(Look, u8, u64),
-        /// So much time passes.
+        /// This much time passes.
         Wait(u64),
         Check,
         LookStarted,
@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sweep_believes_a_new_state_when_it_finds_it_twice() {
+    fn a_file_is_due_when_two_sweeps_find_the_same_new_state() {
         use Step::*;
         let due = |steps: &[Step], expected| assert_eq!(after(steps).1, expected, "{steps:?}");
         due(&[Swept(1), Swept(1)], None);
@@ -461,7 +461,7 @@ mod tests {
         due(&[Swept(2), Swept(3)], None);
         due(&[Swept(2), Swept(3), Swept(3)], Some(0));
         due(&[Swept(2), Swept(1), Swept(2)], None);
-        // Events know more.
+        // Events and reads take precedence over sweeps.
         due(&[Open, Swept(2), Swept(2)], Some(2000));
         due(&[Started, Swept(2), Swept(2), Finished(READ)], None);
         due(&[Swept(2), Started, Finished(READ), Swept(2)], None);

@@ -67,12 +67,12 @@ impl WatchedPath {
     }
 }
 
-/// The paths whose events count.
+/// The paths whose events are reported.
 #[derive(Debug, Default)]
 struct Interest {
     /// Files, the targets of their symbolic links, and all directories and links on their paths.
     paths: HashSet<PathBuf>,
-    /// Directories whose `.toml` files count.
+    /// Directories whose `.toml` files are followed.
     folders: HashSet<PathBuf>,
 }
 
@@ -86,7 +86,7 @@ impl Interest {
     }
 }
 
-/// Whether a file of this name counts in a directory of orders or exceptions.
+/// Whether a file of this name is read in a directory of orders or exceptions.
 pub(crate) fn is_toml(path: &Path) -> bool {
     let hidden = path
         .file_name()
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_happens_to_the_file_that_a_link_leads_to_is_noticed_without_a_sweep() {
+    async fn changes_of_the_target_of_a_link_are_noticed_without_a_sweep() {
         let dir = tempfile::tempdir().expect("a directory");
         let (links, targets) = (dir.path().join("links"), dir.path().join("targets"));
         for folder in [&links, &targets] {
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn events_of_one_path_are_one_and_portions_are_bounded() {
+    fn events_of_one_path_are_coalesced_and_batches_are_bounded() {
         let queue = Queue::default();
         for _ in 0..10_000 {
             queue.push("same".into(), OPEN_QUIET);

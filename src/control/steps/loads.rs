@@ -1,4 +1,4 @@
-//! Loads that end: refused, or into force with a new generation.
+//! The end of a load: it is refused, or comes into force with a new generation.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -21,7 +21,7 @@ use crate::control::sources::lists::{LoadResult, Refused};
 use crate::policy::images::Images;
 
 impl Control {
-    /// Takes a change of a source of another kind than a file.
+    /// Handles a change of a source of another kind than a file.
     pub(crate) fn update_source(&mut self, update: Update) {
         match self.lists.update(update, &mut self.requests.tickets) {
             Ok(None) => self.files.refresh(),
@@ -61,7 +61,7 @@ impl Control {
             .settle(ticket, |report| report.problems.push(problem.clone()));
     }
 
-    /// Lets no request wait for these loads.
+    /// Removes these loads from the requests that wait for them.
     pub(crate) fn dismiss(&mut self, tickets: Vec<u64>) {
         for ticket in tickets {
             self.requests.dismiss(ticket);
@@ -70,8 +70,8 @@ impl Control {
 
     /// Starts the compiler if large lists wait for it.
     pub(crate) fn start_compiling(&mut self) {
-        // The next compilation carries rules over from the last base, so that must be in force and on the disk. A
-        // rollback replaces it.
+        // The next compilation carries rules over from the last base, so the last base must be in force and on the disk
+        // first. A rollback replaces it.
         let persist = &self.persist;
         let is_written = !persist.is_writing && !persist.is_dirty && persist.base_file.is_none();
         if !is_written || self.delta.joining || self.rollback.is_running() {
@@ -160,7 +160,7 @@ impl Control {
         self.compiler.weigh_delta(self.publication.delta_rules());
     }
 
-    /// Joining panicked: all that is in force stays, and the requests are answered.
+    /// Handles a panic while joining: the rules in force stay, and the requests are answered.
     fn fail_joining(&mut self, tickets: Vec<u64>) {
         for ticket in tickets {
             match self.lists.with_load(ticket).map(broken) {
@@ -212,7 +212,7 @@ impl Control {
         }
     }
 
-    /// The images, with the names of the lists of which they have rules that are not in force.
+    /// The images, with the names of lists whose rules are in them but not in force.
     pub(crate) fn images_in_force(&self) -> Images {
         let known: HashSet<_> = self.lists.in_force().map(ListState::name).collect();
         let images = self.publication.images.clone();
@@ -226,7 +226,8 @@ impl Control {
         let sources = self.scheduler.sources().iter().cloned().chain(lists);
         let sources = sources.collect();
         let images = self.images_in_force();
-        // A list that left the configuration is still in the images, and it has to be kept that it is not in force.
+        // A list that left the configuration is still in the images, and the stored images must record that it is not
+        // in force.
         self.persist.is_dirty |= images.gone != self.publication.images.gone;
         self.publication.images = images;
         self.publication.images.orders = self.scheduler.registry.rules().cloned();

@@ -1,4 +1,4 @@
-//! What concerns several components at once: loads that come into force, reloads, and rollbacks.
+//! Steps that involve several components: putting loads in force, reloads, and rollbacks.
 
 mod loads;
 mod reload;

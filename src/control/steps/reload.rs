@@ -74,7 +74,7 @@ impl Control {
         self.requests.open.push(open);
     }
 
-    /// Adopts the configuration's reloadable parts, once the lists that they bring are read.
+    /// Adopts the reloadable parts of the configuration, once its new lists are read.
     pub(super) fn reconfigure(
         &mut self,
         request: &ReloadRequest,
@@ -117,7 +117,8 @@ impl Control {
         open.staged = true;
         let is_other = |pending: &PendingConfig| pending.config != config;
         if self.lists.pending.as_ref().is_none_or(is_other) {
-            // It replaces an outdated one. Requests that waited for that wait for this one.
+            // It replaces an outdated pending configuration. Requests that waited for the outdated one wait for this
+            // one.
             let guard_policy = guard_policy.map_or_else(|| self.guard_policy.clone(), Arc::new);
             self.lists.pending = Some(PendingConfig::new(
                 config,
@@ -148,7 +149,7 @@ impl Control {
         (Config { lists, ..config }, problem)
     }
 
-    /// Reports that the lists of a new configuration wait for the release of a rollback; `None` ends that.
+    /// Reports that the lists of a new configuration wait for the release of a rollback; `None` clears the report.
     pub(super) fn report_held_back(&mut self, problem: Option<String>) {
         let problems: Vec<_> = problem.into_iter().collect();
         if !problems.is_empty() && problems != self.configuration.problems {
@@ -242,8 +243,8 @@ impl Control {
         self.requests.finish_staged(&problems, &changed);
     }
 
-    /// Adopts the guard's files that a reload has read again, unless a new configuration brings its own. Returns whether
-    /// rules are checked against other names from now on.
+    /// Adopts the guard's files that a reload has read again, unless a new configuration brings its own. Returns
+    /// whether the protected names have changed.
     fn renew_guard_policy(
         &mut self,
         open: &mut OpenRequest,
@@ -263,8 +264,8 @@ impl Control {
         is_other
     }
 
-    /// Adopts the guard policy of a new configuration. Requests that wait for that wait for the lists that are read
-    /// again, too.
+    /// Adopts the guard policy of a new configuration. Requests that wait for the configuration also wait for the lists
+    /// that are read again because of it.
     fn adopt_guard_policy(&mut self, guard_policy: Arc<GuardPolicy>) {
         self.guard_policy = guard_policy;
         self.guard_policy.log_problems();

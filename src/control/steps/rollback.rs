@@ -158,12 +158,12 @@ impl Control {
         // Loads of lists that are held are refused, with the reason.
         let gone = tickets.filter(|ticket| self.lists.with_load(*ticket).is_none());
         self.dismiss(gone.collect());
-        // It is the file of a base that is no longer in force.
+        // The file belongs to a base that is no longer in force.
         self.persist.base_file = None;
         self.compiler.delta_is_full = false;
     }
 
-    /// Lets a pending configuration wait on, with the lists in force.
+    /// Keeps a pending configuration, but with the lists in force.
     fn keep_without_lists(&mut self, pending: PendingConfig, hold: &RollbackRecord) {
         self.compiler.base.take_if(|base| base.staged);
         let (config, problem) = self.without_held(pending.config, hold);
@@ -185,7 +185,7 @@ impl Control {
         }
     }
 
-    /// Adopts restored images, and what they say about the lists.
+    /// Adopts restored images, and the facts about lists in them.
     pub(crate) fn restore_images(&mut self, images: Images) {
         let hold = self.rollback.record.as_ref();
         let names = hold.map_or(&[][..], |hold| &hold.lists);
@@ -193,7 +193,7 @@ impl Control {
         self.publication.images = images;
     }
 
-    /// Refuses newer states of the lists that are held. That is reported, and no request waits for them.
+    /// Refuses newer states of the held lists. The refusals are reported, and no request waits for these lists.
     pub(crate) fn refuse_updates_of_held_lists(&mut self) {
         let Some(generation) = self.rollback.held_as() else {
             return;

@@ -10,7 +10,7 @@ use crate::control::admin::requests::Request;
 use crate::control::admin::status::{Gauges, ReloadReport, ReloadRequest};
 use crate::control::sources::wall_clock::Still;
 
-/// What a reload of the built-in configuration returns, after this server's own name changed or not.
+/// The report of a reload of the built-in configuration; `renamed`: the server's own name has changed before.
 async fn reload(renamed: bool, accept: Vec<String>) -> ReloadReport {
     let config = Config::built_in();
     let control = tokio::task::block_in_place(|| Control::start(config, Arc::new(Still)));

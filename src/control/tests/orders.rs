@@ -45,7 +45,7 @@ fn lifted(user: u32) -> Cause {
     Cause::Verb { verb, user }
 }
 
-/// Reads what is asked for, and answers.
+/// Reads the requested files, and answers.
 async fn read(control: &mut Control) {
     control.start_reading_orders();
     while control.scheduler.tasks.is_running(&()) {
@@ -61,7 +61,7 @@ fn touched(path: &Path, quiet: Duration) -> Touched {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_change_of_an_order_has_the_cause_of_whoever_made_it() {
+async fn each_change_of_an_order_has_its_own_cause() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut control = control(folder.path());
     control.publication.causes.clear();
@@ -80,7 +80,7 @@ async fn each_change_of_an_order_has_the_cause_of_whoever_made_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_by_another_path_is_its_writer_s_change_too() {
+async fn a_file_that_a_client_names_by_another_path_has_that_client_as_cause() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut control = control(folder.path());
     control.publication.causes.clear();
@@ -130,7 +130,7 @@ async fn a_file_that_changes_while_it_is_read_is_read_again_before_its_writer_is
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_comes_later_keeps_no_verb_s_file_unread() {
+async fn a_later_event_does_not_delay_the_file_of_a_verb() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut control = control(folder.path());
     let [a, b] = ["a.toml", "b.toml"].map(|name| write(folder.path(), name));

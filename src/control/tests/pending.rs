@@ -15,7 +15,7 @@ use crate::control::sources::orders::registry::OrderRegistry;
 use crate::control::sources::pending::PendingConfig;
 use crate::control::sources::wall_clock::Still;
 
-/// A control plane that has read all lists of a new configuration, which somebody waits for.
+/// A control plane that has read all lists of a new configuration, for which a client waits.
 fn staged(
     folder: &Path,
 ) -> (
@@ -46,7 +46,7 @@ fn staged(
     (control, answer)
 }
 
-/// What the control loop does in a turn that concerns a new configuration.
+/// The steps of a turn of the control loop that concern a new configuration.
 fn turn(control: &mut Control) {
     control.finish_pending();
     control.start_reading_new_orders();
@@ -55,7 +55,7 @@ fn turn(control: &mut Control) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_configuration_whose_orders_are_never_read_is_given_up_and_stops_nothing() {
+async fn a_new_configuration_whose_orders_are_never_read_is_rejected_and_blocks_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let (mut control, mut answer) = staged(folder.path());
     let hung = vec![folder.path().join("orders")];
@@ -63,7 +63,7 @@ async fn a_new_configuration_whose_orders_are_never_read_is_given_up_and_stops_n
     turn(&mut control);
     assert!(
         !control.delta.joining && !control.delta.joining_config,
-        "others are heard"
+        "other requests are handled"
     );
     let pending = control.lists.pending.as_mut().expect("it waits");
     let since = Instant::now().checked_sub(Duration::from_secs(31));

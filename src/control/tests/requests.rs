@@ -11,7 +11,7 @@ use crate::control::journal::entry::Cause;
 use crate::control::sources::wall_clock::Still;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_prepared_for_another_configuration_than_is_in_force_by_then_is_prepared_again() {
+async fn a_request_prepared_for_an_outdated_configuration_is_prepared_again() {
     let control = Control::start(Config::built_in(), Arc::new(Still));
     let mut control = control.expect("a first generation");
     let (reply, mut answer) = oneshot::channel();
@@ -38,5 +38,5 @@ async fn what_was_prepared_for_another_configuration_than_is_in_force_by_then_is
         control.route(event);
     }
     control.next_request();
-    assert!(!control.requests.queue.is_under_way(), "it is acted on");
+    assert!(!control.requests.queue.is_under_way(), "it is carried out");
 }

@@ -255,10 +255,11 @@ async fn the_journal_knows_which_lists_were_in_force_in_generations_that_older_v
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_accepted_before_a_rollback_is_not_asked_about_again_after_its_release() {
+async fn a_state_accepted_before_a_rollback_is_accepted_again_after_its_release() {
     let many: String = (0..10).map(|at| format!("n{at}.example\n")).collect();
     let first = format!("one.example\n{many}");
-    // What was accepted, what the file holds at the release, and how often it is rolled back before that.
+    // The accepted content and guards, the file's content at the release if it is another, and the number of rollbacks
+    // before it.
     let bad = "two.example\n/\n/\n";
     for (accepted, guards, newest, rollbacks) in [
         ("two.example\n", &["ads:shrunk"][..], None, 1),
@@ -292,7 +293,7 @@ async fn what_was_accepted_before_a_rollback_is_not_asked_about_again_after_its_
         assert_eq!(running.blocked(), ["one.example"]);
         running.kept().await;
         running.end().await;
-        // The hold and what was accepted outlive the server.
+        // The rollback and the accepted state survive a restart.
         let running = Running::start(folder.path());
         if let Some(newest) = newest {
             running.replace(newest).await;
@@ -390,19 +391,19 @@ async fn end_rolling(control: &mut Control) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_image_is_kept_between_a_hold_on_the_disk_and_its_lists_in_force() {
+async fn no_image_is_stored_while_a_written_rollback_is_not_in_force() {
     let folder = folder();
     two_generations(folder.path()).await.end().await;
     let mut control = control(folder.path());
     control.persist.is_dirty = false;
     start_rolling(&mut control, Some(1)).await;
-    // An order's date publishes a generation of the lists that are in force still.
+    // An order's date publishes a generation with the lists still in force.
     control.persist.is_dirty = true;
     control.publish();
     control.persist_images();
     assert!(
         !control.persist.is_writing,
-        "it would be taken for what is held"
+        "it would be mistaken for the held lists"
     );
     // Another rollback waits for this one.
     let (reply, mut other) = oneshot::channel();
@@ -464,7 +465,7 @@ async fn a_rollback_that_can_not_be_written_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_generation_that_is_not_kept_can_not_be_held() {
+async fn a_rollback_to_a_generation_that_is_not_stored_fails() {
     let folder = folder();
     let running = two_generations(folder.path()).await;
     let report = running.roll_back(Some(9)).await;
@@ -478,7 +479,7 @@ async fn a_generation_that_is_not_kept_can_not_be_held() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_rollback_takes_the_place_of_the_first() {
+async fn a_second_rollback_replaces_the_first() {
     let folder = folder();
     let running = two_generations(folder.path()).await;
     for (generation, name) in [(1, "one.example"), (2, "two.example")] {
@@ -495,7 +496,7 @@ async fn another_rollback_takes_the_place_of_the_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_serves_what_is_held_whether_it_was_kept_or_not() {
+async fn a_restart_serves_the_held_lists_whether_their_images_were_stored_or_not() {
     // `first` is the generation that the rollback published: the stored images are older, or not.
     for first in [3, 2] {
         let folder = folder();
@@ -518,7 +519,7 @@ async fn a_restart_serves_what_is_held_whether_it_was_kept_or_not() {
     }
 }
 
-/// Starts with a hold of a generation that is not stored.
+/// Starts with a rollback to a generation that is not stored.
 async fn restart_with_a_broken_hold(folder: &Path) -> Running {
     let dir = folder.join("state");
     hold(9, 10).write(&dir).expect("written");
@@ -533,7 +534,7 @@ async fn restart_with_a_broken_hold(folder: &Path) -> Running {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hold_that_can_not_be_kept_up_is_told_and_does_not_come_back() {
+async fn a_rollback_that_can_not_be_restored_is_reported_and_not_tried_again() {
     let folder = folder();
     two_generations(folder.path()).await.end().await;
     restart_with_a_broken_hold(folder.path()).await.end().await;
@@ -544,7 +545,7 @@ async fn a_hold_that_can_not_be_kept_up_is_told_and_does_not_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rollback_that_works_ends_the_alarm_of_one_that_did_not() {
+async fn a_successful_rollback_ends_the_alarm_of_a_failed_one() {
     let folder = folder();
     two_generations(folder.path()).await.end().await;
     let running = restart_with_a_broken_hold(folder.path()).await;
@@ -559,7 +560,7 @@ async fn a_rollback_that_works_ends_the_alarm_of_one_that_did_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_release_works_though_somebody_removed_the_file() {
+async fn a_release_succeeds_without_the_file_of_the_rollback() {
     let folder = folder();
     let running = two_generations(folder.path()).await;
     running.roll_back(Some(1)).await;
@@ -590,7 +591,7 @@ async fn a_release_that_can_not_be_written_keeps_the_lists_held() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_list_that_joins_while_a_rollback_lands_does_not_count() {
+async fn a_list_that_is_being_joined_during_a_rollback_is_dropped() {
     let folder = folder();
     two_generations(folder.path()).await.end().await;
     let mut control = control(folder.path());
@@ -605,7 +606,7 @@ async fn a_list_that_joins_while_a_rollback_lands_does_not_count() {
     let result = control.lists.finish_load(done);
     control.finish_load(result);
     control.start_joining();
-    assert!(control.delta.joining, "it is on its way");
+    assert!(control.delta.joining, "it is being joined");
     start_rolling(&mut control, Some(1)).await;
     end_rolling(&mut control).await;
     let joined = control.delta.joined.1.recv().await.expect("it ends");
@@ -653,7 +654,7 @@ async fn add_more(running: &Running) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rollback_that_a_crash_cut_short_keeps_the_rules_of_lists_that_it_does_not_have() {
+async fn a_rollback_interrupted_by_a_crash_keeps_the_rules_of_lists_that_it_does_not_have() {
     let folder = folder();
     let running = two_generations(folder.path()).await;
     add_more(&running).await;
@@ -703,7 +704,7 @@ async fn a_list_that_changes_during_a_rollback_keeps_its_newest_rules() {
     control.start_joining();
     assert!(
         control.delta.joining,
-        "a rollback that waits for its disk stops no list"
+        "a rollback that waits for its disk delays no list"
     );
     let joined = control.delta.joined.1.recv().await.expect("it ends");
     control.finish_joining(joined);

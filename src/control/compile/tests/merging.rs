@@ -1,5 +1,4 @@
-//! Owns the tests of sorting and merging, beside a map.
-//! Refuses lists and files.
+//! Tests of sorting and merging, compared with a map.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -85,7 +84,7 @@ impl Cursor for Listed {
 }
 
 /// Sorts with that budget; returns how many runs it took, names with rules, and counts.
-#[expect(clippy::type_complexity, reason = "what a test compares, once")]
+#[expect(clippy::type_complexity, reason = "compared as one value in tests")]
 fn sorted<C: Cursor>(
     key: &Key,
     budget: Budget,
@@ -179,7 +178,7 @@ proptest! {
             }
         }
         let sources = (0..4).map(|number| (0..4).find(|source| old(*source) == number));
-        // What was read, and what the delta holds whole, is not carried over from the base.
+        // Lists that were read, and lists that are complete in the delta, are not carried over from the base.
         let sources = sources.map(|source| source.filter(|source| matches!(kind(*source), 1 | 2)));
         let base = Carried {
             cursor: Listed { names: in_order(&base_model, &key), next: 0 },
@@ -195,7 +194,7 @@ proptest! {
 }
 
 #[test]
-fn crowds_on_one_name_one_parent_or_one_way_are_sorted() {
+fn many_rules_on_one_name_one_parent_or_one_branch_are_sorted() {
     let deep = "a.".repeat(126);
     let crowd = |make: &dyn Fn(u32) -> String| {
         let names = (0..5000_u32).map(|number| (name(&make(number * 7919 % 5000)), 0));

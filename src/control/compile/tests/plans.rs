@@ -1,5 +1,4 @@
-//! Owns the tests of plans that are carried out: lists and images in, an image out.
-//! Refuses processes.
+//! Tests of compiling plans in this process: lists and images in, an image out.
 
 use std::fs;
 use std::path::Path as FilePath;
@@ -144,7 +143,7 @@ fn a_refused_list_keeps_its_old_rules_and_says_why() {
     let at = folder.path();
     let first = plan(at, "first", &["one", "two"]);
     run(&first);
-    // Many lines, and two names: only sorting tells.
+    // Many lines, but few distinct names: their number is known only after sorting.
     fs::write(at.join("one"), "z.example\n".repeat(50)).expect("written");
     fs::write(at.join("two"), "/\n/\nd.example\n").expect("written");
     let mut second = plan(at, "second", &["one", "two", "missing"]);
@@ -188,7 +187,7 @@ fn a_refused_list_keeps_its_old_rules_and_says_why() {
 }
 
 #[test]
-fn all_or_nothing_leaves_what_is_there() {
+fn a_strict_plan_with_a_refused_list_changes_no_file() {
     let folder = folder(&[("one", "a.example\n"), ("image", "old")]);
     let mut plan = plan(folder.path(), "image", &["one", "missing"]);
     plan.strict = true;
@@ -212,7 +211,7 @@ fn a_delta_is_merged_into_its_base() {
     let mut next = plan(at, "next", &["one", "two"]);
     let first = plan(at, "first", &["one", "two"]);
     run(&first);
-    // Its key is another one.
+    // The delta has another key than the base.
     let key = Key::random();
     let sources =
         [("two", true), ("one", false), ("gone", true)].map(|(name, whole)| ImageSource {
@@ -251,7 +250,7 @@ fn a_delta_is_merged_into_its_base() {
     ];
     assert_eq!(told(&next.out), expected);
     assert_eq!((outcome.given, outcome.rules), (4, 4));
-    // What is read counts, and nothing that changed it.
+    // A list that is read has no rules from the delta.
     next.lists[0].read = true;
     run(&next);
     let expected = ["one a.example", "one b.example", "two e.example"];
@@ -259,7 +258,7 @@ fn a_delta_is_merged_into_its_base() {
 }
 
 #[test]
-fn what_can_not_be_carried_over_is_told() {
+fn rules_that_can_not_be_carried_over_are_reported() {
     let folder = folder(&[("one", "a.example\n"), ("damaged", "no image")]);
     let at = folder.path();
     let mut plan = plan(at, "image", &["one"]);
@@ -278,7 +277,7 @@ fn what_can_not_be_carried_over_is_told() {
 }
 
 #[test]
-fn one_name_may_be_in_a_thousand_lists_and_each_is_told_when_it_is_read() {
+fn a_thousand_lists_may_have_the_same_names_and_the_reading_of_each_is_reported() {
     let folder = folder(&[("one", "a.example\nb.example\n")]);
     let mut plan = plan(folder.path(), "image", &[]);
     for number in 0..1000 {
@@ -313,7 +312,7 @@ fn one_name_may_be_in_a_thousand_lists_and_each_is_told_when_it_is_read() {
 }
 
 #[test]
-fn the_plan_and_the_problems_of_lines_survive_their_way_through_json() {
+fn a_plan_and_the_problems_of_lines_are_the_same_after_json() {
     let folder = folder(&[]);
     let plan = plan(folder.path(), "image", &["one"]);
     let text = serde_json::to_string(&plan).expect("JSON");

@@ -11,8 +11,8 @@ use crate::control::guard::acceptance::InForce;
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::Guards;
 
-/// Has lists use the rules of restored images; `loaded` describes those of a list. Lists with names in `held` keep these
-/// until the release. Others that have rules in force already keep their own.
+/// Makes lists use the rules of restored images; `loaded` returns the facts about a list's rules in them. Lists named
+/// in `held` keep the restored rules until the release. Other lists that have rules in force keep those.
 pub(crate) fn restore(
     lists: &mut [ListState],
     held: &[String],
@@ -81,8 +81,8 @@ pub(crate) fn request_others(
     (requested, gone)
 }
 
-/// Has all lists follow their files again, and requests those that have changed meanwhile. Their guards compare them with
-/// the state before the rollback, `accepted`, too. Returns the tickets of the loads.
+/// Makes all lists follow their files again, and requests those that have changed meanwhile. Their guards compare them
+/// with the state before the rollback, `accepted`, too. Returns the tickets of the loads.
 pub(crate) fn release(
     lists: &mut [ListState],
     mut accepted: BTreeMap<String, InForce>,

@@ -35,7 +35,7 @@ pub struct LoadedRules {
 /// The facts about a list that was read to its end.
 #[derive(Debug)]
 pub struct Loaded {
-    /// Different rules in it.
+    /// The number of distinct rules.
     pub rules: usize,
     /// Counts of its lines, and the first bad ones.
     pub tally: Tally,
@@ -79,7 +79,7 @@ pub enum Refusal {
     TooLarge {
         /// The file.
         path: PathBuf,
-        /// What there is too much of.
+        /// The limit that is exceeded.
         source: TooLarge,
     },
     /// Guards hold it.
@@ -97,7 +97,7 @@ pub enum Refusal {
         /// See [`guards`](Self::guards).
         guards: Guards,
     },
-    /// Lists are held as they were.
+    /// A rollback holds the list.
     #[error(
         "held as it was in generation {generation}; to follow the file again: tapis rollback --release"
     )]
@@ -120,7 +120,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Whether the system may permit it a moment later, though the file is the same.
+    /// Whether another attempt may succeed although the file did not change.
     pub fn passing(&self) -> bool {
         match self {
             Self::Told { passing, .. } => *passing,
@@ -139,8 +139,8 @@ impl Refusal {
         }
     }
 
-    /// The message if no server runs, as this ends the start: there is nothing that releases a guard or reads the file
-    /// again.
+    /// The message if this ends the start: without a running server, a guard can't be released, and the file is not
+    /// read again.
     pub fn without_server(&self) -> String {
         let text = self.to_string();
         if let Some((found, _)) = text.split_once(RELEASE) {
@@ -165,7 +165,7 @@ impl Refusal {
         matches!(self, Self::NotCompiled { passes: true, .. })
     }
 
-    /// Whether to try again by itself.
+    /// Whether the file is read again without an event.
     pub fn transient(&self) -> bool {
         matches!(
             self,
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_file_is_taken_and_comments_alone_are_a_lift() {
+    fn a_good_file_is_loaded_and_a_file_of_comments_is_an_empty_list() {
         let taken = loaded(b"a.test\nb.test\n", Some(3), Guards::NONE);
         assert_eq!(taken.expect("taken"), 2);
         let taken = loaded(b"# lifted\n", Some(11), Guards::NONE);
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_like_an_accident_is_held_until_its_guard_is_released() {
+    fn a_file_that_looks_like_an_accident_is_held_until_its_guard_is_released() {
         for (content, before, guard) in [
             (&b""[..], None, Guard::Empty),
             (b"\n\n", None, Guard::Empty),
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_that_cover_protected_names_are_left_out_and_reported_and_no_bad_lines() {
+    fn rules_that_cover_protected_names_are_suppressed_but_are_not_bad_lines() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("list");
         fs::write(&path, ".co.id\na.test\n1.2.3.4.5\n.com\n").expect("written");
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_guards_mind_is_left_out_of_a_last_line_without_an_end_in_any_list() {
+    fn a_reported_rule_in_a_last_line_without_an_end_is_suppressed_in_any_list() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("list");
         let mut list = list(&path);
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_a_list_is_refused_whatever_is_released() {
+    fn a_file_that_can_not_be_a_list_is_refused_whatever_is_released() {
         let binary = loaded(b"\x1f\x8b\x08\x00\x00", None, Guards::ALL).expect_err("refused");
         assert!(binary.to_string().contains("binary"), "{binary}");
         for start in ["\u{feff}", ""] {

@@ -52,7 +52,7 @@ pub(crate) struct ListSources {
     pub(crate) pending: Option<PendingConfig>,
     /// Looks at their files, by directory.
     pub(crate) looks: FileTasks<PathBuf, Files>,
-    /// What delivers further lists.
+    /// Other kinds of sources, which deliver further lists.
     pub(crate) kinds: Kinds,
     /// Loads that ended.
     pub(crate) done: (mpsc::Sender<FinishedLoad>, mpsc::Receiver<FinishedLoad>),
@@ -95,13 +95,13 @@ impl ListSources {
         self.active.iter().chain(pending)
     }
 
-    /// Whether a list comes from another kind of source, and a configuration has none of its name.
+    /// Whether a list comes from another kind of source, and `config` has no list of the same name.
     pub(crate) fn is_of_kind(&self, list: &ListState, config: &Config) -> bool {
         let mut configured = config.lists.iter();
         self.kinds.has(list.name()) && !configured.any(|of| of.source.name == list.name())
     }
 
-    /// The list in force with this load.
+    /// The list of the configuration in force that has this load.
     pub(crate) fn with_load(&self, ticket: u64) -> Option<&ListState> {
         self.active.iter().find(|list| has_load(list, ticket))
     }
@@ -128,7 +128,7 @@ impl ListSources {
         lists.map(|list| list.path().to_owned()).collect()
     }
 
-    /// Looks at the files of lists that are to be looked at, directory by directory.
+    /// Starts the looks at files that lists want, one task per directory.
     pub(crate) fn start_looking(&mut self) {
         let mut wanted: HashMap<PathBuf, Vec<PathBuf>> = HashMap::new();
         let pending = self.pending.iter_mut();
@@ -225,8 +225,8 @@ impl ListSources {
         }
     }
 
-    /// Reads small lists whose files were looked at for that, if they changed. Reports the large ones, and the numbers
-    /// of loads that are not needed.
+    /// Starts to read the small lists whose look before reading has ended, if they changed. Returns the large ones, and
+    /// the numbers of loads that are not needed.
     pub(crate) fn start_loads(
         &mut self,
         guard_policy: &Arc<GuardPolicy>,
@@ -288,7 +288,7 @@ impl ListSources {
     pub(crate) fn refuse(&mut self, ticket: u64, refusal: Refusal) -> Option<Refused> {
         let list = self.all().find(|list| has_load(list, ticket))?;
         log_load(list, Err(&refusal));
-        // It is read again until it is quiet, and recorded once.
+        // A file that changes while it is read is read again until it is quiet, and that is recorded only once.
         let known = match refusal.waits_for_room() {
             true => list.is_refused_alike(&refusal),
             false => refusal.transient() && list.refused.is_some(),
@@ -335,7 +335,7 @@ impl ListSources {
             let under_way = list
                 .load_of_newest()
                 .filter(|loading| !is_reguarded && loading.released.cover(free));
-            // The guard of the new configuration decides on it again.
+            // The guard policy of the new configuration is applied to it again.
             let is_later = is_staged && is_held(list);
             let is_wanted = !free.is_empty()
                 || (list.refused.is_some() && !is_later)
@@ -361,7 +361,7 @@ impl ListSources {
         }
     }
 
-    /// Requests the lists that another guard policy decides on again. Returns the tickets of these loads.
+    /// Requests the lists that a new guard policy is applied to again. Returns the tickets of these loads.
     pub(crate) fn request_reguarded(
         &mut self,
         guard_policy: &GuardPolicy,
@@ -374,7 +374,7 @@ impl ListSources {
         requested.collect()
     }
 
-    /// Has lists read again whose rules were checked against other protected names.
+    /// Requests that lists are read again whose rules were checked against other protected names.
     pub(crate) fn follow_guard(&mut self, guard_policy: &GuardPolicy) {
         if !guard_policy.is_complete() {
             return;
@@ -397,7 +397,7 @@ impl ListSources {
     }
 }
 
-/// Loads that the control plane starts, or need not wait for.
+/// Loads that the compiler is to make, and the numbers of loads that are not needed.
 #[derive(Default)]
 pub(crate) struct Loads {
     pub(crate) large: Vec<Wanted>,

@@ -11,7 +11,7 @@ use super::state::{ListState, Loading};
 use crate::config::List;
 use crate::control::guard::policy::GuardPolicy;
 
-/// Rules that are logged of those that guards suppress, and as many of those that they warn of, at each read of a list.
+/// The number of suppressed rules that are logged at each read of a list, and of rules with a warning.
 const LOGGED: usize = 10;
 
 /// A load of a small list that ended.
@@ -97,7 +97,7 @@ pub(crate) fn log_load(list: &ListState, result: Result<&Loaded, &Refusal>) {
             line,
             rule,
             why,
-            "rule counts, and may be a mistake"
+            "rule applies, but may be a mistake"
         );
     }
     for bad in &loaded.tally.first {

@@ -38,18 +38,18 @@ const SMALL: u64 = 1 << 20;
 pub(crate) struct ListState {
     pub(crate) config: List,
     pub(crate) source: Arc<Source>,
-    /// The rules in force; `None` if there are none, since the list was never read.
+    /// The rules in force; `None` if there are none, because the list was never read.
     pub(crate) loaded: Option<Loaded>,
     serving: Serving,
     pub(crate) past: Past,
-    /// Its rules, while they are in no image with others: it waits for its configuration.
+    /// Its rules while it waits for its configuration: they are not in an image with others yet.
     pub(crate) rules: Option<Image>,
-    /// Why the newest state of the file is refused, and since when for that reason.
+    /// Why the newest state of the file is refused, and when it was first refused for this reason.
     pub(crate) refused: Option<(Refusal, Timestamp)>,
     /// The load under way.
     pub(crate) loading: Option<Loading>,
     pub(crate) next: NextLoad,
-    /// It was logged that the state in force is too old.
+    /// The age of the state in force has been logged.
     logged_old: bool,
     path: WatchedPath,
     file: FollowedFile<Signature>,
@@ -73,8 +73,8 @@ pub(crate) struct ListState {
 enum Serving {
     /// They were read from the file as it is configured.
     Current,
-    /// A previous process read them, from another file or in another way: from this list. They serve until the list
-    /// is read.
+    /// A previous process read them from this other file, or in this other way. They are in force until the list is
+    /// read.
     KeptAs(Box<List>),
     /// A rollback restored them. Newer states of the file are refused.
     Frozen,
@@ -83,18 +83,18 @@ enum Serving {
 /// Earlier states of a list, for the guards that compare a newer state with them.
 #[derive(Debug, Default)]
 pub(crate) struct Past {
-    /// The state in force of the list of that name, until the first load of its new configuration.
+    /// The states in force of the list with the same name in the earlier configuration, until the first load.
     pub(crate) before: Vec<InForce>,
     /// The state in force before a rollback that has been released, until a newer state is loaded.
     pub(crate) accepted: Option<InForce>,
 }
 
-/// What has been requested of the next load.
+/// The requests for the next load.
 #[derive(Debug, Default)]
 pub(crate) struct NextLoad {
     /// Its number, if a client waits for it.
     pub(crate) ticket: Option<u64>,
-    /// Guards that the operator releases for what it finds.
+    /// Guards that the operator releases for this load.
     pub(crate) released: Guards,
 }
 
@@ -103,7 +103,7 @@ pub(crate) struct NextLoad {
 pub(crate) struct Loading {
     /// Its number.
     pub(crate) ticket: u64,
-    /// Guards that the operator releases for what it finds.
+    /// Guards that the operator releases for this load.
     pub(crate) released: Guards,
     /// When it started.
     pub(crate) since: Instant,
@@ -152,13 +152,13 @@ impl ListState {
             && self.config.source.blocks() == config.source.blocks()
     }
 
-    /// Takes over a new configuration that describes the same rules.
+    /// Adopts a new configuration that describes the same rules.
     pub(crate) fn reconfigure(&mut self, config: List) {
         self.source = Arc::new(config.source.clone());
         self.config = config;
     }
 
-    /// The same list, once its rules are in an image with others.
+    /// The same list without its rules, once they are in an image with others.
     pub(crate) fn without_rules(mut self) -> Self {
         self.rules = None;
         self
@@ -186,7 +186,7 @@ impl ListState {
         self.file.last_look()
     }
 
-    /// Whether the file is another one than was read or refused last. One that can't be looked at is another one:
+    /// Whether the file differs from the state that was read or refused last. A file that can't be looked at differs:
     /// reading it reports why.
     pub(crate) fn changed(&self) -> bool {
         self.file.changed()
@@ -202,17 +202,17 @@ impl ListState {
         is_own
     }
 
-    /// Has the file looked at: a directory or link on its path changed.
+    /// Requests a look at the file: a directory or link on its path changed.
     pub(crate) fn want_look(&mut self) {
         self.file.want_look(Look::Path);
     }
 
-    /// Has the file looked at: it was not watched before.
+    /// Requests a look at the file: it was not watched before.
     pub(crate) fn want_first_look(&mut self) {
         self.file.want_look(Look::Unwatched);
     }
 
-    /// Has the file looked at as part of a sweep.
+    /// Requests a look at the file as part of a sweep.
     pub(crate) fn want_sweep(&mut self) {
         self.file.want_look(Look::Sweep);
     }
@@ -222,7 +222,7 @@ impl ListState {
         self.file.wants_look() && matches!(self.config.content, Content::File)
     }
 
-    /// Whether the file was due, and is looked at, or has just been, before it is read.
+    /// Whether the look before reading is wanted, under way, or has just ended.
     pub(crate) fn is_looked_for(&self) -> bool {
         self.file.is_checking()
     }
@@ -237,19 +237,19 @@ impl ListState {
         self.file.looked(file, age(file), now);
     }
 
-    /// Whether the file was looked at to be read; `true` once.
+    /// Whether the look before reading has ended; `true` once.
     pub(crate) fn take_settled(&mut self) -> bool {
         self.file.take_settled()
     }
 
-    /// A client waits for the newest state, and for the load `ticket` unless another one is promised already. Returns
-    /// the number of the load. A file that is being written is read when it is quiet, not earlier.
+    /// Requests a load of the newest state for a client. It gets the number `ticket`, unless it was requested before
+    /// with another one. Returns its number. A file that is being written is read when it is quiet, not earlier.
     pub(crate) fn request(&mut self, ticket: u64, released: Guards, now: Instant) -> u64 {
         self.file.requested(now);
         self.promise(ticket, released)
     }
 
-    /// The same for a list that was not watched before.
+    /// Like [`request`](Self::request), for a list that was not watched before.
     pub(crate) fn request_unwatched(&mut self, ticket: u64, released: Guards, now: Instant) {
         self.file.requested_unwatched(age(self.looked()), now);
         self.promise(ticket, released);
@@ -274,14 +274,15 @@ impl ListState {
         }
     }
 
-    /// Whether its rules were checked against other protected names, and nothing else keeps it from being read again.
+    /// Whether its rules were checked against other protected names. `false` while a load is under way or it is
+    /// refused.
     pub(crate) fn is_outdated(&self, guard_policy: &GuardPolicy) -> bool {
         let other = |loaded: &Loaded| loaded.protected_names != guard_policy.digest(&self.config);
         let idle = self.loading.is_none() && self.refused.is_none();
         idle && self.loaded.as_ref().is_some_and(other)
     }
 
-    /// Whether the load under way reads the state in force again: only a guard is a reason for that.
+    /// Whether the load under way reads the state in force again, which happens only because of the guards.
     pub(crate) fn is_reread(&self) -> bool {
         let of = self.file.reading_of();
         let loaded = self.loaded.as_ref();
@@ -293,15 +294,15 @@ impl ListState {
         self.loading.filter(|_| self.file.is_reading_newest())
     }
 
-    /// Has it read again at once if it is outdated, unless it is to be read anyway. A look at its file may take long:
-    /// until then it is not due again.
+    /// Makes the list due if it is outdated, unless it is to be read anyway. A look at its file may take long;
+    /// meanwhile the list is not made due again.
     pub(crate) fn follow(&mut self, guard_policy: &GuardPolicy, now: Instant) {
         if !self.file.is_to_be_read() && self.is_outdated(guard_policy) {
             self.file.set_due(now);
         }
     }
 
-    /// When the file in force was written, if that is too long ago and the operator has not released it.
+    /// When the file in force was written, if that is too long ago and the operator has not released the guard.
     pub(crate) fn aged(&self, guard_policy: &GuardPolicy, at: Timestamp) -> Option<Timestamp> {
         let loaded = self.loaded.as_ref();
         let loaded = loaded.filter(|loaded| !loaded.released.has(Guard::Old))?;
@@ -314,7 +315,7 @@ impl ListState {
         idle && self.loaded.is_some() && self.aged(guard_policy, Timestamp::now()).is_none()
     }
 
-    /// The same as [`aged`](Self::aged), once, for the log.
+    /// Like [`aged`](Self::aged), but only once, for the log.
     pub(crate) fn ages(&mut self, guard_policy: &GuardPolicy) -> Option<Timestamp> {
         let since = self.aged(guard_policy, Timestamp::now());
         let known = std::mem::replace(&mut self.logged_old, since.is_some());
@@ -326,8 +327,7 @@ impl ListState {
         self.file.due()
     }
 
-    /// Has the file looked at before it is read, if it is time for that. An embedded list has no file, and settles at
-    /// once.
+    /// If the list is due, requests the look before reading. An embedded list has no file, and settles at once.
     pub(crate) fn look_if_due(&mut self, now: Instant) {
         match self.config.content {
             Content::File => self.file.check_if_due(now),
@@ -340,7 +340,7 @@ impl ListState {
         self.file.take_due(now)
     }
 
-    /// A load starts, as number `ticket` unless another one was promised.
+    /// Starts a load, as number `ticket` unless it was requested with another one.
     pub(crate) fn start(&mut self, ticket: u64) -> Loading {
         let next = std::mem::take(&mut self.next);
         let loading = Loading {
@@ -353,13 +353,13 @@ impl ListState {
         loading
     }
 
-    /// Drops the load under way: its result will not count.
+    /// Drops the load under way: its result will not be used.
     pub(crate) fn abandon_load(&mut self) -> Option<Loading> {
         self.file.abandoned();
         self.loading.take()
     }
 
-    /// Sets the state in force to that of a kept image.
+    /// Sets the state in force to that of a stored image.
     pub(crate) fn restore(&mut self, loaded: Option<Loaded>) {
         let signature = loaded.as_ref().and_then(|loaded| loaded.signature);
         self.file.set_seen(signature);
@@ -368,7 +368,8 @@ impl ListState {
         self.past.accepted = None;
     }
 
-    /// Has rules serve that a previous process read as another list, until this one is read.
+    /// Puts rules in force that a previous process read under another configuration of the list, until the list is
+    /// read.
     pub(crate) fn serve_kept(&mut self, (read, loaded): (List, Loaded)) {
         self.loaded = Some(loaded);
         self.serving = Serving::KeptAs(Box::new(read));
@@ -398,7 +399,7 @@ impl ListState {
         matches!(self.serving, Serving::Frozen)
     }
 
-    /// Starts or ends that.
+    /// Sets whether a rollback has restored it.
     pub(crate) fn set_frozen(&mut self, is_frozen: bool) {
         match is_frozen {
             true => self.serving = Serving::Frozen,
@@ -407,7 +408,7 @@ impl ListState {
         }
     }
 
-    /// Whether it is refused for the same reason already.
+    /// Whether it is already refused for the same reason.
     pub(crate) fn is_refused_alike(&self, refusal: &Refusal) -> bool {
         let before = self.refused.as_ref();
         before.is_some_and(|(before, _)| {
@@ -511,7 +512,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_hurries_a_closed_file_and_never_an_open_one() {
+    fn a_request_shortens_the_quiet_time_of_a_closed_file_only() {
         let mut list = list("Cargo.toml");
         let path = list.path().to_owned();
         let now = Instant::now();
@@ -529,7 +530,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_refusal_again_stands_since_the_first_time() {
+    fn a_repeated_refusal_keeps_the_time_of_the_first_one() {
         let mut list = list("Cargo.toml");
         let now = Instant::now();
         let refused = |code| {

@@ -22,7 +22,7 @@ use crate::control::sources::orders::file::{
 use crate::control::sources::settling::{FollowedFile, Pauses, ReadEnd};
 use crate::control::sources::watch::{Touched, is_toml};
 
-/// Files that one sweep looks at: looking at thousands takes longer than a date may wait.
+/// Files that one sweep looks at: looking at thousands of files would delay the beginning or end of an order too much.
 const SWEPT: usize = 1000;
 /// When to read a file again that changed while it was read.
 pub(crate) const RETRY: Duration = Duration::from_millis(100);
@@ -37,7 +37,7 @@ pub(super) struct FollowedDirectory<T> {
     /// Its path as configured, and the absolute one, by which the watch reports its events.
     pub(super) dir: Option<(PathBuf, PathBuf)>,
     pub(super) files: BTreeMap<PathBuf, TrackedFile<T>>,
-    /// When to read these files, and others that may be new.
+    /// For each file, and each that may be new: when to read it.
     followed: BTreeMap<PathBuf, FollowedFile<FileState>>,
     /// No file is due earlier. The control loop needs this at each turn, and there may be 65,535 files.
     next_due: Option<Instant>,
@@ -157,7 +157,7 @@ impl<T> FollowedDirectory<T> {
         let problem = self.problem.as_ref()?;
         let is_known = self.files.values().any(|file| file.good.is_some());
         let in_force = match is_known {
-            true => format!("what is known of its {what} stays"),
+            true => format!("its {what} that were read before stay in force"),
             false => format!("none of its {what} are in force"),
         };
         Some(format!("{problem}; {in_force}"))
@@ -207,7 +207,7 @@ impl<T> FollowedDirectory<T> {
         }
     }
 
-    /// Takes the result of reading a file. Returns whether its content or its problems are others than before.
+    /// Takes the result of reading a file. Returns whether its content or its problems have changed.
     fn finish_reading(&mut self, path: &Path, read: FileRead<T>, now: Instant) -> bool {
         let parsed = match read.result {
             ReadResult::Changing => {
@@ -272,7 +272,7 @@ impl<T: Send + Sync + 'static> FollowedDirectory<T> {
         } else if touched.path == absolute {
             let listed = self.list().unwrap_or_default();
             paths.extend(self.files.keys().cloned().chain(listed));
-            // An event of the file itself knows more.
+            // An event of the file itself is more specific.
             paths.retain(|path| !self.is_to_be_read(path));
         }
         for path in paths {
@@ -489,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn links_to_nothing_are_left_alone_and_what_is_no_file_is_reported() {
+    fn broken_links_are_ignored_and_directories_and_pipes_are_reported() {
         let dir = tempfile::tempdir().expect("a directory");
         symlink("missing", dir.path().join("a.toml")).expect("linked");
         let mut followed = FollowedDirectory::default();
@@ -533,7 +533,7 @@ mod tests {
             assert_eq!(followed.read_due(now, plain), [""; 0].map(PathBuf::from));
         }
         assert!(followed.read_all(plain).is_empty(), "a reload, too");
-        // The reason is another one.
+        // The reason differs now.
         fs::remove_file(&looped).expect("removed");
         symlink("file/other", &looped).expect("linked");
         followed.sweep(now);
@@ -575,7 +575,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_file_is_read_when_its_writer_is_done_and_one_that_is_gone_by_then_leaves_nothing() {
+    fn a_new_file_is_read_when_its_writer_is_done_unless_it_is_gone_by_then() {
         let dir = tempfile::tempdir().expect("a directory");
         let mut followed = FollowedDirectory::default();
         followed.set(Some(dir.path()));
@@ -588,7 +588,7 @@ mod tests {
         };
         followed.touch(&touched(&path, OPEN_QUIET), now);
         assert_eq!(followed.due(), Some(now + OPEN_QUIET));
-        // An event of the directory knows less than one of the file.
+        // An event of the directory does not replace one of the file.
         followed.touch(&touched(dir.path(), CLOSED_QUIET), now);
         followed.touch(&touched(&gone, CLOSED_QUIET), now);
         let closed = now + CLOSED_QUIET;
@@ -603,7 +603,7 @@ mod tests {
     }
 
     #[test]
-    fn sweeps_come_to_every_file_of_thousands() {
+    fn sweeps_reach_each_of_thousands_of_files() {
         let dir = tempfile::tempdir().expect("a directory");
         for number in 0..SWEPT + 10 {
             fs::write(dir.path().join(format!("{number:05}.toml")), "one").expect("written");
@@ -671,7 +671,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_does_not_answer_holds_up_no_other_and_leaves_one_thread_behind() {
+    fn a_file_that_does_not_answer_delays_no_other_and_blocks_one_thread() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = |name: &str| dir.path().join(name);
         let mut followed = FollowedDirectory::default();
@@ -732,7 +732,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_not_listed_is_not_asked_again_until_it_answers() {
+    fn a_blocked_directory_is_not_listed_again_until_it_answers() {
         let dir = tempfile::tempdir().expect("a directory");
         let mut followed = FollowedDirectory::default();
         followed.set(Some(dir.path()));
@@ -754,7 +754,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_read_at_the_same_time_is_read_all_the_same() {
+    fn paths_that_other_threads_read_at_the_same_time_are_read() {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("a.toml");
         fs::write(&file, "a").expect("written");

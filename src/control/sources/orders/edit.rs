@@ -207,7 +207,7 @@ fn edit_text(
                 .and_then(|order| overlapping(order, from, until));
             let mut from = from;
             if let Some((_, before)) = found {
-                // It may only become longer, and its beginning may not change once it is past.
+                // A suspension may only become longer, and its beginning may not change once it is past.
                 let (begins_earlier, begun) = (from < before.from, before.from.at() <= now);
                 let is_longer = before.until.is_some_and(|end| end < until)
                     || (begins_earlier && before.until == Some(until));
@@ -479,7 +479,7 @@ scope = "exact"
     }
 
     #[test]
-    fn suspensions_are_added_to_those_that_are_there_however_they_are_written() {
+    fn a_suspension_is_added_to_existing_ones_in_either_notation() {
         let suspend = |from: &str, until: &str| Change::Suspend {
             from: moment(from),
             until: moment(until),
@@ -506,7 +506,7 @@ scope = "exact"
     }
 
     #[test]
-    fn a_suspension_that_is_there_already_is_named_with_its_end_and_what_to_do() {
+    fn an_overlap_with_a_suspension_is_reported_with_its_end_and_the_remedy() {
         let suspend = |from: &str, until: &str| Change::Suspend {
             from: moment(from),
             until: moment(until),
@@ -532,7 +532,7 @@ scope = "exact"
     }
 
     #[test]
-    fn of_many_changes_at_a_time_each_is_in_the_file() {
+    fn concurrent_changes_are_all_in_the_file() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("x.toml");
         fs::write(&path, ORDER).expect("written");
@@ -555,7 +555,7 @@ scope = "exact"
     }
 
     #[test]
-    fn of_many_lifts_at_a_time_one_succeeds_and_is_in_the_file() {
+    fn one_of_several_concurrent_lifts_succeeds_and_is_in_the_file() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("x.toml");
         fs::write(&path, ORDER).expect("written");

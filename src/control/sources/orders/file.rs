@@ -42,7 +42,7 @@ pub(super) enum ReadResult<T> {
 pub(super) fn read_file<T>(path: &Path, parse: Parse<T>) -> FileRead<T> {
     let state = state_of(path);
     let bytes = read_bytes(path);
-    // The disk or the system may permit at the next sweep what failed now, though the file is the same.
+    // Reading may succeed at the next sweep although the file did not change.
     let may_pass = match &bytes {
         Err(Unread::Io(error)) => error.kind() != io::ErrorKind::PermissionDenied,
         _ => false,

@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_is_checked_again_when_its_text_or_the_rails_are_others() {
+    fn an_order_is_checked_again_when_its_text_or_the_guard_policy_changes() {
         let guard_policy = Arc::new(GuardPolicy::read(&Config::built_in()));
         let mut orders = [order("a"), order("b")];
         let mut findings = Findings::default();
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn of_an_order_with_very_many_findings_the_first_are_kept_and_the_others_counted() {
+    fn the_first_findings_of_an_order_are_kept_and_the_others_counted() {
         let guard_policy = Arc::new(GuardPolicy::read(&Config::built_in()));
         for (targets, more) in [(100, None), (101, Some(1)), (20_000, Some(19_900))] {
             let (_, text) = order("a");

@@ -27,7 +27,7 @@ impl<T> FollowedDirectory<T> {
     }
 
     /// Sets the content that files of this directory had before the start, with their texts, if they have no good
-    /// content now. Returns the earlier content of all of them, even if it does not count.
+    /// content now. Returns the earlier content of all of them, even of those that have good content now.
     pub(super) fn recall(
         &mut self,
         all: impl Iterator<Item = (PathBuf, Result<(T, String), Problems>)>,
@@ -87,7 +87,7 @@ impl OrderRegistry {
         self.unrecalled.is_some() && self.orders.lacks_files()
     }
 
-    /// The same for exceptions.
+    /// Like [`may_have_more_orders`](Self::may_have_more_orders), for exceptions.
     pub(crate) fn may_have_more_exceptions(&self) -> bool {
         self.unrecalled.is_some() && self.exceptions.lacks_files()
     }
@@ -139,7 +139,7 @@ impl OrderRegistry {
             (path, parsed)
         });
         let orders: Vec<_> = orders.collect();
-        // In any directory: the configuration may name another one now, or none.
+        // Orders of any directory count: the configuration may name another one now, or none.
         let good = orders.iter().filter_map(|(_, parsed)| parsed.as_ref().ok());
         let good: Vec<_> = good.map(|(order, _)| order).collect();
         self.count = good.len();
@@ -182,14 +182,14 @@ impl OrderRegistry {
                 0 => {
                     let problem = self.unrecalled.as_ref().filter(|_| lacks)?;
                     return Some(format!(
-                        "{kind}: the content that unreadable files had before the start is not known: {problem}"
+                        "{kind}: the last good content of files that can't be read is not known: {problem}"
                     ));
                 }
                 1 => "1 file".to_owned(),
                 more => format!("{more} files"),
             };
             Some(format!(
-                "{kind}: {files} could not be read since the start; what was in force before it stays"
+                "{kind}: {files} could not be read since the start; the last good content stays in force"
             ))
         });
         sentences.into_iter().flatten()

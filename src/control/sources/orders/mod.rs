@@ -1,5 +1,5 @@
-//! Owns authorities' orders and the operator's exceptions, from their files to what is in force at an instant.
-//! Refuses to publish: that is `reload`'s.
+//! Authorities' orders and the operator's exceptions: reads their files, and determines the sources that are in force at
+//! an instant.
 
 mod blocked_paths;
 pub(crate) mod directory;

@@ -38,7 +38,7 @@ impl Display for Problem<'_> {
             Self::Whole(problem) => f.write_str(problem),
             Self::File { problem, kept } => {
                 let kept = match kept {
-                    true => "; what it said before stays in force",
+                    true => "; its last good content stays in force",
                     false => "",
                 };
                 write!(f, "{problem}{kept}")

@@ -88,7 +88,7 @@ impl PendingReads {
             registry.touch(touched, *at);
         }
         if self.confirms_loss {
-            // Before anything is read, as the operator has not seen what this finds to be gone.
+            // Before anything is read: the operator does not confirm a loss that this read finds.
             registry.confirm_loss();
         }
         let now = Instant::now();
@@ -147,7 +147,7 @@ impl PendingReads {
 pub(crate) struct RegistryRead {
     pub(crate) registry: OrderRegistry,
     pub(crate) changed: Vec<Changed>,
-    /// The configuration that it is of.
+    /// The number of the configuration whose directories were read.
     pub(crate) configured: u64,
     pub(crate) requested: Vec<RequestedFile>,
     pub(crate) tickets: Vec<u64>,

@@ -441,7 +441,7 @@ mod tests {
     const BEFORE: &str = "2026-03-01T11:59:59.999999999Z";
 
     #[test]
-    fn of_several_orders_the_one_that_began_first_stands_first_whatever_its_id_and_file() {
+    fn orders_are_sorted_by_their_beginning_whatever_their_ids_and_files() {
         let orders = [
             order("a", "effective-from = 2026-02-01T00:00:00Z"),
             order("b", "effective-from = 2026-01-01T00:00:00Z"),
@@ -494,12 +494,20 @@ mod tests {
             problems[0].contains(": all 2 orders are gone at once"),
             "{problems:?}"
         );
-        assert_eq!(registry.orders().count(), 0, "the directory is the truth");
+        assert_eq!(
+            registry.orders().count(),
+            0,
+            "orders without files are not in force"
+        );
         assert_eq!(sweep(&mut registry), problems, "it stays");
         let mut confirmed = registry.clone();
         assert!(confirmed.refresh().is_empty());
         confirmed.configure(&config);
-        assert_eq!(confirmed.problems(), problems, "not by another reading");
+        assert_eq!(
+            confirmed.problems(),
+            problems,
+            "reading again confirms nothing"
+        );
         let version = confirmed.version();
         confirmed.confirm_loss();
         assert_eq!(confirmed.problems(), [""; 0]);
@@ -592,7 +600,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rules_that_match_a_name_come_with_the_weightiest_first() {
+    fn the_rules_that_match_a_name_are_sorted_by_precedence() {
         let (path, text) = order("a", "effective-from = 2026-01-01T00:00:00Z");
         let more = "[[targets]]\nname = \"a.x.example\"\nscope = \"exact\"\n\
                     [[targets]]\nname = \"other.example\"\nscope = \"exact\"\n";
@@ -615,7 +623,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_in_vain_is_remarked() {
+    fn orders_and_exceptions_without_effect_are_reported() {
         let withdrawn = "effective-from = 2026-03-01T00:00:00Z\nlifted-at = 2026-02-01T00:00:00Z";
         let orders = vec![
             order("a", withdrawn),
@@ -712,7 +720,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_exception_of_the_configuration_counts_though_no_file_changed() {
+    fn a_new_exception_of_the_configuration_is_in_force_though_no_file_changed() {
         let (folder, config) = folder();
         let (path, text) = order("b", "effective-from = 2026-01-01T00:00:00Z");
         fs::write(folder.path().join("orders").join(path), text).expect("written");
@@ -732,7 +740,7 @@ mod tests {
     }
 
     #[test]
-    fn another_directory_of_orders_and_another_of_exceptions_count_though_both_are_empty() {
+    fn other_directories_of_orders_and_exceptions_are_used_though_both_are_empty() {
         let (folder, _) = folder();
         let of = |dir: &str| {
             let dir = folder.path().join(dir);

@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_ends_the_first_counts() {
+    fn the_first_of_several_ends_is_the_end() {
         let order = order(
             "a",
             "effective-from = 2026-01-01T00:00:00Z\nexpires-at = 2026-06-01T00:00:00Z\n\
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_that_supersede_each_other_the_later_one_replaces_the_earlier() {
+    fn the_later_of_two_orders_that_supersede_each_other_replaces_the_earlier() {
         let early = order(
             "early",
             "effective-from = 2026-01-01T00:00:00Z\nsupersedes = [\"late\"]",
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_that_supersede_an_order_the_earliest_ends_it() {
+    fn the_earliest_of_several_superseding_orders_ends_an_order() {
         let old = order("old", "effective-from = 2026-01-01T00:00:00Z");
         let superseding = |id, month| {
             let dates = format!("effective-from = 2026-0{month}-01T00:00:00Z");

@@ -40,7 +40,7 @@ pub struct Reader {
 struct LineParser {
     notation: Notation,
     tally: Tally,
-    /// A buffer for the present name.
+    /// A buffer for the current name.
     name: Name,
 }
 

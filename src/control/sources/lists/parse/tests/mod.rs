@@ -281,7 +281,7 @@ fn a_list_in_the_wrong_format_is_mostly_bad_and_says_which_format_it_is() {
 }
 
 #[test]
-fn most_bad_lines_decide_which_format_a_file_has() {
+fn the_format_of_a_file_is_that_of_most_of_its_bad_lines() {
     use FileFormat::{Domains, Foreign as Other, Hosts};
     for (text, format, found) in [
         ("0.0.0.0 a.example\na..b\n", Format::Domains, None),
