@@ -250,7 +250,7 @@ def slow(port, rate, seconds, chance):
             streams.open[file] = stream, born
             at = int((time.monotonic() - born) % len(data))
             sent[file] += write(stream, data[at : at + 1])
-    streams.counts["octets"] = sent.total()
+    streams.counts["bytes"] = sent.total()
     return streams.finish()
 
 
@@ -265,7 +265,7 @@ def unread(port, rate, seconds, chance):
             data = frame * max(1, due // UNREAD)
             sent = write(stream, data[place[stream] :])
             place[stream] = (place[stream] + sent) % len(frame)
-            streams.counts["octets"] += sent
+            streams.counts["bytes"] += sent
         streams.counts["closed unread"] += sum(1 for _ in streams.ended())
     for file in list(streams.open):
         streams.close(file)

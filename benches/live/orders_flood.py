@@ -148,7 +148,7 @@ def large(options, folder, above):
         first = server.until_blocked("x.big.example", begin, options.patience)
     return {
         "excepts": options.excepts,
-        "octets": len(text),
+        "bytes": len(text),
         "date_late_ms": late,
         "status_ms": status,
         "in_force_ms": taken,

@@ -148,7 +148,7 @@ class Relay:
         self.before_correct(self.random.randbytes(self.random.randrange(1, 300)), true, client)
 
     def garbage(self, true, client):
-        """The question is right, and the records are truncated: it cannot be told from upstream's answer."""
+        """The question is right, and the records are truncated: it cannot be distinguished from upstream's answer."""
         self.send(poison(true)[:-3], client)
 
     def from_elsewhere(self, true, client):

@@ -3,14 +3,14 @@
 //! `cargo +nightly fuzz run respond`
 #![no_main]
 
-mod house;
+mod harness;
 
 use std::net::Ipv4Addr;
 use std::sync::{Arc, LazyLock};
 
 use arbitrary::Arbitrary;
 use hickory_proto::op::Message;
-use house::{ASKED, House};
+use harness::{ASKED, Harness};
 use libfuzzer_sys::fuzz_target;
 use tapis::serve::cache::{Entry, Failure};
 use tapis::serve::client::{Client, Transport};
@@ -43,10 +43,10 @@ struct Edit<'a> {
     insert: &'a [u8],
 }
 
-static HOUSE: LazyLock<House> = LazyLock::new(House::build);
+static HARNESS: LazyLock<Harness> = LazyLock::new(Harness::build);
 
 fuzz_target!(|input: Input<'_>| {
-    let House { snapshot, cache } = &*HOUSE;
+    let Harness { snapshot, cache } = &*HARNESS;
     let packet = packet(&input);
     let last = if input.stranger { 0 } else { 2 };
     let transport = match input.stream {
@@ -69,11 +69,11 @@ fuzz_target!(|input: Input<'_>| {
         Step::Resolve(key, stale) => (key, stale),
     };
     let counts = input.counts.map(u16::from);
-    let octets = house::response(&key, input.flags, counts, input.records);
-    let said = house::read(&octets, &key).map(|answer| Arc::new(Entry::new(answer, now)));
-    let resolution = match said {
+    let bytes = harness::response(&key, input.flags, counts, input.records);
+    let read = harness::read(&bytes, &key).map(|answer| Arc::new(Entry::new(answer, now)));
+    let resolution = match read {
         Some(entry) if !input.failed => Resolution::Answered(entry),
-        said => Resolution::Failed(Arc::new(Failure { code: 23, said }), stale),
+        read => Resolution::Failed(Arc::new(Failure { code: 23, said: read }), stale),
     };
     match conclude(now + 3, client, &packet, snapshot, &resolution, &mut out) {
         Ending::Drop(_) => {}
@@ -83,7 +83,7 @@ fuzz_target!(|input: Input<'_>| {
 
 fn packet(input: &Input<'_>) -> Vec<u8> {
     let (name, rtype) = ASKED[usize::from(input.asked) % ASKED.len()];
-    let mut packet = house::packet(name, rtype, input.class.unwrap_or(1), input.edns);
+    let mut packet = harness::packet(name, rtype, input.class.unwrap_or(1), input.edns);
     for edit in &input.edits {
         let start = usize::from(edit.at) % (packet.len() + 1);
         let end = (start + usize::from(edit.remove)).min(packet.len());

@@ -1,7 +1,7 @@
 //! Waits for a time of the wall clock, also across changes of that clock and suspends of the machine.
 #![expect(
     unsafe_code,
-    reason = "tokio can't tell that a descriptor stays the same while it is registered"
+    reason = "tokio can't know that a descriptor stays the same while it is registered"
 )]
 
 use std::io;

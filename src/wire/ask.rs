@@ -39,7 +39,7 @@ pub struct Question<'n> {
     pub rtype: u16,
     /// Whether DNSSEC records are requested.
     pub dnssec_ok: bool,
-    /// Whether upstream is told not to validate.
+    /// Whether upstream is asked not to validate.
     pub checking_disabled: bool,
 }
 

@@ -77,7 +77,7 @@ fn print_start(start: &Start, out: &mut impl Write) -> io::Result<()> {
             out,
             "    {} damaged, kept in {kept}",
             counted(
-                damaged.octets,
+                damaged.bytes,
                 "byte at the end was",
                 "bytes at the end were"
             )

@@ -169,28 +169,28 @@ fn why(explain: &Explain, question: &Question) -> Response {
 async fn reload(
     State(requests): State<mpsc::Sender<Request>>,
     Extension(Caller(user)): Extension<Caller>,
-    Json(wish): Json<ReloadRequest>,
+    Json(request): Json<ReloadRequest>,
 ) -> Response {
     let (reply, answer) = oneshot::channel::<ReloadReport>();
-    deliver(&requests, Request::Reload(wish, user, reply), answer).await
+    deliver(&requests, Request::Reload(request, user, reply), answer).await
 }
 
 async fn orders(
     State(requests): State<mpsc::Sender<Request>>,
     Extension(Caller(user)): Extension<Caller>,
-    Json(wish): Json<OrdersRequest>,
+    Json(request): Json<OrdersRequest>,
 ) -> Response {
     let (reply, answer) = oneshot::channel::<ReloadReport>();
-    deliver(&requests, Request::Orders(wish, user, reply), answer).await
+    deliver(&requests, Request::Orders(request, user, reply), answer).await
 }
 
 async fn rollback(
     State(requests): State<mpsc::Sender<Request>>,
     Extension(Caller(user)): Extension<Caller>,
-    Json(wish): Json<RollbackRequest>,
+    Json(request): Json<RollbackRequest>,
 ) -> Response {
     let (reply, answer) = oneshot::channel::<ReloadReport>();
-    deliver(&requests, Request::Rollback(wish, user, reply), answer).await
+    deliver(&requests, Request::Rollback(request, user, reply), answer).await
 }
 
 async fn deliver<T: serde::Serialize>(

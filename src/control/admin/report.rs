@@ -213,7 +213,7 @@ fn image_status(image: &Image) -> ImageStatus {
     ImageStatus {
         rules: facts.rules,
         pruned: image.pruned(),
-        octets: image.size(),
+        bytes: image.size(),
         made_at: image.provenance().made_at,
     }
 }

@@ -593,9 +593,9 @@ mod tests {
     fn the_remedy_for_root_names_no_other_socket_if_the_folder_belongs_to_another_user() {
         for (user, offered) in [(0, false), (1000, true)] {
             let (path, owner) = ("/run/tapis/control.sock".into(), 990);
-            let told = SocketError::Foreign { path, owner, user }.to_string();
-            assert!(told.contains("run this as that user"), "{told}");
-            assert_eq!(told.contains("--control"), offered, "{told}");
+            let reported = SocketError::Foreign { path, owner, user }.to_string();
+            assert!(reported.contains("run this as that user"), "{reported}");
+            assert_eq!(reported.contains("--control"), offered, "{reported}");
         }
         let taken = SocketError::Taken("/run/tapis/control.sock".into()).to_string();
         assert!(taken.contains("--control"), "{taken}");

@@ -104,7 +104,8 @@ pub struct ImageStatus {
     /// The number of rules left out, as others of the same list cover them.
     pub pruned: u64,
     /// Bytes of memory.
-    pub octets: usize,
+    #[serde(rename = "octets")]
+    pub bytes: usize,
     /// When it was compiled.
     pub made_at: Timestamp,
 }

@@ -7,8 +7,8 @@ use crate::control::guard::release::{Guards, NoRelease};
 use crate::control::sources::lists::state::ListState;
 
 /// The guards that a reload releases for a list.
-pub(crate) fn released(wish: &ReloadRequest, list: &str) -> Guards {
-    let all = wish
+pub(crate) fn released(request: &ReloadRequest, list: &str) -> Guards {
+    let all = request
         .accept
         .iter()
         .filter_map(|text| release::read(text).ok());

@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn popular_names_are_read_with_and_without_ranks_up_to_the_number() {
         let text = "\u{FEFF}rank,domain\r\n1,Google.com\r\n2,b\u{fc}cher.example\r\n\r\n# note\r\n\
-                    c.example\r\n4,never.example\r\nbroken line that nobody reads";
+                    c.example\r\n4,never.example\r\nbroken line that is not read";
         let (_folder, path) = written(text.as_bytes());
         let file = popular(&path, 3);
         assert_eq!(

@@ -94,7 +94,8 @@ pub struct OtherHead {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Damaged {
     /// Its length in bytes.
-    pub octets: u64,
+    #[serde(rename = "octets")]
+    pub bytes: u64,
     /// The file.
     pub kept: PathBuf,
 }

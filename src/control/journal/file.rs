@@ -404,7 +404,7 @@ fn move_damaged_end(
     }
     tracing::error!(path = %path.shown(), bytes = size - len, kept = %kept.shown(), "the journal's end was damaged");
     Ok(Damaged {
-        octets: size - len,
+        bytes: size - len,
         kept: legible(&kept),
     })
 }

@@ -382,45 +382,45 @@ kind = "allow"
     #[test]
     fn a_change_is_named_by_its_keys_its_lists_or_its_section() {
         let was = config(CONFIG);
-        let told = |from: &str, to: &str| {
+        let reported = |from: &str, to: &str| {
             assert!(CONFIG.contains(from), "{from}");
             changed(&was, &config(&CONFIG.replace(from, to)))
         };
-        assert_eq!(told("id = \"one\"", "id = \"two\""), ["server.id"]);
+        assert_eq!(reported("id = \"one\"", "id = \"two\""), ["server.id"]);
         assert_eq!(
-            told("ttl-secs = 30", "ttl-secs = 31"),
+            reported("ttl-secs = 30", "ttl-secs = 31"),
             ["orders.ttl-secs", "list.ads.ttl-secs", "list.good.ttl-secs"]
         );
         assert_eq!(
-            told("text = \"Ask us\"", "guards = \"warn\"\ntext = \"Ask us\""),
+            reported("text = \"Ask us\"", "guards = \"warn\"\ntext = \"Ask us\""),
             ["list.ads.guards"]
         );
         assert_eq!(
-            told(
+            reported(
                 "text = \"Ask us\"",
                 "guards = \"warn\"\nrequired = true\ntext = \"Us\""
             ),
             ["list.ads.text", "list.ads.required", "list.ads.guards"]
         );
         assert_eq!(
-            told("[local]", "[cache]\nmax-ttl-secs = 9\n[local]"),
+            reported("[local]", "[cache]\nmax-ttl-secs = 9\n[local]"),
             ["cache.max-ttl-secs"]
         );
         assert_eq!(
-            told("[local]", "[upstream]\ntimeout-ms = 900\n[local]"),
+            reported("[local]", "[upstream]\ntimeout-ms = 900\n[local]"),
             ["upstream.timeout-ms"]
         );
         assert_eq!(
-            told("id = \"one\"", "id = \"two\"\ntcp-idle-secs = 7"),
+            reported("id = \"one\"", "id = \"two\"\ntcp-idle-secs = 7"),
             ["server.id", "server.tcp-idle-secs"]
         );
         assert_eq!(
-            told("[local]", "[guard]\nshrink-percent = 9\n[local]"),
+            reported("[local]", "[guard]\nshrink-percent = 9\n[local]"),
             ["guard.shrink-percent"]
         );
         // No key hides another one of its section.
         assert_eq!(
-            told(
+            reported(
                 "[orders]\n",
                 "[state]\ndir = \"s\"\nkeep = 2\nhistory-days = 3\nhistory-mib = 4\ncompile-secs = 77\n\
                  [journal]\npath = \"j\"\nkey = \"k\"\n[exceptions]\npath = \"e\"\n\
@@ -450,7 +450,7 @@ kind = "allow"
             ]
         );
         assert_eq!(
-            told("[orders]\n", "[state]\ndir = \"s\"\n[orders]\n"),
+            reported("[orders]\n", "[state]\ndir = \"s\"\n[orders]\n"),
             ["state.dir"],
             "the journal is in it by default"
         );
@@ -471,7 +471,7 @@ kind = "allow"
             assert_eq!(changed(&plain, &servers(other)), keys);
         }
         assert_eq!(
-            told("name = \"good\"", "name = \"fine\""),
+            reported("name = \"good\"", "name = \"fine\""),
             ["list fine (new)", "list good (gone)"]
         );
         let exception = "[[exception]]\nname = \"a.example\"\nscope = \"exact\"\nagainst = [\"all\"]\n\

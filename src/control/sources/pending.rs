@@ -114,7 +114,7 @@ impl PendingConfig {
 
     /// Why it can't come into force.
     pub(crate) fn problems(&self) -> Vec<String> {
-        let told = self.lists.iter().filter_map(|list| {
+        let reported = self.lists.iter().filter_map(|list| {
             let name = list.name();
             if let Some(seconds) = hanging(list) {
                 let path = list.source.path.shown();
@@ -146,7 +146,7 @@ impl PendingConfig {
                 late.as_secs()
             )
         });
-        told.chain(unread).collect()
+        reported.chain(unread).collect()
     }
 
     /// Returns the configuration, its lists in its order, and the lists in force that it does not have. Lists that stay

@@ -24,8 +24,8 @@ async fn reload(renamed: bool, accept: Vec<String>) -> ReloadReport {
     let probe = Arc::new(Gauges::default);
     let task = tokio::spawn(control.run(queued, hangups, probe, stop.clone()));
     let (reply, answer) = oneshot::channel();
-    let wish = ReloadRequest { accept };
-    let sent = requests.send(Request::Reload(wish, 1000, reply)).await;
+    let request = ReloadRequest { accept };
+    let sent = requests.send(Request::Reload(request, 1000, reply)).await;
     sent.expect("it runs");
     // Only a failing test waits so long.
     let answer = tokio::time::timeout(Duration::from_secs(60), answer).await;

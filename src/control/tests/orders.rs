@@ -32,11 +32,11 @@ fn write(folder: &Path, name: &str) -> PathBuf {
 
 fn lift(control: &mut Control, path: &Path, user: u32) -> oneshot::Receiver<ReloadReport> {
     let (reply, answer) = oneshot::channel();
-    let wish = OrdersRequest {
+    let request = OrdersRequest {
         verb: "order lift".to_owned(),
         path: path.to_owned(),
     };
-    control.read_order(wish, user, reply);
+    control.read_order(request, user, reply);
     answer
 }
 
@@ -139,7 +139,7 @@ async fn a_later_event_does_not_delay_the_file_of_a_verb() {
     control.touch(&[touched(&a, OPEN_QUIET), touched(&b, Duration::ZERO)]);
     read(&mut control).await;
     let report = answer.try_recv().expect("answered");
-    let told = |path: &PathBuf| {
+    let reported = |path: &PathBuf| {
         let path = path.display().to_string();
         report
             .problems
@@ -147,7 +147,7 @@ async fn a_later_event_does_not_delay_the_file_of_a_verb() {
             .any(|problem| problem.contains(&path))
     };
     assert!(
-        from_ref(&a).iter().chain([&b]).all(told),
+        from_ref(&a).iter().chain([&b]).all(reported),
         "{:?}",
         report.problems
     );

@@ -73,19 +73,21 @@ impl Running {
     }
 
     async fn roll_back(&self, generation: Option<u64>) -> ReloadReport {
-        let wish = RollbackRequest { generation };
-        self.ask(|reply| Request::Rollback(wish, USER, reply)).await
+        let request = RollbackRequest { generation };
+        self.ask(|reply| Request::Rollback(request, USER, reply))
+            .await
     }
 
     /// Writes an order against `order.example` and has it read.
     async fn order(&self) -> ReloadReport {
         let path = self.dir.with_file_name("orders").join("x-1.toml");
         fs::write(&path, ORDER).expect("written");
-        let wish = OrdersRequest {
+        let request = OrdersRequest {
             path,
             verb: "order add".to_owned(),
         };
-        self.ask(|reply| Request::Orders(wish, USER, reply)).await
+        self.ask(|reply| Request::Orders(request, USER, reply))
+            .await
     }
 
     /// Replaces the list's file and reloads.
@@ -93,8 +95,9 @@ impl Running {
         let folder = self.dir.parent().expect("it lies in one");
         fs::write(folder.join("new"), content).expect("written");
         fs::rename(folder.join("new"), folder.join("ads")).expect("renamed");
-        let wish = ReloadRequest::default();
-        self.ask(|reply| Request::Reload(wish, USER, reply)).await
+        let request = ReloadRequest::default();
+        self.ask(|reply| Request::Reload(request, USER, reply))
+            .await
     }
 
     async fn status(&self) -> Status {
@@ -225,8 +228,8 @@ async fn the_journal_knows_which_lists_were_in_force_in_generations_that_older_v
     running.kept().await;
     write("tapis.toml", &config).expect("written");
     let reload = || {
-        let wish = ReloadRequest::default();
-        running.ask(|reply| Request::Reload(wish, USER, reply))
+        let request = ReloadRequest::default();
+        running.ask(|reply| Request::Reload(request, USER, reply))
     };
     let report = reload().await;
     assert_eq!((report.generation, report.problems.len()), (2, 0));
@@ -237,17 +240,17 @@ async fn the_journal_knows_which_lists_were_in_force_in_generations_that_older_v
     write("tapis.toml", &with).expect("written");
     write("more", "three.example\n").expect("written");
     let running = Running::start(folder.path());
-    let wish = ReloadRequest::default();
+    let request = ReloadRequest::default();
     let report = running
-        .ask(|reply| Request::Reload(wish, USER, reply))
+        .ask(|reply| Request::Reload(request, USER, reply))
         .await;
     assert_eq!(report.problems, [""; 0]);
     assert_eq!(running.blocked(), ["one.example", "three.example"]);
     let problems = running.roll_back(Some(2)).await.problems;
-    let told =
+    let reported =
         "more: generation 2 does not have it as it is configured now; its rules in force stay";
     assert!(
-        problems.len() == 1 && problems[0].starts_with(told),
+        problems.len() == 1 && problems[0].starts_with(reported),
         "{problems:?}"
     );
     assert_eq!(running.blocked(), ["one.example", "three.example"]);
@@ -280,9 +283,9 @@ async fn a_state_accepted_before_a_rollback_is_accepted_again_after_its_release(
         let report = running.replace(accepted).await;
         assert_eq!(report.problems.len(), 1, "it is held: {report:?}");
         let accept = guards.iter().map(|&guard| guard.to_owned()).collect();
-        let wish = ReloadRequest { accept };
+        let request = ReloadRequest { accept };
         let report = running
-            .ask(|reply| Request::Reload(wish, USER, reply))
+            .ask(|reply| Request::Reload(request, USER, reply))
             .await;
         assert_eq!(report.problems, [""; 0]);
         running.kept().await;
@@ -317,10 +320,12 @@ async fn a_rollback_whose_disk_does_not_answer_stops_neither_status_nor_orders()
     let store = running.store.clone();
     let stalled = store.stall();
     let (reply, rolled_back) = oneshot::channel();
-    let wish = RollbackRequest {
+    let request = RollbackRequest {
         generation: Some(1),
     };
-    let sent = running.requests.send(Request::Rollback(wish, USER, reply));
+    let sent = running
+        .requests
+        .send(Request::Rollback(request, USER, reply));
     sent.await.expect("it runs");
     let place = running.dir.display().to_string();
     let late = |status: Status| {
@@ -371,10 +376,10 @@ fn control(folder: &Path) -> Control {
 async fn start_rolling(control: &mut Control, generation: Option<u64>) {
     let (reply, _) = oneshot::channel();
     let cause = Cause::Start;
-    let wish = RollbackRequest { generation };
+    let request = RollbackRequest { generation };
     control
         .requests
-        .push(QueuedRequest::Rollback(wish, cause, reply));
+        .push(QueuedRequest::Rollback(request, cause, reply));
     control.next_request();
     while control.rollback.running.is_none() {
         let (_, prepared) = control.requests.queue.tasks.next().await;
@@ -407,10 +412,10 @@ async fn no_image_is_stored_while_a_written_rollback_is_not_in_force() {
     );
     // Another rollback waits for this one.
     let (reply, mut other) = oneshot::channel();
-    let wish = RollbackRequest { generation: None };
+    let request = RollbackRequest { generation: None };
     control
         .requests
-        .push(QueuedRequest::Rollback(wish, Cause::Start, reply));
+        .push(QueuedRequest::Rollback(request, Cause::Start, reply));
     control.next_request();
     assert!(!control.requests.queue.tasks.is_running(&()));
     end_rolling(&mut control).await;
@@ -430,12 +435,12 @@ async fn a_rollback_waits_for_no_file_that_a_reload_reads() {
     // The files of a reload do not answer, and its caller has been answered.
     control.requests.queue.tasks.hang((), "/net".to_owned());
     let (reply, _) = oneshot::channel();
-    let wish = RollbackRequest {
+    let request = RollbackRequest {
         generation: Some(1),
     };
     control
         .requests
-        .push(QueuedRequest::Rollback(wish, Cause::Start, reply));
+        .push(QueuedRequest::Rollback(request, Cause::Start, reply));
     control.next_request();
     assert!(control.rollback.running.is_some());
     end_rolling(&mut control).await;
@@ -526,8 +531,8 @@ async fn restart_with_a_broken_hold(folder: &Path) -> Running {
     let running = Running::start(folder);
     assert_eq!(running.blocked(), ["two.example"]);
     let alarms = running.status().await.alarms;
-    let told = "lists were to be held as in generation 9, which can't be read";
-    let alarm = alarms.iter().any(|alarm| alarm.starts_with(told));
+    let reported = "lists were to be held as in generation 9, which can't be read";
+    let alarm = alarms.iter().any(|alarm| alarm.starts_with(reported));
     assert!(alarm, "{alarms:?}");
     assert!(dir.join("held.damaged").exists() && held(&dir).is_none());
     running
@@ -553,8 +558,8 @@ async fn a_successful_rollback_ends_the_alarm_of_a_failed_one() {
     assert_eq!(report.problems, Vec::<String>::new());
     assert_eq!(running.blocked(), ["one.example"]);
     let alarms = running.status().await.alarms;
-    let told = "lists were to be held";
-    let stays = alarms.iter().any(|alarm| alarm.starts_with(told));
+    let reported = "lists were to be held";
+    let stays = alarms.iter().any(|alarm| alarm.starts_with(reported));
     assert!(!stays, "{alarms:?}");
     running.end().await;
 }
@@ -644,9 +649,9 @@ async fn add_more(running: &Running) {
     let more = "[[list]]\nname = \"more\"\npath = \"more\"\n";
     fs::write(path, config + more).expect("written");
     fs::write(folder.join("more"), "three.example\n").expect("written");
-    let wish = ReloadRequest::default();
+    let request = ReloadRequest::default();
     let report = running
-        .ask(|reply| Request::Reload(wish, USER, reply))
+        .ask(|reply| Request::Reload(request, USER, reply))
         .await;
     assert_eq!((report.generation, report.problems.len()), (3, 0));
     running.kept().await;

@@ -243,7 +243,7 @@ impl<'o> Bucket<'o> {
         next == ONLY_CHILD && place + 1 < self.len()
     }
 
-    /// One of the first sixteen children of a usual bucket. `IS_WIDE` tells whether values have 23 bits.
+    /// One of the first sixteen children of a usual bucket. `IS_WIDE` says whether values have 23 bits.
     #[inline(always)]
     pub fn near_child<const IS_WIDE: bool>(&self, place: usize) -> ChildSpan {
         let tags = if IS_WIDE {

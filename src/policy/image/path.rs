@@ -11,7 +11,7 @@ use crate::wire::name::{MAX_LABEL, MAX_NAME, Name};
 ///
 /// One folded multiplication for each sixteen bytes, which a lookup has at hand as two numbers; a
 /// general-purpose hash would read them again and branch on their count. The seed is random and secret, so
-/// that nobody can choose labels that share a bucket or a tag.
+/// that no one can choose labels that share a bucket or a tag.
 #[derive(Clone)]
 pub struct Key {
     seed: u64,

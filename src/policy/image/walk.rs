@@ -210,13 +210,13 @@ mod tests {
 
     fn image(model: &Model, seed: u64, counted: bool) -> Image {
         let key = Key::new(seed);
-        let mut census = PairHistogram::default();
+        let mut histogram = PairHistogram::default();
         let mut paths: Vec<_> = model.iter().map(|(name, s)| (path(name), s)).collect();
         for (path, _) in paths.iter().filter(|_| counted) {
-            census.count(path.as_bytes());
+            histogram.count(path.as_bytes());
         }
         paths.sort_by(|(a, _), (b, _)| key.compare(a.as_bytes(), b.as_bytes()));
-        let mut writer = Writer::new(Cursor::new(Vec::new()), key, census).expect("memory");
+        let mut writer = Writer::new(Cursor::new(Vec::new()), key, histogram).expect("memory");
         for (path, sources) in paths {
             let rule = |&source| ImageRule {
                 source,

@@ -87,7 +87,7 @@ impl<O: Observer> Resolver<O> {
                 return Resolution::Overloaded(stale);
             }
         };
-        let (sender, landing) = oneshot::channel();
+        let (sender, received) = oneshot::channel();
         let recipient = Recipient::Task(sender);
         match self.inflight.join(&key, Waiter { recipient, permit }) {
             Join::First(query_id) => drop(tokio::spawn(self.start(query_id).run(None))),
@@ -99,7 +99,7 @@ impl<O: Observer> Resolver<O> {
             // The pool observes this timeout itself; twice as long is a safeguard.
             None => self.pool.timeout() * 2,
         };
-        match tokio::time::timeout(patience, landing).await {
+        match tokio::time::timeout(patience, received).await {
             Ok(Ok(Ok(entry))) => Resolution::Answered(entry),
             Ok(Ok(Err(failure))) => Resolution::Failed(failure, stale),
             // Too late, or the query ended without an outcome: it panicked, or the server ends.

@@ -200,7 +200,7 @@ fn received(client: &UdpSocket) -> Option<(u32, u16)> {
         .as_ref()
         .iter()
         .find_map(|(_, option)| match option {
-            EdnsOption::Unknown(15, octets) => Some(u16::from_be_bytes([octets[0], octets[1]])),
+            EdnsOption::Unknown(15, bytes) => Some(u16::from_be_bytes([bytes[0], bytes[1]])),
             _ => None,
         });
     Some((answer.answers[0].ttl, reason.expect("a reason")))

@@ -68,7 +68,7 @@ fn open(path: &FilePath) -> Image {
 }
 
 /// The image's rules as `list name`, sorted.
-fn told(path: &FilePath) -> Vec<String> {
+fn reported(path: &FilePath) -> Vec<String> {
     let image = open(path);
     let mut cursor = image.cursor();
     let mut rules = Vec::new();
@@ -109,7 +109,7 @@ fn a_list_that_is_read_replaces_its_old_rules_and_the_others_are_carried_over() 
     second.lists[1].text = Some("built.example in vain\nbuilt-in.example\nok.example".to_owned());
     let outcome = run(&second);
     assert_eq!(
-        told(&second.out),
+        reported(&second.out),
         [
             "one b.example",
             "one new.example",
@@ -161,7 +161,7 @@ fn a_refused_list_keeps_its_old_rules_and_says_why() {
         "one c.example",
         "two d.example",
     ];
-    assert_eq!(told(&second.out), kept);
+    assert_eq!(reported(&second.out), kept);
     let refused = |number: usize| {
         let refused = outcome.lists[number].refused.as_ref().expect("refused");
         refused.to_string()
@@ -183,7 +183,7 @@ fn a_refused_list_keeps_its_old_rules_and_says_why() {
     second.lists[0].released = Guard::Shrunk.into();
     second.lists[1].released = Guard::Bad.into();
     run(&second);
-    assert_eq!(told(&second.out), ["one z.example", "two d.example"]);
+    assert_eq!(reported(&second.out), ["one z.example", "two d.example"]);
 }
 
 #[test]
@@ -248,13 +248,13 @@ fn a_delta_is_merged_into_its_base() {
         "one f.example",
         "two e.example",
     ];
-    assert_eq!(told(&next.out), expected);
+    assert_eq!(reported(&next.out), expected);
     assert_eq!((outcome.given, outcome.rules), (4, 4));
     // A list that is read has no rules from the delta.
     next.lists[0].read = true;
     run(&next);
     let expected = ["one a.example", "one b.example", "two e.example"];
-    assert_eq!(told(&next.out), expected);
+    assert_eq!(reported(&next.out), expected);
 }
 
 #[test]
@@ -289,7 +289,7 @@ fn a_thousand_lists_may_have_the_same_names_and_the_reading_of_each_is_reported(
     let mut events = Vec::new();
     let outcome = compile(&plan, |event| events.push(event)).expect("compiled");
     assert_eq!((outcome.given, outcome.rules), (2000, 2000));
-    assert_eq!(told(&plan.out).len(), 2000);
+    assert_eq!(reported(&plan.out).len(), 2000);
     let read = |event: &Event| {
         matches!(
             event,

@@ -12,13 +12,13 @@ fn a_damaged_end_is_moved_away_and_recorded_and_the_chain_continues() {
         let whole = fs::read(&path).expect("there");
         fs::write(&path, [&whole, tail].concat()).expect("written");
         write(&path, 3..=3);
-        let told = entries(&path);
-        let damaged = told.iter().find_map(|entry| match &entry.event {
+        let reported = entries(&path);
+        let damaged = reported.iter().find_map(|entry| match &entry.event {
             Event::Start(start) => start.damaged.clone(),
             _ => None,
         });
         let damaged = damaged.expect("a mark");
-        assert_eq!(damaged.octets, tail.len() as u64);
+        assert_eq!(damaged.bytes, tail.len() as u64);
         assert_eq!(fs::read(&damaged.kept).expect("kept"), tail);
         assert_eq!(problems(&path), []);
         assert!(fs::read(&path).expect("there").starts_with(&whole));
@@ -30,7 +30,7 @@ fn a_damaged_end_is_moved_away_and_recorded_and_the_chain_continues() {
 fn a_cut_off_end_is_reported_before_and_after_a_server_continues() {
     let (_dir, path) = written(3);
     let whole = fs::read(&path).expect("there");
-    let lines: Vec<_> = whole.split_inclusive(|octet| *octet == b'\n').collect();
+    let lines: Vec<_> = whole.split_inclusive(|byte| *byte == b'\n').collect();
     let count = lines.len() as u64;
     fs::write(&path, lines[..lines.len() - 2].concat()).expect("written");
     assert_eq!(problems(&path), [Problem::Missing(count - 1, count)]);
@@ -206,13 +206,13 @@ fn files_that_are_no_journal_or_of_another_version_are_not_changed() {
     let (body, _) = foreign.split_once(",\"hash\"").expect("its hash");
     let hash = crate::control::journal::chain::digest(body.as_bytes());
     let foreign = format!("{ours}{body},\"hash\":\"{hash}\"}}\n");
-    for (content, told) in [
+    for (content, reported) in [
         (foreign.as_str(), "another version"),
         ("precious data\n", "is no journal"),
     ] {
         fs::write(&path, content).expect("written");
         let error = JournalFile::open(&path, None, |_| ()).expect_err("refused");
-        assert!(error.to_string().contains(told), "{error}");
+        assert!(error.to_string().contains(reported), "{error}");
         assert_eq!(fs::read_to_string(&path).expect("there"), content);
     }
 }

@@ -206,13 +206,13 @@ fn a_rewritten_history_is_still_reported_after_the_next_server_signed_a_head() {
         let was = Problem::WasOtherHead(covered);
         assert_eq!(kinds(&verdict.findings), [was], "{more} more entries");
         // The hash of the entry that is gone is kept, as evidence.
-        let told = entries(&path)
+        let reported = entries(&path)
             .into_iter()
             .find_map(|entry| match entry.event {
                 Event::Start(start) => start.other_head,
                 _ => None,
             });
-        assert!(head.contains(&told.expect("a mismatch").hash));
+        assert!(head.contains(&reported.expect("a mismatch").hash));
         // A further start does not remove the finding.
         write_with_key(&path, &key, 10);
         assert_eq!(kinds(&with_key(&path, &key).findings), [was]);

@@ -71,11 +71,11 @@ fn entries_that_are_gone_at_the_start_are_an_alarm_until_the_next_one() {
             panic!("one alarm: {:?}", journal.losses());
         };
         let first = kept as u64 + 1;
-        let told = match gone {
+        let reported = match gone {
             1 => format!("journal: entry {last} is missing"),
             _ => format!("journal: entries {first} to {last} are missing"),
         };
-        assert!(loss.starts_with(&told), "{loss}");
+        assert!(loss.starts_with(&reported), "{loss}");
         assert!(loss.contains("tapis journal verify"), "{loss}");
         if let Some(entry) = all[..kept].last() {
             assert!(loss.contains(&format!("{:.0}", entry.at)), "{loss}");
@@ -126,6 +126,6 @@ fn entries_that_were_replaced_while_no_server_ran_are_an_alarm() {
     let mut journal = Journal::open(&path, None, None);
     journal.close(2);
     let losses = journal.losses().concat();
-    let told = format!("journal: entry {last} is not the one that was written");
-    assert!(losses.contains(&told), "{losses}");
+    let reported = format!("journal: entry {last} is not the one that was written");
+    assert!(losses.contains(&reported), "{losses}");
 }

@@ -109,7 +109,7 @@ fn each_change_is_recorded_once_and_a_restart_continues() {
     journal.publish(draft(3, None, &[("x", State::Lifted)]));
     journal.publish(draft(4, Some(&[]), &[]));
     journal.close(4);
-    let told = entries(&path).into_iter().map(|entry| match entry.event {
+    let reported = entries(&path).into_iter().map(|entry| match entry.event {
         Event::Start(_) => "start".to_owned(),
         Event::Stop => "stop".to_owned(),
         Event::Order(order) => format!("order {}", order.text),
@@ -125,7 +125,7 @@ fn each_change_is_recorded_once_and_a_restart_continues() {
         other => format!("{other:?}"),
     });
     assert_eq!(
-        told.collect::<Vec<_>>(),
+        reported.collect::<Vec<_>>(),
         [
             "start",
             "order text 1",

@@ -58,12 +58,12 @@ fn the_past_is_incomplete_where_generations_are_not_recorded() {
         let skipped = missing.map(|(first, last)| Problem::Skipped(first, last));
         assert_eq!(notes(&path), Vec::from_iter(skipped));
         let losses = journal.losses().concat();
-        let told = match next {
+        let reported = match next {
             2 => "",
             3 => "journal: generation 2 is not recorded",
             _ => "journal: generations 2 to 5 are not recorded",
         };
-        assert!(losses.starts_with(told), "{losses}");
+        assert!(losses.starts_with(reported), "{losses}");
         assert_eq!(losses.is_empty(), missing.is_none(), "{losses}");
     }
 }

@@ -390,8 +390,8 @@ impl ListSources {
         for list in &mut self.active {
             if let Some(since) = list.ages(guard_policy) {
                 let name = list.name();
-                let told = aged(name, &list.source.path, guard_policy.limits(), since);
-                tracing::error!(list = name, %told, "list in force is too old");
+                let reported = aged(name, &list.source.path, guard_policy.limits(), since);
+                tracing::error!(list = name, %reported, "list in force is too old");
             }
         }
     }

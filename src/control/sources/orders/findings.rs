@@ -130,8 +130,10 @@ mod tests {
             let mut findings = Findings::default();
             renew(&mut findings, &guard_policy, 1, &orders);
             let found = findings.of(&orders[0].0);
-            let (told, rest) = found.split_at(found.len().min(100));
-            assert!(told.len() == 100 && told.iter().all(|told| told.contains("co.id")));
+            let (reported, rest) = found.split_at(found.len().min(100));
+            assert!(
+                reported.len() == 100 && reported.iter().all(|reported| reported.contains("co.id"))
+            );
             let expected = more.map(|more| match more {
                 1 => "1 more warning".to_owned(),
                 more => format!("{more} more warnings"),

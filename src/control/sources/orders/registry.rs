@@ -610,15 +610,18 @@ mod tests {
         );
         let name = Name::from_text("a.x.example").expect("a name");
         let matching = registry.matching(&name);
-        let told = |source: &str| {
+        let reported = |source: &str| {
             let rules = matching.get(source).map_or(&[][..], Vec::as_slice);
-            let told = rules
+            let reported = rules
                 .iter()
                 .map(|(owner, scope)| format!("{owner} {scope:?}"));
-            told.collect::<Vec<_>>()
+            reported.collect::<Vec<_>>()
         };
-        assert_eq!(told("order:a"), ["a.x.example Exact", "x.example Subtree"]);
-        assert_eq!(told("exception:a.x.example#0"), ["a.x.example Exact"]);
+        assert_eq!(
+            reported("order:a"),
+            ["a.x.example Exact", "x.example Subtree"]
+        );
+        assert_eq!(reported("exception:a.x.example#0"), ["a.x.example Exact"]);
         assert_eq!(matching.len(), 2);
     }
 
@@ -633,23 +636,23 @@ mod tests {
             ),
         ];
         let registry = registry(orders, vec![exception("a.x.example", "")]);
-        let told = |lists: &[&str]| registry.warnings(lists.iter().copied());
+        let reported = |lists: &[&str]| registry.warnings(lists.iter().copied());
         let remarks = [
             "order b: it supersedes `gone`, which does not exist",
             "order a: it ends before it begins, so it is never in force",
             "x.toml:1: the exception for a.x.example overrides an authority's order:b",
         ];
-        assert_eq!(told(&["ads"]), remarks);
+        assert_eq!(reported(&["ads"]), remarks);
         let unknown = "x.toml:1: the exception for a.x.example overrides `ads`, which is unknown";
-        assert_eq!(told(&[])[3..], [unknown]);
+        assert_eq!(reported(&[])[3..], [unknown]);
         let gone = Exception {
             against: Against::Named(vec!["order:gone".to_owned()]),
             ..exception("a.x.example", "")
         };
         let remarked = self::registry(Vec::new(), vec![gone]).warnings(["ads"].into_iter());
-        let told =
+        let reported =
             "x.toml:1: the exception for a.x.example overrides `order:gone`, which is unknown";
-        assert_eq!(remarked, [told]);
+        assert_eq!(remarked, [reported]);
         let both = "effective-from = 2026-03-01T00:00:00Z\nlifted-at = 2026-03-01T00:00:00Z";
         let remarked =
             self::registry(vec![order("a", both)], Vec::new()).warnings([""; 0].into_iter());
@@ -776,7 +779,7 @@ mod tests {
         write("1.toml", "a", "");
         write("2.toml", "a", "# the second\n");
         let mut registry = OrderRegistry::read(&config);
-        let told = |registry: &OrderRegistry| {
+        let reported = |registry: &OrderRegistry| {
             let name = |order: &Order| {
                 order
                     .path
@@ -786,19 +789,19 @@ mod tests {
             let files: Vec<_> = registry.orders().filter_map(name).collect();
             (files.join(" "), registry.problems().len())
         };
-        assert_eq!(told(&registry), ("1.toml".to_owned(), 1));
+        assert_eq!(reported(&registry), ("1.toml".to_owned(), 1));
         let version = registry.version();
         write("1.toml", "other", "");
         assert_eq!(registry.refresh().len(), 1);
         assert_ne!(registry.version(), version);
-        assert_eq!(told(&registry), ("1.toml 2.toml".to_owned(), 0));
+        assert_eq!(reported(&registry), ("1.toml 2.toml".to_owned(), 0));
         // The second file holds the id now.
         write("1.toml", "a", "");
         registry.refresh();
-        assert_eq!(told(&registry), ("2.toml".to_owned(), 1));
+        assert_eq!(reported(&registry), ("2.toml".to_owned(), 1));
         fs::remove_file(folder.path().join("orders/2.toml")).expect("removed");
         registry.refresh();
-        assert_eq!(told(&registry), ("1.toml".to_owned(), 0));
+        assert_eq!(reported(&registry), ("1.toml".to_owned(), 0));
         assert!(registry.refresh().is_empty(), "nothing changed since");
     }
 }

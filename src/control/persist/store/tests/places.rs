@@ -132,9 +132,9 @@ fn a_directory_that_can_only_be_read_serves_what_is_in_it() {
             return;
         }
         let mut store = store(&folder);
-        let told = store.unwritable().expect("told").to_string();
+        let reported = store.unwritable().expect("told").to_string();
         let remedy = "; let the server's user write to the state directory";
-        assert!(told.ends_with(remedy), "{told}");
+        assert!(reported.ends_with(remedy), "{reported}");
         assert_eq!(store.lock.is_some(), with_lock);
         assert_eq!(rules(&store.load()), Some((3, None)));
         let error = store.write_delta(&image(1)).expect_err("not writable");

@@ -39,28 +39,28 @@ const ADDRESS: &[u8] = b"\xC0\x0C\x00\x01\x00\x01\x00\x00\x01\x2C\x00\x04\xC0\x0
 /// A CNAME from the queried name to `x.sink.test`.
 const ALIAS: &[u8] = b"\xC0\x0C\x00\x05\x00\x01\x00\x00\x01\x2C\x00\x0D\x01x\x04sink\x04test\x00";
 
-pub(crate) struct House {
+pub(crate) struct Harness {
     pub(crate) snapshot: Snapshot,
     pub(crate) cache: Cache,
 }
 
-impl House {
+impl Harness {
     pub(crate) fn build() -> Self {
-        let house = Self {
+        let harness = Self {
             snapshot: snapshot(),
             cache: Cache::new(1 << 20, 600),
         };
         for dnssec_ok in [false, true] {
-            house.learn("big.example", dnssec_ok, &[ADDRESS; 90]);
-            house.learn("alias.example", dnssec_ok, &[ALIAS, ADDRESS]);
+            harness.learn("big.example", dnssec_ok, &[ADDRESS; 90]);
+            harness.learn("alias.example", dnssec_ok, &[ALIAS, ADDRESS]);
             let failure = Failure {
                 code: 22,
                 said: None,
             };
             let key = key(&packet("failed.example", 1, 1, dnssec_ok));
-            house.cache.insert_failure(key, Arc::new(failure), 0);
+            harness.cache.insert_failure(key, Arc::new(failure), 0);
         }
-        house
+        harness
     }
 
     fn learn(&self, name: &str, dnssec_ok: bool, records: &[&[u8]]) {
