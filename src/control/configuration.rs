@@ -24,7 +24,7 @@ pub(crate) struct Configuration {
     /// Tasks that read the orders and exceptions of a new configuration, keyed by its directories, so that a directory
     /// that hangs does not block another configuration.
     pub(crate) orders: FileTasks<Vec<PathBuf>, Box<ConfiguredOrders>>,
-    /// Why some users who may use the control socket can't.
+    /// Why the members of the configured group can't use the control socket.
     pub(crate) socket_problem: Option<String>,
 }
 

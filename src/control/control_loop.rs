@@ -8,7 +8,8 @@
 //!               +--> stop
 //! ```
 //!
-//! Files are read and written on other threads, so that no turn takes long. A turn of the loop keeps no state.
+//! Files are read and written on other threads, so that no turn takes long. Between turns, the components and the
+//! timers hold all state.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -30,9 +31,9 @@ use super::sources::lists::state::ListState;
 use super::sources::orders::reading::RegistryRead;
 use super::sources::watch::{Followed, OPEN_QUIET, Touched};
 
-/// How often all files are looked at, for changes without events (network file systems, links further up the path, lost
-/// events). A file that two sweeps find in the same new state has been quiet for as long as a file that a process has
-/// open must be.
+/// How often all files are looked at, because some changes cause no event (network file systems, links further up the
+/// path, lost events). It equals the quiet time of an open file, so that a file which two sweeps find in the same new
+/// state has been quiet long enough.
 const SWEEP: Duration = OPEN_QUIET;
 /// How often to look whether a replaced snapshot is still in use.
 const RECLAIM: Duration = Duration::from_millis(20);
@@ -75,8 +76,8 @@ impl Control {
             reclaim: Some(Instant::now()),
         };
         loop {
-            // Each event needs a bounded amount of work and no call that may block for long, so that a date is at
-            // most one turn late.
+            // Each event needs a bounded amount of work and no call that may block for long, so that an order begins or
+            // ends at most one turn late.
             match self.next_turn(&mut outside).await {
                 Turn::Stop => break,
                 Turn::Reclaim => {
@@ -362,7 +363,7 @@ impl Control {
         self.load_looked();
     }
 
-    /// Starts loads of the lists whose look before reading has ended, if they changed.
+    /// Starts to load the lists that have changed, once the look at the file that precedes each read has ended.
     pub(crate) fn load_looked(&mut self) {
         self.refuse_updates_of_held_lists();
         let loads = self
@@ -395,7 +396,8 @@ impl Control {
         self.scheduler.asked.sweep = true;
         self.check_clock();
         if self.record.journal.last_generation() > self.generation() {
-            // The journal was opened late: the sources in force get a generation number after those in it.
+            // The journal was opened late and has higher generation numbers: the sources in force get the number after
+            // those.
             self.publication.change(Cause::Start);
             // Images that could not be stored yet are stored with that number.
             self.persist.is_dirty |= self.persist.retry_at.take().is_some();

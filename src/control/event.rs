@@ -28,7 +28,7 @@ pub(crate) enum Event {
     Date,
     /// All files are looked at, for changes that no event reported.
     Sweep,
-    /// A source of another kind than a file changed.
+    /// A source of a registered kind changed, such as a download.
     Source(Update),
     /// A small list was read.
     Loaded(Box<FinishedLoad>),

@@ -1,4 +1,5 @@
-//! Work on files on other threads, so that a file system that does not answer delays neither dates nor `status`.
+//! Work on files on other threads, so that a file system that does not answer delays neither the dates of orders nor
+//! `status`.
 
 use std::collections::HashMap;
 use std::hash::Hash;

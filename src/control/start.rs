@@ -58,7 +58,7 @@ pub enum StartError {
 }
 
 impl Control {
-    /// Sets a permanent alarm that some users who may use the control socket can't.
+    /// Sets a permanent alarm that the members of the configured group can't use the control socket.
     #[must_use]
     pub fn with_socket_problem(mut self, problem: Option<String>) -> Self {
         self.configuration.socket_problem = problem;
@@ -102,7 +102,7 @@ impl Control {
         let left = left.filter(|list| list.loaded.is_some());
         let left = left.map(|list| list.name().to_owned());
         let restored: HashSet<_> = restored.into_iter().chain(left).collect();
-        // For other lists, the rules in the delta would take precedence over those just read.
+        // The delta loses its rules of all other lists: they would take precedence over the rules just read.
         let stays = |name: &str| restored.contains(name);
         let delta = control.publication.images.delta.as_deref();
         let sources = delta.map(|delta| &delta.provenance().sources);
@@ -188,8 +188,8 @@ impl Control {
             .filter(|list| list.loaded.is_some())
             .count();
         tracing::info!(generation, lists = known, "kept images are in force");
-        // Under a changed configuration the images may give another policy, so that it gets a new generation number,
-        // with which the images are stored again.
+        // If the configuration has changed, the same images may give another policy. The policy therefore gets a new
+        // generation number, and the images are stored again with it.
         self.publication.next = generation + 1;
         self.persist.is_dirty = true;
     }
@@ -263,8 +263,8 @@ impl Control {
 }
 
 impl Control {
-    /// Puts the stored rules of required lists in force that can't be read now. Such a list was not in force because it
-    /// was not in the configuration, but its last good state is better than none.
+    /// Puts stored rules in force for required lists that can't be read now. The images have such rules marked as not
+    /// in force, because an earlier configuration lacked the list, but its last good state is better than none.
     fn keep_what_is_left(&mut self) {
         let left = self.publication.images.clone().with_lists(|_| true);
         let lists = self.lists.active.iter_mut();
@@ -309,8 +309,8 @@ fn read_first(
     if !is_large_file(file) {
         return (file, Some(read(list, before, guard_policy)));
     }
-    // The compiler has no deadline for a file system that looks at files and does not read them. Other
-    // errors are the compiler's to report.
+    // Reads one byte within the deadline of the start: a file system may report metadata and then hang on reads, and
+    // the compiler's deadline is usually much longer. The compiler reports all other errors.
     if let Ok((mut file, _)) = regular::open(path) {
         let _ = file.read(&mut [0]);
     }

@@ -325,7 +325,7 @@ pub(super) fn rank(key: &Key, bytes: &[u8], at: usize, size: usize) -> Rank {
     (one, hash(key, bytes, at + 1, usize::from(bytes[at])))
 }
 
-/// Masks of the first bytes of eight, by their number.
+/// `FIRST[n]` masks the first n of eight bytes.
 const FIRST: [u64; 9] = {
     let mut masks = [u64::MAX; 9];
     let mut count = 0;

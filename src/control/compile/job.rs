@@ -41,7 +41,7 @@ pub(crate) struct Compiled {
 /// The new base that a compilation made.
 pub(crate) struct Base {
     pub(crate) image: Arc<Image>,
-    /// Its file, which has no number yet.
+    /// Its file, which still has a temporary name.
     pub(crate) place: PathBuf,
     pub(crate) outcome: Outcome,
 }

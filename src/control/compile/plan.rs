@@ -176,7 +176,7 @@ pub struct Outcome {
 pub struct ListOutcome {
     /// Its name.
     pub name: String,
-    /// Its distinct rules that apply now, including those that others of it cover.
+    /// Its distinct rules that apply now, including those that other rules of the list cover.
     pub rules: u64,
     /// Facts about its reading; `None` if it was not read, or was refused.
     pub notes: Option<ListNotes>,

@@ -58,7 +58,7 @@ pub(crate) struct CompileInputs<'i> {
     pub(crate) images: &'i Images,
     pub(crate) guard_policy: &'i Arc<GuardPolicy>,
     pub(crate) store: &'i ImageStore,
-    /// How long the compiler may take to read one list.
+    /// How long the compiler may report nothing.
     pub(crate) deadline: Duration,
     /// The number of rollbacks so far.
     pub(crate) epoch: u64,
@@ -171,7 +171,8 @@ impl CompileQueue {
             wanted.any(|wanted| wanted.config.source.name == name)
         };
         let mut all: Vec<List> = wanted.iter().map(|wanted| wanted.config.clone()).collect();
-        // Lists of the delta are moved only if no large list changed: it must not fail because of them.
+        // Lists of the delta are moved only if no large list changed: moving them must not make the load of that list
+        // fail.
         let moves = wanted.is_empty() && std::mem::take(&mut self.delta_is_full);
         let mut moved = Vec::new();
         for list in lists.active.iter().filter(|list| !is_wanted(list.name())) {

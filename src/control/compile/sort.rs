@@ -14,9 +14,10 @@ use crate::wire::name::Name;
 /// Bytes that are read or written at a time.
 const PIECE: usize = 64 << 10;
 
-/// The first rules, whose text is counted in full.
+/// Up to this many rules, the pairs of bytes in each name are counted.
 const COUNTED: usize = 2 << 20;
-/// After those, one rule of this many is counted: a pair that is missed then is so rare that its escape costs nothing.
+/// After those, the pairs in one name of this many are counted: a pair that is missed then is so rare that the escape
+/// which the image needs for it costs nothing.
 const SAMPLE: usize = 8;
 
 /// The most that a sorter holds in memory.
@@ -29,7 +30,7 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// 48 MiB for rules and for paths: two million names of usual length.
+    /// 48 MiB for rules and as much for paths: two million names of usual length.
     pub(super) const USUAL: Self = Self {
         rules: 2 << 20,
         bytes: 48 << 20,

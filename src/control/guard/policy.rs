@@ -149,8 +149,8 @@ impl GuardPolicy {
         }
     }
 
-    /// The targets of an order that the guard would suppress or report as rules of a list. The order applies in any
-    /// case.
+    /// The targets of an order that the guard would suppress or report if they were rules of a list. The order applies
+    /// in any case.
     pub fn findings<'f>(&'f self, order: &'f Order) -> impl Iterator<Item = Finding<'f>> {
         order.targets.iter().filter_map(|target| {
             let cover = self.cover(target)?;
@@ -176,8 +176,8 @@ impl GuardPolicy {
         }
     }
 
-    /// The names in `release` without an effect: they are not in `used`, the names that released rules of lists, and
-    /// release no target of an order.
+    /// The names in `release` that have no effect: neither a rule of a list nor a target of an order needs them. `used`
+    /// has the names that rules of lists need.
     pub fn vain_releases<'v>(
         &'v self,
         used: &'v [String],

@@ -119,7 +119,7 @@ pub struct ProtectedNames {
     digest: String,
     /// By the wire form of protected names and of their ancestors.
     nodes: HashMap<Box<[u8]>, Node>,
-    /// A bit for each number of labels of names whose subtree, or names below, are protected.
+    /// Bit n is set if a name of n labels is protected together with the names below it, or only those are.
     zones: u128,
     /// Released names in wire form.
     release: HashSet<Box<[u8]>>,

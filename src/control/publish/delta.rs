@@ -142,8 +142,8 @@ impl DeltaJoin {
     }
 
     /// Ends a join. Returns whether its result is to be used: not if a rollback came into force meanwhile. An unused
-    /// result has no new configuration in it, as no rollback starts while one is joined, and no request waits for it,
-    /// as the rollback answered them all.
+    /// result never has a new configuration, as no rollback starts during the join of one. No request waits for an
+    /// unused result, as the rollback has dismissed or refused its loads.
     pub(crate) fn finish(&mut self, epoch: u64) -> bool {
         self.joining = false;
         self.joining_config = false;

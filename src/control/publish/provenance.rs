@@ -52,7 +52,7 @@ pub(crate) fn loaded(source: &ImageSource, list: &List) -> Option<Loaded> {
 pub(crate) fn kept(source: &ImageSource, list: &List) -> Option<(List, Loaded)> {
     let notes = ListNotes::of(source)?;
     let same = source.name == list.source.name
-        // Older images do not have the kind: only the rules of block lists were checked against protected names.
+        // Older images do not have the kind, but only block lists were checked against protected names.
         && notes.kind.map_or(
             notes.protected_names.is_empty() != list.source.blocks(),
             |kind| kind == list.source.kind,

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-/// Symbolic links on one path, as in Linux.
+/// The most symbolic links on one path, as in Linux.
 const LINKS_MAX: usize = 40;
 
 /// Resolves the paths of files. Directories that they share are looked at once.

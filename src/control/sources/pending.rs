@@ -65,7 +65,7 @@ impl PendingConfig {
             };
             let named = active.iter().find(is_same);
             list.past.before = named.map_or(Vec::new(), ListState::in_force);
-            // A list that is read in another way may have other mistakes.
+            // A list that is read in another way may have other mistakes, so no guard stays released.
             for before in &mut list.past.before {
                 before.released = Guards::NONE;
             }
@@ -95,7 +95,7 @@ impl PendingConfig {
         self.lists.iter().all(ready)
     }
 
-    /// Whether it can be joined, given the version of the registry in force.
+    /// Whether its lists can be joined with those in force, given the version of the registry in force.
     pub(crate) fn is_whole(&self, version: u64) -> bool {
         let registry = self.registry.as_ref();
         registry.is_some_and(|(of, _)| *of == version)

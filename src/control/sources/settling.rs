@@ -72,7 +72,7 @@ struct Due {
     writer: bool,
 }
 
-/// Why to look at a file, other than to read it. A later reason covers an earlier one.
+/// Why to look at a file, other than to read it. Each reason includes those above it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Look {
     /// All files are looked at regularly, as events may be lost.

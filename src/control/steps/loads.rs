@@ -21,7 +21,7 @@ use crate::control::sources::lists::{LoadResult, Refused};
 use crate::policy::images::Images;
 
 impl Control {
-    /// Handles a change of a source of another kind than a file.
+    /// Handles a change of a source of a registered kind.
     pub(crate) fn update_source(&mut self, update: Update) {
         match self.lists.update(update, &mut self.requests.tickets) {
             Ok(None) => self.files.refresh(),
@@ -71,7 +71,7 @@ impl Control {
     /// Starts the compiler if large lists wait for it.
     pub(crate) fn start_compiling(&mut self) {
         // The next compilation carries rules over from the last base, so the last base must be in force and on the disk
-        // first. A rollback replaces it.
+        // first. A rollback that is under way will replace that base.
         let persist = &self.persist;
         let is_written = !persist.is_writing && !persist.is_dirty && persist.base_file.is_none();
         if !is_written || self.delta.joining || self.rollback.is_running() {
@@ -136,7 +136,8 @@ impl Control {
                 return;
             }
         };
-        // A change of the configuration alone leaves the images as they are, so that no older ones are removed.
+        // A change of the configuration alone leaves the images as they are. They are not stored again, as that would
+        // remove older ones from the state directory.
         let before = self.publication.images.delta.as_ref();
         let sources = before.map_or(&[][..], |before| &before.provenance().sources);
         if joined.base.is_some() || delta.provenance().sources != sources {
@@ -238,7 +239,7 @@ impl Control {
             self.persist.images_generation = generation;
         }
         if self.persist.retry_at.take().is_some() {
-            // The images are still those of an earlier generation.
+            // A failed write is tried again now. Images that did not change keep the number of an earlier generation.
             self.persist.is_dirty = true;
         }
         self.publication.next = generation + 1;

@@ -45,7 +45,8 @@ impl Control {
         self.requests.open.push(open);
     }
 
-    /// Carries out a reload: of the configuration, and of all lists that changed, were refused, or are accepted.
+    /// Carries out a reload: of the configuration, and of all lists that changed, that were refused, or whose guards
+    /// the request releases.
     pub(crate) fn reload(
         &mut self,
         request: &ReloadRequest,
@@ -134,8 +135,8 @@ impl Control {
             .request_pending(request, &mut self.requests.tickets);
     }
 
-    /// A configuration with the lists in force instead of its own, because a rollback holds those; and the problem to
-    /// report if they differ.
+    /// The configuration, but with the lists that a rollback holds in force; and the problem to report if its own lists
+    /// differ from those.
     pub(super) fn without_held(
         &self,
         config: Config,
@@ -190,8 +191,8 @@ impl Control {
         self.reject_configuration(problems);
     }
 
-    /// Starts to read the orders and exceptions of a pending configuration whose lists are read. They are read before it
-    /// is joined, because no request is carried out meanwhile and a file system may not answer.
+    /// Starts to read the orders and exceptions of a pending configuration whose lists are read. This precedes the join
+    /// of its lists: no request is carried out during a join, and a file system that does not answer would prolong it.
     pub(crate) fn start_reading_new_orders(&mut self) {
         if let Some(pending) = &mut self.lists.pending
             && !self.rollback.is_running()

@@ -66,8 +66,9 @@ impl Control {
             lists: lists.map(|list| list.config.clone()).collect(),
             accepted: held::accepted(&self.lists.active, before),
             in_force: self.images_in_force(),
-            // Orders may publish generations before this one. Their images are not written meanwhile, so that written
-            // images of this generation or a later one are those of the rollback.
+            // The rollback gets this generation number or a later one, as changes of orders may publish generations
+            // before it. Images are not written meanwhile, so stored images with this number or a later one are those
+            // of the rollback.
             first: self
                 .publication
                 .next_generation(self.record.journal.last_generation()),
@@ -110,7 +111,7 @@ impl Control {
         self.requests.open.push(waiting);
     }
 
-    /// Composes the images of a rollback again, if lists changed while that was done and none is being joined now.
+    /// Composes the images of a rollback again, if lists changed during the composition and none is being joined now.
     pub(crate) fn roll_back_again(&mut self) {
         let again = self.rollback.due_again().filter(|_| !self.delta.joining);
         let (Some(generation), Ok(dir)) = (again, self.state_dir()) else {
@@ -155,7 +156,8 @@ impl Control {
         let wanted = wanted.chain(based).map(|wanted| wanted.ticket);
         let ready = std::mem::take(&mut self.delta.ready).into_iter();
         let tickets = wanted.chain(ready.map(|ready| ready.ticket));
-        // Loads of lists that are held are refused, with the reason.
+        // Loads of lists in force are not dismissed here: those of held lists are refused, with the reason, and the
+        // others are requested again.
         let gone = tickets.filter(|ticket| self.lists.with_load(*ticket).is_none());
         self.dismiss(gone.collect());
         // The file belongs to a base that is no longer in force.

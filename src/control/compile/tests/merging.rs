@@ -29,7 +29,7 @@ fn in_order(model: &Model, key: &Key) -> Vec<(Vec<u8>, Vec<u32>)> {
     names
 }
 
-/// Names that nest, share beginnings, and have labels with one hash.
+/// Names that nest, share beginnings, and have labels with the same hash.
 fn names() -> impl Strategy<Value = Name> {
     let labels = colliding().1;
     let label = prop_oneof![

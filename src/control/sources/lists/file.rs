@@ -92,8 +92,8 @@ pub(crate) struct Reading {
 }
 
 /// Reads the file at `path`, or `text` instead if there is one. Passes to `rule` each rule that the protected names
-/// permit, as [`parse::read`] does, and to `progress` how many bytes of how many have been read. If the list is refused
-/// in the end, those rules must be dropped.
+/// permit, as [`parse::read`] does, and to `progress` the number of bytes read so far and the size of the file. If the
+/// list is refused in the end, those rules must be dropped.
 pub(crate) fn read_list(
     path: &Path,
     text: Option<&str>,
@@ -145,7 +145,7 @@ pub(crate) fn read_list(
     })
 }
 
-/// Whether a file that starts so is UTF-16: by its byte order mark, or as every second byte is NUL.
+/// Whether a file with this start is UTF-16: it has a byte order mark, or every second byte is NUL.
 fn is_utf16(start: &[u8]) -> bool {
     let pairs = || start.chunks_exact(2);
     start.starts_with(b"\xFF\xFE")

@@ -139,8 +139,8 @@ impl Refusal {
         }
     }
 
-    /// The message if this ends the start: without a running server, a guard can't be released, and the file is not
-    /// read again.
+    /// The message if the server can't start because of this. It does not suggest to release a guard or to wait until
+    /// the file is read again: that needs a running server.
     pub fn without_server(&self) -> String {
         let text = self.to_string();
         if let Some((found, _)) = text.split_once(RELEASE) {
@@ -178,8 +178,8 @@ impl Refusal {
     }
 }
 
-/// Reads a list without the rules that guards suppress, and checks it against its states in force (`before`), except
-/// by the guards that the operator has `released`.
+/// Reads a list without the rules that guards suppress, and checks it against its states in force (`before`). Guards
+/// that the operator has `released` are not checked.
 ///
 /// # Errors
 /// [`Refusal`] if the file can't be read, or must not replace the state in force.

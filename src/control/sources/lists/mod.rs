@@ -174,8 +174,8 @@ impl ListSources {
         }
     }
 
-    /// Takes a change of a source of another kind. Returns the path of a list that is no longer in force, with the tickets
-    /// of its loads.
+    /// Takes a change of a source of a registered kind. Returns the path of a list that is no longer in force, with the
+    /// tickets of its loads.
     ///
     /// # Errors
     /// If the configuration has a list of that name.
@@ -225,8 +225,8 @@ impl ListSources {
         }
     }
 
-    /// Starts to read the small lists whose look before reading has ended, if they changed. Returns the large ones, and
-    /// the numbers of loads that are not needed.
+    /// Starts to read the small lists that have changed, once the look at the file that precedes each read has ended.
+    /// Returns the large ones, and the numbers of loads that are not needed.
     pub(crate) fn start_loads(
         &mut self,
         guard_policy: &Arc<GuardPolicy>,
@@ -310,9 +310,9 @@ impl ListSources {
         Some(list.name().to_owned())
     }
 
-    /// Requests that a reload reads changed and refused lists again, and those whose guards it releases. `is_reguarded`:
-    /// their rules are checked against other names from now on. `is_staged`: a new configuration waits. Returns the
-    /// tickets of these loads.
+    /// Requests a load of each list in force that changed, that was refused, or whose guards a reload releases.
+    /// `is_reguarded`: the protected names have changed, so loads under way do not suffice. `is_staged`: a
+    /// configuration is pending. Returns the tickets of these loads.
     pub(crate) fn request_reload(
         &mut self,
         request: &ReloadRequest,
@@ -335,7 +335,7 @@ impl ListSources {
             let under_way = list
                 .load_of_newest()
                 .filter(|loading| !is_reguarded && loading.released.cover(free));
-            // The guard policy of the new configuration is applied to it again.
+            // It is requested later, when the guard policy of the pending configuration comes into force.
             let is_later = is_staged && is_held(list);
             let is_wanted = !free.is_empty()
                 || (list.refused.is_some() && !is_later)
@@ -361,7 +361,8 @@ impl ListSources {
         }
     }
 
-    /// Requests the lists that a new guard policy is applied to again. Returns the tickets of these loads.
+    /// Requests the lists that a new guard policy must check again: held ones, and those that were checked against
+    /// other protected names. Returns the tickets of these loads.
     pub(crate) fn request_reguarded(
         &mut self,
         guard_policy: &GuardPolicy,
@@ -374,7 +375,7 @@ impl ListSources {
         requested.collect()
     }
 
-    /// Requests that lists are read again whose rules were checked against other protected names.
+    /// Requests another read of the lists whose rules were checked against other protected names.
     pub(crate) fn follow_guard(&mut self, guard_policy: &GuardPolicy) {
         if !guard_policy.is_complete() {
             return;
@@ -422,6 +423,6 @@ pub(crate) enum LoadResult {
 pub(crate) struct Refused {
     pub(crate) list: String,
     pub(crate) why: String,
-    /// It is not refused for the same reason already.
+    /// Whether to record it: of refusals that are tried again by themselves, only the first one is recorded.
     pub(crate) is_new: bool,
 }

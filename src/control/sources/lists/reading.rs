@@ -11,7 +11,7 @@ use super::state::{ListState, Loading};
 use crate::config::List;
 use crate::control::guard::policy::GuardPolicy;
 
-/// The number of suppressed rules that are logged at each read of a list, and of rules with a warning.
+/// How many suppressed rules, and how many rules with a warning, are logged at each read of a list.
 const LOGGED: usize = 10;
 
 /// A load of a small list that ended.

@@ -19,12 +19,12 @@ use crate::control::sources::watch::{OPEN_QUIET, Touched, WatchedPath};
 use crate::policy::image::Image;
 use crate::policy::rule::Source;
 
-/// Before a file is read again that changed while it was read.
+/// The pauses before another read of a file that changed while it was read.
 const CHANGED: Pauses = Pauses {
     first: Duration::from_millis(300),
     last: OPEN_QUIET,
 };
-/// Before a list is compiled again after the system refused that, for lack of space for example.
+/// The pauses before another compilation of a list, if the system refused the last one, for lack of space for example.
 const COMPILE_AGAIN: Pauses = Pauses {
     first: Duration::from_secs(5),
     last: Duration::from_secs(300),
@@ -42,7 +42,7 @@ pub(crate) struct ListState {
     pub(crate) loaded: Option<Loaded>,
     serving: Serving,
     pub(crate) past: Past,
-    /// Its rules while it waits for its configuration: they are not in an image with others yet.
+    /// Its rules while its configuration is pending: they are not joined with those of other lists yet.
     pub(crate) rules: Option<Image>,
     /// Why the newest state of the file is refused, and when it was first refused for this reason.
     pub(crate) refused: Option<(Refusal, Timestamp)>,

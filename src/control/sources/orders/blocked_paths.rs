@@ -33,8 +33,8 @@ impl BlockedPaths {
         }
     }
 
-    /// Whether a thread still waits for the path after its deadline. Threads that read it at the same time don't count:
-    /// they have a deadline.
+    /// Whether a deadline has passed for the path, and threads still wait for it. A path whose threads are all within
+    /// their deadline is not blocked.
     pub(super) fn is_blocked(&self, path: &Path) -> bool {
         self.lock().get(path).is_some_and(|threads| threads.is_late)
     }

@@ -37,9 +37,10 @@ pub(super) struct FollowedDirectory<T> {
     /// Its path as configured, and the absolute one, by which the watch reports its events.
     pub(super) dir: Option<(PathBuf, PathBuf)>,
     pub(super) files: BTreeMap<PathBuf, TrackedFile<T>>,
-    /// For each file, and each that may be new: when to read it.
+    /// When to read each file. Also has paths at which a new file may be.
     followed: BTreeMap<PathBuf, FollowedFile<FileState>>,
-    /// No file is due earlier. The control loop needs this at each turn, and there may be 65,535 files.
+    /// No file is due before this instant. It is stored because the control loop needs it at each turn, and there may
+    /// be 65,535 files.
     next_due: Option<Instant>,
     /// Why the directory can't be listed.
     pub(super) problem: Option<String>,
@@ -216,7 +217,7 @@ impl<T> FollowedDirectory<T> {
                 return false;
             }
             ReadResult::Gone { is_listed: true } => return self.remove(path),
-            // All files of the directory are: it is no longer mounted, for example.
+            // The whole directory is gone, for example because it is no longer mounted. Last good states stay.
             ReadResult::Gone { is_listed: false } => {
                 if !self.files.contains_key(path) {
                     self.followed.remove(path);
@@ -449,7 +450,7 @@ impl<T: Send + Sync + 'static> FollowedDirectory<T> {
                 all = false;
                 self.unanswered(&path, why)
             });
-            // A file that is gone has no content yet.
+            // A file that was removed after the listing has no content yet that could be kept or removed.
             if !matches!(read.result, ReadResult::Gone { .. }) {
                 self.finish_reading(&path, read, now);
             }

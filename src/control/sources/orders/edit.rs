@@ -138,7 +138,7 @@ pub enum EditError {
 /// file in the same directory.
 ///
 /// # Errors
-/// [`EditError`]; the file is unchanged then.
+/// [`EditError`]; the file is unchanged then, except after [`EditError::Unsynced`].
 pub fn apply(path: &Path, change: &Change<'_>) -> Result<Order, EditError> {
     let io = |source| EditError::Io {
         path: path.to_owned(),

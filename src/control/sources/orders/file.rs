@@ -21,7 +21,7 @@ pub(super) fn state_of(path: &Path) -> FileState {
 
 /// The end of reading a file.
 pub(super) struct FileRead<T> {
-    /// The state that the result belongs to; `None` if the same state may be read again with another result.
+    /// The state that the result belongs to; `None` if reading the same state again may give another result.
     pub(super) state: Option<FileState>,
     pub(super) result: ReadResult<T>,
 }

@@ -13,7 +13,7 @@ use crate::control::journal::entry::Cause;
 use crate::control::sources::orders::registry::OrderRegistry;
 use crate::control::sources::watch::Touched;
 
-/// Reads of files of orders and exceptions that are to be made.
+/// The files of orders and exceptions that are to be read, and the requests that wait for that.
 #[derive(Debug, Default)]
 pub(crate) struct PendingReads {
     /// Files with events: the newest event of each, and its instant.

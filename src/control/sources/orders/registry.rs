@@ -126,7 +126,8 @@ impl OrderRegistry {
         }
     }
 
-    /// A registry of these orders (paths and texts) and exceptions from the journal, without those of the configuration.
+    /// A registry of orders (paths and texts) and exceptions from the journal alone: the files of `config` are not
+    /// read.
     pub fn of_past(
         config: &Config,
         orders: Vec<(PathBuf, String)>,

@@ -12,8 +12,8 @@ const KEPT: usize = 10;
 
 /// The results of reading a list, in numbers.
 ///
-/// Each line that is neither blank nor a comment is bad, or has at least one rule or skipped name. A rule that a guard
-/// leaves out counts here. A hosts line with valid and invalid names is bad and has rules.
+/// Each line that is neither blank nor a comment is bad, or has at least one rule or skipped name. For this, a rule
+/// that a guard leaves out counts as well. A hosts line with valid and invalid names is bad and has rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Tally {
@@ -66,7 +66,8 @@ impl Tally {
         {
             return Some(FileFormat::Foreign(Foreign::Html));
         }
-        // If other lines have the syntax of the format with such comments, the remedy is not to set `comments`.
+        // If other lines have the syntax of the format whose comments begin with this character, the list has that
+        // format, and setting `comments` would not help.
         let format_of_comment = |first| {
             let foreign = Foreign::with_comment(first);
             let has_it = self.count(|bad| bad == Bad::Foreign(foreign)) > 0;
