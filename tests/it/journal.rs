@@ -170,7 +170,7 @@ fn the_head_is_authenticated_by_a_key_that_can_be_rotated_and_must_be_secret() {
     assert!(server.verb(&["reload"]).status.success());
     let early = verify(&server);
     assert!(early.contains("it has no tag"), "{early}");
-    assert!(early.contains("restart it if that is new"), "{early}");
+    assert!(early.contains("restart the server"), "{early}");
     server.signal("TERM");
     assert_eq!(server.wait(), Some(0));
     let server = server.again();
