@@ -78,7 +78,8 @@ pub(crate) struct Composition {
     /// The state of each list that was accepted before the rollback.
     pub(crate) accepted: BTreeMap<String, InForce>,
     pub(crate) in_force: Images,
-    /// The lowest number of the generation that will put the rollback in force: orders may publish others before it.
+    /// A lower bound for the number of the generation that will put the rollback in force: orders may publish others
+    /// first.
     pub(crate) first: u64,
 }
 
