@@ -132,7 +132,7 @@ fn readable_by_root_only(config: &Config, registry: &OrderRegistry) -> Option<St
     ))
 }
 
-/// The folder and its owner; `None` if that is this user or root, as any server may use a folder of root.
+/// The folder and its owner; `None` if that is this user or root, as servers of any user may use a folder of root.
 fn owned_by_other(folder: &Path) -> Option<(&Path, u32)> {
     let owner = fs::metadata(folder).ok()?.uid();
     (owner != user_id() && owner != 0).then_some((folder, owner))

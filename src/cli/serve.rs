@@ -91,7 +91,7 @@ fn allow(text: &str) -> Result<IpNet, String> {
     network(text).map_err(reason)
 }
 
-/// The message without its first word, because clap puts the text before it.
+/// The message without its `which`, because clap prints the invalid value before the message.
 fn reason(error: String) -> String {
     error.trim_start_matches("which ").to_owned()
 }

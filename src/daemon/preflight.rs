@@ -267,7 +267,7 @@ mod tests {
             found.len() == 1 && found[0].contains("in use by another process"),
             "{found:?}"
         );
-        // A group is looked up all the same.
+        // The control group is checked although the server is running.
         config.server.control_group = Some("no-such-group".to_owned());
         let found = problems(&config, Some(&running));
         assert!(

@@ -121,12 +121,12 @@ fn print_start(start: &Start, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// The parts of the state after the entries so far that the next entry is compared with.
+/// The state after the entries so far, as far as the next entry is compared with it.
 #[derive(Default)]
 pub(super) struct Before {
     lists: HashMap<String, ListEntry>,
     held: Option<u64>,
-    /// Whether an entry has settings.
+    /// Whether any entry so far has settings.
     settings: bool,
     /// Finds missing generations.
     generations: Skipped,

@@ -117,8 +117,8 @@ pub(super) fn suspend(
     apply(config, &args.id, change, &args.control, out)
 }
 
-/// The present time in whole seconds, or the exact time if the order began within this second: rounded down, its end
-/// would be before its beginning.
+/// The present time, rounded down to whole seconds. If the order began within this second, the exact time: otherwise it
+/// would end before its beginning.
 fn now(order: &Order) -> Moment {
     whole_seconds(Timestamp::now(), order.dates.effective_from)
 }
@@ -167,7 +167,7 @@ fn apply<'r>(
     };
     let request = OrdersRequest {
         verb: format!("order {verb} {id}"),
-        // With an empty path, as for one that is not UTF-8, the server reads all changed files.
+        // A path that is not UTF-8 is sent as an empty one: then the server reads all changed files.
         path: absolute.to_str().map_or_else(PathBuf::new, PathBuf::from),
     };
     let outcome = server::notify(&registry, &sockets, &request, id, &dates)?;

@@ -230,10 +230,10 @@ mod tests {
         });
         let crowd: Vec<_> = crowd.collect();
         let copies = vec![target("example", Scope::Subtree, &["x.example"]); MANY];
-        // Each except of the crowd is within the scope of all its other targets.
+        // Each except of the crowd is within the scope of all other targets of the crowd.
         let found = contradictions(&[&copies[..], &crowd].concat());
         assert_eq!(found, MANY);
-        // The same with two names, and a name below them that is found behind all those.
+        // The same with two names, and a target below one of them, which is only found after all targets of that name.
         let other = crowd[..MANY / 2].iter().map(|target| Target {
             name: name("y.example"),
             ..target.clone()

@@ -85,7 +85,7 @@ fn places(tried: &[PathBuf]) -> String {
     texts.join(" or ")
 }
 
-/// Sends a request to the server at the first of `sockets` on which one listens that `user` may trust: a GET without
+/// Sends a request to the first of `sockets` that has a server which `user` may trust. The request is a GET without
 /// `body`, otherwise a POST, which may take longer.
 ///
 /// # Errors

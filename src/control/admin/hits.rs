@@ -98,8 +98,8 @@ pub(crate) struct StoredCounts {
 }
 
 impl StoredCounts {
-    /// Reads the file. If it differs from the one that was read or written last, it could not be read until now, so its
-    /// counts are those of servers before this one.
+    /// Reads the file. If its counts are not those that this server read or wrote last, earlier reads failed: then they
+    /// are the counts of servers before this one.
     fn read(&mut self) -> Result<(), String> {
         let file = Counts::read(&self.dir)?;
         self.has_damaged = self.dir.join(DAMAGED).exists();
@@ -243,8 +243,8 @@ impl Hits {
         }
     }
 
-    /// Writes the last counts, at the shutdown. First waits for a write that is running: it would overwrite these counts,
-    /// or they would be counted twice.
+    /// Writes the last counts, at the shutdown. First waits for a write that is running: otherwise that one could
+    /// overwrite these counts, or its counts could be added twice.
     pub(crate) async fn write_last(&mut self, gauges: &Gauges, slots: &Slots) {
         let written = timeout(LAST_WAIT, async {
             while self.tasks.is_running(&()) {

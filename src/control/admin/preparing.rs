@@ -166,8 +166,8 @@ impl RequestQueue {
         Some(&self.prepared.insert(prepared).files)
     }
 
-    /// Removes all requests if their files take too long to be read. A rollback that has started is not among them, as
-    /// its file may be on the disk already; `rollback` is its age.
+    /// Removes all requests if reading files takes too long. A rollback that has started is not removed, as its record
+    /// may be on the disk already; `rollback` is its age.
     pub(super) fn give_up_late(&mut self, rollback: Option<Duration>) -> Vec<QueuedRequest> {
         let ages = [self.tasks.age(&()), rollback];
         if ages.into_iter().flatten().all(|age| age < PATIENCE) {

@@ -26,7 +26,7 @@ pub enum Request {
     Reload(ReloadRequest, u32, oneshot::Sender<ReloadReport>),
     /// Read an order or exceptions file that the user has changed.
     Orders(OrdersRequest, u32, oneshot::Sender<ReloadReport>),
-    /// Return to the lists of an earlier generation, or end that.
+    /// Return to the lists of an earlier generation, or release them.
     Rollback(RollbackRequest, u32, oneshot::Sender<ReloadReport>),
 }
 
@@ -131,7 +131,7 @@ impl Requests {
         self.open.push(open);
     }
 
-    /// Takes the files that a request needs; `None` if reading them panicked. Returns those of lists.
+    /// Takes the files that a request needs; `prepared` is `None` if reading them panicked. Returns the files of lists.
     pub(crate) fn finish_preparing(&mut self, prepared: Option<Box<Prepared>>) -> Option<&Files> {
         if prepared.is_none()
             && let Some(request) = self.queue.under_way.take()
@@ -142,7 +142,7 @@ impl Requests {
         self.queue.finish_preparing(prepared?)
     }
 
-    /// Answers the requests whose files take too long to be read, `others` being the age of a running rollback.
+    /// Answers the queued requests if reading files takes too long. `others` is the age of a running rollback.
     pub(crate) fn give_up_late(&mut self, others: Option<Duration>) {
         for request in self.queue.give_up_late(others) {
             self.reject(

@@ -84,8 +84,8 @@ pub fn candidates(user: u32) -> Vec<PathBuf> {
     if let Some(runtime) = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) {
         paths.push(PathBuf::from(runtime).join("tapis").join(file));
     }
-    // All users share the temporary folder, so the name has the owner's number; `own_directory` checks, and
-    // `is_alone_in` for other users.
+    // All users share the temporary folder, so the name has the owner's number. The server checks in `own_directory`
+    // that no other user can replace files in the folder; clients of other users check it in `is_alone_in`.
     paths.push(
         std::env::temp_dir()
             .join(format!("tapis-{user}"))
@@ -340,7 +340,8 @@ fn is_taken(path: &Path) -> io::Result<bool> {
 /// belongs to this user or to root, and others may not write to it, or, as in the temporary folder, only to their own
 /// files.
 ///
-/// A symbolic link in the temporary folder may belong to any user, who could change it later.
+/// A symbolic link is rejected unless `follow` is set: in the temporary folder it may belong to any user, who could
+/// change it later.
 ///
 /// Returns whether it was created.
 fn own_directory(directory: &Path, follow: bool, user: u32) -> io::Result<bool> {
@@ -413,8 +414,8 @@ fn admits(directory: &fs::Metadata, group: u32) -> bool {
     mode & 0o001 != 0 || (directory.gid() == group && mode & 0o010 != 0)
 }
 
-/// The user of the server at the other end of a stream to `path`; `None` if `user` may trust it: it runs as the same user
-/// or root, or only its user could create the socket.
+/// The user of the server at the other end of a stream to `path`; `None` if `user` may trust it. It may if the server
+/// runs as the same user or as root, or if only the server's user and root could have created the socket.
 pub(crate) fn untrusted(stream: &UnixStream, path: &Path, user: u32) -> Option<u32> {
     // If the user can't be determined, this number, which no user has, is not trusted.
     let server = stream.peer_cred().map_or(u32::MAX, |server| server.uid());
@@ -516,7 +517,7 @@ mod tests {
         let folder = dir.path().join("new");
         let path = folder.join("control.sock");
         let paths = std::slice::from_ref(&path);
-        // One that a server without the group made is no obstacle for the next one.
+        // A server without the group ran before; it has removed its folder, which only its user could enter.
         drop(bind(paths, true, Access::of(0)).expect("bound"));
         for follow in [true, false] {
             assert_eq!(closed_to_group(paths, follow, access), None);
@@ -579,7 +580,7 @@ mod tests {
         assert!(error.to_string().contains("symbolic link"), "{error}");
         assert_eq!(fs::read_dir(&real).expect("listed").count(), 0);
         bind(paths, true, Access::of(user_id())).expect("configured");
-        // The socket itself is never one.
+        // A link in place of the socket itself is never followed.
         let other = real.join("other.sock");
         let _other = UnixListener::bind(&other).expect("bound");
         let place = real.join("control.sock");
@@ -662,7 +663,7 @@ mod tests {
         mode(0o1777).expect("changed");
         assert_eq!(trust(&path), [false; 2], "as the temporary folder");
         mode(0o755).expect("changed");
-        // As /run/user/4242, which is theirs, too.
+        // The folder above belongs to user 4242, too, as /run/user/4242 does.
         chown(closed.path(), Some(4242), None).expect("changed");
         assert_eq!(trust(&path), [true, false]);
         chown(closed.path(), Some(4243), None).expect("changed");

@@ -242,7 +242,8 @@ impl PolicyAt {
         }
         let config = settings::configured(today, &past.settings);
         let mut images = KeptImages::default();
-        // The images of a generation may be of other lists: generations that differ only in orders share images.
+        // These may be images of an earlier generation, as generations that differ only in orders share images. They
+        // are used only if they have all lists.
         let kept = kept.filter(|kept| {
             past.lists
                 .iter()
@@ -385,7 +386,8 @@ impl PolicyAt {
         };
         let sources = snapshot.sources();
         if self.are_lists_unknown {
-            // Only an order is certain: an exception has no start date, and any list may have been configured.
+            // Only the decision of an order is certain. An exception has no start date, so it may not have existed
+            // then; and lists may have been configured whose rules are not known.
             let source = sources.get(decides);
             return source.is_none_or(|source| source.kind != Kind::Order);
         }
@@ -403,9 +405,9 @@ impl PolicyAt {
     }
 }
 
-/// The orders and exceptions of a past moment, from the configuration's journal. If the moment is `None` or in the
-/// future, or there is no journal, they are from the present files; also if the journal does not have the moment, and
-/// then a sentence is returned that says so.
+/// The orders and exceptions of a past moment, from the configuration's journal. They are from the present files if
+/// the moment is `None` or in the future, if there is no journal, or if the journal does not have the moment or can't
+/// be read. In the last two cases a sentence that says so is returned, too.
 pub fn orders_at(config: &Config, at: Option<Timestamp>) -> (OrderRegistry, Option<String>) {
     let at = at.filter(|at| *at <= Timestamp::now() && config.journal.is_some());
     let why = match at.map(|at| read_journal(config, &[], Moment::At(at))) {

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::entry::Event;
 
-/// The bytes between an entry's text and its hash, and after the hash.
+/// `MARK` separates an entry's text from its hash; `END` follows the hash.
 const MARK: &[u8] = b",\"hash\":\"";
 const END: &[u8] = b"\"}";
 /// Length of a hash, in characters.

@@ -64,7 +64,8 @@ pub struct Start {
     /// program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uncovered: Option<(u64, u64)>,
-    /// The head, if its entry differs from that in the journal: the entries up to it were replaced.
+    /// The number and the hash in the head, if the journal's entry with that number has another hash or is missing: the
+    /// entries up to it were replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other_head: Option<OtherHead>,
     /// The file was moved away while the server ran: entries up to this number are in that file.
@@ -76,7 +77,7 @@ pub struct Start {
     /// The time since which changes by earlier servers are not recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unwritten_since: Option<Timestamp>,
-    /// A key is configured, and the head was not authenticated by any.
+    /// Keys are configured, and none of them authenticated the head.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unauthenticated: bool,
 }

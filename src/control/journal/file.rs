@@ -59,7 +59,7 @@ pub(super) struct Anomalies {
     pub(super) ran_until: Option<Timestamp>,
     /// The time since which earlier servers did not write their changes.
     pub(super) unwritten_since: Option<Timestamp>,
-    /// A key is configured, and the head is not authenticated by any.
+    /// Keys are configured, and none of them authenticates the head.
     pub(super) unauthenticated: bool,
 }
 

@@ -9,9 +9,9 @@ use super::record::Record;
 /// An event, with its time and generation.
 pub(super) type Dated<E> = (Timestamp, u64, E);
 
-/// Returns the entries to write to the new file: those that were sealed for the previous file and are not in it, and
-/// those that turn the new file's record, `theirs`, into the previous file's record, `ours`. The latter come with the
-/// first sealed generation or, if none was sealed, with the generation `in_force`.
+/// Returns the entries to write to the new file. First are those that were sealed for the previous file and are not in
+/// it. If no generation is among them, the generation `in_force` is added. The entry of the first generation is
+/// replaced by entries that turn the new file's record, `theirs`, into the previous file's record, `ours`.
 pub(super) fn events(
     ours: Record,
     theirs: &mut Record,

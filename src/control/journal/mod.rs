@@ -5,8 +5,8 @@
 //! second file, the head, has the number and the hash of the last entry, and shows whether entries are missing at the
 //! end.
 //!
-//! The publication of a generation is delayed for its entry by at most `PATIENCE`. If the journal can't be written, the
-//! generation comes into force all the same, and that is an alarm.
+//! A generation comes into force once its entry is on the disk, but waits for that at most `PATIENCE`. If the journal
+//! can't be written, the generation comes into force all the same, and that is an alarm.
 
 mod chain;
 mod draft;

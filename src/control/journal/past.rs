@@ -182,9 +182,10 @@ impl Moment {
 struct Continuity {
     /// The number and time of the last entry.
     last: Option<(u64, Timestamp)>,
-    /// The time of the last entry before a gap, until a later entry makes up for it.
+    /// The time of the last entry before a gap, until a later entry makes up for the gap.
     lacks: Option<Timestamp>,
-    /// A server has started since the gap: it writes all differences from the entries before.
+    /// A server has started since the gap. Its first generation makes up for the gap: it is written with all
+    /// differences from the entries before.
     is_started: bool,
 }
 

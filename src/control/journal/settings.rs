@@ -104,7 +104,7 @@ fn texts(values: &[impl ToString]) -> Value {
     value(values.iter().map(ToString::to_string).collect::<Vec<_>>())
 }
 
-/// The differences between two configurations, as texts: keys, new lists, removed lists, another order of the lists.
+/// The differences between two configurations, as texts: keys, new lists, removed lists, lists in another sequence.
 pub(crate) fn changed(was: &Config, now: &Config) -> Vec<String> {
     let of = |config: &Config| settings(config, config.lists.iter());
     let keys: Vec<_> = setting_changes(&of(was), &of(now))
@@ -418,7 +418,7 @@ kind = "allow"
             reported("[local]", "[guard]\nshrink-percent = 9\n[local]"),
             ["guard.shrink-percent"]
         );
-        // No key hides another one of its section.
+        // If several keys of a section differ, each of them is reported.
         assert_eq!(
             reported(
                 "[orders]\n",

@@ -47,7 +47,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Ends the wait for the last generation after the first attempt to open the journal, also if that panics.
+/// Sets `Shared::opened` when it is dropped: after the first attempt to open the journal, also if that attempt panics.
 struct Opened(Arc<Shared>);
 
 impl Drop for Opened {

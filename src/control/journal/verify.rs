@@ -194,7 +194,7 @@ fn verify_once(paths: &[&Path], keys: Option<&Keys>) -> Result<(Verdict, bool), 
                 add(&mut verdict.findings, Problem::Line(error));
                 last.number += 1;
                 chained = false;
-                // It may be the entry of a generation.
+                // It may have been the entry of a generation, so a gap between its neighbours proves nothing.
                 skipped = Skipped::default();
                 return true;
             }

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use super::draft::Draft;
 use super::entry::Event;
 
-/// The most states of orders that may wait. Beyond that, each new generation replaces the last one that waits: the
-/// changes of both are recorded as those of the new one, and counted as lost.
+/// The most states of orders that may wait. Beyond that, each new generation replaces the last one that waits: only the
+/// new one is recorded, with the changes of both, and the entry that is missing counts as lost.
 const MOST: usize = 1 << 20;
 
 /// An entry to be written.

@@ -93,7 +93,7 @@ pub(crate) struct NewFile {
 }
 
 impl NewFile {
-    /// Creates a temporary file beside `path`, which [`NewFile::commit`] replaces.
+    /// Creates a temporary file beside `path`. [`NewFile::commit`] renames it to `path`.
     pub(crate) fn create(path: &Path, access: Access) -> Result<Self, DurableError> {
         let failed = |source| DurableError::at(path, "written")(source);
         let Some(name) = path.file_name().filter(|_| !path.is_dir()) else {

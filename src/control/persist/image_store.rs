@@ -304,7 +304,7 @@ impl Directory {
         let base = base.transpose()?.map(|base| self.store.base_path(base));
         let out = self.store.create_base_file()?;
         let delta = images.delta.as_ref().map(|delta| {
-            // Its name is that of a temporary file, so it is removed with those.
+            // Its name marks it as temporary, so it is removed with the other temporary files.
             let mut file = out.clone().into_os_string();
             file.push(".delta");
             let file = PathBuf::from(file);
@@ -339,7 +339,7 @@ impl Directory {
         Ok(base)
     }
 
-    /// The number of the base's file. If there is no base, that of one without rules.
+    /// The number of the base's file. If there is no base, the file has an image without rules.
     fn base_of(&mut self, unsaved: &Unsaved) -> Result<Base, StoreError> {
         let Some(image) = &unsaved.images.base else {
             return match &self.base {

@@ -84,7 +84,8 @@ pub(crate) fn compose(
     Ok(images.with_lists(|name| names.contains(name)))
 }
 
-/// Whether a base has the rules of a list. A base never has `whole` set, a delta may.
+/// Whether a base has the rules of a list. `whole` is not compared, as it is set only in the
+/// records of a delta.
 fn has(base: Option<&Image>, wanted: &ImageSource) -> bool {
     let wanted = ImageSource {
         whole: false,
@@ -93,8 +94,8 @@ fn has(base: Option<&Image>, wanted: &ImageSource) -> bool {
     base.is_some_and(|base| base.provenance().sources.contains(&wanted))
 }
 
-/// A sentence for each thing that a rollback does not restore: lists that are no longer configured, actions, the order
-/// of the held lists. `past` is the generation as the journal has it; without it, only lists are reported.
+/// A sentence for each thing that a rollback does not restore: lists that are no longer configured, actions, the
+/// sequence of the held lists. `past` is the generation as the journal has it; without it, only lists are reported.
 pub(crate) fn unrestored(
     generation: u64,
     past: Option<&Past>,
@@ -349,7 +350,7 @@ mod tests {
         let small = images(&[("big", 1, 5), ("also", 1, 3)], &[]);
         let renamed = images(&[("huge", 1, 90), ("also", 1, 3)], &[("ads", 1, 1)]);
         let lists = lists(&["big", "huge", "also", "ads"]);
-        // Whichever of both is in force.
+        // The same base is used, whichever of the two is in force.
         for (then, now) in [(&small, &renamed), (&renamed, &small)] {
             let composed = compose(then, now, &lists).expect("room");
             let base = composed.base.as_ref().expect("a base");

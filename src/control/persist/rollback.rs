@@ -44,8 +44,8 @@ pub(crate) struct RunningRollback {
     pub(crate) waiting: OpenRequest,
     /// The files of lists, for a release.
     pub(crate) prepared: Option<Box<Prepared>>,
-    /// Lists changed while the images of this generation were composed, so that they are composed again. No list may
-    /// change until that ends.
+    /// The generation whose images are composed a second time, as lists changed during the first time. No list may
+    /// change until the second time ends.
     pub(crate) again: Option<u64>,
 }
 
@@ -78,7 +78,8 @@ pub(crate) struct Composition {
     /// The state of each list that was accepted before the rollback.
     pub(crate) accepted: BTreeMap<String, InForce>,
     pub(crate) in_force: Images,
-    /// The lowest number that the generation which puts it in force can have.
+    /// A lower bound for the number of the generation that will put the rollback in force: orders may publish others
+    /// first.
     pub(crate) first: u64,
 }
 
@@ -109,7 +110,7 @@ impl Rollback {
         self.record.as_ref().map(|hold| hold.generation)
     }
 
-    /// The generation to compose again, once its files can be read.
+    /// The generation to compose again; `None` while another task on a rollback's files runs.
     pub(crate) fn due_again(&self) -> Option<u64> {
         let again = self.running.as_ref().and_then(|running| running.again);
         again.filter(|_| !self.tasks.is_running(&()))

@@ -24,8 +24,8 @@ pub(crate) struct RollbackRecord {
     pub(crate) generation: u64,
     /// When the rollback was requested.
     pub(crate) since: Timestamp,
-    /// The generation that put them in force. Stored images of this or a later generation are already those of the
-    /// rollback.
+    /// A lower bound for the number of the generation that put them in force. Stored images of this or a later
+    /// generation are those of the rollback.
     pub(crate) first: u64,
     /// The names of the lists that are held. Others, which that generation did not have, follow their files.
     pub(crate) lists: Vec<String>,

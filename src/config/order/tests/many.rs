@@ -42,7 +42,7 @@ fn an_order_that_excepts_tens_of_thousands_of_names_is_read() {
     ));
     let order = Order::parse(&text, Path::new("o.toml")).expect("valid");
     assert_eq!(order.targets[0].except.len(), 60_000);
-    // Each is looked for among many targets, too.
+    // The same with many other targets, among which each excepted name is looked up.
     let others: String = (0..20_000)
         .map(|n| format!("[[targets]]\nname = \"o{n}.other.example\"\nscope = \"exact\"\n"))
         .collect();

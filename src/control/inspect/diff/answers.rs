@@ -296,8 +296,8 @@ impl<'s> Policies<'s> {
         None
     }
 
-    /// The differences at a name and below it, except those that the closest ancestor with a rule already has for all
-    /// names below it.
+    /// The differences at a name and below it. Leaves out a difference that equals the one below the closest ancestor
+    /// with a rule, where it is reported for all names below.
     fn differences_at(&self, name: &Name) -> Vec<(Scope, Pair<'s>)> {
         let differs = |pair: &Pair<'_>| pair.0 != pair.1;
         let (at, below) = (self.outcomes(name), self.outcomes_below(name));

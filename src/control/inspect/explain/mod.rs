@@ -73,7 +73,7 @@ pub struct Explanation {
     pub rules: Vec<RuleLine>,
     /// The orders among the sources of these rules.
     pub orders: Vec<Order>,
-    /// Orders with the name among their targets that are not in force.
+    /// Orders that have the name among their targets, but are not in force.
     pub idle: Vec<IdleOrder>,
     /// The exceptions among the sources of these rules.
     pub exceptions: Vec<Exception>,

@@ -289,7 +289,7 @@ fn entries_are_written_although_the_head_can_not_be() {
         for generation in 1..=2 {
             let receipt = journal.publish(draft(generation, None, &[]));
             journal.wait(receipt);
-            // A slow disk makes an alarm that ends with the entry.
+            // If the disk is slow, there is another alarm until the entry is written.
             until_written(&path, generation);
         }
         journal.close(2);

@@ -76,7 +76,7 @@ pub(crate) fn archive(
     let mut index = Index::read(&past);
     // Old rules are removed first: they may have filled the disk.
     index.tidy(&past, &in_force, history, now)?;
-    // If both have a list, it is a link to the base, which stays longer.
+    // If both images have a list, its file is linked to the base, which is kept longer.
     let files = [(&images.delta, delta), (&images.base, Some(base))].into_iter();
     let files = files.filter_map(|(image, file)| Some((image.as_ref()?, file?)));
     let large: BTreeMap<String, &Path> = files
@@ -125,8 +125,8 @@ fn in_force(images: &Images) -> BTreeMap<String, Rules<&Image>> {
     found
 }
 
-/// Makes `to` another name of the file `from`. A link to an older image with the same rules is replaced: only that link
-/// would keep the older image on the disk.
+/// Makes `to` another name of the file `from`. A link to an older image with the same rules is replaced: otherwise that
+/// link alone could keep the older image on the disk.
 fn link(from: &Path, to: &Path) -> Result<(), StoreError> {
     let inode = |path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
     let there = inode(to);
@@ -608,7 +608,7 @@ mod tests {
         let (two, _) = recorded(&[("stays", SMALL + 1), ("2", SMALL + 1)]);
         large.put(&two, None);
         assert_eq!((large.links(0), large.links(1)), (2, 3), "of `1` alone");
-        // It is replaced by rules in the delta, and the next base still has it.
+        // The delta has newer rules of `stays`, and the next base still has the old ones.
         let (newer, _) = recorded(&[("newer", 1)]);
         let mut builder = Builder::new();
         let source = ImageSource {
