@@ -94,7 +94,7 @@ fn parse_bare(text: &[u8], name: &mut Name) -> Result<(), Mistyped> {
     if !ends_in_digit {
         // The most common case by far. An IPv4 address ends in a digit, so it is not accepted here.
         match name.parse_text(text) {
-            // Other mistakes need other characters, so they are looked for only then.
+            // Any other mistake involves a character that is not plain, so a plain text needs no further diagnosis.
             Ok(()) if name.is_plain() => return Ok(()),
             Err(error) if text.iter().copied().all(is_plain) => return Err(error.into()),
             _ => {}

@@ -59,7 +59,7 @@ impl Images {
         in_force.map(|source| source.rules).sum()
     }
 
-    /// The same images with only the rules of the lists that `is_in_force` selects in force.
+    /// The same images, with only those lists in force that `is_in_force` selects.
     pub fn with_lists(mut self, is_in_force: impl Fn(&str) -> bool) -> Self {
         let images = [&self.base, &self.delta].into_iter().flatten();
         let sources = images.flat_map(|image| &image.provenance().sources);

@@ -139,9 +139,9 @@ impl Rules {
         }
     }
 
-    /// Evaluates the name's rules one by one, without those that an exception suppresses. `found.other`
-    /// ignores exceptions, which can only turn an NXDOMAIN into NODATA. Exceptions that match `asked` apply
-    /// to `name` as well.
+    /// Evaluates the name's rules one by one, without those that an exception suppresses. `found.other` does not show
+    /// which of the rules below are suppressed; this can only turn an NXDOMAIN into NODATA. Exceptions that match
+    /// `asked` apply to `name` as well.
     #[cold]
     fn evaluate_with_exceptions(
         &self,

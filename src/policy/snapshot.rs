@@ -220,9 +220,9 @@ impl Snapshot {
         }
     }
 
-    /// Decides about an upstream answer: finds the first name of `asked`'s CNAME chain that is blocked
-    /// despite `exemption`, which follows from the decision about `asked`. Returns the number of hops to that
-    /// name and its decision (0 and `Pass` if no name is blocked), and the exemption of the names after the
+    /// Decides about an upstream answer: finds the first name of `asked`'s CNAME chain that is blocked despite
+    /// `exemption`, which follows from the decision about `asked`. Returns the number of hops to that name and its
+    /// decision (0 and `Pass` if no name is blocked), and the exemption of the SVCB and HTTPS targets at the end of the
     /// chain.
     pub fn decide_chain(
         &self,

@@ -33,7 +33,7 @@ pub struct Bounds {
 pub enum Full {
     /// All are in use.
     All,
-    /// The client has its share.
+    /// The client has as many as it may have.
     Client,
 }
 

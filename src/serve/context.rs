@@ -21,7 +21,7 @@ pub(super) struct AnswerContext<'a, 'p> {
     pub(super) now: u32,
     pub(super) query: &'a Query<'p>,
     pub(super) snapshot: &'a Snapshot,
-    /// The rules that do not apply to the names that the queried one leads to.
+    /// The rules that do not apply to the CNAME and service targets of the queried name.
     pub(super) past: ChainExemption,
     /// The most bytes that the answer may have.
     pub(super) limit: usize,

@@ -168,7 +168,7 @@ mod tests {
             self.start + Duration::from_millis(millis)
         }
 
-        /// Adds answers to `count` queries that the listen address with that number received.
+        /// Adds answers to `count` queries that were received on the listen address with the number `listen`.
         fn push(&mut self, count: usize, listen: usize) {
             for _ in 0..count {
                 let datagram = Datagram {

@@ -63,7 +63,8 @@ pub(super) trait BatchExchange: Exchange {
     /// The sender of a message.
     fn client(&self, handle: Self::Handle) -> Client;
 
-    /// Passes a message to a thread that may wait: another one writes to the cache where its answer would be.
+    /// Passes a message to a thread that may wait for a lock, because another thread is writing to the part of the
+    /// cache where the answer would be.
     fn hand_over(&mut self, handle: Self::Handle);
 }
 

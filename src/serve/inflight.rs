@@ -154,8 +154,8 @@ impl InFlight {
         }
     }
 
-    /// Ends a query and returns its waiters. An answer also ends a later query for the same key; a failure does not:
-    /// `None` if the query has ended before.
+    /// Ends a query and returns its waiters. If it has ended before, but a later query for the same key is in flight,
+    /// an answer ends that one instead. `None` if no query was ended.
     pub fn complete(&self, query_id: &QueryId, outcome: &Outcome) -> Option<Vec<Waiter>> {
         remove(&mut self.lock(&query_id.key), query_id, outcome)
     }
@@ -173,7 +173,8 @@ impl InFlight {
         Ok(remove(&mut shard, query_id, outcome))
     }
 
-    /// Removes the waiters that have a stale entry; later ones with one do not wait. The query stays in flight.
+    /// Removes and returns the waiters that have a stale entry. From then on, a waiter with a stale entry can no longer
+    /// join. The query stays in flight.
     pub fn take_stale_waiters(&self, query_id: &QueryId) -> Vec<Waiter> {
         let mut shard = self.lock(&query_id.key);
         let query = shard.get_mut(&query_id.key);

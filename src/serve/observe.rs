@@ -12,8 +12,8 @@ use crate::stats::{Count, Counters};
 use crate::wire::name::Name;
 use crate::wire::query::Query;
 
-/// Observes finished queries. Observers are combined as tuples and are type parameters of the data plane, so that
-/// none costs a dynamic call, and one that does not look at a property does not pay for it.
+/// Observes finished queries. A tuple of observers is an observer. The observer is a type parameter of the data plane,
+/// so calling it needs no dynamic dispatch, and a property that it does not read costs nothing.
 pub trait Observer: Send + Sync + 'static {
     /// Called exactly once for each message, by the thread that finishes it and before the answer leaves. A worker
     /// calls it between packets: it must not block, and should not allocate.

@@ -2,7 +2,7 @@
 //!
 //! An attacker can send queries with a forged source for names whose servers answer slowly, let thousands of answers
 //! accumulate, and have them all sent to the forged address at once (DNSBomb, IEEE S&P 2024). Answers that waited long
-//! are therefore spread over time for each client, and those that waited longer than clients do are dropped.
+//! are therefore spread over time for each client, and those that waited longer than a client waits are dropped.
 
 use std::hash::BuildHasher;
 use std::net::IpAddr;
@@ -26,8 +26,8 @@ struct Burst {
 }
 
 /// Any 10 ms may span the end of one window and the start of the next, so a client gets at most twice as many within
-/// them. Most answers wait for less than 20 ms and are not limited. A resolver with many users gets up to 25,600
-/// answers per second of those that waited for less than 200 ms.
+/// them. Most answers wait for less than 20 ms and are not limited. A client that is itself a resolver with many users
+/// gets up to 25,600 answers per second that waited for 20 to 200 ms.
 const BURSTS: [Burst; 2] = [
     Burst {
         least: Duration::from_millis(200),
@@ -50,8 +50,8 @@ const CLIENTS: usize = 1 << 12;
 pub enum Release {
     /// Send it.
     Now,
-    /// Try again at this time, the start of the next window. Answers that were held back are not preferred there: those
-    /// that are tried first are sent.
+    /// Try again at this time, the start of the next window. In that window, answers that were held back have no
+    /// precedence: the first ones that are tried are sent.
     Later(Instant),
     /// Drop it: the client has given up.
     Never,

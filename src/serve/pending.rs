@@ -55,7 +55,8 @@ impl<O: Observer> Pending<O> {
             .then_some(out)
     }
 
-    /// Dispatches a message again if its outcome was not kept. The cache usually has the answer by then.
+    /// Dispatches the message again, after its outcome was dropped for lack of room. The cache usually has the answer
+    /// by then.
     pub fn restart(mut self) -> Dispatched<O> {
         self.is_finished = true;
         let begun = self.resolver.begin(self.message());

@@ -22,10 +22,12 @@ pub struct Asked<'p> {
     limit: usize,
 }
 
-/// Answers one packet at `now` (seconds of the server's clock), or returns the next step. Overwrites `out`. Allocates
-/// nothing if `out` has room for the answer, except for [`Step::Resolve`] and [`Step::Refresh`], and for answers of
-/// more than sixteen records with an additional section or blocked services, or with more than four blocked services.
-/// May wait for another thread that writes to the cache.
+/// Answers one packet at `now` (seconds of the server's clock), or returns the next step. Overwrites `out`. May wait
+/// for another thread that writes to the cache.
+///
+/// Allocates nothing if `out` has room for the answer, with three exceptions: [`Step::Resolve`] and [`Step::Refresh`];
+/// an answer of more than sixteen records that has an additional section or blocked services; an answer with more than
+/// four blocked services.
 pub fn respond(
     now: u32,
     client: &Client,
@@ -146,8 +148,8 @@ pub(super) fn answer(
     }
 }
 
-/// Like [`answer`], for a worker with its own copy of the cache, in which the answer would be at the given location.
-/// Never waits: `None` if another thread writes to the cache where the answer would be.
+/// Like [`answer`], for a worker. Its worker cache has the answer, if at all, at the given location. Never waits:
+/// `None` if another thread writes to the cache where the answer would be.
 #[inline]
 pub(super) fn try_answer(
     now: u32,

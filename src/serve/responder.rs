@@ -16,8 +16,8 @@ use super::step::Resolution;
 use crate::stats::{Count, Counters};
 use crate::sys::udp::Socket;
 
-/// Sockets with the numbers of their listen addresses, in the order of these. A number is never given to another
-/// address: waiting queries refer to it, and clients ignore an answer that comes from another address.
+/// Sockets with the numbers of their listen addresses, sorted by number. A number is never given to another address:
+/// waiting queries refer to it, and clients ignore an answer that comes from another address.
 pub type Sockets = ArcSwap<Vec<ListenSocket>>;
 
 /// A socket, and the number of its listen address.
@@ -68,7 +68,7 @@ impl Datagram {
     }
 }
 
-/// Answers datagrams from any thread.
+/// Answers datagrams. Any thread may use it.
 pub struct Responder<O: Observer = Arc<Counters>> {
     /// When deferred responses are sent.
     pub pace: Arc<Pace>,

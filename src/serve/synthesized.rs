@@ -58,7 +58,7 @@ pub(super) enum BlockedAt<'a> {
     Target {
         answer: &'a Answer,
         hops: usize,
-        /// Whether the blocked name is the target of a service (SVCB, HTTPS) of that name instead.
+        /// Whether the blocked name is not that name itself, but the target of an SVCB or HTTPS record that it owns.
         service: bool,
         /// The age of the answer in seconds.
         age: u32,
@@ -105,8 +105,8 @@ pub(super) fn blocked(
         let owner = target.as_ref().map_or(Owner::Question, Owner::Name);
         if !sinkhole(&mut reply, query.rtype, blocking, owner) {
             let labels = usize::from(by.hit.labels);
-            // The target of a service does not appear in the answer. Therefore the SOA is owned by the name with the
-            // service; caches would not accept it otherwise.
+            // The target of a service does not appear in the answer. Therefore the owner of the SVCB or HTTPS record
+            // owns the SOA, too: caches would not accept an SOA with another owner.
             let above = |name: &Name| Name::parse(name.ancestor(labels), 0).ok();
             let matched = match is_service {
                 true => target.map(|name| (name, 0)),

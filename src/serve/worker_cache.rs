@@ -12,7 +12,7 @@ use crate::wire::query::Query;
 
 /// Entries in a set: as many as fit a line of a processor's cache.
 const WAYS: usize = 2;
-/// Most sets: a megabyte.
+/// Most sets; together they take a megabyte.
 const MOST_SETS: usize = 16_384;
 /// Bytes of the cache for each set, so that a small cache has a small copy.
 const BYTES_PER_SET: u64 = 4096;

@@ -4,8 +4,8 @@ use std::os::unix::net::UnixDatagram;
 
 use rustix::net::netdevice::name_to_index;
 
-/// The index of the interface with this name, or the number itself if no interface has it as its name.
-/// `None` if it is neither.
+/// The index of the interface with this name. If no interface has it, the name itself is read as an index. `None` if it
+/// is not a positive number.
 ///
 /// Asks the kernel rather than /sys, which may show another network namespace.
 pub fn index_of(zone: &str) -> Option<u32> {

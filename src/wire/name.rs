@@ -21,7 +21,7 @@ const WIRE_ROOM: usize = MAX_NAME + 1 + 63 + 16;
 /// Room for the offsets of labels: a power of two, so that indexing needs no comparison.
 const MAX_STARTS: usize = 128;
 
-/// Masks of the first bytes of sixteen, indexed by their number.
+/// Masks of the first `n` of sixteen bytes, indexed by `n`.
 const FIRST: [(u64, u64); 17] = {
     let mut masks = [(u64::MAX, u64::MAX); 17];
     let mut count = 0;
@@ -204,8 +204,8 @@ impl Name {
         let mut len = 0_usize;
         let mut rest = text;
         loop {
-            // A usual label is written in place as it is read. `WIRE_ROOM` has room for the start of one that
-            // is too long.
+            // A usual label is written in place as it is read. Wherever it starts, `WIRE_ROOM` has room for more than
+            // 63 bytes, so that a label that is too long is noticed.
             let (mut size, mut odd) = (0, 0);
             for (to, byte) in self.wire[len + 1..].iter_mut().zip(rest) {
                 let folded = FOLDED[usize::from(*byte)];
@@ -266,7 +266,7 @@ impl Name {
         self.add(len, label.len())
     }
 
-    /// Turns the `size` bytes after the current end and its length byte into a label.
+    /// Completes a label, whose `size` bytes are already in place behind the room for its length byte at `len`.
     fn add(&mut self, len: &mut usize, size: usize) -> Result<(), NameError> {
         let start = *len;
         let next = start + 1 + size;

@@ -19,7 +19,8 @@ pub enum Fault {
     Question,
     /// Records that overrun the packet, bytes after the last record, or an answer section.
     Records,
-    /// Two OPT records, one with an owner other than the root, or options that overrun the record.
+    /// More than one OPT record, an OPT record in the authority section or with an owner other than the root, or
+    /// options that overrun it.
     Edns,
 }
 

@@ -103,7 +103,7 @@ fn why_explains_the_policy_in_force_and_with_offline_that_of_the_files() {
     );
     let record = asked["answer"]["records"][0].as_str().expect("a record");
     assert!(record.ends_with("0.0.0.0"), "{record}");
-    // A guard holds the empty list: the server keeps the rules in force.
+    // A guard rejects the empty list: the server keeps the rules in force.
     server.replace("ads", "");
     until("it is held", || server.status()["degraded"] == true);
     assert!(is_blocked(server.address, "one.example"));

@@ -51,8 +51,8 @@ fn words(value: &Value) -> Vec<&str> {
     words.map(|word| word.as_str().expect("a word")).collect()
 }
 
-/// Asserts that the guard holds the newest version of `ads`, that all outputs report it, and that a
-/// release of this guard ends it.
+/// Asserts that the guard rejects the newest version of `ads`, that all outputs report this, and that a release of this
+/// guard ends it.
 fn is_held_until_released(server: &Server, guard: &str, reason: &str) {
     let release = format!("ads:{guard}");
     let output = reload(server, &[]);
@@ -223,7 +223,7 @@ fn a_list_that_is_old_at_the_start_is_loaded_and_reported_until_released() {
     until("the log line", || {
         server.log().contains("list in force is too old")
     });
-    // The alarm must not cause another reading, which would hold the list.
+    // The alarm must not make the server read the list again: the guard would then reject it.
     let output = reload(&server, &[]);
     assert!(output.status.success(), "{}", text(&output));
     let output = reload(&server, &["ads:old"]);

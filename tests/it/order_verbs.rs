@@ -441,7 +441,7 @@ fn a_later_end_of_an_order_is_reported_as_planned() {
             "{verb:?}: {printed}"
         );
     }
-    // At a time before a lift that has happened since, it is not reported as planned either.
+    // A lift that has happened by now is not reported as planned either, if the verb is asked about a time before it.
     fs::write(
         server.path("orders/x-3.toml"),
         order(

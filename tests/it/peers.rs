@@ -135,7 +135,7 @@ remote-control:
         Self::start(&["unbound", "-d", "-c", "DIR/config"], &files)
     }
 
-    /// Unbound, which denies all names below one for which it got NXDOMAIN.
+    /// PowerDNS Recursor, which denies all names below one for which it got NXDOMAIN.
     fn powerdns(upstream: SocketAddr) -> Self {
         let config = format!(
             "\

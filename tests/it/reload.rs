@@ -367,7 +367,8 @@ fn an_address_that_no_start_could_bind_is_rejected_beside_one_that_waits_for_a_r
     let upstream = Upstream::plain();
     let server = start(&upstream, "");
     let port = server.address.port();
-    // A documentation address (RFC 5737), before and after the one that overlaps.
+    // 192.0.2.1 is for documentation (RFC 5737), so no start could bind it. It is listed before and after an address
+    // that overlaps the current one.
     for listen in [
         format!("\"192.0.2.1:{port}\", \"0.0.0.0:{port}\""),
         format!("\"0.0.0.0:{port}\", \"192.0.2.1:{port}\""),

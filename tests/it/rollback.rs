@@ -180,7 +180,7 @@ fn a_generation_that_is_not_kept_is_not_replaced_by_an_older_one() {
     let files = [("ads", "one.example\n"), ("big", &*large(""))];
     let server = Server::start(&config, &files);
     kept(&server);
-    // A new base, so that the previous pair of images stays, followed by more pairs.
+    // The large list gets a new base, so the previous base and delta are kept as a pair. More pairs follow.
     server.replace("big", &large("more.example\n"));
     assert!(server.verb(&["reload"]).status.success());
     kept(&server);
@@ -245,8 +245,8 @@ fn a_damaged_pair_of_images_does_not_replace_a_good_one() {
     server.logged("kept image refused");
     until("its file", || blocked(&server, "three.example"));
     kept(&server);
-    // The kept images are those of the file, of the rules in force after the start, and the good
-    // ones before.
+    // The images kept now are those with the content of the file, those in force right after the start, and the
+    // undamaged ones from before.
     let (code, report) = run(&server, &["rollback", "2"]);
     assert_eq!(code, Some(0), "{report}");
     assert!(blocked(&server, "two.example") && !blocked(&server, "three.example"));
@@ -360,7 +360,7 @@ fn two_generations_differ_in_lists_and_in_orders() {
 #[test]
 fn a_rollback_that_a_crash_cut_short_is_whole_after_the_restart() {
     let upstream = Upstream::plain();
-    // The list shrinks from 20,001 names to one, which a guard would hold.
+    // The list shrinks from 20,001 names to one, which a guard would reject.
     let config =
         preamble(upstream.address) + STATE + "[guard]\nshrink-percent = 100\n" + &list("ads", "");
     let names = (0..20_000).map(|number| format!("n{number}.long.example\n"));
@@ -442,7 +442,7 @@ fn a_list_that_is_not_in_the_generation_follows_its_file() {
     server.replace("more", "other.example\n");
     until("its file", || blocked(&server, "other.example"));
     assert!(blocked(&server, "one.example") && !blocked(&server, "two.example"));
-    // A restart does not hold it either.
+    // After a restart the list is not held either.
     let mut server = server;
     server.signal("TERM");
     server.wait();
@@ -556,7 +556,8 @@ fn lists_that_differ_from_the_generation_keep_their_rules_in_force() {
     server.replace("ads", "two.example\nfree.example\n");
     assert_eq!(run(&server, &["reload"]).0, Some(0));
     kept(&server);
-    // A guard holds the required list at its last good state; the files of the others are gone.
+    // A guard rejects the empty file of the required list, whose last good state stays; the files of the others are
+    // gone.
     server.replace("must", "");
     for file in ["old", "elsewhere", "wide", "turned", "hosts", "new"] {
         fs::remove_file(server.path(file)).expect("removed");
@@ -588,7 +589,7 @@ fn lists_that_differ_from_the_generation_keep_their_rules_in_force() {
     }
     assert!(blocked(&server, "one.example") && !blocked(&server, "two.example"));
 
-    // The same after a restart, and they follow their files.
+    // The same applies after a restart. The lists that are not held then change with their files.
     kept(&server);
     let server = Server::start_in(end(server));
     stays(&server);

@@ -397,7 +397,7 @@ fn a_member_of_the_control_group_is_shown_the_missing_permission_on_the_journal(
     lacks(&report, "/state/journal.jsonl", "may not read this file");
     lacks(&read("show", true), closed, "may not read this file");
     set_mode(&server.path("state/journal.jsonl"), 0o644);
-    // A head that this user cannot read does not report missing entries.
+    // If this user cannot read the journal's head, no missing entries are reported.
     let report = read("verify", false);
     lacks(
         &report,

@@ -1,4 +1,5 @@
-//! A kind of source is added by registering it: its lists come into force, and leave it, like those of the configuration.
+//! A kind of source is added by registering it: its lists come into and go out of force like those of the
+//! configuration.
 
 use std::fs;
 use std::path::Path;

@@ -187,8 +187,8 @@ impl DirectoryBuilder {
         Ok(ChildRef::range(start, class))
     }
 
-    /// Appends the next group of the current range. Its first bucket is at `offset`. Returns the unit to
-    /// multiples of which its buckets must be padded.
+    /// Appends the next group of the current range. Its first bucket is at `offset`. Returns its unit: each of its
+    /// buckets must be padded to a multiple of that.
     pub fn push(&mut self, offset: u64, group: &GroupContent) -> usize {
         let fine = group.sizes.iter().all(|size| *size <= MAX_UNITS * UNIT);
         let (unit, coarse) = if fine {

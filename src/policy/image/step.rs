@@ -195,9 +195,9 @@ impl TrieView<'_> {
         }
     }
 
-    /// Finds the child with the next label. One function for each kind of label, because a branch on the kind
-    /// would be mispredicted, and not inlined, because registers do not suffice for it and the walk around
-    /// it.
+    /// Finds the child with the next label. There is one function for each kind of label, because a branch on the kind
+    /// would be mispredicted. They are not inlined, because there are not enough registers for one of them and the walk
+    /// around it.
     #[inline(never)]
     fn find<const IS_LAST: bool, const IS_LONG: bool>(
         &self,

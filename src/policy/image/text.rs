@@ -67,7 +67,7 @@ fn pairs(label: &[u8]) -> impl Iterator<Item = (u8, Option<u8>)> {
     label.chunks(2).map(|pair| (pair[0], pair.get(1).copied()))
 }
 
-/// Whether the symbol is an escape of bytes, or a pair that labels can have.
+/// Whether the symbol is `ONE`, `TWO`, or a pair or single byte that labels can have.
 fn is_counted(symbol: usize) -> bool {
     let (one, other) = (PLAIN[symbol % 64], PLAIN[symbol / 64]);
     let plain = one != 0 && (other != 0 || symbol < 64);
@@ -129,7 +129,8 @@ impl PairHistogram {
         let mut weights: Vec<(usize, u64)> = Vec::new();
         for (symbol, &count) in self.0.iter().enumerate() {
             if count > 0 || [TWO, ONE, BETWEEN].contains(&symbol) {
-                // Escapes are rare, and so are edges of several labels.
+                // `TWO`, `ONE` and `BETWEEN` have a code even if they were never counted. They are rare, so a low
+                // weight suffices.
                 weights.push((symbol, u64::from(count) * 64 + 1));
             }
         }

@@ -12,7 +12,7 @@ use crate::wire::query::Query;
 use crate::wire::{Rcode, rtype};
 
 /// An entry is refreshed once this many queries hit it within the last tenth of its TTL. Entries with a very short TTL
-/// are not refreshed, because they would be all the time.
+/// are not refreshed, because they would be refreshed all the time.
 const POPULAR: u8 = 2;
 const LATE_SHARE: u64 = 10;
 const LEAST_REFRESHED: u32 = 20;

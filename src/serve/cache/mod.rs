@@ -17,14 +17,14 @@ use crate::wire::query::Query;
 
 /// Seconds for which a failure is remembered (RFC 9520, section 3.2: 1 to 300).
 const FAILURE_SECS: u32 = 5;
-/// TTL of answers that are older than their own (RFC 8767, section 5).
+/// The TTL with which stale answers are sent (RFC 8767, section 5).
 pub const STALE_TTL: u32 = 30;
 /// Bytes that an entry costs besides its answer: key, slot, reference counts.
 const ENTRY_OVERHEAD: usize = 160;
 /// Bytes that a denial costs: key and slot. The key has room for a name of 40 bytes; the bytes of a longer name are
 /// added.
 const DENIAL_OVERHEAD: usize = 112;
-/// The share of the cache's bytes that failures may take, and denials.
+/// One in this many of the cache's bytes is for failures, and one in this many for denials.
 const FAILURE_SHARE: u64 = 16;
 const DENIAL_SHARE: u64 = 16;
 /// The size of a small entry, from which the table sizes are computed. The tables must not grow while the server runs:

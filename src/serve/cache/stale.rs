@@ -16,8 +16,8 @@ pub(super) struct Peek<A, D> {
     pub(super) denial: D,
 }
 
-/// The answer to use for `entry`, which is past its TTL: itself, or newer data that replaced it, or `None` if that
-/// can't be used.
+/// The answer to use for `entry`, which is past its TTL: `entry` itself, or newer data that replaced it. `None` if the
+/// newer data can't be used, or if a newer NXDOMAIN denies a name of the answer.
 ///
 /// Of two answers of the same second neither is known to be newer, so both may be used.
 pub(super) fn find<E>(

@@ -27,9 +27,10 @@ use crate::wire::MAX_MESSAGE;
 
 /// Queries of one connection that may wait for upstream; further ones stay in the socket.
 const PIPELINE: usize = 64;
-/// The maximum number of bytes of resolved answers that a connection keeps until they are sent (a longer answer is kept
-/// alone), and of waiting queries, not counting the last one read. Without a limit, a client that reads nothing could
-/// make each connection hold 64 answers of 64 KB and 64 queries of that size.
+/// The maximum number of bytes that a connection keeps of resolved answers, until they are sent. A longer answer is
+/// kept if it is the only one. Also the number of bytes of waiting queries from which on no further query is read.
+/// Without a limit, a client that reads nothing could make each connection hold 64 answers of 64 KB and 64 queries of
+/// that size.
 const HELD: usize = MAX_MESSAGE;
 /// The pause after accepting a connection failed, usually because no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -187,8 +188,8 @@ impl<O: Observer> Queries<O> {
         self.waiting.is_empty() && self.postponed.is_empty()
     }
 
-    /// Whether another query may be read. Postponed queries must be answered first: another query would take the room
-    /// that they need, so that they could go upstream again and again.
+    /// Whether another query may be read. Postponed queries must be answered first: if other queries took the room each
+    /// time, the postponed ones would be sent upstream again and again.
     fn has_room(&self) -> bool {
         let resumes = self.resumed && !self.waiting.is_empty();
         let has_room = self.waiting.len() < PIPELINE && self.kept < HELD;

@@ -60,8 +60,8 @@ pub(super) struct Failures {
     recent: [AtomicU64; KINDS.len()],
     /// Since the server was configured.
     total: [AtomicU64; KINDS.len()],
-    /// All unusable answers since the last usable one, referrals included. Usable answers write nothing where it is
-    /// zero, because workers share the cache line.
+    /// All unusable answers since the last usable one, referrals included. While this is zero, a usable answer writes
+    /// nothing, because workers share the cache line.
     streak: AtomicU64,
 }
 

@@ -75,7 +75,7 @@ impl Health {
         self.failures
     }
 
-    /// Whether its answers arrive later than queries wait.
+    /// Whether its answers arrive after the time for which queries wait.
     pub(super) fn stale_served(&self, timeout: Duration) -> bool {
         self.latency().is_some_and(|latency| latency >= timeout)
     }

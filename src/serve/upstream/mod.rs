@@ -93,7 +93,7 @@ pub struct Unanswered {
     pub code: u16,
     /// An answer with an error's response code, if a server sent one.
     pub said: Option<Answer>,
-    /// The cause was our lack of sockets, which is no sign of a fault of the name.
+    /// The cause was that this server had no free socket, which says nothing about the name.
     pub ours: bool,
 }
 
@@ -169,7 +169,7 @@ impl Pool {
         self.intake.set(intake);
     }
 
-    /// Makes workers send later queries from new ports, because those that are open were opened before a change.
+    /// Makes workers send later queries from new ports, because the open ones were opened under earlier settings.
     pub fn renew(&self) {
         self.version.fetch_add(1, Ordering::Release);
     }
@@ -229,7 +229,7 @@ impl Pool {
 
     /// Asks until there is a usable answer or the timeout. If a server is slow, the next one is asked in parallel, and
     /// the first usable answer counts. With one server only, the query is repeated, because a datagram may be lost. A
-    /// `prior` attempt counts. `client` is the client that it is sent for, if there is one.
+    /// `prior` attempt counts as one of the tries. `client` is the client that it is sent for, if there is one.
     ///
     /// # Errors
     /// [`Unanswered`] if no server sent an answer with response code NOERROR or NXDOMAIN.
@@ -365,7 +365,8 @@ impl Pool {
             client,
             dialect: server.dialect(Instant::now()),
         };
-        // The extensions left out because of a doubtful response; remembered if that leads to an answer.
+        // The extensions left out because of a doubtful response. The server is recorded as lacking them if the query
+        // without them gets a usable answer.
         let (mut edns_off, mut case_off, mut is_case_doubted) = (None, false, false);
         let mut next = again;
         for _ in 0..MOST_STEPS {

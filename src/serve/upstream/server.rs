@@ -40,7 +40,7 @@ pub struct Server {
     /// about.
     edns_doubts: AtomicU32,
     doubted_name: AtomicU64,
-    /// Answers in another letter case since the last one in that of its query.
+    /// How many answers in a row had another letter case than their query.
     case_doubts: AtomicU32,
     /// How often it referred to other servers.
     referrals: AtomicU64,
@@ -122,7 +122,7 @@ impl Server {
         self.failures.counts()
     }
 
-    /// Records that it answered a query with EDNS, which it understands or ignores.
+    /// Records that it answered a query with EDNS, so it understands or ignores EDNS.
     pub(super) fn edns_works(&self, now: Instant) {
         clear(&self.edns_doubts);
         self.edns_proven.prolong(self.millis(now));
@@ -186,7 +186,7 @@ impl fmt::Debug for Server {
     }
 }
 
-/// A time during which something holds: its end in milliseconds.
+/// A period during which a finding counts, given by its end in milliseconds since the server's `epoch`.
 #[derive(Default)]
 struct Period(AtomicU64);
 

@@ -76,8 +76,9 @@ impl Pool {
 
 /// Finds out from time to time whether any server gives usable answers.
 ///
-/// Servers that are silent or answer errors may do so for a few broken zones only, and without queries of clients their
-/// return would go unnoticed. So they are asked for the name servers of the root, which a resolver always knows.
+/// Servers that are silent or answer errors may do so for a few broken zones only. And while no client sends queries,
+/// nothing would show that a server works again. So they are asked for the name servers of the root, which a resolver
+/// always knows.
 #[derive(Debug, Default)]
 pub struct OutageWatch {
     is_out: bool,

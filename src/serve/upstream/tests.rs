@@ -42,8 +42,7 @@ enum Does {
     RefusesRoot,
     /// Answers FORMERR to a query with EDNS.
     RefusesEdns,
-    /// Answers by UDP in other letters if those of the query are random. By TCP it is silent, or
-    /// refuses.
+    /// Answers by UDP in another letter case than the query, if that is random. By TCP it is silent, or refuses.
     ChangesCase { silent: bool },
 }
 

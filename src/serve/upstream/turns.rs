@@ -1,4 +1,5 @@
-//! Permits that clients take in turn: a client with many queries delays that of another by one of them only.
+//! Permits that waiting clients get in turn, one at a time: however many queries one client has, only one of them goes
+//! before the next query of another client.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -28,7 +28,8 @@ pub(super) unsafe fn receive(
     counted(result)
 }
 
-/// Sends the datagrams without waiting; returns how many were sent. An error is the first datagram's.
+/// Sends the datagrams without waiting; returns how many were sent. An error means that the first datagram was not
+/// sent.
 ///
 /// # Safety
 /// Each message must describe live memory.

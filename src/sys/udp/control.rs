@@ -156,10 +156,10 @@ pub(super) fn want_drops(socket: BorrowedFd<'_>) -> io::Result<()> {
     turn_on(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL)
 }
 
-/// Sends datagrams without Path MTU Discovery: without DF, and never fragmented because of an ICMP message, so
-/// that forged ICMP can't make the system send fragments (RFC 9715, section 3.1 and appendix C). All our
-/// datagrams fit 1280 bytes, which each link that carries IPv6 takes whole (RFC 8200, section 5); so do
-/// practically all that carry IPv4, where only 68 bytes are required (RFC 791).
+/// Sends datagrams without Path MTU Discovery: without DF, and never fragmented because of an ICMP message, so that
+/// forged ICMP can't make the system send fragments (RFC 9715, section 3.1 and appendix C). All our datagrams fit into
+/// 1280 bytes. Each link with IPv6 carries packets of that size without fragmentation (RFC 8200, section 5), and so
+/// does practically each link with IPv4, although RFC 791 requires only 68 bytes.
 ///
 /// `OMIT` still sends where the interface's own MTU is smaller; BIND, Unbound and NSD use it, too.
 pub(super) fn ignore_path_mtu(socket: BorrowedFd<'_>, v6: bool) -> io::Result<()> {

@@ -30,8 +30,8 @@ impl RdataLayout {
         Some(at)
     }
 
-    /// The layout of types whose names may be compressed, or are by mistake. `None` for all other types,
-    /// whose data is copied verbatim.
+    /// The layout of types whose names may be compressed, or are compressed by some servers although they must not be.
+    /// `None` for all other types, whose data is copied verbatim.
     pub(super) fn of(rtype: u16) -> Option<Self> {
         let one = |prefix, compressed| Self {
             prefix,

@@ -14,8 +14,8 @@ use super::spelling::{AskedLabels, CasedName};
 use crate::wire::name::Name;
 use crate::wire::{HEADER, MAX_MESSAGE, class, rtype};
 
-/// The number of labels that later names may point to, and how many of them may be the queried name's.
-/// Further names are written in full.
+/// The maximum number of labels that later names may point to, and how many of them may belong to the queried name. No
+/// name points to a label beyond these.
 const MAX_POSITIONS: usize = 64;
 const ASKED_POSITIONS: usize = 32;
 /// The maximum number of comparisons of labels and positions for compressing an answer; after that, names are
@@ -150,8 +150,8 @@ impl<'m> Writer<'m> {
             least = least.min(self.hop(parsed, hop)?.0);
         }
         let last = chain.last(self.asked);
-        // In the spelling of the chain, so that each owner is a pointer into the chain, and none points to
-        // another owner.
+        // The owner of the final records, in the spelling of the chain. So each of these records has a pointer into the
+        // chain as its owner, and none points to the owner of another one.
         let owner = match chain.hops.last() {
             Some(hop) => Some(self.target(hop)?),
             None => None,
@@ -349,7 +349,7 @@ impl<'m> Writer<'m> {
         let rest = message.get(at..end)?;
         self.out.extend_from_slice(rest);
         self.hash = fnv(self.hash, rest);
-        // Other software would find other names in such data.
+        // If the length is wrong, other software might read other names from the data.
         shape
             .trailing
             .is_none_or(|expected| rest.len() == expected)

@@ -233,7 +233,7 @@ fn newer_data_for_other_clients_is_served_stale_only_if_its_signatures_fit_the_c
     );
     assert_eq!(stale_answers(&harness, plain), served(2));
 
-    // Validated data can be served to clients that validate, and not the reverse.
+    // A client with CD=1 may get data that upstream validated, but a client without CD never gets unvalidated data.
     let unchecked = secure.flags(RD | CD);
     let harness = super::harness::harness([]);
     harness.learn(unchecked, signed(1));

@@ -49,7 +49,7 @@ struct ActivePort {
 struct Due {
     at: Instant,
     port: usize,
-    /// The port's number: another one may have its index by then.
+    /// The port's number: when the timeout ends, another port may have the same index.
     number: u64,
     id: u16,
 }

@@ -35,7 +35,7 @@ fn serve(
     (address, thread)
 }
 
-/// The query as an answer with one record: HTTPS with an `alpn` that is not text.
+/// An answer to the query: one HTTPS record, whose `alpn` is not text.
 fn odd(asked: &[u8]) -> Vec<u8> {
     let end = 12 + question().name().len() + 4;
     let mut wire = asked[..2].to_vec();
