@@ -15,6 +15,7 @@ use tapis::control::admin::status::{Gauges, ReloadReport, ReloadRequest, Status}
 use tapis::control::sources::kinds::{SourceKind, Update};
 use tapis::control::sources::wall_clock::{Wait, WallClock};
 use tapis::policy::current::Reader;
+use tapis::policy::rule::Action;
 use tapis::policy::snapshot::Decision;
 use tapis::wire::name::Name;
 use tokio::sync::{mpsc, oneshot};
@@ -124,7 +125,11 @@ impl Running {
 
 /// A list that is described like one of a configuration.
 fn list(folder: &Path, name: &str) -> Update {
-    let text = format!("[[list]]\nname = \"{name}\"\npath = \"{name}.fetched\"\n");
+    list_with(folder, name, &format!("path = \"{name}.fetched\""))
+}
+
+fn list_with(folder: &Path, name: &str, keys: &str) -> Update {
+    let text = format!("[[list]]\nname = \"{name}\"\n{keys}\n");
     let config = Config::parse(&text, &folder.join("fetched.toml")).expect("valid");
     let list: List = config.lists[0].clone();
     Update::Changed(Box::new(list))
@@ -210,5 +215,70 @@ async fn a_kind_can_not_replace_a_list_of_the_configuration() {
     running.send(list(folder, "feed")).await;
     running.until("one.example", true).await;
     assert!(running.blocks("own.example") && !running.blocks("other.example"));
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_a_reload_configures_is_no_longer_the_kinds() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    let file = configured(folder);
+    let running = Running::start(&file);
+    fetch(folder, "feed", "one.example\n");
+    running.send(list(folder, "feed")).await;
+    running.until("one.example", true).await;
+
+    fs::write(folder.join("feed"), "two.example\n").expect("written");
+    let mut text = fs::read_to_string(&file).expect("readable");
+    text.push_str("[[list]]\nname = \"feed\"\npath = \"feed\"\n");
+    fs::write(&file, text).expect("written");
+    assert_eq!(running.reload().await.problems, [""; 0]);
+    assert!(running.blocks("two.example") && !running.blocks("one.example"));
+
+    running.send(list(folder, "feed")).await;
+    running.send(Update::Removed("feed".to_owned())).await;
+    fetch(folder, "other", "three.example\n");
+    running.send(list(folder, "other")).await;
+    running.until("three.example", true).await;
+    assert!(running.blocks("two.example") && !running.blocks("one.example"));
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_action_of_a_list_is_in_force_at_once_and_another_file_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    let running = Running::start(&configured(folder));
+    fetch(folder, "feed", "one.example\n");
+    running.send(list(folder, "feed")).await;
+    running.until("one.example", true).await;
+    let before = running.reader.load().generation;
+
+    let refused = "path = \"feed.fetched\"\naction = \"refused\"";
+    running.send(list_with(folder, "feed", refused)).await;
+    let is_refused = || {
+        let name = Name::from_text("one.example").expect("a name");
+        let snapshot = running.reader.load();
+        match snapshot.decide(&name) {
+            Decision::Blocked { by, .. } => by.source.blocking.action == Action::Refused,
+            _ => false,
+        }
+    };
+    for _ in 0..1000 {
+        if is_refused() {
+            break;
+        }
+        running.status().await;
+    }
+    assert!(is_refused() && running.reader.load().generation > before);
+
+    fs::write(folder.join("elsewhere"), "two.example\n").expect("written");
+    running
+        .send(list_with(folder, "feed", "path = \"elsewhere\""))
+        .await;
+    fetch(folder, "other", "three.example\n");
+    running.send(list(folder, "other")).await;
+    running.until("three.example", true).await;
+    assert!(running.blocks("one.example") && !running.blocks("two.example"));
     running.end().await;
 }

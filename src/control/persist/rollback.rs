@@ -137,17 +137,10 @@ impl Rollback {
     }
 
     /// Removes the record, on another thread.
-    ///
-    /// # Errors
-    /// If there is no rollback in force.
-    pub(crate) fn start_release(&mut self, dir: PathBuf) -> Result<(), String> {
-        if self.record.is_none() {
-            return Err("no lists are held".to_owned());
-        }
+    pub(crate) fn start_release(&mut self, dir: PathBuf) {
         let places = dir.join(FILE).shown().to_string();
         let work = move || RollbackFiles::Released(remove(&dir));
         self.tasks.start((), places, work);
-        Ok(())
     }
 
     /// The images to put in force at a start: `newest`, the newest images with their generation, or those of the

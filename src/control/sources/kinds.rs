@@ -14,7 +14,7 @@ use std::pin::Pin;
 
 use futures_util::future::select_all;
 
-use crate::config::List;
+use crate::config::{Config, List};
 
 /// A kind of source. It is registered with [`Control::register`](crate::control::Control::register).
 pub trait SourceKind: Send {
@@ -26,7 +26,8 @@ pub trait SourceKind: Send {
 /// A change of a source.
 #[derive(Debug)]
 pub enum Update {
-    /// A source is new, or its file has changed. The file is complete, and is replaced by renaming, never written in place.
+    /// A source is new, its file has changed, or it blocks in another way. The file is complete, and is replaced by
+    /// renaming, never written in place. To read another file, or in another way, the source is removed first.
     Changed(Box<List>),
     /// The source of this name no longer exists.
     Removed(String),
@@ -62,8 +63,14 @@ impl Kinds {
         self.names.insert(name.to_owned());
     }
 
-    /// Forgets a name. Returns whether it was one of theirs.
-    pub(super) fn remove(&mut self, name: &str) -> bool {
-        self.names.remove(name)
+    pub(super) fn remove(&mut self, name: &str) {
+        self.names.remove(name);
+    }
+
+    /// Leaves the names to a configuration that has lists with these names.
+    pub(crate) fn give_up(&mut self, config: &Config) {
+        for list in &config.lists {
+            self.names.remove(&list.source.name);
+        }
     }
 }

@@ -17,18 +17,18 @@ use crate::control::sources::kinds::Update;
 use crate::control::sources::lists::load::{Loaded, Refusal};
 use crate::control::sources::lists::reading::{ReadyList, broken, log_load};
 use crate::control::sources::lists::state::ListState;
-use crate::control::sources::lists::{LoadResult, Refused};
+use crate::control::sources::lists::{LoadResult, Refused, UpdateResult};
 use crate::policy::images::Images;
+use crate::policy::rule::Source;
 
 impl Control {
     /// Handles a change of a source of a registered kind.
     pub(crate) fn update_source(&mut self, update: Update) {
         match self.lists.update(update, &mut self.requests.tickets) {
-            Ok(None) => self.files.refresh(),
-            Ok(Some((path, tickets))) => {
-                self.dismiss(tickets);
-                let path = legible(&path);
-                self.publication.change(Cause::File { path });
+            Ok(UpdateResult { changed, gone }) => {
+                self.dismiss(gone);
+                self.publication.change_files(changed.into_iter().collect());
+                self.files.refresh();
             }
             Err(problem) => {
                 tracing::error!(problem, "source refused");
@@ -153,7 +153,7 @@ impl Control {
             rules,
         } in joined.ready
         {
-            self.settle(ticket, &config.source.path, rules.loaded);
+            self.settle(ticket, &config.source, rules.loaded);
         }
         if let Some((pending, registry)) = joined.pending {
             self.adopt_pending(pending, registry);
@@ -185,18 +185,17 @@ impl Control {
             if let Some(list) = self.lists.with_load(wanted.ticket) {
                 log_load(list, Ok(&loaded));
             }
-            self.settle(wanted.ticket, &wanted.config.source.path, loaded);
+            self.settle(wanted.ticket, &wanted.config.source, loaded);
         }
         self.publication.images.base = Some(new.base.image);
         self.persist.base_file = Some(new.base.place);
     }
 
-    fn settle(&mut self, ticket: u64, path: &Path, loaded: Loaded) {
-        self.publication.change(self.cause_of(ticket, path));
-        if let Some(name) = self.lists.settle(ticket, loaded) {
-            self.requests
-                .settle(ticket, |report| report.loaded.push(name.clone()));
-        }
+    fn settle(&mut self, ticket: u64, source: &Source, loaded: Loaded) {
+        self.publication.change(self.cause_of(ticket, &source.path));
+        self.lists.settle(ticket, loaded);
+        self.requests
+            .settle(ticket, |report| report.loaded.push(source.name.clone()));
     }
 
     /// The cause of a load: a request, or a change of the file.

@@ -31,14 +31,14 @@ impl Control {
         prepared: Option<Box<Prepared>>,
     ) {
         let mut waiting = OpenRequest::new(cause, Some(reply));
-        let started = self.state_dir().and_then(|dir| match request.generation {
-            Some(generation) => {
+        let started = match request.generation {
+            Some(generation) => self.state_dir().map(|dir| {
                 let composition = self.composition(dir);
                 self.rollback.start(generation, composition, false);
-                Ok(())
-            }
-            None => self.rollback.start_release(dir),
-        });
+            }),
+            None if self.rollback.record.is_none() => Err("no lists are held".to_owned()),
+            None => self.state_dir().map(|dir| self.rollback.start_release(dir)),
+        };
         if let Err(problem) = started {
             waiting.report.problems.push(problem);
             self.requests.open.push(waiting);

@@ -36,7 +36,7 @@ use super::kinds::{Kinds, Update};
 use super::pending::PendingConfig;
 use super::watch::{Following, Touched};
 use crate::config::shown::Show;
-use crate::config::{Config, Content, List};
+use crate::config::{Config, Content};
 use crate::control::admin::status::ReloadRequest;
 use crate::control::compile::job::{Wanted, want};
 use crate::control::file_tasks::FileTasks;
@@ -93,12 +93,6 @@ impl ListSources {
         let pending = self.pending.iter();
         let pending = pending.flat_map(|pending| &pending.lists);
         self.active.iter().chain(pending)
-    }
-
-    /// Whether a list comes from another kind of source, and `config` has no list of the same name.
-    pub(crate) fn is_of_kind(&self, list: &ListState, config: &Config) -> bool {
-        let mut configured = config.lists.iter();
-        self.kinds.has(list.name()) && !configured.any(|of| of.source.name == list.name())
     }
 
     /// The list of the configuration in force that has this load.
@@ -174,55 +168,58 @@ impl ListSources {
         }
     }
 
-    /// Takes a change of a source of a registered kind. Returns the path of a list that is no longer in force, with the
-    /// tickets of its loads.
+    /// Takes a change of a source of a registered kind.
     ///
     /// # Errors
-    /// If the configuration has a list of that name.
+    /// If the configuration has a list of that name, or if the list is to be read in another way. The list stays as it
+    /// is then.
     pub(crate) fn update(
         &mut self,
         update: Update,
         tickets: &mut Tickets,
-    ) -> Result<Option<(PathBuf, Vec<u64>)>, String> {
+    ) -> Result<UpdateResult, String> {
         let name = match &update {
             Update::Changed(list) => &list.source.name,
             Update::Removed(name) => name,
         };
-        let is_known = self.iter().any(|list| list.name() == name);
-        if is_known && !self.kinds.has(name) {
+        if self.iter().any(|list| list.name() == name) && !self.kinds.has(name) {
             return Err(format!(
                 "{name}: the configuration has a list of this name: give one of them another name"
             ));
         }
+        let mut result = UpdateResult::default();
         let found = self.active.iter().position(|list| list.name() == name);
-        match update {
-            Update::Changed(config) => {
+        match (update, found) {
+            (Update::Changed(config), None) => {
                 self.kinds.add(&config.source.name);
-                let at = found.unwrap_or_else(|| {
-                    self.active.push(ListState::new(List::clone(&config)));
-                    self.active.len() - 1
-                });
-                let list = &mut self.active[at];
-                if list.reads_as(&config) {
-                    list.reconfigure(*config);
-                } else {
-                    let before = list.in_force();
-                    *list = ListState::new(*config);
-                    list.past.before = before;
-                }
+                let mut list = ListState::new(*config);
                 list.request(tickets.next(), Guards::NONE, Instant::now());
-                Ok(None)
+                self.active.push(list);
             }
-            Update::Removed(name) => {
+            (Update::Changed(config), Some(at)) => {
+                let list = &mut self.active[at];
+                if !list.reads_as(&config) {
+                    return Err(format!(
+                        "{}: another file, format, scope or kind: remove the source first",
+                        list.name()
+                    ));
+                }
+                // How it blocks is part of the snapshot, so that needs no load.
+                let is_other = *list.source != config.source;
+                result.changed = is_other.then(|| config.source.path.clone());
+                list.reconfigure(*config);
+                list.request(tickets.next(), Guards::NONE, Instant::now());
+            }
+            (Update::Removed(name), Some(at)) => {
                 self.kinds.remove(&name);
-                let gone = found.map(|at| self.active.remove(at));
-                Ok(gone.map(|list| {
-                    let loading = list.loading.map(|loading| loading.ticket);
-                    let tickets = loading.into_iter().chain(list.next.ticket);
-                    (list.source.path.clone(), tickets.collect())
-                }))
+                let list = self.active.remove(at);
+                let loading = list.loading.map(|loading| loading.ticket);
+                result.gone = loading.into_iter().chain(list.next.ticket).collect();
+                result.changed = Some(list.source.path.clone());
             }
+            (Update::Removed(_), None) => {}
         }
+        Ok(result)
     }
 
     /// Starts to read the small lists that have changed, once the look at the file that precedes each read has ended.
@@ -302,12 +299,12 @@ impl ListSources {
         Some(refused)
     }
 
-    /// Takes the rules of a load that come into force. Returns the list's name; `None` if no list has that load.
-    pub(crate) fn settle(&mut self, ticket: u64, loaded: Loaded) -> Option<String> {
+    /// Takes the rules of a load that come into force, unless no list has that load any more.
+    pub(crate) fn settle(&mut self, ticket: u64, loaded: Loaded) {
         let mut active = self.active.iter_mut();
-        let list = active.find(|list| has_load(list, ticket))?;
-        list.finish_load(Ok(loaded), Instant::now());
-        Some(list.name().to_owned())
+        if let Some(list) = active.find(|list| has_load(list, ticket)) {
+            list.finish_load(Ok(loaded), Instant::now());
+        }
     }
 
     /// Requests a load of each list in force that changed, that was refused, or whose guards a reload releases.
@@ -396,6 +393,15 @@ impl ListSources {
             }
         }
     }
+}
+
+/// The effects of a change of a source.
+#[derive(Default)]
+pub(crate) struct UpdateResult {
+    /// The path of a list, if other rules are in force, or the same ones block in another way.
+    pub(crate) changed: Option<PathBuf>,
+    /// The tickets of loads that are not needed any more.
+    pub(crate) gone: Vec<u64>,
 }
 
 /// Loads that the compiler is to make, and the numbers of loads that are not needed.
