@@ -85,9 +85,9 @@ impl OrderRegistry {
     pub fn problems(&self) -> Vec<String> {
         fn refused<T>(folder: &FollowedDirectory<T>) -> impl Iterator<Item = Problem<'_>> {
             let files = folder.files().values();
-            let refused = files.filter_map(|sheet| {
-                let (problems, _) = sheet.refused.as_ref()?;
-                let kept = sheet.good.is_some();
+            let refused = files.filter_map(|file| {
+                let (problems, _) = file.refused.as_ref()?;
+                let kept = file.good.is_some();
                 let problems = problems.0.iter();
                 Some(problems.map(move |problem| Problem::File { problem, kept }))
             });
