@@ -233,7 +233,6 @@ fn verify_once(paths: &[&Path], keys: Option<&Keys>) -> Result<(Verdict, bool), 
                 false => Problem::Missing(gap.0, gap.1),
             };
             add(&mut verdict.findings, problem);
-            skipped = Skipped::default();
         } else if chained && entry.previous != last.hash {
             add(&mut verdict.findings, Problem::Unchained(entry.number));
         }

@@ -7,19 +7,19 @@
 //!
 //! | function | what a power cut after its return leaves | syncs |
 //! |---|---|---|
-//! | [`replace`], [`NewFile::commit`] | the new file | file, directory |
-//! | [`replace_or_restore`] | the new file; after an error, the old one if the disk allows it | file, directory |
-//! | [`replace_unsynced`] | the old file or the new one, each whole | file |
-//! | [`install`] | the file under its new name | file, directory |
-//! | [`rename`] | the file under its new name | both directories |
-//! | [`create_new`] | the new file | file, directory |
-//! | [`open_or_create`] | the file, maybe without contents | directory, if the file is new |
-//! | [`remove`] | no file | directory |
-//! | [`remove_or_restore`] | no file; after an error, the old one if the disk allows it | directory |
+//! | `replace`, `NewFile::commit` | the new file | file, directory |
+//! | `replace_or_restore` | the new file; after an error, the old one if the disk allows it | file, directory |
+//! | `replace_unsynced` | the old file or the new one, each whole | file |
+//! | `install` | the file under its new name | file, directory |
+//! | `rename` | the file under its new name | both directories |
+//! | `create_new` | the new file | file, directory |
+//! | `open_or_create` | the file, maybe without contents | directory, if the file is new |
+//! | `remove` | no file | directory |
+//! | `remove_or_restore` | no file; after an error, the old one if the disk allows it | directory |
 //!
 //! A power cut before the return leaves the file whole, as it was or as it becomes. A sync takes some milliseconds on
 //! an SSD and up to seconds on a busy disk, so none of this is called by a thread that must not wait. A process
-//! that is killed may leave a file with [`TEMPORARY`] in its name.
+//! that is killed may leave a file with `TEMPORARY` in its name.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
