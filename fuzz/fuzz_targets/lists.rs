@@ -7,7 +7,7 @@
 use libfuzzer_sys::fuzz_target;
 use tapis::config::Format;
 use tapis::names::typed::one;
-use tapis::control::sources::lists::parse::{Notation, Tally, read};
+use tapis::control::list_file::parse::{Notation, Tally, read};
 use tapis::policy::rule::Scope;
 use tapis::wire::name::Name;
 

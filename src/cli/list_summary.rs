@@ -4,8 +4,8 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use crate::config::shown::{Show, counted};
-use crate::control::guard::suppressed::LeftOut;
-use crate::control::sources::lists::parse::Tally;
+use crate::control::list_file::parse::Tally;
+use crate::control::list_file::suppressed::LeftOut;
 
 /// The number of rules printed for each list: of those that guards left out, and of those that they warn of.
 pub(super) const SHOWN: usize = 10;

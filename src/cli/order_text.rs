@@ -5,9 +5,9 @@ use std::io::{self, Write};
 use jiff::Timestamp;
 
 use crate::config::moment::Moment;
+use crate::config::order::State;
 use crate::config::order::{Dates, Order, Suspension, Texts};
 use crate::config::shown::Show;
-use crate::control::sources::orders::schedule::State;
 
 /// Whether a moment is in the future, both now and at `at`.
 pub(super) fn is_ahead(moment: Timestamp, at: Timestamp) -> bool {

@@ -9,7 +9,8 @@ use super::failure::Failure;
 use super::reload;
 use super::server::{self, ControlArgs};
 use crate::config::shown::counted;
-use crate::control::admin::status::{ReloadReport, RollbackRequest, StoredLists};
+use crate::control::admin::status::{ReloadReport, RollbackRequest};
+use crate::control::rollback::stored::StoredLists;
 
 #[derive(Debug, Args)]
 pub(super) struct RollbackArgs {

@@ -15,6 +15,7 @@ pub mod guard;
 mod load;
 pub mod moment;
 pub mod order;
+pub mod paths;
 mod raw;
 mod reader;
 pub mod regular;

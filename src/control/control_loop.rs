@@ -21,15 +21,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::Control;
 use super::admin::preparing::{PreparedRequest, QueuedRequest};
-use super::admin::report;
 use super::admin::requests::{Answering, Request};
 use super::compile::job::Compiled;
 use super::event::Event;
 use super::journal::entry::Cause;
-use super::publish::data_plane::{DataPlane, Following};
 use super::sources::lists::state::ListState;
 use super::sources::orders::reading::RegistryRead;
 use super::sources::watch::{Followed, OPEN_QUIET, Touched};
+use crate::control::data_plane::{DataPlane, Following};
+use crate::control::steps::status;
 
 /// How often all files are looked at, because some changes cause no event (network file systems, links further up the
 /// path, lost events). It equals the quiet time of an open file, so that a file which two sweeps find in the same new
@@ -158,7 +158,7 @@ impl Control {
 
     /// Writes the images in force, if they are not stored yet.
     pub(crate) fn persist_images(&mut self) {
-        let is_rolling = self.rollback.running.is_some();
+        let is_rolling = self.rollback.is_running();
         self.persist.start(&self.publication.images, is_rolling);
     }
 
@@ -172,7 +172,7 @@ impl Control {
     fn due(&mut self) -> Option<Instant> {
         let orders = self.scheduler.due();
         // The orders of a configuration that is being joined are not in force yet.
-        let orders = orders.filter(|_| !self.delta.joining_config);
+        let orders = orders.filter(|_| !self.delta.has_configuration());
         self.lists.due().into_iter().chain(orders).min()
     }
 
@@ -246,9 +246,9 @@ impl Control {
         match request {
             Request::Status(reply) => {
                 // The client may have disconnected.
-                let _ = reply.send(report::status(self, self.publication.plane.gauges()));
+                let _ = reply.send(status::status(self, self.publication.plane.gauges()));
             }
-            Request::KnownOrders(reply) => _ = reply.send(report::known_orders(self)),
+            Request::KnownOrders(reply) => _ = reply.send(status::known_orders(self)),
             Request::Reload(request, user, reply) => {
                 let cause = request.cause(user);
                 let queued = QueuedRequest::Reload(request, cause, Some(reply));
@@ -267,7 +267,7 @@ impl Control {
     pub(crate) fn next_request(&mut self) {
         // While a new configuration is being joined, it is neither pending nor in force, so that a request would miss
         // it.
-        if self.delta.joining_config || self.rollback.is_running() {
+        if self.delta.has_configuration() || self.rollback.is_running() {
             return;
         }
         let in_force = &self.configuration.current;
@@ -316,7 +316,7 @@ impl Control {
     }
 
     pub(crate) fn start_reading_orders(&mut self) {
-        if !self.delta.joining_config {
+        if !self.delta.has_configuration() {
             let boot = &self.configuration.boot;
             self.scheduler.start_reading(boot, &self.guard_policy);
         }
@@ -332,7 +332,7 @@ impl Control {
             return self.requests.finish_reading(&tickets, &problems);
         };
         let refresher = self.requests.cause_of(&read.tickets);
-        let is_joining = self.delta.joining_config;
+        let is_joining = self.delta.has_configuration();
         let finished = self.scheduler.finish_reading(read, refresher, is_joining);
         let Some(finished) = finished else { return };
         for cause in finished.causes {
@@ -400,7 +400,7 @@ impl Control {
             // those.
             self.publication.change(Cause::Start);
             // Images that could not be stored yet are stored with that number.
-            self.persist.is_dirty |= self.persist.retry_at.take().is_some();
+            self.persist.retry();
         }
         self.files.refresh();
     }

@@ -6,7 +6,6 @@ use super::admin::hits::Counted;
 use super::admin::preparing::Prepared;
 use super::admin::requests::Request;
 use super::compile::job::Compiled;
-use super::persist::rollback::RollbackFiles;
 use super::publish::delta::Joining;
 use super::sources::files::Files;
 use super::sources::kinds::Update;
@@ -14,6 +13,7 @@ use super::sources::lists::reading::FinishedLoad;
 use super::sources::orders::reading::RegistryRead;
 use super::sources::pending::ConfiguredOrders;
 use super::sources::watch::{Following, Touched};
+use crate::control::rollback::state::RollbackFiles;
 
 /// Something that happened.
 pub(crate) enum Event {

@@ -15,23 +15,25 @@ use super::guard::release::Guards;
 use super::journal::Journal;
 use super::persist::image_store::ImageStore;
 use super::persist::store::StoreError;
-use super::publish::{compose, provenance};
+use super::publish::compose;
+use super::sources::lists::provenance;
 use super::sources::lists::state::ListState;
 use super::sources::orders::registry::OrderRegistry;
 use super::sources::scheduler::Scheduler;
 use super::sources::wall_clock::WallClock;
 use super::sources::watch::OPEN_QUIET;
+use crate::config::paths;
 use crate::config::{Config, Content, List, Origin, regular};
-use crate::control::compile::job::want;
 use crate::control::compile::queue::CompileInputs;
-use crate::control::persist::restore;
-use crate::control::persist::restore::loaded;
+use crate::control::list_file::signature::Signature;
+use crate::control::rollback::restore;
+use crate::control::rollback::restore::loaded;
 use crate::control::sources::deadline;
 use crate::control::sources::deadline::{DEADLINE, Unanswered};
+use crate::control::sources::lists::large::want;
 use crate::control::sources::lists::load::{LoadedRules, Refusal, load};
 use crate::control::sources::lists::reading::{broken, log_load};
 use crate::control::sources::lists::state::is_large_file;
-use crate::control::sources::signature::Signature;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};
 
@@ -111,7 +113,7 @@ impl Control {
             let fresh = fresh.iter().map(|(image, source)| (image, source.clone()));
             let delta = compose::join(delta, stays, fresh)?;
             control.publication.images.delta = Some(delta.into());
-            control.persist.is_dirty = true;
+            control.persist.mark_dirty();
         }
         control
             .compiler
@@ -148,7 +150,7 @@ impl Control {
         };
         let config = match &self.configuration.current.origin {
             Origin::BuiltIn => None,
-            Origin::File(path) => Some(provenance::legible(path)),
+            Origin::File(path) => Some(paths::legible(path)),
         };
         let key = self.configuration.current.journal_key.clone();
         self.record.journal = Journal::open_with(
@@ -191,7 +193,7 @@ impl Control {
         // If the configuration has changed, the same images may give another policy. The policy therefore gets a new
         // generation number, and the images are stored again with it.
         self.publication.next = generation + 1;
-        self.persist.is_dirty = true;
+        self.persist.mark_dirty();
     }
 
     /// Reads the lists that are not in force as configured. Returns the rules of the small ones.
@@ -247,7 +249,7 @@ impl Control {
             self.finish_compiling(compiled);
             if let Some(base) = self.compiler.base.take() {
                 self.adopt_base(base);
-                self.persist.is_dirty = true;
+                self.persist.mark_dirty();
             }
         }
         self.keep_what_is_left();

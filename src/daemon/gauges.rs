@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::control::admin::status::{Gauges, Histogram, UpstreamStatus};
+use crate::control::gauges::{Gauges, Histogram, UpstreamStatus};
 use crate::serve::upstream::state::ServerState;
 use crate::stats::{LATENCY_BOUNDS, Sums};
 

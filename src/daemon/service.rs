@@ -18,7 +18,7 @@ use super::outage::Outage;
 use super::upstreams::{UpstreamSource, Upstreams};
 use crate::config::Config;
 use crate::control::Control;
-use crate::control::publish::data_plane::DataPlane;
+use crate::control::data_plane::DataPlane;
 use crate::serve::admission::Admission;
 use crate::serve::cache::Cache;
 use crate::serve::pace::Pace;

@@ -11,7 +11,7 @@ use hickory_proto::rr::RecordType;
 use jiff::Timestamp;
 use tapis::config::Config;
 use tapis::control::Control;
-use tapis::control::admin::status::Gauges;
+use tapis::control::gauges::Gauges;
 use tapis::control::sources::wall_clock::{Wait, WallClock};
 use tapis::policy::current::Reader;
 use tapis::serve::cache::Cache;

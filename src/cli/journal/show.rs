@@ -4,11 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 
 use crate::config::exception::Exception;
+use crate::config::order::State;
 use crate::config::shown::{Show, counted, entries, generations};
 use crate::control::journal::Entry;
 use crate::control::journal::entry::{Cause, Event, ListEntry, Published, Setting, Start};
 use crate::control::journal::generations::Skipped;
-use crate::control::sources::orders::schedule::State;
 
 /// Prints an entry, compared with the previous ones.
 pub(super) fn print_entry(

@@ -15,12 +15,12 @@ use crate::cli::order_text;
 use crate::cli::plain::Plain;
 use crate::cli::server::ControlArgs;
 use crate::config::moment::Moment;
+use crate::config::order::State;
 use crate::config::shown::{Show, counted};
 use crate::control::admin::status::KnownOrders;
 use crate::control::inspect::order_list::{self, FilelessOrder, ListedOrder, OrderState};
 use crate::control::inspect::policy_at::orders_at;
 use crate::control::sources::orders::registry::OrderRegistry;
-use crate::control::sources::orders::schedule::State;
 
 #[derive(Debug, Args)]
 pub(super) struct ListArgs {

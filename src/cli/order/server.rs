@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use crate::cli::failure::Failure;
 use crate::cli::server;
 use crate::config::order::Dates;
+use crate::config::order::State;
 use crate::config::shown::Show;
 use crate::control::admin::client::ClientError;
 use crate::control::admin::status::{KnownOrder, KnownOrders, OrdersRequest, ReloadReport};
 use crate::control::sources::orders::registry::OrderRegistry;
-use crate::control::sources::orders::schedule::State;
 
 /// The orders of the running server; `None` if no server watches the directory of `registry`. Also returns the reason,
 /// if a server is or may be running.

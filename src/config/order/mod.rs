@@ -5,6 +5,7 @@
 
 mod contradictions;
 mod raw;
+mod state;
 mod types;
 mod validate;
 
@@ -17,6 +18,7 @@ use super::error::Problems;
 use super::findings::Findings;
 use super::syntax;
 
+pub use state::State;
 pub use types::{
     Authority, Dates, Decision, Except, Notice, Order, REVIEW, Redress, Suspension, Target, Texts,
 };

@@ -28,7 +28,7 @@ use crate::control::admin::status::{
     KnownOrders, OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status,
 };
 use crate::control::admin::verdict::{Explain, Question};
-use crate::control::persist::store::stored_lists;
+use crate::control::rollback::stored::stored_lists;
 
 /// Pause after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -10,10 +10,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout};
 
-use super::status::Gauges;
 use crate::config::regular;
 use crate::config::shown::Show;
 use crate::control::file_tasks::FileTasks;
+use crate::control::gauges::Gauges;
 use crate::control::persist::durable::{self, Access};
 use crate::control::publish::slots::Slots;
 
@@ -276,7 +276,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::control::Control;
-    use crate::control::publish::data_plane::Following;
+    use crate::control::data_plane::Following;
     use crate::control::sources::wall_clock::Still;
 
     #[test]

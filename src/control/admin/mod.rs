@@ -4,7 +4,6 @@ pub mod api;
 pub mod client;
 pub(crate) mod hits;
 pub(crate) mod preparing;
-pub(crate) mod report;
 pub mod requests;
 pub mod socket;
 pub mod status;

@@ -22,10 +22,10 @@ use crate::config::shown::Show;
 use crate::config::{Config, Content, Origin, Overrides, Problems};
 use crate::control::admin::status::{ReloadReport, ReloadRequest, RollbackRequest};
 use crate::control::configuration::Configuration;
+use crate::control::data_plane::{Change, DataPlane};
 use crate::control::file_tasks::FileTasks;
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::journal::entry::Cause;
-use crate::control::publish::data_plane::{Change, DataPlane};
 use crate::control::sources::files::{Files, look_at_files};
 use crate::control::sources::orders::registry::OrderRegistry;
 

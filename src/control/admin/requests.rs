@@ -37,6 +37,15 @@ pub(crate) struct Requests {
     pub(crate) tickets: Tickets,
     /// Requests that were carried out, and wait for loads or for a new configuration.
     pub(crate) open: Vec<OpenRequest>,
+    /// The request that waits for the rollback or release under way.
+    pub(crate) rollback: Option<RollbackWaiter>,
+}
+
+/// A request for a rollback or a release whose files are being read and written.
+pub(crate) struct RollbackWaiter {
+    pub(crate) waiting: OpenRequest,
+    /// The files of lists, for a release.
+    pub(crate) prepared: Option<Box<Prepared>>,
 }
 
 impl Requests {
@@ -45,6 +54,7 @@ impl Requests {
             queue: RequestQueue::new(),
             tickets: Tickets::default(),
             open: Vec::new(),
+            rollback: None,
         }
     }
 

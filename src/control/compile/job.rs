@@ -5,31 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::List;
+use crate::config::paths;
 use crate::control::compile::child::{ChildError, Compiler};
 use crate::control::compile::plan::{Event, Outcome, Plan, PlanList};
-use crate::control::guard::acceptance::InForce;
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::Guards;
 use crate::control::persist::image_store::{CompileWorkspace, ImageStore};
 use crate::control::persist::store::{ImageFileError, StoreError, read_image};
-use crate::control::publish::provenance;
+use crate::control::sources::lists::large::Wanted;
 use crate::control::sources::lists::load::Loaded;
-use crate::control::sources::lists::state::ListState;
+use crate::control::sources::lists::provenance;
 use crate::policy::image::Image;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::images::Images;
-
-/// A large list that is to be read.
-#[derive(Clone, Debug)]
-pub(crate) struct Wanted {
-    /// The number of the load.
-    pub(crate) ticket: u64,
-    pub(crate) config: List,
-    pub(crate) released: Guards,
-    pub(crate) before: Vec<InForce>,
-    /// It belongs to a configuration that is not in force.
-    pub(crate) staged: bool,
-}
 
 /// A compilation that ended.
 pub(crate) struct Compiled {
@@ -175,7 +163,7 @@ impl Job {
             plan.before = wanted.map_or(Vec::new(), |wanted| wanted.before.clone());
             if !plan.read {
                 // The path is only recorded in the image, as JSON.
-                plan.path = provenance::recorded(&plan.path);
+                plan.path = paths::recorded(&plan.path);
             }
             plan
         };
@@ -217,17 +205,5 @@ impl NewBase {
                 provenance::loaded(source, &wanted.config).filter(|_| outcome.refused.is_none())?;
             Some((wanted, loaded))
         })
-    }
-}
-
-/// Starts a load of a large list, as number `ticket` unless a client waits for another number.
-pub(crate) fn want(list: &mut ListState, ticket: u64, staged: bool) -> Wanted {
-    let loading = list.start(ticket);
-    Wanted {
-        ticket: loading.ticket,
-        config: list.config.clone(),
-        released: loading.released,
-        before: list.in_force(),
-        staged,
     }
 }

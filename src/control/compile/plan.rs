@@ -11,10 +11,9 @@ use crate::control::guard::acceptance::InForce;
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::protected::{Guarded, ProtectedList};
 use crate::control::guard::release::Guards;
+use crate::control::list_file::parse::Notation;
+use crate::control::persist::list_notes::ListNotes;
 use crate::control::sources::lists::load::Refusal;
-use crate::control::sources::lists::parse::{Notation, Tally};
-use crate::control::sources::signature::Signature;
-use crate::policy::image::provenance::ImageSource;
 use crate::policy::rule::{Kind, Scope};
 
 /// What to compile.
@@ -224,44 +223,5 @@ impl From<Refused> for Refusal {
             transient,
             guards,
         }
-    }
-}
-
-/// The facts about the reading of a list that an image records, so that they can be reported after a restart.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ListNotes {
-    /// Its format.
-    pub format: Format,
-    /// The scope of a name without a prefix.
-    pub scope: Scope,
-    /// The characters that begin a comment line.
-    #[serde(default)]
-    pub comments: Comments,
-    /// The effect of its rules; `None` in images of older versions.
-    #[serde(default)]
-    pub kind: Option<Kind>,
-    /// Counts of its lines.
-    pub tally: Tally,
-    /// The signature of the file; `None` for built-in content.
-    pub signature: Option<Signature>,
-    /// The duration of reading in milliseconds.
-    pub took_ms: u64,
-    /// Identifies the protected names that its rules were checked against; empty if there were none.
-    #[serde(default, rename = "wards")]
-    pub protected_names: String,
-    /// Guards that were released for it.
-    #[serde(default)]
-    pub released: Guards,
-}
-
-impl ListNotes {
-    /// The notes of a source; `None` if there are none, or a version with another format wrote them.
-    pub fn of(source: &ImageSource) -> Option<Self> {
-        serde_json::from_value(source.notes.clone()).ok()
-    }
-
-    /// The notes in the form that a source has.
-    pub fn to_value(&self) -> serde_json::Value {
-        serde_json::to_value(self).expect("strings and numbers have a JSON form")
     }
 }

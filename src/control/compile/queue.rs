@@ -22,10 +22,11 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::job::{CompileError, Compiled, Job, NewBase, Wanted, want};
+use super::job::{CompileError, Compiled, Job, NewBase};
 use crate::config::{Content, List};
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::persist::image_store::ImageStore;
+use crate::control::sources::lists::large::{Wanted, want};
 use crate::control::sources::lists::load::Refusal;
 use crate::control::sources::lists::reading::log_load;
 use crate::control::sources::lists::state::{Tickets, has_load};
@@ -40,16 +41,23 @@ const DELTA_MAX: u64 = 1 << 18;
 pub(crate) struct CompileQueue {
     pub(crate) wanted: Vec<Wanted>,
     /// The lists of the delta are to be moved into the base.
-    pub(crate) delta_is_full: bool,
+    delta_is_full: bool,
     /// The number of rules in the delta when moving it failed, and the reason.
     pub(crate) overfull: Option<(u64, String)>,
-    /// The compiler is running.
-    compiling: bool,
-    /// The number of rollbacks when it was started.
-    epoch: u64,
+    progress: Progress,
     pub(crate) compiled: (mpsc::Sender<Compiled>, mpsc::Receiver<Compiled>),
     /// The new base, until it comes into force.
     pub(crate) base: Option<NewBase>,
+}
+
+/// The compilation under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    Idle,
+    Compiling {
+        /// The number of rollbacks when the compiler was started.
+        epoch: u64,
+    },
 }
 
 /// The inputs of a compilation from other components.
@@ -70,11 +78,24 @@ impl CompileQueue {
             wanted: Vec::new(),
             delta_is_full: false,
             overfull: None,
-            compiling: false,
-            epoch: 0,
+            progress: Progress::Idle,
             compiled: mpsc::channel(1),
             base: None,
         }
+    }
+
+    /// Drops the lists that wait, and the base that is ready. Returns the tickets of their loads.
+    pub(crate) fn clear(&mut self) -> Vec<u64> {
+        self.delta_is_full = false;
+        let base = self.base.take();
+        let based = base.into_iter().flat_map(|base| base.wanted);
+        let wanted = std::mem::take(&mut self.wanted).into_iter().chain(based);
+        wanted.map(|wanted| wanted.ticket).collect()
+    }
+
+    /// Drops a base with lists of a pending configuration, which was rejected or replaced.
+    pub(crate) fn drop_staged_base(&mut self) {
+        self.base.take_if(|base| base.staged);
     }
 
     /// Decides whether the delta, which has `rules` rules, is to be moved into the base.
@@ -94,7 +115,7 @@ impl CompileQueue {
         tickets: &mut Tickets,
         inputs: &CompileInputs<'_>,
     ) -> Vec<u64> {
-        if self.compiling || (self.wanted.is_empty() && !self.delta_is_full) {
+        if self.progress != Progress::Idle || (self.wanted.is_empty() && !self.delta_is_full) {
             return Vec::new();
         }
         self.reopen_staged(lists, tickets);
@@ -124,8 +145,7 @@ impl CompileQueue {
     }
 
     fn run(&mut self, job: Job, epoch: u64) {
-        self.compiling = true;
-        self.epoch = epoch;
+        self.progress = Progress::Compiling { epoch };
         let send = self.compiled.0.clone();
         let (wanted, moved) = (job.wanted.clone(), job.moved.clone());
         let running = tokio::spawn(job.run());
@@ -215,9 +235,9 @@ impl CompileQueue {
         lists: &mut ListSources,
         delta_rules: u64,
     ) -> Vec<LoadResult> {
-        self.compiling = false;
+        let ended = std::mem::replace(&mut self.progress, Progress::Idle);
         let gone = |wanted: &Wanted| LoadResult::Gone(wanted.ticket);
-        if self.epoch != epoch {
+        if matches!(ended, Progress::Compiling { epoch: began } if began != epoch) {
             return compiled.wanted.iter().map(gone).collect();
         }
         let base = match compiled.result {

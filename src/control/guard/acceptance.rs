@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::guard::Limits;
 use crate::config::shown::{Show, counted};
+use crate::control::guard::reading::Reading;
 use crate::control::guard::release::{Guard, Guards};
-use crate::control::sources::lists::file::Reading;
-use crate::control::sources::lists::parse::{Bad, FileFormat, Tally};
-use crate::control::sources::signature::Signature;
+use crate::control::list_file::parse::{Bad, FileFormat, Tally};
+use crate::control::list_file::signature::Signature;
 
 /// Growth by fewer rules than this is never held: a new list may well be ten times as long tomorrow. A list with fewer
 /// rules than this may be written by hand.
@@ -327,7 +327,7 @@ fn age(new: &NewState<'_>, before: &InForce, limits: &Limits) -> Option<Reason> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::guard::suppressed::SuppressedRules;
+    use crate::control::list_file::suppressed::SuppressedRules;
 
     const EMPTY: Tally = Tally {
         lines: 0,

@@ -2,9 +2,9 @@
 //! name.
 
 pub mod acceptance;
-pub(crate) mod guarding;
 mod names;
 pub mod policy;
 pub mod protected;
+pub mod reading;
 pub mod release;
 pub mod suppressed;

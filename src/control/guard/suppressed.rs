@@ -1,102 +1,69 @@
-//! Records which rules of a list the guard suppressed, and why. They are not bad lines.
-
-use serde::{Deserialize, Serialize};
+//! Decides which rules of a list the protected names suppress, and records why.
 
 use crate::control::guard::protected::{Guarded, ProtectedNames, Protection};
+use crate::control::list_file::suppressed::{LeftOut, SuppressedRules};
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
-/// The rules of one list that are suppressed, and those that are only reported.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct SuppressedRules {
-    /// The number of suppressed rules by the kind of name that they cover, in the order of first occurrence.
-    pub left_out: Vec<(Protection, u32)>,
-    /// The first suppressed rules.
-    pub first: Vec<LeftOut>,
-    /// The number of rules that apply although they cover a protected name.
-    pub warned: u32,
-    /// The first of those.
-    pub first_warned: Vec<LeftOut>,
-    /// Names whose rules apply, or are not reported, because they are released.
-    pub released: Vec<String>,
+/// Whether a rule applies; otherwise it is recorded as suppressed. All rules of an allow list apply: they block nothing.
+#[inline]
+pub fn admits(
+    suppressed: &mut SuppressedRules,
+    protected_names: &ProtectedNames,
+    list: impl Into<Guarded>,
+    name: &Name,
+    scope: Scope,
+    line: u32,
+) -> bool {
+    let list = list.into();
+    let Some((cover, counts)) = protected_names.check(name, scope, list) else {
+        return true;
+    };
+    if protected_names.releases(name) {
+        let text = name.to_string();
+        if !suppressed.released.contains(&text) {
+            suppressed.released.push(text);
+        }
+        return true;
+    }
+    let counts = counts && !list.cut;
+    let cut = match list.cut {
+        true => ", and the file ends within its line: cut off?",
+        false => "",
+    };
+    let rule = || LeftOut {
+        line,
+        rule: format!("{}{name}", scope.sign()),
+        protection: cover.protection(),
+        why: cover.described(name) + cut,
+    };
+    if counts {
+        suppressed.warned += 1;
+        if suppressed.first_warned.len() < list.kept {
+            suppressed.first_warned.push(rule());
+        }
+    } else {
+        leave_out(suppressed, cover.protection(), list.kept, rule);
+    }
+    counts
 }
 
-/// A rule that is suppressed or reported.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeftOut {
-    /// Its line, from 1.
-    pub line: u32,
-    /// The rule in the notation of lists.
-    pub rule: String,
-    /// The kind of name that it covers.
-    #[serde(rename = "ward")]
-    pub protection: Protection,
-    /// A description that follows the rule: `covers the public suffix co.id`.
-    pub why: String,
-}
-
-impl SuppressedRules {
-    /// The number of suppressed rules.
-    pub fn total(&self) -> u32 {
-        self.left_out.iter().map(|(_, count)| count).sum()
+fn leave_out(
+    suppressed: &mut SuppressedRules,
+    protection: Protection,
+    kept: usize,
+    rule: impl FnOnce() -> LeftOut,
+) {
+    match suppressed
+        .left_out
+        .iter_mut()
+        .find(|(known, _)| *known == protection)
+    {
+        Some((_, count)) => *count += 1,
+        None => suppressed.left_out.push((protection, 1)),
     }
-
-    /// Whether a rule applies; otherwise it is recorded as suppressed. All rules of an allow list apply: they block nothing.
-    #[inline]
-    pub fn admits(
-        &mut self,
-        protected_names: &ProtectedNames,
-        list: impl Into<Guarded>,
-        name: &Name,
-        scope: Scope,
-        line: u32,
-    ) -> bool {
-        let list = list.into();
-        let Some((cover, counts)) = protected_names.check(name, scope, list) else {
-            return true;
-        };
-        if protected_names.releases(name) {
-            let text = name.to_string();
-            if !self.released.contains(&text) {
-                self.released.push(text);
-            }
-            return true;
-        }
-        let counts = counts && !list.cut;
-        let cut = match list.cut {
-            true => ", and the file ends within its line: cut off?",
-            false => "",
-        };
-        let rule = || LeftOut {
-            line,
-            rule: format!("{}{name}", scope.sign()),
-            protection: cover.protection(),
-            why: cover.described(name) + cut,
-        };
-        if counts {
-            self.warned += 1;
-            if self.first_warned.len() < list.kept {
-                self.first_warned.push(rule());
-            }
-        } else {
-            self.leave_out(cover.protection(), list.kept, rule);
-        }
-        counts
-    }
-
-    fn leave_out(&mut self, protection: Protection, kept: usize, rule: impl FnOnce() -> LeftOut) {
-        match self
-            .left_out
-            .iter_mut()
-            .find(|(known, _)| *known == protection)
-        {
-            Some((_, count)) => *count += 1,
-            None => self.left_out.push((protection, 1)),
-        }
-        if self.first.len() < kept {
-            self.first.push(rule());
-        }
+    if suppressed.first.len() < kept {
+        suppressed.first.push(rule());
     }
 }
 
@@ -122,14 +89,22 @@ mod tests {
         let mut suppressed = SuppressedRules::default();
         let name = |text: &str| Name::from_text(text).expect("a name");
         for line in 1..=12 {
-            let mut admits = |text, scope| {
-                suppressed.admits(&protected_names, few(Kind::Block), &name(text), scope, line)
+            let mut check = |text, scope| {
+                admits(
+                    &mut suppressed,
+                    &protected_names,
+                    few(Kind::Block),
+                    &name(text),
+                    scope,
+                    line,
+                )
             };
-            assert!(!admits("ac.id", Scope::Subtree));
-            assert!(admits("co.id", Scope::Below));
-            assert!(admits("ac.id", Scope::Exact));
+            assert!(!check("ac.id", Scope::Subtree));
+            assert!(check("co.id", Scope::Below));
+            assert!(check("ac.id", Scope::Exact));
         }
-        assert!(!suppressed.admits(
+        assert!(!admits(
+            &mut suppressed,
             &protected_names,
             few(Kind::Block),
             &name("1.2"),
@@ -161,8 +136,9 @@ mod tests {
         for (kind, reported) in [(Kind::Block, 12), (Kind::Allow, 24)] {
             let mut suppressed = SuppressedRules::default();
             for line in 1..=12 {
-                let mut admits = |text| {
-                    suppressed.admits(
+                let mut check = |text| {
+                    admits(
+                        &mut suppressed,
                         &protected_names,
                         few(kind),
                         &name(text),
@@ -170,8 +146,8 @@ mod tests {
                         line,
                     )
                 };
-                assert!(admits("duckdns.org") && admits("web.app"));
-                assert_eq!(admits("net.id"), kind == Kind::Allow);
+                assert!(check("duckdns.org") && check("web.app"));
+                assert_eq!(check("net.id"), kind == Kind::Allow);
             }
             assert_eq!(
                 (suppressed.warned, suppressed.first_warned.len()),

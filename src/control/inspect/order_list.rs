@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use crate::config::order::Order;
+use crate::config::order::State;
 use crate::control::admin::status::{KnownOrder, KnownOrders};
 use crate::control::sources::orders::registry::{Known, OrderRegistry};
-use crate::control::sources::orders::schedule::{Schedule, State};
+use crate::control::sources::orders::schedule::Schedule;
 
 /// An order with a file, and its state.
 #[derive(Serialize)]

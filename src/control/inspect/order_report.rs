@@ -8,11 +8,11 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::config::order::Order;
+use crate::config::order::State;
 use crate::control::admin::status::Status;
 use crate::control::journal::JournalError;
 use crate::control::journal::past::{self, Span};
 use crate::control::sources::orders::registry::OrderRegistry;
-use crate::control::sources::orders::schedule::State;
 
 /// Figures about all orders at a moment.
 #[derive(Debug, Serialize)]

@@ -6,10 +6,11 @@ use crate::config::{Config, Content, List};
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::Guards;
 use crate::control::journal::entry::ListEntry;
+use crate::control::list_file::file::digest;
+use crate::control::persist::list_notes;
 use crate::control::persist::store::{Rules, read_past, source, stored_images};
-use crate::control::publish::provenance;
-use crate::control::sources::lists::file::digest;
 use crate::control::sources::lists::load::load;
+use crate::control::sources::lists::provenance;
 use crate::policy::image::Image;
 use crate::policy::images::Images;
 
@@ -81,7 +82,7 @@ pub(super) fn find_in(images: &Images, entry: &ListEntry) -> Option<Rules<Arc<Im
 
 fn in_image(image: &Arc<Image>, entry: &ListEntry) -> Option<Rules<Arc<Image>>> {
     let source = source(image, |source| match entry.content.as_deref() {
-        Some(key) => provenance::content_of(source).as_deref() == Some(key),
+        Some(key) => list_notes::content_of(source).as_deref() == Some(key),
         None => {
             let same = source.name == entry.name && source.digest == entry.digest;
             same && source.rules == entry.rules as u64

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 
 use super::entry::{Cause, ListEntry};
 use crate::config::exception::Exception;
+use crate::config::order::State;
 use crate::control::journal::settings::Settings;
-use crate::control::sources::orders::schedule::State;
 
 /// The whole policy of a generation. The journal records the differences from the one before.
 #[derive(Debug)]

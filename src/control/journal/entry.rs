@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::config::Format;
 use crate::config::comments::Comments;
 use crate::config::exception::Exception;
-use crate::control::sources::orders::schedule::State;
+use crate::config::order::State;
 use crate::policy::rule::{Action, Kind, Scope};
 
 /// An event.

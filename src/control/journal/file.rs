@@ -13,10 +13,10 @@ use super::entry::{Damaged, Event, OtherHead, Start};
 use super::heartbeat;
 use super::key::{Authenticity, Keys, Tag};
 use super::lines::{JournalError, LINE_MAX, PIECE, read_lines};
+use crate::config::paths::legible;
 use crate::config::regular::{self, Unread};
 use crate::config::shown::Show;
 use crate::control::persist::durable;
-use crate::control::publish::provenance::legible;
 
 /// How the first entry begins.
 const START: &[u8] = b"{\"number\":";

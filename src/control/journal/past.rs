@@ -12,8 +12,8 @@ use super::heartbeat::{self, Heartbeat};
 use super::lines::{JournalError, read_files};
 use super::record::Record;
 use crate::config::exception::Exception;
+use crate::config::order::State;
 use crate::control::journal::settings::Settings;
-use crate::control::sources::orders::schedule::State;
 
 /// The policy that was in force.
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ use super::entry::{Event, OrderText, Published, Setting, StateChange};
 use super::lines::{JournalError, read};
 use super::settings::{Settings, setting_changes};
 use crate::config::exception::Exception;
-use crate::control::sources::orders::schedule::State;
+use crate::config::order::State;
 
 /// The policy according to the entries so far.
 #[derive(Clone, Debug, Default)]

@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use super::entry::{ListEntry, Setting};
 use crate::config::guard::Protections;
+use crate::config::paths;
 use crate::config::{Canary, Config, Content, Format, List};
-use crate::control::publish::provenance;
 use crate::policy::rule::{Against, Blocking, Source};
 use crate::wire::name::Name;
 
@@ -73,7 +73,7 @@ pub fn settings<'l>(config: &Config, lists: impl Iterator<Item = &'l List>) -> S
     let mut order = Vec::new();
     for list in lists {
         let (source, start) = (&list.source, format!("list.{}", list.source.name));
-        set(&format!("{start}.path"), value(provenance::place(list)));
+        set(&format!("{start}.path"), value(paths::place(list)));
         set(&format!("{start}.kind"), value(source.kind));
         set(&format!("{start}.format"), value(list.format));
         set(&format!("{start}.comments"), value(list.comments));

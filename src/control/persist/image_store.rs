@@ -5,22 +5,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 use crate::config::{History, State};
-use crate::control::persist::store::{
-    Base, Lists, Pair, Published, Store, StoreError, archive, read_generation,
-};
+use crate::control::persist::store::{Base, Lists, Pair, Published, Store, StoreError, archive};
 use crate::policy::builder::Builder;
 use crate::policy::image::Image;
 use crate::policy::images::Images;
-
-/// The time after which a failed write is tried again.
-const RETRY: Duration = Duration::from_secs(30);
 
 /// Access to the state directory, for threads that may wait for the disk.
 #[derive(Clone)]
@@ -58,11 +50,11 @@ pub(crate) struct CompileWorkspace {
 }
 
 /// Images to be written.
-struct Unsaved {
-    images: Images,
+pub(crate) struct Unsaved {
+    pub(crate) images: Images,
     /// The file of a new base that the compiler wrote, and that has no number yet.
-    file: Option<PathBuf>,
-    generation: u64,
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) generation: u64,
 }
 
 /// The files of images that were written.
@@ -141,22 +133,10 @@ impl ImageStore {
         Some((images, generation))
     }
 
-    /// Reads the images of an earlier generation; also returns their numbers.
-    ///
-    /// # Errors
-    /// Why they can't be read, a sentence.
-    pub(crate) fn read_generation(
-        &self,
-        dir: &Path,
-        journal: Option<&Path>,
-        generation: u64,
-    ) -> Result<(Images, Pair), String> {
-        // With the lock, no write removes these files.
+    /// Calls `read` while no write removes files of the state directory.
+    pub(crate) fn while_unchanged<T>(&self, read: impl FnOnce() -> T) -> T {
         let _directories = self.directories();
-        let stored =
-            read_generation(dir, journal, generation).map_err(|error| error.to_string())?;
-        let pair = stored.pair;
-        Ok((stored.into_images(), pair))
+        read()
     }
 
     /// Records that the base of these images is in the file of this pair, so it is not written again.
@@ -217,7 +197,7 @@ impl ImageStore {
     }
 
     /// Writes images. Returns whether they are on the disk.
-    fn save(&self, unsaved: &Unsaved) -> bool {
+    pub(crate) fn save(&self, unsaved: &Unsaved) -> bool {
         let result = self.directories().save(unsaved);
         let is_saved = result.is_ok();
         // If only the archive fails, the images are not written again: each write may remove an older generation.
@@ -367,120 +347,10 @@ fn empty() -> Arc<Image> {
     Arc::new(Builder::new().finish().expect("there is room for nothing"))
 }
 
-/// Whether the images in force are on the disk.
-pub(crate) struct Persistence {
-    pub(crate) store: ImageStore,
-    /// The images in force are being written.
-    pub(crate) is_writing: bool,
-    /// The images in force are not those on the disk, and no write was started for them.
-    pub(crate) is_dirty: bool,
-    /// Whether a write succeeded.
-    pub(crate) written: (mpsc::Sender<bool>, mpsc::Receiver<bool>),
-    /// When a failed write is tried again; the next generation tries earlier.
-    pub(crate) retry_at: Option<Instant>,
-    /// The first generation of the images in force.
-    pub(crate) images_generation: u64,
-    /// The compiler's file of the base in force, until it has been given its number.
-    pub(crate) base_file: Option<PathBuf>,
-}
-
-impl Persistence {
-    pub(crate) fn new(store: ImageStore) -> Self {
-        Self {
-            store,
-            is_writing: false,
-            is_dirty: false,
-            written: mpsc::channel(1),
-            retry_at: None,
-            images_generation: 0,
-            base_file: None,
-        }
-    }
-
-    /// Starts to write the images in force, if they are not on the disk and not being written. While a rollback is
-    /// running nothing is written: its record names the first generation whose stored images belong to it.
-    pub(crate) fn start(&mut self, images: &Images, is_rolling: bool) {
-        if self.retry_at.is_some_and(|at| at <= Instant::now()) {
-            self.retry_at = None;
-            self.is_dirty = true;
-        }
-        if self.is_writing || is_rolling || !std::mem::take(&mut self.is_dirty) {
-            return;
-        }
-        self.is_writing = true;
-        let unsaved = Unsaved {
-            images: images.clone(),
-            file: self.base_file.take(),
-            generation: self.images_generation,
-        };
-        let (store, send) = (self.store.clone(), self.written.0.clone());
-        let writing = tokio::task::spawn_blocking(move || store.save(&unsaved));
-        tokio::spawn(async move {
-            let is_saved = writing.await.unwrap_or_else(|_| {
-                tracing::error!(
-                    "writing images failed inside tapis, which is a bug; please report it"
-                );
-                false
-            });
-            // The receiver is gone if the server ends.
-            let _ = send.send(is_saved).await;
-        });
-    }
-
-    /// Ends a write. If it failed, for example on a full disk, it is tried again.
-    pub(crate) fn finish(&mut self, is_saved: bool) {
-        self.is_writing = false;
-        self.retry_at = (!is_saved).then(|| Instant::now() + RETRY);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::control::Control;
-    use crate::control::sources::wall_clock::Still;
-
-    async fn end_write(control: &mut Control) {
-        control.persist_images();
-        assert!(control.persist.is_writing, "a write is tried");
-        let is_saved = control.persist.written.1.recv().await.expect("it ends");
-        control.persist.finish(is_saved);
-    }
-
-    /// The last generation that is recorded.
-    fn generation(dir: &Path) -> u64 {
-        let text = fs::read_to_string(dir.join("current")).expect("a record");
-        let record: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-        let newest = &record["published"][0];
-        let again = newest["again"].as_array().and_then(|runs| runs.last());
-        let last = again.map_or(&newest["generation"], |run| &run[1]);
-        last.as_u64().expect("a number")
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn an_archive_that_can_not_be_written_is_an_alarm_and_no_older_generation_is_removed() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (dir, file) = (
-            folder.path().join("state"),
-            folder.path().join("tapis.toml"),
-        );
-        let config =
-            "[state]\ndir = \"state\"\nkeep = 2\n[[list]]\nname = \"ads\"\npath = \"ads\"\n";
-        fs::write(&file, config).expect("written");
-        fs::write(folder.path().join("ads"), "one.example\n").expect("written");
-        fs::create_dir(&dir).expect("made");
-        fs::write(dir.join("past"), "").expect("written");
-        let config = Config::load(&file).expect("a configuration");
-        let control = Control::start(config, Arc::new(Still));
-        let mut control = control.expect("a first generation");
-        end_write(&mut control).await;
-        let problem = control.persist.store.problem().expect("an alarm");
-        assert!(problem.contains("past"), "{problem}");
-        assert!(!control.persist.is_dirty, "the generation is kept");
-        assert_eq!(generation(&dir), control.generation());
-        assert!(control.persist.retry_at.is_none());
-    }
 
     #[test]
     fn the_archive_is_written_while_others_use_the_state_directory() {
@@ -502,46 +372,5 @@ mod tests {
         assert!(!past.exists(), "not while others wait for it");
         saved.archive(&unsaved.images).expect("archived");
         assert!(past.exists());
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn images_that_could_not_be_written_are_written_by_the_next_generation_or_after_a_while()
-    {
-        for by_generation in [true, false] {
-            let folder = tempfile::tempdir().expect("a folder");
-            let (dir, file) = (
-                folder.path().join("state"),
-                folder.path().join("tapis.toml"),
-            );
-            let config = "[state]\ndir = \"state\"\n[[list]]\nname = \"ads\"\npath = \"ads\"\n";
-            fs::write(&file, config).expect("written");
-            fs::write(folder.path().join("ads"), "one.example\n").expect("written");
-            let config = Config::load(&file).expect("a configuration");
-            let control = Control::start(config, Arc::new(Still));
-            let mut control = control.expect("a first generation");
-            end_write(&mut control).await;
-            // The directory is missing, and can't be created again.
-            fs::rename(&dir, folder.path().join("away")).expect("renamed");
-            fs::write(&dir, "").expect("written");
-            control.persist.is_dirty = true;
-            control.publish();
-            let images = control.generation();
-            end_write(&mut control).await;
-            assert!(control.persist.store.problem().is_some());
-            control.persist_images();
-            assert!(!control.persist.is_writing, "not at once");
-            fs::remove_file(&dir).expect("removed");
-            fs::rename(folder.path().join("away"), &dir).expect("renamed");
-            if by_generation {
-                // For example by another order.
-                control.publish();
-            } else {
-                control.persist.retry_at = Some(Instant::now());
-            }
-            end_write(&mut control).await;
-            assert_eq!(control.persist.store.problem(), None);
-            assert_eq!(control.persist.retry_at, None);
-            assert_eq!(generation(&dir), images, "that of the images");
-        }
     }
 }

@@ -1,8 +1,7 @@
-//! The state directory: the images that outlive the process, and rollbacks to earlier generations.
+//! The state directory with the images that outlive the process, and the module that writes files durably.
 
 pub mod durable;
 pub(crate) mod image_store;
-pub(crate) mod restore;
-pub(crate) mod rollback;
-pub mod rollback_file;
+pub(crate) mod list_notes;
+pub(crate) mod persistence;
 pub mod store;

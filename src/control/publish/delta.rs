@@ -16,11 +16,13 @@
 
 use tokio::sync::mpsc;
 
-use super::{compose, provenance};
-use crate::control::compile::job::{NewBase, Wanted};
+use super::compose;
+use crate::control::compile::job::NewBase;
 use crate::control::compile::queue::CompileQueue;
 use crate::control::sources::lists::ListSources;
+use crate::control::sources::lists::large::Wanted;
 use crate::control::sources::lists::load::LoadedRules;
+use crate::control::sources::lists::provenance;
 use crate::control::sources::lists::reading::ReadyList;
 use crate::control::sources::lists::state::{ListState, has_load};
 use crate::control::sources::orders::registry::OrderRegistry;
@@ -35,13 +37,20 @@ pub(crate) type Joining = Result<Joined, Vec<u64>>;
 pub(crate) struct DeltaJoin {
     /// Lists that were read and wait to be joined.
     pub(crate) ready: Vec<ReadyList>,
-    /// Lists are being joined.
-    pub(crate) joining: bool,
-    /// The number of rollbacks when the join began.
-    epoch: u64,
-    /// A new configuration is joined with them. Only the join has it meanwhile, so requests for a change wait.
-    pub(crate) joining_config: bool,
+    progress: Progress,
     pub(crate) joined: (mpsc::Sender<Joining>, mpsc::Receiver<Joining>),
+}
+
+/// The join under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    Idle,
+    Joining {
+        /// The number of rollbacks when it began.
+        epoch: u64,
+        /// A new configuration is joined with the lists. Only the join has it meanwhile, so requests for a change wait.
+        has_configuration: bool,
+    },
 }
 
 /// Lists that were joined, and the configuration of some of them.
@@ -65,11 +74,25 @@ impl DeltaJoin {
     pub(crate) fn new() -> Self {
         Self {
             ready: Vec::new(),
-            joining: false,
-            epoch: 0,
-            joining_config: false,
+            progress: Progress::Idle,
             joined: mpsc::channel(1),
         }
+    }
+
+    /// Whether lists are being joined.
+    pub(crate) fn is_joining(&self) -> bool {
+        self.progress != Progress::Idle
+    }
+
+    /// Whether a new configuration is being joined. It is neither pending nor in force meanwhile.
+    pub(crate) fn has_configuration(&self) -> bool {
+        matches!(
+            self.progress,
+            Progress::Joining {
+                has_configuration: true,
+                ..
+            }
+        )
     }
 
     /// Starts to join the lists that are ready, unless some are being joined. `version` is that of the orders in force.
@@ -85,12 +108,13 @@ impl DeltaJoin {
         let is_whole = |pending: &PendingConfig| !rollback.is_running && pending.is_whole(version);
         let is_staged = lists.pending.as_ref().is_some_and(is_whole);
         let is_based = compiler.base.as_ref().is_some_and(|base| !base.staged);
-        if self.joining || (!is_staged && !is_based && self.ready.is_empty()) {
+        if self.is_joining() || (!is_staged && !is_based && self.ready.is_empty()) {
             return Vec::new();
         }
-        self.joining = true;
-        self.joining_config = is_staged;
-        self.epoch = rollback.epoch;
+        self.progress = Progress::Joining {
+            epoch: rollback.epoch,
+            has_configuration: is_staged,
+        };
         let mut pending = lists.pending.take_if(|pending| is_whole(pending));
         let registry = pending.as_mut().and_then(|pending| pending.registry.take());
         let base = compiler
@@ -145,9 +169,8 @@ impl DeltaJoin {
     /// result never has a new configuration, as no rollback starts during the join of one. No request waits for an
     /// unused result, as the rollback has dismissed or refused its loads.
     pub(crate) fn finish(&mut self, epoch: u64) -> bool {
-        self.joining = false;
-        self.joining_config = false;
-        self.epoch == epoch
+        let ended = std::mem::replace(&mut self.progress, Progress::Idle);
+        matches!(ended, Progress::Joining { epoch: began, .. } if began == epoch)
     }
 }
 

@@ -1,10 +1,8 @@
 //! Turns loaded lists and orders into snapshots, and puts these in force.
 
 pub mod compose;
-pub mod data_plane;
 pub(crate) mod delta;
 pub(crate) mod order_changes;
-pub(crate) mod provenance;
 pub(crate) mod publishing;
 pub(crate) mod record;
 pub(crate) mod slots;

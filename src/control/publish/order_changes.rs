@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
+use crate::config::order::State;
 use crate::control::journal::entry::StateChange;
 use crate::control::journal::state_changes;
-use crate::control::sources::orders::schedule::State;
 
 /// The most lines that are logged for a generation: a configuration may have 10,000 orders.
 const MOST_LOGGED: usize = 20;

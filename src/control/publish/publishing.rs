@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
+use crate::config::paths::legible;
+use crate::control::data_plane::Following;
 use crate::control::journal::entry::Cause;
-use crate::control::publish::data_plane::Following;
 use crate::control::publish::order_changes::OrderStates;
-use crate::control::publish::provenance::legible;
 use crate::control::publish::slots::Slots;
 use crate::policy::current::Publisher;
 use crate::policy::images::Images;

@@ -5,17 +5,18 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::provenance;
-use super::provenance::legible;
 use crate::config::Config;
 use crate::config::exception::Exception;
 use crate::config::order::Order;
+use crate::config::order::State;
+use crate::config::paths;
+use crate::config::paths::legible;
 use crate::control::journal::entry::{Cause, Event, ListEntry};
 use crate::control::journal::settings::settings;
 use crate::control::journal::{Draft, Journal, OrderRecord, OrderRecords};
+use crate::control::sources::lists::provenance;
 use crate::control::sources::lists::state::ListState;
 use crate::control::sources::orders::registry::OrderRegistry;
-use crate::control::sources::orders::schedule::State;
 
 /// The journal, and the state that is already recorded in it.
 #[derive(Default)]
@@ -125,7 +126,7 @@ fn list_entry(list: &ListState) -> Option<ListEntry> {
     let (source, read) = (&list.source, list.as_read());
     Some(ListEntry {
         name: source.name.clone(),
-        path: provenance::place(read),
+        path: paths::place(read),
         kind: source.kind,
         format: Some(read.format),
         scope: read.scope,

@@ -3,10 +3,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
-use super::signature::Signature;
 use super::watch::{Followed, Following, Touches, Watch};
 use crate::config::shown::Show;
 use crate::control::file_tasks::FileTasks;
+use crate::control::list_file::signature::Signature;
 
 /// The signatures of files; `None` for a file that can't be looked at.
 pub(crate) type Files = HashMap<PathBuf, Option<Signature>>;

@@ -9,6 +9,5 @@ pub mod orders;
 pub(crate) mod pending;
 pub(crate) mod scheduler;
 pub(crate) mod settling;
-pub mod signature;
 pub mod wall_clock;
 pub mod watch;

@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 use crate::config::shown::Show;
 use crate::config::{Config, List};
+use crate::control::data_plane::Change;
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::Guards;
-use crate::control::publish::data_plane::Change;
 use crate::control::sources::files::Files;
 use crate::control::sources::lists::state::ListState;
 use crate::control::sources::orders::registry::OrderRegistry;

@@ -5,13 +5,13 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
+use crate::config::paths::legible;
 use crate::control::Control;
 use crate::control::compile::job::NewBase;
 use crate::control::compile::queue::CompileInputs;
 use crate::control::journal::entry::Cause;
 use crate::control::publish::compose;
 use crate::control::publish::delta::{Joined, RollbackState};
-use crate::control::publish::provenance::legible;
 use crate::control::publish::record::NextGeneration;
 use crate::control::sources::kinds::Update;
 use crate::control::sources::lists::load::{Loaded, Refusal};
@@ -72,9 +72,7 @@ impl Control {
     pub(crate) fn start_compiling(&mut self) {
         // The next compilation carries rules over from the last base, so the last base must be in force and on the disk
         // first. A rollback that is under way will replace that base.
-        let persist = &self.persist;
-        let is_written = !persist.is_writing && !persist.is_dirty && persist.base_file.is_none();
-        if !is_written || self.delta.joining || self.rollback.is_running() {
+        if !self.persist.is_written() || self.delta.is_joining() || self.rollback.is_running() {
             return;
         }
         let inputs = CompileInputs {
@@ -142,7 +140,7 @@ impl Control {
         let sources = before.map_or(&[][..], |before| &before.provenance().sources);
         if joined.base.is_some() || delta.provenance().sources != sources {
             self.publication.images.delta = Some(delta.into());
-            self.persist.is_dirty = true;
+            self.persist.mark_dirty();
         }
         if let Some(base) = joined.base {
             self.adopt_base(base);
@@ -188,7 +186,7 @@ impl Control {
             self.settle(wanted.ticket, &wanted.config.source, loaded);
         }
         self.publication.images.base = Some(new.base.image);
-        self.persist.base_file = Some(new.base.place);
+        self.persist.set_base_file(new.base.place);
     }
 
     fn settle(&mut self, ticket: u64, source: &Source, loaded: Loaded) {
@@ -228,19 +226,15 @@ impl Control {
         let images = self.images_in_force();
         // A list that left the configuration is still in the images, and the stored images must record that it is not
         // in force.
-        self.persist.is_dirty |= images.gone != self.publication.images.gone;
+        if images.gone != self.publication.images.gone {
+            self.persist.mark_dirty();
+        }
         self.publication.images = images;
         self.publication.images.orders = self.scheduler.registry.rules().cloned();
         let generation = self
             .publication
             .next_generation(self.record.journal.last_generation());
-        if self.persist.is_dirty {
-            self.persist.images_generation = generation;
-        }
-        if self.persist.retry_at.take().is_some() {
-            // A failed write is tried again now. Images that did not change keep the number of an earlier generation.
-            self.persist.is_dirty = true;
-        }
+        self.persist.publish(generation);
         self.publication.next = generation + 1;
         let states = self.scheduler.registry.states(self.scheduler.at());
         let draft = self.record.draft(NextGeneration {

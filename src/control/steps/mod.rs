@@ -3,3 +3,4 @@
 mod loads;
 mod reload;
 mod rollback;
+pub(crate) mod status;

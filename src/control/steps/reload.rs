@@ -16,17 +16,17 @@ use tokio::sync::oneshot;
 use crate::config::{Config, Problems};
 use crate::control::Control;
 use crate::control::admin::preparing::{Newest, Prepared};
-use crate::control::admin::report;
 use crate::control::admin::requests::OpenRequest;
 use crate::control::admin::status::{OrdersRequest, ReloadReport, ReloadRequest};
-use crate::control::guard::guarding::invalid_releases;
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::journal::entry::Cause;
 use crate::control::journal::settings;
-use crate::control::persist::rollback_file::RollbackRecord;
+use crate::control::rollback::record::RollbackRecord;
 use crate::control::sources::files::Files;
+use crate::control::sources::lists::releases::invalid_releases;
 use crate::control::sources::orders::registry::OrderRegistry;
 use crate::control::sources::pending::{ConfiguredOrders, PendingConfig};
+use crate::control::steps::status;
 
 impl Control {
     /// Reads an order's file at once, as the client has written it.
@@ -64,10 +64,10 @@ impl Control {
         open.tickets.insert(ticket);
         let lists: Vec<_> = self.lists.iter().collect();
         let is_unchanged = !open.staged && !is_reguarded;
-        let problems = invalid_releases(request, &lists, &self.guard_policy, is_unchanged);
+        let problems = invalid_releases(&request.accept, &lists, &self.guard_policy, is_unchanged);
         open.report.problems.extend(problems);
         open.tickets.extend(self.lists.request_reload(
-            request,
+            &request.accept,
             (is_reguarded, open.staged),
             &self.guard_policy,
             &mut self.requests.tickets,
@@ -105,7 +105,7 @@ impl Control {
         let change = change.filter(|_| is_other);
         let next = change.as_ref().map(|change| change.restart.as_slice());
         let plane = next.unwrap_or(self.publication.plane.restart());
-        open.report.restart = report::needs_restart(&self.configuration.boot, &config, plane);
+        open.report.restart = status::needs_restart(&self.configuration.boot, &config, plane);
         let (config, problem) = match &self.rollback.record {
             Some(hold) => self.without_held(config, hold),
             None => (config, None),
@@ -128,11 +128,11 @@ impl Control {
                 &self.lists.active,
                 files,
             ));
-            self.compiler.base.take_if(|base| base.staged);
+            self.compiler.drop_staged_base();
             self.files.refresh();
         }
         self.lists
-            .request_pending(request, &mut self.requests.tickets);
+            .request_pending(&request.accept, &mut self.requests.tickets);
     }
 
     /// The configuration, but with the lists that a rollback holds in force; and the problem to report if its own lists
@@ -186,7 +186,7 @@ impl Control {
 
     /// Rejects the pending configuration.
     pub(super) fn drop_pending(&mut self, problems: Vec<String>) {
-        self.compiler.base.take_if(|base| base.staged);
+        self.compiler.drop_staged_base();
         self.requests.fail_staged(&problems);
         self.reject_configuration(problems);
     }

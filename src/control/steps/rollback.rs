@@ -6,14 +6,12 @@ use tokio::sync::oneshot;
 
 use crate::control::Control;
 use crate::control::admin::preparing::Prepared;
-use crate::control::admin::requests::OpenRequest;
+use crate::control::admin::requests::{OpenRequest, RollbackWaiter};
 use crate::control::admin::status::{ReloadReport, ReloadRequest, RollbackRequest};
 use crate::control::journal::entry::Cause;
-use crate::control::persist::restore::{are_same, loaded};
-use crate::control::persist::rollback::{
-    Composition, PreparedRollback, RollbackFiles, RunningRollback,
-};
-use crate::control::persist::rollback_file::RollbackRecord;
+use crate::control::rollback::record::RollbackRecord;
+use crate::control::rollback::restore::{are_same, loaded};
+use crate::control::rollback::state::{Composition, PreparedRollback, RollbackFiles};
 use crate::control::sources::files::Files;
 use crate::control::sources::lists::held;
 use crate::control::sources::lists::load::Refusal;
@@ -34,7 +32,7 @@ impl Control {
         let started = match request.generation {
             Some(generation) => self.state_dir().map(|dir| {
                 let composition = self.composition(dir);
-                self.rollback.start(generation, composition, false);
+                self.rollback.start(generation, composition);
             }),
             None if self.rollback.record.is_none() => Err("no lists are held".to_owned()),
             None => self.state_dir().map(|dir| self.rollback.start_release(dir)),
@@ -44,11 +42,7 @@ impl Control {
             self.requests.open.push(waiting);
             return;
         }
-        self.rollback.running = Some(RunningRollback {
-            waiting,
-            prepared,
-            again: None,
-        });
+        self.requests.rollback = Some(RollbackWaiter { waiting, prepared });
     }
 
     fn state_dir(&self) -> Result<PathBuf, String> {
@@ -77,21 +71,20 @@ impl Control {
 
     /// Finishes a rollback or a release whose files have been read and written; `None` if that panicked.
     pub(crate) fn finish_rollback_files(&mut self, files: Option<RollbackFiles>) {
-        let Some(mut running) = self.rollback.running.take() else {
-            return;
-        };
         if let Some(RollbackFiles::Written(Ok(held))) = &files
             && !are_same(&held.in_force, &self.images_in_force())
         {
-            running.again = Some(held.record.generation);
-            self.rollback.running = Some(running);
+            self.rollback.want_again(held.record.generation);
             return self.roll_back_again();
         }
-        let RunningRollback {
+        self.rollback.finish();
+        let Some(waiter) = self.requests.rollback.take() else {
+            return;
+        };
+        let RollbackWaiter {
             mut waiting,
             prepared,
-            ..
-        } = running;
+        } = waiter;
         match files {
             Some(RollbackFiles::Written(Ok(held))) => self.adopt_rollback(*held, &mut waiting),
             Some(RollbackFiles::Released(Ok(()))) => {
@@ -113,12 +106,15 @@ impl Control {
 
     /// Composes the images of a rollback again, if lists changed during the composition and none is being joined now.
     pub(crate) fn roll_back_again(&mut self) {
-        let again = self.rollback.due_again().filter(|_| !self.delta.joining);
+        let again = self
+            .rollback
+            .due_again()
+            .filter(|_| !self.delta.is_joining());
         let (Some(generation), Ok(dir)) = (again, self.state_dir()) else {
             return;
         };
         let composition = self.composition(dir);
-        self.rollback.start(generation, composition, true);
+        self.rollback.start_again(generation, composition);
     }
 
     fn adopt_rollback(&mut self, held: PreparedRollback, waiting: &mut OpenRequest) {
@@ -139,7 +135,7 @@ impl Control {
         let (requested, gone) = held::request_others(&mut self.lists.active, tickets);
         waiting.tickets.extend(requested);
         self.dismiss(gone);
-        self.persist.is_dirty = true;
+        self.persist.mark_dirty();
         self.publication.change(waiting.cause.clone());
         tracing::warn!(generation, "lists are held");
     }
@@ -150,10 +146,7 @@ impl Control {
         if let Some(pending) = self.lists.pending.take() {
             self.keep_without_lists(pending, hold);
         }
-        let base = self.compiler.base.take();
-        let based = base.into_iter().flat_map(|base| base.wanted);
-        let wanted = std::mem::take(&mut self.compiler.wanted).into_iter();
-        let wanted = wanted.chain(based).map(|wanted| wanted.ticket);
+        let wanted = self.compiler.clear().into_iter();
         let ready = std::mem::take(&mut self.delta.ready).into_iter();
         let tickets = wanted.chain(ready.map(|ready| ready.ticket));
         // Loads of lists in force are not dismissed here: those of held lists are refused, with the reason, and the
@@ -161,13 +154,12 @@ impl Control {
         let gone = tickets.filter(|ticket| self.lists.with_load(*ticket).is_none());
         self.dismiss(gone.collect());
         // The file belongs to a base that is no longer in force.
-        self.persist.base_file = None;
-        self.compiler.delta_is_full = false;
+        self.persist.drop_base_file();
     }
 
     /// Keeps a pending configuration, but with the lists in force.
     fn keep_without_lists(&mut self, pending: PendingConfig, hold: &RollbackRecord) {
-        self.compiler.base.take_if(|base| base.staged);
+        self.compiler.drop_staged_base();
         let (config, problem) = self.without_held(pending.config, hold);
         let is_other = config != self.configuration.current;
         for open in self.requests.staged() {

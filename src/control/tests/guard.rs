@@ -7,7 +7,8 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::control::Control;
 use crate::control::admin::requests::Request;
-use crate::control::admin::status::{Gauges, ReloadReport, ReloadRequest};
+use crate::control::admin::status::{ReloadReport, ReloadRequest};
+use crate::control::gauges::Gauges;
 use crate::control::sources::wall_clock::Still;
 
 /// The report of a reload of the built-in configuration; `renamed`: the server's own name has changed before.

@@ -62,7 +62,7 @@ async fn a_new_configuration_whose_orders_are_never_read_is_rejected_and_blocks_
     control.configuration.orders.hang(hung, "orders".to_owned());
     turn(&mut control);
     assert!(
-        !control.delta.joining && !control.delta.joining_config,
+        !control.delta.is_joining() && !control.delta.has_configuration(),
         "other requests are handled"
     );
     let pending = control.lists.pending.as_mut().expect("it waits");
@@ -87,7 +87,7 @@ async fn orders_that_changed_while_those_of_a_new_configuration_were_read_are_re
     fs::write(&order, "no order").expect("written");
     assert_eq!(newer.refresh(), [order]);
     control.scheduler.registry = Arc::new(newer);
-    while !control.delta.joining {
+    while !control.delta.is_joining() {
         let event = control.component_event().await;
         control.route(event);
         turn(&mut control);

@@ -6,7 +6,7 @@ use std::path::Path as FilePath;
 use tempfile::TempDir;
 
 use super::super::error::CompileError;
-use super::super::plan::{Event, ListNotes, Outcome, Plan, PlanList};
+use super::super::plan::{Event, Outcome, Plan, PlanList};
 use super::super::run::compile;
 use super::{bits, name, path};
 use crate::config::Format;
@@ -15,6 +15,7 @@ use crate::config::guard::{Limits, Protections};
 use crate::control::guard::acceptance::InForce;
 use crate::control::guard::protected::ProtectedList;
 use crate::control::guard::release::{Guard, Guards};
+use crate::control::persist::list_notes::ListNotes;
 use crate::policy::image::path::{Key, Path};
 use crate::policy::image::provenance::{ImageSource, Provenance};
 use crate::policy::image::text::PairHistogram;
@@ -318,7 +319,7 @@ fn a_plan_and_the_problems_of_lines_are_the_same_after_json() {
     let text = serde_json::to_string(&plan).expect("JSON");
     assert_eq!(serde_json::from_str::<Plan>(&text).expect("the same"), plan);
     let bad = r#"[{"name":"empty-label"},"hosts-line","long-line"]"#;
-    let read: Vec<crate::control::sources::lists::parse::Bad> =
+    let read: Vec<crate::control::list_file::parse::Bad> =
         serde_json::from_str(bad).expect("known names");
     assert_eq!(serde_json::to_string(&read).expect("JSON"), bad);
 }

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::inspect::policy_at::PolicyAt;
 use crate::control::journal::JournalError;
-use crate::control::persist::store::{PastError, read_generation};
+use crate::control::rollback::stored::{PastError, read_generation};
 use crate::policy::images::Images;
 use crate::wire::name::Name;
 

@@ -13,17 +13,18 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::config::exception::Exception;
+use crate::config::order::State;
 use crate::config::order::{Order, Suspension};
 use crate::config::shown::{Show, path_text};
 use crate::config::{Content, List, regular};
 use crate::control::admin::verdict::{Answer, Chain, Outcome, Question, Verdict};
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::protected::Guarded;
-use crate::control::guard::suppressed::SuppressedRules;
-use crate::control::sources::lists::file::MAX_FILE;
-use crate::control::sources::lists::parse;
+use crate::control::guard::suppressed::admits;
+use crate::control::list_file::file::MAX_FILE;
+use crate::control::list_file::parse;
+use crate::control::list_file::suppressed::SuppressedRules;
 use crate::control::sources::orders::registry::OrderRegistry;
-use crate::control::sources::orders::schedule::State;
 use crate::policy::rule::{Kind, Scope, Source};
 use crate::wire::name::Name;
 
@@ -231,7 +232,14 @@ fn rules_in_file(
     let (protected_names, guarded) = (guard_policy.protected_names(), Guarded::from(list));
     parse::read(&bytes, list.into(), |owner, scope, line| {
         if scope.reaches(owner, name)
-            && suppressed.admits(protected_names, guarded, owner, scope, line)
+            && admits(
+                &mut suppressed,
+                protected_names,
+                guarded,
+                owner,
+                scope,
+                line,
+            )
         {
             let rule = || (line, scope, owner.clone());
             found.entry(precedence(owner, scope)).or_insert_with(rule);

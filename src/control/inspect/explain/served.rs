@@ -7,7 +7,7 @@ use crate::config::{Config, Content, List};
 use crate::control::admin::status::{ListStatus, Status};
 use crate::control::admin::verdict::{MatchingRule, Verdict};
 use crate::control::guard::policy::GuardPolicy;
-use crate::control::sources::lists::file::digest;
+use crate::control::list_file::file::digest;
 use crate::control::sources::orders::registry::OrderRegistry;
 
 /// Adds to the server's verdict the line numbers of its rules and the contents of its orders and exceptions, which it

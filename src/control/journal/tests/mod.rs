@@ -21,8 +21,8 @@ use super::key::Keys;
 use super::past::{Moment, Past};
 use super::verify::{Problem, verify};
 use super::{Draft, Entry, Journal, JournalError, OrderRecord, OrderRecords, read};
+use crate::config::order::State;
 use crate::control::journal::settings::Settings;
-use crate::control::sources::orders::schedule::State;
 
 pub(super) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).expect("a time")

@@ -17,7 +17,7 @@ use super::file::read_image;
 use super::manifest::Manifest;
 use crate::config::{History, regular};
 use crate::control::persist::durable::{self, Access, NewFile, TEMPORARY};
-use crate::control::publish::provenance::content_of;
+use crate::control::persist::list_notes::content_of;
 use crate::policy::builder::Builder;
 use crate::policy::image::Image;
 use crate::policy::image::provenance::ImageSource;
@@ -406,9 +406,9 @@ mod tests {
     use super::*;
     use crate::config::Format;
     use crate::config::comments::Comments;
-    use crate::control::compile::plan::ListNotes;
     use crate::control::guard::release::Guards;
-    use crate::control::sources::lists::parse::Tally;
+    use crate::control::list_file::parse::Tally;
+    use crate::control::persist::list_notes::ListNotes;
     use crate::policy::rule::{Kind, Scope};
     use crate::wire::name::Name;
 

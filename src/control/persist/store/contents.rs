@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::control::publish::provenance::rules_of;
+use crate::control::persist::list_notes::rules_of;
 use crate::policy::image::Image;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::images::Images;

@@ -127,7 +127,7 @@ pub enum ManifestError {
 
 /// The images that came into force, the newest first, which is in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Manifest(pub(super) Vec<Published>);
+pub(crate) struct Manifest(pub(crate) Vec<Published>);
 
 /// The part that all versions of the file have.
 #[derive(Deserialize)]
@@ -145,7 +145,7 @@ struct Text {
 
 impl Manifest {
     /// Reads the record of a directory; an empty one if there is none.
-    pub(super) fn read(dir: &Path) -> Result<Self, ManifestError> {
+    pub(crate) fn read(dir: &Path) -> Result<Self, ManifestError> {
         let path = dir.join(MANIFEST);
         let bytes = match regular::read(&path, SIZE_MAX).map_err(io::Error::from) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),

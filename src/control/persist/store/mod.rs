@@ -18,7 +18,6 @@ mod file;
 mod lock;
 mod manifest;
 mod names;
-mod past;
 
 #[cfg(test)]
 mod tests;
@@ -34,13 +33,12 @@ pub use error::StoreError;
 pub use file::{ImageFileError, read_image};
 use jiff::Timestamp;
 use lock::Lock;
-use manifest::Manifest;
+pub(crate) use manifest::Manifest;
 #[cfg(test)]
 pub(crate) use manifest::write_as_older;
 pub use manifest::{ManifestError, Published};
 use names::Kind;
 pub use names::{Base, Delta, Pair};
-pub use past::{PastError, StoredImages, read_generation, stored_lists};
 
 use crate::config::shown::Show;
 use crate::control::persist::durable::{self, Access};

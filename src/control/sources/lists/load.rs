@@ -13,11 +13,12 @@ use crate::control::guard::acceptance::{
 };
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::protected::Guarded;
+use crate::control::guard::reading::read_list;
 use crate::control::guard::release::{Guard, Guards};
+use crate::control::list_file::file::FileError;
+use crate::control::list_file::parse::Tally;
+use crate::control::list_file::signature::Signature;
 use crate::control::sources::deadline::Unanswered;
-use crate::control::sources::lists::file::{FileError, read_list};
-use crate::control::sources::lists::parse::Tally;
-use crate::control::sources::signature::Signature;
 use crate::policy::builder::Builder;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};
@@ -249,7 +250,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::config::guard::Protections;
-    use crate::control::sources::lists::file::{MAX_FILE, SNIFF};
+    use crate::control::list_file::file::{MAX_FILE, SNIFF};
     use crate::policy::rule::Kind;
 
     fn list(path: &Path) -> List {

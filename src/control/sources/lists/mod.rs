@@ -14,11 +14,12 @@
 //!      +---------------------------------------------------------------- joined with the others
 //! ```
 
-pub mod file;
 pub(crate) mod held;
+pub(crate) mod large;
 pub mod load;
-pub mod parse;
+pub(crate) mod provenance;
 pub(crate) mod reading;
+pub(crate) mod releases;
 pub(crate) mod state;
 
 use std::collections::{HashMap, HashSet};
@@ -37,13 +38,12 @@ use super::pending::PendingConfig;
 use super::watch::{Following, Touched};
 use crate::config::shown::Show;
 use crate::config::{Config, Content};
-use crate::control::admin::status::ReloadRequest;
-use crate::control::compile::job::{Wanted, want};
 use crate::control::file_tasks::FileTasks;
 use crate::control::guard::acceptance::aged;
-use crate::control::guard::guarding::{is_held, released};
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::Guards;
+use crate::control::sources::lists::large::{Wanted, want};
+use crate::control::sources::lists::releases::{is_held, released};
 
 /// The lists of the configuration in force.
 pub(crate) struct ListSources {
@@ -307,12 +307,12 @@ impl ListSources {
         }
     }
 
-    /// Requests a load of each list in force that changed, that was refused, or whose guards a reload releases.
+    /// Requests a load of each list in force that changed, that was refused, or whose guards `accept` releases.
     /// `is_reguarded`: the protected names have changed, so loads under way do not suffice. `is_staged`: a
     /// configuration is pending. Returns the tickets of these loads.
     pub(crate) fn request_reload(
         &mut self,
-        request: &ReloadRequest,
+        accept: &[String],
         (is_reguarded, is_staged): (bool, bool),
         guard_policy: &GuardPolicy,
         tickets: &mut Tickets,
@@ -327,7 +327,7 @@ impl ListSources {
             // If the configuration changes the list, the release is for its new file.
             let free = match fresh.contains(list.name()) {
                 true => Guards::NONE,
-                false => released(request, list.name()),
+                false => released(accept, list.name()),
             };
             let under_way = list
                 .load_of_newest()
@@ -347,11 +347,11 @@ impl ListSources {
         requested
     }
 
-    /// Requests the lists of a pending configuration that are not read, or whose guards a reload releases.
-    pub(crate) fn request_pending(&mut self, request: &ReloadRequest, tickets: &mut Tickets) {
+    /// Requests the lists of a pending configuration that are not read, or whose guards `accept` releases.
+    pub(crate) fn request_pending(&mut self, accept: &[String], tickets: &mut Tickets) {
         let now = Instant::now();
         for list in self.pending_lists() {
-            let free = released(request, list.name());
+            let free = released(accept, list.name());
             if list.loading.is_none() && (!free.is_empty() || list.loaded.is_none()) {
                 list.request_unwatched(tickets.next(), free, now);
             }

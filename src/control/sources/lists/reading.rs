@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::file::FileError;
 use super::load::{Loaded, LoadedRules, Refusal, load};
 use super::state::{ListState, Loading};
 use crate::config::List;
 use crate::control::guard::policy::GuardPolicy;
+use crate::control::list_file::file::FileError;
 
 /// How many suppressed rules, and how many rules with a warning, are logged at each read of a list.
 const LOGGED: usize = 10;

@@ -12,9 +12,9 @@ use crate::config::{Content, List};
 use crate::control::guard::acceptance::{InForce, too_old};
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::{Guard, Guards};
+use crate::control::list_file::signature::Signature;
 use crate::control::sources::lists::load::{Loaded, Refusal};
 use crate::control::sources::settling::{FollowedFile, Look, Pauses, ReadEnd};
-use crate::control::sources::signature::Signature;
 use crate::control::sources::watch::{OPEN_QUIET, Touched, WatchedPath};
 use crate::policy::image::Image;
 use crate::policy::rule::Source;
@@ -482,7 +482,7 @@ pub(crate) fn has_load(list: &ListState, ticket: u64) -> bool {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::control::sources::lists::file::FileError;
+    use crate::control::list_file::file::FileError;
     use crate::control::sources::watch::REQUESTED_QUIET;
 
     fn list(path: &str) -> ListState {

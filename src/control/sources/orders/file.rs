@@ -6,7 +6,7 @@ use std::{fs, io};
 
 use crate::config::regular::Unread;
 use crate::config::{Problem, Problems, regular};
-use crate::control::sources::signature::Signature;
+use crate::control::list_file::signature::Signature;
 
 /// Bytes. A larger file is no order.
 const SIZE_MAX: u64 = 16 << 20;

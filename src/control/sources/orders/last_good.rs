@@ -13,11 +13,12 @@ use jiff::Timestamp;
 use super::registry::OrderRegistry;
 use crate::config::exception::Exception;
 use crate::config::order::Order;
+use crate::config::order::State;
 use crate::config::shown::Show;
 use crate::config::{Config, Problems};
 use crate::control::journal::Record;
 use crate::control::sources::orders::directory::{FollowedDirectory, TrackedFile};
-use crate::control::sources::orders::schedule::{Schedule, State};
+use crate::control::sources::orders::schedule::Schedule;
 
 impl<T> FollowedDirectory<T> {
     /// Whether there are files without good content, or may be, as the directory can't be listed.

@@ -1,55 +1,10 @@
 //! Computes the state of an order at an instant, and the next change of it, from the order's dates.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
-use crate::config::order::{Dates, Order, Suspension};
-
-/// The state of an order at an instant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum State {
-    /// Before `effective-from`.
-    Scheduled,
-    /// Its names are blocked.
-    InForce,
-    /// Within a suspension.
-    Suspended,
-    /// Ended at `expires-at`.
-    Expired,
-    /// Ended at `lifted-at`.
-    Lifted,
-    /// Ended by another order that supersedes it.
-    Superseded,
-}
-
-impl State {
-    /// All states, in chronological order.
-    pub const ALL: [Self; 6] = [
-        Self::Scheduled,
-        Self::InForce,
-        Self::Suspended,
-        Self::Expired,
-        Self::Lifted,
-        Self::Superseded,
-    ];
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Scheduled => "scheduled",
-            Self::InForce => "in force",
-            Self::Suspended => "suspended",
-            Self::Expired => "expired",
-            Self::Lifted => "lifted",
-            Self::Superseded => "superseded",
-        })
-    }
-}
+use crate::config::order::{Dates, Order, State, Suspension};
 
 /// The dates of one order.
 #[derive(Clone, Copy, Debug)]

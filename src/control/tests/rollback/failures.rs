@@ -7,14 +7,16 @@ async fn no_image_is_stored_while_a_written_rollback_is_not_in_force() {
     let folder = folder();
     two_generations(folder.path()).await.end().await;
     let mut control = control(folder.path());
-    control.persist.is_dirty = false;
+    control.persist_images();
+    let is_saved = control.persist.written.1.recv().await.expect("a result");
+    control.persist.finish(is_saved);
     start_rolling(&mut control, Some(1)).await;
     // An order's date publishes a generation with the lists still in force.
-    control.persist.is_dirty = true;
+    control.persist.mark_dirty();
     control.publish();
     control.persist_images();
     assert!(
-        !control.persist.is_writing,
+        !control.persist.is_writing(),
         "it would be mistaken for the held lists"
     );
     // Another rollback waits for this one.
@@ -31,7 +33,7 @@ async fn no_image_is_stored_while_a_written_rollback_is_not_in_force() {
     assert!(hold.is_some_and(|hold| hold.first <= control.generation()));
     control.publish();
     control.persist_images();
-    assert!(control.persist.is_writing && other.try_recv().is_err());
+    assert!(control.persist.is_writing() && other.try_recv().is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -49,7 +51,7 @@ async fn a_rollback_waits_for_no_file_that_a_reload_reads() {
         .requests
         .push(QueuedRequest::Rollback(request, Cause::Start, reply));
     control.next_request();
-    assert!(control.rollback.running.is_some());
+    assert!(control.rollback.is_running());
     end_rolling(&mut control).await;
     assert_eq!(control.rollback.record.map(|hold| hold.generation), Some(1));
 }
@@ -218,7 +220,7 @@ async fn a_list_that_is_being_joined_during_a_rollback_is_dropped() {
     let result = control.lists.finish_load(done);
     control.finish_load(result);
     control.start_joining();
-    assert!(control.delta.joining, "it is being joined");
+    assert!(control.delta.is_joining(), "it is being joined");
     start_rolling(&mut control, Some(1)).await;
     end_rolling(&mut control).await;
     let joined = control.delta.joined.1.recv().await.expect("it ends");
@@ -315,7 +317,7 @@ async fn a_list_that_changes_during_a_rollback_keeps_its_newest_rules() {
         });
     control.start_joining();
     assert!(
-        control.delta.joining,
+        control.delta.is_joining(),
         "a rollback that waits for its disk delays no list"
     );
     let joined = control.delta.joined.1.recv().await.expect("it ends");

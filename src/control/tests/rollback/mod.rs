@@ -15,15 +15,16 @@ use crate::control::Control;
 use crate::control::admin::preparing::QueuedRequest;
 use crate::control::admin::requests::Request;
 use crate::control::admin::status::{
-    Gauges, ListHealth, OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status,
+    ListHealth, OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status,
 };
 use crate::control::event::Event;
+use crate::control::gauges::Gauges;
 use crate::control::guard::release::Guards;
 use crate::control::journal::entry::Cause;
 use crate::control::persist::durable::faults;
 use crate::control::persist::image_store::ImageStore;
-use crate::control::persist::rollback_file::{FILE, RollbackRecord, held, sample as hold};
 use crate::control::persist::store::{Store, StoreError, write_as_older};
+use crate::control::rollback::record::{FILE, RollbackRecord, held, sample as hold};
 use crate::control::sources::lists::reading::start_load;
 use crate::control::sources::wall_clock::Still;
 use crate::policy::current::Reader;
@@ -385,7 +386,7 @@ async fn start_rolling(control: &mut Control, generation: Option<u64>) {
         .requests
         .push(QueuedRequest::Rollback(request, cause, reply));
     control.next_request();
-    while control.rollback.running.is_none() {
+    while !control.rollback.is_running() {
         let (_, prepared) = control.requests.queue.tasks.next().await;
         control.route(Event::Prepared(prepared));
         control.next_request();
@@ -393,7 +394,7 @@ async fn start_rolling(control: &mut Control, generation: Option<u64>) {
 }
 
 async fn end_rolling(control: &mut Control) {
-    while control.rollback.running.is_some() {
+    while control.rollback.is_running() {
         let (_, files) = control.rollback.tasks.next().await;
         control.route(Event::RollbackFiles(files));
     }

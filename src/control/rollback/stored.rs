@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::names::Pair;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
 use crate::config::shown::{Show, counted};
-use crate::control::admin::status::StoredLists;
 use crate::control::journal::JournalError;
 use crate::control::journal::past::{Moment, Past};
-use crate::control::persist::store::file::{ImageFileError, read_image};
-use crate::control::persist::store::manifest::{Manifest, ManifestError, Published};
+use crate::control::persist::store::Pair;
+use crate::control::persist::store::{ImageFileError, read_image};
+use crate::control::persist::store::{Manifest, ManifestError, Published};
 use crate::policy::image::Image;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::images::Images;
@@ -50,6 +52,17 @@ pub struct StoredImages {
     pub delta: Option<Image>,
     /// Lists that have rules in these images and were not in force.
     pub gone: BTreeSet<String>,
+}
+
+/// A version of all lists that a rollback can put in force.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StoredLists {
+    /// The generations that had them, as the first and the last of each run.
+    pub generations: Vec<(u64, u64)>,
+    /// When they came into force first.
+    pub at: Timestamp,
+    /// The number of their rules; `None` if an older version of the program wrote them.
+    pub rules: Option<u64>,
 }
 
 /// The generations whose lists are kept in the state directory `dir`, the newest first.

@@ -1,26 +1,16 @@
-//! Reads the file of a list to its end and passes on the rules that the guard admits.
+//! Reads the file of a list to its end. Files that change meanwhile, or are no text, are refused.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use jiff::Timestamp;
-use tokio::time::Instant;
 
 use crate::config::regular::{self, Unread};
 use crate::config::shown::Show;
-use crate::control::guard::protected::{Guarded, ProtectedNames};
-use crate::control::guard::suppressed::SuppressedRules;
-use crate::control::sources::lists::parse;
-use crate::control::sources::lists::parse::{Notation, Tally};
-use crate::control::sources::signature::Signature;
-use crate::policy::rule::Scope;
-use crate::wire::name::Name;
+use crate::control::list_file::signature::Signature;
 
 /// Largest list file that is read.
 pub const MAX_FILE: u64 = 2 << 30;
 /// Bytes at the start of a file. A NUL among them means that it is no text.
-pub(super) const SNIFF: usize = 8192;
+pub(crate) const SNIFF: usize = 8192;
 /// Bytes that are read at a time.
 const PIECE: usize = 256 << 10;
 
@@ -80,71 +70,6 @@ pub fn digest(path: &Path, text: Option<&str>) -> io::Result<String> {
     Ok(hasher.finalize().to_string())
 }
 
-/// The result of reading a list to its end.
-#[derive(Debug)]
-pub(crate) struct Reading {
-    pub(crate) tally: Tally,
-    pub(crate) digest: blake3::Hash,
-    /// `None` for built-in content.
-    pub(crate) signature: Option<Signature>,
-    pub(crate) at: Timestamp,
-    pub(crate) took: Duration,
-}
-
-/// Reads the file at `path`, or `text` instead if there is one. Passes to `rule` each rule that the protected names
-/// permit, as [`parse::read`] does, and to `progress` the number of bytes read so far and the size of the file. If the
-/// list is refused in the end, those rules must be dropped.
-pub(crate) fn read_list(
-    path: &Path,
-    text: Option<&str>,
-    notation: Notation,
-    protected_names: Option<(&ProtectedNames, Guarded)>,
-    mut rule: impl FnMut(&Name, Scope, u32),
-    mut progress: impl FnMut(u64, u64),
-) -> Result<Reading, FileError> {
-    let start = Instant::now();
-    let mut reader = parse::Reader::new(notation);
-    let mut hasher = blake3::Hasher::new();
-    let mut suppressed = SuppressedRules::default();
-    let mut admit = |cut, name: &Name, scope, line| {
-        let admits = |(protected_names, list)| {
-            let list = Guarded { cut, ..list };
-            suppressed.admits(protected_names, list, name, scope, line)
-        };
-        if protected_names.is_none_or(admits) {
-            rule(name, scope, line);
-        }
-    };
-    let mut done = 0;
-    let mut each = |piece: &[u8], of| {
-        hasher.update(piece);
-        reader.feed(piece, &mut |name: &_, scope, line| {
-            admit(false, name, scope, line);
-        });
-        done += piece.len() as u64;
-        progress(done, of);
-    };
-    let signature = match text {
-        Some(text) => {
-            each(text.as_bytes(), text.len() as u64);
-            None
-        }
-        None => Some(read_quiet(path, each)?),
-    };
-    let mut tally = reader.finish(&mut |name: &_, scope, line| {
-        admit(true, name, scope, line);
-    });
-    tally.rules -= suppressed.total();
-    tally.guarded = suppressed;
-    Ok(Reading {
-        tally,
-        digest: hasher.finalize(),
-        signature,
-        at: Timestamp::now(),
-        took: start.elapsed(),
-    })
-}
-
 /// Whether a file with this start is UTF-16: it has a byte order mark, or every second byte is NUL.
 fn is_utf16(start: &[u8]) -> bool {
     let pairs = || start.chunks_exact(2);
@@ -156,7 +81,10 @@ fn is_utf16(start: &[u8]) -> bool {
 
 /// Reads a text file in pieces, and passes on each with the size of the file. Fails if the file changes meanwhile. A
 /// file that is no text is not read to its end.
-fn read_quiet(path: &Path, mut each: impl FnMut(&[u8], u64)) -> Result<Signature, FileError> {
+pub(crate) fn read_quiet(
+    path: &Path,
+    mut each: impl FnMut(&[u8], u64),
+) -> Result<Signature, FileError> {
     let unreadable = |source| FileError::Unreadable {
         path: path.to_owned(),
         source,

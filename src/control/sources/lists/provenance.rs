@@ -1,17 +1,12 @@
-//! Converts between a loaded list and its provenance in an image, and computes the key of a list's rules.
+//! Converts between a loaded list and its provenance in an image.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::comments::Comments;
-use crate::config::{Content, Format, List};
-use crate::control::compile::plan::ListNotes;
+use crate::config::List;
+use crate::config::paths::recorded;
+use crate::control::persist::list_notes::{ListNotes, key};
 use crate::control::sources::lists::load::Loaded;
 use crate::policy::image::provenance::ImageSource;
-use crate::policy::rule::Scope;
-
-/// Length of the key of a list's rules, in hexadecimal digits.
-const KEY: usize = 32;
 
 /// The provenance of a loaded list.
 pub(crate) fn source(list: &List, loaded: &Loaded) -> ImageSource {
@@ -78,65 +73,6 @@ pub(crate) fn kept(source: &ImageSource, list: &List) -> Option<(List, Loaded)> 
 pub(crate) fn content(list: &List, loaded: &Loaded) -> String {
     let read = (list.format, list.comments, list.scope);
     key(&loaded.digest, read, &loaded.protected_names)
-}
-
-/// Like [`content`], for a list in an image; `None` if the image does not record how the list was read.
-pub(crate) fn content_of(source: &ImageSource) -> Option<String> {
-    let notes = ListNotes::of(source)?;
-    let read = (notes.format, notes.comments, notes.scope);
-    Some(key(&source.digest, read, &notes.protected_names))
-}
-
-/// A text that identifies the rules of a list in an image. Sources with equal texts have the same rules, even if they
-/// were read at different times.
-pub(crate) fn rules_of(source: &ImageSource) -> String {
-    let ImageSource {
-        name,
-        path,
-        digest,
-        rules,
-        notes,
-        read_at: _,
-        whole: _,
-    } = source;
-    let all = match (ListNotes::of(source), content_of(source)) {
-        (Some(of), Some(content)) => {
-            serde_json::to_string(&(name, path, digest, rules, of.kind, of.released, content))
-        }
-        _ => serde_json::to_string(&(name, path, digest, rules, notes)),
-    };
-    all.expect("text, numbers and enums can be serialized to JSON")
-}
-
-fn key(digest: &str, read: (Format, Comments, Scope), protected_names: &str) -> String {
-    let all = serde_json::to_vec(&(digest, read, protected_names));
-    let all = all.expect("text and enums can be serialized to JSON");
-    let mut key = blake3::hash(&all).to_hex().to_string();
-    key.truncate(KEY);
-    key
-}
-
-/// The absolute path of a list's file as images record it: in JSON, so bytes that are not UTF-8 are replaced.
-pub(crate) fn recorded(path: &Path) -> PathBuf {
-    legible(&absolute(path))
-}
-
-/// The path of a list as the journal records it: absolute, if the list is a file.
-pub(crate) fn place(list: &List) -> PathBuf {
-    match list.content {
-        Content::File => recorded(&list.source.path),
-        Content::Embedded(_) => legible(&list.source.path),
-    }
-}
-
-/// The path with bytes that are not UTF-8 replaced, as JSON can't represent them.
-pub(crate) fn legible(path: &Path) -> PathBuf {
-    path.to_string_lossy().into_owned().into()
-}
-
-/// The absolute path; unchanged if there is no working directory.
-fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-use crate::control::sources::lists::parse::foreign::{Foreign, recognise};
+use crate::control::list_file::parse::foreign::{Foreign, recognise};
 use crate::names::typed::Mistyped;
 
 /// Characters in the excerpt of a bad line; an ellipsis replaces the rest.

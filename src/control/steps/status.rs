@@ -2,22 +2,24 @@
 
 use jiff::Timestamp;
 
+use crate::config::order::State;
+use crate::config::paths;
 use crate::config::shown::{Show, first, more_warnings};
 use crate::config::{Config, Origin};
 use crate::control::Control;
 use crate::control::admin::status::{
-    BadCount, BadLine, Gauges, ImageStatus, KnownOrder, KnownOrders, LeftOutCount, ListHealth,
-    ListStatus, OrdersStatus, Status,
+    BadCount, BadLine, ImageStatus, KnownOrder, KnownOrders, LeftOutCount, ListHealth, ListStatus,
+    OrdersStatus, Status,
 };
+use crate::control::gauges::Gauges;
 use crate::control::guard::acceptance::aged;
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::Guard;
-use crate::control::persist::rollback_file::RollbackRecord;
-use crate::control::publish::{compose, provenance};
+use crate::control::publish::compose;
+use crate::control::rollback::record::RollbackRecord;
 use crate::control::sources::lists::state::ListState;
 use crate::control::sources::orders::problems::MOST_REPORTED;
 use crate::control::sources::orders::registry::Known;
-use crate::control::sources::orders::schedule::State;
 use crate::policy::image::Image;
 use crate::policy::rule::Source;
 
@@ -96,7 +98,7 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
         started_at: control.configuration.started_at,
         config: match &control.configuration.current.origin {
             Origin::BuiltIn => None,
-            Origin::File(path) => Some(provenance::recorded(path)),
+            Origin::File(path) => Some(paths::recorded(path)),
         },
         state_dir: control
             .configuration
@@ -104,13 +106,13 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
             .state
             .dir
             .as_deref()
-            .map(provenance::recorded),
+            .map(paths::recorded),
         journal: control
             .configuration
             .boot
             .journal
             .as_deref()
-            .map(provenance::recorded),
+            .map(paths::recorded),
         generation: control.generation(),
         published_at: control.publication.published_at,
         images: [
@@ -203,7 +205,7 @@ pub(crate) fn known_orders(control: &Control) -> KnownOrders {
         (order.id.clone(), known)
     };
     KnownOrders {
-        dir: registry.orders_dir().map(provenance::recorded),
+        dir: registry.orders_dir().map(paths::recorded),
         orders: registry.known().map(order).collect(),
     }
 }
@@ -259,14 +261,14 @@ fn list_status(state: &ListState, hits: Option<u64>, guard_policy: &GuardPolicy)
         whole: state.config.required || !state.config.warn.is_empty(),
         bad: tally.map_or_else(Vec::new, |tally| {
             let count =
-                |(problem, count): &(crate::control::sources::lists::parse::Bad, u32)| BadCount {
+                |(problem, count): &(crate::control::list_file::parse::Bad, u32)| BadCount {
                     problem: problem.to_string(),
                     count: *count,
                 };
             tally.bad.iter().map(count).collect()
         }),
         first_bad: tally.map_or_else(Vec::new, |tally| {
-            let line = |bad: &crate::control::sources::lists::parse::BadLine| BadLine {
+            let line = |bad: &crate::control::list_file::parse::BadLine| BadLine {
                 line: bad.line,
                 text: bad.text.clone(),
                 problem: bad.problem.to_string(),

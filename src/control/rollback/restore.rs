@@ -4,12 +4,14 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::image_store::ImageStore;
-use super::store::Pair;
 use crate::config::List;
 use crate::control::journal::past::{Moment, Past};
-use crate::control::publish::{compose, provenance};
+use crate::control::persist::image_store::ImageStore;
+use crate::control::persist::store::Pair;
+use crate::control::publish::compose;
+use crate::control::rollback::stored::read_generation;
 use crate::control::sources::lists::load::Loaded;
+use crate::control::sources::lists::provenance;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};
 use crate::policy::images::Images;
@@ -184,7 +186,10 @@ pub(crate) fn read_and_compose(
     in_force: &Images,
     lists: &[List],
 ) -> Result<RestoredLists, String> {
-    let (stored, pair) = store.read_generation(dir, journal, generation)?;
+    let stored = store.while_unchanged(|| read_generation(dir, journal, generation));
+    let stored = stored.map_err(|error| error.to_string())?;
+    let pair = stored.pair;
+    let stored = stored.into_images();
     let images = compose(&stored, in_force, lists).map_err(|error| error.to_string())?;
     // Without the journal's entry, fewer differences are known.
     let past = journal.and_then(|path| Past::read(path, Moment::Generation(generation)).ok());
@@ -241,7 +246,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::control::guard::release::Guards;
-    use crate::control::sources::lists::parse::Tally;
+    use crate::control::list_file::parse::Tally;
     use crate::policy::builder::Builder;
     use crate::policy::rule::Scope;
     use crate::wire::name::Name;

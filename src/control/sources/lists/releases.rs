@@ -1,17 +1,13 @@
 //! The guards that a reload releases for each list, and the mistakes in such releases.
 
-use crate::control::admin::status::ReloadRequest;
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release;
 use crate::control::guard::release::{Guards, NoRelease};
 use crate::control::sources::lists::state::ListState;
 
 /// The guards that a reload releases for a list.
-pub(crate) fn released(request: &ReloadRequest, list: &str) -> Guards {
-    let all = request
-        .accept
-        .iter()
-        .filter_map(|text| release::read(text).ok());
+pub(crate) fn released(accept: &[String], list: &str) -> Guards {
+    let all = accept.iter().filter_map(|text| release::read(text).ok());
     let named = all.filter(|(name, _)| *name == list);
     named.map(|(_, guard)| guard).collect()
 }
@@ -19,13 +15,13 @@ pub(crate) fn released(request: &ReloadRequest, list: &str) -> Guards {
 /// The mistakes in a reload's releases for these lists, a sentence each. If the configuration and the guard's files are
 /// the same (`is_unchanged`), a release must be for a guard that holds a list now.
 pub(crate) fn invalid_releases(
-    request: &ReloadRequest,
+    accept: &[String],
     lists: &[&ListState],
     guard_policy: &GuardPolicy,
     is_unchanged: bool,
 ) -> Vec<String> {
     let mut problems = Vec::new();
-    for text in &request.accept {
+    for text in accept {
         let read = release::read(text);
         let name = match &read {
             Ok((list, _)) => list,

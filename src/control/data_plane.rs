@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::control::admin::status::Gauges;
+use crate::control::gauges::Gauges;
 
 /// The data plane, as far as the control plane uses it.
 pub trait DataPlane: Send + Sync {

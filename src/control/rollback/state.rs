@@ -18,17 +18,15 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::durable;
-use super::image_store::ImageStore;
-use super::restore::{self, RestoredLists};
-use super::rollback_file::{FILE, RollbackRecord, remove};
 use crate::config::shown::Show;
 use crate::config::{Config, List};
-use crate::control::admin::preparing::Prepared;
-use crate::control::admin::requests::OpenRequest;
 use crate::control::file_tasks::FileTasks;
 use crate::control::guard::acceptance::InForce;
 use crate::control::journal::past::{Moment, Past};
+use crate::control::persist::durable;
+use crate::control::persist::image_store::ImageStore;
+use crate::control::rollback::record::{FILE, RollbackRecord, remove};
+use crate::control::rollback::restore::{self, RestoredLists};
 use crate::policy::images::Images;
 
 /// The images of a rollback whose record is on the disk.
@@ -39,14 +37,19 @@ pub(crate) struct PreparedRollback {
     pub(crate) record: RollbackRecord,
 }
 
-/// A rollback or a release whose files are being read and written.
-pub(crate) struct RunningRollback {
-    pub(crate) waiting: OpenRequest,
-    /// The files of lists, for a release.
-    pub(crate) prepared: Option<Box<Prepared>>,
-    /// The generation whose images are composed a second time, as lists changed during the first time. No list may
-    /// change until the second time ends.
-    pub(crate) again: Option<u64>,
+/// The rollback or release under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    Idle,
+    /// A generation is read and composed.
+    Composing,
+    /// It is to be composed a second time, or is being so, as lists changed during the first time. No list may change
+    /// until the second time ends.
+    ComposingAgain {
+        generation: u64,
+    },
+    /// The record is being removed.
+    Releasing,
 }
 
 /// The rollback in force, and the one under way.
@@ -55,8 +58,7 @@ pub(crate) struct Rollback {
     pub(crate) record: Option<RollbackRecord>,
     /// Why a rollback could not be restored after a restart.
     pub(crate) lost: Option<String>,
-    /// The rollback or release under way.
-    pub(crate) running: Option<RunningRollback>,
+    progress: Progress,
     /// The number of rollbacks. A join or compilation that began before the last one is outdated when it ends.
     pub(crate) epoch: u64,
     /// Reads a generation and writes the record, or removes it.
@@ -88,7 +90,7 @@ impl Rollback {
         Self {
             record: None,
             lost: None,
-            running: None,
+            progress: Progress::Idle,
             epoch: 0,
             tasks: FileTasks::new(),
         }
@@ -96,13 +98,12 @@ impl Rollback {
 
     /// Whether a rollback or a release is under way.
     pub(crate) fn is_running(&self) -> bool {
-        self.running.is_some()
+        self.progress != Progress::Idle
     }
 
     /// Whether lists may come into force: not while the images of a rollback are composed again.
     pub(crate) fn allows_changes(&self) -> bool {
-        let running = self.running.as_ref();
-        running.is_none_or(|running| running.again.is_none())
+        !matches!(self.progress, Progress::ComposingAgain { .. })
     }
 
     /// The generation whose lists are held.
@@ -112,13 +113,36 @@ impl Rollback {
 
     /// The generation to compose again; `None` while another task on a rollback's files runs.
     pub(crate) fn due_again(&self) -> Option<u64> {
-        let again = self.running.as_ref().and_then(|running| running.again);
-        again.filter(|_| !self.tasks.is_running(&()))
+        match self.progress {
+            Progress::ComposingAgain { generation } => {
+                (!self.tasks.is_running(&())).then_some(generation)
+            }
+            _ => None,
+        }
     }
 
-    /// Reads a generation and writes the record, on another thread. `again`: the images of this rollback have been
-    /// composed before.
-    pub(crate) fn start(&mut self, generation: u64, composition: Composition, again: bool) {
+    /// Reads a generation and writes the record, on another thread.
+    pub(crate) fn start(&mut self, generation: u64, composition: Composition) {
+        self.progress = Progress::Composing;
+        self.compose(generation, composition, false);
+    }
+
+    /// Composes a generation a second time, once [`due_again`](Self::due_again) returns it.
+    pub(crate) fn start_again(&mut self, generation: u64, composition: Composition) {
+        self.compose(generation, composition, true);
+    }
+
+    /// Records that lists changed during the composition, which is to be done a second time.
+    pub(crate) fn want_again(&mut self, generation: u64) {
+        self.progress = Progress::ComposingAgain { generation };
+    }
+
+    /// Ends the rollback or release under way.
+    pub(crate) fn finish(&mut self) {
+        self.progress = Progress::Idle;
+    }
+
+    fn compose(&mut self, generation: u64, composition: Composition, again: bool) {
         let places = [Some(&composition.dir), composition.journal.as_ref()];
         let places = places.into_iter().flatten();
         let places: Vec<_> = places.map(|path| path.shown().to_string()).collect();
@@ -138,6 +162,7 @@ impl Rollback {
 
     /// Removes the record, on another thread.
     pub(crate) fn start_release(&mut self, dir: PathBuf) {
+        self.progress = Progress::Releasing;
         let places = dir.join(FILE).shown().to_string();
         let work = move || RollbackFiles::Released(remove(&dir));
         self.tasks.start((), places, work);

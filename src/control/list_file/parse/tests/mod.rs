@@ -9,10 +9,10 @@ use crate::names::typed;
 use crate::names::typed::Mistyped;
 use crate::wire::name::NameError;
 
-const TELEGRAM: &[u8] = include_bytes!("../../../../../../blocklists/telegram-web-2017.txt");
-const SAMPLE_DOMAINS: &[u8] = include_bytes!("../../../../../../blocklists/sample-domains.txt");
-const SAMPLE_HOSTS: &[u8] = include_bytes!("../../../../../../blocklists/sample-hosts.txt");
-const SAMPLE_ALLOW: &[u8] = include_bytes!("../../../../../../blocklists/sample-allow.txt");
+const TELEGRAM: &[u8] = include_bytes!("../../../../../blocklists/telegram-web-2017.txt");
+const SAMPLE_DOMAINS: &[u8] = include_bytes!("../../../../../blocklists/sample-domains.txt");
+const SAMPLE_HOSTS: &[u8] = include_bytes!("../../../../../blocklists/sample-hosts.txt");
+const SAMPLE_ALLOW: &[u8] = include_bytes!("../../../../../blocklists/sample-allow.txt");
 
 /// The notation of a list without further keys.
 fn of(format: Format) -> Notation {

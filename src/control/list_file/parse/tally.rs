@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::control::guard::suppressed::SuppressedRules;
-use crate::control::sources::lists::parse::bad::{Bad, BadLine};
-use crate::control::sources::lists::parse::foreign::{FileFormat, Foreign};
+use crate::control::list_file::parse::bad::{Bad, BadLine};
+use crate::control::list_file::parse::foreign::{FileFormat, Foreign};
+use crate::control::list_file::suppressed::SuppressedRules;
 use crate::names::typed::Mistyped;
 
 /// Bad lines that are kept with their text; the others are only counted.

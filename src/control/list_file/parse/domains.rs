@@ -1,7 +1,7 @@
 //! Parses the `domains` format: one name per line, `.x` for a subtree, `*.x` for all names below `x`.
 
-use super::bad::Bad;
-use super::tally::LineTally;
+use crate::control::list_file::parse::bad::Bad;
+use crate::control::list_file::parse::tally::LineTally;
 use crate::names::typed;
 use crate::names::typed::Mistyped;
 use crate::policy::rule::Scope;

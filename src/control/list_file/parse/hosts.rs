@@ -1,8 +1,8 @@
 //! Parses the `hosts` format: an address, then names. Every valid name becomes a rule, except names of the machine
 //! itself, such as `localhost`. The address is ignored.
 
-use super::bad::Bad;
-use super::tally::LineTally;
+use crate::control::list_file::parse::bad::Bad;
+use crate::control::list_file::parse::tally::LineTally;
 use crate::names::typed;
 use crate::names::typed::Mistyped;
 use crate::policy::rule::Scope;

@@ -1,0 +1,28 @@
+//! The paths of files as the journal and images record them.
+
+use std::path::{Path, PathBuf};
+
+use super::{Content, List};
+
+/// The absolute path of a list's file as images record it: in JSON, so bytes that are not UTF-8 are replaced.
+pub(crate) fn recorded(path: &Path) -> PathBuf {
+    legible(&absolute(path))
+}
+
+/// The path of a list as the journal records it: absolute, if the list is a file.
+pub(crate) fn place(list: &List) -> PathBuf {
+    match list.content {
+        Content::File => recorded(&list.source.path),
+        Content::Embedded(_) => legible(&list.source.path),
+    }
+}
+
+/// The path with bytes that are not UTF-8 replaced, as JSON can't represent them.
+pub(crate) fn legible(path: &Path) -> PathBuf {
+    path.to_string_lossy().into_owned().into()
+}
+
+/// The absolute path; unchanged if there is no working directory.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}

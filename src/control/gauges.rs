@@ -1,0 +1,103 @@
+//! The present state of the data plane, as it reports it to the control plane. The fields are part of the control socket's
+//! API.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::shown::counted;
+
+/// The state of the data plane.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Gauges {
+    /// The user that the process runs as.
+    #[serde(default)]
+    pub user: Option<u32>,
+    /// The addresses that it listens on.
+    pub listen: Vec<SocketAddr>,
+    /// The upstream servers.
+    pub upstream: Vec<UpstreamStatus>,
+    /// Problems of all upstream servers together, and of the log; they are among the alarms.
+    #[serde(skip)]
+    pub problems: Vec<String>,
+    /// Queries that wait for upstream.
+    pub waiting: usize,
+    /// Answers in the cache.
+    pub cache_entries: usize,
+    /// Bytes of these answers.
+    pub cache_octets: u64,
+    /// Events since the start, by name.
+    pub counters: serde_json::Map<String, serde_json::Value>,
+    /// Queries since the start, by type.
+    pub query_types: serde_json::Map<String, serde_json::Value>,
+    /// Response times of upstream.
+    pub upstream_latency: Histogram,
+    /// Hits of lists and orders, by their slots (`publish::slots`).
+    #[serde(skip)]
+    pub list_hits: Vec<u64>,
+}
+
+/// Durations of events.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Histogram {
+    /// Upper bounds in milliseconds, and how many events took at most that long (cumulative).
+    pub buckets: Vec<(f64, u64)>,
+    /// The number of all events.
+    pub count: u64,
+    /// The sum of all durations, in milliseconds.
+    pub sum_ms: f64,
+}
+
+/// An upstream server.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct UpstreamStatus {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Whether it failed so often that it is not asked for a while.
+    pub down: bool,
+    /// How many of the last queries in a row it did not answer.
+    #[serde(default)]
+    pub unanswered: u32,
+    /// Its smoothed round-trip time in milliseconds; `None` before the first answer.
+    pub latency_ms: Option<f64>,
+    /// Whether queries to it carry EDNS: not for some minutes after it rejected that.
+    pub edns: bool,
+    /// Whether queries to it have random letter case: not for some minutes after its answers changed the case and it could
+    /// not be asked by TCP.
+    pub random_case: bool,
+    /// The number of its referrals to other servers: a server that does not recurse sends those.
+    pub referrals: u64,
+    /// Unusable answers since the last usable one, by response code; `unreadable` are those that don't answer their query.
+    #[serde(default)]
+    pub failures: BTreeMap<String, u64>,
+    /// All unusable answers since the server is known.
+    #[serde(default)]
+    pub failures_total: BTreeMap<String, u64>,
+}
+
+impl UpstreamStatus {
+    /// The unusable answers since the last usable one, and what they may mean, a phrase each.
+    pub fn troubles(&self) -> Vec<String> {
+        let referrals = (self.referrals > 0).then(|| {
+            let referrals = counted(self.referrals, "referral", "referrals");
+            format!("{referrals}: it does not recurse")
+        });
+        let failures = self.failures.iter().map(|(kind, &count)| {
+            let answers = counted(count, "answer", "answers");
+            let hint = match kind.as_str() {
+                "FORMERR" | "NOTIMP" if self.edns => {
+                    ": no EDNS there? See `edns` of [upstream] servers"
+                }
+                "REFUSED" => ": this machine may not ask it, or it does not recurse",
+                _ => "",
+            };
+            match kind.as_str() {
+                "other" => format!("{answers} with other errors"),
+                "unreadable" => format!("{answers} that can't be read"),
+                code => format!("{answers} {code}{hint}"),
+            }
+        });
+        referrals.into_iter().chain(failures).collect()
+    }
+}

@@ -1,0 +1,81 @@
+//! Reads a list and passes on the rules that the protected names permit.
+
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::control::guard::protected::{Guarded, ProtectedNames};
+use crate::control::guard::suppressed::admits;
+use crate::control::list_file::file::{FileError, read_quiet};
+use crate::control::list_file::parse::{self, Notation, Tally};
+use crate::control::list_file::signature::Signature;
+use crate::control::list_file::suppressed::SuppressedRules;
+use crate::policy::rule::Scope;
+use crate::wire::name::Name;
+
+/// The result of reading a list to its end.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    pub(crate) tally: Tally,
+    pub(crate) digest: blake3::Hash,
+    /// `None` for built-in content.
+    pub(crate) signature: Option<Signature>,
+    pub(crate) at: Timestamp,
+    pub(crate) took: Duration,
+}
+
+/// Reads the file at `path`, or `text` instead if there is one. Passes to `rule` each rule that the protected names
+/// permit, as [`parse::read`] does, and to `progress` the number of bytes read so far and the size of the file. If the
+/// list is refused in the end, those rules must be dropped.
+pub(crate) fn read_list(
+    path: &Path,
+    text: Option<&str>,
+    notation: Notation,
+    protected_names: Option<(&ProtectedNames, Guarded)>,
+    mut rule: impl FnMut(&Name, Scope, u32),
+    mut progress: impl FnMut(u64, u64),
+) -> Result<Reading, FileError> {
+    let start = Instant::now();
+    let mut reader = parse::Reader::new(notation);
+    let mut hasher = blake3::Hasher::new();
+    let mut suppressed = SuppressedRules::default();
+    let mut admit = |cut, name: &Name, scope, line| {
+        let admits = |(protected_names, list)| {
+            let list = Guarded { cut, ..list };
+            admits(&mut suppressed, protected_names, list, name, scope, line)
+        };
+        if protected_names.is_none_or(admits) {
+            rule(name, scope, line);
+        }
+    };
+    let mut done = 0;
+    let mut each = |piece: &[u8], of| {
+        hasher.update(piece);
+        reader.feed(piece, &mut |name: &_, scope, line| {
+            admit(false, name, scope, line);
+        });
+        done += piece.len() as u64;
+        progress(done, of);
+    };
+    let signature = match text {
+        Some(text) => {
+            each(text.as_bytes(), text.len() as u64);
+            None
+        }
+        None => Some(read_quiet(path, each)?),
+    };
+    let mut tally = reader.finish(&mut |name: &_, scope, line| {
+        admit(true, name, scope, line);
+    });
+    tally.rules -= suppressed.total();
+    tally.guarded = suppressed;
+    Ok(Reading {
+        tally,
+        digest: hasher.finalize(),
+        signature,
+        at: Timestamp::now(),
+        took: start.elapsed(),
+    })
+}

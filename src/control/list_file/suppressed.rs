@@ -1,0 +1,42 @@
+//! The rules of a list that its reader left out or only reported, with the reasons. They are not bad lines.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::guard::Protection;
+
+/// The rules of one list that are suppressed, and those that are only reported.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SuppressedRules {
+    /// The number of suppressed rules by the kind of name that they cover, in the order of first occurrence.
+    pub left_out: Vec<(Protection, u32)>,
+    /// The first suppressed rules.
+    pub first: Vec<LeftOut>,
+    /// The number of rules that apply although they cover a protected name.
+    pub warned: u32,
+    /// The first of those.
+    pub first_warned: Vec<LeftOut>,
+    /// Names whose rules apply, or are not reported, because they are released.
+    pub released: Vec<String>,
+}
+
+/// A rule that is suppressed or reported.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Its line, from 1.
+    pub line: u32,
+    /// The rule in the notation of lists.
+    pub rule: String,
+    /// The kind of name that it covers.
+    #[serde(rename = "ward")]
+    pub protection: Protection,
+    /// A description that follows the rule: `covers the public suffix co.id`.
+    pub why: String,
+}
+
+impl SuppressedRules {
+    /// The number of suppressed rules.
+    pub fn total(&self) -> u32 {
+        self.left_out.iter().map(|(_, count)| count).sum()
+    }
+}

@@ -1,0 +1,91 @@
+//! What an image records about each of its lists, and the key of a list's rules.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Format;
+use crate::config::comments::Comments;
+use crate::control::guard::release::Guards;
+use crate::control::list_file::parse::Tally;
+use crate::control::list_file::signature::Signature;
+use crate::policy::image::provenance::ImageSource;
+use crate::policy::rule::{Kind, Scope};
+
+/// Length of the key of a list's rules, in hexadecimal digits.
+const KEY: usize = 32;
+
+/// The facts about the reading of a list that an image records, so that they can be reported after a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListNotes {
+    /// Its format.
+    pub format: Format,
+    /// The scope of a name without a prefix.
+    pub scope: Scope,
+    /// The characters that begin a comment line.
+    #[serde(default)]
+    pub comments: Comments,
+    /// The effect of its rules; `None` in images of older versions.
+    #[serde(default)]
+    pub kind: Option<Kind>,
+    /// Counts of its lines.
+    pub tally: Tally,
+    /// The signature of the file; `None` for built-in content.
+    pub signature: Option<Signature>,
+    /// The duration of reading in milliseconds.
+    pub took_ms: u64,
+    /// Identifies the protected names that its rules were checked against; empty if there were none.
+    #[serde(default, rename = "wards")]
+    pub protected_names: String,
+    /// Guards that were released for it.
+    #[serde(default)]
+    pub released: Guards,
+}
+
+impl ListNotes {
+    /// The notes of a source; `None` if there are none, or a version with another format wrote them.
+    pub fn of(source: &ImageSource) -> Option<Self> {
+        serde_json::from_value(source.notes.clone()).ok()
+    }
+
+    /// The notes in the form that a source has.
+    pub fn to_value(&self) -> serde_json::Value {
+        serde_json::to_value(self).expect("strings and numbers have a JSON form")
+    }
+}
+
+/// The key of the rules of a list in an image; `None` if the image does not record how the list was read.
+pub(crate) fn content_of(source: &ImageSource) -> Option<String> {
+    let notes = ListNotes::of(source)?;
+    let read = (notes.format, notes.comments, notes.scope);
+    Some(key(&source.digest, read, &notes.protected_names))
+}
+
+/// A text that identifies the rules of a list in an image. Sources with equal texts have the same rules, even if they
+/// were read at different times.
+pub(crate) fn rules_of(source: &ImageSource) -> String {
+    let ImageSource {
+        name,
+        path,
+        digest,
+        rules,
+        notes,
+        read_at: _,
+        whole: _,
+    } = source;
+    let all = match (ListNotes::of(source), content_of(source)) {
+        (Some(of), Some(content)) => {
+            serde_json::to_string(&(name, path, digest, rules, of.kind, of.released, content))
+        }
+        _ => serde_json::to_string(&(name, path, digest, rules, notes)),
+    };
+    all.expect("text, numbers and enums can be serialized to JSON")
+}
+
+/// The key of a list's rules: a hash of the file's digest, the format, scope and comment characters, and the protected
+/// names.
+pub(crate) fn key(digest: &str, read: (Format, Comments, Scope), protected_names: &str) -> String {
+    let all = serde_json::to_vec(&(digest, read, protected_names));
+    let all = all.expect("text and enums can be serialized to JSON");
+    let mut key = blake3::hash(&all).to_hex().to_string();
+    key.truncate(KEY);
+    key
+}

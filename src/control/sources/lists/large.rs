@@ -1,0 +1,30 @@
+//! Large lists, which the compiler reads.
+
+use crate::config::List;
+use crate::control::guard::acceptance::InForce;
+use crate::control::guard::release::Guards;
+use crate::control::sources::lists::state::ListState;
+
+/// A large list that is to be read.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    /// The number of the load.
+    pub(crate) ticket: u64,
+    pub(crate) config: List,
+    pub(crate) released: Guards,
+    pub(crate) before: Vec<InForce>,
+    /// It belongs to a configuration that is not in force.
+    pub(crate) staged: bool,
+}
+
+/// Starts a load of a large list, as number `ticket` unless a client waits for another number.
+pub(crate) fn want(list: &mut ListState, ticket: u64, staged: bool) -> Wanted {
+    let loading = list.start(ticket);
+    Wanted {
+        ticket: loading.ticket,
+        config: list.config.clone(),
+        released: loading.released,
+        before: list.in_force(),
+        staged,
+    }
+}
