@@ -33,7 +33,7 @@ counts! {
     TcpQueries = "tcp_queries",
     /// Answers from a block rule on the queried name.
     Blocked = "blocked",
-    /// Answers from a block rule on the target of a CNAME.
+    /// Answers from a block rule on the target of a CNAME, SVCB or HTTPS record.
     BlockedTarget = "blocked_cname_target",
     /// Queries that are not answered because of a rule's action.
     BlockedDrop = "blocked_dropped",
@@ -49,7 +49,7 @@ counts! {
     Resolved = "resolved",
     /// Stale answers.
     Stale = "stale",
-    /// SERVFAIL, because no upstream answered.
+    /// Queries without a usable answer from upstream: answered with upstream's error, or with SERVFAIL.
     Failed = "failed",
     /// SERVFAIL, because too many queries wait for upstream.
     Overloaded = "overloaded",
@@ -109,9 +109,9 @@ counts! {
     TcpUnread = "tcp_connections_unread",
     /// Answers that could not be sent.
     SendErrors = "send_errors",
-    /// Queries sent upstream, retries included.
+    /// Queries sent upstream by UDP, retries included.
     UpstreamQueries = "upstream_queries",
-    /// Queries sent upstream by TCP, because the answer was truncated.
+    /// Queries sent upstream by TCP, because the answer by UDP was truncated or had another letter case.
     UpstreamTcp = "upstream_tcp_queries",
     /// Queries without a usable answer from upstream.
     UpstreamFailures = "upstream_failures",

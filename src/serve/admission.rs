@@ -7,16 +7,16 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use foldhash::quality::SeedableRandomState;
 
-/// The number of client counters, a power of two. Clients may share a counter: with a million clients, each serves four
-/// on average.
+/// The number of client counters, a power of two. Clients may share a counter: with a million clients, a counter has
+/// four clients on average.
 const CLIENTS: usize = 1 << 18;
 /// One in `RESERVED` permits is reserved for clients that hold fewer than `FEW`.
 const RESERVED: usize = 8;
 const FEW: usize = 8;
 /// The length of the IPv6 prefix that counts as one client: a customer's network.
 const V6_PREFIX: u32 = 56;
-/// Behind this prefix of 96 bits are addresses of IPv4 clients whose packets were translated (RFC 6052,
-/// section 2.1).
+/// The well-known prefix of 96 bits (RFC 6052, section 2.1). The 32 bits after it are the address of an IPv4 client
+/// whose packets were translated.
 const TRANSLATED: Ipv6Addr = Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0);
 
 /// How many permits there are.
@@ -94,7 +94,7 @@ impl Admission {
         let Bounds { all, per_client } = self.bounds();
         let mut permit = self.try_permit(all).ok_or(Full::All)?;
         let slot = self.slot(client);
-        // The last permits are for clients with few, unless one client may have all.
+        // The last permits are for clients that hold few permits, unless the bounds let one client hold all permits.
         let most = match per_client < all && all.saturating_sub(self.in_use()) < all / RESERVED {
             true => per_client.min(FEW),
             false => per_client,
@@ -398,7 +398,7 @@ mod tests {
 
     #[test]
     fn concurrent_threads_never_exceed_a_bound_and_release_all_permits() {
-        // Fewer than the threads try to take together.
+        // There are fewer permits than the threads together try to take.
         let admission = admission(6, 4);
         thread::scope(|scope| {
             for number in 0..4 {

@@ -1,4 +1,5 @@
-//! Writes answers with upstream's data, unless a name that they lead to is blocked.
+//! Writes answers with upstream's data. An answer that leads to a blocked name, as the target of a CNAME, SVCB or HTTPS
+//! record, is blocked instead.
 
 use std::sync::Arc;
 
@@ -43,8 +44,8 @@ impl AnswerContext<'_, '_> {
         self.copy(entry, count, None, None, out)
     }
 
-    /// The answer when there is none from upstream: the stale one if there is one (RFC 8767), else upstream's error,
-    /// else SERVFAIL.
+    /// The answer to a query that upstream did not answer: a stale answer if the cache has one (RFC 8767), otherwise
+    /// upstream's error, otherwise SERVFAIL.
     pub(super) fn failed(
         &self,
         failure: Option<&Failure>,
@@ -118,7 +119,7 @@ impl AnswerContext<'_, '_> {
                 if let Some(by) = blocked
                     && left_out.len() == answer.services()
                 {
-                    // The queried name has other types, so it exists.
+                    // Never NXDOMAIN: a name that owns SVCB or HTTPS records exists.
                     let hops = answer.chain().count();
                     return self.block(by, false, &place(hops, true), out);
                 }

@@ -113,7 +113,7 @@ impl Deferred {
             .map(|delivery| (delivery.waiter, delivery.outcome))
     }
 
-    /// Deliveries that were held back go before later ones.
+    /// Moves the deliveries that were held back to the front of `ready`, before later deliveries.
     fn release_held(&mut self) {
         self.held.append(&mut self.ready);
         std::mem::swap(&mut self.held, &mut self.ready);

@@ -18,7 +18,7 @@ use crate::stats::Count;
 use crate::wire::name::Name;
 use crate::wire::query::Query;
 
-/// Most messages that are dispatched together.
+/// The maximum number of messages that are dispatched together.
 pub const BATCH: usize = 64;
 
 /// A message, its sender, and when it was received.
@@ -94,8 +94,9 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
         }
     }
 
-    /// Answers at most [`BATCH`] messages, received at this dispatcher's time. Each step towards an answer waits
-    /// for memory, so all messages take one step before any takes the next. Never waits for another thread.
+    /// Answers at most [`BATCH`] messages, received at this dispatcher's time. Each step towards an answer reads memory
+    /// that may not be in the processor's cache. Therefore each step is made for all messages before the next step
+    /// begins, so that these reads overlap. Never waits for another thread.
     pub(super) fn batch<'p, E: BatchExchange>(
         &self,
         messages: impl Iterator<Item = Received<'p, E::Handle>>,

@@ -75,7 +75,7 @@ pub struct QueryId {
 struct Query {
     number: u64,
     waiters: Vec<Waiter>,
-    /// Waiters with a stale entry have been answered with it; later ones are answered stale at once.
+    /// Whether the waiters with a stale entry have been answered. Later waiters with a stale entry get it at once.
     stale_served: bool,
 }
 
@@ -154,8 +154,8 @@ impl InFlight {
         }
     }
 
-    /// Ends a query and returns its waiters. If it has ended before, but a later query for the same key is in flight,
-    /// an answer ends that one instead. `None` if no query was ended.
+    /// Ends a query and returns its waiters. If the query has ended before, but a later query for the same key is in
+    /// flight, an answer ends the later query; a failure does not. `None` if no query was ended.
     pub fn complete(&self, query_id: &QueryId, outcome: &Outcome) -> Option<Vec<Waiter>> {
         remove(&mut self.lock(&query_id.key), query_id, outcome)
     }

@@ -25,9 +25,9 @@ struct Burst {
     count_at: u32,
 }
 
-/// Any 10 ms may span the end of one window and the start of the next, so a client gets at most twice as many within
-/// them. Most answers wait for less than 20 ms and are not limited. A client that is itself a resolver with many users
-/// gets up to 25,600 answers per second that waited for 20 to 200 ms.
+/// An interval of 10 ms may contain the end of one window and the start of the next. Within such an interval a client
+/// gets at most twice `most` answers. Most answers wait for less than 20 ms and are not limited. A client that is
+/// itself a resolver with many users gets up to 25,600 answers per second that waited for 20 to 200 ms.
 const BURSTS: [Burst; 2] = [
     Burst {
         least: Duration::from_millis(200),
@@ -62,8 +62,8 @@ pub enum Release {
 pub struct Pace {
     discard: Setting,
     start: Instant,
-    /// For each client the number of a window in the high half, and in the low half how many answers of each of
-    /// [`BURSTS`] it got in that window.
+    /// One counter for each client. The high half is the number of a window. The low half counts the answers that the
+    /// client got in that window, separately for each of [`BURSTS`].
     counts: Box<[AtomicU64]>,
     hasher: RandomState,
 }

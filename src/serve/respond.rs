@@ -1,5 +1,5 @@
-//! Answers a query: bytes, client and time in, bytes or the next step out. It has neither sockets nor a clock, so
-//! that each rule of the protocol is tested without them.
+//! Answers a query. The input is a packet, its client and the time; the output is an answer or the next step. This
+//! module uses neither sockets nor a clock, so that each rule of the protocol can be tested without them.
 
 use super::cache::{Cache, Key, Lookup};
 use super::client::Client;
@@ -64,7 +64,7 @@ pub fn conclude(
     }
 }
 
-/// Reads a packet, up to where the policy decides on its name.
+/// Reads a packet and makes all checks that come before the policy decides on the qname.
 ///
 /// # Errors
 /// The end of a query that needs no policy; `out` holds its answer, if there is one.
@@ -104,7 +104,7 @@ pub(super) fn read<'p>(
     Ok(Asked { query, limit })
 }
 
-/// Like [`read`], but not inlined: its callers handle one message at a time, and the code of the batches stays small.
+/// Like [`read`], but not inlined. Its callers handle one message at a time, so inlining would only enlarge the code.
 #[inline(never)]
 pub(super) fn read_one<'p>(
     client: &Client,
@@ -125,7 +125,7 @@ pub(super) fn oversized(
     if !snapshot.permits(client.address) {
         return Ending::Drop(Count::DeniedMalformed.into());
     }
-    // A message that is dropped if complete, such as a response, must not be answered if it is too long, either.
+    // Some messages, such as responses, are always dropped. They must not be answered when they are too long, either.
     if matches!(Query::parse(packet), Err(Reject::Drop(_))) {
         return Ending::Drop(Count::Oversized.into());
     }
@@ -218,7 +218,8 @@ fn synthesize<'a, 'p>(
     let limit = *limit;
     let serial = snapshot.generation as u32;
     let past = match decision {
-        // Validators need these to prove the names below (RFC 4035, section 5).
+        // Validators need the DS and DNSKEY RRsets of a blocked name to validate the names under it (RFC 4035,
+        // section 5).
         Decision::Blocked { closed: false, .. }
             if matches!(query.rtype, rtype::DS | rtype::DNSKEY) =>
         {

@@ -58,7 +58,8 @@ pub(super) enum BlockedAt<'a> {
     Target {
         answer: &'a Answer,
         hops: usize,
-        /// Whether the blocked name is not that name itself, but the target of an SVCB or HTTPS record that it owns.
+        /// Whether the name after these hops owns an SVCB or HTTPS record whose target is blocked. False if that name
+        /// itself is blocked.
         service: bool,
         /// The age of the answer in seconds.
         age: u32,

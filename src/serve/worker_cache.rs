@@ -12,15 +12,15 @@ use crate::wire::query::Query;
 
 /// Entries in a set: as many as fit a line of a processor's cache.
 const WAYS: usize = 2;
-/// Most sets; together they take a megabyte.
+/// The maximum number of sets. Together, this many sets take a megabyte.
 const MOST_SETS: usize = 16_384;
-/// Bytes of the cache for each set, so that a small cache has a small copy.
+/// The number of the cache's bytes per set: a small cache has few sets, so its copy is small, too.
 const BYTES_PER_SET: u64 = 4096;
-/// Larger answers are not copied: an entry that the cache has evicted may be held here for a while.
+/// Answers of more bytes are not copied. A copy stays in memory for a while after the cache has evicted the entry.
 const MOST_BYTES: usize = 1024;
 
-/// Seconds for which a copy is used. After that the cache is asked, which learns that the entry is popular, and may
-/// have a newer one.
+/// Seconds for which a copy is used. After that the entry is looked up in the cache again. Thus the cache registers
+/// that the entry is popular, and the worker gets a newer entry if there is one.
 const KEPT: u32 = 4;
 
 /// The copied entries.

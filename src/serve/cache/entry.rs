@@ -198,7 +198,7 @@ impl Entry {
             return false;
         }
         let hits = self.late_hits.load(Ordering::Relaxed);
-        // The hits of two threads may count as one, but only one thread makes the last hit.
+        // Simultaneous hits of two threads may count as one. In any case only one thread gets `true`.
         hits < POPULAR
             && self
                 .late_hits

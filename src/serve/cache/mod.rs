@@ -1,5 +1,5 @@
-//! The cache of upstream's answers and recent failures, limited in bytes. It holds them unfiltered, so that new and
-//! lifted blocks apply to cached answers at once.
+//! The cache of upstream's answers and recent failures, limited in bytes. It holds answers as they are before the
+//! policy is applied. So when a block is added or removed, this affects cached answers at once.
 
 mod entry;
 mod stale;
@@ -24,7 +24,7 @@ const ENTRY_OVERHEAD: usize = 160;
 /// Bytes that a denial costs: key and slot. The key has room for a name of 40 bytes; the bytes of a longer name are
 /// added.
 const DENIAL_OVERHEAD: usize = 112;
-/// One in this many of the cache's bytes is for failures, and one in this many for denials.
+/// Of the cache's bytes, 1/`FAILURE_SHARE` are for failures, and 1/`DENIAL_SHARE` are for denials.
 const FAILURE_SHARE: u64 = 16;
 const DENIAL_SHARE: u64 = 16;
 /// The size of a small entry, from which the table sizes are computed. The tables must not grow while the server runs:
@@ -114,8 +114,8 @@ impl Cache {
         cache
     }
 
-    /// Changes how many bytes it holds at most. A smaller cache keeps what it has room for. Takes long for a large
-    /// one: no thread that answers queries may call it.
+    /// Changes the maximum number of bytes in the cache. If it becomes smaller, it keeps the entries that it has room
+    /// for. For a large cache this takes long: no thread that answers queries may call this function.
     pub fn resize(&self, size: u64) {
         let Shares {
             answers,
@@ -214,7 +214,7 @@ impl Cache {
                 return false;
             }
         }
-        // If the lock is held, assumes that there is such an entry.
+        // If another thread holds the lock, this assumes that the cache has an answer that the new one replaces.
         let known = |key: &KeyRef<'_>| self.answers.try_contains_key(key).unwrap_or(true);
         let counts = entry.is_kept() || key.as_ref().variants().any(|key| known(&key));
         !counts || self.answers.try_insert(key, entry).is_ok()

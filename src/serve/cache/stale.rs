@@ -1,4 +1,5 @@
-//! Finds the stale answer that may be used: the newest, unless something newer withdraws it (RFC 8767, section 4).
+//! Finds the stale answer that may be used: the newest one for the name and type, unless an NXDOMAIN that was received
+//! later denies a name of that answer (RFC 8767, section 4).
 
 use std::sync::Arc;
 
@@ -6,8 +7,8 @@ use super::entry::{CD, DO, Denial, Entry, KeyRef};
 use crate::wire::Rcode;
 use crate::wire::name::Name;
 
-/// Most names that are looked up for one answer: each name of its chain, and each ancestor of those. Otherwise the
-/// owner of a zone could make a lookup cost thousands of probes.
+/// The maximum number of names that are looked up for one answer: each name of its chain, and each ancestor of those
+/// names. Without this limit, the owner of a zone could make a lookup cost thousands of probes.
 const MAX_NAMES: usize = 256;
 
 /// Lookups that do not count as a use.
@@ -64,8 +65,8 @@ fn newest<E>(
     Ok(newest)
 }
 
-/// Whether an answer with other bits can replace an older one. With another DO it may have signatures that were not
-/// requested, or lack those that validators need.
+/// Whether an answer with other bits can replace an older answer. If its DO bit differs, the newer answer may have
+/// signatures that were not requested, or lack signatures that validators need.
 fn replaces(new_bits: u8, new: &Entry, old_bits: u8, old: &Entry) -> bool {
     (new_bits ^ old_bits) & DO == 0 || !(new.answer.has_dnssec() || old.answer.has_dnssec())
 }

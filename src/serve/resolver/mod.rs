@@ -1,4 +1,5 @@
-//! Resolves queries that a worker's first attempt left open, and those of streams, within the time that clients wait.
+//! Resolves two kinds of queries: those of UDP clients that a worker's first attempt could not resolve, and those of
+//! stream clients. It limits the time to that for which clients wait.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -96,7 +97,7 @@ impl<O: Observer> Resolver<O> {
         }
         let patience = match &stale {
             Some(_) => self.stale_patience(),
-            // The pool observes this timeout itself; twice as long is a safeguard.
+            // The pool itself ends the query at its timeout. Twice that time is only a safeguard.
             None => self.pool.timeout() * 2,
         };
         match tokio::time::timeout(patience, received).await {
@@ -201,7 +202,8 @@ pub(super) enum Begun {
     Resolve(Key, Option<Arc<Entry>>),
 }
 
-/// Keeps the step of one message until the snapshot is released.
+/// The exchange for a single message. It only stores the first step, which is carried out after the snapshot is
+/// released.
 struct Once<'r, O: Observer> {
     resolver: &'r Arc<Resolver<O>>,
     draft: Vec<u8>,
@@ -236,7 +238,7 @@ pub fn rejection_count(full: Full) -> Count {
     }
 }
 
-/// The failure that no upstream server has answered.
+/// The failure of a query that no upstream server has answered.
 pub fn no_answer() -> Failure {
     Failure {
         code: code::NO_REACHABLE_AUTHORITY,
@@ -265,7 +267,8 @@ impl<O: Observer> ActiveQuery<O> {
         // Clients with a stale answer get it; the others wait on.
         let impatient = inflight.take_stale_waiters(query_id);
         let none = Err(Arc::new(no_answer()));
-        // That may take long, because many clients are answered in bursts. Upstream's answer must not wait for it.
+        // The delivery of stale answers may take long, because many clients are answered in bursts. The handling of
+        // upstream's answer must not wait until the delivery ends.
         let end = async { self.end(asking.await).await };
         tokio::join!(end, responder.deliver_paced(impatient, &none));
     }

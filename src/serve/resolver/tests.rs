@@ -112,7 +112,7 @@ pub(crate) fn resolver(fate: Fate, timeout: Duration, sockets: Vec<Arc<Socket>>)
 }
 
 impl Resolver {
-    /// Delivers its answers.
+    /// The responder that delivers the resolver's answers.
     pub(crate) fn responder(&self) -> &Responder {
         &self.responder
     }
@@ -165,7 +165,8 @@ async fn a_query_that_panics_leaves_no_client_waiting() {
 
 #[tokio::test(start_paused = true)]
 async fn with_a_stale_answer_a_task_waits_no_longer_than_1800_milliseconds() {
-    // With a short timeout it is 90 % of that, so that the stale answer arrives before the client gives up.
+    // With a short timeout, the task waits for 90 % of the timeout, so that the stale answer arrives before the client
+    // gives up.
     for (timeout, patience) in [(30_000, 1800), (2000, 1800), (1000, 900), (100, 90)] {
         let resolver = resolver(Fate::Silent, Duration::from_millis(timeout), Vec::new());
         let client = IpAddr::from([127, 0, 0, 1]);

@@ -1,5 +1,5 @@
-//! How clients reach the server. A transport turns bytes and a client into calls of the dispatcher, and sends the
-//! answers that come back. It does not depend on policy, cache or upstream.
+//! How clients reach the server. A transport receives messages, passes each one with its client to the dispatcher, and
+//! sends the answers that the dispatcher returns. It does not depend on policy, cache or upstream.
 //!
 //! Each transport does this:
 //!
@@ -11,9 +11,10 @@
 //!    message. The UDP workers, which must not wait or allocate, pass batches to `Dispatcher::batch` and implement
 //!    `BatchExchange`.
 //! 3. It sends answers in any order. For a pending message it awaits
-//!    [`Pending::resolve`](super::pending::Pending::resolve) and then sends the answer of
-//!    [`Pending::conclude`](super::pending::Pending::conclude), which is made under the snapshot of that moment.
-//! 4. It limits how much one client can make it keep, and ends at shutdown.
+//!    [`Pending::resolve`](super::pending::Pending::resolve) and then sends the answer that
+//!    [`Pending::conclude`](super::pending::Pending::conclude) returns. `conclude` uses the policy snapshot that is
+//!    current when it is called.
+//! 4. It limits what it keeps in memory for one client, and ends at shutdown.
 //!
 //! A transport neither counts nor observes queries: the dispatcher reports each query to the
 //! [`Observer`](super::observe::Observer) once. A new transport is a module here and a variant of

@@ -1,5 +1,5 @@
-//! DNS over TCP: connections, their limit, pipelining and idleness (RFC 7766, RFC 9210). One connection cannot take
-//! more than its share.
+//! DNS over TCP: connections, their limit, pipelining and idle timeouts (RFC 7766, RFC 9210). The queries and the bytes
+//! that one connection can keep waiting are limited.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,10 +27,10 @@ use crate::wire::MAX_MESSAGE;
 
 /// Queries of one connection that may wait for upstream; further ones stay in the socket.
 const PIPELINE: usize = 64;
-/// The maximum number of bytes that a connection keeps of resolved answers, until they are sent. A longer answer is
-/// kept if it is the only one. Also the number of bytes of waiting queries from which on no further query is read.
-/// Without a limit, a client that reads nothing could make each connection hold 64 answers of 64 KB and 64 queries of
-/// that size.
+/// The maximum number of bytes of resolved answers that a connection keeps until they are sent. A longer answer is kept
+/// if it is the only one. The same limit applies to waiting queries: as soon as they have this many bytes together, no
+/// further query is read. Without a limit, a client that reads nothing could make each connection hold 64 answers of
+/// 64 KB and 64 queries of that size.
 const HELD: usize = MAX_MESSAGE;
 /// The pause after accepting a connection failed, usually because no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -65,7 +65,7 @@ impl<O: Observer> Streams<O> {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             };
-            // Clients that get no answers must not take permits from those that do.
+            // Clients that may not query must not use up the permits of clients that may.
             if !self.shared.policy.load().permits(peer.ip()) {
                 self.counters.bump(Count::TcpDenied);
                 continue;
@@ -164,7 +164,7 @@ struct Queries<O: Observer> {
     waiting: JoinSet<Resolved<O>>,
     /// Queries whose outcomes did not fit into `held`.
     postponed: VecDeque<Pending<O>>,
-    /// Whether the waiting query was postponed before.
+    /// Whether the query that waits was postponed before. Such a query waits alone.
     resumed: bool,
     /// Bytes of all queries that wait.
     kept: usize,
@@ -188,8 +188,8 @@ impl<O: Observer> Queries<O> {
         self.waiting.is_empty() && self.postponed.is_empty()
     }
 
-    /// Whether another query may be read. Postponed queries must be answered first: if other queries took the room each
-    /// time, the postponed ones would be sent upstream again and again.
+    /// Whether another query may be read. Postponed queries must be answered first: if the outcomes of other queries
+    /// filled `held` each time, the postponed queries would be sent upstream again and again.
     fn has_room(&self) -> bool {
         let resumes = self.resumed && !self.waiting.is_empty();
         let has_room = self.waiting.len() < PIPELINE && self.kept < HELD;
@@ -213,8 +213,8 @@ impl<O: Observer> Queries<O> {
         }
     }
 
-    /// The answer to a resolved query, under the current snapshot, or `None` if it is postponed. Answers are written
-    /// one at a time, when they can be sent.
+    /// The answer to a resolved query, under the current snapshot. `None` if the query is postponed or gets no answer.
+    /// Answers are written one at a time, when they can be sent.
     fn finish(&mut self, resolved: Resolved<O>) -> Option<Vec<u8>> {
         let Resolved {
             pending,

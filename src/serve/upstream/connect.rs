@@ -34,8 +34,9 @@ pub trait Connector: Send + Sync + 'static {
 
 /// Sends queries over the network.
 pub struct Network {
-    /// Permits for sockets that serve a single query: UDP sockets, and TCP connections to servers that get one for each
-    /// query. The shared TCP connections need none, because there are only one or two per server.
+    /// Permits for sockets that serve a single query: UDP sockets, and the TCP connections to servers that get a
+    /// separate connection for each query. Shared TCP connections need no permit, because there are only one or two per
+    /// server.
     places: Arc<Semaphore>,
     ports: Arc<Ports>,
     counters: Arc<Counters>,

@@ -54,8 +54,8 @@ pub(super) async fn exchange(
     }
 }
 
-/// Not inlined in the future above, so that a query that waits holds no buffer. An answer of more than `limit` bytes
-/// counts as truncated.
+/// Receives one datagram. An answer of more than `limit` bytes counts as truncated. This is a separate function so that
+/// the buffer is not part of the `Future` of `exchange`: a query that waits holds no buffer.
 fn receive(socket: &UdpSocket, limit: usize) -> io::Result<Vec<u8>> {
     let mut buffer = [0; UDP_PAYLOAD as usize + 1];
     let len = socket.try_recv(&mut buffer)?;
@@ -72,8 +72,9 @@ fn refusal(socket: &UdpSocket) -> io::Result<Vec<u8>> {
     Err(error.unwrap_or_else(|| io::ErrorKind::WouldBlock.into()))
 }
 
-/// An answer longer than we announced came in fragments, or could have: all but the first carry neither port nor ID, so
-/// they are easily forged (RFC 9715, section 3.2). It counts as truncated, and the query is repeated by TCP.
+/// An answer longer than we announced may have come in fragments. Fragments after the first one carry neither port nor
+/// ID, so they are easily forged (RFC 9715, section 3.2). Therefore the answer counts as truncated, and the query is
+/// repeated by TCP.
 fn mark_as_truncated(bytes: &mut [u8]) {
     bytes[2] |= (flag::TC >> 8) as u8;
 }

@@ -9,7 +9,7 @@ const DOWN_AFTER: u32 = 3;
 /// How long a server that is down is not asked; doubled with each further failure, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// How long the first attempt waits while no latency is known, and its bounds afterwards.
+/// How long to wait for a server while its latency is not known, and the bounds of this time once the latency is known.
 const FIRST_PATIENCE: Duration = Duration::from_millis(400);
 const LEAST_PATIENCE: Duration = Duration::from_millis(150);
 const MOST_PATIENCE: Duration = Duration::from_millis(1000);
@@ -70,7 +70,7 @@ impl Health {
         self.failures >= DOWN_AFTER
     }
 
-    /// How many queries in a row it left unanswered, up to the last one.
+    /// How many of the latest queries it left unanswered, without an answer between them.
     pub(super) fn unanswered(&self) -> u32 {
         self.failures
     }

@@ -73,7 +73,8 @@ impl Servers {
         self.health.get_mut(at)
     }
 
-    /// The servers in the order to ask them. The caller asks the first one.
+    /// The servers in the order to ask them. All but the first are recorded as passed over, because the caller asks the
+    /// first one.
     fn order(&mut self, now: Instant) -> Vec<Arc<Server>> {
         let order = health::order(&self.health, now);
         for &other in order.iter().skip(1) {
@@ -93,7 +94,7 @@ pub struct Unanswered {
     pub code: u16,
     /// An answer with an error's response code, if a server sent one.
     pub said: Option<Answer>,
-    /// The cause was that this server had no free socket, which says nothing about the name.
+    /// Whether the cause was that we had no free socket. That says nothing about the name.
     pub ours: bool,
 }
 
@@ -189,8 +190,8 @@ impl Pool {
         &self.ports
     }
 
-    /// Replaces the servers. The health of those that stay is kept. In-flight queries end with the servers that they
-    /// started with; no new ones are sent to servers that were removed.
+    /// Replaces the servers. The health of those that stay is kept. Queries that are in flight continue with the
+    /// servers that were configured when they began. Later queries are not sent to servers that were removed.
     pub fn replace(&self, servers: &[(ServerAddress, Dialect)]) {
         let mut held = self.lock();
         let mut next = Servers::default();
@@ -278,7 +279,7 @@ impl Pool {
             }
         }
         let mut responded = vec![false; servers.len()];
-        // One query is one failure, however often it was repeated.
+        // One query counts as at most one failure of each server, however often it was repeated.
         let mut charged = responded.clone();
         if let Some((place, has_responded, again)) = begun {
             responded[place] = has_responded;
@@ -365,8 +366,8 @@ impl Pool {
             client,
             dialect: server.dialect(Instant::now()),
         };
-        // The extensions left out because of a doubtful response. The server is recorded as lacking them if the query
-        // without them gets a usable answer.
+        // The extensions that are no longer used because of a response. If the query without them gets a usable answer,
+        // this is recorded as a sign that the server lacks them.
         let (mut edns_off, mut case_off, mut is_case_doubted) = (None, false, false);
         let mut next = again;
         for _ in 0..MOST_STEPS {
@@ -385,7 +386,7 @@ impl Pool {
             let mut patience = deadline.saturating_duration_since(Instant::now());
             let is_fallback = how.over == Transport::Tcp && is_case_doubted && !case_off;
             if is_fallback {
-                // A firewall may drop TCP silently: there must be time left to ask without it.
+                // A firewall may drop TCP silently. Half of the time is reserved to ask by UDP in that case.
                 patience /= 2;
             }
             let sent = Instant::now();
@@ -450,7 +451,8 @@ impl Pool {
         charged: &mut [bool],
         failure: &mut Unanswered,
     ) -> Option<Answer> {
-        // A server that responds is up, whatever it responds, because that may depend on the owner of a zone.
+        // A server that responds is up, whatever the response is, because the owner of a zone can influence the
+        // response.
         if done.responded {
             self.update(server, |health| health.answered(done.took));
         } else if !matches!(done.result, Err(ExchangeError::Busy)) {

@@ -29,8 +29,8 @@ impl SentQuery {
         }
     }
 
-    /// How a message with the ID of this query matches it. `None` if it is no response to it: it may be forged, and the
-    /// true one may still arrive (RFC 5452, section 9.1).
+    /// How a message with the ID of this query matches the query. `None` if the message is no response to it. Such a
+    /// message may be forged, and the true response may still arrive (RFC 5452, section 9.1).
     pub(super) fn fit(&self, message: &[u8], counters: &Counters) -> Option<Fit> {
         let fit = ask::fit(message, &self.question);
         if fit == Fit::Foreign || (fit == Fit::BareError && !self.dialect.edns) {

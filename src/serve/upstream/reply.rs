@@ -87,7 +87,7 @@ pub(super) fn evaluate(
         Fit::Answer if is_random => server.case_works(),
         Fit::Answer | Fit::Foreign => {}
     }
-    // Before its records are read: a truncated answer may end in the middle of one.
+    // This check comes before the records are read, because a truncated answer may end in the middle of a record.
     if how.over == Transport::Udp && received.is_cut {
         return Verdict::Again(Again::Tcp);
     }

@@ -1,8 +1,8 @@
 //! One upstream server: its address, its TCP connections, and which extensions of DNS it lacks.
 //!
-//! A missing extension is detected if a query with EDNS gets an error and the same query without it an answer, or if an
-//! answer has another letter case. The result is remembered for five minutes and then probed again, because the server
-//! behind an address may be replaced.
+//! A server lacks EDNS if a query with EDNS gets an error and the same query without EDNS gets an answer. It does not
+//! support random letter case if an answer has another letter case. The result is remembered for five minutes. Then the
+//! extension is probed again, because the server behind an address may be replaced.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -36,8 +36,8 @@ pub struct Server {
     without_case: Period,
     /// While this period lasts, EDNS counts as working, because a query with it was answered.
     edns_proven: Period,
-    /// Doubtful messages since the last answer to a query with EDNS, and a hash of the name that the last one was
-    /// about.
+    /// The number of doubtful messages since the last answer to a query with EDNS, and a hash of the qname of the last
+    /// doubtful message.
     edns_doubts: AtomicU32,
     doubted_name: AtomicU64,
     /// How many answers in a row had another letter case than their query.
@@ -97,7 +97,7 @@ impl Server {
         self.failures.lengthen_streak();
     }
 
-    /// How often it referred to other servers, as one that does not recurse does.
+    /// How often it sent a referral to other servers. A server that does not recurse sends referrals.
     pub(super) fn referrals(&self) -> u64 {
         self.referrals.load(Ordering::Relaxed)
     }
@@ -136,8 +136,8 @@ impl Server {
     /// Records a message that may be its refusal of EDNS, or a forgery. Returns whether there were enough of those in a
     /// row to believe them.
     ///
-    /// None is believed while an answer to a query with EDNS is remembered: otherwise a broken zone would turn EDNS off
-    /// for all names. Several about one name count as one.
+    /// No such message is believed while an answer to a query with EDNS is remembered: otherwise a broken zone would
+    /// turn EDNS off for all names. Consecutive messages about the same name count as one.
     pub(super) fn doubt_edns(&self, name: &[u8], now: Instant) -> bool {
         if self.is_edns_proven(now) {
             return false;

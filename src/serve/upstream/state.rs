@@ -13,7 +13,8 @@ use super::server::Server;
 use crate::serve::cache::Key;
 use crate::wire::ask::Dialect;
 
-/// The number of consecutive looks without failing servers that end an outage, even if no server answers for the root.
+/// After this many consecutive looks at which not all servers were failing, an outage ends, even if no server answers
+/// for the root.
 const CALM: u32 = 10;
 
 /// One server as `status` shows it.
@@ -25,7 +26,7 @@ pub struct ServerState {
     pub down: bool,
     /// Whether it left its last queries unanswered, even if it is asked again by now.
     pub silent: bool,
-    /// How many queries in a row it left unanswered, up to the last one.
+    /// How many of the latest queries it left unanswered, without an answer between them.
     pub unanswered: u32,
     /// Whether its answers come after the time for which queries wait.
     pub late: bool,
@@ -82,7 +83,7 @@ impl Pool {
 #[derive(Debug, Default)]
 pub struct OutageWatch {
     is_out: bool,
-    /// How many times in a row the servers were not failing although they did not answer for the root.
+    /// How many looks in a row found that not all servers were failing, while no server answered for the root.
     calm: u32,
 }
 

@@ -28,16 +28,16 @@ use crate::wire::{HEADER, MAX_MESSAGE, read_u16};
 
 use Ending::{Closed, Failed};
 
-/// Most queries that wait on one connection at a time.
+/// The maximum number of queries that wait on one connection at a time.
 const PIPELINE: usize = 1024;
 /// How long a connection on which nothing waits stays open (RFC 7766, section 6.2.3).
 const IDLE: Duration = Duration::from_secs(10);
-/// How long a server gets one query per connection after it closed one with queries unanswered
-/// (RFC 7766, section 6.2.4).
+/// If a server closes a connection while pipelined queries are unanswered, it gets only one query per connection for
+/// this time (RFC 7766, section 6.2.4).
 const WITHOUT_PIPELINING: Duration = Duration::from_secs(5 * 60);
-/// Most connections of that kind at a time.
+/// The maximum number of connections for a single query to one server at a time.
 const SINGLES: usize = 16;
-/// Most connections that one query is sent on.
+/// The maximum number of connections on which one query is tried.
 const MOST_TRIES: usize = 3;
 
 type Frames<S> = Framed<S, LengthDelimitedCodec>;
@@ -74,7 +74,8 @@ enum Ending {
 
 impl Connections {
     /// Sends `query` to `server` and returns the response. The ID is replaced by one that is free on the connection. A
-    /// connection for this query alone takes a permit of `places`; if there are many of these, clients take turns.
+    /// connection for this query alone takes a permit of `places`. The number of such connections is limited; clients
+    /// take turns when queries wait for one.
     pub(super) async fn exchange(
         &self,
         server: SocketAddr,
@@ -104,8 +105,8 @@ impl Connections {
         Err(ExchangeError::Unreachable)
     }
 
-    /// Uses the shared connection. One that died silently must not cost the whole timeout, so half of it is reserved
-    /// for another.
+    /// Uses the shared connection. A connection that was opened earlier may be dead without a sign. It must not cost
+    /// the whole timeout, so half of the timeout is reserved for another connection.
     async fn together(
         &self,
         server: SocketAddr,
@@ -308,8 +309,9 @@ impl State {
         *lock(&self.last_received) > then
     }
 
-    /// Whether a lost query that was sent at `start` had been pipelined with others: others were lost as well, or a
-    /// response arrived meanwhile. A server that closes an idle connection affects only one query.
+    /// Whether a lost query that was sent at `start` had been pipelined with others. This is so if other queries were
+    /// lost as well, or if a response arrived after `start`. If the server only closed an idle connection, one query is
+    /// lost and this is false.
     fn lost_others(&self, start: Instant) -> bool {
         self.lost.load(Ordering::Relaxed) > 1 || self.received_since(start)
     }

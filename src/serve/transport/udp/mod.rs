@@ -25,13 +25,13 @@ use crate::sys::udp::{Inbox, Route};
 use crate::sys::wait::WaitSet;
 use crate::wire::UDP_PAYLOAD;
 
-/// Longest query that is read: the size that we announce, and some bytes that keep slots from mapping to the same
-/// lines of a processor's cache.
+/// The size of the buffer for one query: the UDP payload size that we announce, plus some bytes. Without these bytes,
+/// the buffers of a batch would map to the same lines of a processor's cache.
 const SLOT: usize = UDP_PAYLOAD as usize + 48;
-/// Jobs that may wait between the workers and the async side.
+/// The maximum number of jobs that wait in the queue from the workers to the async side.
 pub const HAND_OVER: usize = 4096;
-/// Batches of one socket after which a busy worker polls its other files: the other sockets, or if there are none,
-/// the shutdown signal.
+/// After this many batches of each ready socket, a busy worker polls its other file descriptors: the other sockets and
+/// the shutdown signal. A worker with a single socket polls for the shutdown signal only, and less often.
 const POLL_EVERY: u32 = 8;
 const POLL_EVERY_ALONE: u32 = 256;
 /// Tokens in the wait set: the shutdown signal, then the sockets, then upstream's ports.
@@ -47,8 +47,8 @@ impl<O: Observer> Worker<O> {
         // An unpinned worker is only slower.
         let _ = pin_to_core(self.index);
         let first_port = FIRST_SOCKET + self.sockets.len() as u64;
-        // There is always room for the shutdown signal and all sockets, so that a wait which reports fewer than
-        // `MOST_READY` ports has reported all that are ready.
+        // One wait can report the shutdown signal, all sockets and `MOST_READY` ports. If it reports fewer ports than
+        // that, no other port is ready.
         let mut waits = WaitSet::new(1 + self.sockets.len() + MOST_READY)?;
         waits.add(self.shutdown.as_fd(), SHUTDOWN)?;
         for ((_, socket), token) in self.sockets.iter().zip(FIRST_SOCKET..) {

@@ -22,7 +22,7 @@ use crate::stats::Count;
 use crate::sys::udp::{Outbox, Route};
 use crate::sys::wait::WaitSet;
 
-/// Clients that are answered in one round, before packets have their turn.
+/// The maximum number of deferred deliveries that are handled in one round, before the worker receives packets again.
 const MOST_DELIVERED: usize = 256;
 /// The capacity of an answer's buffer, somewhat more than any answer that is sent.
 const ROOM: usize = 4096;
@@ -109,7 +109,8 @@ impl<'w, O: Observer> Waiting<'w, O> {
         }
     }
 
-    /// How long to wait for the next event; `None` if there is nothing to do before one.
+    /// How long to wait for the next event. `None` if no timeout is needed, because there is nothing to do until an
+    /// event occurs.
     pub(super) fn timeout(&self) -> Option<Duration> {
         if self.deferred.is_ready() {
             return Some(Duration::ZERO);
@@ -122,8 +123,8 @@ impl<'w, O: Observer> Waiting<'w, O> {
         Some(due.saturating_duration_since(Instant::now()))
     }
 
-    /// Waits for all files of the worker. `ready` is called with the token of each file that is ready, and with the
-    /// index of the upstream port if the token belongs to one.
+    /// Waits until any of the worker's file descriptors is ready. `ready` is called with the token of each descriptor
+    /// that is ready, and with the index of the upstream port if the token belongs to one.
     pub(super) fn wait(
         &mut self,
         timeout: Option<Duration>,
@@ -211,7 +212,7 @@ impl<'w, O: Observer> Waiting<'w, O> {
         let message = datagram.message(&client);
         let snapshot = worker.shared.policy.load();
         let dispatcher = Dispatcher::new(&snapshot, &worker.shared, &worker.observer, self.now);
-        // Its address may no longer be listened on.
+        // The server may no longer listen on the address that received the datagram.
         let Some(socket) = responder::socket_index(&worker.sockets, datagram.listen) else {
             return dispatcher.abandon(message, Some(Count::SendErrors));
         };
@@ -221,7 +222,7 @@ impl<'w, O: Observer> Waiting<'w, O> {
         }
     }
 
-    /// Receives from these ports to upstream, ends attempts that took too long, and delivers the outcomes.
+    /// Receives upstream's responses on these ports, ends attempts that took too long, and delivers the outcomes.
     pub(super) fn receive(&mut self, ports: &[usize]) {
         let mut events = std::mem::take(&mut self.events);
         let now = Instant::now();
@@ -230,7 +231,8 @@ impl<'w, O: Observer> Waiting<'w, O> {
             self.first_attempt
                 .receive(port, now, &mut self.waits, &mut events);
         }
-        // If the wait reported as many ports as it can, others may have answers that have not been received yet.
+        // If `MOST_READY` or more ports were reported, further ports may have answers that have not been received yet.
+        // Then timeouts are not evaluated in this round.
         if ports.len() < MOST_READY {
             self.first_attempt.expire(now, &mut self.waits, &mut events);
         }
@@ -263,7 +265,7 @@ impl<'w, O: Observer> Waiting<'w, O> {
         }
     }
 
-    /// Answers as many waiters as do not delay other packets.
+    /// Answers waiters that are due, but only a limited number, so that other packets are not delayed.
     fn deliver(&mut self) {
         let (worker, now) = (self.worker, self.now);
         let discard = |datagram: &Datagram| {

@@ -15,7 +15,7 @@ use crate::serve::upstream::Pool;
 use crate::stats::Counters;
 use crate::sys::wait::ShutdownListener;
 
-/// The minimum number of upstream ports that one wait can report.
+/// The number of upstream ports for which a wait always has room. If few sockets are ready, it can report more ports.
 pub(super) const MOST_READY: usize = 64;
 
 /// A worker thread before it runs.
@@ -28,7 +28,7 @@ pub struct Worker<O: Observer = Arc<Counters>> {
     pub sockets: Vec<ListenSocket>,
     /// The upstream servers.
     pub pool: Arc<Pool>,
-    /// Most ports to upstream at a time.
+    /// The maximum number of ports to upstream that are open at a time.
     pub ports: usize,
     /// In-flight queries of all threads.
     pub inflight: Arc<InFlight>,

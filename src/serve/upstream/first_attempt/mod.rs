@@ -32,8 +32,8 @@ const AT_ONCE: usize = 4;
 const TOGETHER: usize = 16;
 /// Longest query.
 const QUERY: usize = 282;
-/// Longest answer that is received, and some bytes that keep slots from mapping to the same lines of a processor's
-/// cache.
+/// The size of the buffer for one answer: the UDP payload size that we announce, plus some bytes. Without these bytes,
+/// the buffers of a batch would map to the same lines of a processor's cache.
 const SLOT: usize = UDP_PAYLOAD as usize + 48;
 
 /// A port in use for sending, with its queries that are not sent yet.
@@ -70,7 +70,8 @@ pub(in crate::serve) struct FirstAttempt {
     drafted: usize,
     unsent: Vec<QueryId>,
     inbox: Inbox,
-    /// When to stop waiting for a response, and when to close a port in any case; both nearly in order.
+    /// `patience` has the times at which to stop waiting for a response, and `closing` the times at which to close a
+    /// port in any case. Both are nearly sorted by time.
     patience: VecDeque<Due>,
     closing: VecDeque<Due>,
     random: StdRng,
@@ -181,7 +182,8 @@ impl FirstAttempt {
         true
     }
 
-    /// A random slot of `active` and the index of its port; if no port can be opened for it, any slot that has one.
+    /// A random slot of `active` and the index of its port. If no port can be opened for that slot, this is any slot
+    /// with a usable port.
     fn usable_port(&mut self, now: Instant, waits: &mut WaitSet) -> Option<(usize, usize)> {
         let drawn = self.random.random_range(0..self.active.len());
         if let Some(place) = self.usable_place(drawn, now) {
@@ -270,7 +272,8 @@ impl FirstAttempt {
         let sent = drafts.len() - failed;
         self.counters.add(Count::UpstreamQueries, sent as u64);
         if failed > 0 {
-            // The system does not report which; a query that is sent twice does no harm.
+            // The system does not report which queries failed, so all queries of the outbox become unsent. A query
+            // that is sent twice does no harm.
             let open = port.sent.len();
             let unsent = port
                 .sent
@@ -287,7 +290,7 @@ impl FirstAttempt {
         self.unsent.pop()
     }
 
-    /// Receives from a port and adds to `events`.
+    /// Receives responses on a port and adds the attempts that ended to `events`.
     pub(in crate::serve) fn receive(
         &mut self,
         place: usize,

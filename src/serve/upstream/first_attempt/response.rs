@@ -64,7 +64,8 @@ pub(super) fn receive(
     let received = Received {
         bytes,
         fit,
-        // It may have come in fragments, which carry neither port nor ID: it counts as truncated.
+        // An answer longer than we announced counts as truncated, too. It may have come in fragments, and fragments
+        // after the first one carry neither port nor ID.
         is_cut: bytes.len() > ask::udp_limit(dialect.edns) || inbox.is_cut(slot) || is_cut(bytes),
         at: now,
     };
