@@ -87,7 +87,7 @@ pub(super) struct Writer<'m> {
 #[derive(Clone, Copy)]
 struct LabelPosition {
     at: u16,
-    /// The length of the name from there on, uncompressed. It is compared first, because few names have the same length.
+    /// The length of the name from there on, uncompressed. Compared first, because few names have the same length.
     len: u16,
 }
 
