@@ -6,15 +6,15 @@
 //!
 //! **A query**: [`serve`] receives it by UDP or TCP, [`wire::query`] parses it, and [`policy::snapshot`] decides on
 //! its name. If the name is blocked, the response is written at once. Otherwise the answer comes from
-//! [`serve::cache`] or [`serve::upstream`], and the policy is evaluated again for each CNAME of it.
+//! [`serve::cache`] or [`serve::upstream`], and the policy is evaluated again for each CNAME of the answer.
 //! [`serve::respond`] defines the order of these steps, without I/O or a clock. The cache holds upstream's answers
-//! unfiltered, so a new block takes effect at once, and a lifted one leaves no trace.
+//! unfiltered. So the cache needs no change when a block is added or removed: either takes effect at once.
 //!
 //! **A list**: [`control::sources`] watches its file. A small list is read in this process, and merged with the
 //! other small ones into an image; a large one is read by a separate process, whose code is [`control::compile`],
-//! and merged with the other large ones into a second image. [`control::publish`] publishes both as one snapshot,
-//! and [`control`] frees the one that it replaces, so that workers never do. [`control::persist`] keeps the images
-//! for the next start.
+//! and merged with the other large ones into a second image. [`control::publish`] publishes both as one snapshot.
+//! [`control`] frees the snapshot that was replaced, so that workers never free a snapshot. [`control::persist`] keeps
+//! the images for the next start.
 //!
 //! **A decision**: [`policy::image`] holds the rules of all lists in one trie, which `docs/trie.md` explains;
 //! [`policy::rules`] compares the rules that match a name by the ranks of their lists.
@@ -22,8 +22,8 @@
 //! **Other modules**: [`config`] parses and validates the configuration, [`cli`] has a file for each verb,
 //! [`stats`] counts, and [`sys`] contains all `unsafe` code behind safe functions.
 //!
-//! `docs/architecture.md` has a table of which module may import which, checked by a test; startup and shutdown;
-//! tasks and threads; and all limits. `docs/decisions.md` gives reasons.
+//! `docs/architecture.md` has a table that shows which module may import which; a test checks it. That file also
+//! describes startup and shutdown, tasks and threads, and all limits. `docs/decisions.md` gives reasons.
 
 pub mod cli;
 pub mod config;

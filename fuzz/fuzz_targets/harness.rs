@@ -11,7 +11,7 @@ use tapis::wire::class;
 use tapis::wire::name::Name;
 use tapis::wire::query::Query;
 
-/// Names that are answered in different ways, each with a type that shows it.
+/// Names that are answered in different ways, each with a query type whose answer shows the difference.
 pub(crate) const ASKED: &[(&str, u16)] = &[
     ("sink.test", 1),
     ("a.b.sink.test", 255),
@@ -72,7 +72,7 @@ impl Harness {
     }
 }
 
-/// A query with RD; if `dnssec_ok`, with EDNS and 1232 bytes.
+/// A query with RD. With `dnssec_ok`, it has an OPT record with DO and a UDP payload size of 1232 bytes.
 pub(crate) fn packet(name: &str, rtype: u16, class: u16, dnssec_ok: bool) -> Vec<u8> {
     let name = Name::from_text(name).expect("the names above are names");
     let mut bytes = vec![0xBE, 0xEF, 1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(dnssec_ok)];

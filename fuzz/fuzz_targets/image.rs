@@ -43,7 +43,7 @@ enum Wrong {
 }
 
 fuzz_target!(|input: &[u8]| {
-    // Short inputs have fewer parts.
+    // An input that is too short for its parts is skipped.
     let _ = run(&mut Unstructured::new(input));
 });
 
@@ -118,7 +118,7 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Makes the digests match the bytes, as far as the header still describes them.
+/// Makes the digests match the bytes. Stops at the first section that is not there in full.
 fn seal(bytes: &mut [u8], image: &Image) {
     for (index, (_, extent)) in image.extents().enumerate() {
         let at = TABLE + index * ENTRY + 16;

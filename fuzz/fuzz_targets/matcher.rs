@@ -21,7 +21,7 @@ use tapis::wire::name::Name;
 type Model = BTreeMap<Vec<u8>, BTreeSet<(u16, u8)>>;
 
 fuzz_target!(|input: &[u8]| {
-    // Short inputs have fewer parts.
+    // An input that is too short for its parts is skipped.
     let _ = run(&mut Unstructured::new(input));
 });
 

@@ -119,7 +119,8 @@ fn check(client: &Client, packet: &[u8], out: &[u8]) {
     }
 }
 
-/// Walks over all records: they must fill the message, with an OPT record just where one is due.
+/// Walks over all records: they must fill the message. With `edns`, exactly one of them must be an OPT record; without
+/// it, none.
 fn ends_with_its_records(out: &[u8], mut at: usize, edns: bool) {
     let word = |at: usize| usize::from(u16::from_be_bytes([out[at], out[at + 1]]));
     let mut opts = 0;

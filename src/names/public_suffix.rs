@@ -9,7 +9,7 @@ use crate::wire::name::Name;
 /// A label that no entry of the list has. It matches only wildcard entries.
 const ANY: &[u8] = b"\0";
 
-/// The public suffixes that a rule on a name and all names below it covers.
+/// The public suffixes that a rule covers. The rule matches a name and all names below that name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Covered {
     /// The name is a top-level domain, on the list or not.
@@ -29,8 +29,8 @@ pub enum Section {
     Private,
 }
 
-/// The public suffixes that a rule on a name and all names below it covers; `None` if there are none, or the name is
-/// the root. Never allocates.
+/// The public suffixes that a rule covers; the rule matches `name` and all names below it. `None` if there are none,
+/// or if `name` is the root. Never allocates.
 pub fn covered(name: &Name) -> Option<(Covered, Section)> {
     let labels = name.label_count();
     match labels {

@@ -64,7 +64,7 @@ pub fn one(text: &str) -> Result<(Name, Option<Scope>), Mistyped> {
     Ok((name, scope))
 }
 
-/// Parses bytes without whitespace around them like [`one`], into `name`.
+/// Parses a name into `name`, as [`one`] does. There must be no whitespace before or after the text.
 ///
 /// # Errors
 /// As [`one`].

@@ -87,8 +87,8 @@ impl Builder {
         rules.try_for_each(|(name, scope)| self.insert(name, number, scope))
     }
 
-    /// Adds the rules of an image. `source` maps its source numbers to those of this builder; rules of a
-    /// source that it maps to `None` are left out.
+    /// Adds the rules of an image. `source` maps the image's source numbers to those of this builder. Rules of
+    /// a source for which `source` returns `None` are left out.
     ///
     /// # Errors
     /// If there is no room.

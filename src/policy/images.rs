@@ -11,12 +11,12 @@ use super::image::provenance::ImageSource;
 pub struct Images {
     /// The rules of large lists, and of small ones that no longer fitted the delta.
     pub base: Option<Arc<Image>>,
-    /// The rules of the other small lists. They replace those that the base has of the same lists.
+    /// The rules of the other small lists. They replace the rules of the same lists in the base.
     pub delta: Option<Arc<Image>>,
     /// The rules of orders and exceptions, whether in force or not.
     pub orders: Option<Arc<Image>>,
-    /// Lists with rules in the base or in the delta that are not in force, because they were removed from the
-    /// configuration and no image has been compiled without them yet.
+    /// Lists that are not in force although the base or the delta still has their rules. These lists were
+    /// removed from the configuration, and no image has been compiled without them yet.
     pub gone: Arc<BTreeSet<String>>,
 }
 

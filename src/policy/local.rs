@@ -26,7 +26,7 @@ pub enum LocalZone {
 /// The canary domain. NXDOMAIN for it keeps Firefox from using DNS over HTTPS by default.
 pub const CANARY: &str = "use-application-dns.net";
 
-/// Zones with their sources: RFC 6761 sections 6.2 to 6.4, RFC 7686, RFC 9462 section 6.4.
+/// The zones of RFC 6761 (sections 6.2 to 6.4), RFC 7686, RFC 9462 (section 6.4) and RFC 8375.
 const NAMED: &[(&str, LocalZone)] = &[
     ("localhost", LocalZone::Loopback),
     ("invalid", LocalZone::Nonexistent),

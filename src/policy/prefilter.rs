@@ -7,7 +7,7 @@ use crate::wire::name::Name;
 /// Rejects most names without rules in an image. May pass a name that has none.
 #[derive(Debug)]
 pub(super) struct Prefilter {
-    /// The bits set by the hashes of the first two labels of each name in the image.
+    /// The bits set by the hashes of the top two labels (counted from the root) of each name in the image.
     bits: Vec<u64>,
     /// Every name passes: the image has rules on names of fewer than two labels, which cover all names below
     /// them, or it cannot be read to its end.

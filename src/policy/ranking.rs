@@ -24,7 +24,7 @@ const _: () = assert!(MAX_LABELS as u32 <= DEPTH_MASK);
 pub(super) const NONE: u32 = u32::MAX;
 /// The rank of sources that are not configured.
 pub(super) const NO_RANK: Rank = (1 << RANK_BITS) - 1;
-/// The number of sources that can have a rank: more than three images have.
+/// The number of sources that can have a rank. It is greater than the number of sources that three images can have.
 pub const MAX_RANKED: usize = NO_RANK as usize;
 const _: () = assert!(MAX_RANKED > 3 * SOURCES);
 
@@ -65,8 +65,8 @@ impl Default for LookupResult {
 }
 
 impl LookupResult {
-    /// The deciding rule: the rule of the best source on the deepest name. On the same name, exact precedes below, and
-    /// below precedes subtree.
+    /// The deciding rule: the rule of the best source on the deepest name. On the same name, [`Scope::Exact`] precedes
+    /// [`Scope::Below`], which precedes [`Scope::Subtree`].
     pub fn best(&self) -> Option<Hit> {
         (self.best != NONE).then(|| hit(self.best))
     }
@@ -121,8 +121,8 @@ struct RankedValue {
     /// [`LookupResult::other`] if the looked-up name is the value's name.
     other: Rank,
     /// [`LookupResult::other`] if the looked-up name is above the value's name and has no other rule below;
-    /// also the bit [`OVERRIDES`]. In one number, so that a ranked value has 20 bytes instead of 24 and more
-    /// of them fit into the processor's cache.
+    /// also the bit [`OVERRIDES`]. Both are stored in one number. So a ranked value has 20 bytes instead of
+    /// 24, and more values fit into the processor's cache.
     other_below: u32,
 }
 

@@ -140,8 +140,8 @@ impl Rules {
     }
 
     /// Evaluates the name's rules one by one, without those that an exception suppresses. `found.other` does not show
-    /// which of the rules below are suppressed; this can only turn an NXDOMAIN into NODATA. Exceptions that match
-    /// `asked` apply to `name` as well.
+    /// which of the rules below are suppressed. The only possible effect of this imprecision is NODATA instead of
+    /// NXDOMAIN. Exceptions that match `asked` apply to `name` as well.
     #[cold]
     fn evaluate_with_exceptions(
         &self,

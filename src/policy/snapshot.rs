@@ -28,10 +28,10 @@ pub enum Decision<'s> {
     /// No rule matches.
     Pass,
     /// An exception matches, and no unsuppressed rule does. The suppressed rules do not count for the targets
-    /// of its CNAME chain either.
+    /// of the name's CNAME chain either.
     Excepted(Matched<'s>),
-    /// An allow list or an exception against everything matches: the name and its CNAME chain are answered
-    /// from upstream.
+    /// An allow list or an exception against everything matches: the name is answered from upstream, and so
+    /// is its CNAME chain as far as [`ChainExemption`] says.
     Allowed(Matched<'s>),
     /// The name is blocked.
     Blocked {
@@ -108,9 +108,9 @@ impl Default for Snapshot {
 
 impl Snapshot {
     /// The same snapshot with the rules of `sources`, which are given in the order of the configuration.
-    /// Exceptions take precedence over orders, orders over allow lists, and these over block lists; within a
-    /// kind the given order decides. Rules of sources that are not given do not count. Images refer to
-    /// sources by name.
+    /// Exceptions take precedence over orders, orders over allow lists, and allow lists over block lists.
+    /// Among sources of one kind, the earlier one in `sources` takes precedence. Rules of sources that are not
+    /// given do not count. Images refer to sources by name.
     pub fn with_rules(mut self, mut sources: Vec<Arc<Source>>, images: Images) -> Self {
         if sources.len() > MAX_RANKED {
             // Sources without rules cannot decide.
@@ -221,9 +221,9 @@ impl Snapshot {
     }
 
     /// Decides about an upstream answer: finds the first name of `asked`'s CNAME chain that is blocked despite
-    /// `exemption`, which follows from the decision about `asked`. Returns the number of hops to that name and its
-    /// decision (0 and `Pass` if no name is blocked), and the exemption of the SVCB and HTTPS targets at the end of the
-    /// chain.
+    /// `exemption`, which follows from the decision about `asked`. Returns three values: the number of hops to the
+    /// blocked name, the decision about that name, and the exemption of the SVCB and HTTPS targets at the end of the
+    /// chain. If no name is blocked, the first two values are 0 and `Pass`.
     pub fn decide_chain(
         &self,
         asked: &Name,
@@ -244,7 +244,7 @@ impl Snapshot {
                 {
                     return (hop + 1, decision, exemption);
                 }
-                // Orders override allow lists, wherever on the chain they match.
+                // An order overrides an allow list, whichever of them matches first on the chain.
                 Decision::Allowed(_) => exemption = decision.chain_exemption(),
                 _ => {}
             }
@@ -342,7 +342,7 @@ mod tests {
 
     const X: (&str, Scope) = ("x.test", Scope::Subtree);
 
-    /// Block lists in a base, and `count` exceptions in the image of orders, which precede them.
+    /// Block lists in a base, and `count` exceptions in the image of orders. The exceptions precede the lists.
     fn behind_exceptions(count: usize, lists: &[List<'_>]) -> Snapshot {
         let (mut base, mut orders) = (Builder::new(), Builder::new());
         let mut sources = Vec::new();

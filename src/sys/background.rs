@@ -14,6 +14,6 @@ pub fn lower_own_priority() {
     unsafe {
         libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, IDLE);
     }
-    // Without /proc the system chooses by size alone.
+    // Without /proc, the system chooses the process to end by memory size alone.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
 }

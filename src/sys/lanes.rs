@@ -1,5 +1,5 @@
-//! Operations on sixteen bytes at once, with SSE2. On other processors, and with the feature `portable`, with
-//! two 64-bit integers.
+//! Operations on sixteen bytes at once. They use SSE2 on x86-64. On other processors, and with the feature `portable`,
+//! they use two 64-bit integers.
 #![cfg_attr(
     all(target_arch = "x86_64", not(feature = "portable")),
     expect(

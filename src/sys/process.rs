@@ -71,12 +71,13 @@ pub fn pin_to_core(index: usize) -> io::Result<()> {
 
 /// Returns large allocations to the system as soon as they are freed. Does nothing without glibc.
 ///
-/// By default glibc raises its threshold with each large block that is freed, up to 32 MiB, and keeps the
-/// freed memory: with a list of 1.5 million names the server grew from 63 MB to 212 MB over twelve reloads.
+/// By default glibc gives a block a separate mapping only from a certain size on. It raises this size, up to
+/// 32 MiB, with each large block that is freed, and keeps the freed memory: with a list of 1.5 million names
+/// the server grew from 63 MB to 212 MB over twelve reloads.
 pub fn return_large_allocations() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: mallopt only sets a threshold inside the allocator, which locks for it. If it fails, the
-    // default stays.
+    // SAFETY: mallopt only sets a threshold inside the allocator, and holds the allocator's lock meanwhile.
+    // If it fails, the default stays.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED);
     }
@@ -84,11 +85,11 @@ pub fn return_large_allocations() {
 
 /// Returns freed memory, which the allocator keeps for later use, to the system. Does nothing without glibc.
 ///
-/// Takes the locks of the allocator one after the other, each while it searches its free memory: threads that
-/// allocate may wait for milliseconds.
+/// The allocator has several areas of memory, each with a lock. This function holds the lock of one area after the
+/// other, while it searches the free memory of that area: threads that allocate may wait for milliseconds.
 pub fn return_free_memory() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: malloc_trim touches only free memory of the allocator, and locks for it.
+    // SAFETY: malloc_trim touches only free memory of the allocator, and holds the allocator's locks meanwhile.
     unsafe {
         libc::malloc_trim(0);
     }

@@ -50,7 +50,7 @@ pub struct WaitSet {
 }
 
 impl WaitSet {
-    /// An empty set, of which one wait reports at most `most` files.
+    /// An empty set. One wait reports at most `most` of its files.
     ///
     /// # Errors
     /// When the process may open no more files.

@@ -123,7 +123,7 @@ pub fn fit(message: &[u8], asked: &[u8]) -> Fit {
     match question {
         Some(_) if !is_response || read_u16(message, 4) != Some(1) => Fit::Foreign,
         Some(question) if question == asked => Fit::Answer,
-        // Type and class are compared exactly; their bytes may equal letters.
+        // Type and class are compared exactly, because a byte of the type or class may have the value of a letter.
         Some(question)
             if question.eq_ignore_ascii_case(asked)
                 && question[asked.len() - 4..] == asked[asked.len() - 4..] =>
@@ -163,8 +163,8 @@ pub fn edns_support(answer: &[u8], rcode: u16) -> EdnsSupport {
     }
 }
 
-/// Whether a message that is not a valid answer has a malformed OPT record, or may have lost its OPT record.
-/// Its sender may not implement EDNS, whatever the response code.
+/// Whether the OPT record of a message is malformed, or may have been lost. The message is not a valid answer.
+/// If true, perhaps the sender does not implement EDNS, whatever the response code is.
 pub fn has_broken_opt(message: &[u8]) -> bool {
     opt(message) == Opt::Broken
 }

@@ -93,7 +93,7 @@ pub(crate) struct RecordFields {
     pub(crate) end: usize,
 }
 
-/// Reads the fields after an owner. `None` if the message ends before.
+/// Reads the fields after an owner. `None` if the message ends before the end of the record.
 pub(crate) fn fields(message: &[u8], at: usize) -> Option<RecordFields> {
     let data = at + 10;
     let end = data + usize::from(read_u16(message, at + 8)?);

@@ -92,7 +92,7 @@ pub mod rtype {
     pub const SVCB: u16 = 64;
     /// Service binding of HTTPS (RFC 9460).
     pub const HTTPS: u16 = 65;
-    /// The first of the types that only queries have (RFC 6895, section 3.1).
+    /// The first of the QTYPEs and meta-TYPEs (RFC 6895, section 3.1).
     pub const FIRST_META: u16 = 128;
     /// Incremental zone transfer (RFC 1995).
     pub const IXFR: u16 = 251;
@@ -110,13 +110,13 @@ pub mod class {
     pub const CH: u16 = 3;
 }
 
-/// Reads a 16-bit number. `None` if the message ends before.
+/// Reads a 16-bit number at an offset. `None` if the message ends before the end of the number.
 pub(crate) fn read_u16(message: &[u8], at: usize) -> Option<u16> {
     let bytes = message.get(at..at + 2)?;
     Some(u16::from_be_bytes([bytes[0], bytes[1]]))
 }
 
-/// Reads a 32-bit number. `None` if the message ends before.
+/// Reads a 32-bit number at an offset. `None` if the message ends before the end of the number.
 pub(crate) fn read_u32(message: &[u8], at: usize) -> Option<u32> {
     let bytes = message.get(at..at + 4)?;
     Some(u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))

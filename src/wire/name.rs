@@ -266,7 +266,8 @@ impl Name {
         self.add(len, label.len())
     }
 
-    /// Completes a label, whose `size` bytes are already in place behind the room for its length byte at `len`.
+    /// Completes a label: writes its length byte at offset `len`. The `size` bytes of the label are already there,
+    /// directly after that offset.
     fn add(&mut self, len: &mut usize, size: usize) -> Result<(), NameError> {
         let start = *len;
         let next = start + 1 + size;
@@ -334,8 +335,8 @@ impl Name {
         (low, high, size)
     }
 
-    /// Like [`sixteen_from_root`](Self::sixteen_from_root), but from byte `from` of the label on, which must
-    /// be below its length.
+    /// Like [`sixteen_from_root`](Self::sixteen_from_root), but starts at byte `from` of the label. `from` must
+    /// be below the length of the label.
     #[inline(always)]
     pub fn sixteen_at(&self, level: usize, from: usize) -> (u64, u64) {
         let start = self.start(level);

@@ -156,7 +156,8 @@ fn formerr(fault: Fault) -> Reject {
     Reject::Header(Rcode::FormErr, fault)
 }
 
-/// Finds the OPT record in the authority and additional sections, which must end with the packet.
+/// Finds the OPT record in the additional section; an OPT record in the authority section is a fault. The last record
+/// must end where the packet ends.
 fn find_opt(packet: &[u8], at: usize, ns: u16, ar: u16) -> Result<Option<Edns>, Fault> {
     let mut at = at;
     let mut found = None;

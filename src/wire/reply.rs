@@ -22,8 +22,8 @@ pub enum Owner<'n> {
     Name(&'n Name),
 }
 
-/// Writes an answer to a packet with a malformed question: only a header. `packet` must have a header; the
-/// answer is never longer than it.
+/// Writes an answer that is only a header, for a packet that is rejected. `packet` must have a header, so the answer
+/// is never longer than the packet.
 pub fn header_only(packet: &[u8], rcode: Rcode, out: &mut Vec<u8>) {
     out.clear();
     let Some(header) = packet.first_chunk::<HEADER>() else {
@@ -160,17 +160,17 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
         }
     }
 
-    /// Copies the records of an upstream answer that `keeps` accepts. `keeps` is called with whether the
-    /// record is in the additional section, and with the offsets of its owner and data in the message. If a
-    /// record of the answer section is left out, AD, the signatures of its RRset and the authority section
-    /// are left out as well, because they are valid for the whole RRset only. Returns the offset of the
+    /// Copies the records of an upstream answer that `keeps` accepts. `keeps` has three arguments: whether the
+    /// record is in the additional section, and the offsets of its owner and data in the message. If a record
+    /// of the answer section is left out, three other things are left out as well: AD, the signatures of its
+    /// RRset, and the authority section. They are valid for the whole RRset only. Returns the offset of the
     /// additional section.
     ///
     /// Only SVCB and HTTPS records of the queried type, and records of the additional section, may be left
-    /// out. Compression pointers are copied verbatim, so the bytes that they point to must not move.
-    /// Therefore the signatures and the authority section follow all records that contain pointers to other
-    /// records, and pointers in the additional section only point to the question. The signatures of the
-    /// CNAME chain precede the records and are kept.
+    /// out. Compression pointers are copied verbatim, so the bytes that a pointer refers to must not move.
+    /// Therefore the signatures and the authority section come after all records that contain pointers to
+    /// other records. For the same reason, records of the additional section contain only pointers to the
+    /// question. The signatures of the CNAME chain precede the records and are kept.
     pub fn copy_some(
         &mut self,
         answer: &Answer,

@@ -9,8 +9,9 @@
 //! | n if `LONG` | the high byte of each size |
 //! | the rest, padded with zeros to a multiple of [`UNIT`] | the children, one after the other without padding |
 //!
-//! A child consists of its text. If it is `EXPLICIT`, 32 bits of [`ChildRef`] follow if it has children, then
-//! one bit that says whether it has, and its value in 7 or 23 bits.
+//! A child that is not `EXPLICIT` consists of its text alone. In an `EXPLICIT` child, three fields follow the text: the
+//! [`ChildRef`] (32 bits, only if the child has children), one bit that says whether the child has children, and its
+//! value in 7 or 23 bits.
 //!
 //! A child with the tag `ONLY_CHILD` is the only child of the one before it, which has no [`ChildRef`]. Most
 //! nodes with children have one child, called `www`, and a bucket for it would cost another access to memory.
@@ -39,21 +40,22 @@ pub const LEADING_ZEROS: usize = 8;
 /// Zeros after the last bucket, so that each bucket can be read as if it had the maximum size.
 pub const TRAILING_ZEROS: usize = NEAR_BYTES + 16;
 
-/// The first value that does not fit.
+/// The first value that does not fit into 23 bits.
 pub const VALUE_LIMIT: u32 = 1 << 23;
-/// The first offset of a bucket that does not fit.
+/// The first offset of a bucket that does not fit into 31 bits.
 pub const OFFSET_LIMIT: u64 = 1 << 31;
-/// The first group of the directory that does not fit.
+/// The first group of the directory whose number does not fit into 24 bits.
 pub const GROUP_LIMIT: u64 = 1 << 24;
-/// The first class for which the number of buckets does not fit.
+/// The first class whose number of buckets does not fit into 32 bits.
 pub const CLASS_LIMIT: u32 = 120;
 /// The size of a bucket is a multiple of this number of bytes.
 pub const UNIT: usize = 4;
 /// The maximum size of a bucket: 4 bytes of head, 3 bytes for each child, 15 bits of text for each byte of its path,
 /// and 56 bits for reference and value.
 ///
-/// If all pairs are escaped, a label of 2n bytes has at most 30n bits of text, and 14 more if another label follows,
-/// for its 2n+1 bytes of the path. A label of 2n+1 bytes has 30n+22 bits for 2n+2 bytes.
+/// The longest text is one in which all pairs are escaped. A label of 2n bytes takes 2n+1 bytes of the path. It has at
+/// most 30n bits of text, and 14 more if another label follows. A label of 2n+1 bytes takes 2n+2 bytes of the path, and
+/// has at most 30n+22 bits of text.
 pub const MAX_BUCKET_BYTES: usize =
     4 + 3 * MAX_CHILDREN + ((15 * (MAX_NAME - 1) + 56) * MAX_CHILDREN).div_ceil(8);
 
@@ -147,8 +149,8 @@ pub struct ChildSpan {
 }
 
 impl<'o> Bucket<'o> {
-    /// The bucket at offset `at`. `None` if the section ends before it could. Whatever the bytes are, reading
-    /// the bucket never panics and stays inside `bytes`.
+    /// The bucket at offset `at`. `None` if the section is too short for a bucket at this offset. Whatever the
+    /// bytes are, reading the bucket never panics and stays inside `bytes`.
     #[inline(always)]
     pub fn at(bytes: &'o [u8], at: u32) -> Option<Self> {
         let start = (at as usize).wrapping_sub(LEADING_ZEROS);
@@ -217,14 +219,14 @@ impl<'o> Bucket<'o> {
         at.wrapping_add(self.start as u64 * 8)
     }
 
-    /// A bit for each of the first sixteen children with this tag.
+    /// The children with this tag among the first sixteen: one bit for each.
     #[inline(always)]
     pub fn first_with(&self, tag: u8) -> u32 {
         // Bytes after the tags may look like a tag.
         self.sixteen(self.tags()).equal(tag, EXPLICIT) & ((1 << self.len()) - 1)
     }
 
-    /// A bit for each child with this tag.
+    /// The children with this tag: one bit for each.
     pub fn all_with(&self, tag: u8) -> u32 {
         let more = self.sixteen(self.tags() + 16).equal(tag, EXPLICIT) << 16;
         (self.first_with(tag) | more) & ((1 << self.len()) - 1)
@@ -310,7 +312,7 @@ impl<'o> Bucket<'o> {
         }
     }
 
-    /// Calls `each` for every child with whether it is the only child of the preceding one.
+    /// Calls `each` for every child. The first argument says whether it is the only child of the preceding child.
     #[inline(always)]
     pub fn each(&self, each: impl FnMut(bool, ChildSpan)) {
         match (self.is_long(), self.is_wide()) {
@@ -374,7 +376,7 @@ impl ChildSpan {
 /// A child to be written.
 #[derive(Clone, Copy, Debug)]
 pub struct NewChild<'t> {
-    /// The hash of its first label; for an only child that of its parent.
+    /// The hash of its first label. For an only child, this is the hash of its parent.
     pub hash: u64,
     /// Whether it is the only child of the preceding child.
     pub is_only_child: bool,

@@ -1,10 +1,10 @@
 //! The directory of buckets for nodes with many children, and a filter for each bucket.
 //!
 //! The buckets of such a node are adjacent, and so are their slots in the directory, twelve to a group. Each
-//! node starts a new group. A group has sixteen bytes, so that the groups of all nodes stay in the cache: the
-//! sizes of twelve buckets in units of [`UNIT`] bytes, and the offset of the first bucket. If a bucket is too
-//! large for that, its group is coarse: all buckets of the group are padded to multiples of [`COARSE_UNIT`]
-//! bytes, which is the unit of their sizes.
+//! node starts a new group; the slots of one node are its range. A group has sixteen bytes, so that the groups of
+//! all nodes stay in the cache: the sizes of twelve buckets in units of [`UNIT`] bytes, one byte each, and the
+//! offset of the first bucket. If the size of a bucket does not fit into its byte, the group is coarse: all buckets
+//! of the group are padded to multiples of [`COARSE_UNIT`] bytes, which is the unit of their sizes.
 //!
 //! The filters are a section with four bytes for each slot. A lookup reads group and filter at the same time,
 //! and needs no bucket if the filter rejects the hash.
@@ -38,7 +38,7 @@ impl BucketSlot {
     /// The first slot of the directory.
     pub const FIRST: Self = Self { group: 0, slot: 0 };
 
-    /// The slot of a bucket of a range.
+    /// The slot of the bucket with number `bucket` in the range that starts at group `start`.
     #[inline(always)]
     fn of(start: u32, bucket: u32) -> Self {
         Self {
@@ -112,7 +112,7 @@ impl<'i> Directory<'i> {
         Some((first % OFFSET_LIMIT + (before << unit)) as u32)
     }
 
-    /// The offsets of the non-empty ones of these buckets of a range; `None` for a slot that does not exist.
+    /// The offsets of some buckets of a range, without the empty buckets; `None` for a slot that does not exist.
     pub fn range(
         self,
         start: u32,

@@ -13,8 +13,8 @@ pub(super) struct Edges<'i> {
 
 impl Edges<'_> {
     /// Compares the text of an edge with the name's labels from `level` on. Returns the level that the edge
-    /// leads to, beyond the name if the edge has more labels than the rest of the name; `None` if they
-    /// differ.
+    /// leads to, or `None` if a label differs. If the edge has more labels than the rest of the name, the
+    /// returned level is greater than the number of labels of the name.
     #[inline(always)]
     pub(super) fn same_edge(
         &self,
@@ -27,8 +27,8 @@ impl Edges<'_> {
         self.same_rest(bucket, at, text.text_end, name, level + 1)
     }
 
-    /// Compares sixteen bytes of a label with the text at bit `at`. Returns the bit after them, or an inner
-    /// `None` if they differ; `None` if they need an escape.
+    /// Compares sixteen bytes of a label with the text at bit `at`. Returns the bit after the compared text; an
+    /// inner `None` if the text differs; an outer `None` if the bytes need an escape.
     #[inline(always)]
     fn same_sixteen(
         &self,

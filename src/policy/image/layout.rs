@@ -116,7 +116,7 @@ pub struct HeaderFacts {
 }
 
 impl HeaderFacts {
-    /// The number of distinct rules that were written, including those left out.
+    /// The number of distinct rules that were given to the writer, including those that it left out.
     pub fn given(&self) -> usize {
         self.rules.saturating_add(self.pruned) as usize
     }

@@ -9,9 +9,9 @@ use crate::wire::name::{MAX_LABEL, MAX_NAME, Name};
 
 /// A keyed hash of labels, the same on every machine.
 ///
-/// One folded multiplication for each sixteen bytes, which a lookup has at hand as two numbers; a
-/// general-purpose hash would read them again and branch on their count. The seed is random and secret, so
-/// that no one can choose labels that share a bucket or a tag.
+/// The hash takes one folded multiplication for each sixteen bytes. A lookup already has these bytes as two
+/// numbers; a general-purpose hash would read the bytes again and branch on their count. The seed is random and
+/// secret, so that no one can choose labels that share a bucket or a tag.
 #[derive(Clone)]
 pub struct Key {
     seed: u64,

@@ -56,8 +56,9 @@ pub(super) struct TrieView<'i> {
     pub(super) directory: Directory<'i>,
 }
 
-/// The child that was found. Two numbers, which a function returns in registers. The level is separate,
-/// because it is known before the bucket has arrived from memory, and what depends on it need not wait.
+/// The child that was found. It consists of two numbers, which a function returns in registers. The level is
+/// a separate number, because it is known before the bucket has arrived from memory. So code that depends only on the
+/// level need not wait.
 #[derive(Clone, Copy)]
 struct FoundChild {
     /// The number of labels walked, more than the name has if the child is below it; or [`NOWHERE`].
@@ -107,7 +108,8 @@ impl<'n> LookupState<'n> {
 }
 
 impl TrieView<'_> {
-    /// Prepares the step from a node's children to the child with the next label, and prefetches it.
+    /// Prepares the step from a node's children to the child with the next label. Prefetches the bucket, or its
+    /// slot in the directory.
     #[inline(always)]
     pub(super) fn head_for(&self, state: &mut LookupState<'_>, children: ChildRef) {
         let (low, high, size) = state.name.sixteen_from_root(state.level);
@@ -158,8 +160,8 @@ impl TrieView<'_> {
         prefetch(self.buckets, at as usize + 128);
     }
 
-    /// Steps to the child in the bucket, and on to only children next to it. Returns the children to continue
-    /// from.
+    /// Steps to the child in the bucket. If that child's only child follows in the same bucket and matches, steps
+    /// to it as well. Returns the children to continue from.
     #[inline(always)]
     pub(super) fn step(
         &self,
@@ -329,7 +331,7 @@ impl TrieView<'_> {
     }
 }
 
-/// The child at `place`.
+/// Records in the state which child was found, and returns the child.
 #[inline(always)]
 fn found(
     bucket: &Bucket<'_>,

@@ -10,7 +10,7 @@ use std::collections::BinaryHeap;
 
 use super::bits::{mask, peek, word};
 
-/// The length of the longest code in bits. Four codes can be read from any bit of eight bytes.
+/// The length of the longest code in bits. Four codes and up to seven preceding bits fit into eight bytes.
 pub const MAX_BITS: u32 = 14;
 /// The number of symbols: six bits for each byte of a pair.
 const PAIRS: usize = 1 << 12;
@@ -85,7 +85,7 @@ impl Default for PairHistogram {
 }
 
 impl PairHistogram {
-    /// Counts the text of a path: labels after their length bytes.
+    /// Counts the text of a path, in which each label follows its length byte.
     pub fn count(&mut self, path: &[u8]) {
         for (one, other) in super::path::labels(path).flat_map(pairs) {
             self.count_pair(symbol(one, other).unwrap_or_else(|escape| escape));
@@ -180,7 +180,8 @@ fn depths(weights: &[(usize, u64)]) -> Vec<u32> {
     depths
 }
 
-/// The code of a symbol: its length in the lowest six bits, where a shift expects it, and its bits above.
+/// The code of a symbol. Its length is in the lowest six bits, because a shift instruction uses only these bits. The
+/// bits of the code are above.
 /// [`ESCAPED`] is set if there is no code.
 type Code = u32;
 

@@ -7,8 +7,8 @@ use super::bucket::VALUE_LIMIT;
 use super::error::TooLarge;
 use crate::policy::rule::Scope;
 
-/// The maximum number of sources of an image: a value stores the count of its sources in 16 bits, as many as a source's
-/// number has.
+/// The maximum number of sources of an image. A value stores the count of its sources in 16 bits, and the number of a
+/// source has 16 bits, too.
 pub const SOURCES: usize = u16::MAX as usize;
 
 /// A rule of a name, stored in 32 bits.

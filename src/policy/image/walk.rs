@@ -316,7 +316,7 @@ mod tests {
             let mut names = Vec::new();
             for _ in 0..[1, 3, 30, 300, 900][round % 5] {
                 let name = dice.name(&names);
-                // At times more values than seven bits can number.
+                // In odd rounds, a large model can have more values than fit into seven bits.
                 let most = if round % 2 == 0 { 3 } else { 400 };
                 let mut sources: Vec<_> = (0..1 + dice.roll(2))
                     .map(|_| dice.roll(most) as u16)

@@ -54,7 +54,7 @@ struct OpenNode {
     hash: u64,
     /// Sorted.
     rules: Vec<u32>,
-    /// Sources of the rules that cover every name below, as in the bits of a rule.
+    /// Sources of the rules that cover every name below, at the same bit position as in a rule.
     covers: Vec<u32>,
     /// The sources that have rules below.
     sources_below: FixedBitSet,
@@ -118,8 +118,8 @@ impl FinishedChildren {
 }
 
 impl<W: Write + Seek> Writer<W> {
-    /// A writer that starts at the current position of `to`. The text code is made from `histogram`; any will
-    /// do, but one of the names to be written yields the smallest image.
+    /// A writer that starts at the current position of `to`. The text code is made from `histogram`. Any
+    /// histogram can be used; a histogram of the names to be written yields the smallest image.
     ///
     /// # Errors
     /// If writing fails.
@@ -203,7 +203,7 @@ impl<W: Write + Seek> Writer<W> {
             parent.sources_below.grow_and_insert((rule >> 16) as usize);
         }
         let chain = node.rules.is_empty() && node.finished.is_chain();
-        // An only child follows the node itself instead of being in a bucket.
+        // An only child directly follows the node in the same bucket, instead of having a bucket of its own.
         let single = !node.rules.is_empty() && node.finished.is_one_child();
         if chain {
             // A chain of nodes without rules is one edge.

@@ -1,4 +1,5 @@
-//! Reusable buffers for batches of datagrams to receive or send. Nothing here allocates once it is made.
+//! Reusable buffers for batches of datagrams to receive or send. A buffer allocates only when it is made, or when a
+//! datagram to send is longer than planned.
 #![expect(
     unsafe_code,
     reason = "the calls take pointers to buffers that this file owns"
@@ -105,8 +106,9 @@ impl Inbox {
     pub fn receive(&mut self, socket: &Socket) -> io::Result<usize> {
         self.reset();
         let slots = self.frame.messages.len();
-        // SAFETY: each message points at an address, a room for control messages, and bytes of this
-        // inbox, by pointers that own them; nothing else uses them while it is borrowed.
+        // SAFETY: each message points at an address, a buffer for control messages, and bytes of this
+        // inbox. These pointers are derived from the pointers that own the memory. Nothing else uses the
+        // memory while the inbox is borrowed mutably.
         self.count =
             unsafe { calls::receive(socket.as_fd(), self.frame.messages.first_mut(slots))? };
         Ok(self.count)
@@ -178,7 +180,7 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// Room for `slots` datagrams; up to `size` bytes each need no allocation.
+    /// Room for `slots` datagrams. A datagram of at most `size` bytes needs no allocation.
     pub fn new(slots: usize, size: usize) -> Self {
         Self {
             frame: Frame::new(slots),

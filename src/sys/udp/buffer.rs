@@ -30,7 +30,7 @@ impl<T> SharedBuffer<T> {
     /// If there is no such value.
     pub(super) fn at(&self, index: usize) -> *mut T {
         assert!(index < self.len, "a value of this buffer");
-        // SAFETY: `index` is below `len`, and so many values lie behind `first`.
+        // SAFETY: `index` is below `len`, and `first` points at `len` values.
         unsafe { self.first.add(index).as_ptr() }
     }
 

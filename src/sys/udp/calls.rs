@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 pub(super) type Message = libc::mmsghdr;
 
-/// Receives as many datagrams as there are and fit; never waits. Returns how many.
+/// Receives the datagrams that have arrived, as far as there are messages for them. Never waits. Returns how many.
 ///
 /// # Safety
 /// Each message must describe live memory that nothing else uses.
@@ -14,8 +14,8 @@ pub(super) unsafe fn receive(
     socket: BorrowedFd<'_>,
     messages: &mut [Message],
 ) -> io::Result<usize> {
-    // SAFETY: the pointer and the length are those of one slice; what its elements point at is the caller's
-    // promise. Without a timeout the last pointer may be null.
+    // SAFETY: the pointer and the length are those of one slice. The caller guarantees that its elements point
+    // at live memory. Without a timeout the last pointer may be null.
     let result = unsafe {
         libc::recvmmsg(
             socket.as_raw_fd(),

@@ -90,8 +90,8 @@ impl Control {
         header.msg_control = self.0.as_ptr().cast_mut().cast();
         header.msg_controllen = len.min(CAPACITY) as _;
         // SAFETY: `header` describes this buffer, of which all bytes are initialised (by EMPTY, then by
-        // the kernel); the CMSG macros stay within its length. Data is read unaligned, from
-        // messages that are as long as it.
+        // the kernel); the CMSG macros stay within its length. Data is read unaligned, and only from
+        // messages that are long enough for it.
         unsafe {
             let mut message = libc::CMSG_FIRSTHDR(&raw const header);
             while !message.is_null() {

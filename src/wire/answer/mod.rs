@@ -137,7 +137,7 @@ impl Answer {
             })
     }
 
-    /// The message and its index.
+    /// The message, and the offsets that follow it in memory.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -186,7 +186,7 @@ impl Answer {
         self.rcode == other.rcode && self.digest == other.digest
     }
 
-    /// Whether it has records that only queries with DO receive: signatures, or denials of existence.
+    /// Whether it has records that are sent only if the query has DO: signatures, or denials of existence.
     pub fn has_dnssec(&self) -> bool {
         self.records().any(|record| record.is_dnssec())
     }

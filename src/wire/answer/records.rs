@@ -7,8 +7,8 @@ use crate::wire::name::{MAX_JUMPS, MAX_NAME, Name};
 use crate::wire::text::is_format;
 use crate::wire::{class, read_u16, rtype, skip_name};
 
-/// The maximum number of records in an answer: ten times what other servers accept in one RRset. Zones with
-/// thousands of records at one name exist to keep resolvers busy (CVE-2024-1737).
+/// The maximum number of records in an answer: ten times what other servers accept in one RRset. There are zones
+/// with thousands of records at one name, whose purpose is to keep resolvers busy (CVE-2024-1737).
 const MAX_RECORDS: u32 = 1024;
 /// The maximum length of the text that is kept of an Extended DNS Error.
 const MAX_TEXT: usize = 200;
@@ -42,8 +42,8 @@ pub enum AnswerError {
 pub struct UpstreamEde {
     /// INFO-CODE.
     pub code: u16,
-    /// EXTRA-TEXT for the client: `upstream`, followed by `: ` and the upstream's text without control
-    /// characters, of which at most 200 bytes are kept.
+    /// EXTRA-TEXT for the client: `upstream`, followed by `: ` and the upstream's text. At most 200 bytes of that
+    /// text are kept, without control characters.
     pub text: Box<str>,
 }
 
@@ -218,8 +218,8 @@ fn is_name(message: &[u8], mut at: usize, name: &Name) -> Option<bool> {
     }
 }
 
-/// EXTRA-TEXT marked as the upstream's. A text from upstream must not look like the name of an order or list
-/// of this server, nor control a terminal or a log that shows it.
+/// EXTRA-TEXT marked as the upstream's. The EXTRA-TEXT of a blocked answer starts with the name of an order or a list
+/// of this server. A text from upstream must not look like such a name, nor control a terminal or a log that shows it.
 fn labelled_text(text: &[u8]) -> Box<str> {
     let text = String::from_utf8_lossy(text);
     let is_shown = |c: &char| !c.is_control() && !is_format(*c);

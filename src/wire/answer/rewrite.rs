@@ -14,9 +14,9 @@ use super::spelling::{AskedLabels, CasedName};
 use crate::wire::name::Name;
 use crate::wire::{HEADER, MAX_MESSAGE, class, rtype};
 
-/// The maximum number of labels that later names may point to, and how many of them may belong to the queried name. No
-/// name points to a label beyond these.
+/// The maximum number of labels that later names may point to. No name points to a label after these.
 const MAX_POSITIONS: usize = 64;
+/// How many of these labels may belong to the queried name.
 const ASKED_POSITIONS: usize = 32;
 /// The maximum number of comparisons of labels and positions for compressing an answer; after that, names are
 /// written in full. 1024 records with usual names take fewer than 200,000, but 238 names of 127 labels took
@@ -87,7 +87,7 @@ pub(super) struct Writer<'m> {
 #[derive(Clone, Copy)]
 struct LabelPosition {
     at: u16,
-    /// The length of the name from there on, uncompressed. Few names have the same length.
+    /// The length of the name from there on, uncompressed. Compared first, because few names have the same length.
     len: u16,
 }
 
@@ -433,7 +433,7 @@ fn fnv(hash: u64, bytes: &[u8]) -> u64 {
 }
 
 /// FNV-1a of a name, ignoring letter case. Only for names: in other data each bit counts. Names in types
-/// newer than RFC 3597 are compared as bytes (section 6 there).
+/// newer than RFC 3597 are compared as bytes (RFC 3597, section 6).
 fn fnv_of_name(hash: u64, name: &[u8]) -> u64 {
     let folded = |hash, byte: &u8| fnv_of_byte(hash, &byte.to_ascii_lowercase());
     name.iter().fold(hash, folded)
@@ -443,7 +443,7 @@ fn fnv_of_byte(hash: u64, byte: &u8) -> u64 {
     (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3)
 }
 
-/// Whether the name at an offset of a message of this writer equals `name`. Also false if no steps are left.
+/// Whether the name at offset `at` of the written message equals `name`. Also false if no steps are left.
 fn is_name_at(out: &[u8], mut at: usize, name: &[u8], steps: &mut usize) -> bool {
     let mut rest = name;
     loop {

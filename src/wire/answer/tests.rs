@@ -43,7 +43,7 @@ fn read(message: &[u8]) -> Result<Answer, AnswerError> {
     Answer::parse(message, &name("a.tv"), 1, 1, INTAKE)
 }
 
-/// The data of a signature of this type.
+/// The data of an RRSIG record that covers this type.
 fn signature(covered: u16) -> Vec<u8> {
     [&covered.to_be_bytes()[..], &[0; 17], &[7; 8]].concat()
 }
