@@ -1,7 +1,8 @@
 """Bounded floods from separate addresses, each checked by the answers that come back.
 
-A flood takes the server's port, its rate (packets per second; streams define their own), and its
-duration in seconds, and returns its counts. Answers that must not occur are counted as `fault: ...`.
+A flood is a function of the server's port, the flood's rate (in packets per second; floods of streams define
+their own unit), and its duration in seconds. It returns its counts. Answers that must not occur are counted
+as `fault: ...`.
 """
 
 import collections
@@ -21,7 +22,7 @@ LINGER = 0.3  # seconds to wait for late answers
 BLOCKED = "t.me"  # blocked by the lists of the tools
 FORMERR, REFUSED = 1, 5
 TCP_IDLE = 1  # seconds without data after which the server is configured to close a stream
-TCP_LATE = 2  # seconds that it may be later than that
+TCP_LATE = 2  # seconds after TCP_IDLE within which the server must have closed the stream
 AT_ONCE = 0.5  # seconds; a stream that is closed sooner was not accepted
 UNREAD = 5  # streams
 
@@ -203,7 +204,7 @@ class Streams:
         return time.monotonic() - born
 
     def ended(self):
-        """How long each connection was open that the server closed since the last call."""
+        """For each connection that the server closed since the last call: how long it was open."""
         for file, events in self.poll.poll(0):
             try:
                 over = events & ~select.POLLIN or not self.open[file][0].recv(4096)

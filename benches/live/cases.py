@@ -15,7 +15,7 @@ import attacks
 import live
 
 NORMAL, SILENT, FORGING = "normal", "silent", "forging"
-SILENT_SHARE = 0.6  # of its case; then the pending queries are answered
+SILENT_SHARE = 0.6  # of the time of its case; after that, the pending queries are answered
 PAUSE = 1.0  # seconds between two cases
 PATIENCE = 30  # seconds for a flood to end
 MALFORMED = "short response opcode question_count question records edns edns_version".split()

@@ -38,13 +38,13 @@ def word(question):
 
 def questions(scene):
     known = list(scene.questions())
-    fresh = FRESH_SHARE * len(known) // 98  # the shares of swap.py, but for NEW
+    fresh = FRESH_SHARE * len(known) // 98  # the shares of swap.py without NEW
     return known + [Fresh("", scene.random.choice(swap.TYPES), expected.OTHER, i % 2 > 0) for i in range(fresh)]
 
 
 class UdpClient(load.Load):
-    """The checked load by UDP. A SERVFAIL, like an unfiltered answer, does not show a block: it is checked
-    in the same way, and recorded in `failed`."""
+    """The checked load by UDP. A SERVFAIL shows no block, as an unfiltered answer shows none. So it is
+    checked like an unfiltered answer, and also recorded in `failed`."""
 
     def __init__(self, server, asked, rate):
         super().__init__(server.port, asked, rate)
@@ -52,7 +52,7 @@ class UdpClient(load.Load):
         turns = itertools.cycle(number for number, question in enumerate(asked) if isinstance(question, Fresh))
         for at, number in enumerate(self.order):
             if isinstance(asked[number], Fresh):
-                self.order[at] = next(turns)  # in turn: none is replaced while it waits for its answer
+                self.order[at] = next(turns)  # in turn, so that no name is replaced while its query waits for an answer
 
     def step(self):
         now = time.monotonic()

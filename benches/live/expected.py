@@ -1,9 +1,9 @@
 """Which answers are correct while a list changes, and which belong to no state that could be in force.
 
 The server loads a list in states 0, 1, 2, ... A state can be in force from the moment before its file
-is put in place until the first answer of its successor is received. An answer is correct if a state
-explains it that could be in force between sending the query and receiving the answer: a query sent
-after the first answer of a new state must get the new state.
+is put in place until the first answer of its successor is received. An answer is correct if it agrees with a
+state that could be in force between sending the query and receiving the answer. So a query that is sent after
+the first answer of a new state must get the new state.
 """
 
 import bisect
@@ -36,7 +36,7 @@ class Timeline:
 
 
 def parity(question, verdict):
-    """For an answer about a name of even or odd states: 0 if it is of an even state, else 1."""
+    """The parity of the state that gave an answer about a name of even or odd states: 0 or 1."""
     return 0 if (question.kind == EVEN) == (verdict == load.BLOCKED) else 1
 
 

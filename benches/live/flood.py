@@ -14,9 +14,9 @@ that the query was due. Each round runs three scenarios in turn:
              busy as with the flood, the server's is not
     flood    dnsperf queries the server for them, which has to ask upstream for each
 
-The cost of the flood beyond `beside` is the server's. Each run waits for an idle machine, and is
-repeated, up to --tries times, if other processes used a part of a core: on a core that the server has
-to share, queries are late and lost whatever it does.
+The difference between `flood` and `beside` is caused by the server. Each run waits for an idle machine. It is
+repeated, up to --tries times, if other processes used a part of a core: on a core that the server has to
+share, queries are late and lost, whatever the server does.
 
 Exit code 1 if with the flood a measured query is lost or not answered with NOERROR, if the median of
 the rounds' p99 is above --bar, if the flood was weaker than configured, or if other processes never

@@ -10,9 +10,9 @@ force, or while it is saved. Then the server is started again with the same stat
 
 There are two large lists, so that the compiled rules of one are carried over while the other changes.
 Checks: each restart serves from the saved images, with none rejected and nothing compiled before the
-first answers; these have one whole state of each list that could be in force at the kill; no compiler
-of the killed server is left; the newest state comes into force afterwards; and a restart after that
-state was saved serves it at once. Exit code 1 if a check fails.
+first answers; these answers show one whole state of each list, and this state could be in force at the kill;
+no compiler of the killed server is left; the newest state comes into force afterwards; and a restart after
+that state was saved serves it at once. Exit code 1 if a check fails.
 """
 
 import argparse

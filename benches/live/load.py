@@ -1,8 +1,8 @@
 """A steady load of DNS queries that records every answer, and the silences between answers.
 
-One thread sends on a schedule and receives the answers in between, so "received" and "sent later"
-are in the order that this process observed. Silences are measured by the kernel's time stamps of the
-answers: the CPU time of this process does not lengthen them.
+One thread sends on a schedule and receives the answers in between. So it is certain whether a query was sent
+before or after an answer was received. Silences are measured by the kernel's time stamps of the answers: the
+CPU time of this process does not lengthen them.
 """
 
 import gc

@@ -1,5 +1,5 @@
 #!/usr/bin/env -S python3 -B
-"""Orders under load: how soon is one in force, and how soon is its lift?
+"""Orders under load: how soon is an order in force, and how soon does its lift take effect?
 
     benches/live/orders.py --binary target/release/tapis --names FILE [--rounds 5] [--orders N] [--exceptions N]
 

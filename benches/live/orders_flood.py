@@ -9,8 +9,9 @@ result for each rate: the time from a date's instant to the last answer of the o
 of `status`, and how often it failed.
 
 large: an order with --excepts names that it does not cover is put in place while an order with a date
-is pending, then the server is restarted. The result: how late the date took effect, the time from the
-file's rename to the first answer by it, and from the start to the first DNS answer.
+is pending, then the server is restarted. The result: how late the date took effect, the time from the rename
+of the order's file to the first answer that it blocks, and the time from the start to the first DNS answer
+that it blocks.
 
 wrong: an order with --targets targets, each with the same mistake. The result: the size of the messages
 in the log and in `status`.

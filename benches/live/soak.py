@@ -3,11 +3,11 @@
 
     benches/live/soak.py --binary target/release/tapis --names FILE [--minutes 10] [--swap-secs 10]
 
-FILE contains the large list, one name per line; swap.py's small list is used as well, whose two states
-are put in place in turn. One process queries names of both lists, cached names, and new names, by UDP
-at --rate; another one by TCP. Meanwhile the cases of cases.py run: floods (attacks.py), each for its
-part of a round, in a separate process; and twice upstream fails as well: it is silent (nsd is stopped
-by SIGSTOP), or forges answers (relay.py, which all queries pass).
+FILE contains the large list, one name per line. The small list of swap.py is used as well. Its two states are
+put in place in turn. One process queries names of both lists, cached names, and new names, by UDP at --rate;
+another one by TCP. Meanwhile the cases of cases.py run in a separate process, each for its part of a round.
+Each case is a flood (attacks.py). In two of the cases upstream fails as well: it is silent (nsd is stopped by
+SIGSTOP), or it forges answers (relay.py, through which all queries pass).
 
 Checks:
 
@@ -62,7 +62,7 @@ STREAM_AFTERMATH = attacks.TCP_IDLE + 1  # seconds until all stream connections 
 SETTLING = 4.0  # seconds until the server has closed the ports of answered queries
 LINES = 1  # connections to upstream that the server keeps open once it had to ask by TCP
 WARM_UP = 3.0  # seconds of load before the first attack
-FULL = 0.9  # of its size, from which on the cache counts as full
+FULL = 0.9  # of the cache's size; with at least this much it counts as full
 POINTS = 60  # points of the memory's course that are reported
 
 

@@ -6,9 +6,9 @@
 FILE contains the large list, one name per line. A small list alternates between two states, which
 share half of their names. One process queries at a steady rate, over several sockets, names of the
 large list, of both states of the small one, and others, which the upstream answers; for A, AAAA and
-TXT, with and without EDNS. First for as long as the swaps will take, without changes: the control.
-Then the swaps: the small list is replaced by renaming, and when the new state appears in an answer
-and the interval is over, the next swap follows.
+TXT, with and without EDNS. The control comes first: the same queries without changes, for as long as the
+swaps will take. Then the swaps: the small list is replaced by renaming, and when the new state appears in an
+answer and the interval is over, the next swap follows.
 
 Every answer must arrive within 2 s, be exactly the sinkhole's or the upstream's, and be correct in the
 sense of expected.py. The SOA of blocked TXT queries has the policy's generation: it never decreases

@@ -4,8 +4,8 @@
 use std::collections::HashSet;
 use std::fs;
 
-/// The environment variable with the path of a file with one name per line, to be used instead. If
-/// more names are needed than it has, its labels are recombined.
+/// The environment variable that can name a file with one name per line. The names of that file are used in place of
+/// generated ones. If more names are needed than the file has, the labels of its names are recombined.
 const FILE: &str = "TAPIS_NAMES";
 
 const ONSETS: &[u8] = b"bcdfghjklmnprstvwz";

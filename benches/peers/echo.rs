@@ -4,8 +4,8 @@
 //! ```text
 //! echo --listen 127.0.0.1:5300 [--workers 1] [--more BYTES]
 //! ```
-//! Sets QR and appends that many bytes, so that its answers are as long as those it is compared
-//! with.
+//! The echo sets QR and appends BYTES bytes, so that its answers are as long as those of the servers that it is
+//! compared with.
 
 use std::io;
 use std::net::SocketAddr;

@@ -81,7 +81,8 @@ def parents(name):
 
 
 def alone(names, some):
-    """Those of some names without another name of the list above or below them: unblocked once removed."""
+    """Those of some names that have no other name of the list above or below them. Such a name is unblocked
+    once it is removed."""
     every, candidates = set(names), set(some)
     with_others = {above for name in names for above in parents(name) if above in candidates}
     return [name for name in some if name not in with_others and every.isdisjoint(parents(name))]

@@ -162,8 +162,7 @@ impl Port {
         })
     }
 
-    /// A query without an answer when its ID is used again is lost, and so is one that the kernel
-    /// refuses to send.
+    /// A query is lost if it has no answer when its ID is used again, or if the kernel refuses to send it.
     fn send(&mut self, packet: &[u8], asked: Asked) {
         let id = self.next;
         self.next = id.wrapping_add(1);

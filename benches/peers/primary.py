@@ -1,6 +1,6 @@
 """A primary server of a policy zone, for servers that load differences by IXFR (RFC 1995).
 
-It sends no complete zones: clients have that of the list's file, with serial 1, or a later one.
+It sends no complete zones: clients already have the zone of the list's file, with serial 1, or a later zone.
 """
 
 import os
@@ -41,7 +41,8 @@ class Primary(live.Child):
             out.writelines(f"+ {owner} {record}\n" for owner, record in came)
 
     def move(self):
-        """The names of the file between which a change becomes visible."""
+        """The two names of a change's file. Renaming the file from the first to the second makes the change
+        visible."""
         path = f"{self.prefix}{self.serial}"
         return path + ".new", path
 

@@ -43,7 +43,8 @@ class Questions:
             out.writelines(f"{name} A\n" for name in names)
 
     def renew(self, unknown, paced):
-        """New mixes, and that many names never queried before: for dnsperf, and for each kind of run of pace."""
+        """Writes new mixes, and names that were never queried before: `unknown` names for dnsperf, and
+        `paced` names for each kind of run of pace."""
         draw = self.random.choice
         for mix in MIXES[:3]:
             share = {"blocked": 1, "cached": 0, "mixed": BLOCKED_SHARE}[mix]

@@ -1,9 +1,10 @@
 """Effects of a changed list on clients: the longest silence, lost queries, the time until it is in force.
 
-A thousand names are removed and two thousand added: as rules before the list and as a difference of it, if the server
-supports that, and then within a new list that replaces the whole one. A server without another way for the latter is
-restarted. Each added name is queried once, so no cache can hide that it is blocked; the last ones first, since a server
-that loads them one by one has not finished before those.
+A thousand names are removed and two thousand are added. If the server supports it, this is done by rules
+before the list, and by a difference of the list. Then it is done by a new list that replaces the whole one; a
+server that has no other way to load that list is restarted. Each added name is queried once, so no cache can
+hide that it is blocked. The names that were added last are queried first: a server that loads the names one
+by one has not finished before these.
 """
 
 import contextlib

@@ -13,13 +13,13 @@ dnsperf, pace and the upstream share another. Every round sends each mix to each
     mixed    5 % blocked, the rest cached
     unknown  new names, so each query needs upstream
 
-first, in all rounds, at full throughput (dnsperf), then at two steady rates (pace): half of the
-server's own throughput, and half of that of the slowest. The echo is a program that sends each query
-back: the kernel's share of all figures. TAPIS_BEFORE=PATH measures another build of Tapis as well.
-Finally the list of each server changes at 2,000 queries per second, in each way that the server has.
+All rounds at full throughput (dnsperf) come first. The rounds at two steady rates (pace) follow: half of the
+server's own throughput, and half of that of the slowest server. The echo is a program that sends each query
+back: its figures are the kernel's share of all figures. TAPIS_BEFORE=PATH measures another build of Tapis as
+well. Finally the list of each server changes at 2,000 queries per second, in each way that the server has.
 
-A server that sets no receive buffer for its sockets gets the system's default, which is small; its
-operators enlarge it: sysctl -w net.core.rmem_default=4194304.
+A server that sets no receive buffer for its sockets gets the system's default, which is small. Operators of
+such a server enlarge that default: sysctl -w net.core.rmem_default=4194304.
 
 Before and after each measurement answers are compared with the expected ones, and dnsperf must report
 only NOERROR and almost no loss: else the measurement is void. Writes table.md, chart.svg and

@@ -59,9 +59,10 @@ def by_mix(result):
 
 
 def by_server(result):
-    """{server: Part} of loading, and of each way of changing the list, with its kind before the names of its figures.
+    """{server: Part}: the figures of loading, and those of each way of changing the list. The names of the
+    latter figures begin with the kind of the change.
 
-    `small` is the faster one of those that need no whole list.
+    The kind `small` is the faster one of the changes that need no whole list.
     """
     parts = {}
     for server in result["versions"]:
@@ -102,7 +103,8 @@ WHOLE += [
 
 
 def ahead(result, peers):
-    """A sentence for each figure in which other servers are better than Tapis, with all of them, the best first."""
+    """A sentence for each figure in which other servers are better than Tapis. It names all of these servers,
+    the best first."""
     mixes, whole = by_mix(result), by_server(result)
     for column in (CPU, QPS, *WAITS):
         for mix in result["options"]["mixes"]:

@@ -33,13 +33,14 @@ pub(super) struct CheckArgs {
     /// Print every rule that guards leave out or warn of, not only the first ten of each list.
     #[arg(long)]
     all: bool,
-    /// Check only the files, not whether this user could start the server: for another machine, or another user.
+    /// Check only the files, not whether this user could start the server. Use it if the server will run on another
+    /// machine, or as another user.
     #[arg(long)]
     files_only: bool,
 }
 
 /// The status of the running server, if one can be asked. Prints notes about the checks that are skipped because of a
-/// server: the ports and files that it uses are not free, but that is not a problem.
+/// running server. (The ports and files that the server uses are not free, which is not a problem.)
 fn server_status(
     config: &Config,
     out: &mut impl Write,
@@ -79,7 +80,7 @@ fn server_status(
 }
 
 /// A warning if the server's user is not the user of this process, and so may have other permissions. If no server
-/// could be asked, the owner of its folders is taken for its user.
+/// could be asked, the owner of the server's folders is assumed to be the server's user.
 fn other_user(config: &Config, server: &Result<Status, ClientError>) -> Option<String> {
     let (known_by, user) = match server {
         Ok(status) => ("the server's user is".to_owned(), status.gauges.user?),
@@ -132,13 +133,15 @@ fn readable_by_root_only(config: &Config, registry: &OrderRegistry) -> Option<St
     ))
 }
 
-/// The folder and its owner; `None` if that is this user or root, as servers of any user may use a folder of root.
+/// The folder and its owner; `None` if the owner is this user, or root, because servers of any user may use a folder of
+/// root.
 fn owned_by_other(folder: &Path) -> Option<(&Path, u32)> {
     let owner = fs::metadata(folder).ok()?.uid();
     (owner != user_id() && owner != 0).then_some((folder, owner))
 }
 
-/// The state in force of a list; `None` if its file has the same content.
+/// The state in force of a list, to compare it with the file; `None` if there is nothing to compare, for example
+/// because the file has the same content.
 fn in_force(list: &List, status: &Status) -> Option<InForce> {
     let is_same =
         |known: &&ListStatus| known.name == list.source.name && known.kind == list.source.kind;

@@ -146,7 +146,7 @@ fn print_lists(plan: &Plan, lists: &[ListOutcome], out: &mut impl Write) -> io::
     for (list, outcome) in plan.lists.iter().zip(lists) {
         match (&outcome.refused, &outcome.notes) {
             (Some(refused), _) => {
-                // The remedy names `tapis reload`, as for a server; the verb to repeat here is this one.
+                // The remedy names `tapis reload`, as for a server. Here, `tapis compile` has to be repeated instead.
                 let verb = format!("tapis compile -o {} ", plan.out.shown());
                 let refused = refused.to_string().replace("tapis reload ", &verb);
                 writeln!(out, "{}: {refused}", list.name)?;

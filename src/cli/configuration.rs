@@ -100,8 +100,9 @@ impl Choice {
         }
     }
 
-    /// Replaces the state directory and the journal by those of the running server: it keeps those that it started with
-    /// until it stops, even if the configuration has changed. Reports differences on standard error.
+    /// Replaces the state directory and the journal by those of the running server. Until a server stops, it keeps the
+    /// state directory and the journal that it started with, even if the configuration has changed. Reports differences
+    /// on standard error.
     pub(super) fn as_served(
         &self,
         control: &ControlArgs,
@@ -125,7 +126,7 @@ impl Choice {
                     let ours = configured
                         .as_ref()
                         .and_then(|path| path.canonicalize().ok());
-                    // The path of a server in a container may be another directory here, or none.
+                    // If the server runs in a container, its path may name another directory here, or nothing.
                     let differs = |used: &PathBuf| {
                         let theirs = used.canonicalize();
                         theirs.is_ok_and(|theirs| ours.as_ref() != Some(&theirs))

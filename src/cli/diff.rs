@@ -231,8 +231,8 @@ fn print_counts(counts: &CountsBySource, out: &mut impl Write) -> io::Result<()>
     Ok(())
 }
 
-/// An answer to print. If the `bool` is true, TTL, addresses and EDE are printed, too: the two answers that are
-/// compared have the same action.
+/// An answer to print. The `bool` is true if the two answers that are compared have the same action. Then TTL,
+/// addresses and EDE are printed, too.
 struct ShownAnswer<'a>(&'a Answer<'a>, bool);
 
 impl fmt::Display for ShownAnswer<'_> {

@@ -27,8 +27,8 @@ const VARIABLE: &str = "RUST_LOG";
 
 #[derive(Debug, Default, Args)]
 pub(super) struct LogArgs {
-    /// Log this level and those above it. The default is the variable RUST_LOG, which may have a filter such as
-    /// info,tapis::control=debug; else info.
+    /// Log this level and those above it. Without this option, the variable RUST_LOG sets the level, or a filter such
+    /// as info,tapis::control=debug. If it is not set either, the level is info.
     #[arg(long, value_enum, value_name = "LEVEL")]
     log_level: Option<LogLevel>,
     /// Log in this format: lines of text, or a JSON object on each line.
@@ -110,8 +110,8 @@ fn filter(level: Option<LogLevel>) -> (EnvFilter, Option<String>) {
     }
 }
 
-/// Whether standard error is the stream that the service manager connected to journald. A parent process may have set
-/// the variable for another standard error.
+/// Whether standard error is the stream that the service manager connected to journald. The presence of the variable
+/// JOURNAL_STREAM does not show this: a parent process may have set it for another standard error.
 fn is_journald() -> bool {
     let Ok(stderr) = io::stderr().as_fd().try_clone_to_owned() else {
         return false;

@@ -105,9 +105,9 @@ enum Verb {
     /// Print the names for which clients get different answers in two generations, or the rules that differ
     /// in two image files.
     ///
-    /// Generations are compared by the journal: lists, orders, exceptions and settings. `.x` is a name and all names
-    /// below it, `*.x` only the names below. The rules of two images are compared list by list. Exit code 0 when
-    /// nothing differs, 1 when something does, 3 when the rules of a generation are not known.
+    /// Two generations are compared by their lists, orders, exceptions and settings in the journal. `.x` is a name and
+    /// all names below it, `*.x` only the names below. The rules of two images are compared list by list. Exit code 0
+    /// when nothing differs, 1 when something does, 3 when the rules of a generation are not known.
     Diff(diff::DiffArgs),
     /// Show, check, create, lift and suspend authorities' orders.
     Order(order::OrderArgs),
@@ -202,8 +202,8 @@ pub fn main() -> ExitCode {
 
 /// Chooses the configuration of a verb, and prints its path on standard error unless `--config` gave it.
 ///
-/// Fails if a server may be running that can't be asked, and no configuration was found: that server may have another
-/// one than the built-in.
+/// Fails if no configuration was found, but a server may be running that can't be asked: that server may have another
+/// configuration than the built-in one.
 fn choose(verb: &Verb, argument: Option<PathBuf>) -> Result<Choice, Failure> {
     let (need, mut choice) = (verb.need(), Choice::new(argument));
     let mut server_error = None;

@@ -146,7 +146,7 @@ fn reason(pause: &Suspension) -> String {
     reason.map_or(String::new(), |why| format!(": {}", folded(why)))
 }
 
-/// Prints an order that is not in force as [`print_summary`] does, with its current suspension.
+/// Prints an order that is not in force: what [`print_summary`] prints, and its current suspension.
 pub(super) fn print_idle(
     order: &Order,
     state: State,
@@ -169,7 +169,8 @@ fn texts(what: &str, texts: &Texts, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// A text with a mark before each line but the first, so that a line of it can't be mistaken for one of this program.
+/// A text with a mark before each line but the first, so that none of its lines can be mistaken for a line that this
+/// program writes itself.
 fn folded(text: &str) -> String {
     text.trim_end().replace('\n', "\n        | ")
 }

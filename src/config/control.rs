@@ -29,8 +29,8 @@ const OTHERS: &[&str] = &[
 /// The value of `control` in `[server]`; `None` if it is not set.
 ///
 /// # Errors
-/// The problems of the file, if it can't be read, or if mistakes in it may hide a value of `control`: with the default
-/// instead of that value, a verb could reach another server.
+/// The problems of the file, if it can't be read, or if mistakes in it may hide a value of `control`. A verb that used
+/// the default in place of that value could reach another server.
 pub fn socket(path: &Path) -> Result<Option<PathBuf>, Problems> {
     let text = read(path).or_else(|problems| {
         // A byte that is not UTF-8 does not matter, unless it is on a line with `control`.
@@ -77,7 +77,7 @@ fn is_in_doubt(text: &str, problems: &Problems, unknown: &[(u32, Option<&str>)])
     text.lines().any(sets_control) || !problems.0.iter().all(elsewhere)
 }
 
-/// Whether a line is one of the section `[server]`, and not its header.
+/// Whether a line is in the section `[server]`, below its header.
 fn is_in_server(text: &str, line: u32) -> bool {
     let up_to = text.lines().take(line as usize).map(str::trim);
     let last = up_to.clone().last();
@@ -86,7 +86,8 @@ fn is_in_server(text: &str, line: u32) -> bool {
     name.map(str::trim_end) == Some("[server]") && last != header
 }
 
-/// Whether a line belongs to one of the [`OTHERS`], or to an unknown section if there is a `[server]`.
+/// Whether a line is in one of the sections [`OTHERS`]; if the text has a section `[server]`, whether it is in any
+/// other section.
 fn is_elsewhere(text: &str, line: u32) -> bool {
     let up_to = text.lines().take(line as usize).map(str::trim);
     let header = up_to.filter(|line| line.starts_with('[')).last();
@@ -101,8 +102,8 @@ fn is_elsewhere(text: &str, line: u32) -> bool {
 /// sections are returned with its valid parts.
 ///
 /// # Errors
-/// The problems of the file, if it can't be read, or if they may concern these sections. If the file does
-/// not have the first of them, any unknown section may be a misspelling of it.
+/// The problems of the file, if it can't be read, or if they may concern the sections `needed`. If the file does not
+/// have the first of these sections, any unknown section may be a misspelling of its name.
 pub fn load_needed(path: &Path, needed: &[&str]) -> Result<(Config, Option<Problems>), Problems> {
     let text = read(path)?;
     let (config, findings) = Config::parse_valid_parts(&text, path, Origin::File(path.to_owned()));

@@ -61,7 +61,7 @@ pub enum PublicSuffixes {
     /// All public suffixes.
     All,
     /// The public suffixes of registries, such as `co.id`. A rule that covers a company's suffix, such as `github.io`,
-    /// is in force and reported, because block lists do mean to block dynamic-DNS providers.
+    /// is in force and reported, because block lists block dynamic-DNS providers on purpose.
     #[default]
     Icann,
     /// No public suffixes.
@@ -229,7 +229,7 @@ pub(super) fn validate(raw: Raw, findings: &mut Findings) -> GuardRails {
     }
 }
 
-/// Validates `guards` of a list: the guards that only warn of its rules, and leave none out.
+/// Validates `guards` of a list: the guards that only warn of the list's rules, and do not leave them out.
 pub(super) fn only_warning(
     given: Option<At<WordOrStrings>>,
     findings: &mut Findings,

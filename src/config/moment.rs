@@ -54,7 +54,7 @@ impl Moment {
     }
 }
 
-/// Parses an argument: a time, or a date, which means its start in UTC.
+/// Parses an argument: a time, or a date. A date means the start of that day in UTC.
 ///
 /// # Errors
 /// [`MomentError`].

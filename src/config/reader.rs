@@ -178,7 +178,7 @@ impl<'a, 'i> Reader<'a, 'i> {
             };
             values.push(At { key, line, value });
         }
-        // An array whose items are all invalid is not empty.
+        // An array whose items are all invalid does not count as empty: the result is `None`.
         (is_empty || !values.is_empty()).then_some(At {
             key,
             line,

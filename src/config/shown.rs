@@ -8,8 +8,8 @@ use serde::Serializer;
 
 use crate::wire::text::steers;
 
-/// Text whose control and format characters are escaped as in JSON, so that escaping a JSON text again does not
-/// change its meaning.
+/// Text whose control and format characters are escaped as in JSON. If a text is JSON already, this does not change its
+/// meaning.
 #[derive(Clone, Debug)]
 pub struct Shown<'t>(Cow<'t, str>);
 
@@ -71,7 +71,7 @@ impl Display for Counted {
     }
 }
 
-/// The first `most` of some sentences, and how many more there are, if any.
+/// Returns the first `most` sentences, and the number of further ones, if there are any.
 pub fn first(
     most: usize,
     mut sentences: impl Iterator<Item = impl Display>,

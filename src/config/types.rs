@@ -189,7 +189,7 @@ pub struct List {
     pub scope: Scope,
     /// Whether the server refuses to start without this list.
     pub required: bool,
-    /// The guards of single rules that only warn of rules of this list, and leave none out.
+    /// The guards of single rules that only warn of this list's rules, and do not leave them out.
     pub warn: Protections,
     /// The location of the text.
     pub content: Content,
@@ -225,7 +225,7 @@ impl State {
 }
 
 impl Config {
-    /// Whether `other` has a different journal, and not only because it has a different state directory.
+    /// Whether `other` has a different journal for a reason other than a different state directory.
     pub fn moves_journal(&self, other: &Self) -> bool {
         let is_default = |config: &Self| config.journal == config.state.journal();
         self.journal != other.journal && !(is_default(self) && is_default(other))

@@ -230,7 +230,7 @@ pub(super) fn each<T: Clone + Eq + Hash>(
     Some(values)
 }
 
-/// Addresses to listen on. Besides a wildcard address, no other address can be bound with the same port.
+/// Addresses to listen on. If a wildcard address is bound, no other address can be bound with the same port.
 pub(super) fn sockets(given: Option<Strings>, findings: &mut Findings) -> Option<Vec<SocketAddr>> {
     let position = given.as_ref().map(|items| (items.key, items.line));
     let sockets = each(given, findings, socket)?;

@@ -204,7 +204,8 @@ fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 fn bind_udp(address: SocketAddr, workers: usize) -> io::Result<Vec<Socket>> {
-    // Our sockets share the port; this one does not, so it fails if another process uses the port.
+    // The workers' sockets share the port. This first socket does not, so binding it fails if another process uses the
+    // port.
     drop(Socket::bind(address, false)?);
     (0..workers).map(|_| Socket::bind(address, true)).collect()
 }

@@ -122,7 +122,7 @@ mod tests {
         let start = budget(1024, TWO, 100);
         let beside = |wanted| connections_beside(1024, TWO, start, wanted);
         assert_eq!((beside(50), beside(100)), (50, 100));
-        // 884 are free, and upstream has 392 and 2 × 196 of them.
+        // 884 files are free. Upstream has 392 of them for the async side, and 196 for each of the two workers.
         assert_eq!(beside(1024), 100);
         assert_eq!(connections_beside(1 << 20, TWO, start, 65_535), 65_535);
     }

@@ -59,7 +59,8 @@ struct State {
     /// Whether a thread is exchanging the endpoints; it continues until none are pending.
     is_exchanging: bool,
     workers: Option<Workers>,
-    /// `None` once the service stops: the queue of jobs ends when its last sender is dropped.
+    /// `None` once the service stops. The equipment has a sender, and the queue of jobs ends when its last sender is
+    /// dropped.
     equipment: Option<Equipment>,
 }
 

@@ -25,7 +25,7 @@ pub struct Running {
     pub listen: Vec<SocketAddr>,
 }
 
-/// A sentence for each problem that would make a start with this configuration by this user fail.
+/// A sentence for each problem because of which this user can't start a server with this configuration.
 pub fn problems(config: &Config, running: Option<&Running>) -> Vec<String> {
     let held = running.map_or(&[][..], |running| &running.listen);
     let overlaps = |at: &SocketAddr, held: &SocketAddr| {
@@ -160,7 +160,7 @@ fn journal_problem(path: &Path, is_running: bool) -> Option<String> {
     }
 }
 
-/// The problem with creating `path` in `folder`, which is tested with a file without a name.
+/// The problem with creating `path` in `folder`. To test this, a file without a name is created there.
 fn creation_problem(what: &str, path: &Path, folder: &Path) -> Option<String> {
     let folder = match folder.as_os_str().is_empty() {
         true => Path::new("."),

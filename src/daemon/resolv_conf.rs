@@ -45,7 +45,8 @@ pub(super) struct ResolvConf {
     listen: Vec<SocketAddr>,
     /// The bytes read last; `None` if that failed.
     bytes: Option<Vec<u8>>,
-    /// Whether a server was left out because its interface does not exist, which may change without the file.
+    /// Whether a server was left out because its interface does not exist. The interface may appear without a change of
+    /// the file.
     is_incomplete: bool,
     servers: Vec<Target>,
     problem: FileProblem,

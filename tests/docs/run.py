@@ -11,15 +11,15 @@ compared. Other blocks are not run, and must not look like commands.
 
 The shell runs in network and mount namespaces: ports 53 and 5335 are free there, and /etc, /var/lib,
 /srv and /run are copies or empty. A name server for all names answers on the address in
-/etc/resolv.conf. A server in the foreground, which a reader runs in another terminal, runs in the
-background until a sentence says "Stop ... Ctrl-C", both on one line. Figures that differ from run to
-run are masked: see MASKS. Commands must remove what they write into the repository. Commands that
-build the program are replaced by the built one; docs/guide.md has to install it before use, the
-other files may use it at once. Links to files and headings of the repository are checked as well.
+/etc/resolv.conf. A reader runs a server in the foreground of another terminal. Here it runs in the background
+until a sentence says "Stop ... Ctrl-C", both words on one line. Figures that differ from run to run are
+masked: see MASKS. Commands must remove what they write into the repository. Commands that build the program
+are not run: the program that is already built is used. docs/guide.md has to install it before use; the other
+files may use it at once. Links to files and headings of the repository are checked as well.
 
 An HTML comment before a block has what Markdown cannot express:
 
-    <!-- docs: skip, REASON -->     the block is not run; that its tool has the options is checked
+    <!-- docs: skip, REASON -->     the block is not run, but its tool must have the options
     <!-- docs: exit N -->           its last command ends with this exit code, not 0
 
 With --rewrite, outputs that differ are replaced in the files, unless they have a "..." line: read the

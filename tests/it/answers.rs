@@ -1,5 +1,5 @@
-//! Surplus, oddly spelled and oddly ordered records of upstream servers: clients get the records
-//! that answer, and none of a blocked name.
+//! Surplus, oddly spelled and oddly ordered records of upstream servers. Clients get the records that belong to the
+//! answer, and no record of a blocked name.
 
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType::{self, A, CNAME, DS, HTTPS, MX, SRV};
@@ -85,7 +85,7 @@ fn the_case_of_our_own_queries_reaches_no_client() {
         let asked = spelled(asked);
         let first = asked.split('.').next().expect("a label");
         let target = format!("edge.{asked}");
-        // The result of a DNAME for the asked name, and a name that ends in the asked one.
+        // `renamed` is what a DNAME would make of the asked name, and `target` ends in the asked name.
         let renamed = format!("{first}.Cdn.test");
         let answers = vec![
             cname(&asked, &target),
@@ -239,8 +239,8 @@ fn a_server_that_answers_with_referrals_is_skipped() {
 /// The last byte of the address that no client may get.
 const BAD: u8 = 66;
 
-/// Upstream answers for an unblocked name and the queried type; each contains an address of
-/// `x.blocked.example`.
+/// Answers of upstream, each with a description and the queried type. The queried name is not blocked, and each answer
+/// contains an address of `x.blocked.example`.
 fn leaking_answers() -> Vec<(&'static str, RecordType, [Vec<Raw>; 3])> {
     let bad = || a("x.blocked.example", BAD);
     let free = "www.free.example";

@@ -272,7 +272,7 @@ fn an_image_only_overwrites_an_image() {
 #[test]
 fn a_compiler_whose_parent_is_gone_ends_without_an_image() {
     let folder = folder(&config(), &CONFIG_LISTS);
-    // It runs longer than it takes to notice the end of its input.
+    // With this list, the compiler runs for longer than it needs to notice the end of its input.
     let many: String = (0..400_000).map(|n| format!("n{n}.example\n")).collect();
     fs::write(folder.path().join("ads"), many).expect("written");
     let text = serde_json::to_string(&plan(&folder)).expect("JSON") + "\n";

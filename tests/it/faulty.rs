@@ -219,7 +219,7 @@ fn a_silent_upstream_delays_no_other_answer_and_its_failure_is_cached() {
 #[test]
 fn a_closed_upstream_port_fails_queries_long_before_the_timeout() {
     let (nowhere, _held) = Upstream::refusing();
-    // Longer than the client's patience.
+    // This timeout is longer than the client waits for an answer.
     let config = preamble(nowhere) + "timeout-ms = 30000\n" + &list("ads", "");
     let server = Server::start(&config, &[("ads", "blocked.example\n")]);
     let clients: Vec<_> = (0..40).map(|_| Port::open(server.address)).collect();
@@ -249,7 +249,7 @@ fn queries_leave_with_unpredictable_ports_ids_and_letter_case() {
         assert_eq!(answer.answers[0].name.to_string(), asked);
     }
     let all = upstream.asked();
-    // Each of two workers has four ports at a time; with one each, they would have used two or three.
+    // Each of the two workers has four ports at a time. With one port each, these queries would have two or three ports.
     let first = all.iter().take(40);
     let ports: BTreeSet<_> = first.map(|asked| asked.peer.port()).collect();
     assert!(ports.len() >= 6, "{ports:?}");

@@ -51,8 +51,8 @@ fn words(value: &Value) -> Vec<&str> {
     words.map(|word| word.as_str().expect("a word")).collect()
 }
 
-/// Asserts that the guard rejects the newest version of `ads`, that all outputs report this, and that a release of this
-/// guard ends it.
+/// Asserts that the guard rejects the newest version of `ads`, that all outputs report the rejection, and that a
+/// release of this guard ends the rejection.
 fn is_held_until_released(server: &Server, guard: &str, reason: &str) {
     let release = format!("ads:{guard}");
     let output = reload(server, &[]);

@@ -198,7 +198,7 @@ fn a_list_whose_file_hangs_stays_unchanged_until_it_is_read() {
     dated(&server);
     until("it begins", || is_blocked(server.address, "dated.example"));
     until("it ends", || !is_blocked(server.address, "dated.example"));
-    // Another list is loaded before it.
+    // Another list is loaded before the list that hangs.
     server.replace("ads", "other.example\n");
     until("the other list", || {
         is_blocked(server.address, "other.example")

@@ -12,7 +12,7 @@ use crate::support::client::PATIENCE;
 use crate::support::server::{Server, list, preamble};
 use crate::support::upstream::Upstream;
 
-/// A server with `upstream` in its upstream section, and `server` in the section before.
+/// A server with the keys `upstream` in its section `[upstream]`, and the keys `server` in its section `[server]`.
 fn server(from: &Upstream, server: &str, upstream: &str) -> Server {
     let patient = if server.contains("discard-ms") {
         ""

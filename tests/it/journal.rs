@@ -138,7 +138,8 @@ fn a_change_is_in_the_journal_before_it_is_in_force() {
         until("the list", || is_blocked(server.address, &name));
         let text = fs::read_to_string(&journal).expect("readable");
         let digest = blake3::hash(list.as_bytes()).to_string();
-        // A disk that is slower than the policy's deadline is an alarm.
+        // If the disk is so slow that the deadline for a change passes, the change is in force first, and that is an
+        // alarm.
         let slow = server
             .log()
             .contains("in force before it is in the journal");

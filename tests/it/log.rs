@@ -23,7 +23,7 @@ fn log_of(config: &str, arguments: &[&str], journald: bool) -> String {
     let meta = log.metadata().expect("there");
     let stream = match journald {
         true => format!("{}:{}", meta.dev(), meta.ino()),
-        // As in a child of a service that writes to a file.
+        // As in a child process of a service whose standard error was redirected to a file.
         false => format!("{}:{}", meta.dev(), meta.ino() + 1),
     };
     let mut command: Command = tapis();

@@ -213,8 +213,8 @@ fn an_image_never_differs_from_simple_models() {
             for (name, found) in batch.into_iter().zip(found) {
                 let expected = models.by_map(name);
                 assert_eq!(expected, models.by_fst(name), "the models agree on {name}");
-                // A subtree rule makes the rules of its list below it redundant, with the same
-                // result.
+                // A subtree rule makes all rules of the same list below its name redundant. The list that decides is
+                // the same without them.
                 let list = |hit: Option<Hit>| hit.map(|hit| hit.source);
                 assert_eq!(list(found.best()), list(expected), "{name}");
                 if let (Some(best), Some(expected)) = (found.best(), expected) {

@@ -122,8 +122,8 @@ fn a_change_of_a_file_that_the_server_cannot_read_fails_before_the_change() {
     assert!(!is_blocked(server.address, "a.example"));
 }
 
-/// Adds a file with the same id. Without a journal the verbs use the new one, and the server the
-/// first.
+/// Adds a second file with the same id. Without a journal, the verbs use the new file, and the server uses the first
+/// one.
 fn add_a_second_file(server: &Server) {
     let text_of_order = fs::read_to_string(server.path("orders/x-1.toml")).expect("readable");
     server.replace("orders/a.toml", &text_of_order);
@@ -441,7 +441,7 @@ fn a_later_end_of_an_order_is_reported_as_planned() {
             "{verb:?}: {printed}"
         );
     }
-    // A lift that has happened by now is not reported as planned either, if the verb is asked about a time before it.
+    // A lift in the past is not reported as planned, even if the verb is asked about a time before the lift.
     fs::write(
         server.path("orders/x-3.toml"),
         order(

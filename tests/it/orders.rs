@@ -617,8 +617,8 @@ fn the_earlier_of_two_files_with_one_id_applies_after_a_restart_too() {
 fn the_first_by_name_of_two_new_files_with_one_id_applies() {
     let (server, _upstream) = server("", &[]);
     let server = crash(server, |server| {
-        // A backup's name extends the stem of the original, and sorts before it because of the
-        // extension.
+        // The name of a backup adds `-old` to the stem of the original's name. It sorts before that name, because `-`
+        // sorts before the dot of the extension.
         for (file, name) in [("x-1.toml", "new.example"), ("x-1-old.toml", "old.example")] {
             let text = order("x-1", PAST, &target(name, "exact"));
             server.replace(&format!("orders/{file}"), &text);
@@ -714,7 +714,7 @@ fn no_order_is_reported_in_force_for_a_missing_directory_that_the_journal_does_n
         assert!(report.contains(nothing), "{report}");
         assert!(!report.contains("what is known of"), "{report}");
     }
-    // Once it has been read, the orders stay.
+    // Once the directory has been read, its orders stay in force.
     fs::rename(server.path("away"), server.path("orders")).expect("renamed");
     until("the orders", || is_blocked(server.address, "one.example"));
     fs::rename(server.path("orders"), server.path("away")).expect("renamed");

@@ -747,7 +747,7 @@ fn with_one_connection_per_query_a_client_with_many_queries_delays_no_other() {
             return;
         };
         if is_first.swap(false, Ordering::Relaxed) {
-            // Closed with two queries on it: from now on each query has a separate connection.
+            // The first connection is closed with two queries on it. From now on each query has a separate connection.
             connection.next();
             return;
         }

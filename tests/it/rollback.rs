@@ -245,8 +245,8 @@ fn a_damaged_pair_of_images_does_not_replace_a_good_one() {
     server.logged("kept image refused");
     until("its file", || blocked(&server, "three.example"));
     kept(&server);
-    // The images kept now are those with the content of the file, those in force right after the start, and the
-    // undamaged ones from before.
+    // The server now keeps the images with the content of the file, the images that were in force right after the
+    // start, and the undamaged images from before the start.
     let (code, report) = run(&server, &["rollback", "2"]);
     assert_eq!(code, Some(0), "{report}");
     assert!(blocked(&server, "two.example") && !blocked(&server, "three.example"));

@@ -26,7 +26,7 @@ fn shipped(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// Copies the files that the head of the example names.
+/// Copies the files that the comment at the beginning of the example names.
 fn copy(to: &Path) {
     let text = fs::read_to_string(shipped("isp.toml")).expect("readable");
     for copied in [

@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// A kind of source whose fetches are messages of the test.
+/// A kind of source that fetches nothing: the test sends each update as a message.
 struct Messages(mpsc::Receiver<Update>);
 
 impl SourceKind for Messages {

@@ -21,7 +21,7 @@ use crate::support::upstream::Upstream;
 
 /// The interval between two passes over all names.
 const TICK: Duration = Duration::from_millis(50);
-/// The client's timeout: an answer is lost when the server is killed.
+/// The client's timeout. A query stays without an answer if the server is killed meanwhile.
 const LOST: Duration = Duration::from_secs(3);
 /// A generation can come into force this long after its journal entry; `why --at` reports `unknown`
 /// in this window if the previous generation answers differently.

@@ -325,7 +325,7 @@ fn queries_leave_from_many_ports_at_a_time_and_from_a_wide_range() {
     // With four ports the same one is drawn again for every fourth query.
     let same = ports.windows(2).filter(|pair| pair[0] == pair[1]).count();
     assert!(same < COUNT / 2, "{same}");
-    // A port that is used again after others stayed open in between.
+    // A port stayed open if it was used before the middle of the run and again after it.
     let last = |port| ports.iter().rposition(|&p| p == port).expect("there");
     let first = |port| ports.iter().position(|&p| p == port).expect("there");
     let is_open = |port| (first(port)..=last(port)).contains(&(COUNT / 2));

@@ -32,8 +32,8 @@ disable-syslog=yes
 quiet=yes
 loglevel=4
 """
-# A whole list is read from a file. It polls for differences each second once it got one; before
-# that, every ten seconds.
+# A whole list is read from a file. The Recursor polls for differences every ten seconds until it has received
+# one, and each second after that.
 PRIMARY = 'rpzPrimary("{host}:{port}", "{zone}", {{policyName="{zone}", seedFile="{file}", refresh=1}})'
 FILE = 'rpzFile("{list}", {{policyName="rpz"}})'
 

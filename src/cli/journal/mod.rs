@@ -50,8 +50,8 @@ struct FileArgs {
 
 #[derive(Debug, Args)]
 struct VerifyArgs {
-    /// The journal. The default is that of the configuration. Repeat it for a journal that was moved away: its files,
-    /// the oldest first.
+    /// The journal. The default is that of the configuration. If the journal was moved away, repeat this option for
+    /// each of its files, the oldest first.
     #[arg(long = "file", value_name = "FILE")]
     files: Vec<PathBuf>,
     /// The file of the keys. The default, without --file, is that of the configuration.
@@ -62,8 +62,8 @@ struct VerifyArgs {
 /// The journal's files, for verbs that explain the past.
 #[derive(Debug, Args)]
 pub(super) struct PastArgs {
-    /// The journal, instead of the configuration's. Repeat it for a journal that was moved away, as with
-    /// `journal verify --file`: its files, the oldest first.
+    /// The journal, instead of the configuration's. If the journal was moved away, repeat this option for each of its
+    /// files, the oldest first, as with `journal verify --file`.
     #[arg(long = "journal", value_name = "FILE")]
     files: Vec<PathBuf>,
 }

@@ -121,7 +121,7 @@ fn print_start(start: &Start, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// The state after the entries so far, as far as the next entry is compared with it.
+/// The state after the entries so far: only the parts that are compared with the next entry.
 #[derive(Default)]
 pub(super) struct Before {
     lists: HashMap<String, ListEntry>,

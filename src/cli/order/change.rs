@@ -117,8 +117,8 @@ pub(super) fn suspend(
     apply(config, &args.id, change, &args.control, out)
 }
 
-/// The present time, rounded down to whole seconds. If the order began within this second, the exact time: otherwise it
-/// would end before its beginning.
+/// The present time, rounded down to whole seconds. If the order began within this second, the time is not rounded:
+/// otherwise the order would end before its beginning.
 fn now(order: &Order) -> Moment {
     whole_seconds(Timestamp::now(), order.dates.effective_from)
 }

@@ -1,5 +1,5 @@
-//! `tapis order list` and `tapis order show`: print orders with their states, and where a running server has another
-//! state.
+//! `tapis order list` and `tapis order show`: print orders with their states. If a running server has another state of
+//! an order, that is printed, too.
 
 use std::io::{self, Write};
 use std::path::PathBuf;

@@ -29,11 +29,12 @@ pub(super) struct OrderArgs {
 
 #[derive(Debug, Subcommand)]
 enum OrderVerb {
-    /// List all orders with their states, and where a running server has another state.
+    /// List all orders with their states. If a running server has another state of an order, that is shown, too.
     List(list::ListArgs),
     /// Show an order: its state, its contents, and its state in a running server if that differs.
     Show(list::ShowArgs),
-    /// Count the orders by state, authority and legal basis, with the times from issue to force and from lift to effect.
+    /// Count the orders by state, authority and legal basis. Also print the times from an order's issue until it is in
+    /// force, and from its lift until the lift has its effect.
     Report(report::ReportArgs),
     /// Check whether a file is a valid order.
     ///

@@ -11,8 +11,8 @@ use crate::control::admin::client::ClientError;
 use crate::control::admin::status::{KnownOrder, KnownOrders, OrdersRequest, ReloadReport};
 use crate::control::sources::orders::registry::OrderRegistry;
 
-/// The orders of the running server; `None` if no server watches the directory of `registry`. Also returns the reason,
-/// if a server is or may be running.
+/// The orders of the running server; `None` if no server watches the directory of `registry`. In that case, also
+/// returns the reason if a server is or may be running.
 pub(super) fn known(
     registry: &OrderRegistry,
     sockets: &[PathBuf],

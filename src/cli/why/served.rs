@@ -19,8 +19,8 @@ pub(super) struct Served {
 }
 
 impl Served {
-    /// Asks the running server; `None` if no server runs with this configuration. If one with another configuration may
-    /// run, that is reported on standard error.
+    /// Asks the running server; `None` if no server runs with this configuration. If a server with another
+    /// configuration is or may be running, that is reported on standard error.
     pub(super) fn get(
         choice: &Choice,
         control: &ControlArgs,

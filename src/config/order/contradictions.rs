@@ -1,5 +1,5 @@
-//! Finds `except` names of an order that another of its targets blocks. The time grows linearly with the number of
-//! names.
+//! Finds `except` names of a target that another target of the same order blocks. The time grows linearly with the
+//! number of names.
 
 use std::collections::HashMap;
 
@@ -37,8 +37,8 @@ struct Index<'t> {
     targets: &'t [Target],
     /// The group of each target: the first target that is equal to it.
     groups: Vec<usize>,
-    /// The first two groups by name (in wire form) and scope. Two are enough, as at most one of them
-    /// is the group of the except.
+    /// The first two groups by name (in wire form) and scope. Two are enough, because a search skips at most one group,
+    /// that of the except's own target.
     named: HashMap<(&'t [u8], Scope), [Option<usize>; 2]>,
     /// The groups sorted by key, so that names below a name are adjacent.
     sorted: Vec<(Vec<u8>, usize)>,
@@ -107,7 +107,7 @@ impl<'t> Index<'t> {
             Scope::Exact => *other == key,
             Scope::Subtree | Scope::Below => other.starts_with(&key),
         };
-        // Each group occurs once, so one of two is not `own`.
+        // Each group occurs once, so at least one of two is not `own`.
         let below = self.sorted[start..].iter().take(2);
         let mut below = below.take_while(|(other, _)| reaches(other));
         let found = below.find(|(_, group)| *group != own);
@@ -115,8 +115,8 @@ impl<'t> Index<'t> {
     }
 }
 
-/// The labels of a name from the root, each after its length, so that a name's key is a prefix of those of the
-/// names below it.
+/// The labels of a name from the root, each preceded by its length. Thus the key of a name is a prefix of the keys of
+/// all names below it.
 fn key(name: &Name) -> Vec<u8> {
     let mut key = Vec::with_capacity(name.wire().len());
     for label in name.labels_from_root() {
@@ -220,7 +220,8 @@ mod tests {
 
     #[test]
     fn a_name_with_very_many_targets_is_searched_once_for_all_excepts() {
-        // No target is on a name below x.example, so an except below it is compared with all targets of that name.
+        // No target has a name below x.example, so a search for such names that began at x.example itself would pass
+        // all targets of x.example.
         let crowd = (0..MANY).map(|number| {
             target(
                 "x.example",
@@ -233,7 +234,7 @@ mod tests {
         // Each except of the crowd is within the scope of all other targets of the crowd.
         let found = contradictions(&[&copies[..], &crowd].concat());
         assert_eq!(found, MANY);
-        // The same with two names, and a target below one of them, which is only found after all targets of that name.
+        // The same with two names. The target below one of them is sorted after all targets of that name.
         let other = crowd[..MANY / 2].iter().map(|target| Target {
             name: name("y.example"),
             ..target.clone()

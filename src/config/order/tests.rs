@@ -66,7 +66,7 @@ fn outcome(text: &str) -> String {
     }
 }
 
-/// The good order with a line in another line's place.
+/// The outcome of the good order with `other` in place of `line`.
 fn with(line: &str, other: &str) -> String {
     assert!(GOOD.contains(line), "{line}");
     outcome(&GOOD.replacen(line, other, 1))

@@ -98,7 +98,7 @@ fn a_greedy_client_takes_no_permit_from_others_by_any_transport() {
     stream.send(&query("free.example", RecordType::A));
     let by_tcp = stream.receive().expect("an answer");
     assert_eq!(rcode(&by_tcp), ResponseCode::ServFail);
-    // Another client can share the counter by a hash collision; three of them cannot.
+    // By a hash collision, another client can share the counter. That three other clients all do is impossible.
     let is_served = |last| {
         let other = Port::open_at([127, 0, 0, last], server.address);
         other.send(&query("free.example", RecordType::A));
@@ -214,7 +214,7 @@ fn delayed_answers_leave_in_bounded_bursts_for_each_client() {
         for _ in 0..400 {
             assert_eq!(data(&victim.receive()), ["192.0.2.1"]);
         }
-        // Answers to many names arrive one by one; on a slow machine they need no pacing.
+        // Answers for many names arrive from upstream one by one. On a slow machine these answers need no pacing.
         let paced = server.count("paced");
         assert!(names > 1 || paced >= 256 - 64, "{paced} were paced");
         assert_eq!(server.count("discarded"), 0);

@@ -116,7 +116,7 @@ fn clients_without_permission_get_minimal_answers() {
     let mut after = |packet: &[u8]| {
         client.0.send(packet).expect("sent");
         client.send(&plain);
-        // The packet got no answer: this one belongs to the plain query.
+        // The packet got no answer: the answer that arrives first belongs to the plain query.
         let refused = client.bytes();
         assert_eq!(refused.len(), plain.to_vec().expect("a message").len());
         let refused = Message::from_vec(&refused).expect("a message");

@@ -109,7 +109,7 @@ fn a_signed_dname_stays_whole_when_one_of_its_services_is_blocked() {
 #[derive(Clone, Debug)]
 struct Step {
     zone: &'static str,
-    /// A DNAME, and whether its CNAME is sent as well; else a CNAME.
+    /// `Some` for a DNAME: whether its CNAME is sent as well. `None` for a CNAME.
     renames: Option<bool>,
     signatures: usize,
 }
