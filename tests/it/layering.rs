@@ -41,7 +41,7 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 /// The path of each source file below `src`, and its text without the items that only tests are built with.
-fn shipped() -> Vec<(String, String)> {
+pub(crate) fn shipped() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Vec::new();
     files(&root, &mut found);
@@ -275,9 +275,9 @@ fn the_documented_table_is_the_same() {
 }
 
 /// The files that each file imports from.
-type Graph = BTreeMap<String, BTreeSet<String>>;
+pub(crate) type Graph = BTreeMap<String, BTreeSet<String>>;
 
-fn graph(files: &[(String, String)]) -> Graph {
+pub(crate) fn graph(files: &[(String, String)]) -> Graph {
     // The binary's root is another crate.
     let files = files.iter().filter(|(file, _)| file != "main.rs");
     let modules = files

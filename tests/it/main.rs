@@ -5,6 +5,7 @@ mod check;
 mod cli;
 mod compile;
 mod configuration;
+mod drawing;
 mod exceptions;
 mod faulty;
 mod formats;
