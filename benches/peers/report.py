@@ -150,8 +150,8 @@ class Report:
 
         rows = [[self.label(server), *(one(server, mix) for mix in self.mixes)] for server in self.servers]
         head = (
-            "The second figure is the load of its core: if that is well below 100 %, the queries or the upstream are "
-            "the limit."
+            "The second figure is the load of the server's core: if that is well below 100 %, the queries or the upstream "
+            "are the limit."
         )
         return f"{head}\n\n" + table(["queries per second", *self.mixes], rows)
 
@@ -217,8 +217,8 @@ class Report:
         head = (
             f"{lists['gone']:,} names are removed and {lists['came']:,} added, under {rate:,} queries per second: by rules "
             "before the list, by a difference of the list, and by a new list that replaces the whole one. "
-            "In force: until the last of the names is blocked. Lost: no answer within 2 s. Let through: blocked names "
-            "answered like others. Before: the longest silence without a change."
+            "In force: until the last of the names is blocked. Lost: no answer within 2 s. Let through: queries "
+            "for blocked names that were answered like other names. Before: the longest silence without a change."
         )
         columns = ["change", "of", "way", "in force, s", "longest silence, ms", "before, ms", "lost", "let through"]
         return f"{head}\n\n" + table([*columns, "most MB"], rows) if rows else ""

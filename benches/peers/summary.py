@@ -140,7 +140,7 @@ def winners(column, parts, peers, where, rates):
         entries.append(f"{server} {figure(server, parts[server][key])}{overlap}")
     if entries:
         limit = key == "qps" and parts["tapis"]["busy"].median < FULL
-        doubt = "; its core was not full, the load was the limit" if limit else ""
+        doubt = "; Tapis' core was not fully used: the load generator was the limit" if limit else ""
         yield f"{where}{words}: {', '.join(entries)}; Tapis {figure('tapis', own)}{doubt}"
 
 

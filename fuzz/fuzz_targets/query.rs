@@ -48,7 +48,7 @@ fn understood(packet: &[u8], query: &Query<'_>) {
     );
     assert!(
         Query::parse(&[packet, b"\0"].concat()).is_err(),
-        "and there are no more"
+        "no byte may follow"
     );
 }
 

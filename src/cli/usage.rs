@@ -8,7 +8,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 const TIPS: [(&[&str], &str); 7] = [
     (
         &["unblock", "allow", "except", "whitelist"],
-        "to free a name, write an [[exception]] into the configuration; to end an order: 'tapis order lift ID'",
+        "to unblock a name, write an [[exception]] into the configuration; to end an order: 'tapis order lift ID'",
     ),
     (
         &["block", "add", "deny", "blacklist"],
@@ -16,7 +16,7 @@ const TIPS: [(&[&str], &str); 7] = [
     ),
     (
         &["lift", "remove", "delete"],
-        "to end an order: 'tapis order lift ID'; to free a name of a list, remove it from the list's file",
+        "to end an order: 'tapis order lift ID'; to unblock a name of a list, remove it from the list's file",
     ),
     (&["version"], "'tapis --version'"),
     (&["start", "run"], "to start a server: 'tapis serve'"),

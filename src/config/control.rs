@@ -189,14 +189,14 @@ mod tests {
         let latin = b"[server]\ncontrol = \"s\"\n# caf\xe9\n";
         assert_eq!(of_bytes(latin), Ok(Some("s".into())));
         let latin = b"[server]\ncontrol = \"caf\xe9\"\n";
-        of_bytes(latin).expect_err("another path than the one meant");
+        of_bytes(latin).expect_err("the path would differ from the intended one");
         let workers = "[server]\nworkers = \"4\"\ncontrol = \"s\"\nlisten = 5\n";
         assert_eq!(of(workers), Ok(Some("s".into())));
         assert_eq!(of("server = { control = \"s\" }\n"), Ok(Some("s".into())));
     }
 
     #[test]
-    fn a_mistake_that_may_hide_the_socket_is_reported_instead_of_another_servers() {
+    fn a_mistake_that_may_hide_the_socket_is_reported_and_no_other_servers_socket_is_used() {
         for text in [
             "[server]\ncontrol = /run/s\n",
             "[server]\ncontrl = \"s\"\n",

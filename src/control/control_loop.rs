@@ -24,6 +24,7 @@ use super::admin::preparing::{PreparedRequest, QueuedRequest};
 use super::admin::requests::{Answering, Request};
 use super::compile::job::Compiled;
 use super::event::Event;
+use super::file_tasks::Lateness;
 use super::journal::entry::Cause;
 use super::sources::lists::state::ListState;
 use super::sources::orders::reading::RegistryRead;
@@ -132,26 +133,27 @@ impl Control {
         }
     }
 
+    /// The work on files of all components.
+    fn file_tasks(&self) -> [&dyn Lateness; 7] {
+        [
+            &self.scheduler.tasks,
+            &self.lists.looks,
+            &self.files.tasks,
+            &self.requests.queue.tasks,
+            &self.configuration.orders,
+            &self.rollback.tasks,
+            &self.hits.tasks,
+        ]
+    }
+
     /// Logs work on files that has become late.
-    pub(crate) fn log_late_files(&mut self) {
-        self.scheduler.tasks.log_late();
-        self.lists.looks.log_late();
-        self.files.tasks.log_late();
-        self.requests.queue.tasks.log_late();
-        self.configuration.orders.log_late();
-        self.rollback.tasks.log_late();
-        self.hits.tasks.log_late();
+    pub(crate) fn log_late_files(&self) {
+        self.file_tasks().into_iter().for_each(Lateness::log_late);
     }
 
     /// The work on files that is late, a sentence each.
     pub(crate) fn late_files(&self) -> Vec<String> {
-        let mut late = self.scheduler.tasks.problems();
-        late.extend(self.lists.looks.problems());
-        late.extend(self.files.tasks.problems());
-        late.extend(self.requests.queue.tasks.problems());
-        late.extend(self.configuration.orders.problems());
-        late.extend(self.rollback.tasks.problems());
-        late.extend(self.hits.tasks.problems());
+        let mut late = self.file_tasks().map(Lateness::problems).concat();
         late.sort();
         late
     }

@@ -1,6 +1,7 @@
 //! Work on files on other threads, so that a file system that does not answer delays neither the dates of orders nor
 //! `status`.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::time::Duration;
@@ -24,7 +25,7 @@ struct Running {
     /// The paths that are read.
     places: String,
     /// The lateness of the task has been logged.
-    logged: bool,
+    logged: Cell<bool>,
 }
 
 impl Running {
@@ -74,7 +75,7 @@ where
         let running = Running {
             since: Instant::now(),
             places,
-            logged: false,
+            logged: Cell::new(false),
         };
         self.running.insert(key.clone(), running);
         let sender = self.sender.clone();
@@ -92,7 +93,7 @@ where
         let running = Running {
             since: Instant::now(),
             places,
-            logged: false,
+            logged: Cell::new(false),
         };
         self.running.insert(key, running);
     }
@@ -108,7 +109,7 @@ where
                     "reading or writing files failed inside tapis, which is a bug; please report it"
                 );
             }
-            if running.logged {
+            if running.logged.get() {
                 let (places, after) = (running.places, running.since.elapsed());
                 tracing::info!(places, ?after, "the file system answers again");
             }
@@ -120,19 +121,27 @@ where
     pub(crate) fn age(&self, key: &K) -> Option<Duration> {
         self.running.get(key).map(|running| running.since.elapsed())
     }
+}
 
+/// Tasks that may be late, whatever they return.
+pub(crate) trait Lateness {
     /// Logs the tasks that have become late.
-    pub(crate) fn log_late(&mut self) {
-        for running in self.running.values_mut() {
-            if running.is_late() && !running.logged {
-                running.logged = true;
+    fn log_late(&self);
+
+    /// The tasks that are late, a sentence each.
+    fn problems(&self) -> Vec<String>;
+}
+
+impl<K, T> Lateness for FileTasks<K, T> {
+    fn log_late(&self) {
+        for running in self.running.values() {
+            if running.is_late() && !running.logged.replace(true) {
                 tracing::error!(problem = running.problem(), "files can't be read");
             }
         }
     }
 
-    /// The tasks that are late, a sentence each.
-    pub(crate) fn problems(&self) -> Vec<String> {
+    fn problems(&self) -> Vec<String> {
         let late = self.running.values().filter(|running| running.is_late());
         late.map(Running::problem).collect()
     }

@@ -141,7 +141,7 @@ pub(super) fn bind(
         match bind_one(address, workers) {
             Ok(endpoint) => bound.push(endpoint),
             Err(error) if lenient && address.is_ipv6() && is_without_ipv6(&error) => {
-                tracing::warn!(%address, %error, "no IPv6 here, serving without it");
+                tracing::warn!(%address, %error, "this machine has no IPv6; serving IPv4 only");
             }
             Err(error) => return Err(BindError::new(address, error)),
         }

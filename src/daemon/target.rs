@@ -110,7 +110,10 @@ mod tests {
             is_own("[::ffff:127.0.0.1]:53", "127.0.0.1:53"),
             "IPv4 in IPv6"
         );
-        assert!(!is_own("127.0.0.1:53", "[::]:53"), "which takes IPv6 only");
+        assert!(
+            !is_own("127.0.0.1:53", "[::]:53"),
+            "which receives only IPv6"
+        );
         assert!(!is_own("[::1]:53", "0.0.0.0:53"));
     }
 }

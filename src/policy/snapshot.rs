@@ -443,7 +443,7 @@ mod tests {
                 is("ads", 2, Scope::Subtree),
                 is("more", 2, Scope::Subtree),
             ],
-            "without x.a.test of good, which a.test of the same list covers"
+            "not the rule of `good` on x.a.test, because its rule on a.test covers it"
         );
         assert_eq!(matching("test"), [is("more", 1, Scope::Exact)]);
         assert!(matching("b.test").is_empty());
@@ -541,7 +541,11 @@ mod tests {
             hops
         };
         assert_eq!(chain(&["a.test", "c.test"]), 2);
-        assert_eq!(chain(&["b.test", "c.test"]), 0, "an allow list ends it");
+        assert_eq!(
+            chain(&["b.test", "c.test"]),
+            0,
+            "no name after an allowed one is blocked by a list"
+        );
         assert_eq!(chain(&["a.test"]), 0);
     }
 }

@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_of_more_than_the_share_takes_no_permit() {
+    fn a_client_that_is_refused_at_its_limit_takes_no_permit() {
         let admission = admission(8, 2);
         let (held, _) = take_all(&admission, client(1));
         for _ in 0..20 {

@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ended_query_does_not_make_the_next_one_late() {
+    fn an_ended_query_does_not_make_waiters_of_the_next_one_stale_served() {
         let (admission, key) = (admission(), key());
         let inflight = InFlight::default();
         let with_stale = || datagram(&admission, Some(stale()));
@@ -437,14 +437,14 @@ mod tests {
         let _second = query_id(inflight.join(&key, with_stale()));
         assert!(
             inflight.take_stale_waiters(&first).is_empty(),
-            "that one is over"
+            "the first query has ended"
         );
         let next = inflight.join(&key, with_stale());
         assert!(matches!(next, Join::Joined), "{next:?}");
     }
 
     #[test]
-    fn a_held_lock_is_not_waited_for_and_loses_no_waiter() {
+    fn if_the_lock_is_held_the_call_returns_at_once_and_keeps_the_waiter() {
         let (admission, key) = (admission(), key());
         let inflight = InFlight::default();
         let query_id = query_id(inflight.join(&key, waiter(&admission)));

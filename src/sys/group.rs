@@ -74,13 +74,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn roots_user_has_a_name_and_one_that_does_not_exist_has_none() {
+    fn the_user_root_has_a_name_and_a_missing_user_has_none() {
         assert_eq!(user_name(0).as_deref(), Some("root"));
         assert_eq!(user_name(424_242), None);
     }
 
     #[test]
-    fn roots_group_is_found_and_one_that_does_not_exist_is_not() {
+    fn the_group_of_root_is_found_and_a_missing_group_is_not() {
         let root = ["root", "wheel"].map(|name| group_id(name).expect("looked up"));
         assert!(root.contains(&Some(0)), "{root:?}");
         assert_eq!(group_id("no such group").expect("looked up"), None);

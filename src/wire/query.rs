@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn two_opts_one_with_an_owner_and_overrunning_options_are_rejected() {
+    fn two_opts_an_opt_with_an_owner_and_overrunning_options_are_rejected() {
         assert_eq!(fault(&packet(&[OPT, OPT])), formerr(Fault::Edns));
         let owned = b"\x01x\x00\x00\x29\x10\x00\x00\x00\x00\x00\x00\x00";
         assert_eq!(fault(&packet(&[owned])), formerr(Fault::Edns));

@@ -641,7 +641,10 @@ fn a_rule_on_a_private_suffix_applies_and_is_reported() {
     ] {
         assert!(report.contains(warning), "{report}");
         assert!(report.contains("ads:3: *.web.app: counts"), "{report}");
-        assert!(!report.contains("compute-1"), "it is one host: {report}");
+        assert!(
+            !report.contains("compute-1"),
+            "the rule covers only one host: {report}"
+        );
     }
     let guard = "release = [\"duckdns.org\"]\npublic-suffixes = \"all\"";
     let output = change_guard(&server, guard);

@@ -544,7 +544,11 @@ fn a_zone_without_edns_does_not_turn_it_off_while_the_upstream_answers_with_it()
             assert_eq!(addresses(server.address, &name), ["192.0.2.1"]);
             assert_eq!(server.status()["upstream"][0]["edns"], true, "{n}");
         }
-        assert_eq!(upstream.asked().len(), 17, "each of the zone's twice");
+        assert_eq!(
+            upstream.asked().len(),
+            17,
+            "each name of the broken zone is asked twice"
+        );
     }
 }
 

@@ -183,7 +183,10 @@ mod tests {
                 }
             }
         }
-        assert!(contradictions > 100, "the names meet");
+        assert!(
+            contradictions > 100,
+            "enough random names contradict each other"
+        );
     }
 
     /// A number of targets with which a comparison of all pairs takes minutes.

@@ -106,7 +106,7 @@ fn a_misspelt_key_is_not_reported_as_missing_too() {
     assert_eq!(
         problems("[[list]]\nname = \"a\"\nwhere = \"x\"\n").len(),
         2,
-        "it is like no key"
+        "it resembles no key"
     );
 }
 

@@ -20,7 +20,7 @@ pub enum ImageError {
     #[error("cut short")]
     Truncated,
     /// A digest does not match.
-    #[error("damaged: its {0} is not what was written")]
+    #[error("damaged: {0} (not as written)")]
     Damaged(&'static str),
     /// The digests match, but the content is inconsistent.
     #[error("invalid: its {0} is not what this program writes")]
@@ -34,10 +34,10 @@ pub enum TooLarge {
     #[error("more names than fit into 2 GiB of image; leave out a list")]
     Buckets,
     /// 16,777,216 groups of the directory.
-    #[error("more names with many names below them than fit into one image; leave out a list")]
+    #[error("too many names have many names below them for one image; leave out a list")]
     Directory,
     /// 65,535 sources, or rules on one name.
-    #[error("more than 65,535 lists, or rules of lists on one name; join some lists")]
+    #[error("more than 65,535 lists, or more than 65,535 rules on one name; join some lists")]
     Sources,
     /// 8,388,608 different combinations of rules on a name.
     #[error("more than 8,388,608 different combinations of lists on a name; leave out a list")]

@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bits_besides_source_and_scope_are_no_rule() {
+    fn bits_outside_source_and_scope_make_a_rule_invalid() {
         for scope in [Scope::Exact, Scope::Below, Scope::Subtree] {
             let rule = ImageRule { source: 7, scope };
             assert_eq!(ImageRule::from_bits(rule.to_bits()), Some(rule));

@@ -338,7 +338,10 @@ async fn ends_while_old_answers_are_delivered(rcode: u8) -> Resolution {
     let resolution = patient.await.expect("it ran");
     let waited = start.elapsed().as_millis();
     assert!((1805..1810).contains(&waited), "{waited}");
-    assert!(resolver.waiting() > 64, "many wait for stale ones");
+    assert!(
+        resolver.waiting() > 64,
+        "many clients still wait for stale answers"
+    );
     let sent = || resolver.responder().counters.read(Count::Stale);
     assert_eq!(sent(), 64);
     tokio::time::sleep(Duration::from_millis(100)).await;

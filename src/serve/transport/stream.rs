@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_hit_that_is_due_is_counted_as_a_hit_and_asked_for_again() {
+    async fn a_cache_hit_that_is_due_counts_as_a_hit_and_is_refreshed() {
         let streams = streams();
         streams.shared.cache.insert(key(), entry(100));
         let mut queries = queries();
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_further_query_is_read_while_very_many_wait_or_one_that_was_postponed() {
+    async fn no_further_query_is_read_while_the_pipeline_is_full_or_a_postponed_query_waits() {
         let wait = |queries: &mut Queries| {
             queries.waiting.spawn(std::future::pending());
         };

@@ -152,7 +152,11 @@ fn only_addresses_of_names_in_the_answer_are_kept() {
     let alias = here(rtype::CNAME, &to(b""));
     let end = record(b"\x02to\xC0\x0E", 15, 9, b"\0\x05\x02ns\xC0\x0E");
     let chained = ["to.tv", "ns.tv", "to.tv", "ns.tv"];
-    assert_eq!(kept(15, &[alias, end]), chained, "none of the queried name");
+    assert_eq!(
+        kept(15, &[alias, end]),
+        chained,
+        "no addresses of the queried name"
+    );
 }
 
 #[test]

@@ -233,6 +233,6 @@ fn queries_that_are_too_old_are_not_answered_but_their_answers_are_cached() {
     assert_eq!(
         server.count("cache_hits"),
         1,
-        "and nothing was cached before it"
+        "nothing was cached before the query was dropped"
     );
 }

@@ -152,7 +152,7 @@ fn the_hops_of_a_cached_chain_are_counted_down() {
     assert_eq!(
         ttls,
         [60, 5, 60],
-        "285 and 5 are left of the hops, 60 is the block's"
+        "285 and 5 s are left of the TTLs of the hops; the blocked answer has TTL 60"
     );
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::waiting::Waiting;
-use self::worker::MOST_READY;
+use self::worker::READY_PORTS;
 pub use self::worker::Worker;
 use crate::serve::cache::{Entry, Key};
 use crate::serve::client::Client;
@@ -47,9 +47,9 @@ impl<O: Observer> Worker<O> {
         // An unpinned worker is only slower.
         let _ = pin_to_core(self.index);
         let first_port = FIRST_SOCKET + self.sockets.len() as u64;
-        // One wait can report the shutdown signal, all sockets and `MOST_READY` ports. If it reports fewer ports than
+        // One wait can report the shutdown signal, all sockets and `READY_PORTS` ports. If it reports fewer ports than
         // that, no other port is ready.
-        let mut waits = WaitSet::new(1 + self.sockets.len() + MOST_READY)?;
+        let mut waits = WaitSet::new(1 + self.sockets.len() + READY_PORTS)?;
         waits.add(self.shutdown.as_fd(), SHUTDOWN)?;
         for ((_, socket), token) in self.sockets.iter().zip(FIRST_SOCKET..) {
             waits.add(socket.as_fd(), token)?;

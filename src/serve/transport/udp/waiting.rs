@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::worker::{MOST_READY, Worker};
+use super::worker::{READY_PORTS, Worker};
 use crate::serve::cache::{Entry, Key};
 use crate::serve::deferred::Deferred;
 use crate::serve::dispatch::{BATCH, Dispatcher};
@@ -231,9 +231,9 @@ impl<'w, O: Observer> Waiting<'w, O> {
             self.first_attempt
                 .receive(port, now, &mut self.waits, &mut events);
         }
-        // If `MOST_READY` or more ports were reported, further ports may have answers that have not been received yet.
+        // If `READY_PORTS` or more ports were reported, further ports may have answers that have not been received yet.
         // Then timeouts are not evaluated in this round.
-        if ports.len() < MOST_READY {
+        if ports.len() < READY_PORTS {
             self.first_attempt.expire(now, &mut self.waits, &mut events);
         }
         for (query_id, outcome) in std::mem::take(&mut self.uncompleted) {

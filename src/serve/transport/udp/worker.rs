@@ -16,7 +16,7 @@ use crate::stats::Counters;
 use crate::sys::wait::ShutdownListener;
 
 /// The number of upstream ports for which a wait always has room. If few sockets are ready, it can report more ports.
-pub(super) const MOST_READY: usize = 64;
+pub(super) const READY_PORTS: usize = 64;
 
 /// A worker thread before it runs.
 pub struct Worker<O: Observer = Arc<Counters>> {
