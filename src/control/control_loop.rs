@@ -232,7 +232,7 @@ impl Control {
         self.start_following();
         self.roll_back_again();
         self.start_joining();
-        let publishes = self.publication.is_due;
+        let publishes = self.publication.is_due();
         if publishes {
             self.publish();
         }

@@ -192,7 +192,7 @@ impl Control {
         tracing::info!(generation, lists = known, "kept images are in force");
         // If the configuration has changed, the same images may give another policy. The policy therefore gets a new
         // generation number, and the images are stored again with it.
-        self.publication.next = generation + 1;
+        self.publication.continue_after(generation);
         self.persist.mark_dirty();
     }
 

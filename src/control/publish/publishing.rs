@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
+use crate::config::order::State;
 use crate::config::paths::legible;
 use crate::control::data_plane::Following;
 use crate::control::journal::entry::Cause;
@@ -20,16 +21,16 @@ pub(crate) struct Publication {
     /// The images in force.
     pub(crate) images: Images,
     /// The next generation.
-    pub(crate) next: u64,
-    pub(crate) published_at: Timestamp,
+    next: u64,
+    published_at: Timestamp,
     /// Whether something changed since the last publication.
-    pub(crate) is_due: bool,
+    is_due: bool,
     /// The causes of those changes.
-    pub(crate) causes: Vec<Cause>,
+    causes: Vec<Cause>,
     /// Where hits of lists are counted.
     pub(crate) slots: Slots,
     /// The states of orders that were logged.
-    pub(crate) order_states: OrderStates,
+    order_states: OrderStates,
     pub(crate) plane: Following,
 }
 
@@ -83,6 +84,44 @@ impl Publication {
     /// only there, and it may be opened late.
     pub(crate) fn next_generation(&self, journalled: u64) -> u64 {
         self.next.max(journalled + 1)
+    }
+
+    /// Like [`next_generation`](Self::next_generation); the one after it is the next one then.
+    pub(crate) fn take_generation(&mut self, journalled: u64) -> u64 {
+        let generation = self.next_generation(journalled);
+        self.next = generation + 1;
+        generation
+    }
+
+    /// Continues the numbers after a generation whose images were stored.
+    pub(crate) fn continue_after(&mut self, generation: u64) {
+        self.next = generation + 1;
+    }
+
+    /// When the snapshot in force was published.
+    pub(crate) fn published_at(&self) -> Timestamp {
+        self.published_at
+    }
+
+    /// Whether something changed since the last publication.
+    pub(crate) fn is_due(&self) -> bool {
+        self.is_due
+    }
+
+    /// The causes of the changes since the last publication. They are not causes of the next one then.
+    pub(crate) fn take_causes(&mut self) -> Vec<Cause> {
+        std::mem::take(&mut self.causes)
+    }
+
+    /// Puts a snapshot in force, in which the orders have these states.
+    pub(crate) fn publish(&mut self, next: Snapshot, states: Vec<(String, State)>) {
+        let generation = next.generation;
+        self.publisher
+            .publish(next.with_slots(|name| self.slots.of(name)));
+        self.published_at = Timestamp::now();
+        self.is_due = false;
+        self.order_states.log(generation, states);
+        tracing::info!(generation, "published");
     }
 
     /// Frees replaced snapshots that no thread uses, on a thread that no packet waits for. Returns whether some are

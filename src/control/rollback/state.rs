@@ -111,6 +111,18 @@ impl Rollback {
         self.record.as_ref().map(|hold| hold.generation)
     }
 
+    /// Puts a rollback in force. Joins and compilations that began before are outdated.
+    pub(crate) fn adopt(&mut self, record: RollbackRecord) {
+        self.record = Some(record);
+        self.lost = None;
+        self.epoch += 1;
+    }
+
+    /// Ends the rollback in force, and returns its record.
+    pub(crate) fn release(&mut self) -> Option<RollbackRecord> {
+        self.record.take()
+    }
+
     /// The generation to compose again; `None` while another task on a rollback's files runs.
     pub(crate) fn due_again(&self) -> Option<u64> {
         match self.progress {

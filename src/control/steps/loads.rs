@@ -3,8 +3,6 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use jiff::Timestamp;
-
 use crate::config::paths::legible;
 use crate::control::Control;
 use crate::control::compile::job::NewBase;
@@ -233,14 +231,13 @@ impl Control {
         self.publication.images.orders = self.scheduler.registry.rules().cloned();
         let generation = self
             .publication
-            .next_generation(self.record.journal.last_generation());
+            .take_generation(self.record.journal.last_generation());
         self.persist.publish(generation);
-        self.publication.next = generation + 1;
         let states = self.scheduler.registry.states(self.scheduler.at());
         let draft = self.record.draft(NextGeneration {
             generation,
             at: self.scheduler.at(),
-            causes: std::mem::take(&mut self.publication.causes),
+            causes: self.publication.take_causes(),
             lists: &self.lists.active,
             registry: &self.scheduler.registry,
             states: &states,
@@ -258,14 +255,8 @@ impl Control {
             }
             next
         });
-        self.publication
-            .publisher
-            .publish(next.with_slots(|name| self.publication.slots.of(name)));
-        self.publication.published_at = Timestamp::now();
-        self.publication.is_due = false;
+        self.publication.publish(next, states);
         self.record.generation = generation;
-        self.publication.order_states.log(generation, states);
-        tracing::info!(generation, "published");
         self.files.refresh();
     }
 }

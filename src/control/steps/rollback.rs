@@ -127,8 +127,7 @@ impl Control {
         let problems = &mut waiting.report.problems;
         problems.extend(hold.unrestored.iter().cloned());
         self.drop_newer(&hold);
-        self.rollback.record = Some(hold);
-        self.rollback.lost = None;
+        self.rollback.adopt(hold);
         self.restore_images(images);
         self.refuse_updates_of_held_lists();
         let tickets = &mut self.requests.tickets;
@@ -142,7 +141,6 @@ impl Control {
 
     /// Drops all loads that have not come into force. Those that are being joined or compiled are dropped when they end.
     fn drop_newer(&mut self, hold: &RollbackRecord) {
-        self.rollback.epoch += 1;
         if let Some(pending) = self.lists.pending.take() {
             self.keep_without_lists(pending, hold);
         }
@@ -199,7 +197,7 @@ impl Control {
     }
 
     fn release(&mut self, waiting: &mut OpenRequest, prepared: Prepared) {
-        let hold = self.rollback.record.take();
+        let hold = self.rollback.release();
         let generation = hold.as_ref().map(|hold| hold.generation);
         tracing::info!(generation, "lists follow their files again");
         let requested = held::release(

@@ -114,7 +114,7 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
             .as_deref()
             .map(paths::recorded),
         generation: control.generation(),
-        published_at: control.publication.published_at,
+        published_at: control.publication.published_at(),
         images: [
             &control.publication.images.base,
             &control.publication.images.delta,

@@ -64,16 +64,17 @@ fn touched(path: &Path, quiet: Duration) -> Touched {
 async fn each_change_of_an_order_has_its_own_cause() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut control = control(folder.path());
-    control.publication.causes.clear();
+    control.publication.take_causes();
     let [a, b, c] = ["a.toml", "b.toml", "c.toml"].map(|name| write(folder.path(), name));
     let first = lift(&mut control, &a, 1000);
     let second = lift(&mut control, &b, 1001);
     control.touch(&[touched(&c, Duration::ZERO)]);
     read(&mut control).await;
     let expected = [lifted(1000), lifted(1001), Cause::File { path: c }];
-    let has = |cause: &Cause| control.publication.causes.contains(cause);
-    assert!(expected.iter().all(has), "{:?}", control.publication.causes);
-    assert_eq!(control.publication.causes.len(), 3);
+    let causes = control.publication.take_causes();
+    let has = |cause: &Cause| causes.contains(cause);
+    assert!(expected.iter().all(has), "{causes:?}");
+    assert_eq!(causes.len(), 3);
     for mut answer in [first, second] {
         assert!(answer.try_recv().is_ok(), "answered");
     }
@@ -83,26 +84,17 @@ async fn each_change_of_an_order_has_its_own_cause() {
 async fn a_file_that_a_client_names_by_another_path_has_that_client_as_cause() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut control = control(folder.path());
-    control.publication.causes.clear();
+    control.publication.take_causes();
     let alias = folder.path().join("alias");
     std::os::unix::fs::symlink("orders", &alias).expect("linked");
     write(folder.path(), "a.toml");
     let hand = write(folder.path(), "b.toml");
     let mut answer = lift(&mut control, &alias.join("a.toml"), 1000);
     read(&mut control).await;
-    assert_eq!(
-        control.publication.causes.len(),
-        2,
-        "{:?}",
-        control.publication.causes
-    );
-    assert!(control.publication.causes.contains(&lifted(1000)));
-    assert!(
-        control
-            .publication
-            .causes
-            .contains(&Cause::File { path: hand })
-    );
+    let causes = control.publication.take_causes();
+    assert_eq!(causes.len(), 2, "{causes:?}");
+    assert!(causes.contains(&lifted(1000)));
+    assert!(causes.contains(&Cause::File { path: hand }));
     assert!(answer.try_recv().is_ok());
 }
 

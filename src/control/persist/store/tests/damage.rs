@@ -5,8 +5,8 @@ use super::*;
 #[test]
 fn a_damaged_base_is_reported_and_the_pair_before_it_read() {
     let damage: [Damage; 6] = [
-        (|path| flip(path, |size| size / 2), "damaged: its "),
-        (|path| flip(path, |_| 20), "damaged: its header"),
+        (|path| flip(path, |size| size / 2), "damaged: "),
+        (|path| flip(path, |_| 20), "damaged: header"),
         (
             |path| {
                 let file = File::options().write(true).open(path).expect("there");
@@ -82,7 +82,7 @@ fn a_file_that_grew_is_refused_before_memory_is_taken_for_it() {
     // Sparse: it takes no room on the disk, but would in memory.
     file.set_len(1 << 40).expect("grown");
     let error = read_image(&path).expect_err("refused");
-    assert!(error.to_string().contains("its length"), "{error}");
+    assert!(error.to_string().contains("damaged: length"), "{error}");
 }
 
 #[test]
