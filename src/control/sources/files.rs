@@ -51,7 +51,7 @@ impl WatchedFiles {
         }
     }
 
-    /// Makes the next turn determine again which files to watch.
+    /// Has the files to watch determined again at the next turn of the control loop.
     pub(crate) fn refresh(&mut self) {
         self.unfollowed = true;
     }
