@@ -230,7 +230,7 @@ mod tests {
             fs::remove_file(&dir).expect("removed");
             fs::rename(folder.path().join("away"), &dir).expect("renamed");
             if by_generation {
-                // The next generation, for example after a change of an order.
+                // A new generation tries the write again, for example when an order changes.
                 control.publish();
             } else {
                 control.persist.progress = Progress::Failed {

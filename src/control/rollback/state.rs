@@ -169,7 +169,8 @@ impl Rollback {
     }
 
     /// The images to put in force at a start: `newest`, which are the newest images with their generation. If the
-    /// server ended before it had written the images of the recorded rollback, they are composed again.
+    /// server ended before it had written the images of the recorded rollback, these are composed again and returned
+    /// instead.
     pub(crate) fn restore(
         &mut self,
         store: &ImageStore,

@@ -88,7 +88,8 @@ pub fn stored_lists(dir: &Path) -> Result<Vec<StoredLists>, ManifestError> {
 }
 
 /// Reads the images of a generation from the state directory `dir`. If only an order changed in that generation, its
-/// images are those of an earlier generation, and the `journal` must confirm that the lists are the same.
+/// images are those of an earlier generation. If the record of the state directory does not have the generation, the
+/// `journal` must confirm that the lists are the same.
 ///
 /// # Errors
 /// [`PastError`] if they can't be read, or are not kept.

@@ -51,7 +51,7 @@ impl WatchedFiles {
         }
     }
 
-    /// Has the files to watch determined again at the next turn of the control loop.
+    /// Makes the control loop determine again which files to watch, at its next turn.
     pub(crate) fn refresh(&mut self) {
         self.unfollowed = true;
     }

@@ -166,7 +166,7 @@ impl Scheduler {
 
     /// Adopts what was read. `refresher` is the cause of the first request that waits for it. If a new configuration
     /// `is_joining`, or if the directories that were read are not used any more, returns `None`: what was read is
-    /// dropped, and is read again later.
+    /// dropped, and all changed files are read again later.
     pub(crate) fn finish_reading(
         &mut self,
         read: RegistryRead,

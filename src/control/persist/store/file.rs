@@ -111,7 +111,7 @@ fn allocate(size: u64) -> io::Result<ImageBytes> {
 }
 
 /// Reads the start of a file by two threads: new memory has to be zeroed, and a virtual machine has to get it from its
-/// host first. Both take longer than the reading.
+/// host first. This takes longer than the reading.
 fn read_by_two_threads(file: &File, bytes: &mut [u8]) -> io::Result<()> {
     let half = bytes.len() / 2;
     let both = thread::scope(|scope| {

@@ -15,7 +15,8 @@ use crate::policy::image::{Image, TooLarge};
 use crate::policy::rule::{Against, Blocking, Kind, Scope, Source};
 use crate::wire::name::Name;
 
-/// The rules of an order's `except` names are a source of their own: this suffix follows the order's name in its name.
+/// The `except` names of an order are a source of their own. The name of that source is the name of the order's source
+/// with this suffix.
 const EXCEPT: &str = "/except";
 
 /// The language of a public text if the order has none in the configured language.
