@@ -14,7 +14,7 @@ use crate::control::list_file::parse::{Bad, FileFormat, Tally};
 use crate::control::list_file::signature::Signature;
 
 /// Growth by fewer rules than this is never held: a new list may well be ten times as long tomorrow. A list with fewer
-/// rules than this may be written by hand.
+/// rules than this may be written by hand, so its last line may lack a line end.
 const FEW: usize = 1000;
 
 /// Precedes the command that accepts a list as it is.
@@ -34,8 +34,8 @@ pub struct InForce {
     pub ended: bool,
 }
 
-/// Guards that stay released for this state of the file. Those on the number of rules do not: guards may suppress other
-/// rules now, so the number may differ.
+/// Guards that stay released for this state of the file. Guards on the number of rules do not stay released: the rules
+/// that are suppressed now may differ from those suppressed then, and so may the number.
 pub(crate) fn released_before(before: &[InForce], signature: Option<Signature>) -> Guards {
     let same = before.iter().filter(|known| known.signature == signature);
     let released = same.flat_map(|known| known.released.iter());
@@ -201,7 +201,7 @@ impl fmt::Display for HeldUpdate {
             return f.write_str(". Hardly a line of it can be read: check what the file is");
         }
         f.write_str(RELEASE)?;
-        // A release is valid for one reading, so earlier ones are needed again.
+        // A release is valid for one reading, so the command repeats the earlier releases.
         for guard in self.released.and(self.guards()).iter() {
             write!(f, " --accept {}:{guard}", self.name)?;
         }
@@ -317,7 +317,7 @@ fn count(new: &NewState<'_>, in_force: &InForce, limits: &Limits) -> Option<Reas
 
 fn age(new: &NewState<'_>, before: &InForce, limits: &Limits) -> Option<Reason> {
     let since = too_old(new.signature, limits, new.at)?;
-    // The file in force may be read again without a change of it; then there is no update to hold.
+    // The file in force may be read again although it did not change. Then there is no update to hold.
     (new.signature != before.signature).then_some(Reason::Old {
         since,
         hours: limits.max_age_hours,

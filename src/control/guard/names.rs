@@ -172,8 +172,8 @@ pub(super) fn own(config: &Config) -> Vec<ProtectedName> {
     file.names
 }
 
-/// The names with at least two labels among the host name, the names that the hosts file has for it, and `id`. A single label
-/// is only a local nickname of a machine or container.
+/// Of the host name, the names that the hosts file has for the host, and `id`: those with at least two labels. A single
+/// label is only a local nickname of a machine or container.
 fn own_names(hostname: &str, hosts: &str, id: &str) -> Vec<Name> {
     let start = format!("{hostname}.");
     let full = hosts.lines().flat_map(|line| {

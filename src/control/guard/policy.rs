@@ -16,7 +16,7 @@ use crate::control::guard::protected::{
 use crate::policy::rule::Kind;
 use crate::wire::name::Name;
 
-/// A target of an order that covers a name, such as a protected one, that rules of lists may not cover.
+/// A target of an order that covers a name which rules of lists may not cover, such as a protected name.
 pub struct Finding<'f> {
     target: &'f Target,
     cover: Cover<'f>,

@@ -41,7 +41,7 @@ pub struct ProtectedList {
 /// How the rules of a list are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Guarded {
-    /// Their effect. No rule of an allow list is suppressed.
+    /// The effect of the rules. No rule of an allow list is suppressed, except as [`cut`](Self::cut) says.
     pub kind: Kind,
     /// The protections that only report a rule and do not suppress it.
     pub warn: Protections,
@@ -72,10 +72,10 @@ impl From<&List> for Guarded {
     }
 }
 
-/// Stands for the index of a name where there is none.
+/// The value of an index if there is no such name.
 const NONE: u32 = u32::MAX;
 
-/// The protected names on and below a name: the first one of each scope.
+/// The first protected name of each scope at one name, and the first of those below it.
 #[derive(Clone, Copy, Default)]
 struct Node {
     exact: Firsts,
@@ -119,7 +119,7 @@ pub struct ProtectedNames {
     digest: String,
     /// By the wire form of protected names and of their ancestors.
     nodes: HashMap<Box<[u8]>, Node>,
-    /// Bit n is set if a name of n labels is protected together with the names below it, or only those are.
+    /// Bit n is set if a protected name of n labels has the scope `subtree` or `below`.
     zones: u128,
     /// Released names in wire form.
     release: HashSet<Box<[u8]>>,
@@ -151,7 +151,7 @@ impl Cover<'_> {
         }
     }
 
-    /// A description of this cover by a rule on `owner`, which follows the rule in a sentence.
+    /// Describes what a rule on `owner` covers, in words that follow the rule in a sentence.
     pub fn described(self, owner: &Name) -> String {
         let ProtectedName {
             protection,

@@ -23,7 +23,7 @@ impl Signature {
         self.size
     }
 
-    /// When it was last written; `None` if that is no date.
+    /// When the file was last written; `None` if that time is out of range.
     pub fn modified(&self) -> Option<Timestamp> {
         let (seconds, nanoseconds) = self.modified;
         Timestamp::new(seconds, nanoseconds as i32).ok()

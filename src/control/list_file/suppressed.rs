@@ -1,4 +1,4 @@
-//! The rules of a list that its reader left out or only reported, with the reasons. They are not bad lines.
+//! The rules of a list that were left out or only reported when it was read, with the reasons. They are not bad lines.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! Files that survive a power cut: the only module that creates, replaces, renames or removes them.
+//! Creates, replaces, renames and removes files that survive a power cut. No other module does this.
 //!
 //! A file has two parts on the disk: its contents, and its name in a directory. The system writes each at any
 //! time, unless it is synced. So a file is written under a temporary name beside its own, synced, renamed, and
@@ -17,9 +17,9 @@
 //! | `remove` | no file | directory |
 //! | `remove_or_restore` | no file; after an error, the old one if the disk allows it | directory |
 //!
-//! A power cut before the return leaves the file whole, as it was or as it becomes. A sync takes some milliseconds on
-//! an SSD and up to seconds on a busy disk, so none of this is called by a thread that must not wait. A process
-//! that is killed may leave a file with `TEMPORARY` in its name.
+//! A power cut before the return leaves the file whole, in its old or in its new state. A sync takes some milliseconds
+//! on an SSD and up to seconds on a busy disk, so none of this is called by a thread that must not wait. A process that
+//! is killed may leave a file with `TEMPORARY` in its name.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
@@ -32,7 +32,7 @@ use crate::config::shown::Show;
 
 /// The text between a file's own name and the random end of its temporary file's name.
 pub(crate) const TEMPORARY: &str = ".tmp-";
-/// The most characters of a file's name that its temporary name has: file systems limit names to 255 bytes.
+/// The most characters of a file's own name in its temporary name: file systems limit names to 255 bytes.
 const NAME_CHARS: usize = 50;
 
 /// Why a file or directory was not written.
@@ -85,7 +85,7 @@ pub(crate) enum Access {
     Inherit,
 }
 
-/// A file that gets its name when it is whole. Dropped before that, it is removed.
+/// A file that gets its name when it is whole. If this is dropped before that, the file is removed.
 #[derive(Debug)]
 pub(crate) struct NewFile {
     file: NamedTempFile,
@@ -136,8 +136,8 @@ impl NewFile {
     }
 }
 
-/// Gives a file the owner, group and mode of another one. Only root can change the owner, and only root has to: when it
-/// changes another user's order.
+/// Gives a file the owner, group and mode of another one. Only root can change the owner. Other users do not have to:
+/// only root changes another user's order.
 fn inherit(from: &Path, to: &File) -> io::Result<()> {
     let before = fs::metadata(from)?;
     fchown(to, Some(before.uid()), Some(before.gid()))?;
@@ -166,7 +166,8 @@ fn written(path: &Path, contents: &[u8], access: Access) -> Result<NewFile, Dura
 }
 
 /// As [`replace`], for a file that must not count if an error was reported: if the directory can't be synced, `before`
-/// is written again, or the file removed if that is `None`. If that fails as well, [`DurableError::is_in_place`] is set.
+/// is written again. If `before` is `None`, the file is removed instead. If that fails as well,
+/// [`DurableError::is_in_place`] is set.
 pub(crate) fn replace_or_restore(
     path: &Path,
     contents: &[u8],
@@ -235,8 +236,8 @@ pub(crate) fn open_or_create(path: &Path) -> Result<File, DurableError> {
             synced.map_err(|error| restored(error, path, None, Access::Private))?;
             Ok(file)
         }
-        // `create`, as the file may have been removed meanwhile, or be a symbolic link to a file that does not exist
-        // yet. The directory of the link's target is not synced.
+        // Uses `create`, as the file may have been removed meanwhile, or the path may be a symbolic link to a file that
+        // does not exist yet. The directory of the link's target is not synced.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             options.create(true).open(path).map_err(failed)
         }

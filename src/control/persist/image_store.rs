@@ -18,7 +18,7 @@ use crate::policy::images::Images;
 #[derive(Clone)]
 pub(crate) struct ImageStore {
     directories: Arc<Mutex<Directories>>,
-    /// Why the last write failed. It has its own lock, as the other one is held while the disk works.
+    /// Why the last write failed. It has its own lock, as that of `directories` is held while the disk works.
     problem: Arc<Mutex<Option<String>>>,
 }
 
@@ -231,7 +231,7 @@ impl Directories {
         Ok(())
     }
 
-    /// Writes images. Returns their files, if there is a state directory: their rules are to be archived.
+    /// Writes images. Returns their files, from which their rules are archived; `None` if there is no state directory.
     fn save(&mut self, unsaved: &Unsaved) -> Result<Option<Saved>, StoreError> {
         if let Some((directory, _)) = &mut self.scratch
             && unsaved
@@ -306,7 +306,7 @@ impl Directory {
         })
     }
 
-    /// The number of a base's file, which is written if there is none.
+    /// The number of a base's file. Writes the file if there is none.
     fn file_of(&mut self, image: &Arc<Image>) -> Result<Base, StoreError> {
         if let Some((of, base)) = &self.base
             && Arc::ptr_eq(of, image)

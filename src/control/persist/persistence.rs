@@ -110,7 +110,8 @@ impl Persistence {
     }
 
     /// Starts to write the images in force, if they are not on the disk and not being written. While a rollback is
-    /// running nothing is written: its record names the first generation whose stored images belong to it.
+    /// running, nothing is written: the record of the rollback names the first generation whose stored images belong to
+    /// the rollback.
     pub(crate) fn start(&mut self, images: &Images, is_rolling: bool) {
         if matches!(self.progress, Progress::Failed { retry_at } if retry_at <= Instant::now()) {
             self.retry();
@@ -229,7 +230,7 @@ mod tests {
             fs::remove_file(&dir).expect("removed");
             fs::rename(folder.path().join("away"), &dir).expect("renamed");
             if by_generation {
-                // For example by another order.
+                // A new generation tries the write again, for example when an order changes.
                 control.publish();
             } else {
                 control.persist.progress = Progress::Failed {

@@ -14,7 +14,7 @@ use crate::control::persist::durable::{self, Access};
 
 /// The file's name in the state directory.
 pub(crate) const FILE: &str = "held";
-/// A larger file is something else.
+/// The largest file that is read, in bytes.
 const SIZE_MAX: u64 = 16 << 20;
 
 /// A rollback that has not been released.

@@ -45,8 +45,8 @@ fn find<'i>(images: &'i Images, name: &str) -> Option<ListInImage<'i>> {
     Some((image, source))
 }
 
-/// The images of a generation. Lists that it does not have as they are configured now keep the rules that are in
-/// force: a rollback removes no list.
+/// The images of a generation. A list keeps the rules that are in force if the generation does not have it as it is
+/// configured now: a rollback removes no list.
 ///
 /// The base is that of the generation or the one in force, whichever needs fewer rules copied into the delta. So a list
 /// of millions of names that was renamed since then is not copied.

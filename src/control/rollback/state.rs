@@ -43,8 +43,8 @@ enum Progress {
     Idle,
     /// A generation is read and composed.
     Composing,
-    /// It is to be composed a second time, or is being so, as lists changed during the first time. No list may change
-    /// until the second time ends.
+    /// A generation is to be composed a second time, or the second time is under way, as lists changed during the first
+    /// time. No list may change until the second time ends.
     ComposingAgain {
         generation: u64,
     },
@@ -77,7 +77,7 @@ pub(crate) struct Composition {
     pub(crate) journal: Option<PathBuf>,
     pub(crate) store: ImageStore,
     pub(crate) lists: Vec<List>,
-    /// The state of each list that was accepted before the rollback.
+    /// For each list, the state that was accepted before the rollback.
     pub(crate) accepted: BTreeMap<String, InForce>,
     pub(crate) in_force: Images,
     /// A lower bound for the number of the generation that will put the rollback in force: orders may publish others
@@ -180,8 +180,9 @@ impl Rollback {
         self.tasks.start((), places, work);
     }
 
-    /// The images to put in force at a start: `newest`, the newest images with their generation, or those of the
-    /// recorded rollback, if the server ended before it had written them.
+    /// The images to put in force at a start: `newest`, which are the newest images with their generation. If the
+    /// server ended before it had written the images of the recorded rollback, these are composed again and returned
+    /// instead.
     pub(crate) fn restore(
         &mut self,
         store: &ImageStore,
@@ -237,8 +238,8 @@ impl Rollback {
         }
     }
 
-    /// Goes on with a recorded rollback. While serving, a configuration with other lists is rejected; at a start it can
-    /// only be reported which lists are not as they were.
+    /// Goes on with a recorded rollback. While the server runs, a configuration with other lists is rejected. At a
+    /// start, the server can only report which lists are not as they were.
     fn adopt_at_start(&mut self, hold: RollbackRecord, config: &Config, images: &Images) {
         let (generation, lists) = (hold.generation, &config.lists);
         let past = |path: &PathBuf| Past::read(path, Moment::Generation(generation)).ok();
@@ -305,7 +306,8 @@ impl Composition {
     }
 }
 
-/// Writes the record from before a rollback that failed. Returns the problem to report.
+/// After a rollback that failed, restores the record that was there before it, or removes the record if there was none.
+/// Returns the problem to report.
 fn undo(dir: &Path, before: Option<RollbackRecord>, problem: String) -> String {
     let undone = match before {
         Some(before) => before.write(dir),

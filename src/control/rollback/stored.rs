@@ -87,8 +87,9 @@ pub fn stored_lists(dir: &Path) -> Result<Vec<StoredLists>, ManifestError> {
     Ok(kept.collect())
 }
 
-/// Reads the images of a generation from the state directory `dir`. If only an order changed in that generation, these
-/// are images of an earlier one, whose lists the `journal` must confirm.
+/// Reads the images of a generation from the state directory `dir`. If only an order changed in that generation, its
+/// images are those of an earlier generation. If the record of the state directory does not have the generation, the
+/// `journal` must confirm that the lists are the same.
 ///
 /// # Errors
 /// [`PastError`] if they can't be read, or are not kept.

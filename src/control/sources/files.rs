@@ -51,7 +51,7 @@ impl WatchedFiles {
         }
     }
 
-    /// Makes the next turn determine again which files to watch.
+    /// Makes the control loop determine again which files to watch, at its next turn.
     pub(crate) fn refresh(&mut self) {
         self.unfollowed = true;
     }

@@ -1,8 +1,8 @@
 //! Kinds of sources other than the files of the configuration. They fetch lists and write them to files, for example by
 //! download or zone transfer.
 //!
-//! A kind only fetches. Each of its sources is a list from then on: guards, compiler, journal, rollback and `status` treat
-//! it like the lists of the configuration.
+//! A kind only fetches its sources. After that, each of them is a list: guards, compiler, journal, rollback and
+//! `status` treat it like the lists of the configuration.
 //!
 //! ```text
 //!   kind: fetched, complete on the disk -- Changed --> list: looked at, read, checked, in force
@@ -54,7 +54,7 @@ impl Kinds {
         update
     }
 
-    /// Whether a list of this name is one of theirs.
+    /// Whether a list of this name is a source of one of these kinds.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.names.contains(name)
     }
@@ -67,7 +67,7 @@ impl Kinds {
         self.names.remove(name);
     }
 
-    /// Leaves the names to a configuration that has lists with these names.
+    /// Forgets the names that lists of a configuration have: these lists are no longer sources of a kind.
     pub(crate) fn give_up(&mut self, config: &Config) {
         for list in &config.lists {
             self.names.remove(&list.source.name);

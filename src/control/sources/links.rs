@@ -1,4 +1,5 @@
-//! Resolves symbolic links, and collects every path whose replacement makes a file's path lead elsewhere.
+//! Resolves symbolic links. Collects the paths on the way: if one of them is replaced, the path of a file may lead
+//! elsewhere.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsString;
@@ -22,7 +23,7 @@ pub(crate) struct PathResolver {
 impl PathResolver {
     /// Resolves an absolute path. Returns the path without links that it leads to; `None` if there is no file.
     pub(crate) fn resolve(&mut self, path: &Path) -> Option<PathBuf> {
-        // All parts of the path as written: one that is missing may be created.
+        // All parts of the path as written: a missing part may be created later.
         self.paths.extend(path.ancestors().map(Path::to_owned));
         let mut rest = names(path);
         let (mut at, mut links) = (PathBuf::from("/"), 0);

@@ -1,4 +1,5 @@
-//! A new configuration until all its new lists and orders are read. Then it comes into force as a whole, or not at all.
+//! Holds a new configuration until all its new lists and orders are read. Then it comes into force as a whole, or not
+//! at all.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,14 +24,14 @@ const PENDING_MAX: Duration = Duration::from_secs(30);
 pub(crate) struct PendingConfig {
     pub(crate) config: Config,
     pub(crate) guard_policy: Arc<GuardPolicy>,
-    /// The change that the data plane has prepared for it; `None` if the data plane follows it already.
+    /// The change that the data plane has prepared for the configuration; `None` if the data plane uses it already.
     pub(crate) change: Option<Change>,
     since: Instant,
     /// Its lists whose rules are not in force yet: new ones, and those that come from another file or are read in
     /// another way.
     pub(crate) lists: Vec<ListState>,
-    /// Its orders and exceptions, once they are read, and the version of the registry in force when reading began. They
-    /// lack files that were read after that version.
+    /// Its orders and exceptions, once they are read, and the version of the registry in force when reading began.
+    /// Files that were read for a later version are missing in them.
     pub(crate) registry: Option<(u64, OrderRegistry)>,
     /// When reading them began.
     pub(crate) registry_since: Option<Instant>,
@@ -149,8 +150,8 @@ impl PendingConfig {
         reported.chain(unread).collect()
     }
 
-    /// Returns the configuration, its lists in its order, and the lists in force that it does not have. Lists that stay
-    /// the same keep their state.
+    /// Returns the configuration, its lists in the order of the configuration, and the lists in force that the
+    /// configuration does not have. Lists that stay the same keep their state.
     pub(crate) fn merge(
         self,
         mut active: Vec<ListState>,
@@ -185,7 +186,7 @@ fn hanging(list: &ListState) -> Option<u64> {
     (elapsed > PENDING_MAX).then_some(elapsed.as_secs())
 }
 
-/// Whether a list stays the same under this configuration of it.
+/// Whether `list` has the same name and describes the same rules as the list with this state.
 fn is(state: &ListState, list: &List) -> bool {
     state.name() == list.source.name && state.reads_as(list)
 }

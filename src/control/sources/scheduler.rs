@@ -30,7 +30,7 @@ use crate::control::guard::policy::GuardPolicy;
 use crate::control::journal::entry::Cause;
 use crate::policy::rule::Source;
 
-/// The longest wait. Where the system reports that the clock was set, that ends a wait earlier.
+/// The longest wait. On systems that report when the clock is set, such a report ends a wait earlier.
 const FAR: Duration = Duration::from_secs(3600);
 /// How far the clock may go back without an alarm, as it is corrected by small steps all the time.
 const SLIP: SignedDuration = SignedDuration::from_secs(1);
@@ -60,7 +60,7 @@ pub(crate) struct Scheduler {
     set_back: Option<(Timestamp, Timestamp)>,
 }
 
-/// The end of reading files of orders and exceptions.
+/// The result of reading files of orders and exceptions.
 pub(crate) struct FinishedReading {
     /// The known causes of changes of files.
     pub(crate) causes: Vec<Cause>,
@@ -129,7 +129,7 @@ impl Scheduler {
     /// Requests that all changed files are read, for the request with this ticket.
     pub(crate) fn refresh(&mut self, ticket: u64) {
         self.asked.refresh = true;
-        // A reload does not confirm a loss that it finds itself.
+        // A reload confirms only a loss that is known already, and not one that its own reading finds.
         self.asked.confirms_loss |= self.registry.has_loss();
         self.asked.tickets.push(ticket);
     }
@@ -164,9 +164,9 @@ impl Scheduler {
         self.tasks.start((), places, work);
     }
 
-    /// Adopts what was read; `None` if it is of directories that are not used any more. `refresher` is the cause of the
-    /// first request that waits for it. While a new configuration `is_joining`, what was read is dropped and read again
-    /// later.
+    /// Adopts what was read. `refresher` is the cause of the first request that waits for it. If a new configuration
+    /// `is_joining`, or if the directories that were read are not used any more, returns `None`: what was read is
+    /// dropped, and all changed files are read again later.
     pub(crate) fn finish_reading(
         &mut self,
         read: RegistryRead,

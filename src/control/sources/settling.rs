@@ -19,13 +19,13 @@
 //! | event | due |
 //! |---|---|
 //! | `touched`: the file was written, closed, replaced or removed | after the quiet time of that event, from now on |
-//! | `requested`: a client waits for the newest state | after 20 ms, but no earlier than an open file permits |
+//! | `requested`: a client waits for the newest state | after 20 ms, but not before the quiet time of a file that is being written |
 //! | `swept`: two sweeps in a row found the same new state | now |
-//! | `looked`: the file changed before it was watched, or its path leads to another file | after the quiet time of a closed file, or of an open one if it was written a moment ago |
+//! | `looked`: the file changed before it was watched, or its path leads to another file | after the quiet time of a closed file; if it was not watched and was written a moment ago, after the rest of that of an open file |
 //! | `finished`: it changed while it was read, for example | after a pause, which doubles |
 //!
-//! A list passes through all states, as looks and reads are tasks. A directory of orders looks and reads on the spot: its
-//! files stay in `Idle`, where `take_due`, `swept` and `finished` suffice.
+//! A list passes through all states, as looking at its file and reading it are tasks. A directory of orders looks at
+//! its files and reads them without tasks: they stay in `Idle`, where `take_due`, `swept` and `finished` suffice.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ pub(crate) struct FollowedFile<S> {
     due: Option<Due>,
     /// A look that is to be made, other than before reading.
     look: Option<Look>,
-    /// Such a look that is under way.
+    /// A look that is under way, other than before reading.
     looking: Option<Look>,
     /// What the last look found; `None` if there was none, or if the file can't be looked at.
     looked: Option<S>,
@@ -48,7 +48,7 @@ pub(crate) struct FollowedFile<S> {
     seen: Option<S>,
     /// What the last sweep found, if that is neither `seen` nor due.
     last_sweep: Option<Option<S>>,
-    /// The length of the next pause, before it is limited to the range.
+    /// The length of the next pause, before it is limited to the range of [`Pauses`].
     pause: Duration,
 }
 
@@ -59,7 +59,7 @@ enum State<S> {
     Idle,
     /// It has been quiet, and is looked at before it is read.
     Checking { looking: bool },
-    /// That look has ended: it is read now, if it changed.
+    /// That look has ended: the file is read now, if it changed.
     Settled,
     /// It is being read. `of` is its state when that started.
     Reading { of: Option<S> },
@@ -132,7 +132,7 @@ impl<S: Copy + PartialEq> FollowedFile<S> {
         self.due = Some(Due { at, writer });
     }
 
-    /// A client waits for the newest state. A file that is being written is not read any earlier for that.
+    /// A client waits for the newest state. That does not shorten the quiet time of a file that is being written.
     pub(crate) fn requested(&mut self, now: Instant) {
         if self.due.is_none_or(|due| !due.writer) {
             // The event of a writer may still be on its way.
@@ -418,11 +418,12 @@ mod tests {
         due(&[Open, Wait(50), Closed], Some(100));
         due(&[Closed, Wait(50), Open], Some(2000));
         due(&[Open, Wait(1500), Open], Some(2000));
-        // A client waits for a file that no process has open, and not for one that is being written.
+        // A client that waits shortens the quiet time of a file that no process has open, and not that of one being
+        // written.
         due(&[Requested], Some(20));
         due(&[Closed, Requested], Some(20));
         due(&[Open, Wait(500), Requested], Some(1500));
-        // An old file whose path leads elsewhere is whole; one that is new may not be.
+        // A file whose path leads elsewhere counts as whole. A file that was not watched may not be whole if it is new.
         due(&[Looked(Look::Path, 2, 10)], Some(100));
         due(&[Looked(Look::Unwatched, 2, 5000)], Some(100));
         due(&[Looked(Look::Unwatched, 2, 500)], Some(1500));

@@ -174,7 +174,8 @@ pub struct Watch {
 #[derive(Debug)]
 struct Directories {
     watcher: RecommendedWatcher,
-    /// With device and inode: the system watches those, and the path may lead to others later.
+    /// Each path with the device and inode of its directory: the system watches these, and the path may lead to another
+    /// directory later.
     watched: HashMap<PathBuf, (u64, u64)>,
 }
 

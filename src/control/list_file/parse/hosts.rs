@@ -8,8 +8,8 @@ use crate::names::typed::Mistyped;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
-/// Names that hosts files define for their machine. Lists copied from hosts files have them, but don't mean to block
-/// them.
+/// Names that hosts files define for their machine. Lists that were copied from hosts files contain these names, but
+/// are not meant to block them.
 const LOCAL: [&str; 16] = [
     "localhost",
     "localhost.localdomain",

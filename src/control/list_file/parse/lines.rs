@@ -1,4 +1,4 @@
-//! Cuts a file into lines, and comments off a line.
+//! Divides a file into lines, and removes the comment of a line.
 
 use memchr::{memchr, memchr2};
 
@@ -6,8 +6,8 @@ use crate::config::comments::Comments;
 use crate::config::{Format, List};
 use crate::policy::rule::Scope;
 
-/// Maximum length of a line without its comment, in bytes. A name has at most 1,016 bytes, if each is written as `\DDD`.
-/// A file without line ends is one bad line.
+/// Maximum length of a line without its comment, in bytes. A name has at most 1,016 bytes, if each of its bytes is
+/// written as `\DDD`. A file without line ends is one bad line.
 pub(super) const MAX_LINE: usize = 4096;
 /// Bytes of an incomplete line that are buffered before it is shortened.
 pub(super) const BUFFER_MAX: usize = 4 * MAX_LINE;
@@ -48,8 +48,8 @@ impl From<&List> for Notation {
 /// Cuts a file that arrives in pieces into lines. Trims whitespace, and numbers the lines from 1.
 ///
 /// LF, CRLF and a lone CR end a line. The last line needs no end. A UTF-8 byte order mark at the start of the file is
-/// skipped. An incomplete line takes about [`BUFFER_MAX`] bytes of memory at most: of a longer line, only the part is
-/// kept that decides whether it is blank, a comment, valid or invalid.
+/// skipped. An incomplete line takes about [`BUFFER_MAX`] bytes of memory at most. Of a longer line, only a part is
+/// kept: that which decides whether the line is blank, a comment, valid or invalid.
 pub(super) struct Cutter {
     notation: Notation,
     /// The number of complete lines.

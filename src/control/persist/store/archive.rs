@@ -28,7 +28,7 @@ use crate::policy::images::Images;
 const PAST: &str = "past";
 /// When the rules in each file were replaced.
 const INDEX: &str = "index";
-/// A larger index is something else: a hundred thousand entries take some 7 MiB.
+/// The largest index that is read, in bytes: a hundred thousand entries take some 7 MiB.
 const INDEX_MAX: u64 = 64 << 20;
 /// A list with more rules is not copied into an image of its own: that would take memory that the server needs.
 const SMALL: u64 = 200_000;
@@ -160,7 +160,8 @@ struct Batch<'i> {
     lists: HashMap<u16, &'i String>,
 }
 
-/// Divides lists into batches, one walk through an image for each, so that the rules of a batch fit into memory.
+/// Divides lists into batches, so that the rules of a batch fit into memory. Each batch needs one walk through an
+/// image.
 fn batches<'i>(
     missing: impl Iterator<Item = (&'i String, &'i Rules<&'i Image>)>,
 ) -> Vec<Batch<'i>> {
@@ -285,8 +286,8 @@ impl Index {
         Ok(())
     }
 
-    /// Removes rules that are too old, and the oldest while all take too much space. For space, a file is removed only
-    /// if that frees some: a link to an image that the state directory keeps does not.
+    /// Removes rules that are too old, and the oldest while all take too much space. For lack of space, a file is
+    /// removed only if its removal frees space. A link to an image that the state directory keeps frees none.
     fn remove_old(
         &mut self,
         past: &Path,

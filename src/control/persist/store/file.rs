@@ -110,8 +110,8 @@ fn allocate(size: u64) -> io::Result<ImageBytes> {
     Ok(ImageBytes::Mapped(map))
 }
 
-/// Reads the start of a file by two threads: new memory has to be zeroed, and on a virtual machine to be fetched from
-/// its host, which takes longer than the reading.
+/// Reads the start of a file by two threads: new memory has to be zeroed, and a virtual machine has to get it from its
+/// host first. This takes longer than the reading.
 fn read_by_two_threads(file: &File, bytes: &mut [u8]) -> io::Result<()> {
     let half = bytes.len() / 2;
     let both = thread::scope(|scope| {

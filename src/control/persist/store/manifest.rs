@@ -16,7 +16,8 @@ use crate::control::persist::store::names::{Base, Delta, MANIFEST, Pair};
 
 /// The version of the file's format.
 const VERSION: u32 = 1;
-/// A larger file is something else: a hundred pairs take some 60 KiB, and the names of lists that are not in force.
+/// The largest file that is read, in bytes: a hundred pairs take some 60 KiB, and the names of lists that are not in
+/// force.
 const SIZE_MAX: u64 = 64 << 20;
 /// The time for which replaced pairs are kept in addition to those that `keep` counts: an accident is often noticed
 /// only after many small edits.
@@ -39,7 +40,7 @@ pub struct Published {
     /// The number of rules of all lists; `None` if an older version recorded it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rules: Option<u64>,
-    /// The lists of which the images have rules that were not in force; `None` if an older version recorded it.
+    /// The lists whose rules are in the images but were not in force; `None` if an older version recorded it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone: Option<BTreeSet<String>>,
     /// The fingerprints of the rules; `None` if an older version recorded it.
@@ -63,13 +64,13 @@ impl Published {
         self.again.last().map_or(self.generation, |(_, last)| *last)
     }
 
-    /// Whether its lists have the same rules.
+    /// Whether its lists have the same rules as those of `other`.
     fn has_rules_of(&self, other: &Self) -> bool {
         let is_same_pair = self.pair == other.pair && self.gone == other.gone;
         is_same_pair || self.agrees(other, |contents| &contents.lists)
     }
 
-    /// Whether its base has the same rules.
+    /// Whether its base has the same rules as that of `other`.
     fn has_base_of(&self, other: &Self) -> bool {
         self.agrees(other, |contents| &contents.base)
     }
@@ -179,8 +180,9 @@ impl Manifest {
     /// the last `keep` bases: a hundred deltas must not remove the only other base. Other pairs of these bases stay for
     /// a day, up to a hundred: their deltas are small.
     ///
-    /// Images with the same rules as the newest replace it, and a base with the same rules replaces that of older pairs:
-    /// a list's file that is replaced by an equal one each hour must not remove older generations.
+    /// New images with the same rules as the newest recorded ones replace these. A new base replaces the base of older
+    /// pairs if both have the same rules. So a list's file that is replaced by an equal one each hour does not remove
+    /// older generations.
     pub(super) fn publish(&mut self, new: Published, keep: usize) {
         let now = new.at;
         for old in self.0.iter_mut().filter(|old| old.has_base_of(&new)) {

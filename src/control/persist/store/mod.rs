@@ -5,7 +5,7 @@
 //! | `base-N.image`, `delta-N.image` | images; numbers only go up and are never used again |
 //! | `current` | which of them came into force together, the newest first, as JSON |
 //! | `past/` | the rules of replaced lists, see `archive` |
-//! | `lock` | locked by the process that uses the directory; has its number |
+//! | `lock` | locked by the process that uses the directory; contains the number of that process |
 //! | `*.tmp-*` | being written, or left by a crash |
 //!
 //! A file gets its name when it is whole and on the disk (see `durable`), and `current` is written after the images in
@@ -49,7 +49,7 @@ use crate::policy::image::Image;
 pub struct Store {
     dir: PathBuf,
     keep: usize,
-    /// `None` while the directory can be read and not locked.
+    /// `None` while the directory can be read but not locked.
     lock: Option<Lock>,
     manifest: Manifest,
     /// Why the record could not be read, until it is reported.
@@ -162,7 +162,7 @@ impl Store {
         let unknown = self.unknown_bases().into_iter();
         let unknown = unknown.map(|base| (Pair { base, delta: None }, None));
         let found = known.chain(unknown).find_map(|(pair, published)| {
-            // First the small one, so that no base is read in vain.
+            // The delta is read first, as it is small: if it is damaged, no base is read in vain.
             let delta = match pair.delta {
                 Some(delta) => Some(read(self.delta_path(delta))?),
                 None => None,

@@ -11,8 +11,9 @@ use crate::control::guard::acceptance::InForce;
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::Guards;
 
-/// Makes lists use the rules of restored images; `loaded` returns the facts about a list's rules in them. Lists named
-/// in `held` keep the restored rules until the release. Other lists that have rules in force keep those.
+/// Makes lists use the rules of restored images; `loaded` returns the facts about the rules that a list has in these
+/// images. Lists named in `held` keep the restored rules until the release. Other lists that have rules in force keep
+/// those.
 pub(crate) fn restore(
     lists: &mut [ListState],
     held: &[String],
@@ -27,8 +28,8 @@ pub(crate) fn restore(
     }
 }
 
-/// The state of each list that its guards and the operator accepted last: the one in force, or the one before a rollback,
-/// `before`.
+/// For each list, the state that its guards and the operator accepted last. That is the state in force, or the state
+/// before a rollback, from `before`.
 pub(crate) fn accepted(
     lists: &[ListState],
     before: Option<&BTreeMap<String, InForce>>,

@@ -17,7 +17,7 @@ pub(crate) struct Wanted {
     pub(crate) staged: bool,
 }
 
-/// Starts a load of a large list, as number `ticket` unless a client waits for another number.
+/// Starts a load of a large list. The load has the number `ticket`, unless a client waits for it under another number.
 pub(crate) fn want(list: &mut ListState, ticket: u64, staged: bool) -> Wanted {
     let loading = list.start(ticket);
     Wanted {

@@ -115,7 +115,7 @@ pub enum Refusal {
         path: PathBuf,
         /// Why, as a sentence.
         text: String,
-        /// Whether the same may succeed later.
+        /// Whether compiling the same file again may succeed later.
         passes: bool,
     },
 }

@@ -83,7 +83,7 @@ impl ListSources {
         pending.flat_map(|pending| &mut pending.lists)
     }
 
-    /// The lists of which rules are in force.
+    /// The lists that have rules in force.
     pub(crate) fn in_force(&self) -> impl Iterator<Item = &ListState> {
         self.active.iter().filter(|list| list.loaded.is_some())
     }
@@ -204,7 +204,7 @@ impl ListSources {
                         list.name()
                     ));
                 }
-                // How it blocks is part of the snapshot, so that needs no load.
+                // The way in which a list blocks is part of the snapshot, so a change of it needs no load.
                 let is_other = *list.source != config.source;
                 result.changed = is_other.then(|| config.source.path.clone());
                 list.reconfigure(*config);
@@ -222,8 +222,8 @@ impl ListSources {
         Ok(result)
     }
 
-    /// Starts to read the small lists that have changed, once the look at the file that precedes each read has ended.
-    /// Returns the large ones, and the numbers of loads that are not needed.
+    /// Starts to read the small lists that have changed, if the look before reading has ended for them. Returns the
+    /// large ones, and the numbers of loads that are not needed.
     pub(crate) fn start_loads(
         &mut self,
         guard_policy: &Arc<GuardPolicy>,

@@ -42,8 +42,9 @@ pub(crate) fn loaded(source: &ImageSource, list: &List) -> Option<Loaded> {
     same.then_some(loaded)
 }
 
-/// Like [`loaded`], but for any file, format, scope and comment characters; returns also the list with those. `None`
-/// if the image's list has another name, or another kind, whose rules are checked by different guards.
+/// Like [`loaded`], but also if the list was read from another file, or with another format, scope or comment
+/// characters; also returns the list as it was read then. `None` if the image's list has another name, or another kind,
+/// whose rules are checked by different guards.
 pub(crate) fn kept(source: &ImageSource, list: &List) -> Option<(List, Loaded)> {
     let notes = ListNotes::of(source)?;
     let same = source.name == list.source.name

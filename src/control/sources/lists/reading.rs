@@ -24,7 +24,7 @@ pub(crate) struct FinishedLoad {
 pub(crate) struct ReadyList {
     /// The number of the load.
     pub(crate) ticket: u64,
-    /// The list as it was configured then.
+    /// The list as it was configured when the load started.
     pub(crate) config: List,
     pub(crate) rules: LoadedRules,
 }

@@ -274,8 +274,8 @@ impl ListState {
         }
     }
 
-    /// Whether its rules were checked against other protected names. `false` while a load is under way or it is
-    /// refused.
+    /// Whether its rules were checked against other protected names. `false` while a load is under way, or while the
+    /// newest state of the list is refused.
     pub(crate) fn is_outdated(&self, guard_policy: &GuardPolicy) -> bool {
         let other = |loaded: &Loaded| loaded.protected_names != guard_policy.digest(&self.config);
         let idle = self.loading.is_none() && self.refused.is_none();

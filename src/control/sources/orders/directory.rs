@@ -114,7 +114,7 @@ impl<T> Default for FollowedDirectory<T> {
 }
 
 impl<T> FollowedDirectory<T> {
-    /// Follows another directory, of whose files nothing is known yet. Returns `false` if it is the same one.
+    /// Follows another directory; nothing is known of its files yet. Returns `false` if it is the same one.
     pub(super) fn set(&mut self, dir: Option<&Path>) -> bool {
         if self.dir.as_ref().map(|(dir, _)| &**dir) == dir {
             return false;
@@ -422,8 +422,8 @@ impl<T: Send + Sync + 'static> FollowedDirectory<T> {
         self.finish_listing(listed)
     }
 
-    /// Reads all files at the start. Returns whether the file system answered each time before the deadline: a file for
-    /// which it did not is a problem, and not in force.
+    /// Reads all files at the start. Returns whether the file system answered each time before the deadline. A file for
+    /// which it did not answer in time is reported as a problem, and is not in force.
     pub(super) fn read_at_start(&mut self, parse: Parse<T>, deadline: Duration) -> bool {
         let Some((dir, _)) = self.dir.clone() else {
             return true;
@@ -615,7 +615,7 @@ mod tests {
         let last = dir.path().join(format!("{:05}.toml", SWEPT + 9));
         fs::write(&last, "two, at last").expect("written");
         let now = Instant::now();
-        // Two parts, twice.
+        // Two sweeps reach all files, and each file must be reached twice.
         (0..4).for_each(|_| followed.sweep(now));
         assert_eq!(followed.read_due(now, plain), [last]);
     }

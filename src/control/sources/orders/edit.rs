@@ -1,5 +1,5 @@
-//! Edits the file of an order for a verb, by one atomic replacement. Comments and layout of the file are kept, and an
-//! edit that would make the order invalid is rejected.
+//! Edits the file of an order for a verb of the command line, by one atomic replacement. Comments and layout of the
+//! file are kept, and an edit that would make the order invalid is rejected.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -179,7 +179,8 @@ fn lock(folder: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// The text with the change. A lift replaces a planned later end, and a suspension extends one that it overlaps.
+/// The text with the change. A lift replaces an end that is planned for a later time. A suspension that overlaps with
+/// an existing one extends the existing one.
 fn edit_text(
     text: &str,
     path: &Path,

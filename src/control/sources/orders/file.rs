@@ -8,18 +8,18 @@ use crate::config::regular::Unread;
 use crate::config::{Problem, Problems, regular};
 use crate::control::list_file::signature::Signature;
 
-/// Bytes. A larger file is no order.
+/// The largest file that is read, in bytes. A larger one is no file of an order or of exceptions.
 const SIZE_MAX: u64 = 16 << 20;
 
-/// The signature of a file, or the number of the system's error if it can't be looked at: a symbolic link that leads
-/// to itself is a state like any other, and not a new one at each look.
+/// The signature of a file, or the number of the system's error if the file can't be looked at. So a symbolic link that
+/// leads to itself has a state as well, and does not seem to change at each look.
 pub(super) type FileState = Result<Signature, Option<i32>>;
 
 pub(super) fn state_of(path: &Path) -> FileState {
     Signature::of(path).map_err(|error| error.raw_os_error())
 }
 
-/// The end of reading a file.
+/// The result of reading a file.
 pub(super) struct FileRead<T> {
     /// The state that the result belongs to; `None` if reading the same state again may give another result.
     pub(super) state: Option<FileState>,

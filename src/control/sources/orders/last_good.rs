@@ -1,7 +1,7 @@
 //! The last good content that files of orders and exceptions had before the start, from the journal.
 //!
-//! It replaces files that can't be read at the start, so that a file system that is not mounted ends no order. It also
-//! decides which of two files with the same id had the order first.
+//! This content replaces files that can't be read at the start, so that no order ends because a file system is not
+//! mounted. It also decides which of two files with the same id had the order first.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -83,7 +83,7 @@ impl OrderRegistry {
         lacks || are_gone || !self.doubles.is_empty()
     }
 
-    /// Whether the journal may have orders of files that can't be read, but can't be read itself so far.
+    /// Whether files can't be read, and the journal, which may have their orders, can't be read so far either.
     pub(crate) fn may_have_more_orders(&self) -> bool {
         self.unrecalled.is_some() && self.orders.lacks_files()
     }

@@ -37,16 +37,16 @@ pub struct OrderRegistry {
     own: Vec<Exception>,
     /// The file of each order, by id. Another file with the same id is rejected.
     pub(super) holders: HashMap<String, PathBuf>,
-    /// Rejected files with the id of another file: that id, and the other file.
+    /// Each file that is rejected because another file has its id, with that id and the other file.
     pub(super) doubles: HashMap<PathBuf, (String, PathBuf)>,
     /// When each superseded order ends, by its id.
     superseded: HashMap<String, Timestamp>,
     /// A sentence for each `supersedes` that has no effect.
     pub(super) vain: Vec<String>,
-    /// Why the last good states of files from before the start are not all known.
+    /// Why the last good states that files had before the start are not all known.
     pub(super) unrecalled: Option<String>,
     rules: Option<Arc<Image>>,
-    /// The alarm that the rules do not have all orders and exceptions.
+    /// The alarm that the rules of some orders or exceptions are missing in `rules`.
     pub(super) overfull: Option<String>,
     /// Increases with each change.
     version: u64,
@@ -280,7 +280,7 @@ impl OrderRegistry {
         self.findings.of(order)
     }
 
-    /// The orders of all files, without files rejected for the id of another one.
+    /// The orders of all files, except those rejected because another file has the same id.
     pub fn orders(&self) -> impl Iterator<Item = &Order> + Clone {
         self.texts().map(|(order, _)| order)
     }
@@ -385,13 +385,13 @@ impl OrderRegistry {
         matching
     }
 
-    /// The order that has the source of this name.
+    /// The order whose source has this name.
     pub fn order(&self, source: &str) -> Option<&Order> {
         let id = source.strip_prefix(Source::ORDER)?;
         self.orders().find(|order| order.id == id)
     }
 
-    /// The exception that has the source of this name.
+    /// The exception whose source has this name.
     pub fn exception(&self, source: &str) -> Option<&Exception> {
         let all = self.exceptions().enumerate();
         let mut named = all.map(|(number, one)| (rules::exception_name(number, one), one));

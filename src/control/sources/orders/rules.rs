@@ -15,7 +15,8 @@ use crate::policy::image::{Image, TooLarge};
 use crate::policy::rule::{Against, Blocking, Kind, Scope, Source};
 use crate::wire::name::Name;
 
-/// The suffix of an order's name in the name of the source that has its `except` rules.
+/// The `except` names of an order are a source of their own. The name of that source is the name of the order's source
+/// with this suffix.
 const EXCEPT: &str = "/except";
 
 /// The language of a public text if the order has none in the configured language.
@@ -150,7 +151,7 @@ pub(super) fn order_source(order: &Order, config: &Orders) -> Source {
     }
 }
 
-/// The EXTRA-TEXT of an order's blocks, in the language or the closest one that the order has.
+/// The EXTRA-TEXT of an order's blocked answers, in `language` or the closest language that the order has.
 fn public_text(order: &Order, language: &str) -> String {
     let texts = &order.public_text;
     let primary = language.split('-').next().unwrap_or(language);
@@ -211,7 +212,7 @@ pub(super) struct Remark<'e> {
     target: Target<'e>,
 }
 
-/// The notable part of the sources that an exception overrides.
+/// The sources that an exception overrides and that a warning is about.
 enum Target<'e> {
     AllOrders,
     /// A source of this name does not exist.

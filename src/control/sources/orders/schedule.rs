@@ -114,8 +114,8 @@ pub fn supersessions<'o>(
     (ends, ineffective)
 }
 
-/// Orders that begin at the same instant and supersede each other in a circle, or that are between two circles. If all
-/// of these took effect, no order of them would be in force.
+/// Orders that begin at the same instant and supersede each other in a circle, and those between two circles. If every
+/// one of them ended the orders that it supersedes, none of them would be in force.
 fn circles<'o>(known: &HashMap<&'o str, &'o Order>) -> HashSet<&'o str> {
     let mut targets: HashMap<&str, Vec<&str>> = HashMap::new();
     let mut origins: HashMap<&str, Vec<&str>> = HashMap::new();
