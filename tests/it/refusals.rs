@@ -249,17 +249,17 @@ fn a_required_list_that_guards_hold_ends_the_start_with_an_offline_remedy() {
         ("", "if it is to be empty, put a comment line into it"),
         (
             "a.example\n/\n/\n",
-            "mend or remove the bad lines, or raise `bad-percent` in [guard]",
+            "correct or remove the bad lines, or raise `bad-percent` in [guard]",
         ),
         // This list is read by the compiler.
         (
             &*"a.example\n/\n/\n".repeat(200_000),
-            "mend or remove the bad lines",
+            "correct or remove the bad lines",
         ),
         (&*many, "check the address that it is downloaded from"),
         (
             "||ads.example^\n",
-            "use the list's edition as plain names or as a hosts file",
+            "use the edition of the list that has plain names, or its hosts file",
         ),
     ] {
         let folder = tempfile::tempdir().expect("a folder");

@@ -97,7 +97,7 @@ impl Job {
         match self.compile_at(workspace).await {
             // The state directory's disk may be full.
             Err(CompileError::Child(error)) if error.is_of_system() && !is_elsewhere => {
-                tracing::warn!(%error, "compiling elsewhere");
+                tracing::warn!(%error, "the compiler uses a temporary directory");
                 let workspace = self.workspace(true).await?;
                 self.compile_at(workspace).await
             }

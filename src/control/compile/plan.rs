@@ -217,7 +217,7 @@ impl From<Refused> for Refusal {
             transient,
             guards,
         } = refused;
-        Self::Told {
+        Self::FromCompiler {
             text,
             passing,
             transient,

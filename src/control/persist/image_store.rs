@@ -161,12 +161,12 @@ impl ImageStore {
         if let Some(directory) = directories.state.as_mut().filter(|_| !elsewhere) {
             match directory.workspace(images) {
                 Ok(workspace) => return Ok(workspace),
-                Err(error) => tracing::warn!(%error, "compiling elsewhere"),
+                Err(error) => tracing::warn!(%error, "the compiler uses a temporary directory"),
             }
         }
         if directories.scratch.is_none() {
             let folder = tempfile::Builder::new().prefix("tapis-").tempdir();
-            let done = "used for a directory of its own";
+            let done = "used to create a temporary directory in";
             let folder = folder.map_err(io(done, &std::env::temp_dir()))?;
             // It is removed when the server ends, so one image is enough.
             let store = Store::open(folder.path(), 1)?;
@@ -212,8 +212,10 @@ impl ImageStore {
         match (&now, &*problem) {
             // Logged once, however often it is tried again.
             (Some(now), Some(before)) if now == before => {}
-            (Some(problem), _) => tracing::error!(problem, "the policy in force is not kept"),
-            (None, Some(_)) => tracing::info!("the policy in force is kept again"),
+            (Some(problem), _) => {
+                tracing::error!(problem, "the policy in force is not on the disk")
+            }
+            (None, Some(_)) => tracing::info!("the policy in force is on the disk again"),
             (None, None) => {}
         }
         *problem = now;

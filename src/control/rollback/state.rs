@@ -253,7 +253,7 @@ impl Rollback {
         let mut missing = restore::unrestored(generation, past.as_ref(), images, lists, is_held);
         missing.extend(others);
         for problem in missing.iter().filter(|new| !hold.unrestored.contains(new)) {
-            tracing::warn!(problem, "not held");
+            tracing::warn!(problem, "not restored by the rollback");
         }
         self.record = Some(RollbackRecord {
             unrestored: missing,
@@ -264,11 +264,11 @@ impl Rollback {
     /// Moves away the record of a rollback that can't be restored, so that it does not count after a later restart,
     /// when other images are in force.
     fn give_up(&mut self, dir: &Path, problem: String) {
-        tracing::error!(problem, "nothing is held");
+        tracing::error!(problem, "the rollback can't be restored; no list is held");
         self.lost = Some(problem);
         let path = dir.join(FILE);
         if let Err(error) = durable::rename(&path, &path.with_extension("damaged")) {
-            tracing::error!(%error, "it can't be moved away");
+            tracing::error!(%error, "the record of the rollback can't be renamed");
         }
     }
 }

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_hangs_is_tried_with_as_many_threads_as_read_at_a_time() {
+    fn a_directory_that_hangs_blocks_only_the_threads_that_read_at_the_same_time() {
         let (release, held) = mpsc::channel::<()>();
         let held = Mutex::new(held);
         let tried = Arc::new(Mutex::new(0));

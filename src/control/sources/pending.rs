@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reading_that_began_late_has_as_much_time() {
+    async fn a_read_that_began_late_has_the_full_time() {
         pause();
         let mut pending = pending(&["hangs"]);
         pending.lists[0].request(1, Guards::NONE, Instant::now());

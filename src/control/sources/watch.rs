@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn files_beside_those_that_count_are_never_reported() {
+    async fn unrelated_files_in_a_watched_directory_are_never_reported() {
         let dir = tempfile::tempdir().expect("a directory");
         let folder = dir.path().join("orders");
         fs::create_dir(&folder).expect("made");

@@ -78,7 +78,7 @@ impl fmt::Display for FileFormat {
         let unsupported = |f: &mut fmt::Formatter<'_>, format| {
             write!(
                 f,
-                "{format}, which is not supported: use the list's edition as plain names or as a hosts file"
+                "{format}, which is not supported: use the edition of the list that has plain names, or its hosts file"
             )
         };
         match self {

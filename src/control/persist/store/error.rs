@@ -70,7 +70,7 @@ fn remedy(error: &io::Error) -> &'static str {
         }
         ErrorKind::NotFound => "create the directory that it is in",
         ErrorKind::NotADirectory => "name a directory as `dir` in [state]",
-        ErrorKind::Unsupported => "name a `dir` in [state] on a disk that can do that",
+        ErrorKind::Unsupported => "name a `dir` in [state] on a file system that supports this",
         _ => "check its disk",
     }
 }

@@ -35,7 +35,7 @@ pub enum ImageFileError {
     #[error("{path}: not a regular file; name the file of an image", path = .0.shown())]
     NotAFile(PathBuf),
     /// Memory for it can't be allocated.
-    #[error("{path}: {bytes} bytes of memory can't be had for it: {source}; free some", path = .path.shown())]
+    #[error("{path}: {bytes} bytes of memory can't be allocated for it: {source}; free some memory", path = .path.shown())]
     Memory {
         /// The file.
         path: PathBuf,

@@ -73,7 +73,7 @@ pub enum Refusal {
     #[error(transparent)]
     File(#[from] FileError),
     /// The file system did not answer in time.
-    #[error("{path}: {late}; it is read when it answers", late = Unanswered::Late, path = .0.shown())]
+    #[error("{path}: {late}; it is read when the file system answers", late = Unanswered::Late, path = .0.shown())]
     Unanswered(PathBuf),
     /// It has more rules than an image can hold.
     #[error("{path}: {source}", path = .path.shown())]
@@ -88,7 +88,7 @@ pub enum Refusal {
     Held(#[from] HeldUpdate),
     /// The compiler, which reads large lists, refuses it.
     #[error("{text}")]
-    Told {
+    FromCompiler {
         /// The reason, as a sentence.
         text: String,
         /// See [`passing`](Self::passing).
@@ -124,7 +124,7 @@ impl Refusal {
     /// Whether another attempt may succeed although the file did not change.
     pub fn passing(&self) -> bool {
         match self {
-            Self::Told { passing, .. } => *passing,
+            Self::FromCompiler { passing, .. } => *passing,
             Self::Unanswered(_) => true,
             Self::File(error) => error.passing(),
             _ => false,
@@ -135,7 +135,7 @@ impl Refusal {
     pub fn guards(&self) -> Guards {
         match self {
             Self::Held(held) => held.guards(),
-            Self::Told { guards, .. } => *guards,
+            Self::FromCompiler { guards, .. } => *guards,
             _ => Guards::NONE,
         }
     }
@@ -147,7 +147,7 @@ impl Refusal {
         if let Some((found, _)) = text.split_once(RELEASE) {
             let remedy = match self.guards().has(Guard::Empty) {
                 true => "if it is to be empty, put a comment line into it",
-                false => "mend or remove the bad lines, or raise `bad-percent` in [guard]",
+                false => "correct or remove the bad lines, or raise `bad-percent` in [guard]",
             };
             return format!("{found}. No server runs that could accept it: {remedy}");
         }
@@ -171,7 +171,7 @@ impl Refusal {
         matches!(
             self,
             Self::File(FileError::Changing(_))
-                | Self::Told {
+                | Self::FromCompiler {
                     transient: true,
                     ..
                 }

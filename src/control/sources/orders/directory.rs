@@ -462,7 +462,7 @@ impl<T: Send + Sync + 'static> FollowedDirectory<T> {
 
 /// Why a file or directory without a last good state is not in force.
 fn unanswered(why: Unanswered) -> String {
-    format!("{why}; it is read when it answers")
+    format!("{why}; it is read when the file system answers")
 }
 
 /// The result of the same work for each path.
@@ -710,7 +710,7 @@ mod tests {
         let (good, refused) = state(&followed, "new.toml");
         let refused = refused.expect("a problem");
         assert!(
-            good.is_none() && refused.contains("it is read when it answers"),
+            good.is_none() && refused.contains("it is read when the file system answers"),
             "{refused}"
         );
         // They are not tried again while the threads wait; the others are.

@@ -72,7 +72,7 @@ impl Display for Warning<'_> {
             ),
             Self::Withdrawn(id, true) => write!(
                 f,
-                "order {id}: it ends in the instant in which it begins, so its dates leave it no time in force"
+                "order {id}: it ends at the instant at which it begins, so it is never in force"
             ),
             Self::Exception(remark) => remark.fmt(f),
         }

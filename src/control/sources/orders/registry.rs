@@ -658,7 +658,8 @@ mod tests {
         let both = "effective-from = 2026-03-01T00:00:00Z\nlifted-at = 2026-03-01T00:00:00Z";
         let remarked =
             self::registry(vec![order("a", both)], Vec::new()).warnings([""; 0].into_iter());
-        let expected = "order a: it ends in the instant in which it begins, so its dates leave it no time in force";
+        let expected =
+            "order a: it ends at the instant at which it begins, so it is never in force";
         assert_eq!(remarked, [expected]);
         let states = registry.states(at(NOON));
         let expected = [
