@@ -48,13 +48,10 @@ impl Configuration {
         registry: &Arc<OrderRegistry>,
     ) {
         let version = registry.version();
-        let is_read = |(of, _): &(u64, OrderRegistry)| *of == version;
-        if !pending.is_ready() || pending.registry.as_ref().is_some_and(is_read) {
+        if !pending.is_ready() || pending.has_orders(version) {
             return;
         }
-        // The registry read so far lacks orders that were read since.
-        pending.registry = None;
-        pending.registry_since.get_or_insert_with(Instant::now);
+        pending.begin_orders(Instant::now());
         let folders = pending.folders();
         if self.orders.is_running(&folders) {
             return;

@@ -116,7 +116,7 @@ impl DeltaJoin {
             has_configuration: is_staged,
         };
         let mut pending = lists.pending.take_if(|pending| is_whole(pending));
-        let registry = pending.as_mut().and_then(|pending| pending.registry.take());
+        let registry = pending.as_mut().and_then(PendingConfig::take_orders);
         let base = compiler
             .base
             .take_if(|base| !base.staged || pending.is_some());
@@ -153,7 +153,7 @@ impl DeltaJoin {
             Joined {
                 ready,
                 base,
-                pending: pending.zip(registry.map(|(_, registry)| registry)),
+                pending: pending.zip(registry),
                 result,
             }
         });

@@ -1,5 +1,16 @@
 //! Holds a new configuration until all its new lists and orders are read. Then it comes into force as a whole, or not
 //! at all.
+//!
+//! ```text
+//!                 all lists are read                        the registry was read
+//!   lists are ---------------------> orders and exceptions -----------------------> whole --> joined, in force
+//!   being read                       are being read            ^                      |
+//!       |                                 |                    |  orders in force     |
+//!       |                                 |                    +----------------------+
+//!       |  a list is refused,             |  too late                 changed
+//!       |  or not read in time            |
+//!       +---------------------------------+--------------------> rejected
+//! ```
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,11 +41,26 @@ pub(crate) struct PendingConfig {
     /// Its lists whose rules are not in force yet: new ones, and those that come from another file or are read in
     /// another way.
     pub(crate) lists: Vec<ListState>,
-    /// Its orders and exceptions, once they are read, and the version of the registry in force when reading began.
-    /// Files that were read for a later version are missing in them.
-    pub(crate) registry: Option<(u64, OrderRegistry)>,
-    /// When reading them began.
-    pub(crate) registry_since: Option<Instant>,
+    orders: PendingOrders,
+}
+
+/// The orders and exceptions of a pending configuration.
+#[derive(Debug)]
+enum PendingOrders {
+    Unread,
+    /// They are being read.
+    Reading {
+        since: Instant,
+    },
+    /// They were read.
+    Read {
+        /// When the first attempt to read them began.
+        since: Instant,
+        /// The version of the registry in force when reading began. Files that were read for a later version are
+        /// missing in `registry`.
+        of: u64,
+        registry: OrderRegistry,
+    },
 }
 
 /// The orders and exceptions of a new configuration.
@@ -79,8 +105,7 @@ impl PendingConfig {
             change,
             since: Instant::now(),
             lists: fresh,
-            registry: None,
-            registry_since: None,
+            orders: PendingOrders::Unread,
         }
     }
 
@@ -98,10 +123,51 @@ impl PendingConfig {
 
     /// Whether its lists can be joined with those in force, given the version of the registry in force.
     pub(crate) fn is_whole(&self, version: u64) -> bool {
-        let registry = self.registry.as_ref();
-        registry.is_some_and(|(of, _)| *of == version)
-            && self.is_ready()
-            && self.problems().is_empty()
+        self.has_orders(version) && self.is_ready() && self.problems().is_empty()
+    }
+
+    /// Whether its orders were read, given the version of the registry in force.
+    pub(crate) fn has_orders(&self, version: u64) -> bool {
+        matches!(&self.orders, PendingOrders::Read { of, .. } if *of == version)
+    }
+
+    /// Records that its orders are being read. If they were read before, they lack orders that came since.
+    pub(crate) fn begin_orders(&mut self, now: Instant) {
+        let since = match self.orders {
+            PendingOrders::Unread => now,
+            PendingOrders::Reading { since } | PendingOrders::Read { since, .. } => since,
+        };
+        self.orders = PendingOrders::Reading { since };
+    }
+
+    /// Makes the reading of its orders begin earlier.
+    #[cfg(test)]
+    pub(crate) fn backdate_orders(&mut self, since: Instant) {
+        self.orders = PendingOrders::Reading { since };
+    }
+
+    /// Takes its orders, which were read for version `of` of the registry in force.
+    pub(crate) fn finish_orders(&mut self, of: u64, registry: OrderRegistry) {
+        if let PendingOrders::Reading { since } | PendingOrders::Read { since, .. } = self.orders {
+            self.orders = PendingOrders::Read {
+                since,
+                of,
+                registry,
+            };
+        }
+    }
+
+    /// Whether reading its orders has begun.
+    pub(crate) fn has_begun_orders(&self) -> bool {
+        !matches!(self.orders, PendingOrders::Unread)
+    }
+
+    /// Returns its orders, if they were read.
+    pub(crate) fn take_orders(&mut self) -> Option<OrderRegistry> {
+        match std::mem::replace(&mut self.orders, PendingOrders::Unread) {
+            PendingOrders::Read { registry, .. } => Some(registry),
+            PendingOrders::Unread | PendingOrders::Reading { .. } => None,
+        }
     }
 
     /// The directories of its orders and exceptions.
@@ -136,9 +202,11 @@ impl PendingConfig {
                 (None, Some(_)) => None,
             }
         });
-        let late = self.registry_since.map(|since| since.elapsed());
-        let late = late.filter(|late| *late > PENDING_MAX && self.registry.is_none());
-        let unread = late.map(|late| {
+        let late = match self.orders {
+            PendingOrders::Reading { since } => Some(since.elapsed()),
+            PendingOrders::Unread | PendingOrders::Read { .. } => None,
+        };
+        let unread = late.filter(|late| *late > PENDING_MAX).map(|late| {
             let folders = self.folders();
             let folders: Vec<_> = folders.iter().map(|folder| folder.shown().to_string()).collect();
             format!(

@@ -205,7 +205,7 @@ impl Control {
     /// Takes the orders and exceptions of a pending configuration; `None` if reading them panicked.
     pub(crate) fn finish_reading_new_orders(&mut self, configured: Option<ConfiguredOrders>) {
         let Some(configured) = configured else {
-            let was_read = |pending: &mut PendingConfig| pending.registry_since.is_some();
+            let was_read = |pending: &mut PendingConfig| pending.has_begun_orders();
             if self.lists.pending.take_if(was_read).is_some() {
                 self.drop_pending(vec![
                     "configuration not taken: reading its orders broke off inside tapis, which is a bug; please report it".to_owned(),
@@ -216,7 +216,7 @@ impl Control {
         // It may have been rejected, or replaced.
         let is_same = |pending: &&mut PendingConfig| pending.config == configured.config;
         if let Some(pending) = self.lists.pending.as_mut().filter(is_same) {
-            pending.registry = Some((configured.of, configured.registry));
+            pending.finish_orders(configured.of, configured.registry);
         }
     }
 

@@ -67,7 +67,7 @@ async fn a_new_configuration_whose_orders_are_never_read_is_rejected_and_blocks_
     );
     let pending = control.lists.pending.as_mut().expect("it waits");
     let since = Instant::now().checked_sub(Duration::from_secs(31));
-    pending.registry_since = Some(since.expect("the machine has run for longer"));
+    pending.backdate_orders(since.expect("the machine has run for longer"));
     turn(&mut control);
     let report = answer.try_recv().expect("it is answered");
     let [problem] = &report.problems[..] else {
