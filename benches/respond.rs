@@ -8,15 +8,14 @@
 
 mod names;
 mod packets;
+#[path = "../tests/it/support/policy.rs"]
+mod policy;
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
-use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use tapis::policy::builder::Builder;
-use tapis::policy::rule::{Action, Against, Blocking, Ede, Kind, Scope, Source};
+use tapis::policy::rule::Scope;
 use tapis::policy::snapshot::Snapshot;
 use tapis::serve::cache::{Cache, Key};
 use tapis::serve::client::{Client, Transport};
@@ -36,7 +35,8 @@ const CLIENT: Client = Client::new(
 
 fn packets(criterion: &mut Criterion) {
     let listed = parsed(names::some(1, 100_000));
-    let snapshot = snapshot(&listed);
+    let rules = listed.iter().map(|name| (name, Scope::Exact));
+    let snapshot = policy::snapshot("127.0.0.0/8", rules);
     let known = unlisted(&snapshot, 4);
     let cache = Cache::new(64 << 20, 0);
     for name in &known {
@@ -96,32 +96,6 @@ fn unlisted(snapshot: &Snapshot, seed: u64) -> Vec<Name> {
     let mut names = parsed(names::made(seed, ASKED));
     names.retain(|name| matches!(snapshot.decide(name), Pass));
     names
-}
-
-fn snapshot(listed: &[Name]) -> Snapshot {
-    let mut builder = Builder::new();
-    let rules = listed.iter().map(|name| (name, Scope::Exact));
-    builder.list("a list", rules).expect("there is room");
-    let rules = builder.finish().expect("there is room");
-    let blocking = Blocking {
-        action: Action::Sinkhole,
-        sinkhole_v4: vec![Ipv4Addr::UNSPECIFIED],
-        sinkhole_v6: Vec::new(),
-        ttl_secs: 60,
-        ede: Ede::Blocked,
-        extra_text: "a list".to_owned(),
-    };
-    let source = Source {
-        name: "a list".to_owned(),
-        path: PathBuf::new(),
-        kind: Kind::Block,
-        against: Against::All,
-        blocking,
-    };
-    let network = "127.0.0.0/8".parse().expect("a network");
-    let mut snapshot = Snapshot::default();
-    snapshot.clients = [network].iter().collect();
-    snapshot.with_rules(vec![Arc::new(source)], Arc::new(rules).into())
 }
 
 criterion_group!(benches, packets);

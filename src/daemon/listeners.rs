@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::bind::{BindError, Endpoint, bind_another};
 use super::error::DaemonError;
 use super::essential::Essential;
+use super::observer::{QueryObserver, query_observer};
 use crate::serve::pace::Pace;
 use crate::serve::resolver::{Job, Resolver};
 use crate::serve::responder::{ListenSocket, Sockets};
@@ -27,7 +28,7 @@ use crate::sys::wait::{ShutdownSignal, shutdown_signal};
 /// The resources that each new worker gets.
 pub(super) struct Equipment {
     pub(super) shared: Shared,
-    pub(super) resolver: Arc<Resolver>,
+    pub(super) resolver: Arc<Resolver<QueryObserver>>,
     /// Ports to upstream, for each worker.
     pub(super) ports: usize,
     pub(super) jobs: mpsc::Sender<Job>,
@@ -40,7 +41,7 @@ pub(super) struct Equipment {
 pub(super) struct Listeners {
     essential: Essential,
     tracker: TaskTracker,
-    streams: Arc<Streams>,
+    streams: Arc<Streams<QueryObserver>>,
     /// The sockets for the async side.
     sockets: Arc<Sockets>,
     workers: usize,
@@ -91,7 +92,7 @@ impl Listeners {
     pub(super) fn new(
         essential: Essential,
         tracker: TaskTracker,
-        streams: Arc<Streams>,
+        streams: Arc<Streams<QueryObserver>>,
         sockets: Arc<Sockets>,
         workers: usize,
         equipment: Equipment,
@@ -288,7 +289,7 @@ impl Listeners {
                 admission: equipment.resolver.admission().clone(),
                 jobs: equipment.jobs.clone(),
                 pace: equipment.pace.clone(),
-                observer: equipment.counters[index].clone(),
+                observer: query_observer(&equipment.counters[index]),
                 counters: equipment.counters[index].clone(),
                 shutdown: listener.try_clone().map_err(system("a pipe"))?,
             };

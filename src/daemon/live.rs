@@ -7,6 +7,7 @@ use super::gauges::{from_sums, upstream_status};
 use super::limits::{self, Budget, Listening};
 use super::listeners::{Listeners, Prepared};
 use super::log_output::LogOutput;
+use super::observer::QueryObserver;
 use super::outage::Outage;
 use super::upstreams::{UpstreamSource, Upstreams, intake};
 use crate::config::Config;
@@ -26,10 +27,10 @@ use crate::sys::udp::Ports;
 pub(super) struct Live(pub(super) Arc<Parts>);
 
 pub(super) struct Parts {
-    pub(super) resolver: Arc<Resolver>,
+    pub(super) resolver: Arc<Resolver<QueryObserver>>,
     pub(super) cache: Arc<Cache>,
     pub(super) pace: Arc<Pace>,
-    pub(super) streams: Arc<Streams>,
+    pub(super) streams: Arc<Streams<QueryObserver>>,
     pub(super) ports: Arc<Ports>,
     pub(super) upstream_source: UpstreamSource,
     pub(super) outage: Outage,

@@ -14,6 +14,7 @@ use super::error::DaemonError;
 use super::essential::Essential;
 use super::listeners::{Equipment, Listeners};
 use super::live::{Files, Live, Parts, connections, waiting};
+use super::observer::{QueryObserver, query_observer};
 use super::outage::Outage;
 use super::upstreams::{UpstreamSource, Upstreams};
 use crate::config::Config;
@@ -82,7 +83,7 @@ impl Service {
             pace: pace.clone(),
             shared: shared.clone(),
             sockets: sockets.clone(),
-            observer: shared_counters.clone(),
+            observer: query_observer(&shared_counters),
             counters: shared_counters.clone(),
         };
         let resolver = Arc::new(Resolver::new(pool, responder, waiting(config)));
@@ -174,7 +175,7 @@ impl Service {
 /// Returns free memory to the system after each burst: thousands of queries that wait for a silent upstream take tens of
 /// megabytes, which the allocator would keep. Threads that allocate at that moment may wait for milliseconds, so this is
 /// done only after a burst.
-async fn tidy(resolver: Arc<Resolver>, stop: CancellationToken) {
+async fn tidy(resolver: Arc<Resolver<QueryObserver>>, stop: CancellationToken) {
     let tidy = async {
         let mut most = 0;
         loop {

@@ -10,10 +10,9 @@ use super::dispatch::Message;
 use super::observe::Observer;
 use super::resolver::{Begun, Resolver};
 use super::step::Resolution;
-use crate::stats::Counters;
 
 /// The result of dispatching a message.
-pub enum Dispatched<O: Observer = Arc<Counters>> {
+pub enum Dispatched<O: Observer> {
     /// The answer to send.
     Reply(Vec<u8>),
     /// The message gets no answer.
@@ -23,7 +22,7 @@ pub enum Dispatched<O: Observer = Arc<Counters>> {
 }
 
 /// A message that waits for upstream. Dropping it reports the query as one whose connection ended.
-pub struct Pending<O: Observer = Arc<Counters>> {
+pub struct Pending<O: Observer> {
     resolver: Arc<Resolver<O>>,
     client: Client,
     packet: Box<[u8]>,

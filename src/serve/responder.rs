@@ -69,7 +69,7 @@ impl Datagram {
 }
 
 /// Answers datagrams. Any thread may use it.
-pub struct Responder<O: Observer = Arc<Counters>> {
+pub struct Responder<O: Observer> {
     /// When deferred responses are sent.
     pub pace: Arc<Pace>,
     /// Policy, cache and clock.

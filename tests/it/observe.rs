@@ -7,35 +7,23 @@ use std::time::Duration;
 
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
-use tapis::policy::builder::Builder;
-use tapis::policy::current::Publisher;
-use tapis::policy::rule::{Action, Against, Blocking, Ede, Kind, Scope, Source};
-use tapis::policy::snapshot::Snapshot;
+use tapis::policy::rule::Scope;
 use tapis::serve::admission::{Admission, Bounds};
-use tapis::serve::cache::Cache;
 use tapis::serve::client::{Client, Transport};
 use tapis::serve::observe::{Finished, Observer};
-use tapis::serve::pace::Pace;
 use tapis::serve::pending::Dispatched;
 use tapis::serve::resolver::Resolver;
-use tapis::serve::responder::{Responder, Sockets};
-use tapis::serve::shared::{Clock, Setting, Shared};
+use tapis::serve::shared::Setting;
 use tapis::serve::transport::stream::Streams;
-use tapis::serve::transport::udp::Worker;
-use tapis::serve::upstream::Pool;
-use tapis::serve::upstream::connect::Network;
-use tapis::serve::upstream::server::Server as UpstreamServer;
 use tapis::stats::{Count, Counters};
-use tapis::sys::udp::{Ports, Socket};
-use tapis::sys::wait;
-use tapis::wire::answer::Intake;
-use tapis::wire::ask::Dialect;
 use tapis::wire::name::{Name, write_text};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::support::client::{PATIENCE, Port, Stream, query, until};
+use crate::support::data_plane::{DataPlane, Limits};
+use crate::support::policy;
 use crate::support::upstream::{Upstream, address_of, answer, name};
 
 /// An observed query.
@@ -82,12 +70,8 @@ type Observers = (Arc<Counters>, Arc<Recorder>);
 /// A data plane with two observers; only 127.0.0.1 has permission.
 struct Plane {
     runtime: Runtime,
-    resolver: Arc<Resolver<Observers>>,
-    shared: Shared,
-    sockets: Arc<Sockets>,
-    pace: Arc<Pace>,
-    observers: Observers,
-    _publisher: Publisher,
+    data: DataPlane<Observers>,
+    recorder: Arc<Recorder>,
 }
 
 /// Upstream answers SERVFAIL for `fails.example`, and does not answer for `silent.example`.
@@ -99,112 +83,36 @@ fn upstream() -> Upstream {
     })
 }
 
-fn snapshot() -> Snapshot {
-    let blocking = Blocking {
-        action: Action::Sinkhole,
-        sinkhole_v4: vec![Ipv4Addr::UNSPECIFIED],
-        sinkhole_v6: Vec::new(),
-        ttl_secs: 60,
-        ede: Ede::Blocked,
-        extra_text: "ads".to_owned(),
-    };
-    let source = Source {
-        name: "ads".to_owned(),
-        path: "ads".into(),
-        kind: Kind::Block,
-        against: Against::All,
-        blocking,
-    };
-    let blocked = Name::from_text("blocked.example").expect("a name");
-    let mut builder = Builder::new();
-    let rules = [(&blocked, Scope::Exact)].into_iter();
-    builder.list("ads", rules).expect("there is room");
-    let image = Arc::new(builder.finish().expect("there is room"));
-    let mut snapshot = Snapshot::default();
-    snapshot.clients = ["127.0.0.1/32".parse().expect("a network")]
-        .iter()
-        .collect();
-    snapshot.with_rules(vec![Arc::new(source)], image.into())
-}
-
 impl Plane {
     fn new(upstream: SocketAddr, waiting: usize, discard: Duration) -> Self {
+        let blocked = Name::from_text("blocked.example").expect("a name");
+        let snapshot = policy::snapshot("127.0.0.1/32", [(&blocked, Scope::Exact)]);
+        let limits = Limits { waiting, discard };
         let runtime = Runtime::new().expect("a runtime");
         let inside = runtime.enter();
-        let publisher = Publisher::new(snapshot());
-        let shared = Shared {
-            policy: publisher.reader(),
-            cache: Arc::new(Cache::new(1 << 20, 0)),
-            clock: Clock::start(),
-        };
-        let counters = Arc::<Counters>::default();
-        let observers = (Arc::clone(&counters), Arc::<Recorder>::default());
-        let ports = Arc::<Ports>::default();
-        let network = Arc::new(Network::new(8, ports.clone(), counters.clone()));
-        let intake = Intake {
-            min_ttl: 0,
-            max_ttl: 3600,
-            max_negative_ttl: u32::MAX,
-            additional: false,
-        };
-        let servers = vec![UpstreamServer::new(upstream, Dialect::FULL)];
-        let timeout = Duration::from_millis(400);
-        let pool = Pool::new(servers, network, timeout, intake, ports, counters.clone());
-        let pace = Arc::new(Pace::new(discard));
-        let sockets = Arc::<Sockets>::default();
-        let responder = Responder {
-            pace: pace.clone(),
-            shared: shared.clone(),
-            sockets: sockets.clone(),
-            counters,
-            observer: observers.clone(),
-        };
-        let bounds = Bounds {
-            all: waiting,
-            per_client: waiting,
-        };
-        let resolver = Arc::new(Resolver::new(Arc::new(pool), responder, bounds));
+        let recorder = Arc::<Recorder>::default();
+        let observers = |counters: &Arc<Counters>| (Arc::clone(counters), recorder.clone());
+        let data = DataPlane::new(snapshot, upstream, &limits, observers);
         drop(inside);
         Self {
             runtime,
-            resolver,
-            shared,
-            sockets,
-            pace,
-            observers,
-            _publisher: publisher,
+            data,
+            recorder,
         }
     }
 
     /// Serves by UDP while `talk` runs. The server ends before this returns.
     fn by_udp(&self, talk: impl FnOnce(SocketAddr)) {
         let _inside = self.runtime.enter();
-        let socket = Arc::new(Socket::bind(([127, 0, 0, 1], 0).into(), true).expect("bound"));
-        let server = socket.local_addr().expect("bound");
-        let numbered = vec![(0, Arc::clone(&socket))];
-        self.sockets.store(Arc::new(numbered.clone()));
-        let (signal, shutdown) = wait::shutdown_signal().expect("a pipe");
-        let (jobs, queue) = tokio::sync::mpsc::channel(16);
-        let worker = Worker {
-            index: 0,
-            shared: self.shared.clone(),
-            sockets: numbered,
-            pool: self.resolver.pool().clone(),
-            ports: 4,
-            inflight: self.resolver.inflight().clone(),
-            admission: self.resolver.admission().clone(),
-            jobs,
-            pace: self.pace.clone(),
-            counters: self.observers.0.clone(),
-            observer: self.observers.clone(),
-            shutdown,
-        };
+        let udp = self.data.udp_worker(4);
+        let sockets = Arc::new(udp.worker.sockets.clone());
+        self.data.sockets.store(sockets);
         let tracker = TaskTracker::new();
-        let jobs = Arc::clone(&self.resolver).run_jobs(queue, tracker.clone());
+        let jobs = Arc::clone(&self.data.resolver).run_jobs(udp.jobs, tracker.clone());
         let jobs = self.runtime.spawn(jobs);
-        let thread = thread::spawn(move || worker.run().expect("it ran"));
-        talk(server);
-        drop(signal);
+        let thread = thread::spawn(move || udp.worker.run().expect("it ran"));
+        talk(udp.address);
+        drop(udp.signal);
         thread.join().expect("no panic");
         self.runtime.block_on(jobs).expect("no panic");
         tracker.close();
@@ -222,9 +130,9 @@ impl Plane {
             per_client: 8,
         };
         let streams = Arc::new(Streams {
-            shared: self.shared.clone(),
-            resolver: Arc::clone(&self.resolver),
-            counters: self.observers.0.clone(),
+            shared: self.data.shared.clone(),
+            resolver: Arc::clone(&self.data.resolver),
+            counters: self.data.counters.clone(),
             connections: Arc::new(Admission::new(bounds)),
             idle: Setting::new(PATIENCE),
             stop: stop.clone(),
@@ -239,11 +147,11 @@ impl Plane {
     }
 
     fn seen(&self) -> Vec<Observation> {
-        self.observers.1.0.lock().expect("whole").clone()
+        self.recorder.0.lock().expect("whole").clone()
     }
 
     fn count(&self, count: Count) -> u64 {
-        self.observers.0.read(count)
+        self.data.counters.read(count)
     }
 
     /// The outcomes of these messages in this order; each must have been observed once, and no
@@ -430,7 +338,7 @@ fn a_new_transport_needs_only_the_dispatcher_and_its_queries_are_observed() {
     let plane = Plane::new(upstream.address, 8, PATIENCE);
     let peer = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5353);
     let memory = Memory {
-        resolver: &plane.resolver,
+        resolver: &plane.data.resolver,
         client: Client::new(peer, Transport::Tcp),
     };
     plane.runtime.block_on(async {

@@ -18,7 +18,7 @@ use super::responder::Responder;
 use super::shared::Shared;
 use super::step::Resolution;
 use super::upstream::{Pool, PriorAttempt, Unanswered};
-use crate::stats::{Count, Counters};
+use crate::stats::Count;
 use crate::wire::answer::Answer;
 use crate::wire::edns::code;
 
@@ -35,7 +35,7 @@ pub enum Job {
 }
 
 /// Resolves queries, each once for all clients that wait for it.
-pub struct Resolver<O: Observer = Arc<Counters>> {
+pub struct Resolver<O: Observer> {
     pool: Arc<Pool>,
     responder: Responder<O>,
     inflight: Arc<InFlight>,

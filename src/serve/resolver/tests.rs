@@ -76,7 +76,11 @@ impl Connector for Fate {
 }
 
 /// A resolver with this upstream timeout; clients on loopback may ask.
-pub(crate) fn resolver(fate: Fate, timeout: Duration, sockets: Vec<Arc<Socket>>) -> Arc<Resolver> {
+pub(crate) fn resolver(
+    fate: Fate,
+    timeout: Duration,
+    sockets: Vec<Arc<Socket>>,
+) -> Arc<Resolver<Arc<Counters>>> {
     let counters = Arc::<Counters>::default();
     let server = Server::new(SocketAddr::from(([192, 0, 2, 1], 53)), Dialect::FULL);
     let pool = Pool::new(
@@ -111,9 +115,9 @@ pub(crate) fn resolver(fate: Fate, timeout: Duration, sockets: Vec<Arc<Socket>>)
     Arc::new(Resolver::new(Arc::new(pool), responder, bounds))
 }
 
-impl Resolver {
+impl Resolver<Arc<Counters>> {
     /// The responder that delivers the resolver's answers.
-    pub(crate) fn responder(&self) -> &Responder {
+    pub(crate) fn responder(&self) -> &Responder<Arc<Counters>> {
         &self.responder
     }
 }

@@ -36,7 +36,7 @@ const HELD: usize = MAX_MESSAGE;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The state that all connections share.
-pub struct Streams<O: Observer = Arc<Counters>> {
+pub struct Streams<O: Observer> {
     /// Policy, cache and clock.
     pub shared: Shared,
     /// The way to upstream.
@@ -267,6 +267,8 @@ mod tests {
     use crate::serve::resolver::tests::{Fate, PACKET, entry, entry_of, key, resolver};
 
     type Queries = super::Queries<Arc<Counters>>;
+    type Pending = super::Pending<Arc<Counters>>;
+    type Streams = super::Streams<Arc<Counters>>;
 
     fn client() -> Client {
         Client::new(([127, 0, 0, 1], 5353).into(), Transport::Tcp)

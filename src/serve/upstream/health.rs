@@ -76,7 +76,7 @@ impl Health {
     }
 
     /// Whether its answers arrive after the time for which queries wait.
-    pub(super) fn stale_served(&self, timeout: Duration) -> bool {
+    pub(super) fn is_late(&self, timeout: Duration) -> bool {
         self.latency().is_some_and(|latency| latency >= timeout)
     }
 

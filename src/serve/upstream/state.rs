@@ -52,7 +52,7 @@ impl Pool {
             down: health.is_down(now),
             silent: health.is_silent(),
             unanswered: health.unanswered(),
-            late: health.stale_served(timeout),
+            late: health.is_late(timeout),
             latency: health.latency(),
             dialect: server.dialect(now),
             referrals: server.referrals(),
@@ -70,7 +70,7 @@ impl Pool {
         let mut both = servers.all.iter().zip(&servers.health);
         !servers.all.is_empty()
             && both.all(|(server, health)| {
-                health.is_silent() || health.stale_served(timeout) || server.is_failing()
+                health.is_silent() || health.is_late(timeout) || server.is_failing()
             })
     }
 }

@@ -15,43 +15,54 @@ pub(super) struct Turns(Mutex<State>);
 struct State {
     /// Above zero only while no client waits.
     free: usize,
-    waiting: HashMap<Client, VecDeque<oneshot::Sender<Place>>>,
+    waiting: HashMap<Client, VecDeque<oneshot::Sender<Turn>>>,
     /// The clients that wait, the next one first.
     order: VecDeque<Client>,
 }
 
 /// A permit; the next waiter gets it when it is dropped.
-pub(super) struct Place(Option<Arc<Turns>>);
+pub(super) struct Turn {
+    /// The issuer; `None` once the permit is passed on.
+    issuer: Option<Arc<Turns>>,
+}
+
+impl Turn {
+    fn new(issuer: Arc<Turns>) -> Self {
+        Self {
+            issuer: Some(issuer),
+        }
+    }
+}
 
 impl Turns {
-    pub(super) fn new(places: usize) -> Arc<Self> {
+    pub(super) fn new(permits: usize) -> Arc<Self> {
         Arc::new(Self(Mutex::new(State {
-            free: places,
+            free: permits,
             waiting: HashMap::new(),
             order: VecDeque::new(),
         })))
     }
 
     /// Waits for the turn of `client`.
-    pub(super) async fn take(self: &Arc<Self>, client: Client) -> Place {
+    pub(super) async fn take(self: &Arc<Self>, client: Client) -> Turn {
         let turn = {
             let mut state = self.lock();
             if state.free > 0 {
                 state.free -= 1;
-                return Place(Some(Arc::clone(self)));
+                return Turn::new(Arc::clone(self));
             }
             let (sender, turn) = oneshot::channel();
             state.push(client, sender);
             turn
         };
-        turn.await.expect("a waiter is removed only with a place")
+        turn.await.expect("a waiter is removed only with a permit")
     }
 
     /// Passes a permit on.
     fn pass(self: Arc<Self>) {
-        let mut place = Place(Some(self));
+        let mut turn = Turn::new(self);
         loop {
-            let Some(turns) = place.0.take() else {
+            let Some(turns) = turn.issuer.take() else {
                 return;
             };
             let next = {
@@ -64,9 +75,9 @@ impl Turns {
                 return;
             };
             // A waiter may have given up just now.
-            match sender.send(Place(Some(turns))) {
+            match sender.send(Turn::new(turns)) {
                 Ok(()) => return,
-                Err(back) => place = back,
+                Err(back) => turn = back,
             }
         }
     }
@@ -77,7 +88,7 @@ impl Turns {
 }
 
 impl State {
-    fn push(&mut self, client: Client, waiter: oneshot::Sender<Place>) {
+    fn push(&mut self, client: Client, waiter: oneshot::Sender<Turn>) {
         let queue = self.waiting.entry(client).or_default();
         if queue.is_empty() {
             self.order.push_back(client);
@@ -86,7 +97,7 @@ impl State {
     }
 
     /// Removes the next waiter that has not given up.
-    fn next(&mut self) -> Option<oneshot::Sender<Place>> {
+    fn next(&mut self) -> Option<oneshot::Sender<Turn>> {
         loop {
             let client = self.order.pop_front()?;
             let mut queue = self.waiting.remove(&client).unwrap_or_default();
@@ -107,9 +118,9 @@ impl State {
     }
 }
 
-impl Drop for Place {
+impl Drop for Turn {
     fn drop(&mut self) {
-        if let Some(turns) = self.0.take() {
+        if let Some(turns) = self.issuer.take() {
             turns.pass();
         }
     }
@@ -124,7 +135,7 @@ mod tests {
     #[test]
     fn clients_take_turns_even_if_one_has_more_queries() {
         let turns = Turns::new(1);
-        let first = turns.take(Some(1)).now_or_never().expect("a free place");
+        let first = turns.take(Some(1)).now_or_never().expect("a free permit");
         let clients = [1, 1, 1, 2, 2, 3];
         let mut waiting: Vec<_> = clients
             .iter()
@@ -142,19 +153,19 @@ mod tests {
                 .iter_mut()
                 .enumerate()
                 .find_map(|(at, (_, waiter))| Some((at, waiter.now_or_never()?)));
-            let (at, place) = ready.expect("a free place");
-            held = Some(place);
+            let (at, turn) = ready.expect("a free permit");
+            held = Some(turn);
             order.push(left.remove(at).0);
         }
         assert_eq!(order, [1, 2, 3, 1, 2, 1]);
     }
 
     #[test]
-    fn places_of_waiters_that_gave_up_are_passed_on() {
+    fn permits_of_waiters_that_gave_up_are_passed_on() {
         let turns = Turns::new(2);
         let held = [
-            turns.take(Some(1)).now_or_never().expect("a free place"),
-            turns.take(Some(1)).now_or_never().expect("a free place"),
+            turns.take(Some(1)).now_or_never().expect("a free permit"),
+            turns.take(Some(1)).now_or_never().expect("a free permit"),
         ];
         let mut gone: Vec<_> = (0..100_000)
             .map(|_| Box::pin(turns.take(Some(1))))
@@ -170,8 +181,8 @@ mod tests {
         assert!(last.as_mut().expect("kept").now_or_never().is_some());
         drop(last);
         let both = [
-            turns.take(None).now_or_never().expect("a free place"),
-            turns.take(Some(2)).now_or_never().expect("a free place"),
+            turns.take(None).now_or_never().expect("a free permit"),
+            turns.take(Some(2)).now_or_never().expect("a free permit"),
         ];
         assert!(turns.take(None).now_or_never().is_none());
         drop(both);

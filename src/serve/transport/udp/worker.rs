@@ -19,7 +19,7 @@ use crate::sys::wait::ShutdownListener;
 pub(super) const READY_PORTS: usize = 64;
 
 /// A worker thread before it runs.
-pub struct Worker<O: Observer = Arc<Counters>> {
+pub struct Worker<O: Observer> {
     /// Its index, which is also the core that it is pinned to.
     pub index: usize,
     /// Policy, cache and clock.
