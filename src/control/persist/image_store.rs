@@ -213,7 +213,7 @@ impl ImageStore {
             // Logged once, however often it is tried again.
             (Some(now), Some(before)) if now == before => {}
             (Some(problem), _) => {
-                tracing::error!(problem, "the policy in force is not on the disk")
+                tracing::error!(problem, "the policy in force is not on the disk");
             }
             (None, Some(_)) => tracing::info!("the policy in force is on the disk again"),
             (None, None) => {}

@@ -59,7 +59,7 @@ enum PendingOrders {
         /// The version of the registry in force when reading began. Files that were read for a later version are
         /// missing in `registry`.
         of: u64,
-        registry: OrderRegistry,
+        registry: Box<OrderRegistry>,
     },
 }
 
@@ -152,7 +152,7 @@ impl PendingConfig {
             self.orders = PendingOrders::Read {
                 since,
                 of,
-                registry,
+                registry: Box::new(registry),
             };
         }
     }
@@ -165,7 +165,7 @@ impl PendingConfig {
     /// Returns its orders, if they were read.
     pub(crate) fn take_orders(&mut self) -> Option<OrderRegistry> {
         match std::mem::replace(&mut self.orders, PendingOrders::Unread) {
-            PendingOrders::Read { registry, .. } => Some(registry),
+            PendingOrders::Read { registry, .. } => Some(*registry),
             PendingOrders::Unread | PendingOrders::Reading { .. } => None,
         }
     }
