@@ -44,9 +44,9 @@ pub(super) fn print_restart_keys(keys: &[String], out: &mut impl Write) -> io::R
 /// Prints the result of a reload or a rollback.
 pub(super) fn print_report(report: &ReloadReport, out: &mut impl Write) -> Result<(), Failure> {
     for problem in &report.problems {
-        let start = match problem.contains("not taken") {
+        let start = match problem.contains("rejected") {
             true => "",
-            false => "not taken: ",
+            false => "rejected: ",
         };
         writeln!(out, "{start}{problem}")?;
     }

@@ -166,7 +166,7 @@ fn verbs_reach_the_server_although_its_configuration_has_a_mistake() {
         assert_eq!(reload.status.code(), Some(1));
         let report = text(&reload);
         assert!(
-            report.contains("not taken: ") && report.contains("tapis.toml:"),
+            report.contains("rejected: ") && report.contains("tapis.toml:"),
             "{mistake}: {report}"
         );
         let rollback = text(&server.verb(&["rollback", "1"]));

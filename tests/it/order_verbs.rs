@@ -468,3 +468,16 @@ fn a_later_end_of_an_order_is_reported_as_planned() {
         "{shown}"
     );
 }
+
+#[test]
+fn a_check_warns_of_an_order_that_supersedes_one_that_does_not_exist() {
+    let (server, _upstream) = server("");
+    let dates = format!("supersedes = [\"gone\", \"x-1\"]\n{PAST}");
+    let path = server.path("next.toml");
+    fs::write(&path, order("next", &dates, &target("b.example", "exact"))).expect("written");
+    let output = server.verb(&["order", "check", &path.display().to_string()]);
+    assert!(output.status.success(), "{}", text(&output));
+    let warning = "warning: order next: it supersedes `gone`, which does not exist\n";
+    let expected = format!("{warning}good: order next, 1 target\n");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+}

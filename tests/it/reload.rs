@@ -153,9 +153,9 @@ fn unusable_upstream_servers_are_rejected_and_the_previous_ones_stay() {
     assert_eq!(output.status.code(), Some(1));
     let report = text(&output);
     let why =
-        "\nconfiguration not taken: upstream [fe80::1%nosuch0]:53 is behind the interface nosuch0";
+        "\nconfiguration rejected: upstream [fe80::1%nosuch0]:53 is behind the interface nosuch0";
     assert!(format!("\n{report}").contains(why), "{report}");
-    assert!(!report.contains("not taken: configuration"), "{report}");
+    assert!(!report.contains("rejected: configuration"), "{report}");
     assert_eq!(server.status()["degraded"], true);
     assert_eq!(addresses(server.address, "a.example"), ["192.0.2.1"]);
     change_live(&server, "\"fe80::1%nosuch0\"", &address);

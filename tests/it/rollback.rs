@@ -85,7 +85,7 @@ fn lists_roll_back_in_one_step_and_are_held_until_released() {
         report.contains(state) && !report.contains("last good"),
         "{report}"
     );
-    let log = server.logged("newer state of a list not taken");
+    let log = server.logged("newer state of a list rejected");
     assert!(!log.contains("list refused"), "{log}");
 
     // The rollback outlives the server, and a new order does not end it.
@@ -199,7 +199,7 @@ fn a_generation_that_is_not_kept_is_not_replaced_by_an_older_one() {
     let (code, report) = run(&server, &["rollback", "3"]);
     assert_eq!(code, Some(1), "{report}");
     assert!(
-        report.contains("generation 3 are not kept; lists are kept of: 5 (")
+        report.contains("of generation 3: they are no longer kept, or there was no such generation; lists are kept of: 5 (")
             && report.contains("), 4 (")
             && report.contains("), 2 (")
             && report.contains("), 1 ("),
@@ -300,7 +300,7 @@ fn a_generation_that_is_not_kept_cannot_be_restored() {
     let (code, report) = run(&server, &["rollback", "99"]);
     assert_eq!(code, Some(1));
     assert!(
-        report.contains("generation 99 are not kept; lists are kept of: 2 (1 rule, 20"),
+        report.contains("there are no lists of generation 99: they are no longer kept, or there was no such generation; lists are kept of: 2 (1 rule, 20"),
         "{report}"
     );
     let (code, report) = run(&server, &["rollback"]);
@@ -462,7 +462,7 @@ fn a_configuration_reloaded_while_lists_are_held_applies_with_their_release() {
     let (code, report) = run(&server, &["reload"]);
     assert_eq!(code, Some(1));
     assert!(
-        report.contains("lists of the configuration not taken: lists are held"),
+        report.contains("lists of the configuration rejected: lists are held"),
         "{report}"
     );
     let (code, report) = run(&server, &["rollback", "--release"]);
@@ -764,7 +764,7 @@ fn exceptions_orders_and_client_permissions_are_never_held() {
         let (code, report) = run(&server, &["reload"]);
         assert_eq!(code, Some(1));
         let held =
-            "lists of the configuration not taken: lists are held as they were in generation 1";
+            "lists of the configuration rejected: lists are held as they were in generation 1";
         assert!(report.contains(held), "{report}");
         assert!(server.status()["alarms"].to_string().contains(held));
         assert!(!blocked(&server, "one.example"), "it is excepted");

@@ -48,7 +48,7 @@ pub(super) fn print_entry(
             Ok(())
         }
         Event::Refused { what, problems } => {
-            writeln!(out, "{what}: not taken")?;
+            writeln!(out, "{what}: rejected")?;
             for problem in problems {
                 writeln!(out, "    {problem}")?;
             }

@@ -176,7 +176,7 @@ fn apply<'r>(
         Outcome::Followed(generation, problems) => {
             writeln!(out, "order {id} is {done} {when}\n{written}")?;
             for problem in &problems {
-                writeln!(out, "not taken: {problem}")?;
+                writeln!(out, "rejected: {problem}")?;
             }
             writeln!(out, "read by the server: generation {generation} in force")?;
             Ok(())

@@ -20,6 +20,7 @@ use crate::config::order::Order;
 use crate::config::shown::counted;
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::sources::orders;
+use crate::control::sources::orders::registry::OrderRegistry;
 
 #[derive(Debug, Args)]
 pub(super) struct OrderArgs {
@@ -39,7 +40,8 @@ enum OrderVerb {
     /// Check whether a file is a valid order.
     ///
     /// Exit code 0 when it is, 1 when not. Warns of names that `[guard]` would leave out of a list: public
-    /// suffixes, protected and popular names.
+    /// suffixes, protected and popular names. Also warns if the order supersedes orders that the directory does not
+    /// have, or that do not begin earlier.
     Check(CheckArgs),
     /// Print a template of an order's file, which explains each field.
     New(change::NewArgs),
@@ -89,7 +91,7 @@ pub(super) fn run(
     out: &mut impl Write,
 ) -> Result<(), Failure> {
     match &args.verb {
-        OrderVerb::Check(args) => check(&read_needed(config, &["guard"])?, args, out),
+        OrderVerb::Check(args) => check(&read_needed(config, &["guard", "orders"])?, args, out),
         OrderVerb::New(args) => Ok(change::print_template(args, out)?),
         OrderVerb::Lift(args) => change::lift(config, args, out),
         OrderVerb::Suspend(args) => change::suspend(config, args, out),
@@ -109,6 +111,12 @@ fn check(config: &Config, args: &CheckArgs, out: &mut impl Write) -> Result<(), 
             .map(|finding| finding.to_string()),
     ) {
         writeln!(out, "warning: {finding}")?;
+    }
+    if !order.supersedes.is_empty() {
+        let registry = OrderRegistry::read(config);
+        for warning in registry.ineffective_supersessions(&order) {
+            writeln!(out, "warning: {warning}")?;
+        }
     }
     let targets = counted(order.targets.len(), "target", "targets");
     writeln!(out, "good: order {}, {targets}", order.id)?;

@@ -256,7 +256,7 @@ impl Preparation {
         // A file that is being written in place may be empty, and so may one that was written to a full disk.
         if is_other && defaults.is_ok_and(|defaults| config == defaults) {
             problems.push(format!(
-                "configuration not taken: {} holds nothing that differs from the defaults, and may be cut off: \
+                "configuration rejected: {} holds nothing that differs from the defaults, and may be cut off: \
                  write it again; to serve without lists and orders, restart with it",
                 path.shown()
             ));
@@ -266,7 +266,7 @@ impl Preparation {
         let change = plane.map(|plane| plane.prepare(&config)).transpose();
         let change = change.unwrap_or_else(|why| {
             let why = why.into_iter();
-            problems.extend(why.map(|why| format!("configuration not taken: {why}")));
+            problems.extend(why.map(|why| format!("configuration rejected: {why}")));
             None
         });
         let is_needed = self.is_staged || is_other;

@@ -27,7 +27,7 @@ pub enum PastError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// Its lists are not kept any more, or never were.
-    #[error("{dir}: the lists of generation {generation} are not kept; lists are kept of: {known}", dir = .dir.shown())]
+    #[error("{dir}: there are no lists of generation {generation}: they are no longer kept, or there was no such generation; lists are kept of: {known}", dir = .dir.shown())]
     Unknown {
         /// The state directory.
         dir: PathBuf,

@@ -186,17 +186,17 @@ impl PendingConfig {
             if let Some(seconds) = hanging(list) {
                 let path = list.source.path.shown();
                 return Some(format!(
-                    "configuration not taken, {name}: {path}: not read in {seconds} s: check the disk or the network mount"
+                    "configuration rejected, {name}: {path}: not read in {seconds} s: check the disk or the network mount"
                 ));
             }
             match (&list.refused, &list.loaded) {
                 (Some((refusal, _)), _) => {
-                    Some(format!("configuration not taken, {name}: {refusal}"))
+                    Some(format!("configuration rejected, {name}: {refusal}"))
                 }
                 (None, None) => {
                     let path = list.source.path.shown();
                     Some(format!(
-                        "configuration not taken, {name}: {path} is still being written, or its file system does not answer"
+                        "configuration rejected, {name}: {path} is still being written, or its file system does not answer"
                     ))
                 }
                 (None, Some(_)) => None,
@@ -208,9 +208,12 @@ impl PendingConfig {
         };
         let unread = late.filter(|late| *late > PENDING_MAX).map(|late| {
             let folders = self.folders();
-            let folders: Vec<_> = folders.iter().map(|folder| folder.shown().to_string()).collect();
+            let folders: Vec<_> = folders
+                .iter()
+                .map(|folder| folder.shown().to_string())
+                .collect();
             format!(
-                "configuration not taken, {}: not read in {} s: check the disk or the network mount",
+                "configuration rejected, {}: not read in {} s: check the disk or the network mount",
                 folders.join(", "),
                 late.as_secs()
             )
@@ -287,7 +290,7 @@ mod tests {
         advance(Duration::from_secs(1)).await;
         assert!(pending.is_ready());
         let problems = pending.problems();
-        let expected = "configuration not taken, hangs: /hangs: not read in 31 s: check the disk or the network mount";
+        let expected = "configuration rejected, hangs: /hangs: not read in 31 s: check the disk or the network mount";
         assert_eq!(problems[0], expected);
     }
 

@@ -127,7 +127,7 @@ impl Control {
                     self.refuse(ticket, Refusal::TooLarge { path, source });
                 }
                 if joined.pending.is_some() {
-                    self.drop_pending(vec![format!("configuration not taken: {error}")]);
+                    self.drop_pending(vec![format!("configuration rejected: {error}")]);
                 }
                 return;
             }
@@ -167,7 +167,7 @@ impl Control {
         }
         if self.requests.staged().next().is_some() && self.lists.pending.is_none() {
             self.drop_pending(vec![
-                "configuration not taken: joining broke off inside tapis, which is a bug; please report it".to_owned(),
+                "configuration rejected: joining broke off inside tapis, which is a bug; please report it".to_owned(),
             ]);
         }
     }

@@ -145,7 +145,7 @@ impl Control {
         let lists = &self.configuration.current.lists;
         let is_same = config.lists == *lists;
         let problem =
-            (!is_same).then(|| format!("lists of the configuration not taken: {}", hold.alarm()));
+            (!is_same).then(|| format!("lists of the configuration rejected: {}", hold.alarm()));
         let lists = lists.clone();
         (Config { lists, ..config }, problem)
     }
@@ -208,7 +208,7 @@ impl Control {
             let was_read = |pending: &mut PendingConfig| pending.has_begun_orders();
             if self.lists.pending.take_if(was_read).is_some() {
                 self.drop_pending(vec![
-                    "configuration not taken: reading its orders broke off inside tapis, which is a bug; please report it".to_owned(),
+                    "configuration rejected: reading its orders broke off inside tapis, which is a bug; please report it".to_owned(),
                 ]);
             }
             return;

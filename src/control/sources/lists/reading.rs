@@ -74,7 +74,7 @@ pub(crate) fn log_load(list: &ListState, result: Result<&Loaded, &Refusal>) {
         // A failing disk is tried again every few seconds.
         Err(refusal) if list.is_refused_alike(refusal) => return,
         Err(refusal) if refusal.is_rollback() => {
-            tracing::info!(list = name, %refusal, "newer state of a list not taken");
+            tracing::info!(list = name, %refusal, "newer state of a list rejected");
             return;
         }
         Err(refusal) => {

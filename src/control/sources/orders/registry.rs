@@ -76,7 +76,7 @@ impl OrderRegistry {
         let unlisted = folders.into_iter().flatten().filter_map(|dir| {
             let (error, dir) = (fs::read_dir(dir).err()?, dir.shown());
             Some(format!(
-                "configuration not taken, {dir}: cannot be listed: {error}"
+                "configuration rejected, {dir}: cannot be listed: {error}"
             ))
         });
         unlisted.collect()
@@ -278,6 +278,15 @@ impl OrderRegistry {
     /// The findings of the last [`check`](Self::check) in an order, a sentence each.
     pub(crate) fn findings(&self, order: &Order) -> &[String] {
         self.findings.of(order)
+    }
+
+    /// The warnings about an order that supersedes others, as if its file were in the directory, a sentence each.
+    pub fn ineffective_supersessions(&self, order: &Order) -> Vec<String> {
+        let others = self.orders().filter(|other| other.id != order.id);
+        let (_, ineffective) = supersessions(others.chain([order]));
+        let start = format!("order {}: ", order.id);
+        let of_order = ineffective.into_iter();
+        of_order.filter(|text| text.starts_with(&start)).collect()
     }
 
     /// The orders of all files, except those rejected because another file has the same id.
