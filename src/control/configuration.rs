@@ -40,8 +40,8 @@ impl Configuration {
         }
     }
 
-    /// Starts to read the orders and exceptions of a pending configuration if its lists are read. `registry` holds
-    /// those in force.
+    /// Starts to read the orders and exceptions of a pending configuration, once its lists have been read. `registry`
+    /// holds the orders and exceptions in force.
     pub(crate) fn start_reading_orders(
         &mut self,
         pending: &mut PendingConfig,
@@ -52,7 +52,7 @@ impl Configuration {
         if !pending.is_ready() || pending.registry.as_ref().is_some_and(is_read) {
             return;
         }
-        // The registry read so far lacks orders that were read since.
+        // A pending registry is outdated: it lacks orders that were read after it.
         pending.registry = None;
         pending.registry_since.get_or_insert_with(Instant::now);
         let folders = pending.folders();
