@@ -296,7 +296,7 @@ impl<'p> RankedPath<'p> {
         &self.bytes[..self.size]
     }
 
-    /// [`Key::compare`].
+    /// Compares the two paths, as [`Key::compare`] does.
     #[inline]
     pub(super) fn compare(self, other: Self, key: &Key) -> Ordering {
         if self.rank.0 != other.rank.0 {

@@ -40,7 +40,7 @@ impl Heartbeat {
     }
 }
 
-/// Writes heartbeats.
+/// Writes heartbeats at their interval, and remembers the last one.
 #[derive(Debug, Default)]
 pub(super) struct HeartbeatWriter {
     last: Option<(Instant, Option<Timestamp>)>,
