@@ -40,8 +40,8 @@ impl Configuration {
         }
     }
 
-    /// Starts to read the orders and exceptions of a pending configuration if its lists are read. `registry` holds
-    /// those in force.
+    /// Starts to read the orders and exceptions of a pending configuration, once its lists have been read. `registry`
+    /// holds the orders and exceptions in force.
     pub(crate) fn start_reading_orders(
         &mut self,
         pending: &mut PendingConfig,

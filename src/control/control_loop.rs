@@ -32,9 +32,9 @@ use super::sources::watch::{Followed, OPEN_QUIET, Touched};
 use crate::control::data_plane::{DataPlane, Following};
 use crate::control::steps::status;
 
-/// How often all files are looked at, because some changes cause no event (network file systems, links further up the
-/// path, lost events). It equals the quiet time of an open file, so that a file which two sweeps find in the same new
-/// state has been quiet long enough.
+/// How often all files are looked at. Some changes cause no event (network file systems, links further up the path,
+/// lost events). The interval equals the time for which a file must be quiet while it is open for writing. So a file
+/// that two sweeps find in the same new state has been quiet for long enough.
 const SWEEP: Duration = OPEN_QUIET;
 /// How often to look whether a replaced snapshot is still in use.
 const RECLAIM: Duration = Duration::from_millis(20);
@@ -173,7 +173,7 @@ impl Control {
     /// When the next file is to be read.
     fn due(&mut self) -> Option<Instant> {
         let orders = self.scheduler.due();
-        // The orders of a configuration that is being joined are not in force yet.
+        // While a new configuration is being joined, no orders are read, as its own orders are not in force yet.
         let orders = orders.filter(|_| !self.delta.has_configuration());
         self.lists.due().into_iter().chain(orders).min()
     }
@@ -365,7 +365,8 @@ impl Control {
         self.load_looked();
     }
 
-    /// Starts to load the lists that have changed, once the look at the file that precedes each read has ended.
+    /// Starts to load the lists that have changed. Each file is looked at before it is read, and the load starts once
+    /// that look has ended.
     pub(crate) fn load_looked(&mut self) {
         self.refuse_updates_of_held_lists();
         let loads = self
@@ -398,8 +399,8 @@ impl Control {
         self.scheduler.asked.sweep = true;
         self.check_clock();
         if self.record.journal.last_generation() > self.generation() {
-            // The journal was opened late and has higher generation numbers: the sources in force get the number after
-            // those.
+            // The journal was opened late and has higher generation numbers. The sources in force get the number after
+            // the last one in the journal.
             self.publication.change(Cause::Start);
             // Images that could not be stored yet are stored with that number.
             self.persist.retry();

@@ -61,17 +61,17 @@ pub struct UpstreamStatus {
     pub unanswered: u32,
     /// Its smoothed round-trip time in milliseconds; `None` before the first answer.
     pub latency_ms: Option<f64>,
-    /// Whether queries to it carry EDNS: not for some minutes after it rejected that.
+    /// Whether queries to it carry EDNS. After it rejected EDNS, they do not for some minutes.
     pub edns: bool,
-    /// Whether queries to it have random letter case: not for some minutes after its answers changed the case and it could
-    /// not be asked by TCP.
+    /// Whether queries to it have random letter case. After its answers changed the case and it could not be asked by
+    /// TCP, they do not for some minutes.
     pub random_case: bool,
     /// The number of its referrals to other servers: a server that does not recurse sends those.
     pub referrals: u64,
     /// Unusable answers since the last usable one, by response code; `unreadable` are those that don't answer their query.
     #[serde(default)]
     pub failures: BTreeMap<String, u64>,
-    /// All unusable answers since the server is known.
+    /// All unusable answers since the server was configured.
     #[serde(default)]
     pub failures_total: BTreeMap<String, u64>,
 }

@@ -104,7 +104,8 @@ impl Control {
         let left = left.filter(|list| list.loaded.is_some());
         let left = left.map(|list| list.name().to_owned());
         let restored: HashSet<_> = restored.into_iter().chain(left).collect();
-        // The delta loses its rules of all other lists: they would take precedence over the rules just read.
+        // The delta loses its rules of all lists that are not in `restored`: these rules would take precedence over the
+        // rules just read.
         let stays = |name: &str| restored.contains(name);
         let delta = control.publication.images.delta.as_deref();
         let sources = delta.map(|delta| &delta.provenance().sources);
@@ -196,7 +197,8 @@ impl Control {
         self.persist.mark_dirty();
     }
 
-    /// Reads the lists that are not in force as configured. Returns the rules of the small ones.
+    /// Reads the lists that `unread` selects: they are not in force, or not as they are configured now. Returns the
+    /// rules of the small ones.
     fn read_missing(
         &mut self,
         unread: impl Fn(&ListState) -> bool,
@@ -265,8 +267,9 @@ impl Control {
 }
 
 impl Control {
-    /// Puts stored rules in force for required lists that can't be read now. The images have such rules marked as not
-    /// in force, because an earlier configuration lacked the list, but its last good state is better than none.
+    /// Puts stored rules in force for required lists that can't be read now. An earlier configuration lacked these
+    /// lists, so the images have their rules marked as not in force. But the last good state of such a list is better
+    /// than none.
     fn keep_what_is_left(&mut self) {
         let left = self.publication.images.clone().with_lists(|_| true);
         let lists = self.lists.active.iter_mut();

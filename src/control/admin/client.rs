@@ -85,8 +85,8 @@ fn places(tried: &[PathBuf]) -> String {
     texts.join(" or ")
 }
 
-/// Sends a request to the first of `sockets` that has a server which `user` may trust. The request is a GET without
-/// `body`, otherwise a POST, which may take longer.
+/// Sends a request to the first of `sockets` that has a server which `user` may trust. If `body` is `None`, the request
+/// is a GET. Otherwise it is a POST, which may take longer.
 ///
 /// # Errors
 /// [`ClientError`].

@@ -79,7 +79,8 @@ impl Counts {
 
     fn write(&self, dir: &Path) -> Result<(), String> {
         let text = serde_json::to_vec(self).expect("numbers and times have a JSON form");
-        // A power cut may bring back the counts of a minute ago, which is what a crash loses, too.
+        // After a power cut, the file may have the counts of a minute ago. That is no worse than a crash, which loses
+        // the hits of the last minute.
         durable::replace_unsynced(&dir.join(FILE), &text, Access::Private)
             .map_err(|error| error.to_string())
     }
@@ -98,8 +99,8 @@ pub(crate) struct StoredCounts {
 }
 
 impl StoredCounts {
-    /// Reads the file. If its counts are not those that this server read or wrote last, earlier reads failed: then they
-    /// are the counts of servers before this one.
+    /// Reads the file. If its counts are not those that this server read or wrote last, earlier reads failed. The
+    /// counts are then those of servers before this one.
     fn read(&mut self) -> Result<(), String> {
         let file = Counts::read(&self.dir)?;
         self.has_damaged = self.dir.join(DAMAGED).exists();
@@ -112,8 +113,8 @@ impl StoredCounts {
         Ok(())
     }
 
-    /// Writes the sum of the counts before and those of this server. Reads the file first, so that counts which could not
-    /// be read before are not overwritten.
+    /// Writes the sum of the counts of earlier servers and those of this server. Reads the file first, so that counts
+    /// which could not be read before are not overwritten.
     fn write(&mut self, hits: &BTreeMap<String, u64>) -> Result<(), String> {
         self.read()?;
         let mut counts = self.before.clone();

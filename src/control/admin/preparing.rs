@@ -95,12 +95,12 @@ impl RequestQueue {
         Ok(())
     }
 
-    /// The request whose files have been read, if that was for the configuration in force.
+    /// The request whose files have been read, if they were read for the configuration in force.
     pub(crate) fn take_prepared(&mut self, in_force: &Config) -> Option<PreparedRequest> {
         let prepared = self.prepared.take()?;
         let request = self.under_way.take()?;
         if prepared.config != *in_force {
-            // The prepared change is one of an outdated configuration.
+            // The change was prepared while an older configuration was in force.
             self.waiting.push_front(request);
             return None;
         }
@@ -114,8 +114,8 @@ impl RequestQueue {
         })
     }
 
-    /// The next request, if it is a rollback to a generation. That needs no file outside of the state directory, and
-    /// may be the only way out while other files can't be read.
+    /// The next request, if it is a rollback to a generation. Such a rollback needs no file outside of the state
+    /// directory, and may be the only remedy while other files can't be read.
     pub(crate) fn take_without_files(&mut self) -> Option<PreparedRequest> {
         let is_next = |next: &QueuedRequest| matches!(next, QueuedRequest::Rollback(request, ..) if request.generation.is_some());
         if self.under_way.is_some() || !self.waiting.front().is_some_and(is_next) {

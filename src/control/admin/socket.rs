@@ -168,7 +168,7 @@ pub struct Bound {
 }
 
 /// Creates the socket at the first of `paths` that can be used, and removes the socket of a server that has ended. The
-/// folder may be a symbolic link only if `follow` is set, as the operator named it then.
+/// folder may be a symbolic link only if `follow` is set, which means that the operator named the path.
 ///
 /// A socket that can't be given to the group is created for the user only.
 ///
@@ -262,8 +262,8 @@ fn give(path: &Path, group: u32, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
-/// Why the socket could not be given to the group, at the first of `paths` that can be used; tried with a file without
-/// a name.
+/// Why the socket could not be given to the group, at the first of `paths` that can be used. To find out, a file
+/// without a name is given to the group.
 pub fn denied(paths: &[PathBuf], follow: bool, access: Access) -> Option<io::Error> {
     let group = access.group?;
     let mut files = paths.iter().map(|path| try_one(path, follow, access.user));
@@ -337,8 +337,8 @@ fn is_taken(path: &Path) -> io::Result<bool> {
 }
 
 /// Creates the directory for its owner only. If it exists, checks that no other user can replace a socket in it: it
-/// belongs to this user or to root, and others may not write to it, or, as in the temporary folder, only to their own
-/// files.
+/// must belong to this user or to root, and others must not be able to write to it. It may also be like the temporary
+/// folder, where others can write only to their own files.
 ///
 /// A symbolic link is rejected unless `follow` is set: in the temporary folder it may belong to any user, who could
 /// change it later.
@@ -414,8 +414,8 @@ fn admits(directory: &fs::Metadata, group: u32) -> bool {
     mode & 0o001 != 0 || (directory.gid() == group && mode & 0o010 != 0)
 }
 
-/// The user of the server at the other end of a stream to `path`; `None` if `user` may trust it. It may if the server
-/// runs as the same user or as root, or if only the server's user and root could have created the socket.
+/// The user of the server at the other end of a stream to `path`; `None` if `user` may trust the server. That is so if
+/// the server runs as the same user or as root, or if only the server's user and root could have created the socket.
 pub(crate) fn untrusted(stream: &UnixStream, path: &Path, user: u32) -> Option<u32> {
     // If the user can't be determined, this number, which no user has, is not trusted.
     let server = stream.peer_cred().map_or(u32::MAX, |server| server.uid());
@@ -639,7 +639,7 @@ mod tests {
         path
     }
 
-    /// Whether root and a third user trust user 4242, and whether they trust a fourth one there.
+    /// Whether root and user 4244 trust a server of user 4242 at this path, and whether they trust one of user 4243.
     fn trust(path: &Path) -> [bool; 2] {
         let by_all = |server| {
             let by_root = trusts(0, server, path);

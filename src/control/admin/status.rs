@@ -281,7 +281,8 @@ pub struct ReloadReport {
     pub problems: Vec<String>,
     /// Keys that changed in the configuration and take effect only after a restart.
     pub restart: Vec<String>,
-    /// Differences of the configuration that it put in force: keys such as `server.allow`, lists, and sections.
+    /// Differences of the configuration that the request put in force: keys such as `server.allow`, lists, and
+    /// sections.
     #[serde(default)]
     pub changed: Vec<String>,
     /// Settings of the configuration that are valid and most likely a mistake, a sentence each.

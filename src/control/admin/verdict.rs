@@ -45,7 +45,7 @@ pub struct Verdict {
 pub enum Outcome {
     /// A list or an order blocks it.
     Blocked,
-    /// An allow list, or an exception to everything, allows it.
+    /// An allow list, or an exception against everything, allows it.
     Allowed,
     /// An exception overrides every rule that matches.
     Excepted,
@@ -71,7 +71,7 @@ pub enum Chain {
     NotExcepted,
     /// Orders, which no allow list overrides.
     Orders,
-    /// None, as the exception is to everything.
+    /// None, as the exception is against everything.
     None,
 }
 

@@ -10,8 +10,8 @@ use crate::policy::image::bits::word;
 use crate::policy::image::path::{Key, labels};
 use crate::wire::name::Name;
 
-/// Bytes after a path that may be read and are ignored. Of short paths a fixed number of bytes is copied, which needs no
-/// branch.
+/// Bytes after a path that may be read and are ignored. If a path is short, a fixed number of bytes is copied, as that
+/// needs no branch.
 pub(super) const SLACK: usize = 32;
 /// Bytes of a record before its path: the rule and the path's length.
 pub(super) const HEAD: usize = 5;
@@ -30,8 +30,8 @@ pub(super) struct Batch {
     key: Key,
     entries: Vec<Entry>,
     most: usize,
-    /// The length of each path, and the path. They are read in the order of their hashes, for which huge pages are much
-    /// faster.
+    /// The length of each path, and the path. They are read in the order of their hashes. With huge pages, such reads
+    /// are much faster.
     paths: MmapMut,
     filled: usize,
     firsts: Firsts,
@@ -78,7 +78,7 @@ impl Batch {
     pub(super) fn new(key: Key, rules: usize, bytes: usize) -> io::Result<Self> {
         let paths = MmapMut::map_anon(bytes + 1 + MAX_PATH + SLACK)?;
         #[cfg(target_os = "linux")]
-        // Only slower without them.
+        // Without huge pages, sorting is only slower.
         let _ = paths.advise(memmap2::Advice::HugePage);
         Ok(Self {
             key,
@@ -128,7 +128,7 @@ impl Batch {
         paths[0] = (end - 1) as u8;
         self.filled = start + end;
         if end == 1 {
-            // The root has no label, and its rank may equal the hash of one.
+            // The root has no label, and its rank may equal the hash of a label.
             self.firsts.unsure = true;
         } else {
             self.firsts.add(ranks[0], &self.paths, start as u32);
@@ -296,7 +296,7 @@ impl<'p> RankedPath<'p> {
         &self.bytes[..self.size]
     }
 
-    /// [`Key::compare`].
+    /// Compares the two paths, as [`Key::compare`] does.
     #[inline]
     pub(super) fn compare(self, other: Self, key: &Key) -> Ordering {
         if self.rank.0 != other.rank.0 {

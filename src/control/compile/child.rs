@@ -195,7 +195,7 @@ impl Compiler {
             match serde_json::from_slice(&line) {
                 Ok(Event::Done(done)) => outcome = Some(done),
                 Ok(event) => progress(event),
-                // An incomplete line is its last one: its status says more.
+                // If a line is incomplete, the process ended within it. The exit status of the process says more.
                 Err(_) if !line.ends_with(b"\n") && (count as u64) < MAX_LINE => {}
                 Err(error) => return Err(ChildError::Nonsense(error.to_string())),
             }
@@ -203,8 +203,8 @@ impl Compiler {
     }
 }
 
-/// Waits until it has ended, by polling. `Child::wait` was seen to wake before the process could be reaped, and then to
-/// spin on the core that the process needed to end.
+/// Waits until the process has ended, by polling. `Child::wait` was seen to wake before the process could be reaped. It
+/// then spun on the core that the process needed in order to end.
 async fn ended(child: &mut Child) -> io::Result<ExitStatus> {
     loop {
         if let Some(status) = child.try_wait()? {
@@ -221,7 +221,7 @@ async fn kill(child: &mut Child) {
         Err(error) => Err(error),
     };
     if let Err(error) = result {
-        // It has ended already, or will: it is killed again when it is dropped.
+        // The process has ended already, or it will end: it is killed again when `child` is dropped.
         tracing::debug!(%error, "the compiler can't be killed");
     }
 }

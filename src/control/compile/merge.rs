@@ -151,8 +151,8 @@ impl<'m, C: Cursor> Merge<'m, C> {
         Ok(merge)
     }
 
-    /// Calls `each` once with each name that has rules, in order, with its distinct rules, sorted. Returns the number of
-    /// distinct rules that were read of each source, whether they apply or not.
+    /// Calls `each` once for every name that has rules, in order, with the path of the name and its distinct rules,
+    /// sorted. Returns the number of distinct rules that were read of each source, whether they apply or not.
     pub(super) fn each(
         mut self,
         mut each: impl FnMut(&[u8], &[u32]) -> Result<(), WriteError>,

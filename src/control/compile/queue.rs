@@ -14,7 +14,7 @@
 //!      and kept in the state directory      +--> compiled once more, together
 //! ```
 //!
-//! A rollback makes all of this outdated: a compilation that started before it is dropped when it ends.
+//! A rollback makes all of this outdated. If a compilation started before the rollback, its result is dropped.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -191,8 +191,8 @@ impl CompileQueue {
             wanted.any(|wanted| wanted.config.source.name == name)
         };
         let mut all: Vec<List> = wanted.iter().map(|wanted| wanted.config.clone()).collect();
-        // Lists of the delta are moved only if no large list changed: moving them must not make the load of that list
-        // fail.
+        // Lists of the delta are moved only if no large list changed. Otherwise a failure to move them would make the
+        // load of the changed list fail, too.
         let moves = wanted.is_empty() && std::mem::take(&mut self.delta_is_full);
         let mut moved = Vec::new();
         for list in lists.active.iter().filter(|list| !is_wanted(list.name())) {

@@ -7,7 +7,7 @@ use std::fs;
 pub(super) struct Peak(u64);
 
 impl Peak {
-    /// Measures.
+    /// Measures the memory now, and keeps the value if it is the highest so far.
     pub(super) fn measure(&mut self) {
         self.0 = self.0.max(now().unwrap_or(0));
     }

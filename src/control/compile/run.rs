@@ -99,7 +99,8 @@ impl Work<'_> {
             return Err(CompileError::NowhereElse(list.name.clone()));
         }
         let sorted = self.read(&key, reporter)?;
-        // A list may be refused only after its rules were counted; the image is then written again without it.
+        // Some lists can be refused only after their rules were counted. The image is then written again without these
+        // rules.
         loop {
             if let Some(outcome) = self.write(&key, &sorted, reporter)? {
                 return Ok(outcome);

@@ -16,8 +16,8 @@ const PIECE: usize = 64 << 10;
 
 /// Up to this many rules, the pairs of bytes in each name are counted.
 const COUNTED: usize = 2 << 20;
-/// After those, the pairs in one name of this many are counted: a pair that is missed then is so rare that the escape
-/// which the image needs for it costs nothing.
+/// Beyond that number, pairs are counted in the name of one rule out of this many. A pair that is missed is so rare
+/// that its escape in the image costs nothing.
 const SAMPLE: usize = 8;
 
 /// The most that a sorter holds in memory.

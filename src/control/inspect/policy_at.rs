@@ -346,8 +346,8 @@ impl PolicyAt {
         setting_changes(&self.settings, &newer.settings)
     }
 
-    /// One image of the rules that `wanted` selects. It is called with the index of the list, the path of the rule's
-    /// name, and the scope.
+    /// One image of the rules that `wanted` selects. `wanted` is called with the index of the list, the path of the
+    /// rule's name, and the scope.
     fn merge_rules(
         &self,
         mut wanted: impl FnMut(usize, &[u8], Scope) -> bool,
@@ -406,9 +406,9 @@ impl PolicyAt {
     }
 }
 
-/// The orders and exceptions of a past moment, from the configuration's journal. They are from the present files if
-/// the moment is `None` or in the future, if there is no journal, or if the journal does not have the moment or can't
-/// be read. In the last two cases a sentence that says so is returned, too.
+/// The orders and exceptions of a past moment, from the configuration's journal. They are from the present files if the
+/// moment is `None` or in the future, if there is no journal, or if the journal does not have the moment or can't be
+/// read. If the journal does not have the moment or can't be read, a sentence that says so is returned, too.
 pub fn orders_at(config: &Config, at: Option<Timestamp>) -> (OrderRegistry, Option<String>) {
     let at = at.filter(|at| *at <= Timestamp::now() && config.journal.is_some());
     let why = match at.map(|at| read_journal(config, &[], Moment::At(at))) {

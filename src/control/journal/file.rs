@@ -282,8 +282,8 @@ fn parse_head(bytes: Vec<u8>) -> Option<Head> {
     Some(Head { number, hash, tag })
 }
 
-/// Returns the head if the journal has another entry with its number, or none. A key authenticates the entries only by
-/// the head's hash, so a new head over other entries would authenticate a forgery.
+/// Returns the head if the journal's entry with its number has another hash, or if there is no such entry. A key
+/// authenticates the entries only by the head's hash, so a new head over other entries would authenticate a forgery.
 fn other_head(path: &Path, head: &Head, last: &Last) -> Result<Option<OtherHead>, JournalError> {
     let differs = if head.number == last.number {
         head.hash != last.hash

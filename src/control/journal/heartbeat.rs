@@ -1,9 +1,9 @@
 //! The heartbeat, a file beside the journal: the last time at which the server is known to have run with all changes
 //! written.
 //!
-//! A server that is killed writes no entry. It overwrites this file every few seconds instead, and the next server's
-//! entry `start` records that time. While a change can't be written, the file has the time of that change: overwriting
-//! needs no space on the disk. The file is not chained, so it proves nothing.
+//! A server that is killed writes no entry about its end. Therefore a running server overwrites this file every few
+//! seconds, and the next server's entry `start` records the time in it. While a change can't be written, the file has
+//! the time of that change: overwriting needs no space on the disk. The file is not chained, so it proves nothing.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -40,7 +40,7 @@ impl Heartbeat {
     }
 }
 
-/// Writes heartbeats.
+/// Writes heartbeats at their interval, and remembers the last one.
 #[derive(Debug, Default)]
 pub(super) struct HeartbeatWriter {
     last: Option<(Instant, Option<Timestamp>)>,

@@ -6,7 +6,7 @@ use super::entry::OtherHead;
 use super::file::Anomalies;
 use crate::config::shown::{counted, entries, generations};
 
-/// Lost entries.
+/// Changes that did not fit into memory, and entries that were missing in the file.
 #[derive(Debug, Default)]
 pub(super) struct Losses {
     /// Changes that did not fit into memory.

@@ -41,7 +41,7 @@ pub enum Served {
     Yes,
     /// The server had shut down at this time.
     Stopped(Timestamp),
-    /// The server ended without a shutdown, at an unknown time after this one, at which it still ran.
+    /// The server ended without a shutdown. It still ran at this time, and ended at an unknown time after it.
     Unknown(Timestamp),
     /// Entries after this time are missing, or were not written.
     Incomplete(Timestamp),
@@ -91,7 +91,7 @@ impl Past {
         else {
             return Ok(None);
         };
-        // Read before the entries, as the server may write more and end meanwhile.
+        // The heartbeat is read before the entries, as the server may write more entries and end meanwhile.
         let heartbeat = heartbeat::read(path);
         let mut record = Record::default();
         let mut past: Option<Self> = None;
@@ -191,7 +191,8 @@ struct Continuity {
 
 impl Continuity {
     fn apply(&mut self, entry: &Entry) {
-        // Entries before the first one may be in a file that was moved away; others leave a gap in the numbers.
+        // Entries before the first one may be in a file that was moved away. They count as lost only if the first entry
+        // records that they are missing. Other missing entries leave a gap in the numbers.
         let lost = match &entry.event {
             Event::Start(start) => start.missing.is_some() && self.last.is_none(),
             _ => false,
@@ -210,7 +211,7 @@ impl Continuity {
     }
 }
 
-/// The server that put a generation in force, from then on.
+/// The server that put a generation in force: what is known about it from that moment on.
 #[derive(Default)]
 struct Session {
     /// When the generation came into force.
@@ -236,8 +237,8 @@ impl Session {
         }
     }
 
-    /// Records that changes since `since` are missing, but not before the last time at which this server is known to have
-    /// run or shut down.
+    /// Records that changes since `since` are missing. If this server is known to have run or shut down at a later
+    /// time, they are missing only since that time.
     fn miss(&mut self, since: Timestamp) {
         let known = self.stopped.unwrap_or(self.ran);
         let since = since.max(known).max(self.since);
@@ -250,7 +251,7 @@ impl Session {
             return self.apply_next_start(event, skipped);
         }
         if self.is_followed {
-            // Changes that did not fit into memory are recorded with the last one.
+            // Changes that did not fit into memory are recorded with the last change that waited.
             if matches!(event, Event::Lost { .. }) {
                 self.incomplete = self.incomplete.or(Some(self.ran));
             }

@@ -159,7 +159,7 @@ pub fn verify(paths: &[&Path], keys: Option<&Keys>) -> Result<Verdict, JournalEr
     loop {
         let (verdict, grew) = verify_once(paths, keys)?;
         tries += 1;
-        // A server wrote meanwhile, so its next head may cover the newest entries.
+        // If a server wrote meanwhile, the journal is read again, as the next head may cover the newest entries.
         if !grew || tries == TRIES {
             return Ok(verdict);
         }

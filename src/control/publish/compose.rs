@@ -82,9 +82,9 @@ pub fn snapshot(
     snapshot
 }
 
-/// Joins rules into one image: from `kept` the rules of those sources whose name `keeps` selects, and all rules of
-/// each image in `fresh`, which has a single list. The lists of `fresh` are marked as complete: they replace the
-/// rules that another image has of the same list.
+/// Joins rules into one image: from `kept` the rules of those sources whose name `keeps` selects, and all rules of the
+/// images in `fresh`. Each image in `fresh` has a single list, which is marked as complete: it replaces the rules that
+/// another image has of the same list.
 ///
 /// # Errors
 /// If an image can't hold all rules.

@@ -48,12 +48,13 @@ enum Progress {
     Joining {
         /// The number of rollbacks when it began.
         epoch: u64,
-        /// A new configuration is joined with the lists. Only the join has it meanwhile, so requests for a change wait.
+        /// A new configuration is joined with the lists. No other component has it until the join ends, so requests for
+        /// a change wait.
         has_configuration: bool,
     },
 }
 
-/// Lists that were joined, and the configuration of some of them.
+/// Lists that were joined, and the new configuration that some of them belong to, if there is one.
 pub(crate) struct Joined {
     pub(crate) ready: Vec<ReadyList>,
     pub(crate) base: Option<NewBase>,
@@ -199,7 +200,8 @@ impl Parts {
         let based = base.iter().flat_map(|base| base.loaded());
         let based = based.filter(|(wanted, _)| counts(wanted));
         let based = based.map(|(wanted, _)| wanted.config.source.name.clone());
-        // A list that has changed since it moved into the base stays in the delta, which precedes the base.
+        // A list that has changed since it moved into the base stays in the delta, which takes precedence over the
+        // base.
         let moved = base.iter().flat_map(|base| &base.moved);
         let moved = moved.filter(|source| images.in_delta(&source.name) == Some(source));
         let based: Vec<_> = based

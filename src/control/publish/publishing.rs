@@ -80,8 +80,8 @@ impl Publication {
         delta.map_or(0, |delta| delta.facts().rules)
     }
 
-    /// The number of the next generation, given the last one in the journal: generations of orders alone are kept
-    /// only there, and it may be opened late.
+    /// The number of the next generation, given the last one in the journal. A generation that changed only orders is
+    /// kept only in the journal, and the journal may be opened late.
     pub(crate) fn next_generation(&self, journalled: u64) -> u64 {
         self.next.max(journalled + 1)
     }

@@ -101,7 +101,7 @@ impl Record {
     }
 }
 
-/// The orders and exceptions; `None` for those of which files could not be read.
+/// The orders and exceptions. Each of the two is `None` if some of its files could not be read.
 fn order_records(registry: &OrderRegistry) -> OrderRecords {
     let record = |(order, text): (&Order, &Arc<str>)| OrderRecord {
         id: order.id.clone(),

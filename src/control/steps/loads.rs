@@ -246,7 +246,7 @@ impl Control {
         });
         let receipt = draft.map(|draft| self.record.journal.publish(draft));
         let (config, images) = (&self.configuration.current, self.publication.images.clone());
-        // Binding a large delta takes a while. Other tasks of this thread do not wait for that.
+        // Making a snapshot of a large delta takes a while. Other tasks of this thread do not wait for that.
         let next = tokio::task::block_in_place(|| {
             let next = compose::snapshot(config, sources, images, generation);
             // The entry is written first, unless the disk is slow.

@@ -29,7 +29,7 @@ use crate::control::sources::pending::{ConfiguredOrders, PendingConfig};
 use crate::control::steps::status;
 
 impl Control {
-    /// Reads an order's file at once, as the client has written it.
+    /// Reads an order's file at once, because the client has written the file already.
     pub(crate) fn read_order(
         &mut self,
         request: OrdersRequest,
@@ -213,7 +213,7 @@ impl Control {
             }
             return;
         };
-        // It may have been rejected, or replaced.
+        // The pending configuration may have been rejected or replaced meanwhile.
         let is_same = |pending: &&mut PendingConfig| pending.config == configured.config;
         if let Some(pending) = self.lists.pending.as_mut().filter(is_same) {
             pending.finish_orders(configured.of, configured.registry);

@@ -286,8 +286,8 @@ fn list_status(state: &ListState, hits: Option<u64>, guard_policy: &GuardPolicy)
     }
 }
 
-/// The keys that differ between two configurations and take effect only after a restart, and those of `plane`: keys that
-/// the data plane can't apply without one.
+/// The keys that differ between two configurations and take effect only after a restart, and the keys in `plane`, which
+/// the data plane can't apply without a restart.
 pub(crate) fn needs_restart(boot: &Config, now: &Config, plane: &[String]) -> Vec<String> {
     let (server, next) = (&boot.server, &now.server);
     let (state, next_state) = (&boot.state, &now.state);

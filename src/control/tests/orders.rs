@@ -23,7 +23,7 @@ fn control(folder: &Path) -> Control {
     control.expect("a first generation")
 }
 
-/// Writes a file of an order that is refused: that is a change, too.
+/// Writes an order's file that will be refused. Such a file counts as a change, too.
 fn write(folder: &Path, name: &str) -> PathBuf {
     let path = folder.join("orders").join(name);
     fs::write(&path, "no order").expect("written");

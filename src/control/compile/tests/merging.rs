@@ -143,7 +143,7 @@ proptest! {
         read in prop::collection::vec((names(), 0..4_u16, scopes()), 0..40),
         base in prop::collection::vec((names(), 0..4_u16, scopes()), 0..60),
         delta in prop::collection::vec((names(), 0..4_u16, scopes()), 0..40),
-        // For each list: read, read and refused, carried over, carried over from a whole delta.
+        // For each list: read; read and refused; carried over; carried over from a delta that has it completely.
         kinds in prop::collection::vec(0..4_u8, 4),
         // The shift of each list's number in the image.
         turn in 0..4_u16,

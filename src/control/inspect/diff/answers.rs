@@ -297,7 +297,7 @@ impl<'s> Policies<'s> {
     }
 
     /// The differences at a name and below it. Leaves out a difference that equals the one below the closest ancestor
-    /// with a rule, where it is reported for all names below.
+    /// with a rule: the latter is reported for all names below that ancestor.
     fn differences_at(&self, name: &Name) -> Vec<(Scope, Pair<'s>)> {
         let differs = |pair: &Pair<'_>| pair.0 != pair.1;
         let (at, below) = (self.outcomes(name), self.outcomes_below(name));

@@ -158,7 +158,7 @@ impl ListRules {
                     let Some(source) = sources.get(usize::from(rule.source)) else {
                         continue;
                     };
-                    // Names in the base had their call already.
+                    // `each` was called already for names on which the list has rules in the base.
                     let is_in_base =
                         base.is_some_and(|base| !scopes_in(base, &name, &source.name).is_empty());
                     let scopes = self.scopes(&name, &source.name);

@@ -188,7 +188,7 @@ impl RuleLine {
     }
 }
 
-/// The name of a source for readers: `list ads`, `order ID`, `exception NAME`.
+/// The name of a source, as it is shown to users: `list ads`, `order ID`, `exception NAME`.
 pub fn source_label(source: &str) -> String {
     match source.split_once(':') {
         Some((kind @ ("order" | "exception"), name)) => format!("{kind} {name}"),

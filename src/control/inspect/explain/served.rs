@@ -10,8 +10,8 @@ use crate::control::guard::policy::GuardPolicy;
 use crate::control::list_file::file::digest;
 use crate::control::sources::orders::registry::OrderRegistry;
 
-/// Adds to the server's verdict the line numbers of its rules and the contents of its orders and exceptions, which it
-/// reads from the files of the server's configuration.
+/// Adds to the server's verdict the line numbers of its rules, and the contents of its orders and exceptions. Both are
+/// read from the files of the server's configuration.
 pub fn explain(config: &Config, query: &Query, status: &Status, verdict: Verdict) -> Explanation {
     let guard_policy = GuardPolicy::read(config);
     let registry = OrderRegistry::read(config);

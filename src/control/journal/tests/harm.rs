@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A change to a journal by another program.
+/// A changed byte, a removed line, or two swapped lines.
 #[derive(Clone, Debug)]
 enum Harm {
     Change(Index, u8),

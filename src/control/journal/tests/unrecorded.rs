@@ -79,7 +79,7 @@ fn the_next_server_records_since_when_an_earlier_one_could_not_write() {
             None => beside(&path, ".unwritten"),
         };
         let away = dir.path().join("away");
-        // Without a state directory, only the journal is not accessible, but its directory is.
+        // Without a state directory, the journal is not accessible, but its directory is.
         let (lost, found) = match has_state {
             true => (path.parent().expect("a folder"), &*away),
             false => (&*path, &*away),

@@ -41,7 +41,8 @@ async fn a_rollback_waits_for_no_file_that_a_reload_reads() {
     let folder = folder();
     two_generations(folder.path()).await.end().await;
     let mut control = control(folder.path());
-    // The files of a reload do not answer, and its caller has been answered.
+    // The files of a reload can't be read, as the file system does not answer. The reload's caller has its report
+    // already.
     control.requests.queue.tasks.hang((), "/net".to_owned());
     let (reply, _) = oneshot::channel();
     let request = RollbackRequest {
@@ -111,7 +112,8 @@ async fn a_second_rollback_replaces_the_first() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_serves_the_held_lists_whether_their_images_were_stored_or_not() {
-    // `first` is the generation that the rollback published: the stored images are older, or not.
+    // `first` is the generation that the rollback published. If it is 3, the stored images are older; if it is 2, they
+    // are not.
     for first in [3, 2] {
         let folder = folder();
         let running = two_generations(folder.path()).await;

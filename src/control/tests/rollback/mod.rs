@@ -112,7 +112,7 @@ impl Running {
     /// Waits until the images in force are stored.
     async fn kept(&self) {
         let generation = self.reader.load().generation;
-        // As the first generation of its lists, or as the last one.
+        // The file names this generation as the first one of its lists, or as the last one.
         let records = [
             format!("\"generation\":{generation},"),
             format!(",{generation}]]"),
@@ -266,8 +266,8 @@ async fn the_journal_knows_which_lists_were_in_force_in_generations_that_older_v
 async fn a_state_accepted_before_a_rollback_is_accepted_again_after_its_release() {
     let many: String = (0..10).map(|at| format!("n{at}.example\n")).collect();
     let first = format!("one.example\n{many}");
-    // The accepted content and guards, the file's content at the release if it is another, and the number of rollbacks
-    // before it.
+    // The content and guards that are accepted, the file's content at the release if it differs, and the number of
+    // rollbacks before the release.
     let bad = "two.example\n/\n/\n";
     for (accepted, guards, newest, rollbacks) in [
         ("two.example\n", &["ads:shrunk"][..], None, 1),
