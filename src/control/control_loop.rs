@@ -327,7 +327,7 @@ impl Control {
     /// Takes the orders and exceptions that were read; `None` if reading panicked.
     fn finish_reading_orders(&mut self, read: Option<RegistryRead>) {
         let Some(read) = read else {
-            let problem = "orders and exceptions: reading them broke off inside tapis, which is a bug; \
+            let problem = "orders and exceptions: reading them failed inside tapis, which is a bug; \
                            please report it";
             let tickets = self.scheduler.fail_reading();
             let problems = [problem.to_owned()];

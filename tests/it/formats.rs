@@ -104,7 +104,7 @@ fn a_list_in_the_other_supported_format_is_reported_with_the_format_to_set() {
 fn a_bad_list_in_no_recognised_format_can_still_be_accepted() {
     let (report, _) = check("a..b\nc..d\ne.example\n", "");
     assert!(
-        report.contains("To take it as it is: tapis reload --accept ads:bad"),
+        report.contains("To accept it unchanged: tapis reload --accept ads:bad"),
         "{report}"
     );
     let (report, _) = check("a..b\nc..d\n0.0.0.0 e.example\n", "format = \"hosts\"");

@@ -59,7 +59,7 @@ fn is_held_until_released(server: &Server, guard: &str, reason: &str) {
     let report = text(&output);
     assert_eq!(output.status.code(), Some(1), "{report}");
     assert!(report.contains(reason), "{report}");
-    let command = format!("To take it as it is: tapis reload --accept {release}\n");
+    let command = format!("To accept it unchanged: tapis reload --accept {release}\n");
     assert!(report.contains(&command), "{report}");
     let status = server.status();
     assert_eq!(status["lists"][0]["state"], "held");
@@ -217,7 +217,7 @@ fn a_list_that_is_old_at_the_start_is_loaded_and_reported_until_released() {
     assert_eq!(words(&status["lists"][0]["guards"]), ["old"]);
     let alarm = status["alarms"][0].as_str().expect("an alarm");
     assert!(
-        alarm.ends_with("over 48 hours ago. To take it as it is: tapis reload --accept ads:old"),
+        alarm.ends_with("over 48 hours ago. To accept it unchanged: tapis reload --accept ads:old"),
         "{alarm}"
     );
     until("the log line", || {

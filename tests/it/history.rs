@@ -205,7 +205,7 @@ fn orders_of_a_past_time_come_from_the_journal_even_if_files_changed_since() {
             "{report}"
         );
     }
-    let why = "the journal does not reach back so far: orders are shown by their present files";
+    let why = "the journal does not reach back so far: orders are shown from the present files";
     let long_ago = Timestamp::UNIX_EPOCH;
     assert!(verb(&["list"], long_ago).contains(why));
     assert!(verb(&["report"], long_ago).contains(&format!("not known: {why}")));

@@ -64,7 +64,7 @@ impl Counts {
                 tracing::error!(
                     problem,
                     moved_to = DAMAGED,
-                    "damaged hits: they are counted from now on"
+                    "the counts of hits were damaged: hits are counted from now on"
                 );
                 Ok(None)
             }
@@ -255,7 +255,7 @@ impl Hits {
             }
         });
         if written.await.is_err() {
-            let problem = "the counts before them are still being written: check the disk";
+            let problem = "earlier counts are still being written: check the disk";
             tracing::error!(problem, "hits since the last minute are lost");
             return;
         }

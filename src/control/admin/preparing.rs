@@ -134,7 +134,7 @@ impl RequestQueue {
         &mut self,
         configuration: &Configuration,
         guard_policy: &Arc<GuardPolicy>,
-        is_staged: bool,
+        has_pending: bool,
         plane: Option<Arc<dyn DataPlane>>,
     ) {
         if self.under_way.is_some() || self.tasks.is_running(&()) {
@@ -152,7 +152,7 @@ impl RequestQueue {
             current: configuration.current.clone(),
             overrides: configuration.boot.overrides.clone(),
             guard_policy: Arc::clone(guard_policy),
-            is_staged,
+            has_pending,
             plane,
         };
         let work = move || Box::new(preparation.read());
@@ -222,7 +222,7 @@ struct Preparation {
     overrides: Overrides,
     guard_policy: Arc<GuardPolicy>,
     /// A new configuration is pending.
-    is_staged: bool,
+    has_pending: bool,
     plane: Option<Arc<dyn DataPlane>>,
 }
 
@@ -269,7 +269,7 @@ impl Preparation {
             problems.extend(why.map(|why| format!("configuration rejected: {why}")));
             None
         });
-        let is_needed = self.is_staged || is_other;
+        let is_needed = self.has_pending || is_other;
         Newest {
             problems,
             change,

@@ -59,7 +59,7 @@ impl Requests {
     }
 
     /// Adds the outcome of a load to the reports of the requests that wait for it.
-    pub(crate) fn settle(&mut self, ticket: u64, outcome: impl Fn(&mut ReloadReport)) {
+    pub(crate) fn report_load(&mut self, ticket: u64, outcome: impl Fn(&mut ReloadReport)) {
         for open in &mut self.open {
             if open.tickets.remove(&ticket) {
                 outcome(&mut open.report);
@@ -69,34 +69,34 @@ impl Requests {
 
     /// Ends the wait of all requests for a load, without an outcome.
     pub(crate) fn dismiss(&mut self, ticket: u64) {
-        self.settle(ticket, |_| ());
+        self.report_load(ticket, |_| ());
     }
 
     /// The requests that wait for a new configuration.
-    pub(crate) fn staged(&mut self) -> impl Iterator<Item = &mut OpenRequest> {
-        self.open.iter_mut().filter(|open| open.staged)
+    pub(crate) fn awaiting_pending(&mut self) -> impl Iterator<Item = &mut OpenRequest> {
+        self.open.iter_mut().filter(|open| open.awaits_pending)
     }
 
     /// Adds a list that was read for a new configuration to the reports.
-    pub(crate) fn settle_staged(&mut self, ticket: u64, list: &str) {
+    pub(crate) fn report_pending_load(&mut self, ticket: u64, list: &str) {
         self.dismiss(ticket);
-        for open in self.staged() {
+        for open in self.awaiting_pending() {
             open.report.loaded.push(list.to_owned());
         }
     }
 
     /// Reports to the requests that wait for a new configuration why it is rejected.
-    pub(crate) fn fail_staged(&mut self, problems: &[String]) {
-        for open in self.staged() {
-            open.staged = false;
+    pub(crate) fn fail_pending(&mut self, problems: &[String]) {
+        for open in self.awaiting_pending() {
+            open.awaits_pending = false;
             open.report.problems.extend_from_slice(problems);
         }
     }
 
     /// Reports to the requests that wait for a new configuration that it is in force.
-    pub(crate) fn finish_staged(&mut self, problems: &[String], changed: &[String]) {
-        for open in self.staged() {
-            open.staged = false;
+    pub(crate) fn finish_pending(&mut self, problems: &[String], changed: &[String]) {
+        for open in self.awaiting_pending() {
+            open.awaits_pending = false;
             open.report.problems.extend_from_slice(problems);
             changed.clone_into(&mut open.report.changed);
         }
@@ -109,7 +109,7 @@ impl Requests {
             let before = open.tickets.len();
             open.tickets.retain(|ticket| !tickets.contains(ticket));
             // A new configuration may have other directories. Their problems are reported when it comes into force.
-            if open.tickets.len() < before && !open.staged {
+            if open.tickets.len() < before && !open.awaits_pending {
                 open.report.problems.extend_from_slice(problems);
             }
         }
@@ -164,7 +164,7 @@ impl Requests {
 
     /// Answers the requests that wait for nothing any more.
     pub(crate) fn answer(&mut self, state: &Answering<'_>) {
-        let ready = |open: &mut OpenRequest| open.tickets.is_empty() && !open.staged;
+        let ready = |open: &mut OpenRequest| open.tickets.is_empty() && !open.awaits_pending;
         let ready: Vec<_> = self.open.extract_if(.., ready).collect();
         for mut open in ready {
             state.complete(&mut open.report, open.is_reload);
@@ -228,7 +228,7 @@ pub(crate) struct OpenRequest {
     /// The loads that it waits for.
     pub(crate) tickets: HashSet<u64>,
     /// It waits for the new configuration, too.
-    pub(crate) staged: bool,
+    pub(crate) awaits_pending: bool,
     pub(crate) report: ReloadReport,
     /// It is a reload, which reads the configuration as well.
     pub(crate) is_reload: bool,
@@ -240,7 +240,7 @@ impl OpenRequest {
     pub(crate) fn new(cause: Cause, reply: Option<oneshot::Sender<ReloadReport>>) -> Self {
         Self {
             tickets: HashSet::new(),
-            staged: false,
+            awaits_pending: false,
             is_reload: false,
             report: ReloadReport::default(),
             cause,

@@ -650,7 +650,7 @@ mod tests {
     }
 
     #[test]
-    fn another_users_server_is_trusted_only_in_a_folder_that_is_that_users_alone() {
+    fn another_users_server_is_trusted_only_in_a_folder_that_only_that_user_can_change() {
         let Ok(closed) = tempfile::tempdir_in("/run") else {
             return;
         };

@@ -116,8 +116,11 @@ impl Compiler {
         let (mut input, output, errors) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let plan = serde_json::to_vec(plan);
-        let mut plan =
-            plan.map_err(|error| ChildError::Failed(format!("{error}; rename the folder")))?;
+        let mut plan = plan.map_err(|error| {
+            ChildError::Failed(format!(
+                "{error}; rename the folder whose path is not valid UTF-8"
+            ))
+        })?;
         plan.push(b'\n');
         let send_plan = async {
             if let Some(input) = &mut input {

@@ -45,7 +45,7 @@ pub(crate) enum CompileError {
     Image(#[from] ImageFileError),
     #[error("the compiler could not be started, as the path of this program is unknown: {0}")]
     Program(#[from] std::io::Error),
-    #[error("compiling broke off inside tapis, which is a bug; please report it")]
+    #[error("compiling failed inside tapis, which is a bug; please report it")]
     Broken,
 }
 
@@ -184,7 +184,7 @@ pub(crate) struct NewBase {
     pub(crate) wanted: Vec<Wanted>,
     /// The provenance that the delta had of lists that are in the base now.
     pub(crate) moved: Vec<ImageSource>,
-    pub(crate) staged: bool,
+    pub(crate) for_pending: bool,
     pub(crate) base: Base,
 }
 

@@ -94,8 +94,8 @@ impl CompileQueue {
     }
 
     /// Drops a base with lists of a pending configuration, which was rejected or replaced.
-    pub(crate) fn drop_staged_base(&mut self) {
-        self.base.take_if(|base| base.staged);
+    pub(crate) fn drop_pending_base(&mut self) {
+        self.base.take_if(|base| base.for_pending);
     }
 
     /// Decides whether the delta, which has `rules` rules, is to be moved into the base.
@@ -118,7 +118,7 @@ impl CompileQueue {
         if self.progress != Progress::Idle || (self.wanted.is_empty() && !self.delta_is_full) {
             return Vec::new();
         }
-        self.reopen_staged(lists, tickets);
+        self.reopen_pending(lists, tickets);
         if self.base.is_some() {
             return Vec::new();
         }
@@ -132,10 +132,10 @@ impl CompileQueue {
             .into_iter()
             .partition::<Vec<_>, _>(is_awaited);
         // Lists of a pending configuration are compiled first, and without others.
-        let is_staged = wanted.iter().any(|wanted| wanted.staged);
+        let is_for_pending = wanted.iter().any(|wanted| wanted.for_pending);
         let (now, later) = wanted
             .into_iter()
-            .partition(|wanted| wanted.staged == is_staged);
+            .partition(|wanted| wanted.for_pending == is_for_pending);
         self.wanted = later;
         let job = self.job(lists, now, inputs);
         if !job.wanted.is_empty() || !job.moved.is_empty() {
@@ -162,11 +162,11 @@ impl CompileQueue {
 
     /// Makes the next compilation include all large lists of a pending configuration. Otherwise a base with some of
     /// them would wait for the others, which wait for the compiler.
-    fn reopen_staged(&mut self, lists: &mut ListSources, tickets: &mut Tickets) {
-        if !self.wanted.iter().any(|wanted| wanted.staged) {
+    fn reopen_pending(&mut self, lists: &mut ListSources, tickets: &mut Tickets) {
+        if !self.wanted.iter().any(|wanted| wanted.for_pending) {
             return;
         }
-        let Some(old) = self.base.take_if(|base| base.staged) else {
+        let Some(old) = self.base.take_if(|base| base.for_pending) else {
             return;
         };
         for wanted in old.wanted {
@@ -207,8 +207,8 @@ impl CompileQueue {
                 all.push(list.config.clone());
             }
         }
-        let is_staged = wanted.iter().any(|wanted| wanted.staged);
-        let pending = lists.pending.as_ref().filter(|_| is_staged);
+        let is_for_pending = wanted.iter().any(|wanted| wanted.for_pending);
+        let pending = lists.pending.as_ref().filter(|_| is_for_pending);
         let guard_policy = pending.map_or(inputs.guard_policy, |pending| &pending.guard_policy);
         let delta = inputs.images.delta.clone();
         Job {
@@ -274,13 +274,13 @@ impl CompileQueue {
             return results;
         }
         let new = NewBase {
-            staged: compiled.wanted.iter().any(|wanted| wanted.staged),
+            for_pending: compiled.wanted.iter().any(|wanted| wanted.for_pending),
             wanted: compiled.wanted,
             moved: compiled.moved,
             base,
         };
-        if new.staged {
-            results.extend(settle_staged(lists, &new));
+        if new.for_pending {
+            results.extend(results_of_pending(lists, &new));
         }
         self.base = Some(new);
         results
@@ -288,7 +288,7 @@ impl CompileQueue {
 }
 
 /// Marks the lists of a pending configuration as read; they come into force with it.
-fn settle_staged(lists: &mut ListSources, new: &NewBase) -> Vec<LoadResult> {
+fn results_of_pending(lists: &mut ListSources, new: &NewBase) -> Vec<LoadResult> {
     let mut results = Vec::new();
     for (wanted, loaded) in new.loaded() {
         let mut pending = lists.pending_lists();

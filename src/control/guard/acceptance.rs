@@ -18,7 +18,7 @@ use crate::control::list_file::signature::Signature;
 const FEW: usize = 1000;
 
 /// Precedes the command that accepts a list as it is.
-pub(crate) const RELEASE: &str = ". To take it as it is: tapis reload";
+pub(crate) const RELEASE: &str = ". To accept it unchanged: tapis reload";
 
 /// The state of a list that is in force, or was before a rollback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -550,7 +550,7 @@ mod tests {
         let bad =
             "2 of 3 lines are bad, the first in line 1: a rule on the root would cover every name";
         let shrunk = "1 rule, 89 % fewer than the 9 in force";
-        let command = "To take it as it is: tapis reload --accept ads:bad --accept ads:shrunk";
+        let command = "To accept it unchanged: tapis reload --accept ads:bad --accept ads:shrunk";
         assert_eq!(
             describe(Guards::NONE),
             format!("lists/ads: {bad}; {shrunk}. {command}")

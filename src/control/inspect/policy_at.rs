@@ -147,7 +147,7 @@ impl PolicyAt {
             are_lists_unknown: true,
             served,
             notes: vec![format!(
-                "{why}: orders and exceptions count by their present files, and the rules of lists are not known"
+                "{why}: orders and exceptions are those of the present files, and the rules of lists are not known"
             )],
             in_force: None,
             settings: Settings::new(),
@@ -420,7 +420,7 @@ pub fn orders_at(config: &Config, at: Option<Timestamp>) -> (OrderRegistry, Opti
         Some(Ok(None)) => Some("the journal does not reach back so far".to_owned()),
         Some(Err(error)) => Some(error.to_string()),
     };
-    let why = why.map(|why| format!("{why}: orders are shown by their present files"));
+    let why = why.map(|why| format!("{why}: orders are shown from the present files"));
     (OrderRegistry::read(config), why)
 }
 

@@ -43,7 +43,7 @@ pub enum LineError {
     #[error("is not whole")]
     Cut,
     /// Its hash does not match its text.
-    #[error("was changed: its hash is that of another text")]
+    #[error("was changed: its text does not match its hash")]
     Changed,
     /// Its hash is right, and this program can't parse it.
     #[error("was written by another version of tapis: use that one")]

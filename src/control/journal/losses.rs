@@ -40,7 +40,7 @@ impl Losses {
 
     /// Adds entries that are missing in the file that was opened, for the first time or `again`.
     pub(super) fn add_anomalies(&mut self, found: &Anomalies, again: bool) {
-        let remedy = "`tapis journal verify` has details; if a backup has what was written, keep that with this file; this alarm stays until the next start";
+        let remedy = "`tapis journal verify` has details; if a backup has the missing entries, keep the backup together with this file; this alarm stays until the next start";
         let since = found
             .last_at
             .map_or_else(String::new, |at| format!(" after {at:.0}"));

@@ -94,7 +94,7 @@ impl fmt::Display for Finding {
             }
             Problem::Lost(first, last) => write!(
                 f,
-                "{} lost before the server that started then",
+                "{} lost before this server started",
                 entries(first, last, ["was", "were"])
             ),
             Problem::Before(number) => write!(
@@ -139,7 +139,7 @@ impl fmt::Display for Finding {
                 "the head was not authenticated when this server started: the key does not authenticate the entries before",
             ),
             Problem::Untagged => f.write_str(
-                "the head is not authenticated: it has no tag, as a server without a key wrote it; if [journal] key is new, restart the server, which uses it only after that",
+                "the head is not authenticated: it has no tag, as a server without a key wrote it; if [journal] key is new, restart the server: it uses the key only after a restart",
             ),
             Problem::UnknownKey => {
                 f.write_str("the head is authenticated by a key that is not in the key file")

@@ -107,20 +107,20 @@ impl DeltaJoin {
         rollback: RollbackState,
     ) -> Vec<u64> {
         let is_whole = |pending: &PendingConfig| !rollback.is_running && pending.is_whole(version);
-        let is_staged = lists.pending.as_ref().is_some_and(is_whole);
-        let is_based = compiler.base.as_ref().is_some_and(|base| !base.staged);
-        if self.is_joining() || (!is_staged && !is_based && self.ready.is_empty()) {
+        let has_pending = lists.pending.as_ref().is_some_and(is_whole);
+        let is_based = compiler.base.as_ref().is_some_and(|base| !base.for_pending);
+        if self.is_joining() || (!has_pending && !is_based && self.ready.is_empty()) {
             return Vec::new();
         }
         self.progress = Progress::Joining {
             epoch: rollback.epoch,
-            has_configuration: is_staged,
+            has_configuration: has_pending,
         };
         let mut pending = lists.pending.take_if(|pending| is_whole(pending));
         let registry = pending.as_mut().and_then(PendingConfig::take_orders);
         let base = compiler
             .base
-            .take_if(|base| !base.staged || pending.is_some());
+            .take_if(|base| !base.for_pending || pending.is_some());
         let parts = Parts::new(
             std::mem::take(&mut self.ready),
             &lists.active,
@@ -139,8 +139,8 @@ impl DeltaJoin {
             .chain(based)
             .collect();
         let joining = tokio::task::spawn_blocking(move || {
-            let staged = pending.iter().flat_map(|pending| &pending.lists);
-            let staged = staged.filter_map(|list| {
+            let new = pending.iter().flat_map(|pending| &pending.lists);
+            let new = new.filter_map(|list| {
                 let source = provenance::source(&list.config, list.loaded.as_ref()?);
                 Some((list.rules.as_ref()?, source))
             });
@@ -148,7 +148,7 @@ impl DeltaJoin {
                 let LoadedRules { loaded, image } = &ready.rules;
                 (image, provenance::source(&ready.config, loaded))
             });
-            let fresh = fresh.chain(staged);
+            let fresh = fresh.chain(new);
             let stays = |name: &str| kept.iter().any(|kept| kept == name);
             let result = compose::join(delta.as_deref(), stays, fresh);
             Joined {
@@ -195,7 +195,7 @@ impl Parts {
     ) -> Self {
         // The compiled rules of a list are not used if its configuration changed meanwhile.
         let counts = |wanted: &Wanted| {
-            wanted.staged || active.iter().any(|list| has_load(list, wanted.ticket))
+            wanted.for_pending || active.iter().any(|list| has_load(list, wanted.ticket))
         };
         let based = base.iter().flat_map(|base| base.loaded());
         let based = based.filter(|(wanted, _)| counts(wanted));

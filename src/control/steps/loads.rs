@@ -41,7 +41,9 @@ impl Control {
             LoadResult::Gone(ticket) => self.requests.dismiss(ticket),
             LoadResult::Refused(ticket, refusal) => self.refuse(ticket, refusal),
             LoadResult::Ready(ready) => self.delta.ready.push(*ready),
-            LoadResult::Pending { ticket, name } => self.requests.settle_staged(ticket, &name),
+            LoadResult::Pending { ticket, name } => {
+                self.requests.report_pending_load(ticket, &name)
+            }
         }
     }
 
@@ -56,7 +58,7 @@ impl Control {
         }
         let problem = format!("{list}: {why}");
         self.requests
-            .settle(ticket, |report| report.problems.push(problem.clone()));
+            .report_load(ticket, |report| report.problems.push(problem.clone()));
     }
 
     /// Removes these loads from the requests that wait for them.
@@ -149,7 +151,7 @@ impl Control {
             rules,
         } in joined.ready
         {
-            self.settle(ticket, &config.source, rules.loaded);
+            self.adopt_load(ticket, &config.source, rules.loaded);
         }
         if let Some((pending, registry)) = joined.pending {
             self.adopt_pending(pending, registry);
@@ -165,9 +167,9 @@ impl Control {
                 None => self.requests.dismiss(ticket),
             }
         }
-        if self.requests.staged().next().is_some() && self.lists.pending.is_none() {
+        if self.requests.awaiting_pending().next().is_some() && self.lists.pending.is_none() {
             self.drop_pending(vec![
-                "configuration rejected: joining broke off inside tapis, which is a bug; please report it".to_owned(),
+                "configuration rejected: joining failed inside tapis, which is a bug; please report it".to_owned(),
             ]);
         }
     }
@@ -181,17 +183,17 @@ impl Control {
             if let Some(list) = self.lists.with_load(wanted.ticket) {
                 log_load(list, Ok(&loaded));
             }
-            self.settle(wanted.ticket, &wanted.config.source, loaded);
+            self.adopt_load(wanted.ticket, &wanted.config.source, loaded);
         }
         self.publication.images.base = Some(new.base.image);
         self.persist.set_base_file(new.base.place);
     }
 
-    fn settle(&mut self, ticket: u64, source: &Source, loaded: Loaded) {
+    fn adopt_load(&mut self, ticket: u64, source: &Source, loaded: Loaded) {
         self.publication.change(self.cause_of(ticket, &source.path));
-        self.lists.settle(ticket, loaded);
+        self.lists.adopt(ticket, loaded);
         self.requests
-            .settle(ticket, |report| report.loaded.push(source.name.clone()));
+            .report_load(ticket, |report| report.loaded.push(source.name.clone()));
     }
 
     /// The cause of a load: a request, or a change of the file.

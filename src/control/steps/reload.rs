@@ -63,12 +63,12 @@ impl Control {
         self.scheduler.refresh(ticket);
         open.tickets.insert(ticket);
         let lists: Vec<_> = self.lists.iter().collect();
-        let is_unchanged = !open.staged && !is_reguarded;
+        let is_unchanged = !open.awaits_pending && !is_reguarded;
         let problems = invalid_releases(&request.accept, &lists, &self.guard_policy, is_unchanged);
         open.report.problems.extend(problems);
         open.tickets.extend(self.lists.request_reload(
             &request.accept,
-            (is_reguarded, open.staged),
+            (is_reguarded, open.awaits_pending),
             &self.guard_policy,
             &mut self.requests.tickets,
         ));
@@ -115,7 +115,7 @@ impl Control {
         if config == self.configuration.current && self.lists.pending.is_none() {
             return;
         }
-        open.staged = true;
+        open.awaits_pending = true;
         let is_other = |pending: &PendingConfig| pending.config != config;
         if self.lists.pending.as_ref().is_none_or(is_other) {
             // It replaces an outdated pending configuration. Requests that waited for the outdated one wait for this
@@ -128,7 +128,7 @@ impl Control {
                 &self.lists.active,
                 files,
             ));
-            self.compiler.drop_staged_base();
+            self.compiler.drop_pending_base();
             self.files.refresh();
         }
         self.lists
@@ -186,8 +186,8 @@ impl Control {
 
     /// Rejects the pending configuration.
     pub(super) fn drop_pending(&mut self, problems: Vec<String>) {
-        self.compiler.drop_staged_base();
-        self.requests.fail_staged(&problems);
+        self.compiler.drop_pending_base();
+        self.requests.fail_pending(&problems);
         self.reject_configuration(problems);
     }
 
@@ -208,7 +208,7 @@ impl Control {
             let was_read = |pending: &mut PendingConfig| pending.has_begun_orders();
             if self.lists.pending.take_if(was_read).is_some() {
                 self.drop_pending(vec![
-                    "configuration rejected: reading its orders broke off inside tapis, which is a bug; please report it".to_owned(),
+                    "configuration rejected: reading its orders failed inside tapis, which is a bug; please report it".to_owned(),
                 ]);
             }
             return;
@@ -238,11 +238,11 @@ impl Control {
         self.scheduler.configure(registry);
         let problems = self.scheduler.registry.problems();
         self.record.order_problems(problems.clone());
-        for open in self.requests.staged() {
+        for open in self.requests.awaiting_pending() {
             self.publication.change(open.cause.clone());
         }
         self.dismiss(gone.iter().filter_map(|list| list.next.ticket).collect());
-        self.requests.finish_staged(&problems, &changed);
+        self.requests.finish_pending(&problems, &changed);
     }
 
     /// Adopts the guard's files that a reload has read again, unless a new configuration brings its own. Returns
@@ -254,7 +254,7 @@ impl Control {
         guard_policy: GuardPolicy,
     ) -> bool {
         // A new configuration may have come into force since the files were read.
-        if open.staged || *of != self.configuration.current {
+        if open.awaits_pending || *of != self.configuration.current {
             return false;
         }
         let problems = guard_policy.problems();
@@ -273,7 +273,7 @@ impl Control {
         self.guard_policy.log_problems();
         let tickets = &mut self.requests.tickets;
         let requested = self.lists.request_reguarded(&self.guard_policy, tickets);
-        for open in self.requests.staged() {
+        for open in self.requests.awaiting_pending() {
             open.tickets.extend(requested.iter().copied());
             let problems = self.guard_policy.problems();
             open.report.problems.extend_from_slice(problems);

@@ -96,7 +96,7 @@ impl Control {
                 waiting.report.problems.push(problem);
             }
             None => waiting.report.problems.push(
-                "not rolled back, but it may count after a restart: reading or writing its files \
+                "not rolled back now, but the rollback may take effect after a restart: reading or writing its files \
                  failed inside tapis, which is a bug; please report it"
                     .to_owned(),
             ),
@@ -157,12 +157,12 @@ impl Control {
 
     /// Keeps a pending configuration, but with the lists in force.
     fn keep_without_lists(&mut self, pending: PendingConfig, hold: &RollbackRecord) {
-        self.compiler.drop_staged_base();
+        self.compiler.drop_pending_base();
         let (config, problem) = self.without_held(pending.config, hold);
         let is_other = config != self.configuration.current;
-        for open in self.requests.staged() {
+        for open in self.requests.awaiting_pending() {
             open.report.problems.extend(problem.clone());
-            open.staged = is_other;
+            open.awaits_pending = is_other;
         }
         self.report_held_back(problem);
         if is_other {

@@ -42,7 +42,7 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
         }
     };
     let lists: Vec<_> = control.lists.active.iter().map(list_of).collect();
-    let staged = control
+    let pending = control
         .lists
         .pending
         .iter()
@@ -61,7 +61,7 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
         .chain(control.guard_policy.problems().iter().cloned())
         .chain(control.scheduler.problems())
         .chain(control.late_files())
-        .chain(control.lists.active.iter().chain(staged).filter_map(hangs))
+        .chain(control.lists.active.iter().chain(pending).filter_map(hangs))
         .chain(
             control
                 .persist

@@ -16,7 +16,7 @@ use crate::control::sources::pending::PendingConfig;
 use crate::control::sources::wall_clock::Still;
 
 /// A control plane that has read all lists of a new configuration, for which a client waits.
-fn staged(
+fn with_pending(
     folder: &Path,
 ) -> (
     Control,
@@ -41,7 +41,7 @@ fn staged(
     control.lists.pending = Some(pending);
     let (reply, answer) = oneshot::channel();
     let mut waiting = OpenRequest::new(Cause::Start, Some(reply));
-    waiting.staged = true;
+    waiting.awaits_pending = true;
     control.requests.open.push(waiting);
     (control, answer)
 }
@@ -57,7 +57,7 @@ fn turn(control: &mut Control) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_configuration_whose_orders_are_never_read_is_rejected_and_blocks_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (mut control, mut answer) = staged(folder.path());
+    let (mut control, mut answer) = with_pending(folder.path());
     let hung = vec![folder.path().join("orders")];
     control.configuration.orders.hang(hung, "orders".to_owned());
     turn(&mut control);
@@ -80,7 +80,7 @@ async fn a_new_configuration_whose_orders_are_never_read_is_rejected_and_blocks_
 #[tokio::test(flavor = "multi_thread")]
 async fn orders_that_changed_while_those_of_a_new_configuration_were_read_are_read_again() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (mut control, _answer) = staged(folder.path());
+    let (mut control, _answer) = with_pending(folder.path());
     turn(&mut control);
     let mut newer = OrderRegistry::clone(&control.scheduler.registry);
     let order = folder.path().join("orders/a.toml");

@@ -75,7 +75,7 @@ pub fn explain(
         if (was.outcome, &was.answer) != (verdict.outcome, &verdict.answer) {
             verdict = without_decision(verdict, Outcome::Unknown);
             left_out.push(
-                "a new generation was being put in force at that moment, and the one before decides otherwise"
+                "a new generation was being put in force at that moment, and the generation before it gives another decision"
                     .to_owned(),
             );
         }

@@ -14,17 +14,17 @@ pub(crate) struct Wanted {
     pub(crate) released: Guards,
     pub(crate) before: Vec<InForce>,
     /// It belongs to a configuration that is not in force.
-    pub(crate) staged: bool,
+    pub(crate) for_pending: bool,
 }
 
 /// Starts a load of a large list. The load has the number `ticket`, unless a client waits for it under another number.
-pub(crate) fn want(list: &mut ListState, ticket: u64, staged: bool) -> Wanted {
+pub(crate) fn want(list: &mut ListState, ticket: u64, for_pending: bool) -> Wanted {
     let loading = list.start(ticket);
     Wanted {
         ticket: loading.ticket,
         config: list.config.clone(),
         released: loading.released,
         before: list.in_force(),
-        staged,
+        for_pending,
     }
 }

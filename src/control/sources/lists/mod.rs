@@ -237,17 +237,20 @@ impl ListSources {
         let pending = self.pending.iter_mut();
         let pending = pending.flat_map(|pending| &mut pending.lists);
         let active = self.active.iter_mut().map(|list| (list, false));
-        for (list, staged) in active.chain(pending.map(|list| (list, true))) {
+        for (list, for_pending) in active.chain(pending.map(|list| (list, true))) {
             if !list.take_settled() {
                 continue;
             }
-            let guard_policy = next.as_ref().filter(|_| staged).unwrap_or(guard_policy);
+            let guard_policy = next
+                .as_ref()
+                .filter(|_| for_pending)
+                .unwrap_or(guard_policy);
             let wanted =
                 list.loaded.is_none() || list.refused.is_some() || list.is_outdated(guard_policy);
             if !wanted && list.next.released.is_empty() && !list.changed() {
                 loads.unneeded.extend(list.next.ticket.take());
             } else if list.is_large() {
-                loads.large.push(want(list, tickets.next(), staged));
+                loads.large.push(want(list, tickets.next(), for_pending));
             } else {
                 start_load(list, guard_policy, tickets.next(), &self.done.0);
             }
@@ -300,7 +303,7 @@ impl ListSources {
     }
 
     /// Takes the rules of a load that come into force, unless no list has that load any more.
-    pub(crate) fn settle(&mut self, ticket: u64, loaded: Loaded) {
+    pub(crate) fn adopt(&mut self, ticket: u64, loaded: Loaded) {
         let mut active = self.active.iter_mut();
         if let Some(list) = active.find(|list| has_load(list, ticket)) {
             list.finish_load(Ok(loaded), Instant::now());
@@ -308,12 +311,12 @@ impl ListSources {
     }
 
     /// Requests a load of each list in force that changed, that was refused, or whose guards `accept` releases.
-    /// `is_reguarded`: the protected names have changed, so loads under way do not suffice. `is_staged`: a
+    /// `is_reguarded`: the protected names have changed, so loads under way do not suffice. `has_pending`: a
     /// configuration is pending. Returns the tickets of these loads.
     pub(crate) fn request_reload(
         &mut self,
         accept: &[String],
-        (is_reguarded, is_staged): (bool, bool),
+        (is_reguarded, has_pending): (bool, bool),
         guard_policy: &GuardPolicy,
         tickets: &mut Tickets,
     ) -> Vec<u64> {
@@ -333,7 +336,7 @@ impl ListSources {
                 .load_of_newest()
                 .filter(|loading| !is_reguarded && loading.released.cover(free));
             // It is requested later, when the guard policy of the pending configuration comes into force.
-            let is_later = is_staged && is_held(list);
+            let is_later = has_pending && is_held(list);
             let is_wanted = !free.is_empty()
                 || (list.refused.is_some() && !is_later)
                 || list.changed()
