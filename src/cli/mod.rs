@@ -107,7 +107,7 @@ enum Verb {
     ///
     /// Two generations are compared by their lists, orders, exceptions and settings in the journal. `.x` is a name and
     /// all names below it, `*.x` only the names below. Of a name that is not blocked, `upstream` means that no rule
-    /// applies, `allowed` that an allow list does, `excepted` that an exception does: the servers in [upstream] answer
+    /// applies, `allowed` that an allow list does, `excepted` that an exception does: the upstream servers answer
     /// all three. The rules of two images are compared list by list. Exit code 0 when nothing differs, 1 when something
     /// does, 3 when the rules of a generation are not known.
     Diff(diff::DiffArgs),

@@ -55,7 +55,7 @@ LIMIT = 20
 # The beginning of lines that a reader would take for a command.
 COMMAND = (r"\$ |(sudo|tapis|cargo|dig|git|apt-get|sysctl|systemctl|taskset|cp|mv|rm|cat|echo|sed|head|mkdir|export|"
            r"(benches|tests)/\S+\.py|target/release/tapis|[A-Z_]+=\S+) ")
-LANGUAGES = ("console", "sh", "toml", "json", "text", "rust", "")
+LANGUAGES = ("console", "sh", "toml", "json", "text", "rust", "mermaid", "")
 
 ZONE = """$ORIGIN .
 $TTL 60

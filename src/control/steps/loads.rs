@@ -42,7 +42,7 @@ impl Control {
             LoadResult::Refused(ticket, refusal) => self.refuse(ticket, refusal),
             LoadResult::Ready(ready) => self.delta.ready.push(*ready),
             LoadResult::Pending { ticket, name } => {
-                self.requests.report_pending_load(ticket, &name)
+                self.requests.report_pending_load(ticket, &name);
             }
         }
     }
