@@ -1,5 +1,14 @@
 //! The hits of each list and order, over restarts: the counts of this server are added to those of earlier servers, in
 //! a file of the state directory.
+//!
+//! ```text
+//!               each minute, if hits were counted
+//!   stored -----------------------------------------> being written
+//!    ^  ^                                               |      |
+//!    |  +-----------------------------------------------+      | failed: an alarm
+//!    |                     written                             v
+//!    +------------------------------------------------------ kept in memory, tried again after ten seconds
+//! ```
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

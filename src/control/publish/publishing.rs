@@ -1,4 +1,14 @@
 //! The state of publication: the snapshot in force, the changes since, and their causes. Frees replaced snapshots.
+//!
+//! ```text
+//!                 a list, an order or the
+//!                 configuration changed            all that is ready is composed
+//!   in force ------------------------------> due ------------------------------> in force, with the next generation
+//!                                           |   ^                                 |
+//!                                           +---+ further changes:                |  the replaced snapshot
+//!                                                 their causes are collected      v
+//!                                                                        waits for its readers ----> freed
+//! ```
 
 use std::collections::HashSet;
 use std::path::PathBuf;

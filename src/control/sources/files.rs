@@ -1,4 +1,14 @@
 //! The files of lists, orders and exceptions: looks at them, and the watch for changes.
+//!
+//! ```text
+//!            a list or a directory came or went,              no other task runs
+//!            a link may lead elsewhere
+//!   watched ------------------------------------> outdated ------------------------> being watched by a task
+//!    ^                                               ^                                 |          |
+//!    |                                               |  outdated again meanwhile       |          |
+//!    |                                               +---------------------------------+          |
+//!    +--------------------------------------------------------------------------------------------+
+//! ```
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
