@@ -41,10 +41,20 @@ pub(super) fn print_restart_keys(keys: &[String], out: &mut impl Write) -> io::R
     Ok(())
 }
 
+/// Whether a problem begins with the words that it is reported with.
+fn is_rejection(problem: &str) -> bool {
+    [
+        "configuration rejected",
+        "lists of the configuration rejected",
+    ]
+    .iter()
+    .any(|start| problem.starts_with(start))
+}
+
 /// Prints the result of a reload or a rollback.
 pub(super) fn print_report(report: &ReloadReport, out: &mut impl Write) -> Result<(), Failure> {
     for problem in &report.problems {
-        let start = match problem.contains("rejected") {
+        let start = match is_rejection(problem) {
             true => "",
             false => "rejected: ",
         };

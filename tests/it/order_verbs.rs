@@ -471,7 +471,7 @@ fn a_later_end_of_an_order_is_reported_as_planned() {
 
 #[test]
 fn a_check_warns_of_an_order_that_supersedes_one_that_does_not_exist() {
-    let (server, _upstream) = server("");
+    let (server, upstream) = server("");
     let dates = format!("supersedes = [\"gone\", \"x-1\"]\n{PAST}");
     let path = server.path("next.toml");
     fs::write(&path, order("next", &dates, &target("b.example", "exact"))).expect("written");
@@ -480,4 +480,21 @@ fn a_check_warns_of_an_order_that_supersedes_one_that_does_not_exist() {
     let warning = "warning: order next: it supersedes `gone`, which does not exist\n";
     let expected = format!("{warning}good: order next, 1 target\n");
     assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+    let bare = server.path("bare.toml");
+    fs::write(&bare, preamble(upstream.address)).expect("written");
+    let output = tapis()
+        .args([
+            "order",
+            "check",
+            "--config",
+            SHIPPED,
+            &path.display().to_string(),
+        ])
+        .output();
+    let report = text(&output.expect("it ran"));
+    let unchecked = "no directory of orders, so the orders in `supersedes` are not checked";
+    assert!(
+        report.contains(unchecked) && !report.contains("exist"),
+        "{report}"
+    );
 }

@@ -301,7 +301,7 @@ fn a_bad_configuration_changes_nothing_and_is_reported() {
     );
     assert!(is_blocked(server.address, "a.example"));
     until("the refusal in the log", || {
-        server.log().contains("configuration refused")
+        server.log().contains("configuration rejected")
     });
 
     fs::write(

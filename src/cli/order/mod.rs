@@ -41,7 +41,7 @@ enum OrderVerb {
     ///
     /// Exit code 0 when it is, 1 when not. Warns of names that `[guard]` would leave out of a list: public
     /// suffixes, protected and popular names. Also warns if the order supersedes orders that the directory does not
-    /// have, or that do not begin earlier.
+    /// have, or that begin later.
     Check(CheckArgs),
     /// Print a template of an order's file, which explains each field.
     New(change::NewArgs),
@@ -91,7 +91,7 @@ pub(super) fn run(
     out: &mut impl Write,
 ) -> Result<(), Failure> {
     match &args.verb {
-        OrderVerb::Check(args) => check(&read_needed(config, &["guard", "orders"])?, args, out),
+        OrderVerb::Check(args) => check(config, args, out),
         OrderVerb::New(args) => Ok(change::print_template(args, out)?),
         OrderVerb::Lift(args) => change::lift(config, args, out),
         OrderVerb::Suspend(args) => change::suspend(config, args, out),
@@ -101,24 +101,41 @@ pub(super) fn run(
     }
 }
 
-fn check(config: &Config, args: &CheckArgs, out: &mut impl Write) -> Result<(), Failure> {
+fn check(config: Option<&PathBuf>, args: &CheckArgs, out: &mut impl Write) -> Result<(), Failure> {
     let text = orders::text(&args.file).map_err(Failure::Config)?;
     let order = Order::parse(&text, &args.file).map_err(Failure::Config)?;
-    let guard_policy = GuardPolicy::read(config);
-    for finding in guard_policy.problems().iter().cloned().chain(
-        guard_policy
-            .findings(&order)
-            .map(|finding| finding.to_string()),
-    ) {
-        writeln!(out, "warning: {finding}")?;
+    let supersedes = !order.supersedes.is_empty();
+    let sections: &[&str] = match supersedes {
+        true => &["guard", "orders", "state", "journal"],
+        false => &["guard"],
+    };
+    let config = read_needed(config, sections)?;
+    let guard_policy = GuardPolicy::read(&config);
+    let findings = guard_policy.findings(&order);
+    let mut warnings = guard_policy.problems().to_vec();
+    warnings.extend(findings.map(|finding| finding.to_string()));
+    if supersedes {
+        warnings.extend(supersession_warnings(&config, &order));
     }
-    if !order.supersedes.is_empty() {
-        let registry = OrderRegistry::read(config);
-        for warning in registry.ineffective_supersessions(&order) {
-            writeln!(out, "warning: {warning}")?;
-        }
+    for warning in warnings {
+        writeln!(out, "warning: {warning}")?;
     }
     let targets = counted(order.targets.len(), "target", "targets");
     writeln!(out, "good: order {}, {targets}", order.id)?;
     Ok(())
+}
+
+/// The warnings about the orders that this one supersedes.
+fn supersession_warnings(config: &Config, order: &Order) -> Vec<String> {
+    if config.orders.dir.is_none() {
+        let why = "the configuration has no directory of orders, so the orders in `supersedes` are not checked";
+        return vec![why.to_owned()];
+    }
+    let registry = OrderRegistry::read(config);
+    let problems = registry.problems();
+    // An order whose file can't be read seems not to exist.
+    match problems.is_empty() {
+        true => registry.ineffective_supersessions(order),
+        false => problems,
+    }
 }

@@ -3,11 +3,10 @@
 //!
 //! ```text
 //!               each minute, if hits were counted
-//!   stored -----------------------------------------> being written
-//!    ^  ^                                               |      |
-//!    |  +-----------------------------------------------+      | failed: an alarm
-//!    |                     written                             v
-//!    +------------------------------------------------------ kept in memory, tried again after ten seconds
+//!   stored -----------------------------------------> being written <----------+
+//!     ^                                                 |      |               | after ten seconds
+//!     +-------------------------------------------------+      +-------> kept in memory
+//!                          written                      failed: an alarm
 //! ```
 
 use std::collections::BTreeMap;

@@ -1,6 +1,4 @@
-//! The images on the disk: which files have them, and when they are written.
-//!
-//! Nothing waits for the disk. If images can't be written, they are in force all the same, and that is an alarm.
+//! The images on the disk: which files have them.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,17 +1,14 @@
 //! Whether the images in force are on the disk.
 //!
 //! ```text
-//!                    images changed               a write starts: not while a rollback runs
-//!   written ---------------------------> unwritten --------------------------> being written
-//!    ^   ^                                 ^   ^                                 |  |   |
-//!    |   |                                 |   |   images changed meanwhile      |  |   |
-//!    |   |                                 |   +---------------------------------+  |   |
-//!    |   |                                 |                                        |   |
-//!    |   |      the next generation, or    |                   failed               |   |
-//!    |   |      after half a minute        +----------------- failed <--------------+   |
-//!    |   |                                                                              |
-//!    |   +------------------------------------------------------------------------------+
-//!    +-- started with images from the disk
+//!                images changed                 a write starts: not while a rollback runs
+//!   written ----------------------> unwritten ----------------------> being written
+//!    ^                               ^   ^                              |  |   |
+//!    |                               |   |  images changed meanwhile    |  |   |
+//!    |                               |   +------------------------------+  |   |
+//!    |  the next generation, or      |                                     |   |
+//!    |  after half a minute          +------------- failed <---------------+   |
+//!    +-------------------------------------------------------------------------+
 //! ```
 //!
 //! Nothing waits for the disk: images that can't be written are in force all the same, and that is an alarm.
@@ -87,7 +84,8 @@ impl Persistence {
         self.progress == Progress::Writing
     }
 
-    /// Whether the base in force is on the disk with its number, and no write is pending.
+    /// Whether no write is under way or due. Also true after a failed write: the store then writes the base for the
+    /// compiler itself.
     pub(crate) fn is_written(&self) -> bool {
         !self.is_writing() && !self.is_dirty && self.base_file.is_none()
     }

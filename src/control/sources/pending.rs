@@ -2,14 +2,13 @@
 //! at all.
 //!
 //! ```text
-//!                 all lists are read                        the registry was read
-//!   lists are ---------------------> orders and exceptions -----------------------> whole --> joined, in force
-//!   being read                       are being read            ^                      |
-//!       |                                 |                    |  orders in force     |
-//!       |                                 |                    +----------------------+
-//!       |  a list is refused,             |  too late                 changed
-//!       |  or not read in time            |
-//!       +---------------------------------+--------------------> rejected
+//!                 all lists are read                             they were read
+//!   lists are ---------------------> orders and exceptions -----------------------> whole -----> joined, in force
+//!   being read                       are being read <---------------------------------+             |
+//!       |                                 |               orders in force changed                   |
+//!       |  a list is refused,             |  too late                                               | too large
+//!       |  or not read in time            v                                                         v
+//!       +---------------------------> rejected <----------------------------------------------------+
 //! ```
 
 use std::path::PathBuf;
@@ -146,7 +145,8 @@ impl PendingConfig {
         self.orders = PendingOrders::Reading { since };
     }
 
-    /// Takes its orders, which were read for version `of` of the registry in force.
+    /// Takes its orders, which were read for version `of` of the registry in force. Drops them if reading them has not
+    /// begun since the configuration became pending: an earlier request for an equal configuration wanted them.
     pub(crate) fn finish_orders(&mut self, of: u64, registry: OrderRegistry) {
         if let PendingOrders::Reading { since } | PendingOrders::Read { since, .. } = self.orders {
             self.orders = PendingOrders::Read {

@@ -1,4 +1,4 @@
-//! Steps that involve several components: putting loads in force, reloads, and rollbacks.
+//! Steps that involve several components: putting loads in force, reloads, rollbacks, and the status.
 
 mod loads;
 mod reload;

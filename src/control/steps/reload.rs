@@ -156,7 +156,7 @@ impl Control {
         if !problems.is_empty() && problems != self.configuration.problems {
             tracing::error!(
                 problems = problems.join("; "),
-                "lists of a new configuration refused"
+                "lists of a new configuration rejected"
             );
             self.record
                 .refused("configuration".to_owned(), problems.clone());
@@ -168,7 +168,7 @@ impl Control {
     fn reject_configuration(&mut self, problems: Vec<String>) {
         tracing::error!(
             problems = problems.join("; "),
-            "configuration refused, the old one stays"
+            "configuration rejected, the old one stays"
         );
         self.record
             .refused("configuration".to_owned(), problems.clone());

@@ -95,11 +95,16 @@ impl Control {
             Some(RollbackFiles::Written(Err(problem)) | RollbackFiles::Released(Err(problem))) => {
                 waiting.report.problems.push(problem);
             }
-            None => waiting.report.problems.push(
-                "not rolled back now, but the rollback may take effect after a restart: reading or writing its files \
-                 failed inside tapis, which is a bug; please report it"
-                    .to_owned(),
-            ),
+            None => {
+                let ended = match prepared {
+                    Some(_) => "not released now, but the lists may follow their files",
+                    None => "not rolled back now, but the rollback may take effect",
+                };
+                waiting.report.problems.push(format!(
+                    "{ended} after a restart: reading or writing its files failed inside tapis, which is a bug; \
+                     please report it"
+                ));
+            }
         }
         self.requests.open.push(waiting);
     }

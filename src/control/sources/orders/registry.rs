@@ -253,7 +253,8 @@ impl OrderRegistry {
         self.look_for_loss();
         let (superseded, vain) = supersessions(self.orders());
         let superseded = superseded.into_iter().map(|(id, at)| (id.to_owned(), at));
-        (self.superseded, self.vain) = (superseded.collect(), vain);
+        let vain = vain.into_iter().map(|(_, text)| text);
+        (self.superseded, self.vain) = (superseded.collect(), vain.collect());
         let mut rules = self.rules.take();
         self.overfull = rules::renew(&mut rules, || self.orders(), self.exceptions());
         self.rules = rules;
@@ -284,9 +285,8 @@ impl OrderRegistry {
     pub fn ineffective_supersessions(&self, order: &Order) -> Vec<String> {
         let others = self.orders().filter(|other| other.id != order.id);
         let (_, ineffective) = supersessions(others.chain([order]));
-        let start = format!("order {}: ", order.id);
-        let of_order = ineffective.into_iter();
-        of_order.filter(|text| text.starts_with(&start)).collect()
+        let of_order = ineffective.into_iter().filter(|(id, _)| *id == order.id);
+        of_order.map(|(_, text)| text).collect()
     }
 
     /// The orders of all files, except those rejected because another file has the same id.

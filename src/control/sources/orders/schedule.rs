@@ -75,10 +75,11 @@ impl<'o> Schedule<'o> {
     }
 }
 
-/// When each of these orders is superseded, by id; and a sentence for each `supersedes` that has no effect.
+/// When each of these orders is superseded, by id; and for each `supersedes` that has no effect, the id of its order and
+/// a sentence.
 pub fn supersessions<'o>(
     orders: impl Iterator<Item = &'o Order> + Clone,
-) -> (HashMap<&'o str, Timestamp>, Vec<String>) {
+) -> (HashMap<&'o str, Timestamp>, Vec<(&'o str, String)>) {
     let known: HashMap<&str, &Order> = orders.clone().map(|order| (&*order.id, order)).collect();
     let circles = circles(&known);
     let mut ends: HashMap<&str, Timestamp> = HashMap::new();
@@ -94,17 +95,18 @@ pub fn supersessions<'o>(
                     "order {}: it supersedes `{id}`, which does not exist",
                     order.id
                 );
-                ineffective.push(problem);
+                ineffective.push((&*order.id, problem));
                 continue;
             };
             let first = other.dates.effective_from;
             let circular =
                 first == start && circles.contains(&*order.id) && circles.contains(&*other.id);
             if first > start || circular {
-                ineffective.push(format!(
+                let problem = format!(
                     "order {}: it supersedes `{id}`, which does not begin earlier, so this has no effect",
                     order.id
-                ));
+                );
+                ineffective.push((&*order.id, problem));
                 continue;
             }
             let end = ends.entry(id).or_insert(start.at());
@@ -277,8 +279,9 @@ mod tests {
         let all = [old, new, withdrawn, early];
         let (ends, ineffective) = supersessions(all.iter());
         assert_eq!(ends, HashMap::from([("old", at("2026-03-01"))]));
+        let texts: Vec<_> = ineffective.into_iter().map(|(_, text)| text).collect();
         assert_eq!(
-            ineffective,
+            texts,
             [
                 "order new: it supersedes `gone`, which does not exist",
                 "order early: it supersedes `old`, which does not begin earlier, so this has no effect",
@@ -330,7 +333,7 @@ mod tests {
         for both in [[&old, &new], [&new, &old]] {
             let (ends, ineffective) = supersessions(both.into_iter());
             assert_eq!(ends, HashMap::from([("old", at("2026-01-01"))]));
-            assert_eq!(ineffective, Vec::<String>::new());
+            assert_eq!(ineffective, []);
         }
         let schedule = Schedule::new(&old, Some(at("2026-01-01")));
         assert!(schedule.is_withdrawn(), "it never comes into force");
@@ -354,7 +357,8 @@ mod tests {
         let (ends, ineffective) = supersessions([&early, &late].into_iter());
         assert_eq!(ends, HashMap::from([("early", at("2026-02-01"))]));
         let expected = "order early: it supersedes `late`, which does not begin earlier, so this has no effect";
-        assert_eq!(ineffective, [expected]);
+        assert_eq!(ineffective[0].1, expected);
+        assert_eq!(ineffective.len(), 1);
     }
 
     #[test]
