@@ -483,13 +483,8 @@ fn a_check_warns_of_an_order_that_supersedes_one_that_does_not_exist() {
     let bare = server.path("bare.toml");
     fs::write(&bare, preamble(upstream.address)).expect("written");
     let output = tapis()
-        .args([
-            "order",
-            "check",
-            "--config",
-            SHIPPED,
-            &path.display().to_string(),
-        ])
+        .args(["order", "check", "--config"])
+        .args([&bare, &path])
         .output();
     let report = text(&output.expect("it ran"));
     let unchecked = "no directory of orders, so the orders in `supersedes` are not checked";
