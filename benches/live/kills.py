@@ -60,7 +60,9 @@ class Server(live.Tapis):
         """The generation that a restart would restore."""
         with contextlib.suppress(OSError, ValueError, LookupError):
             with open(os.path.join(self.state_dir, "current")) as record:
-                return json.load(record)["published"][0]["generation"]
+                newest = json.load(record)["published"][0]
+                # Generations with the same images follow as the first and the last of each run.
+                return newest["again"][-1][1] if newest.get("again") else newest["generation"]
         return None
 
 
