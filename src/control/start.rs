@@ -264,9 +264,7 @@ impl Control {
         }
         Ok(images)
     }
-}
 
-impl Control {
     /// Puts stored rules in force for required lists that can't be read now. An earlier configuration lacked these
     /// lists, so the images have their rules marked as not in force. But the last good state of such a list is better
     /// than none.
