@@ -161,7 +161,7 @@ impl Control {
     /// Writes the images in force, if they are not stored yet.
     pub(crate) fn persist_images(&mut self) {
         let is_rolling = self.rollback.is_running();
-        self.persist.start(&self.publication.images, is_rolling);
+        self.persist.start(self.publication.images(), is_rolling);
     }
 
     /// Writes the hits of lists and orders, if that is due.
@@ -372,7 +372,7 @@ impl Control {
         let loads = self
             .lists
             .start_loads(&self.guard_policy, &mut self.requests.tickets);
-        self.compiler.wanted.extend(loads.large);
+        self.compiler.want(loads.large);
         self.dismiss(loads.unneeded);
     }
 
@@ -396,7 +396,7 @@ impl Control {
         self.requests.give_up_late(self.rollback.tasks.age(&()));
         self.lists.all().for_each(ListState::want_sweep);
         self.lists.log_aged(&self.guard_policy);
-        self.scheduler.asked.sweep = true;
+        self.scheduler.sweep();
         self.check_clock();
         if self.record.journal.last_generation() > self.generation() {
             // The journal was opened late and has higher generation numbers. The sources in force get the number after

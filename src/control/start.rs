@@ -107,13 +107,13 @@ impl Control {
         // The delta loses its rules of all lists that are not in `restored`: these rules would take precedence over the
         // rules just read.
         let stays = |name: &str| restored.contains(name);
-        let delta = control.publication.images.delta.as_deref();
+        let delta = control.publication.images().delta.as_deref();
         let sources = delta.map(|delta| &delta.provenance().sources);
         let whole = sources.is_some_and(|all| all.iter().all(|source| stays(&source.name)));
         if !fresh.is_empty() || !whole {
             let fresh = fresh.iter().map(|(image, source)| (image, source.clone()));
             let delta = compose::join(delta, stays, fresh)?;
-            control.publication.images.delta = Some(delta.into());
+            control.publication.set_delta(delta);
             control.persist.mark_dirty();
         }
         control
@@ -179,7 +179,7 @@ impl Control {
         {
             // For the guards, a list with the same name is the same list, whatever its file. A list without rules is
             // not in force.
-            let kept = restore::last_loaded(&self.publication.images, &list.config);
+            let kept = restore::last_loaded(self.publication.images(), &list.config);
             if let Some(kept) = kept.filter(|(_, loaded)| loaded.rules > 0) {
                 list.serve_kept(kept);
             }
@@ -240,7 +240,7 @@ impl Control {
         self.keep_what_is_left();
         if !large.is_empty() {
             let inputs = CompileInputs {
-                images: &self.publication.images,
+                images: self.publication.images(),
                 guard_policy: &self.guard_policy,
                 store: &self.persist.store,
                 deadline: self.configuration.boot.state.deadline,
@@ -269,7 +269,7 @@ impl Control {
     /// lists, so the images have their rules marked as not in force. But the last good state of such a list is better
     /// than none.
     fn keep_what_is_left(&mut self) {
-        let left = self.publication.images.clone().with_lists(|_| true);
+        let left = self.publication.images().clone().with_lists(|_| true);
         let lists = self.lists.active.iter_mut();
         for list in lists.filter(|list| list.config.required && list.loaded.is_none()) {
             if list.refused.is_some() {

@@ -127,7 +127,7 @@ fn a_server_keeps_the_last_good_state_and_names_the_format_everywhere() {
     for report in [
         text(&output),
         text(&server.verb(&["status"])),
-        server.logged("list refused"),
+        server.logged("list rejected"),
         text(&server.verb(&["compile", "-o", image])),
     ] {
         assert!(
@@ -308,7 +308,7 @@ fn a_rejected_list_is_logged_with_its_reason_and_without_a_count() {
     let files = [("ads", &*large("||a.example^\n")), ("small", ADBLOCK)];
     let server = Server::start(&config, &files);
     for name in ["ads", "small"] {
-        server.logged(&format!("list refused list=\"{name}\""));
+        server.logged(&format!("list rejected list=\"{name}\""));
     }
     let log = server.log();
     assert!(log.contains("an adblock filter list"), "{log}");

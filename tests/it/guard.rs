@@ -68,7 +68,7 @@ fn is_held_until_released(server: &Server, guard: &str, reason: &str) {
     let printed = server.verb(&["status"]);
     assert_eq!(printed.status.code(), Some(1), "{}", text(&printed));
     assert!(text(&printed).contains("ALARM ads: "), "{}", text(&printed));
-    assert!(server.logged("list refused").contains(reason));
+    assert!(server.logged("list rejected").contains(reason));
 
     let others = ["empty", "bad", "shrunk", "grown", "old"];
     let others = others.into_iter().filter(|other| *other != guard);

@@ -29,7 +29,7 @@ fn held(server: &Server, reason: &str) {
     assert_eq!(status["degraded"], true);
     let alarm = status["alarms"][0].as_str().expect("an alarm");
     assert!(alarm.contains(reason), "{alarm}");
-    assert!(server.logged("list refused").contains(reason));
+    assert!(server.logged("list rejected").contains(reason));
     assert!(
         is_blocked(server.address, "d.example"),
         "the last good state stays"

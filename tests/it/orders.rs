@@ -330,7 +330,7 @@ fn an_order_that_is_saved_in_two_halves_is_loaded_whole() {
     drop(file);
     until("the order", || is_blocked(server.address, "b.example"));
     assert!(is_blocked(server.address, "a.example"));
-    assert!(!server.log().contains("file refused"), "{}", server.log());
+    assert!(!server.log().contains("file rejected"), "{}", server.log());
 }
 
 #[test]

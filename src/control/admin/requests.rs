@@ -36,9 +36,9 @@ pub(crate) struct Requests {
     pub(crate) queue: RequestQueue,
     pub(crate) tickets: Tickets,
     /// Requests that were carried out, and wait for loads or for a new configuration.
-    pub(crate) open: Vec<OpenRequest>,
+    open: Vec<OpenRequest>,
     /// The request that waits for the rollback or release under way.
-    pub(crate) rollback: Option<RollbackWaiter>,
+    rollback: Option<RollbackWaiter>,
 }
 
 /// A request for a rollback or a release whose files are being read and written.
@@ -120,6 +120,27 @@ impl Requests {
         let mut open = self.open.iter();
         let open = open.find(|open| tickets.iter().any(|it| open.tickets.contains(it)))?;
         Some(open.cause.clone())
+    }
+
+    /// Adds a request that was carried out. It is answered once nothing that it waits for is left.
+    pub(crate) fn add(&mut self, open: OpenRequest) {
+        self.open.push(open);
+    }
+
+    /// The requests that were carried out, and are not answered yet.
+    #[cfg(test)]
+    pub(crate) fn carried_out(&self) -> &[OpenRequest] {
+        &self.open
+    }
+
+    /// The request that `waiter` holds waits for the rollback or release that has begun.
+    pub(crate) fn await_rollback(&mut self, waiter: RollbackWaiter) {
+        self.rollback = Some(waiter);
+    }
+
+    /// The request that waited for the rollback or release that has ended.
+    pub(crate) fn take_rollback(&mut self) -> Option<RollbackWaiter> {
+        self.rollback.take()
     }
 
     /// Queues a reload or a rollback.

@@ -39,7 +39,7 @@ const DELTA_MAX: u64 = 1 << 18;
 
 /// The large lists that wait for the compiler, and its newest result.
 pub(crate) struct CompileQueue {
-    pub(crate) wanted: Vec<Wanted>,
+    wanted: Vec<Wanted>,
     /// The lists of the delta are to be moved into the base.
     delta_is_full: bool,
     /// The number of rules in the delta when moving it failed, and the reason.
@@ -82,6 +82,11 @@ impl CompileQueue {
             compiled: mpsc::channel(1),
             base: None,
         }
+    }
+
+    /// Adds large lists whose files have changed. They are compiled together.
+    pub(crate) fn want(&mut self, lists: Vec<Wanted>) {
+        self.wanted.extend(lists);
     }
 
     /// Drops the lists that wait, and the base that is ready. Returns the tickets of their loads.

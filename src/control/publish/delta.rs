@@ -36,7 +36,7 @@ pub(crate) type Joining = Result<Joined, Vec<u64>>;
 /// Small lists on their way into the delta.
 pub(crate) struct DeltaJoin {
     /// Lists that were read and wait to be joined.
-    pub(crate) ready: Vec<ReadyList>,
+    ready: Vec<ReadyList>,
     progress: Progress,
     pub(crate) joined: (mpsc::Sender<Joining>, mpsc::Receiver<Joining>),
 }
@@ -94,6 +94,17 @@ impl DeltaJoin {
                 ..
             }
         )
+    }
+
+    /// Adds a list that was read.
+    pub(crate) fn add(&mut self, ready: ReadyList) {
+        self.ready.push(ready);
+    }
+
+    /// Drops the lists that wait to be joined. Returns the tickets of their loads.
+    pub(crate) fn clear(&mut self) -> Vec<u64> {
+        let ready = std::mem::take(&mut self.ready).into_iter();
+        ready.map(|ready| ready.ticket).collect()
     }
 
     /// Starts to join the lists that are ready, unless some are being joined. `version` is that of the orders in force.

@@ -12,6 +12,7 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -22,14 +23,14 @@ use crate::control::journal::entry::Cause;
 use crate::control::publish::order_changes::OrderStates;
 use crate::control::publish::slots::Slots;
 use crate::policy::current::Publisher;
+use crate::policy::image::Image;
 use crate::policy::images::Images;
 use crate::policy::snapshot::Snapshot;
 
 /// The snapshot in force, and the changes that the next one will have.
 pub(crate) struct Publication {
     pub(crate) publisher: Publisher,
-    /// The images in force.
-    pub(crate) images: Images,
+    images: Images,
     /// The next generation.
     next: u64,
     published_at: Timestamp,
@@ -82,6 +83,27 @@ impl Publication {
                 self.causes.push(Cause::File { path });
             }
         }
+    }
+
+    /// The images in force.
+    pub(crate) fn images(&self) -> &Images {
+        &self.images
+    }
+
+    /// The image that the compiler made of lists, in force with the next generation.
+    pub(crate) fn set_base(&mut self, base: Arc<Image>) {
+        self.images.base = Some(base);
+    }
+
+    /// The image of the rules that the base does not have yet, in force with the next generation.
+    pub(crate) fn set_delta(&mut self, delta: Image) {
+        self.images.delta = Some(delta.into());
+    }
+
+    /// The images of the next generation: those of an earlier one, or those in force with other rules of orders, or
+    /// with other lists whose rules do not count.
+    pub(crate) fn set_images(&mut self, images: Images) {
+        self.images = images;
     }
 
     /// The rules in the delta.

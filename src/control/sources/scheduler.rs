@@ -134,6 +134,11 @@ impl Scheduler {
         self.asked.tickets.push(ticket);
     }
 
+    /// Requests that all files are looked at, for changes that no event reported.
+    pub(crate) fn sweep(&mut self) {
+        self.asked.sweep = true;
+    }
+
     /// When files are to be read.
     pub(crate) fn due(&self) -> Option<Instant> {
         let idle = !self.tasks.is_running(&());

@@ -29,7 +29,7 @@ impl Control {
                 self.files.refresh();
             }
             Err(problem) => {
-                tracing::error!(problem, "source refused");
+                tracing::error!(problem, "source rejected");
                 self.record.refused("source".to_owned(), vec![problem]);
             }
         }
@@ -40,7 +40,7 @@ impl Control {
         match result {
             LoadResult::Gone(ticket) => self.requests.dismiss(ticket),
             LoadResult::Refused(ticket, refusal) => self.refuse(ticket, refusal),
-            LoadResult::Ready(ready) => self.delta.ready.push(*ready),
+            LoadResult::Ready(ready) => self.delta.add(*ready),
             LoadResult::Pending { ticket, name } => {
                 self.requests.report_pending_load(ticket, &name);
             }
@@ -76,7 +76,7 @@ impl Control {
             return;
         }
         let inputs = CompileInputs {
-            images: &self.publication.images,
+            images: self.publication.images(),
             guard_policy: &self.guard_policy,
             store: &self.persist.store,
             deadline: self.configuration.boot.state.deadline,
@@ -96,7 +96,7 @@ impl Control {
         let gone = self.delta.start(
             &mut self.lists,
             &mut self.compiler,
-            &self.publication.images,
+            self.publication.images(),
             self.scheduler.registry.version(),
             RollbackState {
                 is_running: self.rollback.is_running(),
@@ -136,10 +136,10 @@ impl Control {
         };
         // A change of the configuration alone leaves the images as they are. They are not stored again, as that would
         // remove older ones from the state directory.
-        let before = self.publication.images.delta.as_ref();
+        let before = self.publication.images().delta.as_ref();
         let sources = before.map_or(&[][..], |before| &before.provenance().sources);
         if joined.base.is_some() || delta.provenance().sources != sources {
-            self.publication.images.delta = Some(delta.into());
+            self.publication.set_delta(delta);
             self.persist.mark_dirty();
         }
         if let Some(base) = joined.base {
@@ -185,7 +185,7 @@ impl Control {
             }
             self.adopt_load(wanted.ticket, &wanted.config.source, loaded);
         }
-        self.publication.images.base = Some(new.base.image);
+        self.publication.set_base(new.base.image);
         self.persist.set_base_file(new.base.place);
     }
 
@@ -213,7 +213,7 @@ impl Control {
     /// The images, with the names of lists whose rules are in them but not in force.
     pub(crate) fn images_in_force(&self) -> Images {
         let known: HashSet<_> = self.lists.in_force().map(ListState::name).collect();
-        let images = self.publication.images.clone();
+        let images = self.publication.images().clone();
         images.with_lists(|name| known.contains(name))
     }
 
@@ -223,14 +223,14 @@ impl Control {
         let lists = self.lists.in_force().map(|list| list.source.clone());
         let sources = self.scheduler.sources().iter().cloned().chain(lists);
         let sources = sources.collect();
-        let images = self.images_in_force();
+        let mut images = self.images_in_force();
         // A list that left the configuration is still in the images, and the stored images must record that it is not
         // in force.
-        if images.gone != self.publication.images.gone {
+        if images.gone != self.publication.images().gone {
             self.persist.mark_dirty();
         }
-        self.publication.images = images;
-        self.publication.images.orders = self.scheduler.registry.rules().cloned();
+        images.orders = self.scheduler.registry.rules().cloned();
+        self.publication.set_images(images);
         let generation = self
             .publication
             .take_generation(self.record.journal.last_generation());
@@ -247,7 +247,10 @@ impl Control {
             config: &self.configuration.current,
         });
         let receipt = draft.map(|draft| self.record.journal.publish(draft));
-        let (config, images) = (&self.configuration.current, self.publication.images.clone());
+        let (config, images) = (
+            &self.configuration.current,
+            self.publication.images().clone(),
+        );
         // Making a snapshot of a large delta takes a while. Other tasks of this thread do not wait for that.
         let next = tokio::task::block_in_place(|| {
             let next = compose::snapshot(config, sources, images, generation);

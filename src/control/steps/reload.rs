@@ -42,7 +42,7 @@ impl Control {
             .read_order(request.path, cause.clone(), ticket);
         let mut open = OpenRequest::new(cause, Some(reply));
         open.tickets.insert(ticket);
-        self.requests.open.push(open);
+        self.requests.add(open);
     }
 
     /// Carries out a reload: of the configuration, and of all lists that changed, that were refused, or whose guards
@@ -72,7 +72,7 @@ impl Control {
             &self.guard_policy,
             &mut self.requests.tickets,
         ));
-        self.requests.open.push(open);
+        self.requests.add(open);
     }
 
     /// Adopts the reloadable parts of the configuration, once its new lists are read.

@@ -39,10 +39,11 @@ impl Control {
         };
         if let Err(problem) = started {
             waiting.report.problems.push(problem);
-            self.requests.open.push(waiting);
+            self.requests.add(waiting);
             return;
         }
-        self.requests.rollback = Some(RollbackWaiter { waiting, prepared });
+        self.requests
+            .await_rollback(RollbackWaiter { waiting, prepared });
     }
 
     fn state_dir(&self) -> Result<PathBuf, String> {
@@ -78,7 +79,7 @@ impl Control {
             return self.roll_back_again();
         }
         self.rollback.finish();
-        let Some(waiter) = self.requests.rollback.take() else {
+        let Some(waiter) = self.requests.take_rollback() else {
             return;
         };
         let RollbackWaiter {
@@ -106,7 +107,7 @@ impl Control {
                 ));
             }
         }
-        self.requests.open.push(waiting);
+        self.requests.add(waiting);
     }
 
     /// Composes the images of a rollback again, if lists changed during the composition and none is being joined now.
@@ -149,9 +150,7 @@ impl Control {
         if let Some(pending) = self.lists.pending.take() {
             self.keep_without_lists(pending, hold);
         }
-        let wanted = self.compiler.clear().into_iter();
-        let ready = std::mem::take(&mut self.delta.ready).into_iter();
-        let tickets = wanted.chain(ready.map(|ready| ready.ticket));
+        let tickets = self.compiler.clear().into_iter().chain(self.delta.clear());
         // Loads of lists in force are not dismissed here: those of held lists are refused, with the reason, and the
         // others are requested again.
         let gone = tickets.filter(|ticket| self.lists.with_load(*ticket).is_none());
@@ -187,7 +186,7 @@ impl Control {
         let hold = self.rollback.record.as_ref();
         let names = hold.map_or(&[][..], |hold| &hold.lists);
         held::restore(&mut self.lists.active, names, |list| loaded(&images, list));
-        self.publication.images = images;
+        self.publication.set_images(images);
     }
 
     /// Refuses newer states of the held lists. The refusals are reported, and no request waits for these lists.

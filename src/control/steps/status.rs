@@ -116,9 +116,9 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
         generation: control.generation(),
         published_at: control.publication.published_at(),
         images: [
-            &control.publication.images.base,
-            &control.publication.images.delta,
-            &control.publication.images.orders,
+            &control.publication.images().base,
+            &control.publication.images().delta,
+            &control.publication.images().orders,
         ]
         .into_iter()
         .flatten()

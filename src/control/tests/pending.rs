@@ -42,7 +42,7 @@ fn with_pending(
     let (reply, answer) = oneshot::channel();
     let mut waiting = OpenRequest::new(Cause::Start, Some(reply));
     waiting.awaits_pending = true;
-    control.requests.open.push(waiting);
+    control.requests.add(waiting);
     (control, answer)
 }
 

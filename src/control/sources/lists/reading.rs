@@ -79,7 +79,7 @@ pub(crate) fn log_load(list: &ListState, result: Result<&Loaded, &Refusal>) {
         }
         Err(refusal) => {
             let kept = list.loaded.is_some();
-            tracing::error!(list = name, kept, %refusal, "list refused");
+            tracing::error!(list = name, kept, %refusal, "list rejected");
             return;
         }
     };

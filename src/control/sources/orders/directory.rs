@@ -242,7 +242,7 @@ impl<T> FollowedDirectory<T> {
                 if before.is_some_and(|(before, _)| **before == problems) {
                     return false;
                 }
-                tracing::error!(%problems, kept = file.good.is_some(), "file refused");
+                tracing::error!(%problems, kept = file.good.is_some(), "file rejected");
                 file.refused = Some((Arc::new(problems), Timestamp::now()));
                 true
             }

@@ -1,6 +1,7 @@
 //! Rollbacks and releases that fail, that are interrupted, or during which lists change.
 
 use super::*;
+use crate::policy::images::Images;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_image_is_stored_while_a_written_rollback_is_not_in_force() {
@@ -360,13 +361,17 @@ async fn a_rollback_that_fails_after_lists_changed_leaves_the_disk_as_it_was() {
         };
         assert_eq!(held(&dir), Some(1), "it is written");
         // Lists change, and the generation can't be read a second time.
-        control.publication.images.delta = None;
+        let images = control.publication.images().clone();
+        control.publication.set_images(Images {
+            delta: None,
+            ..images
+        });
         fs::remove_file(dir.join("current")).expect("removed");
         control.finish_rollback_files(landed);
         end_rolling(&mut control).await;
         let problems = &control
             .requests
-            .open
+            .carried_out()
             .last()
             .expect("it is answered")
             .report

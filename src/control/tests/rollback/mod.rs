@@ -365,9 +365,9 @@ async fn a_release_whose_disk_does_not_answer_leaves_the_lists_held_until_it_doe
         .expect("written");
     control.rollback.record = Some(hold(1, 2));
     start_rolling(&mut control, None).await;
-    assert!(control.rollback.record.is_some() && control.requests.open.is_empty());
+    assert!(control.rollback.record.is_some() && control.requests.carried_out().is_empty());
     end_rolling(&mut control).await;
-    assert!(control.rollback.record.is_none() && control.requests.open.len() == 1);
+    assert!(control.rollback.record.is_none() && control.requests.carried_out().len() == 1);
     assert_eq!(held(&folder.path().join("state")), None);
 }
 
