@@ -312,8 +312,7 @@ async fn a_list_that_changes_during_a_rollback_keeps_its_newest_rules() {
         crate::control::sources::lists::load::load(&list.config, &guard_policy, &[], Guards::ALL);
     control
         .delta
-        .ready
-        .push(crate::control::sources::lists::reading::ReadyList {
+        .add(crate::control::sources::lists::reading::ReadyList {
             ticket: 900,
             config: control.lists.active[index].config.clone(),
             rules: fresh.expect("a list"),
