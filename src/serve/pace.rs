@@ -26,8 +26,9 @@ struct Burst {
 }
 
 /// The limits, the one for the longest wait first. An interval of 10 ms may contain the end of one window and the start
-/// of the next. Within such an interval a client gets at most twice `most` answers. Most answers wait for less than 20 ms and are not limited. A client that is
-/// itself a resolver with many users gets up to 25,600 answers per second that waited for 20 to 200 ms.
+/// of the next. Within such an interval a client gets at most twice `most` answers. Most answers wait for less than
+/// 20 ms and are not limited. A client that is itself a resolver with many users gets up to 25,600 answers per second
+/// that waited for 20 to 200 ms.
 const BURSTS: [Burst; 2] = [
     Burst {
         least: Duration::from_millis(200),

@@ -1,4 +1,4 @@
-//! Sends deferred responses to UDP clients. The current snapshot decides what each response is.
+//! Sends deferred responses to UDP clients. Each response is evaluated under the current snapshot.
 
 use std::sync::Arc;
 

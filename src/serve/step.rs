@@ -66,7 +66,7 @@ pub enum Resolution {
 }
 
 impl Resolution {
-    /// Roughly how many bytes the answers that it holds have.
+    /// The approximate size of the answers that it holds, in bytes.
     pub(super) fn footprint(&self) -> usize {
         let (said, stale) = match self {
             Self::Answered(entry) => (Some(entry), None),

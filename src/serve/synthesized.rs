@@ -166,8 +166,8 @@ fn sinkhole(
     any
 }
 
-/// Whether the query is for data of the parent zone: the DS record of a locally served zone. From that answer validators
-/// learn that the zone is unsigned (RFC 8375, section 4; RFC 6303, section 3).
+/// Whether the query is for data of the parent zone: the DS record of a locally served zone. By the parent's answer
+/// validators learn that the zone is unsigned (RFC 8375, section 4; RFC 6303, section 3).
 pub(super) fn is_parents(query: &Query<'_>, zone: LocalZone, labels: usize) -> bool {
     zone == LocalZone::Empty && query.rtype == rtype::DS && query.name.label_count() == labels
 }
