@@ -24,7 +24,7 @@ const TRANSLATED: Ipv6Addr = Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0);
 pub struct Bounds {
     /// In total.
     pub all: usize,
-    /// For one client: an IPv4 address, a link-local IPv6 address, or an IPv6 network of 56 bits.
+    /// For one client: an IPv4 address, a link-local IPv6 address, or an IPv6 /56 network.
     pub per_client: usize,
 }
 
@@ -142,7 +142,7 @@ pub(super) fn network(client: IpAddr) -> u128 {
 }
 
 impl Permit {
-    /// The index of the client's counter, the same for all permits of that client. `None` for a prefetch.
+    /// The index of the client's counter, the same for all permits of that client. `None` for a refresh.
     pub fn client(&self) -> Option<usize> {
         self.client
     }
@@ -163,8 +163,8 @@ mod tests {
 
     use super::*;
 
-    /// With a fixed seed. With a random one, a greedy client and one of the others below would share a counter in one
-    /// run of 3277.
+    /// An admission with a fixed seed. With a random seed, a greedy client and one of the others below would share a
+    /// counter in one run of 3277.
     fn admission(all: usize, per_client: usize) -> Arc<Admission> {
         Arc::new(Admission {
             hasher: SeedableRandomState::fixed(),

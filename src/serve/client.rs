@@ -15,7 +15,7 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// Whether an answer may have 65,535 bytes.
+    /// Whether an answer may have up to 65,535 bytes.
     pub fn is_stream(self) -> bool {
         self == Self::Tcp
     }

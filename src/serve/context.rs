@@ -45,7 +45,7 @@ impl AnswerContext<'_, '_> {
     }
 
     /// The answer to a query that upstream did not answer: a stale answer if the cache has one (RFC 8767), otherwise
-    /// upstream's error, otherwise SERVFAIL.
+    /// upstream's error, otherwise SERVFAIL. `remembered`: the failure comes from the cache.
     pub(super) fn failed(
         &self,
         failure: Option<&Failure>,

@@ -141,7 +141,7 @@ mod tests {
     use crate::serve::resolver::tests::entry;
     use crate::sys::udp::Route;
 
-    /// Answers of one client that waited long.
+    /// Answers to one client that have waited long.
     struct Fixture {
         deferred: Deferred,
         counters: Counters,
@@ -189,7 +189,7 @@ mod tests {
             }
         }
 
-        /// The listen addresses of the answers that are delivered.
+        /// The numbers of the listen addresses of the answers that are delivered.
         fn take(&mut self, millis: u64) -> Vec<usize> {
             let now = self.at(millis);
             let taken = self.deferred.take(now, usize::MAX, &self.counters, |_| {});
@@ -207,7 +207,7 @@ mod tests {
         fixture.push(64, 0);
         fixture.push(1, 7);
         assert_eq!(fixture.take(1005), [0; 64]);
-        // In each of the next windows, new answers arrive shortly before the window ends.
+        // In each of the next windows, new answers arrive 4 ms after the window begins.
         let mut taken = Vec::new();
         for window in 0..5 {
             let next = 1010 + 10 * window;

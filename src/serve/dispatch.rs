@@ -39,7 +39,8 @@ pub(super) struct Received<'p, H> {
     pub(super) is_cut: bool,
 }
 
-/// The operations by which a thread answers a message: it sends an answer, resolves the query upstream, or drops it.
+/// The operations by which a thread answers a message: it sends an answer, or resolves the query upstream. If it does
+/// neither, the message is dropped.
 pub(super) trait Exchange {
     /// Identifies a message to the thread.
     type Handle: Copy;

@@ -42,11 +42,11 @@ pub enum Recipient {
     Datagram(Datagram),
     /// A task.
     Task(oneshot::Sender<Outcome>),
-    /// A prefetch: only the cache wants the answer.
+    /// A refresh: only the cache wants the answer.
     CacheOnly,
 }
 
-/// A client, or a prefetch, that waits for an outcome.
+/// A client, or a refresh, that waits for an outcome.
 #[derive(Debug)]
 pub struct Waiter {
     /// Where the outcome is delivered.
@@ -66,7 +66,7 @@ impl Waiter {
 pub struct QueryId {
     /// The name, type and flags that it asks for.
     pub key: Key,
-    /// The first client that it is sent for, as [`Permit::client`] gives it.
+    /// The first client that it is sent for, as numbered by [`Permit::client`].
     pub client: Option<usize>,
     number: u64,
 }
@@ -155,7 +155,8 @@ impl InFlight {
     }
 
     /// Ends a query and returns its waiters. If the query has ended before, but a later query for the same key is in
-    /// flight, an answer ends the later query; a failure does not. `None` if no query was ended.
+    /// flight, the outcome ends the later query if it is an answer, but not if it is a failure. `None` if no query was
+    /// ended.
     pub fn complete(&self, query_id: &QueryId, outcome: &Outcome) -> Option<Vec<Waiter>> {
         remove(&mut self.lock(&query_id.key), query_id, outcome)
     }

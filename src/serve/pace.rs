@@ -18,16 +18,17 @@ use super::shared::Setting;
 /// A limit for answers that waited for at least `least`, but not long enough for a preceding entry of [`BURSTS`].
 struct Burst {
     least: Duration,
-    /// How many of them one client gets in each [`WINDOW`].
+    /// How many of these answers one client gets in each [`WINDOW`].
     most: u64,
-    /// The lowest of the sixteen bits that count them. Each burst is counted separately, or a client with many
-    /// faster answers would never get the slowest ones.
+    /// The lowest of the sixteen bits that count them. Each burst is counted separately: otherwise a client with many
+    /// faster answers would never get its slowest answers.
     count_at: u32,
 }
 
-/// An interval of 10 ms may contain the end of one window and the start of the next. Within such an interval a client
-/// gets at most twice `most` answers. Most answers wait for less than 20 ms and are not limited. A client that is
-/// itself a resolver with many users gets up to 25,600 answers per second that waited for 20 to 200 ms.
+/// The limits, the one for the longest wait first. An interval of 10 ms may contain the end of one window and the start
+/// of the next. Within such an interval a client gets at most twice `most` answers. Most answers wait for less than
+/// 20 ms and are not limited. A client that is itself a resolver with many users gets up to 25,600 answers per second
+/// that waited for 20 to 200 ms.
 const BURSTS: [Burst; 2] = [
     Burst {
         least: Duration::from_millis(200),
@@ -50,8 +51,8 @@ const CLIENTS: usize = 1 << 12;
 pub enum Release {
     /// Send it.
     Now,
-    /// Try again at this time, the start of the next window. In that window, answers that were held back have no
-    /// precedence: the first ones that are tried are sent.
+    /// Try again at this time, the start of the next window. [`Pace`] gives answers that were held back no precedence:
+    /// in each window, the first answers that are tried are sent.
     Later(Instant),
     /// Drop it: the client has given up.
     Never,

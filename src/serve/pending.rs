@@ -38,7 +38,7 @@ impl<O: Observer> Pending<O> {
         self.packet.len()
     }
 
-    /// Asks upstream, or joins an equal query that is in flight. Returns the outcome, which may be some KB.
+    /// Asks upstream, or joins an equal query that is in flight. The outcome that it returns may take some KB.
     pub async fn resolve(&self) -> Resolution {
         let (key, stale) = (self.key.clone(), self.stale.clone());
         self.resolver.resolve(self.client.address, key, stale).await

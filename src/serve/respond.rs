@@ -67,7 +67,7 @@ pub fn conclude(
 /// Reads a packet and makes all checks that come before the policy decides on the qname.
 ///
 /// # Errors
-/// The end of a query that needs no policy; `out` holds its answer, if there is one.
+/// The [`Ending`] of a query that needs no policy; `out` holds the answer, if there is one.
 #[inline(always)]
 pub(super) fn read<'p>(
     client: &Client,
@@ -264,7 +264,7 @@ fn synthesize<'a, 'p>(
     })
 }
 
-/// The end of a packet that could not be read. It is answered only to permitted clients.
+/// The end of a packet that could not be read. Only permitted clients get an answer.
 fn refuse_packet(reject: Reject, permitted: bool, packet: &[u8], out: &mut Vec<u8>) -> Ending {
     let count = match reject.fault() {
         Fault::Short => Count::Short,

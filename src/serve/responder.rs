@@ -1,4 +1,4 @@
-//! Sends deferred responses to UDP clients, re-evaluated against the current snapshot.
+//! Sends deferred responses to UDP clients. Each response is evaluated under the current snapshot.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub(super) fn socket_index(sockets: &[ListenSocket], number: usize) -> Option<us
         .ok()
 }
 
-/// The outcome of a query for one datagram, which may have a stale answer.
+/// The outcome of a query for one datagram, with the datagram's stale answer if there is one.
 fn resolution(outcome: &Outcome, datagram: &Datagram) -> Resolution {
     match outcome {
         Ok(entry) => Resolution::Answered(Arc::clone(entry)),
@@ -95,7 +95,7 @@ impl<O: Observer> Responder<O> {
         ))
     }
 
-    /// Delivers an outcome to all waiters at once.
+    /// Delivers an outcome to all waiters immediately.
     pub(super) fn deliver_now(&self, waiters: impl IntoIterator<Item = Waiter>, outcome: &Outcome) {
         for waiter in waiters {
             deliver(waiter, outcome, |datagram, resolution| {

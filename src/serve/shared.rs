@@ -20,7 +20,7 @@ pub struct Shared {
     pub clock: Clock,
 }
 
-/// A duration of the configuration in whole milliseconds. It may change while threads use it.
+/// A duration of the configuration in whole milliseconds. Its value may change while threads use it.
 #[derive(Debug)]
 pub struct Setting(AtomicU64);
 
@@ -42,11 +42,11 @@ impl Setting {
 }
 
 /// Seconds since the server started, by which TTLs are counted. The clock includes the time for which the system was
-/// suspended: an answer does not stay valid longer because of that.
+/// suspended, so a suspension does not make an answer stay valid longer.
 #[derive(Clone, Debug)]
 pub struct Clock {
     start: Instant,
-    /// Seconds for which the system was suspended meanwhile, which [`Instant`] does not count.
+    /// Seconds for which the system was suspended since the start, which [`Instant`] does not count.
     suspended: Arc<AtomicU32>,
 }
 

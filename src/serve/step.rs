@@ -59,14 +59,14 @@ impl From<Ending> for Step {
 pub enum Resolution {
     /// With an answer.
     Answered(Arc<Entry>),
-    /// Without one.
+    /// Without an answer; there may be a stale one.
     Failed(Arc<Failure>, Option<Arc<Entry>>),
-    /// Too many queries are waiting already.
+    /// Too many queries are waiting already; there may be a stale answer.
     Overloaded(Option<Arc<Entry>>),
 }
 
 impl Resolution {
-    /// The bytes of the answers that it holds, roughly.
+    /// The approximate size of the answers that it holds, in bytes.
     pub(super) fn footprint(&self) -> usize {
         let (said, stale) = match self {
             Self::Answered(entry) => (Some(entry), None),

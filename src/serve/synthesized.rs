@@ -50,7 +50,7 @@ pub(super) fn chaos(
     true
 }
 
-/// Where a block applies: at the queried name, or at the end of a CNAME chain.
+/// Where a block applies: at the queried name, or at a name that its CNAME chain leads to.
 pub(super) enum BlockedAt<'a> {
     /// The queried name itself.
     Question,
@@ -166,8 +166,8 @@ fn sinkhole(
     any
 }
 
-/// Whether the query is for data of the parent zone: the DS record of a locally served zone, by which validators learn
-/// that it is unsigned (RFC 8375, section 4; RFC 6303, section 3).
+/// Whether the query is for data of the parent zone: the DS record of a locally served zone. By the parent's answer
+/// validators learn that the zone is unsigned (RFC 8375, section 4; RFC 6303, section 3).
 pub(super) fn is_parents(query: &Query<'_>, zone: LocalZone, labels: usize) -> bool {
     zone == LocalZone::Empty && query.rtype == rtype::DS && query.name.label_count() == labels
 }

@@ -14,7 +14,7 @@ use crate::wire::query::Query;
 const WAYS: usize = 2;
 /// The maximum number of sets. Together, this many sets take a megabyte.
 const MOST_SETS: usize = 16_384;
-/// The number of the cache's bytes per set: a small cache has few sets, so its copy is small, too.
+/// The number of the cache's bytes per set: for a small cache, the worker cache has few sets and is small, too.
 const BYTES_PER_SET: u64 = 4096;
 /// Answers of more bytes are not copied. A copy stays in memory for a while after the cache has evicted the entry.
 const MOST_BYTES: usize = 1024;
@@ -72,7 +72,7 @@ impl WorkerCache {
         }
     }
 
-    /// Prefetches the first bytes of its answer; to be called after the entry itself was prefetched.
+    /// Prefetches the first bytes of the entry's answer; to be called after the entry itself was prefetched.
     pub(super) fn prefetch_bytes(&self, location: Location) {
         if let Some(entry) = self.candidate(location) {
             let bytes = entry.answer.bytes();

@@ -48,7 +48,7 @@ impl<'k> KeyRef<'k> {
         }
     }
 
-    /// The flags DO and CD, which change the answer.
+    /// The flags DO and CD, on which the answer depends.
     pub(in crate::serve) fn bits(&self) -> u8 {
         self.bits
     }
@@ -60,7 +60,7 @@ impl<'k> KeyRef<'k> {
 }
 
 impl Key {
-    /// The key of a query: its name, type, and the flags DO and CD, which change the answer.
+    /// The key of a query: its name, type, and the flags DO and CD, on which the answer depends.
     pub fn new(query: &Query<'_>) -> Self {
         let KeyRef { name, rtype, bits } = KeyRef::new(query);
         Self {
@@ -70,7 +70,7 @@ impl Key {
         }
     }
 
-    /// The name servers of the root.
+    /// The key of the query for the name servers of the root.
     pub(in crate::serve) fn root_servers() -> Self {
         Self {
             name: SmallVec::from_slice(&[0]),
@@ -165,7 +165,7 @@ impl Entry {
         now.saturating_sub(self.stored)
     }
 
-    /// Whether it may be cached, that is, used after the second in which it was received.
+    /// Whether it may be cached, that is, still be used after the second in which it was received.
     pub(super) fn is_kept(&self) -> bool {
         self.expires > self.stored
     }
@@ -189,8 +189,8 @@ impl Entry {
         now < self.expires
     }
 
-    /// Counts a hit. True once for an answer that is popular and about to expire: it should be refreshed before
-    /// clients have to wait for it.
+    /// Counts a hit if the answer is about to expire. True once, when such an answer is popular: it should be refreshed
+    /// before clients have to wait for it.
     pub(in crate::serve) fn is_due(&self, now: u32) -> bool {
         let ttl = self.expires - self.stored;
         let left = self.expires.saturating_sub(now);

@@ -1,5 +1,5 @@
-//! The cache of upstream's answers and recent failures, limited in bytes. It holds answers as they are before the
-//! policy is applied. So when a block is added or removed, this affects cached answers at once.
+//! The cache of upstream's answers and recent failures, with a maximum number of bytes. It holds answers as they are
+//! before the policy is applied. So when a block is added or removed, this affects cached answers at once.
 
 mod entry;
 mod stale;

@@ -1,5 +1,5 @@
-//! Finds the stale answer that may be used: the newest one for the name and type, unless an NXDOMAIN that was received
-//! later denies a name of that answer, or newer data that can't be used replaced it (RFC 8767, section 4).
+//! Finds the stale answer that may be used: the newest one for the name and type. There is none if the newest can't be
+//! used, or if an NXDOMAIN that was received later denies one of its names (RFC 8767, section 4).
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
 //! Resolves two kinds of queries: those of UDP clients that a worker's first attempt could not resolve, and those of
-//! stream clients. It limits the time to that for which clients wait.
+//! stream clients. It limits how long a client waits.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ pub struct Resolver<O: Observer> {
 }
 
 impl<O: Observer> Resolver<O> {
-    /// Asks `pool`, keeps its answers in the responder's cache, and has the responder deliver them.
+    /// A resolver that asks `pool`, keeps its answers in the responder's cache, and has the responder deliver them.
     pub fn new(pool: Arc<Pool>, responder: Responder<O>, bounds: Bounds) -> Self {
         Self {
             pool,
@@ -192,7 +192,7 @@ impl<O: Observer> Resolver<O> {
     }
 }
 
-/// The first step of a message on a thread that may wait for locks.
+/// The first step for a message, on a thread that may wait for locks.
 pub(super) enum Begun {
     /// This answer is sent.
     Reply(Vec<u8>),
@@ -202,8 +202,8 @@ pub(super) enum Begun {
     Resolve(Key, Option<Arc<Entry>>),
 }
 
-/// The exchange for a single message. It only stores the first step, which is carried out after the snapshot is
-/// released.
+/// The exchange for a single message. It stores the answer or the query for upstream, which is sent after the snapshot
+/// is released. Only a refresh starts at once.
 struct Once<'r, O: Observer> {
     resolver: &'r Arc<Resolver<O>>,
     draft: Vec<u8>,

@@ -1,5 +1,5 @@
-//! DNS over TCP: connections, their limit, pipelining and idle timeouts (RFC 7766, RFC 9210). The queries and the bytes
-//! that one connection can keep waiting are limited.
+//! DNS over TCP: connections, their limit, pipelining and idle timeouts (RFC 7766, RFC 9210). The number of queries and
+//! bytes that wait on one connection is limited.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -45,7 +45,7 @@ pub struct Streams<O: Observer> {
     pub counters: Arc<Counters>,
     /// Permits for open connections.
     pub connections: Arc<Admission>,
-    /// How long a connection may be idle, and an answer remain unread.
+    /// How long a connection may be idle, and how long an answer may remain unread.
     pub idle: Setting,
     /// Ends the service.
     pub stop: CancellationToken,

@@ -1,7 +1,7 @@
 //! Sends one query by UDP from a separate socket and recognises the response.
 //!
-//! Records are not read here: `wire::answer` reads those that it needs, and passes the rest unchanged. Otherwise the
-//! owner of a zone could make a server look broken.
+//! Records are not read here: `wire::answer` reads those that it needs, and passes the rest unchanged. If records that
+//! can't be read made an exchange fail here, the owner of a zone could make a server look broken.
 
 use std::io;
 use std::net::SocketAddr;

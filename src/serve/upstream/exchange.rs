@@ -18,7 +18,7 @@ pub enum Transport {
 pub struct How {
     /// By which transport.
     pub over: Transport,
-    /// The client that it is sent for; `None` for a prefetch. Clients take turns where connections are few.
+    /// The client that it is sent for; `None` if no client waits for it. Clients take turns where connections are few.
     pub client: Option<usize>,
     /// The extensions to use. Over TCP the letter case is not random, because responses can't be forged there.
     pub dialect: Dialect,

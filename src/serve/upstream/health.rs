@@ -27,7 +27,7 @@ pub(super) struct Health {
 }
 
 impl Health {
-    /// Records an answer that took `took`.
+    /// Records a response that took `took`.
     pub(super) fn answered(&mut self, took: Duration) {
         let took = took.as_secs_f64().max(1e-6);
         self.latency = match self.latency {
@@ -38,7 +38,7 @@ impl Health {
         self.paused_until = None;
     }
 
-    /// Records that no usable answer came.
+    /// Records that no response came, or not soon enough.
     pub(super) fn failed(&mut self, now: Instant) {
         self.failures = self.failures.saturating_add(1);
         if let Some(over) = self.failures.checked_sub(DOWN_AFTER) {
@@ -65,12 +65,12 @@ impl Health {
         self.paused_until.is_some_and(|until| now < until)
     }
 
-    /// Whether it failed so often since its last answer that it counted as down, even if it is asked again by now.
+    /// Whether it has failed often enough since its last response to be down, even if its pause is over.
     pub(super) fn is_silent(&self) -> bool {
         self.failures >= DOWN_AFTER
     }
 
-    /// How many of the latest queries it left unanswered, without an answer between them.
+    /// How many queries in a row it has left unanswered up to now.
     pub(super) fn unanswered(&self) -> u32 {
         self.failures
     }

@@ -44,8 +44,8 @@ use crate::wire::edns::code;
 /// total, each is asked once. A server that has responded is not asked again.
 const ROUNDS: usize = 3;
 const MOST_TRIES: usize = 6;
-/// The maximum number of messages of one attempt, which may be repeated without EDNS, over TCP, or without random
-/// letter case.
+/// The maximum number of queries of one attempt: after the first one, the query may be repeated without EDNS, over TCP,
+/// or without random letter case.
 const MOST_STEPS: usize = 6;
 
 /// The upstream servers.
@@ -90,7 +90,7 @@ impl Servers {
 /// Why there is no usable answer.
 #[derive(Debug)]
 pub struct Unanswered {
-    /// The INFO-CODE: 22 or 23 (RFC 8914).
+    /// The INFO-CODE of the Extended DNS Error: 22 or 23 (RFC 8914).
     pub code: u16,
     /// An answer with an error's response code, if a server sent one.
     pub said: Option<Answer>,
@@ -98,7 +98,7 @@ pub struct Unanswered {
     pub ours: bool,
 }
 
-/// An attempt before the pool is asked, which brought no usable answer.
+/// An attempt that was made before the pool is asked, and brought no usable answer.
 #[derive(Debug)]
 pub struct PriorAttempt {
     /// The server that was asked.
@@ -109,7 +109,7 @@ pub struct PriorAttempt {
     pub responded: bool,
     /// Its answer, if that had an error's response code.
     pub said: Option<Answer>,
-    /// How to ask the same server again, if its response is a reason to.
+    /// How to ask the same server again, if its response is a reason to do so.
     pub again: Option<Again>,
 }
 
@@ -118,7 +118,7 @@ pub struct PriorAttempt {
 pub(super) struct First {
     /// The server.
     pub(super) server: Arc<Server>,
-    /// How long to wait for it alone.
+    /// How long to wait for it alone, before the query is handed over.
     pub(super) patience: Duration,
 }
 
@@ -132,12 +132,12 @@ struct Request<'k> {
 
 /// The end of one attempt.
 struct Try {
-    /// The index of the server in the order of this query.
+    /// The index of the server in the order in which this query asks them.
     place: usize,
     took: Duration,
     /// Whether it responded, usably or not.
     responded: bool,
-    /// `None` if the responses are no answer.
+    /// `Ok(None)` if there were responses, but none of them is an answer.
     result: Result<Option<Answer>, ExchangeError>,
 }
 
@@ -230,7 +230,7 @@ impl Pool {
 
     /// Asks until there is a usable answer or the timeout. If a server is slow, the next one is asked in parallel, and
     /// the first usable answer counts. With one server only, the query is repeated, because a datagram may be lost. A
-    /// `prior` attempt counts as one of the tries. `client` is the client that it is sent for, if there is one.
+    /// `prior` attempt counts as one of the tries. `client` is the client that the query is sent for, if there is one.
     ///
     /// # Errors
     /// [`Unanswered`] if no server sent an answer with response code NOERROR or NXDOMAIN.

@@ -22,7 +22,8 @@ pub enum Again {
     OtherCase,
     /// Without EDNS, which it refuses.
     WithoutEdns {
-        /// The refusal matched the query in full; else it is only likely.
+        /// Whether the refusal is certain. It is only likely if the response is doubtful, did not match the query in
+        /// full, or came while EDNS is proven.
         is_certain: bool,
     },
 }
@@ -31,7 +32,7 @@ pub enum Again {
 pub(super) struct Received<'m> {
     pub(super) bytes: &'m [u8],
     pub(super) fit: Fit,
-    /// It has TC set, or it is a datagram that is longer than the query announced.
+    /// It has TC set, or it is a datagram that is longer than the size that the query announced.
     pub(super) is_cut: bool,
     pub(super) at: Instant,
 }

@@ -1,8 +1,8 @@
 //! One upstream server: its address, its TCP connections, and which extensions of DNS it lacks.
 //!
 //! A server lacks EDNS if a query with EDNS gets an error and the same query without EDNS gets an answer. It does not
-//! support random letter case if an answer has another letter case. The result is remembered for five minutes. Then the
-//! extension is probed again, because the server behind an address may be replaced.
+//! support random letter case if an answer has another letter case. Such a lack is remembered for five minutes. Then
+//! the extension is probed again, because the server behind an address may be replaced.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -20,12 +20,13 @@ use crate::wire::ask::Dialect;
 
 /// How long a lack is remembered before the server is probed again.
 const MEMORY: Duration = Duration::from_secs(5 * 60);
-/// Doubtful messages in a row after which they are believed. Each can be forged by guessing port and ID alone, so one
-/// of them must not weaken all queries of the next minutes.
+/// How many doubtful messages in a row are believed: errors that may be a refusal of EDNS, and answers in another
+/// letter case. Each can be forged by guessing port and ID alone, so one of them must not weaken all queries of the
+/// next minutes.
 const BARE_ERRORS: u32 = 3;
 const OTHER_CASES: u32 = 2;
 
-/// One upstream server. Shared by all threads; nothing in it needs a lock but the TCP connections.
+/// One upstream server. Shared by all threads; only its TCP connections need a lock.
 pub struct Server {
     address: ServerAddress,
     /// The extensions that the operator permits.

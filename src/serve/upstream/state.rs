@@ -1,4 +1,4 @@
-//! The state of each upstream server for `status`, and whether there is an outage: none of them gives usable answers.
+//! The state of each upstream server for `status`, and whether there is an outage: no server gives usable answers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use super::server::Server;
 use crate::serve::cache::Key;
 use crate::wire::ask::Dialect;
 
-/// After this many consecutive looks at which not all servers were failing, an outage ends, even if no server answers
-/// for the root.
+/// After this many consecutive checks that found not all servers failing, an outage ends, even if no server answers the
+/// query for the root.
 const CALM: u32 = 10;
 
 /// One server as `status` shows it.
@@ -26,7 +26,7 @@ pub struct ServerState {
     pub down: bool,
     /// Whether it left its last queries unanswered, even if it is asked again by now.
     pub silent: bool,
-    /// How many of the latest queries it left unanswered, without an answer between them.
+    /// How many queries in a row it has left unanswered up to now.
     pub unanswered: u32,
     /// Whether its answers come after the time for which queries wait.
     pub late: bool,
@@ -63,7 +63,7 @@ impl Pool {
         both.map(state).collect()
     }
 
-    /// Whether all servers are silent, late, or answer every query with errors.
+    /// Whether each server is silent, or late, or answers every query with an error.
     fn is_failing(&self) -> bool {
         let timeout = self.timeout();
         let servers = self.lock();
@@ -77,21 +77,22 @@ impl Pool {
 
 /// Finds out from time to time whether any server gives usable answers.
 ///
-/// Servers that are silent or answer errors may do so for a few broken zones only. And while no client sends queries,
-/// nothing would show that a server works again. So they are asked for the name servers of the root, which a resolver
-/// always knows.
+/// Servers that are silent or answer with errors may do so for a few broken zones only. And while no client sends
+/// queries, nothing would show that a server works again. Therefore the servers are asked for the name servers of the
+/// root, which a resolver always knows.
 #[derive(Debug, Default)]
 pub struct OutageWatch {
     is_out: bool,
-    /// How many looks in a row found that not all servers were failing, while no server answered for the root.
+    /// How many checks in a row found not all servers failing, while no server answered the query for the root.
     calm: u32,
 }
 
 impl OutageWatch {
     /// Whether no server gives usable answers. Takes as long as a query.
     ///
-    /// An outage ends if a server answers for the root, or if clients have got usable answers for a while. A single one
-    /// does not end it, because it may come from the cache of a server that can reach nothing.
+    /// An outage ends if a server answers the query for the root, or if clients have got usable answers for a while. A
+    /// single answer to a client does not end it, because that may come from the cache of a server that can reach
+    /// nothing.
     pub async fn look(&mut self, pool: &Pool) -> bool {
         let is_failing = pool.is_failing();
         if !self.is_out && !is_failing {

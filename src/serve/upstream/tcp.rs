@@ -1,7 +1,8 @@
 //! TCP to one upstream server: connections that are shared, kept and replaced (RFC 7766).
 //!
-//! A response belongs to the query with its ID and question section. Its records are not read here, so a malformed one
-//! harms no other query on the connection. The code is generic over the stream, which may be TCP or a layer over it.
+//! A response belongs to the query with its ID and question section. Its records are not read here, so a malformed
+//! record harms no other query on the connection. The code is generic over the stream, which may be TCP or a layer over
+//! it.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -35,7 +36,7 @@ const IDLE: Duration = Duration::from_secs(10);
 /// If a server closes a connection while pipelined queries are unanswered, it gets only one query per connection for
 /// this time (RFC 7766, section 6.2.4).
 const WITHOUT_PIPELINING: Duration = Duration::from_secs(5 * 60);
-/// The maximum number of connections for a single query to one server at a time.
+/// The maximum number of connections to one server at a time that serve a single query each.
 const SINGLES: usize = 16;
 /// The maximum number of connections on which one query is tried.
 const MOST_TRIES: usize = 3;
@@ -46,7 +47,7 @@ type Frames<S> = Framed<S, LengthDelimitedCodec>;
 pub(super) struct Connections {
     /// The shared connection. Locked while it is opened, so that queries wait for it instead of opening more.
     shared: Gate<Option<Connection>>,
-    /// Until when the server gets no pipelining.
+    /// Until this time, each connection to the server gets only one query.
     single_until: Mutex<Option<Instant>>,
     singles: Arc<Turns>,
 }
@@ -66,7 +67,7 @@ pub(super) type Response = (Vec<u8>, Fit);
 
 /// How a query ended without a response on one connection.
 enum Ending {
-    /// The connection ended first. `is_pipelined`: other queries were on it at that time.
+    /// The connection ended first. `is_pipelined`: the query had been pipelined with others.
     Closed { is_pipelined: bool },
     /// The server can't be asked, or there is no more time.
     Failed(ExchangeError),
@@ -75,7 +76,7 @@ enum Ending {
 impl Connections {
     /// Sends `query` to `server` and returns the response. The ID is replaced by one that is free on the connection. A
     /// connection for this query alone takes a permit of `places`. The number of such connections is limited; clients
-    /// take turns when queries wait for one.
+    /// take turns when queries wait for such a connection.
     pub(super) async fn exchange(
         &self,
         server: SocketAddr,
@@ -207,8 +208,8 @@ struct Request {
     answer: oneshot::Sender<Response>,
 }
 
-/// An open connection. A task sends and receives; it ends when the server closes the connection,
-/// or when it is idle for [`IDLE`], or when all handles are gone and nothing waits.
+/// An open connection. A task sends and receives; it ends when the server closes the connection, when the connection is
+/// idle for [`IDLE`], or when all handles are gone and nothing waits.
 #[derive(Clone)]
 struct Connection {
     requests: mpsc::Sender<Request>,
@@ -285,7 +286,7 @@ struct Open {
 struct State {
     open: Mutex<HashMap<u16, Open>>,
     places: Semaphore,
-    /// Queries that were open at the end of the connection.
+    /// How many queries were open when the connection ended.
     lost: AtomicUsize,
     last_received: Mutex<Instant>,
     /// No further query will be sent.
@@ -316,7 +317,7 @@ impl State {
         self.lost.load(Ordering::Relaxed) > 1 || self.received_since(start)
     }
 
-    /// Gives a query a random ID that no other open one has (RFC 5452, section 9.2).
+    /// Gives a query a random ID that no other open query has (RFC 5452, section 9.2).
     fn enter(&self, request: Request) -> Bytes {
         let Request { mut query, answer } = request;
         let mut open = lock(&self.open);

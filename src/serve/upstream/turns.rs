@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-/// A client as [`Permit::client`](crate::serve::admission::Permit::client) gives it; `None` is a prefetch.
+/// A client as [`Permit::client`](crate::serve::admission::Permit::client) gives it; `None` is no client.
 type Client = Option<usize>;
 
 /// Issues a fixed number of permits.

@@ -131,8 +131,8 @@ impl<O: Observer> Loop<'_, O> {
         let Loop {
             worker, waiting, ..
         } = self;
-        // There is no packet, or the error is an ICMP message about an earlier answer. If there are packets, the next
-        // wait reports them.
+        // Either there is no packet, or the error is an ICMP message about an earlier answer. If there are packets, the
+        // next wait reports them.
         if inbox.receive(&worker.sockets[socket].1).is_err() {
             self.ready[socket] = false;
             return;
@@ -194,7 +194,7 @@ struct Datagrams<'a, 'w, O: Observer> {
 }
 
 impl<O: Observer> Datagrams<'_, '_, O> {
-    /// Copies a packet, which is kept for later.
+    /// Copies a packet that is kept for later.
     fn keep(&self, Handle { slot, route }: Handle, stale: Option<Arc<Entry>>) -> Datagram {
         Datagram {
             packet: self.inbox.packet(slot).into(),

@@ -158,8 +158,8 @@ impl<'w, O: Observer> Waiting<'w, O> {
         }
     }
 
-    /// Asks upstream for an answer that is about to expire. If there is no room, the entry expires, and the next query
-    /// for it goes upstream.
+    /// Asks upstream again for an answer that is about to expire. If there is no room, the entry expires, and the next
+    /// query for it goes upstream.
     pub(super) fn refresh(&mut self, key: Key) {
         let worker = self.worker;
         let Some(permit) = worker.admission.acquire_background() else {

@@ -15,7 +15,7 @@ use crate::serve::upstream::Pool;
 use crate::stats::Counters;
 use crate::sys::wait::ShutdownListener;
 
-/// The number of upstream ports for which a wait always has room. If few sockets are ready, it can report more ports.
+/// The number of ready upstream ports that one wait can always report. If few sockets are ready, it can report more.
 pub(super) const READY_PORTS: usize = 64;
 
 /// A worker thread before it runs.

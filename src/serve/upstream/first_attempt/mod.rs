@@ -1,4 +1,4 @@
-//! A worker's queries to upstream. Makes only the first attempt; retries go to the resolver.
+//! A worker's queries to upstream. The worker makes only the first attempt; retries go to the resolver.
 //!
 //! A query costs neither a task nor a socket: several ports are open at a time, each query leaves from a random one of
 //! them, and a port is replaced after a few queries (RFC 5452, section 9.2).
@@ -28,9 +28,9 @@ use crate::wire::ask::RANDOM;
 /// The number of ports that are in use for sending at one time. More ports make smaller batches: in a flood, a query
 /// costs some 13 µs with one port, 0.5 µs more with 8 and 0.7 µs more with 16 ports; with 4 no difference was measured.
 const AT_ONCE: usize = 4;
-/// Queries of one port that are sent together.
+/// The maximum number of queries of one port that are sent together.
 const TOGETHER: usize = 16;
-/// Longest query.
+/// The length of the longest query, in bytes.
 const QUERY: usize = 282;
 /// The size of the buffer for one answer: the UDP payload size that we announce, plus some bytes. Without these bytes,
 /// the buffers of a batch would map to the same lines of a processor's cache.
@@ -311,7 +311,7 @@ impl FirstAttempt {
                 self.open -= before - port.sent.len();
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-            // ICMP reports that the port is closed.
+            // ICMP reports that the server's port is closed.
             Err(_) => {
                 let server = &port.to.server;
                 self.open -= port.sent.len();
@@ -378,7 +378,7 @@ impl FirstAttempt {
         }
     }
 
-    /// The slot of `active` that has a port.
+    /// The slot of `active` that has this port.
     fn slot_of(&self, place: usize) -> Option<usize> {
         self.active
             .iter()

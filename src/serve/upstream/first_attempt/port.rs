@@ -9,7 +9,7 @@ use crate::serve::upstream::First;
 use crate::serve::upstream::query::SentQuery;
 use crate::sys::udp::Socket;
 
-/// Queries that are sent from one port.
+/// The maximum number of queries that are sent from one port.
 pub(super) const PER_PORT: usize = 32;
 /// How long new queries are sent from one port.
 pub(super) const PORT_AGE: Duration = Duration::from_secs(1);

@@ -168,7 +168,7 @@ fn queries_leave_from_many_ports_at_once_and_neighbours_from_different_ones() {
         ports.iter().collect::<BTreeSet<_>>().len()
     );
     let distinct = ports.iter().collect::<BTreeSet<_>>().len();
-    // 300 queries need ten ports; that many are open from the start.
+    // 300 queries need at least ten ports, and `AT_ONCE` ports send at one time.
     assert!(distinct >= AT_ONCE, "{distinct}");
     let same = ports.windows(2).filter(|pair| pair[0] == pair[1]).count();
     assert!(same < COUNT / AT_ONCE * 3, "{same} of {COUNT}: {ports:?}");

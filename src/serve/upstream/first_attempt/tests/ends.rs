@@ -71,7 +71,7 @@ fn open_queries_are_drained_at_the_end() {
     assert_eq!(fixture.first_attempt.drain().len(), 10);
 }
 
-/// The label of the name that it asks for.
+/// The first label of the name that a query asks for.
 fn label(query_id: &QueryId) -> String {
     let name = query_id.key.name();
     String::from_utf8_lossy(&name[1..=usize::from(name[0])]).into_owned()

@@ -155,7 +155,7 @@ fn a_server_without_edns_and_random_case_is_asked_without_them_at_once() {
         fixture.first_attempt.flush();
         assert!(!ask::has_edns(&fixture.next().0), "also from an open port");
     }
-    // A bare error means nothing to a query without EDNS.
+    // A bare error is no response to a query without EDNS.
     assert!(fixture.ask(50));
     fixture.first_attempt.flush();
     let (query, peer) = fixture.next();
