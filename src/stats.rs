@@ -49,9 +49,9 @@ counts! {
     Resolved = "resolved",
     /// Stale answers.
     Stale = "stale",
-    /// Queries without a usable answer from upstream: answered with upstream's error, or with SERVFAIL.
+    /// Queries of clients that were answered with upstream's error, or with SERVFAIL for lack of a usable answer.
     Failed = "failed",
-    /// SERVFAIL, because too many queries wait for upstream.
+    /// SERVFAIL answers to queries counted as [`QueueFull`](Self::QueueFull) or [`ClientFull`](Self::ClientFull).
     Overloaded = "overloaded",
     /// Queries that were not forwarded because too many wait for upstream; answered by SERVFAIL or a stale answer.
     QueueFull = "upstream_queue_full",
@@ -59,7 +59,7 @@ counts! {
     ClientFull = "upstream_client_full",
     /// Queries that joined an equal one in flight.
     Coalesced = "coalesced",
-    /// Answers that were not sent, because their query by UDP was too old.
+    /// Answers to UDP queries that were not sent, because the query was too old.
     Discarded = "discarded",
     /// Deferred responses that were delayed because their client received too many at once.
     Paced = "paced",
@@ -113,7 +113,7 @@ counts! {
     UpstreamQueries = "upstream_queries",
     /// Queries sent upstream by TCP, because the answer by UDP was truncated or had another letter case.
     UpstreamTcp = "upstream_tcp_queries",
-    /// Queries without a usable answer from upstream.
+    /// In-flight queries that ended without a usable answer from upstream; several clients may share one.
     UpstreamFailures = "upstream_failures",
     /// Popular answers that were refreshed before they expired.
     Prefetched = "prefetched",
@@ -131,7 +131,7 @@ counts! {
     UpstreamGarbage = "upstream_garbage",
     /// First attempts that upstream did not answer in time; the resolver repeats the query.
     UpstreamSlow = "upstream_slow",
-    /// Answers that were sent, but not cached because another thread held the lock.
+    /// Answers that were sent, but not cached because another thread held the cache's lock.
     Unkept = "cache_not_kept",
 }
 

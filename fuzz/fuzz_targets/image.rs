@@ -1,5 +1,5 @@
-//! Fuzzes the loader: a damaged image is rejected, or lookups and the cursor find the same rules in it. An image
-//! with matching digests may have any content.
+//! Fuzzes the loader with damaged images. An image is rejected if its digests do not match. If they match, the image
+//! may have any content: it is rejected, the cursor reports damage, or lookups find only rules that the cursor reads.
 //!
 //! `cargo +nightly fuzz run image fuzz/corpus/image`
 #![no_main]

@@ -1,4 +1,4 @@
-//! Random rules, and an image of them. Labels are drawn from a few, so that names nest and collide.
+//! Random rules, and an image of them. Most labels come from a small set, so that names nest and collide.
 
 use libfuzzer_sys::arbitrary::{Arbitrary, Result, Unstructured};
 use tapis::policy::builder::Builder;
@@ -90,7 +90,7 @@ impl Rules {
         self.image_with([false; LISTS as usize])
     }
 
-    /// An image of the rules. Lists with `whole` replace all their rules in a base.
+    /// An image of the rules. The rules of a list with `whole` replace those of the same list in a base.
     pub(crate) fn image_with(&self, whole: [bool; LISTS as usize]) -> Image {
         let mut builder = Builder::keyed(Key::new(self.seed));
         for (list, whole) in whole.into_iter().enumerate() {

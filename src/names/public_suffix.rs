@@ -20,7 +20,7 @@ pub enum Covered {
     Children,
 }
 
-/// The part of the list that has a suffix.
+/// The section of the Public Suffix List that a suffix is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
     /// Delegated by ICANN or a country.
@@ -47,8 +47,8 @@ pub fn covered(name: &Name) -> Option<(Covered, Section)> {
     if len != size {
         return None;
     }
-    // A name that is a suffix only by a wildcard does not count: directly below `compute-1.amazonaws.com`, each name is
-    // a suffix and a single host.
+    // A name that is a suffix only by a wildcard does not count. By the entry `*.compute-1.amazonaws.com`, for example,
+    // each name directly below `compute-1.amazonaws.com` is a suffix, but it belongs to a single host.
     let above = name.ancestor(labels - 1).len() - 2;
     match suffix_of_any_label(name, labels - 1) {
         Some((len, _)) if len == above + ANY.len() + 1 => None,

@@ -28,7 +28,7 @@ impl Scope {
         is_depth_covered && name.ancestor(owner_labels) == owner.wire()
     }
 
-    /// Of several rules on one name, the one with the lowest weight decides.
+    /// The weight of the scope: of several rules on one name, the one with the lowest weight decides.
     pub fn weight(self) -> u32 {
         match self {
             Self::Exact => 0,

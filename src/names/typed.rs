@@ -46,8 +46,8 @@ pub enum Mistyped {
     Utf8,
 }
 
-/// ASCII characters that an IDN can't have: all but those of STD3 (letters, digits, hyphens) and the underscore, which
-/// service names have. [`Name`] checks lengths; hyphens are allowed at any position, as in names in use.
+/// ASCII characters that an IDN can't have. It can have those of STD3 (letters, digits, hyphens) and the underscore,
+/// which service names have. [`Name`] checks lengths; hyphens are allowed at any position, as in names in use.
 const DENIED: AsciiDenyList = AsciiDenyList::new(true, "!\"#$%&'()*+,/:;<=>?@[\\]^`{|}~");
 
 /// Parses a single name as an operator types it: `x`, `.x` (subtree) or `*.x` (below). Upper case, a final dot, `\DDD`

@@ -9,8 +9,8 @@ use crate::wire::name::Name;
 pub(super) struct Prefilter {
     /// The bits set by the hashes of the top two labels (counted from the root) of each name in the image.
     bits: Vec<u64>,
-    /// Every name passes: the image has rules on names of fewer than two labels, which cover all names below
-    /// them, or it cannot be read to its end.
+    /// Every name passes: the image has rules on names of fewer than two labels, which may cover all names
+    /// below them, or it cannot be read to its end.
     passes_all: bool,
 }
 

@@ -8,8 +8,8 @@ use super::image::walk::Position;
 use super::rule::Scope;
 use crate::wire::name::{MAX_LABELS, Name};
 
-/// The precedence of a source: 0 wins over 1. A rank fits into [`RANK_BITS`] bits of a weight. There are more
-/// ranks than all images of a snapshot have sources.
+/// The precedence of a source: 0 wins over 1. A rank fits into [`RANK_BITS`] bits of a weight. These suffice for all
+/// sources of a snapshot's images.
 pub(super) type Rank = u32;
 
 /// The bits of a weight: the lowest two for the scope, seven for the depth, the others for the rank.
@@ -84,8 +84,9 @@ impl LookupResult {
     }
 
     /// Whether all names below are blocked: the best source that covers them blocks, and no better source has
-    /// a rule there that may allow a name. May be false although such a better source blocks as well.
-    /// `blocks` returns whether a source blocks.
+    /// a rule there that may allow a name. Every better source that does not answer NXDOMAIN counts as one that
+    /// may, even if it blocks; so the result may be false although all names are blocked. `blocks` returns whether
+    /// a source blocks.
     pub fn is_all_blocked_below(&self, blocks: impl Fn(usize) -> bool) -> bool {
         self.cover != NO_RANK && blocks(self.cover as usize) && self.other >= self.cover
     }
@@ -109,8 +110,8 @@ pub(super) fn hit(weight: u32) -> Hit {
     }
 }
 
-/// A value of an image, evaluated under the ranks of a snapshot. Weights are those of rules on the root; [`deepen`]
-/// corrects them for the depth.
+/// A [`Value`] of an image (the rules of a node), evaluated under the ranks of a snapshot. Weights are those of rules
+/// on the root; [`deepen`] corrects them for the depth.
 #[derive(Clone, Copy, Debug)]
 struct RankedValue {
     /// The best rule if the looked-up name is the value's name.

@@ -15,7 +15,7 @@ pub enum Kind {
     Block,
     /// Names are answered from upstream, even if a block list matches.
     Allow,
-    /// As `Block`, but an authority's order, which allow lists do not override.
+    /// As `Block`, but by an authority's order, which allow lists do not override.
     Order,
     /// Names are answered as if the suppressed sources had no rule for them.
     Exception,

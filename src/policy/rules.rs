@@ -109,7 +109,7 @@ impl Rules {
         found
     }
 
-    /// Merges the rules of an overlay into the results. Most names are rejected by its prefilter.
+    /// Merges the rules of the delta or of the orders image into the results. The prefilter rejects most names.
     #[inline]
     fn lookup_overlay(&self, overlay: &Overlay, names: &[&Name], found: &mut [LookupResult]) {
         let mut some = [&Name::ROOT; BATCH];
@@ -140,8 +140,8 @@ impl Rules {
     }
 
     /// Evaluates the name's rules one by one, without those that an exception suppresses. `found.other` does not show
-    /// which of the rules below are suppressed. The only possible effect of this imprecision is NODATA instead of
-    /// NXDOMAIN. Exceptions that match `asked` apply to `name` as well.
+    /// which of the rules below are suppressed. The effect of this imprecision can only be NODATA instead of NXDOMAIN,
+    /// or that the names below do not count as all blocked. Exceptions that match `asked` apply to `name` as well.
     #[cold]
     fn evaluate_with_exceptions(
         &self,

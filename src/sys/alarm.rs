@@ -26,8 +26,8 @@ pub struct Alarm {
 }
 
 impl Alarm {
-    /// Waits until the clock shows `at` or later, or was set to another time. May end early. One wait at a
-    /// time.
+    /// Waits until the clock shows `at` or later, or was set to another time. May end early. An alarm serves
+    /// only one wait at a time.
     pub async fn until(&self, at: SystemTime) {
         if let Some(timer) = self.timer.get_or_init(|| Timer::new().ok())
             && timer.until(at).await.is_ok()

@@ -45,7 +45,7 @@ impl Sixteen {
         Self { bytes }
     }
 
-    /// A mask of the bytes that equal `byte`, ignoring the bits of `but`.
+    /// One bit for each byte: whether it equals `byte`. Bits that are set in `but` are not compared.
     #[inline(always)]
     pub fn equal(self, byte: u8, but: u8) -> u32 {
         use std::arch::x86_64::{_mm_cmpeq_epi8, _mm_movemask_epi8, _mm_or_si128, _mm_set1_epi8};
@@ -82,7 +82,7 @@ impl Sixteen {
         Self { bytes }
     }
 
-    /// A mask of the bytes that equal `byte`, ignoring the bits of `but`.
+    /// One bit for each byte: whether it equals `byte`. Bits that are set in `but` are not compared.
     #[inline(always)]
     pub fn equal(self, byte: u8, but: u8) -> u32 {
         self.bytes.equal(byte, but)

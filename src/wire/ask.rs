@@ -98,15 +98,15 @@ pub fn udp_limit(edns: bool) -> usize {
     usize::from(if edns { UDP_PAYLOAD } else { PLAIN_UDP })
 }
 
-/// Whether a message is the response to a query.
+/// How a message fits a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fit {
     /// It is the answer.
     Answer,
     /// It would be the answer, but the case of a letter differs.
     OtherCase,
-    /// A header alone with FORMERR or NOTIMP, which some servers send to refuse EDNS. Only the ID matches it
-    /// to the query, so it is not an answer, but at most a reason to retry without EDNS.
+    /// A header alone with FORMERR or NOTIMP, which some servers send to refuse EDNS. Only its ID matches the
+    /// query. So it is not an answer, but at most a reason to retry without EDNS.
     BareError,
     /// Not a response, or one to another query.
     Foreign,
@@ -163,8 +163,8 @@ pub fn edns_support(answer: &[u8], rcode: u16) -> EdnsSupport {
     }
 }
 
-/// Whether the OPT record of a message is malformed, or may have been lost. The message is not a valid answer.
-/// If true, perhaps the sender does not implement EDNS, whatever the response code is.
+/// Whether the OPT record of a message that is not a valid answer is malformed, or may have been lost. Such a
+/// message may come from a server that does not implement EDNS, whatever the response code is.
 pub fn has_broken_opt(message: &[u8]) -> bool {
     opt(message) == Opt::Broken
 }

@@ -16,7 +16,7 @@ pub const MAX_LABELS: usize = 127;
 /// chains of thousands of pointers would keep the server busy.
 pub(crate) const MAX_JUMPS: usize = 127;
 
-/// Room for the wire form, such that sixteen bytes can be read from the start of any label.
+/// Room for the wire form, and for reading sixteen bytes from any byte of a label, which has at most 63.
 const WIRE_ROOM: usize = MAX_NAME + 1 + 63 + 16;
 /// Room for the offsets of labels: a power of two, so that indexing needs no comparison.
 const MAX_STARTS: usize = 128;
@@ -62,7 +62,7 @@ pub enum NameError {
     /// The message ends inside the name.
     #[error("the name is cut short")]
     Truncated,
-    /// A compression pointer where none is allowed, or one that points forward.
+    /// A compression pointer where none is allowed, one that points forward, or too many of them.
     #[error("the name is compressed")]
     Compressed,
     /// The length byte of a label has a reserved type (RFC 6891, section 5).
@@ -77,7 +77,7 @@ pub enum NameError {
     /// Two dots in a row, or a dot at the start.
     #[error("a label is empty")]
     EmptyLabel,
-    /// A backslash followed neither by three digits up to 255 nor by a character.
+    /// A backslash at the end of the text, or before digits that are not three or exceed 255.
     #[error("a backslash is not followed by a character or by three digits up to 255")]
     BadEscape,
 }
@@ -168,7 +168,7 @@ impl Name {
     }
 
     /// Reads presentation form (RFC 1035, section 5.1): labels separated by dots, an optional final dot, the escapes
-    /// `\.` and `\DDD`. Bytes are taken verbatim; IDNs are converted by `names::typed`.
+    /// `\.` and `\DDD`. Bytes other than ASCII letters are not changed; IDNs are converted by `names::typed`.
     ///
     /// # Errors
     /// [`NameError`] if the text is not such a name.

@@ -15,7 +15,7 @@ pub enum Fault {
     Opcode,
     /// Not exactly one question.
     QuestionCount,
-    /// The name of the question is compressed, too long or truncated.
+    /// The question is truncated, or its name is compressed, too long or otherwise malformed.
     Question,
     /// Records that overrun the packet, bytes after the last record, or an answer section.
     Records,

@@ -11,7 +11,7 @@ use super::name::Name;
 use super::query::Query;
 use super::{HEADER, Rcode, UDP_PAYLOAD, flag, rtype};
 
-/// The owner of a record. The queried name is in every answer, so it and its ancestors take two bytes.
+/// The owner of a record. The question has the queried name, so a pointer of two bytes refers to it or an ancestor.
 #[derive(Clone, Copy, Debug)]
 pub enum Owner<'n> {
     /// The queried name.
@@ -138,7 +138,7 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
     pub fn copy(&mut self, answer: &Answer, age: u32, stale_ttl: Option<u32>) {
         self.rcode = answer.rcode();
         if answer.additional_at() > self.limit {
-            // It would be truncated anyway; an answer of 64 KB is not copied for that.
+            // The reply would be truncated anyway, so an answer of up to 64 KB is not copied.
             self.flags |= flag::TC;
             return;
         }
@@ -167,10 +167,11 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
     /// additional section.
     ///
     /// Only SVCB and HTTPS records of the queried type, and records of the additional section, may be left
-    /// out. Compression pointers are copied verbatim, so the bytes that a pointer refers to must not move.
-    /// Therefore the signatures and the authority section come after all records that contain pointers to
-    /// other records. For the same reason, records of the additional section contain only pointers to the
-    /// question. The signatures of the CNAME chain precede the records and are kept.
+    /// out. Compression pointers are copied verbatim, so a pointer that is kept must not refer to bytes that
+    /// move. The CNAME chain comes first, with its signatures; it is kept and does not move. SVCB and HTTPS
+    /// records point only into the chain or to the question, and records of the additional section only to the
+    /// question. The signatures of the RRset and the authority section come after the RRset, and may contain
+    /// other pointers. They are kept only if the RRset is complete, so that nothing before them moves.
     pub fn copy_some(
         &mut self,
         answer: &Answer,

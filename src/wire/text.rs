@@ -1,7 +1,7 @@
 //! Characters that control a terminal or a log instead of being visible.
 
 /// Whether a character moves the cursor, starts an escape sequence, starts a line, changes the direction of
-/// text or is invisible. The two joiners are exempt, because Persian and Hindi are spelled with them.
+/// text or is invisible. The zero-width joiner and non-joiner are exempt, because Persian and Hindi need them.
 pub fn steers(c: char) -> bool {
     c.is_control() || (is_format(c) && !matches!(c, '\u{200C}' | '\u{200D}'))
 }

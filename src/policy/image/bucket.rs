@@ -26,7 +26,7 @@ pub const MAX_CHILDREN: usize = 31;
 const LONG: u8 = 0x40;
 /// Values have 23 bits.
 const WIDE: u8 = 0x80;
-/// In a tag: the child has a value and a reference to its children in the bucket.
+/// In a tag: after the text of the child come its value and, if it has children, its [`ChildRef`].
 const EXPLICIT: u8 = 1;
 /// The tag of the only child of the preceding child. No hash has this tag.
 const ONLY_CHILD: u8 = 0;
@@ -46,7 +46,7 @@ pub const VALUE_LIMIT: u32 = 1 << 23;
 pub const OFFSET_LIMIT: u64 = 1 << 31;
 /// The first group of the directory whose number does not fit into 24 bits.
 pub const GROUP_LIMIT: u64 = 1 << 24;
-/// The first class whose number of buckets does not fit into 32 bits.
+/// The first class of a range (see [`buckets`]) whose number of buckets does not fit into 32 bits.
 pub const CLASS_LIMIT: u32 = 120;
 /// The size of a bucket is a multiple of this number of bytes.
 pub const UNIT: usize = 4;

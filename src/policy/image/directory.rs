@@ -1,10 +1,10 @@
 //! The directory of buckets for nodes with many children, and a filter for each bucket.
 //!
 //! The buckets of such a node are adjacent, and so are their slots in the directory, twelve to a group. Each
-//! node starts a new group; the slots of one node are its range. A group has sixteen bytes, so that the groups of
-//! all nodes stay in the cache: the sizes of twelve buckets in units of [`UNIT`] bytes, one byte each, and the
-//! offset of the first bucket. If the size of a bucket does not fit into its byte, the group is coarse: all buckets
-//! of the group are padded to multiples of [`COARSE_UNIT`] bytes, which is the unit of their sizes.
+//! node starts a new group; the slots of one node are its range. A group has sixteen bytes: the sizes of twelve
+//! buckets in units of [`UNIT`] bytes, one byte each, and the offset of the first bucket. Groups are so small that
+//! those of all nodes stay in the cache. If the size of a bucket does not fit into its byte, the group is coarse: all
+//! buckets of the group are padded to multiples of [`COARSE_UNIT`] bytes, which is the unit of their sizes.
 //!
 //! The filters are a section with four bytes for each slot. A lookup reads group and filter at the same time,
 //! and needs no bucket if the filter rejects the hash.
@@ -187,8 +187,8 @@ impl DirectoryBuilder {
         Ok(ChildRef::range(start, class))
     }
 
-    /// Appends the next group of the current range. Its first bucket is at `offset`. Returns its unit: each of its
-    /// buckets must be padded to a multiple of that.
+    /// Appends the next group of the current range. The first bucket of the group is at `offset`. Returns the unit of
+    /// the group: each of its buckets must be padded to a multiple of the unit.
     pub fn push(&mut self, offset: u64, group: &GroupContent) -> usize {
         let fine = group.sizes.iter().all(|size| *size <= MAX_UNITS * UNIT);
         let (unit, coarse) = if fine {

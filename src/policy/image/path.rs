@@ -60,7 +60,7 @@ impl Key {
         fold(low ^ self.low.wrapping_add(size), high ^ self.high)
     }
 
-    /// The hash of a label the first sixteen bytes of which are hashed in `first`.
+    /// The hash of a label. `first` is the result of [`sixteen`](Self::sixteen) for it.
     #[inline(always)]
     pub fn continued(&self, first: u64, label: &[u8]) -> u64 {
         let rest = label.chunks(16).skip(1);

@@ -61,7 +61,7 @@ pub(super) struct TrieView<'i> {
 /// level need not wait.
 #[derive(Clone, Copy)]
 struct FoundChild {
-    /// The number of labels walked, more than the name has if the child is below it; or [`NOWHERE`].
+    /// The number of labels walked, or [`NOWHERE`]. It exceeds the labels of the name if the child is below the name.
     level: usize,
     /// The value, and the [`ChildRef`] from bit 32 on.
     packed: u64,

@@ -107,7 +107,7 @@ fn refused(image: &Image, change: impl FnOnce(&mut [u8])) -> ImageError {
 
 #[test]
 fn the_longest_names_need_no_more_buckets_than_others() {
-    // First all names are long, so that all groups are coarse; then only some names, so that some groups are coarse.
+    // First all names are long, so that all groups are coarse. Then some names are long, and some groups are coarse.
     for share in [1, 3, 5] {
         let name = |number: usize| {
             let odd = |at: usize| 128 + ((number * 7 + at) % 97) as u8;

@@ -181,8 +181,7 @@ fn depths(weights: &[(usize, u64)]) -> Vec<u32> {
 }
 
 /// The code of a symbol. Its length is in the lowest six bits, because a shift instruction uses only these bits. The
-/// bits of the code are above.
-/// [`ESCAPED`] is set if there is no code.
+/// bits of the code are above. [`ESCAPED`] is set if there is no code.
 type Code = u32;
 
 const ESCAPED: Code = 1 << 31;
@@ -284,7 +283,7 @@ impl TextCode {
     }
 
     /// Encodes the boundary between a label of `size` bytes and the next one of an edge: the bits and their
-    /// number. There are none after a single byte, which ends a label anyway.
+    /// number. There are none after a label of odd length: the code of its last byte ends the label.
     #[inline(always)]
     pub fn between(&self, size: usize) -> (u64, u32) {
         let code = if size % 2 == 1 {

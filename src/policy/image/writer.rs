@@ -186,7 +186,7 @@ impl<W: Write + Seek> Writer<W> {
         Ok(())
     }
 
-    /// Finishes the deepest node of the path: it becomes a child of its parent.
+    /// Finishes the deepest node of the path, and adds it to the finished children of its parent.
     fn close(&mut self) -> Result<(), WriteError> {
         let (above, own) = self.open.split_at_mut(self.depth);
         let (parent, node) = (&mut above[self.depth - 1], &mut own[0]);
@@ -254,7 +254,7 @@ impl<W: Write + Seek> Writer<W> {
         Ok(())
     }
 
-    /// Finishes all nodes, and returns the writer with the header's fields.
+    /// Finishes the image. Returns the `to` that was passed to [`new`](Self::new), and the header's fields.
     ///
     /// # Errors
     /// If the image gets too large, or writing fails.

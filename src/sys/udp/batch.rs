@@ -98,7 +98,7 @@ impl Inbox {
         self.count = 0;
     }
 
-    /// Replaces the contents by what has arrived at `socket`, at most one datagram per slot. Never waits.
+    /// Replaces the contents by the datagrams that have arrived at `socket`, at most one per slot. Never waits.
     /// Returns the number of datagrams.
     ///
     /// # Errors
@@ -348,7 +348,7 @@ mod tests {
                     assert_eq!(inbox.route(read).peer, from(read as u8));
                 }
             }
-            // Only one slot counts as used: the others keep the pointers of this round.
+            // Only one slot counts as used, so the next reset does not change the headers of the others.
             inbox.count = 1;
         }
     }

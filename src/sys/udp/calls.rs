@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 pub(super) type Message = libc::mmsghdr;
 
-/// Receives the datagrams that have arrived, as far as there are messages for them. Never waits. Returns how many.
+/// Receives datagrams that have arrived, at most one for each message. Never waits. Returns how many it received.
 ///
 /// # Safety
 /// Each message must describe live memory that nothing else uses.

@@ -13,7 +13,7 @@ use rustix::net::sockopt::{
     Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover,
 };
 
-/// Bytes for packet information of either family and a count of drops, and some to spare.
+/// The size of the buffer: room for packet information of either family and a count of drops, with some to spare.
 const CAPACITY: usize = 96;
 
 /// The local address of a datagram, and the index of its interface.
@@ -131,7 +131,7 @@ fn local_v4(info: &libc::in_pktinfo) -> Local {
 
 fn local_v6(info: &libc::in6_pktinfo) -> Local {
     let ip = Ipv6Addr::from(info.ipi6_addr.s6_addr);
-    // A link-local address is only an address together with its interface.
+    // A link-local address is incomplete without its interface.
     let interface = match ip.is_unicast_link_local() {
         true => info.ipi6_ifindex,
         false => 0,
@@ -161,7 +161,7 @@ pub(super) fn want_drops(socket: BorrowedFd<'_>) -> io::Result<()> {
 /// 1280 bytes. Each link with IPv6 carries packets of that size without fragmentation (RFC 8200, section 5), and so
 /// does practically each link with IPv4, although RFC 791 requires only 68 bytes.
 ///
-/// `OMIT` still sends where the interface's own MTU is smaller; BIND, Unbound and NSD use it, too.
+/// With `OMIT`, a datagram larger than the interface's own MTU is still sent; BIND, Unbound and NSD use it, too.
 pub(super) fn ignore_path_mtu(socket: BorrowedFd<'_>, v6: bool) -> io::Result<()> {
     // Kernels before 3.15 don't know `OMIT`.
     let set = match v6 {

@@ -25,7 +25,7 @@ impl Default for Ports {
 }
 
 impl Ports {
-    /// The ports of `range` without `except`, which must leave some.
+    /// The ports of `range` without those in `except`. At least one port must remain.
     pub fn new(range: RangeInclusive<u16>, except: Vec<u16>) -> Self {
         Self(ArcSwap::from_pointee(Choice { range, except }))
     }

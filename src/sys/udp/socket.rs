@@ -53,7 +53,7 @@ impl Socket {
     }
 
     /// A socket connected to `server`, on a local port chosen by `draw`, which is called again if the port is
-    /// in use or not permitted. An ICMP message about `server` is an error of the next call.
+    /// in use or not permitted. An ICMP message about `server` makes the next call on the socket fail.
     ///
     /// # Errors
     /// If no file descriptor or port is left, or there is no route to the server.

@@ -34,7 +34,7 @@ pub(super) struct Chain {
 }
 
 impl Chain {
-    /// Follows the chain from `asked`, in whatever order the response has its records.
+    /// Follows the chain from `asked`. The records of the response may have any order.
     pub(super) fn follow(
         parsed: &ParsedResponse<'_>,
         asked: &Name,
@@ -135,7 +135,7 @@ fn step(parsed: &ParsedResponse<'_>, at: &Name) -> Result<Option<Hop>, AnswerErr
     Ok(hop)
 }
 
-/// The DNAME above a name, and the target that it renames the name to (RFC 6672, section 2.2).
+/// The DNAME above a name, and the name that results from it (RFC 6672, section 2.2).
 fn dname_above(
     parsed: &ParsedResponse<'_>,
     at: &Name,

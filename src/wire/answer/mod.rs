@@ -159,7 +159,7 @@ impl Answer {
     }
 
     /// The targets of SVCB and HTTPS records in the answer section (RFC 9460, section 2.5), each with the
-    /// offset of the record's data. Records whose target is their owner are left out.
+    /// offset of the record's data. Records with the target `.`, which stands for their owner, are left out.
     pub fn service_targets(&self) -> impl Iterator<Item = (Name, usize)> {
         let targets = &self.behind_ttls()[4 * usize::from(self.hop_count)..];
         targets.chunks_exact(2).filter_map(move |target| {
@@ -234,7 +234,7 @@ impl Answer {
         records::records(self.wire(), self.question_end(), self.counts)
     }
 
-    /// The offsets of the TTL fields, which have the clamped TTLs from upstream.
+    /// The offsets of the TTL fields, which hold the clamped TTLs from upstream.
     pub(super) fn ttl_fields(&self) -> impl Iterator<Item = usize> {
         let offsets = &self.bytes[usize::from(self.wire_len)..][..2 * usize::from(self.ttl_count)];
         offsets.chunks_exact(2).map(offset)

@@ -54,7 +54,7 @@ impl RdataLayout {
             // MINFO, MX
             14 => two(0, true),
             15 => one(2, true),
-            // RP, AFSDB, RT, PX, SRV, KX, DNAME
+            // RP; AFSDB, RT, KX; PX; SRV; DNAME
             17 => two(0, false),
             18 | 21 | 36 => one(2, false),
             26 => two(2, false),

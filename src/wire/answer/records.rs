@@ -32,7 +32,8 @@ pub enum AnswerError {
     /// A referral: the server does not recurse (RFC 2308, section 2.2).
     #[error("the server refers to others instead of answering")]
     Referral,
-    /// The answer section has records, but none at the queried name of the queried type.
+    /// The answer section has records, but neither one that answers the question nor a CNAME or DNAME that applies to
+    /// the queried name.
     #[error("the answer section has no record that answers the question")]
     Unrelated,
 }
@@ -199,7 +200,7 @@ fn is_name(message: &[u8], mut at: usize, name: &Name) -> Option<bool> {
                 if len >= MAX_NAME {
                     return None;
                 }
-                // Length bytes are at most 63, which is less than any letter.
+                // Length bytes are at most 63, which is less than any letter, so they are compared exactly.
                 rest = rest
                     .and_then(|rest| rest.split_at_checked(label.len()))
                     .filter(|(other, _)| other.eq_ignore_ascii_case(label))

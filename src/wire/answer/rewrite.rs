@@ -14,7 +14,7 @@ use super::spelling::{AskedLabels, CasedName};
 use crate::wire::name::Name;
 use crate::wire::{HEADER, MAX_MESSAGE, class, rtype};
 
-/// The maximum number of labels that later names may point to. No name points to a label after these.
+/// The maximum number of labels that later names may point to: the first ones of the message.
 const MAX_POSITIONS: usize = 64;
 /// How many of these labels may belong to the queried name.
 const ASKED_POSITIONS: usize = 32;
@@ -69,7 +69,7 @@ pub(super) struct Writer<'m> {
     intake: Intake,
     out: Vec<u8>,
     label_positions: SmallVec<[LabelPosition; MAX_POSITIONS]>,
-    /// The rest of [`MAX_STEPS`].
+    /// How many of [`MAX_STEPS`] are left.
     steps: usize,
     ttl_fields: SmallVec<[u16; 16]>,
     /// The offsets of target and TTL of each hop.
@@ -402,7 +402,7 @@ impl<'m> Writer<'m> {
         Some(())
     }
 
-    /// Appends the index to the message.
+    /// Appends the offsets of TTLs, hops and service targets to the message.
     pub(super) fn finish(self) -> Written {
         let mut bytes = self.out;
         let wire_len = bytes.len() as u16;

@@ -4,8 +4,9 @@ use smallvec::SmallVec;
 
 use crate::wire::name::{MAX_JUMPS, MAX_NAME, Name};
 
-/// The labels of the queried name as sorted hashes. A label whose hash is equal by chance is lower-cased as
-/// well, which is harmless; comparing hostile names label by label would be slow.
+/// The labels of the queried name as sorted hashes. A label whose hash is among them is lower-cased. A label that
+/// has an equal hash only by chance is lower-cased, too, which is harmless. Comparing the labels themselves would be
+/// slow for hostile names.
 pub(super) struct AskedLabels(SmallVec<[u32; 8]>);
 
 impl AskedLabels {
