@@ -69,7 +69,7 @@ pub(super) fn start(args: &LogArgs) {
         .with_env_filter(filter)
         .with_ansi(args.log_format == LogFormat::Text && io::stderr().is_terminal())
         .with_writer(|| LogOutput)
-        // These are written to standard error with a macro that panics if that fails.
+        // Internal errors are written to standard error with a macro that panics if that fails.
         .log_internal_errors(false)
         .fmt_fields(plain::fields());
     let text = Format::default().with_target(false);
