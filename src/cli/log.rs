@@ -27,7 +27,7 @@ const VARIABLE: &str = "RUST_LOG";
 
 #[derive(Debug, Default, Args)]
 pub(super) struct LogArgs {
-    /// Log this level and those above it. Without this option, the variable RUST_LOG sets the level, or a filter such
+    /// Log this level and more severe ones. Without this option, the variable RUST_LOG sets the level, or a filter such
     /// as info,tapis::control=debug. If it is not set either, the level is info.
     #[arg(long, value_enum, value_name = "LEVEL")]
     log_level: Option<LogLevel>,
