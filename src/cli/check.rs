@@ -106,7 +106,7 @@ fn other_user(config: &Config, server: &Result<Status, ClientError>) -> Option<S
     })
 }
 
-/// A warning about files that only root can read, if this process is root's.
+/// A warning about files that only root can read, if this process runs as root.
 fn readable_by_root_only(config: &Config, registry: &OrderRegistry) -> Option<String> {
     if user_id() != 0 {
         return None;

@@ -83,7 +83,7 @@ fn write_event(out: &mut impl Write, event: &Event) -> io::Result<()> {
 
 /// The reason why an image must not replace the file; `None` if it may, or there is no file.
 fn replacement_problem(path: &Path) -> Option<&'static str> {
-    // A file that can't be examined can't be replaced either, and that error is reported then.
+    // A file that can't be examined can't be replaced either: writing the image fails later, and reports the reason.
     let metadata = fs::symlink_metadata(path).ok()?;
     if !metadata.is_file() {
         return Some("is not a regular file, and is not replaced: name another one with -o");

@@ -71,7 +71,7 @@ impl Choice {
             {
                 None
             }
-            // A file that can't be examined exists: the verb that reads it reports why it can't be read.
+            // A file that can't be examined is assumed to exist. The verb that reads it reports why it can't be read.
             _ => Some(usual.to_owned()),
         };
         choice(usual, ChosenBy::Default)

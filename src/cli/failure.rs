@@ -32,7 +32,7 @@ impl Failure {
         match self {
             Self::Unknown => ExitCode::from(UNKNOWN),
             Self::Other(error) => match error.downcast_ref() {
-                // In this case a server was asked, and answered with an error.
+                // `Said`: a server was asked, and answered with an error. `None`: the error is not about a server.
                 None | Some(ClientError::Said { .. }) => ExitCode::FAILURE,
                 Some(_) => ExitCode::from(NO_SERVER),
             },

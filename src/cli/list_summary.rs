@@ -7,8 +7,8 @@ use crate::config::shown::{Show, counted};
 use crate::control::list_file::parse::Tally;
 use crate::control::list_file::suppressed::LeftOut;
 
-/// The maximum number of rules printed for each list: so many rules that guards left out, and as many rules that guards
-/// warn of.
+/// The maximum number of rules printed for each list. It applies separately to rules that guards left out, and to rules
+/// that guards warn of.
 pub(super) const SHOWN: usize = 10;
 
 /// Prints the numbers of a list, its first bad lines, and the rules that guards left out or warn of, at most `most` of

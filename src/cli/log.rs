@@ -27,7 +27,7 @@ const VARIABLE: &str = "RUST_LOG";
 
 #[derive(Debug, Default, Args)]
 pub(super) struct LogArgs {
-    /// Log this level and those above it. Without this option, the variable RUST_LOG sets the level, or a filter such
+    /// Log this level and more severe ones. Without this option, the variable RUST_LOG sets the level, or a filter such
     /// as info,tapis::control=debug. If it is not set either, the level is info.
     #[arg(long, value_enum, value_name = "LEVEL")]
     log_level: Option<LogLevel>,
@@ -69,7 +69,7 @@ pub(super) fn start(args: &LogArgs) {
         .with_env_filter(filter)
         .with_ansi(args.log_format == LogFormat::Text && io::stderr().is_terminal())
         .with_writer(|| LogOutput)
-        // These are written to standard error with a macro that panics if that fails.
+        // Internal errors are written to standard error with a macro that panics if that fails.
         .log_internal_errors(false)
         .fmt_fields(plain::fields());
     let text = Format::default().with_target(false);

@@ -74,7 +74,7 @@ Exit codes:
 struct Cli {
     /// The configuration file. The default is the file that the variable TAPIS_CONFIG names; else, for verbs
     /// that inspect a server, the one of the running server; else /etc/tapis/tapis.toml, if it exists; else
-    /// the built-in configuration. The one that is used is printed on standard error.
+    /// the built-in configuration. The configuration that is used is printed on standard error.
     #[arg(short, long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -93,7 +93,7 @@ enum Verb {
     /// Check the configuration and every list, and report all problems at once.
     ///
     /// Also finds an upstream server that is this server itself, and zones in `[local] forward` that are not local
-    /// zones; and checks whether this user could start the server: ports, control socket, state directory, journal.
+    /// zones. Checks whether this user could start the server: ports, control socket, state directory, journal.
     /// Exit code 0 when there are no problems, 1 when there are.
     Check(check::CheckArgs),
     /// Compile all lists of the configuration to one image file.
@@ -106,10 +106,10 @@ enum Verb {
     /// in two image files.
     ///
     /// Two generations are compared by their lists, orders, exceptions and settings in the journal. `.x` is a name and
-    /// all names below it, `*.x` only the names below. Of a name that is not blocked, `upstream` means that no rule
-    /// applies, `allowed` that an allow list does, `excepted` that an exception does: the upstream servers answer
-    /// all three. The rules of two images are compared list by list. Exit code 0 when nothing differs, 1 when something
-    /// does, 3 when the rules of a generation are not known.
+    /// all names below it, `*.x` only the names below. A name that is not blocked is answered by the upstream servers.
+    /// It is shown as `allowed` if an allow list applies to it, as `excepted` if an exception does, and as `upstream`
+    /// if no rule does. The rules of two images are compared list by list. Exit code 0 when nothing differs, 1 when
+    /// something does, 3 when the rules of a generation are not known.
     Diff(diff::DiffArgs),
     /// Show, check, create, lift and suspend authorities' orders.
     Order(order::OrderArgs),
@@ -129,9 +129,9 @@ enum Verb {
     Status(status::StatusArgs),
     /// Reload the configuration and the changed lists of a running server.
     ///
-    /// Returns when they are in force. Exit code 1 when something was rejected: its old state stays in force, and the
-    /// reason is printed. Changed keys that wait for a restart are printed, and do not change the exit code. Exit code
-    /// 4 when no server could be asked.
+    /// Returns when the changes are in force. Exit code 1 when something was rejected: its old state stays in force,
+    /// and the reason is printed. Changed keys that wait for a restart are printed, and do not change the exit code.
+    /// Exit code 4 when no server could be asked.
     Reload(reload::ReloadArgs),
     /// Roll back to the lists of an earlier generation, and hold them.
     ///
@@ -204,7 +204,7 @@ pub fn main() -> ExitCode {
 
 /// Chooses the configuration of a verb, and prints its path on standard error unless `--config` gave it.
 ///
-/// Fails if no configuration was found, but a server may be running that can't be asked: that server may have another
+/// Fails if no configuration was found, and a server may be running but can't be asked: it may have another
 /// configuration than the built-in one.
 fn choose(verb: &Verb, argument: Option<PathBuf>) -> Result<Choice, Failure> {
     let (need, mut choice) = (verb.need(), Choice::new(argument));

@@ -23,7 +23,7 @@ impl<W: Write> Write for Plain<W> {
             return Ok(bytes.len());
         }
         let mut text = String::with_capacity(bytes.len() + 16);
-        // Formatting writes whole characters.
+        // Formatting never splits a character between two writes.
         for c in String::from_utf8_lossy(bytes).chars() {
             match c {
                 '\n' | '\t' => text.push(c),
@@ -40,7 +40,7 @@ impl<W: Write> Write for Plain<W> {
     }
 }
 
-/// Formats the fields of a log event on one line, otherwise like the library.
+/// Formats the fields of a log event on one line, otherwise like `tracing_subscriber`.
 pub(super) fn fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
     debug_fn(field).delimited(" ")
 }

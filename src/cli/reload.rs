@@ -41,7 +41,7 @@ pub(super) fn print_restart_keys(keys: &[String], out: &mut impl Write) -> io::R
     Ok(())
 }
 
-/// Whether a problem begins with the words that it is reported with.
+/// Whether a problem already begins with words that report a rejection.
 fn is_rejection(problem: &str) -> bool {
     [
         "configuration rejected",

@@ -30,7 +30,7 @@ impl Comments {
         Ok(comments)
     }
 
-    /// Whether a line without whitespace before it is a comment.
+    /// Whether a line is a comment. The line must not begin with whitespace.
     #[inline]
     pub fn begin(self, line: &[u8]) -> bool {
         line.first()

@@ -86,8 +86,8 @@ fn is_in_server(text: &str, line: u32) -> bool {
     name.map(str::trim_end) == Some("[server]") && last != header
 }
 
-/// Whether a line is in one of the sections [`OTHERS`]; if the text has a section `[server]`, whether it is in any
-/// other section.
+/// Whether a line is in a section that can't set `control`: one of [`OTHERS`], or, if the text has a section
+/// `[server]`, any section except that one.
 fn is_elsewhere(text: &str, line: u32) -> bool {
     let up_to = text.lines().take(line as usize).map(str::trim);
     let header = up_to.filter(|line| line.starts_with('[')).last();
@@ -103,7 +103,7 @@ fn is_elsewhere(text: &str, line: u32) -> bool {
 ///
 /// # Errors
 /// The problems of the file, if it can't be read, or if they may concern the sections `needed`. If the file does not
-/// have the first of these sections, any unknown section may be a misspelling of its name.
+/// have the first of these sections, any unknown section may be that one with a misspelt name.
 pub fn load_needed(path: &Path, needed: &[&str]) -> Result<(Config, Option<Problems>), Problems> {
     let text = read(path)?;
     let (config, findings) = Config::parse_valid_parts(&text, path, Origin::File(path.to_owned()));

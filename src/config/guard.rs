@@ -14,7 +14,7 @@ use crate::wire::name::Name;
 
 /// The maximum of `max_age_hours`: ten years.
 const HOURS_MAX: u32 = 10 * 365 * 24;
-/// The maximum number of protected names in a file of popular names.
+/// The maximum of `popular_first`.
 const FIRST_MAX: usize = 100_000;
 
 const SUFFIXES: &[(&str, PublicSuffixes)] = &[
@@ -61,7 +61,7 @@ pub enum PublicSuffixes {
     /// All public suffixes.
     All,
     /// The public suffixes of registries, such as `co.id`. A rule that covers a company's suffix, such as `github.io`,
-    /// is in force and reported, because block lists block dynamic-DNS providers on purpose.
+    /// is reported but stays in force, because block lists block dynamic-DNS providers on purpose.
     #[default]
     Icann,
     /// No public suffixes.

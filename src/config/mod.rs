@@ -1,5 +1,5 @@
-//! The configuration. TOML text is parsed to `raw` values, which are validated to a [`Config`]. All problems of a file
-//! are reported at once.
+//! The configuration. TOML text is parsed into `raw` values, and these are validated and become a [`Config`]. All
+//! problems of a file are reported at once.
 //!
 //! To add a key, add a field to `raw`, its default and bounds to `validate`, its type to `types`, and its documentation
 //! to `config/tapis.toml`.

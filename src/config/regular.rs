@@ -65,8 +65,8 @@ impl From<Unread> for io::Error {
 
 /// Opens a regular file for reading, through symbolic links.
 ///
-/// A device or FIFO is never opened, even if one replaces the file meanwhile. If another process has a lease on the
-/// file, this function waits until the system has broken the lease.
+/// Where `/proc` is mounted, a device or FIFO is never opened, even if one replaces the file meanwhile. If another
+/// process has a lease on the file, this function waits until the system has broken the lease.
 ///
 /// # Errors
 /// [`Unread`], except [`Unread::TooLarge`].

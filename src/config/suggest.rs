@@ -2,7 +2,7 @@
 
 use strsim::levenshtein;
 
-/// The candidate closest to `word`, if it has at most one mistake for each three characters.
+/// The candidate closest to `word`, if the two differ by at most one mistake for every three characters.
 pub(super) fn nearest<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,

@@ -10,11 +10,12 @@ use super::findings::Findings;
 /// not TOML.
 const LIMIT: usize = 20;
 
-/// Parses `text`, which must be the text of `findings`, reports each syntax error, and passes the table to `read`.
+/// Parses `text`, reports each syntax error, and passes the table to `read`. `findings` must be created from the same
+/// text.
 ///
 /// The parser continues after an error, but an array without an end includes the rest of the file, and a key without a
-/// value ends parsing. So the lines of the first error are replaced by spaces, and the text is parsed again until there
-/// are no errors. Thus, errors that only follow from others are not reported.
+/// value ends parsing. Therefore only the first error is reported, its lines are replaced by spaces, and the text is
+/// parsed again, until there are no errors. Thus, errors that only follow from others are not reported.
 pub(super) fn parse<T>(
     text: &str,
     findings: &mut Findings,
@@ -75,7 +76,8 @@ impl<'a> Damage<'a> {
             message: None,
         };
         let Some(value) = enclosing(table, at) else {
-            // All lines of a section without a valid header are lost: its keys would belong to the previous section.
+            // If the header of a section is invalid, all lines of the section are discarded. Otherwise its keys would
+            // belong to the previous section.
             let mut next = line + 1;
             if is_header(text, line, findings) {
                 let last = findings.line_at(text.len());

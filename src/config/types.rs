@@ -94,7 +94,7 @@ pub struct Server {
     pub tcp_connections_per_client: usize,
     /// How long a TCP connection may be idle, 1 second to an hour.
     pub tcp_idle: Duration,
-    /// UDP queries that are this old are not answered any more; 100 ms to a minute.
+    /// The age after which UDP queries are not answered any more; 100 ms to a minute.
     pub discard: Duration,
 }
 
@@ -143,7 +143,7 @@ pub struct State {
     pub keep: usize,
     /// How long the rules of replaced lists are kept.
     pub history: History,
-    /// How long a compiling process may be without a report before it is killed, 10 seconds to a day.
+    /// How long a compiling process may report no progress before it is killed, 10 seconds to a day.
     pub deadline: Duration,
 }
 
@@ -189,7 +189,7 @@ pub struct List {
     pub scope: Scope,
     /// Whether the server refuses to start without this list.
     pub required: bool,
-    /// The guards of single rules that only warn of this list's rules, and do not leave them out.
+    /// The guards of single rules that only warn about rules of this list, and leave none out.
     pub warn: Protections,
     /// The location of the text.
     pub content: Content,
@@ -225,7 +225,8 @@ impl State {
 }
 
 impl Config {
-    /// Whether `other` has a different journal for a reason other than a different state directory.
+    /// Whether the journals of `self` and `other` have different paths. If each is at the default path in its own state
+    /// directory, that does not count as different.
     pub fn moves_journal(&self, other: &Self) -> bool {
         let is_default = |config: &Self| config.journal == config.state.journal();
         self.journal != other.journal && !(is_default(self) && is_default(other))

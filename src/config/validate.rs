@@ -44,8 +44,8 @@ const FORMATS: &[(&str, Format)] = &[("domains", Format::Domains), ("hosts", For
 /// The meanings of a bare name. `below` can only be written out, as `*.x`.
 const SCOPES: &[(&str, Scope)] = &[("exact", Scope::Exact), ("subtree", Scope::Subtree)];
 
-/// Validates a configuration. The result has defaults in place of invalid values; the caller discards it if
-/// there are findings.
+/// Validates a configuration. The result has defaults in place of invalid values, so a server must not use it if there
+/// are findings.
 pub(super) fn validate(raw: Raw, origin: Origin, findings: &mut Findings) -> Config {
     let block = blocking(raw.block, &default_blocking(), findings);
     let state = state(raw.state, findings);

@@ -31,7 +31,7 @@ const TAG_MAX: usize = 35;
 const LINE_MAX: usize = 512;
 /// The length in bits of the prefix of IPv4-mapped IPv6 addresses.
 const MAPPED: u8 = 96;
-/// The default port. Port 53 needs a privilege, and 5353 is that of multicast DNS.
+/// The default port to listen on. Port 53 needs a privilege, and 5353 is that of multicast DNS.
 pub(super) const PORT: u16 = 5335;
 
 /// All scopes, for keys that have no default.

@@ -8,7 +8,7 @@ use crate::control::admin::socket::{self, Access, Bound, SocketError};
 use crate::sys::group::{group_id, user_name};
 use crate::sys::process::user_id;
 
-/// The possible paths of the control socket, best first, for the configuration's `control`.
+/// The possible paths of the control socket, the best one first. `control` is the configuration's value.
 pub fn control_sockets(control: Option<&Path>) -> Vec<PathBuf> {
     match control {
         Some(path) => vec![path.to_owned()],

@@ -19,7 +19,7 @@ pub enum DaemonError {
     /// The control socket can't be created.
     #[error(transparent)]
     Socket(#[from] SocketError),
-    /// A required list can't be loaded.
+    /// A required list can't be read, the state directory can't be opened, or the lists have too many rules.
     #[error(transparent)]
     List(#[from] StartError),
     /// The system refuses a resource.

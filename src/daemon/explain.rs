@@ -35,8 +35,8 @@ pub enum ExplainError {
     Read(#[from] hickory_proto::serialize::binary::DecodeError),
 }
 
-/// Answers a query under a snapshot as the server does with an empty cache. If the question has no
-/// client, a client that may query is assumed, unless the configuration permits none.
+/// Answers a query under a snapshot as the server does with an empty cache. If the question names no client, one that
+/// may query is assumed, if the configuration permits any.
 ///
 /// # Errors
 /// [`ExplainError`].

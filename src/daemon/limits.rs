@@ -24,7 +24,7 @@ pub(super) fn workers(config: &Config) -> usize {
     }
 }
 
-/// The numbers of listening sockets.
+/// The numbers that determine how many listening sockets there are.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Listening {
     /// Addresses.

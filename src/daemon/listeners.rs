@@ -168,8 +168,8 @@ impl Listeners {
         }
     }
 
-    /// Serves exactly these addresses. The exchange runs on another thread. If it is called again meanwhile, the last
-    /// call counts.
+    /// Serves exactly these addresses. The exchange runs on another thread. If this function is called again meanwhile,
+    /// the last call counts.
     pub(super) fn replace(self: &Arc<Self>, endpoints: Vec<Arc<Endpoint>>) {
         let mut state = self.lock();
         if state.pending.is_none() && state.listens_on(&endpoints) {

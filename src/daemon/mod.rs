@@ -82,7 +82,7 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     let (control_socket, socket_problem) = match control_socket(&config, user) {
         Ok(socket) => socket,
         Err(error) => {
-            // The check binds the same addresses.
+            // `with_others` checks the addresses by binding them, so they must be free.
             drop(bound);
             return Err(with_others(error.into(), &config));
         }
@@ -172,7 +172,7 @@ fn divide(all: usize, addresses: usize, workers: usize, config: &Config) -> File
 /// Checks that queries can be sent to the configuration's upstream servers.
 ///
 /// # Errors
-/// [`UpstreamError`]: one is this server itself, or its interface does not exist.
+/// [`UpstreamError`]: one of them is this server itself, or its interface does not exist.
 pub fn check_upstreams(config: &Config) -> Result<(), UpstreamError> {
     Upstreams::find(config).map(drop)
 }

@@ -1,4 +1,4 @@
-//! The observer of finished queries. Another observer is added here, and with it to all threads.
+//! The observer of finished queries. To add another observer, change only this file: all threads use this type.
 
 use std::sync::Arc;
 

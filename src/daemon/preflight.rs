@@ -25,7 +25,7 @@ pub struct Running {
     pub listen: Vec<SocketAddr>,
 }
 
-/// A sentence for each problem because of which this user can't start a server with this configuration.
+/// A sentence for each problem that prevents this user from starting a server with this configuration.
 pub fn problems(config: &Config, running: Option<&Running>) -> Vec<String> {
     let held = running.map_or(&[][..], |running| &running.listen);
     let overlaps = |at: &SocketAddr, held: &SocketAddr| {
@@ -41,7 +41,7 @@ pub fn problems(config: &Config, running: Option<&Running>) -> Vec<String> {
     let (sockets, follow) = (control_sockets(control), control.is_some());
     let (access, unknown_group) = access(config, user_id());
     if running.is_none() {
-        // A running server has its socket.
+        // A running server uses its socket, so this check would fail.
         let checked = socket::check(&sockets, follow, access);
         problems.extend(checked.err().map(|error| error.to_string()));
     }

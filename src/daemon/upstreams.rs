@@ -89,7 +89,7 @@ pub(super) struct UpstreamSource {
     pool: Arc<Pool>,
     tracker: TaskTracker,
     stop: CancellationToken,
-    /// Locked while servers are replaced, so that a file that is no longer watched can't replace servers.
+    /// Locked while servers are replaced. Thus a file that is no longer watched can't replace the new servers.
     current: Arc<Mutex<Current>>,
 }
 

@@ -72,10 +72,10 @@ pub(super) struct PastArgs {
 struct ShowArgs {
     #[command(flatten)]
     file: FileArgs,
-    /// Only entries from this time on, as in 2017-07-20T00:00:00+07:00; a date alone is its 00:00:00 UTC.
+    /// Only entries from this time on, as in 2017-07-20T00:00:00+07:00; a date alone means 00:00:00 UTC of that day.
     #[arg(long, value_name = "TIME", value_parser = time_or_date)]
     since: Option<Moment>,
-    /// Only entries before this time; a date alone is its 00:00:00 UTC.
+    /// Only entries before this time; a date alone means 00:00:00 UTC of that day.
     #[arg(long, value_name = "TIME", value_parser = time_or_date)]
     until: Option<Moment>,
     /// Only entries about this order.

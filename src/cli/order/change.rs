@@ -38,7 +38,8 @@ pub(super) struct LiftArgs {
     /// The reason, which is written into the file.
     #[arg(long)]
     reason: String,
-    /// The time of the lift, as in 2017-07-20T00:00:00+07:00; a date alone is its 00:00:00 UTC. The default is now.
+    /// The time of the lift, as in 2017-07-20T00:00:00+07:00; a date alone means 00:00:00 UTC of that day. The default
+    /// is now.
     #[arg(long, value_name = "TIME", value_parser = time_or_date)]
     at: Option<Moment>,
     #[command(flatten)]
@@ -52,11 +53,11 @@ pub(super) struct SuspendArgs {
     /// The reason, which is written into the file.
     #[arg(long)]
     reason: String,
-    /// The start of the suspension, as in 2017-07-20T00:00:00+07:00; a date alone is its 00:00:00 UTC. The default is
-    /// now.
+    /// The start of the suspension, as in 2017-07-20T00:00:00+07:00; a date alone means 00:00:00 UTC of that day. The
+    /// default is now.
     #[arg(long, value_name = "TIME", value_parser = time_or_date)]
     from: Option<Moment>,
-    /// The end of the suspension; a date alone is its 00:00:00 UTC.
+    /// The end of the suspension; a date alone means 00:00:00 UTC of that day.
     #[arg(long, value_name = "TIME", value_parser = time_or_date)]
     until: Moment,
     #[command(flatten)]

@@ -12,8 +12,8 @@ pub(super) const SECTIONS: &[&str] = &["orders", "state", "journal"];
 
 #[derive(Debug, Args)]
 pub(super) struct AtArgs {
-    /// Show the states at this time, as in 2017-07-20T00:00:00+07:00; a date alone is its 00:00:00 UTC. The default is
-    /// now.
+    /// Show the states at this time, as in 2017-07-20T00:00:00+07:00; a date alone means 00:00:00 UTC of that day. The
+    /// default is now.
     #[arg(long, value_name = "TIME", value_parser = time_or_date)]
     at: Option<Moment>,
     /// Print JSON, for programs.

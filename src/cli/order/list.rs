@@ -142,7 +142,7 @@ fn print_fileless(order: &FilelessOrder<'_>, out: &mut impl Write) -> io::Result
     )
 }
 
-/// Prints the server's state of an order, if one was asked and it differs from the file.
+/// If a server was asked, and its state of an order differs from the file, prints the server's state.
 fn print_difference(order: &OrderState<'_>, out: &mut impl Write) -> io::Result<()> {
     let dates = &order.order.dates;
     let in_server = order.in_server;

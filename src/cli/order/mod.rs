@@ -45,7 +45,7 @@ enum OrderVerb {
     Check(CheckArgs),
     /// Print a template of an order's file, which explains each field.
     New(change::NewArgs),
-    /// End an order, now or at a time, by a change of its file. Comments in the file are kept.
+    /// End an order, now or at a given time, by a change of its file. Comments in the file are kept.
     ///
     /// Exit code 0 when the running server follows the change, or none runs; 1 when the order is not lifted in the
     /// server.

@@ -35,8 +35,8 @@ pub(super) struct WhyArgs {
     #[arg(long, value_name = "IP")]
     client: Option<IpAddr>,
     /// Explain the answer at this time, as in 2017-07-20T00:00:00+07:00. A past time is explained by the journal;
-    /// without a journal, by the dates of orders. A future time is explained by the present files. A date alone is its
-    /// 00:00:00 UTC. Exit code 3 when the decision is not known.
+    /// without a journal, by the dates of orders. A future time is explained by the present files. A date alone means
+    /// 00:00:00 UTC of that day. Exit code 3 when the decision is not known.
     #[arg(long, value_name = "TIME", value_parser = time_or_date)]
     at: Option<Moment>,
     #[command(flatten)]

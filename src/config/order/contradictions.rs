@@ -223,8 +223,8 @@ mod tests {
 
     #[test]
     fn a_name_with_very_many_targets_is_searched_once_for_all_excepts() {
-        // No target has a name below x.example, so a search for such names that began at x.example itself would pass
-        // all targets of x.example.
+        // No target has a name below x.example. A search for such a target must not begin at x.example itself: it would
+        // pass all targets of that name.
         let crowd = (0..MANY).map(|number| {
             target(
                 "x.example",
@@ -237,7 +237,8 @@ mod tests {
         // Each except of the crowd is within the scope of all other targets of the crowd.
         let found = contradictions(&[&copies[..], &crowd].concat());
         assert_eq!(found, MANY);
-        // The same with two names. The target below one of them is sorted after all targets of that name.
+        // The same with the names x.example and y.example. One target is below x.example, and is sorted after all
+        // targets of x.example.
         let other = crowd[..MANY / 2].iter().map(|target| Target {
             name: name("y.example"),
             ..target.clone()

@@ -23,7 +23,7 @@ pub enum State {
 }
 
 impl State {
-    /// All states, in chronological order.
+    /// All states; those that end an order come last.
     pub const ALL: [Self; 6] = [
         Self::Scheduled,
         Self::InForce,

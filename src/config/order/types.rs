@@ -78,7 +78,7 @@ pub struct Decision {
     pub date: Option<Date>,
 }
 
-/// The dates when an order begins, pauses and ends, in the order that `docs/orders.md` requires.
+/// The dates when an order begins, pauses and ends. Validation reports dates in a wrong sequence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Dates {

@@ -319,7 +319,8 @@ fn dates(raw: raw::Dates, findings: &mut Findings) -> Option<Dates> {
     })
 }
 
-/// The proposed review date of an order that begins at `start`: after that, and after `now`.
+/// The proposed review date of an order that begins at `start`: [`REVIEW`] after `start`, or, if that is not in the
+/// future, [`REVIEW`] after `now`.
 fn review_after(start: Option<&At<Moment>>, now: Timestamp) -> Moment {
     let start = start.map_or(now, |start| start.value.at());
     let after = |at: Timestamp| at.saturating_add(REVIEW).unwrap_or(Timestamp::MAX);

@@ -1,4 +1,4 @@
-//! Shows why derived `Deserialize` implementations do not read the configuration: they stop at the first mistake.
+//! Shows why derived `Deserialize` implementations are not used for the configuration: they stop at the first mistake.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ struct File {
     _server: Spanned<Server>,
 }
 
-/// Keeps unknown keys, to report them with their lines.
+/// An attempt to keep unknown keys with their lines. It fails, because `serde` drops the lines.
 #[derive(Debug, Deserialize)]
 struct Lenient {
     #[serde(flatten)]
