@@ -40,7 +40,7 @@ trait Held {
 
 impl Held for Cache {
     fn new(bytes: u64) -> Self {
-        // One sixteenth of the cache is for failures.
+        // The cache reserves one sixteenth of its size for failures, so 15/16 of this size are `bytes`.
         Self::new(bytes * 16 / 15, 0)
     }
 

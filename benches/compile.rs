@@ -9,7 +9,7 @@
 //!
 //! - compiles the list with `tapis compile`, and sorts the same file with `sort -u` in one thread;
 //! - reads the image, and hashes it with BLAKE3 in one thread;
-//! - compiles small images of 11 and of 16,000 changes, and makes a snapshot of each that could be published.
+//! - compiles small images of 11 and of 16,000 changes, and makes a publishable snapshot of each.
 //!   Half of the changes are new names, half are names of the list.
 //!
 //! Figures are medians of the rounds, with the lowest and the highest value.
@@ -131,7 +131,7 @@ fn measure(size: usize, rounds: usize) {
     say("16,000 changes", &many, None);
 }
 
-/// Writes a list of this number of names. Returns some of them.
+/// Writes a list of `size` names. Returns some of them.
 fn write_list(to: &FilePath, size: usize) -> Vec<String> {
     let names = names::some(1, size);
     let mut file = BufWriter::new(File::create(to).expect("room for the list"));
@@ -169,7 +169,7 @@ fn sort(list: &FilePath) {
     assert!(status.expect("there is a `sort`").success());
 }
 
-/// Applies changes to a base: from parsed names to a snapshot that could be published.
+/// Applies changes to a base: from parsed names to a publishable snapshot.
 fn change(names: &[String], base: &Arc<Image>, count: usize) -> Snapshot {
     let mut random = Random(count as u64);
     let mut builder = Builder::new();

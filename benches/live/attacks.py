@@ -1,8 +1,8 @@
-"""Bounded floods from separate addresses, each checked by the answers that come back.
+"""Bounded floods from separate addresses. Each checks the answers that it receives.
 
-A flood is a function of the server's port, the flood's rate (in packets per second; floods of streams define
-their own unit), and its duration in seconds. It returns its counts. Answers that must not occur are counted
-as `fault: ...`.
+Each flood is a Python function. Its parameters include the server's port, the rate (in packets per second;
+floods of streams define their own unit), and the duration in seconds. It returns its counts. Answers that must
+not occur are counted as `fault: ...`.
 """
 
 import collections
@@ -93,8 +93,8 @@ def beats(rate, seconds):
 
 
 def many_clients(chance):
-    """Source addresses in turn of clients that together exceed the limits: one sends far too much, five send
-    much, and 240 so little that they get the share that is reserved for such clients."""
+    """Source addresses, one for each packet in turn, of clients that together exceed the limits. One client sends
+    far too much, five send much, and 240 send so little that they get the share that is reserved for such clients."""
     turns = ["127.0.0.20"] * 200 + [f"127.0.0.{21 + i % 5}" for i in range(460)]
     turns += [f"127.0.1.{1 + i}" for i in range(240)]
     chance.shuffle(turns)
@@ -144,7 +144,7 @@ def malformed(port, rate, seconds, chance):
 
 
 def responses(port, rate, seconds, chance):
-    """Responses; a server that answered them would loop with another server."""
+    """Responses. A server that answered responses could loop with another server."""
 
     def packet():
         header = struct.pack(">6H", chance.getrandbits(16), 0x8180 | chance.choice((0, 0, 1, 3, 5)), 1, 0, 0, 0)
@@ -173,7 +173,7 @@ def without_permission(port, rate, seconds, chance):
 
 
 class Streams:
-    """Connections by file descriptor with the time of their opening; each sends one endless frame."""
+    """Open connections by file descriptor, each with the time of its opening."""
 
     def __init__(self, port, sources, events=select.POLLIN, room=None):
         self.port, self.sources, self.events, self.room = port, sources, events, room
@@ -183,7 +183,8 @@ class Streams:
         stream = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if self.room:
             stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.room)
-            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, self.room)  # the peer's buffer is a multiple of it
+            # The peer's buffer is a multiple of the segment size.
+            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, self.room)
         stream.bind((self.sources[self.counts["opened"] % len(self.sources)], 0))
         stream.setblocking(False)
         stream.connect_ex((dns.LOOPBACK, self.port))
@@ -192,7 +193,7 @@ class Streams:
         self.counts["opened"] += 1
 
     def fill(self, count):
-        """Opens the missing ones of `count` connections, a few at a time."""
+        """Opens connections until there are `count`, a few at each call."""
         for _ in range(min(10, count - len(self.open))):
             self.add()
 

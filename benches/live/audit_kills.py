@@ -5,8 +5,8 @@
 
 Each round writes, lifts and removes the files of orders in quick succession, and ends the server by
 SIGKILL at a random moment. Then it is started again with the same state directory. Checks after the
-restart: `tapis journal verify` finds nothing; texts and states of the orders in the journal equal the
-files and the counts in `status`; generations only increase; and each name is answered according to the
+restart: `tapis journal verify` finds nothing; the texts and states of orders in the journal agree with the
+files and with the counts in `status`; generations only increase; and each name is answered according to the
 state of its order. Exit code 1 if a check fails.
 """
 
@@ -71,7 +71,7 @@ def journal_state(server):
 
 
 def files(server):
-    """The same from the files."""
+    """Texts and states of orders in the files."""
     listed = json.loads(server.tapis("order", "list", "--json").stdout)
     texts = {}
     for order in listed:

@@ -1,5 +1,5 @@
-"""The cases of soak.py, run in turn: each is a flood, the behaviour of upstream meanwhile, and the
-counters of the server that must grow.
+"""The cases of soak.py, which run in turn. A case consists of a flood, the behaviour of upstream during it, and
+the counters of the server that must grow.
 
 They run in a separate process, so that the load is never delayed.
 """
@@ -15,7 +15,7 @@ import attacks
 import live
 
 NORMAL, SILENT, FORGING = "normal", "silent", "forging"
-SILENT_SHARE = 0.6  # of the time of its case; after that, the pending queries are answered
+SILENT_SHARE = 0.6  # of the duration of the case; after that, upstream answers the pending queries
 PAUSE = 1.0  # seconds between two cases
 PATIENCE = 30  # seconds for a flood to end
 MALFORMED = "short response opcode question_count question records edns edns_version".split()
@@ -129,7 +129,7 @@ class Director:
 
     @contextlib.contextmanager
     def stopped(self):
-        """The processes of this run's nsd."""
+        """Stops the processes of this run's nsd, and lets them continue at the end of the block."""
         pids = list(live.family(self.above.pid))
         try:
             for pid in pids:

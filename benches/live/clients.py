@@ -43,8 +43,8 @@ def questions(scene):
 
 
 class UdpClient(load.Load):
-    """The checked load by UDP. A SERVFAIL shows no block, as an unfiltered answer shows none. So it is
-    checked like an unfiltered answer, and also recorded in `failed`."""
+    """The checked load by UDP. A SERVFAIL means that the policy did not block the name, as an unfiltered answer
+    does. So it is checked like an unfiltered answer, and also recorded in `failed`."""
 
     def __init__(self, server, asked, rate):
         super().__init__(server.port, asked, rate)
@@ -52,7 +52,7 @@ class UdpClient(load.Load):
         turns = itertools.cycle(number for number, question in enumerate(asked) if isinstance(question, Fresh))
         for at, number in enumerate(self.order):
             if isinstance(asked[number], Fresh):
-                self.order[at] = next(turns)  # in turn, so that no name is replaced while its query waits for an answer
+                self.order[at] = next(turns)  # in turn, so that no name is replaced while its query waits
 
     def step(self):
         now = time.monotonic()

@@ -36,7 +36,7 @@ class Timeline:
 
 
 def parity(question, verdict):
-    """The parity of the state that gave an answer about a name of even or odd states: 0 or 1."""
+    """The parity (0 or 1) of the state that gave an answer; the name is in the even or the odd states only."""
     return 0 if (question.kind == EVEN) == (verdict == load.BLOCKED) else 1
 
 

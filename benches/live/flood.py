@@ -12,7 +12,7 @@ that the query was due. Each round runs three scenarios in turn:
     calm     nothing else happens
     beside   dnsperf queries upstream directly for --flood new names per second: the clients' core is as
              busy as with the flood, the server's is not
-    flood    dnsperf queries the server for them, which has to ask upstream for each
+    flood    dnsperf sends these queries to the server, which has to ask upstream for each
 
 The difference between `flood` and `beside` is caused by the server. Each run waits for an idle machine. It is
 repeated, up to --tries times, if other processes used a part of a core: on a core that the server has to
@@ -46,7 +46,7 @@ OUTSTANDING = 10_000  # more than the flood ever has in flight
 LEAD = 1.0  # seconds that the flood begins before the measured queries
 LEAST_FLOOD = 0.9  # of the configured rate
 QUIET = 0.1  # of a core that other processes may use during a run
-PATIENCE = 60  # seconds to wait for that
+PATIENCE = 60  # seconds to wait until other processes use less than QUIET
 CALM, BESIDE, FLOOD = WAYS = "calm", "beside", "flood"
 FIGURES = ("p50_us", "p99_us", "p999_us", "max_us", "late_p99_us", "lost", "server_core_busy")
 
@@ -90,7 +90,7 @@ class Bench:
         return number(report, "Queries per second")
 
     def flood(self, way):
-        """Starts it; None in the scenario `calm`."""
+        """Starts the flood; None in the scenario `calm`."""
         if way == CALM:
             return None
         options, self.runs = self.options, self.runs + 1
@@ -123,7 +123,7 @@ class Bench:
         report["server_waited"] = round(waited / seconds, 2)
         if flood:
             report["flood"] = read_flood(finish(flood), self.options)
-        # The CPU time of dnsperf counts as ours only once it has ended.
+        # The CPU time of dnsperf counts as this tool's only after dnsperf has ended.
         foreign = live.foreign_seconds(self.server, self.above) - foreign
         return report | {"cores_busy_with_others": round(foreign / (time.monotonic() - start), 2)}
 
@@ -158,7 +158,7 @@ class Bench:
 
 
 def noise(run):
-    """The part of a core that other processes used, or for which the server waited."""
+    """The part of a core that other processes used, or the part of the time that the server waited for a core."""
     return max(run[word] for word in ("cores_busy_with_others", "server_core_busy_with_others", "server_waited"))
 
 

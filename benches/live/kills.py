@@ -10,7 +10,7 @@ force, or while it is saved. Then the server is started again with the same stat
 
 There are two large lists, so that the compiled rules of one are carried over while the other changes.
 Checks: each restart serves from the saved images, with none rejected and nothing compiled before the
-first answers; these answers show one whole state of each list, and this state could be in force at the kill;
+first answers; these answers show one whole state of each list, which could be in force at the time of the kill;
 no compiler of the killed server is left; the newest state comes into force afterwards; and a restart after
 that state was saved serves it at once. Exit code 1 if a check fails.
 """
@@ -61,7 +61,7 @@ class Server(live.Tapis):
         with contextlib.suppress(OSError, ValueError, LookupError):
             with open(os.path.join(self.state_dir, "current")) as record:
                 newest = json.load(record)["published"][0]
-                # Generations with the same images follow as the first and the last of each run.
+                # `again` has the later generations with the same images, as pairs: the first and the last of a range.
                 return newest["again"][-1][1] if newest.get("again") else newest["generation"]
         return None
 

@@ -43,7 +43,7 @@ def free_port():
 
 
 def prepare(cpu):
-    """For a new process: it ends with this one, and stays on that core."""
+    """A function for a new process to call: the process ends with this one, and stays on the core `cpu`."""
 
     def act():
         LIBC.prctl(PDEATHSIG, signal.SIGTERM)

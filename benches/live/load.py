@@ -40,8 +40,7 @@ class Load:
     def __init__(self, port, questions, rate, sockets=8, seed=1):
         self.questions = questions
         self.interval = 1 / rate
-        # A fixed order, long enough to have no rhythm; the shares of the kinds are those of the
-        # questions.
+        # A fixed random order, long enough to have no rhythm. Each kind has the same share as in `questions`.
         order = random.Random(seed)
         self.order = array("I", (order.randrange(len(questions)) for _ in range(1 << 17)))
         self.sockets = [dns.udp_socket() for _ in range(sockets)]

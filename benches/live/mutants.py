@@ -9,13 +9,13 @@ other queries, counts changed, names turned into loops. Most are sent by UDP, so
 frames of a wrong length and in connections that break off. Only 127.0.0.1 is ever addressed.
 
 Mutants are sent in packs of 100 from one socket. After each pack, the same socket sends a health query, which
-passes through the same queue. It must be answered correctly within 2 s. So the server keeps up, and every
-mutant was read before the next pack leaves. Packets that the kernel dropped nevertheless are reported. At the
-end the server must be the same process, answer correctly, and have counted every packet in `status`. Answers
-to mutants are counted by rcode, and checked for properties of all answers: QR is set, and they have at most
-1232 bytes by UDP.
+passes through the same queue. It must be answered correctly within 2 s. This shows that the server keeps up, and
+that it has read every mutant before the next pack is sent. Packets that the kernel dropped nevertheless are
+reported. At the end the server must be the same process, answer correctly, and have counted every packet in
+`status`. Answers to mutants are counted by rcode, and checked for properties of all answers: QR is set, and they
+have at most 1232 bytes by UDP.
 
-A run is repeated with its --seed. If the server dies, the last packs are kept in a file.
+The same --seed repeats a run. If the server dies, the last packs are kept in a file.
 Exit code 1 if a check fails.
 """
 

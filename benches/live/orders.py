@@ -112,7 +112,8 @@ class Play:
         self.sender.run(time.monotonic() + 0.5)
 
     def delays(self):
-        """Milliseconds to the last answer of the old state, by kind of change; early answers are faults."""
+        """Milliseconds to the last answer of the old state, by kind of change. Answers of a state that had not begun
+        are faults."""
         sender, report, early = self.sender, {}, 0
         wanted = {True: load.BLOCKED, False: load.TRUE}
         for kind, begin, end, blocked in self.changes:

@@ -8,13 +8,13 @@ rates (files per second). Meanwhile orders with dates come into force, and `tapi
 result for each rate: the time from a date's instant to the last answer of the old state, the duration
 of `status`, and how often it failed.
 
-large: an order with --excepts names that it does not cover is put in place while an order with a date
-is pending, then the server is restarted. The result: how late the date took effect, the time from the rename
-of the order's file to the first answer that it blocks, and the time from the start to the first DNS answer
-that it blocks.
+large: an order is put in place whose `except` has many names (their number is --excepts), while an order with
+a date is pending. Then the server is restarted. The result: how late the date took effect, the time from the
+rename of the order's file to the first answer that the order blocks, and the time from the start to the first
+DNS answer that the order blocks.
 
-wrong: an order with --targets targets, each with the same mistake. The result: the size of the messages
-in the log and in `status`.
+wrong: an order with --targets targets, each with the same mistake. The result: the size of the messages in the
+log and in `status`.
 
 Exit code 1 if a date took effect more than 0.1 s late, or `status` gave no answer.
 """

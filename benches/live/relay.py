@@ -1,12 +1,12 @@
 #!/usr/bin/env -S python3 -B
-"""A relay before an upstream, which forges a share of the answers on request.
+"""A relay in front of an upstream. On request, the relay forges a share of the answers.
 
     benches/live/relay.py --upstream PORT [--port PORT] [--lies 0.3]
 
 Passes queries by UDP and TCP to an upstream on 127.0.0.1, and its answers back. After SIGUSR1 it
 treats a share of the answers by UDP in the ways of `Relay.LIES`, until SIGUSR2. The forged records
-have an address or text that no correct answer has. Answers by TCP are never forged. At its end it
-prints how often it did what, as JSON.
+have an address or text that no correct answer has. Answers by TCP are never forged. At its end the
+relay prints as JSON how often it did each of these things.
 """
 
 import argparse
@@ -75,7 +75,7 @@ class Relay:
                 (self.ask if udp is self.front else self.answer)()
 
     def ask(self):
-        """Passes queries on with sequential IDs, as those of the server are random."""
+        """Passes queries on with sequential IDs: the IDs of the server are random and can collide."""
         for _ in range(64):
             try:
                 packet, client = self.front.recvfrom(4096)

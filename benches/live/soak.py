@@ -152,7 +152,7 @@ class Evaluation:
         return worst
 
     def waited(self, begin, end):
-        """Seconds that the server's threads had no core: such silences are caused by the machine."""
+        """Seconds that the server's threads waited for a core. The machine causes such silences."""
         course = self.sender.course
         first, last = (bisect.bisect(course, at, key=lambda point: point[0]) for at in (begin, end))
         return course[min(last, len(course) - 1)][-1] - course[max(0, first - 1)][-1]
@@ -220,7 +220,7 @@ def play_all(scene, server, director, options):
 def run(scene, server, above, relay_process, options):
     """The result, and the failures."""
     for name, rtype in itertools.product(scene.groups[expected.OTHER], sorted(set(swap.TYPES))):
-        dns.ask(server.port, dns.query(name, rtype))  # in the cache before upstream is first silent
+        dns.ask(server.port, dns.query(name, rtype))  # fills the cache before upstream is silent for the first time
     time.sleep(SETTLING)
     files = server.files()
     director = cases.Director(server, above, relay_process, options)

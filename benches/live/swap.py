@@ -18,7 +18,7 @@ excludes the time that the sender used for itself.
 
 --edit-latency N makes N edits instead in each of three ways: written in place in two halves, renamed,
 and renamed with `tapis reload`, after whose end the new state must be in force. Then the large list
-grows by one name, --big-edits times (after swaps also, if given). A latency runs from the end of a
+grows by one name, --big-edits times (also after swaps, if --big-edits is given). A latency runs from the end of a
 change to the first answer of the new state, by the clock of the client.
 
 Exit code 1 if an answer was lost or incorrect.
@@ -95,7 +95,7 @@ class Play:
         self.shell = subprocess.Popen(["sh"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def aside(self, act, *values):
-        """Runs it in a thread: a file system may be slow, and the load must not wait."""
+        """Runs `act` in a thread: a file system may be slow, and the load must not wait."""
         done = []
         thread = threading.Thread(target=lambda: done.append((act(*values), time.monotonic())))
         thread.start()

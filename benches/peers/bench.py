@@ -1,4 +1,4 @@
-"""A whole run: the servers, their measurements, and the order of these."""
+"""A whole run: the servers, and their measurements in sequence."""
 
 import contextlib
 import os

@@ -76,7 +76,7 @@ setSecurityPollSuffix("")
 newServer({{address="{host}:{upstream}"}})
 getPool(""):setCache(newPacketCache(100000))
 """
-# Explained differences and their reasons: (server, its answer, Tapis' answer).
+# The reason of each explained difference; the keys are (server, kind of difference).
 EXPLAINED = {}
 
 

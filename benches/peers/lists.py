@@ -81,17 +81,18 @@ def parents(name):
 
 
 def alone(names, some):
-    """Those of some names that have no other name of the list above or below them. Such a name is unblocked
-    once it is removed."""
+    """The names of `some` that have no other name of the list above or below them. Such a name is unblocked once
+    it is removed."""
     every, candidates = set(names), set(some)
     with_others = {above for name in names for above in parents(name) if above in candidates}
     return [name for name in some if name not in with_others and every.isdisjoint(parents(name))]
 
 
 class Lists:
-    """Files of the list: `old` at the start, `new` with both changes, `empty` for a control.
+    """Files of the list: `old` at the start, `new` with all changes, `empty` for a control.
 
-    Changes are loaded as rules before the list, as a difference of the list, and within a new list, which has them all.
+    One change is loaded as rules before the list, one as a difference of the list, and one within the new list, which
+    has all changes.
     """
 
     def __init__(self, folder, names):

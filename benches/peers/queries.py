@@ -12,7 +12,7 @@ CACHED = 10_000
 BLOCKED_SHARE = 0.05
 MIX_LINES = 400_000
 CHECKED = 200  # names of each kind, before and after each measurement
-# Names that a server may answer locally.
+# Top labels of names that a server may answer locally.
 LOCAL = {"localhost", "test", "invalid", "onion", "arpa", "local", "internal", "example", "lan", "home", "i2p"}
 
 

@@ -19,10 +19,10 @@ import load
 
 PATIENCE, PATIENCE_A_NAME = 60.0, 100e-6  # seconds; BIND needs 16 µs per name
 BEFORE, AFTER = 0.5, 1.5  # seconds that belong to the reload as well
-REST_SHARE, REST_WINDOW, REST_PATIENCE = 0.25, 0.5, 120.0  # of a core; seconds
-PROBE_PAUSE, PROBE_SHARE, PROBE_TIMEOUT = 0.01, 0.01, 0.1  # seconds; of the time since the change
+REST_SHARE, REST_WINDOW, REST_PATIENCE = 0.25, 0.5, 120.0  # share of a core; seconds; seconds
+PROBE_PAUSE, PROBE_SHARE, PROBE_TIMEOUT = 0.01, 0.01, 0.1  # seconds; share of the time since the change; seconds
 ASKED = 2000  # names of each kind
-CHECKED, ATTEMPTS = 100, 3  # removed and added names; packets get lost
+CHECKED, ATTEMPTS = 100, 3  # names of each kind, removed and added; tries for each, as packets get lost
 
 
 class Watch(load.Load):

@@ -126,7 +126,7 @@ class Report:
         )
 
     def disturbance(self):
-        """The use of the machine by other processes meanwhile."""
+        """How many cores other processes used during the measurements."""
         cores = [run["cores_busy_with_others"] for run in self.result["runs"] if "cores_busy_with_others" in run]
         most, median = max(cores, default=0), statistics.median(cores or [0])
         return f"Other processes used {max(0, median):.2f} cores in the median, {max(0, most):.2f} at most."

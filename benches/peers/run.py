@@ -9,14 +9,15 @@ name per line; generated without it) and the same upstream on loopback. The serv
 dnsperf, pace and the upstream share another. Every round sends each mix to each server, in turn:
 
     blocked  names of the list, in random order
-    cached   10,000 popular names, which are in its cache
+    cached   10,000 popular names, which are in the server's cache
     mixed    5 % blocked, the rest cached
     unknown  new names, so each query needs upstream
 
 All rounds at full throughput (dnsperf) come first. The rounds at two steady rates (pace) follow: half of the
 server's own throughput, and half of that of the slowest server. The echo is a program that sends each query
 back: its figures are the kernel's share of all figures. TAPIS_BEFORE=PATH measures another build of Tapis as
-well. Finally the list of each server changes at 2,000 queries per second, in each way that the server has.
+well. Finally the list of each server is changed, in each way that the server supports, under a load of 2,000
+queries per second.
 
 A server that sets no receive buffer for its sockets gets the system's default, which is small. Operators of
 such a server enlarge that default: sysctl -w net.core.rmem_default=4194304.

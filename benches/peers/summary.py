@@ -34,7 +34,7 @@ def flat(run, floor):
 
 
 def flat_waits(run):
-    """The figures of one run of pace, with its kind before their names."""
+    """The figures of one run of pace. Their names begin with the kind of the run."""
     waits, kind = run["waits"], run["kind"]
     lost = 1 - waits["rcodes"].get("NOERROR", 0) / waits["sent"]
     return {f"{kind}_{key}": waits[key] for key in STEADY} | {f"{kind}_lost": lost}
@@ -117,7 +117,7 @@ def ahead(result, peers):
 
 
 def answers_all(part, key):
-    """A server that loses queries has low latencies for the rest."""
+    """Whether almost no query was lost: a server that loses queries has low latencies for the rest."""
     lost = part.get(key.partition("_")[0] + "_lost")
     return lost is not None and lost.median < MOST_LOST
 

@@ -19,7 +19,7 @@ files may use it at once. Links to files and headings of the repository are chec
 
 An HTML comment before a block has what Markdown cannot express:
 
-    <!-- docs: skip, REASON -->     the block is not run, but its tool must have the options
+    <!-- docs: skip, REASON -->     the block is not run, but its tool must have the options that it uses
     <!-- docs: exit N -->           its last command ends with this exit code, not 0
 
 With --rewrite, outputs that differ are replaced in the files, unless they have a "..." line: read the
@@ -48,8 +48,8 @@ EXPECTED = ["README.md", "docs/benchmarks.md", "docs/guard-rails.md", "docs/guid
             "docs/orders.md", "docs/trie.md"]
 # This file installs the program before it uses it.
 INSTALLS = "guide.md"
-# The time for an output to become the expected one, as an edit applies within a second; the maximum
-# run time of a command.
+# PATIENCE: seconds within which the output of a command must become the expected one; an edit comes into force
+# within a second. LIMIT: the maximum run time of a command in seconds.
 PATIENCE = 5
 LIMIT = 20
 # The beginning of lines that a reader would take for a command.
@@ -139,7 +139,7 @@ class Command:
 
 
 def stale(command):
-    """A complaint if a command that is not run could not work: its tool is missing, or an option of it."""
+    """A complaint if a command that is not run could not work: its tool, or an option of the tool, is missing."""
     words = shlex.split(command.text, comments=True)
     if tool := next((word for word in words if word.startswith("benches/")), None):
         if not (ROOT / tool).is_file():
@@ -355,7 +355,7 @@ def check(shell, command):
 
 
 def copy(home, binary, is_installed):
-    """The part of the repository that documented commands use, with the built program."""
+    """Copies the part of the repository that documented commands use, and the built program."""
     listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
                             cwd=ROOT, capture_output=True, check=True).stdout
     for name in filter(None, listed.decode().split("\0")):

@@ -115,8 +115,8 @@ impl Policy {
         matching
     }
 
-    /// The expected decision: a word, and the source. The exceptions `past`, of earlier names in the chain, apply to
-    /// the name, too.
+    /// The expected decision: a word, and the source. `past` has the exceptions of earlier names in the chain, which
+    /// apply to this name, too.
     fn model(&self, name: &Name, past: &[usize]) -> (&'static str, Option<&'static str>) {
         let own = self.exceptions(name);
         if own.contains(&0) || past.contains(&0) {

@@ -312,7 +312,7 @@ fn a_query_that_was_answered_late_is_not_cached_as_failed() {
     });
     let server = server(&[&upstream], "timeout-ms = 1000\n");
     assert_eq!(addresses(server.address, "a.example"), ["192.0.2.1"]);
-    // When this query has timed out, the timeout of the first one has ended, too.
+    // When this query has timed out, the timeout of the first query is over, too.
     let failed = ask(server.address, "silent.example", RecordType::A);
     assert_eq!(rcode(&failed), ResponseCode::ServFail);
     assert_eq!(addresses(server.address, "a.example"), ["192.0.2.1"]);

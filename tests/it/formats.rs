@@ -224,7 +224,7 @@ fn other_comment_characters_are_loaded_while_serving() {
 #[test]
 fn the_remedy_for_a_list_in_another_format_is_one_sentence_that_can_be_followed() {
     let comments_first = "! Title: ads\n".repeat(9) + ADBLOCK;
-    // Most rules of some filter lists contain no name, and have no recognisable format.
+    // In some filter lists, most rules contain no name and have no recognisable format.
     let generic = "! Title: ads\n||a.example^\n".to_owned() + &"&ad_banner=\n".repeat(20);
     let zone = "; an RPZ\n".repeat(9) + "$TTL 300\na.example CNAME .\n";
     let bind = "// zones\n".repeat(9) + "zone \"a.example\" { type master; };\n";

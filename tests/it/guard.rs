@@ -557,7 +557,7 @@ fn a_list_with_warnings_only_is_enforced_whole() {
 #[test]
 fn a_list_can_have_warnings_of_some_guards_and_lose_rules_to_others() {
     let some = "guards = [\"public-suffix\", \"popular\"]";
-    // Both guards match, and one of them is enough.
+    // `.example` matches guards that only warn and guards that suppress. One of the latter is enough to suppress it.
     let both = ".example\n.pop.example\n";
     let (server, _upstream) = server_with_protected_names(&(suppressed_rules() + both), some);
     for (rule, name, protection, _) in SUPPRESSED {

@@ -195,7 +195,7 @@ fn a_server_that_listens_publicly_and_permits_only_itself_warns_at_its_start() {
         ("0.0.0.0:0", &["--allow", "127.0.0.1"], true),
     ] {
         let server = start(CONTROL, &[&["--listen", listen], allow].concat());
-        // The warning is logged after this line.
+        // The warning is logged before this line.
         let log = server.logged("serving address");
         assert_eq!(log.contains(warning), warns, "{listen} {allow:?}: {log}");
         assert_eq!(log.contains("--allow"), warns, "{log}");

@@ -233,7 +233,7 @@ fn a_damaged_end_of_any_size_is_set_aside_and_generations_go_on() {
     damaged.extend(b"x".repeat(8 << 20));
     damaged.extend(b"{}\n".repeat(1 << 20));
     fs::write(&path, damaged).expect("written");
-    // Without the kept images only the journal has the number.
+    // Without the kept images, only the journal has the number of the generation.
     for image in fs::read_dir(server.path("state")).expect("listed") {
         let image = image.expect("a file").path();
         if !image.display().to_string().contains("journal") {
@@ -519,7 +519,7 @@ fn decisions_of_guards_and_their_warnings_about_orders_are_in_the_journal() {
     let wide = order("x-1", PAST, &target("co.id", "subtree"));
     server.replace("orders/x-1.toml", &wide);
     until("the order", || is_blocked(server.address, "www.co.id"));
-    // A slow disk has the entries a little later.
+    // On a slow disk, the entries are written a little later.
     let is_order = |entry: &Value| entry["event"] == "order";
     until("its entry", || entries(&server, &[]).iter().any(is_order));
 

@@ -95,8 +95,8 @@ fn bit(list: usize, scope: usize) -> u64 {
     1 << (list * 3 + scope)
 }
 
-/// The deciding rule for a name with `depth` labels. Each item of `rules` is the number of labels of the name or of an
-/// ancestor, and the bits of the rules there.
+/// The deciding rule for a name with `depth` labels. Each item of `rules` stands for the name or one of its ancestors:
+/// the number of labels, and the bits of the rules there.
 fn best(depth: usize, rules: impl Iterator<Item = (usize, u64)>) -> Option<Hit> {
     let rules: Vec<_> = rules.collect();
     for list in 0..LISTS {

@@ -154,8 +154,8 @@ impl Plane {
         self.data.counters.read(count)
     }
 
-    /// The outcomes of these messages in this order; each must have been observed once, and no
-    /// other message.
+    /// The outcomes of these messages in this order. Each must have been observed once, and no other message may
+    /// have been observed.
     #[track_caller]
     fn outcomes(&self, ids: &[u16]) -> Vec<(Option<Count>, Option<u8>)> {
         let seen = self.seen();
@@ -182,7 +182,7 @@ fn bytes(message: &Message) -> Vec<u8> {
     message.to_vec().expect("a message")
 }
 
-/// A message with its ID, and its end: the outcome and the response code of its answer.
+/// An ID, the message with this ID, the expected outcome, and the response code of the expected answer.
 type OddMessage = (u16, Vec<u8>, Option<Count>, Option<u8>);
 
 /// Messages that are answered or dropped without upstream.

@@ -14,7 +14,7 @@ use crate::support::client::{is_blocked, until};
 use crate::support::server::{Server, folder, preamble, tapis, text};
 use crate::support::upstream::Upstream;
 
-/// A server with one order, `x-1` in `orders/x-1.toml`, and the rest of its configuration.
+/// A server with one order, `x-1` in `orders/x-1.toml`. `more` is the rest of its configuration.
 fn server(more: &str) -> (Server, Upstream) {
     let upstream = Upstream::plain();
     let config = preamble(upstream.address) + "[orders]\npath = \"orders\"\n" + more;
@@ -33,8 +33,8 @@ fn first_line(output: &Output) -> String {
 }
 
 /// Like `server`, but the server runs as a user other than root. `None` if this process is not root,
-/// or if the build directory is below one that all users can write to: verbs that root runs trust no
-/// socket there.
+/// or if the build directory, in which the server's directory is, is below one that all users can write to: verbs that
+/// root runs do not trust a socket there.
 fn server_of_another_user() -> Option<(Server, Upstream)> {
     let all_may_write = |folder: &Path| {
         let meta = fs::metadata(folder).expect("there");
@@ -204,13 +204,13 @@ fn list_and_show_report_the_servers_orders_where_the_files_differ() {
     let json: Value = serde_json::from_slice(&json.stdout).expect("JSON");
     assert_eq!(json[0]["state"], "lifted");
     assert_eq!(json[0]["server-state"], "in-force");
-    // At another time there is nothing to compare.
+    // For another time than now, there is no state of the server to compare with.
     let then = text(&server.verb(&["order", "list", "--at", "2021-01-01"]));
     assert!(
         then.contains("in force") && !then.contains("server"),
         "{then}"
     );
-    // An order without a file in a directory that the server cannot read.
+    // An order whose file was removed from a directory that the server cannot read.
     fs::set_permissions(server.path("orders"), fs::Permissions::from_mode(0o700)).expect("changed");
     chown(server.path("orders"), Some(0), Some(0)).expect("changed");
     fs::remove_file(server.path("orders/x-1.toml")).expect("removed");
@@ -228,7 +228,7 @@ fn list_and_show_report_the_servers_orders_where_the_files_differ() {
 fn list_names_the_dates_that_the_server_does_not_have() {
     let (server, _upstream) = server("");
     add_a_second_file(&server);
-    // It is in force until then, in the file and in the server.
+    // Until that date, the order is in force in the file and in the server.
     let lift = [LIFT, &["--at", "2099-01-01"]].concat();
     assert_eq!(server.verb(&lift).status.code(), Some(1));
     let shown = text(&server.verb(&["order", "list"]));
@@ -316,7 +316,7 @@ fn a_mistake_in_the_orders_section_stops_their_verbs() {
         }
     }
     assert!(is_blocked(server.address, "a.example"));
-    // The socket's place is unknown, and list does not need it.
+    // The path of the socket is unknown, and `order list` does not need it.
     let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
     let (own, _) = config.split_once("# appended\n").expect("it was appended");
     let doubtful = own.replace("control =", "contrl =");

@@ -13,7 +13,7 @@ use crate::support::client::{addresses, ask, errors, is_blocked, rcode, until};
 use crate::support::server::{SHIPPED, Server, folder, list, preamble, tapis, text};
 use crate::support::upstream::Upstream;
 
-/// An order with this id and more fields.
+/// An order with this id, these dates and these targets.
 pub(crate) fn order(id: &str, dates: &str, targets: &str) -> String {
     format!(
         "id = \"{id}\"\nlegal-basis = [\"Law 1\"]\nreview-at = 2100-01-01T00:00:00Z\n{dates}\n\
@@ -100,7 +100,7 @@ fn an_order_begins_and_ends_at_its_instants() {
 #[test]
 fn a_name_under_several_orders_and_a_list_is_unblocked_when_the_last_of_them_ends() {
     let (server, _upstream) = server(&list("ads", ""), &[("ads", "c.example\n")]);
-    // The earliest order is named, regardless of ids and of the order of files.
+    // The answer names the earliest order, regardless of the ids and of the sequence of the files.
     for (id, year, name) in [
         ("a-last", 2022, "a.example"),
         ("c-first", 2020, "a.example"),
@@ -235,7 +235,7 @@ fn text_of(server: &Server, arguments: &[&str]) -> String {
 
 #[test]
 fn the_order_of_july_2017_shows_its_block_and_its_lift() {
-    // Another server on this machine would be asked otherwise.
+    // Otherwise `why` would ask another server that runs on this machine.
     let nowhere = tempfile::tempdir().expect("a folder");
     let explain = |at: &str| {
         let output = tapis()

@@ -253,7 +253,7 @@ fn a_cache_in_front_of_us_never_blocks_more_than_we_do() {
         dig(front.address, &["blocked.example", "+short"]),
         "0.0.0.0\n"
     );
-    // An NXDOMAIN would make it deny all names below (RFC 8020).
+    // An NXDOMAIN would make Unbound deny all names below (RFC 8020).
     let exact = dig(front.address, &["exact.example"]);
     assert!(
         exact.contains("status: NOERROR") && exact.contains("ANSWER: 0"),

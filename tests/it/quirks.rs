@@ -134,7 +134,7 @@ impl Connection {
         Some(asked)
     }
 
-    /// The client may have closed it.
+    /// Sends a message. Errors are ignored, as the client may have closed the connection.
     fn send(&mut self, bytes: &[u8]) {
         let mut frame = (bytes.len() as u16).to_be_bytes().to_vec();
         frame.extend_from_slice(bytes);
@@ -202,7 +202,7 @@ fn an_upstream_that_resets_tcp_after_each_answer_loses_no_query() {
     let upstream = Quirky::by_tcp(|mut connection| {
         if let Some(asked) = connection.next() {
             connection.answer(&asked);
-            // The end of the stream shows that the answer was read.
+            // The reset follows the next query. If the stream ends instead, the client has read the answer.
             if connection.next().is_some() {
                 connection.reset();
             }
@@ -634,7 +634,7 @@ fn one_bare_header_costs_one_query_and_does_not_turn_edns_off() {
     assert_eq!(server.status()["upstream"][0]["edns"], true);
 }
 
-/// Answers in an arbitrary letter case.
+/// Answers with the name as `change` spells it.
 fn changes_case(change: fn(&str) -> String, tcp: Tcp) -> Quirky {
     let udp = move |asked: &Asked| {
         let mut message = address_of(asked, TRUE);

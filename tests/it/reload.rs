@@ -94,8 +94,8 @@ fn upstream_servers_and_their_settings_change_while_serving() {
         number += 1;
         addresses(server.address, &format!("n{number}.example"))
     };
-    // Enough queries to use each of the workers' ports, which could serve other queries for a
-    // second.
+    // Enough queries to use each of the workers' ports. A port that is open to the previous server could be used for
+    // new queries for up to a second.
     const MANY: usize = 40;
     for _ in 0..MANY {
         assert_eq!(next(), ["192.0.2.1"]);
@@ -183,11 +183,11 @@ fn limits_of_waiting_queries_change_while_serving() {
     change_live(&server, "waiting-per-client = 1", "waiting-per-client = 2");
     port.send(&query("b.example", RecordType::A));
     waiting(2);
-    // Each query is sent again, within the timeout that applied when it started.
+    // Each query is retried, within the timeout that was in force when it started.
     until("they are slow", || server.count("upstream_slow") == 2);
     change_live(&server, "timeout-ms = 30000", "timeout-ms = 100");
-    // This query does not wait for half a minute, as the others do.
     change_live(&server, "waiting-per-client = 2", "waiting-per-client = 3");
+    // The others wait for half a minute; this query does not.
     port.send(&query("c.example", RecordType::A));
     assert_eq!(rcode(&port.receive()), ResponseCode::ServFail);
     waiting(2);

@@ -90,7 +90,7 @@ fn equal_queries_are_sent_once() {
             assert_eq!(asked.join().expect("an answer"), ["192.0.2.1"]);
         }
     });
-    // The wait may have made the pool retry at its only server; all are one query.
+    // Because of the wait, the pool may have retried at its only server. The retries belong to one query.
     let first: Vec<_> = upstream.asked().iter().map(name).collect();
     assert!(
         first.iter().all(|name| name == "same.example") && first.len() <= 3,

@@ -551,7 +551,7 @@ fn lists_that_differ_from_the_generation_keep_their_rules_in_force() {
     ]
     .concat();
     server.replace("tapis.toml", &(preamble + &second));
-    // The file of `hosts` is invalid under the configuration in force until the rollback.
+    // Under the configuration in force until this reload, the file of `hosts` is invalid.
     run(&server, &["reload"]);
     server.replace("ads", "two.example\nfree.example\n");
     assert_eq!(run(&server, &["reload"]).0, Some(0));

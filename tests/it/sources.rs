@@ -37,7 +37,7 @@ impl SourceKind for Messages {
     }
 }
 
-/// A clock without dates to wait for.
+/// A clock that never reaches a date.
 #[derive(Debug)]
 struct NoDates;
 

@@ -25,7 +25,7 @@ fn keeping(upstream: &Upstream, lists: &[&str]) -> String {
     preamble(upstream.address) + "[state]\ndir = \"state\"\n" + &lists.concat()
 }
 
-/// A list that is large enough for the compiler: `count` names, followed by `more`.
+/// A list that is large enough for the compiler: 60,000 names, followed by `more`.
 fn large(more: &str) -> String {
     let names = (0..60_000).map(|number| format!("n{number}.large.example\n"));
     names.collect::<String>() + more

@@ -42,7 +42,7 @@ class Server(live.Child):
     usual = True  # measured by default
     reload_way = "restart"  # how it loads a whole list
     ways = {}  # how it loads a difference: in the list ("difference"), or as rules before the list's ("overlay")
-    note = ""  # a remark that readers need for a comparison
+    note = ""  # a remark that is needed for a comparison
 
     def __init__(self, field):
         self.field, self.port = field, live.free_port()
@@ -104,7 +104,7 @@ class Server(live.Child):
         raise NotImplementedError
 
     def prepare_reload(self):
-        """Reverts differences before a whole list can be loaded."""
+        """Reverts differences, if a whole list can be loaded only then."""
 
     # For the measurements.
 
@@ -129,7 +129,7 @@ class Server(live.Child):
         put(self.field.lists.path(self.form, state), self.list + ".new")
 
     def renew_list(self):
-        """Replaces the old list in one step; a process that has it open postpones freeing it."""
+        """Replaces the old list in one step. The old file is freed only when no process has it open any more."""
         os.rename(self.list + ".new", self.list)
 
     def restart(self):

@@ -10,8 +10,8 @@ from .base import Server
 
 SECRET = "dGFwaXMtYmVuY2htYXJrLXBlZXJzLWtleS0wMTIzNDU="
 STEPS_A_MESSAGE = 600
-# Without anything that lengthens or delays answers: the SOA in the additional section, recursion
-# before the policy, a line of log for each blocked query, a minute's pause between updates.
+# These features, which lengthen answers or cause delays, are off: the SOA in the additional section, recursion
+# before the policy, a log line for each blocked query, a minute's pause between updates.
 CONFIG = """key "rndc" { algorithm hmac-sha256; secret "$secret"; };
 controls { inet $host port $control allow { $host; } keys { "rndc"; }; };
 options {

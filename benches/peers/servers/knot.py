@@ -7,7 +7,7 @@ import tempfile
 from .base import Server
 
 TMPFS = "/dev/shm"
-# Everything that queries the root or validates is off. It watches the zone's file (lua-cqueues).
+# Everything that queries the root or validates is off. Knot Resolver watches the zone's file (by lua-cqueues).
 CONFIG = """net.listen('$host', $port, { kind = 'dns' })
 net.listen('$folder/control', nil, { kind = 'control' })
 modules.unload('ta_update')

@@ -50,9 +50,9 @@ fn a_client_that_reads_no_answers_is_closed_and_holds_little_memory() {
     };
     assert_eq!(other(&long), 240);
     let before = resident(&server);
+    // The answers are longer than this client's receive buffer, so that unread ones would fill the server's memory.
     let mut stream = connect([127, 0, 0, 1], server.address, Some(4096));
     stream.set_nonblocking(true).expect("set");
-    // Longer than the socket buffers, so that unread answers would fill the server's memory.
     let mut padded = long;
     let edns = padded.edns.as_mut().expect("EDNS");
     let padding = EdnsOption::Unknown(12, vec![0; 2000]);

@@ -98,7 +98,7 @@ fn a_greedy_client_takes_no_permit_from_others_by_any_transport() {
     stream.send(&query("free.example", RecordType::A));
     let by_tcp = stream.receive().expect("an answer");
     assert_eq!(rcode(&by_tcp), ResponseCode::ServFail);
-    // By a hash collision, another client can share the counter. That three other clients all do is impossible.
+    // By a hash collision, another client can share the counter. Three other clients cannot all share it.
     let is_served = |last| {
         let other = Port::open_at([127, 0, 0, last], server.address);
         other.send(&query("free.example", RecordType::A));

@@ -257,7 +257,7 @@ fn an_nxdomain_is_one_entry_of_the_cache_and_weighs_as_much_as_any_other() {
         size(ResponseCode::NXDomain, 100),
         size(ResponseCode::NoError, 100)
     );
-    // As many as fit.
+    // The cache keeps as many as fit.
     let kept = size(ResponseCode::NoError, 8000).0;
     assert!((1000..8000).contains(&kept), "{kept}");
     let denied = size(ResponseCode::NXDomain, 8000).0;

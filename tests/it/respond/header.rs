@@ -23,7 +23,7 @@ fn rich() -> Harness {
     harness
 }
 
-/// Blocked, local, ANY, from the cache, refused.
+/// Blocked (two types), local (two zones), ANY, and from the cache.
 const ASKED: [(&str, hickory_proto::rr::RecordType); 6] = [
     ("Bad.Example", A),
     ("Bad.Example", TXT),

@@ -10,7 +10,7 @@ use tapis::serve::cache::Entry;
 use tapis::wire::answer::{Answer, Intake};
 use tapis::wire::{class, name};
 
-/// TTLs are left unchanged.
+/// TTLs of up to a day are left unchanged.
 pub(super) const BOUNDS: Intake = Intake {
     min_ttl: 0,
     max_ttl: 86_400,

@@ -113,7 +113,7 @@ impl Server {
         self.child.id()
     }
 
-    /// Runs it until it serves.
+    /// Starts the server, and waits until it serves.
     pub(crate) fn run(mut command: Command, folder: TempDir) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("started");
         let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
