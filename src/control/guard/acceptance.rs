@@ -13,14 +13,14 @@ use crate::control::guard::release::{Guard, Guards};
 use crate::control::list_file::parse::{Bad, FileFormat, Tally};
 use crate::control::list_file::signature::Signature;
 
-/// Growth by fewer rules than this is never held: a new list may well be ten times as long tomorrow. A list with fewer
-/// rules than this may be written by hand, so its last line may lack a line end.
+/// An update that adds fewer rules than this is never rejected for its growth: a new list may well be ten times as long
+/// tomorrow. A list with fewer rules than this may be written by hand, so its last line may lack a line end.
 const FEW: usize = 1000;
 
 /// Precedes the command that accepts a list as it is.
 pub(crate) const RELEASE: &str = ". To accept it unchanged: tapis reload";
 
-/// The state of a list that is in force, or was before a rollback.
+/// The state of a list that is in force, or that was in force before a rollback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InForce {
     /// Its distinct rules.
@@ -34,8 +34,8 @@ pub struct InForce {
     pub ended: bool,
 }
 
-/// Guards that stay released for this state of the file. Guards on the number of rules do not stay released: the rules
-/// that are suppressed now may differ from those suppressed then, and so may the number.
+/// Guards that stay released for this state of the file. Guards on the number of rules do not stay released: other
+/// rules of the same file may be suppressed now, so its number of rules may differ.
 pub(crate) fn released_before(before: &[InForce], signature: Option<Signature>) -> Guards {
     let same = before.iter().filter(|known| known.signature == signature);
     let released = same.flat_map(|known| known.released.iter());
@@ -85,7 +85,7 @@ fn problem_without_format(problem: Bad, format: Option<FileFormat>) -> String {
     format.map_or_else(|| format!(": {problem}"), |_| String::new())
 }
 
-/// An update of a list that guards hold. The last good state, if there is one, stays in force.
+/// An update of a list that guards reject. The last good state, if there is one, stays in force.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct HeldUpdate {
     path: PathBuf,
@@ -94,7 +94,7 @@ pub struct HeldUpdate {
     released: Guards,
 }
 
-/// Why a guard holds an update.
+/// Why a guard rejects an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 enum Reason {
     #[error("empty; a list that is empty on purpose holds a comment")]
@@ -180,7 +180,7 @@ impl HeldUpdate {
         })
     }
 
-    /// The guards that hold the update.
+    /// The guards that reject the update.
     pub fn guards(&self) -> Guards {
         self.reasons.iter().map(|reason| reason.guard()).collect()
     }
@@ -209,7 +209,7 @@ impl fmt::Display for HeldUpdate {
     }
 }
 
-/// When a file was written; `None` if that is within the limit.
+/// When a file was written, if that is too long ago; `None` otherwise.
 pub(crate) fn too_old(
     signature: Option<Signature>,
     limits: &Limits,
@@ -234,7 +234,7 @@ pub(crate) fn aged(name: &str, path: &Path, limits: &Limits, since: Timestamp) -
 }
 
 /// Checks whether the newest state may replace the one in force, given the released guards. `before` has the state in
-/// force, if there is one, and the one before a rollback: a state that may replace either is accepted.
+/// force, if there is one, and the state before a rollback: a new state that may replace one of them is accepted.
 pub(crate) fn judge(
     new: &NewState<'_>,
     before: &[InForce],
@@ -317,7 +317,7 @@ fn count(new: &NewState<'_>, in_force: &InForce, limits: &Limits) -> Option<Reas
 
 fn age(new: &NewState<'_>, before: &InForce, limits: &Limits) -> Option<Reason> {
     let since = too_old(new.signature, limits, new.at)?;
-    // The file in force may be read again although it did not change. Then there is no update to hold.
+    // The file in force may be read again although it did not change. Then there is no update to reject.
     (new.signature != before.signature).then_some(Reason::Old {
         since,
         hours: limits.max_age_hours,
@@ -488,7 +488,7 @@ mod tests {
         let (one, other) = (signature("one"), signature("other"));
         let (bad, shrunk) = (Guards::from(Guard::Bad), Guards::from(Guard::Shrunk));
         let both = bad.and(shrunk);
-        // Compared with the list in force, it has too few rules in each case.
+        // Compared with the list in force, the new state has too few rules in each case.
         for (of, released, now, holds) in [
             (one, bad, 9, Guards::NONE),
             (one, Guards::NONE, 9, both),

@@ -1,5 +1,5 @@
-//! The guard rails: which updates of lists are held, and which rules are suppressed. An operator can release each guard
-//! rail by name.
+//! The guard rails: which updates of lists are rejected, and which rules are suppressed. An operator can release each
+//! guard rail by name.
 
 pub mod acceptance;
 mod names;

@@ -16,17 +16,17 @@ use crate::names::typed;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
-/// Most names that a file may protect.
+/// The most names that a file may protect.
 const MAX_NAMES: usize = 100_000;
-/// Most bytes of a popularity file that are read: enough for the largest number of names that can be configured.
+/// The most bytes of a popularity file that are read: enough for the largest number of names that can be configured.
 const MAX_BYTES: u64 = 32 << 20;
-/// Bad lines of a file that are reported.
+/// The most bad lines of a file that are reported.
 const MAX_REPORTED: usize = 10;
 /// The file with this machine's name, on Linux.
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 /// The file with other names of this machine.
 const HOSTS: &str = "/etc/hosts";
-/// Bytes of that file; a larger one is ignored.
+/// The largest hosts file that is read, in bytes. A larger one is ignored.
 const HOSTS_MAX: u64 = 32 << 20;
 
 /// The names of a file, and its problems.
@@ -82,7 +82,7 @@ pub(super) fn protected(path: &Path) -> NameFile {
     file
 }
 
-/// The first names of a popularity file: each line has a name, or a rank, a comma and a name.
+/// The first names of a popularity file. Each line has a name alone, or a rank, a comma and a name.
 pub(super) fn popular(path: &Path, first: usize) -> NameFile {
     let mut file = NameFile::default();
     let bytes = match head(path) {
@@ -172,8 +172,8 @@ pub(super) fn own(config: &Config) -> Vec<ProtectedName> {
     file.names
 }
 
-/// Of the host name, the names that the hosts file has for the host, and `id`: those with at least two labels. A single
-/// label is only a local nickname of a machine or container.
+/// The names of this server: the host name, the names that the hosts file has for the host, and `id`, as far as they
+/// have at least two labels. A single label is only a local nickname of a machine or container.
 fn own_names(hostname: &str, hosts: &str, id: &str) -> Vec<Name> {
     let start = format!("{hostname}.");
     let full = hosts.lines().flat_map(|line| {

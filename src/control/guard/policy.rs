@@ -36,7 +36,7 @@ pub struct GuardPolicy {
     protected_names: ProtectedNames,
     allow_digest: String,
     problems: Vec<String>,
-    /// Whether the files that the configuration names could be read.
+    /// Whether the files that the configuration names were read. Some of them may have problems nevertheless.
     is_complete: bool,
 }
 
@@ -46,7 +46,7 @@ impl GuardPolicy {
         Self::read_after(None, config)
     }
 
-    /// The policy without the files of the configuration, which can't be read.
+    /// The policy without the files that the configuration names, as they can't be read.
     pub(crate) fn without_files(config: &Config, why: impl Display) -> Self {
         let mut bare = config.clone();
         let files = [bare.guard.protect.take(), bare.guard.popular.take()];
@@ -63,7 +63,8 @@ impl GuardPolicy {
         guard_policy
     }
 
-    /// Whether the files could be read. Lists in force are not checked again against an incomplete policy.
+    /// Whether the files were read. Some of them may have problems nevertheless. Lists in force are not checked again
+    /// against an incomplete policy.
     pub(crate) fn is_complete(&self) -> bool {
         self.is_complete
     }

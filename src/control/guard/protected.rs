@@ -13,7 +13,8 @@ use crate::names::public_suffix::{Covered, Section, covered};
 use crate::policy::rule::{Kind, Scope};
 use crate::wire::name::Name;
 
-/// Suppressed rules of a list that are kept with their text in images and for `status`; the others are only counted.
+/// How many suppressed rules of a list are kept with their text in images and for `status`. The others are only
+/// counted.
 const KEPT: usize = 1000;
 
 /// A name that no rule may reach.
@@ -47,8 +48,8 @@ pub struct Guarded {
     pub warn: Protections,
     /// How many suppressed and how many reported rules are kept with their text.
     pub kept: usize,
-    /// Whether they are in a last line without a line end, so that a name may be cut off. Rules that would be reported are
-    /// then suppressed, in lists of any kind.
+    /// Whether the rules are in a last line without a line end, so that a name may be cut off. Rules that would be
+    /// reported are then suppressed, in lists of any kind.
     pub cut: bool,
 }
 
@@ -75,7 +76,7 @@ impl From<&List> for Guarded {
 /// The value of an index if there is no such name.
 const NONE: u32 = u32::MAX;
 
-/// The first protected name of each scope at one name, and the first of those below it.
+/// What the index has for one name: the first protected name on it for each scope, and the first one below it.
 #[derive(Clone, Copy, Default)]
 struct Node {
     exact: Firsts,
@@ -105,7 +106,7 @@ impl Firsts {
         }
     }
 
-    /// The first one, without those of some protections.
+    /// The first one whose protection is not in `excluded`.
     fn without(self, excluded: Protections) -> u32 {
         let firsts = NAMED.iter().zip(self.0);
         let counted = firsts.filter(|(protection, _)| !excluded.has(**protection));
@@ -128,13 +129,13 @@ pub struct ProtectedNames {
 /// What a rule covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cover<'w> {
-    /// No name: its last label is a number.
+    /// No name, as the rule's last label is a number.
     Number,
-    /// Its name, a top-level domain.
+    /// The rule's own name, a top-level domain.
     TopLevel,
-    /// Its name, a public suffix.
+    /// The rule's own name, a public suffix.
     Suffix,
-    /// All public suffixes directly below its name.
+    /// All public suffixes directly below the rule's name.
     Suffixes,
     /// This protected name.
     Name(&'w ProtectedName),
@@ -256,8 +257,8 @@ impl ProtectedNames {
         self.release.contains(name.wire())
     }
 
-    /// Returns the protected name or suffix that a rule covers, and whether the rule applies nevertheless: rules of
-    /// allow lists and rules that are only reported do. `None` if it covers none. Never allocates.
+    /// Returns the protected name or suffix that a rule covers, and whether the rule applies nevertheless. Rules of
+    /// allow lists apply, and so do rules that are only reported. `None` if the rule covers none. Never allocates.
     pub fn check(
         &self,
         name: &Name,
@@ -335,7 +336,7 @@ impl ProtectedNames {
         Some((cover, section))
     }
 
-    /// The index of the first name that a rule covers, without those of some protections.
+    /// The index of the first name that a rule covers and whose protection is not in `excluded`.
     fn first(&self, name: &Name, scope: Scope, excluded: Protections) -> u32 {
         let mut first = NONE;
         if let Some(node) = self.nodes.get(name.wire()) {

@@ -27,8 +27,8 @@ pub(crate) struct Reading {
 }
 
 /// Reads the file at `path`, or `text` instead if there is one. Passes to `rule` each rule that the protected names
-/// permit, as [`parse::read`] does, and to `progress` the number of bytes read so far and the size of the file. If the
-/// list is refused in the end, those rules must be dropped.
+/// permit, with the arguments of [`parse::read`], and to `progress` the number of bytes read so far and the size of the
+/// file. If the list is refused in the end, those rules must be dropped.
 pub(crate) fn read_list(
     path: &Path,
     text: Option<&str>,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A guard that keeps the last good state of a list. Images and the control socket contain its name as
+/// A guard that keeps the last good state of a list in force. Images and the control socket contain its name as
 /// [`word`](Self::word) gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -43,7 +43,7 @@ impl fmt::Display for Guard {
     }
 }
 
-/// Guards that are released, or that hold.
+/// A set of guards: those that are released, for example, or those that reject an update.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Vec<Guard>", into = "Vec<Guard>")]
 pub struct Guards(u8);
@@ -130,7 +130,7 @@ pub enum NoRelease {
 /// # Errors
 /// [`NoRelease`] if the text is malformed or has no such guard.
 pub fn read(text: &str) -> Result<(&str, Guard), NoRelease> {
-    // Names of lists have no colon, so the text before the last one is meant as a name.
+    // Names of lists have no colon, so the text before the last colon is meant as a name.
     let Some((list, word)) = text.rsplit_once(':') else {
         return Err(NoRelease::Unnamed(text.to_owned()));
     };

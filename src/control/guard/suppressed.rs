@@ -5,8 +5,8 @@ use crate::control::list_file::suppressed::{LeftOut, SuppressedRules};
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
-/// Whether a rule applies; otherwise it is recorded as suppressed. Rules of an allow list block nothing, so they apply,
-/// except reported ones that may be cut off.
+/// Whether a rule applies; otherwise it is recorded as suppressed. Rules of an allow list block nothing, so they apply.
+/// The exception is a rule that would only be reported, in a last line that may be cut off.
 #[inline]
 pub fn admits(
     suppressed: &mut SuppressedRules,

@@ -28,7 +28,7 @@ pub enum FileError {
     /// It is no regular file.
     #[error("{path}: not a regular file", path = .0.shown())]
     NotAFile(PathBuf),
-    /// It is larger than two gigabytes.
+    /// It is larger than 2 GiB.
     #[error("{path}: larger than 2 GiB; split it into several lists", path = .0.shown())]
     Gigantic(PathBuf),
     /// It changed while it was read; it will be read again.
@@ -99,7 +99,7 @@ pub(crate) fn read_quiet(
     let before = Signature::from(&meta);
     let mut piece = Vec::with_capacity(PIECE);
     let (mut read, mut binary, mut utf16) = (0, false, false);
-    // A byte after the expected end shows that the file has grown.
+    // Reads past the expected end, too: a byte there shows that the file has grown.
     while read <= meta.len() {
         let most = if read == 0 { SNIFF } else { PIECE };
         piece.clear();

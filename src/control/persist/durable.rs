@@ -1,11 +1,11 @@
 //! Creates, replaces, renames and removes files that survive a power cut. No other module does this.
 //!
-//! A file has two parts on the disk: its contents, and its name in a directory. The system writes each at any
-//! time, unless it is synced. So a file is written under a temporary name beside its own, synced, renamed, and
-//! then the directory is synced. Without the last step a power cut may undo the rename, seconds after it was
-//! reported as done.
+//! A file has two parts on the disk: its contents, and its name in a directory. The system writes each of them to the
+//! disk at any later time, unless it is synced. So a file is written under a temporary name beside its own, synced,
+//! renamed, and then the directory is synced. Without the last step a power cut may undo the rename, seconds after it
+//! was reported as done.
 //!
-//! | function | what a power cut after its return leaves | syncs |
+//! | function | what is there if power fails after the function has returned | syncs |
 //! |---|---|---|
 //! | `replace`, `NewFile::commit` | the new file | file, directory |
 //! | `replace_or_restore` | the new file; after an error, the old one if the disk allows it | file, directory |
@@ -45,7 +45,7 @@ pub struct DurableError {
     pub done: &'static str,
     /// The system's error.
     pub source: io::Error,
-    /// The change is visible all the same, but a power cut may undo it: only the directory was not synced.
+    /// Whether the change is visible all the same. A power cut may undo it, as only the directory was not synced.
     pub is_in_place: bool,
 }
 
@@ -136,8 +136,8 @@ impl NewFile {
     }
 }
 
-/// Gives a file the owner, group and mode of another one. Only root can change the owner. Other users do not have to:
-/// only root changes another user's order.
+/// Gives a file the owner, group and mode of another one. Only root can change the owner. This is enough, as only root
+/// changes another user's order: all other users keep the owner as it is.
 fn inherit(from: &Path, to: &File) -> io::Result<()> {
     let before = fs::metadata(from)?;
     fchown(to, Some(before.uid()), Some(before.gid()))?;
@@ -225,7 +225,7 @@ pub(crate) fn create_new(
     synced.map_err(|error| restored(error, path, None, Access::Private))
 }
 
-/// Opens a file to read and write it where it is; creates a private, empty one if there is none.
+/// Opens a file to read it and to write it in place; creates a private, empty one if there is none.
 pub(crate) fn open_or_create(path: &Path) -> Result<File, DurableError> {
     let failed = |source| DurableError::at(path, "opened")(source);
     let mut options = OpenOptions::new();
@@ -303,8 +303,8 @@ fn sync_change(dir: &Path, path: &Path, done: &'static str) -> Result<(), Durabl
 fn sync_directory(dir: &Path) -> io::Result<()> {
     #[cfg(test)]
     faults::fail(dir)?;
-    // These errors are ignored, as in PostgreSQL: some file systems don't sync directories, and a user may have write
-    // access to a directory without read access. An error would make no file safer.
+    // Two kinds of errors are ignored, as in PostgreSQL: some file systems don't sync directories, and a user may have
+    // write access to a directory without read access. An error would make no file safer.
     let synced = match File::open(dir) {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(()),
         opened => opened?.sync_all(),

@@ -1,4 +1,4 @@
-//! The images on the disk: which files have them.
+//! The images on the disk, and the files that contain them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -43,7 +43,7 @@ pub(crate) struct CompileWorkspace {
     pub(crate) out: PathBuf,
     pub(crate) base: Option<PathBuf>,
     pub(crate) delta: Option<PathBuf>,
-    /// It is not in the state directory.
+    /// Whether these files are outside of the state directory.
     pub(crate) is_elsewhere: bool,
 }
 
@@ -166,7 +166,7 @@ impl ImageStore {
             let folder = tempfile::Builder::new().prefix("tapis-").tempdir();
             let done = "used to create a temporary directory in";
             let folder = folder.map_err(io(done, &std::env::temp_dir()))?;
-            // It is removed when the server ends, so one image is enough.
+            // The directory is removed when the server ends, so one image is enough.
             let store = Store::open(folder.path(), 1)?;
             directories.scratch = Some((Directory { store, base: None }, folder));
         }
@@ -188,7 +188,7 @@ impl ImageStore {
         }
     }
 
-    /// Makes all work in the state directory wait until the guard is dropped.
+    /// Makes all work in the state directory wait until the result is dropped.
     #[cfg(test)]
     pub(crate) fn stall(&self) -> impl Sized + '_ {
         self.directories()
@@ -269,8 +269,8 @@ impl Directories {
 }
 
 impl Saved {
-    /// Archives the rules of the lists. This may take long, so it does not hold the lock. The images stay, as only one
-    /// write runs at a time.
+    /// Archives the rules of the lists. This may take long, so it does not hold the lock. The files of the images are
+    /// not removed meanwhile, as only a write removes images, and only one write runs at a time.
     fn archive(&self, images: &Images) -> Result<(), StoreError> {
         let delta = self.delta.as_deref();
         let now = Timestamp::now();

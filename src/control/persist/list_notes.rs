@@ -46,7 +46,7 @@ impl ListNotes {
         serde_json::from_value(source.notes.clone()).ok()
     }
 
-    /// The notes in the form that a source has.
+    /// The notes in the form in which a source stores them.
     pub fn to_value(&self) -> serde_json::Value {
         serde_json::to_value(self).expect("strings and numbers have a JSON form")
     }

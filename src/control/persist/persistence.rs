@@ -84,8 +84,8 @@ impl Persistence {
         self.progress == Progress::Writing
     }
 
-    /// Whether no write is under way or due. Also true after a failed write: the store then writes the base for the
-    /// compiler itself.
+    /// Whether no write is under way or due. Also true after a failed write: then the store itself writes the
+    /// base for the compiler.
     pub(crate) fn is_written(&self) -> bool {
         !self.is_writing() && !self.is_dirty && self.base_file.is_none()
     }
@@ -108,8 +108,8 @@ impl Persistence {
     }
 
     /// Starts to write the images in force, if they are not on the disk and not being written. While a rollback is
-    /// running, nothing is written: the record of the rollback names the first generation whose stored images belong to
-    /// the rollback.
+    /// running, nothing is written: after a restart, all stored images from a certain generation on count as those of
+    /// the rollback. The record of the rollback names that generation.
     pub(crate) fn start(&mut self, images: &Images, is_rolling: bool) {
         if matches!(self.progress, Progress::Failed { retry_at } if retry_at <= Instant::now()) {
             self.retry();

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// How long to wait for one file or directory.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
-/// Files that are read at the same time.
+/// The most files that are read at the same time.
 const READERS: usize = 32;
 
 /// Why there is no result.

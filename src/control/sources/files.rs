@@ -1,4 +1,4 @@
-//! The files of lists, orders and exceptions: looks at them, and the watch for changes.
+//! Looks at the files of lists, orders and exceptions, and watches them for changes.
 //!
 //! ```text
 //!            a list or a directory came or went,              no other task runs
@@ -21,7 +21,7 @@ use crate::control::list_file::signature::Signature;
 /// The signatures of files; `None` for a file that can't be looked at.
 pub(crate) type Files = HashMap<PathBuf, Option<Signature>>;
 
-/// Looks at files, which blocks while a network file system does not answer.
+/// Looks at files. This blocks while a network file system does not answer.
 pub(crate) fn look_at_files(paths: impl IntoIterator<Item = PathBuf>) -> Files {
     let files = paths.into_iter().map(|path| {
         let file = Signature::of(&path).ok();
@@ -38,9 +38,9 @@ pub(crate) struct WatchedFiles {
     no_watch: Option<String>,
     /// Directories that can't be watched, one alarm each.
     pub(crate) unwatched: Vec<String>,
-    /// The files to watch may have changed.
+    /// Whether the set of files to watch may have changed.
     unfollowed: bool,
-    /// Watches directories.
+    /// The tasks that start to watch directories.
     pub(crate) tasks: FileTasks<(), Following>,
 }
 
@@ -66,7 +66,7 @@ impl WatchedFiles {
         self.unfollowed = true;
     }
 
-    /// Starts to watch the files and directories that `followed` returns, if they may have changed.
+    /// Starts to watch the files and directories that `followed` returns, if their set may have changed.
     pub(crate) fn start_following(&mut self, followed: impl FnOnce() -> Followed) {
         if !self.unfollowed || self.tasks.is_running(&()) {
             return;

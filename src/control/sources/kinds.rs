@@ -26,8 +26,9 @@ pub trait SourceKind: Send {
 /// A change of a source.
 #[derive(Debug)]
 pub enum Update {
-    /// A source is new, its file has changed, or it blocks in another way. The file is complete, and is replaced by
-    /// renaming, never written in place. To read another file, or in another way, the source is removed first.
+    /// A source is new, its file has changed, or it blocks in another way, for example with another action. The file is
+    /// complete, and is replaced by renaming, never written in place. If a source gets another file, or its file is to
+    /// be read in another way, for example in another format, the source is removed first.
     Changed(Box<List>),
     /// The source of this name no longer exists.
     Removed(String),

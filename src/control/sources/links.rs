@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 /// The most symbolic links on one path, as in Linux.
 const LINKS_MAX: usize = 40;
 
-/// Resolves the paths of files. Directories that they share are looked at once.
+/// Resolves the paths of files. Directories that they share are looked at only once.
 #[derive(Debug, Default)]
 pub(crate) struct PathResolver {
     /// All paths that were resolved, and those of every directory and link on the way to their targets.

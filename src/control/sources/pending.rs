@@ -125,12 +125,12 @@ impl PendingConfig {
         self.has_orders(version) && self.is_ready() && self.problems().is_empty()
     }
 
-    /// Whether its orders were read, given the version of the registry in force.
+    /// Whether its orders were read for this version of the registry in force.
     pub(crate) fn has_orders(&self, version: u64) -> bool {
         matches!(&self.orders, PendingOrders::Read { of, .. } if *of == version)
     }
 
-    /// Records that its orders are being read. If they were read before, they lack orders that came since.
+    /// Records that its orders are being read. If they were read before, that result lacks newer orders.
     pub(crate) fn begin_orders(&mut self, now: Instant) {
         let since = match self.orders {
             PendingOrders::Unread => now,
@@ -139,14 +139,14 @@ impl PendingConfig {
         self.orders = PendingOrders::Reading { since };
     }
 
-    /// Makes the reading of its orders begin earlier.
+    /// Records that reading its orders began at `since`.
     #[cfg(test)]
     pub(crate) fn backdate_orders(&mut self, since: Instant) {
         self.orders = PendingOrders::Reading { since };
     }
 
-    /// Takes its orders, which were read for version `of` of the registry in force. Drops them if reading them has not
-    /// begun since the configuration became pending: an earlier request for an equal configuration wanted them.
+    /// Takes its orders, which were read for version `of` of the registry in force. Drops them if this configuration
+    /// has not begun to read its orders: then they were read for an earlier request for an equal configuration.
     pub(crate) fn finish_orders(&mut self, of: u64, registry: OrderRegistry) {
         if let PendingOrders::Reading { since } | PendingOrders::Read { since, .. } = self.orders {
             self.orders = PendingOrders::Read {

@@ -73,7 +73,7 @@ pub(crate) struct FinishedReading {
 }
 
 impl Scheduler {
-    /// A scheduler of the orders and exceptions that were read at the start. `is_complete`: all of their files were.
+    /// A scheduler of the orders and exceptions that were read at the start. `is_complete`: all their files were read.
     pub(crate) fn new(
         registry: OrderRegistry,
         is_complete: bool,
@@ -169,9 +169,9 @@ impl Scheduler {
         self.tasks.start((), places, work);
     }
 
-    /// Adopts what was read. `refresher` is the cause of the first request that waits for it. If a new configuration
-    /// `is_joining`, or if the directories that were read are not used any more, returns `None`: what was read is
-    /// dropped, and all changed files are read again later.
+    /// Adopts what was read. `refresher` is the cause of the first request that waits for it. Returns `None` if a
+    /// new configuration `is_joining`, or if the directories that were read are not used any more: then what was read
+    /// is dropped, and all changed files are read again later.
     pub(crate) fn finish_reading(
         &mut self,
         read: RegistryRead,

@@ -21,7 +21,7 @@
 //! | `touched`: the file was written, closed, replaced or removed | after the quiet time of that event, from now on |
 //! | `requested`: a client waits for the newest state | after 20 ms, but not before the quiet time of a file that is being written |
 //! | `swept`: two sweeps in a row found the same new state | now |
-//! | `looked`: the file changed before it was watched, or its path leads to another file | after the quiet time of a closed file; if it was not watched and was written a moment ago, after the rest of that of an open file |
+//! | `looked`: the file changed before it was watched, or its path leads to another file | after the quiet time of a closed file; if it was not watched and was written a moment ago, after the quiet time of an open file, counted from that write |
 //! | `finished`: it changed while it was read, for example | after a pause, which doubles |
 //!
 //! A list passes through all states, as looking at its file and reading it are tasks. A directory of orders looks at
@@ -46,7 +46,7 @@ pub(crate) struct FollowedFile<S> {
     looked: Option<S>,
     /// The state that was read or refused last; `None` if there was none, or if the same state may be read again.
     seen: Option<S>,
-    /// What the last sweep found, if that is neither `seen` nor due.
+    /// What the last sweep found, if that differs from `seen` and has not made the file due.
     last_sweep: Option<Option<S>>,
     /// The length of the next pause, before it is limited to the range of [`Pauses`].
     pause: Duration,
@@ -271,7 +271,7 @@ impl<S: Copy + PartialEq> FollowedFile<S> {
         }
     }
 
-    /// A look that no event asked for found this state.
+    /// A look that no event caused found this state.
     pub(crate) fn set_looked(&mut self, found: Option<S>) {
         self.looked = found;
     }
@@ -290,12 +290,12 @@ impl<S: Copy + PartialEq> FollowedFile<S> {
         due.map(|due| due.at)
     }
 
-    /// Whether the file is due, or on the way from there to being read.
+    /// Whether the file is due, or was due and is looked at before it is read.
     pub(crate) fn is_to_be_read(&self) -> bool {
         self.due.is_some() || self.is_checking()
     }
 
-    /// Whether the file has been due, and the look before it is read is under way or has just ended.
+    /// Whether the file has been due, and the look before it is read is wanted, is under way, or has just ended.
     pub(crate) fn is_checking(&self) -> bool {
         matches!(self.state, State::Checking { .. } | State::Settled)
     }

@@ -22,9 +22,10 @@ pub(crate) const CLOSED_QUIET: Duration = Duration::from_millis(100);
 pub(crate) const OPEN_QUIET: Duration = Duration::from_secs(2);
 /// How long it must be quiet if a client waits for its newest state: enough for an event of a writer to arrive.
 pub(crate) const REQUESTED_QUIET: Duration = Duration::from_millis(20);
-/// Paths with events that wait for the control loop. Events of further paths are lost, and the sweep finds the changes.
+/// The most paths whose events wait for the control loop. Events of further paths are lost, and the sweep finds the
+/// changes.
 const WAITING_MAX: usize = 4096;
-/// Paths that the control loop takes at a time, so that other work is not delayed.
+/// The most paths that the control loop takes at a time, so that other work is not delayed.
 const PORTION: usize = 256;
 
 /// An event of a file, or of its directory.
@@ -240,9 +241,9 @@ impl Watch {
         (watch, Touches(Arc::default()))
     }
 
-    /// Watches the directories of these files, these directories, the parents of both, and the directories of symbolic
-    /// links on their paths; stops watching all others. Makes many system calls, which block while a network file
-    /// system does not answer.
+    /// Watches the directories of the followed files, the followed directories, the parents of all these directories,
+    /// and the directories of symbolic links on the paths. Stops watching all others. Makes many system calls, which
+    /// block while a network file system does not answer.
     pub fn follow(&self, followed: &Followed) -> Following {
         let mut resolver = PathResolver::default();
         let mut following = Following::default();

@@ -45,11 +45,11 @@ impl From<&List> for Notation {
     }
 }
 
-/// Cuts a file that arrives in pieces into lines. Trims whitespace, and numbers the lines from 1.
+/// Cuts a file, which arrives in pieces, into lines. Trims whitespace, and numbers the lines from 1.
 ///
 /// LF, CRLF and a lone CR end a line. The last line needs no end. A UTF-8 byte order mark at the start of the file is
-/// skipped. An incomplete line takes about [`BUFFER_MAX`] bytes of memory at most. Of a longer line, only a part is
-/// kept: that which decides whether the line is blank, a comment, valid or invalid.
+/// skipped. An incomplete line takes about [`BUFFER_MAX`] bytes of memory at most. Of a longer line, only the
+/// part is kept that decides whether the line is blank, a comment, valid or invalid.
 pub(super) struct Cutter {
     notation: Notation,
     /// The number of complete lines.
@@ -163,7 +163,8 @@ impl Cutter {
         let start = self.buffer.len() - line.len();
         let (end, behind) = (content.len(), line[content.len()..].trim_ascii_start());
         self.decided = end > MAX_LINE || !behind.is_empty();
-        // One byte of whitespace stays, so that a later byte order mark is not skipped as if it started the file.
+        // One byte of whitespace stays: without it, a byte order mark that follows would be skipped as if it started
+        // the file.
         let spare = start - usize::from(start > mark);
         self.buffer.drain(mark..spare);
         let start = mark + (start - spare);

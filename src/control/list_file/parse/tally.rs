@@ -7,12 +7,12 @@ use crate::control::list_file::parse::foreign::{FileFormat, Foreign};
 use crate::control::list_file::suppressed::SuppressedRules;
 use crate::names::typed::Mistyped;
 
-/// Bad lines that are kept with their text; the others are only counted.
+/// How many bad lines are kept with their text; the others are only counted.
 const KEPT: usize = 10;
 
 /// The results of reading a list, in numbers.
 ///
-/// Each line that is neither blank nor a comment is bad, or has at least one rule or skipped name. For this, a rule
+/// Each line that is neither blank nor a comment is bad, or has at least one rule or skipped name. Here a rule
 /// that a guard leaves out counts as well. A hosts line with valid and invalid names is bad and has rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -49,8 +49,8 @@ impl Tally {
         self.bad_total().saturating_sub(self.mostly_good)
     }
 
-    /// Whether more than this percentage of [`lines`](Self::lines) is mostly bad. The file is probably in another
-    /// format, or not a list.
+    /// Whether more than this percentage of [`lines`](Self::lines) is mostly bad. Then the file is probably in
+    /// another format, or not a list.
     pub fn is_bad_over(&self, percent: u32) -> bool {
         u64::from(self.mostly_bad()) * 100 > u64::from(percent) * u64::from(self.lines)
     }

@@ -24,9 +24,9 @@ use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::values::ImageRule;
 use crate::policy::images::Images;
 
-/// The directory.
+/// The name of the directory.
 const PAST: &str = "past";
-/// When the rules in each file were replaced.
+/// The file that records when the rules in each of the other files were replaced.
 const INDEX: &str = "index";
 /// The largest index that is read, in bytes: a hundred thousand entries take some 7 MiB.
 const INDEX_MAX: u64 = 64 << 20;
@@ -250,7 +250,7 @@ impl Index {
         self.write(past)
     }
 
-    /// Updates the index to the files in the directory, and records which rules are no longer in force.
+    /// Makes the index agree with the files in the directory, and records which rules are no longer in force.
     fn update(
         &mut self,
         past: &Path,
@@ -453,7 +453,7 @@ mod tests {
         archive(dir, &images, &dir.join("base"), None, history, at(day)).expect("kept");
     }
 
-    /// An image of lists without rules, recorded with these numbers of rules, and the keys of the lists.
+    /// An image without rules whose lists are recorded as having these numbers of rules, and the keys of the lists.
     fn recorded(lists: &[(&str, u64)]) -> (Arc<Image>, Vec<String>) {
         let mut builder = Builder::new();
         let mut keys = Vec::new();
@@ -485,7 +485,7 @@ mod tests {
         let rules = read_past(dir, &first).expect("kept");
         assert_eq!(rules.image.facts().rules, 2);
         assert!(read_past(dir, &second).is_some());
-        // No rules are removed because the index is damaged.
+        // A damaged index does not cause rules to be removed.
         fs::write(dir.join(PAST).join(INDEX), "{").expect("written");
         put(dir, &two, history, 110);
         put(dir, &two, history, 140);
@@ -548,7 +548,7 @@ mod tests {
         }
     }
 
-    /// Puts images of large lists in force as the state directory would, which keeps the last `kept` bases.
+    /// Puts images of large lists in force, and like the state directory keeps only the last `kept` bases.
     struct Large<'d> {
         dir: &'d Path,
         bytes: u64,

@@ -15,7 +15,7 @@ use crate::config::shown::Show;
 use crate::policy::image::layout::{HEADER, read_header};
 use crate::policy::image::{Image, ImageBytes, ImageError};
 
-/// Bytes of a huge page. Smaller images gain nothing from them.
+/// Bytes of a huge page. Images that are smaller gain nothing from huge pages.
 const HUGE: u64 = 2 << 20;
 /// Bytes that may follow the last section, to fill up a page.
 const PADDING: u64 = 4096;
@@ -110,8 +110,8 @@ fn allocate(size: u64) -> io::Result<ImageBytes> {
     Ok(ImageBytes::Mapped(map))
 }
 
-/// Reads the start of a file by two threads: new memory has to be zeroed, and a virtual machine has to get it from its
-/// host first. This takes longer than the reading.
+/// Reads the start of a file with two threads, which share the work of providing new memory: it has to be zeroed, and a
+/// virtual machine has to get it from its host first. This takes longer than the reading.
 fn read_by_two_threads(file: &File, bytes: &mut [u8]) -> io::Result<()> {
     let half = bytes.len() / 2;
     let both = thread::scope(|scope| {

@@ -16,7 +16,7 @@ use crate::control::persist::store::names::{Base, Delta, MANIFEST, Pair};
 
 /// The version of the file's format.
 const VERSION: u32 = 1;
-/// The largest file that is read, in bytes: a hundred pairs take some 60 KiB, and the names of lists that are not in
+/// The largest file that is read, in bytes: a hundred pairs take some 60 KiB, plus the names of lists that are not in
 /// force.
 const SIZE_MAX: u64 = 64 << 20;
 /// The time for which replaced pairs are kept in addition to those that `keep` counts: an accident is often noticed
@@ -52,14 +52,14 @@ pub struct Published {
 }
 
 impl Published {
-    /// Whether that generation had its lists.
+    /// Whether that generation had these lists.
     pub fn has(&self, generation: u64) -> bool {
         let mut again = self.again.iter();
         let mut is_again = || again.any(|(first, last)| (*first..=*last).contains(&generation));
         self.generation == generation || is_again()
     }
 
-    /// The last generation that is recorded to have had its lists.
+    /// The last generation that is recorded to have had these lists.
     pub fn last(&self) -> u64 {
         self.again.last().map_or(self.generation, |(_, last)| *last)
     }
@@ -126,7 +126,7 @@ pub enum ManifestError {
     },
 }
 
-/// The images that came into force, the newest first, which is in force.
+/// The images that came into force. The newest come first: they are in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Manifest(pub(crate) Vec<Published>);
 
@@ -176,9 +176,9 @@ impl Manifest {
         Ok(durable::replace(&path, &bytes, Access::Umask)?)
     }
 
-    /// Records images that came into force. Of the older ones, the last `keep` pairs stay, and the last pair of each of
-    /// the last `keep` bases: a hundred deltas must not remove the only other base. Other pairs of these bases stay for
-    /// a day, up to a hundred: their deltas are small.
+    /// Records images that came into force. The last `keep` pairs stay in the record, the new one included. So does the
+    /// last pair of each of the last `keep` bases: a hundred deltas must not remove the only other base. Other pairs of
+    /// these bases stay for a day, up to a hundred: their deltas are small.
     ///
     /// New images with the same rules as the newest recorded ones replace these. A new base replaces the base of older
     /// pairs if both have the same rules. So a list's file that is replaced by an equal one each hour does not remove

@@ -217,7 +217,7 @@ impl Store {
         Ok(path)
     }
 
-    /// Gives the file of [`Store::create_base_file`], once it is whole, a number. [`Store::commit`] puts it in force.
+    /// Gives a number to the file of [`Store::create_base_file`], once it is whole. [`Store::commit`] puts it in force.
     ///
     /// # Errors
     /// [`StoreError`] if it does not exist or can't be renamed.
@@ -323,7 +323,7 @@ impl Store {
         number
     }
 
-    /// A file of a pair that does not exist.
+    /// A missing file of a pair, if there is one.
     fn missing(&self, pair: Pair) -> Option<PathBuf> {
         let delta = pair.delta.map(|delta| self.delta_path(delta));
         let mut paths = [self.base_path(pair.base)].into_iter().chain(delta);

@@ -83,7 +83,7 @@ pub enum Refusal {
         /// The limit that is exceeded.
         source: TooLarge,
     },
-    /// Guards hold it.
+    /// Guards reject it.
     #[error(transparent)]
     Held(#[from] HeldUpdate),
     /// The compiler, which reads large lists, refuses it.
@@ -131,7 +131,7 @@ impl Refusal {
         }
     }
 
-    /// The guards that hold it, if there is no other reason.
+    /// The guards that reject it, if there is no other reason.
     pub fn guards(&self) -> Guards {
         match self {
             Self::Held(held) => held.guards(),

@@ -122,7 +122,7 @@ impl ListSources {
         lists.map(|list| list.path().to_owned()).collect()
     }
 
-    /// Starts the looks at files that lists want, one task per directory.
+    /// Starts to look at the files of the lists that want a look, with one task per directory.
     pub(crate) fn start_looking(&mut self) {
         let mut wanted: HashMap<PathBuf, Vec<PathBuf>> = HashMap::new();
         let pending = self.pending.iter_mut();
@@ -171,8 +171,8 @@ impl ListSources {
     /// Takes a change of a source of a registered kind.
     ///
     /// # Errors
-    /// If the configuration has a list of that name, or if the list is to be read in another way. The list stays as it
-    /// is then.
+    /// If the configuration has a list of that name, or if the list is to be read in another way. Then the list stays
+    /// as it is.
     pub(crate) fn update(
         &mut self,
         update: Update,
@@ -222,8 +222,8 @@ impl ListSources {
         Ok(result)
     }
 
-    /// Starts to read the small lists that have changed, if the look before reading has ended for them. Returns the
-    /// large ones, and the numbers of loads that are not needed.
+    /// Handles the lists for which the look before reading has ended: starts to read the small ones that have changed.
+    /// Returns the large ones that have changed, and the numbers of loads that are not needed.
     pub(crate) fn start_loads(
         &mut self,
         guard_policy: &Arc<GuardPolicy>,
@@ -258,7 +258,7 @@ impl ListSources {
         loads
     }
 
-    /// Takes the end of a load.
+    /// Takes the result of a load.
     pub(crate) fn finish_load(&mut self, done: FinishedLoad) -> LoadResult {
         let FinishedLoad { ticket, result } = done;
         let is_active = self.active.iter().any(|list| has_load(list, ticket));
@@ -302,7 +302,7 @@ impl ListSources {
         Some(refused)
     }
 
-    /// Takes the rules of a load that come into force, unless no list has that load any more.
+    /// Ends a load whose rules come into force. Does nothing if no list has that load any more.
     pub(crate) fn adopt(&mut self, ticket: u64, loaded: Loaded) {
         let mut active = self.active.iter_mut();
         if let Some(list) = active.find(|list| has_load(list, ticket)) {
@@ -335,7 +335,7 @@ impl ListSources {
             let under_way = list
                 .load_of_newest()
                 .filter(|loading| !is_reguarded && loading.released.cover(free));
-            // It is requested later, when the guard policy of the pending configuration comes into force.
+            // The list is requested later, when the guard policy of the pending configuration comes into force.
             let is_later = has_pending && is_held(list);
             let is_wanted = !free.is_empty()
                 || (list.refused.is_some() && !is_later)
@@ -361,8 +361,8 @@ impl ListSources {
         }
     }
 
-    /// Requests the lists that a new guard policy must check again: held ones, and those that were checked against
-    /// other protected names. Returns the tickets of these loads.
+    /// Requests the lists that a new guard policy must check again: those whose newest state a guard rejected, and
+    /// those that were checked against other protected names. Returns the tickets of these loads.
     pub(crate) fn request_reguarded(
         &mut self,
         guard_policy: &GuardPolicy,

@@ -13,7 +13,7 @@ pub(crate) fn released(accept: &[String], list: &str) -> Guards {
 }
 
 /// The mistakes in a reload's releases for these lists, a sentence each. If the configuration and the guard's files are
-/// the same (`is_unchanged`), a release must be for a guard that holds a list now.
+/// the same (`is_unchanged`), a release for a list about which no guard has a finding now is a mistake.
 pub(crate) fn invalid_releases(
     accept: &[String],
     lists: &[&ListState],
@@ -41,18 +41,18 @@ pub(crate) fn invalid_releases(
     problems
 }
 
-/// Whether a guard holds a list's newest state.
+/// Whether a guard rejected a list's newest state.
 pub(crate) fn is_held(list: &ListState) -> bool {
     !guards(list).is_empty()
 }
 
-/// The guards that hold a list's newest state.
+/// The guards that rejected a list's newest state.
 fn guards(list: &ListState) -> Guards {
     let refused = list.refused.as_ref();
     refused.map_or(Guards::NONE, |(refusal, _)| refusal.guards())
 }
 
-/// The guards that hold a list, as the end of a sentence; empty while its newest state is not read.
+/// The guards that rejected a list's newest state, as the end of a sentence; empty while that state is not read.
 pub(crate) fn holding(list: &ListState) -> String {
     let (name, held) = (list.name(), guards(list));
     if list.loading.is_some() || list.changed() {

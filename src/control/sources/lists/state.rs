@@ -30,7 +30,7 @@ const COMPILE_AGAIN: Pauses = Pauses {
     last: Duration::from_secs(300),
 };
 
-/// Bytes of a list's file up to which the server reads it itself: that takes a few milliseconds per 100 kB.
+/// The largest list file, in bytes, that the server reads itself: that takes a few milliseconds per 100 kB.
 const SMALL: u64 = 1 << 20;
 
 /// One list.
@@ -49,7 +49,7 @@ pub(crate) struct ListState {
     /// The load under way.
     pub(crate) loading: Option<Loading>,
     pub(crate) next: NextLoad,
-    /// The age of the state in force has been logged.
+    /// Whether it has been logged that the state in force is too old.
     logged_old: bool,
     path: WatchedPath,
     file: FollowedFile<Signature>,
@@ -136,7 +136,7 @@ impl ListState {
         self.path.absolute()
     }
 
-    /// Sets the path that the file's path leads to through symbolic links, if that is another one.
+    /// Sets the path to which symbolic links lead from the file's path, if that is another path.
     pub(crate) fn set_target(&mut self, target: Option<PathBuf>) {
         self.path.set_target(target);
     }

@@ -1,5 +1,5 @@
-//! Records the paths that threads wait for, so that a file system that does not answer blocks one thread for each path,
-//! and not another one at each look.
+//! Records the paths that threads wait for. So a file system that does not answer blocks one thread for each path,
+//! instead of a further one at each look.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ struct Threads {
     is_late: bool,
 }
 
-/// Counts as a thread that waits for a path until it is dropped.
+/// Until this is dropped, it counts as a thread that waits for a path.
 pub(super) struct Waiting {
     record: BlockedPaths,
     path: PathBuf,

@@ -22,7 +22,8 @@ use crate::control::sources::orders::file::{
 use crate::control::sources::settling::{FollowedFile, Pauses, ReadEnd};
 use crate::control::sources::watch::{Touched, is_toml};
 
-/// Files that one sweep looks at: looking at thousands of files would delay the beginning or end of an order too much.
+/// How many files one sweep looks at: looking at thousands of files would delay the beginning or end of an order too
+/// much.
 const SWEPT: usize = 1000;
 /// When to read a file again that changed while it was read.
 pub(crate) const RETRY: Duration = Duration::from_millis(100);
@@ -44,7 +45,7 @@ pub(super) struct FollowedDirectory<T> {
     next_due: Option<Instant>,
     /// Why the directory can't be listed.
     pub(super) problem: Option<String>,
-    /// The last file that the last sweep looked at; `None` if that was the last of all.
+    /// The last file that the last sweep looked at; `None` if that was the last file of all.
     swept: Option<PathBuf>,
     blocked: BlockedPaths,
     /// How long to wait for one file, or for the directory.
@@ -179,12 +180,12 @@ impl<T> FollowedDirectory<T> {
         file.is_some_and(FollowedFile::is_to_be_read)
     }
 
-    /// When to read files.
+    /// The earliest instant at which a file is due.
     pub(super) fn due(&self) -> Option<Instant> {
         self.next_due
     }
 
-    /// Finds the earliest of the files that are due.
+    /// Finds the earliest instant at which a file is due.
     fn update_due(&mut self) {
         self.next_due = self.followed.values().filter_map(FollowedFile::due).min();
     }

@@ -154,7 +154,7 @@ pub fn apply(path: &Path, change: &Change<'_>) -> Result<Order, EditError> {
     let text = edit_text(&before, &path, change, Timestamp::now())?;
     let order = Order::parse(&text, &path).map_err(EditError::Order)?;
     let (new, before) = (text.as_bytes(), Some(before.as_bytes()));
-    // The server must still be able to read it. The temporary file's name does not end in `.toml`, so the server
+    // The server must still be able to read the file. The temporary file's name does not end in `.toml`, so the server
     // ignores it.
     durable::replace_or_restore(&path, new, before, Access::Inherit).map_err(
         |error| match error.is_in_place {

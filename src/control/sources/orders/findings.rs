@@ -7,8 +7,8 @@ use crate::config::order::Order;
 use crate::config::shown::{first, more_warnings};
 use crate::control::guard::policy::GuardPolicy;
 
-/// Reported findings of one order. An order of 100,000 targets would otherwise add megabytes to each `status` and to the
-/// journal.
+/// The most findings of one order that are reported. An order of 100,000 targets would otherwise add megabytes to each
+/// `status` and to the journal.
 const ORDER_MAX: usize = 100;
 
 /// The text of an order that was checked, and its findings, a sentence each.
@@ -17,7 +17,7 @@ type Checked = (Arc<str>, Arc<[String]>);
 /// The findings in all orders. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Findings {
-    /// The guard policy and the version of the registry that the findings are of; `None` before the first check.
+    /// The guard policy and the version of the registry of the last check; `None` before the first check.
     of: Option<(Arc<GuardPolicy>, u64)>,
     /// By the orders' ids.
     found: Arc<HashMap<String, Checked>>,

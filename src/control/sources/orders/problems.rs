@@ -13,7 +13,8 @@ use crate::config::shown::{Show, counted, first, more_warnings};
 use crate::control::sources::orders::registry::{Known, OrderRegistry};
 use crate::policy::rule::Source;
 
-/// Reported problems of all files together, and the same number of warnings. Each goes to `status`, log and journal.
+/// The most problems of all files together that are reported, and the most warnings. Each goes to `status`, log and
+/// journal.
 pub(crate) const MOST_REPORTED: usize = 1000;
 
 enum Problem<'b> {

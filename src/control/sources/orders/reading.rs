@@ -18,11 +18,11 @@ use crate::control::sources::watch::Touched;
 pub(crate) struct PendingReads {
     /// Files with events: the newest event of each, and its instant.
     pub(crate) touched: HashMap<PathBuf, (Touched, Instant)>,
-    /// Looks for changes that no event reported.
+    /// Whether to look for changes that no event reported.
     pub(crate) sweep: bool,
-    /// Reads all files that have changed, even those that are being written.
+    /// Whether to read all files that have changed, even those that are being written.
     pub(crate) refresh: bool,
-    /// The operator confirms that orders are gone on purpose.
+    /// Whether the operator confirms that orders are gone on purpose.
     pub(crate) confirms_loss: bool,
     /// Files that a client has changed and waits for.
     pub(crate) requested: Vec<RequestedFile>,

@@ -1,5 +1,5 @@
 //! The registry of all orders and exceptions: reads their files, and computes their sources, rules and next change for a
-//! given instant. Does not read the clock.
+//! given instant. These computations do not read the clock.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};

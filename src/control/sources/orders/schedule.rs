@@ -1,4 +1,4 @@
-//! Computes the state of an order at an instant, and the next change of it, from the order's dates.
+//! Computes the state of an order at an instant, and the next change of that state, from the order's dates.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,7 +15,7 @@ pub struct Schedule<'o> {
 }
 
 impl<'o> Schedule<'o> {
-    /// The schedule of an order that another one supersedes at the instant `superseded`, if there is one.
+    /// The schedule of an order. `superseded` is the instant at which another order supersedes it, if one does.
     pub fn new(order: &'o Order, superseded: Option<Timestamp>) -> Self {
         Self {
             dates: &order.dates,

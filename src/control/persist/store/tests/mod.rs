@@ -101,7 +101,7 @@ fn files(folder: impl AsRef<Path>, start: &str) -> Vec<String> {
     names
 }
 
-/// Damages a file; with a part of the error that is reported then.
+/// A function that damages a file, and a part of the error that is reported then.
 type Damage = (fn(&Path), &'static str);
 
 fn flip(path: &Path, at: impl Fn(usize) -> usize) {
