@@ -1,6 +1,5 @@
-//! Finds generations that are in no entry. The next server also takes the last generation's number from the state
-//! directory. So a server that could not write the journal, or had none, leaves a gap before that server's first
-//! generation.
+//! Finds generations that are in no entry. The state directory has the last generation's number as well. So if a server
+//! could not write the journal, or had none, there is a gap before the first generation of the next server.
 
 use super::chain::Entry;
 use super::entry::Event;
