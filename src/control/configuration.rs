@@ -19,7 +19,7 @@ pub(crate) struct Configuration {
     /// The one in force.
     pub(crate) current: Config,
     pub(crate) started_at: Timestamp,
-    /// The problems with the newest state of the configuration's file.
+    /// The problems with the newest version of the configuration's file.
     pub(crate) problems: Vec<String>,
     /// Tasks that read the orders and exceptions of a new configuration, keyed by its directories, so that a directory
     /// that hangs does not block another configuration.

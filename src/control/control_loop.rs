@@ -173,7 +173,8 @@ impl Control {
     /// When the next file is to be read.
     fn due(&mut self) -> Option<Instant> {
         let orders = self.scheduler.due();
-        // While a new configuration is being joined, no orders are read, as its own orders are not in force yet.
+        // While the lists of a new configuration are being joined, no orders are read, as its own orders are not in
+        // force yet.
         let orders = orders.filter(|_| !self.delta.has_configuration());
         self.lists.due().into_iter().chain(orders).min()
     }
@@ -267,8 +268,8 @@ impl Control {
 
     /// Carries out the next reload or rollback, or starts to read the files that it needs.
     pub(crate) fn next_request(&mut self) {
-        // While a new configuration is being joined, it is neither pending nor in force, so that a request would miss
-        // it.
+        // While the lists of a new configuration are being joined into a delta, it is neither pending nor in force. A
+        // request would miss it then.
         if self.delta.has_configuration() || self.rollback.is_running() {
             return;
         }

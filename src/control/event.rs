@@ -32,18 +32,18 @@ pub(crate) enum Event {
     Source(Update),
     /// A small list was read.
     Loaded(Box<FinishedLoad>),
-    /// Small lists were joined.
+    /// Small lists were joined into a delta.
     Joined(Box<Joining>),
     /// The compiler ended.
     Compiled(Box<Compiled>),
     /// The images in force were written, or could not be.
     ImagesWritten(bool),
-    // Work on files ended; `None` if it panicked.
+    // All events from here on: a task that reads or writes files has ended. The value is `None` if the task panicked.
     /// Files of orders and exceptions were read.
     OrdersRead(Option<Box<RegistryRead>>),
     /// The lists in a directory were looked at.
     Looked(PathBuf, Option<Files>),
-    /// Directories are watched.
+    /// The current directories are watched now.
     Followed(Option<Following>),
     /// The files that a reload needs were read.
     Prepared(Option<Box<Prepared>>),

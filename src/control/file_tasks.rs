@@ -35,7 +35,7 @@ impl Running {
 
     fn problem(&self) -> String {
         let seconds = self.since.elapsed().as_secs();
-        // A task without paths may be late, too, if the machine was suspended.
+        // `places` may be empty. Such a task can be late, too, if the machine was suspended.
         let places = match &*self.places {
             "" => "files",
             places => places,

@@ -1,4 +1,4 @@
-//! The present state of the data plane, as it reports it to the control plane. The fields are part of the control socket's
+//! The present state of the data plane, as reported to the control plane. The fields are part of the control socket's
 //! API.
 
 use std::collections::BTreeMap;
@@ -61,14 +61,15 @@ pub struct UpstreamStatus {
     pub unanswered: u32,
     /// Its smoothed round-trip time in milliseconds; `None` before the first answer.
     pub latency_ms: Option<f64>,
-    /// Whether queries to it carry EDNS. After it rejected EDNS, they do not for some minutes.
+    /// Whether queries to it carry EDNS. After it rejected EDNS, queries are sent without it for some minutes.
     pub edns: bool,
-    /// Whether queries to it have random letter case. After its answers changed the case and it could not be asked by
-    /// TCP, they do not for some minutes.
+    /// Whether queries to it have random letter case. If its answers changed the case, and it could not be asked by
+    /// TCP, queries are sent without random case for some minutes.
     pub random_case: bool,
     /// The number of its referrals to other servers: a server that does not recurse sends those.
     pub referrals: u64,
-    /// Unusable answers since the last usable one, by response code; `unreadable` are those that don't answer their query.
+    /// Unusable answers since the last usable one, by response code. `unreadable` counts those that can't be read as an
+    /// answer to their query.
     #[serde(default)]
     pub failures: BTreeMap<String, u64>,
     /// All unusable answers since the server was configured.

@@ -37,7 +37,7 @@ use crate::control::sources::lists::state::is_large_file;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};
 
-/// Attempts at the start to read a required list that changes while it is read.
+/// How often the start tries to read a required list that changes while it is read.
 const START_TRIES: u32 = 10;
 
 /// Why there is no first generation.
@@ -104,8 +104,8 @@ impl Control {
         let left = left.filter(|list| list.loaded.is_some());
         let left = left.map(|list| list.name().to_owned());
         let restored: HashSet<_> = restored.into_iter().chain(left).collect();
-        // The delta loses its rules of all lists that are not in `restored`: these rules would take precedence over the
-        // rules just read.
+        // The rules of all lists that are not in `restored` are removed from the delta: they would take precedence over
+        // the rules just read.
         let stays = |name: &str| restored.contains(name);
         let delta = control.publication.images().delta.as_deref();
         let sources = delta.map(|delta| &delta.provenance().sources);
@@ -265,9 +265,9 @@ impl Control {
         Ok(images)
     }
 
-    /// Puts stored rules in force for required lists that can't be read now. An earlier configuration lacked these
-    /// lists, so the images have their rules marked as not in force. But the last good state of such a list is better
-    /// than none.
+    /// Puts stored rules in force for required lists that can't be read now. The images may still have rules of a list
+    /// that the last configuration did not have, marked as not in force. For a required list, such a last good state is
+    /// better than none.
     fn keep_what_is_left(&mut self) {
         let left = self.publication.images().clone().with_lists(|_| true);
         let lists = self.lists.active.iter_mut();
@@ -320,7 +320,7 @@ fn read_first(
     (file, None)
 }
 
-/// Reads a list; a required one again, if it changes meanwhile.
+/// Reads a list. If a required list changes meanwhile, reads it again.
 fn read(
     list: &List,
     before: &[InForce],

@@ -97,7 +97,7 @@ pub async fn call<B: Serialize, T: DeserializeOwned>(
     body: Option<&B>,
 ) -> Result<T, ClientError> {
     let mut last = io::Error::from(io::ErrorKind::NotFound);
-    // An error of a socket that exists is of more use than "not found" for the last one.
+    // If a socket exists, its error is of more use than "not found" for the last one.
     let mut refused = None;
     for socket in sockets {
         match UnixStream::connect(socket).await {

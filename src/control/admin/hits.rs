@@ -107,8 +107,8 @@ pub(crate) struct StoredCounts {
 }
 
 impl StoredCounts {
-    /// Reads the file. If its counts are not those that this server read or wrote last, earlier reads failed. The
-    /// counts are then those of servers before this one.
+    /// Reads the file. If its counts are not those that this server read or wrote last, they are those of servers
+    /// before this one: this is the first read, or earlier reads did not find them.
     fn read(&mut self) -> Result<(), String> {
         let file = Counts::read(&self.dir)?;
         self.has_damaged = self.dir.join(DAMAGED).exists();
@@ -252,7 +252,7 @@ impl Hits {
         }
     }
 
-    /// Writes the last counts, at the shutdown. First waits for a write that is running: otherwise that one could
+    /// Writes the last counts, at the shutdown. First waits for a write that is running: otherwise that write could
     /// overwrite these counts, or its counts could be added twice.
     pub(crate) async fn write_last(&mut self, gauges: &Gauges, slots: &Slots) {
         let written = timeout(LAST_WAIT, async {

@@ -100,7 +100,7 @@ impl RequestQueue {
         let prepared = self.prepared.take()?;
         let request = self.under_way.take()?;
         if prepared.config != *in_force {
-            // The change was prepared while an older configuration was in force.
+            // The files were read while an older configuration was in force.
             self.waiting.push_front(request);
             return None;
         }
@@ -198,7 +198,7 @@ pub(crate) struct Newest {
     pub(crate) config: Config,
     /// Why it is rejected, if it differs from the one in force.
     pub(crate) problems: Vec<String>,
-    /// Its guard policy, if it is another configuration than the one in force.
+    /// Its guard policy, if it differs from the configuration in force, or if a new configuration is pending.
     pub(crate) guard_policy: Option<GuardPolicy>,
     /// The prepared change of the data plane.
     pub(crate) change: Option<Change>,
@@ -210,7 +210,7 @@ pub(crate) struct Prepared {
     pub(crate) config: Config,
     /// `None` for the built-in configuration.
     pub(crate) newest: Option<Result<Newest, Problems>>,
-    /// The guard's files of the configuration in force.
+    /// The guard policy of the configuration in force, from files that were read again.
     pub(crate) guard_policy: GuardPolicy,
     /// The files of all lists, including those of the new configuration.
     pub(crate) files: Files,

@@ -1,4 +1,4 @@
-//! The requests of control socket and signals, from their arrival to their answer.
+//! The requests from the control socket and from signals, from their arrival to their answer.
 
 use std::collections::HashSet;
 use std::time::Duration;

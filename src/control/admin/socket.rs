@@ -337,8 +337,8 @@ fn is_taken(path: &Path) -> io::Result<bool> {
 }
 
 /// Creates the directory for its owner only. If it exists, checks that no other user can replace a socket in it: it
-/// must belong to this user or to root, and others must not be able to write to it. It may also be like the temporary
-/// folder, where others can write only to their own files.
+/// must belong to this user or to root, and others must not be able to write to it. A sticky directory is good, too: as
+/// in the temporary folder, others can replace only their own files in it.
 ///
 /// A symbolic link is rejected unless `follow` is set: in the temporary folder it may belong to any user, who could
 /// change it later.
@@ -353,8 +353,8 @@ fn own_directory(directory: &Path, follow: bool, user: u32) -> io::Result<bool> 
     }
 }
 
-/// Whether an existing directory is opened to the group, so that its members can reach the socket. One that the operator
-/// named is not, as it may have other contents.
+/// Whether an existing directory is opened to the group, so that its members can reach the socket. A directory that the
+/// operator named is left as it is, as it may have other contents.
 fn is_to_open(directory: &fs::Metadata, follow: bool, user: u32) -> bool {
     !follow && directory.uid() == user
 }

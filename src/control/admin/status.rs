@@ -37,9 +37,9 @@ pub struct Status {
     pub generation: u64,
     /// When it came into force.
     pub published_at: Timestamp,
-    /// The compiled rules in force: those of the base, the delta and the orders that exist.
+    /// The images in force: the base, the delta and the orders image, as far as they exist.
     pub images: Vec<ImageStatus>,
-    /// Whether something that is configured is not in force; see `alarms`.
+    /// Whether there are problems; see `alarms`. Files that can't be watched do not count here.
     pub degraded: bool,
     /// Problems for the operator, a sentence each.
     pub alarms: Vec<String>,
@@ -99,11 +99,12 @@ pub struct ListStatus {
     /// The generation of a rollback that holds it.
     #[serde(default)]
     pub held_as: Option<u64>,
-    /// Why the newest version is not in force.
+    /// Why the newest version is not in force, or that the version in force is too old.
     pub alarm: Option<String>,
-    /// The time since which it is not in force.
+    /// The time since which the newest version is not in force.
     pub alarm_since: Option<Timestamp>,
-    /// The guards that refused it. If they are released, it comes into force as it is.
+    /// The guards that refused the newest version, or that object to the age of the one in force. If those that refused
+    /// the newest version are released, it comes into force as it is.
     #[serde(default)]
     pub guards: Vec<Guard>,
     /// The number of distinct rules in force.
@@ -116,15 +117,15 @@ pub struct ListStatus {
     pub took_ms: u64,
     /// BLAKE3 digest of the file, in hexadecimal.
     pub digest: Option<String>,
-    /// Whether its last line ends with a line end.
+    /// Whether its last line ends with a line break.
     #[serde(default)]
     pub ended: bool,
     /// Lines that are neither empty nor comments.
     pub lines: u32,
     /// The number of names that were left out on purpose (`localhost` and the like).
     pub skipped: u32,
-    /// Whether all of it must be enforced: it is `required`, or has `guards` that only warn. Then a bad line is a rule that
-    /// is not enforced.
+    /// Whether all of it must be enforced: it is `required`, or has `guards` that only warn. In such a list, a bad line
+    /// is a rule that is not enforced.
     #[serde(default)]
     pub whole: bool,
     /// Bad lines by kind.
@@ -277,7 +278,8 @@ pub struct ReloadReport {
     pub generation: u64,
     /// Lists that were read and are in force.
     pub loaded: Vec<String>,
-    /// Files that were refused, with the reasons; the version in force stays.
+    /// Refused files, other reasons why the request failed, and what a rollback does not restore. If a file is refused,
+    /// its version in force stays.
     pub problems: Vec<String>,
     /// Keys that changed in the configuration and take effect only after a restart.
     pub restart: Vec<String>,

@@ -10,14 +10,14 @@ use crate::policy::image::bits::word;
 use crate::policy::image::path::{Key, labels};
 use crate::wire::name::Name;
 
-/// Bytes after a path that may be read and are ignored. If a path is short, a fixed number of bytes is copied, as that
+/// Bytes after a path that may be read and are ignored. A short path is copied with a fixed number of bytes, which
 /// needs no branch.
 pub(super) const SLACK: usize = 32;
 /// Bytes of a record before its path: the rule and the path's length.
 pub(super) const HEAD: usize = 5;
 /// Longest path.
 pub(super) const MAX_PATH: usize = 254;
-/// Most top-level labels that are kept. The DNS has some 1,500.
+/// The largest number of top-level labels that are kept. The DNS has some 1,500.
 const KNOWN: usize = 1 << 14;
 /// Up to this many rules with the same rank are sorted by comparing their paths.
 const FEW: usize = 16;
@@ -37,7 +37,8 @@ pub(super) struct Batch {
     firsts: Firsts,
 }
 
-/// The top-level labels, to detect two with the same hash. Looking for them in all paths would cost a cache miss for each.
+/// The top-level labels, to detect two with the same hash. To look for such labels in all paths would cost a cache miss
+/// for each path.
 #[derive(Default)]
 struct Firsts {
     /// The offset of a path with the label, by the hash of the label.
@@ -267,7 +268,7 @@ impl<'p> Paths<'p> {
 #[inline]
 fn same_label(one: &[u8], at: usize, other: &[u8], other_at: usize) -> bool {
     let size = 1 + usize::from(one[at]);
-    // With its length, a top-level label mostly has at most eight bytes.
+    // Together with their length byte, most top-level labels have at most eight bytes.
     let differ = (word(one, at) ^ word(other, other_at)) & FIRST[size.min(8)];
     differ == 0 && (size <= 8 || one[at..at + size] == other[other_at..other_at + size])
 }

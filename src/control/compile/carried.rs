@@ -55,8 +55,8 @@ impl Old {
         sources.find(|source| source.name == name)
     }
 
-    /// The base's rules of the lists that `number` has a number for, except those that the delta replaces as a whole.
-    /// `None` if there are none.
+    /// The base's rules of the lists for which `number` returns a number, except lists that the delta replaces as a
+    /// whole. `None` if there are none.
     pub(super) fn carried(
         &self,
         number: impl Fn(&str) -> Option<u16>,
@@ -79,7 +79,7 @@ impl Old {
         })
     }
 
-    /// Calls `each` with the delta's rules of the lists that `number` has a number for. They are not sorted by the
+    /// Calls `each` with the delta's rules of the lists for which `number` returns a number. They are not sorted by the
     /// base's key. Returns the damage of the delta, if there is any.
     pub(super) fn changes<E>(
         &self,

@@ -51,7 +51,7 @@ impl ChildError {
     pub fn is_of_system(&self) -> bool {
         match self {
             Self::Start { .. } => true,
-            // As `io::Error` displays errors of the system.
+            // `io::Error` displays errors of the system with these words.
             Self::Failed(text) => text.contains("(os error "),
             Self::Killed(_) | Self::Hung(_) | Self::Nonsense(_) => false,
         }

@@ -133,7 +133,8 @@ impl Job {
         let file = place.clone();
         let reading = tokio::task::spawn_blocking(move || read_image(&file));
         let image = reading.await.map_err(|_| CompileError::Broken)??;
-        // If there are no rules, there was nothing to compile, or the lists are refused, which is logged elsewhere.
+        // An image without rules is not logged: there was nothing to compile, or the lists are refused, which is logged
+        // elsewhere.
         if outcome.rules > 0 {
             tracing::info!(
                 bytes = outcome.bytes,

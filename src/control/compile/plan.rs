@@ -143,7 +143,7 @@ pub enum Event {
     Writing {
         /// Names written so far.
         names: u64,
-        /// The most that there can be.
+        /// The largest number of names that there can be.
         of: u64,
     },
     /// The image is complete.

@@ -1,12 +1,15 @@
 //! Large lists on their way through the compiler.
 //!
 //! ```text
-//!             a large list changed,                                   all lists that were
-//!             or the delta is full                  compiled          read were rejected
-//!   idle -----------------------------> compiling ------------> idle <------+
-//!    ^   ^                                  |      failed: the lists        |
-//!    |   |                                  |      are refused              |
-//!    |   +----------------------------------+-------------------------------+
+//!             a large list changed,
+//!             or the delta is full
+//!   idle -----------------------------> compiling
+//!    ^                                      |
+//!    |     failed: the lists are refused    |
+//!    +<-------------------------------------+
+//!    |     compiled, but all lists that     |
+//!    |     were read were rejected          |
+//!    +<-------------------------------------+
 //!    |                                      | compiled
 //!    |                                      v
 //!    +------------------------------- base is ready
@@ -232,7 +235,7 @@ impl CompileQueue {
     }
 
     /// Takes the result of a compilation: a base that is to be joined with the delta, which has `delta_rules` rules.
-    /// Returns the results of loads that are known already.
+    /// Returns the results of the loads that end now. The others end when the base comes into force.
     pub(crate) fn finish(
         &mut self,
         compiled: Compiled,

@@ -279,7 +279,7 @@ impl Work<'_> {
         index.map(|index| index as u16)
     }
 
-    /// The most rules that can be written.
+    /// The largest number of rules that can be written.
     fn given(&self) -> u64 {
         let rules = self.states().map(|(list, state)| match state {
             ListState::Read(reading) => u64::from(reading.tally.rules),

@@ -1,5 +1,5 @@
 //! Sorts more rules than memory should hold: each full batch is sorted and written to an unlinked file. The sorted runs
-//! are then read back in parallel.
+//! are then read back side by side.
 
 use std::fs::File;
 use std::io::{self, Write};

@@ -29,7 +29,7 @@ pub struct OrderReport {
     pub overdue_reviews: Vec<OverdueReview>,
     /// Every order.
     pub orders: Vec<OrderFigures>,
-    /// When the server began to count hits; `None` without a server.
+    /// The time since which the server counts hits, over restarts; `None` without a server.
     pub hits_since: Option<Timestamp>,
     /// Queries that each list blocked since then.
     pub list_hits: BTreeMap<String, u64>,

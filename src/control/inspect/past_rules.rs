@@ -51,7 +51,7 @@ pub(super) fn find(
         .then(|| load(list, guard_policy, &[], Guards::ALL).ok())
         .flatten();
     if let Some(fresh) = fresh {
-        // The guards may have changed since, so that other rules are left out today.
+        // The guards may have changed since. Then other rules are left out today.
         let same = match key {
             Some(key) => provenance::content(list, &fresh.loaded) == key,
             None => fresh.loaded.rules == entry.rules,
@@ -68,7 +68,7 @@ pub(super) fn find(
     (found, is_file_unchanged)
 }
 
-/// The past rules of a list, in the one image of a pair that has them.
+/// The past rules of a list in these images: from the delta if it has the list, otherwise from the base.
 pub(super) fn find_in(images: &Images, entry: &ListEntry) -> Option<Rules<Arc<Image>>> {
     let image = match images.is_in_delta(&entry.name) {
         true => &images.delta,

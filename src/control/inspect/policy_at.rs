@@ -38,7 +38,7 @@ pub struct PolicyAt {
     pub registry: OrderRegistry,
     /// The lists, in the order of the configuration.
     pub lists: Vec<ListAt>,
-    /// Whether the configured lists of that moment are not known; `lists` is empty then.
+    /// Whether it is not known which lists were configured at that moment. `lists` is empty then.
     pub are_lists_unknown: bool,
     /// Whether a server was running.
     pub served: Served,
@@ -407,8 +407,8 @@ impl PolicyAt {
 }
 
 /// The orders and exceptions of a past moment, from the configuration's journal. They are from the present files if the
-/// moment is `None` or in the future, if there is no journal, or if the journal does not have the moment or can't be
-/// read. If the journal does not have the moment or can't be read, a sentence that says so is returned, too.
+/// moment is `None` or in the future, or if there is no journal. They are from the present files, too, if the journal
+/// does not have the moment or can't be read; then a sentence that says so is returned as well.
 pub fn orders_at(config: &Config, at: Option<Timestamp>) -> (OrderRegistry, Option<String>) {
     let at = at.filter(|at| *at <= Timestamp::now() && config.journal.is_some());
     let why = match at.map(|at| read_journal(config, &[], Moment::At(at))) {

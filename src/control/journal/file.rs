@@ -136,7 +136,7 @@ impl JournalFile {
         if len < size {
             found.damaged = Some(move_damaged_end(path, &file, len, size)?);
         }
-        // If this user may not read it, writing it fails as well, and that is reported.
+        // If this user may not read the head, writing it fails as well, and that is reported.
         let head = read_head(path).ok().flatten();
         if let Some(head) = head.as_ref().filter(|head| head.number > last.number) {
             found.missing = Some((last.number + 1, head.number));
@@ -283,7 +283,8 @@ fn parse_head(bytes: Vec<u8>) -> Option<Head> {
 }
 
 /// Returns the head if the journal's entry with its number has another hash, or if there is no such entry. A key
-/// authenticates the entries only by the head's hash, so a new head over other entries would authenticate a forgery.
+/// authenticates the entries only by the head's hash. So if the entries were replaced, a new head would authenticate
+/// the forgery.
 fn other_head(path: &Path, head: &Head, last: &Last) -> Result<Option<OtherHead>, JournalError> {
     let differs = if head.number == last.number {
         head.hash != last.hash
@@ -441,7 +442,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_not_reported_as_written_before_the_disk_has_it() {
-        // A write of this value, the default, succeeds, and a sync fails, as on a disk that breaks in between.
+        // To this file, a write of its default value succeeds, and a sync fails, as on a disk that breaks in between.
         let path = Path::new("/proc/self/coredump_filter");
         let file = OpenOptions::new().read(true).write(true).open(path);
         let mut journal = JournalFile {

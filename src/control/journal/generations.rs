@@ -1,5 +1,5 @@
-//! Finds generations that are in no entry. The state directory has the last generation's number as well, so a server that
-//! could not write the journal, or had none, leaves a gap before the first generation of the next server.
+//! Finds generations that are in no entry. The state directory has the last generation's number as well. So if a server
+//! could not write the journal, or had none, there is a gap before the first generation of the next server.
 
 use super::chain::Entry;
 use super::entry::Event;
@@ -17,7 +17,7 @@ impl Skipped {
     /// Adds an entry. Returns the first and the last of the generations that are missing before it.
     pub fn add(&mut self, entry: &Entry) -> Option<(u64, u64)> {
         match &entry.event {
-            // Otherwise the same server continues in another file.
+            // With `continues`, it is no new server: the same one goes on in another file.
             Event::Start(start) => self.is_started |= start.continues.is_none(),
             Event::Published(_) => {
                 let next = self.last.replace(entry.generation)? + 1;

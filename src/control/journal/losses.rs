@@ -38,7 +38,8 @@ impl Losses {
         });
     }
 
-    /// Adds entries that are missing in the file that was opened, for the first time or `again`.
+    /// Adds the entries that are missing in a file that was just opened. `again` means that this server had a file open
+    /// before.
     pub(super) fn add_anomalies(&mut self, found: &Anomalies, again: bool) {
         let remedy = "`tapis journal verify` has details; if a backup has the missing entries, keep the backup together with this file; this alarm stays until the next start";
         let since = found

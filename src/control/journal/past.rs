@@ -251,7 +251,8 @@ impl Session {
             return self.apply_next_start(event, skipped);
         }
         if self.is_followed {
-            // Changes that did not fit into memory are recorded with the last change that waited.
+            // Changes that did not fit into memory are part of the generation that followed, and the entry `lost` comes
+            // after it. So they are missing before that generation.
             if matches!(event, Event::Lost { .. }) {
                 self.incomplete = self.incomplete.or(Some(self.ran));
             }

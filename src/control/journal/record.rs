@@ -27,7 +27,7 @@ pub(crate) struct Record {
     pub(super) settings: Settings,
 }
 
-/// The key of an exception: all its fields except its line, which moves when the file changes above it.
+/// The key of an exception: all its fields except its line, which changes with any edit above it.
 fn exception_key(exception: &Exception) -> String {
     let without_line = Exception {
         line: 0,

@@ -158,7 +158,7 @@ pub(crate) fn changed(was: &Config, now: &Config) -> Vec<String> {
     changed
 }
 
-/// The keys that differ and that the journal does not record, or not fully, as answers don't depend on them.
+/// The differing keys that the journal does not record, or not fully, as answers don't depend on them.
 fn unrecorded(was: &Config, now: &Config) -> impl Iterator<Item = &'static str> {
     let (server, next_server) = (&was.server, &now.server);
     let (upstream, next_upstream) = (&was.upstream, &now.upstream);

@@ -39,7 +39,7 @@ pub(super) struct Shared {
     pub(super) late: Mutex<Option<(u64, Instant)>>,
     /// The last generation in the file.
     pub(super) known: AtomicU64,
-    /// Set once `known` is, or the file can't be read.
+    /// Set once `known` is set, or once it turned out that the file can't be read.
     pub(super) opened: OnceLock<()>,
 }
 
@@ -66,8 +66,9 @@ pub(super) struct JournalThread {
     record: Option<Record>,
     /// Whether the head is that of the last entry.
     is_head_written: bool,
-    /// The last sealed entry, once the journal could be read; and the last written one.
+    /// The last sealed entry; `None` until the journal can be read.
     last: Option<Last>,
+    /// The last written entry.
     written: Last,
     /// The last generation that this server sealed, without its changes.
     in_force: Option<Dated<Published>>,
@@ -307,7 +308,8 @@ impl JournalThread {
         self.record = Some(theirs);
     }
 
-    /// The number of a generation, or the first free one after those that the journal has.
+    /// The number to record a generation under: `generation`, or, if that is used already, the first number after those
+    /// in the journal.
     fn free_number(&self, generation: u64) -> u64 {
         let last = self.last.as_ref().map_or(0, |last| last.generation);
         let generation = generation.max(last + 1);
@@ -381,7 +383,7 @@ impl JournalThread {
 
     fn seal_entry(&mut self, at: Timestamp, generation: u64, event: Event) {
         let Some(last) = &mut self.last else { return };
-        // An event before the first publication belongs to the previous generation.
+        // An event before this server's first publication belongs to the last generation in the journal.
         let generation = match event {
             Event::Published(_) => generation,
             _ => generation.max(last.generation),

@@ -14,7 +14,7 @@ use super::key::{Authenticity, Keys};
 use super::lines::{JournalError, Line, read_lines};
 use crate::config::shown::{entries, generations};
 
-/// How often a journal is read if it grows meanwhile.
+/// How often a journal is read at most, if it grows meanwhile.
 const TRIES: u32 = 3;
 
 /// The result of a verification.
@@ -54,7 +54,7 @@ pub enum Problem {
     Lost(u64, u64),
     /// This entry belongs before an earlier one.
     Moved(u64),
-    /// This entry does not have the hash of the one before it, which was changed.
+    /// The field `previous` of this entry is not the hash of the entry before it, which was changed.
     Unchained(u64),
     /// The head is missing or damaged.
     NoHead,
@@ -166,7 +166,7 @@ pub fn verify(paths: &[&Path], keys: Option<&Keys>) -> Result<Verdict, JournalEr
     }
 }
 
-/// Also returns whether the head moved beyond the entries that were read.
+/// Reads the files once. Also returns whether the head moved beyond the entries that were read.
 fn verify_once(paths: &[&Path], keys: Option<&Keys>) -> Result<(Verdict, bool), JournalError> {
     let mut verdict = Verdict::default();
     let Some((path, earlier)) = paths.split_last() else {

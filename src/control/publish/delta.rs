@@ -1,15 +1,15 @@
 //! Small lists on their way into the delta, the image that has all of them.
 //!
 //! ```text
-//!                 a list is read, a base is compiled,
-//!                 or all of a pending configuration is read
-//!   idle -----------------------------------------------> joining ----------> idle, and the result comes
-//!    ^                                                     |  |  |  joined    into force
-//!    |   too large, or panicked: what was joined is        |  |  |
-//!    +------------------------- refused -------------------+  |  |
-//!    |                                                        |  |
-//!    +--- dropped: a rollback came into force meanwhile ------+  |
-//!    +-----------------------------------------------------------+
+//!           a list is read, a base is compiled,
+//!           or all of a pending configuration is read              joined
+//!   idle -------------------------------------------> joining ----------------> idle, and the result comes
+//!    ^                                                   |                      into force
+//!    |   too large, or panicked: what was joined is      |
+//!    |   refused                                         |
+//!    +<--------------------------------------------------+
+//!    |   a rollback came into force meanwhile: dropped   |
+//!    +<--------------------------------------------------+
 //! ```
 //!
 //! One join runs at a time, on a thread that may block.
@@ -85,7 +85,7 @@ impl DeltaJoin {
         self.progress != Progress::Idle
     }
 
-    /// Whether a new configuration is being joined. It is neither pending nor in force meanwhile.
+    /// Whether the lists of a new configuration are being joined. It is neither pending nor in force meanwhile.
     pub(crate) fn has_configuration(&self) -> bool {
         matches!(
             self.progress,
@@ -178,8 +178,8 @@ impl DeltaJoin {
     }
 
     /// Ends a join. Returns whether its result is to be used: not if a rollback came into force meanwhile. An unused
-    /// result never has a new configuration, as no rollback starts during the join of one. No request waits for an
-    /// unused result, as the rollback has dismissed or refused its loads.
+    /// result never has a new configuration: no rollback starts while one is being joined. And no request waits for an
+    /// unused result: the rollback has dismissed or refused its loads.
     pub(crate) fn finish(&mut self, epoch: u64) -> bool {
         let ended = std::mem::replace(&mut self.progress, Progress::Idle);
         matches!(ended, Progress::Joining { epoch: began, .. } if began == epoch)

@@ -112,13 +112,14 @@ impl Publication {
         delta.map_or(0, |delta| delta.facts().rules)
     }
 
-    /// The number of the next generation, given the last one in the journal. A generation that changed only orders is
-    /// kept only in the journal, and the journal may be opened late.
+    /// The number of the next generation, given the last one in the journal. The journal may have higher numbers: a
+    /// generation that changed only orders is kept only there, and the journal may be opened late.
     pub(crate) fn next_generation(&self, journalled: u64) -> u64 {
         self.next.max(journalled + 1)
     }
 
-    /// Like [`next_generation`](Self::next_generation); the one after it is the next one then.
+    /// Like [`next_generation`](Self::next_generation), but the number is used then: the next call returns a higher
+    /// one.
     pub(crate) fn take_generation(&mut self, journalled: u64) -> u64 {
         let generation = self.next_generation(journalled);
         self.next = generation + 1;
@@ -140,7 +141,7 @@ impl Publication {
         self.is_due
     }
 
-    /// The causes of the changes since the last publication. They are not causes of the next one then.
+    /// Takes the causes of the changes since the last publication. The next call returns only those added since.
     pub(crate) fn take_causes(&mut self) -> Vec<Cause> {
         std::mem::take(&mut self.causes)
     }

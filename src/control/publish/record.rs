@@ -24,7 +24,7 @@ pub(crate) struct Record {
     pub(crate) journal: Journal,
     /// The version of the orders and exceptions that the journal has.
     journalled_version: u64,
-    /// The problems with files of orders that the journal has.
+    /// Those problems with files of orders and exceptions that are already recorded.
     reported_problems: Vec<String>,
     /// The generation in force; 0 before the first.
     pub(crate) generation: u64,

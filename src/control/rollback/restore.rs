@@ -86,8 +86,7 @@ pub(crate) fn compose(
     Ok(images.with_lists(|name| names.contains(name)))
 }
 
-/// Whether a base has the rules of a list. `whole` is not compared, as it is set only in the
-/// records of a delta.
+/// Whether a base has the rules of a list. `whole` is not compared, as it is set only in the records of a delta.
 fn has(base: Option<&Image>, wanted: &ImageSource) -> bool {
     let wanted = ImageSource {
         whole: false,
@@ -171,7 +170,7 @@ fn word(action: Action) -> &'static str {
 /// The images that a rollback puts in force.
 pub(crate) struct RestoredLists {
     pub(crate) images: Images,
-    /// The numbers of the generation's images, if its base is that of `images`: it needs no new file.
+    /// The numbers of the generation's images, if its base is that of `images`. That base needs no new file.
     pub(crate) base_file: Option<Pair>,
     /// The names of the lists that are held.
     pub(crate) lists: Vec<String>,
@@ -297,7 +296,7 @@ mod tests {
         }
     }
 
-    /// The lists with the version and the number of their rules that count.
+    /// The lists, each with the version and the number of its rules in force.
     fn rules(images: &Images, lists: &[List]) -> Vec<(String, String, u64)> {
         let known = lists.iter().filter_map(|list| {
             loaded(images, list)?;

@@ -43,8 +43,8 @@ enum Progress {
     Idle,
     /// A generation is read and composed.
     Composing,
-    /// A generation is to be composed a second time, or the second time is under way, as lists changed during the first
-    /// time. No list may change until the second time ends.
+    /// Lists changed while a generation was composed. So it is composed a second time, now or soon. No list may change
+    /// until that has ended.
     ComposingAgain {
         generation: u64,
     },
@@ -123,7 +123,7 @@ impl Rollback {
         self.record.take()
     }
 
-    /// The generation to compose again; `None` while another task on a rollback's files runs.
+    /// The generation to compose again; `None` if there is none, or while a task on a rollback's files runs.
     pub(crate) fn due_again(&self) -> Option<u64> {
         match self.progress {
             Progress::ComposingAgain { generation } => {

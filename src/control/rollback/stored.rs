@@ -20,10 +20,10 @@ use crate::policy::images::Images;
 /// Why a generation can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum PastError {
-    /// The record of what was in force.
+    /// The state directory's record of what was in force can't be read.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    /// The journal.
+    /// The journal can't be read.
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// Its lists are not kept any more, or never were.
@@ -36,7 +36,7 @@ pub enum PastError {
         /// The generations whose lists are kept, as text.
         known: String,
     },
-    /// One of its images.
+    /// One of its images can't be read.
     #[error(transparent)]
     Image(#[from] ImageFileError),
 }
@@ -167,7 +167,8 @@ impl StoredImages {
         }
     }
 
-    /// The records of all lists; if both images have one, first that of the delta, which replaces the other.
+    /// The records of all lists. If both images have one of a list, that of the delta comes first, as it replaces the
+    /// other.
     fn sources(&self) -> impl Iterator<Item = &ImageSource> {
         let images = self.delta.iter().chain([&self.base]);
         images.flat_map(|image| &image.provenance().sources)

@@ -75,7 +75,8 @@ impl Control {
         self.requests.add(open);
     }
 
-    /// Adopts the reloadable parts of the configuration, once its new lists are read.
+    /// Makes a new configuration pending, or rejects it. A pending one comes into force once its lists and orders are
+    /// read.
     pub(super) fn reconfigure(
         &mut self,
         request: &ReloadRequest,
@@ -118,8 +119,7 @@ impl Control {
         open.awaits_pending = true;
         let is_other = |pending: &PendingConfig| pending.config != config;
         if self.lists.pending.as_ref().is_none_or(is_other) {
-            // It replaces an outdated pending configuration. Requests that waited for the outdated one wait for this
-            // one.
+            // It replaces an outdated pending configuration. Requests that waited for that one wait for this one.
             let guard_policy = guard_policy.map_or_else(|| self.guard_policy.clone(), Arc::new);
             self.lists.pending = Some(PendingConfig::new(
                 config,
@@ -135,8 +135,8 @@ impl Control {
             .request_pending(&request.accept, &mut self.requests.tickets);
     }
 
-    /// The configuration, but with the lists that a rollback holds in force; and the problem to report if its own lists
-    /// differ from those.
+    /// The configuration, but with the lists of the one in force, which a rollback holds; and the problem to report if
+    /// its own lists differ from those.
     pub(super) fn without_held(
         &self,
         config: Config,

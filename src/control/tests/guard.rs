@@ -11,7 +11,7 @@ use crate::control::admin::status::{ReloadReport, ReloadRequest};
 use crate::control::gauges::Gauges;
 use crate::control::sources::wall_clock::Still;
 
-/// The report of a reload of the built-in configuration; `renamed`: the server's own name has changed before.
+/// The report of a reload of the built-in configuration. If `renamed`, the server's own name has changed before.
 async fn reload(renamed: bool, accept: Vec<String>) -> ReloadReport {
     let config = Config::built_in();
     let control = tokio::task::block_in_place(|| Control::start(config, Arc::new(Still)));

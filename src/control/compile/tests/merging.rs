@@ -145,7 +145,7 @@ proptest! {
         delta in prop::collection::vec((names(), 0..4_u16, scopes()), 0..40),
         // For each list: read; read and refused; carried over; carried over from a delta that has it completely.
         kinds in prop::collection::vec(0..4_u8, 4),
-        // The shift of each list's number in the image.
+        // The shift of each list's number in the base.
         turn in 0..4_u16,
         room in 1..40_usize,
     ) {

@@ -107,7 +107,7 @@ fn files_of_a_journal_that_was_moved_away_are_verified_together_and_alone() {
         let receipt = journal.publish(draft(3, Some(&[("x", "text 2")]), &[]));
         journal.wait(receipt);
         if while_running {
-            // Only then is the file open for certain.
+            // Once the generation and its head are written, the file is certainly open.
             while entries(&path).iter().all(|entry| entry.generation < 3)
                 || !problems(&path).is_empty()
             {

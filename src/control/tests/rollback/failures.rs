@@ -136,7 +136,7 @@ async fn a_restart_serves_the_held_lists_whether_their_images_were_stored_or_not
     }
 }
 
-/// Starts with a rollback to a generation that is not stored.
+/// Starts a server whose state directory has a rollback to a generation that is not stored.
 async fn restart_with_a_broken_hold(folder: &Path) -> Running {
     let dir = folder.join("state");
     hold(9, 10).write(&dir).expect("written");
@@ -253,7 +253,7 @@ async fn a_list_that_the_rollback_did_not_hold_follows_its_file_after_a_restart(
     running.end().await;
 }
 
-/// Adds the list `more` to the configuration of two generations, and removes its file.
+/// Adds the list `more` to the configuration, which makes a third generation. Then removes the file of that list.
 async fn add_more(running: &Running) {
     let folder = running.dir.parent().expect("it lies in one");
     let path = folder.join("tapis.toml");

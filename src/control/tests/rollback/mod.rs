@@ -112,7 +112,7 @@ impl Running {
     /// Waits until the images in force are stored.
     async fn kept(&self) {
         let generation = self.reader.load().generation;
-        // The file names this generation as the first one of its lists, or as the last one.
+        // The file names this generation as the first one that has these lists, or as the last one.
         let records = [
             format!("\"generation\":{generation},"),
             format!(",{generation}]]"),
@@ -138,7 +138,7 @@ impl Running {
         }
     }
 
-    /// The names of the list's three versions, and of the order, that are blocked.
+    /// The blocked names, of those in the list's three versions and in the order.
     fn blocked(&self) -> Vec<&'static str> {
         let snapshot = self.reader.load();
         let blocked = |name: &str| {
