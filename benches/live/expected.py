@@ -87,8 +87,8 @@ class ExpectedAnswers:
                 first, last = self.small.possible(sent, taken)
                 since = (sent - self.small.seen[first]) * 1e3
                 faults.append(
-                    f"{report}: {'blocked' if verdict == load.BLOCKED else 'not blocked'}, in state "
-                    f"{first} to {last}, {since:.3f} ms after the former was seen"
+                    f"{report}: {'blocked' if verdict == load.BLOCKED else 'not blocked'}, although "
+                    f"only states {first} to {last} were possible; sent {since:.3f} ms after state {first} was seen"
                 )
             if generation < 0:
                 continue

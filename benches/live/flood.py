@@ -229,7 +229,7 @@ def main():
     arguments.add_argument("--rate", type=int, help="measured queries per second; default: half of dnsperf's")
     arguments.add_argument("--seconds", type=int, default=20, help="of each scenario")
     arguments.add_argument("--rounds", type=int, default=5)
-    arguments.add_argument("--tries", type=int, default=3, help="of a run until no other process uses the core")
+    arguments.add_argument("--tries", type=int, default=3, help="most tries of a run, until other processes leave its cores free")
     arguments.add_argument("--bar", type=float, default=5.0, help="maximum p99 with the flood in milliseconds")
     arguments.add_argument("--server-cpu", type=int, default=0)
     arguments.add_argument("--client-cpu", type=int, default=1, help="of pace, dnsperf and the upstream")

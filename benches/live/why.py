@@ -132,7 +132,7 @@ def main():
                 report = list(pool.map(lambda one: fault(server, one), asked))
     failures = [failure for failure, _ in report if failure]
     decisions = collections.Counter(decision for _, decision in report)
-    live.say(f"{len(asked)} names, {len(failures)} with another explanation than answer: {dict(decisions)}")
+    live.say(f"{len(asked)} names, {len(failures)} whose explanation differs from the answer: {dict(decisions)}")
     live.finish({"tool": "why", "names": len(asked), "decisions": dict(decisions)}, failures)
 
 

@@ -150,8 +150,8 @@ class Report:
 
         rows = [[self.label(server), *(one(server, mix) for mix in self.mixes)] for server in self.servers]
         head = (
-            "The second figure is the load of the server's core: if that is well below 100 %, the queries or the upstream "
-            "are the limit."
+            "The second figure is the load of the server's core: if that is well below 100 %, the load generator or the "
+            "upstream is the limit."
         )
         return f"{head}\n\n" + table(["queries per second", *self.mixes], rows)
 

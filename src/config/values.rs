@@ -402,7 +402,7 @@ pub(super) fn rule_name(given: Option<At<String>>, findings: &mut Findings) -> O
     }
     let why = match typed::one(&value) {
         Ok((name, None)) if name.label_count() > 0 => return Some(name),
-        Ok((_, None)) => "the root, which would block every name: write another name".to_owned(),
+        Ok((_, None)) => "the root, which covers every name: write another name".to_owned(),
         Ok((_, Some(_))) => "a name with a scope: write the name alone, and `scope`".to_owned(),
         Err(why) => why.to_string(),
     };

@@ -43,12 +43,12 @@ fn group_of(name: &str) -> Result<u32, SocketError> {
 pub(super) fn denied(config: &Config, user: u32, error: &io::Error) -> String {
     let group = config.server.control_group.as_deref().unwrap_or_default();
     let member = match user_name(user) {
-        Some(name) => format!("`usermod -aG {group} {name}` makes it one"),
+        Some(name) => format!("run `usermod -aG {group} {name}`"),
         None => format!("make user {user} a member of group {group}"),
     };
     format!(
         "[server] control-group: members of group {group} can't use the control socket, as the server's user is not a \
-         member and can't give it to them: {error}; {member}, from the server's next start on"
+         member and can't give it to them: {error}; {member}, and restart the server"
     )
 }
 

@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn while_workers_end_addresses_are_known_and_the_last_configuration_wins() {
+    async fn addresses_are_known_while_workers_end_and_the_last_configuration_wins() {
         let (listeners, _queue) = listeners();
         let first = bind_another(([127, 0, 0, 1], 0).into(), 1).expect("bound");
         listeners.start(vec![first]).expect("started");

@@ -26,7 +26,7 @@ impl Outage {
         if is_over {
             return Some(format!(
                 "from {since:.0} on no upstream server gave usable answers; one may give them again ({servers}): this \
-                 alarm ends when a server answers for the root, or after some more seconds of usable answers"
+                 alarm ends when a server answers the test query for the root zone, or after some more seconds of usable answers"
             ));
         }
         Some(format!(

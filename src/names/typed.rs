@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn idns_are_converted_and_a_labels_are_unchanged() {
+    fn idns_are_converted_and_punycode_labels_are_unchanged() {
         for (typed, name) in [
             ("münchen.example", "xn--mnchen-3ya.example"),
             ("MÜNCHEN.example.", "xn--mnchen-3ya.example"),

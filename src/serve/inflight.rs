@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ended_query_does_not_make_waiters_of_the_next_one_stale_served() {
+    fn waiters_of_a_query_after_an_ended_one_are_not_answered_with_its_stale_entry() {
         let (admission, key) = (admission(), key());
         let inflight = InFlight::default();
         let with_stale = || datagram(&admission, Some(stale()));

@@ -50,7 +50,7 @@ fn a_late_answer_is_still_delivered() {
         drop(passage.read());
         Some(address_of(asked, TRUE))
     });
-    let closed = gate.write().expect("whole");
+    let closed = gate.write().expect("not poisoned");
     let server = server(&[&upstream], "timeout-ms = 30000\n");
     let client = Port::open(server.address);
     client.send(&query("a.example", RecordType::A));
@@ -281,7 +281,7 @@ fn a_late_servfail_is_not_used_while_another_attempt_may_succeed() {
         drop(passage.read());
         Some(address_of(asked, [192, 0, 2, 1]))
     });
-    let closed = gate.write().expect("whole");
+    let closed = gate.write().expect("not poisoned");
     let server = server(&[&upstream], "timeout-ms = 30000\n");
     let client = Port::open(server.address);
     client.send(&query("a.example", RecordType::A));

@@ -403,7 +403,7 @@ fn the_past_is_unknown_after_a_kill_and_known_after_a_clean_stop() {
 }
 
 #[test]
-fn a_server_that_could_not_write_its_journal_did_not_count_as_stopped() {
+fn a_server_without_a_writable_journal_is_not_taken_for_a_stopped_one() {
     let upstream = Upstream::plain();
     let config = preamble(upstream.address) + STATE + &list("ads", "");
     let journal = "[journal]\npath = \"journals/journal.jsonl\"\n";

@@ -61,7 +61,7 @@ impl Observer for Recorder {
             source: query.matched().map(|matched| matched.source.name.clone()),
             has_answer: query.response.is_some(),
         };
-        self.0.lock().expect("whole").push(seen);
+        self.0.lock().expect("not poisoned").push(seen);
     }
 }
 
@@ -147,7 +147,7 @@ impl Plane {
     }
 
     fn seen(&self) -> Vec<Observation> {
-        self.recorder.0.lock().expect("whole").clone()
+        self.recorder.0.lock().expect("not poisoned").clone()
     }
 
     fn count(&self, count: Count) -> u64 {

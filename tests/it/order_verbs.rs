@@ -247,7 +247,7 @@ fn an_order_that_is_to_be_lifted_later_can_be_lifted_now() {
     let output = server.verb(&[LIFT, &["--at", "2099-12-31"]].concat());
     assert_eq!(output.status.code(), Some(1));
     let printed = text(&output);
-    let why = "the order will be lifted at 2098-12-31T00:00:00Z anyway, which is not later: to correct that, change `lifted-at`";
+    let why = "the order will be lifted at 2098-12-31T00:00:00Z already: to correct that, change `lifted-at`";
     assert!(printed.contains(why), "{printed}");
     let output = server.verb(&["order", "lift", "x-1", "--reason", "court: now"]);
     assert!(output.status.success(), "{}", text(&output));

@@ -60,7 +60,7 @@ impl Quirky {
                     tcp: false,
                     peer,
                 };
-                log.lock().expect("whole").push(asked.clone());
+                log.lock().expect("not poisoned").push(asked.clone());
                 for answer in udp(&asked) {
                     socket.send_to(&answer, peer).expect("sent");
                 }
@@ -79,7 +79,7 @@ impl Quirky {
                 let serve = Arc::new(serve);
                 std::thread::spawn(move || {
                     for stream in listener.incoming().map_while(Result::ok) {
-                        *count.lock().expect("whole") += 1;
+                        *count.lock().expect("not poisoned") += 1;
                         let (serve, log) = (Arc::clone(&serve), Arc::clone(&log));
                         std::thread::spawn(move || serve(Connection { stream, log }));
                     }
@@ -99,7 +99,7 @@ impl Quirky {
     }
 
     fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().expect("whole").clone()
+        self.asked.lock().expect("not poisoned").clone()
     }
 
     /// Whether the last query had EDNS.
@@ -108,7 +108,7 @@ impl Quirky {
     }
 
     fn connections(&self) -> usize {
-        *self.connections.lock().expect("whole")
+        *self.connections.lock().expect("not poisoned")
     }
 }
 
@@ -130,7 +130,7 @@ impl Connection {
             tcp: true,
             peer: self.stream.peer_addr().ok()?,
         };
-        self.log.lock().expect("whole").push(asked.clone());
+        self.log.lock().expect("not poisoned").push(asked.clone());
         Some(asked)
     }
 
@@ -328,7 +328,9 @@ fn a_query_that_is_slow_by_tcp_does_not_end_the_connection_for_others() {
                 true => slow = Some(asked),
                 false => connection.answer(&asked),
             }
-            if let Some(asked) = slow.take_if(|_| connection.log.lock().expect("whole").len() > 8) {
+            if let Some(asked) =
+                slow.take_if(|_| connection.log.lock().expect("not poisoned").len() > 8)
+            {
                 connection.answer(&asked);
             }
         }
@@ -756,7 +758,13 @@ fn with_one_connection_per_query_a_client_with_many_queries_delays_no_other() {
             return;
         }
         let is_other = |asked: &Asked| name(asked) == "other.example";
-        while !connection.log.lock().expect("whole").iter().any(is_other) {
+        while !connection
+            .log
+            .lock()
+            .expect("not poisoned")
+            .iter()
+            .any(is_other)
+        {
             std::thread::yield_now();
         }
         connection.answer(&asked);

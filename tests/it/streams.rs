@@ -116,7 +116,7 @@ fn connections_above_the_limit_are_closed_and_the_others_served() {
 #[test]
 fn one_connection_does_not_take_all_permits() {
     let gate = Arc::new(Mutex::new(()));
-    let closed = gate.lock().expect("whole");
+    let closed = gate.lock().expect("not poisoned");
     let open = Arc::clone(&gate);
     let upstream = Upstream::start(move |asked| {
         drop(open.lock());

@@ -52,14 +52,14 @@ struct Client {
 impl Client {
     fn work(&self, end: &Receiver<()>) {
         while end.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-            let Some(server) = &*self.server.lock().expect("whole") else {
+            let Some(server) = &*self.server.lock().expect("not poisoned") else {
                 continue;
             };
             for (at, name) in self.names.iter().enumerate() {
                 let before = Timestamp::now();
                 let received = received(*server, name);
                 let after = Timestamp::now();
-                let mut seen = self.seen.lock().expect("whole");
+                let mut seen = self.seen.lock().expect("not poisoned");
                 seen[at].push(Observation {
                     before,
                     after,
@@ -71,12 +71,12 @@ impl Client {
 
     /// Sends later queries to another server.
     fn follow(&self, server: Option<SocketAddr>) {
-        *self.server.lock().expect("whole") = server;
+        *self.server.lock().expect("not poisoned") = server;
     }
 
     /// The number of queries without an answer.
     fn missed(&self) -> usize {
-        let seen = self.seen.lock().expect("whole");
+        let seen = self.seen.lock().expect("not poisoned");
         let all = seen.iter().flatten();
         all.filter(|seen| seen.received.is_none()).count()
     }
@@ -450,7 +450,7 @@ fn reports_about_the_past_match_what_a_client_received() {
     assert!(happened(&|entry| !entry["held"].is_null()), "a rollback");
     assert!(happened(&|entry| !entry["ran_until"].is_null()), "a kill");
     let history = History::read(&entries, &times);
-    let seen = client.seen.into_inner().expect("whole");
+    let seen = client.seen.into_inner().expect("not poisoned");
     let all: Vec<_> = client.names.iter().zip(&seen).collect();
     let (answers, unknown) = std::thread::scope(|scope| {
         let (server, history) = (&server, &history);

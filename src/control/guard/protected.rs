@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn top_level_domains_and_public_suffixes_may_be_blocked_only_by_themselves() {
+    fn a_rule_on_a_top_level_domain_or_public_suffix_may_block_only_that_name() {
         let protected_names = ProtectedNames::default();
         for (text, expected) in [
             ("com", "covers the top-level domain com"),

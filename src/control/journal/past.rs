@@ -463,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_applies_to_moments_after_it_and_to_no_generation() {
+    fn a_stop_counts_for_later_moments_but_not_when_a_generation_is_asked_for() {
         let (_dir, path) = journal(vec![orders(1, &[])]);
         let now = Timestamp::now();
         let last = past(&path, Moment::At(now)).expect("it is known");

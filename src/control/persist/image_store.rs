@@ -211,9 +211,9 @@ impl ImageStore {
             // Logged once, however often it is tried again.
             (Some(now), Some(before)) if now == before => {}
             (Some(problem), _) => {
-                tracing::error!(problem, "the policy in force is not on the disk");
+                tracing::error!(problem, "the state directory is not up to date");
             }
-            (None, Some(_)) => tracing::info!("the policy in force is on the disk again"),
+            (None, Some(_)) => tracing::info!("the state directory is up to date again"),
             (None, None) => {}
         }
         *problem = now;

@@ -153,7 +153,7 @@ mod tests {
         let directory = |item: &usize| PathBuf::from(item.to_string());
         let results = each(SHORT, items, directory, move |item| {
             if *item == 7 {
-                let _ = held.lock().expect("whole").recv();
+                let _ = held.lock().expect("not poisoned").recv();
             }
             *item
         });
@@ -176,13 +176,13 @@ mod tests {
         let directory = |item: &usize| PathBuf::from(if *item < 990 { "/net" } else { "/disk" });
         let results = each(SHORT, items, directory, move |item| {
             if *item < 990 {
-                *count.lock().expect("whole") += 1;
-                let _ = held.lock().expect("whole").recv();
+                *count.lock().expect("not poisoned") += 1;
+                let _ = held.lock().expect("not poisoned").recv();
             }
         });
         let read = results.iter().filter(|result| result.is_ok()).count();
         assert_eq!(read, 10, "those on the disk");
-        assert_eq!(*tried.lock().expect("whole"), READERS);
+        assert_eq!(*tried.lock().expect("not poisoned"), READERS);
         drop(release);
     }
 

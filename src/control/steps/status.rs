@@ -67,7 +67,7 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
                 .persist
                 .store
                 .problem()
-                .map(|problem| format!("the policy in force is not on the disk: {problem}")),
+                .map(|problem| format!("the state directory is not up to date: {problem}")),
         )
         .chain(control.hits.problem())
         .chain(control.record.journal.problem())

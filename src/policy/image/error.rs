@@ -34,7 +34,9 @@ pub enum TooLarge {
     #[error("more names than fit into 2 GiB of image; leave out a list")]
     Buckets,
     /// 16,777,216 groups of the directory.
-    #[error("too many names have many names below them for one image; leave out a list")]
+    #[error(
+        "too many names have many names directly below them, more than one image can hold; leave out a list"
+    )]
     Directory,
     /// 65,535 sources, or rules on one name.
     #[error("more than 65,535 lists, or more than 65,535 rules on one name; join some lists")]

@@ -73,7 +73,7 @@ fn write(mut paths: Vec<Path>, histogram: PairHistogram) -> Image {
         writer.push(path.as_bytes(), &rules).expect("memory");
     }
     let (to, _) = writer.finish(&Provenance::numbered(1)).expect("memory");
-    Image::open(ImageBytes::Heap(to.into_inner())).expect("whole")
+    Image::open(ImageBytes::Heap(to.into_inner())).expect("undamaged")
 }
 
 /// An image of `count` names directly below the root.

@@ -226,7 +226,7 @@ mod tests {
             writer.push(path.as_bytes(), &rules).expect("memory");
         }
         let (to, _) = writer.finish(&Provenance::numbered(400)).expect("memory");
-        Image::open(ImageBytes::Heap(to.into_inner())).expect("whole")
+        Image::open(ImageBytes::Heap(to.into_inner())).expect("undamaged")
     }
 
     /// The expected report of a walk to a name: the sources on each of its ancestors and on itself, by level, and the

@@ -61,7 +61,10 @@ impl Connector for Script {
         patience: Duration,
     ) -> BoxFuture<'static, Result<Reply, ExchangeError>> {
         let (server, over) = (server.address(), how.over);
-        self.asked.lock().expect("whole").push((server, over));
+        self.asked
+            .lock()
+            .expect("not poisoned")
+            .push((server, over));
         let does = self.servers[&server];
         let answer = |rcode: u16, flags: u16| {
             let mut wire = vec![0, 0];
@@ -189,11 +192,11 @@ async fn a_silent_server_delays_one_query_only() {
     for _ in 0..5 {
         assert_eq!(timed(&pool).await.0, Ok(0));
     }
-    script.asked.lock().expect("whole").clear();
+    script.asked.lock().expect("not poisoned").clear();
     let (answer, took) = timed(&pool).await;
     assert_eq!((answer, took), (Ok(0), Duration::from_millis(20)));
     assert_eq!(
-        *script.asked.lock().expect("whole"),
+        *script.asked.lock().expect("not poisoned"),
         [(address(2), Transport::Udp)]
     );
 }
@@ -227,7 +230,7 @@ async fn if_all_servers_are_silent_the_query_ends_at_its_timeout() {
     let (answer, took) = timed(&pool).await;
     assert_eq!(answer, Err((code::NO_REACHABLE_AUTHORITY, None)));
     assert_eq!(took, Duration::from_secs(2));
-    assert!(script.asked.lock().expect("whole").len() <= MOST_TRIES);
+    assert!(script.asked.lock().expect("not poisoned").len() <= MOST_TRIES);
 }
 
 #[tokio::test(start_paused = true)]
@@ -271,7 +274,7 @@ async fn a_truncated_answer_is_repeated_over_tcp_wherever_it_ends() {
     for does in [Does::Cuts, Does::CutsWithin] {
         let (pool, script) = pool(&[does]);
         assert_eq!(timed(&pool).await.0, Ok(0));
-        let asked = script.asked.lock().expect("whole");
+        let asked = script.asked.lock().expect("not poisoned");
         let over: Vec<_> = asked.iter().map(|(_, over)| *over).collect();
         assert_eq!(over, [Transport::Udp, Transport::Tcp]);
     }
@@ -303,10 +306,10 @@ async fn a_server_that_responded_is_not_asked_again_and_a_silent_one_is() {
         let (alone, script) = pool(&[does]);
         let (answer, took) = timed(&alone).await;
         assert!(answer.is_err() && took < Duration::from_millis(10));
-        assert_eq!(script.asked.lock().expect("whole").len(), 1);
+        assert_eq!(script.asked.lock().expect("not poisoned").len(), 1);
         let (both, script) = pool(&[does, Does::Sleeps]);
         assert!(timed(&both).await.0.is_err());
-        let asked = script.asked.lock().expect("whole");
+        let asked = script.asked.lock().expect("not poisoned");
         let times = |server| asked.iter().filter(|a| a.0 == server).count();
         assert_eq!((times(address(1)), times(address(2))), (1, ROUNDS));
     }
@@ -323,7 +326,7 @@ async fn after_a_silent_first_attempt_the_other_servers_are_asked() {
         again: None,
     };
     assert!(pool.ask(&question(), None, Some(prior)).await.is_ok());
-    assert_eq!(script.asked.lock().expect("whole")[0].0, address(2));
+    assert_eq!(script.asked.lock().expect("not poisoned")[0].0, address(2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -340,7 +343,7 @@ async fn a_workers_attempt_and_its_time_count() {
     };
     assert!(pool.ask(&question(), None, Some(prior)).await.is_err());
     assert_eq!(start.elapsed(), Duration::from_secs(2));
-    assert_eq!(script.asked.lock().expect("whole").len(), ROUNDS - 1);
+    assert_eq!(script.asked.lock().expect("not poisoned").len(), ROUNDS - 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -358,7 +361,7 @@ async fn a_truncated_first_attempt_is_continued_over_tcp() {
         .await
         .expect("an answer");
     assert_eq!(answer.rcode(), 0);
-    let asked = script.asked.lock().expect("whole");
+    let asked = script.asked.lock().expect("not poisoned");
     assert_eq!(*asked, [(address(1), Transport::Tcp)]);
 }
 
@@ -374,7 +377,7 @@ async fn servers_that_stay_keep_their_health_and_others_lose_it() {
     assert_eq!(pool.state()[1].latency, latency);
     let removed = first(&pool);
     pool.replace(&[(address(1).into(), Dialect::FULL)]);
-    script.asked.lock().expect("whole").clear();
+    script.asked.lock().expect("not poisoned").clear();
     // A try with a server that was removed meanwhile is not continued there.
     let prior = PriorAttempt {
         server: removed,
@@ -384,7 +387,7 @@ async fn servers_that_stay_keep_their_health_and_others_lose_it() {
         again: Some(Again::Tcp),
     };
     assert!(pool.ask(&question(), None, Some(prior)).await.is_ok());
-    let asked = script.asked.lock().expect("whole");
+    let asked = script.asked.lock().expect("not poisoned");
     assert_eq!(*asked, [(address(1), Transport::Udp)]);
 }
 

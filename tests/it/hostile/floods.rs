@@ -52,7 +52,7 @@ fn is_responsive(server: &Server) {
 fn a_flood_of_names_takes_all_permits_and_all_else_is_answered() {
     let gate = Arc::default();
     let upstream = gated(&gate);
-    let closed = gate.write().expect("whole");
+    let closed = gate.write().expect("not poisoned");
     let server = server(&upstream, "", "waiting = 16\nwaiting-per-client = 16");
     assert_eq!(addresses(server.address, "cached.example"), ["192.0.2.1"]);
     let clients: Vec<_> = (0..4).map(|_| Port::open(server.address)).collect();
@@ -84,7 +84,7 @@ fn a_flood_of_names_takes_all_permits_and_all_else_is_answered() {
 fn a_greedy_client_takes_no_permit_from_others_by_any_transport() {
     let gate = Arc::default();
     let upstream = gated(&gate);
-    let _closed = gate.write().expect("whole");
+    let _closed = gate.write().expect("not poisoned");
     let server = server(&upstream, "", "waiting = 64\nwaiting-per-client = 8");
     let greedy = Port::open_at([127, 0, 0, 2], server.address);
     flood(&greedy, 0, 40);
@@ -111,7 +111,7 @@ fn a_greedy_client_takes_no_permit_from_others_by_any_transport() {
 fn when_no_permit_is_left_a_stale_answer_is_served() {
     let gate = Arc::default();
     let upstream = gated(&gate);
-    let _closed = gate.write().expect("whole");
+    let _closed = gate.write().expect("not poisoned");
     let server = server(&upstream, "", "waiting = 16\nwaiting-per-client = 16");
     assert_eq!(addresses(server.address, "old.example"), ["192.0.2.1"]);
     flood(&Port::open(server.address), 0, 16);
@@ -131,7 +131,7 @@ fn when_no_permit_is_left_a_stale_answer_is_served() {
 fn a_flood_for_one_name_is_one_upstream_query() {
     let gate = Arc::default();
     let upstream = gated(&gate);
-    let closed = gate.write().expect("whole");
+    let closed = gate.write().expect("not poisoned");
     let server = server(&upstream, "", "");
     let clients: Vec<_> = (0..200).map(|_| Port::open(server.address)).collect();
     for client in &clients {
@@ -192,7 +192,7 @@ fn a_flood_at_one_address_delays_neither_the_other_nor_the_shutdown() {
 /// The DNSBomb attack: queries from one address for slow names, answered all at once.
 fn bomb(server: &Server, gate: &Arc<RwLock<()>>, names: usize, waits: Duration) -> Port {
     let client = Port::open(server.address);
-    let closed = gate.write().expect("whole");
+    let closed = gate.write().expect("not poisoned");
     for n in 0..400 {
         let name = format!("x{}.flood.example", n % names);
         client.send(&query(&name, RecordType::A));
@@ -233,6 +233,6 @@ fn queries_that_are_too_old_are_not_answered_but_their_answers_are_cached() {
     assert_eq!(
         server.count("cache_hits"),
         1,
-        "nothing was cached before the query was dropped"
+        "only the query after the drops was answered from the cache"
     );
 }

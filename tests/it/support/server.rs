@@ -134,7 +134,7 @@ impl Server {
         let rest = Arc::clone(&log);
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                let mut log = rest.lock().expect("whole");
+                let mut log = rest.lock().expect("not poisoned");
                 log.push_str(&line);
                 log.push('\n');
             }
@@ -188,7 +188,7 @@ impl Server {
 
     /// The log so far.
     pub(crate) fn log(&self) -> String {
-        self.log.lock().expect("whole").clone()
+        self.log.lock().expect("not poisoned").clone()
     }
 
     /// Waits until a text is logged, as the log is written after the event. Returns the log up to

@@ -91,7 +91,7 @@ impl Upstream {
 
     /// The queries so far.
     pub(crate) fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().expect("whole").clone()
+        self.asked.lock().expect("not poisoned").clone()
     }
 
     /// An address without a server, for as long as the test runs.
@@ -135,7 +135,7 @@ fn perform(
         return Vec::new();
     };
     let asked = Asked { message, tcp, peer };
-    log.lock().expect("whole").push(asked.clone());
+    log.lock().expect("not poisoned").push(asked.clone());
     play(&asked)
 }
 

@@ -39,7 +39,7 @@ fn a_cut_off_end_is_reported_before_and_after_a_server_continues() {
 }
 
 #[test]
-fn a_journal_that_is_in_use_is_an_error_and_after_a_replacement_nothing_is_lost() {
+fn a_journal_in_use_can_not_be_opened_again_and_one_that_is_moved_away_loses_no_change() {
     let (_dir, path) = written(1);
     let mut journal = Journal::open(&path, None, None);
     assert_eq!(journal.last_generation(), 1, "opened");

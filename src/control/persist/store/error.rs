@@ -22,7 +22,7 @@ pub enum StoreError {
     },
     /// An image that should come into force was removed.
     #[error(
-        "{path}: removed from the state directory while it was needed; leave the directory to the server: it writes a new image at the next whole compile", path = .0.shown())]
+        "{path}: removed from the state directory while it was needed; leave the directory to the server, which writes a new image when it compiles all large lists again", path = .0.shown())]
     Gone(PathBuf),
     /// The system reports an error.
     #[error("{path}: can't be {done}: {source}; {remedy}", remedy = remedy(.source), path = .path.shown())]

@@ -375,7 +375,7 @@ mod tests {
         assert_eq!(numbers(&manifest), [(2, 1, 0), (1, 1, 0)]);
         let folder = tempfile::tempdir().expect("a folder");
         manifest.write(folder.path()).expect("written");
-        assert_eq!(Manifest::read(folder.path()).expect("whole"), manifest);
+        assert_eq!(Manifest::read(folder.path()).expect("undamaged"), manifest);
     }
 
     #[test]
@@ -386,7 +386,7 @@ mod tests {
         old.write(folder.path()).expect("written");
         let text = std::fs::read_to_string(folder.path().join(MANIFEST)).expect("readable");
         assert!(!text.contains("gone") && !text.contains("again") && !text.contains("contents"));
-        assert_eq!(Manifest::read(folder.path()).expect("whole"), old);
+        assert_eq!(Manifest::read(folder.path()).expect("undamaged"), old);
     }
 
     #[test]

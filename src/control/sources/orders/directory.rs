@@ -681,7 +681,7 @@ mod tests {
         followed.deadline = Duration::from_secs(1);
         fs::write(path("kept.toml"), "one").expect("written");
         assert_eq!(followed.read_all(hanging).len(), 1);
-        let closed = HANGING.lock().expect("whole");
+        let closed = HANGING.lock().expect("not poisoned");
         for (name, text) in [
             ("kept.toml", "hang"),
             ("new.toml", "hang"),

@@ -90,7 +90,7 @@ pub enum EditError {
     },
     /// The order will end at that moment or earlier anyway.
     #[error(
-        "{path}: the order will {end} at {at} anyway, which is not later: to correct that, change `{key}` in the file",
+        "{path}: the order will {end} at {at} already: to correct that, change `{key}` in the file",
         path = path.shown()
     )]
     EndsBefore {
@@ -386,7 +386,7 @@ scope = "exact"
             let problem = changed(&text, Path::new("x"), &lift(later)).expect_err("later");
             assert_eq!(
                 problem.to_string(),
-                "x: the order will be lifted at 2026-12-31T00:00:00Z anyway, which is not later: to correct that, \
+                "x: the order will be lifted at 2026-12-31T00:00:00Z already: to correct that, \
                  change `lifted-at` in the file"
             );
         }

@@ -8,12 +8,12 @@ async fn a_server_that_refuses_edns_costs_one_more_query_once_in_some_minutes() 
     for _ in 0..5 {
         assert_eq!(timed(&pool).await.0, Ok(0));
     }
-    assert_eq!(script.asked.lock().expect("whole").len(), 6);
+    assert_eq!(script.asked.lock().expect("not poisoned").len(), 6);
     assert!(!pool.state()[0].dialect.edns);
     tokio::time::sleep(Duration::from_secs(301)).await;
     assert!(pool.state()[0].dialect.edns, "it is probed again");
     assert_eq!(timed(&pool).await.0, Ok(0));
-    assert_eq!(script.asked.lock().expect("whole").len(), 8);
+    assert_eq!(script.asked.lock().expect("not poisoned").len(), 8);
 }
 
 #[tokio::test(start_paused = true)]
@@ -26,9 +26,9 @@ async fn another_letter_case_without_tcp_leads_to_a_query_without_random_case() 
             assert!(took < Duration::from_millis(most), "{took:?}");
         }
         assert!(!pool.state()[0].dialect.random_case);
-        let before = script.asked.lock().expect("whole").len();
+        let before = script.asked.lock().expect("not poisoned").len();
         assert_eq!(timed(&pool).await.0, Ok(0));
-        assert_eq!(script.asked.lock().expect("whole").len(), before + 1);
+        assert_eq!(script.asked.lock().expect("not poisoned").len(), before + 1);
         assert!(!pool.state()[0].down);
     }
 }
@@ -42,5 +42,5 @@ async fn extensions_that_are_turned_off_are_not_probed() {
     };
     pool.replace(&[(address(1).into(), permitted)]);
     assert_eq!(timed(&pool).await.0, Ok(0));
-    assert_eq!(script.asked.lock().expect("whole").len(), 1);
+    assert_eq!(script.asked.lock().expect("not poisoned").len(), 1);
 }

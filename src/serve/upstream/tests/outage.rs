@@ -68,9 +68,9 @@ async fn a_server_that_leaves_some_queries_unanswered_is_asked_before_it_is_an_o
     let mut watch = OutageWatch::default();
     assert!(!watch.look(&pool).await);
     assert!(!pool.state()[0].silent);
-    let asked = script.asked.lock().expect("whole").len();
+    let asked = script.asked.lock().expect("not poisoned").len();
     assert!(!watch.look(&pool).await);
-    assert_eq!(script.asked.lock().expect("whole").len(), asked);
+    assert_eq!(script.asked.lock().expect("not poisoned").len(), asked);
 }
 
 #[tokio::test(start_paused = true)]

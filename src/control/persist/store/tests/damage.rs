@@ -91,7 +91,7 @@ fn a_large_image_is_read_like_a_small_one() {
     for (names, large) in [(3, false), (200_000, true)] {
         let path = folder.path().join("image");
         fs::write(&path, image(names)).expect("written");
-        let image = read_image(&path).expect("whole");
+        let image = read_image(&path).expect("undamaged");
         assert_eq!(image.facts().rules, names as u64);
         assert_eq!(image.size() >= 2 << 20, large, "{} bytes", image.size());
     }
