@@ -207,16 +207,8 @@ mod tests {
         fixture.push(64, 0);
         fixture.push(1, 7);
         assert_eq!(fixture.take(1005), [0; 64]);
-        // In each of the next windows, new answers arrive 4 ms after the window begins.
-        let mut taken = Vec::new();
-        for window in 0..5 {
-            let next = 1010 + 10 * window;
-            for millis in [next, next + 4] {
-                fixture.push(if millis == next { 0 } else { 64 }, 0);
-                taken.extend(fixture.take(millis));
-            }
-            taken.extend(fixture.take(next + 5));
-        }
+        fixture.push(64, 0);
+        let taken = fixture.take(1010);
         assert_eq!(taken.first(), Some(&7), "{taken:?}");
     }
 
