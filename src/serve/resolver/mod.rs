@@ -192,7 +192,7 @@ impl<O: Observer> Resolver<O> {
     }
 }
 
-/// What [`Resolver::begin`] decided for a message.
+/// What [`Resolver::begin`] decided for a message. `begin` runs on threads that may wait for locks.
 pub(super) enum Begun {
     /// This answer is to be sent.
     Reply(Vec<u8>),
@@ -202,8 +202,8 @@ pub(super) enum Begun {
     Resolve(Key, Option<Arc<Entry>>),
 }
 
-/// The exchange for a single message. It stores the answer, or the query for upstream. Either is sent after the snapshot
-/// is released; only a refresh starts at once.
+/// The exchange for a single message. It stores the answer, or the query for upstream. Either is sent after the
+/// snapshot is released; only a refresh starts at once.
 struct Once<'r, O: Observer> {
     resolver: &'r Arc<Resolver<O>>,
     draft: Vec<u8>,
