@@ -19,7 +19,7 @@ SOCKETS = 4  # per source address, so that each of the server's workers gets a p
 TICK = 0.004  # seconds between small bursts
 BEHIND = 0.1  # seconds; a flood that is later than this skips what it missed
 LINGER = 0.3  # seconds to wait for late answers
-BLOCKED = "t.me"  # blocked by the lists of the tools
+BLOCKED = "t.me"  # blocked by the lists that the tools of this folder use
 FORMERR, REFUSED = 1, 5
 TCP_IDLE = 1  # seconds without data after which the server is configured to close a stream
 TCP_LATE = 2  # seconds after TCP_IDLE within which the server must have closed the stream
@@ -183,7 +183,7 @@ class Streams:
         stream = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if self.room:
             stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.room)
-            # The peer's buffer is a multiple of the segment size.
+            # The send buffer of the peer is a multiple of the segment size, so small segments keep it small.
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, self.room)
         stream.bind((self.sources[self.counts["opened"] % len(self.sources)], 0))
         stream.setblocking(False)

@@ -83,7 +83,7 @@ class Report:
                     yield f"{server}, {word}: {entry['void']}"
 
     def own_failures(self):
-        """Faults of Tapis or the echo; without these two nothing can be compared."""
+        """Void measurements of Tapis or the echo. Without these two programs, nothing can be compared."""
         void = [run for run in self.result["runs"] if run["void"] and run["server"] in ("tapis", "echo")]
         return void or any("void" in entry for entry in self.result["reloads"].get("tapis", {}).values())
 

@@ -28,7 +28,7 @@ impl WallClock for SystemClock {
     }
 }
 
-/// Adds the time that the system was suspended to the TTL clock, until the service ends.
+/// Keeps the TTL clock correct until `stop` is cancelled: adds to it the time for which the system was suspended.
 pub(super) async fn follow_suspension(clock: Clock, stop: CancellationToken) {
     let before = suspended();
     let follow = async {

@@ -16,8 +16,8 @@ pub fn control_sockets(control: Option<&Path>) -> Vec<PathBuf> {
     }
 }
 
-/// The users that may use the control socket of a server that runs as `user`. Also returns a problem if the configured
-/// group does not exist; its members are left out then.
+/// The users that may use the control socket of a server that runs as `user`. If the configured group does not exist or
+/// can't be looked up, its members are left out, and a problem is returned as well.
 pub(super) fn access(config: &Config, user: u32) -> (Access, Option<String>) {
     let group = config.server.control_group.as_deref();
     let (group, problem) = match group.map(group_of).transpose() {

@@ -1,4 +1,4 @@
-//! Counters and the states of upstream servers in the form of `status`.
+//! Converts counters and the states of upstream servers to the form that `status` uses.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use crate::control::gauges::{Gauges, Histogram, UpstreamStatus};
 use crate::serve::upstream::state::ServerState;
 use crate::stats::{LATENCY_BOUNDS, Sums};
 
-/// The counters in the form of `status`. All other gauges have default values.
+/// The counters in the form that `status` uses. All other gauges have default values.
 pub(super) fn from_sums(sums: Sums) -> Gauges {
     let mut total = 0;
     let cumulated = |in_bucket: &u64| {
@@ -32,7 +32,7 @@ pub(super) fn from_sums(sums: Sums) -> Gauges {
     }
 }
 
-/// An upstream server in the form of `status`.
+/// An upstream server in the form that `status` uses.
 pub(super) fn upstream_status(server: ServerState) -> UpstreamStatus {
     UpstreamStatus {
         address: server.address,

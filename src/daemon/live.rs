@@ -43,7 +43,7 @@ pub(super) struct Parts {
     pub(super) resizing: Mutex<()>,
 }
 
-/// The number of files that may be open, and their division at the start.
+/// The number of files that may be open, and how they were divided when the server started.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Files {
     pub(super) all: usize,
@@ -68,7 +68,8 @@ pub(super) fn waiting(config: &Config) -> Bounds {
 }
 
 impl Files {
-    /// The budget of a new configuration while serving, and whether a restart would allow more.
+    /// The budget that a new configuration gets without a restart, and whether a restart would allow more TCP
+    /// connections of clients.
     fn divide(self, config: &Config) -> (Budget, bool) {
         let Self {
             all,
@@ -101,7 +102,7 @@ impl Parts {
             let current = self.config();
             let (now, next) = (&current.upstream, &config.upstream);
             let is_same = now.servers == next.servers && now.resolv_conf == next.resolv_conf;
-            // With other listen addresses, an upstream server may be this server itself.
+            // If the listen addresses changed, an upstream server may now be this server itself.
             is_same && current.server.listen == config.server.listen
         };
         if is_same {
@@ -187,7 +188,8 @@ impl DataPlane for Live {
         let next = match parts.listeners.prepare(&config.server.listen)? {
             Prepared::Endpoints(endpoints) => Some(endpoints),
             Prepared::AfterRestart => {
-                // Until the restart it listens on the current addresses, which must not be upstream servers either.
+                // Until the restart, this server listens on the current addresses. They must not be upstream servers,
+                // either.
                 served.server.listen.extend(parts.listeners.addresses());
                 None
             }

@@ -22,7 +22,7 @@ struct File {
     _server: Spanned<Server>,
 }
 
-/// An attempt to keep unknown keys with their lines. It fails, because `serde` drops the lines.
+/// An attempt to keep unknown keys with their line numbers. It fails, because `serde` drops the positions.
 #[derive(Debug, Deserialize)]
 struct Lenient {
     #[serde(flatten)]

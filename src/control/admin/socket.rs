@@ -84,8 +84,9 @@ pub fn candidates(user: u32) -> Vec<PathBuf> {
     if let Some(runtime) = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) {
         paths.push(PathBuf::from(runtime).join("tapis").join(file));
     }
-    // All users share the temporary folder, so the name has the owner's number. The server checks in `own_directory`
-    // that no other user can replace files in the folder; clients of other users check it in `is_alone_in`.
+    // All users share the temporary folder, so the name contains the owner's number. The server checks in
+    // `own_directory` that no other user can replace files in the folder; clients of other users check the same in
+    // `is_alone_in`.
     paths.push(
         std::env::temp_dir()
             .join(format!("tapis-{user}"))
@@ -94,11 +95,12 @@ pub fn candidates(user: u32) -> Vec<PathBuf> {
     paths
 }
 
-/// The control socket's file, which is removed when this is dropped, unless another file has its path by then.
+/// The control socket's file. Dropping this removes the file, unless another file has its path by then.
 #[derive(Debug)]
 pub struct SocketFile {
     inode: Inode,
-    /// Its folder, if it was created for the socket: it is removed, too, as the next server may need another group.
+    /// The socket's folder, if it was created for the socket. The folder is removed, too, because the next server may
+    /// have to give it to another group.
     made: Option<PathBuf>,
 }
 
@@ -220,7 +222,7 @@ fn bind_one(path: &Path, follow: bool, access: Access) -> Result<Bound, SocketEr
     let denied = given.and_then(Result::err);
     let group = access.group.filter(|_| denied.is_none());
     let access = Access { user, group };
-    // No connection is possible before this, so the permissions apply to all.
+    // No connection is possible before this, so the permissions apply to all connections.
     raw.listen(BACKLOG).map_err(unusable)?;
     raw.set_nonblocking(true).map_err(unusable)?;
     let listener = UnixListener::from_std(raw.into()).map_err(unusable)?;
@@ -235,8 +237,8 @@ fn bind_one(path: &Path, follow: bool, access: Access) -> Result<Bound, SocketEr
     })
 }
 
-/// The remedy if the socket's folder belongs to another user. For root another socket would not help, as the server most
-/// likely runs as that user.
+/// The remedy if the socket's folder belongs to another user. For root, another socket would not help, because the
+/// server most likely runs as that other user.
 fn as_owner(user: u32) -> &'static str {
     match user {
         0 => "run this as that user",
@@ -271,7 +273,7 @@ pub fn denied(paths: &[PathBuf], follow: bool, access: Access) -> Option<io::Err
     fchown(file, None, Some(group)).err()
 }
 
-/// Whether the socket can be created at one of `paths`. Creates nothing.
+/// Whether the socket can be created at one of `paths`. Leaves no file behind.
 ///
 /// # Errors
 /// [`SocketError`] of the last path, or of the first on which another server listens.
@@ -337,8 +339,8 @@ fn is_taken(path: &Path) -> io::Result<bool> {
 }
 
 /// Creates the directory for its owner only. If it exists, checks that no other user can replace a socket in it: it
-/// must belong to this user or to root, and others must not be able to write to it. A sticky directory is good, too: as
-/// in the temporary folder, others can replace only their own files in it.
+/// must belong to this user or to root, and others must not be able to write to it. A sticky directory is accepted,
+/// too: others can replace only their own files in it, as in the temporary folder.
 ///
 /// A symbolic link is rejected unless `follow` is set: in the temporary folder it may belong to any user, who could
 /// change it later.
@@ -353,8 +355,8 @@ fn own_directory(directory: &Path, follow: bool, user: u32) -> io::Result<bool> 
     }
 }
 
-/// Whether an existing directory is opened to the group, so that its members can reach the socket. A directory that the
-/// operator named is left as it is, as it may have other contents.
+/// Whether an existing directory is to be opened to the group, so that its members can reach the socket. A directory
+/// that the operator named is left as it is, because it may have other contents.
 fn is_to_open(directory: &fs::Metadata, follow: bool, user: u32) -> bool {
     !follow && directory.uid() == user
 }
@@ -417,7 +419,7 @@ fn admits(directory: &fs::Metadata, group: u32) -> bool {
 /// The user of the server at the other end of a stream to `path`; `None` if `user` may trust the server. That is so if
 /// the server runs as the same user or as root, or if only the server's user and root could have created the socket.
 pub(crate) fn untrusted(stream: &UnixStream, path: &Path, user: u32) -> Option<u32> {
-    // If the user can't be determined, this number, which no user has, is not trusted.
+    // No user has the number `u32::MAX`. It stands for a user that can't be determined, and is not trusted.
     let server = stream.peer_cred().map_or(u32::MAX, |server| server.uid());
     (!trusts(user, server, path)).then_some(server)
 }
@@ -629,7 +631,7 @@ mod tests {
         assert!(!trusts(4242, 4243, &path) && !trusts(4242, user_id() + 1, &path));
     }
 
-    /// A socket in a folder of user 4242 below `above`.
+    /// Creates `folder` for user 4242 in `above`, with a file in place of the socket. Returns the path of that file.
     fn theirs(above: &Path, folder: &str) -> PathBuf {
         let folder = above.join(folder);
         fs::create_dir(&folder).expect("made");

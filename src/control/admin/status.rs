@@ -55,12 +55,12 @@ pub struct Status {
     pub gauges: Gauges,
 }
 
-/// Compiled rules.
+/// An image: compiled rules.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ImageStatus {
     /// The number of rules in it.
     pub rules: u64,
-    /// The number of rules left out, as others of the same list cover them.
+    /// The number of rules that were left out because other rules of the same list cover their names.
     pub pruned: u64,
     /// Bytes of memory.
     #[serde(rename = "octets")]
@@ -103,13 +103,13 @@ pub struct ListStatus {
     pub alarm: Option<String>,
     /// The time since which the newest version is not in force.
     pub alarm_since: Option<Timestamp>,
-    /// The guards that refused the newest version, or that object to the age of the one in force. If those that refused
-    /// the newest version are released, it comes into force as it is.
+    /// The guards that rejected the newest version, or that object to the age of the version in force. If the guards
+    /// that rejected the newest version are released, that version comes into force as it is.
     #[serde(default)]
     pub guards: Vec<Guard>,
     /// The number of distinct rules in force.
     pub rules: usize,
-    /// Queries that it blocked since `hits_since` of the orders; `None` if it was never in force.
+    /// Queries that it blocked since [`OrdersStatus::hits_since`]; `None` if it was never in force.
     pub hits: Option<u64>,
     /// When the version in force was read.
     pub loaded_at: Option<Timestamp>,
@@ -124,8 +124,8 @@ pub struct ListStatus {
     pub lines: u32,
     /// The number of names that were left out on purpose (`localhost` and the like).
     pub skipped: u32,
-    /// Whether all of it must be enforced: it is `required`, or has `guards` that only warn. In such a list, a bad line
-    /// is a rule that is not enforced.
+    /// Whether all of it must be enforced: in the configuration, it has `required = true`, or its key `guards` names
+    /// guards that only warn. In such a list, a bad line is a rule that is not enforced.
     #[serde(default)]
     pub whole: bool,
     /// Bad lines by kind.
@@ -161,14 +161,14 @@ pub struct OrdersStatus {
     pub next_change: Option<Timestamp>,
     /// Warnings about valid files, a sentence each.
     pub warnings: Vec<String>,
-    /// Queries that each order blocked since `hits_since`, by its ID; without orders that blocked none.
+    /// Queries that each order blocked since `hits_since`, by the order's ID. Orders that blocked none are not in it.
     pub hits: BTreeMap<String, u64>,
-    /// The time since which hits are counted, over restarts.
+    /// The time since which hits are counted, across restarts.
     #[serde(default)]
     pub hits_since: Option<Timestamp>,
 }
 
-/// The orders of a server. Their files may have changed meanwhile.
+/// The orders that a server has read. Their files may have changed since.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct KnownOrders {
     /// The absolute path of their directory.
@@ -177,7 +177,7 @@ pub struct KnownOrders {
     pub orders: BTreeMap<String, KnownOrder>,
 }
 
-/// An order of a server.
+/// An order that a server has read.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct KnownOrder {
     /// The file.
@@ -279,18 +279,19 @@ pub struct ReloadReport {
     /// Lists that were read and are in force.
     pub loaded: Vec<String>,
     /// Refused files, other reasons why the request failed, and what a rollback does not restore. If a file is refused,
-    /// its version in force stays.
+    /// the version in force stays in force.
     pub problems: Vec<String>,
     /// Keys that changed in the configuration and take effect only after a restart.
     pub restart: Vec<String>,
-    /// Differences of the configuration that the request put in force: keys such as `server.allow`, lists, and
+    /// The changes of the configuration that the request put in force: keys such as `server.allow`, lists, and
     /// sections.
     #[serde(default)]
     pub changed: Vec<String>,
     /// Settings of the configuration that are valid and most likely a mistake, a sentence each.
     #[serde(default)]
     pub warnings: Vec<String>,
-    /// Lists with bad lines, and lists that were read and have names that were left out on purpose.
+    /// Lists with bad lines. Also lists from which names were left out on purpose, but only if this request loaded the
+    /// list.
     #[serde(default)]
     pub unused: Vec<UnusedLines>,
     /// Lists that are still being read.

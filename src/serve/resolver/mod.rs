@@ -73,8 +73,8 @@ impl<O: Observer> Resolver<O> {
         self.admission.in_use()
     }
 
-    /// Asks upstream, or joins an equal query that is in flight. With a `stale` answer the wait ends early; upstream's
-    /// answer is then still cached.
+    /// Asks upstream, or joins an equal query that is in flight. If there is a `stale` answer, the wait ends early;
+    /// upstream's answer is still cached when it arrives.
     pub async fn resolve(
         self: &Arc<Self>,
         client: IpAddr,
@@ -92,7 +92,7 @@ impl<O: Observer> Resolver<O> {
         let recipient = Recipient::Task(sender);
         match self.inflight.join(&key, Waiter { recipient, permit }) {
             Join::First(query_id) => drop(tokio::spawn(self.start(query_id).run(None))),
-            // An equal query is in flight; this task limits its own wait below.
+            // An equal query is in flight. In both cases `patience` below limits the wait.
             Join::Joined | Join::StaleServed(_) => self.responder.counters.bump(Count::Coalesced),
         }
         let patience = match &stale {
@@ -103,7 +103,7 @@ impl<O: Observer> Resolver<O> {
         match tokio::time::timeout(patience, received).await {
             Ok(Ok(Ok(entry))) => Resolution::Answered(entry),
             Ok(Ok(Err(failure))) => Resolution::Failed(failure, stale),
-            // Too late, or the query ended without an outcome: it panicked, or the server ends.
+            // Too late, or the query ended without an outcome: its task panicked, or the server ends.
             Ok(Err(_)) | Err(_) => Resolution::Failed(Arc::new(no_answer()), stale),
         }
     }
@@ -168,7 +168,7 @@ impl<O: Observer> Resolver<O> {
         }
     }
 
-    /// Asks upstream for a datagram, or joins an equal query that is in flight.
+    /// Asks upstream for the query of a datagram, or joins an equal query that is in flight.
     async fn wait(self: Arc<Self>, key: Key, datagram: Datagram) {
         let permit = match self.admission.acquire(datagram.route.peer.ip()) {
             Ok(permit) => permit,
@@ -192,18 +192,18 @@ impl<O: Observer> Resolver<O> {
     }
 }
 
-/// The first step for a message, on a thread that may wait for locks.
+/// What [`Resolver::begin`] decided for a message. `begin` runs on threads that may wait for locks.
 pub(super) enum Begun {
-    /// This answer is sent.
+    /// This answer is to be sent.
     Reply(Vec<u8>),
-    /// It gets no answer.
+    /// The message gets no answer.
     Nothing,
     /// Upstream must be asked.
     Resolve(Key, Option<Arc<Entry>>),
 }
 
-/// The exchange for a single message. It stores the answer or the query for upstream, which is sent after the snapshot
-/// is released. Only a refresh starts at once.
+/// The exchange for a single message. It stores the answer, or the query for upstream. Either is sent after the
+/// snapshot is released; only a refresh starts at once.
 struct Once<'r, O: Observer> {
     resolver: &'r Arc<Resolver<O>>,
     draft: Vec<u8>,
@@ -264,7 +264,7 @@ impl<O: Observer> ActiveQuery<O> {
         if let Ok(said) = early.await {
             return self.end(said).await;
         }
-        // Clients with a stale answer get it; the others wait on.
+        // Clients for which there is a stale answer get it; the others continue to wait.
         let impatient = inflight.take_stale_waiters(query_id);
         let none = Err(Arc::new(no_answer()));
         // The delivery of stale answers may take long, because many clients are answered in bursts. The handling of
@@ -295,7 +295,7 @@ impl<O: Observer> ActiveQuery<O> {
                     said,
                 });
                 let outcome = Err(Arc::clone(&failure));
-                // If a worker's late answer has ended the query, it did not fail.
+                // If a worker's late answer has already ended the query, the query did not fail.
                 let Some(waiters) = inflight.complete(query_id, &outcome) else {
                     return;
                 };

@@ -1,7 +1,7 @@
 //! Sends one query by UDP from a separate socket and recognises the response.
 //!
-//! Records are not read here: `wire::answer` reads those that it needs, and passes the rest unchanged. If records that
-//! can't be read made an exchange fail here, the owner of a zone could make a server look broken.
+//! Records are not read here: `wire::answer` reads those that it needs, and passes the rest unchanged. If malformed
+//! records made an exchange fail here, the owner of a zone could make an upstream server look broken.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ use crate::wire::{UDP_PAYLOAD, flag, read_u16};
 
 /// Sends `query` from a random port of `ports` and waits for its response, without a timeout.
 ///
-/// The socket is connected: the kernel accepts datagrams of that server only, and reports a closed port.
+/// The socket is connected: the kernel accepts datagrams from that server only, and reports a closed port.
 ///
 /// # Errors
 /// Those of the socket, ICMP errors included.
@@ -66,7 +66,7 @@ fn receive(socket: &UdpSocket, limit: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The error that ICMP reported; the kernel signals it in another way than a datagram.
+/// The error that ICMP reported. The kernel signals it as an error of the socket, not as a datagram.
 fn refusal(socket: &UdpSocket) -> io::Result<Vec<u8>> {
     let error = socket.take_error()?;
     Err(error.unwrap_or_else(|| io::ErrorKind::WouldBlock.into()))

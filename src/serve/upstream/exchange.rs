@@ -18,7 +18,8 @@ pub enum Transport {
 pub struct How {
     /// By which transport.
     pub over: Transport,
-    /// The client that it is sent for; `None` if no client waits for it. Clients take turns where connections are few.
+    /// The client that it is sent for; `None` if no client waits for it. Clients take turns if each query needs a TCP
+    /// connection of its own, because the number of such connections is limited.
     pub client: Option<usize>,
     /// The extensions to use. Over TCP the letter case is not random, because responses can't be forged there.
     pub dialect: Dialect,
@@ -40,7 +41,7 @@ pub enum ExchangeError {
     Timeout,
     /// It can't be reached.
     Unreachable,
-    /// No socket was free; this is no sign of a fault of the server.
+    /// No socket or connection was free in time. This is no sign of a fault of the server.
     Busy,
 }
 

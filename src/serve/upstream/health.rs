@@ -75,7 +75,7 @@ impl Health {
         self.failures
     }
 
-    /// Whether its answers arrive after the time for which queries wait.
+    /// Whether its answers arrive too late: queries wait only for `timeout`.
     pub(super) fn is_late(&self, timeout: Duration) -> bool {
         self.latency().is_some_and(|latency| latency >= timeout)
     }

@@ -1,6 +1,6 @@
 //! TCP to one upstream server: connections that are shared, kept and replaced (RFC 7766).
 //!
-//! A response belongs to the query with its ID and question section. Its records are not read here, so a malformed
+//! A response is matched to its query by ID and question section. Its records are not read here, so a malformed
 //! record harms no other query on the connection. The code is generic over the stream, which may be TCP or a layer over
 //! it.
 
@@ -31,14 +31,14 @@ use Ending::{Closed, Failed};
 
 /// The maximum number of queries that wait on one connection at a time.
 const PIPELINE: usize = 1024;
-/// How long a connection on which nothing waits stays open (RFC 7766, section 6.2.3).
+/// How long a connection on which no query waits stays open (RFC 7766, section 6.2.3).
 const IDLE: Duration = Duration::from_secs(10);
 /// If a server closes a connection while pipelined queries are unanswered, it gets only one query per connection for
 /// this time (RFC 7766, section 6.2.4).
 const WITHOUT_PIPELINING: Duration = Duration::from_secs(5 * 60);
 /// The maximum number of connections to one server at a time that serve a single query each.
 const SINGLES: usize = 16;
-/// The maximum number of connections on which one query is tried.
+/// The maximum number of attempts at one query. After each, the next one uses another connection.
 const MOST_TRIES: usize = 3;
 
 type Frames<S> = Framed<S, LengthDelimitedCodec>;
@@ -130,7 +130,7 @@ impl Connections {
             return Err(timed_out);
         }
         if connection.state.received_since(now) {
-            // The query is slow; the connection is not dead.
+            // The connection is not dead; only the answer to this query is slow.
             return timeout_at(deadline, answer).await.unwrap_or(Err(timed_out));
         }
         let another = async {
@@ -209,7 +209,7 @@ struct Request {
 }
 
 /// An open connection. A task sends and receives; it ends when the server closes the connection, when the connection is
-/// idle for [`IDLE`], or when all handles are gone and nothing waits.
+/// idle for [`IDLE`], or when all handles are gone and no query waits.
 #[derive(Clone)]
 struct Connection {
     requests: mpsc::Sender<Request>,
@@ -227,7 +227,8 @@ impl Connection {
             Ok(Err(error)) => return Err(Failed(error_of(&error))),
             Err(_) => return Err(Failed(ExchangeError::Timeout)),
         };
-        // Without this option the system may delay a query to merge it with the next one, which is harmless.
+        // An error is ignored, because the option is not essential: without it the system may delay a query, to merge
+        // it with the next one.
         let _ = stream.set_nodelay(true);
         Ok(Self::over(stream, counters))
     }
@@ -317,7 +318,8 @@ impl State {
         self.lost.load(Ordering::Relaxed) > 1 || self.received_since(start)
     }
 
-    /// Gives a query a random ID that no other open query has (RFC 5452, section 9.2).
+    /// Gives a query a random ID that no other open query has (RFC 5452, section 9.2), records the query as open, and
+    /// returns its message.
     fn enter(&self, request: Request) -> Bytes {
         let Request { mut query, answer } = request;
         let mut open = lock(&self.open);
@@ -396,7 +398,7 @@ async fn send<S>(
 {
     let mut requests = Vec::new();
     while queue.recv_many(&mut requests, PIPELINE).await > 0 {
-        // All queued queries go in one segment.
+        // All queued queries are written before the flush, so that they share TCP segments.
         for request in requests.drain(..) {
             if sink.feed(state.enter(request)).await.is_err() {
                 return;
@@ -412,7 +414,7 @@ async fn send<S>(
     }
 }
 
-/// Ends when the server closes the connection, or when it is idle.
+/// Ends when the server closes the connection, when the connection is idle, or when `send` is done and no query waits.
 async fn receive<S>(mut stream: SplitStream<Frames<S>>, state: &State)
 where
     S: AsyncRead + AsyncWrite + Unpin,
