@@ -215,8 +215,9 @@ class Report:
         rate = self.result["options"]["reload_rate"]
         lists = self.result["change"]
         head = (
-            f"{lists['gone']:,} names are removed and {lists['came']:,} added, under {rate:,} queries per second: by rules "
-            "before the list, by a difference of the list, and by a new list that replaces the whole one. "
+            f"Under {rate:,} queries per second, {lists['gone']:,} names are removed and {lists['came']:,} added, in three "
+            "ways: with rules that precede the list, with a difference of the list, and with a new list that replaces "
+            "the whole one. "
             "In force: until the last of the names is blocked. Lost: no answer within 2 s. Let through: queries "
             "for blocked names that were answered like other names. Before: the longest silence without a change."
         )

@@ -186,7 +186,9 @@ fn lists(raw: Vec<raw::List>, block: &Blocking, findings: &mut Findings) -> Vec<
             && let Some(first) = names.insert(name.value.clone(), name.line)
         {
             let shown = quote(&name.value);
-            let message = format!("name is {shown}, as is the list's on line {first}: rename one");
+            let message = format!(
+                "name is {shown}, but the list on line {first} has the same name: rename one"
+            );
             findings.report(name.line, message);
         }
         lists.extend(list(raw, block, findings));

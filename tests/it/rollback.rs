@@ -86,7 +86,7 @@ fn lists_roll_back_in_one_step_and_are_held_until_released() {
         "{report}"
     );
     let log = server.logged("newer state of a list rejected");
-    assert!(!log.contains("list rejected"), "{log}");
+    assert!(!log.contains("ERROR list rejected"), "{log}");
 
     // The rollback outlives the server, and a new order does not end it.
     server.signal("KILL");

@@ -305,7 +305,7 @@ fn an_unusable_state_directory_is_reported_and_lists_are_still_served() {
     let status = server.status();
     let alarm = status["alarms"][0].as_str().expect("an alarm");
     assert!(
-        alarm.contains("not on the disk") && alarm.contains("ads/state"),
+        alarm.contains("not up to date") && alarm.contains("ads/state"),
         "{alarm}"
     );
 }

@@ -259,7 +259,7 @@ fn targets_that_no_rule_can_express_are_refused() {
         ),
         ("name is \".t.me\", a name with a scope", name(".t.me")),
         (
-            "name is \".\", the root, which would block every name",
+            "name is \".\", the root, which covers every name",
             name("."),
         ),
         ("name is \"a..b\", not a domain name", name("a..b")),

@@ -30,7 +30,7 @@ struct Lenient {
 }
 
 #[test]
-fn derived_code_reports_one_mistake_and_this_reader_reports_all() {
+fn derived_code_reports_only_the_first_mistake_and_our_reader_reports_all() {
     let mistakes = ["\"two\"", "\"ten\"", "wrokers"];
     let text = "[server]\nworkers = \"two\"\ntcp-idle-secs = \"ten\"\nwrokers = 1\n";
     let derived = toml::from_str::<File>(text).expect_err("mistakes");

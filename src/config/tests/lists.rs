@@ -58,7 +58,7 @@ fn list_names_are_short_plain_and_unique() {
     }
     assert_eq!(
         problems(&named("x").repeat(2)),
-        ["5: name is \"x\", as is the list's on line 2: rename one"]
+        ["5: name is \"x\", but the list on line 2 has the same name: rename one"]
     );
 }
 

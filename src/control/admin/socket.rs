@@ -38,11 +38,11 @@ impl Access {
 pub enum SocketError {
     /// Another server listens on it.
     #[error(
-        "{path}: another tapis is running with this control socket; stop it, or name another socket by `control` in [server], or with --control", path = .0.shown())]
+        "{path}: another tapis is running with this control socket; stop it, or set `control` in [server], or --control, to another path", path = .0.shown())]
     Taken(PathBuf),
     /// The path can't be used.
     #[error(
-        "{path}: the control socket can't be made: {source}; name a place that the server's user may write to by `control` in [server], or with --control", path = .path.shown())]
+        "{path}: the control socket can't be made: {source}; set `control` in [server], or --control, to a path that the server's user may write to", path = .path.shown())]
     Unusable {
         /// The socket.
         path: PathBuf,
@@ -243,7 +243,7 @@ fn as_owner(user: u32) -> &'static str {
     match user {
         0 => "run this as that user",
         _ => {
-            "run this as that user, or name another socket by `control` in [server], or with --control"
+            "run this as that user, or set `control` in [server], or --control, to another path"
         }
     }
 }
@@ -621,7 +621,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_trusts_its_own_server_and_roots_only() {
+    async fn a_client_trusts_only_servers_of_its_own_user_and_of_root() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("control.sock");
         let _listener = UnixListener::bind(&path).expect("bound");
@@ -669,7 +669,11 @@ mod tests {
         chown(closed.path(), Some(4242), None).expect("changed");
         assert_eq!(trust(&path), [true, false]);
         chown(closed.path(), Some(4243), None).expect("changed");
-        assert_eq!(trust(&path), [false; 2], "below a folder of a fourth user");
+        assert_eq!(
+            trust(&path),
+            [false; 2],
+            "the folder above belongs to user 4243"
+        );
     }
 
     #[test]

@@ -97,7 +97,7 @@ pub struct HeldUpdate {
 /// Why a guard rejects an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 enum Reason {
-    #[error("empty; a list that is empty on purpose holds a comment")]
+    #[error("empty; to empty a list on purpose, leave a comment in its file")]
     Empty,
     #[error(
         "{bad} of {all} {are} bad, the first in line {first}{problem}",
