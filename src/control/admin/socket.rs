@@ -242,9 +242,7 @@ fn bind_one(path: &Path, follow: bool, access: Access) -> Result<Bound, SocketEr
 fn as_owner(user: u32) -> &'static str {
     match user {
         0 => "run this as that user",
-        _ => {
-            "run this as that user, or set `control` in [server], or --control, to another path"
-        }
+        _ => "run this as that user, or set `control` in [server], or --control, to another path",
     }
 }
 
