@@ -168,6 +168,7 @@ impl Service {
             let left = self.tracker.len();
             tracing::warn!(left, "queries left unanswered at the end");
         }
+        self.live.0.resolver.abandon_all();
         tracing::info!("stopped");
     }
 }

@@ -189,6 +189,16 @@ impl InFlight {
         })
     }
 
+    /// Removes all queries and returns their waiters.
+    pub fn take_all(&self) -> Vec<Waiter> {
+        let mut waiters = Vec::new();
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            waiters.extend(shard.drain().flat_map(|(_, query)| query.waiters));
+        }
+        waiters
+    }
+
     fn shard(&self, key: &Key) -> &Mutex<Shard> {
         &self.shards[self.hasher.hash_one(key) as usize % SHARDS]
     }

@@ -15,9 +15,8 @@ use crate::wire::query::Query;
 /// Observes finished queries. A tuple of observers is an observer. The observer is a type parameter of the data plane,
 /// so calling it needs no dynamic dispatch, and a property that it does not read costs nothing.
 pub trait Observer: Send + Sync + 'static {
-    /// Called exactly once for each message, by the thread that finishes it and before the answer leaves. Datagrams that
-    /// still wait for upstream when the server stops are not observed. A worker calls it between packets: it must not
-    /// block, and should not allocate.
+    /// Called exactly once for each message, by the thread that finishes it and before the answer leaves. A worker calls
+    /// it between packets: it must not block, and should not allocate.
     fn finished(&self, query: &Finished<'_>);
 }
 
@@ -29,7 +28,7 @@ pub struct Finished<'q> {
     pub packet: &'q [u8],
     /// The answer; `None` if none is sent.
     pub response: Option<&'q [u8]>,
-    /// How it ended; `None` if its connection ended first.
+    /// How it ended; `None` if its connection or the server ended first.
     pub outcome: Option<Count>,
     /// The policy under which it ended.
     pub snapshot: &'q Snapshot,

@@ -109,7 +109,7 @@ impl<O: Observer> Responder<O> {
         let mut deferred = Deferred::new(Arc::clone(&self.pace));
         deferred.push_all(Some(waiters), outcome);
         loop {
-            let discard = |datagram: &Datagram| self.abandon(datagram, Count::Discarded);
+            let discard = |datagram: &Datagram| self.abandon(datagram, Some(Count::Discarded));
             let due = deferred.take(Instant::now(), usize::MAX, &self.counters, discard);
             self.deliver_now(due.into_iter().map(|(waiter, _)| waiter), outcome);
             let Some(next) = deferred.due() else {
@@ -123,7 +123,7 @@ impl<O: Observer> Responder<O> {
     pub(super) fn answer(&self, datagram: &Datagram, resolution: &Resolution) {
         let sockets = self.sockets.load();
         let Some(index) = socket_index(&sockets, datagram.listen) else {
-            return self.abandon(datagram, Count::SendErrors);
+            return self.abandon(datagram, Some(Count::SendErrors));
         };
         let mut out = Vec::with_capacity(512);
         let client = datagram.client();
@@ -144,10 +144,10 @@ impl<O: Observer> Responder<O> {
         }
     }
 
-    /// Ends a datagram's query without an answer.
-    fn abandon(&self, datagram: &Datagram, why: Count) {
+    /// Ends a datagram's query without an answer; `why` is `None` at the end of the server.
+    pub(super) fn abandon(&self, datagram: &Datagram, why: Option<Count>) {
         let client = datagram.client();
         let message = datagram.message(&client);
-        self.with_dispatcher(|dispatcher| dispatcher.abandon(message, Some(why)));
+        self.with_dispatcher(|dispatcher| dispatcher.abandon(message, why));
     }
 }

@@ -112,6 +112,16 @@ impl<O: Observer> Resolver<O> {
         STALE_PATIENCE.min(self.pool.timeout().mul_f64(0.9))
     }
 
+    /// Ends all queries that still wait for upstream, without an answer: the server ends.
+    pub fn abandon_all(&self) {
+        for waiter in self.inflight.take_all() {
+            // The task of a stream ends with its connection.
+            if let Recipient::Datagram(datagram) = &waiter.recipient {
+                self.responder.abandon(datagram, None);
+            }
+        }
+    }
+
     /// Asks upstream again for an answer that is about to expire, if few queries wait.
     pub fn refresh(self: &Arc<Self>, key: &Key) {
         if let Some(permit) = self.admission.acquire_background() {
