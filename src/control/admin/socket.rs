@@ -367,8 +367,8 @@ pub fn closed_to_group(paths: &[PathBuf], follow: bool, access: Access) -> Optio
     closed(paths.iter().find(is_usable)?, follow, access)
 }
 
-/// As [`closed_to_group`], for one path. A folder that does not exist will be created with access for the group, so only
-/// the folders above it are checked.
+/// As [`closed_to_group`], for one path. A folder that does not exist is not checked: it will be created with access
+/// for the group.
 fn closed(path: &Path, follow: bool, access: Access) -> Option<String> {
     let Access { user, group } = access;
     let group = group?;
@@ -429,8 +429,8 @@ fn trusts(user: u32, server: u32, path: &Path) -> bool {
     server == user || server == 0 || is_alone_in(path, server).unwrap_or(false)
 }
 
-/// Whether only `owner` and root could have created a socket at a path: its folder belongs to `owner`, all folders above
-/// belong to `owner` or root, and others may write to none of these folders.
+/// Whether only `owner` and root could have created a socket at a path: its folder belongs to `owner`, all folders
+/// above belong to `owner` or root, and others may write to none of these folders.
 ///
 /// All users may write to the temporary folder, so a folder in it may belong to any of them. It is trusted only if it is
 /// named after its owner, as in [`candidates`]: other users can create a folder of that name, but it would not belong to

@@ -38,7 +38,7 @@ const IDLE: Duration = Duration::from_secs(10);
 const WITHOUT_PIPELINING: Duration = Duration::from_secs(5 * 60);
 /// The maximum number of simultaneous connections to one server that serve a single query each.
 const SINGLES: usize = 16;
-/// How many times [`Connections::exchange`] tries a query at most. Each time, it uses another connection.
+/// The maximum number of times that [`Connections::exchange`] tries a query. Each time, it uses another connection.
 const MOST_TRIES: usize = 3;
 
 type Frames<S> = Framed<S, LengthDelimitedCodec>;
@@ -109,8 +109,8 @@ impl Connections {
         Err(ExchangeError::Unreachable)
     }
 
-    /// Uses the shared connection. If that was opened earlier, it may be dead, and nothing shows it. It must not cost the
-    /// whole timeout, so half of the timeout is reserved for another connection.
+    /// Uses the shared connection. If it was opened earlier, it may be dead without any sign of it. Such a connection
+    /// must not cost the whole timeout, so half of the timeout is reserved for another connection.
     async fn together(
         &self,
         server: SocketAddr,
@@ -314,8 +314,9 @@ impl State {
         *lock(&self.last_received) > then
     }
 
-    /// Whether a lost query that was sent at `start` had been pipelined with others: other queries were lost as well, or
-    /// a response arrived after `start`. Neither is the case if the server only closed an idle connection.
+    /// Whether a lost query that was sent at `start` had been pipelined with others. This is so if other queries were
+    /// lost as well, or if a response arrived after `start`. Neither is the case if the server only closed an idle
+    /// connection.
     fn lost_others(&self, start: Instant) -> bool {
         self.lost.load(Ordering::Relaxed) > 1 || self.received_since(start)
     }
@@ -350,7 +351,7 @@ impl State {
         let Some(open) = all.get(&id) else {
             return self.counters.bump(Count::UpstreamStray);
         };
-        // The letter case of the name need not match: responses are not forged within a connection.
+        // The letter case of the qname need not match: responses are not forged within a connection.
         let Some(fit) = open.sent.fit(response, &self.counters) else {
             return;
         };
