@@ -63,8 +63,8 @@ fn the_shipped_file_documents_every_key() {
             let spoken_of = text
                 .lines()
                 .any(|line| line.trim_start_matches("# ").starts_with(&set));
-            // The key may be documented in any section: `ttl-secs` and `sinkhole` are also keys of [[list]], but they
-            // are documented in [block] only.
+            // Any section may document the key: `ttl-secs` and `sinkhole` are keys of [[list]], too, but only [block]
+            // documents them.
             assert!(spoken_of, "{key} is not in {SHIPPED}");
             keys += 1;
         }

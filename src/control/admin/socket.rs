@@ -84,9 +84,9 @@ pub fn candidates(user: u32) -> Vec<PathBuf> {
     if let Some(runtime) = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) {
         paths.push(PathBuf::from(runtime).join("tapis").join(file));
     }
-    // All users share the temporary folder, so the name contains the owner's number. The server checks in
-    // `own_directory` that no other user can replace files in the folder; clients of other users check the same in
-    // `is_alone_in`.
+    // All users share the temporary folder, so the name of our folder in it contains the owner's number. The server
+    // checks in `own_directory` that no other user can replace files in our folder. Clients of other users check the
+    // same in `is_alone_in`.
     paths.push(
         std::env::temp_dir()
             .join(format!("tapis-{user}"))
@@ -127,7 +127,7 @@ impl Drop for SocketFile {
 #[derive(Debug)]
 struct Inode {
     path: PathBuf,
-    /// Open, so that the system gives its inode number to no other file.
+    /// Kept open, so that the system gives its inode number to no other file.
     file: File,
 }
 
@@ -139,7 +139,7 @@ impl Inode {
         Ok(Self { path, file })
     }
 
-    /// Removes the file if it still has its path.
+    /// Removes the file, unless another file has its path by now.
     fn remove(&self) -> io::Result<()> {
         let here = fs::symlink_metadata(&self.path)?;
         if identity(&here) != identity(&self.file.metadata()?) {
@@ -163,9 +163,9 @@ pub struct Bound {
     pub listener: UnixListener,
     /// Its file.
     pub file: SocketFile,
-    /// The access that was granted: without the group if the socket could not be given to it.
+    /// The access that was granted. It has no group if the socket could not be given to the group.
     pub access: Access,
-    /// Why it could not be given to the group.
+    /// Why the socket could not be given to the group.
     pub denied: Option<io::Error>,
 }
 
@@ -237,8 +237,8 @@ fn bind_one(path: &Path, follow: bool, access: Access) -> Result<Bound, SocketEr
     })
 }
 
-/// The remedy if the socket's folder belongs to another user. For root, another socket would not help, because the
-/// server most likely runs as that other user.
+/// The remedy if the socket's folder belongs to another user. Most likely that user is the one who runs the server. So
+/// the remedy for root does not offer another path: a socket elsewhere would not help.
 fn as_owner(user: u32) -> &'static str {
     match user {
         0 => "run this as that user",
@@ -262,8 +262,8 @@ fn give(path: &Path, group: u32, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
-/// Why the socket could not be given to the group, at the first of `paths` that can be used. To find out, a file
-/// without a name is given to the group.
+/// Why the socket could not be given to the group, at the first of `paths` that can be used. To find out, this gives an
+/// unnamed temporary file to the group.
 pub fn denied(paths: &[PathBuf], follow: bool, access: Access) -> Option<io::Error> {
     let group = access.group?;
     let mut files = paths.iter().map(|path| try_one(path, follow, access.user));
@@ -292,7 +292,7 @@ pub fn check(paths: &[PathBuf], follow: bool, access: Access) -> Result<(), Sock
     last
 }
 
-/// Creates a file without a name in the socket's folder, or, if that does not exist, in the folder above.
+/// Creates an unnamed temporary file in the socket's folder, or, if that does not exist, in its parent.
 fn try_one(path: &Path, follow: bool, user: u32) -> io::Result<File> {
     let folder = folder_of(path);
     let existing = match fs::symlink_metadata(&folder) {
@@ -323,7 +323,7 @@ fn is_taken(path: &Path) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         found => found?,
     };
-    // Connecting would follow a symbolic link.
+    // This is checked before connecting, because connecting would follow a symbolic link.
     if !found.file.metadata()?.file_type().is_socket() {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
@@ -340,8 +340,8 @@ fn is_taken(path: &Path) -> io::Result<bool> {
 /// must belong to this user or to root, and others must not be able to write to it. A sticky directory is accepted,
 /// too: others can replace only their own files in it, as in the temporary folder.
 ///
-/// A symbolic link is rejected unless `follow` is set: in the temporary folder it may belong to any user, who could
-/// change it later.
+/// A symbolic link is rejected unless `follow` is set: in the temporary folder, a link may belong to any user, and that
+/// user could change it later.
 ///
 /// Returns whether it was created.
 fn own_directory(directory: &Path, follow: bool, user: u32) -> io::Result<bool> {
@@ -365,7 +365,8 @@ pub fn closed_to_group(paths: &[PathBuf], follow: bool, access: Access) -> Optio
     closed(paths.iter().find(is_usable)?, follow, access)
 }
 
-/// As [`closed_to_group`], for one path. A folder that does not exist will be created with access for the group.
+/// As [`closed_to_group`], for one path. A folder that does not exist is not checked: it will be created with access
+/// for the group.
 fn closed(path: &Path, follow: bool, access: Access) -> Option<String> {
     let Access { user, group } = access;
     let group = group?;
@@ -426,8 +427,8 @@ fn trusts(user: u32, server: u32, path: &Path) -> bool {
     server == user || server == 0 || is_alone_in(path, server).unwrap_or(false)
 }
 
-/// Whether only `owner` and root could have created a socket at a path: its folder belongs to `owner`, all folders above
-/// to `owner` or root, and others may write to none of them.
+/// Whether only `owner` and root could have created a socket at a path: its folder belongs to `owner`, all folders
+/// above belong to `owner` or root, and others may write to none of these folders.
 ///
 /// All users may write to the temporary folder, so a folder in it may belong to any of them. It is trusted only if it is
 /// named after its owner, as in [`candidates`]: other users can create a folder of that name, but it would not belong to
@@ -457,8 +458,8 @@ fn is_alone_in(path: &Path, owner: u32) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Accepts the next connection of a user who has access; also returns the user. The members of the group are not checked
-/// here: the system lets no other user open the socket.
+/// Accepts the next connection of a user who has access; also returns the user. If a group has access, users are not
+/// checked here: the system lets only the server's user, root and members of the group open the socket.
 pub(crate) async fn accept(
     listener: &UnixListener,
     access: Access,
@@ -517,7 +518,7 @@ mod tests {
         let folder = dir.path().join("new");
         let path = folder.join("control.sock");
         let paths = std::slice::from_ref(&path);
-        // A server without the group ran before; it has removed its folder, which only its user could enter.
+        // An earlier server without the group has removed its folder again, which only its user could enter.
         drop(bind(paths, true, Access::of(0)).expect("bound"));
         for follow in [true, false] {
             assert_eq!(closed_to_group(paths, follow, access), None);
@@ -533,7 +534,7 @@ mod tests {
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).expect("changed");
         assert_eq!(closed_to_group(paths, false, access), None, "it is opened");
         let bound = bind(paths, false, access).expect("bound");
-        assert_eq!(owned(&folder), (4242, 0o750), "one of the usual paths");
+        assert_eq!(owned(&folder), (4242, 0o750), "the operator did not name the path, so the folder is opened");
         drop(bound);
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).expect("changed");
         let bound = bind(paths, true, access).expect("bound");
@@ -542,7 +543,7 @@ mod tests {
         assert!(closed.starts_with(&*folder.to_string_lossy()), "{closed}");
         assert!(closed.contains("chgrp 4242"), "{closed}");
         drop(bound);
-        // A directory above the socket's that the group can't enter is reported as well.
+        // If the group can't enter a directory above the socket's folder, this is reported as well.
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o710)).expect("changed");
         assert_eq!(closed_to_group(paths, true, access), None);
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).expect("changed");

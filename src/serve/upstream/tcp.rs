@@ -31,14 +31,14 @@ use Ending::{Closed, Failed};
 
 /// The maximum number of queries that wait on one connection at a time.
 const PIPELINE: usize = 1024;
-/// How long a connection on which no query waits stays open (RFC 7766, section 6.2.3).
+/// How long a connection stays open while no query waits on it (RFC 7766, section 6.2.3).
 const IDLE: Duration = Duration::from_secs(10);
 /// If a server closes a connection while pipelined queries are unanswered, it gets only one query per connection for
 /// this time (RFC 7766, section 6.2.4).
 const WITHOUT_PIPELINING: Duration = Duration::from_secs(5 * 60);
-/// The maximum number of connections to one server at a time that serve a single query each.
+/// The maximum number of simultaneous connections to one server that serve a single query each.
 const SINGLES: usize = 16;
-/// The maximum number of attempts at one query. After each, the next one uses another connection.
+/// The maximum number of times that [`Connections::exchange`] tries a query. Each time, it uses another connection.
 const MOST_TRIES: usize = 3;
 
 type Frames<S> = Framed<S, LengthDelimitedCodec>;
@@ -67,16 +67,19 @@ pub(super) type Response = (Vec<u8>, Fit);
 
 /// How a query ended without a response on one connection.
 enum Ending {
-    /// The connection ended first. `is_pipelined`: the query had been pipelined with others.
+    /// The connection ended before the response came. `is_pipelined`: the query had been pipelined with others.
     Closed { is_pipelined: bool },
     /// The server can't be asked, or there is no more time.
     Failed(ExchangeError),
 }
 
 impl Connections {
-    /// Sends `query` to `server` and returns the response. The ID is replaced by one that is free on the connection. A
-    /// connection for this query alone takes a permit of `places`. The number of such connections is limited; clients
-    /// take turns when queries wait for such a connection.
+    /// Sends `query` to `server` and returns the response. The ID of the query is replaced by one that is free on the
+    /// connection.
+    ///
+    /// The query may need a connection of its own. The number of such connections to one server is limited, and clients
+    /// take turns when their queries wait for one. Each such connection also takes a permit of `places`, which limits
+    /// the sockets to all servers.
     pub(super) async fn exchange(
         &self,
         server: SocketAddr,
@@ -106,8 +109,8 @@ impl Connections {
         Err(ExchangeError::Unreachable)
     }
 
-    /// Uses the shared connection. A connection that was opened earlier may be dead without a sign. It must not cost
-    /// the whole timeout, so half of the timeout is reserved for another connection.
+    /// Uses the shared connection. If it was opened earlier, it may be dead without any sign of it. Such a connection
+    /// must not cost the whole timeout, so half of the timeout is reserved for another connection.
     async fn together(
         &self,
         server: SocketAddr,
@@ -184,7 +187,7 @@ impl Connections {
         Ok((new, true))
     }
 
-    /// Makes later queries use another connection. Those that wait on this one may still be answered.
+    /// Makes later queries use another connection. Queries that wait on this one may still be answered.
     async fn discard(&self, connection: &Connection) {
         let mut shared = self.shared.lock().await;
         if shared.as_ref().is_some_and(|kept| kept.is_same(connection)) {
@@ -209,7 +212,7 @@ struct Request {
 }
 
 /// An open connection. A task sends and receives; it ends when the server closes the connection, when the connection is
-/// idle for [`IDLE`], or when all handles are gone and no query waits.
+/// idle for [`IDLE`], or when all clones of this handle are dropped and no query waits.
 #[derive(Clone)]
 struct Connection {
     requests: mpsc::Sender<Request>,
@@ -249,7 +252,7 @@ impl Connection {
         Self { requests, state }
     }
 
-    /// Waits for the response, without a timeout.
+    /// Sends a query and waits for the response, without a timeout.
     fn ask(&self, query: OutgoingQuery) -> impl Future<Output = Result<Response, Ending>> + use<> {
         let (requests, state) = (self.requests.clone(), Arc::clone(&self.state));
         async move {
@@ -312,14 +315,14 @@ impl State {
     }
 
     /// Whether a lost query that was sent at `start` had been pipelined with others. This is so if other queries were
-    /// lost as well, or if a response arrived after `start`. If the server only closed an idle connection, one query is
-    /// lost and this is false.
+    /// lost as well, or if a response arrived after `start`. Neither is the case if the server only closed an idle
+    /// connection.
     fn lost_others(&self, start: Instant) -> bool {
         self.lost.load(Ordering::Relaxed) > 1 || self.received_since(start)
     }
 
     /// Gives a query a random ID that no other open query has (RFC 5452, section 9.2), records the query as open, and
-    /// returns its message.
+    /// returns the bytes to send.
     fn enter(&self, request: Request) -> Bytes {
         let Request { mut query, answer } = request;
         let mut open = lock(&self.open);
@@ -348,7 +351,7 @@ impl State {
         let Some(open) = all.get(&id) else {
             return self.counters.bump(Count::UpstreamStray);
         };
-        // The letter case need not match: responses are not forged within a connection.
+        // The letter case of the qname need not match: responses are not forged within a connection.
         let Some(fit) = open.sent.fit(response, &self.counters) else {
             return;
         };
@@ -388,7 +391,8 @@ where
     state.end();
 }
 
-/// Ends when sending fails, or when there are no handles and no waiters left.
+/// Ends when sending fails, or if no query waits when the last handle of the connection is dropped. If a query still
+/// waits then, this sends no more, and [`receive`] ends the connection.
 async fn send<S>(
     mut sink: SplitSink<Frames<S>, Bytes>,
     mut queue: mpsc::Receiver<Request>,
@@ -414,7 +418,8 @@ async fn send<S>(
     }
 }
 
-/// Ends when the server closes the connection, when the connection is idle, or when `send` is done and no query waits.
+/// Ends when the server closes the connection, when the connection is idle, or when no further query will be sent and
+/// none waits.
 async fn receive<S>(mut stream: SplitStream<Frames<S>>, state: &State)
 where
     S: AsyncRead + AsyncWrite + Unpin,
