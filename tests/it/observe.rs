@@ -275,6 +275,18 @@ fn queries_without_a_permit_or_past_their_deadline_are_observed_once() {
 }
 
 #[test]
+fn a_query_that_waits_when_the_server_ends_is_observed_once() {
+    let upstream = upstream();
+    let plane = Plane::new(upstream.address, 8, PATIENCE);
+    plane.by_udp(|server| {
+        Port::open(server).send(&numbered(1, "silent.example"));
+        until("it waits", || plane.data.resolver.waiting() == 1);
+        plane.data.resolver.abandon_all();
+    });
+    assert_eq!(plane.outcomes(&[1]), [(None, None)]);
+}
+
+#[test]
 fn each_query_by_tcp_is_observed_once_however_it_ends() {
     let upstream = upstream();
     let plane = Plane::new(upstream.address, 8, PATIENCE);
