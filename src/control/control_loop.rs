@@ -374,7 +374,7 @@ impl Control {
             .lists
             .start_loads(&self.guard_policy, &mut self.requests.tickets);
         self.compiler.want(loads.large);
-        self.dismiss(loads.unneeded);
+        self.requests.dismiss_all(loads.unneeded);
     }
 
     /// Takes events of files, and of directories and links on their paths. Makes no system call.

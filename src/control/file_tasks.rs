@@ -146,3 +146,41 @@ impl<K, T> Lateness for FileTasks<K, T> {
         late.map(Running::problem).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc as blocking;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_hangs_is_an_alarm_until_it_ends_and_delays_no_other() {
+        let mut tasks = FileTasks::new();
+        let (release, gate) = blocking::channel::<()>();
+        let hang = move || gate.recv().expect("released");
+        tasks.start("net", "/net".to_owned(), hang);
+        tasks.start("disk", "/disk".to_owned(), || ());
+        assert_eq!(tasks.next().await, ("disk", Some(())));
+        assert!(tasks.problems().is_empty(), "not late yet");
+        tokio::time::pause();
+        tokio::time::advance(LATE).await;
+        tokio::time::resume();
+        let problems = tasks.problems();
+        assert!(
+            problems.len() == 1 && problems[0].starts_with("/net: no answer"),
+            "{problems:?}"
+        );
+        release.send(()).expect("it waits");
+        assert_eq!(tasks.next().await, ("net", Some(())));
+        assert!(tasks.problems().is_empty() && !tasks.is_running(&"net"));
+    }
+
+    #[tokio::test]
+    async fn a_task_that_panics_ends_without_a_result() {
+        let mut tasks = FileTasks::new();
+        tasks.start("orders", "/orders".to_owned(), || panic!("a bug"));
+        let (key, result): (_, Option<()>) = tasks.next().await;
+        assert_eq!((key, result), ("orders", None));
+        assert!(!tasks.is_running(&"orders"));
+    }
+}

@@ -534,7 +534,11 @@ mod tests {
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).expect("changed");
         assert_eq!(closed_to_group(paths, false, access), None, "it is opened");
         let bound = bind(paths, false, access).expect("bound");
-        assert_eq!(owned(&folder), (4242, 0o750), "the operator did not name the path, so the folder is opened");
+        assert_eq!(
+            owned(&folder),
+            (4242, 0o750),
+            "the operator did not name the path, so the folder is opened"
+        );
         drop(bound);
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).expect("changed");
         let bound = bind(paths, true, access).expect("bound");

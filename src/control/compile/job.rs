@@ -127,7 +127,7 @@ impl Job {
         let outcome = compiler.compile(&plan, progress).await;
         if let Some(delta) = delta {
             // If it can't be removed, the next compilation tries again.
-            let _ = std::fs::remove_file(delta);
+            let _ = tokio::task::spawn_blocking(|| std::fs::remove_file(delta)).await;
         }
         let outcome = outcome?;
         let file = place.clone();

@@ -24,7 +24,7 @@ impl Control {
     pub(crate) fn update_source(&mut self, update: Update) {
         match self.lists.update(update, &mut self.requests.tickets) {
             Ok(UpdateResult { changed, gone }) => {
-                self.dismiss(gone);
+                self.requests.dismiss_all(gone);
                 self.publication.change_files(changed.into_iter().collect());
                 self.files.refresh();
             }
@@ -61,13 +61,6 @@ impl Control {
             .report_load(ticket, |report| report.problems.push(problem.clone()));
     }
 
-    /// Removes these loads from the requests that wait for them.
-    pub(crate) fn dismiss(&mut self, tickets: Vec<u64>) {
-        for ticket in tickets {
-            self.requests.dismiss(ticket);
-        }
-    }
-
     /// Starts the compiler if large lists wait for it.
     pub(crate) fn start_compiling(&mut self) {
         // The next compilation carries rules over from the last base, so the last base must be in force and on the disk
@@ -85,7 +78,7 @@ impl Control {
         let gone = self
             .compiler
             .start(&mut self.lists, &mut self.requests.tickets, &inputs);
-        self.dismiss(gone);
+        self.requests.dismiss_all(gone);
     }
 
     /// Starts to join the lists that are ready.
@@ -103,7 +96,7 @@ impl Control {
                 epoch: self.rollback.epoch,
             },
         );
-        self.dismiss(gone);
+        self.requests.dismiss_all(gone);
     }
 
     /// Puts joined lists in force with the next generation.

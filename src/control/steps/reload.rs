@@ -241,7 +241,8 @@ impl Control {
         for open in self.requests.awaiting_pending() {
             self.publication.change(open.cause.clone());
         }
-        self.dismiss(gone.iter().filter_map(|list| list.next.ticket).collect());
+        let gone = gone.iter().filter_map(|list| list.next.ticket);
+        self.requests.dismiss_all(gone.collect());
         self.requests.finish_pending(&problems, &changed);
     }
 

@@ -144,3 +144,21 @@ async fn a_later_event_does_not_delay_the_file_of_a_verb() {
         report.problems
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verb_is_answered_if_reading_orders_panics() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut control = control(folder.path());
+    let path = write(folder.path(), "a.toml");
+    let mut answer = lift(&mut control, &path, 1000);
+    control.start_reading_orders();
+    loop {
+        match control.component_event().await {
+            Event::OrdersRead(_) => break control.route(Event::OrdersRead(None)),
+            event => control.route(event),
+        }
+    }
+    control.answer_requests();
+    let problems = answer.try_recv().expect("answered").problems;
+    assert!(problems[0].contains("which is a bug"), "{problems:?}");
+}

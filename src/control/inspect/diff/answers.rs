@@ -6,8 +6,6 @@
 use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use serde::Serialize;
-
 use super::{Change, CountsBySource};
 use crate::control::inspect::policy_at::PolicyAt;
 use crate::control::journal::entry::Setting;
@@ -23,8 +21,7 @@ use crate::wire::name::Name;
 const GENERAL: &[&str] = &["server.", "local.", "upstream.", "cache."];
 
 /// The answer that clients get for a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case", tag = "answer")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer<'s> {
     /// Upstream's answer: no rule matches.
     Upstream,
@@ -50,12 +47,11 @@ pub enum Answer<'s> {
 }
 
 /// A name, or a name and those below it, for which clients get different answers under two policies.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub struct AnswerDifference<'s> {
     /// Whether the names are blocked only in the new policy, only in the old one, or in both or neither.
     pub change: Change,
     /// The name.
-    #[serde(serialize_with = "super::name_text")]
     pub name: &'s Name,
     /// Whether the answers differ for this name, for it and all names below it, or only for those below it.
     pub scope: Scope,
@@ -68,7 +64,7 @@ pub struct AnswerDifference<'s> {
 }
 
 /// The number of differences, and the settings that differ.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub struct Summary {
     /// How many differences each source makes.
     pub counts: CountsBySource,

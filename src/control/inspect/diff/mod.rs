@@ -6,19 +6,15 @@ pub mod rules;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde::{Serialize, Serializer};
-
 use crate::config::Config;
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::inspect::policy_at::PolicyAt;
 use crate::control::journal::JournalError;
 use crate::control::rollback::stored::{PastError, read_generation};
 use crate::policy::images::Images;
-use crate::wire::name::Name;
 
 /// The kind of a difference in the answers for a name, or in a list's rules on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// The name is blocked, or has a rule, only in the new policy.
     Added,
@@ -30,7 +26,7 @@ pub enum Change {
 }
 
 /// Numbers of differences by their kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// How many are [`Change::Added`].
     pub added: usize,
@@ -105,8 +101,4 @@ pub fn kept_lists(config: &Config, generation: u64) -> Result<Images, DiffError>
     let dir = config.state.dir.as_ref().ok_or(DiffError::NoStateDir)?;
     let kept = read_generation(dir, config.journal.as_deref(), generation)?;
     Ok(kept.into_images())
-}
-
-fn name_text<S: Serializer>(name: &Name, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(name)
 }

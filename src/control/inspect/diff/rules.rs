@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use serde::{Serialize, Serializer};
-
 use super::{Change, CountsBySource};
 use crate::policy::image::Image;
 use crate::policy::image::path::Path;
@@ -42,19 +40,12 @@ impl Scopes {
     }
 }
 
-impl Serialize for Scopes {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.iter())
-    }
-}
-
 /// A name on which a list has different rules.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub struct RuleDifference<'r> {
     /// Whether the list has rules on the name only in the new policy, only in the old one, or in both.
     pub change: Change,
     /// The name.
-    #[serde(serialize_with = "super::name_text")]
     pub name: &'r Name,
     /// The list.
     pub list: &'r str,
