@@ -1,8 +1,8 @@
 //! TCP to one upstream server: connections that are shared, kept and replaced (RFC 7766).
 //!
 //! A response is matched to its query by ID and question section. Its records are not read here, so a malformed
-//! record harms no other query on the connection. The code is generic over the stream, which may be TCP or a layer over
-//! it.
+//! record does not affect other queries on the connection. The code is generic over the stream, which may be TCP or a
+//! layer over it.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -38,14 +38,15 @@ const IDLE: Duration = Duration::from_secs(10);
 const WITHOUT_PIPELINING: Duration = Duration::from_secs(5 * 60);
 /// The maximum number of simultaneous connections to one server that serve a single query each.
 const SINGLES: usize = 16;
-/// The maximum number of times that [`Connections::exchange`] tries a query. Each time, it uses another connection.
+/// The maximum number of times that [`Connections::exchange`] tries a query, each time on another connection.
 const MOST_TRIES: usize = 3;
 
 type Frames<S> = Framed<S, LengthDelimitedCodec>;
 
 /// The connections to one server.
 pub(super) struct Connections {
-    /// The shared connection. Locked while it is opened, so that queries wait for it instead of opening more.
+    /// The shared connection. Locked while a new one is opened, so that queries wait for that one instead of opening
+    /// more.
     shared: Gate<Option<Connection>>,
     /// Until this time, each connection to the server gets only one query.
     single_until: Mutex<Option<Instant>>,
@@ -69,7 +70,7 @@ pub(super) type Response = (Vec<u8>, Fit);
 enum Ending {
     /// The connection ended before the response came. `is_pipelined`: the query had been pipelined with others.
     Closed { is_pipelined: bool },
-    /// The server can't be asked, or there is no more time.
+    /// The server can't be asked, or the time is over.
     Failed(ExchangeError),
 }
 
@@ -100,7 +101,7 @@ impl Connections {
             };
             match done {
                 Ok(response) => return Ok(response),
-                // The next attempt opens a new connection.
+                // In both cases the next try uses another connection. After pipelining, that one is not shared.
                 Err(Closed { is_pipelined: true }) => self.be_single(),
                 Err(Closed { .. }) => {}
                 Err(Failed(error)) => return Err(error),
@@ -109,8 +110,8 @@ impl Connections {
         Err(ExchangeError::Unreachable)
     }
 
-    /// Uses the shared connection. If it was opened earlier, it may be dead without any sign of it. Such a connection
-    /// must not cost the whole timeout, so half of the timeout is reserved for another connection.
+    /// Uses the shared connection. A connection that was opened earlier may be dead without any sign of it. So if
+    /// nothing arrives on it within half of the remaining time, the other half is used for another connection.
     async fn together(
         &self,
         server: SocketAddr,
@@ -293,7 +294,7 @@ struct State {
     /// How many queries were open when the connection ended.
     lost: AtomicUsize,
     last_received: Mutex<Instant>,
-    /// No further query will be sent.
+    /// Set when no further query will be sent.
     is_over: AtomicBool,
     counters: Arc<Counters>,
 }
@@ -391,8 +392,8 @@ where
     state.end();
 }
 
-/// Ends when sending fails, or if no query waits when the last handle of the connection is dropped. If a query still
-/// waits then, this sends no more, and [`receive`] ends the connection.
+/// Sends queries until sending fails, or until the last handle of the connection is dropped. If queries still wait for
+/// their responses when the last handle is dropped, this function does not return; [`receive`] ends the connection.
 async fn send<S>(
     mut sink: SplitSink<Frames<S>, Bytes>,
     mut queue: mpsc::Receiver<Request>,
