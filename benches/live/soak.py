@@ -268,7 +268,7 @@ def print_summary(result):
 
 
 @contextlib.contextmanager
-def lying_upstream(folder, above):
+def forging_upstream(folder, above):
     """The relay before upstream, and its port."""
     port = live.free_port()
     command = [sys.executable, "-B", relay.__file__, "--upstream", str(above.port), "--port", str(port)]
@@ -316,7 +316,7 @@ def main():
     with live.workshop("soak") as folder, upstream.Upstream(folder) as above:
         plan(options)
         scene = swap.Scene(folder, options)
-        with lying_upstream(folder, above) as (relay_process, port):
+        with forging_upstream(folder, above) as (relay_process, port):
             with Server(options, folder, port, lists(folder, scene)) as server:
                 result = {"tool": "soak", "options": report, "start_seconds": round(server.wait(), 2)}
                 figures, failures = run(scene, server, above, relay_process, options)

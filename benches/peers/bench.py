@@ -20,13 +20,13 @@ PAIR_MIX = "mixed"
 
 
 class Bench:
-    def __init__(self, options, folder, names, tops):
+    def __init__(self, options, folder, names, popular):
         self.options, self.names = options, names
         stay_on(options.load_cpu)
         for part in ("lists", "queries", "servers"):
             os.mkdir(os.path.join(folder, part))
         lists = Lists(os.path.join(folder, "lists"), names)
-        self.questions = Questions(os.path.join(folder, "queries"), lists, tops, options.seed)
+        self.questions = Questions(os.path.join(folder, "queries"), lists, popular, options.seed)
         self.tools = measure.Tools(options, self.questions)
         self.above = upstream.Upstream(folder, ttl=86400)
         place = os.path.join(folder, "servers")

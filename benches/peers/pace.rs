@@ -97,7 +97,7 @@ fn run(options: &Options) -> Outcome<String> {
         strays: 0,
     };
     pace.run(total);
-    Ok(pace.tell())
+    Ok(pace.report())
 }
 
 /// The packets of a file, without their IDs.
@@ -266,7 +266,7 @@ impl Pace<'_> {
         before < self.waits.len() + self.strays
     }
 
-    fn tell(&mut self) -> String {
+    fn report(&mut self) -> String {
         self.waits.sort_unstable();
         self.lates.sort_unstable();
         let (sent, answered) = (self.lates.len(), self.waits.len());

@@ -223,11 +223,11 @@ fn the_cache_holds_unfiltered_answers_and_the_policy_is_evaluated_on_every_hit()
     });
     let server = server(&upstream, "");
     let seen = |name: &str| addresses(server.address, name).last().cloned();
-    let truth = Some("192.0.2.1".to_owned());
+    let upstream_address = Some("192.0.2.1".to_owned());
     let sinkhole = Some("0.0.0.0".to_owned());
     assert_eq!(
         (seen("a.example"), seen("alias.example")),
-        (truth.clone(), truth.clone())
+        (upstream_address.clone(), upstream_address.clone())
     );
     server.replace("ads", "blocked.example\na.example\ntarget.example\n");
     assert!(server.verb(&["reload"]).status.success());
@@ -239,7 +239,7 @@ fn the_cache_holds_unfiltered_answers_and_the_policy_is_evaluated_on_every_hit()
     assert!(server.verb(&["reload"]).status.success());
     assert_eq!(
         (seen("a.example"), seen("alias.example")),
-        (truth.clone(), truth)
+        (upstream_address.clone(), upstream_address)
     );
     assert_eq!(upstream.asked().len(), 2, "each was asked once");
     assert_eq!(server.count("blocked_cname_target"), 1);
