@@ -20,7 +20,7 @@ def special(name):
     return name.rpartition(".")[2] in LOCAL
 
 
-class Questions:
+class Queries:
     """Files for dnsperf and pace, by mix: new ones in each round."""
 
     def __init__(self, folder, lists, popular, seed):

@@ -120,9 +120,9 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
         // This sender keeps the channel open if there is no control socket.
         let _requests = requests.clone();
         let reader = control.reader();
-        let explain: Explain = Arc::new(move |question| {
+        let explain: Explain = Arc::new(move |request| {
             let snapshot = reader.load();
-            explain(&snapshot, question).map_err(|error| error.to_string())
+            explain(&snapshot, request).map_err(|error| error.to_string())
         });
         let state_dir = config.state.dir.clone();
         let serve = |(listener, access)| {

@@ -12,7 +12,7 @@ use crate::policy::rule::{Kind, Scope};
 
 /// A query to explain.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Question {
+pub struct ExplainRequest {
     /// The name.
     pub name: String,
     /// The record type's number.
@@ -125,4 +125,4 @@ pub struct Answer {
 }
 
 /// Explains a query under the policy in force. The error says why the query is not valid.
-pub type Explain = Arc<dyn Fn(&Question) -> Result<Verdict, String> + Send + Sync>;
+pub type Explain = Arc<dyn Fn(&ExplainRequest) -> Result<Verdict, String> + Send + Sync>;

@@ -202,8 +202,9 @@ impl Rollback {
         };
         if let Some((images, _)) = newest.as_ref().filter(|(_, of)| *of >= record.first) {
             // A list that left the configuration and came back is still held.
-            let is_held =
-                |name: &str| !images.gone.contains(name) || record.lists.iter().any(|it| it == name);
+            let is_held = |name: &str| {
+                !images.gone.contains(name) || record.lists.iter().any(|it| it == name)
+            };
             let images = images.clone().with_lists(is_held);
             self.adopt_at_start(record, config, &images);
             return Some(images);
@@ -252,7 +253,10 @@ impl Rollback {
         let others = others.map(|list| restore::not_held(generation, list, images));
         let mut missing = restore::unrestored(generation, past.as_ref(), images, lists, is_held);
         missing.extend(others);
-        for problem in missing.iter().filter(|new| !record.unrestored.contains(new)) {
+        for problem in missing
+            .iter()
+            .filter(|new| !record.unrestored.contains(new))
+        {
             tracing::warn!(problem, "not restored by the rollback");
         }
         self.record = Some(RollbackRecord {

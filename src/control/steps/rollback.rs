@@ -124,11 +124,7 @@ impl Control {
     }
 
     fn adopt_rollback(&mut self, held: PreparedRollback, waiting: &mut OpenRequest) {
-        let PreparedRollback {
-            images,
-            record,
-            ..
-        } = held;
+        let PreparedRollback { images, record, .. } = held;
         let generation = record.generation;
         let problems = &mut waiting.report.problems;
         problems.extend(record.unrestored.iter().cloned());

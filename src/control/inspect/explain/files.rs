@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{Explanation, Query, RuleLine, precedence, rules_in_file, source_label};
 use crate::config::Config;
-use crate::control::admin::verdict::{Outcome, Question, Verdict};
+use crate::control::admin::verdict::{ExplainRequest, Outcome, Verdict};
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::inspect::policy_at::{ListRule, PolicyAt};
 use crate::control::journal::past::Served;
@@ -15,8 +15,8 @@ use crate::policy::image::TooLarge;
 use crate::policy::snapshot::Snapshot;
 
 /// Answers a query under a snapshot, with the code of the data plane.
-pub type Respond<'a> =
-    dyn Fn(&Snapshot, &Question) -> Result<Verdict, Box<dyn std::error::Error + Send + Sync>> + 'a;
+pub type Respond<'a> = dyn Fn(&Snapshot, &ExplainRequest) -> Result<Verdict, Box<dyn std::error::Error + Send + Sync>>
+    + 'a;
 
 /// A reason why a query can't be explained.
 #[derive(Debug, thiserror::Error)]
@@ -156,7 +156,7 @@ fn verdict(
     query: &Query,
     respond: &Respond<'_>,
 ) -> Result<Verdict, ExplainError> {
-    let verdict = respond(snapshot, &query.question()).map_err(ExplainError::Respond)?;
+    let verdict = respond(snapshot, &query.to_request()).map_err(ExplainError::Respond)?;
     let decided = snapshot.decide(&query.name);
     Ok(match policy.served {
         Served::Stopped(_) => without_decision(verdict, Outcome::Stopped),

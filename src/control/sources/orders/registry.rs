@@ -298,7 +298,8 @@ impl OrderRegistry {
     pub(crate) fn texts(&self) -> impl Iterator<Item = (&Order, &Arc<str>)> + Clone {
         let files = self.orders.files().iter();
         let single = files.filter(|(path, _)| !self.doubles.contains_key(*path));
-        single.filter_map(|(_, tracked)| tracked.good.as_ref().map(|(order, text)| (&**order, text)))
+        single
+            .filter_map(|(_, tracked)| tracked.good.as_ref().map(|(order, text)| (&**order, text)))
     }
 
     /// The orders with their schedules.

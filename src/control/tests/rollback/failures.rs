@@ -55,7 +55,10 @@ async fn a_rollback_waits_for_no_file_that_a_reload_reads() {
     control.next_request();
     assert!(control.rollback.is_running());
     end_rolling(&mut control).await;
-    assert_eq!(control.rollback.record.map(|record| record.generation), Some(1));
+    assert_eq!(
+        control.rollback.record.map(|record| record.generation),
+        Some(1)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,7 +157,10 @@ async fn restart_with_a_broken_record(folder: &Path) -> Running {
 async fn a_rollback_that_can_not_be_restored_is_reported_and_not_tried_again() {
     let folder = folder();
     two_generations(folder.path()).await.end().await;
-    restart_with_a_broken_record(folder.path()).await.end().await;
+    restart_with_a_broken_record(folder.path())
+        .await
+        .end()
+        .await;
     let running = Running::start(folder.path());
     assert_eq!(running.blocked(), ["two.example"]);
     assert!(!running.status().await.degraded);
