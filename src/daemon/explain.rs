@@ -8,7 +8,7 @@ use hickory_proto::rr::{Name as DnsName, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
 use crate::control::admin::verdict::{
-    Answer, Chain, ExplainRequest, MatchingRule, Outcome, Verdict,
+    Answer, Chain, ExplainRequest, MatchingRule, Outcome, QueryVerdict,
 };
 use crate::policy::snapshot::{ChainExemption, Decision, Matched, Snapshot};
 use crate::serve::cache::Cache;
@@ -42,7 +42,10 @@ pub enum ExplainError {
 ///
 /// # Errors
 /// [`ExplainError`].
-pub fn explain(snapshot: &Snapshot, request: &ExplainRequest) -> Result<Verdict, ExplainError> {
+pub fn explain(
+    snapshot: &Snapshot,
+    request: &ExplainRequest,
+) -> Result<QueryVerdict, ExplainError> {
     let name = Name::from_text(&request.name).map_err(|source| ExplainError::Name {
         name: request.name.clone(),
         source,
@@ -66,7 +69,7 @@ pub fn explain(snapshot: &Snapshot, request: &ExplainRequest) -> Result<Verdict,
         Outcome::Blocked | Outcome::Allowed | Outcome::Excepted
     );
     let matching = snapshot.matching(&name).into_iter();
-    Ok(Verdict {
+    Ok(QueryVerdict {
         generation: snapshot.generation,
         outcome,
         chain,

@@ -9,13 +9,13 @@ use crate::cli::server::{self, ControlArgs};
 use crate::config::shown::Show;
 use crate::control::admin::client::ClientError;
 use crate::control::admin::status::Status;
-use crate::control::admin::verdict::Verdict;
+use crate::control::admin::verdict::QueryVerdict;
 use crate::control::inspect::explain::Query;
 
 /// The running server's status, and its verdict on a query.
 pub(super) struct Served {
     pub(super) status: Status,
-    pub(super) verdict: Verdict,
+    pub(super) verdict: QueryVerdict,
 }
 
 impl Served {

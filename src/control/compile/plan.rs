@@ -65,7 +65,7 @@ pub struct PlanList {
     /// Guards that the operator releases.
     #[serde(default)]
     pub released: Guards,
-    /// The states that the newest state of the list is checked against; see `acceptance::judge`.
+    /// The states that the newest state of the list is checked against; see `acceptance::check_acceptance`.
     #[serde(default)]
     pub before: Vec<InForce>,
 }

@@ -213,7 +213,7 @@ struct Request {
 #[derive(Clone)]
 struct Connection {
     requests: mpsc::Sender<Request>,
-    state: Arc<State>,
+    state: Arc<ConnectionState>,
 }
 
 impl Connection {
@@ -243,7 +243,7 @@ impl Connection {
             .max_frame_length(MAX_MESSAGE)
             .new_codec();
         let (requests, queue) = mpsc::channel(PIPELINE);
-        let state = Arc::new(State::new(counters));
+        let state = Arc::new(ConnectionState::new(counters));
         let frames = Framed::new(stream, codec);
         tokio::spawn(drive(frames, queue, Arc::clone(&state)));
         Self { requests, state }
@@ -284,7 +284,7 @@ struct Open {
 }
 
 /// The state that the sending and the receiving half of a connection share.
-struct State {
+struct ConnectionState {
     open: Mutex<HashMap<u16, Open>>,
     places: Semaphore,
     /// How many queries were open when the connection ended.
@@ -295,7 +295,7 @@ struct State {
     counters: Arc<Counters>,
 }
 
-impl State {
+impl ConnectionState {
     fn new(counters: &Arc<Counters>) -> Self {
         Self {
             open: Mutex::default(),
@@ -375,7 +375,7 @@ impl State {
 }
 
 /// Runs a connection to its end.
-async fn drive<S>(frames: Frames<S>, queue: mpsc::Receiver<Request>, state: Arc<State>)
+async fn drive<S>(frames: Frames<S>, queue: mpsc::Receiver<Request>, state: Arc<ConnectionState>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -392,7 +392,7 @@ where
 async fn send<S>(
     mut sink: SplitSink<Frames<S>, Bytes>,
     mut queue: mpsc::Receiver<Request>,
-    state: &State,
+    state: &ConnectionState,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -415,7 +415,7 @@ async fn send<S>(
 }
 
 /// Ends when the server closes the connection, when the connection is idle, or when `send` is done and no query waits.
-async fn receive<S>(mut stream: SplitStream<Frames<S>>, state: &State)
+async fn receive<S>(mut stream: SplitStream<Frames<S>>, state: &ConnectionState)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
