@@ -16,7 +16,7 @@ use crate::control::persist::list_notes::ListNotes;
 use crate::control::sources::lists::load::Refusal;
 use crate::policy::rule::{Kind, Scope};
 
-/// What to compile.
+/// The input of a compilation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// The path of the image to write.

@@ -42,20 +42,20 @@ pub(crate) struct FollowedFile<S> {
     look: Option<Look>,
     /// A look that is under way, other than before reading.
     looking: Option<Look>,
-    /// What the last look found; `None` if there was none, or if the file can't be looked at.
+    /// The state found by the last look; `None` if there was none, or if the file can't be looked at.
     looked: Option<S>,
     /// The state that was read or refused last; `None` if there was none, or if the same state may be read again.
     seen: Option<S>,
-    /// What the last sweep found, if that differs from `seen` and has not made the file due.
+    /// The state found by the last sweep, if it differs from `seen` and has not made the file due.
     last_sweep: Option<Option<S>>,
     /// The length of the next pause, before it is limited to the range of [`Pauses`].
     pause: Duration,
 }
 
-/// What is being done with a file.
+/// The progress of reading a file.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum ReadState<S> {
-    /// Nothing. It may be due.
+    /// Nothing is under way. The file may be due.
     Idle,
     /// It has been quiet, and is looked at before it is read.
     Checking { looking: bool },
@@ -322,7 +322,7 @@ impl<S: Copy + PartialEq> FollowedFile<S> {
         self.look.is_some() || self.state == (ReadState::Checking { looking: false })
     }
 
-    /// What the last look found; `None` if the file can't be looked at.
+    /// The state found by the last look; `None` if the file can't be looked at.
     pub(crate) fn last_look(&self) -> Option<S> {
         self.looked
     }
