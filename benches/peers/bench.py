@@ -258,7 +258,7 @@ def stay_on(cpus):
         raise live.Failure(f"core {cpus} is unavailable ({error}); --load-cpu and --server-cpu name others") from error
 
 
-def rotated(row, number, rounds):
+def rotated(items, number, rounds):
     """Each round begins with another element."""
-    at = number * len(row) // rounds
-    return row[at:] + row[:at]
+    at = number * len(items) // rounds
+    return items[at:] + items[:at]

@@ -307,8 +307,8 @@ impl ConnectionState {
         }
     }
 
-    fn received_since(&self, then: Instant) -> bool {
-        *lock(&self.last_received) > then
+    fn received_since(&self, instant: Instant) -> bool {
+        *lock(&self.last_received) > instant
     }
 
     /// Whether a lost query that was sent at `start` had been pipelined with others. This is so if other queries were
