@@ -64,8 +64,8 @@ fn measure(names: &[String], asked: usize, rounds: usize) {
         let bytes = image.size() as f64 / names.len() as f64;
         println!("{} names, {what}: {bytes:.2} bytes per name", names.len());
         let contenders = Contenders::new(names, image);
-        for (kind, questions) in questions(names, &contenders.set, asked) {
-            contenders.compare(kind, &questions, rounds);
+        for (kind, lookups) in lookups(names, &contenders.set, asked) {
+            contenders.compare(kind, &lookups, rounds);
         }
     }
 }
@@ -102,13 +102,13 @@ impl Contenders {
         }
     }
 
-    fn compare(&self, kind: &str, questions: &[String], rounds: usize) {
+    fn compare(&self, kind: &str, lookups: &[String], rounds: usize) {
         // Nanoseconds per name: set, fst, batch, single.
         let mut times: Vec<[f64; 4]> = Vec::new();
         for _ in 0..rounds {
             let mut sums = [0_u128; 4];
             let mut hits = [0_usize; 4];
-            let blocks: Vec<_> = questions.chunks_exact(BLOCK.min(questions.len())).collect();
+            let blocks: Vec<_> = lookups.chunks_exact(BLOCK.min(lookups.len())).collect();
             for turn in 0..blocks.len() {
                 for which in 0..4 {
                     // Each contender works on another block, so that none warms the caches for the next.
@@ -207,7 +207,7 @@ fn parse(name: &str) -> Name {
 }
 
 /// The names to look up, by kind.
-fn questions(names: &[String], set: &Set, asked: usize) -> Vec<(&'static str, Vec<String>)> {
+fn lookups(names: &[String], set: &Set, asked: usize) -> Vec<(&'static str, Vec<String>)> {
     let mut random = Random(3);
     let mut hits = Vec::with_capacity(asked);
     while hits.len() < asked {

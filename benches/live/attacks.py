@@ -105,7 +105,7 @@ def repeat(make):
     return (make() for _ in itertools.count())
 
 
-def question(name, chance, rtype=dns.A, **more):
+def query(name, chance, rtype=dns.A, **more):
     return dns.query(name, rtype, ident=chance.getrandbits(16), **more)
 
 
@@ -114,7 +114,7 @@ def question(name, chance, rtype=dns.A, **more):
 
 def random_names(port, rate, seconds, chance, sources="127.0.0.9"):
     """New names below one domain: none is in a cache."""
-    packets = repeat(lambda: question(f"{chance.getrandbits(64):x}.victim.example.net", chance))
+    packets = repeat(lambda: query(f"{chance.getrandbits(64):x}.victim.example.net", chance))
     return Packets(port, sources).run(packets, rate, seconds)
 
 
@@ -126,12 +126,12 @@ def random_names_of_many(port, rate, seconds, chance):
 def one_name(port, rate, seconds, chance):
     """The same name repeatedly; another one in the next run."""
     name = f"{chance.getrandbits(64):x}.popular.example.net"
-    return Packets(port, "127.0.0.10").run(repeat(lambda: question(name, chance)), rate, seconds)
+    return Packets(port, "127.0.0.10").run(repeat(lambda: query(name, chance)), rate, seconds)
 
 
 def oversized(port, rate, seconds, chance):
     """Queries followed by more bytes than any query needs."""
-    packet = lambda: question("big.example.net", chance) + bytes(chance.randrange(1300, 9000))
+    packet = lambda: query("big.example.net", chance) + bytes(chance.randrange(1300, 9000))
     flood = Packets(port, "127.0.0.11")
     flood.run(repeat(packet), rate, seconds)
     return flood.only(FORMERR)
@@ -148,7 +148,7 @@ def responses(port, rate, seconds, chance):
 
     def packet():
         header = struct.pack(">6H", chance.getrandbits(16), 0x8180 | chance.choice((0, 0, 1, 3, 5)), 1, 0, 0, 0)
-        return header + question(chance.choice((BLOCKED, "other.example.net")), chance)[12:]
+        return header + query(chance.choice((BLOCKED, "other.example.net")), chance)[12:]
 
     flood = Packets(port, "127.0.0.14")
     flood.run(repeat(packet), rate, seconds)
@@ -162,7 +162,7 @@ def without_permission(port, rate, seconds, chance):
     def packet():
         if chance.random() < 0.3:
             return breeder.mutant()
-        return question(chance.choice((BLOCKED, "other.example.net")), chance, edns=chance.random() < 0.5)
+        return query(chance.choice((BLOCKED, "other.example.net")), chance, edns=chance.random() < 0.5)
 
     flood = Packets(port, "127.1.0.1")
     flood.run(repeat(packet), rate, seconds)
@@ -242,7 +242,7 @@ def connections(port, rate, seconds, chance):
 def slow(port, rate, seconds, chance):
     """Keeps `rate` connections open, each of which sends one byte of a query per second."""
     streams, sent = Streams(port, ["127.0.0.17"]), collections.Counter()
-    data = framed(question(BLOCKED, chance))
+    data = framed(query(BLOCKED, chance))
     for due in beats(rate, seconds):
         streams.fill(rate)
         streams.note_ended()
@@ -259,7 +259,7 @@ def slow(port, rate, seconds, chance):
 def unread(port, rate, seconds, chance):
     """Sends `rate` queries per second on a few connections whose answers are never read."""
     streams, place = Streams(port, ["127.0.0.16"], events=0, room=536), collections.Counter()
-    frame = framed(question(BLOCKED, chance, dns.TXT, edns=True))
+    frame = framed(query(BLOCKED, chance, dns.TXT, edns=True))
     for due in beats(rate, seconds):
         while len(streams.open) < UNREAD:
             streams.add()

@@ -28,7 +28,7 @@ flora-1.web.telegram.org""".split()
 OTHERS = ["api.telegram.org", "example.org", "t.me.example.org", "www.t.me"]
 SINKHOLE = {"A": ["A 0.0.0.0"], "AAAA": ["AAAA ::"], "HTTPS": [], "TXT": []}
 SINKHOLE["ANY"] = SINKHOLE["A"] + SINKHOLE["AAAA"]
-TRUTH = {
+UPSTREAM_ANSWERS = {
     "A": [f"A {dns.TRUE_A}"],
     "AAAA": [f"AAAA {dns.TRUE_AAAA}"],
     "TXT": [f'TXT "{dns.TRUE_TXT}"'],
@@ -94,7 +94,7 @@ def main():
         with live.Child(command, os.path.join(folder, "tapis.log")) as server:
             started = server.wait_for(lambda: dns.ask(PORT, probe, 0.1), 20)
             cases = [(n, r, SINKHOLE[r], True) for n in NAMES for r in SINKHOLE]
-            cases += [(n, r, TRUTH[r], False) for n in OTHERS for r in TRUTH]
+            cases += [(n, r, UPSTREAM_ANSWERS[r], False) for n in OTHERS for r in UPSTREAM_ANSWERS]
             for name, rtype, want, blocked in cases:
                 for transport in ("notcp", "tcp"):
                     for spelling in (name, mixed(name)):

@@ -117,7 +117,7 @@ class Director:
         process = multiprocessing.Process(target=run, daemon=True)
         process.start()
         theirs.close()
-        with {NORMAL: contextlib.nullcontext, SILENT: self.stopped, FORGING: self.lying}[case.upstream]():
+        with {NORMAL: contextlib.nullcontext, SILENT: self.stopped, FORGING: self.forging}[case.upstream]():
             time.sleep(seconds * (SILENT_SHARE if case.upstream == SILENT else 1))
         try:
             return pipe.recv() if pipe.poll(seconds + PATIENCE) else {"fault: it did not end": 1}
@@ -140,7 +140,7 @@ class Director:
                 os.kill(pid, signal.SIGCONT)
 
     @contextlib.contextmanager
-    def lying(self):
+    def forging(self):
         os.kill(self.relay_process.pid, signal.SIGUSR1)
         try:
             yield

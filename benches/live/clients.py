@@ -23,7 +23,7 @@ WORDS = {expected.BIG: "large list", expected.EVEN: "swapped", expected.ODD: "sw
 STRICT = ("large list", "small list", "cached")  # answered regardless of upstream
 
 
-class Fresh(load.Question):
+class Fresh(load.Query):
     """A query for a new name each time."""
 
     numbers = itertools.count()
@@ -32,12 +32,12 @@ class Fresh(load.Question):
         super().__init__(f"fresh{next(self.numbers):x}.example.org", self.rtype, expected.OTHER, self.packet[9] > 0)
 
 
-def word(question):
-    return "unknown" if isinstance(question, Fresh) else WORDS.get(question.kind, "cached")
+def word(query):
+    return "unknown" if isinstance(query, Fresh) else WORDS.get(query.kind, "cached")
 
 
-def questions(scene):
-    known = list(scene.questions())
+def queries(scene):
+    known = list(scene.queries())
     fresh = FRESH_SHARE * len(known) // 98  # the shares of swap.py without NEW
     return known + [Fresh("", scene.random.choice(swap.TYPES), expected.OTHER, i % 2 > 0) for i in range(fresh)]
 
@@ -49,7 +49,7 @@ class UdpClient(load.Load):
     def __init__(self, server, asked, rate):
         super().__init__(server.port, asked, rate)
         self.server, self.failed, self.course = server, set(), []
-        turns = itertools.cycle(number for number, question in enumerate(asked) if isinstance(question, Fresh))
+        turns = itertools.cycle(number for number, query in enumerate(asked) if isinstance(query, Fresh))
         for at, number in enumerate(self.order):
             if isinstance(asked[number], Fresh):
                 self.order[at] = next(turns)  # in turn, so that no name is replaced while its query waits
@@ -61,20 +61,20 @@ class UdpClient(load.Load):
         super().step()
 
     def send(self, now):
-        question = self.questions[self.order[len(self.sent) % len(self.order)]]
-        if isinstance(question, Fresh):
-            question.renew()
+        query = self.queries[self.order[len(self.sent) % len(self.order)]]
+        if isinstance(query, Fresh):
+            query.renew()
         super().send(now)
 
     def settle(self, index, reply, notes):
-        if index >= 0 and is_failure(reply, self.questions[self.asked[index]]):
+        if index >= 0 and is_failure(reply, self.queries[self.asked[index]]):
             self.failed.add(index)
-            reply = upstream.answer(reply[:2] + self.questions[self.asked[index]].packet, 60)
+            reply = upstream.answer(reply[:2] + self.queries[self.asked[index]].packet, 60)
         super().settle(index, reply, notes)
 
 
-def is_failure(reply, question):
-    return reply[2] & 0x80 and reply[3] & 15 == SERVFAIL and reply[12 : 12 + len(question.echo)] == question.echo
+def is_failure(reply, query):
+    return reply[2] & 0x80 and reply[3] & 15 == SERVFAIL and reply[12 : 12 + len(query.echo)] == query.echo
 
 
 class TcpClient:
@@ -100,21 +100,21 @@ class TcpClient:
             time.sleep(max(0.0, sent + 1 / self.rate - time.monotonic()))
         pipe.send(rows)
 
-    def ask(self, question, place):
+    def ask(self, query, place):
         """The kind of the answer, and the fault if it is wrong."""
         try:
-            reply = self.exchange(IDENT + question.packet, place)
+            reply = self.exchange(IDENT + query.packet, place)
         except TimeoutError:
             self.streams[place] = None
             return "lost", None
         except OSError:
             self.streams[place] = None
             return "refused", None
-        if is_failure(reply, question):
+        if is_failure(reply, query):
             return "failed", None
-        if reply[:2] != IDENT or reply[12 : 12 + len(question.echo)] != question.echo:
+        if reply[:2] != IDENT or reply[12 : 12 + len(query.echo)] != query.echo:
             return "wrong", "another question"
-        return dns.classify(reply, question.rtype)
+        return dns.classify(reply, query.rtype)
 
     def exchange(self, packet, place):
         try:
@@ -128,7 +128,7 @@ class TcpClient:
     def rows(self):
         if self.pipe.poll(10):
             return self.pipe.recv()
-        raise live.Failure("the questions by TCP did not finish")
+        raise live.Failure("the queries by TCP did not finish")
 
 
 def talk(stream, packet):

@@ -35,9 +35,9 @@ class Timeline:
         return first, max(first, bisect.bisect_right(self.changed, taken) - 1)
 
 
-def parity(question, verdict):
+def parity(query, verdict):
     """The parity (0 or 1) of the state that gave an answer; the name is in the even or the odd states only."""
-    return 0 if (question.kind == EVEN) == (verdict == load.BLOCKED) else 1
+    return 0 if (query.kind == EVEN) == (verdict == load.BLOCKED) else 1
 
 
 class ExpectedAnswers:
@@ -47,30 +47,30 @@ class ExpectedAnswers:
         self.small, self.big = Timeline(), Timeline()
         self.new_names = {name: number for number, name in enumerate(new_names, 1)}
 
-    def on_answer(self, question, verdict, sent, taken):
+    def on_answer(self, query, verdict, sent, taken):
         """Records the first answer of a new state."""
-        timeline = self.big if question.kind == NEW else self.small
+        timeline = self.big if query.kind == NEW else self.small
         if verdict == load.WRONG or not timeline.waiting() or sent < timeline.seen[-1]:
             return
-        if question.kind in (EVEN, ODD):
-            new = parity(question, verdict) == timeline.newest() % 2
+        if query.kind in (EVEN, ODD):
+            new = parity(query, verdict) == timeline.newest() % 2
         else:
-            newest = self.new_names.get(question.name) == timeline.newest()
+            newest = self.new_names.get(query.name) == timeline.newest()
             new = newest and verdict == load.BLOCKED
         if new:
             timeline.seen.append(taken)
 
-    def explained(self, question, verdict, sent, taken):
+    def explained(self, query, verdict, sent, taken):
         """Whether a state that could be in force gives this answer."""
         blocked = verdict == load.BLOCKED
-        if question.kind in (EVEN, ODD):
+        if query.kind in (EVEN, ODD):
             first, last = self.small.possible(sent, taken)
-            return last > first or first % 2 == parity(question, verdict)
-        if question.kind == NEW:
-            born = self.new_names[question.name]
+            return last > first or first % 2 == parity(query, verdict)
+        if query.kind == NEW:
+            born = self.new_names[query.name]
             first, last = self.big.possible(sent, taken)
             return last >= born if blocked else first < born
-        return blocked == (question.kind != OTHER)
+        return blocked == (query.kind != OTHER)
 
     def faults(self, sender):
         """A description of every incorrect answer, and the number of generations observed."""
@@ -78,12 +78,12 @@ class ExpectedAnswers:
         known, generations = [0.0], [0]  # the newest generation, by the time of its first answer
         answered = (i for i in range(len(sender.sent)) if sender.verdict[i] != load.LOST)
         for i in sorted(answered, key=sender.taken.__getitem__):
-            question, verdict = sender.questions[sender.asked[i]], sender.verdict[i]
+            query, verdict = sender.queries[sender.asked[i]], sender.verdict[i]
             sent, taken, generation = sender.sent[i], sender.taken[i], sender.generation[i]
-            report = f"{question.name} type {question.rtype}, asked at {sent:.6f}"
+            report = f"{query.name} type {query.rtype}, asked at {sent:.6f}"
             if verdict == load.WRONG:
                 faults.append(f"{report}: neither the sinkhole's nor the upstream's answer")
-            elif not self.explained(question, verdict, sent, taken):
+            elif not self.explained(query, verdict, sent, taken):
                 first, last = self.small.possible(sent, taken)
                 since = (sent - self.small.seen[first]) * 1e3
                 faults.append(
@@ -98,8 +98,8 @@ class ExpectedAnswers:
             if generation > generations[-1]:
                 known.append(taken)
                 generations.append(generation)
-            if question.kind in (EVEN, ODD):
-                side = parity(question, verdict)
+            if query.kind in (EVEN, ODD):
+                side = parity(query, verdict)
                 if parities.setdefault(generation, side) != side:
                     faults.append(f"{report}: generation {generation} shows both states")
         return faults, len(generations) - 1

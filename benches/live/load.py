@@ -25,7 +25,7 @@ VERDICTS = {word: verdict for verdict, word in enumerate(WORDS)}
 ANSWER_SPACE = socket.CMSG_SPACE(16)
 
 
-class Question:
+class Query:
     """A query that is sent repeatedly. `kind` is the caller's label for it."""
 
     def __init__(self, name, rtype, kind, edns):
@@ -35,14 +35,14 @@ class Question:
 
 
 class Load:
-    """`on_answer(question, verdict, sent, taken)` is called for each answer."""
+    """`on_answer(query, verdict, sent, taken)` is called for each answer."""
 
-    def __init__(self, port, questions, rate, sockets=8, seed=1):
-        self.questions = questions
+    def __init__(self, port, queries, rate, sockets=8, seed=1):
+        self.queries = queries
         self.interval = 1 / rate
-        # A fixed random order, long enough to have no rhythm. Each kind has the same share as in `questions`.
+        # A fixed random order, long enough to have no rhythm. Each kind has the same share as in `queries`.
         order = random.Random(seed)
-        self.order = array("I", (order.randrange(len(questions)) for _ in range(1 << 17)))
+        self.order = array("I", (order.randrange(len(queries)) for _ in range(1 << 17)))
         self.sockets = [dns.udp_socket() for _ in range(sockets)]
         for client in self.sockets:
             client.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
@@ -97,7 +97,7 @@ class Load:
         self.generation.append(-1)
         self.sent.append(now)
         try:
-            self.sockets[number].send(ident.to_bytes(2, "big") + self.questions[asked].packet)
+            self.sockets[number].send(ident.to_bytes(2, "big") + self.queries[asked].packet)
         except OSError:
             self.strays += 1
 
@@ -118,9 +118,9 @@ class Load:
             return
         taken = time.monotonic()
         seconds, nanos = struct.unpack("qq", notes[0][2])
-        question = self.questions[self.asked[index]]
-        if reply[12 : 12 + len(question.echo)] == question.echo:
-            word, detail = dns.classify(reply, question.rtype)
+        query = self.queries[self.asked[index]]
+        if reply[12 : 12 + len(query.echo)] == query.echo:
+            word, detail = dns.classify(reply, query.rtype)
         else:
             word, detail = "wrong", "another question"
         verdict = VERDICTS[word]
@@ -130,8 +130,8 @@ class Load:
         if verdict == BLOCKED and detail is not None:
             self.generation[index] = detail
         if verdict == WRONG and len(self.wrongs) < live.SHOWN:
-            self.wrongs.append(f"{question.name} type {question.rtype}: {detail}")
-        self.on_answer(question, verdict, self.sent[index], taken)
+            self.wrongs.append(f"{query.name} type {query.rtype}: {detail}")
+        self.on_answer(query, verdict, self.sent[index], taken)
 
     def between(self, start, end):
         """The queries sent in that time, as a range of their numbers."""
@@ -163,9 +163,9 @@ class Load:
         }
 
     def report(self, index):
-        question, word = self.questions[self.asked[index]], WORDS[self.verdict[index]]
+        query, word = self.queries[self.asked[index]], WORDS[self.verdict[index]]
         wait = (self.arrived[index] - self.sent[index]) * 1e3
-        return f"{wait:.3f} ms: {question.name} type {question.rtype} {word}, at {self.sent[index]:.6f}"
+        return f"{wait:.3f} ms: {query.name} type {query.rtype} {word}, at {self.sent[index]:.6f}"
 
     def silences(self, numbers, answered):
         """Times between consecutive answers, and the part of each in which an answer was outstanding."""

@@ -117,7 +117,7 @@ class Play:
         sender, report, early = self.sender, {}, 0
         wanted = {True: load.BLOCKED, False: load.TRUE}
         for kind, begin, end, blocked in self.changes:
-            numbers = [i for i in sender.between(begin, end) if sender.questions[sender.asked[i]].kind == ORDER]
+            numbers = [i for i in sender.between(begin, end) if sender.queries[sender.asked[i]].kind == ORDER]
             old = [i for i in numbers if sender.verdict[i] != wanted[blocked]]
             report.setdefault(kind, []).append(max(((sender.sent[i] - begin) * 1e3 for i in old), default=0.0))
             if kind in ("begin", "end"):
@@ -125,7 +125,7 @@ class Play:
                 early += sum(
                     sender.arrived[i] < begin and sender.verdict[i] == wanted[blocked]
                     for i in before
-                    if sender.questions[sender.asked[i]].kind == ORDER
+                    if sender.queries[sender.asked[i]].kind == ORDER
                 )
         return report, early
 
@@ -149,13 +149,13 @@ def main():
         known = live.sample(names, SURVEY // 2)
         others = [f"other{i}.example.org" for i in range(SURVEY - len(known))]
         del names
-        questions = [load.Question(name, dns.A, ORDER, True) for name in ELEVEN] * 100
-        questions += [load.Question(name, dns.A, BIG, True) for name in known[:550]]
-        questions += [load.Question(name, dns.A, OTHER, True) for name in others[:550]]
+        queries = [load.Query(name, dns.A, ORDER, True) for name in ELEVEN] * 100
+        queries += [load.Query(name, dns.A, BIG, True) for name in known[:550]]
+        queries += [load.Query(name, dns.A, OTHER, True) for name in others[:550]]
         with Server(options, folder, above.port) as server:
             result = {"tool": "orders", "options": vars(options), "start_seconds": round(server.wait(), 2)}
             surveys = [survey(server.port, known + others)]
-            sender = load.Load(server.port, questions, options.rate, sockets=32)
+            sender = load.Load(server.port, queries, options.rate, sockets=32)
             play = Play(server, sender)
             sender.run(time.monotonic() + 1)
             for number in range(options.rounds):
@@ -172,7 +172,7 @@ def main():
     delays, early = play.delays()
     lost = sender.lost(range(len(sender.sent)))
     kinds = {BIG: load.BLOCKED, OTHER: load.TRUE}
-    asked = [(sender.questions[number], verdict) for number, verdict in zip(sender.asked, sender.verdict)]
+    asked = [(sender.queries[number], verdict) for number, verdict in zip(sender.asked, sender.verdict)]
     changed = sum(q.kind in kinds and v not in (kinds[q.kind], load.LOST) for q, v in asked)
     differ = sum(survey[name] != surveys[0][name] for survey in surveys[1:] for name in survey)
     result |= {"queries": len(sender.sent), "lost": lost, "early": early, "changed": changed, "differ": differ}

@@ -1,10 +1,10 @@
 #!/usr/bin/env -S python3 -B
 """A relay in front of an upstream. On request, the relay forges a share of the answers.
 
-    benches/live/relay.py --upstream PORT [--port PORT] [--lies 0.3]
+    benches/live/relay.py --upstream PORT [--port PORT] [--forged-share 0.3]
 
 Passes queries by UDP and TCP to an upstream on 127.0.0.1, and its answers back. After SIGUSR1 it
-treats a share of the answers by UDP in the ways of `Relay.LIES`, until SIGUSR2. The forged records
+treats a share of the answers by UDP in the ways of `Relay.FORGERIES`, until SIGUSR2. The forged records
 have an address or text that no correct answer has. Answers by TCP are never forged. At its end the
 relay prints as JSON how often it did each of these things.
 """
@@ -63,7 +63,7 @@ class Relay:
         for udp in (self.front, self.back, self.elsewhere):
             udp.setblocking(False)
         self.waiting, self.next = [None] * 65536, 0
-        self.held, self.share, self.lying = [], share, False
+        self.held, self.share, self.forging = [], share, False
         self.counts = collections.Counter()
         self.random = random.Random(1)
 
@@ -97,8 +97,8 @@ class Relay:
             if waiting:
                 client, ident = waiting
                 named = reply[12:13] > b"\0"  # the root has no letters to change
-                lie = self.lying and named and self.random.random() < self.share
-                way = self.random.choice(self.LIES) if lie else Relay.honest
+                forged = self.forging and named and self.random.random() < self.share
+                way = self.random.choice(self.FORGERIES) if forged else Relay.honest
                 self.counts[way.__name__] += 1
                 way(self, ident + reply[2:], client)
 
@@ -116,8 +116,8 @@ class Relay:
             _due, _number, packet, client = heapq.heappop(self.held)
             self.send(packet, client)
 
-    def before_correct(self, lie, true, client, udp=None):
-        self.send(lie, client, udp)
+    def before_correct(self, forged, true, client, udp=None):
+        self.send(forged, client, udp)
         self.delay(true, client, SECOND_WORD)
 
     def honest(self, true, client):
@@ -138,8 +138,8 @@ class Relay:
         self.before_correct(ident + poison(true)[2:], true, client)
 
     def wrong_question(self, true, client):
-        lie = with_name(poison(true), lambda name: name[:1] + bytes([name[1] ^ 1]) + name[2:])
-        self.before_correct(lie, true, client)
+        forged = with_name(poison(true), lambda name: name[:1] + bytes([name[1] ^ 1]) + name[2:])
+        self.before_correct(forged, true, client)
 
     def other_letters(self, true, client):
         self.send(with_name(poison(true), bytes.swapcase), client)
@@ -154,7 +154,7 @@ class Relay:
     def from_elsewhere(self, true, client):
         self.before_correct(poison(true), true, client, self.elsewhere)
 
-    LIES = [late, silent, twice, wrong_id, wrong_question, other_letters, noise, garbage, from_elsewhere]
+    FORGERIES = [late, silent, twice, wrong_id, wrong_question, other_letters, noise, garbage, from_elsewhere]
 
 
 def pass_streams(port, upstream):
@@ -181,13 +181,13 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     arguments.add_argument("--upstream", type=int, required=True, help="its port")
     arguments.add_argument("--port", type=int, default=0, help="default: a free one")
-    arguments.add_argument("--lies", type=float, default=0.3, help="share of the answers that are forged")
+    arguments.add_argument("--forged-share", type=float, default=0.3, help="share of the answers that are forged")
     options = arguments.parse_args()
-    relay = Relay(options.upstream, options.port, options.lies)
+    relay = Relay(options.upstream, options.port, options.forged_share)
     port = relay.front.getsockname()[1]
     pass_streams(port, options.upstream)
-    signal.signal(signal.SIGUSR1, lambda *_: setattr(relay, "lying", True))
-    signal.signal(signal.SIGUSR2, lambda *_: setattr(relay, "lying", False))
+    signal.signal(signal.SIGUSR1, lambda *_: setattr(relay, "forging", True))
+    signal.signal(signal.SIGUSR2, lambda *_: setattr(relay, "forging", False))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     print(f"{dns.LOOPBACK}:{port}", flush=True)
     try:

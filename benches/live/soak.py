@@ -101,19 +101,19 @@ class Evaluation:
             if row["case"] in streams:
                 self.connection_floods.append((row["begin"], row["end"] + STREAM_AFTERMATH))
 
-    def may_fail(self, question, sent):
-        return word(question) not in STRICT and any(begin <= sent < end for begin, end in self.upstream_failures)
+    def may_fail(self, query, sent):
+        return word(query) not in STRICT and any(begin <= sent < end for begin, end in self.upstream_failures)
 
     def by_udp(self):
         """Answers by kind, and faults."""
         sender, table = self.sender, collections.defaultdict(collections.Counter)
         faults, _generations = self.states.faults(sender)
         for index, verdict in enumerate(sender.verdict):
-            question = sender.questions[sender.asked[index]]
+            query = sender.queries[sender.asked[index]]
             outcome = "failed" if index in sender.failed else load.WORDS[verdict]
-            table[word(question)][outcome] += 1
-            report = f"{question.name} type {question.rtype} ({word(question)}), asked at {sender.sent[index]:.3f}"
-            if outcome == "failed" and not self.may_fail(question, sender.sent[index]):
+            table[word(query)][outcome] += 1
+            report = f"{query.name} type {query.rtype} ({word(query)}), asked at {sender.sent[index]:.3f}"
+            if outcome == "failed" and not self.may_fail(query, sender.sent[index]):
                 faults.append(f"{report}: SERVFAIL")
             elif verdict == load.LOST or sender.arrived[index] - sender.sent[index] > load.TIMEOUT:
                 waited = self.waited(sender.sent[index], sender.sent[index] + load.TIMEOUT)
@@ -123,24 +123,24 @@ class Evaluation:
     def by_tcp(self, asked, answers):
         table, faults = collections.defaultdict(collections.Counter), []
         for number, outcome, detail, sent, taken in answers:
-            question, fault = asked[number], None
-            table[word(question)][outcome] += 1
+            query, fault = asked[number], None
+            table[word(query)][outcome] += 1
             if outcome == "refused":
                 fault = not any(begin <= sent < end for begin, end in self.connection_floods)
             elif outcome == "failed":
-                fault = not self.may_fail(question, sent)
+                fault = not self.may_fail(query, sent)
             elif outcome in ("lost", "wrong"):
                 fault = True
             else:
-                fault = not self.states.explained(question, load.VERDICTS[outcome], sent, taken)
+                fault = not self.states.explained(query, load.VERDICTS[outcome], sent, taken)
             if fault:
-                faults.append(f"{question.name} type {question.rtype} by TCP, asked at {sent:.3f}: {outcome} {detail}")
+                faults.append(f"{query.name} type {query.rtype} by TCP, asked at {sent:.3f}: {outcome} {detail}")
         return table, faults
 
     def silences(self):
         """The worst silences of each case over all rounds, for queries that need no upstream."""
         sender, worst = self.sender, {}
-        strict = [word(question) in STRICT for question in sender.questions]
+        strict = [word(query) in STRICT for query in sender.queries]
         for row in self.rows:
             numbers = [i for i in sender.between(row["begin"], row["end"]) if strict[sender.asked[i]]]
             figures = sender.figures(numbers)
@@ -201,8 +201,8 @@ def close_files(server, before):
 
 def play_all(scene, server, director, options):
     """The whole run: the load, the states that could be in force, the results of the cases and of the swaps."""
-    states, asked = expected.ExpectedAnswers([]), clients.questions(scene)
-    known = [question for question in asked if not isinstance(question, Fresh)]
+    states, asked = expected.ExpectedAnswers([]), clients.queries(scene)
+    known = [query for query in asked if not isinstance(query, Fresh)]
     seconds, begin = options.minutes * 60, time.monotonic() + WARM_UP
     by_tcp = clients.TcpClient(server.port, known, options, WARM_UP + seconds)
     with director.playing(begin):
@@ -268,7 +268,7 @@ def print_summary(result):
 
 
 @contextlib.contextmanager
-def lying_upstream(folder, above):
+def forging_upstream(folder, above):
     """The relay before upstream, and its port."""
     port = live.free_port()
     command = [sys.executable, "-B", relay.__file__, "--upstream", str(above.port), "--port", str(port)]
@@ -316,7 +316,7 @@ def main():
     with live.workshop("soak") as folder, upstream.Upstream(folder) as above:
         plan(options)
         scene = swap.Scene(folder, options)
-        with lying_upstream(folder, above) as (relay_process, port):
+        with forging_upstream(folder, above) as (relay_process, port):
             with Server(options, folder, port, lists(folder, scene)) as server:
                 result = {"tool": "soak", "options": report, "start_seconds": round(server.wait(), 2)}
                 figures, failures = run(scene, server, above, relay_process, options)

@@ -78,12 +78,12 @@ class Scene:
             out.write(text)
         os.rename(self.small + ".new", self.small)
 
-    def questions(self):
+    def queries(self):
         """Enough queries to get the shares right, each name with several types."""
         for kind, share in SHARES.items():
             for i in range(share * 200 if self.groups[kind] else 0):
                 name = self.groups[kind][i % len(self.groups[kind])]
-                yield load.Question(name, self.random.choice(TYPES), kind, self.random.random() < 0.5)
+                yield load.Query(name, self.random.choice(TYPES), kind, self.random.random() < 0.5)
 
 
 class Play:
@@ -177,7 +177,7 @@ def phases(play, options):
 def measure(scene, server, above, options):
     """Runs all phases; returns the result and the failures."""
     states = expected.ExpectedAnswers(scene.groups[NEW])
-    sender = load.Load(server.port, list(scene.questions()), options.rate)
+    sender = load.Load(server.port, list(scene.queries()), options.rate)
     sender.on_answer = states.on_answer
     play = Play(scene, server, sender, states)
     sender.run(time.monotonic() + WARM_UP)

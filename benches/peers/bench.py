@@ -9,7 +9,7 @@ import live
 import measure
 import upstream
 from lists import Lists
-from queries import Questions
+from queries import Queries
 from reload import Reload
 from servers import ALL, Field
 from summary import KINDS
@@ -20,14 +20,14 @@ PAIR_MIX = "mixed"
 
 
 class Bench:
-    def __init__(self, options, folder, names, tops):
+    def __init__(self, options, folder, names, popular):
         self.options, self.names = options, names
         stay_on(options.load_cpu)
         for part in ("lists", "queries", "servers"):
             os.mkdir(os.path.join(folder, part))
         lists = Lists(os.path.join(folder, "lists"), names)
-        self.questions = Questions(os.path.join(folder, "queries"), lists, tops, options.seed)
-        self.tools = measure.Tools(options, self.questions)
+        self.queries = Queries(os.path.join(folder, "queries"), lists, popular, options.seed)
+        self.tools = measure.Tools(options, self.queries)
         self.above = upstream.Upstream(folder, ttl=86400)
         place = os.path.join(folder, "servers")
         self.field = Field(place, lists, self.above.port, options.server_cpu, options.workers, options.target)
@@ -117,7 +117,7 @@ class Bench:
             tapis.load()
             for mix in self.options.mixes:
                 self.tools.warm(tapis.port, mix)
-                self.growth[mix] = self.questions.growth(tapis.port, mix)
+                self.growth[mix] = self.queries.growth(tapis.port, mix)
 
     def renew(self):
         """New queries: for dnsperf until the rates are known, then for pace."""
@@ -127,7 +127,7 @@ class Bench:
         for kind in KINDS:
             rate = max((rates.get("unknown", 0) for rates in self.rates[kind].values()), default=0)
             paced[kind] = int(rate * self.options.latency_seconds) + 1
-        self.questions.renew(int(fast), paced)
+        self.queries.renew(int(fast), paced)
 
     # Rounds: throughput of all servers first, then latencies at rates that follow from it.
 
@@ -230,7 +230,7 @@ class Bench:
 
     def change(self, server, kind):
         try:
-            report = Reload(server, self.questions, self.options, kind).run()
+            report = Reload(server, self.queries, self.options, kind).run()
         except live.Failure as failure:
             live.say(f"{server.name}, {kind}: {failure}")
             return {"void": str(failure)}
@@ -258,7 +258,7 @@ def stay_on(cpus):
         raise live.Failure(f"core {cpus} is unavailable ({error}); --load-cpu and --server-cpu name others") from error
 
 
-def rotated(row, number, rounds):
+def rotated(items, number, rounds):
     """Each round begins with another element."""
-    at = number * len(row) // rounds
-    return row[at:] + row[:at]
+    at = number * len(items) // rounds
+    return items[at:] + items[:at]

@@ -16,8 +16,8 @@ TICKS_OFF = 0.05  # seconds by which the sums of ticks and of nanoseconds may di
 class Tools:
     """dnsperf and pace, on the core that they share with the upstream."""
 
-    def __init__(self, options, questions):
-        self.options, self.questions = options, questions
+    def __init__(self, options, queries):
+        self.options, self.queries = options, queries
         self.pace_program = os.path.join(options.target, "examples", "pace")
 
     def run(self, command):
@@ -34,19 +34,19 @@ class Tools:
 
     def fast(self, port, mix, seconds):
         once = ["-n", "1"] if mix == "unknown" else []
-        report = self.dnsperf(port, self.questions.path(mix), "-l", str(seconds), *once)
+        report = self.dnsperf(port, self.queries.path(mix), "-l", str(seconds), *once)
         # Waiting for an answer that never arrives is not part of the query time.
         asking = min(report["seconds"], seconds) or seconds
         return report | {"asking_seconds": asking, "qps": round(report["answered"] / asking)}
 
     def warm(self, port, mix):
         if mix in ("cached", "mixed"):
-            self.dnsperf(port, self.questions.path("warm"), "-n", "1")
+            self.dnsperf(port, self.queries.path("warm"), "-n", "1")
 
     def steady(self, port, mix, kind, rate, seconds=None):
         self.warm(port, mix)
         command = [self.pace_program, "--server", f"{dns.LOOPBACK}:{port}", "--rate", str(rate)]
-        command += ["--queries", self.questions.paced(mix, kind)]
+        command += ["--queries", self.queries.paced(mix, kind)]
         command += ["--seconds", str(seconds or self.options.latency_seconds)]
         return json.loads(self.run([*command, "--sockets", str(self.options.clients)]))
 
@@ -77,17 +77,17 @@ def spent(server, nanos, ticks):
 
 def fast(server, mix, tools, above):
     """The throughput; `void` has the reasons for which it does not count."""
-    options, questions = tools.options, tools.questions
+    options, queries = tools.options, tools.queries
     tools.warm(server.port, mix)
     checks = server.name != "echo"
-    void = list(questions.check(server.port, mix)) if checks else []
+    void = list(queries.check(server.port, mix)) if checks else []
     foreign = live.foreign_seconds(server, above)
     nanos, ticks = server.cpu_nanos(), server.cpu_seconds()
     report = tools.fast(server.port, mix, options.seconds)
     cpu = spent(server, nanos, ticks)
     foreign = live.foreign_seconds(server, above) - foreign
     void += unexpected(report)
-    void += questions.check(server.port, mix) if checks else []
+    void += queries.check(server.port, mix) if checks else []
     report["cpu_us"] = round(cpu / max(1, report["answered"]) * 1e6, 3)
     report["busy"] = round(cpu / report["asking_seconds"], 3)
     report["cores_busy_with_others"] = round(foreign / report["asking_seconds"], 2)

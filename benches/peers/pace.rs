@@ -97,7 +97,7 @@ fn run(options: &Options) -> Outcome<String> {
         strays: 0,
     };
     pace.run(total);
-    Ok(pace.tell())
+    Ok(pace.report())
 }
 
 /// The packets of a file, without their IDs.
@@ -105,7 +105,7 @@ fn read_queries(path: &str) -> Outcome<Vec<Box<[u8]>>> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
     let lines = text.lines().filter(|line| !line.is_empty());
     let packets = lines
-        .map(|line| packet(line).ok_or_else(|| format!("{path}: `{line}` is no question").into()));
+        .map(|line| packet(line).ok_or_else(|| format!("{path}: `{line}` is not a query").into()));
     match packets.collect::<Outcome<Vec<_>>>() {
         Ok(packets) if packets.is_empty() => Err(format!("{path} is empty").into()),
         other => other,
@@ -266,7 +266,7 @@ impl Pace<'_> {
         before < self.waits.len() + self.strays
     }
 
-    fn tell(&mut self) -> String {
+    fn report(&mut self) -> String {
         self.waits.sort_unstable();
         self.lates.sort_unstable();
         let (sent, answered) = (self.lates.len(), self.waits.len());

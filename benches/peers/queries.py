@@ -20,14 +20,14 @@ def special(name):
     return name.rpartition(".")[2] in LOCAL
 
 
-class Questions:
+class Queries:
     """Files for dnsperf and pace, by mix: new ones in each round."""
 
-    def __init__(self, folder, lists, tops, seed):
+    def __init__(self, folder, lists, popular, seed):
         self.folder, self.random = folder, random.Random(seed)
         self.blocked = [name for name in lists.names if not special(name)]
         every = set(lists.names)
-        clean = (n for n in tops if not any(n.split(".", i)[-1] in every for i in range(n.count(".") + 1)))
+        clean = (n for n in popular if not any(n.split(".", i)[-1] in every for i in range(n.count(".") + 1)))
         self.free = [name for name in clean if not special(name) and len(name) < 200]
         self.cached = self.free[:CACHED]
         if not self.cached or not self.blocked:

@@ -34,12 +34,12 @@ class Watch(load.Load):
             return
         seconds, nanos = struct.unpack("qq", notes[0][2])
         self.arrived[index] = seconds - self.clock + nanos / 1e9
-        word, _detail = dns.classify(reply, self.questions[self.asked[index]].rtype, None)
+        word, _detail = dns.classify(reply, self.queries[self.asked[index]].rtype, None)
         self.verdict[index] = load.VERDICTS[word]
 
     def count(self, numbers, kind, word):
         verdict = load.VERDICTS[word]
-        return sum(self.verdict[i] == verdict and self.questions[self.asked[i]].kind == kind for i in numbers)
+        return sum(self.verdict[i] == verdict and self.queries[self.asked[i]].kind == kind for i in numbers)
 
 
 class Witness(threading.Thread):
@@ -74,13 +74,13 @@ def resident_mb(server):
 class Reload:
     """One change of a kind of lists.py."""
 
-    def __init__(self, server, questions, options, kind):
+    def __init__(self, server, queries, options, kind):
         self.server, self.options, self.whole = server, options, kind == "whole"
         lists = server.field.lists
         self.changed = lists.changes[kind]
-        kept = [name for name in live.sample(questions.blocked, 3 * ASKED) if name not in lists.gone][:ASKED]
-        asked = [load.Question(name, dns.A, "blocked", False) for name in kept]
-        asked += [load.Question(name, dns.A, "free", False) for name in questions.cached[:ASKED]]
+        kept = [name for name in live.sample(queries.blocked, 3 * ASKED) if name not in lists.gone][:ASKED]
+        asked = [load.Query(name, dns.A, "blocked", False) for name in kept]
+        asked += [load.Query(name, dns.A, "free", False) for name in queries.cached[:ASKED]]
         # Before the load starts: this takes time, and so does freeing the old list.
         self.old_list = open(server.list, "rb")
         if self.whole:

@@ -112,8 +112,8 @@ def build(options):
 
 def read_names(options):
     names = lists.read(options.names) if options.names else lists.generated(options.made_up, options.seed)
-    tops = lists.read(options.top) if options.top else [f"www{i}.site{i % 997}.org" for i in range(20_000)]
-    return names, tops
+    popular = lists.read(options.top) if options.top else [f"www{i}.site{i % 997}.org" for i in range(20_000)]
+    return names, popular
 
 
 def main():

@@ -33,5 +33,5 @@ mod tests;
 pub use error::{Problem, Problems};
 pub use types::{
     Cache, Canary, Config, Content, Exceptions, Format, History, List, Local, Orders, Origin,
-    Overrides, Server, State,
+    Overrides, Server, StateConfig,
 };

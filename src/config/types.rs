@@ -32,7 +32,7 @@ pub struct Config {
     /// Locally served zones.
     pub local: Local,
     /// The state directory.
-    pub state: State,
+    pub state: StateConfig,
     /// The journal's file, by default `journal.jsonl` in the state directory; `None` means no journal.
     pub journal: Option<PathBuf>,
     /// The file of the keys that authenticate the journal's head.
@@ -136,7 +136,7 @@ pub enum Canary {
 
 /// The state directory and the compiler.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct State {
+pub struct StateConfig {
     /// The state directory; `None` means that nothing is kept on disk.
     pub dir: Option<PathBuf>,
     /// The number of images kept, 1 to 100.
@@ -217,7 +217,7 @@ pub enum Content {
     Embedded(&'static str),
 }
 
-impl State {
+impl StateConfig {
     /// The default path of the journal; `None` without a state directory.
     pub(super) fn journal(&self) -> Option<PathBuf> {
         self.dir.as_ref().map(|dir| dir.join(JOURNAL))

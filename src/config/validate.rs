@@ -16,7 +16,7 @@ use super::guard;
 use super::raw::{self, Raw};
 use super::types::{
     Cache, Canary, Config, Content, Exceptions, Format, History, List, Local, Orders, Origin,
-    Overrides, Server, State,
+    Overrides, Server, StateConfig,
 };
 use super::upstream;
 use super::values::{
@@ -151,10 +151,10 @@ fn local(raw: raw::Local, findings: &mut Findings) -> Local {
     }
 }
 
-fn state(raw: raw::State, findings: &mut Findings) -> State {
+fn state(raw: raw::State, findings: &mut Findings) -> StateConfig {
     let history_mib: u64 = number(raw.history_mib, 1..=1_048_576, findings).unwrap_or(1024);
     let compile_secs = number(raw.compile_secs, 10..=DAY_SECS, findings).unwrap_or(600);
-    State {
+    StateConfig {
         dir: directory(raw.dir, findings),
         keep: number(raw.keep, 1..=100, findings).unwrap_or(3),
         history: History {

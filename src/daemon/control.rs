@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
-use crate::control::admin::socket::{self, Access, Bound, SocketError};
+use crate::control::admin::socket::{self, Access, BoundSocket, SocketError};
 use crate::sys::group::{group_id, user_name};
 use crate::sys::process::user_id;
 
@@ -57,7 +57,7 @@ pub(super) fn denied(config: &Config, user: u32, error: &io::Error) -> String {
 pub(super) fn control_socket(
     config: &Config,
     user: u32,
-) -> Result<(Option<Bound>, Option<String>), SocketError> {
+) -> Result<(Option<BoundSocket>, Option<String>), SocketError> {
     let (access, mut problem) = access(config, user);
     let control = config.server.control.as_deref();
     let configured = control.is_some();

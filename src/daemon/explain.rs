@@ -7,7 +7,9 @@ use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::{Name as DnsName, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
-use crate::control::admin::verdict::{Answer, Chain, MatchingRule, Outcome, Question, Verdict};
+use crate::control::admin::verdict::{
+    Answer, Chain, ExplainRequest, MatchingRule, Outcome, QueryVerdict,
+};
 use crate::policy::snapshot::{ChainExemption, Decision, Matched, Snapshot};
 use crate::serve::cache::Cache;
 use crate::serve::client::{Client, Transport};
@@ -35,17 +37,20 @@ pub enum ExplainError {
     Read(#[from] hickory_proto::serialize::binary::DecodeError),
 }
 
-/// Answers a query under a snapshot as the server does with an empty cache. If the question names no client, one that
+/// Answers a query under a snapshot as the server does with an empty cache. If the request names no client, one that
 /// may query is assumed, if the configuration permits any.
 ///
 /// # Errors
 /// [`ExplainError`].
-pub fn explain(snapshot: &Snapshot, question: &Question) -> Result<Verdict, ExplainError> {
-    let name = Name::from_text(&question.name).map_err(|source| ExplainError::Name {
-        name: question.name.clone(),
+pub fn explain(
+    snapshot: &Snapshot,
+    request: &ExplainRequest,
+) -> Result<QueryVerdict, ExplainError> {
+    let name = Name::from_text(&request.name).map_err(|source| ExplainError::Name {
+        name: request.name.clone(),
         source,
     })?;
-    let (outcome, answer) = ask(snapshot, &name, question)?;
+    let (outcome, answer) = ask(snapshot, &name, request)?;
     let decision = snapshot.decide(&name);
     let chain = match outcome {
         Outcome::Upstream | Outcome::Allowed | Outcome::Excepted => {
@@ -64,7 +69,7 @@ pub fn explain(snapshot: &Snapshot, question: &Question) -> Result<Verdict, Expl
         Outcome::Blocked | Outcome::Allowed | Outcome::Excepted
     );
     let matching = snapshot.matching(&name).into_iter();
-    Ok(Verdict {
+    Ok(QueryVerdict {
         generation: snapshot.generation,
         outcome,
         chain,
@@ -101,17 +106,17 @@ fn rule(name: &Name, matched: &Matched<'_>) -> MatchingRule {
 fn ask(
     snapshot: &Snapshot,
     name: &Name,
-    question: &Question,
+    request: &ExplainRequest,
 ) -> Result<(Outcome, Option<Answer>), ExplainError> {
     let mut message = Message::query();
     message.metadata.recursion_desired = true;
     let dns_name = DnsName::read(&mut BinDecoder::new(name.wire()))?;
-    let rtype = RecordType::from(question.rtype);
+    let rtype = RecordType::from(request.rtype);
     message.queries.push(Query::query(dns_name, rtype));
     let mut edns = Edns::new();
     edns.set_max_payload(crate::wire::UDP_PAYLOAD);
     message.edns = Some(edns);
-    let permitted = question.client.or_else(|| snapshot.clients.any());
+    let permitted = request.client.or_else(|| snapshot.clients.any());
     let address = permitted.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let client = Client::new(SocketAddr::new(address, 0), Transport::Tcp);
     let mut out = Vec::new();

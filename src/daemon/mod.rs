@@ -94,8 +94,8 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     let files = divide(files, bound.len(), workers, &config);
     tracing::info!(lists = config.lists.len(), "reading the lists");
     let boot = config.clone();
-    let wall = Arc::new(SystemClock::default());
-    let loading = runtime.spawn_blocking(move || Control::start(boot, wall));
+    let wall_clock = Arc::new(SystemClock::default());
+    let loading = runtime.spawn_blocking(move || Control::start(boot, wall_clock));
     let Some(loaded) = runtime.block_on(signals.wait_for_the_lists(loading)) else {
         tracing::info!("stopped while the lists were read");
         // Reading can't be interrupted; it ends with the process.
@@ -120,9 +120,9 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
         // This sender keeps the channel open if there is no control socket.
         let _requests = requests.clone();
         let reader = control.reader();
-        let explain: Explain = Arc::new(move |question| {
+        let explain: Explain = Arc::new(move |request| {
             let snapshot = reader.load();
-            explain(&snapshot, question).map_err(|error| error.to_string())
+            explain(&snapshot, request).map_err(|error| error.to_string())
         });
         let state_dir = config.state.dir.clone();
         let serve = |(listener, access)| {

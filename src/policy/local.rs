@@ -72,7 +72,7 @@ impl LocalZones {
         // A few dozen short names of one source always fit.
         let room = "there is room for a few dozen names";
         let source = builder.source(ImageSource::named(SOURCE)).expect(room);
-        let (mut kinds, mut tops) = (HashMap::new(), BTreeSet::new());
+        let (mut kinds, mut tlds) = (HashMap::new(), BTreeSet::new());
         let canary = canary.then(|| (CANARY.to_owned(), LocalZone::Nonexistent));
         for (text, kind) in all().chain(canary) {
             let name = Name::from_text(&text).expect("the zones above are names");
@@ -81,7 +81,7 @@ impl LocalZones {
             }
             builder.insert(&name, source, Scope::Subtree).expect(room);
             kinds.insert(name.wire().into(), kind);
-            tops.insert(name.label_from_root(0).into());
+            tlds.insert(name.label_from_root(0).into());
         }
         let image = Arc::new(builder.finish().expect(room));
         Self {
@@ -94,7 +94,7 @@ impl LocalZones {
                 },
             ),
             kinds,
-            tlds: tops.into_iter().collect(),
+            tlds: tlds.into_iter().collect(),
         }
     }
 

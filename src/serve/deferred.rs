@@ -84,11 +84,11 @@ impl Deferred {
             } = delivery;
             match release(&self.pace, &waiter, &outcome, now) {
                 Release::Now => taken.push((waiter, outcome)),
-                Release::Later(then) => {
+                Release::Later(window) => {
                     if !was_held {
                         counters.bump(Count::Paced);
                     }
-                    self.held_until = then;
+                    self.held_until = window;
                     self.held.push_back(Delivery {
                         waiter,
                         outcome,

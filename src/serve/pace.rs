@@ -46,7 +46,7 @@ const WINDOW: Duration = Duration::from_millis(10);
 /// The number of client counters. Clients that share a counter share its limits.
 const CLIENTS: usize = 1 << 12;
 
-/// What to do with an answer that is ready.
+/// The decision about an answer that is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Release {
     /// Send it.

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_hashes_of_other_questions_find_nothing() {
+    fn equal_hashes_of_other_queries_find_nothing() {
         let mut worker_cache = WorkerCache::new(0);
         let asked = packet("a.example", 1, RD);
         let asked = Query::parse(&asked).expect("a query");

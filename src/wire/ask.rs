@@ -149,7 +149,7 @@ pub enum EdnsSupport {
     Doubtful,
 }
 
-/// What a valid [answer](Fit::Answer) shows about EDNS. `rcode` is its full response code.
+/// The EDNS support that a valid [answer](Fit::Answer) shows. `rcode` is its full response code.
 pub fn edns_support(answer: &[u8], rcode: u16) -> EdnsSupport {
     const SERVFAIL: u16 = Rcode::ServFail as u16;
     const BADVERS: u16 = Rcode::BadVers as u16;

@@ -10,7 +10,7 @@ use crate::layering::{graph, shipped};
 /// Files and folders of `control/` that know all of its components. They are one node of the drawing.
 const LOOP: &[&str] = &["mod", "control_loop", "event", "start", "steps"];
 
-/// What each part imports from others.
+/// The imports of each part from others.
 type Parts = BTreeMap<String, BTreeSet<String>>;
 
 /// The imports between parts; `part` names the part that a file belongs to, if it is drawn.

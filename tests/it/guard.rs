@@ -47,7 +47,7 @@ fn change_guard(server: &Server, guard: &str) -> Output {
 }
 
 fn words(value: &Value) -> Vec<&str> {
-    let words = value.as_array().expect("a row").iter();
+    let words = value.as_array().expect("an array").iter();
     words.map(|word| word.as_str().expect("a word")).collect()
 }
 
@@ -105,7 +105,7 @@ fn set_age(path: &std::path::Path, age: Duration) {
 fn an_empty_list_is_held_until_released() {
     let (server, _upstream) = server("", FOUR_NAMES);
     server.replace("ads", "\n");
-    is_held_until_released(&server, "empty", "empty; a list that is empty on purpose");
+    is_held_until_released(&server, "empty", "empty; to empty a list on purpose");
     assert!(!is_blocked(server.address, "a.example"));
 }
 
@@ -479,7 +479,7 @@ fn each_protected_name_suppresses_a_rule_until_it_is_released() {
         );
     }
     let count = |protection: &str| {
-        let all = ads["left_out"].as_array().expect("a row").iter();
+        let all = ads["left_out"].as_array().expect("an array").iter();
         let of = |left: &&Value| left["ward"] == protection;
         all.filter(of)
             .map(|left| left["count"].as_u64().expect("a number"))

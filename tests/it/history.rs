@@ -538,8 +538,8 @@ fn the_past_is_read_from_the_moved_journal_and_from_the_new_one() {
     let (old, new) = (old.display().to_string(), new.display().to_string());
     let both = ["--journal", &old, "--journal", &new];
     let at = before.to_string();
-    let question = ["why", "ads.example", "--at", &at];
-    let (code, printed) = run(&server, &[&question[..], &both].concat());
+    let why = ["why", "ads.example", "--at", &at];
+    let (code, printed) = run(&server, &[&why[..], &both].concat());
     assert_eq!(code, Some(0), "{printed}");
     assert!(printed.starts_with("ads.example: blocked"), "{printed}");
     let (code, printed) = run(&server, &[&["diff", &first, &second][..], &both].concat());
@@ -553,7 +553,7 @@ fn the_past_is_read_from_the_moved_journal_and_from_the_new_one() {
         "{printed}"
     );
     // A journal that does not exist, and verbs that do not take one.
-    let (code, printed) = run(&server, &[&question[..], &["--journal", "gone"]].concat());
+    let (code, printed) = run(&server, &[&why[..], &["--journal", "gone"]].concat());
     assert_eq!(code, Some(1), "{printed}");
     assert!(printed.contains("gone: can't be opened"), "{printed}");
     let (code, printed) = run(&server, &[&["why", "ads.example"][..], &both].concat());

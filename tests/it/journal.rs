@@ -45,7 +45,7 @@ fn entries(server: &Server, more: &[&str]) -> Vec<Value> {
 fn causes(server: &Server) -> Vec<Value> {
     let entries = entries(server, &[]);
     let published = entries.iter().filter(|entry| entry["event"] == "published");
-    let causes = published.flat_map(|entry| entry["causes"].as_array().expect("a row"));
+    let causes = published.flat_map(|entry| entry["causes"].as_array().expect("an array"));
     causes.cloned().collect()
 }
 

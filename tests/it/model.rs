@@ -60,8 +60,8 @@ impl Random {
         Name::parse(&wire, 0).expect("a name").0
     }
 
-    /// A query: a name with rules, or a similar one.
-    fn question(&mut self, names: &[Name]) -> Name {
+    /// A name to query: one with rules, or a similar one.
+    fn queried_name(&mut self, names: &[Name]) -> Name {
         let name = &names[self.below(names.len())];
         let depth = name.label_count();
         match self.below(8) {
@@ -206,7 +206,7 @@ fn an_image_never_differs_from_simple_models() {
     for set in 0..sets {
         let (models, names) = Models::new(&mut random, 40 << (set % 12));
         while asked < lookups * (set + 1) / sets {
-            let batch: Vec<Name> = (0..33).map(|_| random.question(&names)).collect();
+            let batch: Vec<Name> = (0..33).map(|_| random.queried_name(&names)).collect();
             let batch: Vec<&Name> = batch.iter().collect();
             let mut found = [LookupResult::default(); 33];
             models.image.lookup(&batch, &mut found);

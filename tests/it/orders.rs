@@ -582,8 +582,8 @@ fn the_earlier_of_two_files_with_one_id_applies_after_a_restart_too() {
     };
     let counts = |server: &Server, name: &str| {
         let names = ["first.example", "second.example", "third.example"];
-        let is_as_told = |one: &&str| is_blocked(server.address, one) == (**one == *name);
-        names.iter().all(is_as_told)
+        let is_as_expected = |one: &&str| is_blocked(server.address, one) == (**one == *name);
+        names.iter().all(is_as_expected)
     };
     for journal in JOURNALS {
         let (server, _upstream) = server(journal, &[]);

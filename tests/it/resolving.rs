@@ -33,13 +33,13 @@ fn an_answer_is_cached_whole_and_served_again_without_asking() {
         }
         Some(message)
     });
-    let mut question = query("WwW.example", RecordType::A);
-    question.metadata.authentic_data = true;
+    let mut query = query("WwW.example", RecordType::A);
+    query.metadata.authentic_data = true;
     for (more, additional) in [("", 0), ("[cache]\nadditional = true\n", 1)] {
         let asked_before = upstream.asked().len();
         let server = server(&upstream, more);
         for _ in 0..3 {
-            let answer = exchange(server.address, &question, PATIENCE).expect("an answer");
+            let answer = exchange(server.address, &query, PATIENCE).expect("an answer");
             assert_eq!(answer.answers[0].data.to_string(), "192.0.2.7");
             assert_eq!(answer.additionals.len(), additional);
             let asked = answer.queries[0].name().to_string();
@@ -57,17 +57,17 @@ fn an_answer_is_cached_whole_and_served_again_without_asking() {
 fn upstream_receives_nothing_of_the_client_but_the_question() {
     let upstream = Upstream::plain();
     let server = server(&upstream, "");
-    let mut question = query("a.example", RecordType::A);
-    question.metadata.checking_disabled = true;
-    let mut edns = question.edns.take().expect("EDNS");
+    let mut query = query("a.example", RecordType::A);
+    query.metadata.checking_disabled = true;
+    let mut edns = query.edns.take().expect("EDNS");
     edns.set_dnssec_ok(true);
     let subnet = EdnsOption::Unknown(8, vec![0, 1, 24, 0, 198, 51, 100]);
     edns.options_mut().insert(subnet);
-    question.edns = Some(edns);
-    exchange(server.address, &question, PATIENCE).expect("an answer");
+    query.edns = Some(edns);
+    exchange(server.address, &query, PATIENCE).expect("an answer");
     let asked = &upstream.asked()[0].message;
     assert!(asked.metadata.checking_disabled && asked.metadata.recursion_desired);
-    assert_ne!(asked.metadata.id, question.metadata.id, "a new ID");
+    assert_ne!(asked.metadata.id, query.metadata.id, "a new ID");
     let edns = asked.edns.as_ref().expect("EDNS");
     assert!(edns.flags().dnssec_ok);
     assert_eq!(
@@ -223,11 +223,11 @@ fn the_cache_holds_unfiltered_answers_and_the_policy_is_evaluated_on_every_hit()
     });
     let server = server(&upstream, "");
     let seen = |name: &str| addresses(server.address, name).last().cloned();
-    let truth = Some("192.0.2.1".to_owned());
+    let upstream_address = Some("192.0.2.1".to_owned());
     let sinkhole = Some("0.0.0.0".to_owned());
     assert_eq!(
         (seen("a.example"), seen("alias.example")),
-        (truth.clone(), truth.clone())
+        (upstream_address.clone(), upstream_address.clone())
     );
     server.replace("ads", "blocked.example\na.example\ntarget.example\n");
     assert!(server.verb(&["reload"]).status.success());
@@ -239,7 +239,7 @@ fn the_cache_holds_unfiltered_answers_and_the_policy_is_evaluated_on_every_hit()
     assert!(server.verb(&["reload"]).status.success());
     assert_eq!(
         (seen("a.example"), seen("alias.example")),
-        (truth.clone(), truth)
+        (upstream_address.clone(), upstream_address)
     );
     assert_eq!(upstream.asked().len(), 2, "each was asked once");
     assert_eq!(server.count("blocked_cname_target"), 1);

@@ -85,8 +85,8 @@ impl Client {
 fn received(server: SocketAddr, name: &str) -> Option<Received> {
     let port = Port::open(server);
     port.0.set_read_timeout(Some(LOST)).expect("a timeout");
-    let question = query(name, RecordType::A).to_vec().expect("a message");
-    port.0.send(&question).ok()?;
+    let query = query(name, RecordType::A).to_vec().expect("a message");
+    port.0.send(&query).ok()?;
     let mut buffer = [0; 1232];
     let len = port.0.recv(&mut buffer).ok()?;
     let answer = Message::from_vec(&buffer[..len]).expect("an answer that can be read");

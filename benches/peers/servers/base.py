@@ -141,8 +141,8 @@ class Server(live.Child):
         names = self.field.lists.names if self.state() == "old" else None
 
         def ready():
-            question = random.choice(names) if names else "probe.example.net"
-            reply = dns.ask(self.port, dns.query(question), PROBE_SECONDS)
+            name = random.choice(names) if names else "probe.example.net"
+            reply = dns.ask(self.port, dns.query(name), PROBE_SECONDS)
             return reply and (not names or dns.classify(reply, dns.A, None)[0] == "blocked")
 
         seconds = self.wait_for(ready, LOAD_SECONDS)

@@ -194,25 +194,25 @@ fn verify_files(
 ) -> Result<(), Failure> {
     let keys = key.map(Keys::read).transpose()?;
     let paths: Vec<_> = files.iter().map(PathBuf::as_path).collect();
-    let verdict = verify(&paths, keys.as_ref())?;
-    for finding in &verdict.findings {
+    let verification = verify(&paths, keys.as_ref())?;
+    for finding in &verification.findings {
         writeln!(out, "{}: {finding}", files[finding.file].shown())?;
     }
-    if verdict.findings.is_empty() {
-        let authenticated = match &verdict.authenticated_by {
+    if verification.findings.is_empty() {
+        let authenticated = match &verification.authenticated_by {
             Some(key) => format!("the head authenticated by key {key}"),
             None => "not authenticated".to_owned(),
         };
         writeln!(
             out,
             "good: {}, none changed, removed or moved; {authenticated}",
-            counted(verdict.entries, "entry", "entries")
+            counted(verification.entries, "entry", "entries")
         )?;
     }
-    for note in &verdict.notes {
+    for note in &verification.notes {
         writeln!(out, "note: {}: {note}", files[note.file].shown())?;
     }
-    if verdict.findings.is_empty() {
+    if verification.findings.is_empty() {
         return Ok(());
     }
     Err(Failure::Reported)

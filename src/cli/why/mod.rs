@@ -121,8 +121,8 @@ fn explain_by_files(
     args: &WhyArgs,
 ) -> Result<Explanation, Failure> {
     let (moment, journal) = (args.at.map(Moment::at), args.past.files()?);
-    let explanation = files::explain(config, query, moment, journal, &|snapshot, question| {
-        Ok(daemon::explain(snapshot, question)?)
+    let explanation = files::explain(config, query, moment, journal, &|snapshot, request| {
+        Ok(daemon::explain(snapshot, request)?)
     });
     Ok(explanation?)
 }

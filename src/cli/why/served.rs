@@ -9,13 +9,13 @@ use crate::cli::server::{self, ControlArgs};
 use crate::config::shown::Show;
 use crate::control::admin::client::ClientError;
 use crate::control::admin::status::Status;
-use crate::control::admin::verdict::Verdict;
+use crate::control::admin::verdict::QueryVerdict;
 use crate::control::inspect::explain::Query;
 
 /// The running server's status, and its verdict on a query.
 pub(super) struct Served {
     pub(super) status: Status,
-    pub(super) verdict: Verdict,
+    pub(super) verdict: QueryVerdict,
 }
 
 impl Served {
@@ -32,7 +32,7 @@ impl Served {
         let sockets = control.sockets(choice.path.as_ref())?;
         let other = match server::get::<Status>(&sockets, "/status")? {
             Ok(status) if choice.is_used_by(&status) => {
-                match server::post(&sockets, "/why", &query.question())? {
+                match server::post(&sockets, "/why", &query.to_request())? {
                     Ok(verdict) => return Ok(Some(Self { status, verdict })),
                     Err(error) => Err(error),
                 }

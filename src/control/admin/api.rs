@@ -27,7 +27,7 @@ use crate::control::admin::socket::Access;
 use crate::control::admin::status::{
     KnownOrders, OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status,
 };
-use crate::control::admin::verdict::{Explain, Question};
+use crate::control::admin::verdict::{Explain, ExplainRequest};
 use crate::control::rollback::stored::stored_lists;
 
 /// Pause after a connection could not be accepted.
@@ -51,7 +51,8 @@ pub async fn serve(
     stop: CancellationToken,
 ) {
     let generations = move || stored_generations(state_dir.clone());
-    let why = move |Json(question): Json<Question>| std::future::ready(why(&explain, &question));
+    let why =
+        move |Json(request): Json<ExplainRequest>| std::future::ready(why(&explain, &request));
     let routes = Router::new()
         .route("/status", get(status))
         .route("/why", post(why))
@@ -159,8 +160,8 @@ async fn known_orders(State(requests): State<mpsc::Sender<Request>>) -> Response
 }
 
 /// Uses only the policy in force, not the control loop.
-fn why(explain: &Explain, question: &Question) -> Response {
-    match explain(question) {
+fn why(explain: &Explain, request: &ExplainRequest) -> Response {
+    match explain(request) {
         Ok(verdict) => Json(verdict).into_response(),
         Err(error) => (StatusCode::BAD_REQUEST, error).into_response(),
     }

@@ -158,7 +158,7 @@ fn identity(meta: &fs::Metadata) -> (u64, u64) {
 
 /// A listening control socket.
 #[derive(Debug)]
-pub struct Bound {
+pub struct BoundSocket {
     /// The socket.
     pub listener: UnixListener,
     /// Its file.
@@ -176,7 +176,7 @@ pub struct Bound {
 ///
 /// # Errors
 /// [`SocketError`] of the last path, or of the first on which another server listens.
-pub fn bind(paths: &[PathBuf], follow: bool, access: Access) -> Result<Bound, SocketError> {
+pub fn bind(paths: &[PathBuf], follow: bool, access: Access) -> Result<BoundSocket, SocketError> {
     let mut last = None;
     for path in paths {
         match bind_one(path, follow, access) {
@@ -191,7 +191,7 @@ pub fn bind(paths: &[PathBuf], follow: bool, access: Access) -> Result<Bound, So
     }))
 }
 
-fn bind_one(path: &Path, follow: bool, access: Access) -> Result<Bound, SocketError> {
+fn bind_one(path: &Path, follow: bool, access: Access) -> Result<BoundSocket, SocketError> {
     let user = access.user;
     let unusable = |source| unusable(path, user, source);
     let parent = path.parent();
@@ -229,7 +229,7 @@ fn bind_one(path: &Path, follow: bool, access: Access) -> Result<Bound, SocketEr
     if let Some(closed) = closed(path, follow, access) {
         tracing::warn!("{closed}");
     }
-    Ok(Bound {
+    Ok(BoundSocket {
         listener,
         file,
         access,
@@ -485,7 +485,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("new").join("control.sock");
         let paths = [PathBuf::from("/proc/nowhere/control.sock"), path.clone()];
-        let Bound { listener, file, .. } =
+        let BoundSocket { listener, file, .. } =
             bind(&paths, false, Access::of(user_id())).expect("bound");
         assert_eq!(file.path(), path);
         let mode = |p: &Path| fs::metadata(p).expect("there").mode() & 0o777;

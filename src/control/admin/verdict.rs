@@ -12,7 +12,7 @@ use crate::policy::rule::{Kind, Scope};
 
 /// A query to explain.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Question {
+pub struct ExplainRequest {
     /// The name.
     pub name: String,
     /// The record type's number.
@@ -23,7 +23,7 @@ pub struct Question {
 
 /// How a query is answered.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Verdict {
+pub struct QueryVerdict {
     /// The generation of the policy.
     pub generation: u64,
     /// The outcome of the query.
@@ -125,4 +125,4 @@ pub struct Answer {
 }
 
 /// Explains a query under the policy in force. The error says why the query is not valid.
-pub type Explain = Arc<dyn Fn(&Question) -> Result<Verdict, String> + Send + Sync>;
+pub type Explain = Arc<dyn Fn(&ExplainRequest) -> Result<QueryVerdict, String> + Send + Sync>;

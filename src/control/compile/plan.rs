@@ -16,7 +16,7 @@ use crate::control::persist::list_notes::ListNotes;
 use crate::control::sources::lists::load::Refusal;
 use crate::policy::rule::{Kind, Scope};
 
-/// What to compile.
+/// The input of a compilation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// The path of the image to write.
@@ -65,7 +65,7 @@ pub struct PlanList {
     /// Guards that the operator releases.
     #[serde(default)]
     pub released: Guards,
-    /// The states that the newest state of the list is checked against; see `acceptance::judge`.
+    /// The states that the newest state of the list is checked against; see `acceptance::check_acceptance`.
     #[serde(default)]
     pub before: Vec<InForce>,
 }

@@ -12,7 +12,7 @@ use super::plan::{Event, ListOutcome, Outcome, Plan, PlanList};
 use super::rss::Peak;
 use super::sort::{Budget, Sorted, Sorter};
 use crate::config::paths::recorded;
-use crate::control::guard::acceptance::{NewState, judge, released_before};
+use crate::control::guard::acceptance::{NewState, check_acceptance, released_before};
 use crate::control::guard::policy::digest;
 use crate::control::guard::protected::ProtectedNames;
 use crate::control::guard::reading::{Reading, read_list};
@@ -175,7 +175,7 @@ impl Work<'_> {
         // The number of distinct rules is not known yet.
         let new = NewState::new(&list.name, &list.path, &reading, None);
         let (before, limits) = (&list.before, &self.plan.limits);
-        judge(&new, before, limits, list.released)?;
+        check_acceptance(&new, before, limits, list.released)?;
         Ok(failed.map(|()| reading))
     }
 
@@ -228,7 +228,7 @@ impl Work<'_> {
             },
         })?;
         reporter.report(Event::Writing { names, of });
-        if self.judge(&counts) {
+        if self.refuse_by_rule_count(&counts) {
             return Ok(None);
         }
         let lists = self.outcomes(&counts);
@@ -251,14 +251,14 @@ impl Work<'_> {
     }
 
     /// Refuses lists with too few or too many rules. Returns whether there are any.
-    fn judge(&mut self, counts: &[u64]) -> bool {
+    fn refuse_by_rule_count(&mut self, counts: &[u64]) -> bool {
         let mut refused = false;
         for ((list, state), &count) in self.plan.lists.iter().zip(&mut self.states).zip(counts) {
             if let ListState::Read(reading) = state {
                 let rules = Some(count as usize);
                 let new = NewState::new(&list.name, &list.path, reading, rules);
                 let (before, limits) = (&list.before, &self.plan.limits);
-                if let Err(held) = judge(&new, before, limits, list.released) {
+                if let Err(held) = check_acceptance(&new, before, limits, list.released) {
                     *state = ListState::Refused(held.into());
                     refused = true;
                 }

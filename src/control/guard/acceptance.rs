@@ -235,23 +235,23 @@ pub(crate) fn aged(name: &str, path: &Path, limits: &Limits, since: Timestamp) -
 
 /// Checks whether the newest state may replace the one in force, given the released guards. `before` has the state in
 /// force, if there is one, and the state before a rollback: a new state that may replace one of them is accepted.
-pub(crate) fn judge(
+pub(crate) fn check_acceptance(
     new: &NewState<'_>,
     before: &[InForce],
     limits: &Limits,
     released: Guards,
 ) -> Result<(), HeldUpdate> {
     let again = released_before(before, new.signature);
-    let mut judged = before.iter().map(Some).map(|before| {
-        let held = judge_against(new, before, limits, released.and(again));
+    let mut checked = before.iter().map(Some).map(|before| {
+        let held = check_acceptance_against(new, before, limits, released.and(again));
         held.map_err(|held| HeldUpdate { released, ..held })
     });
-    let first = judged.next();
-    let first = first.unwrap_or_else(|| judge_against(new, None, limits, released));
-    first.or_else(|held| judged.find_map(Result::ok).ok_or(held))
+    let first = checked.next();
+    let first = first.unwrap_or_else(|| check_acceptance_against(new, None, limits, released));
+    first.or_else(|held| checked.find_map(Result::ok).ok_or(held))
 }
 
-fn judge_against(
+fn check_acceptance_against(
     new: &NewState<'_>,
     before: Option<&InForce>,
     limits: &Limits,
@@ -370,8 +370,8 @@ mod tests {
             released: Guards::NONE,
             ended: false,
         });
-        let judged = judge(&new, before.as_slice(), &limits, Guards::NONE);
-        judged.err().map_or(Guards::NONE, |held| held.guards())
+        let checked = check_acceptance(&new, before.as_slice(), &limits, Guards::NONE);
+        checked.err().map_or(Guards::NONE, |held| held.guards())
     }
 
     #[test]
@@ -461,20 +461,20 @@ mod tests {
             signature: Some(signature),
             at: after(7201),
         };
-        let judged = |before: Option<Option<Signature>>, released| {
+        let checked = |before: Option<Option<Signature>>, released| {
             let before = before.map(|signature| InForce {
                 rules: 9,
                 signature,
                 released: Guards::NONE,
                 ended: false,
             });
-            judge(&new, before.as_slice(), &limits, released)
+            check_acceptance(&new, before.as_slice(), &limits, released)
         };
-        let held = judged(Some(None), Guards::NONE).expect_err("held");
+        let held = checked(Some(None), Guards::NONE).expect_err("held");
         assert_eq!(held.guards(), Guard::Old.into());
-        judged(Some(None), Guard::Old.into()).expect("released");
-        judged(None, Guards::NONE).expect("better than nothing");
-        judged(Some(Some(signature)), Guards::NONE).expect("it is in force");
+        checked(Some(None), Guard::Old.into()).expect("released");
+        checked(None, Guards::NONE).expect("better than nothing");
+        checked(Some(Some(signature)), Guards::NONE).expect("it is in force");
     }
 
     #[test]
@@ -516,13 +516,13 @@ mod tests {
                 released,
                 ended: false,
             };
-            let judged = judge(
+            let checked = check_acceptance(
                 &new,
                 &[in_force, accepted],
                 &Limits::default(),
                 Guards::NONE,
             );
-            let held = judged.map_or_else(|held| held.guards(), |()| Guards::NONE);
+            let held = checked.map_or_else(|held| held.guards(), |()| Guards::NONE);
             assert_eq!(held, holds, "{released:?} {now}");
         }
     }
@@ -544,7 +544,7 @@ mod tests {
             ended: false,
         }];
         let describe = |released| {
-            let held = judge(&new, &before, &Limits::default(), released);
+            let held = check_acceptance(&new, &before, &Limits::default(), released);
             held.expect_err("held").to_string()
         };
         let bad =

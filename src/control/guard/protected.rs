@@ -76,7 +76,7 @@ impl From<&List> for Guarded {
 /// The value of an index if there is no such name.
 const NONE: u32 = u32::MAX;
 
-/// What the index has for one name: the first protected name on it for each scope, and the first one below it.
+/// The index entry of one name: the first protected name on it for each scope, and the first one below it.
 #[derive(Clone, Copy, Default)]
 struct Node {
     exact: Firsts,
@@ -126,7 +126,7 @@ pub struct ProtectedNames {
     release: HashSet<Box<[u8]>>,
 }
 
-/// What a rule covers.
+/// The names that a rule covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cover<'w> {
     /// No name, as the rule's last label is a number.

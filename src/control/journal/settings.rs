@@ -360,21 +360,21 @@ kind = "allow"
 
     #[test]
     fn a_configuration_comes_back_from_its_settings() {
-        let then = config(CONFIG);
-        let recorded = settings(&then, then.lists.iter());
+        let recorded_config = config(CONFIG);
+        let recorded = settings(&recorded_config, recorded_config.lists.iter());
         let today = config("");
         let back = configured(&today, &recorded);
-        assert_eq!(back.server.allow, then.server.allow);
-        assert_eq!(back.server.id, then.server.id);
-        assert_eq!(back.server.version, then.server.version);
-        assert_eq!(back.local, then.local);
-        assert_eq!(back.orders.language, then.orders.language);
-        assert_eq!(back.orders.blocking, then.orders.blocking);
-        for list in &then.lists {
+        assert_eq!(back.server.allow, recorded_config.server.allow);
+        assert_eq!(back.server.id, recorded_config.server.id);
+        assert_eq!(back.server.version, recorded_config.server.version);
+        assert_eq!(back.local, recorded_config.local);
+        assert_eq!(back.orders.language, recorded_config.orders.language);
+        assert_eq!(back.orders.blocking, recorded_config.orders.blocking);
+        for list in &recorded_config.lists {
             assert_eq!(super::list(&entry(list), &recorded, None), *list);
         }
         assert_eq!(
-            settings(&back, then.lists.iter()).get("orders.sinkhole"),
+            settings(&back, recorded_config.lists.iter()).get("orders.sinkhole"),
             recorded.get("orders.sinkhole")
         );
     }

@@ -19,7 +19,7 @@ const TRIES: u32 = 3;
 
 /// The result of a verification.
 #[derive(Debug, Default)]
-pub struct Verdict {
+pub struct Verification {
     /// The number of whole entries.
     pub entries: u64,
     /// Problems, in the order of the lines.
@@ -154,23 +154,23 @@ impl fmt::Display for Finding {
 ///
 /// # Errors
 /// [`JournalError`] if a file can't be read.
-pub fn verify(paths: &[&Path], keys: Option<&Keys>) -> Result<Verdict, JournalError> {
+pub fn verify(paths: &[&Path], keys: Option<&Keys>) -> Result<Verification, JournalError> {
     let mut tries = 0;
     loop {
-        let (verdict, grew) = verify_once(paths, keys)?;
+        let (verification, grew) = verify_once(paths, keys)?;
         tries += 1;
         // If a server wrote meanwhile, the journal is read again, as the next head may cover the newest entries.
         if !grew || tries == TRIES {
-            return Ok(verdict);
+            return Ok(verification);
         }
     }
 }
 
 /// Reads the files once. Also returns whether the head moved beyond the entries that were read.
-fn verify_once(paths: &[&Path], keys: Option<&Keys>) -> Result<(Verdict, bool), JournalError> {
-    let mut verdict = Verdict::default();
+fn verify_once(paths: &[&Path], keys: Option<&Keys>) -> Result<(Verification, bool), JournalError> {
+    let mut verification = Verification::default();
     let Some((path, earlier)) = paths.split_last() else {
-        return Ok((verdict, false));
+        return Ok((verification, false));
     };
     let mut last = Last::none();
     let mut skipped = Skipped::default();
@@ -191,7 +191,7 @@ fn verify_once(paths: &[&Path], keys: Option<&Keys>) -> Result<(Verdict, bool), 
         let (entry, hash) = match line.entry {
             Ok(entry) => entry,
             Err(error) => {
-                add(&mut verdict.findings, Problem::Line(error));
+                add(&mut verification.findings, Problem::Line(error));
                 last.number += 1;
                 chained = false;
                 // It may have been the entry of a generation, so a gap between its neighbours proves nothing.
@@ -200,23 +200,26 @@ fn verify_once(paths: &[&Path], keys: Option<&Keys>) -> Result<(Verdict, bool), 
             }
         };
         let next = last.number + 1;
-        verdict.entries += 1;
+        verification.entries += 1;
         if entry.number < next {
-            add(&mut verdict.findings, Problem::Moved(entry.number));
+            add(&mut verification.findings, Problem::Moved(entry.number));
             return true;
         }
         if let Event::Start(start) = &entry.event {
             if let Some((first, last)) = start.uncovered {
-                add(&mut verdict.notes, Problem::WasUncovered(first, last));
+                add(&mut verification.notes, Problem::WasUncovered(first, last));
             }
             if let Some(head) = &start.other_head {
-                add(&mut verdict.findings, Problem::WasOtherHead(head.number));
+                add(
+                    &mut verification.findings,
+                    Problem::WasOtherHead(head.number),
+                );
             }
             if let Some(since) = start.unwritten_since {
-                add(&mut verdict.notes, Problem::Unwritten(since));
+                add(&mut verification.notes, Problem::Unwritten(since));
             }
             if start.unauthenticated {
-                add(&mut verdict.notes, Problem::WasUnauthenticated);
+                add(&mut verification.notes, Problem::WasUnauthenticated);
             }
         }
         let begun = match &entry.event {
@@ -224,7 +227,7 @@ fn verify_once(paths: &[&Path], keys: Option<&Keys>) -> Result<(Verdict, bool), 
             _ => None,
         };
         if entry.number > next && begun == Some(entry.number - 1) {
-            add(&mut verdict.notes, Problem::Before(entry.number - 1));
+            add(&mut verification.notes, Problem::Before(entry.number - 1));
         } else if entry.number > next {
             let gap = (next, entry.number - 1);
             let known = matches!(&entry.event, Event::Start(start) if start.missing == Some(gap));
@@ -232,12 +235,12 @@ fn verify_once(paths: &[&Path], keys: Option<&Keys>) -> Result<(Verdict, bool), 
                 true => Problem::Lost(gap.0, gap.1),
                 false => Problem::Missing(gap.0, gap.1),
             };
-            add(&mut verdict.findings, problem);
+            add(&mut verification.findings, problem);
         } else if chained && entry.previous != last.hash {
-            add(&mut verdict.findings, Problem::Unchained(entry.number));
+            add(&mut verification.findings, Problem::Unchained(entry.number));
         }
         if let Some((first, last)) = skipped.add(&entry) {
-            add(&mut verdict.notes, Problem::Skipped(first, last));
+            add(&mut verification.notes, Problem::Skipped(first, last));
         }
         chained = true;
         if entry.number >= covered {
@@ -258,7 +261,7 @@ fn verify_once(paths: &[&Path], keys: Option<&Keys>) -> Result<(Verdict, bool), 
     let newer = after.filter(|head| hashes.contains_key(&head.number));
     let head = newer.or(before);
     let mut add = |problem| {
-        verdict.findings.push(Finding {
+        verification.findings.push(Finding {
             file: earlier.len(),
             line: None,
             problem,
@@ -281,14 +284,14 @@ fn verify_once(paths: &[&Path], keys: Option<&Keys>) -> Result<(Verdict, bool), 
     if let Some((head, keys)) = head.as_ref().zip(keys) {
         match head.authenticity(keys) {
             Authenticity::Authentic => {
-                verdict.authenticated_by = head.tag.as_ref().map(|tag| tag.key.clone());
+                verification.authenticated_by = head.tag.as_ref().map(|tag| tag.key.clone());
             }
             Authenticity::Untagged => add(Problem::Untagged),
             Authenticity::UnknownKey => add(Problem::UnknownKey),
             Authenticity::Forged => add(Problem::Forged),
         }
     }
-    Ok((verdict, grew))
+    Ok((verification, grew))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
-use crate::config::{History, State};
+use crate::config::{History, StateConfig};
 use crate::control::persist::store::{Base, Lists, Pair, Published, Store, StoreError, archive};
 use crate::policy::builder::Builder;
 use crate::policy::image::Image;
@@ -68,7 +68,7 @@ impl ImageStore {
     ///
     /// # Errors
     /// If another process uses it. Other errors are reported by [`ImageStore::problem`].
-    pub(crate) fn open(state: &State) -> Result<Self, StoreError> {
+    pub(crate) fn open(state: &StateConfig) -> Result<Self, StoreError> {
         let mut directories = Directories {
             dir: state.dir.clone(),
             keep: state.keep,
@@ -355,7 +355,7 @@ mod tests {
     #[test]
     fn the_archive_is_written_while_others_use_the_state_directory() {
         let folder = tempfile::tempdir().expect("a folder");
-        let state = State {
+        let state = StateConfig {
             dir: Some(folder.path().join("state")),
             ..Config::built_in().state
         };

@@ -1,4 +1,4 @@
-//! What an image records about each of its lists, and the key of a list's rules.
+//! The facts that an image records about each of its lists, and the key of a list's rules.
 
 use serde::{Deserialize, Serialize};
 

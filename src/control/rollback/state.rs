@@ -108,7 +108,7 @@ impl Rollback {
 
     /// The generation whose lists are held.
     pub(crate) fn held_as(&self) -> Option<u64> {
-        self.record.as_ref().map(|hold| hold.generation)
+        self.record.as_ref().map(|record| record.generation)
     }
 
     /// Puts a rollback in force. Joins and compilations that began before are outdated.
@@ -190,29 +190,30 @@ impl Rollback {
         newest: Option<(Images, u64)>,
     ) -> Option<Images> {
         let dir = config.state.dir.as_ref()?;
-        let hold = match RollbackRecord::read(dir) {
-            Ok(hold) => hold,
+        let record = match RollbackRecord::read(dir) {
+            Ok(record) => record,
             Err(problem) => {
                 self.give_up(dir, problem);
                 None
             }
         };
-        let Some(hold) = hold else {
+        let Some(record) = record else {
             return newest.map(|(images, _)| images);
         };
-        if let Some((images, _)) = newest.as_ref().filter(|(_, of)| *of >= hold.first) {
+        if let Some((images, _)) = newest.as_ref().filter(|(_, of)| *of >= record.first) {
             // A list that left the configuration and came back is still held.
-            let is_held =
-                |name: &str| !images.gone.contains(name) || hold.lists.iter().any(|it| it == name);
+            let is_held = |name: &str| {
+                !images.gone.contains(name) || record.lists.iter().any(|it| it == name)
+            };
             let images = images.clone().with_lists(is_held);
-            self.adopt_at_start(hold, config, &images);
+            self.adopt_at_start(record, config, &images);
             return Some(images);
         }
         let in_force = newest.as_ref().map(|(images, _)| images.clone());
         let read = restore::read_and_compose(
             store,
             (dir, config.journal.as_deref()),
-            hold.generation,
+            record.generation,
             &in_force.unwrap_or_default(),
             &config.lists,
         );
@@ -223,11 +224,11 @@ impl Rollback {
                 base_file
                     .into_iter()
                     .for_each(|pair| store.set_base_file(&images, pair));
-                self.adopt_at_start(hold, config, &images);
+                self.adopt_at_start(record, config, &images);
                 Some(images)
             }
             Err(error) => {
-                let generation = hold.generation;
+                let generation = record.generation;
                 let problem = format!(
                     "lists were to be held as in generation {generation}, which can't be read, so \
                      they follow their files: {error}"
@@ -240,24 +241,27 @@ impl Rollback {
 
     /// Goes on with a recorded rollback. While the server runs, a configuration with other lists is rejected. At a
     /// start, the server can only report which lists are not as they were.
-    fn adopt_at_start(&mut self, hold: RollbackRecord, config: &Config, images: &Images) {
-        let (generation, lists) = (hold.generation, &config.lists);
+    fn adopt_at_start(&mut self, record: RollbackRecord, config: &Config, images: &Images) {
+        let (generation, lists) = (record.generation, &config.lists);
         let past = |path: &PathBuf| Past::read(path, Moment::Generation(generation)).ok();
         let past = config.journal.as_ref().and_then(past).flatten();
         let is_held = |list: &List| {
-            let is_held = hold.lists.contains(&list.source.name);
+            let is_held = record.lists.contains(&list.source.name);
             is_held && restore::loaded(images, list).is_some()
         };
         let others = lists.iter().filter(|list| !is_held(list));
         let others = others.map(|list| restore::not_held(generation, list, images));
         let mut missing = restore::unrestored(generation, past.as_ref(), images, lists, is_held);
         missing.extend(others);
-        for problem in missing.iter().filter(|new| !hold.unrestored.contains(new)) {
+        for problem in missing
+            .iter()
+            .filter(|new| !record.unrestored.contains(new))
+        {
             tracing::warn!(problem, "not restored by the rollback");
         }
         self.record = Some(RollbackRecord {
             unrestored: missing,
-            ..hold
+            ..record
         });
     }
 
@@ -285,7 +289,7 @@ impl Composition {
             &self.lists,
         )?;
         self.accepted.retain(|name, _| read.lists.contains(name));
-        let hold = RollbackRecord {
+        let record = RollbackRecord {
             generation,
             since: Timestamp::now(),
             first: self.first,
@@ -293,7 +297,7 @@ impl Composition {
             accepted: self.accepted,
             unrestored: read.unrestored,
         };
-        hold.write(&self.dir)?;
+        record.write(&self.dir)?;
         let images = read.images;
         read.base_file
             .into_iter()
@@ -301,7 +305,7 @@ impl Composition {
         Ok(PreparedRollback {
             images,
             in_force: self.in_force,
-            record: hold,
+            record,
         })
     }
 }

@@ -90,9 +90,9 @@ impl PendingConfig {
                 state.name() == list.name() && state.source.kind == list.source.kind
             };
             let named = active.iter().find(is_same);
-            list.past.before = named.map_or(Vec::new(), ListState::in_force);
+            list.earlier.before = named.map_or(Vec::new(), ListState::in_force);
             // A list that is read in another way may have other mistakes, so no guard stays released.
-            for before in &mut list.past.before {
+            for before in &mut list.earlier.before {
                 before.released = Guards::NONE;
             }
             list

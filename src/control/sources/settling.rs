@@ -36,26 +36,26 @@ use super::watch::{CLOSED_QUIET, OPEN_QUIET, REQUESTED_QUIET};
 /// A file that is read when it changes. `S` is the part of its metadata that differs between two states of the file.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct FollowedFile<S> {
-    state: State<S>,
+    state: ReadState<S>,
     due: Option<Due>,
     /// A look that is to be made, other than before reading.
     look: Option<Look>,
     /// A look that is under way, other than before reading.
     looking: Option<Look>,
-    /// What the last look found; `None` if there was none, or if the file can't be looked at.
+    /// The state found by the last look; `None` if there was none, or if the file can't be looked at.
     looked: Option<S>,
     /// The state that was read or refused last; `None` if there was none, or if the same state may be read again.
     seen: Option<S>,
-    /// What the last sweep found, if that differs from `seen` and has not made the file due.
+    /// The state found by the last sweep, if it differs from `seen` and has not made the file due.
     last_sweep: Option<Option<S>>,
     /// The length of the next pause, before it is limited to the range of [`Pauses`].
     pause: Duration,
 }
 
-/// What is being done with a file.
+/// The progress of reading a file.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum State<S> {
-    /// Nothing. It may be due.
+enum ReadState<S> {
+    /// Nothing is under way. The file may be due.
     Idle,
     /// It has been quiet, and is looked at before it is read.
     Checking { looking: bool },
@@ -106,7 +106,7 @@ pub(crate) struct Pauses {
 impl<S> Default for FollowedFile<S> {
     fn default() -> Self {
         Self {
-            state: State::Idle,
+            state: ReadState::Idle,
             due: None,
             look: None,
             looking: None,
@@ -167,7 +167,7 @@ impl<S: Copy + PartialEq> FollowedFile<S> {
     /// The look that is to be made starts.
     pub(crate) fn look_started(&mut self) {
         self.looking = self.looking.max(self.look.take());
-        if let State::Checking { looking } = &mut self.state {
+        if let ReadState::Checking { looking } = &mut self.state {
             *looking = true;
         }
     }
@@ -176,8 +176,8 @@ impl<S: Copy + PartialEq> FollowedFile<S> {
     pub(crate) fn looked(&mut self, found: Option<S>, age: Option<Duration>, now: Instant) {
         self.looked = found;
         let look = self.looking.take();
-        if self.state == (State::Checking { looking: true }) {
-            self.state = State::Settled;
+        if self.state == (ReadState::Checking { looking: true }) {
+            self.state = ReadState::Settled;
             return;
         }
         let look = match look {
@@ -201,14 +201,14 @@ impl<S: Copy + PartialEq> FollowedFile<S> {
     /// If the file is due, requests the look before it is read.
     pub(crate) fn check_if_due(&mut self, now: Instant) {
         if self.take_due(now) {
-            self.state = State::Checking { looking: false };
+            self.state = ReadState::Checking { looking: false };
         }
     }
 
     /// Like [`check_if_due`](Self::check_if_due), for built-in content, which needs no look.
     pub(crate) fn settle_if_due(&mut self, now: Instant) {
         if self.take_due(now) {
-            self.state = State::Settled;
+            self.state = ReadState::Settled;
         }
     }
 
@@ -223,16 +223,16 @@ impl<S: Copy + PartialEq> FollowedFile<S> {
 
     /// Whether the look before reading has ended, so that the file is read now if it changed; `true` once.
     pub(crate) fn take_settled(&mut self) -> bool {
-        let is_settled = self.state == State::Settled;
+        let is_settled = self.state == ReadState::Settled;
         if is_settled {
-            self.state = State::Idle;
+            self.state = ReadState::Idle;
         }
         is_settled
     }
 
     /// Reading starts. It covers all earlier events.
     pub(crate) fn started(&mut self) {
-        self.state = State::Reading { of: self.looked };
+        self.state = ReadState::Reading { of: self.looked };
         self.due = None;
         self.last_sweep = None;
     }
@@ -240,14 +240,14 @@ impl<S: Copy + PartialEq> FollowedFile<S> {
     /// The result of the read under way is not used.
     pub(crate) fn abandoned(&mut self) {
         if self.is_reading() {
-            self.state = State::Idle;
+            self.state = ReadState::Idle;
         }
     }
 
     /// Reading ended.
     pub(crate) fn finished(&mut self, end: ReadEnd<S>, now: Instant) {
-        let of = match std::mem::replace(&mut self.state, State::Idle) {
-            State::Reading { of } => of,
+        let of = match std::mem::replace(&mut self.state, ReadState::Idle) {
+            ReadState::Reading { of } => of,
             _ => None,
         };
         self.last_sweep = None;
@@ -286,7 +286,7 @@ impl<S: Copy + PartialEq> FollowedFile<S> {
 impl<S: Copy + PartialEq> FollowedFile<S> {
     /// When to look at the file and to read it; `None` while that is under way.
     pub(crate) fn due(&self) -> Option<Instant> {
-        let due = self.due.filter(|_| self.state == State::Idle);
+        let due = self.due.filter(|_| self.state == ReadState::Idle);
         due.map(|due| due.at)
     }
 
@@ -297,32 +297,32 @@ impl<S: Copy + PartialEq> FollowedFile<S> {
 
     /// Whether the file has been due, and the look before it is read is wanted, is under way, or has just ended.
     pub(crate) fn is_checking(&self) -> bool {
-        matches!(self.state, State::Checking { .. } | State::Settled)
+        matches!(self.state, ReadState::Checking { .. } | ReadState::Settled)
     }
 
     pub(crate) fn is_reading(&self) -> bool {
-        matches!(self.state, State::Reading { .. })
+        matches!(self.state, ReadState::Reading { .. })
     }
 
     /// Whether the read that is under way started with the state that the last look found.
     pub(crate) fn is_reading_newest(&self) -> bool {
-        self.state == (State::Reading { of: self.looked })
+        self.state == (ReadState::Reading { of: self.looked })
     }
 
     /// The state when the read that is under way started.
     pub(crate) fn reading_of(&self) -> Option<S> {
         match self.state {
-            State::Reading { of } => of,
+            ReadState::Reading { of } => of,
             _ => None,
         }
     }
 
     /// Whether a look is to be started.
     pub(crate) fn wants_look(&self) -> bool {
-        self.look.is_some() || self.state == (State::Checking { looking: false })
+        self.look.is_some() || self.state == (ReadState::Checking { looking: false })
     }
 
-    /// What the last look found; `None` if the file can't be looked at.
+    /// The state found by the last look; `None` if the file can't be looked at.
     pub(crate) fn last_look(&self) -> Option<S> {
         self.looked
     }
@@ -479,27 +479,30 @@ mod tests {
         let early = [Closed, Wait(99), Check];
         let due = [Closed, Wait(100), Check];
         let with = |more: &[Step]| [&due, more].concat();
-        assert_eq!(state(&early), State::Idle);
-        assert_eq!(state(&due), State::Checking { looking: false });
+        assert_eq!(state(&early), ReadState::Idle);
+        assert_eq!(state(&due), ReadState::Checking { looking: false });
         assert!(after(&due).0.wants_look());
         assert_eq!(
             state(&with(&[LookStarted])),
-            State::Checking { looking: true }
+            ReadState::Checking { looking: true }
         );
         assert!(!after(&with(&[LookStarted])).0.wants_look());
         // A look that has started before it was due may have found an older state.
         assert_eq!(
             state(&with(&[Found(2)])),
-            State::Checking { looking: false }
+            ReadState::Checking { looking: false }
         );
-        assert_eq!(state(&with(&[LookStarted, Found(2)])), State::Settled);
-        assert_eq!(state(&with(&[LookStarted, Found(1), Left])), State::Idle);
+        assert_eq!(state(&with(&[LookStarted, Found(2)])), ReadState::Settled);
+        assert_eq!(
+            state(&with(&[LookStarted, Found(1), Left])),
+            ReadState::Idle
+        );
         let read = with(&[LookStarted, Found(2), Started]);
-        assert_eq!(state(&read), State::Reading { of: Some(2) });
+        assert_eq!(state(&read), ReadState::Reading { of: Some(2) });
         let ended = after(&[&read[..], &[Finished(ReadEnd::Known(Some(2)))]].concat());
         assert_eq!(
             (ended.0.state, ended.0.changed(), ended.1),
-            (State::Idle, false, None)
+            (ReadState::Idle, false, None)
         );
     }
 
@@ -545,7 +548,10 @@ mod tests {
         assert_eq!(seen(AGAIN), (None, Some(300)));
         let mut abandoned = after(&[Swept(2), Started]).0;
         abandoned.abandoned();
-        assert_eq!((abandoned.state, abandoned.seen), (State::Idle, Some(1)));
+        assert_eq!(
+            (abandoned.state, abandoned.seen),
+            (ReadState::Idle, Some(1))
+        );
     }
 
     #[test]

@@ -108,7 +108,7 @@ impl Control {
         let plane = next.unwrap_or(self.publication.plane.restart());
         open.report.restart = status::needs_restart(&self.configuration.boot, &config, plane);
         let (config, problem) = match &self.rollback.record {
-            Some(hold) => self.without_held(config, hold),
+            Some(record) => self.without_held(config, record),
             None => (config, None),
         };
         open.report.problems.extend(problem.clone());
@@ -140,12 +140,12 @@ impl Control {
     pub(super) fn without_held(
         &self,
         config: Config,
-        hold: &RollbackRecord,
+        record: &RollbackRecord,
     ) -> (Config, Option<String>) {
         let lists = &self.configuration.current.lists;
         let is_same = config.lists == *lists;
         let problem =
-            (!is_same).then(|| format!("lists of the configuration rejected: {}", hold.alarm()));
+            (!is_same).then(|| format!("lists of the configuration rejected: {}", record.alarm()));
         let lists = lists.clone();
         (Config { lists, ..config }, problem)
     }

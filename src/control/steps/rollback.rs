@@ -53,7 +53,7 @@ impl Control {
 
     fn composition(&self, dir: PathBuf) -> Composition {
         let lists = self.lists.active.iter();
-        let before = self.rollback.record.as_ref().map(|hold| &hold.accepted);
+        let before = self.rollback.record.as_ref().map(|record| &record.accepted);
         Composition {
             dir,
             journal: self.configuration.boot.journal.clone(),
@@ -124,16 +124,12 @@ impl Control {
     }
 
     fn adopt_rollback(&mut self, held: PreparedRollback, waiting: &mut OpenRequest) {
-        let PreparedRollback {
-            images,
-            record: hold,
-            ..
-        } = held;
-        let generation = hold.generation;
+        let PreparedRollback { images, record, .. } = held;
+        let generation = record.generation;
         let problems = &mut waiting.report.problems;
-        problems.extend(hold.unrestored.iter().cloned());
-        self.drop_newer(&hold);
-        self.rollback.adopt(hold);
+        problems.extend(record.unrestored.iter().cloned());
+        self.drop_newer(&record);
+        self.rollback.adopt(record);
         self.restore_images(images);
         self.refuse_updates_of_held_lists();
         let tickets = &mut self.requests.tickets;
@@ -146,9 +142,9 @@ impl Control {
     }
 
     /// Drops all loads that have not come into force. Those that are being joined or compiled are dropped when they end.
-    fn drop_newer(&mut self, hold: &RollbackRecord) {
+    fn drop_newer(&mut self, record: &RollbackRecord) {
         if let Some(pending) = self.lists.pending.take() {
-            self.keep_without_lists(pending, hold);
+            self.keep_without_lists(pending, record);
         }
         let tickets = self.compiler.clear().into_iter().chain(self.delta.clear());
         // Loads of lists in force are not dismissed here: those of held lists are refused, with the reason, and the
@@ -160,9 +156,9 @@ impl Control {
     }
 
     /// Keeps a pending configuration, but with the lists in force.
-    fn keep_without_lists(&mut self, pending: PendingConfig, hold: &RollbackRecord) {
+    fn keep_without_lists(&mut self, pending: PendingConfig, record: &RollbackRecord) {
         self.compiler.drop_pending_base();
-        let (config, problem) = self.without_held(pending.config, hold);
+        let (config, problem) = self.without_held(pending.config, record);
         let is_other = config != self.configuration.current;
         for open in self.requests.awaiting_pending() {
             open.report.problems.extend(problem.clone());
@@ -183,8 +179,8 @@ impl Control {
 
     /// Adopts restored images, and the facts about lists in them.
     pub(crate) fn restore_images(&mut self, images: Images) {
-        let hold = self.rollback.record.as_ref();
-        let names = hold.map_or(&[][..], |hold| &hold.lists);
+        let record = self.rollback.record.as_ref();
+        let names = record.map_or(&[][..], |record| &record.lists);
         held::restore(&mut self.lists.active, names, |list| loaded(&images, list));
         self.publication.set_images(images);
     }
@@ -201,12 +197,12 @@ impl Control {
     }
 
     fn release(&mut self, waiting: &mut OpenRequest, prepared: Prepared) {
-        let hold = self.rollback.release();
-        let generation = hold.as_ref().map(|hold| hold.generation);
+        let record = self.rollback.release();
+        let generation = record.as_ref().map(|record| record.generation);
         tracing::info!(generation, "lists follow their files again");
         let requested = held::release(
             &mut self.lists.active,
-            hold.map_or_else(Default::default, |hold| hold.accepted),
+            record.map_or_else(Default::default, |record| record.accepted),
             &self.guard_policy,
             &mut self.requests.tickets,
         );

@@ -97,11 +97,11 @@ mod tests {
 
     #[test]
     fn labels_with_equal_hashes_do_not_mix() {
-        let (key, tops) = colliding();
+        let (key, labels) = colliding();
         let mut run = Run::new();
         for below in 0..50 {
-            for top in &tops {
-                let name = Name::from_text(&format!("n{below}.{top}")).expect("a name");
+            for label in &labels {
+                let name = Name::from_text(&format!("n{below}.{label}")).expect("a name");
                 let path = Path::from(&name);
                 run.push(&key, path.as_bytes(), 0).expect("room");
             }

@@ -202,7 +202,7 @@ impl<O: Observer> Resolver<O> {
     }
 }
 
-/// What [`Resolver::begin`] decided for a message. `begin` runs on threads that may wait for locks.
+/// The decision of [`Resolver::begin`] about a message. `begin` runs on threads that may wait for locks.
 pub(super) enum Begun {
     /// This answer is to be sent.
     Reply(Vec<u8>),

@@ -48,7 +48,7 @@ impl Connector for Fate {
         &self,
         _: &Arc<Server>,
         _: How,
-        question: &Key,
+        key: &Key,
         patience: Duration,
     ) -> BoxFuture<'static, Result<Reply, ExchangeError>> {
         match self {
@@ -60,8 +60,8 @@ impl Connector for Fate {
             }),
             Self::AnswersAt(instant, rcode) => {
                 let head = [0, 0, 0x81, 0x80 | rcode, 0, 1, 0, 0, 0, 0, 0, 0];
-                let rtype = question.rtype().to_be_bytes();
-                let bytes = [&head[..], question.name(), &rtype, &[0, 1]].concat();
+                let rtype = key.rtype().to_be_bytes();
+                let bytes = [&head[..], key.name(), &rtype, &[0, 1]].concat();
                 let instant = *instant;
                 Box::pin(async move {
                     tokio::time::timeout(patience, tokio::time::sleep_until(instant))

@@ -29,7 +29,7 @@ use self::connect::Connector;
 use self::exchange::{ExchangeError, How, Transport};
 pub use self::failures::FailureCounts;
 use self::health::Health;
-use self::reply::{Again, Received, Verdict, evaluate, is_usable};
+use self::reply::{Again, Evaluation, Received, evaluate, is_usable};
 use self::server::Server;
 use super::cache::Key;
 use super::shared::Setting;
@@ -309,7 +309,8 @@ impl Pool {
                 Some(done) = tries.next() => {
                     responded[done.place] |= done.responded;
                     let server = &servers[done.place];
-                    if let Some(answer) = self.judge(done, server, &mut charged, &mut failure) {
+                    let answer = self.evaluate_try(done, server, &mut charged, &mut failure);
+                    if let Some(answer) = answer {
                         return Ok(answer);
                     }
                 }
@@ -423,7 +424,7 @@ impl Pool {
                 at: Instant::now(),
             };
             match evaluate(server, how, received, key, &self.intake, &self.counters) {
-                Verdict::Answer(answer) => {
+                Evaluation::Answer(answer) => {
                     if is_usable(&answer) {
                         let now = Instant::now();
                         if let Some(is_certain) = edns_off {
@@ -436,15 +437,15 @@ impl Pool {
                     done.result = Ok(Some(answer));
                     return done;
                 }
-                Verdict::Again(again) => next = Some(again),
-                Verdict::Garbage => return done,
+                Evaluation::Again(again) => next = Some(again),
+                Evaluation::Garbage => return done,
             }
         }
         done
     }
 
     /// The answer, if it is usable; otherwise records the failure.
-    fn judge(
+    fn evaluate_try(
         &self,
         done: Try,
         server: &Arc<Server>,

@@ -39,7 +39,7 @@ pub(super) struct Received<'m> {
 
 /// The evaluation of a response.
 #[derive(Debug)]
-pub(super) enum Verdict {
+pub(super) enum Evaluation {
     /// An answer, with any response code.
     Answer(Answer),
     /// No usable answer yet.
@@ -68,7 +68,7 @@ pub(super) fn evaluate(
     key: &Key,
     intake: &Bounds,
     counters: &Counters,
-) -> Verdict {
+) -> Evaluation {
     let Received { bytes, fit, at, .. } = received;
     let is_random = how.over == Transport::Udp && how.dialect.random_case;
     match fit {
@@ -76,13 +76,13 @@ pub(super) fn evaluate(
             counters.bump(Count::UpstreamBare);
             server.failed(Failure::Rcode(rcode(bytes)));
             server.doubt_edns(key.name(), at);
-            return Verdict::Again(Again::WithoutEdns { is_certain: false });
+            return Evaluation::Again(Again::WithoutEdns { is_certain: false });
         }
         Fit::OtherCase => {
             counters.bump(Count::UpstreamCase);
             if is_random {
                 server.doubt_case();
-                return Verdict::Again(Again::OtherCase);
+                return Evaluation::Again(Again::OtherCase);
             }
         }
         Fit::Answer if is_random => server.case_works(),
@@ -90,14 +90,14 @@ pub(super) fn evaluate(
     }
     // This check comes before the records are read, because a truncated answer may end in the middle of a record.
     if how.over == Transport::Udp && received.is_cut {
-        return Verdict::Again(Again::Tcp);
+        return Evaluation::Again(Again::Tcp);
     }
     let answer = match read(bytes, key, intake) {
         Ok(answer) => answer,
         Err(AnswerError::Referral) => {
             counters.bump(Count::UpstreamReferral);
             server.refers();
-            return Verdict::Garbage;
+            return Evaluation::Garbage;
         }
         Err(_) => {
             counters.bump(Count::UpstreamGarbage);
@@ -105,8 +105,8 @@ pub(super) fn evaluate(
             let is_doubted =
                 how.dialect.edns && has_broken_opt(bytes) && server.doubt_edns(key.name(), at);
             return match is_doubted {
-                true => Verdict::Again(Again::WithoutEdns { is_certain: false }),
-                false => Verdict::Garbage,
+                true => Evaluation::Again(Again::WithoutEdns { is_certain: false }),
+                false => Evaluation::Garbage,
             };
         }
     };
@@ -119,16 +119,16 @@ pub(super) fn evaluate(
         let is_certain = match edns_support(bytes, answer.rcode()) {
             EdnsSupport::Fine => {
                 server.edns_works(at);
-                return Verdict::Answer(answer);
+                return Evaluation::Answer(answer);
             }
             // While EDNS is proven, the refusal may come from a server behind this one, so it is not certain.
             EdnsSupport::Refused => !server.is_edns_proven(at),
             EdnsSupport::Doubtful if server.doubt_edns(key.name(), at) => false,
-            EdnsSupport::Doubtful => return Verdict::Answer(answer),
+            EdnsSupport::Doubtful => return Evaluation::Answer(answer),
         };
-        return Verdict::Again(Again::WithoutEdns { is_certain });
+        return Evaluation::Again(Again::WithoutEdns { is_certain });
     }
-    Verdict::Answer(answer)
+    Evaluation::Answer(answer)
 }
 
 /// Reads an answer. One that is truncated even by TCP is incomplete and must not be kept.

@@ -217,7 +217,7 @@ struct Request {
 #[derive(Clone)]
 struct Connection {
     requests: mpsc::Sender<Request>,
-    state: Arc<State>,
+    state: Arc<ConnectionState>,
 }
 
 impl Connection {
@@ -247,7 +247,7 @@ impl Connection {
             .max_frame_length(MAX_MESSAGE)
             .new_codec();
         let (requests, queue) = mpsc::channel(PIPELINE);
-        let state = Arc::new(State::new(counters));
+        let state = Arc::new(ConnectionState::new(counters));
         let frames = Framed::new(stream, codec);
         tokio::spawn(drive(frames, queue, Arc::clone(&state)));
         Self { requests, state }
@@ -288,7 +288,7 @@ struct Open {
 }
 
 /// The state that the sending and the receiving half of a connection share.
-struct State {
+struct ConnectionState {
     open: Mutex<HashMap<u16, Open>>,
     places: Semaphore,
     /// How many queries were open when the connection ended.
@@ -299,7 +299,7 @@ struct State {
     counters: Arc<Counters>,
 }
 
-impl State {
+impl ConnectionState {
     fn new(counters: &Arc<Counters>) -> Self {
         Self {
             open: Mutex::default(),
@@ -311,8 +311,8 @@ impl State {
         }
     }
 
-    fn received_since(&self, then: Instant) -> bool {
-        *lock(&self.last_received) > then
+    fn received_since(&self, instant: Instant) -> bool {
+        *lock(&self.last_received) > instant
     }
 
     /// Whether a lost query that was sent at `start` had been pipelined with others. This is so if other queries were
@@ -379,7 +379,7 @@ impl State {
 }
 
 /// Runs a connection to its end.
-async fn drive<S>(frames: Frames<S>, queue: mpsc::Receiver<Request>, state: Arc<State>)
+async fn drive<S>(frames: Frames<S>, queue: mpsc::Receiver<Request>, state: Arc<ConnectionState>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -397,7 +397,7 @@ where
 async fn send<S>(
     mut sink: SplitSink<Frames<S>, Bytes>,
     mut queue: mpsc::Receiver<Request>,
-    state: &State,
+    state: &ConnectionState,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -421,7 +421,7 @@ async fn send<S>(
 
 /// Ends when the server closes the connection, when the connection is idle, or when no further query will be sent and
 /// none waits.
-async fn receive<S>(mut stream: SplitStream<Frames<S>>, state: &State)
+async fn receive<S>(mut stream: SplitStream<Frames<S>>, state: &ConnectionState)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

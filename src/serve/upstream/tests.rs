@@ -168,7 +168,7 @@ fn first(pool: &Pool) -> Arc<Server> {
     Arc::clone(&pool.lock().all[0])
 }
 
-fn question() -> Key {
+fn query_key() -> Key {
     let packet =
         b"\x00\x01\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01a\x04test\x00\x00\x01\x00\x01";
     Key::new(&Query::parse(packet).expect("a query"))
@@ -176,7 +176,7 @@ fn question() -> Key {
 
 async fn timed(pool: &Pool) -> (Result<u16, (u16, Option<u16>)>, Duration) {
     let start = Instant::now();
-    let result = pool.ask(&question(), None, None).await;
+    let result = pool.ask(&query_key(), None, None).await;
     let short = result
         .map(|answer| answer.rcode())
         .map_err(|none| (none.code, none.said.map(|answer| answer.rcode())));
@@ -325,7 +325,7 @@ async fn after_a_silent_first_attempt_the_other_servers_are_asked() {
         said: None,
         again: None,
     };
-    assert!(pool.ask(&question(), None, Some(prior)).await.is_ok());
+    assert!(pool.ask(&query_key(), None, Some(prior)).await.is_ok());
     assert_eq!(script.asked.lock().expect("not poisoned")[0].0, address(2));
 }
 
@@ -341,7 +341,7 @@ async fn a_workers_attempt_and_its_time_count() {
         said: None,
         again: None,
     };
-    assert!(pool.ask(&question(), None, Some(prior)).await.is_err());
+    assert!(pool.ask(&query_key(), None, Some(prior)).await.is_err());
     assert_eq!(start.elapsed(), Duration::from_secs(2));
     assert_eq!(script.asked.lock().expect("not poisoned").len(), ROUNDS - 1);
 }
@@ -357,7 +357,7 @@ async fn a_truncated_first_attempt_is_continued_over_tcp() {
         again: Some(Again::Tcp),
     };
     let answer = pool
-        .ask(&question(), None, Some(prior))
+        .ask(&query_key(), None, Some(prior))
         .await
         .expect("an answer");
     assert_eq!(answer.rcode(), 0);
@@ -386,7 +386,7 @@ async fn servers_that_stay_keep_their_health_and_others_lose_it() {
         said: None,
         again: Some(Again::Tcp),
     };
-    assert!(pool.ask(&question(), None, Some(prior)).await.is_ok());
+    assert!(pool.ask(&query_key(), None, Some(prior)).await.is_ok());
     let asked = script.asked.lock().expect("not poisoned");
     assert_eq!(*asked, [(address(1), Transport::Udp)]);
 }
@@ -402,7 +402,7 @@ async fn a_lack_of_sockets_is_reported_as_ours_whatever_other_servers_answer() {
     ] {
         let (pool, _) = pool(&servers);
         let none = pool
-            .ask(&question(), None, None)
+            .ask(&query_key(), None, None)
             .await
             .expect_err("no answer");
         assert_eq!(none.ours, ours);

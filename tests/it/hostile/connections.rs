@@ -39,9 +39,9 @@ fn a_client_that_reads_no_answers_is_closed_and_holds_little_memory() {
     });
     let server = server(&upstream, "tcp-idle-secs = 1", "");
     let long = query("long.example", RecordType::TXT);
-    let other = |question: &Message| {
+    let other = |query: &Message| {
         let mut stream = Stream::open(server.address);
-        stream.send(question);
+        stream.send(query);
         stream
             .receive()
             .expect("other clients are served")

@@ -162,13 +162,13 @@ fn a_flood_at_one_address_delays_neither_the_other_nor_the_shutdown() {
         text.parse().expect("an address")
     };
     let (flooded, other) = (address(0), address(1));
-    let question = query("blocked.example", RecordType::A);
+    let query = query("blocked.example", RecordType::A);
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
                 let port = Port::open(flooded);
-                let bytes = bytes(&question);
+                let bytes = bytes(&query);
                 while !over.load(Ordering::Relaxed) {
                     // The server may have ended.
                     let _ = port.0.send(&bytes);
@@ -178,7 +178,7 @@ fn a_flood_at_one_address_delays_neither_the_other_nor_the_shutdown() {
         let test = catch_unwind(AssertUnwindSafe(|| {
             until("a flood", || server.count("kernel_drops") > 1000);
             until("an answer at the other address", || {
-                exchange(other, &question, PATIENCE / 100).is_some()
+                exchange(other, &query, PATIENCE / 100).is_some()
             });
             server.signal("TERM");
             assert_eq!(server.wait(), Some(0));

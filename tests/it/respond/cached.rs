@@ -81,17 +81,17 @@ fn type_do_and_cd_are_part_of_the_key_and_ad_and_edns_are_not() {
 fn each_of_the_four_combinations_of_do_and_cd_has_its_own_answer() {
     let harness = harness([]);
     let plain = ask("good.example", A);
-    let questions = [
+    let queries = [
         plain,
         plain.dnssec_ok(),
         plain.flags(RD | CD),
         plain.dnssec_ok().flags(RD | CD),
     ];
-    for (last, asked) in (1..).zip(questions) {
+    for (last, asked) in (1..).zip(queries) {
         let address = a("good.example", 300, [192, 0, 2, last]);
         harness.learn(asked, upstream_answer("good.example", A).answers([address]));
     }
-    for (last, asked) in (1..).zip(questions) {
+    for (last, asked) in (1..).zip(queries) {
         let expected = format!("good.example. 300 IN A 192.0.2.{last}");
         assert_eq!(harness.answer(asked).answers(), [expected]);
     }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{Explanation, Query, RuleLine, precedence, rules_in_file, source_label};
 use crate::config::Config;
-use crate::control::admin::verdict::{Outcome, Question, Verdict};
+use crate::control::admin::verdict::{ExplainRequest, Outcome, QueryVerdict};
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::inspect::policy_at::{ListRule, PolicyAt};
 use crate::control::journal::past::Served;
@@ -16,7 +16,10 @@ use crate::policy::snapshot::Snapshot;
 
 /// Answers a query under a snapshot, with the code of the data plane.
 pub type Respond<'a> =
-    dyn Fn(&Snapshot, &Question) -> Result<Verdict, Box<dyn std::error::Error + Send + Sync>> + 'a;
+    dyn Fn(&Snapshot, &ExplainRequest) -> Result<QueryVerdict, RespondError> + 'a;
+
+/// The error of [`Respond`].
+pub type RespondError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A reason why a query can't be explained.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +29,7 @@ pub enum ExplainError {
     TooLarge(#[from] TooLarge),
     /// The query could not be answered.
     #[error(transparent)]
-    Respond(Box<dyn std::error::Error + Send + Sync>),
+    Respond(RespondError),
 }
 
 /// Explains how a query is answered now, or at `moment`. A past moment is explained from the journal: `journal` has its
@@ -155,8 +158,8 @@ fn verdict(
     snapshot: &Snapshot,
     query: &Query,
     respond: &Respond<'_>,
-) -> Result<Verdict, ExplainError> {
-    let verdict = respond(snapshot, &query.question()).map_err(ExplainError::Respond)?;
+) -> Result<QueryVerdict, ExplainError> {
+    let verdict = respond(snapshot, &query.to_request()).map_err(ExplainError::Respond)?;
     let decided = snapshot.decide(&query.name);
     Ok(match policy.served {
         Served::Stopped(_) => without_decision(verdict, Outcome::Stopped),
@@ -174,8 +177,8 @@ fn verdict(
 }
 
 /// The verdict with another outcome, and without rule, chain and answer.
-fn without_decision(verdict: Verdict, outcome: Outcome) -> Verdict {
-    Verdict {
+fn without_decision(verdict: QueryVerdict, outcome: Outcome) -> QueryVerdict {
+    QueryVerdict {
         outcome,
         chain: None,
         by: None,

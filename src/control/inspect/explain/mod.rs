@@ -17,7 +17,7 @@ use crate::config::order::State;
 use crate::config::order::{Order, Suspension};
 use crate::config::shown::{Show, path_text};
 use crate::config::{Content, List, regular};
-use crate::control::admin::verdict::{Answer, Chain, Outcome, Question, Verdict};
+use crate::control::admin::verdict::{Answer, Chain, ExplainRequest, Outcome, QueryVerdict};
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::protected::Guarded;
 use crate::control::guard::suppressed::admits;
@@ -41,8 +41,8 @@ pub struct Query {
 
 impl Query {
     /// The query as a request to the control socket.
-    pub fn question(&self) -> Question {
-        Question {
+    pub fn to_request(&self) -> ExplainRequest {
+        ExplainRequest {
             name: self.name.to_string(),
             rtype: self.rtype.into(),
             client: self.client,
@@ -123,7 +123,7 @@ impl Explanation {
         query: &Query,
         registry: &OrderRegistry,
         at: Timestamp,
-        verdict: Verdict,
+        verdict: QueryVerdict,
         rules: Vec<RuleLine>,
         left_out: Vec<String>,
     ) -> Self {

@@ -5,14 +5,19 @@ use jiff::Timestamp;
 use super::{Explanation, Query, RuleLine, rules_in_file};
 use crate::config::{Config, Content, List};
 use crate::control::admin::status::{ListStatus, Status};
-use crate::control::admin::verdict::{MatchingRule, Verdict};
+use crate::control::admin::verdict::{MatchingRule, QueryVerdict};
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::list_file::file::digest;
 use crate::control::sources::orders::registry::OrderRegistry;
 
 /// Adds to the server's verdict the line numbers of its rules, and the contents of its orders and exceptions. Both are
 /// read from the files of the server's configuration.
-pub fn explain(config: &Config, query: &Query, status: &Status, verdict: Verdict) -> Explanation {
+pub fn explain(
+    config: &Config,
+    query: &Query,
+    status: &Status,
+    verdict: QueryVerdict,
+) -> Explanation {
     let guard_policy = GuardPolicy::read(config);
     let registry = OrderRegistry::read(config);
     let mut left_out = registry.problems();

@@ -80,9 +80,9 @@ fn a_generation_whose_entry_is_damaged_is_not_reported_as_unwritten() {
     let damaged = lines[number - 1].replacen('3', "8", 1);
     lines[number - 1] = &damaged;
     fs::write(&path, lines.join("\n") + "\n").expect("written");
-    let verdict = verify(&[&path], None).expect("readable");
-    assert!(!verdict.findings.is_empty());
-    assert!(verdict.notes.is_empty(), "{:?}", verdict.notes);
+    let verification = verify(&[&path], None).expect("readable");
+    assert!(!verification.findings.is_empty());
+    assert!(verification.notes.is_empty(), "{:?}", verification.notes);
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn write_with_key(path: &Path, key: &Path, generation: u64) {
     assert_eq!(journal.problem(), None);
 }
 
-fn with_key(path: &Path, key: &Path) -> crate::control::journal::verify::Verdict {
+fn with_key(path: &Path, key: &Path) -> crate::control::journal::verify::Verification {
     let keys = Keys::read(key).unwrap_or_else(|error| panic!("{error}"));
     verify(&[path], Some(&keys)).expect("readable")
 }
@@ -56,12 +56,12 @@ fn a_journal_that_was_replaced_with_its_head_is_detected_with_the_key() {
     let path = dir.path().join("journal.jsonl");
     let key = key_file(dir.path(), &["aa"]);
     write_with_key(&path, &key, 1);
-    let verdict = with_key(&path, &key);
+    let verification = with_key(&path, &key);
     assert_eq!(
-        (kinds(&verdict.findings), kinds(&verdict.notes)),
+        (kinds(&verification.findings), kinds(&verification.notes)),
         (vec![], vec![])
     );
-    assert_eq!(verdict.authenticated_by.as_deref(), Some("aa"));
+    assert_eq!(verification.authenticated_by.as_deref(), Some("aa"));
     let head = fs::read_to_string(path.with_extension("jsonl.head")).expect("there");
     let tag = head
         .split_ascii_whitespace()
@@ -76,16 +76,16 @@ fn a_journal_that_was_replaced_with_its_head_is_detected_with_the_key() {
     ] {
         forge(&path, 1, &tag);
         assert_eq!(problems(&path), [], "the chain alone does not show it");
-        let verdict = with_key(&path, &key);
-        assert_eq!(kinds(&verdict.findings), [problem]);
-        assert_eq!(verdict.authenticated_by, None);
+        let verification = with_key(&path, &key);
+        assert_eq!(kinds(&verification.findings), [problem]);
+        assert_eq!(verification.authenticated_by, None);
     }
     // The next server records this in its entry `start`, as its new head does not authenticate the earlier entries.
     write_with_key(&path, &key, 9);
-    let verdict = with_key(&path, &key);
-    assert_eq!(kinds(&verdict.findings), []);
+    let verification = with_key(&path, &key);
+    assert_eq!(kinds(&verification.findings), []);
     assert_eq!(
-        kinds(&verdict.notes),
+        kinds(&verification.notes),
         [Problem::WasUnauthenticated, Problem::Skipped(6, 8)]
     );
 }
@@ -98,16 +98,22 @@ fn entries_beyond_the_head_are_reported_before_and_after_a_server_continues() {
     let (first, last) = (last + 1, last + 2);
     assert_eq!(problems(&path), [Problem::Uncovered(first, last)]);
     write(&path, 3..=3);
-    let verdict = verify(&[&path], None).expect("readable");
-    assert_eq!(kinds(&verdict.findings), []);
-    assert_eq!(kinds(&verdict.notes), [Problem::WasUncovered(first, last)]);
+    let verification = verify(&[&path], None).expect("readable");
+    assert_eq!(kinds(&verification.findings), []);
+    assert_eq!(
+        kinds(&verification.notes),
+        [Problem::WasUncovered(first, last)]
+    );
     // One entry alone, and a head that is gone.
     let (_dir, path) = written(1);
     let count = entries(&path).len() as u64;
     fs::remove_file(path.with_extension("jsonl.head")).expect("removed");
     write(&path, 2..=2);
-    let verdict = verify(&[&path], None).expect("readable");
-    assert_eq!(kinds(&verdict.notes), [Problem::WasUncovered(1, count)]);
+    let verification = verify(&[&path], None).expect("readable");
+    assert_eq!(
+        kinds(&verification.notes),
+        [Problem::WasUncovered(1, count)]
+    );
 }
 
 #[test]
@@ -122,9 +128,9 @@ fn a_key_is_rotated_while_the_journal_is_written() {
     journal.publish(draft(2, None, &[]));
     journal.close(2);
     assert_eq!(journal.problem(), None);
-    let verdict = with_key(&path, &key);
-    assert_eq!(kinds(&verdict.findings), []);
-    assert_eq!(verdict.authenticated_by.as_deref(), Some("bb"));
+    let verification = with_key(&path, &key);
+    assert_eq!(kinds(&verification.findings), []);
+    assert_eq!(verification.authenticated_by.as_deref(), Some("bb"));
     key_file(dir.path(), &["aa"]);
     assert_eq!(
         kinds(&with_key(&path, &key).findings),
@@ -202,9 +208,9 @@ fn a_rewritten_history_is_still_reported_after_the_next_server_signed_a_head() {
         let other = Problem::OtherHead(covered);
         assert_eq!(kinds(&with_key(&path, &key).findings), [other]);
         write_with_key(&path, &key, 9);
-        let verdict = with_key(&path, &key);
+        let verification = with_key(&path, &key);
         let was = Problem::WasOtherHead(covered);
-        assert_eq!(kinds(&verdict.findings), [was], "{more} more entries");
+        assert_eq!(kinds(&verification.findings), [was], "{more} more entries");
         // The hash of the entry that is gone is kept, as evidence.
         let reported = entries(&path)
             .into_iter()
@@ -260,10 +266,10 @@ fn entries_that_a_crash_left_beyond_the_head_follow_the_one_that_it_names() {
     let covered = entries(&path).len() as u64;
     add(&path, 2);
     write_with_key(&path, &key, 2);
-    let verdict = with_key(&path, &key);
-    assert_eq!(kinds(&verdict.findings), []);
+    let verification = with_key(&path, &key);
+    assert_eq!(kinds(&verification.findings), []);
     let note = Problem::WasUncovered(covered + 1, covered + 2);
-    assert_eq!(kinds(&verdict.notes), [note]);
+    assert_eq!(kinds(&verification.notes), [note]);
 }
 
 /// Entries are on the disk, and the alarm must not say that they are not.

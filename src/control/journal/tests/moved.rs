@@ -59,8 +59,8 @@ fn published(path: &Path) -> Vec<(u64, Published)> {
 }
 
 fn is_good(paths: &[&Path]) -> Vec<Problem> {
-    let verdict = verify(paths, None).expect("readable");
-    let findings = verdict.findings.into_iter();
+    let verification = verify(paths, None).expect("readable");
+    let findings = verification.findings.into_iter();
     findings.map(|finding| finding.problem).collect()
 }
 

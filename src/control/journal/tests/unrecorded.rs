@@ -30,9 +30,9 @@ fn served(path: &Path, moment: Timestamp) -> Served {
 }
 
 fn notes(path: &Path) -> Vec<Problem> {
-    let verdict = verify(&[path], None).expect("readable");
-    assert_eq!(verdict.findings, []);
-    let notes = verdict.notes.into_iter();
+    let verification = verify(&[path], None).expect("readable");
+    assert_eq!(verification.findings, []);
+    let notes = verification.notes.into_iter();
     notes.map(|note| note.problem).collect()
 }
 

@@ -66,14 +66,14 @@ pub struct Store {
 #[derive(Debug)]
 pub struct Loaded {
     /// The newest images that are whole, if any are.
-    pub found: Option<Found>,
+    pub found: Option<FoundImages>,
     /// Newer ones that could not be read.
     pub refused: Vec<Refused>,
 }
 
 /// Images from a state directory.
 #[derive(Debug)]
-pub struct Found {
+pub struct FoundImages {
     /// Their numbers, for the next [`Store::commit`].
     pub pair: Pair,
     /// Their record; `None` if it is lost.
@@ -168,7 +168,7 @@ impl Store {
                 None => None,
             };
             let base = read(self.base_path(pair.base))?;
-            Some(Found {
+            Some(FoundImages {
                 pair,
                 published,
                 base,

@@ -36,7 +36,7 @@ pub(crate) fn accepted(
 ) -> BTreeMap<String, InForce> {
     let known = lists.iter().filter_map(|list| {
         let before = before.and_then(|before| before.get(list.name())).copied();
-        let before = before.or(list.past.accepted);
+        let before = before.or(list.earlier.accepted);
         let in_force = || list.loaded.as_ref().map(Loaded::in_force);
         Some((list.name().to_owned(), before.or_else(in_force)?))
     });
@@ -94,7 +94,7 @@ pub(crate) fn release(
     let mut requested = Vec::new();
     for list in lists {
         list.set_frozen(false);
-        list.past.accepted = accepted.remove(list.name());
+        list.earlier.accepted = accepted.remove(list.name());
         if list.refused.is_some() || list.changed() || list.is_outdated(guard_policy) {
             requested.push(list.request(tickets.next(), Guards::NONE, now));
         }

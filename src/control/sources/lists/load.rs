@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::config::shown::Show;
 use crate::config::{Content, List};
 use crate::control::guard::acceptance::{
-    HeldUpdate, InForce, NewState, RELEASE, judge, released_before,
+    HeldUpdate, InForce, NewState, RELEASE, check_acceptance, released_before,
 };
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::protected::Guarded;
@@ -228,7 +228,7 @@ pub fn load_as(
     })?;
     let rules = image.facts().given();
     let new = NewState::new(&list.source.name, path, &reading, Some(rules));
-    judge(&new, before, guard_policy.limits(), released)?;
+    check_acceptance(&new, before, guard_policy.limits(), released)?;
     let loaded = Loaded {
         rules,
         tally: reading.tally,

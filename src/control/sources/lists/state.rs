@@ -41,7 +41,7 @@ pub(crate) struct ListState {
     /// The rules in force; `None` if there are none, because the list was never read.
     pub(crate) loaded: Option<Loaded>,
     serving: Serving,
-    pub(crate) past: Past,
+    pub(crate) earlier: EarlierStates,
     /// Its rules while its configuration is pending: they are not joined with those of other lists yet.
     pub(crate) rules: Option<Image>,
     /// Why the newest state of the file is refused, and when it was first refused for this reason.
@@ -82,7 +82,7 @@ enum Serving {
 
 /// Earlier states of a list, for the guards that compare a newer state with them.
 #[derive(Debug, Default)]
-pub(crate) struct Past {
+pub(crate) struct EarlierStates {
     /// The states in force of the list with the same name in the earlier configuration, until the first load.
     pub(crate) before: Vec<InForce>,
     /// The state in force before a rollback that has been released, until a newer state is loaded.
@@ -117,7 +117,7 @@ impl ListState {
             config,
             loaded: None,
             serving: Serving::Current,
-            past: Past::default(),
+            earlier: EarlierStates::default(),
             rules: None,
             refused: None,
             loading: None,
@@ -268,9 +268,12 @@ impl ListState {
                     released: Guards::NONE,
                     ..loaded.in_force()
                 };
-                [in_force].into_iter().chain(self.past.accepted).collect()
+                [in_force]
+                    .into_iter()
+                    .chain(self.earlier.accepted)
+                    .collect()
             }
-            None => self.past.before.clone(),
+            None => self.earlier.before.clone(),
         }
     }
 
@@ -365,7 +368,7 @@ impl ListState {
         self.file.set_seen(signature);
         self.loaded = loaded;
         self.end_kept();
-        self.past.accepted = None;
+        self.earlier.accepted = None;
     }
 
     /// Puts rules in force that a previous process read under another configuration of the list, until the list is
@@ -426,7 +429,7 @@ impl ListState {
                 self.file.finished(ReadEnd::Known(loaded.signature), now);
                 self.loaded = Some(loaded);
                 self.end_kept();
-                self.past.accepted = None;
+                self.earlier.accepted = None;
                 self.refused = None;
                 self.logged_old = false;
                 return;

@@ -298,7 +298,8 @@ impl OrderRegistry {
     pub(crate) fn texts(&self) -> impl Iterator<Item = (&Order, &Arc<str>)> + Clone {
         let files = self.orders.files().iter();
         let single = files.filter(|(path, _)| !self.doubles.contains_key(*path));
-        single.filter_map(|(_, sheet)| sheet.good.as_ref().map(|(order, text)| (&**order, text)))
+        single
+            .filter_map(|(_, tracked)| tracked.good.as_ref().map(|(order, text)| (&**order, text)))
     }
 
     /// The orders with their schedules.
@@ -317,7 +318,7 @@ impl OrderRegistry {
     /// All exceptions, including expired ones.
     pub fn exceptions(&self) -> impl Iterator<Item = &Exception> + Clone {
         let files = self.exceptions.files().values();
-        let good = files.filter_map(|sheet| sheet.good.as_ref());
+        let good = files.filter_map(|tracked| tracked.good.as_ref());
         self.own
             .iter()
             .chain(good.flat_map(|(exceptions, _)| &**exceptions))

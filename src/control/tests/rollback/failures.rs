@@ -29,9 +29,9 @@ async fn no_image_is_stored_while_a_written_rollback_is_not_in_force() {
     control.next_request();
     assert!(!control.requests.queue.tasks.is_running(&()));
     end_rolling(&mut control).await;
-    let hold = RollbackRecord::read(&folder.path().join("state")).expect("readable");
-    assert_eq!(hold, control.rollback.record);
-    assert!(hold.is_some_and(|hold| hold.first <= control.generation()));
+    let record = RollbackRecord::read(&folder.path().join("state")).expect("readable");
+    assert_eq!(record, control.rollback.record);
+    assert!(record.is_some_and(|record| record.first <= control.generation()));
     control.publish();
     control.persist_images();
     assert!(control.persist.is_writing() && other.try_recv().is_err());
@@ -55,7 +55,10 @@ async fn a_rollback_waits_for_no_file_that_a_reload_reads() {
     control.next_request();
     assert!(control.rollback.is_running());
     end_rolling(&mut control).await;
-    assert_eq!(control.rollback.record.map(|hold| hold.generation), Some(1));
+    assert_eq!(
+        control.rollback.record.map(|record| record.generation),
+        Some(1)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -120,7 +123,7 @@ async fn a_restart_serves_the_held_lists_whether_their_images_were_stored_or_not
         let running = two_generations(folder.path()).await;
         let dir = running.dir.clone();
         running.end().await;
-        hold(1, first).write(&dir).expect("written");
+        sample_record(1, first).write(&dir).expect("written");
         let running = Running::start(folder.path());
         let expected = match first {
             3 => "one.example",
@@ -137,9 +140,9 @@ async fn a_restart_serves_the_held_lists_whether_their_images_were_stored_or_not
 }
 
 /// Starts a server whose state directory has a rollback to a generation that is not stored.
-async fn restart_with_a_broken_hold(folder: &Path) -> Running {
+async fn restart_with_a_broken_record(folder: &Path) -> Running {
     let dir = folder.join("state");
-    hold(9, 10).write(&dir).expect("written");
+    sample_record(9, 10).write(&dir).expect("written");
     let running = Running::start(folder);
     assert_eq!(running.blocked(), ["two.example"]);
     let alarms = running.status().await.alarms;
@@ -154,7 +157,10 @@ async fn restart_with_a_broken_hold(folder: &Path) -> Running {
 async fn a_rollback_that_can_not_be_restored_is_reported_and_not_tried_again() {
     let folder = folder();
     two_generations(folder.path()).await.end().await;
-    restart_with_a_broken_hold(folder.path()).await.end().await;
+    restart_with_a_broken_record(folder.path())
+        .await
+        .end()
+        .await;
     let running = Running::start(folder.path());
     assert_eq!(running.blocked(), ["two.example"]);
     assert!(!running.status().await.degraded);
@@ -165,7 +171,7 @@ async fn a_rollback_that_can_not_be_restored_is_reported_and_not_tried_again() {
 async fn a_successful_rollback_ends_the_alarm_of_a_failed_one() {
     let folder = folder();
     two_generations(folder.path()).await.end().await;
-    let running = restart_with_a_broken_hold(folder.path()).await;
+    let running = restart_with_a_broken_record(folder.path()).await;
     let report = running.roll_back(Some(1)).await;
     assert_eq!(report.problems, Vec::<String>::new());
     assert_eq!(running.blocked(), ["one.example"]);
@@ -243,7 +249,7 @@ async fn a_list_that_the_rollback_did_not_hold_follows_its_file_after_a_restart(
     two_generations(folder.path()).await.end().await;
     let others = RollbackRecord {
         lists: vec!["other".to_owned()],
-        ..hold(1, 2)
+        ..sample_record(1, 2)
     };
     others.write(&folder.path().join("state")).expect("written");
     let running = Running::start(folder.path());
@@ -277,7 +283,7 @@ async fn a_rollback_interrupted_by_a_crash_keeps_the_rules_of_lists_that_it_does
     add_more(&running).await;
     let dir = running.dir.clone();
     running.end().await;
-    hold(1, 4).write(&dir).expect("written");
+    sample_record(1, 4).write(&dir).expect("written");
     for _ in 0..2 {
         let running = Running::start(folder.path());
         assert_eq!(running.blocked(), ["one.example", "three.example"]);
@@ -335,14 +341,14 @@ async fn a_list_that_changes_during_a_rollback_keeps_its_newest_rules() {
     };
     assert!(blocked("one.example") && !blocked("two.example"));
     assert!(blocked("order.example") && !blocked("three.example"));
-    let hold = RollbackRecord::read(&folder.path().join("state")).expect("readable");
-    assert_eq!(hold, control.rollback.record);
-    assert!(hold.is_some_and(|hold| hold.first <= control.generation()));
+    let record = RollbackRecord::read(&folder.path().join("state")).expect("readable");
+    assert_eq!(record, control.rollback.record);
+    assert!(record.is_some_and(|record| record.first <= control.generation()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollback_that_fails_after_lists_changed_leaves_the_disk_as_it_was() {
-    for before in [None, Some(hold(2, 1))] {
+    for before in [None, Some(sample_record(2, 1))] {
         let folder = folder();
         two_generations(folder.path()).await.end().await;
         let dir = folder.path().join("state");
@@ -352,7 +358,7 @@ async fn a_rollback_that_fails_after_lists_changed_leaves_the_disk_as_it_was() {
         let mut control = control(folder.path());
         assert_eq!(control.rollback.record, before);
         start_rolling(&mut control, Some(1)).await;
-        let landed = loop {
+        let files = loop {
             match control.component_event().await {
                 Event::RollbackFiles(files) => break files,
                 event => control.route(event),
@@ -366,7 +372,7 @@ async fn a_rollback_that_fails_after_lists_changed_leaves_the_disk_as_it_was() {
             ..images
         });
         fs::remove_file(dir.join("current")).expect("removed");
-        control.finish_rollback_files(landed);
+        control.finish_rollback_files(files);
         end_rolling(&mut control).await;
         let problems = &control
             .requests

@@ -24,7 +24,7 @@ use crate::control::journal::entry::Cause;
 use crate::control::persist::durable::faults;
 use crate::control::persist::image_store::ImageStore;
 use crate::control::persist::store::{Store, StoreError, write_as_older};
-use crate::control::rollback::record::{FILE, RollbackRecord, held, sample as hold};
+use crate::control::rollback::record::{FILE, RollbackRecord, held, sample as sample_record};
 use crate::control::sources::lists::reading::start_load;
 use crate::control::sources::wall_clock::Still;
 use crate::policy::current::Reader;
@@ -184,11 +184,11 @@ async fn a_rollback_is_on_the_disk_before_it_is_reported_and_gone_after_its_rele
     let report = running.roll_back(Some(1)).await;
     assert_eq!((report.generation, report.problems), (3, Vec::new()));
     assert_eq!(running.blocked(), ["one.example"]);
-    let hold = RollbackRecord::read(&running.dir)
+    let record = RollbackRecord::read(&running.dir)
         .expect("readable")
         .expect("held");
-    assert_eq!((hold.generation, hold.first), (1, 3));
-    assert_eq!(hold.lists, ["ads"]);
+    assert_eq!((record.generation, record.first), (1, 3));
+    assert_eq!(record.lists, ["ads"]);
 
     // The file's current version is refused at once, and so is its next one.
     let list = running.status().await.lists.remove(0);
@@ -360,10 +360,10 @@ async fn a_release_whose_disk_does_not_answer_leaves_the_lists_held_until_it_doe
     let folder = folder();
     two_generations(folder.path()).await.end().await;
     let mut control = control(folder.path());
-    hold(1, 2)
+    sample_record(1, 2)
         .write(&folder.path().join("state"))
         .expect("written");
-    control.rollback.record = Some(hold(1, 2));
+    control.rollback.record = Some(sample_record(1, 2));
     start_rolling(&mut control, None).await;
     assert!(control.rollback.record.is_some() && control.requests.carried_out().is_empty());
     end_rolling(&mut control).await;

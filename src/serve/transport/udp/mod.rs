@@ -194,8 +194,8 @@ struct Datagrams<'a, 'w, O: Observer> {
 }
 
 impl<O: Observer> Datagrams<'_, '_, O> {
-    /// Copies a packet that is kept for later.
-    fn keep(&self, Handle { slot, route }: Handle, stale: Option<Arc<Entry>>) -> Datagram {
+    /// Copies a packet out of the inbox, to answer it later.
+    fn to_datagram(&self, Handle { slot, route }: Handle, stale: Option<Arc<Entry>>) -> Datagram {
         Datagram {
             packet: self.inbox.packet(slot).into(),
             route,
@@ -224,7 +224,7 @@ impl<O: Observer> Exchange for Datagrams<'_, '_, O> {
     }
 
     fn resolve(&mut self, handle: Handle, key: Key, stale: Option<Arc<Entry>>) {
-        let datagram = self.keep(handle, stale);
+        let datagram = self.to_datagram(handle, stale);
         self.waiting.resolve(key, datagram);
     }
 }
@@ -236,7 +236,7 @@ impl<O: Observer> BatchExchange for Datagrams<'_, '_, O> {
     }
 
     fn hand_over(&mut self, handle: Handle) {
-        let datagram = self.keep(handle, None);
+        let datagram = self.to_datagram(handle, None);
         self.waiting.hand_over_packet(datagram);
     }
 }

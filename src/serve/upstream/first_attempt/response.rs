@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::port::Port;
 use crate::serve::inflight::QueryId;
 use crate::serve::upstream::exchange::{How, Transport};
-use crate::serve::upstream::reply::{Received, Verdict, evaluate, is_usable};
+use crate::serve::upstream::reply::{Evaluation, Received, evaluate, is_usable};
 use crate::serve::upstream::server::Server;
 use crate::serve::upstream::{Pool, PriorAttempt};
 use crate::stats::{Count, Counters};
@@ -70,17 +70,17 @@ pub(super) fn receive(
         at: now,
     };
     let key = &sent.query_id.key;
-    let verdict = evaluate(server, how, received, key, &pool.intake, counters);
-    let (said, again) = match verdict {
-        Verdict::Answer(answer) if is_usable(&answer) => {
+    let evaluation = evaluate(server, how, received, key, &pool.intake, counters);
+    let (said, again) = match evaluation {
+        Evaluation::Answer(answer) if is_usable(&answer) => {
             return Some(UpstreamEvent {
                 query_id: sent.query_id,
                 result: AttemptResult::Answered(answer),
             });
         }
-        Verdict::Answer(answer) => (Some(answer), None),
-        Verdict::Again(again) => (None, Some(again)),
-        Verdict::Garbage => (None, None),
+        Evaluation::Answer(answer) => (Some(answer), None),
+        Evaluation::Again(again) => (None, Some(again)),
+        Evaluation::Garbage => (None, None),
     };
     // After a query was handed over, only a usable answer matters.
     let prior = PriorAttempt {

@@ -37,7 +37,7 @@ fn serve(
 
 /// An answer to the query: one HTTPS record, whose `alpn` is not text.
 fn odd(asked: &[u8]) -> Vec<u8> {
-    let end = 12 + question().name().len() + 4;
+    let end = 12 + query_key().name().len() + 4;
     let mut wire = asked[..2].to_vec();
     wire.extend_from_slice(b"\x81\x80\x00\x01\x00\x01\x00\x00\x00\x00");
     wire.extend_from_slice(&asked[12..end]);
@@ -51,7 +51,7 @@ async fn records_that_a_strict_reader_refuses_are_passed_on_by_udp() {
     let (address, thread) = serve(|asked| vec![odd(asked)]);
     let (network, server) = network(address);
     let patience = Duration::from_secs(5);
-    let answer = network.exchange(&server, by(Transport::Udp), &question(), patience);
+    let answer = network.exchange(&server, by(Transport::Udp), &query_key(), patience);
     let answer = answer.await.expect("an answer").bytes;
     assert_eq!(answer, odd(&answer));
     thread.join().expect("served");
@@ -65,7 +65,7 @@ async fn datagrams_that_do_not_match_the_question_are_no_answer() {
             forged[at] ^= with;
             forged
         };
-        let end = 12 + question().name().len();
+        let end = 12 + query_key().name().len();
         let mut shouted = odd(asked);
         shouted[13] ^= 0x20;
         let forged = [(0, 1), (2, 0x80), (13, 3), (end + 1, 1), (end + 3, 1)];
@@ -75,7 +75,7 @@ async fn datagrams_that_do_not_match_the_question_are_no_answer() {
     });
     let (network, server) = network(address);
     let patience = Duration::from_secs(5);
-    let answer = network.exchange(&server, by(Transport::Udp), &question(), patience);
+    let answer = network.exchange(&server, by(Transport::Udp), &query_key(), patience);
     let answer = answer.await.expect("an answer");
     assert_eq!(answer.fit, Fit::OtherCase);
     thread.join().expect("served");
@@ -91,7 +91,7 @@ async fn an_answer_longer_than_announced_counts_as_truncated() {
         });
         let (network, server) = network(address);
         let patience = Duration::from_secs(5);
-        let answer = network.exchange(&server, by(Transport::Udp), &question(), patience);
+        let answer = network.exchange(&server, by(Transport::Udp), &query_key(), patience);
         let bytes = answer.await.expect("an answer").bytes;
         assert_eq!(crate::wire::answer::is_cut(&bytes), is_cut, "{len}");
         thread.join().expect("served");
@@ -109,7 +109,7 @@ async fn an_answer_longer_than_512_bytes_to_a_query_without_edns_counts_as_trunc
         let (network, server) = network(address);
         let mut how = by(Transport::Udp);
         how.dialect.edns = false;
-        let answer = network.exchange(&server, how, &question(), Duration::from_secs(5));
+        let answer = network.exchange(&server, how, &query_key(), Duration::from_secs(5));
         let bytes = answer.await.expect("an answer").bytes;
         assert_eq!(crate::wire::answer::is_cut(&bytes), is_cut, "{len}");
         thread.join().expect("served");
@@ -123,7 +123,7 @@ async fn a_closed_port_is_reported_at_once() {
     drop(socket);
     let (network, server) = network(address);
     let patience = Duration::from_secs(5);
-    let answer = network.exchange(&server, by(Transport::Udp), &question(), patience);
+    let answer = network.exchange(&server, by(Transport::Udp), &query_key(), patience);
     assert_eq!(answer.await, Err(ExchangeError::Unreachable));
 }
 
@@ -134,7 +134,7 @@ async fn without_a_free_socket_a_query_waits_and_does_not_count_against_the_serv
     let (network, server) = network(address);
     let ask = |millis| {
         let patience = Duration::from_millis(millis);
-        network.exchange(&server, by(Transport::Udp), &question(), patience)
+        network.exchange(&server, by(Transport::Udp), &query_key(), patience)
     };
     let (first, second) = tokio::join!(ask(300), ask(50));
     assert_eq!(first, Err(ExchangeError::Timeout));
@@ -152,7 +152,7 @@ async fn truncated_answers_share_one_connection() {
         network.exchange(
             &server,
             by(Transport::Tcp),
-            &question(),
+            &query_key(),
             Duration::from_millis(300),
         )
     };
@@ -200,7 +200,12 @@ async fn connections_for_one_query_take_permits_of_sockets() {
     let other = silent.local_addr().expect("bound");
     let other = Arc::new(Server::new(other, Dialect::FULL));
     let ask = |server, over, millis| {
-        network.exchange(server, by(over), &question(), Duration::from_millis(millis))
+        network.exchange(
+            server,
+            by(over),
+            &query_key(),
+            Duration::from_millis(millis),
+        )
     };
     let asked = async {
         tokio::join!(

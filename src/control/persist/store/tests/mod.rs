@@ -1,7 +1,7 @@
 //! The state directory as a whole: what a start reads after normal use, crashes and damage.
 
+mod commits;
 mod damage;
-mod life;
 mod places;
 
 use std::fs;

@@ -132,7 +132,7 @@ fn a_directory_that_can_only_be_read_serves_what_is_in_it() {
             return;
         }
         let mut store = store(&folder);
-        let reported = store.unwritable().expect("told").to_string();
+        let reported = store.unwritable().expect("not writable").to_string();
         let remedy = "; let the server's user write to the state directory";
         assert!(reported.ends_with(remedy), "{reported}");
         assert_eq!(store.lock.is_some(), with_lock);
