@@ -21,7 +21,7 @@
 //! | `touched`: the file was written, closed, replaced or removed | after the quiet time of that event, from now on |
 //! | `requested`: a client waits for the newest state | after 20 ms, but not before the quiet time of a file that is being written |
 //! | `swept`: two sweeps in a row found the same new state | now |
-//! | `looked`: the file changed before it was watched, or its path leads to another file | after the quiet time of a closed file; if it was not watched and was written a moment ago, after the quiet time of an open file, counted from that write |
+//! | `looked`: the file changed before it was watched, or its path leads to another file | after the quiet time of a closed file; if it was not watched by the running server and was written a moment ago, after the quiet time of an open file, counted from that write |
 //! | `finished`: it changed while it was read, for example | after a pause, which doubles |
 //!
 //! A list passes through all states, as looking at its file and reading it are tasks. A directory of orders looks at

@@ -198,6 +198,8 @@ pub struct Following {
     pub unwatched: Vec<PathBuf>,
     /// Some directories were not watched before, so their files may have changed unnoticed.
     pub fresh: bool,
+    /// Nothing was watched before: the server starts.
+    pub first: bool,
 }
 
 impl Watch {
@@ -276,6 +278,7 @@ impl Watch {
             folders: followed.folders.iter().cloned().collect(),
         };
         if let Some(directories) = &mut *lock(&self.watcher) {
+            following.first = directories.watched.is_empty();
             following.fresh = directories.watch(wanted);
             needed.retain(|path| !directories.watched.contains_key(path));
             following.unwatched = needed.into_iter().collect();

@@ -159,10 +159,8 @@ impl ListSources {
     /// Takes the files that are watched now.
     pub(crate) fn finish_watching(&mut self, following: &Following) {
         for list in self.all() {
-            if following.fresh {
-                // It may have changed before it was watched.
-                list.want_first_look();
-            }
+            // It may have changed before it was watched.
+            list.want_look_of(following);
             let target = following.targets.get(list.path()).cloned();
             list.set_target(target);
         }

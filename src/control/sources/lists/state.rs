@@ -15,7 +15,7 @@ use crate::control::guard::release::{Guard, Guards};
 use crate::control::list_file::signature::Signature;
 use crate::control::sources::lists::load::{Loaded, Refusal};
 use crate::control::sources::settling::{FollowedFile, Look, Pauses, ReadEnd};
-use crate::control::sources::watch::{OPEN_QUIET, Touched, WatchedPath};
+use crate::control::sources::watch::{Following, OPEN_QUIET, Touched, WatchedPath};
 use crate::policy::image::Image;
 use crate::policy::rule::Source;
 
@@ -207,9 +207,15 @@ impl ListState {
         self.file.want_look(Look::Path);
     }
 
-    /// Requests a look at the file: it was not watched before.
-    pub(crate) fn want_first_look(&mut self) {
-        self.file.want_look(Look::Unwatched);
+    /// Requests a look at the file if it was not watched before. At the start of the server, a file that was written a
+    /// moment ago counts as whole: otherwise a change that was in force before a restart would be missing for two
+    /// seconds.
+    pub(crate) fn want_look_of(&mut self, following: &Following) {
+        match (following.fresh, following.first) {
+            (true, true) => self.file.want_look(Look::Path),
+            (true, false) => self.file.want_look(Look::Unwatched),
+            (false, _) => {}
+        }
     }
 
     /// Requests a look at the file as part of a sweep.
@@ -552,19 +558,29 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_written_just_before_it_was_watched_may_not_be_whole() {
+    fn a_file_that_was_written_just_before_it_was_watched_may_not_be_whole_except_at_the_start() {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("list");
         std::fs::write(&file, "a.example\nhalf.exam").expect("written");
         let mut list = list(&file.display().to_string());
         let now = Instant::now();
-        list.want_first_look();
+        let mut following = Following {
+            fresh: true,
+            ..Following::default()
+        };
+        list.want_look_of(&following);
         list.start_look();
         list.finish_look(Signature::of(&file).ok(), now);
         let due = list.due().expect("it changed");
         assert!(due > now + OPEN_QUIET / 2, "its writer may not be done");
         list.touch(&touched(&file, CLOSED), now);
         assert_eq!(list.due(), Some(now + CLOSED), "its writer closed it");
+        following.first = true;
+        let mut list = self::list(&file.display().to_string());
+        list.want_look_of(&following);
+        list.start_look();
+        list.finish_look(Signature::of(&file).ok(), now);
+        assert_eq!(list.due(), Some(now + CLOSED), "the server starts");
     }
 
     #[test]
