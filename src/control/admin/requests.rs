@@ -117,7 +117,11 @@ impl Requests {
             open.tickets.retain(|ticket| !tickets.contains(ticket));
             // A new configuration may have other directories. Their problems are reported when it comes into force.
             if open.tickets.len() < before && !open.awaits_pending {
-                open.report.problems.extend_from_slice(problems);
+                // The same problems may have been reported when the configuration came into force.
+                let known = &mut open.report.problems;
+                let new = problems.iter().filter(|problem| !known.contains(problem));
+                let new: Vec<_> = new.cloned().collect();
+                known.extend(new);
             }
         }
     }
@@ -286,5 +290,18 @@ mod tests {
         let mut tickets = Tickets::default();
         let all = [(); 4].map(|()| tickets.next());
         assert!(all.is_sorted_by(|one, next| one < next), "{all:?}");
+    }
+
+    #[test]
+    fn problems_of_orders_are_reported_once_although_two_steps_find_them() {
+        let mut requests = Requests::new();
+        let mut open = OpenRequest::new(Cause::Start, None);
+        open.awaits_pending = true;
+        open.tickets.insert(7);
+        requests.add(open);
+        let problems = ["the only order is gone".to_owned()];
+        requests.finish_pending(&problems, &[]);
+        requests.finish_reading(&[7], &problems);
+        assert_eq!(requests.carried_out()[0].report.problems, problems);
     }
 }
