@@ -55,7 +55,7 @@ pub enum SocketError {
     Foreign {
         /// The socket.
         path: PathBuf,
-        /// The user of the folder.
+        /// The owner of the folder.
         owner: u32,
         /// The user of this process.
         user: u32,
@@ -99,8 +99,8 @@ pub fn candidates(user: u32) -> Vec<PathBuf> {
 #[derive(Debug)]
 pub struct SocketFile {
     inode: Inode,
-    /// The socket's folder, if it was created for the socket. The folder is removed, too, because the next server may
-    /// have to give it to another group.
+    /// The socket's folder, if it was created for the socket. It is removed with the socket, because the next server
+    /// may have to give it to another group.
     made: Option<PathBuf>,
 }
 
@@ -170,7 +170,7 @@ pub struct BoundSocket {
 }
 
 /// Creates the socket at the first of `paths` that can be used, and removes the socket of a server that has ended. The
-/// folder may be a symbolic link only if `follow` is set, which means that the operator named the path.
+/// folder may be a symbolic link only if `follow` is set. `follow` means that the operator named the path.
 ///
 /// A socket that can't be given to the group is created for the user only.
 ///
@@ -237,8 +237,8 @@ fn bind_one(path: &Path, follow: bool, access: Access) -> Result<BoundSocket, So
     })
 }
 
-/// The remedy if the socket's folder belongs to another user. Most likely that user is the one who runs the server. So
-/// the remedy for root does not offer another path: a socket elsewhere would not help.
+/// The remedy if the socket's folder belongs to another user, who most likely runs the server. Root gets no advice to
+/// use another path: for the server of that user, a socket elsewhere would not help.
 fn as_owner(user: u32) -> &'static str {
     match user {
         0 => "run this as that user",
@@ -256,13 +256,13 @@ fn unusable(path: &Path, user: u32, source: io::Error) -> SocketError {
     SocketError::Unusable { path, source }
 }
 
-/// Gives a file or folder of this user to a group, with a mode.
+/// Gives a file or folder of this user to a group, and sets its mode.
 fn give(path: &Path, group: u32, mode: u32) -> io::Result<()> {
     chown(path, None, Some(group))?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
-/// Why the socket could not be given to the group, at the first of `paths` that can be used. To find out, this gives an
+/// Why the socket can't be given to the group, at the first of `paths` that can be used. To find out, this gives an
 /// unnamed temporary file to the group.
 pub fn denied(paths: &[PathBuf], follow: bool, access: Access) -> Option<io::Error> {
     let group = access.group?;
@@ -336,14 +336,14 @@ fn is_taken(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Creates the directory for its owner only. If it exists, checks that no other user can replace a socket in it: it
-/// must belong to this user or to root, and others must not be able to write to it. A sticky directory is accepted,
-/// too: others can replace only their own files in it, as in the temporary folder.
+/// Creates the directory, with access for its owner only. If it exists, checks that no other user can replace a socket
+/// in it: it must belong to this user or to root, and others must not be able to write to it. A sticky directory is
+/// accepted, too: others can replace only their own files in it, as in the temporary folder.
 ///
 /// A symbolic link is rejected unless `follow` is set: in the temporary folder, a link may belong to any user, and that
 /// user could change it later.
 ///
-/// Returns whether it was created.
+/// Returns whether the directory was created.
 fn own_directory(directory: &Path, follow: bool, user: u32) -> io::Result<bool> {
     match fs::DirBuilder::new().mode(0o700).create(directory) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -359,7 +359,8 @@ fn is_to_open(directory: &fs::Metadata, follow: bool, user: u32) -> bool {
     !follow && directory.uid() == user
 }
 
-/// Why members of the group that may use the socket can't reach it, at the first of `paths` that can be used.
+/// The problem if members of the group in `access` can't reach the socket, because a folder is closed to them. The socket
+/// is the one at the first of `paths` that can be used.
 pub fn closed_to_group(paths: &[PathBuf], follow: bool, access: Access) -> Option<String> {
     let is_usable = |path: &&PathBuf| try_one(path, follow, access.user).is_ok();
     closed(paths.iter().find(is_usable)?, follow, access)
@@ -430,9 +431,9 @@ fn trusts(user: u32, server: u32, path: &Path) -> bool {
 /// Whether only `owner` and root could have created a socket at a path: its folder belongs to `owner`, all folders
 /// above belong to `owner` or root, and others may write to none of these folders.
 ///
-/// All users may write to the temporary folder, so a folder in it may belong to any of them. It is trusted only if it is
-/// named after its owner, as in [`candidates`]: other users can create a folder of that name, but it would not belong to
-/// `owner`.
+/// All users may write to the temporary folder, so any user may own a folder in it. Such a folder is trusted only if it
+/// is named after `owner`, as in [`candidates`]: other users can create a folder of that name, but it would not belong
+/// to `owner`.
 fn is_alone_in(path: &Path, owner: u32) -> io::Result<bool> {
     let Some(folder) = path.parent() else {
         return Ok(false);
@@ -518,7 +519,7 @@ mod tests {
         let folder = dir.path().join("new");
         let path = folder.join("control.sock");
         let paths = std::slice::from_ref(&path);
-        // An earlier server without the group has removed its folder again, which only its user could enter.
+        // This earlier server has no group: it creates the folder for its user only, and removes it at its end.
         drop(bind(paths, true, Access::of(0)).expect("bound"));
         for follow in [true, false] {
             assert_eq!(closed_to_group(paths, follow, access), None);

@@ -33,8 +33,8 @@ use Ending::{Closed, Failed};
 const PIPELINE: usize = 1024;
 /// How long a connection stays open while no query waits on it (RFC 7766, section 6.2.3).
 const IDLE: Duration = Duration::from_secs(10);
-/// If a server closes a connection while pipelined queries are unanswered, it gets only one query per connection for
-/// this time (RFC 7766, section 6.2.4).
+/// If a server closes a connection while pipelined queries are unanswered, each connection to it carries only one query
+/// for this time (RFC 7766, section 6.2.4).
 const WITHOUT_PIPELINING: Duration = Duration::from_secs(5 * 60);
 /// The maximum number of simultaneous connections to one server that serve a single query each.
 const SINGLES: usize = 16;
@@ -45,8 +45,8 @@ type Frames<S> = Framed<S, LengthDelimitedCodec>;
 
 /// The connections to one server.
 pub(super) struct Connections {
-    /// The shared connection. Locked while a new one is opened, so that queries wait for that one instead of opening
-    /// more.
+    /// The shared connection. The lock is held while a new connection is opened, so that other queries wait for it
+    /// instead of opening more.
     shared: Gate<Option<Connection>>,
     /// Until this time, each connection to the server gets only one query.
     single_until: Mutex<Option<Instant>>,
@@ -78,9 +78,9 @@ impl Connections {
     /// Sends `query` to `server` and returns the response. The ID of the query is replaced by one that is free on the
     /// connection.
     ///
-    /// The query may need a connection of its own. The number of such connections to one server is limited, and clients
-    /// take turns when their queries wait for one. Each such connection also takes a permit of `places`, which limits
-    /// the sockets to all servers.
+    /// If the server does not support pipelining, the query gets a connection of its own. The number of such
+    /// connections to one server is limited, and clients take turns when their queries wait for one. Each such
+    /// connection also takes a permit of `places`, which limits the sockets to all servers.
     pub(super) async fn exchange(
         &self,
         server: SocketAddr,
@@ -101,7 +101,8 @@ impl Connections {
             };
             match done {
                 Ok(response) => return Ok(response),
-                // In both cases the next try uses another connection. After pipelining, that one is not shared.
+                // If the connection ended, the next try uses another one: a connection for this query alone, if the
+                // query had been pipelined with others.
                 Err(Closed { is_pipelined: true }) => self.be_single(),
                 Err(Closed { .. }) => {}
                 Err(Failed(error)) => return Err(error),
@@ -315,9 +316,9 @@ impl ConnectionState {
         *lock(&self.last_received) > instant
     }
 
-    /// Whether a lost query that was sent at `start` had been pipelined with others. This is so if other queries were
-    /// lost as well, or if a response arrived after `start`. Neither is the case if the server only closed an idle
-    /// connection.
+    /// Whether a query that was sent at `start`, and lost with the connection, had been pipelined with others. This is
+    /// so if other queries were lost as well, or if a response arrived after `start`. Neither is the case if the server
+    /// only closed an idle connection.
     fn lost_others(&self, start: Instant) -> bool {
         self.lost.load(Ordering::Relaxed) > 1 || self.received_since(start)
     }
