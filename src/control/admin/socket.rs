@@ -170,7 +170,7 @@ pub struct BoundSocket {
 }
 
 /// Creates the socket at the first of `paths` that can be used, and removes the socket of a server that has ended. The
-/// folder may be a symbolic link only if `follow` is set. `follow` means that the operator named the path.
+/// folder may be a symbolic link only if `follow` is set: this means that the operator named the path.
 ///
 /// A socket that can't be given to the group is created for the user only.
 ///
@@ -359,8 +359,8 @@ fn is_to_open(directory: &fs::Metadata, follow: bool, user: u32) -> bool {
     !follow && directory.uid() == user
 }
 
-/// The problem if members of the group in `access` can't reach the socket, because a folder is closed to them. The socket
-/// is the one at the first of `paths` that can be used.
+/// The problem if members of the group in `access` can't reach the socket, because a folder is closed to them. The
+/// socket is the one at the first of `paths` that can be used.
 pub fn closed_to_group(paths: &[PathBuf], follow: bool, access: Access) -> Option<String> {
     let is_usable = |path: &&PathBuf| try_one(path, follow, access.user).is_ok();
     closed(paths.iter().find(is_usable)?, follow, access)

@@ -45,8 +45,8 @@ type Frames<S> = Framed<S, LengthDelimitedCodec>;
 
 /// The connections to one server.
 pub(super) struct Connections {
-    /// The shared connection. The lock is held while a new connection is opened, so that other queries wait for it
-    /// instead of opening more.
+    /// The shared connection. The lock is held while a new connection is opened, so that other queries wait for that
+    /// connection instead of opening more.
     shared: Gate<Option<Connection>>,
     /// Until this time, each connection to the server gets only one query.
     single_until: Mutex<Option<Instant>>,
