@@ -8,7 +8,7 @@ use super::{list, problems, valid};
 use crate::config::Format;
 
 #[test]
-fn a_list_overrides_block_key_by_key() {
+fn a_list_overrides_the_keys_of_the_block_section_one_by_one() {
     let config = valid(
         "[block]\naction = \"nxdomain\"\nsinkhole = [\"192.0.2.1\"]\nttl-secs = 30\n\
          [[list]]\nname = \"plain\"\npath = \"/a\"\n\
@@ -63,7 +63,7 @@ fn list_names_are_short_plain_and_unique() {
 }
 
 #[test]
-fn scope_below_is_rejected_for_bare_names() {
+fn below_is_rejected_as_the_scope_of_names_without_a_prefix() {
     assert_eq!(
         problems(&list("scope = \"below\"")),
         ["4: scope is \"below\", must be one of exact, subtree"]

@@ -14,7 +14,11 @@ const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/tapis.toml");
 #[test]
 fn the_shipped_file_sets_the_defaults() {
     let mut shipped = Config::load(Path::new(SHIPPED)).expect("valid");
-    let orders = shipped.orders.dir.take().expect("the example's");
+    let orders = shipped
+        .orders
+        .dir
+        .take()
+        .expect("the directory of the example orders");
     assert!(orders.ends_with("blocklists/orders"));
     let empty = Config::parse("", Path::new(SHIPPED)).expect("valid");
     assert_eq!(

@@ -51,7 +51,7 @@ pub enum SocketError {
     },
     /// Its folder belongs to another user, who most likely runs the server.
     #[error(
-        "{path}: the control socket can't be made: its folder belongs to user {owner}, and this is user {user}: {remedy}", remedy = as_owner(*.user), path = .path.shown())]
+        "{path}: the control socket can't be made: its folder belongs to user {owner}, and this process runs as user {user}: {remedy}", remedy = as_owner(*.user), path = .path.shown())]
     Foreign {
         /// The socket.
         path: PathBuf,
@@ -543,7 +543,11 @@ mod tests {
         drop(bound);
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).expect("changed");
         let bound = bind(paths, true, access).expect("bound");
-        assert_eq!(owned(&folder), (4242, 0o700), "the operator's own");
+        assert_eq!(
+            owned(&folder),
+            (4242, 0o700),
+            "the operator named the path, so the folder is left as it is"
+        );
         let closed = closed_to_group(paths, true, access).expect("reported");
         assert!(closed.starts_with(&*folder.to_string_lossy()), "{closed}");
         assert!(closed.contains("chgrp 4242"), "{closed}");
