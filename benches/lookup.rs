@@ -25,8 +25,9 @@ use foldhash::fast::RandomState;
 use names::Random;
 use tapis::control::persist::store::read_image;
 use tapis::policy::builder::Builder;
+use tapis::policy::effect::Effect;
 use tapis::policy::image::Image;
-use tapis::policy::ranking::{LookupResult, RankTraits};
+use tapis::policy::ranking::LookupResult;
 use tapis::policy::rule::Scope;
 use tapis::policy::rules::Rules;
 use tapis::wire::name::Name;
@@ -56,11 +57,12 @@ fn main() {
 }
 
 fn measure(names: &[String], asked: usize, rounds: usize) {
-    for (scope, what) in [
-        (Scope::Exact, "exact rules, nothing pruned"),
-        (Scope::Subtree, "subtree rules, needless ones pruned"),
+    for (scope, effects, what) in [
+        (Scope::Exact, 1, "exact rules, nothing pruned"),
+        (Scope::Subtree, 1, "subtree rules, needless ones pruned"),
+        (Scope::Exact, 1000, "exact rules with a thousand effects"),
     ] {
-        let image = image(names, scope);
+        let image = image(names, scope, effects);
         let bytes = image.size() as f64 / names.len() as f64;
         println!("{} names, {what}: {bytes:.2} bytes per name", names.len());
         let contenders = Contenders::new(names, image);
@@ -70,13 +72,20 @@ fn measure(names: &[String], asked: usize, rounds: usize) {
     }
 }
 
-/// The image of these names, read from a file as a server reads it: into huge pages, if the system has some.
-fn image(names: &[String], scope: Scope) -> Image {
+/// The image of these names, whose rules have this number of effects in turn, read from a file as a server reads it: into huge pages, if the system has some.
+fn image(names: &[String], scope: Scope, effects: usize) -> Image {
     let mut builder = Builder::new();
     let parsed = names.iter().filter_map(|name| Name::from_text(name).ok());
     let number = builder.source(Default::default()).expect("the first");
-    for name in parsed {
-        builder.insert(&name, number, scope).expect("there is room");
+    let effects = (0..effects).map(|number| Effect {
+        ttl_secs: (number > 0).then_some(number as u32),
+        ..Effect::default()
+    });
+    let effects: Vec<_> = effects.collect();
+    for (name, effect) in parsed.zip(effects.iter().cycle()) {
+        builder
+            .insert_effect(&name, number, scope, effect)
+            .expect("there is room");
     }
     let image = builder.finish().expect("there is room");
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
@@ -98,7 +107,7 @@ impl Contenders {
         Self {
             set: names.iter().map(|name| name.as_str().into()).collect(),
             fst: fst::Set::from_iter(keys).expect("sorted"),
-            rules: Rules::new(Arc::new(image).into(), |_| Some(0), RankTraits::default()),
+            rules: Rules::by_rank(Arc::new(image).into(), |_| Some(0), |_| false),
         }
     }
 

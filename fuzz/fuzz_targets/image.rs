@@ -16,7 +16,6 @@ use tapis::policy::image::text::TextCode;
 use tapis::policy::image::walk::Position;
 use tapis::policy::image::{Image, ImageBytes};
 use tapis::policy::images::Images;
-use tapis::policy::ranking::RankTraits;
 use tapis::policy::rules::Rules as InForce;
 use tapis::wire::name::Name;
 
@@ -79,7 +78,7 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
         delta: Some(Arc::clone(&read)),
         ..Images::default()
     };
-    InForce::new(images, |_| Some(0), RankTraits::default());
+    InForce::by_rank(images, |_| Some(0), |_| false);
     // The text code of the next image is made from this one's pair histogram.
     let lengths = read.pair_histogram().lengths();
     assert!(

@@ -13,7 +13,7 @@ use libfuzzer_sys::fuzz_target;
 use rules::{LISTS, Rule, Rules};
 use tapis::policy::images::Images;
 use tapis::policy::rule::Scope;
-use tapis::policy::ranking::{LookupResult, RankTraits};
+use tapis::policy::ranking::LookupResult;
 use tapis::policy::rules::Rules as InForce;
 use tapis::wire::name::Name;
 
@@ -49,12 +49,12 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
         delta,
         ..Images::default()
     };
-    let in_force = InForce::new(images, rank, RankTraits::default());
+    let in_force = InForce::by_rank(images, rank, |_| false);
     let asked: Vec<&Name> = asked.iter().collect();
     let mut found = vec![LookupResult::default(); asked.len()];
     in_force.lookup(&asked, &mut found);
     for (name, found) in asked.iter().zip(found) {
-        let best = found.best().map(|hit| hit.source);
+        let best = found.best().map(|hit| hit.rank as usize);
         assert_eq!(best, walk(&model, name).map(usize::from), "{name}");
     }
     Ok(())

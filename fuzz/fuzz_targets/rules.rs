@@ -2,11 +2,11 @@
 
 use libfuzzer_sys::arbitrary::{Arbitrary, Result, Unstructured};
 use tapis::policy::builder::Builder;
+use tapis::policy::effect::{Effect, EffectAction};
 use tapis::policy::image::Image;
 use tapis::policy::image::path::Key;
 use tapis::policy::image::provenance::ImageSource;
-use tapis::policy::image::values::ImageRule;
-use tapis::policy::rule::Scope;
+use tapis::policy::rule::{Action, Scope};
 use tapis::wire::name::Name;
 
 /// The number of sources.
@@ -27,6 +27,7 @@ pub(crate) struct Rule {
     pub(crate) name: Name,
     pub(crate) list: u16,
     pub(crate) scope: Scope,
+    pub(crate) effect: Effect,
 }
 
 impl<'a> Arbitrary<'a> for Rule {
@@ -36,7 +37,22 @@ impl<'a> Arbitrary<'a> for Rule {
             name: name(input)?,
             list: u16::from(bits) % LISTS,
             scope: [Scope::Exact, Scope::Below, Scope::Subtree][usize::from(bits / 4 % 3)],
+            effect: effect(bits / 12),
         })
+    }
+}
+
+/// One of a few effects, most often the default one.
+fn effect(number: u8) -> Effect {
+    let action = match number % 8 {
+        0 => EffectAction::Allow,
+        1 => EffectAction::Block(Action::Nxdomain),
+        2 => EffectAction::Block(Action::Drop),
+        _ => EffectAction::Source,
+    };
+    Effect {
+        action,
+        ..Effect::default()
     }
 }
 
@@ -76,6 +92,7 @@ impl Rules {
             name: Name::from_text(&format!("{number}.com")).expect("a name"),
             list: number % LISTS,
             scope: Scope::Exact,
+            effect: Effect::default(),
         });
         self.rules.iter().cloned().chain(crowd)
     }
@@ -102,11 +119,9 @@ impl Rules {
         }
         for rule in self.all() {
             let path = path(&rule.name, rule.name.label_count());
-            let rule = ImageRule {
-                source: rule.list,
-                scope: rule.scope,
-            };
-            builder.insert_path(&path, rule).expect("room");
+            builder
+                .insert_path(&path, rule.list, rule.scope, &rule.effect)
+                .expect("room");
         }
         builder.finish().expect("room")
     }

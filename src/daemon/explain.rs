@@ -11,6 +11,7 @@ use crate::control::admin::verdict::{
     Answer, Chain, ExplainRequest, MatchingRule, Outcome, QueryVerdict,
 };
 use crate::policy::snapshot::{ChainExemption, Decision, Matched, Snapshot};
+use crate::policy::view::ViewId;
 use crate::serve::cache::Cache;
 use crate::serve::client::{Client, Transport};
 use crate::serve::respond::respond;
@@ -68,7 +69,7 @@ pub fn explain(
         outcome,
         Outcome::Blocked | Outcome::Allowed | Outcome::Excepted
     );
-    let matching = snapshot.matching(&name).into_iter();
+    let matching = snapshot.view(ViewId::DEFAULT).matching(&name).into_iter();
     Ok(QueryVerdict {
         generation: snapshot.generation,
         outcome,

@@ -2,6 +2,8 @@
 
 use std::io::Cursor;
 
+use super::effect::Effect;
+use super::image::clauses::Clauses;
 use super::image::path::{Key, Path};
 use super::image::provenance::{ImageSource, Provenance};
 use super::image::run::Run;
@@ -17,6 +19,7 @@ pub struct Builder {
     key: Key,
     run: Run,
     histogram: PairHistogram,
+    clauses: Clauses,
     sources: Vec<ImageSource>,
 }
 
@@ -38,6 +41,7 @@ impl Builder {
             key,
             run: Run::new(),
             histogram: PairHistogram::default(),
+            clauses: Clauses::default(),
             sources: Vec::new(),
         }
     }
@@ -55,21 +59,42 @@ impl Builder {
         Ok(number as u16)
     }
 
-    /// Adds a rule. Adding an equal rule again has no effect.
+    /// Adds a rule with the effect of its source. Adding an equal rule again changes nothing.
     ///
     /// # Errors
     /// If there is no room; rules added before are kept.
     pub fn insert(&mut self, name: &Name, source: u16, scope: Scope) -> Result<(), TooLarge> {
-        let rule = ImageRule { source, scope };
-        self.insert_path(Path::from(name).as_bytes(), rule)
+        self.insert_effect(name, source, scope, &Effect::default())
+    }
+
+    /// Adds a rule with an effect of its own.
+    ///
+    /// # Errors
+    /// If there is no room; rules added before are kept.
+    pub fn insert_effect(
+        &mut self,
+        name: &Name,
+        source: u16,
+        scope: Scope,
+        effect: &Effect,
+    ) -> Result<(), TooLarge> {
+        self.insert_path(Path::from(name).as_bytes(), source, scope, effect)
     }
 
     /// Adds a rule on the name with this path.
     ///
     /// # Errors
     /// If there is no room; rules added before are kept.
-    pub fn insert_path(&mut self, path: &[u8], rule: ImageRule) -> Result<(), TooLarge> {
+    pub fn insert_path(
+        &mut self,
+        path: &[u8],
+        source: u16,
+        scope: Scope,
+        effect: &Effect,
+    ) -> Result<(), TooLarge> {
+        let clause = self.clauses.add(source, effect)?;
         self.histogram.count(path);
+        let rule = ImageRule { clause, scope };
         self.run.push(&self.key, path, rule.to_bits())
     }
 
@@ -100,8 +125,9 @@ impl Builder {
         let mut cursor = image.cursor();
         while cursor.advance() {
             for rule in cursor.rules() {
-                if let Some(source) = source(rule.source) {
-                    self.insert_path(cursor.path(), ImageRule { source, ..rule })?;
+                if let Some(source) = source(image.source_of(rule)) {
+                    let effect = image.clauses().effect(rule.clause);
+                    self.insert_path(cursor.path(), source, rule.scope, effect)?;
                 }
             }
         }
@@ -127,9 +153,10 @@ impl Builder {
             key,
             run,
             histogram,
+            clauses,
             sources,
         } = self;
-        let mut writer = Writer::new(Cursor::new(Vec::new()), key, histogram)?;
+        let mut writer = Writer::new(Cursor::new(Vec::new()), key, histogram, clauses)?;
         let mut name: (&[u8], Vec<u32>) = (&[], Vec::new());
         for (path, rule) in run.rules() {
             if path != name.0 && !name.1.is_empty() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::builder::Builder;
 use super::image::provenance::ImageSource;
-use super::ranking::{LookupResult, RankTraits};
+use super::ranking::LookupResult;
 use super::rule::Scope;
 use super::rules::Rules;
 use crate::wire::name::Name;
@@ -85,14 +85,7 @@ impl LocalZones {
         }
         let image = Arc::new(builder.finish().expect(room));
         Self {
-            rules: Rules::new(
-                image.into(),
-                |name| (name == SOURCE).then_some(0),
-                RankTraits {
-                    nxdomain: vec![true],
-                    suppressed: Vec::new(),
-                },
-            ),
+            rules: Rules::by_rank(image.into(), |name| (name == SOURCE).then_some(0), |_| true),
             kinds,
             tlds: tlds.into_iter().collect(),
         }

@@ -3,11 +3,14 @@
 pub mod builder;
 pub mod clients;
 pub mod current;
+pub mod effect;
 pub mod image;
 pub mod images;
 pub mod local;
+mod precedence;
 mod prefilter;
 pub mod ranking;
 pub mod rule;
 pub mod rules;
 pub mod snapshot;
+pub mod view;

@@ -1,51 +1,61 @@
-//! The rules of one image, ranked by the precedence of their sources in a snapshot.
+//! The rules of one image, ranked by the precedence of their sources in a view.
 
-use std::sync::Arc;
-
+use super::effect::Tier;
 use super::image::Image;
 use super::image::values::{SOURCES, Value};
 use super::image::walk::Position;
 use super::rule::Scope;
-use crate::wire::name::{MAX_LABELS, Name};
+use crate::wire::name::MAX_LABELS;
 
 /// The precedence of a source: 0 wins over 1. A rank fits into [`RANK_BITS`] bits of a weight. These suffice for all
 /// sources of a snapshot's images.
 pub(super) type Rank = u32;
 
-/// The bits of a weight: the lowest two for the scope, seven for the depth, the others for the rank.
-const DEPTH_SHIFT: u32 = 2;
-const RANK_SHIFT: u32 = 9;
-const RANK_BITS: u32 = u32::BITS - RANK_SHIFT;
+/// The bits of a weight: the lowest 32 for the verdict, two for the scope, seven for the depth, the others for the rank.
+const SCOPE_SHIFT: u32 = 32;
+const DEPTH_SHIFT: u32 = SCOPE_SHIFT + 2;
+const RANK_SHIFT: u32 = DEPTH_SHIFT + 7;
+const RANK_BITS: u32 = u64::BITS - RANK_SHIFT;
 /// The depth counts down from this number of labels.
-const DEPTH_MASK: u32 = (1 << (RANK_SHIFT - DEPTH_SHIFT)) - 1;
-const _: () = assert!(MAX_LABELS as u32 <= DEPTH_MASK);
+const DEPTH_MASK: u64 = (1 << (RANK_SHIFT - DEPTH_SHIFT)) - 1;
+const _: () = assert!(MAX_LABELS as u64 <= DEPTH_MASK);
 
-/// No rule, or no source.
-pub(super) const NONE: u32 = u32::MAX;
+/// The weight of no rule.
+pub(super) const NONE: u64 = u64::MAX;
 /// The rank of sources that are not configured.
 pub(super) const NO_RANK: Rank = (1 << RANK_BITS) - 1;
-/// The number of sources that can have a rank. It is greater than the number of sources that three images can have.
+/// The number of ranks. It is greater than the number of sources that three images can have, times the number of tiers.
 pub const MAX_RANKED: usize = NO_RANK as usize;
-const _: () = assert!(MAX_RANKED > 3 * SOURCES);
+/// The number of sources that can have ranks in all tiers.
+pub(super) const MAX_SOURCES: usize = MAX_RANKED / Tier::COUNT;
+const _: () = assert!(MAX_RANKED > 3 * SOURCES * Tier::COUNT);
 
 /// The result of a lookup: which rule matches a name, and what covers the names below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LookupResult {
     /// The weight of the matching rule with the best precedence; see [`weight`].
-    pub(super) best: u32,
-    /// The best source with a rule that covers every name below.
-    pub(super) cover: Rank,
-    /// The best source that does not answer NXDOMAIN and has a rule on some name below.
+    pub(super) best: u64,
+    /// The weight of the rule with the best precedence that covers every name below.
+    pub(super) cover: u64,
+    /// The best rank of a rule on some name below that does not answer NXDOMAIN by the action of its source.
     pub(super) other: Rank,
     /// The weight of the best matching exception that suppresses some sources only.
-    pub(super) excepted: u32,
+    pub(super) excepted: u64,
+    /// The weight of the best matching rule that is logged only, if it precedes `best`. [`LOOK`] during a lookup that may
+    /// find one.
+    pub(super) logged: u64,
 }
+
+/// A rule that is logged only is to be looked for.
+pub(super) const LOOK: u64 = 0;
 
 /// A rule that matches a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hit {
-    /// Index of the source, in order of precedence.
-    pub source: usize,
+    /// The precedence of the rule among all sources; 0 is the best.
+    pub rank: u32,
+    /// The number of the rule's verdict in the snapshot.
+    pub verdict: u32,
     /// The scope of the rule.
     pub scope: Scope,
     /// The number of labels of the rule's name, which is an ancestor of the looked-up name or the name
@@ -57,206 +67,249 @@ impl Default for LookupResult {
     fn default() -> Self {
         Self {
             best: NONE,
-            cover: NO_RANK,
+            cover: NONE,
             other: NO_RANK,
             excepted: NONE,
+            logged: NONE,
         }
     }
 }
 
 impl LookupResult {
-    /// The deciding rule: the rule of the best source on the deepest name. On the same name, [`Scope::Exact`] precedes
+    /// The deciding rule: the rule of the best rank on the deepest name. On the same name, [`Scope::Exact`] precedes
     /// [`Scope::Below`], which precedes [`Scope::Subtree`].
     pub fn best(&self) -> Option<Hit> {
-        (self.best != NONE).then(|| hit(self.best))
+        hit(self.best)
     }
 
     /// The exception that suppressed rules of some sources.
     pub fn excepted(&self) -> Option<Hit> {
-        (self.excepted != NONE).then(|| hit(self.excepted))
+        hit(self.excepted)
     }
 
-    /// Whether NXDOMAIN for the name is true of all names below it: the best source that covers them answers
-    /// NXDOMAIN, and no better source that answers otherwise has a rule there. `nxdomain` returns whether a
-    /// source answers NXDOMAIN.
-    pub fn is_all_nxdomain_below(&self, nxdomain: impl Fn(usize) -> bool) -> bool {
-        self.cover != NO_RANK && nxdomain(self.cover as usize) && self.other > self.cover
+    /// The rule that would have decided if its list were not logged only.
+    pub fn logged(&self) -> Option<Hit> {
+        hit(self.logged)
     }
 
-    /// Whether all names below are blocked: the best source that covers them blocks, and no better source has
-    /// a rule there that may allow a name. Every better source that does not answer NXDOMAIN counts as one that
-    /// may, even if it blocks; so the result may be false although all names are blocked. `blocks` returns whether
-    /// a source blocks.
-    pub fn is_all_blocked_below(&self, blocks: impl Fn(usize) -> bool) -> bool {
-        self.cover != NO_RANK && blocks(self.cover as usize) && self.other >= self.cover
+    /// Whether NXDOMAIN for the name is true of all names below it: the best rule that covers them answers NXDOMAIN,
+    /// and no better or equal rank has a rule there that may answer otherwise. A rule with an effect of its own counts
+    /// as one that may. `nxdomain` returns whether a verdict answers NXDOMAIN.
+    pub fn is_all_nxdomain_below(&self, nxdomain: impl Fn(u32) -> bool) -> bool {
+        let cover = hit(self.cover);
+        cover.is_some_and(|cover| nxdomain(cover.verdict) && self.other > cover.rank)
+    }
+
+    /// Whether all names below are blocked: the best rule that covers them blocks, and no better rank has a rule there
+    /// that may allow a name. Every better rank whose rules do not all answer NXDOMAIN counts as one that may, even if
+    /// they block; so the result may be false although all names are blocked. `blocks` returns whether a verdict
+    /// blocks, and `allows` whether a rank has rules that allow a name.
+    pub fn is_all_blocked_below(
+        &self,
+        blocks: impl Fn(u32) -> bool,
+        allows: impl Fn(u32) -> bool,
+    ) -> bool {
+        hit(self.cover).is_some_and(|cover| {
+            let other = self.other;
+            let is_clear = other > cover.rank || (other == cover.rank && !allows(other));
+            blocks(cover.verdict) && is_clear
+        })
     }
 }
 
-/// The weight of a rule; the lowest weight decides. Compares by rank, then depth, then scope.
+/// The weight of a rule; the lowest weight decides. Compares by rank, then depth, then scope, then verdict.
 #[inline]
-pub(super) fn weight(rank: Rank, labels: usize, scope: Scope) -> u32 {
-    rank << RANK_SHIFT | (DEPTH_MASK - labels as u32) << DEPTH_SHIFT | scope.weight()
+pub(super) fn weight(rank: Rank, labels: usize, scope: Scope, verdict: u32) -> u64 {
+    u64::from(rank) << RANK_SHIFT
+        | (DEPTH_MASK - labels as u64) << DEPTH_SHIFT
+        | u64::from(scope.weight()) << SCOPE_SHIFT
+        | u64::from(verdict)
 }
 
-pub(super) fn hit(weight: u32) -> Hit {
-    Hit {
-        source: (weight >> RANK_SHIFT) as usize,
-        scope: match weight & ((1 << DEPTH_SHIFT) - 1) {
+/// The rule of a weight; `None` for [`NONE`].
+pub(super) fn hit(weight: u64) -> Option<Hit> {
+    (weight != NONE).then(|| Hit {
+        rank: (weight >> RANK_SHIFT) as u32,
+        verdict: weight as u32,
+        scope: match weight >> SCOPE_SHIFT & 3 {
             0 => Scope::Exact,
             1 => Scope::Below,
             _ => Scope::Subtree,
         },
         labels: (DEPTH_MASK - (weight >> DEPTH_SHIFT & DEPTH_MASK)) as u8,
-    }
+    })
 }
 
-/// A [`Value`] of an image (the rules of a node), evaluated under the ranks of a snapshot. Weights are those of rules
+/// A [`Value`] of an image (the rules of a node), evaluated in a view. Weights are those of rules
 /// on the root; [`deepen`] corrects them for the depth.
 #[derive(Clone, Copy, Debug)]
 struct RankedValue {
     /// The best rule if the looked-up name is the value's name.
-    at: u32,
-    /// The best rule if the looked-up name is below the value's name.
-    above: u32,
-    cover: Rank,
+    at: u64,
+    /// The best rule if the looked-up name is below the value's name. It also covers all names below.
+    above: u64,
     /// [`LookupResult::other`] if the looked-up name is the value's name.
     other: Rank,
     /// [`LookupResult::other`] if the looked-up name is above the value's name and has no other rule below;
-    /// also the bit [`OVERRIDES`]. Both are stored in one number. So a ranked value has 20 bytes instead of
-    /// 24, and more values fit into the processor's cache.
+    /// also the bits [`OVERRIDES`] and [`LOGS`]. All are stored in one number. So a ranked value has 24 bytes instead of
+    /// 32, and more values fit into the processor's cache.
     other_below: u32,
 }
 
 /// The value has an exception that suppresses some sources, so the name's rules must be evaluated one by one.
-const OVERRIDES: u32 = 1 << 31;
-const _: () = assert!(size_of::<RankedValue>() == 20);
+pub(super) const OVERRIDES: u32 = 1 << 31;
+/// The value has a rule that is logged only.
+pub(super) const LOGS: u32 = 1 << 30;
+const FLAGS: u32 = OVERRIDES | LOGS;
+const _: () = assert!(size_of::<RankedValue>() == 24 && NO_RANK & FLAGS == 0);
 
 /// The weight of the same rule on a name of `labels` labels.
 #[inline]
-fn deepen(weight: u32, labels: usize) -> u32 {
+fn deepen(weight: u64, labels: usize) -> u64 {
     // `NONE` stays the highest weight.
     if weight == NONE {
         NONE
     } else {
-        weight - ((labels as u32) << DEPTH_SHIFT)
+        weight - ((labels as u64) << DEPTH_SHIFT)
     }
 }
 
-/// Properties of the ranked sources, indexed by rank.
-#[derive(Clone, Debug, Default)]
-pub struct RankTraits {
-    /// Whether the source answers NXDOMAIN.
-    pub nxdomain: Vec<bool>,
-    /// For an exception that names sources: their ranks, sorted. `None` for all other sources, and for an
-    /// exception against everything. May be shorter than the number of ranks.
-    pub suppressed: Vec<Option<Box<[usize]>>>,
+/// A clause of an image in a view.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RankedClause {
+    pub(super) rank: Rank,
+    /// The number of its verdict.
+    pub(super) verdict: u32,
+    /// The index of its source in the snapshot.
+    pub(super) source: u32,
+    /// Whether it answers NXDOMAIN by the action of its source.
+    pub(super) nxdomain: bool,
+    /// Whether it is an exception that suppresses some sources.
+    pub(super) overrides: bool,
+    /// Whether it is logged only.
+    pub(super) logs: bool,
 }
 
-impl RankTraits {
-    pub(super) fn suppresses(&self, rank: Rank) -> Option<&[usize]> {
-        self.suppressed.get(rank as usize)?.as_deref()
+impl RankedClause {
+    /// Of a source that is not configured.
+    pub(super) const NONE: Self = Self {
+        rank: NO_RANK,
+        verdict: u32::MAX,
+        source: u32::MAX,
+        nxdomain: false,
+        overrides: false,
+        logs: false,
+    };
+
+    /// The rank that counts for [`LookupResult::other`].
+    fn other(self) -> Rank {
+        if self.nxdomain || self.logs {
+            NO_RANK
+        } else {
+            self.rank
+        }
     }
 }
 
-/// An image together with the ranks of its sources.
+/// The ranks of an image's clauses in a view.
 #[derive(Debug)]
-pub(super) struct RankedImage {
-    pub(super) image: Arc<Image>,
-    ranks: Vec<Rank>,
+pub(super) struct Ranks {
+    clauses: Vec<RankedClause>,
     values: Box<[RankedValue]>,
 }
 
-impl RankedImage {
-    pub(super) fn new(image: Arc<Image>, ranks: Vec<Rank>, traits: &RankTraits) -> Self {
-        let ranked = |number| rank_value(image.value(number), &ranks, traits);
-        let values = (0..image.value_count()).map(ranked).collect();
-        Self {
-            image,
-            ranks,
-            values,
+/// The best ranks that count for [`LookupResult::other`], by source of an image: of rules without and with an effect of
+/// their own.
+type OtherRanks = Vec<[Rank; 2]>;
+
+impl Ranks {
+    pub(super) fn new(image: &Image, clauses: Vec<RankedClause>) -> Self {
+        let mut others: OtherRanks = vec![[NO_RANK; 2]; image.provenance().sources.len()];
+        for ((clause, _), ranked) in image.clauses().iter().zip(&clauses) {
+            let other = &mut others[usize::from(clause.source)][usize::from(clause.effect != 0)];
+            *other = ranked.other().min(*other);
         }
+        let ranked = |number| rank_value(image.value(number), &clauses, &others);
+        let values = (0..image.value_count()).map(ranked).collect();
+        Self { clauses, values }
     }
 
-    pub(super) fn rank(&self, source: u16) -> Rank {
-        let rank = self.ranks.get(usize::from(source));
-        rank.copied().unwrap_or(NO_RANK)
+    pub(super) fn clause(&self, clause: u32) -> RankedClause {
+        let ranked = self.clauses.get(clause as usize);
+        ranked.copied().unwrap_or(RankedClause::NONE)
     }
 
-    /// Merges the rules of this image into the results: those of `names[i]` into `found[place(i)]`. Calls
-    /// `overridden` if a name or one of its ancestors has an exception that suppresses some sources.
-    #[inline]
+    /// Merges the rules of a value into the result for a name, which is at this position to the value's name of
+    /// `labels` labels. Returns the flags of the value: [`OVERRIDES`] and [`LOGS`].
+    #[inline(always)]
     pub(super) fn merge_into(
         &self,
-        names: &[&Name],
-        found: &mut [LookupResult],
-        place: impl Fn(usize) -> usize,
-        mut overridden: impl FnMut(),
-    ) {
-        self.image.walk(names, |which, position, labels, value| {
-            let Some(ranked) = self.values.get(value as usize) else {
-                return;
-            };
-            let Some(found) = found.get_mut(place(which)) else {
-                return;
-            };
-            if ranked.other_below & OVERRIDES != 0 {
-                overridden();
+        found: &mut LookupResult,
+        position: Position,
+        labels: usize,
+        value: u32,
+    ) -> u32 {
+        let Some(ranked) = self.values.get(value as usize) else {
+            return 0;
+        };
+        let flags = ranked.other_below & FLAGS;
+        if flags & LOGS != 0 {
+            found.logged = LOOK;
+        }
+        let weight = match position {
+            Position::Above => ranked.above,
+            Position::At => {
+                found.other = found.other.min(ranked.other);
+                ranked.at
             }
-            let weight = match position {
-                Position::Above => ranked.above,
-                Position::At => {
-                    found.other = found.other.min(ranked.other);
-                    ranked.at
-                }
-                Position::Below => {
-                    found.other = found.other.min(ranked.other_below & !OVERRIDES);
-                    return;
-                }
-            };
-            found.best = found.best.min(deepen(weight, labels));
-            found.cover = found.cover.min(ranked.cover);
-        });
+            Position::Below => {
+                found.other = found.other.min(ranked.other_below & !FLAGS);
+                return flags;
+            }
+        };
+        found.best = found.best.min(deepen(weight, labels));
+        found.cover = found.cover.min(deepen(ranked.above, labels));
+        flags
     }
 }
 
-fn rank_value(value: Value<'_>, ranks: &[Rank], traits: &RankTraits) -> RankedValue {
-    let rank = |source: u16| ranks.get(usize::from(source)).copied().unwrap_or(NO_RANK);
-    let nxdomain = |rank: Rank| traits.nxdomain.get(rank as usize);
-    let other = |rank: Rank| {
-        let other = rank != NO_RANK && !nxdomain(rank).copied().unwrap_or(false);
-        if other { rank } else { NO_RANK }
-    };
-    let mut overrides = false;
+fn rank_value(value: Value<'_>, clauses: &[RankedClause], others: &OtherRanks) -> RankedValue {
+    let mut flags = 0;
     let mut ranked = RankedValue {
         at: NONE,
         above: NONE,
-        cover: NO_RANK,
         other: NO_RANK,
         other_below: NO_RANK,
     };
-    for source in value.sources_below() {
-        ranked.other = ranked.other.min(other(rank(source)));
+    for below in value.sources_below() {
+        let other = others.get(usize::from(below.source));
+        let other = other.map_or(NO_RANK, |other| other[usize::from(below.has_effect)]);
+        ranked.other = ranked.other.min(other);
     }
     ranked.other_below = ranked.other;
     for rule in value.rules() {
-        let rank = rank(rule.source);
-        if rank == NO_RANK {
+        let clause = clauses.get(rule.clause as usize);
+        let clause = clause.copied().unwrap_or(RankedClause::NONE);
+        if clause.rank == NO_RANK {
             continue;
         }
-        ranked.other_below = ranked.other_below.min(other(rank));
-        if traits.suppresses(rank).is_some() {
-            overrides = true;
+        ranked.other_below = ranked.other_below.min(clause.other());
+        if clause.overrides {
+            flags |= OVERRIDES;
             continue;
         }
-        let weight = weight(rank, 0, rule.scope);
+        if clause.logs {
+            flags |= LOGS;
+            continue;
+        }
+        let weight = weight(clause.rank, 0, rule.scope, clause.verdict);
         if rule.scope != Scope::Below {
             ranked.at = ranked.at.min(weight);
         }
         if rule.scope != Scope::Exact {
             ranked.above = ranked.above.min(weight);
-            ranked.cover = ranked.cover.min(rank);
         }
     }
-    ranked.other_below |= if overrides { OVERRIDES } else { 0 };
+    ranked.other_below |= flags;
     ranked
 }

@@ -32,7 +32,7 @@ pub enum Against {
 }
 
 /// How a blocked name is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
     /// NXDOMAIN where it is true of all names below as well (RFC 8020), else as `Nodata`.
@@ -48,7 +48,7 @@ pub enum Action {
 }
 
 /// The Extended DNS Error that says why a name is blocked (RFC 8914, section 4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ede {
     /// 15: blocked by the operator.

@@ -2,32 +2,50 @@
 
 use std::sync::Arc;
 
+use super::effect::Effect;
 use super::image::Image;
 use super::image::walk::{BATCH, Position};
 use super::images::Images;
 use super::prefilter::Prefilter;
 use super::ranking::{
-    Hit, LookupResult, MAX_RANKED, NO_RANK, NONE, Rank, RankTraits, RankedImage, hit, weight,
+    Hit, LOGS, LOOK, LookupResult, NO_RANK, NONE, OVERRIDES, Rank, RankedClause, Ranks, hit, weight,
 };
 use super::rule::Scope;
+use super::view::ViewId;
 use crate::wire::name::{MAX_LABELS, Name};
 
-/// The rules of a snapshot.
+/// The rules of a snapshot, in all views.
 #[derive(Debug, Default)]
 pub struct Rules {
-    base: Option<RankedImage>,
+    base: Option<Arc<Image>>,
     delta: Option<Overlay>,
     orders: Option<Overlay>,
-    traits: RankTraits,
+    views: Vec<ViewRanks>,
+    /// The sources that exceptions suppress, by the source of the exception, sorted. `None` for an exception against
+    /// everything.
+    suppressed: Vec<Option<Box<[usize]>>>,
+}
+
+/// A small image that is looked up in addition to the base.
+#[derive(Debug)]
+struct Overlay {
+    image: Arc<Image>,
+    prefilter: Prefilter,
+}
+
+/// The ranks of the images in a view.
+#[derive(Debug)]
+struct ViewRanks {
+    base: Option<Ranks>,
+    delta: Option<Ranks>,
+    /// Those of orders and exceptions are the same in all views.
+    orders: Option<Arc<Ranks>>,
 }
 
 impl Rules {
-    /// The rules of `images`. `rank` returns the rank of a source, 0 being the best, or `None` if it is not
-    /// configured.
-    ///
-    /// # Panics
-    /// If a rank is [`MAX_RANKED`] or above.
-    pub fn new(images: Images, rank: impl Fn(&str) -> Option<usize>, traits: RankTraits) -> Self {
+    /// The rules of `images` without a view. `suppressed` are the sources that each exception suppresses, sorted; `None`
+    /// for one against everything.
+    pub(super) fn new(images: Images, suppressed: Vec<Option<Box<[usize]>>>) -> Self {
         let Images {
             base,
             delta,
@@ -35,108 +53,188 @@ impl Rules {
             // Removed lists have no rank.
             gone: _,
         } = images;
-        let is_whole = |name: &str| {
-            let delta = delta.iter().flat_map(|delta| &delta.provenance().sources);
-            delta
-                .into_iter()
-                .any(|source| source.whole && source.name == name)
-        };
-        let ranks = |image: &Image, is_replaced: &dyn Fn(&str) -> bool| {
-            let sources = image.provenance().sources.iter();
-            let rank = |name: &str| match rank(name) {
-                None => NO_RANK,
-                Some(rank) => {
-                    assert!(
-                        rank < MAX_RANKED,
-                        "a snapshot ranks at most MAX_RANKED sources"
-                    );
-                    rank as Rank
-                }
-            };
-            let of = |name: &str| {
-                if is_replaced(name) {
-                    NO_RANK
-                } else {
-                    rank(name)
-                }
-            };
-            sources.map(|source| of(&source.name)).collect::<Vec<_>>()
-        };
-        let base = base.map(|image| {
-            let ranks = ranks(&image, &is_whole);
-            RankedImage::new(image, ranks, &traits)
-        });
-        let overlay = |image: Arc<Image>| {
-            let ranks = ranks(&image, &|_| false);
-            Overlay {
-                prefilter: Prefilter::new(&image),
-                ranked: RankedImage::new(image, ranks, &traits),
-            }
+        let overlay = |image: Arc<Image>| Overlay {
+            prefilter: Prefilter::new(&image),
+            image,
         };
         Self {
             base,
             delta: delta.map(overlay),
             orders: orders.map(overlay),
-            traits,
+            views: Vec::new(),
+            suppressed,
         }
     }
 
-    /// Looks up a batch of names: `found[i]` is set to the result for `names[i]`. Never allocates.
+    /// Adds a view. `ranked` returns the rank of the clause with this source and effect in the view, or `None` if the
+    /// source is not configured.
+    pub(super) fn add_view(&mut self, ranked: impl Fn(&str, &Effect) -> Option<RankedClause>) {
+        let delta = self.delta.as_ref();
+        let is_whole = |name: &str| {
+            let sources = delta.map_or(&[][..], |delta| &delta.image.provenance().sources);
+            let mut sources = sources.iter();
+            sources.any(|source| source.whole && source.name == name)
+        };
+        let ranks = |image: &Image, is_replaced: &dyn Fn(&str) -> bool| {
+            let sources = &image.provenance().sources;
+            let replaced = sources.iter().map(|source| is_replaced(&source.name));
+            let replaced: Vec<_> = replaced.collect();
+            let clauses = image.clauses().iter().map(|(clause, effect)| {
+                let source = usize::from(clause.source);
+                let ranked = (!replaced[source]).then(|| ranked(&sources[source].name, effect));
+                ranked.flatten().unwrap_or(RankedClause::NONE)
+            });
+            Ranks::new(image, clauses.collect())
+        };
+        let is_replaced = |_: &str| false;
+        let orders = || {
+            let orders = self.orders.as_ref();
+            orders.map(|orders| Arc::new(ranks(&orders.image, &is_replaced)))
+        };
+        let view = ViewRanks {
+            base: self.base.as_ref().map(|base| ranks(base, &is_whole)),
+            delta: delta.map(|delta| ranks(&delta.image, &is_replaced)),
+            orders: match self.views.first() {
+                Some(first) => first.orders.clone(),
+                None => orders(),
+            },
+        };
+        self.views.push(view);
+    }
+
+    /// The rules of `images` in one view, without regard to effects. `rank` returns the rank of a source, 0 being the
+    /// best, or `None` if it is not configured. `nxdomain` returns whether the source of a rank answers NXDOMAIN. The
+    /// verdict of a hit is the rank.
+    pub fn by_rank(
+        images: Images,
+        rank: impl Fn(&str) -> Option<usize>,
+        nxdomain: impl Fn(usize) -> bool,
+    ) -> Self {
+        let mut rules = Self::new(images, Vec::new());
+        rules.add_view(|name: &str, _: &Effect| {
+            let rank = rank(name)?;
+            Some(RankedClause {
+                rank: rank as Rank,
+                verdict: rank as u32,
+                nxdomain: nxdomain(rank),
+                ..RankedClause::NONE
+            })
+        });
+        rules
+    }
+
+    /// Looks up a batch of names in the default view: `found[i]` is set to the result for `names[i]`. Never allocates.
     ///
     /// # Panics
     /// If the slices differ in length.
     #[inline]
     pub fn lookup(&self, names: &[&Name], found: &mut [LookupResult]) {
+        self.lookup_by(names, |_| ViewId::DEFAULT, found);
+    }
+
+    /// Like [`lookup`](Self::lookup), with a view for each name.
+    ///
+    /// # Panics
+    /// If the slices differ in length.
+    #[inline]
+    pub fn lookup_in(&self, names: &[&Name], views: &[ViewId], found: &mut [LookupResult]) {
+        assert_eq!(names.len(), views.len(), "one view for each name");
+        self.lookup_by(names, |which| views[which], found);
+    }
+
+    #[inline]
+    fn lookup_by(
+        &self,
+        names: &[&Name],
+        view: impl Fn(usize) -> ViewId,
+        found: &mut [LookupResult],
+    ) {
         assert_eq!(names.len(), found.len(), "one result for each name");
         found.fill(LookupResult::default());
+        let mut flags = 0;
         if let Some(base) = &self.base {
-            base.merge_into(names, found, |which| which, || ());
+            let place = |which: usize| which;
+            flags |= match &*self.views {
+                // With one view, nothing depends on the name.
+                [only] => merge(base, |_| only.base.as_ref(), names, found, place),
+                _ => {
+                    let ranks = |which: usize| self.view(view(which))?.base.as_ref();
+                    merge(base, ranks, names, found, place)
+                }
+            };
         }
         // The orders come last: if they have an exception, all rules of the name are evaluated again.
-        for overlay in self.delta.iter().chain(&self.orders) {
-            for (names, found) in names.chunks(BATCH).zip(found.chunks_mut(BATCH)) {
-                self.lookup_overlay(overlay, names, found);
+        for (which, overlay) in [&self.delta, &self.orders].into_iter().enumerate() {
+            let Some(overlay) = overlay else { continue };
+            for (chunk, (names, found)) in
+                names.chunks(BATCH).zip(found.chunks_mut(BATCH)).enumerate()
+            {
+                let view = |which: usize| view(chunk * BATCH + which);
+                flags |= self.lookup_overlay(overlay, which == 1, names, view, found);
+            }
+        }
+        if flags & LOGS != 0 {
+            for (which, (name, found)) in names.iter().zip(found).enumerate() {
+                if found.logged == LOOK {
+                    self.find_logged(view(which), name, found);
+                }
             }
         }
     }
 
+    /// The ranks in a view; in the default view if there is no such view.
+    #[inline]
+    fn view(&self, view: ViewId) -> Option<&ViewRanks> {
+        self.views.get(usize::from(view.0)).or(self.views.first())
+    }
+
     /// Looks up the target of a CNAME chain that starts at `asked`. Rules that the exceptions of `asked`
     /// suppress do not count.
-    pub fn lookup_target(&self, asked: &Name, name: &Name) -> LookupResult {
+    pub fn lookup_target(&self, view: ViewId, asked: &Name, name: &Name) -> LookupResult {
         let mut found = LookupResult::default();
-        self.lookup(&[name], std::slice::from_mut(&mut found));
-        self.evaluate_with_exceptions(name, Some(asked), &mut found);
+        self.lookup_by(&[name], |_| view, std::slice::from_mut(&mut found));
+        self.evaluate_with_exceptions(view, name, Some(asked), &mut found);
         found
     }
 
-    /// Merges the rules of the delta or of the orders image into the results. The prefilter rejects most names.
+    /// Merges the rules of the delta or of the orders image into the results. The prefilter rejects most names. Returns
+    /// the flags of the values on the way.
     #[inline]
-    fn lookup_overlay(&self, overlay: &Overlay, names: &[&Name], found: &mut [LookupResult]) {
+    fn lookup_overlay(
+        &self,
+        overlay: &Overlay,
+        is_orders: bool,
+        names: &[&Name],
+        view: impl Fn(usize) -> ViewId,
+        found: &mut [LookupResult],
+    ) -> u32 {
         let mut some = [&Name::ROOT; BATCH];
         let mut places = [0_u8; BATCH];
         let mut count = 0;
         for (place, &name) in names.iter().enumerate() {
             some[count % BATCH] = name;
             places[count % BATCH] = place as u8;
-            count += usize::from(
-                overlay
-                    .prefilter
-                    .may_match(overlay.ranked.image.key(), name),
-            );
+            count += usize::from(overlay.prefilter.may_match(overlay.image.key(), name));
         }
         if count == 0 {
-            return;
+            return 0;
         }
         let place = |which: usize| usize::from(places[which % BATCH]);
-        let mut overridden = false;
-        overlay
-            .ranked
-            .merge_into(&some[..count], found, place, || overridden = true);
-        if overridden {
+        let ranks = |which: usize| {
+            let view = self.view(view(place(which)))?;
+            match is_orders {
+                true => view.orders.as_deref(),
+                false => view.delta.as_ref(),
+            }
+        };
+        let flags = merge(&overlay.image, ranks, &some[..count], found, place);
+        if flags & OVERRIDES != 0 {
             for which in 0..count {
-                self.evaluate_with_exceptions(some[which], None, &mut found[place(which)]);
+                let (view, found) = (view(place(which)), &mut found[place(which)]);
+                self.evaluate_with_exceptions(view, some[which], None, found);
             }
         }
+        flags
     }
 
     /// Evaluates the name's rules one by one, without those that an exception suppresses. `found.other` does not show
@@ -145,92 +243,148 @@ impl Rules {
     #[cold]
     fn evaluate_with_exceptions(
         &self,
+        view: ViewId,
         name: &Name,
         asked: Option<&Name>,
         found: &mut LookupResult,
     ) {
-        let orders = self.orders.as_ref().map(|orders| &orders.ranked);
-        let asked = asked.map(|asked| AncestorRules::new(orders, asked));
-        let orders = AncestorRules::new(orders, name);
-        (found.best, found.cover, found.excepted) = (NONE, NO_RANK, NONE);
-        let mut evaluate = |position, labels, rank, scope| {
-            if self.traits.suppresses(rank).is_some() {
+        (found.best, found.cover, found.excepted) = (NONE, NONE, NONE);
+        self.evaluate(view, name, asked, |position, weight, clause, scope| {
+            if clause.overrides {
                 // Rules on names below may be suppressed, too.
                 found.other = 0;
                 if matches(position, scope) {
-                    found.excepted = found.excepted.min(weight(rank, labels, scope));
+                    found.excepted = found.excepted.min(weight);
                 }
                 return;
             }
-            let mut ancestors = asked.iter().chain([&orders]);
-            if ancestors.any(|ancestors| self.is_suppressed(ancestors, rank)) {
+            if clause.logs {
                 return;
             }
             if matches(position, scope) {
-                found.best = found.best.min(weight(rank, labels, scope));
+                found.best = found.best.min(weight);
             }
             if scope != Scope::Exact {
-                found.cover = found.cover.min(rank);
+                found.cover = found.cover.min(weight);
             }
-        };
-        for image in self.images() {
-            AncestorRules::new(Some(image), name).each(&mut evaluate);
+        });
+    }
+
+    /// Finds the rule that would decide if its list were not logged only.
+    #[cold]
+    fn find_logged(&self, view: ViewId, name: &Name, found: &mut LookupResult) {
+        let mut logged = NONE;
+        self.evaluate(view, name, None, |position, weight, clause, scope| {
+            if clause.logs && matches(position, scope) {
+                logged = logged.min(weight);
+            }
+        });
+        found.logged = if logged < found.best { logged } else { NONE };
+    }
+
+    /// Calls `each` with every rule on the name and on its ancestors that no exception suppresses: the position of its
+    /// name, its weight, and its clause. Exceptions that match `asked` apply to `name` as well.
+    fn evaluate(
+        &self,
+        view: ViewId,
+        name: &Name,
+        asked: Option<&Name>,
+        mut each: impl FnMut(Position, u64, RankedClause, Scope),
+    ) {
+        let Some(view) = self.view(view) else { return };
+        let orders = self.orders.as_ref().zip(view.orders.as_deref());
+        let orders = orders.map(|(overlay, ranks)| (&*overlay.image, ranks));
+        let asked = asked.map(|asked| AncestorRules::new(orders, asked));
+        let own = AncestorRules::new(orders, name);
+        for image in self.images(view) {
+            AncestorRules::new(Some(image), name).each(|position, labels, clause, scope| {
+                let mut ancestors = asked.iter().chain([&own]);
+                let is_suppressed = !clause.overrides
+                    && ancestors.any(|ancestors| self.is_suppressed(ancestors, clause.source));
+                if !is_suppressed {
+                    let weight = weight(clause.rank, labels, scope, clause.verdict);
+                    each(position, weight, clause, scope);
+                }
+            });
         }
     }
 
     /// All rules that match a name, best first. Allocates; used for explanations.
-    pub fn matching(&self, name: &Name) -> Vec<Hit> {
+    pub fn matching(&self, view: ViewId, name: &Name) -> Vec<Hit> {
         let mut weights = Vec::new();
-        for image in self.images() {
-            AncestorRules::new(Some(image), name).each(|position, labels, rank, scope| {
+        for image in self
+            .view(view)
+            .into_iter()
+            .flat_map(|view| self.images(view))
+        {
+            AncestorRules::new(Some(image), name).each(|position, labels, clause, scope| {
                 if matches(position, scope) {
-                    weights.push(weight(rank, labels, scope));
+                    weights.push(weight(clause.rank, labels, scope, clause.verdict));
                 }
             });
         }
         weights.sort_unstable();
-        weights.into_iter().map(hit).collect()
+        weights.into_iter().filter_map(hit).collect()
     }
 
-    fn images(&self) -> impl Iterator<Item = &RankedImage> {
-        let overlays = self.delta.iter().chain(&self.orders);
-        self.base
-            .iter()
-            .chain(overlays.map(|overlay| &overlay.ranked))
+    fn images<'r>(&'r self, view: &'r ViewRanks) -> impl Iterator<Item = (&'r Image, &'r Ranks)> {
+        let overlay =
+            |overlay: &'r Option<Overlay>| overlay.as_ref().map(|overlay| &*overlay.image);
+        let base = self.base.as_deref().zip(view.base.as_ref());
+        let delta = overlay(&self.delta).zip(view.delta.as_ref());
+        let orders = overlay(&self.orders).zip(view.orders.as_deref());
+        [base, delta, orders].into_iter().flatten()
     }
 
-    /// Whether an exception on the name or on an ancestor matches the name and suppresses `rank`.
-    fn is_suppressed(&self, orders: &AncestorRules<'_>, rank: Rank) -> bool {
+    /// Whether an exception on the name or on an ancestor matches the name and suppresses the source.
+    fn is_suppressed(&self, orders: &AncestorRules<'_>, source: u32) -> bool {
         let mut suppressed = false;
         orders.each(|position, _, exception, scope| {
-            suppressed |= matches(position, scope) && self.suppresses(exception, rank);
+            let against = self.suppressed.get(exception.source as usize);
+            let against = against.and_then(|against| against.as_deref());
+            suppressed |= matches(position, scope)
+                && against.is_some_and(|named| named.binary_search(&(source as usize)).is_ok());
         });
         suppressed
     }
+}
 
-    fn suppresses(&self, exception: Rank, rank: Rank) -> bool {
-        let against = self.traits.suppresses(exception);
-        against.is_some_and(|ranks| ranks.binary_search(&(rank as usize)).is_ok())
-    }
+/// Merges the rules of an image into the results: those of `names[i]` into `found[place(i)]`, with the ranks that `ranks`
+/// returns for `i`. Returns the flags of all values on the way.
+#[inline(always)]
+fn merge<'r>(
+    image: &Image,
+    ranks: impl Fn(usize) -> Option<&'r Ranks>,
+    names: &[&Name],
+    found: &mut [LookupResult],
+    place: impl Fn(usize) -> usize,
+) -> u32 {
+    let mut flags = 0;
+    image.walk(names, |which, position, labels, value| {
+        if let (Some(ranks), Some(found)) = (ranks(which), found.get_mut(place(which))) {
+            flags |= ranks.merge_into(found, position, labels, value);
+        }
+    });
+    flags
 }
 
 /// The values of a name and of its ancestors in one image.
 struct AncestorRules<'r> {
-    image: Option<&'r RankedImage>,
+    image: Option<(&'r Image, &'r Ranks)>,
     /// Position, number of labels, value: at most one entry for each label of the name, and one for the root.
     entries: [(Position, u8, u32); MAX_LABELS + 1],
     count: usize,
 }
 
 impl<'r> AncestorRules<'r> {
-    fn new(image: Option<&'r RankedImage>, name: &Name) -> Self {
+    fn new(image: Option<(&'r Image, &'r Ranks)>, name: &Name) -> Self {
         let mut ancestors = Self {
             image,
             entries: [(Position::Below, 0, 0); MAX_LABELS + 1],
             count: 0,
         };
-        if let Some(ranked) = ancestors.image {
-            ranked.image.walk(&[name], |_, position, labels, value| {
+        if let Some((image, _)) = ancestors.image {
+            image.walk(&[name], |_, position, labels, value| {
                 if position != Position::Below {
                     ancestors.entries[ancestors.count] = (position, labels as u8, value);
                     ancestors.count += 1;
@@ -241,13 +395,15 @@ impl<'r> AncestorRules<'r> {
     }
 
     /// Calls `each` with every ranked rule.
-    fn each(&self, mut each: impl FnMut(Position, usize, Rank, Scope)) {
-        let Some(ranked) = self.image else { return };
+    fn each(&self, mut each: impl FnMut(Position, usize, RankedClause, Scope)) {
+        let Some((image, ranks)) = self.image else {
+            return;
+        };
         for &(position, labels, value) in &self.entries[..self.count] {
-            for rule in ranked.image.value(value).rules() {
-                let rank = ranked.rank(rule.source);
-                if rank != NO_RANK {
-                    each(position, labels.into(), rank, rule.scope);
+            for rule in image.value(value).rules() {
+                let clause = ranks.clause(rule.clause);
+                if clause.rank != NO_RANK {
+                    each(position, labels.into(), clause, rule.scope);
                 }
             }
         }
@@ -261,13 +417,6 @@ fn matches(position: Position, scope: Scope) -> bool {
         Position::At => scope != Scope::Below,
         Position::Below => false,
     }
-}
-
-/// A small image that is looked up in addition to the base.
-#[derive(Debug)]
-struct Overlay {
-    ranked: RankedImage,
-    prefilter: Prefilter,
 }
 
 #[cfg(test)]
@@ -312,8 +461,9 @@ mod tests {
                 let above = labels <= depth && name.ancestor(labels) == owner.wire();
                 (applies && above).then_some((*list, usize::MAX - labels, *number))
             });
-            hits.min().map(|(source, depth, number)| Hit {
-                source,
+            hits.min().map(|(rank, depth, number)| Hit {
+                rank: rank as u32,
+                verdict: rank as u32,
                 scope: scope(number),
                 labels: (usize::MAX - depth) as u8,
             })
@@ -367,14 +517,7 @@ mod tests {
             delta,
             ..Images::default()
         };
-        Rules::new(images, rank, nxdomain(&NXDOMAIN))
-    }
-
-    fn nxdomain(ranks: &[bool]) -> RankTraits {
-        RankTraits {
-            nxdomain: ranks.to_vec(),
-            suppressed: Vec::new(),
-        }
+        Rules::by_rank(images, rank, |rank| NXDOMAIN[rank])
     }
 
     /// Few labels, so that names often collide, nest and share ancestors.
@@ -402,9 +545,9 @@ mod tests {
             rules.lookup(&[name], &mut alone);
             prop_assert_eq!(found, alone[0], "{} in a batch", name);
             // Several rules of one list may decide alike; the image keeps one of them.
-            let best = |hit: Option<Hit>| hit.map(|hit| hit.source);
+            let best = |hit: Option<Hit>| hit.map(|hit| hit.rank);
             prop_assert_eq!(best(found.best()), best(model.best(name)), "{}", name);
-            let nxdomain = found.is_all_nxdomain_below(|rank| NXDOMAIN[rank]);
+            let nxdomain = found.is_all_nxdomain_below(|verdict| NXDOMAIN[verdict as usize]);
             prop_assert_eq!(
                 nxdomain,
                 model.is_all_nxdomain_below(name),
@@ -456,12 +599,12 @@ mod tests {
         let set = BTreeSet::from([(0, name.wire().to_vec(), 2), (1, name.wire().to_vec(), 2)]);
         let base = image(&set, [false; 3]);
         let rank = |list: &str| (list == "two").then_some(0);
-        let rules = Rules::new(base.into(), rank, nxdomain(&[false]));
+        let rules = Rules::by_rank(base.into(), rank, |_| false);
         let mut found = [LookupResult::default()];
         rules.lookup(&[&name], &mut found);
-        assert_eq!(found[0].best().map(|hit| hit.source), Some(0));
-        let base = rules.base.expect("it has one").image;
-        let rules = Rules::new(base.into(), |_| None, nxdomain(&[]));
+        assert_eq!(found[0].best().map(|hit| hit.rank), Some(0));
+        let base = rules.base.expect("it has one");
+        let rules = Rules::by_rank(base.into(), |_| None, |_| false);
         rules.lookup(&[&name], &mut found);
         assert_eq!(found[0].best(), None);
     }
@@ -482,7 +625,7 @@ mod tests {
                 delta,
                 ..Images::default()
             };
-            let rules = Rules::new(images, |_| Some(0), nxdomain(&[true]));
+            let rules = Rules::by_rank(images, |_| Some(0), |_| true);
             let mut found = vec![LookupResult::default(); names.len()];
             rules.lookup(&names, &mut found);
             found

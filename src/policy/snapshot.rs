@@ -6,11 +6,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::clients::Clients;
+use super::effect::Effect;
 use super::images::Images;
 use super::local::LocalZones;
-use super::ranking::{Hit, LookupResult, MAX_RANKED, RankTraits};
-use super::rule::{Action, Against, Kind, Source};
+use super::precedence::{Precedence, Verdict, Verdicts, precedence, suppressed};
+use super::ranking::{Hit, LookupResult, MAX_SOURCES};
+use super::rule::{Action, Blocking, Kind, Source};
 use super::rules::Rules;
+use super::view::{MAX_VIEWS, View, ViewId};
 use crate::wire::name::Name;
 
 /// A matching rule and its source.
@@ -18,8 +21,23 @@ use crate::wire::name::Name;
 pub struct Matched<'s> {
     /// The source of the rule.
     pub source: &'s Source,
+    /// The answer, if the rule blocks.
+    pub blocking: &'s Blocking,
     /// The rule.
     pub hit: Hit,
+    verdict: &'s Verdict,
+}
+
+impl<'s> Matched<'s> {
+    /// The index of its source in [`Snapshot::sources`].
+    pub fn index(&self) -> usize {
+        self.verdict.source
+    }
+
+    /// The effect of the rule, if it is not that of its source.
+    pub fn effect(&self) -> Option<&'s Effect> {
+        self.verdict.effect()
+    }
 }
 
 /// The policy's decision about a name.
@@ -83,8 +101,11 @@ pub struct Snapshot {
     pub version: Option<String>,
     /// Answer to `id.server`, class CH; refused if `None`.
     pub id: Option<String>,
-    /// In order of precedence.
+    /// Sorted by kind.
     sources: Vec<Arc<Source>>,
+    verdicts: Verdicts,
+    /// Those of the views, the default first.
+    views: Vec<Precedence>,
     /// The hit counter of each source.
     slots: Vec<Option<u16>>,
     rules: Rules,
@@ -100,6 +121,8 @@ impl Default for Snapshot {
             version: None,
             id: None,
             sources: Vec::new(),
+            verdicts: Verdicts::default(),
+            views: vec![Precedence::default()],
             slots: Vec::new(),
             rules: Rules::default(),
         }
@@ -111,36 +134,49 @@ impl Snapshot {
     /// Exceptions take precedence over orders, orders over allow lists, and allow lists over block lists.
     /// Among sources of one kind, the earlier one in `sources` takes precedence. Rules of sources that are not
     /// given do not count. Images refer to sources by name.
-    pub fn with_rules(mut self, mut sources: Vec<Arc<Source>>, images: Images) -> Self {
-        if sources.len() > MAX_RANKED {
+    pub fn with_rules(self, sources: Vec<Arc<Source>>, images: Images) -> Self {
+        self.with_views(sources, images, &[])
+    }
+
+    /// Like [`with_rules`](Self::with_rules), with more views. The first one has the [`ViewId`] 1: 0 is the default view.
+    ///
+    /// # Panics
+    /// If there are more than [`MAX_VIEWS`](super::view::MAX_VIEWS).
+    pub fn with_views(
+        mut self,
+        mut sources: Vec<Arc<Source>>,
+        images: Images,
+        views: &[View],
+    ) -> Self {
+        assert!(
+            views.len() <= MAX_VIEWS,
+            "a snapshot has at most MAX_VIEWS views"
+        );
+        if sources.len() > MAX_SOURCES {
             // Sources without rules cannot decide.
             let named = images.source_names();
             sources.retain(|source| named.contains(&*source.name));
         }
         sources.sort_by_key(|source| precedence(source.kind));
-        let ranks: HashMap<_, _> = sources
+        let index: HashMap<_, _> = sources
             .iter()
             .map(|source| source.name.as_str())
             .zip(0..)
             .collect();
-        let rank = |name: &str| ranks.get(name).copied();
-        let suppressed = |source: &Arc<Source>| match &source.against {
-            Against::Named(names) => {
-                let mut ranks: Vec<usize> = names.iter().filter_map(|name| rank(name)).collect();
-                ranks.sort_unstable();
-                Some(ranks.into())
-            }
-            Against::All => None,
-        };
-        let exceptions = sources.partition_point(|source| source.kind == Kind::Exception);
-        let weights = RankTraits {
-            nxdomain: sources
-                .iter()
-                .map(|source| answers_nxdomain(source))
-                .collect(),
-            suppressed: sources[..exceptions].iter().map(suppressed).collect(),
-        };
-        self.rules = Rules::new(images, rank, weights);
+        let verdicts = Verdicts::new(&sources, &index, &images);
+        let mut rules = Rules::new(images, suppressed(&sources, &index));
+        let views = std::iter::once(None).chain(views.iter().map(Some));
+        let views = views.map(|view| {
+            let precedence = Precedence::new(&sources, &index, &verdicts, view);
+            rules.add_view(|name, effect| {
+                let source = *index.get(name)?;
+                Some(precedence.clause(source, effect, &sources[source], &verdicts))
+            });
+            precedence
+        });
+        self.views = views.collect();
+        self.rules = rules;
+        self.verdicts = verdicts;
         self.sources = sources;
         self
     }
@@ -157,10 +193,10 @@ impl Snapshot {
 
     /// The hit counter of a rule's source.
     pub fn slot(&self, by: &Matched<'_>) -> Option<u16> {
-        self.slots.get(by.hit.source).copied().flatten()
+        self.slots.get(by.index()).copied().flatten()
     }
 
-    /// The sources in the order of precedence.
+    /// The sources, sorted by kind: exceptions, orders, allow lists, block lists.
     pub fn sources(&self) -> &[Arc<Source>] {
         &self.sources
     }
@@ -170,8 +206,8 @@ impl Snapshot {
         self.clients.contains(client)
     }
 
-    /// Looks up a batch of names, which is faster than one by one: `found[i]` is the result for `names[i]`,
-    /// to be passed to [`decide_by`](Self::decide_by). Never allocates.
+    /// Looks up a batch of names in the default view, which is faster than one by one: `found[i]` is the result for
+    /// `names[i]`, to be passed to [`PolicyView::decide_by`]. Never allocates.
     ///
     /// # Panics
     /// If the slices differ in length.
@@ -179,15 +215,53 @@ impl Snapshot {
         self.rules.lookup(names, found);
     }
 
-    /// Decides about a name: the best source with a matching rule wins. Never allocates.
+    /// Like [`lookup`](Self::lookup), with a view for each name.
+    ///
+    /// # Panics
+    /// If the slices differ in length.
+    pub fn lookup_in(&self, names: &[&Name], views: &[ViewId], found: &mut [LookupResult]) {
+        self.rules.lookup_in(names, views, found);
+    }
+
+    /// The policy of a view; that of the default view if there is no such view.
+    pub fn view(&self, id: ViewId) -> PolicyView<'_> {
+        let precedence = self.views.get(usize::from(id.0));
+        PolicyView {
+            snapshot: self,
+            precedence: precedence.unwrap_or(&self.views[0]),
+            id,
+        }
+    }
+
+    /// Decides about a name in the default view: the best source with a matching rule wins. Never allocates.
     pub fn decide(&self, name: &Name) -> Decision<'_> {
+        self.view(ViewId::DEFAULT).decide(name)
+    }
+}
+
+/// The policy that applies to the clients of a view.
+#[derive(Clone, Copy, Debug)]
+pub struct PolicyView<'s> {
+    snapshot: &'s Snapshot,
+    precedence: &'s Precedence,
+    id: ViewId,
+}
+
+impl<'s> PolicyView<'s> {
+    /// The generation of its snapshot.
+    pub fn generation(&self) -> u64 {
+        self.snapshot.generation
+    }
+
+    /// Decides about a name: the best source with a matching rule wins. Never allocates.
+    pub fn decide(&self, name: &Name) -> Decision<'s> {
         let mut found = [LookupResult::default()];
-        self.lookup(&[name], &mut found);
+        self.snapshot.lookup_in(&[name], &[self.id], &mut found);
         self.decide_by(&found[0])
     }
 
-    /// The decision that a lookup in this snapshot leads to.
-    pub fn decide_by(&self, found: &LookupResult) -> Decision<'_> {
+    /// The decision that a lookup in this view leads to.
+    pub fn decide_by(&self, found: &LookupResult) -> Decision<'s> {
         let Some(hit) = found.best() else {
             return match found.excepted() {
                 Some(hit) => Decision::Excepted(self.matched(hit)),
@@ -195,29 +269,51 @@ impl Snapshot {
             };
         };
         let by = self.matched(hit);
-        match by.source.kind {
-            Kind::Allow | Kind::Exception => Decision::Allowed(by),
-            Kind::Block | Kind::Order => Decision::Blocked {
-                by,
-                nxdomain: answers_nxdomain(by.source)
-                    && found.is_all_nxdomain_below(|rank| answers_nxdomain(&self.sources[rank])),
-                closed: found.is_all_blocked_below(|rank| self.sources[rank].blocks()),
-            },
+        if !self.blocks(hit.verdict) {
+            return Decision::Allowed(by);
+        }
+        let nxdomain =
+            |verdict| self.blocks(verdict) && self.blocking(verdict).action == Action::Nxdomain;
+        let allows = |rank| self.precedence.allows(rank, &self.snapshot.verdicts);
+        Decision::Blocked {
+            by,
+            nxdomain: nxdomain(hit.verdict) && found.is_all_nxdomain_below(nxdomain),
+            closed: found.is_all_blocked_below(|verdict| self.blocks(verdict), allows),
         }
     }
 
-    /// All rules that match a name, best first, including exceptions and the rules that they suppress.
-    /// Allocates; used for explanations.
-    pub fn matching(&self, name: &Name) -> Vec<Matched<'_>> {
-        let hits = self.rules.matching(name).into_iter();
+    /// The rule that would have decided if its list were not logged only.
+    pub fn logged(&self, found: &LookupResult) -> Option<Matched<'s>> {
+        found.logged().map(|hit| self.matched(hit))
+    }
+
+    /// All rules that match a name, best first, including exceptions, the rules that they suppress, and rules that are
+    /// logged only. Allocates; used for explanations.
+    pub fn matching(&self, name: &Name) -> Vec<Matched<'s>> {
+        let hits = self.snapshot.rules.matching(self.id, name).into_iter();
         hits.map(|hit| self.matched(hit)).collect()
     }
 
-    fn matched(&self, hit: Hit) -> Matched<'_> {
+    /// A rule that was found in this view, with its source and effect.
+    pub fn matched(&self, hit: Hit) -> Matched<'s> {
+        let verdict = self.snapshot.verdicts.get(hit.verdict);
         Matched {
-            source: &self.sources[hit.source],
+            source: &self.snapshot.sources[verdict.source],
+            blocking: self.blocking(hit.verdict),
             hit,
+            verdict,
         }
+    }
+
+    fn blocks(&self, verdict: u32) -> bool {
+        let verdict = self.snapshot.verdicts.get(verdict);
+        verdict.blocks(&self.snapshot.sources[verdict.source])
+    }
+
+    fn blocking(&self, number: u32) -> &'s Blocking {
+        let verdict = self.snapshot.verdicts.get(number);
+        let source = &self.snapshot.sources[verdict.source];
+        self.precedence.blocking(number, verdict, source)
     }
 
     /// Decides about an upstream answer: finds the first name of `asked`'s CNAME chain that is blocked despite
@@ -229,13 +325,14 @@ impl Snapshot {
         asked: &Name,
         mut exemption: ChainExemption,
         chain: impl Iterator<Item = Name>,
-    ) -> (usize, Decision<'_>, ChainExemption) {
+    ) -> (usize, Decision<'s>, ChainExemption) {
         for (hop, name) in chain.enumerate() {
             let decision = match exemption {
                 ChainExemption::All => break,
                 ChainExemption::None => self.decide(&name),
                 ChainExemption::Suppressed | ChainExemption::Lists => {
-                    self.decide_by(&self.rules.lookup_target(asked, &name))
+                    let rules = &self.snapshot.rules;
+                    self.decide_by(&rules.lookup_target(self.id, asked, &name))
                 }
             };
             match decision {
@@ -253,25 +350,11 @@ impl Snapshot {
     }
 }
 
-fn answers_nxdomain(source: &Source) -> bool {
-    source.blocks() && source.blocking.action == Action::Nxdomain
-}
-
-/// The kind with the lower number wins, whatever the order of the configuration.
-fn precedence(kind: Kind) -> u8 {
-    match kind {
-        Kind::Exception => 0,
-        Kind::Order => 1,
-        Kind::Allow => 2,
-        Kind::Block => 3,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::builder::Builder;
     use super::super::image::provenance::ImageSource;
-    use super::super::rule::{Blocking, Ede, Scope};
+    use super::super::rule::{Against, Blocking, Ede, Scope};
     use super::*;
 
     fn name(text: &str) -> Name {
@@ -431,7 +514,8 @@ mod tests {
             block("more", Action::Sinkhole, &more),
         ]);
         let matching = |text: &str| -> Vec<(String, u8, Scope)> {
-            let matching = snapshot.matching(&name(text)).into_iter();
+            let view = snapshot.view(ViewId::DEFAULT);
+            let matching = view.matching(&name(text)).into_iter();
             let described = |by: Matched<'_>| (by.source.name.clone(), by.hit.labels, by.hit.scope);
             matching.map(described).collect()
         };
@@ -515,8 +599,8 @@ mod tests {
         ]);
         let chain = |exemption, names: &[&str]| {
             let names: Vec<_> = names.iter().map(|n| name(n)).collect();
-            snapshot
-                .decide_chain(&name("b.test"), exemption, names.into_iter())
+            let view = snapshot.view(ViewId::DEFAULT);
+            view.decide_chain(&name("b.test"), exemption, names.into_iter())
                 .0
         };
         assert_eq!(
@@ -537,7 +621,8 @@ mod tests {
         let chain = |names: &[&str]| {
             let names: Vec<_> = names.iter().map(|n| name(n)).collect();
             let asked = name("asked.test");
-            let (hops, ..) = snapshot.decide_chain(&asked, ChainExemption::None, names.into_iter());
+            let view = snapshot.view(ViewId::DEFAULT);
+            let (hops, ..) = view.decide_chain(&asked, ChainExemption::None, names.into_iter());
             hops
         };
         assert_eq!(chain(&["a.test", "c.test"]), 2);

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use crate::policy::view::ViewId;
 use crate::sys::udp::Route;
 
 /// The transport of a message.
@@ -36,6 +37,8 @@ pub struct Client {
     pub tls_name: Option<Arc<str>>,
     /// The path of its HTTPS request.
     pub path: Option<Arc<str>>,
+    /// The view that it belongs to.
+    pub view: ViewId,
 }
 
 impl Client {
@@ -48,6 +51,7 @@ impl Client {
             local: None,
             tls_name: None,
             path: None,
+            view: ViewId::DEFAULT,
         }
     }
 

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::cache::{Entry, Failure, Key, STALE_TTL};
 use super::step::{Ending, Step, Tally};
 use super::synthesized;
-use crate::policy::snapshot::{ChainExemption, Decision, Matched, Snapshot};
+use crate::policy::snapshot::{ChainExemption, Decision, Matched, PolicyView};
 use crate::stats::Count;
 use crate::wire::Rcode;
 use crate::wire::answer::Answer;
@@ -21,7 +21,7 @@ use crate::wire::reply::Reply;
 pub(super) struct AnswerContext<'a, 'p> {
     pub(super) now: u32,
     pub(super) query: &'a Query<'p>,
-    pub(super) snapshot: &'a Snapshot,
+    pub(super) policy: PolicyView<'a>,
     /// The rules that do not apply to the CNAME and service targets of the queried name.
     pub(super) past: ChainExemption,
     /// The most bytes that the answer may have.
@@ -102,8 +102,7 @@ impl AnswerContext<'_, '_> {
             };
             let chain = answer.chain().map(|(name, _)| name);
             let (hops, decision, past) =
-                self.snapshot
-                    .decide_chain(&self.query.name, self.past, chain);
+                self.policy.decide_chain(&self.query.name, self.past, chain);
             if let Decision::Blocked { by, nxdomain, .. } = decision {
                 return self.block(by, nxdomain, &place(hops, false), out);
             }
@@ -159,7 +158,7 @@ impl AnswerContext<'_, '_> {
     /// the chain (RFC 9460, section 2.5).
     fn blocks(&self, past: ChainExemption, name: Name) -> Option<Matched<'_>> {
         let name = std::iter::once(name);
-        let (_, decision, _) = self.snapshot.decide_chain(&self.query.name, past, name);
+        let (_, decision, _) = self.policy.decide_chain(&self.query.name, past, name);
         match decision {
             Decision::Blocked { by, .. } => Some(by),
             _ => None,
@@ -180,7 +179,7 @@ impl AnswerContext<'_, '_> {
         place: &synthesized::BlockedAt<'_>,
         out: &mut Vec<u8>,
     ) -> Ending {
-        let serial = self.snapshot.generation as u32;
+        let serial = self.policy.generation() as u32;
         let rule = Some(by.hit);
         let tally = |count| Tally { count, rule };
         match synthesized::blocked(self.query, by, nxdomain, place, serial, self.limit, out) {

@@ -14,6 +14,7 @@ use super::step::{Ending, Resolution, Step, Tally};
 use super::worker_cache::{Location, WorkerCache};
 use crate::policy::ranking::{Hit, LookupResult};
 use crate::policy::snapshot::Snapshot;
+use crate::policy::view::ViewId;
 use crate::stats::Count;
 use crate::wire::name::Name;
 use crate::wire::query::Query;
@@ -126,7 +127,8 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
         let found = &mut found[..names.len()];
         let locate = |(_, asked): &(_, Asked<'_>)| worker_cache.locate(&asked.query);
         let locations: ArrayVec<Location, BATCH> = asked.iter().map(locate).collect();
-        self.snapshot.lookup(&names, found);
+        let views: ArrayVec<ViewId, BATCH> = asked.iter().map(|(_, a)| a.view).collect();
+        self.snapshot.lookup_in(&names, &views, found);
         for location in &locations {
             worker_cache.prefetch_entry(*location);
         }
@@ -135,7 +137,7 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
         }
         for (((received, asked), found), location) in asked.iter().zip(found).zip(locations) {
             let Received { handle, packet, .. } = *received;
-            let decision = self.snapshot.decide_by(found);
+            let decision = self.snapshot.view(asked.view).decide_by(found);
             let step = respond::try_answer(
                 self.now,
                 asked,
@@ -168,7 +170,7 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
             Ok(asked) => asked,
             Err(ending) => return self.act(ending.into(), message, None, handle, exchange),
         };
-        let decision = self.snapshot.decide(&asked.query.name);
+        let decision = self.snapshot.view(asked.view).decide(&asked.query.name);
         let step = respond::answer(self.now, &asked, &decision, self.snapshot, self.cache, out);
         self.act(step, message, Some(&asked.query), handle, exchange);
     }
@@ -183,7 +185,7 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
         let read = respond::read_one(message.client, message.packet, self.snapshot, out);
         let (ending, query) = match &read {
             Ok(asked) => {
-                let decision = self.snapshot.decide(&asked.query.name);
+                let decision = self.snapshot.view(asked.view).decide(&asked.query.name);
                 let (now, snapshot) = (self.now, self.snapshot);
                 let ending =
                     respond::conclude_read(now, asked, &decision, snapshot, resolution, out);

@@ -71,9 +71,8 @@ impl Finished<'_> {
 
     /// The rule that blocked it, and the rule's source.
     pub fn matched(&self) -> Option<Matched<'_>> {
-        let hit = self.rule?;
-        let source = self.snapshot.sources().get(hit.source)?;
-        Some(Matched { source, hit })
+        let view = self.snapshot.view(self.client.view);
+        self.rule.map(|hit| view.matched(hit))
     }
 
     fn read<T>(&self, property: impl FnOnce(&Query<'_>) -> T) -> Option<T> {

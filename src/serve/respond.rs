@@ -8,6 +8,7 @@ use super::step::{Ending, Resolution, Step, Tally};
 use super::synthesized;
 use super::worker_cache::{Location, WorkerCache};
 use crate::policy::snapshot::{Decision, Snapshot};
+use crate::policy::view::ViewId;
 use crate::stats::Count;
 use crate::wire::edns::{Ede, code};
 use crate::wire::query::{Fault, Query, Reject};
@@ -19,6 +20,8 @@ use crate::wire::{Rcode, class, rtype};
 pub struct Asked<'p> {
     /// The query.
     pub query: Query<'p>,
+    /// The view of its client.
+    pub view: ViewId,
     limit: usize,
 }
 
@@ -38,7 +41,7 @@ pub fn respond(
 ) -> Step {
     match read_one(client, packet, snapshot, out) {
         Ok(asked) => {
-            let decision = snapshot.decide(&asked.query.name);
+            let decision = snapshot.view(asked.view).decide(&asked.query.name);
             answer(now, &asked, &decision, snapshot, cache, out)
         }
         Err(ending) => ending.into(),
@@ -57,7 +60,7 @@ pub fn conclude(
 ) -> Ending {
     match read_one(client, packet, snapshot, out) {
         Ok(asked) => {
-            let decision = snapshot.decide(&asked.query.name);
+            let decision = snapshot.view(asked.view).decide(&asked.query.name);
             conclude_read(now, &asked, &decision, snapshot, resolution, out)
         }
         Err(ending) => ending,
@@ -101,7 +104,8 @@ pub(super) fn read<'p>(
         }
         return Err(Ending::Reply(count.into()));
     }
-    Ok(Asked { query, limit })
+    let view = client.view;
+    Ok(Asked { query, limit, view })
 }
 
 /// Like [`read`], but not inlined. Its callers handle one message at a time, so inlining would only enlarge the code.
@@ -214,8 +218,8 @@ fn synthesize<'a, 'p>(
     snapshot: &'a Snapshot,
     out: &mut Vec<u8>,
 ) -> Result<AnswerContext<'a, 'p>, Ending> {
-    let Asked { query, limit } = asked;
-    let limit = *limit;
+    let Asked { query, limit, view } = asked;
+    let (limit, policy) = (*limit, snapshot.view(*view));
     let serial = snapshot.generation as u32;
     let past = match decision {
         // Validators need the DS and DNSKEY RRsets of a blocked name to validate the names under it (RFC 4035,
@@ -258,7 +262,7 @@ fn synthesize<'a, 'p>(
     Ok(AnswerContext {
         now,
         query,
-        snapshot,
+        policy,
         past,
         limit,
     })

@@ -78,7 +78,7 @@ pub(super) fn blocked(
     limit: usize,
     out: &mut Vec<u8>,
 ) -> bool {
-    let blocking = &by.source.blocking;
+    let blocking = by.blocking;
     let rcode = match blocking.action {
         Action::Drop => return false,
         Action::Refused => Rcode::Refused,

@@ -8,6 +8,7 @@ use tapis::policy::builder::Builder;
 use tapis::policy::images::Images;
 use tapis::policy::rule::{Action, Against, Blocking, Kind, Scope, Source};
 use tapis::policy::snapshot::{Decision, Snapshot};
+use tapis::policy::view::ViewId;
 use tapis::wire::name::Name;
 
 /// The sources: name, kind, whether it answers NXDOMAIN, what it overrides. Tests shuffle them;
@@ -228,7 +229,9 @@ proptest! {
                 continue;
             }
             let (hops, decision, _) =
-                snapshot.decide_chain(asked, decision.chain_exemption(), chain.iter().cloned());
+                snapshot
+                    .view(ViewId::DEFAULT)
+                    .decide_chain(asked, decision.chain_exemption(), chain.iter().cloned());
             let (word, by) = summary(&decision);
             let expected = match policy.model_of_chain(asked, &chain) {
                 Some((hop, source)) => (hop, "blocked", Some(source)),
@@ -258,7 +261,8 @@ fn blocked_by(policy: &Policy, asked: &str, target: &str) -> Option<String> {
     let snapshot = policy.snapshot();
     let past = snapshot.decide(&name(asked)).chain_exemption();
     let chain = [name(target)].into_iter();
-    summary(&snapshot.decide_chain(&name(asked), past, chain).1).1
+    let view = snapshot.view(ViewId::DEFAULT);
+    summary(&view.decide_chain(&name(asked), past, chain).1).1
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod cli;
 mod compile;
 mod configuration;
 mod drawing;
+mod effects;
 mod exceptions;
 mod faulty;
 mod formats;

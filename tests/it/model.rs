@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tapis::policy::builder::Builder;
 use tapis::policy::image::path::Path;
 use tapis::policy::image::provenance::ImageSource;
-use tapis::policy::ranking::{Hit, LookupResult, RankTraits};
+use tapis::policy::ranking::{Hit, LookupResult};
 use tapis::policy::rule::Scope;
 use tapis::policy::rules::Rules;
 use tapis::wire::name::Name;
@@ -104,7 +104,8 @@ fn best(depth: usize, rules: impl Iterator<Item = (usize, u64)>) -> Option<Hit> 
             for (scope, applies) in [(0, *labels == depth), (1, *labels < depth), (2, true)] {
                 if applies && bits & bit(list, scope) != 0 {
                     return Some(Hit {
-                        source: list,
+                        rank: list as u32,
+                        verdict: list as u32,
                         scope: SCOPES[scope],
                         labels: *labels as u8,
                     });
@@ -159,7 +160,7 @@ impl Models {
         let models = Self {
             map,
             fst: fst::Map::from_iter(paths).expect("sorted"),
-            image: Rules::new(image.into(), rank, RankTraits::default()),
+            image: Rules::by_rank(image.into(), rank, |_| false),
         };
         (models, names)
     }
@@ -215,7 +216,7 @@ fn an_image_never_differs_from_simple_models() {
                 assert_eq!(expected, models.by_fst(name), "the models agree on {name}");
                 // A subtree rule makes all rules of the same list below its name redundant. The list that decides is
                 // the same without them.
-                let list = |hit: Option<Hit>| hit.map(|hit| hit.source);
+                let list = |hit: Option<Hit>| hit.map(|hit| hit.rank);
                 assert_eq!(list(found.best()), list(expected), "{name}");
                 if let (Some(best), Some(expected)) = (found.best(), expected) {
                     assert!(best.labels <= expected.labels, "{name}");

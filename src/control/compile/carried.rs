@@ -7,12 +7,14 @@ use super::merge::Carried;
 use super::plan::Plan;
 use crate::config::regular::Unread;
 use crate::control::persist::store::{ImageFileError, read_image};
+use crate::policy::effect::Effect;
+use crate::policy::image::clauses::{Clause, Clauses};
 use crate::policy::image::cursor::Cursor;
 use crate::policy::image::path::{Key, Path as NamePath, labels};
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::text::PairHistogram;
 use crate::policy::image::values::ImageRule;
-use crate::policy::image::{Image, ImageError};
+use crate::policy::image::{Image, ImageError, TooLarge};
 use crate::wire::name::Name;
 
 /// The images that were in force before.
@@ -56,12 +58,18 @@ impl Old {
     }
 
     /// The base's rules of the lists for which `number` returns a number, except lists that the delta replaces as a
-    /// whole. `None` if there are none.
+    /// whole. `None` if there are none. Their clauses are added to `clauses`.
+    ///
+    /// # Errors
+    /// If there are too many clauses.
     pub(super) fn carried(
         &self,
         number: impl Fn(&str) -> Option<u16>,
-    ) -> Option<Carried<Cursor<'_>>> {
-        let base = self.base.as_ref()?;
+        clauses: &mut Clauses,
+    ) -> Result<Option<Carried<Cursor<'_>>>, TooLarge> {
+        let Some(base) = &self.base else {
+            return Ok(None);
+        };
         let whole = |name: &str| {
             let mut changes = self
                 .delta
@@ -69,28 +77,42 @@ impl Old {
                 .flat_map(|delta| &delta.provenance().sources);
             changes.any(|source| source.whole && source.name == name)
         };
-        let sources = base.provenance().sources.iter();
-        let sources = sources.map(|source| number(&source.name).filter(|_| !whole(&source.name)));
-        let sources: Vec<_> = sources.collect();
+        let mut number = |name: &str| number(name).filter(|_| !whole(name));
+        let clauses = carry_clauses(base, &mut number, clauses)?;
         // A base without such rules is not read at all.
-        sources.iter().any(Option::is_some).then(|| Carried {
+        let is_needed = clauses.iter().any(Option::is_some);
+        Ok(is_needed.then(|| Carried {
             cursor: base.cursor(),
-            sources,
-        })
+            clauses,
+        }))
     }
 
-    /// Calls `each` with the delta's rules of the lists for which `number` returns a number. They are not sorted by the
-    /// base's key. Returns the damage of the delta, if there is any.
+    /// The new number of each clause of the delta, for the lists for which `number` returns a number. The clauses are added
+    /// to `clauses`.
+    ///
+    /// # Errors
+    /// If there are too many clauses.
+    pub(super) fn delta_clauses(
+        &self,
+        mut number: impl FnMut(&str) -> Option<u16>,
+        clauses: &mut Clauses,
+    ) -> Result<Vec<Option<u32>>, TooLarge> {
+        match &self.delta {
+            Some(delta) => carry_clauses(delta, &mut number, clauses),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Calls `each` with the delta's rules whose clauses have a new number in `numbers`. They are not sorted by the base's
+    /// key. Returns the damage of the delta, if there is any.
     pub(super) fn changes<E>(
         &self,
-        number: impl Fn(&str) -> Option<u16>,
+        numbers: &[Option<u32>],
         mut each: impl FnMut(&Name, ImageRule) -> Result<(), E>,
     ) -> Result<Option<ImageError>, E> {
         let Some(delta) = &self.delta else {
             return Ok(None);
         };
-        let sources = delta.provenance().sources.iter();
-        let sources: Vec<_> = sources.map(|source| number(&source.name)).collect();
         let mut cursor = delta.cursor();
         while cursor.advance() {
             let mut path = NamePath::ROOT;
@@ -99,14 +121,29 @@ impl Old {
             }
             let name = path.to_name();
             for rule in cursor.rules() {
-                let source = sources.get(usize::from(rule.source)).copied().flatten();
-                if let Some(source) = source {
-                    each(&name, ImageRule { source, ..rule })?;
+                let clause = numbers.get(rule.clause as usize).copied().flatten();
+                if let Some(clause) = clause {
+                    each(&name, ImageRule { clause, ..rule })?;
                 }
             }
         }
         Ok(cursor.damage())
     }
+}
+
+/// Adds the clauses of an image that belong to lists for which `number` returns a number. Returns the new number of each.
+fn carry_clauses(
+    image: &Image,
+    number: &mut impl FnMut(&str) -> Option<u16>,
+    clauses: &mut Clauses,
+) -> Result<Vec<Option<u32>>, TooLarge> {
+    let sources = image.provenance().sources.iter();
+    let sources: Vec<_> = sources.map(|source| number(&source.name)).collect();
+    let mut add = |(clause, effect): (Clause, &Effect)| {
+        let source = sources[usize::from(clause.source)];
+        source.map(|source| clauses.add(source, effect)).transpose()
+    };
+    image.clauses().iter().map(&mut add).collect()
 }
 
 fn open(path: Option<&Path>) -> Result<Option<Image>, CompileError> {

@@ -53,12 +53,13 @@ impl Cursor for ImageCursor<'_> {
 pub(super) struct Carried<C> {
     /// Its rules.
     pub(super) cursor: C,
-    /// The new number of each of its sources; `None` for those that are not carried over.
-    pub(super) sources: Vec<Option<u16>>,
+    /// The new number of each of its clauses; `None` for those whose source is not carried over.
+    pub(super) clauses: Vec<Option<u32>>,
 }
 
 /// Marks a sorted rule that comes from a delta and not from a list.
-const CHANGE: u32 = 0x80;
+const CHANGE: u32 = 1 << 2;
+const _: () = assert!(CHANGE & ImageRule::SCOPE == 0 && CHANGE < 1 << ImageRule::CLAUSE_SHIFT);
 
 /// The bits of a delta's rule while it is sorted.
 pub(super) fn change(rule: ImageRule) -> u32 {
@@ -71,6 +72,8 @@ pub(super) struct Merge<'m, C> {
     inputs: Vec<Input<'m, C>>,
     /// A loser tree: the loser of each match, and the winner of all at index 0.
     tree: Vec<Player>,
+    /// The source of each clause.
+    sources: &'m [u16],
     /// By source: whether its rules from images apply instead of those that were read.
     left_out: &'m [bool],
 }
@@ -130,6 +133,7 @@ impl<'m, C: Cursor> Merge<'m, C> {
         key: &'m Key,
         runs: Vec<Run<'m>>,
         base: Option<Carried<C>>,
+        sources: &'m [u16],
         left_out: &'m [bool],
     ) -> Result<Self, MergeError> {
         let runs = runs.into_iter().map(Input::Run);
@@ -145,6 +149,7 @@ impl<'m, C: Cursor> Merge<'m, C> {
             key,
             inputs: runs.chain(base).collect(),
             tree: Vec::new(),
+            sources,
             left_out,
         };
         merge.play_all()?;
@@ -166,7 +171,7 @@ impl<'m, C: Cursor> Merge<'m, C> {
         {
             let current = self.inputs[input].current();
             if rank != name.rank || current.path() != name.path {
-                name.emit(self.left_out, &mut counts, &mut each)?;
+                name.emit(self.sources, self.left_out, &mut counts, &mut each)?;
                 name.rank = rank;
                 name.path.clear();
                 name.path.extend(current.path());
@@ -175,7 +180,7 @@ impl<'m, C: Cursor> Merge<'m, C> {
             let player = self.advance(input)?;
             self.play(player);
         }
-        name.emit(self.left_out, &mut counts, &mut each)?;
+        name.emit(self.sources, self.left_out, &mut counts, &mut each)?;
         Ok(counts)
     }
 
@@ -265,9 +270,9 @@ impl Name {
         self.scratch.clear();
         carried.cursor.rules(&mut self.scratch);
         for rule in &self.scratch {
-            let source = carried.sources.get(usize::from(rule.source));
-            if let Some(&Some(source)) = source {
-                self.base.push(ImageRule { source, ..*rule }.to_bits());
+            let clause = carried.clauses.get(rule.clause as usize);
+            if let Some(&Some(clause)) = clause {
+                self.base.push(ImageRule { clause, ..*rule }.to_bits());
             }
         }
     }
@@ -276,10 +281,12 @@ impl Name {
     #[inline]
     fn emit(
         &mut self,
+        sources: &[u16],
         left_out: &[bool],
         counts: &mut [u64],
         each: &mut impl FnMut(&[u8], &[u32]) -> Result<(), WriteError>,
     ) -> Result<(), WriteError> {
+        let source = |rule: u32| usize::from(sources[(rule >> ImageRule::CLAUSE_SHIFT) as usize]);
         let rules = &mut self.sorted;
         if rules.len() > 1 {
             rules.sort_unstable();
@@ -311,8 +318,4 @@ impl Name {
         rules.sort_unstable();
         rules.dedup();
     }
-}
-
-fn source(rule: u32) -> usize {
-    (rule >> 16) as usize
 }

@@ -20,6 +20,7 @@ use crate::control::persist::durable::{Access, DurableError, NewFile, directory_
 use crate::control::persist::list_notes::ListNotes;
 use crate::control::sources::lists::load::Refusal;
 use crate::policy::image::WriteError;
+use crate::policy::image::clauses::Clauses;
 use crate::policy::image::path::Key;
 use crate::policy::image::provenance::{ImageSource, Provenance};
 use crate::policy::image::values::{ImageRule, SOURCES};
@@ -49,6 +50,7 @@ pub fn compile(plan: &Plan, progress: impl FnMut(Event)) -> Result<Outcome, Comp
         plan,
         protected_names: ProtectedNames::new(plan.protected_names.clone()),
         old: Old::open(plan)?,
+        clauses: Clauses::of_sources(plan.lists.len()),
         states: Vec::new(),
     };
     let mut outcome = work.compile(&mut reporter)?;
@@ -76,6 +78,8 @@ struct Work<'p> {
     plan: &'p Plan,
     protected_names: ProtectedNames,
     old: Old,
+    /// The clause of a list with the default effect has the number of the list.
+    clauses: Clauses,
     /// In the order of the plan's lists.
     states: Vec<ListState>,
 }
@@ -133,9 +137,11 @@ impl Work<'_> {
         }
         let index = |name: &str| self.plan.lists.iter().position(|list| list.name == name);
         let number = |name: &str| index(name).map(|index| index as u16);
-        let damage = self
-            .old
-            .changes(number, |name, rule| sorter.push(name, merge::change(rule)));
+        let clauses = self.old.delta_clauses(number, &mut self.clauses);
+        let clauses = clauses.map_err(CompileError::TooLarge)?;
+        let damage = self.old.changes(&clauses, |name, rule| {
+            sorter.push(name, merge::change(rule))
+        });
         if let Some(source) = damage.map_err(unsorted)? {
             return Err(CompileError::Damaged {
                 path: self.plan.delta.clone().unwrap_or_default(),
@@ -156,7 +162,10 @@ impl Work<'_> {
     ) -> Result<io::Result<Reading>, Refusal> {
         let mut failed = Ok(());
         let rule = |name: &_, scope, _| {
-            let rule = ImageRule { source, scope };
+            let rule = ImageRule {
+                clause: source.into(),
+                scope,
+            };
             if failed.is_ok() {
                 failed = sorter.push(name, rule.to_bits());
             }
@@ -201,12 +210,17 @@ impl Work<'_> {
         let undurable = |error: DurableError| unwritten(error.source);
         let target = NewFile::create(&plan.out, Access::Umask).map_err(undurable)?;
         let file = BufWriter::with_capacity(WRITE_PIECE, target.file());
-        let mut writer = Writer::new(file, key.clone(), pairs).map_err(failed)?;
         let of: u64 = self.given();
         let mut names = 0;
         let left_out: Vec<_> = self.states.iter().map(|state| !state.counts()).collect();
-        let carried = self.old.carried(|name| self.carried_number(name));
-        let merge = Merge::new(key, sorted.runs(), carried, &left_out);
+        let mut clauses = self.clauses.clone();
+        let carried = self
+            .old
+            .carried(|name| self.carried_number(name), &mut clauses);
+        let carried = carried.map_err(CompileError::TooLarge)?;
+        let sources: Vec<_> = clauses.iter().map(|(clause, _)| clause.source).collect();
+        let mut writer = Writer::new(file, key.clone(), pairs, clauses).map_err(failed)?;
+        let merge = Merge::new(key, sorted.runs(), carried, &sources, &left_out);
         let counts = merge.and_then(|merge| {
             merge.each(|path, rules| {
                 if names % WRITE_STEP == 0 {

@@ -363,9 +363,12 @@ impl PolicyAt {
             })?;
             let mut cursor = rules.image.cursor();
             while cursor.advance() {
-                for rule in cursor.rules().filter(|rule| rule.source == rules.source) {
+                let image = &rules.image;
+                let of_list = |rule: &ImageRule| image.source_of(*rule) == rules.source;
+                for rule in cursor.rules().filter(of_list) {
                     if wanted(at, cursor.path(), rule.scope) {
-                        builder.insert_path(cursor.path(), ImageRule { source, ..rule })?;
+                        let effect = image.clauses().effect(rule.clause);
+                        builder.insert_path(cursor.path(), source, rule.scope, effect)?;
                     }
                 }
             }
@@ -382,7 +385,7 @@ impl PolicyAt {
     /// Whether rules that are not known could change the decision.
     pub fn may_be_overruled(&self, snapshot: &Snapshot, decision: &Decision<'_>) -> bool {
         let decides = match decision {
-            Decision::Blocked { by, .. } | Decision::Allowed(by) => by.hit.source,
+            Decision::Blocked { by, .. } | Decision::Allowed(by) => by.index(),
             Decision::Pass | Decision::Excepted(_) => usize::MAX,
         };
         let sources = snapshot.sources();

@@ -311,7 +311,7 @@ mod tests {
             while cursor.advance() {
                 let rules = cursor.rules();
                 count += rules
-                    .filter(|rule| Some(usize::from(rule.source)) == number)
+                    .filter(|rule| Some(usize::from(image.source_of(*rule))) == number)
                     .count();
             }
             assert_eq!(count as u64, source.rules, "all its rules are there");

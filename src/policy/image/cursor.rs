@@ -65,7 +65,7 @@ impl<'i> Cursor<'i> {
         self.path.as_bytes()
     }
 
-    /// The rules on the name, sorted by source.
+    /// The rules on the name, sorted by clause.
     pub fn rules(&self) -> impl Iterator<Item = ImageRule> + use<'i> {
         self.value().rules()
     }

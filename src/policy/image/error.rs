@@ -41,6 +41,9 @@ pub enum TooLarge {
     /// 65,535 sources, or rules on one name.
     #[error("more than 65,535 lists, or more than 65,535 rules on one name; join some lists")]
     Sources,
+    /// 536,870,912 pairs of a source and an effect.
+    #[error("more than 536,870,912 different effects of rules; leave out a list")]
+    Clauses,
     /// 8,388,608 different combinations of rules on a name.
     #[error("more than 8,388,608 different combinations of lists on a name; leave out a list")]
     Values,

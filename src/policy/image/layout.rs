@@ -13,7 +13,7 @@
 //! | 48 | 8, 8 | number of nodes, number of buckets |
 //! | 64 | 4 | number of children in the fullest bucket |
 //! | 128 | 48 for each [`Section`] | offset, length, BLAKE3 digest |
-//! | 608 | 32 | BLAKE3 digest of the preceding bytes |
+//! | 992 | 32 | BLAKE3 digest of the preceding bytes |
 
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 
@@ -24,11 +24,11 @@ use super::error::{ImageError, WriteError};
 /// The magic number.
 pub const MAGIC: [u8; 8] = *b"\x89tapis\r\n";
 /// The version of the layout.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Detects files in which the byte order of numbers was swapped.
 pub const BYTE_ORDER: u32 = 0x0403_0201;
 /// The size of the header.
-pub const HEADER: usize = 640;
+pub const HEADER: usize = 1024;
 /// The offset of the section table.
 pub(super) const TABLE: usize = 128;
 /// The size of an entry of the section table.
@@ -39,7 +39,7 @@ const DIGEST_AT: usize = HEADER - 32;
 pub(super) const LINE: u64 = 64;
 
 /// The number of sections.
-const SECTIONS: usize = 9;
+const SECTIONS: usize = 11;
 
 /// The sections of an image, in the order of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,10 @@ pub enum Section {
     Values,
     /// Rules and sources of the values, four bytes each.
     Words,
+    /// Eight bytes for each clause: source and effect.
+    Clauses,
+    /// The effects of the clauses, as JSON.
+    Effects,
     /// The code lengths of the text code.
     Text,
     /// The frequency of each pair of bytes in the text: see `text`.
@@ -73,6 +77,8 @@ impl Section {
         Self::TldTable,
         Self::Values,
         Self::Words,
+        Self::Clauses,
+        Self::Effects,
         Self::Text,
         Self::PairHistogram,
         Self::Provenance,
@@ -87,6 +93,8 @@ impl Section {
             Self::TldTable => "top labels",
             Self::Values => "values",
             Self::Words => "words",
+            Self::Clauses => "clauses",
+            Self::Effects => "effects",
             Self::Text => "text code",
             Self::PairHistogram => "pair histogram",
             Self::Provenance => "provenance",

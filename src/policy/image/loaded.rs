@@ -5,12 +5,13 @@ use std::ops::Deref;
 use memmap2::MmapMut;
 
 use super::bucket::ChildRef;
+use super::clauses::Clauses;
 use super::directory::Directory;
 use super::layout::{Extent, Extents, HeaderFacts, Section};
 use super::path::Key;
 use super::provenance::Provenance;
 use super::text::{PairHistogram, TextCode};
-use super::values::Value;
+use super::values::{ImageRule, Value};
 
 /// The memory that holds an image.
 pub enum ImageBytes {
@@ -40,6 +41,7 @@ pub struct Image {
     pub(super) facts: HeaderFacts,
     pub(super) extents: Extents,
     pub(super) provenance: Provenance,
+    pub(super) clauses: Clauses,
     pub(super) root_value: u32,
     pub(super) root_children: ChildRef,
     /// Whether there are rules on the root.
@@ -92,6 +94,16 @@ impl Image {
     /// The sources of the rules.
     pub fn provenance(&self) -> &Provenance {
         &self.provenance
+    }
+
+    /// The clauses that its rules refer to.
+    pub fn clauses(&self) -> &Clauses {
+        &self.clauses
+    }
+
+    /// The source of a rule: an index of the provenance.
+    pub fn source_of(&self, rule: ImageRule) -> u16 {
+        self.clauses.get(rule.clause).source
     }
 
     /// The size in bytes.

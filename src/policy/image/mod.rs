@@ -2,6 +2,7 @@
 
 pub mod bits;
 pub mod bucket;
+pub mod clauses;
 pub mod cursor;
 pub mod directory;
 mod edge;

@@ -9,6 +9,7 @@ use fixedbitset::FixedBitSet;
 
 use super::bits::word;
 use super::bucket::{Bucket, ChildRef, LEADING_ZEROS, TRAILING_ZEROS, UNIT};
+use super::clauses::Clauses;
 use super::directory::{COARSE_UNIT, Directory, groups};
 use super::error::ImageError;
 use super::layout::{self, Extent, Extents, HEADER, HeaderFacts, Section, read_header};
@@ -39,6 +40,11 @@ impl Image {
         };
         let text = TextCode::new(section(Section::Text)).ok_or(ImageError::Invalid("text code"))?;
         let provenance = Provenance::from_json(section(Section::Provenance))?;
+        let clauses = Clauses::from_sections(
+            section(Section::Clauses),
+            section(Section::Effects),
+            provenance.sources.len(),
+        )?;
         let root = Value::at(
             section(Section::Values),
             section(Section::Words),
@@ -51,6 +57,7 @@ impl Image {
             facts,
             extents,
             provenance,
+            clauses,
             root_value: facts.root_value,
             root_children: facts.root_children,
             root_has_rules,
@@ -279,6 +286,7 @@ fn values(image: &Image) -> Result<Vec<u32>, ImageError> {
     );
     let sources = image.provenance.sources.len();
     let known = |source: usize| source < sources;
+    let clauses = image.clauses.len();
     // Each word belongs to one value, which bounds the time to read them all.
     let mut next = 0;
     let good = table.chunks(8).all(|entry| {
@@ -294,8 +302,11 @@ fn values(image: &Image) -> Result<Vec<u32>, ImageError> {
         let (all, _) = words.as_chunks::<4>();
         let all: Vec<u32> = all.iter().map(|word| u32::from_le_bytes(*word)).collect();
         let (rules, below) = all.split_at(rules);
-        let rule = |bits: &u32| ImageRule::from_bits(*bits).is_some_and(|r| known(r.source.into()));
-        rules.iter().all(rule) && below.iter().all(|source| known(*source as usize))
+        let rule = |bits: &u32| {
+            ImageRule::from_bits(*bits).is_some_and(|rule| (rule.clause as usize) < clauses)
+        };
+        let is_known = |bits: &u32| known((bits >> 1) as usize);
+        rules.iter().all(rule) && below.iter().all(is_known)
     });
     if !good || next != words.len() || !table.len().is_multiple_of(8) {
         return Err(ImageError::Invalid("values"));

@@ -2,6 +2,7 @@
 
 use std::io::Cursor;
 
+use super::clauses::Clauses;
 use super::layout::HEADER;
 use super::layout::{Section, TABLE};
 use super::path::Key;
@@ -16,7 +17,7 @@ use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
 const RULE: ImageRule = ImageRule {
-    source: 0,
+    clause: 0,
     scope: Scope::Exact,
 };
 
@@ -67,7 +68,13 @@ fn path(labels: &[Vec<u8>]) -> Path {
 fn write(mut paths: Vec<Path>, histogram: PairHistogram) -> Image {
     let key = Key::new(7);
     paths.sort_by(|one, other| key.compare(one.as_bytes(), other.as_bytes()));
-    let mut writer = Writer::new(Cursor::new(Vec::new()), key, histogram).expect("memory");
+    let mut writer = Writer::new(
+        Cursor::new(Vec::new()),
+        key,
+        histogram,
+        Clauses::of_sources(1),
+    )
+    .expect("memory");
     for path in paths {
         let rules = [RULE.to_bits()];
         writer.push(path.as_bytes(), &rules).expect("memory");

@@ -14,42 +14,69 @@ pub const SOURCES: usize = u16::MAX as usize;
 /// A rule of a name, stored in 32 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ImageRule {
-    /// Index of the source in the image's provenance.
-    pub source: u16,
+    /// Number of the clause, which has the source and the effect.
+    pub clause: u32,
     /// The names that the rule matches.
     pub scope: Scope,
 }
 
 impl ImageRule {
-    /// The low byte of an exact rule.
+    /// The scope bits of an exact rule.
     pub const EXACT: u32 = 0;
-    /// The low byte of a below rule.
+    /// The scope bits of a below rule.
     pub const BELOW: u32 = 1;
-    /// The low byte of a subtree rule.
+    /// The scope bits of a subtree rule.
     pub const SUBTREE: u32 = 2;
+    /// The bits of the scope.
+    pub const SCOPE: u32 = 3;
+    /// The lowest bit of the clause.
+    pub const CLAUSE_SHIFT: u32 = 3;
 
-    /// The rule in 32 bits, which sort by source, then by scope. Bits 8 to 15 are zero.
+    /// The rule in 32 bits, which sort by clause, then by scope. Bit 2 is zero.
     pub fn to_bits(self) -> u32 {
         let scope = match self.scope {
             Scope::Exact => Self::EXACT,
             Scope::Below => Self::BELOW,
             Scope::Subtree => Self::SUBTREE,
         };
-        u32::from(self.source) << 16 | scope
+        self.clause << Self::CLAUSE_SHIFT | scope
     }
 
     /// The rule in these bits. `None` if they are no rule.
     pub fn from_bits(bits: u32) -> Option<Self> {
-        let scope = match bits & 0xFFFF {
+        let scope = match bits & ((1 << Self::CLAUSE_SHIFT) - 1) {
             Self::EXACT => Scope::Exact,
             Self::BELOW => Scope::Below,
             Self::SUBTREE => Scope::Subtree,
             _ => return None,
         };
         Some(Self {
-            source: (bits >> 16) as u16,
+            clause: bits >> Self::CLAUSE_SHIFT,
             scope,
         })
+    }
+}
+
+/// A source that has rules below a name, stored in 32 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SourceBelow {
+    /// Index of the source in the image's provenance.
+    pub source: u16,
+    /// Whether some of these rules have an effect of their own. A source without and with such rules appears twice.
+    pub has_effect: bool,
+}
+
+impl SourceBelow {
+    /// The source in 32 bits, which sort by source.
+    pub(super) fn to_bits(self) -> u32 {
+        u32::from(self.source) << 1 | u32::from(self.has_effect)
+    }
+
+    pub(super) fn from_bits(bits: u32) -> Self {
+        Self {
+            source: (bits >> 1) as u16,
+            has_effect: bits & 1 != 0,
+        }
     }
 }
 
@@ -64,19 +91,19 @@ pub(super) struct Interner {
 }
 
 impl Interner {
-    /// The number of the value with these rules and these sources below, both sorted.
+    /// The number of the value with these rules and these sources below (see [`SourceBelow`]), both sorted.
     ///
     /// # Errors
     /// If there are too many rules, sources or values.
     pub(super) fn intern(
         &mut self,
         rules: &[u32],
-        below: impl Iterator<Item = u16>,
+        below: impl Iterator<Item = u32>,
     ) -> Result<u32, TooLarge> {
         self.key.clear();
         self.key.push(rules.len() as u32);
         self.key.extend(rules);
-        self.key.extend(below.map(u32::from));
+        self.key.extend(below);
         if let Some(&number) = self.known.get(&*self.key) {
             return Ok(number);
         }
@@ -127,7 +154,7 @@ impl<'o> Value<'o> {
         }
     }
 
-    /// The rules on the name, sorted by source.
+    /// The rules on the name, sorted by clause.
     pub fn rules(self) -> impl Iterator<Item = ImageRule> + use<'o> {
         self.words()
             .take(self.rules)
@@ -135,8 +162,8 @@ impl<'o> Value<'o> {
     }
 
     /// The sources that have rules below the name, sorted.
-    pub fn sources_below(self) -> impl Iterator<Item = u16> + use<'o> {
-        self.words().skip(self.rules).map(|source| source as u16)
+    pub fn sources_below(self) -> impl Iterator<Item = SourceBelow> + use<'o> {
+        self.words().skip(self.rules).map(SourceBelow::from_bits)
     }
 
     fn words(self) -> impl Iterator<Item = u32> + use<'o> {
@@ -150,22 +177,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bits_outside_source_and_scope_make_a_rule_invalid() {
+    fn the_bit_between_clause_and_scope_makes_a_rule_invalid() {
         for scope in [Scope::Exact, Scope::Below, Scope::Subtree] {
-            let rule = ImageRule { source: 7, scope };
+            let rule = ImageRule { clause: 7, scope };
             assert_eq!(ImageRule::from_bits(rule.to_bits()), Some(rule));
-            for bit in 2..16 {
-                assert_eq!(ImageRule::from_bits(rule.to_bits() | 1 << bit), None);
-            }
+            assert_eq!(ImageRule::from_bits(rule.to_bits() | 1 << 2), None);
         }
         assert_eq!(ImageRule::from_bits(3), None);
+    }
+
+    #[test]
+    fn a_source_below_is_read_as_it_was_written() {
+        for (source, has_effect) in [(0, false), (7, true), (u16::MAX, true)] {
+            let below = SourceBelow { source, has_effect };
+            assert_eq!(SourceBelow::from_bits(below.to_bits()), below);
+        }
     }
 
     #[test]
     fn more_rules_or_sources_than_a_value_counts_are_too_large() {
         let mut interner = Interner::default();
         let many: Vec<u32> = (0..1 << 16).collect();
-        let sources = || (0..=u16::MAX).chain([0]);
+        let sources = || 0..=u32::from(u16::MAX);
         let (most, all) = (usize::from(u16::MAX), 1 << 16);
         assert_eq!(interner.intern(&many[..most], sources().take(most)), Ok(0));
         let refused = Err(TooLarge::Sources);

@@ -144,6 +144,7 @@ mod tests {
 
     use super::*;
     use crate::policy::image::ImageBytes;
+    use crate::policy::image::clauses::Clauses;
     use crate::policy::image::path::{Key, Path};
     use crate::policy::image::provenance::Provenance;
     use crate::policy::image::text::PairHistogram;
@@ -216,10 +217,16 @@ mod tests {
             histogram.count(path.as_bytes());
         }
         paths.sort_by(|(a, _), (b, _)| key.compare(a.as_bytes(), b.as_bytes()));
-        let mut writer = Writer::new(Cursor::new(Vec::new()), key, histogram).expect("memory");
+        let mut writer = Writer::new(
+            Cursor::new(Vec::new()),
+            key,
+            histogram,
+            Clauses::of_sources(400),
+        )
+        .expect("memory");
         for (path, sources) in paths {
-            let rule = |&source| ImageRule {
-                source,
+            let rule = |&source: &u16| ImageRule {
+                clause: source.into(),
                 scope: Scope::Exact,
             };
             let rules: Vec<_> = sources.iter().map(|s| rule(s).to_bits()).collect();
@@ -252,7 +259,7 @@ mod tests {
         let (mut on, mut below) = (Vec::new(), BTreeSet::new());
         for (nth, &(position, level, value)) in passed.iter().enumerate() {
             let value = image.value(value);
-            let sources: Vec<_> = value.rules().map(|rule| rule.source).collect();
+            let sources: Vec<_> = value.rules().map(|rule| image.source_of(rule)).collect();
             match position {
                 Position::Above => assert!(level < depth),
                 _ => assert!(level == depth && nth + 1 == passed.len()),
@@ -263,7 +270,7 @@ mod tests {
                 _ => {}
             }
             if position != Position::Above {
-                below.extend(value.sources_below());
+                below.extend(value.sources_below().map(|below| below.source));
             }
         }
         (on, below)

@@ -9,6 +9,7 @@ use super::bucket::{
     self, CLASS_LIMIT, ChildRef, GROUP_LIMIT, LEADING_ZEROS, MAX_CHILDREN, NewChild, OFFSET_LIMIT,
     TRAILING_ZEROS, UNIT, buckets, index,
 };
+use super::clauses::Clauses;
 use super::directory::{COARSE_UNIT, DirectoryBuilder, GROUP_SLOTS, GroupContent};
 use super::error::{TooLarge, WriteError};
 use super::layout::{HeaderFacts, Section, SectionWriter};
@@ -16,7 +17,7 @@ use super::path::{Key, labels};
 use super::provenance::Provenance;
 use super::text::{PairHistogram, TextCode};
 use super::tld_table;
-use super::values::{ImageRule, Interner, SOURCES};
+use super::values::{ImageRule, Interner, SOURCES, SourceBelow};
 
 /// The maximum number of children that are put into one bucket without a directory.
 const SINGLE_BUCKET_MAX: usize = 16;
@@ -33,6 +34,7 @@ pub struct Writer<W: Write> {
     histogram: PairHistogram,
     sections: SectionWriter<W>,
     interner: Interner,
+    clauses: Clauses,
     directory: DirectoryBuilder,
     /// The path that was pushed last.
     path: Vec<u8>,
@@ -54,9 +56,9 @@ struct OpenNode {
     hash: u64,
     /// Sorted.
     rules: Vec<u32>,
-    /// Sources of the rules that cover every name below, at the same bit position as in a rule.
+    /// The rules that cover every name below.
     covers: Vec<u32>,
-    /// The sources that have rules below.
+    /// The sources that have rules below, each with a bit as in [`SourceBelow`].
     sources_below: FixedBitSet,
     finished: FinishedChildren,
 }
@@ -119,11 +121,17 @@ impl FinishedChildren {
 
 impl<W: Write + Seek> Writer<W> {
     /// A writer that starts at the current position of `to`. The text code is made from `histogram`. Any
-    /// histogram can be used; a histogram of the names to be written yields the smallest image.
+    /// histogram can be used; a histogram of the names to be written yields the smallest image. Rules refer to
+    /// `clauses`.
     ///
     /// # Errors
     /// If writing fails.
-    pub fn new(to: W, key: Key, histogram: PairHistogram) -> Result<Self, WriteError> {
+    pub fn new(
+        to: W,
+        key: Key,
+        histogram: PairHistogram,
+        clauses: Clauses,
+    ) -> Result<Self, WriteError> {
         let text = TextCode::new(&histogram.lengths()).expect("Huffman's codes are complete");
         let mut sections = SectionWriter::new(to)?;
         sections.write(&[0; LEADING_ZEROS])?;
@@ -133,6 +141,7 @@ impl<W: Write + Seek> Writer<W> {
             histogram: PairHistogram::default(),
             sections,
             interner: Interner::default(),
+            clauses,
             directory: DirectoryBuilder::default(),
             path: Vec::new(),
             open: vec![OpenNode::default()],
@@ -145,8 +154,8 @@ impl<W: Write + Seek> Writer<W> {
     }
 
     /// Adds the rules on a path: not empty, sorted, without duplicates. Paths are pushed in the order of
-    /// [`Key::compare`], each once. Rules that another one of the same source makes redundant are counted and
-    /// left out.
+    /// [`Key::compare`], each once. Rules that are redundant beside others of the same source are counted and left
+    /// out: the others match the same names with the same effect.
     ///
     /// # Errors
     /// If the image gets too large, or writing fails.
@@ -171,16 +180,17 @@ impl<W: Write + Seek> Writer<W> {
         let (above, own) = self.open.split_at_mut(self.depth);
         let own = &mut own[0];
         for &rule in rules {
-            let source = rule & !0xFF;
-            let covered = above.iter().any(|open| open.covers.contains(&source));
-            if covered || is_redundant(rule, rules) {
+            if self
+                .clauses
+                .is_redundant(rule, rules, above.iter().rev().map(|open| &*open.covers))
+            {
                 self.facts.pruned += 1;
                 continue;
             }
             self.facts.rules += 1;
             own.rules.push(rule);
-            if rule & 0xFF != ImageRule::EXACT {
-                own.covers.push(source);
+            if rule & ImageRule::SCOPE != ImageRule::EXACT {
+                own.covers.push(rule);
             }
         }
         Ok(())
@@ -200,7 +210,14 @@ impl<W: Write + Seek> Writer<W> {
         }
         parent.sources_below.union_with(&node.sources_below);
         for &rule in &node.rules {
-            parent.sources_below.grow_and_insert((rule >> 16) as usize);
+            let clause = self.clauses.get(rule >> ImageRule::CLAUSE_SHIFT);
+            let below = SourceBelow {
+                source: clause.source,
+                has_effect: clause.effect != 0,
+            };
+            parent
+                .sources_below
+                .grow_and_insert(below.to_bits() as usize);
         }
         let chain = node.rules.is_empty() && node.finished.is_chain();
         // An only child directly follows the node in the same bucket, instead of having a bucket of its own.
@@ -284,6 +301,7 @@ impl<W: Write + Seek> Writer<W> {
             directory,
             tlds,
             interner,
+            clauses,
             text,
             histogram,
             facts,
@@ -303,6 +321,11 @@ impl<W: Write + Seek> Writer<W> {
         sections.end(Section::Values)?;
         sections.write(&words)?;
         sections.end(Section::Words)?;
+        let (table, effects) = clauses.sections();
+        sections.write(&table)?;
+        sections.end(Section::Clauses)?;
+        sections.write(&effects)?;
+        sections.end(Section::Effects)?;
         sections.write(text.lengths())?;
         sections.end(Section::Text)?;
         sections.write(&histogram.to_bytes())?;
@@ -328,12 +351,6 @@ fn shared(one: &[u8], other: &[u8]) -> (usize, usize) {
     pairs.fold((0, 0), |(count, bytes), (label, _)| {
         (count + 1, bytes + 1 + label.len())
     })
-}
-
-/// Whether another rule on the same name makes this one redundant.
-fn is_redundant(rule: u32, rules: &[u32]) -> bool {
-    let subtree = rule & !0xFF | ImageRule::SUBTREE;
-    rule != subtree && rules.contains(&subtree)
 }
 
 /// Writes the children of a node, which are in the order of their hashes.
@@ -438,8 +455,8 @@ fn write_bucket<W: Write + Seek>(
     sections.write(&[0; COARSE_UNIT][..size - bucket.len()])
 }
 
-fn sources(set: &FixedBitSet) -> impl Iterator<Item = u16> {
-    set.ones().map(|source| source as u16)
+fn sources(set: &FixedBitSet) -> impl Iterator<Item = u32> {
+    set.ones().map(|source| source as u32)
 }
 
 #[cfg(test)]
@@ -454,7 +471,8 @@ mod tests {
         let mut paths: Vec<_> = (0..9999).map(|n| format!("\x04{n:04}")).collect();
         paths.sort_by(|one, other| key.compare(one.as_bytes(), other.as_bytes()));
         let to = Cursor::new(Vec::new());
-        let mut writer = Writer::new(to, key, PairHistogram::default()).expect("memory");
+        let mut writer =
+            Writer::new(to, key, PairHistogram::default(), Clauses::of_sources(1)).expect("memory");
         for path in paths {
             writer.push(path.as_bytes(), &[0]).expect("memory");
         }

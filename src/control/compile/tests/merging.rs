@@ -46,6 +46,9 @@ fn scopes() -> impl Strategy<Value = Scope> {
     prop::sample::select(vec![Scope::Exact, Scope::Subtree, Scope::Below])
 }
 
+/// The source of each clause: each source has one.
+const SOURCES: [u16; 4] = [0, 1, 2, 3];
+
 /// Nothing to carry over.
 struct Nothing;
 
@@ -101,7 +104,7 @@ fn sorted<C: Cursor>(
     let left = fs::read_dir(folder.path()).expect("a folder").count();
     assert_eq!(left, 0, "the file has no name");
     let mut names = Vec::new();
-    let merge = Merge::new(key, sorted.runs(), base, left_out).expect("read");
+    let merge = Merge::new(key, sorted.runs(), base, &SOURCES, left_out).expect("read");
     let counts = merge.each(|path, rules| {
         names.push((path.to_vec(), rules.to_vec()));
         Ok::<_, WriteError>(())
@@ -127,7 +130,7 @@ proptest! {
         }
         let mut counts = [0; 3];
         for rule in model.values().flatten() {
-            counts[(rule >> 16) as usize] += 1;
+            counts[(rule >> ImageRule::CLAUSE_SHIFT) as usize] += 1;
         }
         let expected = in_order(&model, &key);
         for budget in [Budget { rules: room, bytes }, Budget { rules: 1000, bytes: 100_000 }] {
@@ -162,7 +165,7 @@ proptest! {
         }
         let mut rules = Vec::new();
         for (name, source, scope) in delta {
-            rules.push((name.clone(), change(ImageRule { source, scope })));
+            rules.push((name.clone(), change(ImageRule { clause: source.into(), scope })));
             if kind(source) != 0 {
                 let rules = model.entry(path(&name)).or_default();
                 rules.insert(bits(source, scope));
@@ -182,7 +185,7 @@ proptest! {
         let sources = sources.map(|source| source.filter(|source| matches!(kind(*source), 1 | 2)));
         let base = Carried {
             cursor: Listed { names: in_order(&base_model, &key), next: 0 },
-            sources: sources.collect(),
+            clauses: sources.map(|source| source.map(u32::from)).collect(),
         };
         let left_out: Vec<_> = kinds.iter().map(|kind| *kind != 0).collect();
         let budget = Budget { rules: room, bytes: 1000 };

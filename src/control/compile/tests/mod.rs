@@ -17,5 +17,6 @@ fn path(name: &Name) -> Vec<u8> {
 }
 
 fn bits(source: u16, scope: Scope) -> u32 {
-    ImageRule { source, scope }.to_bits()
+    let clause = source.into();
+    ImageRule { clause, scope }.to_bits()
 }

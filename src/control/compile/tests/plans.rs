@@ -16,12 +16,15 @@ use crate::control::guard::acceptance::InForce;
 use crate::control::guard::protected::ProtectedList;
 use crate::control::guard::release::{Guard, Guards};
 use crate::control::persist::list_notes::ListNotes;
+use crate::policy::builder::Builder;
+use crate::policy::effect::{Effect, EffectAction};
+use crate::policy::image::clauses::Clauses;
 use crate::policy::image::path::{Key, Path};
 use crate::policy::image::provenance::{ImageSource, Provenance};
 use crate::policy::image::text::PairHistogram;
 use crate::policy::image::writer::Writer;
 use crate::policy::image::{Image, ImageBytes};
-use crate::policy::rule::{Kind, Scope};
+use crate::policy::rule::{Action, Kind, Scope};
 
 fn list(folder: &FilePath, name: &str) -> PlanList {
     PlanList {
@@ -79,7 +82,7 @@ fn reported(path: &FilePath) -> Vec<String> {
             name.push(label);
         }
         for rule in cursor.rules() {
-            let source = &image.provenance().sources[usize::from(rule.source)];
+            let source = &image.provenance().sources[usize::from(image.source_of(rule))];
             rules.push(format!("{} {}", source.name, name.to_name()));
         }
     }
@@ -229,7 +232,8 @@ fn a_delta_is_merged_into_its_base() {
     .map(|(text, rule)| (path(&name(text)), rule));
     rules.sort_by(|(one, _), (other, _)| key.compare(one, other));
     let file = fs::File::create(at.join("delta")).expect("made");
-    let mut writer = Writer::new(file, key, PairHistogram::default()).expect("written");
+    let mut writer =
+        Writer::new(file, key, PairHistogram::default(), Clauses::of_sources(3)).expect("written");
     for (path, rule) in &rules {
         writer.push(path, &[*rule]).expect("written");
     }
@@ -322,4 +326,70 @@ fn a_plan_and_the_problems_of_lines_are_the_same_after_json() {
     let read: Vec<crate::control::list_file::parse::Bad> =
         serde_json::from_str(bad).expect("known names");
     assert_eq!(serde_json::to_string(&read).expect("JSON"), bad);
+}
+
+#[test]
+fn effects_are_carried_over_from_the_base_and_the_delta() {
+    let folder = folder(&[]);
+    let at = folder.path();
+    let effect = |action| Effect {
+        action: EffectAction::Block(action),
+        ..Effect::default()
+    };
+    let image = |file: &str, rules: &[(&str, &str, Effect)]| {
+        let mut builder = Builder::new();
+        let mut last = None;
+        for (list, owner, effect) in rules {
+            if last.is_none_or(|(known, _)| known != list) {
+                let source = ImageSource {
+                    whole: true,
+                    ..ImageSource::named(list)
+                };
+                last = Some((list, builder.source(source).expect("room")));
+            }
+            let (_, number) = last.expect("set");
+            builder
+                .insert_effect(&name(owner), number, Scope::Exact, effect)
+                .expect("room");
+        }
+        let image = builder.finish().expect("room");
+        fs::write(at.join(file), image.bytes()).expect("written");
+    };
+    image(
+        "base",
+        &[
+            ("one", "a.example", Effect::default()),
+            ("one", "b.example", effect(Action::Refused)),
+            ("two", "c.example", effect(Action::Refused)),
+        ],
+    );
+    image("delta", &[("two", "d.example", effect(Action::Drop))]);
+    let mut plan = plan(at, "image", &["two", "one"]);
+    plan.base = Some(at.join("base"));
+    plan.delta = Some(at.join("delta"));
+    for list in &mut plan.lists {
+        list.read = false;
+    }
+    run(&plan);
+    let image = open(&plan.out);
+    let mut cursor = image.cursor();
+    let mut found = Vec::new();
+    while cursor.advance() {
+        for rule in cursor.rules() {
+            let source = &image.provenance().sources[usize::from(image.source_of(rule))];
+            let owner = Path::of(cursor.path()).to_name().to_string();
+            let effect = image.clauses().effect(rule.clause).clone();
+            found.push((source.name.clone(), owner, effect));
+        }
+    }
+    found.sort();
+    let is = |list: &str, owner: &str, effect| (list.to_owned(), owner.to_owned(), effect);
+    assert_eq!(
+        found,
+        [
+            is("one", "a.example", Effect::default()),
+            is("one", "b.example", effect(Action::Refused)),
+            is("two", "d.example", effect(Action::Drop)),
+        ]
+    );
 }

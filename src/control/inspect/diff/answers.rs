@@ -14,7 +14,7 @@ use crate::policy::image::walk::Position;
 use crate::policy::image::{Image, TooLarge};
 use crate::policy::images::Images;
 use crate::policy::rule::{Action, Against, Blocking, Ede, Scope, Source};
-use crate::policy::snapshot::{ChainExemption, Decision, Snapshot};
+use crate::policy::snapshot::{ChainExemption, Decision, Matched, Snapshot};
 use crate::wire::name::Name;
 
 /// Settings that affect answers for all names.
@@ -155,8 +155,8 @@ enum Outcome<'s> {
     /// Upstream's answer. Its CNAMEs are checked with this exemption. The source is that of the rule that decided, if
     /// one did.
     Upstream(ChainExemption, Option<&'s Source>),
-    /// A synthesized answer, as the source is configured, with this action in effect.
-    Blocked(&'s Source, Action),
+    /// A synthesized answer by this rule, with this action in effect.
+    Blocked(Matched<'s>, Action),
 }
 
 impl<'s> Outcome<'s> {
@@ -169,11 +169,11 @@ impl<'s> Outcome<'s> {
                 Self::Upstream(exemption, Some(by.source))
             }
             Decision::Blocked { by, nxdomain, .. } => {
-                let action = match by.source.blocking.action {
+                let action = match by.blocking.action {
                     Action::Nxdomain if !nxdomain => Action::Nodata,
                     action => action,
                 };
-                Self::Blocked(by.source, action)
+                Self::Blocked(by, action)
             }
         }
     }
@@ -181,7 +181,7 @@ impl<'s> Outcome<'s> {
     fn source(&self) -> Option<&'s Source> {
         match self {
             Self::Upstream(_, source) => *source,
-            Self::Blocked(source, _) => Some(source),
+            Self::Blocked(by, _) => Some(by.source),
         }
     }
 
@@ -194,13 +194,13 @@ impl<'s> Outcome<'s> {
             Self::Upstream(ChainExemption::None, _) => Answer::Upstream,
             Self::Upstream(ChainExemption::Lists, _) => Answer::Allowed,
             Self::Upstream(..) => Answer::Excepted,
-            Self::Blocked(source, action) => Answer::Blocked {
+            Self::Blocked(by, action) => Answer::Blocked {
                 action: *action,
-                sinkhole_v4: &source.blocking.sinkhole_v4,
-                sinkhole_v6: &source.blocking.sinkhole_v6,
-                ttl_secs: source.blocking.ttl_secs,
-                ede: source.blocking.ede,
-                extra_text: &source.blocking.extra_text,
+                sinkhole_v4: &by.blocking.sinkhole_v4,
+                sinkhole_v6: &by.blocking.sinkhole_v6,
+                ttl_secs: by.blocking.ttl_secs,
+                ede: by.blocking.ede,
+                extra_text: &by.blocking.extra_text,
             },
         }
     }
@@ -217,7 +217,7 @@ impl PartialEq for Outcome<'_> {
                         || against(source) == against(other_source))
             }
             (Self::Blocked(one, action), Self::Blocked(other, other_action)) => {
-                let (one, other) = (&one.blocking, &other.blocking);
+                let (one, other) = (one.blocking, other.blocking);
                 let metadata = |blocking: &Blocking| {
                     (blocking.ttl_secs, blocking.ede, blocking.extra_text.clone())
                 };

@@ -140,15 +140,12 @@ impl ListRules {
             let mut cursor = image.cursor();
             while cursor.advance() {
                 let name = Path::of(cursor.path()).to_name();
-                let mut last = None;
-                for rule in cursor
-                    .rules()
-                    .filter(|rule| last.replace(rule.source) != Some(rule.source))
-                {
-                    let sources = &image.provenance().sources;
-                    let Some(source) = sources.get(usize::from(rule.source)) else {
-                        continue;
-                    };
+                let mut sources: Vec<_> =
+                    cursor.rules().map(|rule| image.source_of(rule)).collect();
+                sources.sort_unstable();
+                sources.dedup();
+                for source in sources {
+                    let source = &image.provenance().sources[usize::from(source)];
                     // `each` was called already for names on which the list has rules in the base.
                     let is_in_base =
                         base.is_some_and(|base| !scopes_in(base, &name, &source.name).is_empty());
@@ -174,8 +171,7 @@ fn scopes_in(image: &Image, name: &Name, list: &str) -> Scopes {
     let mut scopes = Scopes::default();
     let sources = &image.provenance().sources;
     for rule in found.iter().flat_map(|value| image.value(*value).rules()) {
-        let source = sources.get(usize::from(rule.source));
-        if source.is_some_and(|source| source.name == list) {
+        if sources[usize::from(image.source_of(rule))].name == list {
             scopes.insert(rule.scope);
         }
     }

@@ -21,7 +21,6 @@ use crate::control::persist::list_notes::content_of;
 use crate::policy::builder::Builder;
 use crate::policy::image::Image;
 use crate::policy::image::provenance::ImageSource;
-use crate::policy::image::values::ImageRule;
 use crate::policy::images::Images;
 
 /// The name of the directory.
@@ -205,9 +204,11 @@ fn copy(past: &Path, Batch { image, lists }: &Batch<'_>) -> Result<(), StoreErro
     let mut cursor = image.cursor();
     while cursor.advance() {
         for rule in cursor.rules() {
-            if let Some(builder) = builders.get_mut(&rule.source) {
-                let rule = ImageRule { source: 0, ..rule };
-                builder.insert_path(cursor.path(), rule).map_err(full)?;
+            if let Some(builder) = builders.get_mut(&image.source_of(rule)) {
+                let effect = image.clauses().effect(rule.clause);
+                builder
+                    .insert_path(cursor.path(), 0, rule.scope, effect)
+                    .map_err(full)?;
             }
         }
     }

@@ -12,6 +12,7 @@ use std::os::unix::net::UnixListener;
 use tempfile::TempDir;
 
 use super::*;
+use crate::policy::image::clauses::Clauses;
 use crate::policy::image::path::{Key, Path as NamePath};
 use crate::policy::image::provenance::Provenance;
 use crate::policy::image::text::PairHistogram;
@@ -28,11 +29,12 @@ fn image(names: usize) -> Vec<u8> {
     let mut paths: Vec<_> = (0..names).map(|n| NamePath::from(&name(n))).collect();
     paths.sort_by(|one, other| key.compare(one.as_bytes(), other.as_bytes()));
     let rule = ImageRule {
-        source: 0,
+        clause: 0,
         scope: Scope::Exact,
     };
     let to = Cursor::new(Vec::new());
-    let mut writer = Writer::new(to, key, PairHistogram::default()).expect("memory");
+    let mut writer =
+        Writer::new(to, key, PairHistogram::default(), Clauses::of_sources(1)).expect("memory");
     for path in paths {
         writer
             .push(path.as_bytes(), &[rule.to_bits()])

@@ -1,0 +1,360 @@
+//! Clauses: the pairs of a source and an effect that rules refer to.
+
+use foldhash::HashMap;
+use serde::{Deserialize, Serialize};
+
+use super::bits::word;
+use super::error::{ImageError, TooLarge};
+use super::values::ImageRule;
+use crate::policy::effect::Effect;
+
+/// The bytes of a clause in an image.
+const SIZE: usize = 8;
+/// The number of clauses that a rule can refer to.
+const LIMIT: usize = 1 << 29;
+
+/// A source with one of its effects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Clause {
+    /// Index of the source in the image's provenance.
+    pub source: u16,
+    /// Index of the effect in the image; 0 is the default effect.
+    pub effect: u32,
+}
+
+/// The clauses of an image and their effects. The first effect is the default.
+#[derive(Clone, Debug)]
+pub struct Clauses {
+    all: Vec<Clause>,
+    /// For each clause a number of its source and tier. Only rules in the same group make each other redundant.
+    groups: Vec<u32>,
+    effects: Vec<Effect>,
+    numbers: HashMap<Clause, u32>,
+    effect_numbers: HashMap<Effect, u32>,
+}
+
+/// The effects as they are written.
+#[derive(Serialize, Deserialize)]
+struct Stored(Vec<Effect>);
+
+impl Default for Clauses {
+    fn default() -> Self {
+        let effect = Effect::default();
+        Self {
+            all: Vec::new(),
+            groups: Vec::new(),
+            effects: vec![effect.clone()],
+            numbers: HashMap::default(),
+            effect_numbers: std::iter::once((effect, 0)).collect(),
+        }
+    }
+}
+
+impl Clauses {
+    /// The clauses of `sources` sources that have the default effect only: the number of a clause is that of its
+    /// source.
+    pub fn of_sources(sources: usize) -> Self {
+        let mut clauses = Self::default();
+        for source in 0..sources {
+            let clause = clauses.number(source as u16, 0);
+            debug_assert_eq!(clause, Ok(source as u32));
+        }
+        clauses
+    }
+
+    /// The number of the clause with this source and effect.
+    ///
+    /// # Errors
+    /// If there are too many clauses.
+    pub fn add(&mut self, source: u16, effect: &Effect) -> Result<u32, TooLarge> {
+        let number = match self.effect_numbers.get(effect) {
+            Some(&number) => number,
+            None => {
+                let number = self.effects.len() as u32;
+                self.effects.push(effect.clone());
+                self.effect_numbers.insert(effect.clone(), number);
+                number
+            }
+        };
+        self.number(source, number)
+    }
+
+    fn number(&mut self, source: u16, effect: u32) -> Result<u32, TooLarge> {
+        let clause = Clause { source, effect };
+        if let Some(&number) = self.numbers.get(&clause) {
+            return Ok(number);
+        }
+        if self.all.len() >= LIMIT {
+            return Err(TooLarge::Clauses);
+        }
+        let number = self.all.len() as u32;
+        let tier = self.effects[effect as usize].tier as u32;
+        self.groups.push(u32::from(source) << 2 | tier);
+        self.all.push(clause);
+        self.numbers.insert(clause, number);
+        Ok(number)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// The clauses in the order of their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (Clause, &Effect)> {
+        let effect = |clause: &Clause| &self.effects[clause.effect as usize];
+        self.all.iter().map(move |clause| (*clause, effect(clause)))
+    }
+
+    /// The clause with this number.
+    ///
+    /// # Panics
+    /// If there is none. Opening an image checks that its rules have one.
+    #[inline]
+    pub fn get(&self, clause: u32) -> Clause {
+        self.all[clause as usize]
+    }
+
+    /// The effect of a clause.
+    ///
+    /// # Panics
+    /// If there is no such clause.
+    pub fn effect(&self, clause: u32) -> &Effect {
+        &self.effects[self.get(clause).effect as usize]
+    }
+
+    /// Whether a rule is redundant among the `rules` on its name and the rules that cover all names below its ancestors,
+    /// the nearest ancestor first: without it the same effect of its source applies to the same names.
+    pub(super) fn is_redundant<'c>(
+        &self,
+        rule: u32,
+        rules: &[u32],
+        mut above: impl Iterator<Item = &'c [u32]>,
+    ) -> bool {
+        let (clause, scope) = (rule >> ImageRule::CLAUSE_SHIFT, rule & ImageRule::SCOPE);
+        let best = |rules: &[u32], scope| self.best(rules, scope, clause);
+        // Of several rules with one trigger, one applies.
+        if best(rules, scope) != Some(clause) {
+            return true;
+        }
+        if scope != ImageRule::SUBTREE
+            && let Some(covering) = best(rules, ImageRule::SUBTREE)
+        {
+            return covering == clause;
+        }
+        let covering = above.find_map(|covers| {
+            best(covers, ImageRule::BELOW).or_else(|| best(covers, ImageRule::SUBTREE))
+        });
+        covering == Some(clause)
+    }
+
+    /// The clause that applies among those of the rules with this scope that belong to the group of `clause`.
+    fn best(&self, rules: &[u32], scope: u32, clause: u32) -> Option<u32> {
+        let group = self.groups.get(clause as usize)?;
+        let mut best = None;
+        for rule in rules {
+            let other = rule >> ImageRule::CLAUSE_SHIFT;
+            let is_of_group = self.groups.get(other as usize) == Some(group);
+            if rule & ImageRule::SCOPE == scope && is_of_group {
+                best = match best {
+                    Some(best) if self.effect(best) <= self.effect(other) => Some(best),
+                    _ => Some(other),
+                };
+            }
+        }
+        best
+    }
+
+    /// The bytes of the two sections: eight for each clause; the effects as JSON.
+    pub(super) fn sections(&self) -> (Vec<u8>, Vec<u8>) {
+        let mut clauses = Vec::with_capacity(self.all.len() * SIZE);
+        for clause in &self.all {
+            clauses.extend(u32::from(clause.source).to_le_bytes());
+            clauses.extend(clause.effect.to_le_bytes());
+        }
+        let effects = Stored(self.effects.clone());
+        let effects = serde_json::to_vec(&effects).expect("effects have a JSON form");
+        (clauses, effects)
+    }
+
+    /// Reads the two sections of an image with this number of sources.
+    ///
+    /// # Errors
+    /// If they are not what [`sections`](Self::sections) writes.
+    pub(super) fn from_sections(
+        clauses: &[u8],
+        effects: &[u8],
+        sources: usize,
+    ) -> Result<Self, ImageError> {
+        let invalid = ImageError::Invalid("effects");
+        let Stored(effects) = serde_json::from_slice(effects).map_err(|_| invalid)?;
+        let is_good = effects.first().is_some_and(Effect::is_default)
+            && effects.iter().all(|effect| effect.check().is_ok());
+        if !is_good || !clauses.len().is_multiple_of(SIZE) || clauses.len() / SIZE > LIMIT {
+            return Err(invalid);
+        }
+        let mut read = Self {
+            effect_numbers: effects.iter().cloned().zip(0..).collect(),
+            effects,
+            ..Self::default()
+        };
+        for bytes in clauses.chunks(SIZE) {
+            let bits = word(bytes, 0);
+            let (source, effect) = ((bits & 0xFFFF_FFFF) as usize, (bits >> 32) as u32);
+            let (next, known) = (read.all.len() as u32, read.effects.len());
+            if source >= sources || effect as usize >= known {
+                return Err(ImageError::Invalid("clauses"));
+            }
+            // Each clause is stored once.
+            if read.number(source as u16, effect) != Ok(next) {
+                return Err(ImageError::Invalid("clauses"));
+            }
+        }
+        // Each effect is stored once.
+        match read.effect_numbers.len() == read.effects.len() {
+            true => Ok(read),
+            false => Err(invalid),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::effect::{EffectAction, Tier};
+    use crate::policy::rule::{Action, Scope};
+
+    fn effect(action: Action, tier: Tier) -> Effect {
+        Effect {
+            action: EffectAction::Block(action),
+            tier,
+            ..Effect::default()
+        }
+    }
+
+    /// Two sources with the default effect, and one with two others.
+    fn clauses() -> Clauses {
+        let mut clauses = Clauses::of_sources(2);
+        let refused = effect(Action::Refused, Tier::Usual);
+        assert_eq!(clauses.add(1, &refused), Ok(2));
+        assert_eq!(clauses.add(1, &effect(Action::Drop, Tier::First)), Ok(3));
+        assert_eq!(clauses.add(1, &refused), Ok(2), "it is known");
+        assert_eq!(clauses.add(0, &refused), Ok(4));
+        clauses
+    }
+
+    fn sections(clauses: &Clauses) -> (Vec<[u32; 2]>, serde_json::Value) {
+        let (table, effects) = clauses.sections();
+        let (numbers, _) = table.as_chunks::<4>();
+        let (pairs, _) = numbers.as_chunks::<2>();
+        let pairs = pairs.iter().map(|pair| pair.map(u32::from_le_bytes));
+        (
+            pairs.collect(),
+            serde_json::from_slice(&effects).expect("JSON"),
+        )
+    }
+
+    fn read(pairs: &[[u32; 2]], effects: &serde_json::Value) -> Result<Clauses, ImageError> {
+        let table: Vec<u8> = pairs
+            .iter()
+            .flatten()
+            .flat_map(|number| number.to_le_bytes())
+            .collect();
+        let effects = serde_json::to_vec(effects).expect("JSON");
+        Clauses::from_sections(&table, &effects, 2)
+    }
+
+    #[test]
+    fn clauses_and_effects_are_read_as_they_were_written() {
+        let written = clauses();
+        let (pairs, effects) = sections(&written);
+        let read = read(&pairs, &effects).expect("valid");
+        assert_eq!(read.len(), 5);
+        assert!(read.iter().eq(written.iter()));
+    }
+
+    #[test]
+    fn sections_with_other_contents_are_refused() {
+        let (pairs, effects) = sections(&clauses());
+        let with = |at: usize, pair| {
+            let mut pairs = pairs.clone();
+            pairs[at] = pair;
+            read(&pairs, &effects).map(|_| ())
+        };
+        let clauses = Err(ImageError::Invalid("clauses"));
+        assert_eq!(with(0, [2, 0]), clauses, "there are two sources");
+        assert_eq!(with(0, [0, 3]), clauses, "there are three effects");
+        assert_eq!(with(0, pairs[1]), clauses, "each clause is there once");
+        let effects = |change: &dyn Fn(&mut Vec<serde_json::Value>)| {
+            let mut effects = effects.clone();
+            change(effects.as_array_mut().expect("an array"));
+            read(&pairs, &effects).map(|_| ())
+        };
+        let invalid = Err(ImageError::Invalid("effects"));
+        assert_eq!(
+            effects(&|all| all.swap(0, 1)),
+            invalid,
+            "the default is first"
+        );
+        assert_eq!(effects(&|all| all.clear()), invalid);
+        assert_eq!(
+            effects(&|all| all[2] = all[1].clone()),
+            invalid,
+            "each is there once"
+        );
+        assert_eq!(
+            effects(&|all| all[1]["extra_text"] = "x".repeat(1001).into()),
+            invalid
+        );
+        assert_eq!(effects(&|all| all[1]["other"] = 1.into()), invalid);
+        assert!(Clauses::from_sections(&[0; 9], b"[]", 2).is_err());
+    }
+
+    #[test]
+    fn only_the_nearest_rule_of_the_same_source_and_tier_makes_a_rule_redundant() {
+        let clauses = clauses();
+        let rule = |clause: u32, scope| ImageRule { clause, scope }.to_bits();
+        use Scope::{Below, Exact, Subtree};
+        // The rule, the rules on its name, and those on the ancestors of its name, the nearest one first.
+        let redundant = |rule: u32, on: &[u32], above: &[&[u32]]| {
+            let on = [on, &[rule]].concat();
+            clauses.is_redundant(rule, &on, above.iter().copied())
+        };
+        assert!(!redundant(rule(1, Exact), &[], &[]));
+        assert!(redundant(rule(1, Exact), &[rule(1, Subtree)], &[]));
+        assert!(redundant(rule(1, Exact), &[], &[&[], &[rule(1, Below)]]));
+        assert!(
+            !redundant(rule(1, Exact), &[rule(1, Below)], &[]),
+            "it covers names below only"
+        );
+        assert!(
+            !redundant(rule(1, Exact), &[rule(0, Subtree)], &[]),
+            "another source"
+        );
+        assert!(
+            !redundant(rule(3, Exact), &[rule(1, Subtree)], &[]),
+            "another tier"
+        );
+        assert!(
+            !redundant(rule(2, Exact), &[rule(1, Subtree)], &[]),
+            "another effect"
+        );
+        // The nearest one counts.
+        let (far, near) = ([rule(1, Subtree)], [rule(2, Subtree)]);
+        assert!(!redundant(rule(1, Exact), &[], &[&near, &far]));
+        assert!(redundant(rule(2, Exact), &[], &[&near, &far]));
+        assert!(!redundant(rule(1, Exact), &near, &[&far]));
+        // On one name, a rule for the names below precedes one for the subtree.
+        let both = [rule(1, Subtree), rule(2, Below)];
+        assert!(redundant(rule(2, Exact), &[], &[&both]));
+        assert!(!redundant(rule(1, Exact), &[], &[&both]));
+        // Of two rules with the same trigger, one stays: that with the default effect.
+        assert!(redundant(rule(2, Exact), &[rule(1, Exact)], &[]));
+        assert!(!redundant(rule(1, Exact), &[rule(2, Exact)], &[]));
+    }
+}

@@ -1,0 +1,339 @@
+//! The precedence of the rules of a snapshot, and what each of them leads to.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::effect::{Effect, EffectAction, Tier};
+use super::images::Images;
+use super::ranking::{MAX_RANKED, NO_RANK, Rank, RankedClause};
+use super::rule::{Action, Against, Blocking, Kind, Source};
+use super::view::{Mode, View};
+
+/// What a rule leads to: its source, and its effect if it has one of its own.
+#[derive(Debug)]
+pub(super) struct Verdict {
+    /// Index of the source in the snapshot.
+    pub(super) source: usize,
+    own: Option<Box<OwnEffect>>,
+}
+
+#[derive(Debug)]
+struct OwnEffect {
+    effect: Effect,
+    /// The answer, if the rule blocks.
+    blocking: Blocking,
+}
+
+/// The verdicts of a snapshot, in all views.
+#[derive(Debug, Default)]
+pub(super) struct Verdicts {
+    /// The first of them are those of the sources without an effect of their own, in the order of the sources.
+    all: Vec<Verdict>,
+    own: BTreeMap<(usize, Effect), u32>,
+    /// The number of exceptions and orders. They precede the lists.
+    others: usize,
+    /// The tiers of each source, as bits.
+    tiers: Vec<u8>,
+}
+
+impl Verdicts {
+    /// The verdicts of `sources`, which are sorted by kind, in images.
+    pub(super) fn new(
+        sources: &[Arc<Source>],
+        index: &HashMap<&str, usize>,
+        images: &Images,
+    ) -> Self {
+        let mut all: Vec<_> = (0..sources.len())
+            .map(|source| Verdict { source, own: None })
+            .collect();
+        let mut own: BTreeMap<_, _> = own_effects(index, images)
+            .map(|(source, effect)| ((source, effect.clone()), 0))
+            .collect();
+        let mut tiers = vec![1 << Tier::Usual as u8; sources.len()];
+        for (number, ((source, effect), place)) in (all.len() as u32..).zip(&mut own) {
+            *place = number;
+            tiers[*source] |= 1 << effect.tier as u8;
+            let blocking = blocking(&sources[*source].blocking, effect);
+            let effect = effect.clone();
+            all.push(Verdict {
+                source: *source,
+                own: Some(Box::new(OwnEffect { effect, blocking })),
+            });
+        }
+        Self {
+            others: sources
+                .partition_point(|source| precedence(source.kind) < precedence(Kind::Allow)),
+            all,
+            own,
+            tiers,
+        }
+    }
+
+    pub(super) fn get(&self, verdict: u32) -> &Verdict {
+        &self.all[verdict as usize]
+    }
+
+    /// The verdict of the rules of a source with this effect.
+    fn number(&self, source: usize, effect: &Effect) -> u32 {
+        match effect.is_default() {
+            true => source as u32,
+            false => self.own[&(source, effect.clone())],
+        }
+    }
+}
+
+/// The sources that exceptions suppress, by index of the exception, sorted. `None` for an exception against everything.
+/// `sources` are sorted by kind.
+pub(super) fn suppressed(
+    sources: &[Arc<Source>],
+    index: &HashMap<&str, usize>,
+) -> Vec<Option<Box<[usize]>>> {
+    let exceptions = sources
+        .iter()
+        .take_while(|source| source.kind == Kind::Exception);
+    let suppressed = |source: &Arc<Source>| match &source.against {
+        Against::Named(names) => {
+            let named = names.iter().filter_map(|name| index.get(name.as_str()));
+            let mut named: Vec<_> = named.copied().collect();
+            named.sort_unstable();
+            Some(named.into())
+        }
+        Against::All => None,
+    };
+    exceptions.map(suppressed).collect()
+}
+
+/// The order of the rules of all sources in a view: exceptions precede orders, orders precede important rules of block
+/// lists, these precede allow lists, and allow lists precede the other rules of block lists. Among sources of one kind,
+/// the earlier one precedes.
+#[derive(Debug, Default)]
+pub(super) struct Precedence {
+    /// The ranks of each list, by tier. [`NO_RANK`] if no rule is in the tier, or if the list does not count. Exceptions
+    /// and orders have the same ranks in all views.
+    ranks: Vec<[Rank; Tier::COUNT]>,
+    /// By list.
+    overrides: Vec<Override>,
+    /// By rank, from the first list on: whether some rules allow names.
+    allows: Vec<bool>,
+    /// The answers of verdicts with another action in this view.
+    blockings: HashMap<u32, Blocking>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Override {
+    mode: Mode,
+    action: Option<Action>,
+}
+
+/// The ranks that the rules of an exception or of an order have in all views: each source has room for all tiers.
+fn fixed_rank(source: usize, tier: Tier) -> Rank {
+    (source * Tier::COUNT + ORDER[tier as usize]) as Rank
+}
+
+/// The place of each tier among the tiers of one source.
+const ORDER: [usize; Tier::COUNT] = [3, 2, 1, 0];
+/// All tiers, the best first.
+const BEST_FIRST: [Tier; Tier::COUNT] = [
+    Tier::ImportantFirst,
+    Tier::Important,
+    Tier::First,
+    Tier::Usual,
+];
+
+impl Precedence {
+    /// The precedence in a view; in the default view if it is `None`.
+    ///
+    /// # Panics
+    /// If there are more than [`MAX_RANKED`] ranks.
+    pub(super) fn new(
+        sources: &[Arc<Source>],
+        index: &HashMap<&str, usize>,
+        verdicts: &Verdicts,
+        view: Option<&View>,
+    ) -> Self {
+        let first = verdicts.others;
+        let lists = sources.len() - first;
+        let mut overrides = vec![Override::default(); lists];
+        let order: Vec<usize> = match view {
+            None => (first..sources.len()).collect(),
+            Some(view) => {
+                let known = view.lists.iter().filter_map(|list| {
+                    let source = *index.get(list.name.as_str())?;
+                    let place = overrides.get_mut(source.checked_sub(first)?)?;
+                    *place = Override {
+                        mode: list.mode,
+                        action: list.action,
+                    };
+                    Some(source)
+                });
+                known.collect()
+            }
+        };
+        let mut ranks = vec![[NO_RANK; Tier::COUNT]; lists];
+        let mut next = first * Tier::COUNT;
+        let mut number = |kind: Kind, tiers: &[Tier]| {
+            for &source in order.iter().filter(|source| sources[**source].kind == kind) {
+                for tier in tiers {
+                    let rank = &mut ranks[source - first][*tier as usize];
+                    let is_used = verdicts.tiers[source] & 1 << *tier as u8 != 0;
+                    // A view may name a list twice: its first place counts.
+                    if is_used && *rank == NO_RANK {
+                        *rank = next as Rank;
+                        next += 1;
+                    }
+                }
+            }
+        };
+        number(Kind::Block, &BEST_FIRST[..2]);
+        number(Kind::Allow, &BEST_FIRST);
+        number(Kind::Block, &BEST_FIRST[2..]);
+        assert!(
+            next <= MAX_RANKED,
+            "a snapshot has at most MAX_RANKED ranks"
+        );
+        let mut precedence = Self {
+            ranks,
+            allows: vec![false; next - first * Tier::COUNT],
+            overrides,
+            blockings: HashMap::new(),
+        };
+        for (number, verdict) in verdicts.all.iter().enumerate() {
+            let Some(list) = verdict.source.checked_sub(first) else {
+                continue;
+            };
+            let source = &sources[verdict.source];
+            let rank = precedence.ranks[list][verdict.tier() as usize];
+            let blocks = verdict.blocks(source);
+            if rank != NO_RANK && !blocks {
+                precedence.allows[rank as usize - first * Tier::COUNT] = true;
+            }
+            if blocks && let Some(action) = precedence.overrides[list].action {
+                let blocking = verdict.blocking(source).clone();
+                let blocking = Blocking { action, ..blocking };
+                precedence.blockings.insert(number as u32, blocking);
+            }
+        }
+        precedence
+    }
+
+    /// Whether some rules of a rank allow names.
+    pub(super) fn allows(&self, rank: Rank, verdicts: &Verdicts) -> bool {
+        let rank = (rank as usize).checked_sub(verdicts.others * Tier::COUNT);
+        let allows = rank.and_then(|rank| self.allows.get(rank));
+        allows.copied().unwrap_or(true)
+    }
+
+    /// The rules of a source with this effect, in this view.
+    pub(super) fn clause(
+        &self,
+        source: usize,
+        effect: &Effect,
+        of: &Source,
+        verdicts: &Verdicts,
+    ) -> RankedClause {
+        let verdict = verdicts.number(source, effect);
+        let list = source.checked_sub(verdicts.others);
+        let rank = match list {
+            Some(list) => self.ranks[list][effect.tier as usize],
+            None => fixed_rank(source, effect.tier),
+        };
+        let action = self.blocking(verdict, verdicts.get(verdict), of).action;
+        RankedClause {
+            rank,
+            verdict,
+            source: source as u32,
+            nxdomain: effect.is_default() && of.blocks() && action == Action::Nxdomain,
+            overrides: of.kind == Kind::Exception && of.against != Against::All,
+            logs: list.is_some_and(|list| self.overrides[list].mode == Mode::LogOnly),
+        }
+    }
+
+    /// The answer of a verdict that blocks. `source` is its source.
+    pub(super) fn blocking<'v>(
+        &'v self,
+        number: u32,
+        verdict: &'v Verdict,
+        source: &'v Source,
+    ) -> &'v Blocking {
+        let other = match self.blockings.is_empty() {
+            true => None,
+            false => self.blockings.get(&number),
+        };
+        other.unwrap_or_else(|| verdict.blocking(source))
+    }
+}
+
+/// The sources whose rules have effects of their own, and the effects.
+fn own_effects<'i>(
+    index: &HashMap<&str, usize>,
+    images: &'i Images,
+) -> impl Iterator<Item = (usize, &'i Effect)> {
+    let all = [&images.base, &images.delta, &images.orders];
+    all.into_iter().flatten().flat_map(|image| {
+        let sources = &image.provenance().sources;
+        image.clauses().iter().filter_map(|(clause, effect)| {
+            let source = index.get(&*sources[usize::from(clause.source)].name)?;
+            (!effect.is_default()).then_some((*source, effect))
+        })
+    })
+}
+
+impl Verdict {
+    fn tier(&self) -> Tier {
+        self.own.as_ref().map_or(Tier::Usual, |own| own.effect.tier)
+    }
+
+    pub(super) fn effect(&self) -> Option<&Effect> {
+        self.own.as_ref().map(|own| &own.effect)
+    }
+
+    /// The answer, if the rule blocks and no view has another one. `source` is its source.
+    fn blocking<'v>(&'v self, source: &'v Source) -> &'v Blocking {
+        self.own
+            .as_ref()
+            .map_or(&source.blocking, |own| &own.blocking)
+    }
+
+    /// Whether the rule blocks. `source` is its source.
+    pub(super) fn blocks(&self, source: &Source) -> bool {
+        match self.effect().map(|effect| &effect.action) {
+            None | Some(EffectAction::Source) => source.blocks(),
+            Some(EffectAction::Allow) => false,
+            Some(EffectAction::Block(_) | EffectAction::Addresses(..)) => true,
+        }
+    }
+}
+
+/// The answer of a source, changed by an effect.
+fn blocking(of: &Blocking, effect: &Effect) -> Blocking {
+    let mut blocking = of.clone();
+    match &effect.action {
+        EffectAction::Source | EffectAction::Allow => {}
+        EffectAction::Block(action) => blocking.action = *action,
+        EffectAction::Addresses(v4, v6) => {
+            blocking.action = Action::Sinkhole;
+            blocking.sinkhole_v4.clone_from(v4);
+            blocking.sinkhole_v6.clone_from(v6);
+        }
+    }
+    if let Some(ttl_secs) = effect.ttl_secs {
+        blocking.ttl_secs = ttl_secs;
+    }
+    if let Some(ede) = effect.ede {
+        blocking.ede = ede;
+    }
+    if let Some(text) = &effect.extra_text {
+        blocking.extra_text.clone_from(text);
+    }
+    blocking
+}
+
+/// The kind with the lower number wins, whatever the order of the configuration.
+pub(super) fn precedence(kind: Kind) -> u8 {
+    match kind {
+        Kind::Exception => 0,
+        Kind::Order => 1,
+        Kind::Allow => 2,
+        Kind::Block => 3,
+    }
+}

@@ -1,0 +1,341 @@
+//! Rules with effects of their own are compared with a model that knows all rules and no image.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use tapis::policy::builder::Builder;
+use tapis::policy::effect::{Effect, EffectAction, Tier};
+use tapis::policy::image::provenance::ImageSource;
+use tapis::policy::images::Images;
+use tapis::policy::ranking::LookupResult;
+use tapis::policy::rule::{Action, Against, Blocking, Ede, Kind, Scope, Source};
+use tapis::policy::snapshot::{Decision, PolicyView, Snapshot};
+use tapis::policy::view::{Mode, View, ViewId, ViewList};
+use tapis::wire::name::Name;
+
+const KINDS: [Kind; 6] = [
+    Kind::Block,
+    Kind::Allow,
+    Kind::Order,
+    Kind::Block,
+    Kind::Exception,
+    Kind::Block,
+];
+
+/// A rule: source, owner, scope, effect.
+type Rule = (usize, Name, Scope, Effect);
+
+fn named(number: usize) -> String {
+    format!("source{number}")
+}
+
+fn source(number: usize, action: Action) -> Arc<Source> {
+    Arc::new(Source {
+        name: named(number),
+        path: PathBuf::new(),
+        kind: KINDS[number],
+        against: Against::All,
+        blocking: Blocking {
+            action,
+            sinkhole_v4: vec![Ipv4Addr::UNSPECIFIED],
+            sinkhole_v6: Vec::new(),
+            ttl_secs: 60,
+            ede: Ede::Blocked,
+            extra_text: named(number),
+        },
+    })
+}
+
+/// What a client gets.
+#[derive(Clone, Debug, PartialEq)]
+enum Outcome {
+    Upstream,
+    /// By the rule of this source.
+    Allowed(usize),
+    Blocked(usize, Blocking),
+}
+
+struct Policy {
+    actions: [Action; 6],
+    rules: Vec<Rule>,
+    views: Vec<View>,
+}
+
+impl Policy {
+    /// The first sources are in the base, the others in the delta; orders and exceptions have their own image.
+    fn snapshot(&self) -> Snapshot {
+        let image = |numbers: &[usize]| {
+            let mut builder = Builder::new();
+            for number in numbers {
+                let name = ImageSource::named(&named(*number));
+                let at = builder.source(name).expect("few");
+                for (_, owner, scope, effect) in self.rules.iter().filter(|rule| rule.0 == *number)
+                {
+                    builder
+                        .insert_effect(owner, at, *scope, effect)
+                        .expect("room");
+                }
+            }
+            Some(Arc::new(builder.finish().expect("room")))
+        };
+        let images = Images {
+            base: image(&[3, 1, 0]),
+            delta: image(&[5]),
+            orders: image(&[2, 4]),
+            ..Images::default()
+        };
+        let sources = self.actions.iter().enumerate();
+        let sources = sources.map(|(number, action)| source(number, *action));
+        Snapshot::default().with_views(sources.collect(), images, &self.views)
+    }
+
+    /// The place of a source in a view, and its list there; `None` if it does not count.
+    fn place(number: usize, view: Option<&View>) -> Option<(usize, Option<&ViewList>)> {
+        match (KINDS[number], view) {
+            (Kind::Exception | Kind::Order, _) | (_, None) => Some((number, None)),
+            (_, Some(view)) => {
+                let mut lists = view.lists.iter().enumerate();
+                let (place, list) = lists.find(|(_, list)| list.name == named(number))?;
+                Some((place, Some(list)))
+            }
+        }
+    }
+
+    /// The precedence of a rule; the lowest decides.
+    fn precedence(rule: &Rule, place: usize) -> (u8, usize, bool, bool, usize, u32, &Effect) {
+        let (number, owner, scope, effect) = rule;
+        let is_important = matches!(effect.tier, Tier::Important | Tier::ImportantFirst);
+        let is_first = matches!(effect.tier, Tier::First | Tier::ImportantFirst);
+        let stage = match (KINDS[*number], is_important) {
+            (Kind::Exception, _) => 0,
+            (Kind::Order, _) => 1,
+            (Kind::Block, true) => 2,
+            (Kind::Allow, _) => 3,
+            (Kind::Block, false) => 4,
+        };
+        let depth = usize::MAX - owner.label_count();
+        let scope = scope.weight();
+        (stage, place, !is_important, !is_first, depth, scope, effect)
+    }
+
+    /// The outcome in a view, and the source of the rule that is logged only and would have decided.
+    fn outcome(&self, name: &Name, view: Option<&View>) -> (Outcome, Option<usize>) {
+        let matching = self
+            .rules
+            .iter()
+            .filter(|(_, owner, scope, _)| scope.reaches(owner, name));
+        let placed = matching.filter_map(|rule| Some((rule, Self::place(rule.0, view)?)));
+        let best = |logs: bool| {
+            let of_mode = placed.clone().filter(|(_, (_, list))| {
+                let mode = list.map_or(Mode::Enforce, |list| list.mode);
+                (mode == Mode::LogOnly) == logs
+            });
+            of_mode.min_by_key(|(rule, (place, _))| Self::precedence(rule, *place))
+        };
+        let (decides, logged) = (best(false), best(true));
+        let order = |(rule, (place, _)): (&'_ Rule, (usize, Option<&ViewList>))| {
+            let (stage, place, important, first, depth, scope, effect) =
+                Self::precedence(rule, place);
+            (stage, place, important, first, depth, scope, effect.clone())
+        };
+        let precedes = |logged| decides.is_none_or(|decides| order(logged) < order(decides));
+        let logged = logged
+            .filter(|logged| precedes(*logged))
+            .map(|(rule, _)| rule.0);
+        let Some(((number, _, _, effect), (_, list))) = decides else {
+            return (Outcome::Upstream, logged);
+        };
+        let source = source(*number, self.actions[*number]);
+        let mut blocking = source.blocking.clone();
+        match &effect.action {
+            EffectAction::Source if source.blocks() => {}
+            EffectAction::Source | EffectAction::Allow => {
+                return (Outcome::Allowed(*number), logged);
+            }
+            EffectAction::Block(action) => blocking.action = *action,
+            EffectAction::Addresses(v4, v6) => {
+                blocking.action = Action::Sinkhole;
+                blocking.sinkhole_v4.clone_from(v4);
+                blocking.sinkhole_v6.clone_from(v6);
+            }
+        }
+        blocking.ttl_secs = effect.ttl_secs.unwrap_or(blocking.ttl_secs);
+        blocking.ede = effect.ede.unwrap_or(blocking.ede);
+        blocking.action = list.and_then(|list| list.action).unwrap_or(blocking.action);
+        (Outcome::Blocked(*number, blocking), logged)
+    }
+
+    /// The names below `name` that may be decided differently: the owners of rules, and a name below each of them.
+    fn below(&self, name: &Name) -> Vec<Name> {
+        let owners = self.rules.iter().map(|(_, owner, ..)| owner);
+        let owners = owners.chain([name]).filter(|owner| {
+            let depth = name.label_count();
+            owner.label_count() >= depth && owner.ancestor(depth) == name.wire()
+        });
+        let mut below: Vec<_> = owners
+            .flat_map(|owner| [owner.clone(), child(owner)])
+            .collect();
+        below.retain(|other| other.label_count() > name.label_count());
+        below
+    }
+}
+
+/// A name below that has no rule.
+fn child(name: &Name) -> Name {
+    let wire = [b"\x05other", name.wire()].concat();
+    Name::parse(&wire, 0).expect("short").0
+}
+
+fn number(source: &Source) -> usize {
+    source.name["source".len()..].parse().expect("a number")
+}
+
+fn decided(policy: PolicyView<'_>, found: &LookupResult) -> (Outcome, Option<usize>) {
+    let outcome = match policy.decide_by(found) {
+        Decision::Pass => Outcome::Upstream,
+        Decision::Allowed(by) | Decision::Excepted(by) => Outcome::Allowed(number(by.source)),
+        Decision::Blocked { by, .. } => Outcome::Blocked(number(by.source), by.blocking.clone()),
+    };
+    let logged = policy.logged(found);
+    (outcome, logged.map(|logged| number(logged.source)))
+}
+
+fn names() -> impl Strategy<Value = Name> {
+    let label = prop::sample::select(vec!["a", "b", "c"]);
+    prop::collection::vec(label, 1..4)
+        .prop_map(|labels| Name::from_text(&labels.join(".")).expect("a name"))
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    prop::sample::select(vec![
+        Action::Nxdomain,
+        Action::Nxdomain,
+        Action::Sinkhole,
+        Action::Refused,
+    ])
+}
+
+fn effects() -> impl Strategy<Value = Effect> {
+    let actions = prop_oneof![
+        4 => Just(EffectAction::Source),
+        2 => action().prop_map(EffectAction::Block),
+        1 => Just(EffectAction::Allow),
+        1 => (0..3_u8).prop_map(|last| EffectAction::Addresses(vec![[192, 0, 2, last].into()], Vec::new())),
+    ];
+    let tiers = prop_oneof![
+        6 => Just(Tier::Usual),
+        1 => Just(Tier::First),
+        1 => Just(Tier::Important),
+        1 => Just(Tier::ImportantFirst),
+    ];
+    (actions, tiers, prop::option::weighted(0.1, 1..3_u32)).prop_map(|(action, tier, ttl_secs)| {
+        Effect {
+            action,
+            tier,
+            ttl_secs,
+            ..Effect::default()
+        }
+    })
+}
+
+/// Some of the lists in any order.
+fn views() -> impl Strategy<Value = View> {
+    let mode = prop_oneof![3 => Just(Mode::Enforce), 1 => Just(Mode::LogOnly)];
+    let list = (mode, prop::option::weighted(0.3, action()));
+    let lists = prop::collection::vec(list, 4);
+    let order = Just(vec![0, 1, 3, 5]).prop_shuffle();
+    (order, lists, 0..=4_usize).prop_map(|(order, lists, count)| View {
+        lists: order
+            .into_iter()
+            .zip(lists)
+            .take(count)
+            .map(|(number, (mode, action))| ViewList {
+                name: named(number),
+                mode,
+                action,
+            })
+            .collect(),
+    })
+}
+
+fn rules() -> impl Strategy<Value = Vec<Rule>> {
+    let scope = prop::sample::select(vec![Scope::Exact, Scope::Below, Scope::Subtree]);
+    let effect = prop_oneof![2 => Just(Effect::default()), 3 => effects()];
+    prop::collection::vec((0..6_usize, names(), scope, effect), 1..14)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+
+    #[test]
+    fn decisions_match_the_model(
+        rules in rules(),
+        actions in prop::array::uniform6(action()),
+        asked in prop::collection::vec(names(), 1..8),
+        views in prop::collection::vec(views(), 0..4),
+    ) {
+        let policy = Policy { actions, rules, views };
+        let snapshot = policy.snapshot();
+        let owners = policy.rules.iter().map(|(_, owner, ..)| owner.clone());
+        let names = owners.flat_map(|owner| [child(&owner), owner]).chain(asked);
+        // All names in all views, in one batch.
+        let views = std::iter::once(None).chain(policy.views.iter().map(Some)).zip(0..);
+        let all: Vec<(Name, _, ViewId)> = names
+            .flat_map(|name| views.clone().map(move |(view, id)| (name.clone(), view, ViewId(id))))
+            .collect();
+        let mut found = vec![LookupResult::default(); all.len()];
+        let names: Vec<_> = all.iter().map(|(name, ..)| name).collect();
+        let ids: Vec<_> = all.iter().map(|(.., id)| *id).collect();
+        snapshot.lookup_in(&names, &ids, &mut found);
+        for ((name, view, id), found) in all.iter().zip(&found) {
+            let in_view = snapshot.view(*id);
+            let expected = policy.outcome(name, *view);
+            prop_assert_eq!(decided(in_view, found), expected, "{} in {:?}", name, view);
+            let Decision::Blocked { nxdomain, closed, .. } = in_view.decide(name) else { continue };
+            for below in policy.below(name) {
+                let (outcome, _) = policy.outcome(&below, *view);
+                if closed {
+                    prop_assert!(matches!(outcome, Outcome::Blocked(..)), "{} below {}", below, name);
+                }
+                if nxdomain {
+                    let denies = |blocking: &Blocking| blocking.action == Action::Nxdomain;
+                    let is_denied = matches!(&outcome, Outcome::Blocked(_, it) if denies(it));
+                    prop_assert!(is_denied, "{} below {}: {:?}", below, name, outcome);
+                }
+            }
+        }
+    }
+}
+
+/// More cases by the variable `TAPIS_EFFECTS`.
+fn cases() -> u32 {
+    let cases = std::env::var("TAPIS_EFFECTS").ok();
+    cases.map_or(500, |cases| cases.parse().expect("a number"))
+}
+
+#[test]
+fn a_blocked_name_above_one_that_its_list_allows_is_not_closed() {
+    let name = |text: &str| Name::from_text(text).expect("a name");
+    let allow = Effect {
+        action: EffectAction::Allow,
+        ..Effect::default()
+    };
+    let closed = |below: Effect| {
+        let policy = Policy {
+            actions: [Action::Sinkhole; 6],
+            rules: vec![
+                (0, name("a"), Scope::Subtree, Effect::default()),
+                (0, name("b.a"), Scope::Exact, below),
+            ],
+            views: Vec::new(),
+        };
+        match policy.snapshot().decide(&name("a")) {
+            Decision::Blocked { closed, .. } => closed,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(closed(Effect::default()));
+    assert!(!closed(allow), "validators need its DS and DNSKEY records");
+}
