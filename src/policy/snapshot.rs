@@ -141,7 +141,7 @@ impl Snapshot {
     /// Like [`with_rules`](Self::with_rules), with more views. The first one has the [`ViewId`] 1: 0 is the default view.
     ///
     /// # Panics
-    /// If there are more than [`MAX_VIEWS`](super::view::MAX_VIEWS).
+    /// If there are more than [`MAX_VIEWS`].
     pub fn with_views(
         mut self,
         mut sources: Vec<Arc<Source>>,
