@@ -215,7 +215,10 @@ impl RankedClause {
 #[derive(Debug)]
 pub(super) struct Ranks {
     clauses: Vec<RankedClause>,
-    values: Box<[RankedValue]>,
+    others: OtherRanks,
+    /// All values of the image, ranked. A view without them ranks each value that a lookup passes: it needs little memory,
+    /// and thousands of views stay in the processor's cache.
+    values: Option<Box<[RankedValue]>>,
 }
 
 /// The best ranks that count for [`LookupResult::other`], by source of an image: of rules without and with an effect of
@@ -229,9 +232,18 @@ impl Ranks {
             let other = &mut others[usize::from(clause.source)][usize::from(clause.effect != 0)];
             *other = ranked.other().min(*other);
         }
-        let ranked = |number| rank_value(image.value(number), &clauses, &others);
-        let values = (0..image.value_count()).map(ranked).collect();
-        Self { clauses, values }
+        Self {
+            clauses,
+            others,
+            values: None,
+        }
+    }
+
+    /// The same ranks, with all values of the image ranked in advance.
+    pub(super) fn with_values(mut self, image: &Image) -> Self {
+        let ranked = |number| self.rank(image.value(number), Position::At);
+        self.values = Some((0..image.value_count()).map(ranked).collect());
+        self
     }
 
     pub(super) fn clause(&self, clause: u32) -> RankedClause {
@@ -239,18 +251,23 @@ impl Ranks {
         ranked.copied().unwrap_or(RankedClause::NONE)
     }
 
-    /// Merges the rules of a value into the result for a name, which is at this position to the value's name of
-    /// `labels` labels. Returns the flags of the value: [`OVERRIDES`] and [`LOGS`].
+    /// Merges the rules of a value of `image` into the result for a name. The value's name has `labels` labels, and is at
+    /// this position to the looked-up name. Returns the flags of the value: [`OVERRIDES`] and [`LOGS`].
     #[inline(always)]
     pub(super) fn merge_into(
         &self,
+        image: &Image,
         found: &mut LookupResult,
         position: Position,
         labels: usize,
         value: u32,
     ) -> u32 {
-        let Some(ranked) = self.values.get(value as usize) else {
-            return 0;
+        let ranked = match &self.values {
+            Some(values) => match values.get(value as usize) {
+                Some(ranked) => *ranked,
+                None => return 0,
+            },
+            None => self.rank(image.value(value), position),
         };
         let flags = ranked.other_below & FLAGS;
         if flags & LOGS != 0 {
@@ -271,45 +288,47 @@ impl Ranks {
         found.cover = found.cover.min(deepen(ranked.above, labels));
         flags
     }
-}
 
-fn rank_value(value: Value<'_>, clauses: &[RankedClause], others: &OtherRanks) -> RankedValue {
-    let mut flags = 0;
-    let mut ranked = RankedValue {
-        at: NONE,
-        above: NONE,
-        other: NO_RANK,
-        other_below: NO_RANK,
-    };
-    for below in value.sources_below() {
-        let other = others.get(usize::from(below.source));
-        let other = other.map_or(NO_RANK, |other| other[usize::from(below.has_effect)]);
-        ranked.other = ranked.other.min(other);
+    /// Ranks a value. For a name above the looked-up one, the rules below do not matter.
+    fn rank(&self, value: Value<'_>, position: Position) -> RankedValue {
+        let mut flags = 0;
+        let mut ranked = RankedValue {
+            at: NONE,
+            above: NONE,
+            other: NO_RANK,
+            other_below: NO_RANK,
+        };
+        if position != Position::Above {
+            for below in value.sources_below() {
+                let other = self.others.get(usize::from(below.source));
+                let other = other.map_or(NO_RANK, |other| other[usize::from(below.has_effect)]);
+                ranked.other = ranked.other.min(other);
+            }
+        }
+        ranked.other_below = ranked.other;
+        for rule in value.rules() {
+            let clause = self.clause(rule.clause);
+            if clause.rank == NO_RANK {
+                continue;
+            }
+            ranked.other_below = ranked.other_below.min(clause.other());
+            if clause.overrides {
+                flags |= OVERRIDES;
+                continue;
+            }
+            if clause.logs {
+                flags |= LOGS;
+                continue;
+            }
+            let weight = weight(clause.rank, 0, rule.scope, clause.verdict);
+            if rule.scope != Scope::Below {
+                ranked.at = ranked.at.min(weight);
+            }
+            if rule.scope != Scope::Exact {
+                ranked.above = ranked.above.min(weight);
+            }
+        }
+        ranked.other_below |= flags;
+        ranked
     }
-    ranked.other_below = ranked.other;
-    for rule in value.rules() {
-        let clause = clauses.get(rule.clause as usize);
-        let clause = clause.copied().unwrap_or(RankedClause::NONE);
-        if clause.rank == NO_RANK {
-            continue;
-        }
-        ranked.other_below = ranked.other_below.min(clause.other());
-        if clause.overrides {
-            flags |= OVERRIDES;
-            continue;
-        }
-        if clause.logs {
-            flags |= LOGS;
-            continue;
-        }
-        let weight = weight(clause.rank, 0, rule.scope, clause.verdict);
-        if rule.scope != Scope::Below {
-            ranked.at = ranked.at.min(weight);
-        }
-        if rule.scope != Scope::Exact {
-            ranked.above = ranked.above.min(weight);
-        }
-    }
-    ranked.other_below |= flags;
-    ranked
 }

@@ -75,6 +75,8 @@ impl Rules {
             let mut sources = sources.iter();
             sources.any(|source| source.whole && source.name == name)
         };
+        // Most clients belong to the default view.
+        let is_default = self.views.is_empty();
         let ranks = |image: &Image, is_replaced: &dyn Fn(&str) -> bool| {
             let sources = &image.provenance().sources;
             let replaced = sources.iter().map(|source| is_replaced(&source.name));
@@ -84,7 +86,11 @@ impl Rules {
                 let ranked = (!replaced[source]).then(|| ranked(&sources[source].name, effect));
                 ranked.flatten().unwrap_or(RankedClause::NONE)
             });
-            Ranks::new(image, clauses.collect())
+            let ranks = Ranks::new(image, clauses.collect());
+            match is_default {
+                true => ranks.with_values(image),
+                false => ranks,
+            }
         };
         let is_replaced = |_: &str| false;
         let orders = || {
@@ -362,7 +368,7 @@ fn merge<'r>(
     let mut flags = 0;
     image.walk(names, |which, position, labels, value| {
         if let (Some(ranks), Some(found)) = (ranks(which), found.get_mut(place(which))) {
-            flags |= ranks.merge_into(found, position, labels, value);
+            flags |= ranks.merge_into(image, found, position, labels, value);
         }
     });
     flags
