@@ -115,8 +115,8 @@ pub(super) struct Precedence {
     overrides: Vec<Override>,
     /// By rank, from the first list on: whether some rules allow names.
     allows: Vec<bool>,
-    /// The answers of verdicts with another action in this view.
-    blockings: HashMap<u32, Blocking>,
+    /// The answers of verdicts with another action in this view, sorted by verdict.
+    blockings: Vec<(u32, Blocking)>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -195,7 +195,7 @@ impl Precedence {
             ranks,
             allows: vec![false; next - first * Tier::COUNT],
             overrides,
-            blockings: HashMap::new(),
+            blockings: Vec::new(),
         };
         for (number, verdict) in verdicts.all.iter().enumerate() {
             let Some(list) = verdict.source.checked_sub(first) else {
@@ -210,7 +210,7 @@ impl Precedence {
             if blocks && let Some(action) = precedence.overrides[list].action {
                 let blocking = verdict.blocking(source).clone();
                 let blocking = Blocking { action, ..blocking };
-                precedence.blockings.insert(number as u32, blocking);
+                precedence.blockings.push((number as u32, blocking));
             }
         }
         precedence
@@ -255,11 +255,11 @@ impl Precedence {
         verdict: &'v Verdict,
         source: &'v Source,
     ) -> &'v Blocking {
-        let other = match self.blockings.is_empty() {
-            true => None,
-            false => self.blockings.get(&number),
-        };
-        other.unwrap_or_else(|| verdict.blocking(source))
+        let other = self.blockings.binary_search_by_key(&number, |(of, _)| *of);
+        match other {
+            Ok(place) => &self.blockings[place].1,
+            Err(_) => verdict.blocking(source),
+        }
     }
 }
 
