@@ -11,6 +11,8 @@ use super::rule::{Action, Ede};
 pub const MAX_RECORD_BYTES: usize = 65_535 - 12 - (255 + 4) - (11 + 4 + 2 + MAX_EXTRA_TEXT);
 /// The longest EXTRA-TEXT in bytes.
 pub const MAX_EXTRA_TEXT: usize = 1_000;
+/// The largest TTL in seconds (RFC 2181, section 8).
+pub const MAX_TTL_SECS: u32 = i32::MAX as u32;
 
 /// What a rule does. The default is to do what its source is configured for. The order of effects has no meaning; it
 /// only decides between several rules of one source with the same trigger.
@@ -55,7 +57,7 @@ pub enum Tier {
     Usual,
     /// Also all rules of its source in the tier [`Usual`](Self::Usual), at any depth.
     First,
-    /// Also all allow lists, and all rules of block lists in other tiers.
+    /// Also all allow lists, and all rules of block lists that are not important.
     Important,
     /// Also all rules in the tier [`Important`](Self::Important) of its source.
     ImportantFirst,
@@ -77,6 +79,12 @@ pub enum EffectError {
         /// The bytes of their records in an answer.
         bytes: usize,
     },
+    /// The TTL is too large.
+    #[error("its TTL is {secs} s; write at most {MAX_TTL_SECS}")]
+    Ttl {
+        /// The TTL in seconds.
+        secs: u32,
+    },
     /// The text is too long.
     #[error("its text has {bytes} bytes; write at most {MAX_EXTRA_TEXT}")]
     Text {
@@ -96,6 +104,11 @@ impl Effect {
     /// # Errors
     /// [`EffectError`]
     pub fn check(&self) -> Result<(), EffectError> {
+        if let Some(secs) = self.ttl_secs
+            && secs > MAX_TTL_SECS
+        {
+            return Err(EffectError::Ttl { secs });
+        }
         if let Some(text) = &self.extra_text
             && text.len() > MAX_EXTRA_TEXT
         {
@@ -155,6 +168,13 @@ mod tests {
             let error = addresses(v4, v6).check();
             assert_eq!(error, Err(EffectError::Records { bytes }));
         }
+        let ttl = |secs| Effect {
+            ttl_secs: Some(secs),
+            ..Effect::default()
+        };
+        assert_eq!(ttl(MAX_TTL_SECS).check(), Ok(()));
+        let secs = MAX_TTL_SECS + 1;
+        assert_eq!(ttl(secs).check(), Err(EffectError::Ttl { secs }));
         let text = |bytes| Effect {
             extra_text: Some("x".repeat(bytes)),
             ..Effect::default()

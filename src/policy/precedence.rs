@@ -157,16 +157,20 @@ impl Precedence {
         let order: Vec<usize> = match view {
             None => (first..sources.len()).collect(),
             Some(view) => {
-                let known = view.lists.iter().filter_map(|list| {
-                    let source = *index.get(list.name.as_str())?;
-                    let place = overrides.get_mut(source.checked_sub(first)?)?;
-                    *place = Override {
-                        mode: list.mode,
-                        action: list.action,
-                    };
-                    Some(source)
-                });
-                known.collect()
+                let mut order = Vec::with_capacity(view.lists.len());
+                for list in &view.lists {
+                    let source = index.get(list.name.as_str()).copied();
+                    let source = source.filter(|source| *source >= first);
+                    // If a view names a list twice, its first place counts.
+                    if let Some(source) = source.filter(|source| !order.contains(source)) {
+                        overrides[source - first] = Override {
+                            mode: list.mode,
+                            action: list.action,
+                        };
+                        order.push(source);
+                    }
+                }
+                order
             }
         };
         let mut ranks = vec![[NO_RANK; Tier::COUNT]; lists];
@@ -176,8 +180,7 @@ impl Precedence {
                 for tier in tiers {
                     let rank = &mut ranks[source - first][*tier as usize];
                     let is_used = verdicts.tiers[source] & 1 << *tier as u8 != 0;
-                    // A view may name a list twice: its first place counts.
-                    if is_used && *rank == NO_RANK {
+                    if is_used {
                         *rank = next as Rank;
                         next += 1;
                     }
@@ -244,8 +247,15 @@ impl Precedence {
             source: source as u32,
             nxdomain: effect.is_default() && of.blocks() && action == Action::Nxdomain,
             overrides: of.kind == Kind::Exception && of.against != Against::All,
-            logs: list.is_some_and(|list| self.overrides[list].mode == Mode::LogOnly),
+            logs: self.is_logged_only(source, verdicts),
         }
+    }
+
+    /// Whether a source is logged only.
+    pub(super) fn is_logged_only(&self, source: usize, verdicts: &Verdicts) -> bool {
+        let list = source.checked_sub(verdicts.others);
+        let list = list.and_then(|list| self.overrides.get(list));
+        list.is_some_and(|list| list.mode == Mode::LogOnly)
     }
 
     /// The answer of a verdict that blocks. `source` is its source.
@@ -272,8 +282,11 @@ fn own_effects<'i>(
     all.into_iter().flatten().flat_map(|image| {
         let sources = &image.provenance().sources;
         image.clauses().iter().filter_map(|(clause, effect)| {
+            if effect.is_default() {
+                return None;
+            }
             let source = index.get(&*sources[usize::from(clause.source)].name)?;
-            (!effect.is_default()).then_some((*source, effect))
+            Some((*source, effect))
         })
     })
 }

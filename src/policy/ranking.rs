@@ -221,8 +221,8 @@ pub(super) struct Ranks {
     values: Option<Box<[RankedValue]>>,
 }
 
-/// The best ranks that count for [`LookupResult::other`], by source of an image: of rules without and with an effect of
-/// their own.
+/// The best ranks that count for [`LookupResult::other`], by source of an image: of rules with the default effect, and of
+/// others.
 type OtherRanks = Vec<[Rank; 2]>;
 
 impl Ranks {
@@ -270,7 +270,7 @@ impl Ranks {
             None => self.rank(image.value(value), position),
         };
         let flags = ranked.other_below & FLAGS;
-        if flags & LOGS != 0 {
+        if flags & LOGS != 0 && position != Position::Below {
             found.logged = LOOK;
         }
         let weight = match position {
@@ -300,9 +300,16 @@ impl Ranks {
         };
         if position != Position::Above {
             for below in value.sources_below() {
-                let other = self.others.get(usize::from(below.source));
-                let other = other.map_or(NO_RANK, |other| other[usize::from(below.has_effect)]);
-                ranked.other = ranked.other.min(other);
+                let [default, effect] = match self.others.get(usize::from(below.source)) {
+                    Some(others) => *others,
+                    None => continue,
+                };
+                if below.has_default {
+                    ranked.other = ranked.other.min(default);
+                }
+                if below.has_effect {
+                    ranked.other = ranked.other.min(effect);
+                }
             }
         }
         ranked.other_below = ranked.other;

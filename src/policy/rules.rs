@@ -255,25 +255,29 @@ impl Rules {
         found: &mut LookupResult,
     ) {
         (found.best, found.cover, found.excepted) = (NONE, NONE, NONE);
-        self.evaluate(view, name, asked, |position, weight, clause, scope| {
-            if clause.overrides {
-                // Rules on names below may be suppressed, too.
-                found.other = 0;
-                if matches(position, scope) {
-                    found.excepted = found.excepted.min(weight);
+        let mut other = found.other;
+        let is_some_suppressed =
+            self.evaluate(view, name, asked, |position, weight, clause, scope| {
+                if clause.overrides {
+                    // Rules on names below may be suppressed, too.
+                    other = 0;
+                    if matches(position, scope) {
+                        found.excepted = found.excepted.min(weight);
+                    }
+                    return;
                 }
-                return;
-            }
-            if clause.logs {
-                return;
-            }
-            if matches(position, scope) {
-                found.best = found.best.min(weight);
-            }
-            if scope != Scope::Exact {
-                found.cover = found.cover.min(weight);
-            }
-        });
+                if clause.logs {
+                    return;
+                }
+                if matches(position, scope) {
+                    found.best = found.best.min(weight);
+                }
+                if scope != Scope::Exact {
+                    found.cover = found.cover.min(weight);
+                }
+            });
+        // A suppressed rule still applies to queries for the names below.
+        found.other = if is_some_suppressed { 0 } else { other };
     }
 
     /// Finds the rule that would decide if its list were not logged only.
@@ -289,15 +293,19 @@ impl Rules {
     }
 
     /// Calls `each` with every rule on the name and on its ancestors that no exception suppresses: the position of its
-    /// name, its weight, and its clause. Exceptions that match `asked` apply to `name` as well.
+    /// name, its weight, and its clause. Exceptions that match `asked` apply to `name` as well. Returns whether a rule was
+    /// suppressed.
     fn evaluate(
         &self,
         view: ViewId,
         name: &Name,
         asked: Option<&Name>,
         mut each: impl FnMut(Position, u64, RankedClause, Scope),
-    ) {
-        let Some(view) = self.view(view) else { return };
+    ) -> bool {
+        let mut is_some_suppressed = false;
+        let Some(view) = self.view(view) else {
+            return false;
+        };
         let orders = self.orders.as_ref().zip(view.orders.as_deref());
         let orders = orders.map(|(overlay, ranks)| (&*overlay.image, ranks));
         let asked = asked.map(|asked| AncestorRules::new(orders, asked));
@@ -307,12 +315,14 @@ impl Rules {
                 let mut ancestors = asked.iter().chain([&own]);
                 let is_suppressed = !clause.overrides
                     && ancestors.any(|ancestors| self.is_suppressed(ancestors, clause.source));
+                is_some_suppressed |= is_suppressed;
                 if !is_suppressed {
                     let weight = weight(clause.rank, labels, scope, clause.verdict);
                     each(position, weight, clause, scope);
                 }
             });
         }
+        is_some_suppressed
     }
 
     /// All rules that match a name, best first. Allocates; used for explanations.

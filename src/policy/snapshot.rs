@@ -25,6 +25,8 @@ pub struct Matched<'s> {
     pub blocking: &'s Blocking,
     /// The rule.
     pub hit: Hit,
+    /// Whether its list is logged only in the view, so that the rule decides nothing.
+    pub is_logged_only: bool,
     verdict: &'s Verdict,
 }
 
@@ -295,12 +297,17 @@ impl<'s> PolicyView<'s> {
     }
 
     /// A rule that was found in this view, with its source and effect.
+    ///
+    /// # Panics
+    /// If it was found in another snapshot that has more sources or effects.
     pub fn matched(&self, hit: Hit) -> Matched<'s> {
-        let verdict = self.snapshot.verdicts.get(hit.verdict);
+        let verdicts = &self.snapshot.verdicts;
+        let verdict = verdicts.get(hit.verdict);
         Matched {
             source: &self.snapshot.sources[verdict.source],
             blocking: self.blocking(hit.verdict),
             hit,
+            is_logged_only: self.precedence.is_logged_only(verdict.source, verdicts),
             verdict,
         }
     }
@@ -632,5 +639,53 @@ mod tests {
             "no name after an allowed one is blocked by a list"
         );
         assert_eq!(chain(&["a.test"]), 0);
+    }
+
+    #[test]
+    fn a_target_is_not_denied_if_an_exception_of_the_queried_name_suppresses_a_rule_on_it() {
+        let against = |named: &str| {
+            let (mut source, _) = list("exception:x", Kind::Exception, Action::Nodata, &[]);
+            source.against = Against::Named(vec![named.to_owned()]);
+            (source, &[("asked.test", Scope::Exact)][..])
+        };
+        const TARGET: &[(&str, Scope)] = &[("t.test", Scope::Subtree)];
+        let denies = |exception: List<'_>| {
+            let orders = [exception];
+            let lists = [
+                block("one", Action::Sinkhole, TARGET),
+                block("two", Action::Nxdomain, TARGET),
+            ];
+            let image = |lists: &[List<'_>]| {
+                let mut builder = Builder::new();
+                for (source, rules) in lists {
+                    let rules: Vec<_> = rules
+                        .iter()
+                        .map(|(text, scope)| (name(text), *scope))
+                        .collect();
+                    let rules = rules.iter().map(|(owner, scope)| (owner, *scope));
+                    builder.list(&source.name, rules).expect("room");
+                }
+                Some(Arc::new(builder.finish().expect("room")))
+            };
+            let images = Images {
+                base: image(&lists),
+                orders: image(&orders),
+                ..Images::default()
+            };
+            let sources = orders.iter().chain(&lists);
+            let sources = sources.map(|(source, _)| Arc::new(source.clone()));
+            let snapshot = Snapshot::default().with_rules(sources.collect(), images);
+            let view = snapshot.view(ViewId::DEFAULT);
+            let (asked, chain) = (name("asked.test"), [name("t.test")]);
+            let past = view.decide(&asked).chain_exemption();
+            match view.decide_chain(&asked, past, chain.into_iter()).1 {
+                Decision::Blocked { by, nxdomain, .. } => (by.source.name.clone(), nxdomain),
+                other => panic!("not blocked: {other:?}"),
+            }
+        };
+        // The names below t.test have the sinkhole of `one`.
+        assert_eq!(denies(against("one")), ("two".to_owned(), false));
+        assert_eq!(denies(against("two")), ("one".to_owned(), false));
+        assert_eq!(denies(against("none")), ("one".to_owned(), false));
     }
 }

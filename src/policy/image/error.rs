@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::policy::effect::EffectError;
+
 /// Why bytes are not a usable image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ImageError {
@@ -44,6 +46,9 @@ pub enum TooLarge {
     /// 536,870,912 pairs of a source and an effect.
     #[error("more than 536,870,912 different effects of rules; leave out a list")]
     Clauses,
+    /// No answer can carry the effect of a rule.
+    #[error("a rule has an effect that no answer can carry: {0}")]
+    Effect(EffectError),
     /// 8,388,608 different combinations of rules on a name.
     #[error("more than 8,388,608 different combinations of lists on a name; leave out a list")]
     Values,

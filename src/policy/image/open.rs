@@ -305,7 +305,7 @@ fn values(image: &Image) -> Result<Vec<u32>, ImageError> {
         let rule = |bits: &u32| {
             ImageRule::from_bits(*bits).is_some_and(|rule| (rule.clause as usize) < clauses)
         };
-        let is_known = |bits: &u32| known((bits >> 1) as usize);
+        let is_known = |bits: &u32| known((bits >> 2) as usize) && bits & 3 != 0;
         rules.iter().all(rule) && below.iter().all(is_known)
     });
     if !good || next != words.len() || !table.len().is_multiple_of(8) {

@@ -62,20 +62,24 @@ impl ImageRule {
 pub struct SourceBelow {
     /// Index of the source in the image's provenance.
     pub source: u16,
-    /// Whether some of these rules have an effect of their own. A source without and with such rules appears twice.
+    /// Whether some of these rules have the default effect.
+    pub has_default: bool,
+    /// Whether some of these rules have another effect.
     pub has_effect: bool,
 }
 
 impl SourceBelow {
     /// The source in 32 bits, which sort by source.
     pub(super) fn to_bits(self) -> u32 {
-        u32::from(self.source) << 1 | u32::from(self.has_effect)
+        let effects = u32::from(self.has_default) | u32::from(self.has_effect) << 1;
+        u32::from(self.source) << 2 | effects
     }
 
     pub(super) fn from_bits(bits: u32) -> Self {
         Self {
-            source: (bits >> 1) as u16,
-            has_effect: bits & 1 != 0,
+            source: (bits >> 2) as u16,
+            has_default: bits & 1 != 0,
+            has_effect: bits & 2 != 0,
         }
     }
 }
@@ -188,8 +192,14 @@ mod tests {
 
     #[test]
     fn a_source_below_is_read_as_it_was_written() {
-        for (source, has_effect) in [(0, false), (7, true), (u16::MAX, true)] {
-            let below = SourceBelow { source, has_effect };
+        for (source, has_default, has_effect) in
+            [(0, true, false), (7, false, true), (u16::MAX, true, true)]
+        {
+            let below = SourceBelow {
+                source,
+                has_default,
+                has_effect,
+            };
             assert_eq!(SourceBelow::from_bits(below.to_bits()), below);
         }
     }

@@ -56,9 +56,9 @@ struct OpenNode {
     hash: u64,
     /// Sorted.
     rules: Vec<u32>,
-    /// The rules that cover every name below.
+    /// The rules that cover every name below, as [`Clauses::cover`] returns them.
     covers: Vec<u32>,
-    /// The sources that have rules below, each with a bit as in [`SourceBelow`].
+    /// The sources that have rules below: for each source a bit for rules with the default effect, then one for others.
     sources_below: FixedBitSet,
     finished: FinishedChildren,
 }
@@ -190,7 +190,7 @@ impl<W: Write + Seek> Writer<W> {
             self.facts.rules += 1;
             own.rules.push(rule);
             if rule & ImageRule::SCOPE != ImageRule::EXACT {
-                own.covers.push(rule);
+                own.covers.push(self.clauses.cover(rule));
             }
         }
         Ok(())
@@ -211,13 +211,9 @@ impl<W: Write + Seek> Writer<W> {
         parent.sources_below.union_with(&node.sources_below);
         for &rule in &node.rules {
             let clause = self.clauses.get(rule >> ImageRule::CLAUSE_SHIFT);
-            let below = SourceBelow {
-                source: clause.source,
-                has_effect: clause.effect != 0,
-            };
-            parent
-                .sources_below
-                .grow_and_insert(below.to_bits() as usize);
+            let has_effect = usize::from(clause.effect != 0);
+            let place = usize::from(clause.source) * 2 + has_effect;
+            parent.sources_below.grow_and_insert(place);
         }
         let chain = node.rules.is_empty() && node.finished.is_chain();
         // An only child directly follows the node in the same bucket, instead of having a bucket of its own.
@@ -456,7 +452,18 @@ fn write_bucket<W: Write + Seek>(
 }
 
 fn sources(set: &FixedBitSet) -> impl Iterator<Item = u32> {
-    set.ones().map(|source| source as u32)
+    let mut ones = set.ones().peekable();
+    std::iter::from_fn(move || {
+        let first = ones.next()?;
+        let is_first_effect = first % 2 != 0;
+        let second = ones.next_if(|next| next / 2 == first / 2);
+        let below = SourceBelow {
+            source: (first / 2) as u16,
+            has_default: !is_first_effect,
+            has_effect: is_first_effect || second.is_some(),
+        };
+        Some(below.to_bits())
+    })
 }
 
 #[cfg(test)]
