@@ -16,13 +16,15 @@ use tapis::policy::image::text::TextCode;
 use tapis::policy::image::walk::Position;
 use tapis::policy::image::{Image, ImageBytes};
 use tapis::policy::images::Images;
-use tapis::policy::rules::Rules as InForce;
+use tapis::policy::rule::{Against, Blocking, Kind, Source};
+use tapis::policy::snapshot::Snapshot;
+use tapis::policy::view::{Mode, View, ViewId, ViewList};
 use tapis::wire::name::Name;
 
 /// Offsets of the section table and of the header's digest: see `policy::image::layout`.
 const TABLE: usize = 128;
 const ENTRY: usize = 48;
-const SEAL: usize = 608;
+const SEAL: usize = 992;
 
 #[derive(Debug, Arbitrary)]
 struct Input {
@@ -78,7 +80,23 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
         delta: Some(Arc::clone(&read)),
         ..Images::default()
     };
-    InForce::by_rank(images, |_| Some(0), |_| false);
+    let sources = read.provenance().sources.iter().map(|source| {
+        Arc::new(Source {
+            name: source.name.clone(),
+            path: source.path.clone(),
+            kind: Kind::Block,
+            blocking: Blocking::none(),
+            against: Against::All,
+        })
+    });
+    let view = View {
+        lists: vec![ViewList {
+            name: "1".to_owned(),
+            mode: Mode::LogOnly,
+            action: None,
+        }],
+    };
+    let in_force = Snapshot::default().with_views(sources.collect(), images, &[view]);
     // The text code of the next image is made from this one's pair histogram.
     let lengths = read.pair_histogram().lengths();
     assert!(
@@ -103,6 +121,12 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
         .filter_map(|wire| Name::parse(wire, 0).ok().map(|(name, _)| name))
         .chain(input.rules.names())
         .collect();
+    // Whatever it finds, a decision ends.
+    for name in &asked {
+        for view in [ViewId::DEFAULT, ViewId(1)] {
+            in_force.view(view).decide(name);
+        }
+    }
     let asked: Vec<&Name> = asked.iter().collect();
     read.walk(&asked, |which, position, labels, value| {
         let some = read.value(value).rules().next().is_some();

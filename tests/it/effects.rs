@@ -163,6 +163,9 @@ impl Policy {
         }
         blocking.ttl_secs = effect.ttl_secs.unwrap_or(blocking.ttl_secs);
         blocking.ede = effect.ede.unwrap_or(blocking.ede);
+        if let Some(text) = &effect.extra_text {
+            blocking.extra_text.clone_from(text);
+        }
         blocking.action = list.and_then(|list| list.action).unwrap_or(blocking.action);
         (Outcome::Blocked(*number, blocking), logged)
     }
@@ -230,12 +233,16 @@ fn effects() -> impl Strategy<Value = Effect> {
         1 => Just(Tier::Important),
         1 => Just(Tier::ImportantFirst),
     ];
-    (actions, tiers, prop::option::weighted(0.1, 1..3_u32)).prop_map(|(action, tier, ttl_secs)| {
+    let ttl_secs = prop::option::weighted(0.1, 1..3_u32);
+    let ede = prop::option::weighted(0.1, Just(Ede::Filtered));
+    let text = prop::option::weighted(0.1, Just("text".to_owned()));
+    (actions, tiers, ttl_secs, ede, text).prop_map(|(action, tier, ttl_secs, ede, extra_text)| {
         Effect {
             action,
             tier,
             ttl_secs,
-            ..Effect::default()
+            ede,
+            extra_text,
         }
     })
 }
