@@ -290,6 +290,8 @@ impl Ranks {
     }
 
     /// Ranks a value. For a name above the looked-up one, the rules below do not matter.
+    // Inlined, it would enlarge the loop of lookups in the default view, which do not need it.
+    #[inline(never)]
     fn rank(&self, value: Value<'_>, position: Position) -> RankedValue {
         let mut flags = 0;
         let mut ranked = RankedValue {
