@@ -127,11 +127,10 @@ struct Override {
 
 /// The ranks that the rules of an exception or of an order have in all views: each source has room for all tiers.
 fn fixed_rank(source: usize, tier: Tier) -> Rank {
-    (source * Tier::COUNT + ORDER[tier as usize]) as Rank
+    // The best tier has the highest number.
+    (source * Tier::COUNT + Tier::COUNT - 1 - tier as usize) as Rank
 }
 
-/// The place of each tier among the tiers of one source.
-const ORDER: [usize; Tier::COUNT] = [3, 2, 1, 0];
 /// All tiers, the best first.
 const BEST_FIRST: [Tier; Tier::COUNT] = [
     Tier::ImportantFirst,
@@ -252,7 +251,7 @@ impl Precedence {
     }
 
     /// Whether a source is logged only.
-    pub(super) fn is_logged_only(&self, source: usize, verdicts: &Verdicts) -> bool {
+    fn is_logged_only(&self, source: usize, verdicts: &Verdicts) -> bool {
         let list = source.checked_sub(verdicts.others);
         let list = list.and_then(|list| self.overrides.get(list));
         list.is_some_and(|list| list.mode == Mode::LogOnly)

@@ -25,8 +25,6 @@ pub struct Matched<'s> {
     pub blocking: &'s Blocking,
     /// The rule.
     pub hit: Hit,
-    /// Whether its list is logged only in the view, so that the rule decides nothing.
-    pub is_logged_only: bool,
     verdict: &'s Verdict,
 }
 
@@ -301,13 +299,11 @@ impl<'s> PolicyView<'s> {
     /// # Panics
     /// If it was found in another snapshot that has more sources or effects.
     pub fn matched(&self, hit: Hit) -> Matched<'s> {
-        let verdicts = &self.snapshot.verdicts;
-        let verdict = verdicts.get(hit.verdict);
+        let verdict = self.snapshot.verdicts.get(hit.verdict);
         Matched {
             source: &self.snapshot.sources[verdict.source],
             blocking: self.blocking(hit.verdict),
             hit,
-            is_logged_only: self.precedence.is_logged_only(verdict.source, verdicts),
             verdict,
         }
     }

@@ -67,6 +67,10 @@ impl Clauses {
     /// # Errors
     /// If there are too many clauses, or no answer can carry the effect.
     pub fn add(&mut self, source: u16, effect: &Effect) -> Result<u32, TooLarge> {
+        // Most rules have the default effect, which needs no hash.
+        if effect.is_default() {
+            return self.number(source, 0);
+        }
         let number = match self.effect_numbers.get(effect) {
             Some(&number) => number,
             None => {
