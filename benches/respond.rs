@@ -92,7 +92,7 @@ fn parsed(names: Vec<String>) -> Vec<Name> {
 
 /// Names that no rule matches.
 fn unlisted(snapshot: &Snapshot, seed: u64) -> Vec<Name> {
-    use tapis::policy::snapshot::Decision::Pass;
+    use tapis::policy::decide::Decision::Pass;
     let mut names = parsed(names::made(seed, ASKED));
     names.retain(|name| matches!(snapshot.decide(name), Pass));
     names

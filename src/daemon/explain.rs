@@ -10,7 +10,8 @@ use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 use crate::control::admin::verdict::{
     Answer, Chain, ExplainRequest, MatchingRule, Outcome, QueryVerdict,
 };
-use crate::policy::snapshot::{ChainExemption, Decision, Matched, Snapshot};
+use crate::policy::decide::{ChainExemption, Decision, Matched};
+use crate::policy::snapshot::Snapshot;
 use crate::policy::view::ViewId;
 use crate::serve::cache::Cache;
 use crate::serve::client::{Client, Transport};

@@ -66,9 +66,10 @@ mod tests {
     use super::*;
 
     fn snapshot(generation: u64) -> Snapshot {
-        let mut snapshot = Snapshot::default();
-        snapshot.generation = generation;
-        snapshot
+        Snapshot {
+            generation,
+            ..Snapshot::default()
+        }
     }
 
     #[test]

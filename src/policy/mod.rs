@@ -3,6 +3,7 @@
 pub mod builder;
 pub mod clients;
 pub mod current;
+pub mod decide;
 pub mod effect;
 pub mod image;
 pub mod images;

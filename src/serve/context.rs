@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::cache::{Entry, Failure, Key, STALE_TTL};
 use super::step::{Ending, Step, Tally};
 use super::synthesized;
-use crate::policy::snapshot::{ChainExemption, Decision, Matched, PolicyView};
+use crate::policy::decide::{ChainExemption, Decision, Matched, PolicyView};
 use crate::stats::Count;
 use crate::wire::Rcode;
 use crate::wire::answer::Answer;

@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::client::Client;
+use crate::policy::decide::Matched;
 use crate::policy::ranking::Hit;
-use crate::policy::snapshot::{Matched, Snapshot};
+use crate::policy::snapshot::Snapshot;
 use crate::stats::{Count, Counters};
 use crate::wire::name::Name;
 use crate::wire::query::Query;

@@ -2,9 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::policy::decide::Matched;
 use crate::policy::local::LocalZone;
 use crate::policy::rule::{Action, Blocking};
-use crate::policy::snapshot::{Matched, Snapshot};
+use crate::policy::snapshot::Snapshot;
 use crate::wire::answer::Answer;
 use crate::wire::edns::Ede;
 use crate::wire::name::Name;

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use tapis::policy::builder::Builder;
+use tapis::policy::decide::{Decision, PolicyView};
 use tapis::policy::effect::{Effect, EffectAction, Tier};
 use tapis::policy::image::provenance::ImageSource;
 use tapis::policy::images::Images;
 use tapis::policy::ranking::LookupResult;
 use tapis::policy::rule::{Action, Against, Blocking, Ede, Kind, Scope, Source};
-use tapis::policy::snapshot::{Decision, PolicyView, Snapshot};
+use tapis::policy::snapshot::Snapshot;
 use tapis::policy::view::{Mode, View, ViewId, ViewList};
 use tapis::wire::name::Name;
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use tapis::policy::builder::Builder;
+use tapis::policy::decide::Decision;
 use tapis::policy::images::Images;
 use tapis::policy::rule::{Action, Against, Blocking, Kind, Scope, Source};
-use tapis::policy::snapshot::{Decision, Snapshot};
+use tapis::policy::snapshot::Snapshot;
 use tapis::policy::view::ViewId;
 use tapis::wire::name::Name;
 

@@ -20,13 +20,14 @@ use crate::control::rollback::stored::read_generation;
 use crate::control::sources::lists::load::load;
 use crate::control::sources::orders::registry::OrderRegistry;
 use crate::policy::builder::Builder;
+use crate::policy::decide::Decision;
 use crate::policy::image::path::Path;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::values::ImageRule;
 use crate::policy::image::{Image, TooLarge};
 use crate::policy::images::Images;
 use crate::policy::rule::{Kind, Scope};
-use crate::policy::snapshot::{Decision, Snapshot};
+use crate::policy::snapshot::Snapshot;
 use crate::wire::name::Name;
 
 /// The policy at a moment.

@@ -9,12 +9,13 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use super::{Change, CountsBySource};
 use crate::control::inspect::policy_at::PolicyAt;
 use crate::control::journal::entry::Setting;
+use crate::policy::decide::{ChainExemption, Decision, Matched};
 use crate::policy::image::path::Path;
 use crate::policy::image::walk::Position;
 use crate::policy::image::{Image, TooLarge};
 use crate::policy::images::Images;
 use crate::policy::rule::{Action, Against, Blocking, Ede, Scope, Source};
-use crate::policy::snapshot::{ChainExemption, Decision, Matched, Snapshot};
+use crate::policy::snapshot::Snapshot;
 use crate::wire::name::Name;
 
 /// Settings that affect answers for all names.

@@ -28,7 +28,7 @@ use crate::control::rollback::record::{FILE, RollbackRecord, held, sample as sam
 use crate::control::sources::lists::reading::start_load;
 use crate::control::sources::wall_clock::Still;
 use crate::policy::current::Reader;
-use crate::policy::snapshot::Decision;
+use crate::policy::decide::Decision;
 use crate::wire::name::Name;
 
 const USER: u32 = 1000;
