@@ -8,9 +8,11 @@ use super::image::path::{Key, Path};
 use super::image::provenance::{ImageSource, Provenance};
 use super::image::run::Run;
 use super::image::text::PairHistogram;
+use super::image::triggers::Triggers;
 use super::image::values::{ImageRule, SOURCES};
 use super::image::writer::Writer;
 use super::image::{Image, ImageBytes, TooLarge, WriteError};
+use super::prefix::Prefix;
 use super::rule::Scope;
 use crate::wire::name::Name;
 
@@ -20,6 +22,7 @@ pub struct Builder {
     run: Run,
     histogram: PairHistogram,
     clauses: Clauses,
+    triggers: Triggers,
     sources: Vec<ImageSource>,
 }
 
@@ -42,6 +45,7 @@ impl Builder {
             run: Run::new(),
             histogram: PairHistogram::default(),
             clauses: Clauses::default(),
+            triggers: Triggers::default(),
             sources: Vec::new(),
         }
     }
@@ -98,6 +102,20 @@ impl Builder {
         self.run.push(&self.key, path, rule.to_bits())
     }
 
+    /// Adds a rule on a network.
+    ///
+    /// # Errors
+    /// If there is no room; rules added before are kept.
+    pub fn insert_prefix(
+        &mut self,
+        prefix: Prefix,
+        source: u16,
+        effect: &Effect,
+    ) -> Result<(), TooLarge> {
+        let clause = self.clauses.add(source, effect)?;
+        self.triggers.add_prefix(prefix, clause)
+    }
+
     /// Adds a source of which only the name is known, and its rules.
     ///
     /// # Errors
@@ -131,6 +149,11 @@ impl Builder {
                 }
             }
         }
+        for &(prefix, clause) in image.triggers().prefixes() {
+            if let Some(source) = source(image.clauses().get(clause).source) {
+                self.insert_prefix(prefix, source, image.clauses().effect(clause))?;
+            }
+        }
         Ok(())
     }
 
@@ -154,9 +177,11 @@ impl Builder {
             run,
             histogram,
             clauses,
+            triggers,
             sources,
         } = self;
         let mut writer = Writer::new(Cursor::new(Vec::new()), key, histogram, clauses)?;
+        writer.add_triggers(triggers);
         let mut name: (&[u8], Vec<u32>) = (&[], Vec::new());
         for (path, rule) in run.rules() {
             if path != name.0 && !name.1.is_empty() {

@@ -10,6 +10,7 @@ pub mod images;
 pub mod local;
 mod precedence;
 mod prefilter;
+pub mod prefix;
 pub mod ranking;
 pub mod rule;
 pub mod rules;

@@ -13,6 +13,7 @@ use crate::policy::image::cursor::Cursor;
 use crate::policy::image::path::{Key, Path as NamePath, labels};
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::text::PairHistogram;
+use crate::policy::image::triggers::Triggers;
 use crate::policy::image::values::ImageRule;
 use crate::policy::image::{Image, ImageError, TooLarge};
 use crate::wire::name::Name;
@@ -70,14 +71,7 @@ impl Old {
         let Some(base) = &self.base else {
             return Ok(None);
         };
-        let whole = |name: &str| {
-            let mut changes = self
-                .delta
-                .iter()
-                .flat_map(|delta| &delta.provenance().sources);
-            changes.any(|source| source.whole && source.name == name)
-        };
-        let mut number = |name: &str| number(name).filter(|_| !whole(name));
+        let mut number = |name: &str| number(name).filter(|_| !self.is_replaced(name));
         let clauses = carry_clauses(base, &mut number, clauses)?;
         // A base without such rules is not read at all.
         let is_needed = clauses.iter().any(Option::is_some);
@@ -85,6 +79,38 @@ impl Old {
             cursor: base.cursor(),
             clauses,
         }))
+    }
+
+    /// Whether the delta has all rules of a list, in place of the base.
+    fn is_replaced(&self, list: &str) -> bool {
+        let deltas = self.delta.iter();
+        let mut sources = deltas.flat_map(|delta| &delta.provenance().sources);
+        sources.any(|source| source.whole && source.name == list)
+    }
+
+    /// The rules on networks of the lists for which `number` returns a number, from both images. Their clauses are added to
+    /// `clauses`.
+    ///
+    /// # Errors
+    /// If there are too many clauses or rules.
+    pub(super) fn carried_triggers(
+        &self,
+        number: impl Fn(&str) -> Option<u16>,
+        clauses: &mut Clauses,
+    ) -> Result<Triggers, TooLarge> {
+        let mut triggers = Triggers::default();
+        let in_base = |name: &str| number(name).filter(|_| !self.is_replaced(name));
+        let images = [
+            self.base.as_ref().map(|base| (base, &in_base as &dyn Fn(&str) -> Option<u16>)),
+            self.delta.as_ref().map(|delta| (delta, &number as _)),
+        ];
+        for (image, number) in images.into_iter().flatten() {
+            let numbers = carry_clauses(image, &mut |name: &str| number(name), clauses)?;
+            triggers.carry(image.triggers(), |clause| {
+                numbers.get(clause as usize).copied().flatten()
+            })?;
+        }
+        Ok(triggers)
     }
 
     /// The new number of each clause of the delta, for the lists for which `number` returns a number. The clauses are added

@@ -218,8 +218,13 @@ impl Work<'_> {
             .old
             .carried(|name| self.carried_number(name), &mut clauses);
         let carried = carried.map_err(CompileError::TooLarge)?;
+        let triggers = self
+            .old
+            .carried_triggers(|name| self.carried_number(name), &mut clauses);
+        let triggers = triggers.map_err(CompileError::TooLarge)?;
         let sources: Vec<_> = clauses.iter().map(|(clause, _)| clause.source).collect();
         let mut writer = Writer::new(file, key.clone(), pairs, clauses).map_err(failed)?;
+        writer.add_triggers(triggers);
         let merge = Merge::new(key, sorted.runs(), carried, &sources, &left_out);
         let counts = merge.and_then(|merge| {
             merge.each(|path, rules| {

@@ -49,6 +49,9 @@ pub enum TooLarge {
     /// No answer can carry the effect of a rule.
     #[error("a rule has an effect that no answer can carry: {0}")]
     Effect(EffectError),
+    /// 16,777,216 rules on networks.
+    #[error("more than 16,777,216 rules on networks of addresses; leave out a list")]
+    Prefixes,
     /// 8,388,608 different combinations of rules on a name.
     #[error("more than 8,388,608 different combinations of lists on a name; leave out a list")]
     Values,

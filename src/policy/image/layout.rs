@@ -39,7 +39,7 @@ const DIGEST_AT: usize = HEADER - 32;
 pub(super) const LINE: u64 = 64;
 
 /// The number of sections.
-const SECTIONS: usize = 11;
+const SECTIONS: usize = 12;
 
 /// The sections of an image, in the order of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +60,8 @@ pub enum Section {
     Clauses,
     /// The effects of the clauses, as JSON.
     Effects,
+    /// Rules on networks of addresses: see `triggers`.
+    Prefixes,
     /// The code lengths of the text code.
     Text,
     /// The frequency of each pair of bytes in the text: see `text`.
@@ -79,6 +81,7 @@ impl Section {
         Self::Words,
         Self::Clauses,
         Self::Effects,
+        Self::Prefixes,
         Self::Text,
         Self::PairHistogram,
         Self::Provenance,
@@ -95,6 +98,7 @@ impl Section {
             Self::Words => "words",
             Self::Clauses => "clauses",
             Self::Effects => "effects",
+            Self::Prefixes => "prefixes",
             Self::Text => "text code",
             Self::PairHistogram => "pair histogram",
             Self::Provenance => "provenance",

@@ -11,6 +11,7 @@ use super::layout::{Extent, Extents, HeaderFacts, Section};
 use super::path::Key;
 use super::provenance::Provenance;
 use super::text::{PairHistogram, TextCode};
+use super::triggers::Triggers;
 use super::values::{ImageRule, Value};
 
 /// The memory that holds an image.
@@ -42,6 +43,7 @@ pub struct Image {
     pub(super) extents: Extents,
     pub(super) provenance: Provenance,
     pub(super) clauses: Clauses,
+    pub(super) triggers: Triggers,
     pub(super) root_value: u32,
     pub(super) root_children: ChildRef,
     /// Whether there are rules on the root.
@@ -99,6 +101,11 @@ impl Image {
     /// The clauses that its rules refer to.
     pub fn clauses(&self) -> &Clauses {
         &self.clauses
+    }
+
+    /// The rules whose triggers are not names.
+    pub fn triggers(&self) -> &Triggers {
+        &self.triggers
     }
 
     /// The source of a rule: an index of the provenance.

@@ -18,6 +18,7 @@ mod step;
 pub(crate) mod tests;
 pub mod text;
 mod tld_table;
+pub mod triggers;
 pub mod values;
 pub mod walk;
 pub mod writer;

@@ -18,6 +18,7 @@ use super::path::Key;
 use super::provenance::Provenance;
 use super::text::{Decoder, TextCode};
 use super::tld_table;
+use super::triggers::Triggers;
 use super::values::{ImageRule, Value};
 
 impl Image {
@@ -45,6 +46,7 @@ impl Image {
             section(Section::Effects),
             provenance.sources.len(),
         )?;
+        let triggers = Triggers::from_section(section(Section::Prefixes), clauses.len())?;
         let root = Value::at(
             section(Section::Values),
             section(Section::Words),
@@ -58,6 +60,7 @@ impl Image {
             extents,
             provenance,
             clauses,
+            triggers,
             root_value: facts.root_value,
             root_children: facts.root_children,
             root_has_rules,
@@ -145,7 +148,7 @@ fn validate(image: &Image) -> Result<(), ImageError> {
     unreferenced.groups.insert_range(..);
     let end = buckets.len().checked_sub(TRAILING_ZEROS).ok_or(invalid)?;
     let mut counted = HeaderFacts {
-        rules: 0,
+        rules: image.triggers.len() as u64,
         nodes: 0,
         buckets: 0,
         fullest: 0,

@@ -17,6 +17,7 @@ use super::path::{Key, labels};
 use super::provenance::Provenance;
 use super::text::{PairHistogram, TextCode};
 use super::tld_table;
+use super::triggers::Triggers;
 use super::values::{ImageRule, Interner, SOURCES, SourceBelow};
 
 /// The maximum number of children that are put into one bucket without a directory.
@@ -35,6 +36,7 @@ pub struct Writer<W: Write> {
     sections: SectionWriter<W>,
     interner: Interner,
     clauses: Clauses,
+    triggers: Triggers,
     directory: DirectoryBuilder,
     /// The path that was pushed last.
     path: Vec<u8>,
@@ -142,6 +144,7 @@ impl<W: Write + Seek> Writer<W> {
             sections,
             interner: Interner::default(),
             clauses,
+            triggers: Triggers::default(),
             directory: DirectoryBuilder::default(),
             path: Vec::new(),
             open: vec![OpenNode::default()],
@@ -194,6 +197,13 @@ impl<W: Write + Seek> Writer<W> {
             }
         }
         Ok(())
+    }
+
+    /// Adds rules whose triggers are not names. May be called once.
+    pub fn add_triggers(&mut self, mut triggers: Triggers) {
+        triggers.sort();
+        self.facts.rules += triggers.len() as u64;
+        self.triggers = triggers;
     }
 
     /// Finishes the deepest node of the path, and adds it to the finished children of its parent.
@@ -298,6 +308,7 @@ impl<W: Write + Seek> Writer<W> {
             tlds,
             interner,
             clauses,
+            triggers,
             text,
             histogram,
             facts,
@@ -322,6 +333,8 @@ impl<W: Write + Seek> Writer<W> {
         sections.end(Section::Clauses)?;
         sections.write(&effects)?;
         sections.end(Section::Effects)?;
+        sections.write(&triggers.section())?;
+        sections.end(Section::Prefixes)?;
         sections.write(text.lengths())?;
         sections.end(Section::Text)?;
         sections.write(&histogram.to_bytes())?;

@@ -212,6 +212,12 @@ fn copy(past: &Path, Batch { image, lists }: &Batch<'_>) -> Result<(), StoreErro
             }
         }
     }
+    for &(prefix, clause) in image.triggers().prefixes() {
+        if let Some(builder) = builders.get_mut(&image.clauses().get(clause).source) {
+            let effect = image.clauses().effect(clause);
+            builder.insert_prefix(prefix, 0, effect).map_err(full)?;
+        }
+    }
     for (number, builder) in builders {
         let made = builder.finish().map_err(full)?;
         let path = past.join(file(lists[&number]));
