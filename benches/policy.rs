@@ -176,8 +176,8 @@ fn decide(snapshot: &Snapshot, names: &[&Name], views: &[ViewId]) -> f64 {
         let mut found = [LookupResult::default(); BATCH];
         let found = &mut found[..names.len()];
         snapshot.lookup_in(names, views, found);
-        for (found, view) in found.iter().zip(views) {
-            let decision = snapshot.view(*view).decide_by(found);
+        for ((name, found), view) in names.iter().zip(&*found).zip(views) {
+            let decision = snapshot.view(*view).decide_by(name, found);
             blocked += usize::from(black_box(decision).chain_exemption() as u8 == 0);
         }
     }

@@ -8,9 +8,10 @@ use hickory_proto::rr::{Name as DnsName, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
 use crate::control::admin::verdict::{
-    Answer, Chain, ExplainRequest, MatchingRule, Outcome, QueryVerdict,
+    Answer, Chain, ExplainRequest, MatchingRule, Outcome, QueryVerdict, RuleTrigger,
 };
-use crate::policy::decide::{ChainExemption, Decision, Matched};
+use crate::policy::decide::{ChainExemption, Decision, Matched, PolicyView};
+use crate::policy::ranking::{Hit, Trigger};
 use crate::policy::snapshot::Snapshot;
 use crate::policy::view::ViewId;
 use crate::serve::cache::Cache;
@@ -53,7 +54,10 @@ pub fn explain(
         source,
     })?;
     let (outcome, answer) = ask(snapshot, &name, request)?;
-    let decision = snapshot.decide(&name);
+    let policy = snapshot
+        .view(ViewId::DEFAULT)
+        .for_client(client(snapshot, request));
+    let decision = policy.decide(&name);
     let chain = match outcome {
         Outcome::Upstream | Outcome::Allowed | Outcome::Excepted => {
             Some(chain(decision.chain_exemption()))
@@ -70,13 +74,15 @@ pub fn explain(
         outcome,
         Outcome::Blocked | Outcome::Allowed | Outcome::Excepted
     );
-    let matching = snapshot.view(ViewId::DEFAULT).matching(&name).into_iter();
+    let matching = policy.matching(&name).into_iter();
     Ok(QueryVerdict {
         generation: snapshot.generation,
         outcome,
         chain,
         by: by.filter(|_| decided),
-        rules: matching.map(|matched| rule(&name, &matched)).collect(),
+        rules: matching
+            .map(|matched| rule(policy, &name, &matched))
+            .collect(),
         answer,
     })
 }
@@ -90,19 +96,35 @@ fn chain(exemption: ChainExemption) -> Chain {
     }
 }
 
-fn rule(name: &Name, matched: &Matched<'_>) -> MatchingRule {
-    let mut owner = String::new();
-    write_text(name.ancestor(matched.hit.labels.into()), &mut owner)
-        .expect("writing to a string does not fail");
+fn rule(policy: PolicyView<'_>, name: &Name, matched: &Matched<'_>) -> MatchingRule {
     let path = &matched.source.path;
     MatchingRule {
         // Without a working directory it stays relative.
         path: std::path::absolute(path).unwrap_or_else(|_| path.clone()),
         source: matched.source.name.clone(),
         kind: matched.source.kind,
-        owner,
-        scope: matched.hit.scope,
+        trigger: trigger(policy, name, matched.hit),
+        log_only: matched.is_logged_only,
     }
+}
+
+fn trigger(policy: PolicyView<'_>, name: &Name, hit: Hit) -> RuleTrigger {
+    match hit.trigger {
+        Trigger::Name { scope, labels } => {
+            let mut owner = String::new();
+            write_text(name.ancestor(labels.into()), &mut owner)
+                .expect("writing to a string does not fail");
+            RuleTrigger::Name { owner, scope }
+        }
+        Trigger::Client(network) => RuleTrigger::Client(policy.client_network(network).to_string()),
+        Trigger::Answer(network) => RuleTrigger::Answer(policy.answer_network(network).to_string()),
+    }
+}
+
+/// The client of a request. If it names none, one that may query is assumed, if the configuration permits any.
+fn client(snapshot: &Snapshot, request: &ExplainRequest) -> IpAddr {
+    let permitted = request.client.or_else(|| snapshot.clients.any());
+    permitted.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
 }
 
 fn ask(
@@ -118,8 +140,7 @@ fn ask(
     let mut edns = Edns::new();
     edns.set_max_payload(crate::wire::UDP_PAYLOAD);
     message.edns = Some(edns);
-    let permitted = request.client.or_else(|| snapshot.clients.any());
-    let address = permitted.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let address = client(snapshot, request);
     let client = Client::new(SocketAddr::new(address, 0), Transport::Tcp);
     let mut out = Vec::new();
     let empty = Cache::new(1 << 20, 0);
@@ -127,7 +148,8 @@ fn ask(
     let outcome = match step {
         // The cache is empty, so any query that is not answered locally is forwarded.
         Step::Resolve(..) | Step::Refresh(_) => {
-            let outcome = match snapshot.decide(name) {
+            let policy = snapshot.view(ViewId::DEFAULT).for_client(address);
+            let outcome = match policy.decide(name) {
                 Decision::Allowed(_) => Outcome::Allowed,
                 Decision::Excepted(_) => Outcome::Excepted,
                 Decision::Pass | Decision::Blocked { .. } => Outcome::Upstream,

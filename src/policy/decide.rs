@@ -1,8 +1,14 @@
 //! The decision about a name, in the view of a client, and about the names that an answer leads to.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
 use super::effect::Effect;
 use super::precedence::{Precedence, Verdict};
-use super::ranking::{Hit, LookupResult};
+use super::prefix::Prefix;
+use super::prefixes::{NetworkId, PrefixTable};
+use super::ranking::{Hit, LookupResult, NO_RANK, Rank, Trigger};
 use super::rule::{Action, Blocking, Kind, Source};
 use super::snapshot::Snapshot;
 use super::view::ViewId;
@@ -15,6 +21,8 @@ pub struct Matched<'s> {
     pub source: &'s Source,
     /// The answer, if the rule blocks.
     pub blocking: &'s Blocking,
+    /// Whether its source is logged only in the view.
+    pub is_logged_only: bool,
     /// The rule.
     pub hit: Hit,
     verdict: &'s Verdict,
@@ -55,6 +63,35 @@ pub enum Decision<'s> {
     },
 }
 
+/// What follows from the decisions about a queried name, and about the names of its chain so far, for the rest of its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Past {
+    /// The rules that do not apply to the next names of the chain.
+    pub exemption: ChainExemption,
+    /// Only rules of a better rank apply to the addresses of the last name.
+    before: Rank,
+}
+
+impl Past {
+    /// Whether no rule applies to the answer.
+    pub fn is_final(&self) -> bool {
+        self.exemption == ChainExemption::All
+    }
+}
+
+/// The decision about an answer.
+#[derive(Clone, Copy, Debug)]
+pub struct AnswerDecision<'s> {
+    /// The number of hops from the queried name to the one that is blocked; 0 if none is.
+    pub hops: usize,
+    /// The decision about that name, or about its addresses. [`Decision::Pass`] if no rule applies to them.
+    pub decision: Decision<'s>,
+    /// The rule on an address that would have decided if its list were not logged only.
+    pub logged: Option<Matched<'s>>,
+    /// What follows for the targets of SVCB and HTTPS records and their addresses.
+    pub past: Past,
+}
+
 /// The rules that do not apply to the targets of a CNAME chain, because of the decision about the asked name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChainExemption {
@@ -78,6 +115,17 @@ impl Decision<'_> {
             Self::Allowed(_) => ChainExemption::Lists,
         }
     }
+
+    /// What follows from this decision about the queried name for its answer.
+    pub fn past(&self) -> Past {
+        Past {
+            exemption: self.chain_exemption(),
+            before: match self {
+                Self::Pass | Self::Excepted(_) => NO_RANK,
+                Self::Allowed(by) | Self::Blocked { by, .. } => by.hit.rank,
+            },
+        }
+    }
 }
 
 impl Snapshot {
@@ -93,6 +141,7 @@ impl Snapshot {
             snapshot: self,
             precedence: precedence.unwrap_or(&self.views[0]),
             id,
+            client: None,
         }
     }
 
@@ -108,6 +157,8 @@ pub struct PolicyView<'s> {
     snapshot: &'s Snapshot,
     precedence: &'s Precedence,
     id: ViewId,
+    /// The smallest network of the client among those that rules are about.
+    client: Option<NetworkId>,
 }
 
 impl<'s> PolicyView<'s> {
@@ -116,21 +167,57 @@ impl<'s> PolicyView<'s> {
         self.snapshot.generation
     }
 
-    /// Decides about a name: the best source with a matching rule wins. Never allocates.
-    pub fn decide(&self, name: &Name) -> Decision<'s> {
-        let mut found = [LookupResult::default()];
-        self.snapshot.lookup_in(&[name], &[self.id], &mut found);
-        self.decide_by(&found[0])
+    /// The policy for one client of the view: rules on its address apply, too.
+    #[inline]
+    pub fn for_client(mut self, address: IpAddr) -> Self {
+        let table = &self.snapshot.addresses.client;
+        if !table.is_empty() {
+            self.client = table.find(address);
+        }
+        self
     }
 
-    /// The decision that a lookup in this view leads to.
-    pub fn decide_by(&self, found: &LookupResult) -> Decision<'s> {
+    /// Decides about a queried name: the first of all rules on the name and on the client's address. Never allocates.
+    pub fn decide(&self, name: &Name) -> Decision<'s> {
+        self.decide_by(name, &self.lookup(name))
+    }
+
+    fn lookup(&self, name: &Name) -> LookupResult {
+        let mut found = [LookupResult::default()];
+        self.snapshot.lookup_in(&[name], &[self.id], &mut found);
+        found[0]
+    }
+
+    /// The decision about a queried name, given the result of its lookup in this view.
+    #[inline]
+    pub fn decide_by(&self, name: &Name, found: &LookupResult) -> Decision<'s> {
+        if let Some(client) = self.client
+            && let (Some(by), _) = self.compare_client(client, name, found)
+        {
+            return self.decide_with(by.hit, &found.covered_by(by.hit));
+        }
+        self.decide_found(found)
+    }
+
+    /// Decides about a name of a chain, to which rules on the client's address do not apply again.
+    fn decide_name(&self, name: &Name) -> Decision<'s> {
+        self.decide_found(&self.lookup(name))
+    }
+
+    #[inline]
+    fn decide_found(&self, found: &LookupResult) -> Decision<'s> {
         let Some(hit) = found.best() else {
             return match found.excepted() {
                 Some(hit) => Decision::Excepted(self.matched(hit)),
                 None => Decision::Pass,
             };
         };
+        self.decide_with(hit, found)
+    }
+
+    /// The decision of a rule.
+    #[inline]
+    fn decide_with(&self, hit: Hit, found: &LookupResult) -> Decision<'s> {
         let by = self.matched(hit);
         if !self.blocks(hit.verdict) {
             return Decision::Allowed(by);
@@ -145,16 +232,85 @@ impl<'s> PolicyView<'s> {
         }
     }
 
-    /// The rule that would have decided if its list were not logged only.
-    pub fn logged(&self, found: &LookupResult) -> Option<Matched<'s>> {
-        found.logged().map(|hit| self.matched(hit))
+    /// The rule that would have decided about a queried name if its list were not logged only, given the result of the
+    /// name's lookup in this view.
+    pub fn logged(&self, name: &Name, found: &LookupResult) -> Option<Matched<'s>> {
+        let on_name = found.logged().map(|hit| self.matched(hit));
+        let Some(client) = self.client else {
+            return on_name;
+        };
+        let (enforced, on_client) = self.compare_client(client, name, found);
+        // A rule on the client's address that decides precedes those on the name that do not have a better rank.
+        let on_name = on_name
+            .filter(|on_name| enforced.is_none_or(|enforced| on_name.hit.rank < enforced.hit.rank));
+        match (on_name, on_client) {
+            (Some(on_name), Some(on_client)) if on_name.hit.rank < on_client.hit.rank => {
+                Some(on_name)
+            }
+            (on_name, on_client) => on_client.or(on_name),
+        }
     }
 
-    /// All rules that match a name, best first, including exceptions, the rules that they suppress, and rules that are
-    /// logged only. Allocates; used for explanations.
+    /// All rules that match a queried name or the client's address, in the order of precedence, including exceptions, the
+    /// rules that they suppress, and rules that are logged only. Allocates; used for explanations.
     pub fn matching(&self, name: &Name) -> Vec<Matched<'s>> {
-        let hits = self.snapshot.rules.matching(self.id, name).into_iter();
-        hits.map(|hit| self.matched(hit)).collect()
+        let client = &self.snapshot.addresses.client;
+        let mut hits = self.on_networks(client, self.client, Trigger::Client);
+        hits.extend(self.snapshot.rules.matching(self.id, name));
+        // Stable: of two rules of one rank, that on the client's address comes first.
+        hits.sort_by_key(|hit| hit.rank);
+        hits.into_iter().map(|hit| self.matched(hit)).collect()
+    }
+
+    /// All rules on addresses of an answer, in the order of precedence. Allocates; used for explanations.
+    pub fn matching_addresses(
+        &self,
+        addresses: impl IntoIterator<Item = IpAddr>,
+    ) -> Vec<Matched<'s>> {
+        let table = &self.snapshot.addresses.answer;
+        let networks = addresses
+            .into_iter()
+            .filter_map(|address| table.find(address));
+        let hits = self.on_networks(table, networks, Trigger::Answer);
+        hits.into_iter().map(|hit| self.matched(hit)).collect()
+    }
+
+    /// The rules on these networks and on those that contain them, in the order of precedence.
+    fn on_networks(
+        &self,
+        table: &PrefixTable,
+        networks: impl IntoIterator<Item = NetworkId>,
+        trigger: impl Fn(NetworkId) -> Trigger,
+    ) -> Vec<Hit> {
+        let networks = networks
+            .into_iter()
+            .flat_map(|network| table.containing(network));
+        let rules = networks.flat_map(|network| {
+            let prefix = table.prefix(network);
+            table.verdicts(network).iter().map(move |&verdict| {
+                let (rank, _) = self.precedence.ranked(verdict, &self.snapshot.verdicts);
+                network_rule(rank, prefix, verdict, network)
+            })
+        });
+        let mut rules: Vec<_> = rules.filter(|(rank, ..)| *rank != NO_RANK).collect();
+        rules.sort_unstable();
+        rules.dedup();
+        let hit = |(rank, _, _, verdict, network)| Hit {
+            rank,
+            verdict,
+            trigger: trigger(network),
+        };
+        rules.into_iter().map(hit).collect()
+    }
+
+    /// The network of a [`Trigger::Client`] that was found in this snapshot.
+    pub fn client_network(&self, network: u32) -> IpNet {
+        self.snapshot.addresses.client.prefix(network).network()
+    }
+
+    /// The network of a [`Trigger::Answer`] that was found in this snapshot.
+    pub fn answer_network(&self, network: u32) -> IpNet {
+        self.snapshot.addresses.answer.prefix(network).network()
     }
 
     /// A rule that was found in this view, with its source and effect.
@@ -166,6 +322,9 @@ impl<'s> PolicyView<'s> {
         Matched {
             source: &self.snapshot.sources[verdict.source],
             blocking: self.blocking(hit.verdict),
+            is_logged_only: self
+                .precedence
+                .is_logged_only(verdict.source, &self.snapshot.verdicts),
             hit,
             verdict,
         }
@@ -182,37 +341,198 @@ impl<'s> PolicyView<'s> {
         self.precedence.blocking(number, verdict, source)
     }
 
-    /// Decides about an upstream answer: finds the first name of `asked`'s CNAME chain that is blocked despite
-    /// `exemption`, which follows from the decision about `asked`. Returns three values: the number of hops to the
-    /// blocked name, the decision about that name, and the exemption of the SVCB and HTTPS targets at the end of the
-    /// chain. If no name is blocked, the first two values are 0 and `Pass`.
-    pub fn decide_chain(
+    /// Decides about an upstream answer, in which the CNAME chain of `asked` leads to `addresses`: finds the first rule that
+    /// applies despite `past`, which follows from the decision about `asked`.
+    pub fn decide_answer(
         &self,
         asked: &Name,
-        mut exemption: ChainExemption,
+        past: Past,
         chain: impl Iterator<Item = Name>,
-    ) -> (usize, Decision<'s>, ChainExemption) {
-        for (hop, name) in chain.enumerate() {
+        addresses: impl Iterator<Item = IpAddr>,
+    ) -> AnswerDecision<'s> {
+        let mut found = AnswerDecision {
+            hops: 0,
+            decision: Decision::Pass,
+            logged: None,
+            past,
+        };
+        let mut last = None;
+        let mut chain = chain.peekable();
+        while let Some(name) = chain.next() {
+            let exemption = found.past.exemption;
             let decision = match exemption {
                 ChainExemption::All => break,
-                ChainExemption::None => self.decide(&name),
+                ChainExemption::None => self.decide_name(&name),
                 ChainExemption::Suppressed | ChainExemption::Lists => {
                     let rules = &self.snapshot.rules;
-                    self.decide_by(&rules.lookup_target(self.id, asked, &name))
+                    self.decide_found(&rules.lookup_target(self.id, asked, &name))
                 }
+            };
+            found.hops += 1;
+            // An allow list precedes only rules that match at its own place in the chain.
+            found.past.before = match exemption {
+                ChainExemption::Lists => self.snapshot.verdicts.first_list(),
+                _ => NO_RANK,
             };
             match decision {
                 Decision::Blocked { by, .. }
                     if exemption != ChainExemption::Lists || by.source.kind == Kind::Order =>
                 {
-                    return (hop + 1, decision, exemption);
+                    found.decision = decision;
+                    found.past.before = by.hit.rank;
+                    if chain.peek().is_some() {
+                        return found;
+                    }
                 }
                 // An order overrides an allow list, whichever of them matches first on the chain.
-                Decision::Allowed(_) => exemption = decision.chain_exemption(),
+                Decision::Allowed(_) => found.past = decision.past(),
                 _ => {}
             }
+            last = Some(name);
         }
-        (0, Decision::Pass, exemption)
+        if !self.snapshot.addresses.answer.is_empty() {
+            let last = last.as_ref().unwrap_or(asked);
+            let (best, logged) = self.best_address([asked, last], found.past, addresses);
+            found.logged = logged;
+            if let Some(by) = best {
+                found.decision = self.decided_by_address(by);
+                if let Decision::Allowed(_) = found.decision {
+                    found.past = found.decision.past();
+                }
+            }
+        }
+        if !matches!(found.decision, Decision::Blocked { .. }) {
+            found.hops = 0;
+        }
+        found
+    }
+
+    /// The rule that blocks one address to which an answer leads, if any. `names` are the queried name and the last one of
+    /// its chain; `past` is that of the [`AnswerDecision`].
+    pub fn blocks_address(
+        &self,
+        names: [&Name; 2],
+        past: Past,
+        address: IpAddr,
+    ) -> Option<Matched<'s>> {
+        let (best, _) = self.best_address(names, past, std::iter::once(address));
+        best.filter(|by| self.blocks(by.hit.verdict))
+    }
+
+    /// Whether some rules are about addresses in answers.
+    pub fn has_answer_rules(&self) -> bool {
+        !self.snapshot.addresses.answer.is_empty()
+    }
+
+    /// No name below is decided by the address.
+    fn decided_by_address(&self, by: Matched<'s>) -> Decision<'s> {
+        match self.blocks(by.hit.verdict) {
+            true => Decision::Blocked {
+                by,
+                nxdomain: false,
+                closed: false,
+            },
+            false => Decision::Allowed(by),
+        }
+    }
+
+    /// The first rule on an address in the answer, and the first one that would precede it if its list were not logged only.
+    fn best_address(
+        &self,
+        names: [&Name; 2],
+        past: Past,
+        addresses: impl Iterator<Item = IpAddr>,
+    ) -> (Option<Matched<'s>>, Option<Matched<'s>>) {
+        let (table, mut best) = (&self.snapshot.addresses.answer, BestNetwork::default());
+        if past.exemption != ChainExemption::All {
+            for network in addresses.filter_map(|address| table.find(address)) {
+                self.compare_networks(table, network, &names, past.before, &mut best);
+            }
+        }
+        best.hits(Trigger::Answer, |hit| self.matched(hit))
+    }
+
+    /// Compares the rules on a network, and on those that contain it, with the best one so far. Rules that an exception on one
+    /// of the names suppresses do not count.
+    #[cold]
+    fn compare_networks(
+        &self,
+        table: &PrefixTable,
+        network: NetworkId,
+        names: &[&Name],
+        before: Rank,
+        best: &mut BestNetwork,
+    ) {
+        let Snapshot {
+            verdicts, rules, ..
+        } = self.snapshot;
+        for network in table.containing(network) {
+            let prefix = table.prefix(network);
+            for &verdict in table.verdicts(network) {
+                let (rank, is_logged_only) = self.precedence.ranked(verdict, verdicts);
+                let source = verdicts.get(verdict).source as u32;
+                if rank < before && !rules.is_suppressed_at(self.id, names, source) {
+                    let found = network_rule(rank, prefix, verdict, network);
+                    let best = match is_logged_only {
+                        true => &mut best.logged,
+                        false => &mut best.enforced,
+                    };
+                    *best = Some(best.map_or(found, |best| best.min(found)));
+                }
+            }
+        }
+    }
+
+    /// The lookup's result as if the rule on the client's address were one on the queried name, if it precedes those on
+    /// the name. Also the rule that would do so if its list were not logged only.
+    #[cold]
+    fn compare_client(
+        &self,
+        client: NetworkId,
+        name: &Name,
+        found: &LookupResult,
+    ) -> (Option<Matched<'s>>, Option<Matched<'s>>) {
+        let (table, mut best) = (&self.snapshot.addresses.client, BestNetwork::default());
+        // A rule of the same rank on the name has another kind of trigger, and comes after that on the client.
+        let before = found.best().map_or(NO_RANK, |hit| hit.rank + 1);
+        self.compare_networks(table, client, &[name], before, &mut best);
+        best.hits(Trigger::Client, |hit| self.matched(hit))
+    }
+}
+
+/// The first rules on networks: those that decide, and those that are logged only.
+#[derive(Default)]
+struct BestNetwork {
+    enforced: Option<NetworkRule>,
+    logged: Option<NetworkRule>,
+}
+
+/// A rule on a network, in the order of precedence: rank, prefix length (counted down), first address, verdict, network.
+type NetworkRule = (Rank, u8, u128, u32, NetworkId);
+
+fn network_rule(rank: Rank, prefix: Prefix, verdict: u32, network: NetworkId) -> NetworkRule {
+    (rank, u8::MAX - prefix.len, prefix.first, verdict, network)
+}
+
+impl BestNetwork {
+    fn hits<'s>(
+        self,
+        trigger: impl Fn(NetworkId) -> Trigger,
+        matched: impl Fn(Hit) -> Matched<'s>,
+    ) -> (Option<Matched<'s>>, Option<Matched<'s>>) {
+        let precedes = |logged: &NetworkRule| self.enforced.is_none_or(|best| *logged < best);
+        let hit = |(rank, _, _, verdict, network)| {
+            let trigger = trigger(network);
+            matched(Hit {
+                rank,
+                verdict,
+                trigger,
+            })
+        };
+        (
+            self.enforced.map(hit),
+            self.logged.filter(precedes).map(hit),
+        )
     }
 }
 
@@ -385,7 +705,10 @@ mod tests {
         let matching = |text: &str| -> Vec<(String, u8, Scope)> {
             let view = snapshot.view(ViewId::DEFAULT);
             let matching = view.matching(&name(text)).into_iter();
-            let described = |by: Matched<'_>| (by.source.name.clone(), by.hit.labels, by.hit.scope);
+            let described = |by: Matched<'_>| match by.hit.trigger {
+                Trigger::Name { scope, labels } => (by.source.name.clone(), labels, scope),
+                other => panic!("not a name: {other:?}"),
+            };
             matching.map(described).collect()
         };
         let is = |list: &str, labels, scope| (list.to_owned(), labels, scope);
@@ -469,8 +792,12 @@ mod tests {
         let chain = |exemption, names: &[&str]| {
             let names: Vec<_> = names.iter().map(|n| name(n)).collect();
             let view = snapshot.view(ViewId::DEFAULT);
-            view.decide_chain(&name("b.test"), exemption, names.into_iter())
-                .0
+            let past = Past {
+                exemption,
+                before: NO_RANK,
+            };
+            let (chain, none) = (names.into_iter(), std::iter::empty());
+            view.decide_answer(&name("b.test"), past, chain, none).hops
         };
         assert_eq!(
             snapshot.decide(&name("b.test")).chain_exemption(),
@@ -491,8 +818,9 @@ mod tests {
             let names: Vec<_> = names.iter().map(|n| name(n)).collect();
             let asked = name("asked.test");
             let view = snapshot.view(ViewId::DEFAULT);
-            let (hops, ..) = view.decide_chain(&asked, ChainExemption::None, names.into_iter());
-            hops
+            let past = view.decide(&asked).past();
+            let (chain, none) = (names.into_iter(), std::iter::empty());
+            view.decide_answer(&asked, past, chain, none).hops
         };
         assert_eq!(chain(&["a.test", "c.test"]), 2);
         assert_eq!(
@@ -539,8 +867,9 @@ mod tests {
             let snapshot = Snapshot::default().with_rules(sources.collect(), images);
             let view = snapshot.view(ViewId::DEFAULT);
             let (asked, chain) = (name("asked.test"), [name("t.test")]);
-            let past = view.decide(&asked).chain_exemption();
-            match view.decide_chain(&asked, past, chain.into_iter()).1 {
+            let past = view.decide(&asked).past();
+            let (chain, none) = (chain.into_iter(), std::iter::empty());
+            match view.decide_answer(&asked, past, chain, none).decision {
                 Decision::Blocked { by, nxdomain, .. } => (by.source.name.clone(), nxdomain),
                 other => panic!("not blocked: {other:?}"),
             }

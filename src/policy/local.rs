@@ -99,7 +99,7 @@ impl LocalZones {
         }
         let mut found = [LookupResult::default()];
         self.rules.lookup(&[name], &mut found);
-        let labels = usize::from(found[0].best()?.labels);
+        let labels = found[0].best()?.labels()?;
         Some((*self.kinds.get(name.ancestor(labels))?, labels))
     }
 

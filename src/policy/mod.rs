@@ -11,6 +11,7 @@ pub mod local;
 mod precedence;
 mod prefilter;
 pub mod prefix;
+mod prefixes;
 pub mod ranking;
 pub mod rule;
 pub mod rules;

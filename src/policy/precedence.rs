@@ -73,8 +73,13 @@ impl Verdicts {
         &self.all[verdict as usize]
     }
 
+    /// The rank from which on rules are those of lists.
+    pub(super) fn first_list(&self) -> Rank {
+        (self.others * Tier::COUNT) as Rank
+    }
+
     /// The verdict of the rules of a source with this effect.
-    fn number(&self, source: usize, effect: &Effect) -> u32 {
+    pub(super) fn number(&self, source: usize, effect: &Effect) -> u32 {
         match effect.is_default() {
             true => source as u32,
             false => self.own[&(source, effect.clone())],
@@ -234,11 +239,7 @@ impl Precedence {
         verdicts: &Verdicts,
     ) -> RankedClause {
         let verdict = verdicts.number(source, effect);
-        let list = source.checked_sub(verdicts.others);
-        let rank = match list {
-            Some(list) => self.ranks[list][effect.tier as usize],
-            None => fixed_rank(source, effect.tier),
-        };
+        let rank = self.rank(source, effect.tier, verdicts);
         let action = self.blocking(verdict, verdicts.get(verdict), of).action;
         RankedClause {
             rank,
@@ -250,8 +251,22 @@ impl Precedence {
         }
     }
 
+    /// The rank of the rules with a verdict; [`NO_RANK`] if their source does not count. Also whether they are logged only.
+    pub(super) fn ranked(&self, verdict: u32, verdicts: &Verdicts) -> (Rank, bool) {
+        let Verdict { source, .. } = *verdicts.get(verdict);
+        let rank = self.rank(source, verdicts.get(verdict).tier(), verdicts);
+        (rank, self.is_logged_only(source, verdicts))
+    }
+
+    fn rank(&self, source: usize, tier: Tier, verdicts: &Verdicts) -> Rank {
+        match source.checked_sub(verdicts.others) {
+            Some(list) => self.ranks[list][tier as usize],
+            None => fixed_rank(source, tier),
+        }
+    }
+
     /// Whether a source is logged only.
-    fn is_logged_only(&self, source: usize, verdicts: &Verdicts) -> bool {
+    pub(super) fn is_logged_only(&self, source: usize, verdicts: &Verdicts) -> bool {
         let list = source.checked_sub(verdicts.others);
         let list = list.and_then(|list| self.overrides.get(list));
         list.is_some_and(|list| list.mode == Mode::LogOnly)

@@ -38,7 +38,9 @@ pub enum PrefixError {
     #[error("`{0}` has address bits after the first {len}; write `{net}`", len = .0.prefix_len(), net = .0.trunc())]
     HostBits(IpNet),
     /// All IPv4 addresses or all IPv6 addresses belong to the network.
-    #[error("`{0}` has every address, so the rule would decide about everything; write smaller networks")]
+    #[error(
+        "`{0}` has every address, so the rule would decide about everything; write smaller networks"
+    )]
     Everything(IpNet),
 }
 
@@ -145,14 +147,23 @@ mod tests {
             "`192.0.2.1/24` has address bits after the first 24; write `192.0.2.0/24`"
         );
         for everything in ["0.0.0.0/0", "::/0", "::ffff:0.0.0.0/96", "::/1", "::/80"] {
-            assert!(error(everything).contains("has every address"), "{everything}");
+            assert!(
+                error(everything).contains("has every address"),
+                "{everything}"
+            );
         }
         assert!(prefix("::/96").is_ok(), "it has no IPv4-mapped address");
     }
 
     #[test]
     fn the_last_address_is_the_last_that_a_prefix_contains() {
-        for text in ["192.0.2.0/24", "192.0.2.1/32", "2001:db8::/32", "::1/128", "8000::/1"] {
+        for text in [
+            "192.0.2.0/24",
+            "192.0.2.1/32",
+            "2001:db8::/32",
+            "::1/128",
+            "8000::/1",
+        ] {
             let prefix = prefix(text).expect("valid");
             assert!(prefix.contains(prefix.first) && prefix.contains(prefix.last()));
             assert!(!prefix.contains(prefix.first.wrapping_sub(1)), "{text}");

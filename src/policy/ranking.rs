@@ -56,11 +56,34 @@ pub struct Hit {
     pub rank: u32,
     /// The number of the rule's verdict in the snapshot.
     pub verdict: u32,
-    /// The scope of the rule.
-    pub scope: Scope,
-    /// The number of labels of the rule's name, which is an ancestor of the looked-up name or the name
-    /// itself.
-    pub labels: u8,
+    /// What matched.
+    pub trigger: Trigger,
+}
+
+/// The kind of trigger that matched, and which one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// A name.
+    Name {
+        /// The scope of the rule.
+        scope: Scope,
+        /// The number of labels of the rule's name, which is an ancestor of the looked-up name or the name itself.
+        labels: u8,
+    },
+    /// A network of the client: its number in the snapshot.
+    Client(u32),
+    /// A network of an address in the answer: its number in the snapshot.
+    Answer(u32),
+}
+
+impl Hit {
+    /// The number of labels of the rule's name. `None` if the rule is not on a name.
+    pub fn labels(&self) -> Option<usize> {
+        match self.trigger {
+            Trigger::Name { labels, .. } => Some(labels.into()),
+            Trigger::Client(_) | Trigger::Answer(_) => None,
+        }
+    }
 }
 
 impl Default for LookupResult {
@@ -90,6 +113,14 @@ impl LookupResult {
     /// The rule that would have decided if its list were not logged only.
     pub fn logged(&self) -> Option<Hit> {
         hit(self.logged)
+    }
+
+    /// The same result, as if this rule covered all names below.
+    pub(super) fn covered_by(&self, hit: Hit) -> Self {
+        Self {
+            cover: weight(hit.rank, 0, Scope::Subtree, hit.verdict),
+            ..*self
+        }
     }
 
     /// Whether NXDOMAIN for the name is true of all names below it: the best rule that covers them answers NXDOMAIN,
@@ -131,12 +162,14 @@ pub(super) fn hit(weight: u64) -> Option<Hit> {
     (weight != NONE).then(|| Hit {
         rank: (weight >> RANK_SHIFT) as u32,
         verdict: weight as u32,
-        scope: match weight >> SCOPE_SHIFT & 3 {
-            0 => Scope::Exact,
-            1 => Scope::Below,
-            _ => Scope::Subtree,
+        trigger: Trigger::Name {
+            scope: match weight >> SCOPE_SHIFT & 3 {
+                0 => Scope::Exact,
+                1 => Scope::Below,
+                _ => Scope::Subtree,
+            },
+            labels: (DEPTH_MASK - (weight >> DEPTH_SHIFT & DEPTH_MASK)) as u8,
         },
-        labels: (DEPTH_MASK - (weight >> DEPTH_SHIFT & DEPTH_MASK)) as u8,
     })
 }
 

@@ -352,6 +352,21 @@ impl Rules {
         [base, delta, orders].into_iter().flatten()
     }
 
+    /// Whether an exception that matches one of the names suppresses a source.
+    pub(super) fn is_suppressed_at(&self, view: ViewId, names: &[&Name], source: u32) -> bool {
+        if self.suppressed.iter().all(Option::is_none) {
+            return false;
+        }
+        let view = self.view(view);
+        let orders = self
+            .orders
+            .as_ref()
+            .zip(view.and_then(|view| view.orders.as_deref()));
+        let orders = orders.map(|(overlay, ranks)| (&*overlay.image, ranks));
+        let mut names = names.iter();
+        names.any(|name| self.is_suppressed(&AncestorRules::new(orders, name), source))
+    }
+
     /// Whether an exception on the name or on an ancestor matches the name and suppresses the source.
     fn is_suppressed(&self, orders: &AncestorRules<'_>, source: u32) -> bool {
         let mut suppressed = false;
@@ -445,6 +460,7 @@ mod tests {
     use super::super::image::layout::HEADER;
     use super::super::image::provenance::ImageSource;
     use super::super::image::tests::changed;
+    use super::super::ranking::Trigger;
     use super::*;
     use crate::policy::image::tests::named;
 
@@ -480,8 +496,10 @@ mod tests {
             hits.min().map(|(rank, depth, number)| Hit {
                 rank: rank as u32,
                 verdict: rank as u32,
-                scope: scope(number),
-                labels: (usize::MAX - depth) as u8,
+                trigger: Trigger::Name {
+                    scope: scope(number),
+                    labels: (usize::MAX - depth) as u8,
+                },
             })
         }
 

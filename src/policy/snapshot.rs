@@ -8,6 +8,7 @@ use super::clients::Clients;
 use super::images::Images;
 use super::local::LocalZones;
 use super::precedence::{Precedence, Verdicts, precedence, suppressed};
+use super::prefixes::AddressRules;
 use super::ranking::{LookupResult, MAX_SOURCES};
 use super::rule::{Kind, Source};
 use super::rules::Rules;
@@ -35,6 +36,7 @@ pub struct Snapshot {
     /// The hit counter of each source.
     pub(super) slots: Vec<Option<u16>>,
     pub(super) rules: Rules,
+    pub(super) addresses: AddressRules,
 }
 
 impl Default for Snapshot {
@@ -51,6 +53,7 @@ impl Default for Snapshot {
             views: vec![Precedence::default()],
             slots: Vec::new(),
             rules: Rules::default(),
+            addresses: AddressRules::default(),
         }
     }
 }
@@ -90,7 +93,14 @@ impl Snapshot {
             .zip(0..)
             .collect();
         let verdicts = Verdicts::new(&sources, &index, &images);
-        let mut rules = Rules::new(images, suppressed(&sources, &index));
+        let suppressed = suppressed(&sources, &index);
+        self.addresses = AddressRules::new(&images, |name, effect| {
+            let source = *index.get(name)?;
+            // An exception against some sources decides nothing.
+            let decides = suppressed.get(source).is_none_or(Option::is_none);
+            decides.then(|| verdicts.number(source, effect))
+        });
+        let mut rules = Rules::new(images, suppressed);
         let views = std::iter::once(None).chain(views.iter().map(Some));
         let views = views.map(|view| {
             let precedence = Precedence::new(&sources, &index, &verdicts, view);

@@ -1,6 +1,7 @@
 //! Writes answers with upstream's data. An answer that leads to a blocked name, as the target of a CNAME, SVCB or HTTPS
 //! record, is blocked instead.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -8,7 +9,7 @@ use smallvec::SmallVec;
 use super::cache::{Entry, Failure, Key, STALE_TTL};
 use super::step::{Ending, Step, Tally};
 use super::synthesized;
-use crate::policy::decide::{ChainExemption, Decision, Matched, PolicyView};
+use crate::policy::decide::{Decision, Matched, Past, PolicyView};
 use crate::stats::Count;
 use crate::wire::Rcode;
 use crate::wire::answer::Answer;
@@ -22,8 +23,8 @@ pub(super) struct AnswerContext<'a, 'p> {
     pub(super) now: u32,
     pub(super) query: &'a Query<'p>,
     pub(super) policy: PolicyView<'a>,
-    /// The rules that do not apply to the CNAME and service targets of the queried name.
-    pub(super) past: ChainExemption,
+    /// What follows from the decision about the queried name for what its answer leads to.
+    pub(super) past: Past,
     /// The most bytes that the answer may have.
     pub(super) limit: usize,
 }
@@ -92,7 +93,7 @@ impl AnswerContext<'_, '_> {
         // Records that will be truncated anyway are not examined.
         let fits = answer.additional_at() <= self.limit;
         let has_additional = answer.has_additional() && answer.message_len() <= self.limit;
-        if self.past != ChainExemption::All {
+        if !self.past.is_final() {
             let place = |hops, service| synthesized::BlockedAt::Target {
                 answer,
                 hops,
@@ -101,20 +102,15 @@ impl AnswerContext<'_, '_> {
                 stale_ttl,
             };
             let chain = answer.chain().map(|(name, _)| name);
-            let (hops, decision, past) =
-                self.policy.decide_chain(&self.query.name, self.past, chain);
-            if let Decision::Blocked { by, nxdomain, .. } = decision {
-                return self.block(by, nxdomain, &place(hops, false), out);
+            let found =
+                self.policy
+                    .decide_answer(&self.query.name, self.past, chain, answer.addresses());
+            if let Decision::Blocked { by, nxdomain, .. } = found.decision {
+                return self.block(by, nxdomain, &place(found.hops, false), out);
             }
-            if fits && answer.has_service_targets() {
+            if fits && answer.services() > 0 {
                 // If all services are blocked, the rule of the last one decides the answer.
-                let mut blocked = None;
-                for (target, at) in answer.service_targets() {
-                    if let Some(by) = self.blocks(past, target) {
-                        left_out.push(at);
-                        blocked = Some(by);
-                    }
-                }
+                let blocked = self.blocked_services(answer, found.past, &mut left_out);
                 if let Some(by) = blocked
                     && left_out.len() == answer.services()
                 {
@@ -134,7 +130,7 @@ impl AnswerContext<'_, '_> {
                 age,
                 stale_ttl,
                 |additional, owner, data| match additional {
-                    true => has_additional && self.passes(answer, owner),
+                    true => has_additional && self.passes(answer, owner, data),
                     false => !left_out.contains(&data),
                 },
             )
@@ -154,21 +150,66 @@ impl AnswerContext<'_, '_> {
         Ending::Reply(count.into())
     }
 
+    /// Adds the SVCB and HTTPS records to `left_out` whose target is blocked, or one of their address hints. Returns the rule
+    /// that blocks the last of them.
+    fn blocked_services(
+        &self,
+        answer: &Answer,
+        past: Past,
+        left_out: &mut SmallVec<[usize; 4]>,
+    ) -> Option<Matched<'_>> {
+        let mut blocked = None;
+        for (target, record) in answer.service_targets() {
+            if let Some(by) = self.blocks(past, target) {
+                left_out.push(record);
+                blocked = Some(by);
+            }
+        }
+        if self.policy.has_answer_rules() {
+            for (address, record) in answer.hints() {
+                if !left_out.contains(&record)
+                    && let Some(by) = self.blocks_address(answer, past, address)
+                {
+                    left_out.push(record);
+                    blocked = Some(by);
+                }
+            }
+        }
+        blocked
+    }
+
     /// The rule that blocks a name to which the answer leads, if any. A service's target counts as one more name of
     /// the chain (RFC 9460, section 2.5).
-    fn blocks(&self, past: ChainExemption, name: Name) -> Option<Matched<'_>> {
-        let name = std::iter::once(name);
-        let (_, decision, _) = self.policy.decide_chain(&self.query.name, past, name);
-        match decision {
+    fn blocks(&self, past: Past, name: Name) -> Option<Matched<'_>> {
+        let (name, addresses) = (std::iter::once(name), std::iter::empty());
+        let found = self
+            .policy
+            .decide_answer(&self.query.name, past, name, addresses);
+        match found.decision {
             Decision::Blocked { by, .. } => Some(by),
             _ => None,
         }
     }
 
-    /// Whether a record of the additional section is kept: its owner is not blocked.
-    fn passes(&self, answer: &Answer, owner: usize) -> bool {
+    /// The rule that blocks an address to which the answer leads, other than those of its A and AAAA records.
+    fn blocks_address(&self, answer: &Answer, past: Past, address: IpAddr) -> Option<Matched<'_>> {
+        let asked = &self.query.name;
+        let last = answer.chain().last();
+        let last = last.as_ref().map_or(asked, |(name, _)| name);
+        self.policy.blocks_address([asked, last], past, address)
+    }
+
+    /// Whether a record of the additional section is kept: neither its owner nor its address is blocked.
+    fn passes(&self, answer: &Answer, owner: usize, data: usize) -> bool {
         let owner = answer.name_at(owner);
-        owner.is_some_and(|owner| self.blocks(self.past, owner).is_none())
+        let is_owner_blocked = owner.is_none_or(|owner| self.blocks(self.past, owner).is_some());
+        let is_address_blocked = || {
+            self.policy.has_answer_rules()
+                && answer.address_at(data).is_some_and(|address| {
+                    self.blocks_address(answer, self.past, address).is_some()
+                })
+        };
+        !is_owner_blocked && !is_address_blocked()
     }
 
     /// The answer for a blocked name that the queried one leads to.

@@ -137,7 +137,9 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
         }
         for (((received, asked), found), location) in asked.iter().zip(found).zip(locations) {
             let Received { handle, packet, .. } = *received;
-            let decision = self.snapshot.view(asked.view).decide_by(found);
+            let decision = asked
+                .policy(self.snapshot)
+                .decide_by(&asked.query.name, found);
             let step = respond::try_answer(
                 self.now,
                 asked,
@@ -170,7 +172,7 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
             Ok(asked) => asked,
             Err(ending) => return self.act(ending.into(), message, None, handle, exchange),
         };
-        let decision = self.snapshot.view(asked.view).decide(&asked.query.name);
+        let decision = asked.policy(self.snapshot).decide(&asked.query.name);
         let step = respond::answer(self.now, &asked, &decision, self.snapshot, self.cache, out);
         self.act(step, message, Some(&asked.query), handle, exchange);
     }
@@ -185,7 +187,7 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
         let read = respond::read_one(message.client, message.packet, self.snapshot, out);
         let (ending, query) = match &read {
             Ok(asked) => {
-                let decision = self.snapshot.view(asked.view).decide(&asked.query.name);
+                let decision = asked.policy(self.snapshot).decide(&asked.query.name);
                 let (now, snapshot) = (self.now, self.snapshot);
                 let ending =
                     respond::conclude_read(now, asked, &decision, snapshot, resolution, out);

@@ -1,13 +1,15 @@
 //! Answers a query. The input is a packet, its client and the time; the output is an answer or the next step. This
 //! module uses neither sockets nor a clock, so that each rule of the protocol can be tested without them.
 
+use std::net::IpAddr;
+
 use super::cache::{Cache, Key, Lookup};
 use super::client::Client;
 use super::context::AnswerContext;
 use super::step::{Ending, Resolution, Step, Tally};
 use super::synthesized;
 use super::worker_cache::{Location, WorkerCache};
-use crate::policy::decide::Decision;
+use crate::policy::decide::{Decision, PolicyView};
 use crate::policy::snapshot::Snapshot;
 use crate::policy::view::ViewId;
 use crate::stats::Count;
@@ -23,7 +25,17 @@ pub struct Asked<'p> {
     pub query: Query<'p>,
     /// The view of its client.
     pub view: ViewId,
+    /// The address of its client.
+    client: IpAddr,
     limit: usize,
+}
+
+impl Asked<'_> {
+    /// The policy that applies to the client.
+    #[inline]
+    pub(super) fn policy<'s>(&self, snapshot: &'s Snapshot) -> PolicyView<'s> {
+        snapshot.view(self.view).for_client(self.client)
+    }
 }
 
 /// Answers one packet at `now` (seconds of the server's clock), or returns the next step. Overwrites `out`. May wait
@@ -42,7 +54,7 @@ pub fn respond(
 ) -> Step {
     match read_one(client, packet, snapshot, out) {
         Ok(asked) => {
-            let decision = snapshot.view(asked.view).decide(&asked.query.name);
+            let decision = asked.policy(snapshot).decide(&asked.query.name);
             answer(now, &asked, &decision, snapshot, cache, out)
         }
         Err(ending) => ending.into(),
@@ -61,7 +73,7 @@ pub fn conclude(
 ) -> Ending {
     match read_one(client, packet, snapshot, out) {
         Ok(asked) => {
-            let decision = snapshot.view(asked.view).decide(&asked.query.name);
+            let decision = asked.policy(snapshot).decide(&asked.query.name);
             conclude_read(now, &asked, &decision, snapshot, resolution, out)
         }
         Err(ending) => ending,
@@ -105,8 +117,12 @@ pub(super) fn read<'p>(
         }
         return Err(Ending::Reply(count.into()));
     }
-    let view = client.view;
-    Ok(Asked { query, limit, view })
+    Ok(Asked {
+        query,
+        view: client.view,
+        client: client.address,
+        limit,
+    })
 }
 
 /// Like [`read`], but not inlined. Its callers handle one message at a time, so inlining would only enlarge the code.
@@ -219,8 +235,8 @@ fn synthesize<'a, 'p>(
     snapshot: &'a Snapshot,
     out: &mut Vec<u8>,
 ) -> Result<AnswerContext<'a, 'p>, Ending> {
-    let Asked { query, limit, view } = asked;
-    let (limit, policy) = (*limit, snapshot.view(*view));
+    let Asked { query, limit, .. } = asked;
+    let limit = *limit;
     let serial = snapshot.generation as u32;
     let past = match decision {
         // Validators need the DS and DNSKEY RRsets of a blocked name to validate the names under it (RFC 4035,
@@ -228,7 +244,7 @@ fn synthesize<'a, 'p>(
         Decision::Blocked { closed: false, .. }
             if matches!(query.rtype, rtype::DS | rtype::DNSKEY) =>
         {
-            decision.chain_exemption()
+            decision.past()
         }
         Decision::Blocked { by, nxdomain, .. } => {
             let rule = Some(by.hit);
@@ -240,7 +256,7 @@ fn synthesize<'a, 'p>(
                 false => Ending::Drop(tally(Count::BlockedDrop)),
             });
         }
-        Decision::Allowed(_) | Decision::Excepted(_) | Decision::Pass => decision.chain_exemption(),
+        Decision::Allowed(_) | Decision::Excepted(_) | Decision::Pass => decision.past(),
     };
     if let Some((zone, labels)) = snapshot.local.lookup(&query.name)
         && !synthesized::is_parents(query, zone, labels)
@@ -263,7 +279,7 @@ fn synthesize<'a, 'p>(
     Ok(AnswerContext {
         now,
         query,
-        policy,
+        policy: asked.policy(snapshot),
         past,
         limit,
     })

@@ -106,7 +106,9 @@ pub(super) fn blocked(
         let is_service = matches!(place, BlockedAt::Target { service: true, .. });
         let owner = target.as_ref().map_or(Owner::Question, Owner::Name);
         if !sinkhole(&mut reply, query.rtype, blocking, owner) {
-            let labels = usize::from(by.hit.labels);
+            // A rule that is not on a name decides about the whole name.
+            let blocked = target.as_ref().unwrap_or(&query.name);
+            let labels = by.hit.labels().unwrap_or(blocked.label_count());
             // The target of a service does not appear in the answer. Therefore the owner of the SVCB or HTTPS record
             // owns the SOA, too: caches would not accept an SOA with another owner.
             let above = |name: &Name| Name::parse(name.ancestor(labels), 0).ok();

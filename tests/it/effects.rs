@@ -196,13 +196,13 @@ fn number(source: &Source) -> usize {
     source.name["source".len()..].parse().expect("a number")
 }
 
-fn decided(policy: PolicyView<'_>, found: &LookupResult) -> (Outcome, Option<usize>) {
-    let outcome = match policy.decide_by(found) {
+fn decided(policy: PolicyView<'_>, name: &Name, found: &LookupResult) -> (Outcome, Option<usize>) {
+    let outcome = match policy.decide_by(name, found) {
         Decision::Pass => Outcome::Upstream,
         Decision::Allowed(by) | Decision::Excepted(by) => Outcome::Allowed(number(by.source)),
         Decision::Blocked { by, .. } => Outcome::Blocked(number(by.source), by.blocking.clone()),
     };
-    let logged = policy.logged(found);
+    let logged = policy.logged(name, found);
     (outcome, logged.map(|logged| number(logged.source)))
 }
 
@@ -300,7 +300,7 @@ proptest! {
         for ((name, view, id), found) in all.iter().zip(&found) {
             let in_view = snapshot.view(*id);
             let expected = policy.outcome(name, *view);
-            prop_assert_eq!(decided(in_view, found), expected, "{} in {:?}", name, view);
+            prop_assert_eq!(decided(in_view, name, found), expected, "{} in {:?}", name, view);
             let Decision::Blocked { nxdomain, closed, .. } = in_view.decide(name) else { continue };
             for below in policy.below(name) {
                 let (outcome, _) = policy.outcome(&below, *view);

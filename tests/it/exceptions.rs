@@ -229,16 +229,15 @@ proptest! {
             if let Decision::Blocked { .. } = decision {
                 continue;
             }
-            let (hops, decision, _) =
-                snapshot
-                    .view(ViewId::DEFAULT)
-                    .decide_chain(asked, decision.chain_exemption(), chain.iter().cloned());
-            let (word, by) = summary(&decision);
+            let view = snapshot.view(ViewId::DEFAULT);
+            let (names, addresses) = (chain.iter().cloned(), std::iter::empty());
+            let answer = view.decide_answer(asked, decision.past(), names, addresses);
+            let (word, by) = summary(&answer.decision);
             let expected = match policy.model_of_chain(asked, &chain) {
                 Some((hop, source)) => (hop, "blocked", Some(source)),
                 None => (0, "nothing", None),
             };
-            prop_assert_eq!((hops, word, by.as_deref()), expected, "{} to {:?}", asked, chain);
+            prop_assert_eq!((answer.hops, word, by.as_deref()), expected, "{} to {:?}", asked, chain);
         }
     }
 }
@@ -260,10 +259,11 @@ fn exact_rules(rules: &[(usize, &str)]) -> Policy {
 fn blocked_by(policy: &Policy, asked: &str, target: &str) -> Option<String> {
     let name = |text: &str| Name::from_text(text).expect("a name");
     let snapshot = policy.snapshot();
-    let past = snapshot.decide(&name(asked)).chain_exemption();
-    let chain = [name(target)].into_iter();
+    let past = snapshot.decide(&name(asked)).past();
+    let (chain, addresses) = (std::iter::once(name(target)), std::iter::empty());
     let view = snapshot.view(ViewId::DEFAULT);
-    summary(&view.decide_chain(&name(asked), past, chain).1).1
+    let answer = view.decide_answer(&name(asked), past, chain, addresses);
+    summary(&answer.decision).1
 }
 
 #[test]

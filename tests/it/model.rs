@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tapis::policy::builder::Builder;
 use tapis::policy::image::path::Path;
 use tapis::policy::image::provenance::ImageSource;
-use tapis::policy::ranking::{Hit, LookupResult};
+use tapis::policy::ranking::{Hit, LookupResult, Trigger};
 use tapis::policy::rule::Scope;
 use tapis::policy::rules::Rules;
 use tapis::wire::name::Name;
@@ -106,8 +106,10 @@ fn best(depth: usize, rules: impl Iterator<Item = (usize, u64)>) -> Option<Hit> 
                     return Some(Hit {
                         rank: list as u32,
                         verdict: list as u32,
-                        scope: SCOPES[scope],
-                        labels: *labels as u8,
+                        trigger: Trigger::Name {
+                            scope: SCOPES[scope],
+                            labels: *labels as u8,
+                        },
                     });
                 }
             }
@@ -219,7 +221,7 @@ fn an_image_never_differs_from_simple_models() {
                 let list = |hit: Option<Hit>| hit.map(|hit| hit.rank);
                 assert_eq!(list(found.best()), list(expected), "{name}");
                 if let (Some(best), Some(expected)) = (found.best(), expected) {
-                    assert!(best.labels <= expected.labels, "{name}");
+                    assert!(best.labels() <= expected.labels(), "{name}");
                 }
                 hits += usize::from(expected.is_some());
             }

@@ -75,13 +75,6 @@ pub enum Chain {
     None,
 }
 
-impl MatchingRule {
-    /// The rule as lists write it, with the sign of its scope.
-    pub fn text(&self) -> String {
-        format!("{}{}", self.scope.sign(), self.owner)
-    }
-}
-
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -97,7 +90,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// A rule that matches a name.
+/// A rule that matches a query.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct MatchingRule {
     /// The name of its source.
@@ -107,10 +100,49 @@ pub struct MatchingRule {
     /// The file of its source, by its absolute path.
     #[serde(serialize_with = "path_text")]
     pub path: PathBuf,
-    /// The name that it is written for, without the sign of its scope.
-    pub owner: String,
-    /// Whether it covers names below that.
-    pub scope: Scope,
+    /// What matched.
+    pub trigger: RuleTrigger,
+    /// Whether the rule decides nothing, because its source is logged only.
+    pub log_only: bool,
+}
+
+/// The trigger of a matching rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RuleTrigger {
+    /// A name.
+    Name {
+        /// The name that the rule is written for, without the sign of its scope.
+        owner: String,
+        /// Whether it covers names below that.
+        scope: Scope,
+    },
+    /// A network of the client's address.
+    Client(String),
+    /// A network of an address in the answer.
+    Answer(String),
+}
+
+impl fmt::Display for RuleTrigger {
+    /// The trigger as lists write it: a name with the sign of its scope. A network has the word `client` or `answer` before
+    /// it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name { owner, scope } => write!(f, "{}{owner}", scope.sign()),
+            Self::Client(network) => write!(f, "client {network}"),
+            Self::Answer(network) => write!(f, "answer {network}"),
+        }
+    }
+}
+
+impl RuleTrigger {
+    /// The scope of a rule on a name.
+    pub fn scope(&self) -> Option<Scope> {
+        match self {
+            Self::Name { scope, .. } => Some(*scope),
+            Self::Client(_) | Self::Answer(_) => None,
+        }
+    }
 }
 
 /// The answer that a client gets.

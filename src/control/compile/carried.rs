@@ -101,7 +101,9 @@ impl Old {
         let mut triggers = Triggers::default();
         let in_base = |name: &str| number(name).filter(|_| !self.is_replaced(name));
         let images = [
-            self.base.as_ref().map(|base| (base, &in_base as &dyn Fn(&str) -> Option<u16>)),
+            self.base
+                .as_ref()
+                .map(|base| (base, &in_base as &dyn Fn(&str) -> Option<u16>)),
             self.delta.as_ref().map(|delta| (delta, &number as _)),
         ];
         for (image, number) in images.into_iter().flatten() {

@@ -131,8 +131,15 @@ mod tests {
         let written = triggers();
         assert_eq!(written.len(), 4, "one was added twice");
         let networks = written.prefixes().iter();
-        let networks: Vec<_> = networks.map(|(prefix, _)| prefix.network().to_string()).collect();
-        let sorted = ["2001:db8::/32", "192.0.0.0/16", "192.0.2.0/24", "192.0.2.0/24"];
+        let networks: Vec<_> = networks
+            .map(|(prefix, _)| prefix.network().to_string())
+            .collect();
+        let sorted = [
+            "2001:db8::/32",
+            "192.0.0.0/16",
+            "192.0.2.0/24",
+            "192.0.2.0/24",
+        ];
         assert_eq!(networks, sorted);
         assert_eq!(Triggers::from_section(&written.section(), 3), Ok(written));
     }

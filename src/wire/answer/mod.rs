@@ -10,6 +10,8 @@ mod records;
 mod rewrite;
 mod spelling;
 
+use std::net::IpAddr;
+
 use self::chain::Chain;
 use self::records::ParsedResponse;
 pub(super) use self::records::Record;
@@ -29,13 +31,20 @@ pub fn is_cut(message: &[u8]) -> bool {
 pub struct Answer {
     /// One block, because each further block would cost an access to memory: the message with clamped TTLs;
     /// the offsets of its TTL fields, two bytes each; the offsets of the target and the TTL of each hop; the
-    /// offsets of the targets of SVCB and HTTPS records.
+    /// offsets of the targets of SVCB and HTTPS records; the offsets of the data of such a record and of an address hint in
+    /// it, for each hint.
     bytes: Box<[u8]>,
     wire_len: u16,
     ttl_count: u16,
     hop_count: u16,
     /// The number of SVCB and HTTPS records in the answer section.
     services: u16,
+    /// The number of service targets.
+    targets: u16,
+    /// The number of IPv4 hints, which precede the IPv6 hints.
+    hints_v4: u16,
+    /// The A or AAAA records that answer the question: the place of the first among the offsets of TTL fields, and their number.
+    addresses: (u16, u16),
     question_end: u16,
     additional_at: u16,
     flags: u16,
@@ -90,6 +99,9 @@ impl Answer {
             ttl_count: written.ttl_count,
             hop_count: chain.hops.len() as u16,
             services: written.services,
+            targets: written.targets,
+            hints_v4: written.hints_v4,
+            addresses: written.addresses,
             question_end: question_end as u16,
             additional_at: written.additional_at,
             flags,
@@ -162,6 +174,7 @@ impl Answer {
     /// offset of the record's data. Records with the target `.`, which stands for their owner, are left out.
     pub fn service_targets(&self) -> impl Iterator<Item = (Name, usize)> {
         let targets = &self.behind_ttls()[4 * usize::from(self.hop_count)..];
+        let targets = &targets[..2 * usize::from(self.targets)];
         targets.chunks_exact(2).filter_map(move |target| {
             let at = offset(target);
             let (name, _) = Name::parse(self.wire(), at).ok()?;
@@ -169,9 +182,37 @@ impl Answer {
         })
     }
 
-    /// Whether [`service_targets`](Self::service_targets) has any.
-    pub fn has_service_targets(&self) -> bool {
-        self.behind_ttls().len() > 4 * usize::from(self.hop_count)
+    /// The addresses of the A or AAAA records that answer the question.
+    #[inline]
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let (first, count) = self.addresses;
+        let fields = self.ttl_fields().skip(first.into()).take(count.into());
+        // The length of the data follows the TTL.
+        fields.filter_map(|ttl_at| self.address_at(ttl_at + 6))
+    }
+
+    /// The address hints of SVCB and HTTPS records in the answer section (RFC 9460, section 7.3), each with the offset of the
+    /// record's data.
+    pub fn hints(&self) -> impl Iterator<Item = (IpAddr, usize)> {
+        let start = 4 * usize::from(self.hop_count) + 2 * usize::from(self.targets);
+        let hints = self.behind_ttls()[start..].chunks_exact(4);
+        hints.enumerate().filter_map(|(place, hint)| {
+            let (record, at) = (offset(&hint[..2]), offset(&hint[2..]));
+            let len = if place < usize::from(self.hints_v4) {
+                4
+            } else {
+                16
+            };
+            Some((address(self.wire().get(at..at + len)?)?, record))
+        })
+    }
+
+    /// The address in the data of an A or AAAA record, which starts at this offset. `None` if the data has another length than
+    /// an address.
+    #[inline]
+    pub fn address_at(&self, data: usize) -> Option<IpAddr> {
+        let len = usize::from(read_u16(self.wire(), data.checked_sub(2)?)?);
+        address(self.wire().get(data..data + len)?)
     }
 
     /// The number of SVCB and HTTPS records in the answer section.
@@ -242,6 +283,16 @@ impl Answer {
 
     pub(super) fn counts(&self) -> [u16; 3] {
         self.counts
+    }
+}
+
+/// The address in four or sixteen bytes.
+#[inline]
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
+        16 => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
+        _ => None,
     }
 }
 

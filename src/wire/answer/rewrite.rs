@@ -12,7 +12,7 @@ use super::rdata::{RdataLayout, additional_names};
 use super::records::{ParsedResponse, Record};
 use super::spelling::{AskedLabels, CasedName};
 use crate::wire::name::Name;
-use crate::wire::{HEADER, MAX_MESSAGE, class, rtype};
+use crate::wire::{HEADER, MAX_MESSAGE, class, read_u16, rtype};
 
 /// The maximum number of labels that later names may point to: the first ones of the message.
 const MAX_POSITIONS: usize = 64;
@@ -25,6 +25,9 @@ const MAX_STEPS: usize = 1 << 18;
 /// The maximum number of SVCB and HTTPS records of an answer. More do not fit into a datagram, and would keep
 /// the server busy.
 const MAX_SERVICES: u16 = 64;
+/// The parameters with address hints (RFC 9460, section 14.3.2).
+const IPV4HINT: u16 = 4;
+const IPV6HINT: u16 = 6;
 /// A compression pointer has fourteen bits (RFC 1035, section 4.1.4).
 const LAST_TARGET: usize = 0x3FFF;
 /// A pointer to the question's name.
@@ -56,6 +59,9 @@ pub(super) struct Written {
     pub(super) wire_len: u16,
     pub(super) ttl_count: u16,
     pub(super) services: u16,
+    pub(super) targets: u16,
+    pub(super) hints_v4: u16,
+    pub(super) addresses: (u16, u16),
     pub(super) additional_at: u16,
     pub(super) counts: [u16; 3],
     pub(super) digest: u64,
@@ -76,6 +82,9 @@ pub(super) struct Writer<'m> {
     hops: SmallVec<[[u16; 2]; 4]>,
     service_targets: SmallVec<[u16; 4]>,
     services: u16,
+    /// The offsets of the data of an SVCB or HTTPS record and of an address hint in it: hints of IPv4, and of IPv6.
+    hints: [Vec<[u16; 2]>; 2],
+    addresses: (u16, u16),
     additional_at: usize,
     counts: [u16; 3],
     /// The hash of the current record, and the sum of the hashes of the answer section.
@@ -125,6 +134,8 @@ impl<'m> Writer<'m> {
             hops: SmallVec::new(),
             service_targets: SmallVec::new(),
             services: 0,
+            hints: [Vec::new(), Vec::new()],
+            addresses: (0, 0),
             counts: [0; 3],
             hash: 0,
             digest: 0,
@@ -156,6 +167,12 @@ impl<'m> Writer<'m> {
             Some(hop) => Some(self.target(hop)?),
             None => None,
         };
+        if let Some(rtype::A | rtype::AAAA) = chain.final_records.first().map(|r| r.fields.rtype) {
+            self.addresses = (
+                self.ttl_fields.len() as u16,
+                chain.final_records.len() as u16,
+            );
+        }
         for record in &chain.final_records {
             let placed = self.copy(record, None, owner.as_ref())?;
             least = least.min(placed.ttl);
@@ -391,7 +408,7 @@ impl<'m> Writer<'m> {
     /// Records the target of an SVCB or HTTPS record, unless the target is the owner (RFC 9460, section 2.5).
     /// `None` if the data is malformed, or there are too many such records.
     fn note_service(&mut self, data_at: usize) -> Option<()> {
-        let (target, _) = Name::parse(&self.out, data_at + 2).ok()?;
+        let (target, params) = Name::parse(&self.out, data_at + 2).ok()?;
         self.services += 1;
         if self.services > MAX_SERVICES {
             return None;
@@ -399,7 +416,30 @@ impl<'m> Writer<'m> {
         if target.label_count() > 0 {
             self.service_targets.push((data_at + 2) as u16);
         }
+        self.note_hints(data_at, params);
         Some(())
+    }
+
+    /// Records the address hints in the parameters of an SVCB or HTTPS record (RFC 9460, section 7.3), which start at `at` and
+    /// end with the message. Ends at a malformed parameter: clients ignore records with one (section 2.2).
+    fn note_hints(&mut self, data_at: usize, mut at: usize) {
+        while let Some((key, len)) = read_u16(&self.out, at).zip(read_u16(&self.out, at + 2)) {
+            let (start, end) = (at + 4, at + 4 + usize::from(len));
+            if end > self.out.len() {
+                return;
+            }
+            let (hints, size) = match key {
+                IPV4HINT => (&mut self.hints[0], 4),
+                IPV6HINT => (&mut self.hints[1], 16),
+                _ => {
+                    at = end;
+                    continue;
+                }
+            };
+            let addresses = (start..end).step_by(size).filter(|hint| hint + size <= end);
+            hints.extend(addresses.map(|hint| [data_at as u16, hint as u16]));
+            at = end;
+        }
     }
 
     /// Appends the offsets of TTLs, hops and service targets to the message.
@@ -411,13 +451,17 @@ impl<'m> Writer<'m> {
             .ttl_fields
             .iter()
             .chain(hops)
-            .chain(&self.service_targets);
+            .chain(&self.service_targets)
+            .chain(self.hints.iter().flatten().flatten());
         bytes.extend(offsets.flat_map(|at| at.to_ne_bytes()));
         Written {
             bytes: bytes.into(),
             wire_len,
             ttl_count: self.ttl_fields.len() as u16,
             services: self.services,
+            targets: self.service_targets.len() as u16,
+            hints_v4: self.hints[0].len() as u16,
+            addresses: self.addresses,
             additional_at: self.additional_at as u16,
             counts: self.counts,
             digest: self.digest,

@@ -107,10 +107,12 @@ pub struct RuleLine {
     pub source: String,
     /// The kind of the source.
     pub kind: Kind,
-    /// The rule in the notation of lists: `x`, `.x` or `*.x`.
+    /// The rule in the notation of lists: `x`, `.x` or `*.x`; `client` or `answer`, and a network, if it is on addresses.
     pub rule: String,
-    /// Which names it matches.
-    pub scope: Scope,
+    /// Which names it matches; `None` if it is not on a name.
+    pub scope: Option<Scope>,
+    /// Whether the rule decides nothing, because its source is logged only.
+    pub log_only: bool,
     /// The file of the source.
     #[serde(serialize_with = "path_text")]
     pub path: PathBuf,
@@ -181,7 +183,8 @@ impl RuleLine {
             source: source.name.clone(),
             kind: source.kind,
             rule: format!("{}{owner}", scope.sign()),
-            scope,
+            scope: Some(scope),
+            log_only: false,
             path: source.path.clone(),
             line: None,
         }

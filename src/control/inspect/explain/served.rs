@@ -99,8 +99,9 @@ fn without_line(rule: &MatchingRule) -> RuleLine {
     RuleLine {
         source: rule.source.clone(),
         kind: rule.kind,
-        rule: rule.text(),
-        scope: rule.scope,
+        rule: rule.trigger.to_string(),
+        scope: rule.trigger.scope(),
+        log_only: rule.log_only,
         path: rule.path.clone(),
         line: None,
     }
