@@ -46,3 +46,4 @@ mod streams;
 mod support;
 mod swap;
 mod upstreams;
+mod zone_precedence;

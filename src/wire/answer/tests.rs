@@ -1,5 +1,6 @@
 //! Tests: the records of a message that answer its question.
 
+mod addresses;
 mod refused;
 mod rewritten;
 

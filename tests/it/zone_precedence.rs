@@ -1,0 +1,264 @@
+//! The precedence of rules of response policy zones: draft-vixie-dnsop-dns-rpz-00, section 5. Each test has the number of its
+//! section in its name. Section 5.5 is about NSDNAME triggers, which a forwarder can't apply.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tapis::policy::builder::Builder;
+use tapis::policy::decide::{Decision, Matched, PolicyView};
+use tapis::policy::effect::{Effect, EffectAction};
+use tapis::policy::image::provenance::ImageSource;
+use tapis::policy::prefix::{AddressOf, Prefix};
+use tapis::policy::ranking::Trigger;
+use tapis::policy::rule::{Action, Against, Blocking, Kind, Scope, Source};
+use tapis::policy::snapshot::Snapshot;
+use tapis::policy::view::ViewId;
+use tapis::wire::name::Name;
+
+/// The rules of one zone, as triggers: `client NETWORK`, `answer NETWORK`, `*.NAME` or `NAME`. The effect of those with a `!` in
+/// front is PASSTHRU.
+type Zone<'z> = &'z [&'z str];
+
+fn name(text: &str) -> Name {
+    Name::from_text(text).expect("a name")
+}
+
+/// The snapshot of these zones, the first one first.
+fn zones(zones: &[Zone<'_>]) -> Snapshot {
+    let mut builder = Builder::new();
+    let mut sources = Vec::new();
+    for (number, rules) in zones.iter().enumerate() {
+        let zone = format!("zone{}", number + 1);
+        let source = builder.source(ImageSource::named(&zone)).expect("room");
+        for rule in *rules {
+            add(&mut builder, source, rule);
+        }
+        sources.push(Arc::new(Source {
+            name: zone,
+            path: PathBuf::new(),
+            kind: Kind::Block,
+            blocking: Blocking {
+                action: Action::Nodata,
+                ..Blocking::none()
+            },
+            against: Against::All,
+        }));
+    }
+    let image = Arc::new(builder.finish().expect("room"));
+    Snapshot::default().with_rules(sources, image.into())
+}
+
+fn add(builder: &mut Builder, source: u16, rule: &str) {
+    let passthru = Effect {
+        action: EffectAction::Allow,
+        ..Effect::default()
+    };
+    let (rule, effect) = match rule.strip_prefix('!') {
+        Some(rule) => (rule, passthru),
+        None => (rule, Effect::default()),
+    };
+    let network =
+        |of, text: &str| Prefix::new(of, text.parse().expect("a network")).expect("valid");
+    let added = match (rule.split_once(' '), rule.strip_prefix("*.")) {
+        (Some(("client", text)), _) => {
+            builder.insert_prefix(network(AddressOf::Client, text), source, &effect)
+        }
+        (Some((_, text)), _) => {
+            builder.insert_prefix(network(AddressOf::Answer, text), source, &effect)
+        }
+        (None, Some(owner)) => builder.insert_effect(&name(owner), source, Scope::Below, &effect),
+        (None, None) => builder.insert_effect(&name(rule), source, Scope::Exact, &effect),
+    };
+    added.expect("room");
+}
+
+/// The zone and the trigger of the rule that decides about a query of 192.0.2.1, and what it does. The names are the queried one
+/// and its chain.
+fn decides(snapshot: &Snapshot, names: &[&str], addresses: &[&str]) -> String {
+    let view = snapshot
+        .view(ViewId::DEFAULT)
+        .for_client([192, 0, 2, 1].into());
+    let asked = name(names[0]);
+    let decision = view.decide(&asked);
+    if let Decision::Blocked { by, .. } = decision {
+        return format!("{} blocks", described(view, &asked, by));
+    }
+    let chain: Vec<Name> = names[1..].iter().map(|text| name(text)).collect();
+    let addresses: Vec<IpAddr> = addresses
+        .iter()
+        .map(|text| text.parse().expect("valid"))
+        .collect();
+    let answer = view.decide_answer(
+        &asked,
+        decision.past(),
+        chain.iter().cloned(),
+        addresses.into_iter(),
+    );
+    let last = chain.last().unwrap_or(&asked);
+    match (answer.decision, decision) {
+        (Decision::Blocked { by, .. }, _) => {
+            let at = [&asked].into_iter().chain(&chain).nth(answer.hops);
+            format!("{} blocks", described(view, at.expect("a place"), by))
+        }
+        (Decision::Allowed(by), _) => format!("{} passes", described(view, last, by)),
+        (_, Decision::Allowed(by)) => format!("{} passes", described(view, &asked, by)),
+        _ => "nothing".to_owned(),
+    }
+}
+
+fn described(view: PolicyView<'_>, at: &Name, by: Matched<'_>) -> String {
+    let trigger = match by.hit.trigger {
+        Trigger::Name { scope, labels } => {
+            let (owner, _) = Name::parse(at.ancestor(labels.into()), 0).expect("a name");
+            format!("{}{owner}", scope.sign())
+        }
+        Trigger::Client(network) => format!("client {}", view.client_network(network)),
+        Trigger::Answer(network) => format!("answer {}", view.answer_network(network)),
+    };
+    format!("{}: {trigger}", by.source.name)
+}
+
+#[test]
+fn section_5_1_a_rule_at_an_earlier_place_of_the_chain_precedes() {
+    let snapshot = zones(&[&["c.test", "answer 198.51.100.0/24"], &["b.test"]]);
+    let decides = |names: &[&str]| decides(&snapshot, names, &["198.51.100.1"]);
+    assert_eq!(
+        decides(&["a.test", "b.test", "c.test"]),
+        "zone2: b.test blocks"
+    );
+    assert_eq!(
+        decides(&["a.test", "c.test", "b.test"]),
+        "zone1: c.test blocks"
+    );
+    assert_eq!(
+        decides(&["a.test", "b.test"]),
+        "zone1: answer 198.51.100.0/24 blocks"
+    );
+}
+
+#[test]
+fn section_5_1_passthru_at_an_earlier_place_is_the_only_rule_that_applies() {
+    let snapshot = zones(&[
+        &["c.test", "answer 198.51.100.0/24"],
+        &["!a.test", "!b.test"],
+    ]);
+    let decides = |names: &[&str]| decides(&snapshot, names, &["198.51.100.1"]);
+    assert_eq!(decides(&["a.test", "c.test"]), "zone2: a.test passes");
+    assert_eq!(
+        decides(&["d.test", "b.test", "c.test"]),
+        "nothing",
+        "b.test passes the rest"
+    );
+    assert_eq!(decides(&["d.test", "c.test"]), "zone1: c.test blocks");
+}
+
+#[test]
+fn section_5_2_at_one_place_an_earlier_zone_precedes_whatever_the_trigger() {
+    let one = ["!*.a.test", "answer 198.51.100.0/24"];
+    let snapshot = zones(&[&one, &["client 192.0.2.1/32", "x.a.test"], &["b.test"]]);
+    let answer = ["198.51.100.1"];
+    assert_eq!(
+        decides(&snapshot, &["x.a.test"], &answer),
+        "zone1: *.a.test passes"
+    );
+    assert_eq!(
+        decides(&snapshot, &["b.test"], &answer),
+        "zone2: client 192.0.2.1/32 blocks"
+    );
+    let later = zones(&[&["!b.test"], &["client 192.0.2.1/32"]]);
+    assert_eq!(
+        decides(&later, &["b.test"], &answer),
+        "zone1: b.test passes"
+    );
+    let address = zones(&[&["answer 198.51.100.0/24"], &["!b.test"]]);
+    assert_eq!(
+        decides(&address, &["b.test"], &answer),
+        "zone1: answer 198.51.100.0/24 blocks"
+    );
+    let target = zones(&[&["!answer 198.51.100.0/24"], &["b.test"]]);
+    assert_eq!(
+        decides(&target, &["a.test", "b.test"], &answer),
+        "zone1: answer 198.51.100.0/24 passes"
+    );
+}
+
+#[test]
+fn section_5_3_an_exact_name_precedes_a_wildcard_and_the_longest_wildcard_the_others() {
+    let snapshot = zones(&[&["*.test", "!*.a.test", "x.a.test"]]);
+    let decides = |asked: &str| decides(&snapshot, &[asked], &[]);
+    assert_eq!(decides("x.a.test"), "zone1: x.a.test blocks");
+    assert_eq!(decides("y.a.test"), "zone1: *.a.test passes");
+    assert_eq!(decides("z.x.a.test"), "zone1: *.a.test passes");
+    assert_eq!(decides("a.test"), "zone1: *.test blocks");
+    assert_eq!(
+        decides("test"),
+        "nothing",
+        "a wildcard does not match its own name"
+    );
+}
+
+#[test]
+fn section_5_4_in_one_zone_the_client_precedes_the_name_and_the_name_the_answer() {
+    let answer = ["198.51.100.1"];
+    let client = zones(&[&["!x.test", "client 192.0.2.0/24"]]);
+    assert_eq!(
+        decides(&client, &["x.test"], &answer),
+        "zone1: client 192.0.2.0/24 blocks"
+    );
+    let asked = zones(&[&["!x.test", "answer 198.51.100.0/24"]]);
+    assert_eq!(
+        decides(&asked, &["x.test"], &answer),
+        "zone1: x.test passes"
+    );
+    let target = zones(&[&["y.test", "!answer 198.51.100.0/24"]]);
+    assert_eq!(
+        decides(&target, &["x.test", "y.test"], &answer),
+        "zone1: y.test blocks"
+    );
+}
+
+#[test]
+fn section_5_6_the_longest_prefix_precedes_and_ipv4_prefixes_are_longer_by_96() {
+    let nested = zones(&[&["answer 198.51.0.0/16", "!answer 198.51.100.0/24"]]);
+    let long = "zone1: answer 198.51.100.0/24 passes";
+    assert_eq!(
+        decides(&nested, &["x.test"], &["198.51.7.1", "198.51.100.1"]),
+        long
+    );
+    assert_eq!(
+        decides(&nested, &["x.test"], &["198.51.7.1"]),
+        "zone1: answer 198.51.0.0/16 blocks"
+    );
+    let clients = zones(&[&["client 192.0.0.0/16", "!client 192.0.2.0/24"]]);
+    assert_eq!(
+        decides(&clients, &["x.test"], &[]),
+        "zone1: client 192.0.2.0/24 passes"
+    );
+    // 16 + 96 is longer than 111, and shorter than 113.
+    let addresses = ["198.51.100.1", "2001:db8::1"];
+    let families = zones(&[&["answer 198.51.0.0/16", "answer 2001:db8::/111"]]);
+    assert_eq!(
+        decides(&families, &["x.test"], &addresses),
+        "zone1: answer 198.51.0.0/16 blocks"
+    );
+    let families = zones(&[&["answer 198.51.0.0/16", "answer 2001:db8::/113"]]);
+    assert_eq!(
+        decides(&families, &["x.test"], &addresses),
+        "zone1: answer 2001:db8::/113 blocks"
+    );
+}
+
+#[test]
+fn section_5_7_of_equal_prefixes_the_smallest_address_precedes() {
+    let snapshot = zones(&[&["answer 198.51.100.0/24", "!answer 198.51.7.0/24"]]);
+    for addresses in [
+        ["198.51.100.1", "198.51.7.1"],
+        ["198.51.7.1", "198.51.100.1"],
+    ] {
+        assert_eq!(
+            decides(&snapshot, &["x.test"], &addresses),
+            "zone1: answer 198.51.7.0/24 passes"
+        );
+    }
+}
