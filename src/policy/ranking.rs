@@ -176,7 +176,7 @@ pub(super) fn hit(weight: u64) -> Option<Hit> {
 /// A [`Value`] of an image (the rules of a node), evaluated in a view. Weights are those of rules
 /// on the root; [`deepen`] corrects them for the depth.
 #[derive(Clone, Copy, Debug)]
-struct RankedValue {
+pub(super) struct RankedValue {
     /// The best rule if the looked-up name is the value's name.
     at: u64,
     /// The best rule if the looked-up name is below the value's name. It also covers all names below.
@@ -204,6 +204,37 @@ fn deepen(weight: u64, labels: usize) -> u64 {
         NONE
     } else {
         weight - ((labels as u64) << DEPTH_SHIFT)
+    }
+}
+
+impl RankedValue {
+    /// Merges the rules of the value into the result for a name. The value's name has `labels` labels, and is at this position
+    /// to the looked-up name. Returns the flags of the value: [`OVERRIDES`] and [`LOGS`].
+    #[inline(always)]
+    pub(super) fn merge_into(
+        self,
+        found: &mut LookupResult,
+        position: Position,
+        labels: usize,
+    ) -> u32 {
+        let flags = self.other_below & FLAGS;
+        if flags & LOGS != 0 && position != Position::Below {
+            found.logged = LOOK;
+        }
+        let weight = match position {
+            Position::Above => self.above,
+            Position::At => {
+                found.other = found.other.min(self.other);
+                self.at
+            }
+            Position::Below => {
+                found.other = found.other.min(self.other_below & !FLAGS);
+                return flags;
+            }
+        };
+        found.best = found.best.min(deepen(weight, labels));
+        found.cover = found.cover.min(deepen(self.above, labels));
+        flags
     }
 }
 
@@ -284,42 +315,23 @@ impl Ranks {
         ranked.copied().unwrap_or(RankedClause::NONE)
     }
 
-    /// Merges the rules of a value of `image` into the result for a name. The value's name has `labels` labels, and is at
-    /// this position to the looked-up name. Returns the flags of the value: [`OVERRIDES`] and [`LOGS`].
+    /// All values of the image, if they were ranked in advance.
+    pub(super) fn values(&self) -> Option<&[RankedValue]> {
+        self.values.as_deref()
+    }
+
+    /// A value of `image`, whose name is at this position to the looked-up one. `None` if there is no such value.
     #[inline(always)]
-    pub(super) fn merge_into(
+    pub(super) fn ranked(
         &self,
         image: &Image,
-        found: &mut LookupResult,
         position: Position,
-        labels: usize,
         value: u32,
-    ) -> u32 {
-        let ranked = match &self.values {
-            Some(values) => match values.get(value as usize) {
-                Some(ranked) => *ranked,
-                None => return 0,
-            },
-            None => self.rank(image.value(value), position),
-        };
-        let flags = ranked.other_below & FLAGS;
-        if flags & LOGS != 0 && position != Position::Below {
-            found.logged = LOOK;
+    ) -> Option<RankedValue> {
+        match &self.values {
+            Some(values) => values.get(value as usize).copied(),
+            None => Some(self.rank(image.value(value), position)),
         }
-        let weight = match position {
-            Position::Above => ranked.above,
-            Position::At => {
-                found.other = found.other.min(ranked.other);
-                ranked.at
-            }
-            Position::Below => {
-                found.other = found.other.min(ranked.other_below & !FLAGS);
-                return flags;
-            }
-        };
-        found.best = found.best.min(deepen(weight, labels));
-        found.cover = found.cover.min(deepen(ranked.above, labels));
-        flags
     }
 
     /// Ranks a value. For a name above the looked-up one, the rules below do not matter.

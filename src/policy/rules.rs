@@ -8,7 +8,8 @@ use super::image::walk::{BATCH, Position};
 use super::images::Images;
 use super::prefilter::Prefilter;
 use super::ranking::{
-    Hit, LOGS, LOOK, LookupResult, NO_RANK, NONE, OVERRIDES, Rank, RankedClause, Ranks, hit, weight,
+    Hit, LOGS, LOOK, LookupResult, NO_RANK, NONE, OVERRIDES, Rank, RankedClause, RankedValue,
+    Ranks, hit, weight,
 };
 use super::rule::Scope;
 use super::view::ViewId;
@@ -160,12 +161,19 @@ impl Rules {
         let mut flags = 0;
         if let Some(base) = &self.base {
             let place = |which: usize| which;
+            let ranks = |which: usize| self.view(view(which))?.base.as_ref();
             flags |= match &*self.views {
                 // With one view, nothing depends on the name.
-                [only] => merge(base, |_| only.base.as_ref(), names, found, place),
+                [only] => {
+                    let values = only.base.as_ref().and_then(Ranks::values);
+                    let values = values.unwrap_or_default();
+                    let ranked = |_, _, value| values.get(value as usize).copied();
+                    merge(base, ranked, names, found, place)
+                }
                 _ => {
-                    let ranks = |which: usize| self.view(view(which))?.base.as_ref();
-                    merge(base, ranks, names, found, place)
+                    let ranked =
+                        |which, position, value| ranks(which)?.ranked(base, position, value);
+                    merge(base, ranked, names, found, place)
                 }
             };
         }
@@ -233,7 +241,9 @@ impl Rules {
                 false => view.delta.as_ref(),
             }
         };
-        let flags = merge(&overlay.image, ranks, &some[..count], found, place);
+        let image = &*overlay.image;
+        let ranked = |which, position, value| ranks(which)?.ranked(image, position, value);
+        let flags = merge(image, ranked, &some[..count], found, place);
         if flags & OVERRIDES != 0 {
             for which in 0..count {
                 let (view, found) = (view(place(which)), &mut found[place(which)]);
@@ -380,20 +390,22 @@ impl Rules {
     }
 }
 
-/// Merges the rules of an image into the results: those of `names[i]` into `found[place(i)]`, with the ranks that `ranks`
-/// returns for `i`. Returns the flags of all values on the way.
+/// Merges the rules of an image into the results: those of `names[i]` into `found[place(i)]`. `ranked` returns a value with
+/// the ranks that it has for `names[i]`. Returns the flags of all values on the way.
 #[inline(always)]
-fn merge<'r>(
+fn merge(
     image: &Image,
-    ranks: impl Fn(usize) -> Option<&'r Ranks>,
+    ranked: impl Fn(usize, Position, u32) -> Option<RankedValue>,
     names: &[&Name],
     found: &mut [LookupResult],
     place: impl Fn(usize) -> usize,
 ) -> u32 {
     let mut flags = 0;
     image.walk(names, |which, position, labels, value| {
-        if let (Some(ranks), Some(found)) = (ranks(which), found.get_mut(place(which))) {
-            flags |= ranks.merge_into(image, found, position, labels, value);
+        if let (Some(ranked), Some(found)) =
+            (ranked(which, position, value), found.get_mut(place(which)))
+        {
+            flags |= ranked.merge_into(found, position, labels);
         }
     });
     flags
