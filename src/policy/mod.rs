@@ -7,6 +7,7 @@ pub mod effect;
 pub mod image;
 pub mod images;
 pub mod local;
+pub mod patterns;
 mod precedence;
 mod prefilter;
 pub mod ranking;
