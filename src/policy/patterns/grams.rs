@@ -14,6 +14,9 @@ pub(super) const MAX_ENTRIES: usize = 1 << 20;
 /// Bits of the filter per slot, as a power of two.
 const FILTER_BITS: u32 = 3;
 
+/// The logarithm of the smallest number of slots.
+const MIN_SLOT_BITS: u32 = 10;
+
 /// The size of a window.
 pub(super) const WINDOW: usize = 4;
 
@@ -72,13 +75,18 @@ impl Grams {
     /// The index of a literal for which there is no room.
     pub(super) fn new(literals: &[(&[u8], Target)]) -> Result<Self, usize> {
         let count: usize = literals.iter().map(|(text, _)| entry_count(text)).sum();
-        let slot_bits = (2 * count).next_power_of_two().ilog2().max(6);
+        let slot_bits = (2 * count).next_power_of_two().ilog2().max(MIN_SLOT_BITS);
         let mut costs = vec![0_u8; 1 << slot_bits];
         let mut entries = Vec::with_capacity(count);
         let mut texts = Vec::new();
-        for (which, (literal, target)) in literals.iter().enumerate() {
+        // Short literals come first, as they have the smallest choice of windows.
+        let mut order: Vec<_> = (0..literals.len()).collect();
+        order.sort_by_key(|which| literals[*which].0.len());
+        for which in order {
+            let (literal, target) = literals[which];
             let text = texts.len() as u32;
             texts.extend_from_slice(literal);
+            let best = best_window(literal, &costs, slot_bits);
             let mut add = |window: [u8; WINDOW], before: usize| {
                 let window = u32::from_le_bytes(window);
                 let cost = &mut costs[slot(window, slot_bits)];
@@ -90,22 +98,16 @@ impl Grams {
                 entries.push(Entry {
                     window,
                     text,
-                    target: *target,
+                    target,
                     len: literal.len() as u8,
                     before: before as u8,
                 });
                 true
             };
             let is_added = match *literal {
-                &[a, b, END] => add([a, b, END, END], 0),
-                &[a, b, c] => followers().all(|last| add([a, b, c, last], 0)),
-                _ => {
-                    let mut windows: Vec<_> = windows(literal).enumerate().collect();
-                    windows.sort_by_key(|(_, window)| commonness(*window));
-                    windows
-                        .into_iter()
-                        .any(|(before, window)| add(window, before))
-                }
+                [a, b, END] => add([a, b, END, END], 0),
+                [a, b, c] => followers().all(|last| add([a, b, c, last], 0)),
+                _ => best.is_some_and(|(before, window)| add(window, before)),
             };
             if !is_added {
                 return Err(which);
@@ -192,6 +194,17 @@ fn hash(window: u32) -> u32 {
 
 fn slot(window: u32, slot_bits: u32) -> usize {
     (hash(window) >> (32 - slot_bits)) as usize
+}
+
+/// The window of a literal that is rarest in names and in the table, and its offset.
+fn best_window(literal: &[u8], costs: &[u8], slot_bits: u32) -> Option<(usize, [u8; WINDOW])> {
+    windows(literal).enumerate().min_by_key(|(_, window)| {
+        let cost = costs[slot(u32::from_le_bytes(*window), slot_bits)];
+        match cost > MAX_COST - RUN_COST {
+            true => u64::MAX,
+            false => commonness(*window) * (1 + u64::from(cost)),
+        }
+    })
 }
 
 fn slots(entries: &[Entry], slot_bits: u32) -> Box<[u32]> {

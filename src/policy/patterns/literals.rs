@@ -98,8 +98,10 @@ impl Literals {
 
     /// How common the literals are in names, by how common windows are.
     pub(super) fn commonness(&self, of_window: impl Fn([u8; WINDOW]) -> u64) -> u64 {
-        let rarest = |text: &Box<[u8]>| windows(text).map(&of_window).min().unwrap_or(SHORT);
-        self.texts.iter().map(rarest).sum()
+        let texts = self.texts.iter();
+        texts
+            .map(|text| windows(text).map(&of_window).min().unwrap_or(SHORT))
+            .sum()
     }
 }
 

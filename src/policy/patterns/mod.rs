@@ -101,7 +101,10 @@ impl PatternSet {
             }
             let index = index as u32;
             match own {
-                Some(Literals { texts, role }) if role == Role::Whole => {
+                Some(Literals {
+                    texts,
+                    role: Role::Whole,
+                }) => {
                     let target = Target::Pattern(index);
                     literals.extend(texts.into_iter().map(|text| (text, target)));
                 }

@@ -120,13 +120,11 @@ fn what_can_not_be_matched_is_refused_with_its_reason() {
 
 #[test]
 fn errors_are_sentences_with_a_remedy() {
-    for (pattern, message) in [(
-        "ads(",
-        "pattern 1: unclosed group, at character 4; look-around and back-references are not supported",
-    )] {
-        let error = PatternSet::new(["^ads\\.", pattern]).expect_err(pattern);
-        assert_eq!(error.to_string(), message);
-    }
+    let Err(error) = PatternSet::new(["^ads\\.", "ads("]) else {
+        panic!("it is accepted");
+    };
+    let message = "pattern 1: unclosed group, at character 4; look-around and back-references are not supported";
+    assert_eq!(error.to_string(), message);
 }
 
 #[test]
