@@ -8,6 +8,7 @@ pub mod effect;
 pub mod image;
 pub mod images;
 pub mod local;
+pub mod patterns;
 mod precedence;
 mod prefilter;
 pub mod prefix;

@@ -1,0 +1,264 @@
+//! A deterministic automaton for a few patterns, as a compact table.
+
+use std::collections::HashMap;
+
+use regex_automata::dfa::{Automaton as _, StartKind, dense};
+use regex_automata::nfa::thompson::{self, WhichCaptures};
+use regex_automata::util::primitives::StateID;
+use regex_automata::util::start;
+use regex_automata::{Anchored, MatchKind};
+use regex_syntax::hir::{Hir, Look, Repetition};
+
+use super::pattern::any;
+use super::text::TEXT;
+
+/// The maximum number of cells of a table, so that a row's offset fits into 16 bits.
+const MAX_CELLS: usize = u16::MAX as usize;
+
+/// Limits for the construction, in bytes. A table has two bytes per cell, and the tables that it is made from at most
+/// eight.
+const NFA_LIMIT: usize = 1 << 20;
+const DFA_LIMIT: usize = 8 * MAX_CELLS;
+const DETERMINIZE_LIMIT: usize = 2 * DFA_LIMIT;
+
+/// An automaton that reports which of its patterns match. A row of the table is a state, and a column is a class of bytes;
+/// the last column is for the end of the text. Row 0 is the state in which nothing can match any more.
+#[derive(Debug)]
+pub(super) struct Automaton {
+    /// The column of each byte. Texts have no byte above 127.
+    columns: [u8; 128],
+    /// The offset of the row that follows.
+    table: Box<[u16]>,
+    /// The row at the start of a text, and the one at any other place.
+    starts: [u16; 2],
+    /// The first of the rows in which patterns match; they are at the end.
+    first_match: u16,
+    width: u16,
+    /// For each row from `first_match` on, where its patterns end in `matches`.
+    ends: Box<[u32]>,
+    /// Indices of patterns in the set, ascending for each row.
+    matches: Box<[u32]>,
+    /// The lowest index of a pattern.
+    lowest: u32,
+}
+
+/// The automaton would be too large.
+#[derive(Debug)]
+pub(super) struct TooLarge;
+
+impl Automaton {
+    /// An automaton for patterns with these indices. If not `anchored`, they may match anywhere after the place where a
+    /// run begins.
+    pub(super) fn new(patterns: &[(u32, Hir)], anchored: bool) -> Result<Self, TooLarge> {
+        let patterns = patterns.iter().map(|(index, hir)| match anchored {
+            true => (*index, hir.clone()),
+            false => (*index, anywhere(hir)),
+        });
+        let (indices, hirs): (Vec<_>, Vec<_>) = patterns.unzip();
+        let dfa = determinize(&hirs)?;
+        let rows = Rows::new(&dfa)?;
+        Ok(rows.into_automaton(&dfa, &indices))
+    }
+
+    /// The lowest index of a pattern.
+    #[inline]
+    pub(super) fn lowest(&self) -> u32 {
+        self.lowest
+    }
+
+    /// The memory that the automaton takes, in bytes.
+    pub(super) fn memory(&self) -> usize {
+        size_of::<Self>()
+            + size_of_val(&*self.table)
+            + size_of_val(&*self.ends)
+            + size_of_val(&*self.matches)
+    }
+
+    /// Calls `each` with the index of every pattern that matches from `from` on, possibly several times. `each` returns from which index
+    /// on further matches do not matter. Returns the number of steps.
+    #[inline]
+    pub(super) fn run(&self, text: &[u8], from: usize, mut each: impl FnMut(u32) -> u32) -> usize {
+        let mut row = self.starts[usize::from(from > 0)];
+        let text = text.get(from..).unwrap_or_default();
+        for (steps, byte) in text.iter().enumerate() {
+            let column = self.columns[usize::from(byte & 127)];
+            row = self.table[usize::from(row) + usize::from(column)];
+            if row == 0 {
+                return steps + 1;
+            }
+            if row >= self.first_match && self.report(row, &mut each) {
+                return steps + 1;
+            }
+        }
+        row = self.table[usize::from(row) + usize::from(self.width - 1)];
+        if row >= self.first_match {
+            self.report(row, &mut each);
+        }
+        text.len() + 1
+    }
+
+    /// Reports the patterns of a row. Returns whether no other match matters.
+    #[cold]
+    fn report(&self, row: u16, each: &mut impl FnMut(u32) -> u32) -> bool {
+        let which = usize::from((row - self.first_match) / self.width);
+        let start = which.checked_sub(1).map_or(0, |before| self.ends[before]);
+        let mut bound = u32::MAX;
+        for &pattern in &self.matches[start as usize..self.ends[which] as usize] {
+            bound = each(pattern);
+        }
+        bound <= self.lowest
+    }
+}
+
+/// A pattern that matches from the start of a run, where the given one matches anywhere.
+fn anywhere(pattern: &Hir) -> Hir {
+    let needed = pattern.properties().look_set_prefix();
+    match needed.contains(Look::Start) {
+        true => pattern.clone(),
+        false => Hir::concat(vec![
+            Hir::repetition(Repetition {
+                min: 0,
+                max: None,
+                greedy: true,
+                sub: Box::new(any()),
+            }),
+            pattern.clone(),
+        ]),
+    }
+}
+
+fn determinize(patterns: &[Hir]) -> Result<dense::DFA<Vec<u32>>, TooLarge> {
+    let config = thompson::Config::new()
+        .utf8(false)
+        .which_captures(WhichCaptures::None)
+        .nfa_size_limit(Some(NFA_LIMIT));
+    let mut compiler = thompson::Compiler::new();
+    compiler.configure(config);
+    let nfa = compiler.build_many_from_hir(patterns);
+    let nfa = nfa.map_err(|_| TooLarge)?;
+    let config = dense::Config::new()
+        .match_kind(MatchKind::All)
+        .start_kind(StartKind::Anchored)
+        .accelerate(false)
+        .dfa_size_limit(Some(DFA_LIMIT))
+        .determinize_size_limit(Some(DETERMINIZE_LIMIT));
+    let mut builder = dense::Builder::new();
+    builder.configure(config);
+    builder.build_from_nfa(&nfa).map_err(|_| TooLarge)
+}
+
+/// The states of an automaton that texts can reach, in the order of discovery; the dead state is the first.
+struct Rows {
+    columns: [u8; 128],
+    /// The states at the start of a text and at any other place.
+    starts: [u32; 2],
+    states: Vec<StateID>,
+    /// For each state, the index in `states` that follows for each column.
+    next: Vec<u32>,
+    width: usize,
+}
+
+impl Rows {
+    fn new(dfa: &dense::DFA<Vec<u32>>) -> Result<Self, TooLarge> {
+        let (columns, examples) = columns(dfa);
+        let width = examples.len() + 1;
+        let at_start = start::Config::new().anchored(Anchored::Yes);
+        // Patterns that depend on what the byte before is are only run from the start.
+        let inside = at_start.clone().look_behind(Some(b'-'));
+        let mut states = vec![DEAD];
+        let mut numbers = HashMap::from([(DEAD, 0)]);
+        let mut next = Vec::new();
+        let mut number = |state: StateID, states: &mut Vec<StateID>| {
+            let state = match dfa.is_dead_state(state) {
+                true => DEAD,
+                false => state,
+            };
+            *numbers.entry(state).or_insert_with(|| {
+                states.push(state);
+                states.len() as u32 - 1
+            })
+        };
+        let mut starts = [0; 2];
+        for (number_of, config) in starts.iter_mut().zip([at_start, inside]) {
+            let state = dfa.start_state(&config).map_err(|_| TooLarge)?;
+            *number_of = number(state, &mut states);
+        }
+        let mut at = 0;
+        while let Some(&state) = states.get(at) {
+            let bytes = examples.iter().map(|byte| dfa.next_state(state, *byte));
+            for following in bytes.chain([dfa.next_eoi_state(state)]) {
+                next.push(number(following, &mut states));
+            }
+            if states.len() * width > MAX_CELLS {
+                return Err(TooLarge);
+            }
+            at += 1;
+        }
+        Ok(Self {
+            columns,
+            starts,
+            states,
+            next,
+            width,
+        })
+    }
+
+    /// Sorts the rows in which patterns match to the end, and writes the table.
+    fn into_automaton(self, dfa: &dense::DFA<Vec<u32>>, indices: &[u32]) -> Automaton {
+        let is_match = |row: &usize| dfa.is_match_state(self.states[*row]);
+        let (matching, mut order): (Vec<_>, Vec<_>) = (0..self.states.len()).partition(is_match);
+        let first_match = order.len() * self.width;
+        order.extend(&matching);
+        let mut offsets = vec![0; order.len()];
+        for (place, row) in order.iter().enumerate() {
+            offsets[*row] = (place * self.width) as u16;
+        }
+        let mut table = Vec::with_capacity(self.next.len());
+        for row in &order {
+            let cells = &self.next[row * self.width..][..self.width];
+            table.extend(cells.iter().map(|next| offsets[*next as usize]));
+        }
+        let mut matches = Vec::new();
+        let mut ends = Vec::with_capacity(matching.len());
+        for row in matching {
+            let state = self.states[row];
+            let patterns = 0..dfa.match_len(state);
+            let from = matches.len();
+            matches
+                .extend(patterns.map(|which| indices[dfa.match_pattern(state, which).as_usize()]));
+            matches[from..].sort_unstable();
+            ends.push(matches.len() as u32);
+        }
+        Automaton {
+            columns: self.columns,
+            table: table.into(),
+            starts: self.starts.map(|start| offsets[start as usize]),
+            first_match: first_match as u16,
+            width: self.width as u16,
+            ends: ends.into(),
+            matches: matches.into(),
+            lowest: indices.iter().copied().min().unwrap_or(u32::MAX),
+        }
+    }
+}
+
+/// The column of each byte, and a byte for each column.
+fn columns(dfa: &dense::DFA<Vec<u32>>) -> ([u8; 128], Vec<u8>) {
+    let classes = dfa.byte_classes();
+    let mut columns = [0; 128];
+    let mut examples: Vec<u8> = Vec::new();
+    for byte in TEXT.filter(|byte| !byte.is_ascii_uppercase()) {
+        let known = examples
+            .iter()
+            .position(|other| classes.get(*other) == classes.get(byte));
+        let column = known.unwrap_or(examples.len());
+        if known.is_none() {
+            examples.push(byte);
+        }
+        columns[usize::from(byte)] = column as u8;
+    }
+    (columns, examples)
+}
+
+/// Stands for all dead states.
+const DEAD: StateID = StateID::ZERO;

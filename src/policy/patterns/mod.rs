@@ -1,0 +1,323 @@
+//! Sets of patterns (regular expressions) that names are matched against.
+
+mod automaton;
+mod error;
+mod grams;
+mod literals;
+mod pattern;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::ops::Range;
+
+use arrayvec::ArrayVec;
+use regex_syntax::hir::Hir;
+
+use self::automaton::Automaton;
+pub use self::error::{PatternError, Problem};
+use self::grams::{Grams, MAX_ENTRIES, Target, entry_count};
+use self::literals::{Literals, Role, Uses};
+pub use self::text::NameText;
+use crate::wire::name::Name;
+
+/// The maximum number of patterns of a set.
+pub const MAX_PATTERNS: usize = 65_536;
+
+/// The maximum length of a pattern, in bytes.
+pub const MAX_LENGTH: usize = 4096;
+
+/// The maximum number of patterns without a literal, because they are matched against every name.
+pub const MAX_UNFILTERED: usize = 32;
+
+/// How many patterns may share an automaton. The time to build an automaton grows with the square of this number.
+const GROUP: usize = 8;
+
+/// The maximum size of all automata, in bytes.
+const MAX_MEMORY: usize = 64 << 20;
+
+/// Very different names. A pattern that matches all of them is taken for one that matches all names.
+const SAMPLE: [&str; 9] = [
+    "t.co",
+    "www.example.com",
+    "1.0.0.127.in-addr.arpa",
+    "_dmarc.mail-7.example.museum",
+    "xn--bcher-kva.xn--p1ai",
+    "ns.ripe.int",
+    "bv-qzk.hvdjw.gg",
+    "e4f9c1a07b2d8f6350.cdn.azure.net",
+    "87.ru",
+];
+
+/// A set of patterns. Patterns are regular expressions in the syntax of the `regex` crate. They are searched for anywhere
+/// in the text of a name, without regard to letter case; `^` and `$` match at the ends of the name.
+///
+/// A search first looks for *literals*: texts of which every name that matches the pattern contains one. A filter over
+/// windows of four bytes rejects most names. A pattern that is nothing but its literals matches if one of them is there.
+/// The others are compiled into automata, as tables. The automaton of each literal that is found is run, as are those of
+/// the few patterns without literals.
+///
+/// A search never allocates, and its time has a bound whatever the name is: for each window, at most 128 literals are
+/// compared and 16 automata run, each with one step per byte. A text has at most 1,003 bytes; without escapes 253.
+#[derive(Debug)]
+pub struct PatternSet {
+    grams: Grams,
+    groups: Vec<Automaton>,
+    unfiltered: Vec<Automaton>,
+    len: usize,
+}
+
+/// A parsed pattern with its index.
+type Indexed = (u32, Hir);
+
+impl PatternSet {
+    /// Compiles patterns.
+    ///
+    /// # Errors
+    /// The first pattern that is not accepted, and why.
+    pub fn new(patterns: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self, PatternError> {
+        let mut parsed = Vec::new();
+        for (index, pattern) in patterns.into_iter().enumerate() {
+            let refused = |problem| PatternError { index, problem };
+            if index == MAX_PATTERNS {
+                return Err(refused(Problem::TooMany));
+            }
+            let hir = pattern::parse(pattern.as_ref()).map_err(refused)?;
+            parsed.push((Literals::of(&hir), hir));
+        }
+        let len = parsed.len();
+        let uses = Uses::new(parsed.iter().flat_map(|(candidates, _)| candidates));
+        let mut literals = Vec::new();
+        let mut filtered = Vec::new();
+        let mut unfiltered = Vec::new();
+        let mut entries = 0;
+        for (index, (candidates, hir)) in parsed.into_iter().enumerate() {
+            let refused = |problem| PatternError { index, problem };
+            let own = uses.choose(candidates);
+            let texts = own.iter().flat_map(|own| &own.texts);
+            entries += texts.map(|text| entry_count(text)).sum::<usize>();
+            if entries > MAX_ENTRIES {
+                return Err(refused(Problem::SetTooLarge));
+            }
+            let index = index as u32;
+            match own {
+                Some(Literals {
+                    texts,
+                    role: Role::Whole,
+                }) => {
+                    let target = Target::Pattern(index);
+                    literals.extend(texts.into_iter().map(|text| (text, target)));
+                }
+                Some(Literals { texts, role }) => filtered.push(((texts, role), (index, hir))),
+                None if unfiltered.len() == MAX_UNFILTERED => {
+                    return Err(refused(Problem::Unfiltered));
+                }
+                None => unfiltered.push((index, hir)),
+            }
+        }
+        let mut compiler = Compiler::default();
+        compiler.add(&unfiltered, false)?;
+        let unfiltered = std::mem::take(&mut compiler.automata);
+        // Only patterns with the same literals share an automaton: a name that contains a literal of one contains that
+        // of the others, too.
+        filtered.sort_by(|one, other| one.0.cmp(&other.0));
+        for alike in filtered.chunk_by(|one, other| one.0 == other.0) {
+            let (texts, role) = &alike[0].0;
+            let patterns: Vec<_> = alike.iter().map(|(_, pattern)| pattern.clone()).collect();
+            for group in compiler.add(&patterns, *role == Role::Beginning)? {
+                let group = group as u32;
+                let target = match role {
+                    Role::Beginning => Target::From(group),
+                    _ => Target::Group(group),
+                };
+                literals.extend(texts.iter().map(|text| (text.clone(), target)));
+            }
+        }
+        literals.sort_unstable();
+        literals.dedup();
+        let borrowed = literals.iter().map(|(text, target)| (&**text, *target));
+        let grams = Grams::new(&borrowed.collect::<Vec<_>>());
+        let groups = compiler.automata;
+        let set = Self {
+            grams: grams.map_err(|which| too_alike(&literals[which], &groups))?,
+            groups,
+            unfiltered,
+            len,
+        };
+        set.check_sample()?;
+        Ok(set)
+    }
+
+    /// The index of the first pattern that matches. Never allocates.
+    #[inline]
+    pub fn find(&self, name: &NameText) -> Option<usize> {
+        let mut first = u32::MAX;
+        self.search(name, |pattern| {
+            first = first.min(pattern);
+            first
+        });
+        (first != u32::MAX).then_some(first as usize)
+    }
+
+    /// The indices of all patterns that match, ascending.
+    pub fn find_all(&self, name: &NameText) -> Vec<usize> {
+        let mut all = Vec::new();
+        self.search(name, |pattern| {
+            all.push(pattern as usize);
+            u32::MAX
+        });
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// The number of patterns.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are no patterns.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The memory that the set takes, in bytes.
+    pub fn memory(&self) -> usize {
+        let automata = self.groups.iter().chain(&self.unfiltered);
+        self.grams.memory() + automata.map(Automaton::memory).sum::<usize>()
+    }
+
+    /// Calls `each` with the index of every pattern that matches, in any order and possibly several times. `each` returns
+    /// from which index on further matches do not matter. Returns the work that was done.
+    #[inline]
+    fn search(&self, name: &NameText, mut each: impl FnMut(u32) -> u32) -> Work {
+        let mut work = Work::default();
+        for automaton in &self.unfiltered {
+            work.steps += automaton.run(name.as_bytes(), 0, &mut each);
+        }
+        if let Some(at) = self.grams.next(name.edged(), 0) {
+            self.search_from(at, name, each, &mut work);
+        }
+        work
+    }
+
+    /// Searches from the first window that passes the filter, `at`. Out of line, as most names have none.
+    #[inline(never)]
+    fn search_from(
+        &self,
+        at: usize,
+        name: &NameText,
+        mut each: impl FnMut(u32) -> u32,
+        work: &mut Work,
+    ) {
+        let text = name.as_bytes();
+        // Groups that need not be run again, so that a literal can't be repeated to cost more.
+        let mut done = ArrayVec::<u32, 16>::new();
+        let mut next = Some(at);
+        while let Some(at) = next {
+            work.compared += self.grams.literals_at(name.edged(), at, |target, begin| {
+                let (group, from) = match target {
+                    Target::Pattern(pattern) => {
+                        each(pattern);
+                        return;
+                    }
+                    // A literal may begin with the edge, and the text begins after it.
+                    Target::From(group) => (group, begin.saturating_sub(1)),
+                    Target::Group(group) if done.contains(&group) => return,
+                    Target::Group(group) => {
+                        if !done.is_full() {
+                            done.push(group);
+                        }
+                        (group, 0)
+                    }
+                };
+                work.steps += self.groups[group as usize].run(text, from, &mut each);
+            });
+            next = self.grams.next(name.edged(), at + 1);
+        }
+    }
+
+    /// Refuses a pattern that matches all names of the sample.
+    fn check_sample(&self) -> Result<(), PatternError> {
+        let mut matches: Option<Vec<usize>> = None;
+        for name in SAMPLE {
+            let name = Name::from_text(name).expect("the sample consists of names");
+            let found = self.find_all(&NameText::new(&name));
+            matches = Some(match matches {
+                Some(mut before) => {
+                    before.retain(|pattern| found.binary_search(pattern).is_ok());
+                    before
+                }
+                None => found,
+            });
+        }
+        match matches.unwrap_or_default().first() {
+            Some(&index) => Err(PatternError {
+                index,
+                problem: Problem::MatchesEverything,
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a search has cost.
+#[derive(Clone, Copy, Debug, Default)]
+struct Work {
+    /// Literals that were compared.
+    compared: usize,
+    /// Steps of automata.
+    steps: usize,
+}
+
+/// Compiles patterns to automata.
+#[derive(Default)]
+struct Compiler {
+    automata: Vec<Automaton>,
+    /// The memory that all automata take, in bytes.
+    memory: usize,
+}
+
+impl Compiler {
+    /// Compiles patterns, several in one automaton if it does not get too large. Returns the indices of the automata.
+    fn add(&mut self, patterns: &[Indexed], anchored: bool) -> Result<Range<usize>, PatternError> {
+        let from = self.automata.len();
+        let mut todo: Vec<_> = patterns.chunks(GROUP).rev().collect();
+        while let Some(group) = todo.pop() {
+            let refused = |problem| PatternError {
+                index: group[0].0 as usize,
+                problem,
+            };
+            match Automaton::new(group, anchored) {
+                Ok(automaton) => {
+                    self.memory += automaton.memory();
+                    self.automata.push(automaton);
+                }
+                Err(automaton::TooLarge) if group.len() == 1 => {
+                    return Err(refused(Problem::TooLarge));
+                }
+                Err(automaton::TooLarge) => {
+                    let (first, second) = group.split_at(group.len() / 2);
+                    todo.extend([second, first]);
+                }
+            }
+            if self.memory > MAX_MEMORY {
+                return Err(refused(Problem::SetTooLarge));
+            }
+        }
+        Ok(from..self.automata.len())
+    }
+}
+
+/// The error for a literal for which there is no room.
+fn too_alike((text, target): &(Box<[u8]>, Target), groups: &[Automaton]) -> PatternError {
+    let index = match target {
+        Target::Pattern(index) => *index,
+        Target::From(group) | Target::Group(group) => groups[*group as usize].lowest(),
+    };
+    let text = String::from_utf8_lossy(text);
+    PatternError {
+        index: index as usize,
+        problem: Problem::TooManyAlike(text.replace(['\0', '\x01'], "")),
+    }
+}
