@@ -116,6 +116,21 @@ impl Builder {
         self.triggers.add_prefix(prefix, clause)
     }
 
+    /// Adds a rule with a pattern, which is checked when the image is made: see [`PatternSet`](super::patterns::PatternSet).
+    ///
+    /// # Errors
+    /// If there is no room; rules added before are kept.
+    pub fn insert_pattern(
+        &mut self,
+        pattern: &str,
+        source: u16,
+        effect: &Effect,
+    ) -> Result<(), TooLarge> {
+        let clause = self.clauses.add(source, effect)?;
+        self.triggers.add_pattern(pattern, clause);
+        Ok(())
+    }
+
     /// Adds a source of which only the name is known, and its rules.
     ///
     /// # Errors
@@ -149,18 +164,30 @@ impl Builder {
                 }
             }
         }
-        for &(prefix, clause) in image.triggers().prefixes() {
-            if let Some(source) = source(image.clauses().get(clause).source) {
-                self.insert_prefix(prefix, source, image.clauses().effect(clause))?;
-            }
-        }
-        Ok(())
+        self.add_triggers(image, source)
+    }
+
+    /// Adds the rules of an image whose triggers are not names, like [`add_image`](Self::add_image).
+    ///
+    /// # Errors
+    /// If there is no room.
+    pub fn add_triggers(
+        &mut self,
+        image: &Image,
+        source: impl Fn(u16) -> Option<u16>,
+    ) -> Result<(), TooLarge> {
+        let (old, clauses) = (image.clauses(), &mut self.clauses);
+        self.triggers.carry(image.triggers(), |clause| {
+            let source = source(old.get(clause).source);
+            let new = source.map(|source| clauses.add(source, old.effect(clause)));
+            new.transpose()
+        })
     }
 
     /// The image of all rules added.
     ///
     /// # Errors
-    /// If there are too many rules for one image.
+    /// If there are too many rules for one image, or a pattern is not accepted.
     pub fn finish(mut self) -> Result<Image, TooLarge> {
         self.run.sort(&self.key);
         let bytes = self.write().map_err(|error| match error {
@@ -181,7 +208,7 @@ impl Builder {
             sources,
         } = self;
         let mut writer = Writer::new(Cursor::new(Vec::new()), key, histogram, clauses)?;
-        writer.add_triggers(triggers);
+        writer.add_triggers(triggers)?;
         let mut name: (&[u8], Vec<u32>) = (&[], Vec::new());
         for (path, rule) in run.rules() {
             if path != name.0 && !name.1.is_empty() {

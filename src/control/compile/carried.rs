@@ -88,7 +88,7 @@ impl Old {
         sources.any(|source| source.whole && source.name == list)
     }
 
-    /// The rules on networks of the lists for which `number` returns a number, from both images. Their clauses are added to
+    /// The rules on networks and patterns of the lists for which `number` returns a number, from both images. Their clauses are added to
     /// `clauses`.
     ///
     /// # Errors
@@ -109,7 +109,7 @@ impl Old {
         for (image, number) in images.into_iter().flatten() {
             let numbers = carry_clauses(image, &mut |name: &str| number(name), clauses)?;
             triggers.carry(image.triggers(), |clause| {
-                numbers.get(clause as usize).copied().flatten()
+                Ok(numbers.get(clause as usize).copied().flatten())
             })?;
         }
         Ok(triggers)

@@ -224,7 +224,7 @@ impl Work<'_> {
         let triggers = triggers.map_err(CompileError::TooLarge)?;
         let sources: Vec<_> = clauses.iter().map(|(clause, _)| clause.source).collect();
         let mut writer = Writer::new(file, key.clone(), pairs, clauses).map_err(failed)?;
-        writer.add_triggers(triggers);
+        writer.add_triggers(triggers).map_err(failed)?;
         let merge = Merge::new(key, sorted.runs(), carried, &sources, &left_out);
         let counts = merge.and_then(|merge| {
             merge.each(|path, rules| {

@@ -347,7 +347,7 @@ impl PolicyAt {
         setting_changes(&self.settings, &newer.settings)
     }
 
-    /// One image of the rules on names that `wanted` selects, and of all rules on networks. `wanted` is called with the index of the list, the path of the
+    /// One image of the rules on names that `wanted` selects, and of all rules with other triggers. `wanted` is called with the index of the list, the path of the
     /// rule's name, and the scope.
     fn merge_rules(
         &self,
@@ -373,12 +373,8 @@ impl PolicyAt {
                     }
                 }
             }
-            let clauses = rules.image.clauses();
-            for &(prefix, clause) in rules.image.triggers().prefixes() {
-                if clauses.get(clause).source == rules.source {
-                    builder.insert_prefix(prefix, source, clauses.effect(clause))?;
-                }
-            }
+            let of_list = |number| (number == rules.source).then_some(source);
+            builder.add_triggers(&rules.image, of_list)?;
         }
         builder.finish()
     }

@@ -133,6 +133,22 @@ impl Clauses {
         &self.effects[self.get(clause).effect as usize]
     }
 
+    /// A number of the clause's source and tier.
+    ///
+    /// # Panics
+    /// If there is no such clause.
+    pub(super) fn group(&self, clause: u32) -> u32 {
+        self.groups[clause as usize]
+    }
+
+    /// The order in which clauses of one group precede each other. Groups have an arbitrary order.
+    ///
+    /// # Panics
+    /// If there is no such clause.
+    pub(super) fn precedence(&self, clause: u32) -> (u32, &Effect) {
+        (self.group(clause), self.effect(clause))
+    }
+
     /// Whether all effects are the default.
     fn is_plain(&self) -> bool {
         self.effects.len() == 1

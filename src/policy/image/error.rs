@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::policy::effect::EffectError;
+use crate::policy::patterns::Problem;
 
 /// Why bytes are not a usable image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,7 +31,7 @@ pub enum ImageError {
 }
 
 /// Which limit of an image is exceeded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TooLarge {
     /// Two gigabytes of buckets.
     #[error("more names than fit into 2 GiB of image; leave out a list")]
@@ -52,6 +53,14 @@ pub enum TooLarge {
     /// 16,777,216 rules on networks.
     #[error("more than 16,777,216 rules on networks of addresses; leave out a list")]
     Prefixes,
+    /// A pattern is not accepted.
+    #[error("the pattern `{pattern}` {problem}")]
+    Pattern {
+        /// The pattern.
+        pattern: Box<str>,
+        /// What is wrong with it.
+        problem: Problem,
+    },
     /// 8,388,608 different combinations of rules on a name.
     #[error("more than 8,388,608 different combinations of lists on a name; leave out a list")]
     Values,

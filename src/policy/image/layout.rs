@@ -39,7 +39,7 @@ const DIGEST_AT: usize = HEADER - 32;
 pub(super) const LINE: u64 = 64;
 
 /// The number of sections.
-const SECTIONS: usize = 12;
+const SECTIONS: usize = 13;
 
 /// The sections of an image, in the order of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +62,8 @@ pub enum Section {
     Effects,
     /// Rules on networks of addresses: see `triggers`.
     Prefixes,
+    /// Rules with patterns: see `triggers`.
+    Patterns,
     /// The code lengths of the text code.
     Text,
     /// The frequency of each pair of bytes in the text: see `text`.
@@ -82,6 +84,7 @@ impl Section {
         Self::Clauses,
         Self::Effects,
         Self::Prefixes,
+        Self::Patterns,
         Self::Text,
         Self::PairHistogram,
         Self::Provenance,
@@ -99,6 +102,7 @@ impl Section {
             Self::Clauses => "clauses",
             Self::Effects => "effects",
             Self::Prefixes => "prefixes",
+            Self::Patterns => "patterns",
             Self::Text => "text code",
             Self::PairHistogram => "pair histogram",
             Self::Provenance => "provenance",

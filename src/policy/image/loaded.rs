@@ -11,7 +11,7 @@ use super::layout::{Extent, Extents, HeaderFacts, Section};
 use super::path::Key;
 use super::provenance::Provenance;
 use super::text::{PairHistogram, TextCode};
-use super::triggers::Triggers;
+use super::triggers::{PatternGroup, Triggers};
 use super::values::{ImageRule, Value};
 
 /// The memory that holds an image.
@@ -44,6 +44,7 @@ pub struct Image {
     pub(super) provenance: Provenance,
     pub(super) clauses: Clauses,
     pub(super) triggers: Triggers,
+    pub(super) pattern_groups: Vec<PatternGroup>,
     pub(super) root_value: u32,
     pub(super) root_children: ChildRef,
     /// Whether there are rules on the root.
@@ -106,6 +107,11 @@ impl Image {
     /// The rules whose triggers are not names.
     pub fn triggers(&self) -> &Triggers {
         &self.triggers
+    }
+
+    /// The rules with patterns, grouped by source and tier.
+    pub fn pattern_groups(&self) -> &[PatternGroup] {
+        &self.pattern_groups
     }
 
     /// The source of a rule: an index of the provenance.

@@ -46,7 +46,11 @@ impl Image {
             section(Section::Effects),
             provenance.sources.len(),
         )?;
-        let triggers = Triggers::from_section(section(Section::Prefixes), clauses.len())?;
+        let (triggers, pattern_groups) = Triggers::from_sections(
+            section(Section::Prefixes),
+            section(Section::Patterns),
+            &clauses,
+        )?;
         let root = Value::at(
             section(Section::Values),
             section(Section::Words),
@@ -61,6 +65,7 @@ impl Image {
             provenance,
             clauses,
             triggers,
+            pattern_groups,
             root_value: facts.root_value,
             root_children: facts.root_children,
             root_has_rules,

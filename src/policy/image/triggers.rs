@@ -1,20 +1,38 @@
-//! The rules of an image whose triggers are networks of addresses.
+//! The rules of an image whose triggers are not names: networks of addresses, and patterns.
+
+use serde::{Deserialize, Serialize};
 
 use super::bits::word;
+use super::clauses::Clauses;
 use super::error::{ImageError, TooLarge};
+use crate::policy::patterns::{PatternError, PatternSet};
 use crate::policy::prefix::{AddressOf, Prefix};
 
-/// The bytes of a rule: its clause (4), whose address it is about (1), the length of the prefix (1), two zeros, the first
-/// address (16, the most significant byte first).
+/// The bytes of a rule on a network: its clause (4), whose address it is about (1), the length of the prefix (1), two zeros,
+/// the first address (16, the most significant byte first).
 const SIZE: usize = 24;
 /// The number of rules on networks that an image can have.
 const MAX_PREFIXES: usize = 1 << 24;
 
-/// Rules on networks, each with the number of its clause.
+/// Rules on networks and patterns, each with the number of its clause.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Triggers {
     prefixes: Vec<(Prefix, u32)>,
+    patterns: Vec<(String, u32)>,
 }
+
+/// The patterns of one source and tier, which names are matched against together.
+#[derive(Debug)]
+pub struct PatternGroup {
+    /// The compiled patterns.
+    pub set: PatternSet,
+    /// The text and the clause of each pattern. An earlier one precedes later ones.
+    pub rules: Vec<(String, u32)>,
+}
+
+/// The patterns as they are written: text and clause.
+#[derive(Serialize, Deserialize)]
+struct Stored(Vec<(String, u32)>);
 
 impl Triggers {
     /// Adds a rule on a network.
@@ -29,6 +47,11 @@ impl Triggers {
         Ok(())
     }
 
+    /// Adds a rule with a pattern as its trigger.
+    pub fn add_pattern(&mut self, pattern: &str, clause: u32) {
+        self.patterns.push((pattern.to_owned(), clause));
+    }
+
     /// Adds the rules of `other` for whose clauses `clause` returns a new number.
     ///
     /// # Errors
@@ -36,20 +59,59 @@ impl Triggers {
     pub fn carry(
         &mut self,
         other: &Self,
-        mut clause: impl FnMut(u32) -> Option<u32>,
+        mut clause: impl FnMut(u32) -> Result<Option<u32>, TooLarge>,
     ) -> Result<(), TooLarge> {
         for &(prefix, old) in &other.prefixes {
-            if let Some(clause) = clause(old) {
+            if let Some(clause) = clause(old)? {
                 self.add_prefix(prefix, clause)?;
+            }
+        }
+        for (pattern, old) in &other.patterns {
+            if let Some(clause) = clause(*old)? {
+                self.add_pattern(pattern, clause);
             }
         }
         Ok(())
     }
 
-    /// Sorts the rules, and removes duplicates.
-    pub(super) fn sort(&mut self) {
+    /// Sorts the rules, removes duplicates, and checks the patterns.
+    ///
+    /// # Errors
+    /// If a pattern is not accepted.
+    pub(super) fn finish(mut self, clauses: &Clauses) -> Result<Self, TooLarge> {
         self.prefixes.sort_unstable();
         self.prefixes.dedup();
+        self.patterns.sort_by(|one, other| {
+            clauses
+                .precedence(one.1)
+                .cmp(&clauses.precedence(other.1))
+                .then_with(|| one.cmp(other))
+        });
+        self.patterns.dedup();
+        self.pattern_groups(clauses).map_err(|(pattern, error)| {
+            let problem = error.problem;
+            TooLarge::Pattern { pattern, problem }
+        })?;
+        Ok(self)
+    }
+
+    /// Compiles the sorted patterns, those of each source and tier together.
+    ///
+    /// # Errors
+    /// The first pattern that is not accepted, and why.
+    fn pattern_groups(
+        &self,
+        clauses: &Clauses,
+    ) -> Result<Vec<PatternGroup>, (Box<str>, PatternError)> {
+        let same =
+            |one: &(_, u32), other: &(_, u32)| clauses.group(one.1) == clauses.group(other.1);
+        let groups = self.patterns.chunk_by(same).map(|rules| {
+            let set = PatternSet::new(rules.iter().map(|(pattern, _)| pattern));
+            let set = set.map_err(|error| (rules[error.index].0.as_str().into(), error))?;
+            let rules = rules.to_vec();
+            Ok(PatternGroup { set, rules })
+        });
+        groups.collect()
     }
 
     /// The rules on networks. Those of an image are sorted: each network follows those that contain it.
@@ -59,31 +121,38 @@ impl Triggers {
 
     /// The number of rules.
     pub fn len(&self) -> usize {
-        self.prefixes.len()
+        self.prefixes.len() + self.patterns.len()
     }
 
     /// Whether there are no rules.
     pub fn is_empty(&self) -> bool {
-        self.prefixes.is_empty()
+        self.len() == 0
     }
 
-    /// The bytes of the section.
-    pub(super) fn section(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.prefixes.len() * SIZE);
+    /// The bytes of the two sections: rules on networks; patterns as JSON.
+    pub(super) fn sections(&self) -> (Vec<u8>, Vec<u8>) {
+        let mut prefixes = Vec::with_capacity(self.prefixes.len() * SIZE);
         for (prefix, clause) in &self.prefixes {
-            bytes.extend(clause.to_le_bytes());
-            bytes.extend([prefix.of as u8, prefix.len, 0, 0]);
-            bytes.extend(prefix.first.to_be_bytes());
+            prefixes.extend(clause.to_le_bytes());
+            prefixes.extend([prefix.of as u8, prefix.len, 0, 0]);
+            prefixes.extend(prefix.first.to_be_bytes());
         }
-        bytes
+        let patterns = Stored(self.patterns.clone());
+        let patterns = serde_json::to_vec(&patterns).expect("texts and numbers have a JSON form");
+        (prefixes, patterns)
     }
 
-    /// Reads the section of an image that has this number of clauses.
+    /// Reads the two sections of an image that has these clauses.
     ///
     /// # Errors
-    /// If it is not what [`section`](Self::section) writes of sorted rules.
-    pub(super) fn from_section(bytes: &[u8], clauses: usize) -> Result<Self, ImageError> {
-        let (rules, rest) = bytes.as_chunks::<SIZE>();
+    /// If they are not what [`sections`](Self::sections) writes of finished rules.
+    pub(super) fn from_sections(
+        prefixes: &[u8],
+        patterns: &[u8],
+        clauses: &Clauses,
+    ) -> Result<(Self, Vec<PatternGroup>), ImageError> {
+        let (rules, rest) = prefixes.as_chunks::<SIZE>();
+        let known = |clause: u32| (clause as usize) < clauses.len();
         let rule = |bytes: &[u8; SIZE]| {
             let head = word(bytes, 0);
             let of = match head >> 32 & 0xFF {
@@ -94,20 +163,49 @@ impl Triggers {
             let (clause, len) = (head as u32, (head >> 40) as u8);
             let first = u128::from_be_bytes(*bytes.last_chunk()?);
             let prefix = Prefix::from_bits(of, first, len)?;
-            (head >> 48 == 0 && (clause as usize) < clauses).then_some((prefix, clause))
+            (head >> 48 == 0 && known(clause)).then_some((prefix, clause))
         };
         let prefixes: Option<Vec<_>> = rules.iter().map(rule).collect();
         let prefixes = prefixes.filter(|rules| {
             rest.is_empty() && rules.len() <= MAX_PREFIXES && rules.is_sorted_by(|a, b| a < b)
         });
         let prefixes = prefixes.ok_or(ImageError::Invalid("prefixes"))?;
-        Ok(Self { prefixes })
+        let invalid = ImageError::Invalid("patterns");
+        let Stored(patterns) = serde_json::from_slice(patterns).map_err(|_| invalid)?;
+        if !patterns.iter().all(|(_, clause)| known(*clause)) {
+            return Err(invalid);
+        }
+        let read = Self { prefixes, patterns };
+        let finished = read.clone().finish(clauses).map_err(|_| invalid)?;
+        match finished == read {
+            true => Ok((read, finished.pattern_groups(clauses).map_err(|_| invalid)?)),
+            false => Err(invalid),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::effect::{Effect, EffectAction, Tier};
+    use crate::policy::patterns::NameText;
+    use crate::wire::name::Name;
+
+    /// Two sources; the clause 2 is of source 1, with another tier, and the clause 3 with another effect.
+    fn clauses() -> Clauses {
+        let mut clauses = Clauses::of_sources(2);
+        let first = Effect {
+            tier: Tier::First,
+            ..Effect::default()
+        };
+        let allow = Effect {
+            action: EffectAction::Allow,
+            ..Effect::default()
+        };
+        assert_eq!(clauses.add(1, &first), Ok(2));
+        assert_eq!(clauses.add(1, &allow), Ok(3));
+        clauses
+    }
 
     fn triggers() -> Triggers {
         let mut triggers = Triggers::default();
@@ -122,14 +220,23 @@ mod tests {
             let added = triggers.add_prefix(prefix.expect("valid"), clause);
             added.expect("room");
         }
-        triggers.sort();
-        triggers
+        for (pattern, clause) in [
+            ("ads[0-9]", 3),
+            ("ads[0-9]+x", 1),
+            ("track[a-f]", 2),
+            ("ads[0-9]", 1),
+            ("banner", 0),
+            ("banner", 0),
+        ] {
+            triggers.add_pattern(pattern, clause);
+        }
+        triggers.finish(&clauses()).expect("good patterns")
     }
 
     #[test]
     fn rules_are_read_as_they_were_written() {
         let written = triggers();
-        assert_eq!(written.len(), 4, "one was added twice");
+        assert_eq!(written.len(), 9, "two were added twice");
         let networks = written.prefixes().iter();
         let networks: Vec<_> = networks
             .map(|(prefix, _)| prefix.network().to_string())
@@ -141,28 +248,82 @@ mod tests {
             "192.0.2.0/24",
         ];
         assert_eq!(networks, sorted);
-        assert_eq!(Triggers::from_section(&written.section(), 3), Ok(written));
+        let (prefixes, patterns) = written.sections();
+        let read = Triggers::from_sections(&prefixes, &patterns, &clauses());
+        let (read, groups) = read.expect("valid");
+        assert_eq!(read, written);
+        let rules: Vec<_> = groups.iter().map(|group| &*group.rules).collect();
+        let rule = |pattern: &str, clause| (pattern.to_owned(), clause);
+        let usual = [
+            rule("ads[0-9]", 1),
+            rule("ads[0-9]+x", 1),
+            rule("ads[0-9]", 3),
+        ];
+        assert_eq!(
+            rules,
+            [&[rule("banner", 0)][..], &usual, &[rule("track[a-f]", 2)]]
+        );
+        let found = |text: &str| {
+            let name = NameText::new(&Name::from_text(text).expect("a name"));
+            groups
+                .iter()
+                .map(|group| group.set.find(&name))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(found("ads7x.test"), [None, Some(0), None]);
+        assert_eq!(found("banner.tracka.test"), [Some(0), None, Some(0)]);
+    }
+
+    #[test]
+    fn a_pattern_that_is_not_accepted_is_named() {
+        let mut triggers = Triggers::default();
+        triggers.add_pattern("good", 0);
+        triggers.add_pattern("(", 1);
+        let error = triggers
+            .finish(&clauses())
+            .expect_err("refused")
+            .to_string();
+        assert!(error.starts_with("the pattern `(` "), "{error}");
     }
 
     #[test]
     fn sections_with_other_contents_are_refused() {
-        let bytes = triggers().section();
-        let invalid = Err(ImageError::Invalid("prefixes"));
-        assert_eq!(Triggers::from_section(&bytes, 2), invalid, "two clauses");
-        assert_eq!(Triggers::from_section(&bytes[1..], 3), invalid);
-        let changed = |at: usize, byte: u8| {
+        let (bytes, patterns) = triggers().sections();
+        let read = |prefixes: &[u8], patterns: &[u8], clauses: &Clauses| {
+            Triggers::from_sections(prefixes, patterns, clauses)
+                .map(|_| ())
+                .expect_err("refused")
+        };
+        let prefixes = |bytes: &[u8]| {
+            let error = read(bytes, &patterns, &clauses());
+            assert_eq!(error, ImageError::Invalid("prefixes"));
+        };
+        prefixes(&bytes[1..]);
+        for (at, byte) in [
+            (0, 4),  // There are four clauses.
+            (4, 2),  // Neither client nor answer.
+            (23, 1), // Host bits.
+            (5, 129),
+            (6, 1), // Padding.
+            (7, 1),
+        ] {
             let mut bytes = bytes.clone();
             bytes[at] = byte;
-            Triggers::from_section(&bytes, 3)
-        };
-        assert_eq!(changed(4, 2), invalid, "neither client nor answer");
-        assert_eq!(changed(23, 1), invalid, "host bits");
-        assert_eq!(changed(5, 129), invalid);
-        assert_eq!(changed(6, 1), invalid, "padding");
-        assert_eq!(changed(7, 1), invalid, "padding");
+            prefixes(&bytes);
+        }
         let swapped = [&bytes[SIZE..2 * SIZE], &bytes[..SIZE], &bytes[2 * SIZE..]].concat();
-        assert_eq!(Triggers::from_section(&swapped, 3), invalid, "order");
-        let twice = [&bytes[..SIZE], &bytes].concat();
-        assert_eq!(Triggers::from_section(&twice, 3), invalid, "a rule twice");
+        prefixes(&swapped);
+        prefixes(&[&bytes[..SIZE], &bytes].concat());
+        for patterns in [
+            r#"[["a",4]]"#,
+            r#"[["banner",0],["banner",0]]"#,
+            r#"[["banner",1],["banner",0]]"#,
+            r#"[["(",0]]"#,
+            r#"[["banner"]]"#,
+            "",
+        ] {
+            let error = read(&bytes, patterns.as_bytes(), &clauses());
+            assert_eq!(error, ImageError::Invalid("patterns"), "{patterns}");
+        }
     }
 }

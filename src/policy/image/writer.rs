@@ -200,10 +200,13 @@ impl<W: Write + Seek> Writer<W> {
     }
 
     /// Adds rules whose triggers are not names. May be called once.
-    pub fn add_triggers(&mut self, mut triggers: Triggers) {
-        triggers.sort();
-        self.facts.rules += triggers.len() as u64;
-        self.triggers = triggers;
+    ///
+    /// # Errors
+    /// If a pattern is not accepted.
+    pub fn add_triggers(&mut self, triggers: Triggers) -> Result<(), WriteError> {
+        self.triggers = triggers.finish(&self.clauses)?;
+        self.facts.rules += self.triggers.len() as u64;
+        Ok(())
     }
 
     /// Finishes the deepest node of the path, and adds it to the finished children of its parent.
@@ -333,8 +336,11 @@ impl<W: Write + Seek> Writer<W> {
         sections.end(Section::Clauses)?;
         sections.write(&effects)?;
         sections.end(Section::Effects)?;
-        sections.write(&triggers.section())?;
+        let (prefixes, patterns) = triggers.sections();
+        sections.write(&prefixes)?;
         sections.end(Section::Prefixes)?;
+        sections.write(&patterns)?;
+        sections.end(Section::Patterns)?;
         sections.write(text.lengths())?;
         sections.end(Section::Text)?;
         sections.write(&histogram.to_bytes())?;

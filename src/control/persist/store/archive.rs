@@ -212,13 +212,9 @@ fn copy(past: &Path, Batch { image, lists }: &Batch<'_>) -> Result<(), StoreErro
             }
         }
     }
-    for &(prefix, clause) in image.triggers().prefixes() {
-        if let Some(builder) = builders.get_mut(&image.clauses().get(clause).source) {
-            let effect = image.clauses().effect(clause);
-            builder.insert_prefix(prefix, 0, effect).map_err(full)?;
-        }
-    }
-    for (number, builder) in builders {
+    for (number, mut builder) in builders {
+        let of_list = |source| (source == number).then_some(0);
+        builder.add_triggers(image, of_list).map_err(full)?;
         let made = builder.finish().map_err(full)?;
         let path = past.join(file(lists[&number]));
         durable::replace(&path, made.bytes(), Access::Umask)?;
