@@ -23,7 +23,7 @@ pub enum Problem {
     #[error("uses a Unicode word boundary; write \\b without the flag u")]
     UnicodeBoundary,
     /// The text of the pattern is too long.
-    #[error("has {0} bytes of at most {max}; split it", max = super::MAX_LENGTH)]
+    #[error("has {0} bytes of at most {max}; split it", max = super::limits::MAX_LENGTH)]
     TooLong(usize),
     /// The pattern matches without a single character, and so matches every name.
     #[error(
@@ -31,7 +31,7 @@ pub enum Problem {
     )]
     MatchesEmpty,
     /// The pattern matches all of the built-in sample of very different names.
-    #[error("matches every one of {count} very different names; make it more specific", count = super::SAMPLE.len())]
+    #[error("matches every one of {count} very different names; make it more specific", count = super::limits::SAMPLE.len())]
     MatchesEverything,
     /// No name can match.
     #[error("matches no name; remove it")]
@@ -43,14 +43,14 @@ pub enum Problem {
     #[error(
         "is the {nth} pattern without a fixed text of three characters, and at most {max} are allowed, because they \
          are matched against every name; add a text that the names must contain",
-        nth = super::MAX_UNFILTERED + 1, max = super::MAX_UNFILTERED
+        nth = super::limits::MAX_UNFILTERED + 1, max = super::limits::MAX_UNFILTERED
     )]
     Unfiltered,
     /// Too many patterns look for the same text.
     #[error("looks for \"{0}\" like many others; combine some of them into one pattern")]
     TooManyAlike(String),
     /// There are too many patterns.
-    #[error("more than {max} patterns; remove some", max = super::MAX_PATTERNS)]
+    #[error("more than {max} patterns; remove some", max = super::limits::MAX_PATTERNS)]
     TooMany,
     /// The automata are too large in all.
     #[error(

@@ -3,6 +3,7 @@
 mod automaton;
 mod error;
 mod grams;
+mod limits;
 mod literals;
 mod pattern;
 #[cfg(test)]
@@ -17,37 +18,17 @@ use regex_syntax::hir::Hir;
 use self::automaton::Automaton;
 pub use self::error::{PatternError, Problem};
 use self::grams::{Grams, MAX_ENTRIES, Target, entry_count};
+use self::limits::SAMPLE;
+pub use self::limits::{MAX_LENGTH, MAX_PATTERNS, MAX_UNFILTERED};
 use self::literals::{Literals, Role, Uses};
 pub use self::text::NameText;
 use crate::wire::name::Name;
-
-/// The maximum number of patterns of a set.
-pub const MAX_PATTERNS: usize = 65_536;
-
-/// The maximum length of a pattern, in bytes.
-pub const MAX_LENGTH: usize = 4096;
-
-/// The maximum number of patterns without a literal, because they are matched against every name.
-pub const MAX_UNFILTERED: usize = 32;
 
 /// How many patterns may share an automaton. The time to build an automaton grows with the square of this number.
 const GROUP: usize = 8;
 
 /// The maximum size of all automata, in bytes.
 const MAX_MEMORY: usize = 64 << 20;
-
-/// Very different names. A pattern that matches all of them is taken for one that matches all names.
-const SAMPLE: [&str; 9] = [
-    "t.co",
-    "www.example.com",
-    "1.0.0.127.in-addr.arpa",
-    "_dmarc.mail-7.example.museum",
-    "xn--bcher-kva.xn--p1ai",
-    "ns.ripe.int",
-    "bv-qzk.hvdjw.gg",
-    "e4f9c1a07b2d8f6350.cdn.azure.net",
-    "87.ru",
-];
 
 /// A set of patterns. Patterns are regular expressions in the syntax of the `regex` crate. They are searched for anywhere
 /// in the text of a name, without regard to letter case; `^` and `$` match at the ends of the name.

@@ -4,6 +4,7 @@ use regex_syntax::ParserBuilder;
 use regex_syntax::hir::{Class, ClassBytes, ClassBytesRange, Hir, HirKind, Look, Repetition};
 
 use super::error::Problem;
+use super::limits::MAX_LENGTH;
 use super::text::{MAX_TEXT, TEXT};
 
 /// The maximum depth of nested groups, which bounds recursion.
@@ -12,7 +13,7 @@ const MAX_NESTING: u32 = 100;
 /// Parses a pattern. The result has no captures, no upper-case letters and no other bytes that a text can't have, and
 /// matches the same texts.
 pub(super) fn parse(pattern: &str) -> Result<Hir, Problem> {
-    if pattern.len() > super::MAX_LENGTH {
+    if pattern.len() > MAX_LENGTH {
         return Err(Problem::TooLong(pattern.len()));
     }
     if let Some(other) = pattern.chars().find(|c| !c.is_ascii()) {
