@@ -11,7 +11,7 @@ use crate::control::admin::verdict::{
     Answer, Chain, ExplainRequest, MatchingRule, Outcome, QueryVerdict, RuleTrigger,
 };
 use crate::policy::decide::{ChainExemption, Decision, Matched, PolicyView};
-use crate::policy::ranking::{Hit, Trigger};
+use crate::policy::ranking::Trigger;
 use crate::policy::snapshot::Snapshot;
 use crate::policy::view::ViewId;
 use crate::serve::cache::Cache;
@@ -81,7 +81,7 @@ pub fn explain(
         chain,
         by: by.filter(|_| decided),
         rules: matching
-            .map(|matched| rule(policy, &name, &matched))
+            .flat_map(|matched| rules(policy, &name, &matched))
             .collect(),
         answer,
     })
@@ -96,28 +96,38 @@ fn chain(exemption: ChainExemption) -> Chain {
     }
 }
 
-fn rule(policy: PolicyView<'_>, name: &Name, matched: &Matched<'_>) -> MatchingRule {
+/// A rule in the form of the interface; one for each pattern that is found in the name.
+fn rules(policy: PolicyView<'_>, name: &Name, matched: &Matched<'_>) -> Vec<MatchingRule> {
     let path = &matched.source.path;
-    MatchingRule {
-        // Without a working directory it stays relative.
-        path: std::path::absolute(path).unwrap_or_else(|_| path.clone()),
+    // Without a working directory it stays relative.
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    let rule = |trigger| MatchingRule {
+        path: path.clone(),
         source: matched.source.name.clone(),
         kind: matched.source.kind,
-        trigger: trigger(policy, name, matched.hit),
+        trigger,
         log_only: matched.is_logged_only,
-    }
-}
-
-fn trigger(policy: PolicyView<'_>, name: &Name, hit: Hit) -> RuleTrigger {
-    match hit.trigger {
+    };
+    match matched.hit.trigger {
         Trigger::Name { scope, labels } => {
             let mut owner = String::new();
             write_text(name.ancestor(labels.into()), &mut owner)
                 .expect("writing to a string does not fail");
-            RuleTrigger::Name { owner, scope }
+            vec![rule(RuleTrigger::Name { owner, scope })]
         }
-        Trigger::Client(network) => RuleTrigger::Client(policy.client_network(network).to_string()),
-        Trigger::Answer(network) => RuleTrigger::Answer(policy.answer_network(network).to_string()),
+        Trigger::Pattern => {
+            let patterns = policy.patterns(matched.hit, name).into_iter();
+            let triggers = patterns.map(|pattern| RuleTrigger::Pattern(pattern.to_owned()));
+            triggers.map(rule).collect()
+        }
+        Trigger::Client(network) => {
+            let network = policy.client_network(network);
+            vec![rule(RuleTrigger::Client(network.to_string()))]
+        }
+        Trigger::Answer(network) => {
+            let network = policy.answer_network(network);
+            vec![rule(RuleTrigger::Answer(network.to_string()))]
+        }
     }
 }
 

@@ -6,8 +6,7 @@ use ipnet::IpNet;
 
 use super::effect::Effect;
 use super::precedence::{Precedence, Verdict};
-use super::prefix::Prefix;
-use super::prefixes::{NetworkId, PrefixTable};
+use super::prefixes::{BestNetwork, NetworkId};
 use super::ranking::{Hit, LookupResult, NO_RANK, Rank, Trigger};
 use super::rule::{Action, Blocking, Kind, Source};
 use super::snapshot::Snapshot;
@@ -192,9 +191,11 @@ impl<'s> PolicyView<'s> {
     #[inline]
     pub fn decide_by(&self, name: &Name, found: &LookupResult) -> Decision<'s> {
         if let Some(client) = self.client
-            && let (Some(by), _) = self.compare_client(client, name, found)
+            && let Some(hit) = self
+                .best_client(client, name, found)
+                .enforced(Trigger::Client)
         {
-            return self.decide_with(by.hit, &found.covered_by(by.hit));
+            return self.decide_with(hit, &found.covered_by(hit));
         }
         self.decide_found(found)
     }
@@ -235,29 +236,40 @@ impl<'s> PolicyView<'s> {
     /// The rule that would have decided about a queried name if its list were not logged only, given the result of the
     /// name's lookup in this view.
     pub fn logged(&self, name: &Name, found: &LookupResult) -> Option<Matched<'s>> {
-        let on_name = found.logged().map(|hit| self.matched(hit));
+        let on_name = found.logged();
         let Some(client) = self.client else {
-            return on_name;
+            return on_name.map(|hit| self.matched(hit));
         };
-        let (enforced, on_client) = self.compare_client(client, name, found);
+        let best = self.best_client(client, name, found);
         // A rule on the client's address that decides precedes those on the name that do not have a better rank.
-        let on_name = on_name
-            .filter(|on_name| enforced.is_none_or(|enforced| on_name.hit.rank < enforced.hit.rank));
-        match (on_name, on_client) {
-            (Some(on_name), Some(on_client)) if on_name.hit.rank < on_client.hit.rank => {
-                Some(on_name)
-            }
-            (on_name, on_client) => on_client.or(on_name),
-        }
+        let enforced = best
+            .enforced(Trigger::Client)
+            .map_or(NO_RANK, |hit| hit.rank);
+        let on_name = on_name.filter(|hit| hit.rank < enforced);
+        let on_client = best.logged(Trigger::Client);
+        // The rule on the client comes first, as it is the first of two that are equal.
+        let hits = on_client.into_iter().chain(on_name);
+        let first = hits.min_by_key(|hit| hit.rank);
+        first.map(|hit| self.matched(hit))
     }
 
     /// All rules that match a queried name or the client's address, in the order of precedence, including exceptions, the
     /// rules that they suppress, and rules that are logged only. Allocates; used for explanations.
     pub fn matching(&self, name: &Name) -> Vec<Matched<'s>> {
         let client = &self.snapshot.addresses.client;
-        let mut hits = self.on_networks(client, self.client, Trigger::Client);
-        hits.extend(self.snapshot.rules.matching(self.id, name));
-        // Stable: of two rules of one rank, that on the client's address comes first.
+        let mut hits = client.matching(
+            self.client.into_iter(),
+            |verdict| self.rank(verdict),
+            Trigger::Client,
+        );
+        if let Some(rules) = self.snapshot.rules.in_view(self.id) {
+            hits.extend(rules.matching(name));
+            let mut patterns = rules.matching_patterns(name);
+            // Several patterns of a source may be found in the name.
+            patterns.dedup_by_key(|(hit, _)| *hit);
+            hits.extend(patterns.into_iter().map(|(hit, _)| hit));
+        }
+        // Stable: of rules of one rank, that on the client's address comes first, and patterns come last.
         hits.sort_by_key(|hit| hit.rank);
         hits.into_iter().map(|hit| self.matched(hit)).collect()
     }
@@ -271,36 +283,20 @@ impl<'s> PolicyView<'s> {
         let networks = addresses
             .into_iter()
             .filter_map(|address| table.find(address));
-        let hits = self.on_networks(table, networks, Trigger::Answer);
+        let hits = table.matching(networks, |verdict| self.rank(verdict), Trigger::Answer);
         hits.into_iter().map(|hit| self.matched(hit)).collect()
     }
 
-    /// The rules on these networks and on those that contain them, in the order of precedence.
-    fn on_networks(
-        &self,
-        table: &PrefixTable,
-        networks: impl IntoIterator<Item = NetworkId>,
-        trigger: impl Fn(NetworkId) -> Trigger,
-    ) -> Vec<Hit> {
-        let networks = networks
-            .into_iter()
-            .flat_map(|network| table.containing(network));
-        let rules = networks.flat_map(|network| {
-            let prefix = table.prefix(network);
-            table.verdicts(network).iter().map(move |&verdict| {
-                let (rank, _) = self.precedence.ranked(verdict, &self.snapshot.verdicts);
-                network_rule(rank, prefix, verdict, network)
-            })
-        });
-        let mut rules: Vec<_> = rules.filter(|(rank, ..)| *rank != NO_RANK).collect();
-        rules.sort_unstable();
-        rules.dedup();
-        let hit = |(rank, _, _, verdict, network)| Hit {
-            rank,
-            verdict,
-            trigger: trigger(network),
-        };
-        rules.into_iter().map(hit).collect()
+    fn rank(&self, verdict: u32) -> Rank {
+        self.precedence.ranked(verdict, &self.snapshot.verdicts).0
+    }
+
+    /// The patterns of a matching rule with [`Trigger::Pattern`] that are found in the name. Allocates; used for explanations.
+    pub fn patterns(&self, hit: Hit, name: &Name) -> Vec<&'s str> {
+        let rules = self.snapshot.rules.in_view(self.id).into_iter();
+        let patterns = rules.flat_map(|rules| rules.matching_patterns(name));
+        let patterns = patterns.filter(|(of, _)| *of == hit);
+        patterns.map(|(_, pattern)| pattern).collect()
     }
 
     /// The network of a [`Trigger::Client`] that was found in this snapshot.
@@ -392,10 +388,11 @@ impl<'s> PolicyView<'s> {
         }
         if !self.snapshot.addresses.answer.is_empty() {
             let last = last.as_ref().unwrap_or(asked);
-            let (best, logged) = self.best_address([asked, last], found.past, addresses);
-            found.logged = logged;
-            if let Some(by) = best {
-                found.decision = self.decided_by_address(by);
+            let best = self.best_address([asked, last], found.past, addresses);
+            let logged = best.logged(Trigger::Answer);
+            found.logged = logged.map(|hit| self.matched(hit));
+            if let Some(hit) = best.enforced(Trigger::Answer) {
+                found.decision = self.decided_by_address(self.matched(hit));
                 if let Decision::Allowed(_) = found.decision {
                     found.past = found.decision.past();
                 }
@@ -415,8 +412,10 @@ impl<'s> PolicyView<'s> {
         past: Past,
         address: IpAddr,
     ) -> Option<Matched<'s>> {
-        let (best, _) = self.best_address(names, past, std::iter::once(address));
-        best.filter(|by| self.blocks(by.hit.verdict))
+        let best = self.best_address(names, past, std::iter::once(address));
+        let hit = best.enforced(Trigger::Answer);
+        hit.filter(|hit| self.blocks(hit.verdict))
+            .map(|hit| self.matched(hit))
     }
 
     /// Whether some rules are about addresses in answers.
@@ -436,103 +435,44 @@ impl<'s> PolicyView<'s> {
         }
     }
 
-    /// The first rule on an address in the answer, and the first one that would precede it if its list were not logged only.
+    /// The first rules on addresses in the answer that apply despite `past`.
     fn best_address(
         &self,
         names: [&Name; 2],
         past: Past,
         addresses: impl Iterator<Item = IpAddr>,
-    ) -> (Option<Matched<'s>>, Option<Matched<'s>>) {
+    ) -> BestNetwork {
         let (table, mut best) = (&self.snapshot.addresses.answer, BestNetwork::default());
         if past.exemption != ChainExemption::All {
             for network in addresses.filter_map(|address| table.find(address)) {
-                self.compare_networks(table, network, &names, past.before, &mut best);
+                best.compare(table, network, |verdict| {
+                    self.applies(verdict, &names, past.before)
+                });
             }
         }
-        best.hits(Trigger::Answer, |hit| self.matched(hit))
+        best
     }
 
-    /// Compares the rules on a network, and on those that contain it, with the best one so far. Rules that an exception on one
-    /// of the names suppresses do not count.
-    #[cold]
-    fn compare_networks(
-        &self,
-        table: &PrefixTable,
-        network: NetworkId,
-        names: &[&Name],
-        before: Rank,
-        best: &mut BestNetwork,
-    ) {
-        let Snapshot {
-            verdicts, rules, ..
-        } = self.snapshot;
-        for network in table.containing(network) {
-            let prefix = table.prefix(network);
-            for &verdict in table.verdicts(network) {
-                let (rank, is_logged_only) = self.precedence.ranked(verdict, verdicts);
-                let source = verdicts.get(verdict).source as u32;
-                if rank < before && !rules.is_suppressed_at(self.id, names, source) {
-                    let found = network_rule(rank, prefix, verdict, network);
-                    let best = match is_logged_only {
-                        true => &mut best.logged,
-                        false => &mut best.enforced,
-                    };
-                    *best = Some(best.map_or(found, |best| best.min(found)));
-                }
-            }
-        }
+    /// The rank of a verdict, and whether it is logged only. `None` if its rules do not apply: their rank is not better than
+    /// `before`, or an exception on one of the names suppresses them.
+    fn applies(&self, verdict: u32, names: &[&Name], before: Rank) -> Option<(Rank, bool)> {
+        let verdicts = &self.snapshot.verdicts;
+        let ranked = self.precedence.ranked(verdict, verdicts);
+        let source = verdicts.get(verdict).source as u32;
+        let rules = self.snapshot.rules.in_view(self.id)?;
+        (ranked.0 < before && !rules.is_suppressed_at(names, source)).then_some(ranked)
     }
 
-    /// The lookup's result as if the rule on the client's address were one on the queried name, if it precedes those on
-    /// the name. Also the rule that would do so if its list were not logged only.
+    /// The first rules on the client's address that precede those on the queried name.
     #[cold]
-    fn compare_client(
-        &self,
-        client: NetworkId,
-        name: &Name,
-        found: &LookupResult,
-    ) -> (Option<Matched<'s>>, Option<Matched<'s>>) {
+    fn best_client(&self, client: NetworkId, name: &Name, found: &LookupResult) -> BestNetwork {
         let (table, mut best) = (&self.snapshot.addresses.client, BestNetwork::default());
         // A rule of the same rank on the name has another kind of trigger, and comes after that on the client.
         let before = found.best().map_or(NO_RANK, |hit| hit.rank + 1);
-        self.compare_networks(table, client, &[name], before, &mut best);
-        best.hits(Trigger::Client, |hit| self.matched(hit))
-    }
-}
-
-/// The first rules on networks: those that decide, and those that are logged only.
-#[derive(Default)]
-struct BestNetwork {
-    enforced: Option<NetworkRule>,
-    logged: Option<NetworkRule>,
-}
-
-/// A rule on a network, in the order of precedence: rank, prefix length (counted down), first address, verdict, network.
-type NetworkRule = (Rank, u8, u128, u32, NetworkId);
-
-fn network_rule(rank: Rank, prefix: Prefix, verdict: u32, network: NetworkId) -> NetworkRule {
-    (rank, u8::MAX - prefix.len, prefix.first, verdict, network)
-}
-
-impl BestNetwork {
-    fn hits<'s>(
-        self,
-        trigger: impl Fn(NetworkId) -> Trigger,
-        matched: impl Fn(Hit) -> Matched<'s>,
-    ) -> (Option<Matched<'s>>, Option<Matched<'s>>) {
-        let precedes = |logged: &NetworkRule| self.enforced.is_none_or(|best| *logged < best);
-        let hit = |(rank, _, _, verdict, network)| {
-            let trigger = trigger(network);
-            matched(Hit {
-                rank,
-                verdict,
-                trigger,
-            })
-        };
-        (
-            self.enforced.map(hit),
-            self.logged.filter(precedes).map(hit),
-        )
+        best.compare(table, client, |verdict| {
+            self.applies(verdict, &[name], before)
+        });
+        best
     }
 }
 

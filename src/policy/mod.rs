@@ -5,6 +5,7 @@ pub mod clients;
 pub mod current;
 pub mod decide;
 pub mod effect;
+mod evaluation;
 pub mod image;
 pub mod images;
 pub mod local;

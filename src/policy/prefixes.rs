@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use super::effect::Effect;
 use super::images::Images;
 use super::prefix::{AddressOf, Prefix, address_bits, as_v4};
+use super::ranking::{Hit, NO_RANK, Rank, Trigger};
 
 /// The number of a network in its table.
 pub(super) type NetworkId = u32;
@@ -209,6 +210,30 @@ impl PrefixTable {
         std::iter::successors(Some(network), larger)
     }
 
+    /// The rules on these networks and on those that contain them, in the order of precedence. `rank` returns the rank of a
+    /// verdict.
+    pub(super) fn matching(
+        &self,
+        networks: impl Iterator<Item = NetworkId>,
+        rank: impl Fn(u32) -> Rank,
+        trigger: impl Fn(NetworkId) -> Trigger,
+    ) -> Vec<Hit> {
+        let mut rules = Vec::new();
+        for network in networks.flat_map(|network| self.containing(network)) {
+            let verdicts = self.verdicts(network).iter();
+            rules.extend(verdicts.map(|&verdict| self.rule(rank(verdict), network, verdict)));
+        }
+        rules.retain(|(rank, ..)| *rank != NO_RANK);
+        rules.sort_unstable();
+        rules.dedup();
+        rules.into_iter().map(|rule| hit(rule, &trigger)).collect()
+    }
+
+    fn rule(&self, rank: Rank, network: NetworkId, verdict: u32) -> NetworkRule {
+        let prefix = self.prefix(network);
+        (rank, u8::MAX - prefix.len, prefix.first, verdict, network)
+    }
+
     /// The trigger of the rules on a network.
     pub(super) fn prefix(&self, network: NetworkId) -> Prefix {
         self.networks[network as usize].prefix
@@ -219,6 +244,61 @@ impl PrefixTable {
         let from = |network: usize| self.networks.get(network).map(|n| n.verdicts_from as usize);
         let (network, end) = (network as usize, self.verdicts.len());
         &self.verdicts[from(network).unwrap_or(end)..from(network + 1).unwrap_or(end)]
+    }
+}
+
+/// The first rules on networks: those that decide, and those that are logged only.
+#[derive(Default)]
+pub(super) struct BestNetwork {
+    enforced: Option<NetworkRule>,
+    logged: Option<NetworkRule>,
+}
+
+/// A rule on a network, in the order of precedence: rank, prefix length (counted down), first address, verdict, network.
+type NetworkRule = (Rank, u8, u128, u32, NetworkId);
+
+impl BestNetwork {
+    /// Compares the rules on a network, and on those that contain it, with the best ones so far. `ranked` returns the rank of
+    /// a verdict, and whether it is logged only; `None` if the rule does not count.
+    #[cold]
+    pub(super) fn compare(
+        &mut self,
+        table: &PrefixTable,
+        network: NetworkId,
+        ranked: impl Fn(u32) -> Option<(Rank, bool)>,
+    ) {
+        for network in table.containing(network) {
+            for &verdict in table.verdicts(network) {
+                let Some((rank, is_logged_only)) = ranked(verdict) else {
+                    continue;
+                };
+                let found = table.rule(rank, network, verdict);
+                let best = match is_logged_only {
+                    true => &mut self.logged,
+                    false => &mut self.enforced,
+                };
+                *best = Some(best.map_or(found, |best| best.min(found)));
+            }
+        }
+    }
+
+    /// The first rule that decides.
+    pub(super) fn enforced(&self, trigger: impl Fn(NetworkId) -> Trigger) -> Option<Hit> {
+        self.enforced.map(|rule| hit(rule, trigger))
+    }
+
+    /// The first rule that would decide if its source were not logged only.
+    pub(super) fn logged(&self, trigger: impl Fn(NetworkId) -> Trigger) -> Option<Hit> {
+        let precedes = |logged: &NetworkRule| self.enforced.is_none_or(|best| *logged < best);
+        self.logged.filter(precedes).map(|rule| hit(rule, trigger))
+    }
+}
+
+fn hit((rank, _, _, verdict, network): NetworkRule, trigger: impl Fn(NetworkId) -> Trigger) -> Hit {
+    Hit {
+        rank,
+        verdict,
+        trigger: trigger(network),
     }
 }
 

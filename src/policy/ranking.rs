@@ -16,6 +16,8 @@ const SCOPE_SHIFT: u32 = 32;
 const DEPTH_SHIFT: u32 = SCOPE_SHIFT + 2;
 const RANK_SHIFT: u32 = DEPTH_SHIFT + 7;
 const RANK_BITS: u32 = u64::BITS - RANK_SHIFT;
+/// What patterns have in place of a scope.
+const PATTERN: u64 = 3;
 /// The depth counts down from this number of labels.
 const DEPTH_MASK: u64 = (1 << (RANK_SHIFT - DEPTH_SHIFT)) - 1;
 const _: () = assert!(MAX_LABELS as u64 <= DEPTH_MASK);
@@ -70,6 +72,8 @@ pub enum Trigger {
         /// The number of labels of the rule's name, which is an ancestor of the looked-up name or the name itself.
         labels: u8,
     },
+    /// A pattern, which is found in the name.
+    Pattern,
     /// A network of the client: its number in the snapshot.
     Client(u32),
     /// A network of an address in the answer: its number in the snapshot.
@@ -81,7 +85,7 @@ impl Hit {
     pub fn labels(&self) -> Option<usize> {
         match self.trigger {
             Trigger::Name { labels, .. } => Some(labels.into()),
-            Trigger::Client(_) | Trigger::Answer(_) => None,
+            Trigger::Pattern | Trigger::Client(_) | Trigger::Answer(_) => None,
         }
     }
 }
@@ -157,18 +161,34 @@ pub(super) fn weight(rank: Rank, labels: usize, scope: Scope, verdict: u32) -> u
         | u64::from(verdict)
 }
 
+/// The weight of a rule with a pattern. Rules on names precede it, even those on the root.
+pub(super) fn pattern_weight(rank: Rank, verdict: u32) -> u64 {
+    u64::from(rank) << RANK_SHIFT
+        | DEPTH_MASK << DEPTH_SHIFT
+        | PATTERN << SCOPE_SHIFT
+        | u64::from(verdict)
+}
+
+/// The rank of a weight; [`NO_RANK`] for [`NONE`].
+#[inline]
+pub(super) fn rank_of(weight: u64) -> Rank {
+    (weight >> RANK_SHIFT) as Rank
+}
+
 /// The rule of a weight; `None` for [`NONE`].
 pub(super) fn hit(weight: u64) -> Option<Hit> {
     (weight != NONE).then(|| Hit {
         rank: (weight >> RANK_SHIFT) as u32,
         verdict: weight as u32,
-        trigger: Trigger::Name {
-            scope: match weight >> SCOPE_SHIFT & 3 {
-                0 => Scope::Exact,
-                1 => Scope::Below,
-                _ => Scope::Subtree,
-            },
-            labels: (DEPTH_MASK - (weight >> DEPTH_SHIFT & DEPTH_MASK)) as u8,
+        trigger: {
+            let labels = (DEPTH_MASK - (weight >> DEPTH_SHIFT & DEPTH_MASK)) as u8;
+            let name = |scope| Trigger::Name { scope, labels };
+            match weight >> SCOPE_SHIFT & 3 {
+                0 => name(Scope::Exact),
+                1 => name(Scope::Below),
+                2 => name(Scope::Subtree),
+                _ => Trigger::Pattern,
+            }
         },
     })
 }
@@ -266,7 +286,7 @@ impl RankedClause {
     };
 
     /// The rank that counts for [`LookupResult::other`].
-    fn other(self) -> Rank {
+    pub(super) fn other(self) -> Rank {
         if self.nxdomain || self.logs {
             NO_RANK
         } else {

@@ -3,17 +3,14 @@
 use std::sync::Arc;
 
 use super::effect::Effect;
+use super::evaluation::{Evaluation, RankedPatterns};
 use super::image::Image;
 use super::image::walk::{BATCH, Position};
 use super::images::Images;
 use super::prefilter::Prefilter;
-use super::ranking::{
-    Hit, LOGS, LOOK, LookupResult, NO_RANK, NONE, OVERRIDES, Rank, RankedClause, RankedValue,
-    Ranks, hit, weight,
-};
-use super::rule::Scope;
+use super::ranking::{LOGS, LOOK, LookupResult, OVERRIDES, Rank, RankedClause, RankedValue, Ranks};
 use super::view::ViewId;
-use crate::wire::name::{MAX_LABELS, Name};
+use crate::wire::name::Name;
 
 /// The rules of a snapshot, in all views.
 #[derive(Debug, Default)]
@@ -25,6 +22,7 @@ pub struct Rules {
     /// The sources that exceptions suppress, by the source of the exception, sorted. `None` for an exception against
     /// everything.
     suppressed: Vec<Option<Box<[usize]>>>,
+    has_patterns: bool,
 }
 
 /// A small image that is looked up in addition to the base.
@@ -41,6 +39,7 @@ struct ViewRanks {
     delta: Option<Ranks>,
     /// Those of orders and exceptions are the same in all views.
     orders: Option<Arc<Ranks>>,
+    patterns: RankedPatterns,
 }
 
 impl Rules {
@@ -58,13 +57,18 @@ impl Rules {
             prefilter: Prefilter::new(&image),
             image,
         };
-        Self {
+        let mut rules = Self {
             base,
             delta: delta.map(overlay),
             orders: orders.map(overlay),
             views: Vec::new(),
             suppressed,
-        }
+            has_patterns: false,
+        };
+        let images = rules.all_images();
+        let mut groups = images.iter().flatten().map(|image| image.pattern_groups());
+        rules.has_patterns = groups.any(|groups| !groups.is_empty());
+        rules
     }
 
     /// Adds a view. `ranked` returns the rank of the clause with this source and effect in the view, or `None` if the
@@ -98,15 +102,24 @@ impl Rules {
             let orders = self.orders.as_ref();
             orders.map(|orders| Arc::new(ranks(&orders.image, &is_replaced)))
         };
-        let view = ViewRanks {
-            base: self.base.as_ref().map(|base| ranks(base, &is_whole)),
-            delta: delta.map(|delta| ranks(&delta.image, &is_replaced)),
-            orders: match self.views.first() {
-                Some(first) => first.orders.clone(),
-                None => orders(),
-            },
+        let base = self.base.as_ref().map(|base| ranks(base, &is_whole));
+        let delta = delta.map(|delta| ranks(&delta.image, &is_replaced));
+        let orders = match self.views.first() {
+            Some(first) => first.orders.clone(),
+            None => orders(),
         };
-        self.views.push(view);
+        let images = self.all_images();
+        let patterns = RankedPatterns::new([
+            images[0].zip(base.as_ref()),
+            images[1].zip(delta.as_ref()),
+            images[2].zip(orders.as_deref()),
+        ]);
+        self.views.push(ViewRanks {
+            base,
+            delta,
+            orders,
+            patterns,
+        });
     }
 
     /// The rules of `images` in one view, without regard to effects. `rank` returns the rank of a source, 0 being the
@@ -187,12 +200,17 @@ impl Rules {
                 flags |= self.lookup_overlay(overlay, which == 1, names, view, found);
             }
         }
-        if flags & LOGS != 0 {
-            for (which, (name, found)) in names.iter().zip(found).enumerate() {
-                if found.logged == LOOK {
-                    self.find_logged(view(which), name, found);
-                }
+        if flags & LOGS == 0 && !self.has_patterns {
+            return;
+        }
+        for (which, (name, found)) in names.iter().zip(found).enumerate() {
+            let Some(rules) = self.in_view(view(which)) else {
+                return;
+            };
+            if found.logged == LOOK {
+                rules.find_logged(name, found);
             }
+            rules.add_patterns(name, None, found);
         }
     }
 
@@ -207,7 +225,10 @@ impl Rules {
     pub fn lookup_target(&self, view: ViewId, asked: &Name, name: &Name) -> LookupResult {
         let mut found = LookupResult::default();
         self.lookup_by(&[name], |_| view, std::slice::from_mut(&mut found));
-        self.evaluate_with_exceptions(view, name, Some(asked), &mut found);
+        if let Some(rules) = self.in_view(view) {
+            rules.apply_exceptions(name, Some(asked), &mut found);
+            rules.add_patterns(name, Some(asked), &mut found);
+        }
         found
     }
 
@@ -246,147 +267,39 @@ impl Rules {
         let flags = merge(image, ranked, &some[..count], found, place);
         if flags & OVERRIDES != 0 {
             for which in 0..count {
-                let (view, found) = (view(place(which)), &mut found[place(which)]);
-                self.evaluate_with_exceptions(view, some[which], None, found);
+                if let Some(rules) = self.in_view(view(place(which))) {
+                    rules.apply_exceptions(some[which], None, &mut found[place(which)]);
+                }
             }
         }
         flags
     }
 
-    /// Evaluates the name's rules one by one, without those that an exception suppresses. `found.other` does not show
-    /// which of the rules below are suppressed. The effect of this imprecision can only be NODATA instead of NXDOMAIN,
-    /// or that the names below do not count as all blocked. Exceptions that match `asked` apply to `name` as well.
-    #[cold]
-    fn evaluate_with_exceptions(
-        &self,
-        view: ViewId,
-        name: &Name,
-        asked: Option<&Name>,
-        found: &mut LookupResult,
-    ) {
-        (found.best, found.cover, found.excepted) = (NONE, NONE, NONE);
-        let mut other = found.other;
-        let is_some_suppressed =
-            self.evaluate(view, name, asked, |position, weight, clause, scope| {
-                if clause.overrides {
-                    // Rules on names below may be suppressed, too.
-                    other = 0;
-                    if matches(position, scope) {
-                        found.excepted = found.excepted.min(weight);
-                    }
-                    return;
-                }
-                if clause.logs {
-                    return;
-                }
-                if matches(position, scope) {
-                    found.best = found.best.min(weight);
-                }
-                if scope != Scope::Exact {
-                    found.cover = found.cover.min(weight);
-                }
-            });
-        // A suppressed rule still applies to queries for the names below.
-        found.other = if is_some_suppressed { 0 } else { other };
+    /// The base, the delta, and the orders.
+    fn all_images(&self) -> [Option<&Image>; 3] {
+        let overlays = [&self.delta, &self.orders].map(Option::as_ref);
+        let [delta, orders] = overlays.map(|overlay| overlay.map(|overlay| &*overlay.image));
+        [self.base.as_deref(), delta, orders]
     }
 
-    /// Finds the rule that would decide if its list were not logged only.
-    #[cold]
-    fn find_logged(&self, view: ViewId, name: &Name, found: &mut LookupResult) {
-        let mut logged = NONE;
-        self.evaluate(view, name, None, |position, weight, clause, scope| {
-            if clause.logs && matches(position, scope) {
-                logged = logged.min(weight);
-            }
-        });
-        found.logged = if logged < found.best { logged } else { NONE };
-    }
-
-    /// Calls `each` with every rule on the name and on its ancestors that no exception suppresses: the position of its
-    /// name, its weight, and its clause. Exceptions that match `asked` apply to `name` as well. Returns whether a rule was
-    /// suppressed.
-    fn evaluate(
-        &self,
-        view: ViewId,
-        name: &Name,
-        asked: Option<&Name>,
-        mut each: impl FnMut(Position, u64, RankedClause, Scope),
-    ) -> bool {
-        let mut is_some_suppressed = false;
-        let Some(view) = self.view(view) else {
-            return false;
-        };
-        let orders = self.orders.as_ref().zip(view.orders.as_deref());
-        let orders = orders.map(|(overlay, ranks)| (&*overlay.image, ranks));
-        let asked = asked.map(|asked| AncestorRules::new(orders, asked));
-        let own = AncestorRules::new(orders, name);
-        for image in self.images(view) {
-            AncestorRules::new(Some(image), name).each(|position, labels, clause, scope| {
-                let mut ancestors = asked.iter().chain([&own]);
-                let is_suppressed = !clause.overrides
-                    && ancestors.any(|ancestors| self.is_suppressed(ancestors, clause.source));
-                is_some_suppressed |= is_suppressed;
-                if !is_suppressed {
-                    let weight = weight(clause.rank, labels, scope, clause.verdict);
-                    each(position, weight, clause, scope);
-                }
-            });
-        }
-        is_some_suppressed
-    }
-
-    /// All rules that match a name, best first. Allocates; used for explanations.
-    pub fn matching(&self, view: ViewId, name: &Name) -> Vec<Hit> {
-        let mut weights = Vec::new();
-        for image in self
-            .view(view)
-            .into_iter()
-            .flat_map(|view| self.images(view))
-        {
-            AncestorRules::new(Some(image), name).each(|position, labels, clause, scope| {
-                if matches(position, scope) {
-                    weights.push(weight(clause.rank, labels, scope, clause.verdict));
-                }
-            });
-        }
-        weights.sort_unstable();
-        weights.into_iter().filter_map(hit).collect()
-    }
-
-    fn images<'r>(&'r self, view: &'r ViewRanks) -> impl Iterator<Item = (&'r Image, &'r Ranks)> {
-        let overlay =
-            |overlay: &'r Option<Overlay>| overlay.as_ref().map(|overlay| &*overlay.image);
-        let base = self.base.as_deref().zip(view.base.as_ref());
-        let delta = overlay(&self.delta).zip(view.delta.as_ref());
-        let orders = overlay(&self.orders).zip(view.orders.as_deref());
-        [base, delta, orders].into_iter().flatten()
-    }
-
-    /// Whether an exception that matches one of the names suppresses a source.
-    pub(super) fn is_suppressed_at(&self, view: ViewId, names: &[&Name], source: u32) -> bool {
-        if self.suppressed.iter().all(Option::is_none) {
-            return false;
-        }
-        let view = self.view(view);
-        let orders = self
-            .orders
-            .as_ref()
-            .zip(view.and_then(|view| view.orders.as_deref()));
-        let orders = orders.map(|(overlay, ranks)| (&*overlay.image, ranks));
-        let mut names = names.iter();
-        names.any(|name| self.is_suppressed(&AncestorRules::new(orders, name), source))
-    }
-
-    /// Whether an exception on the name or on an ancestor matches the name and suppresses the source.
-    fn is_suppressed(&self, orders: &AncestorRules<'_>, source: u32) -> bool {
-        let mut suppressed = false;
-        orders.each(|position, _, exception, scope| {
-            let against = self.suppressed.get(exception.source as usize);
-            let against = against.and_then(|against| against.as_deref());
-            suppressed |= matches(position, scope)
-                && against.is_some_and(|named| named.binary_search(&(source as usize)).is_ok());
-        });
-        suppressed
+    /// The rules in a view, to be evaluated one by one. `None` if there are no views.
+    pub(super) fn in_view(&self, view: ViewId) -> Option<Evaluation<'_>> {
+        let view = self.view(view)?;
+        let ranks = [
+            view.base.as_ref(),
+            view.delta.as_ref(),
+            view.orders.as_deref(),
+        ];
+        let [base, delta, orders] = self.all_images();
+        Some(Evaluation {
+            images: [
+                base.zip(ranks[0]),
+                delta.zip(ranks[1]),
+                orders.zip(ranks[2]),
+            ],
+            suppressed: &self.suppressed,
+            patterns: &view.patterns,
+        })
     }
 }
 
@@ -411,57 +324,6 @@ fn merge(
     flags
 }
 
-/// The values of a name and of its ancestors in one image.
-struct AncestorRules<'r> {
-    image: Option<(&'r Image, &'r Ranks)>,
-    /// Position, number of labels, value: at most one entry for each label of the name, and one for the root.
-    entries: [(Position, u8, u32); MAX_LABELS + 1],
-    count: usize,
-}
-
-impl<'r> AncestorRules<'r> {
-    fn new(image: Option<(&'r Image, &'r Ranks)>, name: &Name) -> Self {
-        let mut ancestors = Self {
-            image,
-            entries: [(Position::Below, 0, 0); MAX_LABELS + 1],
-            count: 0,
-        };
-        if let Some((image, _)) = ancestors.image {
-            image.walk(&[name], |_, position, labels, value| {
-                if position != Position::Below {
-                    ancestors.entries[ancestors.count] = (position, labels as u8, value);
-                    ancestors.count += 1;
-                }
-            });
-        }
-        ancestors
-    }
-
-    /// Calls `each` with every ranked rule.
-    fn each(&self, mut each: impl FnMut(Position, usize, RankedClause, Scope)) {
-        let Some((image, ranks)) = self.image else {
-            return;
-        };
-        for &(position, labels, value) in &self.entries[..self.count] {
-            for rule in image.value(value).rules() {
-                let clause = ranks.clause(rule.clause);
-                if clause.rank != NO_RANK {
-                    each(position, labels.into(), clause, rule.scope);
-                }
-            }
-        }
-    }
-}
-
-/// Whether a rule of this scope matches the looked-up name, given the position of the rule's name.
-fn matches(position: Position, scope: Scope) -> bool {
-    match position {
-        Position::Above => scope != Scope::Exact,
-        Position::At => scope != Scope::Below,
-        Position::Below => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -472,7 +334,8 @@ mod tests {
     use super::super::image::layout::HEADER;
     use super::super::image::provenance::ImageSource;
     use super::super::image::tests::changed;
-    use super::super::ranking::Trigger;
+    use super::super::ranking::{Hit, Trigger};
+    use super::super::rule::Scope;
     use super::*;
     use crate::policy::image::tests::named;
 

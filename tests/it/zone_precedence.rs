@@ -113,6 +113,7 @@ fn described(view: PolicyView<'_>, at: &Name, by: Matched<'_>) -> String {
             let (owner, _) = Name::parse(at.ancestor(labels.into()), 0).expect("a name");
             format!("{}{owner}", scope.sign())
         }
+        Trigger::Pattern => format!("{:?}", view.patterns(by.hit, at)),
         Trigger::Client(network) => format!("client {}", view.client_network(network)),
         Trigger::Answer(network) => format!("answer {}", view.answer_network(network)),
     };

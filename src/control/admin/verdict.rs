@@ -117,6 +117,8 @@ pub enum RuleTrigger {
         /// Whether it covers names below that.
         scope: Scope,
     },
+    /// A pattern.
+    Pattern(String),
     /// A network of the client's address.
     Client(String),
     /// A network of an address in the answer.
@@ -124,11 +126,12 @@ pub enum RuleTrigger {
 }
 
 impl fmt::Display for RuleTrigger {
-    /// The trigger as lists write it: a name with the sign of its scope. A network has the word `client` or `answer` before
-    /// it.
+    /// The trigger as lists write it: a name with the sign of its scope. A pattern is
+    /// between slashes. A network has the word `client` or `answer` before it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name { owner, scope } => write!(f, "{}{owner}", scope.sign()),
+            Self::Pattern(pattern) => write!(f, "/{pattern}/"),
             Self::Client(network) => write!(f, "client {network}"),
             Self::Answer(network) => write!(f, "answer {network}"),
         }
@@ -140,7 +143,7 @@ impl RuleTrigger {
     pub fn scope(&self) -> Option<Scope> {
         match self {
             Self::Name { scope, .. } => Some(*scope),
-            Self::Client(_) | Self::Answer(_) => None,
+            Self::Pattern(_) | Self::Client(_) | Self::Answer(_) => None,
         }
     }
 }

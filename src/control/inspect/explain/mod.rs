@@ -107,7 +107,7 @@ pub struct RuleLine {
     pub source: String,
     /// The kind of the source.
     pub kind: Kind,
-    /// The rule in the notation of lists: `x`, `.x` or `*.x`; `client` or `answer`, and a network, if it is on addresses.
+    /// The rule in the notation of lists: `x`, `.x` or `*.x`; a pattern between slashes; `client` or `answer`, and a network.
     pub rule: String,
     /// Which names it matches; `None` if it is not on a name.
     pub scope: Option<Scope>,

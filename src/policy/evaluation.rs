@@ -1,0 +1,285 @@
+//! Evaluates the rules of a name one by one. Lookups do so only if the image of orders has an exception that may ignore
+//! some of them, if some rules are logged only, or if there are patterns.
+
+use super::image::Image;
+use super::image::triggers::PatternGroup;
+use super::image::walk::Position;
+use super::patterns::NameText;
+use super::ranking::{
+    Hit, LookupResult, NO_RANK, NONE, Rank, RankedClause, Ranks, hit, pattern_weight, rank_of,
+    weight,
+};
+use super::rule::Scope;
+use crate::wire::name::{MAX_LABELS, Name};
+
+/// An image with the ranks that its rules have in a view.
+type RankedImage<'r> = (&'r Image, &'r Ranks);
+
+/// The rules of all images in a view.
+#[derive(Clone, Copy)]
+pub(super) struct Evaluation<'r> {
+    /// The base, the delta, and the orders.
+    pub(super) images: [Option<RankedImage<'r>>; 3],
+    /// The sources that exceptions suppress, by the source of the exception, sorted. `None` for an exception against
+    /// everything.
+    pub(super) suppressed: &'r [Option<Box<[usize]>>],
+    pub(super) patterns: &'r RankedPatterns,
+}
+
+/// The groups of patterns of all images in a view.
+#[derive(Debug)]
+pub(super) struct RankedPatterns {
+    /// The rank of each group, the number of its image, and its number in the image; sorted.
+    groups: Vec<(Rank, u8, u32)>,
+    /// The best rank of a pattern that counts for `other` of a [`LookupResult`]: a pattern may match any name.
+    other: Rank,
+}
+
+impl RankedPatterns {
+    /// The patterns of the base, the delta and the orders.
+    pub(super) fn new(images: [Option<RankedImage<'_>>; 3]) -> Self {
+        let mut patterns = Self {
+            groups: Vec::new(),
+            other: NO_RANK,
+        };
+        let images = (0..).zip(images);
+        for (number, (image, ranks)) in images.filter_map(|(number, image)| Some((number, image?)))
+        {
+            for (place, group) in (0..).zip(image.pattern_groups()) {
+                let clauses = group.rules.iter().map(|(_, clause)| ranks.clause(*clause));
+                // All rules of a group have the same rank. Patterns of exceptions against some sources decide nothing.
+                let mut clauses = clauses
+                    .filter(|clause| clause.rank != NO_RANK && !clause.overrides)
+                    .peekable();
+                if let Some(clause) = clauses.peek() {
+                    patterns.groups.push((clause.rank, number, place));
+                }
+                let others = clauses.map(RankedClause::other);
+                patterns.other = others.fold(patterns.other, Rank::min);
+            }
+        }
+        patterns.groups.sort_unstable();
+        patterns
+    }
+}
+
+impl<'r> Evaluation<'r> {
+    /// Evaluates the name's rules, without those that an exception suppresses. `found.other` does not show which of the
+    /// rules below are suppressed. The effect of this imprecision can only be NODATA instead of NXDOMAIN, or that the
+    /// names below do not count as all blocked. Exceptions that match `asked` apply to `name` as well.
+    #[cold]
+    pub(super) fn apply_exceptions(
+        &self,
+        name: &Name,
+        asked: Option<&Name>,
+        found: &mut LookupResult,
+    ) {
+        (found.best, found.cover, found.excepted) = (NONE, NONE, NONE);
+        let mut other = found.other;
+        let is_some_suppressed = self.each(name, asked, |position, weight, clause, scope| {
+            if clause.overrides {
+                // Rules on names below may be suppressed, too.
+                other = 0;
+                if matches(position, scope) {
+                    found.excepted = found.excepted.min(weight);
+                }
+                return;
+            }
+            if clause.logs {
+                return;
+            }
+            if matches(position, scope) {
+                found.best = found.best.min(weight);
+            }
+            if scope != Scope::Exact {
+                found.cover = found.cover.min(weight);
+            }
+        });
+        // A suppressed rule still applies to queries for the names below.
+        found.other = if is_some_suppressed { 0 } else { other };
+    }
+
+    /// Finds the rule that would decide if its list were not logged only.
+    #[cold]
+    pub(super) fn find_logged(&self, name: &Name, found: &mut LookupResult) {
+        let mut logged = NONE;
+        self.each(name, None, |position, weight, clause, scope| {
+            if clause.logs && matches(position, scope) {
+                logged = logged.min(weight);
+            }
+        });
+        found.logged = if logged < found.best { logged } else { NONE };
+    }
+
+    /// Calls `each` with every rule on the name and on its ancestors that no exception suppresses: the position of its
+    /// name, its weight, and its clause. Exceptions that match `asked` apply to `name` as well. Returns whether a rule was
+    /// suppressed.
+    fn each(
+        &self,
+        name: &Name,
+        asked: Option<&Name>,
+        mut each: impl FnMut(Position, u64, RankedClause, Scope),
+    ) -> bool {
+        let mut is_some_suppressed = false;
+        let [.., orders] = self.images;
+        let asked = asked.map(|asked| AncestorRules::new(orders, asked));
+        let own = AncestorRules::new(orders, name);
+        for image in self.images {
+            AncestorRules::new(image, name).each(|position, labels, clause, scope| {
+                let mut ancestors = asked.iter().chain([&own]);
+                let is_suppressed = !clause.overrides
+                    && ancestors.any(|ancestors| self.is_suppressed(ancestors, clause.source));
+                is_some_suppressed |= is_suppressed;
+                if !is_suppressed {
+                    let weight = weight(clause.rank, labels, scope, clause.verdict);
+                    each(position, weight, clause, scope);
+                }
+            });
+        }
+        is_some_suppressed
+    }
+
+    /// All rules on names that match a name, best first.
+    pub(super) fn matching(&self, name: &Name) -> Vec<Hit> {
+        let mut weights = Vec::new();
+        for image in self.images {
+            AncestorRules::new(image, name).each(|position, labels, clause, scope| {
+                if matches(position, scope) {
+                    weights.push(weight(clause.rank, labels, scope, clause.verdict));
+                }
+            });
+        }
+        weights.sort_unstable();
+        weights.into_iter().filter_map(hit).collect()
+    }
+
+    /// Adds the rules with patterns to the result for a name. Only those are searched for that may precede the rule which
+    /// was found. Exceptions that match `asked` apply to `name` as well.
+    #[inline(never)]
+    pub(super) fn add_patterns(&self, name: &Name, asked: Option<&Name>, found: &mut LookupResult) {
+        found.other = found.other.min(self.patterns.other);
+        let mut text = None;
+        for &(rank, image, place) in &self.patterns.groups {
+            if rank >= rank_of(found.best) {
+                break;
+            }
+            let Some((group, ranks)) = self.pattern_group(image, place) else {
+                continue;
+            };
+            let text = text.get_or_insert_with(|| NameText::new(name));
+            let Some(first) = group.set.find(text) else {
+                continue;
+            };
+            let clause = ranks.clause(group.rules[first].1);
+            if self.is_suppressed_at(&[asked.unwrap_or(name), name], clause.source) {
+                continue;
+            }
+            let weight = pattern_weight(rank, clause.verdict);
+            match clause.logs {
+                true => found.logged = found.logged.min(weight),
+                false => {
+                    found.best = weight;
+                    break;
+                }
+            }
+        }
+        if found.logged > found.best {
+            found.logged = NONE;
+        }
+    }
+
+    /// The patterns found in a name, each with the rule that it belongs to, best first.
+    pub(super) fn matching_patterns(&self, name: &Name) -> Vec<(Hit, &'r str)> {
+        let text = NameText::new(name);
+        let mut found = Vec::new();
+        for &(rank, image, place) in &self.patterns.groups {
+            let Some((group, ranks)) = self.pattern_group(image, place) else {
+                continue;
+            };
+            for which in group.set.find_all(&text) {
+                let (pattern, clause) = &group.rules[which];
+                let weight = pattern_weight(rank, ranks.clause(*clause).verdict);
+                found.extend(hit(weight).map(|hit| (hit, &**pattern)));
+            }
+        }
+        found
+    }
+
+    fn pattern_group(&self, image: u8, place: u32) -> Option<(&'r PatternGroup, &'r Ranks)> {
+        let (image, ranks) = self.images[usize::from(image)]?;
+        Some((image.pattern_groups().get(place as usize)?, ranks))
+    }
+
+    /// Whether an exception that matches one of the names suppresses a source.
+    pub(super) fn is_suppressed_at(&self, names: &[&Name], source: u32) -> bool {
+        if self.suppressed.iter().all(Option::is_none) {
+            return false;
+        }
+        let [.., orders] = self.images;
+        let mut names = names.iter();
+        names.any(|name| self.is_suppressed(&AncestorRules::new(orders, name), source))
+    }
+
+    /// Whether an exception on the name or on an ancestor matches the name and suppresses the source.
+    fn is_suppressed(&self, orders: &AncestorRules<'_>, source: u32) -> bool {
+        let mut suppressed = false;
+        orders.each(|position, _, exception, scope| {
+            let against = self.suppressed.get(exception.source as usize);
+            let against = against.and_then(|against| against.as_deref());
+            suppressed |= matches(position, scope)
+                && against.is_some_and(|named| named.binary_search(&(source as usize)).is_ok());
+        });
+        suppressed
+    }
+}
+
+/// The values of a name and of its ancestors in one image.
+struct AncestorRules<'r> {
+    image: Option<RankedImage<'r>>,
+    /// Position, number of labels, value: at most one entry for each label of the name, and one for the root.
+    entries: [(Position, u8, u32); MAX_LABELS + 1],
+    count: usize,
+}
+
+impl<'r> AncestorRules<'r> {
+    fn new(image: Option<RankedImage<'r>>, name: &Name) -> Self {
+        let mut ancestors = Self {
+            image,
+            entries: [(Position::Below, 0, 0); MAX_LABELS + 1],
+            count: 0,
+        };
+        if let Some((image, _)) = ancestors.image {
+            image.walk(&[name], |_, position, labels, value| {
+                if position != Position::Below {
+                    ancestors.entries[ancestors.count] = (position, labels as u8, value);
+                    ancestors.count += 1;
+                }
+            });
+        }
+        ancestors
+    }
+
+    /// Calls `each` with every ranked rule.
+    fn each(&self, mut each: impl FnMut(Position, usize, RankedClause, Scope)) {
+        let Some((image, ranks)) = self.image else {
+            return;
+        };
+        for &(position, labels, value) in &self.entries[..self.count] {
+            for rule in image.value(value).rules() {
+                let clause = ranks.clause(rule.clause);
+                if clause.rank != NO_RANK {
+                    each(position, labels.into(), clause, rule.scope);
+                }
+            }
+        }
+    }
+}
+
+/// Whether a rule of this scope matches the looked-up name, given the position of the rule's name.
+fn matches(position: Position, scope: Scope) -> bool {
+    match position {
+        Position::Above => scope != Scope::Exact,
+        Position::At => scope != Scope::Below,
+        Position::Below => false,
+    }
+}
