@@ -2,8 +2,8 @@
 //!
 //! | bytes | content |
 //! |---|---|
-//! | 1 | bits 0 to 4: number of children (n); `LONG`, `WIDE` |
-//! | 1, or 3 if `WIDE` | the value of all children that are not `EXPLICIT` |
+//! | 1 | bits 0 to 4: number of children (n); bit 5: `LONG`; bits 6 and 7: how values are stored ([`ValueFormat`]) |
+//! | 0 to 3 | the common value: that of all children that are not `EXPLICIT` |
 //! | n | a tag each: seven bits of the first label's hash, above the bit `EXPLICIT` |
 //! | n | the size of each child in bits, or its low byte |
 //! | n if `LONG` | the high byte of each size |
@@ -11,10 +11,15 @@
 //!
 //! A child that is not `EXPLICIT` consists of its text alone. In an `EXPLICIT` child, three fields follow the text: the
 //! [`ChildRef`] (32 bits, only if the child has children), one bit that says whether the child has children, and its
-//! value in 7 or 23 bits.
+//! value in 7, 11 or 23 bits.
+//!
+//! In a bucket without a common value, each child has its value in 15 bits, and `EXPLICIT` itself says whether a
+//! [`ChildRef`] precedes it. Where nearly every child has another value, this takes the fewest bits.
 //!
 //! A child with the tag `ONLY_CHILD` is the only child of the one before it, which has no [`ChildRef`]. Most
 //! nodes with children have one child, called `www`, and a bucket for it would cost another access to memory.
+
+use std::ops::Range;
 
 use super::bits::{BitWriter, peek, word};
 use crate::sys::lanes::Sixteen;
@@ -23,10 +28,11 @@ use crate::wire::name::MAX_NAME;
 /// The maximum number of children in a bucket.
 pub const MAX_CHILDREN: usize = 31;
 /// Some child has more than 255 bits.
-const LONG: u8 = 0x40;
-/// Values have 23 bits.
-const WIDE: u8 = 0x80;
-/// In a tag: after the text of the child come its value and, if it has children, its [`ChildRef`].
+const LONG: u8 = 0x20;
+/// The lowest bit of the number of [`ValueFormat`].
+const VALUES_SHIFT: u32 = 6;
+/// In a tag: after the text of the child come its value and, if it has children, its [`ChildRef`]. Without a common
+/// value: the child has children.
 const EXPLICIT: u8 = 1;
 /// The tag of the only child of the preceding child. No hash has this tag.
 const ONLY_CHILD: u8 = 0;
@@ -115,6 +121,56 @@ pub fn tag(hash: u64) -> u8 {
     ((hash as u8) & !EXPLICIT).max(EXPLICIT + 1)
 }
 
+/// How a bucket stores the values of its children.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct ValueFormat(u64);
+
+impl ValueFormat {
+    /// Seven bits, and a common value. Most buckets have these, so lookups have a function for them.
+    const SHORT: Self = Self(0);
+    /// Eleven bits, and a common value.
+    const MEDIUM: Self = Self(1);
+    /// Fifteen bits in each child, without a common value.
+    const EACH: Self = Self(2);
+    /// 23 bits, and a common value.
+    const LONG: Self = Self(3);
+
+    #[inline(always)]
+    fn of(head: u64) -> Self {
+        Self(head >> VALUES_SHIFT & 3)
+    }
+
+    /// The bits after the text and the [`ChildRef`] of a child: its value and, except with [`EACH`](Self::EACH), the bit
+    /// that says whether it has children.
+    #[inline(always)]
+    fn tail_bits(self) -> u64 {
+        0x18_0F_0C_08 >> (self.0 * 8) & 0xFF
+    }
+
+    /// The bytes before the tags: the first byte and the common value.
+    #[inline(always)]
+    fn head_bytes(self) -> usize {
+        (0x41_32 >> (self.0 * 4) & 0xF) as usize
+    }
+
+    /// 1 with [`EACH`](Self::EACH), else 0.
+    #[inline(always)]
+    fn is_each(self) -> u64 {
+        self.0 >> 1 & !self.0
+    }
+
+    /// Whether this value can be stored.
+    fn fits(self, value: u32) -> bool {
+        u64::from(value) >> (self.tail_bits() - (1 - self.is_each())) == 0
+    }
+
+    /// The bits of the common value and of the tails, if `explicit` of `count` children have another value or children.
+    fn bits(self, count: usize, explicit: usize) -> usize {
+        let tails = if self == Self::EACH { count } else { explicit };
+        (self.head_bytes() - 1) * 8 + tails * self.tail_bits() as usize
+    }
+}
+
 /// A bucket in its section. Offsets of bits and bytes count from [`LEADING_ZEROS`] bytes before it.
 #[derive(Clone, Copy)]
 pub struct Bucket<'o> {
@@ -182,8 +238,21 @@ impl<'o> Bucket<'o> {
     }
 
     #[inline(always)]
+    fn format<const IS_SHORT: bool>(&self) -> ValueFormat {
+        match IS_SHORT {
+            true => ValueFormat::SHORT,
+            false => ValueFormat::of(self.head),
+        }
+    }
+
+    #[inline(always)]
     fn tags(&self) -> usize {
-        LEADING_ZEROS + 2 + (self.head as usize & usize::from(WIDE)) / (usize::from(WIDE) / 2)
+        self.tags_of::<false>()
+    }
+
+    #[inline(always)]
+    fn tags_of<const IS_SHORT: bool>(&self) -> usize {
+        LEADING_ZEROS + self.format::<IS_SHORT>().head_bytes()
     }
 
     #[inline(always)]
@@ -219,17 +288,19 @@ impl<'o> Bucket<'o> {
         at.wrapping_add(self.start as u64 * 8)
     }
 
-    /// The children with this tag among the first sixteen: one bit for each.
+    /// The children with this tag among the first sixteen: one bit for each. `IS_SHORT` is
+    /// [`has_short_values`](Self::has_short_values), or false for any bucket.
     #[inline(always)]
-    pub fn first_with(&self, tag: u8) -> u32 {
+    pub fn first_with<const IS_SHORT: bool>(&self, tag: u8) -> u32 {
         // Bytes after the tags may look like a tag.
-        self.sixteen(self.tags()).equal(tag, EXPLICIT) & ((1 << self.len()) - 1)
+        let tags = self.sixteen(self.tags_of::<IS_SHORT>());
+        tags.equal(tag, EXPLICIT) & ((1 << self.len()) - 1)
     }
 
     /// The children with this tag: one bit for each.
     pub fn all_with(&self, tag: u8) -> u32 {
         let more = self.sixteen(self.tags() + 16).equal(tag, EXPLICIT) << 16;
-        (self.first_with(tag) | more) & ((1 << self.len()) - 1)
+        (self.first_with::<false>(tag) | more) & ((1 << self.len()) - 1)
     }
 
     /// The tag of a child. `None` if it is the only child of the preceding one.
@@ -245,22 +316,25 @@ impl<'o> Bucket<'o> {
         next == ONLY_CHILD && place + 1 < self.len()
     }
 
-    /// One of the first sixteen children of a usual bucket. `IS_WIDE` says whether values have 23 bits.
+    /// One of the first sixteen children of a usual bucket. `IS_SHORT` is
+    /// [`has_short_values`](Self::has_short_values), or false for any bucket.
     #[inline(always)]
-    pub fn near_child<const IS_WIDE: bool>(&self, place: usize) -> ChildSpan {
-        let tags = if IS_WIDE {
-            LEADING_ZEROS + 4
-        } else {
-            LEADING_ZEROS + 2
-        };
+    pub fn near_child<const IS_SHORT: bool>(&self, place: usize) -> ChildSpan {
+        let tags = self.tags_of::<IS_SHORT>();
         let sizes = tags + self.len();
         let before = self.sixteen(sizes).sum_of_first(place % 16);
         let start = (sizes + self.len()) as u64 * 8 + before;
         let end = start + (self.word(sizes + place) & 0xFF);
         let explicit = self.word(tags + place) & u64::from(EXPLICIT);
-        // The last 56 bits: the reference to its children, if any, and 8 or 24 bits with its value.
+        // The last 56 bits: the reference to its children, if any, and up to 24 bits with its value.
         let last = self.near_bits(end.wrapping_sub(56));
-        ChildSpan::new::<IS_WIDE>(self.head, explicit, start, end, last)
+        ChildSpan::new(
+            self.format::<IS_SHORT>(),
+            self.head,
+            explicit,
+            start..end,
+            last,
+        )
     }
 
     /// Whether sizes have two bytes.
@@ -269,10 +343,10 @@ impl<'o> Bucket<'o> {
         self.head & u64::from(LONG) != 0
     }
 
-    /// Whether values have 23 bits.
+    /// Whether values have seven bits.
     #[inline(always)]
-    pub fn is_wide(&self) -> bool {
-        self.head & u64::from(WIDE) != 0
+    pub fn has_short_values(&self) -> bool {
+        ValueFormat::of(self.head) == ValueFormat::SHORT
     }
 
     /// The child at `place` of any bucket.
@@ -305,17 +379,19 @@ impl<'o> Bucket<'o> {
         let end = start + size;
         let explicit = self.word(self.tags() + place) & u64::from(EXPLICIT);
         let last = self.bits(end.wrapping_sub(56));
-        if self.is_wide() {
-            ChildSpan::new::<true>(self.head, explicit, start, end, last)
-        } else {
-            ChildSpan::new::<false>(self.head, explicit, start, end, last)
-        }
+        ChildSpan::new(
+            ValueFormat::of(self.head),
+            self.head,
+            explicit,
+            start..end,
+            last,
+        )
     }
 
     /// Calls `each` for every child. The first argument says whether it is the only child of the preceding child.
     #[inline(always)]
     pub fn each(&self, each: impl FnMut(bool, ChildSpan)) {
-        match (self.is_long(), self.is_wide()) {
+        match (self.is_long(), self.has_short_values()) {
             (false, false) => self.each_as::<false, false>(each),
             (false, true) => self.each_as::<false, true>(each),
             (true, false) => self.each_as::<true, false>(each),
@@ -324,11 +400,13 @@ impl<'o> Bucket<'o> {
     }
 
     #[inline(always)]
-    fn each_as<const IS_LONG: bool, const IS_WIDE: bool>(
+    fn each_as<const IS_LONG: bool, const IS_SHORT: bool>(
         &self,
         mut each: impl FnMut(bool, ChildSpan),
     ) {
-        let (len, tags, sizes) = (self.len(), self.tags(), self.sizes());
+        let (len, values) = (self.len(), self.format::<IS_SHORT>());
+        let tags = self.tags_of::<IS_SHORT>();
+        let sizes = tags + len;
         let byte = |at: usize| self.word(at) & 0xFF;
         let high = |place: usize| byte(sizes + len + place) << 8;
         let mut start = (sizes + len + if IS_LONG { len } else { 0 }) as u64 * 8;
@@ -343,7 +421,7 @@ impl<'o> Bucket<'o> {
             let is_only_child = tag & !EXPLICIT == ONLY_CHILD;
             each(
                 is_only_child,
-                ChildSpan::new::<IS_WIDE>(self.head, explicit, start, end, last),
+                ChildSpan::new(values, self.head, explicit, start..end, last),
             );
             start = end;
         }
@@ -353,20 +431,22 @@ impl<'o> Bucket<'o> {
 impl ChildSpan {
     /// Branch-free, because the bytes may still be on their way from memory.
     #[inline(always)]
-    fn new<const IS_WIDE: bool>(head: u64, explicit: u64, start: u64, end: u64, last: u64) -> Self {
-        let bits = if IS_WIDE { 24 } else { 8 };
-        let tail = last >> (56 - bits) & ((1 << bits) - 1);
-        let has_children = tail & explicit;
-        let child_ref = (last >> (24 - bits)) as u32;
-        let common = head >> 8 & ((1 << bits) - 1);
+    fn new(values: ValueFormat, head: u64, explicit: u64, bits: Range<u64>, last: u64) -> Self {
+        let (tail_bits, is_each) = (values.tail_bits(), values.is_each());
+        let mask = (1 << tail_bits) - 1;
+        let tail = last >> (56 - tail_bits) & mask;
+        let has_children = (tail | is_each) & explicit;
+        let child_ref = (last >> (24 - tail_bits)) as u32;
+        let common = head >> 8 & mask;
         // All ones or all zeros; a branch would often be mispredicted.
-        let explicit_mask = explicit.wrapping_neg();
+        let has_tail = (explicit | is_each).wrapping_neg();
+        let value = tail >> (1 - is_each);
         Self {
-            start,
-            text_end: end.wrapping_sub((bits & explicit_mask) + has_children * 32),
-            end,
+            start: bits.start,
+            text_end: (bits.end).wrapping_sub((tail_bits & has_tail) + has_children * 32),
+            end: bits.end,
             node: Node {
-                value: (tail >> 1 & explicit_mask | common & !explicit_mask) as u32,
+                value: (value & has_tail | common & !has_tail) as u32,
                 children: ChildRef(child_ref | (has_children as u32).wrapping_sub(1)),
             },
         }
@@ -399,67 +479,72 @@ impl NewChild<'_> {
         }
     }
 
-    fn is_explicit(&self, common: u32) -> bool {
-        self.value != common || self.children != ChildRef::NONE
+    fn has_children(&self) -> bool {
+        self.children != ChildRef::NONE
     }
 }
 
 /// Appends a bucket to `into`, the length of which is a multiple of [`UNIT`].
 pub fn write(children: &[NewChild<'_>], into: &mut Vec<u8>) {
-    let wide = children.iter().any(|child| child.value > 127);
     let common = commonest_leaf_value(children);
-    let value_bits = if wide { 24 } else { 8 };
+    let values = smallest(children, common);
+    let is_each = values == ValueFormat::EACH;
+    let tail_bits = values.tail_bits() as u32;
+    let has_tail = |child: &NewChild<'_>| is_each || child.value != common || child.has_children();
     let size = |child: &NewChild<'_>| {
-        let value_bits = if child.is_explicit(common) {
-            value_bits
-        } else {
-            0
-        };
-        child.size
-            + value_bits
-            + if child.children == ChildRef::NONE {
-                0
-            } else {
-                32
-            }
+        let tail = if has_tail(child) { tail_bits } else { 0 };
+        child.size + tail + if child.has_children() { 32 } else { 0 }
     };
     let long = children.iter().any(|child| size(child) > 255);
     let flag = |flag, set| if set { flag } else { 0 };
-    into.push(children.len() as u8 | flag(LONG, long) | flag(WIDE, wide));
-    into.extend(&common.to_le_bytes()[..value_bits as usize / 8]);
-    into.extend(
-        children
-            .iter()
-            .map(|child| child.tag() | flag(EXPLICIT, child.is_explicit(common))),
-    );
+    into.push(children.len() as u8 | flag(LONG, long) | (values.0 << VALUES_SHIFT) as u8);
+    into.extend(&common.to_le_bytes()[..values.head_bytes() - 1]);
+    into.extend(children.iter().map(|child| {
+        let explicit = child.has_children() || !is_each && has_tail(child);
+        child.tag() | flag(EXPLICIT, explicit)
+    }));
     for byte in 0..1 + usize::from(long) {
         into.extend(children.iter().map(|child| size(child).to_le_bytes()[byte]));
     }
     let mut bits = BitWriter::default();
     for child in children {
         bits.append(child.text, child.size);
-        let has_children = child.children != ChildRef::NONE;
-        if has_children {
+        if child.has_children() {
             bits.push(u64::from(child.children.0), 32);
         }
-        if child.is_explicit(common) {
-            bits.push(
-                u64::from(child.value) << 1 | u64::from(has_children),
-                value_bits,
-            );
+        let value = u64::from(child.value);
+        match is_each {
+            true => bits.push(value, tail_bits),
+            false if has_tail(child) => {
+                bits.push(value << 1 | u64::from(child.has_children()), tail_bits);
+            }
+            false => {}
         }
     }
     bits.take(into);
     into.resize(into.len().next_multiple_of(UNIT), 0);
 }
 
+/// The way to store the children's values that takes the fewest bits. Short values are preferred, because lookups are
+/// fastest with them.
+fn smallest(children: &[NewChild<'_>], common: u32) -> ValueFormat {
+    let highest = children.iter().map(|child| child.value).max();
+    let highest = highest.unwrap_or(0).max(common);
+    if ValueFormat::SHORT.fits(highest) {
+        return ValueFormat::SHORT;
+    }
+    let explicit = children.iter();
+    let explicit = explicit.filter(|child| child.value != common || child.has_children());
+    let explicit = explicit.count();
+    let fit = [ValueFormat::MEDIUM, ValueFormat::EACH, ValueFormat::LONG].into_iter();
+    let fit = fit.filter(|values| values.fits(highest));
+    fit.min_by_key(|values| values.bits(children.len(), explicit))
+        .unwrap_or(ValueFormat::LONG)
+}
+
 /// The most common value of the children that have no children.
 fn commonest_leaf_value(children: &[NewChild<'_>]) -> u32 {
-    let leaves = || {
-        children
-            .iter()
-            .filter(|child| child.children == ChildRef::NONE)
-    };
+    let leaves = || children.iter().filter(|child| !child.has_children());
     let count = |value: u32| leaves().filter(|child| child.value == value).count();
     let Some(first) = leaves().next() else {
         return 0;

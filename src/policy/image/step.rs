@@ -210,7 +210,7 @@ impl TrieView<'_> {
         };
         if !bucket.is_usual() || !state.name.is_plain() {
             self.find_any(state)
-        } else if bucket.is_wide() {
+        } else if bucket.has_short_values() {
             self.find_usual::<true, IS_LAST, IS_LONG>(&bucket, state)
         } else {
             self.find_usual::<false, IS_LAST, IS_LONG>(&bucket, state)
@@ -218,17 +218,17 @@ impl TrieView<'_> {
     }
 
     #[inline(always)]
-    fn find_usual<const IS_WIDE: bool, const IS_LAST: bool, const IS_LONG: bool>(
+    fn find_usual<const IS_SHORT: bool, const IS_LAST: bool, const IS_LONG: bool>(
         &self,
         bucket: &Bucket<'_>,
         state: &mut LookupState<'_>,
     ) -> FoundChild {
-        let with = bucket.first_with(tag(state.hash));
+        let with = bucket.first_with::<IS_SHORT>(tag(state.hash));
         if with == 0 {
             return FoundChild::NOTHING;
         }
         let place = with.trailing_zeros() as usize;
-        let text = bucket.near_child::<IS_WIDE>(place);
+        let text = bucket.near_child::<IS_SHORT>(place);
         let Some((bits, count)) = self.edges.text.eight(state.low) else {
             return self.find_any(state);
         };
