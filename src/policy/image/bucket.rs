@@ -30,7 +30,7 @@ pub const MAX_CHILDREN: usize = 31;
 /// Some child has more than 255 bits.
 const LONG: u8 = 0x20;
 /// The lowest bit of the number of [`ValueFormat`].
-const VALUES_SHIFT: u32 = 6;
+const FORMAT_SHIFT: u32 = 6;
 /// In a tag: after the text of the child come its value and, if it has children, its [`ChildRef`]. Without a common
 /// value: the child has children.
 const EXPLICIT: u8 = 1;
@@ -121,52 +121,69 @@ pub fn tag(hash: u64) -> u8 {
     ((hash as u8) & !EXPLICIT).max(EXPLICIT + 1)
 }
 
-/// How a bucket stores the values of its children.
+/// How a bucket stores the values of its children. The order is that of the numbers in the bucket's first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct ValueFormat(u64);
+pub enum ValueFormat {
+    /// Seven bits, and a common value.
+    Short,
+    /// Eleven bits, and a common value.
+    Medium,
+    /// Fifteen bits in each child, without a common value.
+    Each,
+    /// 23 bits, and a common value.
+    Long,
+}
 
 impl ValueFormat {
-    /// Seven bits, and a common value. Most buckets have these, so lookups have a function for them.
-    const SHORT: Self = Self(0);
-    /// Eleven bits, and a common value.
-    const MEDIUM: Self = Self(1);
-    /// Fifteen bits in each child, without a common value.
-    const EACH: Self = Self(2);
-    /// 23 bits, and a common value.
-    const LONG: Self = Self(3);
-
+    /// The format of the bucket with this head.
     #[inline(always)]
     fn of(head: u64) -> Self {
-        Self(head >> VALUES_SHIFT & 3)
+        match head >> FORMAT_SHIFT & 3 {
+            0 => Self::Short,
+            1 => Self::Medium,
+            2 => Self::Each,
+            _ => Self::Long,
+        }
     }
 
-    /// The bits after the text and the [`ChildRef`] of a child: its value and, except with [`EACH`](Self::EACH), the bit
+    /// The bits of a value.
+    #[inline(always)]
+    fn value_bits(self) -> u64 {
+        match self {
+            Self::Short => 7,
+            Self::Medium => 11,
+            Self::Each => 15,
+            Self::Long => 23,
+        }
+    }
+
+    /// The bits after the text and the [`ChildRef`] of a child: its value and, except with [`Each`](Self::Each), the bit
     /// that says whether it has children.
     #[inline(always)]
     fn tail_bits(self) -> u64 {
-        0x18_0F_0C_08 >> (self.0 * 8) & 0xFF
+        self.value_bits() + 1 - self.is_each()
     }
 
     /// The bytes before the tags: the first byte and the common value.
     #[inline(always)]
     fn head_bytes(self) -> usize {
-        (0x41_32 >> (self.0 * 4) & 0xF) as usize
+        match self {
+            Self::Each => 1,
+            Self::Short => 2,
+            Self::Medium => 3,
+            Self::Long => 4,
+        }
     }
 
-    /// 1 with [`EACH`](Self::EACH), else 0.
+    /// 1 for [`Each`](Self::Each), else 0.
     #[inline(always)]
     fn is_each(self) -> u64 {
-        self.0 >> 1 & !self.0
-    }
-
-    /// Whether this value can be stored.
-    fn fits(self, value: u32) -> bool {
-        u64::from(value) >> (self.tail_bits() - (1 - self.is_each())) == 0
+        u64::from(self == Self::Each)
     }
 
     /// The bits of the common value and of the tails, if `explicit` of `count` children have another value or children.
     fn bits(self, count: usize, explicit: usize) -> usize {
-        let tails = if self == Self::EACH { count } else { explicit };
+        let tails = if self == Self::Each { count } else { explicit };
         (self.head_bytes() - 1) * 8 + tails * self.tail_bits() as usize
     }
 }
@@ -237,22 +254,15 @@ impl<'o> Bucket<'o> {
         self.head & u64::from(LONG | MAX_CHILDREN as u8) <= 16
     }
 
+    /// How values are stored.
     #[inline(always)]
-    fn format<const IS_SHORT: bool>(&self) -> ValueFormat {
-        match IS_SHORT {
-            true => ValueFormat::SHORT,
-            false => ValueFormat::of(self.head),
-        }
+    pub fn format(&self) -> ValueFormat {
+        ValueFormat::of(self.head)
     }
 
     #[inline(always)]
     fn tags(&self) -> usize {
-        self.tags_of::<false>()
-    }
-
-    #[inline(always)]
-    fn tags_of<const IS_SHORT: bool>(&self) -> usize {
-        LEADING_ZEROS + self.format::<IS_SHORT>().head_bytes()
+        LEADING_ZEROS + self.format().head_bytes()
     }
 
     #[inline(always)]
@@ -288,19 +298,19 @@ impl<'o> Bucket<'o> {
         at.wrapping_add(self.start as u64 * 8)
     }
 
-    /// The children with this tag among the first sixteen: one bit for each. `IS_SHORT` is
-    /// [`has_short_values`](Self::has_short_values), or false for any bucket.
+    /// The children with this tag among the first sixteen: one bit for each. `format` is that of the bucket; if it is a
+    /// constant, the compiled function is faster.
     #[inline(always)]
-    pub fn first_with<const IS_SHORT: bool>(&self, tag: u8) -> u32 {
+    pub fn first_with(&self, format: ValueFormat, tag: u8) -> u32 {
         // Bytes after the tags may look like a tag.
-        let tags = self.sixteen(self.tags_of::<IS_SHORT>());
+        let tags = self.sixteen(LEADING_ZEROS + format.head_bytes());
         tags.equal(tag, EXPLICIT) & ((1 << self.len()) - 1)
     }
 
     /// The children with this tag: one bit for each.
     pub fn all_with(&self, tag: u8) -> u32 {
         let more = self.sixteen(self.tags() + 16).equal(tag, EXPLICIT) << 16;
-        (self.first_with::<false>(tag) | more) & ((1 << self.len()) - 1)
+        (self.first_with(self.format(), tag) | more) & ((1 << self.len()) - 1)
     }
 
     /// The tag of a child. `None` if it is the only child of the preceding one.
@@ -316,11 +326,11 @@ impl<'o> Bucket<'o> {
         next == ONLY_CHILD && place + 1 < self.len()
     }
 
-    /// One of the first sixteen children of a usual bucket. `IS_SHORT` is
-    /// [`has_short_values`](Self::has_short_values), or false for any bucket.
+    /// One of the first sixteen children of a usual bucket. `format` is that of the bucket, as for
+    /// [`first_with`](Self::first_with).
     #[inline(always)]
-    pub fn near_child<const IS_SHORT: bool>(&self, place: usize) -> ChildSpan {
-        let tags = self.tags_of::<IS_SHORT>();
+    pub fn near_child(&self, format: ValueFormat, place: usize) -> ChildSpan {
+        let tags = LEADING_ZEROS + format.head_bytes();
         let sizes = tags + self.len();
         let before = self.sixteen(sizes).sum_of_first(place % 16);
         let start = (sizes + self.len()) as u64 * 8 + before;
@@ -328,25 +338,13 @@ impl<'o> Bucket<'o> {
         let explicit = self.word(tags + place) & u64::from(EXPLICIT);
         // The last 56 bits: the reference to its children, if any, and up to 24 bits with its value.
         let last = self.near_bits(end.wrapping_sub(56));
-        ChildSpan::new(
-            self.format::<IS_SHORT>(),
-            self.head,
-            explicit,
-            start..end,
-            last,
-        )
+        ChildSpan::new(format, self.head, explicit, start..end, last)
     }
 
     /// Whether sizes have two bytes.
     #[inline(always)]
     fn is_long(&self) -> bool {
         self.head & u64::from(LONG) != 0
-    }
-
-    /// Whether values have seven bits.
-    #[inline(always)]
-    pub fn has_short_values(&self) -> bool {
-        ValueFormat::of(self.head) == ValueFormat::SHORT
     }
 
     /// The child at `place` of any bucket.
@@ -379,33 +377,28 @@ impl<'o> Bucket<'o> {
         let end = start + size;
         let explicit = self.word(self.tags() + place) & u64::from(EXPLICIT);
         let last = self.bits(end.wrapping_sub(56));
-        ChildSpan::new(
-            ValueFormat::of(self.head),
-            self.head,
-            explicit,
-            start..end,
-            last,
-        )
+        ChildSpan::new(self.format(), self.head, explicit, start..end, last)
     }
 
     /// Calls `each` for every child. The first argument says whether it is the only child of the preceding child.
     #[inline(always)]
     pub fn each(&self, each: impl FnMut(bool, ChildSpan)) {
-        match (self.is_long(), self.has_short_values()) {
-            (false, false) => self.each_as::<false, false>(each),
-            (false, true) => self.each_as::<false, true>(each),
-            (true, false) => self.each_as::<true, false>(each),
-            (true, true) => self.each_as::<true, true>(each),
+        // Short values are the most common, and a constant format is faster.
+        match (self.is_long(), self.format()) {
+            (false, ValueFormat::Short) => self.each_as::<false>(ValueFormat::Short, each),
+            (false, format) => self.each_as::<false>(format, each),
+            (true, format) => self.each_as::<true>(format, each),
         }
     }
 
     #[inline(always)]
-    fn each_as<const IS_LONG: bool, const IS_SHORT: bool>(
+    fn each_as<const IS_LONG: bool>(
         &self,
+        format: ValueFormat,
         mut each: impl FnMut(bool, ChildSpan),
     ) {
-        let (len, values) = (self.len(), self.format::<IS_SHORT>());
-        let tags = self.tags_of::<IS_SHORT>();
+        let len = self.len();
+        let tags = LEADING_ZEROS + format.head_bytes();
         let sizes = tags + len;
         let byte = |at: usize| self.word(at) & 0xFF;
         let high = |place: usize| byte(sizes + len + place) << 8;
@@ -421,7 +414,7 @@ impl<'o> Bucket<'o> {
             let is_only_child = tag & !EXPLICIT == ONLY_CHILD;
             each(
                 is_only_child,
-                ChildSpan::new(values, self.head, explicit, start..end, last),
+                ChildSpan::new(format, self.head, explicit, start..end, last),
             );
             start = end;
         }
@@ -431,8 +424,8 @@ impl<'o> Bucket<'o> {
 impl ChildSpan {
     /// Branch-free, because the bytes may still be on their way from memory.
     #[inline(always)]
-    fn new(values: ValueFormat, head: u64, explicit: u64, bits: Range<u64>, last: u64) -> Self {
-        let (tail_bits, is_each) = (values.tail_bits(), values.is_each());
+    fn new(format: ValueFormat, head: u64, explicit: u64, bits: Range<u64>, last: u64) -> Self {
+        let (tail_bits, is_each) = (format.tail_bits(), format.is_each());
         let mask = (1 << tail_bits) - 1;
         let tail = last >> (56 - tail_bits) & mask;
         let has_children = (tail | is_each) & explicit;
@@ -487,9 +480,9 @@ impl NewChild<'_> {
 /// Appends a bucket to `into`, the length of which is a multiple of [`UNIT`].
 pub fn write(children: &[NewChild<'_>], into: &mut Vec<u8>) {
     let common = commonest_leaf_value(children);
-    let values = smallest(children, common);
-    let is_each = values == ValueFormat::EACH;
-    let tail_bits = values.tail_bits() as u32;
+    let format = smallest(children, common);
+    let is_each = format == ValueFormat::Each;
+    let tail_bits = format.tail_bits() as u32;
     let has_tail = |child: &NewChild<'_>| is_each || child.value != common || child.has_children();
     let size = |child: &NewChild<'_>| {
         let tail = if has_tail(child) { tail_bits } else { 0 };
@@ -497,8 +490,8 @@ pub fn write(children: &[NewChild<'_>], into: &mut Vec<u8>) {
     };
     let long = children.iter().any(|child| size(child) > 255);
     let flag = |flag, set| if set { flag } else { 0 };
-    into.push(children.len() as u8 | flag(LONG, long) | (values.0 << VALUES_SHIFT) as u8);
-    into.extend(&common.to_le_bytes()[..values.head_bytes() - 1]);
+    into.push(children.len() as u8 | flag(LONG, long) | (format as u8) << FORMAT_SHIFT);
+    into.extend(&common.to_le_bytes()[..format.head_bytes() - 1]);
     into.extend(children.iter().map(|child| {
         let explicit = child.has_children() || !is_each && has_tail(child);
         child.tag() | flag(EXPLICIT, explicit)
@@ -529,17 +522,18 @@ pub fn write(children: &[NewChild<'_>], into: &mut Vec<u8>) {
 /// fastest with them.
 fn smallest(children: &[NewChild<'_>], common: u32) -> ValueFormat {
     let highest = children.iter().map(|child| child.value).max();
-    let highest = highest.unwrap_or(0).max(common);
-    if ValueFormat::SHORT.fits(highest) {
-        return ValueFormat::SHORT;
+    let highest = highest.unwrap_or(0);
+    let fits = |format: ValueFormat| highest >> format.value_bits() == 0;
+    if fits(ValueFormat::Short) {
+        return ValueFormat::Short;
     }
     let explicit = children.iter();
     let explicit = explicit.filter(|child| child.value != common || child.has_children());
     let explicit = explicit.count();
-    let fit = [ValueFormat::MEDIUM, ValueFormat::EACH, ValueFormat::LONG].into_iter();
-    let fit = fit.filter(|values| values.fits(highest));
-    fit.min_by_key(|values| values.bits(children.len(), explicit))
-        .unwrap_or(ValueFormat::LONG)
+    let fit = [ValueFormat::Medium, ValueFormat::Each, ValueFormat::Long].into_iter();
+    let fit = fit.filter(|format| fits(*format));
+    fit.min_by_key(|format| format.bits(children.len(), explicit))
+        .unwrap_or(ValueFormat::Long)
 }
 
 /// The most common value of the children that have no children.

@@ -1,7 +1,7 @@
 //! One step of a lookup: from a node to the child with the next label.
 
 use super::bits::mask;
-use super::bucket::{Bucket, ChildRef, ChildSpan, tag};
+use super::bucket::{Bucket, ChildRef, ChildSpan, ValueFormat, tag};
 use super::directory::{BucketSlot, Directory};
 use super::edge::Edges;
 use super::path::Key;
@@ -210,25 +210,39 @@ impl TrieView<'_> {
         };
         if !bucket.is_usual() || !state.name.is_plain() {
             self.find_any(state)
-        } else if bucket.has_short_values() {
-            self.find_usual::<true, IS_LAST, IS_LONG>(&bucket, state)
         } else {
-            self.find_usual::<false, IS_LAST, IS_LONG>(&bucket, state)
+            // In each of these calls the format is a constant.
+            let format = bucket.format();
+            match format {
+                ValueFormat::Short => {
+                    self.find_usual::<IS_LAST, IS_LONG>(&bucket, ValueFormat::Short, state)
+                }
+                ValueFormat::Medium => {
+                    self.find_usual::<IS_LAST, IS_LONG>(&bucket, ValueFormat::Medium, state)
+                }
+                ValueFormat::Each => {
+                    self.find_usual::<IS_LAST, IS_LONG>(&bucket, ValueFormat::Each, state)
+                }
+                ValueFormat::Long => {
+                    self.find_usual::<IS_LAST, IS_LONG>(&bucket, ValueFormat::Long, state)
+                }
+            }
         }
     }
 
     #[inline(always)]
-    fn find_usual<const IS_SHORT: bool, const IS_LAST: bool, const IS_LONG: bool>(
+    fn find_usual<const IS_LAST: bool, const IS_LONG: bool>(
         &self,
         bucket: &Bucket<'_>,
+        format: ValueFormat,
         state: &mut LookupState<'_>,
     ) -> FoundChild {
-        let with = bucket.first_with::<IS_SHORT>(tag(state.hash));
+        let with = bucket.first_with(format, tag(state.hash));
         if with == 0 {
             return FoundChild::NOTHING;
         }
         let place = with.trailing_zeros() as usize;
-        let text = bucket.near_child::<IS_SHORT>(place);
+        let text = bucket.near_child(format, place);
         let Some((bits, count)) = self.edges.text.eight(state.low) else {
             return self.find_any(state);
         };
