@@ -281,7 +281,8 @@ impl Ranks {
             }
             Position::Below => {
                 found.other = found.other.min(ranked.other_below & !FLAGS);
-                return flags;
+                // No rule of the value matches the name.
+                return 0;
             }
         };
         found.best = found.best.min(deepen(weight, labels));

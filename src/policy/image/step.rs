@@ -183,10 +183,13 @@ impl TrieView<'_> {
             }
             if level > depth {
                 pass(Position::Below, depth, found.value());
-                return None;
+            } else {
+                pass(at_or_above(level, depth), level, found.value());
             }
-            pass(at_or_above(level, depth), level, found.value());
-            if level == depth {
+            if level >= depth {
+                if state.has_only_child {
+                    pass(Position::Below, depth, self.only_child_value(state));
+                }
                 return None;
             }
             state.level = level;
@@ -266,13 +269,14 @@ impl TrieView<'_> {
         if IS_LONG && state.size > 16 || at != text.text_end {
             return self.find_rest(state, place, at, &text);
         }
-        if IS_LAST {
-            FoundChild {
-                level: state.level + 1,
-                packed: u64::from(text.node.value),
-            }
-        } else {
-            found(bucket, state, state.level + 1, place, &text)
+        let found = found(bucket, state, state.level + 1, place, &text);
+        match IS_LAST {
+            // Nothing waits for the reference to its children.
+            true => FoundChild {
+                packed: u64::from(found.value()),
+                ..found
+            },
+            false => found,
         }
     }
 
@@ -325,6 +329,15 @@ impl TrieView<'_> {
             with &= with - 1;
         }
         FoundChild::NOTHING
+    }
+
+    /// The value of the only child of the child that was found.
+    #[inline(never)]
+    fn only_child_value(&self, state: &LookupState<'_>) -> u32 {
+        let bucket = Bucket::at(self.buckets, state.bucket);
+        bucket.map_or(0, |bucket| {
+            bucket.child(state.place as usize + 1).node.value
+        })
     }
 
     /// Follows the only child of the child that was found, if its label is the next one.
