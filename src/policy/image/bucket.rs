@@ -549,3 +549,6 @@ fn commonest_leaf_value(children: &[NewChild<'_>]) -> u32 {
     let most = leaves().max_by_key(|child| count(child.value));
     most.map_or(0, |child| child.value)
 }
+
+#[cfg(test)]
+mod tests;
