@@ -15,7 +15,7 @@ pub enum Position {
     Above,
     /// The name itself.
     At,
-    /// Below the name. All other names below the looked-up name are below this node.
+    /// Below the name. Each node below the looked-up name is reported, or is below the last node that is.
     Below,
 }
 
