@@ -232,7 +232,7 @@ fn nodes_with_an_only_child_have_the_values_of_leaves() {
     let mut paths = Vec::new();
     for number in 0..2000_u32 {
         let label = format!("n{number}").into_bytes();
-        paths.push((path(&[label.clone()]), number % SOURCES));
+        paths.push((path(std::slice::from_ref(&label)), number % SOURCES));
         paths.push((path(&[label, b"www".to_vec()]), number / SOURCES % SOURCES));
     }
     paths.sort_by(|(one, _), (other, _)| key.compare(one.as_bytes(), other.as_bytes()));
