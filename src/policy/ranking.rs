@@ -249,7 +249,8 @@ impl RankedValue {
             }
             Position::Below => {
                 found.other = found.other.min(self.other_below & !FLAGS);
-                return flags;
+                // No rule of the value matches the name.
+                return 0;
             }
         };
         found.best = found.best.min(deepen(weight, labels));

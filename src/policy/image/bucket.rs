@@ -2,8 +2,8 @@
 //!
 //! | bytes | content |
 //! |---|---|
-//! | 1 | bits 0 to 4: number of children (n); `LONG`, `WIDE` |
-//! | 1, or 3 if `WIDE` | the value of all children that are not `EXPLICIT` |
+//! | 1 | bits 0 to 4: number of children (n); bit 5: `LONG`; bits 6 and 7: how values are stored ([`ValueFormat`]) |
+//! | 0 to 3 | the common value: that of all children that are not `EXPLICIT` |
 //! | n | a tag each: seven bits of the first label's hash, above the bit `EXPLICIT` |
 //! | n | the size of each child in bits, or its low byte |
 //! | n if `LONG` | the high byte of each size |
@@ -11,10 +11,15 @@
 //!
 //! A child that is not `EXPLICIT` consists of its text alone. In an `EXPLICIT` child, three fields follow the text: the
 //! [`ChildRef`] (32 bits, only if the child has children), one bit that says whether the child has children, and its
-//! value in 7 or 23 bits.
+//! value in 7, 11 or 23 bits.
+//!
+//! In a bucket without a common value, each child has its value in 15 bits, and `EXPLICIT` itself says whether a
+//! [`ChildRef`] precedes it. Where nearly every child has another value, this takes the fewest bits.
 //!
 //! A child with the tag `ONLY_CHILD` is the only child of the one before it, which has no [`ChildRef`]. Most
 //! nodes with children have one child, called `www`, and a bucket for it would cost another access to memory.
+
+use std::ops::Range;
 
 use super::bits::{BitWriter, peek, word};
 use crate::sys::lanes::Sixteen;
@@ -23,10 +28,11 @@ use crate::wire::name::MAX_NAME;
 /// The maximum number of children in a bucket.
 pub const MAX_CHILDREN: usize = 31;
 /// Some child has more than 255 bits.
-const LONG: u8 = 0x40;
-/// Values have 23 bits.
-const WIDE: u8 = 0x80;
-/// In a tag: after the text of the child come its value and, if it has children, its [`ChildRef`].
+const LONG: u8 = 0x20;
+/// The lowest bit of the number of [`ValueFormat`].
+const FORMAT_SHIFT: u32 = 6;
+/// In a tag: after the text of the child come its value and, if it has children, its [`ChildRef`]. Without a common
+/// value: the child has children.
 const EXPLICIT: u8 = 1;
 /// The tag of the only child of the preceding child. No hash has this tag.
 const ONLY_CHILD: u8 = 0;
@@ -115,6 +121,73 @@ pub fn tag(hash: u64) -> u8 {
     ((hash as u8) & !EXPLICIT).max(EXPLICIT + 1)
 }
 
+/// How a bucket stores the values of its children. The order is that of the numbers in the bucket's first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValueFormat {
+    /// Seven bits, and a common value.
+    Short,
+    /// Eleven bits, and a common value.
+    Medium,
+    /// Fifteen bits in each child, without a common value.
+    Each,
+    /// 23 bits, and a common value.
+    Long,
+}
+
+impl ValueFormat {
+    /// The format of the bucket with this head.
+    #[inline(always)]
+    fn of(head: u64) -> Self {
+        match head >> FORMAT_SHIFT & 3 {
+            0 => Self::Short,
+            1 => Self::Medium,
+            2 => Self::Each,
+            _ => Self::Long,
+        }
+    }
+
+    /// The bits of a value.
+    #[inline(always)]
+    fn value_bits(self) -> u64 {
+        match self {
+            Self::Short => 7,
+            Self::Medium => 11,
+            Self::Each => 15,
+            Self::Long => 23,
+        }
+    }
+
+    /// The bits after the text and the [`ChildRef`] of a child: its value and, except with [`Each`](Self::Each), the bit
+    /// that says whether it has children.
+    #[inline(always)]
+    fn tail_bits(self) -> u64 {
+        self.value_bits() + 1 - self.is_each()
+    }
+
+    /// The bytes before the tags: the first byte and the common value.
+    #[inline(always)]
+    fn head_bytes(self) -> usize {
+        match self {
+            Self::Each => 1,
+            Self::Short => 2,
+            Self::Medium => 3,
+            Self::Long => 4,
+        }
+    }
+
+    /// 1 for [`Each`](Self::Each), else 0.
+    #[inline(always)]
+    fn is_each(self) -> u64 {
+        u64::from(self == Self::Each)
+    }
+
+    /// The bits of the common value and of the tails, if `explicit` of `count` children have another value or children.
+    fn bits(self, count: usize, explicit: usize) -> usize {
+        let tails = if self == Self::Each { count } else { explicit };
+        (self.head_bytes() - 1) * 8 + tails * self.tail_bits() as usize
+    }
+}
+
 /// A bucket in its section. Offsets of bits and bytes count from [`LEADING_ZEROS`] bytes before it.
 #[derive(Clone, Copy)]
 pub struct Bucket<'o> {
@@ -181,9 +254,15 @@ impl<'o> Bucket<'o> {
         self.head & u64::from(LONG | MAX_CHILDREN as u8) <= 16
     }
 
+    /// How values are stored.
+    #[inline(always)]
+    pub fn format(&self) -> ValueFormat {
+        ValueFormat::of(self.head)
+    }
+
     #[inline(always)]
     fn tags(&self) -> usize {
-        LEADING_ZEROS + 2 + (self.head as usize & usize::from(WIDE)) / (usize::from(WIDE) / 2)
+        LEADING_ZEROS + self.format().head_bytes()
     }
 
     #[inline(always)]
@@ -219,17 +298,19 @@ impl<'o> Bucket<'o> {
         at.wrapping_add(self.start as u64 * 8)
     }
 
-    /// The children with this tag among the first sixteen: one bit for each.
+    /// The children with this tag among the first sixteen: one bit for each. `format` is that of the bucket; if it is a
+    /// constant, the compiled function is faster.
     #[inline(always)]
-    pub fn first_with(&self, tag: u8) -> u32 {
+    pub fn first_with(&self, format: ValueFormat, tag: u8) -> u32 {
         // Bytes after the tags may look like a tag.
-        self.sixteen(self.tags()).equal(tag, EXPLICIT) & ((1 << self.len()) - 1)
+        let tags = self.sixteen(LEADING_ZEROS + format.head_bytes());
+        tags.equal(tag, EXPLICIT) & ((1 << self.len()) - 1)
     }
 
     /// The children with this tag: one bit for each.
     pub fn all_with(&self, tag: u8) -> u32 {
         let more = self.sixteen(self.tags() + 16).equal(tag, EXPLICIT) << 16;
-        (self.first_with(tag) | more) & ((1 << self.len()) - 1)
+        (self.first_with(self.format(), tag) | more) & ((1 << self.len()) - 1)
     }
 
     /// The tag of a child. `None` if it is the only child of the preceding one.
@@ -245,34 +326,25 @@ impl<'o> Bucket<'o> {
         next == ONLY_CHILD && place + 1 < self.len()
     }
 
-    /// One of the first sixteen children of a usual bucket. `IS_WIDE` says whether values have 23 bits.
+    /// One of the first sixteen children of a usual bucket. `format` is that of the bucket, as for
+    /// [`first_with`](Self::first_with).
     #[inline(always)]
-    pub fn near_child<const IS_WIDE: bool>(&self, place: usize) -> ChildSpan {
-        let tags = if IS_WIDE {
-            LEADING_ZEROS + 4
-        } else {
-            LEADING_ZEROS + 2
-        };
+    pub fn near_child(&self, format: ValueFormat, place: usize) -> ChildSpan {
+        let tags = LEADING_ZEROS + format.head_bytes();
         let sizes = tags + self.len();
         let before = self.sixteen(sizes).sum_of_first(place % 16);
         let start = (sizes + self.len()) as u64 * 8 + before;
         let end = start + (self.word(sizes + place) & 0xFF);
         let explicit = self.word(tags + place) & u64::from(EXPLICIT);
-        // The last 56 bits: the reference to its children, if any, and 8 or 24 bits with its value.
+        // The last 56 bits: the reference to its children, if any, and up to 24 bits with its value.
         let last = self.near_bits(end.wrapping_sub(56));
-        ChildSpan::new::<IS_WIDE>(self.head, explicit, start, end, last)
+        ChildSpan::new(format, self.head, explicit, start..end, last)
     }
 
     /// Whether sizes have two bytes.
     #[inline(always)]
     fn is_long(&self) -> bool {
         self.head & u64::from(LONG) != 0
-    }
-
-    /// Whether values have 23 bits.
-    #[inline(always)]
-    pub fn is_wide(&self) -> bool {
-        self.head & u64::from(WIDE) != 0
     }
 
     /// The child at `place` of any bucket.
@@ -305,30 +377,29 @@ impl<'o> Bucket<'o> {
         let end = start + size;
         let explicit = self.word(self.tags() + place) & u64::from(EXPLICIT);
         let last = self.bits(end.wrapping_sub(56));
-        if self.is_wide() {
-            ChildSpan::new::<true>(self.head, explicit, start, end, last)
-        } else {
-            ChildSpan::new::<false>(self.head, explicit, start, end, last)
-        }
+        ChildSpan::new(self.format(), self.head, explicit, start..end, last)
     }
 
     /// Calls `each` for every child. The first argument says whether it is the only child of the preceding child.
     #[inline(always)]
     pub fn each(&self, each: impl FnMut(bool, ChildSpan)) {
-        match (self.is_long(), self.is_wide()) {
-            (false, false) => self.each_as::<false, false>(each),
-            (false, true) => self.each_as::<false, true>(each),
-            (true, false) => self.each_as::<true, false>(each),
-            (true, true) => self.each_as::<true, true>(each),
+        // Short values are the most common, and a constant format is faster.
+        match (self.is_long(), self.format()) {
+            (false, ValueFormat::Short) => self.each_as::<false>(ValueFormat::Short, each),
+            (false, format) => self.each_as::<false>(format, each),
+            (true, format) => self.each_as::<true>(format, each),
         }
     }
 
     #[inline(always)]
-    fn each_as<const IS_LONG: bool, const IS_WIDE: bool>(
+    fn each_as<const IS_LONG: bool>(
         &self,
+        format: ValueFormat,
         mut each: impl FnMut(bool, ChildSpan),
     ) {
-        let (len, tags, sizes) = (self.len(), self.tags(), self.sizes());
+        let len = self.len();
+        let tags = LEADING_ZEROS + format.head_bytes();
+        let sizes = tags + len;
         let byte = |at: usize| self.word(at) & 0xFF;
         let high = |place: usize| byte(sizes + len + place) << 8;
         let mut start = (sizes + len + if IS_LONG { len } else { 0 }) as u64 * 8;
@@ -343,7 +414,7 @@ impl<'o> Bucket<'o> {
             let is_only_child = tag & !EXPLICIT == ONLY_CHILD;
             each(
                 is_only_child,
-                ChildSpan::new::<IS_WIDE>(self.head, explicit, start, end, last),
+                ChildSpan::new(format, self.head, explicit, start..end, last),
             );
             start = end;
         }
@@ -353,20 +424,22 @@ impl<'o> Bucket<'o> {
 impl ChildSpan {
     /// Branch-free, because the bytes may still be on their way from memory.
     #[inline(always)]
-    fn new<const IS_WIDE: bool>(head: u64, explicit: u64, start: u64, end: u64, last: u64) -> Self {
-        let bits = if IS_WIDE { 24 } else { 8 };
-        let tail = last >> (56 - bits) & ((1 << bits) - 1);
-        let has_children = tail & explicit;
-        let child_ref = (last >> (24 - bits)) as u32;
-        let common = head >> 8 & ((1 << bits) - 1);
+    fn new(format: ValueFormat, head: u64, explicit: u64, bits: Range<u64>, last: u64) -> Self {
+        let (tail_bits, is_each) = (format.tail_bits(), format.is_each());
+        let mask = (1 << tail_bits) - 1;
+        let tail = last >> (56 - tail_bits) & mask;
+        let has_children = (tail | is_each) & explicit;
+        let child_ref = (last >> (24 - tail_bits)) as u32;
+        let common = head >> 8 & mask;
         // All ones or all zeros; a branch would often be mispredicted.
-        let explicit_mask = explicit.wrapping_neg();
+        let has_tail = (explicit | is_each).wrapping_neg();
+        let value = tail >> (1 - is_each);
         Self {
-            start,
-            text_end: end.wrapping_sub((bits & explicit_mask) + has_children * 32),
-            end,
+            start: bits.start,
+            text_end: (bits.end).wrapping_sub((tail_bits & has_tail) + has_children * 32),
+            end: bits.end,
             node: Node {
-                value: (tail >> 1 & explicit_mask | common & !explicit_mask) as u32,
+                value: (value & has_tail | common & !has_tail) as u32,
                 children: ChildRef(child_ref | (has_children as u32).wrapping_sub(1)),
             },
         }
@@ -399,67 +472,73 @@ impl NewChild<'_> {
         }
     }
 
-    fn is_explicit(&self, common: u32) -> bool {
-        self.value != common || self.children != ChildRef::NONE
+    fn has_children(&self) -> bool {
+        self.children != ChildRef::NONE
     }
 }
 
 /// Appends a bucket to `into`, the length of which is a multiple of [`UNIT`].
 pub fn write(children: &[NewChild<'_>], into: &mut Vec<u8>) {
-    let wide = children.iter().any(|child| child.value > 127);
     let common = commonest_leaf_value(children);
-    let value_bits = if wide { 24 } else { 8 };
+    let format = smallest(children, common);
+    let is_each = format == ValueFormat::Each;
+    let tail_bits = format.tail_bits() as u32;
+    let has_tail = |child: &NewChild<'_>| is_each || child.value != common || child.has_children();
     let size = |child: &NewChild<'_>| {
-        let value_bits = if child.is_explicit(common) {
-            value_bits
-        } else {
-            0
-        };
-        child.size
-            + value_bits
-            + if child.children == ChildRef::NONE {
-                0
-            } else {
-                32
-            }
+        let tail = if has_tail(child) { tail_bits } else { 0 };
+        child.size + tail + if child.has_children() { 32 } else { 0 }
     };
     let long = children.iter().any(|child| size(child) > 255);
     let flag = |flag, set| if set { flag } else { 0 };
-    into.push(children.len() as u8 | flag(LONG, long) | flag(WIDE, wide));
-    into.extend(&common.to_le_bytes()[..value_bits as usize / 8]);
-    into.extend(
-        children
-            .iter()
-            .map(|child| child.tag() | flag(EXPLICIT, child.is_explicit(common))),
-    );
+    into.push(children.len() as u8 | flag(LONG, long) | (format as u8) << FORMAT_SHIFT);
+    into.extend(&common.to_le_bytes()[..format.head_bytes() - 1]);
+    into.extend(children.iter().map(|child| {
+        let explicit = child.has_children() || !is_each && has_tail(child);
+        child.tag() | flag(EXPLICIT, explicit)
+    }));
     for byte in 0..1 + usize::from(long) {
         into.extend(children.iter().map(|child| size(child).to_le_bytes()[byte]));
     }
     let mut bits = BitWriter::default();
     for child in children {
         bits.append(child.text, child.size);
-        let has_children = child.children != ChildRef::NONE;
-        if has_children {
+        if child.has_children() {
             bits.push(u64::from(child.children.0), 32);
         }
-        if child.is_explicit(common) {
-            bits.push(
-                u64::from(child.value) << 1 | u64::from(has_children),
-                value_bits,
-            );
+        let value = u64::from(child.value);
+        match is_each {
+            true => bits.push(value, tail_bits),
+            false if has_tail(child) => {
+                bits.push(value << 1 | u64::from(child.has_children()), tail_bits);
+            }
+            false => {}
         }
     }
     bits.take(into);
     into.resize(into.len().next_multiple_of(UNIT), 0);
 }
 
+/// The way to store the children's values that takes the fewest bits. Short values are preferred, because lookups are
+/// fastest with them.
+fn smallest(children: &[NewChild<'_>], common: u32) -> ValueFormat {
+    let highest = children.iter().map(|child| child.value).max();
+    let highest = highest.unwrap_or(0);
+    let fits = |format: ValueFormat| highest >> format.value_bits() == 0;
+    if fits(ValueFormat::Short) {
+        return ValueFormat::Short;
+    }
+    let explicit = children.iter();
+    let explicit = explicit.filter(|child| child.value != common || child.has_children());
+    let explicit = explicit.count();
+    let fit = [ValueFormat::Medium, ValueFormat::Each, ValueFormat::Long].into_iter();
+    let fit = fit.filter(|format| fits(*format));
+    fit.min_by_key(|format| format.bits(children.len(), explicit))
+        .unwrap_or(ValueFormat::Long)
+}
+
 /// The most common value of the children that have no children.
 fn commonest_leaf_value(children: &[NewChild<'_>]) -> u32 {
-    let leaves = || {
-        children
-            .iter()
-            .filter(|child| child.children == ChildRef::NONE)
-    };
+    let leaves = || children.iter().filter(|child| !child.has_children());
     let count = |value: u32| leaves().filter(|child| child.value == value).count();
     let Some(first) = leaves().next() else {
         return 0;
@@ -470,3 +549,6 @@ fn commonest_leaf_value(children: &[NewChild<'_>]) -> u32 {
     let most = leaves().max_by_key(|child| count(child.value));
     most.map_or(0, |child| child.value)
 }
+
+#[cfg(test)]
+mod tests;

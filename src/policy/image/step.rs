@@ -1,7 +1,7 @@
 //! One step of a lookup: from a node to the child with the next label.
 
 use super::bits::mask;
-use super::bucket::{Bucket, ChildRef, ChildSpan, tag};
+use super::bucket::{Bucket, ChildRef, ChildSpan, ValueFormat, tag};
 use super::directory::{BucketSlot, Directory};
 use super::edge::Edges;
 use super::path::Key;
@@ -15,7 +15,7 @@ pub enum Position {
     Above,
     /// The name itself.
     At,
-    /// Below the name. All other names below the looked-up name are below this node.
+    /// Below the name. Each node below the looked-up name is reported, or is below the last node that is.
     Below,
 }
 
@@ -183,10 +183,13 @@ impl TrieView<'_> {
             }
             if level > depth {
                 pass(Position::Below, depth, found.value());
-                return None;
+            } else {
+                pass(at_or_above(level, depth), level, found.value());
             }
-            pass(at_or_above(level, depth), level, found.value());
-            if level == depth {
+            if level >= depth {
+                if state.has_only_child {
+                    pass(Position::Below, depth, self.only_child_value(state));
+                }
                 return None;
             }
             state.level = level;
@@ -210,25 +213,39 @@ impl TrieView<'_> {
         };
         if !bucket.is_usual() || !state.name.is_plain() {
             self.find_any(state)
-        } else if bucket.is_wide() {
-            self.find_usual::<true, IS_LAST, IS_LONG>(&bucket, state)
         } else {
-            self.find_usual::<false, IS_LAST, IS_LONG>(&bucket, state)
+            // In each of these calls the format is a constant.
+            let format = bucket.format();
+            match format {
+                ValueFormat::Short => {
+                    self.find_usual::<IS_LAST, IS_LONG>(&bucket, ValueFormat::Short, state)
+                }
+                ValueFormat::Medium => {
+                    self.find_usual::<IS_LAST, IS_LONG>(&bucket, ValueFormat::Medium, state)
+                }
+                ValueFormat::Each => {
+                    self.find_usual::<IS_LAST, IS_LONG>(&bucket, ValueFormat::Each, state)
+                }
+                ValueFormat::Long => {
+                    self.find_usual::<IS_LAST, IS_LONG>(&bucket, ValueFormat::Long, state)
+                }
+            }
         }
     }
 
     #[inline(always)]
-    fn find_usual<const IS_WIDE: bool, const IS_LAST: bool, const IS_LONG: bool>(
+    fn find_usual<const IS_LAST: bool, const IS_LONG: bool>(
         &self,
         bucket: &Bucket<'_>,
+        format: ValueFormat,
         state: &mut LookupState<'_>,
     ) -> FoundChild {
-        let with = bucket.first_with(tag(state.hash));
+        let with = bucket.first_with(format, tag(state.hash));
         if with == 0 {
             return FoundChild::NOTHING;
         }
         let place = with.trailing_zeros() as usize;
-        let text = bucket.near_child::<IS_WIDE>(place);
+        let text = bucket.near_child(format, place);
         let Some((bits, count)) = self.edges.text.eight(state.low) else {
             return self.find_any(state);
         };
@@ -252,13 +269,14 @@ impl TrieView<'_> {
         if IS_LONG && state.size > 16 || at != text.text_end {
             return self.find_rest(state, place, at, &text);
         }
-        if IS_LAST {
-            FoundChild {
-                level: state.level + 1,
-                packed: u64::from(text.node.value),
-            }
-        } else {
-            found(bucket, state, state.level + 1, place, &text)
+        let found = found(bucket, state, state.level + 1, place, &text);
+        match IS_LAST {
+            // Nothing waits for the reference to its children.
+            true => FoundChild {
+                packed: u64::from(found.value()),
+                ..found
+            },
+            false => found,
         }
     }
 
@@ -311,6 +329,15 @@ impl TrieView<'_> {
             with &= with - 1;
         }
         FoundChild::NOTHING
+    }
+
+    /// The value of the only child of the child that was found.
+    #[inline(never)]
+    fn only_child_value(&self, state: &LookupState<'_>) -> u32 {
+        let bucket = Bucket::at(self.buckets, state.bucket);
+        bucket.map_or(0, |bucket| {
+            bucket.child(state.place as usize + 1).node.value
+        })
     }
 
     /// Follows the only child of the child that was found, if its label is the next one.

@@ -224,3 +224,30 @@ fn the_histogram_counts_the_text_whatever_the_code() {
     }
     assert!(second.pair_histogram().to_bytes() == model.to_bytes());
 }
+
+#[test]
+fn nodes_with_an_only_child_have_the_values_of_leaves() {
+    const SOURCES: u32 = 50;
+    let key = Key::new(7);
+    let mut paths = Vec::new();
+    for number in 0..2000_u32 {
+        let label = format!("n{number}").into_bytes();
+        paths.push((path(std::slice::from_ref(&label)), number % SOURCES));
+        paths.push((path(&[label, b"www".to_vec()]), number / SOURCES % SOURCES));
+    }
+    paths.sort_by(|(one, _), (other, _)| key.compare(one.as_bytes(), other.as_bytes()));
+    let clauses = Clauses::of_sources(SOURCES as usize);
+    let to = Cursor::new(Vec::new());
+    let mut writer = Writer::new(to, key, PairHistogram::default(), clauses).expect("memory");
+    for (path, clause) in paths {
+        let rule = ImageRule { clause, ..RULE };
+        writer
+            .push(path.as_bytes(), &[rule.to_bits()])
+            .expect("memory");
+    }
+    let provenance = Provenance::numbered(SOURCES as usize);
+    let (to, _) = writer.finish(&provenance).expect("memory");
+    let image = Image::open(ImageBytes::Heap(to.into_inner())).expect("undamaged");
+    // The root has one, too.
+    assert_eq!(image.value_count(), SOURCES + 1);
+}

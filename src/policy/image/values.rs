@@ -1,4 +1,5 @@
-//! Values of nodes: the rules on a name, and the sources that have rules below it.
+//! Values of nodes: the rules on a name, and the sources that have rules below it. The value of a node with an only child
+//! has the rules alone: that child's value says what is below.
 
 use foldhash::HashMap;
 
@@ -165,7 +166,8 @@ impl<'o> Value<'o> {
             .filter_map(ImageRule::from_bits)
     }
 
-    /// The sources that have rules below the name, sorted.
+    /// The sources that have rules below the name, sorted. Empty if the node has an only child in its bucket; a walk reports
+    /// that child, too.
     pub fn sources_below(self) -> impl Iterator<Item = SourceBelow> + use<'o> {
         self.words().skip(self.rules).map(SourceBelow::from_bits)
     }

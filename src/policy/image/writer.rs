@@ -247,9 +247,10 @@ impl<W: Write + Seek> Writer<W> {
                     &mut self.scratch,
                 )?
             };
-            let value = self
-                .interner
-                .intern(&node.rules, sources(&node.sources_below))?;
+            // Lookups read what is below from the only child itself. So nodes with it do not need values of their own for
+            // each combination of rules on the name and rules below.
+            let below = sources(&node.sources_below).filter(|_| !single);
+            let value = self.interner.intern(&node.rules, below)?;
             (parent.finished).push(node.hash, false, value, children, &mut self.bits);
             self.facts.nodes += 1;
             if self.depth == 0 && !single {
