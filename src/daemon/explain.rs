@@ -125,7 +125,7 @@ fn ask(
     let step = respond(0, &client, &message.to_vec()?, snapshot, &empty, &mut out);
     let outcome = match step {
         // The cache is empty, so any query that is not answered locally is forwarded.
-        Step::Resolve(..) | Step::Refresh(_) => {
+        Step::Resolve(..) | Step::Refresh(..) => {
             let outcome = match snapshot.decide(name) {
                 Decision::Allowed(_) => Outcome::Allowed,
                 Decision::Excepted(_) => Outcome::Excepted,

@@ -92,6 +92,10 @@ impl Builder {
         scope: Scope,
         effect: &Effect,
     ) -> Result<(), TooLarge> {
+        let owner = || Path::of(path).to_name();
+        effect
+            .check_trigger(owner, scope)
+            .map_err(TooLarge::Effect)?;
         let clause = self.clauses.add(source, effect)?;
         self.histogram.count(path);
         let rule = ImageRule { clause, scope };

@@ -10,6 +10,7 @@ pub mod local;
 mod precedence;
 mod prefilter;
 pub mod ranking;
+pub mod record;
 pub mod rule;
 pub mod rules;
 pub mod snapshot;

@@ -11,7 +11,7 @@ use super::images::Images;
 use super::local::LocalZones;
 use super::precedence::{Precedence, Verdict, Verdicts, precedence, suppressed};
 use super::ranking::{Hit, LookupResult, MAX_SOURCES};
-use super::rule::{Action, Blocking, Kind, Source};
+use super::rule::{Action, Blocking, Kind, OwnAnswer, Source};
 use super::rules::Rules;
 use super::view::{MAX_VIEWS, View, ViewId};
 use crate::wire::name::Name;
@@ -230,6 +230,7 @@ impl Snapshot {
             snapshot: self,
             precedence: precedence.unwrap_or(&self.views[0]),
             id,
+            is_stream: false,
         }
     }
 
@@ -245,6 +246,7 @@ pub struct PolicyView<'s> {
     snapshot: &'s Snapshot,
     precedence: &'s Precedence,
     id: ViewId,
+    is_stream: bool,
 }
 
 impl<'s> PolicyView<'s> {
@@ -253,11 +255,36 @@ impl<'s> PolicyView<'s> {
         self.snapshot.generation
     }
 
+    /// The same policy for queries over a stream if `is_stream`, else over UDP.
+    pub fn over(self, is_stream: bool) -> Self {
+        Self { is_stream, ..self }
+    }
+
+    /// The names that are answered locally.
+    pub fn local(&self) -> &'s LocalZones {
+        &self.snapshot.local
+    }
+
+    /// The decision about a name, given that of [`decide_by`](Self::decide_by): the name is allowed by a CNAME rule that
+    /// leads to this name, and, over a stream, by a rule that demands TCP.
+    #[inline]
+    pub fn settle(&self, decision: Decision<'s>, name: &Name) -> Decision<'s> {
+        match decision {
+            Decision::Blocked { by, .. }
+                if let Some(own) = &by.blocking.own
+                    && own.allows(name, self.is_stream) =>
+            {
+                Decision::Allowed(by)
+            }
+            _ => decision,
+        }
+    }
+
     /// Decides about a name: the best source with a matching rule wins. Never allocates.
     pub fn decide(&self, name: &Name) -> Decision<'s> {
         let mut found = [LookupResult::default()];
         self.snapshot.lookup_in(&[name], &[self.id], &mut found);
-        self.decide_by(&found[0])
+        self.settle(self.decide_by(&found[0]), name)
     }
 
     /// The decision that a lookup in this view leads to.
@@ -275,10 +302,11 @@ impl<'s> PolicyView<'s> {
         let nxdomain =
             |verdict| self.blocks(verdict) && self.blocking(verdict).action == Action::Nxdomain;
         let allows = |rank| self.precedence.allows(rank, &self.snapshot.verdicts);
+        let is_true = || by.blocking.as_written || found.is_all_nxdomain_below(nxdomain);
         Decision::Blocked {
             by,
-            nxdomain: nxdomain(hit.verdict) && found.is_all_nxdomain_below(nxdomain),
-            closed: found.is_all_blocked_below(|verdict| self.blocks(verdict), allows),
+            nxdomain: nxdomain(hit.verdict) && is_true(),
+            closed: found.is_all_blocked_below(|verdict| self.always_blocks(verdict), allows),
         }
     }
 
@@ -313,6 +341,12 @@ impl<'s> PolicyView<'s> {
         verdict.blocks(&self.snapshot.sources[verdict.source])
     }
 
+    /// Whether a rule blocks all names that it matches, whatever the transport.
+    fn always_blocks(&self, number: u32) -> bool {
+        let own = self.blocking(number).own.as_ref();
+        self.blocks(number) && !own.is_some_and(OwnAnswer::may_allow)
+    }
+
     fn blocking(&self, number: u32) -> &'s Blocking {
         let verdict = self.snapshot.verdicts.get(number);
         let source = &self.snapshot.sources[verdict.source];
@@ -338,6 +372,7 @@ impl<'s> PolicyView<'s> {
                     self.decide_by(&rules.lookup_target(self.id, asked, &name))
                 }
             };
+            let decision = self.settle(decision, &name);
             match decision {
                 Decision::Blocked { by, .. }
                     if exemption != ChainExemption::Lists || by.source.kind == Kind::Order =>
@@ -369,6 +404,8 @@ mod tests {
     fn list<'t>(list: &str, kind: Kind, action: Action, rules: &'t [(&'t str, Scope)]) -> List<'t> {
         let blocking = Blocking {
             action,
+            own: None,
+            as_written: false,
             sinkhole_v4: Vec::new(),
             sinkhole_v6: Vec::new(),
             ttl_secs: 60,

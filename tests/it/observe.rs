@@ -335,12 +335,15 @@ struct Memory<'p> {
 
 impl Memory<'_> {
     async fn exchange(&self, packet: &[u8]) -> Option<Vec<u8>> {
-        match self.resolver.dispatch(&self.client, packet) {
-            Dispatched::Reply(answer) => Some(answer),
-            Dispatched::Nothing => None,
-            Dispatched::Pending(pending) => {
-                let resolution = pending.resolve().await;
-                pending.conclude(&resolution)
+        let mut dispatched = self.resolver.dispatch(&self.client, packet);
+        loop {
+            match dispatched {
+                Dispatched::Reply(answer) => return Some(answer),
+                Dispatched::Nothing => return None,
+                Dispatched::Pending(pending) => {
+                    let resolution = pending.resolve().await;
+                    dispatched = pending.conclude(&resolution);
+                }
             }
         }
     }

@@ -21,6 +21,8 @@ pub(crate) fn snapshot<'n>(
         against: Against::All,
         blocking: Blocking {
             action: Action::Sinkhole,
+            own: None,
+            as_written: false,
             sinkhole_v4: vec![Ipv4Addr::UNSPECIFIED],
             sinkhole_v6: Vec::new(),
             ttl_secs: 60,
