@@ -232,20 +232,24 @@ pub(super) fn conclude_read(
         Synthesis::Forward(context) => (context, None),
         Synthesis::Alias(context, by) => (context, Some(by)),
     };
-    let target = |key: KeyRef<'_>, is_last| match known.about(key) {
-        Some(target) => Some(target),
-        None if is_last => Some(Target::Unknown),
-        None => Some(cache.try_lookup_key(key, now)?.into()),
+    let target = |key: KeyRef<'_>, is_last| {
+        if let Some(target) = known.about(key) {
+            return Some(target);
+        }
+        match cache.try_lookup_key(key, now) {
+            None | Some(Lookup::Miss(_)) if is_last => Some(Target::Unknown),
+            found => Some(found?.into()),
+        }
     };
     if let Some(by) = by {
         let target = |key: KeyRef<'_>| target(key, is_last);
         return context.alias(by, &BlockedAt::Question, target, out);
     }
-    let is_stale_usable = |stale: &Option<Arc<Entry>>| {
-        let other = stale.as_ref().filter(|entry| !context.is_about(entry));
-        other.is_none() || is_last
+    let is_usable = |stale: &Option<Arc<Entry>>| {
+        let mut stale = stale.iter();
+        stale.all(|stale| context.is_about(stale))
     };
-    let mut lookup = None;
+    let found;
     let written = match resolution {
         Resolution::Answered(entry) if context.is_about(entry) => {
             // An answer that is not cached is not found again once its alias is resolved.
@@ -253,21 +257,22 @@ pub(super) fn conclude_read(
             let written = context.fresh(entry, Count::Resolved, out);
             return finish(&context, written, |key| target(key, is_last), out);
         }
-        Resolution::Failed(failure, stale) if is_stale_usable(stale) => {
-            let stale = stale.as_deref().filter(|entry| context.is_about(entry));
-            context.failed(Some(failure), stale, false, out)
+        Resolution::Failed(failure, stale) if is_usable(stale) => {
+            context.failed(Some(failure), stale.as_deref(), false, out)
         }
-        Resolution::Overloaded(stale) if is_stale_usable(stale) => {
-            let stale = stale.as_deref().filter(|entry| context.is_about(entry));
-            context.failed(None, stale, false, out)
+        Resolution::Overloaded(stale) if is_usable(stale) => {
+            context.failed(None, stale.as_deref(), false, out)
         }
-        _ if is_last => context.failed(Some(&UNKNOWN), None, false, out),
         // The resolution is about another name.
-        _ => written(
-            &context,
-            lookup.insert(cache.try_lookup(context.query, now)?),
-            out,
-        ),
+        _ => match cache.try_lookup(context.query, now) {
+            None | Some(Lookup::Miss(_)) if is_last => {
+                context.failed(Some(&UNKNOWN), None, false, out)
+            }
+            lookup => {
+                found = lookup?;
+                written(&context, &found, out)
+            }
+        },
     };
     finish(&context, written, |key| target(key, is_last), out)
 }

@@ -400,18 +400,18 @@ fn cases() -> u32 {
 }
 
 #[test]
-fn a_blocked_name_above_one_that_its_list_allows_is_not_closed() {
+fn a_blocked_name_above_one_that_its_list_may_allow_is_not_closed() {
     let name = |text: &str| Name::from_text(text).expect("a name");
-    let allow = Effect {
-        action: EffectAction::Allow,
-        ..Effect::default()
-    };
-    let closed = |below: Effect| {
+    let closed = |action: EffectAction| {
+        let below = Effect {
+            action,
+            ..Effect::default()
+        };
         let policy = Policy {
             actions: [Action::Sinkhole; 6],
             rules: vec![
                 (0, name("a"), Scope::Subtree, Effect::default()),
-                (0, name("b.a"), Scope::Exact, below),
+                (0, name("b.a"), Scope::Subtree, below),
             ],
             views: Vec::new(),
         };
@@ -420,6 +420,20 @@ fn a_blocked_name_above_one_that_its_list_allows_is_not_closed() {
             other => panic!("{other:?}"),
         }
     };
-    assert!(closed(Effect::default()));
-    assert!(!closed(allow), "validators need its DS and DNSKEY records");
+    let alias = |prepend| EffectAction::Cname {
+        target: Box::new(name("c.b.a")),
+        prepend,
+    };
+    let blocking = [
+        EffectAction::Source,
+        record(rtype::TXT, b"\x01x"),
+        alias(true),
+    ];
+    for action in blocking {
+        assert!(closed(action.clone()), "{action:?}");
+    }
+    // Validators need its DS and DNSKEY records.
+    for action in [EffectAction::Allow, EffectAction::TcpOnly, alias(false)] {
+        assert!(!closed(action.clone()), "{action:?}");
+    }
 }
