@@ -1,5 +1,6 @@
 //! The terms of the policy: scopes, kinds and actions of rules, and their sources.
 
+use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
@@ -116,6 +117,32 @@ pub enum OwnAnswer {
     },
     /// Over UDP, an empty answer with TC. Over a stream the name is allowed.
     TcpOnly,
+}
+
+/// The words of `tapis diff`.
+impl fmt::Display for OwnAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Records(records) => {
+                f.write_str("records")?;
+                let mut separator = " ";
+                for record in records {
+                    write!(f, "{separator}{record}")?;
+                    separator = "; ";
+                }
+                Ok(())
+            }
+            Self::Cname {
+                target,
+                prepend,
+                ttl_secs,
+            } => {
+                let prepended = if *prepend { "*." } else { "" };
+                write!(f, "cname {ttl_secs} {prepended}{target}")
+            }
+            Self::TcpOnly => f.write_str("tcp-only"),
+        }
+    }
 }
 
 impl OwnAnswer {

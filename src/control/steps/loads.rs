@@ -118,7 +118,7 @@ impl Control {
                 for ticket in tickets.collect::<Vec<_>>() {
                     let list = self.lists.with_load(ticket);
                     let path = list.map_or_else(Default::default, |list| list.source.path.clone());
-                    let source = error;
+                    let source = error.clone();
                     self.refuse(ticket, Refusal::TooLarge { path, source });
                 }
                 if joined.pending.is_some() {

@@ -30,7 +30,7 @@ pub enum ImageError {
 }
 
 /// Which limit of an image is exceeded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TooLarge {
     /// Two gigabytes of buckets.
     #[error("more names than fit into 2 GiB of image; leave out a list")]
@@ -49,6 +49,14 @@ pub enum TooLarge {
     /// No answer can carry the effect of a rule.
     #[error("a rule has an effect that no answer can carry: {0}")]
     Effect(EffectError),
+    /// The same, with the name that the rule is on.
+    #[error("the rule on {owner} has an effect that no answer can carry: {error}")]
+    RuleEffect {
+        /// The name, as text.
+        owner: Box<str>,
+        /// The mistake.
+        error: EffectError,
+    },
     /// 8,388,608 different combinations of rules on a name.
     #[error("more than 8,388,608 different combinations of lists on a name; leave out a list")]
     Values,
