@@ -56,7 +56,7 @@ impl<O: Observer> Pending<O> {
         match self.resolver.with_dispatcher(conclude) {
             Conclusion::Restart => {
                 self.attempt = attempt.next();
-                return self.restart();
+                self.restart()
             }
             Conclusion::Reply => {
                 self.is_finished = true;
