@@ -68,7 +68,7 @@ fn packets(criterion: &mut Criterion) {
 fn counted(step: &Step) -> Option<Count> {
     match step {
         Step::Reply(tally) | Step::Drop(tally) => Some(tally.count),
-        Step::Refresh(_) => Some(Count::CacheHits),
+        Step::Refresh(..) => Some(Count::CacheHits),
         Step::Resolve(..) => None,
     }
 }

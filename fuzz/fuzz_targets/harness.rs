@@ -178,6 +178,8 @@ fn list(
         .collect();
     let blocking = Blocking {
         action,
+        own: None,
+        as_written: false,
         sinkhole_v4: vec![[0; 4].into(), [192, 0, 2, 9].into()],
         sinkhole_v6: vec![[0; 16].into()],
         ttl_secs: 60,

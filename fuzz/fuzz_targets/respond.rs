@@ -14,8 +14,8 @@ use harness::{ASKED, Harness};
 use libfuzzer_sys::fuzz_target;
 use tapis::serve::cache::{Entry, Failure};
 use tapis::serve::client::{Client, Transport};
-use tapis::serve::respond::{conclude, respond};
-use tapis::serve::step::{Ending, Resolution, Step};
+use tapis::serve::respond::{Known, conclude, respond};
+use tapis::serve::step::{Resolution, Step};
 use tapis::wire::query::Query;
 use tapis::wire::{HEADER, flag};
 
@@ -58,7 +58,7 @@ fuzz_target!(|input: Input<'_>| {
     let mut out = b"leftovers".to_vec();
     let (key, stale) = match respond(now, client, &packet, snapshot, cache, &mut out) {
         Step::Drop(_) => return,
-        Step::Reply(_) | Step::Refresh(_) => {
+        Step::Reply(_) | Step::Refresh(..) => {
             check(client, &packet, &out);
             assert!(
                 Message::from_vec(&out).is_ok(),
@@ -75,9 +75,15 @@ fuzz_target!(|input: Input<'_>| {
         Some(entry) if !input.failed => Resolution::Answered(entry),
         read => Resolution::Failed(Arc::new(Failure { code: 23, said: read }), stale),
     };
-    match conclude(now + 3, client, &packet, snapshot, &resolution, &mut out) {
-        Ending::Drop(_) => {}
-        Ending::Reply(_) => check(client, &packet, &out),
+    let known = Known {
+        resolution: &resolution,
+        cache,
+        is_last: true,
+    };
+    match conclude(now + 3, client, &packet, snapshot, known, &mut out) {
+        Some(Step::Drop(_)) => {}
+        Some(Step::Reply(_) | Step::Refresh(..)) => check(client, &packet, &out),
+        other => panic!("not the last step: {other:?}"),
     }
 });
 

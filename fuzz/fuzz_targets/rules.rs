@@ -48,6 +48,11 @@ fn effect(number: u8) -> Effect {
         0 => EffectAction::Allow,
         1 => EffectAction::Block(Action::Nxdomain),
         2 => EffectAction::Block(Action::Drop),
+        3 => EffectAction::TcpOnly,
+        4 => EffectAction::Cname {
+            target: Box::new(Name::from_text("garden.test").expect("a name")),
+            prepend: true,
+        },
         _ => EffectAction::Source,
     };
     Effect {

@@ -239,6 +239,7 @@ impl fmt::Display for ShownAnswer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Answer::Blocked {
             action,
+            own,
             sinkhole_v4,
             sinkhole_v6,
             ttl_secs,
@@ -252,13 +253,14 @@ impl fmt::Display for ShownAnswer<'_> {
                 _ => "upstream",
             });
         };
-        f.write_str(match action {
-            Action::Nxdomain => "nxdomain",
-            Action::Nodata => "nodata",
-            Action::Sinkhole => "sinkhole",
-            Action::Refused => "refused",
-            Action::Drop => "drop",
-        })?;
+        match (own, action) {
+            (Some(own), _) => write!(f, "{own}")?,
+            (None, Action::Nxdomain) => f.write_str("nxdomain")?,
+            (None, Action::Nodata) => f.write_str("nodata")?,
+            (None, Action::Sinkhole) => f.write_str("sinkhole")?,
+            (None, Action::Refused) => f.write_str("refused")?,
+            (None, Action::Drop) => f.write_str("drop")?,
+        }
         if !self.1 {
             return Ok(());
         }

@@ -31,6 +31,8 @@ const EDES: &[(&str, Ede)] = &[
 pub(super) fn default_blocking() -> Blocking {
     Blocking {
         action: Action::Sinkhole,
+        own: None,
+        as_written: false,
         sinkhole_v4: vec![Ipv4Addr::UNSPECIFIED],
         sinkhole_v6: vec![Ipv6Addr::UNSPECIFIED],
         ttl_secs: 60,
@@ -45,6 +47,8 @@ pub(super) fn blocking(raw: raw::Block, default: &Blocking, findings: &mut Findi
         .unwrap_or_else(|| (default.sinkhole_v4.clone(), default.sinkhole_v6.clone()));
     Blocking {
         action: choice(raw.action, ACTIONS, findings).unwrap_or(default.action),
+        own: None,
+        as_written: false,
         sinkhole_v4,
         sinkhole_v6,
         ttl_secs: number(raw.ttl_secs, 1..=3600, findings).unwrap_or(default.ttl_secs),

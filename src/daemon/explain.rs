@@ -12,6 +12,7 @@ use crate::control::admin::verdict::{
 };
 use crate::policy::decide::{ChainExemption, Decision, Matched, PolicyView};
 use crate::policy::ranking::Trigger;
+use crate::policy::rule::OwnAnswer;
 use crate::policy::snapshot::Snapshot;
 use crate::policy::view::ViewId;
 use crate::serve::cache::Cache;
@@ -40,6 +41,9 @@ pub enum ExplainError {
     Read(#[from] hickory_proto::serialize::binary::DecodeError),
 }
 
+const TCP_ONLY: &str = "over UDP the answer is empty and truncated, so that the client asks again over TCP, where the \
+                        name is allowed";
+
 /// Answers a query under a snapshot as the server does with an empty cache. If the request names no client, one that
 /// may query is assumed, if the configuration permits any.
 ///
@@ -53,10 +57,9 @@ pub fn explain(
         name: request.name.clone(),
         source,
     })?;
-    let (outcome, answer) = ask(snapshot, &name, request)?;
-    let policy = snapshot
-        .view(ViewId::DEFAULT)
-        .for_client(client(snapshot, request));
+    let asked = ask(snapshot, &name, request)?;
+    let outcome = asked.outcome;
+    let policy = policy(snapshot, client(snapshot, request));
     let decision = policy.decide(&name);
     let chain = match outcome {
         Outcome::Upstream | Outcome::Allowed | Outcome::Excepted => {
@@ -83,7 +86,8 @@ pub fn explain(
         rules: matching
             .flat_map(|matched| rules(policy, &name, &matched))
             .collect(),
-        answer,
+        answer: asked.answer,
+        notes: asked.note.into_iter().collect(),
     })
 }
 
@@ -137,11 +141,33 @@ fn client(snapshot: &Snapshot, request: &ExplainRequest) -> IpAddr {
     permitted.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
 }
 
+/// The policy for the queries of a client over TCP, which no limit of size truncates.
+fn policy(snapshot: &Snapshot, client: IpAddr) -> PolicyView<'_> {
+    snapshot.view(ViewId::DEFAULT).over(true).for_client(client)
+}
+
+/// How a query is answered.
+struct Explained {
+    outcome: Outcome,
+    answer: Option<Answer>,
+    note: Option<String>,
+}
+
+impl Explained {
+    fn without_answer(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            answer: None,
+            note: None,
+        }
+    }
+}
+
 fn ask(
     snapshot: &Snapshot,
     name: &Name,
     request: &ExplainRequest,
-) -> Result<(Outcome, Option<Answer>), ExplainError> {
+) -> Result<Explained, ExplainError> {
     let mut message = Message::query();
     message.metadata.recursion_desired = true;
     let dns_name = DnsName::read(&mut BinDecoder::new(name.wire()))?;
@@ -154,26 +180,47 @@ fn ask(
     let client = Client::new(SocketAddr::new(address, 0), Transport::Tcp);
     let mut out = Vec::new();
     let empty = Cache::new(1 << 20, 0);
-    let step = respond(0, &client, &message.to_vec()?, snapshot, &empty, &mut out);
+    let mut step = respond(0, &client, &message.to_vec()?, snapshot, &empty, &mut out);
+    let mut note = None;
+    if let Step::Resolve(key, _) = &step
+        && key.name() != name.wire()
+    {
+        let mut target = String::new();
+        write_text(key.name(), &mut target).expect("writing to a string does not fail");
+        note = Some(format!(
+            "the records of {target} come from upstream, and no rule applies to them"
+        ));
+        // Without recursion, the answer is the CNAME record alone.
+        message.metadata.recursion_desired = false;
+        step = respond(0, &client, &message.to_vec()?, snapshot, &empty, &mut out);
+    }
     let outcome = match step {
         // The cache is empty, so any query that is not answered locally is forwarded.
-        Step::Resolve(..) | Step::Refresh(_) => {
-            let policy = snapshot.view(ViewId::DEFAULT).for_client(address);
-            let outcome = match policy.decide(name) {
-                Decision::Allowed(_) => Outcome::Allowed,
+        Step::Resolve(..) | Step::Refresh(..) => {
+            let outcome = match policy(snapshot, address).decide(name) {
+                Decision::Allowed(by) => {
+                    let tcp_only = matches!(by.blocking.own, Some(OwnAnswer::TcpOnly));
+                    let note = tcp_only.then(|| TCP_ONLY.to_owned());
+                    let allowed = Explained::without_answer(Outcome::Allowed);
+                    return Ok(Explained { note, ..allowed });
+                }
                 Decision::Excepted(_) => Outcome::Excepted,
                 Decision::Pass | Decision::Blocked { .. } => Outcome::Upstream,
             };
-            return Ok((outcome, None));
+            return Ok(Explained::without_answer(outcome));
         }
-        Step::Drop(_) => return Ok((Outcome::Blocked, None)),
+        Step::Drop(_) => return Ok(Explained::without_answer(Outcome::Blocked)),
         Step::Reply(tally) => match tally.count {
             Count::Blocked => Outcome::Blocked,
             Count::Local | Count::Any => Outcome::Local,
             _ => Outcome::Refused,
         },
     };
-    Ok((outcome, Some(answer(&Message::from_vec(&out)?))))
+    Ok(Explained {
+        outcome,
+        answer: Some(answer(&Message::from_vec(&out)?)),
+        note,
+    })
 }
 
 fn answer(reply: &Message) -> Answer {
@@ -203,6 +250,79 @@ fn mnemonic(code: ResponseCode) -> String {
         ResponseCode::Refused => "REFUSED".to_owned(),
         ResponseCode::NotImp => "NOTIMP".to_owned(),
         ResponseCode::FormErr => "FORMERR".to_owned(),
+        ResponseCode::YXDomain => "YXDOMAIN".to_owned(),
         other => format!("RCODE{}", u16::from(other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::policy::builder::Builder;
+    use crate::policy::effect::{Effect, EffectAction};
+    use crate::policy::image::provenance::ImageSource;
+    use crate::policy::rule::{Action, Against, Blocking, Kind, Scope, Source};
+
+    /// How a query for the A records of `www.example` is answered, if a rule on `example` has this action.
+    fn explained(action: EffectAction) -> QueryVerdict {
+        let mut builder = Builder::new();
+        let list = builder.source(ImageSource::named("zone")).expect("few");
+        let effect = Effect {
+            action,
+            ..Effect::default()
+        };
+        let owner = Name::from_text("example").expect("a name");
+        let added = builder.insert_effect(&owner, list, Scope::Subtree, &effect);
+        added.expect("a valid effect");
+        let source = Source {
+            name: "zone".to_owned(),
+            path: "zone".into(),
+            kind: Kind::Block,
+            blocking: Blocking {
+                action: Action::Nxdomain,
+                ..Blocking::none()
+            },
+            against: Against::All,
+        };
+        let image = Arc::new(builder.finish().expect("room"));
+        let mut snapshot = Snapshot::default().with_rules(vec![source.into()], image.into());
+        let network = "192.0.2.0/24".parse().expect("a network");
+        snapshot.clients = [network].iter().collect();
+        let request = ExplainRequest {
+            name: "www.example".to_owned(),
+            rtype: 1,
+            client: None,
+        };
+        explain(&snapshot, &request).expect("explained")
+    }
+
+    #[test]
+    fn an_alias_is_explained_by_its_cname_and_where_the_other_records_come_from() {
+        let verdict = explained(EffectAction::Cname {
+            target: Box::new(Name::from_text("garden.test.example").expect("a name")),
+            prepend: true,
+        });
+        assert_eq!(verdict.outcome, Outcome::Blocked);
+        assert_eq!((verdict.by.as_deref(), verdict.chain), (Some("zone"), None));
+        let answer = verdict.answer.expect("an answer");
+        let cname = "www.example. 0 IN CNAME www.example.garden.test.example.";
+        assert_eq!(
+            (&*answer.rcode, &answer.records[..]),
+            ("NOERROR", &[cname.to_owned()][..])
+        );
+        let note = "the records of www.example.garden.test.example come from upstream, and no rule applies to them";
+        assert_eq!(verdict.notes, [note]);
+    }
+
+    #[test]
+    fn a_rule_that_demands_tcp_is_explained() {
+        let verdict = explained(EffectAction::TcpOnly);
+        assert_eq!(verdict.outcome, Outcome::Allowed);
+        let by = (verdict.by.as_deref(), verdict.chain);
+        assert_eq!(by, (Some("zone"), Some(Chain::Orders)));
+        assert!(verdict.answer.is_none());
+        assert_eq!(verdict.notes, [TCP_ONLY]);
     }
 }

@@ -96,7 +96,17 @@ impl Builder {
         scope: Scope,
         effect: &Effect,
     ) -> Result<(), TooLarge> {
-        let clause = self.clauses.add(source, effect)?;
+        let owner = || Path::of(path).to_name();
+        let named = |error| TooLarge::RuleEffect {
+            owner: owner().to_string().into(),
+            error,
+        };
+        effect.check_trigger(owner, scope).map_err(named)?;
+        let clause = self.clauses.add(source, effect);
+        let clause = clause.map_err(|error| match error {
+            TooLarge::Effect(error) => named(error),
+            error => error,
+        })?;
         self.histogram.count(path);
         let rule = ImageRule { clause, scope };
         self.run.push(&self.key, path, rule.to_bits())
@@ -236,6 +246,45 @@ impl Builder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::effect::{EffectAction, EffectError};
+    use crate::policy::record::LocalRecord;
+
+    #[test]
+    fn an_effect_that_no_answer_can_carry_is_refused_with_the_name_of_its_rule() {
+        let name = |text: &str| Name::from_text(text).expect("a name");
+        let add = |scope, action| {
+            let effect = Effect {
+                action,
+                ..Effect::default()
+            };
+            let mut builder = Builder::new();
+            let source = builder.source(ImageSource::default()).expect("few");
+            builder.insert_effect(&name("x.example"), source, scope, &effect)
+        };
+        let refused = |scope, action| match add(scope, action) {
+            Err(TooLarge::RuleEffect { owner, error }) => Some((owner.into_string(), error)),
+            _ => None,
+        };
+        let to = |target: &str, prepend| EffectAction::Cname {
+            target: Box::new(name(target)),
+            prepend,
+        };
+        let itself = Some(("x.example".to_owned(), EffectError::CnameToItself));
+        assert_eq!(refused(Scope::Exact, to("X.example", false)), itself);
+        let record = LocalRecord {
+            rtype: 5,
+            ttl_secs: None,
+            data: b"\x01x\x07example\x00"[..].into(),
+        };
+        let records = EffectAction::Records(vec![record]);
+        assert_eq!(refused(Scope::Exact, records), itself);
+        let root = Some(("x.example".to_owned(), EffectError::PrependToRoot));
+        assert_eq!(refused(Scope::Below, to(".", true)), root);
+        // These lead other names to the target, or to other names.
+        assert_eq!(add(Scope::Subtree, to("x.example", false)), Ok(()));
+        assert_eq!(add(Scope::Exact, to("x.example", true)), Ok(()));
+        assert_eq!(add(Scope::Exact, to("y.example", false)), Ok(()));
+    }
 
     #[test]
     fn a_builder_accepts_as_many_sources_as_a_value_counts() {

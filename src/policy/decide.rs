@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::effect::Effect;
+use super::local::LocalZones;
 use super::precedence::{Precedence, Verdict};
 use super::prefixes::{BestNetwork, NetworkId};
 use super::ranking::{Hit, LookupResult, NO_RANK, Rank, Trigger};
-use super::rule::{Action, Blocking, Kind, Source};
+use super::rule::{Action, Blocking, Kind, OwnAnswer, Source};
 use super::snapshot::Snapshot;
 use super::view::ViewId;
 use crate::wire::name::Name;
@@ -72,6 +73,12 @@ pub struct Past {
 }
 
 impl Past {
+    /// No rule applies to the answer.
+    pub const FINAL: Self = Self {
+        exemption: ChainExemption::All,
+        before: 0,
+    };
+
     /// Whether no rule applies to the answer.
     pub fn is_final(&self) -> bool {
         self.exemption == ChainExemption::All
@@ -141,6 +148,7 @@ impl Snapshot {
             precedence: precedence.unwrap_or(&self.views[0]),
             id,
             client: None,
+            is_stream: false,
         }
     }
 
@@ -158,6 +166,7 @@ pub struct PolicyView<'s> {
     id: ViewId,
     /// The smallest network of the client among those that rules are about.
     client: Option<NetworkId>,
+    is_stream: bool,
 }
 
 impl<'s> PolicyView<'s> {
@@ -174,6 +183,17 @@ impl<'s> PolicyView<'s> {
             self.client = table.find(address);
         }
         self
+    }
+
+    /// The same policy for queries over a stream if `is_stream`, else over UDP.
+    #[inline]
+    pub fn over(self, is_stream: bool) -> Self {
+        Self { is_stream, ..self }
+    }
+
+    /// The names that are answered locally.
+    pub fn local(&self) -> &'s LocalZones {
+        &self.snapshot.local
     }
 
     /// Decides about a queried name: the first of all rules on the name and on the client's address. Never allocates.
@@ -195,41 +215,45 @@ impl<'s> PolicyView<'s> {
                 .best_client(client, name, found)
                 .enforced(Trigger::Client)
         {
-            return self.decide_with(hit, &found.covered_by(hit));
+            return self.decide_with(name, hit, &found.covered_by(hit));
         }
-        self.decide_found(found)
+        self.decide_found(name, found)
     }
 
     /// Decides about a name of a chain, to which rules on the client's address do not apply again.
     fn decide_name(&self, name: &Name) -> Decision<'s> {
-        self.decide_found(&self.lookup(name))
+        self.decide_found(name, &self.lookup(name))
     }
 
     #[inline]
-    fn decide_found(&self, found: &LookupResult) -> Decision<'s> {
+    fn decide_found(&self, name: &Name, found: &LookupResult) -> Decision<'s> {
         let Some(hit) = found.best() else {
             return match found.excepted() {
                 Some(hit) => Decision::Excepted(self.matched(hit)),
                 None => Decision::Pass,
             };
         };
-        self.decide_with(hit, found)
+        self.decide_with(name, hit, found)
     }
 
-    /// The decision of a rule.
+    /// The decision of a rule about a name. A CNAME rule that leads to the same name allows it, as does a rule that demands
+    /// TCP if the query came over a stream.
     #[inline]
-    fn decide_with(&self, hit: Hit, found: &LookupResult) -> Decision<'s> {
+    fn decide_with(&self, name: &Name, hit: Hit, found: &LookupResult) -> Decision<'s> {
         let by = self.matched(hit);
-        if !self.blocks(hit.verdict) {
+        let own = by.blocking.own.as_ref();
+        let is_allowed = || own.is_some_and(|own| own.allows(name, self.is_stream));
+        if !self.blocks(hit.verdict) || is_allowed() {
             return Decision::Allowed(by);
         }
         let nxdomain =
             |verdict| self.blocks(verdict) && self.blocking(verdict).action == Action::Nxdomain;
         let allows = |rank| self.precedence.allows(rank, &self.snapshot.verdicts);
+        let is_true = || by.blocking.as_written || found.is_all_nxdomain_below(nxdomain);
         Decision::Blocked {
             by,
-            nxdomain: nxdomain(hit.verdict) && found.is_all_nxdomain_below(nxdomain),
-            closed: found.is_all_blocked_below(|verdict| self.blocks(verdict), allows),
+            nxdomain: nxdomain(hit.verdict) && is_true(),
+            closed: found.is_all_blocked_below(|verdict| self.always_blocks(verdict), allows),
         }
     }
 
@@ -331,6 +355,12 @@ impl<'s> PolicyView<'s> {
         verdict.blocks(&self.snapshot.sources[verdict.source])
     }
 
+    /// Whether a rule blocks all names that it matches, whatever the transport.
+    fn always_blocks(&self, number: u32) -> bool {
+        let own = self.blocking(number).own.as_ref();
+        self.blocks(number) && !own.is_some_and(OwnAnswer::may_allow)
+    }
+
     fn blocking(&self, number: u32) -> &'s Blocking {
         let verdict = self.snapshot.verdicts.get(number);
         let source = &self.snapshot.sources[verdict.source];
@@ -361,7 +391,7 @@ impl<'s> PolicyView<'s> {
                 ChainExemption::None => self.decide_name(&name),
                 ChainExemption::Suppressed | ChainExemption::Lists => {
                     let rules = &self.snapshot.rules;
-                    self.decide_found(&rules.lookup_target(self.id, asked, &name))
+                    self.decide_found(&name, &rules.lookup_target(self.id, asked, &name))
                 }
             };
             found.hops += 1;
@@ -392,7 +422,7 @@ impl<'s> PolicyView<'s> {
             let logged = best.logged(Trigger::Answer);
             found.logged = logged.map(|hit| self.matched(hit));
             if let Some(hit) = best.enforced(Trigger::Answer) {
-                found.decision = self.decided_by_address(self.matched(hit));
+                found.decision = self.decided_by_address(last, self.matched(hit));
                 if let Decision::Allowed(_) = found.decision {
                     found.past = found.decision.past();
                 }
@@ -414,8 +444,11 @@ impl<'s> PolicyView<'s> {
     ) -> Option<Matched<'s>> {
         let best = self.best_address(names, past, std::iter::once(address));
         let hit = best.enforced(Trigger::Answer);
-        hit.filter(|hit| self.blocks(hit.verdict))
-            .map(|hit| self.matched(hit))
+        let by = self.matched(hit?);
+        match self.decided_by_address(names[1], by) {
+            Decision::Blocked { by, .. } => Some(by),
+            _ => None,
+        }
     }
 
     /// Whether some rules are about addresses in answers.
@@ -423,12 +456,14 @@ impl<'s> PolicyView<'s> {
         !self.snapshot.addresses.answer.is_empty()
     }
 
-    /// No name below is decided by the address.
-    fn decided_by_address(&self, by: Matched<'s>) -> Decision<'s> {
-        match self.blocks(by.hit.verdict) {
+    /// The decision of a rule on an address of `name`. It says nothing about names below, and the name exists.
+    fn decided_by_address(&self, name: &Name, by: Matched<'s>) -> Decision<'s> {
+        let own = by.blocking.own.as_ref();
+        let is_allowed = own.is_some_and(|own| own.allows(name, self.is_stream));
+        match self.blocks(by.hit.verdict) && !is_allowed {
             true => Decision::Blocked {
                 by,
-                nxdomain: false,
+                nxdomain: by.blocking.as_written && by.blocking.action == Action::Nxdomain,
                 closed: false,
             },
             false => Decision::Allowed(by),
@@ -495,6 +530,8 @@ mod tests {
     fn list<'t>(list: &str, kind: Kind, action: Action, rules: &'t [(&'t str, Scope)]) -> List<'t> {
         let blocking = Blocking {
             action,
+            own: None,
+            as_written: false,
             sinkhole_v4: Vec::new(),
             sinkhole_v6: Vec::new(),
             ttl_secs: 60,

@@ -4,15 +4,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use super::rule::{Action, Ede};
-
-/// The bytes that all records of an effect may have in a message: 65,535 bytes without the header, the longest
-/// question, and an OPT record with the longest Extended DNS Error.
-pub const MAX_RECORD_BYTES: usize = 65_535 - 12 - (255 + 4) - (11 + 4 + 2 + MAX_EXTRA_TEXT);
-/// The longest EXTRA-TEXT in bytes.
-pub const MAX_EXTRA_TEXT: usize = 1_000;
-/// The largest TTL in seconds (RFC 2181, section 8).
-pub const MAX_TTL_SECS: u32 = i32::MAX as u32;
+use super::record::{self, LocalRecord, RECORD_OVERHEAD, RecordError};
+use super::record::{MAX_EXTRA_TEXT, MAX_RECORD_BYTES, MAX_TTL_SECS};
+use super::rule::{Action, Ede, Scope};
+use crate::wire::name::Name;
 
 /// What a rule does. The default is to do what its source is configured for. The order of effects has no meaning; it
 /// only decides between several rules of one source with the same trigger.
@@ -29,6 +24,9 @@ pub struct Effect {
     pub ede: Option<Ede>,
     /// Its EXTRA-TEXT, in place of the source's.
     pub extra_text: Option<String>,
+    /// Whether NXDOMAIN is sent even if a name below is decided otherwise, as the rules of policy zones require.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub as_written: bool,
 }
 
 /// The kind of answer that an effect leads to.
@@ -42,6 +40,20 @@ pub enum EffectAction {
     Block(Action),
     /// The name is blocked, and A and AAAA queries are answered with these addresses; others with NODATA.
     Addresses(Vec<Ipv4Addr>, Vec<Ipv6Addr>),
+    /// The name is blocked, and a query is answered with those of these records that have its type; with NODATA if there
+    /// are none. A single CNAME record acts as [`Cname`](Self::Cname).
+    Records(Vec<LocalRecord>),
+    /// The name is an alias of another name, whose records come from upstream and are not checked against the policy.
+    /// The name is allowed if it is the target itself.
+    Cname {
+        /// The other name, or its end.
+        target: Box<Name>,
+        /// Whether the other name is the queried name followed by `target`: `www.example` becomes
+        /// `www.example.garden.test`.
+        prepend: bool,
+    },
+    /// Over UDP the answer is empty and truncated, so that the client asks over TCP, where the name is allowed.
+    TcpOnly,
     /// The name is answered from upstream, and its CNAME chain is not checked against block lists.
     Allow,
 }
@@ -71,14 +83,15 @@ impl Tier {
 /// Why no answer can carry an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EffectError {
-    /// The addresses are too many for one message.
-    #[error(
-        "its addresses need {bytes} bytes, and an answer has room for {MAX_RECORD_BYTES}: remove some"
-    )]
-    Records {
-        /// The bytes of their records in an answer.
-        bytes: usize,
-    },
+    /// Its records or addresses can't be an answer.
+    #[error(transparent)]
+    Records(#[from] RecordError),
+    /// The target of a CNAME is the name that the rule is on.
+    #[error("its CNAME leads from a name to the same name: remove the rule, or allow the name")]
+    CnameToItself,
+    /// The queried name is to be followed by the root, so the CNAME would lead to itself.
+    #[error("its CNAME appends the root to the queried name, which changes nothing: name a target")]
+    PrependToRoot,
     /// The TTL is too large.
     #[error("its TTL is {secs} s; write at most {MAX_TTL_SECS}")]
     Ttl {
@@ -114,13 +127,51 @@ impl Effect {
         {
             return Err(EffectError::Text { bytes: text.len() });
         }
-        let bytes = match &self.action {
-            EffectAction::Addresses(v4, v6) => (v4.len() * (12 + 4)).max(v6.len() * (12 + 16)),
-            EffectAction::Source | EffectAction::Block(_) | EffectAction::Allow => 0,
+        match &self.action {
+            EffectAction::Addresses(v4, v6) => {
+                let bytes =
+                    (v4.len() * (RECORD_OVERHEAD + 4)).max(v6.len() * (RECORD_OVERHEAD + 16));
+                match bytes > MAX_RECORD_BYTES {
+                    true => Err(RecordError::TooMany { bytes }.into()),
+                    false => Ok(()),
+                }
+            }
+            EffectAction::Records(records) => Ok(record::check(records)?),
+            EffectAction::Cname {
+                target,
+                prepend: true,
+            } if target.label_count() == 0 => Err(EffectError::PrependToRoot),
+            EffectAction::Source
+            | EffectAction::Block(_)
+            | EffectAction::Cname { .. }
+            | EffectAction::TcpOnly
+            | EffectAction::Allow => Ok(()),
+        }
+    }
+
+    /// Checks that the effect makes sense for a rule with this trigger.
+    ///
+    /// # Errors
+    /// [`EffectError::CnameToItself`]
+    pub fn check_trigger(
+        &self,
+        owner: impl FnOnce() -> Name,
+        scope: Scope,
+    ) -> Result<(), EffectError> {
+        let target = match &self.action {
+            EffectAction::Cname {
+                target,
+                prepend: false,
+            } => Some((**target).clone()),
+            EffectAction::Records(records) => records.first().and_then(LocalRecord::cname_target),
+            _ => None,
         };
-        match bytes > MAX_RECORD_BYTES {
-            true => Err(EffectError::Records { bytes }),
-            false => Ok(()),
+        // With another scope, the target is one of many names to which the rule applies.
+        match target {
+            Some(target) if scope == Scope::Exact && target == owner() => {
+                Err(EffectError::CnameToItself)
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -134,6 +185,8 @@ mod tests {
         let others = [
             EffectAction::Block(Action::Nxdomain),
             EffectAction::Addresses(Vec::new(), Vec::new()),
+            EffectAction::Records(Vec::new()),
+            EffectAction::TcpOnly,
             EffectAction::Allow,
         ];
         let of = |action| Effect {
@@ -166,7 +219,7 @@ mod tests {
             (0, most.1 + 1, (most.1 + 1) * 28),
         ] {
             let error = addresses(v4, v6).check();
-            assert_eq!(error, Err(EffectError::Records { bytes }));
+            assert_eq!(error, Err(RecordError::TooMany { bytes }.into()));
         }
         let ttl = |secs| Effect {
             ttl_secs: Some(secs),

@@ -15,6 +15,7 @@ mod prefilter;
 pub mod prefix;
 mod prefixes;
 pub mod ranking;
+pub mod record;
 pub mod rule;
 pub mod rules;
 pub mod snapshot;

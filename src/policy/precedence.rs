@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::effect::{Effect, EffectAction, Tier};
 use super::images::Images;
 use super::ranking::{MAX_RANKED, NO_RANK, Rank, RankedClause};
-use super::rule::{Action, Against, Blocking, Kind, Source};
+use super::record::{LocalRecord, rrsets};
+use super::rule::{Action, Against, Blocking, Kind, OwnAnswer, Source};
 use super::view::{Mode, View};
 
 /// What a rule leads to: its source, and its effect if it has one of its own.
@@ -211,12 +212,19 @@ impl Precedence {
             let source = &sources[verdict.source];
             let rank = precedence.ranks[list][verdict.tier() as usize];
             let blocks = verdict.blocks(source);
-            if rank != NO_RANK && !blocks {
+            let action = precedence.overrides[list].action;
+            let blocking = verdict.blocking(source);
+            let own = blocking.own.as_ref().filter(|_| action.is_none());
+            let may_allow = !blocks || own.is_some_and(OwnAnswer::may_allow);
+            if rank != NO_RANK && may_allow {
                 precedence.allows[rank as usize - first * Tier::COUNT] = true;
             }
-            if blocks && let Some(action) = precedence.overrides[list].action {
-                let blocking = verdict.blocking(source).clone();
-                let blocking = Blocking { action, ..blocking };
+            if blocks && let Some(action) = action {
+                let blocking = Blocking {
+                    action,
+                    own: None,
+                    ..blocking.clone()
+                };
                 precedence.blockings.push((number as u32, blocking));
             }
         }
@@ -326,7 +334,13 @@ impl Verdict {
         match self.effect().map(|effect| &effect.action) {
             None | Some(EffectAction::Source) => source.blocks(),
             Some(EffectAction::Allow) => false,
-            Some(EffectAction::Block(_) | EffectAction::Addresses(..)) => true,
+            Some(
+                EffectAction::Block(_)
+                | EffectAction::Addresses(..)
+                | EffectAction::Records(_)
+                | EffectAction::Cname { .. }
+                | EffectAction::TcpOnly,
+            ) => true,
         }
     }
 }
@@ -334,6 +348,11 @@ impl Verdict {
 /// The answer of a source, changed by an effect.
 fn blocking(of: &Blocking, effect: &Effect) -> Blocking {
     let mut blocking = of.clone();
+    blocking.as_written |= effect.as_written;
+    if let Some(ttl_secs) = effect.ttl_secs {
+        blocking.ttl_secs = ttl_secs;
+    }
+    blocking.own = own_answer(effect, blocking.ttl_secs);
     match &effect.action {
         EffectAction::Source | EffectAction::Allow => {}
         EffectAction::Block(action) => blocking.action = *action,
@@ -342,9 +361,9 @@ fn blocking(of: &Blocking, effect: &Effect) -> Blocking {
             blocking.sinkhole_v4.clone_from(v4);
             blocking.sinkhole_v6.clone_from(v6);
         }
-    }
-    if let Some(ttl_secs) = effect.ttl_secs {
-        blocking.ttl_secs = ttl_secs;
+        EffectAction::Records(_) | EffectAction::Cname { .. } | EffectAction::TcpOnly => {
+            blocking.action = Action::Nodata;
+        }
     }
     if let Some(ede) = effect.ede {
         blocking.ede = ede;
@@ -353,6 +372,33 @@ fn blocking(of: &Blocking, effect: &Effect) -> Blocking {
         blocking.extra_text.clone_from(text);
     }
     blocking
+}
+
+/// The answer of an effect, if no action describes it. `ttl_secs` is the TTL of records without one.
+fn own_answer(effect: &Effect, ttl_secs: u32) -> Option<OwnAnswer> {
+    match &effect.action {
+        EffectAction::Source
+        | EffectAction::Block(_)
+        | EffectAction::Addresses(..)
+        | EffectAction::Allow => None,
+        EffectAction::Records(records) => {
+            let target = records.first().and_then(LocalRecord::cname_target);
+            Some(match (target, &**records) {
+                (Some(target), [record]) => OwnAnswer::Cname {
+                    target: Box::new(target),
+                    prepend: false,
+                    ttl_secs: record.ttl_secs.unwrap_or(ttl_secs),
+                },
+                _ => OwnAnswer::Records(rrsets(records, ttl_secs)),
+            })
+        }
+        EffectAction::Cname { target, prepend } => Some(OwnAnswer::Cname {
+            target: target.clone(),
+            prepend: *prepend,
+            ttl_secs,
+        }),
+        EffectAction::TcpOnly => Some(OwnAnswer::TcpOnly),
+    }
 }
 
 /// The kind with the lower number wins, whatever the order of the configuration.

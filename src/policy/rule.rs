@@ -1,11 +1,14 @@
 //! The terms of the policy: scopes, kinds and actions of rules, and their sources.
 
+use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::record::LocalRecord;
 pub use crate::names::scope::Scope;
+use crate::wire::name::Name;
 
 /// The effect of a source's rules on the names that they match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -81,6 +84,10 @@ impl Ede {
 pub struct Blocking {
     /// The kind of answer.
     pub action: Action,
+    /// The answer of a rule with an effect of its own, in place of the action's. `None` for sources.
+    pub own: Option<OwnAnswer>,
+    /// Whether NXDOMAIN is sent even where it is not true of all names below. False for lists and orders.
+    pub as_written: bool,
     /// Addresses for A records; NODATA if empty.
     pub sinkhole_v4: Vec<Ipv4Addr>,
     /// Addresses for AAAA records; NODATA if empty.
@@ -93,11 +100,80 @@ pub struct Blocking {
     pub extra_text: String,
 }
 
+/// An answer that only effects of rules lead to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OwnAnswer {
+    /// The records of the queried type, NODATA for other types. Sorted by type; each has a TTL, which is the same for all
+    /// records of a type.
+    Records(Box<[LocalRecord]>),
+    /// A CNAME record, and the target's records from upstream.
+    Cname {
+        /// The target, or its end.
+        target: Box<Name>,
+        /// Whether the target is the queried name followed by `target`.
+        prepend: bool,
+        /// TTL of the CNAME record in seconds.
+        ttl_secs: u32,
+    },
+    /// Over UDP, an empty answer with TC. Over a stream the name is allowed.
+    TcpOnly,
+}
+
+/// The words of `tapis diff`.
+impl fmt::Display for OwnAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Records(records) => {
+                f.write_str("records")?;
+                let mut separator = " ";
+                for record in records {
+                    write!(f, "{separator}{record}")?;
+                    separator = "; ";
+                }
+                Ok(())
+            }
+            Self::Cname {
+                target,
+                prepend,
+                ttl_secs,
+            } => {
+                let prepended = if *prepend { "*." } else { "" };
+                write!(f, "cname {ttl_secs} {prepended}{target}")
+            }
+            Self::TcpOnly => f.write_str("tcp-only"),
+        }
+    }
+}
+
+impl OwnAnswer {
+    /// Whether a name that the rule matches is allowed.
+    pub fn allows(&self, name: &Name, is_stream: bool) -> bool {
+        match self {
+            Self::Records(_) => false,
+            Self::Cname {
+                target, prepend, ..
+            } => !prepend && **target == *name,
+            Self::TcpOnly => is_stream,
+        }
+    }
+
+    /// Whether there may be a name or a transport that it [`allows`](Self::allows).
+    pub fn may_allow(&self) -> bool {
+        match self {
+            Self::Records(_) => false,
+            Self::Cname { prepend, .. } => !prepend,
+            Self::TcpOnly => true,
+        }
+    }
+}
+
 impl Blocking {
     /// The placeholder for sources that do not block.
     pub fn none() -> Self {
         Self {
             action: Action::Nodata,
+            own: None,
+            as_written: false,
             sinkhole_v4: Vec::new(),
             sinkhole_v6: Vec::new(),
             ttl_secs: 0,

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::cache::{Entry, Failure, Key, STALE_TTL};
-use super::step::{Ending, Step, Tally};
-use super::synthesized;
+use super::cache::{Entry, Failure, STALE_TTL};
+use super::step::{Ending, Tally};
+use super::synthesized::{self, BlockedAt};
 use crate::policy::decide::{Decision, Matched, Past, PolicyView};
+use crate::policy::rule::OwnAnswer;
 use crate::stats::Count;
 use crate::wire::Rcode;
 use crate::wire::answer::Answer;
@@ -17,6 +18,32 @@ use crate::wire::edns::{Ede, code};
 use crate::wire::name::Name;
 use crate::wire::query::Query;
 use crate::wire::reply::Reply;
+
+/// The result of writing an answer with upstream's data.
+pub(super) enum Written<'w> {
+    /// The query ends.
+    Whole(Ending),
+    /// The answer is written; its data should be refreshed.
+    Due(Tally),
+    /// Nothing is written: upstream must be asked. There may be a stale answer.
+    Missing(Option<Arc<Entry>>),
+    /// Nothing is written: a rule puts another name in place of the one at this place.
+    Alias(Matched<'w>, BlockedAt<'w>),
+}
+
+impl From<Ending> for Written<'_> {
+    fn from(ending: Ending) -> Self {
+        Self::Whole(ending)
+    }
+}
+
+/// The INFO-CODE of a stale answer.
+pub(super) fn stale_code(entry: &Entry) -> u16 {
+    match entry.answer.rcode() == Rcode::NxDomain as u16 {
+        true => code::STALE_NXDOMAIN,
+        false => code::STALE_ANSWER,
+    }
+}
 
 /// Everything that an answer with upstream's data depends on.
 pub(super) struct AnswerContext<'a, 'p> {
@@ -31,42 +58,45 @@ pub(super) struct AnswerContext<'a, 'p> {
 
 impl AnswerContext<'_, '_> {
     /// An answer from the cache; `due` if it should be refreshed.
-    pub(super) fn hit(&self, entry: &Entry, due: bool, out: &mut Vec<u8>) -> Step {
+    pub(super) fn hit<'w>(&'w self, entry: &'w Entry, due: bool, out: &mut Vec<u8>) -> Written<'w> {
         match self.fresh(entry, Count::CacheHits, out) {
-            Ending::Reply(tally) if due && tally.count == Count::CacheHits => {
-                Step::Refresh(Key::new(self.query))
+            Written::Whole(Ending::Reply(tally)) if due && tally.count == Count::CacheHits => {
+                Written::Due(tally)
             }
-            ending => ending.into(),
+            written => written,
         }
     }
 
     /// Upstream's answer within its TTL.
-    pub(super) fn fresh(&self, entry: &Entry, count: Count, out: &mut Vec<u8>) -> Ending {
+    pub(super) fn fresh<'w>(
+        &'w self,
+        entry: &'w Entry,
+        count: Count,
+        out: &mut Vec<u8>,
+    ) -> Written<'w> {
         self.copy(entry, count, None, None, out)
     }
 
     /// The answer to a query that upstream did not answer: a stale answer if the cache has one (RFC 8767), otherwise
     /// upstream's error, otherwise SERVFAIL. `remembered`: the failure comes from the cache.
-    pub(super) fn failed(
-        &self,
-        failure: Option<&Failure>,
-        stale: Option<Arc<Entry>>,
+    pub(super) fn failed<'w>(
+        &'w self,
+        failure: Option<&'w Failure>,
+        stale: Option<&'w Entry>,
         remembered: bool,
         out: &mut Vec<u8>,
-    ) -> Ending {
+    ) -> Written<'w> {
         if let Some(entry) = stale {
-            let code = match entry.answer.rcode() == Rcode::NxDomain as u16 {
-                true => code::STALE_NXDOMAIN,
-                false => code::STALE_ANSWER,
-            };
-            return self.copy(&entry, Count::Stale, Some(STALE_TTL), Some(code), out);
+            let code = stale_code(entry);
+            return self.copy(entry, Count::Stale, Some(STALE_TTL), Some(code), out);
         }
         let Some(failure) = failure else {
             synthesized::bare(self.query, Rcode::ServFail, &[], self.limit, out);
-            return Ending::Reply(Count::Overloaded.into());
+            return Ending::Reply(Count::Overloaded.into()).into();
         };
         let extra = remembered.then_some(code::CACHED_ERROR);
-        if let Some(said) = &failure.said {
+        // A rule that is no longer in force may have sent another query upstream.
+        if let Some(said) = failure.said.as_ref().filter(|said| self.is_about(said)) {
             return self.copy(said, Count::Failed, None, extra, out);
         }
         let why = [Some(failure.code), extra].map(|code| Ede {
@@ -75,18 +105,23 @@ impl AnswerContext<'_, '_> {
         });
         let why = &why[..1 + usize::from(remembered)];
         synthesized::bare(self.query, Rcode::ServFail, why, self.limit, out);
-        Ending::Reply(Count::Failed.into())
+        Ending::Reply(Count::Failed.into()).into()
+    }
+
+    /// Whether an entry answers the query.
+    pub(super) fn is_about(&self, entry: &Entry) -> bool {
+        entry.answer.is_about(&self.query.name, self.query.rtype)
     }
 
     /// Upstream's answer, unless a name that it leads to is blocked.
-    fn copy(
-        &self,
-        entry: &Entry,
+    fn copy<'w>(
+        &'w self,
+        entry: &'w Entry,
         count: Count,
         stale_ttl: Option<u32>,
         extra: Option<u16>,
         out: &mut Vec<u8>,
-    ) -> Ending {
+    ) -> Written<'w> {
         let answer = &entry.answer;
         let age = entry.age(self.now);
         let mut left_out: SmallVec<[usize; 4]> = SmallVec::new();
@@ -94,7 +129,7 @@ impl AnswerContext<'_, '_> {
         let fits = answer.additional_at() <= self.limit;
         let has_additional = answer.has_additional() && answer.message_len() <= self.limit;
         if !self.past.is_final() {
-            let place = |hops, service| synthesized::BlockedAt::Target {
+            let place = |hops, service| BlockedAt::Target {
                 answer,
                 hops,
                 service,
@@ -106,7 +141,11 @@ impl AnswerContext<'_, '_> {
                 self.policy
                     .decide_answer(&self.query.name, self.past, chain, answer.addresses());
             if let Decision::Blocked { by, nxdomain, .. } = found.decision {
-                return self.block(by, nxdomain, &place(found.hops, false), out);
+                let place = place(found.hops, false);
+                if matches!(by.blocking.own, Some(OwnAnswer::Cname { .. })) {
+                    return Written::Alias(by, place);
+                }
+                return self.block(by, nxdomain, &place, out).into();
             }
             if fits && answer.services() > 0 {
                 // If all services are blocked, the rule of the last one decides the answer.
@@ -116,7 +155,7 @@ impl AnswerContext<'_, '_> {
                 {
                     // Never NXDOMAIN: a name that owns SVCB or HTTPS records exists.
                     let hops = answer.chain().count();
-                    return self.block(by, false, &place(hops, true), out);
+                    return self.block(by, false, &place(hops, true), out).into();
                 }
             }
         }
@@ -147,7 +186,7 @@ impl AnswerContext<'_, '_> {
             count_of_errors += 1;
         }
         reply.finish(&why[..count_of_errors], Some(additional_at));
-        Ending::Reply(count.into())
+        Ending::Reply(count.into()).into()
     }
 
     /// Adds the SVCB and HTTPS records to `left_out` whose target is blocked, or one of their address hints. Returns the rule
@@ -217,7 +256,7 @@ impl AnswerContext<'_, '_> {
         &self,
         by: Matched<'_>,
         nxdomain: bool,
-        place: &synthesized::BlockedAt<'_>,
+        place: &BlockedAt<'_>,
         out: &mut Vec<u8>,
     ) -> Ending {
         let serial = self.policy.generation() as u32;

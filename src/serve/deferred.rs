@@ -139,6 +139,7 @@ mod tests {
     use super::*;
     use crate::serve::admission::{Admission, Bounds};
     use crate::serve::resolver::tests::entry;
+    use crate::serve::step::Attempt;
     use crate::sys::udp::Route;
 
     /// Answers to one client that have waited long.
@@ -180,6 +181,7 @@ mod tests {
                     listen,
                     since: self.start,
                     stale: None,
+                    attempt: Attempt::First,
                 };
                 let recipient = Recipient::Datagram(datagram);
                 let permit = self.admission.acquire(IpAddr::from([192, 0, 2, 1]));

@@ -8,9 +8,9 @@ use tokio::time::Instant;
 use super::cache::{Cache, Entry, Key};
 use super::client::Client;
 use super::observe::{Finished, Observer};
-use super::respond::{self, Asked};
+use super::respond::{self, Asked, Known};
 use super::shared::Shared;
-use super::step::{Ending, Resolution, Step, Tally};
+use super::step::{Attempt, Resolution, Step, Tally};
 use super::worker_cache::{Location, WorkerCache};
 use crate::policy::ranking::{Hit, LookupResult};
 use crate::policy::snapshot::Snapshot;
@@ -38,6 +38,17 @@ pub(super) struct Received<'p, H> {
     pub(super) packet: &'p [u8],
     /// The message was longer than `packet`.
     pub(super) is_cut: bool,
+}
+
+/// How a message that waited for upstream goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Conclusion {
+    /// The answer is written.
+    Reply,
+    /// The message gets no answer.
+    Nothing,
+    /// The message must be dispatched again, as the next attempt. Never after the last one.
+    Restart,
 }
 
 /// The operations by which a thread answers a message: it sends an answer, or resolves the query upstream. If it does
@@ -177,29 +188,39 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
         self.act(step, message, Some(&asked.query), handle, exchange);
     }
 
-    /// Writes the answer to a message after upstream was asked, or could not be asked. False if none is to be sent.
+    /// Writes the answer to a message after upstream was asked, or could not be asked. `attempt` says how often the message
+    /// was dispatched before. Never waits for another thread.
     pub(super) fn conclude(
         &self,
         message: Message<'_>,
         resolution: &Resolution,
+        attempt: Attempt,
         out: &mut Vec<u8>,
-    ) -> bool {
+    ) -> Conclusion {
         let read = respond::read_one(message.client, message.packet, self.snapshot, out);
-        let (ending, query) = match &read {
+        let (step, query) = match &read {
             Ok(asked) => {
-                let decision = asked.policy(self.snapshot).decide(&asked.query.name);
-                let (now, snapshot) = (self.now, self.snapshot);
-                let ending =
-                    respond::conclude_read(now, asked, &decision, snapshot, resolution, out);
-                (ending, Some(&asked.query))
+                let known = Known {
+                    resolution,
+                    cache: self.cache,
+                    is_last: attempt == Attempt::Last,
+                };
+                let step = respond::conclude_read(self.now, asked, self.snapshot, known, out);
+                (step, Some(&asked.query))
             }
-            Err(ending) => (*ending, None),
+            Err(ending) => (Some((*ending).into()), None),
         };
-        match ending {
-            Ending::Reply(tally) => self.finish(message, query, Some(out.as_slice()), tally),
-            Ending::Drop(tally) => self.finish(message, query, None, tally),
+        match step {
+            Some(Step::Reply(tally) | Step::Refresh(_, tally)) => {
+                self.finish(message, query, Some(out.as_slice()), tally);
+                Conclusion::Reply
+            }
+            Some(Step::Drop(tally)) => {
+                self.finish(message, query, None, tally);
+                Conclusion::Nothing
+            }
+            Some(Step::Resolve(..)) | None => Conclusion::Restart,
         }
-        matches!(ending, Ending::Reply(_))
     }
 
     /// Ends a message that is dropped without being read.
@@ -229,8 +250,7 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
                 self.finish(message, query, Some(exchange.draft().as_slice()), tally);
                 exchange.send(handle);
             }
-            Step::Refresh(key) => {
-                let tally = Count::CacheHits.into();
+            Step::Refresh(key, tally) => {
                 self.finish(message, query, Some(exchange.draft().as_slice()), tally);
                 exchange.send(handle);
                 exchange.refresh(key);

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::admission::Permit;
 use super::cache::{Entry, Failure, Key};
+use super::step::Attempt;
 use crate::sys::udp::Route;
 
 /// Parts of the table, each behind a separate lock: a power of two.
@@ -33,6 +34,8 @@ pub struct Datagram {
     pub since: Instant,
     /// An answer past its TTL, for the case that upstream fails.
     pub stale: Option<Arc<Entry>>,
+    /// How often it was dispatched before.
+    pub attempt: Attempt,
 }
 
 /// Where an outcome is delivered.
@@ -299,6 +302,7 @@ mod tests {
                 listen: 0,
                 since: Instant::now(),
                 stale,
+                attempt: Attempt::First,
             }),
             ..waiter(admission)
         }

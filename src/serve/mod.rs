@@ -1,6 +1,7 @@
 //! The data plane: takes packets and answers them.
 
 pub mod admission;
+mod alias;
 pub mod cache;
 pub mod client;
 mod context;

@@ -6,10 +6,10 @@ use tokio::time::Instant;
 
 use super::cache::{Entry, Key};
 use super::client::Client;
-use super::dispatch::Message;
+use super::dispatch::{Conclusion, Dispatcher, Message};
 use super::observe::Observer;
 use super::resolver::{Begun, Resolver};
-use super::step::Resolution;
+use super::step::{Attempt, Resolution};
 
 /// The result of dispatching a message.
 pub enum Dispatched<O: Observer> {
@@ -29,6 +29,7 @@ pub struct Pending<O: Observer> {
     received: Instant,
     key: Key,
     stale: Option<Arc<Entry>>,
+    attempt: Attempt,
     is_finished: bool,
 }
 
@@ -44,18 +45,32 @@ impl<O: Observer> Pending<O> {
         self.resolver.resolve(self.client.address, key, stale).await
     }
 
-    /// The answer that follows from the outcome under the current snapshot; `None` if none is to be sent.
-    pub fn conclude(mut self, resolution: &Resolution) -> Option<Vec<u8>> {
-        self.is_finished = true;
+    /// The answer that follows from the outcome under the current snapshot. The message is pending again if upstream must
+    /// be asked for another name; this happens only a few times.
+    pub fn conclude(mut self, resolution: &Resolution) -> Dispatched<O> {
         let mut out = Vec::with_capacity(512);
-        let message = self.message();
-        self.resolver
-            .with_dispatcher(|dispatcher| dispatcher.conclude(message, resolution, &mut out))
-            .then_some(out)
+        let (message, attempt) = (self.message(), self.attempt);
+        let conclude = |dispatcher: &Dispatcher<'_, O>| {
+            dispatcher.conclude(message, resolution, attempt, &mut out)
+        };
+        match self.resolver.with_dispatcher(conclude) {
+            Conclusion::Restart => {
+                self.attempt = attempt.next();
+                self.restart()
+            }
+            Conclusion::Reply => {
+                self.is_finished = true;
+                Dispatched::Reply(out)
+            }
+            Conclusion::Nothing => {
+                self.is_finished = true;
+                Dispatched::Nothing
+            }
+        }
     }
 
-    /// Dispatches the message again, after its outcome was dropped for lack of room. The cache usually has the answer
-    /// by then.
+    /// Dispatches the message again, after its outcome was dropped for lack of room, or was not enough. The cache usually
+    /// has the answer, or a part of it, by then.
     pub fn restart(mut self) -> Dispatched<O> {
         self.is_finished = true;
         let begun = self.resolver.begin(self.message());
@@ -64,7 +79,7 @@ impl<O: Observer> Pending<O> {
             &self.resolver,
             &self.client,
             || packet,
-            self.received,
+            (self.received, self.attempt),
             begun,
         )
     }
@@ -93,7 +108,7 @@ impl<O: Observer> Dispatched<O> {
         resolver: &Arc<Resolver<O>>,
         client: &Client,
         packet: impl FnOnce() -> Box<[u8]>,
-        received: Instant,
+        (received, attempt): (Instant, Attempt),
         begun: Begun,
     ) -> Self {
         match begun {
@@ -106,6 +121,7 @@ impl<O: Observer> Dispatched<O> {
                 received,
                 key,
                 stale,
+                attempt,
                 is_finished: false,
             }),
         }
@@ -122,6 +138,7 @@ impl<O: Observer> Resolver<O> {
             packet,
             received,
         });
-        Dispatched::new(self, client, || packet.into(), received, begun)
+        let first = (received, Attempt::First);
+        Dispatched::new(self, client, || packet.into(), first, begun)
     }
 }

@@ -2,14 +2,17 @@
 //! module uses neither sockets nor a clock, so that each rule of the protocol can be tested without them.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use super::cache::{Cache, Key, Lookup};
+use super::alias::Target;
+use super::cache::{Cache, Entry, Failure, Key, KeyRef, Lookup};
 use super::client::Client;
-use super::context::AnswerContext;
+use super::context::{AnswerContext, Written};
 use super::step::{Ending, Resolution, Step, Tally};
-use super::synthesized;
+use super::synthesized::{self, BlockedAt};
 use super::worker_cache::{Location, WorkerCache};
-use crate::policy::decide::{Decision, PolicyView};
+use crate::policy::decide::{Decision, Matched, Past, PolicyView};
+use crate::policy::rule::OwnAnswer;
 use crate::policy::snapshot::Snapshot;
 use crate::policy::view::ViewId;
 use crate::stats::Count;
@@ -27,6 +30,7 @@ pub struct Asked<'p> {
     pub view: ViewId,
     /// The address of its client.
     client: IpAddr,
+    is_stream: bool,
     limit: usize,
 }
 
@@ -34,7 +38,8 @@ impl Asked<'_> {
     /// The policy that applies to the client.
     #[inline]
     pub(super) fn policy<'s>(&self, snapshot: &'s Snapshot) -> PolicyView<'s> {
-        snapshot.view(self.view).for_client(self.client)
+        let view = snapshot.view(self.view).over(self.is_stream);
+        view.for_client(self.client)
     }
 }
 
@@ -61,22 +66,34 @@ pub fn respond(
     }
 }
 
+/// The data with which a query is concluded.
+#[derive(Clone, Copy)]
+pub struct Known<'k> {
+    /// How asking upstream ended.
+    pub resolution: &'k Resolution,
+    /// The cache, which may have the answer about another name that is needed, too.
+    pub cache: &'k Cache,
+    /// Whether the answer must be written with what is known.
+    pub is_last: bool,
+}
+
 /// Answers the same packet with the outcome of asking upstream, under the snapshot that is in force now: a block
-/// that came in the meantime applies at once.
+/// that came in the meantime applies at once. Never waits.
+///
+/// Returns [`Step::Resolve`] if upstream must be asked for yet another name: a rule puts it in place of a name in
+/// upstream's answer, or the policy has changed. `None` if this cannot be said without waiting for a thread that writes to
+/// the cache. Neither happens if `known.is_last`.
 pub fn conclude(
     now: u32,
     client: &Client,
     packet: &[u8],
     snapshot: &Snapshot,
-    resolution: &Resolution,
+    known: Known<'_>,
     out: &mut Vec<u8>,
-) -> Ending {
+) -> Option<Step> {
     match read_one(client, packet, snapshot, out) {
-        Ok(asked) => {
-            let decision = asked.policy(snapshot).decide(&asked.query.name);
-            conclude_read(now, &asked, &decision, snapshot, resolution, out)
-        }
-        Err(ending) => ending,
+        Ok(asked) => conclude_read(now, &asked, snapshot, known, out),
+        Err(ending) => Some(ending.into()),
     }
 }
 
@@ -98,10 +115,10 @@ pub(super) fn read<'p>(
             return Err(refuse_packet(reject, permitted, packet, out));
         }
     };
-    let limit = if client.transport.is_stream() {
-        query.stream_limit()
-    } else {
-        query.udp_limit()
+    let is_stream = client.transport.is_stream();
+    let limit = match is_stream {
+        true => query.stream_limit(),
+        false => query.udp_limit(),
     };
     if !snapshot.permits(client.address) {
         let why = [Ede {
@@ -121,6 +138,7 @@ pub(super) fn read<'p>(
         query,
         view: client.view,
         client: client.address,
+        is_stream,
         limit,
     })
 }
@@ -155,75 +173,189 @@ pub(super) fn oversized(
 }
 
 /// The second half of [`respond`], after the policy has decided on the name.
-pub(super) fn answer(
+pub(super) fn answer<'a>(
     now: u32,
-    asked: &Asked<'_>,
-    decision: &Decision<'_>,
-    snapshot: &Snapshot,
+    asked: &'a Asked<'_>,
+    decision: &Decision<'a>,
+    snapshot: &'a Snapshot,
     cache: &Cache,
     out: &mut Vec<u8>,
 ) -> Step {
-    match synthesize(now, asked, decision, snapshot, out) {
-        Ok(context) => known(&context, cache.lookup(context.query, now), out),
-        Err(ending) => ending.into(),
-    }
+    let target = |key: KeyRef<'_>| Some(cache.lookup_key(key, now).into());
+    let step = match synthesize(now, asked, decision, snapshot, out) {
+        Synthesis::Ended(ending) => return ending.into(),
+        Synthesis::Forward(context) => {
+            let lookup = cache.lookup(context.query, now);
+            let written = written(&context, &lookup, out);
+            finish(&context, written, target, out)
+        }
+        Synthesis::Alias(context, by) => context.alias(by, &BlockedAt::Question, target, out),
+    };
+    step.expect("no lookup above avoids waiting")
 }
 
 /// Like [`answer`], for a worker. Its worker cache has the answer, if at all, at the given location. Never waits:
 /// `None` if another thread writes to the cache where the answer would be.
 #[inline]
-pub(super) fn try_answer(
+pub(super) fn try_answer<'a>(
     now: u32,
-    asked: &Asked<'_>,
-    decision: &Decision<'_>,
-    snapshot: &Snapshot,
+    asked: &'a Asked<'_>,
+    decision: &Decision<'a>,
+    snapshot: &'a Snapshot,
     cache: &Cache,
     (worker_cache, location): (&mut WorkerCache, Location),
     out: &mut Vec<u8>,
 ) -> Option<Step> {
+    let target = |key: KeyRef<'_>| Some(cache.try_lookup_key(key, now)?.into());
     let context = match synthesize(now, asked, decision, snapshot, out) {
-        Ok(context) => context,
-        Err(ending) => return Some(ending.into()),
+        Synthesis::Ended(ending) => return Some(ending.into()),
+        Synthesis::Forward(context) => context,
+        Synthesis::Alias(context, by) => {
+            return context.alias(by, &BlockedAt::Question, target, out);
+        }
     };
     if let Some(entry) = worker_cache.get(location, context.query, now) {
-        return Some(context.hit(entry, entry.is_due(now), out));
+        let written = context.hit(entry, entry.is_due(now), out);
+        return finish(&context, written, target, out);
     }
     let lookup = cache.try_lookup(context.query, now)?;
     if let Lookup::Fresh(entry, _) = &lookup {
         worker_cache.insert(location, context.query, entry, now);
     }
-    Some(known(&context, lookup, out))
+    let written = written(&context, &lookup, out);
+    finish(&context, written, target, out)
 }
 
-/// The second half of [`conclude`], after the policy has decided on the name.
+/// The second half of [`conclude`], after the packet was read.
 pub(super) fn conclude_read(
     now: u32,
     asked: &Asked<'_>,
-    decision: &Decision<'_>,
     snapshot: &Snapshot,
-    resolution: &Resolution,
+    known: Known<'_>,
     out: &mut Vec<u8>,
-) -> Ending {
-    let context = match synthesize(now, asked, decision, snapshot, out) {
-        Ok(context) => context,
-        Err(ending) => return ending,
+) -> Option<Step> {
+    let Known {
+        resolution,
+        cache,
+        is_last,
+    } = known;
+    let decision = asked.policy(snapshot).decide(&asked.query.name);
+    let (context, by) = match synthesize(now, asked, &decision, snapshot, out) {
+        Synthesis::Ended(ending) => return Some(ending.into()),
+        Synthesis::Forward(context) => (context, None),
+        Synthesis::Alias(context, by) => (context, Some(by)),
     };
-    match resolution {
-        Resolution::Answered(entry) => context.fresh(entry, Count::Resolved, out),
-        Resolution::Failed(failure, stale) => {
-            context.failed(Some(failure), stale.clone(), false, out)
+    let target = |key: KeyRef<'_>, is_last| {
+        if let Some(target) = known.about(key) {
+            return Some(target);
         }
-        Resolution::Overloaded(stale) => context.failed(None, stale.clone(), false, out),
+        match cache.try_lookup_key(key, now) {
+            None | Some(Lookup::Miss(_)) if is_last => Some(Target::Unknown),
+            found => Some(found?.into()),
+        }
+    };
+    if let Some(by) = by {
+        let target = |key: KeyRef<'_>| target(key, is_last);
+        return context.alias(by, &BlockedAt::Question, target, out);
+    }
+    let is_usable = |stale: &Option<Arc<Entry>>| {
+        let mut stale = stale.iter();
+        stale.all(|stale| context.is_about(stale))
+    };
+    let found;
+    let written = match resolution {
+        Resolution::Answered(entry) if context.is_about(entry) => {
+            // An answer that is not cached is not found again once its alias is resolved.
+            let is_last = is_last || !entry.is_kept();
+            let written = context.fresh(entry, Count::Resolved, out);
+            return finish(&context, written, |key| target(key, is_last), out);
+        }
+        Resolution::Failed(failure, stale) if is_usable(stale) => {
+            context.failed(Some(failure), stale.as_deref(), false, out)
+        }
+        Resolution::Overloaded(stale) if is_usable(stale) => {
+            context.failed(None, stale.as_deref(), false, out)
+        }
+        // The resolution is about another name.
+        _ => match cache.try_lookup(context.query, now) {
+            None | Some(Lookup::Miss(_)) if is_last => {
+                context.failed(Some(&UNKNOWN), None, false, out)
+            }
+            lookup => {
+                found = lookup?;
+                written(&context, &found, out)
+            }
+        },
+    };
+    finish(&context, written, |key| target(key, is_last), out)
+}
+
+/// The failure of a query for which upstream was asked for another name, again and again.
+const UNKNOWN: Failure = Failure {
+    code: code::NO_REACHABLE_AUTHORITY,
+    said: None,
+};
+
+impl Known<'_> {
+    /// What the resolution says about the target of an alias. `None` if it is about another name.
+    fn about(&self, key: KeyRef<'_>) -> Option<Target> {
+        let usable =
+            |stale: &Option<Arc<Entry>>| stale.as_ref().is_none_or(|entry| key.is_of(entry));
+        match self.resolution {
+            Resolution::Answered(entry) if key.is_of(entry) => {
+                Some(Target::Answered(Arc::clone(entry), false))
+            }
+            Resolution::Failed(failure, stale) if usable(stale) => {
+                let failure = Some(Arc::clone(failure));
+                Some(Target::Failed(failure, stale.clone(), false))
+            }
+            Resolution::Overloaded(stale) if usable(stale) => {
+                Some(Target::Failed(None, stale.clone(), false))
+            }
+            _ => None,
+        }
     }
 }
 
 /// Answers with the result of a cache lookup.
-fn known(context: &AnswerContext<'_, '_>, known: Lookup, out: &mut Vec<u8>) -> Step {
-    match known {
-        Lookup::Fresh(entry, due) => context.hit(&entry, due, out),
-        Lookup::Failed(failure, stale) => context.failed(Some(&failure), stale, true, out).into(),
-        Lookup::Miss(stale) => Step::Resolve(Key::new(context.query), stale),
+fn written<'w>(
+    context: &'w AnswerContext<'_, '_>,
+    lookup: &'w Lookup,
+    out: &mut Vec<u8>,
+) -> Written<'w> {
+    match lookup {
+        Lookup::Fresh(entry, due) => context.hit(entry, *due, out),
+        Lookup::Failed(failure, stale) => {
+            context.failed(Some(failure), stale.as_deref(), true, out)
+        }
+        Lookup::Miss(stale) => Written::Missing(stale.clone()),
     }
+}
+
+/// The step that follows from writing an answer. `target` looks up the answer about the target of an alias.
+#[inline(always)]
+fn finish(
+    context: &AnswerContext<'_, '_>,
+    written: Written<'_>,
+    target: impl FnOnce(KeyRef<'_>) -> Option<Target>,
+    out: &mut Vec<u8>,
+) -> Option<Step> {
+    match written {
+        Written::Whole(ending) => Some(ending.into()),
+        Written::Due(tally) => Some(Step::Refresh(Key::new(context.query), tally)),
+        Written::Missing(stale) => Some(Step::Resolve(Key::new(context.query), stale)),
+        Written::Alias(by, place) => context.alias(by, &place, target, out),
+    }
+}
+
+/// What a query needs after the policy has decided on its name.
+enum Synthesis<'a, 'p> {
+    /// Nothing: `out` holds the answer, if there is one.
+    Ended(Ending),
+    /// Upstream's answer.
+    Forward(AnswerContext<'a, 'p>),
+    /// Upstream's answer about another name, by this CNAME rule.
+    Alias(AnswerContext<'a, 'p>, Matched<'a>),
 }
 
 /// Answers queries that need no upstream data; for all others, returns the context of their answers.
@@ -231,14 +363,21 @@ fn known(context: &AnswerContext<'_, '_>, known: Lookup, out: &mut Vec<u8>) -> S
 fn synthesize<'a, 'p>(
     now: u32,
     asked: &'a Asked<'p>,
-    decision: &Decision<'_>,
+    decision: &Decision<'a>,
     snapshot: &'a Snapshot,
     out: &mut Vec<u8>,
-) -> Result<AnswerContext<'a, 'p>, Ending> {
+) -> Synthesis<'a, 'p> {
     let Asked { query, limit, .. } = asked;
     let limit = *limit;
     let serial = snapshot.generation as u32;
-    let past = match decision {
+    let context = |past| AnswerContext {
+        now,
+        query,
+        policy: asked.policy(snapshot),
+        past,
+        limit,
+    };
+    let past = match *decision {
         // Validators need the DS and DNSKEY RRsets of a blocked name to validate the names under it (RFC 4035,
         // section 5).
         Decision::Blocked { closed: false, .. }
@@ -247,11 +386,14 @@ fn synthesize<'a, 'p>(
             decision.past()
         }
         Decision::Blocked { by, nxdomain, .. } => {
+            if matches!(by.blocking.own, Some(OwnAnswer::Cname { .. })) {
+                return Synthesis::Alias(context(Past::FINAL), by);
+            }
             let rule = Some(by.hit);
             let tally = |count| Tally { count, rule };
-            let at = &synthesized::BlockedAt::Question;
-            let is_answered = synthesized::blocked(query, *by, *nxdomain, at, serial, limit, out);
-            return Err(match is_answered {
+            let at = &BlockedAt::Question;
+            let is_answered = synthesized::blocked(query, by, nxdomain, at, serial, limit, out);
+            return Synthesis::Ended(match is_answered {
                 true => Ending::Reply(tally(Count::Blocked)),
                 false => Ending::Drop(tally(Count::BlockedDrop)),
             });
@@ -262,7 +404,7 @@ fn synthesize<'a, 'p>(
         && !synthesized::is_parents(query, zone, labels)
     {
         synthesized::local(query, zone, labels, limit, out);
-        return Err(Ending::Reply(Count::Local.into()));
+        return Synthesis::Ended(Ending::Reply(Count::Local.into()));
     }
     if !query.recursion_desired() {
         let why = [Ede {
@@ -270,19 +412,13 @@ fn synthesize<'a, 'p>(
             text: "",
         }];
         synthesized::bare(query, Rcode::Refused, &why, limit, out);
-        return Err(Ending::Reply(Count::NoRecursion.into()));
+        return Synthesis::Ended(Ending::Reply(Count::NoRecursion.into()));
     }
     if query.rtype == rtype::ANY {
         synthesized::any(query, limit, out);
-        return Err(Ending::Reply(Count::Any.into()));
+        return Synthesis::Ended(Ending::Reply(Count::Any.into()));
     }
-    Ok(AnswerContext {
-        now,
-        query,
-        policy: asked.policy(snapshot),
-        past,
-        limit,
-    })
+    Synthesis::Forward(context(past))
 }
 
 /// The end of a packet that could not be read. Only permitted clients get an answer.

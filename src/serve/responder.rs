@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::client::Client;
 use super::deferred::Deferred;
-use super::dispatch::{Dispatcher, Message};
+use super::dispatch::{Conclusion, Dispatcher, Message};
 use super::inflight::{Datagram, Outcome, Recipient, Waiter};
 use super::observe::Observer;
 use super::pace::Pace;
@@ -42,10 +42,13 @@ fn resolution(outcome: &Outcome, datagram: &Datagram) -> Resolution {
 pub(super) fn deliver(
     waiter: Waiter,
     outcome: &Outcome,
-    answer: impl FnOnce(&Datagram, &Resolution),
+    answer: impl FnOnce(Datagram, &Resolution),
 ) {
     match waiter.recipient {
-        Recipient::Datagram(datagram) => answer(&datagram, &resolution(outcome, &datagram)),
+        Recipient::Datagram(datagram) => {
+            let resolution = resolution(outcome, &datagram);
+            answer(datagram, &resolution);
+        }
         // The task may have stopped waiting.
         Recipient::Task(task) => drop(task.send(outcome.clone())),
         Recipient::CacheOnly => {}
@@ -56,6 +59,15 @@ impl Datagram {
     /// Its sender.
     pub(super) fn client(&self) -> Client {
         Client::of_datagram(&self.route)
+    }
+
+    /// The same for its next attempt.
+    pub(super) fn again(self) -> Self {
+        Self {
+            stale: None,
+            attempt: self.attempt.next(),
+            ..self
+        }
     }
 
     /// The message for the dispatcher.
@@ -95,23 +107,38 @@ impl<O: Observer> Responder<O> {
         ))
     }
 
-    /// Delivers an outcome to all waiters immediately.
-    pub(super) fn deliver_now(&self, waiters: impl IntoIterator<Item = Waiter>, outcome: &Outcome) {
+    /// Delivers an outcome to all waiters immediately. Returns the datagrams that must be dispatched again.
+    pub(super) fn deliver_now(
+        &self,
+        waiters: impl IntoIterator<Item = Waiter>,
+        outcome: &Outcome,
+    ) -> Vec<Datagram> {
+        let mut restarts = Vec::new();
         for waiter in waiters {
             deliver(waiter, outcome, |datagram, resolution| {
-                self.answer(datagram, resolution);
+                restarts.extend(self.answer(datagram, resolution));
             });
         }
+        restarts
     }
 
-    /// Delivers an outcome to all waiters, at the rate that [`Pace`] permits.
-    pub(super) async fn deliver_paced(&self, waiters: Vec<Waiter>, outcome: &Outcome) {
+    /// Delivers an outcome to all waiters, at the rate that [`Pace`] permits. Calls `restart` with the datagrams that must
+    /// be dispatched again.
+    pub(super) async fn deliver_paced(
+        &self,
+        waiters: Vec<Waiter>,
+        outcome: &Outcome,
+        restart: impl Fn(Datagram),
+    ) {
         let mut deferred = Deferred::new(Arc::clone(&self.pace));
         deferred.push_all(Some(waiters), outcome);
         loop {
             let discard = |datagram: &Datagram| self.abandon(datagram, Some(Count::Discarded));
             let due = deferred.take(Instant::now(), usize::MAX, &self.counters, discard);
-            self.deliver_now(due.into_iter().map(|(waiter, _)| waiter), outcome);
+            let due = due.into_iter().map(|(waiter, _)| waiter);
+            self.deliver_now(due, outcome)
+                .into_iter()
+                .for_each(&restart);
             let Some(next) = deferred.due() else {
                 return;
             };
@@ -119,19 +146,29 @@ impl<O: Observer> Responder<O> {
         }
     }
 
-    /// Answers one datagram.
-    pub(super) fn answer(&self, datagram: &Datagram, resolution: &Resolution) {
+    /// Answers one datagram. Returns it if it must be dispatched again.
+    pub(super) fn answer(&self, datagram: Datagram, resolution: &Resolution) -> Option<Datagram> {
         let sockets = self.sockets.load();
         let Some(index) = socket_index(&sockets, datagram.listen) else {
-            return self.abandon(datagram, Some(Count::SendErrors));
+            self.abandon(&datagram, Some(Count::SendErrors));
+            return None;
         };
         let mut out = Vec::with_capacity(512);
         let client = datagram.client();
         let message = datagram.message(&client);
-        let is_answered =
-            self.with_dispatcher(|dispatcher| dispatcher.conclude(message, resolution, &mut out));
-        if is_answered && !sockets[index].1.send(&out, &datagram.route) {
-            self.counters.bump(Count::SendErrors);
+        let attempt = datagram.attempt;
+        let conclude = |dispatcher: &Dispatcher<'_, O>| {
+            dispatcher.conclude(message, resolution, attempt, &mut out)
+        };
+        match self.with_dispatcher(conclude) {
+            Conclusion::Reply => {
+                if !sockets[index].1.send(&out, &datagram.route) {
+                    self.counters.bump(Count::SendErrors);
+                }
+                None
+            }
+            Conclusion::Nothing => None,
+            Conclusion::Restart => Some(datagram.again()),
         }
     }
 

@@ -37,11 +37,12 @@ pub enum Step {
     Drop(Tally),
     /// `out` holds the answer.
     Reply(Tally),
-    /// `out` holds the answer, from the cache; it is popular and about to expire, so upstream should be asked
+    /// `out` holds the answer, with data from the cache that is popular and about to expire, so upstream should be asked
     /// again.
-    Refresh(Key),
-    /// Upstream must be asked; [`conclude`](super::respond::conclude) then writes the answer. The entry is an answer
-    /// past its TTL, for the case that upstream fails.
+    Refresh(Key, Tally),
+    /// Upstream must be asked; [`conclude`](super::respond::conclude) then writes the answer. The key is that of the
+    /// query, or that of a name which a rule puts in place of a name. The entry is an answer past its TTL, for the case
+    /// that upstream fails.
     Resolve(Key, Option<Arc<Entry>>),
 }
 
@@ -50,6 +51,30 @@ impl From<Ending> for Step {
         match ending {
             Ending::Drop(tally) => Self::Drop(tally),
             Ending::Reply(tally) => Self::Reply(tally),
+        }
+    }
+}
+
+/// How often a message that waits for upstream was dispatched before. Upstream is asked for two names if a rule puts a
+/// name in place of one in upstream's answer, and for another name if the policy changes meanwhile. The number is limited,
+/// so that every query ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Attempt {
+    /// Never.
+    #[default]
+    First,
+    /// Once.
+    Second,
+    /// As often as possible: the message must be answered with what is known.
+    Last,
+}
+
+impl Attempt {
+    /// The attempt after this one.
+    pub fn next(self) -> Self {
+        match self {
+            Self::First => Self::Second,
+            Self::Second | Self::Last => Self::Last,
         }
     }
 }

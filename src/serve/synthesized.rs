@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::policy::decide::Matched;
 use crate::policy::local::LocalZone;
-use crate::policy::rule::{Action, Blocking};
+use crate::policy::record::{LocalRecord, MAX_RECORD_BYTES};
+use crate::policy::rule::{Action, Blocking, OwnAnswer};
 use crate::policy::snapshot::Snapshot;
 use crate::wire::answer::Answer;
 use crate::wire::edns::Ede;
@@ -80,6 +81,13 @@ pub(super) fn blocked(
     out: &mut Vec<u8>,
 ) -> bool {
     let blocking = by.blocking;
+    if let Some(OwnAnswer::TcpOnly) = blocking.own {
+        let mut reply = Reply::new(query, Rcode::NoError, limit, out);
+        reply.truncate();
+        // The name is not blocked, so there is no reason to give.
+        reply.finish(&[], None);
+        return true;
+    }
     let rcode = match blocking.action {
         Action::Drop => return false,
         Action::Refused => Rcode::Refused,
@@ -88,24 +96,18 @@ pub(super) fn blocked(
     };
     let mut reply = Reply::new(query, rcode, limit, out);
     if blocking.action != Action::Refused {
-        let target = match place {
-            BlockedAt::Question => None,
-            BlockedAt::Target {
-                answer,
-                hops,
-                age,
-                stale_ttl,
-                ..
-            } => {
-                let ttl = |ttl: u32| stale_ttl.unwrap_or(ttl.saturating_sub(*age));
-                let hops = answer.chain().take(*hops);
-                let hops = hops.map(|(name, hop)| (name, ttl(hop).min(blocking.ttl_secs)));
-                chain(&mut reply, hops)
-            }
-        };
+        let target = place.chain(&mut reply, blocking);
         let is_service = matches!(place, BlockedAt::Target { service: true, .. });
         let owner = target.as_ref().map_or(Owner::Question, Owner::Name);
-        if !sinkhole(&mut reply, query.rtype, blocking, owner) {
+        // The records are those of a service's target, which is not the name that was queried.
+        let is_answered = match &blocking.own {
+            None => sinkhole(&mut reply, query.rtype, blocking, owner),
+            Some(OwnAnswer::Records(all)) if !is_service => {
+                records(&mut reply, query.rtype, all, owner)
+            }
+            Some(_) => false,
+        };
+        if !is_answered {
             // A rule that is not on a name decides about the whole name.
             let blocked = target.as_ref().unwrap_or(&query.name);
             let labels = by.hit.labels().unwrap_or(blocked.label_count());
@@ -124,12 +126,50 @@ pub(super) fn blocked(
             reply.soa(owner, blocking.ttl_secs, serial, false);
         }
     }
-    let text = blocking.extra_text.as_str();
-    match blocking.ede.code() {
-        Some(code) => reply.finish(&[Ede { code, text }], None),
-        None => reply.finish(&[], None),
-    }
+    reply.finish(reason(blocking).as_slice(), None);
     true
+}
+
+/// The Extended DNS Error of a block.
+pub(super) fn reason(blocking: &Blocking) -> Option<Ede<'_>> {
+    let text = blocking.extra_text.as_str();
+    let code = blocking.ede.code()?;
+    Some(Ede { code, text })
+}
+
+/// Answers a query about a name whose alias would be too long (RFC 6672, section 2.2).
+pub(super) fn too_long(query: &Query<'_>, blocking: &Blocking, limit: usize, out: &mut Vec<u8>) {
+    let why = reason(blocking);
+    bare(query, Rcode::YxDomain, why.as_slice(), limit, out);
+}
+
+impl BlockedAt<'_> {
+    /// The name at this place.
+    pub(super) fn name(&self, asked: &Name) -> Name {
+        let target = match self {
+            Self::Question => None,
+            Self::Target { answer, hops, .. } => answer.chain().take(*hops).last(),
+        };
+        target.map_or_else(|| asked.clone(), |(name, _)| name)
+    }
+
+    /// Writes the chain up to the blocked name, and returns that name if it is not the queried one.
+    pub(super) fn chain(&self, reply: &mut Reply<'_, '_, '_>, blocking: &Blocking) -> Option<Name> {
+        let Self::Target {
+            answer,
+            hops,
+            age,
+            stale_ttl,
+            ..
+        } = self
+        else {
+            return None;
+        };
+        let ttl = |ttl: u32| stale_ttl.unwrap_or(ttl.saturating_sub(*age));
+        let hops = answer.chain().take(*hops);
+        let hops = hops.map(|(name, hop)| (name, ttl(hop).min(blocking.ttl_secs)));
+        chain(reply, hops)
+    }
 }
 
 /// Writes the chain up to the blocked name, without signatures, and returns that name.
@@ -141,6 +181,35 @@ fn chain(reply: &mut Reply<'_, '_, '_>, hops: impl Iterator<Item = (Name, u32)>)
         at = Some(target);
     }
     at
+}
+
+/// Writes the records of the queried type, which are sorted by type. False if there are none. A query of type ANY gets
+/// the RRsets that fit in one message (RFC 8482, section 4.1).
+fn records(
+    reply: &mut Reply<'_, '_, '_>,
+    asked: u16,
+    all: &[LocalRecord],
+    owner: Owner<'_>,
+) -> bool {
+    let mut room = MAX_RECORD_BYTES;
+    let mut any = false;
+    for rrset in all.chunk_by(|one, other| one.rtype == other.rtype) {
+        let bytes: usize = rrset.iter().map(LocalRecord::answer_bytes).sum();
+        if ![rrset[0].rtype, rtype::ANY].contains(&asked) || bytes > room {
+            continue;
+        }
+        room -= bytes;
+        for record in rrset {
+            reply.data(
+                owner,
+                record.rtype,
+                record.ttl_secs.unwrap_or(0),
+                &record.data,
+            );
+        }
+        any = true;
+    }
+    any
 }
 
 /// Writes the sinkhole's addresses of the queried type. False if there are none.
@@ -183,37 +252,58 @@ pub(super) fn local(
     limit: usize,
     out: &mut Vec<u8>,
 ) {
-    let apex = query.name.label_count() == labels;
-    let rcode = match zone {
-        LocalZone::Nonexistent => Rcode::NxDomain,
-        LocalZone::Empty if !apex => Rcode::NxDomain,
-        LocalZone::Empty | LocalZone::Loopback | LocalZone::NoData => Rcode::NoError,
+    let mut reply = Reply::new(query, Rcode::NoError, limit, out);
+    local_records(&mut reply, query.rtype, None, &query.name, zone, labels);
+    reply.finish(&[], None);
+}
+
+/// Writes the answer to a query about `name`, which is in a local zone. `alias` is the name if it is not the queried one.
+pub(super) fn local_records(
+    reply: &mut Reply<'_, '_, '_>,
+    asked: u16,
+    alias: Option<&Name>,
+    name: &Name,
+    zone: LocalZone,
+    labels: usize,
+) {
+    let apex = name.label_count() == labels;
+    let does_not_exist = match zone {
+        LocalZone::Nonexistent => true,
+        LocalZone::Empty => !apex,
+        LocalZone::Loopback | LocalZone::NoData => false,
     };
-    let mut reply = Reply::new(query, rcode, limit, out);
-    let asked = |types: &[u16]| types.contains(&query.rtype) || query.rtype == rtype::ANY;
+    if does_not_exist {
+        reply.deny();
+    }
+    let owner = alias.map_or(Owner::Question, Owner::Name);
+    let asked = |rtype: u16| [rtype, rtype::ANY].contains(&asked);
     let mut any = false;
     if zone == LocalZone::Loopback {
-        if asked(&[rtype::A]) {
-            reply.address(Owner::Question, LOCAL_TTL, IpAddr::V4(Ipv4Addr::LOCALHOST));
+        if asked(rtype::A) {
+            reply.address(owner, LOCAL_TTL, IpAddr::V4(Ipv4Addr::LOCALHOST));
             any = true;
         }
-        if asked(&[rtype::AAAA]) {
-            reply.address(Owner::Question, LOCAL_TTL, IpAddr::V6(Ipv6Addr::LOCALHOST));
+        if asked(rtype::AAAA) {
+            reply.address(owner, LOCAL_TTL, IpAddr::V6(Ipv6Addr::LOCALHOST));
             any = true;
         }
     }
     if zone == LocalZone::Empty && apex {
-        if asked(&[rtype::NS]) {
-            reply.ns(Owner::Question, LOCAL_TTL, &query.name);
+        if asked(rtype::NS) {
+            reply.ns(owner, LOCAL_TTL, name);
             any = true;
         }
-        if asked(&[rtype::SOA]) {
-            reply.soa(Owner::Question, LOCAL_TTL, 1, true);
+        if asked(rtype::SOA) {
+            reply.soa(owner, LOCAL_TTL, 1, true);
             any = true;
         }
     }
     if !any {
-        reply.soa(Owner::Ancestor(labels), LOCAL_TTL, 1, false);
+        let above = alias.and_then(|name| Name::parse(name.ancestor(labels), 0).ok());
+        let owner = match &above {
+            Some((zone, _)) => Owner::Name(zone),
+            None => Owner::Ancestor(labels),
+        };
+        reply.soa(owner, LOCAL_TTL, 1, false);
     }
-    reply.finish(&[], None);
 }

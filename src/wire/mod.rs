@@ -54,6 +54,8 @@ pub enum Rcode {
     NotImp = 4,
     /// The server refuses to answer.
     Refused = 5,
+    /// A name that results from a rewrite is too long (RFC 6672, section 2.2).
+    YxDomain = 6,
     /// The EDNS version is not implemented.
     BadVers = 16,
 }

@@ -1,9 +1,10 @@
 //! Domain names in wire form: validated, lower-cased and indexed by label.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The longest name in wire form, including the root byte (RFC 1035, section 3.1).
 pub const MAX_NAME: usize = 255;
@@ -414,6 +415,33 @@ impl PartialEq for Name {
 }
 
 impl Eq for Name {}
+
+/// The order of the wire forms, which has no meaning.
+impl Ord for Name {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.wire().cmp(other.wire())
+    }
+}
+
+impl PartialOrd for Name {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Presentation form.
+impl Serialize for Name {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::from_text(&text).map_err(de::Error::custom)
+    }
+}
 
 impl Hash for Name {
     fn hash<H: Hasher>(&self, state: &mut H) {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use smallvec::SmallVec;
 
-use super::answer::{Answer, Record};
+use super::answer::{self, Answer, Record};
 use super::edns::{self, Ede};
 use super::name::Name;
 use super::query::Query;
@@ -78,6 +78,22 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
     pub fn cname(&mut self, owner: Owner<'_>, ttl: u32, target: &Name) {
         self.record(owner, rtype::CNAME, ttl, &[target.wire()]);
         self.counts[0] += 1;
+    }
+
+    /// Appends a record with this data to the answer section.
+    pub fn data(&mut self, owner: Owner<'_>, rtype: u16, ttl: u32, data: &[u8]) {
+        self.record(owner, rtype, ttl, &[data]);
+        self.counts[0] += 1;
+    }
+
+    /// Sets the response code NXDOMAIN.
+    pub fn deny(&mut self) {
+        self.rcode = Rcode::NxDomain as u16;
+    }
+
+    /// Sets TC: the client is to repeat the query over a stream.
+    pub fn truncate(&mut self) {
+        self.flags |= flag::TC;
     }
 
     /// Appends an NS record to the answer section.
@@ -210,6 +226,71 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
             self.flags |= flag::AD;
         }
         additional_at
+    }
+
+    /// Appends an upstream answer to a query for `target`, where the CNAME record that was written last leads: response
+    /// code, answer and authority section. DNSSEC records are left out, and AD is not set, because no signature covers
+    /// that CNAME record. Names are written in full, because pointers of the upstream answer don't fit this message;
+    /// only an owner at or above the target of the preceding CNAME record is a pointer into it.
+    pub fn append(&mut self, target: &Name, answer: &Answer, age: u32, stale_ttl: Option<u32>) {
+        self.rcode = answer.rcode();
+        let mut last = (target.clone(), self.out.len() - target.wire().len());
+        for record in answer.records().filter(|record| record.section < 2) {
+            let rtype = record.fields.rtype;
+            if record.is_dnssec() && rtype != self.query.rtype {
+                continue;
+            }
+            // `finish` truncates the answer, so an answer of up to 64 KB is not copied.
+            if self.out.len() > self.limit {
+                return;
+            }
+            let start = self.out.len();
+            match self.append_record(&last, answer, &record) {
+                Some(data_at) => {
+                    let ttl = record.fields.ttl.saturating_sub(age);
+                    let ttl = stale_ttl.unwrap_or(ttl).to_be_bytes();
+                    self.out[data_at - 6..data_at - 2].copy_from_slice(&ttl);
+                    self.counts[record.section] += 1;
+                    if rtype == rtype::CNAME
+                        && let Ok((target, _)) = Name::parse(self.out, data_at)
+                    {
+                        last = (target, data_at);
+                    }
+                }
+                // What the cache holds is well-formed.
+                None => self.out.truncate(start),
+            }
+        }
+    }
+
+    /// Appends one record of an upstream answer, and returns the offset of its data. `last` is a name that was written
+    /// before, with its offset.
+    fn append_record(
+        &mut self,
+        (last, last_at): &(Name, usize),
+        answer: &Answer,
+        record: &Record,
+    ) -> Option<usize> {
+        let owner = answer.name_at(record.owner)?;
+        let labels = owner.label_count();
+        let is_above = labels <= last.label_count() && last.ancestor(labels) == owner.wire();
+        let pointer = last_at + last.ancestor_start(labels.min(last.label_count()));
+        match u16::try_from(pointer) {
+            Ok(pointer @ ..0x4000) if is_above && labels > 0 => {
+                self.out
+                    .extend_from_slice(&(0xC000 | pointer).to_be_bytes());
+            }
+            _ => self.out.extend_from_slice(owner.wire()),
+        }
+        let fields = &record.fields;
+        self.out.extend_from_slice(&fields.rtype.to_be_bytes());
+        self.out.extend_from_slice(&fields.class.to_be_bytes());
+        self.out.extend_from_slice(&[0; 6]);
+        let data_at = self.out.len();
+        answer::expand(answer.wire(), record, self.out)?;
+        let len = u16::try_from(self.out.len() - data_at).ok()?;
+        self.out[data_at - 2..data_at].copy_from_slice(&len.to_be_bytes());
+        Some(data_at)
     }
 
     fn lower_ttl(&mut self, at: usize, age: u32, stale_ttl: Option<u32>) {

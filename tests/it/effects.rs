@@ -11,10 +11,12 @@ use tapis::policy::effect::{Effect, EffectAction, Tier};
 use tapis::policy::image::provenance::ImageSource;
 use tapis::policy::images::Images;
 use tapis::policy::ranking::LookupResult;
-use tapis::policy::rule::{Action, Against, Blocking, Ede, Kind, Scope, Source};
+use tapis::policy::record::LocalRecord;
+use tapis::policy::rule::{Action, Against, Blocking, Ede, Kind, OwnAnswer, Scope, Source};
 use tapis::policy::snapshot::Snapshot;
 use tapis::policy::view::{Mode, View, ViewId, ViewList};
 use tapis::wire::name::Name;
+use tapis::wire::rtype;
 
 const KINDS: [Kind; 6] = [
     Kind::Block,
@@ -40,6 +42,8 @@ fn source(number: usize, action: Action) -> Arc<Source> {
         against: Against::All,
         blocking: Blocking {
             action,
+            own: None,
+            as_written: false,
             sinkhole_v4: vec![Ipv4Addr::UNSPECIFIED],
             sinkhole_v6: Vec::new(),
             ttl_secs: 60,
@@ -122,7 +126,12 @@ impl Policy {
     }
 
     /// The outcome in a view, and the source of the rule that is logged only and would have decided.
-    fn outcome(&self, name: &Name, view: Option<&View>) -> (Outcome, Option<usize>) {
+    fn outcome(
+        &self,
+        name: &Name,
+        view: Option<&View>,
+        is_stream: bool,
+    ) -> (Outcome, Option<usize>) {
         let matching = self
             .rules
             .iter()
@@ -161,13 +170,31 @@ impl Policy {
                 blocking.sinkhole_v4.clone_from(v4);
                 blocking.sinkhole_v6.clone_from(v6);
             }
+            EffectAction::Records(_) | EffectAction::Cname { .. } | EffectAction::TcpOnly => {
+                blocking.action = Action::Nodata;
+            }
         }
         blocking.ttl_secs = effect.ttl_secs.unwrap_or(blocking.ttl_secs);
+        blocking.own = own(&effect.action, blocking.ttl_secs);
+        blocking.as_written = effect.as_written;
         blocking.ede = effect.ede.unwrap_or(blocking.ede);
         if let Some(text) = &effect.extra_text {
             blocking.extra_text.clone_from(text);
         }
-        blocking.action = list.and_then(|list| list.action).unwrap_or(blocking.action);
+        if let Some(action) = list.and_then(|list| list.action) {
+            blocking.action = action;
+            blocking.own = None;
+        }
+        let allows = match &blocking.own {
+            Some(OwnAnswer::TcpOnly) => is_stream,
+            Some(OwnAnswer::Cname {
+                target, prepend, ..
+            }) => !prepend && **target == *name,
+            _ => false,
+        };
+        if allows {
+            return (Outcome::Allowed(*number), logged);
+        }
         (Outcome::Blocked(*number, blocking), logged)
     }
 
@@ -186,6 +213,30 @@ impl Policy {
     }
 }
 
+/// The answer of an action with a TTL. The model has effects with one record only.
+fn own(action: &EffectAction, ttl_secs: u32) -> Option<OwnAnswer> {
+    match action {
+        EffectAction::Records(records) => Some(match records[0].cname_target() {
+            Some(target) => OwnAnswer::Cname {
+                target: Box::new(target),
+                prepend: false,
+                ttl_secs,
+            },
+            None => OwnAnswer::Records(Box::new([LocalRecord {
+                ttl_secs: Some(ttl_secs),
+                ..records[0].clone()
+            }])),
+        }),
+        EffectAction::Cname { target, prepend } => Some(OwnAnswer::Cname {
+            target: target.clone(),
+            prepend: *prepend,
+            ttl_secs,
+        }),
+        EffectAction::TcpOnly => Some(OwnAnswer::TcpOnly),
+        _ => None,
+    }
+}
+
 /// A name below that has no rule.
 fn child(name: &Name) -> Name {
     let wire = [b"\x05other", name.wire()].concat();
@@ -196,7 +247,7 @@ fn number(source: &Source) -> usize {
     source.name["source".len()..].parse().expect("a number")
 }
 
-fn decided(policy: PolicyView<'_>, name: &Name, found: &LookupResult) -> (Outcome, Option<usize>) {
+fn decided(policy: PolicyView<'_>, found: &LookupResult, name: &Name) -> (Outcome, Option<usize>) {
     let outcome = match policy.decide_by(name, found) {
         Decision::Pass => Outcome::Upstream,
         Decision::Allowed(by) | Decision::Excepted(by) => Outcome::Allowed(number(by.source)),
@@ -227,6 +278,13 @@ fn effects() -> impl Strategy<Value = Effect> {
         2 => action().prop_map(EffectAction::Block),
         1 => Just(EffectAction::Allow),
         1 => (0..3_u8).prop_map(|last| EffectAction::Addresses(vec![[192, 0, 2, last].into()], Vec::new())),
+        1 => (0..3_u8).prop_map(|last| record(rtype::TXT, &[1, last])),
+        1 => names().prop_map(|name| record(rtype::CNAME, name.wire())),
+        1 => (names(), any::<bool>()).prop_map(|(target, prepend)| EffectAction::Cname {
+            target: Box::new(target),
+            prepend,
+        }),
+        1 => Just(EffectAction::TcpOnly),
     ];
     let tiers = prop_oneof![
         6 => Just(Tier::Usual),
@@ -237,15 +295,24 @@ fn effects() -> impl Strategy<Value = Effect> {
     let ttl_secs = prop::option::weighted(0.1, 1..3_u32);
     let ede = prop::option::weighted(0.1, Just(Ede::Filtered));
     let text = prop::option::weighted(0.1, Just("text".to_owned()));
-    (actions, tiers, ttl_secs, ede, text).prop_map(|(action, tier, ttl_secs, ede, extra_text)| {
-        Effect {
-            action,
-            tier,
-            ttl_secs,
-            ede,
-            extra_text,
-        }
-    })
+    let of = |((action, as_written), tier, ttl_secs, ede, extra_text)| Effect {
+        action,
+        tier,
+        ttl_secs,
+        ede,
+        extra_text,
+        as_written,
+    };
+    let actions = (actions, prop::bool::weighted(0.2));
+    (actions, tiers, ttl_secs, ede, text).prop_map(of)
+}
+
+fn record(rtype: u16, data: &[u8]) -> EffectAction {
+    EffectAction::Records(vec![LocalRecord {
+        rtype,
+        ttl_secs: None,
+        data: data.into(),
+    }])
 }
 
 /// Some of the lists in any order.
@@ -271,7 +338,11 @@ fn views() -> impl Strategy<Value = View> {
 fn rules() -> impl Strategy<Value = Vec<Rule>> {
     let scope = prop::sample::select(vec![Scope::Exact, Scope::Below, Scope::Subtree]);
     let effect = prop_oneof![2 => Just(Effect::default()), 3 => effects()];
-    prop::collection::vec((0..6_usize, names(), scope, effect), 1..14)
+    let rule = (0..6_usize, names(), scope, effect);
+    let rule = rule.prop_filter("no CNAME to itself", |(_, owner, scope, effect)| {
+        effect.check_trigger(|| owner.clone(), *scope).is_ok()
+    });
+    prop::collection::vec(rule, 1..14)
 }
 
 proptest! {
@@ -299,15 +370,21 @@ proptest! {
         snapshot.lookup_in(&names, &ids, &mut found);
         for ((name, view, id), found) in all.iter().zip(&found) {
             let in_view = snapshot.view(*id);
-            let expected = policy.outcome(name, *view);
-            prop_assert_eq!(decided(in_view, name, found), expected, "{} in {:?}", name, view);
-            let Decision::Blocked { nxdomain, closed, .. } = in_view.decide(name) else { continue };
-            for below in policy.below(name) {
-                let (outcome, _) = policy.outcome(&below, *view);
+            for is_stream in [false, true] {
+                let expected = policy.outcome(name, *view, is_stream);
+                let decided = decided(in_view.over(is_stream), found, name);
+                prop_assert_eq!(decided, expected, "{} in {:?}", name, view);
+            }
+            let Decision::Blocked { by, nxdomain, closed } = in_view.decide(name) else { continue };
+            let is_nxdomain = by.blocking.action == Action::Nxdomain;
+            let as_written = is_nxdomain && by.blocking.as_written;
+            prop_assert!(nxdomain || !as_written, "{}", name);
+            for (below, is_stream) in policy.below(name).into_iter().flat_map(|below| [(below.clone(), false), (below, true)]) {
+                let (outcome, _) = policy.outcome(&below, *view, is_stream);
                 if closed {
                     prop_assert!(matches!(outcome, Outcome::Blocked(..)), "{} below {}", below, name);
                 }
-                if nxdomain {
+                if nxdomain && !as_written {
                     let denies = |blocking: &Blocking| blocking.action == Action::Nxdomain;
                     let is_denied = matches!(&outcome, Outcome::Blocked(_, it) if denies(it));
                     prop_assert!(is_denied, "{} below {}: {:?}", below, name, outcome);
@@ -324,18 +401,18 @@ fn cases() -> u32 {
 }
 
 #[test]
-fn a_blocked_name_above_one_that_its_list_allows_is_not_closed() {
+fn a_blocked_name_above_one_that_its_list_may_allow_is_not_closed() {
     let name = |text: &str| Name::from_text(text).expect("a name");
-    let allow = Effect {
-        action: EffectAction::Allow,
-        ..Effect::default()
-    };
-    let closed = |below: Effect| {
+    let closed = |action: EffectAction| {
+        let below = Effect {
+            action,
+            ..Effect::default()
+        };
         let policy = Policy {
             actions: [Action::Sinkhole; 6],
             rules: vec![
                 (0, name("a"), Scope::Subtree, Effect::default()),
-                (0, name("b.a"), Scope::Exact, below),
+                (0, name("b.a"), Scope::Subtree, below),
             ],
             views: Vec::new(),
         };
@@ -344,6 +421,20 @@ fn a_blocked_name_above_one_that_its_list_allows_is_not_closed() {
             other => panic!("{other:?}"),
         }
     };
-    assert!(closed(Effect::default()));
-    assert!(!closed(allow), "validators need its DS and DNSKEY records");
+    let alias = |prepend| EffectAction::Cname {
+        target: Box::new(name("c.b.a")),
+        prepend,
+    };
+    let blocking = [
+        EffectAction::Source,
+        record(rtype::TXT, b"\x01x"),
+        alias(true),
+    ];
+    for action in blocking {
+        assert!(closed(action.clone()), "{action:?}");
+    }
+    // Validators need its DS and DNSKEY records.
+    for action in [EffectAction::Allow, EffectAction::TcpOnly, alias(false)] {
+        assert!(!closed(action.clone()), "{action:?}");
+    }
 }

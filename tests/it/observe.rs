@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
+use tapis::policy::effect::{Effect, EffectAction};
 use tapis::policy::rule::Scope;
+use tapis::policy::snapshot::Snapshot;
 use tapis::serve::admission::{Admission, Bounds};
 use tapis::serve::client::{Client, Transport};
 use tapis::serve::observe::{Finished, Observer};
@@ -21,10 +23,10 @@ use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::support::client::{PATIENCE, Port, Stream, query, until};
+use crate::support::client::{PATIENCE, Port, Stream, exchange, query, until};
 use crate::support::data_plane::{DataPlane, Limits};
 use crate::support::policy;
-use crate::support::upstream::{Upstream, address_of, answer, name};
+use crate::support::upstream::{Upstream, address_of, alias, answer, name, soa};
 
 /// An observed query.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,12 +89,15 @@ impl Plane {
     fn new(upstream: SocketAddr, waiting: usize, discard: Duration) -> Self {
         let blocked = Name::from_text("blocked.example").expect("a name");
         let snapshot = policy::snapshot("127.0.0.1/32", [(&blocked, Scope::Exact)]);
-        let limits = Limits { waiting, discard };
+        Self::with(snapshot, upstream, &Limits { waiting, discard })
+    }
+
+    fn with(snapshot: Snapshot, upstream: SocketAddr, limits: &Limits) -> Self {
         let runtime = Runtime::new().expect("a runtime");
         let inside = runtime.enter();
         let recorder = Arc::<Recorder>::default();
         let observers = |counters: &Arc<Counters>| (Arc::clone(counters), recorder.clone());
-        let data = DataPlane::new(snapshot, upstream, &limits, observers);
+        let data = DataPlane::new(snapshot, upstream, limits, observers);
         drop(inside);
         Self {
             runtime,
@@ -327,6 +332,100 @@ fn each_query_by_tcp_is_observed_once_however_it_ends() {
     );
 }
 
+/// A list that puts garden.example in place of bad.example and of x.track.test.
+fn garden() -> Snapshot {
+    let name = |text: &str| Name::from_text(text).expect("a name");
+    let effect = Effect {
+        action: EffectAction::Cname {
+            target: Box::new(name("garden.example")),
+            prepend: false,
+        },
+        ..Effect::default()
+    };
+    let owners = ["bad.example", "x.track.test"].map(name);
+    let rules = owners
+        .iter()
+        .map(|owner| (owner, Scope::Exact, effect.clone()));
+    policy::snapshot_with_effects("127.0.0.1/32", rules)
+}
+
+/// Upstream has addresses of all names, and an alias that leads from www.shop.example to x.track.test.
+fn aliased() -> Upstream {
+    Upstream::start(|asked| {
+        if name(asked) != "www.shop.example" {
+            return Some(address_of(asked, [192, 0, 2, 80]));
+        }
+        let mut message = answer(asked, ResponseCode::NoError);
+        let record = alias("www.shop.example.", "x.track.test.", 60);
+        message.answers.push(record);
+        message.authorities.push(soa("track.test.", 60));
+        Some(message)
+    })
+}
+
+#[test]
+fn a_query_for_which_two_names_are_resolved_is_answered_and_observed_once() {
+    let expected: [(u16, &str, &[&str]); 3] = [
+        (1, "bad.example", &["garden.example.", "192.0.2.80"]),
+        (
+            2,
+            "www.shop.example",
+            &["x.track.test.", "garden.example.", "192.0.2.80"],
+        ),
+        (
+            3,
+            "www.shop.example",
+            &["x.track.test.", "garden.example.", "192.0.2.80"],
+        ),
+    ];
+    // In the second round, the target is not in the cache when the name that leads to it is asked for.
+    for (by_tcp, range) in [(false, 0..3), (false, 1..3), (true, 0..3), (true, 1..3)] {
+        let upstream = aliased();
+        let limits = Limits {
+            waiting: 8,
+            discard: PATIENCE,
+        };
+        let plane = Plane::with(garden(), upstream.address, &limits);
+        let check = |id: u16, answer: Message| {
+            let data = answer.answers.iter().map(|record| record.data.to_string());
+            let (_, _, expected) = expected[usize::from(id) - 1];
+            assert_eq!(data.collect::<Vec<_>>(), expected);
+        };
+        let asked = &expected[range];
+        match by_tcp {
+            true => plane.by_tcp(|server| {
+                let mut stream = Stream::open(server);
+                for (id, name, _) in asked {
+                    stream.send(&numbered(*id, name));
+                    check(*id, stream.receive().expect("an answer"));
+                }
+            }),
+            false => plane.by_udp(|server| {
+                for (id, name, _) in asked {
+                    let answer = exchange(server, &numbered(*id, name), PATIENCE);
+                    check(*id, answer.expect("an answer"));
+                }
+            }),
+        }
+        let ids: Vec<_> = asked.iter().map(|(id, ..)| *id).collect();
+        let outcomes = plane.outcomes(&ids);
+        let expected = ids.iter().map(|id| match id {
+            1 => (Some(Count::Blocked), Some(0)),
+            _ => (Some(Count::BlockedTarget), Some(0)),
+        });
+        assert_eq!(outcomes, expected.collect::<Vec<_>>());
+        let sources = plane.seen().into_iter().map(|seen| seen.source);
+        assert!(
+            sources
+                .into_iter()
+                .all(|source| source.as_deref() == Some("ads"))
+        );
+        let mut names: Vec<_> = upstream.asked().iter().map(name).collect();
+        names.sort();
+        assert_eq!(names, ["garden.example", "www.shop.example"], "each once");
+    }
+}
+
 /// An in-memory transport. It shows all that a transport has to do.
 struct Memory<'p> {
     resolver: &'p Arc<Resolver<Observers>>,
@@ -335,12 +434,15 @@ struct Memory<'p> {
 
 impl Memory<'_> {
     async fn exchange(&self, packet: &[u8]) -> Option<Vec<u8>> {
-        match self.resolver.dispatch(&self.client, packet) {
-            Dispatched::Reply(answer) => Some(answer),
-            Dispatched::Nothing => None,
-            Dispatched::Pending(pending) => {
-                let resolution = pending.resolve().await;
-                pending.conclude(&resolution)
+        let mut dispatched = self.resolver.dispatch(&self.client, packet);
+        loop {
+            match dispatched {
+                Dispatched::Reply(answer) => return Some(answer),
+                Dispatched::Nothing => return None,
+                Dispatched::Pending(pending) => {
+                    let resolution = pending.resolve().await;
+                    dispatched = pending.conclude(&resolution);
+                }
             }
         }
     }

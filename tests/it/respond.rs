@@ -6,6 +6,7 @@ mod decoded;
 mod harness;
 mod upstream_answer;
 
+mod aliases;
 mod allowed;
 mod arbitrary;
 mod blocked;
@@ -16,6 +17,7 @@ mod failures;
 mod forwarded;
 mod header;
 mod local;
+mod records;
 mod services;
 mod size;
 mod stale;

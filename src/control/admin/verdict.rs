@@ -37,6 +37,9 @@ pub struct QueryVerdict {
     pub rules: Vec<MatchingRule>,
     /// `None` if upstream is asked, or no answer is sent.
     pub answer: Option<Answer>,
+    /// Sentences about the answer that the fields above do not say.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// The outcome of a query.

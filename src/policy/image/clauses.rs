@@ -274,7 +274,9 @@ impl Clauses {
 mod tests {
     use super::*;
     use crate::policy::effect::{EffectAction, Tier};
+    use crate::policy::record::LocalRecord;
     use crate::policy::rule::{Action, Scope};
+    use crate::wire::name::Name;
 
     fn effect(action: Action, tier: Tier) -> Effect {
         Effect {
@@ -318,10 +320,32 @@ mod tests {
 
     #[test]
     fn clauses_and_effects_are_read_as_they_were_written() {
-        let written = clauses();
+        let mut written = clauses();
+        let record = LocalRecord {
+            rtype: 1,
+            ttl_secs: Some(1),
+            data: [192, 0, 2, 1].into(),
+        };
+        let target = Box::new(Name::from_text("a\\.b.\\000.example").expect("a name"));
+        let actions = [
+            EffectAction::Records(vec![record]),
+            EffectAction::Cname {
+                target,
+                prepend: true,
+            },
+            EffectAction::TcpOnly,
+        ];
+        for (number, action) in (5..).zip(actions) {
+            let effect = Effect {
+                action,
+                as_written: true,
+                ..Effect::default()
+            };
+            assert_eq!(written.add(0, &effect), Ok(number));
+        }
         let (pairs, effects) = sections(&written);
         let read = read(&pairs, &effects).expect("valid");
-        assert_eq!(read.len(), 5);
+        assert_eq!(read.len(), 8);
         assert!(read.iter().eq(written.iter()));
     }
 
@@ -359,6 +383,14 @@ mod tests {
             invalid
         );
         assert_eq!(effects(&|all| all[1]["other"] = 1.into()), invalid);
+        let soa = r#"{"records":[{"rtype":6,"data":""}]}"#;
+        let to_root = r#"{"cname":{"target":".","prepend":true}}"#;
+        let no_name = r#"{"cname":{"target":"..","prepend":false}}"#;
+        for action in [soa, to_root, no_name] {
+            let action: serde_json::Value = serde_json::from_str(action).expect("JSON");
+            let with = |all: &mut Vec<serde_json::Value>| all[1]["action"] = action.clone();
+            assert_eq!(effects(&with), invalid, "{action}");
+        }
         let (mut table, all) = self::clauses().sections();
         table.pop();
         assert!(Clauses::from_sections(&table, &all, 2).is_err());

@@ -61,6 +61,14 @@ pub enum TooLarge {
         /// What is wrong with it.
         problem: Problem,
     },
+    /// An effect that no answer can carry, with the name that the rule is on.
+    #[error("the rule on {owner} has an effect that no answer can carry: {error}")]
+    RuleEffect {
+        /// The name, as text.
+        owner: Box<str>,
+        /// The mistake.
+        error: EffectError,
+    },
     /// 8,388,608 different combinations of rules on a name.
     #[error("more than 8,388,608 different combinations of lists on a name; leave out a list")]
     Values,

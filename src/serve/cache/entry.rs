@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use crate::wire::answer::Answer;
 use crate::wire::ask::Question;
+use crate::wire::name::Name;
 use crate::wire::query::Query;
 use crate::wire::{Rcode, rtype};
 
@@ -48,6 +49,30 @@ impl<'k> KeyRef<'k> {
         }
     }
 
+    /// The key of a name by which a rule replaces the queried one. No signatures are needed: they don't cover the
+    /// replacement.
+    pub(in crate::serve) fn of_alias(query: &Query<'_>, target: &'k Name) -> Self {
+        Self {
+            name: target.wire(),
+            rtype: query.rtype,
+            bits: KeyRef::new(query).bits & CD,
+        }
+    }
+
+    /// Whether an entry answers a query with this name and type.
+    pub(in crate::serve) fn is_of(&self, entry: &Entry) -> bool {
+        entry.answer.is_about_wire(self.name, self.rtype)
+    }
+
+    /// An owned copy.
+    pub(in crate::serve) fn to_key(self) -> Key {
+        Key {
+            name: self.name.into(),
+            rtype: self.rtype,
+            bits: self.bits,
+        }
+    }
+
     /// The flags DO and CD, on which the answer depends.
     pub(in crate::serve) fn bits(&self) -> u8 {
         self.bits
@@ -62,12 +87,7 @@ impl<'k> KeyRef<'k> {
 impl Key {
     /// The key of a query: its name, type, and the flags DO and CD, on which the answer depends.
     pub fn new(query: &Query<'_>) -> Self {
-        let KeyRef { name, rtype, bits } = KeyRef::new(query);
-        Self {
-            name: name.into(),
-            rtype,
-            bits,
-        }
+        KeyRef::new(query).to_key()
     }
 
     /// The key of the query for the name servers of the root.
@@ -166,7 +186,7 @@ impl Entry {
     }
 
     /// Whether it may be cached, that is, still be used after the second in which it was received.
-    pub(super) fn is_kept(&self) -> bool {
+    pub(in crate::serve) fn is_kept(&self) -> bool {
         self.expires > self.stored
     }
 

@@ -141,7 +141,11 @@ impl Cache {
 
     /// Looks up a query at `now`. May wait a moment for another thread.
     pub fn lookup(&self, query: &Query<'_>, now: u32) -> Lookup {
-        let key = KeyRef::new(query);
+        self.lookup_key(KeyRef::new(query), now)
+    }
+
+    /// Like [`lookup`](Self::lookup), for any key.
+    pub(super) fn lookup_key(&self, key: KeyRef<'_>, now: u32) -> Lookup {
         let failure = || Ok::<_, Infallible>(self.failures.get(&key));
         let peeked = stale::Peek {
             answer: |key: &KeyRef<'_>| Ok(self.answers.peek(key)),
@@ -153,7 +157,11 @@ impl Cache {
 
     /// Like [`lookup`](Self::lookup), without waiting: `None` if another thread is writing where the entry would be.
     pub fn try_lookup(&self, query: &Query<'_>, now: u32) -> Option<Lookup> {
-        let key = KeyRef::new(query);
+        self.try_lookup_key(KeyRef::new(query), now)
+    }
+
+    /// Like [`try_lookup`](Self::try_lookup), for any key.
+    pub(super) fn try_lookup_key(&self, key: KeyRef<'_>, now: u32) -> Option<Lookup> {
         let entry = self.answers.try_get(&key).ok()?;
         let peeked = stale::Peek {
             answer: |key: &KeyRef<'_>| self.answers.try_peek(key),

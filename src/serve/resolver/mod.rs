@@ -16,7 +16,7 @@ use super::inflight::{Datagram, InFlight, Join, QueryId, Recipient, Waiter};
 use super::observe::Observer;
 use super::responder::Responder;
 use super::shared::Shared;
-use super::step::Resolution;
+use super::step::{Attempt, Resolution};
 use super::upstream::{Pool, PriorAttempt, Unanswered};
 use crate::stats::Count;
 use crate::wire::answer::Answer;
@@ -185,7 +185,14 @@ impl<O: Observer> Resolver<O> {
             Err(full) => {
                 self.responder.counters.bump(rejection_count(full));
                 let resolution = Resolution::Overloaded(datagram.stale.clone());
-                self.responder.answer(&datagram, &resolution);
+                let attempt = Attempt::Last;
+                self.responder.answer(
+                    Datagram {
+                        attempt,
+                        ..datagram
+                    },
+                    &resolution,
+                );
                 return;
             }
         };
@@ -196,9 +203,17 @@ impl<O: Observer> Resolver<O> {
             Join::StaleServed(waiter) => {
                 self.responder.counters.bump(Count::Coalesced);
                 let none = Err(Arc::new(no_answer()));
-                self.responder.deliver_paced(vec![waiter], &none).await;
+                let restart = |datagram| self.restart(datagram);
+                self.responder
+                    .deliver_paced(vec![waiter], &none, restart)
+                    .await;
             }
         }
+    }
+
+    /// Dispatches a datagram again: another name must be resolved for its answer.
+    fn restart(self: &Arc<Self>, datagram: Datagram) {
+        drop(tokio::spawn(Arc::clone(self).respond(datagram)));
     }
 }
 
@@ -280,7 +295,8 @@ impl<O: Observer> ActiveQuery<O> {
         // The delivery of stale answers may take long, because many clients are answered in bursts. The handling of
         // upstream's answer must not wait until the delivery ends.
         let end = async { self.end(asking.await).await };
-        tokio::join!(end, responder.deliver_paced(impatient, &none));
+        let restart = |datagram| resolver.restart(datagram);
+        tokio::join!(end, responder.deliver_paced(impatient, &none, restart));
     }
 
     /// Caches the outcome and delivers it to the waiters.
@@ -289,6 +305,7 @@ impl<O: Observer> ActiveQuery<O> {
         let (inflight, responder) = (&resolver.inflight, &resolver.responder);
         let Shared { cache, clock, .. } = &responder.shared;
         let (key, now) = (&query_id.key, clock.now());
+        let restart = |datagram| resolver.restart(datagram);
         match said {
             Ok(answer) => {
                 let entry = Arc::new(Entry::new(answer, now));
@@ -296,7 +313,7 @@ impl<O: Observer> ActiveQuery<O> {
                 cache.insert(key.clone(), Arc::clone(&entry));
                 let outcome = Ok(entry);
                 let waiters = inflight.complete(query_id, &outcome).unwrap_or_default();
-                responder.deliver_paced(waiters, &outcome).await;
+                responder.deliver_paced(waiters, &outcome, restart).await;
             }
             Err(none) => {
                 let said = none.said.map(|answer| Arc::new(Entry::new(answer, now)));
@@ -313,7 +330,7 @@ impl<O: Observer> ActiveQuery<O> {
                 if !none.ours {
                     cache.insert_failure(key.clone(), failure, now);
                 }
-                responder.deliver_paced(waiters, &outcome).await;
+                responder.deliver_paced(waiters, &outcome, restart).await;
             }
         }
     }
@@ -324,7 +341,10 @@ impl<O: Observer> Drop for ActiveQuery<O> {
     fn drop(&mut self) {
         let outcome = Err(Arc::new(no_answer()));
         if let Some(waiters) = self.resolver.inflight.complete(&self.query_id, &outcome) {
-            self.resolver.responder.deliver_now(waiters, &outcome);
+            let responder = &self.resolver.responder;
+            for datagram in responder.deliver_now(waiters, &outcome) {
+                responder.abandon(&datagram, Some(Count::Failed));
+            }
         }
     }
 }

@@ -230,6 +230,7 @@ async fn with_a_stale_answer_a_datagram_is_answered_after_1800_milliseconds() {
             listen: 0,
             since: Instant::now(),
             stale: Some(entry(1)),
+            attempt: Attempt::First,
         };
         let recipient = Recipient::Datagram(datagram);
         let permit = resolver.admission().acquire(peer.ip()).expect("a permit");
@@ -321,6 +322,7 @@ async fn ends_while_old_answers_are_delivered(rcode: u8) -> Resolution {
             listen: 0,
             since: start,
             stale: Some(entry(1)),
+            attempt: Attempt::First,
         };
         let recipient = Recipient::Datagram(datagram);
         let permit = resolver.admission().acquire(peer.ip()).expect("a permit");

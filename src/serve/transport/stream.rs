@@ -225,7 +225,8 @@ impl<O: Observer> Queries<O> {
             return None;
         };
         self.kept -= pending.packet_len();
-        pending.conclude(&resolution)
+        let dispatched = pending.conclude(&resolution);
+        self.take(dispatched)
     }
 
     /// Takes a postponed query, once no other waits: its outcome then fits.

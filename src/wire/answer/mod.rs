@@ -13,6 +13,8 @@ mod spelling;
 use std::net::IpAddr;
 
 use self::chain::Chain;
+pub(super) use self::rdata::expand;
+pub use self::rdata::is_well_formed;
 use self::records::ParsedResponse;
 pub(super) use self::records::Record;
 pub use self::records::{AnswerError, UpstreamEde};
@@ -141,12 +143,16 @@ impl Answer {
 
     /// Whether it answers a question with this name and type.
     pub fn is_about(&self, name: &Name, rtype: u16) -> bool {
+        self.is_about_wire(name.wire(), rtype)
+    }
+
+    /// Like [`is_about`](Self::is_about), for a name in lower case and wire form.
+    #[inline]
+    pub fn is_about_wire(&self, name: &[u8], rtype: u16) -> bool {
         let question = &self.bytes[HEADER..self.question_end()];
         question
-            .split_at_checked(name.wire().len())
-            .is_some_and(|(asked, rest)| {
-                asked == name.wire() && rest.starts_with(&rtype.to_be_bytes())
-            })
+            .split_at_checked(name.len())
+            .is_some_and(|(asked, rest)| asked == name && rest.starts_with(&rtype.to_be_bytes()))
     }
 
     /// The message, and the offsets that follow it in memory.

@@ -4,8 +4,53 @@ use std::collections::HashSet;
 
 use super::chain::Chain;
 use super::records::{ParsedResponse, Record};
+use super::spelling::{AskedLabels, CasedName};
 use crate::wire::name::Name;
 use crate::wire::rtype;
+
+/// Whether data has the form that its type requires. Checks addresses, texts, and the types whose data has names, which
+/// must not be compressed; any data of other types is accepted.
+pub fn is_well_formed(rtype: u16, data: &[u8]) -> bool {
+    if data.len() > usize::from(u16::MAX) {
+        return false;
+    }
+    match rtype {
+        rtype::A => data.len() == 4,
+        rtype::AAAA => data.len() == 16,
+        rtype::TXT => !data.is_empty() && has_strings(data),
+        rtype::SVCB | rtype::HTTPS => Name::parse(data, 2).is_ok(),
+        _ => RdataLayout::of(rtype).is_none_or(|layout| layout.fits(data)),
+    }
+}
+
+/// Whether data consists of character strings.
+fn has_strings(mut data: &[u8]) -> bool {
+    while let Some((len, rest)) = data.split_first() {
+        match rest.get(usize::from(*len)..) {
+            Some(rest) => data = rest,
+            None => return false,
+        }
+    }
+    true
+}
+
+/// Appends the data of a record with its names in full. `None` if it is malformed.
+pub(in crate::wire) fn expand(message: &[u8], record: &Record, out: &mut Vec<u8>) -> Option<()> {
+    let (data, end) = (record.fields.data, record.fields.end);
+    let Some(layout) = RdataLayout::of(record.fields.rtype) else {
+        out.extend_from_slice(message.get(data..end)?);
+        return Some(());
+    };
+    let mut at = layout.names_at(message, data)?;
+    out.extend_from_slice(message.get(data..at)?);
+    for _ in 0..layout.names {
+        let (name, after) = CasedName::parse(message, at, &AskedLabels::of(&Name::ROOT))?;
+        out.extend_from_slice(name.from(0));
+        at = after;
+    }
+    out.extend_from_slice(message.get(at..end)?);
+    Some(())
+}
 
 /// The positions of the names in the data of a type.
 pub(super) struct RdataLayout {
@@ -28,6 +73,21 @@ impl RdataLayout {
             at += 1 + usize::from(*message.get(at)?);
         }
         Some(at)
+    }
+
+    /// Whether data without compressed names has this layout.
+    fn fits(&self, data: &[u8]) -> bool {
+        let Some(mut at) = self.names_at(data, 0) else {
+            return false;
+        };
+        for _ in 0..self.names {
+            match Name::parse(data, at) {
+                Ok((_, after)) => at = after,
+                Err(_) => return false,
+            }
+        }
+        self.trailing
+            .is_none_or(|trailing| data.len() == at + trailing)
     }
 
     /// The layout of types whose names may be compressed, or are compressed by some servers although they must not be.

@@ -63,7 +63,7 @@ impl Record {
     }
 
     /// Whether it is a signature or a denial of existence.
-    pub(super) fn is_dnssec(&self) -> bool {
+    pub(in crate::wire) fn is_dnssec(&self) -> bool {
         self.is_signature() || matches!(self.fields.rtype, rtype::NSEC | rtype::NSEC3)
     }
 

@@ -9,8 +9,8 @@ use proptest::sample::Index;
 use tapis::policy::rule::Action;
 use tapis::serve::cache::{Entry, Failure, Key};
 use tapis::serve::client::Client;
-use tapis::serve::respond::{conclude, respond};
-use tapis::serve::step::{Ending, Resolution, Step};
+use tapis::serve::respond::{Known, conclude, respond};
+use tapis::serve::step::{Resolution, Step};
 use tapis::wire::answer::Answer;
 use tapis::wire::name::Name;
 use tapis::wire::query::Query;
@@ -129,7 +129,7 @@ fn decode_and_check(
     match respond(9, client, packet, snapshot, cache, &mut out) {
         Step::Drop(_) => Ok(()),
         Step::Reply(_) => check(client, packet, &out),
-        Step::Refresh(_) => check(client, packet, &out),
+        Step::Refresh(..) => check(client, packet, &out),
         Step::Resolve(key, stale) => {
             let failure = Arc::new(Failure {
                 code: 22,
@@ -142,9 +142,15 @@ fn decode_and_check(
             // `None` if the question is for the CNAME's target itself.
             resolutions.extend(answer_to(&key, addresses, alias).map(Resolution::Answered));
             for resolution in resolutions {
-                match conclude(9, client, packet, snapshot, &resolution, &mut out) {
-                    Ending::Drop(_) => {}
-                    Ending::Reply(_) => check(client, packet, &out)?,
+                let known = Known {
+                    resolution: &resolution,
+                    cache,
+                    is_last: true,
+                };
+                match conclude(9, client, packet, snapshot, known, &mut out) {
+                    Some(Step::Reply(_)) => check(client, packet, &out)?,
+                    Some(Step::Drop(_)) => {}
+                    other => panic!("not the last step: {other:?}"),
                 }
             }
             Ok(())

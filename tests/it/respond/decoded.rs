@@ -29,7 +29,7 @@ impl Outcome {
                 bytes,
             }),
             Step::Resolve(key, stale) => Self::Resolve(key, stale),
-            Step::Refresh(key) => Self::Refreshed(key),
+            Step::Refresh(key, _) => Self::Refreshed(key),
         }
     }
 

@@ -4,11 +4,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use tapis::policy::builder::Builder;
+use tapis::policy::effect::{Effect, EffectAction};
+use tapis::policy::image::provenance::ImageSource;
 use tapis::policy::rule::{Action, Against, Blocking, Ede, Kind, Scope, Source};
 use tapis::policy::snapshot::Snapshot;
 use tapis::serve::cache::{Cache, Entry, Failure, Key};
 use tapis::serve::client::{Client, Transport};
-use tapis::serve::respond::{conclude, respond};
+use tapis::serve::respond::{Known, conclude, respond};
 use tapis::serve::step::Resolution;
 use tapis::wire::name::Name;
 use tapis::wire::query::Query;
@@ -34,7 +36,7 @@ const fn by(transport: Transport, [a, b, c, d]: [u8; 4]) -> Client {
 /// A list. By default it blocks, with unspecified addresses as the sinkhole.
 pub(super) struct List {
     source: Source,
-    rules: Vec<(Name, Scope)>,
+    rules: Vec<(Name, Scope, Effect)>,
 }
 
 pub(super) fn list(name: &str) -> List {
@@ -46,6 +48,8 @@ pub(super) fn list(name: &str) -> List {
             against: Against::All,
             blocking: Blocking {
                 action: Action::Sinkhole,
+                own: None,
+                as_written: false,
                 sinkhole_v4: vec![[0; 4].into()],
                 sinkhole_v6: vec![[0; 16].into()],
                 ttl_secs: 60,
@@ -87,8 +91,22 @@ impl List {
 
     fn rule(mut self, name: &str, scope: Scope) -> Self {
         let name = Name::from_text(name).expect("a name");
-        self.rules.push((name, scope));
+        self.rules.push((name, scope, Effect::default()));
         self
+    }
+
+    /// The last rule has this effect.
+    pub(super) fn effect(mut self, effect: Effect) -> Self {
+        self.rules.last_mut().expect("a rule").2 = effect;
+        self
+    }
+
+    /// The last rule has an effect with this action.
+    pub(super) fn acts(self, action: EffectAction) -> Self {
+        self.effect(Effect {
+            action,
+            ..Effect::default()
+        })
     }
 }
 
@@ -101,10 +119,12 @@ pub(super) fn snapshot(lists: impl IntoIterator<Item = List>) -> Snapshot {
     let mut builder = Builder::new();
     let mut sources = Vec::new();
     for list in lists {
-        let rules = list.rules.iter().map(|(name, scope)| (name, *scope));
-        builder
-            .list(&list.source.name, rules)
-            .expect("there is room");
+        let source = ImageSource::named(&list.source.name);
+        let number = builder.source(source).expect("there is room");
+        for (name, scope, effect) in &list.rules {
+            let added = builder.insert_effect(name, number, *scope, effect);
+            added.expect("a valid effect");
+        }
         sources.push(Arc::new(list.source));
     }
     let rules = builder.finish().expect("there is room");
@@ -149,15 +169,14 @@ impl Harness {
     pub(super) fn conclude(&self, now: u32, ask: Ask<'_>, resolution: &Resolution) -> Outcome {
         let packet = ask.packet();
         let mut out = b"leftovers of another answer".to_vec();
-        let ending = conclude(
-            now,
-            &PERMITTED,
-            &packet,
-            &self.snapshot,
+        let known = Known {
             resolution,
-            &mut out,
-        );
-        Outcome::new(ending.into(), out)
+            cache: &self.cache,
+            is_last: false,
+        };
+        let snapshot = &self.snapshot;
+        let step = conclude(now, &PERMITTED, &packet, snapshot, known, &mut out);
+        Outcome::new(step.expect("no thread writes to the cache"), out)
     }
 
     /// Caches an upstream answer to a query, at second 0.

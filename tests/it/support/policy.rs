@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tapis::policy::builder::Builder;
+use tapis::policy::effect::Effect;
+use tapis::policy::image::provenance::ImageSource;
 use tapis::policy::rule::{Action, Against, Blocking, Ede, Kind, Scope, Source};
 use tapis::policy::snapshot::Snapshot;
 use tapis::wire::name::Name;
@@ -14,6 +16,16 @@ pub(crate) fn snapshot<'n>(
     network: &str,
     rules: impl IntoIterator<Item = (&'n Name, Scope)>,
 ) -> Snapshot {
+    let rules = rules.into_iter();
+    let with_effect = |(name, scope)| (name, scope, Effect::default());
+    snapshot_with_effects(network, rules.map(with_effect))
+}
+
+/// The same with an effect for each rule.
+pub(crate) fn snapshot_with_effects<'n>(
+    network: &str,
+    rules: impl IntoIterator<Item = (&'n Name, Scope, Effect)>,
+) -> Snapshot {
     let source = Source {
         name: "ads".to_owned(),
         path: PathBuf::new(),
@@ -21,6 +33,8 @@ pub(crate) fn snapshot<'n>(
         against: Against::All,
         blocking: Blocking {
             action: Action::Sinkhole,
+            own: None,
+            as_written: false,
             sinkhole_v4: vec![Ipv4Addr::UNSPECIFIED],
             sinkhole_v6: Vec::new(),
             ttl_secs: 60,
@@ -29,7 +43,13 @@ pub(crate) fn snapshot<'n>(
         },
     };
     let mut builder = Builder::new();
-    builder.list("ads", rules).expect("there is room");
+    let ads = builder.source(ImageSource::named("ads"));
+    let ads = ads.expect("there is room");
+    for (name, scope, effect) in rules {
+        builder
+            .insert_effect(name, ads, scope, &effect)
+            .expect("there is room");
+    }
     let image = Arc::new(builder.finish().expect("there is room"));
     let mut snapshot = Snapshot::default();
     snapshot.clients = [network.parse().expect("a network")].iter().collect();

@@ -99,7 +99,7 @@ pub fn explain(
         None => format!("as of {at}"),
     });
     Ok(Explanation {
-        notes: as_of.into_iter().collect(),
+        notes: as_of.into_iter().chain(verdict.notes.clone()).collect(),
         ..Explanation::new(query, registry, at, verdict, rules, left_out)
     })
 }
@@ -183,6 +183,7 @@ fn without_decision(verdict: QueryVerdict, outcome: Outcome) -> QueryVerdict {
         chain: None,
         by: None,
         answer: None,
+        notes: Vec::new(),
         ..verdict
     }
 }

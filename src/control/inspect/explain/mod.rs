@@ -153,7 +153,7 @@ impl Explanation {
             by: verdict.by,
             rules,
             answer: verdict.answer,
-            notes: Vec::new(),
+            notes: verdict.notes,
             left_out,
         }
     }

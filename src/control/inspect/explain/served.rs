@@ -22,7 +22,7 @@ pub fn explain(
     let registry = OrderRegistry::read(config);
     let mut left_out = registry.problems();
     left_out.extend_from_slice(guard_policy.problems());
-    let (mut rules, mut notes) = (Vec::new(), Vec::new());
+    let (mut rules, mut notes) = (Vec::new(), verdict.notes.clone());
     for (source, its_rules) in by_source(&verdict.rules) {
         let in_force = || its_rules.iter().map(|rule| without_line(rule));
         match find(config, status, source) {

@@ -141,6 +141,8 @@ pub(super) fn order_source(order: &Order, config: &Orders) -> Source {
         kind: Kind::Order,
         blocking: Blocking {
             action: order.action.unwrap_or(default.action),
+            own: None,
+            as_written: false,
             sinkhole_v4,
             sinkhole_v6,
             ttl_secs: default.ttl_secs,

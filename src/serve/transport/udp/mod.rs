@@ -18,6 +18,7 @@ use crate::serve::client::Client;
 use crate::serve::dispatch::{BATCH, BatchExchange, Dispatcher, Exchange, Message, Received};
 use crate::serve::inflight::Datagram;
 use crate::serve::observe::Observer;
+use crate::serve::step::Attempt;
 use crate::serve::worker_cache::WorkerCache;
 use crate::stats::Count;
 use crate::sys::process::pin_to_core;
@@ -202,6 +203,7 @@ impl<O: Observer> Datagrams<'_, '_, O> {
             listen: self.waiting.listen(self.socket),
             since: self.received,
             stale,
+            attempt: Attempt::First,
         }
     }
 }

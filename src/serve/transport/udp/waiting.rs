@@ -9,12 +9,12 @@ use tokio::time::Instant;
 use super::worker::{READY_PORTS, Worker};
 use crate::serve::cache::{Entry, Key};
 use crate::serve::deferred::Deferred;
-use crate::serve::dispatch::{BATCH, Dispatcher};
+use crate::serve::dispatch::{BATCH, Conclusion, Dispatcher};
 use crate::serve::inflight::{Datagram, Join, Locked, Outcome, QueryId, Recipient, Waiter};
 use crate::serve::observe::Observer;
 use crate::serve::resolver::{Job, no_answer, rejection_count};
 use crate::serve::responder;
-use crate::serve::step::Resolution;
+use crate::serve::step::{Attempt, Resolution};
 use crate::serve::upstream::PriorAttempt;
 use crate::serve::upstream::first_attempt::FirstAttempt;
 use crate::serve::upstream::first_attempt::response::{AttemptResult, UpstreamEvent};
@@ -140,7 +140,7 @@ impl<'w, O: Observer> Waiting<'w, O> {
         let worker = self.worker;
         let permit = match worker.admission.acquire(datagram.route.peer.ip()) {
             Ok(permit) => permit,
-            Err(full) => return self.refuse(&datagram, rejection_count(full)),
+            Err(full) => return self.refuse(datagram, rejection_count(full)),
         };
         let recipient = Recipient::Datagram(datagram);
         match worker.inflight.try_join(&key, Waiter { recipient, permit }) {
@@ -185,7 +185,7 @@ impl<'w, O: Observer> Waiting<'w, O> {
         if let Err(full) = self.worker.jobs.try_send(Job::Respond(datagram))
             && let Job::Respond(datagram) = full.into_inner()
         {
-            self.refuse(&datagram, Count::QueueFull);
+            self.refuse(datagram, Count::QueueFull);
         }
     }
 
@@ -200,13 +200,20 @@ impl<'w, O: Observer> Waiting<'w, O> {
     }
 
     /// Answers without asking upstream, because there is no room: with a stale answer if there is one.
-    fn refuse(&mut self, datagram: &Datagram, why: Count) {
+    fn refuse(&mut self, datagram: Datagram, why: Count) {
         self.worker.counters.bump(why);
         let resolution = Resolution::Overloaded(datagram.stale.clone());
-        self.answer(datagram, &resolution);
+        let attempt = Attempt::Last;
+        self.answer(
+            Datagram {
+                attempt,
+                ..datagram
+            },
+            &resolution,
+        );
     }
 
-    fn answer(&mut self, datagram: &Datagram, resolution: &Resolution) {
+    fn answer(&mut self, datagram: Datagram, resolution: &Resolution) {
         let worker = self.worker;
         let client = datagram.client();
         let message = datagram.message(&client);
@@ -217,8 +224,11 @@ impl<'w, O: Observer> Waiting<'w, O> {
             return dispatcher.abandon(message, Some(Count::SendErrors));
         };
         let out = self.outboxes[socket].draft();
-        if dispatcher.conclude(message, resolution, out) {
-            self.push(socket, &datagram.route);
+        match dispatcher.conclude(message, resolution, datagram.attempt, out) {
+            Conclusion::Reply => self.push(socket, &datagram.route),
+            Conclusion::Nothing => {}
+            // The async side has the time for it.
+            Conclusion::Restart => self.hand_over_packet(datagram.again()),
         }
     }
 

@@ -1,0 +1,186 @@
+//! Answers a query about a name in whose place a rule puts another one: a CNAME record, and the records of its target
+//! from upstream. No rule applies to the target, nor to the names that it leads to.
+
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+
+use super::cache::{Entry, Failure, KeyRef, Lookup, STALE_TTL};
+use super::context::{AnswerContext, stale_code};
+use super::step::{Step, Tally};
+use super::synthesized::{self, BlockedAt};
+use crate::policy::rule::OwnAnswer;
+use crate::policy::decide::Matched;
+use crate::stats::Count;
+use crate::wire::edns::{Ede, code};
+use crate::wire::name::{MAX_NAME, Name};
+use crate::wire::reply::{Owner, Reply};
+use crate::wire::{Rcode, rtype};
+
+/// What is known about the target.
+pub(super) enum Target {
+    /// An answer within its TTL, and whether it should be refreshed.
+    Answered(Arc<Entry>, bool),
+    /// Upstream did not answer, or was not asked if there is no failure. There may be a stale answer. The last field is
+    /// true if the failure comes from the cache.
+    Failed(Option<Arc<Failure>>, Option<Arc<Entry>>, bool),
+    /// Upstream must be asked; there may be a stale answer.
+    Missing(Option<Arc<Entry>>),
+    /// Nothing, and upstream can't be asked.
+    Unknown,
+}
+
+impl From<Lookup> for Target {
+    fn from(lookup: Lookup) -> Self {
+        match lookup {
+            Lookup::Fresh(entry, due) => Self::Answered(entry, due),
+            Lookup::Failed(failure, stale) => Self::Failed(Some(failure), stale, true),
+            Lookup::Miss(stale) => Self::Missing(stale),
+        }
+    }
+}
+
+/// An answer of upstream as it is sent.
+struct Sent<'e> {
+    entry: &'e Entry,
+    stale_ttl: Option<u32>,
+    extra: Option<u16>,
+}
+
+impl AnswerContext<'_, '_> {
+    /// The answer by a CNAME rule that matches the name at a place. `lookup` finds the answer about the target; it returns
+    /// `None` if it would have to wait for another thread, and then this function does so, too.
+    pub(super) fn alias(
+        &self,
+        by: Matched<'_>,
+        place: &BlockedAt<'_>,
+        lookup: impl FnOnce(KeyRef<'_>) -> Option<Target>,
+        out: &mut Vec<u8>,
+    ) -> Option<Step> {
+        let count = match place {
+            BlockedAt::Question => Count::Blocked,
+            BlockedAt::Target { .. } => Count::BlockedTarget,
+        };
+        let rule = Some(by.hit);
+        let tally = Tally { count, rule };
+        let Some(target) = target_of(&by, &place.name(&self.query.name)) else {
+            synthesized::too_long(self.query, by.blocking, self.limit, out);
+            return Some(Step::Reply(tally));
+        };
+        // A query of type CNAME or ANY is answered by the CNAME record itself (RFC 1034, section 3.6.2).
+        let is_whole = matches!(self.query.rtype, rtype::CNAME | rtype::ANY);
+        if is_whole
+            || !self.query.recursion_desired()
+            || self.policy.local().lookup(&target).is_some()
+        {
+            self.write_alias(by, place, &target, None, out);
+            return Some(Step::Reply(tally));
+        }
+        let key = KeyRef::of_alias(self.query, &target);
+        let sent = |entry, stale_ttl, extra| {
+            Some(Sent {
+                entry,
+                stale_ttl,
+                extra,
+            })
+        };
+        match lookup(key)? {
+            Target::Answered(entry, due) => {
+                self.write_alias(by, place, &target, sent(&entry, None, None), out);
+                Some(match due {
+                    true => Step::Refresh(key.to_key(), tally),
+                    false => Step::Reply(tally),
+                })
+            }
+            Target::Missing(stale) => Some(Step::Resolve(key.to_key(), stale)),
+            Target::Failed(_, Some(stale), _) => {
+                let sent = sent(&stale, Some(STALE_TTL), Some(stale_code(&stale)));
+                self.write_alias(by, place, &target, sent, out);
+                Some(Step::Reply(tally))
+            }
+            Target::Failed(failure, None, remembered) => {
+                let code = failure.as_ref().map(|failure| failure.code);
+                let cached = remembered.then_some(code::CACHED_ERROR);
+                let mut why = [Ede { code: 0, text: "" }; 2];
+                let mut count_of_errors = 0;
+                for (place, code) in why.iter_mut().zip(code.into_iter().chain(cached)) {
+                    place.code = code;
+                    count_of_errors += 1;
+                }
+                let why = &why[..count_of_errors];
+                synthesized::bare(self.query, Rcode::ServFail, why, self.limit, out);
+                Some(Step::Reply(Tally {
+                    count: match failure {
+                        Some(_) => Count::Failed,
+                        None => Count::Overloaded,
+                    },
+                    rule: None,
+                }))
+            }
+            Target::Unknown => {
+                self.write_alias(by, place, &target, None, out);
+                Some(Step::Reply(tally))
+            }
+        }
+    }
+
+    /// Writes the chain up to the alias, the CNAME record, and the target's records.
+    fn write_alias(
+        &self,
+        by: Matched<'_>,
+        place: &BlockedAt<'_>,
+        target: &Name,
+        sent: Option<Sent<'_>>,
+        out: &mut Vec<u8>,
+    ) {
+        let query = self.query;
+        let mut reply = Reply::new(query, Rcode::NoError, self.limit, out);
+        let at = place.chain(&mut reply, by.blocking);
+        let owner = at.as_ref().map_or(Owner::Question, Owner::Name);
+        let Some(OwnAnswer::Cname { ttl_secs, .. }) = &by.blocking.own else {
+            return;
+        };
+        reply.cname(owner, *ttl_secs, target);
+        let mut why = [Ede { code: 0, text: "" }; 6];
+        let mut count_of_errors = 0;
+        let reason = synthesized::reason(by.blocking).into_iter();
+        let extra = sent.as_ref().and_then(|sent| sent.extra);
+        let extra = extra.map(|code| Ede { code, text: "" });
+        let said = sent.iter().flat_map(|sent| sent.entry.answer.errors());
+        let said = said.map(|error| Ede {
+            code: error.code,
+            text: &error.text,
+        });
+        for (place, error) in why.iter_mut().zip(reason.chain(extra).chain(said)) {
+            *place = error;
+            count_of_errors += 1;
+        }
+        let follows = !matches!(query.rtype, rtype::CNAME | rtype::ANY);
+        if let Some(sent) = &sent {
+            let age = sent.entry.age(self.now);
+            reply.append(target, &sent.entry.answer, age, sent.stale_ttl);
+        } else if follows && let Some((zone, labels)) = self.policy.local().lookup(target) {
+            synthesized::local_records(&mut reply, query.rtype, Some(target), target, zone, labels);
+        }
+        reply.finish(&why[..count_of_errors], None);
+    }
+}
+
+/// The target of a CNAME rule for a name; `None` if it is too long to be a name.
+fn target_of(by: &Matched<'_>, name: &Name) -> Option<Name> {
+    match &by.blocking.own {
+        Some(OwnAnswer::Cname {
+            target,
+            prepend: true,
+            ..
+        }) => {
+            let mut wire: ArrayVec<u8, { 2 * MAX_NAME }> = ArrayVec::new();
+            wire.extend(name.wire()[..name.ancestor_start(0)].iter().copied());
+            wire.extend(target.wire().iter().copied());
+            let (target, _) = Name::parse(&wire, 0).ok()?;
+            Some(target)
+        }
+        Some(OwnAnswer::Cname { target, .. }) => Some((**target).clone()),
+        _ => None,
+    }
+}
