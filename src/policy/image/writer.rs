@@ -321,33 +321,26 @@ impl<W: Write + Seek> Writer<W> {
         sections.write(&[0; TRAILING_ZEROS])?;
         sections.end(Section::Buckets)?;
         let (groups, filters) = directory.sections();
-        sections.write(&groups)?;
-        sections.end(Section::Directory)?;
-        sections.write(&filters)?;
-        sections.end(Section::Filters)?;
-        sections.write(&tld_table::table(&tlds, facts.seed))?;
-        sections.end(Section::TldTable)?;
         let (table, words) = interner.sections();
-        sections.write(&table)?;
-        sections.end(Section::Values)?;
-        sections.write(&words)?;
-        sections.end(Section::Words)?;
-        let (table, effects) = clauses.sections();
-        sections.write(&table)?;
-        sections.end(Section::Clauses)?;
-        sections.write(&effects)?;
-        sections.end(Section::Effects)?;
+        let (pairs, effects) = clauses.sections();
         let (prefixes, patterns) = triggers.sections();
-        sections.write(&prefixes)?;
-        sections.end(Section::Prefixes)?;
-        sections.write(&patterns)?;
-        sections.end(Section::Patterns)?;
-        sections.write(text.lengths())?;
-        sections.end(Section::Text)?;
-        sections.write(&histogram.to_bytes())?;
-        sections.end(Section::PairHistogram)?;
-        sections.write(&provenance.to_json())?;
-        sections.end(Section::Provenance)?;
+        for (section, bytes) in [
+            (Section::Directory, &*groups),
+            (Section::Filters, &filters),
+            (Section::TldTable, &tld_table::table(&tlds, facts.seed)),
+            (Section::Values, &table),
+            (Section::Words, &words),
+            (Section::Clauses, &pairs),
+            (Section::Effects, &effects),
+            (Section::Prefixes, &prefixes),
+            (Section::Patterns, &patterns),
+            (Section::Text, text.lengths()),
+            (Section::PairHistogram, &histogram.to_bytes()),
+            (Section::Provenance, &provenance.to_json()),
+        ] {
+            sections.write(bytes)?;
+            sections.end(section)?;
+        }
         let to = sections.finish(&facts)?;
         Ok((to, facts))
     }

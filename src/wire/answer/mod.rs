@@ -5,6 +5,7 @@
 //! 2181, section 5.4.1) would bypass the policy, which checks the queried name and its chain.
 
 mod chain;
+mod destinations;
 mod rdata;
 mod records;
 mod rewrite;
@@ -13,6 +14,7 @@ mod spelling;
 use std::net::IpAddr;
 
 use self::chain::Chain;
+use self::destinations::{AddressRecords, DestinationCounts};
 pub(super) use self::rdata::expand;
 pub use self::rdata::is_well_formed;
 use self::records::ParsedResponse;
@@ -39,14 +41,7 @@ pub struct Answer {
     wire_len: u16,
     ttl_count: u16,
     hop_count: u16,
-    /// The number of SVCB and HTTPS records in the answer section.
-    services: u16,
-    /// The number of service targets.
-    targets: u16,
-    /// The number of IPv4 hints, which precede the IPv6 hints.
-    hints_v4: u16,
-    /// The A or AAAA records that answer the question: the place of the first among the offsets of TTL fields, and their number.
-    addresses: (u16, u16),
+    destinations: DestinationCounts,
     question_end: u16,
     additional_at: u16,
     flags: u16,
@@ -100,10 +95,7 @@ impl Answer {
             wire_len: written.wire_len,
             ttl_count: written.ttl_count,
             hop_count: chain.hops.len() as u16,
-            services: written.services,
-            targets: written.targets,
-            hints_v4: written.hints_v4,
-            addresses: written.addresses,
+            destinations: written.destinations,
             question_end: question_end as u16,
             additional_at: written.additional_at,
             flags,
@@ -180,7 +172,7 @@ impl Answer {
     /// offset of the record's data. Records with the target `.`, which stands for their owner, are left out.
     pub fn service_targets(&self) -> impl Iterator<Item = (Name, usize)> {
         let targets = &self.behind_ttls()[4 * usize::from(self.hop_count)..];
-        let targets = &targets[..2 * usize::from(self.targets)];
+        let targets = &targets[..2 * usize::from(self.destinations.targets)];
         targets.chunks_exact(2).filter_map(move |target| {
             let at = offset(target);
             let (name, _) = Name::parse(self.wire(), at).ok()?;
@@ -191,7 +183,7 @@ impl Answer {
     /// The addresses of the A or AAAA records that answer the question.
     #[inline]
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        let (first, count) = self.addresses;
+        let AddressRecords { first, count } = self.destinations.addresses;
         let fields = self.ttl_fields().skip(first.into()).take(count.into());
         // The length of the data follows the TTL.
         fields.filter_map(|ttl_at| self.address_at(ttl_at + 6))
@@ -200,11 +192,11 @@ impl Answer {
     /// The address hints of SVCB and HTTPS records in the answer section (RFC 9460, section 7.3), each with the offset of the
     /// record's data.
     pub fn hints(&self) -> impl Iterator<Item = (IpAddr, usize)> {
-        let start = 4 * usize::from(self.hop_count) + 2 * usize::from(self.targets);
+        let start = 4 * usize::from(self.hop_count) + 2 * usize::from(self.destinations.targets);
         let hints = self.behind_ttls()[start..].chunks_exact(4);
         hints.enumerate().filter_map(|(place, hint)| {
             let (record, at) = (offset(&hint[..2]), offset(&hint[2..]));
-            let len = if place < usize::from(self.hints_v4) {
+            let len = if place < usize::from(self.destinations.hints_v4) {
                 4
             } else {
                 16
@@ -223,7 +215,7 @@ impl Answer {
 
     /// The number of SVCB and HTTPS records in the answer section.
     pub fn services(&self) -> usize {
-        usize::from(self.services)
+        usize::from(self.destinations.services)
     }
 
     /// Whether both answer sections have the same content, apart from signatures, TTLs and order. Compares

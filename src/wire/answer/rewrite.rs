@@ -8,11 +8,12 @@
 use smallvec::SmallVec;
 
 use super::chain::{Chain, Hop, soa};
+use super::destinations::{AddressRecords, DestinationCounts, Destinations};
 use super::rdata::{RdataLayout, additional_names};
 use super::records::{ParsedResponse, Record};
 use super::spelling::{AskedLabels, CasedName};
 use crate::wire::name::Name;
-use crate::wire::{HEADER, MAX_MESSAGE, class, read_u16, rtype};
+use crate::wire::{HEADER, MAX_MESSAGE, class, rtype};
 
 /// The maximum number of labels that later names may point to: the first ones of the message.
 const MAX_POSITIONS: usize = 64;
@@ -22,12 +23,6 @@ const ASKED_POSITIONS: usize = 32;
 /// written in full. 1024 records with usual names take fewer than 200,000, but 238 names of 127 labels took
 /// two million.
 const MAX_STEPS: usize = 1 << 18;
-/// The maximum number of SVCB and HTTPS records of an answer. More do not fit into a datagram, and would keep
-/// the server busy.
-const MAX_SERVICES: u16 = 64;
-/// The parameters with address hints (RFC 9460, section 14.3.2).
-const IPV4HINT: u16 = 4;
-const IPV6HINT: u16 = 6;
 /// A compression pointer has fourteen bits (RFC 1035, section 4.1.4).
 const LAST_TARGET: usize = 0x3FFF;
 /// A pointer to the question's name.
@@ -58,10 +53,7 @@ pub(super) struct Written {
     pub(super) bytes: Box<[u8]>,
     pub(super) wire_len: u16,
     pub(super) ttl_count: u16,
-    pub(super) services: u16,
-    pub(super) targets: u16,
-    pub(super) hints_v4: u16,
-    pub(super) addresses: (u16, u16),
+    pub(super) destinations: DestinationCounts,
     pub(super) additional_at: u16,
     pub(super) counts: [u16; 3],
     pub(super) digest: u64,
@@ -80,11 +72,7 @@ pub(super) struct Writer<'m> {
     ttl_fields: SmallVec<[u16; 16]>,
     /// The offsets of target and TTL of each hop.
     hops: SmallVec<[[u16; 2]; 4]>,
-    service_targets: SmallVec<[u16; 4]>,
-    services: u16,
-    /// The offsets of the data of an SVCB or HTTPS record and of an address hint in it: hints of IPv4, and of IPv6.
-    hints: [Vec<[u16; 2]>; 2],
-    addresses: (u16, u16),
+    destinations: Destinations,
     additional_at: usize,
     counts: [u16; 3],
     /// The hash of the current record, and the sum of the hashes of the answer section.
@@ -132,10 +120,7 @@ impl<'m> Writer<'m> {
             out,
             ttl_fields: SmallVec::new(),
             hops: SmallVec::new(),
-            service_targets: SmallVec::new(),
-            services: 0,
-            hints: [Vec::new(), Vec::new()],
-            addresses: (0, 0),
+            destinations: Destinations::default(),
             counts: [0; 3],
             hash: 0,
             digest: 0,
@@ -168,16 +153,17 @@ impl<'m> Writer<'m> {
             None => None,
         };
         if let Some(rtype::A | rtype::AAAA) = chain.final_records.first().map(|r| r.fields.rtype) {
-            self.addresses = (
-                self.ttl_fields.len() as u16,
-                chain.final_records.len() as u16,
-            );
+            self.destinations.addresses = AddressRecords {
+                first: self.ttl_fields.len() as u16,
+                count: chain.final_records.len() as u16,
+            };
         }
         for record in &chain.final_records {
             let placed = self.copy(record, None, owner.as_ref())?;
             least = least.min(placed.ttl);
             if matches!(record.fields.rtype, rtype::SVCB | rtype::HTTPS) {
-                self.note_service(placed.data_at)?;
+                let data_at = placed.data_at;
+                self.destinations.note_service(&self.out, data_at)?;
             }
         }
         if let Some(record) = chain.final_records.first() {
@@ -405,44 +391,7 @@ impl<'m> Writer<'m> {
         None
     }
 
-    /// Records the target of an SVCB or HTTPS record, unless the target is the owner (RFC 9460, section 2.5).
-    /// `None` if the data is malformed, or there are too many such records.
-    fn note_service(&mut self, data_at: usize) -> Option<()> {
-        let (target, params) = Name::parse(&self.out, data_at + 2).ok()?;
-        self.services += 1;
-        if self.services > MAX_SERVICES {
-            return None;
-        }
-        if target.label_count() > 0 {
-            self.service_targets.push((data_at + 2) as u16);
-        }
-        self.note_hints(data_at, params);
-        Some(())
-    }
-
-    /// Records the address hints in the parameters of an SVCB or HTTPS record (RFC 9460, section 7.3), which start at `at` and
-    /// end with the message. Ends at a malformed parameter: clients ignore records with one (section 2.2).
-    fn note_hints(&mut self, data_at: usize, mut at: usize) {
-        while let Some((key, len)) = read_u16(&self.out, at).zip(read_u16(&self.out, at + 2)) {
-            let (start, end) = (at + 4, at + 4 + usize::from(len));
-            if end > self.out.len() {
-                return;
-            }
-            let (hints, size) = match key {
-                IPV4HINT => (&mut self.hints[0], 4),
-                IPV6HINT => (&mut self.hints[1], 16),
-                _ => {
-                    at = end;
-                    continue;
-                }
-            };
-            let addresses = (start..end).step_by(size).filter(|hint| hint + size <= end);
-            hints.extend(addresses.map(|hint| [data_at as u16, hint as u16]));
-            at = end;
-        }
-    }
-
-    /// Appends the offsets of TTLs, hops and service targets to the message.
+    /// Appends the offsets of TTLs, hops and destinations to the message.
     pub(super) fn finish(self) -> Written {
         let mut bytes = self.out;
         let wire_len = bytes.len() as u16;
@@ -451,17 +400,13 @@ impl<'m> Writer<'m> {
             .ttl_fields
             .iter()
             .chain(hops)
-            .chain(&self.service_targets)
-            .chain(self.hints.iter().flatten().flatten());
+            .chain(self.destinations.offsets());
         bytes.extend(offsets.flat_map(|at| at.to_ne_bytes()));
         Written {
             bytes: bytes.into(),
             wire_len,
             ttl_count: self.ttl_fields.len() as u16,
-            services: self.services,
-            targets: self.service_targets.len() as u16,
-            hints_v4: self.hints[0].len() as u16,
-            addresses: self.addresses,
+            destinations: self.destinations.counts(),
             additional_at: self.additional_at as u16,
             counts: self.counts,
             digest: self.digest,
