@@ -105,7 +105,7 @@ pub enum ChainExemption {
     None,
     /// The rules that the asked name's exceptions suppress do not apply.
     Suppressed,
-    /// Only orders apply: an allow list matches the asked name.
+    /// Only orders and exceptions apply: an allow list matches the asked name.
     Lists,
     /// No rule applies: an exception against everything matches the asked name.
     All,
@@ -402,7 +402,7 @@ impl<'s> PolicyView<'s> {
             };
             match decision {
                 Decision::Blocked { by, .. }
-                    if exemption != ChainExemption::Lists || by.source.kind == Kind::Order =>
+                    if exemption != ChainExemption::Lists || !by.source.kind.is_list() =>
                 {
                     found.decision = decision;
                     found.past.before = by.hit.rank;
@@ -411,7 +411,11 @@ impl<'s> PolicyView<'s> {
                     }
                 }
                 // An order overrides an allow list, whichever of them matches first on the chain.
-                Decision::Allowed(_) => found.past = decision.past(),
+                Decision::Allowed(by) => match (exemption, by.source.kind) {
+                    (ChainExemption::Lists, Kind::Order) => found.past.before = by.hit.rank,
+                    (ChainExemption::Lists, kind) if kind.is_list() => {}
+                    _ => found.past = decision.past(),
+                },
                 _ => {}
             }
             last = Some(name);

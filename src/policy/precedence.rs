@@ -329,8 +329,11 @@ impl Verdict {
             .map_or(&source.blocking, |own| &own.blocking)
     }
 
-    /// Whether the rule blocks. `source` is its source.
+    /// Whether the rule blocks. `source` is its source. An exception never does.
     pub(super) fn blocks(&self, source: &Source) -> bool {
+        if source.kind == Kind::Exception {
+            return false;
+        }
         match self.effect().map(|effect| &effect.action) {
             None | Some(EffectAction::Source) => source.blocks(),
             Some(EffectAction::Allow) => false,

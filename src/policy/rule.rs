@@ -24,6 +24,13 @@ pub enum Kind {
     Exception,
 }
 
+impl Kind {
+    /// Whether the source is a list: neither an order nor an exception.
+    pub fn is_list(self) -> bool {
+        matches!(self, Self::Block | Self::Allow)
+    }
+}
+
 /// The sources that an exception suppresses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

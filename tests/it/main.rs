@@ -24,6 +24,7 @@ mod observe;
 mod order_verbs;
 mod orders;
 mod peers;
+mod policy_page;
 mod quirks;
 mod refusals;
 mod reload;

@@ -7,6 +7,7 @@ pub mod cursor;
 pub mod directory;
 mod edge;
 mod error;
+mod finished;
 pub mod layout;
 mod loaded;
 mod open;

@@ -4,7 +4,7 @@ use std::io::{Seek, Write};
 
 use fixedbitset::FixedBitSet;
 
-use super::bits::{BitWriter, word};
+use super::bits::BitWriter;
 use super::bucket::{
     self, CLASS_LIMIT, ChildRef, GROUP_LIMIT, LEADING_ZEROS, MAX_CHILDREN, NewChild, OFFSET_LIMIT,
     TRAILING_ZEROS, UNIT, buckets, index,
@@ -12,6 +12,7 @@ use super::bucket::{
 use super::clauses::Clauses;
 use super::directory::{COARSE_UNIT, DirectoryBuilder, GROUP_SLOTS, GroupContent};
 use super::error::{TooLarge, WriteError};
+use super::finished::FinishedChildren;
 use super::layout::{HeaderFacts, Section, SectionWriter};
 use super::path::{Key, labels};
 use super::provenance::Provenance;
@@ -24,8 +25,6 @@ use super::values::{ImageRule, Interner, SOURCES, SourceBelow};
 const SINGLE_BUCKET_MAX: usize = 16;
 /// The maximum average number of children per bucket of a directory.
 const AVERAGE_FILL: usize = 8;
-/// The number of bytes before the text of a finished child.
-const CHILD_HEADER: usize = 19;
 
 /// Writes an image.
 pub struct Writer<W: Write> {
@@ -63,62 +62,6 @@ struct OpenNode {
     /// The sources that have rules below: for each source a bit for rules with the default effect, then one for others.
     sources_below: FixedBitSet,
     finished: FinishedChildren,
-}
-
-/// The finished children of an unfinished node.
-#[derive(Default)]
-struct FinishedChildren {
-    count: usize,
-    /// For each child: hash (8 bytes), value (4), children (4), size in bits (2), whether it is the only
-    /// child of the preceding one (1), text.
-    bytes: Vec<u8>,
-}
-
-impl FinishedChildren {
-    fn children(&self) -> impl Iterator<Item = NewChild<'_>> {
-        let mut rest = self.bytes.as_slice();
-        std::iter::from_fn(move || {
-            let (head, tail) = rest.split_at_checked(CHILD_HEADER)?;
-            let size = word(head, 16) as u32 & 0xFFFF;
-            let (text, tail) = tail.split_at(size.div_ceil(8) as usize);
-            rest = tail;
-            Some(NewChild {
-                hash: word(head, 0),
-                is_only_child: head[18] != 0,
-                value: word(head, 8) as u32,
-                children: ChildRef(word(head, 12) as u32),
-                size,
-                text,
-            })
-        })
-    }
-
-    /// Whether there is one child, without an only child after it.
-    fn is_one_child(&self) -> bool {
-        self.count == 1
-    }
-
-    /// Whether there is one child, perhaps with its only child.
-    fn is_chain(&self) -> bool {
-        self.children().skip(1).all(|child| child.is_only_child) && self.count > 0
-    }
-
-    fn push(
-        &mut self,
-        hash: u64,
-        is_only_child: bool,
-        value: u32,
-        children: ChildRef,
-        bits: &mut BitWriter,
-    ) {
-        self.bytes.extend(hash.to_le_bytes());
-        self.bytes.extend(value.to_le_bytes());
-        self.bytes.extend(children.0.to_le_bytes());
-        self.bytes.extend((bits.count() as u16).to_le_bytes());
-        self.bytes.push(u8::from(is_only_child));
-        bits.take(&mut self.bytes);
-        self.count += 1;
-    }
 }
 
 impl<W: Write + Seek> Writer<W> {
@@ -276,8 +219,7 @@ impl<W: Write + Seek> Writer<W> {
         node.rules.clear();
         node.covers.clear();
         node.sources_below.clear();
-        node.finished.count = 0;
-        node.finished.bytes.clear();
+        node.finished.clear();
         Ok(())
     }
 
