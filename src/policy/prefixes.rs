@@ -40,7 +40,7 @@ impl AddressRules {
             let (sources, clauses) = (&image.provenance().sources, image.clauses());
             for &(prefix, clause) in image.triggers().prefixes() {
                 let name = &*sources[usize::from(clauses.get(clause).source)].name;
-                if is_base && images.in_delta(name).is_some_and(|source| source.whole) {
+                if is_base && images.is_in_delta(name) {
                     continue;
                 }
                 let rules = match prefix.of {

@@ -339,15 +339,11 @@ impl Work<'_> {
                     path: recorded(&list.path),
                     read_at: reading.at,
                     digest: reading.digest.to_string(),
-                    whole: false,
                     rules,
                     notes: self.notes(list, reading).to_value(),
                 },
-                _ => match self.old.source(&list.name).cloned() {
-                    Some(source) => ImageSource {
-                        whole: false,
-                        ..source
-                    },
+                _ => match self.old.source(&list.name) {
+                    Some(source) => source.clone(),
                     None => ImageSource {
                         path: recorded(&list.path),
                         ..ImageSource::named(&list.name)

@@ -210,23 +210,21 @@ fn a_delta_is_merged_into_its_base() {
     let folder = folder(&[
         ("one", "a.example\nb.example\n"),
         ("two", "c.example\nd.example\n"),
+        ("three", "f.example\n"),
     ]);
     let at = folder.path();
-    let mut next = plan(at, "next", &["one", "two"]);
-    let first = plan(at, "first", &["one", "two"]);
+    let mut next = plan(at, "next", &["one", "two", "three"]);
+    let first = plan(at, "first", &["one", "two", "three"]);
     run(&first);
     // The delta has another key than the base.
     let key = Key::random();
-    let sources =
-        [("two", true), ("one", false), ("gone", true)].map(|(name, whole)| ImageSource {
-            whole,
-            rules: 2,
-            ..ImageSource::named(name)
-        });
+    let sources = [("two", 2), ("three", 0), ("gone", 1)].map(|(name, rules)| ImageSource {
+        rules,
+        ..ImageSource::named(name)
+    });
     let mut rules = [
         ("e.example", bits(0, Scope::Exact)),
-        ("a.example", bits(1, Scope::Exact)),
-        ("f.example", bits(1, Scope::Exact)),
+        ("c.example", bits(0, Scope::Exact)),
         ("g.example", bits(2, Scope::Exact)),
     ]
     .map(|(text, rule)| (path(&name(text)), rule));
@@ -244,21 +242,27 @@ fn a_delta_is_merged_into_its_base() {
     writer.finish(&provenance).expect("written");
     next.base = Some(first.out.clone());
     next.delta = Some(at.join("delta"));
-    next.lists[0].read = false;
-    next.lists[1].read = false;
+    for list in &mut next.lists {
+        list.read = false;
+    }
     let outcome = run(&next);
     let expected = [
         "one a.example",
         "one b.example",
-        "one f.example",
+        "two c.example",
         "two e.example",
     ];
     assert_eq!(reported(&next.out), expected);
     assert_eq!((outcome.given, outcome.rules), (4, 4));
     // A list that is read has no rules from the delta.
-    next.lists[0].read = true;
+    next.lists[1].read = true;
     run(&next);
-    let expected = ["one a.example", "one b.example", "two e.example"];
+    let expected = [
+        "one a.example",
+        "one b.example",
+        "two c.example",
+        "two d.example",
+    ];
     assert_eq!(reported(&next.out), expected);
 }
 
@@ -341,10 +345,7 @@ fn effects_are_carried_over_from_the_base_and_the_delta() {
         let mut last = None;
         for (list, owner, effect) in rules {
             if last.is_none_or(|(known, _)| known != list) {
-                let source = ImageSource {
-                    whole: true,
-                    ..ImageSource::named(list)
-                };
+                let source = ImageSource::named(list);
                 last = Some((list, builder.source(source).expect("room")));
             }
             let (_, number) = last.expect("set");
