@@ -24,6 +24,7 @@ use crate::policy::image::provenance::{ImageSource, Provenance};
 use crate::policy::image::text::PairHistogram;
 use crate::policy::image::writer::Writer;
 use crate::policy::image::{Image, ImageBytes};
+use crate::policy::prefix::{AddressOf, Prefix};
 use crate::policy::rule::{Action, Kind, Scope};
 
 fn list(folder: &FilePath, name: &str) -> PlanList {
@@ -393,4 +394,60 @@ fn effects_are_carried_over_from_the_base_and_the_delta() {
             is("two", "d.example", effect(Action::Drop)),
         ]
     );
+}
+
+#[test]
+fn rules_on_networks_are_carried_over_from_the_image_that_has_the_list() {
+    let folder = folder(&[("read", "a.example\n")]);
+    let at = folder.path();
+    let network = |text: &str| {
+        let network = text.parse().expect("a network");
+        Prefix::new(AddressOf::Answer, network).expect("valid")
+    };
+    let image = |file: &str, lists: &[(&str, &[&str])]| {
+        let mut builder = Builder::new();
+        for (list, networks) in lists {
+            let source = builder.source(ImageSource::named(list)).expect("room");
+            for text in *networks {
+                let inserted = builder.insert_prefix(network(text), source, &Effect::default());
+                inserted.expect("room");
+            }
+        }
+        let image = builder.finish().expect("room");
+        fs::write(at.join(file), image.bytes()).expect("written");
+    };
+    let base: &[(&str, &[&str])] = &[
+        ("stays", &["192.0.2.0/25"]),
+        ("moved", &["192.0.2.0/26", "192.0.2.0/27"]),
+        ("emptied", &["192.0.2.0/28"]),
+        ("read", &["192.0.2.0/29"]),
+    ];
+    image("base", base);
+    let delta: &[(&str, &[&str])] = &[
+        ("moved", &["192.0.2.0/27", "192.0.2.0/30"]),
+        ("emptied", &[]),
+        ("read", &["192.0.2.0/31"]),
+    ];
+    image("delta", delta);
+    let mut plan = plan(at, "image", &["emptied", "read", "moved", "stays"]);
+    plan.base = Some(at.join("base"));
+    plan.delta = Some(at.join("delta"));
+    for list in &mut plan.lists {
+        list.read = list.name == "read";
+    }
+    run(&plan);
+    let image = open(&plan.out);
+    let rules = image.triggers().prefixes().iter().map(|(prefix, clause)| {
+        let source = image.clauses().get(*clause).source;
+        let source = &image.provenance().sources[usize::from(source)];
+        (*prefix, source.name.as_str())
+    });
+    let expected = [
+        (network("192.0.2.0/25"), "stays"),
+        (network("192.0.2.0/27"), "moved"),
+        (network("192.0.2.0/30"), "moved"),
+    ];
+    let mut rules: Vec<_> = rules.collect();
+    rules.sort();
+    assert_eq!(rules, expected);
 }
