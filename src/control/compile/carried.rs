@@ -9,7 +9,7 @@ use super::plan::Plan;
 use crate::config::regular::Unread;
 use crate::control::persist::store::{ImageFileError, read_image};
 use crate::policy::effect::Effect;
-use crate::policy::image::clauses::{Clause, Clauses};
+use crate::policy::image::clauses::{Clause, ClausesBuilder};
 use crate::policy::image::cursor::Cursor;
 use crate::policy::image::path::{Key, Path as NamePath, labels};
 use crate::policy::image::provenance::ImageSource;
@@ -58,7 +58,7 @@ impl Old {
     pub(super) fn carried(
         &self,
         number: impl Fn(&str) -> Option<u16>,
-        clauses: &mut Clauses,
+        clauses: &mut ClausesBuilder,
     ) -> Result<Option<Carried<Cursor<'_>>>, TooLarge> {
         let Some(base) = &self.0.base else {
             return Ok(None);
@@ -81,7 +81,7 @@ impl Old {
     pub(super) fn carried_triggers(
         &self,
         number: impl Fn(&str) -> Option<u16>,
-        clauses: &mut Clauses,
+        clauses: &mut ClausesBuilder,
     ) -> Result<Triggers, TooLarge> {
         let mut triggers = Triggers::default();
         for image in [&self.0.base, &self.0.delta].into_iter().flatten() {
@@ -102,7 +102,7 @@ impl Old {
     pub(super) fn delta_clauses(
         &self,
         mut number: impl FnMut(&str) -> Option<u16>,
-        clauses: &mut Clauses,
+        clauses: &mut ClausesBuilder,
     ) -> Result<Vec<Option<u32>>, TooLarge> {
         match &self.0.delta {
             Some(delta) => carry_clauses(delta, &mut number, clauses),
@@ -142,7 +142,7 @@ impl Old {
 fn carry_clauses(
     image: &Image,
     number: &mut impl FnMut(&str) -> Option<u16>,
-    clauses: &mut Clauses,
+    clauses: &mut ClausesBuilder,
 ) -> Result<Vec<Option<u32>>, TooLarge> {
     let sources = image.provenance().sources.iter();
     let sources: Vec<_> = sources.map(|source| number(&source.name)).collect();

@@ -2,7 +2,7 @@
 
 use std::io::Cursor;
 
-use super::clauses::Clauses;
+use super::clauses::ClausesBuilder;
 use super::layout::HEADER;
 use super::layout::{Section, TABLE};
 use super::path::Key;
@@ -72,7 +72,7 @@ fn write(mut paths: Vec<Path>, histogram: PairHistogram) -> Image {
         Cursor::new(Vec::new()),
         key,
         histogram,
-        Clauses::of_sources(1),
+        ClausesBuilder::of_sources(1),
     )
     .expect("memory");
     for path in paths {

@@ -18,7 +18,7 @@ use crate::control::guard::release::{Guard, Guards};
 use crate::control::persist::list_notes::ListNotes;
 use crate::policy::builder::Builder;
 use crate::policy::effect::{Effect, EffectAction};
-use crate::policy::image::clauses::Clauses;
+use crate::policy::image::clauses::ClausesBuilder;
 use crate::policy::image::path::{Key, Path};
 use crate::policy::image::provenance::{ImageSource, Provenance};
 use crate::policy::image::text::PairHistogram;
@@ -231,8 +231,13 @@ fn a_delta_is_merged_into_its_base() {
     .map(|(text, rule)| (path(&name(text)), rule));
     rules.sort_by(|(one, _), (other, _)| key.compare(one, other));
     let file = fs::File::create(at.join("delta")).expect("made");
-    let mut writer =
-        Writer::new(file, key, PairHistogram::default(), Clauses::of_sources(3)).expect("written");
+    let mut writer = Writer::new(
+        file,
+        key,
+        PairHistogram::default(),
+        ClausesBuilder::of_sources(3),
+    )
+    .expect("written");
     for (path, rule) in &rules {
         writer.push(path, &[*rule]).expect("written");
     }
