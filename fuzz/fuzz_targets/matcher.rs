@@ -28,10 +28,10 @@ fuzz_target!(|input: &[u8]| {
 fn run(input: &mut Unstructured<'_>) -> Result<()> {
     let base = Rules::arbitrary(input)?;
     let over = Option::<Rules>::arbitrary(input)?;
-    let whole: [bool; LISTS as usize] = Arbitrary::arbitrary(input)?;
+    let has: [bool; LISTS as usize] = Arbitrary::arbitrary(input)?;
     let mut model = model(base.all());
     if let Some(over) = &over {
-        change(&mut model, over, whole);
+        change(&mut model, over, has);
     }
     let mut asked: Vec<Name> = base
         .names()
@@ -42,7 +42,7 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
     {
         asked.push(name);
     }
-    let delta = over.map(|over| Arc::new(over.image_with(whole)));
+    let delta = over.map(|over| Arc::new(over.image_of(has)));
     let rank = |name: &str| name.parse().ok();
     let images = Images {
         base: Some(Arc::new(base.image())),
@@ -69,12 +69,13 @@ fn model(rules: impl Iterator<Item = Rule>) -> Model {
     model
 }
 
-/// Applies a delta.
-fn change(model: &mut Model, over: &Rules, whole: [bool; LISTS as usize]) {
+/// Applies a delta that `has` these lists: its rules replace theirs.
+fn change(model: &mut Model, over: &Rules, has: [bool; LISTS as usize]) {
     for scopes in model.values_mut() {
-        scopes.retain(|(list, _)| !whole[usize::from(*list)]);
+        scopes.retain(|(list, _)| !has[usize::from(*list)]);
     }
-    for (owner, scopes) in self::model(over.all()) {
+    let rules = over.all().filter(|rule| has[usize::from(rule.list)]);
+    for (owner, scopes) in self::model(rules) {
         model.entry(owner).or_default().extend(scopes);
     }
 }

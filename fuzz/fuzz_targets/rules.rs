@@ -109,23 +109,24 @@ impl Rules {
 
     /// An image of the rules.
     pub(crate) fn image(&self) -> Image {
-        self.image_with([false; LISTS as usize])
+        self.image_of([true; LISTS as usize])
     }
 
-    /// An image of the rules. The rules of a list with `whole` replace those of the same list in a base.
-    pub(crate) fn image_with(&self, whole: [bool; LISTS as usize]) -> Image {
+    /// An image of the rules of those lists that it `has`.
+    pub(crate) fn image_of(&self, has: [bool; LISTS as usize]) -> Image {
         let mut builder = Builder::keyed(Key::new(self.seed));
-        for (list, whole) in whole.into_iter().enumerate() {
-            let source = ImageSource {
-                whole,
-                ..ImageSource::named(&list.to_string())
-            };
-            builder.source(source).expect("few");
-        }
+        let sources = (0..LISTS).map(|list| {
+            let source = ImageSource::named(&list.to_string());
+            has[usize::from(list)].then(|| builder.source(source).expect("few"))
+        });
+        let sources: Vec<_> = sources.collect();
         for rule in self.all() {
+            let Some(source) = sources[usize::from(rule.list)] else {
+                continue;
+            };
             let path = path(&rule.name, rule.name.label_count());
             builder
-                .insert_path(&path, rule.list, rule.scope, &rule.effect)
+                .insert_path(&path, source, rule.scope, &rule.effect)
                 .expect("room");
         }
         builder.finish().expect("room")

@@ -110,14 +110,9 @@ fn print(summary: &ImageSummary, out: &mut impl Write) -> Result<(), Failure> {
     }
     for source in &summary.provenance.sources {
         let (name, path) = (&source.name, source.path.shown());
-        let replaces = if source.whole {
-            ", in place of the base's"
-        } else {
-            ""
-        };
         writeln!(
             out,
-            "source {name}: {}{replaces}, read {:.0} from {path}, digest {:.16}",
+            "source {name}: {}, read {:.0} from {path}, digest {:.16}",
             counted(source.rules, "rule", "rules"),
             source.read_at,
             source.digest

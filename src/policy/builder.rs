@@ -3,7 +3,7 @@
 use std::io::Cursor;
 
 use super::effect::Effect;
-use super::image::clauses::Clauses;
+use super::image::clauses::ClausesBuilder;
 use super::image::path::{Key, Path};
 use super::image::provenance::{ImageSource, Provenance};
 use super::image::run::Run;
@@ -21,7 +21,7 @@ pub struct Builder {
     key: Key,
     run: Run,
     histogram: PairHistogram,
-    clauses: Clauses,
+    clauses: ClausesBuilder,
     triggers: Triggers,
     sources: Vec<ImageSource>,
 }
@@ -44,7 +44,7 @@ impl Builder {
             key,
             run: Run::new(),
             histogram: PairHistogram::default(),
-            clauses: Clauses::default(),
+            clauses: ClausesBuilder::default(),
             triggers: Triggers::default(),
             sources: Vec::new(),
         }

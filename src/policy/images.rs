@@ -11,7 +11,7 @@ use super::image::provenance::ImageSource;
 pub struct Images {
     /// The rules of large lists, and of small ones that no longer fitted the delta.
     pub base: Option<Arc<Image>>,
-    /// The rules of the other small lists. They replace the rules of the same lists in the base.
+    /// All rules of the other small lists. Rules of the same lists in the base do not count.
     pub delta: Option<Arc<Image>>,
     /// The rules of orders and exceptions, whether in force or not.
     pub orders: Option<Arc<Image>>,
@@ -38,9 +38,15 @@ impl Images {
         sources.map(|source| source.name.as_str()).collect()
     }
 
+    /// Whether the rules of `list` are read from this image, which is the base or the delta.
+    pub fn is_in(&self, image: &Arc<Image>, list: &str) -> bool {
+        let found = self.find(list);
+        found.is_some_and(|(found, _)| Arc::ptr_eq(found, image))
+    }
+
     /// Whether the rules of `list` are read from the base.
     pub fn is_in_base(&self, list: &str) -> bool {
-        source(self.base.as_deref(), list).is_some() && !self.is_in_delta(list)
+        source(&self.base, list).is_some() && !self.is_in_delta(list)
     }
 
     /// Whether the rules of `list` are read from the delta.
@@ -68,15 +74,27 @@ impl Images {
         self
     }
 
-    /// The provenance of `list` in the delta. `None` if the delta has no rules of it.
+    /// The provenance of `list` in the delta. `None` if the delta does not have the list. If it has the list without rules,
+    /// the list has none.
     pub fn in_delta(&self, list: &str) -> Option<&ImageSource> {
-        source(self.delta.as_deref(), list)
+        source(&self.delta, list)
+    }
+
+    /// The image that the rules of `list` are read from, and the provenance of the list in it. `None` if the list is not in
+    /// force.
+    pub fn find(&self, list: &str) -> Option<(&Arc<Image>, &ImageSource)> {
+        if self.gone.contains(list) {
+            return None;
+        }
+        let image = match self.is_in_delta(list) {
+            true => &self.delta,
+            false => &self.base,
+        };
+        let source = source(image, list)?;
+        Some((image.as_ref()?, source))
     }
 }
 
-fn source<'i>(image: Option<&'i Image>, list: &str) -> Option<&'i ImageSource> {
-    let sources = image
-        .into_iter()
-        .flat_map(|image| &image.provenance().sources);
-    sources.into_iter().find(|source| source.name == list)
+fn source<'i>(image: &'i Option<Arc<Image>>, list: &str) -> Option<&'i ImageSource> {
+    image.as_ref()?.provenance().source(list)
 }

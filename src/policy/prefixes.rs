@@ -41,7 +41,7 @@ impl AddressRules {
             let (sources, clauses) = (&image.provenance().sources, image.clauses());
             for &(prefix, clause) in image.triggers().prefixes() {
                 let name = &*sources[usize::from(clauses.get(clause).source)].name;
-                if is_base && images.in_delta(name).is_some_and(|source| source.whole) {
+                if is_base && images.is_in_delta(name) {
                     continue;
                 }
                 let rules = match prefix.of {
@@ -309,7 +309,11 @@ mod tests {
     use ipnet::{IpNet, Ipv4Net, Ipv6Net};
     use proptest::prelude::*;
 
-    use super::super::prefix::AddressOf;
+    use std::sync::Arc;
+
+    use super::super::builder::Builder;
+    use super::super::image::Image;
+    use super::super::image::provenance::ImageSource;
     use super::*;
 
     /// Few addresses, so that networks often nest and touch, also at the ends of the IPv4 addresses.
@@ -372,6 +376,37 @@ mod tests {
                 prop_assert_eq!(found, expected, "{}", address);
             }
         }
+    }
+
+    /// An image of lists, each with the third bytes of its networks in 192.0.0.0/16.
+    fn image(lists: &[(&str, &[u8])]) -> Option<Arc<Image>> {
+        let mut builder = Builder::new();
+        for (name, networks) in lists {
+            let source = builder.source(ImageSource::named(name)).expect("room");
+            for third in *networks {
+                let network = Ipv4Net::new(Ipv4Addr::new(192, 0, *third, 0), 24).expect("valid");
+                let prefix = Prefix::new(AddressOf::Answer, network.into()).expect("valid");
+                let inserted = builder.insert_prefix(prefix, source, &Effect::default());
+                inserted.expect("room");
+            }
+        }
+        Some(Arc::new(builder.finish().expect("room")))
+    }
+
+    #[test]
+    fn networks_in_the_base_of_a_list_that_the_delta_has_do_not_count() {
+        let images = Images {
+            base: image(&[("stays", &[1]), ("moved", &[2, 3]), ("emptied", &[4])]),
+            delta: image(&[("moved", &[3, 5]), ("emptied", &[])]),
+            ..Images::default()
+        };
+        let rules = AddressRules::new(&images, |_, _| Some(0));
+        let found = (0..=6).filter(|third| {
+            let address = Ipv4Addr::new(192, 0, *third, 7);
+            rules.answer.find(address.into()).is_some()
+        });
+        assert_eq!(found.collect::<Vec<_>>(), [1, 3, 5]);
+        assert!(rules.client.is_empty());
     }
 
     #[test]

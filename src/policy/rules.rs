@@ -75,11 +75,8 @@ impl Rules {
     /// source is not configured.
     pub(super) fn add_view(&mut self, ranked: impl Fn(&str, &Effect) -> Option<RankedClause>) {
         let delta = self.delta.as_ref();
-        let is_whole = |name: &str| {
-            let sources = delta.map_or(&[][..], |delta| &delta.image.provenance().sources);
-            let mut sources = sources.iter();
-            sources.any(|source| source.whole && source.name == name)
-        };
+        let is_in_delta =
+            |name: &str| delta.is_some_and(|delta| delta.image.provenance().source(name).is_some());
         // Most clients belong to the default view.
         let is_default = self.views.is_empty();
         let ranks = |image: &Image, is_replaced: &dyn Fn(&str) -> bool| {
@@ -102,7 +99,7 @@ impl Rules {
             let orders = self.orders.as_ref();
             orders.map(|orders| Arc::new(ranks(&orders.image, &is_replaced)))
         };
-        let base = self.base.as_ref().map(|base| ranks(base, &is_whole));
+        let base = self.base.as_ref().map(|base| ranks(base, &is_in_delta));
         let delta = delta.map(|delta| ranks(&delta.image, &is_replaced));
         let orders = match self.views.first() {
             Some(first) => first.orders.clone(),
@@ -400,26 +397,23 @@ mod tests {
         }
     }
 
-    fn image(rules: &BTreeSet<Rule>, whole: [bool; 3]) -> Arc<Image> {
+    /// An image with the rules of those lists that it `has`.
+    fn image(rules: &BTreeSet<Rule>, has: [bool; 3]) -> Arc<Image> {
         let mut builder = Builder::new();
-        for (name, whole) in LISTS.into_iter().zip(whole) {
-            let source = ImageSource {
-                whole,
-                ..ImageSource::named(name)
-            };
-            builder.source(source).expect("room");
-        }
-        for (list, owner, number) in rules {
-            let (owner, _) = Name::parse(owner, 0).expect("a name");
-            builder
-                .insert(&owner, *list as u16, scope(*number))
-                .expect("room");
+        for (number, name) in LISTS.into_iter().enumerate().filter(|list| has[list.0]) {
+            let source = builder.source(ImageSource::named(name)).expect("room");
+            for (_, owner, number) in rules.iter().filter(|rule| rule.0 == number) {
+                let (owner, _) = Name::parse(owner, 0).expect("a name");
+                builder
+                    .insert(&owner, source, scope(*number))
+                    .expect("room");
+            }
         }
         Arc::new(builder.finish().expect("room"))
     }
 
     fn rules(base: &BTreeSet<Rule>, delta: Option<Arc<Image>>) -> Rules {
-        let base = image(base, [false; 3]);
+        let base = image(base, [true; 3]);
         let rank = |name: &str| LISTS.iter().position(|list| *list == name);
         let images = Images {
             base: Some(base),
@@ -488,16 +482,17 @@ mod tests {
         }
 
         #[test]
-        fn a_delta_adds_and_replaces_whole_lists(
+        fn a_delta_replaces_the_lists_that_it_has_even_if_it_has_no_rules_of_them(
             base in sets(60),
-            added in sets(20),
-            whole in any::<[bool; 3]>(),
+            newer in sets(20),
+            has in any::<[bool; 3]>(),
             asked in prop::collection::vec(names(), 1..60),
         ) {
-            let kept = base.iter().filter(|rule| !whole[rule.0]);
-            let model = Model(kept.chain(&added).cloned().collect());
-            let owners = owners(base.iter().chain(&added));
-            let delta = image(&added, whole);
+            let kept = base.iter().filter(|rule| !has[rule.0]);
+            let replaced = newer.iter().filter(|rule| has[rule.0]);
+            let model = Model(kept.chain(replaced).cloned().collect());
+            let owners = owners(base.iter().chain(&newer));
+            let delta = image(&newer, has);
             compare(&rules(&base, Some(delta)), &model, &all(&asked, &owners))?;
         }
     }
@@ -506,7 +501,7 @@ mod tests {
     fn rules_of_a_list_without_a_rank_do_not_count() {
         let name = Name::from_text("a.test").expect("a name");
         let set = BTreeSet::from([(0, name.wire().to_vec(), 2), (1, name.wire().to_vec(), 2)]);
-        let base = image(&set, [false; 3]);
+        let base = image(&set, [true; 3]);
         let rank = |list: &str| (list == "two").then_some(0);
         let rules = Rules::by_rank(base.into(), rank, |_| false);
         let mut found = [LookupResult::default()];
@@ -526,7 +521,7 @@ mod tests {
             .filter_map(|n| Name::from_text(n).ok())
             .collect();
         let set = names.iter().map(|name| (0, name.wire().to_vec(), 2));
-        let intact = image(&set.collect(), [false; 3]);
+        let intact = image(&set.collect(), [true; 3]);
         let names: Vec<_> = names.iter().collect();
         let look = |base, delta| {
             let images = Images {

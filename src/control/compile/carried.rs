@@ -1,6 +1,7 @@
 //! The images that rules are carried over from: a base, and a delta over it.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::error::CompileError;
 use super::merge::Carried;
@@ -8,7 +9,7 @@ use super::plan::Plan;
 use crate::config::regular::Unread;
 use crate::control::persist::store::{ImageFileError, read_image};
 use crate::policy::effect::Effect;
-use crate::policy::image::clauses::{Clause, Clauses};
+use crate::policy::image::clauses::{Clause, ClausesBuilder};
 use crate::policy::image::cursor::Cursor;
 use crate::policy::image::path::{Key, Path as NamePath, labels};
 use crate::policy::image::provenance::ImageSource;
@@ -16,62 +17,53 @@ use crate::policy::image::text::PairHistogram;
 use crate::policy::image::triggers::Triggers;
 use crate::policy::image::values::ImageRule;
 use crate::policy::image::{Image, ImageError, TooLarge};
+use crate::policy::images::Images;
 use crate::wire::name::Name;
 
 /// The images that were in force before.
-pub(super) struct Old {
-    base: Option<Image>,
-    delta: Option<Image>,
-}
+pub(super) struct Old(Images);
 
 impl Old {
     /// Reads the images of the plan.
     pub(super) fn open(plan: &Plan) -> Result<Self, CompileError> {
-        Ok(Self {
+        Ok(Self(Images {
             base: open(plan.base.as_deref())?,
             delta: open(plan.delta.as_deref())?,
-        })
-    }
-
-    fn images(&self) -> impl Iterator<Item = &Image> {
-        self.delta.iter().chain(&self.base)
+            ..Images::default()
+        }))
     }
 
     /// The key that all paths are sorted by. It is that of the base, whose paths are then sorted already.
     pub(super) fn key(&self) -> Key {
-        self.base
-            .as_ref()
-            .map_or_else(Key::random, |base| base.key().clone())
+        let base = self.0.base.as_ref();
+        base.map_or_else(Key::random, |base| base.key().clone())
     }
 
     /// The pair histogram of the base.
     pub(super) fn pair_histogram(&self) -> PairHistogram {
-        self.base
-            .as_ref()
-            .map(Image::pair_histogram)
-            .unwrap_or_default()
+        let base = self.0.base.as_ref();
+        base.map(|base| base.pair_histogram()).unwrap_or_default()
     }
 
-    /// The newest source with this name.
+    /// The source with this name in the image that has its rules.
     pub(super) fn source(&self, name: &str) -> Option<&ImageSource> {
-        let mut sources = self.images().flat_map(|image| &image.provenance().sources);
-        sources.find(|source| source.name == name)
+        self.0.find(name).map(|(_, source)| source)
     }
 
-    /// The base's rules of the lists for which `number` returns a number, except lists that the delta replaces as a
-    /// whole. `None` if there are none. Their clauses are added to `clauses`.
+    /// The base's rules of the lists for which `number` returns a number, except lists that the delta has. `None` if there
+    /// are none. Their clauses are added to `clauses`.
     ///
     /// # Errors
     /// If there are too many clauses.
     pub(super) fn carried(
         &self,
         number: impl Fn(&str) -> Option<u16>,
-        clauses: &mut Clauses,
+        clauses: &mut ClausesBuilder,
     ) -> Result<Option<Carried<Cursor<'_>>>, TooLarge> {
-        let Some(base) = &self.base else {
+        let Some(base) = &self.0.base else {
             return Ok(None);
         };
-        let mut number = |name: &str| number(name).filter(|_| !self.is_replaced(name));
+        let mut number = |name: &str| number(name).filter(|_| self.0.is_in(base, name));
         let clauses = carry_clauses(base, &mut number, clauses)?;
         // A base without such rules is not read at all.
         let is_needed = clauses.iter().any(Option::is_some);
@@ -81,33 +73,20 @@ impl Old {
         }))
     }
 
-    /// Whether the delta has all rules of a list, in place of the base.
-    fn is_replaced(&self, list: &str) -> bool {
-        let deltas = self.delta.iter();
-        let mut sources = deltas.flat_map(|delta| &delta.provenance().sources);
-        sources.any(|source| source.whole && source.name == list)
-    }
-
-    /// The rules on networks and patterns of the lists for which `number` returns a number, from both images. Their clauses are added to
-    /// `clauses`.
+    /// The rules on networks and patterns of the lists for which `number` returns a number, each list from the image that has
+    /// it. Their clauses are added to `clauses`.
     ///
     /// # Errors
     /// If there are too many clauses or rules.
     pub(super) fn carried_triggers(
         &self,
         number: impl Fn(&str) -> Option<u16>,
-        clauses: &mut Clauses,
+        clauses: &mut ClausesBuilder,
     ) -> Result<Triggers, TooLarge> {
         let mut triggers = Triggers::default();
-        let in_base = |name: &str| number(name).filter(|_| !self.is_replaced(name));
-        let images = [
-            self.base
-                .as_ref()
-                .map(|base| (base, &in_base as &dyn Fn(&str) -> Option<u16>)),
-            self.delta.as_ref().map(|delta| (delta, &number as _)),
-        ];
-        for (image, number) in images.into_iter().flatten() {
-            let numbers = carry_clauses(image, &mut |name: &str| number(name), clauses)?;
+        for image in [&self.0.base, &self.0.delta].into_iter().flatten() {
+            let mut number = |name: &str| number(name).filter(|_| self.0.is_in(image, name));
+            let numbers = carry_clauses(image, &mut number, clauses)?;
             triggers.carry(image.triggers(), |clause| {
                 Ok(numbers.get(clause as usize).copied().flatten())
             })?;
@@ -123,9 +102,9 @@ impl Old {
     pub(super) fn delta_clauses(
         &self,
         mut number: impl FnMut(&str) -> Option<u16>,
-        clauses: &mut Clauses,
+        clauses: &mut ClausesBuilder,
     ) -> Result<Vec<Option<u32>>, TooLarge> {
-        match &self.delta {
+        match &self.0.delta {
             Some(delta) => carry_clauses(delta, &mut number, clauses),
             None => Ok(Vec::new()),
         }
@@ -138,7 +117,7 @@ impl Old {
         numbers: &[Option<u32>],
         mut each: impl FnMut(&Name, ImageRule) -> Result<(), E>,
     ) -> Result<Option<ImageError>, E> {
-        let Some(delta) = &self.delta else {
+        let Some(delta) = &self.0.delta else {
             return Ok(None);
         };
         let mut cursor = delta.cursor();
@@ -163,7 +142,7 @@ impl Old {
 fn carry_clauses(
     image: &Image,
     number: &mut impl FnMut(&str) -> Option<u16>,
-    clauses: &mut Clauses,
+    clauses: &mut ClausesBuilder,
 ) -> Result<Vec<Option<u32>>, TooLarge> {
     let sources = image.provenance().sources.iter();
     let sources: Vec<_> = sources.map(|source| number(&source.name)).collect();
@@ -174,7 +153,7 @@ fn carry_clauses(
     image.clauses().iter().map(&mut add).collect()
 }
 
-fn open(path: Option<&Path>) -> Result<Option<Image>, CompileError> {
+fn open(path: Option<&Path>) -> Result<Option<Arc<Image>>, CompileError> {
     let Some(path) = path else { return Ok(None) };
     let image = read_image(path).map_err(|error| match error {
         ImageFileError::Refused { path, source } => CompileError::Damaged { path, source },
@@ -185,5 +164,5 @@ fn open(path: Option<&Path>) -> Result<Option<Image>, CompileError> {
         ImageFileError::Unreadable { path, source }
         | ImageFileError::Memory { path, source, .. } => CompileError::Unreadable { path, source },
     });
-    image.map(Some)
+    Ok(Some(Arc::new(image?)))
 }

@@ -292,30 +292,22 @@ impl Name {
             rules.sort_unstable();
             rules.dedup();
         }
-        for &rule in &*rules {
-            counts[source(rule)] += u64::from(rule & CHANGE == 0);
-        }
-        // The rules of a list that was read come from its file, those of any other list from the images.
-        rules.retain(|&rule| left_out[source(rule)] == (rule & CHANGE != 0));
-        if !self.base.is_empty() || rules.iter().any(|rule| rule & CHANGE != 0) {
-            self.merge_base();
+        rules.retain_mut(|rule| {
+            let (source, is_change) = (source(*rule), *rule & CHANGE != 0);
+            counts[source] += u64::from(!is_change);
+            *rule &= !CHANGE;
+            // The rules of a list that was read come from its file, those of any other list from the images.
+            left_out[source] == is_change
+        });
+        if !self.base.is_empty() {
+            // A list of the base has no other rules.
+            rules.append(&mut self.base);
+            rules.sort_unstable();
         }
         if !self.sorted.is_empty() {
             each(&self.path, &self.sorted)?;
             self.sorted.clear();
         }
         Ok(())
-    }
-
-    /// Merges the sorted rules with those carried over.
-    #[cold]
-    fn merge_base(&mut self) {
-        let rules = &mut self.sorted;
-        for rule in &mut *rules {
-            *rule &= !CHANGE;
-        }
-        rules.append(&mut self.base);
-        rules.sort_unstable();
-        rules.dedup();
     }
 }

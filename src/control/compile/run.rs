@@ -20,7 +20,7 @@ use crate::control::persist::durable::{Access, DurableError, NewFile, directory_
 use crate::control::persist::list_notes::ListNotes;
 use crate::control::sources::lists::load::Refusal;
 use crate::policy::image::WriteError;
-use crate::policy::image::clauses::Clauses;
+use crate::policy::image::clauses::ClausesBuilder;
 use crate::policy::image::path::Key;
 use crate::policy::image::provenance::{ImageSource, Provenance};
 use crate::policy::image::values::{ImageRule, SOURCES};
@@ -50,7 +50,7 @@ pub fn compile(plan: &Plan, progress: impl FnMut(Event)) -> Result<Outcome, Comp
         plan,
         protected_names: ProtectedNames::new(plan.protected_names.clone()),
         old: Old::open(plan)?,
-        clauses: Clauses::of_sources(plan.lists.len()),
+        clauses: ClausesBuilder::of_sources(plan.lists.len()),
         states: Vec::new(),
     };
     let mut outcome = work.compile(&mut reporter)?;
@@ -79,7 +79,7 @@ struct Work<'p> {
     protected_names: ProtectedNames,
     old: Old,
     /// The clause of a list with the default effect has the number of the list.
-    clauses: Clauses,
+    clauses: ClausesBuilder,
     /// In the order of the plan's lists.
     states: Vec<ListState>,
 }
@@ -222,7 +222,8 @@ impl Work<'_> {
             .old
             .carried_triggers(|name| self.carried_number(name), &mut clauses);
         let triggers = triggers.map_err(CompileError::TooLarge)?;
-        let sources: Vec<_> = clauses.iter().map(|(clause, _)| clause.source).collect();
+        let sources = clauses.table().iter();
+        let sources: Vec<_> = sources.map(|(clause, _)| clause.source).collect();
         let mut writer = Writer::new(file, key.clone(), pairs, clauses).map_err(failed)?;
         writer.add_triggers(triggers).map_err(failed)?;
         let merge = Merge::new(key, sorted.runs(), carried, &sources, &left_out);
@@ -339,15 +340,11 @@ impl Work<'_> {
                     path: recorded(&list.path),
                     read_at: reading.at,
                     digest: reading.digest.to_string(),
-                    whole: false,
                     rules,
                     notes: self.notes(list, reading).to_value(),
                 },
-                _ => match self.old.source(&list.name).cloned() {
-                    Some(source) => ImageSource {
-                        whole: false,
-                        ..source
-                    },
+                _ => match self.old.source(&list.name) {
+                    Some(source) => source.clone(),
                     None => ImageSource {
                         path: recorded(&list.path),
                         ..ImageSource::named(&list.name)

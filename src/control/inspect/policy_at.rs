@@ -358,10 +358,7 @@ impl PolicyAt {
             let ListRules::Rules(rules) = &past.rules else {
                 continue;
             };
-            let source = builder.source(ImageSource {
-                whole: true,
-                ..ImageSource::named(&past.list.source.name)
-            })?;
+            let source = builder.source(ImageSource::named(&past.list.source.name))?;
             let mut cursor = rules.image.cursor();
             while cursor.advance() {
                 let image = &rules.image;

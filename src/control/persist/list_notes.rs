@@ -69,7 +69,6 @@ pub(crate) fn rules_of(source: &ImageSource) -> String {
         rules,
         notes,
         read_at: _,
-        whole: _,
     } = source;
     let all = match (ListNotes::of(source), content_of(source)) {
         (Some(of), Some(content)) => {

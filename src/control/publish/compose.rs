@@ -83,8 +83,7 @@ pub fn snapshot(
 }
 
 /// Joins rules into one image: from `kept` the rules of those sources whose name `keeps` selects, and all rules of the
-/// images in `fresh`. Each image in `fresh` has a single list, which is marked as complete: it replaces the rules that
-/// another image has of the same list.
+/// images in `fresh`, each of which has a single list.
 ///
 /// # Errors
 /// If an image can't hold all rules.
@@ -105,18 +104,13 @@ pub fn join<'i>(
         })?;
     }
     for (image, source) in fresh {
-        let complete = ImageSource {
-            whole: true,
-            ..source
-        };
-        let number = builder.source(complete)?;
+        let number = builder.source(source)?;
         builder.add_image(image, |_| Some(number))?;
     }
     builder.finish()
 }
 
-/// Joins the rules of these sources into one image. Each is given with the image that has its rules, and is marked as
-/// complete.
+/// Joins the rules of these sources into one image. Each is given with the image that has its rules.
 ///
 /// # Errors
 /// If an image can't hold all rules.
@@ -134,11 +128,8 @@ pub fn collect(wanted: &[(&Arc<Image>, &ImageSource)]) -> Result<Image, TooLarge
             let is_same = |(other, wanted): &&(&Arc<Image>, &ImageSource)| {
                 Arc::ptr_eq(other, image) && wanted.name == source.name
             };
-            let complete = wanted.iter().find(is_same).map(|(_, source)| ImageSource {
-                whole: true,
-                ..(*source).clone()
-            });
-            let number = complete.map(|complete| builder.source(complete));
+            let found = wanted.iter().find(is_same);
+            let number = found.map(|(_, source)| builder.source((*source).clone()));
             numbers.push(number.transpose()?);
         }
         builder.add_image(image, |source| {

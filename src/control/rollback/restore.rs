@@ -22,27 +22,13 @@ type ListInImage<'i> = (&'i Arc<Image>, &'i ImageSource);
 
 /// The load of a list from the images; `None` if they don't have the list as it is configured now.
 pub(crate) fn loaded(images: &Images, list: &List) -> Option<Loaded> {
-    provenance::loaded(find(images, &list.source.name)?.1, list)
+    provenance::loaded(images.find(&list.source.name)?.1, list)
 }
 
 /// As [`loaded`], but also if the list was read from another file or in another format; also returns the list as it
 /// was configured then.
 pub(crate) fn last_loaded(images: &Images, list: &List) -> Option<(List, Loaded)> {
-    provenance::kept(find(images, &list.source.name)?.1, list)
-}
-
-/// The image in force for a list: the delta's record replaces the base's.
-fn find<'i>(images: &'i Images, name: &str) -> Option<ListInImage<'i>> {
-    if images.gone.contains(name) {
-        return None;
-    }
-    let image = match images.is_in_delta(name) {
-        true => images.delta.as_ref(),
-        false => images.base.as_ref(),
-    }?;
-    let mut sources = image.provenance().sources.iter();
-    let source = sources.find(|source| source.name == name)?;
-    Some((image, source))
+    provenance::kept(images.find(&list.source.name)?.1, list)
 }
 
 /// The images of a generation. A list keeps the rules that are in force if the generation does not have it as it is
@@ -65,7 +51,8 @@ pub(crate) fn compose(
     }
     let wanted = lists.iter().filter_map(|list| {
         let images = if restored(list) { generation } else { in_force };
-        find(images, &list.source.name).filter(|_| restored(list) || stays(list))
+        let found = images.find(&list.source.name);
+        found.filter(|_| restored(list) || stays(list))
     });
     let wanted: Vec<ListInImage<'_>> = wanted.collect();
     let bases = [&generation.base, &in_force.base];
@@ -86,13 +73,9 @@ pub(crate) fn compose(
     Ok(images.with_lists(|name| names.contains(name)))
 }
 
-/// Whether a base has the rules of a list. `whole` is not compared, as it is set only in the records of a delta.
+/// Whether a base has the rules of a list.
 fn has(base: Option<&Image>, wanted: &ImageSource) -> bool {
-    let wanted = ImageSource {
-        whole: false,
-        ..wanted.clone()
-    };
-    base.is_some_and(|base| base.provenance().sources.contains(&wanted))
+    base.is_some_and(|base| base.provenance().sources.contains(wanted))
 }
 
 /// A sentence for each thing that a rollback does not restore: lists that are no longer configured, actions, the
@@ -300,7 +283,7 @@ mod tests {
     fn rules(images: &Images, lists: &[List]) -> Vec<(String, String, u64)> {
         let known = lists.iter().filter_map(|list| {
             loaded(images, list)?;
-            let (image, source) = find(images, &list.source.name)?;
+            let (image, source) = images.find(&list.source.name)?;
             let number = image
                 .provenance()
                 .sources

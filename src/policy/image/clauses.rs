@@ -1,6 +1,6 @@
 //! Clauses: the pairs of a source and an effect that rules refer to.
 
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use super::bits::word;
@@ -26,9 +26,15 @@ pub struct Clause {
 #[derive(Clone, Debug)]
 pub struct Clauses {
     all: Vec<Clause>,
+    effects: Vec<Effect>,
+}
+
+/// Collects the clauses of an image that is to be written.
+#[derive(Clone, Debug)]
+pub struct ClausesBuilder {
+    table: Clauses,
     /// For each clause a number of its source and tier. Only rules in the same group make each other redundant.
     groups: Vec<u32>,
-    effects: Vec<Effect>,
     numbers: HashMap<Clause, u32>,
     effect_numbers: HashMap<Effect, u32>,
 }
@@ -37,29 +43,31 @@ pub struct Clauses {
 #[derive(Serialize, Deserialize)]
 struct Stored(Vec<Effect>);
 
-impl Default for Clauses {
+impl Default for ClausesBuilder {
     fn default() -> Self {
         let effect = Effect::default();
         Self {
-            all: Vec::new(),
+            table: Clauses {
+                all: Vec::new(),
+                effects: vec![effect.clone()],
+            },
             groups: Vec::new(),
-            effects: vec![effect.clone()],
             numbers: HashMap::default(),
             effect_numbers: std::iter::once((effect, 0)).collect(),
         }
     }
 }
 
-impl Clauses {
+impl ClausesBuilder {
     /// The clauses of `sources` sources that have the default effect only: the number of a clause is that of its
     /// source.
     pub fn of_sources(sources: usize) -> Self {
-        let mut clauses = Self::default();
+        let mut builder = Self::default();
         for source in 0..sources {
-            let clause = clauses.number(source as u16, 0);
+            let clause = builder.number(source as u16, 0);
             debug_assert_eq!(clause, Ok(source as u32));
         }
-        clauses
+        builder
     }
 
     /// The number of the clause with this source and effect.
@@ -75,8 +83,8 @@ impl Clauses {
             Some(&number) => number,
             None => {
                 effect.check().map_err(TooLarge::Effect)?;
-                let number = self.effects.len() as u32;
-                self.effects.push(effect.clone());
+                let number = self.table.effects.len() as u32;
+                self.table.effects.push(effect.clone());
                 self.effect_numbers.insert(effect.clone(), number);
                 number
             }
@@ -89,69 +97,25 @@ impl Clauses {
         if let Some(&number) = self.numbers.get(&clause) {
             return Ok(number);
         }
-        if self.all.len() >= LIMIT {
+        if self.table.all.len() >= LIMIT {
             return Err(TooLarge::Clauses);
         }
-        let number = self.all.len() as u32;
-        let tier = self.effects[effect as usize].tier as u32;
+        let number = self.table.all.len() as u32;
+        let tier = self.table.effects[effect as usize].tier as u32;
         self.groups.push(u32::from(source) << 2 | tier);
-        self.all.push(clause);
+        self.table.all.push(clause);
         self.numbers.insert(clause, number);
         Ok(number)
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.all.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.all.is_empty()
-    }
-
-    /// The clauses in the order of their numbers.
-    pub fn iter(&self) -> impl Iterator<Item = (Clause, &Effect)> {
-        let effect = |clause: &Clause| &self.effects[clause.effect as usize];
-        self.all.iter().map(move |clause| (*clause, effect(clause)))
-    }
-
-    /// The clause with this number.
-    ///
-    /// # Panics
-    /// If there is none. Opening an image checks that its rules have one.
-    #[inline]
-    pub fn get(&self, clause: u32) -> Clause {
-        self.all[clause as usize]
-    }
-
-    /// The effect of a clause.
-    ///
-    /// # Panics
-    /// If there is no such clause.
-    pub fn effect(&self, clause: u32) -> &Effect {
-        &self.effects[self.get(clause).effect as usize]
-    }
-
-    /// A number of the clause's source and tier.
-    ///
-    /// # Panics
-    /// If there is no such clause.
-    pub(super) fn group(&self, clause: u32) -> u32 {
-        self.groups[clause as usize]
-    }
-
-    /// The order in which clauses of one group precede each other. Groups have an arbitrary order.
-    ///
-    /// # Panics
-    /// If there is no such clause.
-    pub(super) fn precedence(&self, clause: u32) -> (u32, &Effect) {
-        (self.group(clause), self.effect(clause))
+    /// The table of the clauses that were added.
+    pub fn table(&self) -> &Clauses {
+        &self.table
     }
 
     /// Whether all effects are the default.
     fn is_plain(&self) -> bool {
-        self.effects.len() == 1
+        self.table.effects.len() == 1
     }
 
     /// The subtree rule with the clause of a rule.
@@ -209,12 +173,63 @@ impl Clauses {
             let is_of_group = self.groups.get(other as usize) == Some(group);
             if rule & ImageRule::SCOPE == scope && is_of_group {
                 best = match best {
-                    Some(best) if self.effect(best) <= self.effect(other) => Some(best),
+                    Some(best) if self.table.effect(best) <= self.table.effect(other) => Some(best),
                     _ => Some(other),
                 };
             }
         }
         best
+    }
+}
+
+impl Clauses {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// The clauses in the order of their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (Clause, &Effect)> {
+        let effect = |clause: &Clause| &self.effects[clause.effect as usize];
+        self.all.iter().map(move |clause| (*clause, effect(clause)))
+    }
+
+    /// The clause with this number.
+    ///
+    /// # Panics
+    /// If there is none. Opening an image checks that its rules have one.
+    #[inline]
+    pub fn get(&self, clause: u32) -> Clause {
+        self.all[clause as usize]
+    }
+
+    /// A number of the clause's source and tier.
+    ///
+    /// # Panics
+    /// If there is no such clause.
+    pub(super) fn group(&self, clause: u32) -> u32 {
+        u32::from(self.get(clause).source) << 2 | self.effect(clause).tier as u32
+    }
+
+    /// The order in which clauses of one group precede each other. Groups have an arbitrary order.
+    ///
+    /// # Panics
+    /// If there is no such clause.
+    pub(super) fn precedence(&self, clause: u32) -> (u32, &Effect) {
+        (self.group(clause), self.effect(clause))
+    }
+
+    /// The effect of a clause.
+    ///
+    /// # Panics
+    /// If there is no such clause.
+    pub fn effect(&self, clause: u32) -> &Effect {
+        &self.effects[self.get(clause).effect as usize]
     }
 
     /// The bytes of the two sections: eight for each clause; the effects as JSON.
@@ -245,26 +260,25 @@ impl Clauses {
         if !is_good || !clauses.len().is_multiple_of(SIZE) || clauses.len() / SIZE > LIMIT {
             return Err(invalid);
         }
-        let mut read = Self {
-            effect_numbers: effects.iter().cloned().zip(0..).collect(),
-            effects,
-            ..Self::default()
-        };
+        let mut all = Vec::with_capacity(clauses.len() / SIZE);
+        let mut known = HashSet::default();
         for bytes in clauses.chunks(SIZE) {
             let bits = word(bytes, 0);
             let (source, effect) = ((bits & 0xFFFF_FFFF) as usize, (bits >> 32) as u32);
-            let (next, known) = (read.all.len() as u32, read.effects.len());
-            if source >= sources || effect as usize >= known {
+            if source >= sources || effect as usize >= effects.len() {
                 return Err(ImageError::Invalid("clauses"));
             }
+            let source = source as u16;
+            let clause = Clause { source, effect };
             // Each clause is stored once.
-            if read.number(source as u16, effect) != Ok(next) {
+            if !known.insert(clause) {
                 return Err(ImageError::Invalid("clauses"));
             }
+            all.push(clause);
         }
         // Each effect is stored once.
-        match read.effect_numbers.len() == read.effects.len() {
-            true => Ok(read),
+        match effects.iter().collect::<HashSet<_>>().len() == effects.len() {
+            true => Ok(Self { all, effects }),
             false => Err(invalid),
         }
     }
@@ -287,8 +301,8 @@ mod tests {
     }
 
     /// Two sources with the default effect, and one with two others.
-    fn clauses() -> Clauses {
-        let mut clauses = Clauses::of_sources(2);
+    fn clauses() -> ClausesBuilder {
+        let mut clauses = ClausesBuilder::of_sources(2);
         let refused = effect(Action::Refused, Tier::Usual);
         assert_eq!(clauses.add(1, &refused), Ok(2));
         assert_eq!(clauses.add(1, &effect(Action::Drop, Tier::First)), Ok(3));
@@ -297,8 +311,8 @@ mod tests {
         clauses
     }
 
-    fn sections(clauses: &Clauses) -> (Vec<[u32; 2]>, serde_json::Value) {
-        let (table, effects) = clauses.sections();
+    fn sections(clauses: &ClausesBuilder) -> (Vec<[u32; 2]>, serde_json::Value) {
+        let (table, effects) = clauses.table().sections();
         let (numbers, _) = table.as_chunks::<4>();
         let (pairs, _) = numbers.as_chunks::<2>();
         let pairs = pairs.iter().map(|pair| pair.map(u32::from_le_bytes));
@@ -346,7 +360,7 @@ mod tests {
         let (pairs, effects) = sections(&written);
         let read = read(&pairs, &effects).expect("valid");
         assert_eq!(read.len(), 8);
-        assert!(read.iter().eq(written.iter()));
+        assert!(read.iter().eq(written.table().iter()));
     }
 
     #[test]
@@ -391,7 +405,7 @@ mod tests {
             let with = |all: &mut Vec<serde_json::Value>| all[1]["action"] = action.clone();
             assert_eq!(effects(&with), invalid, "{action}");
         }
-        let (mut table, all) = self::clauses().sections();
+        let (mut table, all) = self::clauses().table().sections();
         table.pop();
         assert!(Clauses::from_sections(&table, &all, 2).is_err());
     }

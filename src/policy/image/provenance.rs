@@ -29,9 +29,6 @@ pub struct ImageSource {
     pub read_at: Timestamp,
     /// BLAKE3 digest of the file, in hexadecimal.
     pub digest: String,
-    /// In a delta: the image has all rules of the source, and replaces those of the base.
-    #[serde(default)]
-    pub whole: bool,
     /// The number of distinct rules of the source, including those left out because others cover them.
     pub rules: u64,
     /// Data of the source's reader, in a format of the reader's choice.
@@ -50,6 +47,11 @@ impl ImageSource {
 }
 
 impl Provenance {
+    /// The source with this name.
+    pub fn source(&self, name: &str) -> Option<&ImageSource> {
+        self.sources.iter().find(|source| source.name == name)
+    }
+
     /// A provenance with this number of sources, named by their numbers.
     #[cfg(test)]
     pub(crate) fn numbered(sources: usize) -> Self {
@@ -66,5 +68,20 @@ impl Provenance {
 
     pub(super) fn from_json(bytes: &[u8]) -> Result<Self, ImageError> {
         serde_json::from_slice(bytes).map_err(|_| ImageError::Invalid("provenance"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_that_this_version_does_not_know_are_ignored() {
+        let provenance = Provenance::numbered(2);
+        let mut json: serde_json::Value =
+            serde_json::from_slice(&provenance.to_json()).expect("JSON");
+        json["sources"][1]["whole"] = true.into();
+        let read = Provenance::from_json(json.to_string().as_bytes());
+        assert_eq!(read, Ok(provenance));
     }
 }

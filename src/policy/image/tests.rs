@@ -2,7 +2,7 @@
 
 use std::io::Cursor;
 
-use super::clauses::Clauses;
+use super::clauses::ClausesBuilder;
 use super::layout::HEADER;
 use super::layout::{Section, TABLE};
 use super::path::Key;
@@ -72,7 +72,7 @@ fn write(mut paths: Vec<Path>, histogram: PairHistogram) -> Image {
         Cursor::new(Vec::new()),
         key,
         histogram,
-        Clauses::of_sources(1),
+        ClausesBuilder::of_sources(1),
     )
     .expect("memory");
     for path in paths {
@@ -236,7 +236,7 @@ fn nodes_with_an_only_child_have_the_values_of_leaves() {
         paths.push((path(&[label, b"www".to_vec()]), number / SOURCES % SOURCES));
     }
     paths.sort_by(|(one, _), (other, _)| key.compare(one.as_bytes(), other.as_bytes()));
-    let clauses = Clauses::of_sources(SOURCES as usize);
+    let clauses = ClausesBuilder::of_sources(SOURCES as usize);
     let to = Cursor::new(Vec::new());
     let mut writer = Writer::new(to, key, PairHistogram::default(), clauses).expect("memory");
     for (path, clause) in paths {

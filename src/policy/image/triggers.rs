@@ -186,6 +186,7 @@ impl Triggers {
 
 #[cfg(test)]
 mod tests {
+    use super::super::clauses::ClausesBuilder;
     use super::*;
     use crate::policy::effect::{Effect, EffectAction, Tier};
     use crate::policy::patterns::NameText;
@@ -193,7 +194,7 @@ mod tests {
 
     /// Two sources; the clause 2 is of source 1, with another tier, and the clause 3 with another effect.
     fn clauses() -> Clauses {
-        let mut clauses = Clauses::of_sources(2);
+        let mut clauses = ClausesBuilder::of_sources(2);
         let first = Effect {
             tier: Tier::First,
             ..Effect::default()
@@ -204,7 +205,7 @@ mod tests {
         };
         assert_eq!(clauses.add(1, &first), Ok(2));
         assert_eq!(clauses.add(1, &allow), Ok(3));
-        clauses
+        clauses.table().clone()
     }
 
     fn triggers() -> Triggers {

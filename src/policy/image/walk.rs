@@ -144,7 +144,7 @@ mod tests {
 
     use super::*;
     use crate::policy::image::ImageBytes;
-    use crate::policy::image::clauses::Clauses;
+    use crate::policy::image::clauses::ClausesBuilder;
     use crate::policy::image::path::{Key, Path};
     use crate::policy::image::provenance::Provenance;
     use crate::policy::image::text::PairHistogram;
@@ -221,7 +221,7 @@ mod tests {
             Cursor::new(Vec::new()),
             key,
             histogram,
-            Clauses::of_sources(400),
+            ClausesBuilder::of_sources(400),
         )
         .expect("memory");
         for (path, sources) in paths {

@@ -9,7 +9,7 @@ use super::bucket::{
     self, CLASS_LIMIT, ChildRef, GROUP_LIMIT, LEADING_ZEROS, MAX_CHILDREN, NewChild, OFFSET_LIMIT,
     TRAILING_ZEROS, UNIT, buckets, index,
 };
-use super::clauses::Clauses;
+use super::clauses::ClausesBuilder;
 use super::directory::{COARSE_UNIT, DirectoryBuilder, GROUP_SLOTS, GroupContent};
 use super::error::{TooLarge, WriteError};
 use super::finished::FinishedChildren;
@@ -34,7 +34,7 @@ pub struct Writer<W: Write> {
     histogram: PairHistogram,
     sections: SectionWriter<W>,
     interner: Interner,
-    clauses: Clauses,
+    clauses: ClausesBuilder,
     triggers: Triggers,
     directory: DirectoryBuilder,
     /// The path that was pushed last.
@@ -57,7 +57,7 @@ struct OpenNode {
     hash: u64,
     /// Sorted.
     rules: Vec<u32>,
-    /// The rules that cover every name below, as [`Clauses::cover`] returns them.
+    /// The rules that cover every name below, as [`ClausesBuilder::cover`] returns them.
     covers: Vec<u32>,
     /// The sources that have rules below: for each source a bit for rules with the default effect, then one for others.
     sources_below: FixedBitSet,
@@ -75,7 +75,7 @@ impl<W: Write + Seek> Writer<W> {
         to: W,
         key: Key,
         histogram: PairHistogram,
-        clauses: Clauses,
+        clauses: ClausesBuilder,
     ) -> Result<Self, WriteError> {
         let text = TextCode::new(&histogram.lengths()).expect("Huffman's codes are complete");
         let mut sections = SectionWriter::new(to)?;
@@ -147,7 +147,7 @@ impl<W: Write + Seek> Writer<W> {
     /// # Errors
     /// If a pattern is not accepted.
     pub fn add_triggers(&mut self, triggers: Triggers) -> Result<(), WriteError> {
-        self.triggers = triggers.finish(&self.clauses)?;
+        self.triggers = triggers.finish(self.clauses.table())?;
         self.facts.rules += self.triggers.len() as u64;
         Ok(())
     }
@@ -166,7 +166,7 @@ impl<W: Write + Seek> Writer<W> {
         }
         parent.sources_below.union_with(&node.sources_below);
         for &rule in &node.rules {
-            let clause = self.clauses.get(rule >> ImageRule::CLAUSE_SHIFT);
+            let clause = self.clauses.table().get(rule >> ImageRule::CLAUSE_SHIFT);
             let has_effect = usize::from(clause.effect != 0);
             let place = usize::from(clause.source) * 2 + has_effect;
             parent.sources_below.grow_and_insert(place);
@@ -264,7 +264,7 @@ impl<W: Write + Seek> Writer<W> {
         sections.end(Section::Buckets)?;
         let (groups, filters) = directory.sections();
         let (table, words) = interner.sections();
-        let (pairs, effects) = clauses.sections();
+        let (pairs, effects) = clauses.table().sections();
         let (prefixes, patterns) = triggers.sections();
         for (section, bytes) in [
             (Section::Directory, &*groups),
@@ -433,8 +433,13 @@ mod tests {
         let mut paths: Vec<_> = (0..9999).map(|n| format!("\x04{n:04}")).collect();
         paths.sort_by(|one, other| key.compare(one.as_bytes(), other.as_bytes()));
         let to = Cursor::new(Vec::new());
-        let mut writer =
-            Writer::new(to, key, PairHistogram::default(), Clauses::of_sources(1)).expect("memory");
+        let mut writer = Writer::new(
+            to,
+            key,
+            PairHistogram::default(),
+            ClausesBuilder::of_sources(1),
+        )
+        .expect("memory");
         for path in paths {
             writer.push(path.as_bytes(), &[0]).expect("memory");
         }

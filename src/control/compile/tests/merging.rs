@@ -146,25 +146,27 @@ proptest! {
         read in prop::collection::vec((names(), 0..4_u16, scopes()), 0..40),
         base in prop::collection::vec((names(), 0..4_u16, scopes()), 0..60),
         delta in prop::collection::vec((names(), 0..4_u16, scopes()), 0..40),
-        // For each list: read; read and refused; carried over; carried over from a delta that has it completely.
-        kinds in prop::collection::vec(0..4_u8, 4),
+        // For each list: read; read and refused; carried over. And whether it is in the delta.
+        kinds in prop::collection::vec((0..3_u8, any::<bool>()), 4),
         // The shift of each list's number in the base.
         turn in 0..4_u16,
         room in 1..40_usize,
     ) {
         let key = colliding().0;
         let old = |source: u16| (source + turn) % 4;
-        let kind = |source: u16| kinds[usize::from(source)];
+        let kind = |source: u16| kinds[usize::from(source)].0;
+        let is_in_delta = |source: u16| kinds[usize::from(source)].1;
+        let is_in_base = |source: u16| kind(source) != 0 && !is_in_delta(source);
         let mut model = Model::new();
         let mut base_model = Model::new();
         for (name, source, scope) in &base {
             base_model.entry(path(name)).or_default().insert(bits(old(*source), *scope));
-            if matches!(kind(*source), 1 | 2) {
+            if is_in_base(*source) {
                 model.entry(path(name)).or_default().insert(bits(*source, *scope));
             }
         }
         let mut rules = Vec::new();
-        for (name, source, scope) in delta {
+        for (name, source, scope) in delta.into_iter().filter(|rule| is_in_delta(rule.1)) {
             rules.push((name.clone(), change(ImageRule { clause: source.into(), scope })));
             if kind(source) != 0 {
                 let rules = model.entry(path(&name)).or_default();
@@ -181,13 +183,13 @@ proptest! {
             }
         }
         let sources = (0..4).map(|number| (0..4).find(|source| old(*source) == number));
-        // Lists that were read, and lists that are complete in the delta, are not carried over from the base.
-        let sources = sources.map(|source| source.filter(|source| matches!(kind(*source), 1 | 2)));
+        // Lists that were read, and lists that are in the delta, are not carried over from the base.
+        let sources = sources.map(|source| source.filter(|source| is_in_base(*source)));
         let base = Carried {
             cursor: Listed { names: in_order(&base_model, &key), next: 0 },
             clauses: sources.map(|source| source.map(u32::from)).collect(),
         };
-        let left_out: Vec<_> = kinds.iter().map(|kind| *kind != 0).collect();
+        let left_out: Vec<_> = kinds.iter().map(|kind| kind.0 != 0).collect();
         let budget = Budget { rules: room, bytes: 1000 };
         let found = sorted(&key, budget, &rules, Some(base), &left_out);
         prop_assert_eq!(found.1, in_order(&model, &key));

@@ -18,12 +18,13 @@ use crate::control::guard::release::{Guard, Guards};
 use crate::control::persist::list_notes::ListNotes;
 use crate::policy::builder::Builder;
 use crate::policy::effect::{Effect, EffectAction};
-use crate::policy::image::clauses::Clauses;
+use crate::policy::image::clauses::ClausesBuilder;
 use crate::policy::image::path::{Key, Path};
 use crate::policy::image::provenance::{ImageSource, Provenance};
 use crate::policy::image::text::PairHistogram;
 use crate::policy::image::writer::Writer;
 use crate::policy::image::{Image, ImageBytes};
+use crate::policy::prefix::{AddressOf, Prefix};
 use crate::policy::rule::{Action, Kind, Scope};
 
 fn list(folder: &FilePath, name: &str) -> PlanList {
@@ -210,30 +211,33 @@ fn a_delta_is_merged_into_its_base() {
     let folder = folder(&[
         ("one", "a.example\nb.example\n"),
         ("two", "c.example\nd.example\n"),
+        ("three", "f.example\n"),
     ]);
     let at = folder.path();
-    let mut next = plan(at, "next", &["one", "two"]);
-    let first = plan(at, "first", &["one", "two"]);
+    let mut next = plan(at, "next", &["one", "two", "three"]);
+    let first = plan(at, "first", &["one", "two", "three"]);
     run(&first);
     // The delta has another key than the base.
     let key = Key::random();
-    let sources =
-        [("two", true), ("one", false), ("gone", true)].map(|(name, whole)| ImageSource {
-            whole,
-            rules: 2,
-            ..ImageSource::named(name)
-        });
+    let sources = [("two", 2), ("three", 0), ("gone", 1)].map(|(name, rules)| ImageSource {
+        rules,
+        ..ImageSource::named(name)
+    });
     let mut rules = [
         ("e.example", bits(0, Scope::Exact)),
-        ("a.example", bits(1, Scope::Exact)),
-        ("f.example", bits(1, Scope::Exact)),
+        ("c.example", bits(0, Scope::Exact)),
         ("g.example", bits(2, Scope::Exact)),
     ]
     .map(|(text, rule)| (path(&name(text)), rule));
     rules.sort_by(|(one, _), (other, _)| key.compare(one, other));
     let file = fs::File::create(at.join("delta")).expect("made");
-    let mut writer =
-        Writer::new(file, key, PairHistogram::default(), Clauses::of_sources(3)).expect("written");
+    let mut writer = Writer::new(
+        file,
+        key,
+        PairHistogram::default(),
+        ClausesBuilder::of_sources(3),
+    )
+    .expect("written");
     for (path, rule) in &rules {
         writer.push(path, &[*rule]).expect("written");
     }
@@ -244,21 +248,27 @@ fn a_delta_is_merged_into_its_base() {
     writer.finish(&provenance).expect("written");
     next.base = Some(first.out.clone());
     next.delta = Some(at.join("delta"));
-    next.lists[0].read = false;
-    next.lists[1].read = false;
+    for list in &mut next.lists {
+        list.read = false;
+    }
     let outcome = run(&next);
     let expected = [
         "one a.example",
         "one b.example",
-        "one f.example",
+        "two c.example",
         "two e.example",
     ];
     assert_eq!(reported(&next.out), expected);
     assert_eq!((outcome.given, outcome.rules), (4, 4));
     // A list that is read has no rules from the delta.
-    next.lists[0].read = true;
+    next.lists[1].read = true;
     run(&next);
-    let expected = ["one a.example", "one b.example", "two e.example"];
+    let expected = [
+        "one a.example",
+        "one b.example",
+        "two c.example",
+        "two d.example",
+    ];
     assert_eq!(reported(&next.out), expected);
 }
 
@@ -341,10 +351,7 @@ fn effects_are_carried_over_from_the_base_and_the_delta() {
         let mut last = None;
         for (list, owner, effect) in rules {
             if last.is_none_or(|(known, _)| known != list) {
-                let source = ImageSource {
-                    whole: true,
-                    ..ImageSource::named(list)
-                };
+                let source = ImageSource::named(list);
                 last = Some((list, builder.source(source).expect("room")));
             }
             let (_, number) = last.expect("set");
@@ -392,4 +399,60 @@ fn effects_are_carried_over_from_the_base_and_the_delta() {
             is("two", "d.example", effect(Action::Drop)),
         ]
     );
+}
+
+#[test]
+fn rules_on_networks_are_carried_over_from_the_image_that_has_the_list() {
+    let folder = folder(&[("read", "a.example\n")]);
+    let at = folder.path();
+    let network = |text: &str| {
+        let network = text.parse().expect("a network");
+        Prefix::new(AddressOf::Answer, network).expect("valid")
+    };
+    let image = |file: &str, lists: &[(&str, &[&str])]| {
+        let mut builder = Builder::new();
+        for (list, networks) in lists {
+            let source = builder.source(ImageSource::named(list)).expect("room");
+            for text in *networks {
+                let inserted = builder.insert_prefix(network(text), source, &Effect::default());
+                inserted.expect("room");
+            }
+        }
+        let image = builder.finish().expect("room");
+        fs::write(at.join(file), image.bytes()).expect("written");
+    };
+    let base: &[(&str, &[&str])] = &[
+        ("stays", &["192.0.2.0/25"]),
+        ("moved", &["192.0.2.0/26", "192.0.2.0/27"]),
+        ("emptied", &["192.0.2.0/28"]),
+        ("read", &["192.0.2.0/29"]),
+    ];
+    image("base", base);
+    let delta: &[(&str, &[&str])] = &[
+        ("moved", &["192.0.2.0/27", "192.0.2.0/30"]),
+        ("emptied", &[]),
+        ("read", &["192.0.2.0/31"]),
+    ];
+    image("delta", delta);
+    let mut plan = plan(at, "image", &["emptied", "read", "moved", "stays"]);
+    plan.base = Some(at.join("base"));
+    plan.delta = Some(at.join("delta"));
+    for list in &mut plan.lists {
+        list.read = list.name == "read";
+    }
+    run(&plan);
+    let image = open(&plan.out);
+    let rules = image.triggers().prefixes().iter().map(|(prefix, clause)| {
+        let source = image.clauses().get(*clause).source;
+        let source = &image.provenance().sources[usize::from(source)];
+        (*prefix, source.name.as_str())
+    });
+    let expected = [
+        (network("192.0.2.0/25"), "stays"),
+        (network("192.0.2.0/27"), "moved"),
+        (network("192.0.2.0/30"), "moved"),
+    ];
+    let mut rules: Vec<_> = rules.collect();
+    rules.sort();
+    assert_eq!(rules, expected);
 }

@@ -1,6 +1,6 @@
 //! Finds the rules of lists that differ between two pairs of images.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use super::{Change, CountsBySource};
 use crate::policy::image::Image;
@@ -106,21 +106,8 @@ struct ListRules {
 impl ListRules {
     /// The scopes of a list's rules on exactly this name.
     fn scopes(&self, name: &Name, list: &str) -> Scopes {
-        if self.images.gone.contains(list) {
-            return Scopes::default();
-        }
-        let (mut scopes, mut replaces_base) = (Scopes::default(), false);
-        if let Some(delta) = &self.images.delta {
-            let sources = &delta.provenance().sources;
-            replaces_base = sources
-                .iter()
-                .any(|source| source.name == list && source.whole);
-            scopes = scopes_in(delta, name, list);
-        }
-        match &self.images.base {
-            Some(base) if !replaces_base => Scopes(scopes.0 | scopes_in(base, name, list).0),
-            _ => scopes,
-        }
+        let found = self.images.find(list);
+        found.map_or(Scopes::default(), |(image, _)| scopes_in(image, name, list))
     }
 
     /// Calls `each` once for every list and every name that it has rules on.
@@ -128,30 +115,23 @@ impl ListRules {
         &self,
         mut each: impl FnMut(&Name, &str, Scopes) -> Result<(), E>,
     ) -> Result<(), E> {
-        for image in [&self.images.base, &self.images.delta]
-            .into_iter()
-            .flatten()
-        {
-            let base = self
-                .images
-                .base
-                .as_ref()
-                .filter(|base| !Arc::ptr_eq(base, image));
+        let images = [&self.images.base, &self.images.delta];
+        for image in images.into_iter().flatten() {
+            let sources = &image.provenance().sources;
+            let lists = sources.iter().map(|source| &*source.name);
+            let lists = lists.map(|list| self.images.is_in(image, list).then_some(list));
+            let lists: Vec<_> = lists.collect();
             let mut cursor = image.cursor();
             while cursor.advance() {
+                let mut scopes = BTreeMap::<u16, Scopes>::new();
+                for rule in cursor.rules() {
+                    let source = image.source_of(rule);
+                    scopes.entry(source).or_default().insert(rule.scope);
+                }
                 let name = Path::of(cursor.path()).to_name();
-                let mut sources: Vec<_> =
-                    cursor.rules().map(|rule| image.source_of(rule)).collect();
-                sources.sort_unstable();
-                sources.dedup();
-                for source in sources {
-                    let source = &image.provenance().sources[usize::from(source)];
-                    // `each` was called already for names on which the list has rules in the base.
-                    let is_in_base =
-                        base.is_some_and(|base| !scopes_in(base, &name, &source.name).is_empty());
-                    let scopes = self.scopes(&name, &source.name);
-                    if !scopes.is_empty() && !is_in_base {
-                        each(&name, &source.name, scopes)?;
+                for (source, scopes) in scopes {
+                    if let Some(list) = lists[usize::from(source)] {
+                        each(&name, list, scopes)?;
                     }
                 }
             }
@@ -176,4 +156,89 @@ fn scopes_in(image: &Image, name: &Name, list: &str) -> Scopes {
         }
     }
     scopes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::convert::Infallible;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::policy::builder::Builder;
+
+    fn image(lists: &[(&str, &[(&str, Scope)])]) -> Option<Arc<Image>> {
+        let mut builder = Builder::new();
+        for (list, rules) in lists {
+            let rules = rules.iter().map(|(name, scope)| {
+                let name = Name::from_text(name).expect("a name");
+                (name, *scope)
+            });
+            let rules: Vec<_> = rules.collect();
+            let rules = rules.iter().map(|(name, scope)| (name, *scope));
+            builder.list(list, rules).expect("room");
+        }
+        Some(Arc::new(builder.finish().expect("room")))
+    }
+
+    #[test]
+    fn rules_in_the_base_of_a_list_that_the_delta_has_or_that_is_removed_do_not_count() {
+        use Scope::{Below, Exact, Subtree};
+        let base: &[(&str, &[(&str, Scope)])] = &[
+            ("moved", &[("a.example", Exact), ("b.example", Exact)]),
+            ("emptied", &[("a.example", Exact)]),
+            ("gone", &[("a.example", Exact)]),
+            ("stays", &[("a.example", Exact), ("b.example", Below)]),
+        ];
+        let old = Images {
+            base: image(base),
+            ..Images::default()
+        };
+        let delta: &[(&str, &[(&str, Scope)])] = &[
+            ("moved", &[("a.example", Subtree), ("c.example", Exact)]),
+            ("emptied", &[]),
+        ];
+        let new = Images {
+            delta: image(delta),
+            ..old.clone()
+        };
+        let new = new.with_lists(|list| list != "gone");
+        let differences = |old: &Images, new: &Images| {
+            let mut found = BTreeSet::new();
+            let counts = compare(old.clone(), new.clone(), |difference| {
+                let RuleDifference {
+                    name, list, change, ..
+                } = difference;
+                let scopes = [difference.old, difference.new].map(|scopes| scopes.0);
+                let is_first = found.insert(format!("{list} {name} {change:?} {scopes:?}"));
+                assert!(is_first, "{list} {name} is reported once");
+                Ok::<_, Infallible>(())
+            });
+            let Ok(_) = counts;
+            found
+        };
+        let forth = [
+            "emptied a.example Removed [1, 0]",
+            "gone a.example Removed [1, 0]",
+            "moved a.example Changed [1, 4]",
+            "moved b.example Removed [1, 0]",
+            "moved c.example Added [0, 1]",
+        ];
+        assert!(differences(&old, &new).iter().eq(&forth));
+        let back = [
+            "emptied a.example Added [0, 1]",
+            "gone a.example Added [0, 1]",
+            "moved a.example Changed [4, 1]",
+            "moved b.example Added [0, 1]",
+            "moved c.example Removed [1, 0]",
+        ];
+        assert!(differences(&new, &old).iter().eq(&back));
+        let all = [
+            "moved a.example Removed [4, 0]",
+            "moved c.example Removed [1, 0]",
+            "stays a.example Removed [1, 0]",
+            "stays b.example Removed [2, 0]",
+        ];
+        assert!(differences(&new, &Images::default()).iter().eq(&all));
+    }
 }

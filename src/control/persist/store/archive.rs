@@ -193,12 +193,7 @@ fn copy(past: &Path, Batch { image, lists }: &Batch<'_>) -> Result<(), StoreErro
     for number in lists.keys() {
         let source = &image.provenance().sources[usize::from(*number)];
         let mut builder = Builder::new();
-        builder
-            .source(ImageSource {
-                whole: true,
-                ..source.clone()
-            })
-            .map_err(full)?;
+        builder.source(source.clone()).map_err(full)?;
         builders.insert(*number, builder);
     }
     let mut cursor = image.cursor();

@@ -26,7 +26,6 @@ pub(crate) fn source(list: &List, loaded: &Loaded) -> ImageSource {
         path: recorded(&list.source.path),
         read_at: loaded.at,
         digest: loaded.digest.clone(),
-        whole: false,
         rules: loaded.rules as u64,
         notes: notes.to_value(),
     }

@@ -12,7 +12,7 @@ use std::os::unix::net::UnixListener;
 use tempfile::TempDir;
 
 use super::*;
-use crate::policy::image::clauses::Clauses;
+use crate::policy::image::clauses::ClausesBuilder;
 use crate::policy::image::path::{Key, Path as NamePath};
 use crate::policy::image::provenance::Provenance;
 use crate::policy::image::text::PairHistogram;
@@ -33,8 +33,13 @@ fn image(names: usize) -> Vec<u8> {
         scope: Scope::Exact,
     };
     let to = Cursor::new(Vec::new());
-    let mut writer =
-        Writer::new(to, key, PairHistogram::default(), Clauses::of_sources(1)).expect("memory");
+    let mut writer = Writer::new(
+        to,
+        key,
+        PairHistogram::default(),
+        ClausesBuilder::of_sources(1),
+    )
+    .expect("memory");
     for path in paths {
         writer
             .push(path.as_bytes(), &[rule.to_bits()])
