@@ -23,3 +23,4 @@ mod size;
 mod stale;
 mod swaps;
 mod targets;
+mod triggers;

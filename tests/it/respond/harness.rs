@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tapis::policy::builder::Builder;
 use tapis::policy::effect::{Effect, EffectAction};
 use tapis::policy::image::provenance::ImageSource;
+use tapis::policy::prefix::{AddressOf, Prefix};
 use tapis::policy::rule::{Action, Against, Blocking, Ede, Kind, Scope, Source};
 use tapis::policy::snapshot::Snapshot;
 use tapis::serve::cache::{Cache, Entry, Failure, Key};
@@ -36,7 +37,13 @@ const fn by(transport: Transport, [a, b, c, d]: [u8; 4]) -> Client {
 /// A list. By default it blocks, with unspecified addresses as the sinkhole.
 pub(super) struct List {
     source: Source,
-    rules: Vec<(Name, Scope, Effect)>,
+    rules: Vec<(Trigger, Effect)>,
+}
+
+enum Trigger {
+    Name(Name, Scope),
+    Pattern(String),
+    Prefix(Prefix),
 }
 
 pub(super) fn list(name: &str) -> List {
@@ -89,15 +96,36 @@ impl List {
         self.rule(name, Scope::Below)
     }
 
-    fn rule(mut self, name: &str, scope: Scope) -> Self {
+    fn rule(self, name: &str, scope: Scope) -> Self {
         let name = Name::from_text(name).expect("a name");
-        self.rules.push((name, scope, Effect::default()));
+        self.add(Trigger::Name(name, scope))
+    }
+
+    pub(super) fn pattern(self, pattern: &str) -> Self {
+        self.add(Trigger::Pattern(pattern.to_owned()))
+    }
+
+    pub(super) fn client(self, network: &str) -> Self {
+        self.network(AddressOf::Client, network)
+    }
+
+    pub(super) fn address(self, network: &str) -> Self {
+        self.network(AddressOf::Answer, network)
+    }
+
+    fn network(self, of: AddressOf, network: &str) -> Self {
+        let network = network.parse().expect("a network");
+        self.add(Trigger::Prefix(Prefix::new(of, network).expect("valid")))
+    }
+
+    fn add(mut self, trigger: Trigger) -> Self {
+        self.rules.push((trigger, Effect::default()));
         self
     }
 
     /// The last rule has this effect.
     pub(super) fn effect(mut self, effect: Effect) -> Self {
-        self.rules.last_mut().expect("a rule").2 = effect;
+        self.rules.last_mut().expect("a rule").1 = effect;
         self
     }
 
@@ -121,8 +149,12 @@ pub(super) fn snapshot(lists: impl IntoIterator<Item = List>) -> Snapshot {
     for list in lists {
         let source = ImageSource::named(&list.source.name);
         let number = builder.source(source).expect("there is room");
-        for (name, scope, effect) in &list.rules {
-            let added = builder.insert_effect(name, number, *scope, effect);
+        for (trigger, effect) in &list.rules {
+            let added = match trigger {
+                Trigger::Name(name, scope) => builder.insert_effect(name, number, *scope, effect),
+                Trigger::Pattern(pattern) => builder.insert_pattern(pattern, number, effect),
+                Trigger::Prefix(prefix) => builder.insert_prefix(*prefix, number, effect),
+            };
             added.expect("a valid effect");
         }
         sources.push(Arc::new(list.source));
