@@ -2,8 +2,6 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-
 use super::effect::Effect;
 use super::local::LocalZones;
 use super::precedence::{Precedence, Verdict};
@@ -90,7 +88,7 @@ impl Past {
 pub struct AnswerDecision<'s> {
     /// The number of hops from the queried name to the one that is blocked; 0 if none is.
     pub hops: usize,
-    /// The decision about that name, or about its addresses. [`Decision::Pass`] if no rule applies to them.
+    /// The decision about that name, or about its addresses; about the last name if none is blocked.
     pub decision: Decision<'s>,
     /// The rule on an address that would have decided if its list were not logged only.
     pub logged: Option<Matched<'s>>,
@@ -161,11 +159,11 @@ impl Snapshot {
 /// The policy that applies to the clients of a view.
 #[derive(Clone, Copy, Debug)]
 pub struct PolicyView<'s> {
-    snapshot: &'s Snapshot,
-    precedence: &'s Precedence,
-    id: ViewId,
+    pub(super) snapshot: &'s Snapshot,
+    pub(super) precedence: &'s Precedence,
+    pub(super) id: ViewId,
     /// The smallest network of the client among those that rules are about.
-    client: Option<NetworkId>,
+    pub(super) client: Option<NetworkId>,
     is_stream: bool,
 }
 
@@ -277,62 +275,6 @@ impl<'s> PolicyView<'s> {
         first.map(|hit| self.matched(hit))
     }
 
-    /// All rules that match a queried name or the client's address, in the order of precedence, including exceptions, the
-    /// rules that they suppress, and rules that are logged only. Allocates; used for explanations.
-    pub fn matching(&self, name: &Name) -> Vec<Matched<'s>> {
-        let client = &self.snapshot.addresses.client;
-        let mut hits = client.matching(
-            self.client.into_iter(),
-            |verdict| self.rank(verdict),
-            Trigger::Client,
-        );
-        if let Some(rules) = self.snapshot.rules.in_view(self.id) {
-            hits.extend(rules.matching(name));
-            let mut patterns = rules.matching_patterns(name);
-            // Several patterns of a source may be found in the name.
-            patterns.dedup_by_key(|(hit, _)| *hit);
-            hits.extend(patterns.into_iter().map(|(hit, _)| hit));
-        }
-        // Stable: of rules of one rank, that on the client's address comes first, and patterns come last.
-        hits.sort_by_key(|hit| hit.rank);
-        hits.into_iter().map(|hit| self.matched(hit)).collect()
-    }
-
-    /// All rules on addresses of an answer, in the order of precedence. Allocates; used for explanations.
-    pub fn matching_addresses(
-        &self,
-        addresses: impl IntoIterator<Item = IpAddr>,
-    ) -> Vec<Matched<'s>> {
-        let table = &self.snapshot.addresses.answer;
-        let networks = addresses
-            .into_iter()
-            .filter_map(|address| table.find(address));
-        let hits = table.matching(networks, |verdict| self.rank(verdict), Trigger::Answer);
-        hits.into_iter().map(|hit| self.matched(hit)).collect()
-    }
-
-    fn rank(&self, verdict: u32) -> Rank {
-        self.precedence.ranked(verdict, &self.snapshot.verdicts).0
-    }
-
-    /// The patterns of a matching rule with [`Trigger::Pattern`] that are found in the name. Allocates; used for explanations.
-    pub fn patterns(&self, hit: Hit, name: &Name) -> Vec<&'s str> {
-        let rules = self.snapshot.rules.in_view(self.id).into_iter();
-        let patterns = rules.flat_map(|rules| rules.matching_patterns(name));
-        let patterns = patterns.filter(|(of, _)| *of == hit);
-        patterns.map(|(_, pattern)| pattern).collect()
-    }
-
-    /// The network of a [`Trigger::Client`] that was found in this snapshot.
-    pub fn client_network(&self, network: u32) -> IpNet {
-        self.snapshot.addresses.client.prefix(network).network()
-    }
-
-    /// The network of a [`Trigger::Answer`] that was found in this snapshot.
-    pub fn answer_network(&self, network: u32) -> IpNet {
-        self.snapshot.addresses.answer.prefix(network).network()
-    }
-
     /// A rule that was found in this view, with its source and effect.
     ///
     /// # Panics
@@ -400,6 +342,7 @@ impl<'s> PolicyView<'s> {
                 ChainExemption::Lists => self.snapshot.verdicts.first_list(),
                 _ => NO_RANK,
             };
+            found.decision = Decision::Pass;
             match decision {
                 Decision::Blocked { by, .. }
                     if exemption != ChainExemption::Lists || !by.source.kind.is_list() =>
@@ -411,11 +354,18 @@ impl<'s> PolicyView<'s> {
                     }
                 }
                 // An order overrides an allow list, whichever of them matches first on the chain.
-                Decision::Allowed(by) => match (exemption, by.source.kind) {
-                    (ChainExemption::Lists, Kind::Order) => found.past.before = by.hit.rank,
-                    (ChainExemption::Lists, kind) if kind.is_list() => {}
-                    _ => found.past = decision.past(),
-                },
+                Decision::Allowed(by)
+                    if exemption != ChainExemption::Lists || !by.source.kind.is_list() =>
+                {
+                    found.decision = decision;
+                    match exemption {
+                        ChainExemption::Lists if by.source.kind == Kind::Order => {
+                            found.past.before = by.hit.rank;
+                        }
+                        _ => found.past = decision.past(),
+                    }
+                }
+                Decision::Excepted(_) => found.decision = decision,
                 _ => {}
             }
             last = Some(name);

@@ -6,6 +6,7 @@ pub mod current;
 pub mod decide;
 pub mod effect;
 mod evaluation;
+pub mod explain;
 pub mod image;
 pub mod images;
 pub mod local;

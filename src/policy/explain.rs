@@ -1,0 +1,314 @@
+//! Explains a query: the decision at each place of its chain, and all rules that match there, with the code that decides.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::decide::{Decision, Matched, PolicyView};
+use super::ranking::{Hit, Rank, Trigger};
+use super::rule::Against;
+use crate::wire::name::Name;
+
+/// One place of a query: the queried name, or a name of its CNAME chain.
+#[derive(Debug)]
+pub struct Place<'s> {
+    /// The name.
+    pub name: Name,
+    /// What was decided there, with regard to the places before it.
+    pub decision: Decision<'s>,
+    /// All rules that match there, in the order of precedence: on the name, on the client's address at the first place, and
+    /// on the addresses of the answer at the last one.
+    pub rules: Vec<(Matched<'s>, Role)>,
+}
+
+/// What became of a rule that matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It decided.
+    Decides,
+    /// Another rule preceded it, or a rule at an earlier place has the effect that it does not apply.
+    Loses,
+    /// It decides nothing, because its source is logged only.
+    LogOnly,
+    /// An exception has the effect that it is ignored.
+    Ignored,
+}
+
+impl<'s> PolicyView<'s> {
+    /// The places of a query up to the one that blocks it. `chain` and `addresses` are those of upstream's answer, as far as
+    /// it is known. Allocates.
+    pub fn explain(&self, asked: &Name, chain: &[Name], addresses: &[IpAddr]) -> Vec<Place<'s>> {
+        let first = self.decide(asked);
+        let is_blocked = matches!(first, Decision::Blocked { .. });
+        let mut places = Vec::new();
+        for hops in 0..=chain.len() {
+            let is_last = hops == chain.len();
+            let name = hops.checked_sub(1).map_or(asked, |hop| &chain[hop]);
+            // The queried name is decided before upstream is asked for addresses.
+            let addresses = match is_last && !is_blocked {
+                true => addresses,
+                false => &[],
+            };
+            let names = chain[..hops].iter().cloned();
+            let answer = self.decide_answer(asked, first.past(), names, addresses.iter().copied());
+            let decision = match (hops, answer.decision) {
+                (0, Decision::Pass) => first,
+                (_, decision) => decision,
+            };
+            let mut matching = match hops {
+                0 => self.matching(asked),
+                _ => self
+                    .on_name(name)
+                    .into_iter()
+                    .map(|hit| self.matched(hit))
+                    .collect(),
+            };
+            matching.extend(self.matching_addresses(addresses.iter().copied()));
+            // Stable: of rules of one rank, those on addresses come last.
+            matching.sort_by_key(|matched| matched.hit.rank);
+            let decides = decides(&decision);
+            let role = |matched: Matched<'s>| {
+                let role = match matched {
+                    _ if Some(matched.hit) == decides => Role::Decides,
+                    _ if self.is_ignored(&matched, [asked, name]) => Role::Ignored,
+                    _ if matched.is_logged_only => Role::LogOnly,
+                    _ => Role::Loses,
+                };
+                (matched, role)
+            };
+            places.push(Place {
+                name: name.clone(),
+                decision,
+                rules: matching.into_iter().map(role).collect(),
+            });
+            if matches!(decision, Decision::Blocked { .. }) {
+                break;
+            }
+        }
+        places
+    }
+
+    /// All rules that match a queried name or the client's address, in the order of precedence, including exceptions, the
+    /// rules that they suppress, and rules that are logged only. Allocates; used for explanations.
+    pub fn matching(&self, name: &Name) -> Vec<Matched<'s>> {
+        let client = &self.snapshot.addresses.client;
+        let mut hits = client.matching(
+            self.client.into_iter(),
+            |verdict| self.rank(verdict),
+            Trigger::Client,
+        );
+        hits.extend(self.on_name(name));
+        // Stable: of rules of one rank, that on the client's address comes first, and patterns come last.
+        hits.sort_by_key(|hit| hit.rank);
+        hits.into_iter().map(|hit| self.matched(hit)).collect()
+    }
+
+    /// All rules that match a name of a chain. Of several patterns with one verdict, there is one rule.
+    fn on_name(&self, name: &Name) -> Vec<Hit> {
+        let Some(rules) = self.snapshot.rules.in_view(self.id) else {
+            return Vec::new();
+        };
+        let mut hits = rules.matching(name);
+        let mut patterns = rules.matching_patterns(name);
+        patterns.dedup_by_key(|(hit, _)| *hit);
+        hits.extend(patterns.into_iter().map(|(hit, _)| hit));
+        hits
+    }
+
+    /// Whether an exception on one of the names has the effect that a rule is ignored.
+    fn is_ignored(&self, matched: &Matched<'_>, names: [&Name; 2]) -> bool {
+        let rules = self.snapshot.rules.in_view(self.id);
+        let source = matched.index() as u32;
+        matched.source.against == Against::All
+            && rules.is_some_and(|rules| rules.is_suppressed_at(&names, source))
+    }
+
+    /// All rules on addresses of an answer, in the order of precedence. Allocates; used for explanations.
+    pub fn matching_addresses(
+        &self,
+        addresses: impl IntoIterator<Item = IpAddr>,
+    ) -> Vec<Matched<'s>> {
+        let table = &self.snapshot.addresses.answer;
+        let networks = addresses
+            .into_iter()
+            .filter_map(|address| table.find(address));
+        let hits = table.matching(networks, |verdict| self.rank(verdict), Trigger::Answer);
+        hits.into_iter().map(|hit| self.matched(hit)).collect()
+    }
+
+    fn rank(&self, verdict: u32) -> Rank {
+        self.precedence.ranked(verdict, &self.snapshot.verdicts).0
+    }
+
+    /// The patterns of a matching rule with [`Trigger::Pattern`] that are found in the name. Allocates; used for explanations.
+    pub fn patterns(&self, hit: Hit, name: &Name) -> Vec<&'s str> {
+        let rules = self.snapshot.rules.in_view(self.id).into_iter();
+        let patterns = rules.flat_map(|rules| rules.matching_patterns(name));
+        let patterns = patterns.filter(|(of, _)| *of == hit);
+        patterns.map(|(_, pattern)| pattern).collect()
+    }
+
+    /// The network of a [`Trigger::Client`] that was found in this snapshot.
+    pub fn client_network(&self, network: u32) -> IpNet {
+        self.snapshot.addresses.client.prefix(network).network()
+    }
+
+    /// The network of a [`Trigger::Answer`] that was found in this snapshot.
+    pub fn answer_network(&self, network: u32) -> IpNet {
+        self.snapshot.addresses.answer.prefix(network).network()
+    }
+}
+
+/// The rule that decided.
+fn decides(decision: &Decision<'_>) -> Option<Hit> {
+    match decision {
+        Decision::Pass => None,
+        Decision::Allowed(by) | Decision::Excepted(by) | Decision::Blocked { by, .. } => {
+            Some(by.hit)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::builder::Builder;
+    use super::super::effect::Effect;
+    use super::super::image::provenance::ImageSource;
+    use super::super::images::Images;
+    use super::super::prefix::{AddressOf, Prefix};
+    use super::super::rule::{Blocking, Kind, Scope, Source};
+    use super::super::snapshot::Snapshot;
+    use super::super::view::{Mode, View, ViewId, ViewList};
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::from_text(text).expect("a name")
+    }
+
+    fn source(name: &str, kind: Kind, against: Against) -> Arc<Source> {
+        Arc::new(Source {
+            name: name.to_owned(),
+            path: name.into(),
+            kind,
+            blocking: Blocking::none(),
+            against,
+        })
+    }
+
+    /// A snapshot with an exception, two block lists and an allow list, and a view in which `ads` is logged only.
+    fn snapshot() -> Snapshot {
+        let (mut lists, mut orders) = (Builder::new(), Builder::new());
+        let effect = Effect::default();
+        let network =
+            |of, text: &str| Prefix::new(of, text.parse().expect("a network")).expect("valid");
+        let ads = lists.source(ImageSource::named("ads")).expect("few");
+        let more = lists.source(ImageSource::named("more")).expect("few");
+        let good = lists.source(ImageSource::named("good")).expect("few");
+        let answer = network(AddressOf::Answer, "198.51.100.0/24");
+        let client = network(AddressOf::Client, "192.0.2.0/24");
+        for added in [
+            lists.insert(&name("a.test"), ads, Scope::Exact),
+            lists.insert(&name("free.test"), ads, Scope::Exact),
+            lists.insert(&name("test"), more, Scope::Below),
+            lists.insert_pattern("a[.]te", more, &effect),
+            lists.insert_prefix(answer, ads, &effect),
+            lists.insert_prefix(client, more, &effect),
+            lists.insert(&name("good.test"), good, Scope::Exact),
+            lists.insert(&name("net"), good, Scope::Exact),
+        ] {
+            added.expect("room");
+        }
+        orders
+            .list("exception:x", [(&name("free.test"), Scope::Exact)])
+            .expect("room");
+        let images = Images {
+            base: Some(Arc::new(lists.finish().expect("room"))),
+            orders: Some(Arc::new(orders.finish().expect("room"))),
+            ..Images::default()
+        };
+        let against = Against::Named(vec!["ads".to_owned(), "more".to_owned()]);
+        let sources = vec![
+            source("exception:x", Kind::Exception, against),
+            source("ads", Kind::Block, Against::All),
+            source("more", Kind::Block, Against::All),
+            source("good", Kind::Allow, Against::All),
+        ];
+        let list = |name: &str, mode| ViewList {
+            name: name.to_owned(),
+            mode,
+            action: None,
+        };
+        let view = View {
+            lists: vec![list("ads", Mode::LogOnly), list("good", Mode::Enforce)],
+        };
+        Snapshot::default().with_views(sources, images, &[view])
+    }
+
+    /// Each place: its name, and its rules with their roles.
+    fn explained(view: PolicyView<'_>, names: &[&str], addresses: &[IpAddr]) -> Vec<String> {
+        let chain: Vec<Name> = names[1..].iter().map(|text| name(text)).collect();
+        let places = view.explain(&name(names[0]), &chain, addresses).into_iter();
+        places
+            .map(|place| {
+                let rules = place.rules.iter().map(|(matched, role)| {
+                    let trigger = match matched.hit.trigger {
+                        Trigger::Name { scope, .. } => format!("{scope:?}"),
+                        other => format!("{other:?}"),
+                    };
+                    let trigger = trigger.split('(').next().expect("a part").to_owned();
+                    format!(" {} {trigger} {role:?}", matched.source.name)
+                });
+                format!("{}:{}", place.name, rules.collect::<Vec<_>>().join(","))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_rules_at_every_place_are_shown_with_what_became_of_them() {
+        let snapshot = snapshot();
+        let view = snapshot.view(ViewId::DEFAULT);
+        let bad = [[198, 51, 100, 1].into()];
+        assert_eq!(
+            explained(view, &["a.test", "net"], &bad),
+            ["a.test: ads Exact Decides, more Below Loses, more Pattern Loses"],
+            "nothing after the queried name matters"
+        );
+        assert_eq!(
+            explained(view, &["x.net", "good.test", "y.net"], &bad),
+            [
+                "x.net:",
+                "good.test: good Exact Decides, more Below Loses",
+                "y.net: ads Answer Loses",
+            ]
+        );
+        assert_eq!(
+            explained(view, &["x.net", "y.net"], &bad),
+            ["x.net:", "y.net: ads Answer Decides"]
+        );
+        assert_eq!(
+            explained(view, &["free.test"], &bad),
+            [
+                "free.test: exception:x Exact Decides, ads Exact Ignored, ads Answer Ignored, more Below Ignored"
+            ]
+        );
+        let client = view.for_client([192, 0, 2, 1].into());
+        assert_eq!(
+            explained(client, &["x.net"], &[]),
+            ["x.net: more Client Decides"]
+        );
+    }
+
+    #[test]
+    fn rules_that_are_logged_only_are_marked_in_their_view() {
+        let snapshot = snapshot();
+        let view = snapshot.view(ViewId(1));
+        let bad = [[198, 51, 100, 1].into()];
+        assert_eq!(
+            explained(view, &["a.test"], &bad),
+            ["a.test: ads Exact LogOnly, ads Answer LogOnly"]
+        );
+        assert_eq!(explained(view, &["net"], &[]), ["net: good Exact Decides"]);
+    }
+}
