@@ -1,31 +1,42 @@
-//! Measures the decision: views, effects, and what they cost.
+//! Measures the decision: views, effects, rules on addresses, patterns, and what they cost.
 //!
 //! ```text
 //! taskset -c 0 cargo bench --bench policy                 # 1.5 million names
 //! taskset -c 0 cargo bench --bench policy -- 9500000      # this number of names
 //! ```
 //! Nine lists have the names; every tenth name is in two lists. A round measures each case once. Figures are medians of
-//! the rounds, with the lowest and the highest value. `TAPIS_NAMES` names a file of names, one per line.
+//! the rounds, with the lowest and the highest value. `TAPIS_NAMES` names a file of names, one per line. Packets are
+//! answered without sockets; a packet costs some 2.5 microseconds more with them.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 mod names;
+mod packets;
 
 use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
 use allocation_counter::measure;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use names::Random;
+use packets::{entry, query};
 use tapis::policy::builder::Builder;
+use tapis::policy::decide::Decision;
 use tapis::policy::effect::Effect;
 use tapis::policy::image::Image;
 use tapis::policy::image::provenance::ImageSource;
+use tapis::policy::prefix::{AddressOf, Prefix};
 use tapis::policy::ranking::LookupResult;
 use tapis::policy::rule::{Action, Against, Blocking, Kind, Scope, Source};
 use tapis::policy::snapshot::Snapshot;
 use tapis::policy::view::{Mode, View, ViewId, ViewList};
+use tapis::serve::cache::{Cache, Key};
+use tapis::serve::client::{Client, Transport};
+use tapis::serve::respond::respond;
 use tapis::wire::name::Name;
+use tapis::wire::query::Query;
 
 const LISTS: usize = 9;
 /// The number of views, beside the default, of snapshots with views.
@@ -35,6 +46,8 @@ const EFFECTS: usize = 1000;
 /// The number of names per lookup, as for a worker that finds a full batch of packets.
 const BATCH: usize = 32;
 const LOOKUPS: usize = 1 << 18;
+/// The number of packets of each kind.
+const PACKETS: usize = 1 << 14;
 
 fn main() {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
@@ -88,10 +101,121 @@ fn main() {
     for ((what, ..), times) in cases.iter().zip(times) {
         println!("decision, {what}: {} ns per name", Spread::of(times));
     }
+    let [one, many] = snapshots;
+    drop(plain);
+    answers(&names, rounds, [one, many]);
+}
+
+/// Measures the answers to blocked and to cached names, with what may slow them down.
+fn answers(names: &[Name], rounds: usize, [one, many]: [Snapshot; 2]) {
+    let made = |extra: &dyn Fn(&mut Builder)| snapshot(&Arc::new(image_with(names, 1, extra)), &[]);
+    let snapshots = [
+        ("no other rules", one, 0),
+        ("many views", many, VIEWS),
+        ("7,000 networks", made(&networks), 0),
+        ("5,000 patterns", made(&patterns), 0),
+    ];
+    let listed = names.iter().step_by(names.len() / PACKETS + 1).cloned();
+    let mut others: Vec<Name> = made_names().collect();
+    for (_, snapshot, _) in &snapshots {
+        others.retain(|name| matches!(snapshot.decide(name), Decision::Pass));
+    }
+    let cache = Cache::new(64 << 20, 0);
+    for name in &others {
+        let packet = query(name);
+        let query = Query::parse(&packet).expect("a query");
+        cache.insert(Key::new(&query), entry(&query));
+    }
+    for (kind, names) in [("blocked", listed.collect()), ("cached", others)] {
+        let packets: Vec<_> = names.iter().map(query).collect();
+        let mut times: Vec<_> = snapshots.iter().map(|_| Vec::new()).collect();
+        for _ in 0..rounds {
+            for ((_, snapshot, views), times) in snapshots.iter().zip(&mut times) {
+                times.push(respond_all(snapshot, *views, &cache, &packets));
+            }
+        }
+        for ((what, ..), times) in snapshots.iter().zip(times) {
+            println!("{kind}, {what}: {} ns per packet", Spread::of(times));
+        }
+    }
+}
+
+/// Nanoseconds per packet. Clients belong to the default view and to this number of others in turn.
+fn respond_all(snapshot: &Snapshot, views: usize, cache: &Cache, packets: &[Vec<u8>]) -> f64 {
+    let peer = SocketAddr::from(([127, 0, 0, 1], 5353));
+    let mut client = Client::new(peer, Transport::Udp);
+    let mut out = Vec::with_capacity(4096);
+    let start = Instant::now();
+    for (number, packet) in packets.iter().enumerate() {
+        client.view = ViewId((number % (views + 1)) as u16);
+        black_box(respond(7, &client, packet, snapshot, cache, &mut out));
+        black_box(&out);
+    }
+    start.elapsed().as_secs_f64() * 1e9 / packets.len() as f64
+}
+
+/// Names that are not in the lists.
+fn made_names() -> impl Iterator<Item = Name> {
+    let made = names::made(11, PACKETS);
+    made.into_iter()
+        .filter_map(|name| Name::from_text(&name).ok())
+}
+
+/// Rules on 7,000 networks, a fifth of IPv6, as a national list of addresses has them.
+fn networks(builder: &mut Builder) {
+    let mut random = Random(3);
+    for number in 0..7_000_u32 {
+        let network = match number % 5 {
+            0 => {
+                let first = (random.below(1 << 32) as u128) << 64 | 0x2000 << 112;
+                IpNet::from(Ipv6Net::new(Ipv6Addr::from(first), 64).expect("a length"))
+            }
+            1 => IpNet::from(
+                Ipv4Net::new(Ipv4Addr::from(random.below(1 << 32) as u32), 24).expect("a length"),
+            ),
+            _ => IpNet::from(IpAddr::from(Ipv4Addr::from(random.below(1 << 32) as u32))),
+        };
+        let prefix = Prefix::new(AddressOf::Answer, network.trunc()).expect("a small network");
+        builder
+            .insert_prefix(prefix, 0, &Effect::default())
+            .expect("room");
+    }
+}
+
+/// 5,000 patterns in the last list, in the shapes that lists of trackers have.
+fn patterns(builder: &mut Builder) {
+    const PARTS: [&str; 16] = [
+        "trk", "pix", "adv", "metr", "stat", "bann", "clic", "spon", "tele", "coun", "aff", "beac",
+        "insi", "popu", "rtb", "sync",
+    ];
+    let mut random = Random(5);
+    let mut word = || {
+        let parts = (0..3).map(|_| PARTS[random.below(PARTS.len())]);
+        parts.collect::<String>()
+    };
+    for number in 0..5_000 {
+        let (word, other) = (word(), word());
+        let pattern = match number % 5 {
+            0 => format!(r"(^|\.){word}[0-9]*\."),
+            1 => format!(r"^{word}[a-z0-9-]*\.{other}\."),
+            2 => format!(r"{word}s?\.{other}[0-9]+"),
+            3 => format!(r"^.*\.{word}{other}\..*$"),
+            _ => format!(r"{word}[_.-]?{other}$"),
+        };
+        let list = LISTS as u16 - 1;
+        builder
+            .insert_pattern(&pattern, list, &Effect::default())
+            .expect("room");
+    }
 }
 
 /// An image of nine lists, whose rules have this number of effects in turn.
 fn image(names: &[Name], effects: usize) -> Image {
+    image_with(names, effects, &|_| {})
+}
+
+/// The same with more rules.
+fn image_with(names: &[Name], effects: usize, extra: &dyn Fn(&mut Builder)) -> Image {
     let effects: Vec<_> = (0..effects)
         .map(|number| Effect {
             ttl_secs: (number > 0).then_some(number as u32),
@@ -114,6 +238,7 @@ fn image(names: &[Name], effects: usize) -> Image {
             insert((number + 1) % LISTS);
         }
     }
+    extra(&mut builder);
     builder.finish().expect("room")
 }
 
