@@ -7,15 +7,20 @@
 mod rules;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use libfuzzer_sys::arbitrary::{Arbitrary, Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use rules::Rules;
+use tapis::policy::builder::Builder;
+use tapis::policy::effect::Effect;
 use tapis::policy::image::text::TextCode;
 use tapis::policy::image::walk::Position;
 use tapis::policy::image::{Image, ImageBytes};
 use tapis::policy::images::Images;
+use tapis::policy::prefix::{AddressOf, Prefix};
 use tapis::policy::rule::{Against, Blocking, Kind, Source};
 use tapis::policy::snapshot::Snapshot;
 use tapis::policy::view::{Mode, View, ViewId, ViewList};
@@ -29,10 +34,33 @@ const SEAL: usize = 992;
 #[derive(Debug, Arbitrary)]
 struct Input {
     rules: Rules,
+    networks: Vec<Network>,
+    /// Texts of patterns; with one that is not accepted, there is no image.
+    patterns: Vec<String>,
     wrong: Vec<Wrong>,
     /// Make the digests match, so that the content is checked.
     seal: bool,
     asked: Vec<Vec<u8>>,
+}
+
+/// A network as the trigger of a rule.
+#[derive(Debug, Arbitrary)]
+struct Network {
+    is_client: bool,
+    address: IpAddr,
+    len: u8,
+    list: u8,
+}
+
+impl Network {
+    fn prefix(&self) -> Option<Prefix> {
+        let of = match self.is_client {
+            true => AddressOf::Client,
+            false => AddressOf::Answer,
+        };
+        let network = IpNet::new(self.address, self.len).ok()?;
+        Prefix::new(of, network.trunc()).ok()
+    }
 }
 
 #[derive(Debug, Arbitrary)]
@@ -50,7 +78,9 @@ fuzz_target!(|input: &[u8]| {
 
 fn run(input: &mut Unstructured<'_>) -> Result<()> {
     let input = Input::arbitrary(input)?;
-    let image = input.rules.image();
+    let Some(image) = image(&input) else {
+        return Ok(());
+    };
     let mut bytes = image.bytes().to_vec();
     for wrong in &input.wrong {
         let len = bytes.len();
@@ -122,9 +152,17 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
         .chain(input.rules.names())
         .collect();
     // Whatever it finds, a decision ends.
-    for name in &asked {
+    let mut addresses: Vec<_> = input
+        .networks
+        .iter()
+        .map(|network| network.address)
+        .collect();
+    addresses.push(IpAddr::from([192, 0, 2, 1]));
+    for (name, address) in asked.iter().zip(addresses.iter().cycle()) {
         for view in [ViewId::DEFAULT, ViewId(1)] {
-            in_force.view(view).decide(name);
+            let policy = in_force.view(view).for_client(*address);
+            let places = policy.explain(name, &asked[..asked.len().min(3)], &addresses);
+            assert!(!places.is_empty());
         }
     }
     let asked: Vec<&Name> = asked.iter().collect();
@@ -139,6 +177,34 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
         }
     });
     Ok(())
+}
+
+/// The image of all rules of the input.
+fn image(input: &Input) -> Option<Image> {
+    let names = input.rules.image();
+    if input.networks.is_empty() && input.patterns.is_empty() {
+        return Some(names);
+    }
+    let mut builder = Builder::keyed(names.key().clone());
+    for source in &names.provenance().sources {
+        builder.source(source.clone()).ok()?;
+    }
+    builder.add_image(&names, Some).ok()?;
+    for network in &input.networks {
+        if let Some(prefix) = network.prefix() {
+            let list = u16::from(network.list) % rules::LISTS;
+            builder
+                .insert_prefix(prefix, list, &Effect::default())
+                .ok()?;
+        }
+    }
+    for (number, pattern) in input.patterns.iter().enumerate() {
+        let list = number as u16 % rules::LISTS;
+        builder
+            .insert_pattern(pattern, list, &Effect::default())
+            .ok()?;
+    }
+    builder.finish().ok()
 }
 
 /// Makes the digests match the bytes. Stops at the first section that is not there in full.
