@@ -110,7 +110,7 @@ fn rules(policy: PolicyView<'_>, name: &Name, matched: &Matched<'_>) -> Vec<Matc
         source: matched.source.name.clone(),
         kind: matched.source.kind,
         trigger,
-        log_only: matched.is_logged_only,
+        log_only: policy.is_logged_only(matched),
     };
     match matched.hit.trigger {
         Trigger::Name { scope, labels } => {

@@ -19,8 +19,6 @@ pub struct Matched<'s> {
     pub source: &'s Source,
     /// The answer, if the rule blocks.
     pub blocking: &'s Blocking,
-    /// Whether its source is logged only in the view.
-    pub is_logged_only: bool,
     /// The rule.
     pub hit: Hit,
     verdict: &'s Verdict,
@@ -284,9 +282,6 @@ impl<'s> PolicyView<'s> {
         Matched {
             source: &self.snapshot.sources[verdict.source],
             blocking: self.blocking(hit.verdict),
-            is_logged_only: self
-                .precedence
-                .is_logged_only(verdict.source, &self.snapshot.verdicts),
             hit,
             verdict,
         }

@@ -71,7 +71,7 @@ impl<'s> PolicyView<'s> {
                 let role = match matched {
                     _ if Some(matched.hit) == decides => Role::Decides,
                     _ if self.is_ignored(&matched, [asked, name]) => Role::Ignored,
-                    _ if matched.is_logged_only => Role::LogOnly,
+                    _ if self.is_logged_only(&matched) => Role::LogOnly,
                     _ => Role::Loses,
                 };
                 (matched, role)
@@ -113,6 +113,12 @@ impl<'s> PolicyView<'s> {
         patterns.dedup_by_key(|(hit, _)| *hit);
         hits.extend(patterns.into_iter().map(|(hit, _)| hit));
         hits
+    }
+
+    /// Whether the source of a rule is logged only.
+    pub fn is_logged_only(&self, matched: &Matched<'_>) -> bool {
+        let verdicts = &self.snapshot.verdicts;
+        self.precedence.is_logged_only(matched.index(), verdicts)
     }
 
     /// Whether an exception on one of the names has the effect that a rule is ignored.

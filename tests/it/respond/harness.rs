@@ -41,7 +41,7 @@ pub(super) struct List {
 }
 
 enum Trigger {
-    Name(Name, Scope),
+    Name(Box<Name>, Scope),
     Pattern(String),
     Prefix(Prefix),
 }
@@ -98,7 +98,7 @@ impl List {
 
     fn rule(self, name: &str, scope: Scope) -> Self {
         let name = Name::from_text(name).expect("a name");
-        self.add(Trigger::Name(name, scope))
+        self.add(Trigger::Name(Box::new(name), scope))
     }
 
     pub(super) fn pattern(self, pattern: &str) -> Self {
