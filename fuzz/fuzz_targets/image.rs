@@ -15,7 +15,9 @@ use libfuzzer_sys::arbitrary::{Arbitrary, Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use rules::Rules;
 use tapis::policy::builder::Builder;
+use tapis::policy::decide::Decision;
 use tapis::policy::effect::Effect;
+use tapis::policy::explain::{Place, Role};
 use tapis::policy::image::text::TextCode;
 use tapis::policy::image::walk::Position;
 use tapis::policy::image::{Image, ImageBytes};
@@ -162,7 +164,16 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
         for view in [ViewId::DEFAULT, ViewId(1)] {
             let policy = in_force.view(view).for_client(*address);
             let places = policy.explain(name, &asked[..asked.len().min(3)], &addresses);
-            assert!(!places.is_empty());
+            let blocks = |place: &Place<'_>| matches!(place.decision, Decision::Blocked { .. });
+            let (last, before) = places.split_last().expect("the queried name");
+            assert!(!before.iter().any(blocks), "nothing is asked after a block");
+            let is_blocked = blocks(&places[0]);
+            assert_eq!(
+                matches!(policy.decide(name), Decision::Blocked { .. }),
+                is_blocked && before.is_empty()
+            );
+            let roles = last.rules.iter().filter(|(_, role)| *role == Role::Decides);
+            assert!(roles.count() <= 1);
         }
     }
     let asked: Vec<&Name> = asked.iter().collect();

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::effect::Effect;
+use super::evaluation::IgnoredSources;
 use super::local::LocalZones;
 use super::precedence::{Precedence, Verdict};
 use super::prefixes::{BestNetwork, NetworkId};
@@ -111,8 +112,9 @@ impl Decision<'_> {
     /// The exemption of the CNAME targets of a name with this decision.
     pub fn chain_exemption(&self) -> ChainExemption {
         match self {
-            Self::Pass | Self::Blocked { .. } => ChainExemption::None,
-            Self::Excepted(_) => ChainExemption::Suppressed,
+            Self::Pass => ChainExemption::None,
+            // A blocked name is answered from upstream if the query is for its DS or DNSKEY records.
+            Self::Excepted(_) | Self::Blocked { .. } => ChainExemption::Suppressed,
             Self::Allowed(by) if by.source.kind == Kind::Exception => ChainExemption::All,
             Self::Allowed(_) => ChainExemption::Lists,
         }
@@ -123,8 +125,8 @@ impl Decision<'_> {
         Past {
             exemption: self.chain_exemption(),
             before: match self {
-                Self::Pass | Self::Excepted(_) => NO_RANK,
-                Self::Allowed(by) | Self::Blocked { by, .. } => by.hit.rank,
+                Self::Pass | Self::Excepted(_) | Self::Blocked { .. } => NO_RANK,
+                Self::Allowed(by) => by.hit.rank,
             },
         }
     }
@@ -206,19 +208,32 @@ impl<'s> PolicyView<'s> {
     /// The decision about a queried name, given the result of its lookup in this view.
     #[inline]
     pub fn decide_by(&self, name: &Name, found: &LookupResult) -> Decision<'s> {
-        if let Some(client) = self.client
-            && let Some(hit) = self
-                .best_client(client, name, found)
-                .enforced(Trigger::Client)
-        {
-            return self.decide_with(name, hit, &found.covered_by(hit));
+        let Some(client) = self.client else {
+            return self.decide_found(name, found);
+        };
+        let Some(hit) = self.best_client(client, name).enforced(Trigger::Client) else {
+            return self.decide_found(name, found);
+        };
+        // The rule also applies to queries for names below, whether or not it decides about this one.
+        let found = found.covered_by(hit);
+        // Of two rules of one rank, that on the client precedes.
+        match found.best() {
+            Some(best) if best.rank < hit.rank => self.decide_with(name, best, &found),
+            _ => self.decide_with(name, hit, &found),
         }
-        self.decide_found(name, found)
     }
 
-    /// Decides about a name of a chain, to which rules on the client's address do not apply again.
-    fn decide_name(&self, name: &Name) -> Decision<'s> {
-        self.decide_found(name, &self.lookup(name))
+    /// Decides about a name of a chain, to which rules on the client's address do not apply again. But they do apply to
+    /// queries for the names below.
+    fn decide_target(&self, name: &Name, found: &LookupResult) -> Decision<'s> {
+        let client = self.client.and_then(|client| {
+            let best = self.best_client(client, name);
+            best.enforced(Trigger::Client)
+        });
+        match client {
+            Some(hit) => self.decide_found(name, &found.covered_by(hit)),
+            None => self.decide_found(name, found),
+        }
     }
 
     #[inline]
@@ -260,13 +275,13 @@ impl<'s> PolicyView<'s> {
         let Some(client) = self.client else {
             return on_name.map(|hit| self.matched(hit));
         };
-        let best = self.best_client(client, name, found);
-        // A rule on the client's address that decides precedes those on the name that do not have a better rank.
-        let enforced = best
-            .enforced(Trigger::Client)
-            .map_or(NO_RANK, |hit| hit.rank);
-        let on_name = on_name.filter(|hit| hit.rank < enforced);
-        let on_client = best.logged(Trigger::Client);
+        let best = self.best_client(client, name);
+        // A rule on the client's address precedes those on the name that do not have a better rank.
+        let decides = found.best().map_or(NO_RANK, |hit| hit.rank);
+        let precedes = |hit: &Hit| hit.rank <= decides;
+        let enforced = best.enforced(Trigger::Client).filter(precedes);
+        let on_name = on_name.filter(|hit| enforced.is_none_or(|by| hit.rank < by.rank));
+        let on_client = best.logged(Trigger::Client).filter(precedes);
         // The rule on the client comes first, as it is the first of two that are equal.
         let hits = on_client.into_iter().chain(on_name);
         let first = hits.min_by_key(|hit| hit.rank);
@@ -324,11 +339,14 @@ impl<'s> PolicyView<'s> {
         while let Some(name) = chain.next() {
             let exemption = found.past.exemption;
             let decision = match exemption {
-                ChainExemption::All => break,
-                ChainExemption::None => self.decide_name(&name),
+                ChainExemption::All => {
+                    found.decision = Decision::Pass;
+                    break;
+                }
+                ChainExemption::None => self.decide_target(&name, &self.lookup(&name)),
                 ChainExemption::Suppressed | ChainExemption::Lists => {
                     let rules = &self.snapshot.rules;
-                    self.decide_found(&name, &rules.lookup_target(self.id, asked, &name))
+                    self.decide_target(&name, &rules.lookup_target(self.id, asked, &name))
                 }
             };
             found.hops += 1;
@@ -427,36 +445,44 @@ impl<'s> PolicyView<'s> {
         addresses: impl Iterator<Item = IpAddr>,
     ) -> BestNetwork {
         let (table, mut best) = (&self.snapshot.addresses.answer, BestNetwork::default());
-        if past.exemption != ChainExemption::All {
-            for network in addresses.filter_map(|address| table.find(address)) {
+        if past.exemption == ChainExemption::All {
+            return best;
+        }
+        let (mut ignored, mut previous) = (None, None);
+        for network in addresses.filter_map(|address| table.find(address)) {
+            // Most answers with several listed addresses have them in one network.
+            if previous.replace(network) != Some(network) {
+                let ignored = ignored.get_or_insert_with(|| self.ignored(&names));
                 best.compare(table, network, |verdict| {
-                    self.applies(verdict, &names, past.before)
+                    self.applies(verdict, ignored)
+                        .filter(|(rank, _)| *rank < past.before)
                 });
             }
         }
         best
     }
 
-    /// The rank of a verdict, and whether it is logged only. `None` if its rules do not apply: their rank is not better than
-    /// `before`, or an exception on one of the names suppresses them.
-    fn applies(&self, verdict: u32, names: &[&Name], before: Rank) -> Option<(Rank, bool)> {
-        let verdicts = &self.snapshot.verdicts;
-        let ranked = self.precedence.ranked(verdict, verdicts);
-        let source = verdicts.get(verdict).source as u32;
-        let rules = self.snapshot.rules.in_view(self.id)?;
-        (ranked.0 < before && !rules.is_suppressed_at(names, source)).then_some(ranked)
+    /// The first rules on the client's address that no exception on the name has ignored.
+    #[cold]
+    fn best_client(&self, client: NetworkId, name: &Name) -> BestNetwork {
+        let (table, mut best) = (&self.snapshot.addresses.client, BestNetwork::default());
+        let ignored = self.ignored(&[name]);
+        best.compare(table, client, |verdict| self.applies(verdict, &ignored));
+        best
     }
 
-    /// The first rules on the client's address that precede those on the queried name.
-    #[cold]
-    fn best_client(&self, client: NetworkId, name: &Name, found: &LookupResult) -> BestNetwork {
-        let (table, mut best) = (&self.snapshot.addresses.client, BestNetwork::default());
-        // A rule of the same rank on the name has another kind of trigger, and comes after that on the client.
-        let before = found.best().map_or(NO_RANK, |hit| hit.rank + 1);
-        best.compare(table, client, |verdict| {
-            self.applies(verdict, &[name], before)
-        });
-        best
+    /// The sources that exceptions on these names have ignored.
+    fn ignored(&self, names: &[&Name]) -> IgnoredSources<'s> {
+        let rules = self.snapshot.rules.in_view(self.id);
+        rules.map_or_else(IgnoredSources::default, |rules| rules.suppressed_at(names))
+    }
+
+    /// The rank of a verdict, and whether it is logged only. `None` if its rules do not apply.
+    fn applies(&self, verdict: u32, ignored: &IgnoredSources<'_>) -> Option<(Rank, bool)> {
+        let verdicts = &self.snapshot.verdicts;
+        let ranked = self.precedence.ranked(verdict, verdicts);
+        let source = verdicts.get(verdict).source;
+        (ranked.0 != NO_RANK && !ignored.contains(source)).then_some(ranked)
     }
 }
 

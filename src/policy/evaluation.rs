@@ -1,6 +1,8 @@
 //! Evaluates the rules of a name one by one. Lookups do so only if the image of orders has an exception that may ignore
 //! some of them, if some rules are logged only, or if there are patterns.
 
+use smallvec::SmallVec;
+
 use super::image::Image;
 use super::image::triggers::PatternGroup;
 use super::image::walk::Position;
@@ -24,6 +26,17 @@ pub(super) struct Evaluation<'r> {
     /// everything.
     pub(super) suppressed: &'r [Option<Box<[usize]>>],
     pub(super) patterns: &'r RankedPatterns,
+}
+
+/// Sources whose rules are ignored because of exceptions.
+#[derive(Default)]
+pub(super) struct IgnoredSources<'r>(SmallVec<[&'r [usize]; 4]>);
+
+impl IgnoredSources<'_> {
+    pub(super) fn contains(&self, source: usize) -> bool {
+        let mut exceptions = self.0.iter();
+        exceptions.any(|sources| sources.binary_search(&source).is_ok())
+    }
 }
 
 /// The groups of patterns of all images in a view.
@@ -158,7 +171,7 @@ impl<'r> Evaluation<'r> {
     #[inline(never)]
     pub(super) fn add_patterns(&self, name: &Name, asked: Option<&Name>, found: &mut LookupResult) {
         found.other = found.other.min(self.patterns.other);
-        let mut text = None;
+        let (mut text, mut ignored) = (None, None);
         for &(rank, image, place) in &self.patterns.groups {
             if rank >= rank_of(found.best) {
                 break;
@@ -171,7 +184,9 @@ impl<'r> Evaluation<'r> {
                 continue;
             };
             let clause = ranks.clause(group.rules[first].1);
-            if self.is_suppressed_at(&[asked.unwrap_or(name), name], clause.source) {
+            let ignored =
+                ignored.get_or_insert_with(|| self.suppressed_at(&[asked.unwrap_or(name), name]));
+            if ignored.contains(clause.source as usize) {
                 continue;
             }
             let weight = pattern_weight(rank, clause.verdict);
@@ -210,14 +225,24 @@ impl<'r> Evaluation<'r> {
         Some((image.pattern_groups().get(place as usize)?, ranks))
     }
 
-    /// Whether an exception that matches one of the names suppresses a source.
-    pub(super) fn is_suppressed_at(&self, names: &[&Name], source: u32) -> bool {
+    /// The sources that exceptions which match one of the names suppress.
+    pub(super) fn suppressed_at(&self, names: &[&Name]) -> IgnoredSources<'r> {
+        let mut ignored = IgnoredSources::default();
         if self.suppressed.iter().all(Option::is_none) {
-            return false;
+            return ignored;
         }
         let [.., orders] = self.images;
-        let mut names = names.iter();
-        names.any(|name| self.is_suppressed(&AncestorRules::new(orders, name), source))
+        for name in names {
+            AncestorRules::new(orders, name).each(|position, _, exception, scope| {
+                let against = self.suppressed.get(exception.source as usize);
+                if let Some(Some(against)) = against
+                    && matches(position, scope)
+                {
+                    ignored.0.push(against);
+                }
+            });
+        }
+        ignored
     }
 
     /// Whether an exception on the name or on an ancestor matches the name and suppresses the source.

@@ -124,9 +124,8 @@ impl<'s> PolicyView<'s> {
     /// Whether an exception on one of the names has the effect that a rule is ignored.
     fn is_ignored(&self, matched: &Matched<'_>, names: [&Name; 2]) -> bool {
         let rules = self.snapshot.rules.in_view(self.id);
-        let source = matched.index() as u32;
         matched.source.against == Against::All
-            && rules.is_some_and(|rules| rules.is_suppressed_at(&names, source))
+            && rules.is_some_and(|rules| rules.suppressed_at(&names).contains(matched.index()))
     }
 
     /// All rules on addresses of an answer, in the order of precedence. Allocates; used for explanations.

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use fixedbitset::FixedBitSet;
+
 use super::effect::{Effect, EffectAction, Tier};
 use super::images::Images;
 use super::ranking::{MAX_RANKED, NO_RANK, Rank, RankedClause};
@@ -163,11 +165,12 @@ impl Precedence {
             None => (first..sources.len()).collect(),
             Some(view) => {
                 let mut order = Vec::with_capacity(view.lists.len());
+                let mut known = FixedBitSet::with_capacity(sources.len());
                 for list in &view.lists {
                     let source = index.get(list.name.as_str()).copied();
                     let source = source.filter(|source| *source >= first);
                     // If a view names a list twice, its first place counts.
-                    if let Some(source) = source.filter(|source| !order.contains(source)) {
+                    if let Some(source) = source.filter(|source| !known.put(*source)) {
                         overrides[source - first] = Override {
                             mode: list.mode,
                             action: list.action,

@@ -119,10 +119,11 @@ impl LookupResult {
         hit(self.logged)
     }
 
-    /// The same result, as if this rule covered all names below.
+    /// The same result with a rule that also covers all names below. It precedes rules of its rank on names.
     pub(super) fn covered_by(&self, hit: Hit) -> Self {
+        let weight = weight(hit.rank, DEPTH_MASK as usize, Scope::Exact, hit.verdict);
         Self {
-            cover: weight(hit.rank, 0, Scope::Subtree, hit.verdict),
+            cover: self.cover.min(weight),
             ..*self
         }
     }

@@ -128,6 +128,7 @@ impl AnswerContext<'_, '_> {
         // Records that will be truncated anyway are not examined.
         let fits = answer.additional_at() <= self.limit;
         let has_additional = answer.has_additional() && answer.message_len() <= self.limit;
+        let mut past = self.past;
         if !self.past.is_final() {
             let place = |hops, service| BlockedAt::Target {
                 answer,
@@ -137,9 +138,12 @@ impl AnswerContext<'_, '_> {
                 stale_ttl,
             };
             let chain = answer.chain().map(|(name, _)| name);
-            let found =
-                self.policy
-                    .decide_answer(&self.query.name, self.past, chain, answer.addresses());
+            // Addresses that will be truncated anyway lead nowhere.
+            let addresses = answer.addresses().take(if fits { usize::MAX } else { 0 });
+            let found = self
+                .policy
+                .decide_answer(&self.query.name, self.past, chain, addresses);
+            past = found.past;
             if let Decision::Blocked { by, nxdomain, .. } = found.decision {
                 let place = place(found.hops, false);
                 if matches!(by.blocking.own, Some(OwnAnswer::Cname { .. })) {
@@ -149,7 +153,7 @@ impl AnswerContext<'_, '_> {
             }
             if fits && answer.services() > 0 {
                 // If all services are blocked, the rule of the last one decides the answer.
-                let blocked = self.blocked_services(answer, found.past, &mut left_out);
+                let blocked = self.blocked_services(answer, past, &mut left_out);
                 if let Some(by) = blocked
                     && left_out.len() == answer.services()
                 {
@@ -169,7 +173,7 @@ impl AnswerContext<'_, '_> {
                 age,
                 stale_ttl,
                 |additional, owner, data| match additional {
-                    true => has_additional && self.passes(answer, owner, data),
+                    true => has_additional && self.passes(answer, past, owner, data),
                     false => !left_out.contains(&data),
                 },
             )
@@ -205,9 +209,10 @@ impl AnswerContext<'_, '_> {
             }
         }
         if self.policy.has_answer_rules() {
+            let last = last_name(answer, &self.query.name);
             for (address, record) in answer.hints() {
                 if !left_out.contains(&record)
-                    && let Some(by) = self.blocks_address(answer, past, address)
+                    && let Some(by) = self.blocks_address(&last, past, address)
                 {
                     left_out.push(record);
                     blocked = Some(by);
@@ -230,22 +235,22 @@ impl AnswerContext<'_, '_> {
         }
     }
 
-    /// The rule that blocks an address to which the answer leads, other than those of its A and AAAA records.
-    fn blocks_address(&self, answer: &Answer, past: Past, address: IpAddr) -> Option<Matched<'_>> {
-        let asked = &self.query.name;
-        let last = answer.chain().last();
-        let last = last.as_ref().map_or(asked, |(name, _)| name);
-        self.policy.blocks_address([asked, last], past, address)
+    /// The rule that blocks an address to which the answer leads, other than those of its A and AAAA records. `last` is the
+    /// last name of the chain.
+    fn blocks_address(&self, last: &Name, past: Past, address: IpAddr) -> Option<Matched<'_>> {
+        let names = [&self.query.name, last];
+        self.policy.blocks_address(names, past, address)
     }
 
     /// Whether a record of the additional section is kept: neither its owner nor its address is blocked.
-    fn passes(&self, answer: &Answer, owner: usize, data: usize) -> bool {
+    fn passes(&self, answer: &Answer, past: Past, owner: usize, data: usize) -> bool {
         let owner = answer.name_at(owner);
-        let is_owner_blocked = owner.is_none_or(|owner| self.blocks(self.past, owner).is_some());
+        let is_owner_blocked = owner.is_none_or(|owner| self.blocks(past, owner).is_some());
         let is_address_blocked = || {
             self.policy.has_answer_rules()
                 && answer.address_at(data).is_some_and(|address| {
-                    self.blocks_address(answer, self.past, address).is_some()
+                    self.blocks_address(&last_name(answer, &self.query.name), past, address)
+                        .is_some()
                 })
         };
         !is_owner_blocked && !is_address_blocked()
@@ -267,4 +272,10 @@ impl AnswerContext<'_, '_> {
             false => Ending::Drop(tally(Count::BlockedDrop)),
         }
     }
+}
+
+/// The last name of the chain of an answer to a query for `asked`.
+fn last_name(answer: &Answer, asked: &Name) -> Name {
+    let last = answer.chain().last();
+    last.map_or_else(|| asked.clone(), |(name, _)| name)
 }

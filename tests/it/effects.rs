@@ -160,6 +160,7 @@ impl Policy {
         let source = source(*number, self.actions[*number]);
         let mut blocking = source.blocking.clone();
         match &effect.action {
+            _ if source.kind == Kind::Exception => return (Outcome::Allowed(*number), logged),
             EffectAction::Source if source.blocks() => {}
             EffectAction::Source | EffectAction::Allow => {
                 return (Outcome::Allowed(*number), logged);

@@ -53,6 +53,11 @@ pub enum TooLarge {
     /// 16,777,216 rules on networks.
     #[error("more than 16,777,216 rules on networks of addresses; leave out a list")]
     Prefixes,
+    /// Patterns in 256 sources and tiers, or 256 MiB of automata.
+    #[error(
+        "more than 256 lists with patterns, or patterns that need more than 256 MiB of memory; leave out a list"
+    )]
+    Patterns,
     /// A pattern is not accepted.
     #[error("the pattern `{pattern}` {problem}")]
     Pattern {

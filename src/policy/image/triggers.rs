@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::bits::word;
 use super::clauses::Clauses;
 use super::error::{ImageError, TooLarge};
-use crate::policy::patterns::{PatternError, PatternSet};
+use crate::policy::patterns::PatternSet;
 use crate::policy::prefix::{AddressOf, Prefix};
 
 /// The bytes of a rule on a network: its clause (4), whose address it is about (1), the length of the prefix (1), two zeros,
@@ -13,6 +13,11 @@ use crate::policy::prefix::{AddressOf, Prefix};
 const SIZE: usize = 24;
 /// The number of rules on networks that an image can have.
 const MAX_PREFIXES: usize = 1 << 24;
+
+/// The number of sources and tiers of an image that can have patterns: a name is searched for those of each.
+const MAX_PATTERN_GROUPS: usize = 256;
+/// The memory that all compiled patterns of an image can take, in bytes.
+const MAX_PATTERN_MEMORY: usize = 256 << 20;
 
 /// Rules on networks and patterns, each with the number of its clause.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,7 +83,13 @@ impl Triggers {
     ///
     /// # Errors
     /// If a pattern is not accepted.
-    pub(super) fn finish(mut self, clauses: &Clauses) -> Result<Self, TooLarge> {
+    pub(super) fn finish(self, clauses: &Clauses) -> Result<Self, TooLarge> {
+        let sorted = self.sorted(clauses);
+        sorted.pattern_groups(clauses)?;
+        Ok(sorted)
+    }
+
+    fn sorted(mut self, clauses: &Clauses) -> Self {
         self.prefixes.sort_unstable();
         self.prefixes.dedup();
         self.patterns.sort_by(|one, other| {
@@ -88,30 +99,31 @@ impl Triggers {
                 .then_with(|| one.cmp(other))
         });
         self.patterns.dedup();
-        self.pattern_groups(clauses).map_err(|(pattern, error)| {
-            let problem = error.problem;
-            TooLarge::Pattern { pattern, problem }
-        })?;
-        Ok(self)
+        self
     }
 
     /// Compiles the sorted patterns, those of each source and tier together.
     ///
     /// # Errors
-    /// The first pattern that is not accepted, and why.
-    fn pattern_groups(
-        &self,
-        clauses: &Clauses,
-    ) -> Result<Vec<PatternGroup>, (Box<str>, PatternError)> {
+    /// The first pattern that is not accepted; or there are too many groups, or their automata are too large.
+    fn pattern_groups(&self, clauses: &Clauses) -> Result<Vec<PatternGroup>, TooLarge> {
         let same =
             |one: &(_, u32), other: &(_, u32)| clauses.group(one.1) == clauses.group(other.1);
-        let groups = self.patterns.chunk_by(same).map(|rules| {
+        let (mut groups, mut memory) = (Vec::new(), 0);
+        for rules in self.patterns.chunk_by(same) {
             let set = PatternSet::new(rules.iter().map(|(pattern, _)| pattern));
-            let set = set.map_err(|error| (rules[error.index].0.as_str().into(), error))?;
+            let set = set.map_err(|error| TooLarge::Pattern {
+                pattern: rules[error.index].0.as_str().into(),
+                problem: error.problem,
+            })?;
+            memory += set.memory();
             let rules = rules.to_vec();
-            Ok(PatternGroup { set, rules })
-        });
-        groups.collect()
+            groups.push(PatternGroup { set, rules });
+            if groups.len() > MAX_PATTERN_GROUPS || memory > MAX_PATTERN_MEMORY {
+                return Err(TooLarge::Patterns);
+            }
+        }
+        Ok(groups)
     }
 
     /// The rules on networks. Those of an image are sorted: each network follows those that contain it.
@@ -176,11 +188,11 @@ impl Triggers {
             return Err(invalid);
         }
         let read = Self { prefixes, patterns };
-        let finished = read.clone().finish(clauses).map_err(|_| invalid)?;
-        match finished == read {
-            true => Ok((read, finished.pattern_groups(clauses).map_err(|_| invalid)?)),
-            false => Err(invalid),
+        if read.clone().sorted(clauses) != read {
+            return Err(invalid);
         }
+        let groups = read.pattern_groups(clauses).map_err(|_| invalid)?;
+        Ok((read, groups))
     }
 }
 

@@ -8,6 +8,8 @@ use crate::wire::read_u16;
 /// The maximum number of SVCB and HTTPS records of an answer. More do not fit into a datagram, and would keep
 /// the server busy.
 const MAX_SERVICES: u16 = 64;
+/// The maximum number of address hints of an answer, each of which is compared with the policy's networks.
+const MAX_HINTS: usize = 512;
 /// The parameters with address hints (RFC 9460, section 14.3.2).
 const IPV4HINT: u16 = 4;
 const IPV6HINT: u16 = 6;
@@ -45,7 +47,7 @@ pub(super) struct DestinationCounts {
 impl Destinations {
     /// Records the target and the address hints of an SVCB or HTTPS record, whose data starts at `data_at` and ends with the
     /// message. A target that is the owner is left out (RFC 9460, section 2.5). `None` if the data is malformed, or there are
-    /// too many such records.
+    /// too many such records or hints.
     pub(super) fn note_service(&mut self, message: &[u8], data_at: usize) -> Option<()> {
         let (target, params) = Name::parse(message, data_at + 2).ok()?;
         self.services += 1;
@@ -56,7 +58,8 @@ impl Destinations {
             self.targets.push((data_at + 2) as u16);
         }
         self.note_hints(message, data_at, params);
-        Some(())
+        let hints: usize = self.hints.iter().map(Vec::len).sum();
+        (hints <= MAX_HINTS).then_some(())
     }
 
     /// Records the address hints in the parameters of a record (RFC 9460, section 7.3), which start at `at`. Ends at a

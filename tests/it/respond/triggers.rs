@@ -1,7 +1,7 @@
 //! Answers by rules on the addresses of clients and of answers, and by rules with patterns.
 
 use hickory_proto::op::ResponseCode;
-use hickory_proto::rr::RecordType::{A, AAAA, HTTPS, TXT};
+use hickory_proto::rr::RecordType::{A, AAAA, DS, HTTPS, TXT};
 use hickory_proto::rr::rdata::NULL;
 use hickory_proto::rr::{Name, RData, Record};
 use tapis::policy::effect::EffectAction;
@@ -204,4 +204,68 @@ fn many_addresses_are_all_checked() {
         .take(0, PERMITTED_BY_STREAM, &asked.packet())
         .reply();
     assert_eq!(decoded.count, Count::BlockedTarget);
+}
+
+#[test]
+fn a_client_gets_no_nxdomain_above_names_that_are_allowed() {
+    let ads = || list("ads").action(Action::Nxdomain).client("192.0.2.0/24");
+    let good = list("good").allowing().below("x.example");
+    let harness = harness([ads(), good]);
+    assert_eq!(
+        harness.answer(ask("x.example", TXT)).rcode(),
+        ResponseCode::NoError
+    );
+    // A validator needs the DS records above the allowed names.
+    let asked = ask("x.example", DS);
+    assert_eq!(
+        harness.take(0, PERMITTED, &asked.packet()).resolve().0,
+        key(asked)
+    );
+    assert_eq!(
+        harness.answer(ask("y.example", TXT)).rcode(),
+        ResponseCode::NXDomain
+    );
+}
+
+#[test]
+fn a_name_is_not_denied_if_its_client_may_ask_for_names_below() {
+    let lists = |client: &str| {
+        [
+            list("one").action(Action::Nxdomain).exact("x.example"),
+            list("two").client(client).acts(EffectAction::Allow),
+            list("three").action(Action::Nxdomain).subtree("example"),
+        ]
+    };
+    let rcode = |client| harness(lists(client)).answer(ask("x.example", TXT)).rcode();
+    assert_eq!(rcode("192.0.2.0/24"), ResponseCode::NoError);
+    assert_eq!(
+        rcode("192.0.3.0/24"),
+        ResponseCode::NXDomain,
+        "another client"
+    );
+}
+
+#[test]
+fn additional_records_of_an_allowed_target_are_kept() {
+    let harness = harness([
+        list("good").allowing().exact("svc.good.example"),
+        list("ads").address("198.51.100.0/24"),
+    ]);
+    let asked = ask("www.example", HTTPS);
+    let answer = upstream_answer("www.example", HTTPS)
+        .answers([
+            cname("www.example", 300, "svc.good.example"),
+            with_hint("svc.good.example", 1, [198, 51, 100, 1]),
+        ])
+        .additionals([a("svc.good.example", 300, [198, 51, 100, 1])]);
+    let intake = Intake {
+        additional: true,
+        ..BOUNDS
+    };
+    harness.insert(asked, answer.entry_within(intake, 0));
+    let decoded = harness.answer(asked);
+    assert_eq!(
+        (decoded.answers().len(), decoded.additionals().len()),
+        (2, 1)
+    );
 }
