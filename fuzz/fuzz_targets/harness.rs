@@ -178,7 +178,7 @@ fn list(
         .collect();
     let blocking = Blocking {
         action,
-        own: None,
+        effect_answer: None,
         as_written: false,
         sinkhole_v4: vec![[0; 4].into(), [192, 0, 2, 9].into()],
         sinkhole_v6: vec![[0; 16].into()],

@@ -31,7 +31,7 @@ const EDES: &[(&str, Ede)] = &[
 pub(super) fn default_blocking() -> Blocking {
     Blocking {
         action: Action::Sinkhole,
-        own: None,
+        effect_answer: None,
         as_written: false,
         sinkhole_v4: vec![Ipv4Addr::UNSPECIFIED],
         sinkhole_v6: vec![Ipv6Addr::UNSPECIFIED],
@@ -47,7 +47,7 @@ pub(super) fn blocking(raw: raw::Block, default: &Blocking, findings: &mut Findi
         .unwrap_or_else(|| (default.sinkhole_v4.clone(), default.sinkhole_v6.clone()));
     Blocking {
         action: choice(raw.action, ACTIONS, findings).unwrap_or(default.action),
-        own: None,
+        effect_answer: None,
         as_written: false,
         sinkhole_v4,
         sinkhole_v6,

@@ -12,7 +12,7 @@ use crate::control::admin::verdict::{
 };
 use crate::policy::decide::{ChainExemption, Decision, Matched, PolicyView};
 use crate::policy::ranking::Trigger;
-use crate::policy::rule::OwnAnswer;
+use crate::policy::rule::EffectAnswer;
 use crate::policy::snapshot::Snapshot;
 use crate::policy::view::ViewId;
 use crate::serve::cache::Cache;
@@ -199,7 +199,7 @@ fn ask(
         Step::Resolve(..) | Step::Refresh(..) => {
             let outcome = match policy(snapshot, address).decide(name) {
                 Decision::Allowed(by) => {
-                    let tcp_only = matches!(by.blocking.own, Some(OwnAnswer::TcpOnly));
+                    let tcp_only = matches!(by.blocking.effect_answer, Some(EffectAnswer::TcpOnly));
                     let note = tcp_only.then(|| TCP_ONLY.to_owned());
                     let allowed = Explained::without_answer(Outcome::Allowed);
                     return Ok(Explained { note, ..allowed });

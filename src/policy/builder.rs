@@ -71,7 +71,7 @@ impl Builder {
         self.insert_effect(name, source, scope, &Effect::default())
     }
 
-    /// Adds a rule with an effect of its own.
+    /// Adds a rule with an effect.
     ///
     /// # Errors
     /// If there is no room; rules added before are kept.

@@ -8,7 +8,7 @@ use super::local::LocalZones;
 use super::precedence::{Precedence, Verdict};
 use super::prefixes::{BestNetwork, NetworkId};
 use super::ranking::{Hit, LookupResult, NO_RANK, Rank, Trigger};
-use super::rule::{Action, Blocking, Kind, OwnAnswer, Source};
+use super::rule::{Action, Blocking, EffectAnswer, Kind, Source};
 use super::snapshot::Snapshot;
 use super::view::ViewId;
 use crate::wire::name::Name;
@@ -62,14 +62,14 @@ pub enum Decision<'s> {
 
 /// What follows from the decisions about a queried name, and about the names of its chain so far, for the rest of its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Past {
+pub struct LaterRules {
     /// The rules that do not apply to the next names of the chain.
     pub exemption: ChainExemption,
     /// Only rules of a better rank apply to the addresses of the last name.
     before: Rank,
 }
 
-impl Past {
+impl LaterRules {
     /// No rule applies to the answer.
     pub const FINAL: Self = Self {
         exemption: ChainExemption::All,
@@ -92,7 +92,7 @@ pub struct AnswerDecision<'s> {
     /// The rule on an address that would have decided if its list were not logged only.
     pub logged: Option<Matched<'s>>,
     /// What follows for the targets of SVCB and HTTPS records and their addresses.
-    pub past: Past,
+    pub later: LaterRules,
 }
 
 /// The rules that do not apply to the targets of a CNAME chain, because of the decision about the asked name.
@@ -121,8 +121,8 @@ impl Decision<'_> {
     }
 
     /// What follows from this decision about the queried name for its answer.
-    pub fn past(&self) -> Past {
-        Past {
+    pub fn later_rules(&self) -> LaterRules {
+        LaterRules {
             exemption: self.chain_exemption(),
             before: match self {
                 Self::Pass | Self::Excepted(_) | Self::Blocked { .. } => NO_RANK,
@@ -252,7 +252,7 @@ impl<'s> PolicyView<'s> {
     #[inline]
     fn decide_with(&self, name: &Name, hit: Hit, found: &LookupResult) -> Decision<'s> {
         let by = self.matched(hit);
-        let own = by.blocking.own.as_ref();
+        let own = by.blocking.effect_answer.as_ref();
         let is_allowed = || own.is_some_and(|own| own.allows(name, self.is_stream));
         if !self.blocks(hit.verdict) || is_allowed() {
             return Decision::Allowed(by);
@@ -309,8 +309,8 @@ impl<'s> PolicyView<'s> {
 
     /// Whether a rule blocks all names that it matches, whatever the transport.
     fn always_blocks(&self, number: u32) -> bool {
-        let own = self.blocking(number).own.as_ref();
-        self.blocks(number) && !own.is_some_and(OwnAnswer::may_allow)
+        let own = self.blocking(number).effect_answer.as_ref();
+        self.blocks(number) && !own.is_some_and(EffectAnswer::may_allow)
     }
 
     fn blocking(&self, number: u32) -> &'s Blocking {
@@ -320,11 +320,11 @@ impl<'s> PolicyView<'s> {
     }
 
     /// Decides about an upstream answer, in which the CNAME chain of `asked` leads to `addresses`: finds the first rule that
-    /// applies despite `past`, which follows from the decision about `asked`.
+    /// applies despite `later`, which follows from the decision about `asked`.
     pub fn decide_answer(
         &self,
         asked: &Name,
-        past: Past,
+        later: LaterRules,
         chain: impl Iterator<Item = Name>,
         addresses: impl Iterator<Item = IpAddr>,
     ) -> AnswerDecision<'s> {
@@ -332,12 +332,12 @@ impl<'s> PolicyView<'s> {
             hops: 0,
             decision: Decision::Pass,
             logged: None,
-            past,
+            later,
         };
         let mut last = None;
         let mut chain = chain.peekable();
         while let Some(name) = chain.next() {
-            let exemption = found.past.exemption;
+            let exemption = found.later.exemption;
             let decision = match exemption {
                 ChainExemption::All => {
                     found.decision = Decision::Pass;
@@ -351,7 +351,7 @@ impl<'s> PolicyView<'s> {
             };
             found.hops += 1;
             // An allow list precedes only rules that match at its own place in the chain.
-            found.past.before = match exemption {
+            found.later.before = match exemption {
                 ChainExemption::Lists => self.snapshot.verdicts.first_list(),
                 _ => NO_RANK,
             };
@@ -361,7 +361,7 @@ impl<'s> PolicyView<'s> {
                     if exemption != ChainExemption::Lists || !by.source.kind.is_list() =>
                 {
                     found.decision = decision;
-                    found.past.before = by.hit.rank;
+                    found.later.before = by.hit.rank;
                     if chain.peek().is_some() {
                         return found;
                     }
@@ -373,9 +373,9 @@ impl<'s> PolicyView<'s> {
                     found.decision = decision;
                     match exemption {
                         ChainExemption::Lists if by.source.kind == Kind::Order => {
-                            found.past.before = by.hit.rank;
+                            found.later.before = by.hit.rank;
                         }
-                        _ => found.past = decision.past(),
+                        _ => found.later = decision.later_rules(),
                     }
                 }
                 Decision::Excepted(_) => found.decision = decision,
@@ -385,13 +385,13 @@ impl<'s> PolicyView<'s> {
         }
         if !self.snapshot.addresses.answer.is_empty() {
             let last = last.as_ref().unwrap_or(asked);
-            let best = self.best_address([asked, last], found.past, addresses);
+            let best = self.best_address([asked, last], found.later, addresses);
             let logged = best.logged(Trigger::Answer);
             found.logged = logged.map(|hit| self.matched(hit));
             if let Some(hit) = best.enforced(Trigger::Answer) {
                 found.decision = self.decided_by_address(last, self.matched(hit));
                 if let Decision::Allowed(_) = found.decision {
-                    found.past = found.decision.past();
+                    found.later = found.decision.later_rules();
                 }
             }
         }
@@ -402,14 +402,14 @@ impl<'s> PolicyView<'s> {
     }
 
     /// The rule that blocks one address to which an answer leads, if any. `names` are the queried name and the last one of
-    /// its chain; `past` is that of the [`AnswerDecision`].
+    /// its chain; `later` is that of the [`AnswerDecision`].
     pub fn blocks_address(
         &self,
         names: [&Name; 2],
-        past: Past,
+        later: LaterRules,
         address: IpAddr,
     ) -> Option<Matched<'s>> {
-        let best = self.best_address(names, past, std::iter::once(address));
+        let best = self.best_address(names, later, std::iter::once(address));
         let hit = best.enforced(Trigger::Answer);
         let by = self.matched(hit?);
         match self.decided_by_address(names[1], by) {
@@ -425,7 +425,7 @@ impl<'s> PolicyView<'s> {
 
     /// The decision of a rule on an address of `name`. It says nothing about names below, and the name exists.
     fn decided_by_address(&self, name: &Name, by: Matched<'s>) -> Decision<'s> {
-        let own = by.blocking.own.as_ref();
+        let own = by.blocking.effect_answer.as_ref();
         let is_allowed = own.is_some_and(|own| own.allows(name, self.is_stream));
         match self.blocks(by.hit.verdict) && !is_allowed {
             true => Decision::Blocked {
@@ -437,15 +437,15 @@ impl<'s> PolicyView<'s> {
         }
     }
 
-    /// The first rules on addresses in the answer that apply despite `past`.
+    /// The first rules on addresses in the answer that apply despite `later`.
     fn best_address(
         &self,
         names: [&Name; 2],
-        past: Past,
+        later: LaterRules,
         addresses: impl Iterator<Item = IpAddr>,
     ) -> BestNetwork {
         let (table, mut best) = (&self.snapshot.addresses.answer, BestNetwork::default());
-        if past.exemption == ChainExemption::All {
+        if later.exemption == ChainExemption::All {
             return best;
         }
         let (mut ignored, mut previous) = (None, None);
@@ -455,7 +455,7 @@ impl<'s> PolicyView<'s> {
                 let ignored = ignored.get_or_insert_with(|| self.ignored(&names));
                 best.compare(table, network, |verdict| {
                     self.applies(verdict, ignored)
-                        .filter(|(rank, _)| *rank < past.before)
+                        .filter(|(rank, _)| *rank < later.before)
                 });
             }
         }
@@ -505,7 +505,7 @@ mod tests {
     fn list<'t>(list: &str, kind: Kind, action: Action, rules: &'t [(&'t str, Scope)]) -> List<'t> {
         let blocking = Blocking {
             action,
-            own: None,
+            effect_answer: None,
             as_written: false,
             sinkhole_v4: Vec::new(),
             sinkhole_v6: Vec::new(),
@@ -744,12 +744,12 @@ mod tests {
         let chain = |exemption, names: &[&str]| {
             let names: Vec<_> = names.iter().map(|n| name(n)).collect();
             let view = snapshot.view(ViewId::DEFAULT);
-            let past = Past {
+            let later = LaterRules {
                 exemption,
                 before: NO_RANK,
             };
             let (chain, none) = (names.into_iter(), std::iter::empty());
-            view.decide_answer(&name("b.test"), past, chain, none).hops
+            view.decide_answer(&name("b.test"), later, chain, none).hops
         };
         assert_eq!(
             snapshot.decide(&name("b.test")).chain_exemption(),
@@ -770,9 +770,9 @@ mod tests {
             let names: Vec<_> = names.iter().map(|n| name(n)).collect();
             let asked = name("asked.test");
             let view = snapshot.view(ViewId::DEFAULT);
-            let past = view.decide(&asked).past();
+            let later = view.decide(&asked).later_rules();
             let (chain, none) = (names.into_iter(), std::iter::empty());
-            view.decide_answer(&asked, past, chain, none).hops
+            view.decide_answer(&asked, later, chain, none).hops
         };
         assert_eq!(chain(&["a.test", "c.test"]), 2);
         assert_eq!(
@@ -819,9 +819,9 @@ mod tests {
             let snapshot = Snapshot::default().with_rules(sources.collect(), images);
             let view = snapshot.view(ViewId::DEFAULT);
             let (asked, chain) = (name("asked.test"), [name("t.test")]);
-            let past = view.decide(&asked).past();
+            let later = view.decide(&asked).later_rules();
             let (chain, none) = (chain.into_iter(), std::iter::empty());
-            match view.decide_answer(&asked, past, chain, none).decision {
+            match view.decide_answer(&asked, later, chain, none).decision {
                 Decision::Blocked { by, nxdomain, .. } => (by.source.name.clone(), nxdomain),
                 other => panic!("not blocked: {other:?}"),
             }

@@ -50,7 +50,8 @@ impl<'s> PolicyView<'s> {
                 false => &[],
             };
             let names = chain[..hops].iter().cloned();
-            let answer = self.decide_answer(asked, first.past(), names, addresses.iter().copied());
+            let answer =
+                self.decide_answer(asked, first.later_rules(), names, addresses.iter().copied());
             let decision = match (hops, answer.decision) {
                 (0, Decision::Pass) => first,
                 (_, decision) => decision,

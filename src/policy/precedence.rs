@@ -9,19 +9,19 @@ use super::effect::{Effect, EffectAction, Tier};
 use super::images::Images;
 use super::ranking::{MAX_RANKED, NO_RANK, Rank, RankedClause};
 use super::record::{LocalRecord, rrsets};
-use super::rule::{Action, Against, Blocking, Kind, OwnAnswer, Source};
+use super::rule::{Action, Against, Blocking, EffectAnswer, Kind, Source};
 use super::view::{Mode, View};
 
-/// What a rule leads to: its source, and its effect if it has one of its own.
+/// What a rule leads to: its source, and its effect if that is not the default one.
 #[derive(Debug)]
 pub(super) struct Verdict {
     /// Index of the source in the snapshot.
     pub(super) source: usize,
-    own: Option<Box<OwnEffect>>,
+    effect: Option<Box<VerdictEffect>>,
 }
 
 #[derive(Debug)]
-struct OwnEffect {
+struct VerdictEffect {
     effect: Effect,
     /// The answer, if the rule blocks.
     blocking: Blocking,
@@ -30,9 +30,9 @@ struct OwnEffect {
 /// The verdicts of a snapshot, in all views.
 #[derive(Debug, Default)]
 pub(super) struct Verdicts {
-    /// The first of them are those of the sources without an effect of their own, in the order of the sources.
+    /// The first of them are those of the sources with the default effect, in the order of the sources.
     all: Vec<Verdict>,
-    own: BTreeMap<(usize, Effect), u32>,
+    numbers: BTreeMap<(usize, Effect), u32>,
     /// The number of exceptions and orders. They precede the lists.
     others: usize,
     /// The tiers of each source, as bits.
@@ -47,27 +47,30 @@ impl Verdicts {
         images: &Images,
     ) -> Self {
         let mut all: Vec<_> = (0..sources.len())
-            .map(|source| Verdict { source, own: None })
+            .map(|source| Verdict {
+                source,
+                effect: None,
+            })
             .collect();
-        let mut own: BTreeMap<_, _> = own_effects(index, images)
+        let mut numbers: BTreeMap<_, _> = image_effects(index, images)
             .map(|(source, effect)| ((source, effect.clone()), 0))
             .collect();
         let mut tiers = vec![1 << Tier::Usual as u8; sources.len()];
-        for (number, ((source, effect), place)) in (all.len() as u32..).zip(&mut own) {
+        for (number, ((source, effect), place)) in (all.len() as u32..).zip(&mut numbers) {
             *place = number;
             tiers[*source] |= 1 << effect.tier as u8;
             let blocking = blocking(&sources[*source].blocking, effect);
             let effect = effect.clone();
             all.push(Verdict {
                 source: *source,
-                own: Some(Box::new(OwnEffect { effect, blocking })),
+                effect: Some(Box::new(VerdictEffect { effect, blocking })),
             });
         }
         Self {
             others: sources
                 .partition_point(|source| precedence(source.kind) < precedence(Kind::Allow)),
             all,
-            own,
+            numbers,
             tiers,
         }
     }
@@ -85,7 +88,7 @@ impl Verdicts {
     pub(super) fn number(&self, source: usize, effect: &Effect) -> u32 {
         match effect.is_default() {
             true => source as u32,
-            false => self.own[&(source, effect.clone())],
+            false => self.numbers[&(source, effect.clone())],
         }
     }
 }
@@ -217,15 +220,15 @@ impl Precedence {
             let blocks = verdict.blocks(source);
             let action = precedence.overrides[list].action;
             let blocking = verdict.blocking(source);
-            let own = blocking.own.as_ref().filter(|_| action.is_none());
-            let may_allow = !blocks || own.is_some_and(OwnAnswer::may_allow);
+            let own = blocking.effect_answer.as_ref().filter(|_| action.is_none());
+            let may_allow = !blocks || own.is_some_and(EffectAnswer::may_allow);
             if rank != NO_RANK && may_allow {
                 precedence.allows[rank as usize - first * Tier::COUNT] = true;
             }
             if blocks && let Some(action) = action {
                 let blocking = Blocking {
                     action,
-                    own: None,
+                    effect_answer: None,
                     ..blocking.clone()
                 };
                 precedence.blockings.push((number as u32, blocking));
@@ -298,8 +301,8 @@ impl Precedence {
     }
 }
 
-/// The sources whose rules have effects of their own, and the effects.
-fn own_effects<'i>(
+/// The sources with rules that have another effect than the default, and these effects.
+fn image_effects<'i>(
     index: &HashMap<&str, usize>,
     images: &'i Images,
 ) -> impl Iterator<Item = (usize, &'i Effect)> {
@@ -318,18 +321,18 @@ fn own_effects<'i>(
 
 impl Verdict {
     fn tier(&self) -> Tier {
-        self.own.as_ref().map_or(Tier::Usual, |own| own.effect.tier)
+        self.effect().map_or(Tier::Usual, |effect| effect.tier)
     }
 
     pub(super) fn effect(&self) -> Option<&Effect> {
-        self.own.as_ref().map(|own| &own.effect)
+        self.effect.as_ref().map(|found| &found.effect)
     }
 
     /// The answer, if the rule blocks and no view has another one. `source` is its source.
     fn blocking<'v>(&'v self, source: &'v Source) -> &'v Blocking {
-        self.own
+        self.effect
             .as_ref()
-            .map_or(&source.blocking, |own| &own.blocking)
+            .map_or(&source.blocking, |found| &found.blocking)
     }
 
     /// Whether the rule blocks. `source` is its source. An exception never does.
@@ -358,7 +361,7 @@ fn blocking(of: &Blocking, effect: &Effect) -> Blocking {
     if let Some(ttl_secs) = effect.ttl_secs {
         blocking.ttl_secs = ttl_secs;
     }
-    blocking.own = own_answer(effect, blocking.ttl_secs);
+    blocking.effect_answer = effect_answer(effect, blocking.ttl_secs);
     match &effect.action {
         EffectAction::Source | EffectAction::Allow => {}
         EffectAction::Block(action) => blocking.action = *action,
@@ -381,7 +384,7 @@ fn blocking(of: &Blocking, effect: &Effect) -> Blocking {
 }
 
 /// The answer of an effect, if no action describes it. `ttl_secs` is the TTL of records without one.
-fn own_answer(effect: &Effect, ttl_secs: u32) -> Option<OwnAnswer> {
+fn effect_answer(effect: &Effect, ttl_secs: u32) -> Option<EffectAnswer> {
     match &effect.action {
         EffectAction::Source
         | EffectAction::Block(_)
@@ -390,20 +393,20 @@ fn own_answer(effect: &Effect, ttl_secs: u32) -> Option<OwnAnswer> {
         EffectAction::Records(records) => {
             let target = records.first().and_then(LocalRecord::cname_target);
             Some(match (target, &**records) {
-                (Some(target), [record]) => OwnAnswer::Cname {
+                (Some(target), [record]) => EffectAnswer::Cname {
                     target: Box::new(target),
                     prepend: false,
                     ttl_secs: record.ttl_secs.unwrap_or(ttl_secs),
                 },
-                _ => OwnAnswer::Records(rrsets(records, ttl_secs)),
+                _ => EffectAnswer::Records(rrsets(records, ttl_secs)),
             })
         }
-        EffectAction::Cname { target, prepend } => Some(OwnAnswer::Cname {
+        EffectAction::Cname { target, prepend } => Some(EffectAnswer::Cname {
             target: target.clone(),
             prepend: *prepend,
             ttl_secs,
         }),
-        EffectAction::TcpOnly => Some(OwnAnswer::TcpOnly),
+        EffectAction::TcpOnly => Some(EffectAnswer::TcpOnly),
     }
 }
 

@@ -129,7 +129,7 @@ impl LookupResult {
     }
 
     /// Whether NXDOMAIN for the name is true of all names below it: the best rule that covers them answers NXDOMAIN,
-    /// and no better or equal rank has a rule there that may answer otherwise. A rule with an effect of its own counts
+    /// and no better or equal rank has a rule there that may answer otherwise. A rule with another effect than the default counts
     /// as one that may. `nxdomain` returns whether a verdict answers NXDOMAIN.
     pub fn is_all_nxdomain_below(&self, nxdomain: impl Fn(u32) -> bool) -> bool {
         let cover = hit(self.cover);

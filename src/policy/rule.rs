@@ -91,8 +91,8 @@ impl Ede {
 pub struct Blocking {
     /// The kind of answer.
     pub action: Action,
-    /// The answer of a rule with an effect of its own, in place of the action's. `None` for sources.
-    pub own: Option<OwnAnswer>,
+    /// The answer of a rule whose effect has one, in place of the action's. `None` for sources.
+    pub effect_answer: Option<EffectAnswer>,
     /// Whether NXDOMAIN is sent even where it is not true of all names below. False for lists and orders.
     pub as_written: bool,
     /// Addresses for A records; NODATA if empty.
@@ -109,7 +109,7 @@ pub struct Blocking {
 
 /// An answer that only effects of rules lead to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OwnAnswer {
+pub enum EffectAnswer {
     /// The records of the queried type, NODATA for other types. Sorted by type; each has a TTL, which is the same for all
     /// records of a type.
     Records(Box<[LocalRecord]>),
@@ -127,7 +127,7 @@ pub enum OwnAnswer {
 }
 
 /// The words of `tapis diff`.
-impl fmt::Display for OwnAnswer {
+impl fmt::Display for EffectAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Records(records) => {
@@ -152,7 +152,7 @@ impl fmt::Display for OwnAnswer {
     }
 }
 
-impl OwnAnswer {
+impl EffectAnswer {
     /// Whether a name that the rule matches is allowed.
     pub fn allows(&self, name: &Name, is_stream: bool) -> bool {
         match self {
@@ -179,7 +179,7 @@ impl Blocking {
     pub fn none() -> Self {
         Self {
             action: Action::Nodata,
-            own: None,
+            effect_answer: None,
             as_written: false,
             sinkhole_v4: Vec::new(),
             sinkhole_v6: Vec::new(),

@@ -10,7 +10,7 @@ use super::context::{AnswerContext, stale_code};
 use super::step::{Step, Tally};
 use super::synthesized::{self, BlockedAt};
 use crate::policy::decide::Matched;
-use crate::policy::rule::OwnAnswer;
+use crate::policy::rule::EffectAnswer;
 use crate::stats::Count;
 use crate::wire::edns::{Ede, code};
 use crate::wire::name::{MAX_NAME, Name};
@@ -137,7 +137,7 @@ impl AnswerContext<'_, '_> {
         let mut reply = Reply::new(query, Rcode::NoError, self.limit, out);
         let at = place.chain(&mut reply, by.blocking);
         let owner = at.as_ref().map_or(Owner::Question, Owner::Name);
-        let Some(OwnAnswer::Cname { ttl_secs, .. }) = &by.blocking.own else {
+        let Some(EffectAnswer::Cname { ttl_secs, .. }) = &by.blocking.effect_answer else {
             return;
         };
         reply.cname(owner, *ttl_secs, target);
@@ -168,8 +168,8 @@ impl AnswerContext<'_, '_> {
 
 /// The target of a CNAME rule for a name; `None` if it is too long to be a name.
 fn target_of(by: &Matched<'_>, name: &Name) -> Option<Name> {
-    match &by.blocking.own {
-        Some(OwnAnswer::Cname {
+    match &by.blocking.effect_answer {
+        Some(EffectAnswer::Cname {
             target,
             prepend: true,
             ..
@@ -180,7 +180,7 @@ fn target_of(by: &Matched<'_>, name: &Name) -> Option<Name> {
             let (target, _) = Name::parse(&wire, 0).ok()?;
             Some(target)
         }
-        Some(OwnAnswer::Cname { target, .. }) => Some((**target).clone()),
+        Some(EffectAnswer::Cname { target, .. }) => Some((**target).clone()),
         _ => None,
     }
 }

@@ -9,8 +9,8 @@ use smallvec::SmallVec;
 use super::cache::{Entry, Failure, STALE_TTL};
 use super::step::{Ending, Tally};
 use super::synthesized::{self, BlockedAt};
-use crate::policy::decide::{Decision, Matched, Past, PolicyView};
-use crate::policy::rule::OwnAnswer;
+use crate::policy::decide::{Decision, LaterRules, Matched, PolicyView};
+use crate::policy::rule::EffectAnswer;
 use crate::stats::Count;
 use crate::wire::Rcode;
 use crate::wire::answer::Answer;
@@ -51,7 +51,7 @@ pub(super) struct AnswerContext<'a, 'p> {
     pub(super) query: &'a Query<'p>,
     pub(super) policy: PolicyView<'a>,
     /// What follows from the decision about the queried name for what its answer leads to.
-    pub(super) past: Past,
+    pub(super) later: LaterRules,
     /// The most bytes that the answer may have.
     pub(super) limit: usize,
 }
@@ -128,8 +128,8 @@ impl AnswerContext<'_, '_> {
         // Records that will be truncated anyway are not examined.
         let fits = answer.additional_at() <= self.limit;
         let has_additional = answer.has_additional() && answer.message_len() <= self.limit;
-        let mut past = self.past;
-        if !self.past.is_final() {
+        let mut later = self.later;
+        if !self.later.is_final() {
             let place = |hops, service| BlockedAt::Target {
                 answer,
                 hops,
@@ -142,18 +142,18 @@ impl AnswerContext<'_, '_> {
             let addresses = answer.addresses().take(if fits { usize::MAX } else { 0 });
             let found = self
                 .policy
-                .decide_answer(&self.query.name, self.past, chain, addresses);
-            past = found.past;
+                .decide_answer(&self.query.name, self.later, chain, addresses);
+            later = found.later;
             if let Decision::Blocked { by, nxdomain, .. } = found.decision {
                 let place = place(found.hops, false);
-                if matches!(by.blocking.own, Some(OwnAnswer::Cname { .. })) {
+                if matches!(by.blocking.effect_answer, Some(EffectAnswer::Cname { .. })) {
                     return Written::Alias(by, place);
                 }
                 return self.block(by, nxdomain, &place, out).into();
             }
             if fits && answer.services() > 0 {
                 // If all services are blocked, the rule of the last one decides the answer.
-                let blocked = self.blocked_services(answer, past, &mut left_out);
+                let blocked = self.blocked_services(answer, later, &mut left_out);
                 if let Some(by) = blocked
                     && left_out.len() == answer.services()
                 {
@@ -173,7 +173,7 @@ impl AnswerContext<'_, '_> {
                 age,
                 stale_ttl,
                 |additional, owner, data| match additional {
-                    true => has_additional && self.passes(answer, past, owner, data),
+                    true => has_additional && self.passes(answer, later, owner, data),
                     false => !left_out.contains(&data),
                 },
             )
@@ -198,12 +198,12 @@ impl AnswerContext<'_, '_> {
     fn blocked_services(
         &self,
         answer: &Answer,
-        past: Past,
+        later: LaterRules,
         left_out: &mut SmallVec<[usize; 4]>,
     ) -> Option<Matched<'_>> {
         let mut blocked = None;
         for (target, record) in answer.service_targets() {
-            if let Some(by) = self.blocks(past, target) {
+            if let Some(by) = self.blocks(later, target) {
                 left_out.push(record);
                 blocked = Some(by);
             }
@@ -212,7 +212,7 @@ impl AnswerContext<'_, '_> {
             let last = last_name(answer, &self.query.name);
             for (address, record) in answer.hints() {
                 if !left_out.contains(&record)
-                    && let Some(by) = self.blocks_address(&last, past, address)
+                    && let Some(by) = self.blocks_address(&last, later, address)
                 {
                     left_out.push(record);
                     blocked = Some(by);
@@ -224,11 +224,11 @@ impl AnswerContext<'_, '_> {
 
     /// The rule that blocks a name to which the answer leads, if any. A service's target counts as one more name of
     /// the chain (RFC 9460, section 2.5).
-    fn blocks(&self, past: Past, name: Name) -> Option<Matched<'_>> {
+    fn blocks(&self, later: LaterRules, name: Name) -> Option<Matched<'_>> {
         let (name, addresses) = (std::iter::once(name), std::iter::empty());
         let found = self
             .policy
-            .decide_answer(&self.query.name, past, name, addresses);
+            .decide_answer(&self.query.name, later, name, addresses);
         match found.decision {
             Decision::Blocked { by, .. } => Some(by),
             _ => None,
@@ -237,19 +237,24 @@ impl AnswerContext<'_, '_> {
 
     /// The rule that blocks an address to which the answer leads, other than those of its A and AAAA records. `last` is the
     /// last name of the chain.
-    fn blocks_address(&self, last: &Name, past: Past, address: IpAddr) -> Option<Matched<'_>> {
+    fn blocks_address(
+        &self,
+        last: &Name,
+        later: LaterRules,
+        address: IpAddr,
+    ) -> Option<Matched<'_>> {
         let names = [&self.query.name, last];
-        self.policy.blocks_address(names, past, address)
+        self.policy.blocks_address(names, later, address)
     }
 
     /// Whether a record of the additional section is kept: neither its owner nor its address is blocked.
-    fn passes(&self, answer: &Answer, past: Past, owner: usize, data: usize) -> bool {
+    fn passes(&self, answer: &Answer, later: LaterRules, owner: usize, data: usize) -> bool {
         let owner = answer.name_at(owner);
-        let is_owner_blocked = owner.is_none_or(|owner| self.blocks(past, owner).is_some());
+        let is_owner_blocked = owner.is_none_or(|owner| self.blocks(later, owner).is_some());
         let is_address_blocked = || {
             self.policy.has_answer_rules()
                 && answer.address_at(data).is_some_and(|address| {
-                    self.blocks_address(&last_name(answer, &self.query.name), past, address)
+                    self.blocks_address(&last_name(answer, &self.query.name), later, address)
                         .is_some()
                 })
         };

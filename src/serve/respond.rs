@@ -11,8 +11,8 @@ use super::context::{AnswerContext, Written};
 use super::step::{Ending, Resolution, Step, Tally};
 use super::synthesized::{self, BlockedAt};
 use super::worker_cache::{Location, WorkerCache};
-use crate::policy::decide::{Decision, Matched, Past, PolicyView};
-use crate::policy::rule::OwnAnswer;
+use crate::policy::decide::{Decision, LaterRules, Matched, PolicyView};
+use crate::policy::rule::EffectAnswer;
 use crate::policy::snapshot::Snapshot;
 use crate::policy::view::ViewId;
 use crate::stats::Count;
@@ -370,24 +370,24 @@ fn synthesize<'a, 'p>(
     let Asked { query, limit, .. } = asked;
     let limit = *limit;
     let serial = snapshot.generation as u32;
-    let context = |past| AnswerContext {
+    let context = |later| AnswerContext {
         now,
         query,
         policy: asked.policy(snapshot),
-        past,
+        later,
         limit,
     };
-    let past = match *decision {
+    let later = match *decision {
         // Validators need the DS and DNSKEY RRsets of a blocked name to validate the names under it (RFC 4035,
         // section 5).
         Decision::Blocked { closed: false, .. }
             if matches!(query.rtype, rtype::DS | rtype::DNSKEY) =>
         {
-            decision.past()
+            decision.later_rules()
         }
         Decision::Blocked { by, nxdomain, .. } => {
-            if matches!(by.blocking.own, Some(OwnAnswer::Cname { .. })) {
-                return Synthesis::Alias(context(Past::FINAL), by);
+            if matches!(by.blocking.effect_answer, Some(EffectAnswer::Cname { .. })) {
+                return Synthesis::Alias(context(LaterRules::FINAL), by);
             }
             let rule = Some(by.hit);
             let tally = |count| Tally { count, rule };
@@ -398,7 +398,7 @@ fn synthesize<'a, 'p>(
                 false => Ending::Drop(tally(Count::BlockedDrop)),
             });
         }
-        Decision::Allowed(_) | Decision::Excepted(_) | Decision::Pass => decision.past(),
+        Decision::Allowed(_) | Decision::Excepted(_) | Decision::Pass => decision.later_rules(),
     };
     if let Some((zone, labels)) = snapshot.local.lookup(&query.name)
         && !synthesized::is_parents(query, zone, labels)
@@ -418,7 +418,7 @@ fn synthesize<'a, 'p>(
         synthesized::any(query, limit, out);
         return Synthesis::Ended(Ending::Reply(Count::Any.into()));
     }
-    Synthesis::Forward(context(past))
+    Synthesis::Forward(context(later))
 }
 
 /// The end of a packet that could not be read. Only permitted clients get an answer.

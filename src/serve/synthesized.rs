@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::policy::decide::Matched;
 use crate::policy::local::LocalZone;
 use crate::policy::record::{LocalRecord, MAX_RECORD_BYTES};
-use crate::policy::rule::{Action, Blocking, OwnAnswer};
+use crate::policy::rule::{Action, Blocking, EffectAnswer};
 use crate::policy::snapshot::Snapshot;
 use crate::wire::answer::Answer;
 use crate::wire::edns::Ede;
@@ -81,7 +81,7 @@ pub(super) fn blocked(
     out: &mut Vec<u8>,
 ) -> bool {
     let blocking = by.blocking;
-    if let Some(OwnAnswer::TcpOnly) = blocking.own {
+    if let Some(EffectAnswer::TcpOnly) = blocking.effect_answer {
         let mut reply = Reply::new(query, Rcode::NoError, limit, out);
         reply.truncate();
         // The name is not blocked, so there is no reason to give.
@@ -100,9 +100,9 @@ pub(super) fn blocked(
         let is_service = matches!(place, BlockedAt::Target { service: true, .. });
         let owner = target.as_ref().map_or(Owner::Question, Owner::Name);
         // The records are those of a service's target, which is not the name that was queried.
-        let is_answered = match &blocking.own {
+        let is_answered = match &blocking.effect_answer {
             None => sinkhole(&mut reply, query.rtype, blocking, owner),
-            Some(OwnAnswer::Records(all)) if !is_service => {
+            Some(EffectAnswer::Records(all)) if !is_service => {
                 records(&mut reply, query.rtype, all, owner)
             }
             Some(_) => false,

@@ -1,4 +1,4 @@
-//! Rules with effects of their own are compared with a model that knows all rules and no image.
+//! Rules with effects are compared with a model that knows all rules and no image.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use tapis::policy::image::provenance::ImageSource;
 use tapis::policy::images::Images;
 use tapis::policy::ranking::LookupResult;
 use tapis::policy::record::LocalRecord;
-use tapis::policy::rule::{Action, Against, Blocking, Ede, Kind, OwnAnswer, Scope, Source};
+use tapis::policy::rule::{Action, Against, Blocking, Ede, EffectAnswer, Kind, Scope, Source};
 use tapis::policy::snapshot::Snapshot;
 use tapis::policy::view::{Mode, View, ViewId, ViewList};
 use tapis::wire::name::Name;
@@ -42,7 +42,7 @@ fn source(number: usize, action: Action) -> Arc<Source> {
         against: Against::All,
         blocking: Blocking {
             action,
-            own: None,
+            effect_answer: None,
             as_written: false,
             sinkhole_v4: vec![Ipv4Addr::UNSPECIFIED],
             sinkhole_v6: Vec::new(),
@@ -176,7 +176,7 @@ impl Policy {
             }
         }
         blocking.ttl_secs = effect.ttl_secs.unwrap_or(blocking.ttl_secs);
-        blocking.own = own(&effect.action, blocking.ttl_secs);
+        blocking.effect_answer = own(&effect.action, blocking.ttl_secs);
         blocking.as_written = effect.as_written;
         blocking.ede = effect.ede.unwrap_or(blocking.ede);
         if let Some(text) = &effect.extra_text {
@@ -184,11 +184,11 @@ impl Policy {
         }
         if let Some(action) = list.and_then(|list| list.action) {
             blocking.action = action;
-            blocking.own = None;
+            blocking.effect_answer = None;
         }
-        let allows = match &blocking.own {
-            Some(OwnAnswer::TcpOnly) => is_stream,
-            Some(OwnAnswer::Cname {
+        let allows = match &blocking.effect_answer {
+            Some(EffectAnswer::TcpOnly) => is_stream,
+            Some(EffectAnswer::Cname {
                 target, prepend, ..
             }) => !prepend && **target == *name,
             _ => false,
@@ -215,25 +215,25 @@ impl Policy {
 }
 
 /// The answer of an action with a TTL. The model has effects with one record only.
-fn own(action: &EffectAction, ttl_secs: u32) -> Option<OwnAnswer> {
+fn own(action: &EffectAction, ttl_secs: u32) -> Option<EffectAnswer> {
     match action {
         EffectAction::Records(records) => Some(match records[0].cname_target() {
-            Some(target) => OwnAnswer::Cname {
+            Some(target) => EffectAnswer::Cname {
                 target: Box::new(target),
                 prepend: false,
                 ttl_secs,
             },
-            None => OwnAnswer::Records(Box::new([LocalRecord {
+            None => EffectAnswer::Records(Box::new([LocalRecord {
                 ttl_secs: Some(ttl_secs),
                 ..records[0].clone()
             }])),
         }),
-        EffectAction::Cname { target, prepend } => Some(OwnAnswer::Cname {
+        EffectAction::Cname { target, prepend } => Some(EffectAnswer::Cname {
             target: target.clone(),
             prepend: *prepend,
             ttl_secs,
         }),
-        EffectAction::TcpOnly => Some(OwnAnswer::TcpOnly),
+        EffectAction::TcpOnly => Some(EffectAnswer::TcpOnly),
         _ => None,
     }
 }

@@ -201,7 +201,7 @@ fn by_engine(snapshot: &Snapshot, view: ViewId, query: &Query) -> Decided {
     }
     let answer = policy.decide_answer(
         &asked,
-        decision.past(),
+        decision.later_rules(),
         query.chain.iter().map(engine_name),
         query.addresses.iter().copied(),
     );

@@ -91,7 +91,7 @@ fn decides(snapshot: &Snapshot, names: &[&str], addresses: &[&str]) -> String {
         .collect();
     let answer = view.decide_answer(
         &asked,
-        decision.past(),
+        decision.later_rules(),
         chain.iter().cloned(),
         addresses.into_iter(),
     );

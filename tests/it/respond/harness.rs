@@ -55,7 +55,7 @@ pub(super) fn list(name: &str) -> List {
             against: Against::All,
             blocking: Blocking {
                 action: Action::Sinkhole,
-                own: None,
+                effect_answer: None,
                 as_written: false,
                 sinkhole_v4: vec![[0; 4].into()],
                 sinkhole_v6: vec![[0; 16].into()],

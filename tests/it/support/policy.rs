@@ -33,7 +33,7 @@ pub(crate) fn snapshot_with_effects<'n>(
         against: Against::All,
         blocking: Blocking {
             action: Action::Sinkhole,
-            own: None,
+            effect_answer: None,
             as_written: false,
             sinkhole_v4: vec![Ipv4Addr::UNSPECIFIED],
             sinkhole_v6: Vec::new(),

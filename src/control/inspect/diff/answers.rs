@@ -14,7 +14,7 @@ use crate::policy::image::path::Path;
 use crate::policy::image::walk::Position;
 use crate::policy::image::{Image, TooLarge};
 use crate::policy::images::Images;
-use crate::policy::rule::{Action, Against, Blocking, Ede, OwnAnswer, Scope, Source};
+use crate::policy::rule::{Action, Against, Blocking, Ede, EffectAnswer, Scope, Source};
 use crate::policy::snapshot::Snapshot;
 use crate::wire::name::Name;
 
@@ -35,7 +35,7 @@ pub enum Answer<'s> {
         /// The action in effect. It is NODATA in place of NXDOMAIN if a name below may exist.
         action: Action,
         /// The answer of the rule, in place of the action's.
-        own: Option<&'s OwnAnswer>,
+        own: Option<&'s EffectAnswer>,
         /// The sinkhole's addresses for A.
         sinkhole_v4: &'s [Ipv4Addr],
         /// The sinkhole's addresses for AAAA.
@@ -199,7 +199,7 @@ impl<'s> Outcome<'s> {
             Self::Upstream(..) => Answer::Excepted,
             Self::Blocked(by, action) => Answer::Blocked {
                 action: *action,
-                own: by.blocking.own.as_ref(),
+                own: by.blocking.effect_answer.as_ref(),
                 sinkhole_v4: &by.blocking.sinkhole_v4,
                 sinkhole_v6: &by.blocking.sinkhole_v6,
                 ttl_secs: by.blocking.ttl_secs,
@@ -230,7 +230,7 @@ impl PartialEq for Outcome<'_> {
                 };
                 let is_sinkhole = *action == Action::Sinkhole;
                 action == other_action
-                    && one.own == other.own
+                    && one.effect_answer == other.effect_answer
                     && (*action == Action::Drop || metadata(one) == metadata(other))
                     && (!is_sinkhole || addresses(one) == addresses(other))
             }

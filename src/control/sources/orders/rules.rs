@@ -141,7 +141,7 @@ pub(super) fn order_source(order: &Order, config: &Orders) -> Source {
         kind: Kind::Order,
         blocking: Blocking {
             action: order.action.unwrap_or(default.action),
-            own: None,
+            effect_answer: None,
             as_written: false,
             sinkhole_v4,
             sinkhole_v6,
