@@ -117,15 +117,15 @@ impl Policy {
         matching
     }
 
-    /// The expected decision: a word, and the source. `later` has the exceptions of earlier names in the chain, which
+    /// The expected decision: a word, and the source. `past` has the exceptions of earlier names in the chain, which
     /// apply to this name, too.
-    fn model(&self, name: &Name, later: &[usize]) -> (&'static str, Option<&'static str>) {
+    fn model(&self, name: &Name, past: &[usize]) -> (&'static str, Option<&'static str>) {
         let own = self.exceptions(name);
-        if own.contains(&0) || later.contains(&0) {
+        if own.contains(&0) || past.contains(&0) {
             return ("allowed", Some("e-all"));
         }
         let overridden = |number: usize| {
-            let mut against = own.iter().chain(later).flat_map(|n| SOURCES[*n].3);
+            let mut against = own.iter().chain(past).flat_map(|n| SOURCES[*n].3);
             against.any(|name| *name == SOURCES[number].0)
         };
         let counted = self.matching(name).into_iter();
@@ -140,7 +140,7 @@ impl Policy {
 
     /// The expected decision on a CNAME chain: the blocked hop, and the source that blocks it.
     fn model_of_chain(&self, asked: &Name, chain: &[Name]) -> Option<(usize, &'static str)> {
-        let later = self.exceptions(asked);
+        let past = self.exceptions(asked);
         // An exception to all sources ends the evaluation; after an allow list, only orders apply.
         let mut by = self.model(asked, &[]);
         let mut orders_alone = false;
@@ -149,7 +149,7 @@ impl Policy {
                 return None;
             }
             orders_alone |= by == ("allowed", Some("good"));
-            by = self.model(name, &later);
+            by = self.model(name, &past);
             match by {
                 ("blocked", Some(source)) if !orders_alone || source.starts_with("order:") => {
                     return Some((hop, source));
@@ -262,10 +262,10 @@ fn exact_rules(rules: &[(usize, &str)]) -> Policy {
 fn blocked_by(policy: &Policy, asked: &str, target: &str) -> Option<String> {
     let name = |text: &str| Name::from_text(text).expect("a name");
     let snapshot = policy.snapshot();
-    let later = snapshot.decide(&name(asked)).later_rules();
+    let past = snapshot.decide(&name(asked)).later_rules();
     let (chain, addresses) = (std::iter::once(name(target)), std::iter::empty());
     let view = snapshot.view(ViewId::DEFAULT);
-    let answer = view.decide_answer(&name(asked), later, chain, addresses);
+    let answer = view.decide_answer(&name(asked), past, chain, addresses);
     match answer.decision {
         Decision::Blocked { .. } => summary(&answer.decision).1,
         _ => None,
