@@ -78,11 +78,12 @@ impl AnswerContext<'_, '_> {
         }
         let key = KeyRef::of_alias(self.query, &target);
         let sent = |entry, stale_ttl, extra| {
-            Some(Sent {
+            let sent = Sent {
                 entry,
                 stale_ttl,
                 extra,
-            })
+            };
+            Some(sent).filter(|sent| !self.leads_back(place, &target, sent.entry))
         };
         match lookup(key)? {
             Target::Answered(entry, due) => {
@@ -122,6 +123,22 @@ impl AnswerContext<'_, '_> {
                 Some(Step::Reply(tally))
             }
         }
+    }
+
+    /// Whether the target, or a name that its records lead to, is the queried name or a name of the chain up to the alias. An
+    /// answer with both would be circular.
+    fn leads_back(&self, place: &BlockedAt<'_>, target: &Name, entry: &Entry) -> bool {
+        let is_before = |name: &Name| {
+            let is_on_chain = match place {
+                BlockedAt::Question => false,
+                BlockedAt::Target { answer, hops, .. } => {
+                    let mut chain = answer.chain().take(*hops);
+                    chain.any(|(before, _)| before == *name)
+                }
+            };
+            *name == self.query.name || is_on_chain
+        };
+        is_before(target) || entry.answer.chain().any(|(name, _)| is_before(&name))
     }
 
     /// Writes the chain up to the alias, the CNAME record, and the target's records.

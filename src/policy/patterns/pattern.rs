@@ -59,19 +59,29 @@ fn reduce(hir: Hir) -> Hir {
         HirKind::Look(Look::StartLF | Look::StartCRLF) => Hir::look(Look::Start),
         HirKind::Look(Look::EndLF | Look::EndCRLF) => Hir::look(Look::End),
         HirKind::Look(look) => Hir::look(look),
-        HirKind::Repetition(repetition) => Hir::repetition(Repetition {
-            sub: Box::new(reduce(*repetition.sub)),
-            ..repetition
-        }),
+        HirKind::Repetition(repetition) => {
+            let sub = reduce(*repetition.sub);
+            match (can_match(&sub), repetition.min) {
+                (false, 0) => Hir::empty(),
+                (false, _) => Hir::fail(),
+                _ => Hir::repetition(Repetition {
+                    sub: Box::new(sub),
+                    ..repetition
+                }),
+            }
+        }
         HirKind::Capture(capture) => reduce(*capture.sub),
         HirKind::Concat(parts) => Hir::concat(parts.into_iter().map(reduce).collect()),
         HirKind::Alternation(parts) => {
             let parts = parts.into_iter().map(reduce);
             // A branch that can't match would hide literals of the others.
-            let can_match = |hir: &Hir| hir.properties().minimum_len().is_some();
             Hir::alternation(parts.filter(can_match).collect())
         }
     }
+}
+
+fn can_match(hir: &Hir) -> bool {
+    hir.properties().minimum_len().is_some()
 }
 
 fn is_possible(byte: u8) -> bool {

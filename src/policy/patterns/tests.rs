@@ -71,6 +71,22 @@ fn patterns_are_searched_anywhere_without_regard_to_case() {
 }
 
 #[test]
+fn an_optional_part_that_no_name_has_is_left_out() {
+    for (pattern, name) in [
+        (r"(?: ?ads[0-9]|tracker[0-9])", "ads1.example"),
+        (r"(\s*ads[0-9]|tracker[0-9])", "ads1.example"),
+        (r"[^\x00-\x7f]?ads1|foo[0-9]", "ads1.example"),
+        (r"ads1(?:\s*)$|zzz[0-9]", "x.ads1"),
+        (r"(?:(?: x)*ads1)|trk[0-9]", "ads1.example"),
+        (r"\s?ads1", "ads1.example"),
+        (r"ads1[^\x21-\x7e]*", "ads1.example"),
+    ] {
+        assert_eq!(set(&[pattern]).find(&text(name)), Some(0), "{pattern}");
+    }
+    assert_eq!(problem(r"\s+ads1"), Problem::MatchesNothing);
+}
+
+#[test]
 fn a_dot_in_a_label_is_no_separator() {
     let set = set(&[r"^ads\.", r"\\046", r"\\\d\d\d"]);
     assert_eq!(set.find_all(&text(r"ads\.x.com")), [1, 2]);

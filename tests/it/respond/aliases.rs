@@ -430,3 +430,33 @@ fn queries_of_all_other_types_lead_to_the_target() {
         assert_eq!(wanted, key(ask("garden.example", rtype)));
     }
 }
+
+#[test]
+fn an_alias_that_leads_back_ends_with_its_cname() {
+    let back = list("wall").exact("edge.example").acts(to("www.example"));
+    let harness = harness([back, walled()]);
+    let chain = [
+        cname("www.example", 300, "edge.example"),
+        a("edge.example", 300, [192, 0, 2, 66]),
+    ];
+    harness.learn(
+        ask("www.example", A),
+        upstream_answer("www.example", A).answers(chain),
+    );
+    let decoded = harness.answer(ask("www.example", A));
+    let to_edge = "www.example. 60 IN CNAME edge.example.";
+    assert_eq!(
+        decoded.answers(),
+        [to_edge, "edge.example. 60 IN CNAME www.example."]
+    );
+    // The target itself leads back to the queried name.
+    let chain = [
+        cname("garden.example", 300, "www.bad.example"),
+        a("www.bad.example", 300, [192, 0, 2, 66]),
+    ];
+    harness.learn(
+        ask("garden.example", A),
+        upstream_answer("garden.example", A).answers(chain),
+    );
+    assert_eq!(harness.answer(ask("www.bad.example", A)).answers(), [ALIAS]);
+}
