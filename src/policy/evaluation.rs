@@ -134,14 +134,10 @@ impl<'r> Evaluation<'r> {
         mut each: impl FnMut(Position, u64, RankedClause, Scope),
     ) -> bool {
         let mut is_some_suppressed = false;
-        let [.., orders] = self.images;
-        let asked = asked.map(|asked| AncestorRules::new(orders, asked));
-        let own = AncestorRules::new(orders, name);
+        let ignored = self.suppressed_at(&[asked.unwrap_or(name), name]);
         for image in self.images {
             AncestorRules::new(image, name).each(|position, labels, clause, scope| {
-                let mut ancestors = asked.iter().chain([&own]);
-                let is_suppressed = !clause.overrides
-                    && ancestors.any(|ancestors| self.is_suppressed(ancestors, clause.source));
+                let is_suppressed = !clause.overrides && ignored.contains(clause.source as usize);
                 is_some_suppressed |= is_suppressed;
                 if !is_suppressed {
                     let weight = weight(clause.rank, labels, scope, clause.verdict);
@@ -232,7 +228,10 @@ impl<'r> Evaluation<'r> {
             return ignored;
         }
         let [.., orders] = self.images;
-        for name in names {
+        for (place, name) in names.iter().enumerate() {
+            if names[..place].contains(name) {
+                continue;
+            }
             AncestorRules::new(orders, name).each(|position, _, exception, scope| {
                 let against = self.suppressed.get(exception.source as usize);
                 if let Some(Some(against)) = against
@@ -243,18 +242,6 @@ impl<'r> Evaluation<'r> {
             });
         }
         ignored
-    }
-
-    /// Whether an exception on the name or on an ancestor matches the name and suppresses the source.
-    fn is_suppressed(&self, orders: &AncestorRules<'_>, source: u32) -> bool {
-        let mut suppressed = false;
-        orders.each(|position, _, exception, scope| {
-            let against = self.suppressed.get(exception.source as usize);
-            let against = against.and_then(|against| against.as_deref());
-            suppressed |= matches(position, scope)
-                && against.is_some_and(|named| named.binary_search(&(source as usize)).is_ok());
-        });
-        suppressed
     }
 }
 
