@@ -1,5 +1,6 @@
 //! Tests of sorting, merging and whole plans, each compared with a simple model.
 
+mod carrying;
 mod merging;
 mod plans;
 
