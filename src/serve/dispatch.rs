@@ -148,14 +148,13 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
         }
         for (((received, asked), found), location) in asked.iter().zip(found).zip(locations) {
             let Received { handle, packet, .. } = *received;
-            let decision = asked
-                .policy(self.snapshot)
-                .decide_by(&asked.query.name, found);
+            let policy = asked.policy(self.snapshot);
+            let decision = policy.decide_by(&asked.query.name, found);
             let step = respond::try_answer(
                 self.now,
                 asked,
+                policy,
                 &decision,
-                self.snapshot,
                 self.cache,
                 (worker_cache, location),
                 exchange.draft(),
@@ -183,8 +182,9 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
             Ok(asked) => asked,
             Err(ending) => return self.act(ending.into(), message, None, handle, exchange),
         };
-        let decision = asked.policy(self.snapshot).decide(&asked.query.name);
-        let step = respond::answer(self.now, &asked, &decision, self.snapshot, self.cache, out);
+        let policy = asked.policy(self.snapshot);
+        let decision = policy.decide(&asked.query.name);
+        let step = respond::answer(self.now, &asked, policy, &decision, self.cache, out);
         self.act(step, message, Some(&asked.query), handle, exchange);
     }
 

@@ -59,8 +59,9 @@ pub fn respond(
 ) -> Step {
     match read_one(client, packet, snapshot, out) {
         Ok(asked) => {
-            let decision = asked.policy(snapshot).decide(&asked.query.name);
-            answer(now, &asked, &decision, snapshot, cache, out)
+            let policy = asked.policy(snapshot);
+            let decision = policy.decide(&asked.query.name);
+            answer(now, &asked, policy, &decision, cache, out)
         }
         Err(ending) => ending.into(),
     }
@@ -176,13 +177,13 @@ pub(super) fn oversized(
 pub(super) fn answer<'a>(
     now: u32,
     asked: &'a Asked<'_>,
+    policy: PolicyView<'a>,
     decision: &Decision<'a>,
-    snapshot: &'a Snapshot,
     cache: &Cache,
     out: &mut Vec<u8>,
 ) -> Step {
     let target = |key: KeyRef<'_>| Some(cache.lookup_key(key, now).into());
-    let step = match synthesize(now, asked, decision, snapshot, out) {
+    let step = match synthesize(now, asked, policy, decision, out) {
         Synthesis::Ended(ending) => return ending.into(),
         Synthesis::Forward(context) => {
             let lookup = cache.lookup(context.query, now);
@@ -200,14 +201,14 @@ pub(super) fn answer<'a>(
 pub(super) fn try_answer<'a>(
     now: u32,
     asked: &'a Asked<'_>,
+    policy: PolicyView<'a>,
     decision: &Decision<'a>,
-    snapshot: &'a Snapshot,
     cache: &Cache,
     (worker_cache, location): (&mut WorkerCache, Location),
     out: &mut Vec<u8>,
 ) -> Option<Step> {
     let target = |key: KeyRef<'_>| Some(cache.try_lookup_key(key, now)?.into());
-    let context = match synthesize(now, asked, decision, snapshot, out) {
+    let context = match synthesize(now, asked, policy, decision, out) {
         Synthesis::Ended(ending) => return Some(ending.into()),
         Synthesis::Forward(context) => context,
         Synthesis::Alias(context, by) => {
@@ -239,8 +240,9 @@ pub(super) fn conclude_read(
         cache,
         is_last,
     } = known;
-    let decision = asked.policy(snapshot).decide(&asked.query.name);
-    let (context, by) = match synthesize(now, asked, &decision, snapshot, out) {
+    let policy = asked.policy(snapshot);
+    let decision = policy.decide(&asked.query.name);
+    let (context, by) = match synthesize(now, asked, policy, &decision, out) {
         Synthesis::Ended(ending) => return Some(ending.into()),
         Synthesis::Forward(context) => (context, None),
         Synthesis::Alias(context, by) => (context, Some(by)),
@@ -363,17 +365,17 @@ enum Synthesis<'a, 'p> {
 fn synthesize<'a, 'p>(
     now: u32,
     asked: &'a Asked<'p>,
+    policy: PolicyView<'a>,
     decision: &Decision<'a>,
-    snapshot: &'a Snapshot,
     out: &mut Vec<u8>,
 ) -> Synthesis<'a, 'p> {
     let Asked { query, limit, .. } = asked;
     let limit = *limit;
-    let serial = snapshot.generation as u32;
+    let serial = policy.generation() as u32;
     let context = |later| AnswerContext {
         now,
         query,
-        policy: asked.policy(snapshot),
+        policy,
         later,
         limit,
     };
@@ -400,7 +402,7 @@ fn synthesize<'a, 'p>(
         }
         Decision::Allowed(_) | Decision::Excepted(_) | Decision::Pass => decision.later_rules(),
     };
-    if let Some((zone, labels)) = snapshot.local.lookup(&query.name)
+    if let Some((zone, labels)) = policy.local().lookup(&query.name)
         && !synthesized::is_parents(query, zone, labels)
     {
         synthesized::local(query, zone, labels, limit, out);
