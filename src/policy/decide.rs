@@ -1,5 +1,6 @@
 //! The decision about a name, in the view of a client, and about the names that an answer leads to.
 
+use std::cell::OnceCell;
 use std::net::IpAddr;
 
 use super::effect::Effect;
@@ -385,7 +386,8 @@ impl<'s> PolicyView<'s> {
         }
         if !self.snapshot.addresses.answer.is_empty() {
             let last = last.as_ref().unwrap_or(asked);
-            let best = self.best_address([asked, last], found.later, addresses);
+            let rules = self.on_addresses([asked, last], found.later);
+            let best = rules.best(addresses);
             let logged = best.logged(Trigger::Answer);
             found.logged = logged.map(|hit| self.matched(hit));
             if let Some(hit) = best.enforced(Trigger::Answer) {
@@ -401,20 +403,17 @@ impl<'s> PolicyView<'s> {
         found
     }
 
-    /// The rule that blocks one address to which an answer leads, if any. `names` are the queried name and the last one of
-    /// its chain; `later` is that of the [`AnswerDecision`].
-    pub fn blocks_address(
+    /// The rules on addresses to which an answer leads. `names` are the queried name and the last one of its chain.
+    pub fn on_addresses<'n>(
         &self,
-        names: [&Name; 2],
+        names: [&'n Name; 2],
         later: LaterRules,
-        address: IpAddr,
-    ) -> Option<Matched<'s>> {
-        let best = self.best_address(names, later, std::iter::once(address));
-        let hit = best.enforced(Trigger::Answer);
-        let by = self.matched(hit?);
-        match self.decided_by_address(names[1], by) {
-            Decision::Blocked { by, .. } => Some(by),
-            _ => None,
+    ) -> AddressRulesOf<'s, 'n> {
+        AddressRulesOf {
+            policy: *self,
+            names,
+            later,
+            ignored: OnceCell::new(),
         }
     }
 
@@ -435,31 +434,6 @@ impl<'s> PolicyView<'s> {
             },
             false => Decision::Allowed(by),
         }
-    }
-
-    /// The first rules on addresses in the answer that apply despite `later`.
-    fn best_address(
-        &self,
-        names: [&Name; 2],
-        later: LaterRules,
-        addresses: impl Iterator<Item = IpAddr>,
-    ) -> BestNetwork {
-        let (table, mut best) = (&self.snapshot.addresses.answer, BestNetwork::default());
-        if later.exemption == ChainExemption::All {
-            return best;
-        }
-        let (mut ignored, mut previous) = (None, None);
-        for network in addresses.filter_map(|address| table.find(address)) {
-            // Most answers with several listed addresses have them in one network.
-            if previous.replace(network) != Some(network) {
-                let ignored = ignored.get_or_insert_with(|| self.ignored(&names));
-                best.compare(table, network, |verdict| {
-                    self.applies(verdict, ignored)
-                        .filter(|(rank, _)| *rank < later.before)
-                });
-            }
-        }
-        best
     }
 
     /// The first rules on the client's address that no exception on the name has ignored.
@@ -483,6 +457,47 @@ impl<'s> PolicyView<'s> {
         let ranked = self.precedence.ranked(verdict, verdicts);
         let source = verdicts.get(verdict).source;
         (ranked.0 != NO_RANK && !ignored.contains(source)).then_some(ranked)
+    }
+}
+
+/// The rules on addresses that apply to one answer.
+pub struct AddressRulesOf<'s, 'n> {
+    policy: PolicyView<'s>,
+    names: [&'n Name; 2],
+    later: LaterRules,
+    /// Found once for all addresses, if a rule is on any of them.
+    ignored: OnceCell<IgnoredSources<'s>>,
+}
+
+impl<'s> AddressRulesOf<'s, '_> {
+    /// The rule that blocks an address, if any.
+    pub fn blocks(&self, address: IpAddr) -> Option<Matched<'s>> {
+        let best = self.best(std::iter::once(address));
+        let by = self.policy.matched(best.enforced(Trigger::Answer)?);
+        match self.policy.decided_by_address(self.names[1], by) {
+            Decision::Blocked { by, .. } => Some(by),
+            _ => None,
+        }
+    }
+
+    /// The first rules on these addresses.
+    fn best(&self, addresses: impl Iterator<Item = IpAddr>) -> BestNetwork {
+        let (policy, mut best) = (&self.policy, BestNetwork::default());
+        if self.later.exemption == ChainExemption::All {
+            return best;
+        }
+        let (table, mut previous) = (&policy.snapshot.addresses.answer, None);
+        for network in addresses.filter_map(|address| table.find(address)) {
+            // Most answers with several listed addresses have them in one network.
+            if previous.replace(network) != Some(network) {
+                let ignored = self.ignored.get_or_init(|| policy.ignored(&self.names));
+                best.compare(table, network, |verdict| {
+                    let applies = policy.applies(verdict, ignored);
+                    applies.filter(|(rank, _)| *rank < self.later.before)
+                });
+            }
+        }
+        best
     }
 }
 

@@ -224,7 +224,7 @@ impl<'r> Evaluation<'r> {
     /// The sources that exceptions which match one of the names suppress.
     pub(super) fn suppressed_at(&self, names: &[&Name]) -> IgnoredSources<'r> {
         let mut ignored = IgnoredSources::default();
-        if self.suppressed.iter().all(Option::is_none) {
+        if self.suppressed.is_empty() {
             return ignored;
         }
         let [.., orders] = self.images;

@@ -316,5 +316,10 @@ mod tests {
             ["a.test: ads Exact LogOnly, ads Answer LogOnly"]
         );
         assert_eq!(explained(view, &["net"], &[]), ["net: good Exact Decides"]);
+        let (asked, none) = (name("x.net"), std::iter::empty());
+        let later = view.decide(&asked).later_rules();
+        let answer = view.decide_answer(&asked, later, none, bad.into_iter());
+        let logged = answer.logged.map(|logged| logged.source.name.as_str());
+        assert_eq!(logged, Some("ads"), "it would have blocked the answer");
     }
 }

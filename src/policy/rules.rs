@@ -45,7 +45,11 @@ struct ViewRanks {
 impl Rules {
     /// The rules of `images` without a view. `suppressed` are the sources that each exception suppresses, sorted; `None`
     /// for one against everything.
-    pub(super) fn new(images: Images, suppressed: Vec<Option<Box<[usize]>>>) -> Self {
+    pub(super) fn new(images: Images, mut suppressed: Vec<Option<Box<[usize]>>>) -> Self {
+        // Tens of thousands of exceptions against everything need not be looked at again for each name.
+        if suppressed.iter().all(Option::is_none) {
+            suppressed.clear();
+        }
         let Images {
             base,
             delta,

@@ -1,7 +1,6 @@
 //! Writes answers with upstream's data. An answer that leads to a blocked name, as the target of a CNAME, SVCB or HTTPS
 //! record, is blocked instead.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -9,7 +8,7 @@ use smallvec::SmallVec;
 use super::cache::{Entry, Failure, STALE_TTL};
 use super::step::{Ending, Tally};
 use super::synthesized::{self, BlockedAt};
-use crate::policy::decide::{Decision, LaterRules, Matched, PolicyView};
+use crate::policy::decide::{AddressRulesOf, Decision, LaterRules, Matched, PolicyView};
 use crate::policy::rule::EffectAnswer;
 use crate::stats::Count;
 use crate::wire::Rcode;
@@ -168,15 +167,14 @@ impl AnswerContext<'_, '_> {
             reply.copy(answer, age, stale_ttl);
             answer.additional_at()
         } else {
-            reply.copy_some(
-                answer,
-                age,
-                stale_ttl,
-                |additional, owner, data| match additional {
-                    true => has_additional && self.passes(answer, later, owner, data),
-                    false => !left_out.contains(&data),
-                },
-            )
+            let last = last_name(answer, &self.query.name);
+            let rules = || self.policy.on_addresses([&self.query.name, &last], later);
+            let rules = self.policy.has_answer_rules().then(rules);
+            let keeps = |additional, owner, data| match additional {
+                true => has_additional && self.passes(answer, later, rules.as_ref(), (owner, data)),
+                false => !left_out.contains(&data),
+            };
+            reply.copy_some(answer, age, stale_ttl, keeps)
         };
         let mut why = [Ede { code: 0, text: "" }; 6];
         let held = answer.errors().iter().map(|e| Ede {
@@ -210,9 +208,10 @@ impl AnswerContext<'_, '_> {
         }
         if self.policy.has_answer_rules() {
             let last = last_name(answer, &self.query.name);
+            let rules = self.policy.on_addresses([&self.query.name, &last], later);
             for (address, record) in answer.hints() {
                 if !left_out.contains(&record)
-                    && let Some(by) = self.blocks_address(&last, later, address)
+                    && let Some(by) = rules.blocks(address)
                 {
                     left_out.push(record);
                     blocked = Some(by);
@@ -235,30 +234,18 @@ impl AnswerContext<'_, '_> {
         }
     }
 
-    /// The rule that blocks an address to which the answer leads, other than those of its A and AAAA records. `last` is the
-    /// last name of the chain.
-    fn blocks_address(
-        &self,
-        last: &Name,
-        later: LaterRules,
-        address: IpAddr,
-    ) -> Option<Matched<'_>> {
-        let names = [&self.query.name, last];
-        self.policy.blocks_address(names, later, address)
-    }
-
     /// Whether a record of the additional section is kept: neither its owner nor its address is blocked.
-    fn passes(&self, answer: &Answer, later: LaterRules, owner: usize, data: usize) -> bool {
+    fn passes(
+        &self,
+        answer: &Answer,
+        later: LaterRules,
+        rules: Option<&AddressRulesOf<'_, '_>>,
+        (owner, data): (usize, usize),
+    ) -> bool {
         let owner = answer.name_at(owner);
         let is_owner_blocked = owner.is_none_or(|owner| self.blocks(later, owner).is_some());
-        let is_address_blocked = || {
-            self.policy.has_answer_rules()
-                && answer.address_at(data).is_some_and(|address| {
-                    self.blocks_address(&last_name(answer, &self.query.name), later, address)
-                        .is_some()
-                })
-        };
-        !is_owner_blocked && !is_address_blocked()
+        let address = rules.zip(answer.address_at(data));
+        !is_owner_blocked && address.is_none_or(|(rules, address)| rules.blocks(address).is_none())
     }
 
     /// The answer for a blocked name that the queried one leads to.

@@ -1,5 +1,7 @@
 //! The rules of an image whose triggers are not names: networks of addresses, and patterns.
 
+use std::cmp::Ordering;
+
 use serde::{Deserialize, Serialize};
 
 use super::bits::word;
@@ -92,12 +94,8 @@ impl Triggers {
     fn sorted(mut self, clauses: &Clauses) -> Self {
         self.prefixes.sort_unstable();
         self.prefixes.dedup();
-        self.patterns.sort_by(|one, other| {
-            clauses
-                .precedence(one.1)
-                .cmp(&clauses.precedence(other.1))
-                .then_with(|| one.cmp(other))
-        });
+        let compare = |one: &_, other: &_| compare_patterns(one, other, clauses);
+        self.patterns.sort_by(compare);
         self.patterns.dedup();
         self
     }
@@ -187,13 +185,20 @@ impl Triggers {
         if !patterns.iter().all(|(_, clause)| known(*clause)) {
             return Err(invalid);
         }
-        let read = Self { prefixes, patterns };
-        if read.clone().sorted(clauses) != read {
+        if !patterns.is_sorted_by(|a, b| compare_patterns(a, b, clauses).is_lt()) {
             return Err(invalid);
         }
+        let read = Self { prefixes, patterns };
         let groups = read.pattern_groups(clauses).map_err(|_| invalid)?;
         Ok((read, groups))
     }
+}
+
+/// The order of rules with patterns: those of one source and tier together, in the order of their precedence.
+fn compare_patterns(one: &(String, u32), other: &(String, u32), clauses: &Clauses) -> Ordering {
+    let precedence = |rule: &(String, u32)| clauses.precedence(rule.1);
+    let order = precedence(one).cmp(&precedence(other));
+    order.then_with(|| one.cmp(other))
 }
 
 #[cfg(test)]
