@@ -317,7 +317,8 @@ impl<'s> PolicyView<'s> {
     fn blocking(&self, number: u32) -> &'s Blocking {
         let verdict = self.snapshot.verdicts.get(number);
         let source = &self.snapshot.sources[verdict.source];
-        self.precedence.blocking(number, verdict, source)
+        let verdicts = &self.snapshot.verdicts;
+        self.precedence.blocking(number, source, verdicts)
     }
 
     /// Decides about an upstream answer, in which the CNAME chain of `asked` leads to `addresses`: finds the first rule that

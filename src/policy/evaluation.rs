@@ -8,14 +8,14 @@ use super::image::triggers::PatternGroup;
 use super::image::walk::Position;
 use super::patterns::NameText;
 use super::ranking::{
-    Hit, LookupResult, NO_RANK, NONE, Rank, RankedClause, Ranks, hit, pattern_weight, rank_of,
-    weight,
+    Hit, LookupResult, NO_RANK, NONE, Rank, hit, pattern_weight, rank_of, weight,
 };
+use super::ranks::{RankedClause, Ranks};
 use super::rule::Scope;
 use crate::wire::name::{MAX_LABELS, Name};
 
 /// An image with the ranks that its rules have in a view.
-type RankedImage<'r> = (&'r Image, &'r Ranks);
+type RankedImage<'r> = (&'r Image, Ranks<'r>);
 
 /// The rules of all images in a view.
 #[derive(Clone, Copy)]
@@ -216,7 +216,7 @@ impl<'r> Evaluation<'r> {
         found
     }
 
-    fn pattern_group(&self, image: u8, place: u32) -> Option<(&'r PatternGroup, &'r Ranks)> {
+    fn pattern_group(&self, image: u8, place: u32) -> Option<(&'r PatternGroup, Ranks<'r>)> {
         let (image, ranks) = self.images[usize::from(image)]?;
         Some((image.pattern_groups().get(place as usize)?, ranks))
     }

@@ -16,6 +16,7 @@ mod prefilter;
 pub mod prefix;
 mod prefixes;
 pub mod ranking;
+mod ranks;
 pub mod record;
 pub mod rule;
 pub mod rules;

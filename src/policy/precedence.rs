@@ -1,13 +1,14 @@
 //! The precedence of the rules of a snapshot, and what each of them leads to.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use fixedbitset::FixedBitSet;
 
 use super::effect::{Effect, EffectAction, Tier};
 use super::images::Images;
-use super::ranking::{MAX_RANKED, NO_RANK, Rank, RankedClause};
+use super::ranking::{MAX_RANKED, NO_RANK, Rank};
+use super::ranks::TierRank;
 use super::record::{LocalRecord, rrsets};
 use super::rule::{Action, Against, Blocking, EffectAnswer, Kind, Source};
 use super::view::{Mode, View};
@@ -37,14 +38,17 @@ pub(super) struct Verdicts {
     others: usize,
     /// The tiers of each source, as bits.
     tiers: Vec<u8>,
+    /// The answers of verdicts that block with another action, as some views have them; sorted.
+    changed: Vec<((u32, Action), Blocking)>,
 }
 
 impl Verdicts {
-    /// The verdicts of `sources`, which are sorted by kind, in images.
+    /// The verdicts of `sources`, which are sorted by kind, in images and views.
     pub(super) fn new(
         sources: &[Arc<Source>],
         index: &HashMap<&str, usize>,
         images: &Images,
+        views: &[View],
     ) -> Self {
         let mut all: Vec<_> = (0..sources.len())
             .map(|source| Verdict {
@@ -66,17 +70,44 @@ impl Verdicts {
                 effect: Some(Box::new(VerdictEffect { effect, blocking })),
             });
         }
+        let mut actions: BTreeMap<usize, BTreeSet<Action>> = BTreeMap::new();
+        for list in views.iter().flat_map(|view| &view.lists) {
+            if let (Some(source), Some(action)) = (index.get(list.name.as_str()), list.action) {
+                actions.entry(*source).or_default().insert(action);
+            }
+        }
+        let mut changed = Vec::new();
+        for (number, verdict) in (0..).zip(&all) {
+            let of = &sources[verdict.source];
+            let actions = actions.get(&verdict.source).into_iter().flatten();
+            changed.extend(actions.filter(|_| verdict.blocks(of)).map(|&action| {
+                let blocking = Blocking {
+                    action,
+                    effect_answer: None,
+                    ..verdict.blocking(of).clone()
+                };
+                ((number, action), blocking)
+            }));
+        }
         Self {
             others: sources
                 .partition_point(|source| precedence(source.kind) < precedence(Kind::Allow)),
             all,
             numbers,
             tiers,
+            changed,
         }
     }
 
     pub(super) fn get(&self, verdict: u32) -> &Verdict {
         &self.all[verdict as usize]
+    }
+
+    /// The answer of a verdict with another action; `None` if it does not block, or if no view has it so.
+    fn changed(&self, verdict: u32, action: Action) -> Option<&Blocking> {
+        let key = (verdict, action);
+        let place = self.changed.binary_search_by_key(&key, |(of, _)| *of);
+        place.ok().map(|place| &self.changed[place].1)
     }
 
     /// The rank from which on rules are those of lists.
@@ -126,8 +157,6 @@ pub(super) struct Precedence {
     overrides: Vec<Override>,
     /// By rank, from the first list on: whether some rules allow names.
     allows: Vec<bool>,
-    /// The answers of verdicts with another action in this view, sorted by verdict.
-    blockings: Vec<(u32, Blocking)>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -209,9 +238,8 @@ impl Precedence {
             ranks,
             allows: vec![false; next - first * Tier::COUNT],
             overrides,
-            blockings: Vec::new(),
         };
-        for (number, verdict) in verdicts.all.iter().enumerate() {
+        for verdict in &verdicts.all {
             let Some(list) = verdict.source.checked_sub(first) else {
                 continue;
             };
@@ -225,14 +253,6 @@ impl Precedence {
             if rank != NO_RANK && may_allow {
                 precedence.allows[rank as usize - first * Tier::COUNT] = true;
             }
-            if blocks && let Some(action) = action {
-                let blocking = Blocking {
-                    action,
-                    effect_answer: None,
-                    ..blocking.clone()
-                };
-                precedence.blockings.push((number as u32, blocking));
-            }
         }
         precedence
     }
@@ -244,25 +264,20 @@ impl Precedence {
         allows.copied().unwrap_or(true)
     }
 
-    /// The rules of a source with this effect, in this view.
-    pub(super) fn clause(
+    /// What this view makes of the rules of a source in a tier. `of` is the source.
+    pub(super) fn tier_rank(
         &self,
         source: usize,
-        effect: &Effect,
+        tier: Tier,
         of: &Source,
         verdicts: &Verdicts,
-    ) -> RankedClause {
-        let verdict = verdicts.number(source, effect);
-        let rank = self.rank(source, effect.tier, verdicts);
-        let action = self.blocking(verdict, verdicts.get(verdict), of).action;
-        RankedClause {
-            rank,
-            verdict,
-            source: source as u32,
-            nxdomain: effect.is_default() && of.blocks() && action == Action::Nxdomain,
-            overrides: of.kind == Kind::Exception && of.against != Against::All,
-            logs: self.is_logged_only(source, verdicts),
-        }
+    ) -> TierRank {
+        let action = self.action(source, verdicts).unwrap_or(of.blocking.action);
+        TierRank::new(
+            self.rank(source, tier, verdicts),
+            of.blocks() && action == Action::Nxdomain,
+            self.is_logged_only(source, verdicts),
+        )
     }
 
     /// The rank of the rules with a verdict; [`NO_RANK`] if their source does not count. Also whether they are logged only.
@@ -281,23 +296,31 @@ impl Precedence {
 
     /// Whether a source is logged only.
     pub(super) fn is_logged_only(&self, source: usize, verdicts: &Verdicts) -> bool {
-        let list = source.checked_sub(verdicts.others);
-        let list = list.and_then(|list| self.overrides.get(list));
+        let list = self.overrides(source, verdicts);
         list.is_some_and(|list| list.mode == Mode::LogOnly)
     }
 
-    /// The answer of a verdict that blocks. `source` is its source.
+    /// The action of all rules of a source that block, in place of their own.
+    fn action(&self, source: usize, verdicts: &Verdicts) -> Option<Action> {
+        self.overrides(source, verdicts)?.action
+    }
+
+    fn overrides(&self, source: usize, verdicts: &Verdicts) -> Option<&Override> {
+        let list = source.checked_sub(verdicts.others)?;
+        self.overrides.get(list)
+    }
+
+    /// The answer of a verdict that blocks. `of` is its source.
     pub(super) fn blocking<'v>(
-        &'v self,
+        &self,
         number: u32,
-        verdict: &'v Verdict,
-        source: &'v Source,
+        of: &'v Source,
+        verdicts: &'v Verdicts,
     ) -> &'v Blocking {
-        let other = self.blockings.binary_search_by_key(&number, |(of, _)| *of);
-        match other {
-            Ok(place) => &self.blockings[place].1,
-            Err(_) => verdict.blocking(source),
-        }
+        let verdict = verdicts.get(number);
+        let action = self.action(verdict.source, verdicts);
+        let changed = action.and_then(|action| verdicts.changed(number, action));
+        changed.unwrap_or_else(|| verdict.blocking(of))
     }
 }
 

@@ -1,9 +1,7 @@
-//! The rules of one image, ranked by the precedence of their sources in a view.
+//! Ranks and weights: which of several rules decides; and the result of a lookup.
 
 use super::effect::Tier;
-use super::image::Image;
-use super::image::values::{SOURCES, Value};
-use super::image::walk::Position;
+use super::image::values::SOURCES;
 use super::rule::Scope;
 use crate::wire::name::MAX_LABELS;
 
@@ -162,6 +160,17 @@ pub(super) fn weight(rank: Rank, labels: usize, scope: Scope, verdict: u32) -> u
         | u64::from(verdict)
 }
 
+/// The weight of the same rule on a name of `labels` labels.
+#[inline]
+pub(super) fn deepen(weight: u64, labels: usize) -> u64 {
+    // `NONE` stays the highest weight.
+    if weight == NONE {
+        NONE
+    } else {
+        weight - ((labels as u64) << DEPTH_SHIFT)
+    }
+}
+
 /// The weight of a rule with a pattern. Rules on names precede it, even those on the root.
 pub(super) fn pattern_weight(rank: Rank, verdict: u32) -> u64 {
     u64::from(rank) << RANK_SHIFT
@@ -192,219 +201,4 @@ pub(super) fn hit(weight: u64) -> Option<Hit> {
             }
         },
     })
-}
-
-/// A [`Value`] of an image (the rules of a node), evaluated in a view. Weights are those of rules
-/// on the root; [`deepen`] corrects them for the depth.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct RankedValue {
-    /// The best rule if the looked-up name is the value's name.
-    at: u64,
-    /// The best rule if the looked-up name is below the value's name. It also covers all names below.
-    above: u64,
-    /// [`LookupResult::other`] if the looked-up name is the value's name.
-    other: Rank,
-    /// [`LookupResult::other`] if the looked-up name is above the value's name and has no other rule below;
-    /// also the bits [`OVERRIDES`] and [`LOGS`]. All are stored in one number. So a ranked value has 24 bytes instead of
-    /// 32, and more values fit into the processor's cache.
-    other_below: u32,
-}
-
-/// The value has an exception that suppresses some sources, so the name's rules must be evaluated one by one.
-pub(super) const OVERRIDES: u32 = 1 << 31;
-/// The value has a rule that is logged only.
-pub(super) const LOGS: u32 = 1 << 30;
-const FLAGS: u32 = OVERRIDES | LOGS;
-const _: () = assert!(size_of::<RankedValue>() == 24 && NO_RANK & FLAGS == 0);
-
-/// The weight of the same rule on a name of `labels` labels.
-#[inline]
-fn deepen(weight: u64, labels: usize) -> u64 {
-    // `NONE` stays the highest weight.
-    if weight == NONE {
-        NONE
-    } else {
-        weight - ((labels as u64) << DEPTH_SHIFT)
-    }
-}
-
-impl RankedValue {
-    /// Merges the rules of the value into the result for a name. The value's name has `labels` labels, and is at this position
-    /// to the looked-up name. Returns the flags of the value: [`OVERRIDES`] and [`LOGS`].
-    #[inline(always)]
-    pub(super) fn merge_into(
-        self,
-        found: &mut LookupResult,
-        position: Position,
-        labels: usize,
-    ) -> u32 {
-        let flags = self.other_below & FLAGS;
-        if flags & LOGS != 0 && position != Position::Below {
-            found.logged = LOOK;
-        }
-        let weight = match position {
-            Position::Above => self.above,
-            Position::At => {
-                found.other = found.other.min(self.other);
-                self.at
-            }
-            Position::Below => {
-                found.other = found.other.min(self.other_below & !FLAGS);
-                // No rule of the value matches the name.
-                return 0;
-            }
-        };
-        found.best = found.best.min(deepen(weight, labels));
-        found.cover = found.cover.min(deepen(self.above, labels));
-        flags
-    }
-}
-
-/// A clause of an image in a view.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct RankedClause {
-    pub(super) rank: Rank,
-    /// The number of its verdict.
-    pub(super) verdict: u32,
-    /// The index of its source in the snapshot.
-    pub(super) source: u32,
-    /// Whether it answers NXDOMAIN by the action of its source.
-    pub(super) nxdomain: bool,
-    /// Whether it is an exception that suppresses some sources.
-    pub(super) overrides: bool,
-    /// Whether it is logged only.
-    pub(super) logs: bool,
-}
-
-impl RankedClause {
-    /// Of a source that is not configured.
-    pub(super) const NONE: Self = Self {
-        rank: NO_RANK,
-        verdict: u32::MAX,
-        source: u32::MAX,
-        nxdomain: false,
-        overrides: false,
-        logs: false,
-    };
-
-    /// The rank that counts for [`LookupResult::other`].
-    pub(super) fn other(self) -> Rank {
-        if self.nxdomain || self.logs {
-            NO_RANK
-        } else {
-            self.rank
-        }
-    }
-}
-
-/// The ranks of an image's clauses in a view.
-#[derive(Debug)]
-pub(super) struct Ranks {
-    clauses: Vec<RankedClause>,
-    others: OtherRanks,
-    /// All values of the image, ranked. A view without them ranks each value that a lookup passes: it needs little memory,
-    /// and thousands of views stay in the processor's cache.
-    values: Option<Box<[RankedValue]>>,
-}
-
-/// The best ranks that count for [`LookupResult::other`], by source of an image: of rules with the default effect, and of
-/// others.
-type OtherRanks = Vec<[Rank; 2]>;
-
-impl Ranks {
-    pub(super) fn new(image: &Image, clauses: Vec<RankedClause>) -> Self {
-        let mut others: OtherRanks = vec![[NO_RANK; 2]; image.provenance().sources.len()];
-        for ((clause, _), ranked) in image.clauses().iter().zip(&clauses) {
-            let other = &mut others[usize::from(clause.source)][usize::from(clause.effect != 0)];
-            *other = ranked.other().min(*other);
-        }
-        Self {
-            clauses,
-            others,
-            values: None,
-        }
-    }
-
-    /// The same ranks, with all values of the image ranked in advance.
-    pub(super) fn with_values(mut self, image: &Image) -> Self {
-        let ranked = |number| self.rank(image.value(number), Position::At);
-        self.values = Some((0..image.value_count()).map(ranked).collect());
-        self
-    }
-
-    pub(super) fn clause(&self, clause: u32) -> RankedClause {
-        let ranked = self.clauses.get(clause as usize);
-        ranked.copied().unwrap_or(RankedClause::NONE)
-    }
-
-    /// All values of the image, if they were ranked in advance.
-    pub(super) fn values(&self) -> Option<&[RankedValue]> {
-        self.values.as_deref()
-    }
-
-    /// A value of `image`, whose name is at this position to the looked-up one. `None` if there is no such value.
-    #[inline(always)]
-    pub(super) fn ranked(
-        &self,
-        image: &Image,
-        position: Position,
-        value: u32,
-    ) -> Option<RankedValue> {
-        match &self.values {
-            Some(values) => values.get(value as usize).copied(),
-            None => Some(self.rank(image.value(value), position)),
-        }
-    }
-
-    /// Ranks a value. For a name above the looked-up one, the rules below do not matter.
-    // Inlined, it would enlarge the loop of lookups in the default view, which do not need it.
-    #[inline(never)]
-    fn rank(&self, value: Value<'_>, position: Position) -> RankedValue {
-        let mut flags = 0;
-        let mut ranked = RankedValue {
-            at: NONE,
-            above: NONE,
-            other: NO_RANK,
-            other_below: NO_RANK,
-        };
-        if position != Position::Above {
-            for below in value.sources_below() {
-                let [default, effect] = match self.others.get(usize::from(below.source)) {
-                    Some(others) => *others,
-                    None => continue,
-                };
-                if below.has_default {
-                    ranked.other = ranked.other.min(default);
-                }
-                if below.has_effect {
-                    ranked.other = ranked.other.min(effect);
-                }
-            }
-        }
-        ranked.other_below = ranked.other;
-        for rule in value.rules() {
-            let clause = self.clause(rule.clause);
-            if clause.rank == NO_RANK {
-                continue;
-            }
-            ranked.other_below = ranked.other_below.min(clause.other());
-            if clause.overrides {
-                flags |= OVERRIDES;
-                continue;
-            }
-            if clause.logs {
-                flags |= LOGS;
-                continue;
-            }
-            let weight = weight(clause.rank, 0, rule.scope, clause.verdict);
-            if rule.scope != Scope::Below {
-                ranked.at = ranked.at.min(weight);
-            }
-            if rule.scope != Scope::Exact {
-                ranked.above = ranked.above.min(weight);
-            }
-        }
-        ranked.other_below |= flags;
-        ranked
-    }
 }

@@ -1,51 +1,65 @@
 //! Finds the rule that decides about a name among all images of a snapshot.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::effect::Effect;
+use super::effect::{Effect, Tier};
 use super::evaluation::{Evaluation, RankedPatterns};
 use super::image::Image;
 use super::image::walk::{BATCH, Position};
 use super::images::Images;
 use super::prefilter::Prefilter;
-use super::ranking::{LOGS, LOOK, LookupResult, OVERRIDES, Rank, RankedClause, RankedValue, Ranks};
+use super::ranking::{LOOK, LookupResult};
+use super::ranks::{ClauseRanks, ClauseVerdict, LOGS, OVERRIDES, RankedValue, Ranks, TierRank};
 use super::view::ViewId;
 use crate::wire::name::Name;
 
 /// The rules of a snapshot, in all views.
 #[derive(Debug, Default)]
 pub struct Rules {
-    base: Option<Arc<Image>>,
+    base: Option<RankedImage>,
     delta: Option<Overlay>,
+    /// Its clauses have the same ranks in all views.
     orders: Option<Overlay>,
-    views: Vec<ViewRanks>,
+    /// The patterns of each view, the default one first.
+    views: Vec<RankedPatterns>,
     /// The sources that exceptions suppress, by the source of the exception, sorted. `None` for an exception against
     /// everything.
     suppressed: Vec<Option<Box<[usize]>>>,
     has_patterns: bool,
 }
 
+#[derive(Debug)]
+struct RankedImage {
+    image: Arc<Image>,
+    clauses: ClauseRanks,
+}
+
+impl RankedImage {
+    fn new(image: Arc<Image>, verdict: impl Fn(&str, &Effect) -> Option<ClauseVerdict>) -> Self {
+        Self {
+            clauses: ClauseRanks::new(&image, verdict),
+            image,
+        }
+    }
+}
+
 /// A small image that is looked up in addition to the base.
 #[derive(Debug)]
 struct Overlay {
-    image: Arc<Image>,
+    ranked: RankedImage,
     prefilter: Prefilter,
-}
-
-/// The ranks of the images in a view.
-#[derive(Debug)]
-struct ViewRanks {
-    base: Option<Ranks>,
-    delta: Option<Ranks>,
-    /// Those of orders and exceptions are the same in all views.
-    orders: Option<Arc<Ranks>>,
-    patterns: RankedPatterns,
 }
 
 impl Rules {
     /// The rules of `images` without a view. `suppressed` are the sources that each exception suppresses, sorted; `None`
-    /// for one against everything.
-    pub(super) fn new(images: Images, mut suppressed: Vec<Option<Box<[usize]>>>) -> Self {
+    /// for one against everything. `verdict` returns what the clause with this source and effect leads to, or `None` if the
+    /// source is not configured.
+    pub(super) fn new(
+        images: Images,
+        mut suppressed: Vec<Option<Box<[usize]>>>,
+        verdict: impl Fn(&str, &Effect) -> Option<ClauseVerdict>,
+    ) -> Self {
         // Tens of thousands of exceptions against everything need not be looked at again for each name.
         if suppressed.iter().all(Option::is_none) {
             suppressed.clear();
@@ -59,8 +73,15 @@ impl Rules {
         } = images;
         let overlay = |image: Arc<Image>| Overlay {
             prefilter: Prefilter::new(&image),
-            image,
+            ranked: RankedImage::new(image, &verdict),
         };
+        let in_delta = delta.iter().flat_map(|delta| &delta.provenance().sources);
+        let replaced: HashSet<_> = in_delta.map(|source| source.name.clone()).collect();
+        let kept = |name: &str, effect: &Effect| match replaced.contains(name) {
+            true => None,
+            false => verdict(name, effect),
+        };
+        let base = base.map(|base| RankedImage::new(base, kept));
         let mut rules = Self {
             base,
             delta: delta.map(overlay),
@@ -70,57 +91,27 @@ impl Rules {
             has_patterns: false,
         };
         let images = rules.all_images();
-        let mut groups = images.iter().flatten().map(|image| image.pattern_groups());
+        let mut groups = images
+            .iter()
+            .flatten()
+            .map(|ranked| ranked.image.pattern_groups());
         rules.has_patterns = groups.any(|groups| !groups.is_empty());
         rules
     }
 
-    /// Adds a view. `ranked` returns the rank of the clause with this source and effect in the view, or `None` if the
-    /// source is not configured.
-    pub(super) fn add_view(&mut self, ranked: impl Fn(&str, &Effect) -> Option<RankedClause>) {
-        let delta = self.delta.as_ref();
-        let is_in_delta =
-            |name: &str| delta.is_some_and(|delta| delta.image.provenance().source(name).is_some());
-        // Most clients belong to the default view.
-        let is_default = self.views.is_empty();
-        let ranks = |image: &Image, is_replaced: &dyn Fn(&str) -> bool| {
-            let sources = &image.provenance().sources;
-            let replaced = sources.iter().map(|source| is_replaced(&source.name));
-            let replaced: Vec<_> = replaced.collect();
-            let clauses = image.clauses().iter().map(|(clause, effect)| {
-                let source = usize::from(clause.source);
-                let ranked = (!replaced[source]).then(|| ranked(&sources[source].name, effect));
-                ranked.flatten().unwrap_or(RankedClause::NONE)
-            });
-            let ranks = Ranks::new(image, clauses.collect());
-            match is_default {
-                true => ranks.with_values(image),
-                false => ranks,
-            }
-        };
-        let is_replaced = |_: &str| false;
-        let orders = || {
-            let orders = self.orders.as_ref();
-            orders.map(|orders| Arc::new(ranks(&orders.image, &is_replaced)))
-        };
-        let base = self.base.as_ref().map(|base| ranks(base, &is_in_delta));
-        let delta = delta.map(|delta| ranks(&delta.image, &is_replaced));
-        let orders = match self.views.first() {
-            Some(first) => first.orders.clone(),
-            None => orders(),
-        };
-        let images = self.all_images();
-        let patterns = RankedPatterns::new([
-            images[0].zip(base.as_ref()),
-            images[1].zip(delta.as_ref()),
-            images[2].zip(orders.as_deref()),
-        ]);
-        self.views.push(ViewRanks {
-            base,
-            delta,
-            orders,
-            patterns,
-        });
+    /// Adds a view, the default one first. `rank` returns what the view makes of the rules of a source in a tier, given the
+    /// index of the source in the snapshot.
+    pub(super) fn add_view(&mut self, rank: impl Fn(u32, Tier) -> TierRank) {
+        let view = ViewId(self.views.len() as u16);
+        let base = self.base.as_mut();
+        let delta = self.delta.as_mut().map(|delta| &mut delta.ranked);
+        let orders = self.orders.as_mut().map(|orders| &mut orders.ranked);
+        let orders = orders.filter(|_| view == ViewId::DEFAULT);
+        for ranked in [base, delta, orders].into_iter().flatten() {
+            ranked.clauses.add_view(&ranked.image, &rank);
+        }
+        let patterns = RankedPatterns::new(self.images_in(view));
+        self.views.push(patterns);
     }
 
     /// The rules of `images` in one view, without regard to effects. `rank` returns the rank of a source, 0 being the
@@ -131,16 +122,15 @@ impl Rules {
         rank: impl Fn(&str) -> Option<usize>,
         nxdomain: impl Fn(usize) -> bool,
     ) -> Self {
-        let mut rules = Self::new(images, Vec::new());
-        rules.add_view(|name: &str, _: &Effect| {
-            let rank = rank(name)?;
-            Some(RankedClause {
-                rank: rank as Rank,
-                verdict: rank as u32,
-                nxdomain: nxdomain(rank),
-                ..RankedClause::NONE
+        let mut rules = Self::new(images, Vec::new(), |name, _| {
+            let rank = rank(name)? as u32;
+            Some(ClauseVerdict {
+                source: rank,
+                verdict: rank,
+                overrides: false,
             })
         });
+        rules.add_view(|source, _| TierRank::new(source, nxdomain(source as usize), false));
         rules
     }
 
@@ -175,30 +165,29 @@ impl Rules {
         let mut flags = 0;
         if let Some(base) = &self.base {
             let place = |which: usize| which;
-            let ranks = |which: usize| self.view(view(which))?.base.as_ref();
-            flags |= match &*self.views {
+            let image = &*base.image;
+            flags |= match self.views.len() {
                 // With one view, nothing depends on the name.
-                [only] => {
-                    let values = only.base.as_ref().and_then(Ranks::values);
-                    let values = values.unwrap_or_default();
+                1 => {
+                    let values = base.clauses.default_values();
                     let ranked = |_, _, value| values.get(value as usize).copied();
-                    merge(base, ranked, names, found, place)
+                    merge(image, ranked, names, found, place)
                 }
                 _ => {
+                    let ranks = |which: usize| base.clauses.in_view(view(which));
                     let ranked =
-                        |which, position, value| ranks(which)?.ranked(base, position, value);
-                    merge(base, ranked, names, found, place)
+                        |which, position, value| ranks(which).ranked(image, position, value);
+                    merge(image, ranked, names, found, place)
                 }
             };
         }
         // The orders come last: if they have an exception, all rules of the name are evaluated again.
-        for (which, overlay) in [&self.delta, &self.orders].into_iter().enumerate() {
-            let Some(overlay) = overlay else { continue };
+        for overlay in [&self.delta, &self.orders].into_iter().flatten() {
             for (chunk, (names, found)) in
                 names.chunks(BATCH).zip(found.chunks_mut(BATCH)).enumerate()
             {
                 let view = |which: usize| view(chunk * BATCH + which);
-                flags |= self.lookup_overlay(overlay, which == 1, names, view, found);
+                flags |= self.lookup_overlay(overlay, names, view, found);
             }
         }
         if flags & LOGS == 0 && !self.has_patterns {
@@ -213,12 +202,6 @@ impl Rules {
             }
             rules.add_patterns(name, None, found);
         }
-    }
-
-    /// The ranks in a view; in the default view if there is no such view.
-    #[inline]
-    fn view(&self, view: ViewId) -> Option<&ViewRanks> {
-        self.views.get(usize::from(view.0)).or(self.views.first())
     }
 
     /// Looks up the target of a CNAME chain that starts at `asked`. Rules that the exceptions of `asked`
@@ -239,32 +222,25 @@ impl Rules {
     fn lookup_overlay(
         &self,
         overlay: &Overlay,
-        is_orders: bool,
         names: &[&Name],
         view: impl Fn(usize) -> ViewId,
         found: &mut [LookupResult],
     ) -> u32 {
+        let RankedImage { image, clauses } = &overlay.ranked;
         let mut some = [&Name::ROOT; BATCH];
         let mut places = [0_u8; BATCH];
         let mut count = 0;
         for (place, &name) in names.iter().enumerate() {
             some[count % BATCH] = name;
             places[count % BATCH] = place as u8;
-            count += usize::from(overlay.prefilter.may_match(overlay.image.key(), name));
+            count += usize::from(overlay.prefilter.may_match(image.key(), name));
         }
         if count == 0 {
             return 0;
         }
         let place = |which: usize| usize::from(places[which % BATCH]);
-        let ranks = |which: usize| {
-            let view = self.view(view(place(which)))?;
-            match is_orders {
-                true => view.orders.as_deref(),
-                false => view.delta.as_ref(),
-            }
-        };
-        let image = &*overlay.image;
-        let ranked = |which, position, value| ranks(which)?.ranked(image, position, value);
+        let ranks = |which: usize| clauses.in_view(view(place(which)));
+        let ranked = |which, position, value| ranks(which).ranked(image, position, value);
         let flags = merge(image, ranked, &some[..count], found, place);
         if flags & OVERRIDES != 0 {
             for which in 0..count {
@@ -277,29 +253,26 @@ impl Rules {
     }
 
     /// The base, the delta, and the orders.
-    fn all_images(&self) -> [Option<&Image>; 3] {
+    fn all_images(&self) -> [Option<&RankedImage>; 3] {
         let overlays = [&self.delta, &self.orders].map(Option::as_ref);
-        let [delta, orders] = overlays.map(|overlay| overlay.map(|overlay| &*overlay.image));
-        [self.base.as_deref(), delta, orders]
+        let [delta, orders] = overlays.map(|overlay| overlay.map(|overlay| &overlay.ranked));
+        [self.base.as_ref(), delta, orders]
     }
 
-    /// The rules in a view, to be evaluated one by one. `None` if there are no views.
+    /// The images with the ranks that their clauses have in a view.
+    fn images_in(&self, view: ViewId) -> [Option<(&Image, Ranks<'_>)>; 3] {
+        let images = self.all_images();
+        images.map(|ranked| ranked.map(|ranked| (&*ranked.image, ranked.clauses.in_view(view))))
+    }
+
+    /// The rules in a view, to be evaluated one by one; those in the default view if there is no such view. `None` if there
+    /// are no views.
     pub(super) fn in_view(&self, view: ViewId) -> Option<Evaluation<'_>> {
-        let view = self.view(view)?;
-        let ranks = [
-            view.base.as_ref(),
-            view.delta.as_ref(),
-            view.orders.as_deref(),
-        ];
-        let [base, delta, orders] = self.all_images();
+        let patterns = self.views.get(usize::from(view.0));
         Some(Evaluation {
-            images: [
-                base.zip(ranks[0]),
-                delta.zip(ranks[1]),
-                orders.zip(ranks[2]),
-            ],
+            images: self.images_in(view),
             suppressed: &self.suppressed,
-            patterns: &view.patterns,
+            patterns: patterns.or(self.views.first())?,
         })
     }
 }
@@ -512,7 +485,7 @@ mod tests {
         rules.lookup(&[&name], &mut found);
         assert_eq!(found[0].best().map(|hit| hit.rank), Some(0));
         let base = rules.base.expect("it has one");
-        let rules = Rules::by_rank(base.into(), |_| None, |_| false);
+        let rules = Rules::by_rank(base.image.into(), |_| None, |_| false);
         rules.lookup(&[&name], &mut found);
         assert_eq!(found[0].best(), None);
     }

@@ -5,12 +5,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::clients::Clients;
+use super::effect::Effect;
 use super::images::Images;
 use super::local::LocalZones;
 use super::precedence::{Precedence, Verdicts, precedence, suppressed};
 use super::prefixes::AddressRules;
 use super::ranking::{LookupResult, MAX_SOURCES};
-use super::rule::{Kind, Source};
+use super::ranks::ClauseVerdict;
+use super::rule::{Against, Kind, Source};
 use super::rules::Rules;
 use super::view::{MAX_VIEWS, View, ViewId};
 use crate::wire::name::Name;
@@ -92,21 +94,31 @@ impl Snapshot {
             .map(|source| source.name.as_str())
             .zip(0..)
             .collect();
-        let verdicts = Verdicts::new(&sources, &index, &images);
-        let suppressed = suppressed(&sources, &index);
+        let verdicts = Verdicts::new(&sources, &index, &images, views);
+        let overrides = |source: usize| {
+            let of = &sources[source];
+            of.kind == Kind::Exception && of.against != Against::All
+        };
         self.addresses = AddressRules::new(&images, |name, effect| {
             let source = *index.get(name)?;
             // An exception against some sources decides nothing.
-            let decides = suppressed.get(source).is_none_or(Option::is_none);
-            decides.then(|| verdicts.number(source, effect))
+            (!overrides(source)).then(|| verdicts.number(source, effect))
         });
-        let mut rules = Rules::new(images, suppressed);
+        let verdict = |name: &str, effect: &Effect| {
+            let source = *index.get(name)?;
+            Some(ClauseVerdict {
+                source: source as u32,
+                verdict: verdicts.number(source, effect),
+                overrides: overrides(source),
+            })
+        };
+        let mut rules = Rules::new(images, suppressed(&sources, &index), verdict);
         let views = std::iter::once(None).chain(views.iter().map(Some));
         let views = views.map(|view| {
             let precedence = Precedence::new(&sources, &index, &verdicts, view);
-            rules.add_view(|name, effect| {
-                let source = *index.get(name)?;
-                Some(precedence.clause(source, effect, &sources[source], &verdicts))
+            rules.add_view(|source, tier| {
+                let source = source as usize;
+                precedence.tier_rank(source, tier, &sources[source], &verdicts)
             });
             precedence
         });

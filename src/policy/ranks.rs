@@ -1,0 +1,359 @@
+//! The clauses of an image in a snapshot: the verdict that each leads to, and the rank that it has in each view.
+
+use super::effect::{Effect, Tier};
+use super::image::Image;
+use super::image::values::{SourceBelow, Value};
+use super::image::walk::Position;
+use super::ranking::{LOOK, LookupResult, NO_RANK, NONE, Rank, deepen, weight};
+use super::rule::Scope;
+use super::view::ViewId;
+
+/// What the rules of a clause lead to, in all views.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ClauseVerdict {
+    /// The index of its source in the snapshot.
+    pub(super) source: u32,
+    /// The number of the verdict in the snapshot.
+    pub(super) verdict: u32,
+    /// Whether it is an exception that suppresses some sources.
+    pub(super) overrides: bool,
+}
+
+/// What a view makes of the rules of a source that are in one tier, in 32 bits: most views fit into a line of the
+/// processor's cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TierRank(u32);
+
+impl TierRank {
+    const NXDOMAIN: u32 = 1 << 31;
+    const LOGS: u32 = 1 << 30;
+    const NONE: Self = Self(NO_RANK);
+
+    /// `nxdomain` is whether rules with the default effect answer NXDOMAIN, `logs` whether all rules are logged only.
+    pub(super) fn new(rank: Rank, nxdomain: bool, logs: bool) -> Self {
+        let flag = |bit, is_set| if is_set { bit } else { 0 };
+        Self(rank | flag(Self::NXDOMAIN, nxdomain) | flag(Self::LOGS, logs))
+    }
+
+    fn rank(self) -> Rank {
+        self.0 & NO_RANK
+    }
+
+    fn nxdomain(self) -> bool {
+        self.0 & Self::NXDOMAIN != 0
+    }
+
+    fn logs(self) -> bool {
+        self.0 & Self::LOGS != 0
+    }
+}
+
+const _: () = assert!(NO_RANK & (TierRank::NXDOMAIN | TierRank::LOGS) == 0);
+
+/// The clauses of an image, and their ranks in all views.
+#[derive(Debug)]
+pub(super) struct ClauseRanks {
+    clauses: Vec<GroupedClause>,
+    /// The sources, by index in the snapshot, and tiers that clauses are of.
+    groups: Vec<(u32, Tier)>,
+    /// By source of the image: the group of its rules with the default effect, and the best group of its other rules.
+    sources: Vec<[u32; 2]>,
+    /// The ranks of the groups, one view after the other.
+    views: Vec<TierRank>,
+    /// All values of the image with their ranks in the default view, to which most clients belong. In the others, a lookup
+    /// ranks each value that it passes: so a view needs little memory, and thousands of them stay in the processor's cache.
+    values: Box<[RankedValue]>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct GroupedClause {
+    verdict: ClauseVerdict,
+    group: u32,
+    is_default: bool,
+}
+
+/// The number of no group.
+const NO_GROUP: u32 = u32::MAX;
+
+impl ClauseRanks {
+    /// The clauses of `image` without a view. `verdict` returns what the clause with this source and effect leads to, or
+    /// `None` if the source does not count.
+    pub(super) fn new(
+        image: &Image,
+        verdict: impl Fn(&str, &Effect) -> Option<ClauseVerdict>,
+    ) -> Self {
+        let named = &image.provenance().sources;
+        let mut numbers = vec![[NO_GROUP; Tier::COUNT]; named.len()];
+        let mut groups = Vec::new();
+        let mut sources = vec![[NO_GROUP; 2]; named.len()];
+        let clauses = image.clauses().iter().map(|(clause, effect)| {
+            let source = usize::from(clause.source);
+            let is_default = clause.effect == 0;
+            let Some(verdict) = verdict(&named[source].name, effect) else {
+                return GroupedClause::NONE;
+            };
+            let group = &mut numbers[source][effect.tier as usize];
+            if *group == NO_GROUP {
+                *group = groups.len() as u32;
+                groups.push((verdict.source, effect.tier));
+            }
+            let group = *group;
+            let of_source = &mut sources[source][usize::from(!is_default)];
+            // In all views, the rules of a source in a better tier precede the others.
+            let tier = |group: u32| groups.get(group as usize).map(|(_, tier)| *tier);
+            if tier(*of_source) < Some(effect.tier) {
+                *of_source = group;
+            }
+            GroupedClause {
+                verdict,
+                group,
+                is_default,
+            }
+        });
+        Self {
+            clauses: clauses.collect(),
+            groups,
+            sources,
+            views: Vec::new(),
+            values: Box::default(),
+        }
+    }
+
+    /// Adds a view of `image`, the default one first.
+    pub(super) fn add_view(&mut self, image: &Image, rank: impl Fn(u32, Tier) -> TierRank) {
+        let is_default = self.views.is_empty();
+        let ranks = self
+            .groups
+            .iter()
+            .map(|(source, tier)| rank(*source, *tier));
+        self.views.extend(ranks);
+        if is_default {
+            let ranks = self.in_view(ViewId::DEFAULT);
+            let ranked = |number| RankedValue::new(&ranks, image.value(number), Position::At);
+            self.values = (0..image.value_count()).map(ranked).collect();
+        }
+    }
+
+    /// The ranks in a view; in the default view if this one was not added.
+    #[inline]
+    pub(super) fn in_view(&self, view: ViewId) -> Ranks<'_> {
+        let count = self.groups.len();
+        let start = usize::from(view.0) * count;
+        let of_view = match start {
+            0 => None,
+            _ => self.views.get(start..start + count),
+        };
+        Ranks {
+            of: self,
+            groups: of_view.unwrap_or_else(|| self.views.get(..count).unwrap_or_default()),
+            values: of_view.is_none().then_some(&self.values),
+        }
+    }
+
+    /// All values of the image with their ranks in the default view.
+    pub(super) fn default_values(&self) -> &[RankedValue] {
+        &self.values
+    }
+}
+
+impl GroupedClause {
+    const NONE: Self = Self {
+        verdict: ClauseVerdict {
+            source: u32::MAX,
+            verdict: u32::MAX,
+            overrides: false,
+        },
+        group: NO_GROUP,
+        is_default: true,
+    };
+}
+
+/// The ranks of an image's clauses in a view.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ranks<'r> {
+    of: &'r ClauseRanks,
+    groups: &'r [TierRank],
+    values: Option<&'r [RankedValue]>,
+}
+
+impl Ranks<'_> {
+    #[inline]
+    pub(super) fn clause(&self, clause: u32) -> RankedClause {
+        let clause = self.of.clauses.get(clause as usize);
+        let clause = clause.unwrap_or(&GroupedClause::NONE);
+        let rank = self.group(clause.group);
+        RankedClause {
+            rank: rank.rank(),
+            verdict: clause.verdict.verdict,
+            source: clause.verdict.source,
+            nxdomain: clause.is_default && rank.nxdomain(),
+            overrides: clause.verdict.overrides,
+            logs: rank.logs(),
+        }
+    }
+
+    #[inline]
+    fn group(&self, group: u32) -> TierRank {
+        let rank = self.groups.get(group as usize);
+        rank.copied().unwrap_or(TierRank::NONE)
+    }
+
+    /// A value of `image`, whose name is at this position to the looked-up one. `None` if there is no such value.
+    #[inline(always)]
+    pub(super) fn ranked(
+        &self,
+        image: &Image,
+        position: Position,
+        value: u32,
+    ) -> Option<RankedValue> {
+        match self.values {
+            Some(values) => values.get(value as usize).copied(),
+            None => Some(self.rank(image.value(value), position)),
+        }
+    }
+
+    // Inlined, it would enlarge the loop of lookups in the default view, which do not need it.
+    #[inline(never)]
+    fn rank(&self, value: Value<'_>, position: Position) -> RankedValue {
+        RankedValue::new(self, value, position)
+    }
+
+    /// The best rank of a source's rules below a name that counts for `other` of a lookup's result.
+    pub(super) fn other(&self, below: SourceBelow) -> Rank {
+        let Some([default, effect]) = self.of.sources.get(usize::from(below.source)) else {
+            return NO_RANK;
+        };
+        let rank = |group: u32, is_default: bool| {
+            let rank = self.group(group);
+            let is_left_out = rank.logs() || is_default && rank.nxdomain();
+            if is_left_out { NO_RANK } else { rank.rank() }
+        };
+        let default = below.has_default.then(|| rank(*default, true));
+        let effect = below.has_effect.then(|| rank(*effect, false));
+        let ranks = default.into_iter().chain(effect);
+        ranks.min().unwrap_or(NO_RANK)
+    }
+}
+
+/// A [`Value`] of an image (the rules of a node), evaluated in a view. Weights are those of rules
+/// on the root; [`deepen`] corrects them for the depth.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RankedValue {
+    /// The best rule if the looked-up name is the value's name.
+    at: u64,
+    /// The best rule if the looked-up name is below the value's name. It also covers all names below.
+    above: u64,
+    /// [`LookupResult::other`] if the looked-up name is the value's name.
+    other: Rank,
+    /// [`LookupResult::other`] if the looked-up name is above the value's name and has no other rule below;
+    /// also the bits [`OVERRIDES`] and [`LOGS`]. All are stored in one number. So a ranked value has 24 bytes instead of
+    /// 32, and more values fit into the processor's cache.
+    other_below: u32,
+}
+
+/// The value has an exception that suppresses some sources, so the name's rules must be evaluated one by one.
+pub(super) const OVERRIDES: u32 = 1 << 31;
+/// The value has a rule that is logged only.
+pub(super) const LOGS: u32 = 1 << 30;
+const FLAGS: u32 = OVERRIDES | LOGS;
+const _: () = assert!(size_of::<RankedValue>() == 24 && NO_RANK & FLAGS == 0);
+
+impl RankedValue {
+    /// Ranks the rules of a value. If its name is above the looked-up one, the rules below do not matter.
+    #[inline]
+    pub(super) fn new(ranks: &Ranks<'_>, value: Value<'_>, position: Position) -> Self {
+        let mut flags = 0;
+        let mut ranked = Self {
+            at: NONE,
+            above: NONE,
+            other: NO_RANK,
+            other_below: NO_RANK,
+        };
+        if position != Position::Above {
+            let others = value.sources_below().map(|below| ranks.other(below));
+            ranked.other = others.fold(NO_RANK, Rank::min);
+        }
+        ranked.other_below = ranked.other;
+        for rule in value.rules() {
+            let clause = ranks.clause(rule.clause);
+            if clause.rank == NO_RANK {
+                continue;
+            }
+            ranked.other_below = ranked.other_below.min(clause.other());
+            if clause.overrides {
+                flags |= OVERRIDES;
+                continue;
+            }
+            if clause.logs {
+                flags |= LOGS;
+                continue;
+            }
+            let weight = weight(clause.rank, 0, rule.scope, clause.verdict);
+            if rule.scope != Scope::Below {
+                ranked.at = ranked.at.min(weight);
+            }
+            if rule.scope != Scope::Exact {
+                ranked.above = ranked.above.min(weight);
+            }
+        }
+        ranked.other_below |= flags;
+        ranked
+    }
+
+    /// Merges the rules of the value into the result for a name. The value's name has `labels` labels, and is at this position
+    /// to the looked-up name. Returns the flags of the value: [`OVERRIDES`] and [`LOGS`].
+    #[inline(always)]
+    pub(super) fn merge_into(
+        self,
+        found: &mut LookupResult,
+        position: Position,
+        labels: usize,
+    ) -> u32 {
+        let flags = self.other_below & FLAGS;
+        if flags & LOGS != 0 && position != Position::Below {
+            found.logged = LOOK;
+        }
+        let weight = match position {
+            Position::Above => self.above,
+            Position::At => {
+                found.other = found.other.min(self.other);
+                self.at
+            }
+            Position::Below => {
+                found.other = found.other.min(self.other_below & !FLAGS);
+                // No rule of the value matches the name.
+                return 0;
+            }
+        };
+        found.best = found.best.min(deepen(weight, labels));
+        found.cover = found.cover.min(deepen(self.above, labels));
+        flags
+    }
+}
+
+/// A clause of an image in a view.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RankedClause {
+    pub(super) rank: Rank,
+    /// The number of its verdict.
+    pub(super) verdict: u32,
+    /// The index of its source in the snapshot.
+    pub(super) source: u32,
+    /// Whether it answers NXDOMAIN by the action of its source.
+    pub(super) nxdomain: bool,
+    /// Whether it is an exception that suppresses some sources.
+    pub(super) overrides: bool,
+    /// Whether it is logged only.
+    pub(super) logs: bool,
+}
+
+impl RankedClause {
+    /// The rank that counts for [`LookupResult::other`].
+    pub(super) fn other(self) -> Rank {
+        if self.nxdomain || self.logs {
+            NO_RANK
+        } else {
+            self.rank
+        }
+    }
+}
