@@ -11,6 +11,7 @@ use crate::control::admin::verdict::{
     Answer, Chain, ExplainRequest, MatchingRule, Outcome, QueryVerdict, RuleTrigger,
 };
 use crate::policy::decide::{ChainExemption, Decision, Matched, PolicyView};
+use crate::policy::explain::Role;
 use crate::policy::ranking::Trigger;
 use crate::policy::rule::EffectAnswer;
 use crate::policy::snapshot::Snapshot;
@@ -60,7 +61,11 @@ pub fn explain(
     let asked = ask(snapshot, &name, request)?;
     let outcome = asked.outcome;
     let policy = policy(snapshot, client(snapshot, request));
-    let decision = policy.decide(&name);
+    // Upstream is not asked, so its answer's chain and addresses are not known.
+    let (mut decision, mut matching) = (Decision::Pass, Vec::new());
+    for place in policy.explain(&name, &[], &[]) {
+        (decision, matching) = (place.decision, place.rules);
+    }
     let chain = match outcome {
         Outcome::Upstream | Outcome::Allowed | Outcome::Excepted => {
             Some(chain(decision.chain_exemption()))
@@ -77,14 +82,14 @@ pub fn explain(
         outcome,
         Outcome::Blocked | Outcome::Allowed | Outcome::Excepted
     );
-    let matching = policy.matching(&name).into_iter();
+    let matching = matching.iter();
     Ok(QueryVerdict {
         generation: snapshot.generation,
         outcome,
         chain,
         by: by.filter(|_| decided),
         rules: matching
-            .flat_map(|matched| rules(policy, &name, &matched))
+            .flat_map(|(matched, role)| rules(policy, &name, matched, *role))
             .collect(),
         answer: asked.answer,
         notes: asked.note.into_iter().collect(),
@@ -101,7 +106,12 @@ fn chain(exemption: ChainExemption) -> Chain {
 }
 
 /// A rule in the form of the interface; one for each pattern that is found in the name.
-fn rules(policy: PolicyView<'_>, name: &Name, matched: &Matched<'_>) -> Vec<MatchingRule> {
+fn rules(
+    policy: PolicyView<'_>,
+    name: &Name,
+    matched: &Matched<'_>,
+    role: Role,
+) -> Vec<MatchingRule> {
     let path = &matched.source.path;
     // Without a working directory it stays relative.
     let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
@@ -110,7 +120,7 @@ fn rules(policy: PolicyView<'_>, name: &Name, matched: &Matched<'_>) -> Vec<Matc
         source: matched.source.name.clone(),
         kind: matched.source.kind,
         trigger,
-        log_only: policy.is_logged_only(matched),
+        log_only: role == Role::LogOnly,
     };
     match matched.hit.trigger {
         Trigger::Name { scope, labels } => {

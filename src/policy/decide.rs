@@ -672,8 +672,9 @@ mod tests {
         ]);
         let matching = |text: &str| -> Vec<(String, u8, Scope)> {
             let view = snapshot.view(ViewId::DEFAULT);
-            let matching = view.matching(&name(text)).into_iter();
-            let described = |by: Matched<'_>| match by.hit.trigger {
+            let places = view.explain(&name(text), &[], &[]);
+            let matching = places[0].rules.iter().map(|(matched, _)| matched);
+            let described = |by: &Matched<'_>| match by.hit.trigger {
                 Trigger::Name { scope, labels } => (by.source.name.clone(), labels, scope),
                 other => panic!("not a name: {other:?}"),
             };

@@ -90,8 +90,8 @@ impl<'s> PolicyView<'s> {
     }
 
     /// All rules that match a queried name or the client's address, in the order of precedence, including exceptions, the
-    /// rules that they suppress, and rules that are logged only. Allocates; used for explanations.
-    pub fn matching(&self, name: &Name) -> Vec<Matched<'s>> {
+    /// rules that they suppress, and rules that are logged only.
+    fn matching(&self, name: &Name) -> Vec<Matched<'s>> {
         let client = &self.snapshot.addresses.client;
         let mut hits = client.matching(
             self.client.into_iter(),
@@ -117,7 +117,7 @@ impl<'s> PolicyView<'s> {
     }
 
     /// Whether the source of a rule is logged only.
-    pub fn is_logged_only(&self, matched: &Matched<'_>) -> bool {
+    fn is_logged_only(&self, matched: &Matched<'_>) -> bool {
         let verdicts = &self.snapshot.verdicts;
         self.precedence.is_logged_only(matched.index(), verdicts)
     }
