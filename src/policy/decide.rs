@@ -90,7 +90,7 @@ pub struct AnswerDecision<'s> {
     pub hops: usize,
     /// The decision about that name, or about its addresses; about the last name if none is blocked.
     pub decision: Decision<'s>,
-    /// The rule on an address that would have decided if its list were not logged only.
+    /// The first rule on a name of the chain or on an address that would have decided if its list were not logged only.
     pub logged: Option<Matched<'s>>,
     /// What follows for the targets of SVCB and HTTPS records and their addresses.
     pub later: LaterRules,
@@ -340,18 +340,22 @@ impl<'s> PolicyView<'s> {
         let mut chain = chain.peekable();
         while let Some(name) = chain.next() {
             let exemption = found.later.exemption;
-            let decision = match exemption {
+            let of_name = match exemption {
                 ChainExemption::All => {
                     found.decision = Decision::Pass;
                     break;
                 }
-                ChainExemption::None => self.decide_target(&name, &self.lookup(&name)),
+                ChainExemption::None => self.lookup(&name),
                 ChainExemption::Suppressed | ChainExemption::Lists => {
-                    let rules = &self.snapshot.rules;
-                    self.decide_target(&name, &rules.lookup_target(self.id, asked, &name))
+                    self.snapshot.rules.lookup_target(self.id, asked, &name)
                 }
             };
+            let decision = self.decide_target(&name, &of_name);
             found.hops += 1;
+            // Only rules of lists can be logged only. The first place of the chain counts.
+            if exemption != ChainExemption::Lists && found.logged.is_none() {
+                found.logged = of_name.logged().map(|hit| self.matched(hit));
+            }
             // An allow list precedes only rules that match at its own place in the chain.
             found.later.before = match exemption {
                 ChainExemption::Lists => self.snapshot.verdicts.first_list(),
@@ -390,7 +394,7 @@ impl<'s> PolicyView<'s> {
             let rules = self.on_addresses([asked, last], found.later);
             let best = rules.best(addresses);
             let logged = best.logged(Trigger::Answer);
-            found.logged = logged.map(|hit| self.matched(hit));
+            found.logged = found.logged.or(logged.map(|hit| self.matched(hit)));
             if let Some(hit) = best.enforced(Trigger::Answer) {
                 found.decision = self.decided_by_address(last, self.matched(hit));
                 if let Decision::Allowed(_) = found.decision {

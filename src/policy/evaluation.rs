@@ -112,11 +112,12 @@ impl<'r> Evaluation<'r> {
         found.other = if is_some_suppressed { 0 } else { other };
     }
 
-    /// Finds the rule that would decide if its list were not logged only.
+    /// Finds the rule that would decide if its list were not logged only. Exceptions that match `asked` apply to `name` as
+    /// well.
     #[cold]
-    pub(super) fn find_logged(&self, name: &Name, found: &mut LookupResult) {
+    pub(super) fn find_logged(&self, name: &Name, asked: Option<&Name>, found: &mut LookupResult) {
         let mut logged = NONE;
-        self.each(name, None, |position, weight, clause, scope| {
+        self.each(name, asked, |position, weight, clause, scope| {
             if clause.logs && matches(position, scope) {
                 logged = logged.min(weight);
             }

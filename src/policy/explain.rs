@@ -321,5 +321,26 @@ mod tests {
         let answer = view.decide_answer(&asked, later, none, bad.into_iter());
         let logged = answer.logged.map(|logged| logged.source.name.as_str());
         assert_eq!(logged, Some("ads"), "it would have blocked the answer");
+        let logged = |asked: &str, target: &str| {
+            let asked = name(asked);
+            let (later, chain) = (view.decide(&asked).later_rules(), [name(target)]);
+            let answer = view.decide_answer(&asked, later, chain.into_iter(), std::iter::empty());
+            answer.logged.map(|logged| logged.source.name.as_str())
+        };
+        assert_eq!(
+            logged("x.net", "a.test"),
+            Some("ads"),
+            "it would have blocked the target"
+        );
+        assert_eq!(
+            logged("good.test", "a.test"),
+            None,
+            "an allow list precedes it"
+        );
+        assert_eq!(
+            logged("free.test", "a.test"),
+            None,
+            "an exception has the effect that it is ignored"
+        );
     }
 }

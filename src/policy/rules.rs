@@ -9,7 +9,7 @@ use super::image::Image;
 use super::image::walk::{BATCH, Position};
 use super::images::Images;
 use super::prefilter::Prefilter;
-use super::ranking::{LOOK, LookupResult};
+use super::ranking::{LOOK, LookupResult, NONE};
 use super::ranks::{ClauseRanks, ClauseVerdict, LOGS, OVERRIDES, RankedValue, Ranks, TierRank};
 use super::view::ViewId;
 use crate::wire::name::Name;
@@ -198,7 +198,7 @@ impl Rules {
                 return;
             };
             if found.logged == LOOK {
-                rules.find_logged(name, found);
+                rules.find_logged(name, None, found);
             }
             rules.add_patterns(name, None, found);
         }
@@ -211,6 +211,9 @@ impl Rules {
         self.lookup_by(&[name], |_| view, std::slice::from_mut(&mut found));
         if let Some(rules) = self.in_view(view) {
             rules.apply_exceptions(name, Some(asked), &mut found);
+            if found.logged != NONE {
+                rules.find_logged(name, Some(asked), &mut found);
+            }
             rules.add_patterns(name, Some(asked), &mut found);
         }
         found
