@@ -18,7 +18,8 @@ use crate::control::guard::protected::ProtectedNames;
 use crate::control::guard::reading::{Reading, read_list};
 use crate::control::persist::durable::{Access, DurableError, NewFile, directory_of};
 use crate::control::persist::list_notes::ListNotes;
-use crate::control::sources::lists::load::Refusal;
+use crate::control::sources::lists::load::{Loaded, Refusal};
+use crate::control::sources::lists::provenance;
 use crate::policy::image::WriteError;
 use crate::policy::image::clauses::ClausesBuilder;
 use crate::policy::image::path::Key;
@@ -316,7 +317,11 @@ impl Work<'_> {
         let lists = self.states().zip(counts);
         let outcome = |((list, state), &count): ((&PlanList, &ListState), &u64)| {
             let (rules, notes, refused) = match state {
-                ListState::Read(reading) => (count, Some(self.notes(list, reading)), None),
+                ListState::Read(reading) => (
+                    count,
+                    Some(notes(list, &self.loaded(list, reading, count))),
+                    None,
+                ),
                 ListState::Carried => (self.old_rules(list), None, None),
                 ListState::Refused(refusal) => (self.old_rules(list), None, Some(refusal.into())),
             };
@@ -335,14 +340,10 @@ impl Work<'_> {
             .states()
             .zip(counts)
             .map(|((list, state), &rules)| match state {
-                ListState::Read(reading) => ImageSource {
-                    name: list.name.clone(),
-                    path: recorded(&list.path),
-                    read_at: reading.at,
-                    digest: reading.digest.to_string(),
-                    rules,
-                    notes: self.notes(list, reading).to_value(),
-                },
+                ListState::Read(reading) => {
+                    let loaded = self.loaded(list, reading, rules);
+                    provenance::image_source(&list.name, &list.path, &loaded, &notes(list, &loaded))
+                }
                 _ => match self.old.source(&list.name) {
                     Some(source) => source.clone(),
                     None => ImageSource {
@@ -358,23 +359,26 @@ impl Work<'_> {
         }
     }
 
-    fn notes(&self, list: &PlanList, reading: &Reading) -> ListNotes {
+    fn loaded(&self, list: &PlanList, reading: &Reading, rules: u64) -> Loaded {
         let allow = self.protected_names.allow_digest();
         let protected_names = digest(&self.protected_names, &allow, list.into());
-        ListNotes {
-            format: list.format,
-            scope: list.scope,
-            comments: list.comments,
-            kind: Some(list.kind),
+        Loaded {
+            rules: rules as usize,
             tally: reading.tally.clone(),
+            digest: reading.digest.to_string(),
             signature: reading.signature,
-            took_ms: reading.took.as_millis() as u64,
+            at: reading.at,
+            took: reading.took,
             protected_names: protected_names.into_owned(),
             released: list
                 .released
                 .and(released_before(&list.before, reading.signature)),
         }
     }
+}
+
+fn notes(list: &PlanList, loaded: &Loaded) -> ListNotes {
+    provenance::notes(list.notation(), list.kind, loaded)
 }
 
 impl ListState {

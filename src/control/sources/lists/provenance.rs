@@ -1,33 +1,51 @@
 //! Converts between a loaded list and its provenance in an image.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::config::List;
 use crate::config::paths::recorded;
+use crate::control::list_file::parse::Notation;
 use crate::control::persist::list_notes::{ListNotes, key};
 use crate::control::sources::lists::load::Loaded;
 use crate::policy::image::provenance::ImageSource;
+use crate::policy::rule::Kind;
 
 /// The provenance of a loaded list.
 pub(crate) fn source(list: &List, loaded: &Loaded) -> ImageSource {
-    let notes = ListNotes {
-        format: list.format,
-        scope: list.scope,
-        comments: list.comments,
-        kind: Some(list.source.kind),
+    let notes = notes(list.into(), list.source.kind, loaded);
+    image_source(&list.source.name, &list.source.path, loaded, &notes)
+}
+
+/// The provenance of a loaded list with this name and file.
+pub(crate) fn image_source(
+    name: &str,
+    path: &Path,
+    loaded: &Loaded,
+    notes: &ListNotes,
+) -> ImageSource {
+    ImageSource {
+        name: name.to_owned(),
+        path: recorded(path),
+        read_at: loaded.at,
+        digest: loaded.digest.clone(),
+        rules: loaded.rules as u64,
+        notes: notes.to_value(),
+    }
+}
+
+/// The facts about a loaded list that an image records.
+pub(crate) fn notes(notation: Notation, kind: Kind, loaded: &Loaded) -> ListNotes {
+    ListNotes {
+        format: notation.format,
+        scope: notation.bare,
+        comments: notation.comments,
+        kind: Some(kind),
         tally: loaded.tally.clone(),
         signature: loaded.signature,
         took_ms: loaded.took.as_millis() as u64,
         protected_names: loaded.protected_names.clone(),
         released: loaded.released,
-    };
-    ImageSource {
-        name: list.source.name.clone(),
-        path: recorded(&list.source.path),
-        read_at: loaded.at,
-        digest: loaded.digest.clone(),
-        rules: loaded.rules as u64,
-        notes: notes.to_value(),
     }
 }
 
