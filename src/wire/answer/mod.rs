@@ -5,6 +5,7 @@
 //! 2181, section 5.4.1) would bypass the policy, which checks the queried name and its chain.
 
 mod chain;
+mod compress;
 mod destinations;
 mod rdata;
 mod records;
