@@ -2,7 +2,8 @@
 
 use smallvec::SmallVec;
 
-use super::spelling::CasedName;
+use super::spelling::{AskedLabels, CasedName};
+use crate::wire::name::Name;
 
 /// The maximum number of labels that later names may point to: the first ones of the message.
 const MAX_POSITIONS: usize = 64;
@@ -33,9 +34,7 @@ struct LabelPosition {
 impl Compressor {
     /// Starts with the uncompressed name at offset `at` of a message.
     pub(in crate::wire) fn of_name(name: &[u8], at: usize) -> Self {
-        let next = |start: &usize| Some(start + 1 + usize::from(name[*start]));
-        let starts = std::iter::successors(Some(0), next).take_while(|start| name[*start] != 0);
-        let label_positions = starts.map(|start| LabelPosition {
+        let label_positions = label_starts(name).map(|start| LabelPosition {
             at: (at + start) as u16,
             len: (name.len() - start) as u16,
         });
@@ -50,8 +49,21 @@ impl Compressor {
         self.label_positions.clear();
     }
 
+    /// Appends a name of another message, which starts there at offset `at`, to `out`. Returns the offset after it.
+    pub(in crate::wire) fn copy(
+        &mut self,
+        message: &[u8],
+        at: usize,
+        compressed: bool,
+        out: &mut Vec<u8>,
+    ) -> Option<usize> {
+        let (name, after) = CasedName::parse(message, at, &AskedLabels::of(&Name::ROOT))?;
+        self.write(out, &name, compressed);
+        Some(after)
+    }
+
     /// Appends a name to a message; compresses it if allowed.
-    pub(in crate::wire) fn write(&mut self, out: &mut Vec<u8>, name: &CasedName, compressed: bool) {
+    pub(super) fn write(&mut self, out: &mut Vec<u8>, name: &CasedName, compressed: bool) {
         for start in name.labels() {
             let suffix = name.from(start);
             let len = suffix.len() as u16;
@@ -81,6 +93,13 @@ impl Compressor {
         }
         None
     }
+}
+
+/// The offsets of the labels of an uncompressed name.
+fn label_starts(name: &[u8]) -> impl Iterator<Item = usize> {
+    let size = |start: usize| name.get(start).copied().map_or(0, usize::from);
+    let next = move |start: &usize| Some(start + 1 + size(*start));
+    std::iter::successors(Some(0), next).take_while(move |start| size(*start) > 0)
 }
 
 /// Whether the name at offset `at` of the written message equals `name`. Also false if no steps are left.

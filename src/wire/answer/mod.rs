@@ -15,8 +15,9 @@ mod spelling;
 use std::net::IpAddr;
 
 use self::chain::Chain;
+pub(super) use self::compress::Compressor;
 use self::destinations::{AddressRecords, DestinationCounts};
-pub(super) use self::rdata::expand;
+pub(super) use self::rdata::copy as copy_data;
 pub use self::rdata::is_well_formed;
 use self::records::ParsedResponse;
 pub(super) use self::records::Record;
