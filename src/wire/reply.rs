@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
-use super::answer::{self, Answer, Compressor, Record};
+use super::answer::{self, Answer, Compressor, Record, label_starts};
 use super::edns::{self, Ede};
 use super::name::Name;
 use super::query::Query;
@@ -19,7 +19,7 @@ pub enum Owner<'n> {
     Question,
     /// The ancestor of the queried name with this number of labels.
     Ancestor(usize),
-    /// Any other name, written in full.
+    /// Any other name. A pointer if it is the target of the last CNAME record or above it, else written in full.
     Name(&'n Name),
 }
 
@@ -132,11 +132,11 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
     }
 
     fn record(&mut self, owner: Owner<'_>, rtype: u16, ttl: u32, data: &[&[u8]]) {
-        let name = &self.query.name;
+        let asked = &self.query.name;
         match owner {
-            Owner::Question => self.pointer(0),
-            Owner::Ancestor(labels) => self.pointer(name.ancestor_start(labels)),
-            Owner::Name(other) => self.out.extend_from_slice(other.wire()),
+            Owner::Question => self.pointer(HEADER),
+            Owner::Ancestor(labels) => self.pointer(HEADER + asked.ancestor_start(labels)),
+            Owner::Name(other) => self.name(other),
         }
         let size: usize = data.iter().map(|part| part.len()).sum();
         self.out.extend_from_slice(&rtype.to_be_bytes());
@@ -148,10 +148,22 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
         }
     }
 
-    /// Writes a pointer to byte `start` of the question's name (RFC 1035, section 4.1.4).
-    fn pointer(&mut self, start: usize) {
-        let target = 0xC000 | (HEADER + start) as u16;
-        self.out.extend_from_slice(&target.to_be_bytes());
+    /// Writes a name: in full, or as a pointer into the target of the last CNAME record.
+    fn name(&mut self, name: &Name) {
+        let target = &self.out[self.target.clone()];
+        let above = target.len().checked_sub(name.wire().len());
+        let above = above.filter(|start| label_starts(target).any(|label| label == *start));
+        match above.filter(|start| target[*start..] == *name.wire()) {
+            Some(start) => self.pointer(self.target.start + start),
+            None => self.out.extend_from_slice(name.wire()),
+        }
+    }
+
+    /// Writes a pointer to a name at offset `at` (RFC 1035, section 4.1.4). Targets of CNAME records are within its fourteen
+    /// bits, because the longest chain takes 5 KB.
+    fn pointer(&mut self, at: usize) {
+        self.out
+            .extend_from_slice(&(0xC000 | at as u16).to_be_bytes());
     }
 
     /// Copies an upstream answer of this `age` in seconds: response code, sections and AD. Every TTL is

@@ -96,7 +96,7 @@ impl Compressor {
 }
 
 /// The offsets of the labels of an uncompressed name.
-fn label_starts(name: &[u8]) -> impl Iterator<Item = usize> {
+pub(in crate::wire) fn label_starts(name: &[u8]) -> impl Iterator<Item = usize> {
     let size = |start: usize| name.get(start).copied().map_or(0, usize::from);
     let next = move |start: &usize| Some(start + 1 + size(*start));
     std::iter::successors(Some(0), next).take_while(move |start| size(*start) > 0)

@@ -15,7 +15,8 @@ mod spelling;
 use std::net::IpAddr;
 
 use self::chain::Chain;
-pub(super) use self::compress::Compressor;
+pub use self::chain::MAX_HOPS;
+pub(super) use self::compress::{Compressor, label_starts};
 use self::destinations::{AddressRecords, DestinationCounts};
 pub(super) use self::rdata::copy as copy_data;
 pub use self::rdata::is_well_formed;
