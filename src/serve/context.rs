@@ -150,12 +150,14 @@ impl AnswerContext<'_, '_> {
                 }
                 return self.block(by, nxdomain, &place, out).into();
             }
-            if fits && answer.services() > 0 {
-                // If all services are blocked, the rule of the last one decides the answer.
-                let blocked = self.blocked_services(answer, later, &mut left_out);
-                if let Some(by) = blocked
-                    && left_out.len() == answer.services()
-                {
+            if fits
+                && answer.services() > 0
+                && let Some(by) = self.blocked_services(answer, later, &mut left_out)
+            {
+                // If all services are blocked, the rule of the last one decides the answer. A rule that demands TCP decides
+                // about the whole message, as in other places.
+                let is_whole = left_out.len() == answer.services();
+                if is_whole || demands_tcp(&by) {
                     // Never NXDOMAIN: a name that owns SVCB or HTTPS records exists.
                     let hops = answer.chain().count();
                     return self.block(by, false, &place(hops, true), out).into();
@@ -192,7 +194,7 @@ impl AnswerContext<'_, '_> {
     }
 
     /// Adds the SVCB and HTTPS records to `left_out` whose target is blocked, or one of their address hints. Returns the rule
-    /// that blocks the last of them.
+    /// that blocks the last of them, or the first that demands TCP.
     fn blocked_services(
         &self,
         answer: &Answer,
@@ -204,6 +206,9 @@ impl AnswerContext<'_, '_> {
             if let Some(by) = self.blocks(later, target) {
                 left_out.push(record);
                 blocked = Some(by);
+                if demands_tcp(&by) {
+                    return blocked;
+                }
             }
         }
         if self.policy.has_answer_rules() {
@@ -215,6 +220,9 @@ impl AnswerContext<'_, '_> {
                 {
                     left_out.push(record);
                     blocked = Some(by);
+                    if demands_tcp(&by) {
+                        return blocked;
+                    }
                 }
             }
         }
@@ -264,6 +272,11 @@ impl AnswerContext<'_, '_> {
             false => Ending::Drop(tally(Count::BlockedDrop)),
         }
     }
+}
+
+/// Whether the rule blocks only until the client asks over a stream.
+fn demands_tcp(by: &Matched<'_>) -> bool {
+    matches!(by.blocking.effect_answer, Some(EffectAnswer::TcpOnly))
 }
 
 /// The last name of the chain of an answer to a query for `asked`.

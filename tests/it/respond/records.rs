@@ -13,6 +13,7 @@ use tapis::wire::flag::TC;
 use super::ask::ask;
 use super::harness::{Harness, List, PERMITTED, PERMITTED_BY_STREAM, harness, key, list};
 use super::targets::https;
+use super::triggers::with_hint;
 use super::upstream_answer::{a, cname, soa, upstream_answer};
 
 fn record(rtype: RecordType, ttl_secs: Option<u32>, data: &[u8]) -> LocalRecord {
@@ -199,6 +200,41 @@ fn a_target_that_demands_tcp_truncates_the_whole_answer() {
     assert_eq!(decoded.count, Count::BlockedTarget);
     let decoded = harness.take(0, PERMITTED_BY_STREAM, &asked.packet());
     assert_eq!(decoded.reply().answers().len(), 2);
+}
+
+#[test]
+fn a_service_that_demands_tcp_truncates_the_whole_answer() {
+    let by_target = || list("slow").exact("x.slow.test");
+    let by_hint = || list("slow").address("198.51.100.0/24");
+    let services = [
+        https("www.shop.example", 1, "x.slow.test"),
+        with_hint("www.shop.example", 2, [198, 51, 100, 1]),
+        https("www.shop.example", 3, "x.track.test"),
+        https("www.shop.example", 4, "."),
+    ];
+    let cases = [
+        (by_target(), &services[..1], 1),
+        (by_target(), &services[..], 3),
+        (by_hint(), &services[1..2], 1),
+        (by_hint(), &services[..], 3),
+    ];
+    for (slow, services, over_stream) in cases {
+        let ads = list("ads").exact("x.track.test");
+        let harness = harness([slow.acts(EffectAction::TcpOnly), ads]);
+        let asked = ask("www.shop.example", HTTPS).edns(1232);
+        let answer = upstream_answer("www.shop.example", HTTPS);
+        harness.learn(asked, answer.answers(services.to_vec()));
+        let decoded = harness.answer(asked);
+        assert!(decoded.has(TC) && decoded.is_bare());
+        assert_eq!(
+            (decoded.count, decoded.codes()),
+            (Count::BlockedTarget, vec![])
+        );
+        let decoded = harness.take(0, PERMITTED_BY_STREAM, &asked.packet());
+        let decoded = decoded.reply();
+        assert!(!decoded.has(TC));
+        assert_eq!(decoded.answers().len(), over_stream);
+    }
 }
 
 #[test]
