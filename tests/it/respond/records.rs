@@ -238,6 +238,35 @@ fn a_service_that_demands_tcp_truncates_the_whole_answer() {
 }
 
 #[test]
+fn a_service_with_a_hint_that_is_denied_as_written_is_denied() {
+    let wall = |list: List, as_written| {
+        list.effect(Effect {
+            action: EffectAction::Block(Action::Nxdomain),
+            as_written,
+            ..Effect::default()
+        })
+    };
+    let by_hint = || list("zone").address("198.51.100.0/24");
+    let by_target = || list("zone").exact("x.track.test");
+    let hinted = with_hint("www.shop.example", 1, [198, 51, 100, 1]);
+    let led = https("www.shop.example", 2, "x.track.test");
+    let (denied, exists) = (ResponseCode::NXDomain, ResponseCode::NoError);
+    for (zone, services, rcode) in [
+        (wall(by_hint(), true), vec![hinted.clone()], denied),
+        (wall(by_hint(), false), vec![hinted.clone()], exists),
+        (wall(by_hint(), true), vec![hinted, led.clone()], exists),
+        // The target of a service may not exist; the queried name does.
+        (wall(by_target(), true), vec![led], exists),
+    ] {
+        let harness = harness([zone]);
+        let asked = ask("www.shop.example", HTTPS);
+        let answer = upstream_answer("www.shop.example", HTTPS);
+        harness.learn(asked, answer.answers(services));
+        assert_eq!(harness.answer(asked).rcode(), rcode);
+    }
+}
+
+#[test]
 fn services_at_names_with_records_or_aliases_are_blocked_without_records() {
     let data = b"\x00\x01\x00";
     let records = EffectAction::Records(vec![record(HTTPS, None, data)]);
