@@ -475,12 +475,12 @@ pub struct AddressRulesOf<'s, 'n> {
 }
 
 impl<'s> AddressRulesOf<'s, '_> {
-    /// The rule that blocks an address, if any.
-    pub fn blocks(&self, address: IpAddr) -> Option<Matched<'s>> {
+    /// The rule that blocks an address, if any, and whether it leads to NXDOMAIN.
+    pub fn blocks(&self, address: IpAddr) -> Option<(Matched<'s>, bool)> {
         let best = self.best(std::iter::once(address));
         let by = self.policy.matched(best.enforced(Trigger::Answer)?);
         match self.policy.decided_by_address(self.names[1], by) {
-            Decision::Blocked { by, .. } => Some(by),
+            Decision::Blocked { by, nxdomain, .. } => Some((by, nxdomain)),
             _ => None,
         }
     }

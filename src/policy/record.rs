@@ -6,19 +6,24 @@ use hickory_proto::rr::{RData, Record, RecordType};
 use hickory_proto::serialize::binary::BinDecodable;
 use serde::{Deserialize, Serialize};
 
-use crate::wire::answer::is_well_formed;
-use crate::wire::name::Name;
+use crate::wire::answer::{MAX_HOPS, is_well_formed};
+use crate::wire::name::{MAX_NAME, Name};
 use crate::wire::{class, rtype};
 
-/// The bytes that all records of a type may have in a message: 65,535 bytes without the header, the longest question,
-/// and an OPT record with the longest Extended DNS Error.
-pub const MAX_RECORD_BYTES: usize = 65_535 - 12 - (255 + 4) - (11 + 4 + 2 + MAX_EXTRA_TEXT);
+/// The bytes that all records of a type may have in a message: 65,535 bytes without the header, the longest question, the
+/// longest CNAME chain that leads to their owner, and an OPT record with the longest Extended DNS Error and another one
+/// without text.
+pub const MAX_RECORD_BYTES: usize = 65_535
+    - 12
+    - (MAX_NAME + 4)
+    - MAX_HOPS * (RECORD_OVERHEAD + MAX_NAME)
+    - (11 + 6 + MAX_EXTRA_TEXT + 6);
 /// The longest EXTRA-TEXT in bytes.
 pub const MAX_EXTRA_TEXT: usize = 1_000;
 /// The largest TTL in seconds (RFC 2181, section 8).
 pub const MAX_TTL_SECS: u32 = i32::MAX as u32;
 /// The bytes of a record in an answer, without its data: a pointer to the owner, and the fixed fields.
-pub(super) const RECORD_OVERHEAD: usize = 12;
+pub const RECORD_OVERHEAD: usize = 12;
 
 /// A record that is owned by the queried name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -175,7 +175,7 @@ impl AnswerContext<'_, '_> {
         let follows = !matches!(query.rtype, rtype::CNAME | rtype::ANY);
         if let Some(sent) = &sent {
             let age = sent.entry.age(self.now);
-            reply.append(target, &sent.entry.answer, age, sent.stale_ttl);
+            reply.append(&sent.entry.answer, age, sent.stale_ttl);
         } else if follows && let Some((zone, labels)) = self.policy.local().lookup(target) {
             synthesized::local_records(&mut reply, query.rtype, Some(target), target, zone, labels);
         }

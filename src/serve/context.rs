@@ -150,15 +150,16 @@ impl AnswerContext<'_, '_> {
                 }
                 return self.block(by, nxdomain, &place, out).into();
             }
-            if fits && answer.services() > 0 {
-                // If all services are blocked, the rule of the last one decides the answer.
-                let blocked = self.blocked_services(answer, later, &mut left_out);
-                if let Some(by) = blocked
-                    && left_out.len() == answer.services()
-                {
-                    // Never NXDOMAIN: a name that owns SVCB or HTTPS records exists.
+            if fits
+                && answer.services() > 0
+                && let Some((by, nxdomain)) = self.blocked_services(answer, later, &mut left_out)
+            {
+                // If all services are blocked, the rule of the last one decides the answer. A rule that demands TCP decides
+                // about the whole message, as in other places.
+                let is_whole = left_out.len() == answer.services();
+                if is_whole || demands_tcp(&by) {
                     let hops = answer.chain().count();
-                    return self.block(by, false, &place(hops, true), out).into();
+                    return self.block(by, nxdomain, &place(hops, true), out).into();
                 }
             }
         }
@@ -192,18 +193,22 @@ impl AnswerContext<'_, '_> {
     }
 
     /// Adds the SVCB and HTTPS records to `left_out` whose target is blocked, or one of their address hints. Returns the rule
-    /// that blocks the last of them.
+    /// that blocks the last of them, or the first that demands TCP; and whether it denies the name that owns these records.
     fn blocked_services(
         &self,
         answer: &Answer,
         later: LaterRules,
         left_out: &mut SmallVec<[usize; 4]>,
-    ) -> Option<Matched<'_>> {
+    ) -> Option<(Matched<'_>, bool)> {
         let mut blocked = None;
         for (target, record) in answer.service_targets() {
             if let Some(by) = self.blocks(later, target) {
                 left_out.push(record);
-                blocked = Some(by);
+                // The target of a service may be denied. The owner exists.
+                blocked = Some((by, false));
+                if demands_tcp(&by) {
+                    return blocked;
+                }
             }
         }
         if self.policy.has_answer_rules() {
@@ -211,10 +216,13 @@ impl AnswerContext<'_, '_> {
             let rules = self.policy.on_addresses([&self.query.name, &last], later);
             for (address, record) in answer.hints() {
                 if !left_out.contains(&record)
-                    && let Some(by) = rules.blocks(address)
+                    && let Some((by, nxdomain)) = rules.blocks(address)
                 {
                     left_out.push(record);
-                    blocked = Some(by);
+                    blocked = Some((by, nxdomain));
+                    if demands_tcp(&by) {
+                        return blocked;
+                    }
                 }
             }
         }
@@ -264,6 +272,11 @@ impl AnswerContext<'_, '_> {
             false => Ending::Drop(tally(Count::BlockedDrop)),
         }
     }
+}
+
+/// Whether the rule blocks only until the client asks over a stream.
+fn demands_tcp(by: &Matched<'_>) -> bool {
+    matches!(by.blocking.effect_answer, Some(EffectAnswer::TcpOnly))
 }
 
 /// The last name of the chain of an answer to a query for `asked`.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::policy::decide::Matched;
 use crate::policy::local::LocalZone;
-use crate::policy::record::{LocalRecord, MAX_RECORD_BYTES};
+use crate::policy::record::{LocalRecord, MAX_RECORD_BYTES, RECORD_OVERHEAD};
 use crate::policy::rule::{Action, Blocking, EffectAnswer};
 use crate::policy::snapshot::Snapshot;
 use crate::wire::answer::Answer;
@@ -212,7 +212,8 @@ fn records(
     any
 }
 
-/// Writes the sinkhole's addresses of the queried type. False if there are none.
+/// Writes the sinkhole's addresses of the queried type. False if there are none. A query of type ANY gets the addresses of
+/// both types only if they fit in one message.
 fn sinkhole(
     reply: &mut Reply<'_, '_, '_>,
     asked: u16,
@@ -229,7 +230,10 @@ fn sinkhole(
             any = true;
         }
     }
-    if matches!(asked, rtype::AAAA | rtype::ANY) {
+    let bytes = |count: usize, address: usize| count * (RECORD_OVERHEAD + address);
+    let both = bytes(blocking.sinkhole_v4.len(), 4) + bytes(blocking.sinkhole_v6.len(), 16);
+    let follows = asked == rtype::ANY && (!any || both <= MAX_RECORD_BYTES);
+    if follows || asked == rtype::AAAA {
         for &address in &blocking.sinkhole_v6 {
             reply.address(owner, blocking.ttl_secs, address.into());
             any = true;

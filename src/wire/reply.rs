@@ -2,10 +2,11 @@
 //! message, except for more than sixteen records in [`Reply::copy_some`].
 
 use std::net::IpAddr;
+use std::ops::Range;
 
 use smallvec::SmallVec;
 
-use super::answer::{self, Answer, Record};
+use super::answer::{self, Answer, Compressor, Record, label_starts};
 use super::edns::{self, Ede};
 use super::name::Name;
 use super::query::Query;
@@ -18,7 +19,7 @@ pub enum Owner<'n> {
     Question,
     /// The ancestor of the queried name with this number of labels.
     Ancestor(usize),
-    /// Any other name, written in full.
+    /// Any other name. A pointer if it is the target of the last CNAME record or above it, else written in full.
     Name(&'n Name),
 }
 
@@ -47,6 +48,8 @@ pub struct Reply<'q, 'p, 'o> {
     rcode: u16,
     /// The number of records in the answer, authority and additional sections.
     counts: [u16; 3],
+    /// Where the target of the last CNAME record is, which is written in full. Empty if there is none.
+    target: Range<usize>,
 }
 
 impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
@@ -62,6 +65,7 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
             flags: edns::answer_flags(query.flags()),
             rcode: rcode as u16,
             counts: [0; 3],
+            target: 0..0,
         }
     }
 
@@ -77,6 +81,7 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
     /// Appends a CNAME record to the answer section.
     pub fn cname(&mut self, owner: Owner<'_>, ttl: u32, target: &Name) {
         self.record(owner, rtype::CNAME, ttl, &[target.wire()]);
+        self.target = self.out.len() - target.wire().len()..self.out.len();
         self.counts[0] += 1;
     }
 
@@ -127,11 +132,11 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
     }
 
     fn record(&mut self, owner: Owner<'_>, rtype: u16, ttl: u32, data: &[&[u8]]) {
-        let name = &self.query.name;
+        let asked = &self.query.name;
         match owner {
-            Owner::Question => self.pointer(0),
-            Owner::Ancestor(labels) => self.pointer(name.ancestor_start(labels)),
-            Owner::Name(other) => self.out.extend_from_slice(other.wire()),
+            Owner::Question => self.pointer(HEADER),
+            Owner::Ancestor(labels) => self.pointer(HEADER + asked.ancestor_start(labels)),
+            Owner::Name(other) => self.name(other),
         }
         let size: usize = data.iter().map(|part| part.len()).sum();
         self.out.extend_from_slice(&rtype.to_be_bytes());
@@ -143,10 +148,22 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
         }
     }
 
-    /// Writes a pointer to byte `start` of the question's name (RFC 1035, section 4.1.4).
-    fn pointer(&mut self, start: usize) {
-        let target = 0xC000 | (HEADER + start) as u16;
-        self.out.extend_from_slice(&target.to_be_bytes());
+    /// Writes a name: in full, or as a pointer into the target of the last CNAME record.
+    fn name(&mut self, name: &Name) {
+        let target = &self.out[self.target.clone()];
+        let above = target.len().checked_sub(name.wire().len());
+        let above = above.filter(|start| label_starts(target).any(|label| label == *start));
+        match above.filter(|start| target[*start..] == *name.wire()) {
+            Some(start) => self.pointer(self.target.start + start),
+            None => self.out.extend_from_slice(name.wire()),
+        }
+    }
+
+    /// Writes a pointer to a name at offset `at` (RFC 1035, section 4.1.4). Targets of CNAME records are within its fourteen
+    /// bits, because the longest chain takes 5 KB.
+    fn pointer(&mut self, at: usize) {
+        self.out
+            .extend_from_slice(&(0xC000 | at as u16).to_be_bytes());
     }
 
     /// Copies an upstream answer of this `age` in seconds: response code, sections and AD. Every TTL is
@@ -228,16 +245,15 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
         additional_at
     }
 
-    /// Appends an upstream answer to a query for `target`, where the CNAME record that was written last leads: response
+    /// Appends an upstream answer to a query for the name to which the CNAME record that was written last leads: response
     /// code, answer and authority section. DNSSEC records are left out, and AD is not set, because no signature covers
-    /// that CNAME record. Names are written in full, because pointers of the upstream answer don't fit this message;
-    /// only an owner at or above the target of the preceding CNAME record is a pointer into it.
-    pub fn append(&mut self, target: &Name, answer: &Answer, age: u32, stale_ttl: Option<u32>) {
+    /// that CNAME record. Names are compressed anew, because pointers of the upstream answer don't fit this message.
+    pub fn append(&mut self, answer: &Answer, age: u32, stale_ttl: Option<u32>) {
         self.rcode = answer.rcode();
-        let mut last = (target.clone(), self.out.len() - target.wire().len());
+        let target = self.target.clone();
+        let mut compressor = Compressor::of_name(&self.out[target.clone()], target.start);
         for record in answer.records().filter(|record| record.section < 2) {
-            let rtype = record.fields.rtype;
-            if record.is_dnssec() && rtype != self.query.rtype {
+            if record.is_dnssec() && record.fields.rtype != self.query.rtype {
                 continue;
             }
             // `finish` truncates the answer, so an answer of up to 64 KB is not copied.
@@ -245,52 +261,35 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
                 return;
             }
             let start = self.out.len();
-            match self.append_record(&last, answer, &record) {
-                Some(data_at) => {
-                    let ttl = record.fields.ttl.saturating_sub(age);
-                    let ttl = stale_ttl.unwrap_or(ttl).to_be_bytes();
-                    self.out[data_at - 6..data_at - 2].copy_from_slice(&ttl);
-                    self.counts[record.section] += 1;
-                    if rtype == rtype::CNAME
-                        && let Ok((target, _)) = Name::parse(self.out, data_at)
-                    {
-                        last = (target, data_at);
-                    }
-                }
+            let ttl = record.fields.ttl.saturating_sub(age);
+            let ttl = stale_ttl.unwrap_or(ttl);
+            match self.append_record(&mut compressor, answer, &record, ttl) {
+                Some(()) => self.counts[record.section] += 1,
                 // What the cache holds is well-formed.
                 None => self.out.truncate(start),
             }
         }
     }
 
-    /// Appends one record of an upstream answer, and returns the offset of its data. `last` is a name that was written
-    /// before, with its offset.
+    /// Appends one record of an upstream answer with this TTL.
     fn append_record(
         &mut self,
-        (last, last_at): &(Name, usize),
+        compressor: &mut Compressor,
         answer: &Answer,
         record: &Record,
-    ) -> Option<usize> {
-        let owner = answer.name_at(record.owner)?;
-        let labels = owner.label_count();
-        let is_above = labels <= last.label_count() && last.ancestor(labels) == owner.wire();
-        let pointer = last_at + last.ancestor_start(labels.min(last.label_count()));
-        match u16::try_from(pointer) {
-            Ok(pointer @ ..0x4000) if is_above && labels > 0 => {
-                self.out
-                    .extend_from_slice(&(0xC000 | pointer).to_be_bytes());
-            }
-            _ => self.out.extend_from_slice(owner.wire()),
-        }
-        let fields = &record.fields;
+        ttl: u32,
+    ) -> Option<()> {
+        let (wire, fields) = (answer.wire(), &record.fields);
+        compressor.copy(wire, record.owner, true, self.out)?;
         self.out.extend_from_slice(&fields.rtype.to_be_bytes());
         self.out.extend_from_slice(&fields.class.to_be_bytes());
-        self.out.extend_from_slice(&[0; 6]);
+        self.out.extend_from_slice(&ttl.to_be_bytes());
+        self.out.extend_from_slice(&[0; 2]);
         let data_at = self.out.len();
-        answer::expand(answer.wire(), record, self.out)?;
+        answer::copy_data(wire, record, compressor, self.out)?;
         let len = u16::try_from(self.out.len() - data_at).ok()?;
         self.out[data_at - 2..data_at].copy_from_slice(&len.to_be_bytes());
-        Some(data_at)
+        Some(())
     }
 
     fn lower_ttl(&mut self, at: usize, age: u32, stale_ttl: Option<u32>) {

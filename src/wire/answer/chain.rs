@@ -8,7 +8,7 @@ use crate::wire::name::Name;
 use crate::wire::{read_u32, rtype};
 
 /// The maximum length of a chain; a response with a longer one is rejected.
-const MAX_HOPS: usize = 16;
+pub const MAX_HOPS: usize = 16;
 
 /// The maximum number of CNAMEs and DNAMEs in an answer section, each of which is compared at each hop.
 const MAX_ALIASES: usize = 2 * MAX_HOPS;

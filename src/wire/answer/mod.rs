@@ -5,6 +5,7 @@
 //! 2181, section 5.4.1) would bypass the policy, which checks the queried name and its chain.
 
 mod chain;
+mod compress;
 mod destinations;
 mod rdata;
 mod records;
@@ -14,8 +15,10 @@ mod spelling;
 use std::net::IpAddr;
 
 use self::chain::Chain;
+pub use self::chain::MAX_HOPS;
+pub(super) use self::compress::{Compressor, label_starts};
 use self::destinations::{AddressRecords, DestinationCounts};
-pub(super) use self::rdata::expand;
+pub(super) use self::rdata::copy as copy_data;
 pub use self::rdata::is_well_formed;
 use self::records::ParsedResponse;
 pub(super) use self::records::Record;

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use super::chain::Chain;
+use super::compress::Compressor;
 use super::records::{ParsedResponse, Record};
-use super::spelling::{AskedLabels, CasedName};
 use crate::wire::name::Name;
 use crate::wire::rtype;
 
@@ -34,8 +34,13 @@ fn has_strings(mut data: &[u8]) -> bool {
     true
 }
 
-/// Appends the data of a record with its names in full. `None` if it is malformed.
-pub(in crate::wire) fn expand(message: &[u8], record: &Record, out: &mut Vec<u8>) -> Option<()> {
+/// Appends the data of a record of another message. Compresses its names where that is allowed. `None` if it is malformed.
+pub(in crate::wire) fn copy(
+    message: &[u8],
+    record: &Record,
+    compressor: &mut Compressor,
+    out: &mut Vec<u8>,
+) -> Option<()> {
     let (data, end) = (record.fields.data, record.fields.end);
     let Some(layout) = RdataLayout::of(record.fields.rtype) else {
         out.extend_from_slice(message.get(data..end)?);
@@ -44,9 +49,7 @@ pub(in crate::wire) fn expand(message: &[u8], record: &Record, out: &mut Vec<u8>
     let mut at = layout.names_at(message, data)?;
     out.extend_from_slice(message.get(data..at)?);
     for _ in 0..layout.names {
-        let (name, after) = CasedName::parse(message, at, &AskedLabels::of(&Name::ROOT))?;
-        out.extend_from_slice(name.from(0));
-        at = after;
+        at = compressor.copy(message, at, layout.compressed, out)?;
     }
     out.extend_from_slice(message.get(at..end)?);
     Some(())

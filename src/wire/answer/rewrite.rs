@@ -8,6 +8,7 @@
 use smallvec::SmallVec;
 
 use super::chain::{Chain, Hop, soa};
+use super::compress::Compressor;
 use super::destinations::{AddressRecords, DestinationCounts, Destinations};
 use super::rdata::{RdataLayout, additional_names};
 use super::records::{ParsedResponse, Record};
@@ -15,16 +16,6 @@ use super::spelling::{AskedLabels, CasedName};
 use crate::wire::name::Name;
 use crate::wire::{HEADER, MAX_MESSAGE, class, rtype};
 
-/// The maximum number of labels that later names may point to: the first ones of the message.
-const MAX_POSITIONS: usize = 64;
-/// How many of these labels may belong to the queried name.
-const ASKED_POSITIONS: usize = 32;
-/// The maximum number of comparisons of labels and positions for compressing an answer; after that, names are
-/// written in full. 1024 records with usual names take fewer than 200,000, but 238 names of 127 labels took
-/// two million.
-const MAX_STEPS: usize = 1 << 18;
-/// A compression pointer has fourteen bits (RFC 1035, section 4.1.4).
-const LAST_TARGET: usize = 0x3FFF;
 /// A pointer to the question's name.
 const ASKED: [u8; 2] = [0xC0, HEADER as u8];
 
@@ -66,9 +57,7 @@ pub(super) struct Writer<'m> {
     asked_labels: AskedLabels,
     intake: Intake,
     out: Vec<u8>,
-    label_positions: SmallVec<[LabelPosition; MAX_POSITIONS]>,
-    /// How many of [`MAX_STEPS`] are left.
-    steps: usize,
+    compressor: Compressor,
     ttl_fields: SmallVec<[u16; 16]>,
     /// The offsets of target and TTL of each hop.
     hops: SmallVec<[[u16; 2]; 4]>,
@@ -78,14 +67,6 @@ pub(super) struct Writer<'m> {
     /// The hash of the current record, and the sum of the hashes of the answer section.
     hash: u64,
     digest: u64,
-}
-
-/// The position of a label that names may point to.
-#[derive(Clone, Copy)]
-struct LabelPosition {
-    at: u16,
-    /// The length of the name from there on, uncompressed. Compared first, because few names have the same length.
-    len: u16,
 }
 
 /// The positions of a record that was written.
@@ -104,18 +85,12 @@ impl<'m> Writer<'m> {
         out.extend_from_slice(asked.wire());
         out.extend_from_slice(&rtype.to_be_bytes());
         out.extend_from_slice(&class::IN.to_be_bytes());
-        let labels = (1..=asked.label_count()).rev();
-        let label_positions = labels.map(|labels| LabelPosition {
-            at: (HEADER + asked.ancestor_start(labels)) as u16,
-            len: asked.ancestor(labels).len() as u16,
-        });
         Self {
             message,
             asked,
             asked_labels: AskedLabels::of(asked),
             intake,
-            label_positions: label_positions.take(ASKED_POSITIONS).collect(),
-            steps: MAX_STEPS,
+            compressor: Compressor::of_name(asked.wire(), HEADER),
             additional_at: out.len(),
             out,
             ttl_fields: SmallVec::new(),
@@ -199,7 +174,7 @@ impl<'m> Writer<'m> {
             for record in parsed.of(2, rtype) {
                 if names.contains(&record.owner(self.message)?) {
                     // A reply may leave out any of these records, so none may point to another.
-                    self.label_positions.clear();
+                    self.compressor.clear();
                     self.copy(record, None, None)?;
                 }
             }
@@ -361,34 +336,7 @@ impl<'m> Writer<'m> {
 
     /// Writes a name; compresses it if allowed.
     fn name(&mut self, name: &CasedName, compressed: bool) {
-        for start in name.labels() {
-            let suffix = name.from(start);
-            let len = suffix.len() as u16;
-            if compressed && let Some(at) = self.find(suffix) {
-                self.out.extend_from_slice(&(0xC000 | at).to_be_bytes());
-                return;
-            }
-            if self.out.len() <= LAST_TARGET && self.label_positions.len() < MAX_POSITIONS {
-                let at = self.out.len() as u16;
-                self.label_positions.push(LabelPosition { at, len });
-            }
-            let label = usize::from(suffix[0]);
-            self.out.extend_from_slice(&suffix[..=label]);
-        }
-        self.out.push(0);
-    }
-
-    /// The position of an equal name in the message. `None` if there is none, or no steps are left.
-    fn find(&mut self, suffix: &[u8]) -> Option<u16> {
-        for place in &self.label_positions {
-            self.steps = self.steps.checked_sub(1)?;
-            if usize::from(place.len) == suffix.len()
-                && is_name_at(&self.out, usize::from(place.at), suffix, &mut self.steps)
-            {
-                return Some(place.at);
-            }
-        }
-        None
+        self.compressor.write(&mut self.out, name, compressed);
     }
 
     /// Appends the offsets of TTLs, hops and destinations to the message.
@@ -430,34 +378,4 @@ fn fnv_of_name(hash: u64, name: &[u8]) -> u64 {
 
 fn fnv_of_byte(hash: u64, byte: &u8) -> u64 {
     (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3)
-}
-
-/// Whether the name at offset `at` of the written message equals `name`. Also false if no steps are left.
-fn is_name_at(out: &[u8], mut at: usize, name: &[u8], steps: &mut usize) -> bool {
-    let mut rest = name;
-    loop {
-        let Some(left) = steps.checked_sub(1) else {
-            return false;
-        };
-        *steps = left;
-        let Some(&size) = out.get(at) else {
-            return false;
-        };
-        if size >= 0xC0 {
-            // Pointers only point backwards, so this ends.
-            at = usize::from(size & 0x3F) << 8 | usize::from(out[at + 1]);
-            continue;
-        }
-        let label = usize::from(size) + 1;
-        let Some((expected, after)) = rest.split_at_checked(label) else {
-            return false;
-        };
-        if out.get(at..at + label) != Some(expected) {
-            return false;
-        }
-        if size == 0 {
-            return after.is_empty();
-        }
-        (at, rest) = (at + label, after);
-    }
 }

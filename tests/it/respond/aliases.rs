@@ -12,7 +12,7 @@ use tapis::wire::flag::{AD, CD, RD, TC};
 use tapis::wire::name::Name;
 
 use super::ask::{Ask, ask};
-use super::harness::{Harness, List, PERMITTED, harness, key, list, snapshot};
+use super::harness::{Harness, List, PERMITTED, PERMITTED_BY_STREAM, harness, key, list, snapshot};
 use super::targets::chained;
 use super::upstream_answer::{UpstreamAnswer, a, cname, many, rrsig, soa, upstream_answer};
 
@@ -119,7 +119,7 @@ fn a_denial_of_the_target_keeps_its_code_and_soa() {
 }
 
 #[test]
-fn names_in_the_targets_records_are_written_in_full() {
+fn names_in_the_targets_records_are_as_upstream_has_them() {
     let harness = harness([walled()]);
     let mail = |target: &str| {
         let name = |text: &str| DnsName::from_ascii(text).expect("a name");
@@ -264,6 +264,41 @@ fn an_answer_that_is_too_long_is_truncated() {
     assert!(decoded.has(TC) && decoded.answers().is_empty());
     let decoded = harness.answer(ask("www.bad.example", A).edns(1232));
     assert_eq!(decoded.answers().len(), 41, "owners are compressed");
+}
+
+#[test]
+fn names_in_the_targets_records_are_compressed_where_the_rfcs_permit() {
+    let labels = ["g", &"x".repeat(60), &"y".repeat(60), &"z".repeat(60)];
+    let garden = labels.join(".");
+    let wall = list("wall").exact("bad.example").acts(to(&garden));
+    let harness = harness([wall]);
+    let name = |text: String| DnsName::from_ascii(text).expect("a name");
+    let record = |data| Record::from_rdata(name(format!("{garden}.")), 300, data);
+    let mail = |number: u16| {
+        let server = name(format!("m{number:03}.{garden}."));
+        record(RData::MX(rdata::MX::new(number, server)))
+    };
+    let service = |number: u16| {
+        let server = name(format!("s{number}.{garden}."));
+        record(RData::SRV(rdata::SRV::new(1, 1, number, server)))
+    };
+    let texts = |records: &[Record]| records.iter().map(Record::to_string).collect::<Vec<_>>();
+    let learn = |rtype, records: Vec<Record>| {
+        let answer = upstream_answer(&garden, rtype).answers(records.clone());
+        harness.learn(ask(&garden, rtype), answer);
+        let packet = ask("bad.example", rtype).packet();
+        let decoded = harness.take(0, PERMITTED_BY_STREAM, &packet).reply();
+        assert!(!decoded.has(TC), "{rtype}");
+        assert!(decoded.answers()[1..] == texts(&records), "{rtype}");
+        decoded.bytes.len()
+    };
+    // In full, each name in the data would take 189 bytes, and the answer 41 KB.
+    let bytes = learn(MX, (0..200).map(mail).collect());
+    let alias = 12 + 17 + 12 + garden.len() + 2;
+    assert_eq!(bytes, alias + 200 * (2 + 10 + 2 + 7));
+    // Names in SRV records are in full (RFC 2782).
+    let bytes = learn(RecordType::SRV, (0..9).map(service).collect());
+    assert_eq!(bytes, alias + 9 * (2 + 10 + 6 + 3 + garden.len() + 2));
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! Answers by rules with records of their own, rules that demand TCP, and NXDOMAIN as written.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType::{self, A, AAAA, ANY, HTTPS, MX, TXT};
 use tapis::policy::effect::{Effect, EffectAction};
-use tapis::policy::record::LocalRecord;
+use tapis::policy::record::{LocalRecord, MAX_EXTRA_TEXT, MAX_RECORD_BYTES};
 use tapis::policy::rule::Action;
 use tapis::stats::Count;
 use tapis::wire::flag::TC;
@@ -11,6 +13,7 @@ use tapis::wire::flag::TC;
 use super::ask::ask;
 use super::harness::{Harness, List, PERMITTED, PERMITTED_BY_STREAM, harness, key, list};
 use super::targets::https;
+use super::triggers::with_hint;
 use super::upstream_answer::{a, cname, soa, upstream_answer};
 
 fn record(rtype: RecordType, ttl_secs: Option<u32>, data: &[u8]) -> LocalRecord {
@@ -82,6 +85,36 @@ fn a_target_of_the_chain_owns_the_records() {
 }
 
 #[test]
+fn the_most_records_that_a_rule_may_have_fit_behind_the_longest_chain() {
+    let name = |number: u8| {
+        let label = "x".repeat(63);
+        format!(
+            "{}.{label}.{label}.{label}",
+            format!("{number:02}").repeat(30) + "y"
+        )
+    };
+    let count = MAX_RECORD_BYTES / 16;
+    let address = |number: usize| record(A, None, &(number as u32).to_be_bytes());
+    let effect = |count| Effect {
+        action: EffectAction::Records((0..count).map(address).collect()),
+        extra_text: Some("t".repeat(MAX_EXTRA_TEXT)),
+        ..Effect::default()
+    };
+    assert!(effect(count).check().is_ok() && effect(count + 1).check().is_err());
+    let harness = harness([list("wall").exact(&name(16)).effect(effect(count))]);
+    let asked = name(0);
+    let asked = ask(&asked, A).edns(1232);
+    let chain = (0..16).map(|number| cname(&name(number), 300, &name(number + 1)));
+    let answer = upstream_answer(asked.name, A).answers(chain);
+    harness.learn(asked, answer.answers([a(&name(16), 300, [192, 0, 2, 7])]));
+    let decoded = harness.take(0, PERMITTED_BY_STREAM, &asked.packet());
+    let decoded = decoded.reply();
+    assert!(!decoded.has(TC));
+    assert_eq!(decoded.message.answers.len(), 16 + count);
+    assert_eq!(decoded.errors(), [(15, "t".repeat(MAX_EXTRA_TEXT))]);
+}
+
+#[test]
 fn any_gets_the_rrsets_that_fit_into_one_message() {
     let many = |rtype, count: u16| {
         let number = move |at: u16| {
@@ -104,6 +137,25 @@ fn any_gets_the_rrsets_that_fit_into_one_message() {
     let decoded = harness.take(0, PERMITTED_BY_STREAM, &packet).reply();
     assert_eq!(decoded.message.answers.len(), 250);
     assert!(harness.answer(ask("bad.example", ANY)).has(TC));
+}
+
+#[test]
+fn any_gets_the_addresses_of_both_types_if_they_fit_into_one_message() {
+    let answered = |v4: usize, v6: usize| {
+        let addresses = EffectAction::Addresses(
+            vec![Ipv4Addr::UNSPECIFIED; v4],
+            vec![Ipv6Addr::UNSPECIFIED; v6],
+        );
+        let harness = harness([list("wall").exact("bad.example").acts(addresses)]);
+        let packet = ask("bad.example", ANY).packet();
+        let decoded = harness.take(0, PERMITTED_BY_STREAM, &packet).reply();
+        assert!(!decoded.has(TC));
+        decoded.message.answers.len()
+    };
+    let most = (MAX_RECORD_BYTES / 16, MAX_RECORD_BYTES / 28);
+    assert_eq!(answered(9, 9), 18);
+    assert_eq!(answered(most.0, most.1), most.0, "the others don't fit");
+    assert_eq!(answered(0, most.1), most.1);
 }
 
 fn tcp_only() -> List {
@@ -148,6 +200,70 @@ fn a_target_that_demands_tcp_truncates_the_whole_answer() {
     assert_eq!(decoded.count, Count::BlockedTarget);
     let decoded = harness.take(0, PERMITTED_BY_STREAM, &asked.packet());
     assert_eq!(decoded.reply().answers().len(), 2);
+}
+
+#[test]
+fn a_service_that_demands_tcp_truncates_the_whole_answer() {
+    let by_target = || list("slow").exact("x.slow.test");
+    let by_hint = || list("slow").address("198.51.100.0/24");
+    let services = [
+        https("www.shop.example", 1, "x.slow.test"),
+        with_hint("www.shop.example", 2, [198, 51, 100, 1]),
+        https("www.shop.example", 3, "x.track.test"),
+        https("www.shop.example", 4, "."),
+    ];
+    let cases = [
+        (by_target(), &services[..1], 1),
+        (by_target(), &services[..], 3),
+        (by_hint(), &services[1..2], 1),
+        (by_hint(), &services[..], 3),
+    ];
+    for (slow, services, over_stream) in cases {
+        let ads = list("ads").exact("x.track.test");
+        let harness = harness([slow.acts(EffectAction::TcpOnly), ads]);
+        let asked = ask("www.shop.example", HTTPS).edns(1232);
+        let answer = upstream_answer("www.shop.example", HTTPS);
+        harness.learn(asked, answer.answers(services.to_vec()));
+        let decoded = harness.answer(asked);
+        assert!(decoded.has(TC) && decoded.is_bare());
+        assert_eq!(
+            (decoded.count, decoded.codes()),
+            (Count::BlockedTarget, vec![])
+        );
+        let decoded = harness.take(0, PERMITTED_BY_STREAM, &asked.packet());
+        let decoded = decoded.reply();
+        assert!(!decoded.has(TC));
+        assert_eq!(decoded.answers().len(), over_stream);
+    }
+}
+
+#[test]
+fn a_service_with_a_hint_that_is_denied_as_written_is_denied() {
+    let wall = |list: List, as_written| {
+        list.effect(Effect {
+            action: EffectAction::Block(Action::Nxdomain),
+            as_written,
+            ..Effect::default()
+        })
+    };
+    let by_hint = || list("zone").address("198.51.100.0/24");
+    let by_target = || list("zone").exact("x.track.test");
+    let hinted = with_hint("www.shop.example", 1, [198, 51, 100, 1]);
+    let led = https("www.shop.example", 2, "x.track.test");
+    let (denied, exists) = (ResponseCode::NXDomain, ResponseCode::NoError);
+    for (zone, services, rcode) in [
+        (wall(by_hint(), true), vec![hinted.clone()], denied),
+        (wall(by_hint(), false), vec![hinted.clone()], exists),
+        (wall(by_hint(), true), vec![hinted, led.clone()], exists),
+        // The target of a service may not exist; the queried name does.
+        (wall(by_target(), true), vec![led], exists),
+    ] {
+        let harness = harness([zone]);
+        let asked = ask("www.shop.example", HTTPS);
+        let answer = upstream_answer("www.shop.example", HTTPS);
+        harness.learn(asked, answer.answers(services));
+        assert_eq!(harness.answer(asked).rcode(), rcode);
+    }
 }
 
 #[test]

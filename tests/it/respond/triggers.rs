@@ -82,7 +82,7 @@ fn an_address_may_be_allowed_within_a_blocked_network() {
     assert_eq!(decoded.count, Count::CacheHits);
 }
 
-fn with_hint(name: &str, priority: u16, hint: [u8; 4]) -> Record {
+pub(super) fn with_hint(name: &str, priority: u16, hint: [u8; 4]) -> Record {
     let mut data = priority.to_be_bytes().to_vec();
     data.extend(b"\x00\x00\x04\x00\x04");
     data.extend(hint);
