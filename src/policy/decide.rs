@@ -1,6 +1,5 @@
-//! The decision about a name, in the view of a client, and about the names that an answer leads to.
+//! The decision about a name, in the view of a client.
 
-use std::cell::OnceCell;
 use std::net::IpAddr;
 
 use super::effect::Effect;
@@ -67,7 +66,7 @@ pub struct LaterRules {
     /// The rules that do not apply to the next names of the chain.
     pub exemption: ChainExemption,
     /// Only rules of a better rank apply to the addresses of the last name.
-    before: Rank,
+    pub(super) before: Rank,
 }
 
 impl LaterRules {
@@ -81,19 +80,6 @@ impl LaterRules {
     pub fn is_final(&self) -> bool {
         self.exemption == ChainExemption::All
     }
-}
-
-/// The decision about an answer.
-#[derive(Clone, Copy, Debug)]
-pub struct AnswerDecision<'s> {
-    /// The number of hops from the queried name to the one that is blocked; 0 if none is.
-    pub hops: usize,
-    /// The decision about that name, or about its addresses; about the last name if none is blocked.
-    pub decision: Decision<'s>,
-    /// The first rule on a name of the chain or on an address that would have decided if its list were not logged only.
-    pub logged: Option<Matched<'s>>,
-    /// What follows for the targets of SVCB and HTTPS records and their addresses.
-    pub later: LaterRules,
 }
 
 /// The rules that do not apply to the targets of a CNAME chain, because of the decision about the asked name.
@@ -165,7 +151,7 @@ pub struct PolicyView<'s> {
     pub(super) id: ViewId,
     /// The smallest network of the client among those that rules are about.
     pub(super) client: Option<NetworkId>,
-    is_stream: bool,
+    pub(super) is_stream: bool,
 }
 
 impl<'s> PolicyView<'s> {
@@ -200,7 +186,7 @@ impl<'s> PolicyView<'s> {
         self.decide_by(name, &self.lookup(name))
     }
 
-    fn lookup(&self, name: &Name) -> LookupResult {
+    pub(super) fn lookup(&self, name: &Name) -> LookupResult {
         let mut found = [LookupResult::default()];
         self.snapshot.lookup_in(&[name], &[self.id], &mut found);
         found[0]
@@ -226,7 +212,7 @@ impl<'s> PolicyView<'s> {
 
     /// Decides about a name of a chain, to which rules on the client's address do not apply again. But they do apply to
     /// queries for the names below.
-    fn decide_target(&self, name: &Name, found: &LookupResult) -> Decision<'s> {
+    pub(super) fn decide_target(&self, name: &Name, found: &LookupResult) -> Decision<'s> {
         let client = self.client.and_then(|client| {
             let best = self.best_client(client, name);
             best.enforced(Trigger::Client)
@@ -303,7 +289,7 @@ impl<'s> PolicyView<'s> {
         }
     }
 
-    fn blocks(&self, verdict: u32) -> bool {
+    pub(super) fn blocks(&self, verdict: u32) -> bool {
         let verdict = self.snapshot.verdicts.get(verdict);
         verdict.blocks(&self.snapshot.sources[verdict.source])
     }
@@ -321,188 +307,32 @@ impl<'s> PolicyView<'s> {
         self.precedence.blocking(number, source, verdicts)
     }
 
-    /// Decides about an upstream answer, in which the CNAME chain of `asked` leads to `addresses`: finds the first rule that
-    /// applies despite `later`, which follows from the decision about `asked`.
-    pub fn decide_answer(
-        &self,
-        asked: &Name,
-        later: LaterRules,
-        chain: impl Iterator<Item = Name>,
-        addresses: impl Iterator<Item = IpAddr>,
-    ) -> AnswerDecision<'s> {
-        let mut found = AnswerDecision {
-            hops: 0,
-            decision: Decision::Pass,
-            logged: None,
-            later,
-        };
-        let mut last = None;
-        let mut chain = chain.peekable();
-        while let Some(name) = chain.next() {
-            let exemption = found.later.exemption;
-            let of_name = match exemption {
-                ChainExemption::All => {
-                    found.decision = Decision::Pass;
-                    break;
-                }
-                ChainExemption::None => self.lookup(&name),
-                ChainExemption::Suppressed | ChainExemption::Lists => {
-                    self.snapshot.rules.lookup_target(self.id, asked, &name)
-                }
-            };
-            let decision = self.decide_target(&name, &of_name);
-            found.hops += 1;
-            // Only rules of lists can be logged only. The first place of the chain counts.
-            if exemption != ChainExemption::Lists && found.logged.is_none() {
-                found.logged = of_name.logged().map(|hit| self.matched(hit));
-            }
-            // An allow list precedes only rules that match at its own place in the chain.
-            found.later.before = match exemption {
-                ChainExemption::Lists => self.snapshot.verdicts.first_list(),
-                _ => NO_RANK,
-            };
-            found.decision = Decision::Pass;
-            match decision {
-                Decision::Blocked { by, .. }
-                    if exemption != ChainExemption::Lists || !by.source.kind.is_list() =>
-                {
-                    found.decision = decision;
-                    found.later.before = by.hit.rank;
-                    if chain.peek().is_some() {
-                        return found;
-                    }
-                }
-                // An order overrides an allow list, whichever of them matches first on the chain.
-                Decision::Allowed(by)
-                    if exemption != ChainExemption::Lists || !by.source.kind.is_list() =>
-                {
-                    found.decision = decision;
-                    match exemption {
-                        ChainExemption::Lists if by.source.kind == Kind::Order => {
-                            found.later.before = by.hit.rank;
-                        }
-                        _ => found.later = decision.later_rules(),
-                    }
-                }
-                Decision::Excepted(_) => found.decision = decision,
-                _ => {}
-            }
-            last = Some(name);
-        }
-        if !self.snapshot.addresses.answer.is_empty() {
-            let last = last.as_ref().unwrap_or(asked);
-            let rules = self.on_addresses([asked, last], found.later);
-            let best = rules.best(addresses);
-            let logged = best.logged(Trigger::Answer);
-            found.logged = found.logged.or(logged.map(|hit| self.matched(hit)));
-            if let Some(hit) = best.enforced(Trigger::Answer) {
-                found.decision = self.decided_by_address(last, self.matched(hit));
-                if let Decision::Allowed(_) = found.decision {
-                    found.later = found.decision.later_rules();
-                }
-            }
-        }
-        if !matches!(found.decision, Decision::Blocked { .. }) {
-            found.hops = 0;
-        }
-        found
-    }
-
-    /// The rules on addresses to which an answer leads. `names` are the queried name and the last one of its chain.
-    pub fn on_addresses<'n>(
-        &self,
-        names: [&'n Name; 2],
-        later: LaterRules,
-    ) -> AddressRulesOf<'s, 'n> {
-        AddressRulesOf {
-            policy: *self,
-            names,
-            later,
-            ignored: OnceCell::new(),
-        }
-    }
-
-    /// Whether some rules are about addresses in answers.
-    pub fn has_answer_rules(&self) -> bool {
-        !self.snapshot.addresses.answer.is_empty()
-    }
-
-    /// The decision of a rule on an address of `name`. It says nothing about names below, and the name exists.
-    fn decided_by_address(&self, name: &Name, by: Matched<'s>) -> Decision<'s> {
-        let own = by.blocking.effect_answer.as_ref();
-        let is_allowed = own.is_some_and(|own| own.allows(name, self.is_stream));
-        match self.blocks(by.hit.verdict) && !is_allowed {
-            true => Decision::Blocked {
-                by,
-                nxdomain: by.blocking.as_written && by.blocking.action == Action::Nxdomain,
-                closed: false,
-            },
-            false => Decision::Allowed(by),
-        }
-    }
-
     /// The first rules on the client's address that no exception on the name has ignored.
     #[cold]
     fn best_client(&self, client: NetworkId, name: &Name) -> BestNetwork {
         let (table, mut best) = (&self.snapshot.addresses.client, BestNetwork::default());
-        let ignored = self.ignored(&[name]);
-        best.compare(table, client, |verdict| self.applies(verdict, &ignored));
+        let ignored = self.ignored(name);
+        best.compare(table, client, |verdict| self.applies(verdict, &[&ignored]));
         best
     }
 
-    /// The sources that exceptions on these names have ignored.
-    fn ignored(&self, names: &[&Name]) -> IgnoredSources<'s> {
+    /// The sources that exceptions on a name have ignored.
+    pub(super) fn ignored(&self, name: &Name) -> IgnoredSources<'s> {
         let rules = self.snapshot.rules.in_view(self.id);
-        rules.map_or_else(IgnoredSources::default, |rules| rules.suppressed_at(names))
+        rules.map_or_else(IgnoredSources::default, |rules| rules.suppressed_at(name))
     }
 
     /// The rank of a verdict, and whether it is logged only. `None` if its rules do not apply.
-    fn applies(&self, verdict: u32, ignored: &IgnoredSources<'_>) -> Option<(Rank, bool)> {
+    pub(super) fn applies(
+        &self,
+        verdict: u32,
+        ignored: &[&IgnoredSources<'_>],
+    ) -> Option<(Rank, bool)> {
         let verdicts = &self.snapshot.verdicts;
         let ranked = self.precedence.ranked(verdict, verdicts);
         let source = verdicts.get(verdict).source;
-        (ranked.0 != NO_RANK && !ignored.contains(source)).then_some(ranked)
-    }
-}
-
-/// The rules on addresses that apply to one answer.
-pub struct AddressRulesOf<'s, 'n> {
-    policy: PolicyView<'s>,
-    names: [&'n Name; 2],
-    later: LaterRules,
-    /// Found once for all addresses, if a rule is on any of them.
-    ignored: OnceCell<IgnoredSources<'s>>,
-}
-
-impl<'s> AddressRulesOf<'s, '_> {
-    /// The rule that blocks an address, if any, and whether it leads to NXDOMAIN.
-    pub fn blocks(&self, address: IpAddr) -> Option<(Matched<'s>, bool)> {
-        let best = self.best(std::iter::once(address));
-        let by = self.policy.matched(best.enforced(Trigger::Answer)?);
-        match self.policy.decided_by_address(self.names[1], by) {
-            Decision::Blocked { by, nxdomain, .. } => Some((by, nxdomain)),
-            _ => None,
-        }
-    }
-
-    /// The first rules on these addresses.
-    fn best(&self, addresses: impl Iterator<Item = IpAddr>) -> BestNetwork {
-        let (policy, mut best) = (&self.policy, BestNetwork::default());
-        if self.later.exemption == ChainExemption::All {
-            return best;
-        }
-        let (table, mut previous) = (&policy.snapshot.addresses.answer, None);
-        for network in addresses.filter_map(|address| table.find(address)) {
-            // Most answers with several listed addresses have them in one network.
-            if previous.replace(network) != Some(network) {
-                let ignored = self.ignored.get_or_init(|| policy.ignored(&self.names));
-                best.compare(table, network, |verdict| {
-                    let applies = policy.applies(verdict, ignored);
-                    applies.filter(|(rank, _)| *rank < self.later.before)
-                });
-            }
-        }
-        best
+        let is_ignored = || ignored.iter().any(|ignored| ignored.contains(source));
+        (ranked.0 != NO_RANK && !is_ignored()).then_some(ranked)
     }
 }
 

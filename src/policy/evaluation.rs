@@ -33,6 +33,11 @@ pub(super) struct Evaluation<'r> {
 pub(super) struct IgnoredSources<'r>(SmallVec<[&'r [usize]; 4]>);
 
 impl IgnoredSources<'_> {
+    /// Whether no source is ignored.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.iter().all(|sources| sources.is_empty())
+    }
+
     pub(super) fn contains(&self, source: usize) -> bool {
         let mut exceptions = self.0.iter();
         exceptions.any(|sources| sources.binary_search(&source).is_ok())
@@ -79,17 +84,18 @@ impl RankedPatterns {
 impl<'r> Evaluation<'r> {
     /// Evaluates the name's rules, without those that an exception suppresses. `found.other` does not show which of the
     /// rules below are suppressed. The effect of this imprecision can only be NODATA instead of NXDOMAIN, or that the
-    /// names below do not count as all blocked. Exceptions that match `asked` apply to `name` as well.
+    /// names below do not count as all blocked. Sources that are `ignored` for the queried name are so
+    /// for `name` as well.
     #[cold]
     pub(super) fn apply_exceptions(
         &self,
         name: &Name,
-        asked: Option<&Name>,
+        ignored: Option<&IgnoredSources<'_>>,
         found: &mut LookupResult,
     ) {
         (found.best, found.cover, found.excepted) = (NONE, NONE, NONE);
         let mut other = found.other;
-        let is_some_suppressed = self.each(name, asked, |position, weight, clause, scope| {
+        let is_some_suppressed = self.each(name, ignored, |position, weight, clause, scope| {
             if clause.overrides {
                 // Rules on names below may be suppressed, too.
                 other = 0;
@@ -112,12 +118,17 @@ impl<'r> Evaluation<'r> {
         found.other = if is_some_suppressed { 0 } else { other };
     }
 
-    /// Finds the rule that would decide if its list were not logged only. Exceptions that match `asked` apply to `name` as
-    /// well.
+    /// Finds the rule that would decide if its list were not logged only. Sources that are `ignored` for the queried name
+    /// are so for `name` as well.
     #[cold]
-    pub(super) fn find_logged(&self, name: &Name, asked: Option<&Name>, found: &mut LookupResult) {
+    pub(super) fn find_logged(
+        &self,
+        name: &Name,
+        ignored: Option<&IgnoredSources<'_>>,
+        found: &mut LookupResult,
+    ) {
         let mut logged = NONE;
-        self.each(name, asked, |position, weight, clause, scope| {
+        self.each(name, ignored, |position, weight, clause, scope| {
             if clause.logs && matches(position, scope) {
                 logged = logged.min(weight);
             }
@@ -126,19 +137,22 @@ impl<'r> Evaluation<'r> {
     }
 
     /// Calls `each` with every rule on the name and on its ancestors that no exception suppresses: the position of its
-    /// name, its weight, and its clause. Exceptions that match `asked` apply to `name` as well. Returns whether a rule was
-    /// suppressed.
+    /// name, its weight, and its clause. Sources that are `ignored` for the queried name are so for `name` as well. Returns
+    /// whether a rule was suppressed.
     fn each(
         &self,
         name: &Name,
-        asked: Option<&Name>,
+        ignored: Option<&IgnoredSources<'_>>,
         mut each: impl FnMut(Position, u64, RankedClause, Scope),
     ) -> bool {
         let mut is_some_suppressed = false;
-        let ignored = self.suppressed_at(&[asked.unwrap_or(name), name]);
+        let own = self.suppressed_at(name);
+        let is_ignored = |source: usize| {
+            own.contains(source) || ignored.is_some_and(|ignored| ignored.contains(source))
+        };
         for image in self.images {
             AncestorRules::new(image, name).each(|position, labels, clause, scope| {
-                let is_suppressed = !clause.overrides && ignored.contains(clause.source as usize);
+                let is_suppressed = !clause.overrides && is_ignored(clause.source as usize);
                 is_some_suppressed |= is_suppressed;
                 if !is_suppressed {
                     let weight = weight(clause.rank, labels, scope, clause.verdict);
@@ -164,11 +178,17 @@ impl<'r> Evaluation<'r> {
     }
 
     /// Adds the rules with patterns to the result for a name. Only those are searched for that may precede the rule which
-    /// was found. Exceptions that match `asked` apply to `name` as well.
+    /// was found. Sources that are `ignored` for the queried name are so
+    /// for `name` as well.
     #[inline(never)]
-    pub(super) fn add_patterns(&self, name: &Name, asked: Option<&Name>, found: &mut LookupResult) {
+    pub(super) fn add_patterns(
+        &self,
+        name: &Name,
+        ignored: Option<&IgnoredSources<'_>>,
+        found: &mut LookupResult,
+    ) {
         found.other = found.other.min(self.patterns.other);
-        let (mut text, mut ignored) = (None, None);
+        let (mut text, mut own) = (None, None);
         for &(rank, image, place) in &self.patterns.groups {
             if rank >= rank_of(found.best) {
                 break;
@@ -181,9 +201,9 @@ impl<'r> Evaluation<'r> {
                 continue;
             };
             let clause = ranks.clause(group.rules[first].1);
-            let ignored =
-                ignored.get_or_insert_with(|| self.suppressed_at(&[asked.unwrap_or(name), name]));
-            if ignored.contains(clause.source as usize) {
+            let source = clause.source as usize;
+            let own = own.get_or_insert_with(|| self.suppressed_at(name));
+            if own.contains(source) || ignored.is_some_and(|ignored| ignored.contains(source)) {
                 continue;
             }
             let weight = pattern_weight(rank, clause.verdict);
@@ -222,26 +242,21 @@ impl<'r> Evaluation<'r> {
         Some((image.pattern_groups().get(place as usize)?, ranks))
     }
 
-    /// The sources that exceptions which match one of the names suppress.
-    pub(super) fn suppressed_at(&self, names: &[&Name]) -> IgnoredSources<'r> {
+    /// The sources that exceptions which match a name suppress.
+    pub(super) fn suppressed_at(&self, name: &Name) -> IgnoredSources<'r> {
         let mut ignored = IgnoredSources::default();
         if self.suppressed.is_empty() {
             return ignored;
         }
         let [.., orders] = self.images;
-        for (place, name) in names.iter().enumerate() {
-            if names[..place].contains(name) {
-                continue;
+        AncestorRules::new(orders, name).each(|position, _, exception, scope| {
+            let against = self.suppressed.get(exception.source as usize);
+            if let Some(Some(against)) = against
+                && matches(position, scope)
+            {
+                ignored.0.push(against);
             }
-            AncestorRules::new(orders, name).each(|position, _, exception, scope| {
-                let against = self.suppressed.get(exception.source as usize);
-                if let Some(Some(against)) = against
-                    && matches(position, scope)
-                {
-                    ignored.0.push(against);
-                }
-            });
-        }
+        });
         ignored
     }
 }

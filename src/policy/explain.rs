@@ -126,7 +126,10 @@ impl<'s> PolicyView<'s> {
     fn is_ignored(&self, matched: &Matched<'_>, names: [&Name; 2]) -> bool {
         let rules = self.snapshot.rules.in_view(self.id);
         matched.source.against == Against::All
-            && rules.is_some_and(|rules| rules.suppressed_at(&names).contains(matched.index()))
+            && rules.is_some_and(|rules| {
+                let mut ignored = names.into_iter().map(|name| rules.suppressed_at(name));
+                ignored.any(|ignored| ignored.contains(matched.index()))
+            })
     }
 
     /// All rules on addresses of an answer, in the order of precedence. Allocates; used for explanations.

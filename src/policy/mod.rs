@@ -1,5 +1,6 @@
 //! Policy decisions: pure functions of an immutable snapshot, without I/O and without a clock.
 
+pub mod answer;
 pub mod builder;
 pub mod clients;
 pub mod current;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::effect::{Effect, Tier};
-use super::evaluation::{Evaluation, RankedPatterns};
+use super::evaluation::{Evaluation, IgnoredSources, RankedPatterns};
 use super::image::Image;
 use super::image::walk::{BATCH, Position};
 use super::images::Images;
@@ -204,17 +204,21 @@ impl Rules {
         }
     }
 
-    /// Looks up the target of a CNAME chain that starts at `asked`. Rules that the exceptions of `asked`
-    /// suppress do not count.
-    pub fn lookup_target(&self, view: ViewId, asked: &Name, name: &Name) -> LookupResult {
+    /// Looks up a name that an answer leads to. Rules of the sources that are `ignored` for the queried name do not count.
+    pub(super) fn lookup_target(
+        &self,
+        view: ViewId,
+        ignored: &IgnoredSources<'_>,
+        name: &Name,
+    ) -> LookupResult {
         let mut found = LookupResult::default();
         self.lookup_by(&[name], |_| view, std::slice::from_mut(&mut found));
         if let Some(rules) = self.in_view(view) {
-            rules.apply_exceptions(name, Some(asked), &mut found);
+            rules.apply_exceptions(name, Some(ignored), &mut found);
             if found.logged != NONE {
-                rules.find_logged(name, Some(asked), &mut found);
+                rules.find_logged(name, Some(ignored), &mut found);
             }
-            rules.add_patterns(name, Some(asked), &mut found);
+            rules.add_patterns(name, Some(ignored), &mut found);
         }
         found
     }

@@ -8,7 +8,8 @@ use smallvec::SmallVec;
 use super::cache::{Entry, Failure, STALE_TTL};
 use super::step::{Ending, Tally};
 use super::synthesized::{self, BlockedAt};
-use crate::policy::decide::{AddressRulesOf, Decision, LaterRules, Matched, PolicyView};
+use crate::policy::answer::{AddressRulesOf, AnswerRules};
+use crate::policy::decide::{Decision, LaterRules, Matched, PolicyView};
 use crate::policy::rule::EffectAnswer;
 use crate::stats::Count;
 use crate::wire::Rcode;
@@ -44,6 +45,9 @@ pub(super) fn stale_code(entry: &Entry) -> u16 {
     }
 }
 
+/// How many owners of records in the additional section are decided. Records of further owners are left out.
+const MAX_ADDITIONAL_OWNERS: usize = 64;
+
 /// Everything that an answer with upstream's data depends on.
 pub(super) struct AnswerContext<'a, 'p> {
     pub(super) now: u32,
@@ -55,7 +59,7 @@ pub(super) struct AnswerContext<'a, 'p> {
     pub(super) limit: usize,
 }
 
-impl AnswerContext<'_, '_> {
+impl<'a> AnswerContext<'a, '_> {
     /// An answer from the cache; `due` if it should be refreshed.
     pub(super) fn hit<'w>(&'w self, entry: &'w Entry, due: bool, out: &mut Vec<u8>) -> Written<'w> {
         match self.fresh(entry, Count::CacheHits, out) {
@@ -128,6 +132,7 @@ impl AnswerContext<'_, '_> {
         let fits = answer.additional_at() <= self.limit;
         let has_additional = answer.has_additional() && answer.message_len() <= self.limit;
         let mut later = self.later;
+        let rules = self.policy.answer_rules(&self.query.name);
         if !self.later.is_final() {
             let place = |hops, service| BlockedAt::Target {
                 answer,
@@ -139,9 +144,7 @@ impl AnswerContext<'_, '_> {
             let chain = answer.chain().map(|(name, _)| name);
             // Addresses that will be truncated anyway lead nowhere.
             let addresses = answer.addresses().take(if fits { usize::MAX } else { 0 });
-            let found = self
-                .policy
-                .decide_answer(&self.query.name, self.later, chain, addresses);
+            let found = rules.decide(later, chain, addresses);
             later = found.later;
             if let Decision::Blocked { by, nxdomain, .. } = found.decision {
                 let place = place(found.hops, false);
@@ -152,7 +155,8 @@ impl AnswerContext<'_, '_> {
             }
             if fits
                 && answer.services() > 0
-                && let Some((by, nxdomain)) = self.blocked_services(answer, later, &mut left_out)
+                && let Some((by, nxdomain)) =
+                    self.blocked_services(answer, &rules, later, &mut left_out)
             {
                 // If all services are blocked, the rule of the last one decides the answer. A rule that demands TCP decides
                 // about the whole message, as in other places.
@@ -169,10 +173,10 @@ impl AnswerContext<'_, '_> {
             answer.additional_at()
         } else {
             let last = last_name(answer, &self.query.name);
-            let rules = || self.policy.on_addresses([&self.query.name, &last], later);
-            let rules = self.policy.has_answer_rules().then(rules);
-            let keeps = |additional, owner, data| match additional {
-                true => has_additional && self.passes(answer, later, rules.as_ref(), (owner, data)),
+            let mut additional =
+                Additional::new(answer, &rules, &last, later, self.policy.has_answer_rules());
+            let keeps = |is_additional, owner, data| match is_additional {
+                true => has_additional && additional.passes(owner, data),
                 false => !left_out.contains(&data),
             };
             reply.copy_some(answer, age, stale_ttl, keeps)
@@ -197,12 +201,14 @@ impl AnswerContext<'_, '_> {
     fn blocked_services(
         &self,
         answer: &Answer,
+        rules: &AnswerRules<'a, '_>,
         later: LaterRules,
         left_out: &mut SmallVec<[usize; 4]>,
-    ) -> Option<(Matched<'_>, bool)> {
+    ) -> Option<(Matched<'a>, bool)> {
         let mut blocked = None;
+        // A service's target counts as one more name of the chain (RFC 9460, section 2.5).
         for (target, record) in answer.service_targets() {
-            if let Some(by) = self.blocks(later, target) {
+            if let Some(by) = rules.blocks(later, &target) {
                 left_out.push(record);
                 // The target of a service may be denied. The owner exists.
                 blocked = Some((by, false));
@@ -213,7 +219,7 @@ impl AnswerContext<'_, '_> {
         }
         if self.policy.has_answer_rules() {
             let last = last_name(answer, &self.query.name);
-            let rules = self.policy.on_addresses([&self.query.name, &last], later);
+            let rules = rules.on_addresses(&last, later);
             for (address, record) in answer.hints() {
                 if !left_out.contains(&record)
                     && let Some((by, nxdomain)) = rules.blocks(address)
@@ -227,33 +233,6 @@ impl AnswerContext<'_, '_> {
             }
         }
         blocked
-    }
-
-    /// The rule that blocks a name to which the answer leads, if any. A service's target counts as one more name of
-    /// the chain (RFC 9460, section 2.5).
-    fn blocks(&self, later: LaterRules, name: Name) -> Option<Matched<'_>> {
-        let (name, addresses) = (std::iter::once(name), std::iter::empty());
-        let found = self
-            .policy
-            .decide_answer(&self.query.name, later, name, addresses);
-        match found.decision {
-            Decision::Blocked { by, .. } => Some(by),
-            _ => None,
-        }
-    }
-
-    /// Whether a record of the additional section is kept: neither its owner nor its address is blocked.
-    fn passes(
-        &self,
-        answer: &Answer,
-        later: LaterRules,
-        rules: Option<&AddressRulesOf<'_, '_>>,
-        (owner, data): (usize, usize),
-    ) -> bool {
-        let owner = answer.name_at(owner);
-        let is_owner_blocked = owner.is_none_or(|owner| self.blocks(later, owner).is_some());
-        let address = rules.zip(answer.address_at(data));
-        !is_owner_blocked && address.is_none_or(|(rules, address)| rules.blocks(address).is_none())
     }
 
     /// The answer for a blocked name that the queried one leads to.
@@ -277,6 +256,63 @@ impl AnswerContext<'_, '_> {
 /// Whether the rule blocks only until the client asks over a stream.
 fn demands_tcp(by: &Matched<'_>) -> bool {
     matches!(by.blocking.effect_answer, Some(EffectAnswer::TcpOnly))
+}
+
+/// Decides which records of the additional section are kept.
+struct Additional<'a, 's, 'l> {
+    answer: &'a Answer,
+    rules: &'l AnswerRules<'s, 'l>,
+    /// `None` if there are no rules on addresses.
+    on_addresses: Option<AddressRulesOf<'s, 'l>>,
+    later: LaterRules,
+    /// The last owner, and whether it is blocked: servers send the addresses of a name one after the other.
+    owner: Option<(Name, bool)>,
+    /// How many owners were decided.
+    decided: usize,
+}
+
+impl<'a, 's, 'l> Additional<'a, 's, 'l> {
+    fn new(
+        answer: &'a Answer,
+        rules: &'l AnswerRules<'s, 'l>,
+        last: &'l Name,
+        later: LaterRules,
+        has_answer_rules: bool,
+    ) -> Self {
+        Self {
+            answer,
+            rules,
+            on_addresses: has_answer_rules.then(|| rules.on_addresses(last, later)),
+            later,
+            owner: None,
+            decided: 0,
+        }
+    }
+
+    /// Whether a record is kept, given the offsets of its owner and its data: neither the owner nor the address is blocked.
+    fn passes(&mut self, owner: usize, data: usize) -> bool {
+        if self.later.is_final() {
+            return true;
+        }
+        let Some(owner) = self.answer.name_at(owner) else {
+            return false;
+        };
+        let is_blocked = match &self.owner {
+            Some((last, is_blocked)) if *last == owner => *is_blocked,
+            _ if self.decided == MAX_ADDITIONAL_OWNERS => return false,
+            _ => {
+                self.decided += 1;
+                let is_blocked = self.rules.blocks(self.later, &owner).is_some();
+                self.owner = Some((owner, is_blocked));
+                is_blocked
+            }
+        };
+        let address = || self.answer.address_at(data);
+        let on_addresses = self.on_addresses.as_ref();
+        !is_blocked
+            && on_addresses
+                .is_none_or(|rules| address().is_none_or(|it| rules.blocks(it).is_none()))
+    }
 }
 
 /// The last name of the chain of an answer to a query for `asked`.

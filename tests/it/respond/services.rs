@@ -1,15 +1,21 @@
 //! HTTPS records, some of which lead to a blocked name, at the end of chains of CNAME and DNAME records.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
+use allocation_counter::measure;
 use hickory_proto::op::Message;
 use hickory_proto::rr::RecordType::{self, A, CNAME, HTTPS};
 use hickory_proto::rr::rdata::NULL;
 use hickory_proto::rr::{Name, RData, Record};
 use proptest::prelude::*;
+use tapis::policy::builder::Builder;
+use tapis::policy::images::Images;
+use tapis::policy::rule::{Action, Against, Blocking, Ede, Kind, Scope, Source};
+use tapis::serve::respond::respond;
 use tapis::stats::Count;
 use tapis::wire::answer::Intake;
 use tapis::wire::flag::AD;
+use tapis::wire::name::Name as WireName;
 
 use super::ask::ask;
 use super::decoded::Decoded;
@@ -191,4 +197,105 @@ proptest! {
         prop_assert!(!decoded.has(AD));
         prop_assert!(decoded.message.answers.iter().all(|record| record.record_type() != A));
     }
+}
+
+/// A server with eight exceptions on the queried name, against the list that blocks `bad.svc.org`.
+fn excepted() -> Harness {
+    let name = |text| WireName::from_text(text).expect("a name");
+    let source = |name: String, kind, against| {
+        Arc::new(Source {
+            path: name.as_str().into(),
+            name,
+            kind,
+            against,
+            blocking: Blocking {
+                action: Action::Nodata,
+                effect_answer: None,
+                as_written: false,
+                sinkhole_v4: Vec::new(),
+                sinkhole_v6: Vec::new(),
+                ttl_secs: 60,
+                ede: Ede::None,
+                extra_text: String::new(),
+            },
+        })
+    };
+    let (mut lists, mut orders) = (Builder::new(), Builder::new());
+    let (asked, bad) = (name(ASKED), name("bad.svc.org"));
+    lists.list("ads", [(&bad, Scope::Subtree)]).expect("room");
+    let mut sources = vec![source("ads".to_owned(), Kind::Block, Against::All)];
+    for number in 0..8 {
+        let exception = format!("exception:{number}");
+        orders
+            .list(&exception, [(&asked, Scope::Exact)])
+            .expect("room");
+        let against = Against::Named(vec!["ads".to_owned()]);
+        sources.push(source(exception, Kind::Exception, against));
+    }
+    let images = Images {
+        base: Some(Arc::new(lists.finish().expect("room"))),
+        orders: Some(Arc::new(orders.finish().expect("room"))),
+        ..Images::default()
+    };
+    let mut harness = harness([]);
+    harness.snapshot = harness.snapshot.with_rules(sources, images);
+    harness
+}
+
+#[test]
+fn what_exceptions_on_the_queried_name_ignore_is_found_once_for_an_answer() {
+    // More exceptions than have room on the stack, so that each search for them allocates.
+    let allocations = |services: u16, additional: u16| {
+        let (harness, asked) = (excepted(), ask(ASKED, HTTPS).dnssec_ok());
+        let records =
+            (0..services).map(|number| https(ASKED, number, &format!("x{number}.bad.svc.org")));
+        let owners = (0..additional).map(|number| format!("x{}.bad.svc.org", number / 2));
+        let answer = upstream_answer(ASKED, HTTPS)
+            .answers(records)
+            .additionals(owners.map(|owner| a(&owner, 300, [192, 0, 2, 1])));
+        let intake = Intake {
+            additional: true,
+            ..BOUNDS
+        };
+        harness.insert(asked, answer.entry_within(intake, 0));
+        let (packet, mut out) = (asked.packet(), Vec::with_capacity(1 << 16));
+        let (snapshot, cache) = (&harness.snapshot, &harness.cache);
+        let counted = measure(|| {
+            let step = respond(0, &PERMITTED_BY_STREAM, &packet, snapshot, cache, &mut out);
+            assert!(
+                matches!(step, tapis::serve::step::Step::Reply(_)),
+                "{step:?}"
+            );
+        });
+        let decoded = harness
+            .take(0, PERMITTED_BY_STREAM, &asked.packet())
+            .reply();
+        let kept = decoded.answers().len() + decoded.additionals().len();
+        assert_eq!(
+            kept,
+            usize::from(services + additional),
+            "no rule of the list applies"
+        );
+        counted.count_total
+    };
+    let one = allocations(1, 0);
+    assert!(one > 0, "the exceptions have no room on the stack");
+    assert_eq!(allocations(40, 0), one);
+    assert_eq!(allocations(4, 8), one);
+}
+
+#[test]
+fn at_most_64_owners_of_the_additional_section_are_decided() {
+    let records = (0..60).map(|number| https(ASKED, number, &format!("x{number}.svc.org")));
+    let answer = upstream_answer(ASKED, HTTPS).answers(records);
+    // Both addresses of each target, and then again in the other order.
+    let owners = (0..60).chain((0..60).rev());
+    let owners =
+        owners.flat_map(|number| [format!("x{number}.svc.org"), format!("x{number}.svc.org")]);
+    let addresses = owners.map(|owner| a(&owner, 300, [192, 0, 2, 1]));
+    let decoded = answered(&blocking(), answer.additionals(addresses));
+    assert_eq!(decoded.answers().len(), 60);
+    let kept = decoded.additionals().len();
+    // Of the second order, the first target is still known, and four more are decided.
+    assert_eq!(kept, 2 * 65, "records of further owners are left out");
 }

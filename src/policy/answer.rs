@@ -1,0 +1,248 @@
+//! The decision about an upstream answer: the names of its CNAME chain, its addresses, and all else that it leads to.
+
+use std::cell::OnceCell;
+use std::net::IpAddr;
+
+use super::decide::{ChainExemption, Decision, LaterRules, Matched, PolicyView};
+use super::evaluation::IgnoredSources;
+use super::prefixes::BestNetwork;
+use super::ranking::{LookupResult, NO_RANK, Trigger};
+use super::rule::{Action, Kind};
+use crate::wire::name::Name;
+
+/// The rules that apply to the answer to one query. The exceptions on the queried name are the same for everything that
+/// the answer leads to. They are looked up once, when the first of it is decided.
+pub struct AnswerRules<'s, 'n> {
+    policy: PolicyView<'s>,
+    asked: &'n Name,
+    /// The sources that exceptions on the queried name have ignored.
+    ignored: OnceCell<IgnoredSources<'s>>,
+}
+
+/// The decision about an answer.
+#[derive(Clone, Copy, Debug)]
+pub struct AnswerDecision<'s> {
+    /// The number of hops from the queried name to the one that is blocked; 0 if none is.
+    pub hops: usize,
+    /// The decision about that name, or about its addresses; about the last name if none is blocked.
+    pub decision: Decision<'s>,
+    /// The first rule on a name of the chain or on an address that would have decided if its list were not logged only.
+    pub logged: Option<Matched<'s>>,
+    /// What follows for the targets of SVCB and HTTPS records and their addresses.
+    pub later: LaterRules,
+}
+
+impl<'s> PolicyView<'s> {
+    /// The rules that apply to an answer to a query for `asked`.
+    pub fn answer_rules<'n>(&self, asked: &'n Name) -> AnswerRules<'s, 'n> {
+        AnswerRules {
+            policy: *self,
+            asked,
+            ignored: OnceCell::new(),
+        }
+    }
+
+    /// Decides about an upstream answer to a query for `asked`: see [`AnswerRules::decide`].
+    pub fn decide_answer(
+        &self,
+        asked: &Name,
+        later: LaterRules,
+        chain: impl Iterator<Item = Name>,
+        addresses: impl Iterator<Item = IpAddr>,
+    ) -> AnswerDecision<'s> {
+        self.answer_rules(asked).decide(later, chain, addresses)
+    }
+
+    /// Whether some rules are about addresses in answers.
+    pub fn has_answer_rules(&self) -> bool {
+        !self.snapshot.addresses.answer.is_empty()
+    }
+
+    /// The decision of a rule on an address of `name`. It says nothing about names below, and the name exists.
+    fn decided_by_address(&self, name: &Name, by: Matched<'s>) -> Decision<'s> {
+        let own = by.blocking.effect_answer.as_ref();
+        let is_allowed = own.is_some_and(|own| own.allows(name, self.is_stream));
+        match self.blocks(by.hit.verdict) && !is_allowed {
+            true => Decision::Blocked {
+                by,
+                nxdomain: by.blocking.as_written && by.blocking.action == Action::Nxdomain,
+                closed: false,
+            },
+            false => Decision::Allowed(by),
+        }
+    }
+}
+
+impl<'s, 'n> AnswerRules<'s, 'n> {
+    /// Decides about an answer in which the CNAME chain of the queried name leads to `addresses`: finds the first rule that
+    /// applies despite `later`, which follows from the decision about the queried name.
+    pub fn decide(
+        &self,
+        later: LaterRules,
+        chain: impl Iterator<Item = Name>,
+        addresses: impl Iterator<Item = IpAddr>,
+    ) -> AnswerDecision<'s> {
+        let policy = &self.policy;
+        let mut found = AnswerDecision {
+            hops: 0,
+            decision: Decision::Pass,
+            logged: None,
+            later,
+        };
+        let mut last = None;
+        let mut chain = chain.peekable();
+        while let Some(name) = chain.next() {
+            let exemption = found.later.exemption;
+            if exemption == ChainExemption::All {
+                found.decision = Decision::Pass;
+                break;
+            }
+            let of_name = self.lookup_target(exemption, &name);
+            let decision = policy.decide_target(&name, &of_name);
+            found.hops += 1;
+            // Only rules of lists can be logged only. The first place of the chain counts.
+            if exemption != ChainExemption::Lists && found.logged.is_none() {
+                found.logged = of_name.logged().map(|hit| policy.matched(hit));
+            }
+            // An allow list precedes only rules that match at its own place in the chain.
+            found.later.before = match exemption {
+                ChainExemption::Lists => policy.snapshot.verdicts.first_list(),
+                _ => NO_RANK,
+            };
+            found.decision = Decision::Pass;
+            match decision {
+                Decision::Blocked { by, .. }
+                    if exemption != ChainExemption::Lists || !by.source.kind.is_list() =>
+                {
+                    found.decision = decision;
+                    found.later.before = by.hit.rank;
+                    if chain.peek().is_some() {
+                        return found;
+                    }
+                }
+                // An order overrides an allow list, whichever of them matches first on the chain.
+                Decision::Allowed(by)
+                    if exemption != ChainExemption::Lists || !by.source.kind.is_list() =>
+                {
+                    found.decision = decision;
+                    match exemption {
+                        ChainExemption::Lists if by.source.kind == Kind::Order => {
+                            found.later.before = by.hit.rank;
+                        }
+                        _ => found.later = decision.later_rules(),
+                    }
+                }
+                Decision::Excepted(_) => found.decision = decision,
+                _ => {}
+            }
+            last = Some(name);
+        }
+        if policy.has_answer_rules() {
+            let last = last.as_ref().unwrap_or(self.asked);
+            let best = self.on_addresses(last, found.later).best(addresses);
+            let logged = best.logged(Trigger::Answer);
+            found.logged = found.logged.or(logged.map(|hit| policy.matched(hit)));
+            if let Some(hit) = best.enforced(Trigger::Answer) {
+                found.decision = policy.decided_by_address(last, policy.matched(hit));
+                if let Decision::Allowed(_) = found.decision {
+                    found.later = found.decision.later_rules();
+                }
+            }
+        }
+        if !matches!(found.decision, Decision::Blocked { .. }) {
+            found.hops = 0;
+        }
+        found
+    }
+
+    /// The rule that blocks a name to which the answer leads, if any. `later` follows from the decision about the answer.
+    pub fn blocks(&self, later: LaterRules, name: &Name) -> Option<Matched<'s>> {
+        if later.is_final() {
+            return None;
+        }
+        let found = self.lookup_target(later.exemption, name);
+        match self.policy.decide_target(name, &found) {
+            Decision::Blocked { by, .. }
+                if later.exemption != ChainExemption::Lists || !by.source.kind.is_list() =>
+            {
+                Some(by)
+            }
+            _ => None,
+        }
+    }
+
+    /// The rules on addresses to which the answer leads. `last` is the last name of its chain.
+    pub fn on_addresses<'l>(&'l self, last: &'l Name, later: LaterRules) -> AddressRulesOf<'s, 'l> {
+        AddressRulesOf {
+            answer: self,
+            last,
+            later,
+            ignored: OnceCell::new(),
+        }
+    }
+
+    fn lookup_target(&self, exemption: ChainExemption, name: &Name) -> LookupResult {
+        let policy = &self.policy;
+        match exemption {
+            ChainExemption::Suppressed | ChainExemption::Lists if !self.ignored().is_empty() => {
+                let rules = &policy.snapshot.rules;
+                rules.lookup_target(policy.id, self.ignored(), name)
+            }
+            _ => policy.lookup(name),
+        }
+    }
+
+    fn ignored(&self) -> &IgnoredSources<'s> {
+        self.ignored.get_or_init(|| self.policy.ignored(self.asked))
+    }
+}
+
+/// The rules on addresses that apply to one answer.
+pub struct AddressRulesOf<'s, 'l> {
+    answer: &'l AnswerRules<'s, 'l>,
+    last: &'l Name,
+    later: LaterRules,
+    /// The sources that exceptions on the last name have ignored. They are looked up if a rule is on any of the addresses.
+    ignored: OnceCell<IgnoredSources<'s>>,
+}
+
+impl<'s> AddressRulesOf<'s, '_> {
+    /// The rule that blocks an address, if any, and whether it leads to NXDOMAIN.
+    pub fn blocks(&self, address: IpAddr) -> Option<(Matched<'s>, bool)> {
+        let policy = &self.answer.policy;
+        let best = self.best(std::iter::once(address));
+        let by = policy.matched(best.enforced(Trigger::Answer)?);
+        match policy.decided_by_address(self.last, by) {
+            Decision::Blocked { by, nxdomain, .. } => Some((by, nxdomain)),
+            _ => None,
+        }
+    }
+
+    /// The first rules on these addresses.
+    fn best(&self, addresses: impl Iterator<Item = IpAddr>) -> BestNetwork {
+        let (policy, mut best) = (&self.answer.policy, BestNetwork::default());
+        if self.later.exemption == ChainExemption::All {
+            return best;
+        }
+        let (table, mut previous) = (&policy.snapshot.addresses.answer, None);
+        for network in addresses.filter_map(|address| table.find(address)) {
+            // Most answers with several listed addresses have them in one network.
+            if previous.replace(network) != Some(network) {
+                let of_last = self.ignored.get_or_init(|| self.ignored_by_last());
+                let ignored = [self.answer.ignored(), of_last];
+                best.compare(table, network, |verdict| {
+                    let applies = policy.applies(verdict, &ignored);
+                    applies.filter(|(rank, _)| *rank < self.later.before)
+                });
+            }
+        }
+        best
+    }
+
+    fn ignored_by_last(&self) -> IgnoredSources<'s> {
+        match self.last == self.answer.asked {
+            true => IgnoredSources::default(),
+            false => self.answer.policy.ignored(self.last),
+        }
+    }
+}
