@@ -1,5 +1,5 @@
-//! Answers a query about a name in whose place a rule puts another one: a CNAME record, and the records of its target
-//! from upstream. No rule applies to the target, nor to the names that it leads to.
+//! Answers a query for an alias: with the CNAME record of the rule, and with upstream's records of the target. No rule
+//! applies to the target, nor to the names that it leads to.
 
 use std::sync::Arc;
 
@@ -21,8 +21,8 @@ use crate::wire::{Rcode, rtype};
 pub(super) enum Target {
     /// An answer within its TTL, and whether it should be refreshed.
     Answered(Arc<Entry>, bool),
-    /// Upstream did not answer, or was not asked if there is no failure. There may be a stale answer. The last field is
-    /// true if the failure comes from the cache.
+    /// Upstream did not answer. Without a failure, no query was sent upstream. There may be a stale answer. The last
+    /// field is true if the failure comes from the cache.
     Failed(Option<Arc<Failure>>, Option<Arc<Entry>>, bool),
     /// Upstream must be asked; there may be a stale answer.
     Missing(Option<Arc<Entry>>),
@@ -40,7 +40,7 @@ impl From<Lookup> for Target {
     }
 }
 
-/// An answer of upstream as it is sent.
+/// An answer from upstream to be sent. If it is stale, also the TTL and the INFO-CODE that it is sent with.
 struct Sent<'e> {
     entry: &'e Entry,
     stale_ttl: Option<u32>,
@@ -48,8 +48,8 @@ struct Sent<'e> {
 }
 
 impl AnswerContext<'_, '_> {
-    /// The answer by a CNAME rule that matches the name at a place. `lookup` finds the answer about the target; it returns
-    /// `None` if it would have to wait for another thread, and then this function does so, too.
+    /// The answer by a CNAME rule that matches the name at a place. `lookup` finds the answer about the target. It
+    /// returns `None` if it would have to wait for another thread; then this function also returns `None`.
     pub(super) fn alias(
         &self,
         by: Matched<'_>,

@@ -27,7 +27,7 @@ pub(super) enum Written<'w> {
     Due(Tally),
     /// Nothing is written: upstream must be asked. There may be a stale answer.
     Missing(Option<Arc<Entry>>),
-    /// Nothing is written: a rule puts another name in place of the one at this place.
+    /// Nothing is written: this CNAME rule applies to the name at this place of the chain.
     Alias(Matched<'w>, BlockedAt<'w>),
 }
 
@@ -45,7 +45,7 @@ pub(super) fn stale_code(entry: &Entry) -> u16 {
     }
 }
 
-/// How many owners of records in the additional section are decided. Records of further owners are left out.
+/// The maximum number of owners in the additional section that are checked. Records of further owners are left out.
 const MAX_ADDITIONAL_OWNERS: usize = 64;
 
 /// Everything that an answer with upstream's data depends on.
@@ -53,7 +53,8 @@ pub(super) struct AnswerContext<'a, 'p> {
     pub(super) now: u32,
     pub(super) query: &'a Query<'p>,
     pub(super) policy: PolicyView<'a>,
-    /// What follows from the decision about the queried name for what its answer leads to.
+    /// The rules that apply to the names and addresses that the answer leads to, after the decision on the queried
+    /// name.
     pub(super) later: LaterRules,
     /// The most bytes that the answer may have.
     pub(super) limit: usize,
@@ -98,7 +99,7 @@ impl<'a> AnswerContext<'a, '_> {
             return Ending::Reply(Count::Overloaded.into()).into();
         };
         let extra = remembered.then_some(code::CACHED_ERROR);
-        // A rule that is no longer in force may have sent another query upstream.
+        // The failure may be that of another name, which was the target of a rule that is no longer in force.
         if let Some(said) = failure.said.as_ref().filter(|said| self.is_about(said)) {
             return self.copy(said, Count::Failed, None, extra, out);
         }
@@ -142,7 +143,7 @@ impl<'a> AnswerContext<'a, '_> {
                 stale_ttl,
             };
             let chain = answer.chain().map(|(name, _)| name);
-            // Addresses that will be truncated anyway lead nowhere.
+            // Addresses that will be truncated anyway are not checked.
             let addresses = answer.addresses().take(if fits { usize::MAX } else { 0 });
             let found = rules.decide(later, chain, addresses);
             later = found.later;
@@ -158,8 +159,8 @@ impl<'a> AnswerContext<'a, '_> {
                 && let Some((by, nxdomain)) =
                     self.blocked_services(answer, &rules, later, &mut left_out)
             {
-                // If all services are blocked, the rule of the last one decides the answer. A rule that demands TCP decides
-                // about the whole message, as in other places.
+                // If all services are blocked, the rule of the last one decides the answer. A rule that demands TCP
+                // truncates the whole message.
                 let is_whole = left_out.len() == answer.services();
                 if is_whole || demands_tcp(&by) {
                     let hops = answer.chain().count();
@@ -196,8 +197,8 @@ impl<'a> AnswerContext<'a, '_> {
         Ending::Reply(count.into()).into()
     }
 
-    /// Adds the SVCB and HTTPS records to `left_out` whose target is blocked, or one of their address hints. Returns the rule
-    /// that blocks the last of them, or the first that demands TCP; and whether it denies the name that owns these records.
+    /// Adds to `left_out` the SVCB and HTTPS records that have a blocked target or address hint. Returns the rule that
+    /// blocks the last of them, or the first that demands TCP; and whether it denies the name that owns these records.
     fn blocked_services(
         &self,
         answer: &Answer,
@@ -210,7 +211,7 @@ impl<'a> AnswerContext<'a, '_> {
         for (target, record) in answer.service_targets() {
             if let Some(by) = rules.blocks(later, &target) {
                 left_out.push(record);
-                // The target of a service may be denied. The owner exists.
+                // Even if the rule denies the target, the owner of the record exists.
                 blocked = Some((by, false));
                 if demands_tcp(&by) {
                     return blocked;
@@ -267,7 +268,7 @@ struct Additional<'a, 's, 'l> {
     later: LaterRules,
     /// The last owner, and whether it is blocked: servers send the addresses of a name one after the other.
     owner: Option<(Name, bool)>,
-    /// How many owners were decided.
+    /// The number of owners that were checked.
     decided: usize,
 }
 

@@ -67,7 +67,7 @@ pub(super) trait Exchange {
     fn refresh(&mut self, key: Key);
 
     /// Keeps a message until upstream has answered; then [`Dispatcher::conclude`] writes its answer. `stale` is
-    /// an answer past its TTL, for the case that upstream fails.
+    /// an answer past its TTL, in case upstream fails.
     fn resolve(&mut self, handle: Self::Handle, key: Key, stale: Option<Arc<Entry>>);
 }
 

@@ -23,7 +23,7 @@ pub trait Observer: Send + Sync + 'static {
 
 /// A query that has its answer, or gets none.
 pub struct Finished<'q> {
-    /// Who sent it.
+    /// The sender of the query.
     pub client: &'q Client,
     /// The message as it was received.
     pub packet: &'q [u8],

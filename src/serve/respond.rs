@@ -82,7 +82,7 @@ pub struct Known<'k> {
 /// that came in the meantime applies at once. Never waits.
 ///
 /// Returns [`Step::Resolve`] if upstream must be asked for yet another name: a rule puts it in place of a name in
-/// upstream's answer, or the policy has changed. `None` if this cannot be said without waiting for a thread that writes to
+/// upstream's answer, or the policy has changed. Returns `None` if it would have to wait for a thread that writes to
 /// the cache. Neither happens if `known.is_last`.
 pub fn conclude(
     now: u32,
@@ -192,7 +192,7 @@ pub(super) fn answer<'a>(
         }
         Synthesis::Alias(context, by) => context.alias(by, &BlockedAt::Question, target, out),
     };
-    step.expect("no lookup above avoids waiting")
+    step.expect("the lookups above wait, so they have a result")
 }
 
 /// Like [`answer`], for a worker. Its worker cache has the answer, if at all, at the given location. Never waits:
@@ -299,7 +299,7 @@ const UNKNOWN: Failure = Failure {
 };
 
 impl Known<'_> {
-    /// What the resolution says about the target of an alias. `None` if it is about another name.
+    /// The result of the resolution for the target of an alias. `None` if the resolution is about another name.
     fn about(&self, key: KeyRef<'_>) -> Option<Target> {
         let usable =
             |stale: &Option<Arc<Entry>>| stale.as_ref().is_none_or(|entry| key.is_of(entry));
@@ -350,7 +350,7 @@ fn finish(
     }
 }
 
-/// What a query needs after the policy has decided on its name.
+/// The data that a query needs after the policy has decided on its name.
 enum Synthesis<'a, 'p> {
     /// Nothing: `out` holds the answer, if there is one.
     Ended(Ending),
@@ -423,7 +423,7 @@ fn synthesize<'a, 'p>(
     Synthesis::Forward(context(later))
 }
 
-/// The end of a packet that could not be read. Only permitted clients get an answer.
+/// Answers or drops a packet that could not be parsed. Only permitted clients get an answer.
 fn refuse_packet(reject: Reject, permitted: bool, packet: &[u8], out: &mut Vec<u8>) -> Ending {
     let count = match reject.fault() {
         Fault::Short => Count::Short,

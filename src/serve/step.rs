@@ -41,8 +41,7 @@ pub enum Step {
     /// again.
     Refresh(Key, Tally),
     /// Upstream must be asked; [`conclude`](super::respond::conclude) then writes the answer. The key is that of the
-    /// query, or that of a name which a rule puts in place of a name. The entry is an answer past its TTL, for the case
-    /// that upstream fails.
+    /// query, or that of the target of an alias. The entry is an answer past its TTL, in case upstream fails.
     Resolve(Key, Option<Arc<Entry>>),
 }
 
@@ -55,8 +54,8 @@ impl From<Ending> for Step {
     }
 }
 
-/// How often a message that waits for upstream was dispatched before. Upstream is asked for two names if a rule puts a
-/// name in place of one in upstream's answer, and for another name if the policy changes meanwhile. The number is limited,
+/// How often a message that waits for upstream was dispatched before. Upstream is asked for a second name if a CNAME
+/// rule applies to a name in its answer, and for another name if the policy changes meanwhile. The number is limited,
 /// so that every query ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Attempt {
@@ -65,7 +64,7 @@ pub enum Attempt {
     First,
     /// Once.
     Second,
-    /// As often as possible: the message must be answered with what is known.
+    /// As often as permitted: the message must be answered with the data that is known.
     Last,
 }
 

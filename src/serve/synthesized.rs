@@ -99,7 +99,8 @@ pub(super) fn blocked(
         let target = place.chain(&mut reply, blocking);
         let is_service = matches!(place, BlockedAt::Target { service: true, .. });
         let owner = target.as_ref().map_or(Owner::Question, Owner::Name);
-        // The records are those of a service's target, which is not the name that was queried.
+        // For a service, the records of the rule would be those of the service's target. They are left out, because the
+        // target is not the queried name.
         let is_answered = match &blocking.effect_answer {
             None => sinkhole(&mut reply, query.rtype, blocking, owner),
             Some(EffectAnswer::Records(all)) if !is_service => {
@@ -108,7 +109,7 @@ pub(super) fn blocked(
             Some(_) => false,
         };
         if !is_answered {
-            // A rule that is not on a name decides about the whole name.
+            // A rule whose trigger is not a name, such as an address, counts as a rule on the blocked name.
             let blocked = target.as_ref().unwrap_or(&query.name);
             let labels = by.hit.labels().unwrap_or(blocked.label_count());
             // The target of a service does not appear in the answer. Therefore the owner of the SVCB or HTTPS record
@@ -137,7 +138,7 @@ pub(super) fn reason(blocking: &Blocking) -> Option<Ede<'_>> {
     Some(Ede { code, text })
 }
 
-/// Answers a query about a name whose alias would be too long (RFC 6672, section 2.2).
+/// Answers a query for an alias whose target would be too long (RFC 6672, section 2.2).
 pub(super) fn too_long(query: &Query<'_>, blocking: &Blocking, limit: usize, out: &mut Vec<u8>) {
     let why = reason(blocking);
     bare(query, Rcode::YxDomain, why.as_slice(), limit, out);
@@ -242,8 +243,8 @@ fn sinkhole(
     any
 }
 
-/// Whether the query is for data of the parent zone: the DS record of a locally served zone. By the parent's answer
-/// validators learn that the zone is unsigned (RFC 8375, section 4; RFC 6303, section 3).
+/// Whether the query is for data of the parent zone: the DS record of a locally served zone. The parent's answer proves
+/// to validators that the zone is unsigned (RFC 8375, section 4; RFC 6303, section 3).
 pub(super) fn is_parents(query: &Query<'_>, zone: LocalZone, labels: usize) -> bool {
     zone == LocalZone::Empty && query.rtype == rtype::DS && query.name.label_count() == labels
 }

@@ -10,8 +10,8 @@ pub fn word(bytes: &[u8], at: usize) -> u64 {
     }
 }
 
-/// Reads the last bytes, fewer than eight, as two overlapping numbers. This happens so often at the end of a label that
-/// copying the bytes to a buffer would cost too much.
+/// Reads the last bytes, fewer than eight. Four or more are read as two overlapping numbers. This happens so often at
+/// the end of a label that copying the bytes to a buffer would cost too much.
 #[inline(always)]
 fn tail(bytes: &[u8], at: usize) -> u64 {
     let rest = bytes.get(at..).unwrap_or(&[]);

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 1 | bits 0 to 4: number of children (n); bit 5: `LONG`; bits 6 and 7: how values are stored ([`ValueFormat`]) |
 //! | 0 to 3 | the common value: that of all children that are not `EXPLICIT` |
-//! | n | a tag each: seven bits of the first label's hash, above the bit `EXPLICIT` |
+//! | n | the tag of each child: seven bits of the hash of its first label, and `EXPLICIT` in the lowest bit |
 //! | n | the size of each child in bits, or its low byte |
 //! | n if `LONG` | the high byte of each size |
 //! | the rest, padded with zeros to a multiple of [`UNIT`] | the children, one after the other without padding |
@@ -14,7 +14,7 @@
 //! value in 7, 11 or 23 bits.
 //!
 //! In a bucket without a common value, each child has its value in 15 bits, and `EXPLICIT` itself says whether a
-//! [`ChildRef`] precedes it. Where nearly every child has another value, this takes the fewest bits.
+//! [`ChildRef`] precedes it. This takes the fewest bits if the values of nearly all children differ.
 //!
 //! A child with the tag `ONLY_CHILD` is the only child of the one before it, which has no [`ChildRef`]. Most
 //! nodes with children have one child, called `www`, and a bucket for it would cost another access to memory.
@@ -31,8 +31,8 @@ pub const MAX_CHILDREN: usize = 31;
 const LONG: u8 = 0x20;
 /// The lowest bit of the number of [`ValueFormat`].
 const FORMAT_SHIFT: u32 = 6;
-/// In a tag: after the text of the child come its value and, if it has children, its [`ChildRef`]. Without a common
-/// value: the child has children.
+/// The bit of a tag that is set if fields follow the text of the child. In a bucket without a common value, it is set
+/// if the child has children.
 const EXPLICIT: u8 = 1;
 /// The tag of the only child of the preceding child. No hash has this tag.
 const ONLY_CHILD: u8 = 0;
@@ -43,7 +43,7 @@ const NEAR_BYTES: usize = 1 << 11;
 /// Zeros before the first bucket. The explicit part of a child is read together with the bytes before it,
 /// whatever they are.
 pub const LEADING_ZEROS: usize = 8;
-/// Zeros after the last bucket, so that each bucket can be read as if it had the maximum size.
+/// Zeros after the last bucket, so that an array of this length can be read at each bucket.
 pub const TRAILING_ZEROS: usize = NEAR_BYTES + 16;
 
 /// The first value that does not fit into 23 bits.
@@ -103,7 +103,7 @@ impl ChildRef {
     }
 }
 
-/// The number of buckets of a class: 4 to 7, then four steps for each power of two.
+/// The number of buckets of a class: 4, 5, 6, 7, then 8, 10, 12, 14, then 16, 20, and so on.
 #[inline(always)]
 pub fn buckets(class: u32) -> u32 {
     (4 + class % 4) << (class / 4 % 32)
@@ -146,7 +146,7 @@ impl ValueFormat {
         }
     }
 
-    /// The bits of a value.
+    /// The number of bits of a value.
     #[inline(always)]
     fn value_bits(self) -> u64 {
         match self {
@@ -157,14 +157,14 @@ impl ValueFormat {
         }
     }
 
-    /// The bits after the text and the [`ChildRef`] of a child: its value and, except with [`Each`](Self::Each), the bit
-    /// that says whether it has children.
+    /// The number of bits after the text and the [`ChildRef`] of a child: those of its value and, except with
+    /// [`Each`](Self::Each), the bit that says whether it has children.
     #[inline(always)]
     fn tail_bits(self) -> u64 {
         self.value_bits() + 1 - self.is_each()
     }
 
-    /// The bytes before the tags: the first byte and the common value.
+    /// The number of bytes before the tags: those of the first byte and the common value.
     #[inline(always)]
     fn head_bytes(self) -> usize {
         match self {
@@ -181,7 +181,8 @@ impl ValueFormat {
         u64::from(self == Self::Each)
     }
 
-    /// The bits of the common value and of the tails, if `explicit` of `count` children have another value or children.
+    /// The number of bits of the common value and of the tails, if `explicit` of `count` children have another value or
+    /// children.
     fn bits(self, count: usize, explicit: usize) -> usize {
         let tails = if self == Self::Each { count } else { explicit };
         (self.head_bytes() - 1) * 8 + tails * self.tail_bits() as usize

@@ -33,7 +33,8 @@ pub struct Clauses {
 #[derive(Clone, Debug)]
 pub struct ClausesBuilder {
     table: Clauses,
-    /// For each clause a number of its source and tier. Only rules in the same group make each other redundant.
+    /// The group of each clause: the number of its source and tier. Only rules of one group can make each other
+    /// redundant.
     groups: Vec<u32>,
     numbers: HashMap<Clause, u32>,
     effect_numbers: HashMap<Effect, u32>,
@@ -59,8 +60,7 @@ impl Default for ClausesBuilder {
 }
 
 impl ClausesBuilder {
-    /// The clauses of `sources` sources that have the default effect only: the number of a clause is that of its
-    /// source.
+    /// One clause with the default effect for each of `sources` sources. The number of a clause is that of its source.
     pub fn of_sources(sources: usize) -> Self {
         let mut builder = Self::default();
         for source in 0..sources {
@@ -118,7 +118,7 @@ impl ClausesBuilder {
         self.table.effects.len() == 1
     }
 
-    /// The subtree rule with the clause of a rule.
+    /// The rule with the same clause and the scope `Subtree`.
     fn subtree(rule: u32) -> u32 {
         rule & !ImageRule::SCOPE | ImageRule::SUBTREE
     }
@@ -131,9 +131,9 @@ impl ClausesBuilder {
         }
     }
 
-    /// Whether a rule is redundant among the `rules` on its name and the rules that cover all names below its ancestors,
-    /// the nearest ancestor first and each in the form of [`cover`](Self::cover): without the rule, the same effect of its
-    /// source applies to the same names.
+    /// Whether a rule is redundant: without it, the same effect of its source applies to the same names. `rules` are
+    /// the rules on its name. `above` has, for each ancestor of the name and the nearest first, the rules that cover
+    /// all names below it, in the form of [`cover`](Self::cover).
     pub(super) fn is_redundant<'c>(
         &self,
         rule: u32,
@@ -141,8 +141,8 @@ impl ClausesBuilder {
         mut above: impl Iterator<Item = &'c [u32]>,
     ) -> bool {
         if self.is_plain() {
-            // A source has one clause, so the nearest covering rule is any. This path is fast even if tens of thousands of
-            // orders have rules on one name.
+            // Each source has only one clause, so any covering rule of the source makes the rule redundant, not only
+            // the nearest one. This path is fast even if tens of thousands of orders have rules on one name.
             let subtree = Self::subtree(rule);
             return rule != subtree && rules.contains(&subtree)
                 || above.any(|covers| covers.contains(&subtree));
@@ -164,7 +164,7 @@ impl ClausesBuilder {
         covering == Some(clause)
     }
 
-    /// The clause that applies among those of the rules with this scope that belong to the group of `clause`.
+    /// Of the rules with this scope in the group of `clause`, the clause of the one that takes precedence.
     fn best(&self, rules: &[u32], scope: u32, clause: u32) -> Option<u32> {
         let group = self.groups.get(clause as usize)?;
         let mut best = None;
@@ -183,12 +183,12 @@ impl ClausesBuilder {
 }
 
 impl Clauses {
-    /// How many there are.
+    /// The number of clauses.
     pub fn len(&self) -> usize {
         self.all.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no clauses.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
@@ -208,7 +208,7 @@ impl Clauses {
         self.all[clause as usize]
     }
 
-    /// A number of the clause's source and tier.
+    /// The group of a clause: the number of its source and tier.
     ///
     /// # Panics
     /// If there is no such clause.
@@ -216,7 +216,7 @@ impl Clauses {
         u32::from(self.get(clause).source) << 2 | self.effect(clause).tier as u32
     }
 
-    /// The order in which clauses of one group precede each other. Groups have an arbitrary order.
+    /// A sort key for clauses: those of one group sort by precedence, and groups in an arbitrary order.
     ///
     /// # Panics
     /// If there is no such clause.

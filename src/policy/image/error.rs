@@ -26,7 +26,7 @@ pub enum ImageError {
     #[error("damaged: {0} (not as written)")]
     Damaged(&'static str),
     /// The digests match, but the content is inconsistent.
-    #[error("invalid: its {0} is not what this program writes")]
+    #[error("invalid: inconsistent {0}")]
     Invalid(&'static str),
 }
 
@@ -38,7 +38,7 @@ pub enum TooLarge {
     Buckets,
     /// 16,777,216 groups of the directory.
     #[error(
-        "too many names have many names directly below them, more than one image can hold; leave out a list"
+        "more names that have many names directly below them than fit into one image; leave out a list"
     )]
     Directory,
     /// 65,535 sources, or rules on one name.
@@ -59,7 +59,7 @@ pub enum TooLarge {
     )]
     Patterns,
     /// A pattern is not accepted.
-    #[error("the pattern `{pattern}` {problem}")]
+    #[error("the pattern `{pattern}`: {problem}")]
     Pattern {
         /// The pattern.
         pattern: Box<str>,

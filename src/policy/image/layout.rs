@@ -48,7 +48,7 @@ pub enum Section {
     Buckets,
     /// Offsets of the buckets of nodes with many children: see `directory`.
     Directory,
-    /// A filter for each of these buckets.
+    /// A filter for each slot of the directory.
     Filters,
     /// The children of the root: see `tld_table`.
     TldTable,
@@ -167,7 +167,7 @@ pub struct Extent {
 /// The extents of all sections, in the order of [`Section::ALL`].
 pub type Extents = [Extent; SECTIONS];
 
-/// Reads the header of a file of `size` bytes. Each section lies after the preceding one and within the file.
+/// Reads the header of a file of `size` bytes. Checks that each section is after the preceding one and within the file.
 ///
 /// # Errors
 /// [`ImageError`] if `head` is not a valid header.

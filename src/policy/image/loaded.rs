@@ -87,7 +87,8 @@ impl Image {
     }
 
     /// The number of rules of its sources that are not in the image, because others of the same source cover them. They
-    /// were left out when this image was written, or an earlier one from which its rules were copied.
+    /// were left out when this image was written, or when an earlier image was written from which its rules were
+    /// copied.
     pub fn pruned(&self) -> u64 {
         let rules = self.provenance.sources.iter().map(|source| source.rules);
         let given = rules.fold(0, u64::saturating_add);

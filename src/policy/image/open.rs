@@ -199,7 +199,7 @@ fn validate(image: &Image) -> Result<(), ImageError> {
     }
     let root = rules.get(image.root_value as usize);
     counted.rules += u64::from(*root.ok_or(ImageError::Invalid("values"))?);
-    // Readers allocate by the counts of the header.
+    // Other code allocates memory according to the counts in the header.
     if counted != image.facts {
         return Err(ImageError::Invalid("counts"));
     }

@@ -15,7 +15,7 @@ pub enum Position {
     Above,
     /// The name itself.
     At,
-    /// Below the name. Each node below the looked-up name is reported, or is below the last node that is.
+    /// Below the name. At most two such nodes are reported; all others are below the last reported node.
     Below,
 }
 
@@ -67,7 +67,7 @@ struct FoundChild {
     packed: u64,
 }
 
-/// No child was found. The level at which a walk starts is never that of a child.
+/// The level if no child was found: that of the root, which is never a child.
 const NOWHERE: usize = 0;
 
 impl FoundChild {
@@ -147,7 +147,7 @@ impl TrieView<'_> {
     #[inline(always)]
     pub(super) fn locate_bucket(&self, state: &mut LookupState<'_>) {
         if state.in_directory {
-            // A slot that does not exist has no filter either.
+            // A slot that does not exist has no filter either, so `may_hold` is false for it.
             state.bucket = self.directory.bucket(state.slot).unwrap_or(state.bucket);
             self.prefetch_bucket(state.bucket);
         }
@@ -271,7 +271,7 @@ impl TrieView<'_> {
         }
         let found = found(bucket, state, state.level + 1, place, &text);
         match IS_LAST {
-            // Nothing waits for the reference to its children.
+            // The reference to its children is not needed.
             true => FoundChild {
                 packed: u64::from(found.value()),
                 ..found
@@ -280,8 +280,8 @@ impl TrieView<'_> {
         }
     }
 
-    /// Finds the child with the next label. The child at `place` matches in the first sixteen bytes, up to
-    /// bit `at`, and needs a closer look after them.
+    /// Finds the child with the next label. The text of the child at `place` matches the first sixteen bytes of the
+    /// label, up to bit `at`; the rest of the text is still to be compared.
     #[inline(never)]
     fn find_rest(
         &self,

@@ -248,6 +248,6 @@ fn nodes_with_an_only_child_have_the_values_of_leaves() {
     let provenance = Provenance::numbered(SOURCES as usize);
     let (to, _) = writer.finish(&provenance).expect("memory");
     let image = Image::open(ImageBytes::Heap(to.into_inner())).expect("undamaged");
-    // The root has one, too.
+    // The root has a value, too.
     assert_eq!(image.value_count(), SOURCES + 1);
 }

@@ -123,7 +123,7 @@ impl PairHistogram {
         histogram
     }
 
-    /// The code lengths in bits, by Huffman's algorithm. Symbols that never occur get none. Frequencies are
+    /// The code lengths in bits, by Huffman's algorithm. The length is 0 for pairs that never occur. Frequencies are
     /// evened out until no code is longer than [`MAX_BITS`].
     pub fn lengths(&self) -> Vec<u8> {
         let mut weights: Vec<(usize, u64)> = Vec::new();
@@ -320,7 +320,7 @@ impl Decoder {
     }
 
     /// Decodes the labels in the `size` bits from bit `start` on. Calls `each` with every byte, and with
-    /// `None` after each label. Returns whether the bits end with a symbol.
+    /// `None` after each label. Returns whether the bits end at the end of a symbol.
     pub fn decode(
         &self,
         bytes: &[u8],

@@ -10,13 +10,13 @@ use super::error::{ImageError, TooLarge};
 use crate::policy::patterns::PatternSet;
 use crate::policy::prefix::{AddressOf, Prefix};
 
-/// The bytes of a rule on a network: its clause (4), whose address it is about (1), the length of the prefix (1), two zeros,
-/// the first address (16, the most significant byte first).
+/// The size of a rule on a network: its clause (4 bytes), 0 for addresses of clients or 1 for addresses in answers (1),
+/// the length of the prefix (1), two zeros, the first address (16, the most significant byte first).
 const SIZE: usize = 24;
 /// The number of rules on networks that an image can have.
 const MAX_PREFIXES: usize = 1 << 24;
 
-/// The number of sources and tiers of an image that can have patterns: a name is searched for those of each.
+/// The maximum number of pattern groups of an image. A lookup matches the name against each group separately.
 const MAX_PATTERN_GROUPS: usize = 256;
 /// The memory that all compiled patterns of an image can take, in bytes.
 const MAX_PATTERN_MEMORY: usize = 256 << 20;
@@ -33,7 +33,7 @@ pub struct Triggers {
 pub struct PatternGroup {
     /// The compiled patterns.
     pub set: PatternSet,
-    /// The text and the clause of each pattern. An earlier one precedes later ones.
+    /// The text and the clause of each pattern. Earlier patterns take precedence over later ones.
     pub rules: Vec<(String, u32)>,
 }
 
@@ -59,7 +59,8 @@ impl Triggers {
         self.patterns.push((pattern.to_owned(), clause));
     }
 
-    /// Adds the rules of `other` for whose clauses `clause` returns a new number.
+    /// Adds the rules of `other`. `clause` maps the number of a clause to a new one, or to `None` to leave its rules
+    /// out.
     ///
     /// # Errors
     /// If there are too many.
@@ -155,7 +156,7 @@ impl Triggers {
     /// Reads the two sections of an image that has these clauses.
     ///
     /// # Errors
-    /// If they are not what [`sections`](Self::sections) writes of finished rules.
+    /// If they do not have the form in which [`sections`](Self::sections) writes sorted and checked rules.
     pub(super) fn from_sections(
         prefixes: &[u8],
         patterns: &[u8],
@@ -301,7 +302,7 @@ mod tests {
             .finish(&clauses())
             .expect_err("refused")
             .to_string();
-        assert!(error.starts_with("the pattern `(` "), "{error}");
+        assert!(error.starts_with("the pattern `(`: "), "{error}");
     }
 
     #[test]

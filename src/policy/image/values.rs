@@ -1,5 +1,5 @@
-//! Values of nodes: the rules on a name, and the sources that have rules below it. The value of a node with an only child
-//! has the rules alone: that child's value says what is below.
+//! Values of nodes: the rules on a name, and the sources that have rules below it. If a node has an only child in its
+//! bucket, its value has only the rules. The sources below are then read from the only child.
 
 use foldhash::HashMap;
 
@@ -138,7 +138,7 @@ impl Interner {
     }
 }
 
-/// A value of an image.
+/// The rules on a name and the sources that have rules below it, as an image stores them.
 #[derive(Clone, Copy)]
 pub struct Value<'o> {
     words: &'o [u8],

@@ -13,10 +13,11 @@ use crate::wire::name::Name;
 pub const BATCH: usize = 32;
 
 impl Image {
-    /// Walks to each name and calls `pass` for every node on the way: with the index of the name, the
-    /// position of the node, its number of labels (for a node below the name, the labels of the name), and
-    /// its value. The nodes of a name come from the root down. After its ancestors come at most two nodes: the name
-    /// itself or the next node below, and the only child of that node. Never allocates.
+    /// Walks to each name and calls `pass` for every node on the way, but for the root only if it has rules or is the
+    /// name. The arguments are the index of the name, the position of the node, its number of labels (for a node below
+    /// the name, the labels of the name), and its value. The nodes of a name come from the root down. After its
+    /// ancestors come at most two nodes: the name itself or the next node below, and the only child of that node. Never
+    /// allocates.
     #[inline]
     pub fn walk(&self, names: &[&Name], mut pass: impl FnMut(usize, Position, usize, u32)) {
         if let [name] = names {

@@ -172,7 +172,7 @@ impl<W: Write + Seek> Writer<W> {
             parent.sources_below.grow_and_insert(place);
         }
         let chain = node.rules.is_empty() && node.finished.is_chain();
-        // An only child directly follows the node in the same bucket, instead of having a bucket of its own.
+        // An only child directly follows the node in the same bucket. This avoids a bucket for one child.
         let single = !node.rules.is_empty() && node.finished.is_one_child();
         if chain {
             // A chain of nodes without rules is one edge.
@@ -190,8 +190,8 @@ impl<W: Write + Seek> Writer<W> {
                     &mut self.scratch,
                 )?
             };
-            // Lookups read what is below from the only child itself. So nodes with it do not need values of their own for
-            // each combination of rules on the name and rules below.
+            // Lookups read the sources below from the only child. So the value of the node does not depend on them, and
+            // fewer combinations of rules and sources need a value.
             let below = sources(&node.sources_below).filter(|_| !single);
             let value = self.interner.intern(&node.rules, below)?;
             (parent.finished).push(node.hash, false, value, children, &mut self.bits);

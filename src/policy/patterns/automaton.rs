@@ -15,8 +15,8 @@ use super::text::TEXT;
 /// The maximum number of cells of a table, so that a row's offset fits into 16 bits.
 const MAX_CELLS: usize = u16::MAX as usize;
 
-/// Limits for the construction, in bytes. A table has two bytes per cell, and the tables that it is made from at most
-/// eight.
+/// Limits for the construction, in bytes. The table has two bytes per cell; the DFA that it is made from has at most
+/// eight bytes per cell.
 const NFA_LIMIT: usize = 1 << 20;
 const DFA_LIMIT: usize = 8 * MAX_CELLS;
 const DETERMINIZE_LIMIT: usize = 2 * DFA_LIMIT;
@@ -27,7 +27,7 @@ const DETERMINIZE_LIMIT: usize = 2 * DFA_LIMIT;
 pub(super) struct Automaton {
     /// The column of each byte. Texts have no byte above 127.
     columns: [u8; 128],
-    /// The offset of the row that follows.
+    /// For each row and column, the offset of the next row.
     table: Box<[u16]>,
     /// The row at the start of a text, and the one at any other place.
     starts: [u16; 2],
@@ -74,8 +74,8 @@ impl Automaton {
             + size_of_val(&*self.matches)
     }
 
-    /// Calls `each` with the index of every pattern that matches from `from` on, possibly several times. `each` returns from which index
-    /// on further matches do not matter. Returns the number of steps.
+    /// Calls `each` with the index of every pattern that matches from `from` on, possibly several times. `each` returns
+    /// a limit: patterns with this index or a higher one need not be reported any more. Returns the number of steps.
     #[inline]
     pub(super) fn run(&self, text: &[u8], from: usize, mut each: impl FnMut(u32) -> u32) -> usize {
         let mut row = self.starts[usize::from(from > 0)];
@@ -110,7 +110,8 @@ impl Automaton {
     }
 }
 
-/// A pattern that matches from the start of a run, where the given one matches anywhere.
+/// The pattern with any bytes before it, so that a run finds a match at any place. A pattern that begins with `^` is
+/// returned unchanged.
 fn anywhere(pattern: &Hir) -> Hir {
     let needed = pattern.properties().look_set_prefix();
     match needed.contains(Look::Start) {
@@ -153,7 +154,7 @@ struct Rows {
     /// The states at the start of a text and at any other place.
     starts: [u32; 2],
     states: Vec<StateID>,
-    /// For each state, the index in `states` that follows for each column.
+    /// For each state and column, the index of the next state in `states`.
     next: Vec<u32>,
     width: usize,
 }
@@ -163,7 +164,7 @@ impl Rows {
         let (columns, examples) = columns(dfa);
         let width = examples.len() + 1;
         let at_start = start::Config::new().anchored(Anchored::Yes);
-        // Patterns that depend on what the byte before is are only run from the start.
+        // Patterns with assertions about the preceding byte are only run from the start of a text.
         let inside = at_start.clone().look_behind(Some(b'-'));
         let mut states = vec![DEAD];
         let mut numbers = HashMap::from([(DEAD, 0)]);

@@ -54,7 +54,7 @@ pub enum Problem {
     TooMany,
     /// The automata are too large in all.
     #[error(
-        "the patterns up to this one need too much memory in all; remove some of the complex ones"
+        "needs too much memory together with the patterns before it; remove some of the complex ones"
     )]
     SetTooLarge,
 }

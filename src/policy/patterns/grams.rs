@@ -2,10 +2,10 @@
 
 use super::text::{END, START, TEXT};
 
-/// What the entries of a slot may cost together, which bounds the work for a window.
+/// The maximum total cost of the entries of a slot, which bounds the work for a window.
 const MAX_COST: u8 = 128;
 
-/// What an entry costs that leads to a run of an automaton. Others cost 1.
+/// The cost of an entry that leads to a run of an automaton. Other entries cost 1.
 const RUN_COST: u8 = 8;
 
 /// The maximum number of entries.
@@ -23,7 +23,7 @@ pub(super) const WINDOW: usize = 4;
 /// The literals of all patterns, each found by one window of it.
 #[derive(Debug)]
 pub(super) struct Grams {
-    /// Which hashes of windows have an entry. A power of two words.
+    /// A Bloom filter of the windows that have an entry. The number of words is a power of two.
     filter: Box<[u64]>,
     /// For each slot, where its entries begin; and the number of entries.
     slots: Box<[u32]>,
@@ -32,11 +32,11 @@ pub(super) struct Grams {
     texts: Box<[u8]>,
     /// The logarithm of the number of slots.
     slot_bits: u32,
-    /// How far a hash is shifted for a word of the filter.
+    /// The number of bits by which a hash is shifted right to select a word of the filter.
     filter_shift: u32,
 }
 
-/// What a literal stands for.
+/// The consequence of finding a literal in a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Target {
     /// The pattern with this index matches.
@@ -56,7 +56,7 @@ impl Target {
     }
 }
 
-/// A literal, and what it stands for.
+/// A literal and its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Entry {
     window: u32,
@@ -69,7 +69,7 @@ struct Entry {
 }
 
 impl Grams {
-    /// A table of literals, each with a number that it stands for. They must not need more than [`MAX_ENTRIES`].
+    /// A table of literals, each with its target. Together they must not need more than [`MAX_ENTRIES`] entries.
     ///
     /// # Errors
     /// The index of a literal for which there is no room.
@@ -141,8 +141,8 @@ impl Grams {
         may_have.map(|offset| from + offset)
     }
 
-    /// Calls `each` with what every literal stands for whose window is at `at`, and where the literal begins. Returns the
-    /// number of entries that were compared.
+    /// For every literal whose window is at `at`, calls `each` with its target and the offset at which the literal
+    /// begins. Returns the number of entries that were compared.
     pub(super) fn literals_at(
         &self,
         edged: &[u8],
@@ -247,7 +247,7 @@ pub(super) fn commonness(window: [u8; WINDOW]) -> u64 {
     window.into_iter().map(frequency).product()
 }
 
-/// Windows that most names have one of.
+/// Very common windows: most names contain at least one of them.
 const COMMON: [&[u8; WINDOW]; 8] = [
     b".com", b"com\0", b".net", b"net\0", b".org", b"org\0", b"\x01www", b"www.",
 ];

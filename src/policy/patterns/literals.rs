@@ -20,7 +20,7 @@ const MAX_LITERALS: usize = 1024;
 /// The maximum number of literals that are made from a sequence of parts.
 const MAX_CROSSED: usize = 64;
 
-/// How many parts of a sequence are searched for literals from each of its parts on.
+/// The maximum number of consecutive parts of a sequence that are searched together for literals.
 const MAX_PARTS: usize = 8;
 
 /// Literals of a pattern. Its start and its end appear as [`START`] and [`END`].
@@ -42,10 +42,12 @@ pub(super) enum Role {
 }
 
 impl Literals {
-    /// The sets of literals that a pattern has, of which any may be used. None if all have a literal that is too short.
+    /// The sets of literals that a pattern has, of which any may be used. Empty if every set would have a literal that
+    /// is too short.
     pub(super) fn of(pattern: &Hir) -> Vec<Self> {
         let mut looks = pattern.properties().look_set();
-        // An edge in a text is one byte, so a literal must not have two where the pattern needs one.
+        // A text has only one byte for each edge. If a match can need `^` or `$` twice, as in `^^a`, its literals must
+        // not contain that edge.
         let edges = [Look::Start, Look::End].map(|look| {
             looks = looks.remove(look);
             count(pattern, look) <= 1
@@ -68,7 +70,7 @@ impl Literals {
         beginning.into_iter().chain(inside).collect()
     }
 
-    /// `None` if there is no limit to the literals, or one of them is too short.
+    /// `None` if the number of literals is not limited, or one of them is too short.
     fn new(literals: &Seq, role: Role) -> Option<Self> {
         let mut texts: Vec<_> = literals.literals()?.iter().map(Literal::as_bytes).collect();
         if texts.is_empty() || texts.iter().any(|text| text.len() < MIN_LITERAL) {
@@ -96,7 +98,7 @@ impl Literals {
         all.min_by_key(|literals| literals.commonness(commonness))
     }
 
-    /// How common the literals are in names, by how common windows are.
+    /// How common the literals are in names. `of_window` returns how common a window is.
     pub(super) fn commonness(&self, of_window: impl Fn([u8; WINDOW]) -> u64) -> u64 {
         let texts = self.texts.iter();
         texts
@@ -105,8 +107,8 @@ impl Literals {
     }
 }
 
-/// How many literals of a set of patterns have each window. Literals that many patterns could use are common words, and
-/// patterns should use others.
+/// For each window, the number of literals of a set of patterns that contain it. Literals that many patterns could use
+/// are common words, and patterns should use others.
 pub(super) struct Uses(HashMap<[u8; WINDOW], u64>);
 
 impl Uses {
@@ -135,7 +137,7 @@ impl Uses {
     }
 }
 
-/// How much rarer literals inside must be to be used instead of those with which every match begins.
+/// Literals inside a match are used instead of those at its beginning only if they are this many times rarer.
 const PREFERENCE: u64 = 16;
 
 /// The commonness of a literal that is shorter than a window.
@@ -150,7 +152,7 @@ fn extractor() -> Extractor {
     extractor
 }
 
-/// The maximum number of times that `look` occurs in a match, where 2 stands for more.
+/// The maximum number of times that `look` occurs in a match; 2 if it can occur more often than once.
 fn count(hir: &Hir, look: Look) -> u32 {
     if !hir.properties().look_set().contains(look) {
         return 0;
@@ -199,7 +201,7 @@ fn mark(hir: &Hir, edges: [bool; 2]) -> Hir {
     }
 }
 
-/// Sets of literals from all places of a part of a pattern but its beginning.
+/// Sets of literals of a part of a pattern, without the literals at its beginning.
 fn inside(extractor: &Extractor, hir: &Hir) -> Vec<Literals> {
     match hir.kind() {
         HirKind::Concat(parts) => {

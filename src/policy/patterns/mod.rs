@@ -168,8 +168,9 @@ impl PatternSet {
         self.grams.memory() + automata.map(Automaton::memory).sum::<usize>()
     }
 
-    /// Calls `each` with the index of every pattern that matches, in any order and possibly several times. `each` returns
-    /// from which index on further matches do not matter. Returns the work that was done.
+    /// Calls `each` with the index of every pattern that matches, in any order and possibly several times. `each`
+    /// returns a limit: patterns with this index or a higher one need not be reported any more. Returns the work that
+    /// was done.
     #[inline]
     fn search(&self, name: &NameText, mut each: impl FnMut(u32) -> u32) -> Work {
         let mut work = Work::default();
@@ -192,7 +193,7 @@ impl PatternSet {
         work: &mut Work,
     ) {
         let text = name.as_bytes();
-        // Groups that need not be run again, so that a literal can't be repeated to cost more.
+        // Groups that need not be run again. Without this, a name that repeats a literal would cost more time.
         let mut done = ArrayVec::<u32, 16>::new();
         let mut next = Some(at);
         while let Some(at) = next {
@@ -218,7 +219,7 @@ impl PatternSet {
         }
     }
 
-    /// Refuses a pattern that matches all names of the sample.
+    /// Returns an error for a pattern that matches all names of the sample.
     fn check_sample(&self) -> Result<(), PatternError> {
         let mut matches: Option<Vec<usize>> = None;
         for name in SAMPLE {
@@ -242,7 +243,7 @@ impl PatternSet {
     }
 }
 
-/// What a search has cost.
+/// The work that a search has done.
 #[derive(Clone, Copy, Debug, Default)]
 struct Work {
     /// Literals that were compared.

@@ -36,7 +36,7 @@ pub(super) fn parse(pattern: &str) -> Result<Hir, Problem> {
     }
 }
 
-/// The reason without the drawing, which takes several lines.
+/// The text of a syntax error on one line, without the copy of the pattern that marks the place of the error.
 fn reason(error: &regex_syntax::Error) -> String {
     let (kind, span) = match error {
         regex_syntax::Error::Parse(error) => (error.kind().to_string(), error.span()),
@@ -88,7 +88,8 @@ fn is_possible(byte: u8) -> bool {
     TEXT.contains(&byte) && !byte.is_ascii_uppercase()
 }
 
-/// The possible bytes of a class. Classes are closed under case, so nothing is lost with the upper-case letters.
+/// The possible bytes of a class. A class with an upper-case letter has the lower-case letter, too, so removing the
+/// upper-case letters loses nothing.
 fn possible(class: &Class) -> ClassBytes {
     let contains = |byte: u8| match class {
         Class::Bytes(class) => {

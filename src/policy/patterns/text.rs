@@ -50,7 +50,7 @@ impl NameText {
             }
             false => escape(name, &mut edged),
         }
-        // The root has one byte, which is both edges.
+        // The wire form of the root has only one byte, which is not enough for both edges.
         if wire.len() == 1 {
             edged.push(END);
         }

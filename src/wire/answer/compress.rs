@@ -32,7 +32,7 @@ struct LabelPosition {
 }
 
 impl Compressor {
-    /// Starts with the uncompressed name at offset `at` of a message.
+    /// A compressor for a message that has this uncompressed name at offset `at`.
     pub(in crate::wire) fn of_name(name: &[u8], at: usize) -> Self {
         let label_positions = label_starts(name).map(|start| LabelPosition {
             at: (at + start) as u16,
@@ -49,7 +49,7 @@ impl Compressor {
         self.label_positions.clear();
     }
 
-    /// Appends a name of another message, which starts there at offset `at`, to `out`. Returns the offset after it.
+    /// Appends the name at offset `at` of another message to `out`. Returns the offset after the name in that message.
     pub(in crate::wire) fn copy(
         &mut self,
         message: &[u8],

@@ -19,7 +19,8 @@ const IPV6HINT: u16 = 6;
 pub(super) struct Destinations {
     services: u16,
     targets: SmallVec<[u16; 4]>,
-    /// The offsets of the data of an SVCB or HTTPS record and of an address hint in it: hints of IPv4, and of IPv6.
+    /// For each address hint, the offset of the data of its SVCB or HTTPS record and the offset of the hint. IPv4 hints
+    /// are first, IPv6 hints second.
     hints: [Vec<[u16; 2]>; 2],
     pub(super) addresses: AddressRecords,
 }

@@ -1,4 +1,4 @@
-//! Answers by rules that put another name in place of the queried one, or of a name that it leads to.
+//! Answers by CNAME rules on the queried name, or on a name that it leads to.
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType::{self, A, AAAA, ANY, CNAME, DS, MX, TXT};
@@ -36,7 +36,7 @@ fn walled() -> List {
         .acts(to("garden.example"))
 }
 
-/// Has the garden's address in its cache.
+/// A harness with the address of the target `garden.example` in its cache.
 fn with_garden(lists: impl IntoIterator<Item = List>) -> Harness {
     let harness = harness(lists);
     harness.learn(ask("garden.example", A), garden());
@@ -420,7 +420,7 @@ fn a_rule_that_comes_or_goes_while_upstream_is_asked_applies() {
     harness.learn(asked, honest(asked));
     let records = harness.conclude(0, asked, &of_target).reply().answers();
     assert_eq!(records, ["www.bad.example. 300 IN A 192.0.2.7"]);
-    // A rule comes, so the queried name's records are not the answer.
+    // The rule is added again, so the queried name's records are not the answer.
     harness.snapshot = snapshot([walled()]);
     let of_name = Resolution::Answered(honest(asked).entry(0));
     let (wanted, _) = harness.conclude(0, asked, &of_name).resolve();

@@ -1,4 +1,5 @@
-//! Answers by rules with records of their own, rules that demand TCP, and NXDOMAIN as written.
+//! Answers by rules that define records, rules that demand TCP, and rules whose NXDOMAIN is sent even if a name below
+//! is allowed.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -41,7 +42,7 @@ fn garden() -> List {
 fn a_query_gets_the_rrset_of_its_type() {
     let harness = harness([garden()]);
     let answers = |rtype| harness.answer(ask("www.bad.example", rtype)).answers();
-    // Equal records are one, and the lowest TTL is that of the RRset.
+    // Equal records are sent once, and the RRset has the lowest TTL.
     let addresses = [1, 2].map(|last| format!("www.bad.example. 5 IN A 192.0.2.{last}"));
     assert_eq!(answers(A), addresses);
     let mail = "www.bad.example. 60 IN MX 10 mx.test.";
@@ -297,7 +298,7 @@ fn nxdomain_as_written_is_sent_although_a_name_below_is_allowed() {
     assert_eq!(rcode([allow, wall(true)]), ResponseCode::NXDomain);
     let allow = list("ok").allowing().exact("good.bad.example");
     assert_eq!(rcode([allow, wall(false)]), ResponseCode::NoError);
-    // All rules of a policy zone are answered as written.
+    // Rules of a policy zone get this from their source, not from their effect.
     let zone = list("zone").action(Action::Nxdomain).exact("bad.example");
     let zone = zone.with(|blocking| blocking.as_written = true);
     assert_eq!(rcode([zone, list("other")]), ResponseCode::NXDomain);

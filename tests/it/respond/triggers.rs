@@ -14,7 +14,7 @@ use super::harness::{Harness, List, PERMITTED, PERMITTED_BY_STREAM, harness, key
 use super::targets::https;
 use super::upstream_answer::{BOUNDS, a, cname, many, upstream_answer};
 
-/// A server that knows that `www.example` is an alias of `edge.example`, which has the addresses 192.0.2.7 and 198.51.100.7.
+/// Caches an answer in which `www.example` is a CNAME of `edge.example` with the addresses 192.0.2.7 and 198.51.100.7.
 fn aliased(harness: Harness) -> Harness {
     let answer = upstream_answer("www.example", A).authentic().answers([
         cname("www.example", 300, "edge.example"),
@@ -146,7 +146,7 @@ fn a_rule_on_the_client_decides_about_all_names() {
         (ResponseCode::NXDomain, vec![15])
     );
     assert!(decoded.authorities()[0].starts_with("any.example. 60 IN SOA"));
-    // An allow list precedes it for one name, so the names above that must not be denied.
+    // An allow list takes precedence for `good.example`, so `example` must not be denied.
     assert_eq!(
         harness.answer(ask("example", TXT)).rcode(),
         ResponseCode::NoError
