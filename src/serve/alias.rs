@@ -7,7 +7,7 @@ use arrayvec::ArrayVec;
 
 use super::cache::{Entry, Failure, KeyRef, Lookup, STALE_TTL};
 use super::context::{AnswerContext, stale_code};
-use super::step::{Step, Tally};
+use super::step::{Resolution, Step, Tally};
 use super::synthesized::{self, BlockedAt};
 use crate::policy::decide::Matched;
 use crate::policy::rule::EffectAnswer;
@@ -26,8 +26,40 @@ pub(super) enum Target {
     Failed(Option<Arc<Failure>>, Option<Arc<Entry>>, bool),
     /// Upstream must be asked; there may be a stale answer.
     Missing(Option<Arc<Entry>>),
+    /// An answer past its TTL that is sent at once, after which upstream should be asked.
+    Stale(Arc<Entry>),
     /// Nothing, and upstream can't be asked.
     Unknown,
+}
+
+impl Target {
+    /// What the cache has. If the chain up to the alias is stale, the client has waited long enough, so a stale answer about
+    /// the target is sent at once.
+    pub(super) fn of(lookup: Lookup, is_chain_stale: bool) -> Self {
+        match lookup {
+            Lookup::Miss(Some(stale)) if is_chain_stale => Self::Stale(stale),
+            lookup => lookup.into(),
+        }
+    }
+
+    /// What a resolution says about the target with this key. `None` if it is about another name.
+    pub(super) fn of_resolution(resolution: &Resolution, key: KeyRef<'_>) -> Option<Self> {
+        let usable =
+            |stale: &Option<Arc<Entry>>| stale.as_ref().is_none_or(|entry| key.is_of(entry));
+        match resolution {
+            Resolution::Answered(entry) if key.is_of(entry) => {
+                Some(Self::Answered(Arc::clone(entry), false))
+            }
+            Resolution::Failed(failure, stale) if usable(stale) => {
+                let failure = Some(Arc::clone(failure));
+                Some(Self::Failed(failure, stale.clone(), false))
+            }
+            Resolution::Overloaded(stale) if usable(stale) => {
+                Some(Self::Failed(None, stale.clone(), false))
+            }
+            _ => None,
+        }
+    }
 }
 
 impl From<Lookup> for Target {
@@ -48,13 +80,14 @@ struct Sent<'e> {
 }
 
 impl AnswerContext<'_, '_> {
-    /// The answer by a CNAME rule that matches the name at a place. `lookup` finds the answer about the target. It
-    /// returns `None` if it would have to wait for another thread; then this function also returns `None`.
+    /// The answer by a CNAME rule that matches the name at a place. `lookup` finds the answer about the target, given
+    /// whether the chain up to that place is stale. It returns `None` if it would have to wait for another thread; then
+    /// this function also returns `None`.
     pub(super) fn alias(
         &self,
         by: Matched<'_>,
         place: &BlockedAt<'_>,
-        lookup: impl FnOnce(KeyRef<'_>) -> Option<Target>,
+        lookup: impl FnOnce(KeyRef<'_>, bool) -> Option<Target>,
         out: &mut Vec<u8>,
     ) -> Option<Step> {
         let count = match place {
@@ -85,7 +118,7 @@ impl AnswerContext<'_, '_> {
             };
             Some(sent).filter(|sent| !self.leads_back(place, &target, sent.entry))
         };
-        match lookup(key)? {
+        match lookup(key, place.stale_code().is_some())? {
             Target::Answered(entry, due) => {
                 self.write_alias(by, place, &target, sent(&entry, None, None), out);
                 Some(match due {
@@ -98,6 +131,11 @@ impl AnswerContext<'_, '_> {
                 let sent = sent(&stale, Some(STALE_TTL), Some(stale_code(&stale)));
                 self.write_alias(by, place, &target, sent, out);
                 Some(Step::Reply(tally))
+            }
+            Target::Stale(stale) => {
+                let sent = sent(&stale, Some(STALE_TTL), Some(stale_code(&stale)));
+                self.write_alias(by, place, &target, sent, out);
+                Some(Step::Refresh(key.to_key(), tally))
             }
             Target::Failed(failure, None, remembered) => {
                 let code = failure.as_ref().map(|failure| failure.code);
@@ -162,6 +200,7 @@ impl AnswerContext<'_, '_> {
         let mut count_of_errors = 0;
         let reason = synthesized::reason(by.blocking).into_iter();
         let extra = sent.as_ref().and_then(|sent| sent.extra);
+        let extra = extra.or(place.stale_code());
         let extra = extra.map(|code| Ede { code, text: "" });
         let said = sent.iter().flat_map(|sent| sent.entry.answer.errors());
         let said = said.map(|error| Ede {

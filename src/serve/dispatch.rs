@@ -170,10 +170,12 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
         }
     }
 
-    /// Answers one message. May wait for another thread that writes to the cache.
+    /// Answers one message. May wait for another thread that writes to the cache. `attempt` says how often the message was
+    /// dispatched before.
     pub(super) fn one<E: Exchange>(
         &self,
         message: Message<'_>,
+        attempt: Attempt,
         handle: E::Handle,
         exchange: &mut E,
     ) {
@@ -184,7 +186,8 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
         };
         let policy = asked.policy(self.snapshot);
         let decision = policy.decide(&asked.query.name);
-        let step = respond::answer(self.now, &asked, policy, &decision, self.cache, out);
+        let known = (self.cache, attempt);
+        let step = respond::answer(self.now, &asked, policy, &decision, known, out);
         self.act(step, message, Some(&asked.query), handle, exchange);
     }
 

@@ -73,7 +73,7 @@ impl<O: Observer> Pending<O> {
     /// has the answer, or a part of it, by then.
     pub fn restart(mut self) -> Dispatched<O> {
         self.is_finished = true;
-        let begun = self.resolver.begin(self.message());
+        let begun = self.resolver.begin(self.message(), self.attempt);
         let packet = std::mem::take(&mut self.packet);
         Dispatched::new(
             &self.resolver,
@@ -133,11 +133,12 @@ impl<O: Observer> Resolver<O> {
     /// client.
     pub fn dispatch(self: &Arc<Self>, client: &Client, packet: &[u8]) -> Dispatched<O> {
         let received = Instant::now();
-        let begun = self.begin(Message {
+        let message = Message {
             client,
             packet,
             received,
-        });
+        };
+        let begun = self.begin(message, Attempt::First);
         let first = (received, Attempt::First);
         Dispatched::new(self, client, || packet.into(), first, begun)
     }

@@ -8,7 +8,7 @@ use super::alias::Target;
 use super::cache::{Cache, Entry, Failure, Key, KeyRef, Lookup};
 use super::client::Client;
 use super::context::{AnswerContext, Written};
-use super::step::{Ending, Resolution, Step, Tally};
+use super::step::{Attempt, Ending, Resolution, Step, Tally};
 use super::synthesized::{self, BlockedAt};
 use super::worker_cache::{Location, WorkerCache};
 use crate::policy::decide::{Decision, LaterRules, Matched, PolicyView};
@@ -61,7 +61,7 @@ pub fn respond(
         Ok(asked) => {
             let policy = asked.policy(snapshot);
             let decision = policy.decide(&asked.query.name);
-            answer(now, &asked, policy, &decision, cache, out)
+            answer(now, &asked, policy, &decision, (cache, Attempt::First), out)
         }
         Err(ending) => ending.into(),
     }
@@ -173,21 +173,25 @@ pub(super) fn oversized(
     Ending::Reply(Count::Oversized.into())
 }
 
-/// The second half of [`respond`], after the policy has decided on the name.
+/// The second half of [`respond`], after the policy has decided on the name. `attempt` says how often the message was
+/// dispatched before.
 pub(super) fn answer<'a>(
     now: u32,
     asked: &'a Asked<'_>,
     policy: PolicyView<'a>,
     decision: &Decision<'a>,
-    cache: &Cache,
+    (cache, attempt): (&Cache, Attempt),
     out: &mut Vec<u8>,
 ) -> Step {
-    let target = |key: KeyRef<'_>| Some(cache.lookup_key(key, now).into());
+    let target = |key: KeyRef<'_>, is_chain_stale| {
+        let lookup = cache.lookup_key(key, now);
+        Some(Target::of(lookup, is_chain_stale))
+    };
     let step = match synthesize(now, asked, policy, decision, out) {
         Synthesis::Ended(ending) => return ending.into(),
         Synthesis::Forward(context) => {
             let lookup = cache.lookup(context.query, now);
-            let written = written(&context, &lookup, out);
+            let written = written(&context, &lookup, attempt, out);
             finish(&context, written, target, out)
         }
         Synthesis::Alias(context, by) => context.alias(by, &BlockedAt::Question, target, out),
@@ -207,7 +211,10 @@ pub(super) fn try_answer<'a>(
     (worker_cache, location): (&mut WorkerCache, Location),
     out: &mut Vec<u8>,
 ) -> Option<Step> {
-    let target = |key: KeyRef<'_>| Some(cache.try_lookup_key(key, now)?.into());
+    let target = |key: KeyRef<'_>, is_chain_stale| {
+        let lookup = cache.try_lookup_key(key, now)?;
+        Some(Target::of(lookup, is_chain_stale))
+    };
     let context = match synthesize(now, asked, policy, decision, out) {
         Synthesis::Ended(ending) => return Some(ending.into()),
         Synthesis::Forward(context) => context,
@@ -223,7 +230,7 @@ pub(super) fn try_answer<'a>(
     if let Lookup::Fresh(entry, _) = &lookup {
         worker_cache.insert(location, context.query, entry, now);
     }
-    let written = written(&context, &lookup, out);
+    let written = written(&context, &lookup, Attempt::First, out);
     finish(&context, written, target, out)
 }
 
@@ -248,16 +255,19 @@ pub(super) fn conclude_read(
         Synthesis::Alias(context, by) => (context, Some(by)),
     };
     let target = |key: KeyRef<'_>, is_last| {
-        if let Some(target) = known.about(key) {
+        if let Some(target) = Target::of_resolution(resolution, key) {
             return Some(target);
         }
         match cache.try_lookup_key(key, now) {
-            None | Some(Lookup::Miss(_)) if is_last => Some(Target::Unknown),
+            Some(Lookup::Miss(Some(stale))) if is_last => {
+                Some(Target::Failed(None, Some(stale), false))
+            }
+            None | Some(Lookup::Miss(None)) if is_last => Some(Target::Unknown),
             found => Some(found?.into()),
         }
     };
     if let Some(by) = by {
-        let target = |key: KeyRef<'_>| target(key, is_last);
+        let target = |key: KeyRef<'_>, _| target(key, is_last);
         return context.alias(by, &BlockedAt::Question, target, out);
     }
     let is_usable = |stale: &Option<Arc<Entry>>| {
@@ -270,7 +280,7 @@ pub(super) fn conclude_read(
             // An answer that is not cached is not found again once its alias is resolved.
             let is_last = is_last || !entry.is_kept();
             let written = context.fresh(entry, Count::Resolved, out);
-            return finish(&context, written, |key| target(key, is_last), out);
+            return finish(&context, written, |key, _| target(key, is_last), out);
         }
         Resolution::Failed(failure, stale) if is_usable(stale) => {
             context.failed(Some(failure), stale.as_deref(), false, out)
@@ -280,16 +290,19 @@ pub(super) fn conclude_read(
         }
         // The resolution is about another name.
         _ => match cache.try_lookup(context.query, now) {
-            None | Some(Lookup::Miss(_)) if is_last => {
-                context.failed(Some(&UNKNOWN), None, false, out)
-            }
+            None if is_last => context.failed(Some(&UNKNOWN), None, false, out),
             lookup => {
                 found = lookup?;
-                written(&context, &found, out)
+                match &found {
+                    Lookup::Miss(stale) if is_last => {
+                        context.failed(Some(&UNKNOWN), stale.as_deref(), false, out)
+                    }
+                    found => written(&context, found, Attempt::Second, out),
+                }
             }
         },
     };
-    finish(&context, written, |key| target(key, is_last), out)
+    finish(&context, written, |key, _| target(key, is_last), out)
 }
 
 /// The failure of a query for which upstream was asked for another name, again and again.
@@ -298,37 +311,26 @@ const UNKNOWN: Failure = Failure {
     said: None,
 };
 
-impl Known<'_> {
-    /// The result of the resolution for the target of an alias. `None` if the resolution is about another name.
-    fn about(&self, key: KeyRef<'_>) -> Option<Target> {
-        let usable =
-            |stale: &Option<Arc<Entry>>| stale.as_ref().is_none_or(|entry| key.is_of(entry));
-        match self.resolution {
-            Resolution::Answered(entry) if key.is_of(entry) => {
-                Some(Target::Answered(Arc::clone(entry), false))
-            }
-            Resolution::Failed(failure, stale) if usable(stale) => {
-                let failure = Some(Arc::clone(failure));
-                Some(Target::Failed(failure, stale.clone(), false))
-            }
-            Resolution::Overloaded(stale) if usable(stale) => {
-                Some(Target::Failed(None, stale.clone(), false))
-            }
-            _ => None,
-        }
-    }
-}
-
 /// Answers with the result of a cache lookup.
+///
+/// After the first attempt, a stale answer may lead to an alias. Upstream did not answer in time about the queried name, and to
+/// ask again would take all attempts. So the target of the alias is asked for.
 fn written<'w>(
     context: &'w AnswerContext<'_, '_>,
     lookup: &'w Lookup,
+    attempt: Attempt,
     out: &mut Vec<u8>,
 ) -> Written<'w> {
     match lookup {
         Lookup::Fresh(entry, due) => context.hit(entry, *due, out),
         Lookup::Failed(failure, stale) => {
             context.failed(Some(failure), stale.as_deref(), true, out)
+        }
+        Lookup::Miss(Some(stale)) if attempt != Attempt::First => {
+            match context.failed(None, Some(stale), false, out) {
+                alias @ Written::Alias(..) => alias,
+                _ => Written::Missing(Some(Arc::clone(stale))),
+            }
         }
         Lookup::Miss(stale) => Written::Missing(stale.clone()),
     }
@@ -339,7 +341,7 @@ fn written<'w>(
 fn finish(
     context: &AnswerContext<'_, '_>,
     written: Written<'_>,
-    target: impl FnOnce(KeyRef<'_>) -> Option<Target>,
+    target: impl FnOnce(KeyRef<'_>, bool) -> Option<Target>,
     out: &mut Vec<u8>,
 ) -> Option<Step> {
     match written {

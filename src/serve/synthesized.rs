@@ -2,13 +2,15 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use arrayvec::ArrayVec;
+
 use crate::policy::decide::Matched;
 use crate::policy::local::LocalZone;
 use crate::policy::record::{LocalRecord, MAX_RECORD_BYTES, RECORD_OVERHEAD};
 use crate::policy::rule::{Action, Blocking, EffectAnswer};
 use crate::policy::snapshot::Snapshot;
 use crate::wire::answer::Answer;
-use crate::wire::edns::Ede;
+use crate::wire::edns::{Ede, code};
 use crate::wire::name::Name;
 use crate::wire::query::Query;
 use crate::wire::reply::{Owner, Reply};
@@ -95,7 +97,10 @@ pub(super) fn blocked(
         Action::Nxdomain | Action::Nodata | Action::Sinkhole => Rcode::NoError,
     };
     let mut reply = Reply::new(query, rcode, limit, out);
+    let mut why: ArrayVec<Ede<'_>, 2> = reason(blocking).into_iter().collect();
     if blocking.action != Action::Refused {
+        let stale = place.stale_code();
+        why.extend(stale.map(|code| Ede { code, text: "" }));
         let target = place.chain(&mut reply, blocking);
         let is_service = matches!(place, BlockedAt::Target { service: true, .. });
         let owner = target.as_ref().map_or(Owner::Question, Owner::Name);
@@ -127,7 +132,7 @@ pub(super) fn blocked(
             reply.soa(owner, blocking.ttl_secs, serial, false);
         }
     }
-    reply.finish(reason(blocking).as_slice(), None);
+    reply.finish(&why, None);
     true
 }
 
@@ -152,6 +157,16 @@ impl BlockedAt<'_> {
             Self::Target { answer, hops, .. } => answer.chain().take(*hops).last(),
         };
         target.map_or_else(|| asked.clone(), |(name, _)| name)
+    }
+
+    /// The INFO-CODE that says that the chain is stale.
+    pub(super) fn stale_code(&self) -> Option<u16> {
+        match self {
+            Self::Target {
+                stale_ttl: Some(_), ..
+            } => Some(code::STALE_ANSWER),
+            _ => None,
+        }
     }
 
     /// Writes the chain up to the blocked name, and returns that name if it is not the queried one.

@@ -158,20 +158,20 @@ impl<O: Observer> Resolver<O> {
     }
 
     /// Dispatches a message: answers it at once, or returns the query for upstream.
-    pub(super) fn begin(self: &Arc<Self>, message: Message<'_>) -> Begun {
+    pub(super) fn begin(self: &Arc<Self>, message: Message<'_>, attempt: Attempt) -> Begun {
         let mut once = Once {
             resolver: self,
             draft: Vec::with_capacity(512),
             begun: Begun::Nothing,
         };
-        self.with_dispatcher(|dispatcher| dispatcher.one(message, (), &mut once));
+        self.with_dispatcher(|dispatcher| dispatcher.one(message, attempt, (), &mut once));
         once.begun
     }
 
     /// Answers a packet that a worker handed over.
     async fn respond(self: Arc<Self>, datagram: Datagram) {
         let client = datagram.client();
-        match self.begin(datagram.message(&client)) {
+        match self.begin(datagram.message(&client), datagram.attempt) {
             Begun::Reply(answer) => self.responder.send(&answer, &datagram),
             Begun::Nothing => {}
             Begun::Resolve(key, stale) => self.wait(key, Datagram { stale, ..datagram }).await,

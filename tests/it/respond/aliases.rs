@@ -5,7 +5,9 @@ use hickory_proto::rr::RecordType::{self, A, AAAA, ANY, CNAME, DS, MX, TXT};
 use hickory_proto::rr::{Name as DnsName, RData, Record, rdata};
 use tapis::policy::effect::{Effect, EffectAction};
 use tapis::policy::record::LocalRecord;
+use tapis::policy::rule::Action;
 use tapis::serve::cache::Failure;
+use tapis::serve::respond::Known;
 use tapis::serve::step::Resolution;
 use tapis::stats::Count;
 use tapis::wire::flag::{AD, CD, RD, TC};
@@ -303,10 +305,7 @@ fn names_in_the_targets_records_are_compressed_where_the_rfcs_permit() {
 
 #[test]
 fn a_failure_of_the_target_is_servfail_or_a_stale_answer() {
-    let failure = || Failure {
-        code: 22,
-        said: None,
-    };
+    let failure = no_answer;
     let asked = ask("www.bad.example", A).edns(1232);
     let target = ask("garden.example", A);
     let bare = harness([walled()]);
@@ -401,6 +400,93 @@ fn a_chain_that_cannot_be_cached_ends_with_the_cname() {
     let decoded = harness.conclude(0, asked, &answered).reply();
     let hop = "www.shop.example. 0 IN CNAME x.track.test.";
     assert_eq!(decoded.answers(), [hop, CHAIN[2]]);
+}
+
+fn no_answer() -> Failure {
+    Failure {
+        code: 22,
+        said: None,
+    }
+}
+
+/// Has the chain that ends at second 20, and the garden's address, which ends at second 300.
+fn with_stale_chain(lists: impl IntoIterator<Item = List>) -> Harness {
+    let harness = with_garden(lists);
+    harness.learn(ask("www.shop.example", A), chained(A));
+    harness
+}
+
+#[test]
+fn a_stale_chain_is_reported_whatever_follows_it() {
+    let sinkhole = list("wall").exact("x.track.test");
+    let refused = list("wall").action(Action::Refused).exact("x.track.test");
+    let hops = [
+        "www.shop.example. 30 IN CNAME edge.cdn.example.",
+        "edge.cdn.example. 30 IN CNAME x.track.test.",
+    ];
+    let to_garden = [hops[0], hops[1], CHAIN[2]];
+    let fresh = "garden.example. 200 IN A 192.0.2.80";
+    let old = "garden.example. 30 IN A 192.0.2.80";
+    for (now, rules, records, codes) in [
+        (
+            100,
+            tracker(),
+            [&to_garden[..], &[fresh]].concat(),
+            vec![15, 3],
+        ),
+        (
+            400,
+            tracker(),
+            [&to_garden[..], &[old]].concat(),
+            vec![15, 3],
+        ),
+        (
+            400,
+            sinkhole,
+            vec![hops[0], hops[1], "x.track.test. 60 IN A 0.0.0.0"],
+            vec![15, 3],
+        ),
+        (400, refused, vec![], vec![15]),
+    ] {
+        let harness = with_stale_chain([rules]);
+        let asked = ask("www.shop.example", A).edns(1232);
+        let (wanted, stale) = harness.take(now, PERMITTED, &asked.packet()).resolve();
+        assert_eq!(wanted, key(asked));
+        let known = Known {
+            resolution: &Resolution::Failed(no_answer().into(), stale),
+            cache: &harness.cache,
+            is_last: true,
+        };
+        let decoded = harness.conclude_with(now, asked, known).reply();
+        assert_eq!(
+            (decoded.answers(), decoded.codes()),
+            (records.iter().map(ToString::to_string).collect(), codes)
+        );
+    }
+}
+
+#[test]
+fn behind_a_stale_chain_a_stale_target_is_sent_at_once_and_refreshed() {
+    let harness = with_stale_chain([tracker()]);
+    let asked = ask("www.shop.example", A);
+    harness.fail(asked, no_answer(), 400);
+    let outcome = harness.take(400, PERMITTED, &asked.packet());
+    assert_eq!(outcome.refreshed(), key(ask("garden.example", A)));
+}
+
+#[test]
+fn the_last_attempt_is_answered_with_what_is_stale() {
+    let harness = with_stale_chain([tracker()]);
+    // The resolution is about a name that the policy no longer needs.
+    let other = upstream_answer("other.example", A).entry(400);
+    let known = Known {
+        resolution: &Resolution::Answered(other),
+        cache: &harness.cache,
+        is_last: true,
+    };
+    let asked = ask("www.shop.example", A).edns(1232);
+    let decoded = harness.conclude_with(400, asked, known).reply();
+    assert_eq!((decoded.answers().len(), decoded.codes()), (4, vec![15, 3]));
 }
 
 fn honest(asked: Ask<'_>) -> UpstreamAnswer {

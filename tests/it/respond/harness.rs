@@ -199,13 +199,18 @@ impl Harness {
 
     /// The outcome of a permitted client's query after upstream was asked.
     pub(super) fn conclude(&self, now: u32, ask: Ask<'_>, resolution: &Resolution) -> Outcome {
-        let packet = ask.packet();
-        let mut out = b"leftovers of another answer".to_vec();
         let known = Known {
             resolution,
             cache: &self.cache,
             is_last: false,
         };
+        self.conclude_with(now, ask, known)
+    }
+
+    /// The same, by anything that is known.
+    pub(super) fn conclude_with(&self, now: u32, ask: Ask<'_>, known: Known<'_>) -> Outcome {
+        let packet = ask.packet();
+        let mut out = b"leftovers of another answer".to_vec();
         let snapshot = &self.snapshot;
         let step = conclude(now, &PERMITTED, &packet, snapshot, known, &mut out);
         Outcome::new(step.expect("no thread writes to the cache"), out)
