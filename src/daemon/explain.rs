@@ -105,7 +105,7 @@ fn chain(exemption: ChainExemption) -> Chain {
     }
 }
 
-/// A rule in the form of the interface; one for each pattern that is found in the name.
+/// Converts a matching rule for the control socket. Each pattern that is found in the name becomes a rule.
 fn rules(
     policy: PolicyView<'_>,
     name: &Name,
@@ -151,12 +151,12 @@ fn client(snapshot: &Snapshot, request: &ExplainRequest) -> IpAddr {
     permitted.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
 }
 
-/// The policy for the queries of a client over TCP, which no limit of size truncates.
+/// The policy for queries of a client over TCP, so that no answer is truncated.
 fn policy(snapshot: &Snapshot, client: IpAddr) -> PolicyView<'_> {
     snapshot.view(ViewId::DEFAULT).over(true).for_client(client)
 }
 
-/// How a query is answered.
+/// The outcome of a query, with the answer if Tapis sends one itself.
 struct Explained {
     outcome: Outcome,
     answer: Option<Answer>,
@@ -252,10 +252,11 @@ fn answer(reply: &Message) -> Answer {
     }
 }
 
-/// The response code as `dig` writes it.
+/// The mnemonic of a response code, or `RCODE` with the number.
 fn mnemonic(code: ResponseCode) -> String {
     match code {
         ResponseCode::NoError => "NOERROR".to_owned(),
+        ResponseCode::ServFail => "SERVFAIL".to_owned(),
         ResponseCode::NXDomain => "NXDOMAIN".to_owned(),
         ResponseCode::Refused => "REFUSED".to_owned(),
         ResponseCode::NotImp => "NOTIMP".to_owned(),
@@ -275,7 +276,7 @@ mod tests {
     use crate::policy::image::provenance::ImageSource;
     use crate::policy::rule::{Action, Against, Blocking, Kind, Scope, Source};
 
-    /// How a query for the A records of `www.example` is answered, if a rule on `example` has this action.
+    /// Explains a query for the A records of `www.example`, under a rule with this action on `example` and below.
     fn explained(action: EffectAction) -> QueryVerdict {
         let mut builder = Builder::new();
         let list = builder.source(ImageSource::named("zone")).expect("few");

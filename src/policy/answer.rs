@@ -11,11 +11,11 @@ use super::rule::{Action, Kind};
 use crate::wire::name::Name;
 
 /// The rules that apply to the answer to one query. The exceptions on the queried name are the same for everything that
-/// the answer leads to. They are looked up once, when the first of it is decided.
+/// the answer leads to. They are looked up once, when they are first needed.
 pub struct AnswerRules<'s, 'n> {
     policy: PolicyView<'s>,
     asked: &'n Name,
-    /// The sources that exceptions on the queried name have ignored.
+    /// The sources that exceptions on the queried name suppress.
     ignored: OnceCell<IgnoredSources<'s>>,
 }
 
@@ -28,7 +28,7 @@ pub struct AnswerDecision<'s> {
     pub decision: Decision<'s>,
     /// The first rule on a name of the chain or on an address that would have decided if its list were not logged only.
     pub logged: Option<Matched<'s>>,
-    /// What follows for the targets of SVCB and HTTPS records and their addresses.
+    /// The rules that apply to the targets of SVCB and HTTPS records and to their addresses.
     pub later: LaterRules,
 }
 
@@ -58,7 +58,8 @@ impl<'s> PolicyView<'s> {
         !self.snapshot.addresses.answer.is_empty()
     }
 
-    /// The decision of a rule on an address of `name`. It says nothing about names below, and the name exists.
+    /// The decision by a rule on an address of `name`. NXDOMAIN is not true, as the name has an address, and the rule
+    /// does not cover names below.
     fn decided_by_address(&self, name: &Name, by: Matched<'s>) -> Decision<'s> {
         let own = by.blocking.effect_answer.as_ref();
         let is_allowed = own.is_some_and(|own| own.allows(name, self.is_stream));
@@ -74,8 +75,9 @@ impl<'s> PolicyView<'s> {
 }
 
 impl<'s, 'n> AnswerRules<'s, 'n> {
-    /// Decides about an answer in which the CNAME chain of the queried name leads to `addresses`: finds the first rule that
-    /// applies despite `later`, which follows from the decision about the queried name.
+    /// Decides about an answer in which the CNAME chain of the queried name leads to `addresses`, by the first rule
+    /// that applies. `later` limits these rules; it is [`Decision::later_rules`] of the decision about the queried
+    /// name.
     pub fn decide(
         &self,
         later: LaterRules,
@@ -104,7 +106,7 @@ impl<'s, 'n> AnswerRules<'s, 'n> {
             if exemption != ChainExemption::Lists && found.logged.is_none() {
                 found.logged = of_name.logged().map(|hit| policy.matched(hit));
             }
-            // An allow list precedes only rules that match at its own place in the chain.
+            // The rank of a rule of an allow list counts only at the place in the chain where the rule matches.
             found.later.before = match exemption {
                 ChainExemption::Lists => policy.snapshot.verdicts.first_list(),
                 _ => NO_RANK,
@@ -202,7 +204,7 @@ pub struct AddressRulesOf<'s, 'l> {
     answer: &'l AnswerRules<'s, 'l>,
     last: &'l Name,
     later: LaterRules,
-    /// The sources that exceptions on the last name have ignored. They are looked up if a rule is on any of the addresses.
+    /// The sources that exceptions on the last name suppress. They are looked up if a rule is on any of the addresses.
     ignored: OnceCell<IgnoredSources<'s>>,
 }
 

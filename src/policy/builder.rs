@@ -74,7 +74,7 @@ impl Builder {
     /// Adds a rule with an effect.
     ///
     /// # Errors
-    /// If there is no room; rules added before are kept.
+    /// If there is no room, or no answer can carry the effect; rules added before are kept.
     pub fn insert_effect(
         &mut self,
         name: &Name,
@@ -85,10 +85,10 @@ impl Builder {
         self.insert_path(Path::from(name).as_bytes(), source, scope, effect)
     }
 
-    /// Adds a rule on the name with this path.
+    /// Adds a rule on a name, given as the bytes of a [`Path`].
     ///
     /// # Errors
-    /// If there is no room; rules added before are kept.
+    /// If there is no room, or no answer can carry the effect; rules added before are kept.
     pub fn insert_path(
         &mut self,
         path: &[u8],
@@ -115,7 +115,7 @@ impl Builder {
     /// Adds a rule on a network.
     ///
     /// # Errors
-    /// If there is no room; rules added before are kept.
+    /// If there is no room, or no answer can carry the effect; rules added before are kept.
     pub fn insert_prefix(
         &mut self,
         prefix: Prefix,
@@ -129,7 +129,7 @@ impl Builder {
     /// Adds a rule with a pattern, which is checked when the image is made: see [`PatternSet`](super::patterns::PatternSet).
     ///
     /// # Errors
-    /// If there is no room; rules added before are kept.
+    /// If there is no room, or no answer can carry the effect; rules added before are kept.
     pub fn insert_pattern(
         &mut self,
         pattern: &str,
@@ -177,7 +177,7 @@ impl Builder {
         self.add_triggers(image, source)
     }
 
-    /// Adds the rules of an image whose triggers are not names, like [`add_image`](Self::add_image).
+    /// Like [`add_image`](Self::add_image), but adds only those rules that have a network or a pattern as trigger.
     ///
     /// # Errors
     /// If there is no room.
@@ -205,7 +205,7 @@ impl Builder {
             WriteError::Io(error) => unreachable!("writing to memory does not fail: {error}"),
         })?;
         let image = Image::open(ImageBytes::Heap(bytes));
-        Ok(image.expect("what is written can be read"))
+        Ok(image.expect("an image that was written can be opened"))
     }
 
     fn write(self) -> Result<Vec<u8>, WriteError> {
@@ -280,7 +280,7 @@ mod tests {
         assert_eq!(refused(Scope::Exact, records), itself);
         let root = Some(("x.example".to_owned(), EffectError::PrependToRoot));
         assert_eq!(refused(Scope::Below, to(".", true)), root);
-        // These lead other names to the target, or to other names.
+        // These rules lead names below x.example to it, or x.example to another name.
         assert_eq!(add(Scope::Subtree, to("x.example", false)), Ok(()));
         assert_eq!(add(Scope::Exact, to("x.example", true)), Ok(()));
         assert_eq!(add(Scope::Exact, to("y.example", false)), Ok(()));

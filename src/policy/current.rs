@@ -1,4 +1,4 @@
-//! The snapshot in force, the only state that the control plane and the data plane share. Reading it never
+//! The snapshot in force: the only policy that the control plane and the data plane share. Reading it never
 //! blocks, and a reader never frees a replaced snapshot.
 
 use std::sync::Arc;
@@ -27,7 +27,7 @@ impl Publisher {
         }
     }
 
-    /// A new reader.
+    /// A reader of the snapshots that this publisher publishes.
     pub fn reader(&self) -> Reader {
         Reader(Arc::clone(&self.current))
     }
@@ -54,8 +54,9 @@ impl Publisher {
 }
 
 impl Reader {
-    /// The snapshot in force, for as long as the guard lives. Hold the guard for a batch of packets, but
-    /// never while waiting for the next batch: a sleeping thread would keep an old generation in memory.
+    /// The snapshot that is in force now. The guard keeps it in memory, even after it is replaced. Hold the guard for a
+    /// batch of packets, but never while waiting for the next batch: a sleeping thread would keep an old generation in
+    /// memory.
     pub fn load(&self) -> Guard<Arc<Snapshot>> {
         self.0.load()
     }

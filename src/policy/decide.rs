@@ -45,14 +45,15 @@ pub enum Decision<'s> {
     /// An exception matches, and no unsuppressed rule does. The suppressed rules do not count for the targets
     /// of the name's CNAME chain either.
     Excepted(Matched<'s>),
-    /// An allow list or an exception against everything matches: the name is answered from upstream, and so
-    /// is its CNAME chain as far as [`ChainExemption`] says.
+    /// The deciding rule allows the name: it is answered from upstream, and so is its CNAME chain as far as
+    /// [`ChainExemption`] says.
     Allowed(Matched<'s>),
     /// The name is blocked.
     Blocked {
         /// The deciding rule.
         by: Matched<'s>,
-        /// Whether NXDOMAIN would be true of every name below, as caches conclude from it (RFC 8020).
+        /// Whether the action is NXDOMAIN and may be sent: it is true of every name below, as caches conclude from it
+        /// (RFC 8020), or the rule is answered as written.
         nxdomain: bool,
         /// Whether every name below is blocked as well. If not, validators need the true DS and DNSKEY
         /// records of this name.
@@ -60,7 +61,8 @@ pub enum Decision<'s> {
     },
 }
 
-/// What follows from the decisions about a queried name, and about the names of its chain so far, for the rest of its answer.
+/// The rules that apply to the rest of an answer, given the decisions about the queried name and about the names of its
+/// chain so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaterRules {
     /// The rules that do not apply to the next names of the chain.
@@ -82,16 +84,16 @@ impl LaterRules {
     }
 }
 
-/// The rules that do not apply to the targets of a CNAME chain, because of the decision about the asked name.
+/// The rules that do not apply to the targets of a CNAME chain, because of the decision about the queried name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChainExemption {
     /// All rules apply.
     None,
-    /// The rules that the asked name's exceptions suppress do not apply.
+    /// The rules that exceptions on the queried name suppress do not apply.
     Suppressed,
-    /// Only orders and exceptions apply: an allow list matches the asked name.
+    /// Only orders and exceptions apply: a rule that is not one of an exception allows the queried name.
     Lists,
-    /// No rule applies: an exception against everything matches the asked name.
+    /// No rule applies: an exception against everything matches the queried name.
     All,
 }
 
@@ -107,7 +109,7 @@ impl Decision<'_> {
         }
     }
 
-    /// What follows from this decision about the queried name for its answer.
+    /// The rules that apply to the answer after this decision about the queried name.
     pub fn later_rules(&self) -> LaterRules {
         LaterRules {
             exemption: self.chain_exemption(),
@@ -137,7 +139,8 @@ impl Snapshot {
         }
     }
 
-    /// Decides about a name in the default view: the best source with a matching rule wins. Never allocates.
+    /// Decides about a name in the default view, by the matching rule of the best rank. Allocates only if more than
+    /// four rules of exceptions match the name.
     pub fn decide(&self, name: &Name) -> Decision<'_> {
         self.view(ViewId::DEFAULT).decide(name)
     }
@@ -149,7 +152,7 @@ pub struct PolicyView<'s> {
     pub(super) snapshot: &'s Snapshot,
     pub(super) precedence: &'s Precedence,
     pub(super) id: ViewId,
-    /// The smallest network of the client among those that rules are about.
+    /// The smallest network with rules that the client's address belongs to.
     pub(super) client: Option<NetworkId>,
     pub(super) is_stream: bool,
 }
@@ -181,7 +184,8 @@ impl<'s> PolicyView<'s> {
         &self.snapshot.local
     }
 
-    /// Decides about a queried name: the first of all rules on the name and on the client's address. Never allocates.
+    /// Decides about a queried name, by the first of all rules on the name and on the client's address. Allocates only
+    /// if more than four rules of exceptions match the name.
     pub fn decide(&self, name: &Name) -> Decision<'s> {
         self.decide_by(name, &self.lookup(name))
     }
@@ -210,8 +214,8 @@ impl<'s> PolicyView<'s> {
         }
     }
 
-    /// Decides about a name of a chain, to which rules on the client's address do not apply again. But they do apply to
-    /// queries for the names below.
+    /// Decides about a name of a chain. Rules on the client's address do not decide about it, but they cover the names
+    /// below, because they apply to queries for those.
     pub(super) fn decide_target(&self, name: &Name, found: &LookupResult) -> Decision<'s> {
         let client = self.client.and_then(|client| {
             let best = self.best_client(client, name);
@@ -269,7 +273,7 @@ impl<'s> PolicyView<'s> {
         let enforced = best.enforced(Trigger::Client).filter(precedes);
         let on_name = on_name.filter(|hit| enforced.is_none_or(|by| hit.rank < by.rank));
         let on_client = best.logged(Trigger::Client).filter(precedes);
-        // The rule on the client comes first, as it is the first of two that are equal.
+        // Of equal ranks, `min_by_key` returns the first, which is that of the rule on the client.
         let hits = on_client.into_iter().chain(on_name);
         let first = hits.min_by_key(|hit| hit.rank);
         first.map(|hit| self.matched(hit))
@@ -307,7 +311,7 @@ impl<'s> PolicyView<'s> {
         self.precedence.blocking(number, source, verdicts)
     }
 
-    /// The first rules on the client's address that no exception on the name has ignored.
+    /// The first rules on the client's address that no exception on the name suppresses.
     #[cold]
     fn best_client(&self, client: NetworkId, name: &Name) -> BestNetwork {
         let (table, mut best) = (&self.snapshot.addresses.client, BestNetwork::default());
@@ -316,7 +320,7 @@ impl<'s> PolicyView<'s> {
         best
     }
 
-    /// The sources that exceptions on a name have ignored.
+    /// The sources that exceptions on a name suppress.
     pub(super) fn ignored(&self, name: &Name) -> IgnoredSources<'s> {
         let rules = self.snapshot.rules.in_view(self.id);
         rules.map_or_else(IgnoredSources::default, |rules| rules.suppressed_at(name))

@@ -9,8 +9,8 @@ use super::record::{MAX_EXTRA_TEXT, MAX_RECORD_BYTES, MAX_TTL_SECS};
 use super::rule::{Action, Ede, Scope};
 use crate::wire::name::Name;
 
-/// What a rule does. The default is to do what its source is configured for. The order of effects has no meaning; it
-/// only decides between several rules of one source with the same trigger.
+/// The effect of a rule on the queries that it matches. By default, the rule does what its source is configured for.
+/// The order of effects has no meaning; it only decides between several rules of one source with the same trigger.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Effect {
@@ -46,7 +46,7 @@ pub enum EffectAction {
     /// The name is an alias of another name, whose records come from upstream and are not checked against the policy.
     /// The name is allowed if it is the target itself.
     Cname {
-        /// The other name, or its end.
+        /// The other name; with `prepend`, its suffix.
         target: Box<Name>,
         /// Whether the other name is the queried name followed by `target`: `www.example` becomes
         /// `www.example.garden.test`.
@@ -58,18 +58,19 @@ pub enum EffectAction {
     Allow,
 }
 
-/// Which rules a rule precedes, beside the order of the sources.
+/// The rules that a rule precedes.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Tier {
-    /// Those of later sources; among the rules of its source, those on names that are less deep.
+    /// Rules of later sources; among the rules of its source, those on names with fewer labels.
     #[default]
     Usual,
     /// Also all rules of its source in the tier [`Usual`](Self::Usual), at any depth.
     First,
-    /// Also all allow lists, and all rules of block lists that are not important.
+    /// Also all rules of its source in the tier [`First`](Self::First). In a block list, also all allow lists, and all
+    /// rules of block lists that are not important.
     Important,
     /// Also all rules in the tier [`Important`](Self::Important) of its source.
     ImportantFirst,
@@ -80,7 +81,7 @@ impl Tier {
     pub const COUNT: usize = 4;
 }
 
-/// Why no answer can carry an effect.
+/// A reason why no answer can carry an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EffectError {
     /// Its records or addresses can't be an answer.
@@ -90,7 +91,9 @@ pub enum EffectError {
     #[error("its CNAME leads from a name to the same name: remove the rule, or allow the name")]
     CnameToItself,
     /// The queried name is to be followed by the root, so the CNAME would lead to itself.
-    #[error("its CNAME appends the root to the queried name, which changes nothing: name a target")]
+    #[error(
+        "its CNAME appends the root to the queried name, which changes nothing: write another target"
+    )]
     PrependToRoot,
     /// The TTL is too large.
     #[error("its TTL is {secs} s; write at most {MAX_TTL_SECS}")]

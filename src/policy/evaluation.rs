@@ -1,5 +1,5 @@
-//! Evaluates the rules of a name one by one. Lookups do so only if the image of orders has an exception that may ignore
-//! some of them, if some rules are logged only, or if there are patterns.
+//! Evaluates the rules of a name one by one. Lookups do so only if the image of orders has an exception that may
+//! suppress some of them, if some rules are logged only, or if there are patterns.
 
 use smallvec::SmallVec;
 
@@ -84,8 +84,8 @@ impl RankedPatterns {
 impl<'r> Evaluation<'r> {
     /// Evaluates the name's rules, without those that an exception suppresses. `found.other` does not show which of the
     /// rules below are suppressed. The effect of this imprecision can only be NODATA instead of NXDOMAIN, or that the
-    /// names below do not count as all blocked. Sources that are `ignored` for the queried name are so
-    /// for `name` as well.
+    /// names below do not count as all blocked. Sources that are `ignored` for the queried name are ignored for `name`,
+    /// too.
     #[cold]
     pub(super) fn apply_exceptions(
         &self,
@@ -118,8 +118,8 @@ impl<'r> Evaluation<'r> {
         found.other = if is_some_suppressed { 0 } else { other };
     }
 
-    /// Finds the rule that would decide if its list were not logged only. Sources that are `ignored` for the queried name
-    /// are so for `name` as well.
+    /// Finds the rule that would decide if its list were not logged only. Sources that are `ignored` for the queried
+    /// name are ignored for `name`, too.
     #[cold]
     pub(super) fn find_logged(
         &self,
@@ -137,8 +137,8 @@ impl<'r> Evaluation<'r> {
     }
 
     /// Calls `each` with every rule on the name and on its ancestors that no exception suppresses: the position of its
-    /// name, its weight, and its clause. Sources that are `ignored` for the queried name are so for `name` as well. Returns
-    /// whether a rule was suppressed.
+    /// name, its weight, its clause, and its scope. Sources that are `ignored` for the queried name are ignored for
+    /// `name`, too. Returns whether a rule was suppressed.
     fn each(
         &self,
         name: &Name,
@@ -177,9 +177,8 @@ impl<'r> Evaluation<'r> {
         weights.into_iter().filter_map(hit).collect()
     }
 
-    /// Adds the rules with patterns to the result for a name. Only those are searched for that may precede the rule which
-    /// was found. Sources that are `ignored` for the queried name are so
-    /// for `name` as well.
+    /// Adds the rules with patterns to the result for a name. Searches only for patterns of a better rank than the rule
+    /// found so far. Sources that are `ignored` for the queried name are ignored for `name`, too.
     #[inline(never)]
     pub(super) fn add_patterns(
         &self,
@@ -242,7 +241,7 @@ impl<'r> Evaluation<'r> {
         Some((image.pattern_groups().get(place as usize)?, ranks))
     }
 
-    /// The sources that exceptions which match a name suppress.
+    /// The sources that are suppressed by exceptions that match a name.
     pub(super) fn suppressed_at(&self, name: &Name) -> IgnoredSources<'r> {
         let mut ignored = IgnoredSources::default();
         if self.suppressed.is_empty() {

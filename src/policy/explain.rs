@@ -1,4 +1,5 @@
-//! Explains a query: the decision at each place of its chain, and all rules that match there, with the code that decides.
+//! Explains a query by running the code that decides: the decision at each place of its chain, and all rules that match
+//! there.
 
 use std::net::IpAddr;
 
@@ -12,25 +13,25 @@ use crate::wire::name::Name;
 /// One place of a query: the queried name, or a name of its CNAME chain.
 #[derive(Debug)]
 pub struct Place<'s> {
-    /// The name.
+    /// The queried name, or the target of a CNAME record.
     pub name: Name,
-    /// What was decided there, with regard to the places before it.
+    /// The decision there, given the decisions at the places before it.
     pub decision: Decision<'s>,
-    /// All rules that match there, in the order of precedence: on the name, on the client's address at the first place, and
-    /// on the addresses of the answer at the last one.
+    /// All rules that match there, in the order of precedence. These are rules on the name; at the first place also
+    /// those on the client's address, and at the last place also those on the addresses of the answer.
     pub rules: Vec<(Matched<'s>, Role)>,
 }
 
-/// What became of a rule that matches.
+/// The part of a matching rule in the decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// It decided.
     Decides,
-    /// Another rule preceded it, or a rule at an earlier place has the effect that it does not apply.
+    /// Another rule precedes it, or it does not apply because of the decision at an earlier place.
     Loses,
     /// It decides nothing, because its source is logged only.
     LogOnly,
-    /// An exception has the effect that it is ignored.
+    /// An exception suppresses its source.
     Ignored,
 }
 
@@ -104,7 +105,7 @@ impl<'s> PolicyView<'s> {
         hits.into_iter().map(|hit| self.matched(hit)).collect()
     }
 
-    /// All rules that match a name of a chain. Of several patterns with one verdict, there is one rule.
+    /// All rules that match a name of a chain. Several patterns with one verdict count as one rule.
     fn on_name(&self, name: &Name) -> Vec<Hit> {
         let Some(rules) = self.snapshot.rules.in_view(self.id) else {
             return Vec::new();
@@ -122,7 +123,7 @@ impl<'s> PolicyView<'s> {
         self.precedence.is_logged_only(matched.index(), verdicts)
     }
 
-    /// Whether an exception on one of the names has the effect that a rule is ignored.
+    /// Whether an exception on one of the names suppresses the source of a rule.
     fn is_ignored(&self, matched: &Matched<'_>, names: [&Name; 2]) -> bool {
         let rules = self.snapshot.rules.in_view(self.id);
         matched.source.against == Against::All
@@ -343,7 +344,7 @@ mod tests {
         assert_eq!(
             logged("free.test", "a.test"),
             None,
-            "an exception has the effect that it is ignored"
+            "an exception suppresses it"
         );
     }
 }

@@ -30,7 +30,7 @@ impl From<Arc<Image>> for Images {
 }
 
 impl Images {
-    /// The names of all sources that have rules.
+    /// The names of all sources that the images have, with or without rules.
     pub fn source_names(&self) -> HashSet<&str> {
         let images = [&self.base, &self.delta, &self.orders];
         let images = images.into_iter().flatten();
@@ -74,8 +74,8 @@ impl Images {
         self
     }
 
-    /// The provenance of `list` in the delta. `None` if the delta does not have the list. If it has the list without rules,
-    /// the list has none.
+    /// The provenance of `list` in the delta. `None` if the delta does not have the list. If the delta has the list
+    /// without rules, rules of the list in the base do not count either.
     pub fn in_delta(&self, list: &str) -> Option<&ImageSource> {
         source(&self.delta, list)
     }

@@ -36,7 +36,7 @@ const NAMED: &[(&str, LocalZone)] = &[
     ("home.arpa", LocalZone::Empty),
 ];
 
-/// The IPv4 zones of RFC 6303, section 4.2, without their suffix. Those of 172.16.0.0/12 are added by `all`.
+/// The IPv4 zones of RFC 6303, sections 4.1 and 4.2, without their suffix. Those of 172.16.0.0/12 are added by `all`.
 const REVERSE_V4: &[&str] = &[
     "0",
     "10",

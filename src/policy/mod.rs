@@ -1,4 +1,5 @@
-//! Policy decisions: pure functions of an immutable snapshot, without I/O and without a clock.
+//! The policy: compiled images of rules, snapshots of them, and decisions about names. A decision is a pure function of
+//! an immutable snapshot, without I/O and without a clock.
 
 pub mod answer;
 pub mod builder;

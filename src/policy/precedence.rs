@@ -13,7 +13,7 @@ use super::record::{LocalRecord, rrsets};
 use super::rule::{Action, Against, Blocking, EffectAnswer, Kind, Source};
 use super::view::{Mode, View};
 
-/// What a rule leads to: its source, and its effect if that is not the default one.
+/// The source of a rule, and its effect if that is not the default one.
 #[derive(Debug)]
 pub(super) struct Verdict {
     /// Index of the source in the snapshot.
@@ -38,12 +38,13 @@ pub(super) struct Verdicts {
     others: usize,
     /// The tiers of each source, as bits.
     tiers: Vec<u8>,
-    /// The answers of verdicts that block with another action, as some views have them; sorted.
+    /// The answers of blocking verdicts in views that replace the action; sorted by verdict and action.
     changed: Vec<((u32, Action), Blocking)>,
 }
 
 impl Verdicts {
-    /// The verdicts of `sources`, which are sorted by kind, in images and views.
+    /// The verdicts of the rules that `sources` have in the images, and their answers in all views. `sources` are
+    /// sorted by kind.
     pub(super) fn new(
         sources: &[Arc<Source>],
         index: &HashMap<&str, usize>,
@@ -103,14 +104,15 @@ impl Verdicts {
         &self.all[verdict as usize]
     }
 
-    /// The answer of a verdict with another action; `None` if it does not block, or if no view has it so.
+    /// The answer of a verdict with this action in place of its own; `None` if the verdict does not block, or if no
+    /// view replaces its action by this one.
     fn changed(&self, verdict: u32, action: Action) -> Option<&Blocking> {
         let key = (verdict, action);
         let place = self.changed.binary_search_by_key(&key, |(of, _)| *of);
         place.ok().map(|place| &self.changed[place].1)
     }
 
-    /// The rank from which on rules are those of lists.
+    /// The best rank that a list can have. All better ranks are those of exceptions and orders.
     pub(super) fn first_list(&self) -> Rank {
         (self.others * Tier::COUNT) as Rank
     }
@@ -264,7 +266,7 @@ impl Precedence {
         allows.copied().unwrap_or(true)
     }
 
-    /// What this view makes of the rules of a source in a tier. `of` is the source.
+    /// The rank and flags of a source's rules in a tier, in this view. `of` is the source.
     pub(super) fn tier_rank(
         &self,
         source: usize,

@@ -4,18 +4,18 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// Where IPv4 addresses are in the space of IPv6 addresses: the top 96 bits of an IPv4-mapped address (RFC 4291, section
-/// 2.5.5.2).
+/// The top 96 bits of an IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2). IPv4 addresses are stored as such
+/// addresses.
 const MAPPED: u128 = 0xFFFF << 32;
 /// The bits of a mapped address before those of the IPv4 address.
 const MAPPED_BITS: u8 = 96;
 
-/// Whose address a rule is about.
+/// The kind of address that a rule is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AddressOf {
-    /// The client's.
+    /// The client's address.
     Client,
-    /// One in upstream's answer: in an A or AAAA record, or a hint in an SVCB or HTTPS record.
+    /// An address in upstream's answer: in an A or AAAA record, or a hint in an SVCB or HTTPS record.
     Answer,
 }
 
@@ -23,23 +23,24 @@ pub enum AddressOf {
 /// that contain it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Prefix {
-    /// Whose address is compared.
+    /// The kind of address that is compared with the network.
     pub of: AddressOf,
     /// The first address. IPv4 addresses are mapped to IPv6.
     pub(super) first: u128,
-    /// The number of leading bits that all addresses share, 0 to 128. IPv4 prefixes are longer by 96 than their usual notation.
+    /// The number of leading bits that all addresses share, 1 to 128. IPv4 prefixes are longer by 96 than in their
+    /// usual notation.
     pub(super) len: u8,
 }
 
-/// Why a network is not a trigger.
+/// A reason why a network can't be a trigger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PrefixError {
-    /// There are bits after the prefix.
+    /// Bits after the prefix are set.
     #[error("`{0}` has address bits after the first {len}; write `{net}`", len = .0.prefix_len(), net = .0.trunc())]
     HostBits(IpNet),
     /// All IPv4 addresses or all IPv6 addresses belong to the network.
     #[error(
-        "`{0}` has every address, so the rule would decide about everything; write smaller networks"
+        "`{0}` has every address of IPv4 or of IPv6, so the rule would decide about everything; write smaller networks"
     )]
     Everything(IpNet),
 }

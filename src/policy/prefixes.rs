@@ -1,9 +1,9 @@
-//! The rules on networks of all images of a snapshot: finds those that an address belongs to.
+//! Finds the rules on the networks that an address belongs to, in all images of a snapshot.
 //!
 //! The networks divide the addresses into ranges. Two arrays have the starts of all ranges, for IPv4 and for IPv6; a binary
-//! search finds the range of an address, and with it the smallest network. Each network knows the next larger one, so one
-//! search finds the rules of all sources. For IPv4, a bit for each /16 says whether any network has addresses in it: most
-//! addresses need one access to memory.
+//! search finds the range of an address, and with it the smallest network. Each network refers to the next larger one
+//! that contains it, so one search finds the rules of all sources. For IPv4, a bit for each /16 says whether any
+//! network has addresses in it: most addresses need one access to memory.
 
 use std::net::IpAddr;
 
@@ -74,7 +74,7 @@ pub(super) struct PrefixTable {
 #[derive(Debug)]
 struct Network {
     prefix: Prefix,
-    /// The smallest larger network, or [`NONE`].
+    /// The smallest of the networks that contain this one, or [`NONE`].
     parent: NetworkId,
     /// Where its verdicts start; they end where those of the next network start.
     verdicts_from: u32,
@@ -247,7 +247,7 @@ impl PrefixTable {
     }
 }
 
-/// The first rules on networks: those that decide, and those that are logged only.
+/// The first rule on a network that decides, and the first that is logged only.
 #[derive(Default)]
 pub(super) struct BestNetwork {
     enforced: Option<NetworkRule>,

@@ -5,8 +5,8 @@ use super::image::values::SOURCES;
 use super::rule::Scope;
 use crate::wire::name::MAX_LABELS;
 
-/// The precedence of a source: 0 wins over 1. A rank fits into [`RANK_BITS`] bits of a weight. These suffice for all
-/// sources of a snapshot's images.
+/// The precedence of the rules of a source in one tier: 0 wins over 1. A rank fits into [`RANK_BITS`] bits of a weight.
+/// These suffice for all sources of a snapshot's images.
 pub(super) type Rank = u32;
 
 /// The bits of a weight: the lowest 32 for the verdict, two for the scope, seven for the depth, the others for the rank.
@@ -14,7 +14,7 @@ const SCOPE_SHIFT: u32 = 32;
 const DEPTH_SHIFT: u32 = SCOPE_SHIFT + 2;
 const RANK_SHIFT: u32 = DEPTH_SHIFT + 7;
 const RANK_BITS: u32 = u64::BITS - RANK_SHIFT;
-/// What patterns have in place of a scope.
+/// The scope bits of a pattern, which has no scope.
 const PATTERN: u64 = 3;
 /// The depth counts down from this number of labels.
 const DEPTH_MASK: u64 = (1 << (RANK_SHIFT - DEPTH_SHIFT)) - 1;
@@ -22,7 +22,7 @@ const _: () = assert!(MAX_LABELS as u64 <= DEPTH_MASK);
 
 /// The weight of no rule.
 pub(super) const NONE: u64 = u64::MAX;
-/// The rank of sources that are not configured.
+/// The rank of rules that do not count: those of sources that are not configured, or that the view does not have.
 pub(super) const NO_RANK: Rank = (1 << RANK_BITS) - 1;
 /// The number of ranks. It is greater than the number of sources that three images can have, times the number of tiers.
 pub const MAX_RANKED: usize = NO_RANK as usize;
@@ -49,14 +49,14 @@ pub struct LookupResult {
 /// A rule that is logged only is to be looked for.
 pub(super) const LOOK: u64 = 0;
 
-/// A rule that matches a name.
+/// A rule that matches a query or its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hit {
     /// The precedence of the rule among all sources; 0 is the best.
     pub rank: u32,
     /// The number of the rule's verdict in the snapshot.
     pub verdict: u32,
-    /// What matched.
+    /// The trigger that matched.
     pub trigger: Trigger,
 }
 
@@ -117,7 +117,8 @@ impl LookupResult {
         hit(self.logged)
     }
 
-    /// The same result with a rule that also covers all names below. It precedes rules of its rank on names.
+    /// The same result, if this rule also covers all names below. The rule precedes rules on names that have the same
+    /// rank.
     pub(super) fn covered_by(&self, hit: Hit) -> Self {
         let weight = weight(hit.rank, DEPTH_MASK as usize, Scope::Exact, hit.verdict);
         Self {
@@ -151,7 +152,7 @@ impl LookupResult {
     }
 }
 
-/// The weight of a rule; the lowest weight decides. Compares by rank, then depth, then scope, then verdict.
+/// The weight of a rule; the lowest weight decides. Weights are compared by rank, then depth, then scope, then verdict.
 #[inline]
 pub(super) fn weight(rank: Rank, labels: usize, scope: Scope, verdict: u32) -> u64 {
     u64::from(rank) << RANK_SHIFT
@@ -160,7 +161,7 @@ pub(super) fn weight(rank: Rank, labels: usize, scope: Scope, verdict: u32) -> u
         | u64::from(verdict)
 }
 
-/// The weight of the same rule on a name of `labels` labels.
+/// The weight that a rule has on a name of `labels` labels, given its weight on the root.
 #[inline]
 pub(super) fn deepen(weight: u64, labels: usize) -> u64 {
     // `NONE` stays the highest weight.

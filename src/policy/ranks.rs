@@ -8,7 +8,7 @@ use super::ranking::{LOOK, LookupResult, NO_RANK, NONE, Rank, deepen, weight};
 use super::rule::Scope;
 use super::view::ViewId;
 
-/// What the rules of a clause lead to, in all views.
+/// The verdict of the rules of a clause, the same in all views.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ClauseVerdict {
     /// The index of its source in the snapshot.
@@ -19,8 +19,8 @@ pub(super) struct ClauseVerdict {
     pub(super) overrides: bool,
 }
 
-/// What a view makes of the rules of a source that are in one tier, in 32 bits: most views fit into a line of the
-/// processor's cache.
+/// The rank and flags that the rules of a source in one tier have in a view, packed into 32 bits: most views fit into a
+/// line of the processor's cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TierRank(u32);
 
@@ -54,7 +54,7 @@ const _: () = assert!(NO_RANK & (TierRank::NXDOMAIN | TierRank::LOGS) == 0);
 #[derive(Debug)]
 pub(super) struct ClauseRanks {
     clauses: Vec<GroupedClause>,
-    /// The sources, by index in the snapshot, and tiers that clauses are of.
+    /// The source (its index in the snapshot) and the tier of each group of clauses.
     groups: Vec<(u32, Tier)>,
     /// By source of the image: the group of its rules with the default effect, and the best group of its other rules.
     sources: Vec<[u32; 2]>,
@@ -198,7 +198,8 @@ impl Ranks<'_> {
         rank.copied().unwrap_or(TierRank::NONE)
     }
 
-    /// A value of `image`, whose name is at this position to the looked-up one. `None` if there is no such value.
+    /// A value of `image`, ranked in this view. `position` is that of the value's name relative to the looked-up name.
+    /// `None` if there is no such value.
     #[inline(always)]
     pub(super) fn ranked(
         &self,
@@ -300,8 +301,9 @@ impl RankedValue {
         ranked
     }
 
-    /// Merges the rules of the value into the result for a name. The value's name has `labels` labels, and is at this position
-    /// to the looked-up name. Returns the flags of the value: [`OVERRIDES`] and [`LOGS`].
+    /// Merges the rules of the value into the result for a name. The value's name has `labels` labels, and `position`
+    /// is its position relative to the looked-up name. Returns the flags of the value, [`OVERRIDES`] and [`LOGS`]; none
+    /// of them if the value's name is below.
     #[inline(always)]
     pub(super) fn merge_into(
         self,

@@ -39,7 +39,7 @@ pub struct LocalRecord {
     pub data: Box<[u8]>,
 }
 
-/// Why records can't be an answer.
+/// A reason why records can't be an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     /// The records of one type are too many for one message.
@@ -94,7 +94,7 @@ impl LocalRecord {
         let rtype = self.rtype;
         match rtype {
             // An SOA would make the name the apex of a zone. The signatures and denials of existence of a zone say
-            // nothing about the records of a rule. The other types are not those of records.
+            // nothing about the records of a rule. The other types are reserved, or are meta-types.
             0
             | rtype::SOA
             | rtype::OPT
@@ -116,7 +116,7 @@ impl LocalRecord {
     }
 }
 
-/// TTL, type and data in presentation form (RFC 1035, section 5.1); data that is not understood as RFC 3597 writes it.
+/// TTL, type and data in presentation form (RFC 1035, section 5.1). Data of an unknown form is written as in RFC 3597.
 impl fmt::Display for LocalRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rtype = RecordType::from(self.rtype);
@@ -160,8 +160,8 @@ pub(super) fn check(records: &[LocalRecord]) -> Result<(), RecordError> {
     Ok(())
 }
 
-/// The RRsets of some records, in the order of their types. Equal records are one (RFC 2181, section 5.5), and all
-/// records of an RRset have its lowest TTL (section 5.2). Records without a TTL have `ttl_secs`.
+/// The RRsets of some records, in the order of their types. Equal records are merged (RFC 2181, section 5), and all
+/// records of an RRset get its lowest TTL (section 5.2). Records without a TTL get `ttl_secs`.
 pub(super) fn rrsets(records: &[LocalRecord], ttl_secs: u32) -> Box<[LocalRecord]> {
     let mut records = records.to_vec();
     for record in &mut records {

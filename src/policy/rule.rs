@@ -10,7 +10,7 @@ use super::record::LocalRecord;
 pub use crate::names::scope::Scope;
 use crate::wire::name::Name;
 
-/// The effect of a source's rules on the names that they match.
+/// The kind of a source, by which its rules block names, allow them, or suppress other sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -93,7 +93,7 @@ pub struct Blocking {
     pub action: Action,
     /// The answer of a rule whose effect has one, in place of the action's. `None` for sources.
     pub effect_answer: Option<EffectAnswer>,
-    /// Whether NXDOMAIN is sent even where it is not true of all names below. False for lists and orders.
+    /// Whether NXDOMAIN is sent even where it is not true of all names below. False for sources; only effects set it.
     pub as_written: bool,
     /// Addresses for A records; NODATA if empty.
     pub sinkhole_v4: Vec<Ipv4Addr>,
@@ -115,7 +115,7 @@ pub enum EffectAnswer {
     Records(Box<[LocalRecord]>),
     /// A CNAME record, and the target's records from upstream.
     Cname {
-        /// The target, or its end.
+        /// The target; with `prepend`, its suffix.
         target: Box<Name>,
         /// Whether the target is the queried name followed by `target`.
         prepend: bool,
@@ -126,7 +126,7 @@ pub enum EffectAnswer {
     TcpOnly,
 }
 
-/// The words of `tapis diff`.
+/// The text that `tapis diff` shows.
 impl fmt::Display for EffectAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

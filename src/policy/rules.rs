@@ -99,8 +99,8 @@ impl Rules {
         rules
     }
 
-    /// Adds a view, the default one first. `rank` returns what the view makes of the rules of a source in a tier, given the
-    /// index of the source in the snapshot.
+    /// Adds a view, the default one first. `rank` returns the rank and flags that the rules of a source in a tier have
+    /// in the view, given the index of the source in the snapshot.
     pub(super) fn add_view(&mut self, rank: impl Fn(u32, Tier) -> TierRank) {
         let view = ViewId(self.views.len() as u16);
         let base = self.base.as_mut();
@@ -134,7 +134,8 @@ impl Rules {
         rules
     }
 
-    /// Looks up a batch of names in the default view: `found[i]` is set to the result for `names[i]`. Never allocates.
+    /// Looks up a batch of names in the default view: `found[i]` is set to the result for `names[i]`. Allocates only if
+    /// more than four rules of exceptions match a name.
     ///
     /// # Panics
     /// If the slices differ in length.
@@ -167,7 +168,7 @@ impl Rules {
             let place = |which: usize| which;
             let image = &*base.image;
             flags |= match self.views.len() {
-                // With one view, nothing depends on the name.
+                // With one view, the ranks are the same for all names.
                 1 => {
                     let values = base.clauses.default_values();
                     let ranked = |_, _, value| values.get(value as usize).copied();

@@ -1,4 +1,4 @@
-//! One generation of the policy: everything that can change while serving.
+//! One generation of the policy: the rules in all views, the local zones, and the clients that are served.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -33,7 +33,7 @@ pub struct Snapshot {
     /// Sorted by kind.
     pub(super) sources: Vec<Arc<Source>>,
     pub(super) verdicts: Verdicts,
-    /// Those of the views, the default first.
+    /// The precedence of rules in each view, the default view first.
     pub(super) views: Vec<Precedence>,
     /// The hit counter of each source.
     pub(super) slots: Vec<Option<u16>>,
@@ -150,7 +150,8 @@ impl Snapshot {
     }
 
     /// Looks up a batch of names in the default view, which is faster than one by one: `found[i]` is the result for
-    /// `names[i]`, to be passed to [`PolicyView::decide_by`](super::decide::PolicyView::decide_by). Never allocates.
+    /// `names[i]`, to be passed to [`PolicyView::decide_by`](super::decide::PolicyView::decide_by). Allocates only if
+    /// more than four rules of exceptions match a name.
     ///
     /// # Panics
     /// If the slices differ in length.

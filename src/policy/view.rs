@@ -38,6 +38,6 @@ pub enum Mode {
     /// They decide.
     #[default]
     Enforce,
-    /// They decide nothing. A decision says whether one of them would have decided.
+    /// They decide nothing. The first of them that would have decided is reported beside the decision.
     LogOnly,
 }

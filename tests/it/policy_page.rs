@@ -1,4 +1,5 @@
-//! Random policies and queries are decided as `docs/policy.md` says: by a model that was written from that page alone.
+//! Compares the decisions of the engine, for random policies and queries, with those of a model. The model was written
+//! from `docs/policy.md` alone.
 
 mod model;
 
@@ -34,7 +35,7 @@ const KINDS: [Kind; 8] = [
     Kind::Block,
 ];
 
-/// The actions of effects, in the order of the engine's effects of one tier.
+/// The actions of effects, in the order in which the engine sorts effects of one tier.
 const ACTS: [Act; 5] = [
     Act::Source,
     Act::Block(Action::Nxdomain),
@@ -114,7 +115,7 @@ fn network(address: IpAddr, len: u8) -> ipnet::IpNet {
     ipnet::IpNet::new(address, len).expect("a length").trunc()
 }
 
-/// An image of the rules that `selects` selects.
+/// An image with the rules of those sources that `selects` selects.
 fn image(policy: &Policy, selects: impl Fn(usize) -> bool) -> Arc<tapis::policy::image::Image> {
     let mut builder = Builder::new();
     for source in (0..policy.sources.len()).filter(|source| selects(*source)) {
@@ -153,7 +154,7 @@ fn image(policy: &Policy, selects: impl Fn(usize) -> bool) -> Arc<tapis::policy:
     Arc::new(builder.finish().expect("room"))
 }
 
-/// Orders and exceptions are in an image of their own, and one list is in the delta, as in a server.
+/// The snapshot of a policy. As in a server, orders and exceptions have a separate image, and one list is in the delta.
 fn snapshot(policy: &Policy, views: &[View]) -> Snapshot {
     let is_list = |source: usize| matches!(KINDS[source], Kind::Allow | Kind::Block);
     let images = Images {
@@ -184,8 +185,8 @@ fn snapshot(policy: &Policy, views: &[View]) -> Snapshot {
     Snapshot::default().with_views(sources.collect(), images, &views)
 }
 
-/// What the engine decides: the place, the source and the action of the rule that blocks; and the source that would have
-/// decided about the queried name if it were not logged only.
+/// A decision of the engine or of the model: the place, the source and the action of the rule that blocks; and the
+/// source that would have decided about the queried name if it were not logged only.
 type Decided = (Option<(usize, usize, rule::Action)>, Option<usize>);
 
 fn by_engine(snapshot: &Snapshot, view: ViewId, query: &Query) -> Decided {
@@ -239,7 +240,8 @@ fn addresses() -> impl Strategy<Value = IpAddr> {
 
 fn networks() -> impl Strategy<Value = (IpAddr, u8)> {
     (addresses(), prop::sample::select(vec![8_u8, 16, 24, 32])).prop_map(|(address, len)| {
-        // 96 is added to the length of IPv4 prefixes, so that some of these are equally long.
+        // The engine adds 96 to the length of IPv4 prefixes. IPv6 prefixes are that much longer here, so that some of
+        // both are equally long.
         let len = match address {
             IpAddr::V4(_) => len,
             IpAddr::V6(_) if len == 8 => 32,

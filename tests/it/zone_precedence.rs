@@ -24,7 +24,7 @@ fn name(text: &str) -> Name {
     Name::from_text(text).expect("a name")
 }
 
-/// The snapshot of these zones, the first one first.
+/// A snapshot of these zones, in the order of precedence.
 fn zones(zones: &[Zone<'_>]) -> Snapshot {
     let mut builder = Builder::new();
     let mut sources = Vec::new();
@@ -73,8 +73,8 @@ fn add(builder: &mut Builder, source: u16, rule: &str) {
     added.expect("room");
 }
 
-/// The zone and the trigger of the rule that decides about a query of 192.0.2.1, and what it does. The names are the queried one
-/// and its chain.
+/// The zone and the trigger of the rule that decides about a query from the client 192.0.2.1, and whether the rule
+/// blocks. `names` are the queried name and the targets of its chain.
 fn decides(snapshot: &Snapshot, names: &[&str], addresses: &[&str]) -> String {
     let view = snapshot
         .view(ViewId::DEFAULT)
@@ -149,7 +149,7 @@ fn section_5_1_passthru_at_an_earlier_place_is_the_only_rule_that_applies() {
     assert_eq!(
         decides(&["d.test", "b.test", "c.test"]),
         "nothing",
-        "b.test passes the rest"
+        "no rule applies after b.test"
     );
     assert_eq!(decides(&["d.test", "c.test"]), "zone1: c.test blocks");
 }

@@ -1,4 +1,5 @@
-//! A plain model of the page; its section "NXDOMAIN" may still make NODATA of an action.
+//! A plain model of `docs/policy.md`. It leaves out the section "NXDOMAIN", by which NODATA may be sent in place of
+//! NXDOMAIN.
 use std::net::IpAddr;
 pub(super) type Name = Vec<String>;
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -83,7 +84,7 @@ pub(super) enum Outcome {
     /// The place, the rule, and its action.
     Blocked(usize, usize, Action),
 }
-/// How many bits follow the prefix, and its bits. An IPv4 address counts as the mapped address.
+/// The number of bits after the prefix, and the bits of the prefix. An IPv4 address counts as the mapped address.
 fn network(net: IpAddr, prefix: u8) -> (u32, u128) {
     let (rest, bits) = match net {
         IpAddr::V4(v4) => (32 - u32::from(prefix), v4.to_ipv6_mapped().to_bits()),
@@ -91,7 +92,7 @@ fn network(net: IpAddr, prefix: u8) -> (u32, u128) {
     };
     (rest, bits >> rest)
 }
-/// Rules: what a trigger matches.
+/// Section "Rules": whether the trigger of a rule matches.
 fn hits(rule: &Rule, name: Option<&Name>, client: Option<IpAddr>, answer: &[IpAddr]) -> bool {
     let bits = |a: IpAddr| network(a, if a.is_ipv4() { 32 } else { 128 }).1;
     let contains = |(rest, prefix), address| bits(address) >> rest == prefix;
@@ -106,7 +107,7 @@ fn hits(rule: &Rule, name: Option<&Name>, client: Option<IpAddr>, answer: &[IpAd
     }
 }
 type Entry = (usize, bool, Option<Action>);
-/// Views: the place of a source, whether it is logged only, and an action for its rules that block.
+/// Section "Views": the place of a source, whether it is logged only, and an action for its rules that block.
 fn entry(policy: &Policy, view: Option<&View>, source: usize) -> Option<Entry> {
     if view.is_none() || matches!(policy.sources[source].kind, Kind::Exception | Kind::Order) {
         return Some((source, false, None));
@@ -158,13 +159,14 @@ fn first(policy: &Policy, view: Option<&View>, of: impl Fn(&Rule) -> bool) -> Op
     let rules = (0..policy.rules.len()).filter(|rule| of(&policy.rules[*rule]));
     rules.min_by_key(|rule| key(&policy.rules[*rule]))
 }
-/// The sources that exceptions against some sources make ignored for a name.
+/// The sources whose rules are ignored for a name because of exceptions against some sources.
 fn ignored(policy: &Policy, name: &Name) -> Vec<usize> {
     let on = |r: &&Rule| matches!(r.trigger, Trigger::Name(..)) && hits(r, Some(name), None, &[]);
     let against = |r: &Rule| policy.sources[r.source].against.clone().unwrap_or_default();
     policy.rules.iter().filter(on).flat_map(against).collect()
 }
-/// Places; `kinds` are those of the sources whose rules apply at the place and at later ones.
+/// Sections "Places" and "CNAME chains and addresses". Rules apply at a place if the kind of their source is in
+/// `kinds`.
 pub(super) fn decide(policy: &Policy, view: Option<&View>, query: &Query) -> Outcome {
     let blocks = |rule: usize| action(policy, view, &policy.rules[rule]);
     let rank = |rule: usize| rank(policy, view, &policy.rules[rule]);
@@ -191,7 +193,7 @@ pub(super) fn decide(policy: &Policy, view: Option<&View>, query: &Query) -> Out
     }
     Outcome::Upstream
 }
-/// Log only: the rule that would have decided about the queried name.
+/// Section "Views", log only: the rule that would have decided about the queried name.
 pub(super) fn logged(policy: &Policy, view: Option<&View>, query: &Query) -> Option<usize> {
     let without = ignored(policy, &query.name);
     let on = |r: &Rule| hits(r, Some(&query.name), Some(query.client), &[]);
