@@ -3,8 +3,14 @@
 use std::sync::Arc;
 
 use tapis::policy::builder::Builder;
+use tapis::policy::effect::{Effect, EffectAction, Tier};
+use tapis::policy::image::provenance::ImageSource;
+use tapis::policy::images::Images;
+use tapis::policy::prefix::{AddressOf, Prefix};
+use tapis::policy::record::LocalRecord;
 use tapis::policy::rule::{Action, Against, Blocking, Ede, Kind, Scope, Source};
 use tapis::policy::snapshot::Snapshot;
+use tapis::policy::view::{Mode, View, ViewId, ViewList};
 use tapis::serve::cache::{Cache, Entry, Failure, Key};
 use tapis::wire::answer::{Answer, Intake};
 use tapis::wire::class;
@@ -22,6 +28,20 @@ pub(crate) const ASKED: &[(&str, u16)] = &[
     ("refused.test", 1),
     ("dropped.test", 1),
     ("ok.nx.test", 1),
+    ("records.test", 1),
+    ("records.test", 16),
+    ("records.test", 255),
+    ("walled.test", 1),
+    ("prepended.test", 28),
+    ("garden.example", 1),
+    ("tcp.test", 1),
+    ("excepted.test", 1),
+    ("first.important.test", 1),
+    ("ads7.tracker-12.example", 1),
+    ("a.b.c.4711", 65),
+    ("services.example", 65),
+    ("listed.example", 1),
+    ("chain.example", 1),
     ("localhost", 255),
     ("10.in-addr.arpa", 6),
     ("1.10.in-addr.arpa", 12),
@@ -36,8 +56,24 @@ pub(crate) const ASKED: &[(&str, u16)] = &[
 
 /// An A record at the queried name: 16 bytes.
 const ADDRESS: &[u8] = b"\xC0\x0C\x00\x01\x00\x01\x00\x00\x01\x2C\x00\x04\xC0\x00\x02\x07";
+/// An A record at the target of a CNAME that follows a question with a name of 15 bytes.
+const TARGET_ADDRESS: &[u8] = b"\xC0\x2B\x00\x01\x00\x01\x00\x00\x01\x2C\x00\x04\xC0\x00\x02\x07";
 /// A CNAME from the queried name to `x.sink.test`.
 const ALIAS: &[u8] = b"\xC0\x0C\x00\x05\x00\x01\x00\x00\x01\x2C\x00\x0D\x01x\x04sink\x04test\x00";
+
+/// A CNAME from the queried name to `walled.test`, whose rule leads to another name.
+const TO_WALLED: &[u8] = b"\xC0\x0C\x00\x05\x00\x01\x00\x00\x01\x2C\x00\x0D\x06walled\x04test\x00";
+/// An A record at the queried name with an address that a rule is about.
+const LISTED: &[u8] = b"\xC0\x0C\x00\x01\x00\x01\x00\x00\x01\x2C\x00\x04\xC6\x33\x64\x07";
+/// An HTTPS record at the queried name with the target `x.sink.test`.
+const SERVICE: &[u8] =
+    b"\xC0\x0C\x00\x41\x00\x01\x00\x00\x01\x2C\x00\x0F\x00\x01\x01x\x04sink\x04test\x00";
+/// An HTTPS record at the queried name with a hint that a rule is about.
+const HINT: &[u8] =
+    b"\xC0\x0C\x00\x41\x00\x01\x00\x00\x01\x2C\x00\x0B\x00\x02\x00\x00\x04\x00\x04\xC6\x33\x64\x07";
+
+/// The second view, in which one list is logged only and others have another order and action.
+pub(crate) const OTHER_VIEW: ViewId = ViewId(1);
 
 pub(crate) struct Harness {
     pub(crate) snapshot: Snapshot,
@@ -51,8 +87,12 @@ impl Harness {
             cache: Cache::new(1 << 20, 600),
         };
         for dnssec_ok in [false, true] {
-            harness.learn("big.example", dnssec_ok, &[ADDRESS; 90]);
-            harness.learn("alias.example", dnssec_ok, &[ALIAS, ADDRESS]);
+            harness.learn("big.example", 1, dnssec_ok, &[ADDRESS; 90]);
+            harness.learn("alias.example", 1, dnssec_ok, &[ALIAS, TARGET_ADDRESS]);
+            harness.learn("chain.example", 1, dnssec_ok, &[TO_WALLED, TARGET_ADDRESS]);
+            harness.learn("garden.example", 1, dnssec_ok, &[ADDRESS]);
+            harness.learn("listed.example", 1, dnssec_ok, &[ADDRESS, LISTED]);
+            harness.learn("services.example", 65, dnssec_ok, &[SERVICE, HINT]);
             let failure = Failure {
                 code: 22,
                 said: None,
@@ -63,8 +103,8 @@ impl Harness {
         harness
     }
 
-    fn learn(&self, name: &str, dnssec_ok: bool, records: &[&[u8]]) {
-        let key = key(&packet(name, 1, 1, dnssec_ok));
+    fn learn(&self, name: &str, rtype: u16, dnssec_ok: bool, records: &[&[u8]]) {
+        let key = key(&packet(name, rtype, 1, dnssec_ok));
         let counts = [records.len() as u16, 0, 0];
         let bytes = response(&key, 0x81A0, counts, &records.concat());
         let answer = read(&bytes, &key).expect("the records above are good");
@@ -100,7 +140,12 @@ pub(crate) fn response(key: &Key, flags: u16, counts: [u16; 3], records: &[u8]) 
 
 /// The answer as it is cached. `None` if the response is not one.
 pub(crate) fn read(bytes: &[u8], key: &Key) -> Option<Answer> {
-    let bounds = Intake { min_ttl: 5, max_ttl: 600, max_negative_ttl: 300, additional: false };
+    let bounds = Intake {
+        min_ttl: 5,
+        max_ttl: 600,
+        max_negative_ttl: 300,
+        additional: false,
+    };
     let (name, _) = Name::parse(key.name(), 0).expect("a key has a name");
     Answer::parse(bytes, &name, key.rtype(), class::IN, bounds).ok()
 }
@@ -154,15 +199,131 @@ fn snapshot() -> Snapshot {
             &[("ok.nx.test", Scope::Exact)],
         ),
     ];
-    let mut builder = Builder::new();
+    let (mut base, mut orders) = (Builder::new(), Builder::new());
     let mut sources = Vec::new();
     for (source, rules) in lists {
         let rules = rules.iter().map(|(name, scope)| (name, *scope));
-        builder.list(&source.name, rules).expect("there is room");
+        base.list(&source.name, rules).expect("there is room");
         sources.push(Arc::new(source));
     }
-    let rules = builder.finish().expect("there is room");
-    snapshot.with_rules(sources, Arc::new(rules).into())
+    let (effects, _) = list("effects", Kind::Block, Action::Sinkhole, &[]);
+    add_effects(&mut base);
+    sources.push(Arc::new(effects));
+    let excepted = [tree("excepted.test"), ("services.example", Scope::Exact)];
+    let (mut exception, rules) = list("exception", Kind::Exception, Action::Nodata, &excepted);
+    exception.against = Against::Named(vec!["sink".to_owned(), "effects".to_owned()]);
+    let rules = rules.iter().map(|(name, scope)| (name, *scope));
+    orders.list(&exception.name, rules).expect("there is room");
+    sources.push(Arc::new(exception));
+    let images = Images {
+        base: Some(Arc::new(base.finish().expect("there is room"))),
+        orders: Some(Arc::new(orders.finish().expect("there is room"))),
+        ..Images::default()
+    };
+    let placed = |(name, mode, action): (&str, Mode, Option<Action>)| ViewList {
+        name: name.to_owned(),
+        mode,
+        action,
+    };
+    let lists = [
+        ("effects", Mode::LogOnly, None),
+        ("nx", Mode::Enforce, Some(Action::Refused)),
+        ("sink", Mode::Enforce, None),
+        ("nodata", Mode::LogOnly, None),
+    ];
+    let lists = lists.into_iter().map(placed).collect();
+    snapshot.with_views(sources, images, &[View { lists }])
+}
+
+/// Adds the list `effects`: rules with each kind of effect and of trigger.
+fn add_effects(builder: &mut Builder) {
+    let name = |text: &str| Name::from_text(text).expect("a name");
+    let source = ImageSource::named("effects");
+    let source = builder.source(source).expect("there is room");
+    let acts = |action| Effect {
+        action,
+        ..Effect::default()
+    };
+    let record = |rtype, data: &[u8]| LocalRecord {
+        rtype,
+        ttl_secs: (rtype == 16).then_some(7),
+        data: data.into(),
+    };
+    let alias = |prepend| {
+        acts(EffectAction::Cname {
+            target: Box::new(name("garden.example")),
+            prepend,
+        })
+    };
+    let records = vec![
+        record(1, &[192, 0, 2, 8]),
+        record(1, &[192, 0, 2, 9]),
+        record(16, b"\x04text"),
+        record(15, b"\x00\x0A\x04mail\x04test\x00"),
+    ];
+    let important = Effect {
+        tier: Tier::ImportantFirst,
+        ttl_secs: Some(1),
+        as_written: true,
+        extra_text: Some("important".to_owned()),
+        ..acts(EffectAction::Block(Action::Nxdomain))
+    };
+    let v6 = vec![[0x20; 16].into()];
+    let rules = [
+        (
+            "records.test",
+            Scope::Subtree,
+            acts(EffectAction::Records(records)),
+        ),
+        ("walled.test", Scope::Subtree, alias(false)),
+        ("prepended.test", Scope::Subtree, alias(true)),
+        ("tcp.test", Scope::Subtree, acts(EffectAction::TcpOnly)),
+        ("important.test", Scope::Below, important.clone()),
+        ("ok.important.test", Scope::Exact, acts(EffectAction::Allow)),
+        (
+            "excepted.test",
+            Scope::Subtree,
+            acts(EffectAction::Addresses(Vec::new(), v6)),
+        ),
+    ];
+    for (owner, scope, effect) in rules {
+        let added = builder.insert_effect(&name(owner), source, scope, &effect);
+        added.expect("a good effect");
+    }
+    let patterns = [
+        (r"^ads[0-9]+\.", Effect::default()),
+        (r"tracker-[0-9]{2}", alias(false)),
+        ("[0-9]{4}$", acts(EffectAction::TcpOnly)),
+        ("^cdn.*metrics", acts(EffectAction::Allow)),
+    ];
+    for (pattern, effect) in patterns {
+        let added = builder.insert_pattern(pattern, source, &effect);
+        added.expect("there is room");
+    }
+    let networks = [
+        (AddressOf::Answer, "198.51.100.0/24", Effect::default()),
+        (
+            AddressOf::Answer,
+            "198.51.100.8/32",
+            acts(EffectAction::Allow),
+        ),
+        (AddressOf::Answer, "203.0.113.0/24", important),
+        (
+            AddressOf::Client,
+            "192.0.2.128/25",
+            acts(EffectAction::Block(Action::Refused)),
+        ),
+        (
+            AddressOf::Client,
+            "192.0.2.64/26",
+            acts(EffectAction::TcpOnly),
+        ),
+    ];
+    for (of, network, effect) in networks {
+        let prefix = Prefix::new(of, network.parse().expect("a network")).expect("valid");
+        let added = builder.insert_prefix(prefix, source, &effect);
+        added.expect("there is room");
+    }
 }
 
 fn list(

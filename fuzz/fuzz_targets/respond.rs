@@ -9,8 +9,8 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, LazyLock};
 
 use arbitrary::Arbitrary;
+use harness::{ASKED, Harness, OTHER_VIEW};
 use hickory_proto::op::Message;
-use harness::{ASKED, Harness};
 use libfuzzer_sys::fuzz_target;
 use tapis::serve::cache::{Entry, Failure};
 use tapis::serve::client::{Client, Transport};
@@ -28,6 +28,10 @@ struct Input<'a> {
     edits: Vec<Edit<'a>>,
     stream: bool,
     stranger: bool,
+    /// The last byte of the client's address: some of them are in a network that a rule is about.
+    host: u8,
+    /// Whether the client has the second view.
+    other_view: bool,
     now: u16,
     failed: bool,
     flags: u16,
@@ -53,7 +57,12 @@ fuzz_target!(|input: Input<'_>| {
         true => Transport::Tcp,
         false => Transport::Udp,
     };
-    let client = &Client::new((Ipv4Addr::new(192, 0, last, 1), 5353).into(), transport);
+    let address = Ipv4Addr::new(192, 0, last, input.host);
+    let mut client = Client::new((address, 5353).into(), transport);
+    if input.other_view {
+        client.view = OTHER_VIEW;
+    }
+    let client = &client;
     let now = u32::from(input.now);
     let mut out = b"leftovers".to_vec();
     let (key, stale) = match respond(now, client, &packet, snapshot, cache, &mut out) {
@@ -73,7 +82,13 @@ fuzz_target!(|input: Input<'_>| {
     let read = harness::read(&bytes, &key).map(|answer| Arc::new(Entry::new(answer, now)));
     let resolution = match read {
         Some(entry) if !input.failed => Resolution::Answered(entry),
-        read => Resolution::Failed(Arc::new(Failure { code: 23, said: read }), stale),
+        read => Resolution::Failed(
+            Arc::new(Failure {
+                code: 23,
+                said: read,
+            }),
+            stale,
+        ),
     };
     let known = Known {
         resolution: &resolution,

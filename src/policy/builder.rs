@@ -218,7 +218,7 @@ impl Builder {
             sources,
         } = self;
         let mut writer = Writer::new(Cursor::new(Vec::new()), key, histogram, clauses)?;
-        writer.add_triggers(triggers)?;
+        writer.add_triggers(triggers, |source| &sources[usize::from(source)].name)?;
         let mut name: (&[u8], Vec<u32>) = (&[], Vec::new());
         for (path, rule) in run.rules() {
             if path != name.0 && !name.1.is_empty() {

@@ -46,9 +46,9 @@ impl Asked<'_> {
 /// Answers one packet at `now` (seconds of the server's clock), or returns the next step. Overwrites `out`. May wait
 /// for another thread that writes to the cache.
 ///
-/// Allocates nothing if `out` has room for the answer, with three exceptions: [`Step::Resolve`] and [`Step::Refresh`];
+/// Allocates nothing if `out` has room for the answer, with four exceptions: [`Step::Resolve`] and [`Step::Refresh`];
 /// an answer of more than sixteen records that has an additional section or blocked services; an answer with more than
-/// four blocked services.
+/// four blocked services; a name with more than four exceptions against some sources.
 pub fn respond(
     now: u32,
     client: &Client,

@@ -226,7 +226,9 @@ impl Work<'_> {
         let sources = clauses.table().iter();
         let sources: Vec<_> = sources.map(|(clause, _)| clause.source).collect();
         let mut writer = Writer::new(file, key.clone(), pairs, clauses).map_err(failed)?;
-        writer.add_triggers(triggers).map_err(failed)?;
+        let lists = &self.plan.lists;
+        let named = |source: u16| &*lists[usize::from(source)].name;
+        writer.add_triggers(triggers, named).map_err(failed)?;
         let merge = Merge::new(key, sorted.runs(), carried, &sources, &left_out);
         let counts = merge.and_then(|merge| {
             merge.each(|path, rules| {

@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::policy::effect::EffectError;
-use crate::policy::patterns::Problem;
+use crate::policy::patterns::{Problem, TooMuchWork};
 
 /// Why bytes are not a usable image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,11 +53,17 @@ pub enum TooLarge {
     /// 16,777,216 rules on networks.
     #[error("more than 16,777,216 rules on networks of addresses; leave out a list")]
     Prefixes,
-    /// Patterns in 256 sources and tiers, or 256 MiB of automata.
-    #[error(
-        "more than 256 lists with patterns, or patterns that need more than 256 MiB of memory; leave out a list"
-    )]
+    /// 256 MiB of automata.
+    #[error("patterns that need more than 256 MiB of memory; leave out a list")]
     Patterns,
+    /// The patterns of all sources are too much work for a lookup.
+    #[error("the patterns of {list} are too much work for each query: {why}")]
+    PatternWork {
+        /// The source, given that those before it count, too.
+        list: Box<str>,
+        /// The limit that they exceed.
+        why: TooMuchWork,
+    },
     /// A pattern is not accepted.
     #[error("the pattern `{pattern}`: {problem}")]
     Pattern {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::bits::word;
 use super::clauses::Clauses;
 use super::error::{ImageError, TooLarge};
-use crate::policy::patterns::PatternSet;
+use crate::policy::patterns::{PatternSet, SearchCost};
 use crate::policy::prefix::{AddressOf, Prefix};
 
 /// The size of a rule on a network: its clause (4 bytes), 0 for addresses of clients or 1 for addresses in answers (1),
@@ -16,8 +16,6 @@ const SIZE: usize = 24;
 /// The number of rules on networks that an image can have.
 const MAX_PREFIXES: usize = 1 << 24;
 
-/// The maximum number of pattern groups of an image. A lookup matches the name against each group separately.
-const MAX_PATTERN_GROUPS: usize = 256;
 /// The memory that all compiled patterns of an image can take, in bytes.
 const MAX_PATTERN_MEMORY: usize = 256 << 20;
 
@@ -82,13 +80,17 @@ impl Triggers {
         Ok(())
     }
 
-    /// Sorts the rules, removes duplicates, and checks the patterns.
+    /// Sorts the rules, removes duplicates, and checks the patterns. `source` returns the name of a source for an error.
     ///
     /// # Errors
-    /// If a pattern is not accepted.
-    pub(super) fn finish(self, clauses: &Clauses) -> Result<Self, TooLarge> {
+    /// If a pattern is not accepted, or all of them are too much work for a lookup.
+    pub(super) fn finish<'n>(
+        self,
+        clauses: &Clauses,
+        source: impl Fn(u16) -> &'n str,
+    ) -> Result<Self, TooLarge> {
         let sorted = self.sorted(clauses);
-        sorted.pattern_groups(clauses)?;
+        sorted.pattern_groups(clauses, source)?;
         Ok(sorted)
     }
 
@@ -101,14 +103,20 @@ impl Triggers {
         self
     }
 
-    /// Compiles the sorted patterns, those of each source and tier together.
+    /// Compiles the sorted patterns, those of each source and tier together. `source` returns the name of a source for an
+    /// error.
     ///
     /// # Errors
-    /// The first pattern that is not accepted; or there are too many groups, or their automata are too large.
-    fn pattern_groups(&self, clauses: &Clauses) -> Result<Vec<PatternGroup>, TooLarge> {
+    /// The first pattern that is not accepted; or the patterns are too much work for a lookup, or their automata are too
+    /// large.
+    fn pattern_groups<'n>(
+        &self,
+        clauses: &Clauses,
+        source: impl Fn(u16) -> &'n str,
+    ) -> Result<Vec<PatternGroup>, TooLarge> {
         let same =
             |one: &(_, u32), other: &(_, u32)| clauses.group(one.1) == clauses.group(other.1);
-        let (mut groups, mut memory) = (Vec::new(), 0);
+        let (mut groups, mut memory, mut cost) = (Vec::new(), 0, SearchCost::default());
         for rules in self.patterns.chunk_by(same) {
             let set = PatternSet::new(rules.iter().map(|(pattern, _)| pattern));
             let set = set.map_err(|error| TooLarge::Pattern {
@@ -116,11 +124,16 @@ impl Triggers {
                 problem: error.problem,
             })?;
             memory += set.memory();
-            let rules = rules.to_vec();
-            groups.push(PatternGroup { set, rules });
-            if groups.len() > MAX_PATTERN_GROUPS || memory > MAX_PATTERN_MEMORY {
+            if memory > MAX_PATTERN_MEMORY {
                 return Err(TooLarge::Patterns);
             }
+            set.add_cost(&mut cost);
+            cost.check().map_err(|why| TooLarge::PatternWork {
+                list: source(clauses.get(rules[0].1).source).into(),
+                why,
+            })?;
+            let rules = rules.to_vec();
+            groups.push(PatternGroup { set, rules });
         }
         Ok(groups)
     }
@@ -190,7 +203,7 @@ impl Triggers {
             return Err(invalid);
         }
         let read = Self { prefixes, patterns };
-        let groups = read.pattern_groups(clauses).map_err(|_| invalid)?;
+        let groups = read.pattern_groups(clauses, |_| "").map_err(|_| invalid)?;
         Ok((read, groups))
     }
 }
@@ -226,6 +239,10 @@ mod tests {
         clauses.table().clone()
     }
 
+    fn named(source: u16) -> &'static str {
+        ["one", "two"][usize::from(source)]
+    }
+
     fn triggers() -> Triggers {
         let mut triggers = Triggers::default();
         for (of, network, clause) in [
@@ -249,7 +266,7 @@ mod tests {
         ] {
             triggers.add_pattern(pattern, clause);
         }
-        triggers.finish(&clauses()).expect("good patterns")
+        triggers.finish(&clauses(), named).expect("good patterns")
     }
 
     #[test]
@@ -299,10 +316,48 @@ mod tests {
         triggers.add_pattern("good", 0);
         triggers.add_pattern("(", 1);
         let error = triggers
-            .finish(&clauses())
+            .finish(&clauses(), named)
             .expect_err("refused")
             .to_string();
         assert!(error.starts_with("the pattern `(`: "), "{error}");
+    }
+
+    #[test]
+    fn patterns_of_all_sources_are_limited_by_the_work_of_a_lookup() {
+        let error = |patterns: &dyn Fn(u32) -> Vec<String>| {
+            let mut clauses = ClausesBuilder::of_sources(200);
+            let names: Vec<_> = (0..200).map(|source| format!("list{source}")).collect();
+            let mut triggers = Triggers::default();
+            for source in 0..200_u32 {
+                for pattern in patterns(source) {
+                    triggers.add_pattern(&pattern, source);
+                }
+            }
+            let named = |source: u16| &*names[usize::from(source)];
+            assert_eq!(clauses.add(0, &Effect::default()), Ok(0));
+            let finished = triggers.finish(clauses.table(), named);
+            match finished {
+                Ok(_) => "none".to_owned(),
+                Err(error) => error.to_string(),
+            }
+        };
+        // Without a literal, and of few states; eight of them share an automaton.
+        let short = |of: u32| {
+            move |source: u32| -> Vec<String> {
+                let patterns = (0..8 * u32::from(source < of))
+                    .map(|which| format!("[0-9]{{{}}}q[0-9]", which + 2));
+                patterns.collect()
+            }
+        };
+        assert_eq!(error(&short(64)), "none");
+        let message = error(&short(65));
+        let start = "the patterns of list64 are too much work for each query: its patterns and those before it without a fixed text";
+        assert!(message.starts_with(start), "{message}");
+        let each = error(&|source| vec![format!("x{source}yz[0-9]")]);
+        assert!(
+            each.contains("list128") && each.contains("join some"),
+            "{each}"
+        );
     }
 
     #[test]

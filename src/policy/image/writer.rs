@@ -142,12 +142,16 @@ impl<W: Write + Seek> Writer<W> {
         Ok(())
     }
 
-    /// Adds rules whose triggers are not names. May be called once.
+    /// Adds rules whose triggers are not names. May be called once. `source` returns the name of a source for an error.
     ///
     /// # Errors
-    /// If a pattern is not accepted.
-    pub fn add_triggers(&mut self, triggers: Triggers) -> Result<(), WriteError> {
-        self.triggers = triggers.finish(self.clauses.table())?;
+    /// If a pattern is not accepted, or all of them are too much work for a lookup.
+    pub fn add_triggers<'n>(
+        &mut self,
+        triggers: Triggers,
+        source: impl Fn(u16) -> &'n str,
+    ) -> Result<(), WriteError> {
+        self.triggers = triggers.finish(self.clauses.table(), source)?;
         self.facts.rules += self.triggers.len() as u64;
         Ok(())
     }

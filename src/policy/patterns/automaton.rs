@@ -29,8 +29,8 @@ pub(super) struct Automaton {
     columns: [u8; 128],
     /// For each row and column, the offset of the next row.
     table: Box<[u16]>,
-    /// The row at the start of a text, and the one at any other place.
-    starts: [u16; 2],
+    /// The row at the start of a text.
+    start: u16,
     /// The first of the rows in which patterns match; they are at the end.
     first_match: u16,
     width: u16,
@@ -47,13 +47,9 @@ pub(super) struct Automaton {
 pub(super) struct TooLarge;
 
 impl Automaton {
-    /// An automaton for patterns with these indices. If not `anchored`, they may match anywhere after the place where a
-    /// run begins.
-    pub(super) fn new(patterns: &[(u32, Hir)], anchored: bool) -> Result<Self, TooLarge> {
-        let patterns = patterns.iter().map(|(index, hir)| match anchored {
-            true => (*index, hir.clone()),
-            false => (*index, anywhere(hir)),
-        });
+    /// An automaton for patterns with these indices.
+    pub(super) fn new(patterns: &[(u32, Hir)]) -> Result<Self, TooLarge> {
+        let patterns = patterns.iter().map(|(index, hir)| (*index, anywhere(hir)));
         let (indices, hirs): (Vec<_>, Vec<_>) = patterns.unzip();
         let dfa = determinize(&hirs)?;
         let rows = Rows::new(&dfa)?;
@@ -74,12 +70,11 @@ impl Automaton {
             + size_of_val(&*self.matches)
     }
 
-    /// Calls `each` with the index of every pattern that matches from `from` on, possibly several times. `each` returns
-    /// a limit: patterns with this index or a higher one need not be reported any more. Returns the number of steps.
+    /// Calls `each` with the index of every pattern that matches, possibly several times. `each` returns from which index on
+    /// further matches do not matter. Returns the number of steps.
     #[inline]
-    pub(super) fn run(&self, text: &[u8], from: usize, mut each: impl FnMut(u32) -> u32) -> usize {
-        let mut row = self.starts[usize::from(from > 0)];
-        let text = text.get(from..).unwrap_or_default();
+    pub(super) fn run(&self, text: &[u8], mut each: impl FnMut(u32) -> u32) -> usize {
+        let mut row = self.start;
         for (steps, byte) in text.iter().enumerate() {
             let column = self.columns[usize::from(byte & 127)];
             row = self.table[usize::from(row) + usize::from(column)];
@@ -110,8 +105,7 @@ impl Automaton {
     }
 }
 
-/// The pattern with any bytes before it, so that a run finds a match at any place. A pattern that begins with `^` is
-/// returned unchanged.
+/// A pattern that matches from the start of a text, where the given one matches anywhere.
 fn anywhere(pattern: &Hir) -> Hir {
     let needed = pattern.properties().look_set_prefix();
     match needed.contains(Look::Start) {
@@ -151,8 +145,8 @@ fn determinize(patterns: &[Hir]) -> Result<dense::DFA<Vec<u32>>, TooLarge> {
 /// The states of an automaton that texts can reach, in the order of discovery; the dead state is the first.
 struct Rows {
     columns: [u8; 128],
-    /// The states at the start of a text and at any other place.
-    starts: [u32; 2],
+    /// The state at the start of a text.
+    start: u32,
     states: Vec<StateID>,
     /// For each state and column, the index of the next state in `states`.
     next: Vec<u32>,
@@ -164,8 +158,6 @@ impl Rows {
         let (columns, examples) = columns(dfa);
         let width = examples.len() + 1;
         let at_start = start::Config::new().anchored(Anchored::Yes);
-        // Patterns with assertions about the preceding byte are only run from the start of a text.
-        let inside = at_start.clone().look_behind(Some(b'-'));
         let mut states = vec![DEAD];
         let mut numbers = HashMap::from([(DEAD, 0)]);
         let mut next = Vec::new();
@@ -179,11 +171,8 @@ impl Rows {
                 states.len() as u32 - 1
             })
         };
-        let mut starts = [0; 2];
-        for (number_of, config) in starts.iter_mut().zip([at_start, inside]) {
-            let state = dfa.start_state(&config).map_err(|_| TooLarge)?;
-            *number_of = number(state, &mut states);
-        }
+        let state = dfa.start_state(&at_start).map_err(|_| TooLarge)?;
+        let start = number(state, &mut states);
         let mut at = 0;
         while let Some(&state) = states.get(at) {
             let bytes = examples.iter().map(|byte| dfa.next_state(state, *byte));
@@ -197,7 +186,7 @@ impl Rows {
         }
         Ok(Self {
             columns,
-            starts,
+            start,
             states,
             next,
             width,
@@ -233,7 +222,7 @@ impl Rows {
         Automaton {
             columns: self.columns,
             table: table.into(),
-            starts: self.starts.map(|start| offsets[start as usize]),
+            start: offsets[self.start as usize],
             first_match: first_match as u16,
             width: self.width as u16,
             ends: ends.into(),

@@ -52,9 +52,9 @@ pub enum Problem {
     /// There are too many patterns.
     #[error("more than {max} patterns; remove some", max = super::limits::MAX_PATTERNS)]
     TooMany,
-    /// The automata are too large in all.
+    /// The automata are too many or too large in all.
     #[error(
-        "needs too much memory together with the patterns before it; remove some of the complex ones"
+        "the patterns up to this one need too many automata or too much memory in all; remove some of the complex ones"
     )]
     SetTooLarge,
 }

@@ -41,8 +41,6 @@ pub(super) struct Grams {
 pub(super) enum Target {
     /// The pattern with this index matches.
     Pattern(u32),
-    /// Patterns of this group may match, from the literal on.
-    From(u32),
     /// Patterns of this group may match.
     Group(u32),
 }
@@ -51,7 +49,7 @@ impl Target {
     fn cost(self) -> u8 {
         match self {
             Self::Pattern(_) => 1,
-            Self::From(_) | Self::Group(_) => RUN_COST,
+            Self::Group(_) => RUN_COST,
         }
     }
 }
@@ -132,6 +130,9 @@ impl Grams {
     /// The first window at or after `from` that may have an entry.
     #[inline]
     pub(super) fn next(&self, edged: &[u8], from: usize) -> Option<usize> {
+        if self.entries.is_empty() {
+            return None;
+        }
         let mut windows = edged.get(from..)?.windows(WINDOW);
         let may_have = windows.position(|window| {
             let window = u32::from_le_bytes([window[0], window[1], window[2], window[3]]);
@@ -141,13 +142,13 @@ impl Grams {
         may_have.map(|offset| from + offset)
     }
 
-    /// For every literal whose window is at `at`, calls `each` with its target and the offset at which the literal
-    /// begins. Returns the number of entries that were compared.
+    /// Calls `each` with what every literal stands for whose window is at `at`. Returns the number of entries that were
+    /// compared.
     pub(super) fn literals_at(
         &self,
         edged: &[u8],
         at: usize,
-        mut each: impl FnMut(Target, usize),
+        mut each: impl FnMut(Target),
     ) -> usize {
         let Some(window) = edged.get(at..).and_then(|rest| rest.first_chunk()) else {
             return 0;
@@ -164,10 +165,18 @@ impl Grams {
                 continue;
             };
             if text.get(begin..begin + literal.len()) == Some(literal) {
-                each(entry.target, begin);
+                each(entry.target);
             }
         }
         entries.len()
+    }
+
+    /// The windows that lead to runs of automata, and the automaton of each, possibly several times.
+    pub(super) fn runs(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.entries.iter().filter_map(|entry| match entry.target {
+            Target::Pattern(_) => None,
+            Target::Group(group) => Some((entry.window, group)),
+        })
     }
 
     /// The memory that the table takes, in bytes.

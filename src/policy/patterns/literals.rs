@@ -35,8 +35,6 @@ pub(super) struct Literals {
 pub(super) enum Role {
     /// A name matches if it contains one of the literals.
     Whole,
-    /// Every match begins with one of the literals.
-    Beginning,
     /// Every match contains one of the literals, or is next to it.
     Inside,
 }
@@ -62,11 +60,7 @@ impl Literals {
             }
         }
         let inside = inside(&extractor, &marked);
-        let beginning = match looks.is_empty() {
-            true => Self::shortened(&beginning, Role::Beginning),
-            // The other assertions depend on the byte before the match.
-            false => Self::shortened(&beginning, Role::Inside),
-        };
+        let beginning = Self::shortened(&beginning, Role::Inside);
         beginning.into_iter().chain(inside).collect()
     }
 
@@ -123,22 +117,14 @@ impl Uses {
         Self(uses)
     }
 
-    /// The literals of a pattern that are rarest in names and in other patterns. Those with which every match begins are
-    /// preferred, as the automaton is then smaller and mostly ends its run early.
+    /// The literals of a pattern that are rarest in names and in other patterns.
     pub(super) fn choose(&self, candidates: Vec<Literals>) -> Option<Literals> {
         let uses = |window| self.0.get(&window).copied().unwrap_or(1);
-        candidates.into_iter().min_by_key(|literals| {
-            let common = literals.commonness(|window| commonness(window) * uses(window));
-            match literals.role {
-                Role::Inside => common.saturating_mul(PREFERENCE),
-                Role::Whole | Role::Beginning => common,
-            }
-        })
+        candidates
+            .into_iter()
+            .min_by_key(|literals| literals.commonness(|window| commonness(window) * uses(window)))
     }
 }
-
-/// Literals inside a match are used instead of those at its beginning only if they are this many times rarer.
-const PREFERENCE: u64 = 16;
 
 /// The commonness of a literal that is shorter than a window.
 const SHORT: u64 = 1 << 30;

@@ -1,6 +1,7 @@
 //! Sets of patterns (regular expressions) that names are matched against.
 
 mod automaton;
+mod cost;
 mod error;
 mod grams;
 mod limits;
@@ -12,10 +13,10 @@ mod text;
 
 use std::ops::Range;
 
-use arrayvec::ArrayVec;
 use regex_syntax::hir::Hir;
 
 use self::automaton::Automaton;
+pub use self::cost::{SearchCost, TooMuchWork};
 pub use self::error::{PatternError, Problem};
 use self::grams::{Grams, MAX_ENTRIES, Target, entry_count};
 use self::limits::SAMPLE;
@@ -30,6 +31,9 @@ const GROUP: usize = 8;
 /// The maximum size of all automata, in bytes.
 const MAX_MEMORY: usize = 64 << 20;
 
+/// The maximum number of automata that are run if a literal is found.
+const MAX_AUTOMATA: usize = 1 << 14;
+
 /// A set of patterns. Patterns are regular expressions in the syntax of the `regex` crate. They are searched for anywhere
 /// in the text of a name, without regard to letter case; `^` and `$` match at the ends of the name.
 ///
@@ -39,7 +43,8 @@ const MAX_MEMORY: usize = 64 << 20;
 /// the few patterns without literals.
 ///
 /// A search never allocates, and its time has a bound whatever the name is: for each window, at most 128 literals are
-/// compared and 16 automata run, each with one step per byte. A text has at most 1,003 bytes; without escapes 253.
+/// compared and 16 automata run. Each automaton is run at most once, with one step per byte. A text has at most 1,003 bytes;
+/// without escapes 253.
 #[derive(Debug)]
 pub struct PatternSet {
     grams: Grams,
@@ -89,7 +94,7 @@ impl PatternSet {
                     let target = Target::Pattern(index);
                     literals.extend(texts.into_iter().map(|text| (text, target)));
                 }
-                Some(Literals { texts, role }) => filtered.push(((texts, role), (index, hir))),
+                Some(Literals { texts, .. }) => filtered.push((texts, (index, hir))),
                 None if unfiltered.len() == MAX_UNFILTERED => {
                     return Err(refused(Problem::Unfiltered));
                 }
@@ -97,20 +102,16 @@ impl PatternSet {
             }
         }
         let mut compiler = Compiler::default();
-        compiler.add(&unfiltered, false)?;
+        compiler.add(&unfiltered)?;
         let unfiltered = std::mem::take(&mut compiler.automata);
         // Only patterns with the same literals share an automaton: a name that contains a literal of one contains that
         // of the others, too.
         filtered.sort_by(|one, other| one.0.cmp(&other.0));
         for alike in filtered.chunk_by(|one, other| one.0 == other.0) {
-            let (texts, role) = &alike[0].0;
+            let texts = &alike[0].0;
             let patterns: Vec<_> = alike.iter().map(|(_, pattern)| pattern.clone()).collect();
-            for group in compiler.add(&patterns, *role == Role::Beginning)? {
-                let group = group as u32;
-                let target = match role {
-                    Role::Beginning => Target::From(group),
-                    _ => Target::Group(group),
-                };
+            for group in compiler.add(&patterns)? {
+                let target = Target::Group(group as u32);
                 literals.extend(texts.iter().map(|text| (text.clone(), target)));
             }
         }
@@ -168,6 +169,11 @@ impl PatternSet {
         self.grams.memory() + automata.map(Automaton::memory).sum::<usize>()
     }
 
+    /// Adds the work that the set is for a search.
+    pub fn add_cost(&self, cost: &mut SearchCost) {
+        cost.add(&self.grams, &self.unfiltered);
+    }
+
     /// Calls `each` with the index of every pattern that matches, in any order and possibly several times. `each`
     /// returns a limit: patterns with this index or a higher one need not be reported any more. Returns the work that
     /// was done.
@@ -175,7 +181,7 @@ impl PatternSet {
     fn search(&self, name: &NameText, mut each: impl FnMut(u32) -> u32) -> Work {
         let mut work = Work::default();
         for automaton in &self.unfiltered {
-            work.steps += automaton.run(name.as_bytes(), 0, &mut each);
+            work.steps += automaton.run(name.as_bytes(), &mut each);
         }
         if let Some(at) = self.grams.next(name.edged(), 0) {
             self.search_from(at, name, each, &mut work);
@@ -193,28 +199,24 @@ impl PatternSet {
         work: &mut Work,
     ) {
         let text = name.as_bytes();
-        // Groups that need not be run again. Without this, a name that repeats a literal would cost more time.
-        let mut done = ArrayVec::<u32, 16>::new();
+        // The automata that were run, so that a literal can't be repeated to cost more.
+        let mut done = [0_u64; MAX_AUTOMATA.div_ceil(64)];
         let mut next = Some(at);
         while let Some(at) = next {
-            work.compared += self.grams.literals_at(name.edged(), at, |target, begin| {
-                let (group, from) = match target {
+            work.compared += self
+                .grams
+                .literals_at(name.edged(), at, |target| match target {
                     Target::Pattern(pattern) => {
                         each(pattern);
-                        return;
                     }
-                    // A literal may begin with the edge, and the text begins after it.
-                    Target::From(group) => (group, begin.saturating_sub(1)),
-                    Target::Group(group) if done.contains(&group) => return,
                     Target::Group(group) => {
-                        if !done.is_full() {
-                            done.push(group);
+                        let (word, bit) = (&mut done[group as usize / 64], 1 << (group % 64));
+                        if *word & bit == 0 {
+                            *word |= bit;
+                            work.steps += self.groups[group as usize].run(text, &mut each);
                         }
-                        (group, 0)
                     }
-                };
-                work.steps += self.groups[group as usize].run(text, from, &mut each);
-            });
+                });
             next = self.grams.next(name.edged(), at + 1);
         }
     }
@@ -262,7 +264,7 @@ struct Compiler {
 
 impl Compiler {
     /// Compiles patterns, several in one automaton if it does not get too large. Returns the indices of the automata.
-    fn add(&mut self, patterns: &[Indexed], anchored: bool) -> Result<Range<usize>, PatternError> {
+    fn add(&mut self, patterns: &[Indexed]) -> Result<Range<usize>, PatternError> {
         let from = self.automata.len();
         let mut todo: Vec<_> = patterns.chunks(GROUP).rev().collect();
         while let Some(group) = todo.pop() {
@@ -270,7 +272,7 @@ impl Compiler {
                 index: group[0].0 as usize,
                 problem,
             };
-            match Automaton::new(group, anchored) {
+            match Automaton::new(group) {
                 Ok(automaton) => {
                     self.memory += automaton.memory();
                     self.automata.push(automaton);
@@ -283,7 +285,7 @@ impl Compiler {
                     todo.extend([second, first]);
                 }
             }
-            if self.memory > MAX_MEMORY {
+            if self.memory > MAX_MEMORY || self.automata.len() > MAX_AUTOMATA {
                 return Err(refused(Problem::SetTooLarge));
             }
         }
@@ -295,7 +297,7 @@ impl Compiler {
 fn too_alike((text, target): &(Box<[u8]>, Target), groups: &[Automaton]) -> PatternError {
     let index = match target {
         Target::Pattern(index) => *index,
-        Target::From(group) | Target::Group(group) => groups[*group as usize].lowest(),
+        Target::Group(group) => groups[*group as usize].lowest(),
     };
     let text = String::from_utf8_lossy(text);
     PatternError {

@@ -279,16 +279,60 @@ fn an_attacker_who_knows_the_patterns_can_not_exceed_the_bound() {
         let (len, windows) = (text.as_bytes().len(), text.edged().len() - 3);
         let work = set.search(&text, |_| u32::MAX);
         assert!(work.compared <= 128 * windows, "{name}: {work:?}");
-        assert!(work.steps <= 16 * windows * (len + 1), "{name}: {work:?}");
+        let runs = set.groups.len() + set.unfiltered.len();
+        let runs = runs.min(16 * windows + set.unfiltered.len());
+        assert!(work.steps <= runs * (len + 1), "{name}: {work:?}");
     }
-    // Patterns that may match before a literal are run once, not for each place of the literal.
-    let set = PatternSet::new(&patterns[300..380]).expect("valid patterns");
-    let text = text(&names[0]);
-    let work = set.search(&text, |_| u32::MAX);
-    assert!(
-        work.steps > 0 && work.steps <= 16 * (text.as_bytes().len() + 1),
-        "{work:?}"
+    // Each automaton is run once, not for each place of its literal. That of the last three begins with it.
+    for (from, to) in [(300, 380), (380, 383)] {
+        let set = PatternSet::new(&patterns[from..to]).expect("valid patterns");
+        let text = text(&names[0]);
+        let work = set.search(&text, |_| u32::MAX);
+        let most = set.groups.len() * (text.as_bytes().len() + 1);
+        assert!(work.steps > 0 && work.steps <= most, "{work:?}");
+    }
+}
+
+#[test]
+fn realistic_patterns_are_far_from_the_limit_of_the_work() {
+    let mut cost = SearchCost::default();
+    for patterns in realistic(900).chunks(300) {
+        let set = PatternSet::new(patterns).expect("valid patterns");
+        set.add_cost(&mut cost);
+    }
+    assert_eq!(cost.check(), Ok(()));
+    assert!((253..350).contains(&cost.filtered()), "{}", cost.filtered());
+}
+
+#[test]
+fn the_work_of_many_sets_is_limited() {
+    let most = |patterns: &[String]| {
+        let set = PatternSet::new(patterns).expect("valid patterns");
+        let mut cost = SearchCost::default();
+        let mut exceeds = (1..).find_map(|sets| {
+            set.add_cost(&mut cost);
+            cost.check().err().map(|why| (sets, why))
+        });
+        exceeds.take().expect("there are limits")
+    };
+    assert_eq!(most(&["ads".to_owned()]), (129, TooMuchWork::Sets));
+    let short: Vec<_> = (2..18).map(|len| format!("[0-9]{{{len}}}q[0-9]")).collect();
+    assert_eq!(
+        most(&short),
+        (33, TooMuchWork::Unfiltered),
+        "of two automata"
     );
+    let (sets, why) = most(&["4[0-9]{9}[a-z]".to_owned()]);
+    assert_eq!(why, TooMuchWork::Unfiltered);
+    assert!(sets < 64, "{sets} large automata");
+    // Sixteen automata for each of these texts.
+    let alike = ["aaaa", "bbbb", "cccc"]
+        .map(|text| (0..128).map(move |len| format!("^.{{{len}}}{text}.*[0-9]")));
+    let alike: Vec<_> = alike.into_iter().flatten().collect();
+    let (sets, why) = most(&alike);
+    assert_eq!(why, TooMuchWork::Filtered);
+    // Patterns with a short distance from the start have other literals.
+    assert!((75..=86).contains(&sets), "{sets} sets");
 }
 
 #[test]

@@ -17,6 +17,9 @@ pub(super) const TEXT: std::ops::RangeInclusive<u8> = 0x21..=0x7E;
 /// The longest text: 250 escaped bytes in four labels, and three dots.
 pub(super) const MAX_TEXT: usize = 4 * (MAX_NAME - 5) + 3;
 
+/// The most windows of four bytes without an escape that a text and its edges have.
+pub(super) const MAX_WINDOWS: usize = MAX_NAME - 2;
+
 /// Room for the longest text and three edges.
 const ROOM: usize = MAX_TEXT + 3;
 

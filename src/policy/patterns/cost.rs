@@ -1,0 +1,80 @@
+//! The bound of the work that all patterns of an image are for one lookup.
+
+use std::collections::{HashMap, HashSet};
+
+use super::automaton::Automaton;
+use super::grams::Grams;
+use super::limits::{MAX_FILTERED_RUNS, MAX_SETS, MAX_UNFILTERED_AUTOMATA, MAX_UNFILTERED_MEMORY};
+use super::text::MAX_WINDOWS;
+
+/// The work that some sets of patterns are for a search, whatever the name is.
+#[derive(Debug, Default)]
+pub struct SearchCost {
+    sets: usize,
+    /// The number of automata that are run for every name, and their size in bytes.
+    unfiltered: usize,
+    unfiltered_memory: usize,
+    /// For each window of a literal, the number of automata that it leads to.
+    runs: HashMap<u32, usize>,
+}
+
+/// Why some sets of patterns are too much work for a lookup, and what to do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TooMuchWork {
+    /// Too many sets.
+    #[error("more than {MAX_SETS} lists and tiers have patterns; join some of these lists")]
+    Sets,
+    /// Too many patterns have no text of three characters that the names they match must contain.
+    #[error(
+        "its patterns and those before it without a fixed text of three characters, which are matched against every \
+         name, need more than {MAX_UNFILTERED_AUTOMATA} automata or {} KiB; add a text that the names must contain",
+        MAX_UNFILTERED_MEMORY >> 10
+    )]
+    Unfiltered,
+    /// Too many automata may be run for a name that contains the literals of many patterns.
+    #[error(
+        "its patterns and those before it may need more than {MAX_FILTERED_RUNS} automata for one name, as too many of \
+         them look for the same texts; combine or remove some of them"
+    )]
+    Filtered,
+}
+
+impl SearchCost {
+    /// Adds the work of a set with these literals and automata.
+    pub(super) fn add(&mut self, grams: &Grams, unfiltered: &[Automaton]) {
+        self.sets += 1;
+        self.unfiltered += unfiltered.len();
+        self.unfiltered_memory += unfiltered.iter().map(Automaton::memory).sum::<usize>();
+        // An automaton is run once, though several of its literals may have one window.
+        let runs: HashSet<_> = grams.runs().collect();
+        for (window, _) in runs {
+            *self.runs.entry(window).or_default() += 1;
+        }
+    }
+
+    /// Checks the work.
+    ///
+    /// # Errors
+    /// The limit that it exceeds.
+    pub fn check(&self) -> Result<(), TooMuchWork> {
+        let is_small = self.unfiltered_memory <= MAX_UNFILTERED_MEMORY;
+        match self {
+            _ if self.sets > MAX_SETS => Err(TooMuchWork::Sets),
+            _ if self.unfiltered > MAX_UNFILTERED_AUTOMATA || !is_small => {
+                Err(TooMuchWork::Unfiltered)
+            }
+            _ if self.filtered() > MAX_FILTERED_RUNS => Err(TooMuchWork::Filtered),
+            _ => Ok(()),
+        }
+    }
+
+    /// How many automata may be run for a name because of its literals: those of as many windows as a name has, if it has
+    /// the worst ones.
+    pub(super) fn filtered(&self) -> usize {
+        let mut runs: Vec<_> = self.runs.values().copied().collect();
+        if runs.len() > MAX_WINDOWS {
+            runs.select_nth_unstable_by(MAX_WINDOWS, |one, other| other.cmp(one));
+        }
+        runs.iter().take(MAX_WINDOWS).sum()
+    }
+}
