@@ -15,6 +15,7 @@ use super::server::ControlArgs;
 use crate::config::Config;
 use crate::control::inspect::diff::answers::{self, Answer, AnswerDifference};
 use crate::control::inspect::diff::rules::{self, RuleDifference, Scopes};
+use crate::control::inspect::diff::triggers::{self, TriggerDifference};
 use crate::control::inspect::diff::{Change, Counts, CountsBySource, Generations, kept_lists};
 use crate::control::inspect::policy_at::PolicyAt;
 use crate::control::persist::store::read_image;
@@ -138,6 +139,9 @@ fn print_answers(
         true => Ok(()),
         false => print_answer(difference, out).map_err(Failure::from),
     })?;
+    if !summary {
+        print_triggers(&differences.triggers, out)?;
+    }
     print_counts(&differences.counts, out)?;
     for change in &differences.settings {
         let shown = |value: &Option<serde_json::Value>| {
@@ -180,10 +184,18 @@ fn print_rules(
     summary: bool,
     out: &mut impl Write,
 ) -> Result<bool, Failure> {
-    let counts = rules::compare(old, new, |difference| match summary {
+    let triggers = triggers::compare(&old, &new);
+    let mut counts = rules::compare(old, new, |difference| match summary {
         true => Ok(()),
         false => print_rule(difference, out),
     })?;
+    for difference in &triggers {
+        let count = counts.entry(difference.source.clone()).or_default();
+        count.add(difference.change);
+    }
+    if !summary {
+        print_triggers(&triggers, out)?;
+    }
     print_counts(&counts, out)?;
     Ok(!counts.is_empty())
 }
@@ -204,8 +216,27 @@ fn print_rule(difference: &RuleDifference<'_>, out: &mut impl Write) -> io::Resu
     match change {
         Change::Added => writeln!(out, "{mark} {new} ({list})"),
         Change::Removed => writeln!(out, "{mark} {old} ({list})"),
+        Change::Changed if difference.old == difference.new => {
+            writeln!(out, "{mark} {old} with another effect ({list})")
+        }
         Change::Changed => writeln!(out, "{mark} {old} now {new} ({list})"),
     }
+}
+
+fn print_triggers(differences: &[TriggerDifference], out: &mut impl Write) -> io::Result<()> {
+    for TriggerDifference {
+        change,
+        trigger,
+        source,
+    } in differences
+    {
+        let note = match change {
+            Change::Changed => " with another effect",
+            Change::Added | Change::Removed => "",
+        };
+        writeln!(out, "{} {trigger}{note} ({source})", mark(*change))?;
+    }
+    Ok(())
 }
 
 fn mark(change: Change) -> char {

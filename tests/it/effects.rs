@@ -10,6 +10,7 @@ use tapis::policy::decide::{Decision, PolicyView};
 use tapis::policy::effect::{Effect, EffectAction, Tier};
 use tapis::policy::image::provenance::ImageSource;
 use tapis::policy::images::Images;
+use tapis::policy::prefix::{AddressOf, Prefix};
 use tapis::policy::ranking::LookupResult;
 use tapis::policy::record::LocalRecord;
 use tapis::policy::rule::{Action, Against, Blocking, Ede, EffectAnswer, Kind, Scope, Source};
@@ -437,5 +438,216 @@ fn a_blocked_name_above_one_that_its_list_may_allow_is_not_closed() {
     // Validators need its DS and DNSKEY records.
     for action in [EffectAction::Allow, EffectAction::TcpOnly, alias(false)] {
         assert!(!closed(action.clone()), "{action:?}");
+    }
+}
+
+/// What a policy for [`Decision::Blocked`] consists of: rules on names, on a client and with patterns, and exceptions against
+/// one list. The sources are those of [`KINDS`], and two exceptions behind them.
+#[derive(Clone, Debug)]
+struct Mixed {
+    actions: [Action; 6],
+    rules: Vec<Rule>,
+    /// Source and effect of rules on the client.
+    clients: Vec<(usize, Effect)>,
+    /// Source, effect, and the text that is found in names.
+    patterns: Vec<(usize, &'static str, Effect)>,
+    /// Which exception, its name and scope. They are against the sources 0 and 3.
+    exceptions: Vec<(usize, Name, Scope)>,
+}
+
+/// The sources that the exceptions are against.
+const AGAINST: [usize; 2] = [0, 3];
+
+impl Mixed {
+    fn snapshot(&self) -> Snapshot {
+        let network = Prefix::new(
+            AddressOf::Client,
+            "192.0.2.0/24".parse().expect("a network"),
+        );
+        let network = network.expect("valid");
+        let mut sources: Vec<_> = (0..6)
+            .map(|number| source(number, self.actions[number]))
+            .collect();
+        let image = |numbers: &[usize], exceptions: &[usize]| {
+            let mut builder = Builder::new();
+            for number in numbers {
+                let name = ImageSource::named(&named(*number));
+                let at = builder.source(name).expect("few");
+                for (_, owner, scope, effect) in self.rules.iter().filter(|rule| rule.0 == *number)
+                {
+                    let added = builder.insert_effect(owner, at, *scope, effect);
+                    added.expect("room");
+                }
+                for (_, effect) in self.clients.iter().filter(|rule| rule.0 == *number) {
+                    builder.insert_prefix(network, at, effect).expect("room");
+                }
+                for (_, text, effect) in self.patterns.iter().filter(|rule| rule.0 == *number) {
+                    builder.insert_pattern(text, at, effect).expect("room");
+                }
+            }
+            for exception in exceptions {
+                let of = self.exceptions.iter().filter(|rule| rule.0 == *exception);
+                let rules = of.map(|(_, owner, scope)| (owner, *scope));
+                builder
+                    .list(&format!("exception{exception}"), rules)
+                    .expect("room");
+            }
+            Some(Arc::new(builder.finish().expect("room")))
+        };
+        let images = Images {
+            base: image(&[3, 1, 0], &[]),
+            delta: image(&[5], &[]),
+            orders: image(&[2, 4], &[0, 1]),
+            ..Images::default()
+        };
+        for (exception, against) in AGAINST.into_iter().enumerate() {
+            sources.push(Arc::new(Source {
+                name: format!("exception{exception}"),
+                path: PathBuf::new(),
+                kind: Kind::Exception,
+                against: Against::Named(vec![named(against)]),
+                blocking: Blocking::clone(&sources[0].blocking),
+            }));
+        }
+        Snapshot::default().with_rules(sources, images)
+    }
+
+    /// The rule that decides about a name for a client of the network: its source and its effect.
+    fn decides(&self, name: &Name, with_clients: bool) -> Option<(usize, &Effect)> {
+        let is_ignored = |source: usize| {
+            let mut exceptions = self.exceptions.iter();
+            exceptions.any(|(exception, owner, scope)| {
+                AGAINST[*exception] == source && scope.reaches(owner, name)
+            })
+        };
+        let rank = |source: usize, effect: &Effect| {
+            let root = (source, Name::ROOT, Scope::Exact, effect.clone());
+            let (class, place, important, first, ..) = Policy::precedence(&root, source);
+            (class, place, important, first)
+        };
+        let text = name.to_string();
+        let text = text.trim_end_matches('.');
+        let on_client = self.clients.iter().filter(|_| with_clients);
+        let on_client = on_client.map(|(source, effect)| ((*source, effect), (0, 0, 0)));
+        let on_name = self
+            .rules
+            .iter()
+            .filter(|(_, owner, scope, _)| scope.reaches(owner, name));
+        let on_name = on_name.map(|(source, owner, scope, effect)| {
+            let depth = usize::MAX - owner.label_count();
+            ((*source, effect), (1, depth, scope.weight()))
+        });
+        let pattern = self
+            .patterns
+            .iter()
+            .filter(|(_, pattern, _)| text.contains(pattern));
+        let pattern = pattern.map(|(source, _, effect)| ((*source, effect), (2, 0, 0)));
+        let all = on_client.chain(on_name).chain(pattern);
+        let all = all.filter(|((source, _), _)| !is_ignored(*source));
+        let first =
+            all.min_by_key(|((source, effect), kind)| (rank(*source, effect), *kind, *effect));
+        first.map(|(rule, _)| rule)
+    }
+
+    /// The action that a name is blocked with, as long as the answer is the action's; `Drop` stands for all other answers.
+    fn blocks(&self, name: &Name, with_clients: bool, is_stream: bool) -> Option<Action> {
+        let (number, effect) = self.decides(name, with_clients)?;
+        let source = source(number, self.actions[number]);
+        match &effect.action {
+            _ if source.kind == Kind::Exception => None,
+            EffectAction::Source if source.blocks() => Some(source.blocking.action),
+            EffectAction::Source | EffectAction::Allow => None,
+            EffectAction::Block(action) => Some(*action),
+            EffectAction::TcpOnly if is_stream => None,
+            EffectAction::Cname {
+                target,
+                prepend: false,
+            } if **target == *name => None,
+            EffectAction::Records(records)
+                if records[0]
+                    .cname_target()
+                    .is_some_and(|target| target == *name) =>
+            {
+                None
+            }
+            _ => Some(Action::Drop),
+        }
+    }
+
+    /// Names below: the owners of rules and exceptions, a name with each pattern, and a name below each of them.
+    fn below(&self, name: &Name) -> Vec<Name> {
+        let owners = self.rules.iter().map(|(_, owner, ..)| owner);
+        let owners = owners.chain(self.exceptions.iter().map(|(_, owner, _)| owner));
+        let owners = owners.chain([name]).filter(|owner| {
+            let depth = name.label_count();
+            owner.label_count() >= depth && owner.ancestor(depth) == name.wire()
+        });
+        let below = owners.flat_map(|owner| {
+            let matching = PATTERNS.map(|pattern| {
+                let wire = [&[3], pattern.as_bytes(), owner.wire()].concat();
+                Name::parse(&wire, 0).expect("short").0
+            });
+            [owner.clone(), child(owner)].into_iter().chain(matching)
+        });
+        below
+            .filter(|other| other.label_count() > name.label_count())
+            .collect()
+    }
+}
+
+/// Texts that patterns look for.
+const PATTERNS: [&str; 3] = ["a.b", "xyz", "oth"];
+
+fn mixed() -> impl Strategy<Value = Mixed> {
+    let effect = || prop_oneof![2 => Just(Effect::default()), 1 => effects()];
+    let client = (0..6_usize, effect());
+    let pattern = prop::sample::select(PATTERNS.to_vec());
+    let pattern = (0..6_usize, pattern, effect());
+    let scope = prop::sample::select(vec![Scope::Exact, Scope::Below, Scope::Subtree]);
+    let exception = (0..2_usize, names(), scope);
+    let parts = (
+        prop::array::uniform6(action()),
+        rules(),
+        prop::collection::vec(client, 0..3),
+        prop::collection::vec(pattern, 0..2),
+        prop::collection::vec(exception, 0..3),
+    );
+    parts.prop_map(|(actions, rules, clients, patterns, exceptions)| Mixed {
+        actions,
+        rules,
+        clients,
+        patterns,
+        exceptions,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+
+    #[test]
+    fn nxdomain_and_closed_are_true_beside_clients_patterns_and_exceptions(
+        policy in mixed(),
+        asked in prop::collection::vec(names(), 1..4),
+    ) {
+        let snapshot = policy.snapshot();
+        let owners = policy.rules.iter().map(|(_, owner, ..)| owner.clone());
+        for name in owners.chain(asked) {
+            for with_clients in [false, true] {
+                let address = if with_clients { [192, 0, 2, 1] } else { [198, 51, 100, 1] };
+                let view = snapshot.view(ViewId::DEFAULT).for_client(address.into());
+                let decision = view.decide(&name);
+                let is_blocked = policy.blocks(&name, with_clients, false).is_some();
+                prop_assert_eq!(matches!(decision, Decision::Blocked { .. }), is_blocked, "{}", name);
+                let Decision::Blocked { by, nxdomain, closed } = decision else { continue };
+                for below in policy.below(&name) {
+                    for is_stream in [false, true] {
+                        let action = policy.blocks(&below, with_clients, is_stream);
+                        prop_assert!(!closed || action.is_some(), "{} below {}", below, name);
+                        let is_true = by.blocking.as_written || action == Some(Action::Nxdomain);
+                        prop_assert!(!nxdomain || is_true, "{} below {}: {:?}", below, name, action);
+                    }
+                }
+            }
+        }
     }
 }

@@ -382,7 +382,8 @@ impl PolicyAt {
         lists.any(|list| matches!(list.rules, ListRules::Unknown))
     }
 
-    /// Whether rules that are not known could change the decision.
+    /// Whether rules that are not known could change the decision. Compares only the places of sources: important rules of a
+    /// later list, which precede those of earlier ones, are left out, and so are rules on the client and on addresses.
     pub fn may_be_overruled(&self, snapshot: &Snapshot, decision: &Decision<'_>) -> bool {
         let decides = match decision {
             Decision::Blocked { by, .. } | Decision::Allowed(by) => by.index(),

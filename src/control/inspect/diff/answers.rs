@@ -1,11 +1,13 @@
 //! Finds the names for which clients get different answers under two policies.
 //!
-//! Answers differ only at or below a name that has a rule in either policy. So each of these names is looked up in
-//! both policies, and with it an invented name below it that has no rule, as a sample of all others below.
+//! By rules on names, answers differ only at or below a name that has a rule in either policy. So each of these names is
+//! looked up in both policies, and with it an invented name below it that has no rule, as a sample of all others below.
+//! Rules on networks and patterns are compared as rules.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use super::triggers::{self, TriggerDifference};
 use super::{Change, CountsBySource};
 use crate::control::inspect::policy_at::PolicyAt;
 use crate::control::journal::entry::Setting;
@@ -71,7 +73,10 @@ pub struct AnswerDifference<'s> {
 pub struct Summary {
     /// How many differences each source makes.
     pub counts: CountsBySource,
-    /// The settings that differ, of those that affect answers for all names.
+    /// The rules on networks and patterns that differ.
+    pub triggers: Vec<TriggerDifference>,
+    /// The settings that differ, of those that affect answers for all names. All that differ if there are rules on networks
+    /// or patterns, as every setting of a list may then do so.
     pub settings: Vec<Setting>,
 }
 
@@ -82,7 +87,8 @@ impl Summary {
     }
 }
 
-/// Compares the answers of two policies, and calls `report` with each difference.
+/// Compares the answers of two policies, and calls `report` with each difference. The answers are those to clients of the
+/// default view over UDP on whose address there is no rule, as far as the name and rules on names decide.
 ///
 /// # Errors
 /// If a policy has more rules than an image can hold, and the errors of `report`.
@@ -124,10 +130,21 @@ pub fn compare<E: From<TooLarge>>(
             }
         }
     }
-    let is_general = |change: &Setting| GENERAL.iter().any(|start| change.key.starts_with(start));
+    let triggers = triggers::compare(&old_images, &new_images);
+    for difference in &triggers {
+        let count = counts.entry(difference.source.clone()).or_default();
+        count.add(difference.change);
+    }
+    let has_triggers = [&old_images, &new_images]
+        .into_iter()
+        .any(triggers::has_any);
+    let is_general = |change: &Setting| {
+        has_triggers || GENERAL.iter().any(|start| change.key.starts_with(start))
+    };
     let settings = old.changes(new).into_iter().filter(is_general);
     Ok(Summary {
         counts,
+        triggers,
         settings: settings.collect(),
     })
 }

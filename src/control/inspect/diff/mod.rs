@@ -2,6 +2,7 @@
 
 pub mod answers;
 pub mod rules;
+pub mod triggers;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -37,7 +38,8 @@ pub struct Counts {
 }
 
 impl Counts {
-    fn add(&mut self, change: Change) {
+    /// Counts a difference.
+    pub fn add(&mut self, change: Change) {
         match change {
             Change::Added => self.added += 1,
             Change::Removed => self.removed += 1,

@@ -1,8 +1,9 @@
-//! Finds the rules of lists that differ between two pairs of images.
+//! Finds the rules on names that differ between two pairs of images, list by list.
 
 use std::collections::BTreeMap;
 
 use super::{Change, CountsBySource};
+use crate::policy::effect::Effect;
 use crate::policy::image::Image;
 use crate::policy::image::path::Path;
 use crate::policy::image::walk::Position;
@@ -40,6 +41,29 @@ impl Scopes {
     }
 }
 
+/// The rules of a list on one name.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct NameRules {
+    scopes: Scopes,
+    /// The scopes of rules with the default effect.
+    default: Scopes,
+    /// The scopes of the other rules, and their effects, sorted.
+    effects: Vec<(u8, Effect)>,
+}
+
+impl NameRules {
+    fn insert(&mut self, scope: Scope, effect: &Effect) {
+        self.scopes.insert(scope);
+        match effect.is_default() {
+            true => self.default.insert(scope),
+            false => {
+                self.effects.push((Scopes::bit(scope), effect.clone()));
+                self.effects.sort_unstable();
+            }
+        }
+    }
+}
+
 /// A name on which a list has different rules.
 #[derive(Debug)]
 pub struct RuleDifference<'r> {
@@ -49,13 +73,13 @@ pub struct RuleDifference<'r> {
     pub name: &'r Name,
     /// The list.
     pub list: &'r str,
-    /// The scopes of its rules in the old policy.
+    /// The scopes of its rules in the old policy. If they are the same in both, the effects differ.
     pub old: Scopes,
     /// The scopes of its rules in the new policy.
     pub new: Scopes,
 }
 
-/// Compares the rules list by list, calls `report` with each difference, and returns their numbers by list.
+/// Compares the rules on names list by list, with their effects, calls `report` with each difference, and returns their numbers by list.
 ///
 /// # Errors
 /// Those of `report`.
@@ -66,7 +90,8 @@ pub fn compare<E>(
 ) -> Result<CountsBySource, E> {
     let (old, new) = (ListRules { images: old }, ListRules { images: new });
     let mut counts = CountsBySource::new();
-    let mut differs = |name: &Name, list: &str, old: Scopes, new: Scopes| {
+    let mut differs = |name: &Name, list: &str, old: &NameRules, new: &NameRules| {
+        let (old, new) = (old.scopes, new.scopes);
         let change = match (old.is_empty(), new.is_empty()) {
             (true, _) => Change::Added,
             (_, true) => Change::Removed,
@@ -81,17 +106,17 @@ pub fn compare<E>(
             new,
         })
     };
-    old.for_each_name(|name, list, scopes| {
-        let now = new.scopes(name, list);
-        match now == scopes {
+    old.for_each_name(|name, list, rules| {
+        let now = new.on_name(name, list);
+        match now == *rules {
             true => Ok(()),
-            false => differs(name, list, scopes, now),
+            false => differs(name, list, rules, &now),
         }
     })?;
-    new.for_each_name(|name, list, scopes| {
-        let before = old.scopes(name, list);
-        match before.is_empty() {
-            true => differs(name, list, before, scopes),
+    new.for_each_name(|name, list, rules| {
+        let before = old.on_name(name, list);
+        match before.scopes.is_empty() {
+            true => differs(name, list, &before, rules),
             false => Ok(()),
         }
     })?;
@@ -104,16 +129,18 @@ struct ListRules {
 }
 
 impl ListRules {
-    /// The scopes of a list's rules on exactly this name.
-    fn scopes(&self, name: &Name, list: &str) -> Scopes {
+    /// The rules of a list on exactly this name.
+    fn on_name(&self, name: &Name, list: &str) -> NameRules {
         let found = self.images.find(list);
-        found.map_or(Scopes::default(), |(image, _)| scopes_in(image, name, list))
+        found.map_or(NameRules::default(), |(image, _)| {
+            rules_in(image, name, list)
+        })
     }
 
     /// Calls `each` once for every list and every name that it has rules on.
     fn for_each_name<E>(
         &self,
-        mut each: impl FnMut(&Name, &str, Scopes) -> Result<(), E>,
+        mut each: impl FnMut(&Name, &str, &NameRules) -> Result<(), E>,
     ) -> Result<(), E> {
         let images = [&self.images.base, &self.images.delta];
         for image in images.into_iter().flatten() {
@@ -123,15 +150,15 @@ impl ListRules {
             let lists: Vec<_> = lists.collect();
             let mut cursor = image.cursor();
             while cursor.advance() {
-                let mut scopes = BTreeMap::<u16, Scopes>::new();
+                let mut rules = BTreeMap::<u16, NameRules>::new();
                 for rule in cursor.rules() {
-                    let source = image.source_of(rule);
-                    scopes.entry(source).or_default().insert(rule.scope);
+                    let rules = rules.entry(image.source_of(rule)).or_default();
+                    rules.insert(rule.scope, image.clauses().effect(rule.clause));
                 }
                 let name = Path::of(cursor.path()).to_name();
-                for (source, scopes) in scopes {
+                for (source, rules) in rules {
                     if let Some(list) = lists[usize::from(source)] {
-                        each(&name, list, scopes)?;
+                        each(&name, list, &rules)?;
                     }
                 }
             }
@@ -140,22 +167,22 @@ impl ListRules {
     }
 }
 
-/// The scopes of a list's rules on exactly this name in one image.
-fn scopes_in(image: &Image, name: &Name, list: &str) -> Scopes {
+/// The rules of a list on exactly this name in one image.
+fn rules_in(image: &Image, name: &Name, list: &str) -> NameRules {
     let mut found = None;
     image.walk(&[name], |_, position, _, value| {
         if position == Position::At {
             found = Some(value);
         }
     });
-    let mut scopes = Scopes::default();
+    let mut rules = NameRules::default();
     let sources = &image.provenance().sources;
     for rule in found.iter().flat_map(|value| image.value(*value).rules()) {
         if sources[usize::from(image.source_of(rule))].name == list {
-            scopes.insert(rule.scope);
+            rules.insert(rule.scope, image.clauses().effect(rule.clause));
         }
     }
-    scopes
+    rules
 }
 
 #[cfg(test)]
@@ -240,5 +267,36 @@ mod tests {
             "stays b.example Removed [2, 0]",
         ];
         assert!(differences(&new, &Images::default()).iter().eq(&all));
+    }
+
+    #[test]
+    fn rules_of_equal_scopes_with_other_effects_differ() {
+        use crate::policy::effect::EffectAction;
+        let allow = Effect {
+            action: EffectAction::Allow,
+            ..Effect::default()
+        };
+        let images = |effects: &[&Effect]| -> Images {
+            let mut builder = Builder::new();
+            let name = Name::from_text("a.example").expect("a name");
+            builder.list("ads", []).expect("room");
+            for effect in effects {
+                let added = builder.insert_effect(&name, 0, Scope::Exact, effect);
+                added.expect("room");
+            }
+            Arc::new(builder.finish().expect("room")).into()
+        };
+        let default = Effect::default();
+        let counts = |old: &[&Effect], new: &[&Effect]| {
+            let report = |difference: &RuleDifference<'_>| {
+                assert_eq!(difference.old, difference.new);
+                Ok::<_, Infallible>(())
+            };
+            let Ok(counts) = compare(images(old), images(new), report);
+            counts.get("ads").map_or(0, |counts| counts.changed)
+        };
+        assert_eq!(counts(&[&default], &[&allow]), 1);
+        assert_eq!(counts(&[&default, &allow], &[&allow]), 1);
+        assert_eq!(counts(&[&default, &allow], &[&allow, &default]), 0);
     }
 }
