@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::decide::{ChainExemption, Decision, LaterRules, Matched, PolicyView};
 use super::evaluation::IgnoredSources;
 use super::prefixes::BestNetwork;
-use super::ranking::{LookupResult, NO_RANK, Trigger};
+use super::ranking::{Hit, LookupResult, NO_RANK, Trigger};
 use super::rule::{Action, Kind};
 use crate::wire::name::Name;
 
@@ -91,7 +91,7 @@ impl<'s, 'n> AnswerRules<'s, 'n> {
             logged: None,
             later,
         };
-        let mut last = None;
+        let (mut last, mut logged_on_last) = (None, None);
         let mut chain = chain.peekable();
         while let Some(name) = chain.next() {
             let exemption = found.later.exemption;
@@ -103,8 +103,11 @@ impl<'s, 'n> AnswerRules<'s, 'n> {
             let decision = policy.decide_target(&name, &of_name);
             found.hops += 1;
             // Only rules of lists can be logged only. The first place of the chain counts.
-            if exemption != ChainExemption::Lists && found.logged.is_none() {
-                found.logged = of_name.logged().map(|hit| policy.matched(hit));
+            let logged = of_name.logged();
+            let logged = logged.filter(|_| exemption != ChainExemption::Lists);
+            match chain.peek() {
+                Some(_) => found.logged = found.logged.or(logged.map(|hit| policy.matched(hit))),
+                None => logged_on_last = logged,
             }
             // The rank of a rule of an allow list counts only at the place in the chain where the rule matches.
             found.later.before = match exemption {
@@ -142,15 +145,21 @@ impl<'s, 'n> AnswerRules<'s, 'n> {
         if policy.has_answer_rules() {
             let last = last.as_ref().unwrap_or(self.asked);
             let best = self.on_addresses(last, found.later).best(addresses);
-            let logged = best.logged(Trigger::Answer);
-            found.logged = found.logged.or(logged.map(|hit| policy.matched(hit)));
-            if let Some(hit) = best.enforced(Trigger::Answer) {
+            let enforced = best.enforced(Trigger::Answer);
+            // Of rules of one rank, that on the name precedes that on an address.
+            let precedes = |hit: &Hit| enforced.is_none_or(|enforced| hit.rank <= enforced.rank);
+            let on_name = logged_on_last.take().filter(precedes);
+            let logged = on_name.into_iter().chain(best.logged(Trigger::Answer));
+            logged_on_last = logged.min_by_key(|hit| hit.rank);
+            if let Some(hit) = enforced {
                 found.decision = policy.decided_by_address(last, policy.matched(hit));
                 if let Decision::Allowed(_) = found.decision {
                     found.later = found.decision.later_rules();
                 }
             }
         }
+        let logged = logged_on_last.map(|hit| policy.matched(hit));
+        found.logged = found.logged.or(logged);
         if !matches!(found.decision, Decision::Blocked { .. }) {
             found.hops = 0;
         }
@@ -163,7 +172,8 @@ impl<'s, 'n> AnswerRules<'s, 'n> {
             return None;
         }
         let found = self.lookup_target(later.exemption, name);
-        match self.policy.decide_target(name, &found) {
+        // Rules on the client only matter for names below.
+        match self.policy.decide_found(name, &found) {
             Decision::Blocked { by, .. }
                 if later.exemption != ChainExemption::Lists || !by.source.kind.is_list() =>
             {

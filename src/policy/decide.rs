@@ -228,7 +228,7 @@ impl<'s> PolicyView<'s> {
     }
 
     #[inline]
-    fn decide_found(&self, name: &Name, found: &LookupResult) -> Decision<'s> {
+    pub(super) fn decide_found(&self, name: &Name, found: &LookupResult) -> Decision<'s> {
         let Some(hit) = found.best() else {
             return match found.excepted() {
                 Some(hit) => Decision::Excepted(self.matched(hit)),

@@ -94,6 +94,7 @@ impl<'r> Evaluation<'r> {
         found: &mut LookupResult,
     ) {
         (found.best, found.cover, found.excepted) = (NONE, NONE, NONE);
+        let mut logged = NONE;
         let mut other = found.other;
         let is_some_suppressed = self.each(name, ignored, |position, weight, clause, scope| {
             if clause.overrides {
@@ -105,6 +106,9 @@ impl<'r> Evaluation<'r> {
                 return;
             }
             if clause.logs {
+                if matches(position, scope) {
+                    logged = logged.min(weight);
+                }
                 return;
             }
             if matches(position, scope) {
@@ -116,19 +120,14 @@ impl<'r> Evaluation<'r> {
         });
         // A suppressed rule still applies to queries for the names below.
         found.other = if is_some_suppressed { 0 } else { other };
+        found.logged = if logged < found.best { logged } else { NONE };
     }
 
-    /// Finds the rule that would decide if its list were not logged only. Sources that are `ignored` for the queried
-    /// name are ignored for `name`, too.
+    /// Finds the rule that would decide if its list were not logged only.
     #[cold]
-    pub(super) fn find_logged(
-        &self,
-        name: &Name,
-        ignored: Option<&IgnoredSources<'_>>,
-        found: &mut LookupResult,
-    ) {
+    pub(super) fn find_logged(&self, name: &Name, found: &mut LookupResult) {
         let mut logged = NONE;
-        self.each(name, ignored, |position, weight, clause, scope| {
+        self.each(name, None, |position, weight, clause, scope| {
             if clause.logs && matches(position, scope) {
                 logged = logged.min(weight);
             }

@@ -347,4 +347,60 @@ mod tests {
             "an exception suppresses it"
         );
     }
+    #[test]
+    fn a_rule_is_reported_as_logged_only_if_no_rule_in_force_would_precede_it() {
+        let (mut lists, mut orders) = (Builder::new(), Builder::new());
+        let block = lists.source(ImageSource::named("block")).expect("few");
+        let log = lists.source(ImageSource::named("log")).expect("few");
+        let network = "198.51.100.0/24".parse().expect("a network");
+        let network = Prefix::new(AddressOf::Answer, network).expect("valid");
+        for added in [
+            lists.insert(&name("both.test"), block, Scope::Exact),
+            lists.insert(&name("both.test"), log, Scope::Exact),
+            lists.insert(&name("log.test"), log, Scope::Exact),
+            lists.insert_prefix(network, block, &Effect::default()),
+        ] {
+            added.expect("room");
+        }
+        orders
+            .list("exception:x", [(&name("free.test"), Scope::Exact)])
+            .expect("room");
+        let images = Images {
+            base: Some(Arc::new(lists.finish().expect("room"))),
+            orders: Some(Arc::new(orders.finish().expect("room"))),
+            ..Images::default()
+        };
+        let sources = vec![
+            source(
+                "exception:x",
+                Kind::Exception,
+                Against::Named(vec!["block".to_owned()]),
+            ),
+            source("block", Kind::Block, Against::All),
+            source("log", Kind::Block, Against::All),
+        ];
+        let list = |name: &str, mode| ViewList {
+            name: name.to_owned(),
+            mode,
+            action: None,
+        };
+        let view = View {
+            lists: vec![list("block", Mode::Enforce), list("log", Mode::LogOnly)],
+        };
+        let snapshot = Snapshot::default().with_views(sources, images, &[view]);
+        let view = snapshot.view(ViewId(1));
+        let logged = |asked: &str, target: &str, address: [u8; 4]| {
+            let (asked, chain) = (name(asked), [name(target)]);
+            let later = view.decide(&asked).later_rules();
+            let addresses = [address.into()].into_iter();
+            let answer = view.decide_answer(&asked, later, chain.into_iter(), addresses);
+            answer.logged.map(|logged| logged.source.name.as_str())
+        };
+        let (good, bad) = ([192, 0, 2, 1], [198, 51, 100, 1]);
+        assert_eq!(logged("x.net", "both.test", good), None);
+        assert_eq!(logged("free.test", "both.test", good), Some("log"));
+        assert_eq!(logged("x.net", "log.test", good), Some("log"));
+        assert_eq!(logged("x.net", "log.test", bad), None);
+        assert_eq!(logged("free.test", "log.test", bad), Some("log"));
+    }
 }

@@ -76,7 +76,7 @@ struct GroupedClause {
 const NO_GROUP: u32 = u32::MAX;
 
 impl ClauseRanks {
-    /// The clauses of `image` without a view. `verdict` returns what the clause with this source and effect leads to, or
+    /// The clauses of `image` without a view. `verdict` returns the verdict of the clause with this source and effect, or
     /// `None` if the source does not count.
     pub(super) fn new(
         image: &Image,

@@ -9,7 +9,7 @@ use super::image::Image;
 use super::image::walk::{BATCH, Position};
 use super::images::Images;
 use super::prefilter::Prefilter;
-use super::ranking::{LOOK, LookupResult, NONE};
+use super::ranking::{LOOK, LookupResult};
 use super::ranks::{ClauseRanks, ClauseVerdict, LOGS, OVERRIDES, RankedValue, Ranks, TierRank};
 use super::view::ViewId;
 use crate::wire::name::Name;
@@ -53,7 +53,7 @@ struct Overlay {
 
 impl Rules {
     /// The rules of `images` without a view. `suppressed` are the sources that each exception suppresses, sorted; `None`
-    /// for one against everything. `verdict` returns what the clause with this source and effect leads to, or `None` if the
+    /// for one against everything. `verdict` returns the verdict of the clause with this source and effect, or `None` if the
     /// source is not configured.
     pub(super) fn new(
         images: Images,
@@ -161,6 +161,29 @@ impl Rules {
         view: impl Fn(usize) -> ViewId,
         found: &mut [LookupResult],
     ) {
+        let flags = self.merge_images(names, &view, found);
+        if flags & LOGS == 0 && !self.has_patterns {
+            return;
+        }
+        for (which, (name, found)) in names.iter().zip(found).enumerate() {
+            let Some(rules) = self.in_view(view(which)) else {
+                return;
+            };
+            if found.logged == LOOK {
+                rules.find_logged(name, found);
+            }
+            rules.add_patterns(name, None, found);
+        }
+    }
+
+    /// Finds the best rules on names. Returns the flags of the values on the way.
+    #[inline]
+    fn merge_images(
+        &self,
+        names: &[&Name],
+        view: impl Fn(usize) -> ViewId,
+        found: &mut [LookupResult],
+    ) -> u32 {
         assert_eq!(names.len(), found.len(), "one result for each name");
         found.fill(LookupResult::default());
         let mut flags = 0;
@@ -191,18 +214,7 @@ impl Rules {
                 flags |= self.lookup_overlay(overlay, names, view, found);
             }
         }
-        if flags & LOGS == 0 && !self.has_patterns {
-            return;
-        }
-        for (which, (name, found)) in names.iter().zip(found).enumerate() {
-            let Some(rules) = self.in_view(view(which)) else {
-                return;
-            };
-            if found.logged == LOOK {
-                rules.find_logged(name, None, found);
-            }
-            rules.add_patterns(name, None, found);
-        }
+        flags
     }
 
     /// Looks up a name that an answer leads to. Rules of the sources that are `ignored` for the queried name do not count.
@@ -213,12 +225,9 @@ impl Rules {
         name: &Name,
     ) -> LookupResult {
         let mut found = LookupResult::default();
-        self.lookup_by(&[name], |_| view, std::slice::from_mut(&mut found));
+        self.merge_images(&[name], |_| view, std::slice::from_mut(&mut found));
         if let Some(rules) = self.in_view(view) {
             rules.apply_exceptions(name, Some(ignored), &mut found);
-            if found.logged != NONE {
-                rules.find_logged(name, Some(ignored), &mut found);
-            }
             rules.add_patterns(name, Some(ignored), &mut found);
         }
         found

@@ -17,7 +17,7 @@ use crate::wire::name::{MAX_NAME, Name};
 use crate::wire::reply::{Owner, Reply};
 use crate::wire::{Rcode, rtype};
 
-/// What is known about the target.
+/// The result of a lookup or of a resolution for the target of an alias.
 pub(super) enum Target {
     /// An answer within its TTL, and whether it should be refreshed.
     Answered(Arc<Entry>, bool),
@@ -33,7 +33,7 @@ pub(super) enum Target {
 }
 
 impl Target {
-    /// What the cache has. If the chain up to the alias is stale, the client has waited long enough, so a stale answer about
+    /// The result of a lookup in the cache. If the chain up to the alias is stale, the client has waited long enough, so a stale answer about
     /// the target is sent at once.
     pub(super) fn of(lookup: Lookup, is_chain_stale: bool) -> Self {
         match lookup {
@@ -42,7 +42,7 @@ impl Target {
         }
     }
 
-    /// What a resolution says about the target with this key. `None` if it is about another name.
+    /// The result of a resolution for the target with this key. `None` if it is about another name.
     pub(super) fn of_resolution(resolution: &Resolution, key: KeyRef<'_>) -> Option<Self> {
         let usable =
             |stale: &Option<Arc<Entry>>| stale.as_ref().is_none_or(|entry| key.is_of(entry));
@@ -200,7 +200,8 @@ impl AnswerContext<'_, '_> {
         let mut count_of_errors = 0;
         let reason = synthesized::reason(by.blocking).into_iter();
         let extra = sent.as_ref().and_then(|sent| sent.extra);
-        let extra = extra.or(place.stale_code());
+        let stale = place.stale_code().filter(|code| extra != Some(*code));
+        let extra = stale.into_iter().chain(extra);
         let extra = extra.map(|code| Ede { code, text: "" });
         let said = sent.iter().flat_map(|sent| sent.entry.answer.errors());
         let said = said.map(|error| Ede {

@@ -156,15 +156,20 @@ impl<'a> AnswerContext<'a, '_> {
             }
             if fits
                 && answer.services() > 0
-                && let Some((by, nxdomain)) =
-                    self.blocked_services(answer, &rules, later, &mut left_out)
+                && let Some(service) = self.blocked_services(answer, &rules, later, &mut left_out)
             {
                 // If all services are blocked, the rule of the last one decides the answer. A rule that demands TCP
                 // truncates the whole message.
+                let BlockedService { by, nxdomain, .. } = service;
                 let is_whole = left_out.len() == answer.services();
                 if is_whole || demands_tcp(&by) {
-                    let hops = answer.chain().count();
-                    return self.block(by, nxdomain, &place(hops, true), out).into();
+                    let place = place(answer.chain().count(), !service.by_hint);
+                    let is_alias =
+                        matches!(by.blocking.effect_answer, Some(EffectAnswer::Cname { .. }));
+                    return match is_alias && service.by_hint {
+                        true => Written::Alias(by, place),
+                        false => self.block(by, nxdomain, &place, out).into(),
+                    };
                 }
             }
         }
@@ -197,25 +202,31 @@ impl<'a> AnswerContext<'a, '_> {
         Ending::Reply(count.into()).into()
     }
 
-    /// Adds to `left_out` the SVCB and HTTPS records that have a blocked target or address hint. Returns the rule that
-    /// blocks the last of them, or the first that demands TCP; and whether it denies the name that owns these records.
+    /// Adds to `left_out` the SVCB and HTTPS records that have a blocked target or address hint. Returns the last of them,
+    /// or one for which a rule demands TCP.
     fn blocked_services(
         &self,
         answer: &Answer,
         rules: &AnswerRules<'a, '_>,
         later: LaterRules,
         left_out: &mut SmallVec<[usize; 4]>,
-    ) -> Option<(Matched<'a>, bool)> {
-        let mut blocked = None;
+    ) -> Option<BlockedService<'a>> {
+        let mut blocked: Option<BlockedService<'_>> = None;
         // A service's target counts as one more name of the chain (RFC 9460, section 2.5).
         for (target, record) in answer.service_targets() {
             if let Some(by) = rules.blocks(later, &target) {
                 left_out.push(record);
-                // Even if the rule denies the target, the owner of the record exists.
-                blocked = Some((by, false));
+                let service = BlockedService {
+                    by,
+                    // Even if the rule denies the target, the owner of the record exists.
+                    nxdomain: false,
+                    record,
+                    by_hint: false,
+                };
                 if demands_tcp(&by) {
-                    return blocked;
+                    return Some(service);
                 }
+                blocked = Some(service);
             }
         }
         if self.policy.has_answer_rules() {
@@ -226,9 +237,18 @@ impl<'a> AnswerContext<'a, '_> {
                     && let Some((by, nxdomain)) = rules.blocks(address)
                 {
                     left_out.push(record);
-                    blocked = Some((by, nxdomain));
+                    let service = BlockedService {
+                        by,
+                        nxdomain,
+                        record,
+                        by_hint: true,
+                    };
                     if demands_tcp(&by) {
-                        return blocked;
+                        return Some(service);
+                    }
+                    let is_last = |last: &BlockedService<'_>| last.record <= record;
+                    if blocked.as_ref().is_none_or(is_last) {
+                        blocked = Some(service);
                     }
                 }
             }
@@ -252,6 +272,18 @@ impl<'a> AnswerContext<'a, '_> {
             false => Ending::Drop(tally(Count::BlockedDrop)),
         }
     }
+}
+
+/// An SVCB or HTTPS record that is left out of an answer.
+struct BlockedService<'s> {
+    /// The rule that blocks its target or one of its address hints.
+    by: Matched<'s>,
+    /// Whether the rule denies the owner of the record.
+    nxdomain: bool,
+    /// The offset of the record's data.
+    record: usize,
+    /// Whether the rule is on an address hint. It then counts as a rule on an address of the owner.
+    by_hint: bool,
 }
 
 /// Whether the rule blocks only until the client asks over a stream.

@@ -254,7 +254,7 @@ pub(super) fn conclude_read(
         Synthesis::Forward(context) => (context, None),
         Synthesis::Alias(context, by) => (context, Some(by)),
     };
-    let target = |key: KeyRef<'_>, is_last| {
+    let target = |key: KeyRef<'_>, is_kept: bool| {
         if let Some(target) = Target::of_resolution(resolution, key) {
             return Some(target);
         }
@@ -263,11 +263,13 @@ pub(super) fn conclude_read(
                 Some(Target::Failed(None, Some(stale), false))
             }
             None | Some(Lookup::Miss(None)) if is_last => Some(Target::Unknown),
+            // An answer that is not cached is not found again once its alias is resolved.
+            Some(Lookup::Miss(_)) if !is_kept => Some(Target::Unknown),
             found => Some(found?.into()),
         }
     };
     if let Some(by) = by {
-        let target = |key: KeyRef<'_>, _| target(key, is_last);
+        let target = |key: KeyRef<'_>, _| target(key, true);
         return context.alias(by, &BlockedAt::Question, target, out);
     }
     let is_usable = |stale: &Option<Arc<Entry>>| {
@@ -277,10 +279,13 @@ pub(super) fn conclude_read(
     let found;
     let written = match resolution {
         Resolution::Answered(entry) if context.is_about(entry) => {
-            // An answer that is not cached is not found again once its alias is resolved.
-            let is_last = is_last || !entry.is_kept();
             let written = context.fresh(entry, Count::Resolved, out);
-            return finish(&context, written, |key, _| target(key, is_last), out);
+            return finish(
+                &context,
+                written,
+                |key, _| target(key, entry.is_kept()),
+                out,
+            );
         }
         Resolution::Failed(failure, stale) if is_usable(stale) => {
             context.failed(Some(failure), stale.as_deref(), false, out)
@@ -302,7 +307,7 @@ pub(super) fn conclude_read(
             }
         },
     };
-    finish(&context, written, |key, _| target(key, is_last), out)
+    finish(&context, written, |key, _| target(key, true), out)
 }
 
 /// The failure of a query for which upstream was asked for another name, again and again.

@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use super::automaton::Automaton;
 use super::grams::Grams;
-use super::limits::{MAX_FILTERED_RUNS, MAX_SETS, MAX_UNFILTERED_AUTOMATA, MAX_UNFILTERED_MEMORY};
+use super::limits::{
+    MAX_COMPARED, MAX_FILTERED_RUNS, MAX_SETS, MAX_UNFILTERED_AUTOMATA, MAX_UNFILTERED_MEMORY,
+};
 use super::text::MAX_WINDOWS;
 
 /// The work that some sets of patterns are for a search, whatever the name is.
@@ -16,6 +18,8 @@ pub struct SearchCost {
     unfiltered_memory: usize,
     /// For each window of a literal, the number of automata that it leads to.
     runs: HashMap<u32, usize>,
+    /// For each window, the number of patterns that are nothing but a literal with this window.
+    compared: HashMap<u32, usize>,
 }
 
 /// Why some sets of patterns are too much work for a lookup, and what to do about it.
@@ -37,6 +41,12 @@ pub enum TooMuchWork {
          them look for the same texts; combine or remove some of them"
     )]
     Filtered,
+    /// Too many literals may have to be compared with one name.
+    #[error(
+        "its patterns and those before it may need more than {MAX_COMPARED} comparisons for one name, as too many of \
+         them are texts with the same parts; combine or remove some of them"
+    )]
+    Compared,
 }
 
 impl SearchCost {
@@ -49,6 +59,9 @@ impl SearchCost {
         let runs: HashSet<_> = grams.runs().collect();
         for (window, _) in runs {
             *self.runs.entry(window).or_default() += 1;
+        }
+        for window in grams.compared() {
+            *self.compared.entry(window).or_default() += 1;
         }
     }
 
@@ -64,17 +77,45 @@ impl SearchCost {
                 Err(TooMuchWork::Unfiltered)
             }
             _ if self.filtered() > MAX_FILTERED_RUNS => Err(TooMuchWork::Filtered),
+            _ if worst(&self.compared) > MAX_COMPARED => Err(TooMuchWork::Compared),
             _ => Ok(()),
         }
     }
 
-    /// How many automata may be run for a name because of its literals: those of as many windows as a name has, if it has
-    /// the worst ones.
+    /// The number of automata that may be run for a name because of its literals.
     pub(super) fn filtered(&self) -> usize {
-        let mut runs: Vec<_> = self.runs.values().copied().collect();
-        if runs.len() > MAX_WINDOWS {
-            runs.select_nth_unstable_by(MAX_WINDOWS, |one, other| other.cmp(one));
+        worst(&self.runs)
+    }
+}
+
+/// The sum over as many windows as a name has, if it has the worst ones.
+fn worst(by_window: &HashMap<u32, usize>) -> usize {
+    let mut counts: Vec<_> = by_window.values().copied().collect();
+    if counts.len() > MAX_WINDOWS {
+        counts.select_nth_unstable_by(MAX_WINDOWS, |one, other| other.cmp(one));
+    }
+    counts.iter().take(MAX_WINDOWS).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::grams::Target;
+    use super::*;
+
+    #[test]
+    fn literals_with_the_same_windows_are_limited_in_all_sets_together() {
+        let texts: Vec<_> = (0..300).map(|number| format!("q{number:03}")).collect();
+        let literals = texts.iter().zip(0..);
+        let literals: Vec<_> = literals
+            .map(|(text, number)| (text.as_bytes(), Target::Pattern(number)))
+            .collect();
+        let grams = Grams::new(&literals).expect("room");
+        let mut cost = SearchCost::default();
+        for _ in 0..MAX_COMPARED / MAX_WINDOWS {
+            cost.add(&grams, &[]);
         }
-        runs.iter().take(MAX_WINDOWS).sum()
+        assert_eq!(cost.check(), Ok(()));
+        cost.add(&grams, &[]);
+        assert_eq!(cost.check(), Err(TooMuchWork::Compared));
     }
 }

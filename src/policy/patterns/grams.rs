@@ -142,7 +142,7 @@ impl Grams {
         may_have.map(|offset| from + offset)
     }
 
-    /// Calls `each` with what every literal stands for whose window is at `at`. Returns the number of entries that were
+    /// Calls `each` with the target of every literal whose window is at `at`. Returns the number of entries that were
     /// compared.
     pub(super) fn literals_at(
         &self,
@@ -177,6 +177,13 @@ impl Grams {
             Target::Pattern(_) => None,
             Target::Group(group) => Some((entry.window, group)),
         })
+    }
+
+    /// The windows at which a literal is compared that is a whole pattern, once for each such literal.
+    pub(super) fn compared(&self) -> impl Iterator<Item = u32> {
+        let patterns = self.entries.iter();
+        let patterns = patterns.filter(|entry| matches!(entry.target, Target::Pattern(_)));
+        patterns.map(|entry| entry.window)
     }
 
     /// The memory that the table takes, in bytes.

@@ -11,7 +11,7 @@ pub const MAX_UNFILTERED: usize = 32;
 
 // The next limits are for all patterns of an image together, and bound the time of a lookup. Measured on one core of a
 // virtual machine, for a name of 255 bytes: 0.4 us for each set, as its filter reads the name, and 0.4 us for each automaton
-// that is run. A name of which all bytes are escaped takes four times as long.
+// that is run. A name of which all bytes are escaped takes four times as long, and has four times as many windows.
 
 /// The maximum number of sets in an image.
 pub(super) const MAX_SETS: usize = 128;
@@ -25,6 +25,9 @@ pub(super) const MAX_UNFILTERED_MEMORY: usize = 1 << 20;
 /// The maximum number of automata that the 253 worst windows lead to. A name has no room for the literals of all these
 /// windows; 5,000 patterns like those of public lists have 347 by this count, and 2,354 if they consist of 16 syllables.
 pub(super) const MAX_FILTERED_RUNS: usize = 4096;
+
+/// The maximum number of literals that are compared at the 253 worst windows, of patterns that are nothing but a literal.
+pub(super) const MAX_COMPARED: usize = 1 << 14;
 
 /// Very different names. A pattern that matches all of them is taken for one that matches all names.
 pub(super) const SAMPLE: [&str; 9] = [

@@ -5,6 +5,8 @@
 //! written in lower case, and names that end with the queried name point to the question, in which a reply
 //! repeats the client's spelling.
 
+use std::collections::HashMap;
+
 use smallvec::SmallVec;
 
 use super::chain::{Chain, Hop, soa};
@@ -170,14 +172,22 @@ impl<'m> Writer<'m> {
     /// Copies the addresses of names that the answer mentions.
     fn additional(&mut self, parsed: &ParsedResponse<'_>, chain: &Chain) -> Option<()> {
         let names = additional_names(parsed, chain, self.asked)?;
+        let (mut places, mut records) = (HashMap::new(), Vec::new());
         for rtype in [rtype::A, rtype::AAAA] {
             for record in parsed.of(2, rtype) {
-                if names.contains(&record.owner(self.message)?) {
-                    // A reply may leave out any of these records, so none may point to another.
-                    self.compressor.clear();
-                    self.copy(record, None, None)?;
+                let owner = record.owner(self.message)?;
+                if names.contains(&owner) {
+                    let next = places.len();
+                    records.push((*places.entry(owner).or_insert(next), record));
                 }
             }
+        }
+        // A reply is checked owner by owner. The sort is stable.
+        records.sort_by_key(|(place, _)| *place);
+        for (_, record) in records {
+            // A reply may leave out any of these records, so none may point to another.
+            self.compressor.clear();
+            self.copy(record, None, None)?;
         }
         Some(())
     }

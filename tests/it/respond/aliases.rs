@@ -402,6 +402,20 @@ fn a_chain_that_cannot_be_cached_ends_with_the_cname() {
     assert_eq!(decoded.answers(), [hop, CHAIN[2]]);
 }
 
+#[test]
+fn behind_a_chain_that_cannot_be_cached_no_stale_target_is_sent() {
+    let harness = with_garden([tracker()]);
+    let fleeting = upstream_answer("www.shop.example", A).answers([
+        cname("www.shop.example", 0, "x.track.test"),
+        a("x.track.test", 0, [192, 0, 2, 7]),
+    ]);
+    let answered = Resolution::Answered(fleeting.entry(400));
+    let asked = ask("www.shop.example", A);
+    let decoded = harness.conclude(400, asked, &answered).reply();
+    let hop = "www.shop.example. 0 IN CNAME x.track.test.";
+    assert_eq!(decoded.answers(), [hop, CHAIN[2]], "upstream was not asked");
+}
+
 fn no_answer() -> Failure {
     Failure {
         code: 22,

@@ -268,6 +268,39 @@ fn a_service_with_a_hint_that_is_denied_as_written_is_denied() {
 }
 
 #[test]
+fn if_all_services_are_blocked_the_rule_of_the_last_one_decides() {
+    let by_hint = list("by hint").address("198.51.100.0/24");
+    let harness = harness([list("by target").exact("x.track.test"), by_hint]);
+    let hinted = || with_hint("www.shop.example", 1, [198, 51, 100, 1]);
+    let led = || https("www.shop.example", 1, "x.track.test");
+    for (services, decides) in [
+        ([hinted(), led()], "by target"),
+        ([led(), hinted()], "by hint"),
+    ] {
+        let asked = ask("www.shop.example", HTTPS).edns(1232);
+        let answer = upstream_answer("www.shop.example", HTTPS);
+        harness.learn(asked, answer.answers(services));
+        let decoded = harness.answer(asked);
+        assert_eq!(decoded.errors(), [(15, decides.to_owned())]);
+    }
+}
+
+#[test]
+fn the_records_of_a_rule_on_a_hint_are_those_of_the_owner() {
+    let data = b"\x00\x01\x00";
+    let records = EffectAction::Records(vec![record(HTTPS, None, data)]);
+    let harness = harness([list("wall").address("198.51.100.0/24").acts(records)]);
+    let asked = ask("www.shop.example", HTTPS);
+    let answer = upstream_answer("www.shop.example", HTTPS);
+    harness.learn(
+        asked,
+        answer.answers([with_hint("www.shop.example", 1, [198, 51, 100, 1])]),
+    );
+    let decoded = harness.answer(asked);
+    assert_eq!(decoded.answers(), ["www.shop.example. 60 IN HTTPS 1 ."]);
+}
+
+#[test]
 fn services_at_names_with_records_or_aliases_are_blocked_without_records() {
     let data = b"\x00\x01\x00";
     let records = EffectAction::Records(vec![record(HTTPS, None, data)]);

@@ -79,7 +79,8 @@ pub struct RuleDifference<'r> {
     pub new: Scopes,
 }
 
-/// Compares the rules on names list by list, with their effects, calls `report` with each difference, and returns their numbers by list.
+/// Compares the rules on names list by list, with their effects. Calls `report` with each difference, and returns the
+/// number of differences by list.
 ///
 /// # Errors
 /// Those of `report`.
