@@ -40,8 +40,11 @@ pub(crate) const ASKED: &[(&str, u16)] = &[
     ("ads7.tracker-12.example", 1),
     ("a.b.c.4711", 65),
     ("services.example", 65),
+    ("offered.example", 65),
+    ("withheld.example", 65),
     ("listed.example", 1),
     ("chain.example", 1),
+    ("onward.example", 1),
     ("localhost", 255),
     ("10.in-addr.arpa", 6),
     ("1.10.in-addr.arpa", 12),
@@ -72,6 +75,41 @@ const SERVICE: &[u8] =
 const HINT: &[u8] =
     b"\xC0\x0C\x00\x41\x00\x01\x00\x00\x01\x2C\x00\x0B\x00\x02\x00\x00\x04\x00\x04\xC6\x33\x64\x07";
 
+/// An HTTPS record at the queried name with a target that no rule is about.
+const FREE: &[u8] =
+    b"\xC0\x0C\x00\x41\x00\x01\x00\x00\x01\x2C\x00\x10\x00\x03\x04free\x07example\x00";
+/// Additional records: an address of a blocked target, and addresses of a free one, of which a rule is about the second.
+const ADDITIONAL: &[&[u8]] = &[
+    b"\x01x\x04sink\x04test\x00\x00\x01\x00\x01\x00\x00\x01\x2C\x00\x04\xC0\x00\x02\x07",
+    b"\x04free\x07example\x00\x00\x01\x00\x01\x00\x00\x01\x2C\x00\x04\xC0\x00\x02\x07",
+    b"\x04free\x07example\x00\x00\x01\x00\x01\x00\x00\x01\x2C\x00\x04\xC6\x33\x64\x07",
+];
+/// A CNAME from the queried name to `prepended.test`, whose rule leads to a name that is not in the cache.
+const TO_PREPENDED: &[u8] =
+    b"\xC0\x0C\x00\x05\x00\x01\x00\x00\x01\x2C\x00\x10\x09prepended\x04test\x00";
+/// The same with a TTL of 0.
+const TO_PREPENDED_ONCE: &[u8] =
+    b"\xC0\x0C\x00\x05\x00\x01\x00\x00\x00\x00\x00\x10\x09prepended\x04test\x00";
+/// An A record at `prepended.test`.
+const PREPENDED_ADDRESS: &[u8] =
+    b"\x09prepended\x04test\x00\x00\x01\x00\x01\x00\x00\x01\x2C\x00\x04\xC0\x00\x02\x07";
+
+/// Records with which the answer and the additional section of a response may begin, so that the fuzzer need not find
+/// them.
+pub(crate) const STARTS: &[Sections] = &[
+    (&[], &[]),
+    (&[ADDRESS], &[]),
+    (&[LISTED], &[]),
+    (&[TO_WALLED], &[]),
+    (&[TO_PREPENDED, PREPENDED_ADDRESS], &[]),
+    (&[TO_PREPENDED_ONCE, PREPENDED_ADDRESS], &[]),
+    (&[SERVICE, HINT], ADDITIONAL),
+    (&[SERVICE, HINT, FREE], ADDITIONAL),
+];
+
+/// Records of the answer section, and of the additional section.
+pub(crate) type Sections = (&'static [&'static [u8]], &'static [&'static [u8]]);
+
 /// The second view, in which one list is logged only and others have another order and action.
 pub(crate) const OTHER_VIEW: ViewId = ViewId(1);
 
@@ -87,12 +125,20 @@ impl Harness {
             cache: Cache::new(1 << 20, 600),
         };
         for dnssec_ok in [false, true] {
-            harness.learn("big.example", 1, dnssec_ok, &[ADDRESS; 90]);
-            harness.learn("alias.example", 1, dnssec_ok, &[ALIAS, TARGET_ADDRESS]);
-            harness.learn("chain.example", 1, dnssec_ok, &[TO_WALLED, TARGET_ADDRESS]);
-            harness.learn("garden.example", 1, dnssec_ok, &[ADDRESS]);
-            harness.learn("listed.example", 1, dnssec_ok, &[ADDRESS, LISTED]);
-            harness.learn("services.example", 65, dnssec_ok, &[SERVICE, HINT]);
+            harness.learn("big.example", 1, dnssec_ok, (&[ADDRESS; 90], &[]));
+            let alias = (&[ALIAS, TARGET_ADDRESS][..], &[][..]);
+            harness.learn("alias.example", 1, dnssec_ok, alias);
+            let chain = (&[TO_WALLED, TARGET_ADDRESS][..], &[][..]);
+            harness.learn("chain.example", 1, dnssec_ok, chain);
+            let onward = (&[TO_PREPENDED, PREPENDED_ADDRESS][..], &[][..]);
+            harness.learn("onward.example", 1, dnssec_ok, onward);
+            harness.learn("garden.example", 1, dnssec_ok, (&[ADDRESS], &[]));
+            harness.learn("listed.example", 1, dnssec_ok, (&[ADDRESS, LISTED], &[]));
+            let blocked = (&[SERVICE, HINT][..], ADDITIONAL);
+            harness.learn("services.example", 65, dnssec_ok, blocked);
+            harness.learn("withheld.example", 65, dnssec_ok, blocked);
+            let partly = (&[SERVICE, HINT, FREE][..], ADDITIONAL);
+            harness.learn("offered.example", 65, dnssec_ok, partly);
             let failure = Failure {
                 code: 22,
                 said: None,
@@ -103,10 +149,12 @@ impl Harness {
         harness
     }
 
-    fn learn(&self, name: &str, rtype: u16, dnssec_ok: bool, records: &[&[u8]]) {
+    fn learn(&self, name: &str, rtype: u16, dnssec_ok: bool, sections: (&[&[u8]], &[&[u8]])) {
         let key = key(&packet(name, rtype, 1, dnssec_ok));
-        let counts = [records.len() as u16, 0, 0];
-        let bytes = response(&key, 0x81A0, counts, &records.concat());
+        let (answer, additional) = sections;
+        let counts = [answer.len() as u16, 0, additional.len() as u16];
+        let records = [answer.concat(), additional.concat()].concat();
+        let bytes = response(&key, 0x81A0, counts, &records);
         let answer = read(&bytes, &key).expect("the records above are good");
         self.cache.insert(key, Arc::new(Entry::new(answer, 0)));
     }
@@ -141,10 +189,11 @@ pub(crate) fn response(key: &Key, flags: u16, counts: [u16; 3], records: &[u8]) 
 /// The answer as it is cached. `None` if the response is not one.
 pub(crate) fn read(bytes: &[u8], key: &Key) -> Option<Answer> {
     let bounds = Intake {
-        min_ttl: 5,
+        // An answer with a TTL of 0 is not cached, so it takes another way than one that is.
+        min_ttl: 0,
         max_ttl: 600,
         max_negative_ttl: 300,
-        additional: false,
+        additional: true,
     };
     let (name, _) = Name::parse(key.name(), 0).expect("a key has a name");
     Answer::parse(bytes, &name, key.rtype(), class::IN, bounds).ok()

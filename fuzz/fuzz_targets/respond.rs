@@ -9,10 +9,10 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, LazyLock};
 
 use arbitrary::Arbitrary;
-use harness::{ASKED, Harness, OTHER_VIEW};
+use harness::{ASKED, Harness, OTHER_VIEW, STARTS};
 use hickory_proto::op::Message;
 use libfuzzer_sys::fuzz_target;
-use tapis::serve::cache::{Entry, Failure};
+use tapis::serve::cache::{Cache, Entry, Failure, Key};
 use tapis::serve::client::{Client, Transport};
 use tapis::serve::respond::{Known, conclude, respond};
 use tapis::serve::step::{Resolution, Step};
@@ -33,8 +33,22 @@ struct Input<'a> {
     /// Whether the client has the second view.
     other_view: bool,
     now: u16,
+    /// How many attempts may ask for another name; the one after them must answer.
+    restarts: u8,
+    /// Upstream's responses to the attempts.
+    upstream: [Response<'a>; ATTEMPTS],
+}
+
+/// How often the server asks upstream for one message.
+const ATTEMPTS: usize = 3;
+
+/// A response of upstream.
+#[derive(Arbitrary, Debug)]
+struct Response<'a> {
     failed: bool,
     flags: u16,
+    /// The place in [`STARTS`] of the records with which its sections begin.
+    start: u8,
     counts: [u8; 3],
     records: &'a [u8],
 }
@@ -65,7 +79,7 @@ fuzz_target!(|input: Input<'_>| {
     let client = &client;
     let now = u32::from(input.now);
     let mut out = b"leftovers".to_vec();
-    let (key, stale) = match respond(now, client, &packet, snapshot, cache, &mut out) {
+    let (mut key, mut stale) = match respond(now, client, &packet, snapshot, cache, &mut out) {
         Step::Drop(_) => return,
         Step::Reply(_) | Step::Refresh(..) => {
             check(client, &packet, &out);
@@ -77,30 +91,56 @@ fuzz_target!(|input: Input<'_>| {
         }
         Step::Resolve(key, stale) => (key, stale),
     };
-    let counts = input.counts.map(u16::from);
-    let bytes = harness::response(&key, input.flags, counts, input.records);
-    let read = harness::read(&bytes, &key).map(|answer| Arc::new(Entry::new(answer, now)));
-    let resolution = match read {
-        Some(entry) if !input.failed => Resolution::Answered(entry),
-        read => Resolution::Failed(
-            Arc::new(Failure {
-                code: 23,
-                said: read,
-            }),
-            stale,
-        ),
-    };
-    let known = Known {
-        resolution: &resolution,
-        cache,
-        is_last: true,
-    };
-    match conclude(now + 3, client, &packet, snapshot, known, &mut out) {
-        Some(Step::Drop(_)) => {}
-        Some(Step::Reply(_) | Step::Refresh(..)) => check(client, &packet, &out),
-        other => panic!("not the last step: {other:?}"),
+    let last = usize::from(input.restarts) % ATTEMPTS;
+    let mut restarted = None;
+    for (attempt, response) in input.upstream.iter().enumerate() {
+        let entry = response.entry(&key, now);
+        let resolution = match &entry {
+            Some(entry) if !response.failed => Resolution::Answered(Arc::clone(entry)),
+            said => Resolution::Failed(
+                Arc::new(Failure {
+                    code: 23,
+                    said: said.clone(),
+                }),
+                stale,
+            ),
+        };
+        let known = Known {
+            resolution: &resolution,
+            cache: restarted.as_ref().unwrap_or(cache),
+            is_last: attempt == last,
+        };
+        match conclude(now + 3, client, &packet, snapshot, known, &mut out) {
+            Some(Step::Drop(_)) => return,
+            Some(Step::Reply(_) | Step::Refresh(..)) => {
+                check(client, &packet, &out);
+                return;
+            }
+            Some(Step::Resolve(other, entry)) if attempt < last => {
+                // The server has cached the answer. The shared cache must stay the same for every input.
+                let answered = restarted.get_or_insert_with(|| Cache::new(1 << 16, 600));
+                if let Resolution::Answered(entry) = resolution {
+                    answered.insert(key, entry);
+                }
+                (key, stale) = (other, entry);
+            }
+            other => panic!("not the last step: {other:?}"),
+        }
     }
 });
+
+impl Response<'_> {
+    /// The answer as it is cached. `None` if the response is not one.
+    fn entry(&self, key: &Key, now: u32) -> Option<Arc<Entry>> {
+        let (answer, additional) = STARTS[usize::from(self.start) % STARTS.len()];
+        let mut counts = self.counts.map(u16::from);
+        counts[0] += answer.len() as u16;
+        counts[2] += additional.len() as u16;
+        let records = [&answer.concat(), self.records, &additional.concat()].concat();
+        let bytes = harness::response(key, self.flags, counts, &records);
+        harness::read(&bytes, key).map(|answer| Arc::new(Entry::new(answer, now)))
+    }
+}
 
 fn packet(input: &Input<'_>) -> Vec<u8> {
     let (name, rtype) = ASKED[usize::from(input.asked) % ASKED.len()];

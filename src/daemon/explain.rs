@@ -89,7 +89,14 @@ pub fn explain(
         chain,
         by: by.filter(|_| decided),
         rules: matching
-            .flat_map(|(matched, role)| rules(policy, &name, matched, *role))
+            .flat_map(|(matched, role)| {
+                let role = match role {
+                    // The answer is the same without the rule.
+                    Role::Decides if !decided => Role::Loses,
+                    role => *role,
+                };
+                rules(policy, &name, matched, role)
+            })
             .collect(),
         answer: asked.answer,
         notes: asked.note.into_iter().collect(),
@@ -120,7 +127,7 @@ fn rules(
         source: matched.source.name.clone(),
         kind: matched.source.kind,
         trigger,
-        log_only: role == Role::LogOnly,
+        role,
     };
     match matched.hit.trigger {
         Trigger::Name { scope, labels } => {

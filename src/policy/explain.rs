@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use super::decide::{Decision, Matched, PolicyView};
 use super::ranking::{Hit, Rank, Trigger};
@@ -23,11 +24,13 @@ pub struct Place<'s> {
 }
 
 /// The part of a matching rule in the decision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// It decided.
     Decides,
-    /// Another rule precedes it, or it does not apply because of the decision at an earlier place.
+    /// Another rule precedes it, or it does not apply because of the decision at an earlier place. If no policy applies to
+    /// the query, this is the role of the first rule, too.
     Loses,
     /// It decides nothing, because its source is logged only.
     LogOnly,

@@ -525,6 +525,69 @@ fn why_reports_which_rules_apply_to_the_targets_of_cnames() {
 }
 
 #[test]
+fn why_shows_the_role_of_each_rule_by_the_server_and_by_the_files() {
+    let lists = list("ads", "") + &list("more", "");
+    let exception = "[[exception]]\nname = \"shop.example\"\nscope = \"subtree\"\nagainst = [\"ads\"]\n\
+                     reason = \"a test\"\nauthor = \"me\"\n";
+    let files = [
+        ("ads", ".shop.example\nwww.shop.example\n"),
+        ("more", ".shop.example\nwww.shop.example\n"),
+    ];
+    let (server, _upstream) = start(&(lists + exception), &files);
+    let expected = [
+        ("exception:.shop.example#0", ".shop.example", "loses"),
+        // In memory, the second rule of each list covers the first one.
+        ("ads", "www.shop.example", "ignored"),
+        ("ads", ".shop.example", "ignored"),
+        ("more", "www.shop.example", "decides"),
+        ("more", ".shop.example", "loses"),
+    ];
+    for by in [&[][..], &["--offline"]] {
+        let output = server.verb(&[&["why", "www.shop.example", "--json"], by].concat());
+        let why: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let rules = why["rules"].as_array().expect("rules").iter();
+        let text = |rule: &Value, key: &str| rule[key].as_str().unwrap_or_default().to_owned();
+        let rules = rules.map(|rule| ["source", "rule", "role"].map(|key| text(rule, key)));
+        let expected = expected.map(|(source, rule, role)| [source, rule, role].map(str::to_owned));
+        assert_eq!(rules.collect::<Vec<_>>(), expected, "{by:?}");
+
+        let (code, printed) = run(&server, &[&["why", "www.shop.example"], by].concat());
+        assert_eq!(code, Some(0), "{printed}");
+        let lines = printed.lines().filter(|line| line.contains("(block, "));
+        let ends: Vec<_> = lines
+            .map(|line| {
+                let (start, end) = line.split_once(" (block, list ").expect("a list");
+                let end = end.split_once(')').expect("a place").1;
+                format!("{}{end}", start.trim())
+            })
+            .collect();
+        let ignored = " (ignored because of an exception)";
+        assert_eq!(
+            ends,
+            [
+                format!("also www.shop.example{ignored}"),
+                format!("also .shop.example{ignored}"),
+                "rule www.shop.example".to_owned(),
+                "also .shop.example".to_owned(),
+            ],
+            "{printed}"
+        );
+    }
+    // A rule on a name decides nothing for a client that may not query.
+    let refused = [
+        "why",
+        "www.shop.example",
+        "--client",
+        "203.0.113.9",
+        "--json",
+    ];
+    let output = server.verb(&refused);
+    let why: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(why["decision"], "refused", "{why}");
+    assert_eq!(why["rules"][3]["role"], "loses", "{why}");
+}
+
+#[test]
 fn the_past_is_read_from_the_moved_journal_and_from_the_new_one() {
     let (server, _upstream) = start(&list("ads", ""), &[("ads", "ads.example\n")]);
     settled();

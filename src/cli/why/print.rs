@@ -7,6 +7,7 @@ use crate::cli::order_text;
 use crate::config::shown::Show;
 use crate::control::admin::verdict::{Chain, Outcome};
 use crate::control::inspect::explain::{Explanation, IdleOrder, source_label};
+use crate::policy::explain::Role;
 use crate::policy::rule::Kind;
 
 pub(super) fn print_explanation(
@@ -16,7 +17,6 @@ pub(super) fn print_explanation(
     let by = explanation.by.as_ref();
     let of = by.map_or(String::new(), |by| format!(" by {}", source_label(by)));
     writeln!(out, "{}: {}{of}", explanation.name, explanation.decision)?;
-    let mut decided = false;
     for rule in &explanation.rules {
         let kind = match rule.kind {
             Kind::Block => "block",
@@ -25,11 +25,17 @@ pub(super) fn print_explanation(
             Kind::Exception => "exception",
         };
         let line = rule.line.map_or(String::new(), |line| format!(":{line}"));
-        let decides = !decided && by == Some(&rule.source);
-        decided |= decides;
-        let mark = if decides { "  rule" } else { "  also" };
+        let (mark, note) = match rule.role {
+            Some(Role::Decides) => ("rule", ""),
+            Some(Role::Ignored) => ("also", " (ignored because of an exception)"),
+            Some(Role::LogOnly) => ("also", " (logged only)"),
+            Some(Role::Loses) | None => ("also", ""),
+        };
         let (source, text, path) = (source_label(&rule.source), &rule.rule, rule.path.shown());
-        writeln!(out, "{mark} {text} ({kind}, {source}, {path}{line})")?;
+        writeln!(
+            out,
+            "  {mark} {text} ({kind}, {source}, {path}{line}){note}"
+        )?;
     }
     for order in &explanation.orders {
         order_text::print_summary(order, explanation.at, out)?;
@@ -109,5 +115,57 @@ fn meaning(code: &str) -> Option<&'static str> {
         "17" => Some("Filtered"),
         "18" => Some("Prohibited"),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::inspect::explain::RuleLine;
+
+    #[test]
+    fn a_rule_is_printed_with_its_role() {
+        let rule = |source: &str, role| RuleLine {
+            source: source.to_owned(),
+            kind: Kind::Block,
+            rule: "www.example".to_owned(),
+            scope: None,
+            role,
+            path: source.into(),
+            line: None,
+        };
+        let explanation = Explanation {
+            at: jiff::Timestamp::UNIX_EPOCH,
+            name: "www.example".to_owned(),
+            r#type: "A".to_owned(),
+            client: None,
+            generation: None,
+            decision: Outcome::Upstream,
+            chain: None,
+            by: None,
+            rules: vec![
+                rule("a", Some(Role::LogOnly)),
+                rule("b", Some(Role::Ignored)),
+                rule("c", Some(Role::Decides)),
+                rule("d", Some(Role::Loses)),
+                rule("e", None),
+            ],
+            orders: Vec::new(),
+            idle: Vec::new(),
+            exceptions: Vec::new(),
+            answer: None,
+            notes: Vec::new(),
+            left_out: Vec::new(),
+        };
+        let mut out = Vec::new();
+        print_explanation(&explanation, &mut out).expect("a vector takes all");
+        let printed = "www.example: upstream
+  also www.example (block, list a, a) (logged only)
+  also www.example (block, list b, b) (ignored because of an exception)
+  rule www.example (block, list c, c)
+  also www.example (block, list d, d)
+  also www.example (block, list e, e)
+";
+        assert_eq!(String::from_utf8_lossy(&out), printed);
     }
 }

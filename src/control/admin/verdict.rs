@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::config::shown::path_text;
+use crate::policy::explain::Role;
 use crate::policy::rule::{Kind, Scope};
 
 /// A query to explain.
@@ -105,8 +106,8 @@ pub struct MatchingRule {
     pub path: PathBuf,
     /// What matched.
     pub trigger: RuleTrigger,
-    /// Whether the rule decides nothing, because its source is logged only.
-    pub log_only: bool,
+    /// Its part in the decision.
+    pub role: Role,
 }
 
 /// The trigger of a matching rule.

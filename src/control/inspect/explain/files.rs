@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use ipnet::{Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 
-use super::{Explanation, Query, RuleLine, precedence, rules_in_file, source_label};
+use super::{Explanation, Query, RuleLine, precedence, rules_in_file, set_roles, source_label};
 use crate::config::Config;
 use crate::control::admin::verdict::{ExplainRequest, Outcome, QueryVerdict};
 use crate::control::guard::policy::GuardPolicy;
@@ -83,7 +83,7 @@ pub fn explain(
             );
         }
     }
-    let rules = rules(
+    let mut rules = rules(
         &policy,
         &snapshot,
         &guard_policy,
@@ -91,6 +91,14 @@ pub fn explain(
         &rules_of_lists,
         &mut left_out,
     );
+    if !matches!(verdict.outcome, Outcome::Stopped | Outcome::Unknown) {
+        for lines in rules.chunk_by_mut(|one, next| one.source == next.source) {
+            let in_force = verdict.rules.iter();
+            let in_force = in_force.filter(|rule| rule.source == lines[0].source);
+            let in_force: Vec<_> = in_force.collect();
+            set_roles(lines, &in_force);
+        }
+    }
     let as_of = moment.map(|_| match policy.in_force {
         Some(generation) => format!("as of {at}, generation {generation} by the journal"),
         None if at > now => format!(

@@ -17,7 +17,9 @@ use crate::config::order::State;
 use crate::config::order::{Order, Suspension};
 use crate::config::shown::{Show, path_text};
 use crate::config::{Content, List, regular};
-use crate::control::admin::verdict::{Answer, Chain, ExplainRequest, Outcome, QueryVerdict};
+use crate::control::admin::verdict::{
+    Answer, Chain, ExplainRequest, MatchingRule, Outcome, QueryVerdict,
+};
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::protected::Guarded;
 use crate::control::guard::suppressed::admits;
@@ -25,6 +27,7 @@ use crate::control::list_file::file::MAX_FILE;
 use crate::control::list_file::parse;
 use crate::control::list_file::suppressed::SuppressedRules;
 use crate::control::sources::orders::registry::OrderRegistry;
+use crate::policy::explain::Role;
 use crate::policy::rule::{Kind, Scope, Source};
 use crate::wire::name::Name;
 
@@ -111,8 +114,8 @@ pub struct RuleLine {
     pub rule: String,
     /// Which names it matches; `None` if it is not on a name.
     pub scope: Option<Scope>,
-    /// Whether the rule decides nothing, because its source is logged only.
-    pub log_only: bool,
+    /// Its part in the decision; `None` if the decision is not known.
+    pub role: Option<Role>,
     /// The file of the source.
     #[serde(serialize_with = "path_text")]
     pub path: PathBuf,
@@ -184,7 +187,7 @@ impl RuleLine {
             kind: source.kind,
             rule: format!("{}{owner}", scope.sign()),
             scope: Some(scope),
-            log_only: false,
+            role: None,
             path: source.path.clone(),
             line: None,
         }
@@ -258,6 +261,21 @@ fn rules_in_file(
         ..RuleLine::new(&list.source, &owner, scope)
     };
     found.into_values().map(rule).collect()
+}
+
+/// Sets the roles of the rules that one source's file has, the one of highest precedence first. They follow from the
+/// source's rules in force, although these lack the rules that another one covers.
+fn set_roles(lines: &mut [RuleLine], in_force: &[&MatchingRule]) {
+    let has = |role| in_force.iter().any(|rule| rule.role == role);
+    // All rules of a source that match a name are ignored, or logged only, if one of them is.
+    let mut common = [Role::Ignored, Role::LogOnly].into_iter();
+    let common = common.find(|role| has(*role)).unwrap_or(Role::Loses);
+    for (place, line) in lines.iter_mut().enumerate() {
+        line.role = Some(match place {
+            0 if has(Role::Decides) => Role::Decides,
+            _ => common,
+        });
+    }
 }
 
 /// Of several matching rules of one source, the one with the lowest value decides.

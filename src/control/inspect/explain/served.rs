@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Explanation, Query, RuleLine, rules_in_file};
+use super::{Explanation, Query, RuleLine, rules_in_file, set_roles};
 use crate::config::{Config, Content, List};
 use crate::control::admin::status::{ListStatus, Status};
 use crate::control::admin::verdict::{MatchingRule, QueryVerdict};
@@ -29,6 +29,7 @@ pub fn explain(
             None => rules.extend(in_force()),
             Some((list, state)) => {
                 let mut found = rules_in_file(list, &guard_policy, &query.name, &mut left_out);
+                set_roles(&mut found, &its_rules);
                 if !is_as_loaded(list, state) {
                     let in_file = std::mem::replace(&mut found, in_force().collect());
                     for rule in &mut found {
@@ -101,7 +102,7 @@ fn without_line(rule: &MatchingRule) -> RuleLine {
         kind: rule.kind,
         rule: rule.trigger.to_string(),
         scope: rule.trigger.scope(),
-        log_only: rule.log_only,
+        role: Some(rule.role),
         path: rule.path.clone(),
         line: None,
     }
