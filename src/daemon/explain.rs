@@ -45,6 +45,9 @@ pub enum ExplainError {
 const TCP_ONLY: &str = "over UDP the answer is empty and truncated, so that the client asks again over TCP, where the \
                         name is allowed";
 
+const FORWARDED: &str = "the name is blocked, but its DS and DNSKEY records come from upstream, because names below it may \
+                         not be blocked";
+
 /// Answers a query under a snapshot as the server does with an empty cache. If the request names no client, one that
 /// may query is assumed, if the configuration permits any.
 ///
@@ -66,9 +69,21 @@ pub fn explain(
     for place in policy.explain(&name, &[], &[]) {
         (decision, matching) = (place.decision, place.rules);
     }
+    let mut notes: Vec<_> = asked.note.into_iter().collect();
     let chain = match outcome {
         Outcome::Upstream | Outcome::Allowed | Outcome::Excepted => {
-            Some(chain(decision.chain_exemption()))
+            let has_ignored = matching.iter().any(|(_, role)| *role == Role::Ignored);
+            match decision {
+                Decision::Blocked { .. } => {
+                    notes.push(FORWARDED.to_owned());
+                    Some(if has_ignored {
+                        Chain::NotExcepted
+                    } else {
+                        Chain::All
+                    })
+                }
+                decision => Some(chain(decision.chain_exemption())),
+            }
         }
         _ => None,
     };
@@ -99,7 +114,7 @@ pub fn explain(
             })
             .collect(),
         answer: asked.answer,
-        notes: asked.note.into_iter().collect(),
+        notes,
     })
 }
 
@@ -285,14 +300,24 @@ mod tests {
 
     /// Explains a query for the A records of `www.example`, under a rule with this action on `example` and below.
     fn explained(action: EffectAction) -> QueryVerdict {
+        explained_at("example", Scope::Subtree, RecordType::A, action)
+    }
+
+    /// Explains a query for `www.example`, under a rule of this scope on `owner`.
+    fn explained_at(
+        owner: &str,
+        scope: Scope,
+        rtype: RecordType,
+        action: EffectAction,
+    ) -> QueryVerdict {
         let mut builder = Builder::new();
         let list = builder.source(ImageSource::named("zone")).expect("few");
         let effect = Effect {
             action,
             ..Effect::default()
         };
-        let owner = Name::from_text("example").expect("a name");
-        let added = builder.insert_effect(&owner, list, Scope::Subtree, &effect);
+        let owner = Name::from_text(owner).expect("a name");
+        let added = builder.insert_effect(&owner, list, scope, &effect);
         added.expect("a valid effect");
         let source = Source {
             name: "zone".to_owned(),
@@ -310,7 +335,7 @@ mod tests {
         snapshot.clients = [network].iter().collect();
         let request = ExplainRequest {
             name: "www.example".to_owned(),
-            rtype: 1,
+            rtype: rtype.into(),
             client: None,
         };
         explain(&snapshot, &request).expect("explained")
@@ -332,6 +357,20 @@ mod tests {
         );
         let note = "the records of www.example.garden.test.example come from upstream, and no rule applies to them";
         assert_eq!(verdict.notes, [note]);
+    }
+
+    #[test]
+    fn ds_records_of_a_blocked_name_are_explained_if_they_come_from_upstream() {
+        let scope = Scope::Exact;
+        let verdict = explained_at("www.example", scope, RecordType::DS, EffectAction::Source);
+        assert_eq!(verdict.outcome, Outcome::Upstream);
+        assert_eq!(verdict.notes, [FORWARDED]);
+        assert_eq!(verdict.chain, Some(Chain::All), "no exception is involved");
+        let verdict = explained_at("www.example", scope, RecordType::A, EffectAction::Source);
+        assert_eq!(
+            (verdict.outcome, verdict.notes.len()),
+            (Outcome::Blocked, 0)
+        );
     }
 
     #[test]

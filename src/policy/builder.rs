@@ -198,6 +198,9 @@ impl Builder {
     ///
     /// # Errors
     /// If there are too many rules for one image, or a pattern is not accepted.
+    ///
+    /// # Panics
+    /// If a rule was added with the number of a source that [`source`](Self::source) did not return.
     pub fn finish(mut self) -> Result<Image, TooLarge> {
         self.run.sort(&self.key);
         let bytes = self.write().map_err(|error| match error {

@@ -42,8 +42,31 @@ impl Target {
         }
     }
 
+    /// The target with this key after a resolution, which may be about another name; then that of `lookup`. After the last
+    /// attempt, or if the answer that leads to the target is not kept in the cache, upstream can't be asked for the target.
+    /// `None` if the lookup would have to wait for another thread.
+    pub(super) fn after(
+        resolution: &Resolution,
+        key: KeyRef<'_>,
+        lookup: impl FnOnce() -> Option<Lookup>,
+        is_last: bool,
+        is_kept: bool,
+    ) -> Option<Self> {
+        if let Some(target) = Self::of_resolution(resolution, key) {
+            return Some(target);
+        }
+        match lookup() {
+            Some(Lookup::Miss(Some(stale))) if is_last => {
+                Some(Self::Failed(None, Some(stale), false))
+            }
+            None | Some(Lookup::Miss(None)) if is_last => Some(Self::Unknown),
+            Some(Lookup::Miss(_)) if !is_kept => Some(Self::Unknown),
+            found => Some(found?.into()),
+        }
+    }
+
     /// The result of a resolution for the target with this key. `None` if it is about another name.
-    pub(super) fn of_resolution(resolution: &Resolution, key: KeyRef<'_>) -> Option<Self> {
+    fn of_resolution(resolution: &Resolution, key: KeyRef<'_>) -> Option<Self> {
         let usable =
             |stale: &Option<Arc<Entry>>| stale.as_ref().is_none_or(|entry| key.is_of(entry));
         match resolution {
@@ -166,17 +189,20 @@ impl AnswerContext<'_, '_> {
     /// Whether the target, or a name that its records lead to, is the queried name or a name of the chain up to the alias. An
     /// answer with both would be circular.
     fn leads_back(&self, place: &BlockedAt<'_>, target: &Name, entry: &Entry) -> bool {
-        let is_before = |name: &Name| {
-            let is_on_chain = match place {
-                BlockedAt::Question => false,
-                BlockedAt::Target { answer, hops, .. } => {
-                    let mut chain = answer.chain().take(*hops);
-                    chain.any(|(before, _)| before == *name)
-                }
-            };
-            *name == self.query.name || is_on_chain
+        let mut chain = entry.answer.chain();
+        self.is_before(place, target) || chain.any(|(name, _)| self.is_before(place, &name))
+    }
+
+    /// Whether this is the queried name or a name of the chain up to the alias.
+    fn is_before(&self, place: &BlockedAt<'_>, name: &Name) -> bool {
+        let is_on_chain = match place {
+            BlockedAt::Question => false,
+            BlockedAt::Target { answer, hops, .. } => {
+                let mut chain = answer.chain().take(*hops);
+                chain.any(|(before, _)| before == *name)
+            }
         };
-        is_before(target) || entry.answer.chain().any(|(name, _)| is_before(&name))
+        *name == self.query.name || is_on_chain
     }
 
     /// Writes the chain up to the alias, the CNAME record, and the target's records.
@@ -212,7 +238,8 @@ impl AnswerContext<'_, '_> {
             *place = error;
             count_of_errors += 1;
         }
-        let follows = !matches!(query.rtype, rtype::CNAME | rtype::ANY);
+        let follows =
+            !matches!(query.rtype, rtype::CNAME | rtype::ANY) && !self.is_before(place, target);
         if let Some(sent) = &sent {
             let age = sent.entry.age(self.now);
             reply.append(&sent.entry.answer, age, sent.stale_ttl);

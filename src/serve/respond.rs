@@ -254,19 +254,9 @@ pub(super) fn conclude_read(
         Synthesis::Forward(context) => (context, None),
         Synthesis::Alias(context, by) => (context, Some(by)),
     };
-    let target = |key: KeyRef<'_>, is_kept: bool| {
-        if let Some(target) = Target::of_resolution(resolution, key) {
-            return Some(target);
-        }
-        match cache.try_lookup_key(key, now) {
-            Some(Lookup::Miss(Some(stale))) if is_last => {
-                Some(Target::Failed(None, Some(stale), false))
-            }
-            None | Some(Lookup::Miss(None)) if is_last => Some(Target::Unknown),
-            // An answer that is not cached is not found again once its alias is resolved.
-            Some(Lookup::Miss(_)) if !is_kept => Some(Target::Unknown),
-            found => Some(found?.into()),
-        }
+    let target = |key: KeyRef<'_>, is_kept| {
+        let lookup = || cache.try_lookup_key(key, now);
+        Target::after(resolution, key, lookup, is_last, is_kept)
     };
     if let Some(by) = by {
         let target = |key: KeyRef<'_>, _| target(key, true);

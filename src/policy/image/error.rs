@@ -65,9 +65,11 @@ pub enum TooLarge {
         why: TooMuchWork,
     },
     /// A pattern is not accepted.
-    #[error("the pattern `{pattern}`: {problem}")]
+    #[error("the pattern `{pattern}` of {list}: {problem}")]
     Pattern {
-        /// The pattern.
+        /// The source.
+        list: Box<str>,
+        /// The first 100 characters of the pattern, without control characters.
         pattern: Box<str>,
         /// What is wrong with it.
         problem: Problem,

@@ -119,8 +119,10 @@ impl Triggers {
         let (mut groups, mut memory, mut cost) = (Vec::new(), 0, SearchCost::default());
         for rules in self.patterns.chunk_by(same) {
             let set = PatternSet::new(rules.iter().map(|(pattern, _)| pattern));
+            let list = source(clauses.get(rules[0].1).source);
             let set = set.map_err(|error| TooLarge::Pattern {
-                pattern: rules[error.index].0.as_str().into(),
+                list: list.into(),
+                pattern: shown(&rules[error.index].0),
                 problem: error.problem,
             })?;
             memory += set.memory();
@@ -129,7 +131,7 @@ impl Triggers {
             }
             set.add_cost(&mut cost);
             cost.check().map_err(|why| TooLarge::PatternWork {
-                list: source(clauses.get(rules[0].1).source).into(),
+                list: list.into(),
                 why,
             })?;
             let rules = rules.to_vec();
@@ -213,6 +215,19 @@ fn compare_patterns(one: &(String, u32), other: &(String, u32), clauses: &Clause
     let precedence = |rule: &(String, u32)| clauses.precedence(rule.1);
     let order = precedence(one).cmp(&precedence(other));
     order.then_with(|| one.cmp(other))
+}
+
+/// The beginning of a pattern for an error, on one line.
+fn shown(pattern: &str) -> Box<str> {
+    let shown = pattern.chars().take(100);
+    let shown = shown.map(|c| {
+        if c.is_control() {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            c
+        }
+    });
+    shown.collect::<String>().into()
 }
 
 #[cfg(test)]
@@ -319,7 +334,9 @@ mod tests {
             .finish(&clauses(), named)
             .expect_err("refused")
             .to_string();
-        assert!(error.starts_with("the pattern `(`: "), "{error}");
+        let named = named(1);
+        let start = format!("the pattern `(` of {named}: ");
+        assert!(error.starts_with(&start), "{error}");
     }
 
     #[test]

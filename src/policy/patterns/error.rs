@@ -19,6 +19,9 @@ pub enum Problem {
     /// The pattern has a character that no name has.
     #[error("has the character '{0}'; write names in other scripts in their ASCII form (xn--...)")]
     NotAscii(char),
+    /// The pattern has a control character, such as a line break.
+    #[error("has the control character {0:?}; remove it")]
+    Control(char),
     /// The pattern depends on Unicode's word boundaries.
     #[error("uses a Unicode word boundary; write \\b without the flag u")]
     UnicodeBoundary,

@@ -19,6 +19,9 @@ pub(super) fn parse(pattern: &str) -> Result<Hir, Problem> {
     if let Some(other) = pattern.chars().find(|c| !c.is_ascii()) {
         return Err(Problem::NotAscii(other));
     }
+    if let Some(other) = pattern.chars().find(char::is_ascii_control) {
+        return Err(Problem::Control(other));
+    }
     let mut parser = ParserBuilder::new();
     parser.unicode(false).utf8(false).case_insensitive(true);
     parser.dot_matches_new_line(true).nest_limit(MAX_NESTING);

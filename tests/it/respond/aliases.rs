@@ -403,6 +403,27 @@ fn a_chain_that_cannot_be_cached_ends_with_the_cname() {
 }
 
 #[test]
+fn an_alias_to_a_local_name_of_its_own_chain_ends_with_the_cname() {
+    let harness = harness([list("wall").exact("x.track.test").acts(to("a.localhost"))]);
+    let asked = ask("www.shop.example", A);
+    let answer = upstream_answer("www.shop.example", A).answers([
+        cname("www.shop.example", 300, "a.localhost"),
+        cname("a.localhost", 300, "x.track.test"),
+        a("x.track.test", 300, [192, 0, 2, 7]),
+    ]);
+    harness.learn(asked, answer);
+    let decoded = harness.answer(asked);
+    assert_eq!(
+        decoded.answers(),
+        [
+            "www.shop.example. 60 IN CNAME a.localhost.",
+            "a.localhost. 60 IN CNAME x.track.test.",
+            "x.track.test. 60 IN CNAME a.localhost.",
+        ]
+    );
+}
+
+#[test]
 fn behind_a_chain_that_cannot_be_cached_no_stale_target_is_sent() {
     let harness = with_garden([tracker()]);
     let fleeting = upstream_answer("www.shop.example", A).answers([
