@@ -82,6 +82,12 @@ fn explained(server: &Server, name: &str, at: Timestamp) -> (Option<i32>, String
 fn decision(server: &Server, name: &str, at: Timestamp) -> String {
     let output = server.verb(&["why", name, "--json", "--at", &at.to_string()]);
     let why: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let is_known = why["decision"] != "unknown" && why["decision"] != "stopped";
+    let mut rules = why["rules"].as_array().expect("rules").iter();
+    assert!(
+        rules.all(|rule| rule["role"].is_null() != is_known),
+        "{why}"
+    );
     let code = if why["decision"] == "unknown" { 3 } else { 0 };
     assert_eq!(output.status.code(), Some(code), "{}", text(&output));
     why["decision"].as_str().expect("a word").to_owned()
