@@ -35,13 +35,15 @@ const KINDS: [Kind; 8] = [
 ];
 
 /// The actions of effects, in the order in which the engine sorts effects of one tier.
-const ACTS: [Act; 12] = [
+const ACTS: [Act; 14] = [
     Act::Source,
     Act::Block(Action::Nxdomain),
     Act::Block(Action::Nodata),
     Act::Block(Action::Sinkhole),
     Act::Block(Action::Refused),
-    Act::Records,
+    Act::Records(None),
+    Act::Records(Some("aa")),
+    Act::Records(Some("bb.aa")),
     Act::Cname("aa", false),
     Act::Cname("aa.bb", false),
     Act::Cname("ab", true),
@@ -86,16 +88,26 @@ fn engine_source(number: usize, source: &model::Source) -> Source {
     }
 }
 
+/// A CNAME record, or an address.
+fn record(target: Option<&str>) -> LocalRecord {
+    let wire = |target: &str| {
+        let label = |label: &str| [&[label.len() as u8], label.as_bytes()].concat();
+        let labels: Vec<_> = target.split('.').chain([""]).map(label).collect();
+        labels.concat()
+    };
+    LocalRecord {
+        rtype: if target.is_some() { 5 } else { 1 },
+        ttl_secs: None,
+        data: target.map_or(vec![192, 0, 2, 1], wire).into(),
+    }
+}
+
 fn engine_effect(rule: &Rule) -> Effect {
     Effect {
         action: match rule.act {
             Act::Source => EffectAction::Source,
             Act::Block(of) => EffectAction::Block(of),
-            Act::Records => EffectAction::Records(vec![LocalRecord {
-                rtype: 1,
-                ttl_secs: None,
-                data: Box::from([192, 0, 2, 1]),
-            }]),
+            Act::Records(target) => EffectAction::Records(vec![record(target)]),
             Act::Cname(target, prepend) => EffectAction::Cname {
                 target: Box::new(name::Name::from_text(target).expect("a name")),
                 prepend,
@@ -284,13 +296,15 @@ fn answer_of(blocking: &Blocking) -> String {
 }
 
 fn answer_of_model(act: Act) -> String {
+    let cname = |target, prepend| {
+        let target = name::Name::from_text(target).expect("a name");
+        format!("{target:?} {prepend}")
+    };
     match act {
         Act::Block(action) => format!("{action:?}"),
-        Act::Records => "records".to_owned(),
-        Act::Cname(target, prepend) => {
-            let target = name::Name::from_text(target).expect("a name");
-            format!("{target:?} {prepend}")
-        }
+        Act::Records(None) => "records".to_owned(),
+        Act::Records(Some(target)) => cname(target, false),
+        Act::Cname(target, prepend) => cname(target, prepend),
         Act::TcpOnly => "tcp-only".to_owned(),
         Act::Source | Act::Allow => unreachable!("not an answer"),
     }
@@ -438,11 +452,10 @@ fn rules() -> impl Strategy<Value = Rule> {
     (0..KINDS.len(), triggers(), acts, tiers).prop_map(|(source, trigger, order, tier)| {
         // Exact rules whose CNAME leads to their own name are refused.
         let order = match (&trigger, ACTS[order]) {
-            (Trigger::Name(owner, Scope::Exact), Act::Cname(target, false))
-                if owner.join(".") == target =>
-            {
-                0
-            }
+            (
+                Trigger::Name(owner, Scope::Exact),
+                Act::Cname(target, false) | Act::Records(Some(target)),
+            ) if owner.join(".") == target => 0,
             _ => order,
         };
         Rule {
@@ -475,17 +488,17 @@ fn views() -> impl Strategy<Value = View> {
     let lists: Vec<_> = (0..KINDS.len())
         .filter(|source| matches!(KINDS[*source], Kind::Allow | Kind::Block))
         .collect();
-    let order = prop::sample::subsequence(lists.clone(), 0..=lists.len()).prop_shuffle();
-    let overrides = (any::<bool>(), prop::option::of(actions()));
-    (order, prop::collection::vec(overrides, lists.len())).prop_map(|(order, overrides)| {
-        let lists = order.into_iter().zip(overrides);
-        let list = |(source, (log_only, action))| ViewList {
-            source,
-            log_only,
-            action,
-        };
-        lists.map(list).collect()
-    })
+    let list = (
+        prop::sample::select(lists),
+        any::<bool>(),
+        prop::option::of(actions()),
+    );
+    let list = list.prop_map(|(source, log_only, action)| ViewList {
+        source,
+        log_only,
+        action,
+    });
+    prop::collection::vec(list, 0..7)
 }
 
 fn queries() -> impl Strategy<Value = Query> {

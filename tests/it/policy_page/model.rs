@@ -26,7 +26,8 @@ pub(super) enum Trigger {
 pub(super) enum Act {
     Source,
     Block(Action),
-    Records,
+    /// Some records, or a single CNAME record with this target.
+    Records(Option<&'static str>),
     /// The target, and whether it is appended to the name.
     Cname(&'static str, bool),
     TcpOnly,
@@ -116,7 +117,7 @@ fn block(p: &Policy, view: Option<&View>, r: &Rule, name: &Name, is_stream: bool
     };
     match entry(p, view, r.source)?.2.map_or(act, Act::Block) {
         Act::TcpOnly if is_stream => None,
-        Act::Cname(target, false) if name.join(".") == target => None,
+        Act::Records(Some(target)) | Act::Cname(target, false) if name.join(".") == target => None,
         act => Some(act),
     }
 }
