@@ -1,8 +1,8 @@
-//! A plain model of `docs/policy.md`: which rules decide about a query, and which ones are logged only. It has the enums of
-//! the engine, but no code of it. It leaves out:
+//! A plain model of `docs/policy.md`: which rules decide about a query, and which ones are logged only. It has some
+//! enums of the engine, but no code of it. It leaves out:
 //!
 //! - the section "NXDOMAIN", by which NODATA may be sent in place of NXDOMAIN, and the flag *as written*;
-//! - the effect `addresses`, TTLs, Extended DNS Errors, which records are sent, and what the target of a CNAME leads to;
+//! - TTLs, Extended DNS Errors, which addresses and records are sent, and what the target of a CNAME leads to;
 //! - which rules are refused, and the order of effects, which is given;
 //! - targets and hints of SVCB and HTTPS records, the additional section, DS and DNSKEY.
 use std::net::IpAddr;
@@ -26,6 +26,7 @@ pub(super) enum Trigger {
 pub(super) enum Act {
     Source,
     Block(Action),
+    Addresses,
     /// Some records, or a single CNAME record with this target.
     Records(Option<&'static str>),
     /// The target, and whether it is appended to the name.
