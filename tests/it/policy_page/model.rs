@@ -1,32 +1,19 @@
-//! A plain model of `docs/policy.md`. It leaves out the section "NXDOMAIN", by which NODATA may be sent in place of
-//! NXDOMAIN.
+//! A plain model of `docs/policy.md`: which rules decide about a query, and which ones are logged only. It has some
+//! enums of the engine, but no code of it. It leaves out:
+//!
+//! - the section "NXDOMAIN", by which NODATA may be sent in place of NXDOMAIN, and the flag *as written*;
+//! - TTLs, Extended DNS Errors, which addresses and records are sent, and what the target of a CNAME leads to;
+//! - which rules are refused, and the order of effects, which is given;
+//! - targets and hints of SVCB and HTTPS records, the additional section, DS and DNSKEY.
 use std::net::IpAddr;
+use tapis::policy::effect::Tier;
+use tapis::policy::rule::{Action, Kind, Scope};
 pub(super) type Name = Vec<String>;
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Kind {
-    Exception,
-    Order,
-    Allow,
-    Block,
-}
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) kind: Kind,
     pub(super) action: Action,
     pub(super) against: Option<Vec<usize>>,
-}
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Action {
-    Nxdomain,
-    Nodata,
-    Sinkhole,
-    Refused,
-}
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Scope {
-    Exact,
-    Below,
-    Subtree,
 }
 #[derive(Debug)]
 pub(super) enum Trigger {
@@ -39,14 +26,13 @@ pub(super) enum Trigger {
 pub(super) enum Act {
     Source,
     Block(Action),
+    Addresses,
+    /// Some records, or a single CNAME record with this target.
+    Records(Option<&'static str>),
+    /// The target, and whether it is appended to the name.
+    Cname(&'static str, bool),
+    TcpOnly,
     Allow,
-}
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Tier {
-    Usual,
-    First,
-    Important,
-    ImportantFirst,
 }
 #[derive(Debug)]
 pub(super) struct Rule {
@@ -62,10 +48,7 @@ pub(super) struct ViewList {
     pub(super) log_only: bool,
     pub(super) action: Option<Action>,
 }
-#[derive(Debug)]
-pub(super) struct View {
-    pub(super) lists: Vec<ViewList>,
-}
+pub(super) type View = Vec<ViewList>;
 #[derive(Debug)]
 pub(super) struct Policy {
     pub(super) sources: Vec<Source>,
@@ -74,15 +57,20 @@ pub(super) struct Policy {
 #[derive(Debug)]
 pub(super) struct Query {
     pub(super) client: IpAddr,
+    pub(super) is_stream: bool,
     pub(super) name: Name,
     pub(super) chain: Vec<Name>,
     pub(super) addresses: Vec<IpAddr>,
 }
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Outcome {
-    Upstream,
-    /// The place, the rule, and its action.
-    Blocked(usize, usize, Action),
+/// What is decided about a query. Rules are numbers.
+#[derive(Debug, Default)]
+pub(super) struct Decided {
+    /// The rule that decides about the queried name before upstream is asked.
+    pub(super) asked: Option<usize>,
+    /// The place, the rule that blocks, and how it does.
+    pub(super) blocked: Option<(usize, usize, Act)>,
+    /// The rules that are logged only: for the queried name, and for the answer.
+    pub(super) logged: [Option<usize>; 2],
 }
 /// The number of bits after the prefix, and the bits of the prefix. An IPv4 address counts as the mapped address.
 fn network(net: IpAddr, prefix: u8) -> (u32, u128) {
@@ -112,7 +100,7 @@ fn entry(policy: &Policy, view: Option<&View>, source: usize) -> Option<Entry> {
     if view.is_none() || matches!(policy.sources[source].kind, Kind::Exception | Kind::Order) {
         return Some((source, false, None));
     }
-    let lists = &view?.lists;
+    let lists = view?;
     let place = lists.iter().position(|list| list.source == source)?;
     Some((place, lists[place].log_only, lists[place].action))
 }
@@ -121,15 +109,18 @@ fn counts(policy: &Policy, view: Option<&View>, rule: &Rule, logged: bool) -> bo
     let entry = entry(policy, view, rule.source).filter(|(_, log_only, _)| logged || !log_only);
     entry.is_some() && policy.sources[rule.source].against.is_none()
 }
-/// The action with which a rule blocks; none if it allows.
-fn action(policy: &Policy, view: Option<&View>, rule: &Rule) -> Option<Action> {
-    let action = match (rule.act, policy.sources[rule.source].kind) {
-        (_, Kind::Exception) => return None,
-        (Act::Block(action), _) => action,
-        (Act::Source, Kind::Order | Kind::Block) => policy.sources[rule.source].action,
-        _ => return None,
+/// How a rule blocks a name; none if it allows it.
+fn block(p: &Policy, view: Option<&View>, r: &Rule, name: &Name, is_stream: bool) -> Option<Act> {
+    let act = match (r.act, p.sources[r.source].kind) {
+        (_, Kind::Exception) | (Act::Allow, _) | (Act::Source, Kind::Allow) => return None,
+        (Act::Source, _) => Act::Block(p.sources[r.source].action),
+        (act, _) => act,
     };
-    entry(policy, view, rule.source)?.2.or(Some(action))
+    match entry(p, view, r.source)?.2.map_or(act, Act::Block) {
+        Act::TcpOnly if is_stream => None,
+        Act::Records(Some(target)) | Act::Cname(target, false) if name.join(".") == target => None,
+        act => Some(act),
+    }
 }
 /// Criteria 1 to 4: the smaller precedes.
 fn rank(policy: &Policy, view: Option<&View>, rule: &Rule) -> (usize, Option<usize>, bool, bool) {
@@ -147,9 +138,10 @@ fn rank(policy: &Policy, view: Option<&View>, rule: &Rule) -> (usize, Option<usi
 }
 /// Criteria 5 to 7: the smaller precedes.
 fn rest(rule: &Rule) -> (usize, (u32, u128), usize) {
+    let scope = |of| u128::from(of != Scope::Exact) + u128::from(of == Scope::Subtree);
     match &rule.trigger {
         Trigger::Client(net, prefix) => (0, network(*net, *prefix), rule.order),
-        Trigger::Name(x, of) => (1, (u32::MAX - x.len() as u32, *of as u128), rule.order),
+        Trigger::Name(x, of) => (1, (u32::MAX - x.len() as u32, scope(*of)), rule.order),
         Trigger::Pattern(_) => (2, (0, 0), rule.order),
         Trigger::Answer(net, prefix) => (3, network(*net, *prefix), rule.order),
     }
@@ -160,43 +152,46 @@ fn first(policy: &Policy, view: Option<&View>, of: impl Fn(&Rule) -> bool) -> Op
     rules.min_by_key(|rule| key(&policy.rules[*rule]))
 }
 /// The sources whose rules are ignored for a name because of exceptions against some sources.
-fn ignored(policy: &Policy, name: &Name) -> Vec<usize> {
+pub(super) fn ignored(policy: &Policy, name: &Name) -> Vec<usize> {
     let on = |r: &&Rule| matches!(r.trigger, Trigger::Name(..)) && hits(r, Some(name), None, &[]);
     let against = |r: &Rule| policy.sources[r.source].against.clone().unwrap_or_default();
     policy.rules.iter().filter(on).flat_map(against).collect()
 }
-/// Sections "Places" and "CNAME chains and addresses". Rules apply at a place if the kind of their source is in
-/// `kinds`.
-pub(super) fn decide(policy: &Policy, view: Option<&View>, query: &Query) -> Outcome {
-    let blocks = |rule: usize| action(policy, view, &policy.rules[rule]);
-    let rank = |rule: usize| rank(policy, view, &policy.rules[rule]);
-    let kind = |rule: &Rule| policy.sources[rule.source].kind;
+/// Sections "Places", "Views" (log only) and "CNAME chains and addresses". The first step is the queried name before
+/// upstream is asked. Rules apply at a step if the kind of their source is in `kinds`.
+pub(super) fn decide(policy: &Policy, view: Option<&View>, query: &Query) -> Decided {
+    let mut decided = Decided::default();
     let mut kinds = vec![Kind::Exception, Kind::Order, Kind::Allow, Kind::Block];
-    for (place, name) in std::iter::once(&query.name).chain(&query.chain).enumerate() {
+    let kind = |rule: &Rule| policy.sources[rule.source].kind;
+    let has_chain = !query.chain.is_empty();
+    let asked = std::slice::from_ref(&query.name);
+    let answer = if has_chain { &query.chain } else { asked };
+    for (step, name) in asked.iter().chain(answer).enumerate() {
+        let place = step.min(query.chain.len());
         let client = Some(query.client).filter(|_| place == 0);
+        let is_last = step == answer.len();
+        let addresses: &[IpAddr] = if is_last { &query.addresses } else { &[] };
         let without = [ignored(policy, &query.name), ignored(policy, name)].concat();
-        let of_kind = |r: &Rule| kinds.contains(&kind(r)) && !without.contains(&r.source);
-        let applies = |r: &Rule| of_kind(r) && counts(policy, view, r, false);
-        let on_name = |r: &Rule| applies(r) && hits(r, Some(name), client, &[]);
-        let on_answer = |r: &Rule| applies(r) && hits(r, None, None, &query.addresses);
-        let mut decides = first(policy, view, on_name);
-        if place == query.chain.len() && (place > 0 || decides.and_then(blocks).is_none()) {
-            let better = |a: &usize| decides.is_none_or(|rule| rank(*a) < rank(rule));
-            decides = first(policy, view, on_answer).filter(better).or(decides);
+        let on = |r: &Rule, logged: bool| {
+            let of_answer = hits(r, None, None, addresses) && counts(policy, view, r, logged);
+            let logged = logged && (step == 0 || has_chain);
+            let of_name = hits(r, Some(name), client, &[]) && counts(policy, view, r, logged);
+            (of_answer || of_name) && kinds.contains(&kind(r)) && !without.contains(&r.source)
+        };
+        let logged = first(policy, view, |r| on(r, true)).filter(|r| !on(&policy.rules[*r], false));
+        let of_step = &mut decided.logged[step.min(1)];
+        *of_step = of_step.or(logged);
+        let Some(number) = first(policy, view, |r| on(r, false)) else {
+            continue;
+        };
+        let rule = &policy.rules[number];
+        decided.asked = decided.asked.or(Some(number).filter(|_| step == 0));
+        if let Some(act) = block(policy, view, rule, name, query.is_stream) {
+            decided.blocked = Some((place, number, act));
+            break;
         }
-        let Some(rule) = decides else { continue };
-        if let Some(action) = blocks(rule) {
-            return Outcome::Blocked(place, rule, action);
-        }
-        let is_exception = kind(&policy.rules[rule]) == Kind::Exception;
-        kinds.retain(|of| !is_exception && matches!(of, Kind::Exception | Kind::Order));
+        let of_orders = |of: &Kind| matches!(of, Kind::Exception | Kind::Order);
+        kinds.retain(|of| !has_chain || (kind(rule) != Kind::Exception && of_orders(of)));
     }
-    Outcome::Upstream
-}
-/// Section "Views", log only: the rule that would have decided about the queried name.
-pub(super) fn logged(policy: &Policy, view: Option<&View>, query: &Query) -> Option<usize> {
-    let without = ignored(policy, &query.name);
-    let on = |r: &Rule| hits(r, Some(&query.name), Some(query.client), &[]);
-    let of = |r: &Rule| on(r) && counts(policy, view, r, true) && !without.contains(&r.source);
-    first(policy, view, of).filter(|rule| !counts(policy, view, &policy.rules[*rule], false))
+    decided
 }
