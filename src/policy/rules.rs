@@ -161,29 +161,6 @@ impl Rules {
         view: impl Fn(usize) -> ViewId,
         found: &mut [LookupResult],
     ) {
-        let flags = self.merge_images(names, &view, found);
-        if flags & LOGS == 0 && !self.has_patterns {
-            return;
-        }
-        for (which, (name, found)) in names.iter().zip(found).enumerate() {
-            let Some(rules) = self.in_view(view(which)) else {
-                return;
-            };
-            if found.logged == LOOK {
-                rules.find_logged(name, found);
-            }
-            rules.add_patterns(name, None, found);
-        }
-    }
-
-    /// Finds the best rules on names. Returns the flags of the values on the way.
-    #[inline]
-    fn merge_images(
-        &self,
-        names: &[&Name],
-        view: impl Fn(usize) -> ViewId,
-        found: &mut [LookupResult],
-    ) -> u32 {
         assert_eq!(names.len(), found.len(), "one result for each name");
         found.fill(LookupResult::default());
         let mut flags = 0;
@@ -214,7 +191,18 @@ impl Rules {
                 flags |= self.lookup_overlay(overlay, names, view, found);
             }
         }
-        flags
+        if flags & LOGS == 0 && !self.has_patterns {
+            return;
+        }
+        for (which, (name, found)) in names.iter().zip(found).enumerate() {
+            let Some(rules) = self.in_view(view(which)) else {
+                return;
+            };
+            if found.logged == LOOK {
+                rules.find_logged(name, found);
+            }
+            rules.add_patterns(name, None, found);
+        }
     }
 
     /// Looks up a name that an answer leads to. Rules of the sources that are `ignored` for the queried name do not count.
@@ -225,7 +213,7 @@ impl Rules {
         name: &Name,
     ) -> LookupResult {
         let mut found = LookupResult::default();
-        self.merge_images(&[name], |_| view, std::slice::from_mut(&mut found));
+        self.lookup_by(&[name], |_| view, std::slice::from_mut(&mut found));
         if let Some(rules) = self.in_view(view) {
             rules.apply_exceptions(name, Some(ignored), &mut found);
             rules.add_patterns(name, Some(ignored), &mut found);
