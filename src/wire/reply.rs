@@ -247,7 +247,7 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
 
     /// Appends an upstream answer to a query for the name to which the CNAME record that was written last leads: response
     /// code, answer and authority section. DNSSEC records are left out, and AD is not set, because no signature covers
-    /// that CNAME record. Names are compressed anew, because pointers of the upstream answer don't fit this message.
+    /// that CNAME record. Names are compressed for this message, because pointers of the upstream answer don't fit it.
     pub fn append(&mut self, answer: &Answer, age: u32, stale_ttl: Option<u32>) {
         self.rcode = answer.rcode();
         let target = self.target.clone();
