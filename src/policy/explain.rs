@@ -210,9 +210,29 @@ mod tests {
         })
     }
 
+    /// Images of these lists, and of an exception on `free.test`.
+    fn with_exception(lists: Builder) -> Images {
+        let mut orders = Builder::new();
+        let added = orders.list("exception:x", [(&name("free.test"), Scope::Exact)]);
+        added.expect("room");
+        Images {
+            base: Some(Arc::new(lists.finish().expect("room"))),
+            orders: Some(Arc::new(orders.finish().expect("room"))),
+            ..Images::default()
+        }
+    }
+
+    fn list(name: &str, mode: Mode) -> ViewList {
+        ViewList {
+            name: name.to_owned(),
+            mode,
+            action: None,
+        }
+    }
+
     /// A snapshot with an exception, two block lists and an allow list, and a view in which `ads` is logged only.
     fn snapshot() -> Snapshot {
-        let (mut lists, mut orders) = (Builder::new(), Builder::new());
+        let mut lists = Builder::new();
         let effect = Effect::default();
         let network =
             |of, text: &str| Prefix::new(of, text.parse().expect("a network")).expect("valid");
@@ -233,14 +253,7 @@ mod tests {
         ] {
             added.expect("room");
         }
-        orders
-            .list("exception:x", [(&name("free.test"), Scope::Exact)])
-            .expect("room");
-        let images = Images {
-            base: Some(Arc::new(lists.finish().expect("room"))),
-            orders: Some(Arc::new(orders.finish().expect("room"))),
-            ..Images::default()
-        };
+        let images = with_exception(lists);
         let against = Against::Named(vec!["ads".to_owned(), "more".to_owned()]);
         let sources = vec![
             source("exception:x", Kind::Exception, against),
@@ -248,11 +261,6 @@ mod tests {
             source("more", Kind::Block, Against::All),
             source("good", Kind::Allow, Against::All),
         ];
-        let list = |name: &str, mode| ViewList {
-            name: name.to_owned(),
-            mode,
-            action: None,
-        };
         let view = View {
             lists: vec![list("ads", Mode::LogOnly), list("good", Mode::Enforce)],
         };
@@ -350,9 +358,10 @@ mod tests {
             "an exception suppresses it"
         );
     }
+
     #[test]
     fn a_rule_is_reported_as_logged_only_if_no_rule_in_force_would_precede_it() {
-        let (mut lists, mut orders) = (Builder::new(), Builder::new());
+        let mut lists = Builder::new();
         let block = lists.source(ImageSource::named("block")).expect("few");
         let log = lists.source(ImageSource::named("log")).expect("few");
         let network = "198.51.100.0/24".parse().expect("a network");
@@ -365,14 +374,7 @@ mod tests {
         ] {
             added.expect("room");
         }
-        orders
-            .list("exception:x", [(&name("free.test"), Scope::Exact)])
-            .expect("room");
-        let images = Images {
-            base: Some(Arc::new(lists.finish().expect("room"))),
-            orders: Some(Arc::new(orders.finish().expect("room"))),
-            ..Images::default()
-        };
+        let images = with_exception(lists);
         let sources = vec![
             source(
                 "exception:x",
@@ -382,11 +384,6 @@ mod tests {
             source("block", Kind::Block, Against::All),
             source("log", Kind::Block, Against::All),
         ];
-        let list = |name: &str, mode| ViewList {
-            name: name.to_owned(),
-            mode,
-            action: None,
-        };
         let view = View {
             lists: vec![list("block", Mode::Enforce), list("log", Mode::LogOnly)],
         };
