@@ -142,7 +142,8 @@ impl<C: Held> Filled<C> {
         let mut found = 0;
         let start = Instant::now();
         for packet in queries {
-            let query = Query::parse(packet).expect("a query");
+            let mut name = Name::default();
+            let query = Query::parse(packet, &mut name).expect("a query");
             found += usize::from(self.cache.has(black_box(&query)));
         }
         let took = start.elapsed();
@@ -162,7 +163,8 @@ fn scanned<C: Held>(popular: usize, room: usize, rounds: usize) -> f64 {
     let weights: Vec<f64> = weights.collect();
     let total = weights[popular - 1];
     let weight = {
-        let query = Query::parse(&packets[0]).expect("a query");
+        let mut name = Name::default();
+        let query = Query::parse(&packets[0], &mut name).expect("a query");
         let entry = entry(&query);
         OVERHEAD + query.name.wire().len() + entry.answer.footprint()
     };
@@ -174,7 +176,7 @@ fn scanned<C: Held>(popular: usize, room: usize, rounds: usize) -> f64 {
         learn(&cache, &query(&once));
         let point = dice.below(1 << 30) as f64 / f64::from(1 << 30) * total;
         let packet = &packets[weights.partition_point(|sum| *sum < point).min(popular - 1)];
-        let is_hit = cache.has(&Query::parse(packet).expect("a query"));
+        let is_hit = cache.has(&Query::parse(packet, &mut Name::default()).expect("a query"));
         if !is_hit {
             learn(&cache, packet);
         }
@@ -196,6 +198,7 @@ fn names(seed: u64, count: usize) -> Vec<Name> {
 }
 
 fn learn(cache: &impl Held, packet: &[u8]) {
-    let query = Query::parse(packet).expect("a query");
+    let mut name = Name::default();
+    let query = Query::parse(packet, &mut name).expect("a query");
     cache.insert(Key::new(&query), entry(&query));
 }

@@ -132,7 +132,8 @@ fn answers(names: &[Name], rounds: usize, [one, many]: [Snapshot; 2]) {
     let cache = Cache::new(64 << 20, 0);
     for name in &others {
         let packet = query(name);
-        let query = Query::parse(&packet).expect("a query");
+        let mut name = Name::default();
+        let query = Query::parse(&packet, &mut name).expect("a query");
         cache.insert(Key::new(&query), entry(&query));
     }
     for (kind, names, expected) in [

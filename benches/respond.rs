@@ -75,7 +75,8 @@ fn counted(step: &Step) -> Option<Count> {
 
 fn learn(cache: &Cache, name: &Name) {
     let packet = query(name);
-    let query = Query::parse(&packet).expect("a query");
+    let mut name = Name::default();
+    let query = Query::parse(&packet, &mut name).expect("a query");
     cache.insert(Key::new(&query), entry(&query));
 }
 

@@ -30,6 +30,6 @@ pub(crate) fn entry(query: &Query<'_>) -> Arc<Entry> {
         bytes.extend_from_slice(b"\xC0\x0C\x00\x01\x00\x01\x00\x00\x0E\x10\x00\x04\xC0\x00\x02");
         bytes.push(last);
     }
-    let answer = Answer::parse(&bytes, &query.name, 1, 1, BOUNDS).expect("an answer");
+    let answer = Answer::parse(&bytes, query.name, 1, 1, BOUNDS).expect("an answer");
     Arc::new(Entry::new(answer, 0))
 }

@@ -200,7 +200,7 @@ pub(crate) fn read(bytes: &[u8], key: &Key) -> Option<Answer> {
 }
 
 fn key(packet: &[u8]) -> Key {
-    Key::new(&Query::parse(packet).expect("a query"))
+    Key::new(&Query::parse(packet, &mut Name::default()).expect("a query"))
 }
 
 fn snapshot() -> Snapshot {

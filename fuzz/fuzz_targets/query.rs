@@ -37,7 +37,7 @@ fn understood(packet: &[u8], query: &Query<'_>) {
     assert_eq!(query.name.wire(), name.to_ascii_lowercase());
     assert_eq!(fields[..2], query.rtype.to_be_bytes());
     assert_eq!(fields[2..], query.class.to_be_bytes());
-    well_formed(&query.name);
+    well_formed(query.name);
 
     assert!((512..=1232).contains(&query.udp_limit()));
     assert!(query.wants_ad() || !query.dnssec_ok());

@@ -184,6 +184,9 @@ impl Rules {
         }
         // The orders come last: if they have an exception, all rules of the name are evaluated again.
         for overlay in [&self.delta, &self.orders].into_iter().flatten() {
+            if overlay.prefilter.passes_none() {
+                continue;
+            }
             for (chunk, (names, found)) in
                 names.chunks(BATCH).zip(found.chunks_mut(BATCH)).enumerate()
             {

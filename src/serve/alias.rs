@@ -119,7 +119,7 @@ impl AnswerContext<'_, '_> {
         };
         let rule = Some(by.hit);
         let tally = Tally { count, rule };
-        let Some(target) = target_of(&by, &place.name(&self.query.name)) else {
+        let Some(target) = target_of(&by, &place.name(self.query.name)) else {
             synthesized::too_long(self.query, by.blocking, self.limit, out);
             return Some(Step::Reply(tally));
         };
@@ -202,7 +202,7 @@ impl AnswerContext<'_, '_> {
                 chain.any(|(before, _)| before == *name)
             }
         };
-        *name == self.query.name || is_on_chain
+        name == self.query.name || is_on_chain
     }
 
     /// Writes the chain up to the alias, the CNAME record, and the target's records.

@@ -114,7 +114,7 @@ impl<'a> AnswerContext<'a, '_> {
 
     /// Whether an entry answers the query.
     pub(super) fn is_about(&self, entry: &Entry) -> bool {
-        entry.answer.is_about(&self.query.name, self.query.rtype)
+        entry.answer.is_about(self.query.name, self.query.rtype)
     }
 
     /// Upstream's answer, unless a name that it leads to is blocked.
@@ -133,7 +133,7 @@ impl<'a> AnswerContext<'a, '_> {
         let fits = answer.additional_at() <= self.limit;
         let has_additional = answer.has_additional() && answer.message_len() <= self.limit;
         let mut later = self.later;
-        let rules = self.policy.answer_rules(&self.query.name);
+        let rules = self.policy.answer_rules(self.query.name);
         if !self.later.is_final() {
             let place = |hops, service| BlockedAt::Target {
                 answer,
@@ -178,7 +178,7 @@ impl<'a> AnswerContext<'a, '_> {
             reply.copy(answer, age, stale_ttl);
             answer.additional_at()
         } else {
-            let last = last_name(answer, &self.query.name);
+            let last = last_name(answer, self.query.name);
             let mut additional =
                 Additional::new(answer, &rules, &last, later, self.policy.has_answer_rules());
             let keeps = |is_additional, owner, data| match is_additional {
@@ -230,7 +230,7 @@ impl<'a> AnswerContext<'a, '_> {
             }
         }
         if self.policy.has_answer_rules() {
-            let last = last_name(answer, &self.query.name);
+            let last = last_name(answer, self.query.name);
             let rules = rules.on_addresses(&last, later);
             for (address, record) in answer.hints() {
                 if !left_out.contains(&record)

@@ -109,21 +109,25 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
 
     /// Answers at most [`BATCH`] messages, received at this dispatcher's time. Each step towards an answer reads memory
     /// that may not be in the processor's cache. Therefore each step is made for all messages before the next step
-    /// begins, so that these reads overlap. Never waits for another thread.
+    /// begins, so that these reads overlap. Never waits for another thread. `names` is room for the queried names; it need
+    /// not be initialized for each batch.
     pub(super) fn batch<'p, E: BatchExchange>(
         &self,
         messages: impl Iterator<Item = Received<'p, E::Handle>>,
+        names: &'p mut [Name; BATCH],
         worker_cache: &mut WorkerCache,
         exchange: &mut E,
     ) {
         let mut asked: ArrayVec<(Received<'p, E::Handle>, Asked<'p>), BATCH> = ArrayVec::new();
+        let mut names = names.iter_mut();
         for message in messages {
+            let name = names.next().expect("a batch is not larger");
             let Received { handle, packet, .. } = message;
             let client = exchange.client(handle);
             let out = exchange.draft();
             let read = match message.is_cut {
                 true => Err(respond::oversized(&client, packet, self.snapshot, out)),
-                false => respond::read(&client, packet, self.snapshot, out),
+                false => respond::read(&client, packet, name, self.snapshot, out),
             };
             match read {
                 Ok(query) => asked.push((message, query)),
@@ -133,7 +137,7 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
                 }
             }
         }
-        let names: ArrayVec<&Name, BATCH> = asked.iter().map(|(_, a)| &a.query.name).collect();
+        let names: ArrayVec<&Name, BATCH> = asked.iter().map(|(_, a)| a.query.name).collect();
         let mut found = [LookupResult::default(); BATCH];
         let found = &mut found[..names.len()];
         let locate = |(_, asked): &(_, Asked<'_>)| worker_cache.locate(&asked.query);
@@ -149,7 +153,7 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
         for (((received, asked), found), location) in asked.iter().zip(found).zip(locations) {
             let Received { handle, packet, .. } = *received;
             let policy = asked.policy(self.snapshot);
-            let decision = policy.decide_by(&asked.query.name, found);
+            let decision = policy.decide_by(asked.query.name, found);
             let step = respond::try_answer(
                 self.now,
                 asked,
@@ -179,13 +183,14 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
         handle: E::Handle,
         exchange: &mut E,
     ) {
-        let out = exchange.draft();
-        let asked = match respond::read_one(message.client, message.packet, self.snapshot, out) {
+        let (out, mut name) = (exchange.draft(), Name::default());
+        let Message { client, packet, .. } = message;
+        let asked = match respond::read_one(client, packet, &mut name, self.snapshot, out) {
             Ok(asked) => asked,
             Err(ending) => return self.act(ending.into(), message, None, handle, exchange),
         };
         let policy = asked.policy(self.snapshot);
-        let decision = policy.decide(&asked.query.name);
+        let decision = policy.decide(asked.query.name);
         let known = (self.cache, attempt);
         let step = respond::answer(self.now, &asked, policy, &decision, known, out);
         self.act(step, message, Some(&asked.query), handle, exchange);
@@ -200,7 +205,9 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
         attempt: Attempt,
         out: &mut Vec<u8>,
     ) -> Conclusion {
-        let read = respond::read_one(message.client, message.packet, self.snapshot, out);
+        let mut name = Name::default();
+        let Message { client, packet, .. } = message;
+        let read = respond::read_one(client, packet, &mut name, self.snapshot, out);
         let (step, query) = match &read {
             Ok(asked) => {
                 let known = Known {
@@ -233,7 +240,8 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
 
     /// Ends a message that waited for upstream and gets no answer. `why` is `None` if its connection ended.
     pub(super) fn abandon(&self, message: Message<'_>, why: Option<Count>) {
-        let query = Query::parse(message.packet).ok();
+        let mut name = Name::default();
+        let query = Query::parse(message.packet, &mut name).ok();
         self.observe(message, query.as_ref(), None, why, None);
     }
 

@@ -259,7 +259,7 @@ mod tests {
         let bits = if checking_disabled { 0x10 } else { 0 };
         let head = [0, 1, 1, bits, 0, 1, 0, 0, 0, 0, 0, 0];
         let packet = [&head[..], &[1, letter, 0, 0, rtype, 0, 1]].concat();
-        Key::new(&WireQuery::parse(&packet).expect("a query"))
+        Key::new(&WireQuery::parse(&packet, &mut Name::default()).expect("a query"))
     }
 
     fn failed() -> Outcome {

@@ -79,7 +79,11 @@ impl Finished<'_> {
     fn read<T>(&self, property: impl FnOnce(&Query<'_>) -> T) -> Option<T> {
         match self.query {
             Some(query) => Some(property(query)),
-            None => Query::parse(self.packet).ok().as_ref().map(property),
+            None => {
+                let mut name = Name::default();
+                let query = Query::parse(self.packet, &mut name);
+                query.ok().as_ref().map(property)
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::policy::snapshot::Snapshot;
 use crate::policy::view::ViewId;
 use crate::stats::Count;
 use crate::wire::edns::{Ede, code};
+use crate::wire::name::Name;
 use crate::wire::query::{Fault, Query, Reject};
 use crate::wire::reply;
 use crate::wire::{Rcode, class, rtype};
@@ -57,10 +58,11 @@ pub fn respond(
     cache: &Cache,
     out: &mut Vec<u8>,
 ) -> Step {
-    match read_one(client, packet, snapshot, out) {
+    let mut name = Name::default();
+    match read_one(client, packet, &mut name, snapshot, out) {
         Ok(asked) => {
             let policy = asked.policy(snapshot);
-            let decision = policy.decide(&asked.query.name);
+            let decision = policy.decide(asked.query.name);
             answer(now, &asked, policy, &decision, (cache, Attempt::First), out)
         }
         Err(ending) => ending.into(),
@@ -92,13 +94,14 @@ pub fn conclude(
     known: Known<'_>,
     out: &mut Vec<u8>,
 ) -> Option<Step> {
-    match read_one(client, packet, snapshot, out) {
+    let mut name = Name::default();
+    match read_one(client, packet, &mut name, snapshot, out) {
         Ok(asked) => conclude_read(now, &asked, snapshot, known, out),
         Err(ending) => Some(ending.into()),
     }
 }
 
-/// Reads a packet and makes all checks that come before the policy decides on the qname.
+/// Reads a packet and makes all checks that come before the policy decides on the qname, which is written to `name`.
 ///
 /// # Errors
 /// The [`Ending`] of a query that needs no policy; `out` holds the answer, if there is one.
@@ -106,10 +109,11 @@ pub fn conclude(
 pub(super) fn read<'p>(
     client: &Client,
     packet: &'p [u8],
+    name: &'p mut Name,
     snapshot: &Snapshot,
     out: &mut Vec<u8>,
 ) -> Result<Asked<'p>, Ending> {
-    let query = match Query::parse(packet) {
+    let query = match Query::parse(packet, name) {
         Ok(query) => query,
         Err(reject) => {
             let permitted = snapshot.permits(client.address);
@@ -149,10 +153,11 @@ pub(super) fn read<'p>(
 pub(super) fn read_one<'p>(
     client: &Client,
     packet: &'p [u8],
+    name: &'p mut Name,
     snapshot: &Snapshot,
     out: &mut Vec<u8>,
 ) -> Result<Asked<'p>, Ending> {
-    read(client, packet, snapshot, out)
+    read(client, packet, name, snapshot, out)
 }
 
 /// Answers a packet that was too long to be received whole.
@@ -166,7 +171,10 @@ pub(super) fn oversized(
         return Ending::Drop(Count::DeniedMalformed.into());
     }
     // Some messages, such as responses, are always dropped. They must not be answered when they are too long, either.
-    if matches!(Query::parse(packet), Err(Reject::Drop(_))) {
+    if matches!(
+        Query::parse(packet, &mut Name::default()),
+        Err(Reject::Drop(_))
+    ) {
         return Ending::Drop(Count::Oversized.into());
     }
     reply::header_only(packet, Rcode::FormErr, out);
@@ -248,7 +256,7 @@ pub(super) fn conclude_read(
         is_last,
     } = known;
     let policy = asked.policy(snapshot);
-    let decision = policy.decide(&asked.query.name);
+    let decision = policy.decide(asked.query.name);
     let (context, by) = match synthesize(now, asked, policy, &decision, out) {
         Synthesis::Ended(ending) => return Some(ending.into()),
         Synthesis::Forward(context) => (context, None),
@@ -399,7 +407,7 @@ fn synthesize<'a, 'p>(
         }
         Decision::Allowed(_) | Decision::Excepted(_) | Decision::Pass => decision.later_rules(),
     };
-    if let Some((zone, labels)) = policy.local().lookup(&query.name)
+    if let Some((zone, labels)) = policy.local().lookup(query.name)
         && !synthesized::is_parents(query, zone, labels)
     {
         synthesized::local(query, zone, labels, limit, out);

@@ -115,7 +115,7 @@ pub(super) fn blocked(
         };
         if !is_answered {
             // A rule whose trigger is not a name, such as an address, counts as a rule on the blocked name.
-            let blocked = target.as_ref().unwrap_or(&query.name);
+            let blocked = target.as_ref().unwrap_or(query.name);
             let labels = by.hit.labels().unwrap_or(blocked.label_count());
             // The target of a service does not appear in the answer. Therefore the owner of the SVCB or HTTPS record
             // owns the SOA, too: caches would not accept an SOA with another owner.
@@ -273,7 +273,7 @@ pub(super) fn local(
     out: &mut Vec<u8>,
 ) {
     let mut reply = Reply::new(query, Rcode::NoError, limit, out);
-    local_records(&mut reply, query.rtype, None, &query.name, zone, labels);
+    local_records(&mut reply, query.rtype, None, query.name, zone, labels);
     reply.finish(&[], None);
 }
 

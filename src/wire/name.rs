@@ -115,7 +115,19 @@ impl Name {
     /// [`NameError`] if the bytes are not such a name.
     #[inline]
     pub fn parse(message: &[u8], at: usize) -> Result<(Self, usize), NameError> {
-        Self::parse_any(message, at, false)
+        let mut name = Self::ROOT;
+        let end = name.parse_wire(message, at)?;
+        Ok((name, end))
+    }
+
+    /// Like [`parse`](Self::parse), but overwrites an existing name, which avoids copies. Returns the offset after the
+    /// name in the message. After an error the name is the root.
+    ///
+    /// # Errors
+    /// [`NameError`] if the bytes are not such a name.
+    #[inline(always)]
+    pub fn parse_wire(&mut self, message: &[u8], at: usize) -> Result<usize, NameError> {
+        self.overwrite(|name| name.read_wire(message, at, false))
     }
 
     /// Reads a name that may be compressed (RFC 1035, section 4.1.4). Pointers must point backwards, which
@@ -124,17 +136,37 @@ impl Name {
     /// # Errors
     /// [`NameError`] if the bytes are not such a name.
     pub fn parse_compressed(message: &[u8], at: usize) -> Result<(Self, usize), NameError> {
-        Self::parse_any(message, at, true)
+        let mut name = Self::ROOT;
+        let end = name.read_wire(message, at, true)?;
+        Ok((name, end))
     }
 
-    // Without inlining, the name is copied from function to function, which took longer than reading it.
+    /// Replaces the name by that which `read` appends to the root. After an error the name is the root.
     #[inline(always)]
-    fn parse_any(
+    fn overwrite<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<T, NameError>,
+    ) -> Result<T, NameError> {
+        let reset = |name: &mut Self| {
+            (name.len, name.labels, name.plain) = (1, 0, true);
+            name.wire[0] = 0;
+        };
+        reset(self);
+        let result = read(self);
+        if result.is_err() {
+            reset(self);
+        }
+        result
+    }
+
+    /// Appends the labels in `message` to the root.
+    #[inline(always)]
+    fn read_wire(
+        &mut self,
         message: &[u8],
         mut at: usize,
         pointers: bool,
-    ) -> Result<(Self, usize), NameError> {
-        let mut name = Self::ROOT;
+    ) -> Result<usize, NameError> {
         let mut len = 0_usize;
         let mut end = None;
         let mut jumps = 0;
@@ -147,7 +179,7 @@ impl Name {
                     let label = message
                         .get(at + 1..at + 1 + size)
                         .ok_or(NameError::Truncated)?;
-                    name.push(&mut len, label)?;
+                    self.push(&mut len, label)?;
                     at += 1 + size;
                 }
                 0xC0.. if pointers => {
@@ -164,8 +196,8 @@ impl Name {
                 _ => return Err(NameError::LabelType),
             }
         }
-        name.finish(len);
-        Ok((name, end.unwrap_or(at + 1)))
+        self.finish(len);
+        Ok(end.unwrap_or(at + 1))
     }
 
     /// Reads presentation form (RFC 1035, section 5.1): labels separated by dots, an optional final dot, the escapes
@@ -185,22 +217,13 @@ impl Name {
     /// # Errors
     /// [`NameError`] if the bytes are not such a name.
     pub fn parse_text(&mut self, text: &[u8]) -> Result<(), NameError> {
-        self.len = 1;
-        self.labels = 0;
-        self.plain = true;
-        self.wire[0] = 0;
-        if text == b"." {
-            return Ok(());
-        }
-        let result = self.read_labels(text);
-        if result.is_err() {
-            self.labels = 0;
-            self.plain = true;
-            self.wire[0] = 0;
-        }
-        result
+        self.overwrite(|name| match text {
+            b"." => Ok(()),
+            _ => name.read_labels(text),
+        })
     }
 
+    /// Appends the labels in `text` to the root.
     fn read_labels(&mut self, text: &[u8]) -> Result<(), NameError> {
         let mut len = 0_usize;
         let mut rest = text;
@@ -408,6 +431,12 @@ fn unescape(bytes: &mut impl Iterator<Item = u8>) -> Result<u8, NameError> {
     u8::try_from(value).map_err(|_| NameError::BadEscape)
 }
 
+impl Default for Name {
+    fn default() -> Self {
+        Self::ROOT
+    }
+}
+
 impl PartialEq for Name {
     fn eq(&self, other: &Self) -> bool {
         self.wire() == other.wire()
@@ -561,5 +590,42 @@ mod tests {
         );
         assert_eq!(Name::parse(b"\x41x\x00", 0), Err(NameError::LabelType));
         assert_eq!(Name::parse(b"\x03ab", 0), Err(NameError::Truncated));
+    }
+
+    #[test]
+    fn a_name_that_is_overwritten_is_as_a_new_one() {
+        let long = [&b"\x3F"[..], &[b'~'; 63]].concat();
+        let longest = [&long[..], &long, &long, b"\x3D", &[b'~'; 61], b"\0"].concat();
+        let deepest = [&b"\x01~".repeat(127)[..], b"\0"].concat();
+        let usual = b"\x03WwW\x11seventeen-bytes-x\x04test\0";
+        let names = [&longest[..], &deepest, usual, b"\0"];
+        let cut = [&long[..], b"\x03ab"].concat();
+        let bad = [&cut[..], b"\x41x\0", b"\xC0\0", b""];
+        let described = |name: &Name| {
+            let levels = 0..name.label_count();
+            let labels = levels.map(|level| {
+                let later =
+                    (0..name.size_from_root(level)).map(|from| name.sixteen_at(level, from));
+                (name.sixteen_from_root(level), later.collect::<Vec<_>>())
+            });
+            (
+                name.clone(),
+                name.is_plain(),
+                labels.collect::<Vec<_>>(),
+                name.to_string(),
+            )
+        };
+        for (before, message) in names.iter().flat_map(|one| names.map(|two| (one, two))) {
+            let (new, end) = Name::parse(message, 0).expect("valid");
+            let (mut name, _) = Name::parse(before, 0).expect("valid");
+            assert_eq!(name.parse_wire(message, 0), Ok(end));
+            assert_eq!(described(&name), described(&new));
+            for bad in bad {
+                assert!(name.parse_wire(bad, 0).is_err());
+                assert_eq!(described(&name), described(&Name::ROOT));
+                assert_eq!(name.parse_text(new.to_string().as_bytes()), Ok(()));
+                assert_eq!(described(&name), described(&new));
+            }
+        }
     }
 }

@@ -45,7 +45,7 @@ fn learn(cache: &Cache, asked: &str, count: u8, records: &[u8]) {
     bytes.extend_from_slice(records);
     let answer = Answer::parse(&bytes, &name, 1, 1, INTAKE).expect("an answer");
     let packet = query(&name);
-    let key = Key::new(&Query::parse(&packet).expect("a query"));
+    let key = Key::new(&Query::parse(&packet, &mut Name::default()).expect("a query"));
     cache.insert(key, Arc::new(Entry::new(answer, 0)));
 }
 

@@ -112,18 +112,18 @@ impl Batch {
         let mut ranks = [0, 0];
         let mut end = 1;
         for level in 0..name.label_count() {
-            let (low, high, size) = name.sixteen_from_root(level);
+            let label = name.sixteen_from_root(level);
+            let (low, high, size) = label;
             paths[end] = size as u8;
             paths[end + 1..end + 9].copy_from_slice(&low.to_le_bytes());
             paths[end + 9..end + 17].copy_from_slice(&high.to_le_bytes());
-            let label = end + 1..end + 1 + size;
-            end = label.end;
+            let from = end + 1;
+            end = from + size;
             if size > 16 {
-                paths[label.clone()].copy_from_slice(name.label_from_root(level));
+                paths[from..end].copy_from_slice(name.label_from_root(level));
             }
             if let Some(rank) = ranks.get_mut(level) {
-                let first = self.key.sixteen(low, high, size);
-                *rank = self.key.continued(first, &paths[label]);
+                *rank = self.key.at_level(name, level, label);
             }
         }
         paths[0] = (end - 1) as u8;

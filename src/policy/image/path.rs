@@ -69,6 +69,20 @@ impl Key {
         })
     }
 
+    /// The hash of the label of a name at `level`. `label` is the result of [`Name::sixteen_from_root`] for it.
+    #[inline(always)]
+    pub fn at_level(&self, name: &Name, level: usize, label: (u64, u64, usize)) -> u64 {
+        let (low, high, size) = label;
+        let mut hash = self.sixteen(low, high, size);
+        let mut from = 16;
+        while from < size {
+            let (low, high) = name.sixteen_at(level, from);
+            hash = self.next(hash, low, high);
+            from += 16;
+        }
+        hash
+    }
+
     /// The hash of the bytes hashed so far and sixteen more, given as two numbers.
     #[inline(always)]
     pub fn next(&self, hash: u64, low: u64, high: u64) -> u64 {

@@ -112,14 +112,9 @@ impl TrieView<'_> {
     /// slot in the directory.
     #[inline(always)]
     pub(super) fn head_for(&self, state: &mut LookupState<'_>, children: ChildRef) {
-        let (low, high, size) = state.name.sixteen_from_root(state.level);
-        let mut hash = self.key.sixteen(low, high, size);
-        let mut from = 16;
-        while from < size {
-            let (low, high) = state.name.sixteen_at(state.level, from);
-            hash = self.key.next(hash, low, high);
-            from += 16;
-        }
+        let label = state.name.sixteen_from_root(state.level);
+        let (low, high, size) = label;
+        let hash = self.key.at_level(state.name, state.level, label);
         match children.as_range() {
             Some((start, count)) => {
                 state.in_directory = true;

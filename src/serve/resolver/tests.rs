@@ -134,7 +134,7 @@ impl Resolver<Arc<Counters>> {
 }
 
 pub(crate) fn key() -> Key {
-    Key::new(&Query::parse(PACKET).expect("a query"))
+    Key::new(&Query::parse(PACKET, &mut Name::default()).expect("a query"))
 }
 
 /// An answer to [`PACKET`] with one address, received at second 0.
@@ -290,7 +290,8 @@ async fn a_failure_of_upstream_is_remembered_and_our_lack_of_sockets_is_not() {
         let resolution = resolver.resolve(client, key(), None).await;
         assert!(matches!(resolution, Resolution::Failed(_, None)));
         let Shared { cache, clock, .. } = &resolver.responder().shared;
-        let query = Query::parse(PACKET).expect("a query");
+        let mut name = Name::default();
+        let query = Query::parse(PACKET, &mut name).expect("a query");
         let known = cache.lookup(&query, clock.now());
         let remembered = matches!(known, Lookup::Failed(..));
         assert_eq!(remembered, is_remembered, "{error:?}");

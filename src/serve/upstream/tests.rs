@@ -13,6 +13,7 @@ use futures_util::future::BoxFuture;
 use super::exchange::Reply;
 use super::*;
 use crate::wire::ask::Fit;
+use crate::wire::name::Name;
 use crate::wire::query::Query;
 
 /// The behaviour of a scripted server.
@@ -171,7 +172,7 @@ fn first(pool: &Pool) -> Arc<Server> {
 fn query_key() -> Key {
     let packet =
         b"\x00\x01\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01a\x04test\x00\x00\x01\x00\x01";
-    Key::new(&Query::parse(packet).expect("a query"))
+    Key::new(&Query::parse(packet, &mut Name::default()).expect("a query"))
 }
 
 async fn timed(pool: &Pool) -> (Result<u16, (u16, Option<u16>)>, Duration) {

@@ -101,7 +101,8 @@ fn check(client: &Client, packet: &[u8], out: &[u8]) -> Result<(), TestCaseError
         Message::from_vec(out).is_ok(),
         "another implementation reads it"
     );
-    let query = Query::parse(packet);
+    let mut name = Name::default();
+    let query = Query::parse(packet, &mut name);
     if query.is_err() {
         prop_assert!(
             out.len() <= packet.len(),

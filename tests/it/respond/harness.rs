@@ -233,5 +233,5 @@ impl Harness {
 
 /// The cache's key of a query.
 pub(super) fn key(ask: Ask<'_>) -> Key {
-    Key::new(&Query::parse(&ask.packet()).expect("a query"))
+    Key::new(&Query::parse(&ask.packet(), &mut Name::default()).expect("a query"))
 }

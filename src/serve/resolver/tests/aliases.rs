@@ -46,8 +46,9 @@ fn brief(name: u8, is_alias: bool) -> (Key, Arc<Entry>) {
         bytes.extend(b"\xC0\x0C");
     }
     bytes.extend(b"\0\x01\0\x01\0\0\0\x01\0\x04\xC0\0\x02\x07");
-    let query = Query::parse(&packet).expect("a query");
-    let answer = Answer::parse(&bytes, &query.name, 1, 1, BOUNDS).expect("an answer");
+    let mut name = Name::default();
+    let query = Query::parse(&packet, &mut name).expect("a query");
+    let answer = Answer::parse(&bytes, query.name, 1, 1, BOUNDS).expect("an answer");
     (Key::new(&query), Arc::new(Entry::new(answer, 0)))
 }
 

@@ -25,6 +25,7 @@ use crate::sys::process::pin_to_core;
 use crate::sys::udp::{Inbox, Route};
 use crate::sys::wait::WaitSet;
 use crate::wire::UDP_PAYLOAD;
+use crate::wire::name::Name;
 
 /// The size of the buffer for one query: the UDP payload size that we announce, plus some bytes. Without these bytes,
 /// the buffers of a batch would map to the same lines of a processor's cache.
@@ -59,6 +60,7 @@ impl<O: Observer> Worker<O> {
             worker: self,
             ready: vec![true; self.sockets.len()],
             dropped: vec![0; self.sockets.len()],
+            names: Box::new([const { Name::ROOT }; BATCH]),
             worker_cache: WorkerCache::new(self.shared.cache.capacity()),
             waiting: Waiting::new(self, waits, first_port),
         };
@@ -73,6 +75,8 @@ struct Loop<'w, O: Observer> {
     ready: Vec<bool>,
     /// How many packets the kernel dropped at each socket.
     dropped: Vec<u32>,
+    /// Room for the queried names of a batch.
+    names: Box<[Name; BATCH]>,
     worker_cache: WorkerCache,
     waiting: Waiting<'w, O>,
 }
@@ -174,7 +178,12 @@ impl<O: Observer> Loop<'_, O> {
             socket,
             received,
         };
-        dispatcher.batch(messages, &mut self.worker_cache, &mut exchange);
+        dispatcher.batch(
+            messages,
+            &mut self.names,
+            &mut self.worker_cache,
+            &mut exchange,
+        );
         waiting.flush(socket);
     }
 }

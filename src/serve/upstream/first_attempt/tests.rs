@@ -18,6 +18,7 @@ use crate::serve::upstream::server::Server;
 use crate::sys::udp::Ports;
 use crate::wire::answer::Intake;
 use crate::wire::ask::{self, Dialect};
+use crate::wire::name::Name;
 use crate::wire::query::Query;
 
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -83,7 +84,7 @@ impl Fixture {
         packet.push(label.len() as u8);
         packet.extend_from_slice(label.as_bytes());
         packet.extend_from_slice(b"\x07example\0\0\x01\0\x01");
-        let key = Key::new(&Query::parse(&packet).expect("a query"));
+        let key = Key::new(&Query::parse(&packet, &mut Name::default()).expect("a query"));
         let permit = self.admission.acquire(IpAddr::from([192, 0, 2, 9]));
         let waiter = Waiter {
             recipient: Recipient::CacheOnly,
