@@ -5,10 +5,11 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use tokio::time::Instant;
 
+use super::asked::{self, Asked};
 use super::cache::{Cache, Entry, Key};
 use super::client::Client;
 use super::observe::{Finished, Observer};
-use super::respond::{self, Asked, Known};
+use super::respond::{self, Known};
 use super::shared::Shared;
 use super::step::{Attempt, Resolution, Step, Tally};
 use super::worker_cache::{Location, WorkerCache};
@@ -126,8 +127,8 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
             let client = exchange.client(handle);
             let out = exchange.draft();
             let read = match message.is_cut {
-                true => Err(respond::oversized(&client, packet, self.snapshot, out)),
-                false => respond::read(&client, packet, name, self.snapshot, out),
+                true => Err(asked::oversized(&client, packet, self.snapshot, out)),
+                false => asked::read(&client, packet, name, self.snapshot, out),
             };
             match read {
                 Ok(query) => asked.push((message, query)),
@@ -185,7 +186,7 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
     ) {
         let (out, mut name) = (exchange.draft(), Name::default());
         let Message { client, packet, .. } = message;
-        let asked = match respond::read_one(client, packet, &mut name, self.snapshot, out) {
+        let asked = match asked::read_one(client, packet, &mut name, self.snapshot, out) {
             Ok(asked) => asked,
             Err(ending) => return self.act(ending.into(), message, None, handle, exchange),
         };
@@ -207,7 +208,7 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
     ) -> Conclusion {
         let mut name = Name::default();
         let Message { client, packet, .. } = message;
-        let read = respond::read_one(client, packet, &mut name, self.snapshot, out);
+        let read = asked::read_one(client, packet, &mut name, self.snapshot, out);
         let (step, query) = match &read {
             Ok(asked) => {
                 let known = Known {

@@ -2,6 +2,7 @@
 
 pub mod admission;
 mod alias;
+mod asked;
 pub mod cache;
 pub mod client;
 mod context;
