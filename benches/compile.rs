@@ -5,11 +5,11 @@
 //! cargo bench --bench compile -- 1500000 9500000            # these numbers of names
 //! TAPIS_NAMES=names.txt cargo bench --bench compile         # names of a file
 //! ```
-//! Pin it to a core. Each round
+//! Pin the benchmark to one core: put `taskset -c 1` in front of the command. Each round
 //!
 //! - compiles the list with `tapis compile`, and sorts the same file with `sort -u` in one thread;
 //! - reads the image, and hashes it with BLAKE3 in one thread;
-//! - compiles small images of 11 and of 16,000 changes, and makes a publishable snapshot of each.
+//! - compiles small images of 11 and of 16,000 changes, and makes a snapshot of each, ready to be put in force.
 //!   Half of the changes are new names, half are names of the list.
 //!
 //! Figures are medians of the rounds, with the lowest and the highest value.

@@ -6,11 +6,13 @@
 //! TAPIS_NAMES=names.txt TAPIS_TOP=top.txt cargo bench --bench lookup
 //!                                                   # names of a file; popular names of another
 //! ```
-//! Pin it to a core. All contenders look up the same names, 32 at a time. The names are prepared in the
-//! form that each contender needs; nanoseconds are per name. The set holds each name as text, and is searched for the
-//! name and then for each ancestor until one is found. The FST holds labels from the root down and is walked byte by
-//! byte. `batch` looks up 32 names in the image at once, `single` one after the other. Figures are medians of the
-//! rounds, with the lowest and the highest ratio.
+//! Pin the benchmark to one core: put `taskset -c 1` in front of the command.
+//!
+//! All contenders look up the same names, 32 at a time. The names are prepared in the form that each contender needs;
+//! nanoseconds are per name. The set holds each name as text, and is searched for the name and then for each ancestor
+//! until one is found. The FST holds labels from the root down and is walked byte by byte. `batch` looks up 32 names
+//! in the image at once, `single` one after the other. Figures are medians of the rounds, with the lowest and the
+//! highest ratio.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
@@ -72,7 +74,8 @@ fn measure(names: &[String], asked: usize, rounds: usize) {
     }
 }
 
-/// The image of these names, whose rules have this number of effects in turn, read from a file as a server reads it: into huge pages, if the system has some.
+/// An image with a rule on each of these names. `effects` is the number of different effects; the rules get them in
+/// turn. The image is read from a file as a server reads it: into huge pages, if the system has some.
 fn image(names: &[String], scope: Scope, effects: usize) -> Image {
     let mut builder = Builder::new();
     let parsed = names.iter().filter_map(|name| Name::from_text(name).ok());

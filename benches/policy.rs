@@ -182,8 +182,9 @@ fn made_names() -> impl Iterator<Item = Name> {
         .filter_map(|name| Name::from_text(&name).ok())
 }
 
-/// Rules on 7,000 networks, a fifth of IPv6, as a national list of addresses has them. One of them is beside the addresses
-/// of all cached answers, so that the filter never ends a search.
+/// Rules on 7,000 networks, a fifth of IPv6, as a national list of addresses has them. A lookup of an IPv4 address ends
+/// early if no network has the same first 16 bits. One network, 192.0.3.0/24, has the first 16 bits of all addresses in
+/// the cached answers, so that no lookup of them ends early.
 fn networks(builder: &mut Builder) {
     let mut random = Random(3);
     for number in 0..7_000_u32 {
@@ -232,7 +233,7 @@ fn patterns(builder: &mut Builder) {
     }
 }
 
-/// An image of nine lists, whose rules have this number of effects in turn.
+/// An image of nine lists. `effects` is the number of different effects; the names get them in turn.
 fn image(names: &[Name], effects: usize) -> Image {
     image_with(names, effects, &|_| {})
 }

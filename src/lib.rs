@@ -8,7 +8,7 @@
 //! its name. If the name is blocked, the response is written at once. Otherwise the answer comes from
 //! [`serve::cache`] or [`serve::upstream`], and the policy is evaluated again for each CNAME of the answer.
 //! [`serve::respond`] defines the order of these steps, without I/O or a clock. The cache holds upstream's answers
-//! unfiltered. So the cache needs no change when a block is added or removed: either takes effect at once.
+//! unfiltered. So a block that is added or removed takes effect at once, and the cache needs no change.
 //!
 //! **A list**: [`control::sources`] watches its file. A small list is read in this process, and merged with the
 //! other small ones into an image; a large one is read by a separate process, whose code is [`control::compile`],
@@ -19,8 +19,8 @@
 //! **A decision**: [`policy::image`] holds the rules of all lists in one trie, which `docs/trie.md` explains;
 //! [`policy::rules`] compares the rules that match a name by the ranks of their lists.
 //!
-//! **Other modules**: [`config`] parses and validates the configuration, [`cli`] has a file for each verb,
-//! [`stats`] counts, and [`sys`] contains all `unsafe` code behind safe functions.
+//! **Other modules**: [`config`] parses and validates the configuration, [`cli`] has a file for each verb of the
+//! command line (such as `serve`), [`stats`] counts, and [`sys`] contains all `unsafe` code behind safe functions.
 //!
 //! `docs/architecture.md` has a table that shows which module may import which; a test checks it. That file also
 //! describes startup and shutdown, tasks and threads, and all limits. `docs/decisions.md` gives reasons.

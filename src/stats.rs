@@ -61,7 +61,8 @@ counts! {
     Coalesced = "coalesced",
     /// Answers to UDP queries that were not sent, because the query was too old.
     Discarded = "discarded",
-    /// Deferred responses that were delayed because their client received too many at once.
+    /// Responses to queries that had to wait for upstream, which were then held back further, because their client
+    /// received too many of them at once.
     Paced = "paced",
     /// REFUSED to clients that may not query.
     Denied = "refused_client",
@@ -173,7 +174,7 @@ pub const LATENCY_BOUNDS: [f64; 14] = [
     0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0,
 ];
 
-/// The number of lists and orders whose hits are counted separately.
+/// The number of lists and of authorities' blocking orders whose hits are counted separately.
 pub const LISTS: usize = 1 << u16::BITS;
 
 /// One thread's counters. They share no cache line with those of another.

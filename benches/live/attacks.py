@@ -247,7 +247,7 @@ def slow(port, rate, seconds, chance):
         streams.fill(rate)
         streams.note_ended()
         for file in list(streams.open)[:due]:
-            # In turn: a connection that was written to moves to the end.
+            # Round robin: each connection that gets a byte moves to the end of the dictionary.
             stream, born = streams.open.pop(file)
             streams.open[file] = stream, born
             at = int((time.monotonic() - born) % len(data))

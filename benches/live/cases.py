@@ -70,7 +70,7 @@ class Director:
 
     @contextlib.contextmanager
     def playing(self, begin):
-        """Starts the cases at `begin`; ends them when something else failed."""
+        """Starts the cases at `begin`. Terminates them at the end of the block, also after an exception."""
         self.pipe, theirs = multiprocessing.Pipe(False)
         process = multiprocessing.Process(target=self.direct, args=(theirs, begin))
         process.start()
@@ -99,7 +99,8 @@ class Director:
         raise live.Failure("the cases did not finish")
 
     def act(self, case, end):
-        """Runs one case until that time; returns its times, the flood's counts and the server's."""
+        """Runs one case until `end`. Returns when it began and ended, the counts of the flood, and the changes of the
+        server's counters."""
         before, begin = self.server.status()["counters"], time.monotonic()
         counts = self.flood(case, max(0.0, end - begin))
         row = {"begin": begin, "end": time.monotonic(), "flood": counts}

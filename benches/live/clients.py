@@ -38,13 +38,13 @@ def word(query):
 
 def queries(scene):
     known = list(scene.queries())
-    fresh = FRESH_SHARE * len(known) // 98  # the shares of swap.py without NEW
+    fresh = FRESH_SHARE * len(known) // 98  # `known` has 98 of the 100 shares of swap.py: there are no NEW names
     return known + [Fresh("", scene.random.choice(swap.TYPES), expected.OTHER, i % 2 > 0) for i in range(fresh)]
 
 
 class UdpClient(load.Load):
-    """The checked load by UDP. A SERVFAIL means that the policy did not block the name, as an unfiltered answer
-    does. So it is checked like an unfiltered answer, and also recorded in `failed`."""
+    """The checked load by UDP. A SERVFAIL shows the same as an unfiltered answer: the policy did not block the name.
+    So it is checked like an unfiltered answer, and also recorded in `failed`."""
 
     def __init__(self, server, asked, rate):
         super().__init__(server.port, asked, rate)

@@ -75,7 +75,7 @@ class ExpectedAnswers:
     def faults(self, sender):
         """A description of every incorrect answer, and the number of generations observed."""
         faults, parities = [], {}
-        known, generations = [0.0], [0]  # the newest generation, by the time of its first answer
+        known, generations = [0.0], [0]  # when an answer first had a newer generation, and that generation
         answered = (i for i in range(len(sender.sent)) if sender.verdict[i] != load.LOST)
         for i in sorted(answered, key=sender.taken.__getitem__):
             query, verdict = sender.queries[sender.asked[i]], sender.verdict[i]

@@ -41,7 +41,7 @@ import upstream
 CACHED = 10_000
 LINES = 200_000  # measured queries, which are repeated in this order
 CHECKED = 200  # names of each kind that are checked, before and after
-SOURCE = "127.0.0.9"  # of the flood, so that it uses its own share of permits
+SOURCE = "127.0.0.9"  # the flood's client address: the limit of waiting queries per client applies to it separately
 OUTSTANDING = 10_000  # more than the flood ever has in flight
 LEAD = 1.0  # seconds that the flood begins before the measured queries
 LEAST_FLOOD = 0.9  # of the configured rate

@@ -3,10 +3,11 @@
 
     benches/live/kills.py --binary target/release/tapis --names FILE [--kills 50]
 
-FILE contains the names of the large lists, one per line, half for each. Each round gives the large
-lists and a small one a new state, whose number is part of a name in each of them, and ends the server
-by SIGKILL at a random moment: while the compiler reads, sorts or writes, while the image comes into
-force, or while it is saved. Then the server is started again with the same state directory.
+FILE contains the names of two large lists, one name per line: the first half for one list, the second
+half for the other. Each round gives the large lists and a small one a new state, whose number is part
+of a name in each of them, and ends the server by SIGKILL at a random moment: while the compiler reads,
+sorts or writes, while the image comes into force, or while it is saved. Then the server is started
+again with the same state directory.
 
 There are two large lists, so that the compiled rules of one are carried over while the other changes.
 Checks: each restart serves from the saved images, with none rejected and nothing compiled before the
@@ -61,7 +62,7 @@ class Server(live.Tapis):
         with contextlib.suppress(OSError, ValueError, LookupError):
             with open(os.path.join(self.state_dir, "current")) as record:
                 newest = json.load(record)["published"][0]
-                # `again` has the later generations with the same images, as pairs: the first and the last of a range.
+                # `again` has ranges of later generations with equal lists, each as its first and its last generation.
                 return newest["again"][-1][1] if newest.get("again") else newest["generation"]
         return None
 

@@ -3,11 +3,11 @@
 
     benches/live/orders.py --binary target/release/tapis --names FILE [--rounds 5] [--orders N] [--exceptions N]
 
-FILE contains a large list, one name per line. One process queries at a steady rate, over many sockets
-and so all workers, for the eleven names of an order, for names of the list, and for others, which the
-upstream answers. Each round puts the order's file in place, lifts it by `tapis order lift`, and then
-gives it dates: it begins at one instant and ends at another. --orders and --exceptions set the numbers
-of other orders and exceptions.
+FILE contains a large list, one name per line. One process queries three kinds of names at a steady
+rate: the eleven names of an order, names of the list, and other names, which the upstream answers. It
+uses many sockets, so that the queries reach all workers. Each round puts the order's file in place,
+lifts it by `tapis order lift`, and then gives it dates: it begins at one instant and ends at another.
+--orders and --exceptions set the numbers of other orders and exceptions.
 
 The result is the time from the end of an edit, or from the instant of a date, to the last query that
 got an answer of the old state on any socket. Before the first round, while the order is in force, and

@@ -5,9 +5,9 @@
 
 FILE contains the large list, one name per line. The small list of swap.py is used as well. Its two states are
 put in place in turn. One process queries names of both lists, cached names, and new names, by UDP at --rate;
-another one by TCP. Meanwhile the cases of cases.py run in a separate process, each for its part of a round.
-Each case is a flood (attacks.py). In two of the cases upstream fails as well: it is silent (nsd is stopped by
-SIGSTOP), or it forges answers (relay.py, through which all queries pass).
+another one by TCP. Meanwhile a separate process runs the cases of cases.py in turn. A round is divided
+equally among the cases. Each case is a flood (attacks.py). In two of the cases upstream fails as well: it is
+silent (nsd is stopped by SIGSTOP), or it forges answers (relay.py, through which all queries pass).
 
 Checks:
 
@@ -15,9 +15,9 @@ Checks:
                only while upstream is silent or forges, or shortly after, and never for a name that is
                blocked, or has a cached answer, fresh or stale
     attacks    get the answers that they must, and the counters of each grow in `status`
-    memory     after the warm-up of two minutes the median of resident memory in the last window is at
-               most --growth % above that in the first; a window is a quarter of the time, but not
-               less than a round. The cache is full by then
+    memory     the median of resident memory in the last window is at most --growth % above that in the
+               first window, which begins after a warm-up of two minutes. A window is a quarter of the
+               time after the warm-up, but not less than a round. At the end the cache must be full
     files      as many are open at the end as at the beginning
 
 A round takes a minute, or a third of the time if that is less. A run of less than five minutes is only
@@ -63,7 +63,7 @@ SETTLING = 4.0  # seconds until the server has closed the ports of answered quer
 LINES = 1  # connections to upstream that the server keeps open once it had to ask by TCP
 WARM_UP = 3.0  # seconds of load before the first attack
 FULL = 0.9  # of the cache's size; with at least this much it counts as full
-POINTS = 60  # points of the memory's course that are reported
+POINTS = 60  # the number of memory readings that are reported
 
 
 class Server(live.Tapis):
@@ -152,7 +152,8 @@ class Evaluation:
         return worst
 
     def waited(self, begin, end):
-        """Seconds that the server's threads waited for a core. The machine causes such silences."""
+        """Seconds that the server's threads waited for a core. Silences in this time are caused by the machine, not by
+        the server."""
         course = self.sender.course
         first, last = (bisect.bisect(course, at, key=lambda point: point[0]) for at in (begin, end))
         return course[min(last, len(course) - 1)][-1] - course[max(0, first - 1)][-1]

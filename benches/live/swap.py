@@ -3,23 +3,25 @@
 
     benches/live/swap.py --binary target/release/tapis --names FILE [--swaps 200] [--rate 2000]
     benches/live/swap.py --binary target/release/tapis --names FILE --edit-latency 20 [--big-edits 3]
-FILE contains the large list, one name per line. A small list alternates between two states, which
-share half of their names. One process queries at a steady rate, over several sockets, names of the
-large list, of both states of the small one, and others, which the upstream answers; for A, AAAA and
-TXT, with and without EDNS. The control comes first: the same queries without changes, for as long as the
-swaps will take. Then the swaps: the small list is replaced by renaming, and when the new state appears in an
-answer and the interval is over, the next swap follows.
+FILE contains the large list, one name per line. A small list alternates between two states, which share
+half of their names. One process queries at a steady rate, over several sockets. The queried names are
+names of the large list, names of both states of the small one, and other names, which the upstream
+answers. The types are A, AAAA and TXT, with and without EDNS. The control comes first: the same queries
+without changes, for as long as the swaps will take. Then the swaps: the small list is replaced by
+renaming, and when the new state appears in an answer and the interval is over, the next swap follows.
 
 Every answer must arrive within 2 s, be exactly the sinkhole's or the upstream's, and be correct in the
-sense of expected.py. The SOA of blocked TXT queries has the policy's generation: it never decreases
-for a query that was sent later, and no generation shows both states. A silence is the time between
+sense of expected.py. A blocked TXT query is answered with an SOA record, whose serial is the generation
+of the policy. This generation must not be older than one that was received before the query was sent, and
+answers of the same generation must not show both states of the small list. A silence is the time between
 consecutive answers; the owed silence is the part of it in which a query waited for its answer, which
 excludes the time that the sender used for itself.
 
---edit-latency N makes N edits instead in each of three ways: written in place in two halves, renamed,
-and renamed with `tapis reload`, after whose end the new state must be in force. Then the large list
-grows by one name, --big-edits times (also after swaps, if --big-edits is given). A latency runs from the end of a
-change to the first answer of the new state, by the clock of the client.
+With --edit-latency N, there are no swaps. Instead, the small list is edited in three ways, N times each: the
+file is written in place in two halves; or it is replaced by renaming; or it is replaced by renaming and
+`tapis reload` is run, after which the new state must be in force. Then one name is added to the large list,
+--big-edits times, by default once. (If --big-edits is given, this is also done after swaps.) A latency runs
+from the end of a change to the first answer of the new state, by the clock of the client.
 
 Exit code 1 if an answer was lost or incorrect.
 """
@@ -91,7 +93,7 @@ class Play:
 
     def __init__(self, scene, server, sender, states):
         self.scene, self.server, self.sender, self.states = scene, server, sender, states
-        # Starting a process would delay the load: an existing shell does it.
+        # Starting a process would delay the load, so the commands are run by a shell that is started beforehand.
         self.shell = subprocess.Popen(["sh"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def aside(self, act, *values):

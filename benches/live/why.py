@@ -3,12 +3,12 @@
 
     benches/live/why.py --binary target/release/tapis [--names 10000]
 
-Makes a random policy: block lists of each action, an allow list, orders in every state, exceptions to
-all, some and missing sources; on names of few labels, so that rules often match the same name. Then
-random names are queried and explained by `tapis why --json`. The answer's code, its records and its
-Extended DNS Error must equal those of `why`; where `why` reports that upstream is asked, the answer
-must be upstream's; and the reason in the answer must be the source that `why` names. Exit code 1 if a
-check fails.
+Makes a random policy: block lists of each action, an allow list, orders in every state, and exceptions
+that override all sources, one source, or a source that does not exist. The names have few labels, so
+that rules often match the same name. Then random names are queried and explained by `tapis why --json`.
+The answer's code, its records and its Extended DNS Error must equal those of `why`; where `why` reports
+that upstream is asked, the answer must be upstream's; and the reason in the answer must be the source
+that `why` names. Exit code 1 if a check fails.
 """
 
 import argparse

@@ -91,8 +91,8 @@ def alone(names, some):
 class Lists:
     """Files of the list: `old` at the start, `new` with all changes, `empty` for a control.
 
-    One change is loaded as rules before the list, one as a difference of the list, and one within the new list, which
-    has all changes.
+    There are three changes with different names. The change `overlay` is loaded as rules before the list, and
+    `difference` as a difference of the list. `whole` is loaded with the file `new`, which has all three changes.
     """
 
     def __init__(self, folder, names):

@@ -1,10 +1,10 @@
 """Effects of a changed list on clients: the longest silence, lost queries, the time until it is in force.
 
 A thousand names are removed and two thousand are added. If the server supports it, this is done by rules
-before the list, and by a difference of the list. Then it is done by a new list that replaces the whole one; a
-server that has no other way to load that list is restarted. Each added name is queried once, so no cache can
-hide that it is blocked. The names that were added last are queried first: a server that loads the names one
-by one has not finished before these.
+before the list, and by a difference of the list. Then it is done by a new list that replaces the whole
+one; a server that has no other way to load that list is restarted. Each added name is queried once, so no
+cache can hide that it is blocked. The added names are queried from the last to the first: if a server
+loads the names one by one, the last name is blocked only when all others are loaded.
 """
 
 import contextlib
@@ -91,7 +91,7 @@ class Reload:
             server.lay_change(kind, self.changed)
             self.command, self.way = server.change_command(kind), server.ways[kind]
         server.settle()
-        # Starting a process would delay the load: an existing shell does it.
+        # Starting a process would delay the load, so the commands are run by a shell that is started beforehand.
         cpus = ["taskset", "-c", options.load_cpu]
         self.shell = subprocess.Popen([*cpus, "sh"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
         self.load = Watch(server.port, asked, options.reload_rate)

@@ -4,9 +4,10 @@
     benches/peers/run.py [--names FILE] [--top FILE] [--rounds 3] [--seconds 2] [--out DIR]
                          [--servers a,b] [--mixes a,b] [--quick] [--docs]
 
-Measures each installed server of servers/, with one worker thread, the same names to block (FILE, one
-name per line; generated without it) and the same upstream on loopback. The server has one core;
-dnsperf, pace and the upstream share another. Every round sends each mix to each server, in turn:
+Measures each installed server of servers/, with one worker thread. All servers have the same upstream on
+loopback, and block the same names: those of the file --names, one per line, or generated names if there is no
+such option. The server has one core; dnsperf, pace and the upstream share another. Every round sends each mix
+to each server, in turn:
 
     blocked  names of the list, in random order
     cached   10,000 popular names, which are in the server's cache

@@ -78,7 +78,8 @@ const HINT: &[u8] =
 /// An HTTPS record at the queried name with a target that no rule is about.
 const FREE: &[u8] =
     b"\xC0\x0C\x00\x41\x00\x01\x00\x00\x01\x2C\x00\x10\x00\x03\x04free\x07example\x00";
-/// Additional records: an address of a blocked target, and addresses of a free one, of which a rule is about the second.
+/// Additional records: an address of a blocked target, and two addresses of a target that no rule is about. A rule is
+/// about the second of these two addresses.
 const ADDITIONAL: &[&[u8]] = &[
     b"\x01x\x04sink\x04test\x00\x00\x01\x00\x01\x00\x00\x01\x2C\x00\x04\xC0\x00\x02\x07",
     b"\x04free\x07example\x00\x00\x01\x00\x01\x00\x00\x01\x2C\x00\x04\xC0\x00\x02\x07",
@@ -189,7 +190,7 @@ pub(crate) fn response(key: &Key, flags: u16, counts: [u16; 3], records: &[u8]) 
 /// The answer as it is cached. `None` if the response is not one.
 pub(crate) fn read(bytes: &[u8], key: &Key) -> Option<Answer> {
     let bounds = Intake {
-        // An answer with a TTL of 0 is not cached, so it takes another way than one that is.
+        // This permits answers with a TTL of 0, which are handled differently: they are not cached.
         min_ttl: 0,
         max_ttl: 600,
         max_negative_ttl: 300,

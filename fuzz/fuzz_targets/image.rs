@@ -37,7 +37,7 @@ const SEAL: usize = 992;
 struct Input {
     rules: Rules,
     networks: Vec<Network>,
-    /// Texts of patterns; with one that is not accepted, there is no image.
+    /// Texts of patterns. If one of them is not accepted, the input is skipped.
     patterns: Vec<String>,
     wrong: Vec<Wrong>,
     /// Make the digests match, so that the content is checked.
@@ -129,7 +129,8 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
         }],
     };
     let in_force = Snapshot::default().with_views(sources.collect(), images, &[view]);
-    // The text code of the next image is made from this one's pair histogram.
+    // An image counts the pairs of bytes in its labels. The next image uses these counts for the Huffman code of
+    // its labels.
     let lengths = read.pair_histogram().lengths();
     assert!(
         TextCode::new(&lengths).is_some(),
@@ -153,7 +154,7 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
         .filter_map(|wire| Name::parse(wire, 0).ok().map(|(name, _)| name))
         .chain(input.rules.names())
         .collect();
-    // Whatever it finds, a decision ends.
+    // Whatever the damaged image contains, decisions return, and agree with the explanations.
     let mut addresses: Vec<_> = input
         .networks
         .iter()

@@ -33,7 +33,8 @@ struct Input<'a> {
     /// Whether the client has the second view.
     other_view: bool,
     now: u16,
-    /// How many attempts may ask for another name; the one after them must answer.
+    /// Modulo [`ATTEMPTS`]: the number of attempts after which the server may ask upstream for another name. The next
+    /// attempt is the last one, and must end the query.
     restarts: u8,
     /// Upstream's responses to the attempts.
     upstream: [Response<'a>; ATTEMPTS],

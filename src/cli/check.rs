@@ -133,8 +133,8 @@ fn readable_by_root_only(config: &Config, registry: &OrderRegistry) -> Option<St
     ))
 }
 
-/// The folder and its owner; `None` if the owner is this user, or root, because servers of any user may use a folder of
-/// root.
+/// The folder and its owner. `None` if the owner is this user or root: a server may use a folder of root, whatever user
+/// the server runs as.
 fn owned_by_other(folder: &Path) -> Option<(&Path, u32)> {
     let owner = fs::metadata(folder).ok()?.uid();
     (owner != user_id() && owner != 0).then_some((folder, owner))

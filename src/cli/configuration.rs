@@ -154,7 +154,7 @@ impl Choice {
     }
 
     /// Whether a running server may have this configuration. `false` if neither the arguments, the environment nor a
-    /// running server named it: then no running server was found.
+    /// running server named it. In that case, no running server could be asked.
     pub(super) fn may_be_served(&self) -> bool {
         self.by != ChosenBy::Default
     }

@@ -33,8 +33,8 @@ use crate::control::data_plane::{DataPlane, Following};
 use crate::control::steps::status;
 
 /// How often all files are looked at. Some changes cause no event (network file systems, links further up the path,
-/// lost events). The interval equals the time for which a file must be quiet while it is open for writing. So a file
-/// that two sweeps find in the same new state has been quiet for long enough.
+/// lost events). The interval equals the time for which a file that is open for writing must be quiet before it is
+/// read. So a file that two sweeps find in the same new state has been quiet for long enough.
 const SWEEP: Duration = OPEN_QUIET;
 /// How often to look whether a replaced snapshot is still in use.
 const RECLAIM: Duration = Duration::from_millis(20);

@@ -173,9 +173,9 @@ impl Service {
     }
 }
 
-/// Returns free memory to the system after each burst: thousands of queries that wait for a silent upstream take tens of
-/// megabytes, which the allocator would keep. Threads that allocate at that moment may wait for milliseconds, so this is
-/// done only after a burst.
+/// Returns free memory to the system after each burst: thousands of queries that wait for a silent upstream take tens
+/// of megabytes, which the allocator would keep. Threads that allocate at that moment may wait for milliseconds, so
+/// this is done only after a burst.
 async fn tidy(resolver: Arc<Resolver<QueryObserver>>, stop: CancellationToken) {
     let tidy = async {
         let mut most = 0;

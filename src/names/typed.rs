@@ -94,7 +94,8 @@ fn parse_bare(text: &[u8], name: &mut Name) -> Result<(), Mistyped> {
     if !ends_in_digit {
         // The most common case by far. An IPv4 address ends in a digit, so it is not accepted here.
         match name.parse_text(text) {
-            // Any other mistake involves a character that is not plain, so a plain text needs no further diagnosis.
+            // Every mistake but `Mistyped::Name` involves a character that is not plain. So the error for a plain text
+            // is final.
             Ok(()) if name.is_plain() => return Ok(()),
             Err(error) if text.iter().copied().all(is_plain) => return Err(error.into()),
             _ => {}

@@ -52,8 +52,8 @@ pub enum Decision<'s> {
     Blocked {
         /// The deciding rule.
         by: Matched<'s>,
-        /// Whether the action is NXDOMAIN and may be sent: it is true of every name below, as caches conclude from it
-        /// (RFC 8020), or the rule is answered as written.
+        /// Whether the action is NXDOMAIN, and NXDOMAIN may be sent. It may be sent if every name below is answered
+        /// NXDOMAIN, too, because caches conclude this (RFC 8020); or if the rule has [`Blocking::as_written`].
         nxdomain: bool,
         /// Whether every name below is blocked as well. If not, validators need the true DS and DNSKEY
         /// records of this name.
@@ -91,7 +91,7 @@ pub enum ChainExemption {
     None,
     /// The rules that exceptions on the queried name suppress do not apply.
     Suppressed,
-    /// Only orders and exceptions apply: a rule that is not one of an exception allows the queried name.
+    /// Only orders and exceptions apply: a rule of a list or of an order allows the queried name.
     Lists,
     /// No rule applies: an exception against everything matches the queried name.
     All,

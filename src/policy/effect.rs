@@ -10,7 +10,9 @@ use super::rule::{Action, Ede, Scope};
 use crate::wire::name::Name;
 
 /// The effect of a rule on the queries that it matches. By default, the rule does what its source is configured for.
-/// The order of effects has no meaning; it only decides between several rules of one source with the same trigger.
+/// The comparison of effects only decides between rules of one source and tier that have the same trigger, or that are
+/// patterns: the rule with the lowest effect applies. The default effect is the lowest; the order of the others is
+/// arbitrary.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Effect {

@@ -22,8 +22,8 @@ type RankedImage<'r> = (&'r Image, Ranks<'r>);
 pub(super) struct Evaluation<'r> {
     /// The base, the delta, and the orders.
     pub(super) images: [Option<RankedImage<'r>>; 3],
-    /// The sources that exceptions suppress, by the source of the exception, sorted. `None` for an exception against
-    /// everything.
+    /// For each exception, the sorted indices of the sources that it suppresses; `None` for an exception against
+    /// everything. Indexed by the source of the exception. Empty if all exceptions are against everything.
     pub(super) suppressed: &'r [Option<Box<[usize]>>],
     pub(super) patterns: &'r RankedPatterns,
 }

@@ -31,7 +31,8 @@ struct VerdictEffect {
 /// The verdicts of a snapshot, in all views.
 #[derive(Debug, Default)]
 pub(super) struct Verdicts {
-    /// The first of them are those of the sources with the default effect, in the order of the sources.
+    /// First the verdict with the default effect of each source, in the order of the sources; then those with other
+    /// effects.
     all: Vec<Verdict>,
     numbers: BTreeMap<(usize, Effect), u32>,
     /// The number of exceptions and orders. They precede the lists.
@@ -126,8 +127,8 @@ impl Verdicts {
     }
 }
 
-/// The sources that exceptions suppress, by index of the exception, sorted. `None` for an exception against everything.
-/// `sources` are sorted by kind.
+/// For each exception, the sorted indices of the sources that it suppresses; `None` for an exception against
+/// everything. `sources` are sorted by kind.
 pub(super) fn suppressed(
     sources: &[Arc<Source>],
     index: &HashMap<&str, usize>,

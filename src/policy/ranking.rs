@@ -37,7 +37,8 @@ pub struct LookupResult {
     pub(super) best: u64,
     /// The weight of the rule with the best precedence that covers every name below.
     pub(super) cover: u64,
-    /// The best rank of a rule on some name below that does not answer NXDOMAIN by the action of its source.
+    /// The best rank of the rules on names below, and of the patterns, which may match such names. Rules that answer
+    /// NXDOMAIN by the action of their source, and rules that are logged only, do not count.
     pub(super) other: Rank,
     /// The weight of the best matching exception that suppresses some sources only.
     pub(super) excepted: u64,

@@ -60,8 +60,9 @@ pub(super) struct ClauseRanks {
     sources: Vec<[u32; 2]>,
     /// The ranks of the groups, one view after the other.
     views: Vec<TierRank>,
-    /// All values of the image with their ranks in the default view, to which most clients belong. In the others, a lookup
-    /// ranks each value that it passes: so a view needs little memory, and thousands of them stay in the processor's cache.
+    /// All values of the image with their ranks in the default view, to which most clients belong. In another view,
+    /// a lookup computes the ranks of each value that it passes. So such a view needs memory only for the ranks of the
+    /// groups, and thousands of views stay in the processor's cache.
     values: Box<[RankedValue]>,
 }
 
@@ -76,8 +77,8 @@ struct GroupedClause {
 const NO_GROUP: u32 = u32::MAX;
 
 impl ClauseRanks {
-    /// The clauses of `image` without a view. `verdict` returns the verdict of the clause with this source and effect, or
-    /// `None` if the source does not count.
+    /// The clauses of `image`. They have no ranks until [`add_view`](Self::add_view) adds a view. `verdict` returns the
+    /// verdict of the clause with this source and effect, or `None` if the source does not count.
     pub(super) fn new(
         image: &Image,
         verdict: impl Fn(&str, &Effect) -> Option<ClauseVerdict>,
@@ -219,7 +220,8 @@ impl Ranks<'_> {
         RankedValue::new(self, value, position)
     }
 
-    /// The best rank of a source's rules below a name that counts for `other` of a lookup's result.
+    /// The best rank of the rules that a source has below a name, for [`LookupResult::other`]. Rules that answer
+    /// NXDOMAIN by the action of the source, and rules that are logged only, do not count.
     pub(super) fn other(&self, below: SourceBelow) -> Rank {
         let Some([default, effect]) = self.of.sources.get(usize::from(below.source)) else {
             return NO_RANK;

@@ -115,9 +115,9 @@ pub enum EffectAnswer {
     Records(Box<[LocalRecord]>),
     /// A CNAME record, and the target's records from upstream.
     Cname {
-        /// The target; with `prepend`, its suffix.
+        /// The target of the record. With `prepend`, the name that is appended to the queried name to form the target.
         target: Box<Name>,
-        /// Whether the target is the queried name followed by `target`.
+        /// Whether the record leads to the queried name followed by `target`, and not to `target` itself.
         prepend: bool,
         /// TTL of the CNAME record in seconds.
         ttl_secs: u32,
@@ -193,8 +193,8 @@ impl Blocking {
 /// A list, an order or an exception, with the answer that its rules lead to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// The configured name of a list; [`ORDER`](Self::ORDER) and the id of an order;
-    /// [`EXCEPTION`](Self::EXCEPTION) and the distinguishing part of an exception's name.
+    /// For a list, its configured name. For an order, [`ORDER`](Self::ORDER) followed by its id. For an exception,
+    /// [`EXCEPTION`](Self::EXCEPTION) followed by the distinguishing part of its name.
     pub name: String,
     /// The file that the rules were read from.
     pub path: PathBuf,

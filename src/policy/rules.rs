@@ -23,8 +23,8 @@ pub struct Rules {
     orders: Option<Overlay>,
     /// The patterns of each view, the default one first.
     views: Vec<RankedPatterns>,
-    /// The sources that exceptions suppress, by the source of the exception, sorted. `None` for an exception against
-    /// everything.
+    /// For each exception, the sorted indices of the sources that it suppresses; `None` for an exception against
+    /// everything. Indexed by the source of the exception. Empty if all exceptions are against everything.
     suppressed: Vec<Option<Box<[usize]>>>,
     has_patterns: bool,
 }
@@ -52,9 +52,9 @@ struct Overlay {
 }
 
 impl Rules {
-    /// The rules of `images` without a view. `suppressed` are the sources that each exception suppresses, sorted; `None`
-    /// for one against everything. `verdict` returns the verdict of the clause with this source and effect, or `None` if the
-    /// source is not configured.
+    /// The rules of `images`. They have no view until [`add_view`](Self::add_view) adds one. `suppressed` are the
+    /// sources that each exception suppresses, sorted; `None` for one against everything. `verdict` returns the verdict
+    /// of the clause with this source and effect, or `None` if the source is not configured.
     pub(super) fn new(
         images: Images,
         mut suppressed: Vec<Option<Box<[usize]>>>,
@@ -225,7 +225,7 @@ impl Rules {
     }
 
     /// Merges the rules of the delta or of the orders image into the results. The prefilter rejects most names. Returns
-    /// the flags of the values on the way.
+    /// the flags of all values that were merged, [`OVERRIDES`] and [`LOGS`].
     #[inline]
     fn lookup_overlay(
         &self,
@@ -285,8 +285,9 @@ impl Rules {
     }
 }
 
-/// Merges the rules of an image into the results: those of `names[i]` into `found[place(i)]`. `ranked` returns a value with
-/// the ranks that it has for `names[i]`. Returns the flags of all values on the way.
+/// Walks through an image to each name, and merges the rules for `names[i]` into `found[place(i)]`. The arguments of
+/// `ranked` are `i`, a position and the number of a value; it returns this value, ranked in the view that applies to
+/// `names[i]`. Returns the flags of all values that were merged, [`OVERRIDES`] and [`LOGS`].
 #[inline(always)]
 fn merge(
     image: &Image,

@@ -163,8 +163,8 @@ mod tests {
 
     use super::*;
 
-    /// An admission with a fixed seed. With a random seed, a greedy client and one of the others below would share a
-    /// counter in one run of 3277.
+    /// An admission with a fixed seed. With a random seed, in one of 3277 runs, a client of the test with greedy
+    /// clients would share its counter with a greedy client.
     fn admission(all: usize, per_client: usize) -> Arc<Admission> {
         Arc::new(Admission {
             hasher: SeedableRandomState::fixed(),

@@ -21,8 +21,8 @@ use crate::wire::{Rcode, rtype};
 pub(super) enum Target {
     /// An answer within its TTL, and whether it should be refreshed.
     Answered(Arc<Entry>, bool),
-    /// Upstream did not answer. Without a failure, no query was sent upstream. There may be a stale answer. The last
-    /// field is true if the failure comes from the cache.
+    /// Upstream did not answer. The failure is `None` if upstream was not asked for the target. There may be a stale
+    /// answer. The last field is true if the failure comes from the cache.
     Failed(Option<Arc<Failure>>, Option<Arc<Entry>>, bool),
     /// Upstream must be asked; there may be a stale answer.
     Missing(Option<Arc<Entry>>),
@@ -33,8 +33,8 @@ pub(super) enum Target {
 }
 
 impl Target {
-    /// The result of a lookup in the cache. If the chain up to the alias is stale, the client has waited long enough, so a stale answer about
-    /// the target is sent at once.
+    /// The result of a lookup in the cache. If the chain up to the alias is stale, the client has waited long enough,
+    /// so a stale answer about the target is sent at once.
     pub(super) fn of(lookup: Lookup, is_chain_stale: bool) -> Self {
         match lookup {
             Lookup::Miss(Some(stale)) if is_chain_stale => Self::Stale(stale),
@@ -42,9 +42,10 @@ impl Target {
         }
     }
 
-    /// The target with this key after a resolution, which may be about another name; then that of `lookup`. After the last
-    /// attempt, or if the answer that leads to the target is not kept in the cache, upstream can't be asked for the target.
-    /// `None` if the lookup would have to wait for another thread.
+    /// The target with this key, after a resolution. If the resolution is about another name, `lookup` is called to
+    /// find the target. After the last attempt, or if the answer that leads to the target is not kept in the cache,
+    /// upstream can't be asked for the target. `None` if the lookup would have to wait for another thread and this is
+    /// not the last attempt.
     pub(super) fn after(
         resolution: &Resolution,
         key: KeyRef<'_>,
@@ -103,9 +104,9 @@ struct Sent<'e> {
 }
 
 impl AnswerContext<'_, '_> {
-    /// The answer by a CNAME rule that matches the name at a place. `lookup` finds the answer about the target, given
-    /// whether the chain up to that place is stale. It returns `None` if it would have to wait for another thread; then
-    /// this function also returns `None`.
+    /// Answers by a CNAME rule that matches the queried name, or the name at `place` in the chain. `lookup` finds the
+    /// answer about the rule's target. Its second argument is whether the chain up to `place` is stale. If `lookup`
+    /// would have to wait for another thread, it returns `None`, and this function also returns `None`.
     pub(super) fn alias(
         &self,
         by: Matched<'_>,
@@ -186,8 +187,8 @@ impl AnswerContext<'_, '_> {
         }
     }
 
-    /// Whether the target, or a name that its records lead to, is the queried name or a name of the chain up to the alias. An
-    /// answer with both would be circular.
+    /// Whether the target, or a name that its records lead to, is the queried name or a name of the chain up to the
+    /// alias. The CNAME records of such an answer would form a loop.
     fn leads_back(&self, place: &BlockedAt<'_>, target: &Name, entry: &Entry) -> bool {
         let mut chain = entry.answer.chain();
         self.is_before(place, target) || chain.any(|(name, _)| self.is_before(place, &name))

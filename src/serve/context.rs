@@ -202,8 +202,8 @@ impl<'a> AnswerContext<'a, '_> {
         Ending::Reply(count.into()).into()
     }
 
-    /// Adds to `left_out` the SVCB and HTTPS records that have a blocked target or address hint. Returns the last of them,
-    /// or one for which a rule demands TCP.
+    /// Adds to `left_out` the SVCB and HTTPS records that have a blocked target or address hint. Returns the last of
+    /// them, or one for which a rule demands TCP.
     fn blocked_services(
         &self,
         answer: &Answer,
@@ -278,7 +278,7 @@ impl<'a> AnswerContext<'a, '_> {
 struct BlockedService<'s> {
     /// The rule that blocks its target or one of its address hints.
     by: Matched<'s>,
-    /// Whether the rule denies the owner of the record.
+    /// Whether the rule's action is NXDOMAIN and may be sent for the owner of the record.
     nxdomain: bool,
     /// The offset of the record's data.
     record: usize,
@@ -322,7 +322,8 @@ impl<'a, 's, 'l> Additional<'a, 's, 'l> {
         }
     }
 
-    /// Whether a record is kept, given the offsets of its owner and its data: neither the owner nor the address is blocked.
+    /// Whether a record is kept, given the offsets of its owner and its data: neither the owner nor the address is
+    /// blocked.
     fn passes(&mut self, owner: usize, data: usize) -> bool {
         if self.later.is_final() {
             return true;

@@ -110,8 +110,8 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
 
     /// Answers at most [`BATCH`] messages, received at this dispatcher's time. Each step towards an answer reads memory
     /// that may not be in the processor's cache. Therefore each step is made for all messages before the next step
-    /// begins, so that these reads overlap. Never waits for another thread. `names` is room for the queried names; it need
-    /// not be initialized for each batch.
+    /// begins, so that these reads overlap. Never waits for another thread. `names` is room for the queried names; it
+    /// need not be initialized for each batch.
     pub(super) fn batch<'p, E: BatchExchange>(
         &self,
         messages: impl Iterator<Item = Received<'p, E::Handle>>,
@@ -175,8 +175,8 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
         }
     }
 
-    /// Answers one message. May wait for another thread that writes to the cache. `attempt` says how often the message was
-    /// dispatched before.
+    /// Answers one message. May wait for another thread that writes to the cache. `attempt` says how often the message
+    /// was dispatched before.
     pub(super) fn one<E: Exchange>(
         &self,
         message: Message<'_>,
@@ -197,8 +197,8 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
         self.act(step, message, Some(&asked.query), handle, exchange);
     }
 
-    /// Writes the answer to a message after upstream was asked, or could not be asked. `attempt` says how often the message
-    /// was dispatched before. Never waits for another thread.
+    /// Writes the answer to a message after upstream was asked, or could not be asked. `attempt` says how often the
+    /// message was dispatched before. Never waits for another thread.
     pub(super) fn conclude(
         &self,
         message: Message<'_>,

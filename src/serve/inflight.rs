@@ -157,9 +157,8 @@ impl InFlight {
         }
     }
 
-    /// Ends a query and returns its waiters. If the query has ended before, but a later query for the same key is in
-    /// flight, the outcome ends the later query if it is an answer, but not if it is a failure. `None` if no query was
-    /// ended.
+    /// Ends a query and returns its waiters. The query may have ended before, and a later query for the same key may be
+    /// in flight. An answer then ends the later query; a failure does not. `None` if no query was ended.
     pub fn complete(&self, query_id: &QueryId, outcome: &Outcome) -> Option<Vec<Waiter>> {
         remove(&mut self.lock(&query_id.key), query_id, outcome)
     }

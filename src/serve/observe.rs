@@ -16,8 +16,8 @@ use crate::wire::query::Query;
 /// Observes finished queries. A tuple of observers is an observer. The observer is a type parameter of the data plane,
 /// so calling it needs no dynamic dispatch, and a property that it does not read costs nothing.
 pub trait Observer: Send + Sync + 'static {
-    /// Called exactly once for each message, by the thread that finishes it and before the answer leaves. A worker calls
-    /// it between packets: it must not block, and should not allocate.
+    /// Called exactly once for each message, by the thread that finishes it and before the answer leaves. A worker
+    /// calls it between packets: it must not block, and should not allocate.
     fn finished(&self, query: &Finished<'_>);
 }
 

@@ -45,8 +45,8 @@ impl<O: Observer> Pending<O> {
         self.resolver.resolve(self.client.address, key, stale).await
     }
 
-    /// The answer that follows from the outcome under the current snapshot. The message is pending again if upstream must
-    /// be asked for another name; this happens only a few times.
+    /// The answer that follows from the outcome under the current snapshot. The message is pending again if upstream
+    /// must be asked for another name; this happens only a few times.
     pub fn conclude(mut self, resolution: &Resolution) -> Dispatched<O> {
         let mut out = Vec::with_capacity(512);
         let (message, attempt) = (self.message(), self.attempt);
@@ -69,8 +69,8 @@ impl<O: Observer> Pending<O> {
         }
     }
 
-    /// Dispatches the message again, after its outcome was dropped for lack of room, or was not enough. The cache usually
-    /// has the answer, or a part of it, by then.
+    /// Dispatches the message again, after its outcome was dropped for lack of room, or was not enough. The cache
+    /// usually has the answer, or a part of it, by then.
     pub fn restart(mut self) -> Dispatched<O> {
         self.is_finished = true;
         let begun = self.resolver.begin(self.message(), self.attempt);

@@ -24,7 +24,7 @@ use crate::wire::{Rcode, rtype};
 ///
 /// Allocates nothing if `out` has room for the answer, with four exceptions: [`Step::Resolve`] and [`Step::Refresh`];
 /// an answer of more than sixteen records that has an additional section or blocked services; an answer with more than
-/// four blocked services; a name with more than four exceptions against some sources.
+/// four blocked services; a name to which more than four exceptions apply, not counting exceptions against all sources.
 pub fn respond(
     now: u32,
     client: &Client,
@@ -49,7 +49,7 @@ pub fn respond(
 pub struct Known<'k> {
     /// How asking upstream ended.
     pub resolution: &'k Resolution,
-    /// The cache, which may have the answer about another name that is needed, too.
+    /// The cache. If an answer about another name than that of `resolution` is needed, the cache may have it.
     pub cache: &'k Cache,
     /// Whether the answer must be written with what is known.
     pub is_last: bool,
@@ -203,7 +203,8 @@ pub(super) fn conclude_read(
     finish(&context, written, |key, _| target(key, true), out)
 }
 
-/// The failure of a query for which upstream was asked for another name, again and again.
+/// The failure of a query if, at its last attempt, upstream was asked for another name, and no fresh answer about the
+/// queried name is known.
 const UNKNOWN: Failure = Failure {
     code: code::NO_REACHABLE_AUTHORITY,
     said: None,
@@ -211,8 +212,9 @@ const UNKNOWN: Failure = Failure {
 
 /// Answers with the result of a cache lookup.
 ///
-/// After the first attempt, a stale answer may lead to an alias. Upstream did not answer in time about the queried name, and to
-/// ask again would take all attempts. So the target of the alias is asked for.
+/// After the first attempt, a stale answer that leads to an alias is used at once. Upstream did not answer in time
+/// about the queried name. If it were asked for that name again, no attempt would be left to ask for the target of the
+/// alias. Therefore the target is asked for now.
 fn written<'w>(
     context: &'w AnswerContext<'_, '_>,
     lookup: &'w Lookup,

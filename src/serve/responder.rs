@@ -61,7 +61,7 @@ impl Datagram {
         Client::of_datagram(&self.route)
     }
 
-    /// The same for its next attempt.
+    /// This datagram for its next attempt, without its stale answer.
     pub(super) fn again(self) -> Self {
         Self {
             stale: None,
@@ -122,8 +122,8 @@ impl<O: Observer> Responder<O> {
         restarts
     }
 
-    /// Delivers an outcome to all waiters, at the rate that [`Pace`] permits. Calls `restart` with the datagrams that must
-    /// be dispatched again.
+    /// Delivers an outcome to all waiters, at the rate that [`Pace`] permits. Calls `restart` with the datagrams that
+    /// must be dispatched again.
     pub(super) async fn deliver_paced(
         &self,
         waiters: Vec<Waiter>,

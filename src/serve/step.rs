@@ -37,8 +37,8 @@ pub enum Step {
     Drop(Tally),
     /// `out` holds the answer.
     Reply(Tally),
-    /// `out` holds the answer, with data from the cache that is popular and about to expire, so upstream should be asked
-    /// again.
+    /// `out` holds the answer, with data from the cache that is popular and about to expire, so upstream should be
+    /// asked again.
     Refresh(Key, Tally),
     /// Upstream must be asked; [`conclude`](super::respond::conclude) then writes the answer. The key is that of the
     /// query, or that of the target of an alias. The entry is an answer past its TTL, in case upstream fails.

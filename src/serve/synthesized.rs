@@ -104,8 +104,8 @@ pub(super) fn blocked(
         let target = place.chain(&mut reply, blocking);
         let is_service = matches!(place, BlockedAt::Target { service: true, .. });
         let owner = target.as_ref().map_or(Owner::Question, Owner::Name);
-        // For a service, the records of the rule would be those of the service's target. They are left out, because the
-        // target is not the queried name.
+        // If the blocked name is the target of an SVCB or HTTPS record, the records of the rule would belong to that
+        // target. They are left out, because the target is not the queried name.
         let is_answered = match &blocking.effect_answer {
             None => sinkhole(&mut reply, query.rtype, blocking, owner),
             Some(EffectAnswer::Records(all)) if !is_service => {
@@ -228,8 +228,8 @@ fn records(
     any
 }
 
-/// Writes the sinkhole's addresses of the queried type. False if there are none. A query of type ANY gets the addresses of
-/// both types only if they fit in one message.
+/// Writes the sinkhole's addresses of the queried type. False if there are none. A query of type ANY gets the addresses
+/// of both types only if they fit in one message.
 fn sinkhole(
     reply: &mut Reply<'_, '_, '_>,
     asked: u16,
@@ -277,7 +277,8 @@ pub(super) fn local(
     reply.finish(&[], None);
 }
 
-/// Writes the answer to a query about `name`, which is in a local zone. `alias` is the name if it is not the queried one.
+/// Writes the answer to a query about `name`, which is in a local zone. `alias` is the name if it is not the queried
+/// one.
 pub(super) fn local_records(
     reply: &mut Reply<'_, '_, '_>,
     asked: u16,

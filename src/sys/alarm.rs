@@ -47,8 +47,8 @@ impl Timer {
     fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let fd = timerfd_create(TimerfdClockId::Realtime, flags)?;
-        // SAFETY: an OwnedFd returns the same descriptor for as long as it lives, and the runtime's
-        // registration ends before it does.
+        // SAFETY: an OwnedFd returns the same descriptor for as long as it lives, and the runtime's registration ends
+        // before the OwnedFd is dropped.
         let registered = unsafe { AsyncFd::register(fd) };
         Ok(Self(registered?))
     }

@@ -163,8 +163,8 @@ pub fn edns_support(answer: &[u8], rcode: u16) -> EdnsSupport {
     }
 }
 
-/// Whether the OPT record of a message that is not a valid answer is malformed, or may have been lost. Such a
-/// message may come from a server that does not implement EDNS, whatever the response code is.
+/// For a message that is not a valid answer: whether its OPT record is malformed, or may be missing because the records
+/// can't be read to their end. A server that does not implement EDNS may send such a message, with any response code.
 pub fn has_broken_opt(message: &[u8]) -> bool {
     opt(message) == Opt::Broken
 }

@@ -17,7 +17,8 @@ pub const MAX_LABELS: usize = 127;
 /// chains of thousands of pointers would keep the server busy.
 pub(crate) const MAX_JUMPS: usize = 127;
 
-/// Room for the wire form, and for reading sixteen bytes from any byte of a label, which has at most 63.
+/// Room for the wire form, and for a read of sixteen bytes that starts at any byte of a label. A label has at most 63
+/// bytes.
 const WIRE_ROOM: usize = MAX_NAME + 1 + 63 + 16;
 /// Room for the offsets of labels: a power of two, so that indexing needs no comparison.
 const MAX_STARTS: usize = 128;
@@ -141,7 +142,7 @@ impl Name {
         Ok((name, end))
     }
 
-    /// Replaces the name by that which `read` appends to the root. After an error the name is the root.
+    /// Resets the name to the root, and calls `read`, which appends labels. After an error the name is the root.
     #[inline(always)]
     fn overwrite<T>(
         &mut self,

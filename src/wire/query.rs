@@ -59,8 +59,8 @@ pub struct Query<'p> {
 }
 
 impl<'p> Query<'p> {
-    /// Parses a packet (RFC 1035, section 4; RFC 6891, section 6). The queried name is written to `name`. It is too large
-    /// to be moved from function to function: that took longer than parsing.
+    /// Parses a packet (RFC 1035, section 4; RFC 6891, section 6). The queried name is written to `name`. A
+    /// [`Name`] is too large to be returned: moving it from function to function took longer than the parsing itself.
     ///
     /// # Errors
     /// [`Reject`] with the answer to send. An unknown EDNS version is not an error here: see

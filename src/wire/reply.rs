@@ -48,7 +48,8 @@ pub struct Reply<'q, 'p, 'o> {
     rcode: u16,
     /// The number of records in the answer, authority and additional sections.
     counts: [u16; 3],
-    /// Where the target of the last CNAME record is, which is written in full. Empty if there is none.
+    /// Where the target of the last CNAME record is; empty if there is none. The target is written in full, so that
+    /// pointers can refer to it.
     target: Range<usize>,
 }
 
@@ -245,8 +246,8 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
         additional_at
     }
 
-    /// Appends an upstream answer to a query for the name to which the CNAME record that was written last leads: response
-    /// code, answer and authority section. DNSSEC records are left out, and AD is not set, because no signature covers
+    /// Appends the upstream answer for the target of the last CNAME record: its response code, answer section and
+    /// authority section. DNSSEC records are left out, and AD is not set, because no signature covers
     /// that CNAME record. Names are compressed for this message, because pointers of the upstream answer don't fit it.
     pub fn append(&mut self, answer: &Answer, age: u32, stale_ttl: Option<u32>) {
         self.rcode = answer.rcode();

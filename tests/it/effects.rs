@@ -239,7 +239,7 @@ fn own(action: &EffectAction, ttl_secs: u32) -> Option<EffectAnswer> {
     }
 }
 
-/// A name below that has no rule.
+/// A name without a rule, one label below the given one.
 fn child(name: &Name) -> Name {
     let wire = [b"\x05other", name.wire()].concat();
     Name::parse(&wire, 0).expect("short").0
@@ -441,8 +441,8 @@ fn a_blocked_name_above_one_that_its_list_may_allow_is_not_closed() {
     }
 }
 
-/// What a policy for [`Decision::Blocked`] consists of: rules on names, on a client and with patterns, and exceptions against
-/// one list. The sources are those of [`KINDS`], and two exceptions behind them.
+/// A policy for the tests of [`Decision::Blocked`]. It has rules on names, on a client and with patterns, and
+/// exceptions against one list each. The sources are those of [`KINDS`], followed by two exceptions.
 #[derive(Clone, Debug)]
 struct Mixed {
     actions: [Action; 6],
@@ -451,7 +451,7 @@ struct Mixed {
     clients: Vec<(usize, Effect)>,
     /// Source, effect, and the text that is found in names.
     patterns: Vec<(usize, &'static str, Effect)>,
-    /// Which exception, its name and scope. They are against the sources 0 and 3.
+    /// Rules of exceptions: the number of the exception (see [`AGAINST`]), the name and the scope.
     exceptions: Vec<(usize, Name, Scope)>,
 }
 
@@ -549,7 +549,8 @@ impl Mixed {
         first.map(|(rule, _)| rule)
     }
 
-    /// The action that a name is blocked with, as long as the answer is the action's; `Drop` stands for all other answers.
+    /// The action with which a name is blocked; `None` if it is not blocked. `Drop` stands for all effects that block
+    /// with something else than an action, such as records.
     fn blocks(&self, name: &Name, with_clients: bool, is_stream: bool) -> Option<Action> {
         let (number, effect) = self.decides(name, with_clients)?;
         let source = source(number, self.actions[number]);

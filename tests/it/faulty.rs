@@ -249,7 +249,8 @@ fn queries_leave_with_unpredictable_ports_ids_and_letter_case() {
         assert_eq!(answer.answers[0].name.to_string(), asked);
     }
     let all = upstream.asked();
-    // Each of the two workers has four ports at a time. With one port each, these queries would have two or three ports.
+    // Each of the two workers sends from four ports at a time, and replaces a port after 32 queries. If each worker had
+    // only one port at a time, these 40 queries would have two or three ports.
     let first = all.iter().take(40);
     let ports: BTreeSet<_> = first.map(|asked| asked.peer.port()).collect();
     assert!(ports.len() >= 6, "{ports:?}");

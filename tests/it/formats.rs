@@ -263,7 +263,7 @@ fn the_remedy_for_a_list_in_another_format_is_one_sentence_that_can_be_followed(
             let (report, _) = check(content, keys);
             let (reason, remedy) = report.split_once(". The file is ").expect("a remedy");
             assert!(remedy.starts_with(recognised), "{report}");
-            // No remedy for the first line alone, which would not help.
+            // The message has no remedy for the first line: it would not help, as all lines have the wrong format.
             assert!(reason.ends_with("the first in line 1"), "{report}");
             assert!(
                 !report.contains("comments") && !report.contains("?."),

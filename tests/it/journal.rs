@@ -138,8 +138,8 @@ fn a_change_is_in_the_journal_before_it_is_in_force() {
         until("the list", || is_blocked(server.address, &name));
         let text = fs::read_to_string(&journal).expect("readable");
         let digest = blake3::hash(list.as_bytes()).to_string();
-        // If the disk is so slow that the deadline for a change passes, the change is in force first, and that is an
-        // alarm.
+        // On a slow disk, the journal entry may miss its deadline. Then the change is in force before it is in the
+        // journal, and an alarm reports that.
         let slow = server
             .log()
             .contains("in force before it is in the journal");

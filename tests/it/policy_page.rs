@@ -34,7 +34,7 @@ const KINDS: [Kind; 8] = [
     Kind::Block,
 ];
 
-/// The actions of effects, in the order in which the engine sorts effects of one tier.
+/// The actions of effects. The engine sorts effects that have the same [`Tier`] in this order.
 const ACTS: [Act; 15] = [
     Act::Source,
     Act::Block(Action::Nxdomain),
@@ -192,8 +192,8 @@ fn snapshot(policy: &Policy, views: &[View]) -> Snapshot {
 #[derive(Debug)]
 struct Described {
     source: usize,
-    /// More than one if the rule is redundant: a rule of the same source with the same effect and a wider trigger may
-    /// be in its place.
+    /// The trigger of the rule, and wider triggers of rules of the same source with the same effect. Such a wider rule
+    /// makes this rule redundant, and the engine may report the wider rule in its place.
     triggers: Vec<String>,
     effect: String,
 }
@@ -222,7 +222,8 @@ fn pattern(text: &str) -> String {
     text.replace('.', r"\.")
 }
 
-/// No criterion tells patterns with the same effect apart: all that are found in one of the names are the trigger.
+/// The trigger of a rule with a pattern: all patterns that are found in one of the names. No criterion distinguishes
+/// patterns of one source with the same effect, so any of them may be reported.
 fn patterns(mut found: Vec<String>) -> String {
     found.sort_unstable();
     found.dedup();
@@ -406,8 +407,8 @@ fn addresses() -> impl Strategy<Value = IpAddr> {
 
 fn networks() -> impl Strategy<Value = (IpAddr, u8)> {
     (addresses(), prop::sample::select(vec![8_u8, 16, 24, 32])).prop_map(|(address, len)| {
-        // The engine adds 96 to the length of IPv4 prefixes. IPv6 prefixes are that much longer here, so that some of
-        // both are equally long.
+        // The engine adds 96 to the length of IPv4 prefixes. The test adds 96 to the length of most IPv6 prefixes, so
+        // that the engine also compares IPv4 and IPv6 prefixes of the same length.
         let len = match address {
             IpAddr::V4(_) => len,
             IpAddr::V6(_) if len == 8 => 32,

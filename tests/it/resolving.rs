@@ -1,4 +1,5 @@
-//! Answers of upstream: cached whole, asked for once, and stale ones served when upstream fails.
+//! Answers of upstream: they are cached whole, equal queries are sent once, and stale answers are served when upstream
+//! fails.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -90,7 +91,8 @@ fn equal_queries_are_sent_once() {
             assert_eq!(asked.join().expect("an answer"), ["192.0.2.1"]);
         }
     });
-    // Because of the wait, the pool may have retried at its only server. The retries belong to one query.
+    // Upstream answered only when all clients were waiting. Until then, the upstream pool may have retried at its only
+    // server. These retries belong to one query.
     let first: Vec<_> = upstream.asked().iter().map(name).collect();
     assert!(
         first.iter().all(|name| name == "same.example") && first.len() <= 3,

@@ -139,7 +139,7 @@ fn a_query_in_flight_is_answered_before_the_server_ends() {
     let asks = std::thread::spawn(move || addresses(address, "slow.example"));
     until("upstream is asked", || !upstream.asked().is_empty());
     server.signal("TERM");
-    // The worker has ended, and the pool asks in its place.
+    // The worker has ended and has handed its query over to the upstream pool, which sends it again.
     until("upstream is asked again", || upstream.asked().len() > 1);
     gate.store(true, Ordering::Relaxed);
     assert_eq!(asks.join().expect("an answer"), ["192.0.2.1"]);

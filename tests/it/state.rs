@@ -231,7 +231,7 @@ fn kept_rules_apply_where_a_lists_new_path_does_not_exist() {
     let status = server.status();
     let alarm = status["lists"][0]["alarm"].as_str().expect("an alarm");
     assert!(alarm.contains("typo: No such file"), "{alarm}");
-    // The file appears with as many rules: no guard rejects it.
+    // The new file appears. It has as many rules as are in force, so no guard rejects it.
     server.replace("typo", "other.example\n");
     until("the new file", || {
         is_blocked(server.address, "other.example")

@@ -96,7 +96,7 @@ fn a_file_that_is_still_being_written_is_not_read_until_it_is_closed() {
     server.replace("marks", "m.example\nn.example\n");
     until("the other list", || is_blocked(server.address, "n.example"));
     let is_taken = is_blocked(server.address, "new.example");
-    // If the machine paused for so long, the server may treat the file as one that its writer keeps open.
+    // If the machine paused for OPEN_QUIET, the server may have read the file, although its writer still has it open.
     assert!(!is_taken || opened.elapsed() >= OPEN_QUIET);
     assert!(is_taken || is_blocked(server.address, "b.example"));
     file.write_all(b"ple\n").expect("written");

@@ -135,7 +135,7 @@ fn an_outage_of_all_upstream_servers_is_an_alarm_and_a_log_line_at_each_end() {
     let log = server.logged("no upstream server gives usable answers");
     assert_eq!(begun(&log), 1, "{log}");
     is_up.store(true, Ordering::Relaxed);
-    // It ends without queries of clients.
+    // The alarm ends even if no client sends a query.
     until("the end", || server.status()["degraded"] == false);
     until("its log line", || server.log().contains("answers again"));
     let log = server.log();

@@ -236,7 +236,7 @@ fn section_5_6_the_longest_prefix_precedes_and_ipv4_prefixes_are_longer_by_96() 
         decides(&clients, &["x.test"], &[]),
         "zone1: client 192.0.2.0/24 passes"
     );
-    // 16 + 96 is longer than 111, and shorter than 113.
+    // With 96 added, the IPv4 prefix of length 16 counts as 112: longer than 111, and shorter than 113.
     let addresses = ["198.51.100.1", "2001:db8::1"];
     let families = zones(&[&["answer 198.51.0.0/16", "answer 2001:db8::/111"]]);
     assert_eq!(

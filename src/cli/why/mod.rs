@@ -100,7 +100,7 @@ pub(super) fn run(choice: &Choice, args: &WhyArgs, out: &mut impl Write) -> Resu
         let note = "no running server was asked: this is by the present files";
         explanation.notes.push(note.to_owned());
     }
-    // Paths of the past may be relative to another working directory.
+    // With `--at`, paths are not changed: the paths in the journal may be relative to another working directory.
     if args.at.is_none() && config.origin != Origin::BuiltIn {
         explanation.make_paths_absolute();
     }

@@ -1,5 +1,5 @@
-//! Finds `except` names of a target that another target of the same order blocks. The time grows linearly with the
-//! number of names.
+//! Finds contradictions in an order: a target excepts names (`except`), but another target of the same order blocks
+//! them. The time grows linearly with the number of names.
 
 use std::collections::HashMap;
 

@@ -144,7 +144,7 @@ impl Requests {
         &self.open
     }
 
-    /// The request that `waiter` holds waits for the rollback or release that has begun.
+    /// Makes the request in `waiter` wait for the rollback or release that has begun.
     pub(crate) fn await_rollback(&mut self, waiter: RollbackWaiter) {
         self.rollback = Some(waiter);
     }

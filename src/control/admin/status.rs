@@ -96,7 +96,7 @@ pub struct ListStatus {
     pub scope: Scope,
     /// Which version is in force.
     pub state: ListHealth,
-    /// The generation of a rollback that holds it.
+    /// If a rollback holds the list: the generation that was rolled back to.
     #[serde(default)]
     pub held_as: Option<u64>,
     /// Why the newest version is not in force, or that the version in force is too old.

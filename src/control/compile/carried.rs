@@ -50,8 +50,9 @@ impl Old {
         self.0.find(name).map(|(_, source)| source)
     }
 
-    /// The base's rules of the lists for which `number` returns a number, except lists that the delta has. `None` if there
-    /// are none. Their clauses are added to `clauses`.
+    /// The rules in the base of the lists that are carried over, except lists that the delta has. `number` returns the
+    /// new number of a list that is carried over, and `None` for any other list. Adds the clauses of the rules to
+    /// `clauses`. Returns `None` if there are no such rules.
     ///
     /// # Errors
     /// If there are too many clauses.
@@ -94,8 +95,8 @@ impl Old {
         Ok(triggers)
     }
 
-    /// The new number of each clause of the delta, for the lists for which `number` returns a number. The clauses are added
-    /// to `clauses`.
+    /// The new number of each clause of the delta. `number` returns the new number of a list; if it returns `None`, the
+    /// clauses of that list get no number. All other clauses are added to `clauses`.
     ///
     /// # Errors
     /// If there are too many clauses.

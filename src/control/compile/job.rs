@@ -183,7 +183,7 @@ impl Job {
 /// A base that waits to come into force.
 pub(crate) struct NewBase {
     pub(crate) wanted: Vec<Wanted>,
-    /// The provenance that the delta had of lists that are in the base now.
+    /// The provenance of the lists that have moved from the delta into this base, as the delta had it.
     pub(crate) moved: Vec<ImageSource>,
     pub(crate) for_pending: bool,
     pub(crate) base: Base,

@@ -300,7 +300,7 @@ impl Name {
             left_out[source] == is_change
         });
         if !self.base.is_empty() {
-            // A list of the base has no other rules.
+            // Lists whose rules come from the base have no rules from other inputs, so this adds no duplicates.
             rules.append(&mut self.base);
             rules.sort_unstable();
         }

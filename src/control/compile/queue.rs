@@ -45,7 +45,7 @@ pub(crate) struct CompileQueue {
     wanted: Vec<Wanted>,
     /// The lists of the delta are to be moved into the base.
     delta_is_full: bool,
-    /// The number of rules in the delta when moving it failed, and the reason.
+    /// If the lists of the delta could not be moved into the base: the number of its rules then, and the reason.
     pub(crate) overfull: Option<(u64, String)>,
     progress: Progress,
     pub(crate) compiled: (mpsc::Sender<Compiled>, mpsc::Receiver<Compiled>),

@@ -79,7 +79,7 @@ struct Work<'p> {
     plan: &'p Plan,
     protected_names: ProtectedNames,
     old: Old,
-    /// The clause of a list with the default effect has the number of the list.
+    /// The clauses of the new image. For each list, the clause with the default effect has the same number as the list.
     clauses: ClausesBuilder,
     /// In the order of the plan's lists.
     states: Vec<ListState>,

@@ -41,7 +41,7 @@ pub struct GuardPolicy {
 }
 
 impl GuardPolicy {
-    /// Reads the files of the configuration. The good lines of a file with problems count.
+    /// Reads the files of the configuration. If a file has bad lines, its good lines are used nevertheless.
     pub fn read(config: &Config) -> Self {
         Self::read_after(None, config)
     }

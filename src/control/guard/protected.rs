@@ -76,7 +76,8 @@ impl From<&List> for Guarded {
 /// The value of an index if there is no such name.
 const NONE: u32 = u32::MAX;
 
-/// The index entry of one name: the first protected name on it for each scope, and the first one below it.
+/// The index entry of one name. For each scope, it has the first protected name that is equal to this name and has that
+/// scope. It also has the first protected name below this name.
 #[derive(Clone, Copy, Default)]
 struct Node {
     exact: Firsts,

@@ -140,7 +140,7 @@ impl JournalFile {
         let head = read_head(path).ok().flatten();
         if let Some(head) = head.as_ref().filter(|head| head.number > last.number) {
             found.missing = Some((last.number + 1, head.number));
-            // New entries continue the missing ones, in case these are found again.
+            // The numbers and hashes of new entries continue after the missing ones, in case these are found again.
             last.number = head.number;
             last.hash.clone_from(&head.hash);
         } else if len > 0 {
@@ -442,7 +442,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_not_reported_as_written_before_the_disk_has_it() {
-        // To this file, a write of its default value succeeds, and a sync fails, as on a disk that breaks in between.
+        // Writing its default value to this file succeeds, and a sync fails, as on a disk that breaks between the two.
         let path = Path::new("/proc/self/coredump_filter");
         let file = OpenOptions::new().read(true).write(true).open(path);
         let mut journal = JournalFile {

@@ -11,8 +11,8 @@ pub(super) type Dated<E> = (Timestamp, u64, E);
 
 /// Returns the entries to write to the new file: first those that were sealed for the previous file but are not in it.
 /// If no generation is among them, the generation `in_force` is added. `ours` is the record of the previous file, and
-/// `theirs` is that of the new file. The entry of the first generation is replaced by entries that turn `theirs` into
-/// `ours`.
+/// `theirs` is that of the new file. The first generation is recorded with all differences between the two records, so
+/// that `theirs` becomes equal to `ours`.
 pub(super) fn events(
     ours: Record,
     theirs: &mut Record,

@@ -251,8 +251,8 @@ impl Session {
             return self.apply_next_start(event, skipped);
         }
         if self.is_followed {
-            // Changes that did not fit into memory are part of the generation that followed, and the entry `lost` comes
-            // after it. So they are missing before that generation.
+            // Changes that did not fit into memory are recorded with a later generation, and the entry `lost` comes
+            // after that one. So the entries that are missing belong between this generation and that one.
             if matches!(event, Event::Lost { .. }) {
                 self.incomplete = self.incomplete.or(Some(self.ran));
             }

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use super::draft::Draft;
 use super::entry::Event;
 
-/// The limit for waiting entries, counted in states of orders; each entry counts as 16 states more. Beyond the limit,
-/// each new generation replaces the last one that waits: only the new one is recorded, with the changes of both, and
-/// the entry that is missing counts as lost.
+/// The limit for waiting entries. Each entry counts as 16. The entry of a generation counts as 1 more for each order,
+/// because it has the states of all orders. Beyond the limit, each new generation replaces the last one that waits:
+/// only the new one is recorded, with the changes of both, and the entry that is missing counts as lost.
 const MOST: usize = 1 << 20;
 
 /// An entry to be written.

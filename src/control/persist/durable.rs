@@ -136,8 +136,8 @@ impl NewFile {
     }
 }
 
-/// Gives a file the owner, group and mode of another one. Only root can change the owner. This is enough, as only root
-/// changes another user's order: all other users keep the owner as it is.
+/// Gives a file the owner, group and mode of another one. Only root can give a file to another user: for any other
+/// user, this fails unless `from` belongs to that user. That is enough, as only root changes the orders of other users.
 fn inherit(from: &Path, to: &File) -> io::Result<()> {
     let before = fs::metadata(from)?;
     fchown(to, Some(before.uid()), Some(before.gid()))?;

@@ -82,8 +82,8 @@ pub fn snapshot(
     snapshot
 }
 
-/// Joins rules into one image: from `kept` the rules of those sources whose name `keeps` selects, and all rules of the
-/// images in `fresh`, each of which has a single list.
+/// Joins rules into one image: the rules of `kept` whose sources have names that `keeps` selects, and all rules of the
+/// images in `fresh`. Each of these images has a single list.
 ///
 /// # Errors
 /// If an image can't hold all rules.

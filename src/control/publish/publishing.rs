@@ -100,8 +100,8 @@ impl Publication {
         self.images.delta = Some(delta.into());
     }
 
-    /// The images of the next generation: those of an earlier one, or those in force with other rules of orders, or
-    /// with other lists whose rules do not count.
+    /// Sets the images of the next generation. They are those of an earlier generation, or the images in force with one
+    /// change: the rules of orders are others, or other lists are marked as not in force.
     pub(crate) fn set_images(&mut self, images: Images) {
         self.images = images;
     }

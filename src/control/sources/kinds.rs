@@ -68,7 +68,8 @@ impl Kinds {
         self.names.remove(name);
     }
 
-    /// Forgets the names that lists of a configuration have: these lists are no longer sources of a kind.
+    /// Removes the lists of a configuration from the names of sources: they now belong to the configuration, and not to
+    /// a kind.
     pub(crate) fn give_up(&mut self, config: &Config) {
         for list in &config.lists {
             self.names.remove(&list.source.name);

@@ -38,9 +38,9 @@ use super::watch::{CLOSED_QUIET, OPEN_QUIET, REQUESTED_QUIET};
 pub(crate) struct FollowedFile<S> {
     state: ReadState<S>,
     due: Option<Due>,
-    /// A look that is to be made, other than before reading.
+    /// A look that is to be made for another reason than to read the file.
     look: Option<Look>,
-    /// A look that is under way, other than before reading.
+    /// A look that is under way for another reason than to read the file.
     looking: Option<Look>,
     /// The state found by the last look; `None` if there was none, or if the file can't be looked at.
     looked: Option<S>,
@@ -295,7 +295,7 @@ impl<S: Copy + PartialEq> FollowedFile<S> {
         self.due.is_some() || self.is_checking()
     }
 
-    /// Whether the file has been due, and the look before it is read is wanted, is under way, or has just ended.
+    /// Whether the file was due, and the look before reading has not started yet, is under way, or has just ended.
     pub(crate) fn is_checking(&self) -> bool {
         matches!(self.state, ReadState::Checking { .. } | ReadState::Settled)
     }
@@ -377,7 +377,8 @@ mod tests {
         Left,
     }
 
-    /// A file whose state 1 is known, after these steps; and when it is due, from now on, in milliseconds.
+    /// Takes these steps with a file whose content in state 1 is known. Returns the file, and in how many milliseconds
+    /// it is due.
     fn after(steps: &[Step]) -> (FollowedFile<u8>, Option<u128>) {
         let mut file = FollowedFile::default();
         file.set_looked(Some(1));

@@ -135,8 +135,8 @@ impl Control {
             .request_pending(&request.accept, &mut self.requests.tickets);
     }
 
-    /// The configuration, but with the lists of the one in force, which a rollback holds; and the problem to report if
-    /// its own lists differ from those.
+    /// Replaces the lists of a new configuration by those of the configuration in force, which a rollback holds. Also
+    /// returns the problem to report, if the new configuration had other lists.
     pub(super) fn without_held(
         &self,
         config: Config,

@@ -181,8 +181,8 @@ impl ValueFormat {
         u64::from(self == Self::Each)
     }
 
-    /// The number of bits of the common value and of the tails, if `explicit` of `count` children have another value or
-    /// children.
+    /// The number of bits of the common value and of the tails in a bucket of `count` children. Of these, `explicit`
+    /// have children, or a value other than the common one.
     fn bits(self, count: usize, explicit: usize) -> usize {
         let tails = if self == Self::Each { count } else { explicit };
         (self.head_bytes() - 1) * 8 + tails * self.tail_bits() as usize

@@ -59,7 +59,7 @@ pub enum TooLarge {
     /// The patterns of all sources are too much work for a lookup.
     #[error("the patterns of {list} are too much work for each query: {why}")]
     PatternWork {
-        /// The source, given that those before it count, too.
+        /// The source whose patterns exceed the limit, together with the patterns of the sources before it.
         list: Box<str>,
         /// The limit that they exceed.
         why: TooMuchWork,

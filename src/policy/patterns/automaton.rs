@@ -105,7 +105,8 @@ impl Automaton {
     }
 }
 
-/// A pattern that matches from the start of a text, where the given one matches anywhere.
+/// Makes a pattern that is matched from the start of a text, but finds the given pattern anywhere in it. Puts a
+/// repetition of any bytes before the given pattern, unless the pattern begins with `^`.
 fn anywhere(pattern: &Hir) -> Hir {
     let needed = pattern.properties().look_set_prefix();
     match needed.contains(Look::Start) {

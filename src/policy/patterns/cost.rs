@@ -1,4 +1,4 @@
-//! The bound of the work that all patterns of an image are for one lookup.
+//! Limits the work of one lookup that is caused by all patterns of an image together.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,7 +9,7 @@ use super::limits::{
 };
 use super::text::MAX_WINDOWS;
 
-/// The work that some sets of patterns are for a search, whatever the name is.
+/// The maximum work that some sets of patterns can cause in one search, whatever the name is.
 #[derive(Debug, Default)]
 pub struct SearchCost {
     sets: usize,
@@ -28,7 +28,7 @@ pub enum TooMuchWork {
     /// Too many sets.
     #[error("more than {MAX_SETS} lists and tiers have patterns; join some of these lists")]
     Sets,
-    /// Too many patterns have no text of three characters that the names they match must contain.
+    /// The automata of patterns without a literal are too many or too large. They are run for every name.
     #[error(
         "its patterns and those before it without a fixed text of three characters, which are matched against every \
          name, need more than {MAX_UNFILTERED_AUTOMATA} automata or {} KiB; add a text that the names must contain",
@@ -88,7 +88,7 @@ impl SearchCost {
     }
 }
 
-/// The sum over as many windows as a name has, if it has the worst ones.
+/// The sum of the [`MAX_WINDOWS`] highest counts. A name without escapes has no more windows.
 fn worst(by_window: &HashMap<u32, usize>) -> usize {
     let mut counts: Vec<_> = by_window.values().copied().collect();
     if counts.len() > MAX_WINDOWS {

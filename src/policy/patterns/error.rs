@@ -42,7 +42,7 @@ pub enum Problem {
     /// The pattern's automaton is too large.
     #[error("needs an automaton that is too large; use smaller counts in braces, or split it")]
     TooLarge,
-    /// Too many patterns have no text of three characters that the names they match must contain.
+    /// Too many patterns have no literal: no fixed text of at least three characters that matching names must contain.
     #[error(
         "is the {nth} pattern without a fixed text of three characters, and at most {max} are allowed, because they \
          are matched against every name; add a text that the names must contain",

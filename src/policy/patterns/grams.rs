@@ -179,7 +179,8 @@ impl Grams {
         })
     }
 
-    /// The windows at which a literal is compared that is a whole pattern, once for each such literal.
+    /// For each literal that is a whole pattern, the windows at which it is compared. A window that several of these
+    /// literals have is repeated.
     pub(super) fn compared(&self) -> impl Iterator<Item = u32> {
         let patterns = self.entries.iter();
         let patterns = patterns.filter(|entry| matches!(entry.target, Target::Pattern(_)));

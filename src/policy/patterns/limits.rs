@@ -23,10 +23,12 @@ pub(super) const MAX_UNFILTERED_AUTOMATA: usize = 64;
 pub(super) const MAX_UNFILTERED_MEMORY: usize = 1 << 20;
 
 /// The maximum number of automata that the 253 worst windows lead to. A name has no room for the literals of all these
-/// windows; 5,000 patterns like those of public lists have 347 by this count, and 2,354 if they consist of 16 syllables.
+/// windows. Of 5,000 patterns like those of public lists, these windows lead to 347 automata; if all texts of the
+/// patterns are built from the same 16 syllables, to 2,354.
 pub(super) const MAX_FILTERED_RUNS: usize = 4096;
 
-/// The maximum number of literals that are compared at the 253 worst windows, of patterns that are nothing but a literal.
+/// The maximum number of literals that are compared at the 253 worst windows. Only literals that are whole patterns
+/// count.
 pub(super) const MAX_COMPARED: usize = 1 << 14;
 
 /// Very different names. A pattern that matches all of them is taken for one that matches all names.

@@ -169,7 +169,7 @@ impl PatternSet {
         self.grams.memory() + automata.map(Automaton::memory).sum::<usize>()
     }
 
-    /// Adds the work that the set is for a search.
+    /// Adds the work that the set can cause in a search.
     pub fn add_cost(&self, cost: &mut SearchCost) {
         cost.add(&self.grams, &self.unfiltered);
     }
@@ -199,7 +199,7 @@ impl PatternSet {
         work: &mut Work,
     ) {
         let text = name.as_bytes();
-        // The automata that were run, so that a literal can't be repeated to cost more.
+        // The automata that were run. None is run twice, so a name with a repeated literal does not cost more.
         let mut done = [0_u64; MAX_AUTOMATA.div_ceil(64)];
         let mut next = Some(at);
         while let Some(at) = next {

@@ -115,7 +115,8 @@ pub(super) fn any() -> Hir {
     Hir::class(Class::Bytes(ClassBytes::new(ranges)))
 }
 
-/// Removes `^.*` at the start and `.*$` at the end, because patterns are searched for anyway. Of `^.+`, one byte is kept.
+/// Removes `^.*` at the start and `.*$` at the end, because patterns are searched for anywhere. Of `^.+`, one byte is
+/// kept.
 fn trim(hir: Hir) -> Hir {
     let HirKind::Concat(parts) = hir.kind() else {
         return hir;

@@ -283,7 +283,7 @@ fn an_attacker_who_knows_the_patterns_can_not_exceed_the_bound() {
         let runs = runs.min(16 * windows + set.unfiltered.len());
         assert!(work.steps <= runs * (len + 1), "{name}: {work:?}");
     }
-    // Each automaton is run once, not for each place of its literal. That of the last three begins with it.
+    // Each automaton is run once, not for each place of its literal. The last three patterns begin with their literal.
     for (from, to) in [(300, 380), (380, 383)] {
         let set = PatternSet::new(&patterns[from..to]).expect("valid patterns");
         let text = text(&names[0]);
@@ -331,7 +331,7 @@ fn the_work_of_many_sets_is_limited() {
     let alike: Vec<_> = alike.into_iter().flatten().collect();
     let (sets, why) = most(&alike);
     assert_eq!(why, TooMuchWork::Filtered);
-    // Patterns with a short distance from the start have other literals.
+    // Patterns with few characters between `^` and the text have other literals.
     assert!((75..=86).contains(&sets), "{sets} sets");
 }
 

@@ -49,8 +49,8 @@ impl<'k> KeyRef<'k> {
         }
     }
 
-    /// The key of a name by which a rule replaces the queried one. No signatures are needed: they don't cover the
-    /// replacement.
+    /// The key of the query for the target of an alias. Signatures are not requested, because they don't cover the
+    /// CNAME record of the rule.
     pub(in crate::serve) fn of_alias(query: &Query<'_>, target: &'k Name) -> Self {
         Self {
             name: target.wire(),

@@ -22,8 +22,8 @@ pub enum Again {
     OtherCase,
     /// Without EDNS, which it refuses.
     WithoutEdns {
-        /// Whether the refusal is certain. It is only likely if the response is doubtful, did not match the query in
-        /// full, or came while EDNS is proven.
+        /// Whether the refusal is certain. It is likely but not certain in each of these cases: the response is
+        /// doubtful or can't be read; it did not match the query in full; it came while EDNS is proven.
         is_certain: bool,
     },
 }

@@ -13,8 +13,8 @@ use super::server::Server;
 use crate::serve::cache::Key;
 use crate::wire::ask::Dialect;
 
-/// After this many consecutive checks that found not all servers failing, an outage ends, even if no server answers the
-/// query for the root.
+/// An outage ends after this many consecutive checks in which at least one server was not failing, even if no server
+/// answers the query for the root.
 const CALM: u32 = 10;
 
 /// One server as `status` shows it.
@@ -83,7 +83,8 @@ impl Pool {
 #[derive(Debug, Default)]
 pub struct OutageWatch {
     is_out: bool,
-    /// How many checks in a row found not all servers failing, while no server answered the query for the root.
+    /// The number of consecutive checks in which at least one server was not failing, while no server answered the
+    /// query for the root.
     calm: u32,
 }
 

@@ -207,7 +207,8 @@ impl Outbox {
         &mut self.drafts[self.count]
     }
 
-    /// Adds the draft to the datagrams to send: by `route`, or to the peer that the socket is connected to.
+    /// Adds the draft to the datagrams to send. It is sent by `route`, or, if that is `None`, to the peer that the
+    /// socket is connected to.
     ///
     /// # Panics
     /// If the outbox is full.

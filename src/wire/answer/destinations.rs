@@ -28,7 +28,7 @@ pub(super) struct Destinations {
 /// The A or AAAA records that answer the question.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct AddressRecords {
-    /// The place of the first one among the offsets of TTL fields.
+    /// The index of the first record's TTL field in the answer's list of TTL fields.
     pub(super) first: u16,
     pub(super) count: u16,
 }
@@ -46,9 +46,9 @@ pub(super) struct DestinationCounts {
 }
 
 impl Destinations {
-    /// Records the target and the address hints of an SVCB or HTTPS record, whose data starts at `data_at` and ends with the
-    /// message. A target that is the owner is left out (RFC 9460, section 2.5). `None` if the data is malformed, or there are
-    /// too many such records or hints.
+    /// Adds the target and the address hints of an SVCB or HTTPS record, whose data starts at `data_at` and ends with
+    /// the message. A target that is the owner is left out (RFC 9460, section 2.5). `None` if the data is malformed, or
+    /// there are too many such records or hints.
     pub(super) fn note_service(&mut self, message: &[u8], data_at: usize) -> Option<()> {
         let (target, params) = Name::parse(message, data_at + 2).ok()?;
         self.services += 1;
@@ -63,7 +63,7 @@ impl Destinations {
         (hints <= MAX_HINTS).then_some(())
     }
 
-    /// Records the address hints in the parameters of a record (RFC 9460, section 7.3), which start at `at`. Ends at a
+    /// Adds the address hints in the parameters of a record (RFC 9460, section 7.3), which start at `at`. Ends at a
     /// malformed parameter: clients ignore records with one (section 2.2).
     fn note_hints(&mut self, message: &[u8], data_at: usize, mut at: usize) {
         while let Some((key, len)) = read_u16(message, at).zip(read_u16(message, at + 2)) {

@@ -36,10 +36,10 @@ pub fn is_cut(message: &[u8]) -> bool {
 /// An upstream answer to one question.
 #[derive(Debug)]
 pub struct Answer {
-    /// One block, because each further block would cost an access to memory: the message with clamped TTLs;
-    /// the offsets of its TTL fields, two bytes each; the offsets of the target and the TTL of each hop; the
-    /// offsets of the targets of SVCB and HTTPS records; the offsets of the data of such a record and of an address hint in
-    /// it, for each hint.
+    /// One block, because each further block would cost an access to memory: the message with clamped TTLs; the offsets
+    /// of its TTL fields, two bytes each; the offsets of the target and the TTL of each hop; the offsets of the targets
+    /// of SVCB and HTTPS records; and for each address hint, the offset of the data of its record and the offset of the
+    /// hint.
     bytes: Box<[u8]>,
     wire_len: u16,
     ttl_count: u16,

@@ -8,8 +8,8 @@ use super::records::{ParsedResponse, Record};
 use crate::wire::name::Name;
 use crate::wire::rtype;
 
-/// Whether data has the form that its type requires. Checks addresses, texts, and the types whose data has names, which
-/// must not be compressed; any data of other types is accepted.
+/// Whether data has the form that its type requires. Checks A, AAAA, TXT, SVCB, HTTPS, and the types of `RdataLayout`;
+/// names in the data must not be compressed. For any other type, all data of up to 65,535 bytes is accepted.
 pub fn is_well_formed(rtype: u16, data: &[u8]) -> bool {
     if data.len() > usize::from(u16::MAX) {
         return false;

@@ -182,7 +182,8 @@ impl<'m> Writer<'m> {
                 }
             }
         }
-        // A reply is checked owner by owner. The sort is stable.
+        // A reply is checked owner by owner, so the records of one owner must be adjacent. The sort is stable: A
+        // records of an owner stay before AAAA records.
         records.sort_by_key(|(place, _)| *place);
         for (_, record) in records {
             // A reply may leave out any of these records, so none may point to another.

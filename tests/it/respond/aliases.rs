@@ -444,7 +444,8 @@ fn no_answer() -> Failure {
     }
 }
 
-/// Has the chain that ends at second 20, and the garden's address, which ends at second 300.
+/// A harness with two answers in its cache: the chain, whose TTL ends at second 20, and the garden's address, whose TTL
+/// ends at second 300.
 fn with_stale_chain(lists: impl IntoIterator<Item = List>) -> Harness {
     let harness = with_garden(lists);
     harness.learn(ask("www.shop.example", A), chained(A));

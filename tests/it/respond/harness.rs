@@ -207,7 +207,7 @@ impl Harness {
         self.conclude_with(now, ask, known)
     }
 
-    /// The same, by anything that is known.
+    /// The same; `known` also has the cache, and whether this is the last attempt.
     pub(super) fn conclude_with(&self, now: u32, ask: Ask<'_>, known: Known<'_>) -> Outcome {
         let packet = ask.packet();
         let mut out = b"leftovers of another answer".to_vec();

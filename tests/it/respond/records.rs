@@ -331,7 +331,7 @@ fn nxdomain_as_written_is_sent_although_a_name_below_is_allowed() {
     assert_eq!(rcode([allow, wall(true)]), ResponseCode::NXDomain);
     let allow = list("ok").allowing().exact("good.bad.example");
     assert_eq!(rcode([allow, wall(false)]), ResponseCode::NoError);
-    // Rules of a policy zone get this from their source, not from their effect.
+    // In a policy zone, the source sets `as_written` for all its rules; their effects do not.
     let zone = list("zone").action(Action::Nxdomain).exact("bad.example");
     let zone = zone.with(|blocking| blocking.as_written = true);
     assert_eq!(rcode([zone, list("other")]), ResponseCode::NXDomain);

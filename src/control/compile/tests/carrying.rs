@@ -1,4 +1,4 @@
-//! Tests: what rules are carried over with.
+//! Tests of rules that are carried over: their effects, and the image that they come from.
 
 use std::fs;
 

@@ -1,7 +1,8 @@
 //! Finds the names for which clients get different answers under two policies.
 //!
-//! By rules on names, answers differ only at or below a name that has a rule in either policy. So each of these names is
-//! looked up in both policies, and with it an invented name below it that has no rule, as a sample of all others below.
+//! Rules on names make answers differ only at or below a name that has a rule in either policy. So each of these names
+//! is looked up in both policies, and with it an invented name below it that has no rule, as a sample of all others
+//! below.
 //! Rules on networks and patterns are compared as rules.
 
 use std::hash::{BuildHasher, RandomState};
@@ -75,8 +76,8 @@ pub struct Summary {
     pub counts: CountsBySource,
     /// The rules on networks and patterns that differ.
     pub triggers: Vec<TriggerDifference>,
-    /// The settings that differ, of those that affect answers for all names. All that differ if there are rules on networks
-    /// or patterns, as every setting of a list may then do so.
+    /// The settings that differ and affect answers for all names. If either policy has rules on networks or patterns,
+    /// these are all settings that differ, because then every setting of a list may affect answers for any name.
     pub settings: Vec<Setting>,
 }
 
@@ -87,8 +88,10 @@ impl Summary {
     }
 }
 
-/// Compares the answers of two policies, and calls `report` with each difference. The answers are those to clients of the
-/// default view over UDP on whose address there is no rule, as far as the name and rules on names decide.
+/// Compares the answers of two policies, and calls `report` with each difference. The answers are those for a client of
+/// the default view that queries over UDP and whose address matches no rule. They follow from the queried name alone:
+/// targets of CNAMEs and addresses in upstream's answers are not known here. The differences in rules on networks and
+/// patterns are in [`Summary::triggers`].
 ///
 /// # Errors
 /// If a policy has more rules than an image can hold, and the errors of `report`.

@@ -62,7 +62,7 @@ fn effects(images: &Images) -> Effects<'_> {
     effects
 }
 
-/// Adds the rules of those sources of an image that count.
+/// Adds the rules of an image to `effects`, but only those of sources for which `counts` returns true.
 fn add<'i>(image: &'i Arc<Image>, counts: impl Fn(&str) -> bool, effects: &mut Effects<'i>) {
     let of = |clause: u32| {
         let source = usize::from(image.clauses().get(clause).source);

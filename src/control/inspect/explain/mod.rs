@@ -263,8 +263,8 @@ fn rules_in_file(
     found.into_values().map(rule).collect()
 }
 
-/// Sets the roles of the rules that one source's file has, the one of highest precedence first. They follow from the
-/// source's rules in force, although these lack the rules that another one covers.
+/// Sets the roles of the rules that one source's file has, the one of highest precedence first. The roles can be
+/// derived from the source's rules in force, although a rule that another rule of the source covers is missing there.
 fn set_roles(lines: &mut [RuleLine], in_force: &[&MatchingRule]) {
     let has = |role| in_force.iter().any(|rule| rule.role == role);
     // All rules of a source that match a name are ignored, or logged only, if one of them is.

@@ -66,8 +66,8 @@ impl Tally {
         {
             return Some(FileFormat::Foreign(Foreign::Html));
         }
-        // If other lines have the syntax of the format whose comments begin with this character, the list has that
-        // format, and setting `comments` would not help.
+        // Another format has comments that begin with this character. If other lines have the syntax of that format, it
+        // is the format of the list, and setting `comments` would not help.
         let format_of_comment = |first| {
             let foreign = Foreign::with_comment(first);
             let has_it = self.count(|bad| bad == Bad::Foreign(foreign)) > 0;

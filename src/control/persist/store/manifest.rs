@@ -177,8 +177,8 @@ impl Manifest {
     }
 
     /// Records images that came into force. The last `keep` pairs stay in the record, the new one included. So does the
-    /// last pair of each of the last `keep` bases: a hundred deltas must not remove the only other base. Other pairs of
-    /// these bases stay for a day, up to a hundred: their deltas are small.
+    /// last pair of each of the last `keep` bases: otherwise a hundred new deltas would remove all older bases. Other
+    /// pairs of these bases stay for a day, up to a hundred: their deltas are small.
     ///
     /// New images with the same rules as the newest recorded ones replace these. A new base replaces the base of older
     /// pairs if both have the same rules. So a list's file that is replaced by an equal one each hour does not remove

@@ -308,7 +308,7 @@ impl ListSources {
         }
     }
 
-    /// Requests a load of each list in force that changed, that was refused, or whose guards `accept` releases.
+    /// Requests a load of each list in force that changed, that was refused, or for which `accept` releases guards.
     /// `is_reguarded`: the protected names have changed, so loads under way do not suffice. `has_pending`: a
     /// configuration is pending. Returns the tickets of these loads.
     pub(crate) fn request_reload(
@@ -348,7 +348,7 @@ impl ListSources {
         requested
     }
 
-    /// Requests the lists of a pending configuration that are not read, or whose guards `accept` releases.
+    /// Requests the lists of a pending configuration that are not read, or for which `accept` releases guards.
     pub(crate) fn request_pending(&mut self, accept: &[String], tickets: &mut Tickets) {
         let now = Instant::now();
         for list in self.pending_lists() {

@@ -12,8 +12,9 @@ pub(crate) fn released(accept: &[String], list: &str) -> Guards {
     named.map(|(_, guard)| guard).collect()
 }
 
-/// The mistakes in a reload's releases for these lists, a sentence each. If the configuration and the guard's files are
-/// the same (`is_unchanged`), a release for a list about which no guard has a finding now is a mistake.
+/// The mistakes in a reload's releases for these lists, a sentence each. `is_unchanged`: the reload changes neither the
+/// configuration nor the protected names. In that case, a release is a mistake if the newest state of the list is in
+/// force and no guard has a finding about it.
 pub(crate) fn invalid_releases(
     accept: &[String],
     lists: &[&ListState],

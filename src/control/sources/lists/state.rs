@@ -83,7 +83,8 @@ enum Serving {
 /// Earlier states of a list, for the guards that compare a newer state with them.
 #[derive(Debug, Default)]
 pub(crate) struct EarlierStates {
-    /// The states in force of the list with the same name in the earlier configuration, until the first load.
+    /// For a list of a new configuration: the states that were in force for the list of the same name and kind in the
+    /// earlier configuration. Used until the first load.
     pub(crate) before: Vec<InForce>,
     /// The state in force before a rollback that has been released, until a newer state is loaded.
     pub(crate) accepted: Option<InForce>,
@@ -186,8 +187,8 @@ impl ListState {
         self.file.last_look()
     }
 
-    /// Whether the file differs from the state that was read or refused last. A file that can't be looked at differs:
-    /// reading it reports why.
+    /// Whether the file differs from the state that was read or refused last. A file that can't be looked at any more
+    /// has changed as well: reading it reports the reason.
     pub(crate) fn changed(&self) -> bool {
         self.file.changed()
     }

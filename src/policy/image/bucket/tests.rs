@@ -112,7 +112,8 @@ fn children_are_read_as_they_were_written_whatever_their_values() {
 #[test]
 fn the_values_of_a_bucket_take_as_few_bits_as_they_need() {
     let text = [0; 8];
-    // Bytes of buckets with eight leaves of eight bits: the values, in which each child has another one.
+    // The bytes of a bucket with eight leaves. Each leaf has a text of eight bits. The values begin with `first`, and
+    // each is higher by `step` than the one before it.
     let size = |first: u32, step: u32| {
         let child = |place: u32| NewChild {
             hash: u64::from(place) << 4,

@@ -33,8 +33,8 @@ fn with_alias() -> Snapshot {
     Snapshot::default().with_rules(vec![Arc::new(list)], Arc::new(rules).into())
 }
 
-/// A query for this name, type A, and an answer that was received at second 0 and ends at second 1: an address, behind an
-/// alias to `b` if `is_alias`.
+/// A query for this name, type A, and an answer that was received at second 0 and ends at second 1: an address, behind
+/// an alias to `b` if `is_alias`.
 fn brief(name: u8, is_alias: bool) -> (Key, Arc<Entry>) {
     let mut packet = PACKET.to_vec();
     packet[13] = name;

@@ -227,7 +227,7 @@ fn after_a_change_no_query_leaves_from_a_port_that_was_opened_before() {
         let (_, peer) = fixture.next();
         assert!((40_000..=49_999).contains(&peer.port()), "{peer}");
     }
-    // Other servers, and the same ones asked in another way.
+    // The same holds after the servers are replaced, and after the same server is asked in another way.
     let other = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let to = |socket: &UdpSocket| socket.local_addr().expect("bound").into();
     let plain = Dialect {

@@ -59,7 +59,8 @@ async fn an_outage_goes_on_until_a_server_answers_though_others_are_configured()
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_leaves_some_queries_unanswered_is_asked_before_it_is_an_outage() {
-    // The three tries of each of three queries are lost, as those for a broken zone are.
+    // The server loses nine datagrams: three tries of each of three queries. Queries for a broken zone are lost in the
+    // same way.
     let (pool, script) = pool(&[Does::Loses(9)]);
     for _ in 0..3 {
         assert!(timed(&pool).await.0.is_err());
