@@ -129,7 +129,7 @@ def write(folder, kind, names, state):
 
 
 def settle(client, server, state, patience=120.0):
-    """Seconds until both lists show that state."""
+    """Seconds until all lists show that state."""
     start = time.monotonic()
     while not all(client.blocked(marker(kind, state)) for kind in KINDS):
         if time.monotonic() > start + patience or not server.alive():

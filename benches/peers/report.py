@@ -221,7 +221,7 @@ class Report:
             "In force: until the last of the names is blocked. Lost: no answer within 2 s. Let through: queries "
             "for blocked names that were answered like other names. Before: the longest silence without a change."
         )
-        columns = ["change", "of", "way", "in force, s", "longest silence, ms", "before, ms", "lost", "let through"]
+        columns = ["change", "kind", "way", "in force, s", "longest silence, ms", "before, ms", "lost", "let through"]
         return f"{head}\n\n" + table([*columns, "most MB"], rows) if rows else ""
 
     def reload(self, entry):

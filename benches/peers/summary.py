@@ -87,7 +87,7 @@ RELOAD = {
 }
 CHANGES = {"overlay": "rules before the list", "difference": "a difference of the list", "whole": "a new list"}
 COMPARED = {"small": "a small change", "whole": "a new list"}
-KINDS = {"own": "half of its capacity", "common": "the common rate"}  # rates at which latencies are measured
+KINDS = {"own": "half of the server's capacity", "common": "the common rate"}  # rates at which latencies are measured
 CPU, QPS = ("cpu_us", "CPU per query", "µs", 2, min), ("qps", "queries per second", "", 0, max)
 WAITS = [
     (f"{kind}_{key}", f"{word} at {words}", "µs", 0, min)
