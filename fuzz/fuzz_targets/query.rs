@@ -9,7 +9,14 @@ use tapis::wire::query::{Query, Reject};
 use tapis::wire::{HEADER, flag, reply};
 
 fuzz_target!(|packet: &[u8]| {
-    match Query::parse(packet) {
+    // A worker parses each name over an earlier one.
+    let (mut name, mut overwritten) = (Name::default(), Name::default());
+    let deepest = [&b"\x01~".repeat(127)[..], b"\0"].concat();
+    overwritten.parse_wire(&deepest, 0).expect("a name");
+    let parsed = Query::parse(packet, &mut name);
+    let again = Query::parse(packet, &mut overwritten);
+    assert_eq!(format!("{parsed:?}"), format!("{again:?}"));
+    match again {
         Ok(query) => understood(packet, &query),
         Err(Reject::Drop(_)) => {
             assert!(
@@ -43,11 +50,11 @@ fn understood(packet: &[u8], query: &Query<'_>) {
     assert!(query.wants_ad() || !query.dnssec_ok());
 
     assert!(
-        Query::parse(&packet[..packet.len() - 1]).is_err(),
+        Query::parse(&packet[..packet.len() - 1], &mut Name::default()).is_err(),
         "every byte counts"
     );
     assert!(
-        Query::parse(&[packet, b"\0"].concat()).is_err(),
+        Query::parse(&[packet, b"\0"].concat(), &mut Name::default()).is_err(),
         "no byte may follow"
     );
 }

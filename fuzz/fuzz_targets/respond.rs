@@ -16,6 +16,7 @@ use tapis::serve::cache::{Cache, Entry, Failure, Key};
 use tapis::serve::client::{Client, Transport};
 use tapis::serve::respond::{Known, conclude, respond};
 use tapis::serve::step::{Resolution, Step};
+use tapis::wire::name::Name;
 use tapis::wire::query::Query;
 use tapis::wire::{HEADER, flag};
 
@@ -165,7 +166,7 @@ fn check(client: &Client, packet: &[u8], out: &[u8]) {
         flags & (flag::QR | flag::RA | flag::AA | 0x0040),
         flag::QR | flag::RA
     );
-    match Query::parse(packet) {
+    match Query::parse(packet, &mut Name::default()) {
         Ok(query) => {
             assert!(out[HEADER..].starts_with(query.question()));
             let limit = if client.transport.is_stream() {
