@@ -1,7 +1,6 @@
 //! The networks whose clients are served.
 
 use std::net::IpAddr;
-use std::ops::RangeInclusive;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -12,15 +11,14 @@ pub struct Clients {
     v6: Ranges<u128>,
 }
 
-/// Addresses as numbers: ranges that do not overlap, in ascending order. The few networks of a configuration fit a line or
-/// two of a processor's cache.
+/// The first and the last number of ranges of addresses. The ranges do not overlap, and are in ascending order.
 #[derive(Debug, Default)]
-struct Ranges<A>(Box<[RangeInclusive<A>]>);
+struct Ranges<A>(Box<[(A, A)]>);
 
 impl<A: Ord> Ranges<A> {
     fn contains(&self, address: &A) -> bool {
-        let after = self.0.partition_point(|range| range.start() <= address);
-        after > 0 && self.0[after - 1].end() >= address
+        let after = self.0.partition_point(|(first, _)| first <= address);
+        after > 0 && self.0[after - 1].1 >= *address
     }
 }
 
@@ -35,8 +33,8 @@ impl Clients {
 
     /// An address in one of the networks. `None` if there are none.
     pub fn any(&self) -> Option<IpAddr> {
-        let v4 = self.v4.0.first().map(|range| (*range.start()).into());
-        let v6 = self.v6.0.first().map(|range| (*range.start()).into());
+        let v4 = self.v4.0.first().map(|(first, _)| (*first).into());
+        let v6 = self.v6.0.first().map(|(first, _)| (*first).into());
         v4.map(IpAddr::V4).or(v6.map(IpAddr::V6))
     }
 }
@@ -52,16 +50,12 @@ impl<'n> FromIterator<&'n IpNet> for Clients {
         }
         // The aggregated networks are sorted, and none of them contains another.
         let v4 = Ipv4Net::aggregate(&v4).into_iter();
+        let v4 = v4.map(|network| (network.network().to_bits(), network.broadcast().to_bits()));
         let v6 = Ipv6Net::aggregate(&v6).into_iter();
+        let v6 = v6.map(|network| (network.network().to_bits(), network.broadcast().to_bits()));
         Self {
-            v4: Ranges(
-                v4.map(|network| network.network().to_bits()..=network.broadcast().to_bits())
-                    .collect(),
-            ),
-            v6: Ranges(
-                v6.map(|network| network.network().to_bits()..=network.broadcast().to_bits())
-                    .collect(),
-            ),
+            v4: Ranges(v4.collect()),
+            v6: Ranges(v6.collect()),
         }
     }
 }
@@ -117,5 +111,37 @@ mod tests {
             let expected = networks.iter().any(|network| network.contains(&client));
             assert_eq!(clients.contains(client), expected, "{client}");
         }
+    }
+
+    #[test]
+    fn all_addresses_of_a_family_are_clients_if_it_is_permitted_as_a_whole() {
+        let is_client = |networks: &[&str], client: &str| {
+            let networks = networks.iter().map(|n| n.parse().expect("a network"));
+            let networks: Vec<IpNet> = networks.collect();
+            let clients: Clients = networks.iter().collect();
+            clients.contains(client.parse().expect("an address"))
+        };
+        let v4 = ["0.0.0.0", "127.255.255.255", "128.0.0.0", "255.255.255.255"];
+        let v6 = [
+            "::",
+            "2001:db8::1",
+            "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+        ];
+        for all in [
+            &["0.0.0.0/0"][..],
+            &["128.0.0.0/1", "0.0.0.0/1", "0.0.0.0/1"],
+        ] {
+            assert!(v4.iter().all(|client| is_client(all, client)));
+            assert!(is_client(all, "::ffff:192.0.2.1"));
+            assert!(!v6.iter().any(|client| is_client(all, client)));
+        }
+        for all in [&["::/0"][..], &["8000::/1", "::/1"]] {
+            assert!(v6.iter().all(|client| is_client(all, client)));
+            assert!(!v4.iter().any(|client| is_client(all, client)));
+            assert!(!is_client(all, "::ffff:192.0.2.1"));
+        }
+        assert!(!is_client(&["255.255.255.254/32"], "255.255.255.255"));
+        let last_but_one = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe/128";
+        assert!(!is_client(&[last_but_one], v6[2]));
     }
 }

@@ -225,7 +225,7 @@ impl Rules {
     }
 
     /// Merges the rules of the delta or of the orders image into the results. The prefilter rejects most names. Returns
-    /// the flags of all values that were merged, [`OVERRIDES`] and [`LOGS`].
+    /// the flags [`OVERRIDES`] and [`LOGS`] of the values on the name and on its ancestors.
     #[inline]
     fn lookup_overlay(
         &self,
@@ -287,7 +287,7 @@ impl Rules {
 
 /// Walks through an image to each name, and merges the rules for `names[i]` into `found[place(i)]`. The arguments of
 /// `ranked` are `i`, a position and the number of a value; it returns this value, ranked in the view that applies to
-/// `names[i]`. Returns the flags of all values that were merged, [`OVERRIDES`] and [`LOGS`].
+/// `names[i]`. Returns the flags [`OVERRIDES`] and [`LOGS`] of the values on the names and on their ancestors.
 #[inline(always)]
 fn merge(
     image: &Image,

@@ -1,6 +1,7 @@
 //! All integration tests, as one program.
 
 mod answers;
+mod batches;
 mod check;
 mod cli;
 mod compile;
