@@ -533,4 +533,43 @@ mod tests {
         }
         assert!(damaged > 0);
     }
+
+    #[test]
+    fn patterns_of_an_overlay_without_rules_on_names_apply() {
+        let rule = (0, b"\x01x\x00".to_vec(), 0);
+        let base = image(&BTreeSet::from([rule]), [true, false, false]);
+        let mut builder = Builder::new();
+        let two = builder.source(ImageSource::named("two")).expect("room");
+        let effect = Effect::default();
+        builder.insert_pattern("ads", two, &effect).expect("room");
+        let overlay = Arc::new(builder.finish().expect("room"));
+        let overlays = [
+            Images {
+                base: Some(base.clone()),
+                delta: Some(overlay.clone()),
+                ..Images::default()
+            },
+            Images {
+                base: Some(base),
+                orders: Some(overlay),
+                ..Images::default()
+            },
+        ];
+        for images in overlays {
+            let rank = |name: &str| LISTS.iter().position(|list| *list == name);
+            let rules = Rules::by_rank(images, rank, |_| false);
+            for (text, expected) in [
+                ("ads", Some(1)),
+                ("ads.a.test", Some(1)),
+                ("x", Some(0)),
+                ("a.test", None),
+                (".", None),
+            ] {
+                let name = Name::from_text(text).expect("a name");
+                let mut found = [LookupResult::default()];
+                rules.lookup(&[&name], &mut found);
+                assert_eq!(found[0].best().map(|hit| hit.rank), expected, "{text}");
+            }
+        }
+    }
 }
