@@ -14,7 +14,7 @@ use tapis::wire::name::Name;
 use tapis::wire::query::Query;
 
 use crate::support::client::PATIENCE;
-use crate::support::data_plane::{DataPlane, INTAKE, Limits};
+use crate::support::data_plane::{self, DataPlane, INTAKE};
 use crate::support::policy;
 
 fn name(text: &str) -> Name {
@@ -52,17 +52,9 @@ fn learn(cache: &Cache, asked: &str, count: u8, records: &[u8]) {
 /// The number of allocations of a worker that answers each of the names `rounds` times, and its
 /// counters.
 fn allocations(rounds: usize) -> (u64, [u64; 4]) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = data_plane::runtime();
     let _inside = runtime.enter();
-    let limits = Limits {
-        waiting: 16,
-        discard: PATIENCE,
-    };
-    let closed_port = ([127, 0, 0, 1], 9).into();
-    let plane = DataPlane::new(snapshot(), closed_port, &limits, Arc::clone);
+    let plane = DataPlane::without_upstream(snapshot());
     let cache = &plane.shared.cache;
     let address = b"\xC0\x0C\x00\x01\x00\x01\x00\x00\x0E\x10\x00\x04\xC0\x00\x02\x01";
     learn(cache, "cached.example", 1, address);

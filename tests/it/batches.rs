@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, UdpSocket};
-use std::sync::Arc;
 use std::thread;
 
 use tapis::policy::rule::Scope;
@@ -13,7 +12,7 @@ use tapis::serve::step::Step;
 use tapis::wire::name::Name;
 
 use crate::support::client::PATIENCE;
-use crate::support::data_plane::{DataPlane, Limits};
+use crate::support::data_plane::{self, DataPlane};
 use crate::support::policy;
 
 /// The number of messages that are sent together.
@@ -85,17 +84,9 @@ fn messages() -> Vec<Vec<u8>> {
 
 #[test]
 fn a_message_of_a_batch_is_answered_as_if_it_were_alone() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = data_plane::runtime();
     let _inside = runtime.enter();
-    let limits = Limits {
-        waiting: 16,
-        discard: PATIENCE,
-    };
-    let closed_port = ([127, 0, 0, 1], 9).into();
-    let plane = DataPlane::new(snapshot(), closed_port, &limits, Arc::clone);
+    let plane = DataPlane::without_upstream(snapshot());
     let udp = plane.udp_worker(1);
     let socket = UdpSocket::bind((IpAddr::from([127, 0, 0, 1]), 0)).expect("a socket");
     socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");

@@ -22,7 +22,10 @@ use tapis::sys::udp::{Ports, Socket};
 use tapis::sys::wait::{self, ShutdownSignal};
 use tapis::wire::answer::Intake;
 use tapis::wire::ask::Dialect;
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
+
+use super::client::PATIENCE;
 
 /// The treatment of upstream's answers.
 pub(crate) const INTAKE: Intake = Intake {
@@ -62,6 +65,24 @@ pub(crate) struct UdpWorker<O: Observer> {
     pub(crate) signal: ShutdownSignal,
     /// The queries that it hands over.
     pub(crate) jobs: mpsc::Receiver<Job>,
+}
+
+/// A runtime for a data plane that needs no async tasks.
+pub(crate) fn runtime() -> Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().expect("a runtime")
+}
+
+impl DataPlane<Arc<Counters>> {
+    /// A data plane whose upstream server never answers. Must be called inside a runtime.
+    pub(crate) fn without_upstream(snapshot: Snapshot) -> Self {
+        let limits = Limits {
+            waiting: 16,
+            discard: PATIENCE,
+        };
+        let closed_port = ([127, 0, 0, 1], 9).into();
+        Self::new(snapshot, closed_port, &limits, Arc::clone)
+    }
 }
 
 impl<O: Observer + Clone> DataPlane<O> {
