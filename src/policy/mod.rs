@@ -20,6 +20,7 @@ mod prefixes;
 pub mod ranking;
 mod ranks;
 pub mod record;
+pub mod rpz;
 pub mod rule;
 pub mod rules;
 pub mod snapshot;

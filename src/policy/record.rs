@@ -90,7 +90,7 @@ impl LocalRecord {
         RECORD_OVERHEAD + self.data.len()
     }
 
-    fn check(&self) -> Result<(), RecordError> {
+    pub(super) fn check(&self) -> Result<(), RecordError> {
         let rtype = self.rtype;
         match rtype {
             // An SOA would make the name the apex of a zone. The signatures and denials of existence of a zone say

@@ -1,0 +1,126 @@
+//! The data of a record in a policy zone, and the effect that it stands for.
+
+use serde::{Deserialize, Serialize};
+
+use crate::policy::effect::{Effect, EffectAction};
+use crate::policy::record::MAX_TTL_SECS;
+use crate::policy::rule::Action;
+use crate::wire::name::Name;
+
+/// Why the data of a CNAME record is no action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnusableData {
+    /// The data is no name.
+    #[error("the data is not valid for its type")]
+    Malformed,
+    /// An unknown name that begins with `rpz-`.
+    #[error(
+        "the action is unknown; known are `.`, `*.`, rpz-passthru., rpz-drop., rpz-tcp-only. and names"
+    )]
+    UnknownAction,
+}
+
+/// The action of a CNAME record to `target` (section 3 of the draft).
+///
+/// # Errors
+/// [`UnusableData::UnknownAction`]
+pub(super) fn of_cname(target: &Name) -> Result<EffectAction, UnusableData> {
+    let labels = target.label_count();
+    if labels == 0 {
+        return Ok(EffectAction::Block(Action::Nxdomain));
+    }
+    if target.label_from_root(labels - 1) == b"*" {
+        let suffix = Name::parse(target.ancestor(labels - 1), 0);
+        let suffix = suffix.map_err(|_| UnusableData::Malformed)?.0;
+        return Ok(match suffix.label_count() {
+            0 => EffectAction::Block(Action::Nodata),
+            _ => EffectAction::Cname {
+                target: Box::new(suffix),
+                prepend: true,
+            },
+        });
+    }
+    let first = target.label_from_root(0);
+    if !first.starts_with(b"rpz-") {
+        return Ok(EffectAction::Cname {
+            target: Box::new(target.clone()),
+            prepend: false,
+        });
+    }
+    match (labels, first) {
+        (1, b"rpz-passthru") => Ok(EffectAction::Allow),
+        (1, b"rpz-drop") => Ok(EffectAction::Block(Action::Drop)),
+        (1, b"rpz-tcp-only") => Ok(EffectAction::TcpOnly),
+        _ => Err(UnusableData::UnknownAction),
+    }
+}
+
+/// The effect with this action, of a record with this TTL. NXDOMAIN is sent as the zone says, whatever other names the
+/// policy has below.
+pub(super) fn effect(action: EffectAction, ttl_secs: u32) -> Effect {
+    let has_answer = !matches!(
+        action,
+        EffectAction::Allow | EffectAction::TcpOnly | EffectAction::Block(Action::Drop)
+    );
+    Effect {
+        as_written: action == EffectAction::Block(Action::Nxdomain),
+        ttl_secs: has_answer.then(|| usable_ttl(ttl_secs)),
+        action,
+        ..Effect::default()
+    }
+}
+
+/// A TTL as a receiver must use it: more than 2^31 - 1 counts as 0 (RFC 2181, section 8).
+pub(super) fn usable_ttl(ttl_secs: u32) -> u32 {
+    if ttl_secs > MAX_TTL_SECS { 0 } else { ttl_secs }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::from_text(text).expect("a name")
+    }
+
+    #[test]
+    fn targets_of_cname_records_stand_for_actions() {
+        let redirect = |target: &str, prepend| EffectAction::Cname {
+            target: Box::new(name(target)),
+            prepend,
+        };
+        for (target, action) in [
+            (".", EffectAction::Block(Action::Nxdomain)),
+            ("*", EffectAction::Block(Action::Nodata)),
+            ("rpz-passthru", EffectAction::Allow),
+            ("RPZ-Drop", EffectAction::Block(Action::Drop)),
+            ("rpz-tcp-only", EffectAction::TcpOnly),
+            ("garden.test", redirect("garden.test", false)),
+            ("*.garden.test", redirect("garden.test", true)),
+            ("a.rpz-drop.test", redirect("a.rpz-drop.test", false)),
+        ] {
+            let found = of_cname(&name(target));
+            assert_eq!(found, Ok(action), "{target}");
+        }
+        for target in ["rpz-other", "a.rpz-drop"] {
+            let found = of_cname(&name(target));
+            assert_eq!(found, Err(UnusableData::UnknownAction), "{target}");
+        }
+    }
+
+    #[test]
+    fn a_ttl_with_the_top_bit_set_counts_as_0() {
+        let ttl_of = |action, ttl_secs| effect(action, ttl_secs).ttl_secs;
+        assert_eq!(
+            ttl_of(EffectAction::Block(Action::Nodata), 1 << 31),
+            Some(0)
+        );
+        assert_eq!(ttl_of(EffectAction::Block(Action::Nodata), 7), Some(7));
+        assert_eq!(
+            ttl_of(EffectAction::Allow, 7),
+            None,
+            "it synthesizes no answer"
+        );
+    }
+}
