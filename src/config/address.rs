@@ -48,6 +48,13 @@ impl FromStr for ServerAddress {
     /// The mistake and its correction: a clause such as `which has no port: write "..."`, for a message that begins
     /// with the quoted text. All functions of this file that report a mistake return such a clause.
     fn from_str(text: &str) -> Result<Self, String> {
+        Self::parse(text, DNS_PORT)
+    }
+}
+
+impl ServerAddress {
+    /// Like [`from_str`](Self::from_str), with another default port.
+    pub(super) fn parse(text: &str, default_port: u16) -> Result<Self, String> {
         let malformed = || {
             hint(text, Purpose::Ask).unwrap_or_else(|| {
                 "which is not an address: write it as in \"192.0.2.53\", \"192.0.2.53:5300\", \
@@ -68,13 +75,13 @@ impl FromStr for ServerAddress {
         let ip: IpAddr = ip.parse().map_err(|_| malformed())?;
         let port: u16 = match port {
             Some(port) => port.parse().map_err(|_| malformed())?,
-            None => DNS_PORT,
+            None => default_port,
         };
         reject_mapped(ip, |v4| SocketAddr::new(v4, port))?;
         let is_link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
         match zone {
             _ if port == 0 => Err(format!(
-                "which has port 0: write \"{host}\" for port {DNS_PORT}"
+                "which has port 0: write \"{host}\" for port {default_port}"
             )),
             _ if ip.is_unspecified() || ip.is_multicast() => {
                 Err("which is not the address of a single server: write one".to_owned())

@@ -23,6 +23,8 @@ const OTHERS: &[&str] = &[
     "[orders]",
     "[exceptions]",
     "[[list]]",
+    "[[feed]]",
+    "[feed.tsig]",
     "[[exception]]",
 ];
 

@@ -13,7 +13,7 @@ use crate::names::typed;
 use crate::wire::name::Name;
 
 /// The maximum of `max_age_hours`: ten years.
-const HOURS_MAX: u32 = 10 * 365 * 24;
+pub(super) const HOURS_MAX: u32 = 10 * 365 * 24;
 /// The maximum of `popular_first`.
 const FIRST_MAX: usize = 100_000;
 

@@ -10,8 +10,10 @@ pub mod comments;
 pub mod control;
 mod error;
 pub mod exception;
+pub mod feed;
 mod findings;
 pub mod guard;
+mod lists;
 mod load;
 pub mod moment;
 pub mod order;
@@ -26,6 +28,7 @@ mod types;
 pub mod upstream;
 mod validate;
 pub(crate) mod values;
+pub mod zone;
 
 #[cfg(test)]
 mod tests;

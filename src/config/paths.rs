@@ -4,16 +4,28 @@ use std::path::{Path, PathBuf};
 
 use super::{Content, List};
 
-/// The absolute path of a list's file as images record it: in JSON, so bytes that are not UTF-8 are replaced.
+/// The beginning of the path of a feed's rules, which are in no file.
+pub(super) const ZONE: &str = "zone:";
+
+/// The absolute path of a list's file as images record it: in JSON, so bytes that are not UTF-8 are replaced. The path
+/// of a feed's rules is not changed.
 pub(crate) fn recorded(path: &Path) -> PathBuf {
-    legible(&absolute(path))
+    match is_of_feed(path) {
+        true => path.to_owned(),
+        false => legible(&absolute(path)),
+    }
+}
+
+/// Whether it is the path of a feed's rules, not of a file.
+pub(crate) fn is_of_feed(path: &Path) -> bool {
+    path.to_str().is_some_and(|path| path.starts_with(ZONE))
 }
 
 /// The path of a list as the journal records it: absolute, if the list is a file.
 pub(crate) fn place(list: &List) -> PathBuf {
     match list.content {
         Content::File => recorded(&list.source.path),
-        Content::Embedded(_) => legible(&list.source.path),
+        Content::Embedded(_) | Content::Transferred => legible(&list.source.path),
     }
 }
 

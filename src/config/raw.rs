@@ -3,10 +3,12 @@
 use toml::de::DeTable;
 
 use super::exception;
+use super::feed;
 use super::findings::Findings;
 use super::guard;
 use super::reader::{At, Reader, Strings, WordOrStrings};
 use super::upstream;
+use super::zone;
 
 pub(super) struct Raw {
     pub(super) server: Server,
@@ -20,6 +22,7 @@ pub(super) struct Raw {
     pub(super) orders: Orders,
     pub(super) exceptions: Exceptions,
     pub(super) lists: Vec<List>,
+    pub(super) feeds: Vec<feed::Raw>,
     pub(super) exception: Vec<exception::Raw>,
 }
 
@@ -38,6 +41,7 @@ impl Raw {
             orders: file.section("orders", Orders::read),
             exceptions: file.section("exceptions", Exceptions::read),
             lists: file.sections("list", List::read),
+            feeds: file.sections("feed", feed::Raw::read),
             exception: file.sections("exception", exception::Raw::read),
         })
     }
@@ -199,6 +203,7 @@ impl Exceptions {
 }
 
 pub(super) struct List {
+    pub(super) line: u32,
     pub(super) name: Option<At<String>>,
     pub(super) path: Option<At<String>>,
     pub(super) kind: Option<At<String>>,
@@ -209,11 +214,13 @@ pub(super) struct List {
     pub(super) guards: Option<At<WordOrStrings>>,
     pub(super) text: Option<At<String>>,
     pub(super) block: Block,
+    pub(super) zone: zone::Raw,
 }
 
 impl List {
     fn read(table: &mut Reader<'_, '_>) -> Self {
         Self {
+            line: table.line(),
             name: table.required_string("name"),
             path: table.required_string("path"),
             kind: table.string("kind"),
@@ -224,6 +231,7 @@ impl List {
             guards: table.word_or_strings("guards"),
             text: table.string("text"),
             block: Block::read(table),
+            zone: zone::Raw::read(table),
         }
     }
 }

@@ -186,6 +186,31 @@ impl<'a, 'i> Reader<'a, 'i> {
         })
     }
 
+    /// Like [`strings_or_tables`](Self::strings_or_tables), without a default: reported if it is missing.
+    pub(super) fn required_strings_or_tables<T>(
+        &mut self,
+        key: &'static str,
+        remedy: &str,
+        plain: impl Fn(At<String>) -> T,
+        read: impl FnMut(&mut Reader<'_, 'i>) -> T,
+    ) -> Option<At<Vec<At<T>>>> {
+        self.require(key, "[\"...\"]");
+        self.strings_or_tables(key, remedy, plain, read)
+    }
+
+    /// An optional table as the value of a key.
+    pub(super) fn table<T>(
+        &mut self,
+        key: &'static str,
+        remedy: &str,
+        read: impl FnOnce(&mut Reader<'_, 'i>) -> T,
+    ) -> Option<At<T>> {
+        let table = self.take(key, "a table", into_table, |_| remedy.to_owned())?;
+        let line = table.line;
+        let value = self.descend(table, key.to_owned(), read);
+        Some(At { key, line, value })
+    }
+
     /// A word, or an array of strings.
     pub(super) fn word_or_strings(&mut self, key: &'static str) -> Option<At<WordOrStrings>> {
         let wanted = "a word or an array of strings";

@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 use super::address::ServerAddress;
 use super::comments::Comments;
 use super::exception::Exception;
+use super::feed::Feed;
 use super::guard::{GuardRails, Protections};
 use super::upstream::{Upstream, UpstreamServer};
+use super::zone::PolicyZone;
 use crate::policy::rule::{Blocking, Scope, Source};
 use crate::wire::name::Name;
 
@@ -39,8 +41,10 @@ pub struct Config {
     pub journal_key: Option<PathBuf>,
     /// The guard rails.
     pub guard: GuardRails,
-    /// The lists in the order of the file, which is their precedence. Names are unique.
+    /// The lists and the rules of feeds, in the order of the file, which is their precedence. Names are unique.
     pub lists: Vec<List>,
+    /// How the zones of feeds are transferred. Each has a list of the same name.
+    pub feeds: Vec<Feed>,
     /// Authorities' orders.
     pub orders: Orders,
     /// The operator's exceptions.
@@ -178,7 +182,7 @@ pub struct Exceptions {
     pub own: Vec<Exception>,
 }
 
-/// A list: its file, format and effect.
+/// A list: its file, format and effect. The rules of a feed are a list, too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct List {
     /// The format of the file.
@@ -193,8 +197,10 @@ pub struct List {
     pub warn: Protections,
     /// The location of the text.
     pub content: Content,
+    /// How its rules are applied; `Some` exactly if the format is [`Format::Rpz`].
+    pub zone: Option<PolicyZone>,
     /// The source of its rules. The path is normalized, and relative to the working directory unless the
-    /// configuration's path is absolute.
+    /// configuration's path is absolute. For a feed, it is `zone:` and the zone's name.
     pub source: Source,
 }
 
@@ -206,6 +212,8 @@ pub enum Format {
     Domains,
     /// An address and its names per line, as in `/etc/hosts`.
     Hosts,
+    /// A response policy zone.
+    Rpz,
 }
 
 /// The location of a list's text.
@@ -215,6 +223,18 @@ pub enum Content {
     File,
     /// In the program; the source's path is that of the file at build time.
     Embedded(&'static str),
+    /// Nowhere: the rules of a feed are transferred from the zone's primaries.
+    Transferred,
+}
+
+impl Content {
+    /// The text, if it is in the program.
+    pub fn embedded(self) -> Option<&'static str> {
+        match self {
+            Self::Embedded(text) => Some(text),
+            Self::File | Self::Transferred => None,
+        }
+    }
 }
 
 impl StateConfig {

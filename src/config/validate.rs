@@ -1,27 +1,26 @@
 //! Validates the configuration: the default and the bounds of every key. Opens no files.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::policy::rule::{Against, Blocking, Ede, Kind, Scope, Source};
+use crate::policy::rule::{Blocking, Ede};
 
 use super::blocking::{blocking, default_blocking};
-use super::comments;
 use super::exception;
-use super::findings::{Findings, quote};
+use super::findings::Findings;
 use super::guard;
+use super::lists;
 use super::raw::{self, Raw};
 use super::types::{
-    Cache, Canary, Config, Content, Exceptions, Format, History, List, Local, Orders, Origin,
-    Overrides, Server, StateConfig,
+    Cache, Canary, Config, Exceptions, History, Local, Orders, Origin, Overrides, Server,
+    StateConfig,
 };
 use super::upstream;
 use super::values::{
-    PORT, choice, directory, each, file, language, network, non_empty_array, number, plain_name,
-    public_text, sockets, text, zone,
+    PORT, choice, directory, each, file, language, network, non_empty_array, number, sockets, text,
+    zone,
 };
 
 /// The maximum size of a character-string of a TXT record, in bytes (RFC 1035, section 3.3).
@@ -34,15 +33,6 @@ const DAY_SECS: u32 = 24 * 60 * 60;
 const NEGATIVE_SECS: u32 = 3 * 60 * 60;
 
 const CANARIES: &[(&str, Canary)] = &[("nxdomain", Canary::Nxdomain), ("forward", Canary::Forward)];
-const KINDS: &[(&str, Kind)] = &[("block", Kind::Block), ("allow", Kind::Allow)];
-/// Known formats of lists that are not supported.
-const OTHER_FORMATS: &[&str] = &[
-    "abp", "adblock", "adguard", "clash", "csv", "dnsmasq", "json", "regex", "rpz", "ublock",
-    "unbound", "v2ray", "wildcard", "zone",
-];
-const FORMATS: &[(&str, Format)] = &[("domains", Format::Domains), ("hosts", Format::Hosts)];
-/// The meanings of a bare name. `below` can only be written out, as `*.x`.
-const SCOPES: &[(&str, Scope)] = &[("exact", Scope::Exact), ("subtree", Scope::Subtree)];
 
 /// Validates a configuration. The result has defaults in place of invalid values, so a server must not use it if there
 /// are findings.
@@ -50,6 +40,7 @@ pub(super) fn validate(raw: Raw, origin: Origin, findings: &mut Findings) -> Con
     let block = blocking(raw.block, &default_blocking(), findings);
     let state = state(raw.state, findings);
     let journal = file(raw.journal.path, findings);
+    let (lists, feeds) = lists::validate(raw.lists, raw.feeds, &block, findings);
     Config {
         journal: journal.or_else(|| state.journal()),
         journal_key: file(raw.journal.key, findings),
@@ -60,7 +51,8 @@ pub(super) fn validate(raw: Raw, origin: Origin, findings: &mut Findings) -> Con
         local: local(raw.local, findings),
         state,
         guard: guard::validate(raw.guard, findings),
-        lists: lists(raw.lists, &block, findings),
+        lists,
+        feeds,
         orders: orders(raw.orders, block, findings),
         exceptions: Exceptions {
             dir: directory(raw.exceptions.path, findings),
@@ -176,67 +168,4 @@ fn orders(raw: raw::Orders, block: Blocking, findings: &mut Findings) -> Orders 
             ..block
         },
     }
-}
-
-fn lists(raw: Vec<raw::List>, block: &Blocking, findings: &mut Findings) -> Vec<List> {
-    let mut names = HashMap::new();
-    let mut lists = Vec::new();
-    for raw in raw {
-        if let Some(name) = &raw.name
-            && let Some(first) = names.insert(name.value.clone(), name.line)
-        {
-            let shown = quote(&name.value);
-            let message = format!(
-                "name is {shown}, but the list on line {first} has the same name: rename one"
-            );
-            findings.report(name.line, message);
-        }
-        lists.extend(list(raw, block, findings));
-    }
-    lists
-}
-
-/// Validates a list; `None` if its name, path or format is invalid, or the name or path is missing.
-fn list(raw: raw::List, block: &Blocking, findings: &mut Findings) -> Option<List> {
-    let name = plain_name(raw.name, findings);
-    let path = file(raw.path, findings);
-    let public = public_text(raw.text, findings);
-    let kind = choice(raw.kind, KINDS, findings).unwrap_or(Kind::Block);
-    let format = match raw.format {
-        None => Some(Format::Domains),
-        Some(given) if OTHER_FORMATS.contains(&&*given.value.to_ascii_lowercase()) => {
-            let message = format!(
-                "format is \"{}\", which is not supported: use the list's edition as plain names (\"domains\") or as \
-                 a hosts file (\"hosts\")",
-                given.value
-            );
-            findings.report(given.line, message);
-            None
-        }
-        given => choice(given, FORMATS, findings),
-    };
-    let comments = comments::validate(raw.comments, findings).unwrap_or_default();
-    let scope = choice(raw.scope, SCOPES, findings).unwrap_or(Scope::Exact);
-    let warn = guard::only_warning(raw.guards, findings).unwrap_or_default();
-    let mut blocking = blocking(raw.block, block, findings);
-    let name = name?;
-    blocking.extra_text = match public {
-        Some(text) => format!("{name}: {text}"),
-        None => name.clone(),
-    };
-    Some(List {
-        format: format?,
-        comments,
-        scope,
-        required: raw.required.is_some_and(|at| at.value),
-        warn,
-        content: Content::File,
-        source: Source {
-            name,
-            path: path?,
-            kind,
-            blocking,
-            against: Against::All,
-        },
-    })
 }

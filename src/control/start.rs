@@ -306,7 +306,7 @@ fn read_first(
 ) -> (Option<Signature>, Option<Result<LoadedRules, Refusal>>) {
     let path = &list.source.path;
     let file = match list.content {
-        Content::Embedded(_) => None,
+        Content::Embedded(_) | Content::Transferred => None,
         Content::File => Signature::of(path).ok(),
     };
     if !is_large_file(file) {

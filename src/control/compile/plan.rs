@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::comments::Comments;
 use crate::config::guard::{Limits, Protections};
-use crate::config::{Content, Format, List};
+use crate::config::{Format, List};
 use crate::control::guard::acceptance::InForce;
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::protected::{Guarded, ProtectedList};
@@ -103,10 +103,7 @@ impl PlanList {
             format: list.format,
             scope: list.scope,
             comments: list.comments,
-            text: match list.content {
-                Content::Embedded(text) => Some(text.to_owned()),
-                Content::File => None,
-            },
+            text: list.content.embedded().map(str::to_owned),
             read: true,
             kind: list.source.kind,
             warn: list.warn,

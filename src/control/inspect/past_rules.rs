@@ -35,12 +35,13 @@ pub(super) fn find(
     list: &List,
     images: &mut KeptImages,
 ) -> (Option<Rules<Arc<Image>>>, bool) {
-    let text = match list.content {
-        Content::Embedded(text) => Some(text),
-        Content::File => None,
+    let is_file_unchanged = match list.content {
+        Content::Transferred => false,
+        Content::File | Content::Embedded(_) => {
+            let now = digest(&list.source.path, list.content.embedded());
+            now.is_ok_and(|now| now == entry.digest)
+        }
     };
-    let now = digest(&list.source.path, text);
-    let is_file_unchanged = now.is_ok_and(|now| now == entry.digest);
     let dir = config.state.dir.as_deref();
     let key = entry.content.as_deref();
     if let Some(Rules { image, source }) = dir.zip(key).and_then(|(dir, key)| read_past(dir, key)) {

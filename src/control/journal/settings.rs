@@ -11,8 +11,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::entry::{ListEntry, Setting};
+use crate::config::feed::Feed;
 use crate::config::guard::Protections;
 use crate::config::paths;
+use crate::config::zone::{PolicyZone, ZonePolicy};
 use crate::config::{Canary, Config, Content, Format, List};
 use crate::policy::rule::{Against, Blocking, Source};
 use crate::wire::name::Name;
@@ -80,6 +82,9 @@ pub fn settings<'l>(config: &Config, lists: impl Iterator<Item = &'l List>) -> S
         set(&format!("{start}.scope"), value(list.scope));
         blocking(&start, &source.blocking, &mut set);
         set(&format!("{start}.text"), value(&source.blocking.extra_text));
+        if let Some(zone) = &list.zone {
+            policy_zone(&start, zone, &mut set);
+        }
         order.push(source.name.clone());
     }
     set("lists", value(order));
@@ -94,6 +99,22 @@ fn blocking(start: &str, blocking: &Blocking, set: &mut impl FnMut(&str, Value))
     set(&format!("{start}.sinkhole"), value(sinkhole));
     set(&format!("{start}.ttl-secs"), value(blocking.ttl_secs));
     set(&format!("{start}.ede"), value(blocking.ede));
+}
+
+fn policy_zone(start: &str, zone: &PolicyZone, set: &mut impl FnMut(&str, Value)) {
+    if let Some(apex) = &zone.apex {
+        set(&format!("{start}.zone"), value(apex.to_string()));
+    }
+    set(&format!("{start}.policy"), value(zone.policy.word()));
+    if let Some(target) = zone.policy.target() {
+        set(&format!("{start}.cname"), value(target.to_string()));
+    }
+    set(
+        &format!("{start}.max-policy-ttl-secs"),
+        value(zone.max_ttl_secs),
+    );
+    set(&format!("{start}.break-dnssec"), value(zone.break_dnssec));
+    set(&format!("{start}.soa"), value(zone.soa));
 }
 
 fn value(value: impl Serialize) -> Value {
@@ -136,6 +157,13 @@ pub(crate) fn changed(was: &Config, now: &Config) -> Vec<String> {
                 changed.extend(differing.map(|(key, _)| format!("{start}{key}")));
             }
             Some(_) => {}
+        }
+    }
+    for feed in &now.feeds {
+        let mut before = was.feeds.iter();
+        if let Some(before) = before.find(|before| before.name == feed.name) {
+            let keys = unrecorded_of_feed(before, feed);
+            changed.extend(keys.map(|key| format!("list.{}.{key}", feed.name)));
         }
     }
     let gone = was.lists.iter().map(|list| &list.source.name);
@@ -215,6 +243,26 @@ fn unrecorded(was: &Config, now: &Config) -> impl Iterator<Item = &'static str> 
     differing.map(|(key, _)| key)
 }
 
+/// The differing keys of a feed that the journal does not record: how its zone is transferred.
+fn unrecorded_of_feed(was: &Feed, now: &Feed) -> impl Iterator<Item = &'static str> {
+    let (limits, next_limits) = (&was.limits, &now.limits);
+    let (timers, next_timers) = (&was.timers, &now.timers);
+    let keys = [
+        ("primaries", was.primaries != now.primaries),
+        ("tsig", was.tsig != now.tsig),
+        ("notify-from", was.notify_from != now.notify_from),
+        ("max-age-hours", was.max_age_hours != now.max_age_hours),
+        ("max-records", limits.records != next_limits.records),
+        ("max-transfer-mib", limits.bytes != next_limits.bytes),
+        ("max-transfer-secs", limits.time != next_limits.time),
+        ("refresh-secs", timers.refresh != next_timers.refresh),
+        ("retry-secs", timers.retry != next_timers.retry),
+        ("expire-secs", timers.expire != next_timers.expire),
+    ];
+    let differing = keys.into_iter().filter(|(_, differs)| *differs);
+    differing.map(|(key, _)| key)
+}
+
 /// The configuration `today` with the recorded settings. Settings that are not recorded stay as they are today.
 pub fn configured(today: &Config, settings: &Settings) -> Config {
     let mut config = today.clone();
@@ -259,14 +307,24 @@ pub fn list(entry: &ListEntry, settings: &Settings, today: Option<&List>) -> Lis
         blocking.extra_text = text;
     }
     let embedded = today.filter(|today| matches!(today.content, Content::Embedded(_)));
+    let content = match paths::is_of_feed(&entry.path) {
+        true => Content::Transferred,
+        false => embedded.map_or(Content::File, |today| today.content),
+    };
     let format = entry.format.or(today.map(|today| today.format));
+    let format = format.unwrap_or(Format::Domains);
+    let zone = || {
+        let today = today.and_then(|today| today.zone.clone());
+        policy_zone_of(&start, settings, today.unwrap_or_default())
+    };
     List {
-        format: format.unwrap_or(Format::Domains),
+        format,
         comments: entry.comments,
         scope: entry.scope,
         required: false,
         warn: today.map_or(Protections::NONE, |today| today.warn),
-        content: embedded.map_or(Content::File, |today| today.content),
+        content,
+        zone: (format == Format::Rpz).then(zone),
         source: Source {
             name: entry.name.clone(),
             path: entry.path.clone(),
@@ -298,6 +356,22 @@ fn blocking_of(start: &str, settings: &Settings, blocking: &mut Blocking) {
         });
         blocking.sinkhole_v4 = v4.collect::<Vec<Ipv4Addr>>();
         blocking.sinkhole_v6 = v6.collect::<Vec<Ipv6Addr>>();
+    }
+}
+
+/// The recorded settings of a policy zone. Settings that are not recorded are those of `today`.
+fn policy_zone_of(start: &str, settings: &Settings, today: PolicyZone) -> PolicyZone {
+    let key = |key: &str| format!("{start}.{key}");
+    let name = |key: &str| Name::from_text(&get::<String>(settings, key)?).ok();
+    let Some(word) = get::<String>(settings, &key("policy")) else {
+        return today;
+    };
+    PolicyZone {
+        apex: name(&key("zone")),
+        policy: ZonePolicy::from_word(&word, name(&key("cname"))).unwrap_or(today.policy),
+        max_ttl_secs: get(settings, &key("max-policy-ttl-secs")).unwrap_or(today.max_ttl_secs),
+        break_dnssec: get(settings, &key("break-dnssec")).unwrap_or(today.break_dnssec),
+        soa: get(settings, &key("soa")).unwrap_or(today.soa),
     }
 }
 

@@ -27,8 +27,16 @@ pub fn problems(config: &Config) -> Vec<String> {
         .collect()
 }
 
-/// A sentence for each setting that is valid, but probably a mistake: an `allow` that refuses or admits too many clients.
+/// A sentence for each setting that is valid, but probably a mistake.
 pub fn warnings(config: &Config) -> Vec<String> {
+    let state_dir = config.state.dir.as_deref();
+    let feeds = config.feeds.iter();
+    let feeds = feeds.flat_map(|feed| feed.warnings(state_dir));
+    client_warnings(config).into_iter().chain(feeds).collect()
+}
+
+/// A sentence for an `allow` that refuses or admits too many clients.
+fn client_warnings(config: &Config) -> Vec<String> {
     let allow = &config.server.allow;
     if allow.is_empty() {
         let warning = "every client is refused, as [server] allow is empty: name the networks of the clients there, or \

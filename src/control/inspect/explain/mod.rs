@@ -232,6 +232,7 @@ fn rules_in_file(
     let bytes = match list.content {
         Content::Embedded(text) => text.as_bytes().to_vec(),
         Content::File => regular::read(&list.source.path, MAX_FILE).unwrap_or_default(),
+        Content::Transferred => return Vec::new(),
     };
     // By rule, in the order of precedence: a file may have the same rule millions of times.
     let (mut found, mut suppressed) = (BTreeMap::new(), SuppressedRules::default());

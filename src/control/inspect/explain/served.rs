@@ -87,11 +87,12 @@ fn find<'f>(
 
 /// Whether the file has the content that the server loaded, and would be read with the same scope.
 fn is_as_loaded(list: &List, state: &ListStatus) -> bool {
-    let text = match list.content {
-        Content::Embedded(text) => Some(text),
-        Content::File => None,
+    let now = match list.content {
+        Content::Transferred => None,
+        Content::File | Content::Embedded(_) => {
+            digest(&list.source.path, list.content.embedded()).ok()
+        }
     };
-    let now = digest(&list.source.path, text).ok();
     now.is_some() && now == state.digest && list.scope == state.scope
 }
 

@@ -193,7 +193,7 @@ pub(super) fn content(line: &[u8], notation: Notation) -> &[u8] {
         return line.trim_ascii_end();
     }
     match notation.format {
-        Format::Domains => before_spaced_hash(line),
+        Format::Domains | Format::Rpz => before_spaced_hash(line),
         Format::Hosts => before_hash(line),
     }
 }

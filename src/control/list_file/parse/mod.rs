@@ -86,6 +86,7 @@ impl LineParser {
         let outcome = match format {
             _ if content.len() > MAX_LINE => Err(Bad::LongLine),
             Format::Domains => domains::parse_line(content, bare, &mut self.name, emit),
+            Format::Rpz => Err(Bad::Foreign(Foreign::Zone)),
             Format::Hosts => hosts::parse_line(content, bare, &mut self.name, emit),
         };
         match outcome {

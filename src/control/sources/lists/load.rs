@@ -75,6 +75,9 @@ pub enum Refusal {
     /// The file system did not answer in time.
     #[error("{path}: {late}; it is read when the file system answers", late = Unanswered::Late, path = .0.shown())]
     Unanswered(PathBuf),
+    /// It has the rules of a feed, and no state of the zone has been transferred.
+    #[error("{}: no transfer yet; its rules come into force after the first one", .0.display())]
+    NoTransfer(PathBuf),
     /// It has more rules than an image can hold.
     #[error("{path}: {source}", path = .path.shown())]
     TooLarge {
@@ -206,12 +209,12 @@ pub fn load_as(
 ) -> Result<LoadedRules, Refusal> {
     let start = Instant::now();
     let path = &list.source.path;
+    if list.content == Content::Transferred {
+        return Err(Refusal::NoTransfer(path.clone()));
+    }
     let mut builder = Builder::new();
     let mut overfull = None;
-    let text = match list.content {
-        Content::Embedded(text) => Some(text),
-        Content::File => None,
-    };
+    let text = list.content.embedded();
     let rule = |name: &Name, scope, _| {
         if let Err(error) = builder.insert(name, 0, scope) {
             overfull.get_or_insert(error);

@@ -245,7 +245,10 @@ impl ListSources {
                 .unwrap_or(guard_policy);
             let wanted =
                 list.loaded.is_none() || list.refused.is_some() || list.is_outdated(guard_policy);
-            if !wanted && list.next.released.is_empty() && !list.changed() {
+            // Only a transfer brings another state of a feed.
+            let is_transferred =
+                list.config.content == Content::Transferred && list.loaded.is_some();
+            if is_transferred || !wanted && list.next.released.is_empty() && !list.changed() {
                 loads.unneeded.extend(list.next.ticket.take());
             } else if list.is_large() {
                 loads.large.push(want(list, tickets.next(), for_pending));

@@ -149,6 +149,7 @@ impl ListState {
             && self.config.scope == config.scope
             && self.config.comments == config.comments
             && self.config.content == config.content
+            && self.config.zone == config.zone
             // The guards do not check the rules of an allow list.
             && self.config.source.blocks() == config.source.blocks()
     }
@@ -284,11 +285,12 @@ impl ListState {
         }
     }
 
-    /// Whether its rules were checked against other protected names. `false` while a load is under way, or while the
-    /// newest state of the list is refused.
+    /// Whether its rules were checked against other protected names. `false` while a load is under way, while the
+    /// newest state of the list is refused, or if no file has its rules, so that only a transfer can check them again.
     pub(crate) fn is_outdated(&self, guard_policy: &GuardPolicy) -> bool {
         let other = |loaded: &Loaded| loaded.protected_names != guard_policy.digest(&self.config);
-        let idle = self.loading.is_none() && self.refused.is_none();
+        let is_transferred = self.config.content == Content::Transferred;
+        let idle = self.loading.is_none() && self.refused.is_none() && !is_transferred;
         idle && self.loaded.as_ref().is_some_and(other)
     }
 
@@ -337,11 +339,11 @@ impl ListState {
         self.file.due()
     }
 
-    /// If the list is due, requests the look before reading. An embedded list has no file, and settles at once.
+    /// If the list is due, requests the look before reading. A list without a file settles at once.
     pub(crate) fn look_if_due(&mut self, now: Instant) {
         match self.config.content {
             Content::File => self.file.check_if_due(now),
-            Content::Embedded(_) => self.file.settle_if_due(now),
+            Content::Embedded(_) | Content::Transferred => self.file.settle_if_due(now),
         }
     }
 

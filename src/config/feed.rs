@@ -1,0 +1,494 @@
+//! The section `[[feed]]`: a response policy zone that is transferred from its primaries.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::names::typed;
+use crate::wire::name::Name;
+
+use super::address::{DNS_PORT, ServerAddress, split, url};
+use super::findings::{Findings, quote};
+use super::guard::HOURS_MAX;
+use super::paths;
+use super::raw::Block;
+use super::reader::{At, Reader, Strings, WordOrStrings};
+use super::values::{choice, each, file, is_plain_name, network, number, plain_name};
+use super::zone;
+
+/// The default port of zone transfers over TLS (RFC 9103, section 7.3).
+const TLS_PORT: u16 = 853;
+/// The maximum number of primaries of a feed.
+const PRIMARIES_MAX: usize = 16;
+const RECORDS: u64 = 100_000_000;
+const RECORDS_MAX: u64 = 1_000_000_000;
+const TRANSFER_MIB: u64 = 8192;
+const TRANSFER_MIB_MAX: u64 = 1024 * 1024;
+const HOUR_SECS: u32 = 60 * 60;
+const DAY_SECS: u32 = 24 * HOUR_SECS;
+
+const ALGORITHMS: &[(&str, TsigAlgorithm)] = &[
+    ("hmac-sha256", TsigAlgorithm::HmacSha256),
+    ("hmac-sha384", TsigAlgorithm::HmacSha384),
+    ("hmac-sha512", TsigAlgorithm::HmacSha512),
+    ("hmac-sha1", TsigAlgorithm::HmacSha1),
+];
+
+/// A response policy zone that is transferred from its primaries. [`Config::lists`](super::Config::lists) has a list of
+/// the same name for the rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Feed {
+    /// The name of its list.
+    pub name: String,
+    /// The name of the zone; no two feeds have the same.
+    pub zone: Name,
+    /// Servers that have the zone: 1 to 16, no duplicate addresses.
+    pub primaries: Vec<Primary>,
+    /// The key that signs transfers; `None` means that they are not signed.
+    pub tsig: Option<Tsig>,
+    /// The networks whose NOTIFY messages are accepted without a signature, by default the addresses of the primaries.
+    pub notify_from: Vec<IpNet>,
+    /// The age in hours from which a state that no primary has confirmed is too old; at most ten years. 0 turns the
+    /// limit off, `None` means the zone's expire time.
+    pub max_age_hours: Option<u32>,
+    /// Limits of a transfer.
+    pub limits: TransferLimits,
+    /// Replacements for the timers of the zone's SOA record.
+    pub timers: ZoneTimers,
+}
+
+/// A server that has the zone of a feed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Primary {
+    /// Its address.
+    pub address: ServerAddress,
+    /// How its certificate is checked; `None` means transfers without TLS.
+    pub tls: Option<PrimaryTls>,
+}
+
+/// How the certificate of a primary is checked (RFC 9103, section 9.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrimaryTls {
+    /// The host name that the certificate must have, in lower case, without a final dot.
+    pub name: String,
+    /// A file of certificates (PEM) that may sign it; `None` means those that the system trusts.
+    pub ca: Option<PathBuf>,
+}
+
+/// A key that authenticates transfers (RFC 8945).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tsig {
+    /// The name of the key, which both sides must know it by.
+    pub name: Name,
+    /// Its algorithm.
+    pub algorithm: TsigAlgorithm,
+    /// The file of the secret. The configuration does not read it.
+    pub secret_file: PathBuf,
+}
+
+/// An algorithm of TSIG.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TsigAlgorithm {
+    /// HMAC-SHA-1, which RFC 8945, section 6, does not recommend any more.
+    HmacSha1,
+    /// HMAC-SHA-256.
+    HmacSha256,
+    /// HMAC-SHA-384.
+    HmacSha384,
+    /// HMAC-SHA-512.
+    HmacSha512,
+}
+
+/// Limits of a transfer. One that exceeds them is aborted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransferLimits {
+    /// Records, 1 to 1,000,000,000.
+    pub records: u64,
+    /// Bytes of all messages, 1 MiB to 1 TiB.
+    pub bytes: u64,
+    /// The time from the first query to the last message, 1 second to a day.
+    pub time: Duration,
+}
+
+/// Replacements for the timers of a zone's SOA record; `None` means the record's value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ZoneTimers {
+    /// How long after a successful check the primaries are asked again, 1 second to four weeks.
+    pub refresh: Option<Duration>,
+    /// How long after a failed check they are asked again, 1 second to two weeks.
+    pub retry: Option<Duration>,
+    /// How long after the last successful check the zone expires, 1 minute to a year, and over `refresh` if both are
+    /// set.
+    pub expire: Option<Duration>,
+}
+
+impl TsigAlgorithm {
+    /// Its name in the configuration and in TSIG records.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::HmacSha1 => "hmac-sha1",
+            Self::HmacSha256 => "hmac-sha256",
+            Self::HmacSha384 => "hmac-sha384",
+            Self::HmacSha512 => "hmac-sha512",
+        }
+    }
+}
+
+impl Feed {
+    /// A sentence for each setting that is valid, but probably a mistake. `state_dir` is that of the configuration.
+    pub fn warnings(&self, state_dir: Option<&Path>) -> Vec<String> {
+        let name = &self.name;
+        let weak = self.tsig.as_ref();
+        let weak = weak.filter(|tsig| tsig.algorithm == TsigAlgorithm::HmacSha1);
+        let weak = weak.map(|_| {
+            format!(
+                "feed {name}: its TSIG key is used with hmac-sha1, which is not recommended any more (RFC 8945, section 6); \
+                 agree on hmac-sha256 with the primary's operator"
+            )
+        });
+        let networks = IpNet::aggregate(&self.notify_from);
+        let everything = networks.iter().find(|network| network.prefix_len() == 0);
+        let open = everything.map(|network| {
+            format!(
+                "feed {name}: notify-from has every address ({network}), so strangers can make this server ask the primaries; \
+                 name only the networks of the primaries there"
+            )
+        });
+        let forgetful = state_dir.is_none().then(|| {
+            format!(
+                "feed {name}: each restart transfers the whole zone, and enforces none of its rules until then, as [state] dir \
+                 is not set"
+            )
+        });
+        [weak, open, forgetful].into_iter().flatten().collect()
+    }
+}
+
+/// A section `[[feed]]`, before validation.
+pub(super) struct Raw {
+    pub(super) line: u32,
+    name: Option<At<String>>,
+    pub(super) zone: zone::Raw,
+    primaries: Option<At<Vec<At<RawPrimary>>>>,
+    tsig: Option<At<RawTsig>>,
+    notify_from: Option<Strings>,
+    max_age_hours: Option<At<i64>>,
+    limits: RawLimits,
+    timers: RawTimers,
+    pub(super) required: Option<At<bool>>,
+    pub(super) guards: Option<At<WordOrStrings>>,
+    pub(super) text: Option<At<String>>,
+    /// Only its `ede` may be set.
+    pub(super) block: Block,
+}
+
+struct RawPrimary {
+    address: Option<At<String>>,
+    port: Option<At<i64>>,
+    tls: Option<At<String>>,
+    tls_ca: Option<At<String>>,
+}
+
+struct RawTsig {
+    name: Option<At<String>>,
+    algorithm: Option<At<String>>,
+    secret_file: Option<At<String>>,
+}
+
+struct RawLimits {
+    records: Option<At<i64>>,
+    mib: Option<At<i64>>,
+    secs: Option<At<i64>>,
+}
+
+struct RawTimers {
+    refresh_secs: Option<At<i64>>,
+    retry_secs: Option<At<i64>>,
+    expire_secs: Option<At<i64>>,
+}
+
+impl Raw {
+    pub(super) fn read(table: &mut Reader<'_, '_>) -> Self {
+        let plain = |address| RawPrimary {
+            address: Some(address),
+            port: None,
+            tls: None,
+            tls_ca: None,
+        };
+        let remedy = "write it as [\"ADDRESS\"] or [{ address = \"ADDRESS\" }]";
+        let tsig = "write it as { name = \"...\", secret-file = \"...\" }";
+        Self {
+            line: table.line(),
+            name: table.string("name"),
+            zone: zone::Raw::read_of_feed(table),
+            primaries: table.required_strings_or_tables("primaries", remedy, plain, |table| {
+                RawPrimary {
+                    address: table.required_string("address"),
+                    port: table.integer("port"),
+                    tls: table.string("tls"),
+                    tls_ca: table.string("tls-ca"),
+                }
+            }),
+            tsig: table.table("tsig", tsig, |table| RawTsig {
+                name: table.required_string("name"),
+                algorithm: table.string("algorithm"),
+                secret_file: table.required_string("secret-file"),
+            }),
+            notify_from: table.strings("notify-from"),
+            max_age_hours: table.integer("max-age-hours"),
+            limits: RawLimits {
+                records: table.integer("max-records"),
+                mib: table.integer("max-transfer-mib"),
+                secs: table.integer("max-transfer-secs"),
+            },
+            timers: RawTimers {
+                refresh_secs: table.integer("refresh-secs"),
+                retry_secs: table.integer("retry-secs"),
+                expire_secs: table.integer("expire-secs"),
+            },
+            required: table.boolean("required"),
+            guards: table.word_or_strings("guards"),
+            text: table.string("text"),
+            block: Block {
+                ede: table.string("ede"),
+                ..Block::default()
+            },
+        }
+    }
+
+    /// The name of the feed's list, which is by default the name of its zone; and where it is set. `None` if it is
+    /// invalid, which is reported, or if the zone is.
+    pub(super) fn name(
+        &mut self,
+        zone: Option<&At<Name>>,
+        findings: &mut Findings,
+    ) -> Option<At<String>> {
+        if let Some(given) = self.name.take() {
+            let (key, line) = (given.key, given.line);
+            let value = plain_name(Some(given), findings)?;
+            return Some(At { key, line, value });
+        }
+        let At { key, line, value } = zone?;
+        let value = value.to_string();
+        if is_plain_name(&value) {
+            return Some(At {
+                key,
+                line: *line,
+                value,
+            });
+        }
+        let message = format!(
+            "[[feed]] has no `name`, and the zone's, {}, can't be one: add name = \"...\"",
+            quote(&value)
+        );
+        findings.report(self.line, message);
+        None
+    }
+
+    /// Validates the settings of the transfer of this zone; `None` if its name or zone is invalid, or if it has no
+    /// valid primary.
+    pub(super) fn transfer(
+        self,
+        name: Option<String>,
+        zone: Option<Name>,
+        findings: &mut Findings,
+    ) -> Option<Feed> {
+        let primaries = self
+            .primaries
+            .map(|given| primaries(given, findings))
+            .filter(|primaries| !primaries.is_empty());
+        let tsig = self.tsig.and_then(|given| tsig(given.value, findings));
+        let notify_from = each(self.notify_from, findings, network);
+        let max_age_hours = number(self.max_age_hours, 0..=HOURS_MAX, findings);
+        let limits = limits(self.limits, findings);
+        let timers = timers(self.timers, findings);
+        let primaries = primaries?;
+        Some(Feed {
+            name: name?,
+            zone: zone?,
+            notify_from: notify_from.unwrap_or_else(|| addresses(&primaries)),
+            primaries,
+            tsig,
+            max_age_hours,
+            limits,
+            timers,
+        })
+    }
+}
+
+/// The path of a feed's rules in messages, in images and in the journal. No file has it.
+pub(super) fn path(zone: &Name) -> PathBuf {
+    PathBuf::from(format!("{}{zone}", paths::ZONE))
+}
+
+fn primaries(given: At<Vec<At<RawPrimary>>>, findings: &mut Findings) -> Vec<Primary> {
+    let At { key, line, value } = given;
+    match value.len() {
+        0 => findings.report(
+            line,
+            format!("{key} is empty, must name at least one: add one"),
+        ),
+        1..=PRIMARIES_MAX => {}
+        count => findings.report(
+            line,
+            format!("{key} holds {count} servers, must be at most {PRIMARIES_MAX}: remove some"),
+        ),
+    }
+    let mut primaries: Vec<Primary> = Vec::new();
+    for At { key, line, value } in value {
+        let shown = value.address.as_ref().map(|address| quote(&address.value));
+        let Some(primary) = primary(value, (key, line), findings) else {
+            continue;
+        };
+        if primaries
+            .iter()
+            .any(|known| known.address == primary.address)
+        {
+            let shown = shown.unwrap_or_default();
+            let message = format!("{key} holds {shown}, which is a duplicate: remove it");
+            findings.report(line, message);
+            continue;
+        }
+        primaries.push(primary);
+    }
+    primaries
+}
+
+fn primary(raw: RawPrimary, (key, line): (&str, u32), findings: &mut Findings) -> Option<Primary> {
+    let is_tls = raw.tls.is_some();
+    if let Some(ca) = raw.tls_ca.as_ref().filter(|_| !is_tls) {
+        let message = "tls-ca is set, but tls is not: add tls = \"SERVER.NAME\", or remove tls-ca";
+        findings.report(ca.line, message.to_owned());
+    }
+    let name = raw.tls.and_then(|given| host_name(given, findings));
+    let ca = file(raw.tls_ca, findings);
+    let is_port_given = raw.port.is_some();
+    let port = number(raw.port, 1..=u16::MAX, findings);
+    let text = raw.address?.value;
+    let default = if is_tls { TLS_PORT } else { DNS_PORT };
+    let address = match with_tls(&text) {
+        Some(refusal) => Err(refusal),
+        None => ServerAddress::parse(&text, port.unwrap_or(default)),
+    };
+    let has_port = split(&text).is_some_and(|(_, port)| port.is_some());
+    let refusal = match address {
+        Ok(_) if has_port && is_port_given => {
+            "which has a port, besides `port`: remove one of the two".to_owned()
+        }
+        Ok(address) => {
+            // If the name is invalid, that is reported already.
+            let tls = name.map(|name| PrimaryTls { name, ca });
+            return Some(Primary { address, tls });
+        }
+        Err(refusal) => refusal,
+    };
+    findings.report(line, format!("{key} holds {}, {refusal}", quote(&text)));
+    None
+}
+
+/// The correction for an address with a name for TLS in the notations of other programs: `tls://` and `@853#name`.
+fn with_tls(text: &str) -> Option<String> {
+    let table = |address: &str, name: &str| {
+        format!("which is written for TLS: write {{ address = \"{address}\", tls = \"{name}\" }}")
+    };
+    if let Some(("tls" | "dot" | "xot", _)) = url(text) {
+        return Some(table("ADDRESS", "SERVER.NAME"));
+    }
+    let (address, name) = text.split_once('#')?;
+    let host = address.split_once('@').map_or(address, |(host, _)| host);
+    let is_tls = host.parse::<IpAddr>().is_ok() && name.parse::<u16>().is_err();
+    is_tls.then(|| table(host, name))
+}
+
+/// The host name in a certificate.
+fn host_name(given: At<String>, findings: &mut Findings) -> Option<String> {
+    let At { key, line, value } = given;
+    let why = match typed::one(&value) {
+        Ok((name, None)) if name.label_count() > 0 && name.is_plain() => {
+            return Some(name.to_string());
+        }
+        Ok(_) => "not the name of a server".to_owned(),
+        Err(why) => why.to_string(),
+    };
+    let shown = quote(&value);
+    findings.report(
+        line,
+        format!("{key} is {shown}, {why}: write the name in the server's certificate, as in \"ns.example\""),
+    );
+    None
+}
+
+fn tsig(raw: RawTsig, findings: &mut Findings) -> Option<Tsig> {
+    let name = raw.name.and_then(|given| key_name(given, findings));
+    let is_given = raw.algorithm.is_some();
+    let algorithm = choice(raw.algorithm, ALGORITHMS, findings);
+    let algorithm = algorithm.or((!is_given).then_some(TsigAlgorithm::HmacSha256));
+    let secret_file = file(raw.secret_file, findings);
+    Some(Tsig {
+        name: name?,
+        algorithm: algorithm?,
+        secret_file: secret_file?,
+    })
+}
+
+/// The name of a key, which is a domain name without a meaning in the DNS.
+fn key_name(given: At<String>, findings: &mut Findings) -> Option<Name> {
+    let At { key, line, value } = given;
+    let why = match Name::from_text(&value) {
+        Ok(name) if name.label_count() > 0 => return Some(name),
+        Ok(_) => "the root".to_owned(),
+        Err(why) => format!("not a domain name: {why}"),
+    };
+    let shown = quote(&value);
+    let message = format!(
+        "{key} is {shown}, {why}: write the key's name as the primary has it, as in \"tapis-feed\""
+    );
+    findings.report(line, message);
+    None
+}
+
+fn limits(raw: RawLimits, findings: &mut Findings) -> TransferLimits {
+    let records = number(raw.records, 1..=RECORDS_MAX, findings);
+    let mib = number(raw.mib, 1..=TRANSFER_MIB_MAX, findings);
+    let secs = number(raw.secs, 1..=DAY_SECS, findings);
+    TransferLimits {
+        records: records.unwrap_or(RECORDS),
+        bytes: mib.unwrap_or(TRANSFER_MIB) * 1024 * 1024,
+        time: Duration::from_secs(secs.unwrap_or(HOUR_SECS).into()),
+    }
+}
+
+fn timers(raw: RawTimers, findings: &mut Findings) -> ZoneTimers {
+    let line = raw.expire_secs.as_ref().map(|at| at.line);
+    let refresh = number(raw.refresh_secs, 1..=28 * DAY_SECS, findings);
+    let retry = number(raw.retry_secs, 1..=14 * DAY_SECS, findings);
+    let expire = number(raw.expire_secs, 60..=365 * DAY_SECS, findings);
+    if let (Some(refresh), Some(expire), Some(line)) = (refresh, expire, line)
+        && expire <= refresh
+    {
+        let message = format!(
+            "expire-secs is {expire}, must be over refresh-secs, which is {refresh}: raise the one or lower the other"
+        );
+        findings.report(line, message);
+    }
+    let duration = |secs: u32| Duration::from_secs(secs.into());
+    ZoneTimers {
+        refresh: refresh.map(duration),
+        retry: retry.map(duration),
+        expire: expire.map(duration),
+    }
+}
+
+/// The addresses of the primaries, without duplicates.
+fn addresses(primaries: &[Primary]) -> Vec<IpNet> {
+    let mut addresses: Vec<IpNet> = Vec::new();
+    for primary in primaries {
+        let address = primary.address.socket.ip().into();
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    addresses
+}

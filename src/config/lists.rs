@@ -1,0 +1,250 @@
+//! Validates the sections `[[list]]` and `[[feed]]`, whose order in the file is the precedence of their rules.
+
+use std::collections::HashMap;
+
+use crate::policy::rule::{Against, Blocking, Kind, Scope, Source};
+use crate::wire::name::Name;
+
+use super::blocking::blocking;
+use super::comments::{self, Comments};
+use super::feed::{self, Feed};
+use super::findings::{Findings, quote};
+use super::guard;
+use super::raw;
+use super::reader::At;
+use super::types::{Content, Format, List};
+use super::values::{choice, file, plain_name, public_text};
+use super::zone;
+
+const KINDS: &[(&str, Kind)] = &[("block", Kind::Block), ("allow", Kind::Allow)];
+/// Known formats of lists that are not supported.
+const OTHER_FORMATS: &[&str] = &[
+    "abp", "adblock", "adguard", "clash", "csv", "dnsmasq", "json", "regex", "ublock", "unbound",
+    "v2ray", "wildcard", "zone",
+];
+const FORMATS: &[(&str, Format)] = &[
+    ("domains", Format::Domains),
+    ("hosts", Format::Hosts),
+    ("rpz", Format::Rpz),
+];
+/// The meanings of a bare name. `below` can only be written out, as `*.x`.
+const SCOPES: &[(&str, Scope)] = &[("exact", Scope::Exact), ("subtree", Scope::Subtree)];
+
+/// A section, and its first line.
+enum Section {
+    List(raw::List),
+    Feed(feed::Raw),
+}
+
+/// Where a name is given: the kind of section, and the line.
+type Place = (&'static str, u32);
+
+/// Validates the sections. The lists are in the order of the file; each feed has one. A list without a valid name, path
+/// or format is left out, and so is a feed without a valid name, zone or primary.
+pub(super) fn validate(
+    lists: Vec<raw::List>,
+    feeds: Vec<feed::Raw>,
+    block: &Blocking,
+    findings: &mut Findings,
+) -> (Vec<List>, Vec<Feed>) {
+    let lists = lists.into_iter().map(|raw| (raw.line, Section::List(raw)));
+    let feeds = feeds.into_iter().map(|raw| (raw.line, Section::Feed(raw)));
+    let mut sections: Vec<_> = lists.chain(feeds).collect();
+    sections.sort_by_key(|(line, _)| *line);
+    let (mut lists, mut feeds) = (Vec::new(), Vec::new());
+    let (mut names, mut zones) = (HashMap::new(), HashMap::new());
+    for (_, section) in sections {
+        match section {
+            Section::List(raw) => {
+                report_duplicate(&mut names, raw.name.as_ref(), "list", findings);
+                lists.extend(list(raw, block, findings));
+            }
+            Section::Feed(raw) => {
+                let found = feed(raw, block, (&mut names, &mut zones), findings);
+                if let Some((list, feed)) = found {
+                    lists.push(list);
+                    feeds.push(feed);
+                }
+            }
+        }
+    }
+    (lists, feeds)
+}
+
+/// Reports a name that an earlier list or feed has.
+fn report_duplicate(
+    names: &mut HashMap<String, Place>,
+    name: Option<&At<String>>,
+    section: &'static str,
+    findings: &mut Findings,
+) {
+    if let Some(At { key, line, value }) = name
+        && let Some((first, at)) = names.insert(value.clone(), (section, *line))
+    {
+        let shown = quote(value);
+        let remedy = match *key {
+            "zone" => "add another name to the feed, as in name = \"...\"",
+            _ => "rename one",
+        };
+        let message =
+            format!("{key} is {shown}, but the {first} on line {at} has the same name: {remedy}");
+        findings.report(*line, message);
+    }
+}
+
+/// Validates a list; `None` if its name, path or format is invalid, or the name or path is missing.
+fn list(mut raw: raw::List, block: &Blocking, findings: &mut Findings) -> Option<List> {
+    let format = format(raw.format.take(), findings);
+    match format {
+        Some(Format::Rpz) => report_unused(&raw, findings),
+        Some(Format::Domains | Format::Hosts) => raw.zone.report_unused(findings),
+        None => {}
+    }
+    let zone = zone::validate(raw.zone, findings);
+    let zone = (format == Some(Format::Rpz)).then_some(zone);
+    let name = plain_name(raw.name, findings);
+    let path = file(raw.path, findings);
+    let public = public_text(raw.text, findings);
+    let kind = choice(raw.kind, KINDS, findings).unwrap_or(Kind::Block);
+    let comments = comments::validate(raw.comments, findings).unwrap_or_default();
+    let scope = choice(raw.scope, SCOPES, findings).unwrap_or(Scope::Exact);
+    let warn = guard::only_warning(raw.guards, findings).unwrap_or_default();
+    let mut blocking = blocking(raw.block, block, findings);
+    if let Some(zone) = &zone {
+        blocking = zone.blocking(blocking);
+    }
+    let name = name?;
+    blocking.extra_text = extra_text(&name, public);
+    Some(List {
+        format: format?,
+        comments,
+        scope,
+        required: raw.required.is_some_and(|at| at.value),
+        warn,
+        content: Content::File,
+        zone,
+        source: Source {
+            name,
+            path: path?,
+            kind,
+            blocking,
+            against: Against::All,
+        },
+    })
+}
+
+/// Validates a feed: its list, and how it is transferred. `None` if its name or zone is invalid, or if it has no valid
+/// primary.
+fn feed(
+    mut raw: feed::Raw,
+    block: &Blocking,
+    (names, zones): (&mut HashMap<String, Place>, &mut HashMap<Name, u32>),
+    findings: &mut Findings,
+) -> Option<(List, Feed)> {
+    let position = raw.zone.position();
+    let zone = zone::validate(std::mem::take(&mut raw.zone), findings);
+    let apex = zone.apex.clone().zip(position);
+    let apex = apex.map(|(value, (key, line))| At { key, line, value });
+    let name = raw.name(apex.as_ref(), findings);
+    report_duplicate(names, name.as_ref(), "feed", findings);
+    if let Some(At { key, line, value }) = &apex
+        && let Some(first) = zones.insert(value.clone(), *line)
+    {
+        let message = format!(
+            "{key} is {}, but the feed on line {first} has the same zone: remove one of the two, and name all primaries in \
+             the other",
+            quote(&value.to_string())
+        );
+        findings.report(*line, message);
+    }
+    let public = public_text(raw.text.take(), findings);
+    let warn = guard::only_warning(raw.guards.take(), findings).unwrap_or_default();
+    let blocking = blocking(std::mem::take(&mut raw.block), block, findings);
+    let required = raw.required.take().is_some_and(|at| at.value);
+    let feed = raw.transfer(name.map(|at| at.value), apex.map(|at| at.value), findings)?;
+    let mut blocking = zone.blocking(blocking);
+    blocking.extra_text = extra_text(&feed.name, public);
+    let list = List {
+        format: Format::Rpz,
+        comments: Comments::default(),
+        scope: Scope::Exact,
+        required,
+        warn,
+        content: Content::Transferred,
+        zone: Some(zone),
+        source: Source {
+            name: feed.name.clone(),
+            path: feed::path(&feed.zone),
+            kind: Kind::Block,
+            blocking,
+            against: Against::All,
+        },
+    };
+    Some((list, feed))
+}
+
+fn format(given: Option<At<String>>, findings: &mut Findings) -> Option<Format> {
+    match given {
+        None => Some(Format::Domains),
+        Some(given) if OTHER_FORMATS.contains(&&*given.value.to_ascii_lowercase()) => {
+            let message = format!(
+                "format is \"{}\", which is not supported: use the list's edition as plain names (\"domains\") or as \
+                 a hosts file (\"hosts\")",
+                given.value
+            );
+            findings.report(given.line, message);
+            None
+        }
+        given => choice(given, FORMATS, findings),
+    }
+}
+
+/// Reports the keys that a response policy zone can't have, because its records say the same.
+fn report_unused(raw: &raw::List, findings: &mut Findings) {
+    let allow = raw.kind.as_ref().filter(|kind| kind.value == "allow");
+    let text = |given: &Option<At<String>>| given.as_ref().map(|at| (at.key, at.line));
+    let block = &raw.block;
+    let unused = [
+        (
+            allow.map(|at| (at.key, at.line)),
+            "its records say which names are allowed: remove it, or set policy = \"passthru\"",
+        ),
+        (
+            text(&raw.scope),
+            "its records on x and on *.x are separate rules: remove it",
+        ),
+        (
+            text(&raw.comments),
+            "comments in zone files begin with `;`: remove it",
+        ),
+        (
+            text(&block.action),
+            "its records have actions: remove it, or set `policy`",
+        ),
+        (
+            block.sinkhole.as_ref().map(|at| (at.key, at.line)),
+            "its records have addresses: remove it, or set policy = \"cname\" and `cname`",
+        ),
+        (
+            block.ttl_secs.as_ref().map(|at| (at.key, at.line)),
+            "its records have TTLs: remove it, or set max-policy-ttl-secs",
+        ),
+    ];
+    for (key, why) in unused {
+        if let Some((key, line)) = key {
+            let value = if key == "kind" { " \"allow\"" } else { "" };
+            findings.report(
+                line,
+                format!("{key}{value} has no meaning for a response policy zone, as {why}"),
+            );
+        }
+    }
+}
+
+/// The text that is sent to clients: the list's name, and its public text if it has one.
+fn extra_text(name: &str, public: Option<String>) -> String {
+    match public {
+        Some(text) => format!("{name}: {text}"),
+        None => name.to_owned(),
+    }
+}
