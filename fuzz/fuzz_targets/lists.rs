@@ -7,7 +7,7 @@
 use libfuzzer_sys::fuzz_target;
 use tapis::config::Format;
 use tapis::names::typed::one;
-use tapis::control::list_file::parse::{Notation, Tally, read};
+use tapis::control::list_file::parse::{Notation, ParsedTrigger, Tally, read};
 use tapis::policy::rule::Scope;
 use tapis::wire::name::Name;
 
@@ -15,10 +15,10 @@ fuzz_target!(|bytes: &[u8]| {
     let Some((&choice, list)) = bytes.split_first() else {
         return;
     };
-    let format = if choice & 1 == 0 {
-        Format::Domains
-    } else {
-        Format::Hosts
+    let format = match choice {
+        4.. => Format::Rpz,
+        _ if choice & 1 == 0 => Format::Domains,
+        _ => Format::Hosts,
     };
     let bare = if choice & 2 == 0 {
         Scope::Exact
@@ -35,17 +35,26 @@ fuzz_target!(|bytes: &[u8]| {
         bare,
         comments: Default::default(),
     };
-    let tally = read(list, notation, |name, scope, line| {
+    let apex = Name::from_text("z").expect("a name");
+    let apex = (choice & 8 == 0).then_some(&apex);
+    let tally = read(list, notation, apex, |rule| {
         rules += 1;
+        let line = rule.line;
         assert!((last..=most).contains(&line), "lines come in order");
         last = line;
-        assert_ne!(name.label_count(), 0, "no rule on the root");
-        assert_eq!(Name::from_text(&name.to_string()).as_ref(), Ok(name));
-        assert!(format == Format::Domains || scope == bare);
+        assert!(rule.effect.is_none_or(|effect| effect.check().is_ok()));
+        if let ParsedTrigger::Name(name, scope) = rule.trigger {
+            let is_root = name.label_count() == 0;
+            assert!(!is_root || format == Format::Rpz, "no rule on the root");
+            assert_eq!(Name::from_text(&name.to_string()).as_ref(), Ok(name));
+            assert!(format != Format::Hosts || scope == bare);
+        }
     });
     assert_eq!(tally.rules, rules);
     assert!(tally.lines + tally.comments <= most);
-    accounted(&tally, format);
+    if format != Format::Rpz {
+        accounted(&tally, format);
+    }
 
     if let Ok(Ok((name, _))) = std::str::from_utf8(list).map(one) {
         assert_eq!(Name::from_text(&name.to_string()), Ok(name));

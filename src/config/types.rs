@@ -237,6 +237,13 @@ impl Content {
     }
 }
 
+impl List {
+    /// The name of its policy zone, if the list is one and the name is configured.
+    pub fn apex(&self) -> Option<&Name> {
+        self.zone.as_ref()?.apex.as_ref()
+    }
+}
+
 impl StateConfig {
     /// The default path of the journal; `None` without a state directory.
     pub(super) fn journal(&self) -> Option<PathBuf> {

@@ -12,6 +12,7 @@ mod merge;
 pub mod plan;
 pub(crate) mod queue;
 mod rss;
+mod rules;
 pub mod run;
 mod sort;
 

@@ -15,6 +15,7 @@ use crate::control::list_file::parse::Notation;
 use crate::control::persist::list_notes::ListNotes;
 use crate::control::sources::lists::load::Refusal;
 use crate::policy::rule::{Kind, Scope};
+use crate::wire::name::Name;
 
 /// The input of a compilation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +53,9 @@ pub struct PlanList {
     /// The characters that begin a comment line.
     #[serde(default)]
     pub comments: Comments,
+    /// The name of its policy zone, if that is configured.
+    #[serde(default)]
+    pub apex: Option<Name>,
     /// The text to read instead of the file.
     #[serde(default)]
     pub text: Option<String>,
@@ -103,6 +107,7 @@ impl PlanList {
             format: list.format,
             scope: list.scope,
             comments: list.comments,
+            apex: list.apex().cloned(),
             text: list.content.embedded().map(str::to_owned),
             read: true,
             kind: list.source.kind,

@@ -10,22 +10,25 @@ use super::error::CompileError;
 use super::merge::{self, Merge, MergeError};
 use super::plan::{Event, ListOutcome, Outcome, Plan, PlanList};
 use super::rss::Peak;
+use super::rules::{ListRules, Stopped};
 use super::sort::{Budget, Sorted, Sorter};
 use crate::config::paths::recorded;
 use crate::control::guard::acceptance::{NewState, check_acceptance, released_before};
 use crate::control::guard::policy::digest;
 use crate::control::guard::protected::ProtectedNames;
 use crate::control::guard::reading::{Reading, read_list};
+use crate::control::list_file::parse::ParsedRule;
 use crate::control::persist::durable::{Access, DurableError, NewFile, directory_of};
 use crate::control::persist::list_notes::ListNotes;
 use crate::control::sources::lists::load::{Loaded, Refusal};
 use crate::control::sources::lists::provenance;
-use crate::policy::image::WriteError;
 use crate::policy::image::clauses::ClausesBuilder;
 use crate::policy::image::path::Key;
 use crate::policy::image::provenance::{ImageSource, Provenance};
-use crate::policy::image::values::{ImageRule, SOURCES};
+use crate::policy::image::triggers::Triggers;
+use crate::policy::image::values::SOURCES;
 use crate::policy::image::writer::Writer;
+use crate::policy::image::{TooLarge, WriteError};
 
 /// Bytes that are read between two reports.
 const READ_STEP: u64 = 4 << 20;
@@ -52,6 +55,7 @@ pub fn compile(plan: &Plan, progress: impl FnMut(Event)) -> Result<Outcome, Comp
         protected_names: ProtectedNames::new(plan.protected_names.clone()),
         old: Old::open(plan)?,
         clauses: ClausesBuilder::of_sources(plan.lists.len()),
+        triggers: Triggers::default(),
         states: Vec::new(),
     };
     let mut outcome = work.compile(&mut reporter)?;
@@ -81,6 +85,8 @@ struct Work<'p> {
     old: Old,
     /// The clauses of the new image. For each list, the clause with the default effect has the same number as the list.
     clauses: ClausesBuilder,
+    /// The rules on networks of the lists that were read.
+    triggers: Triggers,
     /// In the order of the plan's lists.
     states: Vec<ListState>,
 }
@@ -155,22 +161,14 @@ impl Work<'_> {
     }
 
     fn read_list(
-        &self,
+        &mut self,
         source: u16,
         list: &PlanList,
         sorter: &mut Sorter<'_>,
         reporter: &mut Reporter<impl FnMut(Event)>,
     ) -> Result<io::Result<Reading>, Refusal> {
-        let mut failed = Ok(());
-        let rule = |name: &_, scope, _| {
-            let rule = ImageRule {
-                clause: source.into(),
-                scope,
-            };
-            if failed.is_ok() {
-                failed = sorter.push(name, rule.to_bits());
-            }
-        };
+        let (clauses, triggers) = (&mut self.clauses, &mut self.triggers);
+        let mut rules = ListRules::new(source, sorter, clauses, triggers);
         let mut next = 0;
         let progress = |bytes, of| {
             if bytes >= next || bytes == of {
@@ -179,14 +177,27 @@ impl Work<'_> {
                 reporter.report(Event::Reading { list, bytes, of });
             }
         };
-        let (notation, text) = (list.notation(), list.text.as_deref());
+        let notation = (list.notation(), list.apex.as_ref());
+        let text = list.text.as_deref();
         let protected_names = Some((&self.protected_names, list.into()));
+        let rule = |rule: ParsedRule<'_>| rules.add(rule);
         let reading = read_list(&list.path, text, notation, protected_names, rule, progress)?;
+        let sorted = match rules.finish() {
+            Err(Stopped::TooLarge(source)) => {
+                let path = list.path.clone();
+                return Err(Refusal::TooLarge { path, source });
+            }
+            Err(Stopped::Sort(error)) => Err(error),
+            Ok(()) => Ok(reading),
+        };
+        let Ok(reading) = &sorted else {
+            return Ok(sorted);
+        };
         // The number of distinct rules is not known yet.
-        let new = NewState::new(&list.name, &list.path, &reading, None);
+        let new = NewState::new(&list.name, &list.path, reading, None);
         let (before, limits) = (&list.before, &self.plan.limits);
         check_acceptance(&new, before, limits, list.released)?;
-        Ok(failed.map(|()| reading))
+        Ok(sorted)
     }
 
     /// Writes the sorted rules and those carried over. `None` if the number of a list's rules violates its limits: then the
@@ -219,9 +230,7 @@ impl Work<'_> {
             .old
             .carried(|name| self.carried_number(name), &mut clauses);
         let carried = carried.map_err(CompileError::TooLarge)?;
-        let triggers = self
-            .old
-            .carried_triggers(|name| self.carried_number(name), &mut clauses);
+        let triggers = self.triggers_to_write(&mut clauses);
         let triggers = triggers.map_err(CompileError::TooLarge)?;
         let sources = clauses.table().iter();
         let sources: Vec<_> = sources.map(|(clause, _)| clause.source).collect();
@@ -239,7 +248,7 @@ impl Work<'_> {
                 writer.push(path, rules)
             })
         });
-        let counts = counts.map_err(|error| match error {
+        let mut counts = counts.map_err(|error| match error {
             MergeError::Write(error) => failed(error),
             MergeError::Run(source) => CompileError::Sort {
                 path: directory_of(&plan.out).to_owned(),
@@ -250,6 +259,9 @@ impl Work<'_> {
                 source,
             },
         })?;
+        for clause in self.triggers.clauses() {
+            counts[usize::from(sources[clause as usize])] += 1;
+        }
         reporter.report(Event::Writing { names, of });
         if self.refuse_by_rule_count(&counts) {
             return Ok(None);
@@ -271,6 +283,18 @@ impl Work<'_> {
             pruned: facts.pruned,
             ..Outcome::default()
         }))
+    }
+
+    /// The rules on networks and patterns that are carried over, and those on networks of the lists that were read.
+    fn triggers_to_write(&self, clauses: &mut ClausesBuilder) -> Result<Triggers, TooLarge> {
+        let number = |name: &str| self.carried_number(name);
+        let mut triggers = self.old.carried_triggers(number, clauses)?;
+        let table = clauses.table();
+        triggers.carry(&self.triggers, |clause| {
+            let source = usize::from(table.get(clause).source);
+            Ok(self.states[source].counts().then_some(clause))
+        })?;
+        Ok(triggers)
     }
 
     /// Refuses lists with too few or too many rules. Returns whether there are any.

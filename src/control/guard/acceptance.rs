@@ -345,6 +345,7 @@ mod tests {
             released: Vec::new(),
         },
         ended: false,
+        zone: None,
     };
 
     fn tally(lines: u32, bad: u32) -> Tally {

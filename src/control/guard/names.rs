@@ -11,7 +11,7 @@ use crate::config::shown::{Counted, Show, counted};
 use crate::control::guard::protected::{ProtectedName, Protection};
 use crate::control::guard::reading::read_list;
 use crate::control::list_file::file::FileError;
-use crate::control::list_file::parse::Notation;
+use crate::control::list_file::parse::{Notation, ParsedRule, ParsedTrigger};
 use crate::names::typed;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
@@ -53,12 +53,15 @@ fn more_bad(lines: usize) -> Counted {
 /// The names that an operator protects, from a file in the format of lists.
 pub(super) fn protected(path: &Path) -> NameFile {
     let mut file = NameFile::default();
-    let add = |name: &Name, scope, _| {
-        if file.names.len() < MAX_NAMES {
+    let add = |rule: ParsedRule<'_>| {
+        if let ParsedTrigger::Name(name, scope) = rule.trigger
+            && file.names.len() < MAX_NAMES
+        {
             file.add(Protection::Protected, scope, name);
         }
     };
-    let read = read_list(path, None, Notation::default(), None, add, |_, _| {});
+    let notation = (Notation::default(), None);
+    let read = read_list(path, None, notation, None, add, |_, _| {});
     match read {
         Err(refusal) => file.problems.push(refusal.to_string()),
         Ok(reading) => {

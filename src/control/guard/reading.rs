@@ -7,12 +7,11 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::control::guard::protected::{Guarded, ProtectedNames};
-use crate::control::guard::suppressed::admits;
+use crate::control::guard::suppressed::admits_rule;
 use crate::control::list_file::file::{FileError, read_quiet};
-use crate::control::list_file::parse::{self, Notation, Tally};
+use crate::control::list_file::parse::{self, Notation, ParsedRule, Tally};
 use crate::control::list_file::signature::Signature;
 use crate::control::list_file::suppressed::SuppressedRules;
-use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
 /// The result of reading a list to its end.
@@ -27,35 +26,33 @@ pub(crate) struct Reading {
 }
 
 /// Reads the file at `path`, or `text` instead if there is one. Passes to `rule` each rule that the protected names
-/// permit, with the arguments of [`parse::read`], and to `progress` the number of bytes read so far and the size of the
-/// file. If the list is refused in the end, those rules must be dropped.
+/// permit, and to `progress` the number of bytes read so far and the size of the file. If the list is refused in the end,
+/// those rules must be dropped. `apex` is that of [`parse::read`].
 pub(crate) fn read_list(
     path: &Path,
     text: Option<&str>,
-    notation: Notation,
+    (notation, apex): (Notation, Option<&Name>),
     protected_names: Option<(&ProtectedNames, Guarded)>,
-    mut rule: impl FnMut(&Name, Scope, u32),
+    mut rule: impl FnMut(ParsedRule<'_>),
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Reading, FileError> {
     let start = Instant::now();
-    let mut reader = parse::Reader::new(notation);
+    let mut reader = parse::Reader::new(notation, apex);
     let mut hasher = blake3::Hasher::new();
     let mut suppressed = SuppressedRules::default();
-    let mut admit = |cut, name: &Name, scope, line| {
+    let mut admit = |cut, found: ParsedRule<'_>| {
         let admits = |(protected_names, list)| {
             let list = Guarded { cut, ..list };
-            admits(&mut suppressed, protected_names, list, name, scope, line)
+            admits_rule(&mut suppressed, protected_names, list, found)
         };
         if protected_names.is_none_or(admits) {
-            rule(name, scope, line);
+            rule(found);
         }
     };
     let mut done = 0;
     let mut each = |piece: &[u8], of| {
         hasher.update(piece);
-        reader.feed(piece, &mut |name: &_, scope, line| {
-            admit(false, name, scope, line);
-        });
+        reader.feed(piece, &mut |found: ParsedRule<'_>| admit(false, found));
         done += piece.len() as u64;
         progress(done, of);
     };
@@ -66,9 +63,7 @@ pub(crate) fn read_list(
         }
         None => Some(read_quiet(path, each)?),
     };
-    let mut tally = reader.finish(&mut |name: &_, scope, line| {
-        admit(true, name, scope, line);
-    });
+    let mut tally = reader.finish(&mut |found: ParsedRule<'_>| admit(true, found));
     tally.rules -= suppressed.total();
     tally.guarded = suppressed;
     Ok(Reading {

@@ -1,9 +1,30 @@
 //! Decides which rules of a list the protected names suppress, and records why.
 
 use crate::control::guard::protected::{Guarded, ProtectedNames, Protection};
+use crate::control::list_file::parse::{ParsedRule, ParsedTrigger};
 use crate::control::list_file::suppressed::{LeftOut, SuppressedRules};
-use crate::policy::rule::Scope;
+use crate::policy::effect::EffectAction;
+use crate::policy::rule::{Kind, Scope};
 use crate::wire::name::Name;
+
+/// [`admits`] for a rule with any trigger and effect. A rule that allows names is checked like one of an allow list.
+#[inline]
+pub fn admits_rule(
+    suppressed: &mut SuppressedRules,
+    protected_names: &ProtectedNames,
+    list: Guarded,
+    rule: ParsedRule<'_>,
+) -> bool {
+    let ParsedTrigger::Name(name, scope) = rule.trigger else {
+        return true;
+    };
+    let allows = rule
+        .effect
+        .is_some_and(|effect| effect.action == EffectAction::Allow);
+    let kind = if allows { Kind::Allow } else { list.kind };
+    let list = Guarded { kind, ..list };
+    admits(suppressed, protected_names, list, name, scope, rule.line)
+}
 
 /// Whether a rule applies; otherwise it is recorded as suppressed. Rules of an allow list block nothing, so they apply.
 /// The exception is a rule that would only be reported, in a last line that may be cut off.
@@ -72,7 +93,6 @@ fn leave_out(
 mod tests {
     use super::*;
     use crate::control::guard::protected::ProtectedList;
-    use crate::policy::rule::Kind;
 
     fn few(kind: Kind) -> Guarded {
         Guarded {

@@ -52,6 +52,12 @@ impl Triggers {
         Ok(())
     }
 
+    /// The clause of each rule.
+    pub fn clauses(&self) -> impl Iterator<Item = u32> {
+        let prefixes = self.prefixes.iter().map(|(_, clause)| *clause);
+        prefixes.chain(self.patterns.iter().map(|(_, clause)| *clause))
+    }
+
     /// Adds a rule with a pattern as its trigger.
     pub fn add_pattern(&mut self, pattern: &str, clause: u32) {
         self.patterns.push((pattern.to_owned(), clause));

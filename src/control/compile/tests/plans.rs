@@ -31,6 +31,7 @@ fn list(folder: &FilePath, name: &str) -> PlanList {
         format: Format::Domains,
         scope: Scope::Exact,
         comments: Comments::default(),
+        apex: None,
         text: None,
         read: true,
         kind: Kind::Block,

@@ -24,7 +24,7 @@ use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::protected::Guarded;
 use crate::control::guard::suppressed::admits;
 use crate::control::list_file::file::MAX_FILE;
-use crate::control::list_file::parse;
+use crate::control::list_file::parse::{self, ParsedTrigger};
 use crate::control::list_file::suppressed::SuppressedRules;
 use crate::control::sources::orders::registry::OrderRegistry;
 use crate::policy::explain::Role;
@@ -237,7 +237,11 @@ fn rules_in_file(
     // By rule, in the order of precedence: a file may have the same rule millions of times.
     let (mut found, mut suppressed) = (BTreeMap::new(), SuppressedRules::default());
     let (protected_names, guarded) = (guard_policy.protected_names(), Guarded::from(list));
-    parse::read(&bytes, list.into(), |owner, scope, line| {
+    parse::read(&bytes, list.into(), list.apex(), |rule| {
+        let ParsedTrigger::Name(owner, scope) = rule.trigger else {
+            return;
+        };
+        let line = rule.line;
         if scope.reaches(owner, name)
             && admits(
                 &mut suppressed,

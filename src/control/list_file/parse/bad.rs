@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::list_file::parse::foreign::{Foreign, recognise};
 use crate::names::typed::Mistyped;
+use crate::policy::rpz::RecordProblem;
 
 /// Characters in the excerpt of a bad line; an ellipsis replaces the rest.
 const SHOWN: usize = 80;
@@ -43,6 +44,57 @@ pub enum Bad {
     #[error(transparent)]
     #[serde(untagged)]
     Typed(#[from] Mistyped),
+    /// An entry of a zone file that is no record.
+    #[error(transparent)]
+    #[serde(untagged)]
+    Entry(#[from] BadEntry),
+    /// A record of a policy zone that is no part of a rule.
+    #[error(transparent)]
+    #[serde(untagged)]
+    Record(#[from] RecordProblem),
+}
+
+/// Why a line of a zone file gives no record. Images store a variant's name, so it can't be renamed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BadEntry {
+    /// A directive that reads another file.
+    #[error("$INCLUDE is not followed; write the records into this file")]
+    Include,
+    /// A directive that is not known, such as `$GENERATE`.
+    #[error("the directive is not known; known are $ORIGIN and $TTL")]
+    Directive,
+    /// A relative name before the origin is known.
+    #[error(
+        "the name has no dot at its end, and there is no origin; set the list's `zone`, or write $ORIGIN"
+    )]
+    NoOrigin,
+    /// The line starts with a blank, but no record precedes it.
+    #[error("the record has no owner")]
+    NoOwner,
+    /// A policy record before the apex is known.
+    #[error(
+        "the zone is not known yet; set the list's `zone`, or begin the file with the SOA record"
+    )]
+    NoZone,
+    /// The line ends before the type.
+    #[error("the record has no type")]
+    NoType,
+    /// A word in place of the type.
+    #[error("the type is not known")]
+    UnknownType,
+    /// A TTL that is no number.
+    #[error("the TTL is no number")]
+    Ttl,
+    /// RDATA that can't be parsed.
+    #[error("the data can't be read as data of this type")]
+    Unreadable,
+    /// A quote or a parenthesis has no counterpart.
+    #[error("a quote or a parenthesis has no counterpart")]
+    Unbalanced,
+    /// An entry that is too long for any record.
+    #[error("the entry is longer than any record can be")]
+    LongEntry,
 }
 
 impl Bad {

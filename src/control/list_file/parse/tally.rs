@@ -6,6 +6,7 @@ use crate::control::list_file::parse::bad::{Bad, BadLine};
 use crate::control::list_file::parse::foreign::{FileFormat, Foreign};
 use crate::control::list_file::suppressed::SuppressedRules;
 use crate::names::typed::Mistyped;
+use crate::wire::name::Name;
 
 /// How many bad lines are kept with their text; the others are only counted.
 const KEPT: usize = 10;
@@ -35,6 +36,39 @@ pub struct Tally {
     pub guarded: SuppressedRules,
     /// Whether the last line has a line end. If it has none, the file may be truncated.
     pub ended: bool,
+    /// The SOA record of a policy zone. `None` for other lists, and for a zone without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<ZoneFacts>,
+}
+
+/// The SOA record of a policy zone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ZoneFacts {
+    /// The name of the zone.
+    pub apex: Name,
+    /// SERIAL.
+    pub serial: u32,
+    /// The TTL of the record, in seconds.
+    pub ttl_secs: u32,
+    /// RDATA without compressed names, in hexadecimal.
+    pub soa: String,
+}
+
+impl ZoneFacts {
+    /// The facts of an SOA record. `None` if its data is malformed.
+    pub fn new(apex: &Name, ttl_secs: u32, data: &[u8]) -> Option<Self> {
+        let (_, at) = Name::parse(data, 0).ok()?;
+        let (_, at) = Name::parse(data, at).ok()?;
+        let numbers = data.get(at..).filter(|numbers| numbers.len() == 20)?;
+        let serial = numbers.first_chunk().copied().map(u32::from_be_bytes)?;
+        let digits = data.iter().map(|byte| format!("{byte:02x}"));
+        Some(Self {
+            apex: apex.clone(),
+            serial,
+            ttl_secs,
+            soa: digits.collect(),
+        })
+    }
 }
 
 impl Tally {

@@ -16,13 +16,13 @@ use crate::control::guard::protected::Guarded;
 use crate::control::guard::reading::read_list;
 use crate::control::guard::release::{Guard, Guards};
 use crate::control::list_file::file::FileError;
-use crate::control::list_file::parse::Tally;
+use crate::control::list_file::parse::{ParsedRule, ParsedTrigger, Tally};
 use crate::control::list_file::signature::Signature;
 use crate::control::sources::deadline::Unanswered;
 use crate::policy::builder::Builder;
+use crate::policy::effect::Effect;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};
-use crate::wire::name::Name;
 
 /// The rules of a list that was read to its end, and the facts about them.
 #[derive(Debug)]
@@ -215,13 +215,20 @@ pub fn load_as(
     let mut builder = Builder::new();
     let mut overfull = None;
     let text = list.content.embedded();
-    let rule = |name: &Name, scope, _| {
-        if let Err(error) = builder.insert(name, 0, scope) {
+    let default = Effect::default();
+    let rule = |rule: ParsedRule<'_>| {
+        let effect = rule.effect.unwrap_or(&default);
+        let added = match rule.trigger {
+            ParsedTrigger::Name(name, scope) => builder.insert_effect(name, 0, scope, effect),
+            ParsedTrigger::Network(prefix) => builder.insert_prefix(prefix, 0, effect),
+        };
+        if let Err(error) = added {
             overfull.get_or_insert(error);
         }
     };
     let protected_names = Some((guard_policy.protected_names(), guarded));
-    let reading = read_list(path, text, list.into(), protected_names, rule, |_, _| {})?;
+    let notation = (list.into(), list.apex());
+    let reading = read_list(path, text, notation, protected_names, rule, |_, _| {})?;
     let source = builder.source(ImageSource::named(&list.source.name));
     let overfull = overfull.or(source.err());
     let image = overfull.map_or_else(|| builder.finish(), Err);

@@ -1,12 +1,14 @@
 //! Tests with complete files: both formats, the shipped lists, and random bytes.
 
 mod random;
+mod zones;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::names::typed;
 use crate::names::typed::Mistyped;
+use crate::policy::rule::Scope;
 use crate::wire::name::NameError;
 
 const TELEGRAM: &[u8] = include_bytes!("../../../../../blocklists/telegram-web-2017.txt");
@@ -22,11 +24,19 @@ fn of(format: Format) -> Notation {
     }
 }
 
+/// The name, scope and line of a rule.
+fn on_name(rule: ParsedRule<'_>) -> (String, Scope, u32) {
+    match rule.trigger {
+        ParsedTrigger::Name(name, scope) => (name.to_string(), scope, rule.line),
+        ParsedTrigger::Network(prefix) => panic!("{}", prefix.network()),
+    }
+}
+
 /// The rules as `name scope line`, with the tally.
 fn rules(bytes: impl AsRef<[u8]>, format: Format) -> (Vec<(String, Scope, u32)>, Tally) {
     let mut rules = Vec::new();
-    let tally = read(bytes.as_ref(), of(format), |name, scope, line| {
-        rules.push((name.to_string(), scope, line));
+    let tally = read(bytes.as_ref(), of(format), None, |rule| {
+        rules.push(on_name(rule))
     });
     (rules, tally)
 }
@@ -115,7 +125,9 @@ fn bare_names_get_the_scope_of_their_list() {
             bare: Scope::Subtree,
             ..of(format)
         };
-        read(text.as_bytes(), notation, |_, scope, _| scopes.push(scope));
+        read(text.as_bytes(), notation, None, |rule| {
+            scopes.push(on_name(rule).1);
+        });
         assert_eq!(scopes, [Scope::Subtree]);
     }
 }

@@ -39,13 +39,20 @@ fn numbered(bytes: &[u8]) -> Vec<(u32, Vec<u8>)> {
     (1..).zip(lines).collect()
 }
 
+fn lines_of(reader: Reader) -> Lines {
+    match reader.0 {
+        Parser::Lines(lines) => *lines,
+        Parser::Zone(_) => panic!("a zone"),
+    }
+}
+
 /// The result of parsing the model's lines one by one, each as a whole.
 fn rules_of_whole_lines(bytes: &[u8], notation: Notation) -> (Vec<(String, Scope, u32)>, Tally) {
     let mut rules = Vec::new();
-    let mut lines = Reader::new(notation).lines;
+    let mut lines = lines_of(Reader::new(notation, None)).parser;
     for (number, line) in numbered(bytes) {
-        lines.parse(number, &line, &mut |name: &Name, scope, line| {
-            rules.push((name.to_string(), scope, line));
+        lines.parse(number, &line, &mut |rule: ParsedRule<'_>| {
+            rules.push(on_name(rule))
         });
     }
     let end = bytes.last();
@@ -92,11 +99,13 @@ proptest! {
             let comments = comments.to_owned().try_into().expect("characters");
             let notation = Notation { comments, ..of(format) };
             let mut found = Vec::new();
-            let mut rule = |name: &Name, scope, line| found.push((name.to_string(), scope, line));
-            let mut reader = Reader::new(notation);
+            let mut rule = |rule: ParsedRule<'_>| found.push(on_name(rule));
+            let mut reader = Reader::new(notation, None);
             for cut in cuts.windows(2) {
                 reader.feed(&bytes[cut[0]..cut[1]], &mut rule);
-                prop_assert!(reader.cutter.buffer.capacity() <= 4 * lines::BUFFER_MAX);
+                if let Parser::Lines(lines) = &reader.0 {
+                    prop_assert!(lines.cutter.buffer.capacity() <= 4 * lines::BUFFER_MAX);
+                }
             }
             let tally = reader.finish(&mut rule);
             let (expected, expected_tally) = rules_of_whole_lines(&bytes, notation);
@@ -117,9 +126,9 @@ proptest! {
             cutter.feed(&bytes, &mut count);
             cutter.finish(&mut count);
             let mut seen = Vec::new();
-            let tally = read(&bytes, of(format), |name, _, line| {
-                assert!(name.label_count() > 0);
-                seen.push(line);
+            let tally = read(&bytes, of(format), None, |rule| {
+                assert_ne!(on_name(rule).0, ".");
+                seen.push(rule.line);
             });
             prop_assert_eq!(tally.rules as usize, seen.len());
             prop_assert!(seen.is_sorted() && seen.iter().all(|line| (1..=last_line).contains(line)));

@@ -1,0 +1,126 @@
+//! Parses the `rpz` format: the master file of a response policy zone (RFC 1035, section 5; RFC 2308, section 4).
+
+mod entries;
+mod text;
+
+use self::entries::{Entries, Fault};
+use self::text::{Line, ZoneText};
+use crate::control::list_file::parse::bad::{Bad, BadEntry};
+use crate::control::list_file::parse::rule::{ParsedRule, ParsedTrigger};
+use crate::control::list_file::parse::tally::{Tally, ZoneFacts};
+use crate::policy::rpz::{RecordProblem, ZoneReader, ZoneRecord, ZoneRule, ZoneTrigger};
+use crate::wire::name::Name;
+use crate::wire::rtype;
+
+/// Parses a zone file from pieces, which may be cut anywhere.
+pub(super) struct ZoneFile {
+    entries: Entries,
+    lines: ZoneLines,
+}
+
+struct ZoneLines {
+    text: ZoneText,
+    /// `None` until the apex is known.
+    reader: Option<ZoneReader>,
+    tally: Tally,
+}
+
+impl ZoneFile {
+    /// A parser of the zone at `apex`; if there is none, that of the first SOA record.
+    pub(super) fn new(apex: Option<&Name>) -> Self {
+        Self {
+            entries: Entries::default(),
+            lines: ZoneLines {
+                text: ZoneText::new(apex),
+                reader: apex.cloned().map(ZoneReader::new),
+                tally: Tally::default(),
+            },
+        }
+    }
+
+    /// Parses the next piece of the file.
+    pub(super) fn feed(&mut self, piece: &[u8], rule: &mut impl FnMut(ParsedRule<'_>)) {
+        let Self { entries, lines } = self;
+        entries.feed(piece, |number, entry| lines.entry(number, entry, rule));
+    }
+
+    /// Ends the file.
+    pub(super) fn finish(mut self, rule: &mut impl FnMut(ParsedRule<'_>)) -> Tally {
+        let Self { entries, lines } = &mut self;
+        lines.tally.ended = entries.is_ended();
+        entries.finish(|number, entry| lines.entry(number, entry, rule));
+        lines.finish(rule);
+        self.lines.tally
+    }
+}
+
+impl ZoneLines {
+    fn entry(
+        &mut self,
+        number: u32,
+        entry: Result<&[u8], Fault>,
+        rule: &mut impl FnMut(ParsedRule<'_>),
+    ) {
+        self.tally.lines += 1;
+        let parsed = entry.map_err(|fault| match fault {
+            Fault::Long => BadEntry::LongEntry.into(),
+            Fault::Unbalanced => BadEntry::Unbalanced.into(),
+        });
+        let added = parsed.and_then(|entry| self.add(number, entry, rule));
+        if let Err(problem) = added {
+            self.tally
+                .reject(number, entry.unwrap_or_default(), problem);
+        }
+    }
+
+    fn add(
+        &mut self,
+        number: u32,
+        entry: &[u8],
+        rule: &mut impl FnMut(ParsedRule<'_>),
+    ) -> Result<(), Bad> {
+        let Line::Record(record) = self.text.parse(entry)? else {
+            self.tally.skipped += 1;
+            return Ok(());
+        };
+        if record.rtype == rtype::SOA && self.tally.zone.is_none() {
+            self.tally.zone = ZoneFacts::new(record.owner, record.ttl_secs, record.data);
+            let apex = || ZoneReader::new(record.owner.clone());
+            self.reader.get_or_insert_with(apex);
+        }
+        let reader = self.reader.as_mut().ok_or(BadEntry::NoZone)?;
+        let record = ZoneRecord {
+            line: number,
+            ..record
+        };
+        let tally = &mut self.tally;
+        let added = reader.add(record, &mut |found| emit(found, tally, rule));
+        match added {
+            Err(RecordProblem::Signature) => self.tally.skipped += 1,
+            added => added?,
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, rule: &mut impl FnMut(ParsedRule<'_>)) {
+        let tally = &mut self.tally;
+        let ended = self.reader.as_mut().map_or(Ok(()), |reader| {
+            reader.finish(&mut |found| emit(found, tally, rule))
+        });
+        if let Err(problem) = ended {
+            self.tally.reject(self.tally.lines, b"", problem.into());
+        }
+    }
+}
+
+fn emit(found: ZoneRule<'_>, tally: &mut Tally, rule: &mut impl FnMut(ParsedRule<'_>)) {
+    tally.rules += 1;
+    rule(ParsedRule {
+        trigger: match found.trigger {
+            ZoneTrigger::Name(scope) => ParsedTrigger::Name(found.name, *scope),
+            ZoneTrigger::Network(prefix) => ParsedTrigger::Network(*prefix),
+        },
+        effect: Some(found.effect),
+        line: found.line,
+    });
+}
