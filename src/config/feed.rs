@@ -144,22 +144,22 @@ impl Feed {
         let weak = weak.filter(|tsig| tsig.algorithm == TsigAlgorithm::HmacSha1);
         let weak = weak.map(|_| {
             format!(
-                "feed {name}: its TSIG key is used with hmac-sha1, which is not recommended any more (RFC 8945, section 6); \
-                 agree on hmac-sha256 with the primary's operator"
+                "feed {name}: its TSIG key is used with hmac-sha1, which is not recommended any more (RFC 8945, section \
+                 6); agree on hmac-sha256 with the primary's operator"
             )
         });
         let networks = IpNet::aggregate(&self.notify_from);
         let everything = networks.iter().find(|network| network.prefix_len() == 0);
         let open = everything.map(|network| {
             format!(
-                "feed {name}: notify-from has every address ({network}), so strangers can make this server ask the primaries; \
-                 name only the networks of the primaries there"
+                "feed {name}: notify-from has every address ({network}), so strangers can make this server ask the \
+                 primaries; name only the networks of the primaries there"
             )
         });
         let forgetful = state_dir.is_none().then(|| {
             format!(
-                "feed {name}: each restart transfers the whole zone, and enforces none of its rules until then, as [state] dir \
-                 is not set"
+                "feed {name}: each restart transfers the whole zone, and enforces none of its rules until then, as \
+                 [state] dir is not set"
             )
         });
         [weak, open, forgetful].into_iter().flatten().collect()
@@ -278,6 +278,11 @@ impl Raw {
                 line: *line,
                 value,
             });
+        }
+        let is_elsewhere = findings.mistyped.contains(&(self.line, "name"))
+            || findings.damaged.contains(&self.line);
+        if is_elsewhere {
+            return None;
         }
         let message = format!(
             "[[feed]] has no `name`, and the zone's, {}, can't be one: add name = \"...\"",

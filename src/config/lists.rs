@@ -95,13 +95,21 @@ fn report_duplicate(
 /// Validates a list; `None` if its name, path or format is invalid, or the name or path is missing.
 fn list(mut raw: raw::List, block: &Blocking, findings: &mut Findings) -> Option<List> {
     let format = format(raw.format.take(), findings);
-    match format {
-        Some(Format::Rpz) => report_unused(&raw, findings),
-        Some(Format::Domains | Format::Hosts) => raw.zone.report_unused(findings),
-        None => {}
-    }
-    let zone = zone::validate(raw.zone, findings);
-    let zone = (format == Some(Format::Rpz)).then_some(zone);
+    let zone = match format {
+        Some(Format::Rpz) => {
+            report_unused(&raw, findings);
+            Some(zone::validate(raw.zone, findings))
+        }
+        Some(Format::Domains | Format::Hosts) => {
+            raw.zone.report_unused(findings);
+            None
+        }
+        // The format may be meant as "rpz", so only values are validated.
+        None => {
+            zone::validate(raw.zone, findings);
+            None
+        }
+    };
     let name = plain_name(raw.name, findings);
     let path = file(raw.path, findings);
     let public = public_text(raw.text, findings);
@@ -151,8 +159,8 @@ fn feed(
         && let Some(first) = zones.insert(value.clone(), *line)
     {
         let message = format!(
-            "{key} is {}, but the feed on line {first} has the same zone: remove one of the two, and name all primaries in \
-             the other",
+            "{key} is {}, but the feed on line {first} has the same zone: remove one of the two, and name all \
+             primaries in the other",
             quote(&value.to_string())
         );
         findings.report(*line, message);

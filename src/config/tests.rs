@@ -2,9 +2,11 @@
 
 mod bounds;
 mod derived;
+mod feeds;
 mod lists;
 mod shipped;
 mod values;
+mod zones;
 
 use std::fs;
 use std::path::Path;

@@ -53,6 +53,7 @@ fn the_shipped_file_documents_every_key() {
         "[state]",
         "[guard]",
         "[[list]]",
+        "[[feed]]",
     ] {
         sections.push(format!("{section}\nno-such-key-at-all = 1\n"));
     }
