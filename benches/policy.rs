@@ -294,6 +294,7 @@ fn snapshot(image: &Arc<Image>, views: &[View]) -> Snapshot {
             kind: Kind::Block,
             blocking: Blocking::none(),
             against: Against::All,
+            zone: None,
         })
     });
     let images = Arc::clone(image).into();

@@ -119,6 +119,7 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
             kind: Kind::Block,
             blocking: Blocking::none(),
             against: Against::All,
+            zone: None,
         })
     });
     let view = View {

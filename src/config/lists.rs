@@ -14,7 +14,7 @@ use super::raw;
 use super::reader::At;
 use super::types::{Content, Format, List};
 use super::values::{choice, file, plain_name, public_text};
-use super::zone;
+use super::zone::{self, PolicyZone};
 
 const KINDS: &[(&str, Kind)] = &[("block", Kind::Block), ("allow", Kind::Allow)];
 /// Known formats of lists that are not supported.
@@ -130,14 +130,15 @@ fn list(mut raw: raw::List, block: &Blocking, findings: &mut Findings) -> Option
         required: raw.required.is_some_and(|at| at.value),
         warn,
         content: Content::File,
-        zone,
         source: Source {
             name,
             path: path?,
             kind,
             blocking,
             against: Against::All,
+            zone: zone.as_ref().map(PolicyZone::settings),
         },
+        zone,
     })
 }
 
@@ -179,14 +180,15 @@ fn feed(
         required,
         warn,
         content: Content::Transferred,
-        zone: Some(zone),
         source: Source {
             name: feed.name.clone(),
             path: feed::path(&feed.zone),
             kind: Kind::Block,
             blocking,
             against: Against::All,
+            zone: Some(zone.settings()),
         },
+        zone: Some(zone),
     };
     Some((list, feed))
 }

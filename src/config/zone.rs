@@ -1,6 +1,7 @@
 //! The keys that response policy zones have in `[[list]]` and in `[[feed]]`.
 
 use crate::names::typed;
+use crate::policy::rpz::settings::{ZonePolicy, ZoneSettings};
 use crate::policy::rule::{Action, Blocking, Scope};
 use crate::wire::name::Name;
 
@@ -25,27 +26,6 @@ pub struct PolicyZone {
     pub break_dnssec: bool,
     /// Whether its SOA record is added to the additional section of answers that it changes.
     pub soa: bool,
-}
-
-/// The actions of a policy zone's rules: those of its records, or one that overrides them all.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ZonePolicy {
-    /// Each rule has the action of its record.
-    Given,
-    /// Rules change no answers; matches are only logged.
-    Disabled,
-    /// All rules answer NXDOMAIN.
-    Nxdomain,
-    /// All rules answer NODATA.
-    Nodata,
-    /// All rules exempt what they match from later zones and lists.
-    Passthru,
-    /// All rules leave queries without an answer.
-    Drop,
-    /// All rules make clients repeat a query over TCP, where it is answered.
-    TcpOnly,
-    /// All rules answer with a CNAME record to this name; `*.x` stands for the queried name followed by `x`.
-    Cname(Box<Name>),
 }
 
 /// A [`ZonePolicy`] without its value.
@@ -87,6 +67,16 @@ impl Default for PolicyZone {
 }
 
 impl PolicyZone {
+    /// The settings of the zone's source, before its SOA record is known.
+    pub(crate) fn settings(&self) -> Box<ZoneSettings> {
+        Box::new(ZoneSettings {
+            policy: self.policy.clone(),
+            max_ttl_secs: self.max_ttl_secs,
+            break_dnssec: self.break_dnssec,
+            soa: None,
+        })
+    }
+
     /// The answer of the zone's source, given the one that its other keys describe. It only counts for rules without an
     /// action of their own.
     pub(super) fn blocking(&self, given: Blocking) -> Blocking {
@@ -104,35 +94,10 @@ impl PolicyZone {
     }
 }
 
-impl ZonePolicy {
-    /// Its word in the configuration.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Given => "given",
-            Self::Disabled => "disabled",
-            Self::Nxdomain => "nxdomain",
-            Self::Nodata => "nodata",
-            Self::Passthru => "passthru",
-            Self::Drop => "drop",
-            Self::TcpOnly => "tcp-only",
-            Self::Cname(_) => "cname",
-        }
-    }
-
-    /// The target of [`Cname`](Self::Cname).
-    pub fn target(&self) -> Option<&Name> {
-        match self {
-            Self::Cname(target) => Some(target),
-            _ => None,
-        }
-    }
-
-    /// The policy with this word. `target` is that of [`Cname`](Self::Cname). `None` if there is no such policy, or no
-    /// target.
-    pub(crate) fn from_word(word: &str, target: Option<Name>) -> Option<Self> {
-        let (_, word) = WORDS.iter().find(|(known, _)| *known == word)?;
-        word.with(target)
-    }
+/// The policy with this word. `target` is that of [`ZonePolicy::Cname`]. `None` if there is no such policy, or no target.
+pub(crate) fn policy_with_word(word: &str, target: Option<Name>) -> Option<ZonePolicy> {
+    let (_, word) = WORDS.iter().find(|(known, _)| *known == word)?;
+    word.with(target)
 }
 
 impl Word {

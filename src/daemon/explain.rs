@@ -328,6 +328,7 @@ mod tests {
                 ..Blocking::none()
             },
             against: Against::All,
+            zone: None,
         };
         let image = Arc::new(builder.finish().expect("room"));
         let mut snapshot = Snapshot::default().with_rules(vec![source.into()], image.into());

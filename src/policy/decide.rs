@@ -373,6 +373,7 @@ mod tests {
             kind,
             blocking,
             against: Against::All,
+            zone: None,
         };
         (source, rules)
     }

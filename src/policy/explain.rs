@@ -207,6 +207,7 @@ mod tests {
             kind,
             blocking: Blocking::none(),
             against,
+            zone: None,
         })
     }
 

@@ -10,6 +10,7 @@ use super::images::Images;
 use super::ranking::{MAX_RANKED, NO_RANK, Rank};
 use super::ranks::TierRank;
 use super::record::{LocalRecord, rrsets};
+use super::rpz::settings::ZonePolicy;
 use super::rule::{Action, Against, Blocking, EffectAnswer, Kind, Source};
 use super::view::{Mode, View};
 
@@ -65,8 +66,12 @@ impl Verdicts {
         for (number, ((source, effect), place)) in (all.len() as u32..).zip(&mut numbers) {
             *place = number;
             tiers[*source] |= 1 << effect.tier as u8;
-            let blocking = blocking(&sources[*source].blocking, effect);
-            let effect = effect.clone();
+            let of = &sources[*source];
+            let effect = match &of.zone {
+                Some(zone) => zone.applied(effect).into_owned(),
+                None => effect.clone(),
+            };
+            let blocking = blocking(&of.blocking, &effect);
             all.push(Verdict {
                 source: *source,
                 effect: Some(Box::new(VerdictEffect { effect, blocking })),
@@ -168,6 +173,22 @@ struct Override {
     action: Option<Action>,
 }
 
+impl Override {
+    /// The override that a source has in every view.
+    fn of(source: &Arc<Source>) -> Self {
+        let zone = source.zone.as_ref();
+        let is_disabled = zone.is_some_and(|zone| zone.policy == ZonePolicy::Disabled);
+        Self {
+            mode: if is_disabled {
+                Mode::LogOnly
+            } else {
+                Mode::Enforce
+            },
+            action: None,
+        }
+    }
+}
+
 /// The ranks that the rules of an exception or of an order have in all views: each source has room for all tiers.
 fn fixed_rank(source: usize, tier: Tier) -> Rank {
     // The best tier has the highest number.
@@ -195,7 +216,10 @@ impl Precedence {
     ) -> Self {
         let first = verdicts.others;
         let lists = sources.len() - first;
-        let mut overrides = vec![Override::default(); lists];
+        let mut overrides = sources[first..]
+            .iter()
+            .map(Override::of)
+            .collect::<Vec<_>>();
         let order: Vec<usize> = match view {
             None => (first..sources.len()).collect(),
             Some(view) => {
@@ -206,10 +230,11 @@ impl Precedence {
                     let source = source.filter(|source| *source >= first);
                     // If a view names a list twice, its first place counts.
                     if let Some(source) = source.filter(|source| !known.put(*source)) {
-                        overrides[source - first] = Override {
-                            mode: list.mode,
-                            action: list.action,
-                        };
+                        let list_override = &mut overrides[source - first];
+                        list_override.action = list.action;
+                        if list.mode == Mode::LogOnly {
+                            list_override.mode = list.mode;
+                        }
                         order.push(source);
                     }
                 }

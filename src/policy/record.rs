@@ -177,12 +177,13 @@ pub(super) fn rrsets(records: &[LocalRecord], ttl_secs: u32) -> Box<[LocalRecord
     records.into()
 }
 
-mod hexadecimal {
+/// Bytes as a string of hexadecimal digits, for `serde(with)`.
+pub(crate) mod hexadecimal {
     use std::fmt::Write;
 
     use serde::{Deserialize, Deserializer, Serializer, de};
 
-    pub(super) fn serialize<S: Serializer>(data: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(data: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
         let mut text = String::with_capacity(2 * data.len());
         for byte in data {
             write!(text, "{byte:02x}").expect("writing to a string does not fail");
@@ -190,7 +191,7 @@ mod hexadecimal {
         serializer.serialize_str(&text)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Box<[u8]>, D::Error> {
         let text = String::deserialize(deserializer)?;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::record::LocalRecord;
+use super::rpz::settings::ZoneSettings;
 pub use crate::names::scope::Scope;
 use crate::wire::name::Name;
 
@@ -204,6 +205,8 @@ pub struct Source {
     pub blocking: Blocking,
     /// The suppressed sources; unused if `kind` is not an exception.
     pub against: Against,
+    /// How its rules are applied, if it is a response policy zone.
+    pub zone: Option<Box<ZoneSettings>>,
 }
 
 impl Source {

@@ -247,7 +247,8 @@ impl AnswerContext<'_, '_> {
         } else if follows && let Some((zone, labels)) = self.policy.local().lookup(target) {
             synthesized::local_records(&mut reply, query.rtype, Some(target), target, zone, labels);
         }
-        reply.finish(&why[..count_of_errors], None);
+        let body_end = synthesized::zone_soa(&mut reply, by);
+        reply.finish(&why[..count_of_errors], body_end);
     }
 }
 

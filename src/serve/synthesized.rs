@@ -113,7 +113,8 @@ pub(super) fn blocked(
             }
             Some(_) => false,
         };
-        if !is_answered {
+        // A policy zone has its SOA record in the additional section, and none in the authority section.
+        if !is_answered && by.source.zone.is_none() {
             // A rule whose trigger is not a name, such as an address, counts as a rule on the blocked name.
             let blocked = target.as_ref().unwrap_or(query.name);
             let labels = by.hit.labels().unwrap_or(blocked.label_count());
@@ -132,8 +133,16 @@ pub(super) fn blocked(
             reply.soa(owner, blocking.ttl_secs, serial, false);
         }
     }
-    reply.finish(&why, None);
+    let body_end = zone_soa(&mut reply, by);
+    reply.finish(&why, body_end);
     true
+}
+
+/// Writes the SOA record of the policy zone that a rule belongs to, if it is to be written. Returns the offset of the
+/// additional section then.
+pub(super) fn zone_soa(reply: &mut Reply<'_, '_, '_>, by: Matched<'_>) -> Option<usize> {
+    let soa = by.source.zone.as_ref()?.soa.as_ref()?;
+    Some(reply.additional_soa(&soa.apex, by.blocking.ttl_secs, &soa.data))
 }
 
 /// The Extended DNS Error of a block.

@@ -132,6 +132,14 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
         self.counts[usize::from(!asked)] += 1;
     }
 
+    /// Appends an SOA record with this data to the additional section. Returns the offset of that section.
+    pub fn additional_soa(&mut self, owner: &Name, ttl: u32, data: &[u8]) -> usize {
+        let at = self.out.len();
+        self.record(Owner::Name(owner), rtype::SOA, ttl, &[data]);
+        self.counts[2] += 1;
+        at
+    }
+
     fn record(&mut self, owner: Owner<'_>, rtype: u16, ttl: u32, data: &[&[u8]]) {
         let asked = self.query.name;
         match owner {

@@ -37,6 +37,7 @@ fn named(number: usize) -> String {
 
 fn source(number: usize, action: Action) -> Arc<Source> {
     Arc::new(Source {
+        zone: None,
         name: named(number),
         path: PathBuf::new(),
         kind: KINDS[number],
@@ -502,6 +503,7 @@ impl Mixed {
         };
         for (exception, against) in AGAINST.into_iter().enumerate() {
             sources.push(Arc::new(Source {
+                zone: None,
                 name: format!("exception{exception}"),
                 path: PathBuf::new(),
                 kind: Kind::Exception,

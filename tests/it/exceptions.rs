@@ -42,6 +42,7 @@ fn source(&(name, kind, nxdomain, against): &(&str, Kind, bool, &[&str])) -> Arc
         Action::Sinkhole
     };
     Arc::new(Source {
+        zone: None,
         name: name.to_owned(),
         path: name.into(),
         kind,

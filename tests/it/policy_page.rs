@@ -86,6 +86,7 @@ fn engine_source(number: usize, source: &model::Source) -> Source {
             ..Blocking::none()
         },
         against,
+        zone: None,
     }
 }
 

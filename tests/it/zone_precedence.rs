@@ -43,6 +43,7 @@ fn zones(zones: &[Zone<'_>]) -> Snapshot {
                 ..Blocking::none()
             },
             against: Against::All,
+            zone: None,
         }));
     }
     let image = Arc::new(builder.finish().expect("room"));

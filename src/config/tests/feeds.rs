@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::{problems, valid};
 use crate::config::feed::{Feed, TransferLimits, TsigAlgorithm, ZoneTimers};
-use crate::config::zone::ZonePolicy;
 use crate::config::{Content, Format};
+use crate::policy::rpz::settings::ZonePolicy;
 use crate::policy::rule::{Ede, Kind};
 
 /// A feed with its zone, a primary and these keys, which begin on line 4.

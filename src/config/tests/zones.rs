@@ -1,8 +1,9 @@
 //! Tests of the keys of response policy zones.
 
 use super::{list, problems, valid};
-use crate::config::zone::{PolicyZone, ZonePolicy};
+use crate::config::zone::{PolicyZone, policy_with_word};
 use crate::config::{Content, Format};
+use crate::policy::rpz::settings::ZonePolicy;
 use crate::policy::rule::{Action, Ede};
 use crate::wire::name::Name;
 
@@ -70,16 +71,16 @@ fn a_zones_policy_is_one_of_eight_words() {
     ] {
         let word = policy.word();
         assert_eq!(zone(&format!("policy = \"{word}\"")).policy, policy);
-        assert_eq!(ZonePolicy::from_word(word, None), Some(policy));
+        assert_eq!(policy_with_word(word, None), Some(policy));
     }
     for target in ["garden.example", "*.garden.example"] {
         let policy = ZonePolicy::Cname(Box::new(name(target)));
         let keys = format!("policy = \"cname\"\ncname = \"{target}\"");
         assert_eq!(zone(&keys).policy, policy);
-        let back = ZonePolicy::from_word(policy.word(), policy.target().cloned());
+        let back = policy_with_word(policy.word(), policy.target().cloned());
         assert_eq!(back, Some(policy));
     }
-    assert_eq!(ZonePolicy::from_word("cname", None), None);
+    assert_eq!(policy_with_word("cname", None), None);
     assert_eq!(
         problems(&list("format = \"rpz\"\npolicy = \"tcponly\"")),
         [

@@ -14,7 +14,7 @@ use super::entry::{ListEntry, Setting};
 use crate::config::feed::Feed;
 use crate::config::guard::Protections;
 use crate::config::paths;
-use crate::config::zone::{PolicyZone, ZonePolicy};
+use crate::config::zone::{PolicyZone, policy_with_word};
 use crate::config::{Canary, Config, Content, Format, List};
 use crate::policy::rule::{Against, Blocking, Source};
 use crate::wire::name::Name;
@@ -317,6 +317,7 @@ pub fn list(entry: &ListEntry, settings: &Settings, today: Option<&List>) -> Lis
         let today = today.and_then(|today| today.zone.clone());
         policy_zone_of(&start, settings, today.unwrap_or_default())
     };
+    let zone = (format == Format::Rpz).then(zone);
     List {
         format,
         comments: entry.comments,
@@ -324,14 +325,15 @@ pub fn list(entry: &ListEntry, settings: &Settings, today: Option<&List>) -> Lis
         required: false,
         warn: today.map_or(Protections::NONE, |today| today.warn),
         content,
-        zone: (format == Format::Rpz).then(zone),
         source: Source {
             name: entry.name.clone(),
             path: entry.path.clone(),
             kind: entry.kind,
             blocking,
             against: Against::All,
+            zone: zone.as_ref().map(PolicyZone::settings),
         },
+        zone,
     }
 }
 
@@ -368,7 +370,7 @@ fn policy_zone_of(start: &str, settings: &Settings, today: PolicyZone) -> Policy
     };
     PolicyZone {
         apex: name(&key("zone")),
-        policy: ZonePolicy::from_word(&word, name(&key("cname"))).unwrap_or(today.policy),
+        policy: policy_with_word(&word, name(&key("cname"))).unwrap_or(today.policy),
         max_ttl_secs: get(settings, &key("max-policy-ttl-secs")).unwrap_or(today.max_ttl_secs),
         break_dnssec: get(settings, &key("break-dnssec")).unwrap_or(today.break_dnssec),
         soa: get(settings, &key("soa")).unwrap_or(today.soa),

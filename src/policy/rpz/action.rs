@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::overrides::redirect;
 use crate::policy::effect::{Effect, EffectAction};
 use crate::policy::record::MAX_TTL_SECS;
 use crate::policy::rule::Action;
@@ -30,29 +31,14 @@ pub(super) fn of_cname(target: &Name) -> Result<EffectAction, UnusableData> {
     if labels == 0 {
         return Ok(EffectAction::Block(Action::Nxdomain));
     }
-    if target.label_from_root(labels - 1) == b"*" {
-        let suffix = Name::parse(target.ancestor(labels - 1), 0);
-        let suffix = suffix.map_err(|_| UnusableData::Malformed)?.0;
-        return Ok(match suffix.label_count() {
-            0 => EffectAction::Block(Action::Nodata),
-            _ => EffectAction::Cname {
-                target: Box::new(suffix),
-                prepend: true,
-            },
-        });
-    }
     let first = target.label_from_root(0);
-    if !first.starts_with(b"rpz-") {
-        return Ok(EffectAction::Cname {
-            target: Box::new(target.clone()),
-            prepend: false,
-        });
-    }
     match (labels, first) {
+        (1, b"*") => Ok(EffectAction::Block(Action::Nodata)),
         (1, b"rpz-passthru") => Ok(EffectAction::Allow),
         (1, b"rpz-drop") => Ok(EffectAction::Block(Action::Drop)),
         (1, b"rpz-tcp-only") => Ok(EffectAction::TcpOnly),
-        _ => Err(UnusableData::UnknownAction),
+        _ if first.starts_with(b"rpz-") => Err(UnusableData::UnknownAction),
+        _ => Ok(redirect(target)),
     }
 }
 

@@ -9,8 +9,10 @@
 //! ```
 
 mod action;
+mod overrides;
 mod owner;
 mod records;
+pub mod settings;
 
 pub use action::UnusableData;
 pub use owner::{UnusableOwner, ZoneTrigger};

@@ -49,6 +49,7 @@ enum Trigger {
 pub(super) fn list(name: &str) -> List {
     List {
         source: Source {
+            zone: None,
             name: name.to_owned(),
             path: name.into(),
             kind: Kind::Block,

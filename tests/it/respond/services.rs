@@ -205,6 +205,7 @@ fn excepted() -> Harness {
     let name = |text| WireName::from_text(text).expect("a name");
     let source = |name: String, kind, against| {
         Arc::new(Source {
+            zone: None,
             path: name.as_str().into(),
             name,
             kind,

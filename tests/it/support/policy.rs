@@ -27,6 +27,7 @@ pub(crate) fn snapshot_with_effects<'n>(
     rules: impl IntoIterator<Item = (&'n Name, Scope, Effect)>,
 ) -> Snapshot {
     let source = Source {
+        zone: None,
         name: "ads".to_owned(),
         path: PathBuf::new(),
         kind: Kind::Block,

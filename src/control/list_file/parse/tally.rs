@@ -6,6 +6,8 @@ use crate::control::list_file::parse::bad::{Bad, BadLine};
 use crate::control::list_file::parse::foreign::{FileFormat, Foreign};
 use crate::control::list_file::suppressed::SuppressedRules;
 use crate::names::typed::Mistyped;
+use crate::policy::record::hexadecimal;
+use crate::policy::rpz::settings::ZoneSoa;
 use crate::wire::name::Name;
 
 /// How many bad lines are kept with their text; the others are only counted.
@@ -50,8 +52,9 @@ pub struct ZoneFacts {
     pub serial: u32,
     /// The TTL of the record, in seconds.
     pub ttl_secs: u32,
-    /// RDATA without compressed names, in hexadecimal.
-    pub soa: String,
+    /// RDATA without compressed names.
+    #[serde(with = "hexadecimal")]
+    pub data: Box<[u8]>,
 }
 
 impl ZoneFacts {
@@ -61,12 +64,20 @@ impl ZoneFacts {
         let (_, at) = Name::parse(data, at).ok()?;
         let numbers = data.get(at..).filter(|numbers| numbers.len() == 20)?;
         let serial = numbers.first_chunk().copied().map(u32::from_be_bytes)?;
-        let digits = data.iter().map(|byte| format!("{byte:02x}"));
         Some(Self {
             apex: apex.clone(),
             serial,
             ttl_secs,
-            soa: digits.collect(),
+            data: data.into(),
+        })
+    }
+
+    /// The record as answers have it. `None` if its data has no valid names.
+    pub fn record(&self) -> Option<ZoneSoa> {
+        let valid = Self::new(&self.apex, self.ttl_secs, &self.data)?;
+        Some(ZoneSoa {
+            apex: Box::new(valid.apex),
+            data: valid.data,
         })
     }
 }

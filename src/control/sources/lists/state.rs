@@ -12,6 +12,7 @@ use crate::config::{Content, List};
 use crate::control::guard::acceptance::{InForce, too_old};
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::{Guard, Guards};
+use crate::control::list_file::parse::ZoneFacts;
 use crate::control::list_file::signature::Signature;
 use crate::control::sources::lists::load::{Loaded, Refusal};
 use crate::control::sources::settling::{FollowedFile, Look, Pauses, ReadEnd};
@@ -158,6 +159,24 @@ impl ListState {
     pub(crate) fn reconfigure(&mut self, config: List) {
         self.source = Arc::new(config.source.clone());
         self.config = config;
+        self.update_soa();
+    }
+
+    /// Sets the SOA record of a policy zone to that of the rules in force.
+    fn update_soa(&mut self) {
+        let Some(zone) = self.config.zone.as_ref().filter(|zone| zone.soa) else {
+            return;
+        };
+        let facts = self
+            .loaded
+            .as_ref()
+            .and_then(|loaded| loaded.tally.zone.as_ref());
+        let mut source = self.config.source.clone();
+        source.zone = Some(zone.settings()).map(|mut settings| {
+            settings.soa = facts.and_then(ZoneFacts::record);
+            settings
+        });
+        self.source = Arc::new(source);
     }
 
     /// The same list without its rules, once they are in an image with others.
@@ -376,6 +395,7 @@ impl ListState {
         let signature = loaded.as_ref().and_then(|loaded| loaded.signature);
         self.file.set_seen(signature);
         self.loaded = loaded;
+        self.update_soa();
         self.end_kept();
         self.earlier.accepted = None;
     }
@@ -384,6 +404,7 @@ impl ListState {
     /// read.
     pub(crate) fn serve_kept(&mut self, (read, loaded): (List, Loaded)) {
         self.loaded = Some(loaded);
+        self.update_soa();
         self.serving = Serving::KeptAs(Box::new(read));
     }
 
@@ -437,6 +458,7 @@ impl ListState {
             Ok(loaded) => {
                 self.file.finished(ReadEnd::Known(loaded.signature), now);
                 self.loaded = Some(loaded);
+                self.update_soa();
                 self.end_kept();
                 self.earlier.accepted = None;
                 self.refused = None;

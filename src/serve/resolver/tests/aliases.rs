@@ -17,6 +17,7 @@ fn with_alias() -> Snapshot {
         kind: Kind::Block,
         against: Against::All,
         blocking: Blocking::none(),
+        zone: None,
     };
     let effect = Effect {
         action: EffectAction::Cname {
