@@ -38,3 +38,18 @@ pub(crate) fn legible(path: &Path) -> PathBuf {
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_recorded_with_absolute_paths_and_feeds_by_their_zones() {
+        let here = std::env::current_dir().expect("a directory");
+        assert_eq!(recorded(Path::new("a/b")), here.join("a/b"));
+        assert_eq!(recorded(Path::new("/a/b")), Path::new("/a/b"));
+        let feed = Path::new("zone:rpz.example");
+        assert_eq!(recorded(feed), feed, "the same from every directory");
+        assert!(is_of_feed(feed) && !is_of_feed(Path::new("/zone:rpz.example")));
+    }
+}

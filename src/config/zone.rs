@@ -79,7 +79,7 @@ impl PolicyZone {
 
     /// The answer of the zone's source, given the one that its other keys describe. It only counts for rules without an
     /// action of their own.
-    pub(super) fn blocking(&self, given: Blocking) -> Blocking {
+    pub(crate) fn blocking(&self, given: Blocking) -> Blocking {
         Blocking {
             action: match self.policy {
                 ZonePolicy::Nodata => Action::Nodata,

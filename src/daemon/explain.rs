@@ -7,6 +7,7 @@ use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::{Name as DnsName, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
+use crate::config::paths::recorded;
 use crate::control::admin::verdict::{
     Answer, Chain, ExplainRequest, MatchingRule, Outcome, QueryVerdict, RuleTrigger,
 };
@@ -134,9 +135,7 @@ fn rules(
     matched: &Matched<'_>,
     role: Role,
 ) -> Vec<MatchingRule> {
-    let path = &matched.source.path;
-    // Without a working directory it stays relative.
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    let path = recorded(&matched.source.path);
     let rule = |trigger| MatchingRule {
         path: path.clone(),
         source: matched.source.name.clone(),

@@ -73,6 +73,26 @@ fn a_state_directory_of_another_server_is_reported_as_in_use() {
 }
 
 #[test]
+fn check_warns_of_feeds_that_are_weakly_configured_and_reads_no_file_for_them() {
+    let feed = "[[feed]]\nzone = \"rpz.example\"\nprimaries = [\"127.0.0.1\"]\nnotify-from = [\"0.0.0.0/0\"]\n\
+                tsig = { name = \"k\", algorithm = \"hmac-sha1\", secret-file = \"none\" }\n";
+    let config = preamble(Upstream::plain().address) + feed;
+    let folder = folder(&config, &[("zone:rpz.example", "no list at all\n")]);
+    let output = verb(folder.path(), &["check", "--files-only"]);
+    let printed = text(&output);
+    assert!(output.status.success(), "{printed}");
+    for note in [
+        "note: feed rpz.example: its TSIG key is used with hmac-sha1",
+        "note: feed rpz.example: notify-from has every address (0.0.0.0/0)",
+        "note: feed rpz.example: each restart transfers the whole zone",
+        "note: rpz.example: a running server transfers its zone; its rules were not checked",
+        "good: 1 list",
+    ] {
+        assert!(printed.contains(note), "{note}: {printed}");
+    }
+}
+
+#[test]
 fn fewer_tcp_connections_than_configured_are_a_note_with_the_remedy() {
     let config = preamble(Upstream::plain().address);
     let folder = folder(&config, &[]);

@@ -85,6 +85,26 @@ fn keys_that_need_a_restart_are_named_until_the_restart() {
 }
 
 #[test]
+fn a_new_feed_is_accepted_and_is_missing_until_its_first_transfer() {
+    let upstream = Upstream::plain();
+    let server = start(&upstream, "");
+    let before = server.status()["lists"].as_array().map_or(0, Vec::len);
+    let feed = "[[feed]]\nname = \"ministry\"\nzone = \"rpz.example\"\nprimaries = [\"127.0.0.1:1\"]\n[[list]]";
+    let output = change(&server, "[[list]]", feed);
+    assert!(output.status.success(), "{}", text(&output));
+    let status = server.status();
+    let lists = status["lists"].as_array().expect("lists");
+    assert_eq!(lists.len(), before + 1);
+    let list = &lists[0];
+    assert_eq!(list["name"], "ministry", "the first one in the file");
+    assert_eq!(list["path"], "zone:rpz.example");
+    assert_eq!(list["state"], "missing");
+    let alarm = list["alarm"].as_str().expect("an alarm");
+    assert!(alarm.contains("no transfer yet"), "{alarm}");
+    assert!(text(&server.verb(&["status"])).contains("no transfer yet"));
+}
+
+#[test]
 fn upstream_servers_and_their_settings_change_while_serving() {
     let first = Upstream::plain();
     let second = Upstream::start(|asked| Some(address_of(asked, [192, 0, 2, 2])));

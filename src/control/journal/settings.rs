@@ -80,11 +80,14 @@ pub fn settings<'l>(config: &Config, lists: impl Iterator<Item = &'l List>) -> S
         set(&format!("{start}.format"), value(list.format));
         set(&format!("{start}.comments"), value(list.comments));
         set(&format!("{start}.scope"), value(list.scope));
-        blocking(&start, &source.blocking, &mut set);
-        set(&format!("{start}.text"), value(&source.blocking.extra_text));
-        if let Some(zone) = &list.zone {
-            policy_zone(&start, zone, &mut set);
+        match &list.zone {
+            Some(zone) => {
+                policy_zone(&start, zone, &mut set);
+                set(&format!("{start}.ede"), value(source.blocking.ede));
+            }
+            None => blocking(&start, &source.blocking, &mut set),
         }
+        set(&format!("{start}.text"), value(&source.blocking.extra_text));
         order.push(source.name.clone());
     }
     set("lists", value(order));
@@ -313,11 +316,13 @@ pub fn list(entry: &ListEntry, settings: &Settings, today: Option<&List>) -> Lis
     };
     let format = entry.format.or(today.map(|today| today.format));
     let format = format.unwrap_or(Format::Domains);
-    let zone = || {
+    let zone = (format == Format::Rpz).then(|| {
         let today = today.and_then(|today| today.zone.clone());
         policy_zone_of(&start, settings, today.unwrap_or_default())
-    };
-    let zone = (format == Format::Rpz).then(zone);
+    });
+    if let Some(zone) = &zone {
+        blocking = zone.blocking(blocking);
+    }
     List {
         format,
         comments: entry.comments,
@@ -411,6 +416,20 @@ text = "Ask us"
 name = "good"
 path = "/good"
 kind = "allow"
+[[list]]
+name = "local"
+path = "/local.zone"
+format = "rpz"
+zone = "local.example"
+policy = "cname"
+cname = "*.garden.example"
+max-policy-ttl-secs = 77
+break-dnssec = false
+soa = false
+[[feed]]
+zone = "rpz.example"
+primaries = ["192.0.2.1"]
+policy = "tcp-only"
 "#;
 
     fn config(text: &str) -> Config {
@@ -477,6 +496,54 @@ kind = "allow"
                 "guards = \"warn\"\nrequired = true\ntext = \"Us\""
             ),
             ["list.ads.text", "list.ads.required", "list.ads.guards"]
+        );
+        for (from, to, key) in [
+            (
+                "zone = \"local.example\"",
+                "zone = \"other.example\"",
+                "list.local.zone",
+            ),
+            ("*.garden.", "*.other.", "list.local.cname"),
+            ("soa = false", "soa = true", "list.local.soa"),
+            ("dnssec = false", "dnssec = true", "list.local.break-dnssec"),
+        ] {
+            assert_eq!(reported(from, to), [key]);
+        }
+        assert_eq!(
+            reported("policy = \"tcp-only\"", "policy = \"drop\""),
+            ["list.rpz.example.policy"]
+        );
+        assert_eq!(
+            reported(
+                "policy = \"tcp-only\"",
+                "policy = \"tcp-only\"\nmax-policy-ttl-secs = 6\nmax-age-hours = 1\nmax-records = 2\n\
+                 max-transfer-mib = 3\nmax-transfer-secs = 4\nrefresh-secs = 5\nretry-secs = 6\nexpire-secs = 70\n\
+                 notify-from = []\ntsig = { name = \"k\", secret-file = \"k\" }"
+            ),
+            [
+                "max-policy-ttl-secs",
+                "tsig",
+                "notify-from",
+                "max-age-hours",
+                "max-records",
+                "max-transfer-mib",
+                "max-transfer-secs",
+                "refresh-secs",
+                "retry-secs",
+                "expire-secs"
+            ]
+            .map(|key| format!("list.rpz.example.{key}"))
+        );
+        assert_eq!(
+            reported("primaries = [\"192.0.2.1\"]", "primaries = [\"192.0.2.2\"]"),
+            ["primaries", "notify-from"].map(|key| format!("list.rpz.example.{key}"))
+        );
+        assert_eq!(
+            reported(
+                "[[feed]]\nzone = \"rpz.example\"",
+                "[[feed]]\nzone = \"new.example\""
+            ),
+            ["list new.example (new)", "list rpz.example (gone)"]
         );
         assert_eq!(
             reported("[local]", "[cache]\nmax-ttl-secs = 9\n[local]"),
@@ -559,8 +626,11 @@ kind = "allow"
         );
         assert_eq!(changed(&was, &excepting("")), ["[[exception]]"]);
         let (head, lists) = CONFIG.split_once("[[list]]").expect("lists");
-        let (ads, good) = lists.split_once("[[list]]").expect("two");
-        let swapped = config(&format!("{head}[[list]]{good}[[list]]{ads}"));
+        let (ads, others) = lists.split_once("[[list]]").expect("more");
+        let (good, others) = others.split_once("[[list]]").expect("more");
+        let swapped = config(&format!(
+            "{head}[[list]]{good}[[list]]{ads}[[list]]{others}"
+        ));
         assert_eq!(changed(&was, &swapped), ["lists (their order)"]);
         assert_eq!(changed(&was, &was), [""; 0]);
     }
@@ -572,5 +642,8 @@ kind = "allow"
         let ads = &today.lists[0];
         let back = list(&entry(ads), &Settings::new(), Some(ads));
         assert_eq!(back, *ads);
+        let zone = &today.lists[2];
+        let back = list(&entry(zone), &Settings::new(), Some(zone));
+        assert_eq!(back, *zone);
     }
 }

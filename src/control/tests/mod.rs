@@ -1,5 +1,6 @@
 //! The control plane as a whole, without the data plane.
 
+mod feeds;
 mod guard;
 mod orders;
 mod pending;

@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::config::exception::Exception;
 use crate::config::order::State;
 use crate::config::order::{Order, Suspension};
+use crate::config::paths::recorded;
 use crate::config::shown::{Show, path_text};
 use crate::config::{Content, List, regular};
 use crate::control::admin::verdict::{
@@ -172,10 +173,7 @@ impl Explanation {
         let orders = self.orders.iter_mut().chain(idle);
         let orders = orders.map(|order| &mut order.path);
         for path in rules.chain(exceptions).chain(orders) {
-            // It fails if there is no working directory.
-            if let Ok(absolute) = std::path::absolute(&*path) {
-                *path = absolute;
-            }
+            *path = recorded(path);
         }
     }
 }

@@ -76,7 +76,7 @@ pub enum Refusal {
     #[error("{path}: {late}; it is read when the file system answers", late = Unanswered::Late, path = .0.shown())]
     Unanswered(PathBuf),
     /// It has the rules of a feed, and no state of the zone has been transferred.
-    #[error("{}: no transfer yet; its rules come into force after the first one", .0.display())]
+    #[error("{}: no transfer yet; its rules come into force after the first one", .0.shown())]
     NoTransfer(PathBuf),
     /// It has more rules than an image can hold.
     #[error("{path}: {source}", path = .path.shown())]

@@ -150,7 +150,8 @@ impl ListState {
             && self.config.scope == config.scope
             && self.config.comments == config.comments
             && self.config.content == config.content
-            && self.config.zone == config.zone
+            // Only a transfer could read a feed again, so its rules stay in force if its settings change.
+            && (self.config.zone == config.zone || self.config.content == Content::Transferred)
             // The guards do not check the rules of an allow list.
             && self.config.source.blocks() == config.source.blocks()
     }
