@@ -218,9 +218,7 @@ impl Entry {
             return Err("a question has a name, a class and a type".to_owned());
         };
         known(&[class], &["IN"])?;
-        let rtype = rtype.parse::<RecordType>();
-        let rtype = rtype.map_err(|error| error.to_string())?;
-        self.question = Query::query(name(owner)?, rtype);
+        self.question = Query::query(name(owner)?, self::rtype(rtype)?);
         Ok(())
     }
 
@@ -243,6 +241,16 @@ impl Entry {
             _ => return Err("unknown word".to_owned()),
         }
         Ok(())
+    }
+}
+
+/// The type of a question: a name that hickory knows or leaves out, or TYPE and a number (RFC 3597).
+fn rtype(text: &str) -> Result<RecordType, String> {
+    let number = text.strip_prefix("TYPE").map(str::parse::<u16>);
+    match (text, number) {
+        ("IXFR", _) => Ok(RecordType::IXFR),
+        (_, Some(Ok(number))) => Ok(RecordType::from(number)),
+        _ => text.parse().map_err(|error| format!("{error}")),
     }
 }
 
