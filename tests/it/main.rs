@@ -47,5 +47,6 @@ mod state;
 mod streams;
 mod support;
 mod swap;
+mod transfers;
 mod upstreams;
 mod zone_precedence;

@@ -3,6 +3,7 @@
 //! Nothing here does I/O. [`Transfer`] takes the messages of a primary and returns [`Event`]s; it holds no record.
 
 mod error;
+mod newest;
 pub mod notify;
 mod owners;
 pub mod query;
@@ -16,6 +17,7 @@ mod tests;
 pub mod tsig;
 
 pub use self::error::TransferError;
+pub use self::newest::newest;
 pub use self::record::Record;
 pub use self::response::{Records, Response};
 pub use self::serial::Serial;
