@@ -1,5 +1,6 @@
 //! Zone transfers from a primary that does what a script says: what arrives, and the name of each fault.
 
+mod encrypted;
 mod faults;
 mod harness;
 mod signed;

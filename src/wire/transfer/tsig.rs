@@ -236,3 +236,79 @@ fn reason(error: ValidationError) -> TsigError {
         ValidationError::ServerBadKey | ValidationError::ServerBadSig => TsigError::Rejected,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::transfer::query::Query;
+    use crate::wire::transfer::serial::Serial;
+
+    const NOW: Seconds = 1_795_000_000;
+
+    fn name() -> Name {
+        Name::from_text("transfer.key").expect("a name")
+    }
+
+    /// The response to a query that has a header and a question: only the flag QR is added.
+    fn response(query: &[u8]) -> Vec<u8> {
+        let mut response = query.to_vec();
+        response[2] |= 0x80;
+        response
+    }
+
+    #[test]
+    fn queries_and_responses_are_signed_with_each_algorithm() {
+        for algorithm in Algorithm::ALL {
+            assert_eq!(algorithm.name().parse(), Ok(algorithm));
+            let key = Key::new(&name(), algorithm, &[7; 32]).expect("a key");
+            let query = Query::Soa.write(9, &name());
+            let (mut session, signed) = Session::sign(&key, &query, NOW).expect("signed");
+            assert_eq!(signed[12..query.len()], query[12..]);
+            let request = SignedRequest::check(&key, &signed, NOW).expect("authentic");
+            let mut answer = request.sign(&response(&query), NOW).expect("signed");
+            let sent = answer.clone();
+            session.check(&mut answer, NOW).expect("authentic");
+            assert_eq!(answer, sent, "the message is not changed");
+            session.finish().expect("signed to its end");
+        }
+        assert!("hmac-md5".parse::<Algorithm>().is_err());
+    }
+
+    #[test]
+    fn a_signed_ixfr_query_keeps_its_serial() {
+        let key = Key::new(&name(), Algorithm::Sha256, &[7; 32]).expect("a key");
+        let query = Query::Ixfr(Serial(5)).write(9, &name());
+        let (_, signed) = Session::sign(&key, &query, NOW).expect("signed");
+        assert_eq!(signed[12..query.len()], query[12..]);
+        assert_eq!(signed[8..12], [0, 1, 0, 1]);
+    }
+
+    #[test]
+    fn a_request_with_a_wrong_old_or_missing_signature_is_not_authentic() {
+        let [key, other] =
+            [7, 8].map(|byte| Key::new(&name(), Algorithm::Sha256, &[byte; 32]).expect("a key"));
+        let query = Query::Soa.write(9, &name());
+        let (_, signed) = Session::sign(&key, &query, NOW).expect("signed");
+        let check = |key, request: &[u8], now| SignedRequest::check(key, request, now).err();
+        assert_eq!(check(&key, &signed, NOW + 299), None);
+        assert_eq!(check(&key, &signed, NOW + 301), Some(TsigError::Late));
+        assert_eq!(check(&other, &signed, NOW), Some(TsigError::Wrong));
+        assert_eq!(check(&key, &query, NOW), Some(TsigError::Unsigned));
+        assert_eq!(check(&key, &signed[..30], NOW), Some(TsigError::Wrong));
+        let mut changed = signed.clone();
+        changed[14] ^= 0x20;
+        assert_eq!(check(&key, &changed, NOW), Some(TsigError::Wrong));
+        assert_eq!(check(&key, &[], NOW), Some(TsigError::Malformed));
+    }
+
+    #[test]
+    fn a_message_that_is_too_short_is_malformed_and_kept() {
+        let key = Key::new(&name(), Algorithm::Sha256, &[7; 32]).expect("a key");
+        let query = Query::Soa.write(9, &name());
+        let (mut session, _) = Session::sign(&key, &query, NOW).expect("signed");
+        for len in 0..12 {
+            let mut message = vec![0; len];
+            assert_eq!(session.check(&mut message, NOW), Err(TsigError::Malformed));
+        }
+    }
+}

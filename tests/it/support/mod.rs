@@ -6,4 +6,5 @@ pub(crate) mod policy;
 pub(crate) mod primary;
 pub(crate) mod server;
 pub(crate) mod signer;
+pub(crate) mod tls;
 pub(crate) mod upstream;

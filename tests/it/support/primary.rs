@@ -1,11 +1,12 @@
 //! A test's primary with a script, by TCP and UDP on one port. Each fault of a primary is a few steps of a script.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::{Arc, Mutex};
 
 use tapis::wire::name::Name;
 use tapis::wire::rtype;
+
+use super::tls::{Security, Stream};
 
 /// A query as received.
 #[derive(Clone, Debug)]
@@ -78,6 +79,14 @@ pub(crate) struct Primary {
 impl Primary {
     /// Answers by `script` until the test ends.
     pub(crate) fn start(script: impl Fn(&Asked) -> Vec<Step> + Send + Sync + 'static) -> Self {
+        Self::secured(Security::Plain, script)
+    }
+
+    /// The same over TLS.
+    pub(crate) fn secured(
+        security: Security,
+        script: impl Fn(&Asked) -> Vec<Step> + Send + Sync + 'static,
+    ) -> Self {
         let script: Arc<Script> = Arc::new(script);
         let asked = Arc::new(Mutex::new(Vec::new()));
         let (udp, tcp) = loop {
@@ -105,7 +114,8 @@ impl Primary {
         std::thread::spawn(move || {
             for stream in tcp.incoming().map_while(Result::ok) {
                 let (log, play) = (Arc::clone(&log), Arc::clone(&script));
-                std::thread::spawn(move || converse(stream, &log, &*play));
+                let security = security.clone();
+                std::thread::spawn(move || converse(&mut *security.accept(stream), &log, &*play));
             }
         });
         Self { address, asked }
@@ -134,7 +144,7 @@ impl Primary {
 }
 
 /// Serves one connection. Errors of the stream mean that the client has closed it.
-fn converse(mut stream: TcpStream, log: &Mutex<Vec<Asked>>, play: &Script) {
+fn converse(stream: &mut dyn Stream, log: &Mutex<Vec<Asked>>, play: &Script) {
     let mut len = [0; 2];
     while stream.read_exact(&mut len).is_ok() {
         let mut bytes = vec![0; usize::from(u16::from_be_bytes(len))];

@@ -7,6 +7,7 @@ use tapis::control::sources::feeds::fault::Fault;
 use tapis::control::sources::feeds::fetch::{Fetch, FetchError, Fetched};
 use tapis::control::sources::feeds::limits::{Limits, Progress};
 use tapis::control::sources::feeds::sink::{Begin, Change, Sink};
+use tapis::control::sources::feeds::tls::Tls;
 use tapis::wire::name::Name;
 use tapis::wire::transfer::tsig::Key;
 use tapis::wire::transfer::{Event, Kind, Record, Request, Serial, Transfer};
@@ -94,6 +95,7 @@ impl Sink for Collected {
 #[derive(Clone, Copy)]
 pub(super) struct Wanted<'a> {
     pub(super) ours: Option<u32>,
+    pub(super) tls: Option<&'a Tls>,
     pub(super) key: Option<&'a Key>,
     pub(super) whole: bool,
     pub(super) limits: Limits,
@@ -103,6 +105,7 @@ impl Default for Wanted<'_> {
     fn default() -> Self {
         Self {
             ours: None,
+            tls: None,
             key: None,
             whole: false,
             limits: LIMITS,
@@ -120,6 +123,7 @@ pub(super) fn fetch(
     let fetch = Fetch {
         zone: &zone,
         primary,
+        tls: wanted.tls,
         key: wanted.key,
         ours: wanted.ours.map(Serial),
         whole: wanted.whole,

@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::fault::Fault;
 use super::limits::Limits;
+use super::tls::Tls;
 
 /// Bytes that are read at once.
 const BUFFER: usize = 64 << 10;
@@ -80,21 +81,33 @@ impl Budget {
 }
 
 impl Connection {
-    pub(super) async fn open(primary: SocketAddr, budget: &Budget) -> Result<Self, Broken> {
+    /// Connects to a primary, over TLS if wanted.
+    pub(super) async fn open(
+        primary: SocketAddr,
+        tls: Option<&Tls>,
+        budget: &Budget,
+    ) -> Result<Self, Broken> {
         let connected = timeout_at(budget.deadline(), TcpStream::connect(primary)).await;
         let stream = connected
             .map_err(|_| budget.late(Fault::Unreachable))?
             .map_err(|error| Broken::new(Fault::Unreachable, error))?;
         // A query is one small segment, which is sent at once. Without this option it is only later.
         let _ = stream.set_nodelay(true);
-        Ok(Self::over(Box::new(stream)))
-    }
-
-    fn over(stream: Box<dyn Stream>) -> Self {
-        Self {
+        let stream: Box<dyn Stream> = match tls {
+            None => Box::new(stream),
+            Some(Tls { name, connector }) => {
+                let shaken = connector.connect(name.clone(), stream);
+                let shaken = timeout_at(budget.deadline(), shaken).await;
+                let encrypted = shaken
+                    .map_err(|_| budget.late(Fault::TlsFailed))?
+                    .map_err(|error| Broken::new(Fault::TlsFailed, error))?;
+                Box::new(encrypted)
+            }
+        };
+        Ok(Self {
             stream: BufReader::with_capacity(BUFFER, stream),
             received: 0,
-        }
+        })
     }
 
     /// Sends a query.

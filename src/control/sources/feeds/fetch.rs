@@ -9,6 +9,7 @@ use super::connection::{Broken, Budget, Connection};
 use super::fault::{Fault, PrimaryFault};
 use super::limits::{Limits, Progress};
 use super::sink::{Begin, Change, Sink};
+use super::tls::Tls;
 use crate::wire::Rcode;
 use crate::wire::name::Name;
 use crate::wire::transfer::query::Query;
@@ -24,6 +25,8 @@ pub struct Fetch<'a> {
     pub zone: &'a Name,
     /// The primary.
     pub primary: SocketAddr,
+    /// How connections are encrypted, if they are.
+    pub tls: Option<&'a Tls>,
     /// The key that signs the queries and the answers.
     pub key: Option<&'a Key>,
     /// The serial of the version that is there already.
@@ -97,7 +100,7 @@ impl Fetch<'_> {
         start: Instant,
         budget: &mut Budget,
     ) -> Result<Fetched, Failure<S::Error>> {
-        let mut connection = Connection::open(self.primary, budget).await?;
+        let mut connection = Connection::open(self.primary, self.tls, budget).await?;
         let soa = self.ask_soa(&mut connection, budget).await?;
         let latency = start.elapsed();
         let ours = self.ours.filter(|_| !self.whole);
@@ -125,7 +128,7 @@ impl Fetch<'_> {
             Err(Failure::Broken(broken))
                 if broken.fault == Fault::Cut && connection.received() == 1 =>
             {
-                connection = Connection::open(self.primary, budget).await?;
+                connection = Connection::open(self.primary, self.tls, budget).await?;
                 self.transfer(query, &mut connection, budget, sink).await
             }
             other => other,
@@ -135,7 +138,7 @@ impl Fetch<'_> {
             Err(Failure::Rcode(TransferError::Rcode(code)))
                 if query != Query::Axfr && is_not_implemented(code) =>
             {
-                let mut connection = Connection::open(self.primary, budget).await?;
+                let mut connection = Connection::open(self.primary, self.tls, budget).await?;
                 self.transfer(Query::Axfr, &mut connection, budget, sink)
                     .await
             }

@@ -9,3 +9,4 @@ pub mod limits;
 pub mod primary;
 pub mod refresh;
 pub mod sink;
+pub mod tls;
