@@ -21,6 +21,7 @@ pub mod paths;
 mod raw;
 mod reader;
 pub mod regular;
+pub mod secret;
 pub mod shown;
 mod suggest;
 mod syntax;

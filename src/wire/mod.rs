@@ -7,6 +7,7 @@ pub mod name;
 pub mod query;
 pub mod reply;
 pub mod text;
+pub mod transfer;
 
 /// The size of a message's header (RFC 1035, section 4.1.1).
 pub const HEADER: usize = 12;

@@ -142,6 +142,15 @@ impl Name {
         Ok((name, end))
     }
 
+    /// Like [`parse_compressed`](Self::parse_compressed), but overwrites an existing name, which avoids copies. Returns
+    /// the offset after the name in the message. After an error the name is the root.
+    ///
+    /// # Errors
+    /// [`NameError`] if the bytes are not such a name.
+    pub fn parse_compressed_wire(&mut self, message: &[u8], at: usize) -> Result<usize, NameError> {
+        self.overwrite(|name| name.read_wire(message, at, true))
+    }
+
     /// Resets the name to the root, and calls `read`, which appends labels. After an error the name is the root.
     #[inline(always)]
     fn overwrite<T>(

@@ -48,5 +48,6 @@ mod state;
 mod streams;
 mod support;
 mod swap;
+mod transfers;
 mod upstreams;
 mod zone_precedence;

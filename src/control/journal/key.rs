@@ -1,15 +1,13 @@
 //! The keys that authenticate the journal's head: HMAC-SHA-256 over the number and the hash of the last entry.
 
-use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use super::chain::{Hash, hex};
-use crate::config::regular;
+use crate::config::secret::{self, UnreadSecret};
 use crate::config::shown::Show;
 
 /// The start of every authenticated text, so that a MAC made for another purpose is not valid for a head.
@@ -20,14 +18,12 @@ const SECRET_MIN: usize = 32;
 const ID_MAX: usize = 32;
 /// Bytes that are read of a file of keys.
 const FILE_MAX: u64 = 64 << 10;
-/// Permissions that the file must not have: writing for the group, anything for others.
-const FORBIDDEN: u32 = 0o027;
 
 /// Why keys can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The file can't be read.
-    #[error("{path}: the journal's key can't be read: {source}; {remedy}", remedy = remedy(.path, .source), path = .path.shown())]
+    #[error("{path}: the journal's key can't be read: {source}; {remedy}", remedy = secret::remedy(.path, .source), path = .path.shown())]
     Io {
         /// The file.
         path: PathBuf,
@@ -36,7 +32,7 @@ pub enum KeyError {
     },
     /// Others may read it, or the group may write to it.
     #[error(
-        "{path}: users other than the server's can read or change this key: chmod 600 it if it belongs to the server's user, else give it to that user's group (chgrp) and chmod 640 it; and put a new key in it", path = .0.shown())]
+        "{path}: users other than the server's can read or change this key: {}", secret::PROTECT, path = .0.shown())]
     Exposed(PathBuf),
     /// A line is not a key.
     #[error(
@@ -53,17 +49,6 @@ pub enum KeyError {
     #[error(
         "{path}: has no key; a key is a line ID SECRET, the secret at least 64 hexadecimal digits", path = .0.shown())]
     Empty(PathBuf),
-}
-
-/// The remedy for a file that can't be read. Often root made it, and the server's user can't read it.
-fn remedy(path: &Path, error: &io::Error) -> String {
-    if error.kind() == io::ErrorKind::PermissionDenied && path.metadata().is_ok() {
-        return "the server's user must be able to read it: give it to that user's group and chmod 640 it \
-                (chgrp tapis FILE; chmod 640 FILE, for user `tapis`), or to that user and chmod 600 it; other users \
-                run this command as root"
-            .to_owned();
-    }
-    regular::remedy(path, error)
 }
 
 /// The keys of a file. The first one signs; all of them verify.
@@ -104,13 +89,10 @@ impl Keys {
             path: path.to_owned(),
             source,
         };
-        let start = regular::read_start(path, FILE_MAX);
-        let (bytes, meta) = start.map_err(|why| unreadable(why.into()))?;
-        if is_exposed(&meta) {
-            return Err(KeyError::Exposed(path.to_owned()));
-        }
-        let text = String::from_utf8(bytes)
-            .map_err(|error| unreadable(io::Error::new(io::ErrorKind::InvalidData, error)))?;
+        let text = secret::read(path, FILE_MAX).map_err(|why| match why {
+            UnreadSecret::Io(source) => unreadable(source),
+            UnreadSecret::Exposed => KeyError::Exposed(path.to_owned()),
+        })?;
         let mut keys = Vec::<Key>::new();
         for (number, line) in text.lines().enumerate() {
             let line = line.trim();
@@ -169,10 +151,6 @@ impl Key {
         mac.update(format!("{CONTEXT}\n{number} {hash}").as_bytes());
         Some(mac)
     }
-}
-
-fn is_exposed(meta: &Metadata) -> bool {
-    meta.mode() & FORBIDDEN != 0
 }
 
 fn parse_key(line: &str) -> Result<Key, &'static str> {

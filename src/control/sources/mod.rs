@@ -1,6 +1,7 @@
-//! The sources of rules: lists, orders and exceptions, and the files that they are read from.
+//! The sources of rules: lists, feeds, orders and exceptions, and the files that lists and orders are read from.
 
 pub(crate) mod deadline;
+pub mod feeds;
 pub(crate) mod files;
 pub mod kinds;
 pub(crate) mod links;

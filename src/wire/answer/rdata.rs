@@ -56,21 +56,21 @@ pub(in crate::wire) fn copy(
 }
 
 /// The positions of the names in the data of a type.
-pub(super) struct RdataLayout {
+pub(in crate::wire) struct RdataLayout {
     /// The number of bytes before the first name or string.
-    pub(super) prefix: usize,
+    pub(in crate::wire) prefix: usize,
     /// The number of character strings before the first name.
-    pub(super) strings: usize,
-    pub(super) names: usize,
+    pub(in crate::wire) strings: usize,
+    pub(in crate::wire) names: usize,
     /// The number of bytes after the names; `None` if it varies.
-    pub(super) trailing: Option<usize>,
+    pub(in crate::wire) trailing: Option<usize>,
     /// Whether compression is allowed: in the types of RFC 1035 only (RFC 3597, section 4).
-    pub(super) compressed: bool,
+    pub(in crate::wire) compressed: bool,
 }
 
 impl RdataLayout {
     /// The offset of the first name, in data that starts at `start`.
-    pub(super) fn names_at(&self, message: &[u8], start: usize) -> Option<usize> {
+    pub(in crate::wire) fn names_at(&self, message: &[u8], start: usize) -> Option<usize> {
         let mut at = start + self.prefix;
         for _ in 0..self.strings {
             at += 1 + usize::from(*message.get(at)?);
@@ -95,7 +95,7 @@ impl RdataLayout {
 
     /// The layout of types whose names may be compressed, or are compressed by some servers although they must not be.
     /// `None` for all other types, whose data is copied verbatim.
-    pub(super) fn of(rtype: u16) -> Option<Self> {
+    pub(in crate::wire) fn of(rtype: u16) -> Option<Self> {
         let one = |prefix, compressed| Self {
             prefix,
             strings: 0,

@@ -1,7 +1,10 @@
-//! Shared by the tests: the server under test, an upstream with a script, a client.
+//! Shared by the tests: the server under test, an upstream and a primary with scripts, a client.
 
 pub(crate) mod client;
 pub(crate) mod data_plane;
 pub(crate) mod policy;
+pub(crate) mod primary;
 pub(crate) mod server;
+pub(crate) mod signer;
+pub(crate) mod tls;
 pub(crate) mod upstream;

@@ -1,0 +1,398 @@
+//! Decides when a feed's primaries are asked, by the timers of its SOA record (RFC 1035, section 3.3.13; RFC 1996).
+//!
+//! It does no I/O and reads no clock.
+//!
+//! ```text
+//!               due                                 finished: succeeded
+//!   Waiting ------------> Fetching ------------+--------------------------> Waiting for refresh
+//!     ^  ^                                     |
+//!     |  |  notified, requested: due at once   | finished: failed
+//!     |  +-------------------------------------+--------------------------> Waiting for retry
+//!     |
+//!     |  valid until the last success + expire, in both states:
+//!   Valid -----------------------------> Expired
+//!     ^            that time passes         |
+//!     +-------------------------------------+
+//!                  a fetch succeeds
+//! ```
+//!
+//! A NOTIFY that arrives while a fetch is under way makes another one due after it. Fetches that are caused by NOTIFY
+//! start at least [`NOTIFY_PAUSE`] apart, however many arrive: a flood of them, which may be forged, costs a query for
+//! the SOA record every few seconds.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::primary::shorten;
+use crate::wire::transfer::{Serial, Soa};
+
+/// The shortest time between the starts of two fetches of which a NOTIFY caused the second.
+pub const NOTIFY_PAUSE: Duration = Duration::from_secs(5);
+
+/// The bounds of the times of a SOA record. A refresh of 0 would ask all the time, one of years never.
+const SHORTEST: Duration = Duration::from_secs(5);
+const LONGEST_REFRESH: Duration = Duration::from_secs(86_400);
+const LONGEST_RETRY: Duration = Duration::from_secs(3600);
+const LONGEST_EXPIRE: Duration = Duration::from_secs(365 * 86_400);
+
+/// The time before the second try while no SOA record is known. It doubles with each try, up to the longest retry.
+const FIRST_RETRY: Duration = Duration::from_secs(15);
+
+/// The timers of one feed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refresh {
+    state: State,
+    overrides: Overrides,
+    /// Those of the SOA record in force; `None` before the first transfer.
+    timers: Option<Timers>,
+    /// When the zone expires, or expired; `None` before the first transfer.
+    expires: Option<Instant>,
+    /// Whether [`Action::Expire`] was returned for `expires`.
+    is_expired: bool,
+    /// Failures in a row.
+    failures: u32,
+    last_start: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// A fetch starts then.
+    Waiting { due: Instant },
+    /// A fetch is under way. `again`: another one is due after it.
+    Fetching { again: bool },
+}
+
+/// The operator's times, used in place of those of the SOA record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// In place of REFRESH.
+    pub refresh: Option<Duration>,
+    /// In place of RETRY.
+    pub retry: Option<Duration>,
+    /// In place of EXPIRE.
+    pub expire: Option<Duration>,
+}
+
+/// The times of a SOA record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timers {
+    /// REFRESH.
+    pub refresh: Duration,
+    /// RETRY.
+    pub retry: Duration,
+    /// EXPIRE.
+    pub expire: Duration,
+}
+
+impl From<&Soa> for Timers {
+    fn from(soa: &Soa) -> Self {
+        let seconds = |time: u32| Duration::from_secs(time.into());
+        Self {
+            refresh: seconds(soa.refresh),
+            retry: seconds(soa.retry),
+            expire: seconds(soa.expire),
+        }
+    }
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Ask the primaries. [`Refresh`] counts the fetch as started.
+    Fetch,
+    /// Report that the zone has expired. What is in force stays.
+    Expire,
+}
+
+impl Refresh {
+    /// A feed that was never transferred. A fetch is due at once.
+    pub fn new(overrides: Overrides, now: Instant) -> Self {
+        Self {
+            state: State::Waiting { due: now },
+            overrides,
+            timers: None,
+            expires: None,
+            is_expired: false,
+            failures: 0,
+            last_start: None,
+        }
+    }
+
+    /// A feed that an earlier process transferred, and confirmed `age` ago. A fetch is due at once.
+    pub fn restored(overrides: Overrides, timers: Timers, age: Duration, now: Instant) -> Self {
+        let mut refresh = Self::new(overrides, now);
+        refresh.timers = Some(timers);
+        let left = refresh.expire(timers).saturating_sub(age);
+        refresh.expires = Some(now + left);
+        refresh
+    }
+
+    /// The next action that is due; call it until it returns `None`.
+    pub fn next(&mut self, now: Instant) -> Option<Action> {
+        if !self.is_expired && self.expires.is_some_and(|at| at <= now) {
+            self.is_expired = true;
+            return Some(Action::Expire);
+        }
+        match self.state {
+            State::Waiting { due } if due <= now => {
+                self.state = State::Fetching { again: false };
+                self.last_start = Some(now);
+                Some(Action::Fetch)
+            }
+            _ => None,
+        }
+    }
+
+    /// When [`next`](Self::next) is to be called again; `None` if an event comes first.
+    pub fn deadline(&self) -> Option<Instant> {
+        let due = match self.state {
+            State::Waiting { due } => Some(due),
+            State::Fetching { .. } => None,
+        };
+        let expires = self.expires.filter(|_| !self.is_expired);
+        [due, expires].into_iter().flatten().min()
+    }
+
+    /// A primary confirmed or sent the version with these times. `random` shortens the time to the next fetch by up to a
+    /// quarter.
+    pub fn succeeded(&mut self, timers: Timers, random: u16, now: Instant) {
+        self.timers = Some(timers);
+        self.failures = 0;
+        self.expires = Some(now + self.expire(timers));
+        self.is_expired = false;
+        let refresh = self.overrides.refresh.unwrap_or(timers.refresh);
+        let refresh = refresh.clamp(SHORTEST, LONGEST_REFRESH);
+        self.wait(shorten(refresh, random), now);
+    }
+
+    /// No primary has confirmed or sent a version.
+    pub fn failed(&mut self, random: u16, now: Instant) {
+        let doubled = FIRST_RETRY * 2_u32.saturating_pow(self.failures.min(16));
+        self.failures = self.failures.saturating_add(1);
+        let known = self.timers.map(|timers| timers.retry);
+        let retry = self.overrides.retry.or(known).unwrap_or(doubled);
+        let retry = retry.clamp(SHORTEST, LONGEST_RETRY);
+        self.wait(shorten(retry, random), now);
+    }
+
+    /// A NOTIFY arrived that may be authentic. `theirs` is its serial, if it has one. Returns whether it counts: not if
+    /// `ours`, the serial in force, is as new.
+    pub fn notified(&mut self, theirs: Option<Serial>, ours: Option<Serial>, now: Instant) -> bool {
+        let is_known = theirs
+            .zip(ours)
+            .is_some_and(|(theirs, ours)| !theirs.is_newer_than(ours));
+        if is_known {
+            return false;
+        }
+        let earliest = self.last_start.map_or(now, |start| start + NOTIFY_PAUSE);
+        match &mut self.state {
+            State::Waiting { due } => *due = (*due).min(earliest.max(now)),
+            State::Fetching { again } => *again = true,
+        }
+        true
+    }
+
+    /// The operator wants a fetch now.
+    pub fn requested(&mut self, now: Instant) {
+        match &mut self.state {
+            State::Waiting { due } => *due = now,
+            State::Fetching { again } => *again = true,
+        }
+    }
+
+    /// Whether no primary has confirmed the zone for longer than it is valid.
+    pub fn is_expired(&self) -> bool {
+        self.is_expired
+    }
+
+    /// Whether a fetch is under way.
+    pub fn is_fetching(&self) -> bool {
+        matches!(self.state, State::Fetching { .. })
+    }
+
+    /// When the zone expires, or expired; `None` before the first transfer.
+    pub fn expires(&self) -> Option<Instant> {
+        self.expires
+    }
+
+    /// Waits for this time, or shorter if another fetch was wanted while one was under way.
+    fn wait(&mut self, time: Duration, now: Instant) {
+        let again = self.state == (State::Fetching { again: true });
+        let earliest = self.last_start.map_or(now, |start| start + NOTIFY_PAUSE);
+        let due = match again {
+            true => earliest.max(now).min(now + time),
+            false => now + time,
+        };
+        self.state = State::Waiting { due };
+    }
+
+    fn expire(&self, timers: Timers) -> Duration {
+        let expire = self.overrides.expire.unwrap_or(timers.expire);
+        expire.clamp(SHORTEST, LONGEST_EXPIRE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const TIMERS: Timers = Timers {
+        refresh: Duration::from_secs(600),
+        retry: Duration::from_secs(60),
+        expire: Duration::from_secs(3600),
+    };
+
+    /// A feed that was transferred just now, without jitter but for the least.
+    fn transferred(now: Instant) -> Refresh {
+        let mut refresh = Refresh::new(Overrides::default(), now);
+        assert_eq!(refresh.next(now), Some(Action::Fetch));
+        assert_eq!(refresh.next(now), None, "it is under way");
+        refresh.succeeded(TIMERS, 0, now);
+        refresh
+    }
+
+    /// The time until the next action, in seconds.
+    fn wait(refresh: &Refresh, now: Instant) -> u64 {
+        let deadline = refresh.deadline().expect("waits");
+        (deadline - now).as_secs_f64().round() as u64
+    }
+
+    #[test]
+    fn the_primaries_are_asked_after_refresh_and_after_a_failure_after_retry() {
+        let now = Instant::now();
+        let mut refresh = transferred(now);
+        assert_eq!(wait(&refresh, now), 600);
+        let now = now + 600 * SECOND;
+        assert_eq!(refresh.next(now), Some(Action::Fetch));
+        assert_eq!(
+            refresh.deadline(),
+            refresh.expires(),
+            "only expiry is awaited"
+        );
+        refresh.failed(0, now);
+        assert_eq!(wait(&refresh, now), 60);
+        refresh.next(now + 60 * SECOND);
+        refresh.failed(u16::MAX, now);
+        assert_eq!(wait(&refresh, now), 45, "shortened by a quarter at most");
+    }
+
+    #[test]
+    fn a_zone_expires_once_and_is_valid_again_after_a_success() {
+        let start = Instant::now();
+        let mut refresh = transferred(start);
+        let now = start + 3600 * SECOND;
+        assert_eq!(refresh.next(now - SECOND), Some(Action::Fetch));
+        refresh.failed(0, now - SECOND);
+        assert!(!refresh.is_expired());
+        assert_eq!(refresh.next(now), Some(Action::Expire));
+        assert_eq!(refresh.next(now), None);
+        assert!(refresh.is_expired());
+        let now = now + 100 * SECOND;
+        assert_eq!(
+            refresh.next(now),
+            Some(Action::Fetch),
+            "it is asked for still"
+        );
+        refresh.succeeded(TIMERS, 0, now);
+        assert!(!refresh.is_expired());
+        assert_eq!(refresh.expires(), Some(now + TIMERS.expire));
+    }
+
+    #[test]
+    fn tries_before_the_first_transfer_become_rarer() {
+        let mut now = Instant::now();
+        let mut refresh = Refresh::new(Overrides::default(), now);
+        let mut waits = Vec::new();
+        for _ in 0..12 {
+            assert_eq!(refresh.next(now), Some(Action::Fetch));
+            refresh.failed(0, now);
+            waits.push(wait(&refresh, now));
+            now += LONGEST_RETRY;
+        }
+        assert_eq!(waits[..4], [15, 30, 60, 120]);
+        assert_eq!(waits[11], LONGEST_RETRY.as_secs());
+    }
+
+    #[test]
+    fn the_operators_times_replace_those_of_the_soa_record_and_bounds_hold() {
+        let now = Instant::now();
+        let overrides = Overrides {
+            refresh: Some(7 * SECOND),
+            retry: Some(8 * SECOND),
+            expire: Some(9 * SECOND),
+        };
+        let mut refresh = Refresh::new(overrides, now);
+        refresh.next(now);
+        refresh.succeeded(TIMERS, 0, now);
+        assert_eq!(wait(&refresh, now), 7);
+        assert_eq!(refresh.expires(), Some(now + 9 * SECOND));
+        let zero = Duration::ZERO;
+        let zeros = Timers {
+            refresh: zero,
+            retry: zero,
+            expire: zero,
+        };
+        let mut refresh = transferred(now);
+        refresh.next(now + 600 * SECOND);
+        refresh.succeeded(zeros, 0, now);
+        assert_eq!(wait(&refresh, now), 5, "not all the time");
+    }
+
+    #[test]
+    fn a_notify_makes_a_fetch_due_but_a_flood_of_them_only_one_every_few_seconds() {
+        let start = Instant::now();
+        let mut refresh = transferred(start);
+        let mut fetches = 0;
+        for millis in (0..60_000).step_by(10) {
+            let now = start + Duration::from_millis(millis);
+            assert!(refresh.notified(None, None, now));
+            if refresh.next(now) == Some(Action::Fetch) {
+                fetches += 1;
+                assert!(refresh.notified(None, None, now), "also meanwhile");
+                refresh.succeeded(TIMERS, 0, now);
+            }
+        }
+        assert_eq!(fetches, 60 / NOTIFY_PAUSE.as_secs() - 1);
+        let quiet = start + 100 * SECOND;
+        let mut refresh = transferred(start);
+        refresh.notified(None, None, quiet);
+        assert_eq!(refresh.next(quiet), Some(Action::Fetch), "at once");
+    }
+
+    #[test]
+    fn a_notify_with_a_serial_that_is_known_is_ignored() {
+        let start = Instant::now();
+        let mut refresh = transferred(start);
+        let now = start + 60 * SECOND;
+        assert!(!refresh.notified(Some(Serial(7)), Some(Serial(7)), now));
+        assert!(!refresh.notified(Some(Serial(6)), Some(Serial(7)), now));
+        assert_eq!(refresh.next(now), None);
+        assert!(refresh.notified(Some(Serial(8)), Some(Serial(7)), now));
+        assert_eq!(refresh.next(now), Some(Action::Fetch));
+    }
+
+    #[test]
+    fn a_request_makes_a_fetch_due_at_once_or_after_the_one_under_way() {
+        let start = Instant::now();
+        let mut refresh = transferred(start);
+        refresh.requested(start + SECOND);
+        assert_eq!(refresh.next(start + SECOND), Some(Action::Fetch));
+        refresh.requested(start + 2 * SECOND);
+        refresh.succeeded(TIMERS, 0, start + 20 * SECOND);
+        assert_eq!(refresh.next(start + 20 * SECOND), Some(Action::Fetch));
+    }
+
+    #[test]
+    fn a_restored_feed_is_asked_for_at_once_and_expires_by_its_age() {
+        let now = Instant::now();
+        let overrides = Overrides::default();
+        let mut refresh = Refresh::restored(overrides, TIMERS, 1000 * SECOND, now);
+        assert_eq!(refresh.expires(), Some(now + 2600 * SECOND));
+        assert_eq!(refresh.next(now), Some(Action::Fetch));
+        let mut old = Refresh::restored(overrides, TIMERS, 9999 * SECOND, now);
+        assert_eq!(old.next(now), Some(Action::Expire));
+        assert_eq!(old.next(now), Some(Action::Fetch));
+    }
+}
