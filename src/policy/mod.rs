@@ -21,6 +21,7 @@ pub mod ranking;
 mod ranks;
 pub mod record;
 pub mod rule;
+pub mod rule_cursor;
 pub mod rules;
 pub mod snapshot;
 pub mod view;
