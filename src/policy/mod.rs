@@ -24,4 +24,6 @@ pub mod rule;
 pub mod rule_cursor;
 pub mod rules;
 pub mod snapshot;
+#[cfg(test)]
+mod tests;
 pub mod view;
