@@ -170,11 +170,7 @@ impl<'r> Evaluation<'r> {
 
     /// Calls `each` with every rule on the name and on its ancestors, but not with those in the base that the delta voids: the
     /// position of its name, the number of labels of its name, its clause, and its scope.
-    fn each_valid(
-        &self,
-        name: &Name,
-        mut each: impl FnMut(Position, usize, RankedClause, Scope),
-    ) {
+    fn each_valid(&self, name: &Name, mut each: impl FnMut(Position, usize, RankedClause, Scope)) {
         let [base, delta, orders] = self.images;
         // The source and the number of labels of each mark.
         let mut voided = SmallVec::<[(u32, usize); 4]>::new();

@@ -62,7 +62,9 @@ impl Images {
                 })
                 .collect();
             // An image without such rules is not read at all.
-            let is_needed = sources.iter().any(|source| !matches!(source, Validity::None));
+            let is_needed = sources
+                .iter()
+                .any(|source| !matches!(source, Validity::None));
             is_needed.then(|| Part {
                 image,
                 cursor: image.cursor(),
@@ -212,7 +214,9 @@ fn all_on<'i>(
             found = Some(value);
         }
     });
-    let rules = found.into_iter().flat_map(|value| image.value(value).rules());
+    let rules = found
+        .into_iter()
+        .flat_map(|value| image.value(value).rules());
     let rules = rules.filter(move |rule| image.source_of(*rule) == source);
     rules.map(|rule| (rule.scope, image.clauses().effect(rule.clause)))
 }

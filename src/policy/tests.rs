@@ -10,9 +10,9 @@ use proptest::prelude::*;
 use super::builder::Builder;
 use super::decide::{Decision, Matched, PolicyView};
 use super::effect::{Effect, EffectAction, Tier};
+use super::image::Image;
 use super::image::path::Path;
 use super::image::provenance::ImageSource;
-use super::image::Image;
 use super::images::Images;
 use super::prefix::{AddressOf, Prefix};
 use super::ranking::{Hit, LookupResult, hit};
@@ -90,12 +90,16 @@ impl ListState {
                 1 => network(AddressOf::Answer, "198.51.100.0/24"),
                 2 => network(AddressOf::Answer, "198.51.100.0/25"),
                 _ => {
-                    builder.insert_pattern("b[.]a", source, &effect).expect("room");
+                    builder
+                        .insert_pattern("b[.]a", source, &effect)
+                        .expect("room");
                     continue;
                 }
             };
             let network = network.expect("valid");
-            builder.insert_prefix(network, source, &effect).expect("room");
+            builder
+                .insert_prefix(network, source, &effect)
+                .expect("room");
         }
     }
 
@@ -352,7 +356,10 @@ fn compare(amended: &Images, whole: &Images, pruned: &Images, others: &[Arc<Sour
                 let action = by.map(|by| by.blocking.action);
                 let is_nxdomain = *kind == "blocked" && action == Some(Action::Nxdomain);
                 let below = &names[below];
-                assert!(!nxdomain || is_as_written || is_nxdomain, "{below} below {name}");
+                assert!(
+                    !nxdomain || is_as_written || is_nxdomain,
+                    "{below} below {name}"
+                );
                 assert!(!closed || *kind == "blocked", "{below} below {name}");
             }
             let chain = [names[(at * 7 + 5) % names.len()].clone()];
@@ -383,7 +390,9 @@ fn compare_rules(amended: &Images, whole: &Images) {
         for name in universe() {
             let on = [amended, whole].map(|images| {
                 let rules = images.rules_on(&name, list).into_iter();
-                rules.map(|rule| format!("{rule:?}")).collect::<BTreeSet<_>>()
+                rules
+                    .map(|rule| format!("{rule:?}"))
+                    .collect::<BTreeSet<_>>()
             });
             assert_eq!(on[0], on[1], "{list} {name}");
             let path = Path::from(&name);
@@ -449,6 +458,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
+    // Each case makes many snapshots.
+    #![proptest_config(ProptestConfig::with_cases(40))]
     #[test]
     fn a_base_and_its_amendments_decide_as_one_image_of_the_rules_that_are_left(
         start in [rules(6), rules(30), rules(12), rules(12)],

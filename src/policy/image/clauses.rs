@@ -152,7 +152,10 @@ impl ClausesBuilder {
 
     /// Whether the rules of the source of this rule are kept even if others on names above cover them.
     fn is_amendable(&self, rule: u32) -> bool {
-        let clause = self.table.all.get((rule >> ImageRule::CLAUSE_SHIFT) as usize);
+        let clause = self
+            .table
+            .all
+            .get((rule >> ImageRule::CLAUSE_SHIFT) as usize);
         clause.is_some_and(|clause| self.amendable.contains(clause.source.into()))
     }
 

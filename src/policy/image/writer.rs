@@ -179,7 +179,12 @@ impl<W: Write + Seek> Writer<W> {
         parent.sources_below.union_with(&node.sources_below);
         for &rule in &node.rules {
             let clause = self.clauses.table().get(rule >> ImageRule::CLAUSE_SHIFT);
-            if clause.effect != 0 && self.clauses.table().is_void(rule >> ImageRule::CLAUSE_SHIFT) {
+            if clause.effect != 0
+                && self
+                    .clauses
+                    .table()
+                    .is_void(rule >> ImageRule::CLAUSE_SHIFT)
+            {
                 continue;
             }
             let has_effect = usize::from(clause.effect != 0);
