@@ -59,6 +59,9 @@ impl Builder {
         if number >= SOURCES {
             return Err(TooLarge::Sources);
         }
+        if source.amends || source.amendable {
+            self.clauses.set_amendable(number as u16);
+        }
         self.sources.push(source);
         Ok(number as u16)
     }
@@ -110,6 +113,16 @@ impl Builder {
         self.histogram.count(path);
         let rule = ImageRule { clause, scope };
         self.run.push(&self.key, path, rule.to_bits())
+    }
+
+    /// Voids the rules that a source has in the base on exactly this name, given as the bytes of a [`Path`]. The source
+    /// must have been added as one that [`amends`](ImageSource::amends). The rules that it is to have on the name are then
+    /// added as any others.
+    ///
+    /// # Errors
+    /// If there is no room; rules added before are kept.
+    pub fn amend(&mut self, path: &[u8], source: u16) -> Result<(), TooLarge> {
+        self.insert_path(path, source, Scope::Exact, &Effect::void())
     }
 
     /// Adds a rule on a network.

@@ -58,6 +58,9 @@ pub enum EffectAction {
     TcpOnly,
     /// The name is answered from upstream, and its CNAME chain is not checked against block lists.
     Allow,
+    /// Not an effect of a rule, but a mark in an image that amends its source: the rules of the source on exactly this name
+    /// in the base are void.
+    Void,
 }
 
 /// The rules that a rule precedes.
@@ -97,6 +100,11 @@ pub enum EffectError {
         "its CNAME appends the root to the queried name, which changes nothing: write another target"
     )]
     PrependToRoot,
+    /// The mark of an amendment in another place.
+    #[error(
+        "it voids other rules, which only the amendments of a source can do: this is a bug; please report it"
+    )]
+    Void,
     /// The TTL is too large.
     #[error("its TTL is {secs} s; write at most {MAX_TTL_SECS}")]
     Ttl {
@@ -112,6 +120,19 @@ pub enum EffectError {
 }
 
 impl Effect {
+    /// The effect of the mark that voids the rules on a name.
+    pub fn void() -> Self {
+        Self {
+            action: EffectAction::Void,
+            ..Self::default()
+        }
+    }
+
+    /// Whether this is the mark that voids the rules on a name.
+    pub fn is_void(&self) -> bool {
+        matches!(self.action, EffectAction::Void)
+    }
+
     /// Whether the rule does what its source is configured for, and nothing else.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
@@ -146,24 +167,27 @@ impl Effect {
                 target,
                 prepend: true,
             } if target.label_count() == 0 => Err(EffectError::PrependToRoot),
+            EffectAction::Void if *self != Self::void() => Err(EffectError::Void),
             EffectAction::Source
             | EffectAction::Block(_)
             | EffectAction::Cname { .. }
             | EffectAction::TcpOnly
-            | EffectAction::Allow => Ok(()),
+            | EffectAction::Allow
+            | EffectAction::Void => Ok(()),
         }
     }
 
     /// Checks that the effect makes sense for a rule with this trigger.
     ///
     /// # Errors
-    /// [`EffectError::CnameToItself`]
+    /// [`EffectError::CnameToItself`], or [`EffectError::Void`] if the scope of a mark is not exact.
     pub fn check_trigger(
         &self,
         owner: impl FnOnce() -> Name,
         scope: Scope,
     ) -> Result<(), EffectError> {
         let target = match &self.action {
+            EffectAction::Void if scope != Scope::Exact => return Err(EffectError::Void),
             EffectAction::Cname {
                 target,
                 prepend: false,

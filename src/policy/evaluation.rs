@@ -1,5 +1,7 @@
 //! Evaluates the rules of a name one by one. Lookups do so only if the image of orders has an exception that may
-//! suppress some of them, if some rules are logged only, or if there are patterns.
+//! suppress some of them, if the delta voids some of the base, if some rules are logged only, or if there are patterns.
+
+use std::collections::HashSet;
 
 use smallvec::SmallVec;
 
@@ -16,6 +18,9 @@ use crate::wire::name::{MAX_LABELS, Name};
 
 /// An image with the ranks that its rules have in a view.
 type RankedImage<'r> = (&'r Image, Ranks<'r>);
+
+/// The number of the base among the images.
+const BASE: u8 = 0;
 
 /// The rules of all images in a view.
 #[derive(Clone, Copy)]
@@ -54,8 +59,8 @@ pub(super) struct RankedPatterns {
 }
 
 impl RankedPatterns {
-    /// The patterns of the base, the delta and the orders.
-    pub(super) fn new(images: [Option<RankedImage<'_>>; 3]) -> Self {
+    /// The patterns of the base, the delta and the orders. Of the sources that are `amended`, the delta has all patterns.
+    pub(super) fn new(images: [Option<RankedImage<'_>>; 3], amended: &HashSet<u32>) -> Self {
         let mut patterns = Self {
             groups: Vec::new(),
             other: NO_RANK,
@@ -65,9 +70,12 @@ impl RankedPatterns {
         {
             for (place, group) in (0..).zip(image.pattern_groups()) {
                 let clauses = group.rules.iter().map(|(_, clause)| ranks.clause(*clause));
+                let is_replaced =
+                    |clause: &RankedClause| number == BASE && amended.contains(&clause.source);
                 // All rules of a group have the same rank. Patterns of exceptions against some sources decide nothing.
                 let mut clauses = clauses
                     .filter(|clause| clause.rank != NO_RANK && !clause.overrides)
+                    .filter(|clause| !is_replaced(clause))
                     .peekable();
                 if let Some(clause) = clauses.peek() {
                     patterns.groups.push((clause.rank, number, place));
@@ -82,8 +90,8 @@ impl RankedPatterns {
 }
 
 impl<'r> Evaluation<'r> {
-    /// Evaluates the name's rules, without those that an exception suppresses. `found.other` does not show which of the
-    /// rules below are suppressed. The effect of this imprecision can only be NODATA instead of NXDOMAIN, or that the
+    /// Evaluates the name's rules, without those that an exception suppresses or the delta voids. `found.other` does not
+    /// show which of the rules below are suppressed or void. The effect of this imprecision can only be NODATA instead of NXDOMAIN, or that the
     /// names below do not count as all blocked. Sources that are `ignored` for the queried name are ignored for `name`,
     /// too.
     #[cold]
@@ -149,29 +157,45 @@ impl<'r> Evaluation<'r> {
         let is_ignored = |source: usize| {
             own.contains(source) || ignored.is_some_and(|ignored| ignored.contains(source))
         };
-        for image in self.images {
-            AncestorRules::new(image, name).each(|position, labels, clause, scope| {
-                let is_suppressed = !clause.overrides && is_ignored(clause.source as usize);
-                is_some_suppressed |= is_suppressed;
-                if !is_suppressed {
-                    let weight = weight(clause.rank, labels, scope, clause.verdict);
-                    each(position, weight, clause, scope);
-                }
-            });
-        }
+        self.each_valid(name, |position, labels, clause, scope| {
+            let is_suppressed = !clause.overrides && is_ignored(clause.source as usize);
+            is_some_suppressed |= is_suppressed;
+            if !is_suppressed {
+                let weight = weight(clause.rank, labels, scope, clause.verdict);
+                each(position, weight, clause, scope);
+            }
+        });
         is_some_suppressed
+    }
+
+    /// Calls `each` with every rule on the name and on its ancestors, but not with those in the base that the delta voids: the
+    /// position of its name, the number of labels of its name, its clause, and its scope.
+    fn each_valid(&self, name: &Name, mut each: impl FnMut(Position, usize, RankedClause, Scope)) {
+        let [base, delta, orders] = self.images;
+        // The source and the number of labels of each mark.
+        let mut voided = SmallVec::<[(u32, usize); 4]>::new();
+        AncestorRules::new(delta, name).each(|position, labels, clause, scope| {
+            match clause.is_void {
+                true => voided.push((clause.source, labels)),
+                false => each(position, labels, clause, scope),
+            }
+        });
+        AncestorRules::new(base, name).each(|position, labels, clause, scope| {
+            if !voided.contains(&(clause.source, labels)) {
+                each(position, labels, clause, scope);
+            }
+        });
+        AncestorRules::new(orders, name).each(each);
     }
 
     /// All rules on names that match a name, best first.
     pub(super) fn matching(&self, name: &Name) -> Vec<Hit> {
         let mut weights = Vec::new();
-        for image in self.images {
-            AncestorRules::new(image, name).each(|position, labels, clause, scope| {
-                if matches(position, scope) {
-                    weights.push(weight(clause.rank, labels, scope, clause.verdict));
-                }
-            });
-        }
+        self.each_valid(name, |position, labels, clause, scope| {
+            if matches(position, scope) {
+                weights.push(weight(clause.rank, labels, scope, clause.verdict));
+            }
+        });
         weights.sort_unstable();
         weights.into_iter().filter_map(hit).collect()
     }

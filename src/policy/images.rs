@@ -11,7 +11,8 @@ use super::image::provenance::ImageSource;
 pub struct Images {
     /// The rules of large lists, and of small ones that no longer fitted the delta.
     pub base: Option<Arc<Image>>,
-    /// All rules of the other small lists. Rules of the same lists in the base do not count.
+    /// All rules of the other small lists. Rules of the same lists in the base do not count, except those of the lists
+    /// that the delta [amends](ImageSource::amends).
     pub delta: Option<Arc<Image>>,
     /// The rules of orders and exceptions, whether in force or not.
     pub orders: Option<Arc<Image>>,
@@ -38,18 +39,20 @@ impl Images {
         sources.map(|source| source.name.as_str()).collect()
     }
 
-    /// Whether the rules of `list` are read from this image, which is the base or the delta.
+    /// Whether this image, the base or the delta, has the newest state of `list`: all its rules, or at least all those on
+    /// networks and with patterns, and the provenance of them all.
     pub fn is_in(&self, image: &Arc<Image>, list: &str) -> bool {
         let found = self.find(list);
         found.is_some_and(|(found, _)| Arc::ptr_eq(found, image))
     }
 
-    /// Whether the rules of `list` are read from the base.
+    /// Whether rules of `list` on names are read from the base. The delta may amend them.
     pub fn is_in_base(&self, list: &str) -> bool {
-        source(&self.base, list).is_some() && !self.is_in_delta(list)
+        let is_kept = || self.in_delta(list).is_none_or(|source| source.amends);
+        source(&self.base, list).is_some() && is_kept()
     }
 
-    /// Whether the rules of `list` are read from the delta.
+    /// Whether rules of `list` are read from the delta, which replaces or amends those in the base.
     pub fn is_in_delta(&self, list: &str) -> bool {
         self.in_delta(list).is_some()
     }
@@ -74,14 +77,20 @@ impl Images {
         self
     }
 
+    /// Whether the delta amends the rules that the base has of `list`.
+    pub fn is_amended(&self, list: &str) -> bool {
+        self.in_delta(list).is_some_and(|source| source.amends)
+    }
+
     /// The provenance of `list` in the delta. `None` if the delta does not have the list. If the delta has the list
-    /// without rules, rules of the list in the base do not count either.
+    /// without rules, rules of the list in the base do not count either, unless the delta amends the list.
     pub fn in_delta(&self, list: &str) -> Option<&ImageSource> {
         source(&self.delta, list)
     }
 
-    /// The image that the rules of `list` are read from, and the provenance of the list in it. `None` if the list is not in
-    /// force.
+    /// The image that has the newest state of `list`, and the provenance of the list in it. `None` if the list is not in
+    /// force. If the image is a delta that amends the list, other rules of the list are in the base:
+    /// [`rule_cursor`](Self::rule_cursor) reads them all.
     pub fn find(&self, list: &str) -> Option<(&Arc<Image>, &ImageSource)> {
         if self.gone.contains(list) {
             return None;

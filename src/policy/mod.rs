@@ -22,6 +22,9 @@ mod ranks;
 pub mod record;
 pub mod rpz;
 pub mod rule;
+pub mod rule_cursor;
 pub mod rules;
 pub mod snapshot;
+#[cfg(test)]
+mod tests;
 pub mod view;

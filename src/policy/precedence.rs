@@ -361,7 +361,7 @@ fn image_effects<'i>(
     all.into_iter().flatten().flat_map(|image| {
         let sources = &image.provenance().sources;
         image.clauses().iter().filter_map(|(clause, effect)| {
-            if effect.is_default() {
+            if effect.is_default() || effect.is_void() {
                 return None;
             }
             let source = index.get(&*sources[usize::from(clause.source)].name)?;
@@ -393,7 +393,7 @@ impl Verdict {
         }
         match self.effect().map(|effect| &effect.action) {
             None | Some(EffectAction::Source) => source.blocks(),
-            Some(EffectAction::Allow) => false,
+            Some(EffectAction::Allow | EffectAction::Void) => false,
             Some(
                 EffectAction::Block(_)
                 | EffectAction::Addresses(..)
@@ -414,7 +414,7 @@ fn blocking(of: &Blocking, effect: &Effect) -> Blocking {
     }
     blocking.effect_answer = effect_answer(effect, blocking.ttl_secs);
     match &effect.action {
-        EffectAction::Source | EffectAction::Allow => {}
+        EffectAction::Source | EffectAction::Allow | EffectAction::Void => {}
         EffectAction::Block(action) => blocking.action = *action,
         EffectAction::Addresses(v4, v6) => {
             blocking.action = Action::Sinkhole;
@@ -440,7 +440,8 @@ fn effect_answer(effect: &Effect, ttl_secs: u32) -> Option<EffectAnswer> {
         EffectAction::Source
         | EffectAction::Block(_)
         | EffectAction::Addresses(..)
-        | EffectAction::Allow => None,
+        | EffectAction::Allow
+        | EffectAction::Void => None,
         EffectAction::Records(records) => {
             let target = records.first().and_then(LocalRecord::cname_target);
             Some(match (target, &**records) {

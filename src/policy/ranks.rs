@@ -71,6 +71,8 @@ struct GroupedClause {
     verdict: ClauseVerdict,
     group: u32,
     is_default: bool,
+    /// Whether it is the mark that voids the rules on a name.
+    is_void: bool,
 }
 
 /// The number of no group.
@@ -87,9 +89,13 @@ impl ClauseRanks {
         let mut numbers = vec![[NO_GROUP; Tier::COUNT]; named.len()];
         let mut groups = Vec::new();
         let mut sources = vec![[NO_GROUP; 2]; named.len()];
+        let default = Effect::default();
         let clauses = image.clauses().iter().map(|(clause, effect)| {
             let source = usize::from(clause.source);
             let is_default = clause.effect == 0;
+            let is_void = effect.is_void();
+            // A mark leads to no verdict. In each view, it counts if the rules of its source do.
+            let effect = if is_void { &default } else { effect };
             let Some(verdict) = verdict(&named[source].name, effect) else {
                 return GroupedClause::NONE;
             };
@@ -102,13 +108,14 @@ impl ClauseRanks {
             let of_source = &mut sources[source][usize::from(!is_default)];
             // In all views, the rules of a source in a better tier precede the others.
             let tier = |group: u32| groups.get(group as usize).map(|(_, tier)| *tier);
-            if tier(*of_source) < Some(effect.tier) {
+            if !is_void && tier(*of_source) < Some(effect.tier) {
                 *of_source = group;
             }
             GroupedClause {
                 verdict,
                 group,
                 is_default,
+                is_void,
             }
         });
         Self {
@@ -166,6 +173,7 @@ impl GroupedClause {
         },
         group: NO_GROUP,
         is_default: true,
+        is_void: false,
     };
 }
 
@@ -190,6 +198,7 @@ impl Ranks<'_> {
             nxdomain: clause.is_default && rank.nxdomain(),
             overrides: clause.verdict.overrides,
             logs: rank.logs(),
+            is_void: clause.is_void,
         }
     }
 
@@ -254,7 +263,8 @@ pub(super) struct RankedValue {
     other_below: u32,
 }
 
-/// The value has an exception that suppresses some sources, so the name's rules must be evaluated one by one.
+/// The value has an exception that suppresses some sources, or a mark that voids rules in the base. So the name's rules
+/// must be evaluated one by one.
 pub(super) const OVERRIDES: u32 = 1 << 31;
 /// The value has a rule that is logged only.
 pub(super) const LOGS: u32 = 1 << 30;
@@ -280,6 +290,10 @@ impl RankedValue {
         for rule in value.rules() {
             let clause = ranks.clause(rule.clause);
             if clause.rank == NO_RANK {
+                continue;
+            }
+            if clause.is_void {
+                flags |= OVERRIDES;
                 continue;
             }
             ranked.other_below = ranked.other_below.min(clause.other());
@@ -349,6 +363,8 @@ pub(super) struct RankedClause {
     pub(super) overrides: bool,
     /// Whether it is logged only.
     pub(super) logs: bool,
+    /// Whether it is the mark that voids the rules of its source on a name in the base.
+    pub(super) is_void: bool,
 }
 
 impl RankedClause {

@@ -26,6 +26,8 @@ pub struct Rules {
     /// For each exception, the sorted indices of the sources that it suppresses; `None` for an exception against
     /// everything. Indexed by the source of the exception. Empty if all exceptions are against everything.
     suppressed: Vec<Option<Box<[usize]>>>,
+    /// The sources that the delta amends.
+    amended: HashSet<u32>,
     has_patterns: bool,
 }
 
@@ -76,7 +78,11 @@ impl Rules {
             ranked: RankedImage::new(image, &verdict),
         };
         let in_delta = delta.iter().flat_map(|delta| &delta.provenance().sources);
-        let replaced: HashSet<_> = in_delta.map(|source| source.name.clone()).collect();
+        let (amended, replaced) = in_delta.partition::<Vec<_>, _>(|source| source.amends);
+        let source = |name: &str| Some(verdict(name, &Effect::default())?.source);
+        let amended = amended.iter().filter_map(|amended| source(&amended.name));
+        let amended = amended.collect();
+        let replaced: HashSet<_> = replaced.iter().map(|source| source.name.clone()).collect();
         let kept = |name: &str, effect: &Effect| match replaced.contains(name) {
             true => None,
             false => verdict(name, effect),
@@ -88,6 +94,7 @@ impl Rules {
             orders: orders.map(overlay),
             views: Vec::new(),
             suppressed,
+            amended,
             has_patterns: false,
         };
         let images = rules.all_images();
@@ -110,7 +117,7 @@ impl Rules {
         for ranked in [base, delta, orders].into_iter().flatten() {
             ranked.clauses.add_view(&ranked.image, &rank);
         }
-        let patterns = RankedPatterns::new(self.images_in(view));
+        let patterns = RankedPatterns::new(self.images_in(view), &self.amended);
         self.views.push(patterns);
     }
 
@@ -182,7 +189,8 @@ impl Rules {
                 }
             };
         }
-        // The orders come last: if they have an exception, all rules of the name are evaluated again.
+        // The orders come last: if they have an exception, all rules of the name are evaluated again. The same is done if
+        // the delta voids rules of the base. Of the orders, those that are merged afterwards count as well then.
         for overlay in [&self.delta, &self.orders].into_iter().flatten() {
             if overlay.prefilter.passes_none() {
                 continue;

@@ -167,6 +167,7 @@ impl Policy {
             EffectAction::Source | EffectAction::Allow => {
                 return (Outcome::Allowed(*number), logged);
             }
+            EffectAction::Void => unreachable!("only images that amend others have marks"),
             EffectAction::Block(action) => blocking.action = *action,
             EffectAction::Addresses(v4, v6) => {
                 blocking.action = Action::Sinkhole;
@@ -559,7 +560,7 @@ impl Mixed {
         match &effect.action {
             _ if source.kind == Kind::Exception => None,
             EffectAction::Source if source.blocks() => Some(source.blocking.action),
-            EffectAction::Source | EffectAction::Allow => None,
+            EffectAction::Source | EffectAction::Allow | EffectAction::Void => None,
             EffectAction::Block(action) => Some(*action),
             EffectAction::TcpOnly if is_stream => None,
             EffectAction::Cname {

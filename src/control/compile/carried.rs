@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::error::CompileError;
-use super::merge::Carried;
+use super::merge::{self, Carried};
 use super::plan::Plan;
 use crate::config::regular::Unread;
 use crate::control::persist::store::{ImageFileError, read_image};
@@ -50,7 +50,7 @@ impl Old {
         self.0.find(name).map(|(_, source)| source)
     }
 
-    /// The rules in the base of the lists that are carried over, except lists that the delta has. `number` returns the
+    /// The rules in the base of the lists that are carried over, except lists that the delta replaces. `number` returns the
     /// new number of a list that is carried over, and `None` for any other list. Adds the clauses of the rules to
     /// `clauses`. Returns `None` if there are no such rules.
     ///
@@ -64,7 +64,7 @@ impl Old {
         let Some(base) = &self.0.base else {
             return Ok(None);
         };
-        let mut number = |name: &str| number(name).filter(|_| self.0.is_in(base, name));
+        let mut number = |name: &str| number(name).filter(|_| self.0.is_in_base(name));
         let clauses = carry_clauses(base, &mut number, clauses)?;
         // A base without such rules is not read at all.
         let is_needed = clauses.iter().any(Option::is_some);
@@ -95,7 +95,7 @@ impl Old {
         Ok(triggers)
     }
 
-    /// The new number of each clause of the delta. `number` returns the new number of a list; if it returns `None`, the
+    /// The new number of each clause of the delta, and the number of its list's default clause for a mark. `number` returns the new number of a list; if it returns `None`, the
     /// clauses of that list get no number. All other clauses are added to `clauses`.
     ///
     /// # Errors
@@ -111,12 +111,12 @@ impl Old {
         }
     }
 
-    /// Calls `each` with the delta's rules whose clauses have a new number in `numbers`. They are not sorted by the base's
-    /// key. Returns the damage of the delta, if there is any.
+    /// Calls `each` with the delta's rules whose clauses have a new number in `numbers`, in the form in which they are
+    /// sorted. They are not sorted by the base's key. Returns the damage of the delta, if there is any.
     pub(super) fn changes<E>(
         &self,
         numbers: &[Option<u32>],
-        mut each: impl FnMut(&Name, ImageRule) -> Result<(), E>,
+        mut each: impl FnMut(&Name, u32) -> Result<(), E>,
     ) -> Result<Option<ImageError>, E> {
         let Some(delta) = &self.0.delta else {
             return Ok(None);
@@ -131,7 +131,11 @@ impl Old {
             for rule in cursor.rules() {
                 let clause = numbers.get(rule.clause as usize).copied().flatten();
                 if let Some(clause) = clause {
-                    each(&name, ImageRule { clause, ..rule })?;
+                    let change = match delta.clauses().is_void(rule.clause) {
+                        true => merge::void(clause),
+                        false => merge::change(ImageRule { clause, ..rule }),
+                    };
+                    each(&name, change)?;
                 }
             }
         }
@@ -147,8 +151,11 @@ fn carry_clauses(
 ) -> Result<Vec<Option<u32>>, TooLarge> {
     let sources = image.provenance().sources.iter();
     let sources: Vec<_> = sources.map(|source| number(&source.name)).collect();
+    let default = Effect::default();
     let mut add = |(clause, effect): (Clause, &Effect)| {
         let source = sources[usize::from(clause.source)];
+        // A mark only says which rules of the base are not carried over.
+        let effect = if effect.is_void() { &default } else { effect };
         source.map(|source| clauses.add(source, effect)).transpose()
     };
     image.clauses().iter().map(&mut add).collect()

@@ -66,6 +66,14 @@ pub(super) fn change(rule: ImageRule) -> u32 {
     rule.to_bits() | CHANGE
 }
 
+/// The bits of a delta's mark while it is sorted: the rules that the base has of the source of this clause on the name are
+/// void. They have all bits of the scope, which no rule has.
+pub(super) fn void(clause: u32) -> u32 {
+    clause << ImageRule::CLAUSE_SHIFT | VOID
+}
+
+const VOID: u32 = CHANGE | ImageRule::SCOPE;
+
 /// A merge of sorted inputs.
 pub(super) struct Merge<'m, C> {
     key: &'m Key,
@@ -121,6 +129,8 @@ struct Name {
     sorted: Vec<u32>,
     /// Rules carried over from the base.
     base: Vec<u32>,
+    /// Sources whose rules in the base are void.
+    voided: Vec<usize>,
     scratch: Vec<ImageRule>,
 }
 
@@ -157,7 +167,7 @@ impl<'m, C: Cursor> Merge<'m, C> {
     }
 
     /// Calls `each` once for every name that has rules, in order, with the path of the name and its distinct rules,
-    /// sorted. Returns the number of distinct rules that were read of each source, whether they apply or not.
+    /// sorted. Marks of the delta are applied. Returns the number of distinct rules that were read of each source, whether they apply or not.
     pub(super) fn each(
         mut self,
         mut each: impl FnMut(&[u8], &[u32]) -> Result<(), WriteError>,
@@ -292,17 +302,25 @@ impl Name {
             rules.sort_unstable();
             rules.dedup();
         }
+        let voided = &mut self.voided;
+        voided.clear();
         rules.retain_mut(|rule| {
             let (source, is_change) = (source(*rule), *rule & CHANGE != 0);
+            if *rule & VOID == VOID {
+                voided.push(source);
+                return false;
+            }
             counts[source] += u64::from(!is_change);
             *rule &= !CHANGE;
             // The rules of a list that was read come from its file, those of any other list from the images.
             left_out[source] == is_change
         });
         if !self.base.is_empty() {
-            // Lists whose rules come from the base have no rules from other inputs, so this adds no duplicates.
+            self.base.retain(|rule| !voided.contains(&source(*rule)));
             rules.append(&mut self.base);
             rules.sort_unstable();
+            // A delta that amends a list may repeat rules of the base.
+            rules.dedup();
         }
         if !self.sorted.is_empty() {
             each(&self.path, &self.sorted)?;

@@ -205,13 +205,14 @@ impl CompileQueue {
         let mut moved = Vec::new();
         for list in lists.active.iter().filter(|list| !is_wanted(list.name())) {
             let is_file = list.config.content == Content::File;
-            if inputs.images.is_in_base(list.name()) {
-                all.push(list.config.clone());
-            } else if let Some(source) = inputs.images.in_delta(list.name())
-                && moves
-                && is_file
-            {
+            let in_delta = inputs.images.in_delta(list.name());
+            // Without its delta, a list that is amended keeps the rules that the old base has: the delta still amends
+            // them in the new one.
+            let is_in_base = inputs.images.is_in_base(list.name());
+            if let Some(source) = in_delta.filter(|_| moves && is_file) {
                 moved.push(source.clone());
+                all.push(list.config.clone());
+            } else if is_in_base {
                 all.push(list.config.clone());
             }
         }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::carried::Old;
 use super::error::CompileError;
-use super::merge::{self, Merge, MergeError};
+use super::merge::{Merge, MergeError};
 use super::plan::{Event, ListOutcome, Outcome, Plan, PlanList};
 use super::rss::Peak;
 use super::rules::{ListRules, Stopped};
@@ -146,9 +146,9 @@ impl Work<'_> {
         let number = |name: &str| index(name).map(|index| index as u16);
         let clauses = self.old.delta_clauses(number, &mut self.clauses);
         let clauses = clauses.map_err(CompileError::TooLarge)?;
-        let damage = self.old.changes(&clauses, |name, rule| {
-            sorter.push(name, merge::change(rule))
-        });
+        let damage = self
+            .old
+            .changes(&clauses, |name, change| sorter.push(name, change));
         if let Some(source) = damage.map_err(unsorted)? {
             return Err(CompileError::Damaged {
                 path: self.plan.delta.clone().unwrap_or_default(),
@@ -226,6 +226,12 @@ impl Work<'_> {
         let mut names = 0;
         let left_out: Vec<_> = self.states.iter().map(|state| !state.counts()).collect();
         let mut clauses = self.clauses.clone();
+        for (number, (list, state)) in (0..).zip(self.states()) {
+            let old = self.old.source(&list.name).filter(|_| !state.counts());
+            if old.is_some_and(|source| source.amendable) {
+                clauses.set_amendable(number);
+            }
+        }
         let carried = self
             .old
             .carried(|name| self.carried_number(name), &mut clauses);
@@ -371,7 +377,10 @@ impl Work<'_> {
                     provenance::image_source(&list.name, &list.path, &loaded, &notes(list, &loaded))
                 }
                 _ => match self.old.source(&list.name) {
-                    Some(source) => source.clone(),
+                    Some(source) => ImageSource {
+                        amends: false,
+                        ..source.clone()
+                    },
                     None => ImageSource {
                         path: recorded(&list.path),
                         ..ImageSource::named(&list.name)

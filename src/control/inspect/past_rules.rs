@@ -12,7 +12,28 @@ use crate::control::persist::store::{Rules, read_past, source, stored_images};
 use crate::control::sources::lists::load::load;
 use crate::control::sources::lists::provenance;
 use crate::policy::image::Image;
+use crate::policy::image::provenance::ImageSource;
 use crate::policy::images::Images;
+
+/// The rules of a list at a moment.
+#[derive(Clone, Debug)]
+pub struct PastRules {
+    /// The images that have them.
+    pub images: Images,
+    /// The name that the list had then.
+    pub list: Box<str>,
+}
+
+impl PastRules {
+    /// Rules that are in one image, which has all rules of this source.
+    pub(super) fn in_image(image: Arc<Image>, source: u16) -> Self {
+        let list = &*image.provenance().sources[usize::from(source)].name;
+        Self {
+            list: list.into(),
+            images: image.into(),
+        }
+    }
+}
 
 /// The images that the state directory keeps, read when they are first needed.
 #[derive(Default)]
@@ -34,7 +55,7 @@ pub(super) fn find(
     entry: &ListEntry,
     list: &List,
     images: &mut KeptImages,
-) -> (Option<Rules<Arc<Image>>>, bool) {
+) -> (Option<PastRules>, bool) {
     let is_file_unchanged = match list.content {
         Content::Transferred => false,
         Content::File | Content::Embedded(_) => {
@@ -45,8 +66,8 @@ pub(super) fn find(
     let dir = config.state.dir.as_deref();
     let key = entry.content.as_deref();
     if let Some(Rules { image, source }) = dir.zip(key).and_then(|(dir, key)| read_past(dir, key)) {
-        let image = Arc::new(image);
-        return (Some(Rules { image, source }), is_file_unchanged);
+        let rules = PastRules::in_image(Arc::new(image), source);
+        return (Some(rules), is_file_unchanged);
     }
     let fresh = is_file_unchanged
         .then(|| load(list, guard_policy, &[], Guards::ALL).ok())
@@ -58,8 +79,8 @@ pub(super) fn find(
             None => fresh.loaded.rules == entry.rules,
         };
         if same {
-            let image = Arc::new(fresh.image);
-            return (Some(Rules { image, source: 0 }), true);
+            let rules = PastRules::in_image(Arc::new(fresh.image), 0);
+            return (Some(rules), true);
         }
     }
     let found = images
@@ -69,26 +90,28 @@ pub(super) fn find(
     (found, is_file_unchanged)
 }
 
-/// The past rules of a list in these images: from the delta if it has the list, otherwise from the base.
-pub(super) fn find_in(images: &Images, entry: &ListEntry) -> Option<Rules<Arc<Image>>> {
-    let image = match images.is_in_delta(&entry.name) {
-        true => &images.delta,
-        false => &images.base,
-    };
-    in_image(image.as_ref()?, entry).filter(|rules| {
-        let source = &rules.image.provenance().sources[usize::from(rules.source)];
-        source.name == entry.name
+/// The past rules of a list in these images, in which it is in force.
+pub(super) fn find_in(images: &Images, entry: &ListEntry) -> Option<PastRules> {
+    let (_, source) = images.find(&entry.name)?;
+    is_of(source, entry).then(|| PastRules {
+        images: images.clone(),
+        list: source.name.as_str().into(),
     })
 }
 
-fn in_image(image: &Arc<Image>, entry: &ListEntry) -> Option<Rules<Arc<Image>>> {
-    let source = source(image, |source| match entry.content.as_deref() {
+fn in_image(image: &Arc<Image>, entry: &ListEntry) -> Option<PastRules> {
+    // The other rules of a list that the image amends are in a base that is not known here.
+    let source = source(image, |source| !source.amends && is_of(source, entry))?;
+    Some(PastRules::in_image(Arc::clone(image), source))
+}
+
+/// Whether a source has the rules of an entry.
+fn is_of(source: &ImageSource, entry: &ListEntry) -> bool {
+    match entry.content.as_deref() {
         Some(key) => list_notes::content_of(source).as_deref() == Some(key),
         None => {
             let same = source.name == entry.name && source.digest == entry.digest;
             same && source.rules == entry.rules as u64
         }
-    })?;
-    let image = Arc::clone(image);
-    Some(Rules { image, source })
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::past_rules::{self, KeptImages, find_in};
+use super::past_rules::{self, KeptImages, PastRules, find_in};
 use crate::config::{Config, List};
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::Guards;
@@ -13,7 +13,6 @@ use crate::control::journal::entry::Setting;
 use crate::control::journal::past::{Moment, Past, Served};
 use crate::control::journal::settings::Settings;
 use crate::control::journal::{JournalError, setting_changes, settings, unwritten_since};
-use crate::control::persist::store::Rules;
 use crate::control::publish::compose;
 use crate::control::rollback::record::held;
 use crate::control::rollback::stored::read_generation;
@@ -23,7 +22,6 @@ use crate::policy::builder::Builder;
 use crate::policy::decide::Decision;
 use crate::policy::image::path::Path;
 use crate::policy::image::provenance::ImageSource;
-use crate::policy::image::values::ImageRule;
 use crate::policy::image::{Image, TooLarge};
 use crate::policy::images::Images;
 use crate::policy::rule::{Kind, Scope};
@@ -73,7 +71,7 @@ pub struct ListAt {
 #[derive(Debug)]
 pub enum ListRules {
     /// All rules.
-    Rules(Rules<Arc<Image>>),
+    Rules(PastRules),
     /// The file is rejected today. A server may have an earlier state of it in force, which is not known here.
     Rejected,
     /// The rules of that moment are not known.
@@ -359,19 +357,19 @@ impl PolicyAt {
                 continue;
             };
             let source = builder.source(ImageSource::named(&past.list.source.name))?;
-            let mut cursor = rules.image.cursor();
+            let mut cursor = rules.images.rule_cursor(|list| *list == *rules.list);
             while cursor.advance() {
-                let image = &rules.image;
-                let of_list = |rule: &ImageRule| image.source_of(*rule) == rules.source;
-                for rule in cursor.rules().filter(of_list) {
+                for rule in cursor.rules() {
                     if wanted(at, cursor.path(), rule.scope) {
-                        let effect = image.clauses().effect(rule.clause);
-                        builder.insert_path(cursor.path(), source, rule.scope, effect)?;
+                        builder.insert_path(cursor.path(), source, rule.scope, rule.effect)?;
                     }
                 }
             }
-            let of_list = |number| (number == rules.source).then_some(source);
-            builder.add_triggers(&rules.image, of_list)?;
+            if let Some((image, _)) = rules.images.find(&rules.list) {
+                let sources = &image.provenance().sources;
+                let is_list = |number: u16| sources[usize::from(number)].name == *rules.list;
+                builder.add_triggers(image, |number| is_list(number).then_some(source))?;
+            }
         }
         builder.finish()
     }
@@ -449,8 +447,5 @@ fn read_journal(
 
 /// The rules of an image of a single list.
 fn all_rules(image: Image) -> ListRules {
-    ListRules::Rules(Rules {
-        image: Arc::new(image),
-        source: 0,
-    })
+    ListRules::Rules(PastRules::in_image(Arc::new(image), 0))
 }

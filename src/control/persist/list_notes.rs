@@ -69,6 +69,9 @@ pub(crate) fn rules_of(source: &ImageSource) -> String {
         rules,
         notes,
         read_at: _,
+        // Equal rules can be in one image or in two.
+        amends: _,
+        amendable: _,
     } = source;
     let all = match (ListNotes::of(source), content_of(source)) {
         (Some(of), Some(content)) => {

@@ -1,5 +1,6 @@
 //! Makes snapshots from a configuration and images, and joins images of single lists. Reads no files.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -91,7 +92,7 @@ pub fn snapshot(
 }
 
 /// Joins rules into one image: the rules of `kept` whose sources have names that `keeps` selects, and all rules of the
-/// images in `fresh`. Each of these images has a single list.
+/// images in `fresh`. Each of these images has a single list, and amends it in the result if it is an amendment.
 ///
 /// # Errors
 /// If an image can't hold all rules.
@@ -112,37 +113,73 @@ pub fn join<'i>(
         })?;
     }
     for (image, source) in fresh {
-        let number = builder.source(source)?;
+        let own = image.provenance().sources.first();
+        let number = builder.source(ImageSource {
+            amends: own.is_some_and(|own| own.amends),
+            amendable: own.is_some_and(|own| own.amendable),
+            ..source
+        })?;
         builder.add_image(image, |_| Some(number))?;
     }
     builder.finish()
 }
 
-/// Joins the rules of these sources into one image. Each is given with the image that has its rules.
+/// A list whose rules are joined into a new delta.
+#[derive(Clone, Copy)]
+pub struct Collected<'i> {
+    /// The images that have its rules.
+    pub images: &'i Images,
+    /// Its provenance in them.
+    pub source: &'i ImageSource,
+    /// Whether only the changes of the delta are wanted, because the base of these images stays.
+    pub amends: bool,
+}
+
+/// Joins the rules of these lists into one image.
 ///
 /// # Errors
 /// If an image can't hold all rules.
-pub fn collect(wanted: &[(&Arc<Image>, &ImageSource)]) -> Result<Image, TooLarge> {
+pub fn collect(wanted: &[Collected<'_>]) -> Result<Image, TooLarge> {
     let mut builder = Builder::new();
-    let mut images: Vec<&Arc<Image>> = Vec::new();
-    for (image, _) in wanted {
-        if !images.iter().any(|known| Arc::ptr_eq(known, image)) {
-            images.push(image);
-        }
-    }
-    for image in images {
-        let mut numbers = Vec::new();
-        for source in &image.provenance().sources {
-            let is_same = |(other, wanted): &&(&Arc<Image>, &ImageSource)| {
-                Arc::ptr_eq(other, image) && wanted.name == source.name
-            };
-            let found = wanted.iter().find(is_same);
-            let number = found.map(|(_, source)| builder.source((*source).clone()));
-            numbers.push(number.transpose()?);
-        }
-        builder.add_image(image, |source| {
-            numbers.get(usize::from(source)).copied().flatten()
+    let mut all: Vec<(&Images, HashMap<&str, (u16, bool)>)> = Vec::new();
+    for list in wanted {
+        let number = builder.source(ImageSource {
+            amends: list.amends,
+            ..list.source.clone()
         })?;
+        let place = all
+            .iter()
+            .position(|(images, _)| std::ptr::eq(*images, list.images));
+        let place = place.unwrap_or_else(|| {
+            all.push((list.images, HashMap::new()));
+            all.len() - 1
+        });
+        all[place]
+            .1
+            .insert(&list.source.name, (number, list.amends));
+    }
+    for (images, numbers) in &all {
+        let number = |list: &str, amends: bool| {
+            let (number, of) = numbers.get(list)?;
+            (*of == amends).then_some(*number)
+        };
+        let mut cursor = images.rule_cursor(|list| number(list, false).is_some());
+        while cursor.advance() {
+            for rule in cursor.rules() {
+                if let Some(number) = number(rule.list, false) {
+                    builder.insert_path(cursor.path(), number, rule.scope, rule.effect)?;
+                }
+            }
+        }
+        for image in [&images.base, &images.delta].into_iter().flatten() {
+            let sources = &image.provenance().sources;
+            let in_image = |source: u16, amends| {
+                let list = &*sources[usize::from(source)].name;
+                number(list, amends).filter(|_| images.is_in(image, list))
+            };
+            builder.add_triggers(image, |source| in_image(source, false))?;
+            builder.add_image(image, |source| in_image(source, true))?;
+        }
     }
     builder.finish()
 }

@@ -8,7 +8,7 @@ use crate::config::List;
 use crate::control::journal::past::{Moment, Past};
 use crate::control::persist::image_store::ImageStore;
 use crate::control::persist::store::Pair;
-use crate::control::publish::compose;
+use crate::control::publish::compose::{self, Collected};
 use crate::control::rollback::stored::read_generation;
 use crate::control::sources::lists::load::Loaded;
 use crate::control::sources::lists::provenance;
@@ -16,9 +16,6 @@ use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};
 use crate::policy::images::Images;
 use crate::policy::rule::{Action, Kind};
-
-/// The image that has the rules of a list, and the list's record in it.
-type ListInImage<'i> = (&'i Arc<Image>, &'i ImageSource);
 
 /// The load of a list from the images; `None` if they don't have the list as it is configured now.
 pub(crate) fn loaded(images: &Images, list: &List) -> Option<Loaded> {
@@ -51,18 +48,22 @@ pub(crate) fn compose(
     }
     let wanted = lists.iter().filter_map(|list| {
         let images = if restored(list) { generation } else { in_force };
-        let found = images.find(&list.source.name);
-        found.filter(|_| restored(list) || stays(list))
+        let (_, source) = images.find(&list.source.name)?;
+        (restored(list) || stays(list)).then_some((images, source))
     });
-    let wanted: Vec<ListInImage<'_>> = wanted.collect();
+    let wanted: Vec<_> = wanted.collect();
     let bases = [&generation.base, &in_force.base];
     let beside = bases.map(|base| {
-        let missing = wanted.iter().filter(|found| !has(base.as_deref(), found.1));
-        missing.copied().collect::<Vec<_>>()
+        let copied = |(images, source)| beside(base.as_deref(), images, source);
+        wanted
+            .iter()
+            .copied()
+            .filter_map(copied)
+            .collect::<Vec<_>>()
     });
     let rules = beside
         .each_ref()
-        .map(|lists| lists.iter().map(|(_, source)| source.rules).sum::<u64>());
+        .map(|lists| lists.iter().map(copied_rules).sum::<u64>());
     let chosen = usize::from(rules[1] < rules[0]);
     let images = Images {
         base: bases[chosen].clone(),
@@ -73,9 +74,41 @@ pub(crate) fn compose(
     Ok(images.with_lists(|name| names.contains(name)))
 }
 
-/// Whether a base has the rules of a list.
-fn has(base: Option<&Image>, wanted: &ImageSource) -> bool {
-    base.is_some_and(|base| base.provenance().sources.contains(wanted))
+/// The part of a list's rules that is copied into the delta over this base; `None` if the base has them all. `source` is
+/// the provenance of the list in `images`.
+fn beside<'i>(
+    base: Option<&Image>,
+    images: &'i Images,
+    source: &'i ImageSource,
+) -> Option<Collected<'i>> {
+    let in_base = base.and_then(|base| base.provenance().source(&source.name));
+    let has = |wanted: &ImageSource| in_base.is_some_and(|known| has_same_rules(known, wanted));
+    // If the base has the rules that the list had before it was amended, the changes are enough.
+    let amended = images.base.as_deref().filter(|_| source.amends);
+    let amended = amended.and_then(|base| base.provenance().source(&source.name));
+    let collected = Collected {
+        images,
+        source,
+        amends: amended.is_some_and(has),
+    };
+    (!has(source)).then_some(collected)
+}
+
+/// Whether two sources have the same rules, in one image or in two.
+fn has_same_rules(one: &ImageSource, other: &ImageSource) -> bool {
+    let amends = other.amends;
+    ImageSource {
+        amends,
+        ..one.clone()
+    } == *other
+}
+
+/// The number of rules that have to be copied, at most.
+fn copied_rules(list: &Collected<'_>) -> u64 {
+    match (&list.images.delta, list.amends) {
+        (Some(delta), true) => delta.facts().rules,
+        _ => list.source.rules,
+    }
 }
 
 /// A sentence for each thing that a rollback does not restore: lists that are no longer configured, actions, the

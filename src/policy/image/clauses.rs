@@ -1,10 +1,12 @@
 //! Clauses: the pairs of a source and an effect that rules refer to.
 
+use fixedbitset::FixedBitSet;
 use foldhash::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use super::bits::word;
 use super::error::{ImageError, TooLarge};
+use super::provenance::Provenance;
 use super::values::ImageRule;
 use crate::policy::effect::Effect;
 
@@ -12,6 +14,8 @@ use crate::policy::effect::Effect;
 const SIZE: usize = 8;
 /// The number of clauses that a rule can refer to.
 const LIMIT: usize = 1 << 29;
+/// The bit of the groups of marks.
+const VOID_GROUP: u32 = 1 << 31;
 
 /// A source with one of its effects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,8 +38,10 @@ pub struct Clauses {
 pub struct ClausesBuilder {
     table: Clauses,
     /// The group of each clause: the number of its source and tier. Only rules of one group can make each other
-    /// redundant.
+    /// redundant. The mark that voids the rules on a name is in a group of its own.
     groups: Vec<u32>,
+    /// The sources whose rules are kept even if others on names above cover them.
+    amendable: FixedBitSet,
     numbers: HashMap<Clause, u32>,
     effect_numbers: HashMap<Effect, u32>,
 }
@@ -53,6 +59,7 @@ impl Default for ClausesBuilder {
                 effects: vec![effect.clone()],
             },
             groups: Vec::new(),
+            amendable: FixedBitSet::new(),
             numbers: HashMap::default(),
             effect_numbers: std::iter::once((effect, 0)).collect(),
         }
@@ -68,6 +75,11 @@ impl ClausesBuilder {
             debug_assert_eq!(clause, Ok(source as u32));
         }
         builder
+    }
+
+    /// Keeps the rules of a source even if others on names above cover them, because an amendment may remove the others.
+    pub fn set_amendable(&mut self, source: u16) {
+        self.amendable.grow_and_insert(source.into());
     }
 
     /// The number of the clause with this source and effect.
@@ -101,8 +113,10 @@ impl ClausesBuilder {
             return Err(TooLarge::Clauses);
         }
         let number = self.table.all.len() as u32;
-        let tier = self.table.effects[effect as usize].tier as u32;
-        self.groups.push(u32::from(source) << 2 | tier);
+        let effect = &self.table.effects[effect as usize];
+        let void = if effect.is_void() { VOID_GROUP } else { 0 };
+        let group = u32::from(source) << 2 | effect.tier as u32 | void;
+        self.groups.push(group);
         self.table.all.push(clause);
         self.numbers.insert(clause, number);
         Ok(number)
@@ -131,15 +145,50 @@ impl ClausesBuilder {
         }
     }
 
+    /// Whether rules of some sources are kept even if others cover them.
+    pub(super) fn has_amendable(&self) -> bool {
+        !self.amendable.is_empty()
+    }
+
+    /// Whether the rules of the source of this rule are kept even if others on names above cover them.
+    fn is_amendable(&self, rule: u32) -> bool {
+        let clause = self
+            .table
+            .all
+            .get((rule >> ImageRule::CLAUSE_SHIFT) as usize);
+        clause.is_some_and(|clause| self.amendable.contains(clause.source.into()))
+    }
+
+    /// Replaces an exact rule and a rule for the names below by a subtree rule, if they have the same clause and are on the
+    /// same name: policy zones have most names twice, as `x` and as `*.x`. Does so for sources that are amendable only,
+    /// because such rules of other sources are rare. `rules` are the rules on a name, sorted and without redundant ones.
+    pub(super) fn join_pairs(&self, rules: &mut Vec<u32>) {
+        let mut at = 0;
+        while let Some(&[exact, below]) = rules.get(at..at + 2) {
+            let is_pair = exact & ImageRule::SCOPE == ImageRule::EXACT
+                && below == exact | ImageRule::BELOW
+                && self.is_amendable(exact);
+            let clause = exact >> ImageRule::CLAUSE_SHIFT;
+            // The pair precedes another subtree rule of the group. Joined, it might not.
+            if is_pair && self.best(rules, ImageRule::SUBTREE, clause).is_none() {
+                rules[at] = Self::subtree(exact);
+                rules.remove(at + 1);
+            }
+            at += 1;
+        }
+    }
+
     /// Whether a rule is redundant: without it, the same effect of its source applies to the same names. `rules` are
     /// the rules on its name. `above` has, for each ancestor of the name and the nearest first, the rules that cover
-    /// all names below it, in the form of [`cover`](Self::cover).
+    /// all names below it, in the form of [`cover`](Self::cover). They do not matter if the source is amendable.
     pub(super) fn is_redundant<'c>(
         &self,
         rule: u32,
         rules: &[u32],
-        mut above: impl Iterator<Item = &'c [u32]>,
+        above: impl Iterator<Item = &'c [u32]>,
     ) -> bool {
+        let is_kept = self.has_amendable() && self.is_amendable(rule);
+        let mut above = above.take_while(|_| !is_kept);
         if self.is_plain() {
             // Each source has only one clause, so any covering rule of the source makes the rule redundant, not only
             // the nearest one. This path is fast even if tens of thousands of orders have rules on one name.
@@ -230,6 +279,21 @@ impl Clauses {
     /// If there is no such clause.
     pub fn effect(&self, clause: u32) -> &Effect {
         &self.effects[self.get(clause).effect as usize]
+    }
+
+    /// Whether a clause is the mark that voids the rules of its source on a name.
+    ///
+    /// # Panics
+    /// If there is no such clause.
+    pub fn is_void(&self, clause: u32) -> bool {
+        self.effect(clause).is_void()
+    }
+
+    /// Whether marks belong only to sources that the image amends.
+    pub(super) fn are_marks_valid(&self, provenance: &Provenance) -> bool {
+        let mut marks = self.iter().filter(|(_, effect)| effect.is_void());
+        let source = |clause: Clause| provenance.sources.get(usize::from(clause.source));
+        marks.all(|(clause, _)| source(clause).is_some_and(|source| source.amends))
     }
 
     /// The bytes of the two sections: eight for each clause; the effects as JSON.

@@ -24,7 +24,7 @@ use super::error::{ImageError, WriteError};
 /// The magic number.
 pub const MAGIC: [u8; 8] = *b"\x89tapis\r\n";
 /// The version of the layout.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// Detects files in which the byte order of numbers was swapped.
 pub const BYTE_ORDER: u32 = 0x0403_0201;
 /// The size of the header.

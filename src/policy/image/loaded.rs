@@ -88,8 +88,11 @@ impl Image {
 
     /// The number of rules of its sources that are not in the image, because others of the same source cover them. They
     /// were left out when this image was written, or when an earlier image was written from which its rules were
-    /// copied.
+    /// copied. Of an image that amends sources, only those count that were left out when it was written.
     pub fn pruned(&self) -> u64 {
+        if self.provenance.amends() {
+            return self.facts.pruned;
+        }
         let rules = self.provenance.sources.iter().map(|source| source.rules);
         let given = rules.fold(0, u64::saturating_add);
         given.saturating_sub(self.facts.rules)

@@ -20,6 +20,7 @@ use super::text::{Decoder, TextCode};
 use super::tld_table;
 use super::triggers::Triggers;
 use super::values::{ImageRule, Value};
+use crate::policy::rule::Scope;
 
 impl Image {
     /// Checks the bytes and makes an image of them.
@@ -46,6 +47,9 @@ impl Image {
             section(Section::Effects),
             provenance.sources.len(),
         )?;
+        if !clauses.are_marks_valid(&provenance) {
+            return Err(ImageError::Invalid("amendments"));
+        }
         let (triggers, pattern_groups) = Triggers::from_sections(
             section(Section::Prefixes),
             section(Section::Patterns),
@@ -294,7 +298,7 @@ fn values(image: &Image) -> Result<Vec<u32>, ImageError> {
     );
     let sources = image.provenance.sources.len();
     let known = |source: usize| source < sources;
-    let clauses = image.clauses.len();
+    let clauses = &image.clauses;
     // Each word belongs to one value, which bounds the time to read them all.
     let mut next = 0;
     let good = table.chunks(8).all(|entry| {
@@ -311,7 +315,10 @@ fn values(image: &Image) -> Result<Vec<u32>, ImageError> {
         let all: Vec<u32> = all.iter().map(|word| u32::from_le_bytes(*word)).collect();
         let (rules, below) = all.split_at(rules);
         let rule = |bits: &u32| {
-            ImageRule::from_bits(*bits).is_some_and(|rule| (rule.clause as usize) < clauses)
+            ImageRule::from_bits(*bits).is_some_and(|rule| {
+                let is_known = (rule.clause as usize) < clauses.len();
+                is_known && (rule.scope == Scope::Exact || !clauses.is_void(rule.clause))
+            })
         };
         let is_known = |bits: &u32| known((bits >> 2) as usize) && bits & 3 != 0;
         rules.iter().all(rule) && below.iter().all(is_known)

@@ -29,8 +29,17 @@ pub struct ImageSource {
     pub read_at: Timestamp,
     /// BLAKE3 digest of the file, in hexadecimal.
     pub digest: String,
-    /// The number of distinct rules of the source, including those left out because others cover them.
+    /// The number of distinct rules of the source, including those left out because others cover them. If the image amends
+    /// the source, all its rules in force count, also those in the base.
     pub rules: u64,
+    /// Whether the image is a delta that changes single rules of the source, and not all. On each changed name it has all
+    /// rules of the source, and a mark that voids those of the base. It has all rules of the source with other triggers.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub amends: bool,
+    /// Whether a delta may amend the source. Rules that are covered by those on names above are then kept in the image,
+    /// because they apply as soon as an amendment removes the others.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub amendable: bool,
     /// Data of the source's reader, in a format of the reader's choice.
     #[serde(default)]
     pub notes: serde_json::Value,
@@ -50,6 +59,11 @@ impl Provenance {
     /// The source with this name.
     pub fn source(&self, name: &str) -> Option<&ImageSource> {
         self.sources.iter().find(|source| source.name == name)
+    }
+
+    /// Whether the image amends some source.
+    pub fn amends(&self) -> bool {
+        self.sources.iter().any(|source| source.amends)
     }
 
     /// A provenance with this number of sources, named by their numbers.

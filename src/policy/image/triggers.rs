@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::bits::word;
 use super::clauses::Clauses;
 use super::error::{ImageError, TooLarge};
+use crate::policy::effect::EffectError;
 use crate::policy::patterns::{PatternSet, SearchCost};
 use crate::policy::prefix::{AddressOf, Prefix};
 
@@ -96,6 +97,9 @@ impl Triggers {
         source: impl Fn(u16) -> &'n str,
     ) -> Result<Self, TooLarge> {
         let sorted = self.sorted(clauses);
+        if sorted.clauses().any(|clause| clauses.is_void(clause)) {
+            return Err(TooLarge::Effect(EffectError::Void));
+        }
         sorted.pattern_groups(clauses, source)?;
         Ok(sorted)
     }
@@ -184,7 +188,7 @@ impl Triggers {
         clauses: &Clauses,
     ) -> Result<(Self, Vec<PatternGroup>), ImageError> {
         let (rules, rest) = prefixes.as_chunks::<SIZE>();
-        let known = |clause: u32| (clause as usize) < clauses.len();
+        let known = |clause: u32| (clause as usize) < clauses.len() && !clauses.is_void(clause);
         let rule = |bytes: &[u8; SIZE]| {
             let head = word(bytes, 0);
             let of = match head >> 32 & 0xFF {

@@ -20,6 +20,7 @@ use super::text::{PairHistogram, TextCode};
 use super::tld_table;
 use super::triggers::Triggers;
 use super::values::{ImageRule, Interner, SOURCES, SourceBelow};
+use crate::policy::effect::EffectError;
 
 /// The maximum number of children that are put into one bucket without a directory.
 const SINGLE_BUCKET_MAX: usize = 16;
@@ -139,6 +140,13 @@ impl<W: Write + Seek> Writer<W> {
                 own.covers.push(self.clauses.cover(rule));
             }
         }
+        if self.clauses.has_amendable() && own.rules.len() > 1 {
+            let before = own.rules.len();
+            self.clauses.join_pairs(&mut own.rules);
+            let joined = (before - own.rules.len()) as u64;
+            self.facts.rules -= joined;
+            self.facts.pruned += joined;
+        }
         Ok(())
     }
 
@@ -171,6 +179,14 @@ impl<W: Write + Seek> Writer<W> {
         parent.sources_below.union_with(&node.sources_below);
         for &rule in &node.rules {
             let clause = self.clauses.table().get(rule >> ImageRule::CLAUSE_SHIFT);
+            if clause.effect != 0
+                && self
+                    .clauses
+                    .table()
+                    .is_void(rule >> ImageRule::CLAUSE_SHIFT)
+            {
+                continue;
+            }
             let has_effect = usize::from(clause.effect != 0);
             let place = usize::from(clause.source) * 2 + has_effect;
             parent.sources_below.grow_and_insert(place);
@@ -234,6 +250,9 @@ impl<W: Write + Seek> Writer<W> {
     pub fn finish(mut self, provenance: &Provenance) -> Result<(W, HeaderFacts), WriteError> {
         if provenance.sources.len() > SOURCES {
             return Err(TooLarge::Sources.into());
+        }
+        if !self.clauses.table().are_marks_valid(provenance) {
+            return Err(TooLarge::Effect(EffectError::Void).into());
         }
         while self.depth > 0 {
             self.close()?;

@@ -129,3 +129,113 @@ fn rules_on_networks_are_carried_over_from_the_image_that_has_the_list() {
     rules.sort();
     assert_eq!(rules, expected);
 }
+
+#[test]
+fn amendments_are_merged_into_the_base_that_they_amend() {
+    let folder = folder(&[("ads", "new.example\n")]);
+    let at = folder.path();
+    let network = |text: &str| {
+        let network = text.parse().expect("a network");
+        Prefix::new(AddressOf::Answer, network).expect("valid")
+    };
+    let refused = Effect {
+        action: EffectAction::Block(Action::Refused),
+        ..Effect::default()
+    };
+    let write = |file: &str, builder: Builder| {
+        let image = builder.finish().expect("room");
+        fs::write(at.join(file), image.bytes()).expect("written");
+    };
+    let zone = |rules, amends| ImageSource {
+        rules,
+        amends,
+        amendable: true,
+        ..ImageSource::named("zone")
+    };
+    let mut base = Builder::new();
+    let number = base.source(zone(6, false)).expect("room");
+    for (owner, scope) in [
+        ("wide.example", Scope::Subtree),
+        ("x.wide.example", Scope::Exact),
+        ("gone.example", Scope::Exact),
+        ("gone.example", Scope::Below),
+        ("below.gone.example", Scope::Exact),
+        ("changed.example", Scope::Exact),
+    ] {
+        base.insert(&name(owner), number, scope).expect("room");
+    }
+    let effect = Effect::default();
+    let inserted = base.insert_prefix(network("192.0.2.0/25"), number, &effect);
+    inserted.expect("room");
+    let other = base.source(ImageSource::named("ads")).expect("room");
+    for owner in ["gone.example", "old.example"] {
+        let inserted = base.insert(&name(owner), other, Scope::Exact);
+        inserted.expect("room");
+    }
+    write("base", base);
+    let mut delta = Builder::new();
+    let number = delta.source(zone(4, true)).expect("room");
+    for owner in ["wide.example", "gone.example", "changed.example"] {
+        let amended = delta.amend(Path::from(&name(owner)).as_bytes(), number);
+        amended.expect("room");
+    }
+    let changed = name("changed.example");
+    let inserted = delta.insert_effect(&changed, number, Scope::Exact, &refused);
+    inserted.expect("room");
+    let inserted = delta.insert_prefix(network("192.0.2.0/26"), number, &effect);
+    inserted.expect("room");
+    write("delta", delta);
+    let rules = |file: &str| {
+        let image = open(&at.join(file));
+        let mut cursor = image.cursor();
+        let mut found = Vec::new();
+        while cursor.advance() {
+            for rule in cursor.rules() {
+                let source = &image.provenance().sources[usize::from(image.source_of(rule))];
+                let owner = Path::of(cursor.path()).to_name();
+                let effect = match image.clauses().effect(rule.clause).is_default() {
+                    true => "",
+                    false => " with an effect",
+                };
+                found.push(format!("{} {:?} {owner}{effect}", source.name, rule.scope));
+            }
+        }
+        found.sort();
+        found
+    };
+    let mut next = plan(at, "next", &["ads", "zone"]);
+    next.base = Some(at.join("base"));
+    next.lists[1].read = false;
+    // A base that is made without the delta has the old rules, which the delta still amends.
+    run(&next);
+    let old = [
+        "ads Exact new.example",
+        "zone Exact below.gone.example",
+        "zone Exact changed.example",
+        "zone Exact x.wide.example",
+        "zone Subtree gone.example",
+        "zone Subtree wide.example",
+    ];
+    assert_eq!(rules("next"), old);
+    next.delta = Some(at.join("delta"));
+    let outcome = run(&next);
+    let new = [
+        "ads Exact new.example",
+        "zone Exact below.gone.example",
+        "zone Exact changed.example with an effect",
+        "zone Exact x.wide.example",
+    ];
+    assert_eq!(rules("next"), new);
+    assert_eq!((outcome.lists[1].rules, outcome.rules), (4, 5));
+    let image = open(&next.out);
+    assert_eq!(image.provenance().sources[1], zone(4, false));
+    let networks = image.triggers().prefixes().iter();
+    let networks: Vec<_> = networks.map(|(prefix, _)| *prefix).collect();
+    assert_eq!(networks, [network("192.0.2.0/26")]);
+    // Whether the list is carried over from one image or from two, its covered rules stay.
+    next.base = Some(at.join("next"));
+    next.delta = None;
+    next.out = at.join("third");
+    run(&next);
+    assert_eq!(rules("third"), new);
+}

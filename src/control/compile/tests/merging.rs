@@ -5,7 +5,7 @@ use std::fs;
 
 use proptest::prelude::*;
 
-use super::super::merge::{Carried, Cursor, Merge, change};
+use super::super::merge::{Carried, Cursor, Merge, change, void};
 use super::super::sort::{Budget, Sorter};
 use super::{bits, name, path};
 use crate::policy::image::path::Key;
@@ -146,8 +146,10 @@ proptest! {
         read in prop::collection::vec((names(), 0..4_u16, scopes()), 0..40),
         base in prop::collection::vec((names(), 0..4_u16, scopes()), 0..60),
         delta in prop::collection::vec((names(), 0..4_u16, scopes()), 0..40),
-        // For each list: read; read and refused; carried over. And whether it is in the delta.
-        kinds in prop::collection::vec((0..3_u8, any::<bool>()), 4),
+        marks in prop::collection::vec((names(), 0..4_u16), 0..20),
+        // For each list: read; read and refused; carried over. And whether the delta does not have it, replaces it, or
+        // amends it.
+        kinds in prop::collection::vec((0..3_u8, 0..3_u8), 4),
         // The shift of each list's number in the base.
         turn in 0..4_u16,
         room in 1..40_usize,
@@ -155,17 +157,30 @@ proptest! {
         let key = colliding().0;
         let old = |source: u16| (source + turn) % 4;
         let kind = |source: u16| kinds[usize::from(source)].0;
-        let is_in_delta = |source: u16| kinds[usize::from(source)].1;
-        let is_in_base = |source: u16| kind(source) != 0 && !is_in_delta(source);
+        let is_in_delta = |source: u16| kinds[usize::from(source)].1 > 0;
+        let is_amended = |source: u16| kinds[usize::from(source)].1 == 2;
+        let is_in_base = |source: u16| {
+            kind(source) != 0 && (!is_in_delta(source) || is_amended(source))
+        };
+        let marks: BTreeSet<_> = marks
+            .into_iter()
+            .filter(|(_, source)| is_amended(*source))
+            .map(|(name, source)| (name.wire().to_vec(), source))
+            .collect();
+        let is_void = |name: &Name, source: u16| marks.contains(&(name.wire().to_vec(), source));
         let mut model = Model::new();
         let mut base_model = Model::new();
         for (name, source, scope) in &base {
             base_model.entry(path(name)).or_default().insert(bits(old(*source), *scope));
-            if is_in_base(*source) {
+            if is_in_base(*source) && !is_void(name, *source) {
                 model.entry(path(name)).or_default().insert(bits(*source, *scope));
             }
         }
         let mut rules = Vec::new();
+        for (name, source) in &marks {
+            let (name, _) = Name::parse(name, 0).expect("a name");
+            rules.push((name, void((*source).into())));
+        }
         for (name, source, scope) in delta.into_iter().filter(|rule| is_in_delta(rule.1)) {
             rules.push((name.clone(), change(ImageRule { clause: source.into(), scope })));
             if kind(source) != 0 {
@@ -183,7 +198,7 @@ proptest! {
             }
         }
         let sources = (0..4).map(|number| (0..4).find(|source| old(*source) == number));
-        // Lists that were read, and lists that are in the delta, are not carried over from the base.
+        // Lists that were read, and lists that the delta replaces, are not carried over from the base.
         let sources = sources.map(|source| source.filter(|source| is_in_base(*source)));
         let base = Carried {
             cursor: Listed { names: in_order(&base_model, &key), next: 0 },

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Change, CountsBySource};
 use crate::policy::effect::Effect;
-use crate::policy::image::Image;
 use crate::policy::image::path::Path;
-use crate::policy::image::walk::Position;
 use crate::policy::images::Images;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
@@ -132,10 +130,11 @@ struct ListRules {
 impl ListRules {
     /// The rules of a list on exactly this name.
     fn on_name(&self, name: &Name, list: &str) -> NameRules {
-        let found = self.images.find(list);
-        found.map_or(NameRules::default(), |(image, _)| {
-            rules_in(image, name, list)
-        })
+        let mut rules = NameRules::default();
+        for rule in self.images.rules_on(name, list) {
+            rules.insert(rule.scope, rule.effect);
+        }
+        rules
     }
 
     /// Calls `each` once for every list and every name that it has rules on.
@@ -143,47 +142,20 @@ impl ListRules {
         &self,
         mut each: impl FnMut(&Name, &str, &NameRules) -> Result<(), E>,
     ) -> Result<(), E> {
-        let images = [&self.images.base, &self.images.delta];
-        for image in images.into_iter().flatten() {
-            let sources = &image.provenance().sources;
-            let lists = sources.iter().map(|source| &*source.name);
-            let lists = lists.map(|list| self.images.is_in(image, list).then_some(list));
-            let lists: Vec<_> = lists.collect();
-            let mut cursor = image.cursor();
-            while cursor.advance() {
-                let mut rules = BTreeMap::<u16, NameRules>::new();
-                for rule in cursor.rules() {
-                    let rules = rules.entry(image.source_of(rule)).or_default();
-                    rules.insert(rule.scope, image.clauses().effect(rule.clause));
-                }
-                let name = Path::of(cursor.path()).to_name();
-                for (source, rules) in rules {
-                    if let Some(list) = lists[usize::from(source)] {
-                        each(&name, list, &rules)?;
-                    }
-                }
+        let mut cursor = self.images.rule_cursor(|_| true);
+        while cursor.advance() {
+            let mut rules = BTreeMap::<&str, NameRules>::new();
+            for rule in cursor.rules() {
+                let rules = rules.entry(rule.list).or_default();
+                rules.insert(rule.scope, rule.effect);
+            }
+            let name = Path::of(cursor.path()).to_name();
+            for (list, rules) in rules {
+                each(&name, list, &rules)?;
             }
         }
         Ok(())
     }
-}
-
-/// The rules of a list on exactly this name in one image.
-fn rules_in(image: &Image, name: &Name, list: &str) -> NameRules {
-    let mut found = None;
-    image.walk(&[name], |_, position, _, value| {
-        if position == Position::At {
-            found = Some(value);
-        }
-    });
-    let mut rules = NameRules::default();
-    let sources = &image.provenance().sources;
-    for rule in found.iter().flat_map(|value| image.value(*value).rules()) {
-        if sources[usize::from(image.source_of(rule))].name == list {
-            rules.insert(rule.scope, image.clauses().effect(rule.clause));
-        }
-    }
-    rules
 }
 
 #[cfg(test)]
@@ -194,6 +166,7 @@ mod tests {
 
     use super::*;
     use crate::policy::builder::Builder;
+    use crate::policy::image::Image;
 
     fn image(lists: &[(&str, &[(&str, Scope)])]) -> Option<Arc<Image>> {
         let mut builder = Builder::new();

@@ -81,7 +81,7 @@ pub(crate) fn archive(
     let large: BTreeMap<String, &Path> = files
         .flat_map(|(image, file)| {
             let sources = image.provenance().sources.iter();
-            let large = sources.filter(|source| source.rules > SMALL);
+            let large = sources.filter(|source| source.rules > SMALL && !source.amends);
             large.filter_map(move |source| Some((content_of(source)?, file)))
         })
         .collect();
@@ -95,29 +95,26 @@ pub(crate) fn archive(
         .iter()
         .filter(|(key, _)| !past.join(file(key)).exists());
     for batch in batches(missing) {
-        copy(&past, &batch)?;
+        copy(&past, images, &batch)?;
     }
     index.tidy(&past, &in_force, history, now)
 }
 
-/// The rules in force of each list, by their keys.
-fn in_force(images: &Images) -> BTreeMap<String, Rules<&Image>> {
+/// A list in force: the image with the newest state of its rules, and its provenance there.
+type ListInForce<'i> = (&'i Image, &'i ImageSource);
+
+/// The lists in force, by the keys of their rules. Large lists that are amended are left out: their rules are in two images,
+/// and would have to be copied after each amendment.
+fn in_force(images: &Images) -> BTreeMap<String, ListInForce<'_>> {
     let mut found = BTreeMap::new();
     for image in [&images.delta, &images.base].into_iter().flatten() {
-        let is_base = images
-            .base
-            .as_ref()
-            .is_some_and(|base| std::sync::Arc::ptr_eq(base, image));
-        for (source, number) in image.provenance().sources.iter().zip(0..) {
-            if is_base && images.is_in_delta(&source.name) {
+        for source in &image.provenance().sources {
+            let is_left_out = source.amends && source.rules > SMALL;
+            if is_left_out || !images.is_in(image, &source.name) {
                 continue;
             }
             if let Some(key) = content_of(source) {
-                let rules = Rules {
-                    image: &**image,
-                    source: number,
-                };
-                found.entry(key).or_insert(rules);
+                found.entry(key).or_insert((&**image, source));
             }
         }
     }
@@ -153,32 +150,30 @@ fn copy_file(from: &Path, to: &Path) -> Result<(), StoreError> {
     Ok(new.commit()?)
 }
 
-/// Lists of one image that are copied together: their keys by their sources.
+/// Lists of one image that are copied together: their keys by their names.
 struct Batch<'i> {
     image: &'i Image,
-    lists: HashMap<u16, &'i String>,
+    lists: HashMap<&'i str, (&'i String, &'i ImageSource)>,
 }
 
 /// Divides lists into batches, so that the rules of a batch fit into memory. Each batch needs one walk through an
 /// image.
-fn batches<'i>(
-    missing: impl Iterator<Item = (&'i String, &'i Rules<&'i Image>)>,
-) -> Vec<Batch<'i>> {
+fn batches<'i>(missing: impl Iterator<Item = (&'i String, &'i ListInForce<'i>)>) -> Vec<Batch<'i>> {
     let mut missing: Vec<_> = missing.collect();
     // Groups them by image.
-    missing.sort_by_key(|(_, from)| std::ptr::from_ref(from.image).addr());
+    missing.sort_by_key(|(_, (image, _))| std::ptr::from_ref(*image).addr());
     let mut batches: Vec<Batch<'i>> = Vec::new();
     let mut copied = 0;
-    for (key, Rules { image, source }) in missing {
-        let rules = image.provenance().sources[usize::from(*source)].rules;
+    for (key, (image, source)) in missing {
+        let rules = source.rules;
         match batches.last_mut() {
             Some(last) if copied < BATCH && std::ptr::eq(last.image, *image) => {
                 copied += rules;
-                last.lists.insert(*source, key);
+                last.lists.insert(&source.name, (key, *source));
             }
             _ => {
                 copied = rules;
-                let lists = HashMap::from([(*source, key)]);
+                let lists = HashMap::from([(&*source.name, (key, *source))]);
                 batches.push(Batch { image, lists });
             }
         }
@@ -187,31 +182,38 @@ fn batches<'i>(
 }
 
 /// Writes an image for each list of a batch.
-fn copy(past: &Path, Batch { image, lists }: &Batch<'_>) -> Result<(), StoreError> {
+fn copy(
+    past: &Path,
+    images: &Images,
+    Batch { image, lists }: &Batch<'_>,
+) -> Result<(), StoreError> {
     let full = |_| too_large(past);
     let mut builders = HashMap::new();
-    for number in lists.keys() {
-        let source = &image.provenance().sources[usize::from(*number)];
+    for (list, (_, source)) in lists {
         let mut builder = Builder::new();
-        builder.source(source.clone()).map_err(full)?;
-        builders.insert(*number, builder);
+        let source = ImageSource {
+            amends: false,
+            ..(*source).clone()
+        };
+        builder.source(source).map_err(full)?;
+        builders.insert(*list, builder);
     }
-    let mut cursor = image.cursor();
+    let mut cursor = images.rule_cursor(|list| lists.contains_key(list));
     while cursor.advance() {
         for rule in cursor.rules() {
-            if let Some(builder) = builders.get_mut(&image.source_of(rule)) {
-                let effect = image.clauses().effect(rule.clause);
+            if let Some(builder) = builders.get_mut(rule.list) {
                 builder
-                    .insert_path(cursor.path(), 0, rule.scope, effect)
+                    .insert_path(cursor.path(), 0, rule.scope, rule.effect)
                     .map_err(full)?;
             }
         }
     }
-    for (number, mut builder) in builders {
-        let of_list = |source| (source == number).then_some(0);
+    let sources = &image.provenance().sources;
+    for (list, mut builder) in builders {
+        let of_list = |source: u16| (sources[usize::from(source)].name == list).then_some(0);
         builder.add_triggers(image, of_list).map_err(full)?;
         let made = builder.finish().map_err(full)?;
-        let path = past.join(file(lists[&number]));
+        let path = past.join(file(lists[list].0));
         durable::replace(&path, made.bytes(), Access::Umask)?;
     }
     Ok(())
@@ -239,7 +241,7 @@ impl Index {
     fn tidy(
         &mut self,
         past: &Path,
-        in_force: &BTreeMap<String, Rules<&Image>>,
+        in_force: &BTreeMap<String, ListInForce<'_>>,
         history: History,
         now: Timestamp,
     ) -> Result<(), StoreError> {
@@ -252,7 +254,7 @@ impl Index {
     fn update(
         &mut self,
         past: &Path,
-        in_force: &BTreeMap<String, Rules<&Image>>,
+        in_force: &BTreeMap<String, ListInForce<'_>>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let entries = fs::read_dir(past).map_err(StoreError::io(past, "read"))?;

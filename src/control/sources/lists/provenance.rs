@@ -31,6 +31,8 @@ pub(crate) fn image_source(
         digest: loaded.digest.clone(),
         rules: loaded.rules as u64,
         notes: notes.to_value(),
+        amends: false,
+        amendable: false,
     }
 }
 

@@ -1,0 +1,222 @@
+//! Reads the rules on names of the lists in force, from a base and from a delta that replaces or amends some lists.
+
+use super::effect::Effect;
+use super::image::cursor::Cursor;
+use super::image::path::Path;
+use super::image::walk::Position;
+use super::image::{Image, ImageError};
+use super::images::Images;
+use super::rule::Scope;
+use crate::wire::name::Name;
+
+/// Iterates over names, each with the rules that some lists have on it. A name may come twice, but each list has rules on
+/// it only once. The names are in no order.
+pub struct RuleCursor<'i> {
+    delta: Option<&'i Image>,
+    /// The images that are not read to their ends. The last one is read first.
+    parts: Vec<Part<'i>>,
+    /// The rules on the current name.
+    rules: Vec<ListRule<'i>>,
+    damage: Option<ImageError>,
+}
+
+/// A rule of a list on a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListRule<'i> {
+    /// The name of the list.
+    pub list: &'i str,
+    /// The names that the rule matches.
+    pub scope: Scope,
+    /// Its effect.
+    pub effect: &'i Effect,
+}
+
+/// An image that is read.
+struct Part<'i> {
+    image: &'i Image,
+    cursor: Cursor<'i>,
+    /// By source of the image.
+    sources: Vec<Validity>,
+}
+
+/// Which rules of a source in an image are in force.
+#[derive(Clone, Copy)]
+enum Validity {
+    None,
+    All,
+    /// All but those on names on which this source of the delta has a mark.
+    Unvoided(u16),
+}
+
+impl Images {
+    /// A cursor over the rules of those lists in force that `selects` selects, before the first name.
+    pub fn rule_cursor(&self, selects: impl Fn(&str) -> bool) -> RuleCursor<'_> {
+        let counts = |list: &str| selects(list) && !self.gone.contains(list);
+        let part = |image, validity: &dyn Fn(&str) -> Validity| {
+            let image: &Image = image;
+            let sources = image.provenance().sources.iter();
+            let sources: Vec<_> = sources
+                .map(|source| match counts(&source.name) {
+                    true => validity(&source.name),
+                    false => Validity::None,
+                })
+                .collect();
+            // An image without such rules is not read at all.
+            let is_needed = sources
+                .iter()
+                .any(|source| !matches!(source, Validity::None));
+            is_needed.then(|| Part {
+                image,
+                cursor: image.cursor(),
+                sources,
+            })
+        };
+        let delta = self.delta.as_deref();
+        let in_base = |list: &str| match delta.and_then(|delta| number(delta, list)) {
+            Some(amended) if self.is_amended(list) => Validity::Unvoided(amended),
+            Some(_) => Validity::None,
+            None => Validity::All,
+        };
+        let parts = [
+            delta.and_then(|delta| part(delta, &|_| Validity::All)),
+            self.base.as_deref().and_then(|base| part(base, &in_base)),
+        ];
+        RuleCursor {
+            delta,
+            parts: parts.into_iter().flatten().collect(),
+            rules: Vec::new(),
+            damage: None,
+        }
+    }
+
+    /// The rules in force that `list` has on exactly this name.
+    pub fn rules_on(&self, name: &Name, list: &str) -> Vec<ListRule<'_>> {
+        let mut rules = Vec::new();
+        if self.gone.contains(list) {
+            return rules;
+        }
+        if let Some(delta) = &self.delta
+            && let Some(source) = number(delta, list)
+        {
+            let is_void = !self.is_amended(list) || is_voided(delta, source, name);
+            rules.extend(rules_in(delta, source, name));
+            if is_void {
+                return rules;
+            }
+        }
+        if let Some(base) = &self.base
+            && let Some(source) = number(base, list)
+        {
+            rules.extend(rules_in(base, source, name));
+        }
+        rules
+    }
+}
+
+impl<'i> RuleCursor<'i> {
+    /// Advances to the next name on which some of the lists have rules. Returns whether there is one.
+    pub fn advance(&mut self) -> bool {
+        while let Some(part) = self.parts.last_mut() {
+            while part.cursor.advance() {
+                self.rules.clear();
+                part.read(self.delta, &mut self.rules);
+                if !self.rules.is_empty() {
+                    return true;
+                }
+            }
+            self.damage = self.damage.or(part.cursor.damage());
+            self.parts.pop();
+        }
+        self.rules.clear();
+        false
+    }
+
+    /// The path of the name: its labels from the root down, each after its length byte.
+    pub fn path(&self) -> &[u8] {
+        self.parts.last().map_or(&[], |part| part.cursor.path())
+    }
+
+    /// The rules of the lists on the name.
+    pub fn rules(&self) -> &[ListRule<'i>] {
+        &self.rules
+    }
+
+    /// The first error that ended the iteration over an image early.
+    pub fn damage(&self) -> Option<ImageError> {
+        self.damage
+    }
+}
+
+impl<'i> Part<'i> {
+    /// Appends the rules on the current name that are in force.
+    fn read(&self, delta: Option<&Image>, into: &mut Vec<ListRule<'i>>) {
+        // Only names on which an amended list has rules are looked up in the delta.
+        let mut name = None;
+        for rule in self.cursor.rules() {
+            let source = self.image.source_of(rule);
+            let is_valid = match self.sources[usize::from(source)] {
+                Validity::None => false,
+                Validity::All => true,
+                Validity::Unvoided(source) => delta.is_none_or(|delta| {
+                    let name = name.get_or_insert_with(|| Path::of(self.cursor.path()).to_name());
+                    !is_voided(delta, source, name)
+                }),
+            };
+            let effect = self.image.clauses().effect(rule.clause);
+            if is_valid && !effect.is_void() {
+                into.push(ListRule {
+                    list: &self.image.provenance().sources[usize::from(source)].name,
+                    scope: rule.scope,
+                    effect,
+                });
+            }
+        }
+    }
+}
+
+/// The number of a list in an image.
+fn number(image: &Image, list: &str) -> Option<u16> {
+    let mut sources = image.provenance().sources.iter();
+    let place = sources.position(|source| source.name == list)?;
+    Some(place as u16)
+}
+
+/// The rules of a source on exactly this name in one image, without marks.
+fn rules_in<'i>(
+    image: &'i Image,
+    source: u16,
+    name: &Name,
+) -> impl Iterator<Item = ListRule<'i>> + use<'i> {
+    let list = &*image.provenance().sources[usize::from(source)].name;
+    let rules = all_on(image, source, name);
+    let rules = rules.filter(|(_, effect)| !effect.is_void());
+    rules.map(move |(scope, effect)| ListRule {
+        list,
+        scope,
+        effect,
+    })
+}
+
+/// Whether a delta has a mark that voids the rules of a source on exactly this name.
+fn is_voided(delta: &Image, source: u16, name: &Name) -> bool {
+    all_on(delta, source, name).any(|(_, effect)| effect.is_void())
+}
+
+/// The rules and marks of a source on exactly this name in one image.
+fn all_on<'i>(
+    image: &'i Image,
+    source: u16,
+    name: &Name,
+) -> impl Iterator<Item = (Scope, &'i Effect)> + use<'i> {
+    let mut found = None;
+    image.walk(&[name], |_, position, _, value| {
+        if position == Position::At {
+            found = Some(value);
+        }
+    });
+    let rules = found
+        .into_iter()
+        .flat_map(|value| image.value(value).rules());
+    let rules = rules.filter(move |rule| image.source_of(*rule) == source);
+    rules.map(|rule| (rule.scope, image.clauses().effect(rule.clause)))
+}

@@ -1,0 +1,527 @@
+//! Tests of amendments: lookups in a base and a delta that amends it are compared with lookups in one image of the rules
+//! that are left.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::builder::Builder;
+use super::decide::{Decision, Matched, PolicyView};
+use super::effect::{Effect, EffectAction, Tier};
+use super::image::Image;
+use super::image::path::Path;
+use super::image::provenance::ImageSource;
+use super::images::Images;
+use super::prefix::{AddressOf, Prefix};
+use super::ranking::{Hit, LookupResult, hit};
+use super::rule::{Action, Against, Blocking, Kind, Scope, Source};
+use super::snapshot::Snapshot;
+use super::view::{Mode, View, ViewId, ViewList};
+use crate::wire::name::Name;
+
+/// The lists. Those that are amendable are first in the base, and are then only amended.
+const LISTS: [(&str, Kind, bool); 4] = [
+    ("ok", Kind::Allow, false),
+    ("zone", Kind::Block, true),
+    ("more", Kind::Block, true),
+    ("ads", Kind::Block, false),
+];
+const SCOPES: [Scope; 3] = [Scope::Exact, Scope::Below, Scope::Subtree];
+const EFFECTS: usize = 5;
+const TRIGGERS: usize = 4;
+
+fn effect(number: usize) -> Effect {
+    let of = |action, tier, as_written| Effect {
+        action,
+        tier,
+        as_written,
+        ..Effect::default()
+    };
+    match number {
+        0 => Effect::default(),
+        1 => of(EffectAction::Block(Action::Refused), Tier::Usual, false),
+        2 => of(EffectAction::Allow, Tier::Usual, false),
+        3 => of(EffectAction::Block(Action::Nxdomain), Tier::Usual, true),
+        _ => of(EffectAction::Allow, Tier::First, false),
+    }
+}
+
+/// All names of up to four labels, of which there are two.
+fn universe() -> Vec<Name> {
+    let mut texts = vec![String::new()];
+    for at in 0.. {
+        if texts[at].len() >= 8 {
+            break;
+        }
+        for label in ["a", "b"] {
+            texts.push(format!("{label}.{}", texts[at]));
+        }
+    }
+    let name = |text: &String| Name::from_text(text).expect("a name");
+    let names = texts[1..].iter().map(name);
+    std::iter::once(Name::ROOT).chain(names).collect()
+}
+
+/// The rules of a list: the effect by name and scope, and by trigger.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct ListState {
+    names: BTreeMap<(usize, usize), usize>,
+    triggers: BTreeMap<usize, usize>,
+}
+
+impl ListState {
+    fn add_names(&self, builder: &mut Builder, source: u16, is: impl Fn(usize) -> bool) {
+        let names = universe();
+        for (&(name, scope), &number) in self.names.iter().filter(|((name, _), _)| is(*name)) {
+            let scope = SCOPES[scope];
+            let added = builder.insert_effect(&names[name], source, scope, &effect(number));
+            added.expect("room");
+        }
+    }
+
+    fn add_triggers(&self, builder: &mut Builder, source: u16) {
+        for (&trigger, &number) in &self.triggers {
+            let effect = effect(number);
+            let network = |of, text: &str| Prefix::new(of, text.parse().expect("a network"));
+            let network = match trigger {
+                0 => network(AddressOf::Client, "192.0.2.0/24"),
+                1 => network(AddressOf::Answer, "198.51.100.0/24"),
+                2 => network(AddressOf::Answer, "198.51.100.0/25"),
+                _ => {
+                    builder
+                        .insert_pattern("b[.]a", source, &effect)
+                        .expect("room");
+                    continue;
+                }
+            };
+            let network = network.expect("valid");
+            builder
+                .insert_prefix(network, source, &effect)
+                .expect("room");
+        }
+    }
+
+    fn source(&self, list: usize, amendable: bool) -> ImageSource {
+        ImageSource {
+            rules: (self.names.len() + self.triggers.len()) as u64,
+            amendable,
+            ..ImageSource::named(LISTS[list].0)
+        }
+    }
+}
+
+/// The rules of all lists.
+type State = [ListState; LISTS.len()];
+
+/// An image of all rules. The lists are amendable only if `amendable` is set.
+fn whole(state: &State, amendable: bool) -> Arc<Image> {
+    let mut builder = Builder::new();
+    for (list, rules) in state.iter().enumerate() {
+        let source = rules.source(list, amendable && LISTS[list].2);
+        let source = builder.source(source).expect("room");
+        rules.add_names(&mut builder, source, |_| true);
+        rules.add_triggers(&mut builder, source);
+    }
+    Arc::new(builder.finish().expect("room"))
+}
+
+/// What the delta has of a list.
+#[derive(Clone, Debug)]
+enum InDelta {
+    All,
+    /// The rules on these names.
+    Names(BTreeSet<usize>),
+}
+
+/// A delta with the lists that it has, of whose names the amended ones are voided.
+fn delta(state: &State, lists: &BTreeMap<usize, InDelta>) -> Image {
+    let mut builder = Builder::new();
+    let names = universe();
+    for (&list, part) in lists {
+        let mut source = state[list].source(list, LISTS[list].2);
+        source.amends = matches!(part, InDelta::Names(_));
+        let source = builder.source(source).expect("room");
+        if let InDelta::Names(changed) = part {
+            for name in changed {
+                let path = Path::from(&names[*name]);
+                builder.amend(path.as_bytes(), source).expect("room");
+            }
+        }
+        state[list].add_names(&mut builder, source, |name| match part {
+            InDelta::All => true,
+            InDelta::Names(changed) => changed.contains(&name),
+        });
+        state[list].add_triggers(&mut builder, source);
+    }
+    builder.finish().expect("room")
+}
+
+/// The same image, copied rule by rule.
+fn copied(image: &Image) -> Image {
+    let mut builder = Builder::new();
+    for source in &image.provenance().sources {
+        builder.source(source.clone()).expect("room");
+    }
+    builder.add_image(image, Some).expect("room");
+    builder.finish().expect("room")
+}
+
+/// One image of the rules that a cursor over base and delta reads.
+fn merged(images: &Images) -> Arc<Image> {
+    let mut builder = Builder::new();
+    let mut numbers = BTreeMap::new();
+    for (list, (name, ..)) in LISTS.iter().enumerate() {
+        let (image, source) = images.find(name).expect("in force");
+        let source = ImageSource {
+            amends: false,
+            ..source.clone()
+        };
+        let number = builder.source(source).expect("room");
+        assert_eq!(usize::from(number), list);
+        numbers.insert(*name, number);
+        let sources = &image.provenance().sources;
+        let of_list = |source: u16| {
+            let is_same = sources[usize::from(source)].name == *name;
+            is_same.then_some(number)
+        };
+        builder.add_triggers(image, of_list).expect("room");
+    }
+    let mut cursor = images.rule_cursor(|_| true);
+    while cursor.advance() {
+        for rule in cursor.rules() {
+            let number = numbers[rule.list];
+            builder
+                .insert_path(cursor.path(), number, rule.scope, rule.effect)
+                .expect("room");
+        }
+    }
+    assert_eq!(cursor.damage(), None);
+    Arc::new(builder.finish().expect("room"))
+}
+
+/// Exceptions and an order, each with subtree rules on some names.
+fn orders(rules: &[(usize, usize)]) -> (Arc<Image>, Vec<Arc<Source>>) {
+    let mut builder = Builder::new();
+    let names = universe();
+    let all = [
+        ("exception:some", Kind::Exception, &["zone", "ads"][..]),
+        ("exception:all", Kind::Exception, &[]),
+        ("order:one", Kind::Order, &[]),
+    ];
+    let mut sources = Vec::new();
+    for (number, (name, kind, against)) in all.into_iter().enumerate() {
+        let source = builder.source(ImageSource::named(name)).expect("room");
+        for (_, owner) in rules.iter().filter(|rule| rule.0 == number) {
+            let added = builder.insert(&names[*owner], source, Scope::Subtree);
+            added.expect("room");
+        }
+        let named = against.iter().map(|list| (*list).to_owned());
+        let against = match against {
+            [] => Against::All,
+            _ => Against::Named(named.collect()),
+        };
+        sources.push(source_of(name, kind, Action::Nxdomain, against));
+    }
+    (Arc::new(builder.finish().expect("room")), sources)
+}
+
+fn source_of(name: &str, kind: Kind, action: Action, against: Against) -> Arc<Source> {
+    Arc::new(Source {
+        zone: None,
+        name: name.to_owned(),
+        path: name.into(),
+        kind,
+        blocking: Blocking {
+            action,
+            ..Blocking::none()
+        },
+        against,
+    })
+}
+
+/// A snapshot with three views.
+fn snapshot(images: Images, others: &[Arc<Source>]) -> Snapshot {
+    let lists = LISTS.iter().map(|(name, kind, _)| {
+        let action = match *name {
+            "ads" => Action::Refused,
+            _ => Action::Nxdomain,
+        };
+        source_of(name, *kind, action, Against::All)
+    });
+    let view = |lists: &[(&str, Mode, Option<Action>)]| View {
+        lists: lists
+            .iter()
+            .map(|(name, mode, action)| ViewList {
+                name: (*name).to_owned(),
+                mode: *mode,
+                action: *action,
+            })
+            .collect(),
+    };
+    let views = [
+        view(&[
+            ("zone", Mode::LogOnly, None),
+            ("ads", Mode::Enforce, None),
+            ("more", Mode::Enforce, Some(Action::Nxdomain)),
+        ]),
+        view(&[
+            ("more", Mode::LogOnly, None),
+            ("zone", Mode::Enforce, Some(Action::Nodata)),
+            ("ok", Mode::Enforce, None),
+        ]),
+    ];
+    let sources = others.iter().cloned().chain(lists).collect();
+    Snapshot::default().with_views(sources, images, &views)
+}
+
+/// A matching rule without the numbers that depend on the images.
+fn shown(matched: Matched<'_>) -> String {
+    let (source, effect) = (&matched.source.name, matched.effect());
+    format!("{source} {effect:?} {:?}", matched.hit.trigger)
+}
+
+/// A decision: the kind, the deciding rule, whether it is NXDOMAIN, and whether all names below are blocked.
+fn decided(decision: Decision<'_>) -> (&'static str, Option<Matched<'_>>, bool, bool) {
+    match decision {
+        Decision::Pass => ("pass", None, false, false),
+        Decision::Excepted(by) => ("excepted", Some(by), false, false),
+        Decision::Allowed(by) => ("allowed", Some(by), false, false),
+        Decision::Blocked {
+            by,
+            nxdomain,
+            closed,
+        } => ("blocked", Some(by), nxdomain, closed),
+    }
+}
+
+fn explained(view: PolicyView<'_>, asked: &Name, chain: &[Name]) -> Vec<String> {
+    let addresses: [IpAddr; 2] = [[198, 51, 100, 1].into(), [198, 51, 100, 200].into()];
+    let view = view.for_client([192, 0, 2, 1].into());
+    let places = view.explain(asked, chain, &addresses).into_iter();
+    let shown = places.map(|place| {
+        let rules = place.rules.iter();
+        let rules = rules.map(|(matched, role)| format!("{} {role:?}", shown(*matched)));
+        format!("{} {:?}", place.name, rules.collect::<Vec<_>>())
+    });
+    shown.collect()
+}
+
+/// Compares lookups and decisions about all names. The rules of `whole` may have pairs of rules joined, and in `pruned`,
+/// rules that others cover are left out.
+fn compare(amended: &Images, whole: &Images, pruned: &Images, others: &[Arc<Source>]) {
+    let names = universe();
+    let snapshots = [amended, whole, pruned].map(|images| snapshot(images.clone(), others));
+    for view in (0..3).map(ViewId) {
+        let views = snapshots.each_ref().map(|snapshot| snapshot.view(view));
+        let all: Vec<_> = names.iter().collect();
+        let mut found = vec![LookupResult::default(); all.len()];
+        snapshots[0].lookup_in(&all, &vec![view; all.len()], &mut found);
+        let decided_at = names.iter().map(|name| decided(views[0].decide(name)));
+        let decided_at: Vec<_> = decided_at.collect();
+        for (at, name) in names.iter().enumerate() {
+            let results = views.map(|view| view.lookup(name));
+            assert_eq!(found[at], results[0], "{name} in a batch, {view:?}");
+            let rule = |of: usize, hit: Option<Hit>| hit.map(|hit| shown(views[of].matched(hit)));
+            let rules = |of: usize| {
+                let LookupResult {
+                    best,
+                    cover,
+                    excepted,
+                    logged,
+                    other: _,
+                } = results[of];
+                [best, cover, excepted, logged].map(|weight| rule(of, hit(weight)))
+            };
+            assert_eq!(rules(0), rules(1), "{name}, {view:?}");
+            let (one, one_by, nxdomain, closed) = decided_at[at];
+            let [two, three] = [views[1], views[2]].map(|view| decided(view.decide(name)));
+            assert_eq!(one, two.0, "{name}, {view:?}");
+            assert_eq!(one, three.0, "{name}, {view:?}");
+            let decides = |by: Option<Matched<'_>>| {
+                by.map(|by| (by.source.name.clone(), by.effect().cloned()))
+            };
+            assert_eq!(decides(one_by), decides(three.1), "{name}, {view:?}");
+            // In two images, the names below are known more or less precisely.
+            if amended.delta.is_none() {
+                assert_eq!((nxdomain, closed), (two.2, two.3), "{name}, {view:?}");
+            }
+            let is_as_written = one_by.is_some_and(|by| by.blocking.as_written);
+            let below = (0..names.len()).filter(|below| {
+                let (below, depth) = (&names[*below], name.label_count());
+                below.label_count() > depth && below.ancestor(depth) == name.wire()
+            });
+            for below in below {
+                let (kind, by, ..) = &decided_at[below];
+                let action = by.map(|by| by.blocking.action);
+                let is_nxdomain = *kind == "blocked" && action == Some(Action::Nxdomain);
+                let below = &names[below];
+                assert!(
+                    !nxdomain || is_as_written || is_nxdomain,
+                    "{below} below {name}"
+                );
+                assert!(!closed || *kind == "blocked", "{below} below {name}");
+            }
+            let chain = [names[(at * 7 + 5) % names.len()].clone()];
+            for chain in [&[][..], &chain] {
+                let explained = [0, 1].map(|of| explained(views[of], name, chain));
+                assert_eq!(explained[0], explained[1], "{name}, {view:?}");
+            }
+        }
+    }
+}
+
+/// Compares the rules of all lists one by one.
+fn compare_rules(amended: &Images, whole: &Images) {
+    let all = |images: &Images| {
+        let mut rules = BTreeSet::new();
+        let mut cursor = images.rule_cursor(|_| true);
+        while cursor.advance() {
+            for rule in cursor.rules() {
+                let rule = (cursor.path().to_vec(), format!("{rule:?}"));
+                assert!(rules.insert(rule), "each rule comes once");
+            }
+        }
+        rules
+    };
+    let rules = all(amended);
+    assert_eq!(rules, all(whole));
+    for (list, ..) in LISTS {
+        for name in universe() {
+            let on = [amended, whole].map(|images| {
+                let rules = images.rules_on(&name, list).into_iter();
+                rules
+                    .map(|rule| format!("{rule:?}"))
+                    .collect::<BTreeSet<_>>()
+            });
+            assert_eq!(on[0], on[1], "{list} {name}");
+            let path = Path::from(&name);
+            let mut on = on[0].iter();
+            assert!(on.all(|rule| rules.contains(&(path.as_bytes().to_vec(), rule.clone()))));
+        }
+    }
+    assert_eq!(amended.list_rules(), whole.list_rules());
+}
+
+/// A change of some lists.
+#[derive(Clone, Debug)]
+struct Step {
+    /// Rules that amendable lists add (with their effects) and remove: list, name, scope.
+    names: Vec<((usize, usize, usize), Option<usize>)>,
+    /// Rules with other triggers: list, trigger.
+    triggers: Vec<((usize, usize), Option<usize>)>,
+    /// The new rules of a list that is not amendable.
+    replaced: Option<(usize, ListState)>,
+    /// Whether all is merged into a new base afterwards, and if not, whether a base with the old rules of amended lists and
+    /// the new ones of the others is compiled.
+    is_merged: bool,
+    is_compiled: bool,
+}
+
+fn owner() -> impl Strategy<Value = usize> {
+    // Of few names, so that changes hit rules that are there. Seldom one of fewer than two labels, with which the delta
+    // is searched for all names.
+    prop_oneof![1 => 0..3_usize, 12 => 3..31_usize]
+}
+
+fn rules(size: usize) -> impl Strategy<Value = ListState> {
+    let names = prop::collection::btree_map((owner(), 0..3_usize), 0..EFFECTS, 0..size);
+    let triggers = prop::collection::btree_map(0..TRIGGERS, 0..EFFECTS, 0..2);
+    (names, triggers).prop_map(|(names, triggers)| ListState { names, triggers })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let is_set = prop::bool::weighted(0.2);
+    (
+        prop::collection::vec(
+            (
+                (1..3_usize, owner(), 0..3_usize),
+                prop::option::of(0..EFFECTS),
+            ),
+            0..12,
+        ),
+        prop::collection::vec(
+            ((1..3_usize, 0..TRIGGERS), prop::option::of(0..EFFECTS)),
+            0..2,
+        ),
+        prop::option::of((prop::sample::select(vec![0, 3_usize]), rules(8))),
+        is_set.clone(),
+        is_set,
+    )
+        .prop_map(|(names, triggers, replaced, is_merged, is_compiled)| Step {
+            names,
+            triggers,
+            replaced,
+            is_merged,
+            is_compiled,
+        })
+}
+
+proptest! {
+    // Each case makes many snapshots.
+    #![proptest_config(ProptestConfig::with_cases(40))]
+    #[test]
+    fn a_base_and_its_amendments_decide_as_one_image_of_the_rules_that_are_left(
+        start in [rules(6), rules(30), rules(12), rules(12)],
+        steps in prop::collection::vec(step(), 1..5),
+        others in prop::collection::vec((0..3_usize, owner()), 0..3),
+    ) {
+        let (orders, others) = orders(&others);
+        let with = |base, delta| Images {
+            base: Some(base),
+            delta,
+            orders: Some(Arc::clone(&orders)),
+            ..Images::default()
+        };
+        let mut state: State = start;
+        let (mut old, mut base) = (state.clone(), whole(&state, true));
+        let mut lists: BTreeMap<usize, InDelta> = BTreeMap::new();
+        for step in steps {
+            let changed = step.names.iter().map(|((list, name, _), _)| (*list, Some(*name)));
+            let changed = changed.chain(step.triggers.iter().map(|((list, _), _)| (*list, None)));
+            for (list, name) in changed {
+                let part = lists.entry(list).or_insert(InDelta::Names(BTreeSet::new()));
+                if let InDelta::Names(names) = part {
+                    names.extend(name);
+                }
+            }
+            for ((list, name, scope), effect) in step.names {
+                match effect {
+                    Some(effect) => state[list].names.insert((name, scope), effect),
+                    None => state[list].names.remove(&(name, scope)),
+                };
+            }
+            for ((list, trigger), effect) in step.triggers {
+                match effect {
+                    Some(effect) => state[list].triggers.insert(trigger, effect),
+                    None => state[list].triggers.remove(&trigger),
+                };
+            }
+            if let Some((list, rules)) = step.replaced {
+                lists.insert(list, InDelta::All);
+                state[list] = rules;
+            }
+            if step.is_compiled {
+                for (list, (.., amendable)) in LISTS.iter().enumerate() {
+                    if !amendable {
+                        old[list] = state[list].clone();
+                        lists.remove(&list);
+                    }
+                }
+                base = whole(&old, true);
+            }
+            let delta = Arc::new(copied(&delta(&state, &lists)));
+            let amended = with(Arc::clone(&base), Some(delta));
+            let [whole, pruned] = [true, false].map(|amendable| whole(&state, amendable));
+            let [whole, pruned] = [whole, pruned].map(|image| with(image, None));
+            compare(&amended, &whole, &pruned, &others);
+            compare_rules(&amended, &whole);
+            if step.is_merged {
+                base = merged(&amended);
+                compare(&with(Arc::clone(&base), None), &whole, &pruned, &others);
+                (old, lists) = (state.clone(), BTreeMap::new());
+            }
+        }
+    }
+}
