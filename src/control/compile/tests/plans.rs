@@ -32,6 +32,7 @@ fn list(folder: &FilePath, name: &str) -> PlanList {
         scope: Scope::Exact,
         comments: Comments::default(),
         apex: None,
+        transfer: None,
         text: None,
         read: true,
         kind: Kind::Block,

@@ -31,6 +31,8 @@ pub struct Fetch<'a> {
     pub key: Option<&'a Key>,
     /// The serial of the version that is there already.
     pub ours: Option<Serial>,
+    /// The serial of a version that need not be transferred again, although it is not ours.
+    pub known: Option<Serial>,
     /// Whether the whole zone is transferred even if there is a version that it could be compared with: after
     /// [`Fault::BrokenChanges`], or to accept a serial that has gone back.
     pub whole: bool,
@@ -113,6 +115,9 @@ impl Fetch<'_> {
             latency,
             took: start.elapsed(),
         };
+        if self.known == Some(soa.serial) && !self.whole {
+            return Ok(fetched(soa, Kind::UpToDate, 0, budget.bytes));
+        }
         if let Some(ours) = ours {
             let theirs = soa.serial;
             if theirs == ours {

@@ -23,6 +23,7 @@ use crate::policy::builder::Builder;
 use crate::policy::effect::Effect;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};
+use crate::wire::name::Name;
 
 /// The rules of a list that was read to its end, and the facts about them.
 #[derive(Debug)]
@@ -78,6 +79,9 @@ pub enum Refusal {
     /// It has the rules of a feed, and no state of the zone has been transferred.
     #[error("{}: no transfer yet; its rules come into force after the first one", .0.shown())]
     NoTransfer(PathBuf),
+    /// The transfer of a feed's zone failed after its compilation had begun.
+    #[error("{0}: the transfer of the zone failed")]
+    TransferFailed(Name),
     /// It has more rules than an image can hold.
     #[error("{path}: {source}", path = .path.shown())]
     TooLarge {
