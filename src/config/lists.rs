@@ -10,6 +10,7 @@ use super::comments::{self, Comments};
 use super::feed::{self, Feed};
 use super::findings::{Findings, quote};
 use super::guard;
+use super::paths;
 use super::raw;
 use super::reader::At;
 use super::types::{Content, Format, List};
@@ -182,7 +183,7 @@ fn feed(
         zone: Some(zone),
         source: Source {
             name: feed.name.clone(),
-            path: feed::path(&feed.zone),
+            path: paths::of_feed(&feed.zone),
             kind: Kind::Block,
             blocking,
             against: Against::All,
