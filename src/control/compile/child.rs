@@ -221,7 +221,9 @@ async fn send_arrivals(
         arrival.mark_changed();
     }
     while !arrivals.is_empty() {
-        let changes = arrivals.iter_mut().map(|arrival| Box::pin(arrival.changed()));
+        let changes = arrivals
+            .iter_mut()
+            .map(|arrival| Box::pin(arrival.changed()));
         let (changed, which, _) = select_all(changes).await;
         let mut arrival = arrivals[which].borrow_and_update().clone();
         if changed.is_err() && arrival.state == ArrivalState::Arriving {
@@ -361,7 +363,10 @@ mod tests {
         };
         let plan = serde_json::from_str(r#"{"out":"x","lists":[],"base":null,"delta":null}"#);
         let plan: Plan = plan.expect("a plan");
-        let reason = compiler.compile(&plan, Vec::new(), |_| {}).await.expect_err("no image");
+        let reason = compiler
+            .compile(&plan, Vec::new(), |_| {})
+            .await
+            .expect_err("no image");
         assert!(reason.to_string().contains("/nowhere/tapis"), "{reason}");
     }
 }

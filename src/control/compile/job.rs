@@ -125,7 +125,10 @@ impl Job {
                 last = list;
             }
         };
-        let transfers = self.wanted.iter().filter_map(|wanted| wanted.transfer.as_ref());
+        let transfers = self
+            .wanted
+            .iter()
+            .filter_map(|wanted| wanted.transfer.as_ref());
         let arrivals = transfers.map(|transfer| transfer.arrival.clone()).collect();
         let outcome = compiler.compile(&plan, arrivals, progress).await;
         if let Some(delta) = delta {

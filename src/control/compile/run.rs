@@ -201,7 +201,14 @@ impl Work<'_> {
             Some(transfer) => {
                 let progress = |bytes| progress(bytes, u64::MAX);
                 let arrivals = self.arrivals;
-                read_transfer(&list.name, transfer, arrivals, protected_names, rule, progress)?
+                read_transfer(
+                    &list.name,
+                    transfer,
+                    arrivals,
+                    protected_names,
+                    rule,
+                    progress,
+                )?
             }
             None => {
                 let protected_names = Some(protected_names);

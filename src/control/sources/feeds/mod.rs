@@ -13,6 +13,7 @@ mod receive;
 pub mod refresh;
 pub mod report;
 pub(crate) mod runner;
+pub(crate) mod running;
 pub mod sink;
 pub mod spool;
 pub mod tls;

@@ -326,11 +326,19 @@ impl Runner {
         let tls = self.feed.primaries[index].tls.as_ref();
         let tls = tls.map(|tls| Tls::new(&tls.name, tls.ca.as_deref()));
         let tls = tls.transpose();
-        Ok((key, tls.map_err(|error| (Fault::TlsFailed, error.to_string()))?))
+        Ok((
+            key,
+            tls.map_err(|error| (Fault::TlsFailed, error.to_string()))?,
+        ))
     }
 
     fn report(&self, transfer: Option<TransferReport>) {
-        let primaries = self.feed.primaries.iter().zip(&self.primaries).zip(&self.faults);
+        let primaries = self
+            .feed
+            .primaries
+            .iter()
+            .zip(&self.primaries)
+            .zip(&self.faults);
         let primaries = primaries.map(|((config, state), text)| PrimaryReport {
             address: config.address.current(|_| None),
             fault: state.fault().map(|fault| fault.name().to_owned()),
@@ -344,7 +352,9 @@ impl Runner {
         let faults = faults.collect();
         self.reports.send_modify(|report| {
             let is_current = transfer.is_none() && self.faults.iter().any(Option::is_none);
-            let confirmed = is_current.then(Timestamp::now).filter(|_| self.ours.is_some());
+            let confirmed = is_current
+                .then(Timestamp::now)
+                .filter(|_| self.ours.is_some());
             *report = FeedReport {
                 name: self.feed.name.clone(),
                 zone: self.feed.zone.to_string(),

@@ -82,6 +82,9 @@ pub enum Refusal {
     /// The transfer of a feed's zone failed after its compilation had begun.
     #[error("{0}: the transfer of the zone failed")]
     TransferFailed(Name),
+    /// The changes of a zone do not fit the rules in force.
+    #[error("{0}: the changes do not fit the version in force; the whole zone is transferred")]
+    BrokenChanges(Name),
     /// It has more rules than an image can hold.
     #[error("{path}: {source}", path = .path.shown())]
     TooLarge {
