@@ -79,20 +79,18 @@ impl Fetch<'_> {
         let start = Instant::now();
         let mut budget = Budget::new(self.limits);
         let outcome = self.steps(sink, start, &mut budget).await;
-        outcome.map_err(|error| match error {
-            Failure::Sink(error) => FetchError::Sink(error),
-            Failure::Broken(Broken { fault, detail }) => FetchError::Primary(PrimaryFault {
+        outcome.map_err(|error| {
+            let (fault, detail) = match error {
+                Failure::Sink(error) => return FetchError::Sink(error),
+                Failure::Broken(Broken { fault, detail }) => (fault, detail),
+                Failure::Rcode(error) => (error.into(), error.to_string()),
+            };
+            FetchError::Primary(PrimaryFault {
                 fault,
-                zone: self.zone.clone(),
+                zone: Box::new(self.zone.clone()),
                 primary: self.primary,
                 detail,
-            }),
-            Failure::Rcode(error) => FetchError::Primary(PrimaryFault {
-                fault: error.into(),
-                zone: self.zone.clone(),
-                primary: self.primary,
-                detail: error.to_string(),
-            }),
+            })
         })
     }
 
