@@ -52,7 +52,7 @@ fn an_answer_without_the_soa_record_means_that_the_zone_is_not_there() {
     assert_eq!(fault(&empty, None, LIMITS), Fault::NotServed);
     let of_another = Primary::start(|asked| {
         let other = Zone::new("other.test", 7, &[]);
-        vec![Step::Send(other.message(asked, &[other.soa(7)], 0))]
+        vec![Step::Send(zone(7).message(asked, &[other.soa(7)], 0))]
     });
     assert_eq!(fault(&of_another, None, LIMITS), Fault::NotServed);
     let referral = sending(zone(7).records);
