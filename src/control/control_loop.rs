@@ -257,6 +257,12 @@ impl Control {
                 let _ = reply.send(status::status(self, self.publication.plane.gauges()));
             }
             Request::KnownOrders(reply) => _ = reply.send(status::known_orders(self)),
+            Request::Feed(request, reply) => {
+                let command = Command::Refresh {
+                    whole: request.whole,
+                };
+                _ = reply.send(self.feeds.command(&request.feed, command));
+            }
             Request::Reload(request, user, reply) => {
                 let cause = request.cause(user);
                 let queued = QueuedRequest::Reload(request, cause, Some(reply));

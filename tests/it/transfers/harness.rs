@@ -131,6 +131,7 @@ pub(super) fn fetch(
         tls: wanted.tls,
         key: wanted.key,
         ours: wanted.ours.map(Serial),
+        known: None,
         whole: wanted.whole,
         limits: wanted.limits,
         progress: &progress,

@@ -28,6 +28,30 @@ pub struct FeedReport {
     pub faults: Vec<(String, u64)>,
 }
 
+impl FeedReport {
+    /// The problems for the operator, a sentence each. One primary that fails is no problem while another one works.
+    pub fn alarms(&self) -> Vec<String> {
+        let name = &self.name;
+        let held = self.held.iter();
+        let held = held.map(|held| {
+            format!(
+                "{name}: serial {} is not in force: {}",
+                held.serial, held.why
+            )
+        });
+        let all_fail = self.primaries.iter().all(|primary| primary.text.is_some());
+        let faults = self.primaries.iter().filter(|_| all_fail);
+        let faults = faults.filter_map(|primary| {
+            let text = primary.text.as_ref()?;
+            Some(format!("{name}: {text}"))
+        });
+        let expired = self.is_expired.then(|| {
+            format!("{name}: expired: no primary has confirmed the zone for too long; its last version stays in force")
+        });
+        expired.into_iter().chain(held).chain(faults).collect()
+    }
+}
+
 /// A transfer under way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TransferReport {
