@@ -14,6 +14,7 @@ use super::rss::Peak;
 use super::rules::{ListRules, Stopped};
 use super::sort::{Budget, Sorted, Sorter};
 use super::transferred::read_transfer;
+use crate::config::Format;
 use crate::config::paths::recorded;
 use crate::control::guard::acceptance::{NewState, check_acceptance, released_before};
 use crate::control::guard::policy::digest;
@@ -260,8 +261,11 @@ impl Work<'_> {
         let left_out: Vec<_> = self.states.iter().map(|state| !state.counts()).collect();
         let mut clauses = self.clauses.clone();
         for (number, (list, state)) in (0..).zip(self.states()) {
-            let old = self.old.source(&list.name).filter(|_| !state.counts());
-            if old.is_some_and(|source| source.amendable) {
+            let is_amendable = match state.counts() {
+                true => list.format == Format::Rpz,
+                false => (self.old.source(&list.name)).is_some_and(|source| source.amendable),
+            };
+            if is_amendable {
                 clauses.set_amendable(number);
             }
         }
