@@ -33,9 +33,9 @@ zone:
 ";
 
 /// A process of another DNS program. It ends with the test.
-struct Program {
+pub(crate) struct Program {
     child: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     _folder: TempDir,
 }
 
@@ -50,7 +50,7 @@ impl Drop for Program {
 impl Program {
     /// Starts a program with these files in a separate directory; `PORT` and `DIR` are replaced in
     /// the files, and `DIR` in the command.
-    fn start(command: &[&str], files: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(command: &[&str], files: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let free = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         let address = free.local_addr().expect("bound");

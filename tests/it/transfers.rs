@@ -3,6 +3,7 @@
 mod encrypted;
 mod faults;
 mod harness;
+mod peers;
 mod signed;
 mod speed;
 
