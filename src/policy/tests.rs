@@ -524,3 +524,87 @@ proptest! {
         }
     }
 }
+
+/// Images of a base with rules of `zone` and `ads`, and a delta that amends `zone`: its rules on the names of `changed` are
+/// those of `left`.
+fn amended(base: &[(&str, Scope)], changed: &[&str], left: &[(&str, Scope)]) -> Images {
+    let name = |text: &str| Name::from_text(text).expect("a name");
+    let add = |builder: &mut Builder, rules: &[(&str, Scope)], source| {
+        for (text, scope) in rules {
+            builder.insert(&name(text), source, *scope).expect("room");
+        }
+    };
+    let source = |amends| ImageSource {
+        amends,
+        amendable: true,
+        ..ImageSource::named("zone")
+    };
+    let mut old = Builder::new();
+    let zone = old.source(source(false)).expect("room");
+    add(&mut old, base, zone);
+    let ads = old.source(ImageSource::named("ads")).expect("room");
+    add(&mut old, &[("ads.test", Scope::Exact)], ads);
+    let mut delta = Builder::new();
+    let zone = delta.source(source(true)).expect("room");
+    for text in changed {
+        let path = Path::from(&name(text));
+        delta.amend(path.as_bytes(), zone).expect("room");
+    }
+    add(&mut delta, left, zone);
+    Images {
+        base: Some(Arc::new(old.finish().expect("room"))),
+        delta: Some(Arc::new(delta.finish().expect("room"))),
+        ..Images::default()
+    }
+}
+
+#[test]
+fn a_rule_that_an_amendment_removes_below_a_name_does_not_prevent_nxdomain() {
+    let base = [
+        ("x.test", Scope::Subtree),
+        ("a.x.test", Scope::Exact),
+        ("y.test", Scope::Subtree),
+    ];
+    let images = amended(
+        &base,
+        &["a.x.test", "y.test"],
+        &[("b.y.test", Scope::Exact)],
+    );
+    let snapshot = snapshot(images, &[]);
+    let decide = |text: &str| {
+        let name = Name::from_text(text).expect("a name");
+        let (kind, _, nxdomain, _) = decided(snapshot.decide(&name));
+        (kind, nxdomain)
+    };
+    assert_eq!(decide("x.test"), ("blocked", true));
+    assert_eq!(decide("a.x.test"), ("blocked", true), "by the rule above");
+    assert_eq!(decide("y.test"), ("pass", false));
+    assert_eq!(decide("b.y.test"), ("blocked", false));
+}
+
+#[test]
+fn an_amended_list_is_in_both_images_and_its_newest_state_in_the_delta() {
+    let images = amended(&[("x.test", Scope::Exact)], &["x.test"], &[]);
+    assert!(images.is_in_base("zone") && images.is_in_delta("zone"));
+    assert!(images.is_amended("zone") && !images.is_amended("ads"));
+    let [base, delta] = [&images.base, &images.delta].map(|image| image.as_ref().expect("there"));
+    assert!(images.is_in(delta, "zone") && !images.is_in(base, "zone"));
+    assert!(images.is_in(base, "ads"));
+    let found = images.find("zone").expect("in force");
+    assert!(Arc::ptr_eq(found.0, delta) && found.1.amends);
+    // If the delta replaces the list, the base does not count.
+    let mut replaced = Builder::new();
+    replaced.source(ImageSource::named("zone")).expect("room");
+    let images = Images {
+        delta: Some(Arc::new(replaced.finish().expect("room"))),
+        ..images
+    };
+    assert!(!images.is_in_base("zone") && !images.is_amended("zone"));
+    let name = Name::from_text("x.test").expect("a name");
+    assert_eq!(images.rules_on(&name, "zone"), []);
+    let gone = images.clone().with_lists(|list| list != "ads");
+    let ads = Name::from_text("ads.test").expect("a name");
+    assert_eq!(images.rules_on(&ads, "ads").len(), 1);
+    assert_eq!(gone.rules_on(&ads, "ads"), []);
+    assert!(!gone.rule_cursor(|_| true).advance());
+}
