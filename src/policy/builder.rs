@@ -316,7 +316,8 @@ mod tests {
     #[test]
     fn only_an_amended_source_has_marks_and_only_on_names() {
         let path = Path::from(&Name::from_text("x.example").expect("a name"));
-        let built = |amends, add: &dyn Fn(&mut Builder) -> Result<(), TooLarge>| {
+        type Add<'a> = &'a dyn Fn(&mut Builder) -> Result<(), TooLarge>;
+        let built = |amends, add: Add<'_>| {
             let mut builder = Builder::new();
             let source = ImageSource {
                 amends,
@@ -339,7 +340,7 @@ mod tests {
         };
         let network = "192.0.2.0/24".parse().expect("a network");
         let network = Prefix::new(AddressOf::Answer, network).expect("valid");
-        let adds: [(bool, &dyn Fn(&mut Builder) -> Result<(), TooLarge>); 5] = [
+        let adds: [(bool, Add<'_>); 5] = [
             (false, &|builder| builder.amend(path.as_bytes(), 0)),
             (true, &|builder| {
                 builder.insert_path(path.as_bytes(), 0, Scope::Subtree, &void)

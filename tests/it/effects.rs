@@ -175,6 +175,7 @@ impl Policy {
             EffectAction::Records(_) | EffectAction::Cname { .. } | EffectAction::TcpOnly => {
                 blocking.action = Action::Nodata;
             }
+            EffectAction::Void => unreachable!("it is no effect of a rule"),
         }
         blocking.ttl_secs = effect.ttl_secs.unwrap_or(blocking.ttl_secs);
         blocking.effect_answer = own(&effect.action, blocking.ttl_secs);
