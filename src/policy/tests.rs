@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
+use super::amendment::Amendment;
 use super::builder::Builder;
 use super::decide::{Decision, Matched, PolicyView};
 use super::effect::{Effect, EffectAction, Tier};
@@ -403,6 +404,79 @@ fn compare_rules(amended: &Images, whole: &Images) {
     assert_eq!(amended.list_rules(), whole.list_rules());
 }
 
+/// Compares the rules of a list that is amended with those that it is to have. `names` are those on which rules changed.
+fn compare_amendment(
+    before: &Images,
+    state: &State,
+    list: usize,
+    names: impl Iterator<Item = usize>,
+) {
+    let all = universe();
+    let rules = &state[list];
+    let of_name = |name: usize| {
+        let rules = rules.names.iter().filter(move |((of, _), _)| *of == name);
+        rules.map(|((_, scope), number)| (SCOPES[*scope], effect(*number)))
+    };
+    let path = |name: usize| Path::from(&all[name]).as_bytes().to_vec();
+    let mut amendment = Amendment {
+        names: names
+            .map(|name| (path(name), of_name(name).collect()))
+            .collect(),
+        networks: None,
+    };
+    let network = |text: &str| {
+        let network = text.parse().expect("a network");
+        Prefix::new(AddressOf::Answer, network).expect("valid")
+    };
+    let (name, refused) = (LISTS[list].0, effect(1));
+    let shown = |images: &Images| {
+        let mut cursor = images.rule_cursor(|list| list == name);
+        let mut rules = BTreeSet::new();
+        while cursor.advance() {
+            let each = cursor.rules().iter();
+            rules.extend(each.map(|rule| (cursor.path().to_vec(), format!("{rule:?}"))));
+        }
+        rules
+    };
+    let networks = |images: &Images| {
+        let (image, _) = images.find(name).expect("in force");
+        let of_list = |clause: u32| {
+            let clause = image.clauses().get(clause);
+            image.provenance().sources[usize::from(clause.source)].name == name
+        };
+        let rules = image.triggers().prefixes().iter();
+        let rules = rules.filter(|(_, clause)| of_list(*clause));
+        let rules =
+            rules.map(|(prefix, clause)| (*prefix, image.clauses().effect(*clause).clone()));
+        rules.collect::<Vec<_>>()
+    };
+    let expected = shown(&whole(state, true).into());
+    for new in [None, Some(vec![(network("203.0.113.0/24"), refused)])] {
+        amendment.networks.clone_from(&new);
+        let source = rules.source(list, true);
+        let image = amendment.image(before, source).expect("room");
+        assert!(image.provenance().amends(), "the base has the list");
+        let after = Images {
+            delta: Some(Arc::new(image)),
+            ..before.clone()
+        };
+        assert_eq!(shown(&after), expected);
+        assert_eq!(networks(&after), new.unwrap_or_else(|| networks(before)));
+        // Without a base, the image has all rules.
+        let delta = Images {
+            base: None,
+            delta: before.base.clone(),
+            ..Images::default()
+        };
+        if before.delta.is_none() {
+            let image = amendment
+                .image(&delta, rules.source(list, true))
+                .expect("room");
+            assert_eq!(shown(&Arc::new(image).into()), expected);
+        }
+    }
+}
+
 /// A change of some lists.
 #[derive(Clone, Debug)]
 struct Step {
@@ -476,10 +550,13 @@ proptest! {
         let mut state: State = start;
         let (mut old, mut base) = (state.clone(), whole(&state, true));
         let mut lists: BTreeMap<usize, InDelta> = BTreeMap::new();
+        // The images before each step. At first, there is no delta.
+        let mut before = with(Arc::clone(&base), None);
         for step in steps {
             let changed = step.names.iter().map(|((list, name, _), _)| (*list, Some(*name)));
             let changed = changed.chain(step.triggers.iter().map(|((list, _), _)| (*list, None)));
-            for (list, name) in changed {
+            let changed: Vec<_> = changed.collect();
+            for &(list, name) in &changed {
                 let part = lists.entry(list).or_insert(InDelta::Names(BTreeSet::new()));
                 if let InDelta::Names(names) = part {
                     names.extend(name);
@@ -496,6 +573,10 @@ proptest! {
                     Some(effect) => state[list].triggers.insert(trigger, effect),
                     None => state[list].triggers.remove(&trigger),
                 };
+            }
+            for list in [1, 2] {
+                let names = changed.iter().filter(|change| change.0 == list);
+                compare_amendment(&before, &state, list, names.filter_map(|change| change.1));
             }
             if let Some((list, rules)) = step.replaced {
                 lists.insert(list, InDelta::All);
@@ -516,9 +597,11 @@ proptest! {
             let [whole, pruned] = [whole, pruned].map(|image| with(image, None));
             compare(&amended, &whole, &pruned, &others);
             compare_rules(&amended, &whole);
+            before = amended;
             if step.is_merged {
-                base = merged(&amended);
-                compare(&with(Arc::clone(&base), None), &whole, &pruned, &others);
+                base = merged(&before);
+                before = with(Arc::clone(&base), None);
+                compare(&before, &whole, &pruned, &others);
                 (old, lists) = (state.clone(), BTreeMap::new());
             }
         }
