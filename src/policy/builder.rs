@@ -275,6 +275,7 @@ impl Builder {
 mod tests {
     use super::*;
     use crate::policy::effect::{EffectAction, EffectError};
+    use crate::policy::prefix::AddressOf;
     use crate::policy::record::LocalRecord;
 
     #[test]
@@ -322,5 +323,73 @@ mod tests {
             assert_eq!(source(), Ok(number));
         }
         assert_eq!(source(), Err(TooLarge::Sources));
+    }
+
+    #[test]
+    fn only_an_amended_source_has_marks_and_only_on_names() {
+        let path = Path::from(&Name::from_text("x.example").expect("a name"));
+        type Add<'a> = &'a dyn Fn(&mut Builder) -> Result<(), TooLarge>;
+        let built = |amends, add: Add<'_>| {
+            let mut builder = Builder::new();
+            let source = ImageSource {
+                amends,
+                ..ImageSource::named("zone")
+            };
+            builder.source(source)?;
+            add(&mut builder)?;
+            builder.finish()
+        };
+        let image = built(true, &|builder| builder.amend(path.as_bytes(), 0));
+        assert_eq!(image.map(|image| image.facts().rules), Ok(1));
+        let refused = |built: Result<Image, TooLarge>| match built {
+            Err(TooLarge::Effect(error) | TooLarge::RuleEffect { error, .. }) => Some(error),
+            _ => None,
+        };
+        let void = Effect::void();
+        let with_ttl = Effect {
+            ttl_secs: Some(1),
+            ..void.clone()
+        };
+        let network = "192.0.2.0/24".parse().expect("a network");
+        let network = Prefix::new(AddressOf::Answer, network).expect("valid");
+        let adds: [(bool, Add<'_>); 5] = [
+            (false, &|builder| builder.amend(path.as_bytes(), 0)),
+            (true, &|builder| {
+                builder.insert_path(path.as_bytes(), 0, Scope::Subtree, &void)
+            }),
+            (true, &|builder| {
+                builder.insert_path(path.as_bytes(), 0, Scope::Exact, &with_ttl)
+            }),
+            (true, &|builder| builder.insert_prefix(network, 0, &void)),
+            (true, &|builder| builder.insert_pattern("ads", 0, &void)),
+        ];
+        for (amends, add) in adds {
+            assert_eq!(refused(built(amends, add)), Some(EffectError::Void));
+        }
+    }
+
+    #[test]
+    fn the_usual_pair_of_an_amendable_source_takes_one_entry() {
+        let rules = |amendable| {
+            let mut builder = Builder::new();
+            let source = ImageSource {
+                amendable,
+                ..ImageSource::named("zone")
+            };
+            let source = builder.source(source).expect("few");
+            for (text, scope) in [
+                ("x.example", Scope::Exact),
+                ("x.example", Scope::Below),
+                ("y.x.example", Scope::Exact),
+            ] {
+                let name = Name::from_text(text).expect("a name");
+                builder.insert(&name, source, scope).expect("room");
+            }
+            let facts = *builder.finish().expect("room").facts();
+            (facts.rules, facts.pruned)
+        };
+        // Without amendments, the rule on the name below is covered.
+        assert_eq!(rules(false), (2, 1));
+        assert_eq!(rules(true), (2, 1));
     }
 }

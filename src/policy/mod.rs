@@ -1,6 +1,7 @@
 //! The policy: compiled images of rules, snapshots of them, and decisions about names. A decision is a pure function of
 //! an immutable snapshot, without I/O and without a clock.
 
+pub mod amendment;
 pub mod answer;
 pub mod builder;
 pub mod clients;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
+use super::amendment::Amendment;
 use super::builder::Builder;
 use super::decide::{Decision, Matched, PolicyView};
 use super::effect::{Effect, EffectAction, Tier};
@@ -531,6 +532,77 @@ fn compare_rules(amended: &Images, whole: &Images) {
     assert_eq!(amended.list_rules(), whole.list_rules());
 }
 
+/// Compares the rules of a list that is amended with those that it is to have. `names` are those on which rules changed.
+fn compare_amendment(
+    before: &Images,
+    state: &State,
+    list: usize,
+    names: impl Iterator<Item = usize>,
+) {
+    let all = universe();
+    let rules = &state[list];
+    let of_name = |name: usize| {
+        let rules = rules.names.iter().filter(move |((of, _), _)| *of == name);
+        rules.map(|((_, scope), number)| (SCOPES[*scope], effect(*number)))
+    };
+    let path = |name: usize| Path::from(&all[name]).as_bytes().to_vec();
+    let mut amendment = Amendment {
+        names: names
+            .map(|name| (path(name), of_name(name).collect()))
+            .collect(),
+        networks: None,
+    };
+    let network = |text: &str| {
+        let network = text.parse().expect("a network");
+        Prefix::new(AddressOf::Answer, network).expect("valid")
+    };
+    let (name, refused) = (LISTS[list].0, effect(1));
+    let shown = |images: &Images| {
+        let mut cursor = images.rule_cursor(|list| list == name);
+        let mut rules = BTreeSet::new();
+        while cursor.advance() {
+            let each = cursor.rules().iter();
+            rules.extend(each.map(|rule| (cursor.path().to_vec(), format!("{rule:?}"))));
+        }
+        rules
+    };
+    let networks = |images: &Images| {
+        let (image, _) = images.find(name).expect("in force");
+        let of_list = |clause: u32| {
+            let clause = image.clauses().get(clause);
+            image.provenance().sources[usize::from(clause.source)].name == name
+        };
+        let rules = image.triggers().prefixes().iter();
+        let rules = rules.filter(|(_, clause)| of_list(*clause));
+        let rules =
+            rules.map(|(prefix, clause)| (*prefix, image.clauses().effect(*clause).clone()));
+        rules.collect::<Vec<_>>()
+    };
+    let expected = shown(&whole(state).into());
+    for new in [None, Some(vec![(network("203.0.113.0/24"), refused)])] {
+        amendment.networks.clone_from(&new);
+        let source = rules.source(list);
+        let image = amendment.image(before, source).expect("room");
+        assert!(image.provenance().amends(), "the base has the list");
+        let after = Images {
+            delta: Some(Arc::new(image)),
+            ..before.clone()
+        };
+        assert_eq!(shown(&after), expected);
+        assert_eq!(networks(&after), new.unwrap_or_else(|| networks(before)));
+        // Without a base, the image has all rules.
+        let delta = Images {
+            base: None,
+            delta: before.base.clone(),
+            ..Images::default()
+        };
+        if before.delta.is_none() {
+            let image = amendment.image(&delta, rules.source(list)).expect("room");
+            assert_eq!(shown(&Arc::new(image).into()), expected);
+        }
+    }
+}
+
 /// A change of some lists.
 #[derive(Clone, Debug)]
 struct Step {
@@ -624,10 +696,13 @@ proptest! {
         let mut state: State = start;
         let (mut old, mut base) = (state.clone(), whole(&state));
         let mut lists: BTreeMap<usize, InDelta> = BTreeMap::new();
+        // The images before each step. At first, there is no delta.
+        let mut before = with(Arc::clone(&base), None);
         for step in steps {
             let changed = step.names.iter().map(|((list, name, _), _)| (*list, Some(*name)));
             let changed = changed.chain(step.triggers.iter().map(|((list, _), _)| (*list, None)));
-            for (list, name) in changed {
+            let changed: Vec<_> = changed.collect();
+            for &(list, name) in &changed {
                 let part = lists.entry(list).or_insert(InDelta::Names(BTreeSet::new()));
                 if let InDelta::Names(names) = part {
                     names.extend(name);
@@ -644,6 +719,10 @@ proptest! {
                     Some(effect) => state[list].triggers.insert(trigger, effect),
                     None => state[list].triggers.remove(&trigger),
                 };
+            }
+            for list in [1, 2] {
+                let names = changed.iter().filter(|change| change.0 == list);
+                compare_amendment(&before, &state, list, names.filter_map(|change| change.1));
             }
             if let Some((list, rules)) = step.replaced {
                 lists.insert(list, InDelta::All);
@@ -663,11 +742,97 @@ proptest! {
             let whole = with(whole(&state), None);
             compare(&amended, &whole, &others);
             compare_rules(&amended, &whole);
+            before = amended;
             if step.is_merged {
-                base = merged(&amended);
-                compare(&with(Arc::clone(&base), None), &whole, &others);
+                base = merged(&before);
+                before = with(Arc::clone(&base), None);
+                compare(&before, &whole, &others);
                 (old, lists) = (state.clone(), BTreeMap::new());
             }
         }
     }
+}
+
+/// Images of a base with rules of `zone` and `ads`, and a delta that amends `zone`: its rules on the names of `changed` are
+/// those of `left`.
+fn amended(base: &[(&str, Scope)], changed: &[&str], left: &[(&str, Scope)]) -> Images {
+    let name = |text: &str| Name::from_text(text).expect("a name");
+    let add = |builder: &mut Builder, rules: &[(&str, Scope)], source| {
+        for (text, scope) in rules {
+            builder.insert(&name(text), source, *scope).expect("room");
+        }
+    };
+    let source = |amends| ImageSource {
+        amends,
+        amendable: true,
+        ..ImageSource::named("zone")
+    };
+    let mut old = Builder::new();
+    let zone = old.source(source(false)).expect("room");
+    add(&mut old, base, zone);
+    let ads = old.source(ImageSource::named("ads")).expect("room");
+    add(&mut old, &[("ads.test", Scope::Exact)], ads);
+    let mut delta = Builder::new();
+    let zone = delta.source(source(true)).expect("room");
+    for text in changed {
+        let path = Path::from(&name(text));
+        delta.amend(path.as_bytes(), zone).expect("room");
+    }
+    add(&mut delta, left, zone);
+    Images {
+        base: Some(Arc::new(old.finish().expect("room"))),
+        delta: Some(Arc::new(delta.finish().expect("room"))),
+        ..Images::default()
+    }
+}
+
+#[test]
+fn a_rule_that_an_amendment_removes_below_a_name_does_not_prevent_nxdomain() {
+    let base = [
+        ("x.test", Scope::Subtree),
+        ("a.x.test", Scope::Exact),
+        ("y.test", Scope::Subtree),
+    ];
+    let images = amended(
+        &base,
+        &["a.x.test", "y.test"],
+        &[("b.y.test", Scope::Exact)],
+    );
+    let snapshot = snapshot(images, &[]);
+    let decide = |text: &str| {
+        let name = Name::from_text(text).expect("a name");
+        let (kind, _, nxdomain, _) = decided(snapshot.decide(&name));
+        (kind, nxdomain)
+    };
+    assert_eq!(decide("x.test"), ("blocked", true));
+    assert_eq!(decide("a.x.test"), ("blocked", true), "by the rule above");
+    assert_eq!(decide("y.test"), ("pass", false));
+    assert_eq!(decide("b.y.test"), ("blocked", false));
+}
+
+#[test]
+fn an_amended_list_is_in_both_images_and_its_newest_state_in_the_delta() {
+    let images = amended(&[("x.test", Scope::Exact)], &["x.test"], &[]);
+    assert!(images.is_in_base("zone") && images.is_in_delta("zone"));
+    assert!(images.is_amended("zone") && !images.is_amended("ads"));
+    let [base, delta] = [&images.base, &images.delta].map(|image| image.as_ref().expect("there"));
+    assert!(images.is_in(delta, "zone") && !images.is_in(base, "zone"));
+    assert!(images.is_in(base, "ads"));
+    let found = images.find("zone").expect("in force");
+    assert!(Arc::ptr_eq(found.0, delta) && found.1.amends);
+    // If the delta replaces the list, the base does not count.
+    let mut replaced = Builder::new();
+    replaced.source(ImageSource::named("zone")).expect("room");
+    let images = Images {
+        delta: Some(Arc::new(replaced.finish().expect("room"))),
+        ..images
+    };
+    assert!(!images.is_in_base("zone") && !images.is_amended("zone"));
+    let name = Name::from_text("x.test").expect("a name");
+    assert_eq!(images.rules_on(&name, "zone"), []);
+    let gone = images.clone().with_lists(|list| list != "ads");
+    let ads = Name::from_text("ads.test").expect("a name");
+    assert_eq!(images.rules_on(&ads, "ads").len(), 1);
+    assert_eq!(gone.rules_on(&ads, "ads"), []);
+    assert!(!gone.rule_cursor(|_| true).advance());
 }

@@ -132,11 +132,21 @@ fn a_zone_is_transferred_and_changes_of_it_apply() {
     );
     versions.change(&["b.example", "*.a.example"], &["c.example"]);
     refresh(&server);
-    blocks(&server, 2, &["a.example", "c.example"], &["b.example", "x.a.example"]);
+    blocks(
+        &server,
+        2,
+        &["a.example", "c.example"],
+        &["b.example", "x.a.example"],
+    );
     versions.change(&["c.example"], &["b.example"]);
     versions.change(&["a.example"], &["c.example", "*.a.example"]);
     refresh(&server);
-    blocks(&server, 4, &["b.example", "c.example", "x.a.example"], &["a.example"]);
+    blocks(
+        &server,
+        4,
+        &["b.example", "c.example", "x.a.example"],
+        &["a.example"],
+    );
     let types = primary.types();
     let whole = types.iter().filter(|rtype| **rtype == rtype::AXFR);
     assert_eq!(whole.count(), 1, "{types:?}");

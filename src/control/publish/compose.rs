@@ -135,13 +135,16 @@ pub struct Collected<'i> {
     pub amends: bool,
 }
 
+/// By list: its number in the new delta, and whether only the changes are wanted.
+type Numbers<'i> = HashMap<&'i str, (u16, bool)>;
+
 /// Joins the rules of these lists into one image.
 ///
 /// # Errors
 /// If an image can't hold all rules.
 pub fn collect(wanted: &[Collected<'_>]) -> Result<Image, TooLarge> {
     let mut builder = Builder::new();
-    let mut all: Vec<(&Images, HashMap<&str, (u16, bool)>)> = Vec::new();
+    let mut all: Vec<(&Images, Numbers<'_>)> = Vec::new();
     for list in wanted {
         let number = builder.source(ImageSource {
             amends: list.amends,
@@ -151,7 +154,7 @@ pub fn collect(wanted: &[Collected<'_>]) -> Result<Image, TooLarge> {
             .iter()
             .position(|(images, _)| std::ptr::eq(*images, list.images));
         let place = place.unwrap_or_else(|| {
-            all.push((list.images, HashMap::new()));
+            all.push((list.images, Numbers::new()));
             all.len() - 1
         });
         all[place]

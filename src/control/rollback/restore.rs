@@ -391,4 +391,80 @@ mod tests {
             then.delta.as_ref().expect("a delta")
         ));
     }
+
+    /// Images in which a delta amends the list `big` of a base: it changes a rule, and the list has this version then.
+    fn amended(base: &Images, version: u32) -> Images {
+        let big = lists(&["big"]);
+        let (_, source) = base.find("big").expect("there");
+        let mut builder = Builder::new();
+        let source = ImageSource {
+            digest: version.to_string(),
+            amends: true,
+            ..source.clone()
+        };
+        let number = builder.source(source).expect("room");
+        let old = Name::from_text("v1.n0.big.example").expect("a name");
+        let path = crate::policy::image::path::Path::from(&old);
+        builder.amend(path.as_bytes(), number).expect("room");
+        let new = Name::from_text(&format!("v{version}.n0.big.example")).expect("a name");
+        builder.insert(&new, number, Scope::Exact).expect("room");
+        let images = Images {
+            base: base.base.clone(),
+            delta: Some(Arc::new(builder.finish().expect("room"))),
+            ..Images::default()
+        };
+        assert!(loaded(&images, &big[0]).is_some());
+        images
+    }
+
+    /// The number of rules that `list` has, and whether it has one on this name.
+    fn count(images: &Images, list: &str, name: &str) -> (usize, bool) {
+        let mut cursor = images.rule_cursor(|one| one == list);
+        let mut count = 0;
+        while cursor.advance() {
+            count += cursor.rules().len();
+        }
+        let name = Name::from_text(name).expect("a name");
+        (count, !images.rules_on(&name, list).is_empty())
+    }
+
+    #[test]
+    fn of_an_amended_list_only_the_amendments_are_copied_if_its_base_is_used() {
+        let start = images(&[("big", 1, 50)], &[]);
+        let then = amended(&start, 2);
+        // The list `new` stays, because the generation does not have it.
+        let beside = images(&[("big", 1, 50), ("new", 1, 3)], &[]);
+        let now = amended(&beside, 3);
+        let all = lists(&["big", "new"]);
+        let composed = compose(&then, &now, &all).expect("room");
+        let base = composed.base.as_ref().expect("a base");
+        assert!(Arc::ptr_eq(base, beside.base.as_ref().expect("a base")));
+        assert_eq!(delta(&composed), ["big"]);
+        assert!(composed.is_amended("big"));
+        assert_eq!(composed.delta.as_ref().map(|it| it.facts().rules), Some(2));
+        assert_eq!(count(&composed, "big", "v2.n0.big.example"), (50, true));
+        assert_eq!(count(&composed, "big", "v3.n0.big.example"), (50, false));
+        // Over another base, all its rules are copied.
+        let other = images(&[("big", 4, 60), ("new", 1, 300)], &[]);
+        let composed = compose(&then, &other, &all).expect("room");
+        let base = composed.base.as_ref().expect("a base");
+        assert!(Arc::ptr_eq(base, other.base.as_ref().expect("a base")));
+        assert!(!composed.is_amended("big"));
+        assert_eq!(count(&composed, "big", "v2.n0.big.example"), (50, true));
+        assert_eq!(count(&composed, "new", "v1.n0.new.example"), (300, true));
+        // A base into which the amendments were merged has all rules.
+        let mut merged = Builder::new();
+        let (_, source) = then.find("big").expect("there");
+        let source = ImageSource {
+            amends: false,
+            ..source.clone()
+        };
+        merged.source(source).expect("room");
+        let kept = beside.base.as_ref().expect("a base").provenance();
+        let new = kept.source("new").expect("there").clone();
+        merged.source(new).expect("room");
+        let merged = Images::from(Arc::new(merged.finish().expect("room")));
+        let composed = compose(&then, &merged, &all).expect("room");
+        assert_eq!(delta(&composed), [""; 0]);
+    }
 }

@@ -545,4 +545,64 @@ mod tests {
         assert!(redundant(rule(2, Exact), &[rule(1, Exact)], &[]));
         assert!(!redundant(rule(1, Exact), &[rule(2, Exact)], &[]));
     }
+
+    #[test]
+    fn rules_of_an_amendable_source_are_redundant_only_beside_others_on_their_name() {
+        let mut clauses = clauses();
+        clauses.set_amendable(1);
+        let rule = |clause: u32, scope| ImageRule { clause, scope }.to_bits();
+        use Scope::{Below, Exact, Subtree};
+        let redundant = |rule: u32, on: &[u32], above: &[u32]| {
+            let on = [on, &[rule]].concat();
+            clauses.is_redundant(rule, &on, std::iter::once(above))
+        };
+        assert!(!redundant(rule(1, Exact), &[], &[rule(1, Subtree)]));
+        assert!(redundant(rule(1, Exact), &[rule(1, Subtree)], &[]));
+        assert!(
+            redundant(rule(0, Exact), &[], &[rule(0, Below)]),
+            "another source"
+        );
+        let joined = |rules: &[u32]| {
+            let mut rules = rules.to_vec();
+            clauses.join_pairs(&mut rules);
+            rules
+        };
+        let pair = [rule(1, Exact), rule(1, Below)];
+        assert_eq!(joined(&pair), [rule(1, Subtree)]);
+        let others = [
+            rule(0, Exact),
+            rule(0, Below),
+            rule(1, Exact),
+            rule(2, Below),
+        ];
+        assert_eq!(joined(&others), others, "another source, another effect");
+        let with_subtree = [pair[0], pair[1], rule(2, Subtree)];
+        assert_eq!(
+            joined(&with_subtree),
+            with_subtree,
+            "the other would precede it"
+        );
+        let two = [pair[0], pair[1], rule(3, Exact), rule(3, Below)];
+        assert_eq!(joined(&two), [rule(1, Subtree), rule(3, Subtree)]);
+    }
+
+    #[test]
+    fn a_mark_is_not_redundant_and_makes_no_rule_redundant() {
+        let mut clauses = clauses();
+        let mark = clauses.add(1, &Effect::void()).expect("room");
+        clauses.set_amendable(1);
+        let rule = |clause: u32, scope| ImageRule { clause, scope }.to_bits();
+        let all = [
+            rule(1, Scope::Exact),
+            rule(mark, Scope::Exact),
+            rule(1, Scope::Below),
+        ];
+        let above = [rule(1, Scope::Subtree)];
+        let redundant = |rule: &u32| clauses.is_redundant(*rule, &all, std::iter::once(&above[..]));
+        assert!(!all.iter().any(redundant));
+        let mut provenance = Provenance::numbered(2);
+        assert!(!clauses.table().are_marks_valid(&provenance));
+        provenance.sources[1].amends = true;
+        assert!(clauses.table().are_marks_valid(&provenance));
+    }
 }

@@ -7,12 +7,13 @@ use super::layout::HEADER;
 use super::layout::{Section, TABLE};
 use super::path::Key;
 use super::path::Path;
-use super::provenance::Provenance;
+use super::provenance::{ImageSource, Provenance};
 use super::text::{PairHistogram, TextCode};
 use super::values::ImageRule;
 use super::walk::Position;
 use super::writer::Writer;
 use super::{Image, ImageBytes, ImageError};
+use crate::policy::builder::Builder;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
@@ -250,4 +251,31 @@ fn nodes_with_an_only_child_have_the_values_of_leaves() {
     let image = Image::open(ImageBytes::Heap(to.into_inner())).expect("undamaged");
     // The root has a value, too.
     assert_eq!(image.value_count(), SOURCES + 1);
+}
+
+#[test]
+fn an_image_with_marks_of_a_source_that_it_does_not_amend_is_rejected() {
+    let mut builder = Builder::new();
+    let source = ImageSource {
+        amends: true,
+        ..ImageSource::named("zone")
+    };
+    builder.source(source).expect("room");
+    builder.amend(b"\x01x", 0).expect("room");
+    let image = builder.finish().expect("room");
+    let at = |section| image.extents[section as usize].offset;
+    let provenance = at(Section::Provenance);
+    let refused_amends = refused(&image, |bytes| {
+        let text = b"\"amends\":true";
+        let mut windows = bytes[provenance..].windows(text.len());
+        let found = windows.position(|window| window == text).expect("there");
+        bytes[provenance + found..][..text.len()].copy_from_slice(b"\"amendz\":true");
+    });
+    assert_eq!(refused_amends, ImageError::Invalid("amendments"));
+    // The only rule is the mark. Its scope has the lowest bits.
+    let words = at(Section::Words);
+    for scope in [ImageRule::BELOW, ImageRule::SUBTREE] {
+        let error = refused(&image, |bytes| bytes[words] |= scope as u8);
+        assert_eq!(error, ImageError::Invalid("values"));
+    }
 }

@@ -244,6 +244,42 @@ mod tests {
     }
 
     #[test]
+    fn of_a_list_that_the_delta_amends_only_the_amendments_differ() {
+        use crate::policy::image::provenance::ImageSource;
+        let names = ["a.example", "b.example", "c.example"];
+        let rules = names.map(|name| (name, Scope::Exact));
+        let old = Images {
+            base: image(&[("zone", &rules)]),
+            ..Images::default()
+        };
+        let mut delta = Builder::new();
+        let source = ImageSource {
+            amends: true,
+            ..ImageSource::named("zone")
+        };
+        delta.source(source).expect("room");
+        for text in ["a.example", "b.example", "new.example"] {
+            let name = Name::from_text(text).expect("a name");
+            let path = Path::from(&name);
+            delta.amend(path.as_bytes(), 0).expect("room");
+            if text != "a.example" {
+                delta.insert(&name, 0, Scope::Exact).expect("room");
+            }
+        }
+        let new = Images {
+            delta: Some(Arc::new(delta.finish().expect("room"))),
+            ..old.clone()
+        };
+        let mut found = BTreeSet::new();
+        let Ok(_) = compare(old, new, |difference| {
+            found.insert(format!("{:?} {}", difference.change, difference.name));
+            Ok::<_, Infallible>(())
+        });
+        let expected = ["Added new.example", "Removed a.example"];
+        assert!(found.iter().eq(&expected), "{found:?}");
+    }
+
+    #[test]
     fn rules_of_equal_scopes_with_other_effects_differ() {
         use crate::policy::effect::EffectAction;
         let allow = Effect {

@@ -528,6 +528,54 @@ mod tests {
     }
 
     #[test]
+    fn an_amended_list_is_archived_with_all_its_rules_unless_it_is_large() {
+        let history = History {
+            days: 30,
+            bytes: MIB,
+        };
+        for (rules, is_kept) in [(2, true), (SMALL + 1, false)] {
+            let dir = tempfile::tempdir().expect("a folder");
+            let dir = dir.path();
+            let (base, _) = image("1", &["a.example", "b.example"]);
+            let source = ImageSource {
+                digest: "2".to_owned(),
+                rules,
+                amends: true,
+                ..base.provenance().sources[0].clone()
+            };
+            let key = content_of(&source).expect("notes");
+            let mut delta = Builder::new();
+            delta.source(source).expect("room");
+            delta.amend(b"\x07example\x01a", 0).expect("room");
+            let c = Name::from_text("c.example").expect("a name");
+            delta.insert(&c, 0, Scope::Exact).expect("room");
+            let delta = delta.finish().expect("room");
+            let file = dir.join("delta");
+            fs::write(&file, delta.bytes()).expect("written");
+            let images = Images {
+                base: Some(base),
+                delta: Some(Arc::new(delta)),
+                ..Images::default()
+            };
+            archive(dir, &images, &dir.join("base"), Some(&file), history, at(0)).expect("kept");
+            let past = read_past(dir, &key);
+            assert_eq!(past.is_some(), is_kept);
+            let Some(Rules { image, .. }) = past else {
+                continue;
+            };
+            assert!(!image.provenance().sources[0].amends);
+            let mut names = Vec::new();
+            let mut cursor = image.cursor();
+            while cursor.advance() {
+                let path = crate::policy::image::path::Path::of(cursor.path());
+                names.push(path.to_name().to_string());
+            }
+            names.sort();
+            assert_eq!(names, ["b.example", "c.example"]);
+        }
+    }
+
+    #[test]
     fn each_image_is_walked_once_for_all_its_lists_that_fit_in_memory() {
         let numbers: Vec<String> = (0..20).map(|number| number.to_string()).collect();
         for (rules, walks) in [(9, 2), (BATCH / 10, 2), (BATCH / 5, 4)] {

@@ -3,14 +3,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::load::{LoadedRules, Refusal};
-use super::transferred::{Job, Rules, finish, reading_of_changes};
+use super::zone_load::{Job, finish};
+use crate::control::guard::reading::Reading;
 use crate::control::guard::suppressed::admits_rule;
 use crate::control::list_file::parse::{Bad, ParsedRule, ParsedTrigger, Tally, ZoneFacts};
 use crate::control::list_file::suppressed::SuppressedRules;
 use crate::control::sources::feeds::delivery::ZoneChange;
+use crate::policy::amendment::Amendment;
 use crate::policy::effect::{Effect, EffectAction};
 use crate::policy::image::path::Path;
 use crate::policy::image::provenance::ImageSource;
@@ -53,14 +56,14 @@ struct Touched {
 pub(super) fn amended(
     job: &Job,
     (soa, changes): (&Soa, &[ZoneChange]),
-    (mut tally, digest): (Tally, &str),
+    (tally, digest): (Tally, &str),
     images: &Images,
 ) -> Result<LoadedRules, Refusal> {
     let start = Instant::now();
     let list = &*job.config.source.name;
     let apex = job.config.apex().cloned().unwrap_or_default();
     let broken = || Refusal::BrokenChanges(apex.clone());
-    let source = images.find(list).ok_or_else(broken)?.1;
+    let rules_before = images.find(list).ok_or_else(broken)?.1.rules;
     let networks = networks(images, list);
     let mut touched = Touched::default();
     let mut hasher = blake3::Hasher::new();
@@ -79,86 +82,63 @@ pub(super) fn amended(
     if touched.missing > 0 && !may_miss {
         return Err(broken());
     }
-    let is_in_base = images.is_in_base(list);
-    let mut rules = Rules::new(ImageSource {
-        amends: is_in_base,
-        amendable: true,
-        ..ImageSource::named(list)
-    });
-    let too_large = |source| Refusal::TooLarge {
-        path: job.config.source.path.clone(),
-        source,
-    };
-    // The changes before these ones, or all rules.
-    if let Some(delta) = images.delta.as_deref().filter(|_| images.is_in_delta(list)) {
-        let number = delta
-            .provenance()
-            .sources
-            .iter()
-            .position(|source| source.name == list);
-        let clauses = delta.clauses();
-        let mut cursor = delta.cursor();
-        while cursor.advance() {
-            if touched.names.contains_key(cursor.path()) {
-                continue;
-            }
-            for rule in cursor.rules() {
-                if Some(usize::from(clauses.get(rule.clause).source)) == number {
-                    let effect = clauses.effect(rule.clause);
-                    let added = rules
-                        .builder
-                        .insert_path(cursor.path(), 0, rule.scope, effect);
-                    added.map_err(too_large)?;
-                }
-            }
-        }
-    }
-    let mut count = source.rules as i64;
-    let mut suppressed = SuppressedRules::default();
-    let mut reader = ZoneReader::new(apex.clone());
+    let mut count = rules_before as i64;
     let mut written = Written {
-        rules: &mut rules,
-        tally: &mut tally,
-        suppressed: &mut suppressed,
+        amendment: Amendment::default(),
+        tally,
+        suppressed: SuppressedRules::default(),
         job,
-        added: 0,
+        reader: ZoneReader::new(apex.clone()),
     };
     for (path, (name, of_name)) in &touched.names {
-        count -= before(images, name, list);
-        if is_in_base {
-            written.rules.builder.amend(path, 0).map_err(too_large)?;
-        }
+        let mut rules = Vec::new();
         for (rule, scope) in of_name.iter().zip([Scope::Exact, Scope::Below]) {
             let owner = owner(name, scope, &apex);
-            written.write(
-                &mut reader,
-                rule,
-                &ZoneTrigger::Name(scope),
-                name,
-                owner.as_ref(),
-            );
+            let trigger = ParsedTrigger::Name(name, scope);
+            let effect = written.effect(rule, trigger, owner.as_ref());
+            rules.extend(effect.map(|effect| (scope, effect)));
         }
+        count += rules.len() as i64 - before(images, name, list);
+        written.amendment.names.insert(path.clone(), rules);
     }
-    for (prefix, effect) in &networks {
-        if !touched.networks.contains_key(prefix) {
-            written.emit(&ZoneTrigger::Network(*prefix), &Name::ROOT, effect);
-            written.added -= 1;
+    if !touched.networks.is_empty() {
+        count -= networks.len() as i64;
+        let mut all: Vec<_> = networks.into_iter().collect();
+        all.retain(|(prefix, _)| !touched.networks.contains_key(prefix));
+        for (prefix, rule) in &touched.networks {
+            let effect = written.effect(rule, ParsedTrigger::Network(*prefix), Some(&apex));
+            all.extend(effect.map(|effect| (*prefix, effect)));
         }
+        count += all.len() as i64;
+        written.amendment.networks = Some(all);
     }
-    for (prefix, rule) in &touched.networks {
-        count -= i64::from(networks.contains_key(prefix));
-        let trigger = ZoneTrigger::Network(*prefix);
-        written.write(&mut reader, rule, &trigger, &Name::ROOT, Some(&apex));
-    }
-    count += written.added;
-    let rules_in_force = usize::try_from(count).map_err(|_| broken())?;
+    let rules = usize::try_from(count).map_err(|_| broken())?;
+    let Written {
+        amendment,
+        mut tally,
+        ..
+    } = written;
     let mut data = Vec::new();
     soa.write(&mut data);
     tally.zone = ZoneFacts::new(&apex, soa.minimum, &data);
-    tally.rules = u32::try_from(rules_in_force).unwrap_or(u32::MAX);
-    let image = rules.finish(job)?;
-    let reading = reading_of_changes(tally, hasher.finalize(), start);
-    finish(job, reading, rules_in_force, image)
+    tally.rules = u32::try_from(rules).unwrap_or(u32::MAX);
+    let source = ImageSource {
+        amendable: true,
+        ..ImageSource::named(list)
+    };
+    let image = amendment.image(images, source);
+    let image = image.map_err(|source| Refusal::TooLarge {
+        path: job.config.source.path.clone(),
+        source,
+    })?;
+    let reading = Reading {
+        tally,
+        digest: hasher.finalize(),
+        signature: None,
+        at: Timestamp::now(),
+        took: start.elapsed(),
+    };
+    finish(job, reading, rules, image)
 }
 
 /// The number of rules that a list has on a name. A subtree rule stands for two.
@@ -324,58 +304,64 @@ fn remove(records: &mut Vec<LocalRecord>, change: &ZoneChange) -> bool {
     records.len() < before
 }
 
-/// Writes the new rules.
+/// The new rules, and the facts about the records that are none.
 struct Written<'w> {
-    rules: &'w mut Rules,
-    tally: &'w mut Tally,
-    suppressed: &'w mut SuppressedRules,
+    amendment: Amendment,
+    tally: Tally,
+    suppressed: SuppressedRules,
     job: &'w Job,
-    /// The number of rules that were written.
-    added: i64,
+    reader: ZoneReader,
 }
 
 impl Written<'_> {
-    /// Writes the rule of a trigger. `owner` is that of its records; for a network any name will do.
-    fn write(
+    /// The effect of the rule of a trigger; `None` if there is no rule, or if a guard leaves it out. `owner` is that of its
+    /// records; for a network, the zone will do.
+    fn effect(
         &mut self,
-        reader: &mut ZoneReader,
         rule: &Rule,
-        trigger: &ZoneTrigger,
-        name: &Name,
+        trigger: ParsedTrigger<'_>,
         owner: Option<&Name>,
-    ) {
-        match rule {
-            Rule::None => {}
-            Rule::Kept(effect) => self.emit(trigger, name, effect),
-            Rule::Records(records) => {
-                let Some(owner) = owner else { return };
-                match reader.effect_of(owner, records) {
-                    Ok(effect) => self.emit(trigger, name, &effect),
-                    Err(problem) if problem.is_usual() => {}
-                    Err(problem) => {
-                        let content = owner.to_string();
-                        self.tally
-                            .reject(0, content.as_bytes(), Bad::Record(problem));
-                    }
-                }
-            }
-        }
-    }
-
-    fn emit(&mut self, trigger: &ZoneTrigger, name: &Name, effect: &Effect) {
+    ) -> Option<Effect> {
+        let effect = match rule {
+            Rule::None => return None,
+            Rule::Kept(effect) => effect.clone(),
+            Rule::Records(records) => self.of_records(owner?, trigger, records)?,
+        };
         let rule = ParsedRule {
-            trigger: match trigger {
-                ZoneTrigger::Name(scope) => ParsedTrigger::Name(name, *scope),
-                ZoneTrigger::Network(prefix) => ParsedTrigger::Network(*prefix),
-            },
-            effect: Some(effect),
+            trigger,
+            effect: Some(&effect),
             line: 0,
         };
         let protected_names = self.job.guard_policy.protected_names();
         let guarded = (&self.job.config).into();
-        if admits_rule(self.suppressed, protected_names, guarded, rule) {
-            self.added += 1;
-            self.rules.add(rule);
+        let admits = admits_rule(&mut self.suppressed, protected_names, guarded, rule);
+        admits.then_some(effect)
+    }
+
+    fn of_records(
+        &mut self,
+        owner: &Name,
+        trigger: ParsedTrigger<'_>,
+        records: &[LocalRecord],
+    ) -> Option<Effect> {
+        // Any owner in the zone has the same effect, but only a name can be its own target.
+        let child;
+        let owner = match trigger {
+            ParsedTrigger::Name(..) => owner,
+            ParsedTrigger::Network(_) => {
+                let wire = [b"\x01*", owner.wire()].concat();
+                child = Name::parse(&wire, 0).ok()?.0;
+                &child
+            }
+        };
+        match self.reader.effect_of(owner, records) {
+            Ok(effect) => Some(effect),
+            Err(problem) => {
+                let content = owner.to_string();
+                self.tally
+                    .reject(0, content.as_bytes(), Bad::Record(problem));
+                None
+            }
         }
     }
 }

@@ -23,6 +23,7 @@ pub(crate) mod reading;
 pub(crate) mod releases;
 pub(crate) mod state;
 pub(crate) mod transferred;
+mod zone_load;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
