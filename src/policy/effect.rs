@@ -59,7 +59,7 @@ pub enum EffectAction {
     /// The name is answered from upstream, and its CNAME chain is not checked against block lists.
     Allow,
     /// Not an effect of a rule, but a mark in an image that amends its source: the rules of the source on exactly this name
-    /// in the base are void.
+    /// in the base are void. With the scope below, it only says that all those on names below are void.
     Void,
 }
 

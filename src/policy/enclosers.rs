@@ -91,3 +91,173 @@ fn has_below(value: Value<'_>, ranks: &Ranks<'_>, zone: u32) -> bool {
             .is_some_and(|(found, _)| found == zone)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::builder::Builder;
+    use super::super::decide::Decision;
+    use super::super::image::path::Path;
+    use super::super::image::provenance::ImageSource;
+    use super::super::images::Images;
+    use super::super::rpz::settings::{ZonePolicy, ZoneSettings};
+    use super::super::rule::{Action, Against, Blocking, Kind, Source};
+    use super::super::snapshot::Snapshot;
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::from_text(text).expect("a name")
+    }
+
+    /// An image of a policy zone with these rules, written as `x` or `*.x`. A `-` in front of a name voids its rules in the
+    /// base, and `-*.` those on names below; the delta then amends the zone.
+    fn image(rules: &[&str], amends: bool) -> Arc<Image> {
+        let mut builder = Builder::new();
+        let source = builder.source(ImageSource {
+            amendable: true,
+            amends,
+            ..ImageSource::named("zone")
+        });
+        let source = source.expect("room");
+        for rule in rules {
+            let path = |owner: &str| Path::from(&name(owner));
+            let added = match (rule.strip_prefix("-*."), rule.strip_prefix('-')) {
+                (Some(owner), _) => builder.amend_below(path(owner).as_bytes(), source),
+                (None, Some(owner)) => builder.amend(path(owner).as_bytes(), source),
+                (None, None) => match rule.strip_prefix("*.") {
+                    Some(owner) => builder.insert(&name(owner), source, Scope::Below),
+                    None => builder.insert(&name(rule), source, Scope::Exact),
+                },
+            };
+            added.expect("room");
+        }
+        Arc::new(builder.finish().expect("room"))
+    }
+
+    fn snapshot(base: &[&str], delta: Option<&[&str]>) -> Snapshot {
+        let zone = Source {
+            name: "zone".to_owned(),
+            path: "zone".into(),
+            kind: Kind::Block,
+            blocking: Blocking {
+                action: Action::Nodata,
+                ..Blocking::none()
+            },
+            against: Against::All,
+            zone: Some(Box::new(ZoneSettings {
+                policy: ZonePolicy::Given,
+                max_ttl_secs: 60,
+                break_dnssec: true,
+                soa: None,
+            })),
+        };
+        let images = Images {
+            base: Some(image(base, false)),
+            delta: delta.map(|rules| image(rules, true)),
+            ..Images::default()
+        };
+        Snapshot::default().with_rules(vec![Arc::new(zone)], images)
+    }
+
+    /// Asserts which of the names are blocked, with the rules of the base and of the delta.
+    fn assert_blocked(base: &[&str], delta: &[&str], expected: &[(&str, bool)]) {
+        let snapshot = snapshot(base, Some(delta));
+        for (asked, expected) in expected {
+            let decision = snapshot.decide(&name(asked));
+            let is_blocked = matches!(decision, Decision::Blocked { .. });
+            assert_eq!(is_blocked, *expected, "{asked}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_an_amendment_adds_ends_a_wildcard_of_the_base() {
+        assert_blocked(
+            &["*.a"],
+            &["-c.b.a", "c.b.a", "-d.a", "d.a"],
+            &[
+                ("x.a", true),
+                ("b.a", false),
+                ("x.b.a", false),
+                ("c.b.a", true),
+                ("x.c.b.a", false),
+                ("d.a", true),
+                ("x.d.a", false),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_wildcard_that_an_amendment_adds_is_ended_by_names_of_the_base() {
+        assert_blocked(
+            &["c.b.a"],
+            &["-a", "*.a"],
+            &[
+                ("x.a", true),
+                ("b.a", false),
+                ("x.b.a", false),
+                ("c.b.a", true),
+                ("x.c.b.a", false),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_wildcard_of_the_base_on_the_root_is_ended_by_a_top_level_name_that_an_amendment_adds() {
+        assert_blocked(
+            &["*.."],
+            &["-c.b.a", "c.b.a"],
+            &[
+                ("x", true),
+                ("y.x", true),
+                ("a", false),
+                ("x.a", false),
+                ("x.b.a", false),
+                ("c.b.a", true),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_removed_name_no_longer_ends_a_wildcard() {
+        assert_blocked(
+            &["*.a", "b.a"],
+            &["-b.a"],
+            &[("b.a", true), ("x.b.a", true)],
+        );
+        // Another name below it is left.
+        assert_blocked(
+            &["*.a", "b.a", "c.b.a"],
+            &["-b.a"],
+            &[("b.a", false), ("x.b.a", false), ("c.b.a", true)],
+        );
+    }
+
+    #[test]
+    fn a_name_without_names_below_it_no_longer_ends_a_wildcard_if_the_amendment_marks_it() {
+        let base = ["*.a", "c.b.a", "d.b.a", "e.a"];
+        let below = [
+            ("b.a", true),
+            ("x.b.a", true),
+            ("c.b.a", true),
+            ("x.c.b.a", true),
+        ];
+        assert_blocked(&base, &["-c.b.a", "-d.b.a", "-*.b.a"], &below);
+        let unmarked = [("b.a", false), ("x.b.a", false), ("c.b.a", false)];
+        assert_blocked(&base, &["-c.b.a", "-d.b.a"], &unmarked);
+        // A name that the amendment adds counts whatever the mark says of the base.
+        let added = ["-c.b.a", "-d.b.a", "-*.b.a", "-f.b.a", "f.b.a"];
+        let added_below = [("b.a", false), ("x.b.a", false), ("f.b.a", true)];
+        assert_blocked(&base, &added, &added_below);
+    }
+
+    #[test]
+    fn a_chain_of_labels_is_one_edge_unless_it_would_hide_the_end_of_a_wildcard() {
+        let nodes = |rules: &[&str]| image(rules, false).facts().nodes;
+        assert_eq!(nodes(&["a", "e.d.c.b.a"]), 2);
+        // The node b.a ends the wildcard; names below it need no node.
+        assert_eq!(nodes(&["*.a", "e.d.c.b.a"]), 3);
+        assert_eq!(nodes(&["a", "*.a", "b.a", "*.b.a", "e.d.c.b.a"]), 4);
+        assert_eq!(image(&["-e.b.a", "e.b.a"], true).facts().nodes, 3);
+    }
+}

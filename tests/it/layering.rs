@@ -12,7 +12,10 @@ const TABLE: &[(&str, &[&str])] = &[
     ("sys", &[]),
     ("names", &["wire"]),
     ("policy", &["wire", "names", "sys"]),
-    ("config", &["wire", "names", "policy::rule"]),
+    (
+        "config",
+        &["wire", "names", "policy::rule", "policy::rpz::settings"],
+    ),
     ("serve", &["wire", "policy", "config", "stats", "sys"]),
     ("control", &["wire", "names", "policy", "config", "stats"]),
 ];

@@ -318,6 +318,7 @@ fn cause(cause: &Cause) -> String {
         Cause::Guard => "a change of [guard] or its files".to_owned(),
         Cause::Date => "a date".to_owned(),
         Cause::ClockSetBack { from } => format!("the clock, set back from {from}"),
+        Cause::Transfer { primary, serial } => format!("serial {serial} from {primary}"),
         Cause::Merge => "merging small lists".to_owned(),
     }
 }

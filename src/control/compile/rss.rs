@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use super::plan::Event;
+
 /// The highest of all measurements.
 #[derive(Default)]
 pub(super) struct Peak(u64);
@@ -15,6 +17,19 @@ impl Peak {
     /// In bytes; 0 if the system does not report it.
     pub(super) fn bytes(&self) -> u64 {
         self.0
+    }
+}
+
+/// Reports the progress, and measures memory at each report.
+pub(super) struct Reporter<P> {
+    pub(super) progress: P,
+    pub(super) peak: Peak,
+}
+
+impl<P: FnMut(Event)> Reporter<P> {
+    pub(super) fn report(&mut self, event: Event) {
+        self.peak.measure();
+        (self.progress)(event);
     }
 }
 

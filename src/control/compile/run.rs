@@ -10,7 +10,7 @@ use super::carried::Old;
 use super::error::CompileError;
 use super::merge::{Merge, MergeError};
 use super::plan::{Event, ListOutcome, Outcome, Plan, PlanList};
-use super::rss::Peak;
+use super::rss::{Peak, Reporter};
 use super::rules::{ListRules, Stopped};
 use super::sort::{Budget, Sorted, Sorter};
 use super::transferred::read_transfer;
@@ -79,19 +79,6 @@ pub fn compile_arriving(
     outcome.peak = reporter.peak.bytes();
     outcome.seconds = start.elapsed().as_secs_f64();
     Ok(outcome)
-}
-
-/// Reports the progress, and measures memory at each report.
-struct Reporter<P> {
-    progress: P,
-    peak: Peak,
-}
-
-impl<P: FnMut(Event)> Reporter<P> {
-    fn report(&mut self, event: Event) {
-        self.peak.measure();
-        (self.progress)(event);
-    }
 }
 
 /// A compilation in progress.

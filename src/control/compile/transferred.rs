@@ -37,7 +37,7 @@ pub(super) fn read_transfer(
         let (bytes, state) = arrivals.wait(list, at);
         progress(at);
         if state == ArrivalState::Failed {
-            return Err(Refusal::TransferFailed(plan.zone.clone()));
+            return Err(Refusal::TransferFailed(Box::new(plan.zone.clone())));
         }
         while at < bytes {
             let room = usize::try_from(bytes - at).map_or(PIECE, |rest| rest.min(PIECE));
@@ -62,7 +62,7 @@ pub(super) fn read_transfer(
     }
     match reading.has_ended() {
         true => Ok(reading.finish(&mut rule)),
-        false => Err(Refusal::TransferFailed(plan.zone.clone())),
+        false => Err(Refusal::TransferFailed(Box::new(plan.zone.clone()))),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The policy at a moment, reconstructed from the journal, the state directory and the files of lists.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use crate::control::sources::lists::load::load;
 use crate::control::sources::orders::registry::OrderRegistry;
 use crate::policy::builder::Builder;
 use crate::policy::decide::Decision;
-use crate::policy::image::path::Path;
+use crate::policy::image::path::{Path, labels};
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};
 use crate::policy::images::Images;
@@ -290,13 +291,16 @@ impl PolicyAt {
         }
     }
 
-    /// A snapshot for one name, without list rules on unrelated names, and the matching rules of lists.
+    /// A snapshot for one name, without most list rules on unrelated names, and the matching rules of lists.
     ///
     /// # Errors
     /// If an image can't hold all these rules.
     pub fn snapshot_for(&self, name: &Name) -> Result<(Snapshot, Vec<ListRule>), TooLarge> {
         let wanted = Path::from(name);
-        let mut matching = Vec::new();
+        let mut matching: Vec<ListRule> = Vec::new();
+        // By policy zone: the numbers of labels that its names share with the name. The greatest is that of the closest
+        // encloser.
+        let mut shared: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
         let base = self.merge_rules(|list, path, scope| {
             let related =
                 path.starts_with(wanted.as_bytes()) || wanted.as_bytes().starts_with(path);
@@ -306,8 +310,19 @@ impl PolicyAt {
                     matching.push(ListRule { list, owner, scope });
                 }
             }
-            related
+            let is_zone = self.lists[list].list.zone.is_some();
+            // A name below an ancestor may end its wildcards. One for each ancestor suffices.
+            let is_first = is_zone && {
+                let pairs = labels(path).zip(labels(wanted.as_bytes()));
+                let count = pairs.take_while(|(one, other)| one == other).count();
+                shared.entry(list).or_default().insert(count)
+            };
+            related || is_first
         })?;
+        matching.retain(|rule| {
+            let encloser = shared.get(&rule.list).and_then(BTreeSet::last);
+            encloser.is_none_or(|encloser| rule.owner.label_count() >= *encloser)
+        });
         let images = Images {
             base: Some(Arc::new(base)),
             orders: self.registry.rules().cloned(),
@@ -356,7 +371,10 @@ impl PolicyAt {
             let ListRules::Rules(rules) = &past.rules else {
                 continue;
             };
-            let source = builder.source(ImageSource::named(&past.list.source.name))?;
+            let source = builder.source(ImageSource {
+                amendable: past.list.zone.is_some(),
+                ..ImageSource::named(&past.list.source.name)
+            })?;
             let mut cursor = rules.images.rule_cursor(|list| *list == *rules.list);
             while cursor.advance() {
                 for rule in cursor.rules() {

@@ -1,5 +1,6 @@
 //! The fields of the journal's entries. They are an interface: entries of all older versions must stay readable.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
@@ -176,6 +177,13 @@ pub enum Cause {
     ClockSetBack {
         /// Its time before.
         from: Timestamp,
+    },
+    /// The zone of a feed was transferred.
+    Transfer {
+        /// The primary.
+        primary: SocketAddr,
+        /// The serial of the version.
+        serial: u32,
     },
     /// The delta was merged into the base: the rules are the same.
     Merge,

@@ -2,6 +2,7 @@
 
 use crate::control::Control;
 use crate::control::sources::feeds::delivery::{Content, Delivery};
+use crate::control::sources::feeds::running::Waiting;
 use crate::control::sources::lists::large::want;
 use crate::control::sources::lists::load::Refusal;
 use crate::control::sources::lists::transferred::{start_changes, start_small};
@@ -16,9 +17,10 @@ impl Control {
     pub(crate) fn take_delivery(&mut self, delivery: Delivery) {
         let Delivery {
             feed,
+            primary,
+            serial,
             content,
             outcome,
-            ..
         } = delivery;
         let ticket = self.requests.tickets.next();
         let images = self.images_in_force();
@@ -51,6 +53,11 @@ impl Control {
                 ticket
             }
         };
-        self.feeds.wait(ticket, outcome);
+        let waiting = Waiting {
+            primary,
+            serial,
+            outcome,
+        };
+        self.feeds.wait(ticket, waiting);
     }
 }

@@ -11,6 +11,7 @@ use crate::control::journal::entry::Cause;
 use crate::control::publish::compose;
 use crate::control::publish::delta::{Joined, RollbackState};
 use crate::control::publish::record::NextGeneration;
+use crate::control::sources::feeds::running::Waiting;
 use crate::control::sources::kinds::Update;
 use crate::control::sources::lists::load::{Loaded, Refusal};
 use crate::control::sources::lists::reading::{ReadyList, broken, log_load};
@@ -199,6 +200,15 @@ impl Control {
     fn cause_of(&self, ticket: u64, path: &Path) -> Cause {
         if let Some(cause) = self.requests.cause_of(&[ticket]) {
             return cause;
+        }
+        if let Some(Waiting {
+            primary, serial, ..
+        }) = self.feeds.waiting(ticket)
+        {
+            return Cause::Transfer {
+                primary: *primary,
+                serial: serial.0,
+            };
         }
         let list = self.lists.with_load(ticket);
         match list.is_some_and(ListState::is_reread) {

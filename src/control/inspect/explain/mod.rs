@@ -232,6 +232,8 @@ fn rules_in_file(
         Content::File => regular::read(&list.source.path, MAX_FILE).unwrap_or_default(),
         Content::Transferred => return Vec::new(),
     };
+    // The closest encloser of the name, if the list is a policy zone.
+    let mut encloser = 0;
     // By rule, in the order of precedence: a file may have the same rule millions of times.
     let (mut found, mut suppressed) = (BTreeMap::new(), SuppressedRules::default());
     let (protected_names, guarded) = (guard_policy.protected_names(), Guarded::from(list));
@@ -240,18 +242,24 @@ fn rules_in_file(
             return;
         };
         let line = rule.line;
-        if scope.reaches(owner, name)
-            && admits(
-                &mut suppressed,
-                protected_names,
-                guarded,
-                owner,
-                scope,
-                line,
-            )
-        {
-            let rule = || (line, scope, owner.clone());
-            found.entry(precedence(owner, scope)).or_insert_with(rule);
+        let reaches = scope.reaches(owner, name);
+        let pairs = owner.labels_from_root().zip(name.labels_from_root());
+        let shared = match list.zone {
+            Some(_) => pairs.take_while(|(one, other)| one == other).count(),
+            None => 0,
+        };
+        if !reaches && shared <= encloser {
+            return;
+        }
+        // Of the suppressed rules, only those that reach the name are reported.
+        let unreported = &mut SuppressedRules::default();
+        let suppressed = if reaches { &mut suppressed } else { unreported };
+        if admits(suppressed, protected_names, guarded, owner, scope, line) {
+            encloser = encloser.max(shared);
+            if reaches {
+                let rule = || (line, scope, owner.clone());
+                found.entry(precedence(owner, scope)).or_insert_with(rule);
+            }
         }
     });
     let file = format!("{}: {}", list.source.name, list.source.path.shown());
@@ -263,7 +271,9 @@ fn rules_in_file(
         line: Some(line),
         ..RuleLine::new(&list.source, &owner, scope)
     };
-    found.into_values().map(rule).collect()
+    let found = found.into_values();
+    let found = found.filter(|(_, _, owner)| owner.label_count() >= encloser);
+    found.map(rule).collect()
 }
 
 /// Sets the roles of the rules that one source's file has, the one of highest precedence first. The roles can be
@@ -284,4 +294,46 @@ fn set_roles(lines: &mut [RuleLine], in_force: &[&MatchingRule]) {
 /// Of several matching rules of one source, the one with the lowest value decides.
 fn precedence(owner: &Name, scope: Scope) -> (Reverse<usize>, u32) {
     (Reverse(owner.label_count()), scope.weight())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::control::inspect::policy_at::PolicyAt;
+    use crate::policy::decide::Decision;
+
+    #[test]
+    fn wildcards_of_a_zone_that_a_closer_name_ends_are_neither_applied_nor_shown() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let zone = "$ORIGIN zone.\n@ SOA . . 1 60 60 600 60\n*.a.example CNAME .\nd.c.b.a.example CNAME .\n";
+        fs::write(folder.path().join("zone"), zone).expect("written");
+        let text = "[[list]]\nname = \"zone\"\npath = \"zone\"\nformat = \"rpz\"\n";
+        let config = Config::parse(text, &folder.path().join("tapis.toml")).expect("valid");
+        let guard_policy = GuardPolicy::read(&config);
+        let policy = PolicyAt::now(&config, &guard_policy, Timestamp::now());
+        for (asked, expected) in [
+            ("x.a.example", Some("*.a.example")),
+            ("b.a.example", None),
+            ("x.b.a.example", None),
+            ("x.c.b.a.example", None),
+            ("d.c.b.a.example", Some("d.c.b.a.example")),
+            ("x.d.c.b.a.example", None),
+        ] {
+            let name = Name::from_text(asked).expect("a name");
+            let (snapshot, matching) = policy.snapshot_for(&name).expect("room");
+            let is_blocked = matches!(snapshot.decide(&name), Decision::Blocked { .. });
+            assert_eq!(is_blocked, expected.is_some(), "{asked}");
+            let expected: Vec<_> = expected.into_iter().collect();
+            let shown = matching.iter();
+            let shown = shown.map(|rule| format!("{}{}", rule.scope.sign(), rule.owner));
+            assert_eq!(shown.collect::<Vec<_>>(), expected, "{asked}");
+            let list = &policy.lists[0].list;
+            let lines = rules_in_file(list, &guard_policy, &name, &mut Vec::new());
+            let lines: Vec<_> = lines.iter().map(|line| &*line.rule).collect();
+            assert_eq!(lines, expected, "{asked}");
+        }
+    }
 }

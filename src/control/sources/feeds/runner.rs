@@ -33,8 +33,6 @@ const REPORT: Duration = Duration::from_millis(500);
 pub(crate) enum Command {
     /// Ask the primaries now. `whole`: transfer the whole zone, whatever its serial.
     Refresh { whole: bool },
-    /// A NOTIFY arrived, with this serial if it has one.
-    Notified(Option<Serial>),
     /// This version is in force, by another way than a delivery: a rollback, or a start.
     InForce(Option<Serial>),
 }
@@ -61,7 +59,7 @@ pub(super) struct Runner {
 /// How asking one primary ended.
 enum Asked {
     /// It has sent or confirmed the newest version.
-    Current(Fetched),
+    Current(Box<Fetched>),
     Failed,
 }
 
@@ -142,10 +140,6 @@ impl Runner {
                     self.held = None;
                 }
                 self.refresh.requested(now);
-            }
-            Command::Notified(theirs) => {
-                let known = self.held_serial().or(self.ours);
-                self.refresh.notified(theirs, known, now);
             }
             Command::InForce(serial) => {
                 self.ours = serial;
@@ -292,7 +286,7 @@ impl Runner {
                 self.held = Some(HeldVersion { serial, why });
             }
         }
-        Asked::Current(fetched.clone())
+        Asked::Current(Box::new(fetched.clone()))
     }
 
     fn held_serial(&self) -> Option<Serial> {

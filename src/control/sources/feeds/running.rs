@@ -1,6 +1,7 @@
 //! The feeds of the configuration: a task for each, the deliveries that wait for their end, and the reports.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,8 +26,16 @@ const COMMANDS: usize = 16;
 pub(crate) struct Feeds {
     running: BTreeMap<String, Running>,
     pub(crate) deliveries: (mpsc::Sender<Delivery>, mpsc::Receiver<Delivery>),
-    /// By the ticket of the load: who waits for its end.
-    waiting: HashMap<u64, oneshot::Sender<Result<(), String>>>,
+    /// By the ticket of the load.
+    waiting: HashMap<u64, Waiting>,
+}
+
+/// A delivery that is being loaded.
+pub(crate) struct Waiting {
+    pub(crate) primary: SocketAddr,
+    pub(crate) serial: Serial,
+    /// Who waits for its end.
+    pub(crate) outcome: oneshot::Sender<Result<(), String>>,
 }
 
 /// The task of one feed. It ends when this is dropped.
@@ -88,16 +97,21 @@ impl Feeds {
         running.is_some_and(|running| running.commands.try_send(command).is_ok())
     }
 
-    /// Remembers who waits for the end of a load.
-    pub(crate) fn wait(&mut self, ticket: u64, outcome: oneshot::Sender<Result<(), String>>) {
-        self.waiting.insert(ticket, outcome);
+    /// Remembers a delivery whose load has started.
+    pub(crate) fn wait(&mut self, ticket: u64, waiting: Waiting) {
+        self.waiting.insert(ticket, waiting);
+    }
+
+    /// The delivery that is loaded with this ticket.
+    pub(crate) fn waiting(&self, ticket: u64) -> Option<&Waiting> {
+        self.waiting.get(&ticket)
     }
 
     /// A load has ended: its rules are in force, or it was refused.
     pub(crate) fn finish(&mut self, ticket: u64, outcome: Result<(), String>) {
         if let Some(waiting) = self.waiting.remove(&ticket) {
             // The feed may have been removed meanwhile.
-            let _ = waiting.send(outcome);
+            let _ = waiting.outcome.send(outcome);
         }
     }
 

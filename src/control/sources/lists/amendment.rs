@@ -62,7 +62,7 @@ pub(super) fn amended(
     let start = Instant::now();
     let list = &*job.config.source.name;
     let apex = job.config.apex().cloned().unwrap_or_default();
-    let broken = || Refusal::BrokenChanges(apex.clone());
+    let broken = || Refusal::BrokenChanges(Box::new(apex.clone()));
     let rules_before = images.find(list).ok_or_else(broken)?.1.rules;
     let networks = networks(images, list);
     let mut touched = Touched::default();

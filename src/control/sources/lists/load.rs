@@ -81,10 +81,10 @@ pub enum Refusal {
     NoTransfer(PathBuf),
     /// The transfer of a feed's zone failed after its compilation had begun.
     #[error("{0}: the transfer of the zone failed")]
-    TransferFailed(Name),
+    TransferFailed(Box<Name>),
     /// The changes of a zone do not fit the rules in force.
     #[error("{0}: the changes do not fit the version in force; the whole zone is transferred")]
-    BrokenChanges(Name),
+    BrokenChanges(Box<Name>),
     /// It has more rules than an image can hold.
     #[error("{path}: {source}", path = .path.shown())]
     TooLarge {

@@ -42,7 +42,7 @@ pub(crate) fn start_changes(
         .map(|loaded| (loaded.tally.clone(), loaded.digest.clone()));
     start(list, guard_policy, ticket, done, move |job| {
         let zone = job.config.apex().cloned().unwrap_or_default();
-        let (tally, digest) = before.ok_or(Refusal::BrokenChanges(zone))?;
+        let (tally, digest) = before.ok_or(Refusal::BrokenChanges(Box::new(zone)))?;
         amended(&job, (&soa, &changes), (tally, &digest), &images)
     })
 }

@@ -26,7 +26,7 @@ pub(super) struct Job {
 
 /// Loads a whole zone, from messages that each follow two bytes with their length.
 pub(super) fn whole(job: &Job, request: &Request, messages: &[u8]) -> Result<LoadedRules, Refusal> {
-    let failed = || Refusal::TransferFailed(request.zone.clone());
+    let failed = || Refusal::TransferFailed(Box::new(request.zone.clone()));
     let protected_names = job.guard_policy.protected_names();
     let mut reading = ZoneReading::new(request, protected_names, (&job.config).into());
     let mut rules = Rules::new(ImageSource {
