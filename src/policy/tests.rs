@@ -645,7 +645,7 @@ fn step() -> impl Strategy<Value = Step> {
             0..2,
         ),
         prop::option::of((prop::sample::select(vec![0, 3_usize]), rules(EFFECTS, 8))),
-        is_set.clone(),
+        is_set,
         is_set,
     )
         .prop_map(|(names, triggers, replaced, is_merged, is_compiled)| Step {

@@ -321,10 +321,13 @@ mod tests {
         Name::from_text(text).expect("a name")
     }
 
+    type Rules = Vec<(String, EffectAction)>;
+    type Problems = Vec<(u32, RecordProblem)>;
+
     /// The rules of these records, and the problems with the numbers of the records that have them.
     fn read(
         records: &[(&str, u16, &[u8])],
-    ) -> (Vec<(String, EffectAction)>, Vec<(u32, RecordProblem)>) {
+    ) -> (Rules, Problems) {
         let mut reader = ZoneReader::new(name(APEX));
         let (mut rules, mut problems) = (Vec::new(), Vec::new());
         let mut emit = |rule: ZoneRule<'_>| {

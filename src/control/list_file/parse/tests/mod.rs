@@ -36,7 +36,7 @@ fn on_name(rule: ParsedRule<'_>) -> (String, Scope, u32) {
 fn rules(bytes: impl AsRef<[u8]>, format: Format) -> (Vec<(String, Scope, u32)>, Tally) {
     let mut rules = Vec::new();
     let tally = read(bytes.as_ref(), of(format), None, |rule| {
-        rules.push(on_name(rule))
+        rules.push(on_name(rule));
     });
     (rules, tally)
 }

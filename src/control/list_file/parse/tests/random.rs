@@ -52,7 +52,7 @@ fn rules_of_whole_lines(bytes: &[u8], notation: Notation) -> (Vec<(String, Scope
     let mut lines = lines_of(Reader::new(notation, None)).parser;
     for (number, line) in numbered(bytes) {
         lines.parse(number, &line, &mut |rule: ParsedRule<'_>| {
-            rules.push(on_name(rule))
+            rules.push(on_name(rule));
         });
     }
     let end = bytes.last();
