@@ -38,6 +38,7 @@ mod model;
 mod resolving;
 mod respond;
 mod rollback;
+mod rpz_peers;
 mod scenarios;
 mod serving;
 mod shipped;

@@ -33,10 +33,10 @@ zone:
 ";
 
 /// A process of another DNS program. It ends with the test.
-struct Program {
+pub(crate) struct Program {
     child: Child,
-    address: SocketAddr,
-    _folder: TempDir,
+    pub(crate) address: SocketAddr,
+    pub(crate) folder: TempDir,
 }
 
 impl Drop for Program {
@@ -50,7 +50,7 @@ impl Drop for Program {
 impl Program {
     /// Starts a program with these files in a separate directory; `PORT` and `DIR` are replaced in
     /// the files, and `DIR` in the command.
-    fn start(command: &[&str], files: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(command: &[&str], files: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let free = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         let address = free.local_addr().expect("bound");
@@ -72,13 +72,20 @@ impl Program {
         let peer = Self {
             child,
             address,
-            _folder: folder,
+            folder,
         };
         let hello = query("hello.example", hickory_proto::rr::RecordType::A);
         until("the program", || {
             exchange(address, &hello, PATIENCE / 50).is_some()
         });
         peer
+    }
+
+    /// Makes it read its files again, if that is what SIGHUP means to it.
+    pub(crate) fn hang_up(&self) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", "HUP", &id]).status();
+        assert!(sent.expect("kill ran").success());
     }
 
     fn nsd() -> Self {
