@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -11,9 +12,10 @@ use super::configuration::{Need, read_config};
 use super::failure::Failure;
 use super::list_summary;
 use crate::config::shown::{Show, counted};
+use crate::control::compile::arrival::Arrivals;
 use crate::control::compile::error::CompileError;
 use crate::control::compile::plan::{Event, ListOutcome, Outcome, Plan, PlanList};
-use crate::control::compile::run::compile;
+use crate::control::compile::run::{compile, compile_arriving};
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release;
 use crate::policy::image::layout::MAGIC;
@@ -60,13 +62,20 @@ fn compile_for_server(out: &mut impl Write) -> Result<(), Failure> {
     let mut line = Vec::new();
     input.read_until(b'\n', &mut line)?;
     let plan: Plan = serde_json::from_slice(&line)?;
+    let arrivals = Arc::new(Arrivals::default());
+    let reported = Arc::clone(&arrivals);
     // The input ends when the server does. The image is not needed then.
     std::thread::Builder::new().spawn(move || {
-        let _ = io::copy(&mut input, &mut io::sink());
+        // A line that can't be read comes from another version; without it, the transfer never goes on.
+        for line in input.lines().map_while(Result::ok) {
+            if let Ok(arrival) = serde_json::from_str(&line) {
+                reported.report(arrival);
+            }
+        }
         std::process::exit(1);
     })?;
     let mut written = Ok(());
-    let outcome = compile(&plan, |event| {
+    let outcome = compile_arriving(&plan, &arrivals, |event| {
         if written.is_ok() {
             written = write_event(out, &event);
         }

@@ -5,6 +5,7 @@ mod compile;
 mod configuration;
 mod diff;
 mod failure;
+mod feed;
 mod image;
 mod journal;
 mod list_summary;
@@ -140,6 +141,10 @@ enum Verb {
     /// the configuration sets how many are kept. Exit code 1 when the generation is not kept or a list could not be
     /// restored, 4 when no server could be asked.
     Rollback(rollback::RollbackArgs),
+    /// Show how the zones of feeds are transferred, or ask their primaries now.
+    ///
+    /// Exit code 4 when no server could be asked.
+    Feed(feed::FeedArgs),
 }
 
 impl Verb {
@@ -151,7 +156,7 @@ impl Verb {
             Self::Journal(args) => args.need(),
             Self::Diff(args) => args.need(),
             Self::Serve(_) => Need::Serve,
-            Self::Status(_) | Self::Reload(_) | Self::Rollback(_) => Need::Socket,
+            Self::Status(_) | Self::Reload(_) | Self::Rollback(_) | Self::Feed(_) => Need::Socket,
             Self::Check(_) | Self::Why(_) => Need::AsServer,
         }
     }
@@ -191,6 +196,7 @@ pub fn main() -> ExitCode {
         Verb::Status(args) => status::run(config, &args, &mut out),
         Verb::Reload(args) => reload::run(config, &args, &mut out),
         Verb::Rollback(args) => rollback::run(config, &args, &mut out),
+        Verb::Feed(args) => feed::run(config, &args, &mut out),
     };
     let result = result.and_then(|()| out.flush().map_err(Failure::from));
     match result {

@@ -5,8 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::policy::rule::{Action, Blocking, Ede};
 
 use super::findings::Findings;
-use super::raw;
-use super::reader::Strings;
+use super::reader::{At, Reader, Strings};
 use super::values::{address, choice, each, number};
 
 /// The maximum number of addresses of a sinkhole. More would not fit into an answer of 512 bytes with the longest
@@ -28,6 +27,26 @@ const EDES: &[(&str, Ede)] = &[
     ("none", Ede::None),
 ];
 
+/// Keys that both `[block]` and `[[list]]` have.
+#[derive(Default)]
+pub(super) struct Block {
+    pub(super) action: Option<At<String>>,
+    pub(super) sinkhole: Option<Strings>,
+    pub(super) ttl_secs: Option<At<i64>>,
+    pub(super) ede: Option<At<String>>,
+}
+
+impl Block {
+    pub(super) fn read(table: &mut Reader<'_, '_>) -> Self {
+        Self {
+            action: table.string("action"),
+            sinkhole: table.strings("sinkhole"),
+            ttl_secs: table.integer("ttl-secs"),
+            ede: table.string("ede"),
+        }
+    }
+}
+
 pub(super) fn default_blocking() -> Blocking {
     Blocking {
         action: Action::Sinkhole,
@@ -42,7 +61,7 @@ pub(super) fn default_blocking() -> Blocking {
 }
 
 /// Validates the keys. Missing ones have the values of `default`.
-pub(super) fn blocking(raw: raw::Block, default: &Blocking, findings: &mut Findings) -> Blocking {
+pub(super) fn blocking(raw: Block, default: &Blocking, findings: &mut Findings) -> Blocking {
     let (sinkhole_v4, sinkhole_v6) = sinkhole(raw.sinkhole, findings)
         .unwrap_or_else(|| (default.sinkhole_v4.clone(), default.sinkhole_v6.clone()));
     Blocking {

@@ -10,6 +10,7 @@ use super::comments::{self, Comments};
 use super::feed::{self, Feed};
 use super::findings::{Findings, quote};
 use super::guard;
+use super::paths;
 use super::raw;
 use super::reader::At;
 use super::types::{Content, Format, List};
@@ -32,8 +33,8 @@ const SCOPES: &[(&str, Scope)] = &[("exact", Scope::Exact), ("subtree", Scope::S
 
 /// A section, and its first line.
 enum Section {
-    List(raw::List),
-    Feed(feed::Raw),
+    List(Box<raw::List>),
+    Feed(Box<feed::Raw>),
 }
 
 /// Where a name is given: the kind of section, and the line.
@@ -47,8 +48,12 @@ pub(super) fn validate(
     block: &Blocking,
     findings: &mut Findings,
 ) -> (Vec<List>, Vec<Feed>) {
-    let lists = lists.into_iter().map(|raw| (raw.line, Section::List(raw)));
-    let feeds = feeds.into_iter().map(|raw| (raw.line, Section::Feed(raw)));
+    let lists = lists
+        .into_iter()
+        .map(|raw| (raw.line, Section::List(Box::new(raw))));
+    let feeds = feeds
+        .into_iter()
+        .map(|raw| (raw.line, Section::Feed(Box::new(raw))));
     let mut sections: Vec<_> = lists.chain(feeds).collect();
     sections.sort_by_key(|(line, _)| *line);
     let (mut lists, mut feeds) = (Vec::new(), Vec::new());
@@ -57,10 +62,10 @@ pub(super) fn validate(
         match section {
             Section::List(raw) => {
                 report_duplicate(&mut names, raw.name.as_ref(), "list", findings);
-                lists.extend(list(raw, block, findings));
+                lists.extend(list(*raw, block, findings));
             }
             Section::Feed(raw) => {
-                let found = feed(raw, block, (&mut names, &mut zones), findings);
+                let found = feed(*raw, block, (&mut names, &mut zones), findings);
                 if let Some((list, feed)) = found {
                     lists.push(list);
                     feeds.push(feed);
@@ -182,7 +187,7 @@ fn feed(
         content: Content::Transferred,
         source: Source {
             name: feed.name.clone(),
-            path: feed::path(&feed.zone),
+            path: paths::of_feed(&feed.zone),
             kind: Kind::Block,
             blocking,
             against: Against::All,

@@ -3,9 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use super::{Content, List};
+use crate::wire::name::Name;
 
 /// The beginning of the path of a feed's rules, which are in no file.
-pub(super) const ZONE: &str = "zone:";
+const ZONE: &str = "zone:";
+
+/// The path of a feed's rules in messages, in images and in the journal. No file has it.
+pub(super) fn of_feed(zone: &Name) -> PathBuf {
+    PathBuf::from(format!("{ZONE}{zone}"))
+}
 
 /// The absolute path of a list's file as images record it: in JSON, so bytes that are not UTF-8 are replaced. The path
 /// of a feed's rules is not changed.

@@ -2,6 +2,7 @@
 
 use toml::de::DeTable;
 
+use super::blocking::Block;
 use super::exception;
 use super::feed;
 use super::findings::Findings;
@@ -114,26 +115,6 @@ impl Local {
         Self {
             forward: table.strings("forward"),
             use_application_dns: table.string("use-application-dns"),
-        }
-    }
-}
-
-/// Keys that both `[block]` and `[[list]]` have.
-#[derive(Default)]
-pub(super) struct Block {
-    pub(super) action: Option<At<String>>,
-    pub(super) sinkhole: Option<Strings>,
-    pub(super) ttl_secs: Option<At<i64>>,
-    pub(super) ede: Option<At<String>>,
-}
-
-impl Block {
-    fn read(table: &mut Reader<'_, '_>) -> Self {
-        Self {
-            action: table.string("action"),
-            sinkhole: table.strings("sinkhole"),
-            ttl_secs: table.integer("ttl-secs"),
-            ede: table.string("ede"),
         }
     }
 }

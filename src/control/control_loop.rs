@@ -26,6 +26,7 @@ use super::compile::job::Compiled;
 use super::event::Event;
 use super::file_tasks::Lateness;
 use super::journal::entry::Cause;
+use super::sources::feeds::runner::Command;
 use super::sources::lists::state::ListState;
 use super::sources::orders::reading::RegistryRead;
 use super::sources::watch::{Followed, OPEN_QUIET, Touched};
@@ -67,6 +68,7 @@ impl Control {
         stop: CancellationToken,
     ) {
         self.publication.plane = Following::new(plane);
+        self.follow_feeds();
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut outside = Outside {
@@ -119,6 +121,7 @@ impl Control {
         tokio::select! {
             touched = self.files.touches.next() => Event::Touched(touched),
             update = self.lists.kinds.next() => Event::Source(update),
+            Some(delivery) = self.feeds.deliveries.1.recv() => Event::Delivered(Box::new(delivery)),
             Some(done) = self.lists.done.1.recv() => Event::Loaded(Box::new(done)),
             Some(joined) = self.delta.joined.1.recv() => Event::Joined(Box::new(joined)),
             Some(compiled) = self.compiler.compiled.1.recv() => Event::Compiled(Box::new(compiled)),
@@ -189,6 +192,7 @@ impl Control {
             Event::Date => self.check_clock(),
             Event::Sweep => self.sweep(),
             Event::Source(update) => self.update_source(update),
+            Event::Delivered(delivery) => self.take_delivery(*delivery),
             Event::Loaded(done) => {
                 let result = self.lists.finish_load(*done);
                 self.finish_load(result);
@@ -236,6 +240,7 @@ impl Control {
         let publishes = self.publication.is_due();
         if publishes {
             self.publish();
+            self.follow_feeds();
         }
         self.publication.plane.follow();
         self.persist_images();
@@ -252,6 +257,12 @@ impl Control {
                 let _ = reply.send(status::status(self, self.publication.plane.gauges()));
             }
             Request::KnownOrders(reply) => _ = reply.send(status::known_orders(self)),
+            Request::Feed(request, reply) => {
+                let command = Command::Refresh {
+                    whole: request.whole,
+                };
+                _ = reply.send(self.feeds.command(&request.feed, command));
+            }
             Request::Reload(request, user, reply) => {
                 let cause = request.cause(user);
                 let queued = QueuedRequest::Reload(request, cause, Some(reply));
@@ -374,6 +385,9 @@ impl Control {
             .lists
             .start_loads(&self.guard_policy, &mut self.requests.tickets);
         self.compiler.want(loads.large);
+        for feed in loads.transfers {
+            self.feeds.command(&feed, Command::Refresh { whole: true });
+        }
         self.requests.dismiss_all(loads.unneeded);
     }
 

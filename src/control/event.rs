@@ -7,6 +7,7 @@ use super::admin::preparing::Prepared;
 use super::admin::requests::Request;
 use super::compile::job::Compiled;
 use super::publish::delta::Joining;
+use super::sources::feeds::delivery::Delivery;
 use super::sources::files::Files;
 use super::sources::kinds::Update;
 use super::sources::lists::reading::FinishedLoad;
@@ -30,6 +31,8 @@ pub(crate) enum Event {
     Sweep,
     /// A source of a registered kind changed, such as a download.
     Source(Update),
+    /// A feed has a new version of its zone.
+    Delivered(Box<Delivery>),
     /// A small list was read.
     Loaded(Box<FinishedLoad>),
     /// Small lists were joined into a delta.

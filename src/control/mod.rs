@@ -34,6 +34,7 @@ use self::persist::persistence::Persistence;
 use self::publish::delta::DeltaJoin;
 use self::publish::publishing::Publication;
 use self::publish::record::Record;
+use self::sources::feeds::running::Feeds;
 use self::sources::files::WatchedFiles;
 use self::sources::kinds::SourceKind;
 use self::sources::lists::ListSources;
@@ -48,6 +49,7 @@ pub struct Control {
     /// The policy that lists are checked against.
     pub(crate) guard_policy: Arc<GuardPolicy>,
     pub(crate) lists: ListSources,
+    pub(crate) feeds: Feeds,
     pub(crate) scheduler: Scheduler,
     pub(crate) files: WatchedFiles,
     pub(crate) requests: Requests,
@@ -72,6 +74,7 @@ impl Control {
         let hits = Hits::read(config.state.dir.as_deref());
         let mut control = Self {
             lists: ListSources::new(&config),
+            feeds: Feeds::new(),
             configuration: Configuration::new(config),
             guard_policy,
             scheduler,

@@ -59,8 +59,10 @@ impl Builder {
         if number >= SOURCES {
             return Err(TooLarge::Sources);
         }
-        if source.amends || source.amendable {
-            self.clauses.set_amendable(number as u16);
+        match (source.amends, source.amendable) {
+            (true, _) => self.clauses.set_amended(number as u16),
+            (false, true) => self.clauses.set_amendable(number as u16),
+            (false, false) => {}
         }
         self.sources.push(source);
         Ok(number as u16)
@@ -123,6 +125,16 @@ impl Builder {
     /// If there is no room; rules added before are kept.
     pub fn amend(&mut self, path: &[u8], source: u16) -> Result<(), TooLarge> {
         self.insert_path(path, source, Scope::Exact, &Effect::void())
+    }
+
+    /// Declares that none of the rules is left that a source has in the base on names below this one. Otherwise lookups
+    /// count this name as one of the zone, and wildcards on names above do not match it. The names below still need their
+    /// marks. See [`amend`](Self::amend) for the source and the name.
+    ///
+    /// # Errors
+    /// If there is no room; rules added before are kept.
+    pub fn amend_below(&mut self, path: &[u8], source: u16) -> Result<(), TooLarge> {
+        self.insert_path(path, source, Scope::Below, &Effect::void())
     }
 
     /// Adds a rule on a network.

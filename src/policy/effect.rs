@@ -180,14 +180,14 @@ impl Effect {
     /// Checks that the effect makes sense for a rule with this trigger.
     ///
     /// # Errors
-    /// [`EffectError::CnameToItself`], or [`EffectError::Void`] if the scope of a mark is not exact.
+    /// [`EffectError::CnameToItself`], or [`EffectError::Void`] for a mark with the scope subtree.
     pub fn check_trigger(
         &self,
         owner: impl FnOnce() -> Name,
         scope: Scope,
     ) -> Result<(), EffectError> {
         let target = match &self.action {
-            EffectAction::Void if scope != Scope::Exact => return Err(EffectError::Void),
+            EffectAction::Void if scope == Scope::Subtree => return Err(EffectError::Void),
             EffectAction::Cname {
                 target,
                 prepend: false,

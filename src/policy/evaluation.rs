@@ -1,10 +1,12 @@
 //! Evaluates the rules of a name one by one. Lookups do so only if the image of orders has an exception that may
-//! suppress some of them, if the delta voids some of the base, if some rules are logged only, or if there are patterns.
+//! suppress some of them, if the delta voids some of the base, if wildcards of policy zones may not match, if some rules
+//! are logged only, or if there are patterns.
 
 use std::collections::HashSet;
 
 use smallvec::SmallVec;
 
+use super::enclosers::ZoneNames;
 use super::image::Image;
 use super::image::triggers::PatternGroup;
 use super::image::walk::Position;
@@ -90,7 +92,7 @@ impl RankedPatterns {
 }
 
 impl<'r> Evaluation<'r> {
-    /// Evaluates the name's rules, without those that an exception suppresses or the delta voids. `found.other` does not
+    /// Evaluates the name's rules, without those that an exception suppresses, the delta voids, or a closer encloser hides. `found.other` does not
     /// show which of the rules below are suppressed or void. The effect of this imprecision can only be NODATA instead of NXDOMAIN, or that the
     /// names below do not count as all blocked. Sources that are `ignored` for the queried name are ignored for `name`,
     /// too.
@@ -128,6 +130,7 @@ impl<'r> Evaluation<'r> {
         });
         // A suppressed rule still applies to queries for the names below.
         found.other = if is_some_suppressed { 0 } else { other };
+        found.encloser = 0;
         found.logged = if logged < found.best { logged } else { NONE };
     }
 
@@ -168,24 +171,35 @@ impl<'r> Evaluation<'r> {
         is_some_suppressed
     }
 
-    /// Calls `each` with every rule on the name and on its ancestors, but not with those in the base that the delta voids: the
-    /// position of its name, the number of labels of its name, its clause, and its scope.
+    /// Calls `each` with every rule on the name and on its ancestors: the position of its name, the number of labels of its
+    /// name, its clause, and its scope. Leaves out rules in the base that the delta voids, and wildcards of policy zones that
+    /// do not match because the zone has a closer encloser.
     fn each_valid(&self, name: &Name, mut each: impl FnMut(Position, usize, RankedClause, Scope)) {
         let [base, delta, orders] = self.images;
         // The source and the number of labels of each mark.
         let mut voided = SmallVec::<[(u32, usize); 4]>::new();
+        let zones = ZoneNames { base, delta };
+        let mut each_visible = |position, labels, clause: RankedClause, scope| {
+            let is_wildcard = position == Position::Above && scope != Scope::Exact;
+            let is_hidden =
+                clause.is_zone && is_wildcard && zones.hides(clause.source, name, labels);
+            if !is_hidden {
+                each(position, labels, clause, scope);
+            }
+        };
         AncestorRules::new(delta, name).each(|position, labels, clause, scope| {
-            match clause.is_void {
-                true => voided.push((clause.source, labels)),
-                false => each(position, labels, clause, scope),
+            match (clause.is_void, scope) {
+                (true, Scope::Exact) => voided.push((clause.source, labels)),
+                (true, _) => {}
+                (false, _) => each_visible(position, labels, clause, scope),
             }
         });
         AncestorRules::new(base, name).each(|position, labels, clause, scope| {
             if !voided.contains(&(clause.source, labels)) {
-                each(position, labels, clause, scope);
+                each_visible(position, labels, clause, scope);
             }
         });
-        AncestorRules::new(orders, name).each(each);
+        AncestorRules::new(orders, name).each(each_visible);
     }
 
     /// All rules on names that match a name, best first.

@@ -7,6 +7,7 @@ pub mod clients;
 pub mod current;
 pub mod decide;
 pub mod effect;
+mod enclosers;
 mod evaluation;
 pub mod explain;
 pub mod image;
@@ -28,3 +29,4 @@ pub mod snapshot;
 #[cfg(test)]
 mod tests;
 pub mod view;
+mod zone_flags;

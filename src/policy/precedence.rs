@@ -163,7 +163,7 @@ pub(super) struct Precedence {
     ranks: Vec<[Rank; Tier::COUNT]>,
     /// By list.
     overrides: Vec<Override>,
-    /// By rank, from the first list on: whether some rules allow names.
+    /// By rank, from the first list on: whether some rules may allow names, or may leave some names below others free.
     allows: Vec<bool>,
 }
 
@@ -277,7 +277,9 @@ impl Precedence {
             let action = precedence.overrides[list].action;
             let blocking = verdict.blocking(source);
             let own = blocking.effect_answer.as_ref().filter(|_| action.is_none());
-            let may_allow = !blocks || own.is_some_and(EffectAnswer::may_allow);
+            // Between two names of a policy zone there may be one that no rule matches.
+            let is_zone = source.zone.is_some();
+            let may_allow = !blocks || is_zone || own.is_some_and(EffectAnswer::may_allow);
             if rank != NO_RANK && may_allow {
                 precedence.allows[rank as usize - first * Tier::COUNT] = true;
             }
@@ -301,11 +303,15 @@ impl Precedence {
         verdicts: &Verdicts,
     ) -> TierRank {
         let action = self.action(source, verdicts).unwrap_or(of.blocking.action);
-        TierRank::new(
+        // A name of a policy zone ends what a wildcard above it covers. So the names of a zone always count as ones that may
+        // have another answer.
+        let is_zone = of.zone.is_some();
+        let rank = TierRank::new(
             self.rank(source, tier, verdicts),
-            of.blocks() && action == Action::Nxdomain,
+            of.blocks() && action == Action::Nxdomain && !is_zone,
             self.is_logged_only(source, verdicts),
-        )
+        );
+        if is_zone { rank.of_zone() } else { rank }
     }
 
     /// The rank of the rules with a verdict; [`NO_RANK`] if their source does not count. Also whether they are logged only.

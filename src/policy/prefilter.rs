@@ -55,6 +55,14 @@ impl Prefilter {
         prefilter
     }
 
+    /// A prefilter that every name passes.
+    pub(super) fn of_all_names() -> Self {
+        Self {
+            bits: Vec::new(),
+            passes: Passes::All,
+        }
+    }
+
     /// Whether no name can match.
     pub(super) fn passes_none(&self) -> bool {
         self.passes == Passes::None

@@ -45,6 +45,9 @@ pub struct LookupResult {
     /// The weight of the best matching rule that is logged only, if it precedes `best`. [`LOOK`] during a lookup that may
     /// find one.
     pub(super) logged: u64,
+    /// During a lookup, the number of labels of the closest encloser known in any policy zone. Wildcards of this zone on names
+    /// with fewer labels do not match.
+    pub(super) encloser: u8,
 }
 
 /// A rule that is logged only is to be looked for.
@@ -97,6 +100,7 @@ impl Default for LookupResult {
             other: NO_RANK,
             excepted: NONE,
             logged: NONE,
+            encloser: 0,
         }
     }
 }
@@ -116,6 +120,14 @@ impl LookupResult {
     /// The rule that would have decided if its list were not logged only.
     pub fn logged(&self) -> Option<Hit> {
         hit(self.logged)
+    }
+
+    /// Whether a rule that was found may not match, because a name of its policy zone is closer to the looked-up name. The
+    /// rules are then evaluated one by one.
+    #[inline]
+    pub(super) fn may_be_hidden(&self) -> bool {
+        let is_shallow = |weight| weight != NONE && labels(weight) < u64::from(self.encloser);
+        is_shallow(self.best) || is_shallow(self.cover)
     }
 
     /// The same result, if this rule also covers all names below. The rule precedes rules on names that have the same
@@ -181,6 +193,12 @@ pub(super) fn pattern_weight(rank: Rank, verdict: u32) -> u64 {
         | u64::from(verdict)
 }
 
+/// The number of labels of the name of the rule with this weight.
+#[inline]
+fn labels(weight: u64) -> u64 {
+    DEPTH_MASK - (weight >> DEPTH_SHIFT & DEPTH_MASK)
+}
+
 /// The rank of a weight; [`NO_RANK`] for [`NONE`].
 #[inline]
 pub(super) fn rank_of(weight: u64) -> Rank {
@@ -193,7 +211,7 @@ pub(super) fn hit(weight: u64) -> Option<Hit> {
         rank: (weight >> RANK_SHIFT) as u32,
         verdict: weight as u32,
         trigger: {
-            let labels = (DEPTH_MASK - (weight >> DEPTH_SHIFT & DEPTH_MASK)) as u8;
+            let labels = labels(weight) as u8;
             let name = |scope| Trigger::Name { scope, labels };
             match weight >> SCOPE_SHIFT & 3 {
                 0 => name(Scope::Exact),

@@ -7,6 +7,7 @@ use super::image::walk::Position;
 use super::ranking::{LOOK, LookupResult, NO_RANK, NONE, Rank, deepen, weight};
 use super::rule::Scope;
 use super::view::ViewId;
+use super::zone_flags::{HIDES, HIDES_BELOW, IN_ZONE, ZonesAt};
 
 /// The verdict of the rules of a clause, the same in all views.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,12 +28,18 @@ pub(super) struct TierRank(u32);
 impl TierRank {
     const NXDOMAIN: u32 = 1 << 31;
     const LOGS: u32 = 1 << 30;
+    const ZONE: u32 = 1 << 29;
     const NONE: Self = Self(NO_RANK);
 
     /// `nxdomain` is whether rules with the default effect answer NXDOMAIN, `logs` whether all rules are logged only.
     pub(super) fn new(rank: Rank, nxdomain: bool, logs: bool) -> Self {
         let flag = |bit, is_set| if is_set { bit } else { 0 };
         Self(rank | flag(Self::NXDOMAIN, nxdomain) | flag(Self::LOGS, logs))
+    }
+
+    /// The same, of a policy zone.
+    pub(super) fn of_zone(self) -> Self {
+        Self(self.0 | Self::ZONE)
     }
 
     fn rank(self) -> Rank {
@@ -46,9 +53,13 @@ impl TierRank {
     fn logs(self) -> bool {
         self.0 & Self::LOGS != 0
     }
+
+    fn is_zone(self) -> bool {
+        self.0 & Self::ZONE != 0
+    }
 }
 
-const _: () = assert!(NO_RANK & (TierRank::NXDOMAIN | TierRank::LOGS) == 0);
+const _: () = assert!(NO_RANK & (TierRank::NXDOMAIN | TierRank::LOGS | TierRank::ZONE) == 0);
 
 /// The clauses of an image, and their ranks in all views.
 #[derive(Debug)]
@@ -60,6 +71,8 @@ pub(super) struct ClauseRanks {
     sources: Vec<[u32; 2]>,
     /// The ranks of the groups, one view after the other.
     views: Vec<TierRank>,
+    /// Whether some of the sources are policy zones.
+    has_zones: bool,
     /// All values of the image with their ranks in the default view, to which most clients belong. In another view,
     /// a lookup computes the ranks of each value that it passes. So such a view needs memory only for the ranks of the
     /// groups, and thousands of views stay in the processor's cache.
@@ -123,6 +136,7 @@ impl ClauseRanks {
             groups,
             sources,
             views: Vec::new(),
+            has_zones: false,
             values: Box::default(),
         }
     }
@@ -134,7 +148,9 @@ impl ClauseRanks {
             .groups
             .iter()
             .map(|(source, tier)| rank(*source, *tier));
+        let start = self.views.len();
         self.views.extend(ranks);
+        self.has_zones |= self.views[start..].iter().any(|rank| rank.is_zone());
         if is_default {
             let ranks = self.in_view(ViewId::DEFAULT);
             let ranked = |number| RankedValue::new(&ranks, image.value(number), Position::At);
@@ -198,6 +214,7 @@ impl Ranks<'_> {
             nxdomain: clause.is_default && rank.nxdomain(),
             overrides: clause.verdict.overrides,
             logs: rank.logs(),
+            is_zone: rank.is_zone(),
             is_void: clause.is_void,
         }
     }
@@ -229,6 +246,16 @@ impl Ranks<'_> {
         RankedValue::new(self, value, position)
     }
 
+    /// The policy zone that has rules below a name: the index of the source in the snapshot, and whether it is logged only.
+    /// `None` if the source is no policy zone, or does not count.
+    pub(super) fn zone_below(&self, below: SourceBelow) -> Option<(u32, bool)> {
+        let [default, effect] = self.of.sources.get(usize::from(below.source))?;
+        let group = if below.has_default { default } else { effect };
+        let rank = self.group(*group);
+        let (source, _) = self.of.groups.get(*group as usize)?;
+        (rank.rank() != NO_RANK && rank.is_zone()).then(|| (*source, rank.logs()))
+    }
+
     /// The best rank of the rules that a source has below a name, for [`LookupResult::other`]. Rules that answer
     /// NXDOMAIN by the action of the source, and rules that are logged only, do not count.
     pub(super) fn other(&self, below: SourceBelow) -> Rank {
@@ -258,8 +285,8 @@ pub(super) struct RankedValue {
     /// [`LookupResult::other`] if the looked-up name is the value's name.
     other: Rank,
     /// [`LookupResult::other`] if the looked-up name is above the value's name and has no other rule below;
-    /// also the bits [`OVERRIDES`] and [`LOGS`]. All are stored in one number. So a ranked value has 24 bytes instead of
-    /// 32, and more values fit into the processor's cache.
+    /// also the bits [`OVERRIDES`] and [`LOGS`], and those of [`ZonesAt::flags`]. All are stored in one number. So a ranked
+    /// value has 24 bytes instead of 32, and more values fit into the processor's cache.
     other_below: u32,
 }
 
@@ -268,11 +295,11 @@ pub(super) struct RankedValue {
 pub(super) const OVERRIDES: u32 = 1 << 31;
 /// The value has a rule that is logged only.
 pub(super) const LOGS: u32 = 1 << 30;
-const FLAGS: u32 = OVERRIDES | LOGS;
+const FLAGS: u32 = OVERRIDES | LOGS | IN_ZONE | HIDES;
 const _: () = assert!(size_of::<RankedValue>() == 24 && NO_RANK & FLAGS == 0);
 
 impl RankedValue {
-    /// Ranks the rules of a value. If its name is above the looked-up one, the rules below do not matter.
+    /// Ranks the rules of a value. If its name is above the looked-up one, the rules below matter only in policy zones.
     #[inline]
     pub(super) fn new(ranks: &Ranks<'_>, value: Value<'_>, position: Position) -> Self {
         let mut flags = 0;
@@ -287,6 +314,15 @@ impl RankedValue {
             ranked.other = others.fold(NO_RANK, Rank::min);
         }
         ranked.other_below = ranked.other;
+        let mut zones = ZonesAt::default();
+        if ranks.of.has_zones {
+            let below = value.sources_below();
+            let below = below.filter_map(|below| ranks.zone_below(below));
+            // Rules that are logged only are always evaluated one by one.
+            for (zone, _) in below.filter(|(_, logs)| !logs) {
+                zones.add_below(zone);
+            }
+        }
         for rule in value.rules() {
             let clause = ranks.clause(rule.clause);
             if clause.rank == NO_RANK {
@@ -305,6 +341,9 @@ impl RankedValue {
                 flags |= LOGS;
                 continue;
             }
+            if clause.is_zone {
+                zones.add_rule(clause.source, rule.scope);
+            }
             let weight = weight(clause.rank, 0, rule.scope, clause.verdict);
             if rule.scope != Scope::Below {
                 ranked.at = ranked.at.min(weight);
@@ -313,13 +352,13 @@ impl RankedValue {
                 ranked.above = ranked.above.min(weight);
             }
         }
-        ranked.other_below |= flags;
+        ranked.other_below |= flags | zones.flags();
         ranked
     }
 
     /// Merges the rules of the value into the result for a name. The value's name has `labels` labels, and `position`
-    /// is its position relative to the looked-up name. Returns the flags of the value, [`OVERRIDES`] and [`LOGS`]; none
-    /// of them if the value's name is below.
+    /// is its position relative to the looked-up name. Returns flags: [`OVERRIDES`] and [`LOGS`] of a value whose name is not
+    /// below, and some of [`HIDES`] if wildcards above may not match the looked-up name.
     #[inline(always)]
     pub(super) fn merge_into(
         self,
@@ -331,18 +370,25 @@ impl RankedValue {
         if flags & LOGS != 0 && position != Position::Below {
             found.logged = LOOK;
         }
-        let weight = match position {
-            Position::Above => self.above,
+        let (weight, hiding) = match position {
+            Position::Above => (self.above, HIDES_BELOW),
             Position::At => {
                 found.other = found.other.min(self.other);
-                self.at
+                (self.at, HIDES)
             }
             Position::Below => {
                 found.other = found.other.min(self.other_below & !FLAGS);
                 // No rule of the value matches the name.
-                return 0;
+                if flags & IN_ZONE == 0 {
+                    return 0;
+                }
+                found.encloser = labels as u8;
+                return HIDES;
             }
         };
+        if flags & hiding != 0 {
+            found.encloser = found.encloser.max(labels as u8);
+        }
         found.best = found.best.min(deepen(weight, labels));
         found.cover = found.cover.min(deepen(self.above, labels));
         flags
@@ -363,6 +409,8 @@ pub(super) struct RankedClause {
     pub(super) overrides: bool,
     /// Whether it is logged only.
     pub(super) logs: bool,
+    /// Whether its source is a policy zone.
+    pub(super) is_zone: bool,
     /// Whether it is the mark that voids the rules of its source on a name in the base.
     pub(super) is_void: bool,
 }

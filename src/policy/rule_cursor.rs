@@ -199,7 +199,8 @@ fn rules_in<'i>(
 
 /// Whether a delta has a mark that voids the rules of a source on exactly this name.
 fn is_voided(delta: &Image, source: u16, name: &Name) -> bool {
-    all_on(delta, source, name).any(|(_, effect)| effect.is_void())
+    let mut all = all_on(delta, source, name);
+    all.any(|(scope, effect)| scope == Scope::Exact && effect.is_void())
 }
 
 /// The rules and marks of a source on exactly this name in one image.

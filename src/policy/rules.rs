@@ -12,6 +12,7 @@ use super::prefilter::Prefilter;
 use super::ranking::{LOOK, LookupResult};
 use super::ranks::{ClauseRanks, ClauseVerdict, LOGS, OVERRIDES, RankedValue, Ranks, TierRank};
 use super::view::ViewId;
+use super::zone_flags::HIDES;
 use crate::wire::name::Name;
 
 /// The rules of a snapshot, in all views.
@@ -73,25 +74,37 @@ impl Rules {
             // Removed lists have no rank.
             gone: _,
         } = images;
-        let overlay = |image: Arc<Image>| Overlay {
-            prefilter: Prefilter::new(&image),
+        let overlay = |image: Arc<Image>, prefilter| Overlay {
+            prefilter,
             ranked: RankedImage::new(image, &verdict),
         };
         let in_delta = delta.iter().flat_map(|delta| &delta.provenance().sources);
         let (amended, replaced) = in_delta.partition::<Vec<_>, _>(|source| source.amends);
         let source = |name: &str| Some(verdict(name, &Effect::default())?.source);
         let amended = amended.iter().filter_map(|amended| source(&amended.name));
-        let amended = amended.collect();
+        let amended: HashSet<_> = amended.collect();
         let replaced: HashSet<_> = replaced.iter().map(|source| source.name.clone()).collect();
         let kept = |name: &str, effect: &Effect| match replaced.contains(name) {
             true => None,
             false => verdict(name, effect),
         };
+        // A wildcard on the root does not match names below a top-level label that an amendment adds.
+        let has_root = base.as_ref().is_some_and(|base| base.has_rules_on_root());
+        let is_root_amended = has_root && !amended.is_empty();
         let base = base.map(|base| RankedImage::new(base, kept));
         let mut rules = Self {
             base,
-            delta: delta.map(overlay),
-            orders: orders.map(overlay),
+            delta: delta.map(|delta| {
+                let prefilter = match is_root_amended {
+                    true => Prefilter::of_all_names(),
+                    false => Prefilter::new(&delta),
+                };
+                overlay(delta, prefilter)
+            }),
+            orders: orders.map(|orders| {
+                let prefilter = Prefilter::new(&orders);
+                overlay(orders, prefilter)
+            }),
             views: Vec::new(),
             suppressed,
             amended,
@@ -202,13 +215,20 @@ impl Rules {
                 flags |= self.lookup_overlay(overlay, names, view, found);
             }
         }
-        if flags & LOGS == 0 && !self.has_patterns {
+        if flags & (LOGS | HIDES) == 0 && !self.has_patterns {
             return;
         }
         for (which, (name, found)) in names.iter().zip(found).enumerate() {
+            let may_be_hidden = found.may_be_hidden();
+            if !may_be_hidden && found.logged != LOOK && !self.has_patterns {
+                continue;
+            }
             let Some(rules) = self.in_view(view(which)) else {
                 return;
             };
+            if may_be_hidden {
+                rules.apply_exceptions(name, None, found);
+            }
             if found.logged == LOOK {
                 rules.find_logged(name, found);
             }
@@ -233,7 +253,7 @@ impl Rules {
     }
 
     /// Merges the rules of the delta or of the orders image into the results. The prefilter rejects most names. Returns
-    /// the flags [`OVERRIDES`] and [`LOGS`] of the values on the name and on its ancestors.
+    /// the flags of [`RankedValue::merge_into`].
     #[inline]
     fn lookup_overlay(
         &self,
@@ -295,7 +315,7 @@ impl Rules {
 
 /// Walks through an image to each name, and merges the rules for `names[i]` into `found[place(i)]`. The arguments of
 /// `ranked` are `i`, a position and the number of a value; it returns this value, ranked in the view that applies to
-/// `names[i]`. Returns the flags [`OVERRIDES`] and [`LOGS`] of the values on the names and on their ancestors.
+/// `names[i]`. Returns the flags of [`RankedValue::merge_into`].
 #[inline(always)]
 fn merge(
     image: &Image,

@@ -289,6 +289,10 @@ fn synthesize<'a, 'p>(
         {
             decision.later_rules()
         }
+        // Policy zones are about recursive queries only (section 2 of the draft); others are refused below.
+        Decision::Blocked { by, .. } if by.source.zone.is_some() && !query.recursion_desired() => {
+            decision.later_rules()
+        }
         Decision::Blocked { by, nxdomain, .. } => {
             if matches!(by.blocking.effect_answer, Some(EffectAnswer::Cname { .. })) {
                 return Synthesis::Alias(context(LaterRules::FINAL), by);

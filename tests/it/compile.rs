@@ -192,7 +192,9 @@ async fn a_separate_process_makes_the_image_and_reports_progress() {
     let folder = folder(&config(), &CONFIG_LISTS);
     let mut plan = plan(&folder);
     let mut events = Vec::new();
-    let outcome = compiler().compile(&plan, |event| events.push(event)).await;
+    let outcome = compiler()
+        .compile(&plan, Vec::new(), |event| events.push(event))
+        .await;
     let outcome = outcome.expect("compiled");
     assert_eq!((outcome.given, outcome.rules, outcome.pruned), (6, 5, 1));
     assert!(outcome.peak > 0);
@@ -210,7 +212,10 @@ async fn a_separate_process_makes_the_image_and_reports_progress() {
     fs::remove_file(folder.path().join("ads")).expect("there");
     plan.base = Some(plan.out.clone());
     plan.lists[0].read = false;
-    let outcome = compiler().compile(&plan, |_| {}).await.expect("compiled");
+    let outcome = compiler()
+        .compile(&plan, Vec::new(), |_| {})
+        .await
+        .expect("compiled");
     assert_eq!((outcome.lists[0].rules, outcome.lists[1].rules), (4, 1));
     assert_eq!(
         open(&plan.out).provenance().sources[0],
@@ -224,7 +229,7 @@ async fn the_last_message_of_the_compiler_process_is_the_reason() {
     let mut plan = plan(&folder);
     plan.out = folder.path().join("missing").join("image");
     let reason = compiler()
-        .compile(&plan, |_| {})
+        .compile(&plan, Vec::new(), |_| {})
         .await
         .expect_err("no folder");
     assert!(
@@ -233,7 +238,7 @@ async fn the_last_message_of_the_compiler_process_is_the_reason() {
     );
     plan.base = Some(folder.path().join("ads"));
     let reason = compiler()
-        .compile(&plan, |_| {})
+        .compile(&plan, Vec::new(), |_| {})
         .await
         .expect_err("no image");
     assert!(reason.to_string().contains("not an image"), "{reason}");

@@ -56,9 +56,11 @@ fn problems(folder: &Path, left_out: &[LeftOut]) -> Vec<String> {
         let file = path.file_name().expect("a name").to_string_lossy();
         let left_out = left_out.iter().filter(|step| step.file == file);
         let text = fs::read_to_string(&path).expect("a scenario");
-        match run(&file, &text) {
-            Ok(failures) => problems.extend(unexpected(failures, left_out)),
-            Err(why) => problems.push(why),
+        // A scenario in which the server ends, or never does what is awaited, does not hide those after it.
+        match std::panic::catch_unwind(|| run(&file, &text)) {
+            Ok(Ok(failures)) => problems.extend(unexpected(failures, left_out)),
+            Ok(Err(why)) => problems.push(why),
+            Err(_) => problems.push(format!("{file}: it was aborted, as reported above")),
         }
     }
     problems

@@ -3,6 +3,7 @@
 mod encrypted;
 mod faults;
 mod harness;
+mod peers;
 mod signed;
 mod speed;
 
@@ -62,8 +63,8 @@ fn changes_arrive_record_by_record() {
         if asked.rtype == rtype::SOA {
             return send(zone.answer(asked));
         }
-        let [a, b, c] = ["a", "b", "c"].map(|name| cname(&format!("{name}.feed.test"), "."));
-        let changes: [(u32, &[_], u32, &[_]); 2] = [(7, &[a], 8, &[b.clone()]), (8, &[b], 9, &[c])];
+        let [a, b, c] = ["a", "b", "c"].map(|name| [cname(&format!("{name}.feed.test"), ".")]);
+        let changes: [(u32, &[_], u32, &[_]); 2] = [(7, &a, 8, &b), (8, &b, 9, &c)];
         send(zone.messages(asked, &zone.changes(&changes)))
     });
     let (fetched, sink) = fetched(&primary, Some(7));

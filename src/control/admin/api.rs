@@ -25,7 +25,7 @@ use super::requests::Request;
 use crate::control::admin::socket;
 use crate::control::admin::socket::Access;
 use crate::control::admin::status::{
-    KnownOrders, OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status,
+    FeedRequest, KnownOrders, OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status,
 };
 use crate::control::admin::verdict::{Explain, ExplainRequest};
 use crate::control::rollback::stored::stored_lists;
@@ -59,6 +59,7 @@ pub async fn serve(
         .route("/reload", post(reload))
         .route("/orders", get(known_orders).post(orders))
         .route("/rollback", post(rollback))
+        .route("/feed", post(feed))
         .route("/generations", get(generations))
         .layer(from_fn(read_whole))
         .with_state(requests);
@@ -183,6 +184,14 @@ async fn orders(
 ) -> Response {
     let (reply, answer) = oneshot::channel::<ReloadReport>();
     deliver(&requests, Request::Orders(request, user, reply), answer).await
+}
+
+async fn feed(
+    State(requests): State<mpsc::Sender<Request>>,
+    Json(request): Json<FeedRequest>,
+) -> Response {
+    let (reply, answer) = oneshot::channel::<bool>();
+    deliver(&requests, Request::Feed(request, reply), answer).await
 }
 
 async fn rollback(

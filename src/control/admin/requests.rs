@@ -8,7 +8,8 @@ use tokio::sync::oneshot;
 use super::preparing::{Prepared, QueuedRequest, RequestQueue};
 use crate::config::Config;
 use crate::control::admin::status::{
-    KnownOrders, OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status, UnusedLines,
+    FeedRequest, KnownOrders, OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status,
+    UnusedLines,
 };
 use crate::control::journal::entry::Cause;
 use crate::control::publish::compose;
@@ -26,6 +27,8 @@ pub enum Request {
     Reload(ReloadRequest, u32, oneshot::Sender<ReloadReport>),
     /// Read an order or exceptions file that the user has changed.
     Orders(OrdersRequest, u32, oneshot::Sender<ReloadReport>),
+    /// Ask the primaries of a feed. The answer is whether there is such a feed.
+    Feed(FeedRequest, oneshot::Sender<bool>),
     /// Return to the lists of an earlier generation, or release them.
     Rollback(RollbackRequest, u32, oneshot::Sender<ReloadReport>),
 }

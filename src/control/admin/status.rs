@@ -14,6 +14,7 @@ use crate::control::guard::protected::Protection;
 use crate::control::guard::release::Guard;
 use crate::control::journal::entry::Cause;
 use crate::control::list_file::suppressed::LeftOut;
+use crate::control::sources::feeds::report::FeedReport;
 use crate::policy::rule::{Action, Kind, Scope};
 
 /// The status of a running server.
@@ -48,11 +49,24 @@ pub struct Status {
     pub restart: Vec<String>,
     /// The lists in the order of the configuration.
     pub lists: Vec<ListStatus>,
+    /// How the zones of feeds are transferred, by name.
+    #[serde(default)]
+    pub feeds: Vec<FeedReport>,
     /// Authorities' orders, and the operator's exceptions.
     pub orders: OrdersStatus,
     /// The state of the data plane.
     #[serde(flatten)]
     pub gauges: Gauges,
+}
+
+/// A request to ask the primaries of a feed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FeedRequest {
+    /// The name of the feed.
+    pub feed: String,
+    /// Whether the whole zone is to be transferred, whatever its serial.
+    #[serde(default)]
+    pub whole: bool,
 }
 
 /// An image: compiled rules.

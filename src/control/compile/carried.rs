@@ -18,6 +18,7 @@ use crate::policy::image::triggers::Triggers;
 use crate::policy::image::values::ImageRule;
 use crate::policy::image::{Image, ImageError, TooLarge};
 use crate::policy::images::Images;
+use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
 /// The images that were in force before.
@@ -131,9 +132,11 @@ impl Old {
             for rule in cursor.rules() {
                 let clause = numbers.get(rule.clause as usize).copied().flatten();
                 if let Some(clause) = clause {
-                    let change = match delta.clauses().is_void(rule.clause) {
-                        true => merge::void(clause),
-                        false => merge::change(ImageRule { clause, ..rule }),
+                    let change = match (delta.clauses().is_void(rule.clause), rule.scope) {
+                        (true, Scope::Exact) => merge::void(clause),
+                        // The names below have marks of their own.
+                        (true, _) => continue,
+                        (false, _) => merge::change(ImageRule { clause, ..rule }),
                     };
                     each(&name, change)?;
                 }

@@ -6,12 +6,15 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use futures_util::future::select_all;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::plan::{Event, Outcome, Plan};
 use crate::config::shown::Show;
+use crate::control::sources::feeds::arrival::{Arrival, ArrivalState};
 
 /// Longest line that is read from a compiler. An outcome has ten bad lines of each list.
 const MAX_LINE: u64 = 64 << 20;
@@ -98,7 +101,8 @@ impl Compiler {
         })
     }
 
-    /// Compiles a plan in a new process and passes its reports to `progress`. The process is killed when this future is
+    /// Compiles a plan in a new process and passes its reports to `progress`. `arrivals` are the states of the transfers
+    /// in the plan. The process is killed when this future is
     /// dropped. It also ends when its standard input does, so it does not outlive this process.
     ///
     /// # Errors
@@ -106,6 +110,7 @@ impl Compiler {
     pub async fn compile(
         &self,
         plan: &Plan,
+        arrivals: Vec<watch::Receiver<Arrival>>,
         mut progress: impl FnMut(Event),
     ) -> Result<Outcome, ChildError> {
         let mut child = self.start().map_err(|source| ChildError::Start {
@@ -126,6 +131,7 @@ impl Compiler {
             if let Some(input) = &mut input {
                 // If this fails, the process has ended, and its status says more.
                 let _ = input.write_all(&plan).await;
+                let _ = send_arrivals(input, arrivals).await;
             }
         };
         let reports = async {
@@ -206,6 +212,34 @@ impl Compiler {
     }
 }
 
+/// Sends each report about a transfer, until all transfers have ended.
+async fn send_arrivals(
+    input: &mut ChildStdin,
+    mut arrivals: Vec<watch::Receiver<Arrival>>,
+) -> io::Result<()> {
+    for arrival in &mut arrivals {
+        arrival.mark_changed();
+    }
+    while !arrivals.is_empty() {
+        let changes = arrivals
+            .iter_mut()
+            .map(|arrival| Box::pin(arrival.changed()));
+        let (changed, which, _) = select_all(changes).await;
+        let mut arrival = arrivals[which].borrow_and_update().clone();
+        if changed.is_err() && arrival.state == ArrivalState::Arriving {
+            // The task of the transfer has ended early.
+            arrival.state = ArrivalState::Failed;
+        }
+        let mut line = serde_json::to_vec(&arrival)?;
+        line.push(b'\n');
+        input.write_all(&line).await?;
+        if arrival.state != ArrivalState::Arriving {
+            arrivals.remove(which);
+        }
+    }
+    Ok(())
+}
+
 /// Waits until the process has ended, by polling. `Child::wait` was seen to wake before the process could be reaped. It
 /// then spun on the core that the process needed in order to end.
 async fn ended(child: &mut Child) -> io::Result<ExitStatus> {
@@ -274,7 +308,7 @@ mod tests {
         };
         let guard_policy = GuardPolicy::read(&Config::built_in());
         let plan = Plan::new("image".into(), Vec::new(), &guard_policy);
-        compiler.compile(&plan, |_| {}).await
+        compiler.compile(&plan, Vec::new(), |_| {}).await
     }
 
     async fn reason(script: &'static str) -> String {
@@ -329,7 +363,10 @@ mod tests {
         };
         let plan = serde_json::from_str(r#"{"out":"x","lists":[],"base":null,"delta":null}"#);
         let plan: Plan = plan.expect("a plan");
-        let reason = compiler.compile(&plan, |_| {}).await.expect_err("no image");
+        let reason = compiler
+            .compile(&plan, Vec::new(), |_| {})
+            .await
+            .expect_err("no image");
         assert!(reason.to_string().contains("/nowhere/tapis"), "{reason}");
     }
 }

@@ -12,6 +12,7 @@ use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::Guards;
 use crate::control::persist::image_store::{CompileWorkspace, ImageStore};
 use crate::control::persist::store::{ImageFileError, StoreError, read_image};
+use crate::control::sources::feeds::spool::SpooledTransfer;
 use crate::control::sources::lists::large::Wanted;
 use crate::control::sources::lists::load::Loaded;
 use crate::control::sources::lists::provenance;
@@ -124,7 +125,12 @@ impl Job {
                 last = list;
             }
         };
-        let outcome = compiler.compile(&plan, progress).await;
+        let transfers = self
+            .wanted
+            .iter()
+            .filter_map(|wanted| wanted.transfer.as_ref());
+        let arrivals = transfers.map(|transfer| transfer.arrival.clone()).collect();
+        let outcome = compiler.compile(&plan, arrivals, progress).await;
         if let Some(delta) = delta {
             // If it can't be removed, the next compilation tries again.
             let _ = tokio::task::spawn_blocking(|| std::fs::remove_file(delta)).await;
@@ -162,6 +168,8 @@ impl Job {
             plan.read = wanted.is_some();
             plan.released = wanted.map_or(Guards::NONE, |wanted| wanted.released);
             plan.before = wanted.map_or(Vec::new(), |wanted| wanted.before.clone());
+            let transfer = wanted.and_then(|wanted| wanted.transfer.as_ref());
+            plan.transfer = transfer.map(SpooledTransfer::plan);
             if !plan.read {
                 // The path is only recorded in the image, as JSON.
                 plan.path = paths::recorded(&plan.path);

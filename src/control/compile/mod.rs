@@ -3,6 +3,7 @@
 //! It runs as a separate process, which [`child`] starts. Its memory is freed when it ends, and its failure does not
 //! stop the server.
 
+pub mod arrival;
 mod batch;
 mod carried;
 pub mod child;
@@ -15,6 +16,7 @@ mod rss;
 mod rules;
 pub mod run;
 mod sort;
+mod transferred;
 
 #[cfg(test)]
 mod tests;

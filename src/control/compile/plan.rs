@@ -13,6 +13,7 @@ use crate::control::guard::protected::{Guarded, ProtectedList};
 use crate::control::guard::release::Guards;
 use crate::control::list_file::parse::Notation;
 use crate::control::persist::list_notes::ListNotes;
+use crate::control::sources::feeds::spool::TransferPlan;
 use crate::control::sources::lists::load::Refusal;
 use crate::policy::rule::{Kind, Scope};
 use crate::wire::name::Name;
@@ -56,6 +57,9 @@ pub struct PlanList {
     /// The name of its policy zone, if that is configured.
     #[serde(default)]
     pub apex: Option<Name>,
+    /// The transfer to read instead of a file.
+    #[serde(default)]
+    pub transfer: Option<TransferPlan>,
     /// The text to read instead of the file.
     #[serde(default)]
     pub text: Option<String>,
@@ -108,6 +112,7 @@ impl PlanList {
             scope: list.scope,
             comments: list.comments,
             apex: list.apex().cloned(),
+            transfer: None,
             text: list.content.embedded().map(str::to_owned),
             read: true,
             kind: list.source.kind,

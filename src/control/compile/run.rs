@@ -5,6 +5,7 @@ use std::io::{self, BufWriter};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::arrival::Arrivals;
 use super::carried::Old;
 use super::error::CompileError;
 use super::merge::{Merge, MergeError};
@@ -12,6 +13,8 @@ use super::plan::{Event, ListOutcome, Outcome, Plan, PlanList};
 use super::rss::Peak;
 use super::rules::{ListRules, Stopped};
 use super::sort::{Budget, Sorted, Sorter};
+use super::transferred::read_transfer;
+use crate::config::Format;
 use crate::config::paths::recorded;
 use crate::control::guard::acceptance::{NewState, check_acceptance, released_before};
 use crate::control::guard::policy::digest;
@@ -42,6 +45,18 @@ const WRITE_PIECE: usize = 256 << 10;
 /// # Errors
 /// [`CompileError`]; then the previous file is unchanged.
 pub fn compile(plan: &Plan, progress: impl FnMut(Event)) -> Result<Outcome, CompileError> {
+    compile_arriving(plan, &Arrivals::default(), progress)
+}
+
+/// Like [`compile`], but reads the zones of the plan that are being transferred as they arrive.
+///
+/// # Errors
+/// [`CompileError`]; then the previous file is unchanged.
+pub fn compile_arriving(
+    plan: &Plan,
+    arrivals: &Arrivals,
+    progress: impl FnMut(Event),
+) -> Result<Outcome, CompileError> {
     let start = Instant::now();
     if plan.lists.len() > SOURCES {
         return Err(CompileError::Lists(plan.lists.len()));
@@ -52,6 +67,7 @@ pub fn compile(plan: &Plan, progress: impl FnMut(Event)) -> Result<Outcome, Comp
     };
     let mut work = Work {
         plan,
+        arrivals,
         protected_names: ProtectedNames::new(plan.protected_names.clone()),
         old: Old::open(plan)?,
         clauses: ClausesBuilder::of_sources(plan.lists.len()),
@@ -81,6 +97,7 @@ impl<P: FnMut(Event)> Reporter<P> {
 /// A compilation in progress.
 struct Work<'p> {
     plan: &'p Plan,
+    arrivals: &'p Arrivals,
     protected_names: ProtectedNames,
     old: Old,
     /// The clauses of the new image. For each list, the clause with the default effect has the same number as the list.
@@ -170,7 +187,7 @@ impl Work<'_> {
         let (clauses, triggers) = (&mut self.clauses, &mut self.triggers);
         let mut rules = ListRules::new(source, sorter, clauses, triggers);
         let mut next = 0;
-        let progress = |bytes, of| {
+        let mut progress = |bytes, of| {
             if bytes >= next || bytes == of {
                 next = bytes + READ_STEP;
                 let list = list.name.clone();
@@ -179,9 +196,26 @@ impl Work<'_> {
         };
         let notation = (list.notation(), list.apex.as_ref());
         let text = list.text.as_deref();
-        let protected_names = Some((&self.protected_names, list.into()));
+        let protected_names = (&self.protected_names, list.into());
         let rule = |rule: ParsedRule<'_>| rules.add(rule);
-        let reading = read_list(&list.path, text, notation, protected_names, rule, progress)?;
+        let reading = match &list.transfer {
+            Some(transfer) => {
+                let progress = |bytes| progress(bytes, u64::MAX);
+                let arrivals = self.arrivals;
+                read_transfer(
+                    &list.name,
+                    transfer,
+                    arrivals,
+                    protected_names,
+                    rule,
+                    progress,
+                )?
+            }
+            None => {
+                let protected_names = Some(protected_names);
+                read_list(&list.path, text, notation, protected_names, rule, progress)?
+            }
+        };
         let sorted = match rules.finish() {
             Err(Stopped::TooLarge(source)) => {
                 let path = list.path.clone();
@@ -227,8 +261,11 @@ impl Work<'_> {
         let left_out: Vec<_> = self.states.iter().map(|state| !state.counts()).collect();
         let mut clauses = self.clauses.clone();
         for (number, (list, state)) in (0..).zip(self.states()) {
-            let old = self.old.source(&list.name).filter(|_| !state.counts());
-            if old.is_some_and(|source| source.amendable) {
+            let is_amendable = match state.counts() {
+                true => list.format == Format::Rpz,
+                false => (self.old.source(&list.name)).is_some_and(|source| source.amendable),
+            };
+            if is_amendable {
                 clauses.set_amendable(number);
             }
         }

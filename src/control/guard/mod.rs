@@ -8,3 +8,4 @@ pub mod protected;
 pub mod reading;
 pub mod release;
 pub mod suppressed;
+pub(crate) mod transferred;

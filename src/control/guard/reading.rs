@@ -63,7 +63,8 @@ pub(crate) fn read_list(
         }
         None => Some(read_quiet(path, each)?),
     };
-    let mut tally = reader.finish(&mut |found: ParsedRule<'_>| admit(true, found));
+    let is_cut = !reader.is_ended();
+    let mut tally = reader.finish(&mut |found: ParsedRule<'_>| admit(is_cut, found));
     tally.rules -= suppressed.total();
     tally.guarded = suppressed;
     Ok(Reading {

@@ -38,7 +38,11 @@ impl Control {
     /// Passes the result of a load on to the components that wait for it.
     pub(crate) fn finish_load(&mut self, result: LoadResult) {
         match result {
-            LoadResult::Gone(ticket) => self.requests.dismiss(ticket),
+            LoadResult::Gone(ticket) => {
+                self.feeds
+                    .finish(ticket, Err("the feed has changed meanwhile".to_owned()));
+                self.requests.dismiss(ticket);
+            }
             LoadResult::Refused(ticket, refusal) => self.refuse(ticket, refusal),
             LoadResult::Ready(ready) => self.delta.add(*ready),
             LoadResult::Pending { ticket, name } => {
@@ -56,6 +60,7 @@ impl Control {
             self.record
                 .refused(format!("list {list}"), vec![why.clone()]);
         }
+        self.feeds.finish(ticket, Err(why.clone()));
         let problem = format!("{list}: {why}");
         self.requests
             .report_load(ticket, |report| report.problems.push(problem.clone()));
@@ -185,6 +190,7 @@ impl Control {
     fn adopt_load(&mut self, ticket: u64, source: &Source, loaded: Loaded) {
         self.publication.change(self.cause_of(ticket, &source.path));
         self.lists.adopt(ticket, loaded);
+        self.feeds.finish(ticket, Ok(()));
         self.requests
             .report_load(ticket, |report| report.loaded.push(source.name.clone()));
     }

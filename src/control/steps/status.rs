@@ -17,6 +17,8 @@ use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::Guard;
 use crate::control::publish::compose;
 use crate::control::rollback::record::RollbackRecord;
+
+use crate::control::sources::feeds::report::FeedReport;
 use crate::control::sources::lists::state::ListState;
 use crate::control::sources::orders::problems::MOST_REPORTED;
 use crate::control::sources::orders::registry::Known;
@@ -56,6 +58,7 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
                 .as_ref()
                 .map(|alarm| format!("{}: {alarm}", list.name))
         })
+        .chain(control.feeds.reports().iter().flat_map(FeedReport::alarms))
         .chain(control.configuration.problems.iter().cloned())
         .chain(control.configuration.socket_problem.clone())
         .chain(control.guard_policy.problems().iter().cloned())
@@ -135,6 +138,7 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
             control.publication.plane.restart(),
         ),
         lists,
+        feeds: control.feeds.reports(),
         orders: orders(control, &gauges),
         gauges,
     }

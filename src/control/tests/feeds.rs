@@ -8,6 +8,7 @@ use crate::control::admin::status::ListHealth;
 use crate::control::gauges::Gauges;
 use crate::control::guard::release::Guards;
 use crate::control::sources::files::Files;
+use crate::control::sources::lists::load::load;
 use crate::control::sources::pending::PendingConfig;
 use crate::control::sources::wall_clock::Still;
 use crate::control::steps::status::status;
@@ -65,4 +66,27 @@ async fn a_required_feed_without_a_transfer_prevents_the_start() {
     let error = start(&format!("{FEED}required = true\n")).err();
     let error = error.expect("no generation");
     assert!(error.contains("no transfer yet"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transferred_state_stays_although_it_is_requested_or_other_names_are_protected() {
+    let mut control = start(FEED).expect("a first generation");
+    let guard_policy = Arc::clone(&control.guard_policy);
+    let built_in = Config::built_in();
+    let read = load(&built_in.lists[0], &guard_policy, &[], Guards::NONE);
+    let mut loaded = read.unwrap_or_else(|refusal| panic!("{refusal}")).loaded;
+    loaded.protected_names = "others".to_owned();
+    let list = &mut control.lists.active[0];
+    list.restore(Some(loaded));
+    list.follow(&guard_policy, Instant::now());
+    assert_eq!(list.due(), None, "there is no file to read again");
+    list.request(7, Guards::NONE, Instant::now());
+    let due = list.due().expect("it is requested");
+    list.look_if_due(due);
+    let loads = control
+        .lists
+        .start_loads(&guard_policy, &mut control.requests.tickets);
+    assert_eq!(loads.unneeded, [7]);
+    let list = &control.lists.active[0];
+    assert!(list.loading.is_none() && list.loaded.is_some());
 }

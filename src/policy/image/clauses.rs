@@ -42,6 +42,8 @@ pub struct ClausesBuilder {
     groups: Vec<u32>,
     /// The sources whose rules are kept even if others on names above cover them.
     amendable: FixedBitSet,
+    /// The sources of which the image has only changes.
+    amended: FixedBitSet,
     numbers: HashMap<Clause, u32>,
     effect_numbers: HashMap<Effect, u32>,
 }
@@ -60,6 +62,7 @@ impl Default for ClausesBuilder {
             },
             groups: Vec::new(),
             amendable: FixedBitSet::new(),
+            amended: FixedBitSet::new(),
             numbers: HashMap::default(),
             effect_numbers: std::iter::once((effect, 0)).collect(),
         }
@@ -80,6 +83,13 @@ impl ClausesBuilder {
     /// Keeps the rules of a source even if others on names above cover them, because an amendment may remove the others.
     pub fn set_amendable(&mut self, source: u16) {
         self.amendable.grow_and_insert(source.into());
+    }
+
+    /// Like [`set_amendable`](Self::set_amendable), for a source of which the image has only changes: the base may have
+    /// wildcards on any name.
+    pub fn set_amended(&mut self, source: u16) {
+        self.set_amendable(source);
+        self.amended.grow_and_insert(source.into());
     }
 
     /// The number of the clause with this source and effect.
@@ -159,6 +169,24 @@ impl ClausesBuilder {
         clause.is_some_and(|clause| self.amendable.contains(clause.source.into()))
     }
 
+    /// Whether a policy zone has rules below a name, but none on it, and may have a wildcard on the name above, which then
+    /// matches neither this name nor those below it (RFC 4592). `rules` are the rules on the name, `below` the sources that
+    /// have rules below it (two bits for each), and `above` the rules on the name above that cover all names below that.
+    pub(super) fn hides_wildcard(&self, rules: &[u32], below: &FixedBitSet, above: &[u32]) -> bool {
+        let is_of = |rule: &u32, source: usize| {
+            let clause = rule >> ImageRule::CLAUSE_SHIFT;
+            let clause = self.table.all.get(clause as usize);
+            clause.is_some_and(|clause| usize::from(clause.source) == source)
+        };
+        let hides = |source: usize| {
+            let may_be_above = || above.iter().any(|rule| is_of(rule, source));
+            self.amendable.contains(source)
+                && !rules.iter().any(|rule| is_of(rule, source))
+                && (self.amended.contains(source) || may_be_above())
+        };
+        self.has_amendable() && below.ones().any(|place| hides(place / 2))
+    }
+
     /// Replaces an exact rule and a rule for the names below by a subtree rule, if they have the same clause and are on the
     /// same name: policy zones have most names twice, as `x` and as `*.x`. Does so for sources that are amendable only,
     /// because such rules of other sources are rare. `rules` are the rules on a name, sorted and without redundant ones.
@@ -167,6 +195,7 @@ impl ClausesBuilder {
         while let Some(&[exact, below]) = rules.get(at..at + 2) {
             let is_pair = exact & ImageRule::SCOPE == ImageRule::EXACT
                 && below == exact | ImageRule::BELOW
+                && !self.table.is_void(exact >> ImageRule::CLAUSE_SHIFT)
                 && self.is_amendable(exact);
             let clause = exact >> ImageRule::CLAUSE_SHIFT;
             // The pair precedes another subtree rule of the group. Joined, it might not.

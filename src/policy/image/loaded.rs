@@ -52,6 +52,11 @@ pub struct Image {
 }
 
 impl Image {
+    /// Whether there are rules on the root.
+    pub(in crate::policy) fn has_rules_on_root(&self) -> bool {
+        self.root_has_rules
+    }
+
     pub(super) fn section(&self, section: Section) -> &[u8] {
         let extent = &self.extents[section as usize];
         &self.bytes[extent.offset..extent.offset + extent.len]

@@ -317,7 +317,7 @@ fn values(image: &Image) -> Result<Vec<u32>, ImageError> {
         let rule = |bits: &u32| {
             ImageRule::from_bits(*bits).is_some_and(|rule| {
                 let is_known = (rule.clause as usize) < clauses.len();
-                is_known && (rule.scope == Scope::Exact || !clauses.is_void(rule.clause))
+                is_known && (rule.scope != Scope::Subtree || !clauses.is_void(rule.clause))
             })
         };
         let is_known = |bits: &u32| known((bits >> 2) as usize) && bits & 3 != 0;

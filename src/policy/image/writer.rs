@@ -191,9 +191,13 @@ impl<W: Write + Seek> Writer<W> {
             let place = usize::from(clause.source) * 2 + has_effect;
             parent.sources_below.grow_and_insert(place);
         }
-        let chain = node.rules.is_empty() && node.finished.is_chain();
+        // Lookups of names below must then find the node, and in its value the sources below.
+        let hides = self
+            .clauses
+            .hides_wildcard(&node.rules, &node.sources_below, &parent.covers);
+        let chain = !hides && node.rules.is_empty() && node.finished.is_chain();
         // An only child directly follows the node in the same bucket. This avoids a bucket for one child.
-        let single = !node.rules.is_empty() && node.finished.is_one_child();
+        let single = !hides && !node.rules.is_empty() && node.finished.is_one_child();
         if chain {
             // A chain of nodes without rules is one edge.
             let (bits, count) = self.text.between(label.len());

@@ -190,6 +190,32 @@ impl ZoneReader {
         Ok(())
     }
 
+    /// The effect of all records of one owner. The owner of a CNAME record counts only if it is its own target.
+    ///
+    /// # Errors
+    /// The first [`RecordProblem`].
+    pub fn effect_of(
+        &mut self,
+        owner: &Name,
+        records: &[LocalRecord],
+    ) -> Result<Effect, RecordProblem> {
+        let mut effect = None;
+        let mut emit = |rule: ZoneRule<'_>| effect = Some(rule.effect.clone());
+        for record in records {
+            let record = ZoneRecord {
+                owner,
+                rtype: record.rtype,
+                class: class::IN,
+                ttl_secs: record.ttl_secs.unwrap_or(0),
+                data: &record.data,
+                line: 0,
+            };
+            self.add(record, &mut emit)?;
+        }
+        self.finish(&mut emit)?;
+        effect.ok_or(RecordProblem::Type)
+    }
+
     fn emit_cname(
         &mut self,
         trigger: &ZoneTrigger,

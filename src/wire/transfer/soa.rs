@@ -1,11 +1,13 @@
 //! The SOA record, which has a zone's serial and its timers.
 
+use serde::{Deserialize, Serialize};
+
 use super::serial::Serial;
 use crate::wire::name::Name;
 use crate::wire::read_u32;
 
 /// The data of a SOA record (RFC 1035, section 3.3.13). Times are in seconds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Soa {
     /// MNAME: the primary.
     pub mname: Name,

@@ -20,6 +20,8 @@
 //! A primary may answer IXFR with the whole zone, with one change for each version, or with several versions in one
 //! change (RFC 1995, sections 4 and 5). Any other record is an error in any state, and so is a record after the end.
 
+use serde::{Deserialize, Serialize};
+
 use super::error::TransferError;
 use super::owners::OwnerCheck;
 use super::record::Record;
@@ -45,7 +47,7 @@ pub struct Transfer {
 }
 
 /// The query that a transfer answers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// ID of the query.
     pub id: u16,
@@ -58,7 +60,8 @@ pub struct Request {
 }
 
 /// What a primary sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// The whole zone, also as an answer to IXFR.
     Whole,

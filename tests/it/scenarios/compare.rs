@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 
-use hickory_proto::op::{Message, MessageType};
+use hickory_proto::op::{Message, MessageType, OpCode};
 use hickory_proto::rr::{Record, RecordType};
 
 use super::entry::{Entry, Flag, Match};
@@ -21,6 +21,12 @@ pub(super) fn difference(expected: &Entry, answer: &Message) -> Option<String> {
         (name, question.query_type())
     });
     let own = &expected.question;
+    report.compare(
+        expected.has(Match::Opcode),
+        "opcode",
+        OpCode::Query,
+        answer.metadata.op_code,
+    );
     report.compare(
         expected.has(Match::Rcode),
         "rcode",

@@ -145,3 +145,106 @@ fn serial(record: &Record) -> Option<u32> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenarios::configuration::{primaries, servers};
+    use crate::scenarios::parse::Scenario;
+
+    const TRANSFERS: &str = "\
+rpz:
+	name: \"rpz.example.\"
+	primary: 192.0.2.1
+	zonefile:
+TEMPFILE_NAME file
+TEMPFILE_CONTENTS file
+a CNAME .
+@ SOA ns. host. 1 2 3 4 5
+TEMPFILE_END
+CONFIG_END
+SCENARIO_BEGIN
+RANGE_BEGIN 0 9
+ADDRESS 192.0.2.1
+ENTRY_BEGIN
+MATCH qname qtype
+SECTION QUESTION
+rpz.example. IN SOA
+SECTION ANSWER
+rpz.example. SOA ns. host. 3 2 3 4 5
+ENTRY_END
+ENTRY_BEGIN
+MATCH qname qtype
+SECTION QUESTION
+rpz.example. IN IXFR
+SECTION ANSWER
+rpz.example. SOA ns. host. 3 2 3 4 5
+rpz.example. SOA ns. host. 1 2 3 4 5
+a.rpz.example. CNAME .
+rpz.example. SOA ns. host. 3 2 3 4 5
+b.rpz.example. CNAME .
+rpz.example. SOA ns. host. 3 2 3 4 5
+ENTRY_END
+ENTRY_BEGIN
+MATCH qname qtype
+SECTION QUESTION
+rpz.example. IN AXFR
+SECTION ANSWER
+rpz.example. SOA ns. host. 3 2 3 4 5
+b.rpz.example. CNAME .
+rpz.example. SOA ns. host. 3 2 3 4 5
+ENTRY_END
+RANGE_END
+SCENARIO_END
+";
+
+    /// The answer to a query, as the serials and the owners of records.
+    fn transfer(
+        (primary, recursor): (&Primary, &Recursor),
+        rtype: RecordType,
+        known: Option<u32>,
+    ) -> Vec<String> {
+        let mut query = Message::query();
+        query
+            .queries
+            .push(Query::query(primary.apex.clone(), rtype));
+        let soa = |serial| record(&format!("@ SOA ns. host. {serial} 2 3 4 5"), &primary.apex);
+        query
+            .authorities
+            .extend(known.map(|serial| soa(serial).expect("a record")));
+        let records = primary.answer(0, &query, recursor).expect("an answer");
+        let show = |record: &Record| match &record.data {
+            RData::SOA(soa) => soa.serial.to_string(),
+            RData::TXT(text) => format!("{} {text}", record.name),
+            _ => record.name.to_string(),
+        };
+        records.iter().map(show).collect()
+    }
+
+    #[test]
+    fn a_primary_has_the_file_and_then_the_ranges() {
+        use RecordType::{AXFR, IXFR, SOA};
+        let scenario = Scenario::parse(TRANSFERS).expect("a scenario");
+        let recursor = Recursor::new(&scenario, servers(&scenario).expect("servers"));
+        let primary = primaries(&scenario).expect("primaries").remove(0);
+        let mark = |serial| format!("serial.scenario.rpz.example. {serial}");
+        let [one, three] = [mark(1), mark(3)];
+        let [a, b] = ["a.rpz.example.", "b.rpz.example."];
+        let both = (&primary, &recursor);
+        assert_eq!(transfer(both, SOA, None), ["1"]);
+        assert_eq!(transfer(both, AXFR, None), ["1", a, &one, "1"]);
+        assert_eq!(transfer(both, IXFR, Some(1)), ["1"]);
+        assert_eq!(primary.serial(0, &recursor), Some(1));
+        primary.release();
+        assert_eq!(transfer(both, SOA, None), ["3"]);
+        assert_eq!(
+            transfer(both, IXFR, Some(1)),
+            ["3", "1", &one, a, "3", b, &three, "3"]
+        );
+        assert_eq!(transfer(both, IXFR, Some(3)), ["3"]);
+        assert_eq!(transfer(both, IXFR, Some(2)), ["3", b, &three, "3"]);
+        assert_eq!(transfer(both, AXFR, None), ["3", b, &three, "3"]);
+        assert_eq!(primary.serial(0, &recursor), Some(3));
+        assert_eq!(primary.serial(10, &recursor), None);
+    }
+}

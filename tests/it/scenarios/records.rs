@@ -80,3 +80,30 @@ fn parentheses(line: &str) -> i32 {
     }
     open
 }
+
+#[test]
+fn a_zone_file_is_read_in_its_order() {
+    let text = "; a comment\n\
+                $TTL 60\n\
+                @ 300 IN SOA ns host ( 1 ; serial\n\
+                \t2 3\n\
+                \t4 5 )\n\
+                \tNS ns.example. ; of the apex\n\
+                $ORIGIN sub.rpz.example.\n\
+                b TXT \"a;b\"\n\
+                a.b. IN CNAME *.\n\
+                \t20 IN CNAME c\n";
+    let origin = name("rpz.example").expect("a name");
+    let records = zone(text, &origin).expect("a zone");
+    let lines: Vec<String> = records.iter().map(Record::to_string).collect();
+    assert_eq!(
+        lines,
+        [
+            "rpz.example. 300 IN SOA ns.rpz.example. host.rpz.example. 1 2 3 4 5",
+            "rpz.example. 3600 IN NS ns.example.",
+            "b.sub.rpz.example. 3600 IN TXT a;b",
+            "a.b. 3600 IN CNAME *.",
+            "a.b. 20 IN CNAME c.sub.rpz.example.",
+        ]
+    );
+}

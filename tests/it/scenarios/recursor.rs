@@ -7,6 +7,7 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 use super::entry::{Entry, Flag};
 use super::parse::{Range, Scenario};
+use super::records::record;
 
 /// The most CNAME records, and the most referrals, that are followed.
 const LIMIT: usize = 16;
@@ -31,7 +32,7 @@ impl Recursor {
     }
 
     /// The answer with its whole chain of CNAME records. A chain that leads to a name for which the
-    /// scenario has no answer ends there; without a chain, that is SERVFAIL.
+    /// scenario has no answer ends there with NODATA; without a chain, that is SERVFAIL.
     pub(super) fn resolve(&self, step: u32, question: &Query) -> Response {
         let rtype = question.query_type();
         let mut name = question.name().clone();
@@ -53,14 +54,14 @@ impl Recursor {
                 }
             }
         }
-        let rcode = match answer.is_empty() {
-            true => ResponseCode::ServFail,
-            false => ResponseCode::NoError,
+        let (rcode, authority) = match answer.is_empty() {
+            true => (ResponseCode::ServFail, Vec::new()),
+            false => (ResponseCode::NoError, vec![soa()]),
         };
         Response {
             rcode,
             answer,
-            authority: Vec::new(),
+            authority,
         }
     }
 
@@ -127,6 +128,12 @@ fn collect(entry: &Entry, question: &Query, answer: &mut Vec<Record>) -> Option<
         }
     }
     Some(name)
+}
+
+/// The SOA record of NODATA at the end of a chain: without one, the chain could not be cached.
+fn soa() -> Record {
+    let soa = record(". SOA . . 1 3600 600 86400 3600", &Name::root());
+    soa.expect("a record")
 }
 
 /// The addresses that a referral leads to; `None` if the entry is an answer.

@@ -50,6 +50,11 @@ fn the_response_code_says_whether_the_transfer_is_refused_or_the_zone_is_not_the
 fn an_answer_without_the_soa_record_means_that_the_zone_is_not_there() {
     let empty = Primary::start(|asked| zone(7).refusal(asked, 0));
     assert_eq!(fault(&empty, None, LIMITS), Fault::NotServed);
+    let of_another = Primary::start(|asked| {
+        let other = Zone::new("other.test", 7, &[]);
+        vec![Step::Send(zone(7).message(asked, &[other.soa(7)], 0))]
+    });
+    assert_eq!(fault(&of_another, None, LIMITS), Fault::NotServed);
     let referral = sending(zone(7).records);
     assert_eq!(fault(&referral, None, LIMITS), Fault::NotServed);
 }

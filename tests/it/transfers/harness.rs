@@ -22,6 +22,9 @@ pub(super) const LIMITS: Limits = Limits {
     idle: Duration::from_secs(60),
 };
 
+/// The messages that are kept of a transfer without end.
+const MOST_KEPT: usize = 10_000;
+
 /// Keeps what it takes.
 #[derive(Default)]
 pub(super) struct Collected {
@@ -72,7 +75,9 @@ impl Sink for Collected {
         if self.room == Some(self.messages.len()) {
             return Err(());
         }
-        self.messages.push(message.to_vec());
+        if self.messages.len() < MOST_KEPT {
+            self.messages.push(message.to_vec());
+        }
         Ok(())
     }
 
@@ -126,6 +131,7 @@ pub(super) fn fetch(
         tls: wanted.tls,
         key: wanted.key,
         ours: wanted.ours.map(Serial),
+        known: None,
         whole: wanted.whole,
         limits: wanted.limits,
         progress: &progress,

@@ -32,6 +32,7 @@ fn list(folder: &FilePath, name: &str) -> PlanList {
         scope: Scope::Exact,
         comments: Comments::default(),
         apex: None,
+        transfer: None,
         text: None,
         read: true,
         kind: Kind::Block,
@@ -334,4 +335,28 @@ fn a_plan_and_the_problems_of_lines_are_the_same_after_json() {
     let read: Vec<crate::control::list_file::parse::Bad> =
         serde_json::from_str(bad).expect("known names");
     assert_eq!(serde_json::to_string(&read).expect("JSON"), bad);
+}
+
+#[test]
+fn a_policy_zone_keeps_rules_that_others_cover_because_a_transfer_may_remove_the_others() {
+    let zone = "$ORIGIN rpz.\n@ SOA . . 1 60 60 600 60\na.test CNAME .\n*.a.test CNAME .\n\
+                x.a.test CNAME .\n";
+    let folder = folder(&[("zone", zone), ("ads", ".a.test\nx.a.test\n")]);
+    let at = folder.path();
+    let mut first = plan(at, "first", &["zone", "ads"]);
+    first.lists[0].format = Format::Rpz;
+    run(&first);
+    let mut second = plan(at, "second", &["ads", "zone"]);
+    second.base = Some(first.out.clone());
+    second.lists[1].read = false;
+    run(&second);
+    for out in [&first.out, &second.out] {
+        assert_eq!(
+            reported(out),
+            ["ads a.test", "zone a.test", "zone x.a.test"]
+        );
+        let image = open(out);
+        let zone = image.provenance().source("zone").expect("a source");
+        assert_eq!((zone.amendable, zone.rules), (true, 3));
+    }
 }

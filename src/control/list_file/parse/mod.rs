@@ -89,6 +89,14 @@ impl Reader {
         }
     }
 
+    /// Whether the last line is complete.
+    pub fn is_ended(&self) -> bool {
+        match &self.0 {
+            Parser::Lines(lines) => lines.cutter.is_ended(),
+            Parser::Zone(zone) => zone.is_ended(),
+        }
+    }
+
     /// Ends the file. Calls `rule` with the rules of a last line that has no line end.
     pub fn finish(self, rule: &mut impl FnMut(ParsedRule<'_>)) -> Tally {
         match self.0 {

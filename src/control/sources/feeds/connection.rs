@@ -133,6 +133,10 @@ impl Connection {
         message: &mut Vec<u8>,
         budget: &mut Budget,
     ) -> Result<(), Broken> {
+        // A timeout alone would not end a transfer whose next message is always there already.
+        if budget.until <= Instant::now() {
+            return Err(budget.late(Fault::TooSlow));
+        }
         let deadline = budget.deadline();
         let left = budget.limits.bytes.saturating_sub(budget.bytes);
         let read = async {

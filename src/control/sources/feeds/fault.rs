@@ -238,7 +238,7 @@ pub struct PrimaryFault {
     /// The fault.
     pub fault: Fault,
     /// The zone.
-    pub zone: Name,
+    pub zone: Box<Name>,
     /// The primary.
     pub primary: SocketAddr,
     /// What was found, without text from the network.
@@ -297,7 +297,7 @@ mod tests {
     fn a_fault_says_what_happened_where_and_what_to_do() {
         let fault = PrimaryFault {
             fault: TransferError::Rcode(5).into(),
-            zone: Name::from_text("feed.test").expect("a name"),
+            zone: Box::new(Name::from_text("feed.test").expect("a name")),
             primary: ([192, 0, 2, 1], 53).into(),
             detail: TransferError::Rcode(5).to_string(),
         };

@@ -31,6 +31,8 @@ pub struct Fetch<'a> {
     pub key: Option<&'a Key>,
     /// The serial of the version that is there already.
     pub ours: Option<Serial>,
+    /// The serial of a version that need not be transferred again, although it is not ours.
+    pub known: Option<Serial>,
     /// Whether the whole zone is transferred even if there is a version that it could be compared with: after
     /// [`Fault::BrokenChanges`], or to accept a serial that has gone back.
     pub whole: bool,
@@ -77,20 +79,18 @@ impl Fetch<'_> {
         let start = Instant::now();
         let mut budget = Budget::new(self.limits);
         let outcome = self.steps(sink, start, &mut budget).await;
-        outcome.map_err(|error| match error {
-            Failure::Sink(error) => FetchError::Sink(error),
-            Failure::Broken(Broken { fault, detail }) => FetchError::Primary(PrimaryFault {
+        outcome.map_err(|error| {
+            let (fault, detail) = match error {
+                Failure::Sink(error) => return FetchError::Sink(error),
+                Failure::Broken(Broken { fault, detail }) => (fault, detail),
+                Failure::Rcode(error) => (error.into(), error.to_string()),
+            };
+            FetchError::Primary(PrimaryFault {
                 fault,
-                zone: self.zone.clone(),
+                zone: Box::new(self.zone.clone()),
                 primary: self.primary,
                 detail,
-            }),
-            Failure::Rcode(error) => FetchError::Primary(PrimaryFault {
-                fault: error.into(),
-                zone: self.zone.clone(),
-                primary: self.primary,
-                detail: error.to_string(),
-            }),
+            })
         })
     }
 
@@ -113,6 +113,9 @@ impl Fetch<'_> {
             latency,
             took: start.elapsed(),
         };
+        if self.known == Some(soa.serial) && !self.whole {
+            return Ok(fetched(soa, Kind::UpToDate, 0, budget.bytes));
+        }
         if let Some(ours) = ours {
             let theirs = soa.serial;
             if theirs == ours {

@@ -1,12 +1,19 @@
-//! Feeds: policy zones that arrive by zone transfer, with Tapis as a secondary. Transfers a zone into a [`fetch::Sink`];
+//! Feeds: policy zones that arrive by zone transfer, with Tapis as a secondary. Transfers a zone into a [`sink::Sink`];
 //! decides nothing about its rules.
 
+pub mod arrival;
 mod connection;
+pub(crate) mod delivery;
 pub mod fault;
 pub mod fetch;
 pub mod key;
 pub mod limits;
 pub mod primary;
+mod receive;
 pub mod refresh;
+pub mod report;
+pub(crate) mod runner;
+pub(crate) mod running;
 pub mod sink;
+pub mod spool;
 pub mod tls;

@@ -3,6 +3,7 @@
 use crate::config::List;
 use crate::control::guard::acceptance::InForce;
 use crate::control::guard::release::Guards;
+use crate::control::sources::feeds::spool::SpooledTransfer;
 use crate::control::sources::lists::state::ListState;
 
 /// A large list that is to be read.
@@ -15,6 +16,8 @@ pub(crate) struct Wanted {
     pub(crate) before: Vec<InForce>,
     /// It belongs to a configuration that is not in force.
     pub(crate) for_pending: bool,
+    /// The transfer that it is read from, if it is a feed.
+    pub(crate) transfer: Option<SpooledTransfer>,
 }
 
 /// Starts a load of a large list. The load has the number `ticket`, unless a client waits for it under another number.
@@ -26,5 +29,6 @@ pub(crate) fn want(list: &mut ListState, ticket: u64, for_pending: bool) -> Want
         released: loading.released,
         before: list.in_force(),
         for_pending,
+        transfer: None,
     }
 }

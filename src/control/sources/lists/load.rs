@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::config::shown::Show;
-use crate::config::{Content, List};
+use crate::config::{Content, Format, List};
 use crate::control::guard::acceptance::{
     HeldUpdate, InForce, NewState, RELEASE, check_acceptance, released_before,
 };
@@ -23,6 +23,7 @@ use crate::policy::builder::Builder;
 use crate::policy::effect::Effect;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};
+use crate::wire::name::Name;
 
 /// The rules of a list that was read to its end, and the facts about them.
 #[derive(Debug)]
@@ -78,6 +79,12 @@ pub enum Refusal {
     /// It has the rules of a feed, and no state of the zone has been transferred.
     #[error("{}: no transfer yet; its rules come into force after the first one", .0.shown())]
     NoTransfer(PathBuf),
+    /// The transfer of a feed's zone failed after its compilation had begun.
+    #[error("{0}: the transfer of the zone failed")]
+    TransferFailed(Name),
+    /// The changes of a zone do not fit the rules in force.
+    #[error("{0}: the changes do not fit the version in force; the whole zone is transferred")]
+    BrokenChanges(Name),
     /// It has more rules than an image can hold.
     #[error("{path}: {source}", path = .path.shown())]
     TooLarge {
@@ -229,7 +236,10 @@ pub fn load_as(
     let protected_names = Some((guard_policy.protected_names(), guarded));
     let notation = (list.into(), list.apex());
     let reading = read_list(path, text, notation, protected_names, rule, |_, _| {})?;
-    let source = builder.source(ImageSource::named(&list.source.name));
+    let source = builder.source(ImageSource {
+        amendable: list.format == Format::Rpz,
+        ..ImageSource::named(&list.source.name)
+    });
     let overfull = overfull.or(source.err());
     let image = overfull.map_or_else(|| builder.finish(), Err);
     let image = image.map_err(|source| Refusal::TooLarge {
@@ -261,6 +271,7 @@ mod tests {
     use crate::config::Config;
     use crate::config::guard::Protections;
     use crate::control::list_file::file::{MAX_FILE, SNIFF};
+    use crate::control::sources::lists::provenance;
     use crate::policy::rule::Kind;
 
     fn list(path: &Path) -> List {
@@ -422,5 +433,21 @@ mod tests {
         let missing =
             load(&list(&missing), &guard_policy(), &[], Guards::ALL).expect_err("refused");
         assert!(missing.to_string().contains("/missing: "), "{missing}");
+    }
+
+    #[test]
+    fn a_policy_zone_keeps_rules_that_others_cover_because_a_transfer_may_remove_the_others() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("list");
+        let text = "$ORIGIN rpz.\n@ SOA . . 1 60 60 600 60\na.test CNAME .\n*.a.test CNAME .\n\
+                    x.a.test CNAME .\n";
+        fs::write(&path, text).expect("written");
+        let config = format!("[[list]]\nname = \"l\"\npath = {path:?}\nformat = \"rpz\"\n");
+        let config = Config::parse(&config, Path::new("/c.toml")).expect("a configuration");
+        let read = load(&config.lists[0], &guard_policy(), &[], Guards::NONE).expect("taken");
+        let source = provenance::source(&config.lists[0], &read.loaded);
+        assert!(source.amendable && read.image.provenance().sources[0].amendable);
+        // The pair on a.test is one rule.
+        assert_eq!((read.loaded.rules, read.image.facts().rules), (3, 2));
     }
 }

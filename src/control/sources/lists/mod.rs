@@ -14,6 +14,7 @@
 //!      +---------------------------------------------------------------- joined with the others
 //! ```
 
+mod amendment;
 pub(crate) mod held;
 pub(crate) mod large;
 pub mod load;
@@ -21,6 +22,7 @@ pub(crate) mod provenance;
 pub(crate) mod reading;
 pub(crate) mod releases;
 pub(crate) mod state;
+pub(crate) mod transferred;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -248,7 +250,10 @@ impl ListSources {
             // Only a transfer brings another state of a feed.
             let is_transferred =
                 list.config.content == Content::Transferred && list.loaded.is_some();
-            if is_transferred || !wanted && list.next.released.is_empty() && !list.changed() {
+            if is_transferred && !list.next.released.is_empty() {
+                loads.transfers.push(list.name().to_owned());
+            } else if is_transferred || !wanted && list.next.released.is_empty() && !list.changed()
+            {
                 loads.unneeded.extend(list.next.ticket.take());
             } else if list.is_large() {
                 loads.large.push(want(list, tickets.next(), for_pending));
@@ -412,6 +417,8 @@ pub(crate) struct UpdateResult {
 #[derive(Default)]
 pub(crate) struct Loads {
     pub(crate) large: Vec<Wanted>,
+    /// Feeds whose zone is to be transferred again, because guards were released for it.
+    pub(crate) transfers: Vec<String>,
     pub(crate) unneeded: Vec<u64>,
 }
 

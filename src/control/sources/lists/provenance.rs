@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::config::List;
 use crate::config::paths::recorded;
+use crate::config::{Format, List};
 use crate::control::list_file::parse::Notation;
 use crate::control::persist::list_notes::{ListNotes, key};
 use crate::control::sources::lists::load::Loaded;
@@ -32,7 +32,7 @@ pub(crate) fn image_source(
         rules: loaded.rules as u64,
         notes: notes.to_value(),
         amends: false,
-        amendable: false,
+        amendable: notes.format == Format::Rpz,
     }
 }
 

@@ -44,6 +44,11 @@ impl ZoneFile {
         entries.feed(piece, |number, entry| lines.entry(number, entry, rule));
     }
 
+    /// Whether the last line is complete.
+    pub(super) fn is_ended(&self) -> bool {
+        self.entries.is_ended()
+    }
+
     /// Ends the file.
     pub(super) fn finish(mut self, rule: &mut impl FnMut(ParsedRule<'_>)) -> Tally {
         let Self { entries, lines } = &mut self;

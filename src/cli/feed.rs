@@ -1,0 +1,175 @@
+//! `tapis feed`: shows how the zones of feeds are transferred, and asks their primaries.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::failure::Failure;
+use super::server::{self, ControlArgs};
+use crate::config::shown::counted;
+use crate::control::admin::status::{FeedRequest, Status};
+use crate::control::sources::feeds::report::{FeedReport, PrimaryReport};
+
+#[derive(Debug, Args)]
+pub(super) struct FeedArgs {
+    #[command(subcommand)]
+    verb: FeedVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum FeedVerb {
+    /// List the feeds with their serials and faults.
+    List {
+        #[command(flatten)]
+        control: ControlArgs,
+    },
+    /// Show the state of a feed and of its primaries.
+    Show {
+        #[command(flatten)]
+        control: ControlArgs,
+        /// The name of the feed.
+        feed: String,
+    },
+    /// Ask the primaries of a feed for a newer version now.
+    Refresh {
+        #[command(flatten)]
+        control: ControlArgs,
+        /// The name of the feed.
+        feed: String,
+        /// Transfer the whole zone, even if its serial has not changed or has gone back.
+        #[arg(long)]
+        whole: bool,
+    },
+}
+
+pub(super) fn run(
+    config: Option<&PathBuf>,
+    args: &FeedArgs,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    match &args.verb {
+        FeedVerb::List { control } => {
+            let feeds = feeds(config, control)?;
+            Ok(print_list(&feeds, out)?)
+        }
+        FeedVerb::Show { control, feed } => {
+            let feeds = feeds(config, control)?;
+            let found = feeds.iter().find(|found| found.name == *feed);
+            Ok(print_feed(found.ok_or_else(|| unknown(feed))?, out)?)
+        }
+        FeedVerb::Refresh {
+            control,
+            feed,
+            whole,
+        } => {
+            let sockets = control.sockets(config)?;
+            let request = FeedRequest {
+                feed: feed.clone(),
+                whole: *whole,
+            };
+            let is_known: bool = server::post(&sockets, "/feed", &request)??;
+            match is_known {
+                true => Ok(writeln!(
+                    out,
+                    "{feed}: its primaries are being asked; see: tapis feed show {feed}"
+                )?),
+                false => Err(unknown(feed)),
+            }
+        }
+    }
+}
+
+fn feeds(config: Option<&PathBuf>, control: &ControlArgs) -> Result<Vec<FeedReport>, Failure> {
+    let sockets = control.sockets(config)?;
+    let status: Status = server::get(&sockets, "/status")??;
+    Ok(status.feeds)
+}
+
+fn unknown(feed: &str) -> Failure {
+    let text = format!("{feed}: the server has no such feed; see: tapis feed list");
+    Failure::Other(text.into())
+}
+
+fn print_list(feeds: &[FeedReport], out: &mut impl Write) -> io::Result<()> {
+    if feeds.is_empty() {
+        return writeln!(out, "no feeds are configured: add a section [[feed]]");
+    }
+    for feed in feeds {
+        let FeedReport { name, zone, .. } = feed;
+        writeln!(
+            out,
+            "{name}  {zone}  {}  {}",
+            serial(feed.serial),
+            state(feed)
+        )?;
+    }
+    Ok(())
+}
+
+fn serial(serial: Option<u32>) -> String {
+    serial.map_or_else(
+        || "no version yet".to_owned(),
+        |serial| format!("serial {serial}"),
+    )
+}
+
+/// The most important fact about a feed, in a few words.
+fn state(feed: &FeedReport) -> String {
+    if let Some(transfer) = &feed.transfer {
+        let records = counted(transfer.records, "record", "records");
+        return format!("transferring from {}: {records}", transfer.primary);
+    }
+    if let Some(held) = &feed.held {
+        return format!("serial {} is held", held.serial);
+    }
+    let faults = feed
+        .primaries
+        .iter()
+        .filter_map(|primary| primary.fault.as_deref());
+    let faults: Vec<_> = faults.collect();
+    if feed.is_expired {
+        return "expired".to_owned();
+    }
+    match faults.is_empty() {
+        true => "up to date".to_owned(),
+        false => faults.join(", "),
+    }
+}
+
+fn print_feed(feed: &FeedReport, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "zone       {}", feed.zone)?;
+    writeln!(out, "in force   {}", serial(feed.serial))?;
+    if let Some(confirmed) = feed.confirmed {
+        writeln!(out, "confirmed  {confirmed:.0}")?;
+    }
+    writeln!(out, "state      {}", state(feed))?;
+    if let Some(transfer) = &feed.transfer {
+        let bytes = counted(transfer.bytes, "byte", "bytes");
+        writeln!(out, "transfer   {bytes} since {:.0}", transfer.since)?;
+    }
+    if let Some(held) = &feed.held {
+        writeln!(out, "held       {}", held.why)?;
+    }
+    for primary in &feed.primaries {
+        print_primary(primary, out)?;
+    }
+    for (fault, count) in &feed.faults {
+        writeln!(out, "count      {fault} {count}")?;
+    }
+    Ok(())
+}
+
+fn print_primary(primary: &PrimaryReport, out: &mut impl Write) -> io::Result<()> {
+    let latency = primary.latency_ms;
+    let latency = latency.map_or_else(
+        || "has not answered".to_owned(),
+        |ms| format!("answers in {ms} ms"),
+    );
+    writeln!(out, "primary    {}: {latency}", primary.address)?;
+    if let Some(text) = &primary.text {
+        let failures = counted(primary.failures, "failure", "failures");
+        writeln!(out, "           {failures} in a row: {text}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,198 @@
+//! Reads a zone as it is transferred, and passes on the rules that the protected names permit.
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::control::guard::protected::{Guarded, ProtectedNames};
+use crate::control::guard::reading::Reading;
+use crate::control::guard::suppressed::admits_rule;
+use crate::control::list_file::parse::{Bad, ParsedRule, ParsedTrigger, Tally, ZoneFacts};
+use crate::control::list_file::suppressed::SuppressedRules;
+use crate::policy::rpz::{RecordProblem, ZoneReader, ZoneRecord, ZoneRule, ZoneTrigger};
+use crate::wire::class;
+use crate::wire::name::Name;
+use crate::wire::transfer::{Event, Record, Request, Soa, Transfer, TransferError};
+
+/// Reads the messages of a whole zone.
+pub(crate) struct ZoneReading<'p> {
+    transfer: Transfer,
+    rules: ZoneRules<'p>,
+    start: Instant,
+    hasher: blake3::Hasher,
+}
+
+/// Makes rules of the records.
+struct ZoneRules<'p> {
+    reader: ZoneReader,
+    protected_names: &'p ProtectedNames,
+    guarded: Guarded,
+    tally: Tally,
+    suppressed: SuppressedRules,
+    /// Buffers for the owner and the data of a record.
+    owner: Name,
+    data: Vec<u8>,
+}
+
+impl<'p> ZoneReading<'p> {
+    /// A reading of the answer to `request`, of which no message was read.
+    pub(crate) fn new(
+        request: &Request,
+        protected_names: &'p ProtectedNames,
+        guarded: Guarded,
+    ) -> Self {
+        Self {
+            transfer: Transfer::new(request),
+            rules: ZoneRules {
+                reader: ZoneReader::new(request.zone.clone()),
+                protected_names,
+                guarded,
+                tally: Tally {
+                    ended: true,
+                    ..Tally::default()
+                },
+                suppressed: SuppressedRules::default(),
+                owner: Name::ROOT,
+                data: Vec::new(),
+            },
+            start: Instant::now(),
+            hasher: blake3::Hasher::new(),
+        }
+    }
+
+    /// Reads the next message. Calls `rule` with each rule that is complete then.
+    ///
+    /// # Errors
+    /// If the message is not part of the transfer. Its signature is not checked.
+    pub(crate) fn message(
+        &mut self,
+        message: &[u8],
+        rule: &mut impl FnMut(ParsedRule<'_>),
+    ) -> Result<(), TransferError> {
+        // The ID differs between two transfers of one version.
+        self.hasher.update(message.get(2..).unwrap_or_default());
+        for event in self.transfer.read(message)? {
+            match event? {
+                Event::Begin { soa, .. } => self.rules.begin(&soa),
+                Event::Record(record) => self.rules.record(&record, rule),
+                Event::Delete(_) | Event::Add(_) | Event::End => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the last message was read.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.transfer.has_ended()
+    }
+
+    /// Ends the zone. Calls `rule` with its last rule, if it was not complete before.
+    pub(crate) fn finish(self, rule: &mut impl FnMut(ParsedRule<'_>)) -> Reading {
+        Reading {
+            tally: self.rules.finish(rule),
+            digest: self.hasher.finalize(),
+            signature: None,
+            at: Timestamp::now(),
+            took: self.start.elapsed(),
+        }
+    }
+}
+
+impl ZoneRules<'_> {
+    fn begin(&mut self, soa: &Soa) {
+        self.data.clear();
+        soa.write(&mut self.data);
+        self.tally.zone = ZoneFacts::new(self.reader.apex(), soa.minimum, &self.data);
+    }
+
+    fn record(&mut self, record: &Record<'_>, rule: &mut impl FnMut(ParsedRule<'_>)) {
+        self.tally.lines = self.tally.lines.saturating_add(1);
+        let line = self.tally.lines;
+        let added = self.add(record, line, rule);
+        match added {
+            Ok(()) => {}
+            Err(problem) if problem.is_usual() => self.tally.skipped += 1,
+            Err(problem) => self.reject(problem, record.rtype, line),
+        }
+    }
+
+    fn add(
+        &mut self,
+        record: &Record<'_>,
+        line: u32,
+        rule: &mut impl FnMut(ParsedRule<'_>),
+    ) -> Result<(), RecordProblem> {
+        let malformed = RecordProblem::Data(crate::policy::rpz::UnusableData::Malformed);
+        record.read_owner(&mut self.owner).map_err(|_| malformed)?;
+        self.data.clear();
+        record.copy_data(&mut self.data).ok_or(malformed)?;
+        let Self {
+            reader,
+            protected_names,
+            guarded,
+            tally,
+            suppressed,
+            owner,
+            data,
+        } = self;
+        let record = ZoneRecord {
+            owner,
+            rtype: record.rtype,
+            class: class::IN,
+            ttl_secs: record.ttl,
+            data,
+            line,
+        };
+        reader.add(record, &mut |found| {
+            admit(found, tally, suppressed, (*protected_names, *guarded), rule);
+        })
+    }
+
+    #[cold]
+    fn reject(&mut self, problem: RecordProblem, rtype: u16, line: u32) {
+        let rtype = hickory_proto::rr::RecordType::from(rtype);
+        let content = format!("{}. {rtype}", self.owner);
+        self.tally
+            .reject(line, content.as_bytes(), Bad::Record(problem));
+    }
+
+    fn finish(mut self, rule: &mut impl FnMut(ParsedRule<'_>)) -> Tally {
+        let Self {
+            reader,
+            protected_names,
+            guarded,
+            tally,
+            suppressed,
+            ..
+        } = &mut self;
+        let ended = reader.finish(&mut |found| {
+            admit(found, tally, suppressed, (*protected_names, *guarded), rule);
+        });
+        if let Err(problem) = ended {
+            tally.reject(tally.lines, b"", Bad::Record(problem));
+        }
+        tally.guarded = std::mem::take(suppressed);
+        self.tally
+    }
+}
+
+/// Passes a rule on if the protected names permit it.
+fn admit(
+    found: ZoneRule<'_>,
+    tally: &mut Tally,
+    suppressed: &mut SuppressedRules,
+    (protected_names, guarded): (&ProtectedNames, Guarded),
+    rule: &mut impl FnMut(ParsedRule<'_>),
+) {
+    let found = ParsedRule {
+        trigger: match found.trigger {
+            ZoneTrigger::Name(scope) => ParsedTrigger::Name(found.name, *scope),
+            ZoneTrigger::Network(prefix) => ParsedTrigger::Network(*prefix),
+        },
+        effect: Some(found.effect),
+        line: found.line,
+    };
+    if admits_rule(suppressed, protected_names, guarded, found) {
+        tally.rules += 1;
+        rule(found);
+    }
+}

@@ -1,0 +1,50 @@
+//! What a feed delivers to the control loop: a new version of its zone, or the changes that lead to it.
+
+use std::net::SocketAddr;
+
+use tokio::sync::oneshot;
+
+use super::spool::SpooledTransfer;
+use crate::wire::transfer::{Request, Serial, Soa};
+
+/// A version of a feed's zone.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    /// The name of the feed.
+    pub(crate) feed: String,
+    /// The primary that it came from.
+    pub(crate) primary: SocketAddr,
+    /// Its serial.
+    pub(crate) serial: Serial,
+    /// Its contents.
+    pub(crate) content: Content,
+    /// Whether the version came into force, or why not.
+    pub(crate) outcome: oneshot::Sender<Result<(), String>>,
+}
+
+/// The contents of a delivery.
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// A small zone, complete and authentic: the query, and the messages of the answer, each after two bytes with its
+    /// length.
+    Small(Box<Request>, Vec<u8>),
+    /// A large zone, which may still be arriving.
+    Large(SpooledTransfer),
+    /// Changes since the version in force, complete and authentic.
+    Changes(Box<Soa>, Vec<ZoneChange>),
+}
+
+/// A record that is deleted or added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ZoneChange {
+    /// Whether the record is added.
+    pub(crate) adds: bool,
+    /// Its owner in wire form, in lower case.
+    pub(crate) owner: Box<[u8]>,
+    /// TYPE.
+    pub(crate) rtype: u16,
+    /// TTL in seconds.
+    pub(crate) ttl_secs: u32,
+    /// RDATA without compressed names.
+    pub(crate) data: Box<[u8]>,
+}

@@ -1,0 +1,191 @@
+//! Takes a transfer: small zones and changes in memory, a large zone in a file that is compiled as it arrives.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::delivery::{Content, Delivery, ZoneChange};
+use super::sink::{Begin, Change, Sink};
+use super::spool::{Spool, frame};
+use crate::wire::name::Name;
+use crate::wire::transfer::{Kind, Record, Request, Serial, Soa};
+
+/// The largest zone in bytes that is kept in memory.
+const SMALL: usize = 1 << 20;
+/// The largest number of changes that are applied one by one, and of their bytes. With more, the whole zone is
+/// transferred.
+const MAX_CHANGES: usize = 262_144;
+const MAX_CHANGE_BYTES: usize = 16 << 20;
+
+/// Why a transfer can't be taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReceiveError {
+    /// The file of a large transfer can't be written.
+    #[error("the transfer can't be written: {0}; free some space in the state directory")]
+    Spool(#[from] io::Error),
+    /// There are too many changes.
+    #[error("the changes are too many to be applied one by one")]
+    TooManyChanges,
+    /// The server ends.
+    #[error("the server ends")]
+    Ended,
+}
+
+/// Takes the transfers of one feed from one primary.
+pub(crate) struct Receiving {
+    feed: String,
+    primary: SocketAddr,
+    /// Where large transfers are written.
+    folder: PathBuf,
+    deliveries: mpsc::Sender<Delivery>,
+    taken: Taken,
+    outcome: Option<oneshot::Receiver<Result<(), String>>>,
+}
+
+enum Taken {
+    Nothing,
+    Small {
+        request: Box<Request>,
+        serial: Serial,
+        bytes: Vec<u8>,
+    },
+    Large(Spool),
+    Changes {
+        soa: Box<Soa>,
+        changes: Vec<ZoneChange>,
+        bytes: usize,
+    },
+}
+
+impl Receiving {
+    pub(crate) fn new(
+        feed: &str,
+        primary: SocketAddr,
+        folder: PathBuf,
+        deliveries: mpsc::Sender<Delivery>,
+    ) -> Self {
+        Self {
+            feed: feed.to_owned(),
+            primary,
+            folder,
+            deliveries,
+            taken: Taken::Nothing,
+            outcome: None,
+        }
+    }
+
+    /// What became of the delivery. `None` if nothing was delivered.
+    pub(crate) async fn outcome(&mut self) -> Option<Result<(), String>> {
+        let outcome = self.outcome.take()?.await;
+        Some(outcome.unwrap_or_else(|_| Err(ReceiveError::Ended.to_string())))
+    }
+
+    async fn deliver(&mut self, serial: Serial, content: Content) -> Result<(), ReceiveError> {
+        let (sender, outcome) = oneshot::channel();
+        self.outcome = Some(outcome);
+        let delivery = Delivery {
+            feed: self.feed.clone(),
+            primary: self.primary,
+            serial,
+            content,
+            outcome: sender,
+        };
+        let sent = self.deliveries.send(delivery).await;
+        sent.map_err(|_| ReceiveError::Ended)
+    }
+}
+
+impl Sink for Receiving {
+    type Error = ReceiveError;
+
+    async fn begin(&mut self, begin: &Begin<'_>) -> Result<(), ReceiveError> {
+        self.outcome = None;
+        self.taken = match begin.kind {
+            Kind::Whole => Taken::Small {
+                request: Box::new(begin.request.clone()),
+                serial: begin.soa.serial,
+                bytes: Vec::new(),
+            },
+            Kind::Changes => Taken::Changes {
+                soa: Box::new(begin.soa.clone()),
+                changes: Vec::new(),
+                bytes: 0,
+            },
+            Kind::UpToDate => Taken::Nothing,
+        };
+        Ok(())
+    }
+
+    async fn message(&mut self, message: &[u8]) -> Result<(), ReceiveError> {
+        if let Taken::Small { bytes, .. } = &mut self.taken {
+            frame(message, bytes);
+            if bytes.len() <= SMALL {
+                return Ok(());
+            }
+        }
+        match std::mem::replace(&mut self.taken, Taken::Nothing) {
+            Taken::Small {
+                request,
+                serial,
+                bytes,
+            } => {
+                let mut spool = Spool::create(&self.folder, &self.feed, &request)?;
+                spool.push_framed(&bytes)?;
+                let transfer = spool.transfer();
+                self.taken = Taken::Large(spool);
+                self.deliver(serial, Content::Large(transfer)).await
+            }
+            Taken::Large(mut spool) => {
+                // Writing to the file takes a moment at most, unless the disk is slow.
+                tokio::task::block_in_place(|| spool.push(message))?;
+                self.taken = Taken::Large(spool);
+                Ok(())
+            }
+            taken @ (Taken::Nothing | Taken::Changes { .. }) => {
+                self.taken = taken;
+                Ok(())
+            }
+        }
+    }
+
+    fn change(&mut self, change: Change, record: &Record<'_>) -> Result<(), ReceiveError> {
+        let Taken::Changes { changes, bytes, .. } = &mut self.taken else {
+            return Ok(());
+        };
+        let (mut owner, mut data) = (Name::ROOT, Vec::new());
+        // A record with a malformed name is no part of the policy.
+        if record.read_owner(&mut owner).is_err() || record.copy_data(&mut data).is_none() {
+            return Ok(());
+        }
+        *bytes += size_of::<ZoneChange>() + owner.wire().len() + data.len();
+        if changes.len() == MAX_CHANGES || *bytes > MAX_CHANGE_BYTES {
+            return Err(ReceiveError::TooManyChanges);
+        }
+        changes.push(ZoneChange {
+            adds: change == Change::Add,
+            owner: owner.wire().into(),
+            rtype: record.rtype,
+            ttl_secs: record.ttl,
+            data: data.into(),
+        });
+        Ok(())
+    }
+
+    async fn end(&mut self) -> Result<(), ReceiveError> {
+        match std::mem::replace(&mut self.taken, Taken::Nothing) {
+            Taken::Small {
+                request,
+                serial,
+                bytes,
+            } => self.deliver(serial, Content::Small(request, bytes)).await,
+            Taken::Large(spool) => Ok(tokio::task::block_in_place(|| spool.finish())?),
+            Taken::Changes { soa, changes, .. } => {
+                let serial = soa.serial;
+                self.deliver(serial, Content::Changes(soa, changes)).await
+            }
+            Taken::Nothing => Ok(()),
+        }
+    }
+}

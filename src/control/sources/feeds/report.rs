@@ -1,0 +1,90 @@
+//! The state of a feed, as `status` shows it.
+
+use std::net::SocketAddr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The state of a feed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeedReport {
+    /// Its name.
+    pub name: String,
+    /// Its zone.
+    pub zone: String,
+    /// The serial in force; `None` before the first transfer.
+    pub serial: Option<u32>,
+    /// When a primary last confirmed that this is the newest version, or sent it.
+    pub confirmed: Option<Timestamp>,
+    /// Whether the zone has expired: no primary has confirmed it for too long.
+    pub is_expired: bool,
+    /// The transfer under way.
+    pub transfer: Option<TransferReport>,
+    /// A version that is not in force, and why.
+    pub held: Option<HeldVersion>,
+    /// Its primaries, in the order of the configuration.
+    pub primaries: Vec<PrimaryReport>,
+    /// How often each fault occurred; faults that did not occur are left out.
+    pub faults: Vec<(String, u64)>,
+}
+
+impl FeedReport {
+    /// The problems for the operator, a sentence each. One primary that fails is no problem while another one works.
+    pub fn alarms(&self) -> Vec<String> {
+        let name = &self.name;
+        let held = self.held.iter();
+        let held = held.map(|held| {
+            format!(
+                "{name}: serial {} is not in force: {}",
+                held.serial, held.why
+            )
+        });
+        let all_fail = self.primaries.iter().all(|primary| primary.text.is_some());
+        let faults = self.primaries.iter().filter(|_| all_fail);
+        let faults = faults.filter_map(|primary| {
+            let text = primary.text.as_ref()?;
+            Some(format!("{name}: {text}"))
+        });
+        let expired = self.is_expired.then(|| {
+            format!("{name}: expired: no primary has confirmed the zone for too long; its last version stays in force")
+        });
+        expired.into_iter().chain(held).chain(faults).collect()
+    }
+}
+
+/// A transfer under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransferReport {
+    /// The primary.
+    pub primary: SocketAddr,
+    /// When it was asked.
+    pub since: Timestamp,
+    /// Records so far.
+    pub records: u64,
+    /// Bytes so far.
+    pub bytes: u64,
+}
+
+/// A version that was transferred, but is not in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldVersion {
+    /// Its serial.
+    pub serial: u32,
+    /// Why, as a sentence.
+    pub why: String,
+}
+
+/// The state of one primary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrimaryReport {
+    /// Its address.
+    pub address: SocketAddr,
+    /// The fault of the last attempt; `None` if it succeeded, or if there was none.
+    pub fault: Option<String>,
+    /// The fault as a sentence, with the remedy.
+    pub text: Option<String>,
+    /// Failures in a row.
+    pub failures: u32,
+    /// The usual time to its first answer, in milliseconds.
+    pub latency_ms: Option<u64>,
+}

@@ -1,0 +1,371 @@
+//! The task of one feed: asks its primaries when that is due, and delivers what they send.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::delivery::Delivery;
+use super::fault::{Fault, FaultCounts, PrimaryFault};
+use super::fetch::{Fetch, FetchError, Fetched};
+use super::key;
+use super::limits::{Limits, Progress};
+use super::primary::{Primary, order};
+use super::receive::{ReceiveError, Receiving};
+use super::refresh::{Action, Overrides, Refresh, Timers};
+use super::report::{FeedReport, HeldVersion, PrimaryReport, TransferReport};
+use super::tls::Tls;
+use crate::config::feed::{Feed, TsigAlgorithm};
+use crate::wire::transfer::tsig::{Algorithm, Key};
+use crate::wire::transfer::{Kind, Serial};
+
+/// The longest time without a message of a transfer.
+const IDLE: Duration = Duration::from_secs(30);
+/// How often the report of a transfer under way is renewed.
+const REPORT: Duration = Duration::from_millis(500);
+
+/// What a runner can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    /// Ask the primaries now. `whole`: transfer the whole zone, whatever its serial.
+    Refresh { whole: bool },
+    /// A NOTIFY arrived, with this serial if it has one.
+    Notified(Option<Serial>),
+    /// This version is in force, by another way than a delivery: a rollback, or a start.
+    InForce(Option<Serial>),
+}
+
+/// The task of one feed.
+pub(super) struct Runner {
+    pub(super) feed: Feed,
+    /// Where large transfers are written.
+    pub(super) folder: PathBuf,
+    pub(super) deliveries: mpsc::Sender<Delivery>,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) reports: watch::Sender<FeedReport>,
+    /// The version in force, and a version that was not accepted.
+    pub(super) ours: Option<Serial>,
+    pub(super) held: Option<HeldVersion>,
+    refresh: Refresh,
+    primaries: Vec<Primary>,
+    faults: Vec<Option<String>>,
+    counts: FaultCounts,
+    /// The next transfer is of the whole zone.
+    whole: bool,
+}
+
+/// How asking one primary ended.
+enum Asked {
+    /// It has sent or confirmed the newest version.
+    Current(Fetched),
+    Failed,
+}
+
+impl Runner {
+    pub(super) fn new(
+        feed: Feed,
+        folder: PathBuf,
+        deliveries: mpsc::Sender<Delivery>,
+        commands: mpsc::Receiver<Command>,
+        reports: watch::Sender<FeedReport>,
+        (ours, timers): (Option<Serial>, Option<(Timers, Duration)>),
+    ) -> Self {
+        let overrides = Overrides {
+            refresh: feed.timers.refresh,
+            retry: feed.timers.retry,
+            expire: feed.timers.expire,
+        };
+        let now = Instant::now();
+        let refresh = match timers {
+            Some((timers, age)) => Refresh::restored(overrides, timers, age, now),
+            None => Refresh::new(overrides, now),
+        };
+        Self {
+            primaries: vec![Primary::default(); feed.primaries.len()],
+            faults: vec![None; feed.primaries.len()],
+            counts: FaultCounts::default(),
+            feed,
+            folder,
+            deliveries,
+            commands,
+            reports,
+            ours,
+            held: None,
+            refresh,
+            whole: false,
+        }
+    }
+
+    /// Runs until there are no more commands.
+    pub(super) async fn run(mut self) {
+        self.report(None);
+        loop {
+            match self.refresh.next(Instant::now()) {
+                Some(Action::Fetch) => self.fetch().await,
+                Some(Action::Expire) => {
+                    self.counts.add(Fault::Expired);
+                    let feed = &*self.feed.name;
+                    tracing::error!(
+                        feed,
+                        "no primary has confirmed the zone for too long; its rules stay in force"
+                    );
+                    self.report(None);
+                }
+                None => {
+                    let far = Instant::now() + Duration::from_secs(3600);
+                    let due = self.refresh.deadline().unwrap_or(far);
+                    tokio::select! {
+                        () = sleep_until(due) => {}
+                        command = self.commands.recv() => match command {
+                            Some(command) => self.obey(command),
+                            None => return,
+                        },
+                    }
+                }
+            }
+            while let Ok(command) = self.commands.try_recv() {
+                self.obey(command);
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        let now = Instant::now();
+        match command {
+            Command::Refresh { whole } => {
+                self.whole |= whole;
+                if whole {
+                    self.held = None;
+                }
+                self.refresh.requested(now);
+            }
+            Command::Notified(theirs) => {
+                let known = self.held_serial().or(self.ours);
+                self.refresh.notified(theirs, known, now);
+            }
+            Command::InForce(serial) => {
+                self.ours = serial;
+                self.report(None);
+            }
+        }
+    }
+
+    /// Asks the primaries one after the other, until one has the newest version.
+    async fn fetch(&mut self) {
+        for index in order(&self.primaries, Instant::now()) {
+            let mut whole = std::mem::take(&mut self.whole);
+            // After changes that do not fit, the same primary is asked for the whole zone.
+            for _ in 0..2 {
+                match self.ask(index, whole).await {
+                    Asked::Current(fetched) => {
+                        let timers = Timers::from(&fetched.soa);
+                        let random = rand::random();
+                        self.refresh.succeeded(timers, random, Instant::now());
+                        return self.report(None);
+                    }
+                    Asked::Failed if self.whole && !whole => {
+                        whole = true;
+                        self.whole = false;
+                    }
+                    Asked::Failed => break,
+                }
+            }
+        }
+        self.refresh.failed(rand::random(), Instant::now());
+        self.report(None);
+    }
+
+    async fn ask(&mut self, index: usize, whole: bool) -> Asked {
+        let primary = self.feed.primaries[index].address.current(|_| None);
+        let (key, tls) = match self.credentials(index) {
+            Ok(credentials) => credentials,
+            Err((fault, text)) => {
+                self.fail(index, fault, text);
+                return Asked::Failed;
+            }
+        };
+        let progress = Arc::new(Progress::default());
+        let mut sink = Receiving::new(
+            &self.feed.name,
+            primary,
+            self.folder.clone(),
+            self.deliveries.clone(),
+        );
+        let zone = self.feed.zone.clone();
+        let limits = self.feed.limits;
+        let fetch = Fetch {
+            zone: &zone,
+            primary,
+            tls: tls.as_ref(),
+            key: key.as_ref(),
+            ours: self.ours,
+            known: self.held_serial(),
+            whole,
+            limits: Limits {
+                records: limits.records,
+                bytes: limits.bytes,
+                total: limits.time,
+                idle: IDLE,
+            },
+            progress: &progress,
+        };
+        let since = Timestamp::now();
+        let fetched = {
+            let run = fetch.run(&mut sink);
+            tokio::pin!(run);
+            loop {
+                tokio::select! {
+                    fetched = &mut run => break fetched,
+                    () = tokio::time::sleep(REPORT) => self.report(Some(TransferReport {
+                        primary,
+                        since,
+                        records: progress.records(),
+                        bytes: progress.bytes(),
+                    })),
+                }
+            }
+        };
+        match fetched {
+            Ok(fetched) => {
+                self.primaries[index].succeeded(fetched.latency);
+                self.faults[index] = None;
+                if fetched.is_whole_for_changes {
+                    self.counts.add(Fault::WholeZone);
+                }
+                let outcome = sink.outcome().await;
+                self.accept(&fetched, primary, outcome)
+            }
+            Err(FetchError::Primary(fault)) => {
+                self.whole |= fault.fault == Fault::BrokenChanges;
+                let text = fault.to_string();
+                let PrimaryFault { fault, .. } = fault;
+                self.fail(index, fault, text);
+                Asked::Failed
+            }
+            Err(FetchError::Sink(ReceiveError::TooManyChanges)) => {
+                self.whole = true;
+                Asked::Failed
+            }
+            Err(FetchError::Sink(error)) => {
+                let feed = &*self.feed.name;
+                tracing::error!(feed, %primary, %error, "transfer failed");
+                self.faults[index] = Some(error.to_string());
+                Asked::Failed
+            }
+        }
+    }
+
+    /// Takes what became of a transfer that succeeded.
+    fn accept(
+        &mut self,
+        fetched: &Fetched,
+        primary: SocketAddr,
+        outcome: Option<Result<(), String>>,
+    ) -> Asked {
+        let (feed, serial) = (&*self.feed.name, fetched.soa.serial);
+        let (records, bytes) = (fetched.records, fetched.bytes);
+        let took_ms = fetched.took.as_millis() as u64;
+        match outcome {
+            None => {}
+            Some(Ok(())) => {
+                let kind = match fetched.kind {
+                    Kind::Whole => "whole zone",
+                    Kind::Changes => "changes",
+                    Kind::UpToDate => "nothing",
+                };
+                tracing::info!(feed, %primary, %serial, kind, records, bytes, took_ms, "zone transferred");
+                self.ours = Some(serial);
+                self.held = None;
+            }
+            Some(Err(why)) if fetched.kind == Kind::Changes => {
+                // The changes do not fit what is in force. The whole zone does, or is held itself.
+                tracing::warn!(feed, %primary, %serial, why, "changes not applied");
+                self.whole = true;
+                return Asked::Failed;
+            }
+            Some(Err(why)) => {
+                let serial = serial.0;
+                self.held = Some(HeldVersion { serial, why });
+            }
+        }
+        Asked::Current(fetched.clone())
+    }
+
+    fn held_serial(&self) -> Option<Serial> {
+        self.held.as_ref().map(|held| Serial(held.serial))
+    }
+
+    fn fail(&mut self, index: usize, fault: Fault, text: String) {
+        let feed = &*self.feed.name;
+        // A primary that stays unreachable is logged once.
+        if self.faults[index].as_ref() != Some(&text) {
+            tracing::warn!(feed, fault = fault.name(), text, "feed not transferred");
+        }
+        self.counts.add(fault);
+        self.primaries[index].failed(fault, rand::random(), Instant::now());
+        self.faults[index] = Some(text);
+    }
+
+    /// The key and the TLS settings for a primary, read from their files.
+    fn credentials(&self, index: usize) -> Result<(Option<Key>, Option<Tls>), (Fault, String)> {
+        let key = self.feed.tsig.as_ref().map(|tsig| {
+            let algorithm = match tsig.algorithm {
+                TsigAlgorithm::HmacSha1 => Algorithm::Sha1,
+                TsigAlgorithm::HmacSha256 => Algorithm::Sha256,
+                TsigAlgorithm::HmacSha384 => Algorithm::Sha384,
+                TsigAlgorithm::HmacSha512 => Algorithm::Sha512,
+            };
+            key::read(&tsig.secret_file, &tsig.name, algorithm)
+        });
+        let key = key.transpose();
+        let key = key.map_err(|error| (Fault::TsigWrong, error.to_string()))?;
+        let tls = self.feed.primaries[index].tls.as_ref();
+        let tls = tls.map(|tls| Tls::new(&tls.name, tls.ca.as_deref()));
+        let tls = tls.transpose();
+        Ok((
+            key,
+            tls.map_err(|error| (Fault::TlsFailed, error.to_string()))?,
+        ))
+    }
+
+    fn report(&self, transfer: Option<TransferReport>) {
+        let primaries = self
+            .feed
+            .primaries
+            .iter()
+            .zip(&self.primaries)
+            .zip(&self.faults);
+        let primaries = primaries.map(|((config, state), text)| PrimaryReport {
+            address: config.address.current(|_| None),
+            fault: state.fault().map(|fault| fault.name().to_owned()),
+            text: text.clone(),
+            failures: state.failures(),
+            latency_ms: state.latency().map(|latency| latency.as_millis() as u64),
+        });
+        let primaries = primaries.collect();
+        let faults = self.counts.iter().filter(|(_, count)| *count > 0);
+        let faults = faults.map(|(fault, count)| (fault.name().to_owned(), count));
+        let faults = faults.collect();
+        self.reports.send_modify(|report| {
+            let is_current = transfer.is_none() && self.faults.iter().any(Option::is_none);
+            let confirmed = is_current
+                .then(Timestamp::now)
+                .filter(|_| self.ours.is_some());
+            *report = FeedReport {
+                name: self.feed.name.clone(),
+                zone: self.feed.zone.to_string(),
+                serial: self.ours.map(|serial| serial.0),
+                confirmed: confirmed.or(report.confirmed),
+                is_expired: self.refresh.is_expired(),
+                transfer,
+                held: self.held.clone(),
+                primaries,
+                faults,
+            };
+        });
+    }
+}

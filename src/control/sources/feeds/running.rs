@@ -1,0 +1,157 @@
+//! The feeds of the configuration: a task for each, the deliveries that wait for their end, and the reports.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use super::delivery::Delivery;
+use super::refresh::Timers;
+use super::report::FeedReport;
+use super::runner::{Command, Runner};
+use crate::config::Config;
+use crate::config::feed::Feed;
+use crate::control::sources::lists::ListSources;
+use crate::control::sources::lists::state::ListState;
+use crate::wire::transfer::{Serial, Soa};
+
+/// Commands that wait for a feed that is transferring. Further ones are lost: they would all ask for the same.
+const COMMANDS: usize = 16;
+
+/// The feeds.
+pub(crate) struct Feeds {
+    running: BTreeMap<String, Running>,
+    pub(crate) deliveries: (mpsc::Sender<Delivery>, mpsc::Receiver<Delivery>),
+    /// By the ticket of the load: who waits for its end.
+    waiting: HashMap<u64, oneshot::Sender<Result<(), String>>>,
+}
+
+/// The task of one feed. It ends when this is dropped.
+struct Running {
+    feed: Feed,
+    commands: mpsc::Sender<Command>,
+    reports: watch::Receiver<FeedReport>,
+    task: JoinHandle<()>,
+    /// The serial in force that the task knows.
+    serial: Option<Serial>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Feeds {
+    pub(crate) fn new() -> Self {
+        Self {
+            running: BTreeMap::new(),
+            deliveries: mpsc::channel(1),
+            waiting: HashMap::new(),
+        }
+    }
+
+    /// Starts the feeds of a configuration that do not run yet, ends those that are not configured any more, and tells
+    /// all of them which version is in force.
+    pub(crate) fn follow(&mut self, config: &Config, lists: &ListSources) {
+        self.running
+            .retain(|_, running| config.feeds.contains(&running.feed));
+        for feed in &config.feeds {
+            let list = lists.active.iter().find(|list| list.name() == feed.name);
+            let soa = list.and_then(soa_of);
+            let serial = soa.as_ref().map(|soa| soa.serial);
+            match self.running.get_mut(&feed.name) {
+                None => {
+                    let timers = soa
+                        .zip(list)
+                        .map(|(soa, list)| (Timers::from(&soa), age(list)));
+                    let running = start(feed, folder(config), &self.deliveries.0, (serial, timers));
+                    self.running.insert(feed.name.clone(), running);
+                }
+                Some(running) if running.serial != serial => {
+                    running.serial = serial;
+                    // A task that is behind with its commands is told at the next generation.
+                    let _ = running.commands.try_send(Command::InForce(serial));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Gives a command to a feed. Returns whether there is such a feed.
+    pub(crate) fn command(&self, feed: &str, command: Command) -> bool {
+        let running = self.running.get(feed);
+        // If many commands wait, one of them is this one.
+        running.is_some_and(|running| running.commands.try_send(command).is_ok())
+    }
+
+    /// Remembers who waits for the end of a load.
+    pub(crate) fn wait(&mut self, ticket: u64, outcome: oneshot::Sender<Result<(), String>>) {
+        self.waiting.insert(ticket, outcome);
+    }
+
+    /// A load has ended: its rules are in force, or it was refused.
+    pub(crate) fn finish(&mut self, ticket: u64, outcome: Result<(), String>) {
+        if let Some(waiting) = self.waiting.remove(&ticket) {
+            // The feed may have been removed meanwhile.
+            let _ = waiting.send(outcome);
+        }
+    }
+
+    /// The states of all feeds, by name.
+    pub(crate) fn reports(&self) -> Vec<FeedReport> {
+        let running = self.running.values();
+        running
+            .map(|running| running.reports.borrow().clone())
+            .collect()
+    }
+}
+
+fn start(
+    feed: &Feed,
+    folder: PathBuf,
+    deliveries: &mpsc::Sender<Delivery>,
+    (serial, timers): (Option<Serial>, Option<(Timers, Duration)>),
+) -> Running {
+    let (commands, receiver) = mpsc::channel(COMMANDS);
+    let (reporter, reports) = watch::channel(FeedReport::default());
+    let of = (serial, timers);
+    let runner = Runner::new(
+        feed.clone(),
+        folder,
+        deliveries.clone(),
+        receiver,
+        reporter,
+        of,
+    );
+    Running {
+        feed: feed.clone(),
+        commands,
+        reports,
+        task: tokio::spawn(runner.run()),
+        serial,
+    }
+}
+
+/// The SOA record of the rules in force.
+fn soa_of(list: &ListState) -> Option<Soa> {
+    let facts = list.loaded.as_ref()?.tally.zone.as_ref()?;
+    Soa::parse(&facts.data, 0, facts.data.len())
+}
+
+/// How long ago the rules in force were transferred.
+fn age(list: &ListState) -> Duration {
+    let at = list.loaded.as_ref().map(|loaded| loaded.at);
+    let age = at.map(|at| Timestamp::now().duration_since(at));
+    age.and_then(|age| Duration::try_from(age).ok())
+        .unwrap_or_default()
+}
+
+/// Where large transfers are written: beside the images, or among the temporary files.
+fn folder(config: &Config) -> PathBuf {
+    let dir = config.state.dir.as_deref();
+    dir.map_or_else(std::env::temp_dir, Path::to_owned)
+}

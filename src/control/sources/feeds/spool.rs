@@ -1,0 +1,163 @@
+//! The file that a large transfer is written to while it arrives, and from which it is compiled.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tempfile::{NamedTempFile, TempPath};
+use tokio::sync::watch;
+
+use super::arrival::{Arrival, ArrivalState};
+use crate::wire::name::Name;
+use crate::wire::transfer::{Request, Serial};
+
+/// The start of the file's name.
+pub const PREFIX: &str = "transfer.tmp-";
+
+/// Bytes that are collected before they are written.
+const PIECE: usize = 256 << 10;
+
+/// Writes a transfer.
+#[derive(Debug)]
+pub struct Spool {
+    file: File,
+    pending: Vec<u8>,
+    reports: watch::Sender<Arrival>,
+    transfer: SpooledTransfer,
+}
+
+/// A transfer in a file, for its readers. The file is removed with the last one of them.
+#[derive(Clone, Debug)]
+pub struct SpooledTransfer {
+    path: Arc<TempPath>,
+    request: Arc<Request>,
+    /// How much of it has arrived.
+    pub arrival: watch::Receiver<Arrival>,
+}
+
+/// A zone that is being transferred.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransferPlan {
+    /// The file of its messages, each after two bytes with its length.
+    pub spool: PathBuf,
+    /// The zone.
+    pub zone: Name,
+    /// The ID of the query.
+    pub id: u16,
+    /// The serial of the query if it was IXFR.
+    pub ours: Option<Serial>,
+}
+
+impl TransferPlan {
+    /// The query that the transfer answers. The server has counted the records.
+    pub(crate) fn request(&self) -> Request {
+        Request {
+            id: self.id,
+            zone: self.zone.clone(),
+            ours: self.ours,
+            max_records: u64::MAX,
+        }
+    }
+}
+
+impl Spool {
+    /// A new file in `folder`, for the answer to `request`, which has the rules of `list`.
+    ///
+    /// # Errors
+    /// If the file can't be created.
+    pub fn create(folder: &Path, list: &str, request: &Request) -> io::Result<Self> {
+        let file = tempfile::Builder::new().prefix(PREFIX).tempfile_in(folder);
+        let (file, path) = NamedTempFile::into_parts(file?);
+        let (reports, arrival) = watch::channel(Arrival {
+            list: list.to_owned(),
+            bytes: 0,
+            state: ArrivalState::Arriving,
+        });
+        Ok(Self {
+            file,
+            pending: Vec::with_capacity(PIECE),
+            reports,
+            transfer: SpooledTransfer {
+                path: Arc::new(path),
+                request: Arc::new(request.clone()),
+                arrival,
+            },
+        })
+    }
+
+    /// The transfer for a reader.
+    pub fn transfer(&self) -> SpooledTransfer {
+        self.transfer.clone()
+    }
+
+    /// Appends a message of at most 65,535 bytes.
+    ///
+    /// # Errors
+    /// If the file can't be written, for example as the disk is full.
+    pub fn push(&mut self, message: &[u8]) -> io::Result<()> {
+        frame(message, &mut self.pending);
+        match self.pending.len() < PIECE {
+            true => Ok(()),
+            false => self.flush(),
+        }
+    }
+
+    /// Appends messages that each follow two bytes with their length.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub fn push_framed(&mut self, messages: &[u8]) -> io::Result<()> {
+        self.pending.extend(messages);
+        self.flush()
+    }
+
+    /// Ends the transfer. It may be used from now on.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub fn finish(mut self) -> io::Result<()> {
+        self.flush()?;
+        self.end(ArrivalState::Complete);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.write_all(&self.pending)?;
+        let written = self.pending.len() as u64;
+        self.pending.clear();
+        self.reports.send_modify(|arrival| arrival.bytes += written);
+        Ok(())
+    }
+
+    fn end(&self, state: ArrivalState) {
+        self.reports.send_modify(|arrival| arrival.state = state);
+    }
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        if self.reports.borrow().state == ArrivalState::Arriving {
+            self.end(ArrivalState::Failed);
+        }
+    }
+}
+
+impl SpooledTransfer {
+    /// What the compiler must know.
+    pub(crate) fn plan(&self) -> TransferPlan {
+        TransferPlan {
+            spool: self.path.to_path_buf(),
+            zone: self.request.zone.clone(),
+            id: self.request.id,
+            ours: self.request.ours,
+        }
+    }
+}
+
+/// Appends a message after two bytes with its length, as it came over TCP.
+pub(super) fn frame(message: &[u8], into: &mut Vec<u8>) {
+    into.extend((message.len() as u16).to_be_bytes());
+    into.extend(message);
+}

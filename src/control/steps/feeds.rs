@@ -1,0 +1,56 @@
+//! A version of a feed's zone on its way into force.
+
+use crate::control::Control;
+use crate::control::sources::feeds::delivery::{Content, Delivery};
+use crate::control::sources::lists::large::want;
+use crate::control::sources::lists::load::Refusal;
+use crate::control::sources::lists::transferred::{start_changes, start_small};
+
+impl Control {
+    /// Starts, ends and informs the tasks of feeds, after a new generation or configuration.
+    pub(crate) fn follow_feeds(&mut self) {
+        self.feeds.follow(&self.configuration.current, &self.lists);
+    }
+
+    /// Starts to load a new version of a feed's zone. From then on it is a load of a list like any other.
+    pub(crate) fn take_delivery(&mut self, delivery: Delivery) {
+        let Delivery {
+            feed,
+            content,
+            outcome,
+            ..
+        } = delivery;
+        let ticket = self.requests.tickets.next();
+        let images = self.images_in_force();
+        let held_as = self.rollback.held_as();
+        let mut lists = self.lists.active.iter_mut();
+        let Some(list) = lists.find(|list| list.name() == feed) else {
+            // The feed was removed meanwhile; its task is being ended.
+            return;
+        };
+        if list.is_frozen() {
+            let generation = held_as.unwrap_or_default();
+            let refusal = Refusal::RolledBack { generation };
+            let _ = outcome.send(Err(refusal.to_string()));
+            return;
+        }
+        let guard_policy = &self.guard_policy;
+        let done = &self.lists.done.0;
+        let ticket = match content {
+            Content::Small(request, messages) => {
+                start_small(list, guard_policy, ticket, (request, messages), done)
+            }
+            Content::Changes(soa, changes) => {
+                start_changes(list, guard_policy, ticket, (soa, changes), images, done)
+            }
+            Content::Large(transfer) => {
+                let mut wanted = want(list, ticket, false);
+                wanted.transfer = Some(transfer);
+                let ticket = wanted.ticket;
+                self.compiler.want(vec![wanted]);
+                ticket
+            }
+        };
+        self.feeds.wait(ticket, outcome);
+    }
+}

@@ -1,0 +1,196 @@
+//! Feeds: policy zones that the server transfers from a primary.
+
+use std::sync::{Arc, Mutex};
+
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::RecordType;
+use tapis::wire::rtype;
+
+use crate::support::client::{ask, until};
+use crate::support::primary::{Primary, Rr, Zone, cname, send};
+use crate::support::server::{Server, preamble};
+use crate::support::upstream::Upstream;
+
+const ZONE: &str = "rpz.test";
+
+/// The versions of a zone: the newest one, and for each older serial the changes since.
+#[derive(Clone)]
+struct Versions(Arc<Mutex<Vec<Version>>>);
+
+#[derive(Clone)]
+struct Version {
+    zone: Zone,
+    deleted: Vec<Rr>,
+    added: Vec<Rr>,
+}
+
+impl Versions {
+    fn new(serial: u32, names: &[&str]) -> Self {
+        let version = Version {
+            zone: Zone::new(ZONE, serial, names),
+            deleted: Vec::new(),
+            added: Vec::new(),
+        };
+        Self(Arc::new(Mutex::new(vec![version])))
+    }
+
+    /// The next version: without and with these names.
+    fn change(&self, deleted: &[&str], added: &[&str]) {
+        let rule = |name: &&str| cname(&format!("{name}.{ZONE}"), ".");
+        let (deleted, added) = (
+            deleted.iter().map(rule).collect::<Vec<_>>(),
+            added.iter().map(rule).collect::<Vec<_>>(),
+        );
+        let mut versions = self.0.lock().expect("not poisoned");
+        let mut zone = versions.last().expect("a version").zone.clone();
+        zone.serial += 1;
+        zone.records.retain(|record| !deleted.contains(record));
+        zone.records.extend(added.iter().cloned());
+        versions.push(Version {
+            zone,
+            deleted,
+            added,
+        });
+    }
+
+    /// A primary that serves the newest version, and the changes since any other.
+    fn primary(&self) -> Primary {
+        let versions = self.clone();
+        Primary::start(move |asked| {
+            let versions = versions.0.lock().expect("not poisoned");
+            let newest = &versions.last().expect("a version").zone;
+            let since = versions
+                .iter()
+                .position(|version| Some(version.zone.serial) == asked.serial);
+            match since {
+                Some(since) if asked.rtype == rtype::IXFR => {
+                    let changes: Vec<_> = versions[since..]
+                        .windows(2)
+                        .map(|pair| {
+                            let (from, to) = (pair[0].zone.serial, &pair[1]);
+                            (from, &to.deleted[..], to.zone.serial, &to.added[..])
+                        })
+                        .collect();
+                    send(newest.messages(asked, &newest.changes(&changes)))
+                }
+                _ => send(newest.answer(asked)),
+            }
+        })
+    }
+}
+
+fn config(upstream: &Upstream, primary: &Primary, more: &str) -> String {
+    format!(
+        "{}[state]\ndir = \"state\"\n[[feed]]\nname = \"feed\"\nzone = \"{ZONE}\"\nprimaries = [\"{}\"]\n{more}\n",
+        preamble(upstream.address),
+        primary.address
+    )
+}
+
+fn rcode(server: &Server, name: &str) -> ResponseCode {
+    let answer = ask(server.address, name, RecordType::A);
+    answer.metadata.response_code
+}
+
+fn is_blocked(server: &Server, name: &str) -> bool {
+    rcode(server, name) == ResponseCode::NXDomain
+}
+
+/// Waits for this version, and checks which names it blocks.
+fn blocks(server: &Server, serial: u32, blocked: &[&str], others: &[&str]) {
+    until(&format!("serial {serial} is in force"), || {
+        feed(server)["serial"] == serial
+    });
+    for name in blocked {
+        assert!(is_blocked(server, name), "{name} in {serial}");
+    }
+    for name in others {
+        assert!(!is_blocked(server, name), "{name} in {serial}");
+    }
+}
+
+/// The feed in `status`.
+fn feed(server: &Server) -> serde_json::Value {
+    server.status()["feeds"][0].clone()
+}
+
+fn refresh(server: &Server) {
+    let done = server.verb(&["feed", "refresh", "feed"]);
+    assert!(done.status.success(), "{done:?}");
+}
+
+#[test]
+fn a_zone_is_transferred_and_changes_of_it_apply() {
+    let versions = Versions::new(1, &["a.example", "*.a.example", "b.example"]);
+    let (upstream, primary) = (Upstream::plain(), versions.primary());
+    let server = Server::start(&config(&upstream, &primary, ""), &[]);
+    blocks(
+        &server,
+        1,
+        &["a.example", "x.a.example", "b.example"],
+        &["c.example", "x.b.example"],
+    );
+    versions.change(&["b.example", "*.a.example"], &["c.example"]);
+    refresh(&server);
+    blocks(&server, 2, &["a.example", "c.example"], &["b.example", "x.a.example"]);
+    versions.change(&["c.example"], &["b.example"]);
+    versions.change(&["a.example"], &["c.example", "*.a.example"]);
+    refresh(&server);
+    blocks(&server, 4, &["b.example", "c.example", "x.a.example"], &["a.example"]);
+    let types = primary.types();
+    let whole = types.iter().filter(|rtype| **rtype == rtype::AXFR);
+    assert_eq!(whole.count(), 1, "{types:?}");
+}
+
+#[test]
+fn a_restart_asks_for_changes_only() {
+    let versions = Versions::new(7, &["a.example", "b.example"]);
+    let (upstream, primary) = (Upstream::plain(), versions.primary());
+    let server = Server::start(&config(&upstream, &primary, ""), &[]);
+    blocks(&server, 7, &["a.example", "b.example"], &["c.example"]);
+    until("the images are stored", || {
+        server.folder.path().join("state/current").exists()
+    });
+    let mut server = server;
+    server.signal("TERM");
+    server.wait();
+    let server = server.again();
+    assert!(is_blocked(&server, "a.example"), "before any transfer");
+    versions.change(&["a.example"], &["c.example"]);
+    refresh(&server);
+    blocks(&server, 8, &["b.example", "c.example"], &["a.example"]);
+    let types = primary.types();
+    let whole = types.iter().filter(|rtype| **rtype == rtype::AXFR);
+    assert_eq!(whole.count(), 1, "{types:?}");
+}
+
+#[test]
+fn a_large_zone_is_compiled_as_it_arrives_and_its_changes_amend_the_base() {
+    let names: Vec<String> = (0..60_000).map(|n| format!("name-{n}.example")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let versions = Versions::new(1, &names);
+    {
+        let mut all = versions.0.lock().expect("not poisoned");
+        all[0].zone.per_message = 500;
+    }
+    let (upstream, primary) = (Upstream::plain(), versions.primary());
+    let server = Server::start(&config(&upstream, &primary, ""), &[]);
+    blocks(
+        &server,
+        1,
+        &["name-0.example", "name-59999.example"],
+        &["name-60000.example"],
+    );
+    versions.change(&["name-7.example"], &["name-60000.example"]);
+    refresh(&server);
+    blocks(
+        &server,
+        2,
+        &["name-60000.example", "name-8.example"],
+        &["name-7.example"],
+    );
+    versions.change(&[], &["name-7.example"]);
+    refresh(&server);
+    blocks(&server, 3, &["name-60000.example", "name-7.example"], &[]);
+    assert_eq!(server.status()["lists"][0]["rules"], 60_001);
+}

@@ -1,0 +1,144 @@
+//! Signed transfers from NSD, BIND and Knot DNS. They need Debian's packages nsd, bind9 and knot, so they only run on
+//! request: `cargo test --test it -- --ignored`.
+
+use std::fmt::Write;
+
+use tapis::control::sources::feeds::fault::Fault;
+use tapis::wire::transfer::Kind;
+use tapis::wire::transfer::tsig::{Algorithm, Key};
+
+use super::harness::{Collected, LIMITS, Wanted, fetch};
+use crate::peers::Program;
+use crate::support::primary::name;
+
+/// 32 bytes of 7 in base64.
+const SECRET: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
+
+/// The names of the zone: each has its `*.`, so that the zone needs several messages.
+const NAMES: usize = 3000;
+
+const NSD: &str = "\
+server:
+  ip-address: 127.0.0.1@PORT
+  username: \"\"
+  zonesdir: \"DIR\"
+  database: \"\"
+  pidfile: \"DIR/pid\"
+  xfrdfile: \"DIR/xfrd\"
+  zonelistfile: \"DIR/zones\"
+remote-control:
+  control-enable: no
+key:
+  name: \"transfer.key\"
+  algorithm: ALGORITHM
+  secret: \"SECRET\"
+zone:
+  name: \"feed.test\"
+  zonefile: \"zone\"
+  provide-xfr: 127.0.0.1 transfer.key
+";
+
+const BIND: &str = "\
+options {
+  directory \"DIR\";
+  pid-file \"DIR/pid\";
+  session-keyfile \"DIR/session\";
+  listen-on port PORT { 127.0.0.1; };
+  listen-on-v6 { none; };
+  recursion no;
+  dnssec-validation no;
+  allow-transfer { key \"transfer.key\"; };
+};
+controls { };
+key \"transfer.key\" { algorithm ALGORITHM; secret \"SECRET\"; };
+zone \"feed.test\" { type primary; file \"DIR/zone\"; };
+";
+
+const KNOT: &str = "\
+server:
+  listen: 127.0.0.1@PORT
+  rundir: DIR
+database:
+  storage: DIR
+key:
+  - id: transfer.key
+    algorithm: ALGORITHM
+    secret: SECRET
+acl:
+  - id: transfer
+    key: transfer.key
+    action: transfer
+zone:
+  - domain: feed.test
+    file: DIR/zone
+    acl: transfer
+";
+
+fn zone() -> String {
+    let mut text = "$ORIGIN feed.test.\n$TTL 60\n\
+                    @ SOA localhost. admin.localhost. 7 900 60 86400 60\n@ NS localhost.\n"
+        .to_owned();
+    for at in 0..NAMES {
+        writeln!(text, "site{at}.example CNAME .\n*.site{at}.example CNAME .").expect("memory");
+    }
+    text
+}
+
+fn transfer(command: &[&str], config: &str) {
+    for algorithm in [Algorithm::Sha256, Algorithm::Sha512, Algorithm::Sha1] {
+        let config = config
+            .replace("ALGORITHM", algorithm.name())
+            .replace("SECRET", SECRET);
+        let program = Program::start(command, &[("config", &config), ("zone", &zone())]);
+        let key = Key::new(&name("transfer.key"), algorithm, &[7; 32]).expect("a key");
+        let mut wanted = Wanted {
+            key: Some(&key),
+            ..Wanted::default()
+        };
+        wanted.limits.records = 10 * LIMITS.records;
+        for ours in [None, Some(6)] {
+            wanted.ours = ours;
+            let mut sink = Collected::default();
+            let fetched = fetch(program.address, wanted, &mut sink).expect("transferred");
+            assert_eq!((fetched.kind, fetched.soa.serial.0), (Kind::Whole, 7));
+            assert_eq!(sink.names().len(), 2 * NAMES + 1);
+            assert!(sink.messages.len() > 1);
+        }
+        wanted.ours = Some(7);
+        let fetched = fetch(program.address, wanted, &mut Collected::default());
+        assert_eq!(fetched.expect("answered").kind, Kind::UpToDate);
+        wanted.ours = Some(8);
+        let older = fetch(program.address, wanted, &mut Collected::default());
+        assert_eq!(older.expect_err("a fault"), Some(Fault::SerialGoneBack));
+
+        let other = Key::new(&name("transfer.key"), algorithm, &[8; 32]).expect("a key");
+        (wanted.key, wanted.ours) = (Some(&other), None);
+        let forged = fetch(program.address, wanted, &mut Collected::default());
+        assert_eq!(forged.expect_err("a fault"), Some(Fault::TsigWrong));
+        wanted.key = None;
+        let unsigned = fetch(program.address, wanted, &mut Collected::default());
+        let fault = unsigned.expect_err("a fault").expect("of the primary");
+        assert!(
+            matches!(fault, Fault::Refused | Fault::NotServed),
+            "{fault}"
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs nsd"]
+fn nsd_sends_a_signed_zone() {
+    transfer(&["nsd", "-d", "-c", "DIR/config"], NSD);
+}
+
+#[test]
+#[ignore = "needs named"]
+fn bind_sends_a_signed_zone() {
+    transfer(&["named", "-f", "-c", "DIR/config"], BIND);
+}
+
+#[test]
+#[ignore = "needs knotd"]
+fn knot_dns_sends_a_signed_zone() {
+    transfer(&["knotd", "-c", "DIR/config"], KNOT);
+}
