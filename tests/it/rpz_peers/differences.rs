@@ -83,7 +83,7 @@ const DIFFERENCES: [Difference; 12] = [
     },
     Difference {
         server: TAPIS,
-        reason: "of prefixes of equal length in a zone, that of the smallest address precedes",
+        reason: "of equally long prefixes, that of the earlier zone precedes, then that of the smallest address",
         applies: |case, _| has_equal_prefixes(case),
     },
     Difference {
@@ -221,14 +221,16 @@ fn is_own_redirect(case: &Case<'_>) -> bool {
     matches!(rules.first(), Some((_, Action::Cname(target))) if target == name)
 }
 
-/// Whether two prefixes of equal length in one zone contain addresses of the answer.
+/// Whether two prefixes of equal length in one zone, or the same prefix in two zones, contain addresses of the answer.
 fn has_equal_prefixes(case: &Case<'_>) -> bool {
     let rules = case.answer_rules();
     let mut pairs = rules
         .iter()
         .flat_map(|one| rules.iter().map(move |other| (one, other)));
     pairs.any(|((at, network), (of, other))| {
-        at == of && network != other && network.prefix_len() == other.prefix_len()
+        let is_tie = network != other && network.prefix_len() == other.prefix_len();
+        // Of a prefix that two zones have, BIND may use the later one.
+        (at == of && is_tie) || (at != of && network == other)
     })
 }
 
