@@ -24,6 +24,8 @@ pub(super) struct Case<'c> {
 const TAPIS: &str = "Tapis";
 const POWERDNS: &str = "PowerDNS";
 
+/// So many queries have every difference.
+const MANY: usize = 50_000;
 /// The cases without a reason that are shown.
 const SHOWN: usize = 40;
 
@@ -323,7 +325,9 @@ impl Table {
             println!("{count:8} {}: {}", difference.server, difference.reason);
         }
         assert_eq!(self.unexplained, 0, "differences without a reason");
-        assert!(!self.counts.contains(&0), "a reason is out of date");
+        // Some are rare.
+        let is_used = self.cases < MANY || !self.counts.contains(&0);
+        assert!(is_used, "a reason is out of date");
     }
 }
 
