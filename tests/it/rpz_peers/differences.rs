@@ -36,7 +36,7 @@ struct Difference {
     applies: fn(&Case<'_>, &Outcome) -> bool,
 }
 
-const DIFFERENCES: [Difference; 12] = [
+const DIFFERENCES: [Difference; 13] = [
     Difference {
         server: TAPIS,
         reason: "a query of type CNAME for a redirected name gets the redirect alone",
@@ -75,13 +75,13 @@ const DIFFERENCES: [Difference; 12] = [
     },
     Difference {
         server: TAPIS,
-        reason: "a redirect to the queried name itself is no redirect",
-        applies: |case, _| is_own_redirect(case),
+        reason: "a redirect that leads back to its chain is not followed",
+        applies: |case, _| is_loop(case),
     },
     Difference {
         server: POWERDNS,
-        reason: "a redirect to the queried name itself is no redirect",
-        applies: |case, _| is_own_redirect(case),
+        reason: "a redirect that leads back to its chain is not followed",
+        applies: |case, _| is_loop(case),
     },
     Difference {
         server: TAPIS,
@@ -97,6 +97,11 @@ const DIFFERENCES: [Difference; 12] = [
         server: POWERDNS,
         reason: "PASSTHRU does not end the evaluation of earlier zones",
         applies: |case, _| has_later_passthru(case),
+    },
+    Difference {
+        server: POWERDNS,
+        reason: "a rule on an address at the end of a chain, without records of the queried type, changes nothing",
+        applies: |case, _| is_chain_to_other_type(case),
     },
     Difference {
         server: POWERDNS,
@@ -216,11 +221,29 @@ fn has_earlier_answer_rule(case: &Case<'_>, name: &str) -> bool {
     first.is_some_and(|first| answer_rules.any(|(at, _)| at < first))
 }
 
-/// Whether the first rule on the queried name redirects to that name.
-fn is_own_redirect(case: &Case<'_>) -> bool {
-    let name = &case.question.name;
-    let rules = case.zones_on(name);
-    matches!(rules.first(), Some((_, Action::Cname(target))) if target == name)
+/// Whether a rule redirects a name of the chain to a name that leads back to the chain.
+fn is_loop(case: &Case<'_>) -> bool {
+    let (names, _) = truth::chain(&case.question.name);
+    names.iter().any(|name| match case.zones_on(name).first() {
+        Some((_, Action::Cname(target))) => {
+            let (targets, _) = truth::chain(target);
+            targets.iter().any(|target| names.contains(target))
+        }
+        _ => false,
+    })
+}
+
+/// Whether the only rule on the addresses at the end of a chain has no records of the queried type.
+fn is_chain_to_other_type(case: &Case<'_>) -> bool {
+    let (names, _) = truth::chain(&case.question.name);
+    let rules = case.answer_rules();
+    let [(at, network)] = &*rules else {
+        return false;
+    };
+    let rtype = case.question.rtype.to_string();
+    let action = case.zones[*at].rules.get(&Trigger::Answer(*network));
+    let is_other = |records: &[(&str, String)]| records.iter().all(|(of, _)| *of != rtype);
+    names.len() > 1 && matches!(action, Some(Action::Records(records)) if is_other(records))
 }
 
 /// Whether two prefixes of equal length in one zone, or the same prefix in two zones, contain addresses of the answer.
