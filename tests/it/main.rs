@@ -39,6 +39,7 @@ mod model;
 mod resolving;
 mod respond;
 mod rollback;
+mod rpz_peers;
 mod scenarios;
 mod serving;
 mod shipped;

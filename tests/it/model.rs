@@ -14,21 +14,12 @@ use tapis::policy::rule::Scope;
 use tapis::policy::rules::Rules;
 use tapis::wire::name::Name;
 
+use crate::support::random::Random;
+
 const LISTS: usize = 3;
 const SCOPES: [Scope; 3] = [Scope::Exact, Scope::Below, Scope::Subtree];
 
-/// SplitMix64.
-struct Random(u64);
-
 impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((u128::from(mixed ^ (mixed >> 31)) * bound as u128) >> 64) as usize
-    }
-
     /// A label: mostly of few letters, so that names share it; some long ones, some of arbitrary
     /// bytes.
     fn label(&mut self) -> Vec<u8> {

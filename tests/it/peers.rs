@@ -36,7 +36,7 @@ zone:
 pub(crate) struct Program {
     child: Child,
     pub(crate) address: SocketAddr,
-    _folder: TempDir,
+    pub(crate) folder: TempDir,
 }
 
 impl Drop for Program {
@@ -72,13 +72,20 @@ impl Program {
         let peer = Self {
             child,
             address,
-            _folder: folder,
+            folder,
         };
         let hello = query("hello.example", hickory_proto::rr::RecordType::A);
         until("the program", || {
             exchange(address, &hello, PATIENCE / 50).is_some()
         });
         peer
+    }
+
+    /// Makes it read its files again, if that is what SIGHUP means to it.
+    pub(crate) fn hang_up(&self) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", "HUP", &id]).status();
+        assert!(sent.expect("kill ran").success());
     }
 
     fn nsd() -> Self {

@@ -4,6 +4,7 @@ pub(crate) mod client;
 pub(crate) mod data_plane;
 pub(crate) mod policy;
 pub(crate) mod primary;
+pub(crate) mod random;
 pub(crate) mod server;
 pub(crate) mod signer;
 pub(crate) mod tls;

@@ -1,0 +1,124 @@
+//! Response policy zones: random zones and queries, answered by Tapis, BIND and PowerDNS Recursor. All three ask one
+//! upstream. Each difference from BIND's answer is one of a table in `differences`, which docs/rpz.md explains.
+//!
+//! `TAPIS_DIFFERENTIAL=ZONES,QUERIES cargo test --test it rpz_peers -- --ignored` sets the numbers of zones and of
+//! queries for each zone, and `TAPIS_SEED=N` the seed.
+
+mod ask;
+mod differences;
+mod servers;
+mod truth;
+mod zones;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use self::ask::{Outcome, Question, ask};
+use self::differences::{Case, Table};
+use self::servers::Servers;
+use self::zones::Zone;
+use crate::support::client::PATIENCE;
+use crate::support::random::Random;
+
+/// The seed that is used without `TAPIS_SEED`.
+const SEED: u64 = 7;
+/// The time after the last answer after which queries count as dropped.
+const QUIET: Duration = Duration::from_millis(100);
+/// The same if another server has answered.
+const LONG: Duration = Duration::from_millis(400);
+
+#[test]
+#[ignore = "needs named, pdns_recursor and rec_control"]
+fn random_zones_are_applied_as_bind_and_powerdns_apply_them() {
+    let (zones, queries) = numbers();
+    let seed = seed();
+    println!("TAPIS_SEED={seed}");
+    let mut random = Random(seed);
+    let upstream = truth::upstream();
+    let servers = Servers::start(upstream.address);
+    let mut table = Table::default();
+    let (mut made, mut version) = (0, 0);
+    while made < zones {
+        version += 1;
+        let count = 1 + random.below(servers::ZONES.len());
+        let set: Vec<_> = (0..count).map(|_| Zone::random(&mut random)).collect();
+        made += count;
+        servers.replace(&set, version);
+        let questions: Vec<_> = (0..queries * count)
+            .map(|_| Question::random(&mut random, &set))
+            .collect();
+        let mut compare = |question, [tapis, bind, powerdns]: [Outcome; 3], is_last| {
+            let case = Case {
+                version,
+                zones: &set,
+                question,
+                tapis,
+                bind,
+                powerdns,
+            };
+            let is_explained = table.explain(&case);
+            if !is_explained && is_last {
+                table.report(&case);
+            }
+            is_explained
+        };
+        let outcomes = answers(&servers, &questions, [QUIET, LONG]);
+        for (question, outcomes) in questions.iter().zip(outcomes) {
+            // A datagram to or from upstream may have been lost.
+            if !compare(question, outcomes, false) {
+                let again = answers(&servers, std::slice::from_ref(question), [PATIENCE / 4; 2]);
+                compare(question, again.into_iter().next().expect("one"), true);
+            }
+        }
+    }
+    table.assert_explained();
+}
+
+/// Zones, and queries for each zone.
+fn numbers() -> (usize, usize) {
+    let given = std::env::var("TAPIS_DIFFERENTIAL").ok();
+    given.map_or((200, 500), |text| {
+        let (zones, queries) = text.split_once(',').expect("zones,queries");
+        let number = |text: &str| text.parse().expect("a number");
+        (number(zones), number(queries))
+    })
+}
+
+fn seed() -> u64 {
+    let given = std::env::var("TAPIS_SEED").ok();
+    given.map_or(SEED, |text| text.parse().expect("a number"))
+}
+
+/// What each server answers. Queries that only some servers answered are repeated: a datagram may be lost.
+fn answers(
+    servers: &Servers,
+    questions: &[Question],
+    [first, second]: [Duration; 2],
+) -> Vec<[Outcome; 3]> {
+    let addresses = servers.addresses();
+    let all: Vec<_> = questions.iter().enumerate().collect();
+    let mut found: [HashMap<usize, Outcome>; 3] = std::thread::scope(|scope| {
+        let all = &all;
+        addresses
+            .map(|server| scope.spawn(move || ask(server, all, first)))
+            .map(|thread| thread.join().expect("no panic"))
+    });
+    let is_answered = |number: &usize| found.iter().any(|of| of.contains_key(number));
+    let missing = [0, 1, 2].map(|server: usize| -> Vec<_> {
+        let all = all.iter().copied();
+        all.filter(|(number, _)| is_answered(number) && !found[server].contains_key(number))
+            .collect()
+    });
+    for (server, missing) in missing.iter().enumerate() {
+        if !missing.is_empty() {
+            found[server].extend(ask(addresses[server], missing, second));
+        }
+    }
+    let outcome = |number| {
+        [0, 1, 2].map(|server: usize| {
+            let outcome = found[server].get(&number);
+            outcome.cloned().unwrap_or(Outcome::Dropped)
+        })
+    };
+    (0..questions.len()).map(outcome).collect()
+}
