@@ -325,9 +325,7 @@ mod tests {
     type Problems = Vec<(u32, RecordProblem)>;
 
     /// The rules of these records, and the problems with the numbers of the records that have them.
-    fn read(
-        records: &[(&str, u16, &[u8])],
-    ) -> (Rules, Problems) {
+    fn read(records: &[(&str, u16, &[u8])]) -> (Rules, Problems) {
         let mut reader = ZoneReader::new(name(APEX));
         let (mut rules, mut problems) = (Vec::new(), Vec::new());
         let mut emit = |rule: ZoneRule<'_>| {
