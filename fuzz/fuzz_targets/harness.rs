@@ -403,6 +403,7 @@ fn list(
         kind,
         against: Against::All,
         blocking,
+        zone: None,
     };
     (source, rules)
 }

@@ -154,7 +154,6 @@ pub(super) struct Raw {
     max_age_hours: Option<At<i64>>,
     limits: RawLimits,
     timers: RawTimers,
-    pub(super) required: Option<At<bool>>,
     pub(super) guards: Option<At<WordOrStrings>>,
     pub(super) text: Option<At<String>>,
     /// Only its `ede` may be set.
@@ -204,7 +203,6 @@ impl Raw {
                 retry_secs: table.integer("retry-secs"),
                 expire_secs: table.integer("expire-secs"),
             },
-            required: table.boolean("required"),
             guards: table.word_or_strings("guards"),
             text: table.string("text"),
             block: Block {

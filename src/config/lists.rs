@@ -174,7 +174,6 @@ fn feed(
     let public = public_text(raw.text.take(), findings);
     let warn = guard::only_warning(raw.guards.take(), findings).unwrap_or_default();
     let blocking = blocking(std::mem::take(&mut raw.block), block, findings);
-    let required = raw.required.take().is_some_and(|at| at.value);
     let feed = raw.transfer(name.map(|at| at.value), apex.map(|at| at.value), findings)?;
     let mut blocking = zone.blocking(blocking);
     blocking.extra_text = extra_text(&feed.name, public);
@@ -182,7 +181,7 @@ fn feed(
         format: Format::Rpz,
         comments: Comments::default(),
         scope: Scope::Exact,
-        required,
+        required: false,
         warn,
         content: Content::Transferred,
         source: Source {

@@ -32,7 +32,7 @@ const LONG: Duration = Duration::from_millis(400);
 fn random_zones_are_applied_as_bind_and_powerdns_apply_them() {
     let (zones, queries) = numbers();
     let seed = seed();
-    println!("TAPIS_SEED={seed}");
+    eprintln!("TAPIS_SEED={seed}");
     let mut random = Random(seed);
     let upstream = truth::upstream();
     let servers = Servers::start(upstream.address);

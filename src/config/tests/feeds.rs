@@ -61,7 +61,7 @@ fn a_feed_needs_only_a_zone_and_a_primary() {
 fn a_feed_is_a_list_whose_rules_are_in_no_file() {
     let config = valid(&feed(
         "name = \"ministry\"\npolicy = \"nodata\"\nsoa = false\nede = \"censored\"\ntext = \"by law\"\n\
-         required = true\nguards = \"warn\"",
+         guards = \"warn\"",
     ));
     let [list] = &config.lists[..] else {
         panic!("one list");
@@ -76,7 +76,7 @@ fn a_feed_is_a_list_whose_rules_are_in_no_file() {
         (Format::Rpz, Content::Transferred)
     );
     assert_eq!(list.source.path, Path::new("zone:rpz.example"));
-    assert!(list.required && !list.warn.is_empty());
+    assert!(!list.required && !list.warn.is_empty());
     let blocking = &list.source.blocking;
     assert_eq!(
         (blocking.ede, &*blocking.extra_text),

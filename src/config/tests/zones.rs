@@ -30,12 +30,12 @@ fn a_policy_zone_is_applied_as_it_is_given_unless_its_keys_say_otherwise() {
     assert_eq!(zone(""), expected);
     assert_eq!(PolicyZone::default(), expected);
     let keys = "zone = \"RPZ.Example.\"\npolicy = \"cname\"\ncname = \"walled.garden.example\"\n\
-                max-policy-ttl-secs = 604800\nbreak-dnssec = false\nsoa = false\n";
+                max-policy-ttl-secs = 604800\nbreak-dnssec = true\nsoa = false\n";
     let expected = PolicyZone {
         apex: Some(name("rpz.example")),
         policy: ZonePolicy::Cname(Box::new(name("walled.garden.example"))),
         max_ttl_secs: 604_800,
-        break_dnssec: false,
+        break_dnssec: true,
         soa: false,
     };
     assert_eq!(zone(keys), expected);

@@ -62,13 +62,6 @@ async fn the_rules_of_a_feed_stay_if_its_settings_change_but_not_if_its_zone_doe
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_required_feed_without_a_transfer_prevents_the_start() {
-    let error = start(&format!("{FEED}required = true\n")).err();
-    let error = error.expect("no generation");
-    assert!(error.contains("no transfer yet"), "{error}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_transferred_state_stays_although_it_is_requested_or_other_names_are_protected() {
     let mut control = start(FEED).expect("a first generation");
     let guard_policy = Arc::clone(&control.guard_policy);

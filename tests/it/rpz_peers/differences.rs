@@ -337,15 +337,15 @@ impl Table {
     pub(super) fn report(&mut self, case: &Case<'_>) {
         self.unexplained += 1;
         if self.unexplained <= SHOWN {
-            println!("{}", described(case));
+            eprintln!("{}", described(case));
         }
     }
 
     /// Asserts that there was no difference without a reason, and no reason without a difference.
     pub(super) fn assert_explained(&self) {
-        println!("{} queries", self.cases);
+        eprintln!("{} queries", self.cases);
         for (difference, count) in DIFFERENCES.iter().zip(self.counts) {
-            println!("{count:8} {}: {}", difference.server, difference.reason);
+            eprintln!("{count:8} {}: {}", difference.server, difference.reason);
         }
         assert_eq!(self.unexplained, 0, "differences without a reason");
         // Some are rare.

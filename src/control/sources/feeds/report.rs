@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// The state of a feed.
@@ -16,6 +16,10 @@ pub struct FeedReport {
     pub serial: Option<u32>,
     /// When a primary last confirmed that this is the newest version, or sent it.
     pub confirmed: Option<Timestamp>,
+    /// The age in hours from which a version that no primary has confirmed is an alarm; 0 means never, `None` when the zone
+    /// expires.
+    #[serde(default)]
+    pub max_age_hours: Option<u32>,
     /// Whether the zone has expired: no primary has confirmed it for too long.
     pub is_expired: bool,
     /// The transfer under way.
@@ -29,6 +33,15 @@ pub struct FeedReport {
 }
 
 impl FeedReport {
+    /// Whether no primary has confirmed the version in force for too long.
+    fn is_too_old(&self) -> bool {
+        let Some(hours) = self.max_age_hours else {
+            return self.is_expired;
+        };
+        let age = self.confirmed.map(|at| Timestamp::now().duration_since(at));
+        hours > 0 && age.is_some_and(|age| age > SignedDuration::from_hours(hours.into()))
+    }
+
     /// The problems for the operator, a sentence each. One primary that fails is no problem while another one works.
     pub fn alarms(&self) -> Vec<String> {
         let name = &self.name;
@@ -45,7 +58,7 @@ impl FeedReport {
             let text = primary.text.as_ref()?;
             Some(format!("{name}: {text}"))
         });
-        let expired = self.is_expired.then(|| {
+        let expired = self.is_too_old().then(|| {
             format!("{name}: expired: no primary has confirmed the zone for too long; its last version stays in force")
         });
         expired.into_iter().chain(held).chain(faults).collect()

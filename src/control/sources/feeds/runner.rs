@@ -354,6 +354,7 @@ impl Runner {
                 zone: self.feed.zone.to_string(),
                 serial: self.ours.map(|serial| serial.0),
                 confirmed: confirmed.or(report.confirmed),
+                max_age_hours: self.feed.max_age_hours,
                 is_expired: self.refresh.is_expired(),
                 transfer,
                 held: self.held.clone(),
