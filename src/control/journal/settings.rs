@@ -424,7 +424,7 @@ zone = "local.example"
 policy = "cname"
 cname = "*.garden.example"
 max-policy-ttl-secs = 77
-break-dnssec = false
+break-dnssec = true
 soa = false
 [[feed]]
 zone = "rpz.example"
@@ -505,7 +505,6 @@ policy = "tcp-only"
             ),
             ("*.garden.", "*.other.", "list.local.cname"),
             ("soa = false", "soa = true", "list.local.soa"),
-            ("dnssec = false", "dnssec = true", "list.local.break-dnssec"),
         ] {
             assert_eq!(reported(from, to), [key]);
         }
