@@ -133,7 +133,7 @@ impl Fault {
             Self::SerialGoneBack => (
                 "serial-gone-back",
                 "the primary has an older version of the zone",
-                "wait until the primary is up to date; if its operator has reset the serial, transfer the zone anew",
+                "wait until the primary is up to date; if its operator has reset the serial, transfer the whole zone: tapis feed refresh --whole",
             ),
             Self::WholeZone => (
                 "whole-zone",

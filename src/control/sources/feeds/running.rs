@@ -81,9 +81,11 @@ impl Feeds {
                     self.running.insert(feed.name.clone(), running);
                 }
                 Some(running) if running.serial != serial => {
-                    running.serial = serial;
-                    // A task that is behind with its commands is told at the next generation.
-                    let _ = running.commands.try_send(Command::InForce(serial));
+                    // If many commands wait, this one is sent at the next generation.
+                    let sent = running.commands.try_send(Command::InForce(serial));
+                    if sent.is_ok() {
+                        running.serial = serial;
+                    }
                 }
                 Some(_) => {}
             }
