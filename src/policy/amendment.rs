@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::builder::Builder;
 use super::effect::Effect;
+use super::image::path::Path;
 use super::image::provenance::ImageSource;
 use super::image::{Image, TooLarge};
 use super::images::Images;
@@ -14,13 +15,33 @@ use super::rule::Scope;
 #[derive(Clone, Debug, Default)]
 pub struct Amendment {
     /// All rules that the list has from now on, on each name on which some change. The names are given as the bytes of
-    /// their [`Path`](super::image::path::Path)s. Without rules, those on the name are removed.
+    /// their [`Path`]s. Without rules, those on the name are removed.
     pub names: BTreeMap<Vec<u8>, Vec<(Scope, Effect)>>,
     /// All rules on networks that the list has from now on; `None` if they do not change.
     pub networks: Option<Vec<(Prefix, Effect)>>,
 }
 
 impl Amendment {
+    /// The number of rules that `list` has with the amendment. A rule with the scope subtree stands for two, as the
+    /// amendment has two in its place.
+    pub fn rules_after(&self, images: &Images, list: &str) -> u64 {
+        let mut rules = images.find(list).map_or(0, |(_, source)| source.rules);
+        for (path, new) in &self.names {
+            let old = images.rules_on(&Path::of(path).to_name(), list);
+            let old = old
+                .iter()
+                .map(|rule| 1 + u64::from(rule.scope == Scope::Subtree));
+            rules = (rules + new.len() as u64).saturating_sub(old.sum());
+        }
+        match &self.networks {
+            Some(new) => {
+                let old = images.networks(list).len() as u64;
+                (rules + new.len() as u64).saturating_sub(old)
+            }
+            None => rules,
+        }
+    }
+
     /// An image of one source, `source`, for the next delta. If the base has rules of the list of this name, the image
     /// amends them, and has the earlier amendments as well. Otherwise, the image has all rules of the list.
     ///

@@ -1,11 +1,14 @@
 //! Reads the rules on names of the lists in force, from a base and from a delta that replaces or amends some lists.
 
+use std::collections::HashMap;
+
 use super::effect::Effect;
 use super::image::cursor::Cursor;
 use super::image::path::Path;
 use super::image::walk::Position;
 use super::image::{Image, ImageError};
 use super::images::Images;
+use super::prefix::Prefix;
 use super::rule::Scope;
 use crate::wire::name::Name;
 
@@ -110,6 +113,20 @@ impl Images {
             rules.extend(rules_in(base, source, name));
         }
         rules
+    }
+
+    /// The rules on networks in force that `list` has.
+    pub fn networks(&self, list: &str) -> HashMap<Prefix, Effect> {
+        let Some((image, _)) = self.find(list).filter(|_| !self.gone.contains(list)) else {
+            return HashMap::new();
+        };
+        let clauses = image.clauses();
+        let sources = &image.provenance().sources;
+        let is_own = |clause: u32| sources[usize::from(clauses.get(clause).source)].name == list;
+        let prefixes = image.triggers().prefixes().iter();
+        let own = prefixes.filter(|(_, clause)| is_own(*clause));
+        own.map(|(prefix, clause)| (*prefix, clauses.effect(*clause).clone()))
+            .collect()
     }
 }
 

@@ -16,6 +16,7 @@ pub struct Cursor<'i> {
     /// The nodes of the current path with unread children.
     open: Vec<OpenNode>,
     path: Path,
+    place: usize,
     value: u32,
     started: bool,
     damage: Option<ImageError>,
@@ -42,6 +43,7 @@ impl Image {
             decoder: Decoder::new(&self.text),
             open: Vec::new(),
             path: Path::ROOT,
+            place: 0,
             value: self.root_value,
             started: false,
             damage: None,
@@ -78,6 +80,12 @@ impl<'i> Cursor<'i> {
     /// The name's value.
     pub fn value(&self) -> Value<'i> {
         self.image.value(self.value)
+    }
+
+    /// A number of the name's node that no other node has, less than the number of bytes of the image. That of the root
+    /// has no meaning.
+    pub fn place(&self) -> usize {
+        self.place
     }
 
     /// The error that ended the iteration early.
@@ -136,6 +144,7 @@ impl<'i> Cursor<'i> {
             if let Some(open) = self.open.last_mut() {
                 open.last = len;
             }
+            self.place = at as usize + place;
             self.value = child.node.value;
             self.descend(child.node.children);
             return true;

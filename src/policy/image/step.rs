@@ -162,7 +162,7 @@ impl TrieView<'_> {
         &self,
         state: &mut LookupState<'_>,
         kind: u8,
-        pass: &mut impl FnMut(Position, usize, u32),
+        pass: &mut impl FnMut(Position, usize, u32, Option<usize>),
     ) -> Option<ChildRef> {
         let depth = state.name.label_count();
         let mut found = match (kind & LAST != 0, kind & LONG != 0) {
@@ -177,13 +177,14 @@ impl TrieView<'_> {
                 return None;
             }
             if level > depth {
-                pass(Position::Below, depth, found.value());
+                pass(Position::Below, depth, found.value(), None);
             } else {
-                pass(at_or_above(level, depth), level, found.value());
+                let place = state.bucket as usize + state.place as usize;
+                pass(at_or_above(level, depth), level, found.value(), Some(place));
             }
             if level >= depth {
                 if state.has_only_child {
-                    pass(Position::Below, depth, self.only_child_value(state));
+                    pass(Position::Below, depth, self.only_child_value(state), None);
                 }
                 return None;
             }

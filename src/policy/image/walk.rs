@@ -20,9 +20,32 @@ impl Image {
     /// allocates.
     #[inline]
     pub fn walk(&self, names: &[&Name], mut pass: impl FnMut(usize, Position, usize, u32)) {
+        self.walk_nodes(names, |which, position, level, value, _| {
+            pass(which, position, level, value);
+        });
+    }
+
+    /// Finds the nodes of names. Calls `found` with the index of each name that has a node, the node's
+    /// [place](super::cursor::Cursor::place), and its value. The place of a name without a parent in the image but the root
+    /// may be unknown.
+    pub fn locate(&self, names: &[&Name], mut found: impl FnMut(usize, Option<usize>, u32)) {
+        self.walk_nodes(names, |which, position, _, value, place| {
+            if position == Position::At {
+                found(which, place, value);
+            }
+        });
+    }
+
+    /// Like [`walk`](Self::walk), with the places of the nodes, as far as they are known.
+    #[inline(always)]
+    fn walk_nodes(
+        &self,
+        names: &[&Name],
+        mut pass: impl FnMut(usize, Position, usize, u32, Option<usize>),
+    ) {
         if let [name] = names {
-            return self.walk_one(name, &mut |position, level, value| {
-                pass(0, position, level, value);
+            return self.walk_one(name, &mut |position, level, value, place| {
+                pass(0, position, level, value, place);
             });
         }
         for (chunk, names) in names.chunks(BATCH).enumerate() {
@@ -41,7 +64,7 @@ impl Image {
     }
 
     #[inline(always)]
-    fn walk_one(&self, name: &Name, pass: &mut impl FnMut(Position, usize, u32)) {
+    fn walk_one(&self, name: &Name, pass: &mut impl FnMut(Position, usize, u32, Option<usize>)) {
         let trie = self.trie_view();
         let mut state = LookupState::new(name);
         let mut next = self.start(&mut state, pass);
@@ -61,7 +84,7 @@ impl Image {
         &self,
         names: &[&Name],
         first: usize,
-        pass: &mut impl FnMut(usize, Position, usize, u32),
+        pass: &mut impl FnMut(usize, Position, usize, u32, Option<usize>),
     ) {
         let trie = self.trie_view();
         let mut states = [LookupState::new(&Name::ROOT); BATCH];
@@ -70,8 +93,8 @@ impl Image {
         for (which, &name) in names.iter().enumerate() {
             let state = &mut states[which % BATCH];
             state.name = name;
-            let next = self.start(state, &mut |position, level, value| {
-                pass(first + which, position, level, value);
+            let next = self.start(state, &mut |position, level, value, place| {
+                pass(first + which, position, level, value, place);
             });
             if let Some(children) = next {
                 trie.head_for(state, children);
@@ -95,9 +118,10 @@ impl Image {
             for (kind, (some, len)) in kinds.iter().enumerate() {
                 for &which in &some[..(*len).min(BATCH)] {
                     let state = &mut states[usize::from(which) % BATCH];
-                    let next = trie.step(state, kind as u8, &mut |position, level, value| {
-                        pass(first + usize::from(which), position, level, value);
-                    });
+                    let next =
+                        trie.step(state, kind as u8, &mut |position, level, value, place| {
+                            pass(first + usize::from(which), position, level, value, place);
+                        });
                     if let Some(children) = next {
                         trie.head_for(state, children);
                         active[count % BATCH] = which;
@@ -113,11 +137,11 @@ impl Image {
     fn start(
         &self,
         state: &mut LookupState<'_>,
-        pass: &mut impl FnMut(Position, usize, u32),
+        pass: &mut impl FnMut(Position, usize, u32, Option<usize>),
     ) -> Option<ChildRef> {
         let depth = state.name.label_count();
         if self.root_has_rules || depth == 0 {
-            pass(at_or_above(0, depth), 0, self.root_value);
+            pass(at_or_above(0, depth), 0, self.root_value, None);
         }
         let mut children = self.root_children;
         state.level = 0;
@@ -129,7 +153,7 @@ impl Image {
                     value,
                     children: grandchildren,
                 } => {
-                    pass(at_or_above(1, depth), 1, value);
+                    pass(at_or_above(1, depth), 1, value, None);
                     (state.level, children) = (1, grandchildren);
                 }
             }

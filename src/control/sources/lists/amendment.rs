@@ -63,8 +63,8 @@ pub(super) fn amended(
     let list = &*job.config.source.name;
     let apex = job.config.apex().cloned().unwrap_or_default();
     let broken = || Refusal::BrokenChanges(Box::new(apex.clone()));
-    let rules_before = images.find(list).ok_or_else(broken)?.1.rules;
-    let networks = networks(images, list);
+    images.find(list).ok_or_else(broken)?;
+    let networks = images.networks(list);
     let mut touched = Touched::default();
     let mut hasher = blake3::Hasher::new();
     hasher.update(digest.as_bytes());
@@ -82,7 +82,6 @@ pub(super) fn amended(
     if touched.missing > 0 && !may_miss {
         return Err(broken());
     }
-    let mut count = rules_before as i64;
     let mut written = Written {
         amendment: Amendment::default(),
         tally,
@@ -98,26 +97,23 @@ pub(super) fn amended(
             let effect = written.effect(rule, trigger, owner.as_ref());
             rules.extend(effect.map(|effect| (scope, effect)));
         }
-        count += rules.len() as i64 - before(images, name, list);
         written.amendment.names.insert(path.clone(), rules);
     }
     if !touched.networks.is_empty() {
-        count -= networks.len() as i64;
         let mut all: Vec<_> = networks.into_iter().collect();
         all.retain(|(prefix, _)| !touched.networks.contains_key(prefix));
         for (prefix, rule) in &touched.networks {
             let effect = written.effect(rule, ParsedTrigger::Network(*prefix), Some(&apex));
             all.extend(effect.map(|effect| (*prefix, effect)));
         }
-        count += all.len() as i64;
         written.amendment.networks = Some(all);
     }
-    let rules = usize::try_from(count).map_err(|_| broken())?;
     let Written {
         amendment,
         mut tally,
         ..
     } = written;
+    let rules = amendment.rules_after(images, list) as usize;
     let mut data = Vec::new();
     soa.write(&mut data);
     tally.zone = ZoneFacts::new(&apex, soa.minimum, &data);
@@ -139,29 +135,6 @@ pub(super) fn amended(
         took: start.elapsed(),
     };
     finish(job, reading, rules, image)
-}
-
-/// The number of rules that a list has on a name. A subtree rule stands for two.
-fn before(images: &Images, name: &Name, list: &str) -> i64 {
-    let rules = images.rules_on(name, list);
-    let counts = rules
-        .iter()
-        .map(|rule| 1 + i64::from(rule.scope == Scope::Subtree));
-    counts.sum()
-}
-
-/// The rules on networks in force of a list.
-fn networks(images: &Images, list: &str) -> HashMap<Prefix, Effect> {
-    let Some((image, _)) = images.find(list) else {
-        return HashMap::new();
-    };
-    let clauses = image.clauses();
-    let sources = &image.provenance().sources;
-    let is_own = |clause: u32| sources[usize::from(clauses.get(clause).source)].name == list;
-    let prefixes = image.triggers().prefixes().iter();
-    let own = prefixes.filter(|(_, clause)| is_own(*clause));
-    own.map(|(prefix, clause)| (*prefix, clauses.effect(*clause).clone()))
-        .collect()
 }
 
 /// The owner of a rule's records; `None` if it would be too long.

@@ -1,0 +1,299 @@
+//! Compares a zone that is being transferred with the rules in force. If few names differ, the result is an amendment, and
+//! no image of all rules is written.
+
+use std::collections::HashMap;
+
+use fixedbitset::FixedBitSet;
+
+use crate::control::list_file::parse::{ParsedRule, ParsedTrigger};
+use crate::policy::amendment::Amendment;
+use crate::policy::effect::Effect;
+use crate::policy::image::path::Path;
+use crate::policy::image::walk::BATCH;
+use crate::policy::image::{Image, ImageError};
+use crate::policy::images::Images;
+use crate::policy::prefix::Prefix;
+use crate::policy::rule::Scope;
+use crate::wire::name::Name;
+
+/// The largest number of names that may differ. With more, all rules are compiled.
+const MAX_NAMES: usize = 1 << 17;
+/// The largest number of rules on networks of a zone that is compared.
+const MAX_NETWORKS: usize = 1 << 17;
+
+/// No rule.
+const NONE: u32 = u32::MAX;
+
+/// The rules of a name: the exact one, and the one for the names below, as numbers of effects, or [`NONE`].
+type Pair = [u32; 2];
+
+/// The comparison of a list's new rules with those in force.
+pub(super) struct Comparison<'i> {
+    list: &'i str,
+    images: &'i Images,
+    base: &'i Image,
+    effects: Effects,
+    /// By clause of the base: the number of the effect, if the clause belongs to the list.
+    of_clauses: Vec<u32>,
+    /// A value of the base, and the rules that the list has in it. Most names have the same value.
+    last_value: (u32, Pair),
+    /// Names that were read and not compared yet. Further rules on the last one may follow.
+    batch: Vec<(Name, Pair)>,
+    /// Names of the base that were compared, by [place](crate::policy::image::cursor::Cursor::place).
+    compared: FixedBitSet,
+    /// The number of rules of the base on these names.
+    base_rules: u64,
+    /// The new rules on names on which they may differ from those in force.
+    differing: HashMap<Box<[u8]>, Pair>,
+    networks: HashMap<Prefix, Effect>,
+    is_too_different: bool,
+}
+
+/// The effects of all rules, by number.
+#[derive(Default)]
+struct Effects {
+    all: Vec<Effect>,
+    numbers: HashMap<Effect, u32>,
+    /// That of the last rule: most rules of a zone have the same one.
+    last: u32,
+}
+
+impl Effects {
+    fn number(&mut self, effect: &Effect) -> u32 {
+        if self.all.get(self.last as usize) == Some(effect) {
+            return self.last;
+        }
+        let next = self.all.len() as u32;
+        let number = *self.numbers.entry(effect.clone()).or_insert(next);
+        if number == next {
+            self.all.push(effect.clone());
+        }
+        self.last = number;
+        number
+    }
+}
+
+impl<'i> Comparison<'i> {
+    /// A comparison with the rules in force that `images` have of `list`. `None` if they are not in the base, or can't be
+    /// amended.
+    pub(super) fn new(images: &'i Images, list: &'i str) -> Option<Self> {
+        let base = images.base.as_deref().filter(|_| images.is_in_base(list))?;
+        let mut sources = base.provenance().sources.iter();
+        let source = sources.position(|source| source.name == list && source.amendable)?;
+        let source = source as u16;
+        let mut effects = Effects::default();
+        let clauses = base.clauses().iter();
+        let of_clauses = clauses.map(|(clause, effect)| match clause.source == source {
+            true => effects.number(effect),
+            false => NONE,
+        });
+        let mut comparison = Self {
+            list,
+            images,
+            base,
+            of_clauses: of_clauses.collect(),
+            effects,
+            last_value: (NONE, [NONE; 2]),
+            batch: Vec::with_capacity(BATCH),
+            compared: FixedBitSet::with_capacity(base.size()),
+            base_rules: 0,
+            differing: HashMap::new(),
+            networks: HashMap::new(),
+            is_too_different: false,
+        };
+        comparison.add_amended();
+        Some(comparison)
+    }
+
+    /// Takes a rule of the new version. Of two rules with the same trigger, the first one counts.
+    pub(super) fn add(&mut self, rule: ParsedRule<'_>) {
+        if self.is_too_different {
+            return;
+        }
+        let default = Effect::default();
+        let effect = rule.effect.unwrap_or(&default);
+        let (name, scope) = match rule.trigger {
+            ParsedTrigger::Name(name, scope) => (name, scope),
+            ParsedTrigger::Network(prefix) => {
+                self.is_too_different |= self.networks.len() == MAX_NETWORKS;
+                self.networks
+                    .entry(prefix)
+                    .or_insert_with(|| effect.clone());
+                return;
+            }
+        };
+        let number = self.effects.number(effect);
+        let is_new = self.batch.last().is_none_or(|(last, _)| last != name);
+        if is_new {
+            if self.batch.len() == BATCH {
+                self.compare_batch();
+            }
+            self.batch.push((name.clone(), [NONE; 2]));
+        }
+        if let Some((_, rules)) = self.batch.last_mut() {
+            put(rules, scope, number);
+        }
+    }
+
+    /// Whether there are too many differences for an amendment. Further rules are ignored then.
+    pub(super) fn is_too_different(&self) -> bool {
+        self.is_too_different
+    }
+
+    /// The differences. `None` if there are too many.
+    ///
+    /// # Errors
+    /// If the base is damaged.
+    pub(super) fn finish(mut self) -> Result<Option<Amendment>, ImageError> {
+        self.compare_batch();
+        let rules = (self.base.provenance().source(self.list)).map_or(0, |source| source.rules);
+        if self.base_rules != rules {
+            self.add_missing()?;
+        }
+        if self.is_too_different {
+            return Ok(None);
+        }
+        let mut amendment = Amendment::default();
+        for (path, new) in &self.differing {
+            let name = Path::of(path).to_name();
+            let mut old = [NONE; 2];
+            for rule in self.images.rules_on(&name, self.list) {
+                put(&mut old, rule.scope, self.effects.number(rule.effect));
+            }
+            if old != *new {
+                let rules = new.iter().zip([Scope::Exact, Scope::Below]);
+                let rules = rules.filter_map(|(number, scope)| {
+                    let effect = self.effects.all.get(*number as usize)?;
+                    Some((scope, effect.clone()))
+                });
+                amendment.names.insert(path.to_vec(), rules.collect());
+            }
+        }
+        if self.images.networks(self.list) != self.networks {
+            amendment.networks = Some(self.networks.into_iter().collect());
+        }
+        Ok(Some(amendment))
+    }
+
+    /// Names that were amended before are looked up in the end.
+    fn add_amended(&mut self) {
+        let delta = self.images.delta.as_deref();
+        let Some(delta) = delta.filter(|_| self.images.is_amended(self.list)) else {
+            return;
+        };
+        let sources = &delta.provenance().sources;
+        let mut cursor = delta.cursor();
+        while cursor.advance() {
+            let mut rules = cursor.rules();
+            if rules.any(|rule| sources[usize::from(delta.source_of(rule))].name == self.list) {
+                let name = Path::of(cursor.path()).to_name();
+                let mut in_base = [NONE; 2];
+                let mut value = None;
+                self.base
+                    .locate(&[&name], |_, _, found| value = Some(found));
+                if let Some(value) = value {
+                    in_base = self.rules_of(value);
+                }
+                self.base_rules += count(in_base);
+                self.differing.insert(cursor.path().into(), [NONE; 2]);
+            }
+        }
+    }
+
+    fn compare_batch(&mut self) {
+        let batch = std::mem::take(&mut self.batch);
+        let mut names = [&Name::ROOT; BATCH];
+        for (place, (name, _)) in names.iter_mut().zip(&batch) {
+            *place = name;
+        }
+        let mut found = [(None, NONE); BATCH];
+        self.base
+            .locate(&names[..batch.len()], |which, place, value| {
+                found[which] = (place, value);
+            });
+        for ((name, new), (place, value)) in batch.iter().zip(found) {
+            let in_base = match value {
+                NONE => [NONE; 2],
+                value => self.rules_of(value),
+            };
+            self.compare(name, *new, place, in_base);
+        }
+        self.batch = batch;
+        self.batch.clear();
+    }
+
+    /// Compares the new rules on a name with those of the base. `place` is that of its node.
+    fn compare(&mut self, name: &Name, new: Pair, place: Option<usize>, in_base: Pair) {
+        let path = Path::from(name);
+        if !self.differing.is_empty()
+            && let Some(known) = self.differing.get_mut(path.as_bytes())
+        {
+            merge(known, new);
+            return;
+        }
+        // Names without a place are few.
+        let was_compared = place.is_some_and(|place| self.compared.put(place));
+        if !was_compared {
+            self.base_rules += count(in_base);
+        }
+        if place.is_some() && new == in_base {
+            return;
+        }
+        // If all of the name's rules in the base have been read, these are further ones.
+        let mut rules = if was_compared { in_base } else { [NONE; 2] };
+        merge(&mut rules, new);
+        self.differing.insert(path.as_bytes().into(), rules);
+        self.is_too_different |= self.differing.len() > MAX_NAMES;
+    }
+
+    /// Adds the names of the base on which the new version has no rules.
+    fn add_missing(&mut self) -> Result<(), ImageError> {
+        let mut cursor = self.base.cursor();
+        while !self.is_too_different && cursor.advance() {
+            let was_compared = !cursor.path().is_empty() && self.compared.contains(cursor.place());
+            if !was_compared
+                && self.rules_of(cursor.number()) != [NONE; 2]
+                && !self.differing.contains_key(cursor.path())
+            {
+                self.differing.insert(cursor.path().into(), [NONE; 2]);
+                self.is_too_different |= self.differing.len() > MAX_NAMES;
+            }
+        }
+        cursor.damage().map_or(Ok(()), Err)
+    }
+
+    /// The rules of the list in a value of the base.
+    fn rules_of(&mut self, value: u32) -> Pair {
+        if self.last_value.0 != value {
+            let mut rules = [NONE; 2];
+            for rule in self.base.value(value).rules() {
+                let number = self.of_clauses[rule.clause as usize];
+                put(&mut rules, rule.scope, number);
+            }
+            self.last_value = (value, rules);
+        }
+        self.last_value.1
+    }
+}
+
+/// Adds a rule to those of a name, unless they have one with its trigger.
+fn put(rules: &mut Pair, scope: Scope, number: u32) {
+    let new = match scope {
+        Scope::Exact => [number, NONE],
+        Scope::Below => [NONE, number],
+        Scope::Subtree => [number; 2],
+    };
+    merge(rules, new);
+}
+
+fn merge(rules: &mut Pair, new: Pair) {
+    for (rule, new) in rules.iter_mut().zip(new) {
+        if *rule == NONE {
+            *rule = new;
+        }
+    }
+}
+
+fn count(rules: Pair) -> u64 {
+    rules.iter().filter(|rule| **rule != NONE).count() as u64
+}

@@ -1,0 +1,151 @@
+//! Comparisons of a zone with the rules in force: the amendment leads to the zone's rules, whatever their order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::super::comparison::Comparison;
+use super::name;
+use crate::control::list_file::parse::{ParsedRule, ParsedTrigger};
+use crate::policy::amendment::Amendment;
+use crate::policy::builder::Builder;
+use crate::policy::effect::{Effect, EffectAction};
+use crate::policy::image::Image;
+use crate::policy::image::provenance::ImageSource;
+use crate::policy::images::Images;
+use crate::policy::rule::Scope;
+use crate::wire::name::Name;
+
+const LIST: &str = "zone";
+
+/// A rule on the name, and its effect by TTL.
+type Rule = (Name, Scope, u32);
+
+/// The effect of each trigger.
+type Model = BTreeMap<(Vec<u8>, bool), u32>;
+
+fn effect(ttl: u32) -> Effect {
+    Effect {
+        action: EffectAction::Allow,
+        ttl_secs: Some(ttl),
+        ..Effect::default()
+    }
+}
+
+fn rules() -> impl Strategy<Value = Vec<Rule>> {
+    let labels = prop::collection::vec(prop::sample::select(vec!["a", "b", "com"]), 0..4);
+    let name = labels.prop_map(|labels| match labels.is_empty() {
+        true => Name::ROOT,
+        false => name(&labels.join(".")),
+    });
+    let scope = prop::sample::select(vec![Scope::Exact, Scope::Below]);
+    prop::collection::vec((name, scope, 0..3_u32), 0..30)
+}
+
+fn model(rules: &[Rule]) -> Model {
+    let mut model = Model::new();
+    for (name, scope, ttl) in rules {
+        let key = (name.wire().to_vec(), *scope == Scope::Below);
+        model.entry(key).or_insert(*ttl);
+    }
+    model
+}
+
+fn image(model: &Model, other: bool) -> Image {
+    let mut builder = Builder::new();
+    let rules = model.len() as u64;
+    let source = builder.source(ImageSource {
+        amendable: true,
+        rules,
+        ..ImageSource::named(LIST)
+    });
+    let source = source.expect("few");
+    for ((wire, below), ttl) in model {
+        let scope = if *below { Scope::Below } else { Scope::Exact };
+        let name = Name::parse(wire, 0).expect("a name").0;
+        let added = builder.insert_effect(&name, source, scope, &effect(*ttl));
+        added.expect("few");
+    }
+    if other {
+        // Rules of another list, on some of the names.
+        let other = builder.source(ImageSource::named("other")).expect("few");
+        for text in ["a", "b.a", "x.com"] {
+            builder
+                .insert(&name(text), other, Scope::Subtree)
+                .expect("few");
+        }
+    }
+    builder.finish().expect("few")
+}
+
+fn compared(images: &Images, rules: &[Rule]) -> Amendment {
+    let mut comparison = Comparison::new(images, LIST).expect("in the base");
+    for (line, (name, scope, ttl)) in (1..).zip(rules) {
+        comparison.add(ParsedRule {
+            trigger: ParsedTrigger::Name(name, *scope),
+            effect: Some(&effect(*ttl)),
+            line,
+        });
+    }
+    let amendment = comparison.finish().expect("undamaged");
+    amendment.expect("few differences")
+}
+
+fn amended(images: &Images, amendment: &Amendment) -> Images {
+    let source = ImageSource {
+        amendable: true,
+        rules: amendment.rules_after(images, LIST),
+        ..ImageSource::named(LIST)
+    };
+    let delta = amendment.image(images, source).expect("few");
+    Images {
+        delta: Some(Arc::new(delta)),
+        ..images.clone()
+    }
+}
+
+fn in_force(images: &Images) -> Model {
+    let mut model = Model::new();
+    let mut cursor = images.rule_cursor(|list| list == LIST);
+    while cursor.advance() {
+        let path = crate::policy::image::path::Path::of(cursor.path());
+        let name = path.to_name();
+        for rule in cursor.rules() {
+            let ttl = rule.effect.ttl_secs.expect("each has one");
+            for below in [false, true] {
+                let scope = if below { Scope::Below } else { Scope::Exact };
+                if rule.scope == scope || rule.scope == Scope::Subtree {
+                    let before = model.insert((name.wire().to_vec(), below), ttl);
+                    assert_eq!(before, None, "{name}");
+                }
+            }
+        }
+    }
+    model
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn an_amendment_leads_to_the_rules_of_the_zone(
+        (first, second, third, other) in (rules(), rules(), rules(), any::<bool>())
+    ) {
+        let images = Images::from(Arc::new(image(&model(&first), other)));
+        let mut images = images;
+        for rules in [second, third] {
+            let amendment = compared(&images, &rules);
+            prop_assert_eq!(amendment.rules_after(&images, LIST), model(&rules).len() as u64);
+            images = amended(&images, &amendment);
+            prop_assert_eq!(in_force(&images), model(&rules));
+            // The same zone again differs in nothing, whatever its order.
+            let reversed: Vec<_> = model(&rules).into_iter().rev().map(|((wire, below), ttl)| {
+                let scope = if below { Scope::Below } else { Scope::Exact };
+                (Name::parse(&wire, 0).expect("a name").0, scope, ttl)
+            }).collect();
+            let again = compared(&images, &reversed);
+            prop_assert!(again.names.is_empty() && again.networks.is_none(), "{:?}", again);
+        }
+    }
+}
