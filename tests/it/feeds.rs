@@ -204,3 +204,72 @@ fn a_large_zone_is_compiled_as_it_arrives_and_its_changes_amend_the_base() {
     blocks(&server, 3, &["name-60000.example", "name-7.example"], &[]);
     assert_eq!(server.status()["lists"][0]["rules"], 60_001);
 }
+
+/// The files of base images in the state directory.
+fn bases(server: &Server) -> Vec<String> {
+    let dir = std::fs::read_dir(server.folder.path().join("state")).expect("the directory");
+    let names = dir.map(|entry| entry.expect("an entry").file_name());
+    let names = names.map(|name| name.into_string().expect("UTF-8"));
+    let mut names: Vec<_> = names.filter(|name| name.starts_with("base-")).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_whole_zone_in_which_little_changed_amends_the_base_and_any_other_is_compiled() {
+    let names = |prefix: &str| -> Vec<String> {
+        let names = 0..70_000;
+        names.map(|n| format!("{prefix}-{n}.example")).collect()
+    };
+    let zone = |serial, names: &[String]| {
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        Zone {
+            per_message: 500,
+            ..Zone::new(ZONE, serial, &names)
+        }
+    };
+    let old = names("old");
+    let newest = Arc::new(Mutex::new(zone(1, &old)));
+    let shared = Arc::clone(&newest);
+    let primary = Primary::start(move |asked| {
+        let newest = shared.lock().expect("not poisoned").clone();
+        send(newest.answer(asked))
+    });
+    let upstream = Upstream::plain();
+    let server = Server::start(&config(&upstream, &primary, ""), &[]);
+    blocks(&server, 1, &["old-0.example"], &["new-0.example"]);
+    until("the base is stored", || bases(&server).len() == 2);
+    let compiled = bases(&server);
+
+    let mut changed = old.clone();
+    changed.swap(0, 69_999);
+    changed[7] = "new-0.example".to_owned();
+    *newest.lock().expect("not poisoned") = zone(2, &changed);
+    refresh(&server);
+    blocks(
+        &server,
+        2,
+        &["old-0.example", "old-69999.example", "new-0.example"],
+        &["old-7.example"],
+    );
+    assert_eq!(server.status()["lists"][0]["rules"], 70_000);
+    *newest.lock().expect("not poisoned") = zone(3, &old);
+    refresh(&server);
+    blocks(&server, 3, &["old-7.example"], &["new-0.example"]);
+    let transfers = primary.asked().len();
+    assert_eq!(bases(&server), compiled, "nothing was compiled");
+
+    *newest.lock().expect("not poisoned") = zone(4, &names("new"));
+    refresh(&server);
+    blocks(
+        &server,
+        4,
+        &["new-0.example", "new-69999.example"],
+        &["old-0.example"],
+    );
+    let asked = primary.asked().split_off(transfers);
+    let types: Vec<_> = asked.iter().map(|asked| asked.rtype).collect();
+    assert_eq!(types, [rtype::SOA, rtype::IXFR, rtype::SOA, rtype::AXFR]);
+    let faults = &feed(&server)["faults"];
+    assert_eq!(faults, &serde_json::json!([["whole-zone", 2]]));
+}

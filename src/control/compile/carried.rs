@@ -164,11 +164,7 @@ fn carry_clauses(
     image.clauses().iter().map(&mut add).collect()
 }
 
-/// Reads an image.
-///
-/// # Errors
-/// If it can't be read.
-pub(super) fn open(path: Option<&Path>) -> Result<Option<Arc<Image>>, CompileError> {
+fn open(path: Option<&Path>) -> Result<Option<Arc<Image>>, CompileError> {
     let Some(path) = path else { return Ok(None) };
     let image = read_image(path).map_err(|error| match error {
         ImageFileError::Refused { path, source } => CompileError::Damaged { path, source },

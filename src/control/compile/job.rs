@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::config::List;
 use crate::config::paths;
 use crate::control::compile::child::{ChildError, Compiler};
-use crate::control::compile::plan::{Event, Outcome, Plan, PlanList, RulesInForce};
+use crate::control::compile::plan::{Event, Outcome, Plan, PlanList};
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::Guards;
 use crate::control::persist::image_store::{CompileWorkspace, ImageStore};
@@ -24,15 +24,7 @@ use crate::policy::images::Images;
 pub(crate) struct Compiled {
     pub(crate) wanted: Vec<Wanted>,
     pub(crate) moved: Vec<ImageSource>,
-    pub(crate) result: Result<CompiledRules, CompileError>,
-}
-
-/// The rules that a compilation made.
-pub(crate) enum CompiledRules {
-    /// A new base.
-    Base(Base),
-    /// The differences of the one list that was read.
-    Amendment { image: Box<Image>, outcome: Outcome },
+    pub(crate) result: Result<Base, CompileError>,
 }
 
 /// The new base that a compilation made.
@@ -73,10 +65,8 @@ impl CompileError {
 pub(crate) struct Job {
     pub(crate) store: ImageStore,
     pub(crate) patience: Duration,
-    /// The images in force; the delta only if lists of it move into the base, or if it is compared.
+    /// The images in force; the delta only if lists of it move into the base.
     pub(crate) images: Images,
-    /// Compare the one list that is wanted with its rules in force.
-    pub(crate) compares: bool,
     /// The lists of the new base, in their order; those that are not wanted are carried over.
     pub(crate) lists: Vec<List>,
     pub(crate) wanted: Vec<Wanted>,
@@ -102,7 +92,7 @@ impl Job {
         }
     }
 
-    async fn compile(&self) -> Result<CompiledRules, CompileError> {
+    async fn compile(&self) -> Result<Base, CompileError> {
         let workspace = self.workspace(false).await?;
         let is_elsewhere = workspace.is_elsewhere;
         match self.compile_at(workspace).await {
@@ -122,7 +112,7 @@ impl Job {
         Ok(workspace.await.map_err(|_| CompileError::Broken)??)
     }
 
-    async fn compile_at(&self, workspace: CompileWorkspace) -> Result<CompiledRules, CompileError> {
+    async fn compile_at(&self, workspace: CompileWorkspace) -> Result<Base, CompileError> {
         let compiler = Compiler::own(self.patience)?;
         let (place, delta) = (workspace.out.clone(), workspace.delta.clone());
         let plan = self.plan(workspace);
@@ -160,18 +150,12 @@ impl Job {
                 "compiled"
             );
         }
-        if outcome.amends {
-            // If it can't be removed, it is removed with the other temporary files.
-            let _ = tokio::task::spawn_blocking(|| std::fs::remove_file(place)).await;
-            let image = Box::new(image);
-            return Ok(CompiledRules::Amendment { image, outcome });
-        }
         let image = Arc::new(image);
-        Ok(CompiledRules::Base(Base {
+        Ok(Base {
             image,
             place,
             outcome,
-        }))
+        })
     }
 
     fn plan(&self, workspace: CompileWorkspace) -> Plan {
@@ -192,19 +176,9 @@ impl Job {
             }
             plan
         };
-        let (delta, in_force) = match self.compares {
-            true => (
-                None,
-                Some(RulesInForce {
-                    delta: workspace.delta,
-                }),
-            ),
-            false => (workspace.delta, None),
-        };
         Plan {
             base: workspace.base,
-            delta,
-            in_force,
+            delta: workspace.delta,
             ..Plan::new(
                 workspace.out,
                 self.lists.iter().map(list).collect(),

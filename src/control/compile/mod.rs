@@ -3,12 +3,10 @@
 //! It runs as a separate process, which [`child`] starts. Its memory is freed when it ends, and its failure does not
 //! stop the server.
 
-mod amend;
 pub mod arrival;
 mod batch;
 mod carried;
 pub mod child;
-mod comparison;
 pub mod error;
 pub(crate) mod job;
 mod merge;

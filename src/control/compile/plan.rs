@@ -7,16 +7,14 @@ use serde::{Deserialize, Serialize};
 use crate::config::comments::Comments;
 use crate::config::guard::{Limits, Protections};
 use crate::config::{Format, List};
-use crate::control::guard::acceptance::{InForce, released_before};
-use crate::control::guard::policy::{GuardPolicy, digest};
-use crate::control::guard::protected::{Guarded, ProtectedList, ProtectedNames};
-use crate::control::guard::reading::Reading;
+use crate::control::guard::acceptance::InForce;
+use crate::control::guard::policy::GuardPolicy;
+use crate::control::guard::protected::{Guarded, ProtectedList};
 use crate::control::guard::release::Guards;
 use crate::control::list_file::parse::Notation;
 use crate::control::persist::list_notes::ListNotes;
 use crate::control::sources::feeds::spool::TransferPlan;
-use crate::control::sources::lists::load::{Loaded, Refusal};
-use crate::control::sources::lists::provenance;
+use crate::control::sources::lists::load::Refusal;
 use crate::policy::rule::{Kind, Scope};
 use crate::wire::name::Name;
 
@@ -31,10 +29,6 @@ pub struct Plan {
     pub base: Option<PathBuf>,
     /// An image of changes to the base.
     pub delta: Option<PathBuf>,
-    /// The rules in force. With them, the transferred zone of the plan is compared, and if it hardly differs, an amendment
-    /// is written in place of a new image of all rules.
-    #[serde(default)]
-    pub in_force: Option<RulesInForce>,
     /// Whether a refused list fails the compilation.
     #[serde(default)]
     pub strict: bool,
@@ -44,13 +38,6 @@ pub struct Plan {
     /// The names that no rule of a block list may cover.
     #[serde(default)]
     pub protected_names: ProtectedList,
-}
-
-/// The rules in force, which are those of the plan's base with some changes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RulesInForce {
-    /// The image of the changes.
-    pub delta: Option<PathBuf>,
 }
 
 /// A list to compile.
@@ -99,7 +86,6 @@ impl Plan {
             lists,
             base: None,
             delta: None,
-            in_force: None,
             strict: false,
             limits: *guard_policy.limits(),
             protected_names: guard_policy.protected_names().list().clone(),
@@ -115,33 +101,6 @@ impl PlanList {
             bare: self.scope,
             comments: self.comments,
         }
-    }
-
-    /// The facts about its new state, which has `rules` rules.
-    pub(super) fn loaded(
-        &self,
-        protected_names: &ProtectedNames,
-        reading: &Reading,
-        rules: u64,
-    ) -> Loaded {
-        let allow = protected_names.allow_digest();
-        let protected_names = digest(protected_names, &allow, self.into());
-        let released = released_before(&self.before, reading.signature);
-        Loaded {
-            rules: rules as usize,
-            tally: reading.tally.clone(),
-            digest: reading.digest.to_string(),
-            signature: reading.signature,
-            at: reading.at,
-            took: reading.took,
-            protected_names: protected_names.into_owned(),
-            released: self.released.and(released),
-        }
-    }
-
-    /// The facts about its new state that an image records.
-    pub(super) fn notes(&self, loaded: &Loaded) -> ListNotes {
-        provenance::notes(self.notation(), self.kind, loaded)
     }
 
     /// A list of the configuration, to be read.
@@ -201,9 +160,6 @@ pub enum Event {
 /// The result of a compilation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// Whether the image is an amendment of the one list that was read, and not of all rules.
-    #[serde(default)]
-    pub amends: bool,
     /// The result for each list, in the order of the plan.
     pub lists: Vec<ListOutcome>,
     /// Bytes of the image.

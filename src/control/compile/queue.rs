@@ -25,18 +25,15 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::job::{CompileError, Compiled, CompiledRules, Job, NewBase};
-use super::plan::Outcome;
+use super::job::{CompileError, Compiled, Job, NewBase};
 use crate::config::{Content, List};
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::persist::image_store::ImageStore;
 use crate::control::sources::lists::large::{Wanted, want};
-use crate::control::sources::lists::load::{LoadedRules, Refusal};
-use crate::control::sources::lists::provenance;
-use crate::control::sources::lists::reading::{FinishedLoad, log_load};
+use crate::control::sources::lists::load::Refusal;
+use crate::control::sources::lists::reading::log_load;
 use crate::control::sources::lists::state::{Tickets, has_load};
 use crate::control::sources::lists::{ListSources, LoadResult};
-use crate::policy::image::Image;
 use crate::policy::images::Images;
 
 /// If the delta has at least this many rules, the compiler moves its lists into the base. Joining this many rules takes
@@ -222,7 +219,6 @@ impl CompileQueue {
         let is_for_pending = wanted.iter().any(|wanted| wanted.for_pending);
         let pending = lists.pending.as_ref().filter(|_| is_for_pending);
         let guard_policy = pending.map_or(inputs.guard_policy, |pending| &pending.guard_policy);
-        let compares = moved.is_empty() && !is_for_pending && is_comparable(&wanted, inputs.images);
         let delta = inputs.images.delta.clone();
         Job {
             guard_policy: Arc::clone(guard_policy),
@@ -230,10 +226,9 @@ impl CompileQueue {
             patience: inputs.deadline,
             images: Images {
                 base: inputs.images.base.clone(),
-                delta: delta.filter(|_| compares || !moved.is_empty()),
+                delta: delta.filter(|_| !moved.is_empty()),
                 ..Images::default()
             },
-            compares,
             lists: all,
             wanted,
             moved,
@@ -255,12 +250,7 @@ impl CompileQueue {
             return compiled.wanted.iter().map(gone).collect();
         }
         let base = match compiled.result {
-            Ok(CompiledRules::Base(base)) => base,
-            Ok(CompiledRules::Amendment { image, outcome }) => {
-                let wanted = compiled.wanted.into_iter().next();
-                let result = wanted.map(|wanted| amended(lists, wanted, *image, &outcome));
-                return result.into_iter().collect();
-            }
+            Ok(base) => base,
             Err(error) => {
                 if !compiled.moved.is_empty() {
                     let why = format!("small lists were not merged: {error}");
@@ -303,32 +293,6 @@ impl CompileQueue {
         }
         self.base = Some(new);
         results
-    }
-}
-
-/// Whether one transferred zone is wanted whose rules in force may be amended.
-fn is_comparable(wanted: &[Wanted], images: &Images) -> bool {
-    match wanted {
-        [wanted] => wanted.transfer.is_some() && images.is_in_base(&wanted.config.source.name),
-        _ => false,
-    }
-}
-
-/// The end of the load of a zone that was compared with its rules in force. `image` has the differences.
-fn amended(lists: &mut ListSources, wanted: Wanted, image: Image, outcome: &Outcome) -> LoadResult {
-    let Wanted { ticket, config, .. } = wanted;
-    let mut outcomes = outcome.lists.iter();
-    let own = outcomes.find(|list| list.name == config.source.name);
-    if let Some(refused) = own.and_then(|list| list.refused.clone()) {
-        return LoadResult::Refused(ticket, refused.into());
-    }
-    let source = image.provenance().sources.first();
-    match source.and_then(|source| provenance::loaded(source, &config)) {
-        Some(loaded) => lists.finish_load(FinishedLoad {
-            ticket,
-            result: Ok(LoadedRules { loaded, image }),
-        }),
-        None => LoadResult::Gone(ticket),
     }
 }
 

@@ -2,9 +2,7 @@
 
 use std::fs;
 
-use tokio::time::Instant;
-
-use super::plan::{Event, Outcome};
+use super::plan::Event;
 
 /// The highest of all measurements.
 #[derive(Default)]
@@ -32,16 +30,6 @@ impl<P: FnMut(Event)> Reporter<P> {
     pub(super) fn report(&mut self, event: Event) {
         self.peak.measure();
         (self.progress)(event);
-    }
-
-    /// Adds the peak and the time since the start to the outcome.
-    pub(super) fn finish(&mut self, outcome: Outcome, start: Instant) -> Outcome {
-        self.peak.measure();
-        Outcome {
-            peak: self.peak.bytes(),
-            seconds: start.elapsed().as_secs_f64(),
-            ..outcome
-        }
     }
 }
 

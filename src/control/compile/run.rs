@@ -5,7 +5,6 @@ use std::io::{self, BufWriter};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::amend::amend;
 use super::arrival::Arrivals;
 use super::carried::Old;
 use super::error::CompileError;
@@ -14,15 +13,17 @@ use super::plan::{Event, ListOutcome, Outcome, Plan, PlanList};
 use super::rss::{Peak, Reporter};
 use super::rules::{ListRules, Stopped};
 use super::sort::{Budget, Sorted, Sorter};
-use super::transferred::SpoolReading;
+use super::transferred::read_transfer;
 use crate::config::Format;
 use crate::config::paths::recorded;
-use crate::control::guard::acceptance::{NewState, check_acceptance};
+use crate::control::guard::acceptance::{NewState, check_acceptance, released_before};
+use crate::control::guard::policy::digest;
 use crate::control::guard::protected::ProtectedNames;
 use crate::control::guard::reading::{Reading, read_list};
 use crate::control::list_file::parse::ParsedRule;
 use crate::control::persist::durable::{Access, DurableError, NewFile, directory_of};
-use crate::control::sources::lists::load::Refusal;
+use crate::control::persist::list_notes::ListNotes;
+use crate::control::sources::lists::load::{Loaded, Refusal};
 use crate::control::sources::lists::provenance;
 use crate::policy::image::clauses::ClausesBuilder;
 use crate::policy::image::path::Key;
@@ -64,22 +65,20 @@ pub fn compile_arriving(
         progress,
         peak: Peak::default(),
     };
-    let protected_names = ProtectedNames::new(plan.protected_names.clone());
-    let amended = amend(plan, arrivals, &protected_names, &mut reporter)?;
-    if let Some(outcome) = amended {
-        return Ok(reporter.finish(outcome, start));
-    }
     let mut work = Work {
         plan,
         arrivals,
-        protected_names,
+        protected_names: ProtectedNames::new(plan.protected_names.clone()),
         old: Old::open(plan)?,
         clauses: ClausesBuilder::of_sources(plan.lists.len()),
         triggers: Triggers::default(),
         states: Vec::new(),
     };
-    let outcome = work.compile(&mut reporter)?;
-    Ok(reporter.finish(outcome, start))
+    let mut outcome = work.compile(&mut reporter)?;
+    reporter.peak.measure();
+    outcome.peak = reporter.peak.bytes();
+    outcome.seconds = start.elapsed().as_secs_f64();
+    Ok(outcome)
 }
 
 /// A compilation in progress.
@@ -184,19 +183,23 @@ impl Work<'_> {
         };
         let notation = (list.notation(), list.apex.as_ref());
         let text = list.text.as_deref();
+        let protected_names = (&self.protected_names, list.into());
+        let rule = |rule: ParsedRule<'_>| rules.add(rule);
         let reading = match &list.transfer {
             Some(transfer) => {
-                let (arrivals, names) = (self.arrivals, &self.protected_names);
-                let mut zone = SpoolReading::open(list, transfer, arrivals, names)?;
-                let mut rule = |rule: ParsedRule<'_>| rules.add(rule);
-                while zone.read(&mut rule)? {
-                    progress(zone.bytes(), u64::MAX);
-                }
-                zone.finish(&mut rule)?
+                let progress = |bytes| progress(bytes, u64::MAX);
+                let arrivals = self.arrivals;
+                read_transfer(
+                    &list.name,
+                    transfer,
+                    arrivals,
+                    protected_names,
+                    rule,
+                    progress,
+                )?
             }
             None => {
-                let protected_names = Some((&self.protected_names, list.into()));
-                let rule = |rule: ParsedRule<'_>| rules.add(rule);
+                let protected_names = Some(protected_names);
                 read_list(&list.path, text, notation, protected_names, rule, progress)?
             }
         };
@@ -372,7 +375,7 @@ impl Work<'_> {
             let (rules, notes, refused) = match state {
                 ListState::Read(reading) => (
                     count,
-                    Some(list.notes(&list.loaded(&self.protected_names, reading, count))),
+                    Some(notes(list, &self.loaded(list, reading, count))),
                     None,
                 ),
                 ListState::Carried => (self.old_rules(list), None, None),
@@ -394,8 +397,8 @@ impl Work<'_> {
             .zip(counts)
             .map(|((list, state), &rules)| match state {
                 ListState::Read(reading) => {
-                    let loaded = list.loaded(&self.protected_names, reading, rules);
-                    provenance::image_source(&list.name, &list.path, &loaded, &list.notes(&loaded))
+                    let loaded = self.loaded(list, reading, rules);
+                    provenance::image_source(&list.name, &list.path, &loaded, &notes(list, &loaded))
                 }
                 _ => match self.old.source(&list.name) {
                     Some(source) => ImageSource {
@@ -414,6 +417,27 @@ impl Work<'_> {
             sources: sources.collect(),
         }
     }
+
+    fn loaded(&self, list: &PlanList, reading: &Reading, rules: u64) -> Loaded {
+        let allow = self.protected_names.allow_digest();
+        let protected_names = digest(&self.protected_names, &allow, list.into());
+        Loaded {
+            rules: rules as usize,
+            tally: reading.tally.clone(),
+            digest: reading.digest.to_string(),
+            signature: reading.signature,
+            at: reading.at,
+            took: reading.took,
+            protected_names: protected_names.into_owned(),
+            released: list
+                .released
+                .and(released_before(&list.before, reading.signature)),
+        }
+    }
+}
+
+fn notes(list: &PlanList, loaded: &Loaded) -> ListNotes {
+    provenance::notes(list.notation(), list.kind, loaded)
 }
 
 impl ListState {

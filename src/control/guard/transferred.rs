@@ -14,17 +14,16 @@ use crate::wire::name::Name;
 use crate::wire::transfer::{Event, Record, Request, Soa, Transfer, TransferError};
 
 /// Reads the messages of a whole zone.
-pub(crate) struct ZoneReading<'p> {
+pub(crate) struct ZoneReading {
     transfer: Transfer,
-    rules: ZoneRules<'p>,
+    rules: ZoneRules,
     start: Instant,
     hasher: blake3::Hasher,
 }
 
 /// Makes rules of the records.
-struct ZoneRules<'p> {
+struct ZoneRules {
     reader: ZoneReader,
-    protected_names: &'p ProtectedNames,
     guarded: Guarded,
     tally: Tally,
     suppressed: SuppressedRules,
@@ -33,18 +32,13 @@ struct ZoneRules<'p> {
     data: Vec<u8>,
 }
 
-impl<'p> ZoneReading<'p> {
+impl ZoneReading {
     /// A reading of the answer to `request`, of which no message was read.
-    pub(crate) fn new(
-        request: &Request,
-        protected_names: &'p ProtectedNames,
-        guarded: Guarded,
-    ) -> Self {
+    pub(crate) fn new(request: &Request, guarded: Guarded) -> Self {
         Self {
             transfer: Transfer::new(request),
             rules: ZoneRules {
                 reader: ZoneReader::new(request.zone.clone()),
-                protected_names,
                 guarded,
                 tally: Tally {
                     ended: true,
@@ -59,13 +53,14 @@ impl<'p> ZoneReading<'p> {
         }
     }
 
-    /// Reads the next message. Calls `rule` with each rule that is complete then.
+    /// Reads the next message. Calls `rule` with each rule that is complete then, and that the protected names permit.
     ///
     /// # Errors
     /// If the message is not part of the transfer. Its signature is not checked.
     pub(crate) fn message(
         &mut self,
         message: &[u8],
+        protected_names: &ProtectedNames,
         rule: &mut impl FnMut(ParsedRule<'_>),
     ) -> Result<(), TransferError> {
         // The ID differs between two transfers of one version.
@@ -73,7 +68,7 @@ impl<'p> ZoneReading<'p> {
         for event in self.transfer.read(message)? {
             match event? {
                 Event::Begin { soa, .. } => self.rules.begin(&soa),
-                Event::Record(record) => self.rules.record(&record, rule),
+                Event::Record(record) => self.rules.record(&record, protected_names, rule),
                 Event::Delete(_) | Event::Add(_) | Event::End => {}
             }
         }
@@ -86,9 +81,13 @@ impl<'p> ZoneReading<'p> {
     }
 
     /// Ends the zone. Calls `rule` with its last rule, if it was not complete before.
-    pub(crate) fn finish(self, rule: &mut impl FnMut(ParsedRule<'_>)) -> Reading {
+    pub(crate) fn finish(
+        self,
+        protected_names: &ProtectedNames,
+        rule: &mut impl FnMut(ParsedRule<'_>),
+    ) -> Reading {
         Reading {
-            tally: self.rules.finish(rule),
+            tally: self.rules.finish(protected_names, rule),
             digest: self.hasher.finalize(),
             signature: None,
             at: Timestamp::now(),
@@ -97,17 +96,22 @@ impl<'p> ZoneReading<'p> {
     }
 }
 
-impl ZoneRules<'_> {
+impl ZoneRules {
     fn begin(&mut self, soa: &Soa) {
         self.data.clear();
         soa.write(&mut self.data);
         self.tally.zone = ZoneFacts::new(self.reader.apex(), soa.minimum, &self.data);
     }
 
-    fn record(&mut self, record: &Record<'_>, rule: &mut impl FnMut(ParsedRule<'_>)) {
+    fn record(
+        &mut self,
+        record: &Record<'_>,
+        protected_names: &ProtectedNames,
+        rule: &mut impl FnMut(ParsedRule<'_>),
+    ) {
         self.tally.lines = self.tally.lines.saturating_add(1);
         let line = self.tally.lines;
-        let added = self.add(record, line, rule);
+        let added = self.add(record, line, protected_names, rule);
         match added {
             Ok(()) => {}
             Err(problem) if problem.is_usual() => self.tally.skipped += 1,
@@ -119,6 +123,7 @@ impl ZoneRules<'_> {
         &mut self,
         record: &Record<'_>,
         line: u32,
+        protected_names: &ProtectedNames,
         rule: &mut impl FnMut(ParsedRule<'_>),
     ) -> Result<(), RecordProblem> {
         let malformed = RecordProblem::Data(crate::policy::rpz::UnusableData::Malformed);
@@ -127,7 +132,6 @@ impl ZoneRules<'_> {
         record.copy_data(&mut self.data).ok_or(malformed)?;
         let Self {
             reader,
-            protected_names,
             guarded,
             tally,
             suppressed,
@@ -143,7 +147,7 @@ impl ZoneRules<'_> {
             line,
         };
         reader.add(record, &mut |found| {
-            admit(found, tally, suppressed, (*protected_names, *guarded), rule);
+            admit(found, tally, suppressed, (protected_names, *guarded), rule);
         })
     }
 
@@ -155,17 +159,20 @@ impl ZoneRules<'_> {
             .reject(line, content.as_bytes(), Bad::Record(problem));
     }
 
-    fn finish(mut self, rule: &mut impl FnMut(ParsedRule<'_>)) -> Tally {
+    fn finish(
+        mut self,
+        protected_names: &ProtectedNames,
+        rule: &mut impl FnMut(ParsedRule<'_>),
+    ) -> Tally {
         let Self {
             reader,
-            protected_names,
             guarded,
             tally,
             suppressed,
             ..
         } = &mut self;
         let ended = reader.finish(&mut |found| {
-            admit(found, tally, suppressed, (*protected_names, *guarded), rule);
+            admit(found, tally, suppressed, (protected_names, *guarded), rule);
         });
         if let Err(problem) = ended {
             tally.reject(tally.lines, b"", Bad::Record(problem));

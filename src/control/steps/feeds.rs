@@ -1,16 +1,20 @@
 //! A version of a feed's zone on its way into force.
 
 use crate::control::Control;
-use crate::control::sources::feeds::delivery::{Content, Delivery};
+use crate::control::sources::feeds::delivery::{Content, Delivery, Undelivered};
 use crate::control::sources::feeds::running::Waiting;
 use crate::control::sources::lists::large::want;
 use crate::control::sources::lists::load::Refusal;
-use crate::control::sources::lists::transferred::{start_changes, start_small};
+use crate::control::sources::lists::transferred::{start_changes, start_differences, start_small};
 
 impl Control {
     /// Starts, ends and informs the tasks of feeds, after a new generation or configuration.
     pub(crate) fn follow_feeds(&mut self) {
-        self.feeds.follow(&self.configuration.current, &self.lists);
+        self.feeds.follow(
+            &self.configuration.current,
+            &self.lists,
+            (&self.images_in_force(), &self.guard_policy),
+        );
     }
 
     /// Starts to load a new version of a feed's zone. From then on it is a load of a list like any other.
@@ -33,7 +37,7 @@ impl Control {
         if list.is_frozen() {
             let generation = held_as.unwrap_or_default();
             let refusal = Refusal::RolledBack { generation };
-            let _ = outcome.send(Err(refusal.to_string()));
+            let _ = outcome.send(Err(Undelivered::Held(refusal.to_string())));
             return;
         }
         let guard_policy = &self.guard_policy;
@@ -44,6 +48,15 @@ impl Control {
             }
             Content::Changes(soa, changes) => {
                 start_changes(list, guard_policy, ticket, (soa, changes), images, done)
+            }
+            Content::Differences(differences) => {
+                let started =
+                    start_differences(list, guard_policy, ticket, differences, images, done);
+                let Some(ticket) = started else {
+                    let _ = outcome.send(Err(Undelivered::Outdated));
+                    return;
+                };
+                ticket
             }
             Content::Large(transfer) => {
                 let mut wanted = want(list, ticket, false);

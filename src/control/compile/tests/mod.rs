@@ -1,7 +1,6 @@
 //! Tests of sorting, merging and whole plans, each compared with a simple model.
 
 mod carrying;
-mod comparing;
 mod merging;
 mod plans;
 

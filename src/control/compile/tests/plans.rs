@@ -48,7 +48,6 @@ pub(super) fn plan(folder: &FilePath, out: &str, lists: &[&str]) -> Plan {
         lists: lists.iter().map(|name| list(folder, name)).collect(),
         base: None,
         delta: None,
-        in_force: None,
         strict: false,
         limits: Limits::default(),
         protected_names: ProtectedList::default(),

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use tokio::sync::oneshot;
 
 use super::spool::SpooledTransfer;
+use crate::control::sources::lists::comparison::Differences;
 use crate::wire::transfer::{Request, Serial, Soa};
 
 /// A version of a feed's zone.
@@ -19,7 +20,7 @@ pub(crate) struct Delivery {
     /// Its contents.
     pub(crate) content: Content,
     /// Whether the version came into force, or why not.
-    pub(crate) outcome: oneshot::Sender<Result<(), String>>,
+    pub(crate) outcome: oneshot::Sender<Result<(), Undelivered>>,
 }
 
 /// The contents of a delivery.
@@ -32,6 +33,17 @@ pub(crate) enum Content {
     Large(SpooledTransfer),
     /// Changes since the version in force, complete and authentic.
     Changes(Box<Soa>, Vec<ZoneChange>),
+    /// The differences of a whole zone from the version in force, complete and authentic.
+    Differences(Box<Differences>),
+}
+
+/// Why a delivery did not come into force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Undelivered {
+    /// It is refused, or held by guards, for this reason.
+    Held(String),
+    /// It changes another version than the one that is in force now.
+    Outdated,
 }
 
 /// A record that is deleted or added.

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::delivery::{Content, Delivery, ZoneChange};
+use super::delivery::{Content, Delivery, Undelivered, ZoneChange};
 use super::sink::{Begin, Change, Sink};
 use super::spool::{Spool, frame};
+use crate::control::sources::lists::comparison::{Comparable, ComparedZone, ComparisonError};
 use crate::wire::name::Name;
 use crate::wire::transfer::{Kind, Record, Request, Serial, Soa};
 
@@ -28,6 +29,9 @@ pub(crate) enum ReceiveError {
     /// There are too many changes.
     #[error("the changes are too many to be applied one by one")]
     TooManyChanges,
+    /// The zone can't be compared with the rules in force.
+    #[error("the zone can't be compared with the rules in force: {0}")]
+    Comparison(#[from] ComparisonError),
     /// The server ends.
     #[error("the server ends")]
     Ended,
@@ -40,8 +44,10 @@ pub(crate) struct Receiving {
     /// Where large transfers are written.
     folder: PathBuf,
     deliveries: mpsc::Sender<Delivery>,
+    /// The rules in force that a whole zone is to be compared with.
+    comparable: Option<Comparable>,
     taken: Taken,
-    outcome: Option<oneshot::Receiver<Result<(), String>>>,
+    outcome: Option<oneshot::Receiver<Result<(), Undelivered>>>,
 }
 
 enum Taken {
@@ -52,6 +58,10 @@ enum Taken {
         bytes: Vec<u8>,
     },
     Large(Spool),
+    Compared {
+        serial: Serial,
+        zone: Box<ComparedZone>,
+    },
     Changes {
         soa: Box<Soa>,
         changes: Vec<ZoneChange>,
@@ -65,21 +75,23 @@ impl Receiving {
         primary: SocketAddr,
         folder: PathBuf,
         deliveries: mpsc::Sender<Delivery>,
+        comparable: Option<Comparable>,
     ) -> Self {
         Self {
             feed: feed.to_owned(),
             primary,
             folder,
             deliveries,
+            comparable,
             taken: Taken::Nothing,
             outcome: None,
         }
     }
 
     /// What became of the delivery. `None` if nothing was delivered.
-    pub(crate) async fn outcome(&mut self) -> Option<Result<(), String>> {
+    pub(crate) async fn outcome(&mut self) -> Option<Result<(), Undelivered>> {
         let outcome = self.outcome.take()?.await;
-        Some(outcome.unwrap_or_else(|_| Err(ReceiveError::Ended.to_string())))
+        Some(outcome.unwrap_or_else(|_| Err(Undelivered::Held(ReceiveError::Ended.to_string()))))
     }
 
     async fn deliver(&mut self, serial: Serial, content: Content) -> Result<(), ReceiveError> {
@@ -102,6 +114,15 @@ impl Sink for Receiving {
 
     async fn begin(&mut self, begin: &Begin<'_>) -> Result<(), ReceiveError> {
         self.outcome = None;
+        let compared = || ComparedZone::new(self.comparable.as_ref()?, begin.request);
+        let compared = (begin.kind == Kind::Whole).then(compared).flatten();
+        if let Some(zone) = compared {
+            self.taken = Taken::Compared {
+                serial: begin.soa.serial,
+                zone: Box::new(zone),
+            };
+            return Ok(());
+        }
         self.taken = match begin.kind {
             Kind::Whole => Taken::Small {
                 request: Box::new(begin.request.clone()),
@@ -143,6 +164,11 @@ impl Sink for Receiving {
                 self.taken = Taken::Large(spool);
                 Ok(())
             }
+            Taken::Compared { serial, mut zone } => {
+                tokio::task::block_in_place(|| zone.message(message))?;
+                self.taken = Taken::Compared { serial, zone };
+                Ok(())
+            }
             taken @ (Taken::Nothing | Taken::Changes { .. }) => {
                 self.taken = taken;
                 Ok(())
@@ -181,6 +207,11 @@ impl Sink for Receiving {
                 bytes,
             } => self.deliver(serial, Content::Small(request, bytes)).await,
             Taken::Large(spool) => Ok(tokio::task::block_in_place(|| spool.finish())?),
+            Taken::Compared { serial, zone } => {
+                let differences = tokio::task::block_in_place(|| zone.finish())?;
+                let content = Content::Differences(Box::new(differences));
+                self.deliver(serial, content).await
+            }
             Taken::Changes { soa, changes, .. } => {
                 let serial = soa.serial;
                 self.deliver(serial, Content::Changes(soa, changes)).await

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::delivery::Delivery;
+use super::delivery::{Delivery, Undelivered};
 use super::fault::{Fault, FaultCounts, PrimaryFault};
 use super::fetch::{Fetch, FetchError, Fetched};
 use super::key;
@@ -21,6 +21,7 @@ use super::refresh::{Action, Overrides, Refresh, Timers};
 use super::report::{FeedReport, HeldVersion, NotifyReport, PrimaryReport, TransferReport};
 use super::tls::Tls;
 use crate::config::feed::{Feed, TsigAlgorithm};
+use crate::control::sources::lists::comparison::Comparable;
 use crate::wire::transfer::tsig::{Algorithm, Key};
 use crate::wire::transfer::{Kind, Serial};
 
@@ -50,6 +51,8 @@ pub(super) struct Runner {
     pub(super) reports: watch::Sender<FeedReport>,
     /// Where the key is shared with the data plane.
     pub(super) keys: Keys,
+    /// The rules in force that a whole zone is compared with.
+    comparable: watch::Receiver<Option<Comparable>>,
     /// The version in force, and a version that was not accepted.
     pub(super) ours: Option<Serial>,
     pub(super) held: Option<HeldVersion>,
@@ -59,12 +62,16 @@ pub(super) struct Runner {
     counts: FaultCounts,
     /// The next transfer is of the whole zone.
     whole: bool,
+    /// The next transfer is compiled without a comparison.
+    compiles: bool,
 }
 
 /// How asking one primary ended.
 enum Asked {
     /// It has sent or confirmed the newest version.
     Current(Box<Fetched>),
+    /// What it sent can't be applied to the version in force, but the whole zone can.
+    Inapplicable,
     Failed,
 }
 
@@ -76,6 +83,7 @@ impl Runner {
         commands: mpsc::Receiver<Command>,
         (reports, keys): (watch::Sender<FeedReport>, Keys),
         (ours, timers): (Option<Serial>, Option<(Timers, Duration)>),
+        comparable: watch::Receiver<Option<Comparable>>,
     ) -> Self {
         let overrides = Overrides {
             refresh: feed.timers.refresh,
@@ -97,10 +105,12 @@ impl Runner {
             commands,
             reports,
             keys,
+            comparable,
             ours,
             held: None,
             refresh,
             whole: false,
+            compiles: false,
         }
     }
 
@@ -161,8 +171,10 @@ impl Runner {
     async fn fetch(&mut self) {
         for index in order(&self.primaries, Instant::now()) {
             let mut whole = std::mem::take(&mut self.whole);
-            // After changes that do not fit, the same primary is asked for the whole zone.
-            for _ in 0..2 {
+            self.compiles = false;
+            // After changes that do not fit, the same primary is asked for the whole zone. If too much differs in it, it is
+            // transferred again.
+            for _ in 0..3 {
                 match self.ask(index, whole).await {
                     Asked::Current(fetched) => {
                         let timers = Timers::from(&fetched.soa);
@@ -170,10 +182,7 @@ impl Runner {
                         self.refresh.succeeded(timers, random, Instant::now());
                         return self.report(None);
                     }
-                    Asked::Failed if self.whole && !whole => {
-                        whole = true;
-                        self.whole = false;
-                    }
+                    Asked::Inapplicable => whole = true,
                     Asked::Failed => break,
                 }
             }
@@ -197,6 +206,7 @@ impl Runner {
             primary,
             self.folder.clone(),
             self.deliveries.clone(),
+            self.comparable.borrow().clone().filter(|_| !self.compiles),
         );
         let zone = self.feed.zone.clone();
         let limits = self.feed.limits;
@@ -243,15 +253,20 @@ impl Runner {
                 self.accept(&fetched, primary, outcome)
             }
             Err(FetchError::Primary(fault)) => {
-                self.whole |= fault.fault == Fault::BrokenChanges;
                 let text = fault.to_string();
                 let PrimaryFault { fault, .. } = fault;
                 self.fail(index, fault, text);
-                Asked::Failed
+                match fault {
+                    Fault::BrokenChanges => Asked::Inapplicable,
+                    _ => Asked::Failed,
+                }
             }
-            Err(FetchError::Sink(ReceiveError::TooManyChanges)) => {
-                self.whole = true;
-                Asked::Failed
+            Err(FetchError::Sink(ReceiveError::TooManyChanges)) => Asked::Inapplicable,
+            Err(FetchError::Sink(ReceiveError::Comparison(error))) => {
+                let feed = &*self.feed.name;
+                tracing::info!(feed, %primary, %error, "the zone is transferred again, and compiled");
+                self.compiles = true;
+                Asked::Inapplicable
             }
             Err(FetchError::Sink(error)) => {
                 let feed = &*self.feed.name;
@@ -267,7 +282,7 @@ impl Runner {
         &mut self,
         fetched: &Fetched,
         primary: SocketAddr,
-        outcome: Option<Result<(), String>>,
+        outcome: Option<Result<(), Undelivered>>,
     ) -> Asked {
         let (feed, serial) = (&*self.feed.name, fetched.soa.serial);
         let (records, bytes) = (fetched.records, fetched.bytes);
@@ -284,13 +299,13 @@ impl Runner {
                 self.ours = Some(serial);
                 self.held = None;
             }
-            Some(Err(why)) if fetched.kind == Kind::Changes => {
+            Some(Err(Undelivered::Held(why))) if fetched.kind == Kind::Changes => {
                 // The changes do not fit what is in force. The whole zone does, or is held itself.
                 tracing::warn!(feed, %primary, %serial, why, "changes not applied");
-                self.whole = true;
-                return Asked::Failed;
+                return Asked::Inapplicable;
             }
-            Some(Err(why)) => {
+            Some(Err(Undelivered::Outdated)) => return Asked::Inapplicable,
+            Some(Err(Undelivered::Held(why))) => {
                 let serial = serial.0;
                 self.held = Some(HeldVersion { serial, why });
             }

@@ -3,21 +3,25 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::delivery::Delivery;
+use super::delivery::{Delivery, Undelivered};
 use super::notified::{Keys, Notified, WAITING, remember};
 use super::refresh::Timers;
 use super::report::{FeedReport, NotifyReport};
 use super::runner::{Command, Runner};
 use crate::config::Config;
 use crate::config::feed::Feed;
+use crate::control::guard::policy::GuardPolicy;
 use crate::control::sources::lists::ListSources;
+use crate::control::sources::lists::comparison::Comparable;
 use crate::control::sources::lists::state::ListState;
+use crate::policy::images::Images;
 use crate::wire::transfer::{Serial, Soa};
 
 /// Commands that wait for a feed that is transferring. Further ones are lost: they would all ask for the same.
@@ -40,7 +44,7 @@ pub(crate) struct Waiting {
     pub(crate) primary: SocketAddr,
     pub(crate) serial: Serial,
     /// Who waits for its end.
-    pub(crate) outcome: oneshot::Sender<Result<(), String>>,
+    pub(crate) outcome: oneshot::Sender<Result<(), Undelivered>>,
 }
 
 /// The task of one feed. It ends when this is dropped.
@@ -48,6 +52,8 @@ struct Running {
     feed: Feed,
     commands: mpsc::Sender<Command>,
     reports: watch::Receiver<FeedReport>,
+    /// The rules in force that a whole zone is compared with.
+    comparable: watch::Sender<Option<Comparable>>,
     task: JoinHandle<()>,
     /// The serial in force that the task knows.
     serial: Option<Serial>,
@@ -73,7 +79,12 @@ impl Feeds {
 
     /// Starts the feeds of a configuration that do not run yet, ends those that are not configured any more, and tells
     /// all of them which version is in force.
-    pub(crate) fn follow(&mut self, config: &Config, lists: &ListSources) {
+    pub(crate) fn follow(
+        &mut self,
+        config: &Config,
+        lists: &ListSources,
+        (images, guard_policy): (&Images, &Arc<GuardPolicy>),
+    ) {
         self.running
             .retain(|_, running| config.feeds.contains(&running.feed));
         let known = self.keys.load();
@@ -101,6 +112,10 @@ impl Feeds {
                     }
                 }
                 Some(_) => {}
+            }
+            if let Some(running) = self.running.get(&feed.name) {
+                let comparable = list.and_then(|list| comparable(list, images, guard_policy));
+                running.comparable.send_replace(comparable);
             }
         }
     }
@@ -143,6 +158,7 @@ impl Feeds {
 
     /// A load has ended: its rules are in force, or it was refused.
     pub(crate) fn finish(&mut self, ticket: u64, outcome: Result<(), String>) {
+        let outcome = outcome.map_err(Undelivered::Held);
         if let Some(waiting) = self.waiting.remove(&ticket) {
             // The feed may have been removed meanwhile.
             let _ = waiting.outcome.send(outcome);
@@ -168,6 +184,7 @@ impl Feeds {
     ) -> Running {
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let (reporter, reports) = watch::channel(FeedReport::default());
+        let (comparable, compared) = watch::channel(None);
         let runner = Runner::new(
             feed.clone(),
             folder,
@@ -175,11 +192,13 @@ impl Feeds {
             receiver,
             (reporter, Keys::clone(&self.keys)),
             (serial, timers),
+            compared,
         );
         Running {
             feed: feed.clone(),
             commands,
             reports,
+            comparable,
             task: tokio::spawn(runner.run()),
             serial,
             notify: NotifyReport::default(),
@@ -191,6 +210,22 @@ impl Feeds {
 fn soa_of(list: &ListState) -> Option<Soa> {
     let facts = list.loaded.as_ref()?.tally.zone.as_ref()?;
     Soa::parse(&facts.data, 0, facts.data.len())
+}
+
+/// The rules in force of a feed, if a whole zone can be compared with them.
+fn comparable(
+    list: &ListState,
+    images: &Images,
+    guard_policy: &Arc<GuardPolicy>,
+) -> Option<Comparable> {
+    let loaded = list.loaded.as_ref()?;
+    images.is_in_base(list.name()).then(|| Comparable {
+        images: images.clone(),
+        list: list.name().to_owned(),
+        digest: loaded.digest.clone(),
+        guard_policy: Arc::clone(guard_policy),
+        guarded: (&list.config).into(),
+    })
 }
 
 /// How long ago the rules in force were transferred.

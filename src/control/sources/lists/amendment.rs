@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::load::{LoadedRules, Refusal};
-use super::zone_load::{Job, finish};
+use super::zone_load::{Job, finish_amendment};
 use crate::control::guard::reading::Reading;
 use crate::control::guard::suppressed::admits_rule;
 use crate::control::list_file::parse::{Bad, ParsedRule, ParsedTrigger, Tally, ZoneFacts};
@@ -16,7 +16,6 @@ use crate::control::sources::feeds::delivery::ZoneChange;
 use crate::policy::amendment::Amendment;
 use crate::policy::effect::{Effect, EffectAction};
 use crate::policy::image::path::Path;
-use crate::policy::image::provenance::ImageSource;
 use crate::policy::images::Images;
 use crate::policy::prefix::Prefix;
 use crate::policy::record::LocalRecord;
@@ -113,20 +112,11 @@ pub(super) fn amended(
         mut tally,
         ..
     } = written;
-    let rules = amendment.rules_after(images, list) as usize;
     let mut data = Vec::new();
     soa.write(&mut data);
     tally.zone = ZoneFacts::new(&apex, soa.minimum, &data);
+    let rules = amendment.rules_after(images, list);
     tally.rules = u32::try_from(rules).unwrap_or(u32::MAX);
-    let source = ImageSource {
-        amendable: true,
-        ..ImageSource::named(list)
-    };
-    let image = amendment.image(images, source);
-    let image = image.map_err(|source| Refusal::TooLarge {
-        path: job.config.source.path.clone(),
-        source,
-    })?;
     let reading = Reading {
         tally,
         digest: hasher.finalize(),
@@ -134,7 +124,7 @@ pub(super) fn amended(
         at: Timestamp::now(),
         took: start.elapsed(),
     };
-    finish(job, reading, rules, image)
+    finish_amendment(job, reading, &amendment, images)
 }
 
 /// The owner of a rule's records; `None` if it would be too long.

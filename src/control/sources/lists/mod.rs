@@ -15,6 +15,7 @@
 //! ```
 
 mod amendment;
+pub(crate) mod comparison;
 pub(crate) mod held;
 pub(crate) mod large;
 pub mod load;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::amendment::amended;
+use super::comparison::Differences;
 use super::load::{LoadedRules, Refusal};
 use super::reading::{FinishedLoad, broken};
 use super::state::{ListState, Loading};
-use super::zone_load::{Job, whole};
+use super::zone_load::{Job, finish_amendment, whole};
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::sources::feeds::delivery::ZoneChange;
 use crate::policy::images::Images;
@@ -45,6 +46,29 @@ pub(crate) fn start_changes(
         let (tally, digest) = before.ok_or(Refusal::BrokenChanges(Box::new(zone)))?;
         amended(&job, (&soa, &changes), (tally, &digest), &images)
     })
+}
+
+/// Starts to amend the rules in force, which are in `images`, by the differences of a new version. Returns the number of
+/// the load; `None` if they are the differences from another version.
+pub(crate) fn start_differences(
+    list: &mut ListState,
+    guard_policy: &Arc<GuardPolicy>,
+    ticket: u64,
+    differences: Box<Differences>,
+    images: Images,
+    done: &mpsc::Sender<FinishedLoad>,
+) -> Option<u64> {
+    let Differences {
+        amendment,
+        from,
+        reading,
+    } = *differences;
+    list.loaded
+        .as_ref()
+        .filter(|loaded| loaded.digest == from)?;
+    Some(start(list, guard_policy, ticket, done, move |job| {
+        finish_amendment(&job, reading, &amendment, &images)
+    }))
 }
 
 fn start(

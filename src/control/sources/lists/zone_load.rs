@@ -10,10 +10,12 @@ use crate::control::guard::reading::Reading;
 use crate::control::guard::release::Guards;
 use crate::control::guard::transferred::ZoneReading;
 use crate::control::list_file::parse::{ParsedRule, ParsedTrigger};
+use crate::policy::amendment::Amendment;
 use crate::policy::builder::Builder;
 use crate::policy::effect::Effect;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};
+use crate::policy::images::Images;
 use crate::wire::transfer::Request;
 
 /// What a load needs to know about its list.
@@ -28,7 +30,7 @@ pub(super) struct Job {
 pub(super) fn whole(job: &Job, request: &Request, messages: &[u8]) -> Result<LoadedRules, Refusal> {
     let failed = || Refusal::TransferFailed(Box::new(request.zone.clone()));
     let protected_names = job.guard_policy.protected_names();
-    let mut reading = ZoneReading::new(request, protected_names, (&job.config).into());
+    let mut reading = ZoneReading::new(request, (&job.config).into());
     let mut rules = Rules::new(ImageSource {
         amendable: true,
         ..ImageSource::named(&job.config.source.name)
@@ -37,16 +39,39 @@ pub(super) fn whole(job: &Job, request: &Request, messages: &[u8]) -> Result<Loa
     while let Some((len, after)) = rest.split_first_chunk::<2>() {
         let message = after.split_at_checked(u16::from_be_bytes(*len).into());
         let (message, after) = message.ok_or_else(failed)?;
-        let read = reading.message(message, &mut |rule: ParsedRule<'_>| rules.add(rule));
+        let mut rule = |rule: ParsedRule<'_>| rules.add(rule);
+        let read = reading.message(message, protected_names, &mut rule);
         read.map_err(|_| failed())?;
         rest = after;
     }
     if !reading.has_ended() {
         return Err(failed());
     }
-    let reading = reading.finish(&mut |rule: ParsedRule<'_>| rules.add(rule));
+    let mut rule = |rule: ParsedRule<'_>| rules.add(rule);
+    let reading = reading.finish(protected_names, &mut rule);
     let image = rules.finish(job)?;
     let rules = image.facts().given();
+    finish(job, reading, rules, image)
+}
+
+/// The rules that result from an amendment of those in force, unless a guard rejects them.
+pub(super) fn finish_amendment(
+    job: &Job,
+    reading: Reading,
+    amendment: &Amendment,
+    images: &Images,
+) -> Result<LoadedRules, Refusal> {
+    let list = &*job.config.source.name;
+    let rules = amendment.rules_after(images, list) as usize;
+    let source = ImageSource {
+        amendable: true,
+        ..ImageSource::named(list)
+    };
+    let image = amendment.image(images, source);
+    let image = image.map_err(|source| Refusal::TooLarge {
+        path: job.config.source.path.clone(),
+        source,
+    })?;
     finish(job, reading, rules, image)
 }
 

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::super::comparison::Comparison;
-use super::name;
+use super::Comparison;
 use crate::control::list_file::parse::{ParsedRule, ParsedTrigger};
 use crate::policy::amendment::Amendment;
 use crate::policy::builder::Builder;
 use crate::policy::effect::{Effect, EffectAction};
 use crate::policy::image::Image;
+use crate::policy::image::path::Path;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::images::Images;
 use crate::policy::rule::Scope;
@@ -21,6 +21,10 @@ const LIST: &str = "zone";
 
 /// A rule on the name, and its effect by TTL.
 type Rule = (Name, Scope, u32);
+
+fn name(text: &str) -> Name {
+    Name::from_text(text).expect("a name")
+}
 
 /// The effect of each trigger.
 type Model = BTreeMap<(Vec<u8>, bool), u32>;
@@ -109,7 +113,7 @@ fn in_force(images: &Images) -> Model {
     let mut model = Model::new();
     let mut cursor = images.rule_cursor(|list| list == LIST);
     while cursor.advance() {
-        let path = crate::policy::image::path::Path::of(cursor.path());
+        let path = Path::of(cursor.path());
         let name = path.to_name();
         for rule in cursor.rules() {
             let ttl = rule.effect.ttl_secs.expect("each has one");
@@ -132,8 +136,7 @@ proptest! {
     fn an_amendment_leads_to_the_rules_of_the_zone(
         (first, second, third, other) in (rules(), rules(), rules(), any::<bool>())
     ) {
-        let images = Images::from(Arc::new(image(&model(&first), other)));
-        let mut images = images;
+        let mut images = Images::from(Arc::new(image(&model(&first), other)));
         for rules in [second, third] {
             let amendment = compared(&images, &rules);
             prop_assert_eq!(amendment.rules_after(&images, LIST), model(&rules).len() as u64);

@@ -1,10 +1,15 @@
-//! Compares a zone that is being transferred with the rules in force. If few names differ, the result is an amendment, and
-//! no image of all rules is written.
+//! Compares a zone with the rules in force while it is transferred. If few names differ, the result is an amendment, and no
+//! image of all rules has to be compiled.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use fixedbitset::FixedBitSet;
 
+use crate::control::guard::policy::GuardPolicy;
+use crate::control::guard::protected::Guarded;
+use crate::control::guard::reading::Reading;
+use crate::control::guard::transferred::ZoneReading;
 use crate::control::list_file::parse::{ParsedRule, ParsedTrigger};
 use crate::policy::amendment::Amendment;
 use crate::policy::effect::Effect;
@@ -15,6 +20,7 @@ use crate::policy::images::Images;
 use crate::policy::prefix::Prefix;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
+use crate::wire::transfer::{Request, TransferError};
 
 /// The largest number of names that may differ. With more, all rules are compiled.
 const MAX_NAMES: usize = 1 << 17;
@@ -27,11 +33,100 @@ const NONE: u32 = u32::MAX;
 /// The rules of a name: the exact one, and the one for the names below, as numbers of effects, or [`NONE`].
 type Pair = [u32; 2];
 
+/// The rules in force of a feed, for a comparison.
+#[derive(Clone, Debug)]
+pub(crate) struct Comparable {
+    /// The images that have the rules. The base must have some.
+    pub(crate) images: Images,
+    /// The name of the list.
+    pub(crate) list: String,
+    /// Identifies the version.
+    pub(crate) digest: String,
+    /// The policy that the new rules are checked against.
+    pub(crate) guard_policy: Arc<GuardPolicy>,
+    /// Which guards suppress rules of the list.
+    pub(crate) guarded: Guarded,
+}
+
+/// The result of a comparison.
+#[derive(Debug)]
+pub(crate) struct Differences {
+    /// What changes in the version with the digest `from`.
+    pub(crate) amendment: Amendment,
+    pub(crate) from: String,
+    /// The facts about the new version.
+    pub(crate) reading: Reading,
+}
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ComparisonError {
+    #[error("too many names differ to be amended one by one")]
+    TooDifferent,
+    #[error(transparent)]
+    Damaged(#[from] ImageError),
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
+}
+
+/// A transferred zone that is compared as it arrives.
+pub(crate) struct ComparedZone {
+    zone: ZoneReading,
+    comparison: Comparison,
+    guard_policy: Arc<GuardPolicy>,
+    from: String,
+}
+
+impl ComparedZone {
+    /// A comparison with the answer to `request`. `None` if the rules in force can't be amended.
+    pub(crate) fn new(comparable: &Comparable, request: &Request) -> Option<Self> {
+        let Comparable {
+            images,
+            list,
+            digest,
+            guard_policy,
+            guarded,
+        } = comparable;
+        Some(Self {
+            comparison: Comparison::new(images, list)?,
+            zone: ZoneReading::new(request, *guarded),
+            guard_policy: Arc::clone(guard_policy),
+            from: digest.clone(),
+        })
+    }
+
+    /// Reads the next message.
+    pub(crate) fn message(&mut self, message: &[u8]) -> Result<(), ComparisonError> {
+        let comparison = &mut self.comparison;
+        let protected_names = self.guard_policy.protected_names();
+        let mut rule = |rule: ParsedRule<'_>| comparison.add(rule);
+        self.zone.message(message, protected_names, &mut rule)?;
+        match self.comparison.is_too_different {
+            true => Err(ComparisonError::TooDifferent),
+            false => Ok(()),
+        }
+    }
+
+    /// The differences, after the last message.
+    pub(crate) fn finish(self) -> Result<Differences, ComparisonError> {
+        let mut comparison = self.comparison;
+        let protected_names = self.guard_policy.protected_names();
+        let mut rule = |rule: ParsedRule<'_>| comparison.add(rule);
+        let reading = self.zone.finish(protected_names, &mut rule);
+        let amendment = comparison.finish()?;
+        Ok(Differences {
+            amendment: amendment.ok_or(ComparisonError::TooDifferent)?,
+            from: self.from,
+            reading,
+        })
+    }
+}
+
 /// The comparison of a list's new rules with those in force.
-pub(super) struct Comparison<'i> {
-    list: &'i str,
-    images: &'i Images,
-    base: &'i Image,
+struct Comparison {
+    list: String,
+    images: Images,
+    base: Arc<Image>,
     effects: Effects,
     /// By clause of the base: the number of the effect, if the clause belongs to the list.
     of_clauses: Vec<u32>,
@@ -73,11 +168,11 @@ impl Effects {
     }
 }
 
-impl<'i> Comparison<'i> {
+impl Comparison {
     /// A comparison with the rules in force that `images` have of `list`. `None` if they are not in the base, or can't be
     /// amended.
-    pub(super) fn new(images: &'i Images, list: &'i str) -> Option<Self> {
-        let base = images.base.as_deref().filter(|_| images.is_in_base(list))?;
+    fn new(images: &Images, list: &str) -> Option<Self> {
+        let base = images.base.as_ref().filter(|_| images.is_in_base(list))?;
         let mut sources = base.provenance().sources.iter();
         let source = sources.position(|source| source.name == list && source.amendable)?;
         let source = source as u16;
@@ -88,9 +183,9 @@ impl<'i> Comparison<'i> {
             false => NONE,
         });
         let mut comparison = Self {
-            list,
-            images,
-            base,
+            list: list.to_owned(),
+            images: images.clone(),
+            base: Arc::clone(base),
             of_clauses: of_clauses.collect(),
             effects,
             last_value: (NONE, [NONE; 2]),
@@ -106,7 +201,7 @@ impl<'i> Comparison<'i> {
     }
 
     /// Takes a rule of the new version. Of two rules with the same trigger, the first one counts.
-    pub(super) fn add(&mut self, rule: ParsedRule<'_>) {
+    fn add(&mut self, rule: ParsedRule<'_>) {
         if self.is_too_different {
             return;
         }
@@ -135,18 +230,13 @@ impl<'i> Comparison<'i> {
         }
     }
 
-    /// Whether there are too many differences for an amendment. Further rules are ignored then.
-    pub(super) fn is_too_different(&self) -> bool {
-        self.is_too_different
-    }
-
     /// The differences. `None` if there are too many.
     ///
     /// # Errors
     /// If the base is damaged.
-    pub(super) fn finish(mut self) -> Result<Option<Amendment>, ImageError> {
+    fn finish(mut self) -> Result<Option<Amendment>, ImageError> {
         self.compare_batch();
-        let rules = (self.base.provenance().source(self.list)).map_or(0, |source| source.rules);
+        let rules = (self.base.provenance().source(&self.list)).map_or(0, |source| source.rules);
         if self.base_rules != rules {
             self.add_missing()?;
         }
@@ -157,7 +247,7 @@ impl<'i> Comparison<'i> {
         for (path, new) in &self.differing {
             let name = Path::of(path).to_name();
             let mut old = [NONE; 2];
-            for rule in self.images.rules_on(&name, self.list) {
+            for rule in self.images.rules_on(&name, &self.list) {
                 put(&mut old, rule.scope, self.effects.number(rule.effect));
             }
             if old != *new {
@@ -169,7 +259,7 @@ impl<'i> Comparison<'i> {
                 amendment.names.insert(path.to_vec(), rules.collect());
             }
         }
-        if self.images.networks(self.list) != self.networks {
+        if self.images.networks(&self.list) != self.networks {
             amendment.networks = Some(self.networks.into_iter().collect());
         }
         Ok(Some(amendment))
@@ -177,8 +267,8 @@ impl<'i> Comparison<'i> {
 
     /// Names that were amended before are looked up in the end.
     fn add_amended(&mut self) {
-        let delta = self.images.delta.as_deref();
-        let Some(delta) = delta.filter(|_| self.images.is_amended(self.list)) else {
+        let delta = self.images.delta.clone();
+        let Some(delta) = delta.filter(|_| self.images.is_amended(&self.list)) else {
             return;
         };
         let sources = &delta.provenance().sources;
@@ -248,7 +338,8 @@ impl<'i> Comparison<'i> {
 
     /// Adds the names of the base on which the new version has no rules.
     fn add_missing(&mut self) -> Result<(), ImageError> {
-        let mut cursor = self.base.cursor();
+        let base = Arc::clone(&self.base);
+        let mut cursor = base.cursor();
         while !self.is_too_different && cursor.advance() {
             let was_compared = !cursor.path().is_empty() && self.compared.contains(cursor.place());
             if !was_compared
@@ -297,3 +388,6 @@ fn merge(rules: &mut Pair, new: Pair) {
 fn count(rules: Pair) -> u64 {
     rules.iter().filter(|rule| **rule != NONE).count() as u64
 }
+
+#[cfg(test)]
+mod tests;
