@@ -11,6 +11,7 @@ use libfuzzer_sys::fuzz_target;
 use tapis::wire::name::Name;
 use tapis::wire::transfer::notify::{Notify, is_notify};
 use tapis::wire::transfer::query::Query;
+use tapis::wire::transfer::tsig::{Algorithm, Key, SignedRequest};
 use tapis::wire::transfer::{Event, Kind, Record, Request, Serial, Transfer, newest};
 
 const ID: u16 = 0x1234;
@@ -81,8 +82,23 @@ fn others(message: &[u8], zone: &Name) {
         let mut name = Name::default();
         if let Ok(notify) = Notify::parse(message, &mut name) {
             let mut out = Vec::new();
-            notify.respond(tapis::wire::Rcode::NoError, &mut out);
-            assert_eq!(out[12..], message[12..out.len()]);
+            notify.respond(tapis::wire::Rcode::NotAuth, &mut out);
+            assert!(out.len() <= message.len(), "it does not amplify");
+            let question = 12..12 + name.wire().len() + 4;
+            assert_eq!(out[question.clone()], message[question]);
+            signature(message, &out, zone);
+        }
+    }
+}
+
+/// The check of a signature, and the answer if it is wrong.
+fn signature(message: &[u8], response: &[u8], zone: &Name) {
+    let key = Key::new(zone, Algorithm::Sha256, &[7; 32]).expect("a key");
+    match SignedRequest::check(Some(&key), message, 0) {
+        Ok(request) => assert!(request.sign(response, 0).is_some()),
+        Err(rejected) => {
+            let report = rejected.report(message, response, 0);
+            assert!(report.is_none_or(|report| report[2..4] == response[2..4]));
         }
     }
 }

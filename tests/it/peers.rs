@@ -35,6 +35,7 @@ zone:
 /// A process of another DNS program. It ends with the test.
 pub(crate) struct Program {
     child: Child,
+    command: Vec<String>,
     pub(crate) address: SocketAddr,
     pub(crate) folder: TempDir,
 }
@@ -45,6 +46,13 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn run(command: &[String]) -> Child {
+    let mut program = Command::new(&command[0]);
+    program.args(&command[1..]);
+    let silent = program.stderr(Stdio::null()).stdout(Stdio::null());
+    silent.spawn().expect("the program is installed")
 }
 
 impl Program {
@@ -62,29 +70,46 @@ impl Program {
                 .replace("DIR", &path);
             fs::write(folder.path().join(name), content).expect("written");
         }
-        let arguments = command[1..].iter().map(|word| word.replace("DIR", &path));
-        let child = Command::new(command[0])
-            .args(arguments)
-            .stderr(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("the program is installed");
+        let command = command.iter().map(|word| word.replace("DIR", &path));
+        let command: Vec<_> = command.collect();
         let peer = Self {
-            child,
+            child: run(&command),
+            command,
             address,
             folder,
         };
+        peer.answers();
+        peer
+    }
+
+    /// Waits until it answers.
+    fn answers(&self) {
         let hello = query("hello.example", hickory_proto::rr::RecordType::A);
         until("the program", || {
-            exchange(address, &hello, PATIENCE / 50).is_some()
+            exchange(self.address, &hello, PATIENCE / 50).is_some()
         });
-        peer
+    }
+
+    /// Ends it, as SIGTERM does.
+    pub(crate) fn stop(&mut self) {
+        self.signal("TERM");
+        self.child.wait().expect("it ended");
+    }
+
+    /// Starts it again with its files, after [`stop`](Self::stop).
+    pub(crate) fn start_again(&mut self) {
+        self.child = run(&self.command);
+        self.answers();
     }
 
     /// Makes it read its files again, if that is what SIGHUP means to it.
     pub(crate) fn hang_up(&self) {
+        self.signal("HUP");
+    }
+
+    fn signal(&self, signal: &str) {
         let id = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-s", "HUP", &id]).status();
+        let sent = Command::new("kill").args(["-s", signal, &id]).status();
         assert!(sent.expect("kill ran").success());
     }
 
