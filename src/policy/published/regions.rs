@@ -181,7 +181,7 @@ impl<'p> ZoneVersion<'p> {
 /// The published rules among these, and marks.
 fn named(tree: &Tree, rules: impl Iterator<Item = ImageRule>) -> Vec<NamedRule<'_>> {
     let image = &tree.image;
-    let rules = rules.filter(|rule| tree.has(*rule));
+    let rules = rules.filter(|rule| tree.has_with_marks(*rule));
     let rules = rules.map(|rule| {
         let source = usize::from(image.source_of(rule));
         let source = &*image.provenance().sources[source].name;
