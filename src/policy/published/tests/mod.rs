@@ -1,3 +1,5 @@
+mod parts;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
@@ -465,7 +467,7 @@ fn apply(zone: &[(Record, u32)], mut changes: Changes) -> BTreeSet<(Record, u32)
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
     fn a_secondary_of_a_zone_decides_as_the_policy_that_it_publishes(specs in specs()) {
