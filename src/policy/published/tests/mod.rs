@@ -103,7 +103,7 @@ fn effect(number: u8, is_zone: bool) -> Effect {
 #[derive(Clone)]
 struct Spec {
     kind: u8,
-    action: Action,
+    actions: [Action; 2],
     against: u8,
     base: Option<Vec<Rule>>,
     /// Rules in the delta or in the image of orders.
@@ -128,7 +128,7 @@ impl fmt::Debug for Spec {
             f,
             "{} {:?} against {:b} base {:?} overlays {overlays:?} in force {:?}",
             self.kind,
-            self.action,
+            self.actions,
             self.against,
             rules(&self.base),
             self.in_force,
@@ -153,18 +153,23 @@ fn specs() -> impl Strategy<Value = Vec<Spec>> {
         Action::Sinkhole,
         Action::Refused,
     ]);
+    let actions = (action.clone(), action, 0..3_u8);
+    let actions = actions.prop_map(|(one, other, differ)| match differ {
+        0 => [one, other],
+        _ => [one; 2],
+    });
     let in_force = prop::sample::select(vec![[true; 2], [true; 2], [true, false], [false, true]]);
     let spec = (
         0..9_u8,
-        action,
+        actions,
         0..1_u8 << SOURCES,
         prop::option::of(rules()),
         overlays,
         in_force,
     );
-    let spec = spec.prop_map(|(kind, action, against, base, overlays, in_force)| Spec {
+    let spec = spec.prop_map(|(kind, actions, against, base, overlays, in_force)| Spec {
         kind,
-        action,
+        actions,
         against,
         base,
         overlays,
@@ -182,7 +187,7 @@ impl Spec {
         self.kind >= 3
     }
 
-    fn source(&self, number: usize) -> Source {
+    fn source(&self, number: usize, version: usize) -> Source {
         let against = (0..SOURCES).filter(|other| self.against >> other & 1 != 0);
         let zone = self.is_zone().then(|| {
             Box::new(ZoneSettings {
@@ -205,7 +210,7 @@ impl Spec {
                 _ => Kind::Block,
             },
             blocking: Blocking {
-                action: self.action,
+                action: self.actions[version],
                 sinkhole_v4: vec![[192, 0, 2, 1].into()],
                 ttl_secs: 60,
                 ede: Ede::Blocked,
@@ -309,7 +314,7 @@ fn snapshot(specs: &[Spec], base: Option<Arc<Image>>, version: usize) -> Snapsho
     };
     let sources = specs.iter().enumerate();
     let sources = sources.filter(|(_, spec)| spec.in_force[version]);
-    let sources = sources.map(|(number, spec)| Arc::new(spec.source(number)));
+    let sources = sources.map(|(number, spec)| Arc::new(spec.source(number, version)));
     Snapshot::default().with_rules(sources.collect(), images)
 }
 
@@ -370,7 +375,7 @@ fn secondary(records: &[(Record, u32)]) -> Snapshot {
     reader.finish(&mut emit).expect("a rule");
     let spec = Spec {
         kind: 5,
-        action: Action::Nodata,
+        actions: [Action::Nodata; 2],
         against: 0,
         base: None,
         overlays: [None, None],
@@ -378,7 +383,7 @@ fn secondary(records: &[(Record, u32)]) -> Snapshot {
     };
     let source = Source {
         name: "zone".to_owned(),
-        ..spec.source(0)
+        ..spec.source(0, 0)
     };
     let image = Arc::new(builder.finish().expect("room"));
     Snapshot::default().with_rules(vec![Arc::new(source)], image.into())
@@ -511,4 +516,11 @@ proptest! {
         let expected: BTreeSet<_> = before.iter().cloned().collect();
         prop_assert_eq!(apply(&after, old.changes_from(&new)), expected);
     }
+}
+
+#[test]
+fn a_cursor_can_be_sent_to_a_task() {
+    fn is_owned<T: Send + 'static>() {}
+    is_owned::<Records>();
+    is_owned::<Changes>();
 }

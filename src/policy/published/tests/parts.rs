@@ -272,3 +272,66 @@ fn networks_that_differ_are_changes() {
         expected.map(|(change, owner)| (change, owner.to_owned()))
     );
 }
+
+#[test]
+fn a_name_that_ends_a_wildcard_of_a_zone_changes_other_names_below_it() {
+    let mut builder = Builder::new();
+    let zone = ImageSource {
+        amendable: true,
+        ..ImageSource::named("zone")
+    };
+    let zone_number = builder.source(zone.clone()).expect("room");
+    let written = Effect {
+        action: EffectAction::Block(Action::Nxdomain),
+        as_written: true,
+        ..Effect::default()
+    };
+    add_rule(&mut builder, zone_number, "*.a", &written);
+    let list = builder.source(ImageSource::named("block")).expect("room");
+    add_rule(&mut builder, list, "x.b.a", &Effect::default());
+    let before = Images::from(Arc::new(builder.finish().expect("room")));
+    let mut amendment = Amendment::default();
+    let path = Path::from(&name("c.b.a")).as_bytes().to_vec();
+    amendment.names.insert(path, vec![(Scope::Exact, written)]);
+    let delta = amendment.image(&before, zone).expect("room");
+    let after = Images {
+        delta: Some(Arc::new(delta)),
+        ..before.clone()
+    };
+    let of_zone = Source {
+        zone: Some(Box::new(ZoneSettings {
+            policy: ZonePolicy::Given,
+            max_ttl_secs: 60,
+            break_dnssec: true,
+            soa: None,
+        })),
+        ..(*source(&("zone", Kind::Block, Action::Nodata))).clone()
+    };
+    let zones = [before, after].map(|images| {
+        let sources = vec![Arc::new(of_zone.clone()), source(&BLOCK)];
+        zone_of(&Snapshot::default().with_rules(sources, images))
+    });
+    let [(old, _), (new, _)] = [&zones[0], &zones[1]].map(shown);
+    assert!(old.contains("*.a .") && !old.contains("x.b.a *"), "{old:?}");
+    assert!(new.contains("x.b.a *"), "{new:?}");
+    let [old, new] = zones;
+    let expected: BTreeSet<_> = published(&new).into_iter().collect();
+    assert_eq!(apply(&published(&old), new.changes_from(&old)), expected);
+}
+
+#[test]
+fn a_source_of_the_orders_with_another_action_changes_its_names() {
+    let orders = image(&[(ORDER, &["x", ".y"])]);
+    let zones = [Action::Nodata, Action::Drop].map(|action| {
+        let images = Images {
+            orders: Some(orders.clone()),
+            ..Images::default()
+        };
+        let sources = vec![source(&("order:1", Kind::Order, action))];
+        zone_of(&Snapshot::default().with_rules(sources, images))
+    });
+    let [old, new] = zones;
+    let expected: BTreeSet<_> = published(&new).into_iter().collect();
+    assert_eq!(expected.len(), 3);
+    assert_eq!(apply(&published(&old), new.changes_from(&old)), expected);
+}
