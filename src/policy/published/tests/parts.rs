@@ -335,3 +335,31 @@ fn a_source_of_the_orders_with_another_action_changes_its_names() {
     assert_eq!(expected.len(), 3);
     assert_eq!(apply(&published(&old), new.changes_from(&old)), expected);
 }
+
+#[test]
+fn an_exception_against_some_sources_changes_names_below_it() {
+    let base = image(&[(BLOCK, &["*.x.y"])]);
+    let policy = |exception: &[&str]| {
+        let exceptions = ("exception:1", Kind::Exception, Action::Nodata);
+        let images = Images {
+            base: Some(base.clone()),
+            orders: Some(image(&[(exceptions, exception)])),
+            ..Images::default()
+        };
+        let against = Source {
+            against: Against::Named(vec!["other".to_owned()]),
+            ..(*source(&exceptions)).clone()
+        };
+        let sources = vec![Arc::new(against), source(&BLOCK)];
+        Snapshot::default().with_rules(sources, images)
+    };
+    let zones = [policy(&[]), policy(&["y"])].map(|policy| zone_of(&policy));
+    let [(old, _), (new, _)] = [&zones[0], &zones[1]].map(shown);
+    assert!(
+        old.contains("*.x.y .") && new.contains("*.x.y *"),
+        "{old:?} {new:?}"
+    );
+    let [old, new] = zones;
+    let expected: BTreeSet<_> = published(&new).into_iter().collect();
+    assert_eq!(apply(&published(&old), new.changes_from(&old)), expected);
+}
