@@ -19,6 +19,7 @@ mod precedence;
 mod prefilter;
 pub mod prefix;
 mod prefixes;
+pub mod published;
 pub mod ranking;
 mod ranks;
 pub mod record;
