@@ -10,6 +10,7 @@ mod drawing;
 mod effects;
 mod exceptions;
 mod faulty;
+mod feed_faults;
 mod feeds;
 mod formats;
 mod guard;

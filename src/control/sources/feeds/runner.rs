@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -31,8 +31,12 @@ const REPORT: Duration = Duration::from_millis(500);
 /// What a runner can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
-    /// Ask the primaries now. `whole`: transfer the whole zone, whatever its serial.
-    Refresh { whole: bool },
+    /// Ask the primaries now.
+    Refresh,
+    /// The version that is held may be accepted now: ask the primaries for it again.
+    Retry,
+    /// Transfer the whole zone, whatever its serial.
+    Whole,
     /// This version is in force, by another way than a delivery: a rollback, or a start.
     InForce(Option<Serial>),
 }
@@ -52,7 +56,9 @@ pub(super) struct Runner {
     primaries: Vec<Primary>,
     faults: Vec<Option<String>>,
     counts: FaultCounts,
-    /// The next transfer is of the whole zone.
+    /// When a primary last sent or confirmed the version in force.
+    confirmed: Option<Timestamp>,
+    /// The whole zone is to be transferred: until that has succeeded, no changes are asked for.
     whole: bool,
 }
 
@@ -60,6 +66,8 @@ pub(super) struct Runner {
 enum Asked {
     /// It has sent or confirmed the newest version.
     Current(Box<Fetched>),
+    /// Its changes can't be applied, but the whole zone can.
+    Inapplicable,
     Failed,
 }
 
@@ -78,6 +86,8 @@ impl Runner {
             expire: feed.timers.expire,
         };
         let now = Instant::now();
+        let age = timers.and_then(|(_, age)| SignedDuration::try_from(age).ok());
+        let confirmed = age.and_then(|age| Timestamp::now().checked_sub(age).ok());
         let refresh = match timers {
             Some((timers, age)) => Refresh::restored(overrides, timers, age, now),
             None => Refresh::new(overrides, now),
@@ -93,6 +103,7 @@ impl Runner {
             reports,
             ours,
             held: None,
+            confirmed,
             refresh,
             whole: false,
         }
@@ -134,11 +145,14 @@ impl Runner {
     fn obey(&mut self, command: Command) {
         let now = Instant::now();
         match command {
-            Command::Refresh { whole } => {
-                self.whole |= whole;
-                if whole {
-                    self.held = None;
-                }
+            Command::Refresh => self.refresh.requested(now),
+            Command::Retry => {
+                self.held = None;
+                self.refresh.requested(now);
+            }
+            Command::Whole => {
+                self.whole = true;
+                self.held = None;
                 self.refresh.requested(now);
             }
             Command::InForce(serial) => {
@@ -151,22 +165,17 @@ impl Runner {
     /// Asks the primaries one after the other, until one has the newest version.
     async fn fetch(&mut self) {
         for index in order(&self.primaries, Instant::now()) {
-            let mut whole = std::mem::take(&mut self.whole);
-            // After changes that do not fit, the same primary is asked for the whole zone.
-            for _ in 0..2 {
-                match self.ask(index, whole).await {
-                    Asked::Current(fetched) => {
-                        let timers = Timers::from(&fetched.soa);
-                        let random = rand::random();
-                        self.refresh.succeeded(timers, random, Instant::now());
-                        return self.report(None);
-                    }
-                    Asked::Failed if self.whole && !whole => {
-                        whole = true;
-                        self.whole = false;
-                    }
-                    Asked::Failed => break,
-                }
+            let asked = match self.ask(index, self.whole).await {
+                Asked::Inapplicable => self.ask(index, true).await,
+                asked => asked,
+            };
+            if let Asked::Current(fetched) = asked {
+                let timers = Timers::from(&fetched.soa);
+                let random = rand::random();
+                self.refresh.succeeded(timers, random, Instant::now());
+                self.confirmed = Some(Timestamp::now());
+                self.whole = false;
+                return self.report(None);
             }
         }
         self.refresh.failed(rand::random(), Instant::now());
@@ -234,16 +243,15 @@ impl Runner {
                 self.accept(&fetched, primary, outcome)
             }
             Err(FetchError::Primary(fault)) => {
-                self.whole |= fault.fault == Fault::BrokenChanges;
                 let text = fault.to_string();
                 let PrimaryFault { fault, .. } = fault;
                 self.fail(index, fault, text);
-                Asked::Failed
+                match fault {
+                    Fault::BrokenChanges => Asked::Inapplicable,
+                    _ => Asked::Failed,
+                }
             }
-            Err(FetchError::Sink(ReceiveError::TooManyChanges)) => {
-                self.whole = true;
-                Asked::Failed
-            }
+            Err(FetchError::Sink(ReceiveError::TooManyChanges)) => Asked::Inapplicable,
             Err(FetchError::Sink(error)) => {
                 let feed = &*self.feed.name;
                 tracing::error!(feed, %primary, %error, "transfer failed");
@@ -278,8 +286,7 @@ impl Runner {
             Some(Err(why)) if fetched.kind == Kind::Changes => {
                 // The changes do not fit what is in force. The whole zone does, or is held itself.
                 tracing::warn!(feed, %primary, %serial, why, "changes not applied");
-                self.whole = true;
-                return Asked::Failed;
+                return Asked::Inapplicable;
             }
             Some(Err(why)) => {
                 let serial = serial.0;
@@ -344,23 +351,17 @@ impl Runner {
         let faults = self.counts.iter().filter(|(_, count)| *count > 0);
         let faults = faults.map(|(fault, count)| (fault.name().to_owned(), count));
         let faults = faults.collect();
-        self.reports.send_modify(|report| {
-            let is_current = transfer.is_none() && self.faults.iter().any(Option::is_none);
-            let confirmed = is_current
-                .then(Timestamp::now)
-                .filter(|_| self.ours.is_some());
-            *report = FeedReport {
-                name: self.feed.name.clone(),
-                zone: self.feed.zone.to_string(),
-                serial: self.ours.map(|serial| serial.0),
-                confirmed: confirmed.or(report.confirmed),
-                max_age_hours: self.feed.max_age_hours,
-                is_expired: self.refresh.is_expired(),
-                transfer,
-                held: self.held.clone(),
-                primaries,
-                faults,
-            };
+        self.reports.send_replace(FeedReport {
+            name: self.feed.name.clone(),
+            zone: self.feed.zone.to_string(),
+            serial: self.ours.map(|serial| serial.0),
+            confirmed: self.confirmed.filter(|_| self.ours.is_some()),
+            max_age_hours: self.feed.max_age_hours,
+            is_expired: self.refresh.is_expired(),
+            transfer,
+            held: self.held.clone(),
+            primaries,
+            faults,
         });
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -94,9 +95,12 @@ impl Feeds {
 
     /// Gives a command to a feed. Returns whether there is such a feed.
     pub(crate) fn command(&self, feed: &str, command: Command) -> bool {
-        let running = self.running.get(feed);
+        let Some(running) = self.running.get(feed) else {
+            return false;
+        };
         // If many commands wait, one of them is this one.
-        running.is_some_and(|running| running.commands.try_send(command).is_ok())
+        let sent = running.commands.try_send(command);
+        !matches!(sent, Err(TrySendError::Closed(_)))
     }
 
     /// Remembers a delivery whose load has started.
