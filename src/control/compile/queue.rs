@@ -332,7 +332,14 @@ impl CompileQueue {
             let mut outcomes = base.outcome.lists.iter();
             let outcome = outcomes.find(|outcome| outcome.name == *name);
             match outcome.and_then(|outcome| outcome.refused.clone()) {
-                Some(refused) => results.push(LoadResult::Refused(wanted.ticket, refused.into())),
+                Some(refused) => {
+                    let failed = wanted
+                        .transfer
+                        .as_ref()
+                        .and_then(SpooledTransfer::failed_zone);
+                    let refusal = failed.map_or_else(|| refused.into(), Refusal::TransferFailed);
+                    results.push(LoadResult::Refused(wanted.ticket, refusal));
+                }
                 None if lists.all().any(|list| has_load(list, wanted.ticket)) => is_needed = true,
                 None => results.push(gone(wanted)),
             }

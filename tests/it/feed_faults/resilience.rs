@@ -75,7 +75,7 @@ fn a_large_list_does_not_wait_for_a_large_transfer_that_stalls() {
     let newest = versions.clone();
     let usual = move |asked: &Asked| send(newest.answer(asked));
     let mut scene = Scene::start_with(Security::Plain, versions, usual, |upstream, primary| {
-        config(upstream, primary, "") + &list("ads", "")
+        config(upstream, primary, "") + &list("ads", "") + "[guard]\ngrow-percent = 0\n"
     });
     let server = &scene.server;
     server.replace("ads", &large_list("before.example"));

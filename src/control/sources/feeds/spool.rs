@@ -150,6 +150,12 @@ impl SpooledTransfer {
         self.arrival.borrow().state == ArrivalState::Arriving
     }
 
+    /// The zone, if its transfer has failed.
+    pub(crate) fn failed_zone(&self) -> Option<Box<Name>> {
+        let has_failed = self.arrival.borrow().state == ArrivalState::Failed;
+        has_failed.then(|| Box::new(self.request.zone.clone()))
+    }
+
     /// What the compiler must know.
     pub(crate) fn plan(&self) -> TransferPlan {
         TransferPlan {
