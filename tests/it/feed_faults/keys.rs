@@ -2,6 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use tapis::control::sources::feeds::fault::Fault;
 use tapis::wire::rtype;
@@ -76,11 +77,14 @@ fn a_primary_whose_clock_is_wrong() {
     scene.recovers(Fault::TsigLate);
 }
 
+/// A change of the file, and a part of the error that is reported then.
+type Break = (fn(&Path), &'static str);
+
 #[test]
 fn a_secret_that_becomes_unusable_after_the_start() {
     let scene = signed_scene();
     let key = scene.server.path("feed.key");
-    let breaks: [(fn(&std::path::Path), &str); 3] = [
+    let breaks: [Break; 3] = [
         (
             |key| fs::set_permissions(key, Permissions::from_mode(0o644)).expect("set"),
             "users other than the server's can read or change this secret",

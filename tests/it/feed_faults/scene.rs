@@ -9,7 +9,7 @@ use tapis::control::sources::feeds::fault::Fault;
 use crate::feeds::{Versions, blocks, config, feed, refresh};
 use crate::support::client::until;
 use crate::support::clock::Clock;
-use crate::support::primary::{Asked, Primary, Step, send};
+use crate::support::primary::{Asked, Primary, Script, Step, send};
 use crate::support::server::{Server, folder, tapis, text};
 use crate::support::tls::Security;
 use crate::support::upstream::Upstream;
@@ -23,7 +23,7 @@ pub(super) struct Scene {
     pub(super) clock: Clock,
     pub(super) primary: Primary,
     pub(super) versions: Versions,
-    usual: Arc<dyn Fn(&Asked) -> Vec<Step> + Send + Sync>,
+    usual: Arc<Script>,
     pub(super) _upstream: Upstream,
 }
 
@@ -45,7 +45,7 @@ impl Scene {
         usual: impl Fn(&Asked) -> Vec<Step> + Send + Sync + 'static,
         config: impl Fn(&Upstream, &Primary) -> String,
     ) -> Self {
-        let usual: Arc<dyn Fn(&Asked) -> Vec<Step> + Send + Sync> = Arc::new(usual);
+        let usual: Arc<Script> = Arc::new(usual);
         let played = Arc::clone(&usual);
         let primary = Primary::secured(security, move |asked| played(asked));
         let upstream = Upstream::plain();

@@ -91,7 +91,7 @@ impl Gate {
     }
 }
 
-type Script = dyn Fn(&Asked) -> Vec<Step> + Send + Sync;
+pub(crate) type Script = dyn Fn(&Asked) -> Vec<Step> + Send + Sync;
 
 pub(crate) struct Primary {
     pub(crate) address: SocketAddr,
