@@ -92,6 +92,7 @@ fn a_large_list_does_not_wait_for_a_large_transfer_that_stalls() {
     assert!(reloaded.status.success(), "{}", text(&reloaded));
     until("the list", || is_listed("after.example"));
     assert!(!is_listed("before.example"));
+    assert_eq!(count(&feed(server), Fault::TooSlow), 0, "it still stalls");
     scene.keeps_the_first_version();
     // A slow transfer is no alarm.
     scene.clock.advance(Duration::from_secs(20));
@@ -140,6 +141,7 @@ fn two_large_feeds_do_not_wait_for_each_other() {
     });
     assert!(is_blocked(&server, "n59999.example"));
     assert!(feed(&server)["serial"].is_null());
+    assert_eq!(count(&feed(&server), Fault::TooSlow), 0, "it still stalls");
     gate.open();
     until("both", || feed(&server)["serial"] == 2);
     server.assert_well();
