@@ -60,6 +60,16 @@ fn spools(server: &Server) -> usize {
     spools.count()
 }
 
+/// Whether the server has a child process.
+fn has_compiler(server: &Server) -> bool {
+    let threads = fs::read_dir(format!("/proc/{}/task", server.id())).expect("readable");
+    threads.flatten().any(|thread| {
+        // The thread may have ended.
+        let children = fs::read_to_string(thread.path().join("children"));
+        children.is_ok_and(|children| !children.is_empty())
+    })
+}
+
 /// The feed's primary sends a part of a large version, and then stalls.
 fn stalls(server: &Server) {
     refresh(server);
@@ -87,6 +97,7 @@ fn a_large_list_does_not_wait_for_a_large_transfer_that_stalls() {
         .primary
         .play(stalling(&scene.versions, [&first, &second]));
     stalls(server);
+    until("the compiler reads it", || has_compiler(server));
     server.replace("ads", &large_list("after.example"));
     let reloaded = server.verb(&["reload"]);
     assert!(reloaded.status.success(), "{}", text(&reloaded));
