@@ -9,6 +9,7 @@ use super::failure::Failure;
 use super::server::{self, ControlArgs};
 use crate::config::shown::counted;
 use crate::control::admin::status::{FeedRequest, Status};
+use crate::control::sources::feeds::fault::Fault;
 use crate::control::sources::feeds::report::{
     FeedReport, NotifyEvent, NotifyReport, PrimaryReport,
 };
@@ -158,9 +159,20 @@ fn print_feed(feed: &FeedReport, out: &mut impl Write) -> io::Result<()> {
     }
     print_notify(&feed.notify, out)?;
     for (fault, count) in &feed.faults {
-        writeln!(out, "count      {fault} {count}")?;
+        writeln!(out, "count      {fault} {count}{}", explained(fault))?;
     }
     Ok(())
+}
+
+/// What a fault means. A remedy is with the primary that has the fault, or here if it is no failure.
+fn explained(name: &str) -> String {
+    let fault = Fault::ALL.into_iter().find(|fault| fault.name() == name);
+    match fault {
+        Some(fault) if fault.is_failure() => format!(": {}", fault.meaning()),
+        Some(fault) => format!(": {}; {}", fault.meaning(), fault.remedy()),
+        // A server of another version has counted it.
+        None => String::new(),
+    }
 }
 
 fn print_primary(primary: &PrimaryReport, out: &mut impl Write) -> io::Result<()> {

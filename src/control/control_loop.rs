@@ -260,8 +260,9 @@ impl Control {
             }
             Request::KnownOrders(reply) => _ = reply.send(status::known_orders(self)),
             Request::Feed(request, reply) => {
-                let command = Command::Refresh {
-                    whole: request.whole,
+                let command = match request.whole {
+                    true => Command::Whole,
+                    false => Command::Refresh,
                 };
                 _ = reply.send(self.feeds.command(&request.feed, command));
             }
@@ -387,8 +388,12 @@ impl Control {
             .lists
             .start_loads(&self.guard_policy, &mut self.requests.tickets);
         self.compiler.want(loads.large);
-        for feed in loads.transfers {
-            self.feeds.command(&feed, Command::Refresh { whole: true });
+        for transfer in loads.transfers {
+            let command = match transfer.whole {
+                true => Command::Whole,
+                false => Command::Retry,
+            };
+            self.feeds.command(&transfer.feed, command);
         }
         self.requests.dismiss_all(loads.unneeded);
     }

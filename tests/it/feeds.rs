@@ -7,15 +7,15 @@ use hickory_proto::rr::RecordType;
 use tapis::wire::rtype;
 
 use crate::support::client::{ask, until};
-use crate::support::primary::{Primary, Rr, Zone, cname, send};
+use crate::support::primary::{Asked, Primary, Rr, Zone, cname, send};
 use crate::support::server::{Server, preamble};
 use crate::support::upstream::Upstream;
 
-const ZONE: &str = "rpz.test";
+pub(crate) const ZONE: &str = "rpz.test";
 
 /// The versions of a zone: the newest one, and for each older serial the changes since.
 #[derive(Clone)]
-struct Versions(Arc<Mutex<Vec<Version>>>);
+pub(crate) struct Versions(Arc<Mutex<Vec<Version>>>);
 
 #[derive(Clone)]
 struct Version {
@@ -25,7 +25,7 @@ struct Version {
 }
 
 impl Versions {
-    fn new(serial: u32, names: &[&str]) -> Self {
+    pub(crate) fn new(serial: u32, names: &[&str]) -> Self {
         let version = Version {
             zone: Zone::new(ZONE, serial, names),
             deleted: Vec::new(),
@@ -35,7 +35,7 @@ impl Versions {
     }
 
     /// The next version: without and with these names.
-    fn change(&self, deleted: &[&str], added: &[&str]) {
+    pub(crate) fn change(&self, deleted: &[&str], added: &[&str]) {
         let rule = |name: &&str| cname(&format!("{name}.{ZONE}"), ".");
         let (deleted, added) = (
             deleted.iter().map(rule).collect::<Vec<_>>(),
@@ -43,7 +43,7 @@ impl Versions {
         );
         let mut versions = self.0.lock().expect("not poisoned");
         let mut zone = versions.last().expect("a version").zone.clone();
-        zone.serial += 1;
+        zone.serial = zone.serial.wrapping_add(1);
         zone.records.retain(|record| !deleted.contains(record));
         zone.records.extend(added.iter().cloned());
         versions.push(Version {
@@ -53,33 +53,55 @@ impl Versions {
         });
     }
 
-    /// A primary that serves the newest version, and the changes since any other.
-    fn primary(&self) -> Primary {
-        let versions = self.clone();
-        Primary::start(move |asked| {
-            let versions = versions.0.lock().expect("not poisoned");
-            let newest = &versions.last().expect("a version").zone;
-            let since = versions
-                .iter()
-                .position(|version| Some(version.zone.serial) == asked.serial);
-            match since {
-                Some(since) if asked.rtype == rtype::IXFR => {
-                    let changes: Vec<_> = versions[since..]
-                        .windows(2)
-                        .map(|pair| {
-                            let (from, to) = (pair[0].zone.serial, &pair[1]);
-                            (from, &to.deleted[..], to.zone.serial, &to.added[..])
-                        })
-                        .collect();
-                    send(newest.messages(asked, &newest.changes(&changes)))
-                }
-                _ => send(newest.answer(asked)),
+    /// Makes the next version of this zone by a function; there are no changes that lead to it.
+    pub(crate) fn replace(&self, change: impl FnOnce(&mut Zone)) {
+        let mut versions = self.0.lock().expect("not poisoned");
+        let mut zone = versions.last().expect("a version").zone.clone();
+        zone.serial = zone.serial.wrapping_add(1);
+        change(&mut zone);
+        *versions = vec![Version {
+            zone,
+            deleted: Vec::new(),
+            added: Vec::new(),
+        }];
+    }
+
+    /// The newest version.
+    pub(crate) fn newest(&self) -> Zone {
+        let versions = self.0.lock().expect("not poisoned");
+        versions.last().expect("a version").zone.clone()
+    }
+
+    /// The answer to a query: the newest version, or the changes since the version of the secondary.
+    pub(crate) fn answer(&self, asked: &Asked) -> Vec<Vec<u8>> {
+        let versions = self.0.lock().expect("not poisoned");
+        let newest = &versions.last().expect("a version").zone;
+        let since = versions
+            .iter()
+            .position(|version| Some(version.zone.serial) == asked.serial);
+        match since {
+            Some(since) if asked.rtype == rtype::IXFR => {
+                let changes: Vec<_> = versions[since..]
+                    .windows(2)
+                    .map(|pair| {
+                        let (from, to) = (pair[0].zone.serial, &pair[1]);
+                        (from, &to.deleted[..], to.zone.serial, &to.added[..])
+                    })
+                    .collect();
+                newest.messages(asked, &newest.changes(&changes))
             }
-        })
+            _ => newest.answer(asked),
+        }
+    }
+
+    /// A primary that serves the newest version, and the changes since any other.
+    pub(crate) fn primary(&self) -> Primary {
+        let versions = self.clone();
+        Primary::start(move |asked| send(versions.answer(asked)))
     }
 }
 
-fn config(upstream: &Upstream, primary: &Primary, more: &str) -> String {
+pub(crate) fn config(upstream: &Upstream, primary: &Primary, more: &str) -> String {
     format!(
         "{}[state]\ndir = \"state\"\n[[feed]]\nname = \"feed\"\nzone = \"{ZONE}\"\nprimaries = [\"{}\"]\n{more}\n",
         preamble(upstream.address),
@@ -87,17 +109,17 @@ fn config(upstream: &Upstream, primary: &Primary, more: &str) -> String {
     )
 }
 
-fn rcode(server: &Server, name: &str) -> ResponseCode {
+pub(crate) fn rcode(server: &Server, name: &str) -> ResponseCode {
     let answer = ask(server.address, name, RecordType::A);
     answer.metadata.response_code
 }
 
-fn is_blocked(server: &Server, name: &str) -> bool {
+pub(crate) fn is_blocked(server: &Server, name: &str) -> bool {
     rcode(server, name) == ResponseCode::NXDomain
 }
 
 /// Waits for this version, and checks which names it blocks.
-fn blocks(server: &Server, serial: u32, blocked: &[&str], others: &[&str]) {
+pub(crate) fn blocks(server: &Server, serial: u32, blocked: &[&str], others: &[&str]) {
     until(&format!("serial {serial} is in force"), || {
         feed(server)["serial"] == serial
     });
@@ -110,11 +132,11 @@ fn blocks(server: &Server, serial: u32, blocked: &[&str], others: &[&str]) {
 }
 
 /// The feed in `status`.
-fn feed(server: &Server) -> serde_json::Value {
+pub(crate) fn feed(server: &Server) -> serde_json::Value {
     server.status()["feeds"][0].clone()
 }
 
-fn refresh(server: &Server) {
+pub(crate) fn refresh(server: &Server) {
     let done = server.verb(&["feed", "refresh", "feed"]);
     assert!(done.status.success(), "{done:?}");
 }

@@ -10,6 +10,7 @@ mod drawing;
 mod effects;
 mod exceptions;
 mod faulty;
+mod feed_faults;
 mod feed_peers;
 mod feeds;
 mod formats;

@@ -2,7 +2,6 @@
 //! `TAPIS_RPL_DIR=FOLDER cargo test --test it scenarios` adds those of a folder.
 
 mod clients;
-mod clock;
 mod compare;
 mod configuration;
 mod entry;

@@ -46,6 +46,8 @@ pub(crate) enum CompileError {
     Image(#[from] ImageFileError),
     #[error("the compiler could not be started, as the path of this program is unknown: {0}")]
     Program(#[from] std::io::Error),
+    #[error("the compilation gave way to those of other lists")]
+    GaveWay,
     #[error("compiling failed inside tapis, which is a bug; please report it")]
     Broken,
 }
@@ -56,7 +58,7 @@ impl CompileError {
         match self {
             Self::Store(_) | Self::Image(_) | Self::Program(_) => true,
             Self::Child(error) => error.is_of_system(),
-            Self::Broken => false,
+            Self::GaveWay | Self::Broken => false,
         }
     }
 }

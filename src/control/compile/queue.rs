@@ -18,17 +18,22 @@
 //! ```
 //!
 //! A rollback makes all of this outdated. If a compilation started before the rollback, its result is dropped.
+//!
+//! A zone is compiled while it arrives, which takes as long as its primary likes. So it is compiled alone, and gives way
+//! if other lists wait: its compilation is cancelled, and starts again when all of the zone has arrived.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::job::{CompileError, Compiled, Job, NewBase};
 use crate::config::{Content, List};
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::persist::image_store::ImageStore;
+use crate::control::sources::feeds::spool::SpooledTransfer;
 use crate::control::sources::lists::large::{Wanted, want};
 use crate::control::sources::lists::load::Refusal;
 use crate::control::sources::lists::reading::log_load;
@@ -39,6 +44,9 @@ use crate::policy::images::Images;
 /// If the delta has at least this many rules, the compiler moves its lists into the base. Joining this many rules takes
 /// about a third of a second.
 const DELTA_MAX: u64 = 1 << 18;
+
+/// How long other lists wait for a zone that is still arriving.
+const ARRIVAL_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The large lists that wait for the compiler, and its newest result.
 pub(crate) struct CompileQueue {
@@ -54,13 +62,31 @@ pub(crate) struct CompileQueue {
 }
 
 /// The compilation under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Progress {
     Idle,
     Compiling {
         /// The number of rollbacks when the compiler was started.
         epoch: u64,
+        /// The zone that it reads while it arrives.
+        transfer: Option<SpooledTransfer>,
+        cancel: CancellationToken,
     },
+}
+
+impl Progress {
+    /// Cancels the compilation if it reads a zone that is still arriving.
+    fn give_way(&self) {
+        if let Self::Compiling {
+            transfer: Some(transfer),
+            cancel,
+            ..
+        } = self
+            && transfer.is_arriving()
+        {
+            cancel.cancel();
+        }
+    }
 }
 
 /// The inputs of a compilation from other components.
@@ -123,7 +149,14 @@ impl CompileQueue {
         tickets: &mut Tickets,
         inputs: &CompileInputs<'_>,
     ) -> Vec<u64> {
-        if self.progress != Progress::Idle || (self.wanted.is_empty() && !self.delta_is_full) {
+        if let Progress::Compiling { .. } = self.progress {
+            let mut waiting = self.wanted.iter().filter(|wanted| wanted.is_ready());
+            if waiting.any(|wanted| wanted.since.elapsed() >= ARRIVAL_PATIENCE) {
+                self.progress.give_way();
+            }
+            return Vec::new();
+        }
+        if !self.wanted.iter().any(Wanted::is_ready) && !self.delta_is_full {
             return Vec::new();
         }
         self.reopen_pending(lists, tickets);
@@ -141,10 +174,17 @@ impl CompileQueue {
             .partition::<Vec<_>, _>(is_awaited);
         // Lists of a pending configuration are compiled first, and without others.
         let is_for_pending = wanted.iter().any(|wanted| wanted.for_pending);
-        let (now, later) = wanted
-            .into_iter()
-            .partition(|wanted| wanted.for_pending == is_for_pending);
+        let (now, later) = wanted.into_iter().partition::<Vec<_>, _>(|wanted| {
+            wanted.for_pending == is_for_pending && wanted.is_ready()
+        });
+        // The others must not wait for a zone that is still arriving.
+        let (arriving, now): (Vec<_>, Vec<_>) = now.into_iter().partition(Wanted::is_arriving);
+        let (now, rest) = match now.is_empty() {
+            true => first_of(arriving),
+            false => (now, arriving),
+        };
         self.wanted = later;
+        self.wanted.extend(rest);
         let job = self.job(lists, now, inputs);
         if !job.wanted.is_empty() || !job.moved.is_empty() {
             self.run(job, inputs.epoch);
@@ -153,16 +193,26 @@ impl CompileQueue {
     }
 
     fn run(&mut self, job: Job, epoch: u64) {
-        self.progress = Progress::Compiling { epoch };
+        let cancel = CancellationToken::new();
+        self.progress = Progress::Compiling {
+            epoch,
+            transfer: job.wanted.iter().find_map(|wanted| wanted.transfer.clone()),
+            cancel: cancel.clone(),
+        };
         let send = self.compiled.0.clone();
         let (wanted, moved) = (job.wanted.clone(), job.moved.clone());
-        let running = tokio::spawn(job.run());
+        let running = tokio::spawn(async move { cancel.run_until_cancelled(job.run()).await });
         tokio::spawn(async move {
-            let compiled = running.await.unwrap_or_else(|_| Compiled {
+            let failed = |error| Compiled {
                 wanted,
                 moved,
-                result: Err(CompileError::Broken),
-            });
+                result: Err(error),
+            };
+            let compiled = match running.await {
+                Ok(Some(compiled)) => compiled,
+                Ok(None) => failed(CompileError::GaveWay),
+                Err(_) => failed(CompileError::Broken),
+            };
             // At shutdown there is no receiver.
             let _ = send.send(compiled).await;
         });
@@ -246,11 +296,19 @@ impl CompileQueue {
     ) -> Vec<LoadResult> {
         let ended = std::mem::replace(&mut self.progress, Progress::Idle);
         let gone = |wanted: &Wanted| LoadResult::Gone(wanted.ticket);
-        if matches!(ended, Progress::Compiling { epoch: began } if began != epoch) {
+        if matches!(ended, Progress::Compiling { epoch: began, .. } if began != epoch) {
             return compiled.wanted.iter().map(gone).collect();
         }
         let base = match compiled.result {
             Ok(base) => base,
+            Err(CompileError::GaveWay) => {
+                let again = compiled.wanted.into_iter().map(|wanted| Wanted {
+                    gave_way: true,
+                    ..wanted
+                });
+                self.wanted.extend(again);
+                return Vec::new();
+            }
             Err(error) => {
                 if !compiled.moved.is_empty() {
                     let why = format!("small lists were not merged: {error}");
@@ -274,7 +332,14 @@ impl CompileQueue {
             let mut outcomes = base.outcome.lists.iter();
             let outcome = outcomes.find(|outcome| outcome.name == *name);
             match outcome.and_then(|outcome| outcome.refused.clone()) {
-                Some(refused) => results.push(LoadResult::Refused(wanted.ticket, refused.into())),
+                Some(refused) => {
+                    let failed = wanted
+                        .transfer
+                        .as_ref()
+                        .and_then(SpooledTransfer::failed_zone);
+                    let refusal = failed.map_or_else(|| refused.into(), Refusal::TransferFailed);
+                    results.push(LoadResult::Refused(wanted.ticket, refusal));
+                }
                 None if lists.all().any(|list| has_load(list, wanted.ticket)) => is_needed = true,
                 None => results.push(gone(wanted)),
             }
@@ -294,6 +359,12 @@ impl CompileQueue {
         self.base = Some(new);
         results
     }
+}
+
+/// The first list, and the others.
+fn first_of(mut lists: Vec<Wanted>) -> (Vec<Wanted>, Vec<Wanted>) {
+    let rest = lists.split_off(lists.len().min(1));
+    (lists, rest)
 }
 
 /// Marks the lists of a pending configuration as read; they come into force with it.

@@ -50,8 +50,7 @@ impl Control {
                 start_changes(list, guard_policy, ticket, (soa, changes), images, done)
             }
             Content::Differences(differences) => {
-                let started =
-                    start_differences(list, guard_policy, ticket, differences, images, done);
+                let started = start_differences(list, ticket, differences, images, done);
                 let Some(ticket) = started else {
                     let _ = outcome.send(Err(Undelivered::Outdated));
                     return;

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::config::order::State;
 use crate::config::paths;
 use crate::config::shown::{Show, first, more_warnings};
-use crate::config::{Config, Origin};
+use crate::config::{Config, Content, Origin};
 use crate::control::Control;
 use crate::control::admin::status::{
     BadCount, BadLine, ImageStatus, KnownOrder, KnownOrders, LeftOutCount, ListHealth, ListStatus,
@@ -146,7 +146,9 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
 
 /// The alarm about a small list that has been read for too long.
 fn hangs(list: &ListState) -> Option<String> {
-    let loading = list.loading.filter(|_| !list.is_large())?;
+    // A transfer has its own limits.
+    let is_file = list.config.content != Content::Transferred;
+    let loading = list.loading.filter(|_| is_file && !list.is_large())?;
     let (path, seconds) = (list.source.path.shown(), loading.since.elapsed().as_secs());
     (seconds >= HANGS_SECS).then(|| {
         format!("{path}: not read in {seconds} s: check the disk or the network mount; the last good state stays in force")

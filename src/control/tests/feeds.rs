@@ -9,6 +9,7 @@ use crate::control::gauges::Gauges;
 use crate::control::guard::release::Guards;
 use crate::control::sources::files::Files;
 use crate::control::sources::lists::load::load;
+use crate::control::sources::lists::state::NextTransfer;
 use crate::control::sources::pending::PendingConfig;
 use crate::control::sources::wall_clock::Still;
 use crate::control::steps::status::status;
@@ -62,7 +63,8 @@ async fn the_rules_of_a_feed_stay_if_its_settings_change_but_not_if_its_zone_doe
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_transferred_state_stays_although_it_is_requested_or_other_names_are_protected() {
+async fn a_transferred_state_stays_until_the_transfer_that_checks_it_against_other_protected_names()
+{
     let mut control = start(FEED).expect("a first generation");
     let guard_policy = Arc::clone(&control.guard_policy);
     let built_in = Config::built_in();
@@ -71,15 +73,21 @@ async fn a_transferred_state_stays_although_it_is_requested_or_other_names_are_p
     loaded.protected_names = "others".to_owned();
     let list = &mut control.lists.active[0];
     list.restore(Some(loaded));
-    list.follow(&guard_policy, Instant::now());
-    assert_eq!(list.due(), None, "there is no file to read again");
+    list.refused = None;
     list.request(7, Guards::NONE, Instant::now());
     let due = list.due().expect("it is requested");
     list.look_if_due(due);
     let loads = control
         .lists
         .start_loads(&guard_policy, &mut control.requests.tickets);
-    assert_eq!(loads.unneeded, [7]);
-    let list = &control.lists.active[0];
+    assert_eq!(loads.unneeded, [7], "nobody waits for a primary");
+    let transfer = NextTransfer {
+        feed: "rpz.example".to_owned(),
+        whole: true,
+    };
+    assert_eq!(loads.transfers, [transfer]);
+    let list = &mut control.lists.active[0];
     assert!(list.loading.is_none() && list.loaded.is_some());
+    list.follow(&guard_policy, Instant::now());
+    assert_eq!(list.due(), None, "it is requested once");
 }

@@ -9,7 +9,6 @@ use hickory_proto::rr::{RData, RecordType};
 use socket2::{Domain, Socket, Type};
 
 use super::clients::{Moved, on_loopback};
-use super::clock::Clock;
 use super::compare::difference;
 use super::configuration::{configuration, primaries, servers};
 use super::entry::{Entry, Match};
@@ -17,6 +16,7 @@ use super::parse::{Action, Scenario, Step};
 use super::primary::Primary;
 use super::recursor::Recursor;
 use crate::support::client::{PATIENCE, Port, Stream, query, until};
+use crate::support::clock::Clock;
 use crate::support::server::{Server, folder, tapis};
 use crate::support::upstream::{Asked, Upstream, answer, bytes};
 

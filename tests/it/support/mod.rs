@@ -1,6 +1,7 @@
 //! Shared by the tests: the server under test, an upstream and a primary with scripts, a client.
 
 pub(crate) mod client;
+pub(crate) mod clock;
 pub(crate) mod data_plane;
 pub(crate) mod policy;
 pub(crate) mod primary;

@@ -1,8 +1,9 @@
 //! A test's primary with a script, by TCP and UDP on one port. Each fault of a primary is a few steps of a script.
 
-use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::sync::{Arc, Mutex};
+use std::net::{Shutdown, SocketAddr, TcpListener, UdpSocket};
+use std::sync::{Arc, Condvar, Mutex};
 
+use socket2::{Domain, Socket, Type};
 use tapis::wire::name::Name;
 use tapis::wire::rtype;
 
@@ -58,6 +59,8 @@ pub(crate) enum Step {
     Raw(Vec<u8>),
     /// Sends a message again and again, until the client closes the connection.
     Forever(Vec<u8>),
+    /// Sends nothing until the gate is open.
+    Wait(Gate),
     /// Sends nothing more, until the client closes the connection.
     Hang,
     /// Closes the connection.
@@ -69,11 +72,49 @@ pub(crate) fn send(messages: Vec<Vec<u8>>) -> Vec<Step> {
     messages.into_iter().map(Step::Send).collect()
 }
 
-type Script = dyn Fn(&Asked) -> Vec<Step> + Send + Sync;
+/// Holds a script until the test opens it.
+#[derive(Clone, Default)]
+pub(crate) struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    pub(crate) fn open(&self) {
+        let Self(gate) = self;
+        *gate.0.lock().expect("not poisoned") = true;
+        gate.1.notify_all();
+    }
+
+    fn wait(&self) {
+        let Self(gate) = self;
+        let is_open = gate.0.lock().expect("not poisoned");
+        let waited = gate.1.wait_while(is_open, |is_open| !*is_open);
+        drop(waited.expect("not poisoned"));
+    }
+}
+
+pub(crate) type Script = dyn Fn(&Asked) -> Vec<Step> + Send + Sync;
 
 pub(crate) struct Primary {
     pub(crate) address: SocketAddr,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    /// What it does; all of its threads have it.
+    role: Arc<Role>,
+    /// Keeps the TCP port while nothing listens at it.
+    _port: Socket,
+    listener: Mutex<Option<Socket>>,
+}
+
+struct Role {
+    script: Mutex<Arc<Script>>,
+    security: Mutex<Security>,
+    asked: Mutex<Vec<Asked>>,
+}
+
+impl Role {
+    /// The answer to a query.
+    fn play(&self, asked: &Asked) -> Vec<Step> {
+        self.asked.lock().expect("not poisoned").push(asked.clone());
+        let script = Arc::clone(&self.script.lock().expect("not poisoned"));
+        script(asked)
+    }
 }
 
 impl Primary {
@@ -87,38 +128,74 @@ impl Primary {
         security: Security,
         script: impl Fn(&Asked) -> Vec<Step> + Send + Sync + 'static,
     ) -> Self {
-        let script: Arc<Script> = Arc::new(script);
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let (udp, tcp) = loop {
+        let role = Arc::new(Role {
+            script: Mutex::new(Arc::new(script)),
+            security: Mutex::new(security),
+            asked: Mutex::default(),
+        });
+        let (udp, port) = loop {
             let udp = UdpSocket::bind("127.0.0.1:0").expect("a socket");
             let address = udp.local_addr().expect("bound");
-            if let Ok(tcp) = TcpListener::bind(address) {
-                break (udp, tcp);
+            if let Ok(port) = tcp_at(address) {
+                break (udp, port);
             }
         };
         let address = udp.local_addr().expect("bound");
-        let (log, play) = (Arc::clone(&asked), Arc::clone(&script));
+        let player = Arc::clone(&role);
         std::thread::spawn(move || {
             let mut buffer = [0; 65_535];
             while let Ok((len, peer)) = udp.recv_from(&mut buffer) {
                 let asked = Asked::parse(&buffer[..len], false);
-                log.lock().expect("not poisoned").push(asked.clone());
-                for step in play(&asked) {
+                for step in player.play(&asked) {
                     if let Step::Send(message) = step {
                         let _ = udp.send_to(&message, peer);
                     }
                 }
             }
         });
-        let log = Arc::clone(&asked);
+        let primary = Self {
+            address,
+            role,
+            _port: port,
+            listener: Mutex::new(None),
+        };
+        primary.listen();
+        primary
+    }
+
+    /// Accepts connections again, after [`close`](Self::close).
+    pub(crate) fn listen(&self) {
+        let socket = tcp_at(self.address).expect("the port is kept");
+        socket.listen(128).expect("listening");
+        let listener = socket.try_clone().expect("cloned");
+        *self.listener.lock().expect("not poisoned") = Some(socket);
+        let role = Arc::clone(&self.role);
         std::thread::spawn(move || {
-            for stream in tcp.incoming().map_while(Result::ok) {
-                let (log, play) = (Arc::clone(&log), Arc::clone(&script));
-                let security = security.clone();
-                std::thread::spawn(move || converse(&mut *security.accept(stream), &log, &*play));
+            for stream in TcpListener::from(listener).incoming().map_while(Result::ok) {
+                let role = Arc::clone(&role);
+                std::thread::spawn(move || {
+                    let security = role.security.lock().expect("not poisoned").clone();
+                    converse(&mut *security.accept(stream), &role);
+                });
             }
         });
-        Self { address, asked }
+    }
+
+    /// Refuses connections from now on.
+    pub(crate) fn close(&self) {
+        let listener = self.listener.lock().expect("not poisoned").take();
+        let listener = listener.expect("listening");
+        listener.shutdown(Shutdown::Both).expect("shut down");
+    }
+
+    /// Answers by another script from now on.
+    pub(crate) fn play(&self, script: impl Fn(&Asked) -> Vec<Step> + Send + Sync + 'static) {
+        *self.role.script.lock().expect("not poisoned") = Arc::new(script);
+    }
+
+    /// Speaks otherwise on new connections.
+    pub(crate) fn secure(&self, security: Security) {
+        *self.role.security.lock().expect("not poisoned") = security;
     }
 
     /// Serves this zone, and no changes of it: IXFR is answered with the whole zone.
@@ -128,7 +205,7 @@ impl Primary {
 
     /// The queries so far.
     pub(crate) fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().expect("not poisoned").clone()
+        self.role.asked.lock().expect("not poisoned").clone()
     }
 
     /// The types of the queries so far.
@@ -143,23 +220,34 @@ impl Primary {
     }
 }
 
+/// A TCP socket of this address that does not listen. Another one of this process may have the same address.
+fn tcp_at(address: SocketAddr) -> std::io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
 /// Serves one connection. Errors of the stream mean that the client has closed it.
-fn converse(stream: &mut dyn Stream, log: &Mutex<Vec<Asked>>, play: &Script) {
+fn converse(stream: &mut dyn Stream, role: &Role) {
     let mut len = [0; 2];
     while stream.read_exact(&mut len).is_ok() {
         let mut bytes = vec![0; usize::from(u16::from_be_bytes(len))];
         if stream.read_exact(&mut bytes).is_err() {
             return;
         }
-        let asked = Asked::parse(&bytes, true);
-        log.lock().expect("not poisoned").push(asked.clone());
-        for step in play(&asked) {
+        for step in role.play(&Asked::parse(&bytes, true)) {
             let is_sent = match step {
                 Step::Send(message) => stream.write_all(&framed(&message)),
                 Step::Raw(bytes) => stream.write_all(&bytes),
                 Step::Forever(message) => {
                     while stream.write_all(&framed(&message)).is_ok() {}
                     return;
+                }
+                Step::Wait(gate) => {
+                    gate.wait();
+                    continue;
                 }
                 Step::Hang => {
                     let _ = stream.read(&mut [0; 1]);
@@ -203,6 +291,9 @@ pub(crate) fn cname(owner: &str, target: &str) -> Rr {
     }
 }
 
+/// EXPIRE of all zones.
+pub(crate) const EXPIRE_SECS: u32 = 86_400;
+
 /// A version of a zone.
 #[derive(Clone, Debug)]
 pub(crate) struct Zone {
@@ -235,7 +326,7 @@ impl Zone {
     /// The SOA record of a version.
     pub(crate) fn soa(&self, serial: u32) -> Rr {
         let mut data = [name("primary.test").wire(), name("admin.test").wire()].concat();
-        for number in [serial, 900, 60, 86_400, 60] {
+        for number in [serial, 900, 60, EXPIRE_SECS, 60] {
             data.extend_from_slice(&number.to_be_bytes());
         }
         Rr {

@@ -6,7 +6,7 @@
 //! | `current` | which of them came into force together, the newest first, as JSON |
 //! | `past/` | the rules of replaced lists, see `archive` |
 //! | `lock` | locked by the process that uses the directory; contains the number of that process |
-//! | `*.tmp-*` | being written, or left by a crash |
+//! | `*.tmp-*` | being written, or left by a crash; `transfer.tmp-*` are zones that are being transferred |
 //!
 //! A file gets its name when it is whole and on the disk (see `durable`), and `current` is written after the images in
 //! it. So after a crash at any time, it names the images that were in force before, or those that are now.
@@ -38,6 +38,7 @@ pub(crate) use manifest::Manifest;
 pub(crate) use manifest::write_as_older;
 pub use manifest::{ManifestError, Published};
 use names::Kind;
+pub(crate) use names::TRANSFER;
 pub use names::{Base, Delta, Pair};
 
 use crate::config::shown::Show;
@@ -127,6 +128,10 @@ impl Store {
             fresh_delta: None,
         };
         store.survey()?;
+        if store.lock.is_some() {
+            // This process has not begun a transfer yet.
+            store.remove(|kind| kind == Kind::Transfer);
+        }
         Ok(store)
     }
 
@@ -311,7 +316,7 @@ impl Store {
         }
         let last = files.into_iter().map(|(_, kind)| match kind {
             Kind::Base(Base(number)) | Kind::Delta(Delta(number)) => number,
-            Kind::Temporary => 0,
+            Kind::Temporary | Kind::Transfer => 0,
         });
         self.next = self.next.max(last.max().unwrap_or(0) + 1);
         Ok(())
@@ -365,7 +370,7 @@ impl Store {
             Kind::Delta(delta) => {
                 !self.manifest.names_delta(delta) && self.fresh_delta != Some(delta)
             }
-            Kind::Temporary => false,
+            Kind::Temporary | Kind::Transfer => false,
         });
     }
 

@@ -10,6 +10,8 @@ use crate::control::persist::durable::TEMPORARY;
 pub(super) const MANIFEST: &str = "current";
 /// Locked by the process that uses the directory.
 pub(super) const LOCK: &str = "lock";
+/// The start of the name of a zone that is being transferred.
+pub(crate) const TRANSFER: &str = "transfer.tmp-";
 /// Digits of the largest number in a file's name: adding one to it can't overflow.
 const DIGITS: usize = 18;
 
@@ -53,11 +55,16 @@ pub(super) enum Kind {
     Delta(Delta),
     /// Being written, or left by a crash.
     Temporary,
+    /// A zone that is being transferred, or was when the server was killed.
+    Transfer,
 }
 
 impl Kind {
     /// `None` for the manifest, the lock, and files of others.
     pub(super) fn of(name: &str) -> Option<Self> {
+        if name.starts_with(TRANSFER) {
+            return Some(Self::Transfer);
+        }
         let ours = ["base", "delta", MANIFEST];
         if name.contains(TEMPORARY) && ours.iter().any(|start| name.starts_with(start)) {
             return Some(Self::Temporary);
@@ -94,8 +101,11 @@ mod tests {
         ] {
             assert_eq!(Kind::of(&temporary), Some(Kind::Temporary), "{temporary}");
         }
+        assert_eq!(Kind::of("transfer.tmp-aB3"), Some(Kind::Transfer));
         for foreign in [
             "current",
+            "transfer.txt",
+            "my-transfer.tmp-1",
             "lock",
             "notes.tmp-1",
             "base-07.image",

@@ -128,20 +128,21 @@ impl Refresh {
         refresh
     }
 
-    /// The next action that is due; call it until it returns `None`.
+    /// The next action that is due; call it until it returns `None`. A fetch comes before the expiry, which it may
+    /// prevent: after a restart, the zone may have been confirmed later than its age tells.
     pub fn next(&mut self, now: Instant) -> Option<Action> {
-        if !self.is_expired && self.expires.is_some_and(|at| at <= now) {
-            self.is_expired = true;
-            return Some(Action::Expire);
+        if let State::Waiting { due } = self.state
+            && due <= now
+        {
+            self.state = State::Fetching { again: false };
+            self.last_start = Some(now);
+            return Some(Action::Fetch);
         }
-        match self.state {
-            State::Waiting { due } if due <= now => {
-                self.state = State::Fetching { again: false };
-                self.last_start = Some(now);
-                Some(Action::Fetch)
-            }
-            _ => None,
+        if self.is_expired || self.expires.is_none_or(|at| at > now) {
+            return None;
         }
+        self.is_expired = true;
+        Some(Action::Expire)
     }
 
     /// When [`next`](Self::next) is to be called again; `None` if an event comes first.
@@ -392,7 +393,12 @@ mod tests {
         assert_eq!(refresh.expires(), Some(now + 2600 * SECOND));
         assert_eq!(refresh.next(now), Some(Action::Fetch));
         let mut old = Refresh::restored(overrides, TIMERS, 9999 * SECOND, now);
-        assert_eq!(old.next(now), Some(Action::Expire));
         assert_eq!(old.next(now), Some(Action::Fetch));
+        old.failed(0, now);
+        assert_eq!(old.next(now), Some(Action::Expire));
+        let mut old = Refresh::restored(overrides, TIMERS, 9999 * SECOND, now);
+        assert_eq!(old.next(now), Some(Action::Fetch));
+        old.succeeded(TIMERS, 0, now);
+        assert_eq!(old.next(now), None, "a primary has confirmed it");
     }
 }

@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::fault::Fault;
+
 /// The state of a feed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeedReport {
@@ -62,7 +64,8 @@ impl FeedReport {
             Some(format!("{name}: {text}"))
         });
         let expired = self.is_too_old().then(|| {
-            format!("{name}: expired: no primary has confirmed the zone for too long; its last version stays in force")
+            let fault = Fault::Expired;
+            format!("{name}: {fault}: {}; {}", fault.meaning(), fault.remedy())
         });
         expired.into_iter().chain(held).chain(faults).collect()
     }

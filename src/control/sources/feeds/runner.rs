@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -33,8 +33,12 @@ const REPORT: Duration = Duration::from_millis(500);
 /// What a runner can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
-    /// Ask the primaries now. `whole`: transfer the whole zone, whatever its serial.
-    Refresh { whole: bool },
+    /// Ask the primaries now.
+    Refresh,
+    /// The version that is held may be accepted now: ask the primaries for it again.
+    Retry,
+    /// Transfer the whole zone, whatever its serial.
+    Whole,
     /// This version is in force, by another way than a delivery: a rollback, or a start.
     InForce(Option<Serial>),
     /// A primary may have a newer version, perhaps with this serial.
@@ -60,7 +64,9 @@ pub(super) struct Runner {
     primaries: Vec<Primary>,
     faults: Vec<Option<String>>,
     counts: FaultCounts,
-    /// The next transfer is of the whole zone.
+    /// When a primary last sent or confirmed the version in force.
+    confirmed: Option<Timestamp>,
+    /// The whole zone is to be transferred: until that has succeeded, no changes are asked for.
     whole: bool,
     /// The next transfer is compiled without a comparison.
     compiles: bool,
@@ -91,6 +97,8 @@ impl Runner {
             expire: feed.timers.expire,
         };
         let now = Instant::now();
+        let age = timers.and_then(|(_, age)| SignedDuration::try_from(age).ok());
+        let confirmed = age.and_then(|age| Timestamp::now().checked_sub(age).ok());
         let refresh = match timers {
             Some((timers, age)) => Refresh::restored(overrides, timers, age, now),
             None => Refresh::new(overrides, now),
@@ -108,6 +116,7 @@ impl Runner {
             comparable,
             ours,
             held: None,
+            confirmed,
             refresh,
             whole: false,
             compiles: false,
@@ -150,11 +159,14 @@ impl Runner {
     fn obey(&mut self, command: Command) {
         let now = Instant::now();
         match command {
-            Command::Refresh { whole } => {
-                self.whole |= whole;
-                if whole {
-                    self.held = None;
-                }
+            Command::Refresh => self.refresh.requested(now),
+            Command::Retry => {
+                self.held = None;
+                self.refresh.requested(now);
+            }
+            Command::Whole => {
+                self.whole = true;
+                self.held = None;
                 self.refresh.requested(now);
             }
             Command::InForce(serial) => {
@@ -170,21 +182,22 @@ impl Runner {
     /// Asks the primaries one after the other, until one has the newest version.
     async fn fetch(&mut self) {
         for index in order(&self.primaries, Instant::now()) {
-            let mut whole = std::mem::take(&mut self.whole);
             self.compiles = false;
+            let mut asked = self.ask(index, self.whole).await;
             // After changes that do not fit, the same primary is asked for the whole zone. If too much differs in it, it is
             // transferred again.
-            for _ in 0..3 {
-                match self.ask(index, whole).await {
-                    Asked::Current(fetched) => {
-                        let timers = Timers::from(&fetched.soa);
-                        let random = rand::random();
-                        self.refresh.succeeded(timers, random, Instant::now());
-                        return self.report(None);
-                    }
-                    Asked::Inapplicable => whole = true,
-                    Asked::Failed => break,
+            for _ in 0..2 {
+                if let Asked::Inapplicable = asked {
+                    asked = self.ask(index, true).await;
                 }
+            }
+            if let Asked::Current(fetched) = asked {
+                let timers = Timers::from(&fetched.soa);
+                let random = rand::random();
+                self.refresh.succeeded(timers, random, Instant::now());
+                self.confirmed = Some(Timestamp::now());
+                self.whole = false;
+                return self.report(None);
             }
         }
         self.refresh.failed(rand::random(), Instant::now());
@@ -261,13 +274,13 @@ impl Runner {
                     _ => Asked::Failed,
                 }
             }
-            Err(FetchError::Sink(ReceiveError::TooManyChanges)) => Asked::Inapplicable,
             Err(FetchError::Sink(ReceiveError::Comparison(error))) => {
                 let feed = &*self.feed.name;
                 tracing::info!(feed, %primary, %error, "the zone is transferred again, and compiled");
                 self.compiles = true;
                 Asked::Inapplicable
             }
+            Err(FetchError::Sink(ReceiveError::TooManyChanges)) => Asked::Inapplicable,
             Err(FetchError::Sink(error)) => {
                 let feed = &*self.feed.name;
                 tracing::error!(feed, %primary, %error, "transfer failed");
@@ -370,24 +383,18 @@ impl Runner {
         let faults = self.counts.iter().filter(|(_, count)| *count > 0);
         let faults = faults.map(|(fault, count)| (fault.name().to_owned(), count));
         let faults = faults.collect();
-        self.reports.send_modify(|report| {
-            let is_current = transfer.is_none() && self.faults.iter().any(Option::is_none);
-            let confirmed = is_current
-                .then(Timestamp::now)
-                .filter(|_| self.ours.is_some());
-            *report = FeedReport {
-                name: self.feed.name.clone(),
-                zone: self.feed.zone.to_string(),
-                serial: self.ours.map(|serial| serial.0),
-                confirmed: confirmed.or(report.confirmed),
-                max_age_hours: self.feed.max_age_hours,
-                is_expired: self.refresh.is_expired(),
-                transfer,
-                held: self.held.clone(),
-                primaries,
-                faults,
-                notify: NotifyReport::default(),
-            };
+        self.reports.send_replace(FeedReport {
+            name: self.feed.name.clone(),
+            zone: self.feed.zone.to_string(),
+            serial: self.ours.map(|serial| serial.0),
+            confirmed: self.confirmed.filter(|_| self.ours.is_some()),
+            max_age_hours: self.feed.max_age_hours,
+            is_expired: self.refresh.is_expired(),
+            transfer,
+            held: self.held.clone(),
+            primaries,
+            faults,
+            notify: NotifyReport::default(),
         });
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -122,9 +123,12 @@ impl Feeds {
 
     /// Gives a command to a feed. Returns whether there is such a feed.
     pub(crate) fn command(&self, feed: &str, command: Command) -> bool {
-        let running = self.running.get(feed);
+        let Some(running) = self.running.get(feed) else {
+            return false;
+        };
         // If many commands wait, one of them is this one.
-        running.is_some_and(|running| running.commands.try_send(command).is_ok())
+        let sent = running.commands.try_send(command);
+        !matches!(sent, Err(TrySendError::Closed(_)))
     }
 
     /// Counts a NOTIFY, and makes its feed ask the primaries if it was accepted.

@@ -10,11 +10,9 @@ use tempfile::{NamedTempFile, TempPath};
 use tokio::sync::watch;
 
 use super::arrival::{Arrival, ArrivalState};
+use crate::control::persist::store::TRANSFER;
 use crate::wire::name::Name;
 use crate::wire::transfer::{Request, Serial};
-
-/// The start of the file's name.
-pub const PREFIX: &str = "transfer.tmp-";
 
 /// Bytes that are collected before they are written.
 const PIECE: usize = 256 << 10;
@@ -68,7 +66,9 @@ impl Spool {
     /// # Errors
     /// If the file can't be created.
     pub fn create(folder: &Path, list: &str, request: &Request) -> io::Result<Self> {
-        let file = tempfile::Builder::new().prefix(PREFIX).tempfile_in(folder);
+        let file = tempfile::Builder::new()
+            .prefix(TRANSFER)
+            .tempfile_in(folder);
         let (file, path) = NamedTempFile::into_parts(file?);
         let (reports, arrival) = watch::channel(Arrival {
             list: list.to_owned(),
@@ -145,6 +145,17 @@ impl Drop for Spool {
 }
 
 impl SpooledTransfer {
+    /// Whether more of it may come.
+    pub(crate) fn is_arriving(&self) -> bool {
+        self.arrival.borrow().state == ArrivalState::Arriving
+    }
+
+    /// The zone, if its transfer has failed.
+    pub(crate) fn failed_zone(&self) -> Option<Box<Name>> {
+        let has_failed = self.arrival.borrow().state == ArrivalState::Failed;
+        has_failed.then(|| Box::new(self.request.zone.clone()))
+    }
+
     /// What the compiler must know.
     pub(crate) fn plan(&self) -> TransferPlan {
         TransferPlan {

@@ -11,7 +11,6 @@ use super::zone_load::{Job, finish_amendment};
 use crate::control::guard::reading::Reading;
 use crate::control::guard::suppressed::admits_rule;
 use crate::control::list_file::parse::{Bad, ParsedRule, ParsedTrigger, Tally, ZoneFacts};
-use crate::control::list_file::suppressed::SuppressedRules;
 use crate::control::sources::feeds::delivery::ZoneChange;
 use crate::policy::amendment::Amendment;
 use crate::policy::effect::{Effect, EffectAction};
@@ -84,7 +83,6 @@ pub(super) fn amended(
     let mut written = Written {
         amendment: Amendment::default(),
         tally,
-        suppressed: SuppressedRules::default(),
         job,
         reader: ZoneReader::new(apex.clone()),
     };
@@ -271,7 +269,6 @@ fn remove(records: &mut Vec<LocalRecord>, change: &ZoneChange) -> bool {
 struct Written<'w> {
     amendment: Amendment,
     tally: Tally,
-    suppressed: SuppressedRules,
     job: &'w Job,
     reader: ZoneReader,
 }
@@ -297,7 +294,7 @@ impl Written<'_> {
         };
         let protected_names = self.job.guard_policy.protected_names();
         let guarded = (&self.job.config).into();
-        let admits = admits_rule(&mut self.suppressed, protected_names, guarded, rule);
+        let admits = admits_rule(&mut self.tally.guarded, protected_names, guarded, rule);
         admits.then_some(effect)
     }
 

@@ -56,6 +56,8 @@ pub(crate) struct Differences {
     pub(crate) from: String,
     /// The facts about the new version.
     pub(crate) reading: Reading,
+    /// The policy that its rules were checked against.
+    pub(crate) guard_policy: Arc<GuardPolicy>,
 }
 
 /// Why there is no result.
@@ -118,6 +120,7 @@ impl ComparedZone {
             amendment: amendment.ok_or(ComparisonError::TooDifferent)?,
             from: self.from,
             reading,
+            guard_policy: self.guard_policy,
         })
     }
 }

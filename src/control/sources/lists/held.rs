@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::load::Loaded;
 use super::state::{ListState, Tickets};
-use crate::config::List;
+use crate::config::{Content, List};
 use crate::control::guard::acceptance::InForce;
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::Guards;
@@ -95,6 +95,10 @@ pub(crate) fn release(
     for list in lists {
         list.set_frozen(false);
         list.earlier.accepted = accepted.remove(list.name());
+        if list.config.content == Content::Transferred {
+            // Its primaries are asked again, and may have the version in force.
+            list.refused.take_if(|(refusal, _)| refusal.is_rollback());
+        }
         if list.refused.is_some() || list.changed() || list.is_outdated(guard_policy) {
             requested.push(list.request(tickets.next(), Guards::NONE, now));
         }

@@ -35,7 +35,7 @@ use tokio::time::Instant;
 
 use self::load::{Loaded, Refusal};
 use self::reading::{FinishedLoad, ReadyList, log_load, start_load};
-use self::state::{ListState, Tickets, has_load};
+use self::state::{ListState, NextTransfer, Tickets, has_load};
 use super::files::{Files, look_at_files};
 use super::kinds::{Kinds, Update};
 use super::pending::PendingConfig;
@@ -249,13 +249,16 @@ impl ListSources {
                 .unwrap_or(guard_policy);
             let wanted =
                 list.loaded.is_none() || list.refused.is_some() || list.is_outdated(guard_policy);
-            // Only a transfer brings another state of a feed.
-            let is_transferred =
-                list.config.content == Content::Transferred && list.loaded.is_some();
-            if is_transferred && !list.next.released.is_empty() {
-                loads.transfers.push(list.name().to_owned());
-            } else if is_transferred || !wanted && list.next.released.is_empty() && !list.changed()
-            {
+            // Only a transfer brings another state of a feed. Before the first one, the list is refused.
+            let is_transferred = list.config.content == Content::Transferred
+                && (list.loaded.is_some() || list.refused.is_some());
+            if is_transferred {
+                loads.transfers.extend(list.next_transfer(guard_policy));
+                if list.next.released.is_empty() {
+                    // Nobody waits for a primary, unless it was asked because of a release.
+                    loads.unneeded.extend(list.next.ticket.take());
+                }
+            } else if !wanted && list.next.released.is_empty() && !list.changed() {
                 loads.unneeded.extend(list.next.ticket.take());
             } else if list.is_large() {
                 loads.large.push(want(list, tickets.next(), for_pending));
@@ -295,6 +298,11 @@ impl ListSources {
     /// Refuses the newest state of a list, so that the last good one stays. `None` if no list has that load.
     pub(crate) fn refuse(&mut self, ticket: u64, refusal: Refusal) -> Option<Refused> {
         let list = self.all().find(|list| has_load(list, ticket))?;
+        if let Refusal::TransferFailed(_) = refusal {
+            // The feed reports the fault of the primary.
+            list.abandon_load();
+            return None;
+        }
         log_load(list, Err(&refusal));
         // A file that changes while it is read is read again until it is quiet, and that is recorded only once.
         let known = match refusal.waits_for_room() {
@@ -340,8 +348,11 @@ impl ListSources {
                 true => Guards::NONE,
                 false => released(accept, list.name()),
             };
+            // Nobody waits for a transfer, which may take an hour.
+            let is_file = list.config.content != Content::Transferred;
             let under_way = list
                 .load_of_newest()
+                .filter(|_| is_file)
                 .filter(|loading| !is_reguarded && loading.released.cover(free));
             // The list is requested later, when the guard policy of the pending configuration comes into force.
             let is_later = has_pending && is_held(list);
@@ -419,8 +430,8 @@ pub(crate) struct UpdateResult {
 #[derive(Default)]
 pub(crate) struct Loads {
     pub(crate) large: Vec<Wanted>,
-    /// Feeds whose zone is to be transferred again, because guards were released for it.
-    pub(crate) transfers: Vec<String>,
+    /// Feeds whose zone is to be transferred again, as it may be accepted now, or must be checked again.
+    pub(crate) transfers: Vec<NextTransfer>,
     pub(crate) unneeded: Vec<u64>,
 }
 

@@ -50,6 +50,8 @@ pub(crate) struct ListState {
     /// The load under way.
     pub(crate) loading: Option<Loading>,
     pub(crate) next: NextLoad,
+    /// For a feed: identifies the protected names for which a transfer of the whole zone was requested.
+    transferred_for: Option<String>,
     /// Whether it has been logged that the state in force is too old.
     logged_old: bool,
     path: WatchedPath,
@@ -100,6 +102,14 @@ pub(crate) struct NextLoad {
     pub(crate) released: Guards,
 }
 
+/// A transfer of a feed's zone that is to be requested.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NextTransfer {
+    pub(crate) feed: String,
+    /// Whether the whole zone is needed, whatever its serial.
+    pub(crate) whole: bool,
+}
+
 /// A load that is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Loading {
@@ -124,6 +134,7 @@ impl ListState {
             refused: None,
             loading: None,
             next: NextLoad::default(),
+            transferred_for: None,
             logged_old: false,
             file: FollowedFile::default(),
         }
@@ -306,12 +317,34 @@ impl ListState {
     }
 
     /// Whether its rules were checked against other protected names. `false` while a load is under way, while the
-    /// newest state of the list is refused, or if no file has its rules, so that only a transfer can check them again.
+    /// newest state of the list is refused, or once the transfer that checks the rules of a feed again was requested.
     pub(crate) fn is_outdated(&self, guard_policy: &GuardPolicy) -> bool {
-        let other = |loaded: &Loaded| loaded.protected_names != guard_policy.digest(&self.config);
-        let is_transferred = self.config.content == Content::Transferred;
-        let idle = self.loading.is_none() && self.refused.is_none() && !is_transferred;
-        idle && self.loaded.as_ref().is_some_and(other)
+        let Some(loaded) = &self.loaded else {
+            return false;
+        };
+        if self.loading.is_some() || self.refused.is_some() {
+            return false;
+        }
+        let digest = guard_policy.digest(&self.config);
+        loaded.protected_names != digest && self.transferred_for.as_deref() != Some(&*digest)
+    }
+
+    /// The transfer that a feed needs, which is to be requested now: of the whole zone if its guards are released or
+    /// its rules must be checked again, or of the version that was not accepted if it may be accepted now.
+    pub(crate) fn next_transfer(&mut self, guard_policy: &GuardPolicy) -> Option<NextTransfer> {
+        let is_outdated = self.is_outdated(guard_policy);
+        if is_outdated {
+            self.transferred_for = Some(guard_policy.digest(&self.config).into_owned());
+        }
+        let may_pass = |refusal: &Refusal| {
+            refusal.waits_for_room() || refusal.is_rollback() || !refusal.guards().is_empty()
+        };
+        let refused = self.refused.as_ref().map(|(refusal, _)| refusal);
+        let whole = is_outdated || !self.next.released.is_empty();
+        (whole || refused.is_some_and(may_pass)).then(|| NextTransfer {
+            feed: self.name().to_owned(),
+            whole,
+        })
     }
 
     /// Whether the load under way reads the state in force again, which happens only because of the guards.

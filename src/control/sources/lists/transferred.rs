@@ -37,14 +37,18 @@ pub(crate) fn start_changes(
     images: Images,
     done: &mpsc::Sender<FinishedLoad>,
 ) -> u64 {
-    let before = list
-        .loaded
-        .as_ref()
-        .map(|loaded| (loaded.tally.clone(), loaded.digest.clone()));
+    let before = list.loaded.as_ref().map(|loaded| {
+        let protected_names = loaded.protected_names.clone();
+        (loaded.tally.clone(), loaded.digest.clone(), protected_names)
+    });
     start(list, guard_policy, ticket, done, move |job| {
         let zone = job.config.apex().cloned().unwrap_or_default();
-        let (tally, digest) = before.ok_or(Refusal::BrokenChanges(Box::new(zone)))?;
-        amended(&job, (&soa, &changes), (tally, &digest), &images)
+        let before = before.ok_or(Refusal::BrokenChanges(Box::new(zone)))?;
+        let (tally, digest, protected_names) = before;
+        let mut new = amended(&job, (&soa, &changes), (tally, &digest), &images)?;
+        // The rules that did not change are not checked again.
+        new.loaded.protected_names = protected_names;
+        Ok(new)
     })
 }
 
@@ -52,7 +56,6 @@ pub(crate) fn start_changes(
 /// the load; `None` if they are the differences from another version.
 pub(crate) fn start_differences(
     list: &mut ListState,
-    guard_policy: &Arc<GuardPolicy>,
     ticket: u64,
     differences: Box<Differences>,
     images: Images,
@@ -62,11 +65,12 @@ pub(crate) fn start_differences(
         amendment,
         from,
         reading,
+        guard_policy,
     } = *differences;
     list.loaded
         .as_ref()
         .filter(|loaded| loaded.digest == from)?;
-    Some(start(list, guard_policy, ticket, done, move |job| {
+    Some(start(list, &guard_policy, ticket, done, move |job| {
         finish_amendment(&job, reading, &amendment, &images)
     }))
 }

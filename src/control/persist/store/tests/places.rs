@@ -3,6 +3,27 @@
 use super::*;
 
 #[test]
+fn transfers_that_a_kill_left_are_removed_at_the_next_start_and_at_no_other_time() {
+    let folder = folder();
+    let mut first = store(&folder);
+    let foreign = ["my-transfer.tmp-1", "transfer.txt"];
+    for name in foreign.into_iter().chain(["transfer.tmp-aB3"]) {
+        fs::write(folder.path().join(name), "").expect("written");
+    }
+    assert!(Store::open(folder.path(), 3).is_err(), "it is in use");
+    publish(&mut first, 3);
+    assert_eq!(
+        files(&folder, "transfer.tmp-"),
+        ["transfer.tmp-aB3"],
+        "it may be arriving"
+    );
+    drop(first);
+    let _second = store(&folder);
+    assert_eq!(files(&folder, "transfer"), ["transfer.txt"]);
+    assert_eq!(files(&folder, "my-"), ["my-transfer.tmp-1"]);
+}
+
+#[test]
 fn the_error_for_a_directory_in_use_names_the_process() {
     let folder = folder();
     let first = store(&folder);

@@ -1,4 +1,4 @@
-//! The clocks of the server under test, which a scenario sets forward.
+//! The clocks of the server under test, which a test sets forward.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -9,14 +9,14 @@ use std::time::Duration;
 /// The C library's clock, replaced in the process of the server.
 const SOURCE: &str = include_str!("clock.c");
 
-pub(super) struct Clock {
+pub(crate) struct Clock {
     file: File,
     passed: Duration,
 }
 
 impl Clock {
     /// Compiles the replacement in `folder`, and lets `server` use it.
-    pub(super) fn replace(server: &mut Command, folder: &Path) -> Self {
+    pub(crate) fn replace(server: &mut Command, folder: &Path) -> Self {
         let [source, library, time] =
             ["clock.c", "clock.so", "clock"].map(|name| folder.join(name));
         fs::write(&source, SOURCE).expect("written");
@@ -29,7 +29,7 @@ impl Clock {
         fs::write(&time, 0_u64.to_ne_bytes()).expect("written");
         server
             .env("LD_PRELOAD", &library)
-            .env("SCENARIO_CLOCK", &time);
+            .env("SHIFTED_CLOCK", &time);
         let file = File::options().write(true).open(&time).expect("created");
         Self {
             file,
@@ -38,7 +38,7 @@ impl Clock {
     }
 
     /// Sets the clocks forward.
-    pub(super) fn advance(&mut self, by: Duration) {
+    pub(crate) fn advance(&mut self, by: Duration) {
         self.passed += by;
         let seconds = self.passed.as_secs().to_ne_bytes();
         self.file.write_all_at(&seconds, 0).expect("written");

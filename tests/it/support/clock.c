@@ -1,4 +1,4 @@
-/* The clocks of a program under test, which a scenario can set forward. It is loaded before the C
+/* The clocks of a program under test, which a test can set forward. It is loaded before the C
    library by LD_PRELOAD, so the program itself needs no hook. */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -14,7 +14,7 @@
 static const _Atomic uint64_t *seconds;
 
 __attribute__((constructor)) static void open_file(void) {
-    const char *path = getenv("SCENARIO_CLOCK");
+    const char *path = getenv("SHIFTED_CLOCK");
     int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
     if (file < 0)
         return;

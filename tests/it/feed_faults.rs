@@ -1,0 +1,9 @@
+//! Feeds that are wrong: the version in force stays, `status` and `tapis feed` name the fault, and the feed recovers.
+
+mod contents;
+mod faults;
+mod guards;
+mod keys;
+mod primaries;
+mod resilience;
+mod scene;

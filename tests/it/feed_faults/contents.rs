@@ -1,0 +1,334 @@
+//! Zones whose records are no rules, or odd ones: the others are in force, and the problems are counted and shown.
+
+use hickory_proto::op::{Message, Query, ResponseCode};
+use hickory_proto::rr::{Name, RecordType};
+
+use super::guards::numbered;
+use super::scene::{Scene, versions};
+use crate::feeds::{Versions, ZONE, blocks, config, feed, is_blocked, refresh};
+use crate::support::client::{PATIENCE, ask, exchange, query, rcode};
+use crate::support::primary::{Asked, Rr, cname, name, send};
+use crate::support::server::{Server, text};
+use crate::support::tls::Security;
+use crate::support::upstream::Upstream;
+
+const NS: u16 = 2;
+const DNAME: u16 = 39;
+const DS: u16 = 43;
+const RRSIG: u16 = 46;
+const NSEC: u16 = 47;
+const DNSKEY: u16 = 48;
+
+/// A record of the zone with this type and these bytes of data.
+fn record(owner: &str, rtype: u16, data: &[u8]) -> Rr {
+    Rr {
+        rtype,
+        data: data.to_vec(),
+        ..cname(&format!("{owner}.{ZONE}"), ".")
+    }
+}
+
+fn rule(owner: &str, target: &str) -> Rr {
+    cname(&format!("{owner}.{ZONE}"), target)
+}
+
+/// The counts and the first texts of bad records of the feed.
+fn bad(server: &Server) -> (Vec<(String, u64)>, Vec<String>) {
+    let list = server.status()["lists"][0].clone();
+    let counts = list["bad"].as_array().expect("an array").iter();
+    let counts = counts.map(|bad| {
+        let problem = bad["problem"].as_str().expect("a text").to_owned();
+        (problem, bad["count"].as_u64().expect("a number"))
+    });
+    let first = list["first_bad"].as_array().expect("an array").iter();
+    let first = first.map(|bad| bad["text"].as_str().expect("a text").to_owned());
+    (counts.collect(), first.collect())
+}
+
+/// Asserts that each problem occurred this often.
+fn has_bad(server: &Server, expected: &[(&str, u64)]) {
+    let (counts, _) = bad(server);
+    let mut found: Vec<_> = counts
+        .iter()
+        .map(|(what, count)| (&what[..], *count))
+        .collect();
+    let mut expected = expected.to_vec();
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn types_that_can_be_no_policy_are_left_out_and_counted() {
+    let scene = Scene::start("");
+    scene.versions.replace(|zone| {
+        let target = name("target.example");
+        zone.records = vec![
+            rule("kept.example", "."),
+            rule("new.example", "."),
+            record("d.example", DNAME, target.wire()),
+            record("n.example", NS, target.wire()),
+            record("s.example", DS, &[0, 1, 8, 2, 1, 2, 3, 4]),
+            record("kept.example", RRSIG, &[0; 30]),
+            record("kept.example", NSEC, &[0, 0, 1, 0x40]),
+            record("k.example", DNSKEY, &[1, 0, 3, 8, 1, 2, 3]),
+        ];
+    });
+    refresh(&scene.server);
+    let others = [
+        "gone.example",
+        "d.example",
+        "x.d.example",
+        "n.example",
+        "s.example",
+    ];
+    blocks(&scene.server, 2, &["kept.example", "new.example"], &others);
+    has_bad(
+        &scene.server,
+        &[("no rule of a policy zone can have a record of this type", 3)],
+    );
+    let (_, first) = bad(&scene.server);
+    assert!(
+        first.contains(&format!("d.example.{ZONE}. DNAME")),
+        "{first:?}"
+    );
+    let printed = text(&scene.server.verb(&["status"]));
+    assert!(
+        printed.contains("list feed: 2 rules, 3 bad lines"),
+        "{printed}"
+    );
+    scene.server.logged(&format!("n.example.{ZONE}. NS"));
+}
+
+#[test]
+fn a_cname_record_beside_other_data_makes_one_rule() {
+    let scene = Scene::start("");
+    scene.versions.replace(|zone| {
+        zone.records = vec![
+            rule("kept.example", "."),
+            rule("new.example", "."),
+            record("new.example", 1, &[192, 0, 2, 1]),
+        ];
+    });
+    refresh(&scene.server);
+    blocks(
+        &scene.server,
+        2,
+        &["kept.example", "new.example"],
+        &["gone.example"],
+    );
+    has_bad(
+        &scene.server,
+        &[(
+            "the owner has a CNAME record and other records (RFC 1034, section 3.6.2)",
+            1,
+        )],
+    );
+}
+
+#[test]
+fn networks_with_host_bits_or_of_no_trigger_are_left_out() {
+    let scene = Scene::start("");
+    scene.versions.replace(|zone| {
+        zone.records = vec![
+            rule("kept.example", "."),
+            rule("new.example", "."),
+            rule("24.1.2.0.192.rpz-ip", "."),
+            rule("8.1.0.0.10.rpz-client-ip", "."),
+            rule("33.0.2.0.192.rpz-ip", "."),
+            rule("0.0.0.0.0.rpz-ip", "."),
+            rule("ns.example.rpz-nsdname", "."),
+            rule("24.0.2.0.192.rpz-nsip", "."),
+            rule("x.rpz-new", "."),
+        ];
+        // With fewer good records, the guard `bad` holds the version.
+        zone.records.extend(numbered(8));
+    });
+    refresh(&scene.server);
+    blocks(
+        &scene.server,
+        2,
+        &["kept.example", "new.example"],
+        &["gone.example"],
+    );
+    has_bad(
+        &scene.server,
+        &[
+            ("the network has address bits after its prefix", 2),
+            (
+                "the owner is no network; write 24.0.2.0.192.rpz-ip for 192.0.2.0/24",
+                1,
+            ),
+            ("the network has every address of IPv4 or of IPv6", 1),
+            (
+                "the trigger is about name servers (rpz-nsdname, rpz-nsip), which a forwarder does not see",
+                2,
+            ),
+            (
+                "the trigger is unknown; known are names, rpz-client-ip and rpz-ip",
+                1,
+            ),
+        ],
+    );
+}
+
+/// A query for a name with any bytes.
+fn ask_labels(server: &Server, labels: &[&[u8]]) -> Message {
+    let mut message = query("x", RecordType::A);
+    let asked = Name::from_labels(labels.iter().copied()).expect("a name");
+    message.queries = vec![Query::query(asked, RecordType::A)];
+    exchange(server.address, &message, PATIENCE).expect("an answer")
+}
+
+#[test]
+fn names_with_any_bytes_are_blocked_also_when_they_come_as_changes() {
+    let scene = Scene::start("");
+    scene.versions.replace(|zone| {
+        zone.records = vec![
+            rule("kept.example", "."),
+            rule("new.example", "."),
+            rule("a\\.b.example", "."),
+            rule("\\000\\032\\\\\\255.example", "."),
+        ];
+    });
+    refresh(&scene.server);
+    blocks(
+        &scene.server,
+        2,
+        &["kept.example", "new.example"],
+        &["b.example", "a.b.example"],
+    );
+    has_bad(&scene.server, &[]);
+    let [dotted, odd] = [&b"a.b"[..], b"\x00 \\\xFF"];
+    for label in [dotted, odd] {
+        let answer = ask_labels(&scene.server, &[label, b"example"]);
+        assert_eq!(rcode(&answer), ResponseCode::NXDomain, "{label:?}");
+    }
+    scene
+        .versions
+        .change(&["a\\.b.example"], &["*.\\007\\*.example"]);
+    refresh(&scene.server);
+    blocks(
+        &scene.server,
+        3,
+        &["kept.example", "new.example"],
+        &["a.b.example"],
+    );
+    let below = ask_labels(&scene.server, &[b"x", b"\x07*", b"example"]);
+    assert_eq!(rcode(&below), ResponseCode::NXDomain);
+    let deleted = ask_labels(&scene.server, &[dotted, b"example"]);
+    assert_ne!(rcode(&deleted), ResponseCode::NXDomain);
+}
+
+#[test]
+fn a_name_that_is_too_long_with_the_suffix_of_a_garden_has_no_redirect() {
+    let scene = Scene::start("");
+    let suffix = format!(
+        "{}.garden.example",
+        ["s".repeat(60), "t".repeat(60)].join(".")
+    );
+    let target = format!("*.{suffix}");
+    scene.versions.replace(|zone| {
+        zone.records = vec![
+            rule("kept.example", "."),
+            rule("new.example", "."),
+            rule("*.walled.example", &target),
+        ];
+    });
+    refresh(&scene.server);
+    blocks(
+        &scene.server,
+        2,
+        &["kept.example", "new.example"],
+        &["walled.example"],
+    );
+    let short = ask(scene.server.address, "x.walled.example", RecordType::A);
+    assert!(
+        short.answers[0]
+            .data
+            .to_string()
+            .starts_with("x.walled.example.s"),
+        "{short:?}"
+    );
+    let long = ["a", "b"].map(|label| label.repeat(60)).join(".");
+    let long = ask(
+        scene.server.address,
+        &format!("{long}.walled.example"),
+        RecordType::A,
+    );
+    assert_eq!(rcode(&long), ResponseCode::YXDomain);
+    assert!(long.answers.is_empty());
+}
+
+#[test]
+fn a_name_that_leaves_no_room_for_a_wildcard_is_blocked_alone() {
+    let scene = Scene::start("");
+    // With the apex and the root, the owner has 255 bytes.
+    let room = 255 - 2 - ZONE.len();
+    let labels = ["a", "b", "c"].map(|label| label.repeat(62));
+    let last = "d".repeat(room - 3 * 63 - 1);
+    let longest = format!("{}.{last}", labels.join("."));
+    scene
+        .versions
+        .change(&["gone.example"], &["new.example", &longest]);
+    refresh(&scene.server);
+    blocks(
+        &scene.server,
+        2,
+        &["kept.example", "new.example", &longest],
+        &["gone.example"],
+    );
+    scene.versions.change(&[&longest], &[]);
+    refresh(&scene.server);
+    blocks(&scene.server, 3, &["new.example"], &[&longest]);
+}
+
+#[test]
+fn serials_wrap_around() {
+    let versions = Versions::new(u32::MAX, &["kept.example", "gone.example"]);
+    let (upstream, primary) = (Upstream::plain(), versions.primary());
+    let server = Server::start(&config(&upstream, &primary, ""), &[]);
+    blocks(
+        &server,
+        u32::MAX,
+        &["kept.example", "gone.example"],
+        &["new.example"],
+    );
+    versions.change(&["gone.example"], &["new.example"]);
+    refresh(&server);
+    blocks(
+        &server,
+        0,
+        &["kept.example", "new.example"],
+        &["gone.example"],
+    );
+    versions.change(&[], &["gone.example"]);
+    refresh(&server);
+    blocks(
+        &server,
+        1,
+        &["kept.example", "new.example", "gone.example"],
+        &[],
+    );
+    assert_eq!(feed(&server)["faults"], serde_json::json!([]));
+    server.assert_well();
+}
+
+#[test]
+fn a_zone_that_is_whole_and_signed_by_its_operator_is_read_like_any_other() {
+    let versions = versions();
+    let newest = versions.clone();
+    let usual = move |asked: &Asked| {
+        let mut zone = newest.newest();
+        zone.records.push(record("kept.example", RRSIG, &[0; 30]));
+        zone.records
+            .push(record("kept.example", NSEC, &[0, 0, 1, 0x40]));
+        send(zone.answer(asked))
+    };
+    let scene = Scene::start_with(Security::Plain, versions, usual, |upstream, primary| {
+        config(upstream, primary, "")
+    });
+    assert!(is_blocked(&scene.server, "kept.example"));
+    has_bad(&scene.server, &[]);
+    scene.server.assert_well();
+}

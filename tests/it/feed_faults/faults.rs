@@ -1,0 +1,404 @@
+//! Each fault of a primary, while the server runs.
+
+use std::time::Duration;
+
+use tapis::control::sources::feeds::fault::Fault;
+use tapis::wire::rtype;
+
+use super::scene::{Scene, count, versions};
+use crate::feeds::{ZONE, blocks, feed, refresh};
+use crate::support::client::until;
+use crate::support::primary::{Asked, EXPIRE_SECS, Gate, Step, Zone, cname, framed, send};
+use crate::support::server::text;
+use crate::support::tls::{Security, authority};
+
+/// A zone with this serial and these names.
+fn zone(serial: u32, names: &[&str]) -> Zone {
+    Zone::new(ZONE, serial, names)
+}
+
+/// The second version, which is larger than the messages of the first.
+fn second() -> Zone {
+    zone(
+        2,
+        &[
+            "kept.example",
+            "new.example",
+            "a.example",
+            "b.example",
+            "c.example",
+        ],
+    )
+}
+
+/// Answers the query for the serial with the second version, and others by a script.
+fn after_soa(
+    script: impl Fn(&Asked) -> Vec<Step> + Send + Sync + 'static,
+) -> impl Fn(&Asked) -> Vec<Step> + Send + Sync + 'static {
+    move |asked| match asked.rtype {
+        rtype::SOA => send(second().answer(asked)),
+        _ => script(asked),
+    }
+}
+
+/// Sends the first messages of the second version, and then does this.
+fn midway(then: fn() -> Step) -> impl Fn(&Asked) -> Vec<Step> + Send + Sync + 'static {
+    after_soa(move |asked| {
+        let mut steps = send(second().answer(asked));
+        steps.pop();
+        steps.push(then());
+        steps
+    })
+}
+
+#[test]
+fn an_unreachable_primary() {
+    let scene = Scene::start("");
+    scene.next_version();
+    scene.primary.close();
+    refresh(&scene.server);
+    scene.reports(Fault::Unreachable, "refused");
+    scene.primary.listen();
+    scene.recovers(Fault::Unreachable);
+}
+
+#[test]
+fn a_primary_with_another_protocol_over_tls() {
+    let versions = versions();
+    let newest = versions.clone();
+    let usual = move |asked: &Asked| send(newest.answer(asked));
+    let scene = Scene::start_with(
+        Security::tls(b"dot"),
+        versions,
+        usual,
+        |upstream, primary| {
+            let tls = format!(
+                "primaries = [{{ address = \"127.0.0.1\", port = {}, tls = \"primary.test\", tls-ca = {:?} }}]",
+                primary.address.port(),
+                authority()
+            );
+            let plain = format!("primaries = [\"{}\"]", primary.address);
+            crate::feeds::config(upstream, primary, "").replace(&plain, &tls)
+        },
+    );
+    scene.next_version();
+    scene.primary.secure(Security::tls(b"h2"));
+    refresh(&scene.server);
+    scene.reports(Fault::TlsFailed, "");
+    scene.primary.secure(Security::tls(b"dot"));
+    scene.recovers(Fault::TlsFailed);
+}
+
+#[test]
+fn a_primary_that_refuses() {
+    let scene = Scene::start("");
+    scene.fails(Fault::Refused, "REFUSED", |asked| {
+        second().refusal(asked, 5)
+    });
+    scene.recovers(Fault::Refused);
+}
+
+#[test]
+fn a_primary_that_has_not_loaded_the_zone() {
+    let scene = Scene::start("");
+    let script = after_soa(|asked| second().refusal(asked, 2));
+    scene.fails(Fault::NotLoaded, "SERVFAIL", script);
+    scene.recovers(Fault::NotLoaded);
+}
+
+#[test]
+fn a_primary_that_does_not_serve_the_zone() {
+    let scene = Scene::start("");
+    scene.fails(Fault::NotServed, "NOTAUTH", |asked| {
+        second().refusal(asked, 9)
+    });
+    scene.recovers(Fault::NotServed);
+}
+
+#[test]
+fn an_empty_zone() {
+    let scene = Scene::start("");
+    scene.fails(Fault::EmptyZone, "serial 2", |asked| {
+        send(zone(2, &[]).answer(asked))
+    });
+    scene.recovers(Fault::EmptyZone);
+}
+
+#[test]
+fn a_serial_that_has_gone_back() {
+    let scene = Scene::start("");
+    let older = |asked: &Asked| send(zone(0, &["older.example"]).answer(asked));
+    scene.fails(Fault::SerialGoneBack, "serial 0", older);
+    scene.recovers(Fault::SerialGoneBack);
+}
+
+#[test]
+fn an_older_version_is_transferred_if_the_operator_wants_it() {
+    let scene = Scene::start("");
+    let reset = zone(0, &["reset.example"]);
+    scene.fails(Fault::SerialGoneBack, "serial 0", move |asked| {
+        send(reset.answer(asked))
+    });
+    let done = scene.server.verb(&["feed", "refresh", "feed", "--whole"]);
+    assert!(done.status.success(), "{done:?}");
+    blocks(&scene.server, 0, &["reset.example"], &["kept.example"]);
+}
+
+#[test]
+fn a_whole_zone_in_place_of_changes_is_used_and_counted() {
+    let scene = Scene::start("");
+    scene.next_version();
+    scene
+        .primary
+        .play(|asked| send(zone(2, &["kept.example", "new.example"]).answer(asked)));
+    refresh(&scene.server);
+    blocks(
+        &scene.server,
+        2,
+        &["kept.example", "new.example"],
+        &["gone.example"],
+    );
+    until("it is counted", || {
+        count(&feed(&scene.server), Fault::WholeZone) == 1
+    });
+    let shown = text(&scene.server.verb(&["feed", "show", "feed"]));
+    let line = format!(
+        "count      whole-zone 1: {}; {}\n",
+        Fault::WholeZone.meaning(),
+        Fault::WholeZone.remedy()
+    );
+    assert!(shown.contains(&line), "{shown}");
+    assert!(feed(&scene.server)["primaries"][0]["fault"].is_null());
+    scene.server.assert_well();
+}
+
+#[test]
+fn changes_that_do_not_begin_at_the_version_in_force_are_followed_by_the_whole_zone() {
+    let scene = Scene::start("");
+    let gate = Gate::default();
+    let held = gate.clone();
+    scene.next_version();
+    scene
+        .primary
+        .play(after_soa(move |asked| match asked.rtype {
+            rtype::IXFR => {
+                let added = [cname(&format!("new.example.{ZONE}"), ".")];
+                let zone = second();
+                send(zone.messages(asked, &zone.changes(&[(7, &[], 2, &added)])))
+            }
+            _ => {
+                let whole = send(zone(2, &["kept.example", "new.example"]).answer(asked));
+                [Step::Wait(held.clone())]
+                    .into_iter()
+                    .chain(whole)
+                    .collect()
+            }
+        }));
+    refresh(&scene.server);
+    until("the whole zone is asked for", || {
+        scene
+            .primary
+            .types()
+            .iter()
+            .filter(|rtype| **rtype == rtype::AXFR)
+            .count()
+            == 2
+            && !feed(&scene.server)["transfer"].is_null()
+    });
+    let during = feed(&scene.server);
+    assert_eq!(during["primaries"][0]["fault"], Fault::BrokenChanges.name());
+    let reported = during["primaries"][0]["text"].as_str().expect("a text");
+    assert!(
+        reported.contains(Fault::BrokenChanges.meaning()),
+        "{reported}"
+    );
+    assert!(
+        reported.ends_with(Fault::BrokenChanges.remedy()),
+        "{reported}"
+    );
+    scene.keeps_the_first_version();
+    gate.open();
+    blocks(
+        &scene.server,
+        2,
+        &["kept.example", "new.example"],
+        &["gone.example"],
+    );
+    until("the fault is over", || {
+        feed(&scene.server)["primaries"][0]["fault"].is_null()
+    });
+    assert_eq!(count(&feed(&scene.server), Fault::BrokenChanges), 1);
+    scene.server.assert_well();
+}
+
+#[test]
+fn a_transfer_that_takes_too_long() {
+    let mut scene = Scene::start("max-transfer-secs = 25");
+    hangs(&mut scene, Duration::from_secs(26));
+    scene.reports(Fault::TooLong, "after 25 s");
+    scene.recovers(Fault::TooLong);
+}
+
+#[test]
+fn a_primary_that_falls_silent() {
+    let mut scene = Scene::start("");
+    hangs(&mut scene, Duration::from_secs(31));
+    scene.reports(Fault::TooSlow, "for 30 s");
+    scene.recovers(Fault::TooSlow);
+}
+
+/// The primary hangs in the middle of a transfer, and this time passes.
+fn hangs(scene: &mut Scene, time: Duration) {
+    scene.next_version();
+    scene.primary.play(midway(|| Step::Hang));
+    refresh(&scene.server);
+    until("the transfer is under way", || {
+        feed(&scene.server)["transfer"]["records"] == 6
+    });
+    scene.clock.advance(time);
+}
+
+#[test]
+fn too_many_records() {
+    let scene = Scene::start("max-records = 7");
+    scene.fails(Fault::TooLarge, "7 records", |asked| {
+        send(second().answer(asked))
+    });
+    scene.recovers(Fault::TooLarge);
+}
+
+#[test]
+fn too_many_bytes() {
+    let scene = Scene::start("max-transfer-mib = 1");
+    let endless = after_soa(|asked| {
+        let zone = second();
+        let first = zone.message(asked, &[zone.soa(2)], 0);
+        let part = vec![cname(&format!("x.{ZONE}"), "."); 1000];
+        vec![
+            Step::Send(first),
+            Step::Forever(zone.message(asked, &part, 0)),
+        ]
+    });
+    scene.fails(Fault::TooLarge, "1048576 bytes", endless);
+    scene.recovers(Fault::TooLarge);
+}
+
+#[test]
+fn a_connection_that_is_cut() {
+    let scene = Scene::start("");
+    scene.fails(Fault::Cut, "closed the connection", midway(|| Step::Close));
+    scene.recovers(Fault::Cut);
+}
+
+#[test]
+fn a_connection_that_is_cut_within_a_message() {
+    let scene = Scene::start("");
+    let script = after_soa(|asked| {
+        let messages = second().answer(asked);
+        let part = framed(&messages[1])[..40].to_vec();
+        vec![
+            Step::Send(messages[0].clone()),
+            Step::Raw(part),
+            Step::Close,
+        ]
+    });
+    scene.fails(Fault::Cut, "closed the connection", script);
+    scene.recovers(Fault::Cut);
+}
+
+/// Changes the second message of the transfer.
+fn changed(change: fn(&mut Vec<u8>)) -> impl Fn(&Asked) -> Vec<Step> + Send + Sync + 'static {
+    after_soa(move |asked| {
+        let mut messages = second().answer(asked);
+        change(&mut messages[1]);
+        send(messages)
+    })
+}
+
+#[test]
+fn a_count_of_records_that_lies() {
+    let scene = Scene::start("");
+    scene.fails(Fault::Malformed, "", changed(|message| message[7] += 1));
+    scene.recovers(Fault::Malformed);
+}
+
+#[test]
+fn a_length_of_data_that_lies() {
+    let scene = Scene::start("");
+    let script = changed(|message| {
+        let at = message.len() - 2;
+        message[at] = 200;
+    });
+    scene.fails(Fault::Malformed, "", script);
+    scene.recovers(Fault::Malformed);
+}
+
+#[test]
+fn a_transfer_whose_beginning_is_repeated() {
+    let scene = Scene::start("");
+    let script = after_soa(|asked| {
+        let messages = second().answer(asked);
+        send([&messages[..1], &messages[..]].concat())
+    });
+    scene.fails(Fault::Malformed, "", script);
+    scene.recovers(Fault::Malformed);
+}
+
+#[test]
+fn two_transfers_that_are_interleaved() {
+    let scene = Scene::start("");
+    let script = after_soa(|asked| {
+        let [one, other] = [
+            second(),
+            Zone {
+                serial: 3,
+                ..second()
+            },
+        ];
+        let pairs = one.answer(asked).into_iter().zip(other.answer(asked));
+        send(pairs.flat_map(|(one, other)| [one, other]).collect())
+    });
+    scene.fails(Fault::Malformed, "", script);
+    scene.recovers(Fault::Malformed);
+}
+
+#[test]
+fn a_record_outside_the_zone() {
+    let scene = Scene::start("");
+    let script = after_soa(|asked| {
+        let mut zone = second();
+        zone.records.insert(3, cname("stranger.example", "."));
+        send(zone.answer(asked))
+    });
+    scene.fails(Fault::OutsideZone, "", script);
+    scene.recovers(Fault::OutsideZone);
+}
+
+#[test]
+fn a_zone_that_no_primary_confirms_expires_and_stays_in_force() {
+    let mut scene = Scene::start("");
+    scene.fails(Fault::NotLoaded, "SERVFAIL", |asked| {
+        second().refusal(asked, 2)
+    });
+    scene
+        .clock
+        .advance(Duration::from_secs(u64::from(EXPIRE_SECS) + 1));
+    until("it expires", || feed(&scene.server)["is_expired"] == true);
+    scene.keeps_the_first_version();
+    let status = scene.server.status();
+    assert_eq!(count(&status["feeds"][0], Fault::Expired), 1);
+    let alarm = format!(
+        "feed: expired: {}; {}",
+        Fault::Expired.meaning(),
+        Fault::Expired.remedy()
+    );
+    let alarms = status["alarms"].as_array().expect("alarms");
+    assert!(alarms.iter().any(|found| *found == *alarm), "{alarms:?}");
+    assert!(text(&scene.server.verb(&["status"])).contains(&format!("ALARM {alarm}")));
+    let shown = text(&scene.server.verb(&["feed", "show", "feed"]));
+    assert!(shown.contains("state      expired\n"), "{shown}");
+    scene
+        .server
+        .logged("no primary has confirmed the zone for too long");
+    scene.recovers(Fault::Expired);
+}

@@ -1,0 +1,143 @@
+//! Signatures that are wrong or late, and secrets that can't be used.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use tapis::control::sources::feeds::fault::Fault;
+use tapis::wire::rtype;
+
+use super::scene::{SECRET, Scene, versions};
+use crate::feeds::{ZONE, blocks, config, feed, refresh};
+use crate::support::client::until;
+use crate::support::primary::{Asked, Step, Zone, send};
+use crate::support::signer::Signer;
+use crate::support::tls::Security;
+
+const KEY: &str = "tsig = { name = \"transfer.key\", secret-file = \"feed.key\" }";
+
+fn signer() -> Signer {
+    Signer::new("transfer.key")
+}
+
+fn signed_scene() -> Scene {
+    let versions = versions();
+    let newest = versions.clone();
+    let usual = move |asked: &Asked| send(signer().sign(asked, newest.answer(asked)));
+    Scene::start_with(Security::Plain, versions, usual, |upstream, primary| {
+        config(upstream, primary, KEY)
+    })
+}
+
+/// A version with this number of messages.
+fn large(messages: usize) -> Zone {
+    let names: Vec<_> = (0..messages - 3)
+        .map(|at| format!("n{at}.example"))
+        .collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    Zone {
+        per_message: 1,
+        ..Zone::new(ZONE, 2, &names)
+    }
+}
+
+/// Signs transfers otherwise than the answer with the serial.
+fn signing(set: fn(&mut Signer)) -> impl Fn(&Asked) -> Vec<Step> + Send + Sync + 'static {
+    move |asked| {
+        let mut signer = signer();
+        if asked.rtype != rtype::SOA {
+            set(&mut signer);
+        }
+        send(signer.sign(asked, large(800).answer(asked)))
+    }
+}
+
+#[test]
+fn a_wrong_signature_at_message_700() {
+    let scene = signed_scene();
+    scene.fails(
+        Fault::TsigWrong,
+        "",
+        signing(|signer| signer.wrong_at = Some(700)),
+    );
+    scene.recovers(Fault::TsigWrong);
+}
+
+#[test]
+fn a_primary_that_does_not_sign() {
+    let scene = signed_scene();
+    scene.fails(Fault::TsigWrong, "", |asked| send(large(5).answer(asked)));
+    scene.recovers(Fault::TsigWrong);
+}
+
+#[test]
+fn a_primary_whose_clock_is_wrong() {
+    let scene = signed_scene();
+    scene.fails(Fault::TsigLate, "", signing(|signer| signer.ahead = 1000));
+    scene.recovers(Fault::TsigLate);
+}
+
+/// A change of the file, and a part of the error that is reported then.
+type Break = (fn(&Path), &'static str);
+
+#[test]
+fn a_secret_that_becomes_unusable_after_the_start() {
+    let scene = signed_scene();
+    let key = scene.server.path("feed.key");
+    let breaks: [Break; 3] = [
+        (
+            |key| fs::set_permissions(key, Permissions::from_mode(0o644)).expect("set"),
+            "users other than the server's can read or change this secret",
+        ),
+        (|key| fs::write(key, "???").expect("written"), "not base64"),
+        (
+            |key| fs::remove_file(key).expect("removed"),
+            "can't be read",
+        ),
+    ];
+    scene.next_version();
+    for (number, (make_unusable, reason)) in breaks.into_iter().enumerate() {
+        make_unusable(&key);
+        refresh(&scene.server);
+        until(reason, || {
+            let text = feed(&scene.server)["primaries"][0]["text"].to_string();
+            text.contains(reason) && text.contains("feed.key")
+        });
+        let found = feed(&scene.server);
+        assert_eq!(found["primaries"][0]["fault"], Fault::TsigWrong.name());
+        assert_eq!(found["primaries"][0]["failures"], number + 1);
+        assert_eq!(scene.server.status()["degraded"], true);
+        scene.keeps_the_first_version();
+        // The next one is about a file that only the server can read.
+        fs::set_permissions(&key, Permissions::from_mode(0o600)).ok();
+    }
+    fs::write(&key, SECRET).expect("written");
+    fs::set_permissions(&key, Permissions::from_mode(0o600)).expect("set");
+    scene.recovers(Fault::TsigWrong);
+}
+
+#[test]
+fn a_secret_that_anyone_can_read_is_never_used() {
+    let scene = signed_scene();
+    let asked = scene.primary.asked().len();
+    let key = scene.server.path("feed.key");
+    fs::set_permissions(&key, Permissions::from_mode(0o604)).expect("set");
+    scene.next_version();
+    refresh(&scene.server);
+    until("it is refused", || {
+        !feed(&scene.server)["primaries"][0]["fault"].is_null()
+    });
+    assert_eq!(
+        scene.primary.asked().len(),
+        asked,
+        "nothing is signed with it"
+    );
+    fs::set_permissions(&key, Permissions::from_mode(0o600)).expect("set");
+    refresh(&scene.server);
+    blocks(
+        &scene.server,
+        2,
+        &["kept.example", "new.example"],
+        &["gone.example"],
+    );
+}

@@ -1,0 +1,384 @@
+//! Feeds beside the rest of the server: large transfers that stall or fail, restarts, rollbacks, other protected names.
+
+use std::fs;
+use std::time::Duration;
+
+use tapis::control::sources::feeds::fault::Fault;
+use tapis::wire::rtype;
+
+use super::guards::numbered;
+use super::scene::{Scene, count, versions};
+use crate::feeds::{Versions, blocks, config, feed, is_blocked, refresh};
+use crate::support::client::until;
+use crate::support::primary::{Asked, Gate, Primary, Step, send};
+use crate::support::server::{Server, list, text};
+use crate::support::tls::Security;
+use crate::support::upstream::Upstream;
+
+/// A zone that is compiled while it arrives.
+fn large(versions: &Versions) {
+    versions.replace(|zone| {
+        zone.records = numbered(60_000);
+        zone.per_message = 500;
+    });
+}
+
+/// Sends the newest version, but waits at the first gate after three quarters of it, and at the second one before the
+/// last message.
+fn stalling(
+    versions: &Versions,
+    [first, second]: [&Gate; 2],
+) -> impl Fn(&Asked) -> Vec<Step> + use<> {
+    let (versions, gates) = (versions.clone(), [first.clone(), second.clone()]);
+    move |asked| {
+        let messages = versions.answer(asked);
+        let [at, last] = [messages.len() * 3 / 4, messages.len().saturating_sub(1)];
+        let mut steps = Vec::new();
+        for (index, message) in messages.into_iter().enumerate() {
+            if asked.rtype != rtype::SOA {
+                let gates = [(at, &gates[0]), (last, &gates[1])];
+                let here = gates.into_iter().filter(|(at, _)| *at == index);
+                steps.extend(here.map(|(_, gate)| Step::Wait(gate.clone())));
+            }
+            steps.push(Step::Send(message));
+        }
+        steps
+    }
+}
+
+/// A large list of this many names, with this one.
+fn large_list(name: &str) -> String {
+    let names = (0..60_000).map(|number| format!("name-{number}.large.example\n"));
+    names.collect::<String>() + name + "\n"
+}
+
+/// The files of transfers in the state directory.
+fn spools(server: &Server) -> usize {
+    let entries = fs::read_dir(server.path("state")).expect("readable");
+    let names = entries.map(|entry| entry.expect("an entry").file_name());
+    let spools = names.filter(|name| name.to_string_lossy().starts_with("transfer.tmp-"));
+    spools.count()
+}
+
+/// Whether the server has a child process.
+fn has_compiler(server: &Server) -> bool {
+    let threads = fs::read_dir(format!("/proc/{}/task", server.id())).expect("readable");
+    threads.flatten().any(|thread| {
+        // The thread may have ended.
+        let children = fs::read_to_string(thread.path().join("children"));
+        children.is_ok_and(|children| !children.is_empty())
+    })
+}
+
+/// The feed's primary sends a part of a large version, and then stalls.
+fn stalls(server: &Server) {
+    refresh(server);
+    until("most of it has arrived", || {
+        feed(server)["transfer"]["records"].as_u64() >= Some(44_000)
+    });
+    until("it is written to a file", || spools(server) == 1);
+}
+
+#[test]
+fn a_large_list_does_not_wait_for_a_large_transfer_that_stalls() {
+    let versions = versions();
+    let newest = versions.clone();
+    let usual = move |asked: &Asked| send(newest.answer(asked));
+    let mut scene = Scene::start_with(Security::Plain, versions, usual, |upstream, primary| {
+        config(upstream, primary, "") + &list("ads", "") + "[guard]\ngrow-percent = 0\n"
+    });
+    let server = &scene.server;
+    server.replace("ads", &large_list("before.example"));
+    let is_listed = |name: &str| crate::support::client::is_blocked(server.address, name);
+    until("the list", || is_listed("before.example"));
+    large(&scene.versions);
+    let [first, second] = [Gate::default(), Gate::default()];
+    scene
+        .primary
+        .play(stalling(&scene.versions, [&first, &second]));
+    stalls(server);
+    until("the compiler reads it", || has_compiler(server));
+    server.replace("ads", &large_list("after.example"));
+    let reloaded = server.verb(&["reload"]);
+    assert!(reloaded.status.success(), "{}", text(&reloaded));
+    until("the list", || is_listed("after.example"));
+    assert!(!is_listed("before.example"));
+    assert_eq!(count(&feed(server), Fault::TooSlow), 0, "it still stalls");
+    scene.keeps_the_first_version();
+    // A slow transfer is no alarm.
+    scene.clock.advance(Duration::from_secs(20));
+    let records = || feed(server)["transfer"]["records"].as_u64();
+    first.open();
+    until("more has arrived", || records() >= Some(59_000));
+    scene.clock.advance(Duration::from_secs(20));
+    scene.server.assert_well();
+    second.open();
+    blocks(
+        server,
+        2,
+        &["n0.example", "n59999.example"],
+        &["kept.example"],
+    );
+    assert!(is_listed("after.example"));
+    until("its file is gone", || spools(server) == 0);
+    scene.server.assert_well();
+}
+
+#[test]
+fn two_large_feeds_do_not_wait_for_each_other() {
+    let (stuck, quick) = (versions(), Versions::new(1, &["quick.example"]));
+    quick.replace(|zone| {
+        zone.serial = 1;
+        zone.name = crate::support::primary::name("quick.test");
+        zone.records = numbered(60_000);
+        for record in &mut zone.records {
+            let owner = record.owner.to_string().replace("rpz.test", "quick.test");
+            record.owner = crate::support::primary::name(&owner);
+        }
+        zone.per_message = 500;
+    });
+    large(&stuck);
+    let gate = Gate::default();
+    let slow = Primary::start(stalling(&stuck, [&gate, &gate]));
+    let (upstream, fast) = (Upstream::plain(), quick.primary());
+    let config = config(&upstream, &slow, "")
+        + &format!(
+            "[[feed]]\nname = \"quick\"\nzone = \"quick.test\"\nprimaries = [\"{}\"]\n",
+            fast.address
+        );
+    let server = Server::start(&config, &[]);
+    until("the other one", || {
+        server.status()["feeds"][1]["serial"] == 1
+    });
+    assert!(is_blocked(&server, "n59999.example"));
+    assert!(feed(&server)["serial"].is_null());
+    assert_eq!(count(&feed(&server), Fault::TooSlow), 0, "it still stalls");
+    gate.open();
+    until("both", || feed(&server)["serial"] == 2);
+    server.assert_well();
+}
+
+#[test]
+fn a_large_transfer_that_is_cut_leaves_nothing_behind() {
+    let scene = Scene::start("");
+    let before = scene.versions.newest();
+    large(&scene.versions);
+    let cut = scene.versions.clone();
+    scene.primary.play(move |asked| {
+        let mut steps = send(cut.answer(asked));
+        if asked.rtype != rtype::SOA {
+            steps.truncate(100);
+            steps.push(Step::Close);
+        }
+        steps
+    });
+    refresh(&scene.server);
+    scene.reports(Fault::Cut, "closed the connection");
+    until("its file is gone", || spools(&scene.server) == 0);
+    // The primary takes the version back: all is as before.
+    scene.primary.play(move |asked| send(before.answer(asked)));
+    refresh(&scene.server);
+    until("the fault is over", || {
+        feed(&scene.server)["primaries"][0]["fault"].is_null()
+    });
+    scene.keeps_the_first_version();
+    scene.server.assert_well();
+}
+
+#[test]
+fn a_restart_removes_the_files_of_transfers_and_shows_when_the_zone_was_confirmed() {
+    let mut scene = Scene::start("");
+    let server = &mut scene.server;
+    until("the images are stored", || {
+        server.path("state/current").exists()
+    });
+    until("they have the feed", || {
+        feed(server)["confirmed"].is_string()
+    });
+    let confirmed = feed(server)["confirmed"].clone();
+    server.assert_well();
+    large(&scene.versions);
+    let gate = Gate::default();
+    scene
+        .primary
+        .play(stalling(&scene.versions, [&gate, &gate]));
+    stalls(server);
+    server.signal("KILL");
+    server.wait();
+    assert_eq!(spools(server), 1);
+    fs::write(server.path("state/notes.txt"), "of the operator").expect("written");
+    scene.primary.close();
+    let Scene {
+        server,
+        primary: _primary,
+        _upstream,
+        ..
+    } = scene;
+    let server = server.again();
+    assert_eq!(spools(&server), 0);
+    assert!(server.path("state/notes.txt").exists());
+    assert!(is_blocked(&server, "gone.example"), "before any transfer");
+    until("it is asked", || {
+        count(&feed(&server), Fault::Unreachable) > 0
+    });
+    let after = feed(&server)["confirmed"].clone();
+    let [before, after] = [confirmed, after].map(|at| {
+        let at = at.as_str().expect("a time").to_owned();
+        at.parse::<jiff::Timestamp>().expect("a time")
+    });
+    assert!(
+        after <= before,
+        "no primary has confirmed it since: {after}"
+    );
+    gate.open();
+}
+
+#[test]
+fn a_version_that_a_rollback_took_back_returns_after_the_release() {
+    let scene = Scene::start("");
+    let server = &scene.server;
+    until("the images are stored", || {
+        server.path("state/current").exists()
+    });
+    let generation = server.status()["generation"].as_u64().expect("a number");
+    until("they are stored", || {
+        let kept = fs::read_to_string(server.path("state/current")).unwrap_or_default();
+        kept.contains(&format!("\"generation\":{generation}"))
+            || kept.contains(&format!("\"generation\": {generation}"))
+    });
+    scene.next_version();
+    refresh(server);
+    blocks(
+        server,
+        2,
+        &["kept.example", "new.example"],
+        &["gone.example"],
+    );
+    let done = server.verb(&["rollback", &generation.to_string()]);
+    assert!(text(&done).contains("in force"), "{}", text(&done));
+    scene.keeps_the_first_version();
+    refresh(server);
+    until("the newer version is held", || {
+        feed(server)["held"]["serial"] == 2
+    });
+    scene.keeps_the_first_version();
+    let released = server.verb(&["rollback", "--release"]);
+    assert!(released.status.success(), "{}", text(&released));
+    blocks(
+        server,
+        2,
+        &["kept.example", "new.example"],
+        &["gone.example"],
+    );
+    until("it is held no more", || feed(server)["held"].is_null());
+    server.assert_well();
+}
+
+#[test]
+fn the_rules_of_a_feed_are_checked_again_when_other_names_are_protected() {
+    let scene = Scene::start("\n[guard]\nprotect = \"protect\"");
+    let server = &scene.server;
+    let gate = Gate::default();
+    let (held, newest) = (gate.clone(), scene.versions.clone());
+    scene.primary.play(move |asked| match asked.rtype {
+        rtype::SOA => send(newest.answer(asked)),
+        _ => [Step::Wait(held.clone())]
+            .into_iter()
+            .chain(send(newest.answer(asked)))
+            .collect(),
+    });
+    fs::write(server.path("protect"), "gone.example\n").expect("written");
+    let reloaded = server.verb(&["reload"]);
+    assert!(
+        reloaded.status.success(),
+        "nobody waits for the primary: {}",
+        text(&reloaded)
+    );
+    until("the zone is transferred again", || {
+        scene
+            .primary
+            .types()
+            .iter()
+            .filter(|rtype| **rtype == rtype::AXFR)
+            .count()
+            == 2
+    });
+    scene.keeps_the_first_version();
+    gate.open();
+    until("the rule is left out", || {
+        !is_blocked(server, "gone.example")
+    });
+    assert!(is_blocked(server, "kept.example"));
+    assert_eq!(feed(server)["serial"], 1);
+    fs::write(server.path("protect"), "").expect("written");
+    assert!(server.verb(&["reload"]).status.success());
+    until("the rule is back", || is_blocked(server, "gone.example"));
+    let whole = scene
+        .primary
+        .types()
+        .into_iter()
+        .filter(|rtype| *rtype == rtype::AXFR);
+    assert_eq!(whole.count(), 3, "once for each change");
+    server.assert_well();
+}
+
+#[test]
+fn a_version_that_a_guard_holds_is_checked_again_when_the_guard_changes() {
+    let scene = Scene::start("\n[guard]\ngrow-percent = 100");
+    let server = &scene.server;
+    scene.versions.replace(|zone| zone.records = numbered(1500));
+    refresh(server);
+    until("it is held", || feed(server)["held"]["serial"] == 2);
+    let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
+    let config = config.replace("grow-percent = 100", "grow-percent = 0");
+    fs::write(server.path("tapis.toml"), config).expect("written");
+    let reloaded = server.verb(&["reload"]);
+    assert_ne!(reloaded.status.code(), None, "{}", text(&reloaded));
+    until("it is in force", || feed(server)["serial"] == 2);
+    assert!(is_blocked(server, "n1499.example"));
+    until("it is held no more", || feed(server)["held"].is_null());
+    server.assert_well();
+}
+
+#[test]
+fn the_first_version_is_accepted_by_the_name_of_the_guard() {
+    let versions = Versions::new(1, &["good.example"]);
+    versions.replace(|zone| {
+        zone.serial = 1;
+        let bad = numbered(5)
+            .into_iter()
+            .map(|record| crate::support::primary::Rr {
+                rtype: 39,
+                ..record
+            });
+        zone.records.extend(bad);
+    });
+    let (upstream, primary) = (Upstream::plain(), versions.primary());
+    let server = Server::start(&config(&upstream, &primary, ""), &[]);
+    until("it is held", || feed(&server)["held"]["serial"] == 1);
+    assert!(!is_blocked(&server, "good.example"));
+    let released = server.verb(&["reload", "--accept", "feed:bad"]);
+    assert!(text(&released).contains("feed"), "{}", text(&released));
+    blocks(&server, 1, &["good.example"], &["n0.example"]);
+    until("it is held no more", || feed(&server)["held"].is_null());
+}
+
+#[test]
+fn many_requests_during_a_transfer_are_taken() {
+    let scene = Scene::start("");
+    let gate = Gate::default();
+    scene.next_version();
+    scene
+        .primary
+        .play(stalling(&scene.versions, [&gate, &gate]));
+    for _ in 0..40 {
+        refresh(&scene.server);
+    }
+    gate.open();
+    blocks(
+        &scene.server,
+        2,
+        &["kept.example", "new.example"],
+        &["gone.example"],
+    );
+}
