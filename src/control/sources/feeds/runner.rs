@@ -45,21 +45,26 @@ pub(crate) enum Command {
     Notified(Option<Serial>),
 }
 
-/// The task of one feed.
-pub(super) struct Runner {
-    pub(super) feed: Feed,
-    /// Where large transfers are written.
-    pub(super) folder: PathBuf,
+/// What connects a runner with the rest of the server.
+pub(super) struct Links {
     pub(super) deliveries: mpsc::Sender<Delivery>,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) reports: watch::Sender<FeedReport>,
     /// Where the key is shared with the data plane.
     pub(super) keys: Keys,
     /// The rules in force that a whole zone is compared with.
-    comparable: watch::Receiver<Option<Comparable>>,
+    pub(super) comparable: watch::Receiver<Option<Comparable>>,
+}
+
+/// The task of one feed.
+pub(super) struct Runner {
+    feed: Feed,
+    /// Where large transfers are written.
+    folder: PathBuf,
+    links: Links,
     /// The version in force, and a version that was not accepted.
-    pub(super) ours: Option<Serial>,
-    pub(super) held: Option<HeldVersion>,
+    ours: Option<Serial>,
+    held: Option<HeldVersion>,
     refresh: Refresh,
     primaries: Vec<Primary>,
     faults: Vec<Option<String>>,
@@ -85,11 +90,8 @@ impl Runner {
     pub(super) fn new(
         feed: Feed,
         folder: PathBuf,
-        deliveries: mpsc::Sender<Delivery>,
-        commands: mpsc::Receiver<Command>,
-        (reports, keys): (watch::Sender<FeedReport>, Keys),
+        links: Links,
         (ours, timers): (Option<Serial>, Option<(Timers, Duration)>),
-        comparable: watch::Receiver<Option<Comparable>>,
     ) -> Self {
         let overrides = Overrides {
             refresh: feed.timers.refresh,
@@ -109,11 +111,7 @@ impl Runner {
             counts: FaultCounts::default(),
             feed,
             folder,
-            deliveries,
-            commands,
-            reports,
-            keys,
-            comparable,
+            links,
             ours,
             held: None,
             confirmed,
@@ -143,14 +141,14 @@ impl Runner {
                     let due = self.refresh.deadline().unwrap_or(far);
                     tokio::select! {
                         () = sleep_until(due) => {}
-                        command = self.commands.recv() => match command {
+                        command = self.links.commands.recv() => match command {
                             Some(command) => self.obey(command),
                             None => return,
                         },
                     }
                 }
             }
-            while let Ok(command) = self.commands.try_recv() {
+            while let Ok(command) = self.links.commands.try_recv() {
                 self.obey(command);
             }
         }
@@ -218,8 +216,12 @@ impl Runner {
             &self.feed.name,
             primary,
             self.folder.clone(),
-            self.deliveries.clone(),
-            self.comparable.borrow().clone().filter(|_| !self.compiles),
+            self.links.deliveries.clone(),
+            self.links
+                .comparable
+                .borrow()
+                .clone()
+                .filter(|_| !self.compiles),
         );
         let zone = self.feed.zone.clone();
         let limits = self.feed.limits;
@@ -354,7 +356,7 @@ impl Runner {
         });
         let key = key.transpose();
         let known = key.as_ref().ok().and_then(Option::as_ref);
-        remember(&self.keys, &self.feed.name, known);
+        remember(&self.links.keys, &self.feed.name, known);
         let key = key.map_err(|error| (Fault::TsigWrong, error.to_string()))?;
         let tls = self.feed.primaries[index].tls.as_ref();
         let tls = tls.map(|tls| Tls::new(&tls.name, tls.ca.as_deref()));
@@ -383,7 +385,7 @@ impl Runner {
         let faults = self.counts.iter().filter(|(_, count)| *count > 0);
         let faults = faults.map(|(fault, count)| (fault.name().to_owned(), count));
         let faults = faults.collect();
-        self.reports.send_replace(FeedReport {
+        self.links.reports.send_replace(FeedReport {
             name: self.feed.name.clone(),
             zone: self.feed.zone.to_string(),
             serial: self.ours.map(|serial| serial.0),

@@ -15,7 +15,7 @@ use super::delivery::{Delivery, Undelivered};
 use super::notified::{Keys, Notified, WAITING, remember};
 use super::refresh::Timers;
 use super::report::{FeedReport, NotifyReport};
-use super::runner::{Command, Runner};
+use super::runner::{Command, Links, Runner};
 use crate::config::Config;
 use crate::config::feed::Feed;
 use crate::control::guard::policy::GuardPolicy;
@@ -189,15 +189,14 @@ impl Feeds {
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let (reporter, reports) = watch::channel(FeedReport::default());
         let (comparable, compared) = watch::channel(None);
-        let runner = Runner::new(
-            feed.clone(),
-            folder,
-            self.deliveries.0.clone(),
-            receiver,
-            (reporter, Keys::clone(&self.keys)),
-            (serial, timers),
-            compared,
-        );
+        let links = Links {
+            deliveries: self.deliveries.0.clone(),
+            commands: receiver,
+            reports: reporter,
+            keys: Keys::clone(&self.keys),
+            comparable: compared,
+        };
+        let runner = Runner::new(feed.clone(), folder, links, (serial, timers));
         Running {
             feed: feed.clone(),
             commands,
