@@ -1,15 +1,17 @@
 //! Makes the part of a delta that amends a list, from changes of the list.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::builder::Builder;
 use super::effect::Effect;
 use super::image::path::Path;
 use super::image::provenance::ImageSource;
+use super::image::values::ImageRule;
 use super::image::{Image, TooLarge};
 use super::images::Images;
 use super::prefix::Prefix;
 use super::rule::Scope;
+use crate::wire::name::Name;
 
 /// What changes in a list.
 #[derive(Clone, Debug, Default)]
@@ -64,12 +66,12 @@ impl Amendment {
             let mut cursor = newest.cursor();
             // If the base has the newest state, there are no amendments yet.
             while is_in_delta && cursor.advance() {
-                if self.names.contains_key(cursor.path()) {
-                    continue;
-                }
+                let is_replaced = self.names.contains_key(cursor.path());
                 for rule in cursor.rules() {
-                    if is_list(newest.source_of(rule)) {
-                        let effect = newest.clauses().effect(rule.clause);
+                    let effect = newest.clauses().effect(rule.clause);
+                    // What is true of the names below stays true.
+                    let stays = !is_replaced || effect.is_void() && rule.scope == Scope::Below;
+                    if stays && is_list(newest.source_of(rule)) {
                         builder.insert_path(cursor.path(), number, rule.scope, effect)?;
                     }
                 }
@@ -89,9 +91,96 @@ impl Amendment {
                 builder.insert_path(path, number, *scope, effect)?;
             }
         }
+        for top in self.emptied(images, &list) {
+            builder.amend_below(&top, number)?;
+        }
         for (prefix, effect) in self.networks.iter().flatten() {
             builder.insert_prefix(*prefix, number, effect)?;
         }
         builder.finish()
+    }
+
+    /// The topmost names below which all rules that `list` has in the base are amended now. Only names that change now, and
+    /// those above them, are looked at.
+    fn emptied(&self, images: &Images, list: &str) -> BTreeSet<Vec<u8>> {
+        let mut tops = BTreeSet::new();
+        let Some(base) = images.base.as_deref().filter(|_| images.is_in_base(list)) else {
+            return tops;
+        };
+        let amended = Amended {
+            base,
+            list,
+            names: &self.names,
+            images,
+        };
+        let mut known = HashMap::new();
+        for path in self.names.keys() {
+            let name = Path::of(path).to_name();
+            if !amended.is_in_base(&name) {
+                continue;
+            }
+            for level in 1..=name.label_count() {
+                let Ok((above, _)) = Name::parse(name.ancestor(level), 0) else {
+                    continue;
+                };
+                let above_path = Path::from(&above);
+                let above_path = above_path.as_bytes();
+                let is_emptied = match known.get(above_path) {
+                    Some(is_emptied) => *is_emptied,
+                    None => {
+                        let is_emptied = amended.has_all_below(&above);
+                        known.insert(above_path.to_vec(), is_emptied);
+                        is_emptied
+                    }
+                };
+                if is_emptied {
+                    tops.insert(above_path.to_vec());
+                    break;
+                }
+            }
+        }
+        tops
+    }
+}
+
+/// The names of the base that are amended, now or earlier.
+struct Amended<'a> {
+    base: &'a Image,
+    list: &'a str,
+    /// Those that are amended now.
+    names: &'a BTreeMap<Vec<u8>, Vec<(Scope, Effect)>>,
+    images: &'a Images,
+}
+
+impl Amended<'_> {
+    /// Whether the list has rules on exactly this name in the base.
+    fn is_in_base(&self, name: &Name) -> bool {
+        let mut value = None;
+        self.base.locate(&[name], |_, _, found| value = Some(found));
+        value.is_some_and(|value| self.has_rules(self.base.value(value).rules()))
+    }
+
+    fn has_rules(&self, mut rules: impl Iterator<Item = ImageRule>) -> bool {
+        let sources = &self.base.provenance().sources;
+        rules.any(|rule| sources[usize::from(self.base.source_of(rule))].name == self.list)
+    }
+
+    /// Whether there are names below `top` on which the list has rules in the base, and all of them are amended.
+    fn has_all_below(&self, top: &Name) -> bool {
+        let mut cursor = self.base.cursor();
+        cursor.seek(top);
+        let own = Path::from(top);
+        let mut has_some = false;
+        while cursor.advance() {
+            if cursor.path() == own.as_bytes() || !self.has_rules(cursor.rules()) {
+                continue;
+            }
+            has_some = true;
+            let name = Path::of(cursor.path()).to_name();
+            if !self.names.contains_key(cursor.path()) && !self.images.is_voided(&name, self.list) {
+                return false;
+            }
+        }
+        has_some && cursor.damage().is_none()
     }
 }

@@ -115,6 +115,13 @@ impl Images {
         rules
     }
 
+    /// Whether the delta has a mark that voids the rules of `list` in the base on exactly this name.
+    pub(super) fn is_voided(&self, name: &Name, list: &str) -> bool {
+        let delta = self.delta.as_deref();
+        let source = delta.and_then(|delta| Some((delta, number(delta, list)?)));
+        source.is_some_and(|(delta, source)| is_voided(delta, source, name))
+    }
+
     /// The rules on networks in force that `list` has.
     pub fn networks(&self, list: &str) -> HashMap<Prefix, Effect> {
         let Some((image, _)) = self.find(list).filter(|_| !self.gone.contains(list)) else {

@@ -199,7 +199,8 @@ fn a_restart_asks_for_changes_only() {
 #[test]
 fn a_large_zone_is_compiled_as_it_arrives_and_its_changes_amend_the_base() {
     let names: Vec<String> = (0..60_000).map(|n| format!("name-{n}.example")).collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
+    names.extend(["*.wild.example", "one.two.wild.example"]);
     let versions = Versions::new(1, &names);
     {
         let mut all = versions.0.lock().expect("not poisoned");
@@ -210,21 +211,30 @@ fn a_large_zone_is_compiled_as_it_arrives_and_its_changes_amend_the_base() {
     blocks(
         &server,
         1,
-        &["name-0.example", "name-59999.example"],
+        &["name-0.example", "name-59999.example", "x.wild.example"],
+        // The zone has two.wild.example, as there is a name below, so the wildcard does not match it.
+        &["name-60000.example", "x.two.wild.example"],
+    );
+    versions.change(
+        &["name-7.example", "one.two.wild.example"],
         &["name-60000.example"],
     );
-    versions.change(&["name-7.example"], &["name-60000.example"]);
     refresh(&server);
     blocks(
         &server,
         2,
-        &["name-60000.example", "name-8.example"],
+        &["name-60000.example", "name-8.example", "x.two.wild.example"],
         &["name-7.example"],
     );
     versions.change(&[], &["name-7.example"]);
     refresh(&server);
-    blocks(&server, 3, &["name-60000.example", "name-7.example"], &[]);
-    assert_eq!(server.status()["lists"][0]["rules"], 60_001);
+    blocks(
+        &server,
+        3,
+        &["name-60000.example", "name-7.example", "x.two.wild.example"],
+        &[],
+    );
+    assert_eq!(server.status()["lists"][0]["rules"], 60_002);
 }
 
 /// The files of base images in the state directory.
