@@ -92,16 +92,14 @@ impl Spool {
         self.transfer.clone()
     }
 
-    /// Appends a message of at most 65,535 bytes.
-    ///
-    /// # Errors
-    /// If the file can't be written, for example as the disk is full.
-    pub fn push(&mut self, message: &[u8]) -> io::Result<()> {
+    /// Appends a message of at most 65,535 bytes. It is kept in memory until [`flush`](Self::flush).
+    pub fn push(&mut self, message: &[u8]) {
         frame(message, &mut self.pending);
-        match self.pending.len() < PIECE {
-            true => Ok(()),
-            false => self.flush(),
-        }
+    }
+
+    /// Whether enough is kept in memory to be written.
+    pub fn is_full(&self) -> bool {
+        self.pending.len() >= PIECE
     }
 
     /// Appends messages that each follow two bytes with their length.
@@ -123,7 +121,11 @@ impl Spool {
         Ok(())
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    /// Writes what is kept in memory.
+    ///
+    /// # Errors
+    /// If the file can't be written, for example as the disk is full.
+    pub fn flush(&mut self) -> io::Result<()> {
         self.file.write_all(&self.pending)?;
         let written = self.pending.len() as u64;
         self.pending.clear();
