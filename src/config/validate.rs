@@ -12,6 +12,7 @@ use super::exception;
 use super::findings::Findings;
 use super::guard;
 use super::lists;
+use super::publish;
 use super::raw::{self, Raw};
 use super::types::{
     Cache, Canary, Config, Exceptions, History, Local, Orders, Origin, Overrides, Server,
@@ -51,6 +52,7 @@ pub(super) fn validate(raw: Raw, origin: Origin, findings: &mut Findings) -> Con
         local: local(raw.local, findings),
         state,
         guard: guard::validate(raw.guard, findings),
+        publish: publish::validate(raw.publish, &lists, findings),
         lists,
         feeds,
         orders: orders(raw.orders, block, findings),
