@@ -82,7 +82,7 @@ counts! {
     Short = "malformed_short",
     /// Responses; dropped.
     Response = "malformed_response",
-    /// Opcodes other than QUERY; NOTIMP.
+    /// Opcodes other than QUERY, and NOTIFY without a feed; NOTIMP.
     Opcode = "malformed_opcode",
     /// A number of questions other than one; FORMERR.
     QuestionCount = "malformed_question_count",
@@ -96,6 +96,16 @@ counts! {
     EdnsVersion = "malformed_edns_version",
     /// Malformed packets from clients that may not query; dropped.
     DeniedMalformed = "malformed_from_refused_client",
+    /// NOTIFY messages for the zone of a feed, whose primaries are then asked.
+    NotifyAccepted = "notify_accepted",
+    /// NOTIFY messages from an address that is not permitted, REFUSED, or for another zone, NOTAUTH.
+    NotifyRefused = "notify_refused",
+    /// NOTIFY messages whose signature is not valid; NOTAUTH.
+    NotifyNotAuthentic = "notify_not_authentic",
+    /// NOTIFY messages that were dropped because there were too many.
+    NotifyLimited = "notify_limited",
+    /// NOTIFY messages that can't be read, FORMERR, or that are not for a SOA record, NOTIMP.
+    NotifyMalformed = "malformed_notify",
     /// TCP connections accepted.
     TcpConnections = "tcp_connections",
     /// TCP connections closed at once, because there were too many.

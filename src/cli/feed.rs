@@ -9,7 +9,9 @@ use super::failure::Failure;
 use super::server::{self, ControlArgs};
 use crate::config::shown::counted;
 use crate::control::admin::status::{FeedRequest, Status};
-use crate::control::sources::feeds::report::{FeedReport, PrimaryReport};
+use crate::control::sources::feeds::report::{
+    FeedReport, NotifyEvent, NotifyReport, PrimaryReport,
+};
 
 #[derive(Debug, Args)]
 pub(super) struct FeedArgs {
@@ -154,6 +156,7 @@ fn print_feed(feed: &FeedReport, out: &mut impl Write) -> io::Result<()> {
     for primary in &feed.primaries {
         print_primary(primary, out)?;
     }
+    print_notify(&feed.notify, out)?;
     for (fault, count) in &feed.faults {
         writeln!(out, "count      {fault} {count}")?;
     }
@@ -170,6 +173,28 @@ fn print_primary(primary: &PrimaryReport, out: &mut impl Write) -> io::Result<()
     if let Some(text) = &primary.text {
         let failures = counted(primary.failures, "failure", "failures");
         writeln!(out, "           {failures} in a row: {text}")?;
+    }
+    Ok(())
+}
+
+fn print_notify(notify: &NotifyReport, out: &mut impl Write) -> io::Result<()> {
+    let events = [
+        (notify.accepted, "accepted", &notify.last),
+        (notify.refused, "not accepted", &notify.last_refused),
+    ];
+    if notify.accepted + notify.refused == 0 {
+        writeln!(out, "notify     none received")?;
+    }
+    for (count, verdict, last) in events {
+        if let Some(NotifyEvent { at, from, why }) = last {
+            let why = why
+                .as_ref()
+                .map_or_else(String::new, |why| format!(": {why}"));
+            writeln!(
+                out,
+                "notify     {count} {verdict}, the last from {from} at {at:.0}{why}"
+            )?;
+        }
     }
     Ok(())
 }

@@ -123,6 +123,7 @@ impl Control {
             touched = self.files.touches.next() => Event::Touched(touched),
             update = self.lists.kinds.next() => Event::Source(update),
             Some(delivery) = self.feeds.deliveries.1.recv() => Event::Delivered(Box::new(delivery)),
+            Some(notified) = self.feeds.notified.1.recv() => Event::Notified(notified),
             Some(done) = self.lists.done.1.recv() => Event::Loaded(Box::new(done)),
             Some(joined) = self.delta.joined.1.recv() => Event::Joined(Box::new(joined)),
             Some(compiled) = self.compiler.compiled.1.recv() => Event::Compiled(Box::new(compiled)),
@@ -194,6 +195,7 @@ impl Control {
             Event::Sweep => self.sweep(),
             Event::Source(update) => self.update_source(update),
             Event::Delivered(delivery) => self.take_delivery(*delivery),
+            Event::Notified(notified) => self.feeds.notified(&notified),
             Event::Loaded(done) => {
                 let result = self.lists.finish_load(*done);
                 self.finish_load(result);

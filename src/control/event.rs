@@ -8,6 +8,7 @@ use super::admin::requests::Request;
 use super::compile::job::Compiled;
 use super::publish::delta::Joining;
 use super::sources::feeds::delivery::Delivery;
+use super::sources::feeds::notified::Notified;
 use super::sources::files::Files;
 use super::sources::kinds::Update;
 use super::sources::lists::reading::FinishedLoad;
@@ -33,6 +34,8 @@ pub(crate) enum Event {
     Source(Update),
     /// A feed has a new version of its zone.
     Delivered(Box<Delivery>),
+    /// The data plane received a NOTIFY for a feed.
+    Notified(Notified),
     /// A small list was read.
     Loaded(Box<FinishedLoad>),
     /// Small lists were joined into a delta.

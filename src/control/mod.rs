@@ -25,6 +25,8 @@ pub mod zones;
 
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
+
 use self::admin::hits::Hits;
 use self::admin::requests::Requests;
 use self::compile::queue::CompileQueue;
@@ -35,6 +37,7 @@ use self::persist::persistence::Persistence;
 use self::publish::delta::DeltaJoin;
 use self::publish::publishing::Publication;
 use self::publish::record::Record;
+use self::sources::feeds::notified::{Keys, Notified};
 use self::sources::feeds::running::Feeds;
 use self::sources::files::WatchedFiles;
 use self::sources::kinds::SourceKind;
@@ -116,6 +119,12 @@ impl Control {
     pub(crate) fn follow_zones(&mut self) {
         let snapshot = self.publication.publisher.current();
         self.zones.follow(&self.configuration.current, &snapshot);
+    }
+
+    /// Where the data plane sends the NOTIFY messages for feeds, and the keys with which it checks them.
+    pub fn notified(&self) -> (mpsc::Sender<Notified>, Keys) {
+        let sender = self.feeds.notified.0.clone();
+        (sender, Keys::clone(&self.feeds.keys))
     }
 
     /// The generation in force.

@@ -134,6 +134,7 @@ impl Parts {
         self.resolver.admission().set_bounds(waiting(&config));
         self.pace.set_discard(config.server.discard);
         self.streams.idle.set(config.server.tcp_idle);
+        self.streams.shared.notifications.follow(&config.feeds);
         self.streams
             .connections
             .set_bounds(connections(&config, budget));

@@ -11,6 +11,7 @@ mod limits;
 mod listeners;
 mod live;
 mod log_output;
+mod notifications;
 mod observer;
 mod outage;
 mod preflight;

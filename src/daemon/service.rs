@@ -14,6 +14,7 @@ use super::error::DaemonError;
 use super::essential::Essential;
 use super::listeners::{Equipment, Listeners};
 use super::live::{Files, Live, Parts, connections, waiting};
+use super::notifications::notifications;
 use super::observer::{QueryObserver, query_observer};
 use super::outage::Outage;
 use super::upstreams::{UpstreamSource, Upstreams};
@@ -76,6 +77,7 @@ impl Service {
             policy: control.reader(),
             cache: cache.clone(),
             clock,
+            notifications: Arc::new(notifications(config, control)),
         };
         let pace = Arc::new(Pace::new(config.server.discard));
         let sockets = Arc::new(Sockets::from_pointee(Vec::new()));

@@ -8,10 +8,11 @@ use tokio::time::Instant;
 use super::asked::{self, Asked};
 use super::cache::{Cache, Entry, Key};
 use super::client::Client;
+use super::notify::Notifications;
 use super::observe::{Finished, Observer};
 use super::respond::{self, Known};
 use super::shared::Shared;
-use super::step::{Attempt, Resolution, Step, Tally};
+use super::step::{Attempt, Ending, Resolution, Step, Tally};
 use super::worker_cache::{Location, WorkerCache};
 use crate::policy::ranking::{Hit, LookupResult};
 use crate::policy::snapshot::Snapshot;
@@ -86,6 +87,7 @@ pub(super) trait BatchExchange: Exchange {
 pub(super) struct Dispatcher<'d, O> {
     snapshot: &'d Snapshot,
     cache: &'d Cache,
+    notifications: &'d Notifications,
     observer: &'d O,
     instant: Instant,
     /// The time in seconds of the server's clock.
@@ -102,6 +104,7 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
         Self {
             snapshot,
             cache: &shared.cache,
+            notifications: &shared.notifications,
             observer,
             instant,
             now: shared.clock.at(instant),
@@ -128,7 +131,8 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
             let out = exchange.draft();
             let read = match message.is_cut {
                 true => Err(asked::oversized(&client, packet, self.snapshot, out)),
-                false => asked::read(&client, packet, name, self.snapshot, out),
+                false => asked::read(&client, packet, name, self.snapshot, out)
+                    .map_err(|ending| self.notified(&client, packet, out).unwrap_or(ending)),
             };
             match read {
                 Ok(query) => asked.push((message, query)),
@@ -188,7 +192,10 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
         let Message { client, packet, .. } = message;
         let asked = match asked::read_one(client, packet, &mut name, self.snapshot, out) {
             Ok(asked) => asked,
-            Err(ending) => return self.act(ending.into(), message, None, handle, exchange),
+            Err(ending) => {
+                let ending = self.notified(client, packet, out).unwrap_or(ending);
+                return self.act(ending.into(), message, None, handle, exchange);
+            }
         };
         let policy = asked.policy(self.snapshot);
         let decision = policy.decide(asked.query.name);
@@ -244,6 +251,14 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
         let mut name = Name::default();
         let query = Query::parse(message.packet, &mut name).ok();
         self.observe(message, query.as_ref(), None, why, None);
+    }
+
+    /// Answers a message that is no query, if it is a NOTIFY for a feed.
+    #[cold]
+    fn notified(&self, client: &Client, packet: &[u8], out: &mut Vec<u8>) -> Option<Ending> {
+        let is_client = self.snapshot.permits(client.address);
+        self.notifications
+            .answer(client, packet, is_client, self.instant, out)
     }
 
     /// Carries out the step that was decided for a message.

@@ -9,6 +9,7 @@ mod context;
 mod deferred;
 pub mod dispatch;
 pub mod inflight;
+pub mod notify;
 pub mod observe;
 pub mod pace;
 pub mod pending;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::cache::Cache;
+use super::notify::Notifications;
 use crate::policy::current::Reader;
 
 /// State that all threads of the data plane share.
@@ -18,6 +19,8 @@ pub struct Shared {
     pub cache: Arc<Cache>,
     /// The clock of all TTLs.
     pub clock: Clock,
+    /// The zones whose primaries may send NOTIFY.
+    pub notifications: Arc<Notifications>,
 }
 
 /// A duration of the configuration in whole milliseconds. Its value may change while threads use it.

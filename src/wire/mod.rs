@@ -57,6 +57,9 @@ pub enum Rcode {
     Refused = 5,
     /// A name that results from a rewrite is too long (RFC 6672, section 2.2).
     YxDomain = 6,
+    /// The server is not responsible for the zone (RFC 1996, section 3.10), or does not accept the signature (RFC 8945,
+    /// section 5.2).
+    NotAuth = 9,
     /// The EDNS version is not implemented.
     BadVers = 16,
 }

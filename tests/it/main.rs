@@ -36,6 +36,7 @@ mod truncated_config;
 mod allocations;
 mod indonesia_2017;
 mod model;
+mod notify;
 mod resolving;
 mod respond;
 mod rollback;

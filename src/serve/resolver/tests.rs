@@ -109,6 +109,7 @@ fn resolver_by(
         policy: Publisher::new(snapshot).reader(),
         cache: Arc::new(Cache::new(1 << 20, 86_400)),
         clock: Clock::start(),
+        notifications: Arc::default(),
     };
     let responder = Responder {
         pace: Arc::new(Pace::new(timeout)),

@@ -65,8 +65,9 @@ impl<O: Observer> Streams<O> {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             };
-            // Clients that may not query must not use up the permits of clients that may.
-            if !self.shared.policy.load().permits(peer.ip()) {
+            // Clients that may not query must not use up the permits of clients that may. A primary need not be a client.
+            let is_client = self.shared.policy.load().permits(peer.ip());
+            if !is_client && !self.shared.notifications.knows(peer.ip()) {
                 self.counters.bump(Count::TcpDenied);
                 continue;
             }

@@ -4,7 +4,7 @@ use super::serial::Serial;
 use super::soa::Soa;
 use crate::wire::edns;
 use crate::wire::name::Name;
-use crate::wire::{HEADER, Rcode, class, flag, read_u16, rtype, skip_name};
+use crate::wire::{HEADER, Rcode, UDP_PAYLOAD, class, flag, read_u16, rtype, skip_name};
 
 /// The bits of the header's flags for the opcode, and the opcode NOTIFY in them (RFC 1996, section 3.3).
 const OPCODE: u16 = 0x7800;
@@ -29,6 +29,8 @@ pub struct Notify<'p> {
     pub serial: Option<Serial>,
     /// Whether the last record is TSIG.
     pub is_signed: bool,
+    /// Whether there is an OPT record.
+    has_edns: bool,
 }
 
 impl<'p> Notify<'p> {
@@ -52,30 +54,48 @@ impl<'p> Notify<'p> {
         }
         let answers = u32::from(count(6)?);
         let all = answers + u32::from(count(8)?) + u32::from(count(10)?);
-        let (mut at, mut serial, mut last) = (end, None, 0);
+        let (mut at, mut serial) = (end, None);
+        let (mut is_signed, mut has_edns) = (false, false);
         for index in 0..all {
-            let fields = edns::fields(packet, skip_name(packet, at)?)?;
-            if index < answers && fields.rtype == rtype::SOA {
-                serial = Some(Soa::parse(packet, fields.data, fields.end)?.serial);
+            // A TSIG record must be the last one (RFC 8945, section 5.1).
+            if is_signed {
+                return None;
             }
-            (at, last) = (fields.end, fields.rtype);
+            let fields = edns::fields(packet, skip_name(packet, at)?)?;
+            match fields.rtype {
+                rtype::SOA if index < answers => {
+                    serial = Some(Soa::parse(packet, fields.data, fields.end)?.serial);
+                }
+                rtype::OPT => has_edns = true,
+                TSIG => is_signed = true,
+                _ => {}
+            }
+            at = fields.end;
         }
         (at == packet.len()).then_some(Ok(Self {
             header: packet.get(..HEADER)?,
             question,
             serial,
-            is_signed: last == TSIG,
+            is_signed,
+            has_edns,
         }))
     }
 
-    /// Overwrites `out` with the response (RFC 1996, section 4.7), without a TSIG record.
+    /// Overwrites `out` with the response (RFC 1996, section 4.7), without a TSIG record. It is not longer than the
+    /// request.
     pub fn respond(&self, rcode: Rcode, out: &mut Vec<u8>) {
         let flags = flag::QR | flag::AA | NOTIFY | rcode as u16 & 0x000F;
         out.clear();
         out.extend_from_slice(&self.header[..2]);
         out.extend_from_slice(&flags.to_be_bytes());
-        out.extend_from_slice(&[0, 1, 0, 0, 0, 0, 0, 0]);
+        out.extend_from_slice(&[0, 1, 0, 0, 0, 0, 0, self.has_edns.into()]);
         out.extend_from_slice(self.question);
+        if self.has_edns {
+            // A request with an OPT record gets one (RFC 6891, section 6.1.1): owner, type, payload size, the rest 0.
+            out.extend_from_slice(&[0, 0, rtype::OPT as u8]);
+            out.extend_from_slice(&UDP_PAYLOAD.to_be_bytes());
+            out.extend_from_slice(&[0; 6]);
+        }
     }
 }
 
@@ -117,6 +137,34 @@ mod tests {
             assert_eq!(answer.metadata.response_code, ResponseCode::Refused);
             assert_eq!(answer.queries[0].name().to_string(), "Feed.test.");
         }
+    }
+
+    #[test]
+    fn a_notify_with_edns_is_answered_with_edns() {
+        let mut packet = packet(Some(1));
+        packet[11] = 1;
+        packet.extend_from_slice(b"\x00\x00\x29\x10\x00\x00\x00\x00\x00\x00\x00");
+        let mut zone = Name::default();
+        let notify = Notify::parse(&packet, &mut zone).expect("read");
+        let mut out = Vec::new();
+        notify.respond(Rcode::NoError, &mut out);
+        let answer = Message::from_vec(&out).expect("read");
+        let edns = answer.edns.expect("an OPT record");
+        assert_eq!(edns.max_payload(), UDP_PAYLOAD);
+        assert!(out.len() < packet.len());
+    }
+
+    #[test]
+    fn a_tsig_record_before_another_record_is_malformed() {
+        let tsig = b"\x00\x00\xFA\x00\xFF\x00\x00\x00\x00\x00\x00";
+        let opt = b"\x00\x00\x29\x10\x00\x00\x00\x00\x00\x00\x00";
+        let mut zone = Name::default();
+        let mut packet = packet(None);
+        packet[11] = 2;
+        let good = [&packet[..], opt, tsig].concat();
+        assert!(Notify::parse(&good, &mut zone).is_ok_and(|notify| notify.is_signed));
+        let bad = [&packet[..], tsig, opt].concat();
+        assert_eq!(Notify::parse(&bad, &mut zone), Err(Rcode::FormErr));
     }
 
     #[test]

@@ -6,7 +6,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use domain::base::iana::TsigRcode;
+use domain::base::message_builder::AdditionalBuilder;
 use domain::base::{Message, MessageBuilder, ToName, UnknownRecordData};
+use domain::rdata::Tsig;
 use domain::rdata::tsig::Time48;
 use domain::tsig::{self, ClientSequence, KeyName, ServerTransaction, ValidationError};
 
@@ -178,37 +181,96 @@ impl Session {
 #[derive(Debug)]
 pub struct SignedRequest(ServerTransaction<Arc<tsig::Key>>);
 
+/// Why a signed request is not authentic, to be reported to its sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// The reason.
+    pub reason: TsigError,
+    /// The error of the TSIG record in the response.
+    code: TsigRcode,
+}
+
 impl SignedRequest {
-    /// Checks the signature of a request.
+    /// Checks the signature of a request. Without a key, no signature is accepted.
     ///
     /// # Errors
-    /// [`TsigError`]; the request is to be ignored.
-    pub fn check(key: &Key, request: &[u8], now: Seconds) -> Result<Self, TsigError> {
+    /// [`Rejected`]; the request is to be ignored.
+    pub fn check(key: Option<&Key>, request: &[u8], now: Seconds) -> Result<Self, Rejected> {
+        let rejected = |reason, code| Rejected { reason, code };
+        let unknown = rejected(TsigError::Wrong, TsigRcode::BADKEY);
+        let Key(key) = key.ok_or(unknown)?;
+        let malformed = rejected(TsigError::Malformed, TsigRcode::BADSIG);
         let parsed = Message::from_octets(request.to_vec());
-        let mut parsed = parsed.map_err(|_| TsigError::Malformed)?;
-        match ServerTransaction::request(&Arc::clone(&key.0), &mut parsed, time(now)) {
+        let mut parsed = parsed.map_err(|_| malformed)?;
+        match ServerTransaction::request(&Arc::clone(key), &mut parsed, time(now)) {
             Ok(Some(transaction)) => Ok(Self(transaction)),
-            Ok(None) => Err(TsigError::Unsigned),
-            Err(error) => Err(match error.error().to_int() {
-                BADTIME => TsigError::Late,
-                _ => TsigError::Wrong,
+            Ok(None) => Err(rejected(TsigError::Unsigned, TsigRcode::BADSIG)),
+            Err(error) => Err(match error.error() {
+                TsigRcode::BADTIME => rejected(TsigError::Late, TsigRcode::BADTIME),
+                // `domain` returns FORMERR both for a wrong signature and for a record that can't be read.
+                TsigRcode::FORMERR => rejected(TsigError::Wrong, TsigRcode::BADSIG),
+                code => rejected(TsigError::Wrong, code),
             }),
         }
     }
 
-    /// Signs the response, which consists of a header and a question. `None` if it can't be read.
+    /// Signs the response, which has a header, a question, and perhaps an OPT record. `None` if it can't be read.
     pub fn sign(self, response: &[u8], now: Seconds) -> Option<Vec<u8>> {
-        let response = Message::from_octets(response).ok()?;
-        let mut builder = MessageBuilder::from_target(Vec::with_capacity(512)).ok()?;
-        *builder.header_mut() = response.header();
-        let mut builder = builder.question();
-        for question in response.question() {
-            builder.push(question.ok()?).ok()?;
-        }
-        let mut builder = builder.additional();
+        let mut builder = copy(response)?;
         self.0.answer(&mut builder, time(now)).ok()?;
         Some(builder.finish())
     }
+}
+
+impl Rejected {
+    /// Adds the error to the response (RFC 8945, section 5.2), in the same form as [`SignedRequest::sign`] takes it.
+    /// `None` if the response or the TSIG record of the request can't be read.
+    ///
+    /// BADTIME has the time of this system, but no signature either: `domain` computes that of this error over eight
+    /// bytes of time in place of six, so that no primary would accept it.
+    pub fn report(self, request: &[u8], response: &[u8], now: Seconds) -> Option<Vec<u8>> {
+        let request = Message::from_octets(request).ok()?;
+        let record = request.additional().ok()?.last()?.ok()?;
+        let record = record.into_record::<Tsig<_, _>>().ok()??;
+        let sent = record.data();
+        let clock = time(now).into_octets();
+        let other = match self.code {
+            TsigRcode::BADTIME => &clock[..],
+            _ => &[],
+        };
+        let data = Tsig::new(
+            sent.algorithm(),
+            sent.time_signed(),
+            sent.fudge(),
+            &[][..],
+            sent.original_id(),
+            self.code,
+            other,
+        );
+        let mut builder = copy(response)?;
+        let owner = record.owner();
+        builder
+            .push((owner, record.class(), record.ttl(), data.ok()?))
+            .ok()?;
+        Some(builder.finish())
+    }
+}
+
+/// Copies a message without records, besides those of the additional section, so that another one can be added.
+fn copy(message: &[u8]) -> Option<AdditionalBuilder<Vec<u8>>> {
+    let message = Message::from_octets(message).ok()?;
+    let mut builder = MessageBuilder::from_target(Vec::with_capacity(512)).ok()?;
+    *builder.header_mut() = message.header();
+    let mut builder = builder.question();
+    for question in message.question() {
+        builder.push(question.ok()?).ok()?;
+    }
+    let mut builder = builder.additional();
+    for record in message.additional().ok()? {
+        let record = record.ok()?.into_record::<UnknownRecordData<_>>().ok()?;
+        builder.push(record?).ok()?;
+    }
+    Some(builder)
 }
 
 fn time(now: Seconds) -> Time48 {
@@ -264,7 +326,7 @@ mod tests {
             let query = Query::Soa.write(9, &name());
             let (mut session, signed) = Session::sign(&key, &query, NOW).expect("signed");
             assert_eq!(signed[12..query.len()], query[12..]);
-            let request = SignedRequest::check(&key, &signed, NOW).expect("authentic");
+            let request = SignedRequest::check(Some(&key), &signed, NOW).expect("authentic");
             let mut answer = request.sign(&response(&query), NOW).expect("signed");
             let sent = answer.clone();
             session.check(&mut answer, NOW).expect("authentic");
@@ -289,7 +351,10 @@ mod tests {
             [7, 8].map(|byte| Key::new(&name(), Algorithm::Sha256, &[byte; 32]).expect("a key"));
         let query = Query::Soa.write(9, &name());
         let (_, signed) = Session::sign(&key, &query, NOW).expect("signed");
-        let check = |key, request: &[u8], now| SignedRequest::check(key, request, now).err();
+        let check = |key, request: &[u8], now| {
+            let rejected = SignedRequest::check(Some(key), request, now).err();
+            rejected.map(|rejected| rejected.reason)
+        };
         assert_eq!(check(&key, &signed, NOW + 299), None);
         assert_eq!(check(&key, &signed, NOW + 301), Some(TsigError::Late));
         assert_eq!(check(&other, &signed, NOW), Some(TsigError::Wrong));
@@ -299,6 +364,42 @@ mod tests {
         changed[14] ^= 0x20;
         assert_eq!(check(&key, &changed, NOW), Some(TsigError::Wrong));
         assert_eq!(check(&key, &[], NOW), Some(TsigError::Malformed));
+    }
+
+    #[test]
+    fn the_sender_of_a_request_that_is_not_authentic_learns_why() {
+        let key = |name, algorithm, byte| {
+            let name = Name::from_text(name).expect("a name");
+            Key::new(&name, algorithm, &[byte; 32]).expect("a key")
+        };
+        let right = key("transfer.key", Algorithm::Sha256, 7);
+        for (key, now, code) in [
+            (key("other.key", Algorithm::Sha256, 7), NOW, 17),
+            (key("transfer.key", Algorithm::Sha512, 7), NOW, 17),
+            (key("transfer.key", Algorithm::Sha256, 8), NOW, 16),
+            (key("transfer.key", Algorithm::Sha256, 7), NOW - 301, 18),
+        ] {
+            let query = Query::Soa.write(9, &name());
+            let (_, signed) = Session::sign(&key, &query, now).expect("signed");
+            let rejected = SignedRequest::check(Some(&right), &signed, NOW).expect_err("wrong");
+            let report = rejected.report(&signed, &response(&query), NOW);
+            let report = report.expect("written");
+            assert_eq!(report[2..12], [0x80, 0, 0, 1, 0, 0, 0, 0, 0, 1]);
+            let other = if code == 18 { 6 } else { 0 };
+            let error = read_u16(&report, report.len() - other - 4);
+            assert_eq!(error, Some(code));
+            assert!(report.len() < signed.len(), "it does not amplify");
+        }
+    }
+
+    #[test]
+    fn no_signature_is_accepted_without_a_key() {
+        let key = Key::new(&name(), Algorithm::Sha256, &[7; 32]).expect("a key");
+        let query = Query::Soa.write(9, &name());
+        let (_, signed) = Session::sign(&key, &query, NOW).expect("signed");
+        let rejected = SignedRequest::check(None, &signed, NOW).expect_err("no key");
+        assert_eq!(rejected.reason, TsigError::Wrong);
+        assert!(rejected.report(&query, &response(&query), NOW).is_none());
     }
 
     #[test]

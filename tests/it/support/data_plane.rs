@@ -98,6 +98,7 @@ impl<O: Observer + Clone> DataPlane<O> {
             policy: publisher.reader(),
             cache: Arc::new(Cache::new(1 << 20, 0)),
             clock: Clock::start(),
+            notifications: Arc::default(),
         };
         let counters = Arc::<Counters>::default();
         let observer = observer(&counters);

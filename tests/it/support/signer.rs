@@ -89,6 +89,29 @@ impl Signer {
         mac.to_vec()
     }
 
+    /// Signs a request.
+    pub(crate) fn request(&self, mut message: Vec<u8>) -> Vec<u8> {
+        let timers = self.timers();
+        let mut mac = self.mac(&[&message, &self.variables(&timers, 0, &[])]);
+        if self.wrong_at == Some(0) {
+            mac[0] ^= 1;
+        }
+        self.append(&mut message, &timers, &mac, 0, &[]);
+        message
+    }
+
+    /// Checks that an answer to a signed request is signed.
+    pub(crate) fn check(&self, request: &[u8], answer: &[u8]) {
+        let mac = |message: &[u8]| message[message.len() - 6 - 32..][..32].to_vec();
+        let start = answer.len() - (self.name.wire().len() + 10 + ALGORITHM.len() + 10 + 32 + 6);
+        let mut plain = answer[..start].to_vec();
+        plain[11] -= 1;
+        let timers = &answer[answer.len() - 6 - 32 - 10..][..8];
+        let prior = with_len(&mac(request));
+        let expected = self.mac(&[&prior, &plain, &self.variables(timers, 0, &[])]);
+        assert_eq!(mac(answer), expected, "the answer is signed");
+    }
+
     /// Signs the messages that answer a query.
     pub(crate) fn sign(&self, asked: &Asked, messages: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
         let mut prior = with_len(&self.verify(asked));

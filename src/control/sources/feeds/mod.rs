@@ -8,6 +8,7 @@ pub mod fault;
 pub mod fetch;
 pub mod key;
 pub mod limits;
+pub mod notified;
 pub mod primary;
 mod receive;
 pub mod refresh;

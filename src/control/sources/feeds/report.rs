@@ -1,6 +1,6 @@
 //! The state of a feed, as `status` shows it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,9 @@ pub struct FeedReport {
     pub primaries: Vec<PrimaryReport>,
     /// How often each fault occurred; faults that did not occur are left out.
     pub faults: Vec<(String, u64)>,
+    /// The NOTIFY messages for its zone.
+    #[serde(default)]
+    pub notify: NotifyReport,
 }
 
 impl FeedReport {
@@ -85,6 +88,43 @@ pub struct HeldVersion {
     pub serial: u32,
     /// Why, as a sentence.
     pub why: String,
+}
+
+/// The NOTIFY messages for a zone since the feed started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotifyReport {
+    /// How many were accepted.
+    pub accepted: u64,
+    /// The last one of these.
+    pub last: Option<NotifyEvent>,
+    /// How many were not accepted. Under a flood, not all of them are counted here.
+    pub refused: u64,
+    /// The last one of these.
+    pub last_refused: Option<NotifyEvent>,
+}
+
+/// A NOTIFY message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotifyEvent {
+    /// When it arrived.
+    pub at: Timestamp,
+    /// Its sender.
+    pub from: IpAddr,
+    /// Why it was not accepted.
+    pub why: Option<String>,
+}
+
+impl NotifyReport {
+    /// Counts a message, which was not accepted if there is a reason.
+    pub(crate) fn add(&mut self, from: IpAddr, why: Option<String>) {
+        let (count, last) = match &why {
+            None => (&mut self.accepted, &mut self.last),
+            Some(_) => (&mut self.refused, &mut self.last_refused),
+        };
+        *count += 1;
+        let at = Timestamp::now();
+        *last = Some(NotifyEvent { at, from, why });
+    }
 }
 
 /// The state of one primary.

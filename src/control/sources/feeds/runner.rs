@@ -14,10 +14,11 @@ use super::fault::{Fault, FaultCounts, PrimaryFault};
 use super::fetch::{Fetch, FetchError, Fetched};
 use super::key;
 use super::limits::{Limits, Progress};
+use super::notified::{Keys, remember};
 use super::primary::{Primary, order};
 use super::receive::{ReceiveError, Receiving};
 use super::refresh::{Action, Overrides, Refresh, Timers};
-use super::report::{FeedReport, HeldVersion, PrimaryReport, TransferReport};
+use super::report::{FeedReport, HeldVersion, NotifyReport, PrimaryReport, TransferReport};
 use super::tls::Tls;
 use crate::config::feed::Feed;
 use crate::wire::transfer::tsig::Key;
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     Refresh { whole: bool },
     /// This version is in force, by another way than a delivery: a rollback, or a start.
     InForce(Option<Serial>),
+    /// A primary may have a newer version, perhaps with this serial.
+    Notified(Option<Serial>),
 }
 
 /// The task of one feed.
@@ -45,6 +48,8 @@ pub(super) struct Runner {
     pub(super) deliveries: mpsc::Sender<Delivery>,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) reports: watch::Sender<FeedReport>,
+    /// Where the key is shared with the data plane.
+    pub(super) keys: Keys,
     /// The version in force, and a version that was not accepted.
     pub(super) ours: Option<Serial>,
     pub(super) held: Option<HeldVersion>,
@@ -69,7 +74,7 @@ impl Runner {
         folder: PathBuf,
         deliveries: mpsc::Sender<Delivery>,
         commands: mpsc::Receiver<Command>,
-        reports: watch::Sender<FeedReport>,
+        (reports, keys): (watch::Sender<FeedReport>, Keys),
         (ours, timers): (Option<Serial>, Option<(Timers, Duration)>),
     ) -> Self {
         let overrides = Overrides {
@@ -91,6 +96,7 @@ impl Runner {
             deliveries,
             commands,
             reports,
+            keys,
             ours,
             held: None,
             refresh,
@@ -144,6 +150,9 @@ impl Runner {
             Command::InForce(serial) => {
                 self.ours = serial;
                 self.report(None);
+            }
+            Command::Notified(serial) => {
+                self.refresh.notified(serial, self.ours, now);
             }
         }
     }
@@ -308,6 +317,8 @@ impl Runner {
     fn credentials(&self, index: usize) -> Result<(Option<Key>, Option<Tls>), (Fault, String)> {
         let key = self.feed.tsig.as_ref().map(key::of);
         let key = key.transpose();
+        let known = key.as_ref().ok().and_then(Option::as_ref);
+        remember(&self.keys, &self.feed.name, known);
         let key = key.map_err(|error| (Fault::TsigWrong, error.to_string()))?;
         let tls = self.feed.primaries[index].tls.as_ref();
         let tls = tls.map(|tls| Tls::new(&tls.name, tls.ca.as_deref()));
@@ -352,6 +363,7 @@ impl Runner {
                 held: self.held.clone(),
                 primaries,
                 faults,
+                notify: NotifyReport::default(),
             };
         });
     }

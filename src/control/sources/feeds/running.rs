@@ -10,8 +10,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::delivery::Delivery;
+use super::notified::{Keys, Notified, WAITING, remember};
 use super::refresh::Timers;
-use super::report::FeedReport;
+use super::report::{FeedReport, NotifyReport};
 use super::runner::{Command, Runner};
 use crate::config::Config;
 use crate::config::feed::Feed;
@@ -21,11 +22,15 @@ use crate::wire::transfer::{Serial, Soa};
 
 /// Commands that wait for a feed that is transferring. Further ones are lost: they would all ask for the same.
 const COMMANDS: usize = 16;
+/// Those of them that may be caused by NOTIFY, so that a flood during a transfer leaves room for others.
+const NOTIFIED: usize = 8;
 
 /// The feeds.
 pub(crate) struct Feeds {
     running: BTreeMap<String, Running>,
     pub(crate) deliveries: (mpsc::Sender<Delivery>, mpsc::Receiver<Delivery>),
+    pub(crate) notified: (mpsc::Sender<Notified>, mpsc::Receiver<Notified>),
+    pub(crate) keys: Keys,
     /// By the ticket of the load.
     waiting: HashMap<u64, Waiting>,
 }
@@ -46,6 +51,7 @@ struct Running {
     task: JoinHandle<()>,
     /// The serial in force that the task knows.
     serial: Option<Serial>,
+    notify: NotifyReport,
 }
 
 impl Drop for Running {
@@ -59,6 +65,8 @@ impl Feeds {
         Self {
             running: BTreeMap::new(),
             deliveries: mpsc::channel(1),
+            notified: mpsc::channel(WAITING),
+            keys: Keys::default(),
             waiting: HashMap::new(),
         }
     }
@@ -68,6 +76,11 @@ impl Feeds {
     pub(crate) fn follow(&mut self, config: &Config, lists: &ListSources) {
         self.running
             .retain(|_, running| config.feeds.contains(&running.feed));
+        let known = self.keys.load();
+        let removed = known
+            .keys()
+            .filter(|feed| !self.running.contains_key(*feed));
+        removed.for_each(|feed| remember(&self.keys, feed, None));
         for feed in &config.feeds {
             let list = lists.active.iter().find(|list| list.name() == feed.name);
             let soa = list.and_then(soa_of);
@@ -77,7 +90,7 @@ impl Feeds {
                     let timers = soa
                         .zip(list)
                         .map(|(soa, list)| (Timers::from(&soa), age(list)));
-                    let running = start(feed, folder(config), &self.deliveries.0, (serial, timers));
+                    let running = self.start(feed, folder(config), (serial, timers));
                     self.running.insert(feed.name.clone(), running);
                 }
                 Some(running) if running.serial != serial => {
@@ -97,6 +110,25 @@ impl Feeds {
         let running = self.running.get(feed);
         // If many commands wait, one of them is this one.
         running.is_some_and(|running| running.commands.try_send(command).is_ok())
+    }
+
+    /// Counts a NOTIFY, and makes its feed ask the primaries if it was accepted.
+    pub(crate) fn notified(&mut self, notified: &Notified) {
+        let Some(running) = self.running.get_mut(&notified.feed) else {
+            // The feed was removed meanwhile.
+            return;
+        };
+        let why = notified.verdict.err();
+        running
+            .notify
+            .add(notified.from, why.map(|why| why.to_string()));
+        let has_room = running.commands.capacity() > COMMANDS - NOTIFIED;
+        if let Ok(serial) = notified.verdict
+            && has_room
+        {
+            // It fails only if the task has ended.
+            let _ = running.commands.try_send(Command::Notified(serial));
+        }
     }
 
     /// Remembers a delivery whose load has started.
@@ -121,34 +153,37 @@ impl Feeds {
     pub(crate) fn reports(&self) -> Vec<FeedReport> {
         let running = self.running.values();
         running
-            .map(|running| running.reports.borrow().clone())
+            .map(|running| FeedReport {
+                notify: running.notify.clone(),
+                ..running.reports.borrow().clone()
+            })
             .collect()
     }
-}
 
-fn start(
-    feed: &Feed,
-    folder: PathBuf,
-    deliveries: &mpsc::Sender<Delivery>,
-    (serial, timers): (Option<Serial>, Option<(Timers, Duration)>),
-) -> Running {
-    let (commands, receiver) = mpsc::channel(COMMANDS);
-    let (reporter, reports) = watch::channel(FeedReport::default());
-    let of = (serial, timers);
-    let runner = Runner::new(
-        feed.clone(),
-        folder,
-        deliveries.clone(),
-        receiver,
-        reporter,
-        of,
-    );
-    Running {
-        feed: feed.clone(),
-        commands,
-        reports,
-        task: tokio::spawn(runner.run()),
-        serial,
+    fn start(
+        &self,
+        feed: &Feed,
+        folder: PathBuf,
+        (serial, timers): (Option<Serial>, Option<(Timers, Duration)>),
+    ) -> Running {
+        let (commands, receiver) = mpsc::channel(COMMANDS);
+        let (reporter, reports) = watch::channel(FeedReport::default());
+        let runner = Runner::new(
+            feed.clone(),
+            folder,
+            self.deliveries.0.clone(),
+            receiver,
+            (reporter, Keys::clone(&self.keys)),
+            (serial, timers),
+        );
+        Running {
+            feed: feed.clone(),
+            commands,
+            reports,
+            task: tokio::spawn(runner.run()),
+            serial,
+            notify: NotifyReport::default(),
+        }
     }
 }
 
