@@ -304,7 +304,7 @@ impl<'s> PolicyView<'s> {
         self.blocks(number) && !own.is_some_and(EffectAnswer::may_allow)
     }
 
-    fn blocking(&self, number: u32) -> &'s Blocking {
+    pub(super) fn blocking(&self, number: u32) -> &'s Blocking {
         let verdict = self.snapshot.verdicts.get(number);
         let source = &self.snapshot.sources[verdict.source];
         let verdicts = &self.snapshot.verdicts;

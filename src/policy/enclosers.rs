@@ -28,7 +28,7 @@ impl ZoneNames<'_> {
     }
 
     /// Whether a zone has rules on this name or below it. The delta says which of those in the base are left.
-    fn has(&self, zone: u32, name: &Name) -> bool {
+    pub(super) fn has(&self, zone: u32, name: &Name) -> bool {
         let (mut is_voided, mut is_emptied) = (false, false);
         let in_delta = any(self.delta, name, |position, value, ranks| {
             let mut found = position != Position::Above && has_below(value, ranks, zone);

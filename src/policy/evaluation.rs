@@ -60,13 +60,20 @@ pub(super) struct RankedPatterns {
     other: Rank,
 }
 
+impl Default for RankedPatterns {
+    /// No patterns.
+    fn default() -> Self {
+        Self {
+            groups: Vec::new(),
+            other: NO_RANK,
+        }
+    }
+}
+
 impl RankedPatterns {
     /// The patterns of the base, the delta and the orders. Of the sources that are `amended`, the delta has all patterns.
     pub(super) fn new(images: [Option<RankedImage<'_>>; 3], amended: &HashSet<u32>) -> Self {
-        let mut patterns = Self {
-            groups: Vec::new(),
-            other: NO_RANK,
-        };
+        let mut patterns = Self::default();
         let images = (0..).zip(images);
         for (number, (image, ranks)) in images.filter_map(|(number, image)| Some((number, image?)))
         {

@@ -106,6 +106,11 @@ impl Verdicts {
         }
     }
 
+    /// Their number.
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
     pub(super) fn get(&self, verdict: u32) -> &Verdict {
         &self.all[verdict as usize]
     }

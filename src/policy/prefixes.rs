@@ -185,6 +185,16 @@ impl PrefixTable {
         self.networks.is_empty()
     }
 
+    /// All networks; each follows those that contain it.
+    pub(super) fn ids(&self) -> std::ops::Range<NetworkId> {
+        0..self.networks.len() as NetworkId
+    }
+
+    /// The smallest of the networks that contain a network.
+    pub(super) fn parent(&self, network: NetworkId) -> Option<NetworkId> {
+        self.containing(network).nth(1)
+    }
+
     /// The smallest network of an address.
     #[inline]
     pub(super) fn find(&self, address: IpAddr) -> Option<NetworkId> {

@@ -34,7 +34,7 @@ pub struct ListRule<'i> {
 /// An image that is read.
 struct Part<'i> {
     image: &'i Image,
-    cursor: Cursor<'i>,
+    cursor: Cursor<&'i Image>,
     /// By source of the image.
     sources: Vec<Validity>,
 }

@@ -288,6 +288,38 @@ impl Rules {
         flags
     }
 
+    /// The images, without regard to lists that are not in force: those are not among the sources of the snapshot.
+    pub(super) fn images(&self) -> Images {
+        let [base, delta, orders] = self.all_images();
+        let image = |ranked: Option<&RankedImage>| ranked.map(|ranked| ranked.image.clone());
+        Images {
+            base: image(base),
+            delta: image(delta),
+            orders: image(orders),
+            ..Images::default()
+        }
+    }
+
+    /// The same rules without those that have patterns.
+    pub(super) fn without_patterns(mut self) -> Self {
+        for patterns in &mut self.views {
+            *patterns = RankedPatterns::default();
+        }
+        self.has_patterns = false;
+        self
+    }
+
+    /// Whether exceptions suppress the rules of some sources only.
+    pub(super) fn has_overrides(&self) -> bool {
+        !self.suppressed.is_empty()
+    }
+
+    /// Whether some exception suppresses the rules of a source, but not those of all.
+    pub(super) fn overrides(&self, source: usize) -> bool {
+        let mut exceptions = self.suppressed.iter().flatten();
+        exceptions.any(|sources| sources.binary_search(&source).is_ok())
+    }
+
     /// The base, the delta, and the orders.
     fn all_images(&self) -> [Option<&RankedImage>; 3] {
         let overlays = [&self.delta, &self.orders].map(Option::as_ref);

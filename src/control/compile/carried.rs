@@ -61,7 +61,7 @@ impl Old {
         &self,
         number: impl Fn(&str) -> Option<u16>,
         clauses: &mut ClausesBuilder,
-    ) -> Result<Option<Carried<Cursor<'_>>>, TooLarge> {
+    ) -> Result<Option<Carried<Cursor<&Image>>>, TooLarge> {
         let Some(base) = &self.0.base else {
             return Ok(None);
         };

@@ -8,7 +8,7 @@ use super::sort::Run;
 use crate::policy::image::cursor::Cursor as ImageCursor;
 use crate::policy::image::path::Key;
 use crate::policy::image::values::ImageRule;
-use crate::policy::image::{ImageError, WriteError};
+use crate::policy::image::{Image, ImageError, WriteError};
 
 /// Why rules could not be merged.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +34,7 @@ pub(super) trait Cursor {
     fn rules(&self, into: &mut Vec<ImageRule>);
 }
 
-impl Cursor for ImageCursor<'_> {
+impl Cursor for ImageCursor<&Image> {
     fn advance(&mut self) -> Result<bool, ImageError> {
         let some = ImageCursor::advance(self);
         self.damage().map_or(Ok(some), Err)

@@ -1,17 +1,21 @@
 //! Reads all rules of an image, in the order of their paths.
 
-use super::bucket::{Bucket, ChildRef};
+use std::ops::{Deref, Range};
+
+use super::bucket::{Bucket, ChildRef, Node};
+use super::directory::BucketSlot;
 use super::error::ImageError;
 use super::layout::Section;
 use super::loaded::Image;
-use super::path::Path;
+use super::path::{Path, labels};
 use super::text::Decoder;
 use super::values::{ImageRule, Value};
-use crate::wire::name::MAX_LABELS;
+use crate::wire::name::{MAX_LABELS, Name};
 
-/// Iterates over the names with rules, in the order of [`Key::compare`](super::path::Key::compare).
-pub struct Cursor<'i> {
-    image: &'i Image,
+/// Iterates over the names with rules, in the order of [`Key::compare`](super::path::Key::compare). `I` is a reference to
+/// the image, or an `Arc` of it.
+pub struct Cursor<I> {
+    image: I,
     decoder: Decoder,
     /// The nodes of the current path with unread children.
     open: Vec<OpenNode>,
@@ -29,27 +33,47 @@ struct OpenNode {
     last: usize,
     /// The first group of the directory, and the range of buckets still to be read.
     group: u32,
-    buckets: std::ops::Range<u32>,
-    /// The offset of the current bucket and the next child in it.
-    bucket: Option<(u32, usize)>,
+    buckets: Range<u32>,
+    /// The offset of the current bucket, and its children that are still to be read.
+    bucket: Option<(u32, Range<usize>)>,
 }
 
 impl Image {
     /// A cursor before the first rule.
-    pub fn cursor(&self) -> Cursor<'_> {
-        Cursor {
-            image: self,
-            decoder: Decoder::new(&self.text),
-            open: Vec::new(),
-            path: Path::ROOT,
-            value: self.root_value,
-            started: false,
-            damage: None,
-        }
+    pub fn cursor(&self) -> Cursor<&Self> {
+        Cursor::new(self)
     }
 }
 
-impl<'i> Cursor<'i> {
+impl<I: Deref<Target = Image>> Cursor<I> {
+    /// A cursor before the first rule.
+    pub fn new(image: I) -> Self {
+        Self {
+            decoder: Decoder::new(&image.text),
+            open: Vec::new(),
+            path: Path::ROOT,
+            value: image.root_value,
+            started: false,
+            damage: None,
+            image,
+        }
+    }
+
+    /// Restarts the iteration: it then has only the given name and those below it. Takes about as long as a lookup of the
+    /// name.
+    pub fn seek(&mut self, name: &Name) {
+        let top = Path::from(name);
+        self.open.clear();
+        self.path = Path::ROOT;
+        self.value = self.image.root_value;
+        self.damage = None;
+        self.started = name.label_count() > 0;
+        let mut children = self.started.then_some(self.image.root_children);
+        while let Some(next) = children {
+            children = self.step_towards(top.as_bytes(), next);
+        }
+    }
+
     /// Advances to the next name with rules. Returns whether there is one.
     pub fn advance(&mut self) -> bool {
         while self.next_node() {
@@ -66,7 +90,7 @@ impl<'i> Cursor<'i> {
     }
 
     /// The rules on the name, sorted by clause.
-    pub fn rules(&self) -> impl Iterator<Item = ImageRule> + use<'i> {
+    pub fn rules(&self) -> impl Iterator<Item = ImageRule> + use<'_, I> {
         self.value().rules()
     }
 
@@ -76,7 +100,7 @@ impl<'i> Cursor<'i> {
     }
 
     /// The name's value.
-    pub fn value(&self) -> Value<'i> {
+    pub fn value(&self) -> Value<'_> {
         self.image.value(self.value)
     }
 
@@ -85,67 +109,121 @@ impl<'i> Cursor<'i> {
         self.damage
     }
 
+    /// Steps from the current node, whose children are given, towards the node at `top`. Returns the children to continue from
+    /// if the next node is above `top`. If it is at `top` or below, the iteration is set to start with it.
+    fn step_towards(&mut self, top: &[u8], children: ChildRef) -> Option<ChildRef> {
+        let above = self.path.as_bytes().len();
+        let at = match children.as_range() {
+            None => children.as_bucket()?,
+            Some((start, count)) => {
+                let label = labels(&top[above..]).next()?;
+                let slot = BucketSlot::wanted(start, count, self.image.key.hash(label));
+                self.image.directory().bucket(slot)?
+            }
+        };
+        let mut found: Option<(usize, ChildRef)> = None;
+        for place in 0..self.bucket(at)?.len() {
+            let is_only_child = self.bucket(at)?.tag(place).is_none();
+            let start = match (is_only_child, found) {
+                (false, None) => above,
+                (true, Some((len, _))) => len,
+                (false, Some(_)) => break,
+                (true, None) => continue,
+            };
+            self.path.truncate(start);
+            let (node, has_only_child) = self.read_child(at, place)?;
+            let path = self.path.as_bytes();
+            if path.starts_with(top) {
+                self.open.push(OpenNode {
+                    path: start,
+                    last: start,
+                    group: 0,
+                    buckets: 0..0,
+                    bucket: Some((at, place..place + 1 + usize::from(has_only_child))),
+                });
+                return None;
+            }
+            found = match top.starts_with(path) {
+                true => Some((path.len(), node.children)),
+                false if is_only_child => return None,
+                false => None,
+            };
+        }
+        Some(found?.1)
+    }
+
     /// Advances to the next node, in the order of paths; the root comes first.
     fn next_node(&mut self) -> bool {
         if !std::mem::replace(&mut self.started, true) {
             self.descend(self.image.root_children);
             return true;
         }
-        let buckets = self.image.section(Section::Buckets);
-        let directory = self.image.directory();
         while let Some(open) = self.open.last_mut() {
-            let Some((at, place)) = open.bucket else {
+            let Some((at, places)) = &mut open.bucket else {
                 match open.buckets.next() {
                     None => {
                         self.open.pop();
                     }
                     Some(next) => {
+                        let directory = self.image.directory();
                         let mut bucket = directory.range(open.group, next..next + 1);
-                        open.bucket = bucket.next().flatten().map(|at| (at, 0));
+                        let bucket = bucket.next().flatten();
+                        open.bucket = bucket.map(|at| (at, places_of(&self.image, at)));
                     }
                 }
                 continue;
             };
-            let bucket = Bucket::at(buckets, at).filter(|bucket| place < bucket.len());
-            let Some(bucket) = bucket else {
+            let (at, Some(place)) = (*at, places.next()) else {
                 open.bucket = None;
                 continue;
             };
-            open.bucket = Some((at, place + 1));
-            let child = bucket.child(place);
+            let bucket = Bucket::at(self.image.section(Section::Buckets), at);
             // An only child follows its parent.
-            let above = if bucket.tag(place).is_some() {
-                open.path
-            } else {
-                open.last
+            let above = match bucket.and_then(|bucket| bucket.tag(place)) {
+                Some(_) => open.path,
+                None => open.last,
             };
             self.path.truncate(above);
             // At most one level per label.
             let deep = self.open.len() > MAX_LABELS;
-            if deep
-                || !self.append_edge(
-                    bucket.section_bit(child.start),
-                    child.text_end.checked_sub(child.start),
-                )
-            {
+            let child = self.read_child(at, place).filter(|_| !deep);
+            let Some((node, _)) = child else {
                 self.damage = Some(ImageError::Invalid("text"));
                 self.open.clear();
                 return false;
-            }
+            };
             let len = self.path.as_bytes().len();
             if let Some(open) = self.open.last_mut() {
                 open.last = len;
             }
-            self.value = child.node.value;
-            self.descend(child.node.children);
+            self.value = node.value;
+            self.descend(node.children);
             return true;
         }
         false
     }
 
+    fn bucket(&self, at: u32) -> Option<Bucket<'_>> {
+        Bucket::at(self.image.section(Section::Buckets), at)
+    }
+
+    /// Reads a child and appends its labels to the path. Returns the child, and whether its only child follows. `None` if it
+    /// has no labels, or if they do not fit.
+    fn read_child(&mut self, at: u32, place: usize) -> Option<(Node, bool)> {
+        let bucket = self.bucket(at)?;
+        let child = bucket.child(place);
+        let has_only_child = bucket.has_only_child(place);
+        let (start, size) = (
+            bucket.section_bit(child.start),
+            child.text_end.checked_sub(child.start),
+        );
+        let appended = self.append_edge(start, size);
+        appended.then_some((child.node, has_only_child))
+    }
+
     fn descend(&mut self, children: ChildRef) {
         let ((group, count), bucket) = match (children.as_bucket(), children.as_range()) {
-            (Some(at), _) => ((0, 0), Some((at, 0))),
+            (Some(at), _) => ((0, 0), Some((at, places_of(&self.image, at)))),
             (None, Some(range)) => (range, None),
             (None, None) => return,
         };
@@ -183,4 +261,10 @@ impl<'i> Cursor<'i> {
             });
         whole && fits && some
     }
+}
+
+/// The places of the children of a bucket.
+fn places_of(image: &Image, at: u32) -> Range<usize> {
+    let bucket = Bucket::at(image.section(Section::Buckets), at);
+    0..bucket.map_or(0, |bucket| bucket.len())
 }

@@ -22,6 +22,15 @@ pub enum UnusableData {
     UnknownAction,
 }
 
+/// The targets of CNAME records that stand for actions; NXDOMAIN is the root.
+pub(super) const PASSTHRU: &[u8] = b"rpz-passthru";
+pub(super) const DROP: &[u8] = b"rpz-drop";
+pub(super) const TCP_ONLY: &[u8] = b"rpz-tcp-only";
+/// Alone, it stands for NODATA. Before other labels, it stands for the queried name.
+pub(super) const WILDCARD: &[u8] = b"*";
+/// All other targets that end with a label that begins so are reserved for the draft.
+const RESERVED: &[u8] = b"rpz-";
+
 /// The action of a CNAME record to `target` (section 3 of the draft).
 ///
 /// # Errors
@@ -33,11 +42,11 @@ pub(super) fn of_cname(target: &Name) -> Result<EffectAction, UnusableData> {
     }
     let first = target.label_from_root(0);
     match (labels, first) {
-        (1, b"*") => Ok(EffectAction::Block(Action::Nodata)),
-        (1, b"rpz-passthru") => Ok(EffectAction::Allow),
-        (1, b"rpz-drop") => Ok(EffectAction::Block(Action::Drop)),
-        (1, b"rpz-tcp-only") => Ok(EffectAction::TcpOnly),
-        _ if first.starts_with(b"rpz-") => Err(UnusableData::UnknownAction),
+        (1, WILDCARD) => Ok(EffectAction::Block(Action::Nodata)),
+        (1, PASSTHRU) => Ok(EffectAction::Allow),
+        (1, DROP) => Ok(EffectAction::Block(Action::Drop)),
+        (1, TCP_ONLY) => Ok(EffectAction::TcpOnly),
+        _ if first.starts_with(RESERVED) => Err(UnusableData::UnknownAction),
         _ => Ok(redirect(target)),
     }
 }

@@ -6,6 +6,8 @@
 //!                                |
 //!                                v
 //!                             records.rs: the records of one owner are one rule
+//!
+//!  record of the zone <------ write.rs:  the reverse, for zones that are published
 //! ```
 
 mod action;
@@ -13,7 +15,9 @@ mod overrides;
 mod owner;
 mod records;
 pub mod settings;
+mod write;
 
 pub use action::UnusableData;
 pub use owner::{UnusableOwner, ZoneTrigger};
 pub use records::{RecordProblem, ZoneReader, ZoneRecord, ZoneRule};
+pub use write::{answer_records, is_no_name, is_reserved, network_owner, passthru, wildcard_owner};

@@ -10,17 +10,17 @@ use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
 /// The label under which policy zones keep networks of clients (section 4.1 of the draft).
-const CLIENT_IP: &[u8] = b"rpz-client-ip";
+pub(super) const CLIENT_IP: &[u8] = b"rpz-client-ip";
 /// The label of networks of answers (section 4.3).
-const RESPONSE_IP: &[u8] = b"rpz-ip";
+pub(super) const RESPONSE_IP: &[u8] = b"rpz-ip";
 /// The label of names of name servers (section 4.4).
 const NSDNAME: &[u8] = b"rpz-nsdname";
 /// The label of networks of name servers (section 4.5).
 const NSIP: &[u8] = b"rpz-nsip";
 /// All labels that begin so are reserved for the draft.
-const RESERVED: &[u8] = b"rpz-";
+pub(super) const RESERVED: &[u8] = b"rpz-";
 /// In the owner name of an IPv6 network, the label for the longest sequence of zeros.
-const ZEROS: &[u8] = b"zz";
+pub(super) const ZEROS: &[u8] = b"zz";
 
 /// The trigger of a rule in a policy zone.
 #[derive(Clone, Debug, PartialEq, Eq)]

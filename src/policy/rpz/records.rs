@@ -284,8 +284,7 @@ fn local(record: ZoneRecord<'_>) -> Result<LocalRecord, RecordProblem> {
     if is_signature(rtype) {
         return Err(RecordProblem::Signature);
     }
-    // A rule does not delegate and is no zone (section 3.6).
-    if matches!(rtype, rtype::NS | rtype::DNAME | rtype::DS) {
+    if is_of_zone(rtype) {
         return Err(RecordProblem::Type);
     }
     let record = LocalRecord {
@@ -298,6 +297,16 @@ fn local(record: ZoneRecord<'_>) -> Result<LocalRecord, RecordProblem> {
         Err(RecordError::Type { .. }) => Err(RecordProblem::Type),
         Err(_) => Err(UnusableData::Malformed.into()),
     }
+}
+
+/// Whether a rule can have records of a type, if they can be answers at all.
+pub(super) fn is_local_data(rtype: u16) -> bool {
+    !is_signature(rtype) && !is_of_zone(rtype)
+}
+
+/// Whether records of a type delegate or make a name a zone. A rule does neither (section 3.6).
+fn is_of_zone(rtype: u16) -> bool {
+    matches!(rtype, rtype::NS | rtype::DNAME | rtype::DS)
 }
 
 /// Whether records of a type belong to the signatures of a zone.

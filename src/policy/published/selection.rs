@@ -1,0 +1,56 @@
+//! The sources that are published, and the policy of these sources alone.
+
+use std::sync::Arc;
+
+use crate::policy::rpz::settings::ZonePolicy;
+use crate::policy::rule::{Kind, Source};
+use crate::policy::snapshot::Snapshot;
+
+/// The sources whose rules are published.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Selection {
+    /// All sources.
+    #[default]
+    All,
+    /// The sources with these names. [`ALL_ORDERS`](Self::ALL_ORDERS) and [`ALL_EXCEPTIONS`](Self::ALL_EXCEPTIONS) stand for
+    /// all sources of these kinds.
+    Named(Vec<String>),
+}
+
+impl Selection {
+    /// Stands for all orders. It is no name of a source.
+    pub const ALL_ORDERS: &str = "order:*";
+    /// Stands for all exceptions. It is no name of a source.
+    pub const ALL_EXCEPTIONS: &str = "exception:*";
+
+    /// A snapshot in which only the selected sources decide, in the default view, and no patterns. Sources that are logged
+    /// only have no part in it.
+    pub(super) fn apply(&self, snapshot: &Snapshot) -> Snapshot {
+        let sources = snapshot.sources.iter();
+        let sources = sources.filter(|source| self.selects(source) && !is_logged_only(source));
+        let sources: Vec<Arc<Source>> = sources.cloned().collect();
+        let mut published = Snapshot {
+            generation: snapshot.generation,
+            ..Snapshot::default()
+        };
+        published = published.with_rules(sources, snapshot.rules.images());
+        published.rules = published.rules.without_patterns();
+        published
+    }
+
+    fn selects(&self, source: &Source) -> bool {
+        let Self::Named(names) = self else {
+            return true;
+        };
+        names.iter().any(|name| match name.as_str() {
+            Self::ALL_ORDERS => source.kind == Kind::Order,
+            Self::ALL_EXCEPTIONS => source.kind == Kind::Exception,
+            name => source.name == name,
+        })
+    }
+}
+
+fn is_logged_only(source: &Source) -> bool {
+    let zone = source.zone.as_ref();
+    zone.is_some_and(|zone| zone.policy == ZonePolicy::Disabled)
+}

@@ -1,0 +1,212 @@
+//! The records of a policy zone that stand for a rule: the reverse of what the reader of zones does.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use super::action::{self, DROP, PASSTHRU, TCP_ONLY, WILDCARD};
+use super::owner::{CLIENT_IP, RESERVED, RESPONSE_IP, ZEROS};
+use super::records::is_local_data;
+use crate::policy::effect::EffectAction;
+use crate::policy::prefix::{AddressOf, Prefix};
+use crate::policy::record::LocalRecord;
+use crate::policy::rule::{Action, Blocking, EffectAnswer};
+use crate::wire::name::{MAX_NAME, Name};
+use crate::wire::rtype;
+
+/// The record that exempts a name or a network from the rules of later zones.
+pub fn passthru(ttl_secs: u32) -> LocalRecord {
+    cname(&name_of(&[PASSTHRU]), ttl_secs)
+}
+
+/// The records that stand for an answer that blocks, each with a TTL. `nxdomain` is whether the action NXDOMAIN is sent as
+/// such; otherwise it is NODATA. Also returns whether they say all of the answer: NODATA takes the place of what a policy
+/// zone can't express, such as REFUSED.
+pub fn answer_records(answer: &Blocking, nxdomain: bool) -> (Vec<LocalRecord>, bool) {
+    let action = match (&answer.effect_answer, answer.action) {
+        (Some(EffectAnswer::Records(records)), _) => return local_data(records, answer.ttl_secs),
+        (
+            Some(EffectAnswer::Cname {
+                target,
+                prepend,
+                ttl_secs,
+            }),
+            _,
+        ) => {
+            let action = EffectAction::Cname {
+                target: target.clone(),
+                prepend: *prepend,
+            };
+            return of_action(&action, *ttl_secs);
+        }
+        (Some(EffectAnswer::TcpOnly), _) => EffectAction::TcpOnly,
+        (None, Action::Sinkhole) => return sinkhole(answer),
+        (None, Action::Nxdomain) if !nxdomain => EffectAction::Block(Action::Nodata),
+        (None, action) => EffectAction::Block(action),
+    };
+    of_action(&action, answer.ttl_secs)
+}
+
+/// The owner of a rule on a network, without the labels of the apex. IPv6 addresses are written as BIND expects: the
+/// longest sequence of two or more zeros is one label, the first one if there are several.
+pub fn network_owner(prefix: &Prefix) -> Name {
+    let network = prefix.network();
+    let mut labels = vec![network.prefix_len().to_string().into_bytes()];
+    match network.addr() {
+        IpAddr::V4(v4) => {
+            let bytes = v4.octets().into_iter().rev();
+            labels.extend(bytes.map(|byte| byte.to_string().into_bytes()));
+        }
+        IpAddr::V6(v6) => v6_labels(v6, &mut labels),
+    }
+    labels.push(match prefix.of {
+        AddressOf::Client => CLIENT_IP.to_vec(),
+        AddressOf::Answer => RESPONSE_IP.to_vec(),
+    });
+    let labels: Vec<&[u8]> = labels.iter().map(Vec::as_slice).collect();
+    name_of(&labels)
+}
+
+/// Sets `owner` to the wildcard on a name. Returns false if that has more than 255 bytes.
+#[inline]
+pub fn wildcard_owner(name: &Name, owner: &mut Name) -> bool {
+    let mut wire = [0; MAX_NAME + 2];
+    let (start, end) = (1 + WILDCARD.len(), name.wire().len());
+    wire[0] = WILDCARD.len() as u8;
+    wire[1..start].copy_from_slice(WILDCARD);
+    wire[start..start + end].copy_from_slice(name.wire());
+    owner.parse_wire(&wire[..start + end], 0).is_ok()
+}
+
+/// Whether a policy zone reads the owner of an exact rule on a name as another trigger: a wildcard, or one that is no name.
+/// The apex, for the root, is no trigger.
+pub fn is_reserved(name: &Name) -> bool {
+    match name.label_count() {
+        0 => true,
+        labels => name.label_from_root(labels - 1) == WILDCARD || is_no_name(name),
+    }
+}
+
+/// Whether a policy zone reads the owner of any rule on a name as a trigger that is no name.
+pub fn is_no_name(name: &Name) -> bool {
+    name.label_count() > 0 && name.label_from_root(0).starts_with(RESERVED)
+}
+
+fn of_action(of: &EffectAction, ttl_secs: u32) -> (Vec<LocalRecord>, bool) {
+    // A target may mean another action: a CNAME to `rpz-drop`, for example.
+    let target = target(of).filter(|target| action::of_cname(target).as_ref() == Ok(of));
+    match target {
+        Some(target) => (vec![cname(&target, ttl_secs)], true),
+        None => (vec![nodata(ttl_secs)], false),
+    }
+}
+
+/// The target of the CNAME record that stands for an action. `None` if there is none, or if it is too long.
+fn target(action: &EffectAction) -> Option<Name> {
+    let special = |label: &[u8]| Some(name_of(&[label]));
+    match action {
+        EffectAction::Block(Action::Nxdomain) => Some(Name::ROOT),
+        EffectAction::Block(Action::Nodata) => special(WILDCARD),
+        EffectAction::Block(Action::Drop) => special(DROP),
+        EffectAction::TcpOnly => special(TCP_ONLY),
+        EffectAction::Allow => special(PASSTHRU),
+        EffectAction::Cname {
+            target,
+            prepend: false,
+        } => Some((**target).clone()),
+        EffectAction::Cname {
+            target,
+            prepend: true,
+        } => {
+            let mut owner = Name::ROOT;
+            wildcard_owner(target, &mut owner).then_some(owner)
+        }
+        EffectAction::Source
+        | EffectAction::Block(Action::Sinkhole | Action::Refused)
+        | EffectAction::Addresses(..)
+        | EffectAction::Records(_)
+        | EffectAction::Void => None,
+    }
+}
+
+fn local_data(records: &[LocalRecord], ttl_secs: u32) -> (Vec<LocalRecord>, bool) {
+    let usable = records.iter().filter(|record| is_local_data(record.rtype));
+    let usable: Vec<_> = usable
+        .map(|record| LocalRecord {
+            ttl_secs: Some(record.ttl_secs.unwrap_or(ttl_secs)),
+            ..record.clone()
+        })
+        .collect();
+    let is_whole = usable.len() == records.len();
+    match usable.is_empty() {
+        true => (vec![nodata(ttl_secs)], is_whole),
+        false => (usable, is_whole),
+    }
+}
+
+fn sinkhole(answer: &Blocking) -> (Vec<LocalRecord>, bool) {
+    let record = |rtype, data: &[u8]| LocalRecord {
+        rtype,
+        ttl_secs: Some(answer.ttl_secs),
+        data: data.into(),
+    };
+    let v4 = answer.sinkhole_v4.iter();
+    let v4 = v4.map(|address| record(rtype::A, &address.octets()));
+    let v6 = answer.sinkhole_v6.iter();
+    let v6 = v6.map(|address| record(rtype::AAAA, &address.octets()));
+    let records: Vec<_> = v4.chain(v6).collect();
+    match records.is_empty() {
+        true => (vec![nodata(answer.ttl_secs)], true),
+        false => (records, true),
+    }
+}
+
+fn nodata(ttl_secs: u32) -> LocalRecord {
+    cname(&name_of(&[WILDCARD]), ttl_secs)
+}
+
+fn cname(target: &Name, ttl_secs: u32) -> LocalRecord {
+    LocalRecord {
+        rtype: rtype::CNAME,
+        ttl_secs: Some(ttl_secs),
+        data: target.wire().into(),
+    }
+}
+
+/// The name of these labels, the first one first.
+fn name_of(labels: &[&[u8]]) -> Name {
+    let mut wire = Vec::with_capacity(MAX_NAME);
+    for label in labels {
+        wire.push(label.len() as u8);
+        wire.extend(*label);
+    }
+    wire.push(0);
+    match Name::parse(&wire, 0) {
+        Ok((name, _)) => name,
+        Err(error) => unreachable!("few short labels are a name: {error}"),
+    }
+}
+
+/// Appends the words of an IPv6 address in hexadecimal, the last one first.
+fn v6_labels(address: Ipv6Addr, labels: &mut Vec<Vec<u8>>) {
+    let words = address.segments();
+    let zeros = longest_zeros(&words);
+    for (place, word) in words.iter().enumerate().rev() {
+        match zeros.contains(&place) {
+            true if place + 1 == zeros.end => labels.push(ZEROS.to_vec()),
+            true => {}
+            false => labels.push(format!("{word:x}").into_bytes()),
+        }
+    }
+}
+
+/// The longest sequence of at least two zeros, the first one if there are several.
+fn longest_zeros(words: &[u16; 8]) -> std::ops::Range<usize> {
+    let (mut longest, mut start) = (0..0, 0);
+    for end in 1..=words.len() {
+        if words[end - 1] != 0 {
+            start = end;
+        } else if end - start > longest.len().max(1) {
+            longest = start..end;
+        }
+    }
+    longest
+}
