@@ -12,8 +12,8 @@ use super::findings::{Findings, quote};
 use super::guard::HOURS_MAX;
 use super::primary;
 use super::reader::{At, Reader, Strings, WordOrStrings};
-use super::values::{each, is_plain_name, network, number, plain_name};
 use super::tsig;
+use super::values::{each, is_plain_name, network, number, plain_name};
 use super::zone;
 
 pub use super::primary::{Primary, PrimaryTls};
@@ -77,7 +77,8 @@ impl Feed {
     pub fn warnings(&self, state_dir: Option<&Path>) -> Vec<String> {
         let name = &self.name;
         let weak = self.tsig.as_ref().and_then(Tsig::warning);
-        let weak = weak.map(|warning| format!("feed {name}: {warning} with the primary's operator"));
+        let weak =
+            weak.map(|warning| format!("feed {name}: {warning} with the primary's operator"));
         let networks = IpNet::aggregate(&self.notify_from);
         let everything = networks.iter().find(|network| network.prefix_len() == 0);
         let open = everything.map(|network| {

@@ -87,8 +87,11 @@ impl Publish {
     pub fn warnings(&self) -> Vec<String> {
         let zone = &self.zone;
         let weak = self.tsig.as_ref().and_then(Tsig::warning);
-        let weak = weak.map(|warning| format!("publish {zone}: {warning} with the operators of the secondaries"));
-        let networks = IpNet::aggregate(self.allow_transfer.as_deref().unwrap_or_default());
+        let weak = weak.map(|warning| {
+            format!("publish {zone}: {warning} with the operators of the secondaries")
+        });
+        let networks = self.allow_transfer.as_ref().map(IpNet::aggregate);
+        let networks = networks.unwrap_or_default();
         let everything = networks.iter().find(|network| network.prefix_len() == 0);
         let open = everything.filter(|_| self.tsig.is_none()).map(|network| {
             format!(
@@ -194,7 +197,8 @@ fn section(raw: Raw, lists: &[List], findings: &mut Findings) -> Option<Publish>
         timers: timers(raw.timers, findings),
         history_changes: number(raw.history_changes, 0..=HISTORY_CHANGES_MAX, findings)
             .unwrap_or(HISTORY_CHANGES),
-        history_bytes: number(raw.history_mib, 1..=HISTORY_MIB_MAX, findings).unwrap_or(HISTORY_MIB)
+        history_bytes: number(raw.history_mib, 1..=HISTORY_MIB_MAX, findings)
+            .unwrap_or(HISTORY_MIB)
             * 1024
             * 1024,
         export: file(raw.export, findings),
@@ -272,12 +276,18 @@ fn sources(given: Strings, lists: &[List], findings: &mut Findings) -> Published
                     Some(near) => format!("did you mean \"{near}\"?"),
                     None => "name a list, a feed, \"orders\" or \"exceptions\"".to_owned(),
                 };
-                findings.report(line, format!("{key} holds {shown}, which is no source; {remedy}"));
+                findings.report(
+                    line,
+                    format!("{key} holds {shown}, which is no source; {remedy}"),
+                );
                 continue;
             }
         };
         if taken {
-            findings.report(line, format!("{key} holds {shown}, which is a duplicate: remove it"));
+            findings.report(
+                line,
+                format!("{key} holds {shown}, which is a duplicate: remove it"),
+            );
         }
     }
     found

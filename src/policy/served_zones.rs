@@ -154,10 +154,14 @@ impl StoredRecords {
 
     /// The record at an offset, and the offset of the next one. The first one is at 0; `None` at the end.
     pub fn at(&self, offset: usize) -> Option<(StoredRecord<'_>, usize)> {
-        let (owner, rest) = self.0.get(offset..)?.split_first().and_then(|(len, rest)| {
-            let len = usize::from(*len);
-            (rest.len() >= len).then(|| rest.split_at(len))
-        })?;
+        let (owner, rest) = self
+            .0
+            .get(offset..)?
+            .split_first()
+            .and_then(|(len, rest)| {
+                let len = usize::from(*len);
+                (rest.len() >= len).then(|| rest.split_at(len))
+            })?;
         let (fields, rest) = rest.split_first_chunk::<8>()?;
         let [t1, t0, l3, l2, l1, l0, d1, d0] = *fields;
         let size = usize::from(u16::from_be_bytes([d1, d0]));
@@ -237,7 +241,9 @@ impl TransferLog {
     /// The last transfer of each secondary. Those of the least recent ones are forgotten if there are very many.
     pub fn last(&self) -> Vec<(IpAddr, LastTransfer)> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.iter().map(|(address, last)| (*address, *last)).collect()
+        last.iter()
+            .map(|(address, last)| (*address, *last))
+            .collect()
     }
 }
 

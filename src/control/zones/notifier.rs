@@ -63,9 +63,10 @@ impl Notifier {
                 report.is_answered = false;
             });
             let deadline = Instant::now() + wait;
+            let mut versions = self.versions.clone();
             let answer = tokio::select! {
                 answer = self.ask(deadline) => answer,
-                () = newer(&mut self.versions.clone(), serial) => return,
+                () = newer(&mut versions, serial) => return,
             };
             if let Some(rcode) = answer {
                 let is_good = rcode == Rcode::NoError as u16;

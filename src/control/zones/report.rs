@@ -59,7 +59,10 @@ impl ZoneReport {
                 ),
             }
         });
-        let export = self.export.iter().filter_map(|export| export.problem.as_ref());
+        let export = self
+            .export
+            .iter()
+            .filter_map(|export| export.problem.as_ref());
         let problems = self.problem.iter().chain(&self.key_problem).chain(export);
         let problems = problems.map(|problem| format!("publish {zone}: {problem}"));
         problems.chain(unanswered).collect()

@@ -117,7 +117,10 @@ fn start(
     let zone = Arc::new(ServedZone {
         name: publish.zone.clone(),
         access: ZoneAccess {
-            networks: publish.allow_transfer.as_ref().map(|it| it.iter().collect()),
+            networks: publish
+                .allow_transfer
+                .as_ref()
+                .map(|it| it.iter().collect()),
             is_signed: publish.tsig.is_some(),
             key: ArcSwapOption::empty(),
         },

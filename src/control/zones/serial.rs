@@ -69,7 +69,11 @@ mod tests {
         assert_eq!(next(None, 1_795_000_000), 1_795_000_000);
         assert_eq!(next(Some(1_794_999_999), 1_795_000_000), 1_795_000_000);
         assert_eq!(next(Some(1_795_000_000), 1_795_000_000), 1_795_000_001);
-        assert_eq!(next(Some(1_795_000_007), 1_795_000_000), 1_795_000_008, "the clock went back");
+        assert_eq!(
+            next(Some(1_795_000_007), 1_795_000_000),
+            1_795_000_008,
+            "the clock went back"
+        );
         assert_eq!(next(Some(u32::MAX), 1 << 32), 0, "after a wrap-around");
         assert_eq!(next(Some(5), (1 << 32) + 3), 6);
     }

@@ -69,7 +69,11 @@ impl ZoneTask {
 
     /// Reads the last version of an earlier process. Without it, the first version gets a serial by the clock.
     fn read_stored(&self) {
-        let Some(path) = self.path.as_ref().filter(|_| self.stored.borrow().is_none()) else {
+        let Some(path) = self
+            .path
+            .as_ref()
+            .filter(|_| self.stored.borrow().is_none())
+        else {
             return;
         };
         match tokio::task::block_in_place(|| serial::read(path)) {
@@ -209,11 +213,17 @@ fn selection(sources: Option<&PublishedSources>) -> Selection {
 fn inexpressible(counts: &Inexpressible) -> Vec<(String, u64)> {
     let counts = [
         ("patterns left out", counts.patterns),
+        ("effects replaced", counts.effects),
         ("too long names left out", counts.long_owners),
-        ("names with another meaning left out", counts.reserved_owners),
-        ("actions replaced by NODATA", counts.actions),
-        ("networks left out", counts.networks),
-        ("networks that apply to other answers", counts.inexact_networks),
+        (
+            "names with another meaning left out",
+            counts.reserved_owners,
+        ),
+        ("networks of clients left out", counts.networks),
+        (
+            "networks that apply to other queries",
+            counts.inexact_networks,
+        ),
     ];
     let counts = counts.into_iter().filter(|(_, count)| *count > 0);
     counts

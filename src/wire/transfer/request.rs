@@ -91,7 +91,10 @@ mod tests {
             let packet = query.write(9, &zone);
             let mut name = Name::default();
             let read = TransferQuery::parse(&packet, &mut name).expect("a query");
-            assert_eq!((read.rtype, read.ours, read.is_signed), (rtype, ours, false));
+            assert_eq!(
+                (read.rtype, read.ours, read.is_signed),
+                (rtype, ours, false)
+            );
             assert_eq!(name, zone);
             let key = Key::new(&zone, Algorithm::Sha256, &[7; 32]).expect("a key");
             let (_, signed) = Session::sign(&key, &packet, 1_795_000_000).expect("signed");

@@ -99,7 +99,9 @@ mod tests {
         let query = TransferQuery::parse(&signed, &mut zone).expect("a query");
         let mut writer = MessageWriter::new(&query);
         let messages = (0..3).map(|n| {
-            writer.push(b"\x01a", rtype::A, n, &[127, 0, 0, 1]).expect("it fits");
+            writer
+                .push(b"\x01a", rtype::A, n, &[127, 0, 0, 1])
+                .expect("it fits");
             signer.sign(writer.take(), NOW).expect("signed")
         });
         (session, messages.collect())
@@ -109,7 +111,11 @@ mod tests {
     fn a_secondary_accepts_each_message_of_the_sequence() {
         let (mut session, messages) = signed();
         for mut message in messages {
-            assert_eq!(message[6..12], [0, 1, 0, 0, 0, 1], "a record and its signature");
+            assert_eq!(
+                message[6..12],
+                [0, 1, 0, 0, 0, 1],
+                "a record and its signature"
+            );
             session.check(&mut message, NOW).expect("authentic");
         }
         session.finish().expect("signed to its end");

@@ -1,0 +1,1 @@
+//! Secondaries of other makes.
