@@ -31,7 +31,7 @@ pub struct ServedZone {
     /// The newest version; `None` before the first.
     pub version: ArcSwapOption<ZoneVersion>,
     /// The transfers of it.
-    pub transfers: TransferLog,
+    pub transfers: Arc<TransferLog>,
 }
 
 /// Who may transfer a zone. All conditions that are set must hold; without any, nobody may.
@@ -278,7 +278,7 @@ mod tests {
             name: Name::from_text(name).expect("a name"),
             access: ZoneAccess::default(),
             version: ArcSwapOption::empty(),
-            transfers: TransferLog::default(),
+            transfers: Arc::default(),
         })
     }
 

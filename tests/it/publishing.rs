@@ -37,7 +37,7 @@ pub(crate) fn config(upstream: &Upstream, more: &str) -> String {
     let start = preamble(upstream.address);
     let names = list("names", "scope = \"subtree\"");
     format!(
-        "{start}[state]\ndir = \"state\"\n[orders]\npath = \"orders\"\n{names}[[publish]]\nzone = \"{ZONE}\"\n{more}"
+        "{start}[guard]\nshrink-percent = 100\ngrow-percent = 0\n[state]\ndir = \"state\"\n[orders]\npath = \"orders\"\n{names}[[publish]]\nzone = \"{ZONE}\"\n{more}"
     )
 }
 
@@ -171,7 +171,7 @@ fn only_permitted_secondaries_with_the_right_key_get_the_zone() {
     }
     assert_eq!(permitted.ask_by_udp(ZONE, rtype::AXFR), Err("FORMERR"));
     assert_eq!(publisher.count("zone_not_authentic"), 3);
-    assert_eq!(published(&publisher)["refused"], 3 + 3 + 3);
+    assert_eq!(published(&publisher)["refused"], 3 * 3 + 5);
 }
 
 #[test]
@@ -320,4 +320,58 @@ fn a_zone_is_removed_and_added_by_a_reload() {
     reload(&with);
     serial(&publisher);
     assert_eq!(secondary.whole().serial, whole.serial, "as stored");
+}
+
+#[test]
+fn the_rules_of_a_list_are_exported_as_a_file_that_has_them() {
+    let upstream = Upstream::plain();
+    let more = "allow-transfer = [\"127.0.0.1\"]\n";
+    let publisher = publisher(&upstream, more, "a.example\n");
+    let shown = publisher.verb(&["feed", "export", "names"]);
+    let zone = String::from_utf8(shown.stdout).expect("text");
+    assert!(
+        zone.starts_with("$ORIGIN names.\n$TTL 60\n@ SOA "),
+        "{zone}"
+    );
+    for line in ["a.example 60 A 0.0.0.0", "*.a.example 60 AAAA ::"] {
+        assert!(zone.lines().any(|found| found == line), "{line}: {zone}");
+    }
+    let path = publisher.path("exported");
+    let output = format!("--output={}", path.display());
+    let written = publisher.verb(&["feed", "export", "names", &output]);
+    assert!(written.status.success(), "{}", text(&written));
+    assert_eq!(fs::read_to_string(&path).expect("readable"), zone);
+    let unknown = publisher.verb(&["feed", "export", "other", &output]);
+    assert!(text(&unknown).contains("no list or feed `other`"));
+    assert_eq!(fs::read_to_string(&path).expect("unchanged"), zone);
+}
+
+#[test]
+fn the_verbs_show_a_published_zone() {
+    let upstream = Upstream::plain();
+    let more = "allow-transfer = [\"127.0.0.1\"]\nnotify = [\"127.0.0.1:9\"]\n";
+    let publisher = publisher(&upstream, more, "a.example\n");
+    let serial = serial(&publisher);
+    Secondary::new(publisher.address).whole();
+    until("the transfer is recorded", || {
+        published(&publisher)["whole_transfers"] == 1
+    });
+    let shown = |arguments: &[&str]| text(&publisher.verb(arguments));
+    let listed = shown(&["publish", "list"]);
+    assert!(
+        listed.contains(&format!("policy.test  serial {serial}")),
+        "{listed}"
+    );
+    let zone = shown(&["publish", "show", "Policy.test."]);
+    for line in [
+        &format!("newest     serial {serial}"),
+        "records    4",
+        "transfers  1 of the whole zone, 0 of changes, 0 refused",
+        &format!("secondary  127.0.0.1: serial {serial}, the whole zone at "),
+        &format!("notify     127.0.0.1:9: serial {serial}, no answer to "),
+    ] {
+        assert!(zone.contains(line), "{line}: {zone}");
+    }
+    let other = shown(&["publish", "show", "other.test"]);
+    assert!(other.contains("does not publish this zone"), "{other}");
 }

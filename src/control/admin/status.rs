@@ -63,6 +63,13 @@ pub struct Status {
     pub gauges: Gauges,
 }
 
+/// A request for the rules in force of a source, as a zone file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExportRequest {
+    /// The name of a list or a feed.
+    pub source: String,
+}
+
 /// A request to ask the primaries of a feed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FeedRequest {

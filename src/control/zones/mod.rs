@@ -19,6 +19,7 @@ mod notifier;
 pub mod report;
 pub(crate) mod running;
 mod serial;
+pub mod source;
 mod task;
 pub mod text;
 mod version;

@@ -17,7 +17,7 @@ use super::task::{ZoneTask, read_key};
 use crate::config::Config;
 use crate::config::publish::Publish;
 use crate::config::shown::Show;
-use crate::policy::served_zones::{ServedZone, ServedZones, TransferLog, ZoneAccess};
+use crate::policy::served_zones::{ServedZone, ServedZones, ZoneAccess};
 use crate::policy::snapshot::Snapshot;
 
 /// The published zones.
@@ -106,7 +106,8 @@ impl Running {
     }
 }
 
-/// Starts to publish a zone. Until its first version is made, the last version under the settings before is served.
+/// Starts to publish a zone. Until its first version is made, the last version under the settings before is served. The record of
+/// its transfers goes on.
 fn start(
     config: &Config,
     publish: &Publish,
@@ -125,7 +126,7 @@ fn start(
             key: ArcSwapOption::empty(),
         },
         version: ArcSwapOption::new(before.and_then(|before| before.zone.version.load_full())),
-        transfers: TransferLog::default(),
+        transfers: before.map_or_else(Arc::default, |before| Arc::clone(&before.zone.transfers)),
     });
     let stop = Arc::<AtomicBool>::default();
     let (snapshots, new_snapshots) = watch::channel(Arc::clone(snapshot));

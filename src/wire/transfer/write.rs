@@ -168,7 +168,7 @@ mod tests {
         };
         push(b"", rtype::SOA, &soa);
         for owner in owners {
-            let owner = Name::from_text(owner).expect("a name");
+            let owner = Name::from_text(owner).unwrap_or_default();
             push(labels(&owner), rtype::CNAME, &vec![0; size]);
         }
         push(b"", rtype::SOA, &soa);
