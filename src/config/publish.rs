@@ -14,7 +14,6 @@ use super::findings::{Findings, quote};
 use super::reader::{At, Reader, Strings};
 use super::suggest::nearest;
 use super::tsig::{self, Tsig};
-use super::types::List;
 use super::values::{each, file, network, non_empty_array, number, zone};
 
 /// The words for all orders and for all exceptions in `sources`.
@@ -148,10 +147,10 @@ impl Raw {
     }
 }
 
-/// Validates the sections. One without a valid zone is left out.
+/// Validates the sections. One without a valid zone is left out. `lists` are the names of all lists and feeds.
 pub(super) fn validate(
     sections: Vec<Raw>,
-    lists: &[List],
+    lists: &[&str],
     findings: &mut Findings,
 ) -> Vec<Publish> {
     let mut zones = HashMap::new();
@@ -177,7 +176,7 @@ pub(super) fn validate(
     published.collect()
 }
 
-fn section(raw: Raw, lists: &[List], findings: &mut Findings) -> Option<Publish> {
+fn section(raw: Raw, lists: &[&str], findings: &mut Findings) -> Option<Publish> {
     let given = raw.zone.as_ref().map(|at| (at.key, at.line));
     let is_given = raw.allow_transfer.is_some() || raw.tsig.is_some();
     let is_closed = !is_given && raw.export.is_none();
@@ -246,12 +245,12 @@ fn secondary(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
-fn sources(given: Strings, lists: &[List], findings: &mut Findings) -> PublishedSources {
+fn sources(given: Strings, lists: &[&str], findings: &mut Findings) -> PublishedSources {
     let mut found = PublishedSources::default();
     let Some(given) = non_empty_array(Some(given), findings) else {
         return found;
     };
-    let names = || lists.iter().map(|list| list.source.name.as_str());
+    let names = || lists.iter().copied();
     for At { key, line, value } in given.value {
         let shown = quote(&value);
         let is_list = names().any(|name| name == value);

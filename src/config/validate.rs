@@ -42,6 +42,8 @@ pub(super) fn validate(raw: Raw, origin: Origin, findings: &mut Findings) -> Con
     let state = state(raw.state, findings);
     let journal = file(raw.journal.path, findings);
     let (lists, feeds) = lists::validate(raw.lists, raw.feeds, &block, findings);
+    let names: Vec<_> = lists.iter().map(|list| &*list.source.name).collect();
+    let publish = publish::validate(raw.publish, &names, findings);
     Config {
         journal: journal.or_else(|| state.journal()),
         journal_key: file(raw.journal.key, findings),
@@ -52,7 +54,7 @@ pub(super) fn validate(raw: Raw, origin: Origin, findings: &mut Findings) -> Con
         local: local(raw.local, findings),
         state,
         guard: guard::validate(raw.guard, findings),
-        publish: publish::validate(raw.publish, &lists, findings),
+        publish,
         lists,
         feeds,
         orders: orders(raw.orders, block, findings),

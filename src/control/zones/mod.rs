@@ -14,6 +14,7 @@
 //! Each zone has a task of its own, so that a large zone delays nothing else. Snapshots that come while a version is being
 //! made are skipped, but for the newest one.
 
+mod digest;
 mod export;
 mod notifier;
 pub mod report;

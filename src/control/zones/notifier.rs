@@ -146,7 +146,7 @@ async fn newer(versions: &mut watch::Receiver<Option<Arc<ZoneVersion>>>, serial:
     };
     if versions.wait_for(is_other).await.is_err() {
         // There are no more versions: the zone is no longer published, and this task ends with it.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::version::Digest;
+use super::digest::Digest;
 use crate::control::persist::durable::{self, Access, DurableError};
 use crate::wire::name::Name;
 use crate::wire::transfer::Serial;

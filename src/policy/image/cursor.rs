@@ -268,3 +268,62 @@ fn places_of(image: &Image, at: u32) -> Range<usize> {
     let bucket = Bucket::at(image.section(Section::Buckets), at);
     0..bucket.map_or(0, |bucket| bucket.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::policy::builder::Builder;
+    use crate::policy::image::provenance::ImageSource;
+    use crate::policy::rule::Scope;
+
+    fn read(cursor: &mut Cursor<&Image>) -> Vec<Vec<u8>> {
+        let mut paths = Vec::new();
+        while cursor.advance() {
+            paths.push(cursor.path().to_vec());
+        }
+        assert_eq!(cursor.damage(), None);
+        paths
+    }
+
+    #[test]
+    fn a_cursor_that_seeks_a_name_reads_that_name_and_those_below() {
+        // Single buckets, a directory, only children, and edges of several labels.
+        let mut texts = vec![
+            "c.b.a".to_owned(),
+            "only.child".to_owned(),
+            "www.only.child".to_owned(),
+        ];
+        texts.extend((0..400).map(|number| format!("n{number}.com")));
+        texts.extend((0..50).map(|number| format!("www.n{number}.com")));
+        texts.extend((0..50).map(|number| format!("x.y.n{number}.com")));
+        texts.extend((0..10).map(|number| format!("m{number}.deep.long.edge.org")));
+        let mut builder = Builder::new();
+        let source = builder.source(ImageSource::named("list")).expect("room");
+        let mut tops = BTreeSet::from([Name::ROOT]);
+        for text in &texts {
+            let name = Name::from_text(text).expect("a name");
+            builder.insert(&name, source, Scope::Exact).expect("room");
+            for other in ["zz", "www"] {
+                tops.extend(Name::from_text(&format!("{other}.{text}")));
+            }
+            for labels in 1..=name.label_count() {
+                tops.extend(Name::parse(name.ancestor(labels), 0).map(|(name, _)| name));
+            }
+        }
+        let image = builder.finish().expect("room");
+        let all = read(&mut image.cursor());
+        assert_eq!(all.len(), texts.len());
+        let mut cursor = image.cursor();
+        for top in &tops {
+            let path = Path::from(top);
+            let below = all
+                .iter()
+                .filter(|found| found.starts_with(path.as_bytes()));
+            let below: Vec<_> = below.cloned().collect();
+            cursor.seek(top);
+            assert_eq!(read(&mut cursor), below, "{top}");
+        }
+    }
+}

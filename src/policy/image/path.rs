@@ -179,6 +179,13 @@ impl Path {
 
     /// The name with this path.
     pub fn to_name(&self) -> Name {
+        let mut name = Name::ROOT;
+        self.write_name(&mut name);
+        name
+    }
+
+    /// Like [`to_name`](Self::to_name), but overwrites an existing name, which avoids a copy.
+    pub fn write_name(&self, name: &mut Name) {
         let mut starts = [0_u8; MAX_NAME / 2];
         let mut count = 0;
         let mut at = 0;
@@ -195,9 +202,8 @@ impl Path {
             wire[end..end + label.len()].copy_from_slice(label);
             end += label.len();
         }
-        match Name::parse(&wire[..=end], 0) {
-            Ok((name, _)) => name,
-            Err(error) => unreachable!("a path holds whole labels with room for the root: {error}"),
+        if let Err(error) = name.parse_wire(&wire[..=end], 0) {
+            unreachable!("a path holds whole labels with room for the root: {error}");
         }
     }
 }

@@ -112,7 +112,7 @@ impl Changes {
     }
 
     /// The next difference.
-    #[allow(
+    #[expect(
         clippy::should_implement_trait,
         reason = "the record borrows from the cursor"
     )]

@@ -33,6 +33,8 @@ mod records;
 mod regions;
 mod selection;
 mod source;
+#[cfg(test)]
+mod tests;
 
 mod tree;
 mod walk;

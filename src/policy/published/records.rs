@@ -65,7 +65,7 @@ impl Records {
     }
 
     /// The next record. The records of one owner follow each other, and so do those of one type.
-    #[allow(
+    #[expect(
         clippy::should_implement_trait,
         reason = "the record borrows from the cursor"
     )]

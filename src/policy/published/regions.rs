@@ -11,7 +11,7 @@ use crate::policy::enclosers::ZoneNames;
 use crate::policy::image::path::Path;
 use crate::policy::image::values::ImageRule;
 use crate::policy::image::walk::Position;
-use crate::policy::rule::{Scope, Source};
+use crate::policy::rule::{Against, Kind, Scope, Source};
 use crate::policy::view::ViewId;
 use crate::wire::name::Name;
 
@@ -31,18 +31,21 @@ pub(super) fn differing(old: &PublishedPolicy, new: &PublishedPolicy) -> Vec<Reg
 
 /// Collects the names on which rules differ.
 struct Differences<'p> {
-    versions: [ZoneVersion<'p>; 2],
+    versions: [Version<'p>; 2],
     /// The sources that only one version has, or that both have with other settings.
     changed: HashSet<&'p str>,
     /// By path: whether the names below are affected.
     regions: BTreeMap<Box<[u8]>, bool>,
 }
 
-/// The names of policy zones in a version.
-struct ZoneVersion<'p> {
+/// The sources of a version whose rules affect other names than those that they match.
+struct Version<'p> {
     policy: &'p PublishedPolicy,
     /// The number of each source that is a policy zone.
     zones: HashMap<&'p str, u32>,
+    /// The exceptions against some sources. Below a name on which one of these has a rule, whatever its scope, NODATA takes
+    /// the place of NXDOMAIN.
+    overrides: HashSet<&'p str>,
 }
 
 /// A rule: source, scope, effect.
@@ -68,7 +71,7 @@ impl<'p> Differences<'p> {
             return None;
         }
         let mut differences = Self {
-            versions: [old, new].map(ZoneVersion::new),
+            versions: [old, new].map(Version::new),
             changed,
             regions: BTreeMap::new(),
         };
@@ -115,7 +118,7 @@ impl<'p> Differences<'p> {
         let (mut labels, mut is_subtree) = (name.label_count(), false);
         for (source, scope, effect) in differing {
             // A mark voids rules of the base, whose scopes are not known here.
-            is_subtree |= scope != Scope::Exact || effect.is_void();
+            is_subtree |= scope != Scope::Exact || effect.is_void() || self.overrides(source);
             if let Some(first) = self.first_of_zone(source, name) {
                 labels = labels.min(first);
                 is_subtree = true;
@@ -125,6 +128,12 @@ impl<'p> Differences<'p> {
             let path = Path::from(&top).as_bytes().into();
             *self.regions.entry(path).or_default() |= is_subtree;
         }
+    }
+
+    /// Whether a source is an exception against some sources in one version.
+    fn overrides(&self, source: &str) -> bool {
+        let mut versions = self.versions.iter();
+        versions.any(|version| version.overrides.contains(source))
     }
 
     /// The rules that are not among `others`, and those of sources that changed.
@@ -155,14 +164,17 @@ impl<'p> Differences<'p> {
     }
 }
 
-impl<'p> ZoneVersion<'p> {
+impl<'p> Version<'p> {
     fn new(policy: &'p PublishedPolicy) -> Self {
         let sources = (0..).zip(&policy.snapshot.sources);
-        let zones = sources.filter(|(_, source)| source.zone.is_some());
+        let zones = sources.clone().filter(|(_, source)| source.zone.is_some());
+        let overrides = sources
+            .filter(|(_, source)| source.kind == Kind::Exception && source.against != Against::All);
         Self {
             zones: zones
                 .map(|(number, source)| (&*source.name, number))
                 .collect(),
+            overrides: overrides.map(|(_, source)| &*source.name).collect(),
             policy,
         }
     }
@@ -181,7 +193,7 @@ impl<'p> ZoneVersion<'p> {
 /// The published rules among these, and marks.
 fn named(tree: &Tree, rules: impl Iterator<Item = ImageRule>) -> Vec<NamedRule<'_>> {
     let image = &tree.image;
-    let rules = rules.filter(|rule| tree.has(*rule));
+    let rules = rules.filter(|rule| tree.has_with_marks(*rule));
     let rules = rules.map(|rule| {
         let source = usize::from(image.source_of(rule));
         let source = &*image.provenance().sources[source].name;

@@ -9,8 +9,8 @@ use crate::policy::images::Images;
 use crate::policy::rule::Source;
 use crate::wire::name::Name;
 
-/// An image, and which of its sources are published. Its tree has the names on which these sources have rules or marks, and
-/// all names above them.
+/// An image, and which of its sources are published. Its tree has the names on which these sources have rules, and all names
+/// above them. Marks are no rules.
 #[derive(Clone, Debug)]
 pub(super) struct Tree {
     pub(super) image: Arc<Image>,
@@ -50,8 +50,13 @@ impl Tree {
         !self.published.contains(&true)
     }
 
-    /// Whether the source of a rule or mark is published.
+    /// Whether a rule belongs to a published source, and is no mark.
     pub(super) fn has(&self, rule: ImageRule) -> bool {
+        self.has_with_marks(rule) && !self.image.clauses().is_void(rule.clause)
+    }
+
+    /// Whether a rule or a mark belongs to a published source.
+    pub(super) fn has_with_marks(&self, rule: ImageRule) -> bool {
         self.has_source(self.image.source_of(rule))
     }
 

@@ -78,7 +78,7 @@ impl Steps {
             Some(done) => done + 1 + usize::from(path[done]),
         };
         self.done = Some(end);
-        *name = Path::of(&path[..end]).to_name();
+        Path::of(&path[..end]).write_name(name);
         true
     }
 }

@@ -210,3 +210,200 @@ fn longest_zeros(words: &[u16; 8]) -> std::ops::Range<usize> {
     }
     longest
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::owner::ZoneTrigger;
+    use super::super::records::ZoneReader;
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::from_text(text).expect("a name")
+    }
+
+    fn blocking(action: Action) -> Blocking {
+        Blocking {
+            action,
+            ttl_secs: 30,
+            ..Blocking::none()
+        }
+    }
+
+    fn with_answer(answer: EffectAnswer) -> Blocking {
+        Blocking {
+            effect_answer: Some(answer),
+            ..blocking(Action::Nodata)
+        }
+    }
+
+    fn to(target: &str, prepend: bool) -> Blocking {
+        with_answer(EffectAnswer::Cname {
+            target: Box::new(name(target)),
+            prepend,
+            ttl_secs: 7,
+        })
+    }
+
+    fn record(rtype: u16, ttl_secs: u32, data: &[u8]) -> LocalRecord {
+        LocalRecord {
+            rtype,
+            ttl_secs: Some(ttl_secs),
+            data: data.into(),
+        }
+    }
+
+    /// The action and the TTL that a reader of policy zones understands.
+    fn read(records: &[LocalRecord]) -> (EffectAction, Option<u32>) {
+        let mut reader = ZoneReader::new(name("rpz.example"));
+        let effect = reader.effect_of(&name("x.test.rpz.example"), records);
+        let effect = effect.expect("a rule");
+        (effect.action, effect.ttl_secs)
+    }
+
+    #[test]
+    fn each_action_is_read_as_it_was_written() {
+        let target = |text: &str, prepend| EffectAction::Cname {
+            target: Box::new(name(text)),
+            prepend,
+        };
+        let txt = record(rtype::TXT, 9, b"\x01x");
+        let sinkhole = Blocking {
+            sinkhole_v4: vec![[192, 0, 2, 1].into()],
+            sinkhole_v6: vec![Ipv6Addr::LOCALHOST],
+            ..blocking(Action::Sinkhole)
+        };
+        let addresses = vec![
+            record(rtype::A, 30, &[192, 0, 2, 1]),
+            record(rtype::AAAA, 30, &Ipv6Addr::LOCALHOST.octets()),
+        ];
+        let block = EffectAction::Block;
+        for (answer, action, ttl_secs) in [
+            (
+                blocking(Action::Nxdomain),
+                block(Action::Nxdomain),
+                Some(30),
+            ),
+            (blocking(Action::Nodata), block(Action::Nodata), Some(30)),
+            (blocking(Action::Drop), block(Action::Drop), None),
+            (
+                with_answer(EffectAnswer::TcpOnly),
+                EffectAction::TcpOnly,
+                None,
+            ),
+            (
+                to("garden.test", false),
+                target("garden.test", false),
+                Some(7),
+            ),
+            (
+                to("garden.test", true),
+                target("garden.test", true),
+                Some(7),
+            ),
+            (sinkhole, EffectAction::Records(addresses), Some(30)),
+            (blocking(Action::Sinkhole), block(Action::Nodata), Some(30)),
+            (
+                with_answer(EffectAnswer::Records([txt.clone()].into())),
+                EffectAction::Records(vec![txt]),
+                Some(9),
+            ),
+        ] {
+            let (records, is_whole) = answer_records(&answer, true);
+            assert!(is_whole, "{action:?}");
+            assert_eq!(read(&records), (action, ttl_secs));
+        }
+        let (records, _) = answer_records(&blocking(Action::Nxdomain), false);
+        assert_eq!(
+            read(&records).0,
+            block(Action::Nodata),
+            "NXDOMAIN is not sent"
+        );
+        assert_eq!(read(&[passthru(5)]).0, EffectAction::Allow);
+    }
+
+    #[test]
+    fn nodata_takes_the_place_of_what_a_policy_zone_cant_express() {
+        let long = ["a"; 125].join(".");
+        for answer in [
+            blocking(Action::Refused),
+            to("rpz-drop", false),
+            to("x.rpz-other", false),
+            to("*.garden.test", false),
+            to(".", false),
+            to("*", false),
+            to(&format!("aa.{long}"), true),
+            with_answer(EffectAnswer::Records(
+                [record(rtype::NS, 9, b"\x01x\x00")].into(),
+            )),
+        ] {
+            let (records, is_whole) = answer_records(&answer, true);
+            assert!(!is_whole, "{answer:?}");
+            assert_eq!(read(&records).0, EffectAction::Block(Action::Nodata));
+        }
+        let mixed = [
+            record(rtype::TXT, 9, b"\x01x"),
+            record(rtype::DS, 9, &[0; 8]),
+        ];
+        let (records, is_whole) = answer_records(
+            &with_answer(EffectAnswer::Records(mixed.clone().into())),
+            true,
+        );
+        assert!(!is_whole);
+        assert_eq!(records, mixed[..1]);
+    }
+
+    #[test]
+    fn the_owner_of_a_network_is_read_as_that_network() {
+        for (network, owner) in [
+            ("192.0.2.0/24", "24.0.2.0.192.rpz-client-ip"),
+            ("192.0.2.1/32", "32.1.2.0.192.rpz-client-ip"),
+            ("2001:db8::/48", "48.zz.db8.2001.rpz-client-ip"),
+            ("::1/128", "128.1.zz.rpz-client-ip"),
+            ("1::/128", "128.zz.1.rpz-client-ip"),
+            ("1:0:0:2:0:0:0:3/128", "128.3.zz.2.0.0.1.rpz-client-ip"),
+            ("1:0:0:2:0:0:3:4/128", "128.4.3.0.0.2.zz.1.rpz-client-ip"),
+            ("1:0:2:3:4:5:6:7/128", "128.7.6.5.4.3.2.0.1.rpz-client-ip"),
+        ] {
+            let parsed = network.parse().expect("a network");
+            for of in [AddressOf::Client, AddressOf::Answer] {
+                let prefix = Prefix::new(of, parsed).expect("valid");
+                let written = network_owner(&prefix);
+                let mut unused = Name::ROOT;
+                let read = ZoneTrigger::parse(&written, &Name::ROOT, &mut unused);
+                assert_eq!(read, Ok(Some(ZoneTrigger::Network(prefix))), "{network}");
+                if of == AddressOf::Client {
+                    assert_eq!(written.to_string(), owner);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn owners_of_names_that_mean_something_else_are_reserved() {
+        for (text, of_exact, of_any) in [
+            (".", true, false),
+            ("x.test", false, false),
+            ("*.test", true, false),
+            ("a.*.test", false, false),
+            ("x.rpz-ip", true, true),
+            ("rpz-x", true, true),
+            ("rpz-ip.test", false, false),
+        ] {
+            let name = name(text);
+            assert_eq!(
+                (is_reserved(&name), is_no_name(&name)),
+                (of_exact, of_any),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_wildcard_may_be_too_long() {
+        let mut owner = Name::ROOT;
+        assert!(wildcard_owner(&name("x.test"), &mut owner));
+        assert_eq!(owner, name("*.x.test"));
+        assert!(wildcard_owner(&name(&["a"; 126].join(".")), &mut owner));
+        assert!(!wildcard_owner(&name(&["a"; 127].join(".")), &mut owner));
+    }
+}

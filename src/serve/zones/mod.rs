@@ -4,22 +4,22 @@
 //! Only a secondary that the zone's `allow-transfer` and `tsig` permit gets its SOA record. There are no answers for other
 //! names and types of a zone: it is data for servers, and not part of the DNS.
 
+mod query;
 mod transfer;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use self::query::{Asked, Denial, seconds};
 pub use self::transfer::Transfers;
 pub(super) use self::transfer::{Outgoing, RunningTransfer};
 use super::client::Client;
 use super::step::Ending;
-use crate::policy::served_zones::{ServedZone, ServedZones, ZoneVersion, innermost};
+use crate::policy::served_zones::{ServedZone, ServedZones, ZoneVersion};
 use crate::stats::Count;
 use crate::wire::name::Name;
 use crate::wire::transfer::request::TransferQuery;
 use crate::wire::transfer::sign::Signer;
-use crate::wire::transfer::tsig::{Rejected, Seconds, SignedRequest};
 use crate::wire::transfer::write::{MessageWriter, refuse};
 use crate::wire::{Rcode, rtype};
 
@@ -73,44 +73,7 @@ pub(super) fn answer(
     Some(Ending::Reply(count.into()))
 }
 
-/// A query for a name in a published zone.
-struct Asked<'z, 'p> {
-    zone: &'z Arc<ServedZone>,
-    query: TransferQuery<'p>,
-}
-
-/// Why a query is not permitted.
-enum Denial {
-    /// The address is not permitted, or the query must be signed.
-    Refused,
-    /// The signature is not valid.
-    NotAuthentic(Rejected),
-}
-
-impl<'z, 'p> Asked<'z, 'p> {
-    fn read(zones: &'z [Arc<ServedZone>], packet: &'p [u8], name: &mut Name) -> Option<Self> {
-        let query = TransferQuery::parse(packet, name)?;
-        let zone = innermost(zones, name)?;
-        Some(Self { zone, query })
-    }
-
-    /// Checks whether the secondary may have the zone. The address comes first, because checking a signature is more work.
-    /// Returns what signs the answer.
-    fn permit(&self, client: &Client, packet: &[u8]) -> Result<Option<Signer>, Denial> {
-        let access = &self.zone.access;
-        let is_permitted = access.permits_address(client.address);
-        if !is_permitted || access.is_signed && !self.query.is_signed {
-            return Err(Denial::Refused);
-        }
-        if !self.query.is_signed {
-            return Ok(None);
-        }
-        let key = access.key.load();
-        let request = SignedRequest::check(key.as_deref(), packet, seconds());
-        let request = request.map_err(Denial::NotAuthentic)?;
-        Ok(Some(Signer::from(request)))
-    }
-
+impl Asked<'_, '_> {
     /// Writes the answer to a permitted query; or returns the response code of one without records.
     fn write(&self, name: &Name, client: &Client, out: &mut Vec<u8>) -> (Option<Rcode>, Count) {
         let Self { zone, query } = self;
@@ -152,10 +115,4 @@ fn sign(signer: Option<Signer>, message: Vec<u8>) -> Option<Vec<u8>> {
         Some(mut signer) => signer.sign(message, seconds()),
         None => Some(message),
     }
-}
-
-/// The time of signatures, by the clock of this system.
-fn seconds() -> Seconds {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 
-use super::{Asked, seconds};
+use super::query::{Asked, seconds};
 use crate::policy::published::Records;
 use crate::policy::served_zones::{
     LastTransfer, ServedZone, ServedZones, StoredRecords, ZoneChange, ZoneVersion,

@@ -226,14 +226,14 @@ fn kdig_and_dig_transfer_the_zone_and_accept_each_signature() {
             .unwrap_or_else(|error| panic!("{program} is installed: {error}"));
         let text = text(&output);
         assert!(output.status.success(), "{program} {what}: {text}");
-        for bad in ["WARNING", "ERROR", "failed", "Couldn't verify"] {
+        for bad in ["WARNING", ";; ERROR", "failed", "Couldn't verify"] {
             assert!(!text.contains(bad), "{program} {what}: {text}");
         }
         text
     };
     for program in ["kdig", "dig"] {
         let whole = run(program, "AXFR");
-        let count = whole.matches("\tA\t0.0.0.0").count();
+        let count = whole.matches("A\t0.0.0.0").count();
         assert_eq!(count, 2 * (MANY + 1), "{program}");
         assert!(whole.contains("*.a.example.policy.test."), "{program}");
     }
@@ -241,8 +241,8 @@ fn kdig_and_dig_transfer_the_zone_and_accept_each_signature() {
     until("another serial", || serial(&publisher) != first);
     for program in ["kdig", "dig"] {
         let changes = run(program, &format!("IXFR={first}"));
-        assert_eq!(changes.matches("\tSOA\t").count(), 4, "{changes}");
+        assert_eq!(changes.matches("SOA\t").count(), 4, "{changes}");
         assert!(changes.contains("*.b.example.policy.test."), "{changes}");
-        assert_eq!(changes.matches("\tA\t0.0.0.0").count(), 4, "{changes}");
+        assert_eq!(changes.matches("A\t0.0.0.0").count(), 4, "{changes}");
     }
 }
