@@ -106,6 +106,20 @@ counts! {
     NotifyLimited = "notify_limited",
     /// NOTIFY messages that can't be read, FORMERR, or that are not for a SOA record, NOTIMP.
     NotifyMalformed = "malformed_notify",
+    /// Answers to secondaries with the SOA record of a published zone.
+    ZoneAnswers = "zone_answers",
+    /// Transfers of whole published zones that were begun.
+    TransfersWhole = "zone_transfers_whole",
+    /// Transfers of changes of published zones that were begun, also of none.
+    TransfersIncremental = "zone_transfers_incremental",
+    /// Transfers of published zones that were not completed.
+    TransfersCut = "zone_transfers_cut",
+    /// Queries for published zones that are not permitted, REFUSED, or are by UDP but should not be, FORMERR.
+    ZoneRefused = "zone_refused",
+    /// Queries for published zones whose signature is not valid; NOTAUTH.
+    ZoneNotAuthentic = "zone_not_authentic",
+    /// Queries for published zones of which there is no version yet; SERVFAIL.
+    ZoneNotLoaded = "zone_not_loaded",
     /// TCP connections accepted.
     TcpConnections = "tcp_connections",
     /// TCP connections closed at once, because there were too many.

@@ -8,11 +8,12 @@ use clap::{Args, Subcommand};
 use super::failure::Failure;
 use super::server::{self, ControlArgs};
 use crate::config::shown::counted;
-use crate::control::admin::status::{FeedRequest, Status};
+use crate::control::admin::status::{ExportRequest, FeedRequest, Status};
 use crate::control::sources::feeds::fault::Fault;
 use crate::control::sources::feeds::report::{
     FeedReport, NotifyEvent, NotifyReport, PrimaryReport,
 };
+use crate::control::zones::text;
 
 #[derive(Debug, Args)]
 pub(super) struct FeedArgs {
@@ -43,6 +44,19 @@ enum FeedVerb {
         /// Transfer the whole zone, even if its serial has not changed or has gone back.
         #[arg(long)]
         whole: bool,
+    },
+    /// Write the rules in force of a feed or a list as a zone file.
+    ///
+    /// BIND, Knot Resolver and this program (format = "rpz") read it. It has the rules as they are applied here: without
+    /// those that the guard left out, and with the actions that the configuration sets.
+    Export {
+        #[command(flatten)]
+        control: ControlArgs,
+        /// The name of the feed or list.
+        source: String,
+        /// The file, which is replaced in one step. The default is standard output.
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
     },
 }
 
@@ -78,6 +92,24 @@ pub(super) fn run(
                     "{feed}: its primaries are being asked; see: tapis feed show {feed}"
                 )?),
                 false => Err(unknown(feed)),
+            }
+        }
+        FeedVerb::Export {
+            control,
+            source,
+            output,
+        } => {
+            let sockets = control.sockets(config)?;
+            let request = ExportRequest {
+                source: source.clone(),
+            };
+            let write = |out: &mut dyn Write| -> Result<(), Failure> {
+                let take = |part: &[u8]| out.write_all(part);
+                Ok(server::download(&sockets, "/export", &request, take)??)
+            };
+            match output {
+                Some(path) => text::replace_file(path, write),
+                None => write(out),
             }
         }
     }

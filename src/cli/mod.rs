@@ -13,6 +13,7 @@ mod log;
 mod order;
 mod order_text;
 mod plain;
+mod publish;
 mod reload;
 mod rollback;
 mod serve;
@@ -145,6 +146,10 @@ enum Verb {
     ///
     /// Exit code 4 when no server could be asked.
     Feed(feed::FeedArgs),
+    /// Show the zones that the policy is published as, and their secondaries.
+    ///
+    /// Exit code 4 when no server could be asked.
+    Publish(publish::PublishArgs),
 }
 
 impl Verb {
@@ -156,7 +161,11 @@ impl Verb {
             Self::Journal(args) => args.need(),
             Self::Diff(args) => args.need(),
             Self::Serve(_) => Need::Serve,
-            Self::Status(_) | Self::Reload(_) | Self::Rollback(_) | Self::Feed(_) => Need::Socket,
+            Self::Status(_)
+            | Self::Reload(_)
+            | Self::Rollback(_)
+            | Self::Feed(_)
+            | Self::Publish(_) => Need::Socket,
             Self::Check(_) | Self::Why(_) => Need::AsServer,
         }
     }
@@ -197,6 +206,7 @@ pub fn main() -> ExitCode {
         Verb::Reload(args) => reload::run(config, &args, &mut out),
         Verb::Rollback(args) => rollback::run(config, &args, &mut out),
         Verb::Feed(args) => feed::run(config, &args, &mut out),
+        Verb::Publish(args) => publish::run(config, &args, &mut out),
     };
     let result = result.and_then(|()| out.flush().map_err(Failure::from));
     match result {

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::failure::Failure;
 use crate::config::control;
-use crate::control::admin::client::{ClientError, call};
+use crate::control::admin::client::{self, ClientError, call};
 use crate::sys::process::user_id;
 
 /// The control socket to use.
@@ -60,4 +60,17 @@ fn request<B: Serialize, T: DeserializeOwned>(
         .enable_all()
         .build()?;
     Ok(runtime.block_on(call(sockets, user_id(), resource, body)))
+}
+
+/// Posts a request to the server, and passes the parts of its answer to `take`. The outer error is as for [`get`].
+pub(super) fn download<B: Serialize>(
+    sockets: &[PathBuf],
+    resource: &str,
+    body: &B,
+    take: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<Result<(), ClientError>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    Ok(runtime.block_on(client::download(sockets, user_id(), resource, body, take)))
 }

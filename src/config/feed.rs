@@ -1,6 +1,6 @@
 //! The section `[[feed]]`: a response policy zone that is transferred from its primaries.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -12,10 +12,12 @@ use super::findings::{Findings, quote};
 use super::guard::HOURS_MAX;
 use super::primary;
 use super::reader::{At, Reader, Strings, WordOrStrings};
-use super::values::{choice, each, file, is_plain_name, network, number, plain_name};
+use super::tsig;
+use super::values::{each, is_plain_name, network, number, plain_name};
 use super::zone;
 
 pub use super::primary::{Primary, PrimaryTls};
+pub use super::tsig::{Tsig, TsigAlgorithm};
 
 const RECORDS: u64 = 100_000_000;
 const RECORDS_MAX: u64 = 1_000_000_000;
@@ -23,13 +25,6 @@ const TRANSFER_MIB: u64 = 8192;
 const TRANSFER_MIB_MAX: u64 = 1024 * 1024;
 const HOUR_SECS: u32 = 60 * 60;
 const DAY_SECS: u32 = 24 * HOUR_SECS;
-
-const ALGORITHMS: &[(&str, TsigAlgorithm)] = &[
-    ("hmac-sha256", TsigAlgorithm::HmacSha256),
-    ("hmac-sha384", TsigAlgorithm::HmacSha384),
-    ("hmac-sha512", TsigAlgorithm::HmacSha512),
-    ("hmac-sha1", TsigAlgorithm::HmacSha1),
-];
 
 /// A response policy zone that is transferred from its primaries. [`Config::lists`](super::Config::lists) has a list of
 /// the same name for the rules.
@@ -52,30 +47,6 @@ pub struct Feed {
     pub limits: TransferLimits,
     /// Replacements for the timers of the zone's SOA record.
     pub timers: ZoneTimers,
-}
-
-/// A key that authenticates transfers (RFC 8945).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tsig {
-    /// The name of the key, which both sides must know it by.
-    pub name: Name,
-    /// Its algorithm.
-    pub algorithm: TsigAlgorithm,
-    /// The file of the secret. The configuration does not read it.
-    pub secret_file: PathBuf,
-}
-
-/// An algorithm of TSIG.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TsigAlgorithm {
-    /// HMAC-SHA-1, which RFC 8945, section 6, does not recommend any more.
-    HmacSha1,
-    /// HMAC-SHA-256.
-    HmacSha256,
-    /// HMAC-SHA-384.
-    HmacSha384,
-    /// HMAC-SHA-512.
-    HmacSha512,
 }
 
 /// Limits of a transfer. One that exceeds them is aborted.
@@ -101,30 +72,13 @@ pub struct ZoneTimers {
     pub expire: Option<Duration>,
 }
 
-impl TsigAlgorithm {
-    /// Its name in the configuration and in TSIG records.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::HmacSha1 => "hmac-sha1",
-            Self::HmacSha256 => "hmac-sha256",
-            Self::HmacSha384 => "hmac-sha384",
-            Self::HmacSha512 => "hmac-sha512",
-        }
-    }
-}
-
 impl Feed {
     /// A sentence for each setting that is valid, but probably a mistake. `state_dir` is that of the configuration.
     pub fn warnings(&self, state_dir: Option<&Path>) -> Vec<String> {
         let name = &self.name;
-        let weak = self.tsig.as_ref();
-        let weak = weak.filter(|tsig| tsig.algorithm == TsigAlgorithm::HmacSha1);
-        let weak = weak.map(|_| {
-            format!(
-                "feed {name}: its TSIG key is used with hmac-sha1, which is not recommended any more (RFC 8945, section \
-                 6); agree on hmac-sha256 with the primary's operator"
-            )
-        });
+        let weak = self.tsig.as_ref().and_then(Tsig::warning);
+        let weak =
+            weak.map(|warning| format!("feed {name}: {warning} with the primary's operator"));
         let networks = IpNet::aggregate(&self.notify_from);
         let everything = networks.iter().find(|network| network.prefix_len() == 0);
         let open = everything.map(|network| {
@@ -149,7 +103,7 @@ pub(super) struct Raw {
     name: Option<At<String>>,
     pub(super) zone: zone::Raw,
     primaries: Option<primary::Raw>,
-    tsig: Option<At<RawTsig>>,
+    tsig: Option<tsig::Raw>,
     notify_from: Option<Strings>,
     max_age_hours: Option<At<i64>>,
     limits: RawLimits,
@@ -158,12 +112,6 @@ pub(super) struct Raw {
     pub(super) text: Option<At<String>>,
     /// Only its `ede` may be set.
     pub(super) block: Block,
-}
-
-struct RawTsig {
-    name: Option<At<String>>,
-    algorithm: Option<At<String>>,
-    secret_file: Option<At<String>>,
 }
 
 struct RawLimits {
@@ -180,17 +128,12 @@ struct RawTimers {
 
 impl Raw {
     pub(super) fn read(table: &mut Reader<'_, '_>) -> Self {
-        let tsig = "write it as { name = \"...\", secret-file = \"...\" }";
         Self {
             line: table.line(),
             name: table.string("name"),
             zone: zone::Raw::read_of_feed(table),
             primaries: primary::read(table),
-            tsig: table.table("tsig", tsig, |table| RawTsig {
-                name: table.required_string("name"),
-                algorithm: table.string("algorithm"),
-                secret_file: table.required_string("secret-file"),
-            }),
+            tsig: tsig::read(table),
             notify_from: table.strings("notify-from"),
             max_age_hours: table.integer("max-age-hours"),
             limits: RawLimits {
@@ -258,7 +201,7 @@ impl Raw {
             .primaries
             .map(|given| primary::validate(given, findings))
             .filter(|primaries| !primaries.is_empty());
-        let tsig = self.tsig.and_then(|given| tsig(given.value, findings));
+        let tsig = self.tsig.and_then(|given| tsig::validate(given, findings));
         let notify_from = each(self.notify_from, findings, network);
         let max_age_hours = number(self.max_age_hours, 0..=HOURS_MAX, findings);
         let limits = limits(self.limits, findings);
@@ -275,35 +218,6 @@ impl Raw {
             timers,
         })
     }
-}
-
-fn tsig(raw: RawTsig, findings: &mut Findings) -> Option<Tsig> {
-    let name = raw.name.and_then(|given| key_name(given, findings));
-    let is_given = raw.algorithm.is_some();
-    let algorithm = choice(raw.algorithm, ALGORITHMS, findings);
-    let algorithm = algorithm.or((!is_given).then_some(TsigAlgorithm::HmacSha256));
-    let secret_file = file(raw.secret_file, findings);
-    Some(Tsig {
-        name: name?,
-        algorithm: algorithm?,
-        secret_file: secret_file?,
-    })
-}
-
-/// The name of a key, which is a domain name without a meaning in the DNS.
-fn key_name(given: At<String>, findings: &mut Findings) -> Option<Name> {
-    let At { key, line, value } = given;
-    let why = match Name::from_text(&value) {
-        Ok(name) if name.label_count() > 0 => return Some(name),
-        Ok(_) => "the root".to_owned(),
-        Err(why) => format!("not a domain name: {why}"),
-    };
-    let shown = quote(&value);
-    let message = format!(
-        "{key} is {shown}, {why}: write the key's name as the primary has it, as in \"tapis-feed\""
-    );
-    findings.report(line, message);
-    None
 }
 
 fn limits(raw: RawLimits, findings: &mut Findings) -> TransferLimits {

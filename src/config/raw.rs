@@ -7,6 +7,7 @@ use super::exception;
 use super::feed;
 use super::findings::Findings;
 use super::guard;
+use super::publish;
 use super::reader::{At, Reader, Strings, WordOrStrings};
 use super::upstream;
 use super::zone;
@@ -25,6 +26,7 @@ pub(super) struct Raw {
     pub(super) lists: Vec<List>,
     pub(super) feeds: Vec<feed::Raw>,
     pub(super) exception: Vec<exception::Raw>,
+    pub(super) publish: Vec<publish::Raw>,
 }
 
 impl Raw {
@@ -44,6 +46,7 @@ impl Raw {
             lists: file.sections("list", List::read),
             feeds: file.sections("feed", feed::Raw::read),
             exception: file.sections("exception", exception::Raw::read),
+            publish: file.sections("publish", publish::Raw::read),
         })
     }
 }

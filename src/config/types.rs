@@ -12,6 +12,7 @@ use super::comments::Comments;
 use super::exception::Exception;
 use super::feed::Feed;
 use super::guard::{GuardRails, Protections};
+use super::publish::Publish;
 use super::upstream::{Upstream, UpstreamServer};
 use super::zone::PolicyZone;
 use crate::policy::rule::{Blocking, Scope, Source};
@@ -45,6 +46,8 @@ pub struct Config {
     pub lists: Vec<List>,
     /// How the zones of feeds are transferred. Each has a list of the same name.
     pub feeds: Vec<Feed>,
+    /// The zones that the policy is published as. Their names are unique.
+    pub publish: Vec<Publish>,
     /// Authorities' orders.
     pub orders: Orders,
     /// The operator's exceptions.

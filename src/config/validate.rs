@@ -12,6 +12,7 @@ use super::exception;
 use super::findings::Findings;
 use super::guard;
 use super::lists;
+use super::publish;
 use super::raw::{self, Raw};
 use super::types::{
     Cache, Canary, Config, Exceptions, History, Local, Orders, Origin, Overrides, Server,
@@ -41,6 +42,8 @@ pub(super) fn validate(raw: Raw, origin: Origin, findings: &mut Findings) -> Con
     let state = state(raw.state, findings);
     let journal = file(raw.journal.path, findings);
     let (lists, feeds) = lists::validate(raw.lists, raw.feeds, &block, findings);
+    let names: Vec<_> = lists.iter().map(|list| &*list.source.name).collect();
+    let publish = publish::validate(raw.publish, &names, findings);
     Config {
         journal: journal.or_else(|| state.journal()),
         journal_key: file(raw.journal.key, findings),
@@ -51,6 +54,7 @@ pub(super) fn validate(raw: Raw, origin: Origin, findings: &mut Findings) -> Con
         local: local(raw.local, findings),
         state,
         guard: guard::validate(raw.guard, findings),
+        publish,
         lists,
         feeds,
         orders: orders(raw.orders, block, findings),

@@ -69,6 +69,7 @@ impl Control {
     ) {
         self.publication.plane = Following::new(plane);
         self.follow_feeds();
+        self.follow_zones();
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut outside = Outside {
@@ -243,6 +244,7 @@ impl Control {
         if publishes {
             self.publish();
             self.follow_feeds();
+            self.follow_zones();
         }
         self.publication.plane.follow();
         self.persist_images();

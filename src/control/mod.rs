@@ -21,6 +21,7 @@ pub mod start;
 mod steps;
 #[cfg(test)]
 mod tests;
+pub mod zones;
 
 use std::sync::Arc;
 
@@ -42,9 +43,11 @@ use self::sources::files::WatchedFiles;
 use self::sources::kinds::SourceKind;
 use self::sources::lists::ListSources;
 use self::sources::scheduler::Scheduler;
+use self::zones::running::Zones;
 use crate::config::Config;
 use crate::control::rollback::state::Rollback;
 use crate::policy::current::Reader;
+use crate::policy::served_zones::ServedZones;
 
 /// The control plane: its components, between which [`run`](Self::run) routes events.
 pub struct Control {
@@ -59,6 +62,7 @@ pub struct Control {
     pub(crate) compiler: CompileQueue,
     pub(crate) delta: DeltaJoin,
     pub(crate) publication: Publication,
+    pub(crate) zones: Zones,
     pub(crate) persist: Persistence,
     pub(crate) rollback: Rollback,
     pub(crate) record: Record,
@@ -86,6 +90,7 @@ impl Control {
             compiler: CompileQueue::new(),
             delta: DeltaJoin::new(),
             publication: Publication::new(),
+            zones: Zones::default(),
             persist: Persistence::new(store),
             rollback: Rollback::new(),
             record: Record::default(),
@@ -103,6 +108,17 @@ impl Control {
     /// A reader of the snapshot in force.
     pub fn reader(&self) -> Reader {
         self.publication.publisher.reader()
+    }
+
+    /// The zones that the policy is published as.
+    pub fn zones(&self) -> ServedZones {
+        self.zones.served()
+    }
+
+    /// Publishes the snapshot in force by the zones of the configuration.
+    pub(crate) fn follow_zones(&mut self) {
+        let snapshot = self.publication.publisher.current();
+        self.zones.follow(&self.configuration.current, &snapshot);
     }
 
     /// Where the data plane sends the NOTIFY messages for feeds, and the keys with which it checks them.

@@ -381,6 +381,7 @@ mod tests {
             resolver: Arc::clone(&resolver),
             counters: Arc::clone(&responder.counters),
             connections: Arc::new(Admission::new(bounds)),
+            transfers: Arc::default(),
             idle: Setting::new(Duration::from_secs(10)),
             stop: essential.stop().clone(),
             tracker: tracker.clone(),

@@ -120,14 +120,21 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
         let stop = service.essential.stop().clone();
         // This sender keeps the channel open if there is no control socket.
         let _requests = requests.clone();
-        let reader = control.reader();
+        let (reader, policy) = (control.reader(), control.reader());
         let explain: Explain = Arc::new(move |request| {
             let snapshot = reader.load();
             explain(&snapshot, request).map_err(|error| error.to_string())
         });
         let state_dir = config.state.dir.clone();
         let serve = |(listener, access)| {
-            let api = api::serve(listener, access, requests, explain, state_dir, stop.clone());
+            let api = api::serve(
+                listener,
+                access,
+                requests,
+                (explain, policy),
+                state_dir,
+                stop.clone(),
+            );
             tokio::spawn(service.essential.watch("the control socket", api))
         };
         let api = socket.map(serve);

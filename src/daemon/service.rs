@@ -78,6 +78,7 @@ impl Service {
             cache: cache.clone(),
             clock,
             notifications: Arc::new(notifications(config, control)),
+            zones: control.zones(),
         };
         let pace = Arc::new(Pace::new(config.server.discard));
         let sockets = Arc::new(Sockets::from_pointee(Vec::new()));
@@ -102,6 +103,7 @@ impl Service {
             resolver: resolver.clone(),
             counters: shared_counters,
             connections: Arc::new(Admission::new(connections(config, files.budget))),
+            transfers: Arc::default(),
             idle: Setting::new(config.server.tcp_idle),
             stop: stop.clone(),
             tracker: tracker.clone(),

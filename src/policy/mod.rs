@@ -27,6 +27,7 @@ pub mod rpz;
 pub mod rule;
 pub mod rule_cursor;
 pub mod rules;
+pub mod served_zones;
 pub mod snapshot;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::Guard;
 use arrayvec::ArrayVec;
 use tokio::time::Instant;
 
@@ -14,7 +15,9 @@ use super::respond::{self, Known};
 use super::shared::Shared;
 use super::step::{Attempt, Ending, Resolution, Step, Tally};
 use super::worker_cache::{Location, WorkerCache};
+use super::zones;
 use crate::policy::ranking::{Hit, LookupResult};
+use crate::policy::served_zones::{ServedZone, innermost};
 use crate::policy::snapshot::Snapshot;
 use crate::policy::view::ViewId;
 use crate::stats::Count;
@@ -88,6 +91,8 @@ pub(super) struct Dispatcher<'d, O> {
     snapshot: &'d Snapshot,
     cache: &'d Cache,
     notifications: &'d Notifications,
+    /// The zones that the policy is published as.
+    zones: Guard<Arc<Vec<Arc<ServedZone>>>>,
     observer: &'d O,
     instant: Instant,
     /// The time in seconds of the server's clock.
@@ -105,6 +110,7 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
             snapshot,
             cache: &shared.cache,
             notifications: &shared.notifications,
+            zones: shared.zones.load(),
             observer,
             instant,
             now: shared.clock.at(instant),
@@ -131,8 +137,10 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
             let out = exchange.draft();
             let read = match message.is_cut {
                 true => Err(asked::oversized(&client, packet, self.snapshot, out)),
-                false => asked::read(&client, packet, name, self.snapshot, out)
-                    .map_err(|ending| self.notified(&client, packet, out).unwrap_or(ending)),
+                false => {
+                    let read = asked::read(&client, packet, name, self.snapshot, out);
+                    self.separate(&client, packet, read, out)
+                }
             };
             match read {
                 Ok(query) => asked.push((message, query)),
@@ -190,12 +198,10 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
     ) {
         let (out, mut name) = (exchange.draft(), Name::default());
         let Message { client, packet, .. } = message;
-        let asked = match asked::read_one(client, packet, &mut name, self.snapshot, out) {
+        let read = asked::read_one(client, packet, &mut name, self.snapshot, out);
+        let asked = match self.separate(client, packet, read, out) {
             Ok(asked) => asked,
-            Err(ending) => {
-                let ending = self.notified(client, packet, out).unwrap_or(ending);
-                return self.act(ending.into(), message, None, handle, exchange);
-            }
+            Err(ending) => return self.act(ending.into(), message, None, handle, exchange),
         };
         let policy = asked.policy(self.snapshot);
         let decision = policy.decide(asked.query.name);
@@ -251,6 +257,36 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
         let mut name = Name::default();
         let query = Query::parse(message.packet, &mut name).ok();
         self.observe(message, query.as_ref(), None, why, None);
+    }
+
+    /// Answers messages of other servers: NOTIFY for feeds, and queries for published zones. Those need not come from
+    /// clients that may query. All other messages go on as they were read.
+    #[inline(always)]
+    fn separate<'p>(
+        &self,
+        client: &Client,
+        packet: &[u8],
+        read: Result<Asked<'p>, Ending>,
+        out: &mut Vec<u8>,
+    ) -> Result<Asked<'p>, Ending> {
+        match read {
+            Ok(asked) if self.zones.is_empty() => Ok(asked),
+            Ok(asked) if innermost(&self.zones, asked.query.name).is_none() => Ok(asked),
+            Ok(asked) => match zones::answer(&self.zones, client, packet, out) {
+                Some(ending) => Err(ending),
+                None => Ok(asked),
+            },
+            Err(ending) => {
+                let notified = self.notified(client, packet, out);
+                let of_zone = || zones::answer(&self.zones, client, packet, out);
+                Err(notified.or_else(of_zone).unwrap_or(ending))
+            }
+        }
+    }
+
+    /// Reports the query of a transfer, whose messages the transport sends.
+    pub(super) fn transfer(&self, client: &Client, packet: &[u8], count: Count) {
+        self.finish(self.message(client, packet), None, None, count.into());
     }
 
     /// Answers a message that is no query, if it is a NOTIFY for a feed.

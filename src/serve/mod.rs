@@ -22,3 +22,4 @@ mod synthesized;
 pub mod transport;
 pub mod upstream;
 mod worker_cache;
+pub mod zones;

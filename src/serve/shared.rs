@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::cache::Cache;
 use super::notify::Notifications;
 use crate::policy::current::Reader;
+use crate::policy::served_zones::ServedZones;
 
 /// State that all threads of the data plane share.
 #[derive(Clone)]
@@ -21,6 +22,8 @@ pub struct Shared {
     pub clock: Clock,
     /// The zones whose primaries may send NOTIFY.
     pub notifications: Arc<Notifications>,
+    /// The zones that the policy is published as.
+    pub zones: ServedZones,
 }
 
 /// A duration of the configuration in whole milliseconds. Its value may change while threads use it.

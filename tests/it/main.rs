@@ -39,6 +39,7 @@ mod allocations;
 mod indonesia_2017;
 mod model;
 mod notify;
+mod publishing;
 mod resolving;
 mod respond;
 mod rollback;

@@ -139,6 +139,7 @@ impl Plane {
             resolver: Arc::clone(&self.data.resolver),
             counters: self.data.counters.clone(),
             connections: Arc::new(Admission::new(bounds)),
+            transfers: Arc::default(),
             idle: Setting::new(PATIENCE),
             stop: stop.clone(),
             tracker: tracker.clone(),

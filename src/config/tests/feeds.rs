@@ -373,7 +373,7 @@ fn a_wrong_key_is_reported_and_its_secret_is_never_in_the_configuration() {
         (
             "{ name = \"a..b\", secret-file = \"\" }",
             &[
-                "4: name is \"a..b\", not a domain name: a label is empty: write the key's name as the primary has it, as \
+                "4: name is \"a..b\", not a domain name: a label is empty: write the key's name as the other server has it, as \
                  in \"tapis-feed\"",
                 "4: secret-file is empty, must be the path of a file",
             ],

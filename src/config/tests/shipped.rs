@@ -54,6 +54,7 @@ fn the_shipped_file_documents_every_key() {
         "[guard]",
         "[[list]]",
         "[[feed]]",
+        "[[publish]]",
     ] {
         sections.push(format!("{section}\nno-such-key-at-all = 1\n"));
     }

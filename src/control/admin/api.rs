@@ -21,14 +21,17 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::client::LONG_PATIENCE;
+use super::export::export;
 use super::requests::Request;
 use crate::control::admin::socket;
 use crate::control::admin::socket::Access;
 use crate::control::admin::status::{
-    FeedRequest, KnownOrders, OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status,
+    ExportRequest, FeedRequest, KnownOrders, OrdersRequest, ReloadReport, ReloadRequest,
+    RollbackRequest, Status,
 };
 use crate::control::admin::verdict::{Explain, ExplainRequest};
 use crate::control::rollback::stored::stored_lists;
+use crate::policy::current::Reader;
 
 /// Pause after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -46,13 +49,15 @@ pub async fn serve(
     listener: UnixListener,
     access: Access,
     requests: mpsc::Sender<Request>,
-    explain: Explain,
+    (explain, reader): (Explain, Reader),
     state_dir: Option<PathBuf>,
     stop: CancellationToken,
 ) {
     let generations = move || stored_generations(state_dir.clone());
     let why =
         move |Json(request): Json<ExplainRequest>| std::future::ready(why(&explain, &request));
+    let export =
+        move |Json(request): Json<ExportRequest>| std::future::ready(export(&reader, &request));
     let routes = Router::new()
         .route("/status", get(status))
         .route("/why", post(why))
@@ -60,6 +65,7 @@ pub async fn serve(
         .route("/orders", get(known_orders).post(orders))
         .route("/rollback", post(rollback))
         .route("/feed", post(feed))
+        .route("/export", post(export))
         .route("/generations", get(generations))
         .layer(from_fn(read_whole))
         .with_state(requests);
@@ -243,6 +249,8 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+    use crate::policy::current::Publisher;
+    use crate::policy::snapshot::Snapshot;
     use crate::sys::process::user_id;
 
     const STATUS: &[u8] = b"GET /status HTTP/1.1\r\nhost: tapis\r\n\r\n";
@@ -265,7 +273,7 @@ mod tests {
             listener,
             Access::of(user_id()),
             send,
-            explain,
+            (explain, Publisher::new(Snapshot::default()).reader()),
             None,
             stop.clone(),
         ));

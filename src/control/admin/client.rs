@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::socket;
 use crate::config::shown::Show;
@@ -70,6 +71,9 @@ pub enum ClientError {
         /// Its error message.
         text: String,
     },
+    /// The answer can't be written to where it should go.
+    #[error(transparent)]
+    Written(io::Error),
     /// The answer can't be parsed.
     #[error("the server at {path} is of another version: {source}; use the same `tapis` for both", path = .path.shown())]
     Foreign {
@@ -96,21 +100,55 @@ pub async fn call<B: Serialize, T: DeserializeOwned>(
     path: &str,
     body: Option<&B>,
 ) -> Result<T, ClientError> {
+    let (stream, socket) = connect(sockets, user).await?;
+    let after = body.map_or(PATIENCE, |_| LONG_PATIENCE);
+    let answer = tokio::time::timeout(after, send(stream, socket, path, body));
+    let silent = |_| ClientError::Silent {
+        path: socket.clone(),
+        after,
+    };
+    let bytes = answer.await.map_err(silent)??;
+    serde_json::from_slice(&bytes).map_err(foreign(socket))
+}
+
+/// Like [`call`], for an answer of any length, whose parts are passed to `take`.
+///
+/// # Errors
+/// [`ClientError`], also if `take` fails, and if the server has not sent everything.
+pub async fn download<B: Serialize>(
+    sockets: &[PathBuf],
+    user: u32,
+    path: &str,
+    body: &B,
+    mut take: impl FnMut(&[u8]) -> io::Result<()>,
+) -> Result<(), ClientError> {
+    let (stream, socket) = connect(sockets, user).await?;
+    let mut answer = request(stream, socket, path, Some(body)).await?;
+    let silent = |_| ClientError::Silent {
+        path: socket.clone(),
+        after: PATIENCE,
+    };
+    loop {
+        let frame = tokio::time::timeout(PATIENCE, answer.body.frame());
+        let Some(frame) = frame.await.map_err(silent)? else {
+            return Ok(());
+        };
+        let frame = frame.map_err(broken(socket))?;
+        if let Some(part) = frame.data_ref() {
+            take(part).map_err(ClientError::Written)?;
+        }
+    }
+}
+
+/// Connects to the first of `sockets` that has a server which `user` may trust.
+async fn connect(sockets: &[PathBuf], user: u32) -> Result<(UnixStream, &PathBuf), ClientError> {
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     // If a socket exists, its error is of more use than "not found" for the last one.
     let mut refused = None;
     for socket in sockets {
         match UnixStream::connect(socket).await {
             Ok(stream) => match socket::untrusted(&stream, socket, user) {
-                None => {
-                    let after = body.map_or(PATIENCE, |_| LONG_PATIENCE);
-                    let silent = |_| ClientError::Silent {
-                        path: socket.clone(),
-                        after,
-                    };
-                    let answer = tokio::time::timeout(after, send(stream, socket, path, body));
-                    return answer.await.map_err(silent)?;
-                }
+                None => return Ok((stream, socket)),
                 Some(server) => {
                     refused.get_or_insert(ClientError::Untrusted {
                         path: socket.clone(),
@@ -133,23 +171,50 @@ pub async fn call<B: Serialize, T: DeserializeOwned>(
     }))
 }
 
-async fn send<B: Serialize, T: DeserializeOwned>(
+fn broken(socket: &Path) -> impl Fn(hyper::Error) -> ClientError {
+    |source| ClientError::Broken {
+        path: socket.to_owned(),
+        source,
+    }
+}
+
+fn foreign(socket: &Path) -> impl Fn(serde_json::Error) -> ClientError {
+    |source| ClientError::Foreign {
+        path: socket.to_owned(),
+        source,
+    }
+}
+
+/// An answer whose body is still to be read.
+struct Answer {
+    body: Incoming,
+    /// Drives the connection until this is dropped.
+    _driver: AbortOnDropHandle<Result<(), hyper::Error>>,
+}
+
+/// Sends a request, and reads the whole answer.
+async fn send<B: Serialize>(
     stream: UnixStream,
     socket: &Path,
     path: &str,
     body: Option<&B>,
-) -> Result<T, ClientError> {
-    let broken = |source| ClientError::Broken {
-        path: socket.to_owned(),
-        source,
-    };
-    let foreign = |source| ClientError::Foreign {
-        path: socket.to_owned(),
-        source,
-    };
+) -> Result<Bytes, ClientError> {
+    let answer = request(stream, socket, path, body).await?;
+    let bytes = answer.body.collect().await.map_err(broken(socket))?;
+    Ok(bytes.to_bytes())
+}
+
+/// Sends a request.
+async fn request<B: Serialize>(
+    stream: UnixStream,
+    socket: &Path,
+    path: &str,
+    body: Option<&B>,
+) -> Result<Answer, ClientError> {
+    let (broken, foreign) = (broken(socket), foreign(socket));
     let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream));
-    let (mut sender, connection) = handshake.await.map_err(broken)?;
-    let driver = tokio::spawn(connection);
+    let (mut sender, connection) = handshake.await.map_err(&broken)?;
+    let driver = AbortOnDropHandle::new(tokio::spawn(connection));
     let bytes = body.map(serde_json::to_vec).transpose().map_err(foreign)?;
     let request = hyper::Request::builder()
         .method(if bytes.is_some() { "POST" } else { "GET" })
@@ -158,22 +223,20 @@ async fn send<B: Serialize, T: DeserializeOwned>(
         .header("content-type", "application/json")
         .body(Full::new(Bytes::from(bytes.unwrap_or_default())))
         .expect("method, path and headers are valid");
-    let response = sender.send_request(request).await.map_err(broken)?;
+    let response = sender.send_request(request).await.map_err(&broken)?;
     let good = response.status().is_success();
-    let bytes = response
-        .into_body()
-        .collect()
-        .await
-        .map_err(broken)?
-        .to_bytes();
-    driver.abort();
+    let body = response.into_body();
     if !good {
+        let bytes = body.collect().await.map_err(broken)?.to_bytes();
         return Err(ClientError::Said {
             path: socket.to_owned(),
             text: String::from_utf8_lossy(&bytes).into_owned(),
         });
     }
-    serde_json::from_slice(&bytes).map_err(foreign)
+    Ok(Answer {
+        body,
+        _driver: driver,
+    })
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod client;
+mod export;
 pub(crate) mod hits;
 pub(crate) mod preparing;
 pub mod requests;

@@ -15,6 +15,7 @@ use crate::control::guard::release::Guard;
 use crate::control::journal::entry::Cause;
 use crate::control::list_file::suppressed::LeftOut;
 use crate::control::sources::feeds::report::FeedReport;
+use crate::control::zones::report::ZoneReport;
 use crate::policy::rule::{Action, Kind, Scope};
 
 /// The status of a running server.
@@ -52,11 +53,21 @@ pub struct Status {
     /// How the zones of feeds are transferred, by name.
     #[serde(default)]
     pub feeds: Vec<FeedReport>,
+    /// The published zones.
+    #[serde(default)]
+    pub published: Vec<ZoneReport>,
     /// Authorities' orders, and the operator's exceptions.
     pub orders: OrdersStatus,
     /// The state of the data plane.
     #[serde(flatten)]
     pub gauges: Gauges,
+}
+
+/// A request for the rules in force of a source, as a zone file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExportRequest {
+    /// The name of a list or a feed.
+    pub source: String,
 }
 
 /// A request to ask the primaries of a feed.

@@ -206,6 +206,7 @@ fn unrecorded(was: &Config, now: &Config) -> impl Iterator<Item = &'static str> 
         ($($key:literal: $was:expr, $now:expr;)*) => { [$(($key, $was != $now)),*] };
     }
     let keys = differing! {
+        "publish": was.publish, now.publish;
         "server.listen": server.listen, next_server.listen;
         "server.workers": server.workers, next_server.workers;
         "server.control": server.control, next_server.control;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use crate::config::publish::Publish;
 use crate::config::{Canary, Config};
 use crate::policy::builder::Builder;
 use crate::policy::image::provenance::ImageSource;
@@ -33,7 +34,9 @@ pub fn warnings(config: &Config) -> Vec<String> {
     let state_dir = config.state.dir.as_deref();
     let feeds = config.feeds.iter();
     let feeds = feeds.flat_map(|feed| feed.warnings(state_dir));
-    client_warnings(config).into_iter().chain(feeds).collect()
+    let published = config.publish.iter().flat_map(Publish::warnings);
+    let clients = client_warnings(config).into_iter();
+    clients.chain(feeds).chain(published).collect()
 }
 
 /// A sentence for an `allow` that refuses or admits too many clients.

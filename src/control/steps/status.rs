@@ -22,6 +22,7 @@ use crate::control::sources::feeds::report::FeedReport;
 use crate::control::sources::lists::state::ListState;
 use crate::control::sources::orders::problems::MOST_REPORTED;
 use crate::control::sources::orders::registry::Known;
+use crate::control::zones::report::ZoneReport;
 use crate::policy::image::Image;
 use crate::policy::rule::Source;
 
@@ -59,6 +60,7 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
                 .map(|alarm| format!("{}: {alarm}", list.name))
         })
         .chain(control.feeds.reports().iter().flat_map(FeedReport::alarms))
+        .chain(control.zones.reports().iter().flat_map(ZoneReport::alarms))
         .chain(control.configuration.problems.iter().cloned())
         .chain(control.configuration.socket_problem.clone())
         .chain(control.guard_policy.problems().iter().cloned())
@@ -139,6 +141,7 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
         ),
         lists,
         feeds: control.feeds.reports(),
+        published: control.zones.reports(),
         orders: orders(control, &gauges),
         gauges,
     }

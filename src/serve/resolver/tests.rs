@@ -110,6 +110,7 @@ fn resolver_by(
         cache: Arc::new(Cache::new(1 << 20, 86_400)),
         clock: Clock::start(),
         notifications: Arc::default(),
+        zones: Default::default(),
     };
     let responder = Responder {
         pace: Arc::new(Pace::new(timeout)),

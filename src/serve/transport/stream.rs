@@ -2,6 +2,7 @@
 //! bytes that wait on one connection is limited.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use crate::serve::pending::{Dispatched, Pending};
 use crate::serve::resolver::Resolver;
 use crate::serve::shared::{Setting, Shared};
 use crate::serve::step::Resolution;
+use crate::serve::zones::{Outgoing, RunningTransfer, Transfers, may_transfer};
 use crate::stats::{Count, Counters};
 use crate::wire::MAX_MESSAGE;
 
@@ -32,6 +34,8 @@ const PIPELINE: usize = 64;
 /// further query is read. Without a limit, a client that reads nothing could make each connection hold 64 answers of
 /// 64 KB and 64 queries of that size.
 const HELD: usize = MAX_MESSAGE;
+/// The shortest time for which a secondary may leave a message of a transfer unread: it may be busy with those before.
+const TRANSFER_IDLE: Duration = Duration::from_secs(60);
 /// The pause after accepting a connection failed, usually because no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -45,6 +49,8 @@ pub struct Streams<O: Observer> {
     pub counters: Arc<Counters>,
     /// Permits for open connections.
     pub connections: Arc<Admission>,
+    /// Permits for transfers of published zones.
+    pub transfers: Arc<Transfers>,
     /// How long a connection may be idle, and how long an answer may remain unread.
     pub idle: Setting,
     /// Ends the service.
@@ -65,9 +71,7 @@ impl<O: Observer> Streams<O> {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             };
-            // Clients that may not query must not use up the permits of clients that may. A primary need not be a client.
-            let is_client = self.shared.policy.load().permits(peer.ip());
-            if !is_client && !self.shared.notifications.knows(peer.ip()) {
+            if !self.may_connect(peer.ip()) {
                 self.counters.bump(Count::TcpDenied);
                 continue;
             }
@@ -96,6 +100,18 @@ impl<O: Observer> Streams<O> {
         }
     }
 
+    /// Whether a client may connect. Clients that may not query must not use up the permits of clients that may. Primaries
+    /// of feeds and secondaries of published zones need not be clients.
+    fn may_connect(&self, client: IpAddr) -> bool {
+        let Shared {
+            policy,
+            notifications,
+            zones,
+            ..
+        } = &self.shared;
+        policy.load().permits(client) || notifications.knows(client) || may_transfer(zones, client)
+    }
+
     /// Serves one connection, which ends when the client closes it, is idle, or leaves answers unread. `stream` is the
     /// connection itself, or a layer over it, such as TLS.
     async fn serve<S>(self: Arc<Self>, stream: S, client: Client)
@@ -116,7 +132,15 @@ impl<O: Observer> Streams<O> {
                 tokio::select! {
                     () = self.stop.cancelled(), if open => {
                         open = false;
+                        // A transfer may take longer than the server may take to stop. The secondary asks again.
+                        queries.transfer = None;
                         None
+                    }
+                    Some(outgoing) = next_of(&mut queries.transfer) => {
+                        match self.transferred(outgoing, &mut queries) {
+                            Ok(message) => message,
+                            Err(Cut) => return,
+                        }
                     }
                     Some(done) = queries.waiting.join_next() => {
                         done.ok().and_then(|resolved| queries.finish(resolved))
@@ -139,29 +163,78 @@ impl<O: Observer> Streams<O> {
                 }
             };
             if let Some(answer) = answer {
-                let sent = tokio::time::timeout(self.idle.get(), frames.send(Bytes::from(answer)));
+                let idle = match queries.transfer {
+                    Some(_) => self.idle.get().max(TRANSFER_IDLE),
+                    None => self.idle.get(),
+                };
+                let sent = tokio::time::timeout(idle, frames.send(Bytes::from(answer)));
                 let failure = match sent.await {
                     Ok(Ok(())) => continue,
                     Ok(Err(_)) => Count::SendErrors,
                     Err(_) => Count::TcpUnread,
                 };
                 self.counters.bump(failure);
+                if queries.transfer.is_some() {
+                    self.counters.bump(Count::TransfersCut);
+                }
                 return;
             }
         }
     }
 
-    /// Answers a new query at once, or starts a task that resolves it.
+    /// The next message of a transfer to send; `None` at its end.
+    fn transferred(
+        &self,
+        outgoing: Outgoing,
+        queries: &mut Queries<O>,
+    ) -> Result<Option<Vec<u8>>, Cut> {
+        match outgoing {
+            Outgoing::Message(message) => Ok(Some(message)),
+            Outgoing::End => {
+                if let Some(transfer) = queries.transfer.take() {
+                    transfer.complete();
+                }
+                Ok(None)
+            }
+            Outgoing::Cut => {
+                self.counters.bump(Count::TransfersCut);
+                Err(Cut)
+            }
+        }
+    }
+
+    /// Answers a new query at once, or starts a task that resolves it, or that transfers a zone.
     fn dispatch(&self, packet: &[u8], queries: &mut Queries<O>) -> Option<Vec<u8>> {
         self.counters.bump(Count::TcpQueries);
+        let (client, zones) = (&queries.client, &self.shared.zones);
+        if let Some(transfer) = self.transfers.start(zones, client, packet) {
+            let count = transfer.count();
+            self.resolver
+                .with_dispatcher(|dispatcher| dispatcher.transfer(client, packet, count));
+            queries.transfer = Some(transfer);
+            return None;
+        }
         let dispatched = self.resolver.dispatch(&queries.client, packet);
         queries.take(dispatched)
+    }
+}
+
+/// A transfer can't go on.
+struct Cut;
+
+/// The next message of a transfer; `None` without a transfer. Cancel safe.
+async fn next_of(transfer: &mut Option<RunningTransfer>) -> Option<Outgoing> {
+    match transfer {
+        Some(transfer) => Some(transfer.next().await),
+        None => None,
     }
 }
 
 /// The queries of one connection that are not answered yet.
 struct Queries<O: Observer> {
     client: Client,
+    /// The transfer of a published zone. No further query is read before its end.
+    transfer: Option<RunningTransfer>,
     waiting: JoinSet<Resolved<O>>,
     /// Queries whose outcomes did not fit into `held`.
     postponed: VecDeque<Pending<O>>,
@@ -177,6 +250,7 @@ impl<O: Observer> Queries<O> {
     fn new(client: Client) -> Self {
         Self {
             client,
+            transfer: None,
             waiting: JoinSet::new(),
             postponed: VecDeque::new(),
             resumed: false,
@@ -186,7 +260,7 @@ impl<O: Observer> Queries<O> {
     }
 
     fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.postponed.is_empty()
+        self.transfer.is_none() && self.waiting.is_empty() && self.postponed.is_empty()
     }
 
     /// Whether another query may be read. Postponed queries must be answered first: if the outcomes of other queries
@@ -194,7 +268,7 @@ impl<O: Observer> Queries<O> {
     fn has_room(&self) -> bool {
         let resumes = self.resumed && !self.waiting.is_empty();
         let has_room = self.waiting.len() < PIPELINE && self.kept < HELD;
-        has_room && !resumes && self.postponed.is_empty()
+        has_room && !resumes && self.postponed.is_empty() && self.transfer.is_none()
     }
 
     /// The answer to a query, or `None` if it gets none or waits.
@@ -300,6 +374,7 @@ mod tests {
             counters: Arc::clone(&resolver.responder().counters),
             resolver,
             connections: Arc::new(Admission::new(bounds)),
+            transfers: Arc::default(),
             idle: Setting::new(Duration::from_secs(10)),
             stop: CancellationToken::new(),
             tracker: TaskTracker::new(),

@@ -51,7 +51,7 @@ pub enum TransferError {
 }
 
 /// The name of a response code (RFC 6895, section 2.3), or its number.
-fn rcode_name(code: u16) -> String {
+pub(super) fn rcode_name(code: u16) -> String {
     let name = match code {
         1 => "FORMERR",
         2 => "SERVFAIL",

@@ -1,6 +1,6 @@
 //! Tests of transfers: what each form leads to, and that no message makes them fail otherwise than with an error.
 
-mod messages;
+pub(super) mod messages;
 
 use proptest::prelude::*;
 

@@ -214,6 +214,11 @@ impl SignedRequest {
         }
     }
 
+    /// What signs several responses.
+    pub(super) fn into_transaction(self) -> ServerTransaction<Arc<tsig::Key>> {
+        self.0
+    }
+
     /// Signs the response, which has a header, a question, and perhaps an OPT record. `None` if it can't be read.
     pub fn sign(self, response: &[u8], now: Seconds) -> Option<Vec<u8>> {
         let mut builder = copy(response)?;
@@ -273,7 +278,7 @@ fn copy(message: &[u8]) -> Option<AdditionalBuilder<Vec<u8>>> {
     Some(builder)
 }
 
-fn time(now: Seconds) -> Time48 {
+pub(super) fn time(now: Seconds) -> Time48 {
     Time48::from_u64(now & 0xFFFF_FFFF_FFFF)
 }
 

@@ -99,6 +99,7 @@ impl<O: Observer + Clone> DataPlane<O> {
             cache: Arc::new(Cache::new(1 << 20, 0)),
             clock: Clock::start(),
             notifications: Arc::default(),
+            zones: Default::default(),
         };
         let counters = Arc::<Counters>::default();
         let observer = observer(&counters);

@@ -5,6 +5,7 @@ use std::{fmt, io};
 
 use domain::utils::base64;
 
+use crate::config::feed::{Tsig, TsigAlgorithm};
 use crate::config::secret::{self, UnreadSecret};
 use crate::config::shown::Show;
 use crate::wire::name::Name;
@@ -58,6 +59,20 @@ impl fmt::Display for Problem {
             Self::TooShort => "the secret has fewer than 16 bytes",
         })
     }
+}
+
+/// Reads a key of the configuration.
+///
+/// # Errors
+/// [`SecretFileError`].
+pub(crate) fn of(tsig: &Tsig) -> Result<Key, SecretFileError> {
+    let algorithm = match tsig.algorithm {
+        TsigAlgorithm::HmacSha1 => Algorithm::Sha1,
+        TsigAlgorithm::HmacSha256 => Algorithm::Sha256,
+        TsigAlgorithm::HmacSha384 => Algorithm::Sha384,
+        TsigAlgorithm::HmacSha512 => Algorithm::Sha512,
+    };
+    read(&tsig.secret_file, &tsig.name, algorithm)
 }
 
 /// Reads the key that the primary knows by this name.

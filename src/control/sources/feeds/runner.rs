@@ -20,9 +20,9 @@ use super::receive::{ReceiveError, Receiving};
 use super::refresh::{Action, Overrides, Refresh, Timers};
 use super::report::{FeedReport, HeldVersion, NotifyReport, PrimaryReport, TransferReport};
 use super::tls::Tls;
-use crate::config::feed::{Feed, TsigAlgorithm};
+use crate::config::feed::Feed;
 use crate::control::sources::lists::comparison::Comparable;
-use crate::wire::transfer::tsig::{Algorithm, Key};
+use crate::wire::transfer::tsig::Key;
 use crate::wire::transfer::{Kind, Serial};
 
 /// The longest time without a message of a transfer.
@@ -345,15 +345,7 @@ impl Runner {
 
     /// The key and the TLS settings for a primary, read from their files.
     fn credentials(&self, index: usize) -> Result<(Option<Key>, Option<Tls>), (Fault, String)> {
-        let key = self.feed.tsig.as_ref().map(|tsig| {
-            let algorithm = match tsig.algorithm {
-                TsigAlgorithm::HmacSha1 => Algorithm::Sha1,
-                TsigAlgorithm::HmacSha256 => Algorithm::Sha256,
-                TsigAlgorithm::HmacSha384 => Algorithm::Sha384,
-                TsigAlgorithm::HmacSha512 => Algorithm::Sha512,
-            };
-            key::read(&tsig.secret_file, &tsig.name, algorithm)
-        });
+        let key = self.feed.tsig.as_ref().map(key::of);
         let key = key.transpose();
         let known = key.as_ref().ok().and_then(Option::as_ref);
         remember(&self.links.keys, &self.feed.name, known);

@@ -5,7 +5,7 @@ use crate::wire::rtype;
 
 pub(super) const ZONE: &str = "feed.test";
 
-pub(super) fn zone() -> Name {
+pub(in super::super) fn zone() -> Name {
     Name::from_text(ZONE).expect("a name")
 }
 

@@ -1,0 +1,199 @@
+//! The published zones of the configuration: the tasks of each, and the reports.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwapOption;
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::export::Exporter;
+use super::notifier::Notifier;
+use super::report::{ExportReport, NotifiedReport, SecondaryReport, ZoneReport};
+use super::serial::{self, StoredVersion};
+use super::task::{ZoneTask, read_key};
+use crate::config::Config;
+use crate::config::publish::Publish;
+use crate::config::shown::Show;
+use crate::policy::served_zones::{ServedZone, ServedZones, ZoneAccess};
+use crate::policy::snapshot::Snapshot;
+
+/// The published zones.
+#[derive(Default)]
+pub(crate) struct Zones {
+    /// By name.
+    running: BTreeMap<String, Running>,
+    served: ServedZones,
+}
+
+/// The tasks of one zone. They end when this is dropped.
+struct Running {
+    publish: Arc<Publish>,
+    zone: Arc<ServedZone>,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    reports: watch::Receiver<ZoneReport>,
+    stored: watch::Receiver<Option<StoredVersion>>,
+    _tasks: JoinSet<()>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Threads can't be aborted.
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Zones {
+    /// The zones, for the data plane.
+    pub(crate) fn served(&self) -> ServedZones {
+        self.served.clone()
+    }
+
+    /// Publishes the snapshot in force by the zones of this configuration. Must be called within the tokio runtime.
+    pub(crate) fn follow(&mut self, config: &Config, snapshot: &Arc<Snapshot>) {
+        let mut before = std::mem::take(&mut self.running);
+        let mut is_same = before.len() == config.publish.len();
+        for publish in &config.publish {
+            let name = publish.zone.to_string();
+            let old = before.remove(&name);
+            let running = match old {
+                Some(old) if *old.publish == *publish => {
+                    old.snapshots.send_replace(Arc::clone(snapshot));
+                    old
+                }
+                old => {
+                    is_same = false;
+                    start(config, publish, snapshot, old.as_ref())
+                }
+            };
+            self.running.insert(name, running);
+        }
+        if !is_same {
+            let running = self.running.values();
+            let zones = running.map(|running| Arc::clone(&running.zone));
+            self.served.replace(zones.collect());
+        }
+    }
+
+    /// The states of all zones, by name.
+    pub(crate) fn reports(&self) -> Vec<ZoneReport> {
+        self.running.values().map(Running::report).collect()
+    }
+}
+
+impl Running {
+    fn report(&self) -> ZoneReport {
+        let log = &self.zone.transfers;
+        let counts = log.counts();
+        let secondaries = log.last().into_iter().filter_map(|(address, last)| {
+            Some(SecondaryReport {
+                address,
+                at: Timestamp::try_from(last.at).ok()?,
+                serial: last.serial.0,
+                is_whole: last.is_whole,
+            })
+        });
+        ZoneReport {
+            whole_transfers: counts.whole,
+            incremental_transfers: counts.incremental,
+            refused: counts.refused,
+            secondaries: secondaries.collect(),
+            ..self.reports.borrow().clone()
+        }
+    }
+}
+
+/// Starts to publish a zone. Until its first version is made, the last version under the settings before is served. The record of
+/// its transfers goes on.
+fn start(
+    config: &Config,
+    publish: &Publish,
+    snapshot: &Arc<Snapshot>,
+    before: Option<&Running>,
+) -> Running {
+    let publish = Arc::new(publish.clone());
+    let zone = Arc::new(ServedZone {
+        name: publish.zone.clone(),
+        access: ZoneAccess {
+            networks: publish
+                .allow_transfer
+                .as_ref()
+                .map(|it| it.iter().collect()),
+            is_signed: publish.tsig.is_some(),
+            key: ArcSwapOption::empty(),
+        },
+        version: ArcSwapOption::new(before.and_then(|before| before.zone.version.load_full())),
+        transfers: before.map_or_else(Arc::default, |before| Arc::clone(&before.zone.transfers)),
+    });
+    let stop = Arc::<AtomicBool>::default();
+    let (snapshots, new_snapshots) = watch::channel(Arc::clone(snapshot));
+    let (versions, new_versions) = watch::channel(None);
+    let (reports, new_reports) = watch::channel(first_report(&publish));
+    let known = before.and_then(|before| before.stored.borrow().clone());
+    let (stored, last_stored) = watch::channel(known);
+    let mut tasks = JoinSet::new();
+    let dir = config.state.dir.as_deref();
+    tasks.spawn(read_key(
+        Arc::clone(&publish),
+        Arc::clone(&zone),
+        reports.clone(),
+    ));
+    for (index, secondary) in publish.notify.iter().enumerate() {
+        let notifier = Notifier {
+            zone: Arc::clone(&zone),
+            secondary: *secondary,
+            index,
+            versions: new_versions.clone(),
+            reports: reports.clone(),
+        };
+        tasks.spawn(notifier.run());
+    }
+    if let Some(path) = &publish.export {
+        let exporter = Exporter {
+            zone: publish.zone.clone(),
+            path: path.clone(),
+            versions: new_versions,
+            reports: reports.clone(),
+            stop: Arc::clone(&stop),
+        };
+        tasks.spawn(exporter.run());
+    }
+    let task = ZoneTask {
+        path: dir.map(|dir| serial::path(dir, &publish.zone)),
+        publish: Arc::clone(&publish),
+        zone: Arc::clone(&zone),
+        snapshots: new_snapshots,
+        versions,
+        reports,
+        stored,
+        stop: Arc::clone(&stop),
+    };
+    tasks.spawn(task.run());
+    Running {
+        publish,
+        zone,
+        snapshots,
+        reports: new_reports,
+        stored: last_stored,
+        _tasks: tasks,
+        stop,
+    }
+}
+
+/// The report before the first version.
+fn first_report(publish: &Publish) -> ZoneReport {
+    let notify = publish.notify.iter().copied();
+    ZoneReport {
+        zone: publish.zone.to_string(),
+        notify: notify.map(NotifiedReport::new).collect(),
+        export: publish.export.as_ref().map(|path| ExportReport {
+            path: path.shown().to_string(),
+            serial: None,
+            problem: None,
+        }),
+        ..ZoneReport::default()
+    }
+}

@@ -1,0 +1,232 @@
+//! The task of one published zone: makes a version of each policy that comes into force.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use super::notifier::seconds;
+use super::report::ZoneReport;
+use super::serial::{self, StoredVersion};
+use super::version::{Made, Maker, NoVersion};
+use crate::config::publish::{Publish, PublishedSources};
+use crate::config::shown::Show;
+use crate::control::sources::feeds::key;
+use crate::policy::published::{Inexpressible, PublishedZone, Selection};
+use crate::policy::rule::Source;
+use crate::policy::served_zones::{ServedZone, ZoneVersion};
+use crate::policy::snapshot::Snapshot;
+
+/// How long after a failure the file of a key, or a version, is tried again.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// The task of one zone.
+pub(super) struct ZoneTask {
+    pub(super) publish: Arc<Publish>,
+    pub(super) zone: Arc<ServedZone>,
+    pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
+    pub(super) versions: watch::Sender<Option<Arc<ZoneVersion>>>,
+    pub(super) reports: watch::Sender<ZoneReport>,
+    /// The last version before this task.
+    pub(super) stored: watch::Sender<Option<StoredVersion>>,
+    /// The file that serials are stored in.
+    pub(super) path: Option<PathBuf>,
+    /// Set when the zone is no longer published.
+    pub(super) stop: Arc<AtomicBool>,
+}
+
+impl ZoneTask {
+    /// Makes versions until there are no more snapshots.
+    pub(super) async fn run(mut self) {
+        self.read_stored();
+        let mut last = None;
+        loop {
+            let snapshot = Arc::clone(&self.snapshots.borrow_and_update());
+            let next = self.next(last.clone(), snapshot);
+            let is_made = match next.await {
+                Some(made) => {
+                    last = Some(made);
+                    true
+                }
+                None => false,
+            };
+            let changed = self.snapshots.changed();
+            let changed = match is_made {
+                true => changed.await,
+                false => match tokio::time::timeout(RETRY, changed).await {
+                    Ok(changed) => changed,
+                    Err(_) => Ok(()),
+                },
+            };
+            if changed.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Reads the last version of an earlier process. Without it, the first version gets a serial by the clock.
+    fn read_stored(&self) {
+        let Some(path) = self
+            .path
+            .as_ref()
+            .filter(|_| self.stored.borrow().is_none())
+        else {
+            return;
+        };
+        match tokio::task::block_in_place(|| serial::read(path)) {
+            Ok(stored) => _ = self.stored.send_replace(stored),
+            Err(error) => {
+                let (path, zone) = (path.shown(), &self.zone.name);
+                tracing::warn!(%path, %zone, %error, "serial not read; the next one is taken from the clock");
+            }
+        }
+    }
+
+    /// Makes a version of the zone, and serves it.
+    async fn next(&self, last: Option<Arc<Made>>, snapshot: Arc<Snapshot>) -> Option<Arc<Made>> {
+        let (publish, stored) = (Arc::clone(&self.publish), self.stored.borrow().clone());
+        let stop = Arc::clone(&self.stop);
+        let make = move || {
+            let selection = selection(publish.sources.as_ref());
+            let contents = PublishedZone::new(&snapshot, &selection, &publish.zone);
+            drop(snapshot);
+            let maker = Maker {
+                publish: &publish,
+                stored: stored.as_ref(),
+                now: seconds(),
+                stop: &stop,
+            };
+            maker.make(last.as_deref(), contents)
+        };
+        match tokio::task::spawn_blocking(make).await {
+            Ok(Ok(made)) => self.serve(made).await,
+            Ok(Err(NoVersion::Stopped)) | Err(_) => None,
+            Ok(Err(error)) => {
+                self.fail(error.to_string());
+                None
+            }
+        }
+    }
+
+    /// Stores the serial of a version, and then serves it.
+    async fn serve(&self, made: Made) -> Option<Arc<Made>> {
+        let stored = StoredVersion {
+            zone: self.zone.name.to_string(),
+            serial: made.version.soa.serial,
+            digest: made.digest,
+        };
+        let is_stored = self.stored.borrow().as_ref() == Some(&stored);
+        if let Some(path) = self.path.clone().filter(|_| !is_stored) {
+            let stored = stored.clone();
+            let store = tokio::task::spawn_blocking(move || serial::store(&path, &stored));
+            if let Ok(Err(error)) = store.await {
+                // Serials follow the clock, so the version is served all the same.
+                let zone = &self.zone.name;
+                tracing::error!(%zone, %error, "serial not stored");
+            }
+        }
+        self.stored.send_replace(Some(stored));
+        if self.stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        let version = &made.version;
+        self.zone.version.store(Some(Arc::clone(version)));
+        self.report(&made);
+        self.versions.send_replace(Some(Arc::clone(version)));
+        Some(Arc::new(made))
+    }
+
+    fn report(&self, made: &Made) {
+        let version = &made.version;
+        let serial = version.soa.serial;
+        self.reports.send_modify(|report| {
+            if report.serial != Some(serial.0) {
+                let (zone, generation) = (&self.zone.name, version.contents.generation());
+                report.changed_at = Some(Timestamp::now());
+                tracing::info!(%zone, %serial, generation, records = version.records, "zone published");
+            }
+            report.serial = Some(serial.0);
+            report.generation = version.contents.generation();
+            report.records = version.records;
+            report.history = version.history.iter().map(|change| change.from.0).collect();
+            report.inexpressible = inexpressible(&made.inexpressible);
+            report.problem = None;
+        });
+    }
+
+    fn fail(&self, problem: String) {
+        let zone = &self.zone.name;
+        tracing::error!(%zone, problem, "zone not published");
+        self.reports
+            .send_modify(|report| report.problem = Some(problem));
+    }
+}
+
+/// Reads the key of a zone, again and again until it can be read.
+pub(super) async fn read_key(
+    publish: Arc<Publish>,
+    zone: Arc<ServedZone>,
+    reports: watch::Sender<ZoneReport>,
+) {
+    let Some(tsig) = publish.tsig.clone() else {
+        return;
+    };
+    loop {
+        let tsig = tsig.clone();
+        let read = tokio::task::spawn_blocking(move || key::of(&tsig)).await;
+        match read {
+            Ok(Ok(key)) => {
+                zone.access.key.store(Some(Arc::new(key)));
+                reports.send_modify(|report| report.key_problem = None);
+                return;
+            }
+            Ok(Err(error)) => {
+                let error = format!("no transfer is possible: {error}");
+                let is_new = reports.borrow().key_problem.as_ref() != Some(&error);
+                if is_new {
+                    tracing::error!(zone = %zone.name, error, "key not read");
+                    reports.send_modify(|report| report.key_problem = Some(error));
+                }
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// The sources of the policy that are published.
+fn selection(sources: Option<&PublishedSources>) -> Selection {
+    let Some(sources) = sources else {
+        return Selection::All;
+    };
+    let all = |prefix: &str, is_wanted: bool| is_wanted.then(|| format!("{prefix}*"));
+    let lists = sources.lists.iter().cloned();
+    let orders = all(Source::ORDER, sources.orders);
+    let exceptions = all(Source::EXCEPTION, sources.exceptions);
+    Selection::Named(lists.chain(orders).chain(exceptions).collect())
+}
+
+/// The counts that are not 0, with their reasons.
+fn inexpressible(counts: &Inexpressible) -> Vec<(String, u64)> {
+    let counts = [
+        ("patterns left out", counts.patterns),
+        ("effects replaced", counts.effects),
+        ("too long names left out", counts.long_owners),
+        (
+            "names with another meaning left out",
+            counts.reserved_owners,
+        ),
+        ("networks of clients left out", counts.networks),
+        (
+            "networks that apply to other queries",
+            counts.inexact_networks,
+        ),
+    ];
+    let counts = counts.into_iter().filter(|(_, count)| *count > 0);
+    counts
+        .map(|(reason, count)| (reason.to_owned(), count))
+        .collect()
+}

@@ -1,0 +1,376 @@
+//! Published zones: a server is the primary of zones that have its policy, and another one is their secondary.
+
+mod peers;
+mod secondary;
+
+use std::fs::{self, Permissions};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use serde_json::Value;
+use tapis::wire::rtype;
+
+use self::secondary::{Got, Secondary};
+use crate::orders::{PAST, order, target};
+use crate::support::client::{is_blocked, until};
+use crate::support::server::{Server, folder, list, preamble, refused, text};
+use crate::support::upstream::Upstream;
+
+pub(crate) const ZONE: &str = "policy.test";
+/// 32 bytes of 7 in base64.
+pub(crate) const SECRET: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
+const TSIG: &str = "tsig = { name = \"transfer.key\", secret-file = \"secret\" }\n";
+
+/// A directory with this configuration and these files, the secret of the key, and an empty directory of orders.
+pub(crate) fn directory(config: &str, files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = folder(config, files);
+    let secret = folder.path().join("secret");
+    fs::write(&secret, SECRET).expect("written");
+    fs::set_permissions(secret, Permissions::from_mode(0o600)).expect("changed");
+    fs::create_dir(folder.path().join("orders")).expect("made");
+    folder
+}
+
+/// The configuration of a publisher, whose `[[publish]]` section ends with `more`.
+pub(crate) fn config(upstream: &Upstream, more: &str) -> String {
+    let start = preamble(upstream.address);
+    let names = list("names", "scope = \"subtree\"");
+    format!(
+        "{start}[guard]\nshrink-percent = 100\ngrow-percent = 0\n[state]\ndir = \"state\"\n[orders]\npath = \"orders\"\n{names}[[publish]]\nzone = \"{ZONE}\"\n{more}"
+    )
+}
+
+/// A publisher of the names, with an empty directory of orders.
+pub(crate) fn publisher(upstream: &Upstream, more: &str, names: &str) -> Server {
+    Server::start_in(directory(&config(upstream, more), &[("names", names)]))
+}
+
+/// A server that has the zone of a publisher as a feed.
+fn node(upstream: &Upstream, publisher: SocketAddr, more: &str) -> Server {
+    let start = preamble(upstream.address);
+    let config = format!(
+        "{start}[guard]\nshrink-percent = 100\ngrow-percent = 0\n[[feed]]\nname = \"policy\"\nzone = \"{ZONE}\"\n\
+         primaries = [\"{publisher}\"]\n{more}"
+    );
+    Server::start_in(directory(&config, &[]))
+}
+
+/// The published zone in `status`.
+pub(crate) fn published(server: &Server) -> Value {
+    server.status()["published"][0].clone()
+}
+
+/// The serial of the published zone, once there is a version.
+pub(crate) fn serial(server: &Server) -> u32 {
+    until("the first version", || published(server)["serial"].is_u64());
+    let serial = published(server)["serial"].as_u64().expect("a number");
+    u32::try_from(serial).expect("a serial")
+}
+
+/// Replaces the names of the list, and returns the serial of the version that has them.
+pub(crate) fn change(server: &Server, names: &str) -> u32 {
+    let before = serial(server);
+    server.replace("names", names);
+    until("another serial", || serial(server) != before);
+    serial(server)
+}
+
+#[test]
+fn an_order_at_the_publisher_applies_at_its_secondary_and_ends_there() {
+    let upstream = Upstream::plain();
+    let publisher = publisher(&upstream, TSIG, "a.example\n");
+    let node = node(&upstream, publisher.address, TSIG);
+    until("the zone", || is_blocked(node.address, "a.example"));
+    assert!(is_blocked(node.address, "x.a.example"));
+    assert!(!is_blocked(node.address, "b.example"));
+
+    // The node is known now, so it can be notified. Its own timer is five minutes.
+    let more = format!("{TSIG}notify = [\"{}\"]\n", node.address);
+    publisher.replace("tapis.toml", &config(&upstream, &more));
+    let reloaded = publisher.verb(&["reload"]);
+    assert!(reloaded.status.success(), "{}", text(&reloaded));
+    until("an answer", || {
+        published(&publisher)["notify"][0]["is_answered"] == true
+    });
+    let before = serial(&publisher);
+
+    let path = publisher.path("orders/x-1.toml");
+    let text = order("x-1", PAST, &target("b.example", "exact"));
+    fs::write(&path, text).expect("written");
+    until("the order", || is_blocked(node.address, "b.example"));
+    assert!(!is_blocked(node.address, "x.b.example"), "exact");
+    assert_ne!(serial(&publisher), before);
+    fs::remove_file(path).expect("removed");
+    until("its end", || !is_blocked(node.address, "b.example"));
+    assert!(is_blocked(node.address, "a.example"));
+
+    until("the transfer is recorded", || {
+        published(&publisher)["secondaries"][0]["serial"] == serial(&publisher)
+    });
+    let published = published(&publisher);
+    assert_eq!(published["whole_transfers"], 1, "{published}");
+    assert_eq!(published["secondaries"][0]["is_whole"], false);
+    let alarms = publisher.status()["alarms"].to_string();
+    assert!(!alarms.contains("publish"), "{alarms}");
+}
+
+#[test]
+fn a_secondary_gets_changes_while_they_are_kept_and_else_the_whole_zone() {
+    let upstream = Upstream::plain();
+    let more = "allow-transfer = [\"127.0.0.0/8\"]\nhistory-changes = 2\n";
+    let publisher = publisher(&upstream, more, "a.example\nb.example\n");
+    let secondary = Secondary::new(publisher.address);
+    let first = serial(&publisher);
+    let whole = secondary.whole();
+    assert_eq!(whole.serial, first);
+    let second = change(&publisher, "a.example\nb.example\nc.example\n");
+    let third = change(&publisher, "a.example\nc.example\nd.example\n");
+    for serial in [first, second] {
+        let got = secondary.changes(serial);
+        assert_eq!((got.kind, got.serial), ("changes", third), "{got:?}");
+    }
+    let mut records = whole.records.clone();
+    secondary.changes(first).apply(&mut records);
+    assert_eq!(records, secondary.whole().records);
+    let fourth = change(&publisher, "a.example\n");
+    let got = secondary.changes(first);
+    assert_eq!((got.kind, got.serial), ("whole", fourth));
+    assert_eq!(got.records, secondary.whole().records);
+    assert_eq!(secondary.changes(second).kind, "changes");
+    let got = secondary.changes(fourth);
+    assert_eq!((got.kind, got.serial), ("up to date", fourth));
+    assert_eq!(secondary.changes(fourth - (1 << 30)).kind, "whole");
+}
+
+#[test]
+fn only_permitted_secondaries_with_the_right_key_get_the_zone() {
+    let upstream = Upstream::plain();
+    let more = format!("allow-transfer = [\"127.0.0.1\"]\n{TSIG}");
+    let publisher = publisher(&upstream, &more, "a.example\n");
+    serial(&publisher);
+    let permitted = Secondary::new(publisher.address).with_key([7; 32]);
+    assert_eq!(permitted.whole().kind, "whole");
+    assert_eq!(permitted.soa_by_udp().kind, "up to date");
+    for rtype in [rtype::SOA, rtype::AXFR, rtype::IXFR] {
+        let unsigned = Secondary::new(publisher.address);
+        assert_eq!(unsigned.ask(ZONE, rtype), Err("REFUSED"));
+        let elsewhere = permitted.clone().at([127, 0, 0, 9]);
+        assert_eq!(elsewhere.ask(ZONE, rtype), Err("REFUSED"));
+        let wrong = Secondary::new(publisher.address).with_key([8; 32]);
+        assert_eq!(wrong.ask(ZONE, rtype), Err("NOTAUTH"));
+    }
+    for (name, rtype) in [
+        (ZONE, rtype::A),
+        (ZONE, rtype::NS),
+        ("a.example.policy.test", rtype::CNAME),
+        ("a.example.policy.test", rtype::AXFR),
+    ] {
+        assert_eq!(permitted.ask(name, rtype), Err("REFUSED"), "{name}");
+    }
+    assert_eq!(permitted.ask_by_udp(ZONE, rtype::AXFR), Err("FORMERR"));
+    assert_eq!(publisher.count("zone_not_authentic"), 3);
+    assert_eq!(published(&publisher)["refused"], 3 * 3 + 5);
+}
+
+#[test]
+fn a_secondary_need_not_be_a_client() {
+    let upstream = Upstream::plain();
+    let config = config(&upstream, "allow-transfer = [\"127.0.0.9\"]\n");
+    let config = config.replacen("[server]\n", "[server]\nallow = [\"127.0.0.1\"]\n", 1);
+    let publisher = Server::start_in(directory(&config, &[("names", "a.example\n")]));
+    serial(&publisher);
+    let elsewhere = Secondary::new(publisher.address).at([127, 0, 0, 9]);
+    assert_eq!(elsewhere.whole().kind, "whole");
+    assert_eq!(elsewhere.ask("a.example", rtype::A), Err("REFUSED"));
+}
+
+#[test]
+fn a_large_zone_is_transferred_in_many_signed_messages() {
+    let upstream = Upstream::plain();
+    let names: Vec<_> = (0..30_000).map(|n| format!("n{n}.example\n")).collect();
+    let publisher = publisher(&upstream, TSIG, &names.concat());
+    serial(&publisher);
+    let got = Secondary::new(publisher.address).with_key([7; 32]).whole();
+    assert!(got.messages > 50, "{} messages", got.messages);
+    assert!(got.records.len() >= 120_000, "A and AAAA at two names each");
+    let count = got.records.len() as u64;
+    assert_eq!(published(&publisher)["records"], count);
+}
+
+#[test]
+fn a_serial_survives_restarts_and_never_goes_back() {
+    let upstream = Upstream::plain();
+    let more = "allow-transfer = [\"127.0.0.1\"]\n";
+    let mut publisher = publisher(&upstream, more, "a.example\n");
+    let first = serial(&publisher);
+    let stop = |server: &mut Server| {
+        server.signal("TERM");
+        server.wait();
+    };
+    stop(&mut publisher);
+    let mut publisher = publisher.again();
+    assert_eq!(serial(&publisher), first, "the same records");
+    stop(&mut publisher);
+    let ahead = first + 1_000_000;
+    let file = stored(&publisher.path("state"));
+    let text = fs::read_to_string(&file).expect("readable");
+    let text = text.replace(&first.to_string(), &ahead.to_string());
+    fs::write(&file, text).expect("written");
+    publisher.replace("names", "b.example\n");
+    let mut publisher = publisher.again();
+    until("the new list", || {
+        is_blocked(publisher.address, "b.example")
+    });
+    until("its version", || serial(&publisher) > ahead);
+    let last = serial(&publisher);
+    assert!(last <= ahead + 2, "{last}");
+    stop(&mut publisher);
+    fs::remove_file(file).expect("removed");
+    let publisher = publisher.again();
+    assert!(serial(&publisher) >= first, "the clock does not go back");
+}
+
+/// The file with the serial in a state directory.
+fn stored(dir: &Path) -> std::path::PathBuf {
+    let files = fs::read_dir(dir).expect("a directory");
+    let mut files = files.map(|file| file.expect("a file").path());
+    let is_it = |path: &std::path::PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("zone-")
+    };
+    files.find(is_it).expect("a stored serial")
+}
+
+#[test]
+fn each_version_is_exported_as_a_file_that_another_server_reads() {
+    let upstream = Upstream::plain();
+    let more = "sources = [\"names\"]\nexport = \"exported.zone\"\n";
+    let publisher = publisher(&upstream, more, "a.example\n");
+    let path = publisher.path("exported.zone");
+    until("the file", || path.exists());
+    let list = list("policy", "format = \"rpz\"\nzone = \"policy.test\"\n");
+    let reader = preamble(upstream.address)
+        + "[guard]\nshrink-percent = 100\ngrow-percent = 0\n"
+        + &list.replace("path = \"policy\"", &format!("path = {path:?}"));
+    let reader = Server::start(&reader, &[]);
+    until("the rules", || is_blocked(reader.address, "x.a.example"));
+    change(&publisher, "b.example\n");
+    until("the change", || is_blocked(reader.address, "b.example"));
+    assert!(!is_blocked(reader.address, "a.example"));
+    let secondary = Secondary::new(publisher.address);
+    assert_eq!(secondary.ask(ZONE, rtype::AXFR), Err("REFUSED"));
+    until("the report", || {
+        published(&publisher)["export"]["serial"] == serial(&publisher)
+    });
+}
+
+#[test]
+fn a_key_that_others_can_read_is_an_alarm_and_serves_nobody_until_it_is_protected() {
+    let upstream = Upstream::plain();
+    let folder = directory(&config(&upstream, TSIG), &[("names", "a.example\n")]);
+    let secret = folder.path().join("secret");
+    fs::set_permissions(&secret, Permissions::from_mode(0o644)).expect("changed");
+    let publisher = Server::start_in(folder);
+    until("an alarm", || {
+        let alarms = publisher.status()["alarms"].to_string();
+        alarms.contains("publish policy.test: no transfer is possible")
+            && alarms.contains("chmod 600")
+    });
+    let secondary = Secondary::new(publisher.address).with_key([7; 32]);
+    assert_eq!(secondary.ask(ZONE, rtype::AXFR), Err("NOTAUTH"));
+    fs::set_permissions(&secret, Permissions::from_mode(0o600)).expect("changed");
+    until("the zone", || {
+        let got = secondary.ask(ZONE, rtype::AXFR);
+        got.is_ok_and(|got: Got| got.kind == "whole")
+    });
+}
+
+#[test]
+fn a_zone_that_anybody_could_transfer_is_refused_with_a_remedy() {
+    let upstream = Upstream::plain();
+    let folder = folder("", &[]);
+    let output = refused(folder.path(), &config(&upstream, ""), &[]);
+    assert!(
+        output.contains("neither `allow-transfer` nor `tsig`"),
+        "{output}"
+    );
+    assert!(output.contains("add allow-transfer = "), "{output}");
+}
+
+#[test]
+fn a_zone_is_removed_and_added_by_a_reload() {
+    let upstream = Upstream::plain();
+    let more = "allow-transfer = [\"127.0.0.1\"]\n";
+    let publisher = publisher(&upstream, more, "a.example\n");
+    serial(&publisher);
+    let secondary = Secondary::new(publisher.address);
+    let whole = secondary.whole();
+    let with = config(&upstream, more);
+    let (without, _) = with.split_once("[[publish]]").expect("a section");
+    let reload = |config: &str| {
+        publisher.replace("tapis.toml", config);
+        let reloaded = publisher.verb(&["reload"]);
+        assert!(reloaded.status.success(), "{}", text(&reloaded));
+    };
+    reload(without);
+    assert_eq!(secondary.ask(ZONE, rtype::AXFR), Err("REFUSED"));
+    assert_eq!(publisher.status()["published"], Value::Array(Vec::new()));
+    reload(&with);
+    serial(&publisher);
+    assert_eq!(secondary.whole().serial, whole.serial, "as stored");
+}
+
+#[test]
+fn the_rules_of_a_list_are_exported_as_a_file_that_has_them() {
+    let upstream = Upstream::plain();
+    let more = "allow-transfer = [\"127.0.0.1\"]\n";
+    let publisher = publisher(&upstream, more, "a.example\n");
+    let shown = publisher.verb(&["feed", "export", "names"]);
+    let zone = String::from_utf8(shown.stdout).expect("text");
+    assert!(
+        zone.starts_with("$ORIGIN names.\n$TTL 60\n@ SOA "),
+        "{zone}"
+    );
+    for line in ["a.example 60 A 0.0.0.0", "*.a.example 60 AAAA ::"] {
+        assert!(zone.lines().any(|found| found == line), "{line}: {zone}");
+    }
+    let path = publisher.path("exported");
+    let output = format!("--output={}", path.display());
+    let written = publisher.verb(&["feed", "export", "names", &output]);
+    assert!(written.status.success(), "{}", text(&written));
+    assert_eq!(fs::read_to_string(&path).expect("readable"), zone);
+    let unknown = publisher.verb(&["feed", "export", "other", &output]);
+    assert!(text(&unknown).contains("no list or feed `other`"));
+    assert_eq!(fs::read_to_string(&path).expect("unchanged"), zone);
+}
+
+#[test]
+fn the_verbs_show_a_published_zone() {
+    let upstream = Upstream::plain();
+    let more = "allow-transfer = [\"127.0.0.1\"]\nnotify = [\"127.0.0.1:9\"]\n";
+    let publisher = publisher(&upstream, more, "a.example\n");
+    let serial = serial(&publisher);
+    Secondary::new(publisher.address).whole();
+    until("the transfer is recorded", || {
+        published(&publisher)["whole_transfers"] == 1
+    });
+    let shown = |arguments: &[&str]| text(&publisher.verb(arguments));
+    let listed = shown(&["publish", "list"]);
+    assert!(
+        listed.contains(&format!("policy.test  serial {serial}")),
+        "{listed}"
+    );
+    let zone = shown(&["publish", "show", "Policy.test."]);
+    for line in [
+        &format!("newest     serial {serial}"),
+        "records    4",
+        "transfers  1 of the whole zone, 0 of changes, 0 refused",
+        &format!("secondary  127.0.0.1: serial {serial}, the whole zone at "),
+        &format!("notify     127.0.0.1:9: serial {serial}, no answer to "),
+    ] {
+        assert!(zone.contains(line), "{line}: {zone}");
+    }
+    let other = shown(&["publish", "show", "other.test"]);
+    assert!(other.contains("does not publish this zone"), "{other}");
+}
