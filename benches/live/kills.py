@@ -39,9 +39,7 @@ def marker(kind, state):
 class Server(live.Tapis):
     """A server with a state directory that can be killed."""
 
-    def __init__(self, binary, folder, upstream_port):
-        paths = [(kind, os.path.join(folder, f"{kind}.txt")) for kind in KINDS]
-        lists = [{"name": kind, "path": path} for kind, path in paths]
+    def __init__(self, binary, folder, upstream_port, lists):
         self.state_dir = os.path.join(folder, "state")
         super().__init__(binary, folder, upstream_port, lists)
 
@@ -99,8 +97,11 @@ class Client:
             except OSError:
                 continue
             if reply[:2] == query[:2]:
-                return dns.classify(reply, dns.A)[0] == "blocked"
+                return self.is_block(reply)
         return None
+
+    def is_block(self, reply):
+        return dns.classify(reply, dns.A)[0] == "blocked"
 
     def state(self, kind, states, patience=2.0):
         """The states of a list whose names are blocked."""
@@ -157,7 +158,8 @@ def main():
                 write(folder, kind, texts[kind], state)
 
         def serve():
-            return Server(options.binary, folder, above.port)
+            lists = [{"name": kind, "path": os.path.join(folder, f"{kind}.txt")} for kind in KINDS]
+            return Server(options.binary, folder, above.port, lists)
 
         def finish(server, client, state):
             """Waits until a state is in force and saved; returns the seconds until it was in force."""
