@@ -33,6 +33,7 @@ import upstream
 
 FEED, ZONE, NXDOMAIN = "feed", "feed.test", 3
 FAR = 10  # this many versions are asked for besides the newest one
+SPAN = 1.6  # the longest time until a kill, as a multiple of the time until a version was saved
 SAMPLE = 10  # names of each block
 BLOCKS = FIXED, MANY, MOST = "fixed", "many", "most"
 SHARES = {FIXED: 0.3, MANY: 0.1, MOST: 0.6}
@@ -137,10 +138,9 @@ class Server(kills.Server):
         return super().write_config([*sections, self.feed])
 
     def refresh(self, is_whole):
+        """A process that has the primary asked; it fails if the server is killed meanwhile."""
         verb = ["feed", "refresh", FEED] + (["--whole"] if is_whole else [])
-        done = subprocess.run(self.command(*verb), capture_output=True, text=True)
-        if done.returncode:
-            raise live.Failure(f"{' '.join(verb)}: {done.stderr}")
+        return subprocess.Popen(self.command(*verb), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def serial(self):
         status = self.status()
@@ -224,7 +224,8 @@ def check_restart(server, client, primary, met, before, chance, failures, label)
     if [server.serial()] != found:
         failures.append(f"{label}: serial {server.serial()} is reported, versions {found} are in force")
     for version in found:
-        failures += [f"{label}: {name} is not as in version {version}" for name in client.wrong(primary, version, chance)]
+        wrong = client.wrong(primary, version, chance)
+        failures.extend(f"{label}: {name} is not as in version {version}" for name in wrong)
     if left := server.transfers():
         failures.append(f"{label}: files are left: {left}")
     end = time.monotonic() + 2  # a compiler that was just starting notices that its server is gone
@@ -277,8 +278,11 @@ def main():
             settle(server, client, 1)
             for way, (block, is_whole) in WAYS.items():
                 primary.change(block)
-                server.refresh(is_whole)
-                lengths[way] = settle(server, client, primary.version) * 1.3
+                start = time.monotonic()
+                if server.refresh(is_whole).wait():
+                    raise live.Failure(f"the refresh failed:\n{server.tail()}")
+                settle(server, client, primary.version)
+                lengths[way] = time.monotonic() - start
         for at in range(options.kills):
             way = list(WAYS)[at % len(WAYS)]
             block, is_whole = WAYS[way]
@@ -288,9 +292,10 @@ def main():
                 settle(server, client, primary.version)
                 before = server.kept()
                 primary.change(block)
-                server.refresh(is_whole)
-                time.sleep(chance.random() * lengths[way])
+                refresh = server.refresh(is_whole)
+                time.sleep(chance.random() * lengths[way] * SPAN)
                 met = Round(server, client, primary.version)
+                refresh.wait()
             label, moment = f"kill {at + 1} ({way})", met.moment(before)
             moments[f"{way}: {moment}"] += 1
             primary.pause()
@@ -303,7 +308,7 @@ def main():
             live.say(f"{label}: {moment}; version {found} of {primary.version} after the restart")
     result = {"tool": "feed_kills", "options": vars(options), "kills": options.kills}
     result["moments"] = dict(sorted(moments.items()))
-    result["refresh_to_saved_s"] = {way: round(length / 1.3, 3) for way, length in lengths.items()}
+    result["refresh_to_saved_s"] = {way: round(length, 3) for way, length in lengths.items()}
     result["in_force_but_not_saved"] = lost
     live.say(f"{options.kills} kills, {lost} of them before the version in force was saved, {len(failures)} faults")
     live.finish(result, failures)
