@@ -397,7 +397,7 @@ impl Control {
             };
             self.feeds.command(&transfer.feed, command);
         }
-        self.requests.dismiss_all(loads.unneeded);
+        self.dismiss_loads(loads.unneeded);
     }
 
     /// Takes events of files, and of directories and links on their paths. Makes no system call.

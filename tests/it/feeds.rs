@@ -36,11 +36,12 @@ impl Versions {
 
     /// The next version: without and with these names.
     pub(crate) fn change(&self, deleted: &[&str], added: &[&str]) {
-        let rule = |name: &&str| cname(&format!("{name}.{ZONE}"), ".");
-        let (deleted, added) = (
-            deleted.iter().map(rule).collect::<Vec<_>>(),
-            added.iter().map(rule).collect::<Vec<_>>(),
-        );
+        let rules = |names: &[&str]| names.iter().map(|name| nxdomain(name)).collect();
+        self.change_records(rules(deleted), rules(added));
+    }
+
+    /// The next version: without and with these records.
+    fn change_records(&self, deleted: Vec<Rr>, added: Vec<Rr>) {
         let mut versions = self.0.lock().expect("not poisoned");
         let mut zone = versions.last().expect("a version").zone.clone();
         zone.serial = zone.serial.wrapping_add(1);
@@ -99,6 +100,11 @@ impl Versions {
         let versions = self.clone();
         Primary::start(move |asked| send(versions.answer(asked)))
     }
+}
+
+/// The record of a rule that blocks a name or network.
+fn nxdomain(trigger: &str) -> Rr {
+    cname(&format!("{trigger}.{ZONE}"), ".")
 }
 
 pub(crate) fn config(upstream: &Upstream, primary: &Primary, more: &str) -> String {
@@ -169,6 +175,41 @@ fn a_zone_is_transferred_and_changes_of_it_apply() {
         &["b.example", "c.example", "x.a.example"],
         &["a.example"],
     );
+    let types = primary.types();
+    let whole = types.iter().filter(|rtype| **rtype == rtype::AXFR);
+    assert_eq!(whole.count(), 1, "{types:?}");
+}
+
+#[test]
+fn changes_of_a_signed_zone_and_records_beside_others_leave_the_rules_that_a_whole_zone_has() {
+    const RRSIG: u16 = 46;
+    let of_type = |trigger: &str, rtype, data: &[u8]| Rr {
+        rtype,
+        data: data.to_vec(),
+        ..nxdomain(trigger)
+    };
+    let versions = Versions::new(1, &["a.example"]);
+    let (upstream, primary) = (Upstream::plain(), versions.primary());
+    let server = Server::start(&config(&upstream, &primary, ""), &[]);
+    blocks(&server, 1, &["a.example"], &["b.example"]);
+    let signature = |trigger| of_type(trigger, RRSIG, &[0; 40]);
+    let networks = ["32.1.2.0.192.rpz-client-ip", "32.2.2.0.192.rpz-client-ip"];
+    let mut added = vec![
+        nxdomain("b.example"),
+        signature("b.example"),
+        signature("a.example"),
+    ];
+    for network in networks {
+        added.push(of_type(network, rtype::A, &[192, 0, 2, 9]));
+        added.push(of_type(network, rtype::NS, &[0]));
+    }
+    versions.change_records(Vec::new(), added);
+    refresh(&server);
+    blocks(&server, 2, &["a.example", "b.example"], &["c.example"]);
+    assert_eq!(server.status()["lists"][0]["rules"], 4);
+    versions.change_records(vec![signature("a.example")], vec![nxdomain("c.example")]);
+    refresh(&server);
+    blocks(&server, 3, &["a.example", "b.example", "c.example"], &[]);
     let types = primary.types();
     let whole = types.iter().filter(|rtype| **rtype == rtype::AXFR);
     assert_eq!(whole.count(), 1, "{types:?}");

@@ -27,6 +27,9 @@ const QUIET: Duration = Duration::from_millis(100);
 /// The same if another server has answered.
 const LONG: Duration = Duration::from_millis(400);
 
+/// How often a query is repeated whose answers differ without a reason.
+const TRIES: usize = 5;
+
 #[test]
 #[ignore = "needs named, pdns_recursor and rec_control"]
 fn random_zones_are_applied_as_bind_and_powerdns_apply_them() {
@@ -64,10 +67,15 @@ fn random_zones_are_applied_as_bind_and_powerdns_apply_them() {
         };
         let outcomes = answers(&servers, &questions, [QUIET, LONG]);
         for (question, outcomes) in questions.iter().zip(outcomes) {
-            // A datagram to or from upstream may have been lost.
-            if !compare(question, outcomes, false) {
-                let again = answers(&servers, std::slice::from_ref(question), [PATIENCE / 4; 2]);
-                compare(question, again.into_iter().next().expect("one"), true);
+            let mut is_explained = compare(question, outcomes, false);
+            // Datagrams to or from upstream may have been lost.
+            for nth in 1..=TRIES {
+                if !is_explained {
+                    let one = std::slice::from_ref(question);
+                    let again = answers(&servers, one, [PATIENCE / 4; 2]);
+                    let outcomes = again.into_iter().next().expect("one");
+                    is_explained = compare(question, outcomes, nth == TRIES);
+                }
             }
         }
     }

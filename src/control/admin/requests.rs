@@ -75,13 +75,6 @@ impl Requests {
         self.report_load(ticket, |_| ());
     }
 
-    /// Like [`dismiss`](Self::dismiss), for several loads.
-    pub(crate) fn dismiss_all(&mut self, tickets: Vec<u64>) {
-        for ticket in tickets {
-            self.dismiss(ticket);
-        }
-    }
-
     /// The requests that wait for a new configuration.
     pub(crate) fn awaiting_pending(&mut self) -> impl Iterator<Item = &mut OpenRequest> {
         self.open.iter_mut().filter(|open| open.awaits_pending)

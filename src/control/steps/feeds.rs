@@ -17,6 +17,14 @@ impl Control {
         );
     }
 
+    /// Ends loads that are not needed any more. Requests do not wait for them any longer, and feeds transfer again.
+    pub(crate) fn dismiss_loads(&mut self, tickets: impl IntoIterator<Item = u64>) {
+        for ticket in tickets {
+            self.feeds.drop_delivery(ticket);
+            self.requests.dismiss(ticket);
+        }
+    }
+
     /// Starts to load a new version of a feed's zone. From then on it is a load of a list like any other.
     pub(crate) fn take_delivery(&mut self, delivery: Delivery) {
         let Delivery {
@@ -46,7 +54,11 @@ impl Control {
             Content::Small(request, messages) => {
                 start_small(list, guard_policy, ticket, (request, messages), done)
             }
-            Content::Changes(soa, changes) => {
+            Content::Changes { from, .. } if list.serial() != Some(from) => {
+                let _ = outcome.send(Err(Undelivered::Outdated));
+                return;
+            }
+            Content::Changes { soa, changes, .. } => {
                 start_changes(list, guard_policy, ticket, (soa, changes), images, done)
             }
             Content::Differences(differences) => {

@@ -25,7 +25,7 @@ impl Control {
     pub(crate) fn update_source(&mut self, update: Update) {
         match self.lists.update(update, &mut self.requests.tickets) {
             Ok(UpdateResult { changed, gone }) => {
-                self.requests.dismiss_all(gone);
+                self.dismiss_loads(gone);
                 self.publication.change_files(changed.into_iter().collect());
                 self.files.refresh();
             }
@@ -39,11 +39,7 @@ impl Control {
     /// Passes the result of a load on to the components that wait for it.
     pub(crate) fn finish_load(&mut self, result: LoadResult) {
         match result {
-            LoadResult::Gone(ticket) => {
-                self.feeds
-                    .finish(ticket, Err("the feed has changed meanwhile".to_owned()));
-                self.requests.dismiss(ticket);
-            }
+            LoadResult::Gone(ticket) => self.dismiss_loads([ticket]),
             LoadResult::Refused(ticket, refusal) => self.refuse(ticket, refusal),
             LoadResult::Ready(ready) => self.delta.add(*ready),
             LoadResult::Pending { ticket, name } => {
@@ -55,7 +51,7 @@ impl Control {
     /// Refuses the newest state of a list: the last good one stays in force.
     pub(crate) fn refuse(&mut self, ticket: u64, refusal: Refusal) {
         let Some(Refused { list, why, is_new }) = self.lists.refuse(ticket, refusal) else {
-            return self.requests.dismiss(ticket);
+            return self.dismiss_loads([ticket]);
         };
         if is_new {
             self.record
@@ -84,7 +80,7 @@ impl Control {
         let gone = self
             .compiler
             .start(&mut self.lists, &mut self.requests.tickets, &inputs);
-        self.requests.dismiss_all(gone);
+        self.dismiss_loads(gone);
     }
 
     /// Starts to join the lists that are ready.
@@ -102,7 +98,7 @@ impl Control {
                 epoch: self.rollback.epoch,
             },
         );
-        self.requests.dismiss_all(gone);
+        self.dismiss_loads(gone);
     }
 
     /// Puts joined lists in force with the next generation.
@@ -163,7 +159,7 @@ impl Control {
         for ticket in tickets {
             match self.lists.with_load(ticket).map(broken) {
                 Some(refusal) => self.refuse(ticket, refusal),
-                None => self.requests.dismiss(ticket),
+                None => self.dismiss_loads([ticket]),
             }
         }
         if self.requests.awaiting_pending().next().is_some() && self.lists.pending.is_none() {

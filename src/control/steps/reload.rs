@@ -242,7 +242,7 @@ impl Control {
             self.publication.change(open.cause.clone());
         }
         let gone = gone.iter().filter_map(|list| list.next.ticket);
-        self.requests.dismiss_all(gone.collect());
+        self.dismiss_loads(gone);
         self.requests.finish_pending(&problems, &changed);
     }
 

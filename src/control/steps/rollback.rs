@@ -136,7 +136,7 @@ impl Control {
         let tickets = &mut self.requests.tickets;
         let (requested, gone) = held::request_others(&mut self.lists.active, tickets);
         waiting.tickets.extend(requested);
-        self.requests.dismiss_all(gone);
+        self.dismiss_loads(gone);
         self.persist.mark_dirty();
         self.publication.change(waiting.cause.clone());
         tracing::warn!(generation, "lists are held");
@@ -151,7 +151,7 @@ impl Control {
         // Loads of lists in force are not dismissed here: those of held lists are refused, with the reason, and the
         // others are requested again.
         let gone = tickets.filter(|ticket| self.lists.with_load(*ticket).is_none());
-        self.requests.dismiss_all(gone.collect());
+        self.dismiss_loads(gone.collect::<Vec<_>>());
         // The file belongs to a base that is no longer in force.
         self.persist.drop_base_file();
     }

@@ -190,15 +190,16 @@ impl ZoneReader {
         Ok(())
     }
 
-    /// The effect of all records of one owner. The owner of a CNAME record counts only if it is its own target.
-    ///
-    /// # Errors
-    /// The first [`RecordProblem`].
+    /// The effect of all records of one owner. The owner of a CNAME record counts only if it is its own target. Calls
+    /// `problem` for each record that does not count. `None` if no record does.
     pub fn effect_of(
         &mut self,
         owner: &Name,
         records: &[LocalRecord],
-    ) -> Result<Effect, RecordProblem> {
+        problem: &mut impl FnMut(RecordProblem),
+    ) -> Option<Effect> {
+        // An owner before may have been the same name.
+        self.open = Open::Nothing;
         let mut effect = None;
         let mut emit = |rule: ZoneRule<'_>| effect = Some(rule.effect.clone());
         for record in records {
@@ -210,10 +211,15 @@ impl ZoneReader {
                 data: &record.data,
                 line: 0,
             };
-            self.add(record, &mut emit)?;
+            if let Err(found) = self.add(record, &mut emit) {
+                problem(found);
+            }
         }
-        self.finish(&mut emit)?;
-        effect.ok_or(RecordProblem::Type)
+        if let Err(found) = self.finish(&mut emit) {
+            problem(found);
+        }
+        self.open = Open::Nothing;
+        effect
     }
 
     fn emit_cname(
@@ -300,7 +306,7 @@ fn local(record: ZoneRecord<'_>) -> Result<LocalRecord, RecordProblem> {
 }
 
 /// Whether a rule can have records of a type, if they can be answers at all.
-pub(super) fn is_local_data(rtype: u16) -> bool {
+pub fn is_local_data(rtype: u16) -> bool {
     !is_signature(rtype) && !is_of_zone(rtype)
 }
 

@@ -255,7 +255,8 @@ mod tests {
     /// The action and the TTL that a reader of policy zones understands.
     fn read(records: &[LocalRecord]) -> (EffectAction, Option<u32>) {
         let mut reader = ZoneReader::new(name("rpz.example"));
-        let effect = reader.effect_of(&name("x.test.rpz.example"), records);
+        let owner = name("x.test.rpz.example");
+        let effect = reader.effect_of(&owner, records, &mut |problem| panic!("{problem}"));
         let effect = effect.expect("a rule");
         (effect.action, effect.ttl_secs)
     }

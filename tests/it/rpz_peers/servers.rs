@@ -47,6 +47,7 @@ zone \"z2\" { type primary; file \"z2\"; };
 zone \"z3\" { type primary; file \"z3\"; };
 ";
 
+/// Without throttling: after one lost datagram, the server would answer SERVFAIL for a minute.
 const POWERDNS: &str = "\
 local-address=127.0.0.1
 local-port=PORT
@@ -59,6 +60,8 @@ disable-packetcache=yes
 root-nx-trust=no
 nothing-below-nxdomain=no
 forward-zones-recurse=.=127.0.0.1:UPSTREAM
+dont-throttle-netmasks=127.0.0.0/8
+server-down-max-fails=0
 lua-config-file=DIR/zones.lua
 ";
 

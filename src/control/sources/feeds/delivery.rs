@@ -32,7 +32,12 @@ pub(crate) enum Content {
     /// A large zone, which may still be arriving.
     Large(SpooledTransfer),
     /// Changes since the version in force, complete and authentic.
-    Changes(Box<Soa>, Vec<ZoneChange>),
+    Changes {
+        /// The serial of the version that they change.
+        from: Serial,
+        soa: Box<Soa>,
+        changes: Vec<ZoneChange>,
+    },
     /// The differences of a whole zone from the version in force, complete and authentic.
     Differences(Box<Differences>),
 }

@@ -63,6 +63,7 @@ enum Taken {
         zone: Box<ComparedZone>,
     },
     Changes {
+        from: Serial,
         soa: Box<Soa>,
         changes: Vec<ZoneChange>,
         bytes: usize,
@@ -130,6 +131,7 @@ impl Sink for Receiving {
                 bytes: Vec::new(),
             },
             Kind::Changes => Taken::Changes {
+                from: begin.request.ours.unwrap_or(begin.soa.serial),
                 soa: Box::new(begin.soa.clone()),
                 changes: Vec::new(),
                 bytes: 0,
@@ -217,9 +219,12 @@ impl Sink for Receiving {
                 let content = Content::Differences(Box::new(differences));
                 self.deliver(serial, content).await
             }
-            Taken::Changes { soa, changes, .. } => {
+            Taken::Changes {
+                from, soa, changes, ..
+            } => {
                 let serial = soa.serial;
-                self.deliver(serial, Content::Changes(soa, changes)).await
+                let content = Content::Changes { from, soa, changes };
+                self.deliver(serial, content).await
             }
             Taken::Nothing => Ok(()),
         }

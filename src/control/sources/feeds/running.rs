@@ -169,6 +169,13 @@ impl Feeds {
         }
     }
 
+    /// The load of a delivery is dropped, as something else has come into force meanwhile.
+    pub(crate) fn drop_delivery(&mut self, ticket: u64) {
+        if let Some(waiting) = self.waiting.remove(&ticket) {
+            let _ = waiting.outcome.send(Err(Undelivered::Outdated));
+        }
+    }
+
     /// The states of all feeds, by name.
     pub(crate) fn reports(&self) -> Vec<FeedReport> {
         let running = self.running.values();

@@ -18,7 +18,7 @@ use crate::policy::image::path::Path;
 use crate::policy::images::Images;
 use crate::policy::prefix::Prefix;
 use crate::policy::record::LocalRecord;
-use crate::policy::rpz::{ZoneReader, ZoneTrigger};
+use crate::policy::rpz::{ZoneReader, ZoneTrigger, is_local_data};
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 use crate::wire::rtype;
@@ -75,9 +75,8 @@ pub(super) fn amended(
             .update(&change.data);
         touched.apply(change, &apex, list, images, &networks);
     }
-    // Records that were skipped are not in force, so they can't be deleted.
-    let may_miss = tally.bad_total() > 0 || tally.skipped > 0 || tally.guarded.total() > 0;
-    if touched.missing > 0 && !may_miss {
+    // Records that were left out are not in force, so they can't be deleted.
+    if touched.missing > tally.bad_total() + tally.guarded.total() {
         return Err(broken());
     }
     let mut written = Written {
@@ -145,9 +144,13 @@ impl Touched {
         images: &Images,
         networks: &HashMap<Prefix, Effect>,
     ) {
+        // Records of types that can't be rules, such as signatures, are skipped, as in a whole zone.
         let Ok((owner, _)) = Name::parse(&change.owner, 0) else {
             return;
         };
+        if !is_local_data(change.rtype) {
+            return;
+        }
         let mut name = Name::ROOT;
         // Records that are no part of the policy are neither deleted nor added.
         let Ok(Some(trigger)) = ZoneTrigger::parse(&owner, apex, &mut name) else {
@@ -314,14 +317,9 @@ impl Written<'_> {
                 &child
             }
         };
-        match self.reader.effect_of(owner, records) {
-            Ok(effect) => Some(effect),
-            Err(problem) => {
-                let content = owner.to_string();
-                self.tally
-                    .reject(0, content.as_bytes(), Bad::Record(problem));
-                None
-            }
-        }
+        let Self { reader, tally, .. } = self;
+        reader.effect_of(owner, records, &mut |problem| {
+            tally.reject(0, owner.to_string().as_bytes(), Bad::Record(problem));
+        })
     }
 }

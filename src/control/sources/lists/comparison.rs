@@ -12,7 +12,7 @@ use crate::control::guard::reading::Reading;
 use crate::control::guard::transferred::ZoneReading;
 use crate::control::list_file::parse::{ParsedRule, ParsedTrigger};
 use crate::policy::amendment::Amendment;
-use crate::policy::effect::Effect;
+use crate::policy::effect::{Effect, EffectAction};
 use crate::policy::image::path::Path;
 use crate::policy::image::walk::BATCH;
 use crate::policy::image::{Image, ImageError};
@@ -26,6 +26,9 @@ use crate::wire::transfer::{Request, TransferError};
 const MAX_NAMES: usize = 1 << 17;
 /// The largest number of rules on networks of a zone that is compared.
 const MAX_NETWORKS: usize = 1 << 17;
+
+/// The number of bytes of all data of distinct rules: a hostile primary could otherwise fill the memory.
+const MAX_DATA: usize = 16 << 20;
 
 /// No rule.
 const NONE: u32 = u32::MAX;
@@ -154,6 +157,8 @@ struct Effects {
     numbers: HashMap<Effect, u32>,
     /// That of the last rule: most rules of a zone have the same one.
     last: u32,
+    /// The number of bytes of their data, about.
+    data: usize,
 }
 
 impl Effects {
@@ -165,6 +170,13 @@ impl Effects {
         let number = *self.numbers.entry(effect.clone()).or_insert(next);
         if number == next {
             self.all.push(effect.clone());
+            self.data += size_of::<Effect>();
+            if let EffectAction::Records(records) = &effect.action {
+                self.data += records
+                    .iter()
+                    .map(|record| record.data.len())
+                    .sum::<usize>();
+            }
         }
         self.last = number;
         number
@@ -221,6 +233,7 @@ impl Comparison {
             }
         };
         let number = self.effects.number(effect);
+        self.is_too_different |= self.effects.data > MAX_DATA;
         let is_new = self.batch.last().is_none_or(|(last, _)| last != name);
         if is_new {
             if self.batch.len() == BATCH {

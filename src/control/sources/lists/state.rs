@@ -19,6 +19,7 @@ use crate::control::sources::settling::{FollowedFile, Look, Pauses, ReadEnd};
 use crate::control::sources::watch::{Following, OPEN_QUIET, Touched, WatchedPath};
 use crate::policy::image::Image;
 use crate::policy::rule::Source;
+use crate::wire::transfer::Serial;
 
 /// The pauses before another read of a file that changed while it was read.
 const CHANGED: Pauses = Pauses {
@@ -314,6 +315,12 @@ impl ListState {
             }
             None => self.earlier.before.clone(),
         }
+    }
+
+    /// The serial of the zone in force.
+    pub(crate) fn serial(&self) -> Option<Serial> {
+        let zone = self.loaded.as_ref()?.tally.zone.as_ref()?;
+        Some(Serial(zone.serial))
     }
 
     /// Whether its rules were checked against other protected names. `false` while a load is under way, while the
