@@ -96,7 +96,7 @@ impl Contents {
     }
 }
 
-/// The number of a set, as an index of [`Contents::numbers_in`].
+/// The number of a set, as an index of `Contents::numbers_in`.
 impl From<ContentId> for usize {
     fn from(id: ContentId) -> Self {
         id.0 as Self

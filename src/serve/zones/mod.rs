@@ -1,5 +1,5 @@
 //! Published zones: answers the queries of secondaries, before policy and cache. Queries for whole zones and for changes
-//! over a stream become a [`transfer`]; all other queries are answered by one message here.
+//! over a stream become a `transfer`; all other queries are answered by one message here.
 //!
 //! Only a secondary that the zone's `allow-transfer` and `tsig` permit gets its SOA record. There are no answers for other
 //! names and types of a zone: it is data for servers, and not part of the DNS.
