@@ -142,7 +142,8 @@ fn print_list(feeds: &[FeedReport], out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-fn serial(serial: Option<u32>) -> String {
+/// The serial of a zone in words.
+pub(super) fn serial(serial: Option<u32>) -> String {
     serial.map_or_else(
         || "no version yet".to_owned(),
         |serial| format!("serial {serial}"),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::failure::Failure;
+use super::feed::serial;
 use super::server::{self, ControlArgs};
 use crate::config::shown::counted;
 use crate::control::admin::status::Status;
@@ -78,13 +79,6 @@ fn print_list(zones: &[ZoneReport], out: &mut impl Write) -> io::Result<()> {
         )?;
     }
     Ok(())
-}
-
-fn serial(serial: Option<u32>) -> String {
-    serial.map_or_else(
-        || "no version yet".to_owned(),
-        |serial| format!("serial {serial}"),
-    )
 }
 
 /// The most important fact about a zone, in a few words.

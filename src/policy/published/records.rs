@@ -84,7 +84,7 @@ impl Records {
         })
     }
 
-    /// What could not be expressed so far. Owners are counted when the iteration comes to them.
+    /// The rules that could not be expressed so far. An owner is counted when its records would have been returned.
     pub fn inexpressible(&self) -> &Inexpressible {
         &self.inexpressible
     }
