@@ -28,6 +28,7 @@ import time
 
 import dns
 import kills
+import knot
 import live
 import upstream
 
@@ -44,24 +45,6 @@ WAYS = {
     "whole zone, compared": (None, True),
     "whole zone, compiled": (MOST, True),
 }
-CONFIG = """server:
-  listen: {host}@{port}
-  rundir: {folder}
-database:
-  storage: {folder}
-acl:
-  - id: transfer
-    address: {host}
-    action: transfer
-zone:
-  - domain: {zone}
-    file: {folder}/zone
-    zonefile-load: difference
-    zonefile-sync: -1
-    journal-max-usage: 4G
-    journal-max-depth: 10000
-    acl: transfer
-"""
 SECTION = """[[feed]]
 name = "{feed}"
 zone = "{zone}"
@@ -70,34 +53,24 @@ retry-secs = 1
 """
 
 
-class Primary(live.Child):
+class Primary(knot.Knot):
     """Knot DNS with version 1 of the zone. The serial is the number of the version."""
 
     def __init__(self, folder, count):
-        live.need("knotd", "knot")
-        self.folder, self.port, self.version = folder, live.free_port(), 1
+        self.folder, self.version = folder, 1
         self.sizes = {block: int(count * share) for block, share in SHARES.items()}
         self.blocks = {1: {block: 1 for block in BLOCKS}}  # for each version, which of each block it has
-        self.config = os.path.join(folder, "knot.conf")
-        with open(self.config, "w") as config:
-            config.write(CONFIG.format(host=dns.LOOPBACK, port=self.port, folder=folder, zone=ZONE))
         self.write()
-        super().__init__(["knotd", "-c", self.config], os.path.join(folder, "knot.log"))
+        super().__init__(folder, ZONE, "difference")
         self.wait_for(lambda: self.serial() == 1, pause=0.05)
 
     def write(self):
-        path = os.path.join(self.folder, "zone")
-        with open(path + ".new", "w") as zone:
-            zone.write(f"$ORIGIN {ZONE}.\n$TTL 60\n@ SOA localhost. admin.localhost. {self.version} 900 60 86400 60\n")
-            zone.write(f"@ NS localhost.\n{marker(self.version)} CNAME .\n")
-            for block, number in self.blocks[self.version].items():
-                zone.writelines(f"{site(block, number, at)} CNAME .\n" for at in range(self.sizes[block]))
-        os.rename(path + ".new", path)
+        knot.write(self.folder, ZONE, self.version, self.lines())
 
-    def serial(self):
-        reply = dns.ask(self.port, dns.query(ZONE, dns.SOA), 1.0)
-        found = [record[3] for record in dns.read(reply)[1] if record[1] == dns.SOA] if reply else []
-        return int.from_bytes(found[0][-20:-16], "big") if found else None
+    def lines(self):
+        yield f"{marker(self.version)} CNAME .\n"
+        for block, number in self.blocks[self.version].items():
+            yield from (f"{site(block, number, at)} CNAME .\n" for at in range(self.sizes[block]))
 
     def change(self, block=None):
         """Makes the next version, in which the names of a block are replaced."""
@@ -114,11 +87,6 @@ class Primary(live.Child):
             self.control("zone-commit", ZONE)
         if self.serial() != self.version:
             raise live.Failure(f"Knot DNS has serial {self.serial()} in place of {self.version}")
-
-    def control(self, *verb):
-        done = subprocess.run(["knotc", "-c", self.config, *verb], capture_output=True, text=True)
-        if done.returncode:
-            raise live.Failure(f"knotc {' '.join(verb)}: {done.stdout}{done.stderr}")
 
     def pause(self):
         self.process.send_signal(signal.SIGSTOP)

@@ -8,7 +8,10 @@ import ctypes
 import json
 import os
 import random
+import re
 import resource
+import select
+import shlex
 import shutil
 import signal
 import socket
@@ -100,7 +103,7 @@ class Child:
 
     def cpu_seconds(self):
         """User and system time, including that of children, running or ended."""
-        return sum(map(cpu_ticks, family(self.pid))) / os.sysconf("SC_CLK_TCK")
+        return family_seconds(self.pid)
 
     def memory(self):
         """Resident and peak memory, in MB."""
@@ -158,6 +161,11 @@ def family(pid):
                     yield from family(int(child))
 
 
+def family_seconds(pid):
+    """User and system time of a process and its children, running or ended."""
+    return sum(map(cpu_ticks, family(pid))) / os.sysconf("SC_CLK_TCK")
+
+
 def cpu_ticks(pid):
     try:
         with open(f"/proc/{pid}/stat") as stat:
@@ -179,6 +187,35 @@ def foreign_seconds(*children):
 def warn_of_others(cores):
     if cores > 0.05:
         say(f"Other processes used up to {cores} cores: they affect these figures.")
+
+
+class Shell:
+    """Runs commands, one after the other, and calls `step` meanwhile. Starting a process would delay a load that this
+    process sends, so the commands are run by a shell that is started beforehand."""
+
+    def __init__(self, step):
+        self.step = step
+        self.process = subprocess.Popen(["sh"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def run(self, *command, allowed=(0,)):
+        """The output of a command, standard error included."""
+        self.process.stdin.write(shlex.join(command) + ' 2>&1; echo "exit $?"\n')
+        self.process.stdin.flush()
+        output = ""
+        while not (end := re.search(r"exit (\d+)\n$", output)):
+            while not select.select([self.process.stdout], (), (), 0)[0]:
+                self.step()
+            output += os.read(self.process.stdout.fileno(), 1 << 16).decode()
+        if int(end.group(1)) not in allowed:
+            raise Failure(f"`{shlex.join(command)}` fails: {output}")
+        return output[: end.start()]
+
+    def cpu_seconds(self):
+        return family_seconds(self.process.pid)
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait()
 
 
 # Runs and results.

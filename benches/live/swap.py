@@ -29,10 +29,6 @@ Exit code 1 if an answer was lost or incorrect.
 import argparse
 import os
 import random
-import re
-import select
-import shlex
-import subprocess
 import sys
 import threading
 import time
@@ -93,8 +89,7 @@ class Play:
 
     def __init__(self, scene, server, sender, states):
         self.scene, self.server, self.sender, self.states = scene, server, sender, states
-        # Starting a process would delay the load, so the commands are run by a shell that is started beforehand.
-        self.shell = subprocess.Popen(["sh"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.shell = live.Shell(sender.step)
 
     def aside(self, act, *values):
         """Runs `act` in a thread: a file system may be slow, and the load must not wait."""
@@ -122,15 +117,7 @@ class Play:
 
     def by_reload(self, text):
         done = self.by_rename(text)
-        self.shell.stdin.write(shlex.join(self.server.command("reload")) + " 2>&1; echo exit $?\n")
-        self.shell.stdin.flush()
-        report = ""
-        while not (end := re.search(r"exit (\d+)\n", report)):
-            while not select.select([self.shell.stdout], (), (), 0)[0]:
-                self.sender.step()
-            report += os.read(self.shell.stdout.fileno(), 4096).decode()
-        if end.group(1) != "0":
-            raise live.Failure(f"`tapis reload` fails: {report}")
+        self.shell.run(*self.server.command("reload"))
         if self.states.small.waiting():  # it is in force now, observed or not
             self.states.small.seen.append(time.monotonic())
         return done
@@ -194,8 +181,7 @@ def measure(scene, server, above, options):
         result[name] |= {"in_force_ms": latencies} if latencies else {}
     sender.run(time.monotonic() + 0.5)
     sender.drain()
-    play.shell.stdin.close()
-    play.shell.wait()
+    play.shell.end()
     for name, begin, end in times:
         result[name] |= sender.figures(sender.between(begin, end))
     faults, result["generations_seen"] = states.faults(sender)

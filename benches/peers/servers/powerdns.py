@@ -4,8 +4,8 @@ import os
 import shutil
 
 import dns
+from ixfr import Primary
 from lists import OLD, blocks, frees, overlay
-from primary import Primary
 
 from .base import Server
 
@@ -54,7 +54,7 @@ class PowerDns(Server):
     def arguments(self):
         if not self.primaries:
             self.write("overlay", overlay(OLD))
-            self.primaries = {zone: Primary(self.folder, zone, began=True) for zone in ("overlay", "rpz")}
+            self.primaries = {zone: Primary(self.folder, zone, OLD, blocks(["began.change.com"])) for zone in ("overlay", "rpz")}
         self.write("policy.lua", map(self.zone, self.primaries))
         shutil.copy(self.config_file, os.path.join(self.folder, "recursor.conf"))
         return [f"--config-dir={self.folder}"]

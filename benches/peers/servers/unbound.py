@@ -1,7 +1,7 @@
 """Unbound, with a local zone for each name, and with a response policy zone."""
 
+from ixfr import Primary
 from lists import NEW, OLD, blocks, overlay
-from primary import Primary
 
 from .base import Server
 
@@ -96,7 +96,7 @@ class Rpz(LocalZones):
         super().__init__(field)
 
     def words(self):
-        self.primary = self.primary or Primary(self.folder, "rpz")
+        self.primary = self.primary or Primary(self.folder, "rpz", OLD)
         self.write("overlay", overlay(OLD))
         return super().words() | {"primary": self.primary.port}
 

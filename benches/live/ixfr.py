@@ -1,6 +1,8 @@
-"""A primary server of a policy zone, for servers that load differences by IXFR (RFC 1995).
+"""A primary server of a policy zone that sends changes by IXFR (RFC 1995), and no complete zones: clients already have
+the first version, or a later one.
 
-It sends no complete zones: clients already have the zone of the list's file, with serial 1, or a later zone.
+With the port of a server, it also measures when changes are in force: after it has sent them, it asks that server for
+the last name that was added, until this name is blocked.
 """
 
 import os
@@ -9,28 +11,26 @@ import socketserver
 import struct
 import sys
 import threading
-
-sys.path.insert(1, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "live"))
+import time
 
 import dns
 import live
-from lists import OLD, TTL, blocks
 
-CNAME, IXFR = 5, 251
+CNAME, IXFR, NXDOMAIN, TTL = 5, 251, 3, 60
 MESSAGE = 16_000  # approximate bytes of records in a message
 
 
 class Primary(live.Child):
-    """This file in another process. With `began`, a change of one name precedes all others."""
+    """This file in another process. Changes are lists of (owner, record); `first` is one that precedes all others."""
 
-    def __init__(self, folder, zone, began=False):
+    def __init__(self, folder, zone, serial=1, first=None, server=0):
         self.port, self.prefix = live.free_port(), os.path.join(folder, f"change-of-{zone}.")
-        self.serial = OLD
-        if began:
-            self.lay([], blocks(["began.change.com"]))
+        self.serial = serial
+        if first:
+            self.lay([], first)
             os.rename(*self.move())
-        command = [sys.executable, "-B", os.path.abspath(__file__), str(self.port), zone, self.prefix]
-        super().__init__(command, os.path.join(folder, f"primary-of-{zone}.log"))
+        command = [sys.executable, "-B", os.path.abspath(__file__), self.port, zone, serial, self.prefix, server]
+        super().__init__([*map(str, command)], os.path.join(folder, f"primary-of-{zone}.log"))
         probe = dns.query(zone, dns.SOA)
         self.wait_for(lambda: dns.ask(self.port, probe, 0.1), 20)
 
@@ -50,20 +50,26 @@ class Primary(live.Child):
         """The shell command after which the change is in force."""
         return "mv '{}' '{}'".format(*self.move())
 
+    def delays(self):
+        """For each transfer of changes, the milliseconds from its last byte until the changes were in force."""
+        with open(self.log) as log:
+            return [float(line) for line in log]
+
 
 def wire_record(name, rtype, rdata):
     return dns.wire_name(name) + struct.pack(">HHIH", rtype, 1, TTL, len(rdata)) + rdata
 
 
 class Zone:
-    def __init__(self, name, prefix):
-        self.name, self.prefix = name, prefix
+    def __init__(self, name, base, prefix):
+        self.name, self.base, self.prefix = name, base, prefix
+        self.added = None  # the last name that a change added, of those that were sent
 
     def path(self, serial):
         return f"{self.prefix}{serial}"
 
     def serial(self):
-        serial = OLD
+        serial = self.base
         while os.path.exists(self.path(serial + 1)):
             serial += 1
         return serial
@@ -85,6 +91,7 @@ class Zone:
             for sign, owner, rtype, value in map(str.split, lines):
                 rtype, rdata = (dns.A, socket.inet_aton(value)) if rtype == "A" else (CNAME, dns.wire_name(value))
                 (gone if sign == "-" else came).append(wire_record(f"{owner}.{self.name}", rtype, rdata))
+                self.added = owner.removeprefix("*.")
         return [self.soa(serial), *gone, self.soa(serial + 1), *came]
 
     def soa(self, serial):
@@ -101,17 +108,28 @@ def client_serial(packet, at):
 
 def messages(packet, records):
     """The answer, split into as many messages as needed."""
-    question = packet[12 : dns.skip_name(packet, 12) + 4]
-    while records:
-        lot, size = [], 0
-        while records and size < MESSAGE:
-            lot.append(records.pop(0))
-            size += len(lot[-1])
-        yield packet[:2] + struct.pack(">5H", 0x8400, 1, len(lot), 0, 0) + question + b"".join(lot)
+    question, at = packet[12 : dns.skip_name(packet, 12) + 4], 0
+    while at < len(records):
+        first, size = at, 0
+        while at < len(records) and size < MESSAGE:
+            size += len(records[at])
+            at += 1
+        yield packet[:2] + struct.pack(">5H", 0x8400, 1, at - first, 0, 0) + question + b"".join(records[first:at])
+
+
+def until_blocked(server, name):
+    """Milliseconds until a server answers NXDOMAIN for a name."""
+    start, query, client = time.monotonic(), dns.query(name, dns.A), dns.udp_socket()
+    while True:
+        reply = dns.ask(server, query, 1.0, client)
+        if reply and dns.read(reply)[0] == NXDOMAIN:
+            return (time.monotonic() - start) * 1e3
+        time.sleep(0.0005)
 
 
 def main():
-    port, zone = int(sys.argv[1]), Zone(*sys.argv[2:])
+    port, server = int(sys.argv[1]), int(sys.argv[5])
+    zone = Zone(sys.argv[2], int(sys.argv[3]), sys.argv[4])
 
     class Datagram(socketserver.BaseRequestHandler):
         def handle(self):
@@ -124,8 +142,10 @@ def main():
         def handle(self):
             while length := self.rfile.read(2):
                 packet = self.rfile.read(int.from_bytes(length, "big"))
-                for message in messages(packet, zone.answer(packet)):
-                    self.wfile.write(struct.pack(">H", len(message)) + message)
+                records = zone.answer(packet)
+                self.wfile.write(b"".join(struct.pack(">H", len(m)) + m for m in messages(packet, records)))
+                if server and len(records) > 1:
+                    print(round(until_blocked(server, zone.added), 2), flush=True)
 
     class Listener(socketserver.ThreadingTCPServer):
         allow_reuse_address = daemon_threads = True
