@@ -202,7 +202,7 @@ impl Control {
     fn read_missing(
         &mut self,
         unread: impl Fn(&ListState) -> bool,
-    ) -> Result<Vec<(Image, ImageSource)>, StartError> {
+    ) -> Result<Vec<(Arc<Image>, ImageSource)>, StartError> {
         let lists = self.lists.active.iter_mut().enumerate();
         let missing: Vec<_> = lists.filter(|(_, list)| unread(list)).collect();
         let configs = missing.iter();

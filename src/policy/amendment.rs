@@ -50,9 +50,11 @@ impl Amendment {
     /// # Errors
     /// If an image can't hold the rules, or no answer can carry an effect.
     pub fn image(&self, images: &Images, source: ImageSource) -> Result<Image, TooLarge> {
-        let mut builder = Builder::new();
         let list = source.name.clone();
         let amends = images.is_in_base(&list);
+        let delta = images.delta.as_ref();
+        let mut builder =
+            delta.map_or_else(Builder::new, |delta| Builder::keyed(delta.key().clone()));
         let number = builder.source(ImageSource { amends, ..source })?;
         // A list that is not in force now may be so again.
         let is_in_delta = images.is_in_delta(&list);
@@ -83,15 +85,21 @@ impl Amendment {
                 }
             }
         }
+        let amended = self.amended(images, &list);
         for (path, rules) in &self.names {
-            if amends {
+            // A name that is neither in the base nor has rules needs no mark. One with rules needs it in any case: a name
+            // of the base may end its wildcard.
+            let needs_mark = |amended: &Amended<'_>| {
+                !rules.is_empty() || amended.is_in_base(&Path::of(path).to_name())
+            };
+            if amended.as_ref().is_some_and(needs_mark) {
                 builder.amend(path, number)?;
             }
             for (scope, effect) in rules {
                 builder.insert_path(path, number, *scope, effect)?;
             }
         }
-        for top in self.emptied(images, &list) {
+        for top in amended.iter().flat_map(Amended::emptied) {
             builder.amend_below(&top, number)?;
         }
         for (prefix, effect) in self.networks.iter().flatten() {
@@ -100,46 +108,15 @@ impl Amendment {
         builder.finish()
     }
 
-    /// The topmost names below which all rules that `list` has in the base are amended now. Only names that change now, and
-    /// those above them, are looked at.
-    fn emptied(&self, images: &Images, list: &str) -> BTreeSet<Vec<u8>> {
-        let mut tops = BTreeSet::new();
-        let Some(base) = images.base.as_deref().filter(|_| images.is_in_base(list)) else {
-            return tops;
-        };
-        let amended = Amended {
+    /// The names that are amended if the base has rules of the list.
+    fn amended<'a>(&'a self, images: &'a Images, list: &'a str) -> Option<Amended<'a>> {
+        let base = images.base.as_deref().filter(|_| images.is_in_base(list))?;
+        Some(Amended {
             base,
             list,
             names: &self.names,
             images,
-        };
-        let mut known = HashMap::new();
-        for path in self.names.keys() {
-            let name = Path::of(path).to_name();
-            if !amended.is_in_base(&name) {
-                continue;
-            }
-            for level in 1..=name.label_count() {
-                let Ok((above, _)) = Name::parse(name.ancestor(level), 0) else {
-                    continue;
-                };
-                let above_path = Path::from(&above);
-                let above_path = above_path.as_bytes();
-                let is_emptied = match known.get(above_path) {
-                    Some(is_emptied) => *is_emptied,
-                    None => {
-                        let is_emptied = amended.has_all_below(&above);
-                        known.insert(above_path.to_vec(), is_emptied);
-                        is_emptied
-                    }
-                };
-                if is_emptied {
-                    tops.insert(above_path.to_vec());
-                    break;
-                }
-            }
-        }
-        tops
+        })
     }
 }
 
@@ -153,6 +130,39 @@ struct Amended<'a> {
 }
 
 impl Amended<'_> {
+    /// The topmost names below which all rules that the list has in the base are amended now. Only names that change now,
+    /// and those above them, are looked at.
+    fn emptied(&self) -> BTreeSet<Vec<u8>> {
+        let mut tops = BTreeSet::new();
+        let mut known = HashMap::new();
+        for path in self.names.keys() {
+            let name = Path::of(path).to_name();
+            if !self.is_in_base(&name) {
+                continue;
+            }
+            for level in 1..=name.label_count() {
+                let Ok((above, _)) = Name::parse(name.ancestor(level), 0) else {
+                    continue;
+                };
+                let above_path = Path::from(&above);
+                let above_path = above_path.as_bytes();
+                let is_emptied = match known.get(above_path) {
+                    Some(is_emptied) => *is_emptied,
+                    None => {
+                        let is_emptied = self.has_all_below(&above);
+                        known.insert(above_path.to_vec(), is_emptied);
+                        is_emptied
+                    }
+                };
+                if is_emptied {
+                    tops.insert(above_path.to_vec());
+                    break;
+                }
+            }
+        }
+        tops
+    }
+
     /// Whether the list has rules on exactly this name in the base.
     fn is_in_base(&self, name: &Name) -> bool {
         let mut value = None;
@@ -182,5 +192,43 @@ impl Amended<'_> {
             }
         }
         has_some && cursor.damage().is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn a_name_that_comes_and_goes_leaves_no_mark() {
+        let source = || ImageSource {
+            amendable: true,
+            ..ImageSource::named("zone")
+        };
+        let name = |text: &str| Name::from_text(text).expect("a name");
+        let mut builder = Builder::new();
+        let zone = builder.source(source()).expect("few");
+        let old = name("old.example");
+        builder.insert(&old, zone, Scope::Exact).expect("room");
+        let mut images = Images::from(Arc::new(builder.finish().expect("few")));
+        let mut rules_of_delta = |text: &str, rules: Vec<(Scope, Effect)>| {
+            let path = Path::from(&name(text)).as_bytes().to_vec();
+            let amendment = Amendment {
+                names: BTreeMap::from([(path, rules)]),
+                networks: None,
+            };
+            let delta = amendment.image(&images, source()).expect("few");
+            let rules = delta.facts().rules;
+            images.delta = Some(Arc::new(delta));
+            rules
+        };
+        let rule = || vec![(Scope::Exact, Effect::default())];
+        assert_eq!(rules_of_delta("new.example", rule()), 2);
+        assert_eq!(rules_of_delta("new.example", Vec::new()), 0);
+        // Two marks: on the name, and on the one above it, which has no other name below.
+        assert_eq!(rules_of_delta("old.example", Vec::new()), 2);
+        assert_eq!(rules_of_delta("old.example", rule()), 3);
     }
 }

@@ -38,7 +38,8 @@ impl Builder {
         Self::keyed(Key::random())
     }
 
-    /// A builder without sources whose image is hashed with `key`.
+    /// A builder without sources whose image is hashed with `key`. With the key of an image whose rules are added, these
+    /// need not be sorted again.
     pub fn keyed(key: Key) -> Self {
         Self {
             key,

@@ -79,7 +79,7 @@ pub(super) fn find(
             None => fresh.loaded.rules == entry.rules,
         };
         if same {
-            let rules = PastRules::in_image(Arc::new(fresh.image), 0);
+            let rules = PastRules::in_image(fresh.image, 0);
             return (Some(rules), true);
         }
     }

@@ -464,6 +464,6 @@ fn read_journal(
 }
 
 /// The rules of an image of a single list.
-fn all_rules(image: Image) -> ListRules {
-    ListRules::Rules(PastRules::in_image(Arc::new(image), 0))
+fn all_rules(image: Arc<Image>) -> ListRules {
+    ListRules::Rules(PastRules::in_image(image, 0))
 }

@@ -95,16 +95,31 @@ pub fn snapshot(
 }
 
 /// Joins rules into one image: the rules of `kept` whose sources have names that `keeps` selects, and all rules of the
-/// images in `fresh`. Each of these images has a single list, and amends it in the result if it is an amendment.
+/// images in `fresh`. Each of these images has a single list, and amends it in the result if it is an amendment. An image
+/// that has the whole result is not copied.
 ///
 /// # Errors
 /// If an image can't hold all rules.
 pub fn join<'i>(
     kept: Option<&Image>,
     keeps: impl Fn(&str) -> bool,
-    fresh: impl IntoIterator<Item = (&'i Image, ImageSource)>,
-) -> Result<Image, TooLarge> {
-    let mut builder = Builder::new();
+    fresh: impl IntoIterator<Item = (&'i Arc<Image>, ImageSource)>,
+) -> Result<Arc<Image>, TooLarge> {
+    let fresh: Vec<_> = fresh
+        .into_iter()
+        .map(|(image, source)| (image, like(image, source)))
+        .collect();
+    let mut sources = kept.iter().flat_map(|image| &image.provenance().sources);
+    let is_kept = sources.any(|source| keeps(&source.name));
+    if let [(image, source)] = &*fresh
+        && !is_kept
+        && image.provenance().sources == [source.clone()]
+    {
+        return Ok(Arc::clone(image));
+    }
+    let kept = kept.filter(|_| is_kept);
+    let key = kept.or(fresh.first().map(|(image, _)| &***image));
+    let mut builder = key.map_or_else(Builder::new, |image| Builder::keyed(image.key().clone()));
     if let Some(image) = kept {
         let mut numbers = Vec::new();
         for source in &image.provenance().sources {
@@ -116,15 +131,20 @@ pub fn join<'i>(
         })?;
     }
     for (image, source) in fresh {
-        let own = image.provenance().sources.first();
-        let number = builder.source(ImageSource {
-            amends: own.is_some_and(|own| own.amends),
-            amendable: own.is_some_and(|own| own.amendable),
-            ..source
-        })?;
+        let number = builder.source(source)?;
         builder.add_image(image, |_| Some(number))?;
     }
-    builder.finish()
+    builder.finish().map(Arc::new)
+}
+
+/// The provenance of a list, with what only its image tells.
+fn like(image: &Image, source: ImageSource) -> ImageSource {
+    let own = image.provenance().sources.first();
+    ImageSource {
+        amends: own.is_some_and(|own| own.amends),
+        amendable: own.is_some_and(|own| own.amendable),
+        ..source
+    }
 }
 
 /// A list whose rules are joined into a new delta.
@@ -229,5 +249,32 @@ mod tests {
         ] {
             assert_eq!(warned(listen, allow), [""; 0], "{listen} {allow}");
         }
+    }
+
+    #[test]
+    fn an_image_that_is_the_whole_delta_is_not_copied() {
+        let image = |list: &str| {
+            let mut builder = Builder::new();
+            builder.list(list, []).expect("room");
+            Arc::new(builder.finish().expect("few"))
+        };
+        let (old, new) = (image("old"), image("new"));
+        let source = new.provenance().sources[0].clone();
+        let joined = |keeps: &str, source: &ImageSource| {
+            let fresh = [(&new, source.clone())];
+            let joined = join(Some(&old), |name| name == keeps, fresh).expect("few");
+            let names = joined.provenance().sources.iter();
+            let names: Vec<_> = names.map(|source| source.name.clone()).collect();
+            (Arc::ptr_eq(&joined, &new), names)
+        };
+        assert_eq!(joined("other", &source), (true, vec!["new".to_owned()]));
+        let both = vec!["old".to_owned(), "new".to_owned()];
+        assert_eq!(joined("old", &source), (false, both));
+        let read_later = ImageSource {
+            rules: 1,
+            ..source.clone()
+        };
+        let alone = (false, vec!["new".to_owned()]);
+        assert_eq!(joined("other", &read_later), alone);
     }
 }

@@ -14,6 +14,8 @@
 //!
 //! One join runs at a time, on a thread that may block.
 
+use std::sync::Arc;
+
 use tokio::sync::mpsc;
 
 use super::compose;
@@ -59,7 +61,7 @@ pub(crate) struct Joined {
     pub(crate) ready: Vec<ReadyList>,
     pub(crate) base: Option<NewBase>,
     pub(crate) pending: Option<(PendingConfig, OrderRegistry)>,
-    pub(crate) result: Result<Image, TooLarge>,
+    pub(crate) result: Result<Arc<Image>, TooLarge>,
 }
 
 /// The state of rollbacks.

@@ -96,8 +96,8 @@ impl Publication {
     }
 
     /// The image of the rules that the base does not have yet, in force with the next generation.
-    pub(crate) fn set_delta(&mut self, delta: Image) {
-        self.images.delta = Some(delta.into());
+    pub(crate) fn set_delta(&mut self, delta: Arc<Image>) {
+        self.images.delta = Some(delta);
     }
 
     /// Sets the images of the next generation. They are those of an earlier generation, or the images in force with one

@@ -121,7 +121,7 @@ pub(super) fn amended(
         at: Timestamp::now(),
         took: start.elapsed(),
     };
-    finish_amendment(job, reading, &amendment, images)
+    finish_amendment(job, reading, rules, &amendment, images)
 }
 
 /// The owner of a rule's records; `None` if it would be too long.

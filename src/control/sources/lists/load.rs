@@ -1,6 +1,7 @@
 //! Reads a list's file into an image of its rules, or refuses it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -31,7 +32,7 @@ pub struct LoadedRules {
     /// The facts.
     pub loaded: Loaded,
     /// The rules.
-    pub image: Image,
+    pub image: Arc<Image>,
 }
 
 /// The facts about a list that was read to its end.
@@ -259,7 +260,10 @@ pub fn load_as(
         protected_names: guard_policy.digest(list).into_owned(),
         released: released.and(released_before(before, reading.signature)),
     };
-    Ok(LoadedRules { loaded, image })
+    Ok(LoadedRules {
+        loaded,
+        image: Arc::new(image),
+    })
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ pub(crate) struct ListState {
     serving: Serving,
     pub(crate) earlier: EarlierStates,
     /// Its rules while its configuration is pending: they are not joined with those of other lists yet.
-    pub(crate) rules: Option<Image>,
+    pub(crate) rules: Option<Arc<Image>>,
     /// Why the newest state of the file is refused, and when it was first refused for this reason.
     pub(crate) refused: Option<(Refusal, Timestamp)>,
     /// The load under way.

@@ -71,7 +71,8 @@ pub(crate) fn start_differences(
         .as_ref()
         .filter(|loaded| loaded.digest == from)?;
     Some(start(list, &guard_policy, ticket, done, move |job| {
-        finish_amendment(&job, reading, &amendment, &images)
+        let rules = amendment.rules_after(&images, &job.config.source.name);
+        finish_amendment(&job, reading, rules, &amendment, &images)
     }))
 }
 

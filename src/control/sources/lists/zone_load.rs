@@ -10,6 +10,7 @@ use crate::control::guard::reading::Reading;
 use crate::control::guard::release::Guards;
 use crate::control::guard::transferred::ZoneReading;
 use crate::control::list_file::parse::{ParsedRule, ParsedTrigger};
+use crate::control::sources::lists::provenance;
 use crate::policy::amendment::Amendment;
 use crate::policy::builder::Builder;
 use crate::policy::effect::Effect;
@@ -54,25 +55,26 @@ pub(super) fn whole(job: &Job, request: &Request, messages: &[u8]) -> Result<Loa
     finish(job, reading, rules, image)
 }
 
-/// The rules that result from an amendment of those in force, unless a guard rejects them.
+/// The rules that result from an amendment of those in force, unless a guard rejects them. `rules` is their number.
 pub(super) fn finish_amendment(
     job: &Job,
     reading: Reading,
+    rules: u64,
     amendment: &Amendment,
     images: &Images,
 ) -> Result<LoadedRules, Refusal> {
-    let list = &*job.config.source.name;
-    let rules = amendment.rules_after(images, list) as usize;
-    let source = ImageSource {
-        amendable: true,
-        ..ImageSource::named(list)
-    };
+    let rules = usize::try_from(rules).unwrap_or(usize::MAX);
+    let loaded = accepted(job, reading, rules)?;
+    let source = provenance::source(&job.config, &loaded);
     let image = amendment.image(images, source);
     let image = image.map_err(|source| Refusal::TooLarge {
         path: job.config.source.path.clone(),
         source,
     })?;
-    finish(job, reading, rules, image)
+    Ok(LoadedRules {
+        loaded,
+        image: Arc::new(image),
+    })
 }
 
 /// The rules that were read, unless a guard rejects them.
@@ -82,10 +84,18 @@ pub(super) fn finish(
     rules: usize,
     image: Image,
 ) -> Result<LoadedRules, Refusal> {
+    Ok(LoadedRules {
+        loaded: accepted(job, reading, rules)?,
+        image: Arc::new(image),
+    })
+}
+
+/// The facts about the rules that were read, unless a guard rejects them.
+fn accepted(job: &Job, reading: Reading, rules: usize) -> Result<Loaded, Refusal> {
     let List { source, .. } = &job.config;
     let new = NewState::new(&source.name, &source.path, &reading, Some(rules));
     check_acceptance(&new, &job.before, job.guard_policy.limits(), job.released)?;
-    let loaded = Loaded {
+    Ok(Loaded {
         rules,
         tally: reading.tally,
         digest: reading.digest.to_string(),
@@ -94,8 +104,7 @@ pub(super) fn finish(
         took: reading.took,
         protected_names: job.guard_policy.digest(&job.config).into_owned(),
         released: job.released.and(released_before(&job.before, None)),
-    };
-    Ok(LoadedRules { loaded, image })
+    })
 }
 
 /// Builds an image of one source.
