@@ -7,10 +7,11 @@ from .dnsmasq import Dnsmasq
 from .hickory import Hickory
 from .knot import Knot
 from .powerdns import PowerDns
-from .tapis import Before, Echo, Empty, Orders, Tapis
+from .tapis import Addresses, Before, Echo, Empty, Orders, Tapis, Zone
 from .unbound import LocalZones, Rpz
 
-KINDS = (Tapis, Before, Empty, Orders, Echo, LocalZones, Rpz, Bind, PowerDns, Dnsdist, Cdb, Knot, Dnsmasq, Hickory)
+TAPIS = (Tapis, Before, Empty, Orders, Zone, Addresses)
+KINDS = (*TAPIS, Echo, LocalZones, Rpz, Bind, PowerDns, Dnsdist, Cdb, Knot, Dnsmasq, Hickory)
 ALL = {kind.name: kind for kind in KINDS}
 
 __all__ = ["ALL", "MIXES", "PATH", "Field", "Server"]

@@ -2,6 +2,8 @@
 
 import os
 
+from lists import RPZ_HEAD, TTL
+
 from .base import Server
 
 CONFIG = """[server]
@@ -27,6 +29,7 @@ path = "$folder/exceptions"
 public-suffixes = "none"  # the others block those, too
 """
 COUNT = 10_000  # orders, and exceptions
+PREFIXES = 7_000
 ORDER = """id = "{0}"
 legal-basis = ["Law 1"]
 effective-from = 2020-01-01T00:00:00Z
@@ -123,6 +126,35 @@ class Orders(Tapis):
             target = TARGET.format(f"o{number}.orders.example")
             self.write(f"orders/o{number}.toml", [ORDER.format(f"o{number}", target)])
         self.write("exceptions/all.toml", (EXCEPTION.format(f"e{n}.exceptions.example") for n in range(COUNT)))
+
+
+class Zone(Tapis):
+    """Tapis with its list as a policy zone, to measure the cost of such rules."""
+
+    name = "tapis-rpz"
+    form = "rpz"
+    config = CONFIG.replace('scope = "subtree"', 'format = "rpz"')
+    ways = {}
+    note = "Tapis with the list as a response policy zone"
+    usual = False
+
+
+class Addresses(Tapis):
+    """Tapis with many rules on addresses in answers, none of which matches, to measure their cost."""
+
+    name = "tapis-addresses"
+    config = CONFIG + """
+[[list]]
+name = "addresses"
+path = "$folder/addresses"
+format = "rpz"
+"""
+    note = f"Tapis with {PREFIXES:,} networks in answers beside the list"
+    usual = False
+
+    def fill(self):
+        owners = (f"24.0.{number % 256}.{number // 256}.10.rpz-ip CNAME ." for number in range(PREFIXES))
+        self.write("addresses", [RPZ_HEAD.format(ttl=TTL, zone="addresses", serial=1), *owners])
 
 
 class Echo(Server):
