@@ -132,7 +132,7 @@ pub struct ProtectedNames {
 pub enum Cover<'w> {
     /// No name, as the rule's last label is a number.
     Number,
-    /// The rule's own name, a top-level domain.
+    /// The rule's own name, a top-level domain; or all of them, if it is the root.
     TopLevel,
     /// The rule's own name, a public suffix.
     Suffix,
@@ -161,6 +161,7 @@ impl Cover<'_> {
             name,
         } = match self {
             Self::Number => return "is a number or an address, which no name ends in".to_owned(),
+            Self::TopLevel if owner.label_count() == 0 => return "covers every name".to_owned(),
             Self::TopLevel => return format!("covers the top-level domain {owner}"),
             Self::Suffix => return format!("covers the public suffix {owner}"),
             Self::Suffixes => return format!("covers the public suffixes right under {owner}"),
@@ -286,10 +287,8 @@ impl ProtectedNames {
         suffix: Option<(Cover<'static>, Section)>,
         warn: Protections,
     ) -> Option<Cover<'_>> {
-        if name.label_count() == 0 {
-            return None;
-        }
-        let is_number = || name.label_from_root(0).iter().all(u8::is_ascii_digit);
+        let is_root = name.label_count() == 0;
+        let is_number = || !is_root && name.label_from_root(0).iter().all(u8::is_ascii_digit);
         if !warn.has(Protection::Number) && is_number() {
             return Some(Cover::Number);
         }
@@ -319,8 +318,11 @@ impl ProtectedNames {
     }
 
     fn covered_suffix(&self, name: &Name, scope: Scope) -> Option<(Cover<'static>, Section)> {
-        let covers = scope != Scope::Exact && name.label_count() > 0;
-        covers.then(|| self.suffix(name)).flatten()
+        match (scope, name.label_count()) {
+            (Scope::Exact, _) => None,
+            (_, 0) => Some((Cover::TopLevel, Section::Icann)),
+            _ => self.suffix(name),
+        }
     }
 
     /// The protected public suffixes that a rule covers, and their section of the Public Suffix List.
@@ -414,6 +416,21 @@ mod tests {
     fn described(protected_names: &ProtectedNames, text: &str) -> Option<String> {
         let (name, scope) = rule(text);
         find(protected_names, &name, scope).map(|cover| cover.described(&name))
+    }
+
+    #[test]
+    fn a_rule_on_the_root_that_covers_names_below_it_is_suppressed() {
+        for suffixes in [PublicSuffixes::Icann, PublicSuffixes::None] {
+            let protected_names = protected_names(&[], suffixes);
+            let described = |scope| {
+                let found = find(&protected_names, &Name::ROOT, scope);
+                found.map(|cover| cover.described(&Name::ROOT))
+            };
+            let every = Some("covers every name".to_owned());
+            assert_eq!(described(Scope::Below), every);
+            assert_eq!(described(Scope::Subtree), every);
+            assert_eq!(described(Scope::Exact), None);
+        }
     }
 
     #[test]
