@@ -392,7 +392,7 @@ impl Control {
         self.compiler.want(loads.large);
         for transfer in loads.transfers {
             let command = match transfer.whole {
-                true => Command::Whole,
+                true => Command::Check,
                 false => Command::Retry,
             };
             self.feeds.command(&transfer.feed, command);

@@ -145,6 +145,27 @@ fn an_older_version_is_transferred_if_the_operator_wants_it() {
 }
 
 #[test]
+fn a_primary_that_refuses_the_whole_zone_is_asked_for_changes_afterwards() {
+    let scene = Scene::start("");
+    scene.next_version();
+    let newest = scene.versions.clone();
+    scene.primary.play(move |asked| match asked.rtype {
+        rtype::AXFR => second().refusal(asked, 5),
+        _ => send(newest.answer(asked)),
+    });
+    scene.server.verb(&["feed", "refresh", "feed", "--whole"]);
+    scene.reports(Fault::Refused, "REFUSED");
+    refresh(&scene.server);
+    blocks(
+        &scene.server,
+        2,
+        &["kept.example", "new.example"],
+        &["gone.example"],
+    );
+    scene.server.assert_well();
+}
+
+#[test]
 fn a_whole_zone_in_place_of_changes_is_used_and_counted() {
     let scene = Scene::start("");
     scene.next_version();

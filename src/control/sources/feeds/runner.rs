@@ -37,8 +37,10 @@ pub(crate) enum Command {
     Refresh,
     /// The version that is held may be accepted now: ask the primaries for it again.
     Retry,
-    /// Transfer the whole zone, whatever its serial.
+    /// Ask the primaries for the whole zone now, whatever its serial.
     Whole,
+    /// Transfer the whole zone as soon as a primary sends it: its rules must be checked again.
+    Check,
     /// This version is in force, by another way than a delivery: a rollback, or a start.
     InForce(Option<Serial>),
     /// A primary may have a newer version, perhaps with this serial.
@@ -71,10 +73,19 @@ pub(super) struct Runner {
     counts: FaultCounts,
     /// When a primary last sent or confirmed the version in force.
     confirmed: Option<Timestamp>,
-    /// The whole zone is to be transferred: until that has succeeded, no changes are asked for.
-    whole: bool,
+    whole: Whole,
     /// The next transfer is compiled without a comparison.
     compiles: bool,
+}
+
+/// Whether the whole zone is to be transferred even if there are changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whole {
+    No,
+    /// The primaries are asked for it until one has sent or refused it.
+    UntilAnswered,
+    /// They are asked until one has sent it. A primary that refuses is asked for changes as well.
+    UntilSent,
 }
 
 /// How asking one primary ended.
@@ -116,7 +127,7 @@ impl Runner {
             held: None,
             confirmed,
             refresh,
-            whole: false,
+            whole: Whole::No,
             compiles: false,
         }
     }
@@ -162,8 +173,12 @@ impl Runner {
                 self.held = None;
                 self.refresh.requested(now);
             }
-            Command::Whole => {
-                self.whole = true;
+            Command::Whole | Command::Check => {
+                if command == Command::Check {
+                    self.whole = Whole::UntilSent;
+                } else if self.whole == Whole::No {
+                    self.whole = Whole::UntilAnswered;
+                }
                 self.held = None;
                 self.refresh.requested(now);
             }
@@ -179,14 +194,21 @@ impl Runner {
 
     /// Asks the primaries one after the other, until one has the newest version.
     async fn fetch(&mut self) {
+        let is_refused = |primary: &Primary| primary.fault() == Some(Fault::Refused);
         for index in order(&self.primaries, Instant::now()) {
             self.compiles = false;
-            let mut asked = self.ask(index, self.whole).await;
+            let mut whole = self.whole != Whole::No;
+            let mut asked = self.ask(index, whole).await;
+            if self.whole == Whole::UntilSent && is_refused(&self.primaries[index]) {
+                whole = false;
+                asked = self.ask(index, whole).await;
+            }
             // After changes that do not fit, the same primary is asked for the whole zone. If too much differs in it, it is
             // transferred again.
             for _ in 0..2 {
                 if let Asked::Inapplicable = asked {
-                    asked = self.ask(index, true).await;
+                    whole = true;
+                    asked = self.ask(index, whole).await;
                 }
             }
             if let Asked::Current(fetched) = asked {
@@ -194,9 +216,14 @@ impl Runner {
                 let random = rand::random();
                 self.refresh.succeeded(timers, random, Instant::now());
                 self.confirmed = Some(Timestamp::now());
-                self.whole = false;
+                if whole {
+                    self.whole = Whole::No;
+                }
                 return self.report(None);
             }
+        }
+        if self.whole == Whole::UntilAnswered && self.primaries.iter().any(is_refused) {
+            self.whole = Whole::No;
         }
         self.refresh.failed(rand::random(), Instant::now());
         self.report(None);
