@@ -239,7 +239,7 @@ fn follows(mut primary: Program, server: &Server) {
     assert_eq!(server.count("notify_not_authentic"), 0);
     let fault = || report(server)["primaries"][0]["fault"].clone();
     primary.stop();
-    let refresh = server.verb(&["feed", "refresh", "feed"]);
+    let refresh = server.verb(&["feed", "refresh", "feed", "--no-wait"]);
     assert!(refresh.status.success());
     until("the fault is reported", || fault() == "unreachable");
     in_force(server, 3);

@@ -143,7 +143,7 @@ pub(crate) fn feed(server: &Server) -> serde_json::Value {
 }
 
 pub(crate) fn refresh(server: &Server) {
-    let done = server.verb(&["feed", "refresh", "feed"]);
+    let done = server.verb(&["feed", "refresh", "feed", "--no-wait"]);
     assert!(done.status.success(), "{done:?}");
 }
 

@@ -286,6 +286,44 @@ fn a_restart_removes_the_files_of_transfers_and_shows_when_the_zone_was_confirme
 }
 
 #[test]
+fn a_restart_does_not_shorten_the_time_until_a_confirmed_zone_expires() {
+    let mut scene = Scene::start("");
+    until("the images are stored", || {
+        scene.server.path("state/current").exists()
+    });
+    let hours = |hours: u64| Duration::from_secs(hours * 3600);
+    let asked = scene.primary.types().len();
+    scene.clock.advance(hours(20));
+    refresh(&scene.server);
+    until("it is confirmed", || scene.primary.types().len() > asked);
+    let time = |scene: &Scene| {
+        let confirmed = feed(&scene.server)["confirmed"].clone();
+        let text = confirmed.as_str().expect("a time").to_owned();
+        text.parse::<jiff::Timestamp>().expect("a time")
+    };
+    let now = jiff::Timestamp::now();
+    until("it is confirmed", || {
+        time(&scene).duration_since(now).as_hours() >= 19
+    });
+    let confirmed = time(&scene);
+    scene.primary.close();
+    scene.restart();
+    until("it is asked", || {
+        count(&feed(&scene.server), Fault::Unreachable) > 0
+    });
+    assert_eq!(time(&scene).as_second(), confirmed.as_second());
+    // EXPIRE is 24 hours.
+    scene.clock.advance(hours(23));
+    refresh(&scene.server);
+    until("it is asked again", || {
+        count(&feed(&scene.server), Fault::Unreachable) > 1
+    });
+    assert_eq!(feed(&scene.server)["is_expired"], false);
+    scene.clock.advance(hours(2));
+    until("it expires", || feed(&scene.server)["is_expired"] == true);
+}
+
+#[test]
 fn a_version_that_a_rollback_took_back_returns_after_the_release() {
     let scene = Scene::start("");
     let server = &scene.server;
