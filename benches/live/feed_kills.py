@@ -107,7 +107,7 @@ class Server(kills.Server):
 
     def refresh(self, is_whole):
         """A process that has the primary asked; it fails if the server is killed meanwhile."""
-        verb = ["feed", "refresh", FEED] + (["--whole"] if is_whole else [])
+        verb = ["feed", "refresh", FEED, "--no-wait"] + (["--whole"] if is_whole else [])
         return subprocess.Popen(self.command(*verb), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def serial(self):

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::configuration::{Need, read_config};
 use super::failure::Failure;
 use super::list_summary;
+use super::progress::Progress;
 use crate::config::shown::{Show, counted};
 use crate::control::compile::arrival::Arrivals;
 use crate::control::compile::error::CompileError;
@@ -135,9 +135,9 @@ fn compile_for_user(
         strict: true,
         ..Plan::new(image.to_owned(), lists, &guard_policy)
     };
-    let bar = Bar::new();
-    let result = compile(&plan, |event| bar.show(event));
-    bar.0.finish_and_clear();
+    let progress = Progress::bar();
+    let result = compile(&plan, |event| show(&progress, &event));
+    drop(progress);
     match result {
         Ok(outcome) => {
             print_lists(&plan, &outcome.lists, out)?;
@@ -191,31 +191,12 @@ fn print_outcome(image: &Path, outcome: &Outcome, out: &mut impl Write) -> io::R
     )
 }
 
-/// A progress bar, shown only on a terminal.
-struct Bar(ProgressBar);
-
-impl Bar {
-    fn new() -> Self {
-        // Draws nothing unless standard error is a terminal.
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
-        let style = ProgressStyle::with_template("{prefix:.bold} [{bar:30}] {percent}% {msg}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self(bar)
-    }
-
-    fn show(&self, event: Event) {
-        let (step, list, done, of) = match event {
-            Event::Reading { list, bytes, of } => ("reading", list, bytes, of),
-            Event::Writing { names, of } => ("writing", String::new(), names, of),
-            Event::Done(_) => return,
-        };
-        if self.0.prefix() != step {
-            self.0.set_prefix(step);
-        }
-        if self.0.message() != list {
-            self.0.set_message(list);
-        }
-        self.0.set_length(of);
-        self.0.set_position(done);
-    }
+fn show(progress: &Progress, event: &Event) {
+    let (step, list, done, of) = match event {
+        Event::Reading { list, bytes, of } => ("reading", &**list, *bytes, *of),
+        Event::Writing { names, of } => ("writing", "", *names, *of),
+        Event::Done(_) => return,
+    };
+    progress.show(step, list);
+    progress.set(done, of);
 }

@@ -2,18 +2,25 @@
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use jiff::Timestamp;
 
 use super::failure::Failure;
+use super::progress::Progress;
 use super::server::{self, ControlArgs};
 use crate::config::shown::counted;
 use crate::control::admin::status::{ExportRequest, FeedRequest, Status};
 use crate::control::sources::feeds::fault::Fault;
 use crate::control::sources::feeds::report::{
-    FeedReport, NotifyEvent, NotifyReport, PrimaryReport,
+    FeedReport, NotifyEvent, NotifyReport, PrimaryReport, TransferReport,
 };
 use crate::control::zones::text;
+
+/// The time between two looks at a transfer under way.
+const PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Args)]
 pub(super) struct FeedArgs {
@@ -35,7 +42,9 @@ enum FeedVerb {
         /// The name of the feed.
         feed: String,
     },
-    /// Ask the primaries of a feed for a newer version now.
+    /// Ask the primaries of a feed for a newer version now, and wait for the result.
+    ///
+    /// The exit code is 1 if the newest version is not in force in the end.
     Refresh {
         #[command(flatten)]
         control: ControlArgs,
@@ -44,6 +53,9 @@ enum FeedVerb {
         /// Transfer the whole zone, even if its serial has not changed or has gone back.
         #[arg(long)]
         whole: bool,
+        /// Do not wait for the result.
+        #[arg(long)]
+        no_wait: bool,
     },
     /// Write the rules in force of a feed or a list as a zone file.
     ///
@@ -67,32 +79,24 @@ pub(super) fn run(
 ) -> Result<(), Failure> {
     match &args.verb {
         FeedVerb::List { control } => {
-            let feeds = feeds(config, control)?;
+            let feeds = feeds(&control.sockets(config)?)?;
             Ok(print_list(&feeds, out)?)
         }
         FeedVerb::Show { control, feed } => {
-            let feeds = feeds(config, control)?;
-            let found = feeds.iter().find(|found| found.name == *feed);
-            Ok(print_feed(found.ok_or_else(|| unknown(feed))?, out)?)
+            let found = find(&control.sockets(config)?, feed)?;
+            Ok(print_feed(&found, out)?)
         }
         FeedVerb::Refresh {
             control,
             feed,
             whole,
+            no_wait,
         } => {
-            let sockets = control.sockets(config)?;
             let request = FeedRequest {
                 feed: feed.clone(),
                 whole: *whole,
             };
-            let is_known: bool = server::post(&sockets, "/feed", &request)??;
-            match is_known {
-                true => Ok(writeln!(
-                    out,
-                    "{feed}: its primaries are being asked; see: tapis feed show {feed}"
-                )?),
-                false => Err(unknown(feed)),
-            }
+            refresh(&control.sockets(config)?, &request, *no_wait, out)
         }
         FeedVerb::Export {
             control,
@@ -115,10 +119,68 @@ pub(super) fn run(
     }
 }
 
-fn feeds(config: Option<&PathBuf>, control: &ControlArgs) -> Result<Vec<FeedReport>, Failure> {
-    let sockets = control.sockets(config)?;
-    let status: Status = server::get(&sockets, "/status")??;
+/// Asks the primaries of a feed, shows the progress of the transfer, and prints the result.
+fn refresh(
+    sockets: &[PathBuf],
+    request: &FeedRequest,
+    no_wait: bool,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let feed = &*request.feed;
+    let before = find(sockets, feed)?;
+    let number: Option<u64> = server::post(sockets, "/feed", request)??;
+    let number = number.ok_or_else(|| unknown(feed))?;
+    if no_wait {
+        let text = "its primaries are being asked; see: tapis feed show";
+        return Ok(writeln!(out, "{feed}: {text} {feed}")?);
+    }
+    let progress = Progress::text();
+    let after = loop {
+        let now = find(sockets, feed)?;
+        if now.answered >= number {
+            break now;
+        }
+        progress.show(feed, &under_way(now.transfer.as_ref()));
+        sleep(PAUSE);
+    };
+    drop(progress);
+    let problems = after.problems();
+    for problem in &problems {
+        writeln!(out, "{problem}")?;
+    }
+    if !problems.is_empty() {
+        return Err(Failure::Reported);
+    }
+    let serial = serial(after.serial);
+    match after.serial == before.serial && !request.whole {
+        true => writeln!(out, "{feed}: {serial} is in force, and is the newest one")?,
+        false => writeln!(out, "{feed}: {serial} is in force now")?,
+    }
+    Ok(())
+}
+
+/// How far a transfer has come.
+fn under_way(transfer: Option<&TransferReport>) -> String {
+    let Some(transfer) = transfer else {
+        return "asking the primaries".to_owned();
+    };
+    let seconds = Timestamp::now().duration_since(transfer.since).as_secs();
+    format!(
+        "{} from {}, {:.1} MiB, {seconds} s",
+        counted(transfer.records, "record", "records"),
+        transfer.primary,
+        transfer.bytes as f64 / f64::from(1 << 20),
+    )
+}
+
+fn feeds(sockets: &[PathBuf]) -> Result<Vec<FeedReport>, Failure> {
+    let status: Status = server::get(sockets, "/status")??;
     Ok(status.feeds)
+}
+
+fn find(sockets: &[PathBuf], feed: &str) -> Result<FeedReport, Failure> {
+    let found = feeds(sockets)?.into_iter().find(|found| found.name == feed);
+    found.ok_or_else(|| unknown(feed))
 }
 
 fn unknown(feed: &str) -> Failure {

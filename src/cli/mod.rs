@@ -13,6 +13,7 @@ mod log;
 mod order;
 mod order_text;
 mod plain;
+mod progress;
 mod publish;
 mod reload;
 mod rollback;

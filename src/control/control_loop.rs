@@ -262,11 +262,7 @@ impl Control {
             }
             Request::KnownOrders(reply) => _ = reply.send(status::known_orders(self)),
             Request::Feed(request, reply) => {
-                let command = match request.whole {
-                    true => Command::Whole,
-                    false => Command::Refresh,
-                };
-                _ = reply.send(self.feeds.command(&request.feed, command));
+                _ = reply.send(self.feeds.refresh(&request.feed, request.whole));
             }
             Request::Reload(request, user, reply) => {
                 let cause = request.cause(user);
@@ -392,7 +388,7 @@ impl Control {
         self.compiler.want(loads.large);
         for transfer in loads.transfers {
             let command = match transfer.whole {
-                true => Command::Whole,
+                true => Command::Check,
                 false => Command::Retry,
             };
             self.feeds.command(&transfer.feed, command);

@@ -4,15 +4,16 @@
 
 use std::fmt::Write;
 use std::fs::{self, Permissions};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 use serde_json::Value;
 
-use crate::peers::Program;
 use crate::support::client::{ask, until};
+use crate::support::peers::{Peer, Program};
+use crate::support::port::free_port;
 use crate::support::server::{Server, folder, preamble};
 use crate::support::tls::authority;
 use crate::support::upstream::Upstream;
@@ -26,47 +27,29 @@ const OTHER_SECRET: &str = "CAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAg=";
 /// Names that all versions of the zone block.
 const NAMES: usize = 500;
 
-/// A program, and its configuration as a primary that signs transfers and NOTIFY.
-struct Peer {
-    command: &'static [&'static str],
-    config: &'static str,
-}
-
 /// BIND finds the differences of files when it loads them again.
-const BIND: Peer = Peer {
-    command: &["named", "-f", "-c", "DIR/config"],
-    config: "\
-key \"transfer.key\" { algorithm hmac-sha256; secret \"SECRET\"; };
-tls tls { cert-file \"CERT\"; key-file \"KEY\"; };
-options {
-  directory \"DIR\";
-  pid-file none;
-  session-keyfile none;
-  listen-on port PORT { 127.0.0.1; };
+fn bind() -> Peer {
+    let options = "\
   listen-on port ENCRYPTED tls tls { 127.0.0.1; };
-  listen-on-v6 { none; };
   recursion no;
-  dnssec-validation no;
   check-integrity no;
   ixfr-from-differences yes;
   allow-transfer { key \"transfer.key\"; };
   notify explicit;
   notify-delay 0;
   also-notify { 127.0.0.1 port TAPIS key \"transfer.key\"; };
-};
-controls { };
+";
+    let sections = "\
+key \"transfer.key\" { algorithm hmac-sha256; secret \"SECRET\"; };
+tls tls { cert-file \"CERT\"; key-file \"KEY\"; };
 zone \"feed.test\" { type primary; file \"zone\"; };
-",
-};
+";
+    Peer::bind(options, sections)
+}
 
-const KNOT: Peer = Peer {
-    command: &["knotd", "-c", "DIR/config"],
-    config: "\
-server:
-  listen: 127.0.0.1@PORT
-  rundir: DIR
-database:
-  storage: DIR
+fn knot() -> Peer {
+    Peer::knot(
+        "\
 key:
   - id: transfer.key
     algorithm: hmac-sha256
@@ -86,25 +69,17 @@ zone:
     notify: tapis
     acl: transfer
 ",
-};
+    )
+}
 
-const NSD: Peer = Peer {
-    command: &["nsd", "-d", "-c", "DIR/config"],
-    config: "\
-server:
-  ip-address: 127.0.0.1@PORT
+fn nsd() -> Peer {
+    let options = "\
   ip-address: 127.0.0.1@ENCRYPTED
   tls-port: ENCRYPTED
   tls-service-key: \"KEY\"
   tls-service-pem: \"CERT\"
-  username: \"\"
-  zonesdir: \"DIR\"
-  database: \"\"
-  pidfile: \"DIR/pid\"
-  xfrdfile: \"DIR/xfrd\"
-  zonelistfile: \"DIR/zones\"
-remote-control:
-  control-enable: no
+";
+    let sections = "\
 key:
   name: \"transfer.key\"
   algorithm: hmac-sha256
@@ -116,8 +91,9 @@ zone:
   create-ixfr: yes
   provide-xfr: 127.0.0.1 transfer.key
   notify: 127.0.0.1@TAPIS transfer.key
-",
-};
+";
+    Peer::nsd(options, sections)
+}
 
 /// The version of the zone with this serial. It blocks `n` and its serial besides the names of all versions.
 fn zone(serial: u32) -> String {
@@ -131,15 +107,9 @@ fn zone(serial: u32) -> String {
     text
 }
 
-/// A port that is free now.
-fn free_port() -> u16 {
-    let free = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    free.local_addr().expect("bound").port()
-}
-
 /// The primary and its secondary, both not started yet.
 struct Pair {
-    peer: &'static Peer,
+    peer: Peer,
     upstream: Upstream,
     /// The ports of the server, and of the primary for TLS.
     tapis: u16,
@@ -147,7 +117,7 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(peer: &'static Peer) -> Self {
+    fn new(peer: Peer) -> Self {
         Self {
             peer,
             upstream: Upstream::plain(),
@@ -156,21 +126,23 @@ impl Pair {
         }
     }
 
-    fn config(&self, secret: &str) -> String {
+    /// The primary with this secret.
+    fn peer(&self, secret: &str) -> Peer {
         let certificates = authority();
         let certificates = certificates.parent().expect("a folder");
         let file = |name: &str| certificates.join(name).display().to_string();
-        let config = self.peer.config.replace("SECRET", secret);
-        let config = config.replace("TAPIS", &self.tapis.to_string());
-        let config = config.replace("ENCRYPTED", &self.encrypted.to_string());
-        let config = config.replace("CERT", &file("primary.pem"));
-        config.replace("KEY", &file("primary.key"))
+        self.peer.clone().with(&[
+            ("SECRET", secret),
+            ("TAPIS", &self.tapis.to_string()),
+            ("ENCRYPTED", &self.encrypted.to_string()),
+            ("CERT", &file("primary.pem")),
+            ("KEY", &file("primary.key")),
+        ])
     }
 
     /// Starts the primary with version 1 of the zone.
     fn primary(&self, secret: &str) -> Program {
-        let files = [("config", &*self.config(secret)), ("zone", &zone(1))];
-        Program::start(self.peer.command, &files)
+        self.peer(secret).start(&[("zone", &zone(1))])
     }
 
     /// Starts the server. Only a signature permits NOTIFY.
@@ -239,7 +211,7 @@ fn follows(mut primary: Program, server: &Server) {
     assert_eq!(server.count("notify_not_authentic"), 0);
     let fault = || report(server)["primaries"][0]["fault"].clone();
     primary.stop();
-    let refresh = server.verb(&["feed", "refresh", "feed"]);
+    let refresh = server.verb(&["feed", "refresh", "feed", "--no-wait"]);
     assert!(refresh.status.success());
     until("the fault is reported", || fault() == "unreachable");
     in_force(server, 3);
@@ -249,14 +221,14 @@ fn follows(mut primary: Program, server: &Server) {
     in_force(server, 4);
 }
 
-fn follows_plain(peer: &'static Peer) {
+fn follows_plain(peer: Peer) {
     let pair = Pair::new(peer);
     let primary = pair.primary(SECRET);
     let server = pair.server(&plain(primary.address));
     follows(primary, &server);
 }
 
-fn follows_encrypted(peer: &'static Peer) {
+fn follows_encrypted(peer: Peer) {
     let pair = Pair::new(peer);
     let primary = pair.primary(SECRET);
     let address = format!(
@@ -269,7 +241,7 @@ fn follows_encrypted(peer: &'static Peer) {
 }
 
 /// While the primary has another secret, neither its zone nor its NOTIFY count.
-fn notices_another_secret(peer: &'static Peer) {
+fn notices_another_secret(peer: Peer) {
     let pair = Pair::new(peer);
     let mut primary = pair.primary(OTHER_SECRET);
     let server = pair.server(&plain(primary.address));
@@ -285,11 +257,8 @@ fn notices_another_secret(peer: &'static Peer) {
     primary.stop();
     let port = primary.address.port().to_string();
     let path = primary.folder.path().display().to_string();
-    let config = pair
-        .config(SECRET)
-        .replace("PORT", &port)
-        .replace("DIR", &path);
-    fs::write(primary.folder.path().join("config"), config).expect("written");
+    let peer = pair.peer(SECRET).with(&[("PORT", &port), ("DIR", &path)]);
+    fs::write(primary.folder.path().join(peer.file), peer.config).expect("written");
     primary.start_again();
     in_force(&server, 2);
 }
@@ -297,47 +266,47 @@ fn notices_another_secret(peer: &'static Peer) {
 #[test]
 #[ignore = "needs named"]
 fn a_zone_of_bind_follows_its_changes() {
-    follows_plain(&BIND);
+    follows_plain(bind());
 }
 
 #[test]
 #[ignore = "needs named"]
 fn a_zone_of_bind_follows_its_changes_over_tls() {
-    follows_encrypted(&BIND);
+    follows_encrypted(bind());
 }
 
 #[test]
 #[ignore = "needs named"]
 fn bind_with_another_secret_is_noticed() {
-    notices_another_secret(&BIND);
+    notices_another_secret(bind());
 }
 
 #[test]
 #[ignore = "needs knotd"]
 fn a_zone_of_knot_dns_follows_its_changes() {
-    follows_plain(&KNOT);
+    follows_plain(knot());
 }
 
 #[test]
 #[ignore = "needs knotd"]
 fn knot_dns_with_another_secret_is_noticed() {
-    notices_another_secret(&KNOT);
+    notices_another_secret(knot());
 }
 
 #[test]
 #[ignore = "needs nsd"]
 fn a_zone_of_nsd_follows_its_changes() {
-    follows_plain(&NSD);
+    follows_plain(nsd());
 }
 
 #[test]
 #[ignore = "needs nsd"]
 fn a_zone_of_nsd_follows_its_changes_over_tls() {
-    follows_encrypted(&NSD);
+    follows_encrypted(nsd());
 }
 
 #[test]
 #[ignore = "needs nsd"]
 fn nsd_with_another_secret_is_noticed() {
-    notices_another_secret(&NSD);
+    notices_another_secret(nsd());
 }

@@ -143,7 +143,7 @@ pub(crate) fn feed(server: &Server) -> serde_json::Value {
 }
 
 pub(crate) fn refresh(server: &Server) {
-    let done = server.verb(&["feed", "refresh", "feed"]);
+    let done = server.verb(&["feed", "refresh", "feed", "--no-wait"]);
     assert!(done.status.success(), "{done:?}");
 }
 
@@ -183,11 +183,6 @@ fn a_zone_is_transferred_and_changes_of_it_apply() {
 #[test]
 fn changes_of_a_signed_zone_and_records_beside_others_leave_the_rules_that_a_whole_zone_has() {
     const RRSIG: u16 = 46;
-    let of_type = |trigger: &str, rtype, data: &[u8]| Rr {
-        rtype,
-        data: data.to_vec(),
-        ..nxdomain(trigger)
-    };
     let versions = Versions::new(1, &["a.example"]);
     let (upstream, primary) = (Upstream::plain(), versions.primary());
     let server = Server::start(&config(&upstream, &primary, ""), &[]);
@@ -210,6 +205,104 @@ fn changes_of_a_signed_zone_and_records_beside_others_leave_the_rules_that_a_who
     versions.change_records(vec![signature("a.example")], vec![nxdomain("c.example")]);
     refresh(&server);
     blocks(&server, 3, &["a.example", "b.example", "c.example"], &[]);
+    let types = primary.types();
+    let whole = types.iter().filter(|rtype| **rtype == rtype::AXFR);
+    assert_eq!(whole.count(), 1, "{types:?}");
+}
+
+/// A record of the zone with this type and these bytes of data.
+fn of_type(trigger: &str, rtype: u16, data: &[u8]) -> Rr {
+    Rr {
+        rtype,
+        data: data.to_vec(),
+        ..nxdomain(trigger)
+    }
+}
+
+/// The types of the records that answer a query for a name and a type.
+fn answers(server: &Server, name: &str, rtype: RecordType) -> Vec<RecordType> {
+    let answer = ask(server.address, name, rtype);
+    answer
+        .answers
+        .iter()
+        .map(|record| record.record_type())
+        .collect()
+}
+
+#[test]
+fn records_that_were_ignored_because_of_others_count_when_the_others_are_deleted() {
+    let address = |trigger| of_type(trigger, rtype::A, &[192, 0, 2, 1]);
+    // All of them do not fit into an answer.
+    let text = |number: u8| {
+        of_type(
+            "large.example",
+            rtype::TXT,
+            &[&[255][..], &[number; 255]].concat(),
+        )
+    };
+    let versions = Versions::new(1, &["a.example"]);
+    versions.replace(|zone| {
+        zone.serial = 1;
+        zone.records.push(address("a.example"));
+        zone.records.extend((0..=255).map(text));
+        zone.records.push(nxdomain("b.example"));
+    });
+    let (upstream, primary) = (Upstream::plain(), versions.primary());
+    let server = Server::start(&config(&upstream, &primary, ""), &[]);
+    blocks(&server, 1, &["a.example", "b.example"], &["large.example"]);
+    versions.change_records(vec![nxdomain("a.example")], Vec::new());
+    refresh(&server);
+    blocks(&server, 2, &["b.example"], &["a.example"]);
+    assert_eq!(
+        answers(&server, "a.example", RecordType::A),
+        [RecordType::A]
+    );
+    versions.change_records((1..=255).map(text).collect(), vec![nxdomain("c.example")]);
+    refresh(&server);
+    blocks(&server, 3, &["b.example", "c.example"], &[]);
+    assert_eq!(
+        answers(&server, "large.example", RecordType::TXT),
+        [RecordType::TXT]
+    );
+    // Records that are ignored beside others which a change has added.
+    versions.change_records(Vec::new(), vec![address("c.example")]);
+    refresh(&server);
+    blocks(&server, 4, &["b.example", "c.example"], &[]);
+    versions.change_records(vec![nxdomain("c.example")], Vec::new());
+    refresh(&server);
+    blocks(&server, 5, &["b.example"], &["c.example"]);
+    assert_eq!(
+        answers(&server, "c.example", RecordType::A),
+        [RecordType::A]
+    );
+    // Changes of other owners need no whole zone.
+    let asked = primary.asked().len();
+    versions.change(&["b.example"], &["d.example"]);
+    refresh(&server);
+    blocks(&server, 6, &["d.example"], &["b.example"]);
+    assert_eq!(primary.types()[asked..], [rtype::SOA, rtype::IXFR]);
+}
+
+#[test]
+fn changes_delete_records_whatever_the_letter_case_of_names_in_their_data() {
+    const MX: u16 = 15;
+    let data = |host: &str| [&[0, 10][..], crate::support::primary::name(host).wire()].concat();
+    let mail = |host: &str| of_type("a.example", MX, &data(host));
+    let mut upper = mail("mail.example");
+    upper.data.make_ascii_uppercase();
+    let versions = Versions::new(1, &["b.example"]);
+    versions.replace(|zone| {
+        zone.serial = 1;
+        zone.records.extend([upper, mail("other.example")]);
+    });
+    let (upstream, primary) = (Upstream::plain(), versions.primary());
+    let server = Server::start(&config(&upstream, &primary, ""), &[]);
+    blocks(&server, 1, &["b.example"], &[]);
+    assert_eq!(answers(&server, "a.example", RecordType::MX).len(), 2);
+    versions.change_records(vec![mail("mail.example")], Vec::new());
+    refresh(&server);
+    blocks(&server, 2, &["b.example"], &[]);
+    assert_eq!(answers(&server, "a.example", RecordType::MX).len(), 1);
     let types = primary.types();
     let whole = types.iter().filter(|rtype| **rtype == rtype::AXFR);
     assert_eq!(whole.count(), 1, "{types:?}");

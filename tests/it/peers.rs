@@ -4,117 +4,24 @@
 //! `cargo test --test it -- --ignored`.
 
 use std::fs;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-
-use tempfile::TempDir;
+use std::process::Command;
 
 use crate::orders::{order, target};
-use crate::support::client::{PATIENCE, exchange, query, until};
+use crate::support::peers::{Peer, Program};
 use crate::support::server::{Server, folder, list, preamble};
 
-/// NSD with one zone, the root.
-const NSD: &str = "\
-server:
-  ip-address: 127.0.0.1@PORT
-  username: \"\"
-  zonesdir: \"DIR\"
-  database: \"\"
-  pidfile: \"DIR/pid\"
-  xfrdfile: \"DIR/xfrd\"
-  zonelistfile: \"DIR/zones\"
-  rrl-ratelimit: 0
-remote-control:
-  control-enable: no
-zone:
-  name: \".\"
-  zonefile: \"root\"
-";
+/// The section of NSD for its only zone, the root.
+const ROOT: &str = "zone:\n  name: \".\"\n  zonefile: \"root\"\n";
 
-/// A process of another DNS program. It ends with the test.
-pub(crate) struct Program {
-    child: Child,
-    command: Vec<String>,
-    pub(crate) address: SocketAddr,
-    pub(crate) folder: TempDir,
+/// NSD, which answers everything.
+fn nsd(zones: &str) -> Peer {
+    Peer::nsd("  rrl-ratelimit: 0\n", zones)
 }
 
-impl Drop for Program {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn run(command: &[String]) -> Child {
-    let mut program = Command::new(&command[0]);
-    program.args(&command[1..]);
-    let silent = program.stderr(Stdio::null()).stdout(Stdio::null());
-    silent.spawn().expect("the program is installed")
-}
-
-impl Program {
-    /// Starts a program with these files in a separate directory; `PORT` and `DIR` are replaced in
-    /// the files, and `DIR` in the command.
-    pub(crate) fn start(command: &[&str], files: &[(&str, &str)]) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let free = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-        let address = free.local_addr().expect("bound");
-        drop(free);
-        let path = folder.path().display().to_string();
-        for (name, content) in files {
-            let content = content
-                .replace("PORT", &address.port().to_string())
-                .replace("DIR", &path);
-            fs::write(folder.path().join(name), content).expect("written");
-        }
-        let command = command.iter().map(|word| word.replace("DIR", &path));
-        let command: Vec<_> = command.collect();
-        let peer = Self {
-            child: run(&command),
-            command,
-            address,
-            folder,
-        };
-        peer.answers();
-        peer
-    }
-
-    /// Waits until it answers.
-    fn answers(&self) {
-        let hello = query("hello.example", hickory_proto::rr::RecordType::A);
-        until("the program", || {
-            exchange(self.address, &hello, PATIENCE / 50).is_some()
-        });
-    }
-
-    /// Ends it, as SIGTERM does.
-    pub(crate) fn stop(&mut self) {
-        self.signal("TERM");
-        self.child.wait().expect("it ended");
-    }
-
-    /// Starts it again with its files, after [`stop`](Self::stop).
-    pub(crate) fn start_again(&mut self) {
-        self.child = run(&self.command);
-        self.answers();
-    }
-
-    /// Makes it read its files again, if that is what SIGHUP means to it.
-    pub(crate) fn hang_up(&self) {
-        self.signal("HUP");
-    }
-
-    fn signal(&self, signal: &str) {
-        let id = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-s", signal, &id]).status();
-        assert!(sent.expect("kill ran").success());
-    }
-
-    fn nsd() -> Self {
-        let mut zone = "\
+fn root() -> Program {
+    let mut zone = "\
 $TTL 300
 . IN SOA ns. host. 1 3600 600 86400 30
 . IN NS ns.
@@ -123,68 +30,33 @@ ns. IN A 127.0.0.1
 sub.exact.example. IN A 192.0.2.2
 alias.example. IN CNAME blocked.example.
 "
-        .to_owned();
-        for n in 0..30 {
-            zone += &format!("long.example. IN TXT \"{n}-{}\"\n", "x".repeat(200));
-        }
-        let files = [("config", NSD), ("root", &zone)];
-        Self::start(&["nsd", "-d", "-c", "DIR/config"], &files)
+    .to_owned();
+    for n in 0..30 {
+        zone += &format!("long.example. IN TXT \"{n}-{}\"\n", "x".repeat(200));
     }
+    nsd(ROOT).start(&[("root", &zone)])
+}
 
-    fn unbound(upstream: SocketAddr) -> Self {
-        let options = "harden-below-nxdomain: yes\n  module-config: \"iterator\"";
-        Self::unbound_with(upstream, options, &[])
-    }
+/// Starts a resolver that asks the server.
+fn before(server: SocketAddr, resolver: Peer, files: &[(&str, &str)]) -> Program {
+    let port = server.port().to_string();
+    resolver.with(&[("UPSTREAM", &port)]).start(files)
+}
 
-    /// Unbound, validating names below the zone of that key.
-    fn validating(upstream: SocketAddr, key: &str) -> Self {
-        let options = "trust-anchor-file: \"DIR/key\"\n  module-config: \"validator iterator\"";
-        Self::unbound_with(upstream, options, &[("key", key)])
-    }
+fn unbound(server: SocketAddr) -> Program {
+    let options = "  harden-below-nxdomain: yes\n  module-config: \"iterator\"\n";
+    before(server, Peer::unbound(options, ""), &[])
+}
 
-    fn unbound_with(upstream: SocketAddr, options: &str, files: &[(&str, &str)]) -> Self {
-        let config = format!(
-            "\
-server:
-  interface: 127.0.0.1@PORT
-  username: \"\"
-  chroot: \"\"
-  directory: \"DIR\"
-  pidfile: \"DIR/pid\"
-  use-syslog: no
-  do-not-query-localhost: no
-  {options}
-forward-zone:
-  name: \".\"
-  forward-addr: {}@{}
-remote-control:
-  control-enable: no
-",
-            upstream.ip(),
-            upstream.port()
-        );
-        let files = [&[("config", &*config)], files].concat();
-        Self::start(&["unbound", "-d", "-c", "DIR/config"], &files)
-    }
+/// Unbound, validating names below the zone of that key.
+fn validating(server: SocketAddr, key: &str) -> Program {
+    let options = "  trust-anchor-file: \"DIR/key\"\n  module-config: \"validator iterator\"\n";
+    before(server, Peer::unbound(options, ""), &[("key", key)])
+}
 
-    /// PowerDNS Recursor, which denies all names below one for which it got NXDOMAIN.
-    fn powerdns(upstream: SocketAddr) -> Self {
-        let config = format!(
-            "\
-local-address=127.0.0.1
-local-port=PORT
-socket-dir=DIR
-daemon=no
-write-pid=no
-dnssec=off
-hint-file=no
-forward-zones-recurse=.={upstream}
-nothing-below-nxdomain=yes
-"
-        );
-        let command = ["pdns_recursor", "--config-dir=DIR"];
-        Self::start(&command, &[("recursor.conf", &config)])
-    }
+/// PowerDNS Recursor, which denies all names below one for which it got NXDOMAIN.
+fn powerdns(server: SocketAddr) -> Program {
+    before(server, Peer::powerdns("nothing-below-nxdomain=yes\n"), &[])
 }
 
 /// The output of a client program for a query.
@@ -217,7 +89,7 @@ fn server(upstream: &Program) -> Server {
 #[test]
 #[ignore = "needs nsd and dig"]
 fn dig_parses_blocked_answers_and_those_of_nsd() {
-    let nsd = Program::nsd();
+    let nsd = root();
     let server = server(&nsd);
     let blocked = dig(server.address, &["BLOCKED.example", "A"]);
     for part in [
@@ -254,7 +126,7 @@ fn dig_parses_blocked_answers_and_those_of_nsd() {
 #[test]
 #[ignore = "needs nsd and kdig"]
 fn kdig_sends_many_queries_over_one_connection() {
-    let nsd = Program::nsd();
+    let nsd = root();
     let server = server(&nsd);
     let report = output(
         "kdig",
@@ -278,9 +150,9 @@ fn kdig_sends_many_queries_over_one_connection() {
 #[test]
 #[ignore = "needs nsd, unbound and dig"]
 fn a_cache_in_front_of_us_never_blocks_more_than_we_do() {
-    let nsd = Program::nsd();
+    let nsd = root();
     let server = server(&nsd);
-    let front = Program::unbound(server.address);
+    let front = unbound(server.address);
     assert_eq!(
         dig(front.address, &["blocked.example", "+short"]),
         "0.0.0.0\n"
@@ -304,7 +176,7 @@ fn a_cache_in_front_of_us_never_blocks_more_than_we_do() {
 #[test]
 #[ignore = "needs nsd, pdns_recursor, unbound and dig"]
 fn recursors_that_harden_below_nxdomain_still_resolve_unblocked_names() {
-    let nsd = Program::nsd();
+    let nsd = root();
     let config = preamble(nsd.address)
         + "[orders]\npath = \"orders\"\n"
         + &list("free", "kind = \"allow\"")
@@ -319,8 +191,8 @@ fn recursors_that_harden_below_nxdomain_still_resolve_unblocked_names() {
     let text = order("x-1", dates, &target("telegram.example", "exact"));
     fs::write(folder.path().join("orders/x-1.toml"), text).expect("written");
     let server = Server::start_in(folder);
-    let powerdns = Program::powerdns(server.address);
-    let unbound = Program::unbound(server.address);
+    let powerdns = powerdns(server.address);
+    let unbound = unbound(server.address);
     for server in [server.address, powerdns.address, unbound.address] {
         let blocked = dig(server, &["telegram.example"]);
         assert!(
@@ -403,18 +275,13 @@ zone:
   name: \"shop.example\"
   zonefile: \"child\"
 ";
-    let config = NSD.replace("zone:\n  name: \".\"\n  zonefile: \"root\"\n", zones);
-    let files = [
-        ("config", &*config),
-        ("parent", &*parent),
-        ("child", &*child),
-    ];
-    let nsd = Program::start(&["nsd", "-d", "-c", "DIR/config"], &files);
+    let files = [("parent", &*parent), ("child", &*child)];
+    let nsd = nsd(zones).start(&files);
     for rules in ["shop.example\n", ".shop.example\n"] {
         let lists = list("free", "kind = \"allow\"") + &list("ads", "");
         let files = [("free", "www.shop.example\n"), ("ads", rules)];
         let server = Server::start(&(preamble(nsd.address) + &lists), &files);
-        let front = Program::validating(server.address, &key);
+        let front = validating(server.address, &key);
         let free = dig(front.address, &["www.shop.example", "A", "+dnssec"]);
         for part in ["status: NOERROR", " ad;", "192.0.2.8"] {
             assert!(free.contains(part), "{part} in {free}");

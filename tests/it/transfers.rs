@@ -119,6 +119,26 @@ fn a_primary_without_ixfr_is_asked_for_the_whole_zone() {
         });
         let (fetched, sink) = fetched(&primary, Some(6));
         assert_eq!((fetched.kind, sink.names().len()), (Kind::Whole, 5));
+        assert!(!fetched.is_whole_for_changes);
+        assert_eq!(primary.types(), [rtype::SOA, rtype::IXFR, rtype::AXFR]);
+    }
+}
+
+#[test]
+fn a_primary_that_sends_only_the_soa_record_of_a_newer_version_is_asked_for_the_whole_zone() {
+    let ends: [fn() -> Step; 2] = [|| Step::Close, || Step::Hang];
+    for end in ends {
+        let primary = Primary::start(move |asked| match asked.rtype {
+            rtype::IXFR => {
+                let soa = zone(7).soa(7);
+                vec![Step::Send(zone(7).message(asked, &[soa], 0)), end()]
+            }
+            _ => send(zone(7).answer(asked)),
+        });
+        let (fetched, sink) = fetched(&primary, Some(6));
+        assert_eq!((fetched.kind, sink.names().len()), (Kind::Whole, 5));
+        assert_eq!((sink.begun.len(), sink.ended), (1, 1));
+        assert!(!fetched.is_whole_for_changes);
         assert_eq!(primary.types(), [rtype::SOA, rtype::IXFR, rtype::AXFR]);
     }
 }

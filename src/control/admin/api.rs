@@ -196,7 +196,7 @@ async fn feed(
     State(requests): State<mpsc::Sender<Request>>,
     Json(request): Json<FeedRequest>,
 ) -> Response {
-    let (reply, answer) = oneshot::channel::<bool>();
+    let (reply, answer) = oneshot::channel::<Option<u64>>();
     deliver(&requests, Request::Feed(request, reply), answer).await
 }
 

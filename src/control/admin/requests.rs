@@ -28,7 +28,7 @@ pub enum Request {
     /// Read an order or exceptions file that the user has changed.
     Orders(OrdersRequest, u32, oneshot::Sender<ReloadReport>),
     /// Ask the primaries of a feed. The answer is whether there is such a feed.
-    Feed(FeedRequest, oneshot::Sender<bool>),
+    Feed(FeedRequest, oneshot::Sender<Option<u64>>),
     /// Return to the lists of an earlier generation, or release them.
     Rollback(RollbackRequest, u32, oneshot::Sender<ReloadReport>),
 }

@@ -315,10 +315,12 @@ impl CompileQueue {
                     self.overfull = Some((delta_rules, why));
                 }
                 let refused = |wanted: Wanted| {
+                    let is_transferred = wanted.transfer.is_some();
                     let refusal = Refusal::NotCompiled {
                         path: wanted.config.source.path,
                         text: error.to_string(),
-                        passes: error.passes(),
+                        passes: error.passes() || is_transferred,
+                        is_transferred,
                     };
                     LoadResult::Refused(wanted.ticket, refusal)
                 };

@@ -327,29 +327,12 @@ fn age(new: &NewState<'_>, before: &InForce, limits: &Limits) -> Option<Reason> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::list_file::suppressed::SuppressedRules;
-
-    const EMPTY: Tally = Tally {
-        lines: 0,
-        comments: 0,
-        rules: 0,
-        skipped: 0,
-        bad: Vec::new(),
-        mostly_good: 0,
-        first: Vec::new(),
-        guarded: SuppressedRules {
-            left_out: Vec::new(),
-            first: Vec::new(),
-            warned: 0,
-            first_warned: Vec::new(),
-            released: Vec::new(),
-        },
-        ended: false,
-        zone: None,
-    };
 
     fn tally(lines: u32, bad: u32) -> Tally {
-        let mut tally = Tally { lines, ..EMPTY };
+        let mut tally = Tally {
+            lines,
+            ..Tally::default()
+        };
         for line in 1..=bad {
             tally.reject(line, b"x", Bad::Root);
         }
@@ -416,12 +399,12 @@ mod tests {
     fn an_empty_file_a_file_of_comments_and_bad_lines_are_distinguished() {
         let usual = Limits::default();
         assert_eq!(
-            held(&EMPTY, 0, Some(9), usual),
+            held(&Tally::default(), 0, Some(9), usual),
             [Guard::Empty].into_iter().collect()
         );
         let lift = Tally {
             comments: 1,
-            ..EMPTY
+            ..Tally::default()
         };
         assert_eq!(held(&lift, 0, Some(9), usual), Guards::NONE);
         assert_eq!(held(&tally(2, 1), 1, None, usual), Guards::NONE);

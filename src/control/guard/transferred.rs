@@ -178,7 +178,11 @@ impl ZoneRules {
             tally.reject(tally.lines, b"", Bad::Record(problem));
         }
         tally.guarded = std::mem::take(suppressed);
-        self.tally
+        let Self {
+            reader, mut tally, ..
+        } = self;
+        tally.hidden = reader.into_hidden();
+        tally
     }
 }
 

@@ -6,11 +6,13 @@
 //!                                |
 //!                                v
 //!                             records.rs: the records of one owner are one rule
+//!                             hidden.rs:  the owners with records that are ignored because of others
 //!
 //!  record of the zone <------ write.rs:  the reverse, for zones that are published
 //! ```
 
 mod action;
+mod hidden;
 mod overrides;
 mod owner;
 mod records;
@@ -18,6 +20,7 @@ pub mod settings;
 mod write;
 
 pub use action::UnusableData;
+pub use hidden::HiddenRecords;
 pub use owner::{UnusableOwner, ZoneTrigger};
 pub use records::{RecordProblem, ZoneReader, ZoneRecord, ZoneRule, is_local_data};
 pub use write::{answer_records, is_no_name, is_reserved, network_owner, passthru, wildcard_owner};

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::action::{self, UnusableData};
+use super::hidden::HiddenRecords;
 use super::owner::{UnusableOwner, ZoneTrigger};
 use crate::policy::effect::{Effect, EffectAction, EffectError};
 use crate::policy::record::{LocalRecord, RecordError};
@@ -20,6 +21,7 @@ pub struct ZoneReader {
     open: Open,
     /// Most zones have only one.
     last: Option<LastCname>,
+    hidden: HiddenRecords,
 }
 
 /// The last CNAME record, and its effect.
@@ -100,6 +102,11 @@ pub enum RecordProblem {
 }
 
 impl RecordProblem {
+    /// Whether the record counts when other records of its owner are deleted.
+    pub fn is_of_others(self) -> bool {
+        matches!(self, Self::CnameWithOthers | Self::TooMany)
+    }
+
     /// Whether the record can be skipped without a report: it is no part of the policy.
     pub fn is_usual(self) -> bool {
         self == Self::Signature
@@ -115,6 +122,7 @@ impl ZoneReader {
             name: Name::ROOT,
             open: Open::Nothing,
             last: None,
+            hidden: HiddenRecords::default(),
         }
     }
 
@@ -123,20 +131,35 @@ impl ZoneReader {
         &self.apex
     }
 
+    /// The owners of which records were ignored because of others.
+    pub fn into_hidden(self) -> HiddenRecords {
+        self.hidden
+    }
+
     /// Adds a record. Calls `emit` with each rule that is complete then. Records of the apex describe the zone and are
     /// ignored.
     ///
     /// # Errors
-    /// [`RecordProblem`]; other records of the same owner still count.
+    /// [`RecordProblem`] of the record, or of the rule that is complete now; other records of the same owner still count.
     #[inline]
     pub fn add(
         &mut self,
         record: ZoneRecord<'_>,
         emit: &mut impl FnMut(ZoneRule<'_>),
     ) -> Result<(), RecordProblem> {
-        if *record.owner != self.owner {
-            self.finish(emit)?;
-        }
+        let finished = match *record.owner == self.owner {
+            true => Ok(()),
+            false => self.finish(emit),
+        };
+        finished.and(self.add_one(record, emit))
+    }
+
+    #[inline]
+    fn add_one(
+        &mut self,
+        record: ZoneRecord<'_>,
+        emit: &mut impl FnMut(ZoneRule<'_>),
+    ) -> Result<(), RecordProblem> {
         if record.class != class::IN {
             return Err(RecordProblem::Class);
         }
@@ -174,12 +197,14 @@ impl ZoneReader {
         // Each record has its own TTL; the effect's is that of negative answers about other types.
         let ttl_secs = records.iter().filter_map(|record| record.ttl_secs).min();
         let effect = action::effect(EffectAction::Records(records), ttl_secs.unwrap_or(0));
-        match effect.check() {
-            Ok(()) => {}
-            Err(EffectError::Records(RecordError::CnameWithOthers)) => {
-                return Err(RecordProblem::CnameWithOthers);
-            }
-            Err(_) => return Err(RecordProblem::TooMany),
+        if let Err(error) = effect.check() {
+            self.hidden.add(&self.owner);
+            return Err(match error {
+                EffectError::Records(RecordError::CnameWithOthers) => {
+                    RecordProblem::CnameWithOthers
+                }
+                _ => RecordProblem::TooMany,
+            });
         }
         emit(ZoneRule {
             trigger: &trigger,
@@ -258,7 +283,10 @@ impl ZoneReader {
                 records.push(local(record)?);
                 Ok(())
             }
-            _ => Err(RecordProblem::CnameWithOthers),
+            _ => {
+                self.hidden.add(&self.owner);
+                Err(RecordProblem::CnameWithOthers)
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The names inside the data of records.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use super::chain::Chain;
 use super::compress::Compressor;
@@ -21,6 +22,22 @@ pub fn is_well_formed(rtype: u16, data: &[u8]) -> bool {
         rtype::SVCB | rtype::HTTPS => Name::parse(data, 2).is_ok(),
         _ => RdataLayout::of(rtype).is_none_or(|layout| layout.fits(data)),
     }
+}
+
+/// Whether two records of a type have the same data. The letter case of names in it does not matter for the types of
+/// RFC 4034, section 6.2; data of all other types is compared byte by byte (RFC 3597, section 6).
+pub fn is_same_data(rtype: u16, one: &[u8], other: &[u8]) -> bool {
+    if one == other {
+        return true;
+    }
+    let names_in = |data| RdataLayout::of(rtype)?.names_in(data);
+    let (Some(names), Some(others)) = (names_in(one), names_in(other)) else {
+        return false;
+    };
+    names == others
+        && one[names.clone()].eq_ignore_ascii_case(&other[names.clone()])
+        && one[..names.start] == other[..names.start]
+        && one[names.end..] == other[names.end..]
 }
 
 /// Whether data consists of character strings.
@@ -80,17 +97,20 @@ impl RdataLayout {
 
     /// Whether data without compressed names has this layout.
     fn fits(&self, data: &[u8]) -> bool {
-        let Some(mut at) = self.names_at(data, 0) else {
-            return false;
-        };
+        self.names_in(data).is_some_and(|names| {
+            self.trailing
+                .is_none_or(|trailing| data.len() == names.end + trailing)
+        })
+    }
+
+    /// The range of the names in data without compressed ones. `None` if they are malformed.
+    fn names_in(&self, data: &[u8]) -> Option<Range<usize>> {
+        let start = self.names_at(data, 0)?;
+        let mut at = start;
         for _ in 0..self.names {
-            match Name::parse(data, at) {
-                Ok((_, after)) => at = after,
-                Err(_) => return false,
-            }
+            (_, at) = Name::parse(data, at).ok()?;
         }
-        self.trailing
-            .is_none_or(|trailing| data.len() == at + trailing)
+        Some(start..at)
     }
 
     /// The layout of types whose names may be compressed, or are compressed by some servers although they must not be.

@@ -32,6 +32,15 @@ fn rule(owner: &str, target: &str) -> Rr {
     cname(&format!("{owner}.{ZONE}"), target)
 }
 
+/// The second version has these records. Asserts that its good rules are in force, and that nothing else is blocked.
+fn takes(scene: &Scene, records: Vec<Rr>, others: &[&str]) {
+    let good = [rule("kept.example", "."), rule("new.example", ".")];
+    let records = good.into_iter().chain(records).collect();
+    scene.versions.replace(|zone| zone.records = records);
+    refresh(&scene.server);
+    blocks(&scene.server, 2, &["kept.example", "new.example"], others);
+}
+
 /// The counts and the first texts of bad records of the feed.
 fn bad(server: &Server) -> (Vec<(String, u64)>, Vec<String>) {
     let list = server.status()["lists"][0].clone();
@@ -61,20 +70,15 @@ fn has_bad(server: &Server, expected: &[(&str, u64)]) {
 #[test]
 fn types_that_can_be_no_policy_are_left_out_and_counted() {
     let scene = Scene::start("");
-    scene.versions.replace(|zone| {
-        let target = name("target.example");
-        zone.records = vec![
-            rule("kept.example", "."),
-            rule("new.example", "."),
-            record("d.example", DNAME, target.wire()),
-            record("n.example", NS, target.wire()),
-            record("s.example", DS, &[0, 1, 8, 2, 1, 2, 3, 4]),
-            record("kept.example", RRSIG, &[0; 30]),
-            record("kept.example", NSEC, &[0, 0, 1, 0x40]),
-            record("k.example", DNSKEY, &[1, 0, 3, 8, 1, 2, 3]),
-        ];
-    });
-    refresh(&scene.server);
+    let target = name("target.example");
+    let records = vec![
+        record("d.example", DNAME, target.wire()),
+        record("n.example", NS, target.wire()),
+        record("s.example", DS, &[0, 1, 8, 2, 1, 2, 3, 4]),
+        record("kept.example", RRSIG, &[0; 30]),
+        record("kept.example", NSEC, &[0, 0, 1, 0x40]),
+        record("k.example", DNSKEY, &[1, 0, 3, 8, 1, 2, 3]),
+    ];
     let others = [
         "gone.example",
         "d.example",
@@ -82,7 +86,7 @@ fn types_that_can_be_no_policy_are_left_out_and_counted() {
         "n.example",
         "s.example",
     ];
-    blocks(&scene.server, 2, &["kept.example", "new.example"], &others);
+    takes(&scene, records, &others);
     has_bad(
         &scene.server,
         &[("no rule of a policy zone can have a record of this type", 3)],
@@ -103,20 +107,8 @@ fn types_that_can_be_no_policy_are_left_out_and_counted() {
 #[test]
 fn a_cname_record_beside_other_data_makes_one_rule() {
     let scene = Scene::start("");
-    scene.versions.replace(|zone| {
-        zone.records = vec![
-            rule("kept.example", "."),
-            rule("new.example", "."),
-            record("new.example", 1, &[192, 0, 2, 1]),
-        ];
-    });
-    refresh(&scene.server);
-    blocks(
-        &scene.server,
-        2,
-        &["kept.example", "new.example"],
-        &["gone.example"],
-    );
+    let address = record("new.example", 1, &[192, 0, 2, 1]);
+    takes(&scene, vec![address], &["gone.example"]);
     has_bad(
         &scene.server,
         &[(
@@ -129,28 +121,18 @@ fn a_cname_record_beside_other_data_makes_one_rule() {
 #[test]
 fn networks_with_host_bits_or_of_no_trigger_are_left_out() {
     let scene = Scene::start("");
-    scene.versions.replace(|zone| {
-        zone.records = vec![
-            rule("kept.example", "."),
-            rule("new.example", "."),
-            rule("24.1.2.0.192.rpz-ip", "."),
-            rule("8.1.0.0.10.rpz-client-ip", "."),
-            rule("33.0.2.0.192.rpz-ip", "."),
-            rule("0.0.0.0.0.rpz-ip", "."),
-            rule("ns.example.rpz-nsdname", "."),
-            rule("24.0.2.0.192.rpz-nsip", "."),
-            rule("x.rpz-new", "."),
-        ];
-        // With fewer good records, the guard `bad` holds the version.
-        zone.records.extend(numbered(8));
-    });
-    refresh(&scene.server);
-    blocks(
-        &scene.server,
-        2,
-        &["kept.example", "new.example"],
-        &["gone.example"],
-    );
+    let mut records = vec![
+        rule("24.1.2.0.192.rpz-ip", "."),
+        rule("8.1.0.0.10.rpz-client-ip", "."),
+        rule("33.0.2.0.192.rpz-ip", "."),
+        rule("0.0.0.0.0.rpz-ip", "."),
+        rule("ns.example.rpz-nsdname", "."),
+        rule("24.0.2.0.192.rpz-nsip", "."),
+        rule("x.rpz-new", "."),
+    ];
+    // With fewer good records, the guard `bad` holds the version.
+    records.extend(numbered(8));
+    takes(&scene, records, &["gone.example"]);
     has_bad(
         &scene.server,
         &[
@@ -183,21 +165,11 @@ fn ask_labels(server: &Server, labels: &[&[u8]]) -> Message {
 #[test]
 fn names_with_any_bytes_are_blocked_also_when_they_come_as_changes() {
     let scene = Scene::start("");
-    scene.versions.replace(|zone| {
-        zone.records = vec![
-            rule("kept.example", "."),
-            rule("new.example", "."),
-            rule("a\\.b.example", "."),
-            rule("\\000\\032\\\\\\255.example", "."),
-        ];
-    });
-    refresh(&scene.server);
-    blocks(
-        &scene.server,
-        2,
-        &["kept.example", "new.example"],
-        &["b.example", "a.b.example"],
-    );
+    let records = vec![
+        rule("a\\.b.example", "."),
+        rule("\\000\\032\\\\\\255.example", "."),
+    ];
+    takes(&scene, records, &["b.example", "a.b.example"]);
     has_bad(&scene.server, &[]);
     let [dotted, odd] = [&b"a.b"[..], b"\x00 \\\xFF"];
     for label in [dotted, odd] {
@@ -228,20 +200,8 @@ fn a_name_that_is_too_long_with_the_suffix_of_a_garden_has_no_redirect() {
         ["s".repeat(60), "t".repeat(60)].join(".")
     );
     let target = format!("*.{suffix}");
-    scene.versions.replace(|zone| {
-        zone.records = vec![
-            rule("kept.example", "."),
-            rule("new.example", "."),
-            rule("*.walled.example", &target),
-        ];
-    });
-    refresh(&scene.server);
-    blocks(
-        &scene.server,
-        2,
-        &["kept.example", "new.example"],
-        &["walled.example"],
-    );
+    let records = vec![rule("*.walled.example", &target)];
+    takes(&scene, records, &["walled.example"]);
     let short = ask(scene.server.address, "x.walled.example", RecordType::A);
     assert!(
         short.answers[0]

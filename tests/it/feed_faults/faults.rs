@@ -1,5 +1,7 @@
 //! Each fault of a primary, while the server runs.
 
+use std::io::Read;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use tapis::control::sources::feeds::fault::Fault;
@@ -142,6 +144,95 @@ fn an_older_version_is_transferred_if_the_operator_wants_it() {
     let done = scene.server.verb(&["feed", "refresh", "feed", "--whole"]);
     assert!(done.status.success(), "{done:?}");
     blocks(&scene.server, 0, &["reset.example"], &["kept.example"]);
+}
+
+#[test]
+fn the_verb_that_asks_the_primaries_ends_with_the_result() {
+    let scene = Scene::start("");
+    let refresh = || {
+        let done = scene.server.verb(&["feed", "refresh", "feed"]);
+        (done.status.code(), text(&done))
+    };
+    let newest = |serial| format!("feed: serial {serial} is in force, and is the newest one\n");
+    assert_eq!(refresh(), (Some(0), newest(1)));
+    scene.next_version();
+    let now = "feed: serial 2 is in force now\n".to_owned();
+    assert_eq!(refresh(), (Some(0), now));
+    scene.primary.play(|asked| second().refusal(asked, 5));
+    let (code, printed) = refresh();
+    assert_eq!(code, Some(1));
+    let start = format!("feed: zone {ZONE} from {}: ", scene.primary.address);
+    assert!(printed.starts_with(&start), "{printed}");
+    assert!(
+        printed.ends_with(&format!("{}\n", Fault::Refused.remedy())),
+        "{printed}"
+    );
+    let unknown = scene.server.verb(&["feed", "refresh", "other"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(text(&unknown).contains("tapis feed list"), "{unknown:?}");
+}
+
+#[test]
+fn the_progress_of_a_transfer_is_shown_on_a_terminal() {
+    let scene = Scene::start("");
+    let gate = Gate::default();
+    let (held, newest) = (gate.clone(), scene.versions.clone());
+    scene.primary.play(move |asked| {
+        let mut steps = send(newest.newest().answer(asked));
+        if asked.rtype != rtype::SOA {
+            steps.insert(1, Step::Wait(held.clone()));
+        }
+        steps
+    });
+    let config = scene.server.path("tapis.toml");
+    let verb = format!(
+        "{} feed refresh feed --whole --config {}",
+        env!("CARGO_BIN_EXE_tapis"),
+        config.display()
+    );
+    let mut terminal = Command::new("script")
+        .args(["--quiet", "--return", "--command", &verb, "/dev/null"])
+        .env("TERM", "xterm")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("script runs");
+    let mut output = terminal.stdout.take().expect("piped");
+    let (mut shown, mut buffer) = (String::new(), [0; 1024]);
+    while !shown.contains(" MiB, ") {
+        let len = output.read(&mut buffer).expect("readable");
+        assert!(len > 0, "it ended: {shown}");
+        shown.push_str(&String::from_utf8_lossy(&buffer[..len]));
+    }
+    let progress = format!("3 records from {}, 0.0 MiB, ", scene.primary.address);
+    assert!(shown.contains(&progress), "{shown}");
+    gate.open();
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).expect("text");
+    assert!(rest.contains("feed: serial 1 is in force now"), "{rest}");
+    assert!(terminal.wait().expect("it ended").success());
+}
+
+#[test]
+fn a_primary_that_refuses_the_whole_zone_is_asked_for_changes_afterwards() {
+    let scene = Scene::start("");
+    scene.next_version();
+    let newest = scene.versions.clone();
+    scene.primary.play(move |asked| match asked.rtype {
+        rtype::AXFR => second().refusal(asked, 5),
+        _ => send(newest.answer(asked)),
+    });
+    let done = scene.server.verb(&["feed", "refresh", "feed", "--whole"]);
+    assert_eq!(done.status.code(), Some(1), "{done:?}");
+    scene.reports(Fault::Refused, "REFUSED");
+    refresh(&scene.server);
+    blocks(
+        &scene.server,
+        2,
+        &["kept.example", "new.example"],
+        &["gone.example"],
+    );
+    scene.server.assert_well();
 }
 
 #[test]

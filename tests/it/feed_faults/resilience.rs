@@ -1,6 +1,7 @@
 //! Feeds beside the rest of the server: large transfers that stall or fail, restarts, rollbacks, other protected names.
 
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use tapis::control::sources::feeds::fault::Fault;
@@ -60,19 +61,24 @@ fn spools(server: &Server) -> usize {
     spools.count()
 }
 
-/// Whether the server has a child process.
-fn has_compiler(server: &Server) -> bool {
+/// The process ID of the compiler, if the server runs one.
+fn compiler(server: &Server) -> Option<String> {
     let threads = fs::read_dir(format!("/proc/{}/task", server.id())).expect("readable");
-    threads.flatten().any(|thread| {
+    threads.flatten().find_map(|thread| {
         // The thread may have ended.
-        let children = fs::read_to_string(thread.path().join("children"));
-        children.is_ok_and(|children| !children.is_empty())
+        let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+        children.split_whitespace().next().map(ToOwned::to_owned)
     })
 }
 
 /// The feed's primary sends a part of a large version, and then stalls.
 fn stalls(server: &Server) {
     refresh(server);
+    arrives(server);
+}
+
+/// A part of a large version of the feed arrives.
+fn arrives(server: &Server) {
     until("most of it has arrived", || {
         feed(server)["transfer"]["records"].as_u64() >= Some(44_000)
     });
@@ -97,7 +103,7 @@ fn a_large_list_does_not_wait_for_a_large_transfer_that_stalls() {
         .primary
         .play(stalling(&scene.versions, [&first, &second]));
     stalls(server);
-    until("the compiler reads it", || has_compiler(server));
+    until("the compiler reads it", || compiler(server).is_some());
     server.replace("ads", &large_list("after.example"));
     let reloaded = server.verb(&["reload"]);
     assert!(reloaded.status.success(), "{}", text(&reloaded));
@@ -106,11 +112,11 @@ fn a_large_list_does_not_wait_for_a_large_transfer_that_stalls() {
     assert_eq!(count(&feed(server), Fault::TooSlow), 0, "it still stalls");
     scene.keeps_the_first_version();
     // A slow transfer is no alarm.
-    scene.clock.advance(Duration::from_secs(20));
+    scene.clock.advance(Duration::from_secs(16));
     let records = || feed(server)["transfer"]["records"].as_u64();
     first.open();
     until("more has arrived", || records() >= Some(59_000));
-    scene.clock.advance(Duration::from_secs(20));
+    scene.clock.advance(Duration::from_secs(16));
     scene.server.assert_well();
     second.open();
     blocks(
@@ -138,15 +144,23 @@ fn two_large_feeds_do_not_wait_for_each_other() {
         zone.per_message = 500;
     });
     large(&stuck);
-    let gate = Gate::default();
+    let [gate, start] = [Gate::default(), Gate::default()];
     let slow = Primary::start(stalling(&stuck, [&gate, &gate]));
-    let (upstream, fast) = (Upstream::plain(), quick.primary());
+    let (newest, wait) = (quick.clone(), start.clone());
+    let fast = Primary::start(move |asked| {
+        let wait = [Step::Wait(wait.clone())];
+        wait.into_iter().chain(send(newest.answer(asked))).collect()
+    });
+    let upstream = Upstream::plain();
     let config = config(&upstream, &slow, "")
         + &format!(
             "[[feed]]\nname = \"quick\"\nzone = \"quick.test\"\nprimaries = [\"{}\"]\n",
             fast.address
         );
     let server = Server::start(&config, &[]);
+    arrives(&server);
+    until("the compiler reads it", || compiler(&server).is_some());
+    start.open();
     until("the other one", || {
         server.status()["feeds"][1]["serial"] == 1
     });
@@ -155,6 +169,44 @@ fn two_large_feeds_do_not_wait_for_each_other() {
     assert_eq!(count(&feed(&server), Fault::TooSlow), 0, "it still stalls");
     gate.open();
     until("both", || feed(&server)["serial"] == 2);
+    server.assert_well();
+}
+
+#[test]
+fn a_large_zone_is_transferred_again_after_its_compiler_was_killed() {
+    let mut scene = Scene::start("\n[guard]\ngrow-percent = 0");
+    large(&scene.versions);
+    let gate = Gate::default();
+    scene
+        .primary
+        .play(stalling(&scene.versions, [&gate, &gate]));
+    let server = &scene.server;
+    stalls(server);
+    until("the compiler reads it", || compiler(server).is_some());
+    let killed = compiler(server).expect("it runs");
+    let done = Command::new("kill").args(["-s", "KILL", &killed]).status();
+    assert!(done.expect("kill ran").success());
+    until("the list is refused", || {
+        let alarm = server.status()["lists"][0]["alarm"].to_string();
+        alarm.contains("it is transferred again after a while, when the serial changes")
+    });
+    scene.keeps_the_first_version();
+    gate.open();
+    until("the transfer has ended", || {
+        feed(server)["transfer"].is_null()
+    });
+    scene.clock.advance(Duration::from_secs(6));
+    blocks(
+        server,
+        2,
+        &["n0.example", "n59999.example"],
+        &["kept.example"],
+    );
+    until("it is held no more", || feed(server)["held"].is_null());
+    assert_eq!(
+        feed(server)["faults"],
+        serde_json::json!([["whole-zone", 2]])
+    );
     server.assert_well();
 }
 
@@ -231,6 +283,44 @@ fn a_restart_removes_the_files_of_transfers_and_shows_when_the_zone_was_confirme
         "no primary has confirmed it since: {after}"
     );
     gate.open();
+}
+
+#[test]
+fn a_restart_does_not_shorten_the_time_until_a_confirmed_zone_expires() {
+    let mut scene = Scene::start("");
+    until("the images are stored", || {
+        scene.server.path("state/current").exists()
+    });
+    let hours = |hours: u64| Duration::from_secs(hours * 3600);
+    let asked = scene.primary.types().len();
+    scene.clock.advance(hours(20));
+    refresh(&scene.server);
+    until("it is confirmed", || scene.primary.types().len() > asked);
+    let time = |scene: &Scene| {
+        let confirmed = feed(&scene.server)["confirmed"].clone();
+        let text = confirmed.as_str().expect("a time").to_owned();
+        text.parse::<jiff::Timestamp>().expect("a time")
+    };
+    let now = jiff::Timestamp::now();
+    until("it is confirmed", || {
+        time(&scene).duration_since(now).as_hours() >= 19
+    });
+    let confirmed = time(&scene);
+    scene.primary.close();
+    scene.restart();
+    until("it is asked", || {
+        count(&feed(&scene.server), Fault::Unreachable) > 0
+    });
+    assert_eq!(time(&scene).as_second(), confirmed.as_second());
+    // EXPIRE is 24 hours.
+    scene.clock.advance(hours(23));
+    refresh(&scene.server);
+    until("it is asked again", || {
+        count(&feed(&scene.server), Fault::Unreachable) > 1
+    });
+    assert_eq!(feed(&scene.server)["is_expired"], false);
+    scene.clock.advance(hours(2));
+    until("it expires", || feed(&scene.server)["is_expired"] == true);
 }
 
 #[test]
@@ -319,6 +409,36 @@ fn the_rules_of_a_feed_are_checked_again_when_other_names_are_protected() {
         .into_iter()
         .filter(|rtype| *rtype == rtype::AXFR);
     assert_eq!(whole.count(), 3, "once for each change");
+    server.assert_well();
+}
+
+#[test]
+fn changes_are_transferred_while_a_primary_refuses_the_whole_zone_that_a_check_needs() {
+    let scene = Scene::start("\n[guard]\nprotect = \"protect\"");
+    let server = &scene.server;
+    let newest = scene.versions.clone();
+    scene.primary.play(move |asked| match asked.rtype {
+        rtype::AXFR => newest.newest().refusal(asked, 5),
+        _ => send(newest.answer(asked)),
+    });
+    fs::write(server.path("protect"), "kept.example\n").expect("written");
+    assert!(server.verb(&["reload"]).status.success());
+    until("it is refused", || count(&feed(server), Fault::Refused) > 0);
+    scene.next_version();
+    refresh(server);
+    blocks(
+        server,
+        2,
+        &["kept.example", "new.example"],
+        &["gone.example"],
+    );
+    let newest = scene.versions.clone();
+    scene.primary.play(move |asked| send(newest.answer(asked)));
+    refresh(server);
+    until("the rules are checked", || {
+        !is_blocked(server, "kept.example")
+    });
+    assert!(is_blocked(server, "new.example"));
     server.assert_well();
 }
 

@@ -2,6 +2,8 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
 use tapis::control::sources::feeds::fault::Fault;
@@ -52,10 +54,7 @@ impl Scene {
         let folder = folder(&config(&upstream, &primary), &[("feed.key", SECRET)]);
         let key = folder.path().join("feed.key");
         fs::set_permissions(key, Permissions::from_mode(0o600)).expect("set");
-        let mut command = tapis();
-        command
-            .args(["serve", "--config", "tapis.toml"])
-            .current_dir(folder.path());
+        let mut command = serve(folder.path());
         let clock = Clock::replace(&mut command, folder.path());
         let server = Server::run(command, folder);
         let scene = Self {
@@ -73,6 +72,17 @@ impl Scene {
             &["new.example"],
         );
         scene
+    }
+
+    /// Ends the server and starts it again, with the same clock.
+    pub(super) fn restart(&mut self) {
+        self.server.signal("TERM");
+        self.server.wait();
+        let other = tempfile::tempdir().expect("a folder");
+        let folder = std::mem::replace(&mut self.server.folder, other);
+        let mut command = serve(folder.path());
+        self.clock.set(&mut command, folder.path());
+        self.server = Server::run(command, folder);
     }
 
     /// The primary gets a second version, but answers by this script. Asserts that the first version stays in force, and
@@ -164,6 +174,14 @@ impl Scene {
         assert!(count(&feed, fault) > 0, "{feed}");
         self.server.assert_well();
     }
+}
+
+fn serve(folder: &Path) -> Command {
+    let mut command = tapis();
+    command
+        .args(["serve", "--config", "tapis.toml"])
+        .current_dir(folder);
+    command
 }
 
 /// The first version that all scenes have in force.

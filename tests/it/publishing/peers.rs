@@ -8,82 +8,13 @@ use std::process::Command;
 
 use super::{SECRET, TSIG, ZONE, config, published, publisher, serial};
 use crate::orders::{PAST, order, target};
-use crate::peers::Program;
 use crate::support::client::{addresses, until};
+use crate::support::peers::{Peer, Program};
 use crate::support::server::{Server, text};
 use crate::support::upstream::Upstream;
 
 /// TSIG, over many messages: more than one of 16 KB.
 const MANY: usize = 5000;
-
-const BIND: &str = "\
-options {
-  directory \"DIR\";
-  pid-file none;
-  session-keyfile none;
-  listen-on port PORT { 127.0.0.1; };
-  listen-on-v6 { none; };
-  allow-query { any; };
-  allow-recursion { any; };
-  dnssec-validation no;
-  max-cache-size 64m;
-  empty-zones-enable no;
-  notify no;
-  forward only;
-  forwarders { 127.0.0.1 port UPSTREAM; };
-  response-policy { zone \"policy.test\"; } break-dnssec yes qname-wait-recurse no min-update-interval 0;
-};
-controls { };
-key \"transfer.key\" { algorithm hmac-sha256; secret \"SECRET\"; };
-zone \"policy.test\" {
-  type secondary;
-  primaries { 127.0.0.1 port PRIMARY key transfer.key; };
-  file \"policy.test\";
-};
-";
-
-const UNBOUND: &str = "\
-server:
-  interface: 127.0.0.1@PORT
-  username: \"\"
-  chroot: \"\"
-  directory: \"DIR\"
-  pidfile: \"DIR/pid\"
-  use-syslog: no
-  do-not-query-localhost: no
-  module-config: \"respip iterator\"
-rpz:
-  name: policy.test
-  primary: 127.0.0.1@PRIMARY
-  allow-notify: 127.0.0.1
-  zonefile: \"DIR/policy.test\"
-forward-zone:
-  name: \".\"
-  forward-addr: 127.0.0.1@UPSTREAM
-remote-control:
-  control-enable: no
-";
-
-const POWERDNS: &str = "\
-local-address=127.0.0.1
-local-port=PORT
-socket-dir=DIR
-daemon=no
-write-pid=no
-dnssec=off
-hint-file=no
-disable-packetcache=yes
-root-nx-trust=no
-nothing-below-nxdomain=no
-forward-zones-recurse=.=127.0.0.1:UPSTREAM
-lua-config-file=DIR/zones.lua
-";
-
-const POWERDNS_ZONES: &str = "\
-rpzPrimary(\"127.0.0.1:PRIMARY\", \"policy.test\", {
-  tsigname=\"transfer.key\", tsigalgo=\"hmac-sha256\", tsigsecret=\"SECRET\", refresh=1
-})
-";
 
 /// The names that the test asks for.
 const NAMES: [&str; 8] = [
@@ -102,12 +33,14 @@ fn names(more: &str) -> String {
     many.concat() + more
 }
 
-/// A configuration with the addresses of upstream and of the publisher.
-fn filled(text: &str, upstream: &Upstream, publisher: &Server) -> String {
+/// A program that knows the addresses of upstream and of the publisher.
+fn filled(peer: Peer, upstream: &Upstream, publisher: &Server) -> Peer {
     let port = |address: SocketAddr| address.port().to_string();
-    text.replace("UPSTREAM", &port(upstream.address))
-        .replace("PRIMARY", &port(publisher.address))
-        .replace("SECRET", SECRET)
+    peer.with(&[
+        ("UPSTREAM", &port(upstream.address)),
+        ("PRIMARY", &port(publisher.address)),
+        ("SECRET", SECRET),
+    ])
 }
 
 /// The addresses that a server answers for each name.
@@ -172,11 +105,17 @@ fn bind_applies_the_published_zone_and_its_changes() {
     let upstream = Upstream::plain();
     let publisher = publisher(&upstream, TSIG, &names("a.example\n"));
     serial(&publisher);
-    let config = filled(BIND, &upstream, &publisher);
-    let bind = Program::start(
-        &["named", "-f", "-c", "DIR/named.conf"],
-        &[("named.conf", &config)],
-    );
+    let options = "  response-policy { zone \"policy.test\"; } break-dnssec yes qname-wait-recurse no min-update-interval 0;\n";
+    let sections = "\
+key \"transfer.key\" { algorithm hmac-sha256; secret \"SECRET\"; };
+zone \"policy.test\" {
+  type secondary;
+  primaries { 127.0.0.1 port PRIMARY key transfer.key; };
+  file \"policy.test\";
+};
+";
+    let bind = Peer::bind_resolver(options, sections);
+    let bind = filled(bind, &upstream, &publisher).start(&[]);
     follows(TSIG, &upstream, &publisher, &bind, true);
 }
 
@@ -187,11 +126,15 @@ fn unbound_applies_the_published_zone_and_its_changes() {
     let access = "allow-transfer = [\"127.0.0.1\"]\n";
     let publisher = publisher(&upstream, access, &names("a.example\n"));
     serial(&publisher);
-    let config = filled(UNBOUND, &upstream, &publisher);
-    let unbound = Program::start(
-        &["unbound", "-d", "-c", "DIR/config"],
-        &[("config", &config)],
-    );
+    let zone = "\
+rpz:
+  name: policy.test
+  primary: 127.0.0.1@PRIMARY
+  allow-notify: 127.0.0.1
+  zonefile: \"DIR/policy.test\"
+";
+    let unbound = Peer::unbound("  module-config: \"respip iterator\"\n", zone);
+    let unbound = filled(unbound, &upstream, &publisher).start(&[]);
     follows(access, &upstream, &publisher, &unbound, true);
 }
 
@@ -201,12 +144,13 @@ fn powerdns_applies_the_published_zone_and_its_changes() {
     let upstream = Upstream::plain();
     let publisher = publisher(&upstream, TSIG, &names("a.example\n"));
     serial(&publisher);
-    let zones = filled(POWERDNS_ZONES, &upstream, &publisher);
-    let config = filled(POWERDNS, &upstream, &publisher);
-    let powerdns = Program::start(
-        &["pdns_recursor", "--config-dir=DIR"],
-        &[("recursor.conf", &config), ("zones.lua", &zones)],
+    let zones = format!(
+        "rpzPrimary(\"{}\", \"policy.test\", {{\n  \
+         tsigname=\"transfer.key\", tsigalgo=\"hmac-sha256\", tsigsecret=\"{SECRET}\", refresh=1\n}})\n",
+        publisher.address
     );
+    let powerdns = filled(Peer::powerdns_with_zones(""), &upstream, &publisher);
+    let powerdns = powerdns.start(&[("zones.lua", &zones)]);
     follows(TSIG, &upstream, &publisher, &powerdns, false);
 }
 

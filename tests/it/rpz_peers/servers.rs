@@ -10,8 +10,8 @@ use hickory_proto::rr::RecordType;
 
 use super::ask::{Outcome, Question, ask};
 use super::zones::{Zone, marker};
-use crate::peers::Program;
 use crate::support::client::{PATIENCE, until};
+use crate::support::peers::{Peer, Program};
 use crate::support::server::{Server, list, preamble};
 
 /// The names of the zones, in the order of precedence.
@@ -20,27 +20,14 @@ pub(super) const ZONES: [&str; 3] = ["z1", "z2", "z3"];
 /// A client that no rule is about.
 const OBSERVER: [u8; 4] = [127, 9, 9, 9];
 
-const BIND: &str = "\
-options {
-  directory \"DIR\";
-  pid-file none;
-  session-keyfile none;
-  listen-on port PORT { 127.0.0.1; };
-  listen-on-v6 { none; };
-  allow-query { any; };
-  allow-recursion { any; };
-  dnssec-validation no;
-  max-cache-size 64m;
-  empty-zones-enable no;
-  notify no;
+const BIND_OPTIONS: &str = "\
   check-integrity no;
-  forward only;
-  forwarders { 127.0.0.1 port UPSTREAM; };
   response-policy { zone \"z1\"; zone \"z2\"; zone \"z3\"; }
     break-dnssec yes recursive-only yes qname-wait-recurse no nsip-enable no nsdname-enable no
     min-update-interval 0 max-policy-ttl 5;
-};
-controls { };
+";
+
+const BIND_SECTIONS: &str = "\
 logging { category default { null; }; };
 zone \"z1\" { type primary; file \"z1\"; };
 zone \"z2\" { type primary; file \"z2\"; };
@@ -48,21 +35,9 @@ zone \"z3\" { type primary; file \"z3\"; };
 ";
 
 /// Without throttling: after one lost datagram, the server would answer SERVFAIL for a minute.
-const POWERDNS: &str = "\
-local-address=127.0.0.1
-local-port=PORT
-socket-dir=DIR
-daemon=no
-write-pid=no
-dnssec=off
-hint-file=no
-disable-packetcache=yes
-root-nx-trust=no
-nothing-below-nxdomain=no
-forward-zones-recurse=.=127.0.0.1:UPSTREAM
+const POWERDNS_OPTIONS: &str = "\
 dont-throttle-netmasks=127.0.0.0/8
 server-down-max-fails=0
-lua-config-file=DIR/zones.lua
 ";
 
 const POWERDNS_ZONES: &str = "\
@@ -84,22 +59,19 @@ impl Servers {
         let empty = ZONES.map(|apex| Zone::default().text(apex, 0));
         let zones = || ZONES.into_iter().zip(empty.iter().map(String::as_str));
         let port = upstream.port().to_string();
-        let (bind, powerdns) = (
-            BIND.replace("UPSTREAM", &port),
-            POWERDNS.replace("UPSTREAM", &port),
-        );
-        let files: Vec<_> = zones().chain([("named.conf", &*bind)]).collect();
-        let bind = Program::start(&["named", "-f", "-c", "DIR/named.conf"], &files);
-        let more = [("recursor.conf", &*powerdns), ("zones.lua", POWERDNS_ZONES)];
-        let files: Vec<_> = zones().chain(more).collect();
-        let powerdns = Program::start(&["pdns_recursor", "--config-dir=DIR"], &files);
+        let upstream_port = [("UPSTREAM", &*port)];
+        let files: Vec<_> = zones().collect();
+        let bind = Peer::bind_resolver(BIND_OPTIONS, BIND_SECTIONS);
+        let bind = bind.with(&upstream_port).start(&files);
+        let powerdns = Peer::powerdns_with_zones(POWERDNS_OPTIONS).with(&upstream_port);
+        let with_zones: Vec<_> = zones().chain([("zones.lua", POWERDNS_ZONES)]).collect();
+        let powerdns = powerdns.start(&with_zones);
         let mut config = preamble(upstream)
             + "[guard]\nshrink-percent = 100\ngrow-percent = 0\npublic-suffixes = \"none\"\n";
         for apex in ZONES {
             let more = format!("format = \"rpz\"\nzone = \"{apex}\"\nguards = \"warn\"\n");
             config += &list(apex, &more);
         }
-        let files: Vec<_> = zones().collect();
         let tapis = Server::start(&config, &files);
         Self {
             tapis,

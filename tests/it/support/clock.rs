@@ -27,14 +27,20 @@ impl Clock {
             .status();
         assert!(status.expect("a C compiler").success());
         fs::write(&time, 0_u64.to_ne_bytes()).expect("written");
-        server
-            .env("LD_PRELOAD", &library)
-            .env("SHIFTED_CLOCK", &time);
         let file = File::options().write(true).open(&time).expect("created");
-        Self {
+        let clock = Self {
             file,
             passed: Duration::ZERO,
-        }
+        };
+        clock.set(server, folder);
+        clock
+    }
+
+    /// Lets another process of a server in `folder` use it.
+    pub(crate) fn set(&self, server: &mut Command, folder: &Path) {
+        server
+            .env("LD_PRELOAD", folder.join("clock.so"))
+            .env("SHIFTED_CLOCK", folder.join("clock"));
     }
 
     /// Sets the clocks forward.

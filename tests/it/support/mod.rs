@@ -3,7 +3,9 @@
 pub(crate) mod client;
 pub(crate) mod clock;
 pub(crate) mod data_plane;
+pub(crate) mod peers;
 pub(crate) mod policy;
+pub(crate) mod port;
 pub(crate) mod primary;
 pub(crate) mod random;
 pub(crate) mod server;

@@ -7,6 +7,7 @@ use socket2::{Domain, Socket, Type};
 use tapis::wire::name::Name;
 use tapis::wire::rtype;
 
+use super::port::udp_and_tcp;
 use super::tls::{Security, Stream};
 
 /// A query as received.
@@ -133,13 +134,7 @@ impl Primary {
             security: Mutex::new(security),
             asked: Mutex::default(),
         });
-        let (udp, port) = loop {
-            let udp = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-            let address = udp.local_addr().expect("bound");
-            if let Ok(port) = tcp_at(address) {
-                break (udp, port);
-            }
-        };
+        let (udp, port) = udp_and_tcp(tcp_at);
         let address = udp.local_addr().expect("bound");
         let player = Arc::clone(&role);
         std::thread::spawn(move || {

@@ -9,6 +9,8 @@ use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::{A, CNAME, SOA};
 use hickory_proto::rr::{Name, RData, Record};
 
+use super::port::udp_and_tcp;
+
 /// A query as received.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
@@ -39,13 +41,7 @@ impl Upstream {
     ) -> Self {
         let script: Arc<Script> = Arc::new(script);
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let (udp, tcp) = loop {
-            let udp = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-            let address = udp.local_addr().expect("bound");
-            if let Ok(tcp) = TcpListener::bind(address) {
-                break (udp, tcp);
-            }
-        };
+        let (udp, tcp) = udp_and_tcp(TcpListener::bind::<SocketAddr>);
         let address = udp.local_addr().expect("bound");
         let (log, play) = (Arc::clone(&asked), Arc::clone(&script));
         std::thread::spawn(move || {

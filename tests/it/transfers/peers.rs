@@ -8,7 +8,7 @@ use tapis::wire::transfer::Kind;
 use tapis::wire::transfer::tsig::{Algorithm, Key};
 
 use super::harness::{Collected, LIMITS, Wanted, fetch};
-use crate::peers::Program;
+use crate::support::peers::Peer;
 use crate::support::primary::name;
 
 /// 32 bytes of 7 in base64.
@@ -16,63 +16,6 @@ const SECRET: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
 
 /// The names of the zone: each has its `*.`, so that the zone needs several messages.
 const NAMES: usize = 3000;
-
-const NSD: &str = "\
-server:
-  ip-address: 127.0.0.1@PORT
-  username: \"\"
-  zonesdir: \"DIR\"
-  database: \"\"
-  pidfile: \"DIR/pid\"
-  xfrdfile: \"DIR/xfrd\"
-  zonelistfile: \"DIR/zones\"
-remote-control:
-  control-enable: no
-key:
-  name: \"transfer.key\"
-  algorithm: ALGORITHM
-  secret: \"SECRET\"
-zone:
-  name: \"feed.test\"
-  zonefile: \"zone\"
-  provide-xfr: 127.0.0.1 transfer.key
-";
-
-const BIND: &str = "\
-options {
-  directory \"DIR\";
-  pid-file \"DIR/pid\";
-  session-keyfile \"DIR/session\";
-  listen-on port PORT { 127.0.0.1; };
-  listen-on-v6 { none; };
-  recursion no;
-  dnssec-validation no;
-  allow-transfer { key \"transfer.key\"; };
-};
-controls { };
-key \"transfer.key\" { algorithm ALGORITHM; secret \"SECRET\"; };
-zone \"feed.test\" { type primary; file \"DIR/zone\"; };
-";
-
-const KNOT: &str = "\
-server:
-  listen: 127.0.0.1@PORT
-  rundir: DIR
-database:
-  storage: DIR
-key:
-  - id: transfer.key
-    algorithm: ALGORITHM
-    secret: SECRET
-acl:
-  - id: transfer
-    key: transfer.key
-    action: transfer
-zone:
-  - domain: feed.test
-    file: DIR/zone
-    acl: transfer
-";
 
 fn zone() -> String {
     let mut text = "$ORIGIN feed.test.\n$TTL 60\n\
@@ -84,12 +27,10 @@ fn zone() -> String {
     text
 }
 
-fn transfer(command: &[&str], config: &str) {
+fn transfer(peer: &Peer) {
     for algorithm in [Algorithm::Sha256, Algorithm::Sha512, Algorithm::Sha1] {
-        let config = config
-            .replace("ALGORITHM", algorithm.name())
-            .replace("SECRET", SECRET);
-        let program = Program::start(command, &[("config", &config), ("zone", &zone())]);
+        let words = [("ALGORITHM", algorithm.name()), ("SECRET", SECRET)];
+        let program = peer.clone().with(&words).start(&[("zone", &zone())]);
         let key = Key::new(&name("transfer.key"), algorithm, &[7; 32]).expect("a key");
         let mut wanted = Wanted {
             key: Some(&key),
@@ -128,17 +69,46 @@ fn transfer(command: &[&str], config: &str) {
 #[test]
 #[ignore = "needs nsd"]
 fn nsd_sends_a_signed_zone() {
-    transfer(&["nsd", "-d", "-c", "DIR/config"], NSD);
+    let sections = "\
+key:
+  name: \"transfer.key\"
+  algorithm: ALGORITHM
+  secret: \"SECRET\"
+zone:
+  name: \"feed.test\"
+  zonefile: \"zone\"
+  provide-xfr: 127.0.0.1 transfer.key
+";
+    transfer(&Peer::nsd("", sections));
 }
 
 #[test]
 #[ignore = "needs named"]
 fn bind_sends_a_signed_zone() {
-    transfer(&["named", "-f", "-c", "DIR/config"], BIND);
+    let sections = "\
+key \"transfer.key\" { algorithm ALGORITHM; secret \"SECRET\"; };
+zone \"feed.test\" { type primary; file \"DIR/zone\"; };
+";
+    let options = "  recursion no;\n  allow-transfer { key \"transfer.key\"; };\n";
+    transfer(&Peer::bind(options, sections));
 }
 
 #[test]
 #[ignore = "needs knotd"]
 fn knot_dns_sends_a_signed_zone() {
-    transfer(&["knotd", "-c", "DIR/config"], KNOT);
+    let sections = "\
+key:
+  - id: transfer.key
+    algorithm: ALGORITHM
+    secret: SECRET
+acl:
+  - id: transfer
+    key: transfer.key
+    action: transfer
+zone:
+  - domain: feed.test
+    file: DIR/zone
+    acl: transfer
+";
+    transfer(&Peer::knot(sections));
 }

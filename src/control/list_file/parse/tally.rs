@@ -7,6 +7,7 @@ use crate::control::list_file::parse::foreign::{FileFormat, Foreign};
 use crate::control::list_file::suppressed::SuppressedRules;
 use crate::names::typed::Mistyped;
 use crate::policy::record::hexadecimal;
+use crate::policy::rpz::HiddenRecords;
 use crate::policy::rpz::settings::ZoneSoa;
 use crate::wire::name::Name;
 
@@ -41,6 +42,9 @@ pub struct Tally {
     /// The SOA record of a policy zone. `None` for other lists, and for a zone without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zone: Option<ZoneFacts>,
+    /// The owners of the zone's records that are ignored because of others. Only for a zone that was transferred.
+    #[serde(skip_serializing_if = "HiddenRecords::is_empty")]
+    pub hidden: HiddenRecords,
 }
 
 /// The SOA record of a policy zone.

@@ -5,6 +5,7 @@
 //! | `base-N.image`, `delta-N.image` | images; numbers only go up and are never used again |
 //! | `current` | which of them came into force together, the newest first, as JSON |
 //! | `past/` | the rules of replaced lists, see `archive` |
+//! | `feed-*.json`, `zone-*.json` | when feeds were confirmed, the serials of published zones; other modules write them |
 //! | `lock` | locked by the process that uses the directory; contains the number of that process |
 //! | `*.tmp-*` | being written, or left by a crash; `transfer.tmp-*` are zones that are being transferred |
 //!

@@ -2,8 +2,9 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
@@ -161,6 +162,13 @@ impl Connection {
                 Ok(())
             }
         }
+    }
+
+    /// Waits until the next message begins to arrive. False if it does not within this time.
+    pub(super) async fn goes_on(&mut self, budget: &Budget, within: Duration) -> bool {
+        let deadline = budget.deadline().min(Instant::now() + within);
+        let next = timeout_at(deadline, self.stream.fill_buf()).await;
+        matches!(next, Ok(Ok(bytes)) if !bytes.is_empty())
     }
 
     /// The number of messages received.

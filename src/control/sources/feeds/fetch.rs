@@ -18,6 +18,11 @@ use crate::wire::transfer::{
     Event, Kind, Request, Response, Serial, Soa, Transfer, TransferError, newest,
 };
 
+/// The longest time between the first message of an answer to IXFR and the second one, if the first has only the SOA
+/// record of a newer version. By UDP, such an answer means that the changes do not fit (RFC 1995, section 4). Some primaries
+/// send it by TCP, and no more, if they do not have the changes.
+const ALONE: Duration = Duration::from_secs(2);
+
 /// What to fetch, and from where.
 #[derive(Clone, Copy, Debug)]
 pub struct Fetch<'a> {
@@ -84,6 +89,10 @@ impl Fetch<'_> {
                 Failure::Sink(error) => return FetchError::Sink(error),
                 Failure::Broken(Broken { fault, detail }) => (fault, detail),
                 Failure::Rcode(error) => (error.into(), error.to_string()),
+                Failure::OnlySoa => {
+                    let error = TransferError::NoSoa;
+                    (error.into(), error.to_string())
+                }
             };
             FetchError::Primary(PrimaryFault {
                 fault,
@@ -107,7 +116,7 @@ impl Fetch<'_> {
         let fetched = |soa, kind, records, bytes| Fetched {
             soa,
             kind,
-            is_whole_for_changes: ours.is_some() && kind == Kind::Whole,
+            is_whole_for_changes: false,
             records,
             bytes,
             latency,
@@ -125,7 +134,7 @@ impl Fetch<'_> {
                 return Err(TransferError::SerialGoneBack { theirs, ours }.into());
             }
         }
-        let query = ours.map_or(Query::Axfr, Query::Ixfr);
+        let mut query = ours.map_or(Query::Axfr, Query::Ixfr);
         let done = match self.transfer(query, &mut connection, budget, sink).await {
             // Some primaries close the connection after the first answer.
             Err(Failure::Broken(broken))
@@ -136,19 +145,24 @@ impl Fetch<'_> {
             }
             other => other,
         };
+        let has_changes = match &done {
+            Err(Failure::Rcode(TransferError::Rcode(code))) => !is_not_implemented(*code),
+            Err(Failure::OnlySoa) => false,
+            _ => true,
+        };
         let done = match done {
-            // The primary does not implement IXFR.
-            Err(Failure::Rcode(TransferError::Rcode(code)))
-                if query != Query::Axfr && is_not_implemented(code) =>
-            {
-                let mut connection = Connection::open(self.primary, self.tls, budget).await?;
-                self.transfer(Query::Axfr, &mut connection, budget, sink)
-                    .await
+            Err(_) if query != Query::Axfr && !has_changes => {
+                query = Query::Axfr;
+                connection = Connection::open(self.primary, self.tls, budget).await?;
+                self.transfer(query, &mut connection, budget, sink).await
             }
             other => other,
         };
         let Done { soa, kind, records } = done?;
-        Ok(fetched(soa, kind, records, budget.bytes))
+        Ok(Fetched {
+            is_whole_for_changes: query != Query::Axfr && kind == Kind::Whole,
+            ..fetched(soa, kind, records, budget.bytes)
+        })
     }
 
     /// Asks for the SOA record of the newest version.
@@ -204,6 +218,10 @@ impl Fetch<'_> {
         let mut transfer = Transfer::new(&request);
         let (mut begun, mut message, mut first) = (None, Vec::new(), None);
         while !transfer.has_ended() {
+            let is_alone = begun.is_none() && first.is_some();
+            if is_alone && !connection.goes_on(budget, ALONE).await {
+                return Err(Failure::OnlySoa);
+            }
             connection.receive(&mut message, budget).await?;
             check(session.as_mut(), &mut message)?;
             for event in transfer.read(&message)? {
@@ -274,6 +292,8 @@ enum Failure<E> {
     Broken(Broken),
     /// The response code is an error. Kept, because it may be a reason to ask in another way.
     Rcode(TransferError),
+    /// The answer to IXFR has the SOA record of a newer version, and nothing else.
+    OnlySoa,
     Sink(E),
 }
 

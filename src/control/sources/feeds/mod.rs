@@ -2,6 +2,7 @@
 //! decides nothing about its rules.
 
 pub mod arrival;
+mod confirmed;
 mod connection;
 pub(crate) mod delivery;
 pub mod fault;

@@ -212,6 +212,11 @@ impl Refresh {
         matches!(self.state, State::Fetching { .. })
     }
 
+    /// The time from a confirmation of the zone until it expires; `None` before the first transfer.
+    pub fn validity(&self) -> Option<Duration> {
+        self.timers.map(|timers| self.expire(timers))
+    }
+
     /// When the zone expires, or expired; `None` before the first transfer.
     pub fn expires(&self) -> Option<Instant> {
         self.expires

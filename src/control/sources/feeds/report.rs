@@ -35,6 +35,9 @@ pub struct FeedReport {
     /// The NOTIFY messages for its zone.
     #[serde(default)]
     pub notify: NotifyReport,
+    /// The number of the operator's last request whose result is known.
+    #[serde(default)]
+    pub answered: u64,
 }
 
 impl FeedReport {
@@ -47,8 +50,19 @@ impl FeedReport {
         hours > 0 && age.is_some_and(|age| age > SignedDuration::from_hours(hours.into()))
     }
 
-    /// The problems for the operator, a sentence each. One primary that fails is no problem while another one works.
+    /// The problems for the operator, a sentence each.
     pub fn alarms(&self) -> Vec<String> {
+        let name = &self.name;
+        let expired = self.is_too_old().then(|| {
+            let fault = Fault::Expired;
+            format!("{name}: {fault}: {}; {}", fault.meaning(), fault.remedy())
+        });
+        expired.into_iter().chain(self.problems()).collect()
+    }
+
+    /// Why the newest version is not in force, a sentence each. One primary that fails is no problem while another one
+    /// works.
+    pub fn problems(&self) -> Vec<String> {
         let name = &self.name;
         let held = self.held.iter();
         let held = held.map(|held| {
@@ -63,11 +77,7 @@ impl FeedReport {
             let text = primary.text.as_ref()?;
             Some(format!("{name}: {text}"))
         });
-        let expired = self.is_too_old().then(|| {
-            let fault = Fault::Expired;
-            format!("{name}: {fault}: {}; {}", fault.meaning(), fault.remedy())
-        });
-        expired.into_iter().chain(held).chain(faults).collect()
+        held.chain(faults).collect()
     }
 }
 

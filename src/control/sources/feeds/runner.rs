@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::confirmed::{Confirmations, age};
 use super::delivery::{Delivery, Undelivered};
 use super::fault::{Fault, FaultCounts, PrimaryFault};
 use super::fetch::{Fetch, FetchError, Fetched};
@@ -33,12 +34,13 @@ const REPORT: Duration = Duration::from_millis(500);
 /// What a runner can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
-    /// Ask the primaries now.
-    Refresh,
+    /// Ask the primaries now, because of the operator's request with this number; for the whole zone, whatever its serial,
+    /// if that is wanted.
+    Refresh { request: u64, whole: bool },
     /// The version that is held may be accepted now: ask the primaries for it again.
     Retry,
-    /// Transfer the whole zone, whatever its serial.
-    Whole,
+    /// Transfer the whole zone as soon as a primary sends it: its rules must be checked again.
+    Check,
     /// This version is in force, by another way than a delivery: a rollback, or a start.
     InForce(Option<Serial>),
     /// A primary may have a newer version, perhaps with this serial.
@@ -59,7 +61,7 @@ pub(super) struct Links {
 /// The task of one feed.
 pub(super) struct Runner {
     feed: Feed,
-    /// Where large transfers are written.
+    /// Where large transfers are written: beside the images, or among the temporary files.
     folder: PathBuf,
     links: Links,
     /// The version in force, and a version that was not accepted.
@@ -69,12 +71,29 @@ pub(super) struct Runner {
     primaries: Vec<Primary>,
     faults: Vec<Option<String>>,
     counts: FaultCounts,
-    /// When a primary last sent or confirmed the version in force.
-    confirmed: Option<Timestamp>,
-    /// The whole zone is to be transferred: until that has succeeded, no changes are asked for.
-    whole: bool,
+    /// When a primary last sent or confirmed the newest version.
+    confirmed: Confirmations,
+    whole: Whole,
     /// The next transfer is compiled without a comparison.
     compiles: bool,
+    requests: Requests,
+}
+
+/// Numbers of the operator's requests.
+struct Requests {
+    last: u64,
+    /// The last one whose result is known.
+    answered: u64,
+}
+
+/// Whether the whole zone is to be transferred even if there are changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whole {
+    No,
+    /// The primaries are asked for it until one has sent or refused it.
+    UntilAnswered,
+    /// They are asked until one has sent it. A primary that refuses is asked for changes as well.
+    UntilSent,
 }
 
 /// How asking one primary ended.
@@ -89,9 +108,10 @@ enum Asked {
 impl Runner {
     pub(super) fn new(
         feed: Feed,
-        folder: PathBuf,
+        state_dir: Option<PathBuf>,
         links: Links,
-        (ours, timers): (Option<Serial>, Option<(Timers, Duration)>),
+        in_force: Option<(Serial, Timers, Timestamp)>,
+        answered: u64,
     ) -> Self {
         let overrides = Overrides {
             refresh: feed.timers.refresh,
@@ -99,10 +119,13 @@ impl Runner {
             expire: feed.timers.expire,
         };
         let now = Instant::now();
-        let age = timers.and_then(|(_, age)| SignedDuration::try_from(age).ok());
-        let confirmed = age.and_then(|age| Timestamp::now().checked_sub(age).ok());
-        let refresh = match timers {
-            Some((timers, age)) => Refresh::restored(overrides, timers, age, now),
+        let mut confirmed = Confirmations::new(&feed, state_dir.as_deref());
+        let in_force = in_force.map(|(serial, timers, transferred)| {
+            let at = confirmed.restore(serial, transferred);
+            (serial, timers, at)
+        });
+        let refresh = match in_force {
+            Some((_, timers, at)) => Refresh::restored(overrides, timers, age(at), now),
             None => Refresh::new(overrides, now),
         };
         Self {
@@ -110,14 +133,18 @@ impl Runner {
             faults: vec![None; feed.primaries.len()],
             counts: FaultCounts::default(),
             feed,
-            folder,
+            folder: state_dir.unwrap_or_else(std::env::temp_dir),
             links,
-            ours,
+            ours: in_force.map(|(serial, ..)| serial),
             held: None,
             confirmed,
             refresh,
-            whole: false,
+            whole: Whole::No,
             compiles: false,
+            requests: Requests {
+                last: answered,
+                answered,
+            },
         }
     }
 
@@ -126,7 +153,11 @@ impl Runner {
         self.report(None);
         loop {
             match self.refresh.next(Instant::now()) {
-                Some(Action::Fetch) => self.fetch().await,
+                Some(Action::Fetch) => {
+                    self.fetch().await;
+                    self.requests.answered = self.requests.last;
+                    self.report(None);
+                }
                 Some(Action::Expire) => {
                     self.counts.add(Fault::Expired);
                     let feed = &*self.feed.name;
@@ -157,13 +188,22 @@ impl Runner {
     fn obey(&mut self, command: Command) {
         let now = Instant::now();
         match command {
-            Command::Refresh => self.refresh.requested(now),
+            Command::Refresh { request, whole } => {
+                self.requests.last = request;
+                if whole {
+                    self.held = None;
+                }
+                if whole && self.whole == Whole::No {
+                    self.whole = Whole::UntilAnswered;
+                }
+                self.refresh.requested(now);
+            }
             Command::Retry => {
                 self.held = None;
                 self.refresh.requested(now);
             }
-            Command::Whole => {
-                self.whole = true;
+            Command::Check => {
+                self.whole = Whole::UntilSent;
                 self.held = None;
                 self.refresh.requested(now);
             }
@@ -179,27 +219,48 @@ impl Runner {
 
     /// Asks the primaries one after the other, until one has the newest version.
     async fn fetch(&mut self) {
+        let is_refused = |primary: &Primary| primary.fault() == Some(Fault::Refused);
         for index in order(&self.primaries, Instant::now()) {
             self.compiles = false;
-            let mut asked = self.ask(index, self.whole).await;
+            let mut whole = self.whole != Whole::No;
+            let mut asked = self.ask(index, whole).await;
+            if self.whole == Whole::UntilSent && is_refused(&self.primaries[index]) {
+                whole = false;
+                asked = self.ask(index, whole).await;
+            }
             // After changes that do not fit, the same primary is asked for the whole zone. If too much differs in it, it is
             // transferred again.
             for _ in 0..2 {
                 if let Asked::Inapplicable = asked {
-                    asked = self.ask(index, true).await;
+                    whole = true;
+                    asked = self.ask(index, whole).await;
                 }
             }
             if let Asked::Current(fetched) = asked {
                 let timers = Timers::from(&fetched.soa);
                 let random = rand::random();
                 self.refresh.succeeded(timers, random, Instant::now());
-                self.confirmed = Some(Timestamp::now());
-                self.whole = false;
-                return self.report(None);
+                self.confirm(&fetched).await;
+                if whole {
+                    self.whole = Whole::No;
+                }
+                return;
             }
         }
+        if self.whole == Whole::UntilAnswered && self.primaries.iter().any(is_refused) {
+            self.whole = Whole::No;
+        }
         self.refresh.failed(rand::random(), Instant::now());
-        self.report(None);
+    }
+
+    /// Remembers when the newest version was confirmed.
+    async fn confirm(&mut self, fetched: &Fetched) {
+        let (serial, is_transfer) = (fetched.soa.serial, fetched.kind != Kind::UpToDate);
+        if is_transfer || self.ours != Some(serial) {
+            return self.confirmed.add(is_transfer);
+        }
+        let validity = self.refresh.validity().unwrap_or_default();
+        self.confirmed.confirm(serial, validity).await;
     }
 
     async fn ask(&mut self, index: usize, whole: bool) -> Asked {
@@ -381,7 +442,7 @@ impl Runner {
             name: self.feed.name.clone(),
             zone: self.feed.zone.to_string(),
             serial: self.ours.map(|serial| serial.0),
-            confirmed: self.confirmed.filter(|_| self.ours.is_some()),
+            confirmed: self.confirmed.last().filter(|_| self.ours.is_some()),
             max_age_hours: self.feed.max_age_hours,
             is_expired: self.refresh.is_expired(),
             transfer,
@@ -389,6 +450,7 @@ impl Runner {
             primaries,
             faults,
             notify: NotifyReport::default(),
+            answered: self.requests.answered,
         });
     }
 }

@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::mpsc::error::TrySendError;
@@ -38,6 +37,8 @@ pub(crate) struct Feeds {
     pub(crate) keys: Keys,
     /// By the ticket of the load.
     waiting: HashMap<u64, Waiting>,
+    /// The operator's requests so far.
+    requests: u64,
 }
 
 /// A delivery that is being loaded.
@@ -75,6 +76,7 @@ impl Feeds {
             notified: mpsc::channel(WAITING),
             keys: Keys::default(),
             waiting: HashMap::new(),
+            requests: 0,
         }
     }
 
@@ -99,10 +101,10 @@ impl Feeds {
             let serial = soa.as_ref().map(|soa| soa.serial);
             match self.running.get_mut(&feed.name) {
                 None => {
-                    let timers = soa
-                        .zip(list)
-                        .map(|(soa, list)| (Timers::from(&soa), age(list)));
-                    let running = self.start(feed, folder(config), (serial, timers));
+                    let transferred = list.and_then(|list| Some(list.loaded.as_ref()?.at));
+                    let in_force = soa.zip(transferred);
+                    let in_force = in_force.map(|(soa, at)| (soa.serial, Timers::from(&soa), at));
+                    let running = self.start(feed, config.state.dir.clone(), in_force);
                     self.running.insert(feed.name.clone(), running);
                 }
                 Some(running) if running.serial != serial => {
@@ -121,14 +123,29 @@ impl Feeds {
         }
     }
 
-    /// Gives a command to a feed. Returns whether there is such a feed.
-    pub(crate) fn command(&self, feed: &str, command: Command) -> bool {
-        let Some(running) = self.running.get(feed) else {
-            return false;
-        };
-        // If many commands wait, one of them is this one.
-        let sent = running.commands.try_send(command);
-        !matches!(sent, Err(TrySendError::Closed(_)))
+    /// Gives a command to a feed, if it exists.
+    pub(crate) fn command(&self, feed: &str, command: Command) {
+        if let Some(running) = self.running.get(feed) {
+            // If many commands wait, one of them is this one.
+            let _ = running.commands.try_send(command);
+        }
+    }
+
+    /// Asks the primaries of a feed, because the operator wants it. Returns the number of the request, after which the
+    /// feed's report says when it is answered. `None` if there is no such feed.
+    pub(crate) fn refresh(&mut self, feed: &str, whole: bool) -> Option<u64> {
+        let running = self.running.get(feed)?;
+        let request = self.requests + 1;
+        match running
+            .commands
+            .try_send(Command::Refresh { request, whole })
+        {
+            Ok(()) => self.requests = request,
+            // Many commands wait, and one of them is an earlier request.
+            Err(TrySendError::Full(_)) => {}
+            Err(TrySendError::Closed(_)) => return None,
+        }
+        Some(self.requests)
     }
 
     /// Counts a NOTIFY, and makes its feed ask the primaries if it was accepted.
@@ -190,8 +207,8 @@ impl Feeds {
     fn start(
         &self,
         feed: &Feed,
-        folder: PathBuf,
-        (serial, timers): (Option<Serial>, Option<(Timers, Duration)>),
+        state_dir: Option<PathBuf>,
+        in_force: Option<(Serial, Timers, Timestamp)>,
     ) -> Running {
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let (reporter, reports) = watch::channel(FeedReport::default());
@@ -203,14 +220,18 @@ impl Feeds {
             keys: Keys::clone(&self.keys),
             comparable: compared,
         };
-        let runner = Runner::new(feed.clone(), folder, links, (serial, timers));
+        let (of_feed, answered) = (feed.clone(), self.requests);
+        let run = async move {
+            let runner = Runner::new(of_feed, state_dir, links, in_force, answered);
+            runner.run().await;
+        };
         Running {
             feed: feed.clone(),
             commands,
             reports,
             comparable,
-            task: tokio::spawn(runner.run()),
-            serial,
+            task: tokio::spawn(run),
+            serial: in_force.map(|(serial, ..)| serial),
             notify: NotifyReport::default(),
         }
     }
@@ -236,18 +257,4 @@ fn comparable(
         guard_policy: Arc::clone(guard_policy),
         guarded: (&list.config).into(),
     })
-}
-
-/// How long ago the rules in force were transferred.
-fn age(list: &ListState) -> Duration {
-    let at = list.loaded.as_ref().map(|loaded| loaded.at);
-    let age = at.map(|at| Timestamp::now().duration_since(at));
-    age.and_then(|age| Duration::try_from(age).ok())
-        .unwrap_or_default()
-}
-
-/// Where large transfers are written: beside the images, or among the temporary files.
-fn folder(config: &Config) -> PathBuf {
-    let dir = config.state.dir.as_deref();
-    dir.map_or_else(std::env::temp_dir, Path::to_owned)
 }

@@ -18,8 +18,9 @@ use crate::policy::image::path::Path;
 use crate::policy::images::Images;
 use crate::policy::prefix::Prefix;
 use crate::policy::record::LocalRecord;
-use crate::policy::rpz::{ZoneReader, ZoneTrigger, is_local_data};
+use crate::policy::rpz::{HiddenRecords, ZoneReader, ZoneTrigger, is_local_data};
 use crate::policy::rule::Scope;
+use crate::wire::answer::is_same_data;
 use crate::wire::name::Name;
 use crate::wire::rtype;
 use crate::wire::transfer::Soa;
@@ -45,6 +46,18 @@ struct Touched {
     networks: HashMap<Prefix, Rule>,
     /// Deleted records that are not in force.
     missing: u32,
+    /// The rules in force do not suffice: the zone has other records of a changed owner, which are ignored.
+    has_hidden: bool,
+}
+
+/// The result of a change for the rule of its trigger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Applied {
+    Done,
+    /// The record to delete is not there.
+    Missing,
+    /// The record is ignored beside a CNAME record.
+    Hidden,
 }
 
 /// The rules after the changes. `tally` and `digest` are those of the rules in force.
@@ -73,10 +86,10 @@ pub(super) fn amended(
         hasher
             .update(&change.rtype.to_be_bytes())
             .update(&change.data);
-        touched.apply(change, &apex, list, images, &networks);
+        touched.apply(change, (&apex, &tally.hidden), list, images, &networks);
     }
     // Records that were left out are not in force, so they can't be deleted.
-    if touched.missing > tally.bad_total() + tally.guarded.total() {
+    if touched.has_hidden || touched.missing > tally.bad_total() + tally.guarded.total() {
         return Err(broken());
     }
     let mut written = Written {
@@ -84,6 +97,7 @@ pub(super) fn amended(
         tally,
         job,
         reader: ZoneReader::new(apex.clone()),
+        has_hidden: false,
     };
     for (path, (name, of_name)) in &touched.names {
         let mut rules = Vec::new();
@@ -107,8 +121,12 @@ pub(super) fn amended(
     let Written {
         amendment,
         mut tally,
+        has_hidden,
         ..
     } = written;
+    if has_hidden {
+        return Err(broken());
+    }
     let mut data = Vec::new();
     soa.write(&mut data);
     tally.zone = ZoneFacts::new(&apex, soa.minimum, &data);
@@ -139,7 +157,7 @@ impl Touched {
     fn apply(
         &mut self,
         change: &ZoneChange,
-        apex: &Name,
+        (apex, hidden): (&Name, &HiddenRecords),
         list: &str,
         images: &Images,
         networks: &HashMap<Prefix, Effect>,
@@ -151,6 +169,7 @@ impl Touched {
         if !is_local_data(change.rtype) {
             return;
         }
+        self.has_hidden |= hidden.may_be_of(&owner);
         let mut name = Name::ROOT;
         // Records that are no part of the policy are neither deleted nor added.
         let Ok(Some(trigger)) = ZoneTrigger::parse(&owner, apex, &mut name) else {
@@ -173,9 +192,9 @@ impl Touched {
                 self.networks.entry(prefix).or_insert_with(in_force)
             }
         };
-        if !rule.apply(change) {
-            self.missing += 1;
-        }
+        let applied = rule.apply(change);
+        self.missing += u32::from(applied == Applied::Missing);
+        self.has_hidden |= applied == Applied::Hidden;
     }
 }
 
@@ -194,8 +213,8 @@ fn of_name(images: &Images, name: &Name, list: &str) -> OfName {
 }
 
 impl Rule {
-    /// Deletes or adds a record. False if the record to delete is not there.
-    fn apply(&mut self, change: &ZoneChange) -> bool {
+    /// Deletes or adds a record.
+    fn apply(&mut self, change: &ZoneChange) -> Applied {
         let record = || LocalRecord {
             rtype: change.rtype,
             ttl_secs: Some(change.ttl_secs),
@@ -203,31 +222,24 @@ impl Rule {
         };
         let is_cname = change.rtype == rtype::CNAME;
         if !change.adds {
-            return match self {
-                // An owner has at most one CNAME record.
-                Self::Kept(effect) if is_cname => {
-                    let was_cname = !matches!(effect.action, EffectAction::Records(_));
-                    if was_cname {
+            let mut records = match self {
+                Self::Kept(effect) => match &effect.action {
+                    EffectAction::Records(records) => records.clone(),
+                    // An owner has at most one CNAME record.
+                    _ if is_cname => {
                         *self = Self::None;
+                        return Applied::Done;
                     }
-                    was_cname
-                }
-                Self::Kept(effect) => {
-                    let EffectAction::Records(records) = &effect.action else {
-                        return false;
-                    };
-                    let mut records = records.clone();
-                    let found = remove(&mut records, change);
-                    *self = Self::of(records);
-                    found
-                }
-                Self::Records(records) => {
-                    let found = remove(records, change);
-                    let records = std::mem::take(records);
-                    *self = Self::of(records);
-                    found
-                }
-                Self::None => false,
+                    _ => return Applied::Missing,
+                },
+                Self::Records(records) => std::mem::take(records),
+                Self::None => return Applied::Missing,
+            };
+            let found = remove(&mut records, change);
+            *self = Self::of(records);
+            return match found {
+                true => Applied::Done,
+                false => Applied::Missing,
             };
         }
         let mut records = match std::mem::take(self) {
@@ -235,11 +247,8 @@ impl Rule {
             Self::Records(records) => records,
             Self::Kept(effect) => match &effect.action {
                 EffectAction::Records(records) => records.clone(),
-                // A second record beside a CNAME record: the first one counts, as in a whole zone.
-                _ => {
-                    *self = Self::Kept(effect);
-                    return true;
-                }
+                // Of records beside a CNAME record, the first one in the whole zone counts.
+                _ => return Applied::Hidden,
             },
         };
         let is_known = records.iter().any(|known| is_same(known, change));
@@ -247,7 +256,7 @@ impl Rule {
             records.push(record());
         }
         *self = Self::of(records);
-        true
+        Applied::Done
     }
 
     fn of(records: Vec<LocalRecord>) -> Self {
@@ -259,7 +268,7 @@ impl Rule {
 }
 
 fn is_same(record: &LocalRecord, change: &ZoneChange) -> bool {
-    record.rtype == change.rtype && record.data == change.data
+    record.rtype == change.rtype && is_same_data(change.rtype, &record.data, &change.data)
 }
 
 fn remove(records: &mut Vec<LocalRecord>, change: &ZoneChange) -> bool {
@@ -274,6 +283,8 @@ struct Written<'w> {
     tally: Tally,
     job: &'w Job,
     reader: ZoneReader,
+    /// Records that are added are ignored because of others.
+    has_hidden: bool,
 }
 
 impl Written<'_> {
@@ -317,8 +328,14 @@ impl Written<'_> {
                 &child
             }
         };
-        let Self { reader, tally, .. } = self;
+        let Self {
+            reader,
+            tally,
+            has_hidden,
+            ..
+        } = self;
         reader.effect_of(owner, records, &mut |problem| {
+            *has_hidden |= problem.is_of_others();
             tally.reject(0, owner.to_string().as_bytes(), Bad::Record(problem));
         })
     }

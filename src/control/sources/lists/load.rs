@@ -119,15 +119,20 @@ pub enum Refusal {
     },
     /// Compiling it failed.
     #[error(
-        "{path}: not compiled: {text}; it is tried again {after}when the file changes, and with: tapis reload",
-        after = if *.passes { "after a while, " } else { "" }, path = .path.shown())]
+        "{path}: not compiled: {text}; it is {again} {after}when {what} changes, and with: tapis reload",
+        again = if *.is_transferred { "transferred again" } else { "tried again" },
+        after = if *.passes { "after a while, " } else { "" },
+        what = if *.is_transferred { "the serial" } else { "the file" }, path = .path.shown())]
     NotCompiled {
         /// The file.
         path: PathBuf,
         /// Why, as a sentence.
         text: String,
-        /// Whether compiling the same file again may succeed later.
+        /// Whether compiling the same file again may succeed later. A zone is always transferred again: its contents are
+        /// not the reason.
         passes: bool,
+        /// Whether it is the zone of a feed.
+        is_transferred: bool,
     },
 }
 

@@ -344,7 +344,8 @@ impl ListState {
             self.transferred_for = Some(guard_policy.digest(&self.config).into_owned());
         }
         let may_pass = |refusal: &Refusal| {
-            refusal.waits_for_room() || refusal.is_rollback() || !refusal.guards().is_empty()
+            let is_of_system = refusal.waits_for_room() || refusal.passing();
+            is_of_system || refusal.is_rollback() || !refusal.guards().is_empty()
         };
         let refused = self.refused.as_ref().map(|(refusal, _)| refusal);
         let whole = is_outdated || !self.next.released.is_empty();
@@ -508,8 +509,11 @@ impl ListState {
             }
             Err(refusal) => refusal,
         };
+        let is_transferred = self.config.content == Content::Transferred;
         let end = match &refusal {
             refusal if refusal.waits_for_room() => ReadEnd::Again(COMPILE_AGAIN),
+            // No event would cause another transfer of the same version.
+            refusal if refusal.passing() && is_transferred => ReadEnd::Again(COMPILE_AGAIN),
             refusal if refusal.transient() => ReadEnd::Again(CHANGED),
             refusal if refusal.passing() => ReadEnd::Failed,
             _ => ReadEnd::Refused,

@@ -1,0 +1,56 @@
+//! The owners of records that are ignored because of other records of the same owner.
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::wire::name::Name;
+
+/// The number of owners that are known by name.
+const MAX_OWNERS: usize = 1024;
+
+/// Owners of which some records are in the zone, but not in the rules. When the other records of such an owner are
+/// deleted, these count, so changes of it can't be applied to the rules alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HiddenRecords {
+    owners: HashSet<Name>,
+    /// There are more owners than these.
+    overflows: bool,
+}
+
+impl HiddenRecords {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.owners.is_empty()
+    }
+
+    /// Whether this owner may have some. Names are compared in lower case.
+    pub fn may_be_of(&self, owner: &Name) -> bool {
+        self.overflows || self.owners.contains(owner)
+    }
+
+    pub(super) fn add(&mut self, owner: &Name) {
+        match self.owners.len() < MAX_OWNERS {
+            true => _ = self.owners.insert(owner.clone()),
+            false => self.overflows |= !self.owners.contains(owner),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_owner_may_be_one_if_there_are_too_many() {
+        let owner = |number: usize| Name::from_text(&format!("n{number}.test")).expect("a name");
+        let mut hidden = HiddenRecords::default();
+        for number in 0..MAX_OWNERS {
+            hidden.add(&owner(number));
+            hidden.add(&owner(number));
+        }
+        assert!(hidden.may_be_of(&owner(7)) && !hidden.may_be_of(&owner(MAX_OWNERS)));
+        hidden.add(&owner(MAX_OWNERS));
+        assert!(hidden.may_be_of(&owner(MAX_OWNERS + 1)));
+    }
+}
