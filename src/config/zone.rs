@@ -188,25 +188,9 @@ pub(super) fn validate(raw: Raw, findings: &mut Findings) -> PolicyZone {
         apex: apex(raw.zone, findings),
         policy: policy(raw.policy, raw.cname, findings).unwrap_or(default.policy),
         max_ttl_secs: max_ttl_secs.unwrap_or(default.max_ttl_secs),
-        break_dnssec: break_dnssec(raw.break_dnssec, findings),
+        break_dnssec: raw.break_dnssec.map_or(default.break_dnssec, |at| at.value),
         soa: raw.soa.map_or(default.soa, |at| at.value),
     }
-}
-
-/// Whether rules are applied to signed answers. They always are.
-fn break_dnssec(given: Option<At<bool>>, findings: &mut Findings) -> bool {
-    if let Some(At {
-        key,
-        line,
-        value: false,
-    }) = given
-    {
-        let message = format!(
-            "{key} is false, which this version does not support: remove it, and rules are applied to signed answers, too"
-        );
-        findings.report(line, message);
-    }
-    true
 }
 
 /// The name of a zone.

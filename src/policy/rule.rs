@@ -219,4 +219,10 @@ impl Source {
     pub fn blocks(&self) -> bool {
         matches!(self.kind, Kind::Block | Kind::Order)
     }
+
+    /// Whether its rules do not change signed answers to clients that ask for DNSSEC records.
+    pub fn spares_signed(&self) -> bool {
+        let zone = self.zone.as_ref();
+        zone.is_some_and(|zone| !zone.break_dnssec)
+    }
 }
