@@ -227,7 +227,10 @@ impl<'s, 'n> AnswerRules<'s, 'n> {
                 ChainExemption::Suppressed | ChainExemption::Lists => self.ignored().clone(),
             });
             ignored.add(source);
-            found = policy.snapshot.rules.lookup_target(policy.id, ignored, name);
+            found = policy
+                .snapshot
+                .rules
+                .lookup_target(policy.id, ignored, name);
             decision = decide(policy, name, &found);
         }
         (decision, found)
@@ -275,11 +278,7 @@ impl<'s> AddressRulesOf<'s, '_> {
     }
 
     /// The first rules on these addresses, which `owner` has.
-    fn best(
-        &self,
-        addresses: impl Iterator<Item = IpAddr> + Clone,
-        owner: &Name,
-    ) -> BestNetwork {
+    fn best(&self, addresses: impl Iterator<Item = IpAddr> + Clone, owner: &Name) -> BestNetwork {
         let policy = &self.answer.policy;
         if !policy.spares_some() {
             return self.best_without(addresses, None);

@@ -37,7 +37,7 @@ options {
   forward only;
   forwarders { 127.0.0.1 port UPSTREAM; };
   response-policy { zone \"z1\"; zone \"z2\"; zone \"z3\"; }
-    break-dnssec yes recursive-only yes qname-wait-recurse no nsip-enable no nsdname-enable no
+    break-dnssec BREAK recursive-only yes qname-wait-recurse no nsip-enable no nsdname-enable no
     min-update-interval 0 max-policy-ttl 5;
 };
 controls { };
@@ -79,13 +79,14 @@ pub(super) struct Servers {
 }
 
 impl Servers {
-    /// Starts them with empty zones.
-    pub(super) fn start(upstream: SocketAddr) -> Self {
+    /// Starts them with empty zones. Rules change signed answers if `breaks_dnssec`.
+    pub(super) fn start(upstream: SocketAddr, breaks_dnssec: bool) -> Self {
         let empty = ZONES.map(|apex| Zone::default().text(apex, 0));
         let zones = || ZONES.into_iter().zip(empty.iter().map(String::as_str));
         let port = upstream.port().to_string();
         let (bind, powerdns) = (
-            BIND.replace("UPSTREAM", &port),
+            BIND.replace("UPSTREAM", &port)
+                .replace("BREAK", if breaks_dnssec { "yes" } else { "no" }),
             POWERDNS.replace("UPSTREAM", &port),
         );
         let files: Vec<_> = zones().chain([("named.conf", &*bind)]).collect();
@@ -96,7 +97,9 @@ impl Servers {
         let mut config = preamble(upstream)
             + "[guard]\nshrink-percent = 100\ngrow-percent = 0\npublic-suffixes = \"none\"\n";
         for apex in ZONES {
-            let more = format!("format = \"rpz\"\nzone = \"{apex}\"\nguards = \"warn\"\n");
+            let more = format!(
+                "format = \"rpz\"\nzone = \"{apex}\"\nguards = \"warn\"\nbreak-dnssec = {breaks_dnssec}\n"
+            );
             config += &list(apex, &more);
         }
         let files: Vec<_> = zones().collect();
@@ -145,6 +148,7 @@ impl Servers {
                     name: marker(apex, version),
                     rtype: RecordType::TXT,
                     client: OBSERVER,
+                    dnssec: false,
                 };
                 let record = format!("{}. TXT {version}", question.name);
                 let expected = Outcome::Answer(ResponseCode::NoError, [record].into());
