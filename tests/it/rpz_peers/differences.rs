@@ -224,8 +224,14 @@ fn has_earlier_answer_rule(case: &Case<'_>, name: &str) -> bool {
 /// Whether a rule redirects a name of the chain to a name that leads back to the chain.
 fn is_loop(case: &Case<'_>) -> bool {
     let (names, _) = truth::chain(&case.question.name);
-    names.iter().any(|name| match case.zones_on(name).first() {
-        Some((_, Action::Cname(target))) => {
+    let on_names = names
+        .iter()
+        .filter_map(|name| Some(case.zones_on(name).first()?.1));
+    let on_addresses = case.answer_rules().into_iter();
+    let on_addresses = on_addresses
+        .filter_map(|(at, network)| case.zones[at].rules.get(&Trigger::Answer(network)));
+    on_names.chain(on_addresses).any(|action| match action {
+        Action::Cname(target) => {
             let (targets, _) = truth::chain(target);
             targets.iter().any(|target| names.contains(target))
         }
@@ -373,9 +379,10 @@ fn described(case: &Case<'_>) -> String {
         name,
         rtype,
         client,
+        dnssec,
     } = case.question;
     let mut text = format!(
-        "zones of version {}: {name} {rtype} from {client:?}\n  Tapis {:?}\n  BIND {:?}\n  PowerDNS {:?}\n",
+        "zones of version {}: {name} {rtype} from {client:?}, DO={dnssec}\n  Tapis {:?}\n  BIND {:?}\n  PowerDNS {:?}\n",
         case.version, case.tapis, case.bind, case.powerdns
     );
     let (names, addresses) = truth::chain(name);
