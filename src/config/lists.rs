@@ -141,7 +141,7 @@ fn list(mut raw: raw::List, block: &Blocking, findings: &mut Findings) -> Option
             kind,
             blocking,
             against: Against::All,
-            zone: zone.as_ref().map(PolicyZone::settings),
+            zone: zone.as_ref().map(PolicyZone::of_source),
         },
         zone,
     })
@@ -190,7 +190,7 @@ fn feed(
             kind: Kind::Block,
             blocking,
             against: Against::All,
-            zone: Some(zone.settings()),
+            zone: Some(zone.of_source()),
         },
         zone: Some(zone),
     };

@@ -1,7 +1,7 @@
 //! The keys that response policy zones have in `[[list]]` and in `[[feed]]`.
 
 use crate::names::typed;
-use crate::policy::rpz::settings::{ZonePolicy, ZoneSettings};
+use crate::policy::rpz::settings::{SourceZone, ZonePolicy, ZoneSettings};
 use crate::policy::rule::{Action, Blocking, Scope};
 use crate::wire::name::Name;
 
@@ -18,12 +18,8 @@ const WEEK_SECS: u32 = 7 * 24 * 60 * 60;
 pub struct PolicyZone {
     /// The name of the zone; `None` means the owner of the SOA record in the file. Always `Some` for a feed.
     pub apex: Option<Name>,
-    /// The actions of its rules.
-    pub policy: ZonePolicy,
-    /// Longer TTLs of its records are lowered to this in answers; 1 second to a week.
-    pub max_ttl_secs: u32,
-    /// Whether its rules are applied even if the client asks for DNSSEC and upstream's answer is signed.
-    pub break_dnssec: bool,
+    /// The settings that the policy needs.
+    pub settings: ZoneSettings,
     /// Whether its SOA record is added to the additional section of answers that it changes.
     pub soa: bool,
 }
@@ -56,39 +52,36 @@ impl Default for PolicyZone {
     fn default() -> Self {
         Self {
             apex: None,
-            policy: ZonePolicy::Given,
-            max_ttl_secs: MAX_TTL_SECS,
-            // A signed zone would otherwise evade every rule for clients that validate. An order to block has no
-            // exception for signed names.
-            break_dnssec: true,
+            settings: ZoneSettings {
+                policy: ZonePolicy::Given,
+                max_ttl_secs: MAX_TTL_SECS,
+                // A signed zone would otherwise evade every rule for clients that validate. An order to block has no
+                // exception for signed names.
+                break_dnssec: true,
+            },
             soa: true,
         }
     }
 }
 
 impl PolicyZone {
-    /// The settings of the zone's source, before its SOA record is known.
-    pub(crate) fn settings(&self) -> Box<ZoneSettings> {
-        Box::new(ZoneSettings {
-            policy: self.policy.clone(),
-            max_ttl_secs: self.max_ttl_secs,
-            break_dnssec: self.break_dnssec,
-            soa: None,
-        })
+    /// The zone of the list's source, before its SOA record is known.
+    pub(crate) fn of_source(&self) -> Box<SourceZone> {
+        Box::new(self.settings.clone().into())
     }
 
     /// The answer of the zone's source, given the one that its other keys describe. It only counts for rules without an
     /// action of their own.
     pub(crate) fn blocking(&self, given: Blocking) -> Blocking {
         Blocking {
-            action: match self.policy {
+            action: match self.settings.policy {
                 ZonePolicy::Nodata => Action::Nodata,
                 ZonePolicy::Drop => Action::Drop,
                 _ => Action::Nxdomain,
             },
             sinkhole_v4: Vec::new(),
             sinkhole_v6: Vec::new(),
-            ttl_secs: self.max_ttl_secs,
+            ttl_secs: self.settings.max_ttl_secs,
             ..given
         }
     }
@@ -182,31 +175,21 @@ impl Raw {
 }
 
 pub(super) fn validate(raw: Raw, findings: &mut Findings) -> PolicyZone {
-    let default = PolicyZone::default();
+    let PolicyZone {
+        settings: default,
+        soa,
+        ..
+    } = PolicyZone::default();
     let max_ttl_secs = number(raw.max_policy_ttl_secs, 1..=WEEK_SECS, findings);
     PolicyZone {
         apex: apex(raw.zone, findings),
-        policy: policy(raw.policy, raw.cname, findings).unwrap_or(default.policy),
-        max_ttl_secs: max_ttl_secs.unwrap_or(default.max_ttl_secs),
-        break_dnssec: break_dnssec(raw.break_dnssec, findings),
-        soa: raw.soa.map_or(default.soa, |at| at.value),
+        settings: ZoneSettings {
+            policy: policy(raw.policy, raw.cname, findings).unwrap_or(default.policy),
+            max_ttl_secs: max_ttl_secs.unwrap_or(default.max_ttl_secs),
+            break_dnssec: raw.break_dnssec.map_or(default.break_dnssec, |at| at.value),
+        },
+        soa: raw.soa.map_or(soa, |at| at.value),
     }
-}
-
-/// Whether rules are applied to signed answers. They always are.
-fn break_dnssec(given: Option<At<bool>>, findings: &mut Findings) -> bool {
-    if let Some(At {
-        key,
-        line,
-        value: false,
-    }) = given
-    {
-        let message = format!(
-            "{key} is false, which this version does not support: remove it, and rules are applied to signed answers, too"
-        );
-        findings.report(line, message);
-    }
-    true
 }
 
 /// The name of a zone.

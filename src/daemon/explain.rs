@@ -49,6 +49,9 @@ const TCP_ONLY: &str = "over UDP the answer is empty and truncated, so that the 
 const FORWARDED: &str = "the name is blocked, but its DS and DNSKEY records come from upstream, because names below it may \
                          not be blocked";
 
+const UNLESS_SIGNED: &str = "the rule does not change signed answers to clients that ask for DNSSEC records, as its zone has \
+                             break-dnssec = false; lower rules then apply";
+
 /// Answers a query under a snapshot as the server does with an empty cache. If the request names no client, one that
 /// may query is assumed, if the configuration permits any.
 ///
@@ -98,6 +101,12 @@ pub fn explain(
         outcome,
         Outcome::Blocked | Outcome::Allowed | Outcome::Excepted
     );
+    if let Decision::Blocked { by, .. } = decision
+        && outcome == Outcome::Blocked
+        && by.source.spares_signed()
+    {
+        notes.push(UNLESS_SIGNED.to_owned());
+    }
     let matching = matching.iter();
     Ok(QueryVerdict {
         generation: snapshot.generation,
@@ -295,6 +304,7 @@ mod tests {
     use crate::policy::builder::Builder;
     use crate::policy::effect::{Effect, EffectAction};
     use crate::policy::image::provenance::ImageSource;
+    use crate::policy::rpz::settings::{ZonePolicy, ZoneSettings};
     use crate::policy::rule::{Action, Against, Blocking, Kind, Scope, Source};
 
     /// Explains a query for the A records of `www.example`, under a rule with this action on `example` and below.
@@ -304,6 +314,17 @@ mod tests {
 
     /// Explains a query for `www.example`, under a rule of this scope on `owner`.
     fn explained_at(
+        owner: &str,
+        scope: Scope,
+        rtype: RecordType,
+        action: EffectAction,
+    ) -> QueryVerdict {
+        explained_in(None, owner, scope, rtype, action)
+    }
+
+    /// The same under a rule of this policy zone.
+    fn explained_in(
+        zone: Option<ZoneSettings>,
         owner: &str,
         scope: Scope,
         rtype: RecordType,
@@ -327,7 +348,7 @@ mod tests {
                 ..Blocking::none()
             },
             against: Against::All,
-            zone: None,
+            zone: zone.map(|zone| Box::new(zone.into())),
         };
         let image = Arc::new(builder.finish().expect("room"));
         let mut snapshot = Snapshot::default().with_rules(vec![source.into()], image.into());
@@ -381,5 +402,25 @@ mod tests {
         assert_eq!(by, (Some("zone"), Some(Chain::Orders)));
         assert!(verdict.answer.is_none());
         assert_eq!(verdict.notes, [TCP_ONLY]);
+    }
+    #[test]
+    fn a_rule_that_does_not_apply_to_signed_answers_is_explained() {
+        for (break_dnssec, notes) in [(true, &[][..]), (false, &[UNLESS_SIGNED][..])] {
+            let zone = ZoneSettings {
+                policy: ZonePolicy::Given,
+                max_ttl_secs: 5,
+                break_dnssec,
+            };
+            let action = EffectAction::Block(Action::Nodata);
+            let verdict = explained_in(
+                Some(zone),
+                "www.example",
+                Scope::Exact,
+                RecordType::A,
+                action,
+            );
+            assert_eq!(verdict.outcome, Outcome::Blocked);
+            assert_eq!(verdict.notes, notes);
+        }
     }
 }

@@ -17,6 +17,8 @@ pub struct AnswerRules<'s, 'n> {
     asked: &'n Name,
     /// The sources that exceptions on the queried name suppress.
     ignored: OnceCell<IgnoredSources<'s>>,
+    /// Whether the records of an owner are signed.
+    is_signed: Option<&'n dyn Fn(&Name) -> bool>,
 }
 
 /// The decision about an answer.
@@ -39,16 +41,17 @@ impl<'s> PolicyView<'s> {
             policy: *self,
             asked,
             ignored: OnceCell::new(),
+            is_signed: None,
         }
     }
 
-    /// Decides about an upstream answer to a query for `asked`: see [`AnswerRules::decide`].
+    /// Decides about an upstream answer, none of which is signed, to a query for `asked`: see [`AnswerRules::decide`].
     pub fn decide_answer(
         &self,
         asked: &Name,
         later: LaterRules,
         chain: impl Iterator<Item = Name>,
-        addresses: impl Iterator<Item = IpAddr>,
+        addresses: impl Iterator<Item = IpAddr> + Clone,
     ) -> AnswerDecision<'s> {
         self.answer_rules(asked).decide(later, chain, addresses)
     }
@@ -75,6 +78,15 @@ impl<'s> PolicyView<'s> {
 }
 
 impl<'s, 'n> AnswerRules<'s, 'n> {
+    /// The same rules for an answer that may be signed. `is_signed` returns whether the records of an owner are, or the proof
+    /// that it has none.
+    pub fn with_signatures(self, is_signed: &'n dyn Fn(&Name) -> bool) -> Self {
+        Self {
+            is_signed: Some(is_signed),
+            ..self
+        }
+    }
+
     /// Decides about an answer in which the CNAME chain of the queried name leads to `addresses`, by the first rule
     /// that applies. `later` limits these rules; it is [`Decision::later_rules`] of the decision about the queried
     /// name.
@@ -82,7 +94,7 @@ impl<'s, 'n> AnswerRules<'s, 'n> {
         &self,
         later: LaterRules,
         chain: impl Iterator<Item = Name>,
-        addresses: impl Iterator<Item = IpAddr>,
+        addresses: impl Iterator<Item = IpAddr> + Clone,
     ) -> AnswerDecision<'s> {
         let policy = &self.policy;
         let mut found = AnswerDecision {
@@ -99,8 +111,8 @@ impl<'s, 'n> AnswerRules<'s, 'n> {
                 found.decision = Decision::Pass;
                 break;
             }
-            let of_name = self.lookup_target(exemption, &name);
-            let decision = policy.decide_target(&name, &of_name);
+            let (decision, of_name) =
+                self.decide_name(exemption, &name, &name, PolicyView::decide_target);
             found.hops += 1;
             // Only rules of lists can be logged only. The first place of the chain counts.
             let logged = of_name.logged();
@@ -144,7 +156,7 @@ impl<'s, 'n> AnswerRules<'s, 'n> {
         }
         if policy.has_answer_rules() {
             let last = last.as_ref().unwrap_or(self.asked);
-            let best = self.on_addresses(last, found.later).best(addresses);
+            let best = self.on_addresses(last, found.later).best(addresses, last);
             let enforced = best.enforced(Trigger::Answer);
             // Of rules of one rank, that on the name precedes that on an address.
             let precedes = |hit: &Hit| enforced.is_none_or(|enforced| hit.rank <= enforced.rank);
@@ -166,14 +178,16 @@ impl<'s, 'n> AnswerRules<'s, 'n> {
         found
     }
 
-    /// The rule that blocks a name to which the answer leads, if any. `later` follows from the decision about the answer.
-    pub fn blocks(&self, later: LaterRules, name: &Name) -> Option<Matched<'s>> {
+    /// The rule that blocks a name to which a record of `owner` leads, if any. `later` follows from the decision about the
+    /// answer.
+    pub fn blocks(&self, later: LaterRules, name: &Name, owner: &Name) -> Option<Matched<'s>> {
         if later.is_final() {
             return None;
         }
-        let found = self.lookup_target(later.exemption, name);
         // Rules on the client only matter for names below.
-        match self.policy.decide_found(name, &found) {
+        let (decision, _) =
+            self.decide_name(later.exemption, name, owner, PolicyView::decide_found);
+        match decision {
             Decision::Blocked { by, .. }
                 if later.exemption != ChainExemption::Lists || !by.source.kind.is_list() =>
             {
@@ -191,6 +205,39 @@ impl<'s, 'n> AnswerRules<'s, 'n> {
             later,
             ignored: OnceCell::new(),
         }
+    }
+
+    /// The decision of `decide` about a name, with the result of its lookup. `owner` owns the records that a rule changes.
+    fn decide_name(
+        &self,
+        exemption: ChainExemption,
+        name: &Name,
+        owner: &Name,
+        decide: impl Fn(&PolicyView<'s>, &Name, &LookupResult) -> Decision<'s>,
+    ) -> (Decision<'s>, LookupResult) {
+        let policy = &self.policy;
+        let mut found = self.lookup_target(exemption, name);
+        let mut decision = decide(policy, name, &found);
+        let mut ignored = None;
+        while let Some(source) = policy.spared(&decision)
+            && self.is_signed(owner)
+        {
+            let ignored = ignored.get_or_insert_with(|| match exemption {
+                ChainExemption::None | ChainExemption::All => IgnoredSources::default(),
+                ChainExemption::Suppressed | ChainExemption::Lists => self.ignored().clone(),
+            });
+            ignored.add(source);
+            found = policy
+                .snapshot
+                .rules
+                .lookup_target(policy.id, ignored, name);
+            decision = decide(policy, name, &found);
+        }
+        (decision, found)
+    }
+
+    fn is_signed(&self, owner: &Name) -> bool {
+        self.is_signed.is_some_and(|is_signed| is_signed(owner))
     }
 
     fn lookup_target(&self, exemption: ChainExemption, name: &Name) -> LookupResult {
@@ -219,10 +266,10 @@ pub struct AddressRulesOf<'s, 'l> {
 }
 
 impl<'s> AddressRulesOf<'s, '_> {
-    /// The rule that blocks an address, if any, and whether it leads to NXDOMAIN.
-    pub fn blocks(&self, address: IpAddr) -> Option<(Matched<'s>, bool)> {
+    /// The rule that blocks an address in a record of `owner`, if any, and whether it leads to NXDOMAIN.
+    pub fn blocks(&self, address: IpAddr, owner: &Name) -> Option<(Matched<'s>, bool)> {
         let policy = &self.answer.policy;
-        let best = self.best(std::iter::once(address));
+        let best = self.best(std::iter::once(address), owner);
         let by = policy.matched(best.enforced(Trigger::Answer)?);
         match policy.decided_by_address(self.last, by) {
             Decision::Blocked { by, nxdomain, .. } => Some((by, nxdomain)),
@@ -230,8 +277,31 @@ impl<'s> AddressRulesOf<'s, '_> {
         }
     }
 
-    /// The first rules on these addresses.
-    fn best(&self, addresses: impl Iterator<Item = IpAddr>) -> BestNetwork {
+    /// The first rules on these addresses, which `owner` has.
+    fn best(&self, addresses: impl Iterator<Item = IpAddr> + Clone, owner: &Name) -> BestNetwork {
+        let policy = &self.answer.policy;
+        if !policy.spares_some() {
+            return self.best_without(addresses, None);
+        }
+        let mut ignored = IgnoredSources::default();
+        loop {
+            let best = self.best_without(addresses.clone(), Some(&ignored));
+            let enforced = best.enforced(Trigger::Answer);
+            let decision =
+                enforced.map(|hit| policy.decided_by_address(self.last, policy.matched(hit)));
+            match decision.and_then(|decision| policy.spared(&decision)) {
+                Some(source) if self.answer.is_signed(owner) => ignored.add(source),
+                _ => return best,
+            }
+        }
+    }
+
+    /// The first rules on these addresses whose source is not `ignored`.
+    fn best_without(
+        &self,
+        addresses: impl Iterator<Item = IpAddr>,
+        ignored: Option<&IgnoredSources<'s>>,
+    ) -> BestNetwork {
         let (policy, mut best) = (&self.answer.policy, BestNetwork::default());
         if self.later.exemption == ChainExemption::All {
             return best;
@@ -241,7 +311,8 @@ impl<'s> AddressRulesOf<'s, '_> {
             // Most answers with several listed addresses have them in one network.
             if previous.replace(network) != Some(network) {
                 let of_last = self.ignored.get_or_init(|| self.ignored_by_last());
-                let ignored = [self.answer.ignored(), of_last];
+                let by_asked = self.answer.ignored();
+                let ignored = [by_asked, of_last, ignored.unwrap_or(by_asked)];
                 best.compare(table, network, |verdict| {
                     let applies = policy.applies(verdict, &ignored);
                     applies.filter(|(rank, _)| *rank < self.later.before)

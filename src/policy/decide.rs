@@ -136,6 +136,7 @@ impl Snapshot {
             id,
             client: None,
             is_stream: false,
+            wants_dnssec: false,
         }
     }
 
@@ -155,6 +156,8 @@ pub struct PolicyView<'s> {
     /// The smallest network with rules that the client's address belongs to.
     pub(super) client: Option<NetworkId>,
     pub(super) is_stream: bool,
+    /// Whether the client asks for DNSSEC records.
+    pub(super) wants_dnssec: bool,
 }
 
 impl<'s> PolicyView<'s> {
@@ -179,6 +182,16 @@ impl<'s> PolicyView<'s> {
         Self { is_stream, ..self }
     }
 
+    /// The same policy for queries that ask for DNSSEC records (DO) if `wants_dnssec`. Some policy zones spare signed
+    /// answers to such queries.
+    #[inline]
+    pub fn asking_for_dnssec(self, wants_dnssec: bool) -> Self {
+        Self {
+            wants_dnssec,
+            ..self
+        }
+    }
+
     /// The names that are answered locally.
     pub fn local(&self) -> &'s LocalZones {
         &self.snapshot.local
@@ -199,10 +212,23 @@ impl<'s> PolicyView<'s> {
     /// The decision about a queried name, given the result of its lookup in this view.
     #[inline]
     pub fn decide_by(&self, name: &Name, found: &LookupResult) -> Decision<'s> {
+        self.decide_without(name, found, None)
+    }
+
+    /// Like [`decide_by`](Self::decide_by). Rules of sources that are `ignored` do not count; the lookup has ignored them,
+    /// too.
+    #[inline]
+    pub(super) fn decide_without(
+        &self,
+        name: &Name,
+        found: &LookupResult,
+        ignored: Option<&IgnoredSources<'s>>,
+    ) -> Decision<'s> {
         let Some(client) = self.client else {
             return self.decide_found(name, found);
         };
-        let Some(hit) = self.best_client(client, name).enforced(Trigger::Client) else {
+        let best = self.best_client(client, name, ignored);
+        let Some(hit) = best.enforced(Trigger::Client) else {
             return self.decide_found(name, found);
         };
         // The rule also applies to queries for names below, whether or not it decides about this one.
@@ -218,7 +244,7 @@ impl<'s> PolicyView<'s> {
     /// below, because they apply to queries for those.
     pub(super) fn decide_target(&self, name: &Name, found: &LookupResult) -> Decision<'s> {
         let client = self.client.and_then(|client| {
-            let best = self.best_client(client, name);
+            let best = self.best_client(client, name, None);
             best.enforced(Trigger::Client)
         });
         match client {
@@ -266,7 +292,7 @@ impl<'s> PolicyView<'s> {
         let Some(client) = self.client else {
             return on_name.map(|hit| self.matched(hit));
         };
-        let best = self.best_client(client, name);
+        let best = self.best_client(client, name, None);
         // A rule on the client's address precedes those on the name that do not have a better rank.
         let decides = found.best().map_or(NO_RANK, |hit| hit.rank);
         let precedes = |hit: &Hit| hit.rank <= decides;
@@ -311,12 +337,20 @@ impl<'s> PolicyView<'s> {
         self.precedence.blocking(number, source, verdicts)
     }
 
-    /// The first rules on the client's address that no exception on the name suppresses.
+    /// The first rules on the client's address that no exception on the name suppresses, and whose source is not `ignored`.
     #[cold]
-    fn best_client(&self, client: NetworkId, name: &Name) -> BestNetwork {
+    fn best_client(
+        &self,
+        client: NetworkId,
+        name: &Name,
+        ignored: Option<&IgnoredSources<'s>>,
+    ) -> BestNetwork {
         let (table, mut best) = (&self.snapshot.addresses.client, BestNetwork::default());
-        let ignored = self.ignored(name);
-        best.compare(table, client, |verdict| self.applies(verdict, &[&ignored]));
+        let by_exceptions = self.ignored(name);
+        let ignored = ignored.unwrap_or(&by_exceptions);
+        best.compare(table, client, |verdict| {
+            self.applies(verdict, &[&by_exceptions, ignored])
+        });
         best
     }
 

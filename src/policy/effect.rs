@@ -138,6 +138,31 @@ impl Effect {
         *self == Self::default()
     }
 
+    /// The effect that answers with the records of both, if they differ in nothing but their records and TTLs, and an answer
+    /// can carry all records. The order of the records is that of their types and data, whichever effect had them.
+    pub fn joined(&self, other: &Self) -> Option<Self> {
+        let (EffectAction::Records(own), EffectAction::Records(more)) =
+            (&self.action, &other.action)
+        else {
+            return None;
+        };
+        let mut records = [&own[..], more].concat();
+        records.sort_unstable_by(|one, other| {
+            let data = (one.rtype, &one.data).cmp(&(other.rtype, &other.data));
+            data.then(one.ttl_secs.cmp(&other.ttl_secs))
+        });
+        records.dedup_by(|other, one| (one.rtype, &one.data) == (other.rtype, &other.data));
+        let joined = |of: &Self| Self {
+            action: EffectAction::Records(Vec::new()),
+            ttl_secs: self.ttl_secs.min(other.ttl_secs),
+            ..of.clone()
+        };
+        let effect = Some(joined(self)).filter(|effect| *effect == joined(other));
+        let action = EffectAction::Records(records);
+        let effect = effect.map(|effect| Self { action, ..effect });
+        effect.filter(|effect| effect.check().is_ok())
+    }
+
     /// Checks that an answer can carry the effect.
     ///
     /// # Errors

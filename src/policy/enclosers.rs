@@ -145,12 +145,14 @@ mod tests {
                 ..Blocking::none()
             },
             against: Against::All,
-            zone: Some(Box::new(ZoneSettings {
-                policy: ZonePolicy::Given,
-                max_ttl_secs: 60,
-                break_dnssec: true,
-                soa: None,
-            })),
+            zone: Some(Box::new(
+                ZoneSettings {
+                    policy: ZonePolicy::Given,
+                    max_ttl_secs: 60,
+                    break_dnssec: true,
+                }
+                .into(),
+            )),
         };
         let images = Images {
             base: Some(image(base, false)),

@@ -35,14 +35,19 @@ pub(super) struct Evaluation<'r> {
     pub(super) patterns: &'r RankedPatterns,
 }
 
-/// Sources whose rules are ignored because of exceptions.
-#[derive(Default)]
+/// Sources whose rules are ignored because of exceptions, or because they spare signed answers.
+#[derive(Clone, Default)]
 pub(super) struct IgnoredSources<'r>(SmallVec<[&'r [usize]; 4]>);
 
-impl IgnoredSources<'_> {
+impl<'r> IgnoredSources<'r> {
     /// Whether no source is ignored.
     pub(super) fn is_empty(&self) -> bool {
         self.0.iter().all(|sources| sources.is_empty())
+    }
+
+    /// Also ignores these sources, which are sorted.
+    pub(super) fn add(&mut self, sources: &'r [usize]) {
+        self.0.push(sources);
     }
 
     pub(super) fn contains(&self, source: usize) -> bool {

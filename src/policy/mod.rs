@@ -28,6 +28,7 @@ pub mod rule;
 pub mod rule_cursor;
 pub mod rules;
 pub mod served_zones;
+mod signed;
 pub mod snapshot;
 #[cfg(test)]
 mod tests;

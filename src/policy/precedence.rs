@@ -68,7 +68,7 @@ impl Verdicts {
             tiers[*source] |= 1 << effect.tier as u8;
             let of = &sources[*source];
             let effect = match &of.zone {
-                Some(zone) => zone.applied(effect).into_owned(),
+                Some(zone) => zone.settings.applied(effect).into_owned(),
                 None => effect.clone(),
             };
             let blocking = blocking(&of.blocking, &effect);
@@ -182,7 +182,7 @@ impl Override {
     /// The override that a source has in every view.
     fn of(source: &Arc<Source>) -> Self {
         let zone = source.zone.as_ref();
-        let is_disabled = zone.is_some_and(|zone| zone.policy == ZonePolicy::Disabled);
+        let is_disabled = zone.is_some_and(|zone| zone.settings.policy == ZonePolicy::Disabled);
         Self {
             mode: if is_disabled {
                 Mode::LogOnly

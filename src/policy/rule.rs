@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::record::LocalRecord;
-use super::rpz::settings::ZoneSettings;
+use super::rpz::settings::SourceZone;
 pub use crate::names::scope::Scope;
 use crate::wire::name::Name;
 
@@ -206,7 +206,7 @@ pub struct Source {
     /// The suppressed sources; unused if `kind` is not an exception.
     pub against: Against,
     /// How its rules are applied, if it is a response policy zone.
-    pub zone: Option<Box<ZoneSettings>>,
+    pub zone: Option<Box<SourceZone>>,
 }
 
 impl Source {
@@ -218,5 +218,11 @@ impl Source {
     /// Whether its rules block.
     pub fn blocks(&self) -> bool {
         matches!(self.kind, Kind::Block | Kind::Order)
+    }
+
+    /// Whether its rules do not change signed answers to clients that ask for DNSSEC records.
+    pub fn spares_signed(&self) -> bool {
+        let zone = self.zone.as_ref();
+        zone.is_some_and(|zone| !zone.settings.break_dnssec)
     }
 }

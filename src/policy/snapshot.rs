@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub id: Option<String>,
     /// Sorted by kind.
     pub(super) sources: Vec<Arc<Source>>,
+    /// The sorted indices of the policy zones that spare signed answers.
+    pub(super) sparing: Vec<usize>,
     pub(super) verdicts: Verdicts,
     /// The precedence of rules in each view, the default view first.
     pub(super) views: Vec<Precedence>,
@@ -51,6 +53,7 @@ impl Default for Snapshot {
             version: None,
             id: None,
             sources: Vec::new(),
+            sparing: Vec::new(),
             verdicts: Verdicts::default(),
             views: vec![Precedence::default()],
             slots: Vec::new(),
@@ -123,6 +126,9 @@ impl Snapshot {
             precedence
         });
         self.views = views.collect();
+        let indexed = sources.iter().enumerate();
+        let sparing = indexed.filter(|(_, source)| source.spares_signed());
+        self.sparing = sparing.map(|(index, _)| index).collect();
         self.rules = rules;
         self.verdicts = verdicts;
         self.sources = sources;

@@ -266,10 +266,9 @@ fn source_of(name: &str, kind: Kind, action: Action, against: Against) -> Arc<So
         policy: ZonePolicy::Given,
         max_ttl_secs: 60,
         break_dnssec: true,
-        soa: None,
     };
     Arc::new(Source {
-        zone: is_zone.then(|| Box::new(zone)),
+        zone: is_zone.then(|| Box::new(zone.into())),
         name: name.to_owned(),
         path: name.into(),
         kind,

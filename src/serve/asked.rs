@@ -34,6 +34,7 @@ impl Asked<'_> {
     #[inline]
     pub(super) fn policy<'s>(&self, snapshot: &'s Snapshot) -> PolicyView<'s> {
         let view = snapshot.view(self.view).over(self.is_stream);
+        let view = view.asking_for_dnssec(self.query.dnssec_ok());
         view.for_client(self.client)
     }
 }

@@ -56,6 +56,8 @@ pub(super) struct AnswerContext<'a, 'p> {
     /// The rules that apply to the names and addresses that the answer leads to, after the decision on the queried
     /// name.
     pub(super) later: LaterRules,
+    /// The decision about the queried name, if it only holds for an answer that is not signed. `later` is then unused.
+    pub(super) unless_signed: Option<Decision<'a>>,
     /// The most bytes that the answer may have.
     pub(super) limit: usize,
 }
@@ -93,6 +95,11 @@ impl<'a> AnswerContext<'a, '_> {
         if let Some(entry) = stale {
             let code = stale_code(entry);
             return self.copy(entry, Count::Stale, Some(STALE_TTL), Some(code), out);
+        }
+        if let Some(decision) = self.unless_signed
+            && let Err(written) = self.settle(decision, None, out)
+        {
+            return written;
         }
         let Some(failure) = failure else {
             synthesized::bare(self.query, Rcode::ServFail, &[], self.limit, out);
@@ -132,9 +139,17 @@ impl<'a> AnswerContext<'a, '_> {
         // Records that will be truncated anyway are not examined.
         let fits = answer.additional_at() <= self.limit;
         let has_additional = answer.has_additional() && answer.message_len() <= self.limit;
-        let mut later = self.later;
+        let mut later = match self.unless_signed {
+            None => self.later,
+            Some(decision) => match self.settle(decision, Some(answer), out) {
+                Ok(later) => later,
+                Err(written) => return written,
+            },
+        };
+        let is_signed = |owner: &Name| is_signed(answer, owner);
         let rules = self.policy.answer_rules(self.query.name);
-        if !self.later.is_final() {
+        let rules = rules.with_signatures(&is_signed);
+        if !later.is_final() {
             let place = |hops, service| BlockedAt::Target {
                 answer,
                 hops,
@@ -202,6 +217,36 @@ impl<'a> AnswerContext<'a, '_> {
         Ending::Reply(count.into()).into()
     }
 
+    /// Decides about the queried name if that depends on whether the answer is signed. `unsigned` is the decision if it is not,
+    /// and `answer` is `None` if upstream did not answer. Returns the rules that apply to the rest of the answer.
+    ///
+    /// # Errors
+    /// The answer, if the name is blocked.
+    #[cold]
+    fn settle<'w>(
+        &'w self,
+        unsigned: Decision<'a>,
+        answer: Option<&Answer>,
+        out: &mut Vec<u8>,
+    ) -> Result<LaterRules, Written<'w>> {
+        let is_signed = answer.is_none_or(|answer| is_signed(answer, self.query.name));
+        let decision = match is_signed {
+            true => self.policy.decide_signed(self.query.name, unsigned),
+            false => unsigned,
+        };
+        match decision {
+            Decision::Blocked { by, .. }
+                if matches!(by.blocking.effect_answer, Some(EffectAnswer::Cname { .. })) =>
+            {
+                Err(Written::Alias(by, BlockedAt::Question))
+            }
+            Decision::Blocked { by, nxdomain, .. } => {
+                Err(self.block(by, nxdomain, &BlockedAt::Question, out).into())
+            }
+            decision => Ok(decision.later_rules()),
+        }
+    }
+
     /// Adds to `left_out` the SVCB and HTTPS records that have a blocked target or address hint. Returns the last of
     /// them, or one for which a rule demands TCP.
     fn blocked_services(
@@ -212,9 +257,10 @@ impl<'a> AnswerContext<'a, '_> {
         left_out: &mut SmallVec<[usize; 4]>,
     ) -> Option<BlockedService<'a>> {
         let mut blocked: Option<BlockedService<'_>> = None;
+        let last = last_name(answer, self.query.name);
         // A service's target counts as one more name of the chain (RFC 9460, section 2.5).
         for (target, record) in answer.service_targets() {
-            if let Some(by) = rules.blocks(later, &target) {
+            if let Some(by) = rules.blocks(later, &target, &last) {
                 left_out.push(record);
                 let service = BlockedService {
                     by,
@@ -230,11 +276,10 @@ impl<'a> AnswerContext<'a, '_> {
             }
         }
         if self.policy.has_answer_rules() {
-            let last = last_name(answer, self.query.name);
             let rules = rules.on_addresses(&last, later);
             for (address, record) in answer.hints() {
                 if !left_out.contains(&record)
-                    && let Some((by, nxdomain)) = rules.blocks(address)
+                    && let Some((by, nxdomain)) = rules.blocks(address, &last)
                 {
                     left_out.push(record);
                     let service = BlockedService {
@@ -256,7 +301,7 @@ impl<'a> AnswerContext<'a, '_> {
         blocked
     }
 
-    /// The answer for a blocked name that the queried one leads to.
+    /// The answer if the queried name, or one that it leads to, is blocked.
     fn block(
         &self,
         by: Matched<'_>,
@@ -267,8 +312,12 @@ impl<'a> AnswerContext<'a, '_> {
         let serial = self.policy.generation() as u32;
         let rule = Some(by.hit);
         let tally = |count| Tally { count, rule };
+        let count = match place {
+            BlockedAt::Question => Count::Blocked,
+            BlockedAt::Target { .. } => Count::BlockedTarget,
+        };
         match synthesized::blocked(self.query, by, nxdomain, place, serial, self.limit, out) {
-            true => Ending::Reply(tally(Count::BlockedTarget)),
+            true => Ending::Reply(tally(count)),
             false => Ending::Drop(tally(Count::BlockedDrop)),
         }
     }
@@ -336,17 +385,25 @@ impl<'a, 's, 'l> Additional<'a, 's, 'l> {
             _ if self.decided == MAX_ADDITIONAL_OWNERS => return false,
             _ => {
                 self.decided += 1;
-                let is_blocked = self.rules.blocks(self.later, &owner).is_some();
-                self.owner = Some((owner, is_blocked));
-                is_blocked
+                let by = self.rules.blocks(self.later, &owner, &owner);
+                self.owner = Some((owner.clone(), by.is_some()));
+                by.is_some()
             }
         };
         let address = || self.answer.address_at(data);
         let on_addresses = self.on_addresses.as_ref();
         !is_blocked
             && on_addresses
-                .is_none_or(|rules| address().is_none_or(|it| rules.blocks(it).is_none()))
+                .is_none_or(|rules| address().is_none_or(|it| rules.blocks(it, &owner).is_none()))
     }
+}
+
+/// Whether an answer is not changed by rules that spare signed answers, as far as it is about `owner`. A failure has nothing
+/// that a rule could change.
+fn is_signed(answer: &Answer, owner: &Name) -> bool {
+    const NOERROR: u16 = Rcode::NoError as u16;
+    const NXDOMAIN: u16 = Rcode::NxDomain as u16;
+    !matches!(answer.rcode(), NOERROR | NXDOMAIN) || answer.is_signed(owner)
 }
 
 /// The last name of the chain of an answer to a query for `asked`.

@@ -279,7 +279,12 @@ fn synthesize<'a, 'p>(
         query,
         policy,
         later,
+        unless_signed: None,
         limit,
+    };
+    let local = || {
+        let local = policy.local().lookup(query.name);
+        local.filter(|(zone, labels)| !synthesized::is_parents(query, *zone, *labels))
     };
     let later = match *decision {
         // Validators need the DS and DNSKEY RRsets of a blocked name to validate the names under it (RFC 4035,
@@ -292,6 +297,15 @@ fn synthesize<'a, 'p>(
         // Policy zones are about recursive queries only (section 2 of the draft); others are refused below.
         Decision::Blocked { by, .. } if by.source.zone.is_some() && !query.recursion_desired() => {
             decision.later_rules()
+        }
+        // Only upstream's answer tells whether it is signed. The answers below are never signed.
+        Decision::Blocked { by, .. }
+            if policy.spares_signed(&by) && query.rtype != rtype::ANY && local().is_none() =>
+        {
+            return Synthesis::Forward(AnswerContext {
+                unless_signed: Some(*decision),
+                ..context(decision.later_rules())
+            });
         }
         Decision::Blocked { by, nxdomain, .. } => {
             if matches!(by.blocking.effect_answer, Some(EffectAnswer::Cname { .. })) {
@@ -308,9 +322,7 @@ fn synthesize<'a, 'p>(
         }
         Decision::Allowed(_) | Decision::Excepted(_) | Decision::Pass => decision.later_rules(),
     };
-    if let Some((zone, labels)) = policy.local().lookup(query.name)
-        && !synthesized::is_parents(query, zone, labels)
-    {
+    if let Some((zone, labels)) = local() {
         synthesized::local(query, zone, labels, limit, out);
         return Synthesis::Ended(Ending::Reply(Count::Local.into()));
     }

@@ -19,6 +19,7 @@ mod header;
 mod local;
 mod records;
 mod services;
+mod signed;
 mod size;
 mod stale;
 mod swaps;

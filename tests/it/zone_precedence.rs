@@ -54,12 +54,14 @@ fn with_views(zones: &[Zone<'_>], views: &[View]) -> Snapshot {
                 ..Blocking::none()
             },
             against: Against::All,
-            zone: Some(Box::new(ZoneSettings {
-                policy: ZonePolicy::Given,
-                max_ttl_secs: 60,
-                break_dnssec: true,
-                soa: None,
-            })),
+            zone: Some(Box::new(
+                ZoneSettings {
+                    policy: ZonePolicy::Given,
+                    max_ttl_secs: 60,
+                    break_dnssec: true,
+                }
+                .into(),
+            )),
         }));
     }
     let image = Arc::new(builder.finish().expect("room"));

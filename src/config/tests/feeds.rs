@@ -84,7 +84,10 @@ fn a_feed_is_a_list_whose_rules_are_in_no_file() {
     );
     let zone = list.zone.as_ref().expect("a policy zone");
     assert_eq!(zone.apex.as_ref(), Some(&config.feeds[0].zone));
-    assert_eq!((&zone.policy, zone.soa), (&ZonePolicy::Nodata, false));
+    assert_eq!(
+        (&zone.settings.policy, zone.soa),
+        (&ZonePolicy::Nodata, false)
+    );
 }
 
 #[test]

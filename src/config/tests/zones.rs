@@ -3,7 +3,7 @@
 use super::{list, problems, valid};
 use crate::config::zone::{PolicyZone, policy_with_word};
 use crate::config::{Content, Format};
-use crate::policy::rpz::settings::ZonePolicy;
+use crate::policy::rpz::settings::{ZonePolicy, ZoneSettings};
 use crate::policy::rule::{Action, Ede};
 use crate::wire::name::Name;
 
@@ -22,20 +22,24 @@ fn zone(keys: &str) -> PolicyZone {
 fn a_policy_zone_is_applied_as_it_is_given_unless_its_keys_say_otherwise() {
     let expected = PolicyZone {
         apex: None,
-        policy: ZonePolicy::Given,
-        max_ttl_secs: 5,
-        break_dnssec: true,
+        settings: ZoneSettings {
+            policy: ZonePolicy::Given,
+            max_ttl_secs: 5,
+            break_dnssec: true,
+        },
         soa: true,
     };
     assert_eq!(zone(""), expected);
     assert_eq!(PolicyZone::default(), expected);
     let keys = "zone = \"RPZ.Example.\"\npolicy = \"cname\"\ncname = \"walled.garden.example\"\n\
-                max-policy-ttl-secs = 604800\nbreak-dnssec = true\nsoa = false\n";
+                max-policy-ttl-secs = 604800\nbreak-dnssec = false\nsoa = false\n";
     let expected = PolicyZone {
         apex: Some(name("rpz.example")),
-        policy: ZonePolicy::Cname(Box::new(name("walled.garden.example"))),
-        max_ttl_secs: 604_800,
-        break_dnssec: true,
+        settings: ZoneSettings {
+            policy: ZonePolicy::Cname(Box::new(name("walled.garden.example"))),
+            max_ttl_secs: 604_800,
+            break_dnssec: false,
+        },
         soa: false,
     };
     assert_eq!(zone(keys), expected);
@@ -70,13 +74,16 @@ fn a_zones_policy_is_one_of_eight_words() {
         ZonePolicy::TcpOnly,
     ] {
         let word = policy.word();
-        assert_eq!(zone(&format!("policy = \"{word}\"")).policy, policy);
+        assert_eq!(
+            zone(&format!("policy = \"{word}\"")).settings.policy,
+            policy
+        );
         assert_eq!(policy_with_word(word, None), Some(policy));
     }
     for target in ["garden.example", "*.garden.example"] {
         let policy = ZonePolicy::Cname(Box::new(name(target)));
         let keys = format!("policy = \"cname\"\ncname = \"{target}\"");
-        assert_eq!(zone(&keys).policy, policy);
+        assert_eq!(zone(&keys).settings.policy, policy);
         let back = policy_with_word(policy.word(), policy.target().cloned());
         assert_eq!(back, Some(policy));
     }

@@ -16,6 +16,7 @@ use crate::config::guard::Protections;
 use crate::config::paths;
 use crate::config::zone::{PolicyZone, policy_with_word};
 use crate::config::{Canary, Config, Content, Format, List};
+use crate::policy::rpz::settings::ZoneSettings;
 use crate::policy::rule::{Against, Blocking, Source};
 use crate::wire::name::Name;
 
@@ -108,15 +109,19 @@ fn policy_zone(start: &str, zone: &PolicyZone, set: &mut impl FnMut(&str, Value)
     if let Some(apex) = &zone.apex {
         set(&format!("{start}.zone"), value(apex.to_string()));
     }
-    set(&format!("{start}.policy"), value(zone.policy.word()));
-    if let Some(target) = zone.policy.target() {
+    let of_rules = &zone.settings;
+    set(&format!("{start}.policy"), value(of_rules.policy.word()));
+    if let Some(target) = of_rules.policy.target() {
         set(&format!("{start}.cname"), value(target.to_string()));
     }
     set(
         &format!("{start}.max-policy-ttl-secs"),
-        value(zone.max_ttl_secs),
+        value(of_rules.max_ttl_secs),
     );
-    set(&format!("{start}.break-dnssec"), value(zone.break_dnssec));
+    set(
+        &format!("{start}.break-dnssec"),
+        value(of_rules.break_dnssec),
+    );
     set(&format!("{start}.soa"), value(zone.soa));
 }
 
@@ -337,7 +342,7 @@ pub fn list(entry: &ListEntry, settings: &Settings, today: Option<&List>) -> Lis
             kind: entry.kind,
             blocking,
             against: Against::All,
-            zone: zone.as_ref().map(PolicyZone::settings),
+            zone: zone.as_ref().map(PolicyZone::of_source),
         },
         zone,
     }
@@ -374,11 +379,15 @@ fn policy_zone_of(start: &str, settings: &Settings, today: PolicyZone) -> Policy
     let Some(word) = get::<String>(settings, &key("policy")) else {
         return today;
     };
+    let of_today = today.settings;
     PolicyZone {
         apex: name(&key("zone")),
-        policy: policy_with_word(&word, name(&key("cname"))).unwrap_or(today.policy),
-        max_ttl_secs: get(settings, &key("max-policy-ttl-secs")).unwrap_or(today.max_ttl_secs),
-        break_dnssec: get(settings, &key("break-dnssec")).unwrap_or(today.break_dnssec),
+        settings: ZoneSettings {
+            policy: policy_with_word(&word, name(&key("cname"))).unwrap_or(of_today.policy),
+            max_ttl_secs: get(settings, &key("max-policy-ttl-secs"))
+                .unwrap_or(of_today.max_ttl_secs),
+            break_dnssec: get(settings, &key("break-dnssec")).unwrap_or(of_today.break_dnssec),
+        },
         soa: get(settings, &key("soa")).unwrap_or(today.soa),
     }
 }
@@ -505,6 +514,11 @@ policy = "tcp-only"
                 "list.local.zone",
             ),
             ("*.garden.", "*.other.", "list.local.cname"),
+            (
+                "break-dnssec = true",
+                "break-dnssec = false",
+                "list.local.break-dnssec",
+            ),
             ("soa = false", "soa = true", "list.local.soa"),
         ] {
             assert_eq!(reported(from, to), [key]);

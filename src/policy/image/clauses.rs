@@ -3,12 +3,13 @@
 use fixedbitset::FixedBitSet;
 use foldhash::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::bits::word;
 use super::error::{ImageError, TooLarge};
 use super::provenance::Provenance;
 use super::values::ImageRule;
-use crate::policy::effect::Effect;
+use crate::policy::effect::{Effect, EffectAction};
 
 /// The bytes of a clause in an image.
 const SIZE: usize = 8;
@@ -46,6 +47,8 @@ pub struct ClausesBuilder {
     amended: FixedBitSet,
     numbers: HashMap<Clause, u32>,
     effect_numbers: HashMap<Effect, u32>,
+    /// Whether some rules answer with records.
+    has_records: bool,
 }
 
 /// The effects as they are written.
@@ -65,6 +68,7 @@ impl Default for ClausesBuilder {
             amended: FixedBitSet::new(),
             numbers: HashMap::default(),
             effect_numbers: std::iter::once((effect, 0)).collect(),
+            has_records: false,
         }
     }
 }
@@ -106,6 +110,7 @@ impl ClausesBuilder {
             None => {
                 effect.check().map_err(TooLarge::Effect)?;
                 let number = self.table.effects.len() as u32;
+                self.has_records |= matches!(effect.action, EffectAction::Records(_));
                 self.table.effects.push(effect.clone());
                 self.effect_numbers.insert(effect.clone(), number);
                 number
@@ -185,6 +190,59 @@ impl ClausesBuilder {
                 && (self.amended.contains(source) || may_be_above())
         };
         self.has_amendable() && below.ones().any(|place| hides(place / 2))
+    }
+
+    /// Replaces rules of a policy zone that answer with records and have the same trigger by one that answers with all of
+    /// them: the records of one owner may be in several places of a zone. `rules` are those on a name. `None` if there are no
+    /// such rules.
+    ///
+    /// # Errors
+    /// If there are too many clauses.
+    pub(super) fn join_records(
+        &mut self,
+        rules: &[u32],
+    ) -> Result<Option<SmallVec<[u32; 4]>>, TooLarge> {
+        if rules.len() < 2 || !self.has_records || !self.has_amendable() {
+            return Ok(None);
+        }
+        let clause = |rule: u32| rule >> ImageRule::CLAUSE_SHIFT;
+        let mut kept: SmallVec<[u32; 4]> = SmallVec::new();
+        for &rule in rules {
+            let scope = rule & ImageRule::SCOPE;
+            let mut joined = None;
+            for other in kept
+                .iter_mut()
+                .filter(|other| **other & ImageRule::SCOPE == scope)
+            {
+                joined = self.joined(clause(*other), clause(rule))?;
+                if let Some(clause) = joined {
+                    *other = clause << ImageRule::CLAUSE_SHIFT | scope;
+                    break;
+                }
+            }
+            if joined.is_none() {
+                kept.push(rule);
+            }
+        }
+        let has_joined = kept.len() < rules.len();
+        kept.sort_unstable();
+        Ok(has_joined.then_some(kept))
+    }
+
+    /// The clause that answers with the records of both, if both are of one policy zone, and answer with records.
+    ///
+    /// # Errors
+    /// If there are too many clauses.
+    pub(super) fn joined(&mut self, one: u32, other: u32) -> Result<Option<u32>, TooLarge> {
+        let [one, other] = [one, other].map(|clause| self.table.get(clause));
+        if one.source != other.source || !self.amendable.contains(one.source.into()) {
+            return Ok(None);
+        }
+        let [own, more] = [one, other].map(|clause| &self.table.effects[clause.effect as usize]);
+        let joined = own.joined(more);
+        joined
+            .map(|effect| self.add(one.source, &effect))
+            .transpose()
     }
 
     /// Replaces an exact rule and a rule for the names below by a subtree rule, if they have the same clause and are on the

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use serde::{Deserialize, Serialize};
 
 use super::bits::word;
-use super::clauses::Clauses;
+use super::clauses::{Clauses, ClausesBuilder};
 use super::error::{ImageError, TooLarge};
 use crate::policy::effect::EffectError;
 use crate::policy::patterns::{PatternSet, SearchCost};
@@ -82,6 +82,32 @@ impl Triggers {
         for (pattern, old) in &other.patterns {
             if let Some(clause) = clause(*old)? {
                 self.add_pattern(pattern, clause);
+            }
+        }
+        Ok(())
+    }
+
+    /// Joins the rules of a policy zone that answer with records and are on the same network.
+    ///
+    /// # Errors
+    /// If there are too many clauses.
+    pub(super) fn join_records(&mut self, clauses: &mut ClausesBuilder) -> Result<(), TooLarge> {
+        self.prefixes.sort_unstable();
+        let rules = std::mem::take(&mut self.prefixes);
+        for same in rules.chunk_by(|one, other| one.0 == other.0) {
+            let first = self.prefixes.len();
+            for &(prefix, clause) in same {
+                let mut joined = None;
+                for (_, other) in &mut self.prefixes[first..] {
+                    joined = clauses.joined(*other, clause)?;
+                    if let Some(joined) = joined {
+                        *other = joined;
+                        break;
+                    }
+                }
+                if joined.is_none() {
+                    self.prefixes.push((prefix, clause));
+                }
             }
         }
         Ok(())

@@ -126,6 +126,10 @@ impl<W: Write + Seek> Writer<W> {
         }
         let (above, own) = self.open.split_at_mut(self.depth);
         let own = &mut own[0];
+        let joined = self.clauses.join_records(rules)?;
+        let given = rules.len();
+        let rules = joined.as_deref().unwrap_or(rules);
+        self.facts.pruned += (given - rules.len()) as u64;
         for &rule in rules {
             if self
                 .clauses
@@ -156,9 +160,10 @@ impl<W: Write + Seek> Writer<W> {
     /// If a pattern is not accepted, or all of them are too much work for a lookup.
     pub fn add_triggers<'n>(
         &mut self,
-        triggers: Triggers,
+        mut triggers: Triggers,
         source: impl Fn(u16) -> &'n str,
     ) -> Result<(), WriteError> {
+        triggers.join_records(&mut self.clauses)?;
         self.triggers = triggers.finish(self.clauses.table(), source)?;
         self.facts.rules += self.triggers.len() as u64;
         Ok(())

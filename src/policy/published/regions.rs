@@ -251,7 +251,7 @@ fn decide_alike(old: &Source, new: &Source) -> bool {
     // The SOA of a policy zone changes with each version of it.
     let zone = |source: &Source| {
         let zone = source.zone.as_ref();
-        zone.map(|zone| (zone.policy.clone(), zone.max_ttl_secs))
+        zone.map(|zone| (zone.settings.policy.clone(), zone.settings.max_ttl_secs))
     };
     std::ptr::eq(old, new)
         || old.kind == new.kind

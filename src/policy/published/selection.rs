@@ -52,5 +52,5 @@ impl Selection {
 
 fn is_logged_only(source: &Source) -> bool {
     let zone = source.zone.as_ref();
-    zone.is_some_and(|zone| zone.policy == ZonePolicy::Disabled)
+    zone.is_some_and(|zone| zone.settings.policy == ZonePolicy::Disabled)
 }

@@ -72,7 +72,6 @@ mod tests {
             policy,
             max_ttl_secs: 60,
             break_dnssec: true,
-            soa: None,
         }
     }
 

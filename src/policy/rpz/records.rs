@@ -12,7 +12,7 @@ use crate::wire::name::Name;
 use crate::wire::{class, rtype};
 
 /// Makes rules of records. The records of one owner may have any types, and are one rule. If they do not follow each other
-/// directly, each group of them is a rule. Holds the records of one owner, and nothing else.
+/// directly, each group of them is a rule, and [`Effect::joined`] makes one rule of them later. Holds the records of one owner, and nothing else.
 pub struct ZoneReader {
     apex: Name,
     /// The owner of the last record, and the name that its trigger is about.

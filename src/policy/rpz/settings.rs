@@ -2,7 +2,26 @@
 
 use crate::wire::name::Name;
 
-/// The settings of a policy zone, and its SOA record.
+/// A policy zone as a source of rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceZone {
+    /// How its rules are applied.
+    pub settings: ZoneSettings,
+    /// The SOA record that is added to the additional section of answers that it changes, if any.
+    pub soa: Option<ZoneSoa>,
+}
+
+impl From<ZoneSettings> for SourceZone {
+    /// The zone before its SOA record is known.
+    fn from(settings: ZoneSettings) -> Self {
+        Self {
+            settings,
+            soa: None,
+        }
+    }
+}
+
+/// The settings of a policy zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ZoneSettings {
     /// The actions of its rules.
@@ -11,8 +30,6 @@ pub struct ZoneSettings {
     pub max_ttl_secs: u32,
     /// Whether its rules are applied even if the client asks for DNSSEC and upstream's answer is signed.
     pub break_dnssec: bool,
-    /// The SOA record that is added to the additional section of answers that it changes, if any.
-    pub soa: Option<ZoneSoa>,
 }
 
 /// The SOA record of a policy zone.

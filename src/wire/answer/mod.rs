@@ -26,7 +26,7 @@ pub use self::records::{AnswerError, UpstreamEde};
 pub use self::rewrite::Intake;
 use self::rewrite::Writer;
 use super::name::Name;
-use super::{HEADER, edns, flag, read_u16, read_u32};
+use super::{HEADER, edns, flag, read_u16, read_u32, rtype};
 
 /// Whether a message has TC set. Does not look at its records.
 pub fn is_cut(message: &[u8]) -> bool {
@@ -185,7 +185,7 @@ impl Answer {
 
     /// The addresses of the A or AAAA records that answer the question.
     #[inline]
-    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + Clone {
         let AddressRecords { first, count } = self.destinations.addresses;
         let fields = self.ttl_fields().skip(first.into()).take(count.into());
         // The length of the data follows the TTL.
@@ -233,6 +233,26 @@ impl Answer {
         self.records().any(|record| record.is_dnssec())
     }
 
+    /// Whether the records of an owner are signed, or else the proof that it has none. A CNAME record is signed if the DNAME
+    /// record is that it follows from (RFC 6672, section 5.3.1).
+    pub fn is_signed(&self, owner: &Name) -> bool {
+        let is_owned = |record: &Record| record.is_owned_by(self.wire(), owner) == Some(true);
+        let own = |record: &Record| record.section != 1 && is_owned(record);
+        let signs_above = |record: &Record| {
+            let is_above = |above: Name| {
+                let labels = above.label_count();
+                labels < owner.label_count() && owner.ancestor(labels) == above.wire()
+            };
+            record.signs(self.wire(), rtype::DNAME)
+                && record.owner(self.wire()).is_some_and(is_above)
+        };
+        let has_records = self.records().any(|record| own(&record));
+        self.records().any(|record| match has_records {
+            true => record.is_dnssec() && own(&record) || signs_above(&record),
+            false => record.is_dnssec() && record.section == 1,
+        })
+    }
+
     /// The size of the message.
     pub fn message_len(&self) -> usize {
         usize::from(self.wire_len)
@@ -277,7 +297,7 @@ impl Answer {
     }
 
     /// The offsets of the TTL fields, which hold the clamped TTLs from upstream.
-    pub(super) fn ttl_fields(&self) -> impl Iterator<Item = usize> {
+    pub(super) fn ttl_fields(&self) -> impl Iterator<Item = usize> + Clone {
         let offsets = &self.bytes[usize::from(self.wire_len)..][..2 * usize::from(self.ttl_count)];
         offsets.chunks_exact(2).map(offset)
     }

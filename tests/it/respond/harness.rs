@@ -7,6 +7,7 @@ use tapis::policy::builder::Builder;
 use tapis::policy::effect::{Effect, EffectAction};
 use tapis::policy::image::provenance::ImageSource;
 use tapis::policy::prefix::{AddressOf, Prefix};
+use tapis::policy::rpz::settings::{ZonePolicy, ZoneSettings};
 use tapis::policy::rule::{Action, Against, Blocking, Ede, Kind, Scope, Source};
 use tapis::policy::snapshot::Snapshot;
 use tapis::serve::cache::{Cache, Entry, Failure, Key};
@@ -80,6 +81,17 @@ impl List {
         self
     }
 
+    /// As a policy zone.
+    pub(super) fn zone(mut self, break_dnssec: bool) -> Self {
+        let settings = ZoneSettings {
+            policy: ZonePolicy::Given,
+            max_ttl_secs: 60,
+            break_dnssec,
+        };
+        self.source.zone = Some(Box::new(settings.into()));
+        self
+    }
+
     pub(super) fn with(mut self, change: impl FnOnce(&mut Blocking)) -> Self {
         change(&mut self.source.blocking);
         self
@@ -122,6 +134,10 @@ impl List {
     fn add(mut self, trigger: Trigger) -> Self {
         self.rules.push((trigger, Effect::default()));
         self
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rules.is_empty()
     }
 
     /// The last rule has this effect.

@@ -23,7 +23,7 @@ const OBSERVER: [u8; 4] = [127, 9, 9, 9];
 const BIND_OPTIONS: &str = "\
   check-integrity no;
   response-policy { zone \"z1\"; zone \"z2\"; zone \"z3\"; }
-    break-dnssec yes recursive-only yes qname-wait-recurse no nsip-enable no nsdname-enable no
+    break-dnssec BREAK recursive-only yes qname-wait-recurse no nsip-enable no nsdname-enable no
     min-update-interval 0 max-policy-ttl 5;
 ";
 
@@ -54,22 +54,26 @@ pub(super) struct Servers {
 }
 
 impl Servers {
-    /// Starts them with empty zones.
-    pub(super) fn start(upstream: SocketAddr) -> Self {
+    /// Starts them with empty zones. Rules change signed answers if `breaks_dnssec`.
+    pub(super) fn start(upstream: SocketAddr, breaks_dnssec: bool) -> Self {
         let empty = ZONES.map(|apex| Zone::default().text(apex, 0));
         let zones = || ZONES.into_iter().zip(empty.iter().map(String::as_str));
         let port = upstream.port().to_string();
         let upstream_port = [("UPSTREAM", &*port)];
         let files: Vec<_> = zones().collect();
         let bind = Peer::bind_resolver(BIND_OPTIONS, BIND_SECTIONS);
-        let bind = bind.with(&upstream_port).start(&files);
+        let breaks = if breaks_dnssec { "yes" } else { "no" };
+        let of_bind = [("UPSTREAM", &*port), ("BREAK", breaks)];
+        let bind = bind.with(&of_bind).start(&files);
         let powerdns = Peer::powerdns_with_zones(POWERDNS_OPTIONS).with(&upstream_port);
         let with_zones: Vec<_> = zones().chain([("zones.lua", POWERDNS_ZONES)]).collect();
         let powerdns = powerdns.start(&with_zones);
         let mut config = preamble(upstream)
             + "[guard]\nshrink-percent = 100\ngrow-percent = 0\npublic-suffixes = \"none\"\n";
         for apex in ZONES {
-            let more = format!("format = \"rpz\"\nzone = \"{apex}\"\nguards = \"warn\"\n");
+            let more = format!(
+                "format = \"rpz\"\nzone = \"{apex}\"\nguards = \"warn\"\nbreak-dnssec = {breaks_dnssec}\n"
+            );
             config += &list(apex, &more);
         }
         let tapis = Server::start(&config, &files);
@@ -117,6 +121,7 @@ impl Servers {
                     name: marker(apex, version),
                     rtype: RecordType::TXT,
                     client: OBSERVER,
+                    dnssec: false,
                 };
                 let record = format!("{}. TXT {version}", question.name);
                 let expected = Outcome::Answer(ResponseCode::NoError, [record].into());

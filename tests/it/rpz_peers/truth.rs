@@ -1,9 +1,10 @@
 //! The data of the upstream that all servers ask. A name always has the same data, so caches may keep it.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hickory_proto::op::{Message, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA, MX, TXT};
+use hickory_proto::rr::rdata::{A, AAAA, MX, NULL, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 use crate::support::random::Random;
@@ -25,6 +26,59 @@ enum Data {
 /// A server with that data.
 pub(super) fn upstream() -> Upstream {
     Upstream::start(|asked| Some(respond(asked)))
+}
+
+/// A server with that data, half of which is signed, with signatures that nobody could verify.
+pub(super) fn signed_upstream() -> Upstream {
+    Upstream::start(|asked| {
+        let mut message = respond(asked);
+        let edns = asked.message.edns.as_ref();
+        if edns.is_some_and(|edns| edns.flags().dnssec_ok) {
+            let name = asked.message.queries[0].name();
+            let last = (message.answers.iter().rev()).find_map(|record| match &record.data {
+                RData::CNAME(target) => Some(&target.0),
+                _ => None,
+            });
+            let denied = text(last.unwrap_or(name));
+            sign(&mut message.answers, text);
+            sign(&mut message.authorities, |_| denied.clone());
+        }
+        Some(message)
+    })
+}
+
+/// Whether the records of a name are signed, or the denial of their existence.
+fn is_signed(name: &str) -> bool {
+    rank(name) >> 8 & 1 == 0
+}
+
+fn text(name: &Name) -> String {
+    let mut text = name.to_lowercase().to_string();
+    text.pop();
+    text
+}
+
+/// Adds a signature of each set of records whose data `about` is signed.
+fn sign(records: &mut Vec<Record>, about: impl Fn(&Name) -> String) {
+    let mut signed = BTreeSet::new();
+    for record in records.clone() {
+        let set = (record.name.clone(), u16::from(record.record_type()));
+        if is_signed(&about(&record.name)) && signed.insert(set) {
+            let mut data = u16::from(record.record_type()).to_be_bytes().to_vec();
+            // The algorithm, the labels of the owner, the TTL, the end and the start of validity, and the key.
+            data.extend([8, record.name.num_labels()]);
+            data.extend(TTL_SECS.to_be_bytes());
+            data.extend(u32::to_be_bytes(0x7000_0000));
+            data.extend(u32::to_be_bytes(0x6000_0000));
+            data.extend([0, 1, 0]);
+            data.extend([7; 64]);
+            let data = RData::Unknown {
+                code: RecordType::RRSIG,
+                rdata: NULL::with(data),
+            };
+            records.push(Record::from_rdata(record.name, TTL_SECS, data));
+        }
+    }
 }
 
 /// A name with at least so many labels below its top-level domain.

@@ -64,6 +64,22 @@ impl Zone {
         Self { rules }
     }
 
+    /// The same zone without rules that allow names.
+    pub(super) fn without_passthru(mut self) -> Self {
+        self.rules
+            .retain(|trigger, action| match (trigger, action) {
+                (_, Action::Passthru) => false,
+                // The old form of PASSTHRU (section 3.3 of the draft).
+                (Trigger::Exact(name), Action::Cname(target)) => name != target,
+                _ => true,
+            });
+        if self.rules.is_empty() {
+            self.rules
+                .insert(Trigger::Exact("a.xa".to_owned()), Action::Nodata);
+        }
+        self
+    }
+
     /// The zone file. Each version has another name in the top-level domain `zz`, which is the last one that a peer
     /// reads, because it is the last name of the zone in DNSSEC's order.
     pub(super) fn text(&self, apex: &str, version: u32) -> String {

@@ -1,6 +1,9 @@
 //! Resource records in the notation of zone files.
 
-use hickory_proto::rr::{Name, Record};
+use std::str::FromStr;
+
+use hickory_proto::rr::rdata::NULL;
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 use hickory_proto::serialize::txt::Parser;
 
 use super::lines::without_comment;
@@ -31,6 +34,9 @@ pub(super) fn zone(text: &str, origin: &Name) -> Result<Vec<Record>, String> {
 
 /// One record. Names that do not end in a dot are below `origin`.
 pub(super) fn record(text: &str, origin: &Name) -> Result<Record, String> {
+    if let Some(signature) = signature(text) {
+        return signature;
+    }
     // hickory's parser sorts records, so it gets one at a time: the order of a transfer has a meaning.
     let parser = Parser::new(format!("$TTL {TTL}\n{text}\n"), None, Some(origin.clone()));
     let (_, sets) = parser.parse().map_err(|error| error.to_string())?;
@@ -39,6 +45,37 @@ pub(super) fn record(text: &str, origin: &Name) -> Result<Record, String> {
         .flat_map(|set| set.records_without_rrsigs().cloned());
     let record = records.next();
     record.ok_or_else(|| format!("not a record: {text}"))
+}
+
+/// A signature, written as `OWNER RRSIG TYPE`: only the covered type is known of it. `None` if this is another record.
+fn signature(text: &str) -> Option<Result<Record, String>> {
+    let [owner, "RRSIG", covered] = text.split_whitespace().collect::<Vec<_>>()[..] else {
+        return None;
+    };
+    let record = || {
+        let covered = RecordType::from_str(covered).map_err(|error| error.to_string())?;
+        let data = [&u16::from(covered).to_be_bytes()[..], &[0; 22]].concat();
+        let data = RData::Unknown {
+            code: RecordType::RRSIG,
+            rdata: NULL::with(data),
+        };
+        Ok(Record::from_rdata(name(owner)?, TTL, data))
+    };
+    Some(record())
+}
+
+/// Whether a record is the signature of records of this type.
+pub(super) fn signs(record: &Record, covered: RecordType) -> bool {
+    let RData::Unknown {
+        code: RecordType::RRSIG,
+        rdata,
+    } = &record.data
+    else {
+        return false;
+    };
+    rdata
+        .anything
+        .starts_with(&u16::from(covered).to_be_bytes())
 }
 
 /// A name that ends in a dot, or would end in one.

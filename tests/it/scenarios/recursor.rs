@@ -7,7 +7,7 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 use super::entry::{Entry, Flag};
 use super::parse::{Range, Scenario};
-use super::records::record;
+use super::records::{record, signs};
 
 /// The most CNAME records, and the most referrals, that are followed.
 const LIMIT: usize = 16;
@@ -33,7 +33,18 @@ impl Recursor {
 
     /// The answer with its whole chain of CNAME records. A chain that leads to a name for which the
     /// scenario has no answer ends there with NODATA; without a chain, that is SERVFAIL.
-    pub(super) fn resolve(&self, step: u32, question: &Query) -> Response {
+    /// Signatures are left out if the query does not ask for them.
+    pub(super) fn resolve(&self, step: u32, question: &Query, with_signatures: bool) -> Response {
+        let mut response = self.resolve_signed(step, question);
+        if !with_signatures {
+            for records in [&mut response.answer, &mut response.authority] {
+                records.retain(|record| record.record_type() != RecordType::RRSIG);
+            }
+        }
+        response
+    }
+
+    fn resolve_signed(&self, step: u32, question: &Query) -> Response {
         let rtype = question.query_type();
         let mut name = question.name().clone();
         let mut answer = Vec::new();
@@ -108,20 +119,22 @@ fn collect(entry: &Entry, question: &Query, answer: &mut Vec<Record>) -> Option<
         let at = entry.answer.iter().filter(|record| record.name == name);
         let is_wanted = |record: &&Record| {
             let own = record.record_type();
-            own == rtype || rtype == RecordType::ANY
+            own == rtype || rtype == RecordType::ANY || signs(record, rtype)
         };
         let found: Vec<Record> = at.clone().filter(is_wanted).cloned().collect();
         if !found.is_empty() {
             answer.extend(found);
             return None;
         }
-        let mut aliases = at.filter_map(|record| match &record.data {
+        let mut aliases = at.clone().filter_map(|record| match &record.data {
             RData::CNAME(target) => Some((record, &target.0)),
             _ => None,
         });
         match aliases.next() {
             Some((record, target)) => {
+                let signatures = at.filter(|record| signs(record, RecordType::CNAME));
                 answer.push(record.clone());
+                answer.extend(signatures.cloned());
                 name = target.clone();
             }
             None => return (links > 0).then_some(name),

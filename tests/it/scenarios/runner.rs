@@ -113,7 +113,9 @@ impl World {
                 message
             }
             (None, Some(question)) => {
-                let response = self.recursor.resolve(step, question);
+                let edns = query.edns.as_ref();
+                let with_signatures = edns.is_some_and(|edns| edns.flags().dnssec_ok);
+                let response = self.recursor.resolve(step, question, with_signatures);
                 let mut message = answer(asked, response.rcode);
                 message.answers = response.answer;
                 message.authorities = response.authority;

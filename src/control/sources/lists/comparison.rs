@@ -181,6 +181,21 @@ impl Effects {
         self.last = number;
         number
     }
+
+    /// Adds the rules `new` to those of a name. Of two rules with the same trigger, the first one counts, unless both answer
+    /// with records.
+    fn merge(&mut self, rules: &mut Pair, new: Pair) {
+        for (rule, new) in rules.iter_mut().zip(new) {
+            if *rule == NONE {
+                *rule = new;
+            } else if new != NONE && new != *rule {
+                let [own, more] = [*rule, new].map(|number| &self.all[number as usize]);
+                if let Some(joined) = own.joined(more) {
+                    *rule = self.number(&joined);
+                }
+            }
+        }
+    }
 }
 
 impl Comparison {
@@ -215,7 +230,7 @@ impl Comparison {
         Some(comparison)
     }
 
-    /// Takes a rule of the new version. Of two rules with the same trigger, the first one counts.
+    /// Takes a rule of the new version.
     fn add(&mut self, rule: ParsedRule<'_>) {
         if self.is_too_different {
             return;
@@ -226,9 +241,13 @@ impl Comparison {
             ParsedTrigger::Name(name, scope) => (name, scope),
             ParsedTrigger::Network(prefix) => {
                 self.is_too_different |= self.networks.len() == MAX_NETWORKS;
-                self.networks
-                    .entry(prefix)
-                    .or_insert_with(|| effect.clone());
+                let known = self.networks.entry(prefix);
+                let known = known.and_modify(|known| {
+                    if let Some(joined) = known.joined(effect) {
+                        *known = joined;
+                    }
+                });
+                known.or_insert_with(|| effect.clone());
                 return;
             }
         };
@@ -242,7 +261,7 @@ impl Comparison {
             self.batch.push((name.clone(), [NONE; 2]));
         }
         if let Some((_, rules)) = self.batch.last_mut() {
-            put(rules, scope, number);
+            self.effects.merge(rules, pair(scope, number));
         }
     }
 
@@ -264,7 +283,8 @@ impl Comparison {
             let name = Path::of(path).to_name();
             let mut old = [NONE; 2];
             for rule in self.images.rules_on(&name, &self.list) {
-                put(&mut old, rule.scope, self.effects.number(rule.effect));
+                let number = self.effects.number(rule.effect);
+                self.effects.merge(&mut old, pair(rule.scope, number));
             }
             if old != *new {
                 let rules = new.iter().zip([Scope::Exact, Scope::Below]);
@@ -334,7 +354,7 @@ impl Comparison {
         if !self.differing.is_empty()
             && let Some(known) = self.differing.get_mut(path.as_bytes())
         {
-            merge(known, new);
+            self.effects.merge(known, new);
             return;
         }
         // Names without a place are few.
@@ -347,7 +367,7 @@ impl Comparison {
         }
         // If all of the name's rules in the base have been read, these are further ones.
         let mut rules = if was_compared { in_base } else { [NONE; 2] };
-        merge(&mut rules, new);
+        self.effects.merge(&mut rules, new);
         self.differing.insert(path.as_bytes().into(), rules);
         self.is_too_different |= self.differing.len() > MAX_NAMES;
     }
@@ -375,7 +395,7 @@ impl Comparison {
             let mut rules = [NONE; 2];
             for rule in self.base.value(value).rules() {
                 let number = self.of_clauses[rule.clause as usize];
-                put(&mut rules, rule.scope, number);
+                self.effects.merge(&mut rules, pair(rule.scope, number));
             }
             self.last_value = (value, rules);
         }
@@ -383,21 +403,12 @@ impl Comparison {
     }
 }
 
-/// Adds a rule to those of a name, unless they have one with its trigger.
-fn put(rules: &mut Pair, scope: Scope, number: u32) {
-    let new = match scope {
+/// The rule with this effect on a name.
+fn pair(scope: Scope, number: u32) -> Pair {
+    match scope {
         Scope::Exact => [number, NONE],
         Scope::Below => [NONE, number],
         Scope::Subtree => [number; 2],
-    };
-    merge(rules, new);
-}
-
-fn merge(rules: &mut Pair, new: Pair) {
-    for (rule, new) in rules.iter_mut().zip(new) {
-        if *rule == NONE {
-            *rule = new;
-        }
     }
 }
 

@@ -177,18 +177,17 @@ impl ListState {
 
     /// Sets the SOA record of a policy zone to that of the rules in force.
     fn update_soa(&mut self) {
-        let Some(zone) = self.config.zone.as_ref().filter(|zone| zone.soa) else {
+        if !self.config.zone.as_ref().is_some_and(|zone| zone.soa) {
             return;
-        };
+        }
         let facts = self
             .loaded
             .as_ref()
             .and_then(|loaded| loaded.tally.zone.as_ref());
         let mut source = self.config.source.clone();
-        source.zone = Some(zone.settings()).map(|mut settings| {
-            settings.soa = facts.and_then(ZoneFacts::record);
-            settings
-        });
+        if let Some(zone) = &mut source.zone {
+            zone.soa = facts.and_then(ZoneFacts::record);
+        }
         self.source = Arc::new(source);
     }
 

@@ -190,15 +190,17 @@ impl Spec {
     fn source(&self, number: usize, version: usize) -> Source {
         let against = (0..SOURCES).filter(|other| self.against >> other & 1 != 0);
         let zone = self.is_zone().then(|| {
-            Box::new(ZoneSettings {
-                policy: match self.kind {
-                    7 => ZonePolicy::Disabled,
-                    _ => ZonePolicy::Given,
-                },
-                max_ttl_secs: u32::MAX,
-                break_dnssec: true,
-                soa: None,
-            })
+            Box::new(
+                ZoneSettings {
+                    policy: match self.kind {
+                        7 => ZonePolicy::Disabled,
+                        _ => ZonePolicy::Given,
+                    },
+                    max_ttl_secs: u32::MAX,
+                    break_dnssec: true,
+                }
+                .into(),
+            )
         });
         Source {
             name: list_name(number),

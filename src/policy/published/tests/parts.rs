@@ -299,12 +299,14 @@ fn a_name_that_ends_a_wildcard_of_a_zone_changes_other_names_below_it() {
         ..before.clone()
     };
     let of_zone = Source {
-        zone: Some(Box::new(ZoneSettings {
-            policy: ZonePolicy::Given,
-            max_ttl_secs: 60,
-            break_dnssec: true,
-            soa: None,
-        })),
+        zone: Some(Box::new(
+            ZoneSettings {
+                policy: ZonePolicy::Given,
+                max_ttl_secs: 60,
+                break_dnssec: true,
+            }
+            .into(),
+        )),
         ..(*source(&("zone", Kind::Block, Action::Nodata))).clone()
     };
     let zones = [before, after].map(|images| {

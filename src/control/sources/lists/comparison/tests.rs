@@ -14,6 +14,7 @@ use crate::policy::image::Image;
 use crate::policy::image::path::Path;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::images::Images;
+use crate::policy::record::LocalRecord;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
@@ -151,4 +152,59 @@ proptest! {
             prop_assert!(again.names.is_empty() && again.networks.is_none(), "{:?}", again);
         }
     }
+}
+
+#[test]
+fn the_records_of_one_owner_are_one_rule_wherever_they_are() {
+    let of = |last: u8| Effect {
+        action: EffectAction::Records(vec![LocalRecord {
+            rtype: 1,
+            ttl_secs: Some(60),
+            data: [192, 0, 2, last].into(),
+        }]),
+        ttl_secs: Some(60),
+        ..Effect::default()
+    };
+    let whole = of(1).joined(&of(2)).expect("records");
+    let mut builder = Builder::new();
+    let source = builder.source(ImageSource {
+        amendable: true,
+        rules: 2,
+        ..ImageSource::named(LIST)
+    });
+    let source = source.expect("few");
+    for (text, effect) in [("a.com", &whole), ("b.com", &of(1))] {
+        let added = builder.insert_effect(&name(text), source, Scope::Exact, effect);
+        added.expect("few");
+    }
+    let images = Images::from(Arc::new(builder.finish().expect("few")));
+    let names: Vec<_> = (0..100).map(|n| format!("n{n}.com")).collect();
+    let far = names.iter().map(|text| (&**text, 1));
+    let changed = |records: &mut dyn Iterator<Item = (&str, u8)>| {
+        let mut comparison = Comparison::new(&images, LIST).expect("in the base");
+        for (text, last) in records {
+            comparison.add(ParsedRule {
+                trigger: ParsedTrigger::Name(&name(text), Scope::Exact),
+                effect: Some(&of(last)),
+                line: 1,
+            });
+        }
+        let amendment = comparison
+            .finish()
+            .expect("undamaged")
+            .expect("few differences");
+        let own = ["a.com", "b.com"].map(name);
+        own.map(|name| amendment.names.get(Path::from(&name).as_bytes()).cloned())
+    };
+    let start = [("a.com", 2), ("b.com", 1)].into_iter();
+    let same = start.clone().chain(far.clone()).chain([("a.com", 1)]);
+    assert_eq!(changed(&mut { same }), [None, None]);
+    let more = start.chain(far).chain([("b.com", 2)]);
+    assert_eq!(
+        changed(&mut { more }),
+        [
+            Some(vec![(Scope::Exact, of(2))]),
+            Some(vec![(Scope::Exact, whole)])
+        ]
+    );
 }
