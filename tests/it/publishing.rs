@@ -1,5 +1,6 @@
 //! Published zones: a server is the primary of zones that have its policy, and another one is their secondary.
 
+mod exported;
 mod peers;
 mod secondary;
 
