@@ -7,8 +7,9 @@ use clap::{Args, Subcommand};
 
 use super::failure::Failure;
 use super::server::{self, ControlArgs};
+use super::zones::{self, serial};
 use crate::config::shown::counted;
-use crate::control::admin::status::{ExportRequest, FeedRequest, Status};
+use crate::control::admin::status::{ExportRequest, FeedRequest};
 use crate::control::sources::feeds::fault::Fault;
 use crate::control::sources::feeds::report::{
     FeedReport, NotifyEvent, NotifyReport, PrimaryReport,
@@ -67,11 +68,16 @@ pub(super) fn run(
 ) -> Result<(), Failure> {
     match &args.verb {
         FeedVerb::List { control } => {
-            let feeds = feeds(config, control)?;
-            Ok(print_list(&feeds, out)?)
+            let feeds = zones::status(config, control)?.feeds;
+            let lines = feeds.iter().map(|feed| {
+                let (name, zone) = (feed.name.clone(), feed.zone.clone());
+                [name, zone, serial(feed.serial), state(feed)]
+            });
+            let none = "no feeds are configured: add a section [[feed]]";
+            Ok(zones::print_list(lines, none, out)?)
         }
         FeedVerb::Show { control, feed } => {
-            let feeds = feeds(config, control)?;
+            let feeds = zones::status(config, control)?.feeds;
             let found = feeds.iter().find(|found| found.name == *feed);
             Ok(print_feed(found.ok_or_else(|| unknown(feed))?, out)?)
         }
@@ -115,39 +121,9 @@ pub(super) fn run(
     }
 }
 
-fn feeds(config: Option<&PathBuf>, control: &ControlArgs) -> Result<Vec<FeedReport>, Failure> {
-    let sockets = control.sockets(config)?;
-    let status: Status = server::get(&sockets, "/status")??;
-    Ok(status.feeds)
-}
-
 fn unknown(feed: &str) -> Failure {
     let text = format!("{feed}: the server has no such feed; see: tapis feed list");
     Failure::Other(text.into())
-}
-
-fn print_list(feeds: &[FeedReport], out: &mut impl Write) -> io::Result<()> {
-    if feeds.is_empty() {
-        return writeln!(out, "no feeds are configured: add a section [[feed]]");
-    }
-    for feed in feeds {
-        let FeedReport { name, zone, .. } = feed;
-        writeln!(
-            out,
-            "{name}  {zone}  {}  {}",
-            serial(feed.serial),
-            state(feed)
-        )?;
-    }
-    Ok(())
-}
-
-/// The serial of a zone in words.
-pub(super) fn serial(serial: Option<u32>) -> String {
-    serial.map_or_else(
-        || "no version yet".to_owned(),
-        |serial| format!("serial {serial}"),
-    )
 }
 
 /// The most important fact about a feed, in a few words.
