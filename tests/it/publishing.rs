@@ -5,7 +5,7 @@ mod peers;
 mod secondary;
 
 use std::fs::{self, Permissions};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use tapis::wire::rtype;
 
 use self::secondary::{Got, Secondary};
 use crate::orders::{PAST, order, target};
-use crate::support::client::{is_blocked, until};
+use crate::support::client::{PATIENCE, is_blocked, until};
 use crate::support::server::{Server, folder, list, preamble, refused, text};
 use crate::support::upstream::Upstream;
 
@@ -336,6 +336,47 @@ fn a_key_that_others_can_read_is_an_alarm_and_serves_nobody_until_it_is_protecte
         let got = secondary.ask(ZONE, rtype::AXFR);
         got.is_ok_and(|got: Got| got.kind == "whole")
     });
+    until("no alarm", || {
+        let alarms = publisher.status()["alarms"].to_string();
+        !alarms.contains("no transfer is possible")
+    });
+}
+
+#[test]
+fn notify_is_repeated_until_the_answer_is_signed() {
+    let upstream = Upstream::plain();
+    let secondary = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    secondary.set_read_timeout(Some(PATIENCE)).expect("set");
+    let address = secondary.local_addr().expect("bound");
+    let more = format!("{TSIG}notify = [\"{address}\"]\n");
+    let publisher = publisher(&upstream, &more, "a.example\n");
+    let mut buffer = [0; 4096];
+    let (len, from) = secondary.recv_from(&mut buffer).expect("a message");
+    assert!(len > 12 + ZONE.len() + 2 + 4, "with a signature");
+    // Anybody can send the header and the question.
+    let mut forged = buffer[..12 + ZONE.len() + 2 + 4].to_vec();
+    forged[2] |= 0x80;
+    forged[10..12].fill(0);
+    secondary.send_to(&forged, from).expect("sent");
+    secondary.recv_from(&mut buffer).expect("another message");
+    let notified = &published(&publisher)["notify"][0];
+    assert_eq!(notified["is_answered"], false, "{notified}");
+}
+
+#[test]
+fn a_file_that_can_not_be_written_is_an_alarm_until_a_version_is_exported() {
+    let upstream = Upstream::plain();
+    let more = "export = \"zones/exported\"\n";
+    let publisher = publisher(&upstream, more, "a.example\n");
+    let has_alarm = || {
+        let alarms = publisher.status()["alarms"].to_string();
+        alarms.contains("zones/exported: can't be written")
+    };
+    until("an alarm", has_alarm);
+    fs::create_dir(publisher.path("zones")).expect("made");
+    change(&publisher, "b.example\n");
+    until("no alarm", || !has_alarm());
+    assert!(publisher.path("zones/exported").exists());
 }
 
 #[test]

@@ -276,3 +276,27 @@ fn inexpressible(counts: &Inexpressible) -> Vec<(String, u64)> {
         .map(|(reason, count)| (reason.to_owned(), count))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_and_exceptions_are_published_if_they_are_selected() {
+        assert_eq!(selection(None), Selection::All);
+        let sources = |orders, exceptions| PublishedSources {
+            lists: vec!["ads".to_owned()],
+            orders,
+            exceptions,
+        };
+        for (orders, exceptions, expected) in [
+            (false, false, &["ads"][..]),
+            (true, false, &["ads", Selection::ALL_ORDERS]),
+            (false, true, &["ads", Selection::ALL_EXCEPTIONS]),
+        ] {
+            let expected = expected.iter().map(|name| (*name).to_owned());
+            let found = selection(Some(&sources(orders, exceptions)));
+            assert_eq!(found, Selection::Named(expected.collect()));
+        }
+    }
+}

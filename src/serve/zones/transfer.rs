@@ -379,6 +379,7 @@ mod tests {
             parts.map(|(parts, is_whole)| (parts.len(), is_whole))
         };
         assert_eq!(parts(Some(7)), Some((1, false)));
+        assert_eq!(parts(Some(8)), Some((1, false)), "a newer version");
         assert_eq!(parts(Some(6)), Some((6, false)));
         assert_eq!(parts(Some(5)), None);
         assert_eq!(parts(None), None);
