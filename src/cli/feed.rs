@@ -11,8 +11,9 @@ use jiff::Timestamp;
 use super::failure::Failure;
 use super::progress::Progress;
 use super::server::{self, ControlArgs};
+use super::zones::{self, serial};
 use crate::config::shown::counted;
-use crate::control::admin::status::{ExportRequest, FeedRequest, Status};
+use crate::control::admin::status::{ExportRequest, FeedRequest};
 use crate::control::sources::feeds::fault::Fault;
 use crate::control::sources::feeds::report::{
     FeedReport, NotifyEvent, NotifyReport, PrimaryReport, TransferReport,
@@ -79,8 +80,13 @@ pub(super) fn run(
 ) -> Result<(), Failure> {
     match &args.verb {
         FeedVerb::List { control } => {
-            let feeds = feeds(&control.sockets(config)?)?;
-            Ok(print_list(&feeds, out)?)
+            let feeds = zones::status(&control.sockets(config)?)?.feeds;
+            let lines = feeds.iter().map(|feed| {
+                let (name, zone) = (feed.name.clone(), feed.zone.clone());
+                [name, zone, serial(feed.serial), state(feed)]
+            });
+            let none = "no feeds are configured: add a section [[feed]]";
+            Ok(zones::print_list(lines, none, out)?)
         }
         FeedVerb::Show { control, feed } => {
             let found = find(&control.sockets(config)?, feed)?;
@@ -173,43 +179,15 @@ fn under_way(transfer: Option<&TransferReport>) -> String {
     )
 }
 
-fn feeds(sockets: &[PathBuf]) -> Result<Vec<FeedReport>, Failure> {
-    let status: Status = server::get(sockets, "/status")??;
-    Ok(status.feeds)
-}
-
 fn find(sockets: &[PathBuf], feed: &str) -> Result<FeedReport, Failure> {
-    let found = feeds(sockets)?.into_iter().find(|found| found.name == feed);
+    let mut feeds = zones::status(sockets)?.feeds.into_iter();
+    let found = feeds.find(|found| found.name == feed);
     found.ok_or_else(|| unknown(feed))
 }
 
 fn unknown(feed: &str) -> Failure {
     let text = format!("{feed}: the server has no such feed; see: tapis feed list");
     Failure::Other(text.into())
-}
-
-fn print_list(feeds: &[FeedReport], out: &mut impl Write) -> io::Result<()> {
-    if feeds.is_empty() {
-        return writeln!(out, "no feeds are configured: add a section [[feed]]");
-    }
-    for feed in feeds {
-        let FeedReport { name, zone, .. } = feed;
-        writeln!(
-            out,
-            "{name}  {zone}  {}  {}",
-            serial(feed.serial),
-            state(feed)
-        )?;
-    }
-    Ok(())
-}
-
-/// The serial of a zone in words.
-pub(super) fn serial(serial: Option<u32>) -> String {
-    serial.map_or_else(
-        || "no version yet".to_owned(),
-        |serial| format!("serial {serial}"),
-    )
 }
 
 /// The most important fact about a feed, in a few words.

@@ -22,6 +22,7 @@ mod server;
 mod status;
 mod usage;
 mod why;
+mod zones;
 
 use std::io::{self, Write};
 use std::path::PathBuf;

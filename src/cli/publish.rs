@@ -6,10 +6,9 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::failure::Failure;
-use super::feed::serial;
-use super::server::{self, ControlArgs};
+use super::server::ControlArgs;
+use super::zones::{self, serial};
 use crate::config::shown::counted;
-use crate::control::admin::status::Status;
 use crate::control::zones::report::{NotifiedReport, ZoneReport};
 
 #[derive(Debug, Args)]
@@ -41,13 +40,17 @@ pub(super) fn run(
 ) -> Result<(), Failure> {
     match &args.verb {
         PublishVerb::List { control } => {
-            let zones = zones(config, control)?;
-            Ok(print_list(&zones, out)?)
+            let published = zones::status(&control.sockets(config)?)?.published;
+            let lines = published
+                .iter()
+                .map(|zone| [zone.zone.clone(), serial(zone.serial), state(zone)]);
+            let none = "no zones are published: add a section [[publish]]";
+            Ok(zones::print_list(lines, none, out)?)
         }
         PublishVerb::Show { control, zone } => {
-            let zones = zones(config, control)?;
+            let published = zones::status(&control.sockets(config)?)?.published;
             let name = zone.trim_end_matches('.').to_ascii_lowercase();
-            let found = zones.iter().find(|found| found.zone == name);
+            let found = published.iter().find(|found| found.zone == name);
             let unknown = || {
                 let text = format!(
                     "{zone}: the server does not publish this zone; see: tapis publish list"
@@ -57,28 +60,6 @@ pub(super) fn run(
             Ok(print_zone(found.ok_or_else(unknown)?, out)?)
         }
     }
-}
-
-fn zones(config: Option<&PathBuf>, control: &ControlArgs) -> Result<Vec<ZoneReport>, Failure> {
-    let sockets = control.sockets(config)?;
-    let status: Status = server::get(&sockets, "/status")??;
-    Ok(status.published)
-}
-
-fn print_list(zones: &[ZoneReport], out: &mut impl Write) -> io::Result<()> {
-    if zones.is_empty() {
-        return writeln!(out, "no zones are published: add a section [[publish]]");
-    }
-    for zone in zones {
-        writeln!(
-            out,
-            "{}  {}  {}",
-            zone.zone,
-            serial(zone.serial),
-            state(zone)
-        )?;
-    }
-    Ok(())
 }
 
 /// The most important fact about a zone, in a few words.

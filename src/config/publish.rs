@@ -78,7 +78,7 @@ pub struct PublishedTimers {
 
 impl Publish {
     /// Whether any server may transfer the zone. If not, it is only written to a file.
-    pub fn is_transferable(&self) -> bool {
+    fn is_transferable(&self) -> bool {
         self.allow_transfer.is_some() || self.tsig.is_some()
     }
 
@@ -98,7 +98,14 @@ impl Publish {
                  networks of the secondaries there, or set `tsig`"
             )
         });
-        [weak, open].into_iter().flatten().collect()
+        let is_vain = !self.notify.is_empty() && !self.is_transferable();
+        let vain = is_vain.then(|| {
+            format!(
+                "publish {zone}: notify has no use, because no server may transfer the zone; set `allow-transfer` or \
+                 `tsig`, or remove `notify`"
+            )
+        });
+        [weak, open, vain].into_iter().flatten().collect()
     }
 }
 

@@ -36,7 +36,7 @@ use self::limits::{Listening, OPEN_FILES, workers};
 use self::live::Files;
 pub use self::log_output::LogOutput;
 use self::preflight::with_others;
-pub use self::preflight::{Running, problems, warnings};
+pub use self::preflight::{Running, problems, warnings, zone_problems};
 use self::service::{DRAIN, Service};
 use self::signals::Signals;
 pub use self::target::UpstreamError;

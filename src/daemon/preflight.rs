@@ -9,11 +9,13 @@ use super::bind;
 use super::control::{access, control_sockets, denied};
 use super::error::DaemonError;
 use super::limits::{self, Listening, OPEN_FILES, workers};
+use crate::config::feed::Tsig;
 use crate::config::shown::Show;
 use crate::config::{Config, Origin, regular};
 use crate::control::admin::socket;
 use crate::control::journal::key::Keys;
 use crate::control::publish::compose;
+use crate::control::sources::feeds::key;
 use crate::sys::process::user_id;
 
 /// A running server. Sockets and locks that it has are not problems.
@@ -62,6 +64,23 @@ pub fn problems(config: &Config, running: Option<&Running>) -> Vec<String> {
         problems.extend(Keys::read(key).err().map(|error| error.to_string()));
     }
     problems
+}
+
+/// A sentence for each file of a feed or a published zone that this user can't use. A server starts all the same, with an
+/// alarm for each.
+pub fn zone_problems(config: &Config) -> Vec<String> {
+    let feeds = config.feeds.iter().filter_map(|feed| {
+        let problem = secret_problem(feed.tsig.as_ref())?;
+        Some(format!("feed {}: {problem}", feed.name))
+    });
+    let published = config.publish.iter().flat_map(|publish| {
+        let export = publish.export.as_deref().and_then(export_problem);
+        let problems = secret_problem(publish.tsig.as_ref())
+            .into_iter()
+            .chain(export);
+        problems.map(|problem| format!("publish {}: {problem}", publish.zone))
+    });
+    feeds.chain(published).collect()
 }
 
 /// The warnings of a start with this configuration by this user, a sentence each.
@@ -158,6 +177,23 @@ fn journal_problem(path: &Path, is_running: bool) -> Option<String> {
         }
         Err(error) => Some(unusable(what, path, &error)),
     }
+}
+
+/// The problem with the secret of a key, if there is one.
+fn secret_problem(tsig: Option<&Tsig>) -> Option<String> {
+    key::of(tsig?).err().map(|error| error.to_string())
+}
+
+/// The problem with replacing the file of a published zone, if there is one.
+fn export_problem(path: &Path) -> Option<String> {
+    if path.is_dir() {
+        let path = path.shown();
+        return Some(format!(
+            "{path}: the exported file can't be written, because this is a directory; name a file in `export`"
+        ));
+    }
+    let folder = path.parent().unwrap_or(path);
+    creation_problem("the exported file", path, folder)
 }
 
 /// The problem with creating `path` in `folder`. To test this, a file without a name is created there.

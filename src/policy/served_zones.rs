@@ -64,19 +64,27 @@ pub struct ZoneVersion {
     pub name_server: Name,
     /// The TTL of its SOA and NS records, in seconds.
     pub ttl_secs: u32,
-    /// Its other records.
-    pub contents: PublishedZone,
-    /// The number of these.
+    /// Its other records; `None` for the last version of an earlier process, of which only the changes are known.
+    pub contents: Option<PublishedZone>,
+    /// The number of these; 0 until they have been read.
     pub records: u64,
+    /// Their size in the form of [`StoredRecords`]; the largest number until they have been read.
+    pub bytes: u64,
     /// The changes between the last versions. The first one begins at the oldest version, and the last one leads to this.
     pub history: Vec<Arc<ZoneChange>>,
 }
 
 impl ZoneVersion {
-    /// The changes from an older version to this one; `None` if they are not known.
+    /// The changes from an older version to this one; `None` if they are not known, or are larger than the whole zone (RFC
+    /// 1995, section 4).
     pub fn changes_since(&self, serial: Serial) -> Option<&[Arc<ZoneChange>]> {
-        let start = self.history.iter().position(|change| change.from == serial);
-        start.map(|start| &self.history[start..])
+        let start = self
+            .history
+            .iter()
+            .position(|change| change.from == serial)?;
+        let changes = &self.history[start..];
+        let bytes: u64 = changes.iter().map(|change| change.bytes()).sum();
+        (bytes <= self.bytes).then_some(changes)
     }
 
     /// RDATA of the SOA record of a version with this serial and otherwise the same SOA record.
@@ -115,6 +123,13 @@ impl ZoneChange {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoredRecords(Vec<u8>);
 
+/// Records from [`StoredRecords::as_bytes`].
+impl From<Vec<u8>> for StoredRecords {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+}
+
 /// A record of [`StoredRecords`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredRecord<'s> {
@@ -140,6 +155,17 @@ impl StoredRecords {
         self.0
             .extend_from_slice(&(record.data.len() as u16).to_be_bytes());
         self.0.extend_from_slice(record.data);
+    }
+
+    /// The size of a record in bytes.
+    pub fn size_of(record: PublishedRecord<'_>) -> u64 {
+        let fields = 1 + 2 + 4 + 2;
+        (write::labels(record.owner).len() + fields + record.data.len()) as u64
+    }
+
+    /// All records as bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 
     /// The size in bytes.
@@ -322,6 +348,21 @@ mod tests {
         ];
         assert_eq!(found, expected);
         assert_eq!(at, stored.len());
+        assert_eq!(StoredRecords::from(stored.as_bytes().to_vec()), stored);
+    }
+
+    #[test]
+    fn the_size_of_a_record_is_that_in_which_it_is_stored() {
+        let owner = Name::from_text("*.a.example").expect("a name");
+        let record = PublishedRecord {
+            owner: &owner,
+            rtype: 1,
+            ttl_secs: 60,
+            data: &[192, 0, 2, 1],
+        };
+        let mut stored = StoredRecords::default();
+        stored.push(record);
+        assert_eq!(StoredRecords::size_of(record), stored.len() as u64);
     }
 
     #[test]

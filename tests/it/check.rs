@@ -1,7 +1,10 @@
 //! `tapis check` beside a running server: its checks, and its notes about the skipped ones.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
+use crate::publishing::SECRET;
 use crate::support::client::until;
 use crate::support::server::{Server, folder, list, preamble, text, verb};
 use crate::support::upstream::Upstream;
@@ -49,7 +52,7 @@ fn without_a_server_kept_rules_are_not_compared_and_check_says_so() {
     assert_eq!(server.wait(), Some(0));
     let printed = text(&server.verb(&["check"]));
     assert!(printed.contains(note), "{printed}");
-    std::fs::remove_dir_all(server.path("state")).expect("removed");
+    fs::remove_dir_all(server.path("state")).expect("removed");
     assert!(!text(&server.verb(&["check"])).contains(note));
 }
 
@@ -90,6 +93,69 @@ fn check_warns_of_feeds_that_are_weakly_configured_and_reads_no_file_for_them() 
     ] {
         assert!(printed.contains(note), "{note}: {printed}");
     }
+}
+
+#[test]
+fn check_reads_the_secrets_of_zones_and_tests_where_they_are_exported() {
+    let key = |file: &str| format!("tsig = {{ name = \"k\", secret-file = \"{file}\" }}\n");
+    let config = preamble(Upstream::plain().address)
+        + "[state]\ndir = \"state\"\n[[feed]]\nname = \"f\"\nzone = \"f.test\"\nprimaries = [\"127.0.0.1\"]\n"
+        + &key("feed.key")
+        + "[[publish]]\nzone = \"a.test\"\nexport = \"zones/a\"\n"
+        + &key("a.key")
+        + "[[publish]]\nzone = \"b.test\"\nexport = \"folder\"\n"
+        + &key("b.key");
+    let folder = folder(&config, &[("b.key", "not base64!")]);
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("feed.key"), SECRET).expect("written");
+    let permit = |name: &str, mode| {
+        fs::set_permissions(at(name), Permissions::from_mode(mode)).expect("changed");
+    };
+    permit("feed.key", 0o644);
+    permit("b.key", 0o600);
+    fs::create_dir(at("folder")).expect("made");
+    let output = verb(folder.path(), &["check"]);
+    let printed = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{printed}");
+    for (start, problem, remedy) in [
+        ("feed f: ", "feed.key: users other than", "chmod 600"),
+        (
+            "publish a.test: ",
+            "a.key: the TSIG secret can't be read",
+            "; ",
+        ),
+        (
+            "publish a.test: ",
+            "zones/a: the exported file can't be used",
+            "make its directory",
+        ),
+        (
+            "publish b.test: ",
+            "b.key: the secret is not base64",
+            "in base64, as after",
+        ),
+        (
+            "publish b.test: ",
+            "folder: the exported file can't be written",
+            "name a file",
+        ),
+    ] {
+        let is_it =
+            |line: &str| line.starts_with(start) && line.contains(problem) && line.contains(remedy);
+        assert!(printed.lines().any(is_it), "{problem}: {printed}");
+    }
+    let files = verb(folder.path(), &["check", "--files-only"]);
+    assert!(files.status.success(), "{}", text(&files));
+
+    for name in ["feed.key", "a.key", "b.key"] {
+        fs::write(at(name), SECRET).expect("written");
+        permit(name, 0o600);
+    }
+    fs::remove_dir(at("folder")).expect("removed");
+    fs::create_dir(at("zones")).expect("made");
+    let output = verb(folder.path(), &["check"]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(fs::read_dir(at("zones")).expect("listed").next().is_none());
 }
 
 #[test]

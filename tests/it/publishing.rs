@@ -1,10 +1,11 @@
 //! Published zones: a server is the primary of zones that have its policy, and another one is their secondary.
 
+mod exported;
 mod peers;
 mod secondary;
 
 use std::fs::{self, Permissions};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -13,7 +14,7 @@ use tapis::wire::rtype;
 
 use self::secondary::{Got, Secondary};
 use crate::orders::{PAST, order, target};
-use crate::support::client::{is_blocked, until};
+use crate::support::client::{PATIENCE, is_blocked, until};
 use crate::support::server::{Server, folder, list, preamble, refused, text};
 use crate::support::upstream::Upstream;
 
@@ -76,6 +77,11 @@ pub(crate) fn change(server: &Server, names: &str) -> u32 {
     serial(server)
 }
 
+/// Names that make changes of a few others small in comparison.
+fn many() -> String {
+    (0..50).map(|n| format!("n{n}.example\n")).collect()
+}
+
 #[test]
 fn an_order_at_the_publisher_applies_at_its_secondary_and_ends_there() {
     let upstream = Upstream::plain();
@@ -119,13 +125,14 @@ fn an_order_at_the_publisher_applies_at_its_secondary_and_ends_there() {
 fn a_secondary_gets_changes_while_they_are_kept_and_else_the_whole_zone() {
     let upstream = Upstream::plain();
     let more = "allow-transfer = [\"127.0.0.0/8\"]\nhistory-changes = 2\n";
-    let publisher = publisher(&upstream, more, "a.example\nb.example\n");
+    let names = |more: &str| many() + more;
+    let publisher = publisher(&upstream, more, &names("a.example\nb.example\n"));
     let secondary = Secondary::new(publisher.address);
     let first = serial(&publisher);
     let whole = secondary.whole();
     assert_eq!(whole.serial, first);
-    let second = change(&publisher, "a.example\nb.example\nc.example\n");
-    let third = change(&publisher, "a.example\nc.example\nd.example\n");
+    let second = change(&publisher, &names("a.example\nb.example\nc.example\n"));
+    let third = change(&publisher, &names("a.example\nc.example\nd.example\n"));
     for serial in [first, second] {
         let got = secondary.changes(serial);
         assert_eq!((got.kind, got.serial), ("changes", third), "{got:?}");
@@ -133,7 +140,7 @@ fn a_secondary_gets_changes_while_they_are_kept_and_else_the_whole_zone() {
     let mut records = whole.records.clone();
     secondary.changes(first).apply(&mut records);
     assert_eq!(records, secondary.whole().records);
-    let fourth = change(&publisher, "a.example\n");
+    let fourth = change(&publisher, &names("a.example\n"));
     let got = secondary.changes(first);
     assert_eq!((got.kind, got.serial), ("whole", fourth));
     assert_eq!(got.records, secondary.whole().records);
@@ -141,6 +148,50 @@ fn a_secondary_gets_changes_while_they_are_kept_and_else_the_whole_zone() {
     let got = secondary.changes(fourth);
     assert_eq!((got.kind, got.serial), ("up to date", fourth));
     assert_eq!(secondary.changes(fourth - (1 << 30)).kind, "whole");
+    // Almost all records go.
+    let fifth = change(&publisher, "a.example\n");
+    let got = secondary.changes(fourth);
+    assert_eq!((got.kind, got.serial), ("whole", fifth));
+    assert_eq!(got.records.len(), 4);
+}
+
+#[test]
+fn after_a_restart_secondaries_get_the_changes_before_it_unless_a_file_is_damaged() {
+    let upstream = Upstream::plain();
+    let more = "allow-transfer = [\"127.0.0.1\"]\n";
+    let mut publisher = publisher(&upstream, more, &(many() + "a.example\n"));
+    let first = serial(&publisher);
+    let mut records = Secondary::new(publisher.address).whole().records;
+    let second = change(&publisher, &(many() + "b.example\n"));
+    let third = change(&publisher, &(many() + "c.example\n"));
+    stop(&mut publisher);
+    let mut publisher = publisher.again();
+    assert_eq!(serial(&publisher), third);
+    let secondary = Secondary::new(publisher.address);
+    let got = secondary.changes(first);
+    assert_eq!((got.kind, got.serial), ("changes", third));
+    got.apply(&mut records);
+    assert_eq!(records, secondary.whole().records);
+    // They also lead to versions after the restart.
+    let fourth = change(&publisher, &(many() + "d.example\n"));
+    assert_eq!(secondary.changes(second).kind, "changes");
+    publisher.replace("names", &(many() + "c.example\n"));
+    until("another serial", || serial(&publisher) != fourth);
+    let fifth = serial(&publisher);
+
+    stop(&mut publisher);
+    let folder = stored(&publisher.path("state"), ".changes");
+    let newest = folder.join(format!("{fifth:08x}"));
+    let mut bytes = fs::read(&newest).expect("a file for each change");
+    bytes[20] ^= 1;
+    fs::write(&newest, bytes).expect("written");
+    let publisher = publisher.again();
+    assert_eq!(serial(&publisher), fifth);
+    let secondary = Secondary::new(publisher.address);
+    let got = secondary.changes(fourth);
+    assert_eq!((got.kind, got.serial), ("whole", fifth));
+    publisher.logged("changes damaged");
+    assert_eq!(got.records, secondary.whole().records);
 }
 
 #[test]
@@ -204,16 +255,12 @@ fn a_serial_survives_restarts_and_never_goes_back() {
     let more = "allow-transfer = [\"127.0.0.1\"]\n";
     let mut publisher = publisher(&upstream, more, "a.example\n");
     let first = serial(&publisher);
-    let stop = |server: &mut Server| {
-        server.signal("TERM");
-        server.wait();
-    };
     stop(&mut publisher);
     let mut publisher = publisher.again();
     assert_eq!(serial(&publisher), first, "the same records");
     stop(&mut publisher);
     let ahead = first + 1_000_000;
-    let file = stored(&publisher.path("state"));
+    let file = stored(&publisher.path("state"), ".json");
     let text = fs::read_to_string(&file).expect("readable");
     let text = text.replace(&first.to_string(), &ahead.to_string());
     fs::write(&file, text).expect("written");
@@ -231,15 +278,20 @@ fn a_serial_survives_restarts_and_never_goes_back() {
     assert!(serial(&publisher) >= first, "the clock does not go back");
 }
 
-/// The file with the serial in a state directory.
-fn stored(dir: &Path) -> std::path::PathBuf {
+fn stop(server: &mut Server) {
+    server.signal("TERM");
+    server.wait();
+}
+
+/// What a state directory has of the zone, by the end of its name.
+fn stored(dir: &Path, end: &str) -> std::path::PathBuf {
     let files = fs::read_dir(dir).expect("a directory");
     let mut files = files.map(|file| file.expect("a file").path());
     let is_it = |path: &std::path::PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.starts_with("zone-")
+        name.starts_with("zone-") && name.ends_with(end)
     };
-    files.find(is_it).expect("a stored serial")
+    files.find(is_it).expect("stored")
 }
 
 #[test]
@@ -284,6 +336,47 @@ fn a_key_that_others_can_read_is_an_alarm_and_serves_nobody_until_it_is_protecte
         let got = secondary.ask(ZONE, rtype::AXFR);
         got.is_ok_and(|got: Got| got.kind == "whole")
     });
+    until("no alarm", || {
+        let alarms = publisher.status()["alarms"].to_string();
+        !alarms.contains("no transfer is possible")
+    });
+}
+
+#[test]
+fn notify_is_repeated_until_the_answer_is_signed() {
+    let upstream = Upstream::plain();
+    let secondary = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    secondary.set_read_timeout(Some(PATIENCE)).expect("set");
+    let address = secondary.local_addr().expect("bound");
+    let more = format!("{TSIG}notify = [\"{address}\"]\n");
+    let publisher = publisher(&upstream, &more, "a.example\n");
+    let mut buffer = [0; 4096];
+    let (len, from) = secondary.recv_from(&mut buffer).expect("a message");
+    assert!(len > 12 + ZONE.len() + 2 + 4, "with a signature");
+    // Anybody can send the header and the question.
+    let mut forged = buffer[..12 + ZONE.len() + 2 + 4].to_vec();
+    forged[2] |= 0x80;
+    forged[10..12].fill(0);
+    secondary.send_to(&forged, from).expect("sent");
+    secondary.recv_from(&mut buffer).expect("another message");
+    let notified = &published(&publisher)["notify"][0];
+    assert_eq!(notified["is_answered"], false, "{notified}");
+}
+
+#[test]
+fn a_file_that_can_not_be_written_is_an_alarm_until_a_version_is_exported() {
+    let upstream = Upstream::plain();
+    let more = "export = \"zones/exported\"\n";
+    let publisher = publisher(&upstream, more, "a.example\n");
+    let has_alarm = || {
+        let alarms = publisher.status()["alarms"].to_string();
+        alarms.contains("zones/exported: can't be written")
+    };
+    until("an alarm", has_alarm);
+    fs::create_dir(publisher.path("zones")).expect("made");
+    change(&publisher, "b.example\n");
+    until("no alarm", || !has_alarm());
+    assert!(publisher.path("zones/exported").exists());
 }
 
 #[test]

@@ -48,13 +48,10 @@ fn a_zone_that_nobody_is_named_for_is_refused_unless_it_is_only_exported() {
                   secret-file = \"...\" }";
     assert_eq!(problems(&publish("")), [closed]);
     let exported = published("export = \"zones/policy\"");
-    assert!(!exported.is_transferable());
     assert_eq!(
         exported.export.as_deref(),
         Some(Path::new("etc/zones/policy"))
     );
-    let signed = published("tsig = { name = \"key\", secret-file = \"key\" }");
-    assert!(signed.is_transferable());
     assert_eq!(
         problems(&publish("allow-transfer = []")),
         ["3: allow-transfer is empty, must name at least one: add one or leave allow-transfer out"]
@@ -181,4 +178,13 @@ fn a_zone_that_strangers_can_read_and_a_weak_key_are_warned_of() {
         tsig.replace("sha1", "sha256")
     ));
     assert!(signed.warnings().is_empty());
+}
+
+#[test]
+fn servers_that_are_notified_but_may_not_transfer_the_zone_are_warned_of() {
+    let notify = "notify = [\"192.0.2.53\"]\n";
+    let vain = published(&format!("{notify}export = \"file\"")).warnings();
+    assert!(vain[0].contains("notify has no use"), "{vain:?}");
+    let open = published(&format!("{notify}allow-transfer = [\"192.0.2.53\"]"));
+    assert!(open.warnings().is_empty());
 }

@@ -6,9 +6,9 @@ use tokio::time::Instant;
 use crate::control::guard::protected::{Guarded, ProtectedNames};
 use crate::control::guard::reading::Reading;
 use crate::control::guard::suppressed::admits_rule;
-use crate::control::list_file::parse::{Bad, ParsedRule, ParsedTrigger, Tally, ZoneFacts};
+use crate::control::list_file::parse::{Bad, ParsedRule, Tally, ZoneFacts};
 use crate::control::list_file::suppressed::SuppressedRules;
-use crate::policy::rpz::{RecordProblem, ZoneReader, ZoneRecord, ZoneRule, ZoneTrigger};
+use crate::policy::rpz::{RecordProblem, ZoneReader, ZoneRecord, ZoneRule};
 use crate::wire::class;
 use crate::wire::name::Name;
 use crate::wire::transfer::{Event, Record, Request, Soa, Transfer, TransferError};
@@ -194,14 +194,7 @@ fn admit(
     (protected_names, guarded): (&ProtectedNames, Guarded),
     rule: &mut impl FnMut(ParsedRule<'_>),
 ) {
-    let found = ParsedRule {
-        trigger: match found.trigger {
-            ZoneTrigger::Name(scope) => ParsedTrigger::Name(found.name, *scope),
-            ZoneTrigger::Network(prefix) => ParsedTrigger::Network(*prefix),
-        },
-        effect: Some(found.effect),
-        line: found.line,
-    };
+    let found = found.into();
     if admits_rule(suppressed, protected_names, guarded, found) {
         tally.rules += 1;
         rule(found);

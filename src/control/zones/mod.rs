@@ -13,9 +13,14 @@
 //!
 //! Each zone has a task of its own, so that a large zone delays nothing else. Snapshots that come while a version is being
 //! made are skipped, but for the newest one.
+//!
+//! After a start, all records are read once, to find out whether they are those of the last version of the process before.
+//! Meanwhile, secondaries get the SOA record of that version and the changes that lead to it, from `history`. If there was no
+//! version, the first one is served before its records have been read, with a serial by the clock.
 
 mod digest;
 mod export;
+mod history;
 mod notifier;
 pub mod report;
 pub(crate) mod running;

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::export::Exporter;
+use super::history::HistoryFiles;
 use super::notifier::Notifier;
 use super::report::{ExportReport, NotifiedReport, SecondaryReport, ZoneReport};
 use super::serial::{self, StoredVersion};
@@ -163,6 +164,7 @@ fn start(
     }
     let task = ZoneTask {
         path: dir.map(|dir| serial::path(dir, &publish.zone)),
+        files: dir.map(|dir| HistoryFiles::of(dir, &publish.zone)),
         publish: Arc::clone(&publish),
         zone: Arc::clone(&zone),
         snapshots: new_snapshots,

@@ -40,8 +40,9 @@ pub fn zone_of(snapshot: &Arc<Snapshot>, source: &str) -> Option<(Name, ZoneVers
         name_server: name("localhost"),
         ttl_secs: soa.minimum,
         soa,
-        contents: PublishedZone::new(snapshot, &selection, &apex),
+        contents: Some(PublishedZone::new(snapshot, &selection, &apex)),
         records: 0,
+        bytes: u64::MAX,
         history: Vec::new(),
     };
     Some((apex, version))

@@ -1,6 +1,6 @@
 //! The task of one published zone: makes a version of each policy that comes into force.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use super::history::{HistoryFiles, Limits};
 use super::notifier::seconds;
 use super::report::ZoneReport;
 use super::serial::{self, StoredVersion};
@@ -17,7 +18,7 @@ use crate::config::shown::Show;
 use crate::control::sources::feeds::key;
 use crate::policy::published::{Inexpressible, PublishedZone, Selection};
 use crate::policy::rule::Source;
-use crate::policy::served_zones::{ServedZone, ZoneVersion};
+use crate::policy::served_zones::{ServedZone, ZoneChange, ZoneVersion};
 use crate::policy::snapshot::Snapshot;
 
 /// How long after a failure the file of a key, or a version, is tried again.
@@ -34,6 +35,8 @@ pub(super) struct ZoneTask {
     pub(super) stored: watch::Sender<Option<StoredVersion>>,
     /// The file that serials are stored in.
     pub(super) path: Option<PathBuf>,
+    /// The files of changes.
+    pub(super) files: Option<HistoryFiles>,
     /// Set when the zone is no longer published.
     pub(super) stop: Arc<AtomicBool>,
 }
@@ -42,13 +45,16 @@ impl ZoneTask {
     /// Makes versions until there are no more snapshots.
     pub(super) async fn run(mut self) {
         self.read_stored();
+        let mut history = self.read_history();
         let mut last = None;
         loop {
             let snapshot = Arc::clone(&self.snapshots.borrow_and_update());
-            let next = self.next(last.clone(), snapshot);
+            let next = self.next(last.clone(), history.clone(), snapshot);
             let is_made = match next.await {
                 Some(made) => {
                     last = Some(made);
+                    // The version has it.
+                    history = Arc::default();
                     true
                 }
                 None => false,
@@ -85,20 +91,49 @@ impl ZoneTask {
         }
     }
 
-    /// Makes a version of the zone, and serves it.
-    async fn next(&self, last: Option<Arc<Made>>, snapshot: Arc<Snapshot>) -> Option<Arc<Made>> {
+    /// The changes that lead to the last version before this task.
+    fn read_history(&self) -> Arc<[Arc<ZoneChange>]> {
+        let stored = self.stored.borrow();
+        let Some(last) = stored.as_ref().map(|stored| stored.serial) else {
+            return Arc::default();
+        };
+        // After a reload with other settings, they are in memory.
+        let before = self.zone.version.load();
+        if let Some(before) = before.as_ref().filter(|before| before.soa.serial == last) {
+            return before.history.as_slice().into();
+        }
+        let Some(files) = &self.files else {
+            return Arc::default();
+        };
+        let limits = Limits::of(&self.publish);
+        tokio::task::block_in_place(|| files.read(last, limits)).into()
+    }
+
+    /// Makes a version of the zone, and serves it. `history` is that of the last version before this task.
+    async fn next(
+        &self,
+        last: Option<Arc<Made>>,
+        history: Arc<[Arc<ZoneChange>]>,
+        snapshot: Arc<Snapshot>,
+    ) -> Option<Arc<Made>> {
         let (publish, stored) = (Arc::clone(&self.publish), self.stored.borrow().clone());
-        let stop = Arc::clone(&self.stop);
+        let (zone, stop) = (Arc::clone(&self.zone), Arc::clone(&self.stop));
         let make = move || {
             let selection = selection(publish.sources.as_ref());
             let contents = PublishedZone::new(&snapshot, &selection, &publish.zone);
             drop(snapshot);
+            let served = zone.version.load();
             let maker = Maker {
                 publish: &publish,
                 stored: stored.as_ref(),
+                history: &history,
+                served: served.as_ref().map(|served| served.soa.serial),
                 now: seconds(),
                 stop: &stop,
             };
+            if served.is_none() {
+                zone.version.store(Some(Arc::new(maker.early(&contents))));
+            }
             maker.make(last.as_deref(), contents)
         };
         match tokio::task::spawn_blocking(make).await {
@@ -119,14 +154,12 @@ impl ZoneTask {
             digest: made.digest,
         };
         let is_stored = self.stored.borrow().as_ref() == Some(&stored);
-        if let Some(path) = self.path.clone().filter(|_| !is_stored) {
-            let stored = stored.clone();
-            let store = tokio::task::spawn_blocking(move || serial::store(&path, &stored));
-            if let Ok(Err(error)) = store.await {
-                // Serials follow the clock, so the version is served all the same.
-                let zone = &self.zone.name;
-                tracing::error!(%zone, %error, "serial not stored");
-            }
+        if let (Some(path), Some(files), false) = (&self.path, &self.files, is_stored) {
+            let (path, files) = (path.clone(), files.clone());
+            let (stored, version) = (stored.clone(), Arc::clone(&made.version));
+            let store = move || store(&path, &files, &stored, &version);
+            // It does not panic.
+            let _ = tokio::task::spawn_blocking(store).await;
         }
         self.stored.send_replace(Some(stored));
         if self.stop.load(Ordering::Relaxed) {
@@ -141,15 +174,15 @@ impl ZoneTask {
 
     fn report(&self, made: &Made) {
         let version = &made.version;
-        let serial = version.soa.serial;
+        let (serial, generation) = (version.soa.serial, made.contents.generation());
         self.reports.send_modify(|report| {
             if report.serial != Some(serial.0) {
-                let (zone, generation) = (&self.zone.name, version.contents.generation());
+                let zone = &self.zone.name;
                 report.changed_at = Some(Timestamp::now());
                 tracing::info!(%zone, %serial, generation, records = version.records, "zone published");
             }
             report.serial = Some(serial.0);
-            report.generation = version.contents.generation();
+            report.generation = generation;
             report.records = version.records;
             report.history = version.history.iter().map(|change| change.from.0).collect();
             report.inexpressible = inexpressible(&made.inexpressible);
@@ -163,6 +196,19 @@ impl ZoneTask {
         self.reports
             .send_modify(|report| report.problem = Some(problem));
     }
+}
+
+/// Stores a version: its change before its serial, so that the changes always lead to the serial that is stored. A version is
+/// served all the same if this fails: serials follow the clock, and secondaries can transfer the whole zone.
+fn store(path: &Path, files: &HistoryFiles, stored: &StoredVersion, version: &ZoneVersion) {
+    let zone = &stored.zone;
+    if let Some(Err(error)) = version.history.last().map(|change| files.store(change)) {
+        tracing::error!(%zone, %error, "changes not stored");
+    }
+    if let Err(error) = serial::store(path, stored) {
+        tracing::error!(%zone, %error, "serial not stored");
+    }
+    files.retain(&version.history);
 }
 
 /// Reads the key of a zone, again and again until it can be read.
@@ -229,4 +275,28 @@ fn inexpressible(counts: &Inexpressible) -> Vec<(String, u64)> {
     counts
         .map(|(reason, count)| (reason.to_owned(), count))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_and_exceptions_are_published_if_they_are_selected() {
+        assert_eq!(selection(None), Selection::All);
+        let sources = |orders, exceptions| PublishedSources {
+            lists: vec!["ads".to_owned()],
+            orders,
+            exceptions,
+        };
+        for (orders, exceptions, expected) in [
+            (false, false, &["ads"][..]),
+            (true, false, &["ads", Selection::ALL_ORDERS]),
+            (false, true, &["ads", Selection::ALL_EXCEPTIONS]),
+        ] {
+            let expected = expected.iter().map(|name| (*name).to_owned());
+            let found = selection(Some(&sources(orders, exceptions)));
+            assert_eq!(found, Selection::Named(expected.collect()));
+        }
+    }
 }

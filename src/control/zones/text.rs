@@ -34,6 +34,9 @@ pub enum ExportError {
     /// The rules can't be read.
     #[error("the policy in force can't be read: {0}; restart the server to compile it again")]
     Damaged(#[from] ImageError),
+    /// The version is one of an earlier process.
+    #[error("the records have not been read yet; try again in a few seconds")]
+    Unread,
     /// It was interrupted.
     #[error("interrupted")]
     Interrupted,
@@ -87,7 +90,8 @@ pub fn write(
     let (mname, rname) = (Absolute(soa.mname.wire()), Absolute(soa.rname.wire()));
     writeln!(out, "@ SOA {mname} {rname} {} {times}", soa.serial)?;
     writeln!(out, "@ NS {}", Absolute(version.name_server.wire()))?;
-    let mut records = version.contents.records();
+    let contents = version.contents.as_ref().ok_or(ExportError::Unread)?;
+    let mut records = contents.records();
     let mut line = String::with_capacity(512);
     while let Some(record) = records.next() {
         line.clear();

@@ -70,7 +70,8 @@ pub(crate) enum Outgoing {
 }
 
 impl Transfers {
-    /// Starts the transfer that answers a message. `None` if the message is another one, or is not permitted.
+    /// Starts the transfer that answers a message. `None` if the message is another one, or is not permitted, or if the records
+    /// of the zone are not known yet.
     pub(crate) fn start(
         self: &Arc<Self>,
         zones: &ServedZones,
@@ -93,7 +94,7 @@ impl Transfers {
         let (sender, messages) = mpsc::channel(READY);
         let mut busy = Vec::new();
         refuse(query, Rcode::ServFail, &mut busy);
-        let transfer = Transfer::new(query, signer, version);
+        let transfer = Transfer::new(query, signer, version)?;
         let running = RunningTransfer {
             messages,
             zone: Arc::clone(asked.zone),
@@ -202,15 +203,19 @@ enum Part {
 }
 
 impl Transfer {
-    fn new(query: &TransferQuery<'_>, signer: Option<Signer>, version: Arc<ZoneVersion>) -> Self {
-        let (parts, is_whole) = parts(query.ours, &version);
-        Self {
+    fn new(
+        query: &TransferQuery<'_>,
+        signer: Option<Signer>,
+        version: Arc<ZoneVersion>,
+    ) -> Option<Self> {
+        let (parts, is_whole) = parts(query.ours, &version)?;
+        Some(Self {
             writer: MessageWriter::new(query),
             version,
             is_whole,
             signer,
             parts,
-        }
+        })
     }
 
     /// The next message; `None` after the last one.
@@ -244,18 +249,20 @@ impl Transfer {
     }
 }
 
-/// The parts of the answer to a secondary that has the version `ours`, and whether they are the whole zone.
-fn parts(ours: Option<Serial>, version: &ZoneVersion) -> (VecDeque<Part>, bool) {
+/// The parts of the answer to a secondary that has the version `ours`, and whether they are the whole zone. `None` if they
+/// are, and its records are not known.
+fn parts(ours: Option<Serial>, version: &ZoneVersion) -> Option<(VecDeque<Part>, bool)> {
     let newest = version.soa.serial;
     let ends = Part::Soa(newest);
     if ours.is_some_and(|ours| !newest.is_newer_than(ours)) {
-        return (VecDeque::from([ends]), false);
+        return Some((VecDeque::from([ends]), false));
     }
     let changes = ours.and_then(|ours| version.changes_since(ours));
     let Some(changes) = changes else {
-        let contents = Part::Contents(Box::new(version.contents.records()));
+        let records = version.contents.as_ref()?.records();
+        let contents = Part::Contents(Box::new(records));
         let parts = [Part::Soa(newest), Part::NameServer, contents, ends];
-        return (parts.into(), true);
+        return Some((parts.into(), true));
     };
     let steps = changes.iter().flat_map(|change| {
         [
@@ -266,7 +273,7 @@ fn parts(ours: Option<Serial>, version: &ZoneVersion) -> (VecDeque<Part>, bool) 
         ]
     });
     let parts = [Part::Soa(newest)].into_iter().chain(steps).chain([ends]);
-    (parts.collect(), false)
+    Some((parts.collect(), false))
 }
 
 /// What was written of a part.
@@ -334,4 +341,47 @@ fn write_stored(
         is_full,
         is_last: false,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::transfer::Soa;
+
+    #[test]
+    fn without_its_records_a_version_is_sent_to_those_that_need_none_of_them() {
+        let host = Name::from_text("host.test").expect("a name");
+        let change = ZoneChange {
+            from: Serial(6),
+            to: Serial(7),
+            deleted: StoredRecords::default(),
+            added: StoredRecords::default(),
+        };
+        let version = ZoneVersion {
+            soa: Soa {
+                mname: host.clone(),
+                rname: host.clone(),
+                serial: Serial(7),
+                refresh: 1,
+                retry: 1,
+                expire: 1,
+                minimum: 1,
+            },
+            name_server: host,
+            ttl_secs: 1,
+            contents: None,
+            records: 0,
+            bytes: u64::MAX,
+            history: vec![Arc::new(change)],
+        };
+        let parts = |ours: Option<u32>| {
+            let parts = parts(ours.map(Serial), &version);
+            parts.map(|(parts, is_whole)| (parts.len(), is_whole))
+        };
+        assert_eq!(parts(Some(7)), Some((1, false)));
+        assert_eq!(parts(Some(8)), Some((1, false)), "a newer version");
+        assert_eq!(parts(Some(6)), Some((6, false)));
+        assert_eq!(parts(Some(5)), None);
+        assert_eq!(parts(None), None);
+    }
 }

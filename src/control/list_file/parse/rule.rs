@@ -2,6 +2,7 @@
 
 use crate::policy::effect::Effect;
 use crate::policy::prefix::Prefix;
+use crate::policy::rpz::{ZoneRule, ZoneTrigger};
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
@@ -14,6 +15,20 @@ pub struct ParsedRule<'r> {
     pub effect: Option<&'r Effect>,
     /// Its line; 1 is the first.
     pub line: u32,
+}
+
+/// The rule of a policy zone.
+impl<'r> From<ZoneRule<'r>> for ParsedRule<'r> {
+    fn from(rule: ZoneRule<'r>) -> Self {
+        Self {
+            trigger: match rule.trigger {
+                ZoneTrigger::Name(scope) => ParsedTrigger::Name(rule.name, *scope),
+                ZoneTrigger::Network(prefix) => ParsedTrigger::Network(*prefix),
+            },
+            effect: Some(rule.effect),
+            line: rule.line,
+        }
+    }
 }
 
 /// The trigger of a list's rule.

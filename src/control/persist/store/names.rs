@@ -12,6 +12,8 @@ pub(super) const MANIFEST: &str = "current";
 pub(super) const LOCK: &str = "lock";
 /// The start of the name of a zone that is being transferred.
 pub(crate) const TRANSFER: &str = "transfer.tmp-";
+/// The start of the names of the serials of published zones.
+const ZONE: &str = "zone-";
 /// Digits of the largest number in a file's name: adding one to it can't overflow.
 const DIGITS: usize = 18;
 
@@ -65,7 +67,7 @@ impl Kind {
         if name.starts_with(TRANSFER) {
             return Some(Self::Transfer);
         }
-        let ours = ["base", "delta", MANIFEST];
+        let ours = ["base", "delta", MANIFEST, ZONE];
         if name.contains(TEMPORARY) && ours.iter().any(|start| name.starts_with(start)) {
             return Some(Self::Temporary);
         }
@@ -98,12 +100,15 @@ mod tests {
             temporary("current", 3),
             temporary("delta-4.image", 3),
             temporary("base.tmp-3", 4),
+            temporary("zone-0a1b.json", 4),
         ] {
             assert_eq!(Kind::of(&temporary), Some(Kind::Temporary), "{temporary}");
         }
         assert_eq!(Kind::of("transfer.tmp-aB3"), Some(Kind::Transfer));
         for foreign in [
             "current",
+            "zone-0a1b.json",
+            "zone-0a1b.changes",
             "transfer.txt",
             "my-transfer.tmp-1",
             "lock",

@@ -141,6 +141,21 @@ lua-config-file=DIR/zones.lua
         Self::powerdns(&[policy, options].concat())
     }
 
+    /// Knot Resolver, with more settings.
+    pub(crate) fn knot_resolver(settings: &str) -> Self {
+        Self {
+            command: &["kresd", "-n", "-c", "DIR/config", "DIR"],
+            file: "config",
+            config: format!(
+                "\
+net.listen('127.0.0.1', PORT, {{ kind = 'dns' }})
+cache.open(10 * MB, 'lmdb://DIR/cache')
+trust_anchors.remove('.')
+{settings}"
+            ),
+        }
+    }
+
     /// Replaces words of the configuration.
     pub(crate) fn with(mut self, words: &[(&str, &str)]) -> Self {
         for (word, text) in words {

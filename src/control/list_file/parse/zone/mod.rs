@@ -6,9 +6,9 @@ mod text;
 use self::entries::{Entries, Fault};
 use self::text::{Line, ZoneText};
 use crate::control::list_file::parse::bad::{Bad, BadEntry};
-use crate::control::list_file::parse::rule::{ParsedRule, ParsedTrigger};
+use crate::control::list_file::parse::rule::ParsedRule;
 use crate::control::list_file::parse::tally::{Tally, ZoneFacts};
-use crate::policy::rpz::{RecordProblem, ZoneReader, ZoneRecord, ZoneRule, ZoneTrigger};
+use crate::policy::rpz::{RecordProblem, ZoneReader, ZoneRecord, ZoneRule};
 use crate::wire::name::Name;
 use crate::wire::rtype;
 
@@ -120,12 +120,5 @@ impl ZoneLines {
 
 fn emit(found: ZoneRule<'_>, tally: &mut Tally, rule: &mut impl FnMut(ParsedRule<'_>)) {
     tally.rules += 1;
-    rule(ParsedRule {
-        trigger: match found.trigger {
-            ZoneTrigger::Name(scope) => ParsedTrigger::Name(found.name, *scope),
-            ZoneTrigger::Network(prefix) => ParsedTrigger::Network(*prefix),
-        },
-        effect: Some(found.effect),
-        line: found.line,
-    });
+    rule(found.into());
 }
