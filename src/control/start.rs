@@ -116,9 +116,8 @@ impl Control {
             control.publication.set_delta(delta);
             control.persist.mark_dirty();
         }
-        control
-            .compiler
-            .weigh_delta(control.publication.delta_rules());
+        let delta = control.publication.images().delta.as_deref();
+        control.compiler.weigh_delta(delta);
         control.publish();
         control.record.refused_at_start(&control.lists.active);
         let problems = control.scheduler.registry.problems();

@@ -1,17 +1,17 @@
 //! Makes the part of a delta that amends a list, from changes of the list.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use super::builder::Builder;
 use super::effect::Effect;
-use super::image::path::Path;
+use super::image::path::{Path, labels};
 use super::image::provenance::ImageSource;
 use super::image::values::ImageRule;
 use super::image::{Image, TooLarge};
 use super::images::Images;
 use super::prefix::Prefix;
 use super::rule::Scope;
-use crate::wire::name::Name;
 
 /// What changes in a list.
 #[derive(Clone, Debug, Default)]
@@ -56,6 +56,8 @@ impl Amendment {
         let mut builder =
             delta.map_or_else(Builder::new, |delta| Builder::keyed(delta.key().clone()));
         let number = builder.source(ImageSource { amends, ..source })?;
+        let base = images.base.as_deref().filter(|_| amends);
+        let mut emptied = base.map(|base| Emptied::new(self, base, images, &list));
         // A list that is not in force now may be so again.
         let is_in_delta = images.is_in_delta(&list);
         let newest = match is_in_delta {
@@ -69,11 +71,19 @@ impl Amendment {
             // If the base has the newest state, there are no amendments yet.
             while is_in_delta && cursor.advance() {
                 let is_replaced = self.names.contains_key(cursor.path());
-                for rule in cursor.rules() {
+                let own = cursor.rules();
+                let mut own = own
+                    .filter(|rule| is_list(newest.source_of(*rule)))
+                    .peekable();
+                if own.peek().is_some()
+                    && let Some(emptied) = &mut emptied
+                {
+                    emptied.add_earlier(cursor.path());
+                }
+                for rule in own {
                     let effect = newest.clauses().effect(rule.clause);
                     // What is true of the names below stays true.
-                    let stays = !is_replaced || effect.is_void() && rule.scope == Scope::Below;
-                    if stays && is_list(newest.source_of(rule)) {
+                    if !is_replaced || effect.is_void() && rule.scope == Scope::Below {
                         builder.insert_path(cursor.path(), number, rule.scope, effect)?;
                     }
                 }
@@ -85,109 +95,172 @@ impl Amendment {
                 }
             }
         }
-        let amended = self.amended(images, &list);
         for (path, rules) in &self.names {
-            // A name that is neither in the base nor has rules needs no mark. One with rules needs it in any case: a name
-            // of the base may end its wildcard.
-            let needs_mark = |amended: &Amended<'_>| {
-                !rules.is_empty() || amended.is_in_base(&Path::of(path).to_name())
-            };
-            if amended.as_ref().is_some_and(needs_mark) {
+            // Also names that the base does not have: a base that is being compiled may have them.
+            if amends {
                 builder.amend(path, number)?;
             }
             for (scope, effect) in rules {
                 builder.insert_path(path, number, *scope, effect)?;
             }
         }
-        for top in amended.iter().flat_map(Amended::emptied) {
-            builder.amend_below(&top, number)?;
+        for top in emptied.iter().flat_map(Emptied::tops) {
+            builder.amend_below(top, number)?;
         }
         for (prefix, effect) in self.networks.iter().flatten() {
             builder.insert_prefix(*prefix, number, effect)?;
         }
         builder.finish()
     }
+}
 
-    /// The names that are amended if the base has rules of the list.
-    fn amended<'a>(&'a self, images: &'a Images, list: &'a str) -> Option<Amended<'a>> {
-        let base = images.base.as_deref().filter(|_| images.is_in_base(list))?;
-        Some(Amended {
-            base,
-            list,
-            names: &self.names,
-            images,
-        })
+/// An image of one source, `list`, for the next delta: what `delta` amends in the list that is not in `base` yet. `base` is
+/// newer than the base that the delta amended, and may have some of the amendments.
+///
+/// # Errors
+/// If an image can't hold the rules.
+pub fn rebased(delta: &Image, list: &str, base: &Arc<Image>) -> Result<Image, TooLarge> {
+    let clauses = delta.clauses();
+    let base = Images::from(Arc::clone(base));
+    let source = delta.provenance().source(list).cloned();
+    let source = source.unwrap_or_else(|| ImageSource::named(list));
+    let sources = &delta.provenance().sources;
+    let is_own = |clause: u32| sources[usize::from(clauses.get(clause).source)].name == list;
+    let mut amendment = Amendment::default();
+    let mut cursor = delta.cursor();
+    while cursor.advance() {
+        let own = cursor.rules().filter(|rule| is_own(rule.clause));
+        let (marks, rules) = own
+            .map(|rule| (rule.scope, clauses.effect(rule.clause)))
+            .partition::<Vec<_>, _>(|(_, effect)| effect.is_void());
+        // Other marks are made anew.
+        if marks.iter().all(|(scope, _)| *scope != Scope::Exact) {
+            continue;
+        }
+        let in_base = base.rules_on(&Path::of(cursor.path()).to_name(), list);
+        let in_base = in_base.iter().map(|rule| (rule.scope, rule.effect));
+        if split(in_base) != split(rules.iter().copied()) {
+            let rules = rules.into_iter();
+            let rules = rules.map(|(scope, effect)| (scope, effect.clone()));
+            amendment
+                .names
+                .insert(cursor.path().to_vec(), rules.collect());
+        }
     }
+    let networks = delta.triggers().prefixes().iter();
+    let networks = networks.filter(|(_, clause)| is_own(*clause));
+    let networks = networks.map(|(prefix, clause)| (*prefix, clauses.effect(*clause).clone()));
+    amendment.networks = Some(networks.collect());
+    amendment.image(&base, source)
 }
 
-/// The names of the base that are amended, now or earlier.
-struct Amended<'a> {
+/// Rules on a name, with two in place of one for the name and those below: an image may have either. The first of each pair
+/// is whether the rule is for the names below.
+fn split<'e>(rules: impl Iterator<Item = (Scope, &'e Effect)>) -> BTreeSet<(bool, &'e Effect)> {
+    let scopes = |scope| match scope {
+        Scope::Exact => &[false][..],
+        Scope::Below => &[true],
+        Scope::Subtree => &[false, true],
+    };
+    let rules =
+        rules.flat_map(|(scope, effect)| scopes(scope).iter().map(move |below| (*below, effect)));
+    rules.collect()
+}
+
+/// Finds the names below which all rules that a list has in the base are amended, now or earlier. A lookup asks for such a
+/// name only if the name directly above it has a wildcard of the list, so others are neither looked for nor marked: a mark
+/// on a top-level domain would make lookups of all names search the delta, and all of the domain would have to be read.
+struct Emptied<'a> {
+    amendment: &'a Amendment,
     base: &'a Image,
-    list: &'a str,
-    /// Those that are amended now.
-    names: &'a BTreeMap<Vec<u8>, Vec<(Scope, Effect)>>,
     images: &'a Images,
+    list: &'a str,
+    /// The names that have wildcards from now on, among those that change.
+    changed: HashSet<&'a [u8]>,
+    /// The names directly below a wildcard that have an amended name below them, or are amended themselves.
+    candidates: BTreeSet<Vec<u8>>,
 }
 
-impl Amended<'_> {
-    /// The topmost names below which all rules that the list has in the base are amended now. Only names that change now,
-    /// and those above them, are looked at.
-    fn emptied(&self) -> BTreeSet<Vec<u8>> {
-        let mut tops = BTreeSet::new();
+impl<'a> Emptied<'a> {
+    fn new(amendment: &'a Amendment, base: &'a Image, images: &'a Images, list: &'a str) -> Self {
+        let changed = amendment.names.iter();
+        let changed =
+            changed.filter(|(_, rules)| rules.iter().any(|(scope, _)| *scope != Scope::Exact));
+        let mut emptied = Self {
+            amendment,
+            base,
+            images,
+            list,
+            changed: changed.map(|(path, _)| path.as_slice()).collect(),
+            candidates: BTreeSet::new(),
+        };
         let mut known = HashMap::new();
-        for path in self.names.keys() {
-            let name = Path::of(path).to_name();
-            if !self.is_in_base(&name) {
-                continue;
-            }
-            for level in 1..=name.label_count() {
-                let Ok((above, _)) = Name::parse(name.ancestor(level), 0) else {
-                    continue;
-                };
-                let above_path = Path::from(&above);
-                let above_path = above_path.as_bytes();
-                let is_emptied = match known.get(above_path) {
-                    Some(is_emptied) => *is_emptied,
-                    None => {
-                        let is_emptied = self.has_all_below(&above);
-                        known.insert(above_path.to_vec(), is_emptied);
-                        is_emptied
-                    }
-                };
-                if is_emptied {
-                    tops.insert(above_path.to_vec());
-                    break;
+        for path in amendment.names.keys() {
+            for (above, name) in levels(path) {
+                let is_wildcard = known
+                    .entry(above)
+                    .or_insert_with(|| emptied.has_wildcard(above));
+                if *is_wildcard {
+                    emptied.candidates.insert(name.to_vec());
                 }
             }
         }
-        tops
+        emptied
     }
 
-    /// Whether the list has rules on exactly this name in the base.
-    fn is_in_base(&self, name: &Name) -> bool {
-        let mut value = None;
-        self.base.locate(&[name], |_, _, found| value = Some(found));
-        value.is_some_and(|value| self.has_rules(self.base.value(value).rules()))
+    /// Adds a name that was amended earlier. Wildcards that do not change were known then.
+    fn add_earlier(&mut self, path: &[u8]) {
+        if self.changed.is_empty() {
+            return;
+        }
+        for (_, name) in levels(path).filter(|(above, _)| self.changed.contains(above)) {
+            self.candidates.insert(name.to_vec());
+        }
     }
 
-    fn has_rules(&self, mut rules: impl Iterator<Item = ImageRule>) -> bool {
+    /// The topmost of the names.
+    fn tops(&self) -> impl Iterator<Item = &[u8]> {
+        let mut last: Option<&[u8]> = None;
+        // A name precedes those below it.
+        self.candidates
+            .iter()
+            .map(Vec::as_slice)
+            .filter(move |name| {
+                let is_covered = last.is_some_and(|last| name.starts_with(last));
+                let is_top = !is_covered && self.has_all_below(name);
+                if is_top {
+                    last = Some(name);
+                }
+                is_top
+            })
+    }
+
+    /// Whether the list has a wildcard on this name from now on.
+    fn has_wildcard(&self, path: &[u8]) -> bool {
+        if self.amendment.names.contains_key(path) {
+            return self.changed.contains(path);
+        }
+        let rules = self.images.rules_on(&Path::of(path).to_name(), self.list);
+        rules.iter().any(|rule| rule.scope != Scope::Exact)
+    }
+
+    /// Whether there are names below this one on which the list has rules in the base, and all of them are amended.
+    fn has_all_below(&self, top: &[u8]) -> bool {
         let sources = &self.base.provenance().sources;
-        rules.any(|rule| sources[usize::from(self.base.source_of(rule))].name == self.list)
-    }
-
-    /// Whether there are names below `top` on which the list has rules in the base, and all of them are amended.
-    fn has_all_below(&self, top: &Name) -> bool {
+        let is_own =
+            |rule: ImageRule| sources[usize::from(self.base.source_of(rule))].name == self.list;
         let mut cursor = self.base.cursor();
-        cursor.seek(top);
-        let own = Path::from(top);
+        cursor.seek(&Path::of(top).to_name());
         let mut has_some = false;
         while cursor.advance() {
-            if cursor.path() == own.as_bytes() || !self.has_rules(cursor.rules()) {
+            if cursor.path() == top || !cursor.rules().any(is_own) {
                 continue;
             }
             has_some = true;
             let name = Path::of(cursor.path()).to_name();
-            if !self.names.contains_key(cursor.path()) && !self.images.is_voided(&name, self.list) {
+            if !self.amendment.names.contains_key(cursor.path())
+                && !self.images.is_voided(&name, self.list)
+            {
                 return false;
             }
         }
@@ -195,40 +268,12 @@ impl Amended<'_> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-
-    #[test]
-    fn a_name_that_comes_and_goes_leaves_no_mark() {
-        let source = || ImageSource {
-            amendable: true,
-            ..ImageSource::named("zone")
-        };
-        let name = |text: &str| Name::from_text(text).expect("a name");
-        let mut builder = Builder::new();
-        let zone = builder.source(source()).expect("few");
-        let old = name("old.example");
-        builder.insert(&old, zone, Scope::Exact).expect("room");
-        let mut images = Images::from(Arc::new(builder.finish().expect("few")));
-        let mut rules_of_delta = |text: &str, rules: Vec<(Scope, Effect)>| {
-            let path = Path::from(&name(text)).as_bytes().to_vec();
-            let amendment = Amendment {
-                names: BTreeMap::from([(path, rules)]),
-                networks: None,
-            };
-            let delta = amendment.image(&images, source()).expect("few");
-            let rules = delta.facts().rules;
-            images.delta = Some(Arc::new(delta));
-            rules
-        };
-        let rule = || vec![(Scope::Exact, Effect::default())];
-        assert_eq!(rules_of_delta("new.example", rule()), 2);
-        assert_eq!(rules_of_delta("new.example", Vec::new()), 0);
-        // Two marks: on the name, and on the one above it, which has no other name below.
-        assert_eq!(rules_of_delta("old.example", Vec::new()), 2);
-        assert_eq!(rules_of_delta("old.example", rule()), 3);
-    }
+/// The names from the top-level domain down to this one, each after the name directly above it.
+fn levels(path: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let mut end = 0;
+    labels(path).map(move |label| {
+        let above = end;
+        end += 1 + label.len();
+        (&path[..above], &path[..end])
+    })
 }

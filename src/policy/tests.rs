@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::amendment::Amendment;
+use super::amendment::{Amendment, rebased};
 use super::builder::Builder;
 use super::decide::{Decision, Matched, PolicyView};
 use super::effect::{Effect, EffectAction, Tier};
@@ -752,6 +752,68 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+    #[test]
+    fn amendments_one_after_the_other_decide_as_one_image_of_the_rules_that_are_left(
+        start in rules(ZONE_EFFECTS, 30),
+        other in rules(EFFECTS, 20),
+        steps in prop::collection::vec(
+            (
+                prop::collection::vec(
+                    ((owner(), 0..3_usize), prop::option::of(0..ZONE_EFFECTS)),
+                    1..12,
+                ),
+                prop::bool::weighted(0.4),
+            ),
+            1..6,
+        ),
+    ) {
+        let all = universe();
+        let mut state: State = [ListState::default(), start, ListState::default(), other];
+        // An amendment does not change patterns.
+        state[1].triggers.remove(&3);
+        let mut images = Images::from(whole(&state));
+        // A base that is compiled while further changes come.
+        let mut compiled = None;
+        for (step, merge) in steps {
+            let changed: BTreeSet<_> = step.iter().map(|((name, _), _)| *name).collect();
+            for (rule, effect) in step {
+                match effect {
+                    Some(effect) => state[1].names.insert(rule, effect),
+                    None => state[1].names.remove(&rule),
+                };
+            }
+            let rules_of = |name: usize| {
+                let rules = state[1].names.iter().filter(move |((of, _), _)| *of == name);
+                rules.map(|((_, scope), number)| (SCOPES[*scope], effect(*number)))
+            };
+            let path = |name: usize| Path::from(&all[name]).as_bytes().to_vec();
+            let names = changed.iter().map(|name| (path(*name), rules_of(*name).collect()));
+            let amendment = Amendment { names: names.collect(), networks: None };
+            let delta = amendment.image(&images, state[1].source(1)).expect("room");
+            images.delta = Some(Arc::new(delta));
+            let whole = Images::from(whole(&state));
+            compare(&images, &whole, &[]);
+            compare_rules(&images, &whole);
+            if let Some(base) = compiled.take_if(|_| merge) {
+                // The old amendments decide alike over the new base, and so do those that it does not have.
+                images.base = Some(base);
+                compare(&images, &whole, &[]);
+                let delta = images.delta.take().expect("set");
+                let base = images.base.as_ref().expect("set");
+                let rebased = rebased(&delta, "zone", base).expect("room");
+                prop_assert!(in_delta(&rebased).len() <= in_delta(&delta).len());
+                images.delta = Some(Arc::new(rebased));
+                compare(&images, &whole, &[]);
+                compare_rules(&images, &whole);
+            } else {
+                compiled = compiled.or_else(|| merge.then(|| merged(&images)));
+            }
+        }
+    }
+}
+
 /// Images of a base with rules of `zone` and `ads`, and a delta that amends `zone`: its rules on the names of `changed` are
 /// those of `left`.
 fn amended(base: &[(&str, Scope)], changed: &[&str], left: &[(&str, Scope)]) -> Images {
@@ -835,4 +897,89 @@ fn an_amended_list_is_in_both_images_and_its_newest_state_in_the_delta() {
     assert_eq!(images.rules_on(&ads, "ads").len(), 1);
     assert_eq!(gone.rules_on(&ads, "ads"), []);
     assert!(!gone.rule_cursor(|_| true).advance());
+}
+
+/// An amendment that leaves no rules on these names.
+fn removal(names: &[&str]) -> Amendment {
+    let path = |text: &&str| {
+        let name = Name::from_text(text).expect("a name");
+        (Path::from(&name).as_bytes().to_vec(), Vec::new())
+    };
+    Amendment {
+        names: names.iter().map(path).collect(),
+        networks: None,
+    }
+}
+
+/// The names of a delta with their rules and marks, sorted.
+fn in_delta(delta: &Image) -> Vec<String> {
+    let mut cursor = delta.cursor();
+    let mut found = Vec::new();
+    while cursor.advance() {
+        for rule in cursor.rules() {
+            let mark = match delta.clauses().is_void(rule.clause) {
+                true => "-",
+                false => "",
+            };
+            let name = Path::of(cursor.path()).to_name();
+            found.push(format!("{mark}{:?} {name}", rule.scope));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_removed_name_that_was_alone_below_its_top_level_domain_leaves_a_mark_on_itself_only() {
+    let base = [("only.zip", Scope::Subtree), ("x.test", Scope::Subtree)];
+    let images = Images {
+        delta: None,
+        ..amended(&base, &[], &[])
+    };
+    let source = ImageSource {
+        amendable: true,
+        ..ImageSource::named("zone")
+    };
+    let delta = removal(&["only.zip"]).image(&images, source);
+    assert_eq!(in_delta(&delta.expect("room")), ["-Exact only.zip"]);
+}
+
+#[test]
+fn names_between_a_wildcard_and_removed_names_are_marked_whichever_of_them_changes_first() {
+    let base = [("c.b.test", Scope::Exact), ("d.b.test", Scope::Exact)];
+    let wildcard = ("test", Scope::Below);
+    let marked = ["-Below b.test", "-Exact c.b.test", "-Exact d.b.test"];
+    let source = || ImageSource {
+        amendable: true,
+        ..ImageSource::named("zone")
+    };
+    let images = Images {
+        delta: None,
+        ..amended(&[base[0], base[1], wildcard], &[], &[])
+    };
+    let delta = removal(&["c.b.test"]).image(&images, source());
+    let images = Images {
+        delta: Some(Arc::new(delta.expect("room"))),
+        ..images
+    };
+    let delta = removal(&["d.b.test"]).image(&images, source());
+    assert_eq!(in_delta(&delta.expect("room")), marked);
+    let images = Images {
+        delta: None,
+        ..amended(&base, &[], &[])
+    };
+    let delta = removal(&["c.b.test", "d.b.test"]).image(&images, source());
+    let delta = Arc::new(delta.expect("room"));
+    assert_eq!(in_delta(&delta), marked[1..]);
+    let images = Images {
+        delta: Some(delta),
+        ..images
+    };
+    let mut later = removal(&[]);
+    let test = Path::from(&Name::from_text("test").expect("a name"));
+    let rule = (wildcard.1, Effect::default());
+    later.names.insert(test.as_bytes().to_vec(), vec![rule]);
+    let delta = later.image(&images, source()).expect("room");
+    let all = [&marked[..], &["-Exact test", "Below test"]].concat();
+    assert_eq!(in_delta(&delta), all);
 }

@@ -439,3 +439,103 @@ fn a_whole_zone_in_which_little_changed_amends_the_base_and_any_other_is_compile
     let faults = &feed(&server)["faults"];
     assert_eq!(faults, &serde_json::json!([["whole-zone", 2]]));
 }
+
+/// Waits until the images in force are stored. Returns their generation.
+fn stored(server: &Server) -> u64 {
+    let mut generation = 0;
+    until("the images in force are stored", || {
+        generation = server.status()["generation"].as_u64().expect("a number");
+        let file = server.folder.path().join("state/current");
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let text: String = text.split_whitespace().collect();
+        text.contains(&format!("\"generation\":{generation},"))
+    });
+    generation
+}
+
+/// The size of the newest delta in the state directory.
+fn delta_size(server: &Server) -> u64 {
+    let dir = std::fs::read_dir(server.folder.path().join("state")).expect("the directory");
+    let files = dir.map(|entry| entry.expect("an entry").path());
+    let deltas = files.filter_map(|path| {
+        let number = path.file_name()?.to_str()?;
+        let number = number.strip_prefix("delta-")?.strip_suffix(".image")?;
+        Some((number.parse::<u64>().ok()?, path))
+    });
+    let newest = deltas.max().map(|(_, path)| std::fs::metadata(path));
+    newest.map_or(0, |file| file.map_or(0, |file| file.len()))
+}
+
+#[test]
+fn many_changes_of_a_large_zone_move_into_the_base_and_earlier_versions_can_be_restored() {
+    const SMALL: u64 = 1 << 16;
+    let names = |prefix: &str, count: usize| -> Vec<String> {
+        let names = 0..count;
+        names.map(|n| format!("{prefix}-{n}.example")).collect()
+    };
+    let (old, new) = (names("old", 60_000), names("new", 33_000));
+    let [old, new] = [&old, &new].map(|names| names.iter().map(String::as_str).collect::<Vec<_>>());
+    let versions = Versions::new(1, &old);
+    versions.0.lock().expect("not poisoned")[0].zone.per_message = 500;
+    let (upstream, primary) = (Upstream::plain(), versions.primary());
+    let mut server = Server::start(&config(&upstream, &primary, ""), &[]);
+    blocks(&server, 1, &["old-0.example"], &["new-0.example"]);
+    let first = stored(&server);
+
+    versions.change(&[], &new);
+    refresh(&server);
+    blocks(
+        &server,
+        2,
+        &["old-0.example", "new-0.example"],
+        &["new-33000.example"],
+    );
+    let second = stored(&server);
+    // The compiler merges 66,000 rules and marks now, and does so again after the restart if it has not ended.
+    server.signal("KILL");
+    server.wait();
+    let server = server.again();
+    let blocked = ["old-59999.example", "new-0.example", "new-32999.example"];
+    blocks(&server, 2, &blocked, &["new-33000.example"]);
+    until("the changes are in the base", || {
+        delta_size(&server) < SMALL
+    });
+    blocks(&server, 2, &blocked, &["new-33000.example"]);
+
+    versions.change(&["new-0.example"], &["new-33000.example"]);
+    refresh(&server);
+    blocks(
+        &server,
+        3,
+        &["new-1.example", "new-33000.example"],
+        &["new-0.example"],
+    );
+    stored(&server);
+    assert!(delta_size(&server) < SMALL);
+    assert_eq!(server.status()["lists"][0]["rules"], 93_000);
+
+    for (generation, is_second) in [(second, true), (first, false)] {
+        let done = server.verb(&["rollback", &generation.to_string()]);
+        assert!(done.status.success(), "{done:?}");
+        for (name, expected) in [
+            ("old-0.example", true),
+            ("new-0.example", is_second),
+            ("new-32999.example", is_second),
+            ("new-33000.example", false),
+        ] {
+            assert_eq!(
+                is_blocked(&server, name),
+                expected,
+                "{name} in {generation}"
+            );
+        }
+    }
+    let done = server.verb(&["rollback", "--release"]);
+    assert!(done.status.success(), "{done:?}");
+    blocks(
+        &server,
+        3,
+        &["new-1.example", "new-33000.example"],
+        &["new-0.example"],
+    );
+}

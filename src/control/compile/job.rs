@@ -160,7 +160,7 @@ impl Job {
         })
     }
 
-    fn plan(&self, workspace: CompileWorkspace) -> Plan {
+    pub(crate) fn plan(&self, workspace: CompileWorkspace) -> Plan {
         let list = |list: &List| {
             let wanted = self
                 .wanted
@@ -200,6 +200,11 @@ pub(crate) struct NewBase {
 }
 
 impl NewBase {
+    /// Whether it has a list as the delta had it when the compilation began.
+    pub(crate) fn has_moved(&self, list: &str) -> bool {
+        self.moved.iter().any(|source| source.name == list)
+    }
+
     /// The facts about the lists that were read for it.
     pub(crate) fn loaded(&self) -> impl Iterator<Item = (&Wanted, Loaded)> {
         let sources = &self.base.image.provenance().sources;

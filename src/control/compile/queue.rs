@@ -30,7 +30,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::job::{CompileError, Compiled, Job, NewBase};
-use crate::config::{Content, List};
+use crate::config::List;
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::persist::image_store::ImageStore;
 use crate::control::sources::feeds::spool::SpooledTransfer;
@@ -39,11 +39,34 @@ use crate::control::sources::lists::load::Refusal;
 use crate::control::sources::lists::reading::log_load;
 use crate::control::sources::lists::state::{Tickets, has_load};
 use crate::control::sources::lists::{ListSources, LoadResult};
+use crate::policy::image::Image;
+use crate::policy::image::provenance::ImageSource;
 use crate::policy::images::Images;
 
-/// If the delta has at least this many rules, the compiler moves its lists into the base. Joining this many rules takes
-/// about a third of a second.
-const DELTA_MAX: u64 = 1 << 18;
+/// When the compiler moves lists from the delta into the base.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DeltaLimits {
+    /// All lists, if the delta has at least this many rules. Joining this many rules takes about a third of a second.
+    pub(crate) rules: u64,
+    /// Only the lists that are amended, if the delta has at least this many rules and marks of them. They are copied twice
+    /// for each change of a feed, and few changes should take much longer than the smallest one.
+    pub(crate) amended: u64,
+}
+
+impl DeltaLimits {
+    const USUAL: Self = Self {
+        rules: 1 << 18,
+        amended: 1 << 16,
+    };
+}
+
+/// The lists of the delta that are to be moved into the base.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moves {
+    None,
+    Amended,
+    All,
+}
 
 /// How long other lists wait for a zone that is still arriving.
 const ARRIVAL_PATIENCE: Duration = Duration::from_secs(5);
@@ -51,8 +74,8 @@ const ARRIVAL_PATIENCE: Duration = Duration::from_secs(5);
 /// The large lists that wait for the compiler, and its newest result.
 pub(crate) struct CompileQueue {
     wanted: Vec<Wanted>,
-    /// The lists of the delta are to be moved into the base.
-    delta_is_full: bool,
+    pub(crate) limits: DeltaLimits,
+    moves: Moves,
     /// If the lists of the delta could not be moved into the base: the number of its rules then, and the reason.
     pub(crate) overfull: Option<(u64, String)>,
     progress: Progress,
@@ -105,7 +128,8 @@ impl CompileQueue {
     pub(crate) fn new() -> Self {
         Self {
             wanted: Vec::new(),
-            delta_is_full: false,
+            limits: DeltaLimits::USUAL,
+            moves: Moves::None,
             overfull: None,
             progress: Progress::Idle,
             compiled: mpsc::channel(1),
@@ -120,7 +144,7 @@ impl CompileQueue {
 
     /// Drops the lists that wait, and the base that is ready. Returns the tickets of their loads.
     pub(crate) fn clear(&mut self) -> Vec<u64> {
-        self.delta_is_full = false;
+        self.moves = Moves::None;
         let base = self.base.take();
         let based = base.into_iter().flat_map(|base| base.wanted);
         let wanted = std::mem::take(&mut self.wanted).into_iter().chain(based);
@@ -132,13 +156,21 @@ impl CompileQueue {
         self.base.take_if(|base| base.for_pending);
     }
 
-    /// Decides whether the delta, which has `rules` rules, is to be moved into the base.
-    pub(crate) fn weigh_delta(&mut self, rules: u64) {
-        if rules < DELTA_MAX {
+    /// Decides which lists of the delta are to be moved into the base.
+    pub(crate) fn weigh_delta(&mut self, delta: Option<&Image>) {
+        let rules = delta.map_or(0, |delta| delta.facts().rules);
+        self.moves = if rules >= self.limits.rules {
+            Moves::All
+        } else if delta.map_or(0, amended_rules) >= self.limits.amended {
+            Moves::Amended
+        } else {
             self.overfull = None;
-        }
+            Moves::None
+        };
         let tried = self.overfull.as_ref().map_or(0, |(tried, _)| *tried);
-        self.delta_is_full = rules >= DELTA_MAX.max(tried * 2);
+        if rules < tried * 2 {
+            self.moves = Moves::None;
+        }
     }
 
     /// Starts the compiler, if lists wait for it and the last base that it made is in force. Returns the tickets of
@@ -156,7 +188,7 @@ impl CompileQueue {
             }
             return Vec::new();
         }
-        if !self.wanted.iter().any(Wanted::is_ready) && !self.delta_is_full {
+        if !self.wanted.iter().any(Wanted::is_ready) && self.moves == Moves::None {
             return Vec::new();
         }
         self.reopen_pending(lists, tickets);
@@ -251,15 +283,22 @@ impl CompileQueue {
         let mut all: Vec<List> = wanted.iter().map(|wanted| wanted.config.clone()).collect();
         // Lists of the delta are moved only if no large list changed. Otherwise a failure to move them would make the
         // load of the changed list fail, too.
-        let moves = wanted.is_empty() && std::mem::take(&mut self.delta_is_full);
+        let moves = match wanted.is_empty() {
+            true => std::mem::replace(&mut self.moves, Moves::None),
+            false => Moves::None,
+        };
+        let is_moved = |list: &List, source: &ImageSource| match moves {
+            Moves::None => false,
+            Moves::Amended => source.amends,
+            Moves::All => list.content.embedded().is_none(),
+        };
         let mut moved = Vec::new();
         for list in lists.active.iter().filter(|list| !is_wanted(list.name())) {
-            let is_file = list.config.content == Content::File;
             let in_delta = inputs.images.in_delta(list.name());
             // Without its delta, a list that is amended keeps the rules that the old base has: the delta still amends
             // them in the new one.
             let is_in_base = inputs.images.is_in_base(list.name());
-            if let Some(source) = in_delta.filter(|_| moves && is_file) {
+            if let Some(source) = in_delta.filter(|source| is_moved(&list.config, source)) {
                 moved.push(source.clone());
                 all.push(list.config.clone());
             } else if is_in_base {
@@ -311,7 +350,7 @@ impl CompileQueue {
             }
             Err(error) => {
                 if !compiled.moved.is_empty() {
-                    let why = format!("small lists were not merged: {error}");
+                    let why = format!("rules of the delta were not merged into the base: {error}");
                     self.overfull = Some((delta_rules, why));
                 }
                 let refused = |wanted: Wanted| {
@@ -361,6 +400,14 @@ impl CompileQueue {
         self.base = Some(new);
         results
     }
+}
+
+/// The number of rules and marks that a delta has of the lists that it amends.
+fn amended_rules(delta: &Image) -> u64 {
+    let sources = delta.provenance().sources.iter();
+    let whole = sources.filter(|source| !source.amends);
+    let whole = whole.map(|source| source.rules).sum();
+    (delta.facts().given() as u64).saturating_sub(whole)
 }
 
 /// The first list, and the others.

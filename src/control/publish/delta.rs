@@ -23,12 +23,13 @@ use crate::control::compile::job::NewBase;
 use crate::control::compile::queue::CompileQueue;
 use crate::control::sources::lists::ListSources;
 use crate::control::sources::lists::large::Wanted;
-use crate::control::sources::lists::load::LoadedRules;
 use crate::control::sources::lists::provenance;
 use crate::control::sources::lists::reading::ReadyList;
 use crate::control::sources::lists::state::{ListState, has_load};
 use crate::control::sources::orders::registry::OrderRegistry;
 use crate::control::sources::pending::PendingConfig;
+use crate::policy::amendment::rebased;
+use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};
 use crate::policy::images::Images;
 
@@ -141,7 +142,12 @@ impl DeltaJoin {
             pending.as_ref(),
             base.as_ref(),
         );
-        let (ready, kept) = (parts.ready, parts.kept);
+        let Parts {
+            ready,
+            kept,
+            outdated,
+            gone,
+        } = parts;
         let delta = images.delta.clone();
         let send = self.joined.0.clone();
         let based = base.iter().flat_map(|base| &base.wanted);
@@ -152,18 +158,12 @@ impl DeltaJoin {
             .chain(based)
             .collect();
         let joining = tokio::task::spawn_blocking(move || {
-            let new = pending.iter().flat_map(|pending| &pending.lists);
-            let new = new.filter_map(|list| {
-                let source = provenance::source(&list.config, list.loaded.as_ref()?);
-                Some((list.rules.as_ref()?, source))
-            });
-            let fresh = ready.iter().map(|ready| {
-                let LoadedRules { loaded, image } = &ready.rules;
-                (image, provenance::source(&ready.config, loaded))
-            });
-            let fresh = fresh.chain(new);
             let stays = |name: &str| kept.iter().any(|kept| kept == name);
-            let result = compose::join(delta.as_deref(), stays, fresh);
+            let rebased = rebase(&ready, &outdated, delta.as_deref(), base.as_ref());
+            let result = rebased.and_then(|rebased| {
+                let fresh = fresh(&ready, pending.as_ref(), &rebased);
+                compose::join(delta.as_deref(), stays, fresh)
+            });
             Joined {
                 ready,
                 base,
@@ -176,7 +176,7 @@ impl DeltaJoin {
             // At shutdown there is no receiver.
             let _ = send.send(joined).await;
         });
-        parts.gone
+        gone
     }
 
     /// Ends a join. Returns whether its result is to be used: not if a rollback came into force meanwhile. An unused
@@ -188,12 +188,67 @@ impl DeltaJoin {
     }
 }
 
+/// The provenance of a list that was read.
+fn source(ready: &ReadyList) -> ImageSource {
+    provenance::source(&ready.config, &ready.rules.loaded)
+}
+
+/// The images of the lists that were read, and of those of a new configuration. Some are replaced by those that are
+/// `rebased`.
+fn fresh<'i>(
+    ready: &'i [ReadyList],
+    pending: Option<&'i PendingConfig>,
+    rebased: &'i [(Arc<Image>, ImageSource)],
+) -> Vec<(&'i Arc<Image>, ImageSource)> {
+    let is_rebased = |name: &str| rebased.iter().any(|(_, source)| source.name == name);
+    let ready = ready.iter();
+    let ready = ready.filter(|ready| !is_rebased(&ready.config.source.name));
+    let ready = ready.map(|ready| (&ready.rules.image, source(ready)));
+    let new = pending.iter().flat_map(|pending| &pending.lists);
+    let new = new.filter_map(|list| {
+        let source = provenance::source(&list.config, list.loaded.as_ref()?);
+        Some((list.rules.as_ref()?, source))
+    });
+    let rebased = rebased
+        .iter()
+        .map(|(image, source)| (image, source.clone()));
+    ready.chain(new).chain(rebased).collect()
+}
+
+/// The amendments of lists that have moved into the new base, without those that the base has: of the lists that were read,
+/// and of those that are `outdated` in the base.
+fn rebase(
+    ready: &[ReadyList],
+    outdated: &[ImageSource],
+    delta: Option<&Image>,
+    base: Option<&NewBase>,
+) -> Result<Vec<(Arc<Image>, ImageSource)>, TooLarge> {
+    let Some(base) = base else {
+        return Ok(Vec::new());
+    };
+    let amends = |ready: &&ReadyList| {
+        let image = &ready.rules.image;
+        base.has_moved(&ready.config.source.name) && image.provenance().amends()
+    };
+    let ready = ready.iter().filter(amends);
+    let ready = ready.map(|ready| (&*ready.rules.image, source(ready)));
+    let kept = outdated.iter();
+    let kept = kept.filter_map(|source| Some((delta?, source.clone())));
+    let rebased = ready.chain(kept).map(|(image, source)| {
+        let rebased = rebased(image, &source.name, &base.base.image)?;
+        Ok((Arc::new(rebased), source))
+    });
+    rebased.collect()
+}
+
 /// The parts of the next delta.
 struct Parts {
     /// The lists that are read and needed.
     ready: Vec<ReadyList>,
     /// The names of those that stay as they are.
     kept: Vec<String>,
+    /// Those that the delta amended further after they had moved into the base, as the delta has them.
+    outdated: Vec<ImageSource>,
     /// Tickets of lists that a new configuration replaces.
     gone: Vec<u64>,
 }
@@ -214,7 +269,7 @@ impl Parts {
         let based = based.filter(|(wanted, _)| counts(wanted));
         let based = based.map(|(wanted, _)| wanted.config.source.name.clone());
         // A list that has changed since it moved into the base stays in the delta, which takes precedence over the
-        // base.
+        // base. Of a list that is amended, only the later changes do.
         let moved = base.iter().flat_map(|base| &base.moved);
         let moved = moved.filter(|source| images.in_delta(&source.name) == Some(source));
         let based: Vec<_> = based
@@ -231,9 +286,19 @@ impl Parts {
         let is_ready = |name: &str| ready.iter().any(|ready| ready.config.source.name == name);
         let is_new = |name: &str| is_ready(name) || is_replaced(name) || is_based(name);
         let names = active.iter().map(ListState::name);
-        let kept = names.filter(|name| !is_new(name)).map(str::to_owned);
+        let kept = names.filter(|name| !is_new(name));
+        let (mut outdated, mut others) = (Vec::new(), Vec::new());
+        for name in kept {
+            let has_moved = base.is_some_and(|base| base.has_moved(name));
+            let amended = images.in_delta(name);
+            match amended.filter(|source| has_moved && source.amends) {
+                Some(source) => outdated.push(source.clone()),
+                None => others.push(name.to_owned()),
+            }
+        }
         Self {
-            kept: kept.collect(),
+            kept: others,
+            outdated,
             ready,
             gone: gone.into_iter().map(|ready| ready.ticket).collect(),
         }

@@ -151,7 +151,8 @@ impl Control {
         if let Some((pending, registry)) = joined.pending {
             self.adopt_pending(pending, registry);
         }
-        self.compiler.weigh_delta(self.publication.delta_rules());
+        let delta = self.publication.images().delta.as_deref();
+        self.compiler.weigh_delta(delta);
     }
 
     /// Handles a panic while joining: the rules in force stay, and the requests are answered.

@@ -2,6 +2,7 @@
 
 mod feeds;
 mod guard;
+mod merging;
 mod orders;
 mod pending;
 mod requests;
