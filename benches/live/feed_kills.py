@@ -49,7 +49,7 @@ SECTION = """[[feed]]
 name = "{feed}"
 zone = "{zone}"
 primaries = ["{host}:{port}"]
-retry-secs = 1
+retry-secs = 5
 """
 
 

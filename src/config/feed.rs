@@ -25,6 +25,8 @@ const TRANSFER_MIB: u64 = 8192;
 const TRANSFER_MIB_MAX: u64 = 1024 * 1024;
 const HOUR_SECS: u32 = 60 * 60;
 const DAY_SECS: u32 = 24 * HOUR_SECS;
+/// The shortest time between two attempts.
+const TIMER_MIN_SECS: u32 = 5;
 
 /// A response policy zone that is transferred from its primaries. [`Config::lists`](super::Config::lists) has a list of
 /// the same name for the rules.
@@ -63,9 +65,9 @@ pub struct TransferLimits {
 /// Replacements for the timers of a zone's SOA record; `None` means the record's value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ZoneTimers {
-    /// How long after a successful check the primaries are asked again, 1 second to four weeks.
+    /// How long after a successful check the primaries are asked again, 5 seconds to a day.
     pub refresh: Option<Duration>,
-    /// How long after a failed check they are asked again, 1 second to two weeks.
+    /// How long after a failed check they are asked again, 5 seconds to an hour.
     pub retry: Option<Duration>,
     /// How long after the last successful check the zone expires, 1 minute to a year, and over `refresh` if both are
     /// set.
@@ -233,8 +235,8 @@ fn limits(raw: RawLimits, findings: &mut Findings) -> TransferLimits {
 
 fn timers(raw: RawTimers, findings: &mut Findings) -> ZoneTimers {
     let line = raw.expire_secs.as_ref().map(|at| at.line);
-    let refresh = number(raw.refresh_secs, 1..=28 * DAY_SECS, findings);
-    let retry = number(raw.retry_secs, 1..=14 * DAY_SECS, findings);
+    let refresh = number(raw.refresh_secs, TIMER_MIN_SECS..=DAY_SECS, findings);
+    let retry = number(raw.retry_secs, TIMER_MIN_SECS..=HOUR_SECS, findings);
     let expire = number(raw.expire_secs, 60..=365 * DAY_SECS, findings);
     if let (Some(refresh), Some(expire), Some(line)) = (refresh, expire, line)
         && expire <= refresh

@@ -26,6 +26,14 @@ pub struct Primary {
     pub tls: Option<PrimaryTls>,
 }
 
+impl Primary {
+    /// Whether it has this address, as the sender of a message.
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        let own = self.address.current(|_| None).ip();
+        own.to_canonical() == address.to_canonical()
+    }
+}
+
 /// How the certificate of a primary is checked (RFC 9103).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrimaryTls {

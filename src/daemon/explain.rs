@@ -14,6 +14,8 @@ use crate::control::admin::verdict::{
 use crate::policy::decide::{ChainExemption, Decision, Matched, PolicyView};
 use crate::policy::explain::Role;
 use crate::policy::ranking::Trigger;
+use crate::policy::rpz::settings::ZonePolicy;
+use crate::policy::rpz::{network_owner, rule_lines, rule_owners};
 use crate::policy::rule::EffectAnswer;
 use crate::policy::snapshot::Snapshot;
 use crate::policy::view::ViewId;
@@ -145,7 +147,8 @@ fn rules(
     role: Role,
 ) -> Vec<MatchingRule> {
     let path = recorded(&matched.source.path);
-    let rule = |trigger| MatchingRule {
+    let rule = |trigger, owners: &[Name]| MatchingRule {
+        records: records(owners, matched),
         path: path.clone(),
         source: matched.source.name.clone(),
         kind: matched.source.kind,
@@ -154,25 +157,38 @@ fn rules(
     };
     match matched.hit.trigger {
         Trigger::Name { scope, labels } => {
-            let mut owner = String::new();
-            write_text(name.ancestor(labels.into()), &mut owner)
-                .expect("writing to a string does not fail");
-            vec![rule(RuleTrigger::Name { owner, scope })]
+            let (owner, _) =
+                Name::parse(name.ancestor(labels.into()), 0).expect("a part of a name is a name");
+            let trigger = RuleTrigger::Name {
+                owner: owner.to_string(),
+                scope,
+            };
+            vec![rule(trigger, &rule_owners(&owner, scope))]
         }
         Trigger::Pattern => {
             let patterns = policy.patterns(matched.hit, name).into_iter();
             let triggers = patterns.map(|pattern| RuleTrigger::Pattern(pattern.to_owned()));
-            triggers.map(rule).collect()
+            triggers.map(|trigger| rule(trigger, &[])).collect()
         }
         Trigger::Client(network) => {
-            let network = policy.client_network(network);
-            vec![rule(RuleTrigger::Client(network.to_string()))]
+            let prefix = policy.client_network(network);
+            let trigger = RuleTrigger::Client(prefix.network().to_string());
+            vec![rule(trigger, &[network_owner(&prefix)])]
         }
         Trigger::Answer(network) => {
-            let network = policy.answer_network(network);
-            vec![rule(RuleTrigger::Answer(network.to_string()))]
+            let prefix = policy.answer_network(network);
+            let trigger = RuleTrigger::Answer(prefix.network().to_string());
+            vec![rule(trigger, &[network_owner(&prefix)])]
         }
     }
+}
+
+/// The records of a matching rule, if it is one of a policy zone whose records decide.
+fn records(owners: &[Name], matched: &Matched<'_>) -> Vec<String> {
+    let zone = matched.source.zone.as_ref();
+    let is_given = zone.is_some_and(|zone| zone.settings.policy == ZonePolicy::Given);
+    let effect = matched.effect().filter(|_| is_given);
+    effect.map_or_else(Vec::new, |effect| rule_lines(owners, effect))
 }
 
 /// The client of a request. If it names none, one that may query is assumed, if the configuration permits any.

@@ -3,10 +3,10 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::decide::{Decision, Matched, PolicyView};
+use super::prefix::Prefix;
 use super::ranking::{Hit, Rank, Trigger};
 use super::rule::Against;
 use crate::wire::name::Name;
@@ -162,13 +162,13 @@ impl<'s> PolicyView<'s> {
     }
 
     /// The network of a [`Trigger::Client`] that was found in this snapshot.
-    pub fn client_network(&self, network: u32) -> IpNet {
-        self.snapshot.addresses.client.prefix(network).network()
+    pub fn client_network(&self, network: u32) -> Prefix {
+        self.snapshot.addresses.client.prefix(network)
     }
 
     /// The network of a [`Trigger::Answer`] that was found in this snapshot.
-    pub fn answer_network(&self, network: u32) -> IpNet {
-        self.snapshot.addresses.answer.prefix(network).network()
+    pub fn answer_network(&self, network: u32) -> Prefix {
+        self.snapshot.addresses.answer.prefix(network)
     }
 }
 

@@ -94,6 +94,8 @@ pub mod rtype {
     pub const DNSKEY: u16 = 48;
     /// Hashed denial of existence (RFC 5155).
     pub const NSEC3: u16 = 50;
+    /// Parameters of hashed denial of existence (RFC 5155, section 4).
+    pub const NSEC3PARAM: u16 = 51;
     /// Service binding (RFC 9460).
     pub const SVCB: u16 = 64;
     /// Service binding of HTTPS (RFC 9460).
@@ -106,6 +108,11 @@ pub mod rtype {
     pub const AXFR: u16 = 252;
     /// All types.
     pub const ANY: u16 = 255;
+
+    /// Whether records of this type belong to the signatures of a zone (RFC 4035, section 2; RFC 5155).
+    pub const fn is_signature(rtype: u16) -> bool {
+        matches!(rtype, RRSIG | NSEC | NSEC3 | DNSKEY | NSEC3PARAM)
+    }
 }
 
 /// Class numbers.

@@ -41,7 +41,7 @@ impl Versions {
     }
 
     /// The next version: without and with these records.
-    fn change_records(&self, deleted: Vec<Rr>, added: Vec<Rr>) {
+    pub(crate) fn change_records(&self, deleted: Vec<Rr>, added: Vec<Rr>) {
         let mut versions = self.0.lock().expect("not poisoned");
         let mut zone = versions.last().expect("a version").zone.clone();
         zone.serial = zone.serial.wrapping_add(1);
@@ -538,4 +538,22 @@ fn many_changes_of_a_large_zone_move_into_the_base_and_earlier_versions_can_be_r
         &["new-1.example", "new-33000.example"],
         &["new-0.example"],
     );
+}
+
+#[test]
+fn why_shows_the_record_of_a_rule() {
+    let versions = Versions::new(1, &["a.example", "*.a.example", "*.b.example"]);
+    let (upstream, primary) = (Upstream::plain(), versions.primary());
+    let server = Server::start(&config(&upstream, &primary, ""), &[]);
+    blocks(&server, 1, &["a.example", "x.b.example"], &[]);
+    for (name, record) in [
+        (
+            "a.example",
+            "\n    a.example CNAME .\n    *.a.example CNAME .\n",
+        ),
+        ("x.b.example", "\n    *.b.example CNAME .\n"),
+    ] {
+        let why = crate::support::server::text(&server.verb(&["why", name]));
+        assert!(why.contains(record), "{why}");
+    }
 }

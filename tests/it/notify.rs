@@ -491,3 +491,21 @@ fn a_reload_changes_the_zones_and_addresses_that_count() {
     reload("");
     assert_eq!(from([127, 0, 0, 1]), ResponseCode::NotImp);
 }
+
+#[test]
+fn a_version_that_a_signed_notify_announces_is_missed_until_a_primary_sends_it() {
+    let (upstream, feed) = (Upstream::plain(), Feed::signed(&Arc::new(Mutex::new(7))));
+    let server = serve(&upstream, &feed, TSIG);
+    let request = Signer::new("transfer.key").request(notify(ZONE, Some(2)));
+    let answer = deliver(server.address, ELSEWHERE, &request);
+    assert_eq!(rcode(&answer), ResponseCode::NoError);
+    until("it is missed", || report(&server)["announced"] == 2);
+    let alarms = server.status()["alarms"].to_string();
+    assert!(alarms.contains("serial 2 was announced"), "{alarms}");
+    let newest = feed.change();
+    server.verb(&["feed", "refresh", "feed"]);
+    in_force(&server, newest);
+    until("it is missed no more", || {
+        report(&server)["announced"].is_null()
+    });
+}

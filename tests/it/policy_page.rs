@@ -240,8 +240,12 @@ fn of_engine(policy: &PolicyView<'_>, by: &Matched<'_>, names: &[Name]) -> Descr
             let found = names.iter().flat_map(found).map(str::to_owned);
             patterns(found.collect())
         }
-        ranking::Trigger::Client(number) => format!("client {}", policy.client_network(number)),
-        ranking::Trigger::Answer(number) => format!("answer {}", policy.answer_network(number)),
+        ranking::Trigger::Client(number) => {
+            format!("client {}", policy.client_network(number).network())
+        }
+        ranking::Trigger::Answer(number) => {
+            format!("answer {}", policy.answer_network(number).network())
+        }
     };
     Described {
         source: number_of(by),

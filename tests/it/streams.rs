@@ -189,15 +189,6 @@ fn long_upstream(ttl: u32) -> (Upstream, Arc<AtomicBool>) {
     (upstream, gate)
 }
 
-/// The peak memory of a process in KiB.
-fn peak_kib(server: &Server) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.id()));
-    let status = status.expect("a running process");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let number = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    number.expect("a size").parse().expect("a number")
-}
-
 #[test]
 fn unread_long_answers_take_little_memory_and_none_is_lost() {
     const CONNECTIONS: u64 = 32;
@@ -216,7 +207,7 @@ fn unread_long_answers_take_little_memory_and_none_is_lost() {
     until("all queries to wait", || {
         waiting() == Some(64 * CONNECTIONS)
     });
-    let before = peak_kib(&server);
+    let before = server.peak_kib();
     gate.store(true, Ordering::Relaxed);
     until("their answer", || waiting() == Some(0));
     for _ in 0..64 {
@@ -224,7 +215,7 @@ fn unread_long_answers_take_little_memory_and_none_is_lost() {
         assert_eq!(answer.answers.len(), 240);
     }
     // All answers together are 120 MB, of which the kernel may buffer half.
-    let growth = peak_kib(&server) - before;
+    let growth = server.peak_kib() - before;
     assert!(growth < 16 * 1024, "{growth} KiB");
 }
 

@@ -135,8 +135,8 @@ fn described(view: PolicyView<'_>, at: &Name, by: Matched<'_>) -> String {
             format!("{}{owner}", scope.sign())
         }
         Trigger::Pattern => format!("{:?}", view.patterns(by.hit, at)),
-        Trigger::Client(network) => format!("client {}", view.client_network(network)),
-        Trigger::Answer(network) => format!("answer {}", view.answer_network(network)),
+        Trigger::Client(network) => format!("client {}", view.client_network(network).network()),
+        Trigger::Answer(network) => format!("answer {}", view.answer_network(network).network()),
     };
     format!("{}: {trigger}", by.source.name)
 }

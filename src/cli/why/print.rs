@@ -36,6 +36,9 @@ pub(super) fn print_explanation(
             out,
             "  {mark} {text} ({kind}, {source}, {path}{line}){note}"
         )?;
+        for record in &rule.records {
+            writeln!(out, "    {record}")?;
+        }
     }
     for order in &explanation.orders {
         order_text::print_summary(order, explanation.at, out)?;
@@ -133,6 +136,7 @@ mod tests {
             role,
             path: source.into(),
             line: None,
+            records: Vec::new(),
         };
         let explanation = Explanation {
             at: jiff::Timestamp::UNIX_EPOCH,

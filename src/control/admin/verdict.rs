@@ -108,6 +108,9 @@ pub struct MatchingRule {
     pub trigger: RuleTrigger,
     /// Its part in the decision.
     pub role: Role,
+    /// Its records, if it is a rule of a policy zone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub records: Vec<String>,
 }
 
 /// The trigger of a matching rule.

@@ -153,8 +153,7 @@ impl ZoneRules {
 
     #[cold]
     fn reject(&mut self, problem: RecordProblem, rtype: u16, line: u32) {
-        let rtype = hickory_proto::rr::RecordType::from(rtype);
-        let content = format!("{}. {rtype}", self.owner);
+        let content = described(&self.owner, rtype);
         self.tally
             .reject(line, content.as_bytes(), Bad::Record(problem));
     }
@@ -184,6 +183,12 @@ impl ZoneRules {
         tally.hidden = reader.into_hidden();
         tally
     }
+}
+
+/// A bad record as the outputs show it.
+pub(crate) fn described(owner: &Name, rtype: u16) -> String {
+    let rtype = hickory_proto::rr::RecordType::from(rtype);
+    format!("{owner}. {rtype}")
 }
 
 /// Passes a rule on if the protected names permit it.

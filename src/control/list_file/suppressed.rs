@@ -39,4 +39,27 @@ impl SuppressedRules {
     pub fn total(&self) -> u32 {
         self.left_out.iter().map(|(_, count)| count).sum()
     }
+
+    /// Takes back what was recorded about rules that are deleted, or read again.
+    pub fn withdraw(&mut self, recorded: &Self) {
+        for (protection, count) in &recorded.left_out {
+            let mut known = self.left_out.iter_mut();
+            if let Some((_, known)) = known.find(|(known, _)| known == protection) {
+                *known = known.saturating_sub(*count);
+            }
+        }
+        self.left_out.retain(|(_, count)| *count > 0);
+        self.warned = self.warned.saturating_sub(recorded.warned);
+        remove(&mut self.first, &recorded.first);
+        remove(&mut self.first_warned, &recorded.first_warned);
+    }
+}
+
+/// Removes the first entry of each of these rules.
+fn remove(first: &mut Vec<LeftOut>, rules: &[LeftOut]) {
+    for rule in rules {
+        if let Some(at) = first.iter().position(|known| known.rule == rule.rule) {
+            first.remove(at);
+        }
+    }
 }

@@ -4,7 +4,6 @@ use crate::control::Control;
 use crate::control::sources::feeds::delivery::{Content, Delivery, Undelivered};
 use crate::control::sources::feeds::running::Waiting;
 use crate::control::sources::lists::large::want;
-use crate::control::sources::lists::load::Refusal;
 use crate::control::sources::lists::transferred::{start_changes, start_differences, start_small};
 
 impl Control {
@@ -14,6 +13,7 @@ impl Control {
             &self.configuration.current,
             &self.lists,
             (&self.images_in_force(), &self.guard_policy),
+            self.rollback.held_as(),
         );
     }
 
@@ -44,8 +44,7 @@ impl Control {
         };
         if list.is_frozen() {
             let generation = held_as.unwrap_or_default();
-            let refusal = Refusal::RolledBack { generation };
-            let _ = outcome.send(Err(Undelivered::Held(refusal.to_string())));
+            let _ = outcome.send(Err(Undelivered::RolledBack(generation)));
             return;
         }
         let guard_policy = &self.guard_policy;

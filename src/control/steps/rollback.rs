@@ -12,7 +12,6 @@ use crate::control::journal::entry::Cause;
 use crate::control::rollback::record::RollbackRecord;
 use crate::control::rollback::restore::{are_same, loaded};
 use crate::control::rollback::state::{Composition, PreparedRollback, RollbackFiles};
-use crate::control::sources::feeds::runner::Command;
 use crate::control::sources::files::Files;
 use crate::control::sources::lists::held;
 use crate::control::sources::lists::load::Refusal;
@@ -208,9 +207,6 @@ impl Control {
             &mut self.requests.tickets,
         );
         waiting.tickets.extend(requested);
-        for feed in &self.configuration.current.feeds {
-            self.feeds.command(&feed.name, Command::Retry);
-        }
         self.publication.change(waiting.cause.clone());
         // Lists of a new configuration have been waiting for this.
         let Prepared { newest, files, .. } = prepared;

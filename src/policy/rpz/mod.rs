@@ -22,5 +22,8 @@ mod write;
 pub use action::UnusableData;
 pub use hidden::HiddenRecords;
 pub use owner::{UnusableOwner, ZoneTrigger};
-pub use records::{RecordProblem, ZoneReader, ZoneRecord, ZoneRule, is_local_data};
-pub use write::{answer_records, is_no_name, is_reserved, network_owner, passthru, wildcard_owner};
+pub use records::{RecordProblem, ZoneReader, ZoneRecord, ZoneRule};
+pub use write::{
+    answer_records, is_no_name, is_reserved, network_owner, passthru, rule_lines, rule_owners,
+    wildcard_owner,
+};

@@ -181,6 +181,14 @@ impl ZoneReader {
         Ok(())
     }
 
+    /// Why a record can't be part of a rule, whatever other records its owner has.
+    pub fn problem_of(&mut self, record: ZoneRecord<'_>) -> Option<RecordProblem> {
+        self.open = Open::Nothing;
+        let added = self.add_one(record, &mut |_| ());
+        self.open = Open::Nothing;
+        added.err()
+    }
+
     /// Ends the zone. Calls `emit` with the rule of the last owner, if it is not emitted yet.
     ///
     /// # Errors
@@ -275,7 +283,7 @@ impl ZoneReader {
     /// Adds a record that has the same owner as the one before.
     #[cold]
     fn add_to_owner(&mut self, record: ZoneRecord<'_>) -> Result<(), RecordProblem> {
-        if is_signature(record.rtype) {
+        if rtype::is_signature(record.rtype) {
             return Err(RecordProblem::Signature);
         }
         match &mut self.open {
@@ -315,7 +323,7 @@ fn local(record: ZoneRecord<'_>) -> Result<LocalRecord, RecordProblem> {
         data,
         ..
     } = record;
-    if is_signature(rtype) {
+    if rtype::is_signature(rtype) {
         return Err(RecordProblem::Signature);
     }
     if is_of_zone(rtype) {
@@ -334,23 +342,13 @@ fn local(record: ZoneRecord<'_>) -> Result<LocalRecord, RecordProblem> {
 }
 
 /// Whether a rule can have records of a type, if they can be answers at all.
-pub fn is_local_data(rtype: u16) -> bool {
-    !is_signature(rtype) && !is_of_zone(rtype)
+pub(super) fn is_local_data(rtype: u16) -> bool {
+    !rtype::is_signature(rtype) && !is_of_zone(rtype)
 }
 
 /// Whether records of a type delegate or make a name a zone. A rule does neither (section 3.6).
 fn is_of_zone(rtype: u16) -> bool {
     matches!(rtype, rtype::NS | rtype::DNAME | rtype::DS)
-}
-
-/// Whether records of a type belong to the signatures of a zone.
-fn is_signature(rtype: u16) -> bool {
-    /// Parameters of NSEC3 (RFC 5155, section 4).
-    const NSEC3PARAM: u16 = 51;
-    matches!(
-        rtype,
-        rtype::RRSIG | rtype::NSEC | rtype::NSEC3 | rtype::DNSKEY | NSEC3PARAM
-    )
 }
 
 #[cfg(test)]

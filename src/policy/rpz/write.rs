@@ -5,10 +5,10 @@ use std::net::{IpAddr, Ipv6Addr};
 use super::action::{self, DROP, PASSTHRU, TCP_ONLY, WILDCARD};
 use super::owner::{CLIENT_IP, RESERVED, RESPONSE_IP, ZEROS};
 use super::records::is_local_data;
-use crate::policy::effect::EffectAction;
+use crate::policy::effect::{Effect, EffectAction};
 use crate::policy::prefix::{AddressOf, Prefix};
 use crate::policy::record::LocalRecord;
-use crate::policy::rule::{Action, Blocking, EffectAnswer};
+use crate::policy::rule::{Action, Blocking, EffectAnswer, Scope};
 use crate::wire::name::{MAX_NAME, Name};
 use crate::wire::rtype;
 
@@ -45,6 +45,24 @@ pub fn answer_records(answer: &Blocking, nxdomain: bool) -> (Vec<LocalRecord>, b
     of_action(&action, answer.ttl_secs)
 }
 
+/// A rule as the lines of a zone file without TTLs, with these owners relative to the zone. Empty if a policy zone can't
+/// have such a rule.
+pub fn rule_lines(owners: &[Name], effect: &Effect) -> Vec<String> {
+    const TTL_SECS: u32 = 0;
+    let (records, is_whole) = match &effect.action {
+        EffectAction::Records(records) => local_data(records, TTL_SECS),
+        action => of_action(action, TTL_SECS),
+    };
+    let lines = owners.iter().flat_map(|owner| {
+        let texts = records.iter().map(LocalRecord::to_string);
+        texts.filter_map(move |text| {
+            let (_ttl, text) = text.split_once(' ')?;
+            Some(format!("{owner} {text}"))
+        })
+    });
+    lines.filter(|_| is_whole).collect()
+}
+
 /// The owner of a rule on a network, without the labels of the apex. IPv6 addresses are written as BIND expects: the
 /// longest sequence of two or more zeros is one label, the first one if there are several.
 pub fn network_owner(prefix: &Prefix) -> Name {
@@ -74,6 +92,16 @@ pub fn wildcard_owner(name: &Name, owner: &mut Name) -> bool {
     wire[1..start].copy_from_slice(WILDCARD);
     wire[start..start + end].copy_from_slice(name.wire());
     owner.parse_wire(&wire[..start + end], 0).is_ok()
+}
+
+/// The owners of the rules on a name, without the labels of the apex; those of more than 255 bytes are left out. A rule on
+/// the name and all below stands for two.
+pub fn rule_owners(name: &Name, scope: Scope) -> Vec<Name> {
+    let exact = (scope != Scope::Below).then(|| name.clone());
+    let mut wildcard = Name::ROOT;
+    let has_wildcard = scope != Scope::Exact && wildcard_owner(name, &mut wildcard);
+    let below = has_wildcard.then_some(wildcard);
+    exact.into_iter().chain(below).collect()
 }
 
 /// Whether a policy zone reads the owner of an exact rule on a name as another trigger: a wildcard, or one that is no name.

@@ -174,7 +174,7 @@ impl Transfer {
         self.records
     }
 
-    /// The number of records so far other than SOA and NS records at the apex. A whole zone without any has no
+    /// The number of records so far other than those of the apex and of signatures. A whole zone without any has no
     /// contents, whatever its primary means by that.
     pub fn contents(&self) -> u64 {
         self.contents
@@ -212,7 +212,7 @@ impl Transfer {
             let bad = TransferError::Malformed("a SOA record is malformed, or not the zone's");
             return self.take_soa(soa.ok_or(bad)?, records);
         }
-        self.contents += u64::from(!is_apex || record.rtype != rtype::NS);
+        self.contents += u64::from(!is_apex && !rtype::is_signature(record.rtype));
         match self.state {
             State::Whole => Ok(Some(Event::Record(record))),
             State::Deleting(_) => Ok(Some(Event::Delete(record))),

@@ -85,7 +85,7 @@ fn a_whole_zone_begins_and_ends_with_its_soa_record() {
 }
 
 #[test]
-fn only_records_besides_soa_and_ns_of_the_apex_are_contents() {
+fn records_of_the_apex_and_of_signatures_are_no_contents() {
     let count = |records: &[Rr]| {
         let mut transfer = Transfer::new(&Request {
             id: 7,
@@ -103,6 +103,16 @@ fn only_records_besides_soa_and_ns_of_the_apex_are_contents() {
     assert_eq!(count(&[soa(3), soa(3)]), 0);
     let local = [soa(3), rr("", rtype::NS), rr("x", rtype::NS), soa(3)];
     assert_eq!(count(&local), 1);
+    let signed = [
+        soa(3),
+        rr("", rtype::TXT),
+        rr("", rtype::RRSIG),
+        rr("", rtype::DNSKEY),
+        rr("x", rtype::NSEC3),
+        rr("x", rtype::RRSIG),
+        soa(3),
+    ];
+    assert_eq!(count(&signed), 0);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::guards::numbered;
 use super::scene::{Scene, versions};
 use crate::feeds::{Versions, ZONE, blocks, config, feed, is_blocked, refresh};
 use crate::support::client::{PATIENCE, ask, exchange, query, rcode};
-use crate::support::primary::{Asked, Rr, cname, name, send};
+use crate::support::primary::{Asked, Primary, Rr, cname, name, send};
 use crate::support::server::{Server, text};
 use crate::support::tls::Security;
 use crate::support::upstream::Upstream;
@@ -291,4 +291,75 @@ fn a_zone_that_is_whole_and_signed_by_its_operator_is_read_like_any_other() {
     assert!(is_blocked(&scene.server, "kept.example"));
     has_bad(&scene.server, &[]);
     scene.server.assert_well();
+}
+
+#[test]
+fn the_counts_of_records_that_are_no_rules_stay_those_of_a_whole_zone_when_changes_apply() {
+    let usual = |owner: &str| rule(owner, ".");
+    let network = "24.1.2.0.192.rpz-ip";
+    let versions = Versions::new(1, &["a.example", "bank.example"]);
+    versions.replace(|zone| {
+        zone.serial = 1;
+        zone.records.extend(numbered(9));
+        zone.records.extend([
+            record("n.example", NS, &[0]),
+            record("d.example", DS, &[0; 36]),
+            usual("x.rpz-nsdname"),
+            usual(network),
+            record("short.example", 1, &[192, 0]),
+            record("a.example", RRSIG, &[0; 40]),
+        ]);
+    });
+    let upstream = Upstream::plain();
+    let start = |primary: &Primary| {
+        let more = "[guard]\nprotect = \"protect\"\n";
+        let config = config(&upstream, primary, more);
+        Server::start(&config, &[("protect", "bank.example\nother.example\n")])
+    };
+    let primary = versions.primary();
+    let server = start(&primary);
+    blocks(&server, 1, &["a.example"], &["bank.example"]);
+    let steps = [
+        (
+            vec![
+                usual("x.rpz-nsdname"),
+                record("short.example", 1, &[192, 0]),
+            ],
+            vec![record("s.example", 1, &[192]), usual("y.rpz-unknown")],
+        ),
+        (
+            vec![record("n.example", NS, &[0]), usual("bank.example")],
+            vec![usual("other.example"), record("b.example", RRSIG, &[0; 40])],
+        ),
+        (
+            vec![usual(network), usual("other.example")],
+            vec![usual("b.example"), usual("25.1.2.0.192.rpz-ip")],
+        ),
+    ];
+    for (serial, (deleted, added)) in (2..).zip(steps) {
+        versions.change_records(deleted, added);
+        refresh(&server);
+        blocks(&server, serial, &["a.example"], &["bank.example"]);
+        let primary = Primary::serving(versions.newest());
+        let other = start(&primary);
+        blocks(&other, serial, &["a.example"], &["bank.example"]);
+        let [changed, whole] = [&server, &other].map(|server| {
+            let list = server.status()["lists"][0].clone();
+            let sorted = |key: &str| {
+                let mut all = list[key].as_array().expect("an array").clone();
+                for entry in &mut all {
+                    // A record that changes add has another number.
+                    entry.as_object_mut().expect("an object").remove("line");
+                }
+                all.sort_by_key(ToString::to_string);
+                all
+            };
+            let counts = ["rules", "lines", "skipped", "warned"].map(|key| list[key].clone());
+            let all = ["bad", "first_bad", "left_out", "first_left_out"].map(sorted);
+            (counts, all)
+        });
+        assert_eq!(changed, whole, "serial {serial}");
+    }
+    let whole = primary.types().into_iter().filter(|rtype| *rtype == 252);
+    assert_eq!(whole.count(), 1);
 }

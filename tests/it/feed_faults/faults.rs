@@ -359,6 +359,28 @@ fn too_many_records() {
 }
 
 #[test]
+fn a_zone_without_end_is_ended_by_the_limit_of_records_and_takes_little_memory() {
+    let scene = Scene::start("max-records = 1000000");
+    let before = scene.server.peak_kib();
+    let endless = after_soa(|asked| {
+        let zone = second();
+        let first = zone.message(asked, &[zone.soa(2)], 0);
+        let label = "x".repeat(60);
+        let part = (0..700).map(|number| cname(&format!("{number}.{label}.{ZONE}"), "."));
+        let part: Vec<_> = part.collect();
+        vec![
+            Step::Send(first),
+            Step::Forever(zone.message(asked, &part, 0)),
+        ]
+    });
+    scene.fails(Fault::TooLarge, "1000000 records", endless);
+    let grown = scene.server.peak_kib() - before;
+    // The records take 80 MB.
+    assert!(grown < 32 * 1024, "{grown} KiB");
+    scene.recovers(Fault::TooLarge);
+}
+
+#[test]
 fn too_many_bytes() {
     let scene = Scene::start("max-transfer-mib = 1");
     let endless = after_soa(|asked| {

@@ -164,3 +164,21 @@ fn a_request_for_the_whole_zone_outlasts_a_primary_that_fails() {
         &["gone.example"],
     );
 }
+
+#[test]
+fn a_newer_version_is_found_although_the_first_primary_is_behind() {
+    let (upstream, newest) = (Upstream::plain(), versions());
+    let (behind, other) = (versions().primary(), newest.primary());
+    let server = start(&upstream, [&behind, &other]);
+    kept(&server);
+    newest.change(&["gone.example"], &["new.example"]);
+    refresh(&server);
+    changed(&server);
+    refresh(&server);
+    until("the first primary is behind", || {
+        feed(&server)["primaries"][0]["fault"] == Fault::SerialGoneBack.name()
+    });
+    let found = feed(&server);
+    assert!(found["primaries"][1]["fault"].is_null(), "{found}");
+    server.assert_well();
+}

@@ -9,9 +9,9 @@ use tapis::wire::rtype;
 
 use super::guards::numbered;
 use super::scene::{Scene, count, versions};
-use crate::feeds::{Versions, blocks, config, feed, is_blocked, refresh};
+use crate::feeds::{Versions, ZONE, blocks, config, feed, is_blocked, refresh};
 use crate::support::client::until;
-use crate::support::primary::{Asked, Gate, Primary, Step, send};
+use crate::support::primary::{Asked, Gate, Primary, Step, Zone, send};
 use crate::support::server::{Server, list, text};
 use crate::support::tls::Security;
 use crate::support::upstream::Upstream;
@@ -347,11 +347,17 @@ fn a_version_that_a_rollback_took_back_returns_after_the_release() {
     let done = server.verb(&["rollback", &generation.to_string()]);
     assert!(text(&done).contains("in force"), "{}", text(&done));
     scene.keeps_the_first_version();
+    let asked = scene.primary.asked().len();
     refresh(server);
     until("the newer version is held", || {
         feed(server)["held"]["serial"] == 2
     });
     scene.keeps_the_first_version();
+    assert_eq!(
+        scene.primary.types()[asked..],
+        [rtype::SOA],
+        "nothing is transferred"
+    );
     let released = server.verb(&["rollback", "--release"]);
     assert!(released.status.success(), "{}", text(&released));
     blocks(
@@ -501,4 +507,89 @@ fn many_requests_during_a_transfer_are_taken() {
         &["kept.example", "new.example"],
         &["gone.example"],
     );
+}
+
+#[test]
+fn an_older_version_does_not_come_into_force_when_other_names_are_protected() {
+    let scene = Scene::start("\n[guard]\nprotect = \"protect\"");
+    let server = &scene.server;
+    let first = scene.versions.newest();
+    scene.next_version();
+    refresh(server);
+    let second_is_in_force = || {
+        blocks(
+            server,
+            2,
+            &["kept.example", "new.example"],
+            &["gone.example"],
+        );
+    };
+    second_is_in_force();
+    scene.primary.play(move |asked| send(first.answer(asked)));
+    fs::write(server.path("protect"), "gone.example\n").expect("written");
+    assert!(server.verb(&["reload"]).status.success());
+    until("the primary is behind", || {
+        feed(server)["primaries"][0]["fault"] == Fault::SerialGoneBack.name()
+    });
+    second_is_in_force();
+    let done = server.verb(&["feed", "refresh", "feed", "--whole"]);
+    assert!(done.status.success(), "{}", text(&done));
+    blocks(server, 1, &["kept.example"], &["new.example"]);
+}
+
+#[test]
+fn a_primary_that_fails_again_and_again_is_asked_less_often_until_the_operator_wants_it() {
+    let mut scene = Scene::start("retry-secs = 5");
+    scene
+        .primary
+        .play(|asked| Zone::new(ZONE, 1, &[]).refusal(asked, 5));
+    let failures = |server: &Server| feed(server)["primaries"][0]["failures"].clone();
+    let fails = |scene: &Scene, times: u64| {
+        until("it fails again", || failures(&scene.server) == times);
+    };
+    refresh(&scene.server);
+    fails(&scene, 1);
+    scene.clock.advance(Duration::from_secs(5));
+    fails(&scene, 2);
+    // The second pause is 7.5 s at least.
+    scene.clock.advance(Duration::from_secs(6));
+    for _ in 0..9 {
+        assert_eq!(failures(&scene.server), 2, "it is paused");
+    }
+    scene.clock.advance(Duration::from_secs(4));
+    fails(&scene, 3);
+    refresh(&scene.server);
+    fails(&scene, 4);
+}
+
+#[test]
+fn a_transfer_that_takes_minutes_is_logged_while_it_goes_on() {
+    let mut scene = Scene::start("");
+    let gates = [(); 4].map(|()| Gate::default());
+    let held = gates.clone();
+    scene.versions.replace(|zone| zone.records = numbered(15));
+    let newest = scene.versions.clone();
+    scene.primary.play(move |asked| {
+        let messages = newest.answer(asked);
+        let gates = held.iter().map(|gate| Some(gate.clone()));
+        let mut gates = gates.chain(std::iter::repeat(None));
+        let steps = messages.into_iter().flat_map(|message| {
+            let gate = gates.next().flatten().filter(|_| asked.rtype != rtype::SOA);
+            [Some(Step::Send(message)), gate.map(Step::Wait)]
+        });
+        steps.flatten().collect()
+    });
+    refresh(&scene.server);
+    for (gate, records) in gates.iter().zip([3, 6, 9, 12]) {
+        until("a message has arrived", || {
+            feed(&scene.server)["transfer"]["records"] == records
+        });
+        scene.clock.advance(Duration::from_secs(20));
+        if records == 9 {
+            let log = scene.server.logged("zone is being transferred");
+            assert!(log.contains("records=9"), "{log}");
+        }
+        gate.open();
+    }
+    until("it is in force", || feed(&scene.server)["serial"] == 2);
 }

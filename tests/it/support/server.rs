@@ -108,6 +108,15 @@ impl Server {
         Self::start_in(std::mem::replace(&mut self.folder, other))
     }
 
+    /// The peak of its memory in KiB.
+    pub(crate) fn peak_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()));
+        let status = status.expect("a running process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let number = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        number.expect("a size").parse().expect("a number")
+    }
+
     /// The process ID.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tapis::control::sources::feeds::fault::Fault;
-use tapis::control::sources::feeds::fetch::{Fetch, FetchError, Fetched};
+use tapis::control::sources::feeds::fetch::{Fetch, FetchError, Fetched, Want};
 use tapis::control::sources::feeds::limits::{Limits, Progress};
 use tapis::control::sources::feeds::sink::{Begin, Change, Sink};
 use tapis::control::sources::feeds::tls::Tls;
@@ -132,7 +132,10 @@ pub(super) fn fetch(
         key: wanted.key,
         ours: wanted.ours.map(Serial),
         known: None,
-        whole: wanted.whole,
+        want: match wanted.whole {
+            true => Want::WholeOfAnySerial,
+            false => Want::Newer,
+        },
         limits: wanted.limits,
         progress: &progress,
     };

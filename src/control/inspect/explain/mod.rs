@@ -23,12 +23,13 @@ use crate::control::admin::verdict::{
 };
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::protected::Guarded;
-use crate::control::guard::suppressed::admits;
+use crate::control::guard::suppressed::admits_rule;
 use crate::control::list_file::file::MAX_FILE;
 use crate::control::list_file::parse::{self, ParsedTrigger};
 use crate::control::list_file::suppressed::SuppressedRules;
 use crate::control::sources::orders::registry::OrderRegistry;
 use crate::policy::explain::Role;
+use crate::policy::rpz::{rule_lines, rule_owners};
 use crate::policy::rule::{Kind, Scope, Source};
 use crate::wire::name::Name;
 
@@ -122,6 +123,9 @@ pub struct RuleLine {
     pub path: PathBuf,
     /// The first line with the rule; `None` if the file has changed since it was loaded.
     pub line: Option<u32>,
+    /// Its records, if it is a rule of a policy zone, with owners relative to the zone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub records: Vec<String>,
 }
 
 impl Explanation {
@@ -188,6 +192,7 @@ impl RuleLine {
             role: None,
             path: source.path.clone(),
             line: None,
+            records: Vec::new(),
         }
     }
 }
@@ -241,7 +246,6 @@ fn rules_in_file(
         let ParsedTrigger::Name(owner, scope) = rule.trigger else {
             return;
         };
-        let line = rule.line;
         let reaches = scope.reaches(owner, name);
         let pairs = owner.labels_from_root().zip(name.labels_from_root());
         let shared = match list.zone {
@@ -254,11 +258,18 @@ fn rules_in_file(
         // Of the suppressed rules, only those that reach the name are reported.
         let unreported = &mut SuppressedRules::default();
         let suppressed = if reaches { &mut suppressed } else { unreported };
-        if admits(suppressed, protected_names, guarded, owner, scope, line) {
+        if admits_rule(suppressed, protected_names, guarded, rule) {
             encloser = encloser.max(shared);
             if reaches {
-                let rule = || (line, scope, owner.clone());
-                found.entry(precedence(owner, scope)).or_insert_with(rule);
+                let effect = rule.effect.filter(|_| list.zone.is_some());
+                let records = |effect| rule_lines(&rule_owners(owner, scope), effect);
+                let line = || RuleLine {
+                    line: Some(rule.line),
+                    records: effect.map_or_else(Vec::new, records),
+                    ..RuleLine::new(&list.source, owner, scope)
+                };
+                let found = found.entry(precedence(owner, scope));
+                found.or_insert_with(|| (owner.label_count(), line()));
             }
         }
     });
@@ -267,13 +278,9 @@ fn rules_in_file(
         let (line, rule, why) = (left.line, &left.rule, &left.why);
         format!("{file}:{line}: {rule}: it {why}")
     }));
-    let rule = |(line, scope, owner): (u32, Scope, Name)| RuleLine {
-        line: Some(line),
-        ..RuleLine::new(&list.source, &owner, scope)
-    };
     let found = found.into_values();
-    let found = found.filter(|(_, _, owner)| owner.label_count() >= encloser);
-    found.map(rule).collect()
+    let found = found.filter(|(labels, _)| *labels >= encloser);
+    found.map(|(_, line)| line).collect()
 }
 
 /// Sets the roles of the rules that one source's file has, the one of highest precedence first. The roles can be
@@ -304,6 +311,24 @@ mod tests {
     use crate::config::Config;
     use crate::control::inspect::policy_at::PolicyAt;
     use crate::policy::decide::Decision;
+
+    #[test]
+    fn a_rule_of_a_zone_that_allows_a_protected_name_is_shown_as_in_force_with_its_record() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let zone = "$ORIGIN zone.\n@ SOA . . 1 60 60 600 60\nbank.example 30 CNAME rpz-passthru.\n\
+                    *.bank.example 30 CNAME .\n";
+        fs::write(folder.path().join("zone"), zone).expect("written");
+        fs::write(folder.path().join("protect"), "bank.example\n").expect("written");
+        let text = "[[list]]\nname = \"zone\"\npath = \"zone\"\nformat = \"rpz\"\n[guard]\nprotect = \"protect\"\n";
+        let config = Config::parse(text, &folder.path().join("tapis.toml")).expect("valid");
+        let guard_policy = GuardPolicy::read(&config);
+        let list = &config.lists[0];
+        let mut left_out = Vec::new();
+        let name = Name::from_text("bank.example").expect("a name");
+        let lines = rules_in_file(list, &guard_policy, &name, &mut left_out);
+        assert!(left_out.is_empty(), "{left_out:?}");
+        assert_eq!(lines[0].records, ["bank.example CNAME rpz-passthru."]);
+    }
 
     #[test]
     fn wildcards_of_a_zone_that_a_closer_name_ends_are_neither_applied_nor_shown() {

@@ -106,5 +106,6 @@ fn without_line(rule: &MatchingRule) -> RuleLine {
         role: Some(rule.role),
         path: rule.path.clone(),
         line: None,
+        records: rule.records.clone(),
     }
 }

@@ -172,6 +172,19 @@ impl Tally {
             self.first.push(BadLine::new(line, content, problem));
         }
     }
+
+    /// Takes back a bad line that is deleted.
+    pub(crate) fn withdraw(&mut self, content: &[u8], problem: Bad) {
+        if let Some((_, count)) = self.bad.iter_mut().find(|(known, _)| *known == problem) {
+            *count = count.saturating_sub(1);
+        }
+        self.bad.retain(|(_, count)| *count > 0);
+        let BadLine { text, .. } = BadLine::new(0, content, problem);
+        let is_it = |known: &BadLine| known.problem == problem && known.text == text;
+        if let Some(at) = self.first.iter().position(is_it) {
+            self.first.remove(at);
+        }
+    }
 }
 
 /// The results of one line, in numbers.

@@ -49,6 +49,8 @@ pub(crate) enum Undelivered {
     Held(String),
     /// It changes another version than the one that is in force now.
     Outdated,
+    /// A rollback holds the version in force, as it was in this generation.
+    RolledBack(u64),
 }
 
 /// A record that is deleted or added.
@@ -62,6 +64,6 @@ pub(crate) struct ZoneChange {
     pub(crate) rtype: u16,
     /// TTL in seconds.
     pub(crate) ttl_secs: u32,
-    /// RDATA without compressed names.
+    /// RDATA without compressed names; empty if it is malformed.
     pub(crate) data: Box<[u8]>,
 }

@@ -38,13 +38,33 @@ pub struct Fetch<'a> {
     pub ours: Option<Serial>,
     /// The serial of a version that need not be transferred again, although it is not ours.
     pub known: Option<Serial>,
-    /// Whether the whole zone is transferred even if there is a version that it could be compared with: after
-    /// [`Fault::BrokenChanges`], or to accept a serial that has gone back.
-    pub whole: bool,
+    /// What is wanted.
+    pub want: Want,
     /// The limits.
     pub limits: Limits,
     /// Shows how far the transfer has come.
     pub progress: &'a Progress,
+}
+
+/// What is wanted of a primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// A version that is newer than ours, as changes if the primary has them.
+    Newer,
+    /// The whole zone, unless the primary has an older version: after [`Fault::BrokenChanges`], or because its rules must be
+    /// checked again.
+    Whole,
+    /// The whole zone, even if its serial has gone back.
+    WholeOfAnySerial,
+    /// The serial of its version, and nothing more.
+    Serial,
+}
+
+impl Want {
+    /// Whether the whole zone is wanted, even if its serial is ours.
+    pub fn is_whole(self) -> bool {
+        matches!(self, Self::Whole | Self::WholeOfAnySerial)
+    }
 }
 
 /// The result of a fetch that succeeded.
@@ -112,7 +132,6 @@ impl Fetch<'_> {
         let mut connection = Connection::open(self.primary, self.tls, budget).await?;
         let soa = self.ask_soa(&mut connection, budget).await?;
         let latency = start.elapsed();
-        let ours = self.ours.filter(|_| !self.whole);
         let fetched = |soa, kind, records, bytes| Fetched {
             soa,
             kind,
@@ -122,18 +141,15 @@ impl Fetch<'_> {
             latency,
             took: start.elapsed(),
         };
-        if self.known == Some(soa.serial) && !self.whole {
+        let is_known = [self.known, self.ours].contains(&Some(soa.serial));
+        if is_known && !self.want.is_whole() {
             return Ok(fetched(soa, Kind::UpToDate, 0, budget.bytes));
         }
-        if let Some(ours) = ours {
-            let theirs = soa.serial;
-            if theirs == ours {
-                return Ok(fetched(soa, Kind::UpToDate, 0, budget.bytes));
-            }
-            if !theirs.is_newer_than(ours) {
-                return Err(TransferError::SerialGoneBack { theirs, ours }.into());
-            }
+        self.check_age(&soa)?;
+        if self.want == Want::Serial {
+            return Ok(fetched(soa, Kind::UpToDate, 0, budget.bytes));
         }
+        let ours = self.ours.filter(|_| !self.want.is_whole());
         let mut query = ours.map_or(Query::Axfr, Query::Ixfr);
         let done = match self.transfer(query, &mut connection, budget, sink).await {
             // Some primaries close the connection after the first answer.
@@ -163,6 +179,18 @@ impl Fetch<'_> {
             is_whole_for_changes: query != Query::Axfr && kind == Kind::Whole,
             ..fetched(soa, kind, records, budget.bytes)
         })
+    }
+
+    /// Checks that a version is not older than ours, unless that is wanted.
+    fn check_age(&self, soa: &Soa) -> Result<(), TransferError> {
+        let theirs = soa.serial;
+        let ours = self.ours.filter(|_| self.want != Want::WholeOfAnySerial);
+        match ours {
+            Some(ours) if theirs != ours && !theirs.is_newer_than(ours) => {
+                Err(TransferError::SerialGoneBack { theirs, ours })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Asks for the SOA record of the newest version.
@@ -227,6 +255,8 @@ impl Fetch<'_> {
             for event in transfer.read(&message)? {
                 match event? {
                     Event::Begin { soa, kind } => {
+                        // Behind one address, there may be several servers.
+                        self.check_age(&soa)?;
                         let begin = Begin {
                             request: &request,
                             soa: &soa,

@@ -1,6 +1,7 @@
 //! Feeds: policy zones that arrive by zone transfer, with Tapis as a secondary. Transfers a zone into a [`sink::Sink`];
 //! decides nothing about its rules.
 
+mod announced;
 pub mod arrival;
 mod confirmed;
 mod connection;

@@ -21,7 +21,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
 ///                                      +------> Ready
 /// ```
 ///
-/// A primary that is paused is asked only if all are, or if the operator wants it.
+/// A primary that is paused is not asked. Its pause ends early if the operator wants a fetch, or if it sends NOTIFY.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Primary {
     /// Smoothed time to an answer, in seconds; 0 if it has never answered.
@@ -55,6 +55,11 @@ impl Primary {
         self.paused_until = Some(now + shorten(doubled.min(LONGEST_PAUSE), random));
     }
 
+    /// Ends its pause. If it fails again, the next pause is longer nevertheless.
+    pub fn resume(&mut self) {
+        self.paused_until = None;
+    }
+
     /// The last failure, if no success followed.
     pub fn fault(&self) -> Option<Fault> {
         self.fault
@@ -76,18 +81,26 @@ impl Primary {
     }
 }
 
-/// The indices of primaries in the order to ask them: first those that are not paused; of these, first those that have
-/// not failed, and of these the fastest. Then those that are paused, beginning with the one whose pause ends first.
+/// The indices of the primaries that are not paused, in the order to ask them: first those that have not failed, and of these
+/// the fastest.
 pub fn order(primaries: &[Primary], now: Instant) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..primaries.len()).collect();
+    let all = 0..primaries.len();
+    let mut order: Vec<usize> = all
+        .filter(|&index| primaries[index].paused_until(now).is_none())
+        .collect();
     order.sort_by(|&a, &b| {
         let (a, b) = (&primaries[a], &primaries[b]);
-        let pauses = a.paused_until(now).cmp(&b.paused_until(now));
         let failures = a.failures.cmp(&b.failures);
-        let latencies = a.latency.total_cmp(&b.latency);
-        pauses.then(failures).then(latencies)
+        failures.then(a.latency.total_cmp(&b.latency))
     });
     order
+}
+
+/// When the first pause ends, if all primaries are paused.
+pub fn first_resumed(primaries: &[Primary], now: Instant) -> Option<Instant> {
+    let pauses = primaries.iter().map(|primary| primary.paused_until(now));
+    let pauses: Option<Vec<_>> = pauses.collect();
+    pauses?.into_iter().min()
 }
 
 /// Shortens a time by up to a quarter.
@@ -109,11 +122,19 @@ mod tests {
         primaries[2].succeeded(Duration::from_millis(1));
         assert_eq!(order(&primaries, now), [2, 1, 0]);
         primaries[2].failed(Fault::Cut, 0, now);
-        assert_eq!(order(&primaries, now), [1, 0, 2], "paused");
+        assert_eq!(order(&primaries, now), [1, 0], "the other one is paused");
+        assert_eq!(first_resumed(&primaries, now), None);
         let later = now + FIRST_PAUSE;
         assert_eq!(order(&primaries, later), [1, 0, 2], "it failed last");
         primaries[1].failed(Fault::Refused, 0, later);
-        assert_eq!(order(&primaries, later), [0, 2, 1]);
+        assert_eq!(order(&primaries, later), [0, 2]);
+        primaries[0].failed(Fault::Refused, 0, later);
+        primaries[2].failed(Fault::Refused, 0, later);
+        assert!(order(&primaries, later).is_empty());
+        let first = first_resumed(&primaries, later).expect("all are paused");
+        assert_eq!((first - later).as_secs_f64().round() as u64, 5);
+        primaries[2].resume();
+        assert_eq!(order(&primaries, later), [2]);
     }
 
     #[test]

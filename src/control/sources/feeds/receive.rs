@@ -188,9 +188,13 @@ impl Sink for Receiving {
             return Ok(());
         };
         let (mut owner, mut data) = (Name::ROOT, Vec::new());
-        // A record with a malformed name is no part of the policy.
-        if record.read_owner(&mut owner).is_err() || record.copy_data(&mut data).is_none() {
+        // The owner was read before, and is in the zone.
+        if record.read_owner(&mut owner).is_err() {
             return Ok(());
+        }
+        // Malformed data is counted later. No type with an own form can have empty data.
+        if record.copy_data(&mut data).is_none() {
+            data.clear();
         }
         *bytes += size_of::<ZoneChange>() + owner.wire().len() + data.len();
         if changes.len() == MAX_CHANGES || *bytes > MAX_CHANGE_BYTES {

@@ -177,6 +177,13 @@ impl Refresh {
         self.wait(shorten(retry, random), now);
     }
 
+    /// Lets the next fetch wait until this time at least: all primaries are paused until then.
+    pub fn defer(&mut self, until: Instant) {
+        if let State::Waiting { due } = &mut self.state {
+            *due = (*due).max(until);
+        }
+    }
+
     /// A NOTIFY arrived that may be authentic. `theirs` is its serial, if it has one. Returns whether it counts: not if
     /// `ours`, the serial in force, is as new.
     pub fn notified(&mut self, theirs: Option<Serial>, ours: Option<Serial>, now: Instant) -> bool {

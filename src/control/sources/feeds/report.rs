@@ -28,6 +28,9 @@ pub struct FeedReport {
     pub transfer: Option<TransferReport>,
     /// A version that is not in force, and why.
     pub held: Option<HeldVersion>,
+    /// A version that a signed NOTIFY announced, and that no primary has sent although they were asked.
+    #[serde(default)]
+    pub announced: Option<u32>,
     /// Its primaries, in the order of the configuration.
     pub primaries: Vec<PrimaryReport>,
     /// How often each fault occurred; faults that did not occur are left out.
@@ -77,7 +80,13 @@ impl FeedReport {
             let text = primary.text.as_ref()?;
             Some(format!("{name}: {text}"))
         });
-        held.chain(faults).collect()
+        let announced = self.announced.map(|serial| {
+            format!(
+                "{name}: serial {serial} was announced by a signed NOTIFY, but no primary has sent it; see: tapis feed show \
+                 {name}"
+            )
+        });
+        held.chain(announced).chain(faults).collect()
     }
 }
 

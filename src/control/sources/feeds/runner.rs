@@ -1,35 +1,27 @@
 //! The task of one feed: asks its primaries when that is due, and delivers what they send.
 
-use std::net::SocketAddr;
+mod asking;
+
+use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::announced::Announced;
 use super::confirmed::{Confirmations, age};
-use super::delivery::{Delivery, Undelivered};
-use super::fault::{Fault, FaultCounts, PrimaryFault};
-use super::fetch::{Fetch, FetchError, Fetched};
-use super::key;
-use super::limits::{Limits, Progress};
-use super::notified::{Keys, remember};
-use super::primary::{Primary, order};
-use super::receive::{ReceiveError, Receiving};
+use super::delivery::Delivery;
+use super::fault::{Fault, FaultCounts};
+use super::fetch::{Fetched, Want};
+use super::notified::Keys;
+use super::primary::{Primary, first_resumed, order};
 use super::refresh::{Action, Overrides, Refresh, Timers};
 use super::report::{FeedReport, HeldVersion, NotifyReport, PrimaryReport, TransferReport};
-use super::tls::Tls;
 use crate::config::feed::Feed;
 use crate::control::sources::lists::comparison::Comparable;
-use crate::wire::transfer::tsig::Key;
 use crate::wire::transfer::{Kind, Serial};
-
-/// The longest time without a message of a transfer.
-const IDLE: Duration = Duration::from_secs(30);
-/// How often the report of a transfer under way is renewed.
-const REPORT: Duration = Duration::from_millis(500);
 
 /// What a runner can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,9 +34,21 @@ pub(crate) enum Command {
     /// Transfer the whole zone as soon as a primary sends it: its rules must be checked again.
     Check,
     /// This version is in force, by another way than a delivery: a rollback, or a start.
-    InForce(Option<Serial>),
-    /// A primary may have a newer version, perhaps with this serial.
-    Notified(Option<Serial>),
+    InForce(InForce),
+    /// A primary may have a newer version, perhaps with this serial. The sender is known to be authentic only then.
+    Notified {
+        from: IpAddr,
+        serial: Option<Serial>,
+    },
+}
+
+/// The version in force, as the control loop knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct InForce {
+    /// Its serial; `None` before the first transfer.
+    pub(crate) serial: Option<Serial>,
+    /// The generation in which a rollback holds it.
+    pub(crate) held_as: Option<u64>,
 }
 
 /// What connects a runner with the rest of the server.
@@ -64,18 +68,18 @@ pub(super) struct Runner {
     /// Where large transfers are written: beside the images, or among the temporary files.
     folder: PathBuf,
     links: Links,
-    /// The version in force, and a version that was not accepted.
-    ours: Option<Serial>,
+    /// The version in force, and a version that was not accepted. While a rollback holds the one in force, nothing is
+    /// transferred.
+    in_force: InForce,
     held: Option<HeldVersion>,
     refresh: Refresh,
+    announced: Announced,
     primaries: Vec<Primary>,
     faults: Vec<Option<String>>,
     counts: FaultCounts,
     /// When a primary last sent or confirmed the newest version.
     confirmed: Confirmations,
-    whole: Whole,
-    /// The next transfer is compiled without a comparison.
-    compiles: bool,
+    wanted: Wanted,
     requests: Requests,
 }
 
@@ -84,6 +88,15 @@ struct Requests {
     last: u64,
     /// The last one whose result is known.
     answered: u64,
+}
+
+/// How the zone is to be transferred.
+struct Wanted {
+    whole: Whole,
+    /// The operator wants the whole zone even if its serial has gone back.
+    accepts_older: bool,
+    /// The next transfer is compiled without a comparison.
+    compiles: bool,
 }
 
 /// Whether the whole zone is to be transferred even if there are changes.
@@ -111,6 +124,7 @@ impl Runner {
         state_dir: Option<PathBuf>,
         links: Links,
         in_force: Option<(Serial, Timers, Timestamp)>,
+        held_as: Option<u64>,
         answered: u64,
     ) -> Self {
         let overrides = Overrides {
@@ -135,12 +149,19 @@ impl Runner {
             feed,
             folder: state_dir.unwrap_or_else(std::env::temp_dir),
             links,
-            ours: in_force.map(|(serial, ..)| serial),
+            in_force: InForce {
+                serial: in_force.map(|(serial, ..)| serial),
+                held_as,
+            },
             held: None,
             confirmed,
             refresh,
-            whole: Whole::No,
-            compiles: false,
+            announced: Announced::default(),
+            wanted: Wanted {
+                whole: Whole::No,
+                accepts_older: false,
+                compiles: false,
+            },
             requests: Requests {
                 last: answered,
                 answered,
@@ -192,232 +213,160 @@ impl Runner {
                 self.requests.last = request;
                 if whole {
                     self.held = None;
+                    self.wanted.accepts_older = true;
+                    self.announced.forget();
                 }
-                if whole && self.whole == Whole::No {
-                    self.whole = Whole::UntilAnswered;
+                if whole && self.wanted.whole == Whole::No {
+                    self.wanted.whole = Whole::UntilAnswered;
                 }
-                self.refresh.requested(now);
+                self.request(now);
             }
             Command::Retry => {
                 self.held = None;
-                self.refresh.requested(now);
+                self.request(now);
             }
             Command::Check => {
-                self.whole = Whole::UntilSent;
+                self.wanted.whole = Whole::UntilSent;
                 self.held = None;
-                self.refresh.requested(now);
+                self.request(now);
             }
-            Command::InForce(serial) => {
-                self.ours = serial;
+            Command::InForce(in_force) => {
+                let was_held = self.in_force.held_as.is_some();
+                self.in_force = in_force;
+                if was_held && in_force.held_as.is_none() {
+                    self.held = None;
+                    self.request(now);
+                }
                 self.report(None);
             }
-            Command::Notified(serial) => {
-                self.refresh.notified(serial, self.ours, now);
+            Command::Notified { from, serial } => self.notified(from, serial, now),
+        }
+    }
+
+    /// Makes a fetch due at once, from all primaries.
+    fn request(&mut self, now: Instant) {
+        self.primaries.iter_mut().for_each(Primary::resume);
+        self.refresh.requested(now);
+    }
+
+    fn notified(&mut self, from: IpAddr, serial: Option<Serial>, now: Instant) {
+        if !self.refresh.notified(serial, self.in_force.serial, now) {
+            return;
+        }
+        self.announced.add(from, serial);
+        for (primary, config) in self.primaries.iter_mut().zip(&self.feed.primaries) {
+            // The sender is up. An authentic one may be the server that all primaries transfer from.
+            if serial.is_some() || config.has_address(from) {
+                primary.resume();
             }
         }
     }
 
-    /// Asks the primaries one after the other, until one has the newest version.
+    /// Asks the primaries one after the other, until one has sent a newer version. One that has none may only be behind the
+    /// others, so these are asked, too.
     async fn fetch(&mut self) {
+        let mut order = order(&self.primaries, Instant::now());
+        if let Some(from) = self.announced.take_sender() {
+            // The other primaries may not have the version yet.
+            order.sort_by_key(|&index| !self.feed.primaries[index].has_address(from));
+        }
+        let mut newest: Option<Box<Fetched>> = None;
+        for index in order {
+            let Some(fetched) = self.ask_fully(index).await else {
+                continue;
+            };
+            let ends = fetched.kind != Kind::UpToDate;
+            let serial = fetched.soa.serial;
+            let known = newest.as_ref().map(|newest| newest.soa.serial);
+            if ends || known.is_none_or(|known| serial.is_newer_than(known)) {
+                newest = Some(fetched);
+            }
+            if ends {
+                break;
+            }
+        }
         let is_refused = |primary: &Primary| primary.fault() == Some(Fault::Refused);
-        for index in order(&self.primaries, Instant::now()) {
-            self.compiles = false;
-            let mut whole = self.whole != Whole::No;
-            let mut asked = self.ask(index, whole).await;
-            if self.whole == Whole::UntilSent && is_refused(&self.primaries[index]) {
-                whole = false;
-                asked = self.ask(index, whole).await;
+        if self.wanted.whole == Whole::UntilAnswered && self.primaries.iter().any(is_refused) {
+            self.end_whole();
+        }
+        let all_answered = self.faults.iter().all(Option::is_none);
+        let serial = newest.as_ref().map(|newest| newest.soa.serial);
+        let is_missed = self.announced.is_missed(serial, all_answered);
+        match newest {
+            Some(newest) if !is_missed => {
+                let timers = Timers::from(&newest.soa);
+                self.refresh
+                    .succeeded(timers, rand::random(), Instant::now());
+                self.confirm(&newest).await;
             }
-            // After changes that do not fit, the same primary is asked for the whole zone. If too much differs in it, it is
-            // transferred again.
-            for _ in 0..2 {
-                if let Asked::Inapplicable = asked {
-                    whole = true;
-                    asked = self.ask(index, whole).await;
-                }
-            }
-            if let Asked::Current(fetched) = asked {
-                let timers = Timers::from(&fetched.soa);
-                let random = rand::random();
-                self.refresh.succeeded(timers, random, Instant::now());
-                self.confirm(&fetched).await;
-                if whole {
-                    self.whole = Whole::No;
-                }
-                return;
+            _ => self.fail_all(),
+        }
+    }
+
+    /// No primary has the newest version.
+    fn fail_all(&mut self) {
+        let now = Instant::now();
+        self.refresh.failed(rand::random(), now);
+        if let Some(until) = first_resumed(&self.primaries, now) {
+            self.refresh.defer(until);
+        }
+    }
+
+    /// What a primary is asked for.
+    fn want(&self) -> Want {
+        match self.wanted.whole {
+            _ if self.in_force.held_as.is_some() => Want::Serial,
+            Whole::No => Want::Newer,
+            Whole::UntilAnswered | Whole::UntilSent => self.want_whole(),
+        }
+    }
+
+    fn want_whole(&self) -> Want {
+        match self.wanted.accepts_older {
+            true => Want::WholeOfAnySerial,
+            false => Want::Whole,
+        }
+    }
+
+    fn end_whole(&mut self) {
+        (self.wanted.whole, self.wanted.accepts_older) = (Whole::No, false);
+    }
+
+    /// Asks one primary, again if it has to be asked in another way. `None` if it does not have the newest version.
+    async fn ask_fully(&mut self, index: usize) -> Option<Box<Fetched>> {
+        self.wanted.compiles = false;
+        let mut want = self.want();
+        let mut asked = self.ask(index, want).await;
+        let is_refused = self.primaries[index].fault() == Some(Fault::Refused);
+        if self.wanted.whole == Whole::UntilSent && want.is_whole() && is_refused {
+            want = Want::Newer;
+            asked = self.ask(index, want).await;
+        }
+        // After changes that do not fit, the same primary is asked for the whole zone. If too much differs in it, it is
+        // transferred again.
+        for _ in 0..2 {
+            if let Asked::Inapplicable = asked {
+                want = self.want_whole();
+                asked = self.ask(index, want).await;
             }
         }
-        if self.whole == Whole::UntilAnswered && self.primaries.iter().any(is_refused) {
-            self.whole = Whole::No;
+        let Asked::Current(fetched) = asked else {
+            return None;
+        };
+        if want.is_whole() {
+            self.end_whole();
         }
-        self.refresh.failed(rand::random(), Instant::now());
+        Some(fetched)
     }
 
     /// Remembers when the newest version was confirmed.
     async fn confirm(&mut self, fetched: &Fetched) {
         let (serial, is_transfer) = (fetched.soa.serial, fetched.kind != Kind::UpToDate);
-        if is_transfer || self.ours != Some(serial) {
+        if is_transfer || self.in_force.serial != Some(serial) {
             return self.confirmed.add(is_transfer);
         }
         let validity = self.refresh.validity().unwrap_or_default();
         self.confirmed.confirm(serial, validity).await;
-    }
-
-    async fn ask(&mut self, index: usize, whole: bool) -> Asked {
-        let primary = self.feed.primaries[index].address.current(|_| None);
-        let (key, tls) = match self.credentials(index) {
-            Ok(credentials) => credentials,
-            Err((fault, text)) => {
-                self.fail(index, fault, text);
-                return Asked::Failed;
-            }
-        };
-        let progress = Arc::new(Progress::default());
-        let mut sink = Receiving::new(
-            &self.feed.name,
-            primary,
-            self.folder.clone(),
-            self.links.deliveries.clone(),
-            self.links
-                .comparable
-                .borrow()
-                .clone()
-                .filter(|_| !self.compiles),
-        );
-        let zone = self.feed.zone.clone();
-        let limits = self.feed.limits;
-        let fetch = Fetch {
-            zone: &zone,
-            primary,
-            tls: tls.as_ref(),
-            key: key.as_ref(),
-            ours: self.ours,
-            known: self.held_serial(),
-            whole,
-            limits: Limits {
-                records: limits.records,
-                bytes: limits.bytes,
-                total: limits.time,
-                idle: IDLE,
-            },
-            progress: &progress,
-        };
-        let since = Timestamp::now();
-        let fetched = {
-            let run = fetch.run(&mut sink);
-            tokio::pin!(run);
-            loop {
-                tokio::select! {
-                    fetched = &mut run => break fetched,
-                    () = tokio::time::sleep(REPORT) => self.report(Some(TransferReport {
-                        primary,
-                        since,
-                        records: progress.records(),
-                        bytes: progress.bytes(),
-                    })),
-                }
-            }
-        };
-        match fetched {
-            Ok(fetched) => {
-                self.primaries[index].succeeded(fetched.latency);
-                self.faults[index] = None;
-                if fetched.is_whole_for_changes {
-                    self.counts.add(Fault::WholeZone);
-                }
-                let outcome = sink.outcome().await;
-                self.accept(&fetched, primary, outcome)
-            }
-            Err(FetchError::Primary(fault)) => {
-                let text = fault.to_string();
-                let PrimaryFault { fault, .. } = fault;
-                self.fail(index, fault, text);
-                match fault {
-                    Fault::BrokenChanges => Asked::Inapplicable,
-                    _ => Asked::Failed,
-                }
-            }
-            Err(FetchError::Sink(ReceiveError::Comparison(error))) => {
-                let feed = &*self.feed.name;
-                tracing::info!(feed, %primary, %error, "the zone is transferred again, and compiled");
-                self.compiles = true;
-                Asked::Inapplicable
-            }
-            Err(FetchError::Sink(ReceiveError::TooManyChanges)) => Asked::Inapplicable,
-            Err(FetchError::Sink(error)) => {
-                let feed = &*self.feed.name;
-                tracing::error!(feed, %primary, %error, "transfer failed");
-                self.faults[index] = Some(error.to_string());
-                Asked::Failed
-            }
-        }
-    }
-
-    /// Takes what became of a transfer that succeeded.
-    fn accept(
-        &mut self,
-        fetched: &Fetched,
-        primary: SocketAddr,
-        outcome: Option<Result<(), Undelivered>>,
-    ) -> Asked {
-        let (feed, serial) = (&*self.feed.name, fetched.soa.serial);
-        let (records, bytes) = (fetched.records, fetched.bytes);
-        let took_ms = fetched.took.as_millis() as u64;
-        match outcome {
-            None => {}
-            Some(Ok(())) => {
-                let kind = match fetched.kind {
-                    Kind::Whole => "whole zone",
-                    Kind::Changes => "changes",
-                    Kind::UpToDate => "nothing",
-                };
-                tracing::info!(feed, %primary, %serial, kind, records, bytes, took_ms, "zone transferred");
-                self.ours = Some(serial);
-                self.held = None;
-            }
-            Some(Err(Undelivered::Held(why))) if fetched.kind == Kind::Changes => {
-                // The changes do not fit what is in force. The whole zone does, or is held itself.
-                tracing::warn!(feed, %primary, %serial, why, "changes not applied");
-                return Asked::Inapplicable;
-            }
-            Some(Err(Undelivered::Outdated)) => return Asked::Inapplicable,
-            Some(Err(Undelivered::Held(why))) => {
-                let serial = serial.0;
-                self.held = Some(HeldVersion { serial, why });
-            }
-        }
-        Asked::Current(Box::new(fetched.clone()))
-    }
-
-    fn held_serial(&self) -> Option<Serial> {
-        self.held.as_ref().map(|held| Serial(held.serial))
-    }
-
-    fn fail(&mut self, index: usize, fault: Fault, text: String) {
-        let feed = &*self.feed.name;
-        // A primary that stays unreachable is logged once.
-        if self.faults[index].as_ref() != Some(&text) {
-            tracing::warn!(feed, fault = fault.name(), text, "feed not transferred");
-        }
-        self.counts.add(fault);
-        self.primaries[index].failed(fault, rand::random(), Instant::now());
-        self.faults[index] = Some(text);
-    }
-
-    /// The key and the TLS settings for a primary, read from their files.
-    fn credentials(&self, index: usize) -> Result<(Option<Key>, Option<Tls>), (Fault, String)> {
-        let key = self.feed.tsig.as_ref().map(key::of);
-        let key = key.transpose();
-        let known = key.as_ref().ok().and_then(Option::as_ref);
-        remember(&self.links.keys, &self.feed.name, known);
-        let key = key.map_err(|error| (Fault::TsigWrong, error.to_string()))?;
-        let tls = self.feed.primaries[index].tls.as_ref();
-        let tls = tls.map(|tls| Tls::new(&tls.name, tls.ca.as_deref()));
-        let tls = tls.transpose();
-        Ok((
-            key,
-            tls.map_err(|error| (Fault::TlsFailed, error.to_string()))?,
-        ))
     }
 
     fn report(&self, transfer: Option<TransferReport>) {
@@ -441,14 +390,18 @@ impl Runner {
         self.links.reports.send_replace(FeedReport {
             name: self.feed.name.clone(),
             zone: self.feed.zone.to_string(),
-            serial: self.ours.map(|serial| serial.0),
-            confirmed: self.confirmed.last().filter(|_| self.ours.is_some()),
+            serial: self.in_force.serial.map(|serial| serial.0),
+            confirmed: self
+                .confirmed
+                .last()
+                .filter(|_| self.in_force.serial.is_some()),
             max_age_hours: self.feed.max_age_hours,
             is_expired: self.refresh.is_expired(),
             transfer,
             held: self.held.clone(),
             primaries,
             faults,
+            announced: self.announced.missing().map(|serial| serial.0),
             notify: NotifyReport::default(),
             answered: self.requests.answered,
         });

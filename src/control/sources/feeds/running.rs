@@ -14,7 +14,7 @@ use super::delivery::{Delivery, Undelivered};
 use super::notified::{Keys, Notified, WAITING, remember};
 use super::refresh::Timers;
 use super::report::{FeedReport, NotifyReport};
-use super::runner::{Command, Links, Runner};
+use super::runner::{Command, InForce, Links, Runner};
 use crate::config::Config;
 use crate::config::feed::Feed;
 use crate::control::guard::policy::GuardPolicy;
@@ -57,8 +57,8 @@ struct Running {
     /// The rules in force that a whole zone is compared with.
     comparable: watch::Sender<Option<Comparable>>,
     task: JoinHandle<()>,
-    /// The serial in force that the task knows.
-    serial: Option<Serial>,
+    /// What the task knows of the version in force.
+    known: InForce,
     notify: NotifyReport,
 }
 
@@ -87,6 +87,7 @@ impl Feeds {
         config: &Config,
         lists: &ListSources,
         (images, guard_policy): (&Images, &Arc<GuardPolicy>),
+        held_as: Option<u64>,
     ) {
         self.running
             .retain(|_, running| config.feeds.contains(&running.feed));
@@ -98,20 +99,25 @@ impl Feeds {
         for feed in &config.feeds {
             let list = lists.active.iter().find(|list| list.name() == feed.name);
             let soa = list.and_then(soa_of);
-            let serial = soa.as_ref().map(|soa| soa.serial);
+            let is_held = list.is_some_and(ListState::is_frozen);
+            let known = InForce {
+                serial: soa.as_ref().map(|soa| soa.serial),
+                held_as: held_as.filter(|_| is_held),
+            };
             match self.running.get_mut(&feed.name) {
                 None => {
                     let transferred = list.and_then(|list| Some(list.loaded.as_ref()?.at));
                     let in_force = soa.zip(transferred);
                     let in_force = in_force.map(|(soa, at)| (soa.serial, Timers::from(&soa), at));
-                    let running = self.start(feed, config.state.dir.clone(), in_force);
+                    let dir = config.state.dir.clone();
+                    let running = self.start(feed, dir, in_force, known);
                     self.running.insert(feed.name.clone(), running);
                 }
-                Some(running) if running.serial != serial => {
+                Some(running) if running.known != known => {
                     // If many commands wait, this one is sent at the next generation.
-                    let sent = running.commands.try_send(Command::InForce(serial));
+                    let sent = running.commands.try_send(Command::InForce(known));
                     if sent.is_ok() {
-                        running.serial = serial;
+                        running.known = known;
                     }
                 }
                 Some(_) => {}
@@ -163,7 +169,10 @@ impl Feeds {
             && has_room
         {
             // It fails only if the task has ended.
-            let _ = running.commands.try_send(Command::Notified(serial));
+            let from = notified.from;
+            let _ = running
+                .commands
+                .try_send(Command::Notified { from, serial });
         }
     }
 
@@ -209,6 +218,7 @@ impl Feeds {
         feed: &Feed,
         state_dir: Option<PathBuf>,
         in_force: Option<(Serial, Timers, Timestamp)>,
+        known: InForce,
     ) -> Running {
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let (reporter, reports) = watch::channel(FeedReport::default());
@@ -222,7 +232,7 @@ impl Feeds {
         };
         let (of_feed, answered) = (feed.clone(), self.requests);
         let run = async move {
-            let runner = Runner::new(of_feed, state_dir, links, in_force, answered);
+            let runner = Runner::new(of_feed, state_dir, links, in_force, known.held_as, answered);
             runner.run().await;
         };
         Running {
@@ -231,7 +241,7 @@ impl Feeds {
             reports,
             comparable,
             task: tokio::spawn(run),
-            serial: in_force.map(|(serial, ..)| serial),
+            known,
             notify: NotifyReport::default(),
         }
     }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::amended_counts::{Before, count, withdraw};
 use super::load::{LoadedRules, Refusal};
 use super::zone_load::{Job, finish_amendment};
 use crate::control::guard::reading::Reading;
@@ -18,7 +19,7 @@ use crate::policy::image::path::Path;
 use crate::policy::images::Images;
 use crate::policy::prefix::Prefix;
 use crate::policy::record::LocalRecord;
-use crate::policy::rpz::{HiddenRecords, ZoneReader, ZoneTrigger, is_local_data};
+use crate::policy::rpz::{ZoneReader, ZoneTrigger};
 use crate::policy::rule::Scope;
 use crate::wire::answer::is_same_data;
 use crate::wire::name::Name;
@@ -39,12 +40,20 @@ enum Rule {
     Records(Vec<LocalRecord>),
 }
 
+/// A name that the changes are about.
+struct TouchedName {
+    name: Name,
+    rules: OfName,
+    /// What each of the rules was before.
+    before: [Before; 2],
+}
+
 /// The triggers that the changes are about.
 #[derive(Default)]
 struct Touched {
-    names: BTreeMap<Vec<u8>, (Name, OfName)>,
+    names: BTreeMap<Vec<u8>, TouchedName>,
     networks: HashMap<Prefix, Rule>,
-    /// Deleted records that are not in force.
+    /// Deleted records that are not in force, though they could be.
     missing: u32,
     /// The rules in force do not suffice: the zone has other records of a changed owner, which are ignored.
     has_hidden: bool,
@@ -67,7 +76,7 @@ enum Applied {
 pub(super) fn amended(
     job: &Job,
     (soa, changes): (&Soa, &[ZoneChange]),
-    (tally, digest): (Tally, &str),
+    (mut tally, digest): (Tally, &str),
     images: &Images,
 ) -> Result<LoadedRules, Refusal> {
     let start = Instant::now();
@@ -77,6 +86,8 @@ pub(super) fn amended(
     images.find(list).ok_or_else(broken)?;
     let networks = images.networks(list);
     let mut touched = Touched::default();
+    let mut reader = ZoneReader::new(apex.clone());
+    let hidden = std::mem::take(&mut tally.hidden);
     let mut hasher = blake3::Hasher::new();
     hasher.update(digest.as_bytes());
     for change in changes {
@@ -86,24 +97,44 @@ pub(super) fn amended(
         hasher
             .update(&change.rtype.to_be_bytes())
             .update(&change.data);
-        touched.apply(change, (&apex, &tally.hidden), list, images, &networks);
+        // The transfer has read it as a name.
+        let Ok((owner, _)) = Name::parse(&change.owner, 0) else {
+            continue;
+        };
+        let problem = count(change, &owner, &mut reader, &mut tally);
+        touched.has_hidden |= hidden.may_be_of(&owner) && !rtype::is_signature(change.rtype);
+        if problem.is_none() {
+            touched.apply(change, (&owner, &apex), list, images, &networks);
+        }
     }
-    // Records that were left out are not in force, so they can't be deleted.
-    if touched.has_hidden || touched.missing > tally.bad_total() + tally.guarded.total() {
+    // Rules that a guard left out are not in force, so their records can't be deleted.
+    if touched.has_hidden || touched.missing > tally.guarded.total() {
         return Err(broken());
     }
+    tally.hidden = hidden;
+    let protected_names = job.guard_policy.protected_names();
     let mut written = Written {
         amendment: Amendment::default(),
         tally,
         job,
-        reader: ZoneReader::new(apex.clone()),
+        reader,
         has_hidden: false,
     };
-    for (path, (name, of_name)) in &touched.names {
+    for (path, touched) in &touched.names {
+        let TouchedName {
+            name,
+            rules: of_name,
+            before,
+        } = touched;
         let mut rules = Vec::new();
-        for (rule, scope) in of_name.iter().zip([Scope::Exact, Scope::Below]) {
+        for ((rule, before), scope) in
+            (of_name.iter().zip(before)).zip([Scope::Exact, Scope::Below])
+        {
             let owner = owner(name, scope, &apex);
             let trigger = ParsedTrigger::Name(name, scope);
+            let guarded = (&job.config).into();
+            let recorded = &mut written.tally.guarded;
+            withdraw(*before, trigger, recorded, (protected_names, guarded));
             let effect = written.effect(rule, trigger, owner.as_ref());
             rules.extend(effect.map(|effect| (scope, effect)));
         }
@@ -154,33 +185,26 @@ fn owner(name: &Name, scope: Scope, apex: &Name) -> Option<Name> {
 }
 
 impl Touched {
+    /// Deletes or adds a record that can be part of a rule.
     fn apply(
         &mut self,
         change: &ZoneChange,
-        (apex, hidden): (&Name, &HiddenRecords),
+        (owner, apex): (&Name, &Name),
         list: &str,
         images: &Images,
         networks: &HashMap<Prefix, Effect>,
     ) {
-        // Records of types that can't be rules, such as signatures, are skipped, as in a whole zone.
-        let Ok((owner, _)) = Name::parse(&change.owner, 0) else {
-            return;
-        };
-        if !is_local_data(change.rtype) {
-            return;
-        }
-        self.has_hidden |= hidden.may_be_of(&owner);
         let mut name = Name::ROOT;
-        // Records that are no part of the policy are neither deleted nor added.
-        let Ok(Some(trigger)) = ZoneTrigger::parse(&owner, apex, &mut name) else {
+        // Records of the apex describe the zone.
+        let Ok(Some(trigger)) = ZoneTrigger::parse(owner, apex, &mut name) else {
             return;
         };
-        let rule = match trigger {
+        let applied = match trigger {
             ZoneTrigger::Name(scope) => {
                 let path = Path::from(&name).as_bytes().to_vec();
-                let in_force = || (name.clone(), of_name(images, &name, list));
-                let (_, rules) = self.names.entry(path).or_insert_with(in_force);
-                &mut rules[usize::from(scope != Scope::Exact)]
+                let in_force = || TouchedName::new(name.clone(), of_name(images, &name, list));
+                let touched = self.names.entry(path).or_insert_with(in_force);
+                touched.apply(change, usize::from(scope != Scope::Exact))
             }
             ZoneTrigger::Network(prefix) => {
                 let in_force = || {
@@ -189,12 +213,38 @@ impl Touched {
                         .cloned()
                         .map_or(Rule::None, Rule::Kept)
                 };
-                self.networks.entry(prefix).or_insert_with(in_force)
+                self.networks
+                    .entry(prefix)
+                    .or_insert_with(in_force)
+                    .apply(change)
             }
         };
-        let applied = rule.apply(change);
         self.missing += u32::from(applied == Applied::Missing);
         self.has_hidden |= applied == Applied::Hidden;
+    }
+}
+
+impl TouchedName {
+    fn new(name: Name, rules: OfName) -> Self {
+        let before = rules.each_ref().map(|rule| match rule {
+            Rule::Kept(effect) => Before::InForce {
+                allows: effect.action == EffectAction::Allow,
+            },
+            Rule::None | Rule::Records(_) => Before::None,
+        });
+        Self {
+            name,
+            rules,
+            before,
+        }
+    }
+
+    fn apply(&mut self, change: &ZoneChange, which: usize) -> Applied {
+        let applied = self.rules[which].apply(change);
+        if applied == Applied::Missing && self.before[which] == Before::None {
+            self.before[which] = Before::LeftOut;
+        }
+        applied
     }
 }
 
@@ -304,7 +354,7 @@ impl Written<'_> {
         let rule = ParsedRule {
             trigger,
             effect: Some(&effect),
-            line: 0,
+            line: self.tally.lines,
         };
         let protected_names = self.job.guard_policy.protected_names();
         let guarded = (&self.job.config).into();
@@ -336,7 +386,11 @@ impl Written<'_> {
         } = self;
         reader.effect_of(owner, records, &mut |problem| {
             *has_hidden |= problem.is_of_others();
-            tally.reject(0, owner.to_string().as_bytes(), Bad::Record(problem));
+            tally.reject(
+                tally.lines,
+                owner.to_string().as_bytes(),
+                Bad::Record(problem),
+            );
         })
     }
 }

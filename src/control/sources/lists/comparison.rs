@@ -2,6 +2,7 @@
 //! image of all rules has to be compiled.
 
 use std::collections::HashMap;
+
 use std::sync::Arc;
 
 use fixedbitset::FixedBitSet;
@@ -18,6 +19,7 @@ use crate::policy::image::walk::BATCH;
 use crate::policy::image::{Image, ImageError};
 use crate::policy::images::Images;
 use crate::policy::prefix::Prefix;
+use crate::policy::record::LocalRecord;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 use crate::wire::transfer::{Request, TransferError};
@@ -27,7 +29,8 @@ const MAX_NAMES: usize = 1 << 17;
 /// The largest number of rules on networks of a zone that is compared.
 const MAX_NETWORKS: usize = 1 << 17;
 
-/// The number of bytes of all data of distinct rules: a hostile primary could otherwise fill the memory.
+/// The number of bytes of all distinct effects and of the effects on networks: a hostile primary could otherwise fill the
+/// memory.
 const MAX_DATA: usize = 16 << 20;
 
 /// No rule.
@@ -157,8 +160,18 @@ struct Effects {
     numbers: HashMap<Effect, u32>,
     /// That of the last rule: most rules of a zone have the same one.
     last: u32,
-    /// The number of bytes of their data, about.
+    /// The number of bytes that they take.
     data: usize,
+}
+
+/// The number of bytes that an effect takes.
+fn size_in_memory(effect: &Effect) -> usize {
+    let of_record = |record: &LocalRecord| size_of::<LocalRecord>() + record.data.len();
+    let of_records = match &effect.action {
+        EffectAction::Records(records) => records.iter().map(of_record).sum(),
+        _ => 0,
+    };
+    size_of::<Effect>() + of_records
 }
 
 impl Effects {
@@ -170,13 +183,8 @@ impl Effects {
         let number = *self.numbers.entry(effect.clone()).or_insert(next);
         if number == next {
             self.all.push(effect.clone());
-            self.data += size_of::<Effect>();
-            if let EffectAction::Records(records) = &effect.action {
-                self.data += records
-                    .iter()
-                    .map(|record| record.data.len())
-                    .sum::<usize>();
-            }
+            // It is kept twice.
+            self.data += 2 * size_in_memory(effect);
         }
         self.last = number;
         number
@@ -240,7 +248,6 @@ impl Comparison {
         let (name, scope) = match rule.trigger {
             ParsedTrigger::Name(name, scope) => (name, scope),
             ParsedTrigger::Network(prefix) => {
-                self.is_too_different |= self.networks.len() == MAX_NETWORKS;
                 let known = self.networks.entry(prefix);
                 let known = known.and_modify(|known| {
                     if let Some(joined) = known.joined(effect) {
@@ -248,6 +255,9 @@ impl Comparison {
                     }
                 });
                 known.or_insert_with(|| effect.clone());
+                self.effects.data += size_in_memory(effect);
+                self.is_too_different |=
+                    self.networks.len() > MAX_NETWORKS || self.effects.data > MAX_DATA;
                 return;
             }
         };

@@ -14,6 +14,7 @@
 //!      +---------------------------------------------------------------- joined with the others
 //! ```
 
+mod amended_counts;
 mod amendment;
 pub(crate) mod comparison;
 pub(crate) mod held;

@@ -1,11 +1,13 @@
 //! Comparisons of a zone with the rules in force: the amendment leads to the zone's rules, whatever their order.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use proptest::prelude::*;
 
-use super::Comparison;
+use super::{Comparison, MAX_DATA};
 use crate::control::list_file::parse::{ParsedRule, ParsedTrigger};
 use crate::policy::amendment::Amendment;
 use crate::policy::builder::Builder;
@@ -14,6 +16,7 @@ use crate::policy::image::Image;
 use crate::policy::image::path::Path;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::images::Images;
+use crate::policy::prefix::{AddressOf, Prefix};
 use crate::policy::record::LocalRecord;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
@@ -207,4 +210,70 @@ fn the_records_of_one_owner_are_one_rule_wherever_they_are() {
             Some(vec![(Scope::Exact, whole)])
         ]
     );
+}
+
+/// Whether a comparison ends while it reads this many rules with distinct records of 60,000 bytes each.
+fn ends(rules: u32, of_networks: bool) -> bool {
+    let images = Images::from(Arc::new(image(
+        &model(&[(name("a"), Scope::Exact, 1)]),
+        false,
+    )));
+    let mut comparison = Comparison::new(&images, LIST).expect("in the base");
+    for number in 0..rules {
+        let mut data = vec![0; 60_000];
+        data[..4].copy_from_slice(&number.to_be_bytes());
+        let record = LocalRecord {
+            rtype: 65_280,
+            ttl_secs: Some(1),
+            data: data.into(),
+        };
+        let effect = Effect {
+            action: EffectAction::Records(vec![record]),
+            ..Effect::default()
+        };
+        let owner = name(&format!("n{number}.test"));
+        let network = IpNet::from(IpAddr::from(number.to_be_bytes()));
+        let network = Prefix::new(AddressOf::Answer, network).expect("a network");
+        comparison.add(ParsedRule {
+            trigger: match of_networks {
+                true => ParsedTrigger::Network(network),
+                false => ParsedTrigger::Name(&owner, Scope::Exact),
+            },
+            effect: Some(&effect),
+            line: number + 1,
+        });
+    }
+    comparison.is_too_different
+}
+
+#[test]
+fn large_records_end_a_comparison_on_names_and_on_networks() {
+    const FULL: u32 = (MAX_DATA / 60_000) as u32;
+    assert!(ends(FULL + 1, true) && !ends(FULL - 1, true));
+    assert!(ends(FULL / 2 + 1, false), "those of names are kept twice");
+    assert!(!ends(FULL / 2 - 1, false));
+}
+
+#[test]
+fn small_records_count_with_the_memory_that_each_takes() {
+    let images = Images::from(Arc::new(image(
+        &model(&[(name("a"), Scope::Exact, 1)]),
+        false,
+    )));
+    let mut comparison = Comparison::new(&images, LIST).expect("in the base");
+    let record = |number: u32| LocalRecord {
+        rtype: 65_280,
+        ttl_secs: Some(number),
+        data: Box::default(),
+    };
+    let effect = Effect {
+        action: EffectAction::Records((0..500_000).map(record).collect()),
+        ..Effect::default()
+    };
+    comparison.add(ParsedRule {
+        trigger: ParsedTrigger::Name(&name("n.test"), Scope::Exact),
+        effect: Some(&effect),
+        line: 1,
+    });
+    assert!(comparison.is_too_different);
 }

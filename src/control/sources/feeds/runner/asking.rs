@@ -1,0 +1,232 @@
+//! Asks one primary of a feed, and takes what it sends.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::{Asked, Runner};
+use crate::control::sources::feeds::delivery::Undelivered;
+use crate::control::sources::feeds::fault::{Fault, PrimaryFault};
+use crate::control::sources::feeds::fetch::{Fetch, FetchError, Fetched, Want};
+use crate::control::sources::feeds::key;
+use crate::control::sources::feeds::limits::{Limits, Progress};
+use crate::control::sources::feeds::notified::remember;
+use crate::control::sources::feeds::receive::{ReceiveError, Receiving};
+use crate::control::sources::feeds::report::{HeldVersion, TransferReport};
+use crate::control::sources::feeds::tls::Tls;
+use crate::control::sources::lists::load::Refusal;
+use crate::wire::transfer::tsig::Key;
+use crate::wire::transfer::{Kind, Serial};
+
+/// The longest time without a message of a transfer.
+const IDLE: Duration = Duration::from_secs(30);
+/// How often the report of a transfer under way is renewed.
+const REPORT: Duration = Duration::from_millis(500);
+/// How often a transfer under way is logged.
+const LOG: Duration = Duration::from_secs(60);
+
+impl Runner {
+    /// Asks one primary once.
+    pub(super) async fn ask(&mut self, index: usize, want: Want) -> Asked {
+        let primary = self.feed.primaries[index].address.current(|_| None);
+        let (key, tls) = match self.credentials(index) {
+            Ok(credentials) => credentials,
+            Err((fault, text)) => {
+                self.fail(index, fault, text);
+                return Asked::Failed;
+            }
+        };
+        let progress = Arc::new(Progress::default());
+        let mut sink = Receiving::new(
+            &self.feed.name,
+            primary,
+            self.folder.clone(),
+            self.links.deliveries.clone(),
+            self.links
+                .comparable
+                .borrow()
+                .clone()
+                .filter(|_| !self.wanted.compiles),
+        );
+        let zone = self.feed.zone.clone();
+        let limits = self.feed.limits;
+        let fetch = Fetch {
+            zone: &zone,
+            primary,
+            tls: tls.as_ref(),
+            key: key.as_ref(),
+            ours: self.in_force.serial,
+            known: self.held_serial(),
+            want,
+            limits: Limits {
+                records: limits.records,
+                bytes: limits.bytes,
+                total: limits.time,
+                idle: IDLE,
+            },
+            progress: &progress,
+        };
+        let (since, mut logged) = (Timestamp::now(), Instant::now());
+        let fetched = {
+            let run = fetch.run(&mut sink);
+            tokio::pin!(run);
+            loop {
+                tokio::select! {
+                    fetched = &mut run => break fetched,
+                    () = tokio::time::sleep(REPORT) => {}
+                }
+                let report = TransferReport {
+                    primary,
+                    since,
+                    records: progress.records(),
+                    bytes: progress.bytes(),
+                };
+                if logged.elapsed() >= LOG {
+                    logged = Instant::now();
+                    self.log(&report);
+                }
+                self.report(Some(report));
+            }
+        };
+        match fetched {
+            Ok(fetched) => {
+                self.primaries[index].succeeded(fetched.latency);
+                self.faults[index] = None;
+                if fetched.is_whole_for_changes {
+                    self.counts.add(Fault::WholeZone);
+                }
+                let outcome = sink.outcome().await;
+                self.accept(&fetched, primary, outcome)
+            }
+            Err(FetchError::Primary(fault)) => {
+                let text = fault.to_string();
+                let PrimaryFault { fault, .. } = fault;
+                self.fail(index, fault, text);
+                match fault {
+                    Fault::BrokenChanges => Asked::Inapplicable,
+                    _ => Asked::Failed,
+                }
+            }
+            Err(FetchError::Sink(ReceiveError::Comparison(error))) => {
+                let feed = &*self.feed.name;
+                tracing::info!(feed, %primary, %error, "the zone is transferred again, and compiled");
+                self.wanted.compiles = true;
+                Asked::Inapplicable
+            }
+            Err(FetchError::Sink(ReceiveError::TooManyChanges)) => Asked::Inapplicable,
+            Err(FetchError::Sink(error)) => {
+                let feed = &*self.feed.name;
+                tracing::error!(feed, %primary, %error, "transfer failed");
+                self.faults[index] = Some(error.to_string());
+                Asked::Failed
+            }
+        }
+    }
+
+    /// Takes what became of a transfer that succeeded.
+    fn accept(
+        &mut self,
+        fetched: &Fetched,
+        primary: SocketAddr,
+        outcome: Option<Result<(), Undelivered>>,
+    ) -> Asked {
+        let (feed, serial) = (&*self.feed.name, fetched.soa.serial);
+        let (records, bytes) = (fetched.records, fetched.bytes);
+        let took_ms = fetched.took.as_millis() as u64;
+        match outcome {
+            None => self.check_held(serial),
+            Some(Ok(())) => {
+                let kind = match fetched.kind {
+                    Kind::Whole => "whole zone",
+                    Kind::Changes => "changes",
+                    Kind::UpToDate => "nothing",
+                };
+                tracing::info!(feed, %primary, %serial, kind, records, bytes, took_ms, "zone transferred");
+                self.in_force.serial = Some(serial);
+                self.held = None;
+            }
+            Some(Err(Undelivered::Held(why))) if fetched.kind == Kind::Changes => {
+                // The changes do not fit what is in force. The whole zone does, or is held itself.
+                tracing::warn!(feed, %primary, %serial, why, "changes not applied");
+                return Asked::Inapplicable;
+            }
+            Some(Err(Undelivered::Outdated)) => return Asked::Inapplicable,
+            Some(Err(Undelivered::RolledBack(generation))) => {
+                self.in_force.held_as = Some(generation);
+                self.check_held(serial);
+                let kind = Kind::UpToDate;
+                return Asked::Current(Box::new(Fetched {
+                    kind,
+                    ..fetched.clone()
+                }));
+            }
+            Some(Err(Undelivered::Held(why))) => {
+                let serial = serial.0;
+                self.held = Some(HeldVersion { serial, why });
+            }
+        }
+        Asked::Current(Box::new(fetched.clone()))
+    }
+
+    /// While a rollback holds the version in force, shows that a newer one waits.
+    fn check_held(&mut self, serial: Serial) {
+        let Some(generation) = self.in_force.held_as else {
+            return;
+        };
+        let is_newer = self
+            .in_force
+            .serial
+            .is_none_or(|ours| serial.is_newer_than(ours));
+        self.held = is_newer.then(|| HeldVersion {
+            serial: serial.0,
+            why: Refusal::RolledBack { generation }.to_string(),
+        });
+    }
+
+    /// Logs how far a long transfer has come.
+    fn log(&self, report: &TransferReport) {
+        let feed = &*self.feed.name;
+        let TransferReport {
+            primary,
+            since,
+            records,
+            bytes,
+        } = report;
+        let secs = Timestamp::now().duration_since(*since).as_secs();
+        tracing::info!(feed, %primary, records, bytes, secs, "zone is being transferred");
+    }
+
+    fn held_serial(&self) -> Option<Serial> {
+        self.held.as_ref().map(|held| Serial(held.serial))
+    }
+
+    fn fail(&mut self, index: usize, fault: Fault, text: String) {
+        let feed = &*self.feed.name;
+        // A primary that stays unreachable is logged once.
+        if self.faults[index].as_ref() != Some(&text) {
+            tracing::warn!(feed, fault = fault.name(), text, "feed not transferred");
+        }
+        self.counts.add(fault);
+        self.primaries[index].failed(fault, rand::random(), Instant::now());
+        self.faults[index] = Some(text);
+    }
+
+    /// The key and the TLS settings for a primary, read from their files.
+    fn credentials(&self, index: usize) -> Result<(Option<Key>, Option<Tls>), (Fault, String)> {
+        let key = self.feed.tsig.as_ref().map(key::of);
+        let key = key.transpose();
+        let known = key.as_ref().ok().and_then(Option::as_ref);
+        remember(&self.links.keys, &self.feed.name, known);
+        let key = key.map_err(|error| (Fault::TsigWrong, error.to_string()))?;
+        let tls = self.feed.primaries[index].tls.as_ref();
+        let tls = tls.map(|tls| Tls::new(&tls.name, tls.ca.as_deref()));
+        let tls = tls.transpose();
+        Ok((
+            key,
+            tls.map_err(|error| (Fault::TlsFailed, error.to_string()))?,
+        ))
+    }
+}
