@@ -115,7 +115,7 @@ pub struct SecondaryReport {
 }
 
 /// The file that a zone is written to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExportReport {
     /// Its path.
     pub path: String,
