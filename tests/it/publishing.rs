@@ -388,6 +388,24 @@ fn a_file_that_can_not_be_written_is_an_alarm_until_a_version_is_exported() {
 }
 
 #[test]
+fn a_version_that_can_not_be_stored_is_served_and_an_alarm_until_the_next_one_is() {
+    let upstream = Upstream::plain();
+    let more = "allow-transfer = [\"127.0.0.1\"]\n";
+    let publisher = publisher(&upstream, more, "a.example\n");
+    serial(&publisher);
+    let changes = stored(&publisher.path("state"), ".json").with_extension("changes");
+    fs::write(&changes, "not a directory").expect("written");
+    let second = change(&publisher, "a.example\nb.example\n");
+    assert_eq!(Secondary::new(publisher.address).whole().serial, second);
+    let alarms = || publisher.status()["alarms"].to_string();
+    let alarm = "publish policy.test: the newest version is not stored";
+    assert!(alarms().contains(alarm), "{}", alarms());
+    fs::remove_file(changes).expect("removed");
+    change(&publisher, "a.example\nb.example\nc.example\n");
+    assert!(!alarms().contains(alarm), "{}", alarms());
+}
+
+#[test]
 fn a_secondary_is_notified_once_the_message_can_be_signed() {
     let upstream = Upstream::plain();
     let socket = UdpSocket::bind("127.0.0.1:0").expect("bound");

@@ -148,9 +148,11 @@ impl ZoneTask {
             let (path, files) = (path.clone(), files.clone());
             let (stored, version) = (stored.clone(), Arc::clone(&made.version));
             let store = move || store(&path, &files, &stored, &version);
-            if let Err(error) = attempt::run(store).await {
-                tracing::error!(zone = %self.zone.name, %error, "serial not stored");
-            }
+            let problem = match attempt::run(store).await {
+                Ok(problem) => problem,
+                Err(panicked) => Some(panicked.to_string()),
+            };
+            self.report_store(problem);
         }
         self.stored.send_replace(Some(stored));
         if self.stop.load(Ordering::Relaxed) {
@@ -181,6 +183,20 @@ impl ZoneTask {
         });
     }
 
+    /// Reports why a version was not stored.
+    fn report_store(&self, problem: Option<String>) {
+        let problem = problem.map(|problem| {
+            format!(
+                "the newest version is not stored: {problem}; after a restart, secondaries transfer the whole zone"
+            )
+        });
+        if let Some(problem) = &problem {
+            tracing::error!(zone = %self.zone.name, problem, "zone not stored");
+        }
+        self.reports
+            .send_modify(|report| report.store_problem = problem);
+    }
+
     fn fail(&self, problem: String) {
         self.reports.send_modify(|report| {
             if report.problem.as_ref() != Some(&problem) {
@@ -192,16 +208,20 @@ impl ZoneTask {
 }
 
 /// Stores a version: its change before its serial, so that the changes always lead to the serial that is stored. A version is
-/// served all the same if this fails: serials follow the clock, and secondaries can transfer the whole zone.
-fn store(path: &Path, files: &HistoryFiles, stored: &StoredVersion, version: &ZoneVersion) {
-    let zone = &stored.zone;
-    if let Some(Err(error)) = version.history.last().map(|change| files.store(change)) {
-        tracing::error!(%zone, %error, "changes not stored");
-    }
-    if let Err(error) = serial::store(path, stored) {
-        tracing::error!(%zone, %error, "serial not stored");
-    }
+/// served all the same if this fails: serials follow the clock, and secondaries can transfer the whole zone. Returns the first
+/// problem.
+fn store(
+    path: &Path,
+    files: &HistoryFiles,
+    stored: &StoredVersion,
+    version: &ZoneVersion,
+) -> Option<String> {
+    let change = version.history.last();
+    let changes = change.map_or(Ok(()), |change| files.store(change));
+    let serial = serial::store(path, stored);
     files.retain(&version.history);
+    let problem = changes.and(serial).err();
+    problem.map(|error| error.to_string())
 }
 
 /// Reads the key of a zone, again and again until it can be read. `is_known` tells the notifiers whether there is one.
