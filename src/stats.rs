@@ -118,11 +118,13 @@ counts! {
     ZoneRefused = "zone_refused",
     /// Queries for published zones whose signature is not valid; NOTAUTH.
     ZoneNotAuthentic = "zone_not_authentic",
+    /// Signed queries for published zones that were too many to be checked; dropped, by TCP REFUSED.
+    ZoneLimited = "zone_limited",
     /// Queries for published zones of which there is no version yet; SERVFAIL.
     ZoneNotLoaded = "zone_not_loaded",
     /// TCP connections accepted.
     TcpConnections = "tcp_connections",
-    /// TCP connections closed at once, because there were too many.
+    /// TCP connections closed at once, because there were too many, of all clients or of secondaries whose address is not known.
     TcpRefused = "tcp_connections_refused",
     /// TCP connections closed at once, because their client may not query.
     TcpDenied = "tcp_connections_denied",

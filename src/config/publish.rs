@@ -105,7 +105,14 @@ impl Publish {
                  `tsig`, or remove `notify`"
             )
         });
-        [weak, open, vain].into_iter().flatten().collect()
+        let is_anywhere = self.tsig.is_some() && self.allow_transfer.is_none();
+        let anywhere = is_anywhere.then(|| {
+            format!(
+                "publish {zone}: without allow-transfer, any address may connect to this server and try keys; name the \
+                 networks of the secondaries there"
+            )
+        });
+        [weak, open, vain, anywhere].into_iter().flatten().collect()
     }
 }
 

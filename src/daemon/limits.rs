@@ -7,8 +7,8 @@ use crate::config::Config;
 /// The maximum number of open files that the process requests. Linux allows no more by default.
 pub(super) const OPEN_FILES: usize = 1 << 20;
 
-/// Files for everything else: lists, configuration, control socket and its clients, the log, the runtime, and the
-/// shared TCP connections to upstream, one or two for each server.
+/// Files for everything else: lists, configuration, control socket and its clients, the log, the runtime, secondaries of
+/// published zones of which only the key is known, and the shared TCP connections to upstream, one or two for each server.
 const RESERVE: usize = 128;
 /// The maximum number of sockets for queries to upstream.
 const MOST_UPSTREAM: usize = 8192;

@@ -79,6 +79,7 @@ impl Service {
             clock,
             notifications: Arc::new(notifications(config, control)),
             zones: control.zones(),
+            signatures: Arc::default(),
         };
         let pace = Arc::new(Pace::new(config.server.discard));
         let sockets = Arc::new(Sockets::from_pointee(Vec::new()));

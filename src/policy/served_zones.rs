@@ -48,10 +48,18 @@ pub struct ZoneAccess {
 impl ZoneAccess {
     /// Whether a secondary with this address may transfer the zone, provided that it signs its queries if it must.
     pub fn permits_address(&self, address: IpAddr) -> bool {
-        match &self.networks {
-            Some(networks) => networks.contains(address),
-            None => self.is_signed,
-        }
+        self.knows(address) || self.permits_strangers()
+    }
+
+    /// Whether the address is one of those that may transfer the zone.
+    pub fn knows(&self, address: IpAddr) -> bool {
+        let networks = self.networks.as_ref();
+        networks.is_some_and(|networks| networks.contains(address))
+    }
+
+    /// Whether a secondary with any address may transfer the zone, because only its key matters.
+    pub fn permits_strangers(&self) -> bool {
+        self.networks.is_none() && self.is_signed
     }
 }
 

@@ -57,11 +57,16 @@ pub struct Permit {
 impl Admission {
     /// With all permits free.
     pub fn new(bounds: Bounds) -> Self {
+        Self::with_counters(bounds, CLIENTS)
+    }
+
+    /// The same with another number of client counters, a power of two.
+    pub(super) fn with_counters(bounds: Bounds, counters: usize) -> Self {
         Self {
             all: AtomicUsize::new(bounds.all),
             per_client: AtomicUsize::new(bounds.per_client),
             in_use: AtomicUsize::new(0),
-            clients: (0..CLIENTS).map(|_| AtomicU32::new(0)).collect(),
+            clients: (0..counters).map(|_| AtomicU32::new(0)).collect(),
             hasher: SeedableRandomState::random(),
         }
     }
@@ -124,7 +129,7 @@ impl Admission {
     }
 
     fn slot(&self, client: IpAddr) -> usize {
-        self.hasher.hash_one(network(client)) as usize % CLIENTS
+        self.hasher.hash_one(network(client)) as usize % self.clients.len()
     }
 }
 

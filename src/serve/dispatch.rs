@@ -15,7 +15,7 @@ use super::respond::{self, Known};
 use super::shared::Shared;
 use super::step::{Attempt, Ending, Resolution, Step, Tally};
 use super::worker_cache::{Location, WorkerCache};
-use super::zones;
+use super::zones::{self, SignatureLimits};
 use crate::policy::ranking::{Hit, LookupResult};
 use crate::policy::served_zones::{ServedZone, innermost};
 use crate::policy::snapshot::Snapshot;
@@ -93,6 +93,7 @@ pub(super) struct Dispatcher<'d, O> {
     notifications: &'d Notifications,
     /// The zones that the policy is published as.
     zones: Guard<Arc<Vec<Arc<ServedZone>>>>,
+    signatures: &'d SignatureLimits,
     observer: &'d O,
     instant: Instant,
     /// The time in seconds of the server's clock.
@@ -111,6 +112,7 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
             cache: &shared.cache,
             notifications: &shared.notifications,
             zones: shared.zones.load(),
+            signatures: &shared.signatures,
             observer,
             instant,
             now: shared.clock.at(instant),
@@ -272,16 +274,28 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
         match read {
             Ok(asked) if self.zones.is_empty() => Ok(asked),
             Ok(asked) if innermost(&self.zones, asked.query.name).is_none() => Ok(asked),
-            Ok(asked) => match zones::answer(&self.zones, client, packet, out) {
+            Ok(asked) => match self.of_zone(client, packet, out) {
                 Some(ending) => Err(ending),
                 None => Ok(asked),
             },
             Err(ending) => {
                 let notified = self.notified(client, packet, out);
-                let of_zone = || zones::answer(&self.zones, client, packet, out);
+                let of_zone = || self.of_zone(client, packet, out);
                 Err(notified.or_else(of_zone).unwrap_or(ending))
             }
         }
+    }
+
+    /// Answers a query for a published zone.
+    #[cold]
+    fn of_zone(&self, client: &Client, packet: &[u8], out: &mut Vec<u8>) -> Option<Ending> {
+        zones::answer(
+            &self.zones,
+            client,
+            packet,
+            (self.signatures, self.instant),
+            out,
+        )
     }
 
     /// Reports the query of a transfer, whose messages the transport sends.

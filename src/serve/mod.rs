@@ -9,6 +9,7 @@ mod context;
 mod deferred;
 pub mod dispatch;
 pub mod inflight;
+mod limit;
 pub mod notify;
 pub mod observe;
 pub mod pace;

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::cache::Cache;
 use super::notify::Notifications;
+use super::zones::SignatureLimits;
 use crate::policy::current::Reader;
 use crate::policy::served_zones::ServedZones;
 
@@ -24,6 +25,8 @@ pub struct Shared {
     pub notifications: Arc<Notifications>,
     /// The zones that the policy is published as.
     pub zones: ServedZones,
+    /// Limits of the signatures of secondaries.
+    pub signatures: Arc<SignatureLimits>,
 }
 
 /// A duration of the configuration in whole milliseconds. Its value may change while threads use it.

@@ -234,6 +234,14 @@ fn a_secondary_need_not_be_a_client() {
     let elsewhere = Secondary::new(publisher.address).at([127, 0, 0, 9]);
     assert_eq!(elsewhere.whole().kind, "whole");
     assert_eq!(elsewhere.ask("a.example", rtype::A), Err("REFUSED"));
+    let signed = config.replace("allow-transfer = [\"127.0.0.9\"]\n", TSIG);
+    publisher.replace("tapis.toml", &signed);
+    let reloaded = publisher.verb(&["reload"]);
+    assert!(reloaded.status.success(), "{}", text(&reloaded));
+    let signing = elsewhere.clone().with_key([7; 32]);
+    until("the key", || signing.ask(ZONE, rtype::AXFR).is_ok());
+    assert_eq!(signing.whole().kind, "whole");
+    assert_eq!(elsewhere.ask(ZONE, rtype::AXFR), Err("REFUSED"));
 }
 
 #[test]
@@ -377,6 +385,49 @@ fn a_file_that_can_not_be_written_is_an_alarm_until_a_version_is_exported() {
     change(&publisher, "b.example\n");
     until("no alarm", || !has_alarm());
     assert!(publisher.path("zones/exported").exists());
+}
+
+#[test]
+fn a_version_that_can_not_be_stored_is_served_and_an_alarm_until_the_next_one_is() {
+    let upstream = Upstream::plain();
+    let more = "allow-transfer = [\"127.0.0.1\"]\n";
+    let publisher = publisher(&upstream, more, "a.example\n");
+    serial(&publisher);
+    let changes = stored(&publisher.path("state"), ".json").with_extension("changes");
+    fs::write(&changes, "not a directory").expect("written");
+    let second = change(&publisher, "a.example\nb.example\n");
+    assert_eq!(Secondary::new(publisher.address).whole().serial, second);
+    let alarms = || publisher.status()["alarms"].to_string();
+    let alarm = "publish policy.test: the newest version is not stored";
+    assert!(alarms().contains(alarm), "{}", alarms());
+    fs::remove_file(changes).expect("removed");
+    change(&publisher, "a.example\nb.example\nc.example\n");
+    assert!(!alarms().contains(alarm), "{}", alarms());
+}
+
+#[test]
+fn a_secondary_is_notified_once_the_message_can_be_signed() {
+    let upstream = Upstream::plain();
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("bound");
+    // The file of a key is read every 10 seconds.
+    let patience = PATIENCE * 3;
+    socket.set_read_timeout(Some(patience)).expect("a timeout");
+    let address = socket.local_addr().expect("an address");
+    let more = format!("{TSIG}notify = [\"{address}\"]\n");
+    let folder = directory(&config(&upstream, &more), &[("names", "a.example\n")]);
+    let secret = folder.path().join("secret");
+    fs::set_permissions(&secret, Permissions::from_mode(0o644)).expect("changed");
+    let publisher = Server::start_in(folder);
+    serial(&publisher);
+    until("an alarm", || {
+        published(&publisher)["key_problem"].is_string()
+    });
+    assert_eq!(published(&publisher)["notify"][0]["sent"], 0);
+    fs::set_permissions(&secret, Permissions::from_mode(0o600)).expect("changed");
+    let mut message = [0; 512];
+    let len = socket.recv(&mut message).expect("a message");
+    assert_eq!(message[11], 1, "the record of its signature");
+    assert!(len > 60 && message[2] & 0x78 == 0x20, "NOTIFY");
 }
 
 #[test]

@@ -173,6 +173,10 @@ fn a_zone_that_strangers_can_read_and_a_weak_key_are_warned_of() {
     let tsig = "tsig = { name = \"key\", secret-file = \"key\", algorithm = \"hmac-sha1\" }";
     let weak = published(tsig).warnings();
     assert!(weak[0].ends_with("agree on hmac-sha256 with the operators of the secondaries"));
+    assert!(
+        weak[1].contains("any address may connect"),
+        "without allow-transfer: {weak:?}"
+    );
     let signed = published(&format!(
         "allow-transfer = [\"::/0\"]\n{}",
         tsig.replace("sha1", "sha256")

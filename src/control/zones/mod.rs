@@ -18,6 +18,7 @@
 //! Meanwhile, secondaries get the SOA record of that version and the changes that lead to it, from `history`. If there was no
 //! version, the first one is served before its records have been read, with a serial by the clock.
 
+mod attempt;
 mod digest;
 mod export;
 mod history;

@@ -28,6 +28,8 @@ pub(super) struct Notifier {
     /// The place of the secondary in the report.
     pub(super) index: usize,
     pub(super) versions: watch::Receiver<Option<Arc<ZoneVersion>>>,
+    /// Whether the key of the zone is known, or it has none.
+    pub(super) is_key_known: watch::Receiver<bool>,
     pub(super) reports: watch::Sender<ZoneReport>,
 }
 
@@ -36,6 +38,15 @@ impl Notifier {
     pub(super) async fn run(mut self) {
         let mut known = None;
         loop {
+            // A secondary refuses a message that is not signed.
+            if self
+                .is_key_known
+                .wait_for(|is_known| *is_known)
+                .await
+                .is_err()
+            {
+                return;
+            }
             let serial = self.serial();
             match serial {
                 Some(serial) if known != Some(serial) => {
@@ -102,7 +113,10 @@ impl Notifier {
         let zone = &self.zone.name;
         let mut request = announce::write(id, zone);
         let mut session = None;
-        if let Some(key) = &*self.zone.access.key.load() {
+        let access = &self.zone.access;
+        if access.is_signed {
+            let key = access.key.load();
+            let key = key.as_ref().ok_or(io::ErrorKind::NotFound)?;
             let signed = Session::sign(key, &request, seconds());
             let (started, signed) = signed.ok_or(io::ErrorKind::InvalidData)?;
             (session, request) = (Some(started), signed);

@@ -37,6 +37,8 @@ pub struct ZoneReport {
     pub export: Option<ExportReport>,
     /// Why the newest version is not up to date, as a sentence.
     pub problem: Option<String>,
+    /// Why the newest version is not in the state directory, as a sentence.
+    pub store_problem: Option<String>,
     /// Why the key can't be used, as a sentence.
     pub key_problem: Option<String>,
 }
@@ -63,7 +65,8 @@ impl ZoneReport {
             .export
             .iter()
             .filter_map(|export| export.problem.as_ref());
-        let problems = self.problem.iter().chain(&self.key_problem).chain(export);
+        let problems = [&self.problem, &self.store_problem, &self.key_problem];
+        let problems = problems.into_iter().flatten().chain(export);
         let problems = problems.map(|problem| format!("publish {zone}: {problem}"));
         problems.chain(unanswered).collect()
     }
@@ -115,7 +118,7 @@ pub struct SecondaryReport {
 }
 
 /// The file that a zone is written to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExportReport {
     /// Its path.
     pub path: String,

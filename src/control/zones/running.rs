@@ -116,6 +116,10 @@ fn start(
     before: Option<&Running>,
 ) -> Running {
     let publish = Arc::new(publish.clone());
+    // The same key stays in use while its file is read again.
+    let before_same = before.filter(|before| before.publish.tsig == publish.tsig);
+    let key = before_same.and_then(|before| before.zone.access.key.load_full());
+    let (is_key_known, key_known) = watch::channel(publish.tsig.is_none() || key.is_some());
     let zone = Arc::new(ServedZone {
         name: publish.zone.clone(),
         access: ZoneAccess {
@@ -124,7 +128,7 @@ fn start(
                 .as_ref()
                 .map(|it| it.iter().collect()),
             is_signed: publish.tsig.is_some(),
-            key: ArcSwapOption::empty(),
+            key: ArcSwapOption::new(key),
         },
         version: ArcSwapOption::new(before.and_then(|before| before.zone.version.load_full())),
         transfers: before.map_or_else(Arc::default, |before| Arc::clone(&before.zone.transfers)),
@@ -140,6 +144,7 @@ fn start(
     tasks.spawn(read_key(
         Arc::clone(&publish),
         Arc::clone(&zone),
+        is_key_known,
         reports.clone(),
     ));
     for (index, secondary) in publish.notify.iter().enumerate() {
@@ -148,6 +153,7 @@ fn start(
             secondary: *secondary,
             index,
             versions: new_versions.clone(),
+            is_key_known: key_known.clone(),
             reports: reports.clone(),
         };
         tasks.spawn(notifier.run());
@@ -197,5 +203,45 @@ fn first_report(publish: &Publish) -> ZoneReport {
             problem: None,
         }),
         ..ZoneReport::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::OpenOptionsExt;
+    use std::path::Path;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_key_stays_in_use_when_other_settings_change() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let secret = folder.path().join("secret");
+        let mut options = std::fs::OpenOptions::new();
+        let file = options
+            .create_new(true)
+            .write(true)
+            .mode(0o600)
+            .open(&secret);
+        let text = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
+        std::io::Write::write_all(&mut file.expect("made"), text.as_bytes()).expect("written");
+        let config = |key: &str, more: &str| {
+            let text = format!(
+                "[[publish]]\nzone = \"rpz.test\"\ntsig = {{ name = \"{key}\", secret-file = {secret:?} }}\n{more}"
+            );
+            Config::parse(&text, Path::new("tapis.toml")).expect("valid")
+        };
+        let snapshot = Arc::<Snapshot>::default();
+        let mut zones = Zones::default();
+        zones.follow(&config("key", ""), &snapshot);
+        let has_key = |zones: &Zones| zones.served.load()[0].access.key.load().is_some();
+        while !has_key(&zones) {
+            tokio::task::yield_now().await;
+        }
+        // No other task runs between these lines, so the file is not read again.
+        zones.follow(&config("key", "refresh-secs = 60\n"), &snapshot);
+        assert!(has_key(&zones));
+        zones.follow(&config("other", ""), &snapshot);
+        assert!(!has_key(&zones));
     }
 }

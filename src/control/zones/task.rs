@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use super::attempt;
 use super::history::{HistoryFiles, Limits};
 use super::notifier::seconds;
 use super::report::ZoneReport;
@@ -20,9 +20,6 @@ use crate::policy::published::{Inexpressible, PublishedZone, Selection};
 use crate::policy::rule::Source;
 use crate::policy::served_zones::{ServedZone, ZoneChange, ZoneVersion};
 use crate::policy::snapshot::Snapshot;
-
-/// How long after a failure the file of a key, or a version, is tried again.
-const RETRY: Duration = Duration::from_secs(10);
 
 /// The task of one zone.
 pub(super) struct ZoneTask {
@@ -50,24 +47,17 @@ impl ZoneTask {
         loop {
             let snapshot = Arc::clone(&self.snapshots.borrow_and_update());
             let next = self.next(last.clone(), history.clone(), snapshot);
-            let is_made = match next.await {
-                Some(made) => {
-                    last = Some(made);
-                    // The version has it.
-                    history = Arc::default();
-                    true
-                }
-                None => false,
-            };
-            let changed = self.snapshots.changed();
-            let changed = match is_made {
-                true => changed.await,
-                false => match tokio::time::timeout(RETRY, changed).await {
-                    Ok(changed) => changed,
-                    Err(_) => Ok(()),
-                },
-            };
-            if changed.is_err() {
+            let made = next.await;
+            let has_failed = made.is_none();
+            if let Some(made) = made {
+                last = Some(made);
+                // The version has it.
+                history = Arc::default();
+            }
+            if attempt::next(&mut self.snapshots, has_failed)
+                .await
+                .is_err()
+            {
                 return;
             }
         }
@@ -136,14 +126,14 @@ impl ZoneTask {
             }
             maker.make(last.as_deref(), contents)
         };
-        match tokio::task::spawn_blocking(make).await {
-            Ok(Ok(made)) => self.serve(made).await,
-            Ok(Err(NoVersion::Stopped)) | Err(_) => None,
-            Ok(Err(error)) => {
-                self.fail(error.to_string());
-                None
-            }
-        }
+        let error = match attempt::run(make).await {
+            Ok(Ok(made)) => return self.serve(made).await,
+            Ok(Err(NoVersion::Stopped)) => return None,
+            Ok(Err(error)) => error.to_string(),
+            Err(panicked) => format!("the newest policy is not published: {panicked}"),
+        };
+        self.fail(attempt::problem(error));
+        None
     }
 
     /// Stores the serial of a version, and then serves it.
@@ -158,8 +148,11 @@ impl ZoneTask {
             let (path, files) = (path.clone(), files.clone());
             let (stored, version) = (stored.clone(), Arc::clone(&made.version));
             let store = move || store(&path, &files, &stored, &version);
-            // It does not panic.
-            let _ = tokio::task::spawn_blocking(store).await;
+            let problem = match attempt::run(store).await {
+                Ok(problem) => problem,
+                Err(panicked) => Some(panicked.to_string()),
+            };
+            self.report_store(problem);
         }
         self.stored.send_replace(Some(stored));
         if self.stop.load(Ordering::Relaxed) {
@@ -190,31 +183,52 @@ impl ZoneTask {
         });
     }
 
-    fn fail(&self, problem: String) {
-        let zone = &self.zone.name;
-        tracing::error!(%zone, problem, "zone not published");
+    /// Reports why a version was not stored.
+    fn report_store(&self, problem: Option<String>) {
+        let problem = problem.map(|problem| {
+            format!(
+                "the newest version is not stored: {problem}; after a restart, secondaries transfer the whole zone"
+            )
+        });
+        if let Some(problem) = &problem {
+            tracing::error!(zone = %self.zone.name, problem, "zone not stored");
+        }
         self.reports
-            .send_modify(|report| report.problem = Some(problem));
+            .send_modify(|report| report.store_problem = problem);
+    }
+
+    fn fail(&self, problem: String) {
+        self.reports.send_modify(|report| {
+            if report.problem.as_ref() != Some(&problem) {
+                tracing::error!(zone = %self.zone.name, problem, "zone not published");
+            }
+            report.problem = Some(problem);
+        });
     }
 }
 
 /// Stores a version: its change before its serial, so that the changes always lead to the serial that is stored. A version is
-/// served all the same if this fails: serials follow the clock, and secondaries can transfer the whole zone.
-fn store(path: &Path, files: &HistoryFiles, stored: &StoredVersion, version: &ZoneVersion) {
-    let zone = &stored.zone;
-    if let Some(Err(error)) = version.history.last().map(|change| files.store(change)) {
-        tracing::error!(%zone, %error, "changes not stored");
-    }
-    if let Err(error) = serial::store(path, stored) {
-        tracing::error!(%zone, %error, "serial not stored");
-    }
+/// served all the same if this fails: serials follow the clock, and secondaries can transfer the whole zone. Returns the first
+/// problem.
+fn store(
+    path: &Path,
+    files: &HistoryFiles,
+    stored: &StoredVersion,
+    version: &ZoneVersion,
+) -> Option<String> {
+    let change = version.history.last();
+    let changes = change.map_or(Ok(()), |change| files.store(change));
+    let serial = serial::store(path, stored);
     files.retain(&version.history);
+    let problem = changes.and(serial).err();
+    problem.map(|error| error.to_string())
 }
 
-/// Reads the key of a zone, again and again until it can be read.
+/// Reads the key of a zone, again and again until it can be read. `is_known` tells the notifiers whether there is one.
 pub(super) async fn read_key(
     publish: Arc<Publish>,
     zone: Arc<ServedZone>,
+    is_known: watch::Sender<bool>,
     reports: watch::Sender<ZoneReport>,
 ) {
     let Some(tsig) = publish.tsig.clone() else {
@@ -222,24 +236,27 @@ pub(super) async fn read_key(
     };
     loop {
         let tsig = tsig.clone();
-        let read = tokio::task::spawn_blocking(move || key::of(&tsig)).await;
-        match read {
+        let read = attempt::run(move || key::of(&tsig).map_err(|error| error.to_string())).await;
+        let error = match read {
             Ok(Ok(key)) => {
                 zone.access.key.store(Some(Arc::new(key)));
+                is_known.send_replace(true);
                 reports.send_modify(|report| report.key_problem = None);
                 return;
             }
-            Ok(Err(error)) => {
-                let error = format!("no transfer is possible: {error}");
-                let is_new = reports.borrow().key_problem.as_ref() != Some(&error);
-                if is_new {
-                    tracing::error!(zone = %zone.name, error, "key not read");
-                    reports.send_modify(|report| report.key_problem = Some(error));
-                }
-            }
-            Err(_) => {}
+            Ok(Err(error)) => error,
+            Err(panicked) => format!("the key is not read: {panicked}"),
+        };
+        // A key whose file is now exposed must not be used any more.
+        zone.access.key.store(None);
+        is_known.send_replace(false);
+        let error = attempt::problem(format_args!("no transfer is possible: {error}"));
+        let is_new = reports.borrow().key_problem.as_ref() != Some(&error);
+        if is_new {
+            tracing::error!(zone = %zone.name, error, "key not read");
+            reports.send_modify(|report| report.key_problem = Some(error));
         }
-        tokio::time::sleep(RETRY).await;
+        tokio::time::sleep(attempt::RETRY).await;
     }
 }
 

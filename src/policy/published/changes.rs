@@ -210,9 +210,10 @@ impl Changes {
         self.numbers[usize::from(sets.old)] != Some(sets.new)
     }
 
-    /// Looks up the next names. Returns whether there are any.
+    /// Looks up the next names. Returns false at the end.
     fn read_batch(&mut self) -> bool {
-        let count = read_names(&mut self.walk, &mut self.names);
+        let is_read = read_names(&mut self.walk, &mut self.names);
+        let count = self.names.len();
         for version in [&mut self.old, &mut self.new] {
             lookup(&version.policy, &self.names, &mut version.found[..count]);
         }
@@ -230,7 +231,7 @@ impl Changes {
             }
         }
         self.differing.reverse();
-        count > 0
+        is_read
     }
 }
 

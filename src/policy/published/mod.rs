@@ -42,6 +42,6 @@ mod zone;
 
 pub use changes::{Changes, RecordChange};
 pub use inexpressible::Inexpressible;
-pub use records::{PublishedRecord, Records};
+pub use records::{PublishedRecord, RecordStep, Records};
 pub use selection::Selection;
 pub use zone::PublishedZone;

@@ -8,7 +8,7 @@ use super::contents::ContentId;
 use super::covers::{Covers, NameContents};
 use super::inexpressible::Inexpressible;
 use super::source::PublishedPolicy;
-use super::walk::{Region, Walk};
+use super::walk::{Region, Step, Walk};
 use crate::policy::image::ImageError;
 use crate::policy::image::walk::BATCH;
 use crate::policy::ranking::LookupResult;
@@ -28,6 +28,18 @@ pub struct PublishedRecord<'r> {
     pub data: &'r [u8],
 }
 
+/// What [`Records::step`] leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordStep<'r> {
+    /// The next record.
+    Record(PublishedRecord<'r>),
+    /// No record yet. A zone with few of the rules in force may have millions of such steps, of a millisecond or less each, so
+    /// that a task that must not block its thread can yield.
+    Pause,
+    /// There are no more records.
+    End,
+}
+
 /// Iterates over the records of a published zone: the rules on names, then those on networks. It owns what it reads, and needs
 /// about 100 kB, whatever the size of the zone.
 pub struct Records {
@@ -42,7 +54,7 @@ pub struct Records {
     /// The next network.
     network: usize,
     owner: Name,
-    /// The current set, and the next record in it.
+    /// The current set, and the number of its records that were returned.
     set: (ContentId, usize),
     inexpressible: Inexpressible,
 }
@@ -70,18 +82,22 @@ impl Records {
         reason = "the record borrows from the cursor"
     )]
     pub fn next(&mut self) -> Option<PublishedRecord<'_>> {
-        while self.set.1 >= self.policy.contents.records(self.set.0).len() {
-            self.set = (self.next_set()?, 0);
+        loop {
+            match self.advance() {
+                Step::Name => return Some(self.current()),
+                Step::Pause => {}
+                Step::End => return None,
+            }
         }
-        let (set, place) = self.set;
-        self.set.1 += 1;
-        let record = &self.policy.contents.records(set)[place];
-        Some(PublishedRecord {
-            owner: &self.owner,
-            rtype: record.rtype,
-            ttl_secs: record.ttl_secs.unwrap_or(0),
-            data: &record.data,
-        })
+    }
+
+    /// The same, but returns after a limited amount of work.
+    pub fn step(&mut self) -> RecordStep<'_> {
+        match self.advance() {
+            Step::Name => RecordStep::Record(self.current()),
+            Step::Pause => RecordStep::Pause,
+            Step::End => RecordStep::End,
+        }
     }
 
     /// The rules that could not be expressed so far. An owner is counted when its records would have been returned.
@@ -94,9 +110,14 @@ impl Records {
         self.walk.damage()
     }
 
-    /// Finds the next record set and its owner.
-    fn next_set(&mut self) -> Option<ContentId> {
+    /// Goes on to the next record, if it is found soon.
+    fn advance(&mut self) -> Step {
         loop {
+            let (set, returned) = self.set;
+            if returned < self.policy.contents.records(set).len() {
+                self.set.1 += 1;
+                return Step::Name;
+            }
             if let Some((name, is_wildcard, content)) = self.sets.pop_front() {
                 let name = &self.names[name];
                 match is_wildcard {
@@ -105,22 +126,38 @@ impl Records {
                     }
                     false => self.owner.clone_from(name),
                 }
-                return Some(content);
-            }
-            if !self.read_batch() {
-                break;
+                self.set = (content, 0);
+            } else if self.read_batch() {
+                if self.sets.is_empty() {
+                    return Step::Pause;
+                }
+            } else {
+                let Some((prefix, content)) = self.policy.networks.0.get(self.network) else {
+                    return Step::End;
+                };
+                self.network += 1;
+                self.owner = network_owner(prefix);
+                self.set = (*content, 0);
             }
         }
-        let (prefix, content) = self.policy.networks.0.get(self.network)?;
-        self.network += 1;
-        self.owner = network_owner(prefix);
-        Some(*content)
     }
 
-    /// Looks up the next names. Returns whether there are any.
+    /// The record that [`advance`](Self::advance) has led to.
+    fn current(&self) -> PublishedRecord<'_> {
+        let (set, returned) = self.set;
+        let record = &self.policy.contents.records(set)[returned - 1];
+        PublishedRecord {
+            owner: &self.owner,
+            rtype: record.rtype,
+            ttl_secs: record.ttl_secs.unwrap_or(0),
+            data: &record.data,
+        }
+    }
+
+    /// Looks up the next names. Returns false at the end.
     fn read_batch(&mut self) -> bool {
-        let count = read_names(&mut self.walk, &mut self.names);
-        let found = &mut self.found[..count];
+        let is_read = read_names(&mut self.walk, &mut self.names);
+        let found = &mut self.found[..self.names.len()];
         lookup(&self.policy, &self.names, found);
         for (number, (name, found)) in self.names.iter().zip(found).enumerate() {
             let inexpressible = &mut self.inexpressible;
@@ -132,24 +169,23 @@ impl Records {
                 .filter(|(.., content)| *content != ContentId::NOTHING);
             self.sets.extend(some);
         }
-        count > 0
+        is_read
     }
 }
 
-/// Reads up to [`BATCH`] names of a walk, in place of those read before. Returns their number.
-pub(super) fn read_names(walk: &mut Walk, names: &mut Vec<Name>) -> usize {
-    let mut count = 0;
-    while count < BATCH {
+/// Reads up to [`BATCH`] names of a walk, in place of those read before; perhaps none, if they are far. Returns false at the
+/// end.
+pub(super) fn read_names(walk: &mut Walk, names: &mut Vec<Name>) -> bool {
+    let (mut count, mut step) = (0, Step::Name);
+    while count < BATCH && step == Step::Name {
         if names.len() == count {
             names.push(Name::ROOT);
         }
-        if !walk.next(&mut names[count]) {
-            break;
-        }
-        count += 1;
+        step = walk.next(&mut names[count]);
+        count += usize::from(step == Step::Name);
     }
     names.truncate(count);
-    count
+    count > 0 || step == Step::Pause
 }
 
 /// Looks up at most [`BATCH`] names.

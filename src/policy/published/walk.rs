@@ -42,6 +42,20 @@ pub(super) struct Walk {
     damage: Option<ImageError>,
 }
 
+/// What a step of a walk leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// The next name.
+    Name,
+    /// No name yet: the names of an image that were read are in no tree.
+    Pause,
+    /// There are no more names.
+    End,
+}
+
+/// Names of an image that are read in one step, which takes less than a millisecond.
+const STEP: usize = 1024;
+
 /// The names on the way to one name. Each step is one label further.
 struct Steps {
     path: Path,
@@ -97,14 +111,18 @@ impl Walk {
         }
     }
 
-    /// Sets `name` to the next name. Returns false after the last one.
-    pub(super) fn next(&mut self, name: &mut Name) -> bool {
+    /// Sets `name` to the next name, if it is found soon.
+    pub(super) fn next(&mut self, name: &mut Name) -> Step {
         loop {
-            if self.on_region.next(name) || self.next_below(name) {
-                return true;
+            if self.on_region.next(name) {
+                return Step::Name;
+            }
+            match self.next_below(name) {
+                Step::End => {}
+                step => return step,
             }
             let Some(region) = self.regions.next() else {
-                return false;
+                return Step::End;
             };
             let is_done = self
                 .region
@@ -123,10 +141,12 @@ impl Walk {
         self.damage
     }
 
-    fn next_below(&mut self, name: &mut Name) -> bool {
+    /// The next name of the trees below the region.
+    fn next_below(&mut self, name: &mut Name) -> Step {
         let Some(region) = self.region.as_ref().filter(|region| region.is_subtree) else {
-            return false;
+            return Step::End;
         };
+        let mut read = 0;
         while let Some(tree) = self.trees.get(self.tree) {
             let (cursor, steps) = self.below.get_or_insert_with(|| {
                 let mut cursor = Cursor::new(tree.image.clone());
@@ -141,12 +161,16 @@ impl Walk {
                 let earlier = &self.trees[..self.tree];
                 while steps.next(name) {
                     if !earlier.iter().any(|earlier| earlier.contains(name)) {
-                        return true;
+                        return Step::Name;
                     }
+                }
+                if read == STEP {
+                    return Step::Pause;
                 }
                 if !cursor.advance() {
                     break;
                 }
+                read += 1;
                 if cursor.rules().any(|rule| tree.has(rule)) {
                     steps.go_to(cursor.path());
                 }
@@ -155,6 +179,6 @@ impl Walk {
             self.tree += 1;
             self.below = None;
         }
-        false
+        Step::End
     }
 }

@@ -9,19 +9,17 @@
 //! other addresses, and for reports of refused messages. A message over a limit gets no answer, so its primary sends it
 //! again.
 
-mod limit;
-
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
-use self::limit::Limit;
 use super::client::Client;
+use super::limit::Limit;
 use super::step::Ending;
 use crate::config::feed::Feed;
 use crate::policy::clients::Clients;
@@ -31,6 +29,10 @@ use crate::wire::transfer::Serial;
 use crate::wire::transfer::notify::{Notify, is_notify};
 use crate::wire::transfer::tsig::{Key, Rejected, Seconds, SignedRequest};
 use crate::wire::{Rcode, reply};
+
+/// Messages of each kind that a feed accepts at once, and the mean time between two.
+const BURST: u64 = 10;
+const PERIOD: Duration = Duration::from_millis(100);
 
 /// The key of each feed that has one, by the feed's name. The control plane reads the files of keys and replaces them
 /// here.
@@ -112,9 +114,9 @@ impl Notifications {
             feed: feed.name.clone(),
             name: feed.zone.clone(),
             networks: feed.notify_from.iter().collect(),
-            from_networks: Limit::default(),
-            signed_elsewhere: Limit::default(),
-            refusals: Limit::default(),
+            from_networks: Limit::new(BURST, PERIOD),
+            signed_elsewhere: Limit::new(BURST, PERIOD),
+            refusals: Limit::new(BURST, PERIOD),
         });
         self.zones.store(Arc::new(zones.collect()));
     }
@@ -273,7 +275,6 @@ fn unix_time() -> Seconds {
 mod tests {
     use std::path::Path;
     use std::sync::Mutex;
-    use std::time::Duration;
 
     use super::*;
     use crate::config::Config;

@@ -111,6 +111,7 @@ fn resolver_by(
         clock: Clock::start(),
         notifications: Arc::default(),
         zones: Default::default(),
+        signatures: Arc::default(),
     };
     let responder = Responder {
         pace: Arc::new(Pace::new(timeout)),

@@ -16,14 +16,14 @@ use tokio_util::codec::{Framed, LengthDelimitedCodec};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::serve::admission::{Admission, Full};
+use crate::serve::admission::{Admission, Full, Permit};
 use crate::serve::client::{Client, Transport};
 use crate::serve::observe::Observer;
 use crate::serve::pending::{Dispatched, Pending};
 use crate::serve::resolver::Resolver;
 use crate::serve::shared::{Setting, Shared};
 use crate::serve::step::Resolution;
-use crate::serve::zones::{Outgoing, RunningTransfer, Transfers, may_transfer};
+use crate::serve::zones::{self, Outgoing, RunningTransfer, Transfers};
 use crate::stats::{Count, Counters};
 use crate::wire::MAX_MESSAGE;
 
@@ -71,17 +71,10 @@ impl<O: Observer> Streams<O> {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             };
-            if !self.may_connect(peer.ip()) {
-                self.counters.bump(Count::TcpDenied);
-                continue;
-            }
-            let permit = match self.connections.acquire(peer.ip()) {
+            let permit = match self.permit(peer.ip()) {
                 Ok(permit) => permit,
-                Err(full) => {
-                    self.counters.bump(match full {
-                        Full::All => Count::TcpRefused,
-                        Full::Client => Count::TcpClientRefused,
-                    });
+                Err(refused) => {
+                    self.counters.bump(refused);
                     continue;
                 }
             };
@@ -100,16 +93,28 @@ impl<O: Observer> Streams<O> {
         }
     }
 
-    /// Whether a client may connect. Clients that may not query must not use up the permits of clients that may. Primaries
-    /// of feeds and secondaries of published zones need not be clients.
-    fn may_connect(&self, client: IpAddr) -> bool {
+    /// Takes the permit for a connection. Clients that may not query must not use up the permits of clients that may. Primaries
+    /// of feeds and secondaries of published zones need not be clients. Secondaries of which only the key is known have
+    /// permits of their own, because anybody can pretend to be one.
+    fn permit(&self, client: IpAddr) -> Result<Permit, Count> {
         let Shared {
             policy,
             notifications,
             zones,
             ..
         } = &self.shared;
-        policy.load().permits(client) || notifications.knows(client) || may_transfer(zones, client)
+        let is_known = policy.load().permits(client)
+            || notifications.knows(client)
+            || zones::knows(zones, client);
+        let permits = match is_known {
+            true => &self.connections,
+            false if zones::permits_strangers(zones) => self.transfers.strangers(),
+            false => return Err(Count::TcpDenied),
+        };
+        permits.acquire(client).map_err(|full| match full {
+            Full::All => Count::TcpRefused,
+            Full::Client => Count::TcpClientRefused,
+        })
     }
 
     /// Serves one connection, which ends when the client closes it, is idle, or leaves answers unread. `stream` is the
@@ -206,8 +211,12 @@ impl<O: Observer> Streams<O> {
     /// Answers a new query at once, or starts a task that resolves it, or that transfers a zone.
     fn dispatch(&self, packet: &[u8], queries: &mut Queries<O>) -> Option<Vec<u8>> {
         self.counters.bump(Count::TcpQueries);
-        let (client, zones) = (&queries.client, &self.shared.zones);
-        if let Some(transfer) = self.transfers.start(zones, client, packet) {
+        let client = &queries.client;
+        let Shared {
+            zones, signatures, ..
+        } = &self.shared;
+        let transfer = self.transfers.start(zones, signatures, client, packet);
+        if let Some(transfer) = transfer {
             let count = transfer.count();
             self.resolver
                 .with_dispatcher(|dispatcher| dispatcher.transfer(client, packet, count));
@@ -337,10 +346,14 @@ impl<O: Observer> Resolved<O> {
 
 #[cfg(test)]
 mod tests {
+    use arc_swap::ArcSwapOption;
+
     use super::*;
+    use crate::policy::served_zones::{ServedZone, ZoneAccess};
     use crate::serve::admission::Bounds;
     use crate::serve::cache::Failure;
     use crate::serve::resolver::tests::{Fate, PACKET, entry, entry_of, key, resolver};
+    use crate::wire::name::Name;
 
     type Queries = super::Queries<Arc<Counters>>;
     type Pending = super::Pending<Arc<Counters>>;
@@ -451,6 +464,33 @@ mod tests {
         wait(&mut postponed);
         assert!(!postponed.has_room(), "it waits again");
         assert!(postponed.next_postponed().is_none());
+    }
+
+    #[test]
+    fn secondaries_of_which_only_the_key_is_known_take_no_permits_of_clients() {
+        let streams = streams();
+        let stranger = |n: u8| streams.permit([192, 0, 2, n].into());
+        assert_eq!(stranger(1).err(), Some(Count::TcpDenied));
+        let access = ZoneAccess {
+            is_signed: true,
+            ..ZoneAccess::default()
+        };
+        let zone = ServedZone {
+            name: Name::default(),
+            access,
+            version: ArcSwapOption::empty(),
+            transfers: Arc::default(),
+        };
+        streams.shared.zones.replace(vec![Arc::new(zone)]);
+        let of_one: Vec<_> = (0..8).map(|_| stranger(1).expect("a permit")).collect();
+        assert_eq!(stranger(1).err(), Some(Count::TcpClientRefused));
+        let others = (2..=255).flat_map(|n| [stranger(n), stranger(n)]);
+        let others: Vec<_> = others.filter_map(Result::ok).collect();
+        assert_eq!(of_one.len() + others.len(), 64);
+        assert_eq!(stranger(2).err(), Some(Count::TcpRefused));
+        let clients = (0..9).map(|_| streams.permit([127, 0, 0, 1].into()));
+        let clients: Vec<_> = clients.collect();
+        assert_eq!(clients.iter().filter(|permit| permit.is_ok()).count(), 8);
     }
 
     #[test]

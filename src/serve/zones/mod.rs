@@ -5,12 +5,16 @@
 //! names and types of a zone: it is data for servers, and not part of the DNS.
 
 mod query;
+mod signatures;
 mod transfer;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use self::query::{Asked, Denial, seconds};
+pub use self::signatures::SignatureLimits;
 pub use self::transfer::Transfers;
 pub(super) use self::transfer::{Outgoing, RunningTransfer};
 use super::client::Client;
@@ -20,22 +24,28 @@ use crate::stats::Count;
 use crate::wire::name::Name;
 use crate::wire::transfer::request::TransferQuery;
 use crate::wire::transfer::sign::Signer;
-use crate::wire::transfer::write::{MessageWriter, refuse};
+use crate::wire::transfer::write::{MessageWriter, refuse, truncate};
 use crate::wire::{Rcode, rtype};
 
-/// Whether a sender that may not query may be a secondary.
-pub(super) fn may_transfer(zones: &ServedZones, sender: IpAddr) -> bool {
+/// Whether the address of a sender that may not query is in the `allow-transfer` of a zone.
+pub(super) fn knows(zones: &ServedZones, sender: IpAddr) -> bool {
     let zones = zones.load();
-    zones.iter().any(|zone| zone.access.permits_address(sender))
+    zones.iter().any(|zone| zone.access.knows(sender))
+}
+
+/// Whether secondaries with any address may transfer a zone if they sign their queries.
+pub(super) fn permits_strangers(zones: &ServedZones) -> bool {
+    let zones = zones.load();
+    zones.iter().any(|zone| zone.access.permits_strangers())
 }
 
 /// Answers a query for a name in a published zone by one message. Returns `None`, and leaves `out` as it is, for all other
 /// messages.
-#[cold]
 pub(super) fn answer(
     zones: &[Arc<ServedZone>],
     client: &Client,
     packet: &[u8],
+    limits: (&SignatureLimits, Instant),
     out: &mut Vec<u8>,
 ) -> Option<Ending> {
     if zones.is_empty() {
@@ -43,11 +53,17 @@ pub(super) fn answer(
     }
     let mut name = Name::default();
     let asked = Asked::read(zones, packet, &mut name)?;
-    let count = match asked.permit(client, packet) {
+    let (limits, now) = limits;
+    let count = match asked.permit(client, packet, limits, now) {
         Ok(signer) => {
             let (rcode, count) = asked.write(&name, client, out);
             if let Some(rcode) = rcode {
                 refuse(&asked.query, rcode, out);
+            }
+            let signature = signer.as_ref().map_or(0, Signer::signature_len);
+            if !client.transport.is_stream() && out.len() + signature > asked.query.udp_limit {
+                refuse(&asked.query, Rcode::NoError, out);
+                truncate(out);
             }
             match sign(signer, std::mem::take(out)) {
                 Some(signed) => *out = signed,
@@ -65,6 +81,14 @@ pub(super) fn answer(
                 *out = reported;
             }
             Count::ZoneNotAuthentic
+        }
+        // As if the message was lost: the secondary asks again.
+        Err(Denial::Limited) if !client.transport.is_stream() => {
+            return Some(Ending::Drop(Count::ZoneLimited.into()));
+        }
+        Err(Denial::Limited) => {
+            refuse(&asked.query, Rcode::Refused, out);
+            Count::ZoneLimited
         }
     };
     if matches!(count, Count::ZoneRefused | Count::ZoneNotAuthentic) {
@@ -114,5 +138,85 @@ fn sign(signer: Option<Signer>, message: Vec<u8>) -> Option<Vec<u8>> {
     match signer {
         Some(mut signer) => signer.sign(message, seconds()),
         None => Some(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arc_swap::ArcSwapOption;
+
+    use super::transfer::tests::{name, version};
+    use super::*;
+    use crate::policy::served_zones::ZoneAccess;
+    use crate::serve::client::Transport;
+    use crate::wire::transfer::query::Query;
+    use crate::wire::transfer::tsig::{Algorithm, Key, Session};
+
+    /// A zone that secondaries with this key may transfer.
+    fn zone(name: &Name, key: &Key) -> [Arc<ServedZone>; 1] {
+        let mut version = version(None, Vec::new());
+        version.soa.mname = name.clone();
+        [Arc::new(ServedZone {
+            name: name.clone(),
+            access: ZoneAccess {
+                networks: None,
+                is_signed: true,
+                key: ArcSwapOption::from_pointee(key.clone()),
+            },
+            version: ArcSwapOption::from_pointee(version),
+            transfers: Arc::default(),
+        })]
+    }
+
+    fn client(transport: Transport) -> Client {
+        Client::new(([192, 0, 2, 1], 4711).into(), transport)
+    }
+
+    #[test]
+    fn an_answer_by_udp_that_is_too_long_for_the_secondary_is_cut_and_signed() {
+        let label = "x".repeat(50);
+        let apex = name(&[label.as_str(); 4].join("."));
+        let key = Key::new(&name("key.test"), Algorithm::Sha512, &[7; 32]).expect("a key");
+        let zones = zone(&apex, &key);
+        let query = Query::Soa.write(9, &apex);
+        let (mut session, signed) = Session::sign(&key, &query, seconds()).expect("signed");
+        let ask = |transport| {
+            let (limits, mut out) = (SignatureLimits::default(), Vec::new());
+            let limits = (&limits, Instant::now());
+            let ending = answer(&zones, &client(transport), &signed, limits, &mut out);
+            assert!(matches!(ending, Some(Ending::Reply(_))));
+            out
+        };
+        let whole = ask(Transport::Tcp);
+        assert_eq!((whole[2] & 2, whole[7]), (0, 1));
+        assert!(whole.len() > 512, "{}", whole.len());
+        let mut cut = ask(Transport::Udp);
+        assert_eq!((cut[2] & 2, cut[7]), (2, 0));
+        assert!(cut.len() <= 512, "{}", cut.len());
+        session.check(&mut cut, seconds()).expect("authentic");
+    }
+
+    #[test]
+    fn a_flood_of_wrong_signatures_is_dropped_unchecked() {
+        let [key, other] = [7, 8].map(|byte| {
+            Key::new(&name("key.test"), Algorithm::Sha256, &[byte; 32]).expect("a key")
+        });
+        let apex = name("rpz.test");
+        let zones = zone(&apex, &key);
+        let query = Query::Soa.write(9, &apex);
+        let (_, signed) = Session::sign(&other, &query, seconds()).expect("signed");
+        let (limits, mut out) = (SignatureLimits::default(), Vec::new());
+        let now = Instant::now();
+        let mut answered = |transport, count| {
+            let client = client(transport);
+            let answers = (0..count).filter(|_| {
+                let limits = (&limits, now);
+                let ending = answer(&zones, &client, &signed, limits, &mut out);
+                matches!(ending, Some(Ending::Reply(_)))
+            });
+            answers.count()
+        };
+        assert_eq!(answered(Transport::Udp, 3000), 1000);
+        assert_eq!(answered(Transport::Tcp, 10), 10, "of a limit of their own");
     }
 }

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tokio::time::Instant;
+
+use super::signatures::SignatureLimits;
 use crate::policy::served_zones::{ServedZone, innermost};
 use crate::serve::client::Client;
 use crate::wire::name::Name;
@@ -22,6 +25,8 @@ pub(super) enum Denial {
     Refused,
     /// The signature is not valid.
     NotAuthentic(Rejected),
+    /// There are too many signatures, so this one was not checked.
+    Limited,
 }
 
 impl<'z, 'p> Asked<'z, 'p> {
@@ -38,7 +43,13 @@ impl<'z, 'p> Asked<'z, 'p> {
 
     /// Checks whether the secondary may have the zone. The address comes first, because checking a signature is more work.
     /// Returns what signs the answer.
-    pub(super) fn permit(&self, client: &Client, packet: &[u8]) -> Result<Option<Signer>, Denial> {
+    pub(super) fn permit(
+        &self,
+        client: &Client,
+        packet: &[u8],
+        limits: &SignatureLimits,
+        now: Instant,
+    ) -> Result<Option<Signer>, Denial> {
         let access = &self.zone.access;
         let is_permitted = access.permits_address(client.address);
         if !is_permitted || access.is_signed && !self.query.is_signed {
@@ -46,6 +57,9 @@ impl<'z, 'p> Asked<'z, 'p> {
         }
         if !self.query.is_signed {
             return Ok(None);
+        }
+        if !limits.permit(client.transport, now) {
+            return Err(Denial::Limited);
         }
         let key = access.key.load();
         let request = SignedRequest::check(key.as_deref(), packet, seconds());

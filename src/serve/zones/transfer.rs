@@ -10,20 +10,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::timeout;
+use tokio::task::yield_now;
+use tokio::time::{Instant, timeout};
 
 use super::query::{Asked, seconds};
-use crate::policy::published::Records;
+use super::signatures::SignatureLimits;
+use crate::policy::published::{RecordStep, Records};
 use crate::policy::served_zones::{
     LastTransfer, ServedZone, ServedZones, StoredRecords, ZoneChange, ZoneVersion,
 };
+use crate::serve::admission::{Admission, Bounds};
 use crate::serve::client::Client;
 use crate::stats::Count;
 use crate::wire::name::Name;
 use crate::wire::transfer::Serial;
 use crate::wire::transfer::request::TransferQuery;
 use crate::wire::transfer::sign::Signer;
-use crate::wire::transfer::write::{MessageWriter, labels, refuse};
+use crate::wire::transfer::write::{MessageWriter, RecordTooLarge, labels, refuse};
 use crate::wire::{Rcode, rtype};
 
 /// Transfers at a time, of all zones and of one. Further ones wait.
@@ -31,6 +34,16 @@ const ALL: usize = 32;
 const OF_ONE_ZONE: usize = 16;
 /// How long a transfer may wait for others. Then it is answered with SERVFAIL, and the secondary asks again later.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The longest time of a transfer. Each one keeps the images of its version in memory, so a secondary that reads slowly, or
+/// only pretends to read, must not hold them for ever.
+const LONGEST: Duration = Duration::from_secs(3600);
+/// TCP connections of secondaries of which only the key is known, in all and of one address.
+const STRANGERS: Bounds = Bounds {
+    all: 64,
+    per_client: 8,
+};
+/// Counters for the addresses of these: many more than there are connections, so that few addresses share one.
+const STRANGER_COUNTERS: usize = 1 << 12;
 /// Messages that are ready to be sent.
 const READY: usize = 2;
 
@@ -39,6 +52,7 @@ const READY: usize = 2;
 pub struct Transfers {
     all: Arc<Semaphore>,
     zones: Mutex<HashMap<Name, Arc<Semaphore>>>,
+    strangers: Arc<Admission>,
 }
 
 impl Default for Transfers {
@@ -46,6 +60,7 @@ impl Default for Transfers {
         Self {
             all: Arc::new(Semaphore::new(ALL)),
             zones: Mutex::default(),
+            strangers: Arc::new(Admission::with_counters(STRANGERS, STRANGER_COUNTERS)),
         }
     }
 }
@@ -75,6 +90,7 @@ impl Transfers {
     pub(crate) fn start(
         self: &Arc<Self>,
         zones: &ServedZones,
+        limits: &SignatureLimits,
         client: &Client,
         packet: &[u8],
     ) -> Option<RunningTransfer> {
@@ -89,7 +105,7 @@ impl Transfers {
         if !is_transfer || name != asked.zone.name {
             return None;
         }
-        let signer = asked.permit(client, packet).ok()?;
+        let signer = asked.permit(client, packet, limits, Instant::now()).ok()?;
         let version = asked.zone.version.load_full()?;
         let (sender, messages) = mpsc::channel(READY);
         let mut busy = Vec::new();
@@ -120,17 +136,13 @@ impl Transfers {
             let _ = sender.send(Outgoing::Cut).await;
             return;
         };
-        loop {
-            let (next, is_last) = match transfer.next() {
-                Ok(Some(message)) => (Outgoing::Message(message), false),
-                Ok(None) => (Outgoing::End, true),
-                Err(Broken) => (Outgoing::Cut, true),
-            };
-            // The connection may have ended.
-            if sender.send(next).await.is_err() || is_last {
-                return;
-            }
-        }
+        // Without an end, the receiver cuts the connection.
+        let _ = timeout(LONGEST, transfer.send(&sender)).await;
+    }
+
+    /// Permits for TCP connections of secondaries of which only the key is known.
+    pub(crate) fn strangers(&self) -> &Arc<Admission> {
+        &self.strangers
     }
 
     /// Waits until another transfer may run.
@@ -218,25 +230,46 @@ impl Transfer {
         })
     }
 
-    /// The next message; `None` after the last one.
-    fn next(&mut self) -> Result<Option<Vec<u8>>, Broken> {
+    /// Sends all messages, as long as the connection is open.
+    async fn send(&mut self, sender: &mpsc::Sender<Outgoing>) {
+        while !sender.is_closed() {
+            let (outgoing, is_last) = match self.next() {
+                Ok(Next::Message(message)) => (Outgoing::Message(message), false),
+                Ok(Next::Pause) => {
+                    yield_now().await;
+                    continue;
+                }
+                Ok(Next::End) => (Outgoing::End, true),
+                Err(Broken) => (Outgoing::Cut, true),
+            };
+            if sender.send(outgoing).await.is_err() || is_last {
+                return;
+            }
+        }
+    }
+
+    /// The next message, if it is found soon.
+    fn next(&mut self) -> Result<Next, Broken> {
         loop {
-            let is_full = match self.parts.pop_front() {
-                None if self.writer.is_empty() => return Ok(None),
-                None => true,
+            let message = match self.parts.pop_front() {
+                None if self.writer.is_empty() => return Ok(Next::End),
+                None => Some(self.writer.take()),
                 Some(mut part) => match part.write(&self.version, &mut self.writer)? {
-                    Written::Record { is_full, is_last } => {
-                        if !is_last {
+                    Written::Record { message, goes_on } => {
+                        if goes_on {
                             self.parts.push_front(part);
                         }
-                        is_full
+                        message
                     }
-                    Written::Nothing => false,
+                    Written::Pause => {
+                        self.parts.push_front(part);
+                        return Ok(Next::Pause);
+                    }
+                    Written::Nothing => None,
                 },
             };
-            if is_full {
-                let message = self.writer.take();
-                return self.sign(message).map(Some).ok_or(Broken);
+            if let Some(message) = message {
+                return self.sign(message).map(Next::Message).ok_or(Broken);
             }
         }
     }
@@ -276,52 +309,76 @@ fn parts(ours: Option<Serial>, version: &ZoneVersion) -> Option<(VecDeque<Part>,
     Some((parts.collect(), false))
 }
 
-/// What was written of a part.
+/// What comes next in a transfer.
+enum Next {
+    /// A message.
+    Message(Vec<u8>),
+    /// More work, before which other tasks may run.
+    Pause,
+    /// Nothing: the last message was taken.
+    End,
+}
+
+/// What writing a part has led to.
 enum Written {
     /// A record.
     Record {
-        /// The message is full.
-        is_full: bool,
-        /// The part certainly has no more records.
-        is_last: bool,
+        /// The message before it, if that is full.
+        message: Option<Vec<u8>>,
+        /// The part may have more records.
+        goes_on: bool,
     },
+    /// Nothing yet: the next record was not found soon.
+    Pause,
     /// Nothing: the part has no more records.
     Nothing,
 }
 
+impl Written {
+    fn record(
+        pushed: Result<Option<Vec<u8>>, RecordTooLarge>,
+        goes_on: bool,
+    ) -> Result<Self, Broken> {
+        let message = pushed.map_err(|_| Broken)?;
+        Ok(Self::Record { message, goes_on })
+    }
+}
+
 impl Part {
-    /// Writes the next record.
+    /// Writes the next record, if it is found soon.
     fn write(
         &mut self,
         version: &ZoneVersion,
         writer: &mut MessageWriter,
     ) -> Result<Written, Broken> {
         let ttl = version.ttl_secs;
-        let (pushed, is_last) = match self {
+        let (pushed, goes_on) = match self {
             Self::Soa(serial) => {
                 let data = version.soa_data(*serial);
-                (writer.push(b"", rtype::SOA, ttl, &data), true)
+                (writer.push(b"", rtype::SOA, ttl, &data), false)
             }
             Self::NameServer => {
                 let host = version.name_server.wire();
-                (writer.push(b"", rtype::NS, ttl, host), true)
+                (writer.push(b"", rtype::NS, ttl, host), false)
             }
-            Self::Contents(records) => {
-                let Some(record) = records.next() else {
+            Self::Contents(records) => match records.step() {
+                RecordStep::Record(record) => {
+                    let owner = labels(record.owner);
+                    let pushed = writer.push(owner, record.rtype, record.ttl_secs, record.data);
+                    (pushed, true)
+                }
+                RecordStep::Pause => return Ok(Written::Pause),
+                RecordStep::End => {
                     return match records.damage() {
                         Some(_) => Err(Broken),
                         None => Ok(Written::Nothing),
                     };
-                };
-                let owner = labels(record.owner);
-                let pushed = writer.push(owner, record.rtype, record.ttl_secs, record.data);
-                (pushed, false)
-            }
+                }
+            },
             Self::Deleted(change, at) => return write_stored(&change.deleted, at, writer),
             Self::Added(change, at) => return write_stored(&change.added, at, writer),
         };
-        let is_full = pushed.map_err(|_| Broken)?;
-        Ok(Written::Record { is_full, is_last })
+        Written::record(pushed, goes_on)
     }
 }
 
@@ -336,52 +393,8 @@ fn write_stored(
     };
     *at = next;
     let pushed = writer.push(record.owner, record.rtype, record.ttl_secs, record.data);
-    let is_full = pushed.map_err(|_| Broken)?;
-    Ok(Written::Record {
-        is_full,
-        is_last: false,
-    })
+    Written::record(pushed, true)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wire::transfer::Soa;
-
-    #[test]
-    fn without_its_records_a_version_is_sent_to_those_that_need_none_of_them() {
-        let host = Name::from_text("host.test").expect("a name");
-        let change = ZoneChange {
-            from: Serial(6),
-            to: Serial(7),
-            deleted: StoredRecords::default(),
-            added: StoredRecords::default(),
-        };
-        let version = ZoneVersion {
-            soa: Soa {
-                mname: host.clone(),
-                rname: host.clone(),
-                serial: Serial(7),
-                refresh: 1,
-                retry: 1,
-                expire: 1,
-                minimum: 1,
-            },
-            name_server: host,
-            ttl_secs: 1,
-            contents: None,
-            records: 0,
-            bytes: u64::MAX,
-            history: vec![Arc::new(change)],
-        };
-        let parts = |ours: Option<u32>| {
-            let parts = parts(ours.map(Serial), &version);
-            parts.map(|(parts, is_whole)| (parts.len(), is_whole))
-        };
-        assert_eq!(parts(Some(7)), Some((1, false)));
-        assert_eq!(parts(Some(8)), Some((1, false)), "a newer version");
-        assert_eq!(parts(Some(6)), Some((6, false)));
-        assert_eq!(parts(Some(5)), None);
-        assert_eq!(parts(None), None);
-    }
-}
+pub(super) mod tests;

@@ -21,6 +21,11 @@ impl From<SignedRequest> for Signer {
 }
 
 impl Signer {
+    /// The bytes that a signature adds to a message.
+    pub fn signature_len(&self) -> usize {
+        self.0.key().compose_len().into()
+    }
+
     /// Signs the next message, which has all its records. `None` if there is no room for the signature.
     pub fn sign(&mut self, message: Vec<u8>, now: Seconds) -> Option<Vec<u8>> {
         let Ok(builder) = MessageBuilder::from_target(Written {
@@ -99,9 +104,8 @@ mod tests {
         let query = TransferQuery::parse(&signed, &mut zone).expect("a query");
         let mut writer = MessageWriter::new(&query);
         let messages = (0..3).map(|n| {
-            writer
-                .push(b"\x01a", rtype::A, n, &[127, 0, 0, 1])
-                .expect("it fits");
+            let pushed = writer.push(b"\x01a", rtype::A, n, &[127, 0, 0, 1]);
+            pushed.expect("it fits");
             signer.sign(writer.take(), NOW).expect("signed")
         });
         (session, messages.collect())
@@ -110,6 +114,11 @@ mod tests {
     #[test]
     fn a_secondary_accepts_each_message_of_the_sequence() {
         let (mut session, messages) = signed();
+        assert!(
+            messages
+                .iter()
+                .all(|message| message.len() == messages[0].len())
+        );
         for mut message in messages {
             assert_eq!(
                 message[6..12],

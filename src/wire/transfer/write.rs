@@ -4,7 +4,7 @@ use super::request::TransferQuery;
 use crate::wire::name::Name;
 use crate::wire::{HEADER, MAX_MESSAGE, Rcode, UDP_PAYLOAD, class, flag, rtype};
 
-/// A message is ended by the record with which it has this many bytes. Compression pointers reach no further.
+/// A message with this many bytes gets no further record. Compression pointers reach no further.
 const FULL: usize = 1 << 14;
 /// Room for a TSIG record: two names, a hash, and fixed fields (RFC 8945, section 4.2).
 const SIGNATURE: usize = 640;
@@ -24,7 +24,7 @@ pub struct MessageWriter {
     has_edns: bool,
     out: Vec<u8>,
     answers: u16,
-    /// The owner of the last record below the zone's name, and its offset, if a pointer reaches it.
+    /// The owner of the last record below the zone's name, and its offset in this message.
     last: (Vec<u8>, Option<usize>),
 }
 
@@ -47,7 +47,7 @@ impl MessageWriter {
     }
 
     /// Adds a record. `owner` is the part of its name before that of the zone: labels without a root label. `data` has no
-    /// compressed names. Returns whether the message is full, so that it must be taken.
+    /// compressed names. Returns the message before it, if that is full or has no room for the record.
     ///
     /// # Errors
     /// [`RecordTooLarge`] if the record does not fit into an empty message. The message is unchanged then.
@@ -57,12 +57,15 @@ impl MessageWriter {
         rtype: u16,
         ttl: u32,
         data: &[u8],
-    ) -> Result<bool, RecordTooLarge> {
-        let most = self.out.len() + owner.len() + 12 + data.len();
-        if most > MAX_MESSAGE - SIGNATURE {
+    ) -> Result<Option<Vec<u8>>, RecordTooLarge> {
+        let size = u16::try_from(data.len()).map_err(|_| RecordTooLarge)?;
+        let most = owner.len() + 12 + data.len();
+        let fits = |before: &[u8]| before.len() + most <= MAX_MESSAGE - SIGNATURE;
+        if !fits(&self.head) {
             return Err(RecordTooLarge);
         }
-        let size = u16::try_from(data.len()).map_err(|_| RecordTooLarge)?;
+        let is_full = self.out.len() >= FULL || !fits(&self.out);
+        let message = is_full.then(|| self.take());
         self.owner(owner);
         self.out.extend_from_slice(&rtype.to_be_bytes());
         self.out.extend_from_slice(&class::IN.to_be_bytes());
@@ -70,7 +73,7 @@ impl MessageWriter {
         self.out.extend_from_slice(&size.to_be_bytes());
         self.out.extend_from_slice(data);
         self.answers += 1;
-        Ok(self.out.len() >= FULL)
+        Ok(message)
     }
 
     /// Whether the message has no records yet.
@@ -109,7 +112,7 @@ impl MessageWriter {
         if labels > 0 {
             self.last.0.clear();
             self.last.0.extend_from_slice(owner);
-            self.last.1 = (start < FULL).then_some(start);
+            self.last.1 = Some(start);
         }
     }
 }
@@ -131,7 +134,7 @@ pub fn refuse(query: &TransferQuery<'_>, rcode: Rcode, out: &mut Vec<u8>) {
     out[3] |= (rcode as u16 & 0x000F) as u8;
 }
 
-/// Sets the flag that tells a client by UDP to ask again over TCP.
+/// Sets the flag that tells a secondary to ask again over TCP.
 pub fn truncate(message: &mut [u8]) {
     message[2] |= (flag::TC >> 8) as u8;
 }
@@ -150,6 +153,12 @@ mod tests {
 
     /// The messages with these owners between two SOA records, each record with this many bytes of data.
     fn write(owners: &[&str], size: usize) -> Vec<Vec<u8>> {
+        let records: Vec<_> = owners.iter().map(|owner| (*owner, size)).collect();
+        write_sizes(&records)
+    }
+
+    /// The same with a size for each record.
+    fn write_sizes(records: &[(&str, usize)]) -> Vec<Vec<u8>> {
         let packet = query::Query::Axfr.write(7, &zone());
         let mut name = Name::default();
         let asked = TransferQuery::parse(&packet, &mut name).expect("a query");
@@ -162,19 +171,15 @@ mod tests {
         ]
         .concat();
         let mut push = |owner: &[u8], rtype, data: &[u8]| {
-            if writer.push(owner, rtype, 60, data).expect("it fits") {
-                messages.push(writer.take());
-            }
+            messages.extend(writer.push(owner, rtype, 60, data).expect("it fits"));
         };
         push(b"", rtype::SOA, &soa);
-        for owner in owners {
+        for (owner, size) in records {
             let owner = Name::from_text(owner).unwrap_or_default();
-            push(labels(&owner), rtype::CNAME, &vec![0; size]);
+            push(labels(&owner), rtype::CNAME, &vec![0; *size]);
         }
         push(b"", rtype::SOA, &soa);
-        if !writer.is_empty() {
-            messages.push(writer.take());
-        }
+        messages.push(writer.take());
         messages
     }
 
@@ -229,6 +234,14 @@ mod tests {
             assert_eq!(read(&write(&owners, 8000)).len(), 9);
             assert_eq!(read(&write(&owners, 40_000)).len(), 9);
         }
+    }
+
+    #[test]
+    fn a_record_without_room_in_a_message_is_the_first_one_of_the_next() {
+        let messages = write_sizes(&[("a", 10_000), ("a", 60_000), ("*.a", 60_000), ("b", 1)]);
+        assert_eq!(messages.len(), 4);
+        let owners = ["a", "a", "*.a", "b"].map(|owner| format!("{owner}.feed.test"));
+        assert_eq!(read(&messages), owners);
     }
 
     #[test]

@@ -100,6 +100,7 @@ impl<O: Observer + Clone> DataPlane<O> {
             clock: Clock::start(),
             notifications: Arc::default(),
             zones: Default::default(),
+            signatures: Arc::default(),
         };
         let counters = Arc::<Counters>::default();
         let observer = observer(&counters);

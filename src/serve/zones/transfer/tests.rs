@@ -1,0 +1,170 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arc_swap::ArcSwapOption;
+
+use super::*;
+use crate::policy::builder::Builder;
+use crate::policy::images::Images;
+use crate::policy::published::{PublishedZone, Selection};
+use crate::policy::rule::{Action, Against, Blocking, Kind, Scope, Source};
+use crate::policy::served_zones::ZoneAccess;
+use crate::policy::snapshot::Snapshot;
+use crate::serve::client::Transport;
+use crate::serve::resolver::tests::{Fate, resolver};
+use crate::serve::shared::Shared;
+use crate::wire::transfer::Soa;
+use crate::wire::transfer::query::Query;
+
+const ZONE: &str = "rpz.test";
+
+pub(in crate::serve::zones) fn name(text: &str) -> Name {
+    Name::from_text(text).expect("a name")
+}
+
+/// A policy with lists that have this many names each, of which the zone has one.
+fn contents(lists: &[(&str, usize)], published: &str) -> PublishedZone {
+    let mut builder = Builder::new();
+    for (list, count) in lists {
+        let names = (0..*count).map(|n| name(&format!("n{n}.{list}.test")));
+        let names: Vec<_> = names.collect();
+        let rules = names.iter().map(|name| (name, Scope::Exact));
+        builder.list(list, rules).expect("room");
+    }
+    let images = Images {
+        base: Some(Arc::new(builder.finish().expect("room"))),
+        ..Images::default()
+    };
+    let source = |list: &str| Source {
+        name: list.to_owned(),
+        path: list.into(),
+        kind: Kind::Block,
+        blocking: Blocking {
+            action: Action::Nodata,
+            ttl_secs: 60,
+            ..Blocking::none()
+        },
+        against: Against::All,
+        zone: None,
+    };
+    let sources = lists.iter().map(|(list, _)| Arc::new(source(list)));
+    let snapshot = Snapshot::default().with_rules(sources.collect(), images);
+    let selection = Selection::Named(vec![published.to_owned()]);
+    PublishedZone::new(&snapshot, &selection, &name(ZONE))
+}
+
+/// A version with these records, or with this history.
+pub(in crate::serve::zones) fn version(
+    contents: Option<PublishedZone>,
+    history: Vec<Arc<ZoneChange>>,
+) -> ZoneVersion {
+    let host = name("host.test");
+    ZoneVersion {
+        soa: Soa {
+            mname: host.clone(),
+            rname: host.clone(),
+            serial: Serial(7),
+            refresh: 1,
+            retry: 1,
+            expire: 1,
+            minimum: 1,
+        },
+        name_server: host,
+        ttl_secs: 1,
+        contents,
+        records: 0,
+        bytes: u64::MAX,
+        history,
+    }
+}
+
+/// The data plane with this version of the zone, which anybody may transfer.
+fn served(version: ZoneVersion) -> Shared {
+    let everybody: ipnet::IpNet = "0.0.0.0/0".parse().expect("a network");
+    let zone = ServedZone {
+        name: name(ZONE),
+        access: ZoneAccess {
+            networks: Some([everybody].iter().collect()),
+            ..ZoneAccess::default()
+        },
+        version: ArcSwapOption::from_pointee(version),
+        transfers: Arc::default(),
+    };
+    let resolver = resolver(Fate::Silent, Duration::from_secs(2), Vec::new());
+    let shared = resolver.responder().shared.clone();
+    shared.zones.replace(vec![Arc::new(zone)]);
+    shared
+}
+
+/// Starts a transfer of the whole zone.
+fn start(shared: &Shared) -> RunningTransfer {
+    let client = Client::new(([192, 0, 2, 1], 4711).into(), Transport::Tcp);
+    let query = Query::Axfr.write(9, &name(ZONE));
+    let transfers = Arc::<Transfers>::default();
+    let transfer = transfers.start(&shared.zones, &shared.signatures, &client, &query);
+    transfer.expect("started")
+}
+
+#[tokio::test]
+async fn other_tasks_run_while_the_names_of_lists_that_are_not_published_are_skipped() {
+    let contents = contents(&[("large", 100_000), ("small", 1)], "small");
+    let shared = served(version(Some(contents), Vec::new()));
+    let turns = Arc::<AtomicUsize>::default();
+    let counter = Arc::clone(&turns);
+    let other = tokio::spawn(async move {
+        loop {
+            counter.fetch_add(1, Ordering::Relaxed);
+            yield_now().await;
+        }
+    });
+    let mut transfer = start(&shared);
+    let mut messages = 0;
+    while let Outgoing::Message(_) = transfer.next().await {
+        messages += 1;
+    }
+    other.abort();
+    assert_eq!(messages, 1);
+    let turns = turns.load(Ordering::Relaxed);
+    assert!(turns > 50, "the other task ran {turns} times");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secondary_that_reads_slowly_does_not_hold_a_version_for_ever() {
+    let contents = contents(&[("list", 20_000)], "list");
+    let shared = served(version(Some(contents), Vec::new()));
+    let mut transfer = start(&shared);
+    let zones = shared.zones.load();
+    let version = Arc::downgrade(&zones[0].version.swap(None).expect("a version"));
+    let begin = Instant::now();
+    let mut messages = 0;
+    let end = loop {
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        match transfer.next().await {
+            Outgoing::Message(_) => messages += 1,
+            end => break end,
+        }
+    };
+    assert!(matches!(end, Outgoing::Cut));
+    assert!(messages >= 12, "{messages} messages");
+    assert!(begin.elapsed() <= LONGEST + 4 * Duration::from_secs(300));
+    assert!(version.upgrade().is_none());
+}
+
+#[test]
+fn without_its_records_a_version_is_sent_to_those_that_need_none_of_them() {
+    let change = ZoneChange {
+        from: Serial(6),
+        to: Serial(7),
+        deleted: StoredRecords::default(),
+        added: StoredRecords::default(),
+    };
+    let version = version(None, vec![Arc::new(change)]);
+    let parts = |ours: Option<u32>| {
+        let parts = parts(ours.map(Serial), &version);
+        parts.map(|(parts, is_whole)| (parts.len(), is_whole))
+    };
+    assert_eq!(parts(Some(7)), Some((1, false)));
+    assert_eq!(parts(Some(8)), Some((1, false)), "a newer version");
+    assert_eq!(parts(Some(6)), Some((6, false)));
+    assert_eq!(parts(Some(5)), None);
+    assert_eq!(parts(None), None);
+}
