@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::builder::Builder;
-use super::effect::Effect;
+use super::effect::{Effect, MAX_DATA};
 use super::image::path::{Path, labels};
 use super::image::provenance::ImageSource;
 use super::image::values::ImageRule;
@@ -48,9 +48,12 @@ impl Amendment {
     /// amends them, and has the earlier amendments as well. Otherwise, the image has all rules of the list.
     ///
     /// # Errors
-    /// If an image can't hold the rules, or no answer can carry an effect.
+    /// If an image can't hold the rules, no answer can carry an effect, or all effects of the list are too large.
     pub fn image(&self, images: &Images, source: ImageSource) -> Result<Image, TooLarge> {
         let list = source.name.clone();
+        if self.data_after(images, &list) > MAX_DATA {
+            return Err(TooLarge::Data);
+        }
         let amends = images.is_in_base(&list);
         let delta = images.delta.as_ref();
         let mut builder =
@@ -111,6 +114,24 @@ impl Amendment {
             builder.insert_prefix(*prefix, number, effect)?;
         }
         builder.finish()
+    }
+
+    /// The bytes of the distinct effects that `list` has with the amendment, and of those that it replaces.
+    fn data_after(&self, images: &Images, list: &str) -> usize {
+        let images = [&images.base, &images.delta].into_iter().flatten();
+        let old = images.flat_map(|image| {
+            let sources = &image.provenance().sources;
+            let clauses = image.clauses().iter();
+            clauses.filter(move |(clause, _)| sources[usize::from(clause.source)].name == list)
+        });
+        let new = self.names.values().flatten().map(|(_, effect)| effect);
+        let networks = self.networks.iter().flatten().map(|(_, effect)| effect);
+        let distinct: HashSet<_> = old
+            .map(|(_, effect)| effect)
+            .chain(new)
+            .chain(networks)
+            .collect();
+        distinct.into_iter().map(Effect::size).sum()
     }
 }
 
@@ -276,4 +297,38 @@ fn levels(path: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
         end += 1 + label.len();
         (&path[..above], &path[..end])
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::name::Name;
+
+    #[test]
+    fn changes_are_refused_if_the_effects_of_a_list_need_too_much_memory() {
+        let source = || ImageSource {
+            amendable: true,
+            ..ImageSource::named("zone")
+        };
+        let half = MAX_DATA / Effect::large(0).size() / 2;
+        let mut images = Images::default();
+        let mut amend = |from: usize, count: usize| {
+            let rule = |number: usize| {
+                let name = Name::from_text(&format!("x{number}.example")).expect("a name");
+                let rule = (Scope::Exact, Effect::large(number as u32));
+                (Path::from(&name).as_bytes().to_vec(), vec![rule])
+            };
+            let amendment = Amendment {
+                names: (from..from + count).map(rule).collect(),
+                networks: None,
+            };
+            let delta = amendment.image(&images, source())?;
+            images.delta = Some(Arc::new(delta));
+            Ok(())
+        };
+        assert_eq!(amend(0, half), Ok(()));
+        assert_eq!(amend(0, half), Ok(()), "equal effects count once");
+        assert_eq!(amend(half, half + 2), Err(TooLarge::Data));
+        assert_eq!(amend(half, half - 2), Ok(()));
+    }
 }

@@ -9,6 +9,11 @@ use super::record::{MAX_EXTRA_TEXT, MAX_RECORD_BYTES, MAX_TTL_SECS};
 use super::rule::{Action, Ede, Scope};
 use crate::wire::name::Name;
 
+/// The largest [size](Effect::size) of all distinct effects of one list or feed together. Real policy zones have a few distinct
+/// effects for millions of names; this is room for 1,000 times the longest records that an answer can carry, or for 100,000
+/// different redirects. Without a limit, a hostile primary fills the memory.
+pub const MAX_DATA: usize = 64 << 20;
+
 /// The effect of a rule on the queries that it matches. By default, the rule does what its source is configured for.
 /// The comparison of effects only decides between rules of one source and tier that have the same trigger, or that are
 /// patterns: the rule with the lowest effect applies. The default effect is the lowest; the order of the others is
@@ -163,6 +168,23 @@ impl Effect {
         effect.filter(|effect| effect.check().is_ok())
     }
 
+    /// The bytes of memory that it takes.
+    pub fn size(&self) -> usize {
+        let record = |record: &LocalRecord| size_of::<LocalRecord>() + record.data.len();
+        let action = match &self.action {
+            EffectAction::Addresses(v4, v6) => size_of_val(&v4[..]) + size_of_val(&v6[..]),
+            EffectAction::Records(records) => records.iter().map(record).sum(),
+            EffectAction::Cname { .. } => size_of::<Name>(),
+            EffectAction::Source
+            | EffectAction::Block(_)
+            | EffectAction::TcpOnly
+            | EffectAction::Allow
+            | EffectAction::Void => 0,
+        };
+        let text = self.extra_text.as_ref().map_or(0, String::len);
+        size_of::<Self>() + action + text
+    }
+
     /// Checks that an answer can carry the effect.
     ///
     /// # Errors
@@ -226,6 +248,24 @@ impl Effect {
                 Err(EffectError::CnameToItself)
             }
             _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Effect {
+    /// One of many effects that need much memory.
+    pub(crate) fn large(number: u32) -> Self {
+        let mut data = [&[255][..], &[b'x'; 255]].concat().repeat(195);
+        data[1..5].copy_from_slice(&number.to_be_bytes());
+        let record = LocalRecord {
+            rtype: crate::wire::rtype::TXT,
+            ttl_secs: None,
+            data: data.into(),
+        };
+        Self {
+            action: EffectAction::Records(vec![record]),
+            ..Self::default()
         }
     }
 }

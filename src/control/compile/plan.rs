@@ -203,6 +203,9 @@ pub struct Refused {
     /// See [`Refusal::guards`].
     #[serde(default)]
     pub guards: Guards,
+    /// See [`Refusal::is_too_large`].
+    #[serde(default)]
+    pub is_too_large: bool,
 }
 
 impl From<&Refusal> for Refused {
@@ -212,6 +215,7 @@ impl From<&Refusal> for Refused {
             passing: refusal.passing(),
             transient: refusal.transient(),
             guards: refusal.guards(),
+            is_too_large: refusal.is_too_large(),
         }
     }
 }
@@ -223,12 +227,14 @@ impl From<Refused> for Refusal {
             passing,
             transient,
             guards,
+            is_too_large,
         } = refused;
         Self::FromCompiler {
             text,
             passing,
             transient,
             guards,
+            is_too_large,
         }
     }
 }

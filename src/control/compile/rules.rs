@@ -4,7 +4,7 @@ use std::io;
 
 use super::sort::Sorter;
 use crate::control::list_file::parse::{ParsedRule, ParsedTrigger};
-use crate::policy::effect::Effect;
+use crate::policy::effect::{Effect, MAX_DATA};
 use crate::policy::image::TooLarge;
 use crate::policy::image::clauses::ClausesBuilder;
 use crate::policy::image::triggers::Triggers;
@@ -19,6 +19,8 @@ pub(super) struct ListRules<'r, 'd> {
     triggers: &'r mut Triggers,
     /// The effect of the last rule and its clause: most rules of a list have the same one.
     last: Option<(Effect, u32)>,
+    /// The bytes of its distinct effects.
+    data: usize,
     ended: Result<(), Stopped>,
 }
 
@@ -45,6 +47,7 @@ impl<'r, 'd> ListRules<'r, 'd> {
             clauses,
             triggers,
             last: None,
+            data: 0,
             ended: Ok(()),
         }
     }
@@ -84,8 +87,54 @@ impl<'r, 'd> ListRules<'r, 'd> {
         if let Some((_, clause)) = self.last.as_ref().filter(|(last, _)| last == effect) {
             return Ok(*clause);
         }
+        let known = self.clauses.table().len();
         let clause = self.clauses.add(self.source, effect)?;
+        if self.clauses.table().len() > known {
+            self.data += effect.size();
+        }
+        if self.data > MAX_DATA {
+            return Err(TooLarge::Data);
+        }
         self.last = Some((effect.clone(), clause));
         Ok(clause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::compile::sort::Budget;
+    use crate::policy::image::path::Key;
+    use crate::policy::rule::Scope;
+    use crate::wire::name::Name;
+
+    #[test]
+    fn a_list_is_refused_if_its_distinct_effects_need_too_much_memory() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let sorter = Sorter::new(Key::random(), Budget::USUAL, folder.path());
+        let mut sorter = sorter.expect("created");
+        let (mut clauses, mut triggers) = (ClausesBuilder::of_sources(2), Triggers::default());
+        let name = Name::from_text("x.example").expect("a name");
+        let most = MAX_DATA / Effect::large(0).size();
+        let mut add = |source, from: usize, count| {
+            let mut rules = ListRules::new(source, &mut sorter, &mut clauses, &mut triggers);
+            for number in from..from + count {
+                let effect = Effect::large(number as u32);
+                for scope in [Scope::Exact, Scope::Below] {
+                    rules.add(ParsedRule {
+                        trigger: ParsedTrigger::Name(&name, scope),
+                        effect: Some(&effect),
+                        line: 0,
+                    });
+                }
+            }
+            rules.finish()
+        };
+        assert!(add(0, 0, most).is_ok(), "equal effects count once");
+        let refused = add(1, most, most + 1);
+        assert!(
+            matches!(refused, Err(Stopped::TooLarge(TooLarge::Data))),
+            "{refused:?}"
+        );
     }
 }

@@ -11,6 +11,7 @@ use crate::control::journal::entry::Cause;
 use crate::control::publish::compose;
 use crate::control::publish::delta::{Joined, RollbackState};
 use crate::control::publish::record::NextGeneration;
+use crate::control::sources::feeds::delivery::Undelivered;
 use crate::control::sources::feeds::running::Waiting;
 use crate::control::sources::kinds::Update;
 use crate::control::sources::lists::load::{Loaded, Refusal};
@@ -50,6 +51,7 @@ impl Control {
 
     /// Refuses the newest state of a list: the last good one stays in force.
     pub(crate) fn refuse(&mut self, ticket: u64, refusal: Refusal) {
+        let fault = refusal.fault();
         let Some(Refused { list, why, is_new }) = self.lists.refuse(ticket, refusal) else {
             return self.dismiss_loads([ticket]);
         };
@@ -57,7 +59,11 @@ impl Control {
             self.record
                 .refused(format!("list {list}"), vec![why.clone()]);
         }
-        self.feeds.finish(ticket, Err(why.clone()));
+        let undelivered = match fault {
+            Some(fault) => Undelivered::Faulty(fault, why.clone()),
+            None => Undelivered::Held(why.clone()),
+        };
+        self.feeds.finish(ticket, Err(undelivered));
         let problem = format!("{list}: {why}");
         self.requests
             .report_load(ticket, |report| report.problems.push(problem.clone()));

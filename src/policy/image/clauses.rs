@@ -1,5 +1,7 @@
 //! Clauses: the pairs of a source and an effect that rules refer to.
 
+use std::sync::Arc;
+
 use fixedbitset::FixedBitSet;
 use foldhash::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
@@ -31,7 +33,7 @@ pub struct Clause {
 #[derive(Clone, Debug)]
 pub struct Clauses {
     all: Vec<Clause>,
-    effects: Vec<Effect>,
+    effects: Vec<Arc<Effect>>,
 }
 
 /// Collects the clauses of an image that is to be written.
@@ -46,22 +48,22 @@ pub struct ClausesBuilder {
     /// The sources of which the image has only changes.
     amended: FixedBitSet,
     numbers: HashMap<Clause, u32>,
-    effect_numbers: HashMap<Effect, u32>,
+    effect_numbers: HashMap<Arc<Effect>, u32>,
     /// Whether some rules answer with records.
     has_records: bool,
 }
 
-/// The effects as they are written.
+/// The effects as they are written and read.
 #[derive(Serialize, Deserialize)]
-struct Stored(Vec<Effect>);
+struct Stored<E>(Vec<E>);
 
 impl Default for ClausesBuilder {
     fn default() -> Self {
-        let effect = Effect::default();
+        let effect = Arc::new(Effect::default());
         Self {
             table: Clauses {
                 all: Vec::new(),
-                effects: vec![effect.clone()],
+                effects: vec![Arc::clone(&effect)],
             },
             groups: Vec::new(),
             amendable: FixedBitSet::new(),
@@ -111,8 +113,9 @@ impl ClausesBuilder {
                 effect.check().map_err(TooLarge::Effect)?;
                 let number = self.table.effects.len() as u32;
                 self.has_records |= matches!(effect.action, EffectAction::Records(_));
-                self.table.effects.push(effect.clone());
-                self.effect_numbers.insert(effect.clone(), number);
+                let effect = Arc::new(effect.clone());
+                self.table.effects.push(Arc::clone(&effect));
+                self.effect_numbers.insert(effect, number);
                 number
             }
         };
@@ -331,7 +334,7 @@ impl Clauses {
 
     /// The clauses in the order of their numbers.
     pub fn iter(&self) -> impl Iterator<Item = (Clause, &Effect)> {
-        let effect = |clause: &Clause| &self.effects[clause.effect as usize];
+        let effect = |clause: &Clause| &*self.effects[clause.effect as usize];
         self.all.iter().map(move |clause| (*clause, effect(clause)))
     }
 
@@ -390,7 +393,7 @@ impl Clauses {
             clauses.extend(u32::from(clause.source).to_le_bytes());
             clauses.extend(clause.effect.to_le_bytes());
         }
-        let effects = Stored(self.effects.clone());
+        let effects = Stored(self.effects.iter().map(|effect| &**effect).collect());
         let effects = serde_json::to_vec(&effects).expect("effects have a JSON form");
         (clauses, effects)
     }
@@ -405,7 +408,7 @@ impl Clauses {
         sources: usize,
     ) -> Result<Self, ImageError> {
         let invalid = ImageError::Invalid("effects");
-        let Stored(effects) = serde_json::from_slice(effects).map_err(|_| invalid)?;
+        let Stored::<Effect>(effects) = serde_json::from_slice(effects).map_err(|_| invalid)?;
         let is_good = effects.first().is_some_and(Effect::is_default)
             && effects.iter().all(|effect| effect.check().is_ok());
         if !is_good || !clauses.len().is_multiple_of(SIZE) || clauses.len() / SIZE > LIMIT {
@@ -429,7 +432,10 @@ impl Clauses {
         }
         // Each effect is stored once.
         match effects.iter().collect::<HashSet<_>>().len() == effects.len() {
-            true => Ok(Self { all, effects }),
+            true => Ok(Self {
+                all,
+                effects: effects.into_iter().map(Arc::new).collect(),
+            }),
             false => Err(invalid),
         }
     }

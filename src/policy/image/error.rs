@@ -47,6 +47,12 @@ pub enum TooLarge {
     /// 536,870,912 pairs of a source and an effect.
     #[error("more than 536,870,912 different effects of rules; leave out a list")]
     Clauses,
+    /// More than [`MAX_DATA`](crate::policy::effect::MAX_DATA) of effects of one list.
+    #[error(
+        "the records of its rules need more than {} MiB of memory, with equal ones counted once; leave out rules with records of their own",
+        crate::policy::effect::MAX_DATA >> 20
+    )]
+    Data,
     /// No answer can carry the effect of a rule.
     #[error("a rule has an effect that no answer can carry: {0}")]
     Effect(EffectError),

@@ -323,6 +323,24 @@ fn changes_that_do_not_begin_at_the_version_in_force_are_followed_by_the_whole_z
 }
 
 #[test]
+fn changes_that_delete_a_record_that_is_not_there_are_counted_and_followed_by_the_whole_zone() {
+    let scene = Scene::start("");
+    let deleted = ["gone.example", "never.example"];
+    scene.versions.change(&deleted, &["new.example"]);
+    refresh(&scene.server);
+    blocks(
+        &scene.server,
+        2,
+        &["kept.example", "new.example"],
+        &["gone.example"],
+    );
+    until("it is counted", || {
+        count(&feed(&scene.server), Fault::BrokenChanges) == 1
+    });
+    scene.server.assert_well();
+}
+
+#[test]
 fn a_transfer_that_takes_too_long() {
     let mut scene = Scene::start("max-transfer-secs = 25");
     hangs(&mut scene, Duration::from_secs(26));

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::fault::Fault;
-use super::limits::Limits;
+use super::limits::{Limits, MIN_BYTES, RATE_TIME};
 use super::tls::Tls;
 
 /// Bytes that are read at once.
@@ -33,6 +33,9 @@ pub(super) struct Budget {
     until: Instant,
     /// Bytes received so far.
     pub(super) bytes: u64,
+    /// The time spent waiting for the primary since the rate was last checked, and the bytes received in it.
+    waited: Duration,
+    waited_bytes: u64,
 }
 
 /// Why there is no next message.
@@ -55,12 +58,36 @@ impl Budget {
             limits,
             until: Instant::now() + limits.total,
             bytes: 0,
+            waited: Duration::ZERO,
+            waited_bytes: 0,
         }
     }
 
     /// The deadline of the next step.
     fn deadline(&self) -> Instant {
         self.until.min(Instant::now() + self.limits.idle)
+    }
+
+    /// Counts a message that took this long to arrive.
+    ///
+    /// # Errors
+    /// If the primary has sent too little for too long.
+    fn receive(&mut self, bytes: u64, waited: Duration) -> Result<(), Broken> {
+        self.bytes += bytes;
+        self.waited += waited;
+        self.waited_bytes += bytes;
+        if self.waited < RATE_TIME {
+            return Ok(());
+        }
+        let (waited, bytes) = (self.waited.as_secs(), self.waited_bytes);
+        (self.waited, self.waited_bytes) = (Duration::ZERO, 0);
+        match bytes < MIN_BYTES {
+            true => Err(Broken::new(
+                Fault::TooSlow,
+                format!("only {bytes} bytes came in {waited} s"),
+            )),
+            false => Ok(()),
+        }
     }
 
     /// The fault if a deadline has passed.
@@ -138,7 +165,7 @@ impl Connection {
         if budget.until <= Instant::now() {
             return Err(budget.late(Fault::TooSlow));
         }
-        let deadline = budget.deadline();
+        let (start, deadline) = (Instant::now(), budget.deadline());
         let left = budget.limits.bytes.saturating_sub(budget.bytes);
         let read = async {
             let len = self.stream.read_u16().await?;
@@ -157,9 +184,8 @@ impl Connection {
                 format!("more than {} bytes", budget.limits.bytes),
             )),
             Ok(Ok(Some(bytes))) => {
-                budget.bytes += bytes;
                 self.received += 1;
-                Ok(())
+                budget.receive(bytes, start.elapsed())
             }
         }
     }
@@ -181,5 +207,52 @@ fn cut(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::UnexpectedEof => "the primary closed the connection".to_owned(),
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Receives messages of this size, which arrive with these pauses, until one fails.
+    async fn receive(size: u16, pause: Duration) -> (u64, Broken) {
+        let (ours, mut theirs) = tokio::io::duplex(1 << 20);
+        tokio::spawn(async move {
+            let message = [&size.to_be_bytes()[..], &vec![0; size.into()]].concat();
+            while theirs.write_all(&message).await.is_ok() {
+                tokio::time::sleep(pause).await;
+            }
+        });
+        let mut connection = Connection {
+            stream: BufReader::new(Box::new(ours)),
+            received: 0,
+        };
+        let mut budget = Budget::new(Limits {
+            total: Duration::from_secs(3600),
+            idle: Duration::from_secs(30),
+            ..Limits::default()
+        });
+        let (start, mut message) = (Instant::now(), Vec::new());
+        loop {
+            if let Err(broken) = connection.receive(&mut message, &mut budget).await {
+                return (start.elapsed().as_secs(), broken);
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_primary_that_drips_is_too_slow_after_a_minute() {
+        let (seconds, broken) = receive(100, Duration::from_secs(20)).await;
+        assert_eq!((seconds, broken.fault), (60, Fault::TooSlow));
+        assert!(
+            broken.detail.contains("408 bytes came in 60 s"),
+            "{broken:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_primary_that_sends_enough_has_all_the_time_that_is_configured() {
+        let (seconds, broken) = receive(25_000, Duration::from_secs(20)).await;
+        assert_eq!((seconds, broken.fault), (3600, Fault::TooLong));
     }
 }

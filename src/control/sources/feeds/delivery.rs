@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use tokio::sync::oneshot;
 
+use super::fault::Fault;
 use super::spool::SpooledTransfer;
 use crate::control::sources::lists::comparison::Differences;
 use crate::wire::transfer::{Request, Serial, Soa};
@@ -47,6 +48,8 @@ pub(crate) enum Content {
 pub(crate) enum Undelivered {
     /// It is refused, or held by guards, for this reason.
     Held(String),
+    /// It can't come into force because of this fault of the primary, as a sentence says.
+    Faulty(Fault, String),
     /// It changes another version than the one that is in force now.
     Outdated,
     /// A rollback holds the version in force, as it was in this generation.

@@ -34,9 +34,9 @@ pub enum Fault {
     BrokenChanges,
     /// The transfer took longer than permitted.
     TooLong,
-    /// The transfer has more records or bytes than permitted.
+    /// The transfer has more records or bytes than permitted, or its rules need too much memory.
     TooLarge,
-    /// The primary sent nothing for too long.
+    /// The primary sent nothing, or too little, for too long.
     TooSlow,
     /// The primary closed the connection before the end of the transfer.
     Cut,
@@ -111,8 +111,8 @@ impl Fault {
             Self::Refused => (
                 "refused",
                 "the transfer is refused",
-                "ask the primary's operator to permit the address of this server; if it is permitted, the primary may \
-                 not have loaded the zone yet",
+                "check the zone's name, and whether a TSIG key is needed; then ask the primary's operator to permit the \
+                 address of this server; if it is permitted, the primary may not have loaded the zone yet",
             ),
             Self::NotLoaded => (
                 "not-loaded",
@@ -154,17 +154,19 @@ impl Fault {
             Self::TooLarge => (
                 "too-large",
                 "the transfer is larger than permitted",
-                "check the size of the zone; if it is right, raise max-records or max-transfer-mib",
+                "check the size of the zone; if it is right, raise max-records or max-transfer-mib, if one of them is \
+                 exceeded",
             ),
             Self::TooSlow => (
                 "too-slow",
-                "the primary stopped sending",
+                "the primary sent nothing, or too little, for too long",
                 "check the connection to the primary, and its load",
             ),
             Self::Cut => (
                 "cut",
                 "the connection was closed before the end of the transfer",
-                "check the log of the primary; some primaries close connections of addresses that they do not permit",
+                "check the log of the primary; some primaries close connections of addresses that they do not permit; if \
+                 this port is for TLS, set tls",
             ),
             Self::Malformed => (
                 "malformed",
@@ -302,7 +304,7 @@ mod tests {
             detail: TransferError::Rcode(5).to_string(),
         };
         let text = fault.to_string();
-        let start = "zone feed.test from 192.0.2.1:53: the transfer is refused: the response code is REFUSED; ask ";
+        let start = "zone feed.test from 192.0.2.1:53: the transfer is refused: the response code is REFUSED; check ";
         assert!(text.starts_with(start), "{text}");
     }
 }

@@ -16,6 +16,12 @@ pub struct Limits {
     pub idle: Duration,
 }
 
+/// The time after which a primary must have sent [`MIN_BYTES`]. Only the time in which the secondary waits for it counts.
+pub const RATE_TIME: Duration = Duration::from_secs(60);
+/// The least that a primary sends in [`RATE_TIME`]: 1 KiB a second, a seventh of a telephone line. A primary that drips could
+/// otherwise hold a feed until [`Limits::total`].
+pub const MIN_BYTES: u64 = 60 << 10;
+
 impl Default for Limits {
     /// Twice what the largest national feed has after two more doublings: 160 million records, 16 GiB, an hour.
     fn default() -> Self {

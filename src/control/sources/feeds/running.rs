@@ -187,8 +187,7 @@ impl Feeds {
     }
 
     /// A load has ended: its rules are in force, or it was refused.
-    pub(crate) fn finish(&mut self, ticket: u64, outcome: Result<(), String>) {
-        let outcome = outcome.map_err(Undelivered::Held);
+    pub(crate) fn finish(&mut self, ticket: u64, outcome: Result<(), Undelivered>) {
         if let Some(waiting) = self.waiting.remove(&ticket) {
             // The feed may have been removed meanwhile.
             let _ = waiting.outcome.send(outcome);

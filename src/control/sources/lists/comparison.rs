@@ -13,13 +13,12 @@ use crate::control::guard::reading::Reading;
 use crate::control::guard::transferred::ZoneReading;
 use crate::control::list_file::parse::{ParsedRule, ParsedTrigger};
 use crate::policy::amendment::Amendment;
-use crate::policy::effect::{Effect, EffectAction};
+use crate::policy::effect::Effect;
 use crate::policy::image::path::Path;
 use crate::policy::image::walk::BATCH;
 use crate::policy::image::{Image, ImageError};
 use crate::policy::images::Images;
 use crate::policy::prefix::Prefix;
-use crate::policy::record::LocalRecord;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 use crate::wire::transfer::{Request, TransferError};
@@ -164,16 +163,6 @@ struct Effects {
     data: usize,
 }
 
-/// The number of bytes that an effect takes.
-fn size_in_memory(effect: &Effect) -> usize {
-    let of_record = |record: &LocalRecord| size_of::<LocalRecord>() + record.data.len();
-    let of_records = match &effect.action {
-        EffectAction::Records(records) => records.iter().map(of_record).sum(),
-        _ => 0,
-    };
-    size_of::<Effect>() + of_records
-}
-
 impl Effects {
     fn number(&mut self, effect: &Effect) -> u32 {
         if self.all.get(self.last as usize) == Some(effect) {
@@ -184,7 +173,7 @@ impl Effects {
         if number == next {
             self.all.push(effect.clone());
             // It is kept twice.
-            self.data += 2 * size_in_memory(effect);
+            self.data += 2 * effect.size();
         }
         self.last = number;
         number
@@ -255,7 +244,7 @@ impl Comparison {
                     }
                 });
                 known.or_insert_with(|| effect.clone());
-                self.effects.data += size_in_memory(effect);
+                self.effects.data += effect.size();
                 self.is_too_different |=
                     self.networks.len() > MAX_NETWORKS || self.effects.data > MAX_DATA;
                 return;

@@ -20,6 +20,7 @@ use crate::control::list_file::file::FileError;
 use crate::control::list_file::parse::{ParsedRule, ParsedTrigger, Tally};
 use crate::control::list_file::signature::Signature;
 use crate::control::sources::deadline::Unanswered;
+use crate::control::sources::feeds::fault::Fault;
 use crate::policy::builder::Builder;
 use crate::policy::effect::Effect;
 use crate::policy::image::provenance::ImageSource;
@@ -108,6 +109,8 @@ pub enum Refusal {
         transient: bool,
         /// See [`guards`](Self::guards).
         guards: Guards,
+        /// See [`is_too_large`](Self::is_too_large).
+        is_too_large: bool,
     },
     /// A rollback holds the list.
     #[error(
@@ -153,6 +156,23 @@ impl Refusal {
             Self::Held(held) => held.guards(),
             Self::FromCompiler { guards, .. } => *guards,
             _ => Guards::NONE,
+        }
+    }
+
+    /// Whether the data of its rules is too large.
+    pub fn is_too_large(&self) -> bool {
+        match self {
+            Self::TooLarge { source, .. } => *source == TooLarge::Data,
+            Self::FromCompiler { is_too_large, .. } => *is_too_large,
+            _ => false,
+        }
+    }
+
+    /// The fault of the primary that sent the zone, if it is one.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        match self {
+            Self::BrokenChanges(_) => Some(Fault::BrokenChanges),
+            _ => self.is_too_large().then_some(Fault::TooLarge),
         }
     }
 

@@ -148,6 +148,14 @@ impl Runner {
                 self.in_force.serial = Some(serial);
                 self.held = None;
             }
+            Some(Err(Undelivered::Faulty(fault, why))) if fetched.kind == Kind::Changes => {
+                // If only the changes are too large, the whole zone may not be.
+                if fault == Fault::BrokenChanges {
+                    self.counts.add(fault);
+                }
+                tracing::warn!(feed, %primary, %serial, why, "changes not applied");
+                return Asked::Inapplicable;
+            }
             Some(Err(Undelivered::Held(why))) if fetched.kind == Kind::Changes => {
                 // The changes do not fit what is in force. The whole zone does, or is held itself.
                 tracing::warn!(feed, %primary, %serial, why, "changes not applied");
@@ -162,6 +170,12 @@ impl Runner {
                     kind,
                     ..fetched.clone()
                 }));
+            }
+            Some(Err(Undelivered::Faulty(fault, why))) => {
+                self.counts.add(fault);
+                let (serial, remedy) = (serial.0, fault.remedy());
+                let why = format!("{fault}: {why}; {remedy}");
+                self.held = Some(HeldVersion { serial, why });
             }
             Some(Err(Undelivered::Held(why))) => {
                 let serial = serial.0;
