@@ -8,10 +8,12 @@ use super::effect::{Effect, MAX_DATA};
 use super::image::path::{Path, labels};
 use super::image::provenance::ImageSource;
 use super::image::values::ImageRule;
+use super::image::walk::Position;
 use super::image::{Image, TooLarge};
 use super::images::Images;
 use super::prefix::Prefix;
 use super::rule::Scope;
+use crate::wire::name::Name;
 
 /// What changes in a list.
 #[derive(Clone, Debug, Default)]
@@ -265,13 +267,30 @@ impl<'a> Emptied<'a> {
         rules.iter().any(|rule| rule.scope != Scope::Exact)
     }
 
+    /// Whether the base has names below this one: a short search, while a cursor reads a whole bucket.
+    fn has_below(&self, name: &Name) -> bool {
+        let mut has_some = false;
+        self.base.walk(&[name], |_, position, _, value| {
+            has_some |= match position {
+                Position::Above => false,
+                Position::At => self.base.value(value).sources_below().next().is_some(),
+                Position::Below => true,
+            };
+        });
+        has_some
+    }
+
     /// Whether there are names below this one on which the list has rules in the base, and all of them are amended.
     fn has_all_below(&self, top: &[u8]) -> bool {
         let sources = &self.base.provenance().sources;
         let is_own =
             |rule: ImageRule| sources[usize::from(self.base.source_of(rule))].name == self.list;
+        let name = Path::of(top).to_name();
+        if !self.has_below(&name) {
+            return false;
+        }
         let mut cursor = self.base.cursor();
-        cursor.seek(&Path::of(top).to_name());
+        cursor.seek(&name);
         let mut has_some = false;
         while cursor.advance() {
             if cursor.path() == top || !cursor.rules().any(is_own) {

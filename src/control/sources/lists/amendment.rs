@@ -51,7 +51,8 @@ struct TouchedName {
 /// The triggers that the changes are about.
 #[derive(Default)]
 struct Touched {
-    names: BTreeMap<Vec<u8>, TouchedName>,
+    /// Boxed, as a tree moves its values when it grows.
+    names: BTreeMap<Vec<u8>, Box<TouchedName>>,
     networks: HashMap<Prefix, Rule>,
     /// Deleted records that are not in force, though they could be.
     missing: u32,
@@ -83,20 +84,23 @@ pub(super) fn amended(
     let list = &*job.config.source.name;
     let apex = job.config.apex().cloned().unwrap_or_default();
     let broken = || Refusal::BrokenChanges(Box::new(apex.clone()));
-    images.find(list).ok_or_else(broken)?;
+    let (_, source) = images.find(list).ok_or_else(broken)?;
+    let mut rules_after = source.rules;
     let networks = images.networks(list);
     let mut touched = Touched::default();
     let mut reader = ZoneReader::new(apex.clone());
     let hidden = std::mem::take(&mut tally.hidden);
     let mut hasher = blake3::Hasher::new();
     hasher.update(digest.as_bytes());
+    let mut hashed = Vec::new();
     for change in changes {
-        hasher
-            .update(&[u8::from(change.adds)])
-            .update(&change.owner);
-        hasher
-            .update(&change.rtype.to_be_bytes())
-            .update(&change.data);
+        // The function is fast for many bytes at a time.
+        hashed.clear();
+        hashed.push(u8::from(change.adds));
+        hashed.extend(&change.owner);
+        hashed.extend(change.rtype.to_be_bytes());
+        hashed.extend(&change.data);
+        hasher.update(&hashed);
         // The transfer has read it as a name.
         let Ok((owner, _)) = Name::parse(&change.owner, 0) else {
             continue;
@@ -125,7 +129,7 @@ pub(super) fn amended(
             name,
             rules: of_name,
             before,
-        } = touched;
+        } = &**touched;
         let mut rules = Vec::new();
         for ((rule, before), scope) in
             (of_name.iter().zip(before)).zip([Scope::Exact, Scope::Below])
@@ -138,15 +142,21 @@ pub(super) fn amended(
             let effect = written.effect(rule, trigger, owner.as_ref());
             rules.extend(effect.map(|effect| (scope, effect)));
         }
+        let were = before
+            .iter()
+            .filter(|before| matches!(before, Before::InForce { .. }));
+        rules_after = (rules_after + rules.len() as u64).saturating_sub(were.count() as u64);
         written.amendment.names.insert(path.clone(), rules);
     }
     if !touched.networks.is_empty() {
+        let were = networks.len() as u64;
         let mut all: Vec<_> = networks.into_iter().collect();
         all.retain(|(prefix, _)| !touched.networks.contains_key(prefix));
         for (prefix, rule) in &touched.networks {
             let effect = written.effect(rule, ParsedTrigger::Network(*prefix), Some(&apex));
             all.extend(effect.map(|effect| (*prefix, effect)));
         }
+        rules_after = (rules_after + all.len() as u64).saturating_sub(were);
         written.amendment.networks = Some(all);
     }
     let Written {
@@ -161,8 +171,7 @@ pub(super) fn amended(
     let mut data = Vec::new();
     soa.write(&mut data);
     tally.zone = ZoneFacts::new(&apex, soa.minimum, &data);
-    let rules = amendment.rules_after(images, list);
-    tally.rules = u32::try_from(rules).unwrap_or(u32::MAX);
+    tally.rules = u32::try_from(rules_after).unwrap_or(u32::MAX);
     let reading = Reading {
         tally,
         digest: hasher.finalize(),
@@ -170,7 +179,7 @@ pub(super) fn amended(
         at: Timestamp::now(),
         took: start.elapsed(),
     };
-    finish_amendment(job, reading, rules, &amendment, images)
+    finish_amendment(job, reading, rules_after, &amendment, images)
 }
 
 /// The owner of a rule's records; `None` if it would be too long.
@@ -202,7 +211,8 @@ impl Touched {
         let applied = match trigger {
             ZoneTrigger::Name(scope) => {
                 let path = Path::from(&name).as_bytes().to_vec();
-                let in_force = || TouchedName::new(name.clone(), of_name(images, &name, list));
+                let in_force =
+                    || Box::new(TouchedName::new(name.clone(), of_name(images, &name, list)));
                 let touched = self.names.entry(path).or_insert_with(in_force);
                 touched.apply(change, usize::from(scope != Scope::Exact))
             }
