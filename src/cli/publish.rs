@@ -127,8 +127,13 @@ fn print_notified(notified: &NotifiedReport, out: &mut impl Write) -> io::Result
         (Some(answer), _) => format!("answered {answer}"),
         (None, true) => "answered".to_owned(),
         (None, false) => format!(
-            "no answer to {}",
-            counted(notified.sent, "message", "messages")
+            "no answer to {}{}",
+            counted(notified.sent, "message", "messages"),
+            notified
+                .error
+                .iter()
+                .map(|error| format!(": {error}"))
+                .collect::<String>(),
         ),
     };
     writeln!(out, "notify     {address}: serial {serial}, {answer}")

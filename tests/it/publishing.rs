@@ -1,7 +1,9 @@
 //! Published zones: a server is the primary of zones that have its policy, and another one is their secondary.
 
 mod exported;
+mod incomplete;
 mod peers;
+mod repair;
 mod secondary;
 
 use std::fs::{self, Permissions};

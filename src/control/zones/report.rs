@@ -56,8 +56,9 @@ impl ZoneReport {
                     "publish {zone}: {to} answers NOTIFY with {answer}: permit this server there, or remove it from `notify`"
                 ),
                 None => format!(
-                    "publish {zone}: {to} has not answered {} NOTIFY messages: check that it runs, or remove it from `notify`",
-                    notified.sent
+                    "publish {zone}: {to} has not answered {} NOTIFY messages{}: check that it runs, or remove it from `notify`",
+                    notified.sent,
+                    notified.error.iter().map(|error| format!(" ({error})")).collect::<String>(),
                 ),
             }
         });
@@ -85,6 +86,8 @@ pub struct NotifiedReport {
     pub is_answered: bool,
     /// The response code, unless it is NOERROR.
     pub answer: Option<String>,
+    /// Why the last message could not be sent or answered, if the network or the system said so.
+    pub error: Option<String>,
 }
 
 impl NotifiedReport {
@@ -96,6 +99,7 @@ impl NotifiedReport {
             sent: 0,
             is_answered: false,
             answer: None,
+            error: None,
         }
     }
 
@@ -142,6 +146,7 @@ mod tests {
                 sent,
                 is_answered,
                 answer: answer.map(str::to_owned),
+                error: None,
             }],
             ..ZoneReport::default()
         };
