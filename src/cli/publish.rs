@@ -92,8 +92,8 @@ fn print_zone(zone: &ZoneReport, out: &mut impl Write) -> io::Result<()> {
     }
     writeln!(
         out,
-        "transfers  {} of the whole zone, {} of changes, {} refused",
-        zone.whole_transfers, zone.incremental_transfers, zone.refused
+        "transfers  {} of the whole zone, {} of changes, {} refused, {} because of too many others",
+        zone.whole_transfers, zone.incremental_transfers, zone.refused, zone.busy
     )?;
     for notified in &zone.notify {
         print_notified(notified, out)?;

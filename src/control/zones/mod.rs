@@ -7,7 +7,7 @@
 //!                                v               v
 //!                           serial stays     policy::served_zones --> the data plane serves it
 //!                                                |
-//!                                                +--> notifier: NOTIFY to each secondary until it answers
+//!                                                +--> notifier: NOTIFY to each secondary until it accepts it
 //!                                                +--> export: written to a file
 //! ```
 //!

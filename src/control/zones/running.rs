@@ -66,7 +66,7 @@ impl Zones {
     /// Reads all keys again.
     pub(crate) fn read_keys(&self) {
         let running = self.running.values();
-        running.for_each(|running| _ = running.reloads.send_replace(()));
+        running.for_each(|running| running.reloads.send_replace(()));
     }
 
     /// Publishes the snapshot in force by the zones of this configuration. Zones with sources that are `missing` stay as they
@@ -115,7 +115,7 @@ impl Zones {
 impl Running {
     fn report(&self) -> ZoneReport {
         let log = &self.zone.transfers;
-        let counts = log.counts();
+        let (counts, last_busy) = (log.counts(), log.last_busy());
         let secondaries = log.last().into_iter().filter_map(|(address, last)| {
             Some(SecondaryReport {
                 address,
@@ -128,6 +128,9 @@ impl Running {
             whole_transfers: counts.whole,
             incremental_transfers: counts.incremental,
             refused: counts.refused,
+            busy: counts.busy,
+            last_busy: last_busy
+                .and_then(|(secondary, at)| Some((secondary, Timestamp::try_from(at).ok()?))),
             secondaries: secondaries.collect(),
             ..self.reports.borrow().clone()
         }

@@ -57,7 +57,7 @@ impl ZoneTask {
         let mut history = self.read_history();
         let (mut last, mut is_due): (Option<Arc<Made>>, _) = (None, true);
         loop {
-            if is_due || self.inputs.has_changed().unwrap_or(false) {
+            if is_due {
                 let input = self.inputs.borrow_and_update().clone();
                 is_due = false;
                 if let Some(problem) = self.incomplete(&input, &history) {
@@ -74,8 +74,9 @@ impl ZoneTask {
                 self.store(&Arc::clone(last)).await;
             }
             let has_failed = is_due || !self.is_stored;
-            if attempt::next(&mut self.inputs, has_failed).await.is_err() {
-                return;
+            match attempt::next(&mut self.inputs, has_failed).await {
+                Ok(is_new) => is_due |= is_new,
+                Err(_) => return,
             }
         }
     }
@@ -273,10 +274,8 @@ fn store(
     version: &ZoneVersion,
     changes: usize,
 ) -> Option<String> {
-    let newest = version.history.iter().rev().take(changes).rev();
-    let changes = newest
-        .map(|change| files.store(change))
-        .collect::<Result<(), _>>();
+    let mut newest = version.history.iter().rev().take(changes).rev();
+    let changes = newest.try_for_each(|change| files.store(change));
     let serial = serial::store(path, stored);
     files.retain(&version.history);
     let problem = changes.and(serial).err();

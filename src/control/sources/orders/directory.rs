@@ -46,7 +46,7 @@ pub(super) struct FollowedDirectory<T> {
     /// Why the directory can't be listed.
     pub(super) problem: Option<String>,
     /// Whether it was listed before.
-    was_listed: bool,
+    pub(super) was_listed: bool,
     /// The last file that the last sweep looked at; `None` if that was the last file of all.
     swept: Option<PathBuf>,
     blocked: BlockedPaths,
@@ -156,12 +156,6 @@ impl<T> FollowedDirectory<T> {
     /// The files by their paths.
     pub(super) fn files(&self) -> &BTreeMap<PathBuf, TrackedFile<T>> {
         &self.files
-    }
-
-    /// Whether nothing is known of its files: it could never be listed, and none have content from before the start.
-    pub(super) fn is_unknown(&self) -> bool {
-        let is_known = self.files.values().any(|file| file.good.is_some());
-        self.dir.is_some() && !self.was_listed && !is_known
     }
 
     /// Why the directory can't be listed, and which of its files are in force. `what` is their kind.
