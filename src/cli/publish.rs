@@ -92,8 +92,8 @@ fn print_zone(zone: &ZoneReport, out: &mut impl Write) -> io::Result<()> {
     }
     writeln!(
         out,
-        "transfers  {} of the whole zone, {} of changes, {} refused",
-        zone.whole_transfers, zone.incremental_transfers, zone.refused
+        "transfers  {} of the whole zone, {} of changes, {} refused, {} because of too many others",
+        zone.whole_transfers, zone.incremental_transfers, zone.refused, zone.busy
     )?;
     for notified in &zone.notify {
         print_notified(notified, out)?;
@@ -127,8 +127,13 @@ fn print_notified(notified: &NotifiedReport, out: &mut impl Write) -> io::Result
         (Some(answer), _) => format!("answered {answer}"),
         (None, true) => "answered".to_owned(),
         (None, false) => format!(
-            "no answer to {}",
-            counted(notified.sent, "message", "messages")
+            "no answer to {}{}",
+            counted(notified.sent, "message", "messages"),
+            notified
+                .error
+                .iter()
+                .map(|error| format!(": {error}"))
+                .collect::<String>(),
         ),
     };
     writeln!(out, "notify     {address}: serial {serial}, {answer}")

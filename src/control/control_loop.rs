@@ -30,6 +30,7 @@ use super::sources::feeds::runner::Command;
 use super::sources::lists::state::ListState;
 use super::sources::orders::reading::RegistryRead;
 use super::sources::watch::{Followed, OPEN_QUIET, Touched};
+use super::zones::leftovers;
 use crate::control::data_plane::{DataPlane, Following};
 use crate::control::steps::status;
 
@@ -69,6 +70,8 @@ impl Control {
     ) {
         self.publication.plane = Following::new(plane);
         self.follow_feeds();
+        let config = &self.configuration.current;
+        tokio::task::block_in_place(|| leftovers::remove(config));
         self.follow_zones();
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -246,6 +249,7 @@ impl Control {
             self.follow_feeds();
             self.follow_zones();
         }
+        self.follow_missing();
         self.publication.plane.follow();
         self.persist_images();
         self.write_hits();

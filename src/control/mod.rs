@@ -115,12 +115,6 @@ impl Control {
         self.zones.served()
     }
 
-    /// Publishes the snapshot in force by the zones of the configuration.
-    pub(crate) fn follow_zones(&mut self) {
-        let snapshot = self.publication.publisher.current();
-        self.zones.follow(&self.configuration.current, &snapshot);
-    }
-
     /// Where the data plane sends the NOTIFY messages for feeds, and the keys with which it checks them.
     pub fn notified(&self) -> (mpsc::Sender<Notified>, Keys) {
         let sender = self.feeds.notified.0.clone();

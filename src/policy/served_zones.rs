@@ -215,6 +215,8 @@ pub struct TransferLog {
     whole: AtomicU64,
     incremental: AtomicU64,
     refused: AtomicU64,
+    busy: AtomicU64,
+    last_busy: Mutex<Option<(IpAddr, SystemTime)>>,
     last: Mutex<BTreeMap<IpAddr, LastTransfer>>,
 }
 
@@ -238,12 +240,32 @@ pub struct TransferCounts {
     pub incremental: u64,
     /// Queries that were not permitted.
     pub refused: u64,
+    /// Transfers that did not begin, because too many others ran for too long.
+    pub busy: u64,
 }
 
 impl TransferLog {
     /// Counts a query that was not permitted.
     pub fn refuse(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Records a transfer that did not begin, because too many others ran for too long.
+    pub fn be_busy(&self, secondary: IpAddr, at: SystemTime) {
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        let mut last = self
+            .last_busy
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *last = Some((secondary, at));
+    }
+
+    /// The secondary of the last such transfer, and when it was refused.
+    pub fn last_busy(&self) -> Option<(IpAddr, SystemTime)> {
+        *self
+            .last_busy
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Records a transfer that was completed.
@@ -269,6 +291,7 @@ impl TransferLog {
             whole: self.whole.load(Ordering::Relaxed),
             incremental: self.incremental.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
+            busy: self.busy.load(Ordering::Relaxed),
         }
     }
 

@@ -298,9 +298,15 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
         )
     }
 
-    /// Reports the query of a transfer, whose messages the transport sends.
-    pub(super) fn transfer(&self, client: &Client, packet: &[u8], count: Count) {
-        self.finish(self.message(client, packet), None, None, count.into());
+    /// Reports the query of a transfer, whose messages the transport sends; or its answer, if there is no transfer.
+    pub(super) fn transfer(
+        &self,
+        client: &Client,
+        packet: &[u8],
+        response: Option<&[u8]>,
+        count: Count,
+    ) {
+        self.finish(self.message(client, packet), None, response, count.into());
     }
 
     /// Answers a message that is no query, if it is a NOTIFY for a feed.

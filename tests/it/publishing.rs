@@ -1,7 +1,9 @@
 //! Published zones: a server is the primary of zones that have its policy, and another one is their secondary.
 
 mod exported;
+mod incomplete;
 mod peers;
+mod repair;
 mod secondary;
 
 use std::fs::{self, Permissions};
@@ -509,7 +511,7 @@ fn the_verbs_show_a_published_zone() {
     for line in [
         &format!("newest     serial {serial}"),
         "records    4",
-        "transfers  1 of the whole zone, 0 of changes, 0 refused",
+        "transfers  1 of the whole zone, 0 of changes, 0 refused, 0 because of too many others",
         &format!("secondary  127.0.0.1: serial {serial}, the whole zone at "),
         &format!("notify     127.0.0.1:9: serial {serial}, no answer to "),
     ] {

@@ -2,6 +2,7 @@
 
 mod feeds;
 mod loads;
+mod published;
 mod reload;
 mod rollback;
 pub(crate) mod status;

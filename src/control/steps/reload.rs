@@ -56,6 +56,7 @@ impl Control {
     ) {
         let mut open = OpenRequest::new(cause, reply);
         open.is_reload = true;
+        self.zones.read_keys();
         self.reconfigure(request, &mut open, prepared.newest, &prepared.files);
         let is_reguarded =
             self.renew_guard_policy(&mut open, &prepared.config, prepared.guard_policy);

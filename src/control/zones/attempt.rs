@@ -31,18 +31,23 @@ pub(super) fn problem(error: impl std::fmt::Display) -> String {
     format!("{error} (tried again every {} s)", RETRY.as_secs())
 }
 
-/// Waits until the next attempt is due: when there is a new value, or soon if the last attempt failed.
+/// Waits until the next attempt is due: when there is a new value, or soon if the last attempt failed. Returns whether there is
+/// a new value.
 ///
 /// # Errors
 /// If there are no more values.
 pub(super) async fn next<T>(
     values: &mut watch::Receiver<T>,
     has_failed: bool,
-) -> Result<(), RecvError> {
-    match has_failed {
-        false => values.changed().await,
-        // After the pause, the last value is taken again.
-        true => timeout(RETRY, values.changed()).await.unwrap_or(Ok(())),
+) -> Result<bool, RecvError> {
+    let changed = values.changed();
+    let changed = match has_failed {
+        false => Ok(changed.await),
+        true => timeout(RETRY, changed).await,
+    };
+    match changed {
+        Ok(changed) => changed.map(|()| true),
+        Err(_) => Ok(false),
     }
 }
 
@@ -53,13 +58,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_attempt_is_made_again_after_a_failure_and_otherwise_for_a_new_value() {
         let (sender, mut values) = watch::channel(1);
-        next(&mut values, true).await.expect("a value");
+        assert!(matches!(next(&mut values, true).await, Ok(false)));
         let never = timeout(RETRY * 100, next(&mut values, false)).await;
         assert!(never.is_err());
         sender.send_replace(2);
-        next(&mut values, false).await.expect("a value");
+        assert!(matches!(next(&mut values, false).await, Ok(true)));
         drop(sender);
-        assert!(next(&mut values, true).await.is_err());
+        next(&mut values, true).await.expect_err("no more values");
     }
 
     #[tokio::test]

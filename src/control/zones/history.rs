@@ -7,14 +7,16 @@
 //! A file has, with integers in big endian: [`MAGIC`], the serials of the older and the newer version, the length of the
 //! deleted records in 8 bytes, the deleted and the added records, and the BLAKE3 digest of all these.
 
-use std::fs;
+use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{fs, io};
 
 use crate::config::publish::Publish;
 use crate::config::regular;
 use crate::config::shown::Show;
-use crate::control::persist::durable::{self, Access, DurableError};
+use crate::control::persist::durable::{self, Access, DurableError, TEMPORARY};
 use crate::policy::served_zones::{StoredRecords, ZoneChange};
 use crate::wire::name::Name;
 use crate::wire::transfer::Serial;
@@ -58,7 +60,7 @@ impl Limits {
 }
 
 /// The directory with the changes of a zone.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HistoryFiles(PathBuf);
 
 impl HistoryFiles {
@@ -109,25 +111,74 @@ impl HistoryFiles {
         durable::replace(&self.path(change.to), &encode(change), Access::Private)
     }
 
-    /// Removes all files but those of these changes.
+    /// The directory at this path; `None` if it has another name than such directories have.
+    pub(super) fn named(path: PathBuf) -> Option<Self> {
+        let is_named = path.file_name().is_some_and(is_directory_of_changes);
+        (is_named && path.is_dir()).then_some(Self(path))
+    }
+
+    /// Removes all files but those of these changes. A file that can't be removed only takes space, and the next removal tries
+    /// again.
     pub(super) fn retain(&self, history: &[Arc<ZoneChange>]) {
-        // Without a directory, there is nothing to remove.
-        let entries = fs::read_dir(&self.0).into_iter().flatten().flatten();
-        for path in entries.map(|entry| entry.path()) {
+        let all = match entries(&self.0) {
+            Ok(all) => all,
+            Err(error) => return self.not_removed(&self.0, &error),
+        };
+        for path in all.into_iter().filter(|path| is_own(path)) {
             if history.iter().any(|change| self.path(change.to) == path) {
                 continue;
             }
             if let Err(error) = fs::remove_file(&path) {
-                // It only takes space, and the next removal tries again.
-                let path = path.shown();
-                tracing::warn!(%path, %error, "old changes can't be removed from the state directory");
+                self.not_removed(&path, &error);
             }
         }
+    }
+
+    /// Removes all files and the directory.
+    pub(super) fn remove(&self) {
+        self.retain(&[]);
+        if let Err(error) = fs::remove_dir(&self.0) {
+            self.not_removed(&self.0, &error);
+        }
+    }
+
+    fn not_removed(&self, path: &Path, error: &io::Error) {
+        let path = path.shown();
+        tracing::warn!(%path, %error, "old changes can't be removed from the state directory");
     }
 
     fn path(&self, to: Serial) -> PathBuf {
         self.0.join(format!("{:08x}", to.0))
     }
+}
+
+/// The paths in a directory; none if it does not exist.
+pub(super) fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let listed = match fs::read_dir(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        listed => listed?,
+    };
+    listed.map(|entry| Ok(entry?.path())).collect()
+}
+
+/// Whether this is the name of a directory with changes.
+fn is_directory_of_changes(name: &OsStr) -> bool {
+    let name = name.to_str();
+    let hash = name.and_then(|name| name.strip_prefix("zone-")?.strip_suffix(".changes"));
+    hash.is_some_and(|hash| hash.len() == 16 && is_hexadecimal(hash))
+}
+
+/// Whether this is a number in the form in which names of files have it.
+fn is_hexadecimal(text: &str) -> bool {
+    let is_digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    text.bytes().all(is_digit)
+}
+
+/// Whether a file was written here: it is named by a serial, perhaps with the end of the name of a temporary file.
+fn is_own(path: &Path) -> bool {
+    let name = path.file_name().and_then(OsStr::to_str);
+    let name = name.map(|name| name.split_once(TEMPORARY).map_or(name, |(name, _)| name));
+    name.is_some_and(|name| name.len() == 8 && is_hexadecimal(name))
 }
 
 fn encode(change: &ZoneChange) -> Vec<u8> {

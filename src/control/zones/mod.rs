@@ -7,9 +7,12 @@
 //!                                v               v
 //!                           serial stays     policy::served_zones --> the data plane serves it
 //!                                                |
-//!                                                +--> notifier: NOTIFY to each secondary until it answers
+//!                                                +--> notifier: NOTIFY to each secondary until it accepts it
 //!                                                +--> export: written to a file
 //! ```
+//!
+//! While a source of the zone has no version yet, there is no new version of the zone: secondaries would lose the rules of that
+//! source. See `missing`.
 //!
 //! Each zone has a task of its own, so that a large zone delays nothing else. Snapshots that come while a version is being
 //! made are skipped, but for the newest one.
@@ -22,6 +25,8 @@ mod attempt;
 mod digest;
 mod export;
 mod history;
+pub(crate) mod leftovers;
+pub(crate) mod missing;
 mod notifier;
 pub mod report;
 pub(crate) mod running;

@@ -1,4 +1,4 @@
-//! Sends NOTIFY messages to one secondary, until it answers (RFC 1996, section 3.6).
+//! Sends NOTIFY messages to one secondary, until it accepts one (RFC 1996, section 3.6).
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -65,7 +65,8 @@ impl Notifier {
         version.as_ref().map(|version| version.soa.serial)
     }
 
-    /// Sends messages until one is answered, or until there is a newer serial.
+    /// Sends messages until one is accepted, or until there is a newer serial. A refusal may be temporary: the secondary may be
+    /// starting, or not permit this server yet.
     async fn announce(&mut self, serial: Serial) {
         let mut wait = FIRST_WAIT;
         for sent in 1.. {
@@ -75,31 +76,30 @@ impl Notifier {
             });
             let deadline = Instant::now() + wait;
             let mut versions = self.versions.clone();
-            let answer = tokio::select! {
-                answer = self.ask(deadline) => answer,
+            tokio::select! {
+                accepted = self.ask(deadline) => if accepted { return },
                 () = newer(&mut versions, serial) => return,
-            };
-            if let Some(rcode) = answer {
-                let is_good = rcode == Rcode::NoError as u16;
-                self.report(|report| {
-                    report.is_answered = true;
-                    report.answer = (!is_good).then(|| announce::rcode_name(rcode));
-                });
-                return;
             }
             wait = (wait * 2).min(LONGEST_WAIT);
         }
     }
 
-    /// Sends one message, and waits for its response until the deadline. Returns the response code.
-    async fn ask(&self, deadline: Instant) -> Option<u16> {
+    /// Sends one message. Returns whether it is accepted; if not, at the deadline.
+    async fn ask(&self, deadline: Instant) -> bool {
         let exchange = timeout_at(deadline, self.exchange()).await;
-        let rcode = exchange.ok().and_then(Result::ok);
-        if rcode.is_none() {
-            // An error of the network is no answer, either.
+        let rcode = exchange.as_ref().ok().and_then(|done| done.as_ref().ok());
+        let is_accepted = rcode == Some(&(Rcode::NoError as u16));
+        self.report(|report| {
+            report.is_answered = rcode.is_some();
+            let refusal = rcode.filter(|_| !is_accepted);
+            report.answer = refusal.map(|rcode| announce::rcode_name(*rcode));
+            let error = exchange.as_ref().ok().and_then(|done| done.as_ref().err());
+            report.error = error.map(ToString::to_string);
+        });
+        if !is_accepted {
             tokio::time::sleep_until(deadline).await;
         }
-        rcode
+        is_accepted
     }
 
     async fn exchange(&self) -> io::Result<u16> {
@@ -116,7 +116,9 @@ impl Notifier {
         let access = &self.zone.access;
         if access.is_signed {
             let key = access.key.load();
-            let key = key.as_ref().ok_or(io::ErrorKind::NotFound)?;
+            let key = key
+                .as_ref()
+                .ok_or_else(|| io::Error::other("the key is not known"))?;
             let signed = Session::sign(key, &request, seconds());
             let (started, signed) = signed.ok_or(io::ErrorKind::InvalidData)?;
             (session, request) = (Some(started), signed);

@@ -2,8 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+
+/// How long a transfer that was refused because of others is an alarm.
+const BUSY: SignedDuration = SignedDuration::from_hours(1);
 
 /// The state of a published zone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +34,10 @@ pub struct ZoneReport {
     pub incremental_transfers: u64,
     /// Queries of secondaries that were not permitted.
     pub refused: u64,
+    /// Transfers that did not begin, because too many others ran for too long.
+    pub busy: u64,
+    /// The secondary of the last such transfer, and when it was refused.
+    pub last_busy: Option<(IpAddr, Timestamp)>,
     /// The last transfer of each secondary.
     pub secondaries: Vec<SecondaryReport>,
     /// The file that it is written to.
@@ -56,8 +63,9 @@ impl ZoneReport {
                     "publish {zone}: {to} answers NOTIFY with {answer}: permit this server there, or remove it from `notify`"
                 ),
                 None => format!(
-                    "publish {zone}: {to} has not answered {} NOTIFY messages: check that it runs, or remove it from `notify`",
-                    notified.sent
+                    "publish {zone}: {to} has not answered {} NOTIFY messages{}: check that it runs, or remove it from `notify`",
+                    notified.sent,
+                    notified.error.iter().map(|error| format!(" ({error})")).collect::<String>(),
                 ),
             }
         });
@@ -65,6 +73,17 @@ impl ZoneReport {
             .export
             .iter()
             .filter_map(|export| export.problem.as_ref());
+        let now = Timestamp::now();
+        let last_busy = self
+            .last_busy
+            .filter(|(_, at)| now.duration_since(*at) < BUSY);
+        let busy = last_busy.map(|(secondary, at)| {
+            format!(
+                "publish {zone}: a transfer to {secondary} was refused at {at:.0}, because too many others ran: find secondaries that \
+                 read slowly, or that ask too often"
+            )
+        });
+        let unanswered = busy.into_iter().chain(unanswered);
         let problems = [&self.problem, &self.store_problem, &self.key_problem];
         let problems = problems.into_iter().flatten().chain(export);
         let problems = problems.map(|problem| format!("publish {zone}: {problem}"));
@@ -85,6 +104,8 @@ pub struct NotifiedReport {
     pub is_answered: bool,
     /// The response code, unless it is NOERROR.
     pub answer: Option<String>,
+    /// Why the last message could not be sent or answered, if the network or the system said so.
+    pub error: Option<String>,
 }
 
 impl NotifiedReport {
@@ -96,6 +117,7 @@ impl NotifiedReport {
             sent: 0,
             is_answered: false,
             answer: None,
+            error: None,
         }
     }
 
@@ -142,6 +164,7 @@ mod tests {
                 sent,
                 is_answered,
                 answer: answer.map(str::to_owned),
+                error: None,
             }],
             ..ZoneReport::default()
         };

@@ -11,10 +11,11 @@ use tokio::task::JoinSet;
 
 use super::export::Exporter;
 use super::history::HistoryFiles;
+use super::missing::Missing;
 use super::notifier::Notifier;
 use super::report::{ExportReport, NotifiedReport, SecondaryReport, ZoneReport};
 use super::serial::{self, StoredVersion};
-use super::task::{ZoneTask, read_key};
+use super::task::{Input, ZoneTask, read_key};
 use crate::config::Config;
 use crate::config::publish::Publish;
 use crate::config::shown::Show;
@@ -27,13 +28,17 @@ pub(crate) struct Zones {
     /// By name.
     running: BTreeMap<String, Running>,
     served: ServedZones,
+    /// The sources without a version.
+    missing: Arc<[Missing]>,
 }
 
 /// The tasks of one zone. They end when this is dropped.
 struct Running {
     publish: Arc<Publish>,
     zone: Arc<ServedZone>,
-    snapshots: watch::Sender<Arc<Snapshot>>,
+    inputs: watch::Sender<Input>,
+    /// Has a new value when the key is to be read again.
+    reloads: watch::Sender<()>,
     reports: watch::Receiver<ZoneReport>,
     stored: watch::Receiver<Option<StoredVersion>>,
     _tasks: JoinSet<()>,
@@ -53,8 +58,30 @@ impl Zones {
         self.served.clone()
     }
 
-    /// Publishes the snapshot in force by the zones of this configuration. Must be called within the tokio runtime.
-    pub(crate) fn follow(&mut self, config: &Config, snapshot: &Arc<Snapshot>) {
+    /// The sources that had no version at the last call of [`follow`](Self::follow).
+    pub(crate) fn missing(&self) -> &[Missing] {
+        &self.missing
+    }
+
+    /// Reads all keys again.
+    pub(crate) fn read_keys(&self) {
+        let running = self.running.values();
+        running.for_each(|running| running.reloads.send_replace(()));
+    }
+
+    /// Publishes the snapshot in force by the zones of this configuration. Zones with sources that are `missing` stay as they
+    /// are. Must be called within the tokio runtime.
+    pub(crate) fn follow(
+        &mut self,
+        config: &Config,
+        snapshot: &Arc<Snapshot>,
+        missing: Vec<Missing>,
+    ) {
+        self.missing = missing.into();
+        let input = Input {
+            snapshot: Arc::clone(snapshot),
+            missing: Arc::clone(&self.missing),
+        };
         let mut before = std::mem::take(&mut self.running);
         let mut is_same = before.len() == config.publish.len();
         for publish in &config.publish {
@@ -62,12 +89,12 @@ impl Zones {
             let old = before.remove(&name);
             let running = match old {
                 Some(old) if *old.publish == *publish => {
-                    old.snapshots.send_replace(Arc::clone(snapshot));
+                    old.inputs.send_replace(input.clone());
                     old
                 }
                 old => {
                     is_same = false;
-                    start(config, publish, snapshot, old.as_ref())
+                    start(config, publish, input.clone(), old.as_ref())
                 }
             };
             self.running.insert(name, running);
@@ -88,7 +115,7 @@ impl Zones {
 impl Running {
     fn report(&self) -> ZoneReport {
         let log = &self.zone.transfers;
-        let counts = log.counts();
+        let (counts, last_busy) = (log.counts(), log.last_busy());
         let secondaries = log.last().into_iter().filter_map(|(address, last)| {
             Some(SecondaryReport {
                 address,
@@ -101,6 +128,9 @@ impl Running {
             whole_transfers: counts.whole,
             incremental_transfers: counts.incremental,
             refused: counts.refused,
+            busy: counts.busy,
+            last_busy: last_busy
+                .and_then(|(secondary, at)| Some((secondary, Timestamp::try_from(at).ok()?))),
             secondaries: secondaries.collect(),
             ..self.reports.borrow().clone()
         }
@@ -109,12 +139,7 @@ impl Running {
 
 /// Starts to publish a zone. Until its first version is made, the last version under the settings before is served. The record of
 /// its transfers goes on.
-fn start(
-    config: &Config,
-    publish: &Publish,
-    snapshot: &Arc<Snapshot>,
-    before: Option<&Running>,
-) -> Running {
+fn start(config: &Config, publish: &Publish, input: Input, before: Option<&Running>) -> Running {
     let publish = Arc::new(publish.clone());
     // The same key stays in use while its file is read again.
     let before_same = before.filter(|before| before.publish.tsig == publish.tsig);
@@ -134,7 +159,8 @@ fn start(
         transfers: before.map_or_else(Arc::default, |before| Arc::clone(&before.zone.transfers)),
     });
     let stop = Arc::<AtomicBool>::default();
-    let (snapshots, new_snapshots) = watch::channel(Arc::clone(snapshot));
+    let (inputs, new_inputs) = watch::channel(input);
+    let (reloads, new_reloads) = watch::channel(());
     let (versions, new_versions) = watch::channel(None);
     let (reports, new_reports) = watch::channel(first_report(&publish));
     let known = before.and_then(|before| before.stored.borrow().clone());
@@ -146,6 +172,7 @@ fn start(
         Arc::clone(&zone),
         is_key_known,
         reports.clone(),
+        new_reloads,
     ));
     for (index, secondary) in publish.notify.iter().enumerate() {
         let notifier = Notifier {
@@ -173,17 +200,19 @@ fn start(
         files: dir.map(|dir| HistoryFiles::of(dir, &publish.zone)),
         publish: Arc::clone(&publish),
         zone: Arc::clone(&zone),
-        snapshots: new_snapshots,
+        inputs: new_inputs,
         versions,
         reports,
         stored,
+        is_stored: before.is_none_or(|before| before.reports.borrow().store_problem.is_none()),
         stop: Arc::clone(&stop),
     };
     tasks.spawn(task.run());
     Running {
         publish,
         zone,
-        snapshots,
+        inputs,
+        reloads,
         reports: new_reports,
         stored: last_stored,
         _tasks: tasks,
@@ -233,15 +262,15 @@ mod tests {
         };
         let snapshot = Arc::<Snapshot>::default();
         let mut zones = Zones::default();
-        zones.follow(&config("key", ""), &snapshot);
+        zones.follow(&config("key", ""), &snapshot, Vec::new());
         let has_key = |zones: &Zones| zones.served.load()[0].access.key.load().is_some();
         while !has_key(&zones) {
             tokio::task::yield_now().await;
         }
         // No other task runs between these lines, so the file is not read again.
-        zones.follow(&config("key", "refresh-secs = 60\n"), &snapshot);
+        zones.follow(&config("key", "refresh-secs = 60\n"), &snapshot, Vec::new());
         assert!(has_key(&zones));
-        zones.follow(&config("other", ""), &snapshot);
+        zones.follow(&config("other", ""), &snapshot, Vec::new());
         assert!(!has_key(&zones));
     }
 }

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::attempt;
 use super::history::{HistoryFiles, Limits};
+use super::missing::{self, Missing};
 use super::notifier::seconds;
 use super::report::ZoneReport;
 use super::serial::{self, StoredVersion};
@@ -21,15 +22,26 @@ use crate::policy::rule::Source;
 use crate::policy::served_zones::{ServedZone, ZoneChange, ZoneVersion};
 use crate::policy::snapshot::Snapshot;
 
+/// What a zone is made of.
+#[derive(Clone)]
+pub(super) struct Input {
+    /// The policy in force.
+    pub(super) snapshot: Arc<Snapshot>,
+    /// The sources without a version.
+    pub(super) missing: Arc<[Missing]>,
+}
+
 /// The task of one zone.
 pub(super) struct ZoneTask {
     pub(super) publish: Arc<Publish>,
     pub(super) zone: Arc<ServedZone>,
-    pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
+    pub(super) inputs: watch::Receiver<Input>,
     pub(super) versions: watch::Sender<Option<Arc<ZoneVersion>>>,
     pub(super) reports: watch::Sender<ZoneReport>,
     /// The last version before this task.
     pub(super) stored: watch::Sender<Option<StoredVersion>>,
+    /// Whether the state directory has the last version.
+    pub(super) is_stored: bool,
     /// The file that serials are stored in.
     pub(super) path: Option<PathBuf>,
     /// The files of changes.
@@ -39,28 +51,57 @@ pub(super) struct ZoneTask {
 }
 
 impl ZoneTask {
-    /// Makes versions until there are no more snapshots.
+    /// Makes versions until there is no more input. What fails is tried again.
     pub(super) async fn run(mut self) {
         self.read_stored();
         let mut history = self.read_history();
-        let mut last = None;
+        let (mut last, mut is_due): (Option<Arc<Made>>, _) = (None, true);
         loop {
-            let snapshot = Arc::clone(&self.snapshots.borrow_and_update());
-            let next = self.next(last.clone(), history.clone(), snapshot);
-            let made = next.await;
-            let has_failed = made.is_none();
-            if let Some(made) = made {
-                last = Some(made);
-                // The version has it.
-                history = Arc::default();
+            if is_due {
+                let input = self.inputs.borrow_and_update().clone();
+                is_due = false;
+                if let Some(problem) = self.incomplete(&input, &history) {
+                    self.fail(problem);
+                } else {
+                    let next = self.next(last.clone(), history.clone(), input.snapshot);
+                    match next.await {
+                        // The version has the history.
+                        Some(made) => (last, history) = (Some(made), Arc::default()),
+                        None => is_due = true,
+                    }
+                }
+            } else if let Some(last) = last.as_ref().filter(|_| !self.is_stored) {
+                self.store(&Arc::clone(last)).await;
             }
-            if attempt::next(&mut self.snapshots, has_failed)
-                .await
-                .is_err()
-            {
-                return;
+            let has_failed = is_due || !self.is_stored;
+            match attempt::next(&mut self.inputs, has_failed).await {
+                Ok(is_new) => is_due |= is_new,
+                Err(_) => return,
             }
         }
+    }
+
+    /// Why there is no new version, if sources of the zone have none. The last version stays: that of this process, or that of
+    /// an earlier one.
+    fn incomplete(&self, input: &Input, history: &[Arc<ZoneChange>]) -> Option<String> {
+        let selection = selection(self.publish.sources.as_ref());
+        let problem = missing::problem(&input.missing, &selection)?;
+        let stored = self.stored.borrow();
+        if self.zone.version.load().is_none()
+            && let Some(stored) = stored.as_ref()
+        {
+            let maker = Maker {
+                publish: &self.publish,
+                stored: Some(stored),
+                history,
+                served: None,
+                now: seconds(),
+                stop: &self.stop,
+            };
+            let last = maker.last(stored);
+            self.zone.version.store(Some(Arc::new(last)));
+        }
+        Some(problem)
     }
 
     /// Reads the last version of an earlier process. Without it, the first version gets a serial by the clock.
@@ -101,7 +142,7 @@ impl ZoneTask {
 
     /// Makes a version of the zone, and serves it. `history` is that of the last version before this task.
     async fn next(
-        &self,
+        &mut self,
         last: Option<Arc<Made>>,
         history: Arc<[Arc<ZoneChange>]>,
         snapshot: Arc<Snapshot>,
@@ -137,24 +178,8 @@ impl ZoneTask {
     }
 
     /// Stores the serial of a version, and then serves it.
-    async fn serve(&self, made: Made) -> Option<Arc<Made>> {
-        let stored = StoredVersion {
-            zone: self.zone.name.to_string(),
-            serial: made.version.soa.serial,
-            digest: made.digest,
-        };
-        let is_stored = self.stored.borrow().as_ref() == Some(&stored);
-        if let (Some(path), Some(files), false) = (&self.path, &self.files, is_stored) {
-            let (path, files) = (path.clone(), files.clone());
-            let (stored, version) = (stored.clone(), Arc::clone(&made.version));
-            let store = move || store(&path, &files, &stored, &version);
-            let problem = match attempt::run(store).await {
-                Ok(problem) => problem,
-                Err(panicked) => Some(panicked.to_string()),
-            };
-            self.report_store(problem);
-        }
-        self.stored.send_replace(Some(stored));
+    async fn serve(&mut self, made: Made) -> Option<Arc<Made>> {
+        self.store(&made).await;
         if self.stop.load(Ordering::Relaxed) {
             return None;
         }
@@ -163,6 +188,35 @@ impl ZoneTask {
         self.report(&made);
         self.versions.send_replace(Some(Arc::clone(version)));
         Some(Arc::new(made))
+    }
+
+    /// Stores a version, unless it is stored.
+    async fn store(&mut self, made: &Made) {
+        let stored = StoredVersion {
+            zone: self.zone.name.to_string(),
+            serial: made.version.soa.serial,
+            digest: made.digest,
+        };
+        let is_same = self.stored.borrow().as_ref() == Some(&stored);
+        if let (Some(path), Some(files), false) =
+            (&self.path, &self.files, is_same && self.is_stored)
+        {
+            let (path, files) = (path.clone(), files.clone());
+            let (stored, version) = (stored.clone(), Arc::clone(&made.version));
+            // After a failure, older changes may be missing, too.
+            let changes = match self.is_stored {
+                true => 1,
+                false => version.history.len(),
+            };
+            let store = move || store(&path, &files, &stored, &version, changes);
+            let problem = match attempt::run(store).await {
+                Ok(problem) => problem,
+                Err(panicked) => Some(panicked.to_string()),
+            };
+            self.is_stored = problem.is_none();
+            self.report_store(problem);
+        }
+        self.stored.send_replace(Some(stored));
     }
 
     fn report(&self, made: &Made) {
@@ -187,14 +241,17 @@ impl ZoneTask {
     fn report_store(&self, problem: Option<String>) {
         let problem = problem.map(|problem| {
             format!(
-                "the newest version is not stored: {problem}; after a restart, secondaries transfer the whole zone"
+                "the newest version is not stored: {problem}; after a restart, secondaries transfer the whole zone (tried again every \
+                 {} s)",
+                attempt::RETRY.as_secs()
             )
         });
-        if let Some(problem) = &problem {
-            tracing::error!(zone = %self.zone.name, problem, "zone not stored");
-        }
-        self.reports
-            .send_modify(|report| report.store_problem = problem);
+        self.reports.send_modify(|report| {
+            if let Some(problem) = problem.as_ref().filter(|_| report.store_problem != problem) {
+                tracing::error!(zone = %self.zone.name, problem, "zone not stored");
+            }
+            report.store_problem = problem;
+        });
     }
 
     fn fail(&self, problem: String) {
@@ -207,7 +264,7 @@ impl ZoneTask {
     }
 }
 
-/// Stores a version: its change before its serial, so that the changes always lead to the serial that is stored. A version is
+/// Stores a version: its newest changes before its serial, so that the changes always lead to the serial that is stored. A version is
 /// served all the same if this fails: serials follow the clock, and secondaries can transfer the whole zone. Returns the first
 /// problem.
 fn store(
@@ -215,48 +272,50 @@ fn store(
     files: &HistoryFiles,
     stored: &StoredVersion,
     version: &ZoneVersion,
+    changes: usize,
 ) -> Option<String> {
-    let change = version.history.last();
-    let changes = change.map_or(Ok(()), |change| files.store(change));
+    let mut newest = version.history.iter().rev().take(changes).rev();
+    let changes = newest.try_for_each(|change| files.store(change));
     let serial = serial::store(path, stored);
     files.retain(&version.history);
     let problem = changes.and(serial).err();
     problem.map(|error| error.to_string())
 }
 
-/// Reads the key of a zone, again and again until it can be read. `is_known` tells the notifiers whether there is one.
+/// Reads the key of a zone, again and again until it can be read, and again at each value of `reloads`. `is_known` tells the
+/// notifiers whether there is one.
 pub(super) async fn read_key(
     publish: Arc<Publish>,
     zone: Arc<ServedZone>,
     is_known: watch::Sender<bool>,
     reports: watch::Sender<ZoneReport>,
+    mut reloads: watch::Receiver<()>,
 ) {
     let Some(tsig) = publish.tsig.clone() else {
         return;
     };
     loop {
+        reloads.mark_unchanged();
         let tsig = tsig.clone();
         let read = attempt::run(move || key::of(&tsig).map_err(|error| error.to_string())).await;
-        let error = match read {
-            Ok(Ok(key)) => {
-                zone.access.key.store(Some(Arc::new(key)));
-                is_known.send_replace(true);
-                reports.send_modify(|report| report.key_problem = None);
-                return;
-            }
-            Ok(Err(error)) => error,
-            Err(panicked) => format!("the key is not read: {panicked}"),
-        };
+        let read = read.unwrap_or_else(|panicked| Err(format!("the key is not read: {panicked}")));
+        let has_failed = read.is_err();
         // A key whose file is now exposed must not be used any more.
-        zone.access.key.store(None);
-        is_known.send_replace(false);
-        let error = attempt::problem(format_args!("no transfer is possible: {error}"));
-        let is_new = reports.borrow().key_problem.as_ref() != Some(&error);
-        if is_new {
-            tracing::error!(zone = %zone.name, error, "key not read");
-            reports.send_modify(|report| report.key_problem = Some(error));
+        let key = read.as_ref().ok().cloned().map(Arc::new);
+        zone.access.key.store(key);
+        is_known.send_replace(!has_failed);
+        let problem = read
+            .err()
+            .map(|error| attempt::problem(format_args!("no transfer is possible: {error}")));
+        reports.send_modify(|report| {
+            if let Some(error) = problem.as_ref().filter(|_| report.key_problem != problem) {
+                tracing::error!(zone = %zone.name, error, "key not read");
+            }
+            report.key_problem = problem;
+        });
+        if attempt::next(&mut reloads, has_failed).await.is_err() {
+            return;
         }
-        tokio::time::sleep(attempt::RETRY).await;
     }
 }
 

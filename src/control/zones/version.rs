@@ -71,15 +71,18 @@ impl Maker<'_> {
     /// records; or the first one itself, if there was none.
     pub(super) fn early(self, contents: &PublishedZone) -> ZoneVersion {
         match self.stored {
-            Some(stored) => {
-                let history = self.limits().bounded(self.history.to_vec());
-                self.version(stored.serial, None, Size::UNREAD, history)
-            }
+            Some(stored) => self.last(stored),
             None => {
                 let serial = serial::next(self.served, self.now);
                 self.version(serial, Some(contents.clone()), Size::UNREAD, Vec::new())
             }
         }
+    }
+
+    /// The last version of the earlier process, without its records.
+    pub(super) fn last(self, stored: &StoredVersion) -> ZoneVersion {
+        let history = self.limits().bounded(self.history.to_vec());
+        self.version(stored.serial, None, Size::UNREAD, history)
     }
 
     fn first(self, contents: PublishedZone) -> Result<Made, NoVersion> {

@@ -39,18 +39,32 @@ impl Selection {
     }
 
     fn selects(&self, source: &Source) -> bool {
+        self.has_list(&source.name) || self.has_all(source.kind)
+    }
+
+    /// Whether the list or feed with this name is selected.
+    pub fn has_list(&self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Named(names) => names.iter().any(|selected| selected == name),
+        }
+    }
+
+    /// Whether all orders are selected, or all exceptions.
+    pub fn has_all(&self, kind: Kind) -> bool {
         let Self::Named(names) = self else {
             return true;
         };
         names.iter().any(|name| match name.as_str() {
-            Self::ALL_ORDERS => source.kind == Kind::Order,
-            Self::ALL_EXCEPTIONS => source.kind == Kind::Exception,
-            name => source.name == name,
+            Self::ALL_ORDERS => kind == Kind::Order,
+            Self::ALL_EXCEPTIONS => kind == Kind::Exception,
+            _ => false,
         })
     }
 }
 
-fn is_logged_only(source: &Source) -> bool {
+/// Whether the rules of a source are logged only, and never published.
+pub fn is_logged_only(source: &Source) -> bool {
     let zone = source.zone.as_ref();
     zone.is_some_and(|zone| zone.settings.policy == ZonePolicy::Disabled)
 }

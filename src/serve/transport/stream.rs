@@ -23,7 +23,7 @@ use crate::serve::pending::{Dispatched, Pending};
 use crate::serve::resolver::Resolver;
 use crate::serve::shared::{Setting, Shared};
 use crate::serve::step::Resolution;
-use crate::serve::zones::{self, Outgoing, RunningTransfer, Transfers};
+use crate::serve::zones::{self, Outgoing, RunningTransfer, Started, Transfers};
 use crate::stats::{Count, Counters};
 use crate::wire::MAX_MESSAGE;
 
@@ -215,13 +215,20 @@ impl<O: Observer> Streams<O> {
         let Shared {
             zones, signatures, ..
         } = &self.shared;
-        let transfer = self.transfers.start(zones, signatures, client, packet);
-        if let Some(transfer) = transfer {
-            let count = transfer.count();
+        let started = self.transfers.start(zones, signatures, client, packet);
+        if let Some(started) = started {
+            let (transfer, answer, count) = match started {
+                Started::Running(transfer) => {
+                    let count = transfer.count();
+                    (Some(transfer), None, count)
+                }
+                Started::Answered(answer, count) => (None, Some(answer), count),
+            };
+            let response = answer.as_deref();
             self.resolver
-                .with_dispatcher(|dispatcher| dispatcher.transfer(client, packet, count));
-            queries.transfer = Some(transfer);
-            return None;
+                .with_dispatcher(|dispatcher| dispatcher.transfer(client, packet, response, count));
+            queries.transfer = transfer;
+            return answer;
         }
         let dispatched = self.resolver.dispatch(&queries.client, packet);
         queries.take(dispatched)
@@ -346,6 +353,8 @@ impl<O: Observer> Resolved<O> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use arc_swap::ArcSwapOption;
 
     use super::*;
@@ -353,7 +362,10 @@ mod tests {
     use crate::serve::admission::Bounds;
     use crate::serve::cache::Failure;
     use crate::serve::resolver::tests::{Fate, PACKET, entry, entry_of, key, resolver};
+    use crate::wire::Rcode;
     use crate::wire::name::Name;
+    use crate::wire::transfer::query::Query as TransferQuery;
+    use crate::wire::transfer::tsig::{Algorithm, Key, Session};
 
     type Queries = super::Queries<Arc<Counters>>;
     type Pending = super::Pending<Arc<Counters>>;
@@ -491,6 +503,34 @@ mod tests {
         let clients = (0..9).map(|_| streams.permit([127, 0, 0, 1].into()));
         let clients: Vec<_> = clients.collect();
         assert_eq!(clients.iter().filter(|permit| permit.is_ok()).count(), 8);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wrong_signature_of_a_query_for_a_transfer_is_checked_once() {
+        let streams = streams();
+        let [right, wrong] = [7, 8]
+            .map(|byte| Key::new(&Name::default(), Algorithm::Sha256, &[byte; 32]).expect("a key"));
+        let access = ZoneAccess {
+            is_signed: true,
+            key: ArcSwapOption::from_pointee(right),
+            ..ZoneAccess::default()
+        };
+        let zone = ServedZone {
+            name: Name::default(),
+            access,
+            version: ArcSwapOption::empty(),
+            transfers: Arc::default(),
+        };
+        streams.shared.zones.replace(vec![Arc::new(zone)]);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = now.expect("after 1970").as_secs();
+        let query = TransferQuery::Axfr.write(9, &Name::default());
+        let (_, query) = Session::sign(&wrong, &query, now).expect("signed");
+        let mut queries = queries();
+        let answers = (0..1001).filter_map(|_| streams.dispatch(&query, &mut queries));
+        let rcodes: Vec<_> = answers.map(|answer| answer[3] & 0x0F).collect();
+        let count = |rcode: Rcode| rcodes.iter().filter(|one| **one == rcode as u8).count();
+        assert_eq!((count(Rcode::NotAuth), count(Rcode::Refused)), (1000, 1));
     }
 
     #[test]

@@ -13,10 +13,10 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use self::query::{Asked, Denial, seconds};
+use self::query::{Asked, sign};
 pub use self::signatures::SignatureLimits;
 pub use self::transfer::Transfers;
-pub(super) use self::transfer::{Outgoing, RunningTransfer};
+pub(super) use self::transfer::{Outgoing, RunningTransfer, Started};
 use super::client::Client;
 use super::step::Ending;
 use crate::policy::served_zones::{ServedZone, ServedZones, ZoneVersion};
@@ -57,6 +57,9 @@ pub(super) fn answer(
     let count = match asked.permit(client, packet, limits, now) {
         Ok(signer) => {
             let (rcode, count) = asked.write(&name, client, out);
+            if count == Count::ZoneRefused {
+                asked.zone.transfers.refuse();
+            }
             if let Some(rcode) = rcode {
                 refuse(&asked.query, rcode, out);
             }
@@ -71,29 +74,11 @@ pub(super) fn answer(
             }
             count
         }
-        Err(Denial::Refused) => {
-            refuse(&asked.query, Rcode::Refused, out);
-            Count::ZoneRefused
-        }
-        Err(Denial::NotAuthentic(rejected)) => {
-            refuse(&asked.query, Rcode::NotAuth, out);
-            if let Some(reported) = rejected.report(packet, out, seconds()) {
-                *out = reported;
-            }
-            Count::ZoneNotAuthentic
-        }
-        // As if the message was lost: the secondary asks again.
-        Err(Denial::Limited) if !client.transport.is_stream() => {
-            return Some(Ending::Drop(Count::ZoneLimited.into()));
-        }
-        Err(Denial::Limited) => {
-            refuse(&asked.query, Rcode::Refused, out);
-            Count::ZoneLimited
-        }
+        Err(denial) => match asked.deny(denial, client, packet, out) {
+            Some(count) => count,
+            None => return Some(Ending::Drop(Count::ZoneLimited.into())),
+        },
     };
-    if matches!(count, Count::ZoneRefused | Count::ZoneNotAuthentic) {
-        asked.zone.transfers.refuse();
-    }
     Some(Ending::Reply(count.into()))
 }
 
@@ -133,16 +118,9 @@ fn soa(query: &TransferQuery<'_>, version: &ZoneVersion) -> Vec<u8> {
     writer.take()
 }
 
-/// Signs a message, if the query was signed. `None` if there is no room for the signature.
-fn sign(signer: Option<Signer>, message: Vec<u8>) -> Option<Vec<u8>> {
-    match signer {
-        Some(mut signer) => signer.sign(message, seconds()),
-        None => Some(message),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::query::seconds;
     use arc_swap::ArcSwapOption;
 
     use super::transfer::tests::{name, version};

@@ -8,10 +8,13 @@ use tokio::time::Instant;
 use super::signatures::SignatureLimits;
 use crate::policy::served_zones::{ServedZone, innermost};
 use crate::serve::client::Client;
+use crate::stats::Count;
+use crate::wire::Rcode;
 use crate::wire::name::Name;
 use crate::wire::transfer::request::TransferQuery;
 use crate::wire::transfer::sign::Signer;
 use crate::wire::transfer::tsig::{Rejected, Seconds, SignedRequest};
+use crate::wire::transfer::write::refuse;
 
 /// A query for a name in a published zone.
 pub(super) struct Asked<'z, 'p> {
@@ -65,6 +68,45 @@ impl<'z, 'p> Asked<'z, 'p> {
         let request = SignedRequest::check(key.as_deref(), packet, seconds());
         let request = request.map_err(Denial::NotAuthentic)?;
         Ok(Some(Signer::from(request)))
+    }
+
+    /// Writes the answer to a query that is not permitted; `None` if it gets no answer.
+    pub(super) fn deny(
+        &self,
+        denial: Denial,
+        client: &Client,
+        packet: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Option<Count> {
+        match denial {
+            Denial::Refused => {
+                refuse(&self.query, Rcode::Refused, out);
+                self.zone.transfers.refuse();
+                Some(Count::ZoneRefused)
+            }
+            Denial::NotAuthentic(rejected) => {
+                refuse(&self.query, Rcode::NotAuth, out);
+                if let Some(reported) = rejected.report(packet, out, seconds()) {
+                    *out = reported;
+                }
+                self.zone.transfers.refuse();
+                Some(Count::ZoneNotAuthentic)
+            }
+            // As if the message was lost: the secondary asks again.
+            Denial::Limited if !client.transport.is_stream() => None,
+            Denial::Limited => {
+                refuse(&self.query, Rcode::Refused, out);
+                Some(Count::ZoneLimited)
+            }
+        }
+    }
+}
+
+/// Signs a message, if the query was signed. `None` if there is no room for the signature.
+pub(super) fn sign(signer: Option<Signer>, message: Vec<u8>) -> Option<Vec<u8>> {
+    match signer {
+        Some(mut signer) => signer.sign(message, seconds()),
+        None => Some(message),
     }
 }
 

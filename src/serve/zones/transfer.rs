@@ -5,6 +5,7 @@
 //! goes at the pace of the secondary, and needs the same memory whatever the size of the zone.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -13,25 +14,26 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 
-use super::query::{Asked, seconds};
+use super::query::{Asked, seconds, sign};
 use super::signatures::SignatureLimits;
 use crate::policy::published::{RecordStep, Records};
 use crate::policy::served_zones::{
     LastTransfer, ServedZone, ServedZones, StoredRecords, ZoneChange, ZoneVersion,
 };
-use crate::serve::admission::{Admission, Bounds};
+use crate::serve::admission::{Admission, Bounds, network};
 use crate::serve::client::Client;
 use crate::stats::Count;
 use crate::wire::name::Name;
 use crate::wire::transfer::Serial;
-use crate::wire::transfer::request::TransferQuery;
 use crate::wire::transfer::sign::Signer;
 use crate::wire::transfer::write::{MessageWriter, RecordTooLarge, labels, refuse};
 use crate::wire::{Rcode, rtype};
 
-/// Transfers at a time, of all zones and of one. Further ones wait.
+/// Transfers at a time, of all zones, of one zone and of one secondary. Further ones wait. A few secondaries that read slowly, or
+/// only pretend to read, must leave room for others.
 const ALL: usize = 32;
 const OF_ONE_ZONE: usize = 16;
+const OF_ONE_SECONDARY: usize = 4;
 /// How long a transfer may wait for others. Then it is answered with SERVFAIL, and the secondary asks again later.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest time of a transfer. Each one keeps the images of its version in memory, so a secondary that reads slowly, or
@@ -52,6 +54,8 @@ const READY: usize = 2;
 pub struct Transfers {
     all: Arc<Semaphore>,
     zones: Mutex<HashMap<Name, Arc<Semaphore>>>,
+    /// By the network that counts as one client.
+    secondaries: Mutex<HashMap<u128, Arc<Semaphore>>>,
     strangers: Arc<Admission>,
 }
 
@@ -60,9 +64,18 @@ impl Default for Transfers {
         Self {
             all: Arc::new(Semaphore::new(ALL)),
             zones: Mutex::default(),
+            secondaries: Mutex::default(),
             strangers: Arc::new(Admission::with_counters(STRANGERS, STRANGER_COUNTERS)),
         }
     }
+}
+
+/// What a query for a transfer has led to.
+pub(crate) enum Started {
+    /// A transfer.
+    Running(RunningTransfer),
+    /// An answer without records, and how it is counted.
+    Answered(Vec<u8>, Count),
 }
 
 /// A transfer under way.
@@ -85,15 +98,14 @@ pub(crate) enum Outgoing {
 }
 
 impl Transfers {
-    /// Starts the transfer that answers a message. `None` if the message is another one, or is not permitted, or if the records
-    /// of the zone are not known yet.
+    /// Starts the transfer that answers a message. `None` if the message is anything but a query for a transfer.
     pub(crate) fn start(
         self: &Arc<Self>,
         zones: &ServedZones,
         limits: &SignatureLimits,
         client: &Client,
         packet: &[u8],
-    ) -> Option<RunningTransfer> {
+    ) -> Option<Started> {
         let zones = zones.load();
         if zones.is_empty() {
             return None;
@@ -105,31 +117,51 @@ impl Transfers {
         if !is_transfer || name != asked.zone.name {
             return None;
         }
-        let signer = asked.permit(client, packet, limits, Instant::now()).ok()?;
-        let version = asked.zone.version.load_full()?;
-        let (sender, messages) = mpsc::channel(READY);
+        let signer = match asked.permit(client, packet, limits, Instant::now()) {
+            Ok(signer) => signer,
+            Err(denial) => {
+                let mut out = Vec::new();
+                let count = asked.deny(denial, client, packet, &mut out)?;
+                return Some(Started::Answered(out, count));
+            }
+        };
         let mut busy = Vec::new();
         refuse(query, Rcode::ServFail, &mut busy);
-        let transfer = Transfer::new(query, signer, version)?;
+        let version = asked.zone.version.load_full();
+        let parts = version.and_then(|version| Some((parts(query.ours, &version)?, version)));
+        let Some(((parts, is_whole), version)) = parts else {
+            let message = sign(signer, busy)?;
+            return Some(Started::Answered(message, Count::ZoneNotLoaded));
+        };
+        let transfer = Transfer {
+            writer: MessageWriter::new(query),
+            version,
+            signer,
+            parts,
+        };
+        let (sender, messages) = mpsc::channel(READY);
         let running = RunningTransfer {
             messages,
             zone: Arc::clone(asked.zone),
             secondary: client.address,
             serial: transfer.version.soa.serial,
-            is_whole: transfer.is_whole,
+            is_whole,
         };
-        tokio::spawn(Arc::clone(self).run(name, transfer, busy, sender));
-        Some(running)
+        let of = (Arc::clone(asked.zone), client.address);
+        tokio::spawn(Arc::clone(self).run(of, transfer, busy, sender));
+        Some(Started::Running(running))
     }
 
     async fn run(
         self: Arc<Self>,
-        zone: Name,
+        (zone, secondary): (Arc<ServedZone>, IpAddr),
         mut transfer: Transfer,
         busy: Vec<u8>,
         sender: mpsc::Sender<Outgoing>,
     ) {
-        let Ok(_permits) = timeout(PATIENCE, self.permits(zone)).await else {
+        let permits = self.permits(&zone.name, secondary);
+        let Ok(_permits) = timeout(PATIENCE, permits).await else {
+            zone.transfers.be_busy(secondary, SystemTime::now());
             let message = transfer.sign(busy);
             let sent = message.map_or(Outgoing::Cut, Outgoing::Message);
             let _ = sender.send(sent).await;
@@ -146,21 +178,28 @@ impl Transfers {
     }
 
     /// Waits until another transfer may run.
-    async fn permits(&self, zone: Name) -> [Option<OwnedSemaphorePermit>; 2] {
-        let of_zone = {
-            let mut zones = self.zones.lock().unwrap_or_else(PoisonError::into_inner);
-            // Those of zones without transfers are not needed any more.
-            zones.retain(|_, permits| permits.available_permits() < OF_ONE_ZONE);
-            let permits = zones
-                .entry(zone)
-                .or_insert_with(|| Arc::new(Semaphore::new(OF_ONE_ZONE)));
-            Arc::clone(permits)
-        };
-        // The semaphores are never closed.
+    async fn permits(&self, zone: &Name, secondary: IpAddr) -> [Option<OwnedSemaphorePermit>; 3] {
+        let of_secondary = of(&self.secondaries, network(secondary), OF_ONE_SECONDARY);
+        let of_zone = of(&self.zones, zone.clone(), OF_ONE_ZONE);
+        // Those that wait for others of their secondary hold no permits of the zone. The semaphores are never closed.
+        let of_secondary = of_secondary.acquire_owned().await.ok();
         let of_zone = of_zone.acquire_owned().await.ok();
         let of_all = Arc::clone(&self.all).acquire_owned().await.ok();
-        [of_zone, of_all]
+        [of_secondary, of_zone, of_all]
     }
+}
+
+/// The permits of one zone or secondary.
+fn of<K: Eq + Hash>(
+    all: &Mutex<HashMap<K, Arc<Semaphore>>>,
+    key: K,
+    permits: usize,
+) -> Arc<Semaphore> {
+    let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+    // Those without transfers, running or waiting, are not needed any more.
+    all.retain(|_, one| one.available_permits() < permits || Arc::strong_count(one) > 1);
+    let one = all.entry(key);
+    Arc::clone(one.or_insert_with(|| Arc::new(Semaphore::new(permits))))
 }
 
 impl RunningTransfer {
@@ -194,7 +233,6 @@ struct Broken;
 /// The messages of one transfer.
 struct Transfer {
     version: Arc<ZoneVersion>,
-    is_whole: bool,
     signer: Option<Signer>,
     writer: MessageWriter,
     /// What is still to be written.
@@ -215,21 +253,6 @@ enum Part {
 }
 
 impl Transfer {
-    fn new(
-        query: &TransferQuery<'_>,
-        signer: Option<Signer>,
-        version: Arc<ZoneVersion>,
-    ) -> Option<Self> {
-        let (parts, is_whole) = parts(query.ours, &version)?;
-        Some(Self {
-            writer: MessageWriter::new(query),
-            version,
-            is_whole,
-            signer,
-            parts,
-        })
-    }
-
     /// Sends all messages, as long as the connection is open.
     async fn send(&mut self, sender: &mpsc::Sender<Outgoing>) {
         while !sender.is_closed() {

@@ -45,6 +45,8 @@ pub(super) struct FollowedDirectory<T> {
     next_due: Option<Instant>,
     /// Why the directory can't be listed.
     pub(super) problem: Option<String>,
+    /// Whether it was listed before.
+    pub(super) was_listed: bool,
     /// The last file that the last sweep looked at; `None` if that was the last file of all.
     swept: Option<PathBuf>,
     blocked: BlockedPaths,
@@ -92,6 +94,7 @@ impl<T> Clone for FollowedDirectory<T> {
             followed: self.followed.clone(),
             next_due: self.next_due,
             problem: self.problem.clone(),
+            was_listed: self.was_listed,
             swept: self.swept.clone(),
             blocked: self.blocked.clone(),
             deadline: self.deadline,
@@ -107,6 +110,7 @@ impl<T> Default for FollowedDirectory<T> {
             followed: BTreeMap::new(),
             next_due: None,
             problem: None,
+            was_listed: false,
             swept: None,
             blocked: BlockedPaths::default(),
             deadline: DEADLINE,
@@ -195,7 +199,7 @@ impl<T> FollowedDirectory<T> {
         let (dir, _) = self.dir.as_ref()?;
         match listed {
             Ok(found) => {
-                self.problem = None;
+                (self.problem, self.was_listed) = (None, true);
                 Some(found)
             }
             Err(error) => {

@@ -27,6 +27,12 @@ impl<T> FollowedDirectory<T> {
         self.problem.is_some() || self.files.values().any(lacks)
     }
 
+    /// Whether nothing is known of its files: it could never be listed, and none have content from before the start.
+    pub(super) fn is_unknown(&self) -> bool {
+        let is_known = self.files.values().any(|file| file.good.is_some());
+        self.dir.is_some() && !self.was_listed && !is_known
+    }
+
     /// Sets the content that files of this directory had before the start, with their texts, if they have no good
     /// content now. Returns the earlier content of all of them, even of those that have good content now.
     pub(super) fn recall(

@@ -24,7 +24,7 @@ use crate::control::sources::deadline::DEADLINE;
 use crate::control::sources::orders::schedule::{Schedule, supersessions};
 use crate::control::sources::watch::Touched;
 use crate::policy::image::Image;
-use crate::policy::rule::{Scope, Source};
+use crate::policy::rule::{Kind, Scope, Source};
 use crate::wire::name::Name;
 
 /// All orders and exceptions. Clones share the contents of the files.
@@ -191,6 +191,14 @@ impl OrderRegistry {
             self.conclude();
         }
         changed
+    }
+
+    /// The kinds of which nothing is known, because their directory could never be listed: orders, exceptions.
+    pub(crate) fn unknown(&self) -> impl Iterator<Item = Kind> {
+        let orders = (Kind::Order, self.orders.is_unknown());
+        let exceptions = (Kind::Exception, self.exceptions.is_unknown());
+        let unknown = [orders, exceptions].into_iter().filter(|(_, is)| *is);
+        unknown.map(|(kind, _)| kind)
     }
 
     /// The absolute path of the directory of orders.

@@ -100,8 +100,14 @@ fn start(shared: &Shared) -> RunningTransfer {
     let client = Client::new(([192, 0, 2, 1], 4711).into(), Transport::Tcp);
     let query = Query::Axfr.write(9, &name(ZONE));
     let transfers = Arc::<Transfers>::default();
-    let transfer = transfers.start(&shared.zones, &shared.signatures, &client, &query);
-    transfer.expect("started")
+    running(transfers.start(&shared.zones, &shared.signatures, &client, &query))
+}
+
+fn running(started: Option<Started>) -> RunningTransfer {
+    match started {
+        Some(Started::Running(transfer)) => transfer,
+        _ => panic!("not started"),
+    }
 }
 
 #[tokio::test]
@@ -147,6 +153,34 @@ async fn a_secondary_that_reads_slowly_does_not_hold_a_version_for_ever() {
     assert!(messages >= 12, "{messages} messages");
     assert!(begin.elapsed() <= LONGEST + 4 * Duration::from_secs(300));
     assert!(version.upgrade().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn transfers_of_one_secondary_leave_room_for_those_of_others() {
+    let contents = contents(&[("list", 20_000)], "list");
+    let shared = served(version(Some(contents), Vec::new()));
+    let transfers = Arc::<Transfers>::default();
+    let start = |last: u8| {
+        let client = Client::new(([192, 0, 2, last], 4711).into(), Transport::Tcp);
+        let query = Query::Axfr.write(9, &name(ZONE));
+        running(transfers.start(&shared.zones, &shared.signatures, &client, &query))
+    };
+    let rcode = |outgoing| match outgoing {
+        Outgoing::Message(message) => message[3] & 0x0F,
+        _ => panic!("no message"),
+    };
+    let mut slow: Vec<_> = (0..20).map(|_| start(1)).collect();
+    assert_eq!(rcode(start(2).next().await), 0, "at once");
+    let mut served = 0;
+    for transfer in &mut slow {
+        served += usize::from(rcode(transfer.next().await) == 0);
+    }
+    assert_eq!(served, OF_ONE_SECONDARY);
+    let zones = shared.zones.load();
+    let log = &zones[0].transfers;
+    assert_eq!(log.counts().busy, 20 - OF_ONE_SECONDARY as u64);
+    let last = log.last_busy().map(|(secondary, _)| secondary);
+    assert_eq!(last, Some([192, 0, 2, 1].into()));
 }
 
 #[test]
