@@ -156,7 +156,7 @@ pub fn rebased(delta: &Image, list: &str, base: &Arc<Image>) -> Result<Image, To
         let (marks, rules) = own
             .map(|rule| (rule.scope, clauses.effect(rule.clause)))
             .partition::<Vec<_>, _>(|(_, effect)| effect.is_void());
-        // Other marks are made anew.
+        // Other marks are made again for this base.
         if marks.iter().all(|(scope, _)| *scope != Scope::Exact) {
             continue;
         }
