@@ -478,6 +478,17 @@ mod tests {
         assert!(postponed.next_postponed().is_none());
     }
 
+    /// Serves a zone without a version.
+    fn serve_zone(streams: &Arc<Streams>, access: ZoneAccess) {
+        let zone = ServedZone {
+            name: Name::default(),
+            access,
+            version: ArcSwapOption::empty(),
+            transfers: Arc::default(),
+        };
+        streams.shared.zones.replace(vec![Arc::new(zone)]);
+    }
+
     #[test]
     fn secondaries_of_which_only_the_key_is_known_take_no_permits_of_clients() {
         let streams = streams();
@@ -487,13 +498,7 @@ mod tests {
             is_signed: true,
             ..ZoneAccess::default()
         };
-        let zone = ServedZone {
-            name: Name::default(),
-            access,
-            version: ArcSwapOption::empty(),
-            transfers: Arc::default(),
-        };
-        streams.shared.zones.replace(vec![Arc::new(zone)]);
+        serve_zone(&streams, access);
         let of_one: Vec<_> = (0..8).map(|_| stranger(1).expect("a permit")).collect();
         assert_eq!(stranger(1).err(), Some(Count::TcpClientRefused));
         let others = (2..=255).flat_map(|n| [stranger(n), stranger(n)]);
@@ -515,13 +520,7 @@ mod tests {
             key: ArcSwapOption::from_pointee(right),
             ..ZoneAccess::default()
         };
-        let zone = ServedZone {
-            name: Name::default(),
-            access,
-            version: ArcSwapOption::empty(),
-            transfers: Arc::default(),
-        };
-        streams.shared.zones.replace(vec![Arc::new(zone)]);
+        serve_zone(&streams, access);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let now = now.expect("after 1970").as_secs();
         let query = TransferQuery::Axfr.write(9, &Name::default());
