@@ -15,7 +15,7 @@ const BACKLOG: i32 = 1024;
 /// read. The system doubles the number for its overhead; its default is up to several megabytes.
 const SEND_BUFFER: usize = 64 << 10;
 /// The maximum number of attempts to find a port that is free for both TCP and UDP, if the system chooses the port.
-const PORT_TRIES: usize = 16;
+const PORT_TRIES: usize = 64;
 
 /// A reason why an address can't be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -163,25 +163,33 @@ fn is_without_ipv6(error: &io::Error) -> bool {
 }
 
 fn bind_one(configured: SocketAddr, workers: usize) -> io::Result<Endpoint> {
-    let mut tries = 1..=PORT_TRIES;
+    let mut tries = 1;
     loop {
-        let last = tries.next().is_none_or(|n| n == PORT_TRIES);
-        // TCP first: a listening port is never shared, so it also prevents a second tapis.
-        let tcp = listen_tcp(configured)?;
-        let address = tcp.local_addr()?;
-        match bind_udp(address, workers) {
+        match bind_both(configured, workers) {
+            // Another program has the port for UDP, or took it between bind(2) and listen(2).
             Err(error)
-                if error.kind() == io::ErrorKind::AddrInUse && configured.port() == 0 && !last => {}
-            udp => {
-                return Ok(Endpoint {
-                    configured,
-                    address,
-                    tcp,
-                    udp: udp?.into_iter().map(Arc::new).collect(),
-                });
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && configured.port() == 0
+                    && tries < PORT_TRIES =>
+            {
+                tries += 1;
             }
+            bound => return bound,
         }
     }
+}
+
+fn bind_both(configured: SocketAddr, workers: usize) -> io::Result<Endpoint> {
+    // TCP first: a listening port is never shared, so it also prevents a second tapis.
+    let tcp = listen_tcp(configured)?;
+    let address = tcp.local_addr()?;
+    let udp = bind_udp(address, workers)?;
+    Ok(Endpoint {
+        configured,
+        address,
+        tcp,
+        udp: udp.into_iter().map(Arc::new).collect(),
+    })
 }
 
 fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
