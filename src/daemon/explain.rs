@@ -381,7 +381,7 @@ mod tests {
     #[test]
     fn an_alias_is_explained_by_its_cname_and_where_the_other_records_come_from() {
         let verdict = explained(EffectAction::Cname {
-            target: Box::new(Name::from_text("garden.test.example").expect("a name")),
+            target: Arc::new(Name::from_text("garden.test.example").expect("a name")),
             prepend: true,
         });
         assert_eq!(verdict.outcome, Outcome::Blocked);

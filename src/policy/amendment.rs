@@ -1,6 +1,6 @@
 //! Makes the part of a delta that amends a list, from changes of the list.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::builder::Builder;
@@ -8,7 +8,7 @@ use super::effect::{Effect, MAX_DATA};
 use super::image::path::{Path, labels};
 use super::image::provenance::ImageSource;
 use super::image::values::ImageRule;
-use super::image::walk::Position;
+use super::image::walk::{BATCH, Position};
 use super::image::{Image, TooLarge};
 use super::images::Images;
 use super::prefix::Prefix;
@@ -128,11 +128,15 @@ impl Amendment {
         });
         let new = self.names.values().flatten().map(|(_, effect)| effect);
         let networks = self.networks.iter().flatten().map(|(_, effect)| effect);
-        let distinct: HashSet<_> = old
-            .map(|(_, effect)| effect)
-            .chain(new)
-            .chain(networks)
-            .collect();
+        let all = old.map(|(_, effect)| effect).chain(new).chain(networks);
+        let mut distinct = HashSet::new();
+        let mut last = None;
+        // Most effects equal the one before, which needs no hash.
+        for effect in all {
+            if last.replace(effect) != Some(effect) {
+                distinct.insert(effect);
+            }
+        }
         distinct.into_iter().map(Effect::size).sum()
     }
 }
@@ -217,18 +221,35 @@ impl<'a> Emptied<'a> {
             changed: changed.map(|(path, _)| path.as_slice()).collect(),
             candidates: BTreeSet::new(),
         };
-        let mut known = HashMap::new();
-        for path in amendment.names.keys() {
-            for (above, name) in levels(path) {
-                let is_wildcard = known
-                    .entry(above)
-                    .or_insert_with(|| emptied.has_wildcard(above));
-                if *is_wildcard {
-                    emptied.candidates.insert(name.to_vec());
-                }
+        let wildcards = emptied.wildcards();
+        for (above, name) in amendment.names.keys().flat_map(|path| levels(path)) {
+            if wildcards.contains(above) {
+                emptied.candidates.insert(name.to_vec());
             }
         }
         emptied
+    }
+
+    /// The names above those that change on which the list has wildcards from now on.
+    fn wildcards(&self) -> HashSet<&'a [u8]> {
+        let levels = self.amendment.names.keys().flat_map(|path| levels(path));
+        let above: HashSet<&[u8]> = levels.map(|(above, _)| above).collect();
+        let (changed, kept): (Vec<&[u8]>, _) = above
+            .into_iter()
+            .partition(|above| self.amendment.names.contains_key(*above));
+        let changed = changed
+            .into_iter()
+            .filter(|above| self.changed.contains(above));
+        let mut wildcards: HashSet<&[u8]> = changed.collect();
+        in_batches(&kept, |paths, names| {
+            let rules = self.images.rules_on_each(names, self.list);
+            for (path, rules) in paths.iter().zip(rules) {
+                if rules.iter().any(|rule| rule.scope != Scope::Exact) {
+                    wildcards.insert(path);
+                }
+            }
+        });
+        wildcards
     }
 
     /// Adds a name that was amended earlier. Wildcards that do not change were known then.
@@ -242,42 +263,35 @@ impl<'a> Emptied<'a> {
     }
 
     /// The topmost of the names.
-    fn tops(&self) -> impl Iterator<Item = &[u8]> {
-        let mut last: Option<&[u8]> = None;
+    fn tops(&self) -> Vec<&[u8]> {
+        let mut tops: Vec<&[u8]> = Vec::new();
         // A name precedes those below it.
-        self.candidates
-            .iter()
-            .map(Vec::as_slice)
-            .filter(move |name| {
-                let is_covered = last.is_some_and(|last| name.starts_with(last));
-                let is_top = !is_covered && self.has_all_below(name);
-                if is_top {
-                    last = Some(name);
-                }
-                is_top
-            })
-    }
-
-    /// Whether the list has a wildcard on this name from now on.
-    fn has_wildcard(&self, path: &[u8]) -> bool {
-        if self.amendment.names.contains_key(path) {
-            return self.changed.contains(path);
+        for name in self.with_names_below() {
+            let is_covered = tops.last().is_some_and(|last| name.starts_with(last));
+            if !is_covered && self.has_all_below(name) {
+                tops.push(name);
+            }
         }
-        let rules = self.images.rules_on(&Path::of(path).to_name(), self.list);
-        rules.iter().any(|rule| rule.scope != Scope::Exact)
+        tops
     }
 
-    /// Whether the base has names below this one: a short search, while a cursor reads a whole bucket.
-    fn has_below(&self, name: &Name) -> bool {
-        let mut has_some = false;
-        self.base.walk(&[name], |_, position, _, value| {
-            has_some |= match position {
-                Position::Above => false,
-                Position::At => self.base.value(value).sources_below().next().is_some(),
-                Position::Below => true,
-            };
+    /// The candidates that have names below them in the base: a short search, while a cursor reads a whole bucket.
+    fn with_names_below(&self) -> Vec<&[u8]> {
+        let candidates: Vec<&[u8]> = self.candidates.iter().map(Vec::as_slice).collect();
+        let mut found = Vec::new();
+        in_batches(&candidates, |paths, names| {
+            let mut has_some = vec![false; paths.len()];
+            self.base.walk(names, |which, position, _, value| {
+                has_some[which] |= match position {
+                    Position::Above => false,
+                    Position::At => self.base.value(value).sources_below().next().is_some(),
+                    Position::Below => true,
+                };
+            });
+            let has_some = paths.iter().zip(has_some).filter(|(_, has_some)| *has_some);
+            found.extend(has_some.map(|(path, _)| *path));
         });
-        has_some
+        found
     }
 
     /// Whether there are names below this one on which the list has rules in the base, and all of them are amended.
@@ -285,12 +299,8 @@ impl<'a> Emptied<'a> {
         let sources = &self.base.provenance().sources;
         let is_own =
             |rule: ImageRule| sources[usize::from(self.base.source_of(rule))].name == self.list;
-        let name = Path::of(top).to_name();
-        if !self.has_below(&name) {
-            return false;
-        }
         let mut cursor = self.base.cursor();
-        cursor.seek(&name);
+        cursor.seek(&Path::of(top).to_name());
         let mut has_some = false;
         while cursor.advance() {
             if cursor.path() == top || !cursor.rules().any(is_own) {
@@ -305,6 +315,14 @@ impl<'a> Emptied<'a> {
             }
         }
         has_some && cursor.damage().is_none()
+    }
+}
+
+/// Calls `each` with some paths at a time, and their names: lookups of several names take less time.
+fn in_batches<'p>(paths: &[&'p [u8]], mut each: impl FnMut(&[&'p [u8]], &[&Name])) {
+    for paths in paths.chunks(BATCH) {
+        let names: Vec<Name> = paths.iter().map(|path| Path::of(path).to_name()).collect();
+        each(paths, &names.iter().collect::<Vec<_>>());
     }
 }
 

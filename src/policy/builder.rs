@@ -274,6 +274,8 @@ impl Builder {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::policy::effect::{EffectAction, EffectError};
     use crate::policy::prefix::AddressOf;
@@ -296,7 +298,7 @@ mod tests {
             _ => None,
         };
         let to = |target: &str, prepend| EffectAction::Cname {
-            target: Box::new(name(target)),
+            target: Arc::new(name(target)),
             prepend,
         };
         let itself = Some(("x.example".to_owned(), EffectError::CnameToItself));

@@ -1,6 +1,7 @@
 //! Effects: what a rule does with the queries that its trigger matches, where that differs from its source.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -54,7 +55,7 @@ pub enum EffectAction {
     /// The name is allowed if it is the target itself.
     Cname {
         /// The other name; with `prepend`, its suffix.
-        target: Box<Name>,
+        target: Arc<Name>,
         /// Whether the other name is the queried name followed by `target`: `www.example` becomes
         /// `www.example.garden.test`.
         prepend: bool,

@@ -457,7 +457,7 @@ fn effect_answer(effect: &Effect, ttl_secs: u32) -> Option<EffectAnswer> {
             let target = records.first().and_then(LocalRecord::cname_target);
             Some(match (target, &**records) {
                 (Some(target), [record]) => EffectAnswer::Cname {
-                    target: Box::new(target),
+                    target: Arc::new(target),
                     prepend: false,
                     ttl_secs: record.ttl_secs.unwrap_or(ttl_secs),
                 },

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -117,7 +118,7 @@ pub enum EffectAnswer {
     /// A CNAME record, and the target's records from upstream.
     Cname {
         /// The target of the record. With `prepend`, the name that is appended to the queried name to form the target.
-        target: Box<Name>,
+        target: Arc<Name>,
         /// Whether the record leads to the queried name followed by `target`, and not to `target` itself.
         prepend: bool,
         /// TTL of the CNAME record in seconds.

@@ -94,23 +94,36 @@ impl Images {
 
     /// The rules in force that `list` has on exactly this name.
     pub fn rules_on(&self, name: &Name, list: &str) -> Vec<ListRule<'_>> {
-        let mut rules = Vec::new();
+        let mut rules = self.rules_on_each(&[name], list);
+        rules.pop().unwrap_or_default()
+    }
+
+    /// The rules in force that `list` has on exactly each of these names. Names that are looked up together take less time.
+    pub fn rules_on_each(&self, names: &[&Name], list: &str) -> Vec<Vec<ListRule<'_>>> {
+        let mut rules = vec![Vec::new(); names.len()];
         if self.gone.contains(list) {
             return rules;
         }
+        let mut in_base: Vec<usize> = (0..names.len()).collect();
         if let Some(delta) = &self.delta
             && let Some(source) = number(delta, list)
         {
-            let is_void = !self.is_amended(list) || is_voided(delta, source, name);
-            rules.extend(rules_in(delta, source, name));
-            if is_void {
-                return rules;
-            }
+            let mut is_void = vec![!self.is_amended(list); names.len()];
+            on_each(delta, source, names, |which, rule| {
+                match rule.effect.is_void() {
+                    true => is_void[which] |= rule.scope == Scope::Exact,
+                    false => rules[which].push(rule),
+                }
+            });
+            in_base.retain(|which| !is_void[*which]);
         }
         if let Some(base) = &self.base
             && let Some(source) = number(base, list)
         {
-            rules.extend(rules_in(base, source, name));
+            let names: Vec<&Name> = in_base.iter().map(|which| names[*which]).collect();
+            on_each(base, source, &names, |which, rule| {
+                rules[in_base[which]].push(rule);
+            });
         }
         rules
     }
@@ -205,43 +218,40 @@ fn number(image: &Image, list: &str) -> Option<u16> {
     Some(place as u16)
 }
 
-/// The rules of a source on exactly this name in one image, without marks.
-fn rules_in<'i>(
-    image: &'i Image,
-    source: u16,
-    name: &Name,
-) -> impl Iterator<Item = ListRule<'i>> + use<'i> {
-    let list = &*image.provenance().sources[usize::from(source)].name;
-    let rules = all_on(image, source, name);
-    let rules = rules.filter(|(_, effect)| !effect.is_void());
-    rules.map(move |(scope, effect)| ListRule {
-        list,
-        scope,
-        effect,
-    })
-}
-
 /// Whether a delta has a mark that voids the rules of a source on exactly this name.
 fn is_voided(delta: &Image, source: u16, name: &Name) -> bool {
-    let mut all = all_on(delta, source, name);
-    all.any(|(scope, effect)| scope == Scope::Exact && effect.is_void())
+    let mut is_voided = false;
+    on_each(delta, source, &[name], |_, rule| {
+        is_voided |= rule.scope == Scope::Exact && rule.effect.is_void();
+    });
+    is_voided
 }
 
-/// The rules and marks of a source on exactly this name in one image.
-fn all_on<'i>(
+/// Calls `found` with the rules and marks of a source in one image on exactly each of these names, and the number of the
+/// name.
+fn on_each<'i>(
     image: &'i Image,
     source: u16,
-    name: &Name,
-) -> impl Iterator<Item = (Scope, &'i Effect)> + use<'i> {
-    let mut found = None;
-    image.walk(&[name], |_, position, _, value| {
-        if position == Position::At {
-            found = Some(value);
+    names: &[&Name],
+    mut found: impl FnMut(usize, ListRule<'i>),
+) {
+    let list = &*image.provenance().sources[usize::from(source)].name;
+    image.walk(names, |which, position, _, value| {
+        if position != Position::At {
+            return;
+        }
+        for rule in image.value(value).rules() {
+            if image.source_of(rule) == source {
+                let (scope, effect) = (rule.scope, image.clauses().effect(rule.clause));
+                found(
+                    which,
+                    ListRule {
+                        list,
+                        scope,
+                        effect,
+                    },
+                );
+            }
         }
     });
-    let rules = found
-        .into_iter()
-        .flat_map(|value| image.value(value).rules());
-    let rules = rules.filter(move |rule| image.source_of(*rule) == source);
-    rules.map(|rule| (rule.scope, image.clauses().effect(rule.clause)))
 }

@@ -222,7 +222,7 @@ fn own(action: &EffectAction, ttl_secs: u32) -> Option<EffectAnswer> {
     match action {
         EffectAction::Records(records) => Some(match records[0].cname_target() {
             Some(target) => EffectAnswer::Cname {
-                target: Box::new(target),
+                target: Arc::new(target),
                 prepend: false,
                 ttl_secs,
             },
@@ -285,7 +285,7 @@ fn effects() -> impl Strategy<Value = Effect> {
         1 => (0..3_u8).prop_map(|last| record(rtype::TXT, &[1, last])),
         1 => names().prop_map(|name| record(rtype::CNAME, name.wire())),
         1 => (names(), any::<bool>()).prop_map(|(target, prepend)| EffectAction::Cname {
-            target: Box::new(target),
+            target: Arc::new(target),
             prepend,
         }),
         1 => Just(EffectAction::TcpOnly),
@@ -426,7 +426,7 @@ fn a_blocked_name_above_one_that_its_list_may_allow_is_not_closed() {
         }
     };
     let alias = |prepend| EffectAction::Cname {
-        target: Box::new(name("c.b.a")),
+        target: Arc::new(name("c.b.a")),
         prepend,
     };
     let blocking = [

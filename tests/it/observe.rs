@@ -338,7 +338,7 @@ fn garden() -> Snapshot {
     let name = |text: &str| Name::from_text(text).expect("a name");
     let effect = Effect {
         action: EffectAction::Cname {
-            target: Box::new(name("garden.example")),
+            target: Arc::new(name("garden.example")),
             prepend: false,
         },
         ..Effect::default()

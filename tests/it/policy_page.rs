@@ -112,7 +112,7 @@ fn engine_effect(rule: &Rule) -> Effect {
             Act::Addresses => EffectAction::Addresses(vec![Ipv4Addr::LOCALHOST], vec![]),
             Act::Records(target) => EffectAction::Records(vec![record(target)]),
             Act::Cname(target, prepend) => EffectAction::Cname {
-                target: Box::new(name::Name::from_text(target).expect("a name")),
+                target: Arc::new(name::Name::from_text(target).expect("a name")),
                 prepend,
             },
             Act::TcpOnly => EffectAction::TcpOnly,

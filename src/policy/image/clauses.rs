@@ -497,7 +497,7 @@ mod tests {
             ttl_secs: Some(1),
             data: [192, 0, 2, 1].into(),
         };
-        let target = Box::new(Name::from_text("a\\.b.\\000.example").expect("a name"));
+        let target = Arc::new(Name::from_text("a\\.b.\\000.example").expect("a name"));
         let actions = [
             EffectAction::Records(vec![record]),
             EffectAction::Cname {

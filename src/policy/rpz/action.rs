@@ -73,6 +73,8 @@ pub(super) fn usable_ttl(ttl_secs: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn name(text: &str) -> Name {
@@ -82,7 +84,7 @@ mod tests {
     #[test]
     fn targets_of_cname_records_stand_for_actions() {
         let redirect = |target: &str, prepend| EffectAction::Cname {
-            target: Box::new(name(target)),
+            target: Arc::new(name(target)),
             prepend,
         };
         for (target, action) in [

@@ -1,6 +1,7 @@
 //! The effect of a rule of a policy zone under the settings of the zone.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::settings::{ZonePolicy, ZoneSettings};
 use crate::policy::effect::{Effect, EffectAction};
@@ -53,11 +54,11 @@ pub(super) fn redirect(target: &Name) -> EffectAction {
     let suffix = || Name::parse(target.ancestor(labels - 1), 0).ok();
     match is_wildcard.then(suffix).flatten() {
         Some((suffix, _)) => EffectAction::Cname {
-            target: Box::new(suffix),
+            target: Arc::new(suffix),
             prepend: true,
         },
         None => EffectAction::Cname {
-            target: Box::new(target.clone()),
+            target: Arc::new(target.clone()),
             prepend: false,
         },
     }
@@ -82,7 +83,7 @@ mod tests {
     #[test]
     fn a_policy_overrides_every_action() {
         let redirect = |target: &str, prepend| EffectAction::Cname {
-            target: Box::new(name(target)),
+            target: Arc::new(name(target)),
             prepend,
         };
         let nxdomain = EffectAction::Block(Action::Nxdomain);

@@ -353,6 +353,8 @@ fn is_of_zone(rtype: u16) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::policy::rule::Action;
 
@@ -445,7 +447,7 @@ mod tests {
         ]);
         let actions: Vec<_> = rules.iter().map(|(_, action)| action).collect();
         let redirect = EffectAction::Cname {
-            target: Box::new(name("a.test")),
+            target: Arc::new(name("a.test")),
             prepend: false,
         };
         assert_eq!(actions, [&redirect, &EffectAction::Allow, &redirect]);

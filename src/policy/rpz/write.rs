@@ -241,6 +241,8 @@ fn longest_zeros(words: &[u16; 8]) -> std::ops::Range<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::super::owner::ZoneTrigger;
     use super::super::records::ZoneReader;
     use super::*;
@@ -266,7 +268,7 @@ mod tests {
 
     fn to(target: &str, prepend: bool) -> Blocking {
         with_answer(EffectAnswer::Cname {
-            target: Box::new(name(target)),
+            target: Arc::new(name(target)),
             prepend,
             ttl_secs: 7,
         })
@@ -292,7 +294,7 @@ mod tests {
     #[test]
     fn each_action_is_read_as_it_was_written() {
         let target = |text: &str, prepend| EffectAction::Cname {
-            target: Box::new(name(text)),
+            target: Arc::new(name(text)),
             prepend,
         };
         let txt = record(rtype::TXT, 9, b"\x01x");

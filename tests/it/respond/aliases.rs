@@ -1,5 +1,7 @@
 //! Answers by CNAME rules on the queried name, or on a name that it leads to.
 
+use std::sync::Arc;
+
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType::{self, A, AAAA, ANY, CNAME, DS, MX, TXT};
 use hickory_proto::rr::{Name as DnsName, RData, Record, rdata};
@@ -20,14 +22,14 @@ use super::upstream_answer::{UpstreamAnswer, a, cname, many, rrsig, soa, upstrea
 
 fn to(target: &str) -> EffectAction {
     EffectAction::Cname {
-        target: Box::new(Name::from_text(target).expect("a name")),
+        target: Arc::new(Name::from_text(target).expect("a name")),
         prepend: false,
     }
 }
 
 fn prepended_to(target: &str) -> EffectAction {
     EffectAction::Cname {
-        target: Box::new(Name::from_text(target).expect("a name")),
+        target: Arc::new(Name::from_text(target).expect("a name")),
         prepend: true,
     }
 }

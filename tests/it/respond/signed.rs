@@ -1,6 +1,8 @@
 //! Policy zones with `break-dnssec = false`: their rules do not change signed answers to clients that ask for DNSSEC records
 //! (section 2 of draft-vixie-dnsop-dns-rpz-00).
 
+use std::sync::Arc;
+
 use RecordType::{A, ANY, CNAME, DNAME, DS, HTTPS, NSEC, SOA};
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::rdata::NULL;
@@ -318,7 +320,7 @@ fn a_stale_answer_counts_as_signed_if_it_was() {
 #[test]
 fn a_redirect_applies_to_an_unsigned_answer() {
     let zone = || {
-        let target = Box::new(Name::from_text("garden.example").expect("a name"));
+        let target = Arc::new(Name::from_text("garden.example").expect("a name"));
         let prepend = false;
         [sparing("zone")
             .exact(ASKED)

@@ -1,7 +1,8 @@
 //! Applies the changes of an incremental transfer to the rules in force of a feed. The result is a delta that amends the
 //! rules in the base, or, if the base has none, all rules of the feed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::ops::Range;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -16,48 +17,44 @@ use crate::control::sources::feeds::delivery::ZoneChange;
 use crate::policy::amendment::Amendment;
 use crate::policy::effect::{Effect, EffectAction};
 use crate::policy::image::path::Path;
+use crate::policy::image::walk::BATCH;
 use crate::policy::images::Images;
 use crate::policy::prefix::Prefix;
 use crate::policy::record::LocalRecord;
 use crate::policy::rpz::{ZoneReader, ZoneTrigger};
 use crate::policy::rule::Scope;
+use crate::policy::rule_cursor::ListRule;
 use crate::wire::answer::is_same_data;
 use crate::wire::name::Name;
 use crate::wire::rtype;
 use crate::wire::transfer::Soa;
 
-/// The rules of one name: the exact one, and the one for the names below.
-type OfName = [Rule; 2];
-
 /// The rule of one trigger, while records are deleted and added.
 #[derive(Clone, Debug, Default)]
-enum Rule {
+enum Rule<'i> {
     #[default]
     None,
     /// It is not changed.
-    Kept(Effect),
+    Kept(&'i Effect),
     /// It has these records; a CNAME record is alone.
     Records(Vec<LocalRecord>),
 }
 
-/// A name that the changes are about.
-struct TouchedName {
-    name: Name,
-    rules: OfName,
-    /// What each of the rules was before.
-    before: [Before; 2],
+/// The changes of records that can be part of rules, by the triggers that they are about.
+#[derive(Default)]
+struct Changed<'c> {
+    names: Vec<OfName<'c>>,
+    /// The bytes of the names' paths: all in one piece of memory, as many small ones take long.
+    paths: Vec<u8>,
+    networks: BTreeMap<Prefix, Vec<&'c ZoneChange>>,
 }
 
-/// The triggers that the changes are about.
-#[derive(Default)]
-struct Touched {
-    /// Boxed, as a tree moves its values when it grows.
-    names: BTreeMap<Vec<u8>, Box<TouchedName>>,
-    networks: HashMap<Prefix, Rule>,
-    /// Deleted records that are not in force, though they could be.
-    missing: u32,
-    /// The rules in force do not suffice: the zone has other records of a changed owner, which are ignored.
-    has_hidden: bool,
+/// A change of a record of a name.
+struct OfName<'c> {
+    /// Where its path is.
+    path: Range<usize>,
+    scope: Scope,
+    change: &'c ZoneChange,
 }
 
 /// The result of a change for the rule of its trigger.
@@ -85,11 +82,19 @@ pub(super) fn amended(
     let apex = job.config.apex().cloned().unwrap_or_default();
     let broken = || Refusal::BrokenChanges(Box::new(apex.clone()));
     let (_, source) = images.find(list).ok_or_else(broken)?;
-    let mut rules_after = source.rules;
-    let networks = images.networks(list);
-    let mut touched = Touched::default();
-    let mut reader = ZoneReader::new(apex.clone());
+    // Rules that a guard left out are not in force, so their records can't be deleted.
+    let guarded = tally.guarded.total();
     let hidden = std::mem::take(&mut tally.hidden);
+    let mut written = Written {
+        amendment: Amendment::default(),
+        rules: source.rules,
+        missing: 0,
+        has_hidden: false,
+        tally,
+        job,
+        reader: ZoneReader::new(apex.clone()),
+    };
+    let mut changed = Changed::default();
     let mut hasher = blake3::Hasher::new();
     hasher.update(digest.as_bytes());
     let mut hashed = Vec::new();
@@ -105,73 +110,28 @@ pub(super) fn amended(
         let Ok((owner, _)) = Name::parse(&change.owner, 0) else {
             continue;
         };
-        let problem = count(change, &owner, &mut reader, &mut tally);
-        touched.has_hidden |= hidden.may_be_of(&owner) && !rtype::is_signature(change.rtype);
+        let problem = count(change, &owner, &mut written.reader, &mut written.tally);
+        written.has_hidden |= hidden.may_be_of(&owner) && !rtype::is_signature(change.rtype);
         if problem.is_none() {
-            touched.apply(change, (&owner, &apex), list, images, &networks);
+            changed.add(change, &owner, &apex);
         }
     }
-    // Rules that a guard left out are not in force, so their records can't be deleted.
-    if touched.has_hidden || touched.missing > tally.guarded.total() {
+    written.amend_names(&mut changed, images);
+    written.amend_networks(&changed, images);
+    if written.has_hidden || written.missing > guarded {
         return Err(broken());
-    }
-    tally.hidden = hidden;
-    let protected_names = job.guard_policy.protected_names();
-    let mut written = Written {
-        amendment: Amendment::default(),
-        tally,
-        job,
-        reader,
-        has_hidden: false,
-    };
-    for (path, touched) in &touched.names {
-        let TouchedName {
-            name,
-            rules: of_name,
-            before,
-        } = &**touched;
-        let mut rules = Vec::new();
-        for ((rule, before), scope) in
-            (of_name.iter().zip(before)).zip([Scope::Exact, Scope::Below])
-        {
-            let owner = owner(name, scope, &apex);
-            let trigger = ParsedTrigger::Name(name, scope);
-            let guarded = (&job.config).into();
-            let recorded = &mut written.tally.guarded;
-            withdraw(*before, trigger, recorded, (protected_names, guarded));
-            let effect = written.effect(rule, trigger, owner.as_ref());
-            rules.extend(effect.map(|effect| (scope, effect)));
-        }
-        let were = before
-            .iter()
-            .filter(|before| matches!(before, Before::InForce { .. }));
-        rules_after = (rules_after + rules.len() as u64).saturating_sub(were.count() as u64);
-        written.amendment.names.insert(path.clone(), rules);
-    }
-    if !touched.networks.is_empty() {
-        let were = networks.len() as u64;
-        let mut all: Vec<_> = networks.into_iter().collect();
-        all.retain(|(prefix, _)| !touched.networks.contains_key(prefix));
-        for (prefix, rule) in &touched.networks {
-            let effect = written.effect(rule, ParsedTrigger::Network(*prefix), Some(&apex));
-            all.extend(effect.map(|effect| (*prefix, effect)));
-        }
-        rules_after = (rules_after + all.len() as u64).saturating_sub(were);
-        written.amendment.networks = Some(all);
     }
     let Written {
         amendment,
+        rules,
         mut tally,
-        has_hidden,
         ..
     } = written;
-    if has_hidden {
-        return Err(broken());
-    }
+    tally.hidden = hidden;
     let mut data = Vec::new();
     soa.write(&mut data);
     tally.zone = ZoneFacts::new(&apex, soa.minimum, &data);
-    tally.rules = u32::try_from(rules_after).unwrap_or(u32::MAX);
+    tally.rules = u32::try_from(rules).unwrap_or(u32::MAX);
     let reading = Reading {
         tally,
         digest: hasher.finalize(),
@@ -179,100 +139,34 @@ pub(super) fn amended(
         at: Timestamp::now(),
         took: start.elapsed(),
     };
-    finish_amendment(job, reading, rules_after, &amendment, images)
+    finish_amendment(job, reading, rules, &amendment, images)
 }
 
-/// The owner of a rule's records; `None` if it would be too long.
-fn owner(name: &Name, scope: Scope, apex: &Name) -> Option<Name> {
-    let mut wire = Vec::new();
-    if scope == Scope::Below {
-        wire.extend(b"\x01*");
-    }
-    wire.extend(&name.wire()[..name.ancestor_start(0)]);
-    wire.extend(apex.wire());
-    Name::parse(&wire, 0).ok().map(|(owner, _)| owner)
-}
-
-impl Touched {
-    /// Deletes or adds a record that can be part of a rule.
-    fn apply(
-        &mut self,
-        change: &ZoneChange,
-        (owner, apex): (&Name, &Name),
-        list: &str,
-        images: &Images,
-        networks: &HashMap<Prefix, Effect>,
-    ) {
+impl<'c> Changed<'c> {
+    /// Adds a change of a record that can be part of a rule.
+    fn add(&mut self, change: &'c ZoneChange, owner: &Name, apex: &Name) {
         let mut name = Name::ROOT;
-        // Records of the apex describe the zone.
-        let Ok(Some(trigger)) = ZoneTrigger::parse(owner, apex, &mut name) else {
-            return;
-        };
-        let applied = match trigger {
-            ZoneTrigger::Name(scope) => {
-                let path = Path::from(&name).as_bytes().to_vec();
-                let in_force =
-                    || Box::new(TouchedName::new(name.clone(), of_name(images, &name, list)));
-                let touched = self.names.entry(path).or_insert_with(in_force);
-                touched.apply(change, usize::from(scope != Scope::Exact))
+        match ZoneTrigger::parse(owner, apex, &mut name) {
+            Ok(Some(ZoneTrigger::Name(scope))) => {
+                let start = self.paths.len();
+                self.paths.extend(Path::from(&name).as_bytes());
+                let path = start..self.paths.len();
+                self.names.push(OfName {
+                    path,
+                    scope,
+                    change,
+                });
             }
-            ZoneTrigger::Network(prefix) => {
-                let in_force = || {
-                    networks
-                        .get(&prefix)
-                        .cloned()
-                        .map_or(Rule::None, Rule::Kept)
-                };
-                self.networks
-                    .entry(prefix)
-                    .or_insert_with(in_force)
-                    .apply(change)
+            Ok(Some(ZoneTrigger::Network(prefix))) => {
+                self.networks.entry(prefix).or_default().push(change);
             }
-        };
-        self.missing += u32::from(applied == Applied::Missing);
-        self.has_hidden |= applied == Applied::Hidden;
+            // Records of the apex describe the zone.
+            Ok(None) | Err(_) => {}
+        }
     }
 }
 
-impl TouchedName {
-    fn new(name: Name, rules: OfName) -> Self {
-        let before = rules.each_ref().map(|rule| match rule {
-            Rule::Kept(effect) => Before::InForce {
-                allows: effect.action == EffectAction::Allow,
-            },
-            Rule::None | Rule::Records(_) => Before::None,
-        });
-        Self {
-            name,
-            rules,
-            before,
-        }
-    }
-
-    fn apply(&mut self, change: &ZoneChange, which: usize) -> Applied {
-        let applied = self.rules[which].apply(change);
-        if applied == Applied::Missing && self.before[which] == Before::None {
-            self.before[which] = Before::LeftOut;
-        }
-        applied
-    }
-}
-
-/// The rules in force of a list on a name.
-fn of_name(images: &Images, name: &Name, list: &str) -> OfName {
-    let mut of_name = OfName::default();
-    for rule in images.rules_on(name, list) {
-        if rule.scope != Scope::Below {
-            of_name[0] = Rule::Kept(rule.effect.clone());
-        }
-        if rule.scope != Scope::Exact {
-            of_name[1] = Rule::Kept(rule.effect.clone());
-        }
-    }
-    of_name
-}
-
-impl Rule {
+impl Rule<'_> {
     /// Deletes or adds a record.
     fn apply(&mut self, change: &ZoneChange) -> Applied {
         let record = || LocalRecord {
@@ -340,61 +234,137 @@ fn remove(records: &mut Vec<LocalRecord>, change: &ZoneChange) -> bool {
 /// The new rules, and the facts about the records that are none.
 struct Written<'w> {
     amendment: Amendment,
+    /// The number of rules of the list.
+    rules: u64,
+    /// Deleted records that are not in force, though they could be.
+    missing: u32,
+    /// The rules in force do not suffice: the zone has other records of a changed owner, which are ignored.
+    has_hidden: bool,
     tally: Tally,
     job: &'w Job,
     reader: ZoneReader,
-    /// Records that are added are ignored because of others.
-    has_hidden: bool,
 }
 
 impl Written<'_> {
-    /// The effect of the rule of a trigger; `None` if there is no rule, or if a guard leaves it out. `owner` is that of its
-    /// records; for a network, the zone will do.
-    fn effect(
-        &mut self,
-        rule: &Rule,
-        trigger: ParsedTrigger<'_>,
-        owner: Option<&Name>,
-    ) -> Option<Effect> {
-        let effect = match rule {
-            Rule::None => return None,
-            Rule::Kept(effect) => effect.clone(),
-            Rule::Records(records) => self.of_records(owner?, trigger, records)?,
-        };
-        let rule = ParsedRule {
-            trigger,
-            effect: Some(&effect),
-            line: self.tally.lines,
-        };
-        let protected_names = self.job.guard_policy.protected_names();
-        let guarded = (&self.job.config).into();
-        let admits = admits_rule(&mut self.tally.guarded, protected_names, guarded, rule);
-        admits.then_some(effect)
+    /// Applies the changes of records of names.
+    fn amend_names(&mut self, changed: &mut Changed<'_>, images: &Images) {
+        let list = &*self.job.config.source.name;
+        let paths = &changed.paths;
+        let path = |of_name: &OfName<'_>| &paths[of_name.path.clone()];
+        // Changes of one name stay in their order.
+        changed
+            .names
+            .sort_by(|one, other| path(one).cmp(path(other)));
+        let names = changed
+            .names
+            .chunk_by(|one, other| path(one) == path(other));
+        let names: Vec<&[OfName<'_>]> = names.collect();
+        for of_names in names.chunks(BATCH) {
+            let names = of_names.iter().map(|of_name| Path::of(path(&of_name[0])));
+            let names: Vec<Name> = names.map(|path| path.to_name()).collect();
+            let in_force = images.rules_on_each(&names.iter().collect::<Vec<_>>(), list);
+            for ((of_name, name), in_force) in of_names.iter().zip(&names).zip(in_force) {
+                let rules = self.amend_name(of_name, name, &in_force);
+                let path = path(&of_name[0]).to_vec();
+                self.amendment.names.insert(path, rules);
+            }
+        }
     }
 
-    fn of_records(
+    /// The rules of a name after changes.
+    fn amend_name(
         &mut self,
-        owner: &Name,
+        of_name: &[OfName<'_>],
+        name: &Name,
+        in_force: &[ListRule<'_>],
+    ) -> Vec<(Scope, Effect)> {
+        let mut rules = Vec::new();
+        for (scope, other) in [(Scope::Exact, Scope::Below), (Scope::Below, Scope::Exact)] {
+            // A rule with the scope subtree is both.
+            let in_force = in_force.iter().find(|rule| rule.scope != other);
+            let changes = of_name.iter().filter(|of_name| of_name.scope == scope);
+            let effect = self.changed(
+                in_force.map(|rule| rule.effect),
+                ParsedTrigger::Name(name, scope),
+                changes.map(|of_name| of_name.change),
+            );
+            rules.extend(effect.map(|effect| (scope, effect)));
+        }
+        rules
+    }
+
+    /// Applies the changes of records of networks.
+    fn amend_networks(&mut self, changed: &Changed<'_>, images: &Images) {
+        if changed.networks.is_empty() {
+            return;
+        }
+        let mut rules = images.networks(&self.job.config.source.name);
+        for (prefix, changes) in &changed.networks {
+            let in_force = rules.remove(prefix);
+            let (trigger, changes) = (ParsedTrigger::Network(*prefix), changes.iter().copied());
+            let effect = self.changed(in_force.as_ref(), trigger, changes);
+            rules.extend(effect.map(|effect| (*prefix, effect)));
+        }
+        self.amendment.networks = Some(rules.into_iter().collect());
+    }
+
+    /// The effect of a rule after changes of its records. `None` if there is no rule left, or if a guard leaves it out.
+    fn changed<'c>(
+        &mut self,
+        in_force: Option<&Effect>,
         trigger: ParsedTrigger<'_>,
-        records: &[LocalRecord],
+        changes: impl Iterator<Item = &'c ZoneChange>,
     ) -> Option<Effect> {
-        // Any owner in the zone has the same effect, but only a name can be its own target.
-        let child;
-        let owner = match trigger {
-            ParsedTrigger::Name(..) => owner,
-            ParsedTrigger::Network(_) => {
-                let wire = [b"\x01*", owner.wire()].concat();
-                child = Name::parse(&wire, 0).ok()?.0;
-                &child
+        let mut rule = in_force.map_or(Rule::None, Rule::Kept);
+        let mut before = in_force.map_or(Before::None, |effect| Before::InForce {
+            allows: effect.action == EffectAction::Allow,
+        });
+        let mut owner = None;
+        for change in changes {
+            owner = Some(&change.owner);
+            match rule.apply(change) {
+                Applied::Done => {}
+                Applied::Missing => {
+                    self.missing += 1;
+                    if before == Before::None {
+                        before = Before::LeftOut;
+                    }
+                }
+                Applied::Hidden => self.has_hidden = true,
             }
+        }
+        let protected_names = self.job.guard_policy.protected_names();
+        let guarded = (&self.job.config).into();
+        let recorded = &mut self.tally.guarded;
+        withdraw(before, trigger, recorded, (protected_names, guarded));
+        let effect = match rule {
+            Rule::None => None,
+            Rule::Kept(effect) => Some(effect.clone()),
+            Rule::Records(records) => owner.and_then(|owner| self.of_records(owner, &records)),
         };
+        let effect = effect.filter(|effect| {
+            let rule = ParsedRule {
+                trigger,
+                effect: Some(effect),
+                line: self.tally.lines,
+            };
+            admits_rule(&mut self.tally.guarded, protected_names, guarded, rule)
+        });
+        let (new, old) = (u64::from(effect.is_some()), u64::from(in_force.is_some()));
+        self.rules = (self.rules + new).saturating_sub(old);
+        effect
+    }
+
+    /// The effect of the records of `owner`, which is in wire form.
+    fn of_records(&mut self, owner: &[u8], records: &[LocalRecord]) -> Option<Effect> {
+        let (owner, _) = Name::parse(owner, 0).ok()?;
         let Self {
             reader,
             tally,
             has_hidden,
             ..
         } = self;
-        reader.effect_of(owner, records, &mut |problem| {
+        reader.effect_of(&owner, records, &mut |problem| {
             *has_hidden |= problem.is_of_others();
             tally.reject(
                 tally.lines,

@@ -1,5 +1,7 @@
 //! Random sources in two versions of a policy.
 
+use std::sync::Arc;
+
 use super::*;
 
 /// All names of up to `depth` of these labels, the root first.
@@ -42,7 +44,7 @@ pub(super) fn scope(number: u8, is_zone: bool) -> Scope {
 
 pub(super) fn effect(number: u8, is_zone: bool) -> Effect {
     let to = |target: &str, prepend| EffectAction::Cname {
-        target: Box::new(name(target)),
+        target: Arc::new(name(target)),
         prepend,
     };
     let action = match number {

@@ -1,5 +1,7 @@
 //! Aliases whose chain or target is stale.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::policy::builder::Builder;
 use crate::policy::effect::{Effect, EffectAction};
@@ -21,7 +23,7 @@ fn with_alias() -> Snapshot {
     };
     let effect = Effect {
         action: EffectAction::Cname {
-            target: Box::new(name("c")),
+            target: Arc::new(name("c")),
             prepend: false,
         },
         ..Effect::default()
