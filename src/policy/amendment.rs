@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::builder::Builder;
 use super::effect::{Effect, MAX_DATA};
+use super::image::cursor::Cursor;
 use super::image::path::{Path, labels};
 use super::image::provenance::ImageSource;
 use super::image::values::ImageRule;
@@ -265,10 +266,12 @@ impl<'a> Emptied<'a> {
     /// The topmost of the names.
     fn tops(&self) -> Vec<&[u8]> {
         let mut tops: Vec<&[u8]> = Vec::new();
+        // Making a cursor takes longer than a search.
+        let mut cursor = self.base.cursor();
         // A name precedes those below it.
         for name in self.with_names_below() {
             let is_covered = tops.last().is_some_and(|last| name.starts_with(last));
-            if !is_covered && self.has_all_below(name) {
+            if !is_covered && self.has_all_below(name, &mut cursor) {
                 tops.push(name);
             }
         }
@@ -295,11 +298,10 @@ impl<'a> Emptied<'a> {
     }
 
     /// Whether there are names below this one on which the list has rules in the base, and all of them are amended.
-    fn has_all_below(&self, top: &[u8]) -> bool {
+    fn has_all_below(&self, top: &[u8], cursor: &mut Cursor<&'a Image>) -> bool {
         let sources = &self.base.provenance().sources;
         let is_own =
             |rule: ImageRule| sources[usize::from(self.base.source_of(rule))].name == self.list;
-        let mut cursor = self.base.cursor();
         cursor.seek(&Path::of(top).to_name());
         let mut has_some = false;
         while cursor.advance() {
