@@ -318,7 +318,7 @@ def main():
         server.wait()
         memory = stack.enter_context(Memory(folder, server))
         probes = names.take(PROBES)
-        others = [f"other{at}.other.feed.test" for at in range(OTHERS)]
+        others = [f"other{at}.not-in-the-zone.com" for at in range(OTHERS)]
         queries = [load.Query(name, dns.A, "zone", at % 2 == 0) for at, name in enumerate(probes)]
         queries += [load.Query(name, dns.A, "other", False) for name in itertools.islice(itertools.cycle(others), PROBES)]
         sender = load.Load(server.port, queries, options.rate)
