@@ -8,3 +8,4 @@ mod lists;
 mod marks;
 mod model;
 mod snapshots;
+pub(crate) mod sources;

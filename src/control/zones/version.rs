@@ -278,8 +278,9 @@ mod tests {
     use crate::policy::builder::Builder;
     use crate::policy::images::Images;
     use crate::policy::published::Selection;
-    use crate::policy::rule::{Action, Against, Blocking, Kind, Scope, Source};
+    use crate::policy::rule::{Action, Kind, Scope};
     use crate::policy::snapshot::Snapshot;
+    use crate::policy::tests::sources::source;
 
     static GOES_ON: AtomicBool = AtomicBool::new(false);
 
@@ -300,18 +301,7 @@ mod tests {
         let rules = names.iter().map(|name| (name, Scope::Exact));
         builder.list("list", rules).expect("room");
         let image = Arc::new(builder.finish().expect("room"));
-        let list = Source {
-            name: "list".to_owned(),
-            path: "list".into(),
-            kind: Kind::Block,
-            blocking: Blocking {
-                action: Action::Nodata,
-                ttl_secs: 60,
-                ..Blocking::none()
-            },
-            against: Against::All,
-            zone: None,
-        };
+        let list = source("list", Kind::Block, Action::Nodata);
         let images = Images {
             delta: Some(image),
             ..Images::default()

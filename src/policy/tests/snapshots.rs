@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::lists::{LISTS, universe};
+use super::sources::{source, zone};
 use crate::policy::builder::Builder;
 use crate::policy::image::Image;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::images::Images;
-use crate::policy::rpz::settings::{ZonePolicy, ZoneSettings};
-use crate::policy::rule::{Action, Against, Blocking, Kind, Scope, Source};
+use crate::policy::rule::{Action, Against, Kind, Scope, Source};
 use crate::policy::snapshot::Snapshot;
 use crate::policy::view::{Mode, View, ViewList};
 
@@ -23,49 +23,34 @@ pub(super) fn orders(rules: &[(usize, usize)]) -> (Arc<Image>, Vec<Arc<Source>>)
     ];
     let mut sources = Vec::new();
     for (number, (name, kind, against)) in all.into_iter().enumerate() {
-        let source = builder.source(ImageSource::named(name)).expect("room");
+        let added = builder.source(ImageSource::named(name)).expect("room");
         for (_, owner) in rules.iter().filter(|rule| rule.0 == number) {
-            let added = builder.insert(&names[*owner], source, Scope::Subtree);
-            added.expect("room");
+            let inserted = builder.insert(&names[*owner], added, Scope::Subtree);
+            inserted.expect("room");
         }
         let named = against.iter().map(|list| (*list).to_owned());
         let against = match against {
             [] => Against::All,
             _ => Against::Named(named.collect()),
         };
-        sources.push(source_of(name, kind, Action::Nxdomain, against));
+        sources.push(Arc::new(Source {
+            against,
+            ..source(name, kind, Action::Nxdomain)
+        }));
     }
     (Arc::new(builder.finish().expect("room")), sources)
 }
 
-fn source_of(name: &str, kind: Kind, action: Action, against: Against) -> Arc<Source> {
-    let is_zone = LISTS.contains(&(name, kind, true));
-    let zone = ZoneSettings {
-        policy: ZonePolicy::Given,
-        max_ttl_secs: 60,
-        break_dnssec: true,
-    };
-    Arc::new(Source {
-        zone: is_zone.then(|| Box::new(zone.into())),
-        name: name.to_owned(),
-        path: name.into(),
-        kind,
-        blocking: Blocking {
-            action,
-            ..Blocking::none()
-        },
-        against,
-    })
-}
-
 /// A snapshot with three views.
 pub(super) fn snapshot(images: Images, others: &[Arc<Source>]) -> Snapshot {
-    let lists = LISTS.iter().map(|(name, kind, _)| {
+    let lists = LISTS.iter().map(|(name, kind, is_zone)| {
         let action = match *name {
             "ads" => Action::Refused,
             _ => Action::Nxdomain,
         };
-        source_of(name, *kind, action, Against::All)
+        let list = source(name, *kind, action);
+        let zone = if *is_zone { zone(name).zone } else { None };
+        Arc::new(Source { zone, ..list })
     });
     let view = |lists: &[(&str, Mode, Option<Action>)]| View {
         lists: lists

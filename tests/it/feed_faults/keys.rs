@@ -7,11 +7,11 @@ use std::path::Path;
 use tapis::control::sources::feeds::fault::Fault;
 use tapis::wire::rtype;
 
-use super::scene::{SECRET, Scene, versions};
+use super::scene::{Scene, versions};
 use crate::feeds::{ZONE, blocks, config, feed, refresh};
 use crate::support::client::until;
 use crate::support::primary::{Asked, Step, Zone, send};
-use crate::support::signer::Signer;
+use crate::support::signer::{SECRET, Signer};
 use crate::support::tls::Security;
 
 const KEY: &str = "tsig = { name = \"transfer.key\", secret-file = \"feed.key\" }";

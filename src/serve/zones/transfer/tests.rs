@@ -6,9 +6,10 @@ use super::*;
 use crate::policy::builder::Builder;
 use crate::policy::images::Images;
 use crate::policy::published::{PublishedZone, Selection};
-use crate::policy::rule::{Action, Against, Blocking, Kind, Scope, Source};
+use crate::policy::rule::{Action, Kind, Scope};
 use crate::policy::served_zones::ZoneAccess;
 use crate::policy::snapshot::Snapshot;
+use crate::policy::tests::sources::source;
 use crate::serve::client::Transport;
 use crate::serve::resolver::tests::{Fate, resolver};
 use crate::serve::shared::Shared;
@@ -34,19 +35,8 @@ fn contents(lists: &[(&str, usize)], published: &str) -> PublishedZone {
         base: Some(Arc::new(builder.finish().expect("room"))),
         ..Images::default()
     };
-    let source = |list: &str| Source {
-        name: list.to_owned(),
-        path: list.into(),
-        kind: Kind::Block,
-        blocking: Blocking {
-            action: Action::Nodata,
-            ttl_secs: 60,
-            ..Blocking::none()
-        },
-        against: Against::All,
-        zone: None,
-    };
-    let sources = lists.iter().map(|(list, _)| Arc::new(source(list)));
+    let source = |list| Arc::new(source(list, Kind::Block, Action::Nodata));
+    let sources = lists.iter().map(|(list, _)| source(list));
     let snapshot = Snapshot::default().with_rules(sources.collect(), images);
     let selection = Selection::Named(vec![published.to_owned()]);
     PublishedZone::new(&snapshot, &selection, &name(ZONE))
