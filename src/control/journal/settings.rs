@@ -434,7 +434,7 @@ zone = "local.example"
 policy = "cname"
 cname = "*.garden.example"
 max-policy-ttl-secs = 77
-break-dnssec = true
+break-dnssec = false
 soa = false
 [[feed]]
 zone = "rpz.example"
@@ -515,8 +515,8 @@ policy = "tcp-only"
             ),
             ("*.garden.", "*.other.", "list.local.cname"),
             (
-                "break-dnssec = true",
                 "break-dnssec = false",
+                "break-dnssec = true",
                 "list.local.break-dnssec",
             ),
             ("soa = false", "soa = true", "list.local.soa"),

@@ -270,7 +270,7 @@ impl Size {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::path::Path;
 
     use super::*;
@@ -291,8 +291,8 @@ mod tests {
         config.publish[0].clone()
     }
 
-    /// A zone in which these names are blocked.
-    fn zone(names: &[&str]) -> PublishedZone {
+    /// A policy that blocks these names.
+    pub(in super::super) fn snapshot(names: &[&str]) -> Snapshot {
         let mut builder = Builder::new();
         let names = names
             .iter()
@@ -306,9 +306,13 @@ mod tests {
             delta: Some(image),
             ..Images::default()
         };
-        let snapshot = Snapshot::default().with_rules(vec![Arc::new(list)], images);
+        Snapshot::default().with_rules(vec![Arc::new(list)], images)
+    }
+
+    /// A zone in which these names are blocked.
+    fn zone(names: &[&str]) -> PublishedZone {
         let apex = Name::from_text("rpz.test").expect("a name");
-        PublishedZone::new(&snapshot, &Selection::All, &apex)
+        PublishedZone::new(&snapshot(names), &Selection::All, &apex)
     }
 
     fn maker(publish: &Publish) -> Maker<'_> {
@@ -394,6 +398,19 @@ mod tests {
         let other = after_start.make(None, zone(&["b.test"]));
         let other = other.expect("made").version;
         assert_eq!((other.soa.serial.0, serials(&other)), (5000, vec![]));
+    }
+
+    #[test]
+    fn the_same_records_below_another_soa_record_are_another_version() {
+        let (_, stored) = versions(&publish(""));
+        let other = publish("refresh-secs = 61");
+        let other = Maker {
+            stored: Some(&stored),
+            now: 5000,
+            ..maker(&other)
+        };
+        let made = other.make(None, zone(&["b.test", "c.test"]));
+        assert_eq!(made.expect("made").version.soa.serial.0, 5000);
     }
 
     #[test]

@@ -212,26 +212,46 @@ fn cut(error: &io::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::iter::{repeat, repeat_n};
+
+    use tokio::io::DuplexStream;
+
     use super::*;
 
-    /// Receives messages of this size, which arrive with these pauses, until one fails.
-    async fn receive(size: u16, pause: Duration) -> (u64, Broken) {
-        let (ours, mut theirs) = tokio::io::duplex(1 << 20);
-        tokio::spawn(async move {
-            let message = [&size.to_be_bytes()[..], &vec![0; size.into()]].concat();
-            while theirs.write_all(&message).await.is_ok() {
-                tokio::time::sleep(pause).await;
-            }
-        });
-        let mut connection = Connection {
+    fn message(size: u16) -> Vec<u8> {
+        [&size.to_be_bytes()[..], &vec![0; size.into()]].concat()
+    }
+
+    /// A connection, and the end of its primary.
+    fn connection() -> (Connection, DuplexStream) {
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        let connection = Connection {
             stream: BufReader::new(Box::new(ours)),
             received: 0,
         };
-        let mut budget = Budget::new(Limits {
-            total: Duration::from_secs(3600),
+        (connection, theirs)
+    }
+
+    fn budget(total: Duration) -> Budget {
+        Budget::new(Limits {
+            total,
             idle: Duration::from_secs(30),
             ..Limits::default()
+        })
+    }
+
+    /// Receives messages of these sizes, of which one arrives every 20 s, until one fails.
+    async fn receive(sizes: impl Iterator<Item = u16> + Send + 'static) -> (u64, Broken) {
+        let (mut connection, mut theirs) = connection();
+        tokio::spawn(async move {
+            for size in sizes {
+                if theirs.write_all(&message(size)).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_secs(20)).await;
+            }
         });
+        let mut budget = budget(Duration::from_secs(3600));
         let (start, mut message) = (Instant::now(), Vec::new());
         loop {
             if let Err(broken) = connection.receive(&mut message, &mut budget).await {
@@ -242,7 +262,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_primary_that_drips_is_too_slow_after_a_minute() {
-        let (seconds, broken) = receive(100, Duration::from_secs(20)).await;
+        let (seconds, broken) = receive(repeat(100)).await;
         assert_eq!((seconds, broken.fault), (60, Fault::TooSlow));
         assert!(
             broken.detail.contains("408 bytes came in 60 s"),
@@ -252,7 +272,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_primary_that_sends_enough_has_all_the_time_that_is_configured() {
-        let (seconds, broken) = receive(25_000, Duration::from_secs(20)).await;
+        let (seconds, broken) = receive(repeat(25_000)).await;
         assert_eq!((seconds, broken.fault), (3600, Fault::TooLong));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_primary_that_drips_after_a_fast_minute_is_too_slow_after_the_next_one() {
+        let (seconds, broken) = receive(repeat_n(25_000, 4).chain(repeat(100))).await;
+        assert_eq!((seconds, broken.fault), (120, Fault::TooSlow));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_transfer_ends_in_time_though_its_next_message_is_there() {
+        let (mut connection, mut theirs) = connection();
+        theirs.write_all(&message(100)).await.expect("room");
+        let mut budget = budget(Duration::ZERO);
+        let received = connection.receive(&mut Vec::new(), &mut budget).await;
+        assert_eq!(received.expect_err("too late").fault, Fault::TooLong);
     }
 }

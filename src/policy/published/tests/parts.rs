@@ -185,6 +185,26 @@ fn what_is_left_out_is_counted() {
 }
 
 #[test]
+fn an_owner_may_be_as_long_as_the_name_of_the_zone_permits() {
+    let label = "a".repeat(63);
+    let long = |first: &str, len| {
+        [&first.repeat(len), &label, &label, &label]
+            .map(String::as_str)
+            .join(".")
+    };
+    let (exact, below) = (long("b", 49), format!("*.{}", long("c", 47)));
+    let longer = [long("b", 50), format!("*.{}", long("c", 48))];
+    assert_published(
+        &[(BLOCK, &[&exact, &below, &longer[0], &longer[1]])],
+        &[&format!("{exact} *"), &format!("{below} .")],
+        Inexpressible {
+            long_owners: 2,
+            ..Inexpressible::default()
+        },
+    );
+}
+
+#[test]
 fn only_selected_sources_are_published() {
     let exception = ("exception:1", Kind::Exception, Action::Nodata);
     let policy = policy(&[
