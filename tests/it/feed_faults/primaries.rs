@@ -60,6 +60,10 @@ fn the_second_primary_is_asked_if_the_first_one_fails_and_that_is_no_alarm() {
     server.assert_well();
     let shown = text(&server.verb(&["feed", "show", "feed"]));
     assert!(shown.contains(Fault::NotLoaded.remedy()), "{shown}");
+    let state = "up to date, but not all primaries work: not-loaded\n";
+    assert!(shown.contains(&format!("state      {state}")), "{shown}");
+    let listed = text(&server.verb(&["feed", "list"]));
+    assert!(listed.ends_with(state), "{listed}");
     // The one that failed is paused; it is asked again when the other one fails.
     let asked = first.types().len();
     versions.change(&["gone.example"], &["new.example"]);

@@ -10,6 +10,7 @@ pub mod fault;
 pub mod fetch;
 pub mod key;
 pub mod limits;
+mod local;
 pub mod notified;
 pub mod primary;
 mod receive;

@@ -8,14 +8,16 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{Asked, Runner};
+use crate::config::shown::Show;
 use crate::control::sources::feeds::delivery::Undelivered;
 use crate::control::sources::feeds::fault::{Fault, PrimaryFault};
 use crate::control::sources::feeds::fetch::{Fetch, FetchError, Fetched, Want};
 use crate::control::sources::feeds::key;
 use crate::control::sources::feeds::limits::{Limits, Progress};
+use crate::control::sources::feeds::local::LocalProblem;
 use crate::control::sources::feeds::notified::remember;
 use crate::control::sources::feeds::receive::{ReceiveError, Receiving};
-use crate::control::sources::feeds::report::{HeldVersion, TransferReport};
+use crate::control::sources::feeds::report::{Activity, HeldVersion, TransferReport};
 use crate::control::sources::feeds::tls::Tls;
 use crate::control::sources::lists::load::Refusal;
 use crate::wire::transfer::tsig::Key;
@@ -88,7 +90,7 @@ impl Runner {
                     logged = Instant::now();
                     self.log(&report);
                 }
-                self.report(Some(report));
+                self.report(Activity::Transferring(report));
             }
         };
         match fetched {
@@ -97,6 +99,9 @@ impl Runner {
                 self.faults[index] = None;
                 if fetched.is_whole_for_changes {
                     self.counts.add(Fault::WholeZone);
+                }
+                if fetched.kind != Kind::UpToDate {
+                    self.report(Activity::Compiling(fetched.soa.serial));
                 }
                 let outcome = sink.outcome().await;
                 self.accept(&fetched, primary, outcome)
@@ -117,12 +122,13 @@ impl Runner {
                 Asked::Inapplicable
             }
             Err(FetchError::Sink(ReceiveError::TooManyChanges)) => Asked::Inapplicable,
-            Err(FetchError::Sink(error)) => {
-                let feed = &*self.feed.name;
-                tracing::error!(feed, %primary, %error, "transfer failed");
-                self.faults[index] = Some(error.to_string());
-                Asked::Failed
+            Err(FetchError::Sink(error @ ReceiveError::Spool(_))) => {
+                let text = format!("{}: {error}", self.folder.shown());
+                self.fail_here(LocalProblem::NotWritten, text);
+                Asked::NotWritten
             }
+            // There is nobody to report it to.
+            Err(FetchError::Sink(ReceiveError::Ended)) => Asked::Failed,
         }
     }
 
@@ -215,6 +221,15 @@ impl Runner {
 
     fn held_serial(&self) -> Option<Serial> {
         self.held.as_ref().map(|held| Serial(held.serial))
+    }
+
+    /// Remembers a problem of this server, and logs it once.
+    fn fail_here(&mut self, problem: LocalProblem, text: String) {
+        let feed = &*self.feed.name;
+        if let Some(text) = self.local.set(problem, text) {
+            let problem = problem.name();
+            tracing::error!(feed, problem, text, "feed not transferred");
+        }
     }
 
     fn fail(&mut self, index: usize, fault: Fault, text: String) {
