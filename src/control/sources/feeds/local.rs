@@ -7,6 +7,10 @@ use super::report::LocalReport;
 /// A problem of this server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum LocalProblem {
+    /// The TSIG key can't be read from its file.
+    KeyUnusable,
+    /// TLS can't be set up for the primary with this index.
+    TlsUnusable { primary: usize },
     /// A transfer can't be written to its file.
     NotWritten,
 }
@@ -15,6 +19,8 @@ impl LocalProblem {
     /// The name in `status` and in the log.
     pub(super) fn name(self) -> &'static str {
         match self {
+            Self::KeyUnusable => "key-unusable",
+            Self::TlsUnusable { .. } => "tls-unusable",
             Self::NotWritten => "not-written",
         }
     }
@@ -37,12 +43,18 @@ impl LocalProblems {
         self.0.remove(&problem);
     }
 
-    /// All of them, for the report of the feed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All of them, for the report of the feed. The same text about several primaries is there once.
     pub(super) fn reports(&self) -> Vec<LocalReport> {
         let reports = self.0.iter().map(|(problem, text)| LocalReport {
             problem: problem.name().to_owned(),
             text: text.clone(),
         });
-        reports.collect()
+        let mut reports: Vec<_> = reports.collect();
+        reports.dedup();
+        reports
     }
 }

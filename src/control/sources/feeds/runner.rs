@@ -305,7 +305,7 @@ impl Runner {
         if self.wanted.whole == Whole::UntilAnswered && self.primaries.iter().any(is_refused) {
             self.end_whole();
         }
-        let all_answered = self.faults.iter().all(Option::is_none);
+        let all_answered = self.faults.iter().all(Option::is_none) && self.local.is_empty();
         let serial = newest.as_ref().map(|newest| newest.soa.serial);
         let is_missed = self.announced.is_missed(serial, all_answered);
         let newest = newest.filter(|_| !is_missed && is_written);

@@ -1,5 +1,6 @@
 //! Asks one primary of a feed, and takes what it sends.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,12 +35,8 @@ impl Runner {
     /// Asks one primary once.
     pub(super) async fn ask(&mut self, index: usize, want: Want) -> Asked {
         let primary = self.feed.primaries[index].address.current(|_| None);
-        let (key, tls) = match self.credentials(index) {
-            Ok(credentials) => credentials,
-            Err((fault, text)) => {
-                self.fail(index, fault, text);
-                return Asked::Failed;
-            }
+        let Some((key, tls)) = self.credentials(index) else {
+            return Asked::Failed;
         };
         let progress = Arc::new(Progress::default());
         let mut sink = Receiving::new(
@@ -243,19 +240,29 @@ impl Runner {
         self.faults[index] = Some(text);
     }
 
-    /// The key and the TLS settings for a primary, read from their files.
-    fn credentials(&self, index: usize) -> Result<(Option<Key>, Option<Tls>), (Fault, String)> {
-        let key = self.feed.tsig.as_ref().map(key::of);
-        let key = key.transpose();
+    /// The key and the TLS settings for a primary, read from their files. `None` if that is not possible.
+    fn credentials(&mut self, index: usize) -> Option<(Option<Key>, Option<Tls>)> {
+        let key = self.feed.tsig.as_ref().map(key::of).transpose();
         let known = key.as_ref().ok().and_then(Option::as_ref);
         remember(&self.links.keys, &self.feed.name, known);
-        let key = key.map_err(|error| (Fault::TsigWrong, error.to_string()))?;
+        let key = self.usable(LocalProblem::KeyUnusable, key)?;
         let tls = self.feed.primaries[index].tls.as_ref();
         let tls = tls.map(|tls| Tls::new(&tls.name, tls.ca.as_deref()));
-        let tls = tls.transpose();
-        Ok((
-            key,
-            tls.map_err(|error| (Fault::TlsFailed, error.to_string()))?,
-        ))
+        let problem = LocalProblem::TlsUnusable { primary: index };
+        Some((key, self.usable(problem, tls.transpose())?))
+    }
+
+    /// Remembers whether there is a problem.
+    fn usable<T>(&mut self, problem: LocalProblem, read: Result<T, impl Display>) -> Option<T> {
+        match read {
+            Ok(value) => {
+                self.local.solve(problem);
+                Some(value)
+            }
+            Err(error) => {
+                self.fail_here(problem, error.to_string());
+                None
+            }
+        }
     }
 }
