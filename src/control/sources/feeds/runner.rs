@@ -18,6 +18,7 @@ use super::fetch::{Fetched, Want};
 use super::notified::Keys;
 use super::primary::{Primary, first_resumed, order};
 use super::refresh::{Action, Overrides, Refresh, Timers};
+use super::repeats::Repeats;
 use super::report::{FeedReport, HeldVersion, NotifyReport, PrimaryReport, TransferReport};
 use crate::config::feed::Feed;
 use crate::control::sources::lists::comparison::Comparable;
@@ -77,6 +78,8 @@ pub(super) struct Runner {
     primaries: Vec<Primary>,
     faults: Vec<Option<String>>,
     counts: FaultCounts,
+    /// The faults of each primary that were logged.
+    reported: Repeats<(usize, Fault)>,
     /// When a primary last sent or confirmed the newest version.
     confirmed: Confirmations,
     wanted: Wanted,
@@ -146,6 +149,7 @@ impl Runner {
             primaries: vec![Primary::default(); feed.primaries.len()],
             faults: vec![None; feed.primaries.len()],
             counts: FaultCounts::default(),
+            reported: Repeats::default(),
             feed,
             folder: state_dir.unwrap_or_else(std::env::temp_dir),
             links,
