@@ -52,11 +52,17 @@ impl Control {
     /// Refuses the newest state of a list: the last good one stays in force.
     pub(crate) fn refuse(&mut self, ticket: u64, refusal: Refusal) {
         let fault = refusal.fault();
-        let Some(Refused { list, why, record }) = self.lists.refuse(ticket, refusal) else {
+        let Some(refused) = self.lists.refuse(ticket, refusal) else {
             return self.dismiss_loads([ticket]);
         };
+        let Refused {
+            list,
+            label,
+            why,
+            record,
+        } = refused;
         if let Some(record) = record {
-            self.record.refused(format!("list {list}"), vec![record]);
+            self.record.refused(label, vec![record]);
         }
         let undelivered = match fault {
             Some(fault) => Undelivered::Faulty(fault, why.clone()),

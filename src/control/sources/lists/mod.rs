@@ -306,7 +306,7 @@ impl ListSources {
             list.abandon_load();
             return None;
         }
-        let (name, why) = (list.name().to_owned(), refusal.to_string());
+        let (name, label, why) = (list.name().to_owned(), list.label(), refusal.to_string());
         let record = match list.config.content {
             Content::Transferred => report_version(list, &refusal),
             Content::File | Content::Embedded(_) => {
@@ -322,6 +322,7 @@ impl ListSources {
         list.finish_load(Err(refusal), Instant::now());
         Some(Refused {
             list: name,
+            label,
             why,
             record,
         })
@@ -461,6 +462,8 @@ pub(crate) enum LoadResult {
 /// A list whose newest state is not in force.
 pub(crate) struct Refused {
     pub(crate) list: String,
+    /// How it is shown, with its section.
+    pub(crate) label: String,
     pub(crate) why: String,
     /// What to record: of refusals that are tried again by themselves, only the first one is recorded.
     pub(crate) record: Option<String>,

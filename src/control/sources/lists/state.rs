@@ -149,6 +149,11 @@ impl ListState {
         &self.source.name
     }
 
+    /// How it is shown: `list NAME` or `feed NAME`.
+    pub(crate) fn label(&self) -> String {
+        format!("{} {}", self.config.section(), self.name())
+    }
+
     /// The file's absolute path.
     pub(crate) fn path(&self) -> &Path {
         self.path.absolute()
