@@ -27,6 +27,14 @@ pub(crate) fn is_of_feed(path: &Path) -> bool {
     path.to_str().is_some_and(|path| path.starts_with(ZONE))
 }
 
+/// The section of the configuration that a source with this path comes from.
+pub(crate) fn section(path: &Path) -> &'static str {
+    match is_of_feed(path) {
+        true => "feed",
+        false => "list",
+    }
+}
+
 /// The path of a list as the journal records it: absolute, if the list is a file.
 pub(crate) fn place(list: &List) -> PathBuf {
     match list.content {

@@ -12,6 +12,7 @@ use super::comments::Comments;
 use super::exception::Exception;
 use super::feed::Feed;
 use super::guard::{GuardRails, Protections};
+use super::paths;
 use super::publish::Publish;
 use super::upstream::{Upstream, UpstreamServer};
 use super::zone::PolicyZone;
@@ -244,6 +245,16 @@ impl List {
     /// The name of its policy zone, if the list is one and the name is configured.
     pub fn apex(&self) -> Option<&Name> {
         self.zone.as_ref()?.apex.as_ref()
+    }
+
+    /// Whether its rules are those of a feed.
+    pub fn is_feed(&self) -> bool {
+        self.content == Content::Transferred
+    }
+
+    /// The section of the configuration that it comes from: `feed` or `list`.
+    pub fn section(&self) -> &'static str {
+        paths::section(&self.source.path)
     }
 }
 

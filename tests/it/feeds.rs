@@ -8,7 +8,7 @@ use tapis::wire::rtype;
 
 use crate::support::client::{ask, until};
 use crate::support::primary::{Asked, Primary, Rr, Zone, cname, send};
-use crate::support::server::{Server, preamble};
+use crate::support::server::{Server, preamble, text};
 use crate::support::upstream::Upstream;
 
 pub(crate) const ZONE: &str = "rpz.test";
@@ -553,7 +553,39 @@ fn why_shows_the_record_of_a_rule() {
         ),
         ("x.b.example", "\n    *.b.example CNAME .\n"),
     ] {
-        let why = crate::support::server::text(&server.verb(&["why", name]));
+        let why = text(&server.verb(&["why", name]));
         assert!(why.contains(record), "{why}");
     }
+}
+
+#[test]
+fn reload_and_the_journal_call_a_feed_a_feed() {
+    let versions = Versions::new(1, &["a.example"]);
+    let (upstream, primary, other) = (Upstream::plain(), versions.primary(), versions.primary());
+    let server = Server::start(&config(&upstream, &primary, ""), &[]);
+    blocks(&server, 1, &["a.example"], &[]);
+    let shown = || text(&server.verb(&["journal", "show"]));
+    until("the journal", || {
+        shown().contains("feed feed: 1 rule, 0 left out, 0 bad records")
+    });
+    assert!(!shown().contains("list feed"), "{}", shown());
+    let reload = |config: &str| {
+        std::fs::write(server.path("tapis.toml"), config).expect("written");
+        let done = server.verb(&["reload"]);
+        assert!(done.status.success(), "{done:?}");
+        text(&done)
+    };
+    let printed = reload(&config(&upstream, &other, "policy = \"nodata\""));
+    let changed = "changed: feed.feed.policy, feed.feed.primaries\n";
+    assert!(printed.contains(changed), "{printed}");
+    until("the journal", || {
+        shown().contains("feed.feed.policy: \"given\" -> \"nodata\"")
+    });
+    let list = "[[list]]\nname = \"feed\"\npath = \"list\"\n";
+    std::fs::write(server.path("list"), "b.example\n").expect("written");
+    let printed = reload(&format!("{}{list}", preamble(upstream.address)));
+    assert!(
+        printed.contains("list feed (new), feed feed (gone)"),
+        "{printed}"
+    );
 }

@@ -424,7 +424,7 @@ fn results_of_pending(lists: &mut ListSources, new: &NewBase) -> Vec<LoadResult>
         let Some(list) = pending.find(|list| has_load(list, wanted.ticket)) else {
             continue;
         };
-        log_load(list, Ok(&loaded));
+        log_load(list, &loaded);
         // It may have been small before.
         list.rules = None;
         list.finish_load(Ok(loaded), Instant::now());

@@ -58,7 +58,7 @@ impl Record {
     pub(crate) fn refused_at_start(&self, lists: &[ListState]) {
         for list in lists {
             if let Some((refusal, _)) = &list.refused {
-                self.refused(format!("list {}", list.name()), vec![refusal.to_string()]);
+                self.refused(list.label(), vec![refusal.to_string()]);
             }
         }
     }

@@ -52,12 +52,17 @@ impl Control {
     /// Refuses the newest state of a list: the last good one stays in force.
     pub(crate) fn refuse(&mut self, ticket: u64, refusal: Refusal) {
         let fault = refusal.fault();
-        let Some(Refused { list, why, is_new }) = self.lists.refuse(ticket, refusal) else {
+        let Some(refused) = self.lists.refuse(ticket, refusal) else {
             return self.dismiss_loads([ticket]);
         };
-        if is_new {
-            self.record
-                .refused(format!("list {list}"), vec![why.clone()]);
+        let Refused {
+            list,
+            label,
+            why,
+            record,
+        } = refused;
+        if let Some(record) = record {
+            self.record.refused(label, vec![record]);
         }
         let undelivered = match fault {
             Some(fault) => Undelivered::Faulty(fault, why.clone()),
@@ -183,7 +188,7 @@ impl Control {
         }
         for (wanted, loaded) in new.loaded() {
             if let Some(list) = self.lists.with_load(wanted.ticket) {
-                log_load(list, Ok(&loaded));
+                log_load(list, &loaded);
             }
             self.adopt_load(wanted.ticket, &wanted.config.source, loaded);
         }

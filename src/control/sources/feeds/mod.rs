@@ -15,6 +15,7 @@ pub mod notified;
 pub mod primary;
 mod receive;
 pub mod refresh;
+pub(crate) mod repeats;
 pub mod report;
 pub(crate) mod runner;
 pub(crate) mod running;

@@ -20,6 +20,7 @@ use super::local::{LocalProblem, LocalProblems};
 use super::notified::Keys;
 use super::primary::{Primary, first_resumed, order};
 use super::refresh::{Action, Overrides, Refresh, Timers};
+use super::repeats::Repeats;
 use super::report::{Activity, FeedReport, HeldVersion};
 use crate::config::feed::Feed;
 use crate::control::sources::lists::comparison::Comparable;
@@ -79,11 +80,19 @@ pub(super) struct Runner {
     primaries: Vec<Primary>,
     faults: Vec<Option<String>>,
     counts: FaultCounts,
-    local: LocalProblems,
+    problems: Problems,
     /// When a primary last sent or confirmed the newest version.
     confirmed: Confirmations,
     wanted: Wanted,
     requests: Requests,
+}
+
+/// Problems that were logged.
+#[derive(Default)]
+struct Problems {
+    local: LocalProblems,
+    /// The faults of each primary.
+    of_primaries: Repeats<(usize, Fault)>,
 }
 
 /// Numbers of the operator's requests.
@@ -151,7 +160,7 @@ impl Runner {
             primaries: vec![Primary::default(); feed.primaries.len()],
             faults: vec![None; feed.primaries.len()],
             counts: FaultCounts::default(),
-            local: LocalProblems::default(),
+            problems: Problems::default(),
             feed,
             folder: state_dir.unwrap_or_else(std::env::temp_dir),
             links,
@@ -299,13 +308,14 @@ impl Runner {
             }
         }
         if is_written {
-            self.local.solve(LocalProblem::NotWritten);
+            self.problems.local.solve(LocalProblem::NotWritten);
         }
         let is_refused = |primary: &Primary| primary.fault() == Some(Fault::Refused);
         if self.wanted.whole == Whole::UntilAnswered && self.primaries.iter().any(is_refused) {
             self.end_whole();
         }
-        let all_answered = self.faults.iter().all(Option::is_none) && self.local.is_empty();
+        let all_answered =
+            self.faults.iter().all(Option::is_none) && self.problems.local.is_empty();
         let serial = newest.as_ref().map(|newest| newest.soa.serial);
         let is_missed = self.announced.is_missed(serial, all_answered);
         let newest = newest.filter(|_| !is_missed && is_written);

@@ -14,7 +14,8 @@ use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::{Guard, Guards};
 use crate::control::list_file::parse::ZoneFacts;
 use crate::control::list_file::signature::Signature;
-use crate::control::sources::lists::load::{Loaded, Refusal};
+use crate::control::sources::feeds::repeats::Repeats;
+use crate::control::sources::lists::load::{Loaded, Refusal, RefusalKind};
 use crate::control::sources::settling::{FollowedFile, Look, Pauses, ReadEnd};
 use crate::control::sources::watch::{Following, OPEN_QUIET, Touched, WatchedPath};
 use crate::policy::image::Image;
@@ -48,6 +49,8 @@ pub(crate) struct ListState {
     pub(crate) rules: Option<Arc<Image>>,
     /// Why the newest state of the file is refused, and when it was first refused for this reason.
     pub(crate) refused: Option<(Refusal, Timestamp)>,
+    /// For a feed: the kinds of refusals that were logged and recorded.
+    pub(crate) reported: Repeats<RefusalKind>,
     /// The load under way.
     pub(crate) loading: Option<Loading>,
     pub(crate) next: NextLoad,
@@ -133,6 +136,7 @@ impl ListState {
             earlier: EarlierStates::default(),
             rules: None,
             refused: None,
+            reported: Repeats::default(),
             loading: None,
             next: NextLoad::default(),
             transferred_for: None,
@@ -143,6 +147,11 @@ impl ListState {
 
     pub(crate) fn name(&self) -> &str {
         &self.source.name
+    }
+
+    /// How it is shown: `list NAME` or `feed NAME`.
+    pub(crate) fn label(&self) -> String {
+        format!("{} {}", self.config.section(), self.name())
     }
 
     /// The file's absolute path.
@@ -503,6 +512,8 @@ impl ListState {
                 self.end_kept();
                 self.earlier.accepted = None;
                 self.refused = None;
+                // The whole zone that follows changes which do not fit says nothing about the next changes.
+                self.reported.forget(|kind| !kind.is_of_changes());
                 self.logged_old = false;
                 return;
             }

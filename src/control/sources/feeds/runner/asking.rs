@@ -151,17 +151,15 @@ impl Runner {
                 self.in_force.serial = Some(serial);
                 self.held = None;
             }
-            Some(Err(Undelivered::Faulty(fault, why))) if fetched.kind == Kind::Changes => {
+            Some(Err(Undelivered::Faulty(fault, _))) if fetched.kind == Kind::Changes => {
                 // If only the changes are too large, the whole zone may not be.
                 if fault == Fault::BrokenChanges {
                     self.counts.add(fault);
                 }
-                tracing::warn!(feed, %primary, %serial, why, "changes not applied");
                 return Asked::Inapplicable;
             }
-            Some(Err(Undelivered::Held(why))) if fetched.kind == Kind::Changes => {
-                // The changes do not fit what is in force. The whole zone does, or is held itself.
-                tracing::warn!(feed, %primary, %serial, why, "changes not applied");
+            // The changes do not fit what is in force. The whole zone does, or is held itself.
+            Some(Err(Undelivered::Held(_))) if fetched.kind == Kind::Changes => {
                 return Asked::Inapplicable;
             }
             Some(Err(Undelivered::Outdated)) => return Asked::Inapplicable,
@@ -223,20 +221,22 @@ impl Runner {
     /// Remembers a problem of this server, and logs it once.
     fn fail_here(&mut self, problem: LocalProblem, text: String) {
         let feed = &*self.feed.name;
-        if let Some(text) = self.local.set(problem, text) {
+        if let Some(text) = self.problems.local.set(problem, text) {
             let problem = problem.name();
             tracing::error!(feed, problem, text, "feed not transferred");
         }
     }
 
     fn fail(&mut self, index: usize, fault: Fault, text: String) {
-        let feed = &*self.feed.name;
-        // A primary that stays unreachable is logged once.
-        if self.faults[index].as_ref() != Some(&text) {
-            tracing::warn!(feed, fault = fault.name(), text, "feed not transferred");
+        let (feed, now) = (&*self.feed.name, Instant::now());
+        // The texts of one fault differ in serials and times.
+        if let Some(unreported) = self.problems.of_primaries.add((index, fault), now) {
+            let unreported = Some(unreported).filter(|count| *count > 0);
+            let fault = fault.name();
+            tracing::warn!(feed, fault, text, unreported, "feed not transferred");
         }
         self.counts.add(fault);
-        self.primaries[index].failed(fault, rand::random(), Instant::now());
+        self.primaries[index].failed(fault, rand::random(), now);
         self.faults[index] = Some(text);
     }
 
@@ -256,7 +256,7 @@ impl Runner {
     fn usable<T>(&mut self, problem: LocalProblem, read: Result<T, impl Display>) -> Option<T> {
         match read {
             Ok(value) => {
-                self.local.solve(problem);
+                self.problems.local.solve(problem);
                 Some(value)
             }
             Err(error) => {

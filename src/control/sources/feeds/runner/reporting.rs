@@ -41,7 +41,7 @@ impl Runner {
             transfer,
             compiling,
             is_current: self.refresh.has_succeeded(),
-            local: self.local.reports(),
+            local: self.problems.local.reports(),
             held: self.held.clone(),
             primaries,
             faults,
