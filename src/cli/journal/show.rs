@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use crate::config::exception::Exception;
 use crate::config::order::State;
-use crate::config::paths::{is_of_feed, section};
+use crate::config::paths::{self, is_of_feed, section};
 use crate::config::shown::{Show, counted, entries, generations};
 use crate::control::journal::Entry;
 use crate::control::journal::entry::{Cause, Event, ListEntry, Published, Setting, Start};
@@ -296,10 +296,7 @@ fn lists(published: &Published, before: &Before, changes: &mut Vec<String>) {
             "{}: {}, {left_out} left out, {}, BLAKE3 {digest}...{new}",
             label(list),
             counted(*rules as u64, "rule", "rules"),
-            match is_feed {
-                true => counted(u64::from(*bad), "bad record", "bad records"),
-                false => counted(u64::from(*bad), "bad line", "bad lines"),
-            }
+            paths::bad(&list.path, *bad)
         ));
     }
     let all = before.lists.values();

@@ -354,6 +354,10 @@ impl CompileQueue {
                     self.overfull = Some((delta_rules, why));
                 }
                 let refused = |wanted: Wanted| {
+                    let transfer = wanted.transfer.as_ref();
+                    if let Some(zone) = transfer.and_then(SpooledTransfer::failed_zone) {
+                        return LoadResult::Refused(wanted.ticket, Refusal::TransferFailed(zone));
+                    }
                     let is_transferred = wanted.transfer.is_some();
                     let refusal = Refusal::NotCompiled {
                         path: wanted.config.source.path,

@@ -116,7 +116,8 @@ fn a_version_with_mostly_bad_records_is_held_until_released() {
             ..cname(&format!("d{number}.{ZONE}"), "example")
         }));
     });
-    is_held_until_released(&scene, "bad", "", "n1.example");
+    let reason = "5 of 7 records are bad, the first in record 3";
+    is_held_until_released(&scene, "bad", reason, "n1.example");
 }
 
 #[test]
@@ -125,6 +126,10 @@ fn a_rule_on_a_protected_name_is_left_out_whichever_way_it_comes() {
     std::fs::write(scene.server.path("protect"), "bank.example\n").expect("written");
     let reloaded = scene.server.verb(&["reload"]);
     assert!(reloaded.status.success(), "{}", text(&reloaded));
+    let printed = |arguments: &[&str]| text(&scene.server.verb(arguments));
+    let why = printed(&["why", "kept.example"]);
+    assert!(why.contains("by feed feed\n"), "{why}");
+    assert!(why.contains("(block, feed feed, zone:rpz.test)"), "{why}");
     let left_out = |count: u64| {
         let list = scene.server.status()["lists"][0].clone();
         let counts = list["left_out"].as_array().expect("an array").iter();
@@ -144,6 +149,9 @@ fn a_rule_on_a_protected_name_is_left_out_whichever_way_it_comes() {
         &["gone.example", "bank.example"],
     );
     left_out(1);
+    let place = "  zone:rpz.test: record ";
+    let status = printed(&["status"]);
+    assert!(status.contains(place), "{status}");
     scene.versions.replace(|_| {});
     refresh(&scene.server);
     blocks(

@@ -146,9 +146,6 @@ fn takes_the_second_version(server: &Server) {
         &["kept.example", "new.example"],
         &["gone.example"],
     );
-    until("the fetch has ended", || {
-        feed(server)["compiling"].is_null()
-    });
     assert_eq!(feed(server)["local"], serde_json::json!([]));
     server.assert_well();
 }

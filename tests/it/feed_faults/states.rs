@@ -8,12 +8,12 @@ use super::resilience::{compiler, large, stalling, stalls};
 use super::scene::{Scene, versions};
 use crate::feeds::{config, feed, is_blocked, refresh};
 use crate::support::client::until;
-use crate::support::primary::{Gate, Step, send};
+use crate::support::primary::{Gate, Primary, Step, send};
 use crate::support::server::{Server, folder, tapis, text};
 use crate::support::upstream::Upstream;
 
 /// The state that `tapis feed show` has. It is the same in `tapis feed list`.
-fn state(server: &Server) -> String {
+fn state_of(server: &Server) -> String {
     let shown = text(&server.verb(&["feed", "show", "feed"]));
     let line = shown.lines().find_map(|line| line.strip_prefix("state "));
     line.expect("a state").trim().to_owned()
@@ -22,7 +22,9 @@ fn state(server: &Server) -> String {
 #[test]
 fn a_primary_that_has_not_answered_yet_is_being_asked() {
     let scene = Scene::start("");
-    until("it is up to date", || state(&scene.server) == "up to date");
+    until("it is up to date", || {
+        state_of(&scene.server) == "up to date"
+    });
     let gate = Gate::default();
     let (held, newest) = (gate.clone(), scene.versions.clone());
     scene.primary.play(move |asked| {
@@ -31,9 +33,11 @@ fn a_primary_that_has_not_answered_yet_is_being_asked() {
     });
     refresh(&scene.server);
     let asking = format!("asking {}", scene.primary.address);
-    until("it is asked", || state(&scene.server) == asking);
+    until("it is asked", || state_of(&scene.server) == asking);
     gate.open();
-    until("it has answered", || state(&scene.server) == "up to date");
+    until("it has answered", || {
+        state_of(&scene.server) == "up to date"
+    });
 }
 
 #[test]
@@ -56,9 +60,9 @@ fn a_version_whose_rules_are_being_compiled_is_shown() {
     gate.open();
     until("it has arrived", || feed(server)["compiling"] == 2);
     assert!(feed(server)["transfer"].is_null());
-    assert_eq!(state(server), "compiling serial 2");
+    assert_eq!(state_of(server), "compiling serial 2");
     signal("CONT");
-    until("it is in force", || state(server) == "up to date");
+    until("it is in force", || state_of(server) == "up to date");
     assert_eq!(feed(server)["serial"], 2);
 }
 
@@ -80,7 +84,7 @@ fn a_transfer_that_can_not_be_written_is_a_problem_of_this_server() {
         .current_dir(folder.path())
         .env("TMPDIR", &temporary);
     let server = Server::run(command, folder);
-    until("it fails", || state(&server) == "not-written");
+    until("it fails", || state_of(&server) == "not-written");
     let found = feed(&server);
     assert!(found["primaries"][0]["fault"].is_null(), "{found}");
     assert!(found["primaries"][0]["text"].is_null(), "{found}");
@@ -106,9 +110,78 @@ fn a_transfer_that_can_not_be_written_is_a_problem_of_this_server() {
     );
     fs::create_dir(&temporary).expect("created");
     refresh(&server);
-    until("it is in force", || state(&server) == "up to date");
+    until("it is in force", || state_of(&server) == "up to date");
     assert!(is_blocked(&server, "n59999.example"));
     assert_eq!(feed(&server)["local"], serde_json::json!([]));
     let log = server.log();
     assert_eq!(log.matches("not-written").count(), 1, "{log}");
+}
+
+#[test]
+fn a_feed_that_has_no_version_yet_is_no_error_and_no_refusal() {
+    let gate = Gate::default();
+    let (held, newest) = (gate.clone(), versions());
+    let primary = Primary::start(move |asked| {
+        let wait = [Step::Wait(held.clone())];
+        wait.into_iter().chain(send(newest.answer(asked))).collect()
+    });
+    let upstream = Upstream::plain();
+    let config = config(&upstream, &primary, "");
+    let server = Server::start(&config, &[]);
+    server.logged("no version yet; the first transfer brings its rules");
+    let other = config.clone()
+        + &format!(
+            "[[feed]]\nname = \"other\"\nzone = \"other.test\"\nprimaries = [\"{}\"]\n",
+            primary.address
+        );
+    fs::write(server.path("tapis.toml"), other).expect("written");
+    let reloaded = server.verb(&["reload"]);
+    let printed = text(&reloaded);
+    assert!(reloaded.status.success(), "{printed}");
+    assert!(!printed.contains("rejected"), "{printed}");
+    let status = text(&server.verb(&["status"]));
+    for feed in ["feed", "other"] {
+        let missing = format!("feed {feed}: MISSING, none of its rules is in force\n");
+        assert!(status.contains(&missing), "{status}");
+    }
+    assert!(!server.log().contains("ERROR"), "{}", server.log());
+    let journal = text(&server.verb(&["journal"]));
+    assert!(!journal.contains("no transfer yet"), "{journal}");
+    gate.open();
+    until("it is in force", || feed(&server)["serial"] == 1);
+}
+
+#[test]
+fn a_zone_whose_transfer_failed_is_not_compiled_in_another_directory() {
+    let scene = Scene::start("\n[guard]\ngrow-percent = 0");
+    let server = &scene.server;
+    large(&scene.versions);
+    let gate = Gate::default();
+    let stalling = stalling(&scene.versions, [&gate, &gate]);
+    scene.primary.play(move |asked| {
+        let mut steps = stalling(asked);
+        if asked.rtype != tapis::wire::rtype::SOA {
+            steps.pop();
+            steps.push(Step::Close);
+        }
+        steps
+    });
+    stalls(server);
+    until("the compiler reads it", || compiler(server).is_some());
+    // It can't write its image then.
+    let (state, away) = (server.path("state"), server.path("away"));
+    fs::rename(&state, &away).expect("renamed");
+    gate.open();
+    until("the transfer fails", || state_of(server) == "cut");
+    until("the compiler has ended", || compiler(server).is_none());
+    fs::rename(&away, &state).expect("renamed");
+    assert!(feed(server)["held"].is_null());
+    let newest = scene.versions.clone();
+    scene.primary.play(move |asked| send(newest.answer(asked)));
+    refresh(server);
+    until("it is in force", || feed(server)["serial"] == 2);
+    let log = server.log();
+    assert_eq!(log.matches("compiling").count(), 2, "{log}");
+    assert!(!log.contains("temporary directory"), "{log}");
+    assert!(!log.contains("compilation failed"), "{log}");
 }

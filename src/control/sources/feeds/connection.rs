@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::fault::Fault;
 use super::limits::{Limits, MIN_BYTES, RATE_TIME};
-use super::tls::Tls;
+use super::tls::{self, Tls};
 
 /// Bytes that are read at once.
 const BUFFER: usize = 64 << 10;
@@ -128,7 +128,7 @@ impl Connection {
                 let shaken = timeout_at(budget.deadline(), shaken).await;
                 let encrypted = shaken
                     .map_err(|_| budget.late(Fault::TlsFailed))?
-                    .map_err(|error| Broken::new(Fault::TlsFailed, error))?;
+                    .map_err(|error| Broken::new(Fault::TlsFailed, tls::explain(&error)))?;
                 Box::new(encrypted)
             }
         };

@@ -475,6 +475,9 @@ fn report_version(list: &mut ListState, refusal: &Refusal) -> Option<String> {
     let unreported = list.reported.add(refusal.kind(), Instant::now())?;
     let unreported = Some(unreported).filter(|count| *count > 0);
     log_refused_version(list, refusal, unreported);
+    if let Refusal::NoTransfer(_) = refusal {
+        return None;
+    }
     Some(match unreported {
         Some(count) => format!("{refusal}; {count} more since the last report"),
         None => refusal.to_string(),
