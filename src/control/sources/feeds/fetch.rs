@@ -255,7 +255,10 @@ impl Fetch<'_> {
             for event in transfer.read(&message)? {
                 match event? {
                     Event::Begin { soa, kind } => {
-                        // Behind one address, there may be several servers.
+                        // Behind one address, there may be several servers, so a transfer may bring an older version than
+                        // the one that was announced just now. As in BIND, it is used if it is not older than ours, and
+                        // the next refresh brings the newest: RFC 5936 and RFC 1995 do not relate a transfer to a query
+                        // before it.
                         self.check_age(&soa)?;
                         let begin = Begin {
                             request: &request,
