@@ -61,6 +61,8 @@ pub(super) struct Links {
     pub(super) keys: Keys,
     /// The rules in force that a whole zone is compared with.
     pub(super) comparable: watch::Receiver<Option<Comparable>>,
+    /// The number of the operator's last request, also while its command waits for the end of a transfer.
+    pub(super) requested: watch::Receiver<u64>,
 }
 
 /// The task of one feed.
@@ -119,6 +121,8 @@ enum Asked {
     /// What it sent can't be applied to the version in force, but the whole zone can.
     Inapplicable,
     Failed,
+    /// It stalls, and the operator wants the zone: the primaries are asked anew, the others first.
+    GivenUp,
 }
 
 impl Runner {
@@ -276,8 +280,10 @@ impl Runner {
         }
         let mut newest: Option<Box<Fetched>> = None;
         for index in order {
-            let Some(fetched) = self.ask_fully(index).await else {
-                continue;
+            let fetched = match self.ask_fully(index).await {
+                Asked::Current(fetched) => fetched,
+                Asked::GivenUp => break,
+                Asked::Inapplicable | Asked::Failed => continue,
             };
             let ends = fetched.kind != Kind::UpToDate;
             let serial = fetched.soa.serial;
@@ -336,8 +342,8 @@ impl Runner {
         (self.wanted.whole, self.wanted.accepts_older) = (Whole::No, false);
     }
 
-    /// Asks one primary, again if it has to be asked in another way. `None` if it does not have the newest version.
-    async fn ask_fully(&mut self, index: usize) -> Option<Box<Fetched>> {
+    /// Asks one primary, again if it has to be asked in another way.
+    async fn ask_fully(&mut self, index: usize) -> Asked {
         self.wanted.compiles = false;
         let mut want = self.want();
         let mut asked = self.ask(index, want).await;
@@ -354,13 +360,10 @@ impl Runner {
                 asked = self.ask(index, want).await;
             }
         }
-        let Asked::Current(fetched) = asked else {
-            return None;
-        };
-        if want.is_whole() {
+        if matches!(asked, Asked::Current(_)) && want.is_whole() {
             self.end_whole();
         }
-        Some(fetched)
+        asked
     }
 
     /// Remembers when the newest version was confirmed.

@@ -18,11 +18,14 @@ use crate::control::sources::feeds::receive::{ReceiveError, Receiving};
 use crate::control::sources::feeds::report::{HeldVersion, TransferReport};
 use crate::control::sources::feeds::tls::Tls;
 use crate::control::sources::lists::load::Refusal;
+use crate::wire::name::Name;
 use crate::wire::transfer::tsig::Key;
 use crate::wire::transfer::{Kind, Serial};
 
 /// The longest time without a message of a transfer.
 const IDLE: Duration = Duration::from_secs(30);
+/// The time without a message of a transfer after which the operator's request takes another primary.
+const STALLED: Duration = Duration::from_secs(5);
 /// How often the report of a transfer under way is renewed.
 const REPORT: Duration = Duration::from_millis(500);
 /// How often a transfer under way is logged.
@@ -70,6 +73,7 @@ impl Runner {
             progress: &progress,
         };
         let (since, mut logged) = (Timestamp::now(), Instant::now());
+        let mut is_given_up = false;
         let fetched = {
             let run = fetch.run(&mut sink);
             tokio::pin!(run);
@@ -77,6 +81,10 @@ impl Runner {
                 tokio::select! {
                     fetched = &mut run => break fetched,
                     () = tokio::time::sleep(REPORT) => {}
+                }
+                if self.gives_up(&progress) {
+                    is_given_up = true;
+                    break Err(FetchError::Primary(stalled(&zone, primary)));
                 }
                 let report = TransferReport {
                     primary,
@@ -107,6 +115,7 @@ impl Runner {
                 self.fail(index, fault, text);
                 match fault {
                     Fault::BrokenChanges => Asked::Inapplicable,
+                    _ if is_given_up => Asked::GivenUp,
                     _ => Asked::Failed,
                 }
             }
@@ -124,6 +133,12 @@ impl Runner {
                 Asked::Failed
             }
         }
+    }
+
+    /// Whether the transfer stalls, another primary can be asked, and a request of the operator waits for that.
+    fn gives_up(&self, progress: &Progress) -> bool {
+        let is_awaited = *self.links.requested.borrow() > self.requests.last;
+        is_awaited && self.primaries.len() > 1 && progress.waited() >= STALLED
     }
 
     /// Takes what became of a transfer that succeeded.
@@ -242,5 +257,17 @@ impl Runner {
             key,
             tls.map_err(|error| (Fault::TlsFailed, error.to_string()))?,
         ))
+    }
+}
+
+fn stalled(zone: &Name, primary: SocketAddr) -> PrimaryFault {
+    PrimaryFault {
+        fault: Fault::TooSlow,
+        zone: Box::new(zone.clone()),
+        primary,
+        detail: format!(
+            "nothing complete came for {} s, and the operator asked for the zone",
+            STALLED.as_secs()
+        ),
     }
 }
