@@ -12,7 +12,6 @@ use super::comments::Comments;
 use super::exception::Exception;
 use super::feed::Feed;
 use super::guard::{GuardRails, Protections};
-use super::paths;
 use super::publish::Publish;
 use super::upstream::{Upstream, UpstreamServer};
 use super::zone::PolicyZone;
@@ -250,11 +249,6 @@ impl List {
     /// Whether its rules are those of a feed.
     pub fn is_feed(&self) -> bool {
         self.content == Content::Transferred
-    }
-
-    /// The section of the configuration that it comes from: `feed` or `list`.
-    pub fn section(&self) -> &'static str {
-        paths::section(&self.source.path)
     }
 }
 

@@ -589,3 +589,55 @@ fn reload_and_the_journal_call_a_feed_a_feed() {
         "{printed}"
     );
 }
+
+#[test]
+fn a_feed_that_gets_another_name_keeps_its_rules_until_it_has_a_version_of_the_zone() {
+    let versions = Versions::new(1, &["a.example", "b.example"]);
+    let (upstream, primary) = (Upstream::plain(), versions.primary());
+    let named = |name: &str| {
+        let text = config(&upstream, &primary, "");
+        text.replace("name = \"feed\"", &format!("name = \"{name}\""))
+    };
+    let mut server = Server::start(&named("feed"), &[]);
+    blocks(&server, 1, &["a.example"], &[]);
+    primary.close();
+    let rename = |server: &Server, name: &str| {
+        std::fs::write(server.path("tapis.toml"), named(name)).expect("written");
+        let done = server.verb(&["reload"]);
+        assert!(done.status.success(), "{done:?}");
+        text(&done)
+    };
+    let keeps = |server: &Server, name: &str, serial: Option<u32>| {
+        for blocked in ["a.example", "b.example"] {
+            assert!(is_blocked(server, blocked), "{blocked} of {name}");
+        }
+        until(name, || {
+            let feed = feed(server);
+            feed["name"] == name && feed["serial"] == serde_json::json!(serial)
+        });
+    };
+    let printed = rename(&server, "other");
+    let kept = "the rules of feed feed stay in force until feed other has a version of the zone";
+    assert!(printed.contains(kept), "{printed}");
+    keeps(&server, "other", None);
+    rename(&server, "third");
+    keeps(&server, "third", None);
+    // The old name again, which needs no transfer.
+    rename(&server, "feed");
+    keeps(&server, "feed", Some(1));
+    rename(&server, "last");
+    server.signal("TERM");
+    server.wait();
+    let server = server.again();
+    keeps(&server, "last", None);
+    versions.change(&["b.example"], &[]);
+    primary.listen();
+    let done = server.verb(&["feed", "refresh", "last"]);
+    assert!(done.status.success(), "{}", text(&done));
+    blocks(&server, 2, &["a.example"], &["b.example"]);
+    let status = server.status();
+    let lists = status["lists"].as_array().expect("an array").iter();
+    let names: Vec<_> = lists.map(|list| list["name"].clone()).collect();
+    assert_eq!(names, ["last"], "the old name is gone");
+    server.assert_well();
+}

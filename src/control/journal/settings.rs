@@ -76,7 +76,7 @@ pub fn settings<'l>(config: &Config, lists: impl Iterator<Item = &'l List>) -> S
     let mut order = Vec::new();
     for list in lists {
         let source = &list.source;
-        let start = format!("{}.{}", list.section(), source.name);
+        let start = format!("{}.{}", paths::section(&list.source.path), source.name);
         if !list.is_feed() {
             set(&format!("{start}.path"), value(paths::place(list)));
             set(&format!("{start}.kind"), value(source.kind));
@@ -155,7 +155,11 @@ pub(crate) fn changed(was: &Config, now: &Config) -> Vec<String> {
         match same(was, list) {
             None => changed.push(format!("{name} (new)")),
             Some(before) if before != list => {
-                let start = format!("{}.{}.", list.section(), list.source.name);
+                let start = format!(
+                    "{}.{}.",
+                    paths::section(&list.source.path),
+                    list.source.name
+                );
                 changed.extend(keys.iter().filter(|key| key.starts_with(&start)).cloned());
                 let unrecorded = [
                     ("required", before.required != list.required),
@@ -199,7 +203,7 @@ pub(crate) fn changed(was: &Config, now: &Config) -> Vec<String> {
 
 /// A list or feed, as it is shown.
 fn label(list: &List) -> String {
-    format!("{} {}", list.section(), list.source.name)
+    format!("{} {}", paths::section(&list.source.path), list.source.name)
 }
 
 /// The list of the same name in another configuration; for a feed, the feed.

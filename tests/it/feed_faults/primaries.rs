@@ -186,3 +186,33 @@ fn a_newer_version_is_found_although_the_first_primary_is_behind() {
     assert!(found["primaries"][1]["fault"].is_null(), "{found}");
     server.assert_well();
 }
+
+#[test]
+fn a_request_of_the_operator_takes_the_other_primary_if_a_transfer_stalls() {
+    let (upstream, versions) = (Upstream::plain(), versions());
+    let (first, second) = (versions.primary(), versions.primary());
+    let server = start(&upstream, [&first, &second]);
+    kept(&server);
+    versions.change(&["gone.example"], &["new.example"]);
+    let newest = versions.clone();
+    // It was not asked yet, so it comes first.
+    second.play(move |asked| {
+        let mut messages = newest.answer(asked);
+        match asked.rtype {
+            rtype::SOA => send(messages),
+            _ => vec![Step::Send(messages.swap_remove(0)), Step::Hang],
+        }
+    });
+    refresh(&server);
+    until("the transfer has begun", || {
+        second.types().contains(&rtype::IXFR)
+    });
+    let done = server.verb(&["feed", "refresh", "feed"]);
+    assert!(done.status.success(), "{}", text(&done));
+    changed(&server);
+    let found = feed(&server);
+    let fault = found["primaries"][1]["text"].as_str().expect("a fault");
+    assert!(fault.contains("5 s, and the operator asked"), "{fault}");
+    assert_eq!(count(&found, Fault::TooSlow), 1);
+    server.assert_well();
+}

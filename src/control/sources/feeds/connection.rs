@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::fault::Fault;
-use super::limits::{Limits, MIN_BYTES, RATE_TIME};
+use super::limits::{Limits, MIN_BYTES, Progress, RATE_TIME};
 use super::tls::{self, Tls};
 
 /// Bytes that are read at once.
@@ -28,8 +28,9 @@ pub(super) struct Connection {
 
 /// What all connections of a transfer may take together.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Budget {
+pub(super) struct Budget<'p> {
     limits: Limits,
+    progress: &'p Progress,
     until: Instant,
     /// Bytes received so far.
     pub(super) bytes: u64,
@@ -52,10 +53,11 @@ impl Broken {
     }
 }
 
-impl Budget {
-    pub(super) fn new(limits: Limits) -> Self {
+impl<'p> Budget<'p> {
+    pub(super) fn new(limits: Limits, progress: &'p Progress) -> Self {
         Self {
             limits,
+            progress,
             until: Instant::now() + limits.total,
             bytes: 0,
             waited: Duration::ZERO,
@@ -113,8 +115,9 @@ impl Connection {
     pub(super) async fn open(
         primary: SocketAddr,
         tls: Option<&Tls>,
-        budget: &Budget,
+        budget: &Budget<'_>,
     ) -> Result<Self, Broken> {
+        budget.progress.set_waiting(true);
         let connected = timeout_at(budget.deadline(), TcpStream::connect(primary)).await;
         let stream = connected
             .map_err(|_| budget.late(Fault::Unreachable))?
@@ -139,7 +142,7 @@ impl Connection {
     }
 
     /// Sends a query.
-    pub(super) async fn send(&mut self, query: &[u8], budget: &Budget) -> Result<(), Broken> {
+    pub(super) async fn send(&mut self, query: &[u8], budget: &Budget<'_>) -> Result<(), Broken> {
         let mut framed = Vec::with_capacity(2 + query.len());
         // A query has at most some hundreds of bytes.
         framed.extend_from_slice(&(query.len() as u16).to_be_bytes());
@@ -159,7 +162,7 @@ impl Connection {
     pub(super) async fn receive(
         &mut self,
         message: &mut Vec<u8>,
-        budget: &mut Budget,
+        budget: &mut Budget<'_>,
     ) -> Result<(), Broken> {
         // A timeout alone would not end a transfer whose next message is always there already.
         if budget.until <= Instant::now() {
@@ -176,7 +179,10 @@ impl Connection {
             self.stream.read_exact(message).await?;
             io::Result::Ok(Some(u64::from(len) + 2))
         };
-        match timeout_at(deadline, read).await {
+        budget.progress.set_waiting(true);
+        let read = timeout_at(deadline, read).await;
+        budget.progress.set_waiting(false);
+        match read {
             Err(_) => Err(budget.late(Fault::TooSlow)),
             Ok(Err(error)) => Err(Broken::new(Fault::Cut, cut(&error))),
             Ok(Ok(None)) => Err(Broken::new(
@@ -191,7 +197,7 @@ impl Connection {
     }
 
     /// Waits until the next message begins to arrive. False if it does not within this time.
-    pub(super) async fn goes_on(&mut self, budget: &Budget, within: Duration) -> bool {
+    pub(super) async fn goes_on(&mut self, budget: &Budget<'_>, within: Duration) -> bool {
         let deadline = budget.deadline().min(Instant::now() + within);
         let next = timeout_at(deadline, self.stream.fill_buf()).await;
         matches!(next, Ok(Ok(bytes)) if !bytes.is_empty())
@@ -227,11 +233,13 @@ mod tests {
             stream: BufReader::new(Box::new(ours)),
             received: 0,
         };
-        let mut budget = Budget::new(Limits {
+        let limits = Limits {
             total: Duration::from_secs(3600),
             idle: Duration::from_secs(30),
             ..Limits::default()
-        });
+        };
+        let progress = Progress::default();
+        let mut budget = Budget::new(limits, &progress);
         let (start, mut message) = (Instant::now(), Vec::new());
         loop {
             if let Err(broken) = connection.receive(&mut message, &mut budget).await {
@@ -254,5 +262,25 @@ mod tests {
     async fn a_primary_that_sends_enough_has_all_the_time_that_is_configured() {
         let (seconds, broken) = receive(25_000, Duration::from_secs(20)).await;
         assert_eq!((seconds, broken.fault), (3600, Fault::TooLong));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_the_time_in_which_a_primary_sends_nothing_is_waited_for_it() {
+        let (ours, mut theirs) = tokio::io::duplex(1 << 10);
+        let mut connection = Connection {
+            stream: BufReader::new(Box::new(ours)),
+            received: 0,
+        };
+        let progress = Progress::default();
+        let mut budget = Budget::new(Limits::default(), &progress);
+        theirs.write_all(&[0, 1, 7, 0]).await.expect("sent");
+        let (second, mut message) = (Duration::from_secs(1), Vec::new());
+        let first = connection.receive(&mut message, &mut budget).await;
+        first.expect("a message");
+        tokio::time::sleep(9 * second).await;
+        assert_eq!(progress.waited(), Duration::ZERO, "it takes the message");
+        let next = connection.receive(&mut message, &mut budget);
+        let waiting = tokio::time::timeout(7 * second, next).await;
+        assert!(waiting.is_err() && progress.waited() == 7 * second);
     }
 }

@@ -63,6 +63,8 @@ pub(super) struct Links {
     pub(super) keys: Keys,
     /// The rules in force that a whole zone is compared with.
     pub(super) comparable: watch::Receiver<Option<Comparable>>,
+    /// The number of the operator's last request, also while its command waits for the end of a transfer.
+    pub(super) requested: watch::Receiver<u64>,
 }
 
 /// The task of one feed.
@@ -130,6 +132,8 @@ enum Asked {
     /// What it sent can't be written here.
     NotWritten,
     Failed,
+    /// It stalls, and the operator wants the zone: the primaries are asked anew, the others first.
+    GivenUp,
 }
 
 impl Runner {
@@ -294,6 +298,7 @@ impl Runner {
                     is_written = false;
                     continue;
                 }
+                Asked::GivenUp => break,
                 Asked::Inapplicable | Asked::Failed => continue,
             };
             let ends = fetched.kind != Kind::UpToDate;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use crate::config::paths::section;
 use crate::config::{Content, List};
 use crate::control::guard::acceptance::{InForce, too_old};
 use crate::control::guard::policy::GuardPolicy;
@@ -49,12 +50,12 @@ pub(crate) struct ListState {
     pub(crate) rules: Option<Arc<Image>>,
     /// Why the newest state of the file is refused, and when it was first refused for this reason.
     pub(crate) refused: Option<(Refusal, Timestamp)>,
-    /// For a feed: the kinds of refusals that were logged and recorded.
+    /// The kinds of refusals of a feed that were logged and recorded.
     pub(crate) reported: Repeats<RefusalKind>,
     /// The load under way.
     pub(crate) loading: Option<Loading>,
     pub(crate) next: NextLoad,
-    /// For a feed: identifies the protected names for which a transfer of the whole zone was requested.
+    /// Identifies the protected names for which a transfer of the whole zone of a feed was requested.
     transferred_for: Option<String>,
     /// Whether it has been logged that the state in force is too old.
     logged_old: bool,
@@ -151,7 +152,7 @@ impl ListState {
 
     /// How it is shown: `list NAME` or `feed NAME`.
     pub(crate) fn label(&self) -> String {
-        format!("{} {}", self.config.section(), self.name())
+        format!("{} {}", section(&self.source.path), self.name())
     }
 
     /// The file's absolute path.

@@ -21,11 +21,14 @@ use crate::control::sources::feeds::receive::{ReceiveError, Receiving};
 use crate::control::sources::feeds::report::{Activity, HeldVersion, TransferReport};
 use crate::control::sources::feeds::tls::Tls;
 use crate::control::sources::lists::load::Refusal;
+use crate::wire::name::Name;
 use crate::wire::transfer::tsig::Key;
 use crate::wire::transfer::{Kind, Serial};
 
 /// The longest time without a message of a transfer.
 const IDLE: Duration = Duration::from_secs(30);
+/// The time without a message of a transfer after which the operator's request takes another primary.
+const STALLED: Duration = Duration::from_secs(5);
 /// How often the report of a transfer under way is renewed.
 const REPORT: Duration = Duration::from_millis(500);
 /// How often a transfer under way is logged.
@@ -69,6 +72,7 @@ impl Runner {
             progress: &progress,
         };
         let (since, mut logged) = (Timestamp::now(), Instant::now());
+        let mut is_given_up = false;
         let fetched = {
             let run = fetch.run(&mut sink);
             tokio::pin!(run);
@@ -76,6 +80,10 @@ impl Runner {
                 tokio::select! {
                     fetched = &mut run => break fetched,
                     () = tokio::time::sleep(REPORT) => {}
+                }
+                if self.gives_up(&progress) {
+                    is_given_up = true;
+                    break Err(FetchError::Primary(stalled(&zone, primary)));
                 }
                 let report = TransferReport {
                     primary,
@@ -109,6 +117,7 @@ impl Runner {
                 self.fail(index, fault, text);
                 match fault {
                     Fault::BrokenChanges => Asked::Inapplicable,
+                    _ if is_given_up => Asked::GivenUp,
                     _ => Asked::Failed,
                 }
             }
@@ -127,6 +136,12 @@ impl Runner {
             // There is nobody to report it to.
             Err(FetchError::Sink(ReceiveError::Ended)) => Asked::Failed,
         }
+    }
+
+    /// Whether the transfer stalls, another primary can be asked, and a request of the operator waits for that.
+    fn gives_up(&self, progress: &Progress) -> bool {
+        let is_awaited = *self.links.requested.borrow() > self.requests.last;
+        is_awaited && self.primaries.len() > 1 && progress.waited() >= STALLED
     }
 
     /// Takes what became of a transfer that succeeded.
@@ -264,5 +279,17 @@ impl Runner {
                 None
             }
         }
+    }
+}
+
+fn stalled(zone: &Name, primary: SocketAddr) -> PrimaryFault {
+    PrimaryFault {
+        fault: Fault::TooSlow,
+        zone: Box::new(zone.clone()),
+        primary,
+        detail: format!(
+            "nothing complete came for {} s, and the operator asked for the zone",
+            STALLED.as_secs()
+        ),
     }
 }
