@@ -156,6 +156,11 @@ fn are(count: u32) -> &'static str {
 }
 
 impl Reason {
+    /// Whether no rule is left.
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Empty | Self::Shrunk { now: 0, .. })
+    }
+
     fn guard(self) -> Guard {
         match self {
             Self::Empty => Guard::Empty,
@@ -196,6 +201,13 @@ impl fmt::Display for HeldUpdate {
         for (number, reason) in self.reasons.iter().enumerate() {
             let between = if number > 0 { "; " } else { "" };
             write!(f, "{between}{reason}")?;
+        }
+        if is_of_feed(&self.path) && self.reasons.iter().any(|reason| reason.is_empty()) {
+            // The whole zone is then refused as an empty one, whatever is accepted.
+            return f.write_str(
+                ". A zone without rules is not accepted: ask its operator whether it is meant to be empty. To apply none of \
+                 its rules, remove the feed, or set policy = \"disabled\"",
+            );
         }
         if let Some(format) = self.format() {
             // Accepting a file that is no list would be a mistake.

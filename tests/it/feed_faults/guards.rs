@@ -278,3 +278,30 @@ fn versions_that_a_guard_rejects_one_after_the_other_are_logged_and_recorded_onc
         "a good version was in force meanwhile"
     );
 }
+
+#[test]
+fn changes_that_delete_all_rules_do_not_advise_to_accept_a_zone_that_is_then_refused() {
+    let scene = Scene::start("");
+    scene
+        .versions
+        .change(&["kept.example", "gone.example"], &[]);
+    ask_primary(&scene);
+    until("the whole zone is empty", || {
+        feed(&scene.server)["primaries"][0]["fault"] == Fault::EmptyZone.name()
+    });
+    scene.keeps_the_first_version();
+    let status = text(&scene.server.verb(&["status"]));
+    assert!(!status.contains("--accept"), "{status}");
+    assert!(status.contains("set policy = \"disabled\""), "{status}");
+}
+
+#[test]
+fn changes_and_the_whole_zone_that_a_guard_rejects_alike_are_recorded_once() {
+    let scene = scene("shrink-percent = 30", 10);
+    let names: Vec<_> = (1..10).map(|number| format!("n{number}.example")).collect();
+    let gone: Vec<_> = names.iter().map(String::as_str).collect();
+    scene.versions.change(&gone, &[]);
+    ask_primary(&scene);
+    until("it is held", || feed(&scene.server)["held"]["serial"] == 2);
+    assert_eq!(reports(&scene, "fewer than the 12 in force"), (1, 1));
+}

@@ -145,7 +145,8 @@ fn a_feed_that_has_no_version_yet_is_no_error_and_no_refusal() {
         assert!(status.contains(&missing), "{status}");
     }
     assert!(!server.log().contains("ERROR"), "{}", server.log());
-    let journal = text(&server.verb(&["journal"]));
+    let journal = text(&server.verb(&["journal", "show"]));
+    assert!(journal.contains("generation 1"), "{journal}");
     assert!(!journal.contains("no transfer yet"), "{journal}");
     gate.open();
     until("it is in force", || feed(&server)["serial"] == 1);

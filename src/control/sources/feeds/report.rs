@@ -211,7 +211,7 @@ pub struct NotifyReport {
     pub accepted: u64,
     /// The last one of these.
     pub last: Option<NotifyEvent>,
-    /// How many were not accepted. Under a flood, not all of them are counted here.
+    /// How many were not accepted. Under a flood, the last ones are counted with the next one after it.
     pub refused: u64,
     /// The last one of these.
     pub last_refused: Option<NotifyEvent>,
@@ -229,13 +229,13 @@ pub struct NotifyEvent {
 }
 
 impl NotifyReport {
-    /// Counts a message, which was not accepted if there is a reason.
-    pub(crate) fn add(&mut self, from: IpAddr, why: Option<String>) {
+    /// Counts messages, which were not accepted if there is a reason. `from` has sent the last one.
+    pub(crate) fn add(&mut self, from: IpAddr, messages: u64, why: Option<String>) {
         let (count, last) = match &why {
             None => (&mut self.accepted, &mut self.last),
             Some(_) => (&mut self.refused, &mut self.last_refused),
         };
-        *count += 1;
+        *count += messages;
         let at = Timestamp::now();
         *last = Some(NotifyEvent { at, from, why });
     }

@@ -164,9 +164,11 @@ impl Feeds {
             return;
         };
         let why = notified.verdict.err();
-        running
-            .notify
-            .add(notified.from, why.map(|why| why.to_string()));
+        running.notify.add(
+            notified.from,
+            notified.count,
+            why.map(|why| why.to_string()),
+        );
         let has_room = running.commands.capacity() > COMMANDS - NOTIFIED;
         if let Ok(serial) = notified.verdict
             && has_room
