@@ -64,12 +64,12 @@ fn an_unreachable_primary() {
     scene.recovers(Fault::Unreachable);
 }
 
-#[test]
-fn a_primary_with_another_protocol_over_tls() {
+/// A feed that is transferred over TLS.
+fn encrypted() -> Scene {
     let versions = versions();
     let newest = versions.clone();
     let usual = move |asked: &Asked| send(newest.answer(asked));
-    let scene = Scene::start_with(
+    Scene::start_with(
         Security::tls(b"dot"),
         versions,
         usual,
@@ -82,11 +82,30 @@ fn a_primary_with_another_protocol_over_tls() {
             let plain = format!("primaries = [\"{}\"]", primary.address);
             crate::feeds::config(upstream, primary, "").replace(&plain, &tls)
         },
-    );
+    )
+}
+
+#[test]
+fn a_primary_with_another_protocol_over_tls() {
+    let scene = encrypted();
     scene.next_version();
     scene.primary.secure(Security::tls(b"h2"));
     refresh(&scene.server);
     scene.reports(Fault::TlsFailed, "");
+    scene.primary.secure(Security::tls(b"dot"));
+    scene.recovers(Fault::TlsFailed);
+}
+
+#[test]
+fn a_primary_with_the_certificate_of_an_authority() {
+    let scene = encrypted();
+    scene.next_version();
+    scene.primary.secure(Security::self_signed());
+    refresh(&scene.server);
+    scene.reports(
+        Fault::TlsFailed,
+        "the primary needs a separate certificate, which this authority may issue",
+    );
     scene.primary.secure(Security::tls(b"dot"));
     scene.recovers(Fault::TlsFailed);
 }

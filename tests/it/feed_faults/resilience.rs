@@ -17,7 +17,7 @@ use crate::support::tls::Security;
 use crate::support::upstream::Upstream;
 
 /// A zone that is compiled while it arrives.
-fn large(versions: &Versions) {
+pub(super) fn large(versions: &Versions) {
     versions.replace(|zone| {
         zone.records = numbered(60_000);
         zone.per_message = 500;
@@ -26,7 +26,7 @@ fn large(versions: &Versions) {
 
 /// Sends the newest version, but waits at the first gate after three quarters of it, and at the second one before the
 /// last message.
-fn stalling(
+pub(super) fn stalling(
     versions: &Versions,
     [first, second]: [&Gate; 2],
 ) -> impl Fn(&Asked) -> Vec<Step> + use<> {
@@ -54,7 +54,7 @@ fn large_list(name: &str) -> String {
 }
 
 /// The files of transfers in the state directory.
-fn spools(server: &Server) -> usize {
+pub(super) fn spools(server: &Server) -> usize {
     let entries = fs::read_dir(server.path("state")).expect("readable");
     let names = entries.map(|entry| entry.expect("an entry").file_name());
     let spools = names.filter(|name| name.to_string_lossy().starts_with("transfer.tmp-"));
@@ -62,7 +62,7 @@ fn spools(server: &Server) -> usize {
 }
 
 /// The process ID of the compiler, if the server runs one.
-fn compiler(server: &Server) -> Option<String> {
+pub(super) fn compiler(server: &Server) -> Option<String> {
     let threads = fs::read_dir(format!("/proc/{}/task", server.id())).expect("readable");
     threads.flatten().find_map(|thread| {
         // The thread may have ended.
@@ -72,7 +72,7 @@ fn compiler(server: &Server) -> Option<String> {
 }
 
 /// The feed's primary sends a part of a large version, and then stalls.
-fn stalls(server: &Server) {
+pub(super) fn stalls(server: &Server) {
     refresh(server);
     arrives(server);
 }
