@@ -16,7 +16,7 @@ use crate::config::shown::counted;
 use crate::control::admin::status::{ExportRequest, FeedRequest};
 use crate::control::sources::feeds::fault::Fault;
 use crate::control::sources::feeds::report::{
-    FeedReport, NotifyEvent, NotifyReport, PrimaryReport, TransferReport,
+    FeedReport, LocalReport, NotifyEvent, NotifyReport, PrimaryReport,
 };
 use crate::control::zones::text;
 
@@ -83,7 +83,7 @@ pub(super) fn run(
             let feeds = zones::status(&control.sockets(config)?)?.feeds;
             let lines = feeds.iter().map(|feed| {
                 let (name, zone) = (feed.name.clone(), feed.zone.clone());
-                [name, zone, serial(feed.serial), state(feed)]
+                [name, zone, serial(feed.serial), feed.state()]
             });
             let none = "no feeds are configured: add a section [[feed]]";
             Ok(zones::print_list(lines, none, out)?)
@@ -146,7 +146,7 @@ fn refresh(
         if now.answered >= number {
             break now;
         }
-        progress.show(feed, &under_way(now.transfer.as_ref()));
+        progress.show(feed, &under_way(&now));
         sleep(PAUSE);
     };
     drop(progress);
@@ -166,8 +166,11 @@ fn refresh(
 }
 
 /// How far a transfer has come.
-fn under_way(transfer: Option<&TransferReport>) -> String {
-    let Some(transfer) = transfer else {
+fn under_way(feed: &FeedReport) -> String {
+    if feed.compiling.is_some() {
+        return feed.state();
+    }
+    let Some(transfer) = &feed.transfer else {
         return "asking the primaries".to_owned();
     };
     let seconds = Timestamp::now().duration_since(transfer.since).as_secs();
@@ -190,42 +193,22 @@ fn unknown(feed: &str) -> Failure {
     Failure::Other(text.into())
 }
 
-/// The most important fact about a feed, in a few words.
-fn state(feed: &FeedReport) -> String {
-    if let Some(transfer) = &feed.transfer {
-        let records = counted(transfer.records, "record", "records");
-        return format!("transferring from {}: {records}", transfer.primary);
-    }
-    if let Some(held) = &feed.held {
-        return format!("serial {} is held", held.serial);
-    }
-    let faults = feed
-        .primaries
-        .iter()
-        .filter_map(|primary| primary.fault.as_deref());
-    let faults: Vec<_> = faults.collect();
-    if feed.is_expired {
-        return "expired".to_owned();
-    }
-    match faults.is_empty() {
-        true => "up to date".to_owned(),
-        false => faults.join(", "),
-    }
-}
-
 fn print_feed(feed: &FeedReport, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "zone       {}", feed.zone)?;
     writeln!(out, "in force   {}", serial(feed.serial))?;
     if let Some(confirmed) = feed.confirmed {
         writeln!(out, "confirmed  {confirmed:.0}")?;
     }
-    writeln!(out, "state      {}", state(feed))?;
+    writeln!(out, "state      {}", feed.state())?;
     if let Some(transfer) = &feed.transfer {
         let bytes = counted(transfer.bytes, "byte", "bytes");
         writeln!(out, "transfer   {bytes} since {:.0}", transfer.since)?;
     }
     if let Some(held) = &feed.held {
         writeln!(out, "held       {}", held.why)?;
+    }
+    for LocalReport { problem, text } in &feed.local {
+        writeln!(out, "problem    {problem}: {text}")?;
     }
     for primary in &feed.primaries {
         print_primary(primary, out)?;

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use crate::config::paths;
 use crate::config::shown::{Show, counted};
 use crate::control::list_file::parse::Tally;
 use crate::control::list_file::suppressed::LeftOut;
@@ -21,7 +22,7 @@ pub(super) fn print_list(
     most: usize,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let (path, bad) = (path.shown(), tally.bad_total());
+    let bad = tally.bad_total();
     let skipped = match tally.skipped {
         0 => String::new(),
         _ => " (localhost and the like, or addresses)".to_owned(),
@@ -32,24 +33,27 @@ pub(super) fn print_list(
     };
     writeln!(
         out,
-        "{name}: {}, {} skipped{skipped}, {}{left} ({path})",
+        "{name}: {}, {} skipped{skipped}, {}{left} ({})",
         counted(rules, "rule", "rules"),
         tally.skipped,
-        counted(bad, "bad line", "bad lines")
+        counted(bad, "bad line", "bad lines"),
+        path.shown()
     )?;
     print_left_out(
-        &path.to_string(),
+        path,
         first(&tally.guarded.first, most),
         tally.guarded.total(),
         out,
     )?;
     let warnings = first(&tally.guarded.first_warned, most);
-    print_warned(&path.to_string(), warnings, tally.guarded.warned, out)?;
+    print_warned(path, warnings, tally.guarded.warned, out)?;
     for line in &tally.first {
         writeln!(
             out,
-            "  {path}:{}: {}: {}",
-            line.line, line.text, line.problem
+            "  {}: {}: {}",
+            paths::at(path, line.line),
+            line.text,
+            line.problem
         )?;
     }
     let shown = tally.first.len() as u32;
@@ -69,7 +73,7 @@ pub(super) fn first(rules: &[LeftOut], most: usize) -> &[LeftOut] {
 
 /// Prints the first rules that guards left out, and how many of `all` are not printed.
 pub(super) fn print_left_out(
-    path: &str,
+    path: &Path,
     first: &[LeftOut],
     all: u32,
     out: &mut impl Write,
@@ -79,7 +83,7 @@ pub(super) fn print_left_out(
 
 /// Prints the first rules that are in force but cover protected names, and how many of `all` are not printed.
 pub(super) fn print_warned(
-    path: &str,
+    path: &Path,
     first: &[LeftOut],
     all: u32,
     out: &mut impl Write,
@@ -92,7 +96,7 @@ pub(super) fn print_warned(
 }
 
 fn print_rules(
-    path: &str,
+    path: &Path,
     first: &[LeftOut],
     all: u32,
     each: &str,
@@ -103,7 +107,7 @@ fn print_rules(
         line, rule, why, ..
     } in first
     {
-        writeln!(out, "  {path}:{line}: {rule}: {each} {why}")?;
+        writeln!(out, "  {}: {rule}: {each} {why}", paths::at(path, *line))?;
     }
     let more = all.saturating_sub(first.len() as u32);
     if more > 0 {
@@ -127,7 +131,7 @@ mod tests {
             (2, "  and 2 more that count, but may be mistakes\n"),
         ] {
             let mut out = Vec::new();
-            print_warned("ads", &[], all, &mut out).expect("memory");
+            print_warned(Path::new("ads"), &[], all, &mut out).expect("memory");
             assert_eq!(String::from_utf8(out).expect("UTF-8"), expected);
         }
     }

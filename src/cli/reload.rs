@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::failure::Failure;
 use super::server::{self, ControlArgs};
+use crate::config::paths;
 use crate::config::shown::counted;
 use crate::control::admin::status::{ReloadReport, ReloadRequest, UnusedLines};
 
@@ -67,14 +68,21 @@ pub(super) fn print_report(report: &ReloadReport, out: &mut impl Write) -> Resul
     for warning in &report.warnings {
         writeln!(out, "note: {warning}")?;
     }
-    for UnusedLines { list, bad, skipped } in &report.unused {
-        let lines = counted(*bad, "bad line", "bad lines");
+    for UnusedLines {
+        list,
+        path,
+        bad,
+        skipped,
+    } in &report.unused
+    {
+        let lines = paths::bad(path, *bad);
         let skipped = match skipped {
             0 => String::new(),
             count => format!(", {} left out on purpose", counted(*count, "name", "names")),
         };
         let remedy = match bad {
             0 => "",
+            _ if paths::is_of_feed(path) => "; `tapis status --json` shows the first ones",
             _ => "; `tapis check` shows the lines",
         };
         writeln!(out, "{list}: {lines}{skipped}{remedy}")?;

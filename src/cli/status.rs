@@ -8,7 +8,8 @@ use clap::Args;
 use super::failure::Failure;
 use super::server::{self, ControlArgs};
 use super::{list_summary, reload};
-use crate::config::shown::{Show, counted};
+use crate::config::paths;
+use crate::config::shown::counted;
 use crate::control::admin::status::{BadLine, ListHealth, Status};
 
 #[derive(Debug, Args)]
@@ -64,6 +65,7 @@ pub(super) fn run(
         writeln!(out, "upstream {}: {}", server.address, state.join(", "))?;
     }
     for list in &status.lists {
+        let section = paths::section(&list.path);
         let state = match (list.state, list.held_as) {
             (ListHealth::Current | ListHealth::Held, Some(generation)) => {
                 let newer = match list.state {
@@ -77,7 +79,7 @@ pub(super) fn run(
             (ListHealth::Missing, _) => {
                 writeln!(
                     out,
-                    "list {}: MISSING, none of its rules is in force",
+                    "{section} {}: MISSING, none of its rules is in force",
                     list.name
                 )?;
                 continue;
@@ -100,11 +102,11 @@ pub(super) fn run(
         let unenforced = list.whole && bad > 0;
         writeln!(
             out,
-            "list {}: {}, {}{}{left}{warned}{state}",
+            "{section} {}: {}, {}{}{left}{warned}{state}",
             list.name,
             counted(list.rules, "rule", "rules"),
             if unenforced { "WARNING: " } else { "" },
-            counted(bad, "bad line", "bad lines")
+            paths::bad(&list.path, bad)
         )?;
         if unenforced {
             for line in &list.first_bad {
@@ -113,7 +115,7 @@ pub(super) fn run(
                     text,
                     problem,
                 } = line;
-                writeln!(out, "  {}:{line}: {text}: {problem}", list.path.shown())?;
+                writeln!(out, "  {}: {text}: {problem}", paths::at(&list.path, *line))?;
             }
             let more = bad.saturating_sub(list.first_bad.len() as u32);
             if more > 0 {
@@ -124,13 +126,13 @@ pub(super) fn run(
             }
         }
         list_summary::print_left_out(
-            &list.path.shown().to_string(),
+            &list.path,
             list_summary::first(&list.first_left_out, list_summary::SHOWN),
             left_out,
             out,
         )?;
         list_summary::print_warned(
-            &list.path.shown().to_string(),
+            &list.path,
             list_summary::first(&list.first_warned, list_summary::SHOWN),
             list.warned,
             out,

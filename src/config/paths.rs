@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::shown::{Counted, Show, counted};
 use super::{Content, List};
 use crate::wire::name::Name;
 
@@ -25,6 +26,31 @@ pub(crate) fn recorded(path: &Path) -> PathBuf {
 /// Whether it is the path of a feed's rules, not of a file.
 pub(crate) fn is_of_feed(path: &Path) -> bool {
     path.to_str().is_some_and(|path| path.starts_with(ZONE))
+}
+
+/// The section of the configuration that a source with this path comes from.
+pub(crate) fn section(path: &Path) -> &'static str {
+    match is_of_feed(path) {
+        true => "feed",
+        false => "list",
+    }
+}
+
+/// The number of bad lines of a list, or of bad records of a feed, whose rules have this path.
+pub(crate) fn bad(path: &Path, count: u32) -> Counted {
+    match is_of_feed(path) {
+        true => counted(count, "bad record", "bad records"),
+        false => counted(count, "bad line", "bad lines"),
+    }
+}
+
+/// A line of a list's file, or a record of a feed's zone: `/etc/ads:7`, `zone:rpz.example: record 7`.
+pub(crate) fn at(path: &Path, number: u32) -> String {
+    let between = match is_of_feed(path) {
+        true => ": record ",
+        false => ":",
+    };
+    format!("{}{between}{number}", path.shown())
 }
 
 /// The path of a list as the journal records it: absolute, if the list is a file.

@@ -245,6 +245,11 @@ impl List {
     pub fn apex(&self) -> Option<&Name> {
         self.zone.as_ref()?.apex.as_ref()
     }
+
+    /// Whether its rules are those of a feed.
+    pub fn is_feed(&self) -> bool {
+        self.content == Content::Transferred
+    }
 }
 
 impl StateConfig {

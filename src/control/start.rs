@@ -32,7 +32,8 @@ use crate::control::sources::deadline;
 use crate::control::sources::deadline::{DEADLINE, Unanswered};
 use crate::control::sources::lists::large::want;
 use crate::control::sources::lists::load::{LoadedRules, Refusal, load};
-use crate::control::sources::lists::reading::{broken, log_load};
+use crate::control::sources::lists::reading::{broken, log_load, log_refusal};
+use crate::control::sources::lists::renamed;
 use crate::control::sources::lists::state::is_large_file;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};
@@ -183,6 +184,7 @@ impl Control {
                 list.serve_kept(kept);
             }
         }
+        renamed::restore(&mut self.lists.active, self.publication.images());
         let known = self
             .lists
             .active
@@ -227,7 +229,10 @@ impl Control {
                 Err(Unanswered::Failed) => Err(broken(list)),
             };
             list.start(ticket);
-            log_load(list, end.as_ref().map(|fresh| &fresh.loaded));
+            match &end {
+                Ok(fresh) => log_load(list, &fresh.loaded),
+                Err(refusal) => log_refusal(list, refusal),
+            }
             let loaded = end.map(|fresh| {
                 let source = provenance::source(&list.config, &fresh.loaded);
                 images.push((fresh.image, source));

@@ -321,7 +321,8 @@ mod tests {
     use crate::policy::effect::{Effect, EffectAction};
     use crate::policy::image::provenance::ImageSource;
     use crate::policy::rpz::settings::{ZonePolicy, ZoneSettings};
-    use crate::policy::rule::{Action, Against, Blocking, Kind, Scope, Source};
+    use crate::policy::rule::{Action, Kind, Scope, Source};
+    use crate::policy::tests::sources::source;
 
     /// Explains a query for the A records of `www.example`, under a rule with this action on `example` and below.
     fn explained(action: EffectAction) -> QueryVerdict {
@@ -356,15 +357,8 @@ mod tests {
         let added = builder.insert_effect(&owner, list, scope, &effect);
         added.expect("a valid effect");
         let source = Source {
-            name: "zone".to_owned(),
-            path: "zone".into(),
-            kind: Kind::Block,
-            blocking: Blocking {
-                action: Action::Nxdomain,
-                ..Blocking::none()
-            },
-            against: Against::All,
             zone: zone.map(|zone| Box::new(zone.into())),
+            ..source("zone", Kind::Block, Action::Nxdomain)
         };
         let image = Arc::new(builder.finish().expect("room"));
         let mut snapshot = Snapshot::default().with_rules(vec![source.into()], image.into());
@@ -387,7 +381,7 @@ mod tests {
         assert_eq!(verdict.outcome, Outcome::Blocked);
         assert_eq!((verdict.by.as_deref(), verdict.chain), (Some("zone"), None));
         let answer = verdict.answer.expect("an answer");
-        let cname = "www.example. 0 IN CNAME www.example.garden.test.example.";
+        let cname = "www.example. 60 IN CNAME www.example.garden.test.example.";
         assert_eq!(
             (&*answer.rcode, &answer.records[..]),
             ("NOERROR", &[cname.to_owned()][..])

@@ -12,6 +12,7 @@ pub(super) fn notifications(config: &Config, control: &Control) -> Notifications
         let notified = Notified {
             feed: heard.feed.to_owned(),
             from: heard.from,
+            count: heard.count,
             verdict: match heard.verdict {
                 Verdict::Accepted(serial) => Ok(serial),
                 Verdict::Refused => Err(NotifyRefusal::NotPermitted),

@@ -341,6 +341,7 @@ fn levels(path: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::prefix::AddressOf;
     use crate::wire::name::Name;
 
     #[test]
@@ -349,9 +350,10 @@ mod tests {
             amendable: true,
             ..ImageSource::named("zone")
         };
-        let half = MAX_DATA / Effect::large(0).size() / 2;
+        let most = MAX_DATA / Effect::large(0).size();
+        let half = most / 2;
         let mut images = Images::default();
-        let mut amend = |from: usize, count: usize| {
+        let mut amend = |from: usize, count: usize, has_network: bool| {
             let rule = |number: usize| {
                 let name = Name::from_text(&format!("x{number}.example")).expect("a name");
                 let rule = (Scope::Exact, Effect::large(number as u32));
@@ -359,15 +361,20 @@ mod tests {
             };
             let amendment = Amendment {
                 names: (from..from + count).map(rule).collect(),
-                networks: None,
+                networks: has_network.then(|| {
+                    let network = "192.0.2.0/24".parse().expect("a network");
+                    let network = Prefix::new(AddressOf::Answer, network).expect("valid");
+                    vec![(network, Effect::large(u32::MAX))]
+                }),
             };
             let delta = amendment.image(&images, source())?;
             images.delta = Some(Arc::new(delta));
             Ok(())
         };
-        assert_eq!(amend(0, half), Ok(()));
-        assert_eq!(amend(0, half), Ok(()), "equal effects count once");
-        assert_eq!(amend(half, half + 2), Err(TooLarge::Data));
-        assert_eq!(amend(half, half - 2), Ok(()));
+        assert_eq!(amend(0, half, false), Ok(()));
+        assert_eq!(amend(0, half, false), Ok(()), "equal effects count once");
+        assert_eq!(amend(half, half + 2, false), Err(TooLarge::Data));
+        assert_eq!(amend(half, most - half, false), Ok(()));
+        assert_eq!(amend(0, 1, true), Err(TooLarge::Data), "of a network");
     }
 }

@@ -381,7 +381,8 @@ mod tests {
     use super::super::builder::Builder;
     use super::super::image::provenance::ImageSource;
     use super::super::images::Images;
-    use super::super::rule::{Against, Blocking, Ede, Scope};
+    use super::super::rule::{Against, Scope};
+    use super::super::tests::sources::source;
     use super::*;
 
     fn name(text: &str) -> Name {
@@ -391,25 +392,7 @@ mod tests {
     type List<'t> = (Source, &'t [(&'t str, Scope)]);
 
     fn list<'t>(list: &str, kind: Kind, action: Action, rules: &'t [(&'t str, Scope)]) -> List<'t> {
-        let blocking = Blocking {
-            action,
-            effect_answer: None,
-            as_written: false,
-            sinkhole_v4: Vec::new(),
-            sinkhole_v6: Vec::new(),
-            ttl_secs: 60,
-            ede: Ede::Blocked,
-            extra_text: list.to_owned(),
-        };
-        let source = Source {
-            name: list.to_owned(),
-            path: list.into(),
-            kind,
-            blocking,
-            against: Against::All,
-            zone: None,
-        };
-        (source, rules)
+        (source(list, kind, action), rules)
     }
 
     fn snapshot(lists: &[List<'_>]) -> Snapshot {

@@ -299,6 +299,32 @@ mod tests {
     }
 
     #[test]
+    fn effects_are_joined_if_they_differ_in_their_records_alone_and_an_answer_can_carry_all() {
+        let record = |last: u8, ttl_secs| LocalRecord {
+            rtype: crate::wire::rtype::A,
+            ttl_secs: Some(ttl_secs),
+            data: [192, 0, 2, last][..].into(),
+        };
+        let of = |records: &[LocalRecord], ttl_secs| Effect {
+            action: EffectAction::Records(records.to_vec()),
+            ttl_secs: Some(ttl_secs),
+            ..Effect::default()
+        };
+        let one = of(&[record(1, 60), record(2, 60)], 60);
+        let other = of(&[record(3, 30), record(1, 30)], 30);
+        let joined = of(&[record(1, 30), record(2, 60), record(3, 30)], 30);
+        assert_eq!(one.joined(&other), Some(joined.clone()));
+        assert_eq!(other.joined(&one), Some(joined));
+        let as_written = Effect {
+            as_written: true,
+            ..other
+        };
+        assert_eq!(one.joined(&as_written), None);
+        assert_eq!(one.joined(&Effect::default()), None);
+        assert_eq!(Effect::large(0).joined(&Effect::large(1)), None);
+    }
+
+    #[test]
     fn an_effect_that_no_answer_can_carry_is_an_error() {
         let addresses = |v4, v6| Effect {
             action: EffectAction::Addresses(

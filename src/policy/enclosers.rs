@@ -101,9 +101,8 @@ mod tests {
     use super::super::image::path::Path;
     use super::super::image::provenance::ImageSource;
     use super::super::images::Images;
-    use super::super::rpz::settings::{ZonePolicy, ZoneSettings};
-    use super::super::rule::{Action, Against, Blocking, Kind, Source};
     use super::super::snapshot::Snapshot;
+    use super::super::tests::sources::zone;
     use super::*;
 
     fn name(text: &str) -> Name {
@@ -136,30 +135,12 @@ mod tests {
     }
 
     fn snapshot(base: &[&str], delta: Option<&[&str]>) -> Snapshot {
-        let zone = Source {
-            name: "zone".to_owned(),
-            path: "zone".into(),
-            kind: Kind::Block,
-            blocking: Blocking {
-                action: Action::Nodata,
-                ..Blocking::none()
-            },
-            against: Against::All,
-            zone: Some(Box::new(
-                ZoneSettings {
-                    policy: ZonePolicy::Given,
-                    max_ttl_secs: 60,
-                    break_dnssec: true,
-                }
-                .into(),
-            )),
-        };
         let images = Images {
             base: Some(image(base, false)),
             delta: delta.map(|rules| image(rules, true)),
             ..Images::default()
         };
-        Snapshot::default().with_rules(vec![Arc::new(zone)], images)
+        Snapshot::default().with_rules(vec![Arc::new(zone("zone"))], images)
     }
 
     /// Asserts which of the names are blocked, with the rules of the base and of the delta.

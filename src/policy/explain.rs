@@ -191,8 +191,9 @@ mod tests {
     use super::super::image::provenance::ImageSource;
     use super::super::images::Images;
     use super::super::prefix::{AddressOf, Prefix};
-    use super::super::rule::{Blocking, Kind, Scope, Source};
+    use super::super::rule::{Action, Kind, Scope, Source};
     use super::super::snapshot::Snapshot;
+    use super::super::tests::sources;
     use super::super::view::{Mode, View, ViewId, ViewList};
     use super::*;
 
@@ -202,12 +203,8 @@ mod tests {
 
     fn source(name: &str, kind: Kind, against: Against) -> Arc<Source> {
         Arc::new(Source {
-            name: name.to_owned(),
-            path: name.into(),
-            kind,
-            blocking: Blocking::none(),
             against,
-            zone: None,
+            ..sources::source(name, kind, Action::Nodata)
         })
     }
 

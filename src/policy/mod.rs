@@ -31,6 +31,6 @@ pub mod served_zones;
 mod signed;
 pub mod snapshot;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod view;
 mod zone_flags;

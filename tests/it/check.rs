@@ -4,9 +4,9 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use crate::publishing::SECRET;
 use crate::support::client::until;
 use crate::support::server::{Server, folder, list, preamble, text, verb};
+use crate::support::signer::SECRET;
 use crate::support::upstream::Upstream;
 
 fn names(count: usize) -> String {

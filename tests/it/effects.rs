@@ -1,6 +1,5 @@
 //! Rules with effects are compared with a model that knows all rules and no image.
 
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -19,6 +18,8 @@ use tapis::policy::view::{Mode, View, ViewId, ViewList};
 use tapis::wire::name::Name;
 use tapis::wire::rtype;
 
+use crate::support::policy::list;
+
 const KINDS: [Kind; 6] = [
     Kind::Block,
     Kind::Allow,
@@ -36,23 +37,12 @@ fn named(number: usize) -> String {
 }
 
 fn source(number: usize, action: Action) -> Arc<Source> {
-    Arc::new(Source {
-        zone: None,
-        name: named(number),
-        path: PathBuf::new(),
+    let mut source = Source {
         kind: KINDS[number],
-        against: Against::All,
-        blocking: Blocking {
-            action,
-            effect_answer: None,
-            as_written: false,
-            sinkhole_v4: vec![Ipv4Addr::UNSPECIFIED],
-            sinkhole_v6: Vec::new(),
-            ttl_secs: 60,
-            ede: Ede::Blocked,
-            extra_text: named(number),
-        },
-    })
+        ..list(&named(number))
+    };
+    source.blocking.action = action;
+    Arc::new(source)
 }
 
 /// What a client gets.

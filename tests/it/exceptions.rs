@@ -7,10 +7,12 @@ use proptest::prelude::*;
 use tapis::policy::builder::Builder;
 use tapis::policy::decide::Decision;
 use tapis::policy::images::Images;
-use tapis::policy::rule::{Action, Against, Blocking, Kind, Scope, Source};
+use tapis::policy::rule::{Action, Against, Kind, Scope, Source};
 use tapis::policy::snapshot::Snapshot;
 use tapis::policy::view::ViewId;
 use tapis::wire::name::Name;
+
+use crate::support::policy::list;
 
 /// The sources: name, kind, whether it answers NXDOMAIN, what it overrides. Tests shuffle them;
 /// exceptions still precede orders, orders allow lists, and allow lists block lists.
@@ -41,20 +43,16 @@ fn source(&(name, kind, nxdomain, against): &(&str, Kind, bool, &[&str])) -> Arc
     } else {
         Action::Sinkhole
     };
-    Arc::new(Source {
-        zone: None,
-        name: name.to_owned(),
-        path: name.into(),
+    let mut source = Source {
         kind,
-        blocking: Blocking {
-            action,
-            ..Blocking::none()
-        },
         against: match against {
             [] => Against::All,
             names => Against::Named(names.iter().map(|&name| name.to_owned()).collect()),
         },
-    })
+        ..list(name)
+    };
+    source.blocking.action = action;
+    Arc::new(source)
 }
 
 /// Rules, and the order of their sources in the configuration and in the images.

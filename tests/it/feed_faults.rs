@@ -7,3 +7,4 @@ mod keys;
 mod primaries;
 mod resilience;
 mod scene;
+mod states;

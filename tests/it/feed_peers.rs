@@ -2,7 +2,6 @@
 //! fail meanwhile. They need Debian's packages bind9, knot and nsd, so they only run on request:
 //! `cargo test --test it -- --ignored`.
 
-use std::fmt::Write;
 use std::fs::{self, Permissions};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -12,17 +11,14 @@ use hickory_proto::rr::RecordType;
 use serde_json::Value;
 
 use crate::support::client::{ask, until};
-use crate::support::peers::{Peer, Program};
+use crate::support::peers::{KNOT_KEY, Peer, Program, policy_zone};
 use crate::support::port::free_port;
 use crate::support::server::{Server, folder, preamble};
+use crate::support::signer::{OTHER_SECRET, SECRET};
 use crate::support::tls::authority;
 use crate::support::upstream::Upstream;
 
 const ZONE: &str = "feed.test";
-/// 32 bytes of 7 in base64.
-const SECRET: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
-/// The same of 8.
-const OTHER_SECRET: &str = "CAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAg=";
 
 /// Names that all versions of the zone block.
 const NAMES: usize = 500;
@@ -48,28 +44,19 @@ zone \"feed.test\" { type primary; file \"zone\"; };
 }
 
 fn knot() -> Peer {
-    Peer::knot(
-        "\
-key:
-  - id: transfer.key
-    algorithm: hmac-sha256
-    secret: SECRET
+    let sections = "\
 remote:
   - id: tapis
     address: 127.0.0.1@TAPIS
     key: transfer.key
-acl:
-  - id: transfer
-    key: transfer.key
-    action: transfer
 zone:
   - domain: feed.test
     file: DIR/zone
     zonefile-load: difference
     notify: tapis
     acl: transfer
-",
-    )
+";
+    Peer::knot(&[KNOT_KEY, sections].concat()).with(&[("ALGORITHM", "hmac-sha256")])
 }
 
 fn nsd() -> Peer {
@@ -97,14 +84,7 @@ zone:
 
 /// The version of the zone with this serial. It blocks `n` and its serial besides the names of all versions.
 fn zone(serial: u32) -> String {
-    let mut text = format!(
-        "$ORIGIN {ZONE}.\n$TTL 60\n@ SOA localhost. admin.localhost. {serial} 900 60 86400 60\n@ NS localhost.\n\
-         n{serial} CNAME .\n"
-    );
-    for at in 0..NAMES {
-        writeln!(text, "site{at}.example CNAME .\n*.site{at}.example CNAME .").expect("memory");
-    }
-    text
+    format!("{}n{serial} CNAME .\n", policy_zone(serial, NAMES))
 }
 
 /// The primary and its secondary, both not started yet.

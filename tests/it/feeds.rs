@@ -8,7 +8,7 @@ use tapis::wire::rtype;
 
 use crate::support::client::{ask, until};
 use crate::support::primary::{Asked, Primary, Rr, Zone, cname, send};
-use crate::support::server::{Server, preamble};
+use crate::support::server::{Server, preamble, text};
 use crate::support::upstream::Upstream;
 
 pub(crate) const ZONE: &str = "rpz.test";
@@ -553,7 +553,91 @@ fn why_shows_the_record_of_a_rule() {
         ),
         ("x.b.example", "\n    *.b.example CNAME .\n"),
     ] {
-        let why = crate::support::server::text(&server.verb(&["why", name]));
+        let why = text(&server.verb(&["why", name]));
         assert!(why.contains(record), "{why}");
     }
+}
+
+#[test]
+fn reload_and_the_journal_call_a_feed_a_feed() {
+    let versions = Versions::new(1, &["a.example"]);
+    let (upstream, primary, other) = (Upstream::plain(), versions.primary(), versions.primary());
+    let server = Server::start(&config(&upstream, &primary, ""), &[]);
+    blocks(&server, 1, &["a.example"], &[]);
+    let shown = || text(&server.verb(&["journal", "show"]));
+    until("the journal", || {
+        shown().contains("feed feed: 1 rule, 0 left out, 0 bad records")
+    });
+    assert!(!shown().contains("list feed"), "{}", shown());
+    let reload = |config: &str| {
+        std::fs::write(server.path("tapis.toml"), config).expect("written");
+        let done = server.verb(&["reload"]);
+        assert!(done.status.success(), "{done:?}");
+        text(&done)
+    };
+    let printed = reload(&config(&upstream, &other, "policy = \"nodata\""));
+    let changed = "changed: feed.feed.policy, feed.feed.primaries\n";
+    assert!(printed.contains(changed), "{printed}");
+    until("the journal", || {
+        shown().contains("feed.feed.policy: \"given\" -> \"nodata\"")
+    });
+    let list = "[[list]]\nname = \"feed\"\npath = \"list\"\n";
+    std::fs::write(server.path("list"), "b.example\n").expect("written");
+    let printed = reload(&format!("{}{list}", preamble(upstream.address)));
+    assert!(
+        printed.contains("list feed (new), feed feed (gone)"),
+        "{printed}"
+    );
+}
+
+#[test]
+fn a_feed_that_gets_another_name_keeps_its_rules_until_it_has_a_version_of_the_zone() {
+    let versions = Versions::new(1, &["a.example", "b.example"]);
+    let (upstream, primary) = (Upstream::plain(), versions.primary());
+    let named = |name: &str| {
+        let text = config(&upstream, &primary, "");
+        text.replace("name = \"feed\"", &format!("name = \"{name}\""))
+    };
+    let mut server = Server::start(&named("feed"), &[]);
+    blocks(&server, 1, &["a.example"], &[]);
+    primary.close();
+    let rename = |server: &Server, name: &str| {
+        std::fs::write(server.path("tapis.toml"), named(name)).expect("written");
+        let done = server.verb(&["reload"]);
+        assert!(done.status.success(), "{done:?}");
+        text(&done)
+    };
+    let keeps = |server: &Server, name: &str, serial: Option<u32>| {
+        for blocked in ["a.example", "b.example"] {
+            assert!(is_blocked(server, blocked), "{blocked} of {name}");
+        }
+        until(name, || {
+            let feed = feed(server);
+            feed["name"] == name && feed["serial"] == serde_json::json!(serial)
+        });
+    };
+    let printed = rename(&server, "other");
+    let kept = "the rules of feed feed stay in force until feed other has a version of the zone";
+    assert!(printed.contains(kept), "{printed}");
+    keeps(&server, "other", None);
+    rename(&server, "third");
+    keeps(&server, "third", None);
+    // The old name again, which needs no transfer.
+    rename(&server, "feed");
+    keeps(&server, "feed", Some(1));
+    rename(&server, "last");
+    server.signal("TERM");
+    server.wait();
+    let server = server.again();
+    keeps(&server, "last", None);
+    versions.change(&["b.example"], &[]);
+    primary.listen();
+    let done = server.verb(&["feed", "refresh", "last"]);
+    assert!(done.status.success(), "{}", text(&done));
+    blocks(&server, 2, &["a.example"], &["b.example"]);
+    let status = server.status();
+    let lists = status["lists"].as_array().expect("an array").iter();
+    let names: Vec<_> = lists.map(|list| list["name"].clone()).collect();
+    assert_eq!(names, ["last"], "the old name is gone");
+    server.assert_well();
 }

@@ -13,16 +13,12 @@ use tapis::wire::rtype;
 use crate::support::client::{PATIENCE, Stream, ask, until};
 use crate::support::primary::{Asked, Primary, Step, Zone, send};
 use crate::support::server::{Server, folder, text};
-use crate::support::signer::Signer;
+use crate::support::signer::{OTHER_SECRET, SECRET, Signer};
 use crate::support::upstream::Upstream;
 
 const ZONE: &str = "rpz.test";
 /// An address of the loopback that is not the primary's.
 const ELSEWHERE: [u8; 4] = [127, 0, 0, 9];
-/// 32 bytes of 7 in base64.
-const SECRET: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
-/// The same of 8.
-const OTHER_SECRET: &str = "CAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAg=";
 
 /// A zone whose serial changes, and its primary. It blocks the name `n` and its serial.
 struct Feed {

@@ -18,11 +18,10 @@ use self::secondary::{Got, Secondary};
 use crate::orders::{PAST, order, target};
 use crate::support::client::{PATIENCE, is_blocked, until};
 use crate::support::server::{Server, folder, list, preamble, refused, text};
+use crate::support::signer::SECRET;
 use crate::support::upstream::Upstream;
 
 pub(crate) const ZONE: &str = "policy.test";
-/// 32 bytes of 7 in base64.
-pub(crate) const SECRET: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
 const TSIG: &str = "tsig = { name = \"transfer.key\", secret-file = \"secret\" }\n";
 
 /// A directory with this configuration and these files, the secret of the key, and an empty directory of orders.

@@ -3,7 +3,6 @@
 //! zone (RFC 4592).
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use tapis::policy::builder::Builder;
@@ -13,10 +12,12 @@ use tapis::policy::image::provenance::ImageSource;
 use tapis::policy::prefix::{AddressOf, Prefix};
 use tapis::policy::ranking::{LookupResult, Trigger};
 use tapis::policy::rpz::settings::{ZonePolicy, ZoneSettings};
-use tapis::policy::rule::{Action, Against, Blocking, Kind, Scope, Source};
+use tapis::policy::rule::{Action, Scope, Source};
 use tapis::policy::snapshot::Snapshot;
 use tapis::policy::view::{Mode, View, ViewId, ViewList};
 use tapis::wire::name::Name;
+
+use crate::support::policy::list;
 
 /// The rules of one zone, as triggers: `client NETWORK`, `answer NETWORK`, `*.NAME` or `NAME`. The effect of those with a `!` in
 /// front is PASSTHRU.
@@ -45,23 +46,14 @@ fn with_views(zones: &[Zone<'_>], views: &[View]) -> Snapshot {
         for rule in *rules {
             add(&mut builder, source, rule);
         }
+        let settings = ZoneSettings {
+            policy: ZonePolicy::Given,
+            max_ttl_secs: 60,
+            break_dnssec: true,
+        };
         sources.push(Arc::new(Source {
-            name: zone,
-            path: PathBuf::new(),
-            kind: Kind::Block,
-            blocking: Blocking {
-                action: Action::Nodata,
-                ..Blocking::none()
-            },
-            against: Against::All,
-            zone: Some(Box::new(
-                ZoneSettings {
-                    policy: ZonePolicy::Given,
-                    max_ttl_secs: 60,
-                    break_dnssec: true,
-                }
-                .into(),
-            )),
+            zone: Some(Box::new(settings.into())),
+            ..list(&zone)
         }));
     }
     let image = Arc::new(builder.finish().expect("room"));

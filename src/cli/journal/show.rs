@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use crate::config::exception::Exception;
 use crate::config::order::State;
+use crate::config::paths::{self, is_of_feed, section};
 use crate::config::shown::{Show, counted, entries, generations};
 use crate::control::journal::Entry;
 use crate::control::journal::entry::{Cause, Event, ListEntry, Published, Setting, Start};
@@ -225,7 +226,9 @@ fn settings(published: &Published, before: &Before, changes: &mut Vec<String>) {
         .filter(|name| is_new(name) || published.lists.iter().all(|list| list.name != *name))
         .partition(|name| is_new(name));
     let of_list = |key: &str, name: &str| {
-        let rest = key.strip_prefix("list.");
+        let rest = ["list.", "feed."]
+            .iter()
+            .find_map(|start| key.strip_prefix(start));
         rest.and_then(|rest| rest.strip_prefix(name))
             .is_some_and(|rest| rest.starts_with('.'))
     };
@@ -254,7 +257,8 @@ fn lists(published: &Published, before: &Before, changes: &mut Vec<String>) {
             ..
         } = list;
         let was = before.lists.get(name);
-        if let Some(was) = was {
+        let is_feed = is_of_feed(&list.path);
+        if let Some(was) = was.filter(|_| !is_feed) {
             // Older entries have no settings.
             let settings = [
                 (
@@ -289,18 +293,22 @@ fn lists(published: &Published, before: &Before, changes: &mut Vec<String>) {
             }
         };
         changes.push(format!(
-            "list {name}: {}, {left_out} left out, {}, BLAKE3 {digest}...{new}",
+            "{}: {}, {left_out} left out, {}, BLAKE3 {digest}...{new}",
+            label(list),
             counted(*rules as u64, "rule", "rules"),
-            counted(u64::from(*bad), "bad line", "bad lines")
+            paths::bad(&list.path, *bad)
         ));
     }
-    let mut gone: Vec<_> = before
-        .lists
-        .keys()
-        .filter(|name| published.lists.iter().all(|list| list.name != **name))
-        .collect();
+    let all = before.lists.values();
+    let gone = all.filter(|was| published.lists.iter().all(|list| list.name != was.name));
+    let mut gone: Vec<_> = gone.map(label).collect();
     gone.sort();
-    changes.extend(gone.into_iter().map(|name| format!("list {name}: gone")));
+    changes.extend(gone.into_iter().map(|label| format!("{label}: gone")));
+}
+
+/// A list or feed, as it is shown.
+fn label(list: &ListEntry) -> String {
+    format!("{} {}", section(&list.path), list.name)
 }
 
 /// The word for a value in the configuration.

@@ -15,7 +15,14 @@ pub(super) fn print_explanation(
     out: &mut impl Write,
 ) -> Result<(), Failure> {
     let by = explanation.by.as_ref();
-    let of = by.map_or(String::new(), |by| format!(" by {}", source_label(by)));
+    let path = |source: &str| {
+        let mut rules = explanation.rules.iter();
+        let rule = rules.find(|rule| rule.source == source)?;
+        Some(rule.path.as_path())
+    };
+    let of = by.map_or(String::new(), |by| {
+        format!(" by {}", source_label(by, path(by)))
+    });
     writeln!(out, "{}: {}{of}", explanation.name, explanation.decision)?;
     for rule in &explanation.rules {
         let kind = match rule.kind {
@@ -31,7 +38,11 @@ pub(super) fn print_explanation(
             Some(Role::LogOnly) => ("also", " (logged only)"),
             Some(Role::Loses) | None => ("also", ""),
         };
-        let (source, text, path) = (source_label(&rule.source), &rule.rule, rule.path.shown());
+        let (source, text, path) = (
+            source_label(&rule.source, Some(&rule.path)),
+            &rule.rule,
+            rule.path.shown(),
+        );
         writeln!(
             out,
             "  {mark} {text} ({kind}, {source}, {path}{line}){note}"

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::preparing::{Prepared, QueuedRequest, RequestQueue};
-use crate::config::Config;
+use crate::config::{Config, paths};
 use crate::control::admin::status::{
     FeedRequest, KnownOrders, OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status,
     UnusedLines,
@@ -237,6 +237,7 @@ impl Answering<'_> {
             if bad > 0 || (skipped > 0 && is_new) {
                 report.unused.push(UnusedLines {
                     list: name.to_owned(),
+                    path: paths::legible(&list.source.path),
                     bad,
                     skipped,
                 });

@@ -332,6 +332,9 @@ pub struct ReloadReport {
 pub struct UnusedLines {
     /// The list.
     pub list: String,
+    /// The path of its file, or that of a feed's rules.
+    #[serde(default)]
+    pub path: PathBuf,
     /// The number of bad lines.
     pub bad: u32,
     /// The number of names that were left out on purpose (`localhost` and the like).

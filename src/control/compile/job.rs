@@ -85,7 +85,9 @@ impl Job {
             // The cause may be the file of the base that rules were to be carried over from.
             let store = self.store.clone();
             let _ = tokio::task::spawn_blocking(move || store.forget_base_files()).await;
-            tracing::error!(%error, "compilation failed; the rules in force stay");
+            if !self.has_failed_transfer() {
+                tracing::error!(%error, "compilation failed; the rules in force stay");
+            }
         }
         Compiled {
             wanted: self.wanted,
@@ -99,13 +101,24 @@ impl Job {
         let is_elsewhere = workspace.is_elsewhere;
         match self.compile_at(workspace).await {
             // The state directory's disk may be full.
-            Err(CompileError::Child(error)) if error.is_of_system() && !is_elsewhere => {
+            Err(CompileError::Child(error))
+                if error.is_of_system() && !is_elsewhere && !self.has_failed_transfer() =>
+            {
                 tracing::warn!(%error, "the compiler uses a temporary directory");
                 let workspace = self.workspace(true).await?;
                 self.compile_at(workspace).await
             }
             ended => ended,
         }
+    }
+
+    /// Whether there is nothing to compile any more, as the transfer of the zone has failed. Its feed reports that.
+    fn has_failed_transfer(&self) -> bool {
+        let mut transfers = self
+            .wanted
+            .iter()
+            .filter_map(|wanted| wanted.transfer.as_ref());
+        transfers.any(|transfer| transfer.failed_zone().is_some())
     }
 
     async fn workspace(&self, elsewhere: bool) -> Result<CompileWorkspace, CompileError> {
@@ -123,7 +136,11 @@ impl Job {
             if let Event::Reading { list, .. } = event
                 && list != last
             {
-                tracing::info!(list, "compiling");
+                let mut feeds = self.lists.iter().filter(|list| list.is_feed());
+                match feeds.any(|feed| feed.source.name == list) {
+                    true => tracing::info!(feed = list, "compiling"),
+                    false => tracing::info!(list, "compiling"),
+                }
                 last = list;
             }
         };

@@ -354,6 +354,10 @@ impl CompileQueue {
                     self.overfull = Some((delta_rules, why));
                 }
                 let refused = |wanted: Wanted| {
+                    let transfer = wanted.transfer.as_ref();
+                    if let Some(zone) = transfer.and_then(SpooledTransfer::failed_zone) {
+                        return LoadResult::Refused(wanted.ticket, Refusal::TransferFailed(zone));
+                    }
                     let is_transferred = wanted.transfer.is_some();
                     let refusal = Refusal::NotCompiled {
                         path: wanted.config.source.path,
@@ -424,7 +428,7 @@ fn results_of_pending(lists: &mut ListSources, new: &NewBase) -> Vec<LoadResult>
         let Some(list) = pending.find(|list| has_load(list, wanted.ticket)) else {
             continue;
         };
-        log_load(list, Ok(&loaded));
+        log_load(list, &loaded);
         // It may have been small before.
         list.rules = None;
         list.finish_load(Ok(loaded), Instant::now());

@@ -118,9 +118,9 @@ mod tests {
         let most = MAX_DATA / Effect::large(0).size();
         let mut add = |source, from: usize, count| {
             let mut rules = ListRules::new(source, &mut sorter, &mut clauses, &mut triggers);
-            for number in from..from + count {
-                let effect = Effect::large(number as u32);
-                for scope in [Scope::Exact, Scope::Below] {
+            for scope in [Scope::Exact, Scope::Below] {
+                for number in from..from + count {
+                    let effect = Effect::large(number as u32);
                     rules.add(ParsedRule {
                         trigger: ParsedTrigger::Name(&name, scope),
                         effect: Some(&effect),

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::config::guard::Limits;
+use crate::config::paths::is_of_feed;
 use crate::config::shown::{Show, counted};
 use crate::control::guard::reading::Reading;
 use crate::control::guard::release::{Guard, Guards};
@@ -100,12 +101,15 @@ enum Reason {
     #[error("empty; to empty a list on purpose, leave a comment in its file")]
     Empty,
     #[error(
-        "{bad} of {all} {are} bad, the first in line {first}{problem}",
+        "{bad} of {all} {are} bad, the first in {unit} {first}{problem}",
         problem = problem_without_format(*.problem, *.format),
-        all = counted(*.lines, "line", "lines"),
-        are = are(*.bad)
+        all = counted(*.lines, .units[0], .units[1]),
+        are = are(*.bad),
+        unit = .units[0]
     )]
     Bad {
+        /// The words for one of its lines or records, and for several.
+        units: [&'static str; 2],
         bad: u32,
         lines: u32,
         first: u32,
@@ -152,6 +156,11 @@ fn are(count: u32) -> &'static str {
 }
 
 impl Reason {
+    /// Whether no rule is left.
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Empty | Self::Shrunk { now: 0, .. })
+    }
+
     fn guard(self) -> Guard {
         match self {
             Self::Empty => Guard::Empty,
@@ -193,12 +202,24 @@ impl fmt::Display for HeldUpdate {
             let between = if number > 0 { "; " } else { "" };
             write!(f, "{between}{reason}")?;
         }
+        if is_of_feed(&self.path) && self.reasons.iter().any(|reason| reason.is_empty()) {
+            // The whole zone is then refused as an empty one, whatever is accepted.
+            return f.write_str(
+                ". A zone without rules is not accepted: ask its operator whether it is meant to be empty. To apply none of \
+                 its rules, remove the feed, or set policy = \"disabled\"",
+            );
+        }
         if let Some(format) = self.format() {
             // Accepting a file that is no list would be a mistake.
             return write!(f, ". The file is {format}");
         }
         if self.is_unreadable() {
-            return f.write_str(". Hardly a line of it can be read: check what the file is");
+            return f.write_str(match is_of_feed(&self.path) {
+                true => {
+                    ". Hardly a record of it is a rule: check whether the zone is a policy zone"
+                }
+                false => ". Hardly a line of it can be read: check what the file is",
+            });
         }
         f.write_str(RELEASE)?;
         // A release is valid for one reading, so the command repeats the earlier releases.
@@ -258,7 +279,7 @@ fn check_acceptance_against(
     released: Guards,
 ) -> Result<(), HeldUpdate> {
     let found = [
-        lines(new.tally, limits),
+        lines(new, limits),
         before.and_then(|before| count(new, before, limits)),
         before.and_then(|before| age(new, before, limits)),
     ];
@@ -275,13 +296,18 @@ fn check_acceptance_against(
     })
 }
 
-fn lines(tally: &Tally, limits: &Limits) -> Option<Reason> {
+fn lines(new: &NewState<'_>, limits: &Limits) -> Option<Reason> {
+    let tally = new.tally;
     // A file with only comments is a valid empty list.
     if tally.lines == 0 && tally.comments == 0 {
         return Some(Reason::Empty);
     }
     let first = tally.first.first()?;
     tally.is_bad_over(limits.bad_percent).then(|| Reason::Bad {
+        units: match is_of_feed(new.path) {
+            true => ["record", "records"],
+            false => ["line", "lines"],
+        },
         bad: tally.mostly_bad(),
         lines: tally.lines,
         first: first.line,

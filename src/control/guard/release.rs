@@ -44,7 +44,7 @@ impl fmt::Display for Guard {
 }
 
 /// A set of guards: those that are released, for example, or those that reject an update.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "Vec<Guard>", into = "Vec<Guard>")]
 pub struct Guards(u8);
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::past_rules::{self, KeptImages, PastRules, find_in};
+use crate::config::paths::{is_of_feed, section};
 use crate::config::{Config, List};
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::Guards;
@@ -261,9 +262,14 @@ impl PolicyAt {
             let rules = match rules {
                 Some(rules) => ListRules::Rules(rules),
                 None => {
+                    let changed = match is_of_feed(&entry.path) {
+                        true => "",
+                        false => "its file has changed, and ",
+                    };
                     notes.push(format!(
-                        "list {}: its rules in generation {generation} (since {since}) are not known: its file \
-                         has changed, and the state directory does not have them",
+                        "{} {}: its rules in generation {generation} (since {since}) are not known: {changed}the state \
+                         directory does not have them",
+                        section(&entry.path),
                         entry.name
                     ));
                     ListRules::Unknown

@@ -75,12 +75,15 @@ pub fn settings<'l>(config: &Config, lists: impl Iterator<Item = &'l List>) -> S
     blocking("orders", &config.orders.blocking, &mut set);
     let mut order = Vec::new();
     for list in lists {
-        let (source, start) = (&list.source, format!("list.{}", list.source.name));
-        set(&format!("{start}.path"), value(paths::place(list)));
-        set(&format!("{start}.kind"), value(source.kind));
-        set(&format!("{start}.format"), value(list.format));
-        set(&format!("{start}.comments"), value(list.comments));
-        set(&format!("{start}.scope"), value(list.scope));
+        let source = &list.source;
+        let start = format!("{}.{}", paths::section(&list.source.path), source.name);
+        if !list.is_feed() {
+            set(&format!("{start}.path"), value(paths::place(list)));
+            set(&format!("{start}.kind"), value(source.kind));
+            set(&format!("{start}.format"), value(list.format));
+            set(&format!("{start}.comments"), value(list.comments));
+            set(&format!("{start}.scope"), value(list.scope));
+        }
         match &list.zone {
             Some(zone) => {
                 policy_zone(&start, zone, &mut set);
@@ -140,22 +143,23 @@ pub(crate) fn changed(was: &Config, now: &Config) -> Vec<String> {
         .into_iter()
         .map(|setting| setting.key)
         .collect();
-    let named = |config: &Config, name: &str| {
-        let mut lists = config.lists.iter();
-        lists.find(|list| list.source.name == name).cloned()
-    };
-    let is_of_lists = |key: &&String| key.starts_with("list.") || *key == "lists";
+    let is_of_lists =
+        |key: &&String| key.starts_with("list.") || key.starts_with("feed.") || *key == "lists";
     let mut changed: Vec<_> = keys
         .iter()
         .filter(|key| !is_of_lists(key))
         .cloned()
         .collect();
     for list in &now.lists {
-        let name = &list.source.name;
-        match named(was, name) {
-            None => changed.push(format!("list {name} (new)")),
-            Some(before) if before != *list => {
-                let start = format!("list.{name}.");
+        let name = label(list);
+        match same(was, list) {
+            None => changed.push(format!("{name} (new)")),
+            Some(before) if before != list => {
+                let start = format!(
+                    "{}.{}.",
+                    paths::section(&list.source.path),
+                    list.source.name
+                );
                 changed.extend(keys.iter().filter(|key| key.starts_with(&start)).cloned());
                 let unrecorded = [
                     ("required", before.required != list.required),
@@ -171,19 +175,22 @@ pub(crate) fn changed(was: &Config, now: &Config) -> Vec<String> {
         let mut before = was.feeds.iter();
         if let Some(before) = before.find(|before| before.name == feed.name) {
             let keys = unrecorded_of_feed(before, feed);
-            changed.extend(keys.map(|key| format!("list.{}.{key}", feed.name)));
+            changed.extend(keys.map(|key| format!("feed.{}.{key}", feed.name)));
         }
     }
-    let gone = was.lists.iter().map(|list| &list.source.name);
-    let gone = gone.filter(|name| named(now, name).is_none());
-    changed.extend(gone.map(|name| format!("list {name} (gone)")));
+    let gone = was.lists.iter().filter(|list| same(now, list).is_none());
+    changed.extend(gone.map(|list| format!("{} (gone)", label(list))));
     let order = |config: &Config, other: &Config| {
-        let names = config.lists.iter().map(|list| list.source.name.clone());
-        let both = names.filter(|name| named(other, name).is_some());
-        both.collect::<Vec<_>>()
+        let both = config.lists.iter();
+        let both = both.filter(|list| same(other, list).is_some());
+        both.map(label).collect::<Vec<_>>()
     };
     if order(was, now) != order(now, was) {
-        changed.push("lists (their order)".to_owned());
+        let what = match now.feeds.is_empty() {
+            true => "lists",
+            false => "lists and feeds",
+        };
+        changed.push(format!("{what} (their order)"));
     }
     for key in unrecorded(was, now) {
         // The journal records only the address of an upstream server.
@@ -192,6 +199,17 @@ pub(crate) fn changed(was: &Config, now: &Config) -> Vec<String> {
         }
     }
     changed
+}
+
+/// A list or feed, as it is shown.
+fn label(list: &List) -> String {
+    format!("{} {}", paths::section(&list.source.path), list.source.name)
+}
+
+/// The list of the same name in another configuration; for a feed, the feed.
+fn same<'c>(config: &'c Config, list: &List) -> Option<&'c List> {
+    let mut lists = config.lists.iter();
+    lists.find(|other| other.source.name == list.source.name && other.is_feed() == list.is_feed())
 }
 
 /// The differing keys that the journal does not record, or not fully, as answers don't depend on them.
@@ -302,7 +320,7 @@ pub fn configured(today: &Config, settings: &Settings) -> Config {
 /// The list of an entry, with the recorded settings. `today` is the list of that name in today's configuration, which is
 /// used for fields that older entries don't have.
 pub fn list(entry: &ListEntry, settings: &Settings, today: Option<&List>) -> List {
-    let start = format!("list.{}", entry.name);
+    let start = format!("{}.{}", paths::section(&entry.path), entry.name);
     let mut blocking = match today {
         Some(today) => today.source.blocking.clone(),
         None => Blocking {
@@ -434,7 +452,7 @@ zone = "local.example"
 policy = "cname"
 cname = "*.garden.example"
 max-policy-ttl-secs = 77
-break-dnssec = true
+break-dnssec = false
 soa = false
 [[feed]]
 zone = "rpz.example"
@@ -515,8 +533,8 @@ policy = "tcp-only"
             ),
             ("*.garden.", "*.other.", "list.local.cname"),
             (
-                "break-dnssec = true",
                 "break-dnssec = false",
+                "break-dnssec = true",
                 "list.local.break-dnssec",
             ),
             ("soa = false", "soa = true", "list.local.soa"),
@@ -525,7 +543,7 @@ policy = "tcp-only"
         }
         assert_eq!(
             reported("policy = \"tcp-only\"", "policy = \"drop\""),
-            ["list.rpz.example.policy"]
+            ["feed.rpz.example.policy"]
         );
         assert_eq!(
             reported(
@@ -546,18 +564,18 @@ policy = "tcp-only"
                 "retry-secs",
                 "expire-secs"
             ]
-            .map(|key| format!("list.rpz.example.{key}"))
+            .map(|key| format!("feed.rpz.example.{key}"))
         );
         assert_eq!(
             reported("primaries = [\"192.0.2.1\"]", "primaries = [\"192.0.2.2\"]"),
-            ["primaries", "notify-from"].map(|key| format!("list.rpz.example.{key}"))
+            ["primaries", "notify-from"].map(|key| format!("feed.rpz.example.{key}"))
         );
         assert_eq!(
             reported(
                 "[[feed]]\nzone = \"rpz.example\"",
                 "[[feed]]\nzone = \"new.example\""
             ),
-            ["list new.example (new)", "list rpz.example (gone)"]
+            ["feed new.example (new)", "feed rpz.example (gone)"]
         );
         assert_eq!(
             reported("[local]", "[cache]\nmax-ttl-secs = 9\n[local]"),
@@ -645,7 +663,7 @@ policy = "tcp-only"
         let swapped = config(&format!(
             "{head}[[list]]{good}[[list]]{ads}[[list]]{others}"
         ));
-        assert_eq!(changed(&was, &swapped), ["lists (their order)"]);
+        assert_eq!(changed(&was, &swapped), ["lists and feeds (their order)"]);
         assert_eq!(changed(&was, &was), [""; 0]);
     }
 

@@ -14,6 +14,7 @@ use crate::config::paths::legible;
 use crate::control::journal::entry::{Cause, Event, ListEntry};
 use crate::control::journal::settings::settings;
 use crate::control::journal::{Draft, Journal, OrderRecord, OrderRecords};
+use crate::control::sources::lists::load::Refusal;
 use crate::control::sources::lists::provenance;
 use crate::control::sources::lists::state::ListState;
 use crate::control::sources::orders::registry::OrderRegistry;
@@ -57,8 +58,11 @@ impl Record {
     /// Records the lists that were refused at the start.
     pub(crate) fn refused_at_start(&self, lists: &[ListState]) {
         for list in lists {
-            if let Some((refusal, _)) = &list.refused {
-                self.refused(format!("list {}", list.name()), vec![refusal.to_string()]);
+            // A feed has no rules before its first transfer.
+            if let Some((refusal, _)) = &list.refused
+                && !matches!(refusal, Refusal::NoTransfer(_))
+            {
+                self.refused(list.label(), vec![refusal.to_string()]);
             }
         }
     }

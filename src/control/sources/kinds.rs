@@ -1,5 +1,5 @@
-//! Kinds of sources other than the files of the configuration. They fetch lists and write them to files, for example by
-//! download or zone transfer.
+//! Kinds of sources that fetch lists and write them to files, for example by download. Feeds are not such a kind, because
+//! their changes come as a stream: see [`feeds`](super::feeds).
 //!
 //! A kind only fetches its sources. After that, each of them is a list: guards, compiler, journal, rollback and
 //! `status` treat it like the lists of the configuration.

@@ -16,6 +16,7 @@ use crate::control::sources::feeds::running::Waiting;
 use crate::control::sources::kinds::Update;
 use crate::control::sources::lists::load::{Loaded, Refusal};
 use crate::control::sources::lists::reading::{ReadyList, broken, log_load};
+use crate::control::sources::lists::renamed;
 use crate::control::sources::lists::state::ListState;
 use crate::control::sources::lists::{LoadResult, Refused, UpdateResult};
 use crate::policy::images::Images;
@@ -52,12 +53,17 @@ impl Control {
     /// Refuses the newest state of a list: the last good one stays in force.
     pub(crate) fn refuse(&mut self, ticket: u64, refusal: Refusal) {
         let fault = refusal.fault();
-        let Some(Refused { list, why, is_new }) = self.lists.refuse(ticket, refusal) else {
+        let Some(refused) = self.lists.refuse(ticket, refusal) else {
             return self.dismiss_loads([ticket]);
         };
-        if is_new {
-            self.record
-                .refused(format!("list {list}"), vec![why.clone()]);
+        let Refused {
+            list,
+            label,
+            why,
+            record,
+        } = refused;
+        if let Some(record) = record {
+            self.record.refused(label, vec![record]);
         }
         let undelivered = match fault {
             Some(fault) => Undelivered::Faulty(fault, why.clone()),
@@ -183,7 +189,7 @@ impl Control {
         }
         for (wanted, loaded) in new.loaded() {
             if let Some(list) = self.lists.with_load(wanted.ticket) {
-                log_load(list, Ok(&loaded));
+                log_load(list, &loaded);
             }
             self.adopt_load(wanted.ticket, &wanted.config.source, loaded);
         }
@@ -194,9 +200,22 @@ impl Control {
     fn adopt_load(&mut self, ticket: u64, source: &Source, loaded: Loaded) {
         self.publication.change(self.cause_of(ticket, &source.path));
         self.lists.adopt(ticket, loaded);
+        self.drop_old_names();
         self.feeds.finish(ticket, Ok(()));
         self.requests
             .report_load(ticket, |report| report.loaded.push(source.name.clone()));
+    }
+
+    /// Drops feeds that have another name now, once that has a version.
+    fn drop_old_names(&mut self) {
+        let config = &self.configuration.current;
+        let kinds = &self.lists.kinds;
+        let is_known = |list: &ListState| {
+            let mut lists = config.lists.iter();
+            kinds.has(list.name()) || lists.any(|known| known.source.name == list.name())
+        };
+        let gone = renamed::drop_old(&mut self.lists.active, is_known);
+        self.dismiss_loads(gone);
     }
 
     /// The cause of a load: a request, or a change of the file.

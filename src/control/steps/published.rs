@@ -1,6 +1,6 @@
 //! The published zones follow the policy in force, once all of their sources have a first version.
 
-use crate::config::Content;
+use crate::config::paths::section;
 use crate::control::Control;
 use crate::control::sources::lists::state::ListState;
 use crate::control::zones::missing::Missing;
@@ -30,10 +30,7 @@ impl Control {
         };
         let lists = self.lists.active.iter().filter(is_missing);
         let lists = lists.map(|list| Missing::Source {
-            what: match list.config.content {
-                Content::Transferred => "feed",
-                _ => "list",
-            },
+            what: section(&list.source.path),
             name: list.name().to_owned(),
         });
         let unknown = self.scheduler.registry.unknown().map(Missing::All);

@@ -240,7 +240,47 @@ mod tests {
     use std::os::unix::fs::OpenOptionsExt;
     use std::path::Path;
 
+    use super::super::version::tests::snapshot;
     use super::*;
+
+    #[tokio::test]
+    async fn the_last_version_its_changes_and_the_transfers_stay_when_other_settings_change() {
+        let config = |more: &str| {
+            let text = format!(
+                "[[publish]]\nzone = \"rpz.test\"\nallow-transfer = [\"192.0.2.1\"]\n{more}"
+            );
+            Config::parse(&text, Path::new("tapis.toml")).expect("valid")
+        };
+        let first = Arc::new(snapshot(&["a.test"]));
+        let second = Arc::new(snapshot(&["a.test", "b.test"]));
+        let mut zones = Zones::default();
+        let serial = |zones: &Zones| zones.reports()[0].serial;
+        zones.follow(&config(""), &first, Vec::new());
+        while serial(&zones).is_none() {
+            tokio::task::yield_now().await;
+        }
+        let before = serial(&zones);
+        zones.follow(&config(""), &second, Vec::new());
+        while serial(&zones) == before {
+            tokio::task::yield_now().await;
+        }
+        let zone = |zones: &Zones| Arc::clone(&zones.served.load()[0]);
+        let last = serial(&zones);
+        zone(&zones).transfers.refuse();
+        let later = "history-changes = 7\n";
+        zones.follow(&config(later), &second, Vec::new());
+        // No other task runs between these lines.
+        let version = zone(&zones).version.load_full().expect("the last version");
+        assert_eq!(Some(version.soa.serial.0), last);
+        assert_eq!(serial(&zones), None);
+        assert_eq!(zones.reports()[0].refused, 1);
+        while serial(&zones).is_none() {
+            tokio::task::yield_now().await;
+        }
+        // Its records are those of the last version.
+        assert_eq!(serial(&zones), last);
+        assert_eq!(zones.reports()[0].history, before.as_slice());
+    }
 
     #[tokio::test]
     async fn a_key_stays_in_use_when_other_settings_change() {

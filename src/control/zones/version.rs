@@ -270,7 +270,7 @@ impl Size {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::path::Path;
 
     use super::*;
@@ -278,8 +278,9 @@ mod tests {
     use crate::policy::builder::Builder;
     use crate::policy::images::Images;
     use crate::policy::published::Selection;
-    use crate::policy::rule::{Action, Against, Blocking, Kind, Scope, Source};
+    use crate::policy::rule::{Action, Kind, Scope};
     use crate::policy::snapshot::Snapshot;
+    use crate::policy::tests::sources::source;
 
     static GOES_ON: AtomicBool = AtomicBool::new(false);
 
@@ -290,8 +291,8 @@ mod tests {
         config.publish[0].clone()
     }
 
-    /// A zone in which these names are blocked.
-    fn zone(names: &[&str]) -> PublishedZone {
+    /// A policy that blocks these names.
+    pub(in super::super) fn snapshot(names: &[&str]) -> Snapshot {
         let mut builder = Builder::new();
         let names = names
             .iter()
@@ -300,25 +301,18 @@ mod tests {
         let rules = names.iter().map(|name| (name, Scope::Exact));
         builder.list("list", rules).expect("room");
         let image = Arc::new(builder.finish().expect("room"));
-        let list = Source {
-            name: "list".to_owned(),
-            path: "list".into(),
-            kind: Kind::Block,
-            blocking: Blocking {
-                action: Action::Nodata,
-                ttl_secs: 60,
-                ..Blocking::none()
-            },
-            against: Against::All,
-            zone: None,
-        };
+        let list = source("list", Kind::Block, Action::Nodata);
         let images = Images {
             delta: Some(image),
             ..Images::default()
         };
-        let snapshot = Snapshot::default().with_rules(vec![Arc::new(list)], images);
+        Snapshot::default().with_rules(vec![Arc::new(list)], images)
+    }
+
+    /// A zone in which these names are blocked.
+    fn zone(names: &[&str]) -> PublishedZone {
         let apex = Name::from_text("rpz.test").expect("a name");
-        PublishedZone::new(&snapshot, &Selection::All, &apex)
+        PublishedZone::new(&snapshot(names), &Selection::All, &apex)
     }
 
     fn maker(publish: &Publish) -> Maker<'_> {
@@ -404,6 +398,19 @@ mod tests {
         let other = after_start.make(None, zone(&["b.test"]));
         let other = other.expect("made").version;
         assert_eq!((other.soa.serial.0, serials(&other)), (5000, vec![]));
+    }
+
+    #[test]
+    fn the_same_records_below_another_soa_record_are_another_version() {
+        let (_, stored) = versions(&publish(""));
+        let other = publish("refresh-secs = 61");
+        let other = Maker {
+            stored: Some(&stored),
+            now: 5000,
+            ..maker(&other)
+        };
+        let made = other.make(None, zone(&["b.test", "c.test"]));
+        assert_eq!(made.expect("made").version.soa.serial.0, 5000);
     }
 
     #[test]

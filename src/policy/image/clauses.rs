@@ -651,6 +651,32 @@ mod tests {
     }
 
     #[test]
+    fn records_of_two_policy_zones_on_one_name_are_not_joined() {
+        let mut clauses = ClausesBuilder::of_sources(2);
+        clauses.set_amendable(0);
+        clauses.set_amendable(1);
+        let mut rule = |source, last: u8| {
+            let record = LocalRecord {
+                rtype: crate::wire::rtype::A,
+                ttl_secs: None,
+                data: [192, 0, 2, last][..].into(),
+            };
+            let effect = Effect {
+                action: EffectAction::Records(vec![record]),
+                ..Effect::default()
+            };
+            let clause = clauses.add(source, &effect).expect("room");
+            let scope = Scope::Exact;
+            ImageRule { clause, scope }.to_bits()
+        };
+        let (one, other, more) = (rule(0, 1), rule(1, 2), rule(0, 3));
+        assert_eq!(clauses.join_records(&[one, other]), Ok(None));
+        let joined = clauses.join_records(&[one, other, more]).expect("room");
+        let joined = joined.expect("those of one zone");
+        assert!(joined.len() == 2 && joined.contains(&other));
+    }
+
+    #[test]
     fn a_mark_is_not_redundant_and_makes_no_rule_redundant() {
         let mut clauses = clauses();
         let mark = clauses.add(1, &Effect::void()).expect("room");

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -47,6 +48,8 @@ pub struct Heard<'h> {
     pub from: IpAddr,
     /// Whether it counts.
     pub verdict: Verdict,
+    /// How many messages it stands for: itself, and those that were not accepted before it and not passed on.
+    pub count: u64,
 }
 
 /// Whether a NOTIFY counts.
@@ -82,6 +85,8 @@ struct Zone {
     from_networks: Limit,
     signed_elsewhere: Limit,
     refusals: Limit,
+    /// Messages that were not accepted, and have not been reported yet.
+    unreported: AtomicU64,
 }
 
 /// No zones.
@@ -117,6 +122,7 @@ impl Notifications {
             from_networks: Limit::new(BURST, PERIOD),
             signed_elsewhere: Limit::new(BURST, PERIOD),
             refusals: Limit::new(BURST, PERIOD),
+            unreported: AtomicU64::default(),
         });
         self.zones.store(Arc::new(zones.collect()));
     }
@@ -195,7 +201,7 @@ impl Checking<'_> {
             return Some(Count::NotifyRefused);
         }
         self.permit(&self.zone.from_networks)?;
-        self.deliver(Verdict::Accepted(None))?;
+        self.deliver(Verdict::Accepted(None), 1)?;
         self.notify.respond(Rcode::NoError, out);
         Some(Count::NotifyAccepted)
     }
@@ -217,7 +223,7 @@ impl Checking<'_> {
                 return Some(Count::NotifyNotAuthentic);
             }
         };
-        self.deliver(Verdict::Accepted(self.notify.serial))?;
+        self.deliver(Verdict::Accepted(self.notify.serial), 1)?;
         self.notify.respond(Rcode::NoError, out);
         replace(out, request.sign(out, clock));
         Some(Count::NotifyAccepted)
@@ -239,19 +245,26 @@ impl Checking<'_> {
         limit.take(since).then_some(())
     }
 
-    /// Passes on that a message was not accepted. Under a flood, most are not reported.
+    /// Passes on that a message was not accepted. Under a flood, most are only counted, and a later report has their
+    /// number.
     fn report(&self, verdict: Verdict) {
-        if self.permit(&self.zone.refusals).is_some() {
-            // Without room, this message is not reported either.
-            let _ = self.deliver(verdict);
+        let unreported = &self.zone.unreported;
+        unreported.fetch_add(1, Ordering::Relaxed);
+        if self.permit(&self.zone.refusals).is_none() {
+            return;
+        }
+        let count = unreported.swap(0, Ordering::Relaxed);
+        if self.deliver(verdict, count).is_none() {
+            unreported.fetch_add(count, Ordering::Relaxed);
         }
     }
 
-    fn deliver(&self, verdict: Verdict) -> Option<()> {
+    fn deliver(&self, verdict: Verdict, count: u64) -> Option<()> {
         let heard = Heard {
             feed: &self.zone.feed,
             from: self.from.to_canonical(),
             verdict,
+            count,
         };
         (self.notifications.deliver)(heard).then_some(())
     }
@@ -280,7 +293,7 @@ mod tests {
     use crate::config::Config;
     use crate::serve::client::Transport;
 
-    type Deliveries = Arc<Mutex<Vec<(String, IpAddr, Verdict)>>>;
+    type Deliveries = Arc<Mutex<Vec<(IpAddr, Verdict, u64)>>>;
 
     /// A server with the feed `rpz.test`, and what it passes on. `notify_from` is a value of the configuration.
     fn notifications(notify_from: &str) -> (Notifications, Deliveries) {
@@ -291,7 +304,8 @@ mod tests {
         let deliveries = Deliveries::default();
         let taken = Arc::clone(&deliveries);
         let deliver = move |heard: Heard<'_>| {
-            let heard = (heard.feed.to_owned(), heard.from, heard.verdict);
+            assert_eq!(heard.feed, "feed");
+            let heard = (heard.from, heard.verdict, heard.count);
             taken.lock().expect("not poisoned").push(heard);
             true
         };
@@ -349,10 +363,10 @@ mod tests {
         let other = send(&notifications, "192.0.2.7", &notify("other.test"), now);
         assert_eq!(other, (reply(Count::NotifyRefused), Some(9)));
         let deliveries = deliveries.lock().expect("not poisoned");
-        let verdicts: Vec<_> = deliveries.iter().map(|(_, _, verdict)| *verdict).collect();
+        let verdicts: Vec<_> = deliveries.iter().map(|(_, verdict, _)| *verdict).collect();
         let (accepted, refused) = (Verdict::Accepted(None), Verdict::Refused);
         assert_eq!(verdicts, [[accepted; 3], [refused; 3]].concat());
-        assert_eq!(deliveries[1].1, IpAddr::from([192, 0, 2, 7]));
+        assert_eq!(deliveries[1].0, IpAddr::from([192, 0, 2, 7]));
     }
 
     #[test]
@@ -376,6 +390,13 @@ mod tests {
         let later = now + Duration::from_secs(1);
         let again = send(&notifications, "192.0.2.1", &notify("rpz.test"), later);
         assert_eq!(again.0, reply(Count::NotifyAccepted));
+        let refused = send(&notifications, "192.0.2.9", &notify("rpz.test"), later);
+        assert_eq!(refused.0, reply(Count::NotifyRefused));
+        let deliveries = deliveries.lock().expect("not poisoned");
+        let refused = deliveries.iter();
+        let refused = refused.filter(|(_, verdict, _)| *verdict == Verdict::Refused);
+        let counted: u64 = refused.map(|(_, _, count)| count).sum();
+        assert_eq!(counted, 1001, "also those that were not reported");
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! Tests of transfers: what each form leads to, and that no message makes them fail otherwise than with an error.
 
 pub(super) mod messages;
+mod random;
+mod refused;
 
-use proptest::prelude::*;
-
-use self::messages::{Rr, ZONE, message, rr, soa, zone};
+use self::messages::{Rr, message, rr, soa, zone};
 use super::*;
 use crate::wire::name::Name;
 use crate::wire::rtype;
@@ -189,133 +189,6 @@ fn a_single_soa_record_with_our_serial_means_up_to_date() {
 }
 
 #[test]
-fn an_older_serial_is_an_error() {
-    let error = TransferError::SerialGoneBack {
-        theirs: Serial(2),
-        ours: Serial(3),
-    };
-    assert_eq!(ixfr(3, &[soa(2)]), [error.to_string()]);
-    assert_eq!(ixfr(3, &[soa(2), rr("a", 5), soa(2)]), [error.to_string()]);
-}
-
-#[test]
-fn changes_that_do_not_lead_from_our_serial_to_the_new_one_are_refused() {
-    let chain = |ours, records: &[Rr]| ixfr(ours, records).pop().expect("an error");
-    let broken = |from, to, found| {
-        let [from, to, found] = [from, to, found].map(Serial);
-        TransferError::BrokenChain { from, to, found }.to_string()
-    };
-    assert_eq!(chain(3, &[soa(5), soa(2), soa(5), soa(5)]), broken(3, 5, 2));
-    let gap = [soa(6), soa(3), soa(4), soa(5), soa(6), soa(6)];
-    assert_eq!(chain(3, &gap), broken(4, 6, 5));
-    let backwards = [soa(6), soa(3), soa(2), soa(2), soa(6), soa(6)];
-    assert_eq!(chain(3, &backwards), broken(3, 6, 2));
-    let beyond = [soa(6), soa(3), soa(7), soa(7), soa(6), soa(6)];
-    assert_eq!(chain(3, &beyond), broken(3, 6, 7));
-    let early = [soa(6), soa(3), soa(4), soa(6)];
-    assert_eq!(
-        chain(3, &early),
-        broken(4, 6, 6),
-        "ends before the new version"
-    );
-}
-
-#[test]
-fn a_transfer_that_does_not_end_as_it_began_is_refused() {
-    let last = |records: &[Rr]| axfr(records).pop().expect("an error");
-    let other = TransferError::OtherSoa.to_string();
-    assert_eq!(last(&[soa(3), rr("a", 5), soa(4)]), other);
-    let after = TransferError::AfterEnd.to_string();
-    assert_eq!(last(&[soa(3), rr("a", 5), soa(3), rr("b", 5)]), after);
-    let whole = message(7, rtype::AXFR, &[soa(3), rr("a", 5), soa(3)]);
-    let repeated = read(None, &[whole.clone(), whole]);
-    assert_eq!(repeated.last(), Some(&after), "a message is repeated");
-    let part = message(7, rtype::AXFR, &[soa(3), rr("a", 5)]);
-    let repeated = read(None, &[part.clone(), part]);
-    assert_eq!(repeated.last(), Some(&after), "the first one is repeated");
-    let mut end = soa(3);
-    end.data[1] = b'x';
-    assert_eq!(last(&[soa(3), end]), other, "another MNAME");
-}
-
-#[test]
-fn an_answer_that_does_not_begin_with_the_soa_record_is_no_transfer() {
-    let none = [TransferError::NoSoa.to_string()];
-    assert_eq!(axfr(&[]), none);
-    assert_eq!(axfr(&[rr("", rtype::NS), soa(3)]), none);
-    assert_eq!(ixfr(3, &[rr("a", 5), soa(3)]), none);
-    let mut below = soa(3);
-    below.owner = format!("sub.{ZONE}");
-    let error = axfr(std::slice::from_ref(&below)).pop().expect("an error");
-    assert!(error.contains("not the zone's"), "{error}");
-    let error = axfr(&[soa(3), below]).pop().expect("an error");
-    assert!(error.contains("not the zone's"), "{error}");
-}
-
-#[test]
-fn records_outside_the_zone_are_refused() {
-    let mut owner = rr("a", 5);
-    owner.owner = "a.other.test".to_owned();
-    let mut class = rr("a", 5);
-    class.class = 3;
-    for record in [owner, class] {
-        let error = axfr(&[soa(3), record]).pop();
-        assert_eq!(error, Some(TransferError::OutsideZone.to_string()));
-    }
-}
-
-#[test]
-fn messages_of_others_are_refused() {
-    let whole = [soa(3), rr("a", 5), soa(3)];
-    let first = |message: Vec<u8>| read(None, &[message]).pop().expect("an error");
-    assert!(first(message(8, rtype::AXFR, &whole)).contains("another ID"));
-    assert!(first(message(7, rtype::IXFR, &whole)).contains("another question"));
-    let unasked = messages::without_question(7, &whole);
-    assert!(first(unasked).contains("another question"));
-    for (at, bit, error) in [
-        (2, 0x80, "not a response"),
-        (2, 0x20, "not a response"),
-        (2, 0x02, "truncated"),
-        (3, 0x05, "REFUSED"),
-        (3, 0x02, "SERVFAIL"),
-        (13, 0x01, "another question"),
-    ] {
-        let mut message = message(7, rtype::AXFR, &whole);
-        message[at] ^= bit;
-        let found = first(message);
-        assert!(found.contains(error), "{found}, not {error}");
-    }
-}
-
-#[test]
-fn lengths_and_counts_that_lie_are_refused() {
-    let whole = message(7, rtype::AXFR, &[soa(3), rr("a", 5), soa(3)]);
-    for (at, value) in [(7, 4), (7, 200), (11, 1), (9, 1)] {
-        let mut message = whole.clone();
-        message[at] = value;
-        let last = read(None, &[message]).pop().expect("an error");
-        assert_ne!(last, "End", "byte {at} is {value}");
-    }
-    let longer = [&whole[..], b"\0"].concat();
-    let error = read(None, &[longer]).pop().expect("an error");
-    assert!(error.contains("bytes follow"), "{error}");
-    for len in 0..whole.len() {
-        let events = read(None, &[whole[..len].to_vec()]);
-        assert!(!events.contains(&"End".to_owned()), "cut at {len}");
-    }
-}
-
-#[test]
-fn more_records_than_permitted_are_refused() {
-    let mut records = vec![soa(3)];
-    records.resize(51, rr("a", 5));
-    let error = TransferError::TooManyRecords(50).to_string();
-    assert_eq!(axfr(&records).pop(), Some(error));
-    records.pop();
-    assert_eq!(axfr(&records).len(), 50);
-}
-
-#[test]
 fn names_in_data_are_copied_without_compression_and_in_their_letter_case() {
     let copied = |rtype: u16, data: &[u8]| {
         let mut record = rr("a", rtype);
@@ -360,80 +233,5 @@ fn names_in_data_are_copied_without_compression_and_in_their_letter_case() {
         (2, b"\x40"),
     ] {
         assert_eq!(copied(rtype, bad), None, "{rtype} {bad:?}");
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Change {
-    deleted: Vec<String>,
-    added: Vec<String>,
-}
-
-fn changes() -> impl Strategy<Value = Vec<Change>> {
-    let names = || prop::collection::vec("[a-c]{1,3}", 0..4);
-    let change = (names(), names()).prop_map(|(deleted, added)| Change { deleted, added });
-    prop::collection::vec(change, 1..5)
-}
-
-proptest! {
-    #[test]
-    fn changes_are_the_same_however_they_are_divided_into_messages(
-        changes in changes(),
-        from: u32,
-        sizes in prop::collection::vec(1_usize..6, 40),
-    ) {
-        let serial = |step: usize| from.wrapping_add(step as u32);
-        let newest = serial(changes.len());
-        let mut records = vec![soa(newest)];
-        let mut expected = vec![format!("Changes {newest}")];
-        for (step, change) in changes.iter().enumerate() {
-            for (at, names, verb) in [(0, &change.deleted, "-"), (1, &change.added, "+")] {
-                records.push(soa(serial(step + at)));
-                records.extend(names.iter().map(|name| rr(name, 5)));
-                expected.extend(names.iter().map(|name| format!("{verb} {name}.feed.test")));
-            }
-        }
-        records.push(soa(newest));
-        expected.push("End".to_owned());
-        let mut messages = Vec::new();
-        let mut left = &records[..];
-        for size in sizes {
-            let (now, later) = left.split_at(size.min(left.len()));
-            if !now.is_empty() {
-                messages.push(message(7, rtype::IXFR, now));
-            }
-            left = later;
-        }
-        messages.push(message(7, rtype::IXFR, left));
-        messages.retain(|message| message[6..8] != [0, 0]);
-        prop_assert_eq!(read(Some(from), &messages), expected);
-    }
-
-    #[test]
-    fn no_message_makes_a_transfer_panic(
-        mut message in prop::collection::vec(any::<u8>(), 0..200),
-        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
-        ours: bool,
-        is_random: bool,
-    ) {
-        let qtype = if ours { rtype::IXFR } else { rtype::AXFR };
-        if !is_random {
-            message = messages::message(7, qtype, &[soa(9), soa(3), rr("*.a", 5), rr("b", 15), soa(9)]);
-            for (at, byte) in edits {
-                let at = at.index(message.len());
-                message[at] = byte;
-            }
-        }
-        let _ = read(ours.then_some(3), &[message.clone()]);
-        let mut zone = Name::default();
-        let _ = notify::Notify::parse(&message, &mut zone);
-        let mut transfer = Transfer::new(&Request { id: 7, zone: messages::zone(), ours: None, max_records: 9 });
-        if let Ok(events) = transfer.read(&message) {
-            for event in events.flatten() {
-                if let Event::Record(record) = event {
-                    record.copy_data(&mut Vec::new());
-                }
-            }
-        }
     }
 }

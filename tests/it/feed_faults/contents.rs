@@ -98,10 +98,12 @@ fn types_that_can_be_no_policy_are_left_out_and_counted() {
     );
     let printed = text(&scene.server.verb(&["status"]));
     assert!(
-        printed.contains("list feed: 2 rules, 3 bad lines"),
+        printed.contains("feed feed: 2 rules, 3 bad records"),
         "{printed}"
     );
-    scene.server.logged(&format!("n.example.{ZONE}. NS"));
+    let log = scene.server.logged(&format!("n.example.{ZONE}. NS"));
+    assert!(log.contains("bad record feed=\"feed\" record="), "{log}");
+    assert!(!log.contains("list=\"feed\""), "{log}");
 }
 
 #[test]

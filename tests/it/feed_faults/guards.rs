@@ -1,11 +1,13 @@
 //! The guard rails for lists hold for feeds.
 
+use std::time::Duration;
+
 use tapis::control::sources::feeds::fault::Fault;
 
 use super::scene::{Scene, count};
 use crate::feeds::{ZONE, blocks, feed, is_blocked, refresh};
 use crate::support::client::until;
-use crate::support::primary::{Rr, cname};
+use crate::support::primary::{Rr, cname, send};
 use crate::support::server::text;
 
 /// Rules on this number of names.
@@ -114,7 +116,8 @@ fn a_version_with_mostly_bad_records_is_held_until_released() {
             ..cname(&format!("d{number}.{ZONE}"), "example")
         }));
     });
-    is_held_until_released(&scene, "bad", "", "n1.example");
+    let reason = "5 of 7 records are bad, the first in record 3";
+    is_held_until_released(&scene, "bad", reason, "n1.example");
 }
 
 #[test]
@@ -123,6 +126,10 @@ fn a_rule_on_a_protected_name_is_left_out_whichever_way_it_comes() {
     std::fs::write(scene.server.path("protect"), "bank.example\n").expect("written");
     let reloaded = scene.server.verb(&["reload"]);
     assert!(reloaded.status.success(), "{}", text(&reloaded));
+    let printed = |arguments: &[&str]| text(&scene.server.verb(arguments));
+    let why = printed(&["why", "kept.example"]);
+    assert!(why.contains("by feed feed\n"), "{why}");
+    assert!(why.contains("(block, feed feed, zone:rpz.test)"), "{why}");
     let left_out = |count: u64| {
         let list = scene.server.status()["lists"][0].clone();
         let counts = list["left_out"].as_array().expect("an array").iter();
@@ -142,6 +149,9 @@ fn a_rule_on_a_protected_name_is_left_out_whichever_way_it_comes() {
         &["gone.example", "bank.example"],
     );
     left_out(1);
+    let place = "  zone:rpz.test: record ";
+    let status = printed(&["status"]);
+    assert!(status.contains(place), "{status}");
     scene.versions.replace(|_| {});
     refresh(&scene.server);
     blocks(
@@ -152,4 +162,168 @@ fn a_rule_on_a_protected_name_is_left_out_whichever_way_it_comes() {
     );
     left_out(1);
     assert_eq!(count(&feed(&scene.server), Fault::WholeZone), 1);
+}
+
+/// The lines of the log, and the entries of the journal, that have this text.
+fn reports(scene: &Scene, text_of_both: &str) -> (usize, usize) {
+    let log = scene.server.log();
+    let logged = log.lines().filter(|line| line.contains(text_of_both));
+    let journal = text(&scene.server.verb(&["journal", "show"]));
+    let recorded = journal.lines().filter(|line| line.contains(text_of_both));
+    (logged.count(), recorded.count())
+}
+
+/// Makes the feed ask its primary, and waits for the end.
+fn ask_primary(scene: &Scene) {
+    scene.server.verb(&["feed", "refresh", "feed"]);
+}
+
+#[test]
+fn rules_that_are_left_out_are_logged_only_when_they_are_new() {
+    let scene = Scene::start("\n[guard]\nprotect = \"protect\"");
+    std::fs::write(scene.server.path("protect"), "bank.example\nshop.example\n").expect("written");
+    let reloaded = scene.server.verb(&["reload"]);
+    assert!(reloaded.status.success(), "{}", text(&reloaded));
+    let bad = Rr {
+        rtype: 39,
+        ..cname(&format!("d.example.{ZONE}"), "example")
+    };
+    let protected = cname(&format!("bank.example.{ZONE}"), ".");
+    scene
+        .versions
+        .change_records(Vec::new(), vec![protected, bad]);
+    ask_primary(&scene);
+    blocks(&scene.server, 2, &["kept.example"], &["bank.example"]);
+    for serial in 3..6 {
+        scene.versions.change(&[], &[&format!("n{serial}.example")]);
+        ask_primary(&scene);
+    }
+    scene.versions.change(&[], &["shop.example"]);
+    ask_primary(&scene);
+    scene.versions.replace(|_| {});
+    ask_primary(&scene);
+    blocks(&scene.server, 7, &["n5.example"], &["shop.example"]);
+    let log = scene.server.logged("serial=7");
+    for once in [
+        "rule=\"bank.example\"",
+        "rule=\"shop.example\"",
+        "d.example.rpz.test. DNAME",
+    ] {
+        let lines: Vec<_> = log.lines().filter(|line| line.contains(once)).collect();
+        assert_eq!(lines.len(), 1, "{once}: {lines:?}");
+    }
+}
+
+#[test]
+fn changes_that_never_fit_are_logged_and_recorded_once_an_hour() {
+    let mut scene = Scene::start("");
+    let newest = scene.versions.clone();
+    scene.primary.play(move |asked| match asked.serial {
+        Some(ours) => {
+            let zone = newest.newest();
+            let unknown = [cname(&format!("unknown.example.{ZONE}"), ".")];
+            let changes = zone.changes(&[(ours, &unknown, zone.serial, &[])]);
+            send(zone.messages(asked, &changes))
+        }
+        None => send(newest.answer(asked)),
+    });
+    let next = |scene: &Scene, serial: u64| {
+        scene.versions.replace(|_| {});
+        ask_primary(scene);
+        until("the whole zone is in force", || {
+            feed(&scene.server)["serial"] == serial
+        });
+    };
+    for serial in 2..6 {
+        next(&scene, serial);
+    }
+    assert_eq!(count(&feed(&scene.server), Fault::BrokenChanges), 4);
+    let broken = "the changes do not fit";
+    assert_eq!(reports(&scene, broken), (1, 1));
+    scene.clock.advance(Duration::from_secs(3601));
+    next(&scene, 6);
+    assert_eq!(reports(&scene, broken), (2, 2));
+    scene.server.logged("unreported=3");
+    let journal = text(&scene.server.verb(&["journal", "show"]));
+    assert!(
+        journal.contains("3 more since the last report"),
+        "{journal}"
+    );
+}
+
+#[test]
+fn versions_that_a_guard_rejects_one_after_the_other_are_logged_and_recorded_once() {
+    let scene = scene("shrink-percent = 30", 10);
+    let held = |serial: u64| {
+        ask_primary(&scene);
+        until("it is held", || {
+            feed(&scene.server)["held"]["serial"] == serial
+        });
+    };
+    for (serial, rules) in [(2, 1), (3, 2), (4, 3)] {
+        scene
+            .versions
+            .replace(|zone| zone.records = numbered(rules));
+        held(serial);
+    }
+    assert_eq!(reports(&scene, "fewer than the 12 in force"), (1, 1));
+    scene.versions.replace(|zone| zone.records = numbered(13));
+    ask_primary(&scene);
+    blocks(&scene.server, 5, &["n12.example"], &[]);
+    scene.versions.replace(|zone| zone.records = numbered(2));
+    held(6);
+    assert_eq!(
+        reports(&scene, "fewer than the 13 in force"),
+        (1, 1),
+        "a good version was in force meanwhile"
+    );
+}
+
+#[test]
+fn changes_that_delete_all_rules_do_not_advise_to_accept_a_zone_that_is_then_refused() {
+    let scene = Scene::start("");
+    scene
+        .versions
+        .change(&["kept.example", "gone.example"], &[]);
+    ask_primary(&scene);
+    until("the whole zone is empty", || {
+        feed(&scene.server)["primaries"][0]["fault"] == Fault::EmptyZone.name()
+    });
+    scene.keeps_the_first_version();
+    let status = text(&scene.server.verb(&["status"]));
+    assert!(!status.contains("--accept"), "{status}");
+    assert!(status.contains("set policy = \"disabled\""), "{status}");
+}
+
+#[test]
+fn changes_and_the_whole_zone_that_a_guard_rejects_alike_are_recorded_once() {
+    let scene = scene("shrink-percent = 30", 10);
+    let names: Vec<_> = (1..10).map(|number| format!("n{number}.example")).collect();
+    let gone: Vec<_> = names.iter().map(String::as_str).collect();
+    scene.versions.change(&gone, &[]);
+    ask_primary(&scene);
+    until("it is held", || feed(&scene.server)["held"]["serial"] == 2);
+    assert_eq!(reports(&scene, "fewer than the 12 in force"), (1, 1));
+}
+
+#[test]
+fn the_first_version_of_a_feed_with_another_name_is_compared_with_the_rules_under_the_old_name() {
+    let scene = scene("shrink-percent = 30", 10);
+    let server = &scene.server;
+    scene.primary.close();
+    let path = server.path("tapis.toml");
+    let config = std::fs::read_to_string(&path).expect("read");
+    let renamed = config.replace("name = \"feed\"", "name = \"other\"");
+    std::fs::write(&path, renamed).expect("written");
+    let reloaded = server.verb(&["reload"]);
+    assert!(reloaded.status.success(), "{}", text(&reloaded));
+    scene.versions.replace(|zone| zone.records = numbered(3));
+    scene.primary.listen();
+    server.verb(&["feed", "refresh", "other"]);
+    until("it is held", || feed(server)["held"]["serial"] == 2);
+    assert!(is_blocked(server, "n9.example"));
+    let released = server.verb(&["reload", "--accept", "other:shrunk"]);
+    assert!(released.status.success(), "{}", text(&released));
+    until("serial 2 is in force", || feed(server)["serial"] == 2);
+    assert!(is_blocked(server, "n2.example") && !is_blocked(server, "n9.example"));
 }

@@ -7,12 +7,13 @@ use std::path::Path;
 use tapis::control::sources::feeds::fault::Fault;
 use tapis::wire::rtype;
 
-use super::scene::{SECRET, Scene, versions};
+use super::scene::{Scene, versions};
 use crate::feeds::{ZONE, blocks, config, feed, refresh};
 use crate::support::client::until;
 use crate::support::primary::{Asked, Step, Zone, send};
-use crate::support::signer::Signer;
-use crate::support::tls::Security;
+use crate::support::server::{Server, text};
+use crate::support::signer::{SECRET, Signer};
+use crate::support::tls::{Security, authority};
 
 const KEY: &str = "tsig = { name = \"transfer.key\", secret-file = \"feed.key\" }";
 
@@ -96,24 +97,121 @@ fn a_secret_that_becomes_unusable_after_the_start() {
         ),
     ];
     scene.next_version();
-    for (number, (make_unusable, reason)) in breaks.into_iter().enumerate() {
+    for (make_unusable, reason) in breaks {
         make_unusable(&key);
         refresh(&scene.server);
         until(reason, || {
-            let text = feed(&scene.server)["primaries"][0]["text"].to_string();
+            let text = feed(&scene.server)["local"][0]["text"].to_string();
             text.contains(reason) && text.contains("feed.key")
         });
-        let found = feed(&scene.server);
-        assert_eq!(found["primaries"][0]["fault"], Fault::TsigWrong.name());
-        assert_eq!(found["primaries"][0]["failures"], number + 1);
-        assert_eq!(scene.server.status()["degraded"], true);
+        is_no_fault_of_a_primary(&scene.server, "key-unusable");
         scene.keeps_the_first_version();
         // The next one is about a file that only the server can read.
         fs::set_permissions(&key, Permissions::from_mode(0o600)).ok();
     }
     fs::write(&key, SECRET).expect("written");
     fs::set_permissions(&key, Permissions::from_mode(0o600)).expect("set");
-    scene.recovers(Fault::TsigWrong);
+    takes_the_second_version(&scene.server);
+}
+
+/// Asserts that all outputs have this problem of the server, and no fault of its first primary.
+fn is_no_fault_of_a_primary(server: &Server, problem: &str) {
+    let status = server.status();
+    let found = &status["feeds"][0];
+    assert_eq!(found["local"][0]["problem"], problem);
+    assert!(found["primaries"][0]["fault"].is_null(), "{found}");
+    assert_eq!(found["primaries"][0]["failures"], 0);
+    assert_eq!(found["faults"], serde_json::json!([]));
+    let reason = found["local"][0]["text"].as_str().expect("a text");
+    let reason = format!("{problem}: {reason}");
+    let alarms = status["alarms"].as_array().expect("alarms");
+    assert!(
+        alarms
+            .iter()
+            .any(|alarm| *alarm == *format!("feed: {reason}")),
+        "{alarms:?}"
+    );
+    let shown = text(&server.verb(&["feed", "show", "feed"]));
+    assert!(shown.contains(&format!("problem    {reason}\n")), "{shown}");
+    server.logged(&format!("problem=\"{problem}\""));
+}
+
+/// The second version comes into force after a refresh, and all is well.
+fn takes_the_second_version(server: &Server) {
+    let done = server.verb(&["feed", "refresh", "feed"]);
+    assert!(done.status.success(), "{}", text(&done));
+    blocks(
+        server,
+        2,
+        &["kept.example", "new.example"],
+        &["gone.example"],
+    );
+    assert_eq!(feed(server)["local"], serde_json::json!([]));
+    server.assert_well();
+}
+
+#[test]
+fn certificates_that_can_not_be_read_are_a_problem_of_this_server() {
+    let versions = versions();
+    let newest = versions.clone();
+    let usual = move |asked: &Asked| send(newest.answer(asked));
+    let plain = versions.primary();
+    let other = plain.address;
+    let scene = Scene::start_with(
+        Security::tls(b"dot"),
+        versions,
+        usual,
+        |upstream, primary| {
+            let usual = format!("\"{}\"", primary.address);
+            let tls = format!(
+                "{{ address = \"127.0.0.1\", port = {}, tls = \"primary.test\", tls-ca = {:?} }}",
+                primary.address.port(),
+                authority()
+            );
+            config(upstream, primary, "").replace(&usual, &tls)
+        },
+    );
+    let server = &scene.server;
+    let usual = fs::read_to_string(server.path("tapis.toml")).expect("readable");
+    let configure = |more: &str| {
+        let known = format!("{:?} }}", authority());
+        let config = usual.replace(&known, &format!("\"ca.pem\" }}{more}"));
+        fs::write(server.path("tapis.toml"), config).expect("written");
+        // It waits for no transfer.
+        assert!(server.verb(&["reload"]).status.success());
+    };
+    scene.next_version();
+    configure("");
+    until("it is found", || {
+        feed(server)["local"][0]["text"]
+            .to_string()
+            .contains("ca.pem: the certificates can't be read")
+    });
+    is_no_fault_of_a_primary(server, "tls-unusable");
+    scene.keeps_the_first_version();
+    let state = |expected: &str| {
+        let shown = text(&server.verb(&["feed", "show", "feed"]));
+        assert!(
+            shown.contains(&format!("state      {expected}\n")),
+            "{shown}"
+        );
+    };
+    state("tls-unusable");
+    // Another primary works.
+    configure(&format!(", \"{other}\""));
+    blocks(
+        server,
+        2,
+        &["kept.example", "new.example"],
+        &["gone.example"],
+    );
+    until("it is up to date", || feed(server)["is_current"] == true);
+    is_no_fault_of_a_primary(server, "tls-unusable");
+    state("up to date, but not all primaries work: tls-unusable");
+    let done = server.verb(&["feed", "refresh", "feed"]);
+    assert!(done.status.success(), "{}", text(&done));
+    fs::copy(authority(), server.path("ca.pem")).expect("copied");
+    takes_the_second_version(server);
 }
 
 #[test]
@@ -125,7 +223,7 @@ fn a_secret_that_anyone_can_read_is_never_used() {
     scene.next_version();
     refresh(&scene.server);
     until("it is refused", || {
-        !feed(&scene.server)["primaries"][0]["fault"].is_null()
+        feed(&scene.server)["local"][0]["problem"] == "key-unusable"
     });
     assert_eq!(
         scene.primary.asked().len(),

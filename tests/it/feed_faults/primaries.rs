@@ -60,6 +60,10 @@ fn the_second_primary_is_asked_if_the_first_one_fails_and_that_is_no_alarm() {
     server.assert_well();
     let shown = text(&server.verb(&["feed", "show", "feed"]));
     assert!(shown.contains(Fault::NotLoaded.remedy()), "{shown}");
+    let state = "up to date, but not all primaries work: not-loaded\n";
+    assert!(shown.contains(&format!("state      {state}")), "{shown}");
+    let listed = text(&server.verb(&["feed", "list"]));
+    assert!(listed.ends_with(state), "{listed}");
     // The one that failed is paused; it is asked again when the other one fails.
     let asked = first.types().len();
     versions.change(&["gone.example"], &["new.example"]);
@@ -180,5 +184,35 @@ fn a_newer_version_is_found_although_the_first_primary_is_behind() {
     });
     let found = feed(&server);
     assert!(found["primaries"][1]["fault"].is_null(), "{found}");
+    server.assert_well();
+}
+
+#[test]
+fn a_request_of_the_operator_takes_the_other_primary_if_a_transfer_stalls() {
+    let (upstream, versions) = (Upstream::plain(), versions());
+    let (first, second) = (versions.primary(), versions.primary());
+    let server = start(&upstream, [&first, &second]);
+    kept(&server);
+    versions.change(&["gone.example"], &["new.example"]);
+    let newest = versions.clone();
+    // It was not asked yet, so it comes first.
+    second.play(move |asked| {
+        let mut messages = newest.answer(asked);
+        match asked.rtype {
+            rtype::SOA => send(messages),
+            _ => vec![Step::Send(messages.swap_remove(0)), Step::Hang],
+        }
+    });
+    refresh(&server);
+    until("the transfer has begun", || {
+        second.types().contains(&rtype::IXFR)
+    });
+    let done = server.verb(&["feed", "refresh", "feed"]);
+    assert!(done.status.success(), "{}", text(&done));
+    changed(&server);
+    let found = feed(&server);
+    let fault = found["primaries"][1]["text"].as_str().expect("a fault");
+    assert!(fault.contains("5 s, and the operator asked"), "{fault}");
+    assert_eq!(count(&found, Fault::TooSlow), 1);
     server.assert_well();
 }

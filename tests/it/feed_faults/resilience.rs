@@ -17,7 +17,7 @@ use crate::support::tls::Security;
 use crate::support::upstream::Upstream;
 
 /// A zone that is compiled while it arrives.
-fn large(versions: &Versions) {
+pub(super) fn large(versions: &Versions) {
     versions.replace(|zone| {
         zone.records = numbered(60_000);
         zone.per_message = 500;
@@ -26,7 +26,7 @@ fn large(versions: &Versions) {
 
 /// Sends the newest version, but waits at the first gate after three quarters of it, and at the second one before the
 /// last message.
-fn stalling(
+pub(super) fn stalling(
     versions: &Versions,
     [first, second]: [&Gate; 2],
 ) -> impl Fn(&Asked) -> Vec<Step> + use<> {
@@ -54,7 +54,7 @@ fn large_list(name: &str) -> String {
 }
 
 /// The files of transfers in the state directory.
-fn spools(server: &Server) -> usize {
+pub(super) fn spools(server: &Server) -> usize {
     let entries = fs::read_dir(server.path("state")).expect("readable");
     let names = entries.map(|entry| entry.expect("an entry").file_name());
     let spools = names.filter(|name| name.to_string_lossy().starts_with("transfer.tmp-"));
@@ -62,7 +62,7 @@ fn spools(server: &Server) -> usize {
 }
 
 /// The process ID of the compiler, if the server runs one.
-fn compiler(server: &Server) -> Option<String> {
+pub(super) fn compiler(server: &Server) -> Option<String> {
     let threads = fs::read_dir(format!("/proc/{}/task", server.id())).expect("readable");
     threads.flatten().find_map(|thread| {
         // The thread may have ended.
@@ -72,7 +72,7 @@ fn compiler(server: &Server) -> Option<String> {
 }
 
 /// The feed's primary sends a part of a large version, and then stalls.
-fn stalls(server: &Server) {
+pub(super) fn stalls(server: &Server) {
     refresh(server);
     arrives(server);
 }
@@ -338,12 +338,7 @@ fn a_version_that_a_rollback_took_back_returns_after_the_release() {
     });
     scene.next_version();
     refresh(server);
-    blocks(
-        server,
-        2,
-        &["kept.example", "new.example"],
-        &["gone.example"],
-    );
+    scene.has_the_second_version();
     let done = server.verb(&["rollback", &generation.to_string()]);
     assert!(text(&done).contains("in force"), "{}", text(&done));
     scene.keeps_the_first_version();
@@ -360,12 +355,7 @@ fn a_version_that_a_rollback_took_back_returns_after_the_release() {
     );
     let released = server.verb(&["rollback", "--release"]);
     assert!(released.status.success(), "{}", text(&released));
-    blocks(
-        server,
-        2,
-        &["kept.example", "new.example"],
-        &["gone.example"],
-    );
+    scene.has_the_second_version();
     until("it is held no more", || feed(server)["held"].is_null());
     server.assert_well();
 }
@@ -391,13 +381,7 @@ fn the_rules_of_a_feed_are_checked_again_when_other_names_are_protected() {
         text(&reloaded)
     );
     until("the zone is transferred again", || {
-        scene
-            .primary
-            .types()
-            .iter()
-            .filter(|rtype| **rtype == rtype::AXFR)
-            .count()
-            == 2
+        scene.whole_transfers() == 2
     });
     scene.keeps_the_first_version();
     gate.open();
@@ -409,12 +393,7 @@ fn the_rules_of_a_feed_are_checked_again_when_other_names_are_protected() {
     fs::write(server.path("protect"), "").expect("written");
     assert!(server.verb(&["reload"]).status.success());
     until("the rule is back", || is_blocked(server, "gone.example"));
-    let whole = scene
-        .primary
-        .types()
-        .into_iter()
-        .filter(|rtype| *rtype == rtype::AXFR);
-    assert_eq!(whole.count(), 3, "once for each change");
+    assert_eq!(scene.whole_transfers(), 3, "once for each change");
     server.assert_well();
 }
 
@@ -432,12 +411,7 @@ fn changes_are_transferred_while_a_primary_refuses_the_whole_zone_that_a_check_n
     until("it is refused", || count(&feed(server), Fault::Refused) > 0);
     scene.next_version();
     refresh(server);
-    blocks(
-        server,
-        2,
-        &["kept.example", "new.example"],
-        &["gone.example"],
-    );
+    scene.has_the_second_version();
     let newest = scene.versions.clone();
     scene.primary.play(move |asked| send(newest.answer(asked)));
     refresh(server);
@@ -501,12 +475,7 @@ fn many_requests_during_a_transfer_are_taken() {
         refresh(&scene.server);
     }
     gate.open();
-    blocks(
-        &scene.server,
-        2,
-        &["kept.example", "new.example"],
-        &["gone.example"],
-    );
+    scene.has_the_second_version();
 }
 
 #[test]
@@ -516,22 +485,14 @@ fn an_older_version_does_not_come_into_force_when_other_names_are_protected() {
     let first = scene.versions.newest();
     scene.next_version();
     refresh(server);
-    let second_is_in_force = || {
-        blocks(
-            server,
-            2,
-            &["kept.example", "new.example"],
-            &["gone.example"],
-        );
-    };
-    second_is_in_force();
+    scene.has_the_second_version();
     scene.primary.play(move |asked| send(first.answer(asked)));
     fs::write(server.path("protect"), "gone.example\n").expect("written");
     assert!(server.verb(&["reload"]).status.success());
     until("the primary is behind", || {
         feed(server)["primaries"][0]["fault"] == Fault::SerialGoneBack.name()
     });
-    second_is_in_force();
+    scene.has_the_second_version();
     let done = server.verb(&["feed", "refresh", "feed", "--whole"]);
     assert!(done.status.success(), "{}", text(&done));
     blocks(server, 1, &["kept.example"], &["new.example"]);

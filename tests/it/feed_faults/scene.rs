@@ -7,17 +7,16 @@ use std::process::Command;
 use std::sync::Arc;
 
 use tapis::control::sources::feeds::fault::Fault;
+use tapis::wire::rtype;
 
 use crate::feeds::{Versions, blocks, config, feed, refresh};
 use crate::support::client::until;
 use crate::support::clock::Clock;
 use crate::support::primary::{Asked, Primary, Script, Step, send};
 use crate::support::server::{Server, folder, tapis, text};
+use crate::support::signer::SECRET;
 use crate::support::tls::Security;
 use crate::support::upstream::Upstream;
-
-/// The secret that signers have.
-pub(super) const SECRET: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
 
 /// A server that has the first version of a zone in force, and its primary.
 pub(super) struct Scene {
@@ -152,18 +151,29 @@ impl Scene {
         );
     }
 
-    /// The primary behaves again. Asserts that its second version comes into force, and that the fault is over, but still
-    /// counted.
-    pub(super) fn recovers(&self, fault: Fault) {
-        let usual = Arc::clone(&self.usual);
-        self.primary.play(move |asked| usual(asked));
-        refresh(&self.server);
+    /// Waits for the second version.
+    pub(super) fn has_the_second_version(&self) {
         blocks(
             &self.server,
             2,
             &["kept.example", "new.example"],
             &["gone.example"],
         );
+    }
+
+    /// How often the primary was asked for the whole zone.
+    pub(super) fn whole_transfers(&self) -> usize {
+        let types = self.primary.types().into_iter();
+        types.filter(|rtype| *rtype == rtype::AXFR).count()
+    }
+
+    /// The primary behaves again. Asserts that its second version comes into force, and that the fault is over, but still
+    /// counted.
+    pub(super) fn recovers(&self, fault: Fault) {
+        let usual = Arc::clone(&self.usual);
+        self.primary.play(move |asked| usual(asked));
+        refresh(&self.server);
+        self.has_the_second_version();
         until("the fault is over", || {
             feed(&self.server)["primaries"][0]["fault"].is_null()
         });

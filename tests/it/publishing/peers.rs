@@ -6,11 +6,12 @@ use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
 
-use super::{SECRET, TSIG, ZONE, config, published, publisher, serial};
+use super::{TSIG, ZONE, config, published, publisher, serial};
 use crate::orders::{PAST, order, target};
 use crate::support::client::{addresses, until};
 use crate::support::peers::{Peer, Program};
 use crate::support::server::{Server, text};
+use crate::support::signer::SECRET;
 use crate::support::upstream::Upstream;
 
 /// TSIG, over many messages: more than one of 16 KB.

@@ -90,6 +90,14 @@ fn a_version_that_could_not_be_stored_is_stored_as_soon_as_it_can_be() {
     let third = change(&publisher, &format!("{names}b.example\nc.example\n"));
     let is_stored = || published(&publisher)["store_problem"].is_null();
     until("an alarm", || !is_stored());
+    // The first task of the zone ends with its settings.
+    let more = format!("{ALLOW}history-changes = 7\n");
+    publisher.replace("tapis.toml", &config(&upstream, &more));
+    let reloaded = publisher.verb(&["reload"]);
+    assert!(reloaded.status.success(), "{}", text(&reloaded));
+    until("an alarm after the reload", || {
+        published(&publisher)["serial"] == third && !is_stored()
+    });
     fs::remove_file(changes).expect("removed");
     until("no alarm", is_stored);
     stop(&mut publisher);

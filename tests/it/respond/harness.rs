@@ -1,6 +1,6 @@
 //! A server without sockets and clocks: lists, a snapshot of them, and a cache.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use tapis::policy::builder::Builder;
@@ -8,7 +8,7 @@ use tapis::policy::effect::{Effect, EffectAction};
 use tapis::policy::image::provenance::ImageSource;
 use tapis::policy::prefix::{AddressOf, Prefix};
 use tapis::policy::rpz::settings::{ZonePolicy, ZoneSettings};
-use tapis::policy::rule::{Action, Against, Blocking, Ede, Kind, Scope, Source};
+use tapis::policy::rule::{Action, Blocking, Kind, Scope, Source};
 use tapis::policy::snapshot::Snapshot;
 use tapis::serve::cache::{Cache, Entry, Failure, Key};
 use tapis::serve::client::{Client, Transport};
@@ -20,6 +20,7 @@ use tapis::wire::query::Query;
 use super::ask::Ask;
 use super::decoded::{Decoded, Outcome};
 use super::upstream_answer::UpstreamAnswer;
+use crate::support::policy;
 
 /// The snapshot's generation, which is the serial of each synthesized SOA.
 pub(super) const GENERATION: u64 = 41;
@@ -48,24 +49,10 @@ enum Trigger {
 }
 
 pub(super) fn list(name: &str) -> List {
+    let mut source = policy::list(name);
+    source.blocking.sinkhole_v6 = vec![Ipv6Addr::UNSPECIFIED];
     List {
-        source: Source {
-            zone: None,
-            name: name.to_owned(),
-            path: name.into(),
-            kind: Kind::Block,
-            against: Against::All,
-            blocking: Blocking {
-                action: Action::Sinkhole,
-                effect_answer: None,
-                as_written: false,
-                sinkhole_v4: vec![[0; 4].into()],
-                sinkhole_v6: vec![[0; 16].into()],
-                ttl_secs: 60,
-                ede: Ede::Blocked,
-                extra_text: name.to_owned(),
-            },
-        },
+        source,
         rules: Vec::new(),
     }
 }

@@ -11,7 +11,7 @@ use hickory_proto::rr::{Name, RData, Record};
 use proptest::prelude::*;
 use tapis::policy::builder::Builder;
 use tapis::policy::images::Images;
-use tapis::policy::rule::{Action, Against, Blocking, Ede, Kind, Scope, Source};
+use tapis::policy::rule::{Against, Kind, Scope, Source};
 use tapis::serve::respond::respond;
 use tapis::stats::Count;
 use tapis::wire::answer::Intake;
@@ -23,6 +23,7 @@ use super::decoded::Decoded;
 use super::harness::{Harness, PERMITTED_BY_STREAM, harness, list};
 use super::targets::https;
 use super::upstream_answer::{BOUNDS, UpstreamAnswer, a, cname, rrsig, soa, upstream_answer};
+use crate::support::policy;
 
 const ASKED: &str = "www.a.example";
 const DNAME: RecordType = RecordType::Unknown(39);
@@ -203,36 +204,21 @@ proptest! {
 /// A server with eight exceptions on the queried name, against the list that blocks `bad.svc.org`.
 fn excepted() -> Harness {
     let name = |text| WireName::from_text(text).expect("a name");
-    let source = |name: String, kind, against| {
-        Arc::new(Source {
-            zone: None,
-            path: name.as_str().into(),
-            name,
-            kind,
-            against,
-            blocking: Blocking {
-                action: Action::Nodata,
-                effect_answer: None,
-                as_written: false,
-                sinkhole_v4: Vec::new(),
-                sinkhole_v6: Vec::new(),
-                ttl_secs: 60,
-                ede: Ede::None,
-                extra_text: String::new(),
-            },
-        })
-    };
     let (mut lists, mut orders) = (Builder::new(), Builder::new());
     let (asked, bad) = (name(ASKED), name("bad.svc.org"));
     lists.list("ads", [(&bad, Scope::Subtree)]).expect("room");
-    let mut sources = vec![source("ads".to_owned(), Kind::Block, Against::All)];
+    let mut sources = vec![Arc::new(policy::list("ads"))];
     for number in 0..8 {
         let exception = format!("exception:{number}");
         orders
             .list(&exception, [(&asked, Scope::Exact)])
             .expect("room");
         let against = Against::Named(vec!["ads".to_owned()]);
-        sources.push(source(exception, Kind::Exception, against));
+        sources.push(Arc::new(Source {
+            kind: Kind::Exception,
+            against,
+            ..policy::list(&exception)
+        }));
     }
     let images = Images {
         base: Some(Arc::new(lists.finish().expect("room"))),

@@ -1,4 +1,4 @@
-//! A policy with one list. Benchmarks include this file, too.
+//! Block lists, and a policy with one of them. Benchmarks include this file, too.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -10,6 +10,27 @@ use tapis::policy::image::provenance::ImageSource;
 use tapis::policy::rule::{Action, Against, Blocking, Ede, Kind, Scope, Source};
 use tapis::policy::snapshot::Snapshot;
 use tapis::wire::name::Name;
+
+/// A block list that answers with a sinkhole.
+pub(crate) fn list(name: &str) -> Source {
+    Source {
+        name: name.to_owned(),
+        path: PathBuf::new(),
+        kind: Kind::Block,
+        blocking: Blocking {
+            action: Action::Sinkhole,
+            effect_answer: None,
+            as_written: false,
+            sinkhole_v4: vec![Ipv4Addr::UNSPECIFIED],
+            sinkhole_v6: Vec::new(),
+            ttl_secs: 60,
+            ede: Ede::Blocked,
+            extra_text: name.to_owned(),
+        },
+        against: Against::All,
+        zone: None,
+    }
+}
 
 /// A snapshot with the list `ads`, which answers with a sinkhole. Only clients of `network` are permitted.
 pub(crate) fn snapshot<'n>(
@@ -26,23 +47,6 @@ pub(crate) fn snapshot_with_effects<'n>(
     network: &str,
     rules: impl IntoIterator<Item = (&'n Name, Scope, Effect)>,
 ) -> Snapshot {
-    let source = Source {
-        zone: None,
-        name: "ads".to_owned(),
-        path: PathBuf::new(),
-        kind: Kind::Block,
-        against: Against::All,
-        blocking: Blocking {
-            action: Action::Sinkhole,
-            effect_answer: None,
-            as_written: false,
-            sinkhole_v4: vec![Ipv4Addr::UNSPECIFIED],
-            sinkhole_v6: Vec::new(),
-            ttl_secs: 60,
-            ede: Ede::Blocked,
-            extra_text: "ads".to_owned(),
-        },
-    };
     let mut builder = Builder::new();
     let ads = builder.source(ImageSource::named("ads"));
     let ads = ads.expect("there is room");
@@ -54,5 +58,5 @@ pub(crate) fn snapshot_with_effects<'n>(
     let image = Arc::new(builder.finish().expect("there is room"));
     let mut snapshot = Snapshot::default();
     snapshot.clients = [network.parse().expect("a network")].iter().collect();
-    snapshot.with_rules(vec![Arc::new(source)], image.into())
+    snapshot.with_rules(vec![Arc::new(list("ads"))], image.into())
 }

@@ -11,6 +11,11 @@ use super::primary::{Asked, name};
 const ALGORITHM: &[u8] = b"\x0bhmac-sha256\0";
 const FUDGE: u16 = 300;
 
+/// The secret of a new signer in base64: 32 bytes of 7.
+pub(crate) const SECRET: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
+/// Another one, of 8.
+pub(crate) const OTHER_SECRET: &str = "CAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAg=";
+
 /// A key, and how the primary uses it.
 #[derive(Clone, Debug)]
 pub(crate) struct Signer {

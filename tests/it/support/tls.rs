@@ -30,9 +30,18 @@ pub(crate) enum Security {
 impl Security {
     /// TLS 1.3 with this protocol's name.
     pub(crate) fn tls(alpn: &[u8]) -> Self {
-        let certificate =
-            CertificateDer::from_pem_file(file("primary.pem")).expect("a certificate");
-        let key = PrivateKeyDer::from_pem_file(file("primary.key")).expect("a key");
+        Self::tls_by("primary", alpn)
+    }
+
+    /// The same with a certificate that may issue others, as openssl makes one by default.
+    pub(crate) fn self_signed() -> Self {
+        Self::tls_by("self-signed", b"dot")
+    }
+
+    fn tls_by(name: &str, alpn: &[u8]) -> Self {
+        let certificate = CertificateDer::from_pem_file(file(&format!("{name}.pem")));
+        let certificate = certificate.expect("a certificate");
+        let key = PrivateKeyDer::from_pem_file(file(&format!("{name}.key"))).expect("a key");
         let provider = Arc::new(crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&version::TLS13])

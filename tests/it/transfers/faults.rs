@@ -81,6 +81,27 @@ fn an_older_serial_has_gone_back() {
 }
 
 #[test]
+fn a_transfer_may_be_older_than_the_announced_version_but_not_than_ours() {
+    for (serial, expected) in [
+        (7, Ok(7)),
+        (5, Ok(5)),
+        (3, Err(Some(Fault::SerialGoneBack))),
+    ] {
+        let primary = Primary::start(move |asked| match asked.rtype {
+            rtype::SOA => send(zone(10).answer(asked)),
+            rtype::IXFR => zone(10).refusal(asked, 4),
+            _ => send(zone(serial).answer(asked)),
+        });
+        let wanted = Wanted {
+            ours: Some(5),
+            ..Wanted::default()
+        };
+        let fetched = fetch(primary.address, wanted, &mut Collected::default());
+        assert_eq!(fetched.map(|fetched| fetched.soa.serial.0), expected);
+    }
+}
+
+#[test]
 fn changes_that_do_not_begin_at_our_serial_are_broken() {
     let changes: [(u32, &[Rr], u32, &[Rr]); 1] = [(5, &[], 7, &[])];
     let primary = sending(zone(7).changes(&changes));

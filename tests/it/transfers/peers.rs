@@ -1,36 +1,25 @@
 //! Signed transfers from NSD, BIND and Knot DNS. They need Debian's packages nsd, bind9 and knot, so they only run on
 //! request: `cargo test --test it -- --ignored`.
 
-use std::fmt::Write;
-
 use tapis::control::sources::feeds::fault::Fault;
 use tapis::wire::transfer::Kind;
 use tapis::wire::transfer::tsig::{Algorithm, Key};
 
 use super::harness::{Collected, LIMITS, Wanted, fetch};
-use crate::support::peers::Peer;
+use crate::support::peers::{KNOT_KEY, Peer, policy_zone};
 use crate::support::primary::name;
-
-/// 32 bytes of 7 in base64.
-const SECRET: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
+use crate::support::signer::SECRET;
 
 /// The names of the zone: each has its `*.`, so that the zone needs several messages.
 const NAMES: usize = 3000;
 
-fn zone() -> String {
-    let mut text = "$ORIGIN feed.test.\n$TTL 60\n\
-                    @ SOA localhost. admin.localhost. 7 900 60 86400 60\n@ NS localhost.\n"
-        .to_owned();
-    for at in 0..NAMES {
-        writeln!(text, "site{at}.example CNAME .\n*.site{at}.example CNAME .").expect("memory");
-    }
-    text
-}
-
 fn transfer(peer: &Peer) {
     for algorithm in [Algorithm::Sha256, Algorithm::Sha512, Algorithm::Sha1] {
         let words = [("ALGORITHM", algorithm.name()), ("SECRET", SECRET)];
-        let program = peer.clone().with(&words).start(&[("zone", &zone())]);
+        let program = peer
+            .clone()
+            .with(&words)
+            .start(&[("zone", &policy_zone(7, NAMES))]);
         let key = Key::new(&name("transfer.key"), algorithm, &[7; 32]).expect("a key");
         let mut wanted = Wanted {
             key: Some(&key),
@@ -97,18 +86,10 @@ zone \"feed.test\" { type primary; file \"DIR/zone\"; };
 #[ignore = "needs knotd"]
 fn knot_dns_sends_a_signed_zone() {
     let sections = "\
-key:
-  - id: transfer.key
-    algorithm: ALGORITHM
-    secret: SECRET
-acl:
-  - id: transfer
-    key: transfer.key
-    action: transfer
 zone:
   - domain: feed.test
     file: DIR/zone
     acl: transfer
 ";
-    transfer(&Peer::knot(sections));
+    transfer(&Peer::knot(&[KNOT_KEY, sections].concat()));
 }

@@ -6,7 +6,7 @@ use std::path::Path as FilePath;
 use tempfile::TempDir;
 
 use super::super::error::CompileError;
-use super::super::plan::{Event, Outcome, Plan, PlanList};
+use super::super::plan::{Event, Outcome, Plan, PlanList, Refused};
 use super::super::run::compile;
 use super::{bits, name, path};
 use crate::config::Format;
@@ -16,13 +16,15 @@ use crate::control::guard::acceptance::InForce;
 use crate::control::guard::protected::ProtectedList;
 use crate::control::guard::release::{Guard, Guards};
 use crate::control::persist::list_notes::ListNotes;
+use crate::control::sources::feeds::fault::Fault;
+use crate::control::sources::lists::load::Refusal;
 use crate::policy::effect::{Effect, EffectAction};
 use crate::policy::image::clauses::ClausesBuilder;
 use crate::policy::image::path::{Key, Path};
 use crate::policy::image::provenance::{ImageSource, Provenance};
 use crate::policy::image::text::PairHistogram;
 use crate::policy::image::writer::Writer;
-use crate::policy::image::{Image, ImageBytes};
+use crate::policy::image::{Image, ImageBytes, TooLarge};
 use crate::policy::rule::{Kind, Scope};
 
 fn list(folder: &FilePath, name: &str) -> PlanList {
@@ -189,6 +191,24 @@ fn a_refused_list_keeps_its_old_rules_and_says_why() {
     second.lists[1].released = Guard::Bad.into();
     run(&second);
     assert_eq!(reported(&second.out), ["one z.example", "two d.example"]);
+}
+
+#[test]
+fn data_that_is_too_large_is_a_fault_of_the_primary_whichever_process_reads_it() {
+    let refusal = |source| Refusal::TooLarge {
+        path: "zone:rpz.example".into(),
+        source,
+    };
+    for (source, fault) in [
+        (TooLarge::Data, Some(Fault::TooLarge)),
+        (TooLarge::Sources, None),
+    ] {
+        let refusal = refusal(source);
+        assert_eq!(refusal.fault(), fault);
+        let sent = serde_json::to_string(&Refused::from(&refusal)).expect("JSON");
+        let received: Refused = serde_json::from_str(&sent).expect("valid");
+        assert_eq!(Refusal::from(received).fault(), fault);
+    }
 }
 
 #[test]

@@ -60,7 +60,13 @@ pub fn explain(
     let mut verdict = verdict(&policy, &snapshot, query, respond)?;
     if policy.served == Served::Unrecorded {
         let (outcome, by) = (verdict.outcome, &verdict.by);
-        let by = by.as_ref().map(|by| format!(" by {}", source_label(by)));
+        let path = |by: &str| {
+            let mut rules = verdict.rules.iter();
+            let rule = rules.find(|rule| rule.source == by)?;
+            Some(rule.path.as_path())
+        };
+        let by = by.as_ref();
+        let by = by.map(|by| format!(" by {}", source_label(by, path(by))));
         left_out.push(format!(
             "by the dates in these files it would be: {outcome}{}",
             by.unwrap_or_default()

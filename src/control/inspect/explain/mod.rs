@@ -6,7 +6,7 @@ pub mod served;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hickory_proto::rr::RecordType;
 use jiff::Timestamp;
@@ -15,8 +15,8 @@ use serde::Serialize;
 use crate::config::exception::Exception;
 use crate::config::order::State;
 use crate::config::order::{Order, Suspension};
-use crate::config::paths::recorded;
-use crate::config::shown::{Show, path_text};
+use crate::config::paths::{at, recorded, section};
+use crate::config::shown::path_text;
 use crate::config::{Content, List, regular};
 use crate::control::admin::verdict::{
     Answer, Chain, ExplainRequest, MatchingRule, Outcome, QueryVerdict,
@@ -197,11 +197,12 @@ impl RuleLine {
     }
 }
 
-/// The name of a source, as it is shown to users: `list ads`, `order ID`, `exception NAME`.
-pub fn source_label(source: &str) -> String {
+/// The name of a source, as it is shown to users: `list ads`, `feed ministry`, `order ID`, `exception NAME`. `path` is that
+/// of its rules, if it is known.
+pub fn source_label(source: &str, path: Option<&Path>) -> String {
     match source.split_once(':') {
         Some((kind @ ("order" | "exception"), name)) => format!("{kind} {name}"),
-        _ => format!("list {source}"),
+        _ => format!("{} {source}", path.map_or("list", section)),
     }
 }
 
@@ -273,10 +274,10 @@ fn rules_in_file(
             }
         }
     });
-    let file = format!("{}: {}", list.source.name, list.source.path.shown());
     left_out.extend(suppressed.first.iter().map(|left| {
         let (line, rule, why) = (left.line, &left.rule, &left.why);
-        format!("{file}:{line}: {rule}: it {why}")
+        let place = at(&list.source.path, line);
+        format!("{}: {place}: {rule}: it {why}", list.source.name)
     }));
     let found = found.into_values();
     let found = found.filter(|(labels, _)| *labels >= encloser);

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use super::{Explanation, Query, RuleLine, rules_in_file, set_roles};
+use crate::config::paths::section;
 use crate::config::{Config, Content, List};
 use crate::control::admin::status::{ListStatus, Status};
 use crate::control::admin::verdict::{MatchingRule, QueryVerdict};
@@ -44,7 +45,7 @@ pub fn explain(
     for state in &status.lists {
         let name = &state.name;
         if let Some(alarm) = &state.alarm {
-            notes.push(format!("list {name}: {alarm}"));
+            notes.push(format!("{} {name}: {alarm}", section(&state.path)));
         }
         let has_no_rule = verdict.rules.iter().all(|rule| rule.source != *name);
         if let Some((list, _)) = find(config, status, name)

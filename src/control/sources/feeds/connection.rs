@@ -9,8 +9,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::fault::Fault;
-use super::limits::{Limits, MIN_BYTES, RATE_TIME};
-use super::tls::Tls;
+use super::limits::{Limits, MIN_BYTES, Progress, RATE_TIME};
+use super::tls::{self, Tls};
 
 /// Bytes that are read at once.
 const BUFFER: usize = 64 << 10;
@@ -28,8 +28,9 @@ pub(super) struct Connection {
 
 /// What all connections of a transfer may take together.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Budget {
+pub(super) struct Budget<'p> {
     limits: Limits,
+    progress: &'p Progress,
     until: Instant,
     /// Bytes received so far.
     pub(super) bytes: u64,
@@ -52,10 +53,11 @@ impl Broken {
     }
 }
 
-impl Budget {
-    pub(super) fn new(limits: Limits) -> Self {
+impl<'p> Budget<'p> {
+    pub(super) fn new(limits: Limits, progress: &'p Progress) -> Self {
         Self {
             limits,
+            progress,
             until: Instant::now() + limits.total,
             bytes: 0,
             waited: Duration::ZERO,
@@ -113,8 +115,9 @@ impl Connection {
     pub(super) async fn open(
         primary: SocketAddr,
         tls: Option<&Tls>,
-        budget: &Budget,
+        budget: &Budget<'_>,
     ) -> Result<Self, Broken> {
+        budget.progress.set_waiting(true);
         let connected = timeout_at(budget.deadline(), TcpStream::connect(primary)).await;
         let stream = connected
             .map_err(|_| budget.late(Fault::Unreachable))?
@@ -128,7 +131,7 @@ impl Connection {
                 let shaken = timeout_at(budget.deadline(), shaken).await;
                 let encrypted = shaken
                     .map_err(|_| budget.late(Fault::TlsFailed))?
-                    .map_err(|error| Broken::new(Fault::TlsFailed, error))?;
+                    .map_err(|error| Broken::new(Fault::TlsFailed, tls::explain(&error)))?;
                 Box::new(encrypted)
             }
         };
@@ -139,7 +142,7 @@ impl Connection {
     }
 
     /// Sends a query.
-    pub(super) async fn send(&mut self, query: &[u8], budget: &Budget) -> Result<(), Broken> {
+    pub(super) async fn send(&mut self, query: &[u8], budget: &Budget<'_>) -> Result<(), Broken> {
         let mut framed = Vec::with_capacity(2 + query.len());
         // A query has at most some hundreds of bytes.
         framed.extend_from_slice(&(query.len() as u16).to_be_bytes());
@@ -159,7 +162,7 @@ impl Connection {
     pub(super) async fn receive(
         &mut self,
         message: &mut Vec<u8>,
-        budget: &mut Budget,
+        budget: &mut Budget<'_>,
     ) -> Result<(), Broken> {
         // A timeout alone would not end a transfer whose next message is always there already.
         if budget.until <= Instant::now() {
@@ -176,7 +179,10 @@ impl Connection {
             self.stream.read_exact(message).await?;
             io::Result::Ok(Some(u64::from(len) + 2))
         };
-        match timeout_at(deadline, read).await {
+        budget.progress.set_waiting(true);
+        let read = timeout_at(deadline, read).await;
+        budget.progress.set_waiting(false);
+        match read {
             Err(_) => Err(budget.late(Fault::TooSlow)),
             Ok(Err(error)) => Err(Broken::new(Fault::Cut, cut(&error))),
             Ok(Ok(None)) => Err(Broken::new(
@@ -191,7 +197,7 @@ impl Connection {
     }
 
     /// Waits until the next message begins to arrive. False if it does not within this time.
-    pub(super) async fn goes_on(&mut self, budget: &Budget, within: Duration) -> bool {
+    pub(super) async fn goes_on(&mut self, budget: &Budget<'_>, within: Duration) -> bool {
         let deadline = budget.deadline().min(Instant::now() + within);
         let next = timeout_at(deadline, self.stream.fill_buf()).await;
         matches!(next, Ok(Ok(bytes)) if !bytes.is_empty())
@@ -212,26 +218,48 @@ fn cut(error: &io::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::iter::{repeat, repeat_n};
+
+    use tokio::io::DuplexStream;
+
     use super::*;
 
-    /// Receives messages of this size, which arrive with these pauses, until one fails.
-    async fn receive(size: u16, pause: Duration) -> (u64, Broken) {
-        let (ours, mut theirs) = tokio::io::duplex(1 << 20);
-        tokio::spawn(async move {
-            let message = [&size.to_be_bytes()[..], &vec![0; size.into()]].concat();
-            while theirs.write_all(&message).await.is_ok() {
-                tokio::time::sleep(pause).await;
-            }
-        });
-        let mut connection = Connection {
+    fn message(size: u16) -> Vec<u8> {
+        [&size.to_be_bytes()[..], &vec![0; size.into()]].concat()
+    }
+
+    /// A connection, and the end of its primary.
+    fn connection() -> (Connection, DuplexStream) {
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        let connection = Connection {
             stream: BufReader::new(Box::new(ours)),
             received: 0,
         };
-        let mut budget = Budget::new(Limits {
-            total: Duration::from_secs(3600),
+        (connection, theirs)
+    }
+
+    fn budget(total: Duration, progress: &Progress) -> Budget<'_> {
+        let limits = Limits {
+            total,
             idle: Duration::from_secs(30),
             ..Limits::default()
+        };
+        Budget::new(limits, progress)
+    }
+
+    /// Receives messages of these sizes, of which one arrives every 20 s, until one fails.
+    async fn receive(sizes: impl Iterator<Item = u16> + Send + 'static) -> (u64, Broken) {
+        let (mut connection, mut theirs) = connection();
+        tokio::spawn(async move {
+            for size in sizes {
+                if theirs.write_all(&message(size)).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_secs(20)).await;
+            }
         });
+        let progress = Progress::default();
+        let mut budget = budget(Duration::from_secs(3600), &progress);
         let (start, mut message) = (Instant::now(), Vec::new());
         loop {
             if let Err(broken) = connection.receive(&mut message, &mut budget).await {
@@ -242,7 +270,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_primary_that_drips_is_too_slow_after_a_minute() {
-        let (seconds, broken) = receive(100, Duration::from_secs(20)).await;
+        let (seconds, broken) = receive(repeat(100)).await;
         assert_eq!((seconds, broken.fault), (60, Fault::TooSlow));
         assert!(
             broken.detail.contains("408 bytes came in 60 s"),
@@ -252,7 +280,39 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_primary_that_sends_enough_has_all_the_time_that_is_configured() {
-        let (seconds, broken) = receive(25_000, Duration::from_secs(20)).await;
+        let (seconds, broken) = receive(repeat(25_000)).await;
         assert_eq!((seconds, broken.fault), (3600, Fault::TooLong));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_primary_that_drips_after_a_fast_minute_is_too_slow_after_the_next_one() {
+        let (seconds, broken) = receive(repeat_n(25_000, 4).chain(repeat(100))).await;
+        assert_eq!((seconds, broken.fault), (120, Fault::TooSlow));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_transfer_ends_in_time_though_its_next_message_is_there() {
+        let (mut connection, mut theirs) = connection();
+        theirs.write_all(&message(100)).await.expect("room");
+        let progress = Progress::default();
+        let mut budget = budget(Duration::ZERO, &progress);
+        let received = connection.receive(&mut Vec::new(), &mut budget).await;
+        assert_eq!(received.expect_err("too late").fault, Fault::TooLong);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_the_time_in_which_a_primary_sends_nothing_is_waited_for_it() {
+        let (mut connection, mut theirs) = connection();
+        let progress = Progress::default();
+        let mut budget = Budget::new(Limits::default(), &progress);
+        theirs.write_all(&[0, 1, 7, 0]).await.expect("sent");
+        let (second, mut message) = (Duration::from_secs(1), Vec::new());
+        let first = connection.receive(&mut message, &mut budget).await;
+        first.expect("a message");
+        tokio::time::sleep(9 * second).await;
+        assert_eq!(progress.waited(), Duration::ZERO, "it takes the message");
+        let next = connection.receive(&mut message, &mut budget);
+        let waiting = tokio::time::timeout(7 * second, next).await;
+        assert!(waiting.is_err() && progress.waited() == 7 * second);
     }
 }

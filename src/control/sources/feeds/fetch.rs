@@ -102,7 +102,7 @@ impl Fetch<'_> {
     /// [`FetchError`].
     pub async fn run<S: Sink>(&self, sink: &mut S) -> Result<Fetched, FetchError<S::Error>> {
         let start = Instant::now();
-        let mut budget = Budget::new(self.limits);
+        let mut budget = Budget::new(self.limits, self.progress);
         let outcome = self.steps(sink, start, &mut budget).await;
         outcome.map_err(|error| {
             let (fault, detail) = match error {
@@ -127,7 +127,7 @@ impl Fetch<'_> {
         &self,
         sink: &mut S,
         start: Instant,
-        budget: &mut Budget,
+        budget: &mut Budget<'_>,
     ) -> Result<Fetched, Failure<S::Error>> {
         let mut connection = Connection::open(self.primary, self.tls, budget).await?;
         let soa = self.ask_soa(&mut connection, budget).await?;
@@ -197,7 +197,7 @@ impl Fetch<'_> {
     async fn ask_soa<E>(
         &self,
         connection: &mut Connection,
-        budget: &mut Budget,
+        budget: &mut Budget<'_>,
     ) -> Result<Soa, Failure<E>> {
         let id = rand::random();
         let mut message = Vec::new();
@@ -213,7 +213,7 @@ impl Fetch<'_> {
         query: Query,
         id: u16,
         connection: &mut Connection,
-        budget: &Budget,
+        budget: &Budget<'_>,
     ) -> Result<Option<Session>, Broken> {
         let query = query.write(id, self.zone);
         let signed = self.key.and_then(|key| Session::sign(key, &query, now()));
@@ -230,7 +230,7 @@ impl Fetch<'_> {
         &self,
         query: Query,
         connection: &mut Connection,
-        budget: &mut Budget,
+        budget: &mut Budget<'_>,
         sink: &mut S,
     ) -> Result<Done, Failure<S::Error>> {
         let request = Request {
@@ -255,7 +255,10 @@ impl Fetch<'_> {
             for event in transfer.read(&message)? {
                 match event? {
                     Event::Begin { soa, kind } => {
-                        // Behind one address, there may be several servers.
+                        // Behind one address, there may be several servers, so a transfer may bring an older version than
+                        // the one that was announced just now. As in BIND, it is used if it is not older than ours, and
+                        // the next refresh brings the newest: RFC 5936 and RFC 1995 do not relate a transfer to a query
+                        // before it.
                         self.check_age(&soa)?;
                         let begin = Begin {
                             request: &request,

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 /// The limits of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -35,10 +37,24 @@ impl Default for Limits {
 }
 
 /// The progress of a transfer, for those that show it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Progress {
     records: AtomicU64,
     bytes: AtomicU64,
+    start: Instant,
+    /// Since when the secondary waits for the primary, in milliseconds after `start`; 0 while it does not.
+    waits_since: AtomicU64,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self {
+            records: AtomicU64::default(),
+            bytes: AtomicU64::default(),
+            start: Instant::now(),
+            waits_since: AtomicU64::default(),
+        }
+    }
 }
 
 impl Progress {
@@ -52,8 +68,28 @@ impl Progress {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// How long the secondary has waited for the primary; zero while it takes what has arrived.
+    pub fn waited(&self) -> Duration {
+        match self.waits_since.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            since => Duration::from_millis(self.millis().saturating_sub(since)),
+        }
+    }
+
     pub(super) fn set(&self, records: u64, bytes: u64) {
         self.records.store(records, Ordering::Relaxed);
         self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The secondary waits for the primary from now on, or does not any more.
+    pub(super) fn set_waiting(&self, waits: bool) {
+        let since = if waits { self.millis() } else { 0 };
+        self.waits_since.store(since, Ordering::Relaxed);
+    }
+
+    /// The time since the start, at least one millisecond.
+    fn millis(&self) -> u64 {
+        let millis = self.start.elapsed().as_millis();
+        u64::try_from(millis).unwrap_or(u64::MAX).max(1)
     }
 }

@@ -23,6 +23,8 @@ pub struct Notified {
     pub feed: String,
     /// The sender.
     pub from: IpAddr,
+    /// How many messages it stands for: itself, and those that were not accepted before it and not passed on.
+    pub count: u64,
     /// The serial of the newest version, if the sender is authentic and gives one; or why the message was not accepted.
     pub verdict: Result<Option<Serial>, NotifyRefusal>,
 }

@@ -24,7 +24,9 @@ const MAX_CHANGE_BYTES: usize = 16 << 20;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReceiveError {
     /// The file of a large transfer can't be written.
-    #[error("the transfer can't be written: {0}; free some space in the state directory")]
+    #[error(
+        "the transfer can't be written: {0}; check the free space of this directory, and that the server may write to it"
+    )]
     Spool(#[from] io::Error),
     /// There are too many changes.
     #[error("the changes are too many to be applied one by one")]

@@ -52,6 +52,7 @@ pub struct Refresh {
     is_expired: bool,
     /// Failures in a row.
     failures: u32,
+    has_succeeded: Option<bool>,
     last_start: Option<Instant>,
 }
 
@@ -115,6 +116,7 @@ impl Refresh {
             expires: None,
             is_expired: false,
             failures: 0,
+            has_succeeded: None,
             last_start: None,
         }
     }
@@ -160,6 +162,7 @@ impl Refresh {
     pub fn succeeded(&mut self, timers: Timers, random: u16, now: Instant) {
         self.timers = Some(timers);
         self.failures = 0;
+        self.has_succeeded = Some(true);
         self.expires = Some(now + self.expire(timers));
         self.is_expired = false;
         let refresh = self.overrides.refresh.unwrap_or(timers.refresh);
@@ -171,6 +174,7 @@ impl Refresh {
     pub fn failed(&mut self, random: u16, now: Instant) {
         let doubled = FIRST_RETRY * 2_u32.saturating_pow(self.failures.min(16));
         self.failures = self.failures.saturating_add(1);
+        self.has_succeeded = Some(false);
         let known = self.timers.map(|timers| timers.retry);
         let retry = self.overrides.retry.or(known).unwrap_or(doubled);
         let retry = retry.clamp(SHORTEST, LONGEST_RETRY);
@@ -212,6 +216,11 @@ impl Refresh {
     /// Whether no primary has confirmed the zone for longer than it is valid.
     pub fn is_expired(&self) -> bool {
         self.is_expired
+    }
+
+    /// Whether the last fetch succeeded; `None` before the end of the first one.
+    pub fn has_succeeded(&self) -> Option<bool> {
+        self.has_succeeded
     }
 
     /// Whether a fetch is under way.

@@ -6,6 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::fault::Fault;
+use crate::config::shown::counted;
+use crate::wire::transfer::Serial;
 
 /// The state of a feed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +28,16 @@ pub struct FeedReport {
     pub is_expired: bool,
     /// The transfer under way.
     pub transfer: Option<TransferReport>,
+    /// The serial of a version that was transferred, while its rules are being compiled.
+    #[serde(default)]
+    pub compiling: Option<u32>,
+    /// Whether the version in force, or the one that is held, was the newest one when the primaries were last asked; `None`
+    /// before the first time.
+    #[serde(default)]
+    pub is_current: Option<bool>,
+    /// Problems of this server that keep the zone from being transferred from all primaries or one.
+    #[serde(default)]
+    pub local: Vec<LocalReport>,
     /// A version that is not in force, and why.
     pub held: Option<HeldVersion>,
     /// A version that a signed NOTIFY announced, and that no primary has sent although they were asked.
@@ -53,14 +65,54 @@ impl FeedReport {
         hours > 0 && age.is_some_and(|age| age > SignedDuration::from_hours(hours.into()))
     }
 
-    /// The problems for the operator, a sentence each.
+    /// The most important fact about the feed, in a few words.
+    pub fn state(&self) -> String {
+        if let Some(serial) = self.compiling {
+            return format!("compiling serial {serial}");
+        }
+        if let Some(transfer) = &self.transfer {
+            return transfer.state();
+        }
+        if let Some(held) = &self.held {
+            return format!("serial {} is held", held.serial);
+        }
+        if self.is_expired {
+            return "expired".to_owned();
+        }
+        let faults = self.faults_now();
+        match self.is_current {
+            None => "asking the primaries".to_owned(),
+            Some(true) if faults.is_empty() => "up to date".to_owned(),
+            Some(true) => format!("up to date, but not all primaries work: {faults}"),
+            Some(false) if !faults.is_empty() => faults,
+            Some(false) => self.announced.map_or_else(
+                || "the primaries are asked again soon".to_owned(),
+                |serial| format!("serial {serial} was announced, but not sent"),
+            ),
+        }
+    }
+
+    /// The names of the problems of this server and of the faults of primaries.
+    fn faults_now(&self) -> String {
+        let local = self.local.iter().map(|local| &*local.problem);
+        let primaries = self.primaries.iter();
+        let faults = primaries.filter_map(|primary| primary.fault.as_deref());
+        local.chain(faults).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The problems for the operator, a sentence each. A problem of this server is one even if another primary works.
     pub fn alarms(&self) -> Vec<String> {
         let name = &self.name;
         let expired = self.is_too_old().then(|| {
             let fault = Fault::Expired;
             format!("{name}: {fault}: {}; {}", fault.meaning(), fault.remedy())
         });
-        expired.into_iter().chain(self.problems()).collect()
+        let local = self.local_problems().filter(|_| !self.is_behind());
+        expired
+            .into_iter()
+            .chain(local)
+            .chain(self.problems())
+            .collect()
     }
 
     /// Why the newest version is not in force, a sentence each. One primary that fails is no problem while another one
@@ -74,20 +126,48 @@ impl FeedReport {
                 held.serial, held.why
             )
         });
-        let all_fail = self.primaries.iter().all(|primary| primary.text.is_some());
-        let faults = self.primaries.iter().filter(|_| all_fail);
-        let faults = faults.filter_map(|primary| {
-            let text = primary.text.as_ref()?;
-            Some(format!("{name}: {text}"))
-        });
         let announced = self.announced.map(|serial| {
             format!(
                 "{name}: serial {serial} was announced by a signed NOTIFY, but no primary has sent it; see: tapis feed show \
                  {name}"
             )
         });
-        held.chain(announced).chain(faults).collect()
+        let local = self.local_problems().filter(|_| self.is_behind());
+        let faults = self.primaries.iter().filter(|_| self.is_behind());
+        let faults = faults.filter_map(|primary| {
+            let text = primary.text.as_ref()?;
+            Some(format!("{name}: {text}"))
+        });
+        held.chain(announced).chain(local).chain(faults).collect()
     }
+
+    /// Whether no primary had the newest version when they were last asked.
+    fn is_behind(&self) -> bool {
+        self.is_current == Some(false)
+    }
+
+    fn local_problems(&self) -> impl Iterator<Item = String> {
+        let local = self.local.iter();
+        local.map(|LocalReport { problem, text }| format!("{}: {problem}: {text}", self.name))
+    }
+}
+
+/// A problem of this server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalReport {
+    /// Its name.
+    pub problem: String,
+    /// The problem as a sentence, with the remedy.
+    pub text: String,
+}
+
+/// What a feed does at the moment.
+pub(super) enum Activity {
+    /// It waits, or asks for a serial.
+    None,
+    Transferring(TransferReport),
+    /// A version has arrived, and its rules are being compiled.
+    Compiling(Serial),
 }
 
 /// A transfer under way.
@@ -101,6 +181,18 @@ pub struct TransferReport {
     pub records: u64,
     /// Bytes so far.
     pub bytes: u64,
+}
+
+impl TransferReport {
+    fn state(&self) -> String {
+        match self.records {
+            0 => format!("asking {}", self.primary),
+            records => {
+                let records = counted(records, "record", "records");
+                format!("transferring from {}: {records}", self.primary)
+            }
+        }
+    }
 }
 
 /// A version that was transferred, but is not in force.
@@ -119,7 +211,7 @@ pub struct NotifyReport {
     pub accepted: u64,
     /// The last one of these.
     pub last: Option<NotifyEvent>,
-    /// How many were not accepted. Under a flood, not all of them are counted here.
+    /// How many were not accepted. Under a flood, the last ones are counted with the next one after it.
     pub refused: u64,
     /// The last one of these.
     pub last_refused: Option<NotifyEvent>,
@@ -137,13 +229,13 @@ pub struct NotifyEvent {
 }
 
 impl NotifyReport {
-    /// Counts a message, which was not accepted if there is a reason.
-    pub(crate) fn add(&mut self, from: IpAddr, why: Option<String>) {
+    /// Counts messages, which were not accepted if there is a reason. `from` has sent the last one.
+    pub(crate) fn add(&mut self, from: IpAddr, messages: u64, why: Option<String>) {
         let (count, last) = match &why {
             None => (&mut self.accepted, &mut self.last),
             Some(_) => (&mut self.refused, &mut self.last_refused),
         };
-        *count += 1;
+        *count += messages;
         let at = Timestamp::now();
         *last = Some(NotifyEvent { at, from, why });
     }

@@ -1,6 +1,7 @@
 //! The task of one feed: asks its primaries when that is due, and delivers what they send.
 
 mod asking;
+mod reporting;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -15,10 +16,12 @@ use super::confirmed::{Confirmations, age};
 use super::delivery::Delivery;
 use super::fault::{Fault, FaultCounts};
 use super::fetch::{Fetched, Want};
+use super::local::{LocalProblem, LocalProblems};
 use super::notified::Keys;
 use super::primary::{Primary, first_resumed, order};
 use super::refresh::{Action, Overrides, Refresh, Timers};
-use super::report::{FeedReport, HeldVersion, NotifyReport, PrimaryReport, TransferReport};
+use super::repeats::Repeats;
+use super::report::{Activity, FeedReport, HeldVersion};
 use crate::config::feed::Feed;
 use crate::control::sources::lists::comparison::Comparable;
 use crate::wire::transfer::{Kind, Serial};
@@ -60,6 +63,8 @@ pub(super) struct Links {
     pub(super) keys: Keys,
     /// The rules in force that a whole zone is compared with.
     pub(super) comparable: watch::Receiver<Option<Comparable>>,
+    /// The number of the operator's last request, also while its command waits for the end of a transfer.
+    pub(super) requested: watch::Receiver<u64>,
 }
 
 /// The task of one feed.
@@ -77,10 +82,19 @@ pub(super) struct Runner {
     primaries: Vec<Primary>,
     faults: Vec<Option<String>>,
     counts: FaultCounts,
+    problems: Problems,
     /// When a primary last sent or confirmed the newest version.
     confirmed: Confirmations,
     wanted: Wanted,
     requests: Requests,
+}
+
+/// Problems that were logged.
+#[derive(Default)]
+struct Problems {
+    local: LocalProblems,
+    /// The faults of each primary.
+    of_primaries: Repeats<(usize, Fault)>,
 }
 
 /// Numbers of the operator's requests.
@@ -115,7 +129,11 @@ enum Asked {
     Current(Box<Fetched>),
     /// What it sent can't be applied to the version in force, but the whole zone can.
     Inapplicable,
+    /// What it sent can't be written here.
+    NotWritten,
     Failed,
+    /// It stalls, and the operator wants the zone: the primaries are asked anew, the others first.
+    GivenUp,
 }
 
 impl Runner {
@@ -146,6 +164,7 @@ impl Runner {
             primaries: vec![Primary::default(); feed.primaries.len()],
             faults: vec![None; feed.primaries.len()],
             counts: FaultCounts::default(),
+            problems: Problems::default(),
             feed,
             folder: state_dir.unwrap_or_else(std::env::temp_dir),
             links,
@@ -171,13 +190,13 @@ impl Runner {
 
     /// Runs until there are no more commands.
     pub(super) async fn run(mut self) {
-        self.report(None);
+        self.report(Activity::None);
         loop {
             match self.refresh.next(Instant::now()) {
                 Some(Action::Fetch) => {
                     self.fetch().await;
                     self.requests.answered = self.requests.last;
-                    self.report(None);
+                    self.report(Activity::None);
                 }
                 Some(Action::Expire) => {
                     self.counts.add(Fault::Expired);
@@ -186,7 +205,7 @@ impl Runner {
                         feed,
                         "no primary has confirmed the zone for too long; its rules stay in force"
                     );
-                    self.report(None);
+                    self.report(Activity::None);
                 }
                 None => {
                     let far = Instant::now() + Duration::from_secs(3600);
@@ -237,7 +256,7 @@ impl Runner {
                     self.held = None;
                     self.request(now);
                 }
-                self.report(None);
+                self.report(Activity::None);
             }
             Command::Notified { from, serial } => self.notified(from, serial, now),
         }
@@ -271,9 +290,16 @@ impl Runner {
             order.sort_by_key(|&index| !self.feed.primaries[index].has_address(from));
         }
         let mut newest: Option<Box<Fetched>> = None;
+        let mut is_written = true;
         for index in order {
-            let Some(fetched) = self.ask_fully(index).await else {
-                continue;
+            let fetched = match self.ask_fully(index).await {
+                Asked::Current(fetched) => fetched,
+                Asked::NotWritten => {
+                    is_written = false;
+                    continue;
+                }
+                Asked::GivenUp => break,
+                Asked::Inapplicable | Asked::Failed => continue,
             };
             let ends = fetched.kind != Kind::UpToDate;
             let serial = fetched.soa.serial;
@@ -282,24 +308,30 @@ impl Runner {
                 newest = Some(fetched);
             }
             if ends {
+                is_written = true;
                 break;
             }
+        }
+        if is_written {
+            self.problems.local.solve(LocalProblem::NotWritten);
         }
         let is_refused = |primary: &Primary| primary.fault() == Some(Fault::Refused);
         if self.wanted.whole == Whole::UntilAnswered && self.primaries.iter().any(is_refused) {
             self.end_whole();
         }
-        let all_answered = self.faults.iter().all(Option::is_none);
+        let all_answered =
+            self.faults.iter().all(Option::is_none) && self.problems.local.is_empty();
         let serial = newest.as_ref().map(|newest| newest.soa.serial);
         let is_missed = self.announced.is_missed(serial, all_answered);
+        let newest = newest.filter(|_| !is_missed && is_written);
         match newest {
-            Some(newest) if !is_missed => {
+            Some(newest) => {
                 let timers = Timers::from(&newest.soa);
                 self.refresh
                     .succeeded(timers, rand::random(), Instant::now());
                 self.confirm(&newest).await;
             }
-            _ => self.fail_all(),
+            None => self.fail_all(),
         }
     }
 
@@ -332,8 +364,8 @@ impl Runner {
         (self.wanted.whole, self.wanted.accepts_older) = (Whole::No, false);
     }
 
-    /// Asks one primary, again if it has to be asked in another way. `None` if it does not have the newest version.
-    async fn ask_fully(&mut self, index: usize) -> Option<Box<Fetched>> {
+    /// Asks one primary, again if it has to be asked in another way.
+    async fn ask_fully(&mut self, index: usize) -> Asked {
         self.wanted.compiles = false;
         let mut want = self.want();
         let mut asked = self.ask(index, want).await;
@@ -350,13 +382,10 @@ impl Runner {
                 asked = self.ask(index, want).await;
             }
         }
-        let Asked::Current(fetched) = asked else {
-            return None;
-        };
-        if want.is_whole() {
+        if want.is_whole() && matches!(asked, Asked::Current(_)) {
             self.end_whole();
         }
-        Some(fetched)
+        asked
     }
 
     /// Remembers when the newest version was confirmed.
@@ -367,43 +396,5 @@ impl Runner {
         }
         let validity = self.refresh.validity().unwrap_or_default();
         self.confirmed.confirm(serial, validity).await;
-    }
-
-    fn report(&self, transfer: Option<TransferReport>) {
-        let primaries = self
-            .feed
-            .primaries
-            .iter()
-            .zip(&self.primaries)
-            .zip(&self.faults);
-        let primaries = primaries.map(|((config, state), text)| PrimaryReport {
-            address: config.address.current(|_| None),
-            fault: state.fault().map(|fault| fault.name().to_owned()),
-            text: text.clone(),
-            failures: state.failures(),
-            latency_ms: state.latency().map(|latency| latency.as_millis() as u64),
-        });
-        let primaries = primaries.collect();
-        let faults = self.counts.iter().filter(|(_, count)| *count > 0);
-        let faults = faults.map(|(fault, count)| (fault.name().to_owned(), count));
-        let faults = faults.collect();
-        self.links.reports.send_replace(FeedReport {
-            name: self.feed.name.clone(),
-            zone: self.feed.zone.to_string(),
-            serial: self.in_force.serial.map(|serial| serial.0),
-            confirmed: self
-                .confirmed
-                .last()
-                .filter(|_| self.in_force.serial.is_some()),
-            max_age_hours: self.feed.max_age_hours,
-            is_expired: self.refresh.is_expired(),
-            transfer,
-            held: self.held.clone(),
-            primaries,
-            faults,
-            announced: self.announced.missing().map(|serial| serial.0),
-            notify: NotifyReport::default(),
-            answered: self.requests.answered,
-        });
     }
 }

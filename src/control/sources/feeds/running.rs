@@ -56,6 +56,8 @@ struct Running {
     reports: watch::Receiver<FeedReport>,
     /// The rules in force that a whole zone is compared with.
     comparable: watch::Sender<Option<Comparable>>,
+    /// The number of the operator's last request.
+    requested: watch::Sender<u64>,
     task: JoinHandle<()>,
     /// What the task knows of the version in force.
     known: InForce,
@@ -151,6 +153,7 @@ impl Feeds {
             Err(TrySendError::Full(_)) => {}
             Err(TrySendError::Closed(_)) => return None,
         }
+        running.requested.send_replace(self.requests);
         Some(self.requests)
     }
 
@@ -161,9 +164,11 @@ impl Feeds {
             return;
         };
         let why = notified.verdict.err();
-        running
-            .notify
-            .add(notified.from, why.map(|why| why.to_string()));
+        running.notify.add(
+            notified.from,
+            notified.count,
+            why.map(|why| why.to_string()),
+        );
         let has_room = running.commands.capacity() > COMMANDS - NOTIFIED;
         if let Ok(serial) = notified.verdict
             && has_room
@@ -222,12 +227,14 @@ impl Feeds {
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let (reporter, reports) = watch::channel(FeedReport::default());
         let (comparable, compared) = watch::channel(None);
+        let (requested, last_request) = watch::channel(self.requests);
         let links = Links {
             deliveries: self.deliveries.0.clone(),
             commands: receiver,
             reports: reporter,
             keys: Keys::clone(&self.keys),
             comparable: compared,
+            requested: last_request,
         };
         let (of_feed, answered) = (feed.clone(), self.requests);
         let run = async move {
@@ -239,6 +246,7 @@ impl Feeds {
             commands,
             reports,
             comparable,
+            requested,
             task: tokio::spawn(run),
             known,
             notify: NotifyReport::default(),

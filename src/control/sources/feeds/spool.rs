@@ -68,8 +68,10 @@ impl Spool {
     pub fn create(folder: &Path, list: &str, request: &Request) -> io::Result<Self> {
         let file = tempfile::Builder::new()
             .prefix(TRANSFER)
-            .tempfile_in(folder);
-        let (file, path) = NamedTempFile::into_parts(file?);
+            .tempfile_in(folder)
+            // Without the name of the file, which differs each time: equal errors are logged once.
+            .map_err(|error| io::Error::from(error.kind()))?;
+        let (file, path) = NamedTempFile::into_parts(file);
         let (reports, arrival) = watch::channel(Arrival {
             list: list.to_owned(),
             bytes: 0,

@@ -1,12 +1,13 @@
 //! Zone transfer over TLS (RFC 9103): the primary proves its name with a certificate.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto, version};
+use tokio_rustls::rustls::{self, CertificateError, ClientConfig, RootCertStore, crypto, version};
 
 use crate::config::regular;
 use crate::config::shown::Show;
@@ -79,6 +80,23 @@ impl Tls {
             name: server,
             connector: Arc::new(config).into(),
         })
+    }
+}
+
+/// Why a connection over TLS was not established.
+pub(super) fn explain(error: &io::Error) -> String {
+    let inner = error.get_ref();
+    let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match tls {
+        // `rustls` has no variant for this error of `webpki`.
+        Some(rustls::Error::InvalidCertificate(CertificateError::Other(other)))
+            if other.to_string() == "CaUsedAsEndEntity" =>
+        {
+            "the primary's certificate is that of an authority, such as a self-signed one: the primary needs a separate \
+             certificate, which this authority may issue"
+                .to_owned()
+        }
+        _ => error.to_string(),
     }
 }
 

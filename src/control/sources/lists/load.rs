@@ -1,5 +1,6 @@
 //! Reads a list's file into an image of its rules, or refuses it.
 
+use std::mem::{self, Discriminant};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -139,6 +140,22 @@ pub enum Refusal {
     },
 }
 
+/// A kind of refusals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct RefusalKind {
+    variant: Discriminant<Refusal>,
+    guards: Guards,
+    is_too_large: bool,
+    is_of_changes: bool,
+}
+
+impl RefusalKind {
+    /// Whether the whole zone may be accepted, as only its changes are refused.
+    pub(crate) fn is_of_changes(&self) -> bool {
+        self.is_of_changes
+    }
+}
+
 impl Refusal {
     /// Whether another attempt may succeed although the file did not change.
     pub fn passing(&self) -> bool {
@@ -173,6 +190,16 @@ impl Refusal {
         match self {
             Self::BrokenChanges(_) => Some(Fault::BrokenChanges),
             _ => self.is_too_large().then_some(Fault::TooLarge),
+        }
+    }
+
+    /// The kind of this refusal, for limits of reports: texts of one kind differ in their numbers.
+    pub(crate) fn kind(&self) -> RefusalKind {
+        RefusalKind {
+            variant: mem::discriminant(self),
+            guards: self.guards(),
+            is_too_large: self.is_too_large(),
+            is_of_changes: matches!(self, Self::BrokenChanges(_)),
         }
     }
 

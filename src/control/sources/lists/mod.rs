@@ -23,6 +23,7 @@ pub mod load;
 pub(crate) mod provenance;
 pub(crate) mod reading;
 pub(crate) mod releases;
+pub(crate) mod renamed;
 pub(crate) mod state;
 pub(crate) mod transferred;
 mod zone_load;
@@ -35,7 +36,9 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use self::load::{Loaded, Refusal};
-use self::reading::{FinishedLoad, ReadyList, log_load, start_load};
+use self::reading::{
+    FinishedLoad, ReadyList, log_load, log_refusal, log_refused_version, start_load,
+};
 use self::state::{ListState, NextTransfer, Tickets, has_load};
 use super::files::{Files, look_at_files};
 use super::kinds::{Kinds, Update};
@@ -281,7 +284,7 @@ impl ListSources {
             Ok(fresh) => fresh,
             Err(refusal) => return LoadResult::Refused(ticket, refusal),
         };
-        log_load(list, Ok(&fresh.loaded));
+        log_load(list, &fresh.loaded);
         if is_active {
             let config = list.config.clone();
             return LoadResult::Ready(Box::new(ReadyList {
@@ -304,19 +307,26 @@ impl ListSources {
             list.abandon_load();
             return None;
         }
-        log_load(list, Err(&refusal));
-        // A file that changes while it is read is read again until it is quiet, and that is recorded only once.
-        let known = match refusal.waits_for_room() {
-            true => list.is_refused_alike(&refusal),
-            false => refusal.transient() && list.refused.is_some(),
-        };
-        let refused = Refused {
-            list: list.name().to_owned(),
-            why: refusal.to_string(),
-            is_new: !known,
+        let (name, label, why) = (list.name().to_owned(), list.label(), refusal.to_string());
+        let record = match list.config.content {
+            Content::Transferred => report_version(list, &refusal),
+            Content::File | Content::Embedded(_) => {
+                log_refusal(list, &refusal);
+                // A file that changes while it is read is read again until it is quiet, and that is recorded only once.
+                let known = match refusal.waits_for_room() {
+                    true => list.is_refused_alike(&refusal),
+                    false => refusal.transient() && list.refused.is_some(),
+                };
+                (!known).then(|| why.clone())
+            }
         };
         list.finish_load(Err(refusal), Instant::now());
-        Some(refused)
+        Some(Refused {
+            list: name,
+            label,
+            why,
+            record,
+        })
     }
 
     /// Ends a load whose rules come into force. Does nothing if no list has that load any more.
@@ -453,7 +463,24 @@ pub(crate) enum LoadResult {
 /// A list whose newest state is not in force.
 pub(crate) struct Refused {
     pub(crate) list: String,
+    /// How it is shown, with its section.
+    pub(crate) label: String,
     pub(crate) why: String,
-    /// Whether to record it: of refusals that are tried again by themselves, only the first one is recorded.
-    pub(crate) is_new: bool,
+    /// What to record: of refusals that are tried again by themselves, only the first one is recorded.
+    pub(crate) record: Option<String>,
+}
+
+/// Logs that a version of a feed is refused, unless others were for the same reason a short time ago. Returns the text to
+/// record.
+fn report_version(list: &mut ListState, refusal: &Refusal) -> Option<String> {
+    let unreported = list.reported.add(refusal.kind(), Instant::now())?;
+    let unreported = Some(unreported).filter(|count| *count > 0);
+    log_refused_version(list, refusal, unreported);
+    if let Refusal::NoTransfer(_) = refusal {
+        return None;
+    }
+    Some(match unreported {
+        Some(count) => format!("{refusal}; {count} more since the last report"),
+        None => refusal.to_string(),
+    })
 }

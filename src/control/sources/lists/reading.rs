@@ -10,6 +10,8 @@ use super::state::{ListState, Loading};
 use crate::config::List;
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::list_file::file::FileError;
+use crate::control::list_file::parse::BadLine;
+use crate::control::list_file::suppressed::LeftOut;
 
 /// How many suppressed rules, and how many rules with a warning, are logged at each read of a list.
 const LOGGED: usize = 10;
@@ -64,43 +66,106 @@ pub(crate) fn broken(list: &ListState) -> Refusal {
     })
 }
 
-/// Logs the result of reading a list.
-pub(crate) fn log_load(list: &ListState, result: Result<&Loaded, &Refusal>) {
-    let name = list.name();
-    let loaded = match result {
-        Ok(loaded) => loaded,
-        // It is read again until it is quiet, and one message is enough.
-        Err(refusal) if refusal.transient() && list.refused.is_some() => return,
-        // A failing disk is tried again every few seconds.
-        Err(refusal) if list.is_refused_alike(refusal) => return,
-        Err(refusal) if refusal.is_rollback() => {
-            tracing::info!(list = name, %refusal, "newer state of a list rejected");
-            return;
-        }
-        Err(refusal) => {
-            let kept = list.loaded.is_some();
-            tracing::error!(list = name, kept, %refusal, "list rejected");
-            return;
-        }
+/// Logs that a list or a version of a feed was read, and its mistakes that the rules in force do not have.
+pub(crate) fn log_load(state: &ListState, loaded: &Loaded) {
+    let (list, feed) = of_kind(state, state.name());
+    let [what, unit] = match state.config.is_feed() {
+        true => ["version", "record"],
+        false => ["list", "line"],
     };
     let (rules, bad) = (loaded.rules, loaded.tally.bad_total());
     let took_ms = loaded.took.as_millis() as u64;
-    tracing::info!(list = name, rules, bad, took_ms, "list read");
-    for left in loaded.tally.guarded.first.iter().take(LOGGED) {
-        let (line, rule, why) = (left.line, &left.rule, &left.why);
-        tracing::warn!(list = name, line, rule, why, "rule left out");
+    tracing::info!(list, feed, rules, bad, took_ms, "{what} read");
+    let before = state.loaded.as_ref().map(|before| &before.tally);
+    let guarded = before.map(|before| &before.guarded);
+    let of_one_rule =
+        |left: &LeftOut, other: &LeftOut| (&left.rule, &left.why) == (&other.rule, &other.why);
+    let left_out = &loaded.tally.guarded.first;
+    let known = guarded.map(|guarded| &guarded.first[..]);
+    for left in new(left_out, known, of_one_rule).take(LOGGED) {
+        let ((line, record), rule, why) = (of_kind(state, left.line), &left.rule, &left.why);
+        tracing::warn!(list, feed, line, record, rule, why, "rule left out");
     }
-    for warned in loaded.tally.guarded.first_warned.iter().take(LOGGED) {
-        let (line, rule, why) = (warned.line, &warned.rule, &warned.why);
+    let warned = &loaded.tally.guarded.first_warned;
+    let known = guarded.map(|guarded| &guarded.first_warned[..]);
+    for warned in new(warned, known, of_one_rule).take(LOGGED) {
+        let (line, record) = of_kind(state, warned.line);
+        let (rule, why) = (&warned.rule, &warned.why);
         tracing::warn!(
-            list = name,
+            list,
+            feed,
             line,
+            record,
             rule,
             why,
             "rule applies, but may be a mistake"
         );
     }
-    for bad in &loaded.tally.first {
-        tracing::warn!(list = name, line = bad.line, text = bad.text, problem = %bad.problem, "bad line");
+    let is_same =
+        |bad: &BadLine, other: &BadLine| (&bad.text, &bad.problem) == (&other.text, &other.problem);
+    let known = before.map(|before| &before.first[..]);
+    for bad in new(&loaded.tally.first, known, is_same) {
+        let ((line, record), text, problem) = (of_kind(state, bad.line), &bad.text, &bad.problem);
+        tracing::warn!(list, feed, line, record, text, %problem, "bad {unit}");
+    }
+}
+
+/// A value for one of two fields: the first is that of lists, the second that of feeds. The other one is not logged.
+fn of_kind<T>(list: &ListState, value: T) -> (Option<T>, Option<T>) {
+    match list.config.is_feed() {
+        true => (None, Some(value)),
+        false => (Some(value), None),
+    }
+}
+
+/// The mistakes that were not known before.
+fn new<'m, T>(
+    now: &'m [T],
+    known: Option<&[T]>,
+    is_same: impl Fn(&T, &T) -> bool,
+) -> impl Iterator<Item = &'m T> {
+    let known = known.unwrap_or_default();
+    let is_known = move |one: &T| known.iter().any(|other| is_same(one, other));
+    now.iter().filter(move |one| !is_known(one))
+}
+
+/// Logs that the newest state of a list is refused.
+pub(crate) fn log_refusal(list: &ListState, refusal: &Refusal) {
+    let name = list.name();
+    // A state that passes is read again until it is quiet, and one message is enough. A failing disk is tried again every
+    // few seconds.
+    let passes = refusal.transient() && list.refused.is_some();
+    if passes || list.is_refused_alike(refusal) {
+        return;
+    }
+    if let Refusal::NoTransfer(_) = refusal {
+        return log_no_transfer(list);
+    }
+    if refusal.is_rollback() {
+        tracing::info!(list = name, %refusal, "newer state of a list rejected");
+        return;
+    }
+    let kept = list.loaded.is_some();
+    tracing::error!(list = name, kept, %refusal, "list rejected");
+}
+
+/// Logs that a feed has no rules before its first transfer, which is no error.
+fn log_no_transfer(list: &ListState) {
+    let feed = list.name();
+    tracing::info!(feed, "no version yet; the first transfer brings its rules");
+}
+
+/// Logs that a version of a feed is refused, or its changes, and how many others for the same reason were not logged.
+pub(crate) fn log_refused_version(list: &ListState, refusal: &Refusal, unreported: Option<u64>) {
+    let feed = list.name();
+    match refusal {
+        Refusal::NoTransfer(_) => log_no_transfer(list),
+        Refusal::BrokenChanges(_) => {
+            tracing::warn!(feed, %refusal, unreported, "changes not applied");
+        }
+        _ => {
+            let kept = list.loaded.is_some();
+            tracing::error!(feed, kept, %refusal, unreported, "version rejected");
+        }
     }
 }

@@ -8,13 +8,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use crate::config::paths::section;
 use crate::config::{Content, List};
 use crate::control::guard::acceptance::{InForce, too_old};
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::{Guard, Guards};
 use crate::control::list_file::parse::ZoneFacts;
 use crate::control::list_file::signature::Signature;
-use crate::control::sources::lists::load::{Loaded, Refusal};
+use crate::control::sources::feeds::repeats::Repeats;
+use crate::control::sources::lists::load::{Loaded, Refusal, RefusalKind};
 use crate::control::sources::settling::{FollowedFile, Look, Pauses, ReadEnd};
 use crate::control::sources::watch::{Following, OPEN_QUIET, Touched, WatchedPath};
 use crate::policy::image::Image;
@@ -48,10 +50,12 @@ pub(crate) struct ListState {
     pub(crate) rules: Option<Arc<Image>>,
     /// Why the newest state of the file is refused, and when it was first refused for this reason.
     pub(crate) refused: Option<(Refusal, Timestamp)>,
+    /// The kinds of refusals of a feed that were logged and recorded.
+    pub(crate) reported: Repeats<RefusalKind>,
     /// The load under way.
     pub(crate) loading: Option<Loading>,
     pub(crate) next: NextLoad,
-    /// For a feed: identifies the protected names for which a transfer of the whole zone was requested.
+    /// Identifies the protected names for which a transfer of the whole zone of a feed was requested.
     transferred_for: Option<String>,
     /// Whether it has been logged that the state in force is too old.
     logged_old: bool,
@@ -133,6 +137,7 @@ impl ListState {
             earlier: EarlierStates::default(),
             rules: None,
             refused: None,
+            reported: Repeats::default(),
             loading: None,
             next: NextLoad::default(),
             transferred_for: None,
@@ -143,6 +148,11 @@ impl ListState {
 
     pub(crate) fn name(&self) -> &str {
         &self.source.name
+    }
+
+    /// How it is shown: `list NAME` or `feed NAME`.
+    pub(crate) fn label(&self) -> String {
+        format!("{} {}", section(&self.source.path), self.name())
     }
 
     /// The file's absolute path.
@@ -503,6 +513,8 @@ impl ListState {
                 self.end_kept();
                 self.earlier.accepted = None;
                 self.refused = None;
+                // The whole zone that follows changes which do not fit says nothing about the next changes.
+                self.reported.forget(|kind| !kind.is_of_changes());
                 self.logged_old = false;
                 return;
             }

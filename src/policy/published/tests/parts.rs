@@ -7,24 +7,14 @@ use super::super::source::PublishedPolicy;
 use super::super::walk::Region;
 use super::*;
 use crate::policy::prefix::{AddressOf, Prefix};
+use crate::policy::tests::sources;
 
 /// A source: its name, its kind, its action.
 type List<'t> = (&'t str, Kind, Action);
 
 fn source(list: &List<'_>) -> Arc<Source> {
     let (name, kind, action) = *list;
-    Arc::new(Source {
-        name: name.to_owned(),
-        path: name.into(),
-        kind,
-        blocking: Blocking {
-            action,
-            ttl_secs: 60,
-            ..Blocking::none()
-        },
-        against: Against::All,
-        zone: None,
-    })
+    Arc::new(sources::source(name, kind, action))
 }
 
 /// Adds a rule: `x`, `*.x` or `.x`, `client NETWORK`, `answer NETWORK`, or `/PATTERN/`.
@@ -195,6 +185,26 @@ fn what_is_left_out_is_counted() {
 }
 
 #[test]
+fn an_owner_may_be_as_long_as_the_name_of_the_zone_permits() {
+    let label = "a".repeat(63);
+    let long = |first: &str, len| {
+        [&first.repeat(len), &label, &label, &label]
+            .map(String::as_str)
+            .join(".")
+    };
+    let (exact, below) = (long("b", 49), format!("*.{}", long("c", 47)));
+    let longer = [long("b", 50), format!("*.{}", long("c", 48))];
+    assert_published(
+        &[(BLOCK, &[&exact, &below, &longer[0], &longer[1]])],
+        &[&format!("{exact} *"), &format!("{below} .")],
+        Inexpressible {
+            long_owners: 2,
+            ..Inexpressible::default()
+        },
+    );
+}
+
+#[test]
 fn only_selected_sources_are_published() {
     let exception = ("exception:1", Kind::Exception, Action::Nodata);
     let policy = policy(&[
@@ -298,19 +308,8 @@ fn a_name_that_ends_a_wildcard_of_a_zone_changes_other_names_below_it() {
         delta: Some(Arc::new(delta)),
         ..before.clone()
     };
-    let of_zone = Source {
-        zone: Some(Box::new(
-            ZoneSettings {
-                policy: ZonePolicy::Given,
-                max_ttl_secs: 60,
-                break_dnssec: true,
-            }
-            .into(),
-        )),
-        ..(*source(&("zone", Kind::Block, Action::Nodata))).clone()
-    };
     let zones = [before, after].map(|images| {
-        let sources = vec![Arc::new(of_zone.clone()), source(&BLOCK)];
+        let sources = vec![Arc::new(sources::zone("zone")), source(&BLOCK)];
         zone_of(&Snapshot::default().with_rules(sources, images))
     });
     let [(old, _), (new, _)] = [&zones[0], &zones[1]].map(shown);
@@ -350,7 +349,7 @@ fn an_exception_against_some_sources_changes_names_below_it() {
         };
         let against = Source {
             against: Against::Named(vec!["other".to_owned()]),
-            ..(*source(&exceptions)).clone()
+            ..sources::source("exception:1", Kind::Exception, Action::Nodata)
         };
         let sources = vec![Arc::new(against), source(&BLOCK)];
         Snapshot::default().with_rules(sources, images)

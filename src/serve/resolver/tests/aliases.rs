@@ -6,21 +6,15 @@ use super::*;
 use crate::policy::builder::Builder;
 use crate::policy::effect::{Effect, EffectAction};
 use crate::policy::image::provenance::ImageSource;
-use crate::policy::rule::{Against, Blocking, Kind, Scope, Source};
+use crate::policy::rule::{Action, Kind, Scope};
+use crate::policy::tests::sources::source;
 use crate::serve::client::{Client, Transport};
 use crate::serve::pending::Dispatched;
 
 /// A policy by which `b` is an alias of `c`.
 fn with_alias() -> Snapshot {
     let name = |text| Name::from_text(text).expect("a name");
-    let list = Source {
-        name: "wall".to_owned(),
-        path: "wall".into(),
-        kind: Kind::Block,
-        against: Against::All,
-        blocking: Blocking::none(),
-        zone: None,
-    };
+    let list = source("wall", Kind::Block, Action::Nodata);
     let effect = Effect {
         action: EffectAction::Cname {
             target: Arc::new(name("c")),

@@ -1,6 +1,31 @@
 //! The configurations of other DNS programs: what all tests need of them, and what one test adds.
 
+use std::fmt::Write;
+
 use super::Program;
+
+/// Sections of Knot DNS: the key that permits transfers, with `ALGORITHM` and `SECRET`.
+pub(crate) const KNOT_KEY: &str = "\
+key:
+  - id: transfer.key
+    algorithm: ALGORITHM
+    secret: SECRET
+acl:
+  - id: transfer
+    key: transfer.key
+    action: transfer
+";
+
+/// A policy zone `feed.test` for the file of a primary. It blocks this number of names, each with its `*.`.
+pub(crate) fn policy_zone(serial: u32, names: usize) -> String {
+    let mut text = format!(
+        "$ORIGIN feed.test.\n$TTL 60\n@ SOA localhost. admin.localhost. {serial} 900 60 86400 60\n@ NS localhost.\n"
+    );
+    for at in 0..names {
+        writeln!(text, "site{at}.example CNAME .\n*.site{at}.example CNAME .").expect("memory");
+    }
+    text
+}
 
 /// A program, and its configuration. `PORT` and `DIR` stand for its port and its directory.
 #[derive(Clone)]

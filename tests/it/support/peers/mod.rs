@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-pub(crate) use self::config::Peer;
+pub(crate) use self::config::{KNOT_KEY, Peer, policy_zone};
 use super::client::{PATIENCE, exchange, query, until};
 use super::port::free_port;
 

@@ -1,5 +1,6 @@
 //! Asks one primary of a feed, and takes what it sends.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,21 +9,26 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{Asked, Runner};
+use crate::config::shown::Show;
 use crate::control::sources::feeds::delivery::Undelivered;
 use crate::control::sources::feeds::fault::{Fault, PrimaryFault};
 use crate::control::sources::feeds::fetch::{Fetch, FetchError, Fetched, Want};
 use crate::control::sources::feeds::key;
 use crate::control::sources::feeds::limits::{Limits, Progress};
+use crate::control::sources::feeds::local::LocalProblem;
 use crate::control::sources::feeds::notified::remember;
 use crate::control::sources::feeds::receive::{ReceiveError, Receiving};
-use crate::control::sources::feeds::report::{HeldVersion, TransferReport};
+use crate::control::sources::feeds::report::{Activity, HeldVersion, TransferReport};
 use crate::control::sources::feeds::tls::Tls;
 use crate::control::sources::lists::load::Refusal;
+use crate::wire::name::Name;
 use crate::wire::transfer::tsig::Key;
 use crate::wire::transfer::{Kind, Serial};
 
 /// The longest time without a message of a transfer.
 const IDLE: Duration = Duration::from_secs(30);
+/// The time without a message of a transfer after which the operator's request takes another primary.
+const STALLED: Duration = Duration::from_secs(5);
 /// How often the report of a transfer under way is renewed.
 const REPORT: Duration = Duration::from_millis(500);
 /// How often a transfer under way is logged.
@@ -32,12 +38,8 @@ impl Runner {
     /// Asks one primary once.
     pub(super) async fn ask(&mut self, index: usize, want: Want) -> Asked {
         let primary = self.feed.primaries[index].address.current(|_| None);
-        let (key, tls) = match self.credentials(index) {
-            Ok(credentials) => credentials,
-            Err((fault, text)) => {
-                self.fail(index, fault, text);
-                return Asked::Failed;
-            }
+        let Some((key, tls)) = self.credentials(index) else {
+            return Asked::Failed;
         };
         let progress = Arc::new(Progress::default());
         let mut sink = Receiving::new(
@@ -70,6 +72,7 @@ impl Runner {
             progress: &progress,
         };
         let (since, mut logged) = (Timestamp::now(), Instant::now());
+        let mut is_given_up = false;
         let fetched = {
             let run = fetch.run(&mut sink);
             tokio::pin!(run);
@@ -77,6 +80,10 @@ impl Runner {
                 tokio::select! {
                     fetched = &mut run => break fetched,
                     () = tokio::time::sleep(REPORT) => {}
+                }
+                if self.gives_up(&progress) {
+                    is_given_up = true;
+                    break Err(FetchError::Primary(stalled(&zone, primary)));
                 }
                 let report = TransferReport {
                     primary,
@@ -88,7 +95,7 @@ impl Runner {
                     logged = Instant::now();
                     self.log(&report);
                 }
-                self.report(Some(report));
+                self.report(Activity::Transferring(report));
             }
         };
         match fetched {
@@ -97,6 +104,9 @@ impl Runner {
                 self.faults[index] = None;
                 if fetched.is_whole_for_changes {
                     self.counts.add(Fault::WholeZone);
+                }
+                if fetched.kind != Kind::UpToDate {
+                    self.report(Activity::Compiling(fetched.soa.serial));
                 }
                 let outcome = sink.outcome().await;
                 self.accept(&fetched, primary, outcome)
@@ -107,6 +117,7 @@ impl Runner {
                 self.fail(index, fault, text);
                 match fault {
                     Fault::BrokenChanges => Asked::Inapplicable,
+                    _ if is_given_up => Asked::GivenUp,
                     _ => Asked::Failed,
                 }
             }
@@ -117,13 +128,20 @@ impl Runner {
                 Asked::Inapplicable
             }
             Err(FetchError::Sink(ReceiveError::TooManyChanges)) => Asked::Inapplicable,
-            Err(FetchError::Sink(error)) => {
-                let feed = &*self.feed.name;
-                tracing::error!(feed, %primary, %error, "transfer failed");
-                self.faults[index] = Some(error.to_string());
-                Asked::Failed
+            Err(FetchError::Sink(error @ ReceiveError::Spool(_))) => {
+                let text = format!("{}: {error}", self.folder.shown());
+                self.fail_here(LocalProblem::NotWritten, text);
+                Asked::NotWritten
             }
+            // There is nobody to report it to.
+            Err(FetchError::Sink(ReceiveError::Ended)) => Asked::Failed,
         }
+    }
+
+    /// Whether the transfer stalls, another primary can be asked, and a request of the operator waits for that.
+    fn gives_up(&self, progress: &Progress) -> bool {
+        let is_awaited = *self.links.requested.borrow() > self.requests.last;
+        is_awaited && self.primaries.len() > 1 && progress.waited() >= STALLED
     }
 
     /// Takes what became of a transfer that succeeded.
@@ -148,17 +166,15 @@ impl Runner {
                 self.in_force.serial = Some(serial);
                 self.held = None;
             }
-            Some(Err(Undelivered::Faulty(fault, why))) if fetched.kind == Kind::Changes => {
+            Some(Err(Undelivered::Faulty(fault, _))) if fetched.kind == Kind::Changes => {
                 // If only the changes are too large, the whole zone may not be.
                 if fault == Fault::BrokenChanges {
                     self.counts.add(fault);
                 }
-                tracing::warn!(feed, %primary, %serial, why, "changes not applied");
                 return Asked::Inapplicable;
             }
-            Some(Err(Undelivered::Held(why))) if fetched.kind == Kind::Changes => {
-                // The changes do not fit what is in force. The whole zone does, or is held itself.
-                tracing::warn!(feed, %primary, %serial, why, "changes not applied");
+            // The changes do not fit what is in force. The whole zone does, or is held itself.
+            Some(Err(Undelivered::Held(_))) if fetched.kind == Kind::Changes => {
                 return Asked::Inapplicable;
             }
             Some(Err(Undelivered::Outdated)) => return Asked::Inapplicable,
@@ -217,30 +233,63 @@ impl Runner {
         self.held.as_ref().map(|held| Serial(held.serial))
     }
 
-    fn fail(&mut self, index: usize, fault: Fault, text: String) {
+    /// Remembers a problem of this server, and logs it once.
+    fn fail_here(&mut self, problem: LocalProblem, text: String) {
         let feed = &*self.feed.name;
-        // A primary that stays unreachable is logged once.
-        if self.faults[index].as_ref() != Some(&text) {
-            tracing::warn!(feed, fault = fault.name(), text, "feed not transferred");
+        if let Some(text) = self.problems.local.set(problem, text) {
+            let problem = problem.name();
+            tracing::error!(feed, problem, text, "feed not transferred");
+        }
+    }
+
+    fn fail(&mut self, index: usize, fault: Fault, text: String) {
+        let (feed, now) = (&*self.feed.name, Instant::now());
+        // The texts of one fault differ in serials and times.
+        if let Some(unreported) = self.problems.of_primaries.add((index, fault), now) {
+            let unreported = Some(unreported).filter(|count| *count > 0);
+            let fault = fault.name();
+            tracing::warn!(feed, fault, text, unreported, "feed not transferred");
         }
         self.counts.add(fault);
-        self.primaries[index].failed(fault, rand::random(), Instant::now());
+        self.primaries[index].failed(fault, rand::random(), now);
         self.faults[index] = Some(text);
     }
 
-    /// The key and the TLS settings for a primary, read from their files.
-    fn credentials(&self, index: usize) -> Result<(Option<Key>, Option<Tls>), (Fault, String)> {
-        let key = self.feed.tsig.as_ref().map(key::of);
-        let key = key.transpose();
+    /// The key and the TLS settings for a primary, read from their files. `None` if that is not possible.
+    fn credentials(&mut self, index: usize) -> Option<(Option<Key>, Option<Tls>)> {
+        let key = self.feed.tsig.as_ref().map(key::of).transpose();
         let known = key.as_ref().ok().and_then(Option::as_ref);
         remember(&self.links.keys, &self.feed.name, known);
-        let key = key.map_err(|error| (Fault::TsigWrong, error.to_string()))?;
+        let key = self.usable(LocalProblem::KeyUnusable, key)?;
         let tls = self.feed.primaries[index].tls.as_ref();
         let tls = tls.map(|tls| Tls::new(&tls.name, tls.ca.as_deref()));
-        let tls = tls.transpose();
-        Ok((
-            key,
-            tls.map_err(|error| (Fault::TlsFailed, error.to_string()))?,
-        ))
+        let problem = LocalProblem::TlsUnusable { primary: index };
+        Some((key, self.usable(problem, tls.transpose())?))
+    }
+
+    /// Remembers whether there is a problem.
+    fn usable<T>(&mut self, problem: LocalProblem, read: Result<T, impl Display>) -> Option<T> {
+        match read {
+            Ok(value) => {
+                self.problems.local.solve(problem);
+                Some(value)
+            }
+            Err(error) => {
+                self.fail_here(problem, error.to_string());
+                None
+            }
+        }
+    }
+}
+
+fn stalled(zone: &Name, primary: SocketAddr) -> PrimaryFault {
+    PrimaryFault {
+        fault: Fault::TooSlow,
+        zone: Box::new(zone.clone()),
+        primary,
+        detail: format!(
+            "nothing complete came for {} s, and the operator asked for the zone",
+            STALLED.as_secs()
+        ),
     }
 }

@@ -1,0 +1,188 @@
+//! The state of a feed in words, and problems of this server that are no faults of primaries.
+
+use std::fs;
+use std::process::Command;
+
+use super::guards::numbered;
+use super::resilience::{compiler, large, stalling, stalls};
+use super::scene::{Scene, versions};
+use crate::feeds::{config, feed, is_blocked, refresh};
+use crate::support::client::until;
+use crate::support::primary::{Gate, Primary, Step, send};
+use crate::support::server::{Server, folder, tapis, text};
+use crate::support::upstream::Upstream;
+
+/// The state that `tapis feed show` has. It is the same in `tapis feed list`.
+fn state_of(server: &Server) -> String {
+    let shown = text(&server.verb(&["feed", "show", "feed"]));
+    let line = shown.lines().find_map(|line| line.strip_prefix("state "));
+    line.expect("a state").trim().to_owned()
+}
+
+#[test]
+fn a_primary_that_has_not_answered_yet_is_being_asked() {
+    let scene = Scene::start("");
+    until("it is up to date", || {
+        state_of(&scene.server) == "up to date"
+    });
+    let gate = Gate::default();
+    let (held, newest) = (gate.clone(), scene.versions.clone());
+    scene.primary.play(move |asked| {
+        let wait = [Step::Wait(held.clone())];
+        wait.into_iter().chain(send(newest.answer(asked))).collect()
+    });
+    refresh(&scene.server);
+    let asking = format!("asking {}", scene.primary.address);
+    until("it is asked", || state_of(&scene.server) == asking);
+    gate.open();
+    until("it has answered", || {
+        state_of(&scene.server) == "up to date"
+    });
+}
+
+#[test]
+fn a_version_whose_rules_are_being_compiled_is_shown() {
+    let scene = Scene::start("\n[guard]\ngrow-percent = 0");
+    let server = &scene.server;
+    large(&scene.versions);
+    let gate = Gate::default();
+    scene
+        .primary
+        .play(stalling(&scene.versions, [&gate, &gate]));
+    stalls(server);
+    until("the compiler reads it", || compiler(server).is_some());
+    let compiler = compiler(server).expect("it runs");
+    let signal = |name: &str| {
+        let done = Command::new("kill").args(["-s", name, &compiler]).status();
+        assert!(done.expect("kill ran").success());
+    };
+    signal("STOP");
+    gate.open();
+    until("it has arrived", || feed(server)["compiling"] == 2);
+    assert!(feed(server)["transfer"].is_null());
+    assert_eq!(state_of(server), "compiling serial 2");
+    signal("CONT");
+    until("it is in force", || state_of(server) == "up to date");
+    assert_eq!(feed(server)["serial"], 2);
+}
+
+#[test]
+fn a_transfer_that_can_not_be_written_is_a_problem_of_this_server() {
+    let versions = versions();
+    versions.replace(|zone| {
+        zone.serial = 1;
+        zone.records = numbered(60_000);
+        zone.per_message = 500;
+    });
+    let (upstream, primary) = (Upstream::plain(), versions.primary());
+    let config = config(&upstream, &primary, "");
+    let folder = folder(&config.replace("[state]\ndir = \"state\"\n", ""), &[]);
+    let temporary = folder.path().join("temporary");
+    let mut command = tapis();
+    command
+        .args(["serve", "--config", "tapis.toml"])
+        .current_dir(folder.path())
+        .env("TMPDIR", &temporary);
+    let server = Server::run(command, folder);
+    until("it fails", || state_of(&server) == "not-written");
+    let found = feed(&server);
+    assert!(found["primaries"][0]["fault"].is_null(), "{found}");
+    assert!(found["primaries"][0]["text"].is_null(), "{found}");
+    let problem = format!(
+        "not-written: {}: the transfer can't be written: ",
+        temporary.display()
+    );
+    let shown = text(&server.verb(&["feed", "show", "feed"]));
+    assert!(shown.contains("in force   no version yet\n"), "{shown}");
+    assert!(shown.contains(&format!("problem    {problem}")), "{shown}");
+    assert!(!shown.contains("in a row"), "{shown}");
+    let refreshed = server.verb(&["feed", "refresh", "feed"]);
+    assert_eq!(refreshed.status.code(), Some(1));
+    let refreshed = text(&refreshed);
+    assert!(
+        refreshed.contains(&format!("feed: {problem}")),
+        "{refreshed}"
+    );
+    let status = text(&server.verb(&["status"]));
+    assert!(
+        status.contains(&format!("ALARM feed: {problem}")),
+        "{status}"
+    );
+    fs::create_dir(&temporary).expect("created");
+    refresh(&server);
+    until("it is in force", || state_of(&server) == "up to date");
+    assert!(is_blocked(&server, "n59999.example"));
+    assert_eq!(feed(&server)["local"], serde_json::json!([]));
+    let log = server.log();
+    assert_eq!(log.matches("not-written").count(), 1, "{log}");
+}
+
+#[test]
+fn a_feed_that_has_no_version_yet_is_no_error_and_no_refusal() {
+    let gate = Gate::default();
+    let (held, newest) = (gate.clone(), versions());
+    let primary = Primary::start(move |asked| {
+        let wait = [Step::Wait(held.clone())];
+        wait.into_iter().chain(send(newest.answer(asked))).collect()
+    });
+    let upstream = Upstream::plain();
+    let config = config(&upstream, &primary, "");
+    let server = Server::start(&config, &[]);
+    server.logged("no version yet; the first transfer brings its rules");
+    let other = config.clone()
+        + &format!(
+            "[[feed]]\nname = \"other\"\nzone = \"other.test\"\nprimaries = [\"{}\"]\n",
+            primary.address
+        );
+    fs::write(server.path("tapis.toml"), other).expect("written");
+    let reloaded = server.verb(&["reload"]);
+    let printed = text(&reloaded);
+    assert!(reloaded.status.success(), "{printed}");
+    assert!(!printed.contains("rejected"), "{printed}");
+    let status = text(&server.verb(&["status"]));
+    for feed in ["feed", "other"] {
+        let missing = format!("feed {feed}: MISSING, none of its rules is in force\n");
+        assert!(status.contains(&missing), "{status}");
+    }
+    assert!(!server.log().contains("ERROR"), "{}", server.log());
+    let journal = text(&server.verb(&["journal", "show"]));
+    assert!(journal.contains("generation 1"), "{journal}");
+    assert!(!journal.contains("no transfer yet"), "{journal}");
+    gate.open();
+    until("it is in force", || feed(&server)["serial"] == 1);
+}
+
+#[test]
+fn a_zone_whose_transfer_failed_is_not_compiled_in_another_directory() {
+    let scene = Scene::start("\n[guard]\ngrow-percent = 0");
+    let server = &scene.server;
+    large(&scene.versions);
+    let gate = Gate::default();
+    let stalling = stalling(&scene.versions, [&gate, &gate]);
+    scene.primary.play(move |asked| {
+        let mut steps = stalling(asked);
+        if asked.rtype != tapis::wire::rtype::SOA {
+            steps.pop();
+            steps.push(Step::Close);
+        }
+        steps
+    });
+    stalls(server);
+    until("the compiler reads it", || compiler(server).is_some());
+    // It can't write its image then.
+    let (state, away) = (server.path("state"), server.path("away"));
+    fs::rename(&state, &away).expect("renamed");
+    gate.open();
+    until("the transfer fails", || state_of(server) == "cut");
+    until("the compiler has ended", || compiler(server).is_none());
+    fs::rename(&away, &state).expect("renamed");
+    assert!(feed(server)["held"].is_null());
+    let newest = scene.versions.clone();
+    scene.primary.play(move |asked| send(newest.answer(asked)));
+    refresh(server);
+    until("it is in force", || feed(server)["serial"] == 2);
+    let log = server.log();
+    assert_eq!(log.matches("compiling").count(), 2, "{log}");
+    assert!(!log.contains("temporary directory"), "{log}");
+    assert!(!log.contains("compilation failed"), "{log}");
+}
