@@ -33,7 +33,6 @@ use crate::control::sources::deadline::{DEADLINE, Unanswered};
 use crate::control::sources::lists::large::want;
 use crate::control::sources::lists::load::{LoadedRules, Refusal, load};
 use crate::control::sources::lists::reading::{broken, log_load, log_refusal};
-use crate::control::sources::lists::renamed;
 use crate::control::sources::lists::state::is_large_file;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};
@@ -184,7 +183,6 @@ impl Control {
                 list.serve_kept(kept);
             }
         }
-        renamed::restore(&mut self.lists.active, self.publication.images());
         let known = self
             .lists
             .active

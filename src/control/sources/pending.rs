@@ -24,7 +24,6 @@ use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::Guards;
 use crate::control::sources::files::Files;
 use crate::control::sources::lists::load::Refusal;
-use crate::control::sources::lists::renamed::are_of_one_zone;
 use crate::control::sources::lists::state::ListState;
 use crate::control::sources::orders::registry::OrderRegistry;
 
@@ -86,12 +85,10 @@ impl PendingConfig {
         let fresh = fresh.cloned().map(|list| {
             let mut list = ListState::new(list);
             list.set_looked(files);
-            // For the guards, a list with the same name and kind is the same list, whatever its file, and so is a feed
-            // that gets another name. A list of another kind is checked differently, so that fewer of its rules may
-            // remain.
+            // For the guards, a list with the same name and kind is the same list, whatever its file. A list of another
+            // kind is checked differently, so that fewer of its rules may remain.
             let is_same = |state: &&ListState| {
-                let is_renamed = are_of_one_zone(&state.config, &list.config);
-                (state.name() == list.name() || is_renamed) && state.source.kind == list.source.kind
+                state.name() == list.name() && state.source.kind == list.source.kind
             };
             let named = active.iter().find(is_same);
             list.earlier.before = named.map_or(Vec::new(), ListState::in_force);

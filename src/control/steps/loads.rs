@@ -16,7 +16,6 @@ use crate::control::sources::feeds::running::Waiting;
 use crate::control::sources::kinds::Update;
 use crate::control::sources::lists::load::{Loaded, Refusal};
 use crate::control::sources::lists::reading::{ReadyList, broken, log_load};
-use crate::control::sources::lists::renamed;
 use crate::control::sources::lists::state::ListState;
 use crate::control::sources::lists::{LoadResult, Refused, UpdateResult};
 use crate::policy::images::Images;
@@ -200,22 +199,9 @@ impl Control {
     fn adopt_load(&mut self, ticket: u64, source: &Source, loaded: Loaded) {
         self.publication.change(self.cause_of(ticket, &source.path));
         self.lists.adopt(ticket, loaded);
-        self.drop_old_names();
         self.feeds.finish(ticket, Ok(()));
         self.requests
             .report_load(ticket, |report| report.loaded.push(source.name.clone()));
-    }
-
-    /// Drops feeds that have another name now, once that has a version.
-    fn drop_old_names(&mut self) {
-        let config = &self.configuration.current;
-        let kinds = &self.lists.kinds;
-        let is_known = |list: &ListState| {
-            let mut lists = config.lists.iter();
-            kinds.has(list.name()) || lists.any(|known| known.source.name == list.name())
-        };
-        let gone = renamed::drop_old(&mut self.lists.active, is_known);
-        self.dismiss_loads(gone);
     }
 
     /// The cause of a load: a request, or a change of the file.

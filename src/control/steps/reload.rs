@@ -24,7 +24,6 @@ use crate::control::journal::settings;
 use crate::control::rollback::record::RollbackRecord;
 use crate::control::sources::files::Files;
 use crate::control::sources::lists::releases::invalid_releases;
-use crate::control::sources::lists::renamed;
 use crate::control::sources::orders::registry::OrderRegistry;
 use crate::control::sources::pending::{ConfiguredOrders, PendingConfig};
 use crate::control::steps::status;
@@ -234,12 +233,7 @@ impl Control {
             .into_iter()
             .partition::<Vec<_>, _>(|list| self.lists.kinds.has(list.name()));
         lists.extend(others);
-        let (gone, kept) = renamed::keep(&mut lists, gone);
-        let mut changed = settings::changed(&self.configuration.current, &config);
-        for kept in kept {
-            tracing::warn!("{kept}");
-            changed.push(kept);
-        }
+        let changed = settings::changed(&self.configuration.current, &config);
         (self.configuration.current, self.lists.active) = (config, lists);
         self.adopt_guard_policy(guard_policy);
         self.scheduler.configure(registry);

@@ -23,7 +23,6 @@ pub mod load;
 pub(crate) mod provenance;
 pub(crate) mod reading;
 pub(crate) mod releases;
-pub(crate) mod renamed;
 pub(crate) mod state;
 pub(crate) mod transferred;
 mod zone_load;
