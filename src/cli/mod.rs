@@ -69,8 +69,9 @@ Exit codes:
 
 /// A forwarding DNS server that checks every name against blocklists.
 ///
-/// Blocked names are answered by the server itself, all others by its upstream servers. Lists are files. A
-/// changed file is in force within a second plus the time to load it, without a restart and without a lost query.
+/// Blocked names are answered by the server itself, all others by its upstream servers. Lists are files, or policy
+/// zones that are transferred. A changed file is in force within a second plus the time to load it, without a restart
+/// and without a lost query.
 /// Without a verb, tapis serves. The built-in configuration listens on port 5335 of this machine and, as an example,
 /// blocks the eleven Telegram web names that Indonesia blocked in July 2017.
 #[derive(Debug, Parser)]

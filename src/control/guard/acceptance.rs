@@ -202,13 +202,6 @@ impl fmt::Display for HeldUpdate {
             let between = if number > 0 { "; " } else { "" };
             write!(f, "{between}{reason}")?;
         }
-        if is_of_feed(&self.path) && self.reasons.iter().any(|reason| reason.is_empty()) {
-            // The whole zone is then refused as an empty one, whatever is accepted.
-            return f.write_str(
-                ". A zone without rules is not accepted: ask its operator whether it is meant to be empty. To apply none of \
-                 its rules, remove the feed, or set policy = \"disabled\"",
-            );
-        }
         if let Some(format) = self.format() {
             // Accepting a file that is no list would be a mistake.
             return write!(f, ". The file is {format}");
@@ -220,6 +213,13 @@ impl fmt::Display for HeldUpdate {
                 }
                 false => ". Hardly a line of it can be read: check what the file is",
             });
+        }
+        if is_of_feed(&self.path) && self.reasons.iter().any(|reason| reason.is_empty()) {
+            // The whole zone is then refused as an empty one, whatever is accepted.
+            return f.write_str(
+                ". A zone without rules is not accepted: ask its operator whether it is meant to be empty. To apply none of \
+                 its rules, remove the feed, or set policy = \"disabled\"",
+            );
         }
         f.write_str(RELEASE)?;
         // A release is valid for one reading, so the command repeats the earlier releases.

@@ -17,12 +17,12 @@ use crate::wire::transfer::{Event, Record, Request, Soa, Transfer, TransferError
 pub(crate) struct ZoneReading {
     transfer: Transfer,
     rules: ZoneRules,
-    start: Instant,
-    hasher: blake3::Hasher,
 }
 
-/// Makes rules of the records.
-struct ZoneRules {
+/// Makes rules of the records of a whole zone.
+pub(crate) struct ZoneRules {
+    start: Instant,
+    hasher: blake3::Hasher,
     reader: ZoneReader,
     guarded: Guarded,
     tally: Tally,
@@ -37,19 +37,7 @@ impl ZoneReading {
     pub(crate) fn new(request: &Request, guarded: Guarded) -> Self {
         Self {
             transfer: Transfer::new(request),
-            rules: ZoneRules {
-                reader: ZoneReader::new(request.zone.clone()),
-                guarded,
-                tally: Tally {
-                    ended: true,
-                    ..Tally::default()
-                },
-                suppressed: SuppressedRules::default(),
-                owner: Name::ROOT,
-                data: Vec::new(),
-            },
-            start: Instant::now(),
-            hasher: blake3::Hasher::new(),
+            rules: ZoneRules::new(request.zone.clone(), guarded),
         }
     }
 
@@ -63,8 +51,7 @@ impl ZoneReading {
         protected_names: &ProtectedNames,
         rule: &mut impl FnMut(ParsedRule<'_>),
     ) -> Result<(), TransferError> {
-        // The ID differs between two transfers of one version.
-        self.hasher.update(message.get(2..).unwrap_or_default());
+        self.rules.message(message);
         for event in self.transfer.read(message)? {
             match event? {
                 Event::Begin { soa, .. } => self.rules.begin(&soa),
@@ -86,24 +73,43 @@ impl ZoneReading {
         protected_names: &ProtectedNames,
         rule: &mut impl FnMut(ParsedRule<'_>),
     ) -> Reading {
-        Reading {
-            tally: self.rules.finish(protected_names, rule),
-            digest: self.hasher.finalize(),
-            signature: None,
-            at: Timestamp::now(),
-            took: self.start.elapsed(),
-        }
+        self.rules.finish(protected_names, rule)
     }
 }
 
 impl ZoneRules {
-    fn begin(&mut self, soa: &Soa) {
+    /// The rules of the zone at `apex`, of which no record was read.
+    pub(crate) fn new(apex: Name, guarded: Guarded) -> Self {
+        Self {
+            start: Instant::now(),
+            hasher: blake3::Hasher::new(),
+            reader: ZoneReader::new(apex),
+            guarded,
+            tally: Tally {
+                ended: true,
+                ..Tally::default()
+            },
+            suppressed: SuppressedRules::default(),
+            owner: Name::ROOT,
+            data: Vec::new(),
+        }
+    }
+
+    /// Adds a message to the digest.
+    pub(crate) fn message(&mut self, message: &[u8]) {
+        // The ID differs between two transfers of one version.
+        self.hasher.update(message.get(2..).unwrap_or_default());
+    }
+
+    /// Takes the SOA record of the version, before all other records.
+    pub(crate) fn begin(&mut self, soa: &Soa) {
         self.data.clear();
         soa.write(&mut self.data);
         self.tally.zone = ZoneFacts::new(self.reader.apex(), soa.minimum, &self.data);
     }
 
-    fn record(
+    /// Takes the next record. Calls `rule` with each rule that is complete then, and that the protected names permit.
+    pub(crate) fn record(
         &mut self,
         record: &Record<'_>,
         protected_names: &ProtectedNames,
@@ -137,6 +143,7 @@ impl ZoneRules {
             suppressed,
             owner,
             data,
+            ..
         } = self;
         let record = ZoneRecord {
             owner,
@@ -158,11 +165,12 @@ impl ZoneRules {
             .reject(line, content.as_bytes(), Bad::Record(problem));
     }
 
-    fn finish(
+    /// Ends the zone. Calls `rule` with its last rule, if it was not complete before.
+    pub(crate) fn finish(
         mut self,
         protected_names: &ProtectedNames,
         rule: &mut impl FnMut(ParsedRule<'_>),
-    ) -> Tally {
+    ) -> Reading {
         let Self {
             reader,
             guarded,
@@ -181,7 +189,13 @@ impl ZoneRules {
             reader, mut tally, ..
         } = self;
         tally.hidden = reader.into_hidden();
-        tally
+        Reading {
+            tally,
+            digest: self.hasher.finalize(),
+            signature: None,
+            at: Timestamp::now(),
+            took: self.start.elapsed(),
+        }
     }
 }
 

@@ -136,6 +136,16 @@ fn texts(values: &[impl ToString]) -> Value {
     value(values.iter().map(ToString::to_string).collect::<Vec<_>>())
 }
 
+/// The name of a feed that is removed, and has the zone of this new one: names identify feeds, so the rules of the other are
+/// dropped.
+fn same_zone<'c>(was: &'c Config, now: &Config, name: &str) -> Option<&'c str> {
+    let new = now.feeds.iter().find(|feed| feed.name == name)?;
+    let is_gone = |old: &&Feed| now.feeds.iter().all(|feed| feed.name != old.name);
+    let mut gone = was.feeds.iter().filter(is_gone);
+    gone.find(|old| old.zone == new.zone)
+        .map(|old| old.name.as_str())
+}
+
 /// The differences between two configurations, as texts: keys, new lists, removed lists, lists in another sequence.
 pub(crate) fn changed(was: &Config, now: &Config) -> Vec<String> {
     let of = |config: &Config| settings(config, config.lists.iter());
@@ -153,7 +163,12 @@ pub(crate) fn changed(was: &Config, now: &Config) -> Vec<String> {
     for list in &now.lists {
         let name = label(list);
         match same(was, list) {
-            None => changed.push(format!("{name} (new)")),
+            None => changed.push(match same_zone(was, now, &list.source.name) {
+                Some(old) => format!(
+                    "{name} (new; no rules until it is transferred, although feed {old} had this zone)"
+                ),
+                None => format!("{name} (new)"),
+            }),
             Some(before) if before != list => {
                 let start = format!(
                     "{}.{}.",
@@ -576,6 +591,16 @@ policy = "tcp-only"
                 "[[feed]]\nzone = \"new.example\""
             ),
             ["feed new.example (new)", "feed rpz.example (gone)"]
+        );
+        assert_eq!(
+            reported(
+                "[[feed]]\nzone = \"rpz.example\"",
+                "[[feed]]\nname = \"other\"\nzone = \"rpz.example\""
+            ),
+            [
+                "feed other (new; no rules until it is transferred, although feed rpz.example had this zone)",
+                "feed rpz.example (gone)"
+            ]
         );
         assert_eq!(
             reported("[local]", "[cache]\nmax-ttl-secs = 9\n[local]"),

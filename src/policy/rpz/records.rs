@@ -261,22 +261,27 @@ impl ZoneReader {
         record: ZoneRecord<'_>,
         emit: &mut impl FnMut(ZoneRule<'_>),
     ) -> Result<(), RecordProblem> {
-        let is_equal =
-            |last: &mut LastCname| *last.data == *record.data && last.ttl_secs == record.ttl_secs;
-        let last = match self.last.take_if(is_equal) {
-            Some(last) => last,
-            None => LastCname::of(record)?,
+        // It is left where it is: most records have the same target as the one before, and moving it takes long.
+        let last = match &mut self.last {
+            Some(last) if *last.data == *record.data && last.ttl_secs == record.ttl_secs => last,
+            last => last.insert(LastCname::of(record)?),
         };
-        let passthru = action::effect(EffectAction::Allow, record.ttl_secs);
         // A target that is the rule's own name is the old form of PASSTHRU (section 3.3 of the draft).
         let is_own = *trigger == ZoneTrigger::Name(Scope::Exact) && self.name == last.target;
+        let passthru;
+        let effect = match is_own {
+            true => {
+                passthru = action::effect(EffectAction::Allow, record.ttl_secs);
+                &passthru
+            }
+            false => &last.effect,
+        };
         emit(ZoneRule {
             trigger,
             name: &self.name,
-            effect: if is_own { &passthru } else { &last.effect },
+            effect,
             line: record.line,
         });
-        self.last = Some(last);
         Ok(())
     }
 

@@ -46,7 +46,7 @@ pub struct ZoneSoa {
 pub enum ZonePolicy {
     /// Each rule has the action of its record.
     Given,
-    /// Rules change no answers; matches are only logged.
+    /// Rules change no answers. `tapis why` shows which of them would decide.
     Disabled,
     /// All rules answer NXDOMAIN.
     Nxdomain,

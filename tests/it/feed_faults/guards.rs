@@ -305,25 +305,3 @@ fn changes_and_the_whole_zone_that_a_guard_rejects_alike_are_recorded_once() {
     until("it is held", || feed(&scene.server)["held"]["serial"] == 2);
     assert_eq!(reports(&scene, "fewer than the 12 in force"), (1, 1));
 }
-
-#[test]
-fn the_first_version_of_a_feed_with_another_name_is_compared_with_the_rules_under_the_old_name() {
-    let scene = scene("shrink-percent = 30", 10);
-    let server = &scene.server;
-    scene.primary.close();
-    let path = server.path("tapis.toml");
-    let config = std::fs::read_to_string(&path).expect("read");
-    let renamed = config.replace("name = \"feed\"", "name = \"other\"");
-    std::fs::write(&path, renamed).expect("written");
-    let reloaded = server.verb(&["reload"]);
-    assert!(reloaded.status.success(), "{}", text(&reloaded));
-    scene.versions.replace(|zone| zone.records = numbered(3));
-    scene.primary.listen();
-    server.verb(&["feed", "refresh", "other"]);
-    until("it is held", || feed(server)["held"]["serial"] == 2);
-    assert!(is_blocked(server, "n9.example"));
-    let released = server.verb(&["reload", "--accept", "other:shrunk"]);
-    assert!(released.status.success(), "{}", text(&released));
-    until("serial 2 is in force", || feed(server)["serial"] == 2);
-    assert!(is_blocked(server, "n2.example") && !is_blocked(server, "n9.example"));
-}

@@ -276,7 +276,8 @@ impl Fetch<'_> {
                     Event::Add(record) => {
                         sink.change(Change::Add, &record).map_err(Failure::Sink)?;
                     }
-                    Event::Record(_) | Event::End => {}
+                    Event::Record(record) => sink.record(&record),
+                    Event::End => {}
                 }
             }
             self.progress.set(transfer.records(), budget.bytes);

@@ -25,11 +25,11 @@ pub const RATE_TIME: Duration = Duration::from_secs(60);
 pub const MIN_BYTES: u64 = 60 << 10;
 
 impl Default for Limits {
-    /// Twice what the largest national feed has after two more doublings: 160 million records, 16 GiB, an hour.
+    /// The defaults of the configuration: room for four times the records of the largest national feed.
     fn default() -> Self {
         Self {
-            records: 160_000_000,
-            bytes: 16 << 30,
+            records: 100_000_000,
+            bytes: 8 << 30,
             total: Duration::from_secs(3600),
             idle: Duration::from_secs(30),
         }

@@ -117,7 +117,7 @@ impl Sink for Receiving {
 
     async fn begin(&mut self, begin: &Begin<'_>) -> Result<(), ReceiveError> {
         self.outcome = None;
-        let compared = || ComparedZone::new(self.comparable.as_ref()?, begin.request);
+        let compared = || ComparedZone::new(self.comparable.as_ref()?, begin.request, begin.soa);
         let compared = (begin.kind == Kind::Whole).then(compared).flatten();
         if let Some(zone) = compared {
             self.taken = Taken::Compared {
@@ -141,6 +141,14 @@ impl Sink for Receiving {
             Kind::UpToDate => Taken::Nothing,
         };
         Ok(())
+    }
+
+    fn record(&mut self, record: &Record<'_>) {
+        // Those of a message take at most half a millisecond. Handing the other tasks over to another thread for each
+        // message took more than a third of all the time.
+        if let Taken::Compared { zone, .. } = &mut self.taken {
+            zone.record(record);
+        }
     }
 
     async fn message(&mut self, message: &[u8]) -> Result<(), ReceiveError> {
@@ -172,8 +180,6 @@ impl Sink for Receiving {
                 Ok(())
             }
             Taken::Compared { serial, mut zone } => {
-                // At most half a millisecond. Handing the other tasks over to another thread for each message took more
-                // than a third of all the time.
                 zone.message(message)?;
                 self.taken = Taken::Compared { serial, zone };
                 Ok(())

@@ -142,19 +142,21 @@ impl Feeds {
     /// Asks the primaries of a feed, because the operator wants it. Returns the number of the request, after which the
     /// feed's report says when it is answered. `None` if there is no such feed.
     pub(crate) fn refresh(&mut self, feed: &str, whole: bool) -> Option<u64> {
-        let running = self.running.get(feed)?;
+        let running = self.running.get_mut(feed)?;
         let request = self.requests + 1;
         match running
             .commands
             .try_send(Command::Refresh { request, whole })
         {
-            Ok(()) => self.requests = request,
-            // Many commands wait, and one of them is an earlier request.
-            Err(TrySendError::Full(_)) => {}
-            Err(TrySendError::Closed(_)) => return None,
+            Ok(()) => {
+                self.requests = request;
+                running.requested.send_replace(request);
+                Some(request)
+            }
+            // Many commands wait, among them earlier requests: NOTIFY leaves room for them.
+            Err(TrySendError::Full(_)) => Some(*running.requested.borrow()),
+            Err(TrySendError::Closed(_)) => None,
         }
-        running.requested.send_replace(self.requests);
-        Some(self.requests)
     }
 
     /// Counts a NOTIFY, and makes its feed ask the primaries if it was accepted.

@@ -16,6 +16,9 @@ pub trait Sink: Send {
     /// before is void then.
     fn begin(&mut self, begin: &Begin<'_>) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
+    /// The next record of a whole zone. [`message`](Self::message) follows with all of them. Its data is not checked.
+    fn record(&mut self, _record: &Record<'_>) {}
+
     /// The next message of a whole zone, without its length field. All of its records are in the zone, but their data is
     /// not checked. With TSIG, its signature was checked, or is covered by that of a later message. A
     /// [`Transfer`](crate::wire::transfer::Transfer) for the request in [`Begin`] reads it.

@@ -70,7 +70,7 @@ impl Spool {
             .prefix(TRANSFER)
             .tempfile_in(folder)
             // Without the name of the file, which differs each time: equal errors are logged once.
-            .map_err(|error| io::Error::from(error.kind()))?;
+            .map_err(|error| without_path(&error))?;
         let (file, path) = NamedTempFile::into_parts(file);
         let (reports, arrival) = watch::channel(Arrival {
             list: list.to_owned(),
@@ -175,4 +175,13 @@ impl SpooledTransfer {
 pub(super) fn frame(message: &[u8], into: &mut Vec<u8>) {
     into.extend((message.len() as u16).to_be_bytes());
     into.extend(message);
+}
+/// The system's error in one about a file with a name.
+fn without_path(error: &io::Error) -> io::Error {
+    let inner = error.get_ref().and_then(std::error::Error::source);
+    let inner = inner.and_then(|inner| inner.downcast_ref::<io::Error>());
+    match inner.and_then(io::Error::raw_os_error) {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => error.kind().into(),
+    }
 }

@@ -10,7 +10,7 @@ use fixedbitset::FixedBitSet;
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::protected::Guarded;
 use crate::control::guard::reading::Reading;
-use crate::control::guard::transferred::ZoneReading;
+use crate::control::guard::transferred::ZoneRules;
 use crate::control::list_file::parse::{ParsedRule, ParsedTrigger};
 use crate::policy::amendment::Amendment;
 use crate::policy::effect::Effect;
@@ -21,7 +21,7 @@ use crate::policy::images::Images;
 use crate::policy::prefix::Prefix;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
-use crate::wire::transfer::{Request, TransferError};
+use crate::wire::transfer::{Record, Request, Soa};
 
 /// The largest number of names that may differ. With more, all rules are compiled.
 const MAX_NAMES: usize = 1 << 17;
@@ -72,21 +72,20 @@ pub(crate) enum ComparisonError {
     TooDifferent,
     #[error(transparent)]
     Damaged(#[from] ImageError),
-    #[error(transparent)]
-    Transfer(#[from] TransferError),
 }
 
 /// A transferred zone that is compared as it arrives.
 pub(crate) struct ComparedZone {
-    zone: ZoneReading,
+    zone: ZoneRules,
     comparison: Comparison,
     guard_policy: Arc<GuardPolicy>,
     from: String,
 }
 
 impl ComparedZone {
-    /// A comparison with the answer to `request`. `None` if the rules in force can't be amended.
-    pub(crate) fn new(comparable: &Comparable, request: &Request) -> Option<Self> {
+    /// A comparison with the version that has this SOA record, in the answer to `request`. `None` if the rules in force
+    /// can't be amended.
+    pub(crate) fn new(comparable: &Comparable, request: &Request, soa: &Soa) -> Option<Self> {
         let Comparable {
             images,
             list,
@@ -94,20 +93,31 @@ impl ComparedZone {
             guard_policy,
             guarded,
         } = comparable;
+        let comparison = Comparison::new(images, list)?;
+        let mut zone = ZoneRules::new(request.zone.clone(), *guarded);
+        zone.begin(soa);
         Some(Self {
-            comparison: Comparison::new(images, list)?,
-            zone: ZoneReading::new(request, *guarded),
+            zone,
+            comparison,
             guard_policy: Arc::clone(guard_policy),
             from: digest.clone(),
         })
     }
 
-    /// Reads the next message.
-    pub(crate) fn message(&mut self, message: &[u8]) -> Result<(), ComparisonError> {
+    /// Compares the next record.
+    pub(crate) fn record(&mut self, record: &Record<'_>) {
         let comparison = &mut self.comparison;
         let protected_names = self.guard_policy.protected_names();
         let mut rule = |rule: ParsedRule<'_>| comparison.add(rule);
-        self.zone.message(message, protected_names, &mut rule)?;
+        self.zone.record(record, protected_names, &mut rule);
+    }
+
+    /// Takes the message of the records that were compared.
+    ///
+    /// # Errors
+    /// If there are too many differences.
+    pub(crate) fn message(&mut self, message: &[u8]) -> Result<(), ComparisonError> {
+        self.zone.message(message);
         match self.comparison.is_too_different {
             true => Err(ComparisonError::TooDifferent),
             false => Ok(()),

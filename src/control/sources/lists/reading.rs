@@ -82,13 +82,13 @@ pub(crate) fn log_load(state: &ListState, loaded: &Loaded) {
         |left: &LeftOut, other: &LeftOut| (&left.rule, &left.why) == (&other.rule, &other.why);
     let left_out = &loaded.tally.guarded.first;
     let known = guarded.map(|guarded| &guarded.first[..]);
-    for left in new(left_out, known, of_one_rule).take(LOGGED) {
+    for left in not_known(left_out, known, of_one_rule).take(LOGGED) {
         let ((line, record), rule, why) = (of_kind(state, left.line), &left.rule, &left.why);
         tracing::warn!(list, feed, line, record, rule, why, "rule left out");
     }
     let warned = &loaded.tally.guarded.first_warned;
     let known = guarded.map(|guarded| &guarded.first_warned[..]);
-    for warned in new(warned, known, of_one_rule).take(LOGGED) {
+    for warned in not_known(warned, known, of_one_rule).take(LOGGED) {
         let (line, record) = of_kind(state, warned.line);
         let (rule, why) = (&warned.rule, &warned.why);
         tracing::warn!(
@@ -104,7 +104,7 @@ pub(crate) fn log_load(state: &ListState, loaded: &Loaded) {
     let is_same =
         |bad: &BadLine, other: &BadLine| (&bad.text, &bad.problem) == (&other.text, &other.problem);
     let known = before.map(|before| &before.first[..]);
-    for bad in new(&loaded.tally.first, known, is_same) {
+    for bad in not_known(&loaded.tally.first, known, is_same) {
         let ((line, record), text, problem) = (of_kind(state, bad.line), &bad.text, &bad.problem);
         tracing::warn!(list, feed, line, record, text, %problem, "bad {unit}");
     }
@@ -119,7 +119,7 @@ fn of_kind<T>(list: &ListState, value: T) -> (Option<T>, Option<T>) {
 }
 
 /// The mistakes that were not known before.
-fn new<'m, T>(
+fn not_known<'m, T>(
     now: &'m [T],
     known: Option<&[T]>,
     is_same: impl Fn(&T, &T) -> bool,
@@ -162,6 +162,9 @@ pub(crate) fn log_refused_version(list: &ListState, refusal: &Refusal, unreporte
         Refusal::NoTransfer(_) => log_no_transfer(list),
         Refusal::BrokenChanges(_) => {
             tracing::warn!(feed, %refusal, unreported, "changes not applied");
+        }
+        _ if refusal.is_rollback() => {
+            tracing::info!(feed, %refusal, unreported, "newer version of a feed rejected");
         }
         _ => {
             let kept = list.loaded.is_some();
