@@ -290,13 +290,14 @@ impl Runner {
             order.sort_by_key(|&index| !self.feed.primaries[index].has_address(from));
         }
         let mut newest: Option<Box<Fetched>> = None;
-        let mut is_written = true;
+        let mut is_unwritten = false;
         for index in order {
             let fetched = match self.ask_fully(index).await {
                 Asked::Current(fetched) => fetched,
                 Asked::NotWritten => {
-                    is_written = false;
-                    continue;
+                    // What the others send can't be written, either.
+                    is_unwritten = true;
+                    break;
                 }
                 Asked::GivenUp => break,
                 Asked::Inapplicable | Asked::Failed => continue,
@@ -308,11 +309,10 @@ impl Runner {
                 newest = Some(fetched);
             }
             if ends {
-                is_written = true;
                 break;
             }
         }
-        if is_written {
+        if newest.is_some() && !is_unwritten {
             self.problems.local.solve(LocalProblem::NotWritten);
         }
         let is_refused = |primary: &Primary| primary.fault() == Some(Fault::Refused);
@@ -323,7 +323,7 @@ impl Runner {
             self.faults.iter().all(Option::is_none) && self.problems.local.is_empty();
         let serial = newest.as_ref().map(|newest| newest.soa.serial);
         let is_missed = self.announced.is_missed(serial, all_answered);
-        let newest = newest.filter(|_| !is_missed && is_written);
+        let newest = newest.filter(|_| !is_missed && !is_unwritten);
         match newest {
             Some(newest) => {
                 let timers = Timers::from(&newest.soa);
