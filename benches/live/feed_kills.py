@@ -163,11 +163,11 @@ class Round:
         self.was_in_force = client.blocked(marker(version), 0.2)
         server.process.send_signal(signal.SIGSTOP)
         self.compilers = [pid for pid in live.family(server.pid) if pid != server.pid]
-        self.kept, self.transfers = server.kept(), server.transfers()
+        self.kept, self.transfers = server.kept_lists(), server.transfers()
         server.kill()
 
     def moment(self, before):
-        """The name of the moment; `before` is the generation that had been saved when the round began."""
+        """The name of the moment; `before` identifies the lists that had been saved when the round began."""
         if self.compilers:
             return "while it was compiled"
         if self.transfers:
@@ -258,7 +258,7 @@ def main():
             with server:
                 server.wait()
                 settle(server, client, primary.version)
-                before = server.kept()
+                before = server.kept_lists()
                 primary.change(block)
                 refresh = server.refresh(is_whole)
                 time.sleep(chance.random() * lengths[way] * SPAN)

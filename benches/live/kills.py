@@ -57,11 +57,19 @@ class Server(live.Tapis):
 
     def kept(self):
         """The generation that a restart would restore."""
+        newest = self.newest_kept()
+        # `again` has ranges of later generations with equal lists, each as its first and its last generation.
+        return newest and (newest["again"][-1][1] if newest.get("again") else newest["generation"])
+
+    def kept_lists(self):
+        """The digest of the lists that a restart would restore: the images of equal lists can be made anew."""
+        newest = self.newest_kept()
+        return newest and newest["contents"]["lists"]
+
+    def newest_kept(self):
         with contextlib.suppress(OSError, ValueError, LookupError):
             with open(os.path.join(self.state_dir, "current")) as record:
-                newest = json.load(record)["published"][0]
-                # `again` has ranges of later generations with equal lists, each as its first and its last generation.
-                return newest["again"][-1][1] if newest.get("again") else newest["generation"]
+                return json.load(record)["published"][0]
         return None
 
 
