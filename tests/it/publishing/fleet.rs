@@ -9,7 +9,7 @@ use crate::support::upstream::Upstream;
 
 /// The settings of docs/rpz.md for nodes.
 const GUARD: &str = "shrink-percent = 100\ngrow-percent = 0\n";
-const WARN: &str = "guards = \"warn\"\n";
+const FEED: &str = "guards = \"warn\"\nede = \"censored\"\n";
 /// Nodes and the primary protect the same names.
 const PROTECTED: (&str, &str) = ("protect", "bank.example\n");
 
@@ -28,7 +28,7 @@ fn hidden_primary(upstream: &Upstream, names: &str) -> Server {
 fn node(upstream: &Upstream, primary: &Server, guard: &str, feed: &str) -> Server {
     let (start, address) = (preamble(upstream.address), primary.address);
     let config = format!(
-        "{start}[guard]\nprotect = \"protect\"\n{guard}[[feed]]\nname = \"policy\"\nzone = \"{ZONE}\"\n\
+        "{start}[state]\ndir = \"state\"\n[guard]\nprotect = \"protect\"\n{guard}[[feed]]\nname = \"policy\"\nzone = \"{ZONE}\"\n\
          primaries = [\"{address}\"]\n{TSIG}{feed}"
     );
     Server::start_in(directory(&config, &[PROTECTED]))
@@ -78,7 +78,7 @@ fn equal(primary: &Server, node: &Server, count: usize) {
 fn a_node_that_only_warns_blocks_what_its_primary_blocks_however_much_the_policy_changes() {
     let upstream = Upstream::plain();
     let primary = hidden_primary(&upstream, &names(200));
-    let node = node(&upstream, &primary, GUARD, WARN);
+    let node = node(&upstream, &primary, GUARD, FEED);
     equal(&primary, &node, 200);
     for count in [20, 4000, 400] {
         change(&primary, &names(count));
