@@ -42,8 +42,8 @@ pub struct Feed {
     pub tsig: Option<Tsig>,
     /// The networks whose NOTIFY messages are accepted without a signature, by default the addresses of the primaries.
     pub notify_from: Vec<IpNet>,
-    /// The age in hours from which a state that no primary has confirmed is too old; at most ten years. 0 turns the
-    /// limit off, `None` means the zone's expire time.
+    /// How many hours after the last successful check the zone expires, in place of any other expire time; at most ten
+    /// years, and over `refresh` if that is set. 0 means never, `None` means the other expire time.
     pub max_age_hours: Option<u32>,
     /// Limits of a transfer.
     pub limits: TransferLimits,
@@ -205,9 +205,8 @@ impl Raw {
             .filter(|primaries| !primaries.is_empty());
         let tsig = self.tsig.and_then(|given| tsig::validate(given, findings));
         let notify_from = each(self.notify_from, findings, network);
-        let max_age_hours = number(self.max_age_hours, 0..=HOURS_MAX, findings);
         let limits = limits(self.limits, findings);
-        let timers = timers(self.timers, findings);
+        let (timers, max_age_hours) = timers(self.timers, self.max_age_hours, findings);
         let primaries = primaries?;
         Some(Feed {
             name: name?,
@@ -233,23 +232,41 @@ fn limits(raw: RawLimits, findings: &mut Findings) -> TransferLimits {
     }
 }
 
-fn timers(raw: RawTimers, findings: &mut Findings) -> ZoneTimers {
-    let line = raw.expire_secs.as_ref().map(|at| at.line);
+/// The timers, and `max-age-hours`.
+fn timers(
+    raw: RawTimers,
+    max_age: Option<At<i64>>,
+    findings: &mut Findings,
+) -> (ZoneTimers, Option<u32>) {
+    let line = |given: &Option<At<i64>>| given.as_ref().map(|at| at.line);
+    let (expire_line, max_age_line) = (line(&raw.expire_secs), line(&max_age));
     let refresh = number(raw.refresh_secs, TIMER_MIN_SECS..=DAY_SECS, findings);
     let retry = number(raw.retry_secs, TIMER_MIN_SECS..=HOUR_SECS, findings);
     let expire = number(raw.expire_secs, 60..=365 * DAY_SECS, findings);
-    if let (Some(refresh), Some(expire), Some(line)) = (refresh, expire, line)
-        && expire <= refresh
-    {
-        let message = format!(
-            "expire-secs is {expire}, must be over refresh-secs, which is {refresh}: raise the one or lower the other"
-        );
-        findings.report(line, message);
+    let max_age_hours = number(max_age, 0..=HOURS_MAX, findings);
+    let max_age = max_age_hours.filter(|hours| *hours > 0);
+    for (key, secs, line) in [
+        ("expire-secs", expire, expire_line),
+        (
+            "max-age-hours, in seconds,",
+            max_age.map(|hours| hours * HOUR_SECS),
+            max_age_line,
+        ),
+    ] {
+        if let (Some(refresh), Some(secs), Some(line)) = (refresh, secs, line)
+            && secs <= refresh
+        {
+            let message = format!(
+                "{key} is {secs}, must be over refresh-secs, which is {refresh}: raise the one or lower the other"
+            );
+            findings.report(line, message);
+        }
     }
     let duration = |secs: u32| Duration::from_secs(secs.into());
-    ZoneTimers {
+    let timers = ZoneTimers {
         refresh: refresh.map(duration),
         retry: retry.map(duration),
         expire: expire.map(duration),
-    }
+    };
+    (timers, max_age_hours)
 }

@@ -5,11 +5,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tapis::wire::rtype;
 
+use crate::feeds::{self, Versions, ZONE, blocks};
 use crate::history::settled;
 use crate::orders::{PAST, order, target};
 use crate::support::client::{is_blocked, until};
+use crate::support::primary::{Rr, cname};
 use crate::support::server::{Server, folder, list, preamble, tapis, text};
 use crate::support::upstream::Upstream;
 
@@ -762,5 +765,103 @@ fn the_journal_of_the_running_server_is_used_though_the_configuration_names_anot
             "{printed}"
         );
         assert!(printed.contains("name its file with --file"), "{printed}");
+    }
+}
+
+/// The last generation that a transfer caused.
+fn transferred(server: &Server) -> Value {
+    let entries = entries(server, &[]);
+    let mut transfers = entries.into_iter().filter(|entry| {
+        let causes = entry["causes"].as_array();
+        causes.is_some_and(|causes| causes.iter().any(|cause| cause["by"] == "transfer"))
+    });
+    transfers.next_back().expect("a transfer")
+}
+
+#[test]
+fn each_version_of_a_feed_is_in_the_journal_with_its_serial_primary_digest_and_counts() {
+    const DNAME: u16 = 39;
+    let (upstream, versions) = (
+        Upstream::plain(),
+        Versions::new(7, &["a.example", "b.example"]),
+    );
+    let primary = versions.primary();
+    let config = feeds::config(&upstream, &primary, "[guard]\nprotect = \"protect\"");
+    let server = Server::start(&config, &[("protect", "bank.example\n")]);
+    blocks(&server, 7, &["a.example", "b.example"], &[]);
+
+    let asked = primary.asked();
+    let mut whole = asked.iter().filter(|asked| asked.rtype == rtype::AXFR);
+    // The digest does not depend on the ID of the query.
+    let messages = versions.answer(whole.next().expect("a transfer"));
+    let messages: Vec<_> = messages.iter().map(|message| &message[2..]).collect();
+    let first = blake3::hash(&messages.concat()).to_string();
+    let address = primary.address.to_string();
+    let cause = |serial| json!([{"by": "transfer", "primary": address, "serial": serial}]);
+    let entry = transferred(&server);
+    assert_eq!(entry["causes"], cause(7), "{entry}");
+    let list = &entry["lists"][0];
+    let of_list = |list: &Value| {
+        ["name", "path", "digest", "rules", "left_out", "bad"].map(|key| list[key].clone())
+    };
+    let path = format!("zone:{ZONE}");
+    let expected = |digest: &str, counts: [u32; 3]| {
+        let [rules, left_out, bad] = counts.map(|count| json!(count));
+        [
+            json!("feed"),
+            json!(path),
+            json!(digest),
+            rules,
+            left_out,
+            bad,
+        ]
+    };
+    assert_eq!(of_list(list), expected(&first, [2, 0, 0]));
+
+    let rule = |name: &str| cname(&format!("{name}.{ZONE}"), ".");
+    let bad = Rr {
+        rtype: DNAME,
+        ..cname(&format!("d.example.{ZONE}"), "example")
+    };
+    let deleted = vec![rule("a.example")];
+    let added = vec![
+        rule("c.example"),
+        rule("d.example"),
+        rule("bank.example"),
+        bad,
+    ];
+    versions.change_records(deleted.clone(), added.clone());
+    feeds::refresh(&server);
+    blocks(
+        &server,
+        8,
+        &["b.example", "c.example", "d.example"],
+        &["a.example", "bank.example"],
+    );
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(first.as_bytes());
+    for (adds, records) in [(0, deleted), (1, added)] {
+        for record in records {
+            hasher.update(&[adds]);
+            hasher.update(record.owner.wire());
+            hasher.update(&record.rtype.to_be_bytes());
+            hasher.update(&record.data);
+        }
+    }
+    let second = hasher.finalize().to_string();
+    let entry = transferred(&server);
+    assert_eq!(entry["causes"], cause(8), "{entry}");
+    assert_eq!(of_list(&entry["lists"][0]), expected(&second, [3, 1, 1]));
+
+    let shown = text(&server.verb(&["journal", "show"]));
+    for (serial, counts, digest) in [
+        (7, "2 rules, 0 left out, 0 bad records", first),
+        (8, "3 rules, 1 left out, 1 bad record", second),
+    ] {
+        let digest = &digest[..16];
+        let cause = format!(": in force, by serial {serial} from {address}\n");
+        let (_, after) = shown.split_once(&cause).expect(&cause);
+        let content = format!("    feed feed: {counts}, BLAKE3 {digest}...");
+        assert!(after.contains(&content), "{content}: {shown}");
     }
 }

@@ -1,6 +1,7 @@
 //! Published zones: a server is the primary of zones that have its policy, and another one is their secondary.
 
 mod exported;
+mod fleet;
 mod incomplete;
 mod peers;
 mod repair;

@@ -525,3 +525,68 @@ fn a_zone_that_no_primary_confirms_expires_and_stays_in_force() {
         .logged("no primary has confirmed the zone for too long");
     scene.recovers(Fault::Expired);
 }
+
+/// Lets time pass until the primary, which answers SERVFAIL, has been asked again.
+fn pass(scene: &mut Scene, time: Duration) {
+    scene.clock.advance(time);
+    // The zone expires after the first of these, if at all.
+    for _ in 0..2 {
+        scene.server.verb(&["feed", "refresh", "feed"]);
+    }
+}
+
+/// Asserts that state, alarm and counter agree on whether the zone has expired.
+fn has_expired(scene: &Scene, expected: bool) {
+    let status = scene.server.status();
+    let feed = &status["feeds"][0];
+    let listed = text(&scene.server.verb(&["feed", "list"]));
+    let found = [
+        feed["is_expired"] == true,
+        status["alarms"].to_string().contains("feed: expired: "),
+        listed == "feed  rpz.test  serial 1  expired\n",
+        count(feed, Fault::Expired) == 1,
+    ];
+    assert_eq!(found, [expected; 4], "{listed}{status}");
+    scene.keeps_the_first_version();
+}
+
+/// A scene with these keys, whose primary has a newer version that it can't serve.
+fn not_loaded(keys: &str) -> Scene {
+    let scene = Scene::start(keys);
+    scene.fails(Fault::NotLoaded, "SERVFAIL", |asked| {
+        second().refusal(asked, 2)
+    });
+    scene
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_zone_expires_after_max_age_hours_if_its_own_expire_time_is_longer() {
+    let mut scene = not_loaded("max-age-hours = 2");
+    pass(&mut scene, HOUR);
+    has_expired(&scene, false);
+    pass(&mut scene, HOUR + SECOND);
+    has_expired(&scene, true);
+    scene.recovers(Fault::Expired);
+}
+
+#[test]
+fn a_zone_expires_after_max_age_hours_if_its_own_expire_time_is_shorter() {
+    let mut scene = not_loaded("max-age-hours = 48");
+    let expire = Duration::from_secs(EXPIRE_SECS.into());
+    pass(&mut scene, expire + SECOND);
+    has_expired(&scene, false);
+    pass(&mut scene, 48 * HOUR - expire);
+    has_expired(&scene, true);
+    scene.recovers(Fault::Expired);
+}
+
+#[test]
+fn a_zone_never_expires_if_max_age_hours_is_0() {
+    let mut scene = not_loaded("max-age-hours = 0");
+    pass(&mut scene, 2400 * HOUR);
+    has_expired(&scene, false);
+    scene.recovers(Fault::NotLoaded);
+}

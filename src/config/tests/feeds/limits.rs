@@ -56,6 +56,14 @@ fn a_zone_does_not_expire_before_it_is_refreshed() {
             "5: expire-secs is 60, must be over refresh-secs, which is 60: raise the one or lower the other"
         ]
     );
+    valid(&feed("refresh-secs = 3599\nmax-age-hours = 1"));
+    valid(&feed("refresh-secs = 3600\nmax-age-hours = 0"));
+    assert_eq!(
+        problems(&feed("refresh-secs = 3600\nmax-age-hours = 1")),
+        [
+            "5: max-age-hours, in seconds, is 3600, must be over refresh-secs, which is 3600: raise the one or lower the other"
+        ]
+    );
 }
 
 #[test]

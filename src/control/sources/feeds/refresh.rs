@@ -16,6 +16,8 @@
 //!                  a fetch succeeds
 //! ```
 //!
+//! The time that counts as expire is `max-age-hours`, or else `expire-secs`, or else that of the SOA record.
+//!
 //! A NOTIFY that arrives while a fetch is under way makes another one due after it. Fetches that are caused by NOTIFY
 //! start at least [`NOTIFY_PAUSE`] apart, however many arrive: a flood of them, which may be forged, costs a query for
 //! the SOA record every few seconds.
@@ -25,15 +27,18 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::primary::shorten;
+use crate::config::feed::Feed;
 use crate::wire::transfer::{Serial, Soa};
 
 /// The shortest time between the starts of two fetches of which a NOTIFY caused the second.
 pub const NOTIFY_PAUSE: Duration = Duration::from_secs(5);
 
+const HOUR: Duration = Duration::from_secs(3600);
+
 /// The bounds of the times of a SOA record. A refresh of 0 would ask all the time, one of years never.
 const SHORTEST: Duration = Duration::from_secs(5);
 const LONGEST_REFRESH: Duration = Duration::from_secs(86_400);
-const LONGEST_RETRY: Duration = Duration::from_secs(3600);
+const LONGEST_RETRY: Duration = HOUR;
 const LONGEST_EXPIRE: Duration = Duration::from_secs(365 * 86_400);
 
 /// The time before the second try while no SOA record is known. It doubles with each try, up to the longest retry.
@@ -46,7 +51,7 @@ pub struct Refresh {
     overrides: Overrides,
     /// Those of the SOA record in force; `None` before the first transfer.
     timers: Option<Timers>,
-    /// When the zone expires, or expired; `None` before the first transfer.
+    /// When the zone expires, or expired; `None` before the first transfer, or if it never expires.
     expires: Option<Instant>,
     /// Whether [`Action::Expire`] was returned for `expires`.
     is_expired: bool,
@@ -72,7 +77,31 @@ pub struct Overrides {
     /// In place of RETRY.
     pub retry: Option<Duration>,
     /// In place of EXPIRE.
-    pub expire: Option<Duration>,
+    pub expire: Option<Expire>,
+}
+
+/// When a zone expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expire {
+    /// This long after the last confirmation.
+    After(Duration),
+    /// However old the last confirmation is.
+    Never,
+}
+
+impl From<&Feed> for Overrides {
+    fn from(feed: &Feed) -> Self {
+        let expire = match feed.max_age_hours {
+            Some(0) => Some(Expire::Never),
+            Some(hours) => Some(Expire::After(HOUR * hours)),
+            None => feed.timers.expire.map(Expire::After),
+        };
+        Self {
+            refresh: feed.timers.refresh,
+            retry: feed.timers.retry,
+            expire,
+        }
+    }
 }
 
 /// The times of a SOA record.
@@ -125,8 +154,8 @@ impl Refresh {
     pub fn restored(overrides: Overrides, timers: Timers, age: Duration, now: Instant) -> Self {
         let mut refresh = Self::new(overrides, now);
         refresh.timers = Some(timers);
-        let left = refresh.expire(timers).saturating_sub(age);
-        refresh.expires = Some(now + left);
+        let expire = refresh.expire(timers);
+        refresh.expires = expire.map(|time| now + time.saturating_sub(age));
         refresh
     }
 
@@ -163,7 +192,7 @@ impl Refresh {
         self.timers = Some(timers);
         self.failures = 0;
         self.has_succeeded = Some(true);
-        self.expires = Some(now + self.expire(timers));
+        self.expires = self.expire(timers).map(|time| now + time);
         self.is_expired = false;
         let refresh = self.overrides.refresh.unwrap_or(timers.refresh);
         let refresh = refresh.clamp(SHORTEST, LONGEST_REFRESH);
@@ -228,12 +257,14 @@ impl Refresh {
         matches!(self.state, State::Fetching { .. })
     }
 
-    /// The time from a confirmation of the zone until it expires; `None` before the first transfer.
+    /// The time from a confirmation of the zone until it expires, or until it would by its SOA record if it never does;
+    /// `None` before the first transfer.
     pub fn validity(&self) -> Option<Duration> {
-        self.timers.map(|timers| self.expire(timers))
+        let validity = |timers| self.expire(timers).unwrap_or(soa_expire(timers));
+        self.timers.map(validity)
     }
 
-    /// When the zone expires, or expired; `None` before the first transfer.
+    /// When the zone expires, or expired; `None` before the first transfer, or if it never expires.
     pub fn expires(&self) -> Option<Instant> {
         self.expires
     }
@@ -249,15 +280,26 @@ impl Refresh {
         self.state = State::Waiting { due };
     }
 
-    fn expire(&self, timers: Timers) -> Duration {
-        let expire = self.overrides.expire.unwrap_or(timers.expire);
-        expire.clamp(SHORTEST, LONGEST_EXPIRE)
+    /// The time from a confirmation until the zone expires; `None` if it never does.
+    fn expire(&self, timers: Timers) -> Option<Duration> {
+        match self.overrides.expire {
+            Some(Expire::After(time)) => Some(time),
+            Some(Expire::Never) => None,
+            None => Some(soa_expire(timers)),
+        }
     }
+}
+
+fn soa_expire(timers: Timers) -> Duration {
+    timers.expire.clamp(SHORTEST, LONGEST_EXPIRE)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::config::Config;
 
     const SECOND: Duration = Duration::from_secs(1);
     const TIMERS: Timers = Timers {
@@ -343,7 +385,7 @@ mod tests {
         let overrides = Overrides {
             refresh: Some(7 * SECOND),
             retry: Some(8 * SECOND),
-            expire: Some(9 * SECOND),
+            expire: Some(Expire::After(9 * SECOND)),
         };
         let mut refresh = Refresh::new(overrides, now);
         refresh.next(now);
@@ -360,6 +402,34 @@ mod tests {
         refresh.next(now + 600 * SECOND);
         refresh.succeeded(zeros, 0, now);
         assert_eq!(wait(&refresh, now), 5, "not all the time");
+    }
+
+    #[test]
+    fn max_age_hours_replaces_every_other_expire_time_and_0_means_never() {
+        let age = 60 * SECOND;
+        let expires = |keys: &str| {
+            let text = "[[feed]]\nzone = \"rpz.example\"\nprimaries = [\"192.0.2.1\"]\n";
+            let config = Config::parse(&format!("{text}{keys}"), Path::new("/tapis.toml"));
+            let overrides = Overrides::from(&config.expect("valid").feeds[0]);
+            let now = Instant::now();
+            let mut refresh = Refresh::new(overrides, now);
+            refresh.succeeded(TIMERS, 0, now);
+            let restored = Refresh::restored(overrides, TIMERS, age, now);
+            assert_eq!(restored.expires().map(|at| at + age), refresh.expires());
+            let left = refresh.expires().map(|at| (at - now).as_secs());
+            (left, refresh.validity().map(|time| time.as_secs()))
+        };
+        for (keys, secs) in [
+            ("", 3600),
+            ("expire-secs = 7200", 7200),
+            ("max-age-hours = 1", 3600),
+            ("expire-secs = 7200\nmax-age-hours = 5", 18_000),
+            ("max-age-hours = 87600", 315_360_000),
+        ] {
+            assert_eq!(expires(keys), (Some(secs), Some(secs)), "{keys}");
+        }
+        let never = expires("expire-secs = 7200\nmax-age-hours = 0");
+        assert_eq!(never, (None, Some(3600)));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::fault::Fault;
@@ -20,11 +20,8 @@ pub struct FeedReport {
     pub serial: Option<u32>,
     /// When a primary last confirmed that this is the newest version, or sent it.
     pub confirmed: Option<Timestamp>,
-    /// The age in hours from which a version that no primary has confirmed is an alarm; 0 means never, `None` when the zone
-    /// expires.
-    #[serde(default)]
-    pub max_age_hours: Option<u32>,
-    /// Whether the zone has expired: no primary has confirmed it for too long.
+    /// Whether the zone has expired: no primary has confirmed it for longer than `max-age-hours`, or than the zone's expire
+    /// time.
     pub is_expired: bool,
     /// The transfer under way.
     pub transfer: Option<TransferReport>,
@@ -56,15 +53,6 @@ pub struct FeedReport {
 }
 
 impl FeedReport {
-    /// Whether no primary has confirmed the version in force for too long.
-    fn is_too_old(&self) -> bool {
-        let Some(hours) = self.max_age_hours else {
-            return self.is_expired;
-        };
-        let age = self.confirmed.map(|at| Timestamp::now().duration_since(at));
-        hours > 0 && age.is_some_and(|age| age > SignedDuration::from_hours(hours.into()))
-    }
-
     /// The most important fact about the feed, in a few words.
     pub fn state(&self) -> String {
         if let Some(serial) = self.compiling {
@@ -103,7 +91,7 @@ impl FeedReport {
     /// The problems for the operator, a sentence each. A problem of this server is one even if another primary works.
     pub fn alarms(&self) -> Vec<String> {
         let name = &self.name;
-        let expired = self.is_too_old().then(|| {
+        let expired = self.is_expired.then(|| {
             let fault = Fault::Expired;
             format!("{name}: {fault}: {}; {}", fault.meaning(), fault.remedy())
         });

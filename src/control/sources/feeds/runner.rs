@@ -145,11 +145,7 @@ impl Runner {
         held_as: Option<u64>,
         answered: u64,
     ) -> Self {
-        let overrides = Overrides {
-            refresh: feed.timers.refresh,
-            retry: feed.timers.retry,
-            expire: feed.timers.expire,
-        };
+        let overrides = Overrides::from(&feed);
         let now = Instant::now();
         let mut confirmed = Confirmations::new(&feed, state_dir.as_deref());
         let in_force = in_force.map(|(serial, timers, transferred)| {

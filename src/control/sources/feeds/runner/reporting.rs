@@ -36,7 +36,6 @@ impl Runner {
                 .confirmed
                 .last()
                 .filter(|_| self.in_force.serial.is_some()),
-            max_age_hours: self.feed.max_age_hours,
             is_expired: self.refresh.is_expired(),
             transfer,
             compiling,
