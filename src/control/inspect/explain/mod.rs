@@ -26,7 +26,7 @@ use crate::control::guard::protected::Guarded;
 use crate::control::guard::suppressed::admits_rule;
 use crate::control::list_file::file::MAX_FILE;
 use crate::control::list_file::parse::{self, ParsedTrigger};
-use crate::control::list_file::suppressed::SuppressedRules;
+use crate::control::list_file::suppressed::{LeftOut, SuppressedRules};
 use crate::control::sources::orders::registry::OrderRegistry;
 use crate::policy::explain::Role;
 use crate::policy::rpz::{rule_lines, rule_owners};
@@ -274,14 +274,21 @@ fn rules_in_file(
             }
         }
     });
-    left_out.extend(suppressed.first.iter().map(|left| {
-        let (line, rule, why) = (left.line, &left.rule, &left.why);
-        let place = at(&list.source.path, line);
-        format!("{}: {place}: {rule}: it {why}", list.source.name)
-    }));
+    let (source, path) = (&list.source.name, &list.source.path);
+    let texts = suppressed
+        .first
+        .iter()
+        .map(|left| left_out_text(source, path, left));
+    left_out.extend(texts);
     let found = found.into_values();
     let found = found.filter(|(labels, _)| *labels >= encloser);
     found.map(|(_, line)| line).collect()
+}
+
+/// A rule that a guard left out, and why.
+fn left_out_text(source: &str, path: &Path, left: &LeftOut) -> String {
+    let (place, rule, why) = (at(path, left.line), &left.rule, &left.why);
+    format!("{source}: {place}: {rule}: it {why}")
 }
 
 /// Sets the roles of the rules that one source's file has, the one of highest precedence first. The roles can be

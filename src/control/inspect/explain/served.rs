@@ -2,14 +2,17 @@
 
 use jiff::Timestamp;
 
-use super::{Explanation, Query, RuleLine, rules_in_file, set_roles};
-use crate::config::paths::section;
+use super::{Explanation, Query, RuleLine, left_out_text, rules_in_file, set_roles};
+use crate::config::paths::{is_of_feed, section};
+use crate::config::shown::{Show, counted};
 use crate::config::{Config, Content, List};
 use crate::control::admin::status::{ListStatus, Status};
 use crate::control::admin::verdict::{MatchingRule, QueryVerdict};
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::list_file::file::digest;
 use crate::control::sources::orders::registry::OrderRegistry;
+use crate::policy::rule::Scope;
+use crate::wire::name::Name;
 
 /// Adds to the server's verdict the line numbers of its rules, and the contents of its orders and exceptions. Both are
 /// read from the files of the server's configuration.
@@ -48,7 +51,9 @@ pub fn explain(
             notes.push(format!("{} {name}: {alarm}", section(&state.path)));
         }
         let has_no_rule = verdict.rules.iter().all(|rule| rule.source != *name);
-        if let Some((list, _)) = find(config, status, name)
+        if is_of_feed(&state.path) {
+            left_out.extend(left_out_of_feed(state, &query.name));
+        } else if let Some((list, _)) = find(config, status, name)
             && has_no_rule
             && state.left_out.iter().any(|left| left.count > 0)
         {
@@ -84,6 +89,44 @@ fn find<'f>(
     let list = config.lists.iter().find(|list| list.source.name == name)?;
     let state = status.lists.iter().find(|state| state.name == name)?;
     Some((list, state))
+}
+
+/// The rules of a feed that match the name and that guards left out, as far as the server remembers them. Its zone is in no
+/// file that could be read again.
+fn left_out_of_feed(feed: &ListStatus, name: &Name) -> Vec<String> {
+    let (source, path, first) = (&feed.name, &feed.path, &feed.first_left_out);
+    let rules = rules_on(name);
+    let matching = first.iter().filter(|left| rules.contains(&left.rule));
+    let mut texts: Vec<_> = matching
+        .map(|left| left_out_text(source, path, left))
+        .collect();
+    let all: u32 = feed.left_out.iter().map(|left| left.count).sum();
+    let unknown = all.saturating_sub(first.len() as u32);
+    if unknown > 0 {
+        let rules = counted(unknown, "more rule", "more rules");
+        texts.push(format!(
+            "{source}: {}: {rules}, of which the server knows only the number: whether one of them matches {name} is not \
+             known",
+            path.shown()
+        ));
+    }
+    texts
+}
+
+/// All rules that match a name, in the notation of lists.
+fn rules_on(name: &Name) -> Vec<String> {
+    let owners = (0..=name.label_count()).map(|labels| {
+        let owner = Name::parse(name.ancestor(labels), 0);
+        owner.expect("a part of a name is a name").0
+    });
+    let scopes = [Scope::Exact, Scope::Below, Scope::Subtree];
+    let rules = owners.flat_map(|owner| {
+        let scopes = scopes.into_iter();
+        let matching = scopes.filter(|scope| scope.reaches(&owner, name));
+        let rules = matching.map(|scope| format!("{}{owner}", scope.sign()));
+        rules.collect::<Vec<_>>()
+    });
+    rules.collect()
 }
 
 /// Whether the file has the content that the server loaded, and would be read with the same scope.
