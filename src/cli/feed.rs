@@ -6,7 +6,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::failure::Failure;
 use super::progress::Progress;
@@ -167,19 +167,27 @@ fn refresh(
 
 /// How far a transfer has come.
 fn under_way(feed: &FeedReport) -> String {
-    if feed.compiling.is_some() {
-        return feed.state();
+    match feed.transfer.is_some() || feed.compiling.is_some() {
+        true => feed.state(),
+        false => "asking the primaries".to_owned(),
     }
-    let Some(transfer) = &feed.transfer else {
-        return "asking the primaries".to_owned();
+}
+
+/// The serial in force and the state, the age of the last confirmation, and how many primaries fail.
+pub(super) fn summary(feed: &FeedReport) -> String {
+    let confirmed = feed.confirmed.map(|at| {
+        let age = Timestamp::now().duration_since(at).as_secs().max(0);
+        format!("confirmed {:#} ago", SignedDuration::from_secs(age))
+    });
+    let primaries = feed.primaries.len();
+    let failing = match feed.failing() {
+        0 => None,
+        1 => Some(format!("1 of {primaries} primaries fails")),
+        failing => Some(format!("{failing} of {primaries} primaries fail")),
     };
-    let seconds = Timestamp::now().duration_since(transfer.since).as_secs();
-    format!(
-        "{} from {}, {:.1} MiB, {seconds} s",
-        counted(transfer.records, "record", "records"),
-        transfer.primary,
-        transfer.bytes as f64 / f64::from(1 << 20),
-    )
+    let facts = [serial(feed.serial), feed.state()].into_iter();
+    let facts = facts.chain(confirmed).chain(failing);
+    facts.collect::<Vec<_>>().join(", ")
 }
 
 fn find(sockets: &[PathBuf], feed: &str) -> Result<FeedReport, Failure> {
