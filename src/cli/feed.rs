@@ -12,8 +12,11 @@ use super::failure::Failure;
 use super::progress::Progress;
 use super::server::{self, ControlArgs};
 use super::zones::{self, serial};
+use crate::config::paths;
 use crate::config::shown::counted;
-use crate::control::admin::status::{ExportRequest, FeedRequest};
+use crate::control::admin::status::{
+    BadCount, BadLine, ExportRequest, FeedRequest, ListStatus, Status,
+};
 use crate::control::sources::feeds::fault::Fault;
 use crate::control::sources::feeds::report::{
     FeedReport, LocalReport, NotifyEvent, NotifyReport, PrimaryReport,
@@ -89,8 +92,9 @@ pub(super) fn run(
             Ok(zones::print_list(lines, none, out)?)
         }
         FeedVerb::Show { control, feed } => {
-            let found = find(&control.sockets(config)?, feed)?;
-            Ok(print_feed(&found, out)?)
+            let Status { feeds, lists, .. } = zones::status(&control.sockets(config)?)?;
+            let list = lists.iter().find(|list| list.name == *feed);
+            Ok(print_feed(&named(feeds, feed)?, list, out)?)
         }
         FeedVerb::Refresh {
             control,
@@ -191,9 +195,12 @@ pub(super) fn summary(feed: &FeedReport) -> String {
 }
 
 fn find(sockets: &[PathBuf], feed: &str) -> Result<FeedReport, Failure> {
-    let mut feeds = zones::status(sockets)?.feeds.into_iter();
-    let found = feeds.find(|found| found.name == feed);
-    found.ok_or_else(|| unknown(feed))
+    named(zones::status(sockets)?.feeds, feed)
+}
+
+fn named(feeds: Vec<FeedReport>, name: &str) -> Result<FeedReport, Failure> {
+    let found = feeds.into_iter().find(|feed| feed.name == name);
+    found.ok_or_else(|| unknown(name))
 }
 
 fn unknown(feed: &str) -> Failure {
@@ -201,7 +208,11 @@ fn unknown(feed: &str) -> Failure {
     Failure::Other(text.into())
 }
 
-fn print_feed(feed: &FeedReport, out: &mut impl Write) -> io::Result<()> {
+fn print_feed(
+    feed: &FeedReport,
+    list: Option<&ListStatus>,
+    out: &mut impl Write,
+) -> io::Result<()> {
     writeln!(out, "zone       {}", feed.zone)?;
     writeln!(out, "in force   {}", serial(feed.serial))?;
     if let Some(confirmed) = feed.confirmed {
@@ -224,6 +235,20 @@ fn print_feed(feed: &FeedReport, out: &mut impl Write) -> io::Result<()> {
     print_notify(&feed.notify, out)?;
     for (fault, count) in &feed.faults {
         writeln!(out, "count      {fault} {count}{}", explained(fault))?;
+    }
+    list.map_or(Ok(()), |list| print_bad(list, out))
+}
+
+/// Prints how many records of a feed are ignored because of each problem, and the first of them.
+fn print_bad(list: &ListStatus, out: &mut impl Write) -> io::Result<()> {
+    for BadCount { problem, count } in &list.bad {
+        let records = paths::bad(&list.path, *count);
+        writeln!(out, "ignored    {records}: {problem}")?;
+        for BadLine { line, text, .. } in
+            list.first_bad.iter().filter(|bad| bad.problem == *problem)
+        {
+            writeln!(out, "           record {line}: {text}")?;
+        }
     }
     Ok(())
 }

@@ -132,9 +132,13 @@ fn print_list(
         }
         let more = bad.saturating_sub(list.first_bad.len() as u32);
         if more > 0 {
+            let verb = match feed {
+                Some(feed) => format!("feed show {}", feed.name),
+                None => "check".to_owned(),
+            };
             writeln!(
                 out,
-                "  and {more} more bad; `tapis check` counts them by kind"
+                "  and {more} more bad; `tapis {verb}` counts them by kind"
             )?;
         }
     }
