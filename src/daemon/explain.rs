@@ -8,6 +8,7 @@ use hickory_proto::rr::{Name as DnsName, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
 use crate::config::paths::recorded;
+use crate::config::shown::counted;
 use crate::control::admin::verdict::{
     Answer, Chain, ExplainRequest, MatchingRule, Outcome, QueryVerdict, RuleTrigger,
 };
@@ -110,6 +111,9 @@ pub fn explain(
         notes.push(UNLESS_SIGNED.to_owned());
     }
     let matching = matching.iter();
+    notes.extend(rules_on_addresses(
+        policy, &name, request, &decision, outcome,
+    ));
     Ok(QueryVerdict {
         generation: snapshot.generation,
         outcome,
@@ -128,6 +132,40 @@ pub fn explain(
         answer: asked.answer,
         notes,
     })
+}
+
+/// Sentences about the rules on addresses that were not evaluated: on those of the answer, because upstream is not asked, and
+/// on those of clients, if the request names none.
+fn rules_on_addresses(
+    policy: PolicyView<'_>,
+    name: &Name,
+    request: &ExplainRequest,
+    decision: &Decision<'_>,
+    outcome: Outcome,
+) -> Vec<String> {
+    let is_forwarded = matches!(
+        outcome,
+        Outcome::Upstream | Outcome::Allowed | Outcome::Excepted
+    );
+    let in_answer = match is_forwarded {
+        true => policy.later_answer_rules(name, decision),
+        false => 0,
+    };
+    let on_clients = match request.client {
+        None if is_forwarded || outcome == Outcome::Blocked => {
+            policy.preceding_client_rules(name, decision)
+        }
+        _ => 0,
+    };
+    let in_answer = (in_answer > 0).then(|| {
+        let rules = counted(in_answer, "rule", "rules");
+        format!("{rules} on addresses in answers may still decide")
+    });
+    let on_clients = (on_clients > 0).then(|| {
+        let rules = counted(on_clients, "rule", "rules");
+        format!("{rules} on networks of clients may decide for other clients; see --client")
+    });
+    in_answer.into_iter().chain(on_clients).collect()
 }
 
 fn chain(exemption: ChainExemption) -> Chain {

@@ -559,6 +559,53 @@ fn why_shows_the_record_of_a_rule() {
 }
 
 #[test]
+fn why_says_how_many_rules_on_addresses_may_still_decide() {
+    let names = [
+        "blocked.example",
+        "24.0.113.0.203.rpz-ip",
+        "32.9.113.0.203.rpz-ip",
+        "32.9.0.0.127.rpz-client-ip",
+    ];
+    let versions = Versions::new(1, &names);
+    versions.replace(|zone| {
+        zone.serial = 1;
+        let allowed = cname(&format!("allowed.example.{ZONE}"), "rpz-passthru");
+        zone.records.push(allowed);
+    });
+    let (upstream, primary) = (Upstream::plain(), versions.primary());
+    let exception = "[[exception]]\nname = \"excepted.example\"\nagainst = [\"feed\"]\nreason = \"a test\"\n\
+                     author = \"me\"\n";
+    let server = Server::start(&config(&upstream, &primary, exception), &[]);
+    blocks(&server, 1, &["blocked.example"], &["allowed.example"]);
+    let answers = "  note: 2 rules on addresses in answers may still decide\n";
+    let clients =
+        "  note: 1 rule on networks of clients may decide for other clients; see --client\n";
+    let client = &["--client", "127.0.0.1"][..];
+    for (name, more, notes) in [
+        ("free.example", &[][..], &[answers, clients][..]),
+        ("free.example", client, &[answers]),
+        // Rules of the same zone come after those on the name, and those on the client before.
+        ("allowed.example", &[], &[clients]),
+        ("blocked.example", &[], &[clients]),
+        ("blocked.example", client, &[]),
+        ("excepted.example", &[], &[]),
+        ("localhost", &[], &[]),
+    ] {
+        let why = text(&server.verb(&[&["why", name], more].concat()));
+        let lines = why
+            .lines()
+            .filter(|line| line.contains(" on addresses ") || line.contains(" of clients "));
+        assert_eq!(lines.count(), notes.len(), "{why}");
+        for note in notes {
+            assert!(why.contains(note), "{note} is not in: {why}");
+        }
+    }
+    let why = text(&server.verb(&["why", "free.example", "--client", "127.0.0.9"]));
+    let rule = "free.example: blocked by feed feed\n  rule client 127.0.0.9/32 (block, feed feed, zone:rpz.test)\n";
+    assert!(why.contains(rule), "{why}");
+}
+
+#[test]
 fn reload_and_the_journal_call_a_feed_a_feed() {
     let versions = Versions::new(1, &["a.example"]);
     let (upstream, primary, other) = (Upstream::plain(), versions.primary(), versions.primary());
