@@ -1,10 +1,11 @@
 //! Explains how a query is answered under a snapshot, by running the code of the data plane.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
-use hickory_proto::op::{Edns, Message, Query, ResponseCode};
+use hickory_proto::op::{Edns, Message, MessageType, Query, ResponseCode};
 use hickory_proto::rr::rdata::opt::EdnsOption;
-use hickory_proto::rr::{Name as DnsName, RecordType};
+use hickory_proto::rr::{Name as DnsName, RData, Record, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
 use crate::config::paths::recorded;
@@ -20,12 +21,15 @@ use crate::policy::rpz::{network_owner, rule_lines, rule_owners};
 use crate::policy::rule::EffectAnswer;
 use crate::policy::snapshot::Snapshot;
 use crate::policy::view::ViewId;
-use crate::serve::cache::Cache;
+use crate::serve::cache::{Cache, Entry, Key};
 use crate::serve::client::{Client, Transport};
 use crate::serve::respond::respond;
 use crate::serve::step::Step;
 use crate::stats::Count;
+use crate::wire::answer::{Answer as UpstreamAnswer, AnswerError, Intake};
+use crate::wire::class;
 use crate::wire::name::{Name, write_text};
+use crate::wire::query::Query as WireQuery;
 
 /// A reason why a query can't be explained.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +42,14 @@ pub enum ExplainError {
         /// The mistake.
         source: crate::wire::name::NameError,
     },
+    /// Upstream's answer to the query can't have the address.
+    #[error("an answer to a query of this type can't have the address {address}: {source}")]
+    Address {
+        /// The address.
+        address: IpAddr,
+        /// Why an answer with it is not valid.
+        source: AnswerError,
+    },
     /// The query could not be written.
     #[error(transparent)]
     Write(#[from] hickory_proto::ProtoError),
@@ -45,6 +57,9 @@ pub enum ExplainError {
     #[error(transparent)]
     Read(#[from] hickory_proto::serialize::binary::DecodeError),
 }
+
+/// The TTL of the assumed answer of upstream, in seconds. Any that is not 0.
+const ANSWER_TTL: u32 = 60;
 
 const TCP_ONLY: &str = "over UDP the answer is empty and truncated, so that the client asks again over TCP, where the \
                         name is allowed";
@@ -55,8 +70,9 @@ const FORWARDED: &str = "the name is blocked, but its DS and DNSKEY records come
 const UNLESS_SIGNED: &str = "the rule does not change signed answers to clients that ask for DNSSEC records, as its zone has \
                              break-dnssec = false; lower rules then apply";
 
-/// Answers a query under a snapshot as the server does with an empty cache. If the request names no client, one that
-/// may query is assumed, if the configuration permits any.
+/// Answers a query under a snapshot as the server does with an empty cache; or, if the request has an address, with a cache
+/// that has an answer of upstream with this address. If the request names no client, one that may query is assumed, if
+/// the configuration permits any.
 ///
 /// # Errors
 /// [`ExplainError`].
@@ -68,14 +84,14 @@ pub fn explain(
         name: request.name.clone(),
         source,
     })?;
-    let asked = ask(snapshot, &name, request)?;
-    let outcome = asked.outcome;
     let policy = policy(snapshot, client(snapshot, request));
-    // Upstream is not asked, so its answer's chain and addresses are not known.
+    // Upstream is not asked, so of its answer only that address is known.
     let (mut decision, mut matching) = (Decision::Pass, Vec::new());
-    for place in policy.explain(&name, &[], &[]) {
+    for place in policy.explain(&name, &[], request.address.as_slice()) {
         (decision, matching) = (place.decision, place.rules);
     }
+    let asked = ask(snapshot, &name, request, &decision)?;
+    let outcome = asked.outcome;
     let mut notes: Vec<_> = asked.note.into_iter().collect();
     let chain = match outcome {
         Outcome::Upstream | Outcome::Allowed | Outcome::Excepted => {
@@ -147,7 +163,7 @@ fn rules_on_addresses(
         outcome,
         Outcome::Upstream | Outcome::Allowed | Outcome::Excepted
     );
-    let in_answer = match is_forwarded {
+    let in_answer = match is_forwarded && request.address.is_none() {
         true => policy.later_answer_rules(name, decision),
         false => 0,
     };
@@ -159,7 +175,7 @@ fn rules_on_addresses(
     };
     let in_answer = (in_answer > 0).then(|| {
         let rules = counted(in_answer, "rule", "rules");
-        format!("{rules} on addresses in answers may still decide")
+        format!("{rules} on addresses in answers may still decide; see --address")
     });
     let on_clients = (on_clients > 0).then(|| {
         let rules = counted(on_clients, "rule", "rules");
@@ -255,12 +271,28 @@ impl Explained {
             note: None,
         }
     }
+
+    /// Upstream's answer is sent, because of this decision.
+    fn forwarded(decision: &Decision<'_>) -> Self {
+        let outcome = match decision {
+            Decision::Allowed(by) => {
+                let tcp_only = matches!(by.blocking.effect_answer, Some(EffectAnswer::TcpOnly));
+                let note = tcp_only.then(|| TCP_ONLY.to_owned());
+                let allowed = Self::without_answer(Outcome::Allowed);
+                return Self { note, ..allowed };
+            }
+            Decision::Excepted(_) => Outcome::Excepted,
+            Decision::Pass | Decision::Blocked { .. } => Outcome::Upstream,
+        };
+        Self::without_answer(outcome)
+    }
 }
 
 fn ask(
     snapshot: &Snapshot,
     name: &Name,
     request: &ExplainRequest,
+    decision: &Decision<'_>,
 ) -> Result<Explained, ExplainError> {
     let mut message = Message::query();
     message.metadata.recursion_desired = true;
@@ -273,8 +305,11 @@ fn ask(
     let address = client(snapshot, request);
     let client = Client::new(SocketAddr::new(address, 0), Transport::Tcp);
     let mut out = Vec::new();
-    let empty = Cache::new(1 << 20, 0);
-    let mut step = respond(0, &client, &message.to_vec()?, snapshot, &empty, &mut out);
+    let cache = Cache::new(1 << 20, 0);
+    if let Some(address) = request.address {
+        learn(&cache, &message, name, address)?;
+    }
+    let mut step = respond(0, &client, &message.to_vec()?, snapshot, &cache, &mut out);
     let mut note = None;
     if let Step::Resolve(key, _) = &step
         && key.name() != name.wire()
@@ -286,26 +321,15 @@ fn ask(
         ));
         // Without recursion, the answer is the CNAME record alone.
         message.metadata.recursion_desired = false;
-        step = respond(0, &client, &message.to_vec()?, snapshot, &empty, &mut out);
+        step = respond(0, &client, &message.to_vec()?, snapshot, &cache, &mut out);
     }
     let outcome = match step {
-        // The cache is empty, so any query that is not answered locally is forwarded.
-        Step::Resolve(..) | Step::Refresh(..) => {
-            let outcome = match policy(snapshot, address).decide(name) {
-                Decision::Allowed(by) => {
-                    let tcp_only = matches!(by.blocking.effect_answer, Some(EffectAnswer::TcpOnly));
-                    let note = tcp_only.then(|| TCP_ONLY.to_owned());
-                    let allowed = Explained::without_answer(Outcome::Allowed);
-                    return Ok(Explained { note, ..allowed });
-                }
-                Decision::Excepted(_) => Outcome::Excepted,
-                Decision::Pass | Decision::Blocked { .. } => Outcome::Upstream,
-            };
-            return Ok(Explained::without_answer(outcome));
-        }
+        // The cache has no answer, so any query that is not answered locally is forwarded.
+        Step::Resolve(..) | Step::Refresh(..) => return Ok(Explained::forwarded(decision)),
         Step::Drop(_) => return Ok(Explained::without_answer(Outcome::Blocked)),
         Step::Reply(tally) => match tally.count {
-            Count::Blocked => Outcome::Blocked,
+            Count::CacheHits => return Ok(Explained::forwarded(decision)),
+            Count::Blocked | Count::BlockedTarget => Outcome::Blocked,
             Count::Local | Count::Any => Outcome::Local,
             _ => Outcome::Refused,
         },
@@ -315,6 +339,35 @@ fn ask(
         answer: Some(answer(&Message::from_vec(&out)?)),
         note,
     })
+}
+
+/// Adds upstream's answer to a query to the cache: one record with this address.
+fn learn(cache: &Cache, query: &Message, name: &Name, address: IpAddr) -> Result<(), ExplainError> {
+    let mut response = query.clone();
+    response.metadata.message_type = MessageType::Response;
+    let (owner, rtype) = (
+        query.queries[0].name().clone(),
+        query.queries[0].query_type(),
+    );
+    let data = match address {
+        IpAddr::V4(address) => RData::A(address.into()),
+        IpAddr::V6(address) => RData::AAAA(address.into()),
+    };
+    response.add_answer(Record::from_rdata(owner, ANSWER_TTL, data));
+    let intake = Intake {
+        min_ttl: 0,
+        max_ttl: ANSWER_TTL,
+        max_negative_ttl: 0,
+        additional: false,
+    };
+    let answer = UpstreamAnswer::parse(&response.to_vec()?, name, rtype.into(), class::IN, intake);
+    let answer = answer.map_err(|source| ExplainError::Address { address, source })?;
+    let (packet, mut asked) = (query.to_vec()?, Name::default());
+    // A query that can't be parsed is answered without the cache.
+    if let Ok(query) = WireQuery::parse(&packet, &mut asked) {
+        cache.insert(Key::new(&query), Arc::new(Entry::new(answer, 0)));
+    }
+    Ok(())
 }
 
 fn answer(reply: &Message) -> Answer {
@@ -352,8 +405,6 @@ fn mnemonic(code: ResponseCode) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::policy::builder::Builder;
     use crate::policy::effect::{Effect, EffectAction};
@@ -406,6 +457,7 @@ mod tests {
             name: "www.example".to_owned(),
             rtype: rtype.into(),
             client: None,
+            address: None,
         };
         explain(&snapshot, &request).expect("explained")
     }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Explanation, Query, RuleLine, left_out_text, rules_in_file, set_roles};
+use super::{Explanation, Query, RuleLine, complete, left_out_text, rules_in_file};
 use crate::config::paths::{is_of_feed, section};
 use crate::config::shown::{Show, counted};
 use crate::config::{Config, Content, List};
@@ -28,13 +28,14 @@ pub fn explain(
     left_out.extend_from_slice(guard_policy.problems());
     let (mut rules, mut notes) = (Vec::new(), verdict.notes.clone());
     for (source, its_rules) in by_source(&verdict.rules) {
-        let in_force = || its_rules.iter().map(|rule| without_line(rule));
+        let in_force = || its_rules.iter().copied().map(RuleLine::in_force);
         match find(config, status, source) {
             None => rules.extend(in_force()),
             Some((list, state)) => {
                 let mut found = rules_in_file(list, &guard_policy, &query.name, &mut left_out);
-                set_roles(&mut found, &its_rules);
-                if !is_as_loaded(list, state) {
+                if is_as_loaded(list, state) {
+                    complete(&mut found, &its_rules);
+                } else {
                     let in_file = std::mem::replace(&mut found, in_force().collect());
                     for rule in &mut found {
                         let same = in_file.iter().find(|other| other.rule == rule.rule);
@@ -138,18 +139,4 @@ fn is_as_loaded(list: &List, state: &ListStatus) -> bool {
         }
     };
     now.is_some() && now == state.digest && list.scope == state.scope
-}
-
-/// A rule in force, without a line number.
-fn without_line(rule: &MatchingRule) -> RuleLine {
-    RuleLine {
-        source: rule.source.clone(),
-        kind: rule.kind,
-        rule: rule.trigger.to_string(),
-        scope: rule.trigger.scope(),
-        role: Some(rule.role),
-        path: rule.path.clone(),
-        line: None,
-        records: rule.records.clone(),
-    }
 }
