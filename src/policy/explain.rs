@@ -354,6 +354,28 @@ mod tests {
     }
 
     #[test]
+    fn rules_on_addresses_that_may_still_decide_are_counted() {
+        let snapshot = snapshot();
+        let counts = |view: ViewId, asked: &str| {
+            let (view, asked) = (snapshot.view(view), name(asked));
+            let decision = view.decide(&asked);
+            let answers = view.later_answer_rules(&asked, &decision);
+            (answers, view.preceding_client_rules(&asked, &decision))
+        };
+        for (asked, expected) in [
+            ("x.net", (1, 1)),
+            // Queries for the DS records of a blocked name are forwarded.
+            ("a.test", (1, 0)),
+            ("x.test", (1, 1)),
+            ("good.test", (0, 0)),
+            ("free.test", (0, 0)),
+        ] {
+            assert_eq!(counts(ViewId::DEFAULT, asked), expected, "{asked}");
+        }
+        assert_eq!(counts(ViewId(1), "x.net"), (0, 0), "they are logged only");
+    }
+
+    #[test]
     fn rules_that_are_logged_only_are_marked_in_their_view() {
         let snapshot = snapshot();
         let view = snapshot.view(ViewId(1));

@@ -34,7 +34,8 @@ pub(super) struct WhyArgs {
     /// Explain the answer to this client. The default is any client that may query.
     #[arg(long, value_name = "IP")]
     client: Option<IpAddr>,
-    /// Explain the answer if upstream's has this address, by the rules on addresses, too. The record type is A or AAAA then.
+    /// Assume that upstream's answer has this address, so that rules on addresses apply, too. The record type is then A or
+    /// AAAA.
     #[arg(long, value_name = "IP", conflicts_with = "rtype")]
     address: Option<IpAddr>,
     /// Explain the answer at this time, as in 2017-07-20T00:00:00+07:00. A past time is explained by the journal;
