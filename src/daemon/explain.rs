@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use hickory_proto::op::{Edns, Message, MessageType, Query, ResponseCode};
+use hickory_proto::rr::rdata::SOA;
 use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::{Name as DnsName, RData, Record, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
@@ -28,7 +29,7 @@ use crate::serve::step::Step;
 use crate::stats::Count;
 use crate::wire::answer::{Answer as UpstreamAnswer, AnswerError, Intake};
 use crate::wire::class;
-use crate::wire::name::{Name, write_text};
+use crate::wire::name::Name;
 use crate::wire::query::Query as WireQuery;
 
 /// A reason why a query can't be explained.
@@ -43,13 +44,8 @@ pub enum ExplainError {
         source: crate::wire::name::NameError,
     },
     /// Upstream's answer to the query can't have the address.
-    #[error("an answer to a query of this type can't have the address {address}: {source}")]
-    Address {
-        /// The address.
-        address: IpAddr,
-        /// Why an answer with it is not valid.
-        source: AnswerError,
-    },
+    #[error("no answer to a query of this type can have this address: {0}")]
+    Address(#[from] AnswerError),
     /// The query could not be written.
     #[error(transparent)]
     Write(#[from] hickory_proto::ProtoError),
@@ -58,8 +54,8 @@ pub enum ExplainError {
     Read(#[from] hickory_proto::serialize::binary::DecodeError),
 }
 
-/// The TTL of the assumed answer of upstream, in seconds. Any that is not 0.
-const ANSWER_TTL: u32 = 60;
+/// The TTL of records in assumed answers of upstream, in seconds. Any but 0 will do.
+const ASSUMED_TTL: u32 = 60;
 
 const TCP_ONLY: &str = "over UDP the answer is empty and truncated, so that the client asks again over TCP, where the \
                         name is allowed";
@@ -294,34 +290,36 @@ fn ask(
     request: &ExplainRequest,
     decision: &Decision<'_>,
 ) -> Result<Explained, ExplainError> {
-    let mut message = Message::query();
-    message.metadata.recursion_desired = true;
-    let dns_name = DnsName::read(&mut BinDecoder::new(name.wire()))?;
-    let rtype = RecordType::from(request.rtype);
-    message.queries.push(Query::query(dns_name, rtype));
-    let mut edns = Edns::new();
-    edns.set_max_payload(crate::wire::UDP_PAYLOAD);
-    message.edns = Some(edns);
-    let address = client(snapshot, request);
-    let client = Client::new(SocketAddr::new(address, 0), Transport::Tcp);
-    let mut out = Vec::new();
+    let query = query(name, request)?;
+    let client = SocketAddr::new(client(snapshot, request), 0);
+    let client = Client::new(client, Transport::Tcp);
+    let (packet, mut out) = (query.to_vec()?, Vec::new());
     let cache = Cache::new(1 << 20, 0);
     if let Some(address) = request.address {
-        learn(&cache, &message, name, address)?;
+        let data = match address {
+            IpAddr::V4(address) => RData::A(address.into()),
+            IpAddr::V6(address) => RData::AAAA(address.into()),
+        };
+        learn(&cache, &query, name, |answer, record| {
+            answer.add_answer(record(data));
+        })?;
     }
-    let mut step = respond(0, &client, &message.to_vec()?, snapshot, &cache, &mut out);
+    let mut step = respond(0, &client, &packet, snapshot, &cache, &mut out);
     let mut note = None;
     if let Step::Resolve(key, _) = &step
         && key.name() != name.wire()
     {
-        let mut target = String::new();
-        write_text(key.name(), &mut target).expect("writing to a string does not fail");
+        let (target, _) = Name::parse(key.name(), 0).expect("the name of a query is valid");
         note = Some(format!(
             "the records of {target} come from upstream, and no rule applies to them"
         ));
-        // Without recursion, the answer is the CNAME record alone.
-        message.metadata.recursion_desired = false;
-        step = respond(0, &client, &message.to_vec()?, snapshot, &cache, &mut out);
+        // Without records of the target, the answer is the CNAME record alone.
+        let query = self::query(&target, request)?;
+        learn(&cache, &query, &target, |answer, record| {
+            let soa = SOA::new(DnsName::root(), DnsName::root(), 0, 0, 0, 0, ASSUMED_TTL);
+            answer.add_authority(record(RData::SOA(soa)));
+        })?;
+        step = respond(0, &client, &packet, snapshot, &cache, &mut out);
     }
     let outcome = match step {
         // The cache has no answer, so any query that is not answered locally is forwarded.
@@ -341,32 +339,42 @@ fn ask(
     })
 }
 
-/// Adds upstream's answer to a query to the cache: one record with this address.
-fn learn(cache: &Cache, query: &Message, name: &Name, address: IpAddr) -> Result<(), ExplainError> {
+/// A query for a name, with the type of the request.
+fn query(name: &Name, request: &ExplainRequest) -> Result<Message, ExplainError> {
+    let mut message = Message::query();
+    message.metadata.recursion_desired = true;
+    let dns_name = DnsName::read(&mut BinDecoder::new(name.wire()))?;
+    let rtype = RecordType::from(request.rtype);
+    message.queries.push(Query::query(dns_name, rtype));
+    let mut edns = Edns::new();
+    edns.set_max_payload(crate::wire::UDP_PAYLOAD);
+    message.edns = Some(edns);
+    Ok(message)
+}
+
+/// Adds an answer of upstream to the cache. `fill` adds records to it, each made from its data.
+fn learn(
+    cache: &Cache,
+    query: &Message,
+    name: &Name,
+    fill: impl FnOnce(&mut Message, &dyn Fn(RData) -> Record),
+) -> Result<(), ExplainError> {
     let mut response = query.clone();
     response.metadata.message_type = MessageType::Response;
-    let (owner, rtype) = (
-        query.queries[0].name().clone(),
-        query.queries[0].query_type(),
-    );
-    let data = match address {
-        IpAddr::V4(address) => RData::A(address.into()),
-        IpAddr::V6(address) => RData::AAAA(address.into()),
-    };
-    response.add_answer(Record::from_rdata(owner, ANSWER_TTL, data));
+    let asked = &query.queries[0];
+    let record = |data| Record::from_rdata(asked.name.clone(), ASSUMED_TTL, data);
+    fill(&mut response, &record);
     let intake = Intake {
         min_ttl: 0,
-        max_ttl: ANSWER_TTL,
-        max_negative_ttl: 0,
+        max_ttl: ASSUMED_TTL,
+        max_negative_ttl: ASSUMED_TTL,
         additional: false,
     };
-    let answer = UpstreamAnswer::parse(&response.to_vec()?, name, rtype.into(), class::IN, intake);
-    let answer = answer.map_err(|source| ExplainError::Address { address, source })?;
-    let (packet, mut asked) = (query.to_vec()?, Name::default());
-    // A query that can't be parsed is answered without the cache.
-    if let Ok(query) = WireQuery::parse(&packet, &mut asked) {
-        cache.insert(Key::new(&query), Arc::new(Entry::new(answer, 0)));
-    }
+    let (bytes, rtype) = (response.to_vec()?, asked.query_type.into());
+    let answer = UpstreamAnswer::parse(&bytes, name, rtype, class::IN, intake)?;
+    let (packet, mut room) = (query.to_vec()?, Name::default());
+    let query = WireQuery::parse(&packet, &mut room).expect("the query was just written");
+    cache.insert(Key::new(&query), Arc::new(Entry::new(answer, 0)));
     Ok(())
 }
 

@@ -573,7 +573,7 @@ fn why_says_how_many_rules_on_addresses_may_still_decide() {
         zone.records.push(allowed);
     });
     let (upstream, primary) = (Upstream::plain(), versions.primary());
-    let exception = "[[exception]]\nname = \"excepted.example\"\nagainst = [\"feed\"]\nreason = \"a test\"\n\
+    let exception = "[[exception]]\nname = \"excepted.example\"\nscope = \"exact\"\nagainst = [\"feed\"]\nreason = \"a test\"\n\
                      author = \"me\"\n";
     let server = Server::start(&config(&upstream, &primary, exception), &[]);
     blocks(&server, 1, &["blocked.example"], &["allowed.example"]);
@@ -616,7 +616,7 @@ fn why_evaluates_rules_on_an_address_that_the_answer_is_assumed_to_have() {
     let versions = Versions::new(1, &names);
     versions.replace(|zone| {
         zone.serial = 1;
-        let redirect = cname(&format!("32.7.113.0.203.rpz-ip.{ZONE}"), "garden.test");
+        let redirect = cname(&format!("32.7.113.0.203.rpz-ip.{ZONE}"), "garden.example");
         let allowed = cname(&format!("32.8.113.0.203.rpz-ip.{ZONE}"), "rpz-passthru");
         zone.records.extend([redirect, allowed]);
     });
@@ -654,8 +654,8 @@ fn why_evaluates_rules_on_an_address_that_the_answer_is_assumed_to_have() {
         &why("free.example", "203.0.113.7"),
         &[
             blocked,
-            "    free.example. 5 IN CNAME garden.test.\n",
-            "note: the records of garden.test come from upstream",
+            "    free.example. 5 IN CNAME garden.example.\n",
+            "note: the records of garden.example come from upstream",
         ],
     );
     has(
@@ -708,8 +708,8 @@ fn why_shows_the_rules_on_addresses_of_a_zone_file() {
         )
     };
     for by in [&[][..], &["--offline"]] {
-        let (first, found) = rules(&[&["free.test", "--address", "203.0.113.9"], by].concat());
-        assert_eq!(first, "free.test: blocked by list zone", "{by:?}");
+        let (first, found) = rules(&[&["free.org", "--address", "203.0.113.9"], by].concat());
+        assert_eq!(first, "free.org: blocked by list zone", "{by:?}");
         assert_eq!(found, ["rule answer 203.0.113.9/32"], "{by:?}");
         let (first, found) = rules(&[&["www.example", "--client", "127.0.0.9"], by].concat());
         assert_eq!(first, "www.example: blocked by list zone", "{by:?}");
