@@ -6,14 +6,17 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::failure::Failure;
 use super::progress::Progress;
 use super::server::{self, ControlArgs};
 use super::zones::{self, serial};
+use crate::config::paths;
 use crate::config::shown::counted;
-use crate::control::admin::status::{ExportRequest, FeedRequest};
+use crate::control::admin::status::{
+    BadCount, BadLine, ExportRequest, FeedRequest, ListStatus, Status,
+};
 use crate::control::sources::feeds::fault::Fault;
 use crate::control::sources::feeds::report::{
     FeedReport, LocalReport, NotifyEvent, NotifyReport, PrimaryReport,
@@ -89,8 +92,9 @@ pub(super) fn run(
             Ok(zones::print_list(lines, none, out)?)
         }
         FeedVerb::Show { control, feed } => {
-            let found = find(&control.sockets(config)?, feed)?;
-            Ok(print_feed(&found, out)?)
+            let Status { feeds, lists, .. } = zones::status(&control.sockets(config)?)?;
+            let list = lists.iter().find(|list| list.name == *feed);
+            Ok(print_feed(&named(feeds, feed)?, list, out)?)
         }
         FeedVerb::Refresh {
             control,
@@ -167,25 +171,36 @@ fn refresh(
 
 /// How far a transfer has come.
 fn under_way(feed: &FeedReport) -> String {
-    if feed.compiling.is_some() {
-        return feed.state();
+    match feed.transfer.is_some() || feed.compiling.is_some() {
+        true => feed.state(),
+        false => "asking the primaries".to_owned(),
     }
-    let Some(transfer) = &feed.transfer else {
-        return "asking the primaries".to_owned();
+}
+
+/// The serial in force and the state, the age of the last confirmation, and how many primaries fail.
+pub(super) fn summary(feed: &FeedReport) -> String {
+    let confirmed = feed.confirmed.map(|at| {
+        let age = Timestamp::now().duration_since(at).as_secs().max(0);
+        format!("confirmed {:#} ago", SignedDuration::from_secs(age))
+    });
+    let primaries = feed.primaries.len();
+    let failing = match feed.failing() {
+        0 => None,
+        1 => Some(format!("1 of {primaries} primaries fails")),
+        failing => Some(format!("{failing} of {primaries} primaries fail")),
     };
-    let seconds = Timestamp::now().duration_since(transfer.since).as_secs();
-    format!(
-        "{} from {}, {:.1} MiB, {seconds} s",
-        counted(transfer.records, "record", "records"),
-        transfer.primary,
-        transfer.bytes as f64 / f64::from(1 << 20),
-    )
+    let facts = [serial(feed.serial), feed.state()].into_iter();
+    let facts = facts.chain(confirmed).chain(failing);
+    facts.collect::<Vec<_>>().join(", ")
 }
 
 fn find(sockets: &[PathBuf], feed: &str) -> Result<FeedReport, Failure> {
-    let mut feeds = zones::status(sockets)?.feeds.into_iter();
-    let found = feeds.find(|found| found.name == feed);
-    found.ok_or_else(|| unknown(feed))
+    named(zones::status(sockets)?.feeds, feed)
+}
+
+fn named(feeds: Vec<FeedReport>, name: &str) -> Result<FeedReport, Failure> {
+    let found = feeds.into_iter().find(|feed| feed.name == name);
+    found.ok_or_else(|| unknown(name))
 }
 
 fn unknown(feed: &str) -> Failure {
@@ -193,7 +208,11 @@ fn unknown(feed: &str) -> Failure {
     Failure::Other(text.into())
 }
 
-fn print_feed(feed: &FeedReport, out: &mut impl Write) -> io::Result<()> {
+fn print_feed(
+    feed: &FeedReport,
+    list: Option<&ListStatus>,
+    out: &mut impl Write,
+) -> io::Result<()> {
     writeln!(out, "zone       {}", feed.zone)?;
     writeln!(out, "in force   {}", serial(feed.serial))?;
     if let Some(confirmed) = feed.confirmed {
@@ -216,6 +235,20 @@ fn print_feed(feed: &FeedReport, out: &mut impl Write) -> io::Result<()> {
     print_notify(&feed.notify, out)?;
     for (fault, count) in &feed.faults {
         writeln!(out, "count      {fault} {count}{}", explained(fault))?;
+    }
+    list.map_or(Ok(()), |list| print_bad(list, out))
+}
+
+/// Prints how many records of a feed are ignored because of each problem, and the first of them.
+fn print_bad(list: &ListStatus, out: &mut impl Write) -> io::Result<()> {
+    for BadCount { problem, count } in &list.bad {
+        let records = paths::bad(&list.path, *count);
+        writeln!(out, "ignored    {records}: {problem}")?;
+        for BadLine { line, text, .. } in
+            list.first_bad.iter().filter(|bad| bad.problem == *problem)
+        {
+            writeln!(out, "           record {line}: {text}")?;
+        }
     }
     Ok(())
 }

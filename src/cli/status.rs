@@ -1,16 +1,17 @@
 //! `tapis status`: prints the state of the running server.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::failure::Failure;
 use super::server::{self, ControlArgs};
-use super::{list_summary, reload};
+use super::{feed, list_summary, reload};
 use crate::config::paths;
 use crate::config::shown::counted;
-use crate::control::admin::status::{BadLine, ListHealth, Status};
+use crate::control::admin::status::{BadLine, ListHealth, ListStatus, Status};
+use crate::control::sources::feeds::report::FeedReport;
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
@@ -65,78 +66,8 @@ pub(super) fn run(
         writeln!(out, "upstream {}: {}", server.address, state.join(", "))?;
     }
     for list in &status.lists {
-        let section = paths::section(&list.path);
-        let state = match (list.state, list.held_as) {
-            (ListHealth::Current | ListHealth::Held, Some(generation)) => {
-                let newer = match list.state {
-                    ListHealth::Held => ", and its file is newer",
-                    _ => "",
-                };
-                format!(", HELD as in generation {generation} by the rollback{newer}")
-            }
-            (ListHealth::Current, None) => String::new(),
-            (ListHealth::Held, None) => ", HELD at its last good state".to_owned(),
-            (ListHealth::Missing, _) => {
-                writeln!(
-                    out,
-                    "{section} {}: MISSING, none of its rules is in force",
-                    list.name
-                )?;
-                continue;
-            }
-        };
-        let bad: u32 = list.bad.iter().map(|bad| bad.count).sum();
-        let left_out: u32 = list.left_out.iter().map(|left| left.count).sum();
-        let left = match left_out {
-            0 => String::new(),
-            count => format!(", {count} left out"),
-        };
-        let warned = match list.warned {
-            0 => String::new(),
-            count => {
-                let rules = counted(count, "rule may be a mistake", "rules may be mistakes");
-                format!(", WARNING: {rules}")
-            }
-        };
-        // A list that must be enforced completely should have no bad lines.
-        let unenforced = list.whole && bad > 0;
-        writeln!(
-            out,
-            "{section} {}: {}, {}{}{left}{warned}{state}",
-            list.name,
-            counted(list.rules, "rule", "rules"),
-            if unenforced { "WARNING: " } else { "" },
-            paths::bad(&list.path, bad)
-        )?;
-        if unenforced {
-            for line in &list.first_bad {
-                let BadLine {
-                    line,
-                    text,
-                    problem,
-                } = line;
-                writeln!(out, "  {}: {text}: {problem}", paths::at(&list.path, *line))?;
-            }
-            let more = bad.saturating_sub(list.first_bad.len() as u32);
-            if more > 0 {
-                writeln!(
-                    out,
-                    "  and {more} more bad; `tapis check` counts them by kind"
-                )?;
-            }
-        }
-        list_summary::print_left_out(
-            &list.path,
-            list_summary::first(&list.first_left_out, list_summary::SHOWN),
-            left_out,
-            out,
-        )?;
-        list_summary::print_warned(
-            &list.path,
-            list_summary::first(&list.first_warned, list_summary::SHOWN),
-            list.warned,
-            out,
-        )?;
+        let feed = status.feeds.iter().find(|feed| feed.name == list.name);
+        print_list(list, feed, out)?;
     }
     for (state, count) in &status.orders.states {
         writeln!(out, "orders {state}: {count}")?;
@@ -169,6 +100,92 @@ pub(super) fn run(
         writeln!(out, "{name}: {count}")?;
     }
     exit_code(&status)
+}
+
+/// Prints the numbers of a list, how its zone is transferred if it is a feed, and its first lines or rules with problems.
+fn print_list(
+    list: &ListStatus,
+    feed: Option<&FeedReport>,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let section = paths::section(&list.path);
+    let bad: u32 = list.bad.iter().map(|bad| bad.count).sum();
+    let left_out: u32 = list.left_out.iter().map(|left| left.count).sum();
+    // A list that must be enforced completely should have no bad lines.
+    let unenforced = list.whole && bad > 0;
+    let state = match list.state {
+        ListHealth::Missing => "MISSING, none of its rules is in force".to_owned(),
+        ListHealth::Current | ListHealth::Held => in_force(list, bad, left_out, unenforced),
+    };
+    writeln!(out, "{section} {}: {state}", list.name)?;
+    if let Some(feed) = feed {
+        writeln!(out, "  {}", feed::summary(feed))?;
+    }
+    if unenforced {
+        for line in &list.first_bad {
+            let BadLine {
+                line,
+                text,
+                problem,
+            } = line;
+            writeln!(out, "  {}: {text}: {problem}", paths::at(&list.path, *line))?;
+        }
+        let more = bad.saturating_sub(list.first_bad.len() as u32);
+        if more > 0 {
+            let verb = match feed {
+                Some(feed) => format!("feed show {}", feed.name),
+                None => "check".to_owned(),
+            };
+            writeln!(
+                out,
+                "  and {more} more bad; `tapis {verb}` counts them by kind"
+            )?;
+        }
+    }
+    list_summary::print_left_out(
+        &list.path,
+        list_summary::first(&list.first_left_out, list_summary::SHOWN),
+        left_out,
+        out,
+    )?;
+    list_summary::print_warned(
+        &list.path,
+        list_summary::first(&list.first_warned, list_summary::SHOWN),
+        list.warned,
+        out,
+    )
+}
+
+/// The numbers of a list that has rules in force, and which version these are of.
+fn in_force(list: &ListStatus, bad: u32, left_out: u32, unenforced: bool) -> String {
+    let state = match (list.state, list.held_as) {
+        (_, Some(generation)) => {
+            let newer = match list.state {
+                ListHealth::Held => ", and its file is newer",
+                _ => "",
+            };
+            format!(", HELD as in generation {generation} by the rollback{newer}")
+        }
+        (ListHealth::Held, None) => ", HELD at its last good state".to_owned(),
+        (_, None) => String::new(),
+    };
+    let left = match left_out {
+        0 => String::new(),
+        count => format!(", {count} left out"),
+    };
+    let warned = match list.warned {
+        0 => String::new(),
+        count => {
+            let rules = counted(count, "rule may be a mistake", "rules may be mistakes");
+            format!(", WARNING: {rules}")
+        }
+    };
+    format!(
+        "{}, {}{}{left}{warned}{state}",
+        counted(list.rules, "rule", "rules"),
+        if unenforced { "WARNING: " } else { "" },
+        paths::bad(&list.path, bad)
+    )
 }
 
 fn exit_code(status: &Status) -> Result<(), Failure> {

@@ -1,13 +1,16 @@
 //! Explains how a query is answered under a snapshot, by running the code of the data plane.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
-use hickory_proto::op::{Edns, Message, Query, ResponseCode};
+use hickory_proto::op::{Edns, Message, MessageType, Query, ResponseCode};
+use hickory_proto::rr::rdata::SOA;
 use hickory_proto::rr::rdata::opt::EdnsOption;
-use hickory_proto::rr::{Name as DnsName, RecordType};
+use hickory_proto::rr::{Name as DnsName, RData, Record, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
 use crate::config::paths::recorded;
+use crate::config::shown::counted;
 use crate::control::admin::verdict::{
     Answer, Chain, ExplainRequest, MatchingRule, Outcome, QueryVerdict, RuleTrigger,
 };
@@ -19,12 +22,15 @@ use crate::policy::rpz::{network_owner, rule_lines, rule_owners};
 use crate::policy::rule::EffectAnswer;
 use crate::policy::snapshot::Snapshot;
 use crate::policy::view::ViewId;
-use crate::serve::cache::Cache;
+use crate::serve::cache::{Cache, Entry, Key};
 use crate::serve::client::{Client, Transport};
 use crate::serve::respond::respond;
 use crate::serve::step::Step;
 use crate::stats::Count;
-use crate::wire::name::{Name, write_text};
+use crate::wire::answer::{Answer as UpstreamAnswer, AnswerError, Intake};
+use crate::wire::class;
+use crate::wire::name::Name;
+use crate::wire::query::Query as WireQuery;
 
 /// A reason why a query can't be explained.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +43,9 @@ pub enum ExplainError {
         /// The mistake.
         source: crate::wire::name::NameError,
     },
+    /// Upstream's answer to the query can't have the address.
+    #[error("no answer to a query of this type can have this address: {0}")]
+    Address(#[from] AnswerError),
     /// The query could not be written.
     #[error(transparent)]
     Write(#[from] hickory_proto::ProtoError),
@@ -44,6 +53,9 @@ pub enum ExplainError {
     #[error(transparent)]
     Read(#[from] hickory_proto::serialize::binary::DecodeError),
 }
+
+/// The TTL of records in assumed answers of upstream, in seconds. Any but 0 will do.
+const ASSUMED_TTL: u32 = 60;
 
 const TCP_ONLY: &str = "over UDP the answer is empty and truncated, so that the client asks again over TCP, where the \
                         name is allowed";
@@ -54,8 +66,9 @@ const FORWARDED: &str = "the name is blocked, but its DS and DNSKEY records come
 const UNLESS_SIGNED: &str = "the rule does not change signed answers to clients that ask for DNSSEC records, as its zone has \
                              break-dnssec = false; lower rules then apply";
 
-/// Answers a query under a snapshot as the server does with an empty cache. If the request names no client, one that
-/// may query is assumed, if the configuration permits any.
+/// Answers a query under a snapshot as the server does with an empty cache; or, if the request has an address, with a cache
+/// that has an answer of upstream with this address. If the request names no client, one that may query is assumed, if
+/// the configuration permits any.
 ///
 /// # Errors
 /// [`ExplainError`].
@@ -67,14 +80,14 @@ pub fn explain(
         name: request.name.clone(),
         source,
     })?;
-    let asked = ask(snapshot, &name, request)?;
-    let outcome = asked.outcome;
     let policy = policy(snapshot, client(snapshot, request));
-    // Upstream is not asked, so its answer's chain and addresses are not known.
+    // Upstream is not asked, so of its answer only that address is known.
     let (mut decision, mut matching) = (Decision::Pass, Vec::new());
-    for place in policy.explain(&name, &[], &[]) {
+    for place in policy.explain(&name, &[], request.address.as_slice()) {
         (decision, matching) = (place.decision, place.rules);
     }
+    let asked = ask(snapshot, &name, request, &decision)?;
+    let outcome = asked.outcome;
     let mut notes: Vec<_> = asked.note.into_iter().collect();
     let chain = match outcome {
         Outcome::Upstream | Outcome::Allowed | Outcome::Excepted => {
@@ -110,6 +123,9 @@ pub fn explain(
         notes.push(UNLESS_SIGNED.to_owned());
     }
     let matching = matching.iter();
+    notes.extend(rules_on_addresses(
+        policy, &name, request, &decision, outcome,
+    ));
     Ok(QueryVerdict {
         generation: snapshot.generation,
         outcome,
@@ -128,6 +144,40 @@ pub fn explain(
         answer: asked.answer,
         notes,
     })
+}
+
+/// Sentences about the rules on addresses that were not evaluated: on those of the answer, because upstream is not asked, and
+/// on those of clients, if the request names none.
+fn rules_on_addresses(
+    policy: PolicyView<'_>,
+    name: &Name,
+    request: &ExplainRequest,
+    decision: &Decision<'_>,
+    outcome: Outcome,
+) -> Vec<String> {
+    let is_forwarded = matches!(
+        outcome,
+        Outcome::Upstream | Outcome::Allowed | Outcome::Excepted
+    );
+    let in_answer = match is_forwarded && request.address.is_none() {
+        true => policy.later_answer_rules(name, decision),
+        false => 0,
+    };
+    let on_clients = match request.client {
+        None if is_forwarded || outcome == Outcome::Blocked => {
+            policy.preceding_client_rules(name, decision)
+        }
+        _ => 0,
+    };
+    let in_answer = (in_answer > 0).then(|| {
+        let rules = counted(in_answer, "rule", "rules");
+        format!("{rules} on addresses in answers may still decide; see --address")
+    });
+    let on_clients = (on_clients > 0).then(|| {
+        let rules = counted(on_clients, "rule", "rules");
+        format!("{rules} on networks of clients may decide for other clients; see --client")
+    });
+    in_answer.into_iter().chain(on_clients).collect()
 }
 
 fn chain(exemption: ChainExemption) -> Chain {
@@ -217,57 +267,67 @@ impl Explained {
             note: None,
         }
     }
+
+    /// Upstream's answer is sent, because of this decision.
+    fn forwarded(decision: &Decision<'_>) -> Self {
+        let outcome = match decision {
+            Decision::Allowed(by) => {
+                let tcp_only = matches!(by.blocking.effect_answer, Some(EffectAnswer::TcpOnly));
+                let note = tcp_only.then(|| TCP_ONLY.to_owned());
+                let allowed = Self::without_answer(Outcome::Allowed);
+                return Self { note, ..allowed };
+            }
+            Decision::Excepted(_) => Outcome::Excepted,
+            Decision::Pass | Decision::Blocked { .. } => Outcome::Upstream,
+        };
+        Self::without_answer(outcome)
+    }
 }
 
 fn ask(
     snapshot: &Snapshot,
     name: &Name,
     request: &ExplainRequest,
+    decision: &Decision<'_>,
 ) -> Result<Explained, ExplainError> {
-    let mut message = Message::query();
-    message.metadata.recursion_desired = true;
-    let dns_name = DnsName::read(&mut BinDecoder::new(name.wire()))?;
-    let rtype = RecordType::from(request.rtype);
-    message.queries.push(Query::query(dns_name, rtype));
-    let mut edns = Edns::new();
-    edns.set_max_payload(crate::wire::UDP_PAYLOAD);
-    message.edns = Some(edns);
-    let address = client(snapshot, request);
-    let client = Client::new(SocketAddr::new(address, 0), Transport::Tcp);
-    let mut out = Vec::new();
-    let empty = Cache::new(1 << 20, 0);
-    let mut step = respond(0, &client, &message.to_vec()?, snapshot, &empty, &mut out);
+    let query = query(name, request)?;
+    let client = SocketAddr::new(client(snapshot, request), 0);
+    let client = Client::new(client, Transport::Tcp);
+    let (packet, mut out) = (query.to_vec()?, Vec::new());
+    let cache = Cache::new(1 << 20, 0);
+    if let Some(address) = request.address {
+        let data = match address {
+            IpAddr::V4(address) => RData::A(address.into()),
+            IpAddr::V6(address) => RData::AAAA(address.into()),
+        };
+        learn(&cache, &query, name, |answer, record| {
+            answer.add_answer(record(data));
+        })?;
+    }
+    let mut step = respond(0, &client, &packet, snapshot, &cache, &mut out);
     let mut note = None;
     if let Step::Resolve(key, _) = &step
         && key.name() != name.wire()
     {
-        let mut target = String::new();
-        write_text(key.name(), &mut target).expect("writing to a string does not fail");
+        let (target, _) = Name::parse(key.name(), 0).expect("the name of a query is valid");
         note = Some(format!(
             "the records of {target} come from upstream, and no rule applies to them"
         ));
-        // Without recursion, the answer is the CNAME record alone.
-        message.metadata.recursion_desired = false;
-        step = respond(0, &client, &message.to_vec()?, snapshot, &empty, &mut out);
+        // Without records of the target, the answer is the CNAME record alone.
+        let query = self::query(&target, request)?;
+        learn(&cache, &query, &target, |answer, record| {
+            let soa = SOA::new(DnsName::root(), DnsName::root(), 0, 0, 0, 0, ASSUMED_TTL);
+            answer.add_authority(record(RData::SOA(soa)));
+        })?;
+        step = respond(0, &client, &packet, snapshot, &cache, &mut out);
     }
     let outcome = match step {
-        // The cache is empty, so any query that is not answered locally is forwarded.
-        Step::Resolve(..) | Step::Refresh(..) => {
-            let outcome = match policy(snapshot, address).decide(name) {
-                Decision::Allowed(by) => {
-                    let tcp_only = matches!(by.blocking.effect_answer, Some(EffectAnswer::TcpOnly));
-                    let note = tcp_only.then(|| TCP_ONLY.to_owned());
-                    let allowed = Explained::without_answer(Outcome::Allowed);
-                    return Ok(Explained { note, ..allowed });
-                }
-                Decision::Excepted(_) => Outcome::Excepted,
-                Decision::Pass | Decision::Blocked { .. } => Outcome::Upstream,
-            };
-            return Ok(Explained::without_answer(outcome));
-        }
+        // The cache has no answer, so any query that is not answered locally is forwarded.
+        Step::Resolve(..) | Step::Refresh(..) => return Ok(Explained::forwarded(decision)),
         Step::Drop(_) => return Ok(Explained::without_answer(Outcome::Blocked)),
         Step::Reply(tally) => match tally.count {
-            Count::Blocked => Outcome::Blocked,
+            Count::CacheHits => return Ok(Explained::forwarded(decision)),
+            Count::Blocked | Count::BlockedTarget => Outcome::Blocked,
             Count::Local | Count::Any => Outcome::Local,
             _ => Outcome::Refused,
         },
@@ -277,6 +337,45 @@ fn ask(
         answer: Some(answer(&Message::from_vec(&out)?)),
         note,
     })
+}
+
+/// A query for a name, with the type of the request.
+fn query(name: &Name, request: &ExplainRequest) -> Result<Message, ExplainError> {
+    let mut message = Message::query();
+    message.metadata.recursion_desired = true;
+    let dns_name = DnsName::read(&mut BinDecoder::new(name.wire()))?;
+    let rtype = RecordType::from(request.rtype);
+    message.queries.push(Query::query(dns_name, rtype));
+    let mut edns = Edns::new();
+    edns.set_max_payload(crate::wire::UDP_PAYLOAD);
+    message.edns = Some(edns);
+    Ok(message)
+}
+
+/// Adds an answer of upstream to the cache. `fill` adds records to it, each made from its data.
+fn learn(
+    cache: &Cache,
+    query: &Message,
+    name: &Name,
+    fill: impl FnOnce(&mut Message, &dyn Fn(RData) -> Record),
+) -> Result<(), ExplainError> {
+    let mut response = query.clone();
+    response.metadata.message_type = MessageType::Response;
+    let asked = &query.queries[0];
+    let record = |data| Record::from_rdata(asked.name.clone(), ASSUMED_TTL, data);
+    fill(&mut response, &record);
+    let intake = Intake {
+        min_ttl: 0,
+        max_ttl: ASSUMED_TTL,
+        max_negative_ttl: ASSUMED_TTL,
+        additional: false,
+    };
+    let (bytes, rtype) = (response.to_vec()?, asked.query_type.into());
+    let answer = UpstreamAnswer::parse(&bytes, name, rtype, class::IN, intake)?;
+    let (packet, mut room) = (query.to_vec()?, Name::default());
+    let query = WireQuery::parse(&packet, &mut room).expect("the query was just written");
+    cache.insert(Key::new(&query), Arc::new(Entry::new(answer, 0)));
+    Ok(())
 }
 
 fn answer(reply: &Message) -> Answer {
@@ -314,8 +413,6 @@ fn mnemonic(code: ResponseCode) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::policy::builder::Builder;
     use crate::policy::effect::{Effect, EffectAction};
@@ -368,6 +465,7 @@ mod tests {
             name: "www.example".to_owned(),
             rtype: rtype.into(),
             client: None,
+            address: None,
         };
         explain(&snapshot, &request).expect("explained")
     }

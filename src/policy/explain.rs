@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::decide::{Decision, Matched, PolicyView};
 use super::prefix::Prefix;
-use super::ranking::{Hit, Rank, Trigger};
+use super::prefixes::PrefixTable;
+use super::ranking::{Hit, NO_RANK, Rank, Trigger};
 use super::rule::Against;
 use crate::wire::name::Name;
 
@@ -147,6 +148,39 @@ impl<'s> PolicyView<'s> {
             .filter_map(|address| table.find(address));
         let hits = table.matching(networks, |verdict| self.rank(verdict), Trigger::Answer);
         hits.into_iter().map(|hit| self.matched(hit)).collect()
+    }
+
+    /// The number of rules on addresses in answers that may still decide, after this decision about the queried name.
+    /// Looks at all rules on addresses; used for explanations.
+    pub fn later_answer_rules(&self, asked: &Name, decision: &Decision<'_>) -> usize {
+        let later = decision.later_rules();
+        match later.is_final() {
+            true => 0,
+            false => self.count(&self.snapshot.addresses.answer, asked, |rank| {
+                rank < later.before
+            }),
+        }
+    }
+
+    /// The number of rules on addresses of clients that would precede this decision about the queried name for the clients
+    /// that they match. Looks at all rules on addresses; used for explanations.
+    pub fn preceding_client_rules(&self, asked: &Name, decision: &Decision<'_>) -> usize {
+        let decided = decides(decision).map_or(NO_RANK, |hit| hit.rank);
+        let table = &self.snapshot.addresses.client;
+        // Of two rules of one rank, that on the client precedes.
+        self.count(table, asked, |rank| rank <= decided)
+    }
+
+    /// The number of rules of a table that are neither logged only nor suppressed by exceptions on the queried name, and
+    /// whose rank may decide.
+    fn count(&self, table: &PrefixTable, asked: &Name, may_decide: impl Fn(Rank) -> bool) -> usize {
+        let ignored = self.ignored(asked);
+        let verdicts = table.ids().flat_map(|network| table.verdicts(network));
+        let counted = verdicts.filter(|&&verdict| {
+            let applies = self.applies(verdict, &[&ignored]);
+            applies.is_some_and(|(rank, is_logged_only)| !is_logged_only && may_decide(rank))
+        });
+        counted.count()
     }
 
     fn rank(&self, verdict: u32) -> Rank {
@@ -317,6 +351,28 @@ mod tests {
             explained(client, &["x.net"], &[]),
             ["x.net: more Client Decides"]
         );
+    }
+
+    #[test]
+    fn rules_on_addresses_that_may_still_decide_are_counted() {
+        let snapshot = snapshot();
+        let counts = |view: ViewId, asked: &str| {
+            let (view, asked) = (snapshot.view(view), name(asked));
+            let decision = view.decide(&asked);
+            let answers = view.later_answer_rules(&asked, &decision);
+            (answers, view.preceding_client_rules(&asked, &decision))
+        };
+        for (asked, expected) in [
+            ("x.net", (1, 1)),
+            // Queries for the DS records of a blocked name are forwarded.
+            ("a.test", (1, 0)),
+            ("x.test", (1, 1)),
+            ("good.test", (0, 0)),
+            ("free.test", (0, 0)),
+        ] {
+            assert_eq!(counts(ViewId::DEFAULT, asked), expected, "{asked}");
+        }
+        assert_eq!(counts(ViewId(1), "x.net"), (0, 0), "they are logged only");
     }
 
     #[test]

@@ -559,6 +559,166 @@ fn why_shows_the_record_of_a_rule() {
 }
 
 #[test]
+fn why_says_how_many_rules_on_addresses_may_still_decide() {
+    let names = [
+        "blocked.example",
+        "24.0.113.0.203.rpz-ip",
+        "32.9.113.0.203.rpz-ip",
+        "32.9.0.0.127.rpz-client-ip",
+    ];
+    let versions = Versions::new(1, &names);
+    versions.replace(|zone| {
+        zone.serial = 1;
+        let allowed = cname(&format!("allowed.example.{ZONE}"), "rpz-passthru");
+        zone.records.push(allowed);
+    });
+    let (upstream, primary) = (Upstream::plain(), versions.primary());
+    let exception = "[[exception]]\nname = \"excepted.example\"\nscope = \"exact\"\nagainst = [\"feed\"]\nreason = \"a test\"\n\
+                     author = \"me\"\n";
+    let server = Server::start(&config(&upstream, &primary, exception), &[]);
+    blocks(&server, 1, &["blocked.example"], &["allowed.example"]);
+    let answers = "  note: 2 rules on addresses in answers may still decide; see --address\n";
+    let clients =
+        "  note: 1 rule on networks of clients may decide for other clients; see --client\n";
+    let client = &["--client", "127.0.0.1"][..];
+    for (name, more, notes) in [
+        ("free.example", &[][..], &[answers, clients][..]),
+        ("free.example", client, &[answers]),
+        // Rules of the same zone come after those on the name, and those on the client before.
+        ("allowed.example", &[], &[clients]),
+        ("blocked.example", &[], &[clients]),
+        ("blocked.example", client, &[]),
+        ("excepted.example", &[], &[]),
+        ("localhost", &[], &[]),
+    ] {
+        let why = text(&server.verb(&[&["why", name], more].concat()));
+        let lines = why
+            .lines()
+            .filter(|line| line.contains(" on addresses ") || line.contains(" of clients "));
+        assert_eq!(lines.count(), notes.len(), "{why}");
+        for note in notes {
+            assert!(why.contains(note), "{note} is not in: {why}");
+        }
+    }
+    let why = text(&server.verb(&["why", "free.example", "--client", "127.0.0.9"]));
+    let rule = "free.example: blocked by feed feed\n  rule client 127.0.0.9/32 (block, feed feed, zone:rpz.test)\n";
+    assert!(why.contains(rule), "{why}");
+}
+
+#[test]
+fn why_evaluates_rules_on_an_address_that_the_answer_is_assumed_to_have() {
+    let names = [
+        "blocked.example",
+        "24.0.113.0.203.rpz-ip",
+        "32.9.113.0.203.rpz-ip",
+        "128.9.zz.db8.2001.rpz-ip",
+    ];
+    let versions = Versions::new(1, &names);
+    versions.replace(|zone| {
+        zone.serial = 1;
+        let redirect = cname(&format!("32.7.113.0.203.rpz-ip.{ZONE}"), "garden.example");
+        let allowed = cname(&format!("32.8.113.0.203.rpz-ip.{ZONE}"), "rpz-passthru");
+        zone.records.extend([redirect, allowed]);
+    });
+    let (upstream, primary) = (Upstream::plain(), versions.primary());
+    let server = Server::start(&config(&upstream, &primary, ""), &[]);
+    blocks(&server, 1, &["blocked.example"], &[]);
+    let feed = "(block, feed feed, zone:rpz.test)\n";
+    let why = |name: &str, address: &str| {
+        let why = text(&server.verb(&["why", name, "--address", address]));
+        assert!(!why.contains("may still decide"), "{why}");
+        why
+    };
+    let has = |why: &str, parts: &[&str]| {
+        for part in parts {
+            assert!(why.contains(part), "{part:?} is not in: {why}");
+        }
+    };
+    let smallest =
+        format!("  rule answer 203.0.113.9/32 {feed}    32.9.113.0.203.rpz-ip CNAME .\n");
+    let larger = format!("  also answer 203.0.113.0/24 {feed}");
+    let blocked = "free.example: blocked by feed feed\n";
+    has(
+        &why("free.example", "203.0.113.9"),
+        &[blocked, &smallest, &larger, "  answer to A: NXDOMAIN\n"],
+    );
+    has(
+        &why("free.example", "2001:db8::9"),
+        &[
+            blocked,
+            "  rule answer 2001:db8::9/128 ",
+            "  answer to AAAA: NXDOMAIN\n",
+        ],
+    );
+    has(
+        &why("free.example", "203.0.113.7"),
+        &[
+            blocked,
+            "    free.example. 5 IN CNAME garden.example.\n",
+            "note: the records of garden.example come from upstream",
+        ],
+    );
+    has(
+        &why("free.example", "203.0.113.8"),
+        &[
+            "free.example: allowed by feed feed\n",
+            "  rule answer 203.0.113.8/32 ",
+        ],
+    );
+    has(
+        &why("blocked.example", "203.0.113.8"),
+        &[
+            "blocked.example: blocked by feed feed\n",
+            "  rule blocked.example (block",
+        ],
+    );
+    let other = why("free.example", "198.51.100.1");
+    has(
+        &other,
+        &["free.example: upstream\n", "the query is forwarded"],
+    );
+    assert!(!other.contains("(block, "), "{other}");
+    let both = server.verb(&[
+        "why",
+        "free.example",
+        "--address",
+        "203.0.113.9",
+        "--type",
+        "TXT",
+    ]);
+    assert_eq!(both.status.code(), Some(2), "{both:?}");
+}
+
+#[test]
+fn why_shows_the_rules_on_addresses_of_a_zone_file() {
+    let upstream = Upstream::plain();
+    let zone = "$ORIGIN zone.\n@ SOA . . 1 60 60 600 60\nwww.example CNAME .\n*.example CNAME .\n\
+                32.9.113.0.203.rpz-ip CNAME .\n32.9.0.0.127.rpz-client-ip CNAME *.\n";
+    let list = crate::support::server::list("zone", "format = \"rpz\"");
+    let server = Server::start(&(preamble(upstream.address) + &list), &[("zone", zone)]);
+    let rules = |arguments: &[&str]| {
+        let why = text(&server.verb(&[&["why"], arguments].concat()));
+        let rules = why.lines().filter_map(|line| {
+            let (rule, _) = line.split_once(" (block, list zone, ")?;
+            Some(rule.trim().to_owned())
+        });
+        (
+            why.lines().next().expect("a line").to_owned(),
+            rules.collect::<Vec<_>>(),
+        )
+    };
+    for by in [&[][..], &["--offline"]] {
+        let (first, found) = rules(&[&["free.org", "--address", "203.0.113.9"], by].concat());
+        assert_eq!(first, "free.org: blocked by list zone", "{by:?}");
+        assert_eq!(found, ["rule answer 203.0.113.9/32"], "{by:?}");
+        let (first, found) = rules(&[&["www.example", "--client", "127.0.0.9"], by].concat());
+        assert_eq!(first, "www.example: blocked by list zone", "{by:?}");
+        let expected = ["rule client 127.0.0.9/32", "also www.example"];
+        assert_eq!(found, expected, "{by:?}");
+    }
+}
+
+#[test]
 fn reload_and_the_journal_call_a_feed_a_feed() {
     let versions = Versions::new(1, &["a.example"]);
     let (upstream, primary, other) = (Upstream::plain(), versions.primary(), versions.primary());

@@ -34,6 +34,10 @@ pub(super) struct WhyArgs {
     /// Explain the answer to this client. The default is any client that may query.
     #[arg(long, value_name = "IP")]
     client: Option<IpAddr>,
+    /// Assume that upstream's answer has this address, so that rules on addresses apply, too. The record type is then A or
+    /// AAAA.
+    #[arg(long, value_name = "IP", conflicts_with = "rtype")]
+    address: Option<IpAddr>,
     /// Explain the answer at this time, as in 2017-07-20T00:00:00+07:00. A past time is explained by the journal;
     /// without a journal, by the dates of orders. A future time is explained by the present files. A date alone means
     /// 00:00:00 UTC of that day. Exit code 3 when the decision is not known.
@@ -65,8 +69,13 @@ pub(super) fn run(choice: &Choice, args: &WhyArgs, out: &mut impl Write) -> Resu
     }
     let query = Query {
         name: args.name.clone(),
-        rtype: args.rtype,
+        rtype: match args.address {
+            None => args.rtype,
+            Some(IpAddr::V4(_)) => RecordType::A,
+            Some(IpAddr::V6(_)) => RecordType::AAAA,
+        },
         client: args.client,
+        address: args.address,
     };
     let (config, problems) = match (&choice.path, args.at) {
         (path, Some(_)) => {

@@ -154,6 +154,7 @@ mod tests {
             name: "www.example".to_owned(),
             r#type: "A".to_owned(),
             client: None,
+            address: None,
             generation: None,
             decision: Outcome::Upstream,
             chain: None,

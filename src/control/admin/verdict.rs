@@ -20,6 +20,9 @@ pub struct ExplainRequest {
     pub rtype: u16,
     /// The client; `None` for any permitted client.
     pub client: Option<IpAddr>,
+    /// The address in upstream's answer; `None` if upstream is not asked, so that the answer is not known.
+    #[serde(default)]
+    pub address: Option<IpAddr>,
 }
 
 /// How a query is answered.

@@ -107,6 +107,52 @@ fn types_that_can_be_no_policy_are_left_out_and_counted() {
 }
 
 #[test]
+fn feed_show_counts_ignored_records_by_kind_and_shows_the_first_ones() {
+    let scene = Scene::start("guards = \"warn\"");
+    let mut records = numbered(20);
+    records.push(rule("ns.example.rpz-nsdname", "."));
+    let target = name("target.example");
+    let unusable =
+        (0..12).map(|number| record(&format!("d{number}.example"), DNAME, target.wire()));
+    records.extend(unusable);
+    takes(&scene, records, &["gone.example"]);
+    let shown = text(&scene.server.verb(&["feed", "show", "feed"]));
+    let at = |line: &str| {
+        let mut lines = shown.lines();
+        let at = lines.position(|shown| shown == line);
+        at.unwrap_or_else(|| panic!("{line:?} is not in: {shown}"))
+    };
+    let servers = at(
+        "ignored    1 bad record: the trigger is about name servers (rpz-nsdname, rpz-nsip), which a forwarder does not see",
+    );
+    let types =
+        at("ignored    12 bad records: no rule of a policy zone can have a record of this type");
+    let of_server = format!("ns.example.rpz-nsdname.{ZONE}. CNAME");
+    let first: Vec<_> = shown
+        .lines()
+        .filter_map(|line| line.strip_prefix("           record "))
+        .map(|line| line.split_once(": ").expect("a number and a text"))
+        .collect();
+    assert_eq!(first.len(), 10, "{shown}");
+    assert_eq!((first[0].0, first[1].0), ("23", "24"), "{shown}");
+    assert!(first[0].1.starts_with(&of_server), "{shown}");
+    assert!(
+        first[9].1.starts_with(&format!("d8.example.{ZONE}. DNAME")),
+        "{shown}"
+    );
+    assert_eq!(
+        types,
+        servers + 2,
+        "the first ones follow their problem: {shown}"
+    );
+    // `tapis check` reads files of lists only.
+    let status = text(&scene.server.verb(&["status"]));
+    let more = "  and 3 more bad; `tapis feed show feed` counts them by kind\n";
+    assert!(status.contains(more), "{status}");
+    assert!(!status.contains("tapis check"), "{status}");
+}
+
+#[test]
 fn a_cname_record_beside_other_data_makes_one_rule() {
     let scene = Scene::start("");
     let address = record("new.example", 1, &[192, 0, 2, 1]);

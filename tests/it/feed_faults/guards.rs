@@ -164,6 +164,60 @@ fn a_rule_on_a_protected_name_is_left_out_whichever_way_it_comes() {
     assert_eq!(count(&feed(&scene.server), Fault::WholeZone), 1);
 }
 
+#[test]
+fn why_names_the_rules_of_a_feed_that_a_guard_left_out() {
+    let scene = Scene::start("\n[guard]\nprotect = \"protect\"\ngrow-percent = 0");
+    std::fs::write(scene.server.path("protect"), "bank.shop.example\n").expect("written");
+    let reloaded = scene.server.verb(&["reload"]);
+    assert!(reloaded.status.success(), "{}", text(&reloaded));
+    scene.versions.change(
+        &["gone.example"],
+        &["bank.shop.example", "*.shop.example", "www.shop.example"],
+    );
+    refresh(&scene.server);
+    let (blocked, others) = (
+        ["www.shop.example"],
+        ["bank.shop.example", "x.shop.example"],
+    );
+    blocks(&scene.server, 2, &blocked, &others);
+    let why = |name: &str| text(&scene.server.verb(&["why", name]));
+    let exact = ": bank.shop.example: it covers bank.shop.example, which is protected\n";
+    let below = ": *.shop.example: it covers bank.shop.example, which is protected\n";
+    for (name, decision, rules) in [
+        ("bank.shop.example", "upstream\n", &[exact, below][..]),
+        ("x.shop.example", "upstream\n", &[below]),
+        ("www.shop.example", "blocked by feed feed\n", &[below]),
+        ("shop.example", "upstream\n", &[]),
+    ] {
+        let why = why(name);
+        assert!(why.starts_with(&format!("{name}: {decision}")), "{why}");
+        let lines = why.lines().filter(|line| line.starts_with("  left out: "));
+        assert_eq!(lines.count(), rules.len(), "{why}");
+        for rule in rules {
+            let is_named = why.lines().any(|line| {
+                let line = format!("{line}\n");
+                line.starts_with("  left out: feed: zone:rpz.test: record ") && line.ends_with(rule)
+            });
+            assert!(is_named, "{rule} is not in: {why}");
+        }
+    }
+    // Rules on numbers are left out, too. The first thousand rules of all are remembered.
+    scene.versions.replace(|zone| {
+        zone.records = numbered(3);
+        let numbers = (0..1002).map(|number| format!("a.{number}.{ZONE}"));
+        zone.records.extend(numbers.map(|name| cname(&name, ".")));
+        zone.per_message = 100;
+    });
+    refresh(&scene.server);
+    blocks(&scene.server, 3, &["n0.example"], &["kept.example"]);
+    let known = why("a.7");
+    assert!(known.contains(": a.7: it is a number"), "{known}");
+    let unknown = why("a.1001");
+    let number = "  left out: feed: zone:rpz.test: 2 more rules, of which the server knows only the number: whether one of \
+                  them matches a.1001 is not known\n";
+    assert!(unknown.contains(number), "{unknown}");
+}
+
 /// The lines of the log, and the entries of the journal, that have this text.
 fn reports(scene: &Scene, text_of_both: &str) -> (usize, usize) {
     let log = scene.server.log();

@@ -153,6 +153,58 @@ fn a_feed_that_has_no_version_yet_is_no_error_and_no_refusal() {
 }
 
 #[test]
+fn status_shows_how_far_the_first_transfer_is_and_then_the_state_of_the_feed() {
+    let (gate, newest) = (Gate::default(), versions());
+    let held = gate.clone();
+    let primary = Primary::start(move |asked| {
+        let mut steps = send(newest.answer(asked));
+        if asked.rtype == tapis::wire::rtype::AXFR {
+            steps.insert(1, Step::Wait(held.clone()));
+        }
+        steps
+    });
+    let (nobody, _port) = Primary::unreachable();
+    let upstream = Upstream::plain();
+    let config = config(&upstream, &primary, "")
+        .replace("primaries = [", &format!("primaries = [\"{nobody}\", "));
+    let server = Server::start(&config, &[]);
+    let status = || text(&server.verb(&["status"]));
+    let line = |status: &str| {
+        let lines = status.lines();
+        let mut lines = lines.skip_while(|line| !line.starts_with("feed feed: "));
+        lines.nth(1).expect("a line of the feed").to_owned()
+    };
+    let progress = format!(
+        "  no version yet, transferring 3 records from {}, 0.0 MiB, ",
+        primary.address
+    );
+    until("the transfer is under way", || {
+        line(&status()).starts_with(&progress)
+    });
+    let shown = status();
+    assert!(shown.contains("feed feed: MISSING"), "{shown}");
+    assert!(
+        line(&shown).ends_with(" s, 1 of 2 primaries fails"),
+        "{shown}"
+    );
+    gate.open();
+    let state = "  serial 1, up to date, but not all primaries work: unreachable, confirmed ";
+    until("it is in force", || line(&status()).starts_with(state));
+    let shown = status();
+    assert!(
+        shown.contains("feed feed: 2 rules, 0 bad records\n"),
+        "{shown}"
+    );
+    assert!(
+        line(&shown).ends_with("s ago, 1 of 2 primaries fails"),
+        "{shown}"
+    );
+    // The words are those of the other verbs.
+    let state = state_of(&server);
+    assert!(line(&shown).contains(&state), "{shown}");
+}
+
+#[test]
 fn a_zone_whose_transfer_failed_is_not_compiled_in_another_directory() {
     let scene = Scene::start("\n[guard]\ngrow-percent = 0");
     let server = &scene.server;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use ipnet::{Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 
-use super::{Explanation, Query, RuleLine, precedence, rules_in_file, set_roles, source_label};
+use super::{Explanation, Query, RuleLine, complete, precedence, rules_in_file, source_label};
 use crate::config::Config;
 use crate::control::admin::verdict::{ExplainRequest, Outcome, QueryVerdict};
 use crate::control::guard::policy::GuardPolicy;
@@ -98,13 +98,14 @@ pub fn explain(
         &mut left_out,
     );
     if !matches!(verdict.outcome, Outcome::Stopped | Outcome::Unknown) {
-        for lines in rules.chunk_by_mut(|one, next| one.source == next.source) {
+        for (source, lines) in &mut rules {
             let in_force = verdict.rules.iter();
-            let in_force = in_force.filter(|rule| rule.source == lines[0].source);
+            let in_force = in_force.filter(|rule| rule.source == *source);
             let in_force: Vec<_> = in_force.collect();
-            set_roles(lines, &in_force);
+            complete(lines, &in_force);
         }
     }
+    let rules = rules.into_iter().flat_map(|(_, lines)| lines).collect();
     let as_of = moment.map(|_| match policy.in_force {
         Some(generation) => format!("as of {at}, generation {generation} by the journal"),
         None if at > now => format!(
@@ -118,7 +119,7 @@ pub fn explain(
     })
 }
 
-/// All matching rules, in the order of their sources in the snapshot.
+/// All matching rules on names by the name of their source, in the order of the sources in the snapshot.
 fn rules(
     policy: &PolicyAt,
     snapshot: &Snapshot,
@@ -126,14 +127,15 @@ fn rules(
     query: &Query,
     list_rules: &[ListRule],
     left_out: &mut Vec<String>,
-) -> Vec<RuleLine> {
+) -> Vec<(String, Vec<RuleLine>)> {
     let order_rules = policy.registry.matching(&query.name);
     let mut rules = Vec::new();
     for source in snapshot.sources() {
         let mut lists = policy.lists.iter();
         let Some(at) = lists.position(|past| past.list.source.name == source.name) else {
             let found = order_rules.get(&source.name).into_iter().flatten();
-            rules.extend(found.map(|(owner, scope)| RuleLine::new(source, owner, *scope)));
+            let lines = found.map(|(owner, scope)| RuleLine::new(source, owner, *scope));
+            rules.push((source.name.clone(), lines.collect()));
             continue;
         };
         let past = &policy.lists[at];
@@ -150,7 +152,7 @@ fn rules(
                 .map(|rule| RuleLine::new(source, &rule.owner, rule.scope))
                 .collect();
         }
-        rules.extend(lines);
+        rules.push((source.name.clone(), lines));
     }
     rules
 }

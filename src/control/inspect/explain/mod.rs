@@ -19,14 +19,14 @@ use crate::config::paths::{at, recorded, section};
 use crate::config::shown::path_text;
 use crate::config::{Content, List, regular};
 use crate::control::admin::verdict::{
-    Answer, Chain, ExplainRequest, MatchingRule, Outcome, QueryVerdict,
+    Answer, Chain, ExplainRequest, MatchingRule, Outcome, QueryVerdict, RuleTrigger,
 };
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::protected::Guarded;
 use crate::control::guard::suppressed::admits_rule;
 use crate::control::list_file::file::MAX_FILE;
 use crate::control::list_file::parse::{self, ParsedTrigger};
-use crate::control::list_file::suppressed::SuppressedRules;
+use crate::control::list_file::suppressed::{LeftOut, SuppressedRules};
 use crate::control::sources::orders::registry::OrderRegistry;
 use crate::policy::explain::Role;
 use crate::policy::rpz::{rule_lines, rule_owners};
@@ -42,6 +42,8 @@ pub struct Query {
     pub rtype: RecordType,
     /// The client; `None` for any client that may query.
     pub client: Option<IpAddr>,
+    /// The address in upstream's answer, if it is assumed to have one.
+    pub address: Option<IpAddr>,
 }
 
 impl Query {
@@ -51,6 +53,7 @@ impl Query {
             name: self.name.to_string(),
             rtype: self.rtype.into(),
             client: self.client,
+            address: self.address,
         }
     }
 }
@@ -67,6 +70,9 @@ pub struct Explanation {
     pub r#type: String,
     /// Its client; `None` for any client that may query.
     pub client: Option<IpAddr>,
+    /// The address that upstream's answer is assumed to have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
     /// The generation in force in the running server; `None` if the explanation is from files.
     pub generation: Option<u64>,
     /// The decision.
@@ -155,6 +161,7 @@ impl Explanation {
             name: query.name.to_string(),
             r#type: query.rtype.to_string(),
             client: query.client,
+            address: query.address,
             generation: None,
             decision: verdict.outcome,
             chain: verdict.chain,
@@ -193,6 +200,20 @@ impl RuleLine {
             path: source.path.clone(),
             line: None,
             records: Vec::new(),
+        }
+    }
+
+    /// A rule in force, without a line number.
+    fn in_force(rule: &MatchingRule) -> Self {
+        Self {
+            source: rule.source.clone(),
+            kind: rule.kind,
+            rule: rule.trigger.to_string(),
+            scope: rule.trigger.scope(),
+            role: Some(rule.role),
+            path: rule.path.clone(),
+            line: None,
+            records: rule.records.clone(),
         }
     }
 }
@@ -274,20 +295,32 @@ fn rules_in_file(
             }
         }
     });
-    left_out.extend(suppressed.first.iter().map(|left| {
-        let (line, rule, why) = (left.line, &left.rule, &left.why);
-        let place = at(&list.source.path, line);
-        format!("{}: {place}: {rule}: it {why}", list.source.name)
-    }));
+    let (source, path) = (&list.source.name, &list.source.path);
+    let texts = suppressed
+        .first
+        .iter()
+        .map(|left| left_out_text(source, path, left));
+    left_out.extend(texts);
     let found = found.into_values();
     let found = found.filter(|(labels, _)| *labels >= encloser);
     found.map(|(_, line)| line).collect()
 }
 
-/// Sets the roles of the rules that one source's file has, the one of highest precedence first. The roles can be
-/// derived from the source's rules in force, although a rule that another rule of the source covers is missing there.
-fn set_roles(lines: &mut [RuleLine], in_force: &[&MatchingRule]) {
-    let has = |role| in_force.iter().any(|rule| rule.role == role);
+/// A rule that a guard left out, and why.
+fn left_out_text(source: &str, path: &Path, left: &LeftOut) -> String {
+    let (place, rule, why) = (at(path, left.line), &left.rule, &left.why);
+    format!("{source}: {place}: {rule}: it {why}")
+}
+
+/// Sets the roles of the rules on names that one source's file has, the one of highest precedence first. The roles can be
+/// derived from the source's rules in force, although a rule that another rule of the source covers is missing there. Adds
+/// the source's rules on addresses, which are not looked for in the file.
+fn complete(lines: &mut Vec<RuleLine>, in_force: &[&MatchingRule]) {
+    let (on_names, on_addresses): (Vec<&MatchingRule>, Vec<_>) = in_force
+        .iter()
+        .copied()
+        .partition(|rule| rule.trigger.scope().is_some());
+    let has = |role| on_names.iter().any(|rule| rule.role == role);
     // All rules of a source that match a name are ignored, or logged only, if one of them is.
     let mut common = [Role::Ignored, Role::LogOnly].into_iter();
     let common = common.find(|role| has(*role)).unwrap_or(Role::Loses);
@@ -297,6 +330,12 @@ fn set_roles(lines: &mut [RuleLine], in_force: &[&MatchingRule]) {
             _ => common,
         });
     }
+    // Of one source, rules on the client come first, and those on the answer last.
+    let (on_client, on_answer): (Vec<&MatchingRule>, Vec<_>) = on_addresses
+        .into_iter()
+        .partition(|rule| matches!(rule.trigger, RuleTrigger::Client(_)));
+    lines.splice(0..0, on_client.into_iter().map(RuleLine::in_force));
+    lines.extend(on_answer.into_iter().map(RuleLine::in_force));
 }
 
 /// Of several matching rules of one source, the one with the lowest value decides.

@@ -2,14 +2,17 @@
 
 use jiff::Timestamp;
 
-use super::{Explanation, Query, RuleLine, rules_in_file, set_roles};
-use crate::config::paths::section;
+use super::{Explanation, Query, RuleLine, complete, left_out_text, rules_in_file};
+use crate::config::paths::{is_of_feed, section};
+use crate::config::shown::{Show, counted};
 use crate::config::{Config, Content, List};
 use crate::control::admin::status::{ListStatus, Status};
 use crate::control::admin::verdict::{MatchingRule, QueryVerdict};
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::list_file::file::digest;
 use crate::control::sources::orders::registry::OrderRegistry;
+use crate::policy::rule::Scope;
+use crate::wire::name::Name;
 
 /// Adds to the server's verdict the line numbers of its rules, and the contents of its orders and exceptions. Both are
 /// read from the files of the server's configuration.
@@ -25,13 +28,14 @@ pub fn explain(
     left_out.extend_from_slice(guard_policy.problems());
     let (mut rules, mut notes) = (Vec::new(), verdict.notes.clone());
     for (source, its_rules) in by_source(&verdict.rules) {
-        let in_force = || its_rules.iter().map(|rule| without_line(rule));
+        let in_force = || its_rules.iter().copied().map(RuleLine::in_force);
         match find(config, status, source) {
             None => rules.extend(in_force()),
             Some((list, state)) => {
                 let mut found = rules_in_file(list, &guard_policy, &query.name, &mut left_out);
-                set_roles(&mut found, &its_rules);
-                if !is_as_loaded(list, state) {
+                if is_as_loaded(list, state) {
+                    complete(&mut found, &its_rules);
+                } else {
                     let in_file = std::mem::replace(&mut found, in_force().collect());
                     for rule in &mut found {
                         let same = in_file.iter().find(|other| other.rule == rule.rule);
@@ -48,7 +52,9 @@ pub fn explain(
             notes.push(format!("{} {name}: {alarm}", section(&state.path)));
         }
         let has_no_rule = verdict.rules.iter().all(|rule| rule.source != *name);
-        if let Some((list, _)) = find(config, status, name)
+        if is_of_feed(&state.path) {
+            left_out.extend(left_out_of_feed(state, &query.name));
+        } else if let Some((list, _)) = find(config, status, name)
             && has_no_rule
             && state.left_out.iter().any(|left| left.count > 0)
         {
@@ -86,6 +92,44 @@ fn find<'f>(
     Some((list, state))
 }
 
+/// The rules of a feed that match the name and that guards left out, as far as the server remembers them. Its zone is in no
+/// file that could be read again.
+fn left_out_of_feed(feed: &ListStatus, name: &Name) -> Vec<String> {
+    let (source, path, first) = (&feed.name, &feed.path, &feed.first_left_out);
+    let rules = rules_on(name);
+    let matching = first.iter().filter(|left| rules.contains(&left.rule));
+    let mut texts: Vec<_> = matching
+        .map(|left| left_out_text(source, path, left))
+        .collect();
+    let all: u32 = feed.left_out.iter().map(|left| left.count).sum();
+    let unknown = all.saturating_sub(first.len() as u32);
+    if unknown > 0 {
+        let rules = counted(unknown, "more rule", "more rules");
+        texts.push(format!(
+            "{source}: {}: {rules}, of which the server knows only the number: whether one of them matches {name} is not \
+             known",
+            path.shown()
+        ));
+    }
+    texts
+}
+
+/// All rules that match a name, in the notation of lists.
+fn rules_on(name: &Name) -> Vec<String> {
+    let owners = (0..=name.label_count()).map(|labels| {
+        let owner = Name::parse(name.ancestor(labels), 0);
+        owner.expect("a part of a name is a name").0
+    });
+    let scopes = [Scope::Exact, Scope::Below, Scope::Subtree];
+    let rules = owners.flat_map(|owner| {
+        let scopes = scopes.into_iter();
+        let matching = scopes.filter(|scope| scope.reaches(&owner, name));
+        let rules = matching.map(|scope| format!("{}{owner}", scope.sign()));
+        rules.collect::<Vec<_>>()
+    });
+    rules.collect()
+}
+
 /// Whether the file has the content that the server loaded, and would be read with the same scope.
 fn is_as_loaded(list: &List, state: &ListStatus) -> bool {
     let now = match list.content {
@@ -95,18 +139,4 @@ fn is_as_loaded(list: &List, state: &ListStatus) -> bool {
         }
     };
     now.is_some() && now == state.digest && list.scope == state.scope
-}
-
-/// A rule in force, without a line number.
-fn without_line(rule: &MatchingRule) -> RuleLine {
-    RuleLine {
-        source: rule.source.clone(),
-        kind: rule.kind,
-        rule: rule.trigger.to_string(),
-        scope: rule.trigger.scope(),
-        role: Some(rule.role),
-        path: rule.path.clone(),
-        line: None,
-        records: rule.records.clone(),
-    }
 }

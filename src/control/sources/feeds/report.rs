@@ -80,6 +80,12 @@ impl FeedReport {
         }
     }
 
+    /// How many primaries failed when they were last asked.
+    pub fn failing(&self) -> usize {
+        let primaries = self.primaries.iter();
+        primaries.filter(|primary| primary.failures > 0).count()
+    }
+
     /// The names of the problems of this server and of the faults of primaries.
     fn faults_now(&self) -> String {
         let local = self.local.iter().map(|local| &*local.problem);
@@ -177,7 +183,10 @@ impl TransferReport {
             0 => format!("asking {}", self.primary),
             records => {
                 let records = counted(records, "record", "records");
-                format!("transferring from {}: {records}", self.primary)
+                let mib = self.bytes as f64 / f64::from(1 << 20);
+                let seconds = Timestamp::now().duration_since(self.since).as_secs();
+                let primary = self.primary;
+                format!("transferring {records} from {primary}, {mib:.1} MiB, {seconds} s")
             }
         }
     }
