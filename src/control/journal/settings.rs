@@ -191,6 +191,11 @@ pub(crate) fn changed(was: &Config, now: &Config) -> Vec<String> {
         if let Some(before) = before.find(|before| before.name == feed.name) {
             let keys = unrecorded_of_feed(before, feed);
             changed.extend(keys.map(|key| format!("feed.{}.{key}", feed.name)));
+            if before.zone != feed.zone {
+                let key = format!("feed.{}.zone", feed.name);
+                let keys = changed.iter_mut().filter(|known| **known == key);
+                keys.for_each(|key| key.push_str(" (no rules until it is transferred)"));
+            }
         }
     }
     let gone = was.lists.iter().filter(|list| same(now, list).is_none());
@@ -580,6 +585,13 @@ policy = "tcp-only"
                 "expire-secs"
             ]
             .map(|key| format!("feed.rpz.example.{key}"))
+        );
+        assert_eq!(
+            reported(
+                "[[feed]]\nzone = \"rpz.example\"",
+                "[[feed]]\nname = \"rpz.example\"\nzone = \"new.example\""
+            ),
+            ["feed.rpz.example.zone (no rules until it is transferred)"]
         );
         assert_eq!(
             reported("primaries = [\"192.0.2.1\"]", "primaries = [\"192.0.2.2\"]"),

@@ -68,7 +68,9 @@ pub(crate) struct Differences {
 /// Why there is no result.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ComparisonError {
-    #[error("too many names differ to be amended one by one")]
+    #[error(
+        "too many names differ to be amended one by one, or an owner has a CNAME record and others"
+    )]
     TooDifferent,
     #[error(transparent)]
     Damaged(#[from] ImageError),
@@ -118,7 +120,7 @@ impl ComparedZone {
     /// If there are too many differences.
     pub(crate) fn message(&mut self, message: &[u8]) -> Result<(), ComparisonError> {
         self.zone.message(message);
-        match self.comparison.is_too_different {
+        match self.comparison.is_too_different() {
             true => Err(ComparisonError::TooDifferent),
             false => Ok(()),
         }
@@ -171,6 +173,8 @@ struct Effects {
     last: u32,
     /// The number of bytes that they take.
     data: usize,
+    /// Two rules with the same trigger contradict each other. Only an image can have both.
+    contradict: bool,
 }
 
 impl Effects {
@@ -189,16 +193,16 @@ impl Effects {
         number
     }
 
-    /// Adds the rules `new` to those of a name. Of two rules with the same trigger, the first one counts, unless both answer
-    /// with records.
+    /// Adds the rules `new` to those of a name. Two rules with the same trigger that both answer with records are one.
     fn merge(&mut self, rules: &mut Pair, new: Pair) {
         for (rule, new) in rules.iter_mut().zip(new) {
             if *rule == NONE {
                 *rule = new;
             } else if new != NONE && new != *rule {
                 let [own, more] = [*rule, new].map(|number| &self.all[number as usize]);
-                if let Some(joined) = own.joined(more) {
-                    *rule = self.number(&joined);
+                match own.joined(more) {
+                    Some(joined) => *rule = self.number(&joined),
+                    None => self.contradict = true,
                 }
             }
         }
@@ -239,7 +243,7 @@ impl Comparison {
 
     /// Takes a rule of the new version.
     fn add(&mut self, rule: ParsedRule<'_>) {
-        if self.is_too_different {
+        if self.is_too_different() {
             return;
         }
         let default = Effect::default();
@@ -248,10 +252,10 @@ impl Comparison {
             ParsedTrigger::Name(name, scope) => (name, scope),
             ParsedTrigger::Network(prefix) => {
                 let known = self.networks.entry(prefix);
-                let known = known.and_modify(|known| {
-                    if let Some(joined) = known.joined(effect) {
-                        *known = joined;
-                    }
+                let contradict = &mut self.effects.contradict;
+                let known = known.and_modify(|known| match known.joined(effect) {
+                    Some(joined) => *known = joined,
+                    None => *contradict |= known != effect,
                 });
                 known.or_insert_with(|| effect.clone());
                 self.effects.data += effect.size();
@@ -284,7 +288,7 @@ impl Comparison {
         if self.base_rules != rules {
             self.add_missing()?;
         }
-        if self.is_too_different {
+        if self.is_too_different() {
             return Ok(None);
         }
         let mut amendment = Amendment::default();
@@ -304,10 +308,18 @@ impl Comparison {
                 amendment.names.insert(path.to_vec(), rules.collect());
             }
         }
+        if self.effects.contradict {
+            return Ok(None);
+        }
         if self.images.networks(&self.list) != self.networks {
             amendment.networks = Some(self.networks.into_iter().collect());
         }
         Ok(Some(amendment))
+    }
+
+    /// Whether all rules have to be compiled.
+    fn is_too_different(&self) -> bool {
+        self.is_too_different || self.effects.contradict
     }
 
     /// Names that were amended before are looked up in the end.
