@@ -301,7 +301,7 @@ fn add_effects(builder: &mut Builder) {
     };
     let alias = |prepend| {
         acts(EffectAction::Cname {
-            target: Box::new(name("garden.example")),
+            target: Arc::new(name("garden.example")),
             prepend,
         })
     };

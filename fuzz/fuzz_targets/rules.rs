@@ -1,5 +1,7 @@
 //! Random rules, and an image of them. Most labels come from a small set, so that names nest and collide.
 
+use std::sync::Arc;
+
 use libfuzzer_sys::arbitrary::{Arbitrary, Result, Unstructured};
 use tapis::policy::builder::Builder;
 use tapis::policy::effect::{Effect, EffectAction};
@@ -50,7 +52,7 @@ fn effect(number: u8) -> Effect {
         2 => EffectAction::Block(Action::Drop),
         3 => EffectAction::TcpOnly,
         4 => EffectAction::Cname {
-            target: Box::new(Name::from_text("garden.test").expect("a name")),
+            target: Arc::new(Name::from_text("garden.test").expect("a name")),
             prepend: true,
         },
         _ => EffectAction::Source,
