@@ -132,7 +132,7 @@ enum Asked {
     /// What it sent can't be written here.
     NotWritten,
     Failed,
-    /// It stalls, and the operator wants the zone: the primaries are asked anew, the others first.
+    /// It stopped sending, and the operator requested the zone: the primaries are asked again, the others first.
     GivenUp,
 }
 
