@@ -3,6 +3,7 @@
 mod carrying;
 mod merging;
 mod plans;
+mod zones;
 
 use crate::policy::image::path::Path;
 use crate::policy::image::values::ImageRule;
