@@ -1,7 +1,5 @@
 //! Reads the rules on names of the lists in force, from a base and from a delta that replaces or amends some lists.
 
-use std::collections::HashMap;
-
 use super::effect::Effect;
 use super::image::cursor::Cursor;
 use super::image::path::Path;
@@ -135,17 +133,17 @@ impl Images {
         source.is_some_and(|(delta, source)| is_voided(delta, source, name))
     }
 
-    /// The rules on networks in force that `list` has.
-    pub fn networks(&self, list: &str) -> HashMap<Prefix, Effect> {
+    /// The rules on networks in force that `list` has, sorted by network.
+    pub fn networks(&self, list: &str) -> Vec<(Prefix, &Effect)> {
         let Some((image, _)) = self.find(list).filter(|_| !self.gone.contains(list)) else {
-            return HashMap::new();
+            return Vec::new();
         };
         let clauses = image.clauses();
         let sources = &image.provenance().sources;
         let is_own = |clause: u32| sources[usize::from(clauses.get(clause).source)].name == list;
         let prefixes = image.triggers().prefixes().iter();
         let own = prefixes.filter(|(_, clause)| is_own(*clause));
-        own.map(|(prefix, clause)| (*prefix, clauses.effect(*clause).clone()))
+        own.map(|(prefix, clause)| (*prefix, clauses.effect(*clause)))
             .collect()
     }
 }

@@ -258,9 +258,8 @@ impl ClausesBuilder {
                 && below == exact | ImageRule::BELOW
                 && !self.table.is_void(exact >> ImageRule::CLAUSE_SHIFT)
                 && self.is_amendable(exact);
-            let clause = exact >> ImageRule::CLAUSE_SHIFT;
-            // The pair precedes another subtree rule of the group. Joined, it might not.
-            if is_pair && self.best(rules, ImageRule::SUBTREE, clause).is_none() {
+            // The pair precedes another subtree rule of the group, and rules that contradict it. Joined, it might not.
+            if is_pair && self.is_alone(rules, exact) {
                 rules[at] = Self::subtree(exact);
                 rules.remove(at + 1);
             }
@@ -288,9 +287,10 @@ impl ClausesBuilder {
         }
         let (clause, scope) = (rule >> ImageRule::CLAUSE_SHIFT, rule & ImageRule::SCOPE);
         let best = |rules: &[u32], scope| self.best(rules, scope, clause);
-        // Of several rules with one trigger, one applies.
+        // Of several rules with one trigger, one applies. If the source is amendable, a second one stays, as a sign that
+        // changes of the first one need the whole list.
         if best(rules, scope) != Some(clause) {
-            return true;
+            return !is_kept || self.last(rules, scope, clause) != Some(clause);
         }
         if scope != ImageRule::SUBTREE
             && let Some(covering) = best(rules, ImageRule::SUBTREE)
@@ -303,21 +303,34 @@ impl ClausesBuilder {
         covering == Some(clause)
     }
 
+    /// Whether all rules of the group of `rule` have the same clause.
+    fn is_alone(&self, rules: &[u32], rule: u32) -> bool {
+        let clause = |rule: &u32| rule >> ImageRule::CLAUSE_SHIFT;
+        let group = |rule: &u32| self.groups.get(clause(rule) as usize);
+        let mut others = rules.iter().filter(|other| group(other) == group(&rule));
+        others.all(|other| clause(other) == clause(&rule))
+    }
+
     /// Of the rules with this scope in the group of `clause`, the clause of the one that takes precedence.
     fn best(&self, rules: &[u32], scope: u32, clause: u32) -> Option<u32> {
-        let group = self.groups.get(clause as usize)?;
-        let mut best = None;
-        for rule in rules {
-            let other = rule >> ImageRule::CLAUSE_SHIFT;
-            let is_of_group = self.groups.get(other as usize) == Some(group);
-            if rule & ImageRule::SCOPE == scope && is_of_group {
-                best = match best {
-                    Some(best) if self.table.effect(best) <= self.table.effect(other) => Some(best),
-                    _ => Some(other),
-                };
-            }
-        }
-        best
+        let clauses = self.of_group(rules, scope, clause);
+        clauses.min_by_key(|other| self.table.effect(*other))
+    }
+
+    /// Of the rules with this scope in the group of `clause`, the clause of the one that all others precede.
+    fn last(&self, rules: &[u32], scope: u32, clause: u32) -> Option<u32> {
+        let clauses = self.of_group(rules, scope, clause);
+        clauses.max_by_key(|other| self.table.effect(*other))
+    }
+
+    /// The clauses of the rules with this scope in the group of `clause`. None if the clause is unknown.
+    fn of_group(&self, rules: &[u32], scope: u32, clause: u32) -> impl Iterator<Item = u32> {
+        let group = self.groups.get(clause as usize);
+        let of_scope = rules
+            .iter()
+            .filter(move |rule| *rule & ImageRule::SCOPE == scope);
+        let clauses = of_scope.map(|rule| rule >> ImageRule::CLAUSE_SHIFT);
+        clauses.filter(move |other| group.is_some() && self.groups.get(*other as usize) == group)
     }
 }
 

@@ -6,7 +6,7 @@ use hickory_proto::rr::{Name, RecordType};
 use super::guards::numbered;
 use super::scene::{Scene, versions};
 use crate::feeds::{Versions, ZONE, blocks, config, feed, is_blocked, refresh};
-use crate::support::client::{PATIENCE, ask, exchange, query, rcode};
+use crate::support::client::{PATIENCE, addresses, ask, exchange, query, rcode, until};
 use crate::support::primary::{Asked, Primary, Rr, cname, name, send};
 use crate::support::server::{Server, text};
 use crate::support::tls::Security;
@@ -339,6 +339,37 @@ fn a_zone_that_is_whole_and_signed_by_its_operator_is_read_like_any_other() {
     assert!(is_blocked(&scene.server, "kept.example"));
     has_bad(&scene.server, &[]);
     scene.server.assert_well();
+}
+
+#[test]
+fn records_of_a_trigger_that_contradict_each_other_count_once_the_others_are_deleted() {
+    let scene = Scene::start("");
+    let network = "32.1.2.0.192.rpz-ip";
+    let [address, other] = [[192, 0, 2, 7], [192, 0, 2, 8]];
+    // Those of one owner are apart from each other, so only the rules show that there are several.
+    let records = vec![
+        rule("odd.example", "."),
+        rule(network, "."),
+        rule("*.odd.example", "."),
+        record("odd.example", 1, &address),
+        record(network, 1, &other),
+    ];
+    takes(&scene, records, &[]);
+    assert!(is_blocked(&scene.server, "odd.example"));
+    assert!(is_blocked(&scene.server, "gone.example"));
+    let steps = [
+        (3, "odd.example", "odd.example", "192.0.2.7"),
+        (4, network, "gone.example", "192.0.2.8"),
+    ];
+    for (serial, deleted, name, answer) in steps {
+        scene
+            .versions
+            .change_records(vec![rule(deleted, ".")], Vec::new());
+        refresh(&scene.server);
+        until("the version", || feed(&scene.server)["serial"] == serial);
+        assert_eq!(addresses(scene.server.address, name), [answer]);
+        assert!(is_blocked(&scene.server, "x.odd.example"));
+    }
 }
 
 #[test]

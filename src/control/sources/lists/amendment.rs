@@ -281,7 +281,7 @@ impl Written<'_> {
         let mut rules = Vec::new();
         for (scope, other) in [(Scope::Exact, Scope::Below), (Scope::Below, Scope::Exact)] {
             // A rule with the scope subtree is both.
-            let in_force = in_force.iter().find(|rule| rule.scope != other);
+            let in_force = in_force.iter().filter(|rule| rule.scope != other);
             let changes = of_name.iter().filter(|of_name| of_name.scope == scope);
             let effect = self.changed(
                 in_force.map(|rule| rule.effect),
@@ -298,23 +298,35 @@ impl Written<'_> {
         if changed.networks.is_empty() {
             return;
         }
-        let mut rules = images.networks(&self.job.config.source.name);
+        let in_force = images.networks(&self.job.config.source.name);
+        let is_kept = |(prefix, _): &&(Prefix, &Effect)| !changed.networks.contains_key(prefix);
+        let kept = in_force.iter().filter(is_kept);
+        let mut rules: Vec<_> = kept
+            .map(|(prefix, effect)| (*prefix, (*effect).clone()))
+            .collect();
         for (prefix, changes) in &changed.networks {
-            let in_force = rules.remove(prefix);
+            let start = in_force.partition_point(|(other, _)| other < prefix);
+            let own = in_force[start..]
+                .iter()
+                .take_while(|(other, _)| other == prefix);
             let (trigger, changes) = (ParsedTrigger::Network(*prefix), changes.iter().copied());
-            let effect = self.changed(in_force.as_ref(), trigger, changes);
+            let effect = self.changed(own.map(|(_, effect)| *effect), trigger, changes);
             rules.extend(effect.map(|effect| (*prefix, effect)));
         }
-        self.amendment.networks = Some(rules.into_iter().collect());
+        self.amendment.networks = Some(rules);
     }
 
     /// The effect of a rule after changes of its records. `None` if there is no rule left, or if a guard leaves it out.
-    fn changed<'c>(
+    /// `in_force` has the effects of the trigger; if there are several, they contradict each other.
+    fn changed<'e, 'c>(
         &mut self,
-        in_force: Option<&Effect>,
+        mut in_force: impl Iterator<Item = &'e Effect>,
         trigger: ParsedTrigger<'_>,
         changes: impl Iterator<Item = &'c ZoneChange>,
     ) -> Option<Effect> {
+        let first = in_force.next();
+        self.has_hidden |= in_force.next().is_some();
+        let in_force = first;
         let mut rule = in_force.map_or(Rule::None, Rule::Kept);
         let mut before = in_force.map_or(Before::None, |effect| Before::InForce {
             allows: effect.action == EffectAction::Allow,

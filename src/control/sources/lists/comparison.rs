@@ -311,7 +311,10 @@ impl Comparison {
         if self.effects.contradict {
             return Ok(None);
         }
-        if self.images.networks(&self.list) != self.networks {
+        let in_force = self.images.networks(&self.list);
+        let is_same =
+            |(prefix, effect): &(Prefix, &Effect)| self.networks.get(prefix) == Some(*effect);
+        if in_force.len() != self.networks.len() || !in_force.iter().all(is_same) {
             amendment.networks = Some(self.networks.into_iter().collect());
         }
         Ok(Some(amendment))
