@@ -180,8 +180,15 @@ fn in_force(list: &ListStatus, bad: u32, left_out: u32, unenforced: bool) -> Str
             format!(", WARNING: {rules}")
         }
     };
+    let disabled = match list.disabled {
+        false => String::new(),
+        true => {
+            let queries = counted(list.hits.unwrap_or(0), "query", "queries");
+            format!(", DISABLED: it would have blocked {queries}")
+        }
+    };
     format!(
-        "{}, {}{}{left}{warned}{state}",
+        "{}, {}{}{left}{warned}{disabled}{state}",
         counted(list.rules, "rule", "rules"),
         if unenforced { "WARNING: " } else { "" },
         paths::bad(&list.path, bad)

@@ -285,6 +285,19 @@ impl<'s> PolicyView<'s> {
         }
     }
 
+    /// Whether some lists of this view are logged only.
+    pub fn has_logged_only(&self) -> bool {
+        self.precedence.has_logged_only
+    }
+
+    /// The rule that would have blocked a query for `name` if its list were not logged only: a rule on the name or on the
+    /// client, or else `on_answer`, which is [`AnswerDecision::logged`](super::answer::AnswerDecision::logged).
+    pub fn would_block(&self, name: &Name, on_answer: Option<Hit>) -> Option<Matched<'s>> {
+        let on_question = self.logged(name, &self.lookup(name));
+        let first = on_question.or_else(|| on_answer.map(|hit| self.matched(hit)));
+        first.filter(|by| self.blocks(by.hit.verdict))
+    }
+
     /// The rule that would have decided about a queried name if its list were not logged only, given the result of the
     /// name's lookup in this view.
     pub fn logged(&self, name: &Name, found: &LookupResult) -> Option<Matched<'s>> {

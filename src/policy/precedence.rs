@@ -168,6 +168,8 @@ pub(super) struct Precedence {
     ranks: Vec<[Rank; Tier::COUNT]>,
     /// By list.
     overrides: Vec<Override>,
+    /// Whether some lists are logged only.
+    pub(super) has_logged_only: bool,
     /// By rank, from the first list on: whether some rules may allow names, or may leave some names below others free.
     allows: Vec<bool>,
 }
@@ -184,11 +186,7 @@ impl Override {
         let zone = source.zone.as_ref();
         let is_disabled = zone.is_some_and(|zone| zone.settings.policy == ZonePolicy::Disabled);
         Self {
-            mode: if is_disabled {
-                Mode::LogOnly
-            } else {
-                Mode::Enforce
-            },
+            mode: is_disabled.then_some(Mode::LogOnly).unwrap_or_default(),
             action: None,
         }
     }
@@ -270,6 +268,7 @@ impl Precedence {
         let mut precedence = Self {
             ranks,
             allows: vec![false; next - first * Tier::COUNT],
+            has_logged_only: overrides.iter().any(|list| list.mode == Mode::LogOnly),
             overrides,
         };
         for verdict in &verdicts.all {

@@ -118,8 +118,7 @@ impl AnswerContext<'_, '_> {
             BlockedAt::Question => Count::Blocked,
             BlockedAt::Target { .. } => Count::BlockedTarget,
         };
-        let rule = Some(by.hit);
-        let tally = Tally { count, rule };
+        let tally = Tally::blocked(count, by.hit);
         let Some(target) = target_of(&by, &place.name(self.query.name)) else {
             synthesized::too_long(self.query, by.blocking, self.limit, out);
             return Some(Step::Reply(tally));
@@ -172,13 +171,11 @@ impl AnswerContext<'_, '_> {
                 }
                 let why = &why[..count_of_errors];
                 synthesized::bare(self.query, Rcode::ServFail, why, self.limit, out);
-                Some(Step::Reply(Tally {
-                    count: match failure {
-                        Some(_) => Count::Failed,
-                        None => Count::Overloaded,
-                    },
-                    rule: None,
-                }))
+                let count = match failure {
+                    Some(_) => Count::Failed,
+                    None => Count::Overloaded,
+                };
+                Some(Step::Reply(count.into()))
             }
             Target::Unknown => {
                 self.write_alias(by, place, &target, None, out);

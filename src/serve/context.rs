@@ -10,6 +10,7 @@ use super::step::{Ending, Tally};
 use super::synthesized::{self, BlockedAt};
 use crate::policy::answer::{AddressRulesOf, AnswerRules};
 use crate::policy::decide::{Decision, LaterRules, Matched, PolicyView};
+use crate::policy::ranking::Hit;
 use crate::policy::rule::EffectAnswer;
 use crate::stats::Count;
 use crate::wire::Rcode;
@@ -149,6 +150,7 @@ impl<'a> AnswerContext<'a, '_> {
         let is_signed = |owner: &Name| is_signed(answer, owner);
         let rules = self.policy.answer_rules(self.query.name);
         let rules = rules.with_signatures(&is_signed);
+        let mut logged = None;
         if !later.is_final() {
             let place = |hops, service| BlockedAt::Target {
                 answer,
@@ -162,12 +164,13 @@ impl<'a> AnswerContext<'a, '_> {
             let addresses = answer.addresses().take(if fits { usize::MAX } else { 0 });
             let found = rules.decide(later, chain, addresses);
             later = found.later;
+            logged = found.logged.map(|by| by.hit);
             if let Decision::Blocked { by, nxdomain, .. } = found.decision {
                 let place = place(found.hops, false);
                 if matches!(by.blocking.effect_answer, Some(EffectAnswer::Cname { .. })) {
                     return Written::Alias(by, place);
                 }
-                return self.block(by, nxdomain, &place, out).into();
+                return self.block(by, nxdomain, (&place, logged), out).into();
             }
             if fits
                 && answer.services() > 0
@@ -183,7 +186,7 @@ impl<'a> AnswerContext<'a, '_> {
                         matches!(by.blocking.effect_answer, Some(EffectAnswer::Cname { .. }));
                     return match is_alias && service.by_hint {
                         true => Written::Alias(by, place),
-                        false => self.block(by, nxdomain, &place, out).into(),
+                        false => self.block(by, nxdomain, (&place, logged), out).into(),
                     };
                 }
             }
@@ -214,7 +217,11 @@ impl<'a> AnswerContext<'a, '_> {
             count_of_errors += 1;
         }
         reply.finish(&why[..count_of_errors], Some(additional_at));
-        Ending::Reply(count.into()).into()
+        let tally = Tally {
+            logged,
+            ..count.into()
+        };
+        Ending::Reply(tally).into()
     }
 
     /// Decides about the queried name if that depends on whether the answer is signed. `unsigned` is the decision if it is not,
@@ -241,7 +248,8 @@ impl<'a> AnswerContext<'a, '_> {
                 Err(Written::Alias(by, BlockedAt::Question))
             }
             Decision::Blocked { by, nxdomain, .. } => {
-                Err(self.block(by, nxdomain, &BlockedAt::Question, out).into())
+                let place = (&BlockedAt::Question, None);
+                Err(self.block(by, nxdomain, place, out).into())
             }
             decision => Ok(decision.later_rules()),
         }
@@ -306,12 +314,14 @@ impl<'a> AnswerContext<'a, '_> {
         &self,
         by: Matched<'_>,
         nxdomain: bool,
-        place: &BlockedAt<'_>,
+        (place, logged): (&BlockedAt<'_>, Option<Hit>),
         out: &mut Vec<u8>,
     ) -> Ending {
         let serial = self.policy.generation() as u32;
-        let rule = Some(by.hit);
-        let tally = |count| Tally { count, rule };
+        let tally = |count| Tally {
+            logged,
+            ..Tally::blocked(count, by.hit)
+        };
         let count = match place {
             BlockedAt::Question => Count::Blocked,
             BlockedAt::Target { .. } => Count::BlockedTarget,

@@ -258,7 +258,7 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
     pub(super) fn abandon(&self, message: Message<'_>, why: Option<Count>) {
         let mut name = Name::default();
         let query = Query::parse(message.packet, &mut name).ok();
-        self.observe(message, query.as_ref(), None, why, None);
+        self.observe(message, query.as_ref(), None, why, (None, None));
     }
 
     /// Answers messages of other servers: NOTIFY for feeds, and queries for published zones. Those need not come from
@@ -350,7 +350,13 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
         response: Option<&[u8]>,
         tally: Tally,
     ) {
-        self.observe(message, query, response, Some(tally.count), tally.rule);
+        self.observe(
+            message,
+            query,
+            response,
+            Some(tally.count),
+            (tally.rule, tally.logged),
+        );
     }
 
     #[inline(always)]
@@ -360,7 +366,7 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
         query: Option<&Query<'_>>,
         response: Option<&[u8]>,
         outcome: Option<Count>,
-        rule: Option<Hit>,
+        (rule, logged): (Option<Hit>, Option<Hit>),
     ) {
         self.observer.finished(&Finished {
             client: message.client,
@@ -371,6 +377,7 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
             received: message.received,
             ended: self.instant,
             rule,
+            logged,
             query,
         });
     }

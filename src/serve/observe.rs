@@ -39,6 +39,8 @@ pub struct Finished<'q> {
     pub ended: Instant,
     /// The rule that blocked it.
     pub(super) rule: Option<Hit>,
+    /// The rule on its answer that would have decided if its list were not logged only.
+    pub(super) logged: Option<Hit>,
     /// The query, if the policy was applied to its name.
     pub(super) query: Option<&'q Query<'q>>,
 }
@@ -76,6 +78,19 @@ impl Finished<'_> {
         self.rule.map(|hit| view.matched(hit))
     }
 
+    /// The rule that would have blocked it if its list were not logged only, and the rule's source. Looks the name up
+    /// again if some list is.
+    pub fn would_block(&self) -> Option<Matched<'_>> {
+        let view = self.snapshot.view(self.client.view);
+        let query = self.query.filter(|_| view.has_logged_only())?;
+        // Policy zones are about recursive queries only (section 2 of the draft).
+        if !query.recursion_desired() {
+            return None;
+        }
+        let view = view.for_client(self.client.address);
+        view.would_block(query.name, self.logged)
+    }
+
     fn read<T>(&self, property: impl FnOnce(&Query<'_>) -> T) -> Option<T> {
         match self.query {
             Some(query) => Some(property(query)),
@@ -94,10 +109,10 @@ impl Observer for Counters {
         if let Some(count) = query.outcome {
             self.bump(count);
         }
-        if let Some(matched) = query.matched()
-            && let Some(list) = query.snapshot.slot(&matched)
-        {
-            self.bump_list(list);
+        for matched in [query.matched(), query.would_block()].into_iter().flatten() {
+            if let Some(list) = query.snapshot.slot(&matched) {
+                self.bump_list(list);
+            }
         }
         if let Some(query) = query.query {
             self.bump_type(query.rtype);

@@ -311,8 +311,7 @@ fn synthesize<'a, 'p>(
             if matches!(by.blocking.effect_answer, Some(EffectAnswer::Cname { .. })) {
                 return Synthesis::Alias(context(LaterRules::FINAL), by);
             }
-            let rule = Some(by.hit);
-            let tally = |count| Tally { count, rule };
+            let tally = |count| Tally::blocked(count, by.hit);
             let at = &BlockedAt::Question;
             let is_answered = synthesized::blocked(query, by, nxdomain, at, serial, limit, out);
             return Synthesis::Ended(match is_answered {

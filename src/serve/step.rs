@@ -13,11 +13,27 @@ pub struct Tally {
     pub count: Count,
     /// The rule that blocked it.
     pub rule: Option<Hit>,
+    /// The rule on its answer that would have decided if its list were not logged only.
+    pub logged: Option<Hit>,
 }
 
 impl From<Count> for Tally {
     fn from(count: Count) -> Self {
-        Self { count, rule: None }
+        Self {
+            count,
+            rule: None,
+            logged: None,
+        }
+    }
+}
+
+impl Tally {
+    /// A query that `rule` blocked.
+    pub(super) fn blocked(count: Count, rule: Hit) -> Self {
+        Self {
+            rule: Some(rule),
+            ..count.into()
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use tapis::wire::rtype;
 use crate::support::client::{ask, until};
 use crate::support::primary::{Asked, Primary, Rr, Zone, cname, send};
 use crate::support::server::{Server, preamble, text};
-use crate::support::upstream::Upstream;
+use crate::support::upstream::{self, Upstream, address_of, alias};
 
 pub(crate) const ZONE: &str = "rpz.test";
 
@@ -716,6 +716,54 @@ fn why_shows_the_rules_on_addresses_of_a_zone_file() {
         let expected = ["rule client 127.0.0.9/32", "also www.example"];
         assert_eq!(found, expected, "{by:?}");
     }
+}
+
+#[test]
+fn a_disabled_zone_blocks_nothing_and_counts_the_queries_that_it_would_have_blocked() {
+    let upstream = Upstream::start(|asked| {
+        let mut answer = address_of(asked, [203, 0, 113, 9]);
+        match &*upstream::name(asked) {
+            "alias.example" => {
+                let target = "bad.example";
+                answer.answers = vec![alias("alias.example", target, 60)];
+                Some(answer)
+            }
+            "address.example" => Some(answer),
+            _ => Some(address_of(asked, [192, 0, 2, 1])),
+        }
+    });
+    let zone = |rules: &str| format!("$ORIGIN zone.\n@ SOA . . 1 60 60 600 60\n{rules}");
+    let trial = zone(
+        "bad.example CNAME .\nboth.example CNAME .\nfree.example CNAME rpz-passthru.\n\
+         32.9.113.0.203.rpz-ip CNAME .\n",
+    );
+    let list = crate::support::server::list;
+    let config = preamble(upstream.address)
+        + &list("trial", "format = \"rpz\"\npolicy = \"disabled\"")
+        + &list("second", "format = \"rpz\"");
+    let second = zone("both.example CNAME .\n");
+    let server = Server::start(&config, &[("trial", &trial), ("second", &second)]);
+    // The number of queries after each that the first zone would have blocked, and the number that the second one did.
+    for (asked, code, counted) in [
+        ("bad.example", ResponseCode::NoError, (1, 0)),
+        ("alias.example", ResponseCode::NoError, (2, 0)),
+        ("address.example", ResponseCode::NoError, (3, 0)),
+        ("address.example", ResponseCode::NoError, (4, 0)),
+        ("both.example", ResponseCode::NXDomain, (5, 1)),
+        ("free.example", ResponseCode::NoError, (5, 1)),
+        ("other.example", ResponseCode::NoError, (5, 1)),
+    ] {
+        assert_eq!(rcode(&server, asked), code, "{asked}");
+        let status = server.status();
+        let hits = |list: usize| status["lists"][list]["hits"].as_u64().expect("a number");
+        assert_eq!((hits(0), hits(1)), counted, "{asked}");
+    }
+    let status = text(&server.verb(&["status"]));
+    assert!(
+        status.contains("trial: 4 rules, 0 bad lines, DISABLED: it would have blocked 5 queries\n"),
+        "{status}"
+    );
+    assert!(status.contains("second: 1 rule, 0 bad lines\n"), "{status}");
 }
 
 #[test]

@@ -24,6 +24,7 @@ use crate::control::sources::orders::problems::MOST_REPORTED;
 use crate::control::sources::orders::registry::Known;
 use crate::control::zones::report::ZoneReport;
 use crate::policy::image::Image;
+use crate::policy::published::is_logged_only;
 use crate::policy::rule::Source;
 
 /// Reading a small list for more than this number of seconds is an alarm.
@@ -261,6 +262,7 @@ fn list_status(state: &ListState, hits: Option<u64>, guard_policy: &GuardPolicy)
         alarm_since: refused.map(|(_, since)| *since),
         rules: loaded.map_or(0, |loaded| loaded.rules),
         hits,
+        disabled: is_logged_only(source),
         loaded_at: loaded.map(|loaded| loaded.at),
         took_ms: loaded.map_or(0, |loaded| loaded.took.as_millis() as u64),
         digest: loaded.map(|loaded| loaded.digest.clone()),

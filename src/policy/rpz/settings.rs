@@ -46,7 +46,7 @@ pub struct ZoneSoa {
 pub enum ZonePolicy {
     /// Each rule has the action of its record.
     Given,
-    /// Rules change no answers. `tapis why` shows which of them would decide.
+    /// Rules change no answers. The queries that they would have blocked are counted, and `tapis why` shows what they would do.
     Disabled,
     /// All rules answer NXDOMAIN.
     Nxdomain,
