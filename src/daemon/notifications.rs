@@ -3,17 +3,17 @@
 use crate::config::Config;
 use crate::control::Control;
 use crate::control::sources::feeds::notified::{Notified, NotifyRefusal};
-use crate::serve::notify::{Heard, Notifications, Verdict};
+use crate::serve::notify::{Notification, Notifications, Verdict};
 
 /// Passes the NOTIFY messages for the configured feeds to the control plane.
 pub(super) fn notifications(config: &Config, control: &Control) -> Notifications {
     let (sender, keys) = control.notified();
-    let deliver = move |heard: Heard<'_>| {
+    let deliver = move |notification: Notification<'_>| {
         let notified = Notified {
-            feed: heard.feed.to_owned(),
-            from: heard.from,
-            count: heard.count,
-            verdict: match heard.verdict {
+            feed: notification.feed.to_owned(),
+            from: notification.from,
+            count: notification.count,
+            verdict: match notification.verdict {
                 Verdict::Accepted(serial) => Ok(serial),
                 Verdict::Refused => Err(NotifyRefusal::NotPermitted),
                 Verdict::NotAuthentic => Err(NotifyRefusal::NotAuthentic),

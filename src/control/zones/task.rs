@@ -282,7 +282,7 @@ fn store(
     problem.map(|error| error.to_string())
 }
 
-/// Reads the key of a zone, again and again until it can be read, and again at each value of `reloads`. `is_known` tells the
+/// Reads the key of a zone, again and again until it can be read, and again at each value of `reloads`. `is_known` shows the
 /// notifiers whether there is one.
 pub(super) async fn read_key(
     publish: Arc<Publish>,

@@ -41,7 +41,7 @@ pub type Keys = Arc<ArcSwap<BTreeMap<String, Key>>>;
 
 /// A NOTIFY for the zone of a feed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Heard<'h> {
+pub struct Notification<'h> {
     /// The name of the feed.
     pub feed: &'h str,
     /// The sender.
@@ -65,7 +65,7 @@ pub enum Verdict {
 }
 
 /// Passes a NOTIFY on. Must neither wait nor block. Returns false if there is no room.
-pub type Deliver = Box<dyn Fn(Heard<'_>) -> bool + Send + Sync>;
+pub type Deliver = Box<dyn Fn(Notification<'_>) -> bool + Send + Sync>;
 
 /// The zones whose primaries may send NOTIFY, and the way to the control plane.
 pub struct Notifications {
@@ -260,13 +260,13 @@ impl Checking<'_> {
     }
 
     fn deliver(&self, verdict: Verdict, count: u64) -> Option<()> {
-        let heard = Heard {
+        let notification = Notification {
             feed: &self.zone.feed,
             from: self.from.to_canonical(),
             verdict,
             count,
         };
-        (self.notifications.deliver)(heard).then_some(())
+        (self.notifications.deliver)(notification).then_some(())
     }
 }
 
@@ -303,10 +303,10 @@ mod tests {
         let config = Config::parse(&text, Path::new("tapis.toml")).expect("valid");
         let deliveries = Deliveries::default();
         let taken = Arc::clone(&deliveries);
-        let deliver = move |heard: Heard<'_>| {
-            assert_eq!(heard.feed, "feed");
-            let heard = (heard.from, heard.verdict, heard.count);
-            taken.lock().expect("not poisoned").push(heard);
+        let deliver = move |notification: Notification<'_>| {
+            assert_eq!(notification.feed, "feed");
+            let notification = (notification.from, notification.verdict, notification.count);
+            taken.lock().expect("not poisoned").push(notification);
             true
         };
         let notifications = Notifications::new(Keys::default(), Box::new(deliver));

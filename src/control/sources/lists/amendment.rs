@@ -201,7 +201,7 @@ impl Rule<'_> {
             Self::Records(records) => records,
             Self::Kept(effect) => match &effect.action {
                 EffectAction::Records(records) => records.clone(),
-                // Of records beside a CNAME record, the first one in the whole zone counts.
+                // Which of these records counts depends on their places in the whole zone.
                 _ => return Applied::Hidden,
             },
         };
