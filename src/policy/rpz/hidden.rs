@@ -4,13 +4,15 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::write::network_owner;
+use crate::policy::prefix::Prefix;
 use crate::wire::name::Name;
 
 /// The number of owners that are known by name.
 const MAX_OWNERS: usize = 1024;
 
-/// Owners of which some records are in the zone, but not in the rules. When the other records of such an owner are
-/// deleted, these count, so changes of it can't be applied to the rules alone.
+/// Owners of which some records are in the zone, but not in the rules, and owners whose rule other owners have, too. When the
+/// other records are deleted, these count, so changes of such owners can't be applied to the rules alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HiddenRecords {
     owners: HashSet<Name>,
@@ -27,6 +29,21 @@ impl HiddenRecords {
     /// Whether this owner may have some. Names are compared in lower case.
     pub fn may_be_of(&self, owner: &Name) -> bool {
         self.overflows || self.owners.contains(owner)
+    }
+
+    /// Adds the owners of a rule on a network, if it is not written in the usual way: there may be a record of each, and the
+    /// rule stays as long as one of them does.
+    #[cold]
+    pub(super) fn add_spellings(&mut self, owner: &Name, prefix: &Prefix, apex: &Name) {
+        let usual = network_owner(prefix).wire().to_vec();
+        let usual = [&usual[..usual.len() - 1], apex.wire()].concat();
+        if usual != owner.wire() {
+            self.add(owner);
+            // If it is too long, no record has it.
+            if let Ok((usual, _)) = Name::parse(&usual, 0) {
+                self.add(&usual);
+            }
+        }
     }
 
     pub(super) fn add(&mut self, owner: &Name) {

@@ -131,7 +131,12 @@ impl ZoneReader {
         &self.apex
     }
 
-    /// The owners of which records were ignored because of others.
+    /// The owners of records that the rules do not show.
+    pub fn hidden(&self) -> &HiddenRecords {
+        &self.hidden
+    }
+
+    /// Ends reading. Returns the owners of records that the rules do not show.
     pub fn into_hidden(self) -> HiddenRecords {
         self.hidden
     }
@@ -170,6 +175,9 @@ impl ZoneReader {
         let Some(trigger) = trigger else {
             return Ok(());
         };
+        if let ZoneTrigger::Network(prefix) = &trigger {
+            self.hidden.add_spellings(record.owner, prefix, &self.apex);
+        }
         if record.rtype == rtype::CNAME {
             self.emit_cname(&trigger, record, emit)?;
             self.open = Open::Cname;
@@ -296,6 +304,8 @@ impl ZoneReader {
                 records.push(local(record)?);
                 Ok(())
             }
+            // The same record again is no other record (RFC 2181, section 5).
+            Open::Cname if self.last.as_ref().is_some_and(|last| last.is(&record)) => Ok(()),
             _ => {
                 self.hidden.add(&self.owner);
                 Err(RecordProblem::CnameWithOthers)
@@ -305,6 +315,10 @@ impl ZoneReader {
 }
 
 impl LastCname {
+    fn is(&self, record: &ZoneRecord<'_>) -> bool {
+        record.rtype == rtype::CNAME && *self.data == *record.data
+    }
+
     fn of(record: ZoneRecord<'_>) -> Result<Self, UnusableData> {
         let parsed = Name::parse(record.data, 0);
         let (target, end) = parsed.map_err(|_| UnusableData::Malformed)?;
@@ -468,7 +482,7 @@ mod tests {
             ("a.test", rtype::A, &[1]),
             ("b.test", CNAME, b"\x00"),
             ("b.test", rtype::A, a),
-            ("b.test", CNAME, b"\x00"),
+            ("b.test", CNAME, b"\x01*\x00"),
             ("b.test", rtype::RRSIG, b""),
             ("c.test", CNAME, b"\x00\x00"),
             ("c.test", CNAME, b"\x09rpz-other\x00"),

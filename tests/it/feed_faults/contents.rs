@@ -373,6 +373,39 @@ fn records_of_a_trigger_that_contradict_each_other_count_once_the_others_are_del
 }
 
 #[test]
+fn a_rule_on_a_network_stays_as_long_as_one_of_its_owners_has_a_record() {
+    let scene = Scene::start("");
+    let owners = |all: &[&str]| all.iter().map(|owner| rule(owner, ".")).collect::<Vec<_>>();
+    let [usual, long] = [
+        "128.1.zz.db8.2001.rpz-ip",
+        "128.1.0.0.0.0.0.db8.2001.rpz-ip",
+    ];
+    let [v4, mapped] = ["24.0.2.0.10.rpz-ip", "120.200.a00.ffff.zz.rpz-ip"];
+    takes(&scene, owners(&[usual, v4, mapped]), &["gone.example"]);
+    let changes: [(&[&str], &[&str], [bool; 2]); 5] = [
+        (&[], &[long], [true, true]),
+        (&[usual], &[], [true, true]),
+        (&[mapped], &[], [true, true]),
+        (&[long, v4], &[mapped], [false, true]),
+        (&[mapped], &[], [false, false]),
+    ];
+    for (serial, (deleted, added, expected)) in (3..).zip(changes) {
+        scene
+            .versions
+            .change_records(owners(deleted), owners(added));
+        refresh(&scene.server);
+        until("the version", || feed(&scene.server)["serial"] == serial);
+        let blocks = ["2001:db8::1", "10.0.2.7"].map(|address| {
+            let why = scene
+                .server
+                .verb(&["why", "free.org", "--address", address]);
+            text(&why).starts_with("free.org: blocked")
+        });
+        assert_eq!(blocks, expected, "serial {serial}");
+    }
+}
+
+#[test]
 fn the_counts_of_records_that_are_no_rules_stay_those_of_a_whole_zone_when_changes_apply() {
     let usual = |owner: &str| rule(owner, ".");
     let network = "24.1.2.0.192.rpz-ip";

@@ -111,7 +111,9 @@ pub(super) fn amended(
             continue;
         };
         let problem = count(change, &owner, &mut written.reader, &mut written.tally);
-        written.has_hidden |= hidden.may_be_of(&owner) && !rtype::is_signature(change.rtype);
+        // The reader has found the owner, too, if its network has several.
+        let is_hidden = hidden.may_be_of(&owner) || written.reader.hidden().may_be_of(&owner);
+        written.has_hidden |= is_hidden && !rtype::is_signature(change.rtype);
         if problem.is_none() {
             changed.add(change, &owner, &apex);
         }

@@ -65,6 +65,20 @@ last.test CNAME *.garden.test.";
 }
 
 #[test]
+fn the_times_of_an_soa_record_may_have_units_and_a_repeated_record_is_one() {
+    let zone = "rpz.example. 1h SOA 1h.example. 2d ( 7 1h 15M 4w1d 300 )\n\
+                a.rpz.example. CNAME .\na.rpz.example. 60 CNAME .\n";
+    let (rules, tally) = zone_rules(&format!("$ORIGIN example.\n{zone}"), None);
+    assert_eq!(rules, [(3, r#"a {"block":"nxdomain"}"#.to_owned())]);
+    assert_eq!((tally.lines, tally.bad_total()), (4, 0), "{:?}", tally.bad);
+    let zone = tally.zone.expect("an SOA record");
+    let times = zone.data[zone.data.len() - 20..].chunks(4);
+    let times = times.map(|time| u32::from_be_bytes(time.try_into().expect("four bytes")));
+    assert_eq!(times.collect::<Vec<_>>(), [7, 3600, 900, 2_505_600, 300]);
+    assert_eq!(zone.serial, 7);
+}
+
+#[test]
 fn without_a_configured_name_the_zone_is_that_of_its_soa_record() {
     let soa = "rpz.example. SOA . . 1 2 3 4 5\n";
     let (rules, tally) = zone_rules(&format!("{soa}a.rpz.example. CNAME .\n"), None);

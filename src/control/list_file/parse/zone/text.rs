@@ -16,6 +16,9 @@ use crate::wire::{class, rtype};
 /// The TTL of records if the file names none, in seconds.
 const USUAL_TTL: u32 = 3600;
 
+/// The words of a SOA record before its times: MNAME, RNAME and SERIAL.
+const BEFORE_TIMES: usize = 3;
+
 /// The state of a zone file between two lines.
 pub(super) struct ZoneText {
     /// The name that ends relative names, if it is known.
@@ -170,7 +173,10 @@ impl ZoneText {
         let origin = WireName::from_octets(origin.to_vec().into());
         file.set_origin(origin.map_err(|_| BadEntry::Unreadable)?);
         file.extend_from_slice(format!(". 0 IN {} ", Rtype::from_int(rtype)).as_bytes());
-        file.extend_from_slice(text);
+        match rtype {
+            rtype::SOA => file.extend_from_slice(&in_seconds(text)),
+            _ => file.extend_from_slice(text),
+        }
         file.extend_from_slice(b"\n");
         let Ok(Some(Entry::Record(record))) = file.next_entry() else {
             return Err(BadEntry::Unreadable.into());
@@ -260,6 +266,19 @@ fn ttl(word: &[u8]) -> Option<u32> {
         (number, has_digits) = (0, false);
     }
     total.checked_add(number)
+}
+
+/// The text of a SOA record with its times in seconds: BIND allows the units of TTLs.
+fn in_seconds(text: &[u8]) -> Vec<u8> {
+    let mut seconds = Vec::with_capacity(text.len());
+    for (place, word) in Words(text).enumerate() {
+        match ttl(word).filter(|_| place >= BEFORE_TIMES) {
+            Some(number) => seconds.extend(number.to_string().into_bytes()),
+            None => seconds.extend(word),
+        }
+        seconds.push(b' ');
+    }
+    seconds
 }
 
 /// The words of an entry. A word ends at a blank that is not escaped.
