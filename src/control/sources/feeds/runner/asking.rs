@@ -83,7 +83,7 @@ impl Runner {
                 }
                 if self.gives_up(&progress) {
                     is_given_up = true;
-                    break Err(FetchError::Primary(stalled(&zone, primary)));
+                    break Err(FetchError::Primary(stalled(&zone, primary, &progress)));
                 }
                 let report = TransferReport {
                     primary,
@@ -282,14 +282,13 @@ impl Runner {
     }
 }
 
-fn stalled(zone: &Name, primary: SocketAddr) -> PrimaryFault {
+/// The fault of a primary that is given up, as the operator asked for the zone.
+fn stalled(zone: &Name, primary: SocketAddr, progress: &Progress) -> PrimaryFault {
+    let (fault, detail) = progress.stage().stalled(STALLED);
     PrimaryFault {
-        fault: Fault::TooSlow,
+        fault,
         zone: Box::new(zone.clone()),
         primary,
-        detail: format!(
-            "nothing complete came for {} s, and the operator asked for the zone",
-            STALLED.as_secs()
-        ),
+        detail: format!("{detail}, and the operator asked for the zone"),
     }
 }
