@@ -514,7 +514,11 @@ impl ListState {
                 self.earlier.accepted = None;
                 self.refused = None;
                 // The whole zone that follows changes which do not fit says nothing about the next changes.
-                self.reported.forget(|kind| !kind.is_of_changes());
+                let unreported = self.reported.forget(|kind| !kind.is_of_changes());
+                if unreported > 0 {
+                    let feed = self.name();
+                    tracing::info!(feed, unreported, "version accepted after rejected ones");
+                }
                 self.logged_old = false;
                 return;
             }
