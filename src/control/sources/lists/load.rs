@@ -21,6 +21,7 @@ use crate::control::list_file::parse::{ParsedRule, ParsedTrigger, Tally};
 use crate::control::list_file::signature::Signature;
 use crate::control::sources::deadline::Unanswered;
 use crate::control::sources::feeds::fault::Fault;
+use crate::control::sources::feeds::repeats::Repeats;
 use crate::policy::builder::Builder;
 use crate::policy::effect::Effect;
 use crate::policy::image::provenance::ImageSource;
@@ -114,7 +115,7 @@ pub enum Refusal {
     },
     /// A rollback holds the list.
     #[error(
-        "held as it was in generation {generation}; to follow the file again: tapis rollback --release"
+        "held as it was in generation {generation}; to use newer versions again: tapis rollback --release"
     )]
     RolledBack {
         /// The generation.
@@ -143,15 +144,18 @@ pub enum Refusal {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RefusalKind {
     guards: Guards,
+    /// Whether the whole zone may be accepted, as only its changes are refused.
     is_of_changes: bool,
     /// The reason without what differs each time; empty if guards reject the version.
     cause: String,
 }
 
-impl RefusalKind {
-    /// Whether the whole zone may be accepted, as only its changes are refused.
-    pub(crate) fn is_of_changes(&self) -> bool {
-        self.is_of_changes
+/// Forgets the refusals of versions of a feed, as one was accepted, and logs how many of them were not reported.
+pub(crate) fn forget_refusals(feed: &str, reported: &mut Repeats<RefusalKind>) {
+    // The whole zone that follows changes which do not fit says nothing about the next changes.
+    let unreported = reported.forget(|kind| !kind.is_of_changes);
+    if unreported > 0 {
+        tracing::info!(feed, unreported, "version accepted after rejected ones");
     }
 }
 
