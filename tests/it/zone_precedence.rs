@@ -124,7 +124,7 @@ fn described(view: PolicyView<'_>, at: &Name, by: Matched<'_>) -> String {
     let trigger = match by.hit.trigger {
         Trigger::Name { scope, labels } => {
             let (owner, _) = Name::parse(at.ancestor(labels.into()), 0).expect("a name");
-            format!("{}{owner}", scope.sign())
+            scope.notation(&owner)
         }
         Trigger::Pattern => format!("{:?}", view.patterns(by.hit, at)),
         Trigger::Client(network) => format!("client {}", view.client_network(network).network()),
