@@ -18,6 +18,7 @@ use crate::control::sources::feeds::limits::{Limits, Progress};
 use crate::control::sources::feeds::local::LocalProblem;
 use crate::control::sources::feeds::notified::remember;
 use crate::control::sources::feeds::receive::{ReceiveError, Receiving};
+use crate::control::sources::feeds::refresh::Action;
 use crate::control::sources::feeds::report::{Activity, HeldVersion, TransferReport};
 use crate::control::sources::feeds::tls::Tls;
 use crate::control::sources::lists::load::Refusal;
@@ -85,6 +86,9 @@ impl Runner {
                     is_given_up = true;
                     break Err(FetchError::Primary(stalled(&zone, primary, &progress)));
                 }
+                if let Some(Action::Expire) = self.refresh.next(Instant::now()) {
+                    self.expire();
+                }
                 let report = TransferReport {
                     primary,
                     since,
@@ -99,6 +103,8 @@ impl Runner {
             }
         };
         match fetched {
+            // It may have failed because the server ends, or because the feed was removed.
+            Err(_) if self.links.commands.is_closed() => Asked::Failed,
             Ok(fetched) => {
                 self.primaries[index].succeeded(fetched.latency);
                 self.faults[index] = None;
