@@ -242,9 +242,10 @@ mod tests {
 
     fn budget(total: Duration, progress: &Progress) -> Budget<'_> {
         let limits = Limits {
+            records: u64::MAX,
+            bytes: u64::MAX,
             total,
             idle: Duration::from_secs(30),
-            ..Limits::default()
         };
         Budget::new(limits, progress)
     }
@@ -371,7 +372,7 @@ mod tests {
     async fn only_the_time_in_which_a_primary_sends_nothing_is_waited_for_it() {
         let (mut connection, mut theirs) = connection();
         let progress = Progress::default();
-        let mut budget = Budget::new(Limits::default(), &progress);
+        let mut budget = budget(Duration::from_secs(3600), &progress);
         theirs.write_all(&[0, 1, 7, 0]).await.expect("sent");
         let (second, mut message) = (Duration::from_secs(1), Vec::new());
         let first = connection.receive(&mut message, &mut budget).await;

@@ -26,18 +26,6 @@ pub const RATE_TIME: Duration = Duration::from_secs(60);
 /// otherwise hold a feed until [`Limits::total`].
 pub const MIN_BYTES: u64 = 60 << 10;
 
-impl Default for Limits {
-    /// The defaults of the configuration: room for four times the records of the largest national feed.
-    fn default() -> Self {
-        Self {
-            records: 100_000_000,
-            bytes: 8 << 30,
-            total: Duration::from_secs(3600),
-            idle: Duration::from_secs(30),
-        }
-    }
-}
-
 /// What a secondary waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
