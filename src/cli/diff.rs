@@ -164,7 +164,7 @@ fn print_answer(difference: &AnswerDifference<'_>, out: &mut impl Write) -> io::
         old,
         new,
     } = difference;
-    let (mark, sign) = (mark(*change), scope.sign());
+    let (mark, name) = (mark(*change), scope.notation(name));
     let source = source.map_or_else(String::new, |source| format!(" ({source})"));
     let shows_details = match (old, new) {
         (Answer::Blocked { action: old, .. }, Answer::Blocked { action: new, .. }) => old == new,
@@ -174,7 +174,7 @@ fn print_answer(difference: &AnswerDifference<'_>, out: &mut impl Write) -> io::
         ShownAnswer(old, shows_details),
         ShownAnswer(new, shows_details),
     );
-    writeln!(out, "{mark} {sign}{name}{source}: {old} -> {new}")
+    writeln!(out, "{mark} {name}{source}: {old} -> {new}")
 }
 
 /// Prints the differences in rules of lists. Returns whether there are any.
@@ -317,7 +317,7 @@ impl fmt::Display for ShownRules<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, scope) in self.1.iter().enumerate() {
             let space = if number == 0 { "" } else { " " };
-            write!(f, "{space}{}{}", scope.sign(), self.0)?;
+            write!(f, "{space}{}", scope.notation(self.0))?;
         }
         Ok(())
     }

@@ -267,7 +267,7 @@ fn explained(name: &str) -> String {
 fn print_primary(primary: &PrimaryReport, out: &mut impl Write) -> io::Result<()> {
     let latency = primary.latency_ms;
     let latency = latency.map_or_else(
-        || "has not answered".to_owned(),
+        || "has not sent or confirmed a version".to_owned(),
         |ms| format!("answers in {ms} ms"),
     );
     writeln!(out, "primary    {}: {latency}", primary.address)?;

@@ -118,7 +118,7 @@ pub(super) fn print_facts(order: &Order, at: Timestamp, out: &mut impl Write) ->
     }
     for target in &order.targets {
         let except = target.except.iter();
-        let except = except.map(|except| format!("{}{}", except.scope.sign(), except.name));
+        let except = except.map(|except| except.scope.notation(&except.name));
         let except: Vec<_> = except.collect();
         let except = match except.is_empty() {
             true => String::new(),
@@ -126,9 +126,8 @@ pub(super) fn print_facts(order: &Order, at: Timestamp, out: &mut impl Write) ->
         };
         writeln!(
             out,
-            "  target: {}{}{except}",
-            target.scope.sign(),
-            target.name
+            "  target: {}{except}",
+            target.scope.notation(&target.name)
         )?;
     }
     Ok(())

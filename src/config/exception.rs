@@ -124,7 +124,7 @@ fn against(given: Option<Strings>, findings: &mut Findings) -> Option<Against> {
         if !is_plain_name(name) {
             let shown = quote(&value);
             let message = format!(
-                "{key} holds {shown}, must be a list's name, an order as \"order:ID\", or \"all\""
+                "{key} holds {shown}, must be the name of a list or feed, an order as \"order:ID\", or \"all\""
             );
             findings.report(line, message);
             return None;
@@ -136,7 +136,7 @@ fn against(given: Option<Strings>, findings: &mut Findings) -> Option<Against> {
         names.push(value);
     }
     if names.is_empty() {
-        let message = format!("{key} is empty: name lists and orders, or write [\"all\"]");
+        let message = format!("{key} is empty: name lists, feeds and orders, or write [\"all\"]");
         findings.report(at, message);
         return None;
     }
@@ -223,7 +223,7 @@ until = 2026-12-01T00:00:00+07:00
         for (against, problem) in [
             (
                 "[]",
-                "against is empty: name lists and orders, or write [\"all\"]",
+                "against is empty: name lists, feeds and orders, or write [\"all\"]",
             ),
             (
                 "[\"all\", \"ads\"]",
@@ -235,7 +235,7 @@ until = 2026-12-01T00:00:00+07:00
             ),
             (
                 "[\"Ads!\"]",
-                "against holds \"Ads!\", must be a list's name, an order as \"order:ID\", or \"all\"",
+                "against holds \"Ads!\", must be the name of a list or feed, an order as \"order:ID\", or \"all\"",
             ),
         ] {
             let text = GOOD.replace(r#"["ads", "order:id-2017-07-14"]"#, against);

@@ -96,6 +96,7 @@ impl Control {
                 outside.reclaim = Some(Instant::now() + RECLAIM);
             }
         }
+        self.feeds.end();
         let generation = self.generation();
         let gauges = self.publication.plane.gauges();
         self.hits.write_last(&gauges, &self.publication.slots).await;

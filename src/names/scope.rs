@@ -1,5 +1,7 @@
 //! The scope of a rule on a name, and its notation in lists: `x`, `.x` or `*.x`.
 
+use std::fmt::Display;
+
 use serde::{Deserialize, Serialize};
 
 use crate::wire::name::Name;
@@ -37,12 +39,36 @@ impl Scope {
         }
     }
 
-    /// The notation of the scope in a list: the prefix of the name.
-    pub fn sign(self) -> &'static str {
+    /// A rule of this scope on `owner` in the notation of lists: `x`, `.x` or `*.x`; `*.` for all names but the root.
+    pub fn notation(self, owner: impl Display) -> String {
+        let owner = owner.to_string();
         match self {
-            Self::Exact => "",
-            Self::Subtree => ".",
-            Self::Below => "*.",
+            Self::Exact => owner,
+            Self::Subtree => format!(".{owner}"),
+            Self::Below if owner == "." => "*.".to_owned(),
+            Self::Below => format!("*.{owner}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::typed::one;
+
+    #[test]
+    fn the_notation_of_a_rule_is_read_as_that_rule() {
+        for (text, owner, scope) in [
+            ("x", "x", Scope::Exact),
+            (".x", "x", Scope::Subtree),
+            ("*.x", "x", Scope::Below),
+            ("*.", ".", Scope::Below),
+            ("..", ".", Scope::Subtree),
+        ] {
+            let owner = Name::from_text(owner).expect("a name");
+            assert_eq!(scope.notation(&owner), text);
+            let read = one(text).map(|(name, read)| (name, read.unwrap_or(Scope::Exact)));
+            assert_eq!(read, Ok((owner, scope)));
         }
     }
 }

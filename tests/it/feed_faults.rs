@@ -4,6 +4,7 @@ mod contents;
 mod faults;
 mod guards;
 mod keys;
+mod large;
 mod primaries;
 mod resilience;
 mod scene;

@@ -282,7 +282,7 @@ fn a_release_without_a_guard_is_rejected_with_the_guards_that_hold_the_list() {
         released("ads:shrnk")
     );
     assert!(
-        released("a:ds:old").contains("there is no list `a:ds`"),
+        released("a:ds:old").contains("there is no list or feed `a:ds`"),
         "{}",
         released("a:ds:old")
     );

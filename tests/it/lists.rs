@@ -98,7 +98,7 @@ fn accepting_a_list_that_does_not_exist_is_reported() {
     let output = reload(&server, &["--accept", "adds:bad"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        text(&output).contains("there is no list `adds`"),
+        text(&output).contains("there is no list or feed `adds`"),
         "{}",
         text(&output)
     );

@@ -8,6 +8,7 @@ mod repair;
 mod secondary;
 
 use std::fs::{self, Permissions};
+use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -15,9 +16,10 @@ use std::path::Path;
 use serde_json::Value;
 use tapis::wire::rtype;
 
-use self::secondary::{Got, Secondary};
+use self::secondary::{Got, Secondary, query};
 use crate::orders::{PAST, order, target};
-use crate::support::client::{PATIENCE, is_blocked, until};
+use crate::support::client::{PATIENCE, Stream, is_blocked, until};
+use crate::support::primary::framed;
 use crate::support::server::{Server, folder, list, preamble, refused, text};
 use crate::support::signer::SECRET;
 use crate::support::upstream::Upstream;
@@ -257,6 +259,37 @@ fn a_large_zone_is_transferred_in_many_signed_messages() {
     assert!(got.records.len() >= 120_000, "A and AAAA at two names each");
     let count = got.records.len() as u64;
     assert_eq!(published(&publisher)["records"], count);
+}
+
+/// The bytes that the system keeps for a connection between these ports of 127.0.0.1, until the other end takes them.
+fn unsent(from: u16, to: u16) -> u64 {
+    let connections = fs::read_to_string("/proc/net/tcp").expect("readable");
+    let ends = format!(" 0100007F:{from:04X} 0100007F:{to:04X} ");
+    let queues = connections.lines().find_map(|line| {
+        let (_, state) = line.split_once(&ends)?;
+        let queues = state.split(' ').nth(1)?;
+        u64::from_str_radix(queues.split(':').next()?, 16).ok()
+    });
+    queues.unwrap_or_default()
+}
+
+#[test]
+fn a_secondary_that_does_not_read_its_transfer_does_not_delay_the_end_of_the_server() {
+    let upstream = Upstream::plain();
+    let names: Vec<_> = (0..30_000).map(|n| format!("n{n}.example\n")).collect();
+    let more = "allow-transfer = [\"127.0.0.1\"]\n";
+    let mut publisher = publisher(&upstream, more, &names.concat());
+    serial(&publisher);
+    let Stream(mut secondary) = Stream::open_small(publisher.address);
+    let query = framed(&query(ZONE, rtype::AXFR));
+    secondary.write_all(&query).expect("sent");
+    let ours = secondary.local_addr().expect("bound").port();
+    until("the server waits for it", || {
+        unsent(publisher.address.port(), ours) > 80 << 10
+    });
+    stop(&mut publisher);
+    let log = publisher.logged("stopped");
+    assert!(!log.contains("left unanswered"), "{log}");
 }
 
 #[test]

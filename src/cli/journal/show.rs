@@ -181,9 +181,9 @@ fn changes(published: &Published, before: &Before) -> Vec<String> {
         changes.push(format!("order {order}: {was} -> {now}"));
     }
     let exception = |exception: &Exception| {
-        let (name, sign) = (&exception.name, exception.scope.sign());
+        let name = exception.scope.notation(&exception.name);
         let (author, reason) = (&exception.author, &exception.reason);
-        format!("exception {sign}{name}, {author}: {reason}")
+        format!("exception {name}, {author}: {reason}")
     };
     let until = |exception: &Exception| {
         exception

@@ -86,8 +86,12 @@ fn print(report: &OrderReport, out: &mut impl Write) -> io::Result<()> {
     if let Some(since) = report.hits_since {
         writeln!(out, "hits are counted since {since:.0}")?;
     }
-    for (list, hits) in &report.list_hits {
-        writeln!(out, "list {list}: {}", counted(*hits, "hit", "hits"))?;
+    for (source, hits) in &report.list_hits {
+        writeln!(
+            out,
+            "list or feed {source}: {}",
+            counted(*hits, "hit", "hits")
+        )?;
     }
     for unknown in &report.unknown {
         writeln!(out, "not known: {unknown}")?;

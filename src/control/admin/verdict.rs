@@ -140,7 +140,7 @@ impl fmt::Display for RuleTrigger {
     /// between slashes. A network has the word `client` or `answer` before it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Name { owner, scope } => write!(f, "{}{owner}", scope.sign()),
+            Self::Name { owner, scope } => f.write_str(&scope.notation(owner)),
             Self::Pattern(pattern) => write!(f, "/{pattern}/"),
             Self::Client(network) => write!(f, "client {network}"),
             Self::Answer(network) => write!(f, "answer {network}"),

@@ -208,8 +208,7 @@ mod tests {
     }
 
     fn names(file: &NameFile) -> Vec<String> {
-        let shown =
-            |protected: &ProtectedName| format!("{}{}", protected.scope.sign(), protected.name);
+        let shown = |protected: &ProtectedName| protected.scope.notation(&protected.name);
         file.names.iter().map(shown).collect()
     }
 

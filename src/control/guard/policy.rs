@@ -24,8 +24,9 @@ pub struct Finding<'f> {
 
 impl Display for Finding<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let (sign, name) = (self.target.scope.sign(), &self.target.name);
-        write!(f, "target {sign}{name} {}", self.cover.described(name))
+        let name = &self.target.name;
+        let target = self.target.scope.notation(name);
+        write!(f, "target {target} {}", self.cover.described(name))
     }
 }
 

@@ -167,11 +167,10 @@ impl Cover<'_> {
             Self::Suffixes => return format!("covers the public suffixes right under {owner}"),
             Self::Name(protected) => protected,
         };
-        let sign = scope.sign();
         match protection {
             Protection::Own => format!("covers {name}, a name of this server"),
             Protection::Popular => format!("covers {name}, which is popular"),
-            _ => format!("covers {sign}{name}, which is protected"),
+            _ => format!("covers {}, which is protected", scope.notation(name)),
         }
     }
 }

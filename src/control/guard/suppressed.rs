@@ -55,7 +55,7 @@ pub fn admits(
     };
     let rule = || LeftOut {
         line,
-        rule: format!("{}{name}", scope.sign()),
+        rule: scope.notation(name),
         protection: cover.protection(),
         why: cover.described(name) + cut,
     };

@@ -246,8 +246,12 @@ pub(crate) fn not_held(generation: u64, list: &List, in_force: &Images) -> Strin
         true => "its rules in force stay",
         false => "nothing of it was in force",
     };
+    let followed = match list.is_feed() {
+        true => "its primaries",
+        false => "its file",
+    };
     format!(
-        "{}: generation {generation} does not have it as it is configured now; {what}, and it follows its file",
+        "{}: generation {generation} does not have it as it is configured now; {what}, and it follows {followed}",
         list.source.name
     )
 }
@@ -466,5 +470,21 @@ mod tests {
         let merged = Images::from(Arc::new(merged.finish().expect("room")));
         let composed = compose(&then, &merged, &all).expect("room");
         assert_eq!(delta(&composed), [""; 0]);
+    }
+
+    #[test]
+    fn a_feed_that_is_not_held_follows_its_primaries_and_a_list_its_file() {
+        let text = "[[list]]\nname = \"l\"\npath = \"l\"\n[[feed]]\nname = \"f\"\nzone = \"f.test\"\n\
+                    primaries = [\"192.0.2.1\"]\n";
+        let config = Config::parse(text, Path::new("tapis.toml")).expect("a configuration");
+        let texts = config.lists.iter();
+        let texts = texts.map(|list| (list.is_feed(), not_held(7, list, &Images::default())));
+        for (is_feed, text) in texts {
+            let followed = match is_feed {
+                true => "it follows its primaries",
+                false => "it follows its file",
+            };
+            assert!(text.ends_with(followed), "{text}");
+        }
     }
 }

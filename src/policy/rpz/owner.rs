@@ -172,7 +172,7 @@ mod tests {
         let trigger = ZoneTrigger::parse(&name(owner), &name("rpz.example"), &mut at)?;
         Ok(match trigger {
             None => "apex".to_owned(),
-            Some(ZoneTrigger::Name(scope)) => format!("{}{at}", scope.sign()),
+            Some(ZoneTrigger::Name(scope)) => scope.notation(&at),
             Some(ZoneTrigger::Network(prefix)) => format!("{:?} {}", prefix.of, prefix.network()),
         })
     }
@@ -183,7 +183,7 @@ mod tests {
             ("rpz.example", "apex"),
             ("ads.test.rpz.example", "ads.test"),
             ("*.ads.test.RPZ.example", "*.ads.test"),
-            ("*.rpz.example", "*.."),
+            ("*.rpz.example", "*."),
             ("a.*.test.rpz.example", "a.*.test"),
             (r"a\.b.test.rpz.example", r"a\.b.test"),
             (r"\000.test.rpz.example", r"\000.test"),

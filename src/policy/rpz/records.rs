@@ -392,7 +392,7 @@ mod tests {
         let (mut rules, mut problems) = (Vec::new(), Vec::new());
         let mut emit = |rule: ZoneRule<'_>| {
             let trigger = match rule.trigger {
-                ZoneTrigger::Name(scope) => format!("{}{}", scope.sign(), rule.name),
+                ZoneTrigger::Name(scope) => scope.notation(rule.name),
                 ZoneTrigger::Network(prefix) => prefix.network().to_string(),
             };
             rules.push((trigger, rule.effect.action.clone()));

@@ -173,7 +173,13 @@ impl<O: Observer> Streams<O> {
                     None => self.idle.get(),
                 };
                 let sent = tokio::time::timeout(idle, frames.send(Bytes::from(answer)));
-                let failure = match sent.await {
+                let sent = tokio::select! {
+                    biased;
+                    sent = sent => sent,
+                    // The end of the server waits for clients that read their answers, but not for secondaries.
+                    () = self.stop.cancelled(), if queries.transfer.is_some() => return,
+                };
+                let failure = match sent {
                     Ok(Ok(())) => continue,
                     Ok(Err(_)) => Count::SendErrors,
                     Err(_) => Count::TcpUnread,

@@ -526,6 +526,23 @@ fn a_zone_that_no_primary_confirms_expires_and_stays_in_force() {
     scene.recovers(Fault::Expired);
 }
 
+#[test]
+fn a_zone_that_expires_during_a_transfer_is_reported_at_once() {
+    let mut scene = Scene::start("");
+    scene.primary.play(|asked| second().refusal(asked, 2));
+    let expire = Duration::from_secs(EXPIRE_SECS.into());
+    scene.clock.advance(expire - 15 * SECOND);
+    // The transfer would fail after 30 s without a message.
+    hangs(&mut scene, 18 * SECOND);
+    until("it expires", || feed(&scene.server)["is_expired"] == true);
+    let found = feed(&scene.server);
+    assert_eq!(found["transfer"]["records"], 6, "{found}");
+    assert_eq!(count(&found, Fault::Expired), 1);
+    scene
+        .server
+        .logged("no primary has confirmed the zone for too long");
+}
+
 /// Lets time pass until the primary, which answers SERVFAIL, has been asked again.
 fn pass(scene: &mut Scene, time: Duration) {
     scene.clock.advance(time);

@@ -324,6 +324,8 @@ fn versions_that_a_guard_rejects_one_after_the_other_are_logged_and_recorded_onc
     scene.versions.replace(|zone| zone.records = numbered(13));
     ask_primary(&scene);
     blocks(&scene.server, 5, &["n12.example"], &[]);
+    let recovered = scene.server.logged("version accepted after rejected ones");
+    assert!(recovered.contains("unreported=2"), "{recovered}");
     scene.versions.replace(|zone| zone.records = numbered(2));
     held(6);
     assert_eq!(

@@ -8,7 +8,7 @@ use tapis::wire::rtype;
 use super::scene::{count, versions};
 use crate::feeds::{Versions, ZONE, blocks, config, feed, refresh};
 use crate::support::client::until;
-use crate::support::primary::{Primary, Step, Zone, send};
+use crate::support::primary::{Primary, Silent, Step, Zone, send};
 use crate::support::server::{Server, text};
 use crate::support::upstream::Upstream;
 
@@ -212,7 +212,35 @@ fn a_request_of_the_operator_takes_the_other_primary_if_a_transfer_stalls() {
     changed(&server);
     let found = feed(&server);
     let fault = found["primaries"][1]["text"].as_str().expect("a fault");
-    assert!(fault.contains("5 s, and the operator asked"), "{fault}");
+    assert!(
+        fault.contains("it stopped sending: nothing complete came for 5 s, and the operator asked"),
+        "{fault}"
+    );
     assert_eq!(count(&found, Fault::TooSlow), 1);
+    server.assert_well();
+}
+
+#[test]
+fn a_request_of_the_operator_takes_the_other_primary_if_one_does_not_answer_the_connection() {
+    let (upstream, silent) = (Upstream::plain(), Silent::new());
+    let primary = versions().primary();
+    let first = format!("primaries = [\"{}\", ", silent.address);
+    let config = config(&upstream, &primary, "").replace("primaries = [", &first);
+    let server = Server::start(&config, &[]);
+    until("it is asked", || {
+        feed(&server)["transfer"]["primary"] == silent.address.to_string()
+    });
+    let done = server.verb(&["feed", "refresh", "feed"]);
+    assert!(done.status.success(), "{}", text(&done));
+    kept(&server);
+    let found = feed(&server);
+    assert_eq!(found["primaries"][0]["fault"], Fault::Unreachable.name());
+    let fault = found["primaries"][0]["text"].as_str().expect("a fault");
+    let part = "it did not answer the connection within 5 s, and the operator asked";
+    assert!(fault.contains(part), "{fault}");
+    assert_eq!(count(&found, Fault::TooSlow), 0);
+    let shown = text(&server.verb(&["feed", "show", "feed"]));
+    let never = format!("{}: has not sent or confirmed a version\n", silent.address);
+    assert!(shown.contains(&never), "{shown}");
     server.assert_well();
 }

@@ -8,6 +8,7 @@ use tapis::control::sources::feeds::fault::Fault;
 use tapis::wire::rtype;
 
 use super::guards::numbered;
+use super::large::{arrives, compiler, large, spools, stalling, stalls};
 use super::scene::{Scene, count, versions};
 use crate::feeds::{Versions, ZONE, blocks, config, feed, is_blocked, refresh};
 use crate::support::client::until;
@@ -16,73 +17,10 @@ use crate::support::server::{Server, list, text};
 use crate::support::tls::Security;
 use crate::support::upstream::Upstream;
 
-/// A zone that is compiled while it arrives.
-pub(super) fn large(versions: &Versions) {
-    versions.replace(|zone| {
-        zone.records = numbered(60_000);
-        zone.per_message = 500;
-    });
-}
-
-/// Sends the newest version, but waits at the first gate after three quarters of it, and at the second one before the
-/// last message.
-pub(super) fn stalling(
-    versions: &Versions,
-    [first, second]: [&Gate; 2],
-) -> impl Fn(&Asked) -> Vec<Step> + use<> {
-    let (versions, gates) = (versions.clone(), [first.clone(), second.clone()]);
-    move |asked| {
-        let messages = versions.answer(asked);
-        let [at, last] = [messages.len() * 3 / 4, messages.len().saturating_sub(1)];
-        let mut steps = Vec::new();
-        for (index, message) in messages.into_iter().enumerate() {
-            if asked.rtype != rtype::SOA {
-                let gates = [(at, &gates[0]), (last, &gates[1])];
-                let here = gates.into_iter().filter(|(at, _)| *at == index);
-                steps.extend(here.map(|(_, gate)| Step::Wait(gate.clone())));
-            }
-            steps.push(Step::Send(message));
-        }
-        steps
-    }
-}
-
 /// A large list of this many names, with this one.
 fn large_list(name: &str) -> String {
     let names = (0..60_000).map(|number| format!("name-{number}.large.example\n"));
     names.collect::<String>() + name + "\n"
-}
-
-/// The files of transfers in the state directory.
-pub(super) fn spools(server: &Server) -> usize {
-    let entries = fs::read_dir(server.path("state")).expect("readable");
-    let names = entries.map(|entry| entry.expect("an entry").file_name());
-    let spools = names.filter(|name| name.to_string_lossy().starts_with("transfer.tmp-"));
-    spools.count()
-}
-
-/// The process ID of the compiler, if the server runs one.
-pub(super) fn compiler(server: &Server) -> Option<String> {
-    let threads = fs::read_dir(format!("/proc/{}/task", server.id())).expect("readable");
-    threads.flatten().find_map(|thread| {
-        // The thread may have ended.
-        let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
-        children.split_whitespace().next().map(ToOwned::to_owned)
-    })
-}
-
-/// The feed's primary sends a part of a large version, and then stalls.
-pub(super) fn stalls(server: &Server) {
-    refresh(server);
-    arrives(server);
-}
-
-/// A part of a large version of the feed arrives.
-fn arrives(server: &Server) {
-    until("most of it has arrived", || {
-        feed(server)["transfer"]["records"].as_u64() >= Some(44_000)
-    });
-    until("it is written to a file", || spools(server) == 1);
 }
 
 #[test]
@@ -102,7 +40,8 @@ fn a_large_list_does_not_wait_for_a_large_transfer_that_stalls() {
     scene
         .primary
         .play(stalling(&scene.versions, [&first, &second]));
-    stalls(server);
+    refresh(server);
+    arrives(server);
     until("the compiler reads it", || compiler(server).is_some());
     server.replace("ads", &large_list("after.example"));
     let reloaded = server.verb(&["reload"]);
@@ -175,13 +114,8 @@ fn two_large_feeds_do_not_wait_for_each_other() {
 #[test]
 fn a_large_zone_is_transferred_again_after_its_compiler_was_killed() {
     let mut scene = Scene::start("\n[guard]\ngrow-percent = 0");
-    large(&scene.versions);
-    let gate = Gate::default();
-    scene
-        .primary
-        .play(stalling(&scene.versions, [&gate, &gate]));
+    let gate = stalls(&scene);
     let server = &scene.server;
-    stalls(server);
     until("the compiler reads it", || compiler(server).is_some());
     let killed = compiler(server).expect("it runs");
     let done = Command::new("kill").args(["-s", "KILL", &killed]).status();
@@ -240,7 +174,7 @@ fn a_large_transfer_that_is_cut_leaves_nothing_behind() {
 #[test]
 fn a_restart_removes_the_files_of_transfers_and_shows_when_the_zone_was_confirmed() {
     let mut scene = Scene::start("");
-    let server = &mut scene.server;
+    let server = &scene.server;
     until("the images are stored", || {
         server.path("state/current").exists()
     });
@@ -249,12 +183,8 @@ fn a_restart_removes_the_files_of_transfers_and_shows_when_the_zone_was_confirme
     });
     let confirmed = feed(server)["confirmed"].clone();
     server.assert_well();
-    large(&scene.versions);
-    let gate = Gate::default();
-    scene
-        .primary
-        .play(stalling(&scene.versions, [&gate, &gate]));
-    stalls(server);
+    let gate = stalls(&scene);
+    let server = &mut scene.server;
     server.signal("KILL");
     server.wait();
     assert_eq!(spools(server), 1);
@@ -347,6 +277,9 @@ fn a_version_that_a_rollback_took_back_returns_after_the_release() {
     until("the newer version is held", || {
         feed(server)["held"]["serial"] == 2
     });
+    let why = feed(server)["held"]["why"].to_string();
+    let remedy = "to use newer versions again: tapis rollback --release";
+    assert!(why.contains(remedy), "{why}");
     scene.keeps_the_first_version();
     assert_eq!(
         scene.primary.types()[asked..],

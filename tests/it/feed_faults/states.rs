@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use super::guards::numbered;
-use super::resilience::{compiler, large, stalling, stalls};
+use super::large::{arrives, compiler, large, stalling, stalls};
 use super::scene::{Scene, versions};
 use crate::feeds::{config, feed, is_blocked, refresh};
 use crate::support::client::until;
@@ -44,12 +44,7 @@ fn a_primary_that_has_not_answered_yet_is_being_asked() {
 fn a_version_whose_rules_are_being_compiled_is_shown() {
     let scene = Scene::start("\n[guard]\ngrow-percent = 0");
     let server = &scene.server;
-    large(&scene.versions);
-    let gate = Gate::default();
-    scene
-        .primary
-        .play(stalling(&scene.versions, [&gate, &gate]));
-    stalls(server);
+    let gate = stalls(&scene);
     until("the compiler reads it", || compiler(server).is_some());
     let compiler = compiler(server).expect("it runs");
     let signal = |name: &str| {
@@ -96,6 +91,8 @@ fn a_transfer_that_can_not_be_written_is_a_problem_of_this_server() {
     assert!(shown.contains("in force   no version yet\n"), "{shown}");
     assert!(shown.contains(&format!("problem    {problem}")), "{shown}");
     assert!(!shown.contains("in a row"), "{shown}");
+    let remedy = "create this directory, and let the server's user write to it";
+    assert!(shown.contains(remedy), "{shown}");
     let refreshed = server.verb(&["feed", "refresh", "feed"]);
     assert_eq!(refreshed.status.code(), Some(1));
     let refreshed = text(&refreshed);
@@ -219,7 +216,8 @@ fn a_zone_whose_transfer_failed_is_not_compiled_in_another_directory() {
         }
         steps
     });
-    stalls(server);
+    refresh(server);
+    arrives(server);
     until("the compiler reads it", || compiler(server).is_some());
     // It can't write its image then.
     let (state, away) = (server.path("state"), server.path("away"));

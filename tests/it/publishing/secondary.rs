@@ -202,7 +202,8 @@ fn name(text: &str) -> Name {
     Name::from_text(text).expect("a name")
 }
 
-fn query(zone: &str, kind: u16) -> Vec<u8> {
+/// A query for a transfer.
+pub(super) fn query(zone: &str, kind: u16) -> Vec<u8> {
     let mut query = match kind {
         rtype::IXFR => Query::Ixfr(Serial(1)),
         _ => Query::Axfr,

@@ -215,6 +215,32 @@ impl Primary {
     }
 }
 
+/// A TCP address that does not answer connections, as with a firewall that drops them.
+pub(crate) struct Silent {
+    pub(crate) address: SocketAddr,
+    /// The listener, and the clients that fill its queue.
+    _sockets: Vec<Socket>,
+}
+
+impl Silent {
+    pub(crate) fn new() -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = tcp_at(any).expect("a socket");
+        listener.listen(0).expect("listening");
+        let address = listener.local_addr().expect("bound");
+        let clients = (0..8).map(|_| {
+            let client = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+            client.set_nonblocking(true).expect("set");
+            let _ = client.connect(&address);
+            client
+        });
+        Self {
+            address: address.as_socket().expect("an address"),
+            _sockets: clients.chain([listener]).collect(),
+        }
+    }
+}
+
 /// A TCP socket of this address that does not listen. Another one of this process may have the same address.
 fn tcp_at(address: SocketAddr) -> std::io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;

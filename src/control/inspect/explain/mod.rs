@@ -194,7 +194,7 @@ impl RuleLine {
         Self {
             source: source.name.clone(),
             kind: source.kind,
-            rule: format!("{}{owner}", scope.sign()),
+            rule: scope.notation(owner),
             scope: Some(scope),
             role: None,
             path: source.path.clone(),
@@ -393,7 +393,7 @@ mod tests {
             assert_eq!(is_blocked, expected.is_some(), "{asked}");
             let expected: Vec<_> = expected.into_iter().collect();
             let shown = matching.iter();
-            let shown = shown.map(|rule| format!("{}{}", rule.scope.sign(), rule.owner));
+            let shown = shown.map(|rule| rule.scope.notation(&rule.owner));
             assert_eq!(shown.collect::<Vec<_>>(), expected, "{asked}");
             let list = &policy.lists[0].list;
             let lines = rules_in_file(list, &guard_policy, &name, &mut Vec::new());

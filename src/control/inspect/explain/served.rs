@@ -124,7 +124,7 @@ fn rules_on(name: &Name) -> Vec<String> {
     let rules = owners.flat_map(|owner| {
         let scopes = scopes.into_iter();
         let matching = scopes.filter(|scope| scope.reaches(&owner, name));
-        let rules = matching.map(|scope| format!("{}{owner}", scope.sign()));
+        let rules = matching.map(|scope| scope.notation(&owner));
         rules.collect::<Vec<_>>()
     });
     rules.collect()

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::fault::Fault;
-use super::limits::{Limits, MIN_BYTES, Progress, RATE_TIME};
+use super::limits::{Limits, MIN_BYTES, Progress, RATE_TIME, Stage};
 use super::tls::{self, Tls};
 
 /// Bytes that are read at once.
@@ -93,20 +93,15 @@ impl<'p> Budget<'p> {
     }
 
     /// The fault if a deadline has passed.
-    fn late(&self, idle: Fault) -> Broken {
-        match self.until <= Instant::now() {
-            true => Broken::new(
+    fn late(&self) -> Broken {
+        let (fault, detail) = match self.until <= Instant::now() {
+            true => (
                 Fault::TooLong,
                 format!("not complete after {} s", self.limits.total.as_secs_f64()),
             ),
-            false => Broken::new(
-                idle,
-                format!(
-                    "nothing complete came for {} s",
-                    self.limits.idle.as_secs_f64()
-                ),
-            ),
-        }
+            false => self.progress.stage().stalled(self.limits.idle),
+        };
+        Broken { fault, detail }
     }
 }
 
@@ -117,24 +112,27 @@ impl Connection {
         tls: Option<&Tls>,
         budget: &Budget<'_>,
     ) -> Result<Self, Broken> {
+        budget.progress.set_stage(Stage::Connecting);
         budget.progress.set_waiting(true);
         let connected = timeout_at(budget.deadline(), TcpStream::connect(primary)).await;
         let stream = connected
-            .map_err(|_| budget.late(Fault::Unreachable))?
+            .map_err(|_| budget.late())?
             .map_err(|error| Broken::new(Fault::Unreachable, error))?;
         // A query is one small segment, which is sent at once. Without this option it is only later.
         let _ = stream.set_nodelay(true);
         let stream: Box<dyn Stream> = match tls {
             None => Box::new(stream),
             Some(Tls { name, connector }) => {
+                budget.progress.set_stage(Stage::Securing);
                 let shaken = connector.connect(name.clone(), stream);
                 let shaken = timeout_at(budget.deadline(), shaken).await;
                 let encrypted = shaken
-                    .map_err(|_| budget.late(Fault::TlsFailed))?
+                    .map_err(|_| budget.late())?
                     .map_err(|error| Broken::new(Fault::TlsFailed, tls::explain(&error)))?;
                 Box::new(encrypted)
             }
         };
+        budget.progress.set_stage(Stage::Asking);
         Ok(Self {
             stream: BufReader::with_capacity(BUFFER, stream),
             received: 0,
@@ -152,7 +150,7 @@ impl Connection {
             self.stream.flush().await
         };
         match timeout_at(budget.deadline(), sent).await {
-            Err(_) => Err(budget.late(Fault::TooSlow)),
+            Err(_) => Err(budget.late()),
             Ok(Err(error)) => Err(Broken::new(Fault::Cut, error)),
             Ok(Ok(())) => Ok(()),
         }
@@ -166,7 +164,7 @@ impl Connection {
     ) -> Result<(), Broken> {
         // A timeout alone would not end a transfer whose next message is always there already.
         if budget.until <= Instant::now() {
-            return Err(budget.late(Fault::TooSlow));
+            return Err(budget.late());
         }
         let (start, deadline) = (Instant::now(), budget.deadline());
         let left = budget.limits.bytes.saturating_sub(budget.bytes);
@@ -183,7 +181,7 @@ impl Connection {
         let read = timeout_at(deadline, read).await;
         budget.progress.set_waiting(false);
         match read {
-            Err(_) => Err(budget.late(Fault::TooSlow)),
+            Err(_) => Err(budget.late()),
             Ok(Err(error)) => Err(Broken::new(Fault::Cut, cut(&error))),
             Ok(Ok(None)) => Err(Broken::new(
                 Fault::TooLarge,
@@ -191,6 +189,7 @@ impl Connection {
             )),
             Ok(Ok(Some(bytes))) => {
                 self.received += 1;
+                budget.progress.set_stage(Stage::Receiving);
                 budget.receive(bytes, start.elapsed())
             }
         }
@@ -219,8 +218,11 @@ fn cut(error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use std::iter::{repeat, repeat_n};
+    use std::net::TcpListener;
+    use std::path::Path;
 
     use tokio::io::DuplexStream;
+    use tokio::net::TcpSocket;
 
     use super::*;
 
@@ -240,9 +242,10 @@ mod tests {
 
     fn budget(total: Duration, progress: &Progress) -> Budget<'_> {
         let limits = Limits {
+            records: u64::MAX,
+            bytes: u64::MAX,
             total,
             idle: Duration::from_secs(30),
-            ..Limits::default()
         };
         Budget::new(limits, progress)
     }
@@ -290,6 +293,71 @@ mod tests {
         assert_eq!((seconds, broken.fault), (120, Fault::TooSlow));
     }
 
+    /// The fault of a primary at this address that stalls when the secondary connects.
+    async fn open(primary: SocketAddr, tls: Option<&Tls>) -> Broken {
+        let progress = Progress::default();
+        let budget = budget(Duration::from_secs(3600), &progress);
+        let opened = Connection::open(primary, tls, &budget).await;
+        opened.err().expect("it stalls")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_primary_that_does_not_answer_the_connection_is_unreachable() {
+        // With this queue, the system answers the first connections only.
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        rustix::net::listen(&listener, 0).expect("listening");
+        let primary = listener.local_addr().expect("bound");
+        let clients = (0..8).map(|_| {
+            let client = TcpSocket::new_v4().expect("a socket");
+            tokio::spawn(client.connect(primary))
+        });
+        let _clients: Vec<_> = clients.collect();
+        tokio::task::yield_now().await;
+        let broken = open(primary, None).await;
+        assert_eq!(broken.fault, Fault::Unreachable);
+        assert_eq!(
+            broken.detail,
+            "it did not answer the connection within 30 s"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_primary_that_does_not_complete_the_handshake_fails_at_tls() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let primary = listener.local_addr().expect("bound");
+        let authorities = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let authorities = authorities.join("tests/it/support/tls/authority.pem");
+        let tls = Tls::new("primary.test", Some(&authorities)).expect("set up");
+        let broken = open(primary, Some(&tls)).await;
+        assert_eq!(broken.fault, Fault::TlsFailed);
+        assert_eq!(broken.detail, "the handshake was not complete after 30 s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_primary_that_falls_silent_is_said_to_have_stopped_sending() {
+        let (mut connection, mut theirs) = connection();
+        let progress = Progress::default();
+        progress.set_stage(Stage::Asking);
+        let mut budget = budget(Duration::from_secs(3600), &progress);
+        let mut message = Vec::new();
+        let silent = connection.receive(&mut message, &mut budget).await;
+        let silent = silent.expect_err("nothing comes");
+        assert_eq!(silent.detail, "nothing complete came for 30 s");
+        theirs.write_all(&[0, 1, 7]).await.expect("sent");
+        let first = connection.receive(&mut message, &mut budget).await;
+        first.expect("a message");
+        let stopped = connection.receive(&mut message, &mut budget).await;
+        let stopped = stopped.expect_err("no more comes");
+        assert_eq!(
+            (silent.fault, stopped.fault),
+            (Fault::TooSlow, Fault::TooSlow)
+        );
+        assert_eq!(
+            stopped.detail,
+            "it stopped sending: nothing complete came for 30 s"
+        );
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_transfer_ends_in_time_though_its_next_message_is_there() {
         let (mut connection, mut theirs) = connection();
@@ -304,7 +372,7 @@ mod tests {
     async fn only_the_time_in_which_a_primary_sends_nothing_is_waited_for_it() {
         let (mut connection, mut theirs) = connection();
         let progress = Progress::default();
-        let mut budget = Budget::new(Limits::default(), &progress);
+        let mut budget = budget(Duration::from_secs(3600), &progress);
         theirs.write_all(&[0, 1, 7, 0]).await.expect("sent");
         let (second, mut message) = (Duration::from_secs(1), Vec::new());
         let first = connection.receive(&mut message, &mut budget).await;

@@ -1,9 +1,11 @@
 //! What a transfer may take, and how far it has come.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use super::fault::Fault;
 
 /// The limits of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,14 +26,47 @@ pub const RATE_TIME: Duration = Duration::from_secs(60);
 /// otherwise hold a feed until [`Limits::total`].
 pub const MIN_BYTES: u64 = 60 << 10;
 
-impl Default for Limits {
-    /// The defaults of the configuration: room for four times the records of the largest national feed.
-    fn default() -> Self {
-        Self {
-            records: 100_000_000,
-            bytes: 8 << 30,
-            total: Duration::from_secs(3600),
-            idle: Duration::from_secs(30),
+/// What a secondary waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The primary's answer to the connection.
+    Connecting,
+    /// The end of the TLS handshake.
+    Securing,
+    /// The first message on this connection.
+    Asking,
+    /// Further messages.
+    Receiving,
+}
+
+impl Stage {
+    const ALL: [Self; 4] = [
+        Self::Connecting,
+        Self::Securing,
+        Self::Asking,
+        Self::Receiving,
+    ];
+
+    /// The fault of a primary that lets a secondary wait for this long, and what it did not do.
+    pub(super) fn stalled(self, time: Duration) -> (Fault, String) {
+        let secs = time.as_secs_f64();
+        match self {
+            Self::Connecting => (
+                Fault::Unreachable,
+                format!("it did not answer the connection within {secs} s"),
+            ),
+            Self::Securing => (
+                Fault::TlsFailed,
+                format!("the handshake was not complete after {secs} s"),
+            ),
+            Self::Asking => (
+                Fault::TooSlow,
+                format!("nothing complete came for {secs} s"),
+            ),
+            Self::Receiving => (
+                Fault::TooSlow,
+                format!("it stopped sending: nothing complete came for {secs} s"),
+            ),
         }
     }
 }
@@ -41,6 +76,8 @@ impl Default for Limits {
 pub struct Progress {
     records: AtomicU64,
     bytes: AtomicU64,
+    /// The index of the stage in [`Stage::ALL`].
+    stage: AtomicU8,
     start: Instant,
     /// Since when the secondary waits for the primary, in milliseconds after `start`; 0 while it does not.
     waits_since: AtomicU64,
@@ -51,6 +88,7 @@ impl Default for Progress {
         Self {
             records: AtomicU64::default(),
             bytes: AtomicU64::default(),
+            stage: AtomicU8::default(),
             start: Instant::now(),
             waits_since: AtomicU64::default(),
         }
@@ -79,6 +117,15 @@ impl Progress {
     pub(super) fn set(&self, records: u64, bytes: u64) {
         self.records.store(records, Ordering::Relaxed);
         self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn stage(&self) -> Stage {
+        let index = usize::from(self.stage.load(Ordering::Relaxed));
+        Stage::ALL.get(index).copied().unwrap_or(Stage::Connecting)
+    }
+
+    pub(super) fn set_stage(&self, stage: Stage) {
+        self.stage.store(stage as u8, Ordering::Relaxed);
     }
 
     /// The secondary waits for the primary from now on, or does not any more.

@@ -1,6 +1,6 @@
 //! Takes a transfer: small zones and changes in memory, a large zone in a file that is compiled as it arrives.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -24,9 +24,7 @@ const MAX_CHANGE_BYTES: usize = 16 << 20;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReceiveError {
     /// The file of a large transfer can't be written.
-    #[error(
-        "the transfer can't be written: {0}; check the free space of this directory, and that the server may write to it"
-    )]
+    #[error("the transfer can't be written: {0}; {remedy}", remedy = remedy(.0))]
     Spool(#[from] io::Error),
     /// There are too many changes.
     #[error("the changes are too many to be applied one by one")]
@@ -37,6 +35,18 @@ pub(crate) enum ReceiveError {
     /// The server ends.
     #[error("the server ends")]
     Ended,
+}
+
+/// What the operator can do if a file can't be written to a directory, which is named before.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::NotFound => "create this directory, and let the server's user write to it",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free space in this directory",
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            "let the server's user write to this directory"
+        }
+        _ => "check the disk of this directory",
+    }
 }
 
 /// Takes the transfers of one feed from one primary.

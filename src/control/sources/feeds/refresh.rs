@@ -9,7 +9,7 @@
 //!     |  |  notified, requested: due at once   | finished: failed
 //!     |  +-------------------------------------+--------------------------> Waiting for retry
 //!     |
-//!     |  valid until the last success + expire, in both states:
+//!     |  valid until the last success + expire, in all states:
 //!   Valid -----------------------------> Expired
 //!     ^            that time passes         |
 //!     +-------------------------------------+
@@ -40,6 +40,9 @@ const SHORTEST: Duration = Duration::from_secs(5);
 const LONGEST_REFRESH: Duration = Duration::from_secs(86_400);
 const LONGEST_RETRY: Duration = HOUR;
 const LONGEST_EXPIRE: Duration = Duration::from_secs(365 * 86_400);
+
+/// The time in which a fetch may still prevent that the zone is reported as expired.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// The time before the second try while no SOA record is known. It doubles with each try, up to the longest retry.
 const FIRST_RETRY: Duration = Duration::from_secs(15);
@@ -159,8 +162,9 @@ impl Refresh {
         refresh
     }
 
-    /// The next action that is due; call it until it returns `None`. A fetch comes before the expiry, which it may
-    /// prevent: after a restart, the zone may have been confirmed later than its age tells.
+    /// The next action that is due; call it until it returns `None`, and now and then while a fetch is under way. A fetch
+    /// comes before the expiry, which it may prevent within [`GRACE`]: after a restart, the zone may have been confirmed
+    /// later than its age tells.
     pub fn next(&mut self, now: Instant) -> Option<Action> {
         if let State::Waiting { due } = self.state
             && due <= now
@@ -169,7 +173,10 @@ impl Refresh {
             self.last_start = Some(now);
             return Some(Action::Fetch);
         }
-        if self.is_expired || self.expires.is_none_or(|at| at > now) {
+        let is_fetching = matches!(self.state, State::Fetching { .. });
+        let start = self.last_start.filter(|_| is_fetching);
+        let may_be_prevented = start.is_some_and(|start| now < start + GRACE);
+        if self.is_expired || may_be_prevented || self.expires.is_none_or(|at| at > now) {
             return None;
         }
         self.is_expired = true;
@@ -487,6 +494,11 @@ mod tests {
         assert_eq!(old.next(now), Some(Action::Fetch));
         old.failed(0, now);
         assert_eq!(old.next(now), Some(Action::Expire));
+        let mut old = Refresh::restored(overrides, TIMERS, 9999 * SECOND, now);
+        assert_eq!(old.next(now), Some(Action::Fetch));
+        assert_eq!(old.next(now + SECOND), None, "the fetch may prevent it");
+        assert_eq!(old.next(now + GRACE), Some(Action::Expire));
+        assert_eq!(old.next(now + GRACE), None);
         let mut old = Refresh::restored(overrides, TIMERS, 9999 * SECOND, now);
         assert_eq!(old.next(now), Some(Action::Fetch));
         old.succeeded(TIMERS, 0, now);

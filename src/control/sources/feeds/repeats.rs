@@ -44,10 +44,12 @@ impl<K: Eq + Hash> Repeats<K> {
         Some(before.map_or(0, |before| before.unreported))
     }
 
-    /// Forgets kinds: their next events are reported.
-    pub(crate) fn forget(&mut self, is_over: impl Fn(&K) -> bool) {
+    /// Forgets kinds: their next events are reported. Returns how many of their events were not.
+    pub(crate) fn forget(&mut self, is_over: impl Fn(&K) -> bool) -> u64 {
         let Self(kinds) = self;
-        kinds.retain(|kind, _| !is_over(kind));
+        let over = kinds.extract_if(|kind, _| is_over(kind));
+        over.map(|(_, Repeated { unreported, .. })| unreported)
+            .sum()
     }
 }
 
@@ -65,7 +67,7 @@ mod tests {
         assert_eq!(repeats.add("cut", later), None);
         assert_eq!(repeats.add("cut", now + PAUSE), Some(2));
         assert_eq!(repeats.add("cut", now + PAUSE), None);
-        repeats.forget(|kind| *kind == "cut");
+        assert_eq!(repeats.forget(|kind| *kind == "cut"), 1);
         assert_eq!(repeats.add("cut", now + PAUSE), Some(0));
         assert_eq!(repeats.add("refused", later), None);
     }

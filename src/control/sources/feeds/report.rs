@@ -9,6 +9,10 @@ use super::fault::Fault;
 use crate::config::shown::counted;
 use crate::wire::transfer::Serial;
 
+/// The problem if no primary has a fault, but what they sent was not used: other rules came into force meanwhile.
+const INAPPLICABLE: &str = "what was transferred does not fit the rules in force any more; the primaries are asked again \
+                            after the retry time, or with: tapis feed refresh";
+
 /// The state of a feed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeedReport {
@@ -74,7 +78,7 @@ impl FeedReport {
             Some(true) => format!("up to date, but not all primaries work: {faults}"),
             Some(false) if !faults.is_empty() => faults,
             Some(false) => self.announced.map_or_else(
-                || "the primaries are asked again soon".to_owned(),
+                || INAPPLICABLE.to_owned(),
                 |serial| format!("serial {serial} was announced, but not sent"),
             ),
         }
@@ -132,7 +136,12 @@ impl FeedReport {
             let text = primary.text.as_ref()?;
             Some(format!("{name}: {text}"))
         });
-        held.chain(announced).chain(local).chain(faults).collect()
+        let problems = held.chain(announced).chain(local).chain(faults);
+        let mut problems: Vec<_> = problems.collect();
+        if problems.is_empty() && self.is_behind() {
+            problems.push(format!("{name}: {INAPPLICABLE}"));
+        }
+        problems
     }
 
     /// Whether no primary had the newest version when they were last asked.
@@ -251,4 +260,30 @@ pub struct PrimaryReport {
     pub failures: u32,
     /// The usual time to its first answer, in milliseconds.
     pub latency_ms: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_that_is_not_used_although_no_primary_has_a_fault_is_a_problem() {
+        let mut report = FeedReport {
+            name: "feed".to_owned(),
+            is_current: Some(true),
+            ..FeedReport::default()
+        };
+        assert_eq!((report.problems(), report.alarms()), (vec![], vec![]));
+        assert_eq!(report.state(), "up to date");
+        report.is_current = Some(false);
+        assert_eq!(report.state(), INAPPLICABLE);
+        let problem = format!("feed: {INAPPLICABLE}");
+        assert_eq!(report.problems(), [&*problem]);
+        assert_eq!(report.alarms(), [problem]);
+        report.announced = Some(7);
+        let [problem] = &report.problems()[..] else {
+            panic!("one problem");
+        };
+        assert!(problem.contains("serial 7 was announced"), "{problem}");
+    }
 }

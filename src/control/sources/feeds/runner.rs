@@ -195,12 +195,7 @@ impl Runner {
                     self.report(Activity::None);
                 }
                 Some(Action::Expire) => {
-                    self.counts.add(Fault::Expired);
-                    let feed = &*self.feed.name;
-                    tracing::error!(
-                        feed,
-                        "no primary has confirmed the zone for too long; its rules stay in force"
-                    );
+                    self.expire();
                     self.report(Activity::None);
                 }
                 None => {
@@ -219,6 +214,15 @@ impl Runner {
                 self.obey(command);
             }
         }
+    }
+
+    fn expire(&mut self) {
+        self.counts.add(Fault::Expired);
+        let feed = &*self.feed.name;
+        tracing::error!(
+            feed,
+            "no primary has confirmed the zone for too long; its rules stay in force"
+        );
     }
 
     fn obey(&mut self, command: Command) {
@@ -392,5 +396,41 @@ impl Runner {
         }
         let validity = self.refresh.validity().unwrap_or_default();
         self.confirmed.confirm(serial, validity).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Config;
+
+    #[tokio::test]
+    async fn a_fetch_that_fails_when_the_feed_has_ended_is_no_fault_of_the_primary() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let primary = listener.local_addr().expect("bound");
+        drop(listener);
+        let text =
+            format!("[[feed]]\nname = \"f\"\nzone = \"f.test\"\nprimaries = [\"{primary}\"]\n");
+        let config = Config::parse(&text, Path::new("/c.toml")).expect("a configuration");
+        let (commands, receiver) = mpsc::channel(1);
+        let (reporter, reports) = watch::channel(FeedReport::default());
+        let links = Links {
+            deliveries: mpsc::channel(1).0,
+            commands: receiver,
+            reports: reporter,
+            keys: Keys::default(),
+            comparable: watch::channel(None).1,
+            requested: watch::channel(0).1,
+        };
+        let runner = Runner::new(config.feeds[0].clone(), None, links, None, None, 0);
+        drop(commands);
+        runner.run().await;
+        let report = reports.borrow();
+        assert_eq!(report.is_current, Some(false), "it was asked");
+        assert_eq!(report.primaries[0].fault, None);
+        assert_eq!(report.faults, []);
     }
 }

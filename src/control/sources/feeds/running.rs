@@ -131,6 +131,11 @@ impl Feeds {
         }
     }
 
+    /// Ends all feeds. What fails because the server ends is no fault of a primary.
+    pub(crate) fn end(&mut self) {
+        self.running.clear();
+    }
+
     /// Gives a command to a feed, if it exists.
     pub(crate) fn command(&self, feed: &str, command: Command) {
         if let Some(running) = self.running.get(feed) {

@@ -1,6 +1,5 @@
 //! Reads a list's file into an image of its rules, or refuses it.
 
-use std::mem::{self, Discriminant};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +21,7 @@ use crate::control::list_file::parse::{ParsedRule, ParsedTrigger, Tally};
 use crate::control::list_file::signature::Signature;
 use crate::control::sources::deadline::Unanswered;
 use crate::control::sources::feeds::fault::Fault;
+use crate::control::sources::feeds::repeats::Repeats;
 use crate::policy::builder::Builder;
 use crate::policy::effect::Effect;
 use crate::policy::image::provenance::ImageSource;
@@ -115,7 +115,7 @@ pub enum Refusal {
     },
     /// A rollback holds the list.
     #[error(
-        "held as it was in generation {generation}; to follow the file again: tapis rollback --release"
+        "held as it was in generation {generation}; to use newer versions again: tapis rollback --release"
     )]
     RolledBack {
         /// The generation.
@@ -140,19 +140,22 @@ pub enum Refusal {
     },
 }
 
-/// A kind of refusals.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// A kind of refusals: those with the same cause.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RefusalKind {
-    variant: Discriminant<Refusal>,
     guards: Guards,
-    is_too_large: bool,
+    /// Whether the whole zone may be accepted, as only its changes are refused.
     is_of_changes: bool,
+    /// The reason without what differs each time; empty if guards reject the version.
+    cause: String,
 }
 
-impl RefusalKind {
-    /// Whether the whole zone may be accepted, as only its changes are refused.
-    pub(crate) fn is_of_changes(&self) -> bool {
-        self.is_of_changes
+/// Forgets the refusals of versions of a feed, as one was accepted, and logs how many of them were not reported.
+pub(crate) fn forget_refusals(feed: &str, reported: &mut Repeats<RefusalKind>) {
+    // The whole zone that follows changes which do not fit says nothing about the next changes.
+    let unreported = reported.forget(|kind| !kind.is_of_changes);
+    if unreported > 0 {
+        tracing::info!(feed, unreported, "version accepted after rejected ones");
     }
 }
 
@@ -193,13 +196,17 @@ impl Refusal {
         }
     }
 
-    /// The kind of this refusal, for limits of reports: texts of one kind differ in their numbers.
+    /// The kind of this refusal, for limits of reports.
     pub(crate) fn kind(&self) -> RefusalKind {
+        let guards = self.guards();
+        let cause = match guards == Guards::NONE {
+            true => cause(&self.to_string()),
+            false => String::new(),
+        };
         RefusalKind {
-            variant: mem::discriminant(self),
-            guards: self.guards(),
-            is_too_large: self.is_too_large(),
+            guards,
             is_of_changes: matches!(self, Self::BrokenChanges(_)),
+            cause,
         }
     }
 
@@ -240,6 +247,14 @@ impl Refusal {
                 }
         )
     }
+}
+
+/// A reason without its paths and digits: names of temporary files and numbers differ each time.
+fn cause(reason: &str) -> String {
+    let words = reason.split_whitespace();
+    let words = words.filter(|word| !word.contains('/'));
+    let words = words.map(|word| word.replace(|c: char| c.is_ascii_digit(), ""));
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// Reads a list without the rules that guards suppress, and checks it against its states in force (`before`). Guards
@@ -489,6 +504,30 @@ mod tests {
         let missing =
             load(&list(&missing), &guard_policy(), &[], Guards::ALL).expect_err("refused");
         assert!(missing.to_string().contains("/missing: "), "{missing}");
+    }
+
+    #[test]
+    fn refusals_are_of_one_kind_if_only_their_numbers_and_files_differ() {
+        let not_compiled = |text: &str| Refusal::NotCompiled {
+            path: "feed".into(),
+            text: text.to_owned(),
+            passes: true,
+            is_transferred: true,
+        };
+        let full = not_compiled("/state/base.tmp-a1: can't be written: no space left");
+        let again = not_compiled("/state/base.tmp-Zy: can't be written: no space left");
+        let denied = not_compiled("/state/base.tmp-a1: can't be written: permission denied");
+        let killed = [9, 11].map(|signal| not_compiled(&format!("ended by signal {signal}")));
+        assert_eq!(full.kind(), again.kind());
+        assert_eq!(killed[0].kind(), killed[1].kind());
+        assert!(full.kind() != denied.kind() && full.kind() != killed[0].kind());
+        let held = |content| {
+            loaded(content, Some(90), Guards::NONE)
+                .expect_err("held")
+                .kind()
+        };
+        assert_eq!(held(b"a.test\n"), held(b"a.test\nb.test\n"));
+        assert!(held(b"a.test\n") != held(b""));
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub(crate) fn invalid_releases(
         let list = lists.iter().rfind(|list| list.name() == name);
         let is_vain = |list: &ListState| is_unchanged && list.is_free_of_guards(guard_policy);
         problems.extend(match (list, &read) {
-            (None, _) => Some(format!("there is no list `{name}`")),
+            (None, _) => Some(format!("there is no list or feed `{name}`")),
             (Some(list), Ok((_, guard))) => is_vain(list).then(|| {
                 format!("no guard holds {name} for `{guard}`, so there is nothing to accept")
             }),

@@ -16,7 +16,7 @@ use crate::control::guard::release::{Guard, Guards};
 use crate::control::list_file::parse::ZoneFacts;
 use crate::control::list_file::signature::Signature;
 use crate::control::sources::feeds::repeats::Repeats;
-use crate::control::sources::lists::load::{Loaded, Refusal, RefusalKind};
+use crate::control::sources::lists::load::{Loaded, Refusal, RefusalKind, forget_refusals};
 use crate::control::sources::settling::{FollowedFile, Look, Pauses, ReadEnd};
 use crate::control::sources::watch::{Following, OPEN_QUIET, Touched, WatchedPath};
 use crate::policy::image::Image;
@@ -513,8 +513,7 @@ impl ListState {
                 self.end_kept();
                 self.earlier.accepted = None;
                 self.refused = None;
-                // The whole zone that follows changes which do not fit says nothing about the next changes.
-                self.reported.forget(|kind| !kind.is_of_changes());
+                forget_refusals(&self.source.name, &mut self.reported);
                 self.logged_old = false;
                 return;
             }

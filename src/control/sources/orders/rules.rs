@@ -206,8 +206,8 @@ fn except_name(order: &Order) -> String {
 }
 
 pub(super) fn exception_name(number: usize, exception: &Exception) -> String {
-    let (name, sign) = (&exception.name, exception.scope.sign());
-    format!("{}{sign}{name}#{number}", Source::EXCEPTION)
+    let name = exception.scope.notation(&exception.name);
+    format!("{}{name}#{number}", Source::EXCEPTION)
 }
 
 /// A warning about a valid exception.

@@ -9,7 +9,7 @@ fn zone_rules(text: &str, apex: Option<&str>) -> (Vec<(u32, String)>, Tally) {
     let mut rules = Vec::new();
     let tally = read(text.as_bytes(), of(Format::Rpz), apex.as_ref(), |rule| {
         let trigger = match rule.trigger {
-            ParsedTrigger::Name(name, scope) => format!("{}{name}", scope.sign()),
+            ParsedTrigger::Name(name, scope) => scope.notation(name),
             ParsedTrigger::Network(prefix) => format!("{:?} {}", prefix.of, prefix.network()),
         };
         let effect = rule.effect.expect("an effect");

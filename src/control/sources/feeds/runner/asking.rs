@@ -18,6 +18,7 @@ use crate::control::sources::feeds::limits::{Limits, Progress};
 use crate::control::sources::feeds::local::LocalProblem;
 use crate::control::sources::feeds::notified::remember;
 use crate::control::sources::feeds::receive::{ReceiveError, Receiving};
+use crate::control::sources::feeds::refresh::Action;
 use crate::control::sources::feeds::report::{Activity, HeldVersion, TransferReport};
 use crate::control::sources::feeds::tls::Tls;
 use crate::control::sources::lists::load::Refusal;
@@ -83,7 +84,10 @@ impl Runner {
                 }
                 if self.gives_up(&progress) {
                     is_given_up = true;
-                    break Err(FetchError::Primary(stalled(&zone, primary)));
+                    break Err(FetchError::Primary(stalled(&zone, primary, &progress)));
+                }
+                if let Some(Action::Expire) = self.refresh.next(Instant::now()) {
+                    self.expire();
                 }
                 let report = TransferReport {
                     primary,
@@ -99,6 +103,8 @@ impl Runner {
             }
         };
         match fetched {
+            // It may have failed because the server ends, or because the feed was removed.
+            Err(_) if self.links.commands.is_closed() => Asked::Failed,
             Ok(fetched) => {
                 self.primaries[index].succeeded(fetched.latency);
                 self.faults[index] = None;
@@ -282,14 +288,13 @@ impl Runner {
     }
 }
 
-fn stalled(zone: &Name, primary: SocketAddr) -> PrimaryFault {
+/// The fault of a primary that is given up, as the operator asked for the zone.
+fn stalled(zone: &Name, primary: SocketAddr, progress: &Progress) -> PrimaryFault {
+    let (fault, detail) = progress.stage().stalled(STALLED);
     PrimaryFault {
-        fault: Fault::TooSlow,
+        fault,
         zone: Box::new(zone.clone()),
         primary,
-        detail: format!(
-            "nothing complete came for {} s, and the operator asked for the zone",
-            STALLED.as_secs()
-        ),
+        detail: format!("{detail}, and the operator asked for the zone"),
     }
 }
