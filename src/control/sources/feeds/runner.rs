@@ -16,7 +16,7 @@ use super::confirmed::{Confirmations, age};
 use super::delivery::Delivery;
 use super::fault::{Fault, FaultCounts};
 use super::fetch::{Fetched, Want};
-use super::local::{LocalProblem, LocalProblems};
+use super::local::LocalProblems;
 use super::notified::Keys;
 use super::primary::{Primary, first_resumed, order};
 use super::refresh::{Action, Overrides, Refresh, Timers};
@@ -307,9 +307,6 @@ impl Runner {
             if ends {
                 break;
             }
-        }
-        if newest.is_some() && !is_unwritten {
-            self.problems.local.solve(LocalProblem::NotWritten);
         }
         let is_refused = |primary: &Primary| primary.fault() == Some(Fault::Refused);
         if self.wanted.whole == Whole::UntilAnswered && self.primaries.iter().any(is_refused) {

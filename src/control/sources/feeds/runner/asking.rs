@@ -109,6 +109,9 @@ impl Runner {
                     self.report(Activity::Compiling(fetched.soa.serial));
                 }
                 let outcome = sink.outcome().await;
+                if sink.has_written() || matches!(outcome, Some(Ok(()))) {
+                    self.problems.local.solve(LocalProblem::NotWritten);
+                }
                 self.accept(&fetched, primary, outcome)
             }
             Err(FetchError::Primary(fault)) => {
