@@ -143,7 +143,7 @@ impl Runner {
 
     /// Whether the transfer stalls, another primary can be asked, and a request of the operator waits for that.
     fn gives_up(&self, progress: &Progress) -> bool {
-        let is_awaited = *self.links.requested.borrow() > self.requests.last;
+        let is_awaited = self.links.demands.borrow().request > self.taken.demands.request;
         is_awaited && self.primaries.len() > 1 && progress.waited() >= STALLED
     }
 
