@@ -26,7 +26,6 @@ use super::compile::job::Compiled;
 use super::event::Event;
 use super::file_tasks::Lateness;
 use super::journal::entry::Cause;
-use super::sources::feeds::runner::Command;
 use super::sources::lists::state::ListState;
 use super::sources::orders::reading::RegistryRead;
 use super::sources::watch::{Followed, OPEN_QUIET, Touched};
@@ -247,7 +246,12 @@ impl Control {
         let publishes = self.publication.is_due();
         if publishes {
             self.publish();
+        }
+        let (lists, guard_policy) = (&self.lists, &self.guard_policy);
+        if publishes || self.feeds.miss_a_check(lists, guard_policy) {
             self.follow_feeds();
+        }
+        if publishes {
             self.follow_zones();
         }
         self.follow_missing();
@@ -391,12 +395,8 @@ impl Control {
             .lists
             .start_loads(&self.guard_policy, &mut self.requests.tickets);
         self.compiler.want(loads.large);
-        for transfer in loads.transfers {
-            let command = match transfer.whole {
-                true => Command::Check,
-                false => Command::Retry,
-            };
-            self.feeds.command(&transfer.feed, command);
+        for transfer in &loads.transfers {
+            self.feeds.transfer(transfer);
         }
         self.dismiss_loads(loads.unneeded);
     }

@@ -156,29 +156,46 @@ impl<'s> PolicyView<'s> {
         let later = decision.later_rules();
         match later.is_final() {
             true => 0,
-            false => self.count(&self.snapshot.addresses.answer, asked, |rank| {
+            false => self.count(&self.snapshot.addresses.answer, asked, |_, rank| {
                 rank < later.before
             }),
         }
     }
 
     /// The number of rules on addresses of clients that would precede this decision about the queried name for the clients
-    /// that they match. Looks at all rules on addresses; used for explanations.
+    /// that they match, besides the rule that has decided. Looks at all rules on addresses; used for explanations.
     pub fn preceding_client_rules(&self, asked: &Name, decision: &Decision<'_>) -> usize {
-        let decided = decides(decision).map_or(NO_RANK, |hit| hit.rank);
+        let decided = decides(decision);
+        let decided_rank = decided.map_or(NO_RANK, |hit| hit.rank);
+        let is_decider = |(network, verdict)| {
+            decided.is_some_and(|hit| {
+                hit.trigger == Trigger::Client(network) && hit.verdict == verdict
+            })
+        };
         let table = &self.snapshot.addresses.client;
         // Of two rules of one rank, that on the client precedes.
-        self.count(table, asked, |rank| rank <= decided)
+        self.count(table, asked, |rule, rank| {
+            rank <= decided_rank && !is_decider(rule)
+        })
     }
 
     /// The number of rules of a table that are neither logged only nor suppressed by exceptions on the queried name, and
-    /// whose rank may decide.
-    fn count(&self, table: &PrefixTable, asked: &Name, may_decide: impl Fn(Rank) -> bool) -> usize {
+    /// that may decide: by their networks and verdicts, and their ranks.
+    fn count(
+        &self,
+        table: &PrefixTable,
+        asked: &Name,
+        may_decide: impl Fn((u32, u32), Rank) -> bool,
+    ) -> usize {
         let ignored = self.ignored(asked);
-        let verdicts = table.ids().flat_map(|network| table.verdicts(network));
-        let counted = verdicts.filter(|&&verdict| {
+        let rules = table.ids().flat_map(|network| {
+            let verdicts = table.verdicts(network).iter();
+            verdicts.map(move |&verdict| (network, verdict))
+        });
+        let counted = rules.filter(|&rule| {
+            let (_, verdict) = rule;
             let applies = self.applies(verdict, &[&ignored]);
-            applies.is_some_and(|(rank, is_logged_only)| !is_logged_only && may_decide(rank))
+            applies.is_some_and(|(rank, is_logged_only)| !is_logged_only && may_decide(rule, rank))
         });
         counted.count()
     }
@@ -373,6 +390,11 @@ mod tests {
             assert_eq!(counts(ViewId::DEFAULT, asked), expected, "{asked}");
         }
         assert_eq!(counts(ViewId(1), "x.net"), (0, 0), "they are logged only");
+        let client = snapshot.view(ViewId::DEFAULT);
+        let (client, asked) = (client.for_client([192, 0, 2, 1].into()), name("x.net"));
+        let decision = client.decide(&asked);
+        let others = client.preceding_client_rules(&asked, &decision);
+        assert_eq!(others, 0, "it decides for this client");
     }
 
     #[test]

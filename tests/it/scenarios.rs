@@ -96,7 +96,11 @@ fn every_scenario_of_the_project_passes() {
 #[test]
 fn every_scenario_of_a_given_folder_passes() {
     match std::env::var_os("TAPIS_RPL_DIR") {
-        Some(folder) => assert_none(&problems(Path::new(&folder), &LEFT_OUT)),
+        Some(folder) => {
+            let folder = Path::new(&folder);
+            assert!(!scenarios(folder).is_empty(), "no .rpl file in {folder:?}");
+            assert_none(&problems(folder, &LEFT_OUT));
+        }
         None => eprintln!("TAPIS_RPL_DIR is not set: no other project's scenarios were run"),
     }
 }

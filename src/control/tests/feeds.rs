@@ -9,7 +9,6 @@ use crate::control::gauges::Gauges;
 use crate::control::guard::release::Guards;
 use crate::control::sources::files::Files;
 use crate::control::sources::lists::load::load;
-use crate::control::sources::lists::state::NextTransfer;
 use crate::control::sources::pending::PendingConfig;
 use crate::control::sources::wall_clock::Still;
 use crate::control::steps::status::status;
@@ -81,13 +80,13 @@ async fn a_transferred_state_stays_until_the_transfer_that_checks_it_against_oth
         .lists
         .start_loads(&guard_policy, &mut control.requests.tickets);
     assert_eq!(loads.unneeded, [7], "nobody waits for a primary");
-    let transfer = NextTransfer {
-        feed: "rpz.example".to_owned(),
-        whole: true,
-    };
-    assert_eq!(loads.transfers, [transfer]);
+    assert_eq!(loads.transfers, [], "the feed makes it");
     let list = &mut control.lists.active[0];
     assert!(list.loading.is_none() && list.loaded.is_some());
     list.follow(&guard_policy, Instant::now());
-    assert_eq!(list.due(), None, "it is requested once");
+    assert_eq!(list.due(), None, "there is no file");
+    let digest = guard_policy.digest(&list.config);
+    assert_eq!(list.unchecked(&guard_policy), Some(digest));
+    list.set_frozen(true);
+    assert_eq!(list.unchecked(&guard_policy), None, "a rollback holds it");
 }

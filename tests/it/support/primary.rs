@@ -324,6 +324,8 @@ pub(crate) struct Zone {
     pub(crate) records: Vec<Rr>,
     /// The number of records in a message.
     pub(crate) per_message: usize,
+    /// REFRESH.
+    pub(crate) refresh_secs: u32,
 }
 
 impl Zone {
@@ -341,13 +343,14 @@ impl Zone {
             serial,
             records: [ns].into_iter().chain(blocked).collect(),
             per_message: 3,
+            refresh_secs: 900,
         }
     }
 
     /// The SOA record of a version.
     pub(crate) fn soa(&self, serial: u32) -> Rr {
         let mut data = [name("primary.test").wire(), name("admin.test").wire()].concat();
-        for number in [serial, 900, 60, EXPIRE_SECS, 60] {
+        for number in [serial, self.refresh_secs, 60, EXPIRE_SECS, 60] {
             data.extend_from_slice(&number.to_be_bytes());
         }
         Rr {

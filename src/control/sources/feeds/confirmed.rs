@@ -52,8 +52,14 @@ impl Confirmations {
         self.last
     }
 
-    /// Takes the last one of an earlier process for the version in force, which was transferred at this time.
-    pub(super) fn restore(&mut self, serial: Serial, transferred: Timestamp) -> Timestamp {
+    /// Takes the last one for the version in force, which was transferred at this time: of an earlier process, or `known` to
+    /// this one.
+    pub(super) fn restore(
+        &mut self,
+        serial: Serial,
+        transferred: Timestamp,
+        known: Option<Timestamp>,
+    ) -> Timestamp {
         let read = tokio::task::block_in_place(|| self.path.as_deref().map_or(Ok(None), read));
         let found = read.unwrap_or_else(|error| {
             let feed = &*self.feed;
@@ -61,8 +67,9 @@ impl Confirmations {
             None
         });
         let found = found.filter(|found| found.serial == serial && found.zone == self.zone);
-        let confirmed = found.map_or(transferred, |found| found.at.max(transferred));
-        (self.last, self.stored) = (Some(confirmed), Some(confirmed));
+        let stored = found.map_or(transferred, |found| found.at.max(transferred));
+        let confirmed = known.map_or(stored, |known| known.max(stored));
+        (self.last, self.stored) = (Some(confirmed), Some(stored));
         confirmed
     }
 

@@ -252,6 +252,15 @@ pub struct PrimaryFault {
 pub struct FaultCounts([u64; Fault::ALL.len()]);
 
 impl FaultCounts {
+    /// Those that a feed has reported, by name.
+    pub fn reported(faults: &[(String, u64)]) -> Self {
+        let count = |fault: Fault| {
+            let mut of_fault = faults.iter().filter(|(name, _)| name == fault.name());
+            of_fault.next().map_or(0, |(_, count)| *count)
+        };
+        Self(Fault::ALL.map(count))
+    }
+
     /// Counts a fault.
     pub fn add(&mut self, fault: Fault) {
         // The order of the variants is that of `ALL`.
@@ -293,6 +302,11 @@ mod tests {
         for (index, (fault, count)) in counts.iter().enumerate() {
             assert_eq!((count, counts.of(fault)), (index as u64, index as u64));
         }
+        let reported = counts
+            .iter()
+            .map(|(fault, count)| (fault.to_string(), count));
+        let reported: Vec<_> = reported.collect();
+        assert_eq!(FaultCounts::reported(&reported), counts);
     }
 
     #[test]

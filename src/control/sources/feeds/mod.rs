@@ -6,6 +6,7 @@ pub mod arrival;
 mod confirmed;
 mod connection;
 pub(crate) mod delivery;
+mod demands;
 pub mod fault;
 pub mod fetch;
 pub mod key;

@@ -59,6 +59,8 @@ pub(crate) struct Receiving {
     /// The rules in force that a whole zone is to be compared with.
     comparable: Option<Comparable>,
     taken: Taken,
+    /// Whether a large transfer was written to its file, up to the end.
+    has_written: bool,
     outcome: Option<oneshot::Receiver<Result<(), Undelivered>>>,
 }
 
@@ -97,8 +99,14 @@ impl Receiving {
             deliveries,
             comparable,
             taken: Taken::Nothing,
+            has_written: false,
             outcome: None,
         }
+    }
+
+    /// Whether a large transfer was written to its file, up to the end.
+    pub(crate) fn has_written(&self) -> bool {
+        self.has_written
     }
 
     /// What became of the delivery. `None` if nothing was delivered.
@@ -235,7 +243,11 @@ impl Sink for Receiving {
                 serial,
                 bytes,
             } => self.deliver(serial, Content::Small(request, bytes)).await,
-            Taken::Large(spool) => Ok(tokio::task::block_in_place(|| spool.finish())?),
+            Taken::Large(spool) => {
+                tokio::task::block_in_place(|| spool.finish())?;
+                self.has_written = true;
+                Ok(())
+            }
             Taken::Compared { serial, zone } => {
                 let differences = tokio::task::block_in_place(|| zone.finish())?;
                 let content = Content::Differences(Box::new(differences));

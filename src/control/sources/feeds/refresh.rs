@@ -202,7 +202,9 @@ impl Refresh {
         self.expires = self.expire(timers).map(|time| now + time);
         self.is_expired = false;
         let refresh = self.overrides.refresh.unwrap_or(timers.refresh);
-        let refresh = refresh.clamp(SHORTEST, LONGEST_REFRESH);
+        // A zone that expires before it is refreshed would cause an alarm each time. Half the time leaves room for a failure.
+        let latest = self.expire(timers).map_or(refresh, |expire| expire / 2);
+        let refresh = refresh.min(latest).clamp(SHORTEST, LONGEST_REFRESH);
         self.wait(shorten(refresh, random), now);
     }
 
@@ -392,13 +394,13 @@ mod tests {
         let overrides = Overrides {
             refresh: Some(7 * SECOND),
             retry: Some(8 * SECOND),
-            expire: Some(Expire::After(9 * SECOND)),
+            expire: Some(Expire::After(19 * SECOND)),
         };
         let mut refresh = Refresh::new(overrides, now);
         refresh.next(now);
         refresh.succeeded(TIMERS, 0, now);
         assert_eq!(wait(&refresh, now), 7);
-        assert_eq!(refresh.expires(), Some(now + 9 * SECOND));
+        assert_eq!(refresh.expires(), Some(now + 19 * SECOND));
         let zero = Duration::ZERO;
         let zeros = Timers {
             refresh: zero,
@@ -409,6 +411,29 @@ mod tests {
         refresh.next(now + 600 * SECOND);
         refresh.succeeded(zeros, 0, now);
         assert_eq!(wait(&refresh, now), 5, "not all the time");
+    }
+
+    #[test]
+    fn a_zone_is_refreshed_after_half_the_time_until_it_expires_at_the_latest() {
+        let now = Instant::now();
+        let waits = |overrides: Overrides, expire_secs: u32| {
+            let mut refresh = Refresh::new(overrides, now);
+            refresh.next(now);
+            let timers = Timers {
+                expire: expire_secs * SECOND,
+                ..TIMERS
+            };
+            refresh.succeeded(timers, 0, now);
+            wait(&refresh, now)
+        };
+        let expire = |expire| Overrides {
+            expire: Some(expire),
+            ..Overrides::default()
+        };
+        assert_eq!(waits(Overrides::default(), 3600), 600);
+        assert_eq!(waits(Overrides::default(), 300), 150);
+        assert_eq!(waits(expire(Expire::After(400 * SECOND)), 3600), 200);
+        assert_eq!(waits(expire(Expire::Never), 300), 600);
     }
 
     #[test]

@@ -14,9 +14,10 @@ use tokio::time::{Instant, sleep_until};
 use super::announced::Announced;
 use super::confirmed::{Confirmations, age};
 use super::delivery::Delivery;
+use super::demands::Demands;
 use super::fault::{Fault, FaultCounts};
 use super::fetch::{Fetched, Want};
-use super::local::{LocalProblem, LocalProblems};
+use super::local::LocalProblems;
 use super::notified::Keys;
 use super::primary::{Primary, first_resumed, order};
 use super::refresh::{Action, Overrides, Refresh, Timers};
@@ -29,13 +30,6 @@ use crate::wire::transfer::{Kind, Serial};
 /// What a runner can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
-    /// Ask the primaries now, because of the operator's request with this number; for the whole zone, whatever its serial,
-    /// if that is wanted.
-    Refresh { request: u64, whole: bool },
-    /// The version that is held may be accepted now: ask the primaries for it again.
-    Retry,
-    /// Transfer the whole zone as soon as a primary sends it: its rules must be checked again.
-    Check,
     /// This version is in force, by another way than a delivery: a rollback, or a start.
     InForce(InForce),
     /// A primary may have a newer version, perhaps with this serial. The sender is known to be authentic only then.
@@ -58,13 +52,13 @@ pub(crate) struct InForce {
 pub(super) struct Links {
     pub(super) deliveries: mpsc::Sender<Delivery>,
     pub(super) commands: mpsc::Receiver<Command>,
+    /// All demands so far, also those that wait for the end of a transfer.
+    pub(super) demands: watch::Receiver<Demands>,
     pub(super) reports: watch::Sender<FeedReport>,
     /// Where the key is shared with the data plane.
     pub(super) keys: Keys,
     /// The rules in force that a whole zone is compared with.
     pub(super) comparable: watch::Receiver<Option<Comparable>>,
-    /// The number of the operator's last request, also while its command waits for the end of a transfer.
-    pub(super) requested: watch::Receiver<u64>,
 }
 
 /// The task of one feed.
@@ -86,7 +80,7 @@ pub(super) struct Runner {
     /// When a primary last sent or confirmed the newest version.
     confirmed: Confirmations,
     wanted: Wanted,
-    requests: Requests,
+    taken: Taken,
 }
 
 /// Problems that were logged.
@@ -97,10 +91,10 @@ struct Problems {
     of_primaries: Repeats<(usize, Fault)>,
 }
 
-/// Numbers of the operator's requests.
-struct Requests {
-    last: u64,
-    /// The last one whose result is known.
+/// The demands that were taken.
+struct Taken {
+    demands: Demands,
+    /// The operator's last request whose result is known.
     answered: u64,
 }
 
@@ -137,19 +131,21 @@ enum Asked {
 }
 
 impl Runner {
+    /// `before` is the last report of a task that had the same zone.
     pub(super) fn new(
         feed: Feed,
         state_dir: Option<PathBuf>,
         links: Links,
         in_force: Option<(Serial, Timers, Timestamp)>,
         held_as: Option<u64>,
-        answered: u64,
+        before: &FeedReport,
     ) -> Self {
         let overrides = Overrides::from(&feed);
         let now = Instant::now();
         let mut confirmed = Confirmations::new(&feed, state_dir.as_deref());
         let in_force = in_force.map(|(serial, timers, transferred)| {
-            let at = confirmed.restore(serial, transferred);
+            let known = before.confirmed.filter(|_| before.serial == Some(serial.0));
+            let at = confirmed.restore(serial, transferred, known);
             (serial, timers, at)
         });
         let refresh = match in_force {
@@ -159,7 +155,7 @@ impl Runner {
         Self {
             primaries: vec![Primary::default(); feed.primaries.len()],
             faults: vec![None; feed.primaries.len()],
-            counts: FaultCounts::default(),
+            counts: FaultCounts::reported(&before.faults),
             problems: Problems::default(),
             feed,
             folder: state_dir.unwrap_or_else(std::env::temp_dir),
@@ -177,21 +173,22 @@ impl Runner {
                 accepts_older: false,
                 compiles: false,
             },
-            requests: Requests {
-                last: answered,
-                answered,
+            taken: Taken {
+                demands: Demands::answered(before.answered),
+                answered: before.answered,
             },
         }
     }
 
     /// Runs until there are no more commands.
     pub(super) async fn run(mut self) {
+        self.take_demands();
         self.report(Activity::None);
         loop {
             match self.refresh.next(Instant::now()) {
                 Some(Action::Fetch) => {
                     self.fetch().await;
-                    self.requests.answered = self.requests.last;
+                    self.taken.answered = self.taken.demands.request;
                     self.report(Activity::None);
                 }
                 Some(Action::Expire) => {
@@ -207,12 +204,16 @@ impl Runner {
                             Some(command) => self.obey(command),
                             None => return,
                         },
+                        changed = self.links.demands.changed() => if changed.is_err() {
+                            return;
+                        },
                     }
                 }
             }
             while let Ok(command) = self.links.commands.try_recv() {
                 self.obey(command);
             }
+            self.take_demands();
         }
     }
 
@@ -225,30 +226,33 @@ impl Runner {
         );
     }
 
+    /// Takes the demands that are new.
+    fn take_demands(&mut self) {
+        let demands = *self.links.demands.borrow_and_update();
+        let new = demands.since(&self.taken.demands);
+        self.taken.demands = demands;
+        if !new.any() {
+            return;
+        }
+        if new.wants_whole {
+            self.wanted.accepts_older = true;
+            self.announced.forget();
+            if self.wanted.whole == Whole::No {
+                self.wanted.whole = Whole::UntilAnswered;
+            }
+        }
+        if new.checks {
+            self.wanted.whole = Whole::UntilSent;
+        }
+        if new.wants_whole || new.retries || new.checks {
+            self.held = None;
+        }
+        self.request(Instant::now());
+    }
+
     fn obey(&mut self, command: Command) {
         let now = Instant::now();
         match command {
-            Command::Refresh { request, whole } => {
-                self.requests.last = request;
-                if whole {
-                    self.held = None;
-                    self.wanted.accepts_older = true;
-                    self.announced.forget();
-                }
-                if whole && self.wanted.whole == Whole::No {
-                    self.wanted.whole = Whole::UntilAnswered;
-                }
-                self.request(now);
-            }
-            Command::Retry => {
-                self.held = None;
-                self.request(now);
-            }
-            Command::Check => {
-                self.wanted.whole = Whole::UntilSent;
-                self.held = None;
-                self.request(now);
-            }
             Command::InForce(in_force) => {
                 let was_held = self.in_force.held_as.is_some();
                 self.in_force = in_force;
@@ -311,9 +315,6 @@ impl Runner {
             if ends {
                 break;
             }
-        }
-        if newest.is_some() && !is_unwritten {
-            self.problems.local.solve(LocalProblem::NotWritten);
         }
         let is_refused = |primary: &Primary| primary.fault() == Some(Fault::Refused);
         if self.wanted.whole == Whole::UntilAnswered && self.primaries.iter().any(is_refused) {
@@ -417,15 +418,23 @@ mod tests {
         let config = Config::parse(&text, Path::new("/c.toml")).expect("a configuration");
         let (commands, receiver) = mpsc::channel(1);
         let (reporter, reports) = watch::channel(FeedReport::default());
+        let (_demands, demands) = watch::channel(Demands::default());
         let links = Links {
             deliveries: mpsc::channel(1).0,
             commands: receiver,
             reports: reporter,
             keys: Keys::default(),
             comparable: watch::channel(None).1,
-            requested: watch::channel(0).1,
+            demands,
         };
-        let runner = Runner::new(config.feeds[0].clone(), None, links, None, None, 0);
+        let runner = Runner::new(
+            config.feeds[0].clone(),
+            None,
+            links,
+            None,
+            None,
+            &FeedReport::default(),
+        );
         drop(commands);
         runner.run().await;
         let report = reports.borrow();

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::delivery::{Delivery, Undelivered};
+use super::demands::Demands;
 use super::notified::{Keys, Notified, WAITING, remember};
 use super::refresh::Timers;
 use super::report::{FeedReport, NotifyReport};
@@ -20,13 +20,14 @@ use crate::config::feed::Feed;
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::sources::lists::ListSources;
 use crate::control::sources::lists::comparison::Comparable;
-use crate::control::sources::lists::state::ListState;
+use crate::control::sources::lists::state::{ListState, NextTransfer};
 use crate::policy::images::Images;
 use crate::wire::transfer::{Serial, Soa};
 
-/// Commands that wait for a feed that is transferring. Further ones are lost: they would all ask for the same.
+/// Commands that wait for a feed that is transferring.
 const COMMANDS: usize = 16;
-/// Those of them that may be caused by NOTIFY, so that a flood during a transfer leaves room for others.
+/// Those of them that may be caused by NOTIFY, so that a flood during a transfer leaves room for others. Further ones are
+/// lost: they would all ask for the same.
 const NOTIFIED: usize = 8;
 
 /// The feeds.
@@ -53,15 +54,46 @@ pub(crate) struct Waiting {
 struct Running {
     feed: Feed,
     commands: mpsc::Sender<Command>,
+    demands: watch::Sender<Demands>,
+    /// Identifies the protected names that its rules are to be checked against; `None` if they were.
+    unchecked: Option<String>,
     reports: watch::Receiver<FeedReport>,
     /// The rules in force that a whole zone is compared with.
     comparable: watch::Sender<Option<Comparable>>,
-    /// The number of the operator's last request.
-    requested: watch::Sender<u64>,
     task: JoinHandle<()>,
     /// What the task knows of the version in force.
     known: InForce,
     notify: NotifyReport,
+}
+
+/// What a feed whose configuration changes keeps, if its zone is the same.
+struct Before {
+    /// The operator's last requests.
+    demands: Demands,
+    report: FeedReport,
+    notify: NotifyReport,
+}
+
+impl Running {
+    fn to_before(&self) -> Before {
+        Before {
+            demands: *self.demands.borrow(),
+            report: self.reports.borrow().clone(),
+            notify: self.notify.clone(),
+        }
+    }
+
+    /// Demands that the rules are checked against these protected names, unless that is known. `None` if they were.
+    fn set_unchecked(&mut self, unchecked: Option<String>) {
+        if self.unchecked == unchecked {
+            return;
+        }
+        self.demands.send_modify(|demands| {
+            demands.checks += u64::from(unchecked.is_some());
+            demands.is_unchecked = unchecked.is_some();
+        });
+        self.unchecked = unchecked;
+    }
 }
 
 impl Drop for Running {
@@ -83,7 +115,7 @@ impl Feeds {
     }
 
     /// Starts the feeds of a configuration that do not run yet, ends those that are not configured any more, and tells
-    /// all of them which version is in force.
+    /// all of them which version is in force, and whether its rules must be checked again.
     pub(crate) fn follow(
         &mut self,
         config: &Config,
@@ -91,8 +123,7 @@ impl Feeds {
         (images, guard_policy): (&Images, &Arc<GuardPolicy>),
         held_as: Option<u64>,
     ) {
-        self.running
-            .retain(|_, running| config.feeds.contains(&running.feed));
+        let mut ended = self.end_others(config);
         let known = self.keys.load();
         let removed = known
             .keys()
@@ -111,8 +142,19 @@ impl Feeds {
                     let transferred = list.and_then(|list| Some(list.loaded.as_ref()?.at));
                     let in_force = soa.zip(transferred);
                     let in_force = in_force.map(|(soa, at)| (soa.serial, Timers::from(&soa), at));
+                    let before = ended.remove(&feed.name);
+                    let mut before = before.unwrap_or_else(|| self.nothing_before(feed));
+                    let unchecked = unchecked(list, guard_policy);
+                    let is_released = list.is_some_and(|list| !list.next.released.is_empty());
+                    before.demands = Demands {
+                        request: before.demands.request,
+                        whole: before.demands.whole,
+                        retries: 0,
+                        checks: u64::from(is_released || unchecked.is_some()),
+                        is_unchecked: unchecked.is_some(),
+                    };
                     let dir = config.state.dir.clone();
-                    let running = self.start(feed, dir, in_force, known);
+                    let running = self.start(feed, dir, in_force, known, (before, unchecked));
                     self.running.insert(feed.name.clone(), running);
                 }
                 Some(running) if running.known != known => {
@@ -124,9 +166,11 @@ impl Feeds {
                 }
                 Some(_) => {}
             }
-            if let Some(running) = self.running.get(&feed.name) {
+            if let Some(running) = self.running.get_mut(&feed.name) {
                 let comparable = list.and_then(|list| comparable(list, images, guard_policy));
                 running.comparable.send_replace(comparable);
+                // A whole zone that arrives for the check is compared with the new protected names.
+                running.set_unchecked(unchecked(list, guard_policy));
             }
         }
     }
@@ -136,32 +180,72 @@ impl Feeds {
         self.running.clear();
     }
 
-    /// Gives a command to a feed, if it exists.
-    pub(crate) fn command(&self, feed: &str, command: Command) {
-        if let Some(running) = self.running.get(feed) {
-            // If many commands wait, one of them is this one.
-            let _ = running.commands.try_send(command);
+    /// Whether the rules of a feed must be checked against other protected names than it knows.
+    pub(crate) fn miss_a_check(&self, lists: &ListSources, guard_policy: &GuardPolicy) -> bool {
+        self.running.iter().any(|(name, running)| {
+            let list = lists.active.iter().find(|list| list.name() == name);
+            running.unchecked != unchecked(list, guard_policy)
+        })
+    }
+
+    /// Ends the feeds that a configuration does not have, or has otherwise. Returns those whose zone stays.
+    fn end_others(&mut self, config: &Config) -> HashMap<String, Before> {
+        let is_other = |running: &Running| !config.feeds.contains(&running.feed);
+        let running = self.running.iter();
+        let others = running.filter(|(_, running)| is_other(running));
+        let stays = |(name, running): &(&String, &Running)| {
+            let mut feeds = config.feeds.iter();
+            feeds.any(|feed| feed.name == **name && feed.zone == running.feed.zone)
+        };
+        let others = others.filter(stays);
+        let staying = others.map(|(name, running)| (name.clone(), running.to_before()));
+        let staying = staying.collect();
+        self.running.retain(|_, running| !is_other(running));
+        staying
+    }
+
+    /// A feed that starts now has no requests to answer.
+    fn nothing_before(&self, feed: &Feed) -> Before {
+        Before {
+            demands: Demands::answered(self.requests),
+            report: FeedReport {
+                name: feed.name.clone(),
+                zone: feed.zone.to_string(),
+                answered: self.requests,
+                ..FeedReport::default()
+            },
+            notify: NotifyReport::default(),
+        }
+    }
+
+    /// Makes a feed transfer the version that was not accepted again, or the whole zone, if it exists.
+    pub(crate) fn transfer(&self, transfer: &NextTransfer) {
+        if let Some(running) = self.running.get(&transfer.feed) {
+            running.demands.send_modify(|demands| {
+                let times = match transfer.whole {
+                    true => &mut demands.checks,
+                    false => &mut demands.retries,
+                };
+                *times += 1;
+            });
         }
     }
 
     /// Asks the primaries of a feed, because the operator wants it. Returns the number of the request, after which the
     /// feed's report says when it is answered. `None` if there is no such feed.
     pub(crate) fn refresh(&mut self, feed: &str, whole: bool) -> Option<u64> {
-        let running = self.running.get_mut(feed)?;
-        let request = self.requests + 1;
-        match running
-            .commands
-            .try_send(Command::Refresh { request, whole })
-        {
-            Ok(()) => {
-                self.requests = request;
-                running.requested.send_replace(request);
-                Some(request)
-            }
-            // Many commands wait, among them earlier requests: NOTIFY leaves room for them.
-            Err(TrySendError::Full(_)) => Some(*running.requested.borrow()),
-            Err(TrySendError::Closed(_)) => None,
+        let running = self.running.get(feed)?;
+        if running.demands.is_closed() {
+            return None;
         }
+        self.requests += 1;
+        running.demands.send_modify(|demands| {
+            demands.request = self.requests;
+            if whole {
+                demands.whole = self.requests;
+            }
+        });
+        Some(self.requests)
     }
 
     /// Counts a NOTIFY, and makes its feed ask the primaries if it was accepted.
@@ -230,35 +314,43 @@ impl Feeds {
         state_dir: Option<PathBuf>,
         in_force: Option<(Serial, Timers, Timestamp)>,
         known: InForce,
+        (before, unchecked): (Before, Option<String>),
     ) -> Running {
         let (commands, receiver) = mpsc::channel(COMMANDS);
-        let (reporter, reports) = watch::channel(FeedReport::default());
+        let (demands, demanded) = watch::channel(before.demands);
+        let (reporter, reports) = watch::channel(before.report.clone());
         let (comparable, compared) = watch::channel(None);
-        let (requested, last_request) = watch::channel(self.requests);
         let links = Links {
             deliveries: self.deliveries.0.clone(),
             commands: receiver,
+            demands: demanded,
             reports: reporter,
             keys: Keys::clone(&self.keys),
             comparable: compared,
-            requested: last_request,
         };
-        let (of_feed, answered) = (feed.clone(), self.requests);
+        let (of_feed, report) = (feed.clone(), before.report);
         let run = async move {
-            let runner = Runner::new(of_feed, state_dir, links, in_force, known.held_as, answered);
+            let runner = Runner::new(of_feed, state_dir, links, in_force, known.held_as, &report);
             runner.run().await;
         };
         Running {
             feed: feed.clone(),
             commands,
+            demands,
+            unchecked,
             reports,
             comparable,
-            requested,
             task: tokio::spawn(run),
             known,
-            notify: NotifyReport::default(),
+            notify: before.notify,
         }
     }
+}
+
+/// Identifies the protected names that the rules in force of a feed must be checked against; `None` if they were.
+fn unchecked(list: Option<&ListState>, guard_policy: &GuardPolicy) -> Option<String> {
+    let unchecked = list?.unchecked(guard_policy)?;
+    Some(unchecked.into_owned())
 }
 
 /// The SOA record of the rules in force.

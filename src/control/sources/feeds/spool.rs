@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tempfile::{NamedTempFile, TempPath};
+use tempfile::TempPath;
 use tokio::sync::watch;
 
 use super::arrival::{Arrival, ArrivalState};
@@ -66,12 +67,7 @@ impl Spool {
     /// # Errors
     /// If the file can't be created.
     pub fn create(folder: &Path, list: &str, request: &Request) -> io::Result<Self> {
-        let file = tempfile::Builder::new()
-            .prefix(TRANSFER)
-            .tempfile_in(folder)
-            // Without the name of the file, which differs each time: equal errors are logged once.
-            .map_err(|error| without_path(&error))?;
-        let (file, path) = NamedTempFile::into_parts(file);
+        let (file, path) = create(folder)?;
         let (reports, arrival) = watch::channel(Arrival {
             list: list.to_owned(),
             bytes: 0,
@@ -176,12 +172,45 @@ pub(super) fn frame(message: &[u8], into: &mut Vec<u8>) {
     into.extend((message.len() as u16).to_be_bytes());
     into.extend(message);
 }
-/// The system's error in one about a file with a name.
-fn without_path(error: &io::Error) -> io::Error {
-    let inner = error.get_ref().and_then(std::error::Error::source);
-    let inner = inner.and_then(|inner| inner.downcast_ref::<io::Error>());
-    match inner.and_then(io::Error::raw_os_error) {
-        Some(code) => io::Error::from_raw_os_error(code),
-        None => error.kind().into(),
+
+/// A new file. An error is that of the system, without the name of the file, which differs each time: equal errors are
+/// logged once.
+fn create(folder: &Path) -> io::Result<(File, TempPath)> {
+    let mut code = None;
+    let created = tempfile::Builder::new()
+        .prefix(TRANSFER)
+        .make_in(folder, |path| {
+            let file = File::options()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(path);
+            code = file.as_ref().err().and_then(io::Error::raw_os_error);
+            file
+        });
+    match (created, code) {
+        (Ok(created), _) => Ok(created.into_parts()),
+        (Err(_), Some(code)) => Err(io::Error::from_raw_os_error(code)),
+        (Err(error), None) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_error_of_a_file_that_can_not_be_created_is_that_of_the_system_without_its_name() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let request = Request {
+            id: 1,
+            zone: Name::ROOT,
+            ours: None,
+            max_records: 1,
+        };
+        let created = Spool::create(&folder.path().join("missing"), "feed", &request);
+        let error = created.expect_err("there is no folder");
+        assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
+        assert!(!error.to_string().contains("missing"), "{error}");
     }
 }

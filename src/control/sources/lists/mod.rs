@@ -256,7 +256,7 @@ impl ListSources {
             let is_transferred = list.config.content == Content::Transferred
                 && (list.loaded.is_some() || list.refused.is_some());
             if is_transferred {
-                loads.transfers.extend(list.next_transfer(guard_policy));
+                loads.transfers.extend(list.next_transfer());
                 if list.next.released.is_empty() {
                     // Nobody waits for a primary, unless it was asked because of a release.
                     loads.unneeded.extend(list.next.ticket.take());
@@ -440,7 +440,7 @@ pub(crate) struct UpdateResult {
 #[derive(Default)]
 pub(crate) struct Loads {
     pub(crate) large: Vec<Wanted>,
-    /// Feeds whose zone is to be transferred again, as it may be accepted now, or must be checked again.
+    /// Feeds whose zone is to be transferred again, as it may be accepted now.
     pub(crate) transfers: Vec<NextTransfer>,
     pub(crate) unneeded: Vec<u64>,
 }

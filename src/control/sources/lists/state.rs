@@ -1,5 +1,6 @@
 //! The state of each list: its rules in force, why a newer state of its file was refused, and the load under way.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -55,8 +56,6 @@ pub(crate) struct ListState {
     /// The load under way.
     pub(crate) loading: Option<Loading>,
     pub(crate) next: NextLoad,
-    /// Identifies the protected names for which a transfer of the whole zone of a feed was requested.
-    transferred_for: Option<String>,
     /// Whether it has been logged that the state in force is too old.
     logged_old: bool,
     path: WatchedPath,
@@ -140,7 +139,6 @@ impl ListState {
             reported: Repeats::default(),
             loading: None,
             next: NextLoad::default(),
-            transferred_for: None,
             logged_old: false,
             file: FollowedFile::default(),
         }
@@ -332,32 +330,38 @@ impl ListState {
         Some(Serial(zone.serial))
     }
 
-    /// Whether its rules were checked against other protected names. `false` while a load is under way, while the
-    /// newest state of the list is refused, or once the transfer that checks the rules of a feed again was requested.
+    /// Whether its file is to be read again, because its rules were checked against other protected names. `false` while a
+    /// load is under way, or while the newest state of the list is refused.
     pub(crate) fn is_outdated(&self, guard_policy: &GuardPolicy) -> bool {
-        let Some(loaded) = &self.loaded else {
-            return false;
-        };
-        if self.loading.is_some() || self.refused.is_some() {
-            return false;
-        }
-        let digest = guard_policy.digest(&self.config);
-        loaded.protected_names != digest && self.transferred_for.as_deref() != Some(&*digest)
+        self.config.content != Content::Transferred
+            && self.loading.is_none()
+            && self.refused.is_none()
+            && self.other_names(guard_policy).is_some()
     }
 
-    /// The transfer that a feed needs, which is to be requested now: of the whole zone if its guards are released or
-    /// its rules must be checked again, or of the version that was not accepted if it may be accepted now.
-    pub(crate) fn next_transfer(&mut self, guard_policy: &GuardPolicy) -> Option<NextTransfer> {
-        let is_outdated = self.is_outdated(guard_policy);
-        if is_outdated {
-            self.transferred_for = Some(guard_policy.digest(&self.config).into_owned());
-        }
+    /// Identifies the protected names that the rules of a feed must be checked against; `None` if they were, or while a
+    /// rollback holds them. Only a transfer of the whole zone can check them, which the feed makes.
+    pub(crate) fn unchecked<'p>(&self, guard_policy: &'p GuardPolicy) -> Option<Cow<'p, str>> {
+        let is_held = self.is_frozen() || !guard_policy.is_complete();
+        self.other_names(guard_policy).filter(|_| !is_held)
+    }
+
+    /// Identifies the protected names, if the rules in force were checked against others.
+    fn other_names<'p>(&self, guard_policy: &'p GuardPolicy) -> Option<Cow<'p, str>> {
+        let loaded = self.loaded.as_ref()?;
+        let digest = guard_policy.digest(&self.config);
+        (loaded.protected_names != digest).then_some(digest)
+    }
+
+    /// The transfer that a feed needs, which is to be requested now: of the whole zone if its guards are released, or of
+    /// the version that was not accepted if it may be accepted now.
+    pub(crate) fn next_transfer(&self) -> Option<NextTransfer> {
         let may_pass = |refusal: &Refusal| {
             let is_of_system = refusal.waits_for_room() || refusal.passing();
             is_of_system || refusal.is_rollback() || !refusal.guards().is_empty()
         };
         let refused = self.refused.as_ref().map(|(refusal, _)| refusal);
-        let whole = is_outdated || !self.next.released.is_empty();
+        let whole = !self.next.released.is_empty();
         (whole || refused.is_some_and(may_pass)).then(|| NextTransfer {
             feed: self.name().to_owned(),
             whole,

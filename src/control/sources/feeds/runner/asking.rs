@@ -115,6 +115,9 @@ impl Runner {
                     self.report(Activity::Compiling(fetched.soa.serial));
                 }
                 let outcome = sink.outcome().await;
+                if sink.has_written() || matches!(outcome, Some(Ok(()))) {
+                    self.problems.local.solve(LocalProblem::NotWritten);
+                }
                 self.accept(&fetched, primary, outcome)
             }
             Err(FetchError::Primary(fault)) => {
@@ -146,7 +149,7 @@ impl Runner {
 
     /// Whether the transfer stalls, another primary can be asked, and a request of the operator waits for that.
     fn gives_up(&self, progress: &Progress) -> bool {
-        let is_awaited = *self.links.requested.borrow() > self.requests.last;
+        let is_awaited = self.links.demands.borrow().request > self.taken.demands.request;
         is_awaited && self.primaries.len() > 1 && progress.waited() >= STALLED
     }
 

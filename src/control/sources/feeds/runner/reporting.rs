@@ -46,7 +46,7 @@ impl Runner {
             faults,
             announced: self.announced.missing().map(|serial| serial.0),
             notify: NotifyReport::default(),
-            answered: self.requests.answered,
+            answered: self.taken.answered,
         });
     }
 }
