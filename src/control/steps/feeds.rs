@@ -40,6 +40,7 @@ impl Control {
         let mut lists = self.lists.active.iter_mut();
         let Some(list) = lists.find(|list| list.name() == feed) else {
             // The feed was removed meanwhile; its task is being ended.
+            let _ = outcome.send(Err(Undelivered::Outdated));
             return;
         };
         if list.is_frozen() {

@@ -253,19 +253,22 @@ fn a_restart_does_not_shorten_the_time_until_a_confirmed_zone_expires() {
     until("it expires", || feed(&scene.server)["is_expired"] == true);
 }
 
-#[test]
-fn a_version_that_a_rollback_took_back_returns_after_the_release() {
-    let scene = Scene::start("");
-    let server = &scene.server;
-    until("the images are stored", || {
-        server.path("state/current").exists()
-    });
+/// The generation in force, once its images are saved.
+fn saved_generation(server: &Server) -> u64 {
     let generation = server.status()["generation"].as_u64().expect("a number");
-    until("they are stored", || {
+    until("the images are saved", || {
         let kept = fs::read_to_string(server.path("state/current")).unwrap_or_default();
         kept.contains(&format!("\"generation\":{generation}"))
             || kept.contains(&format!("\"generation\": {generation}"))
     });
+    generation
+}
+
+#[test]
+fn a_version_that_a_rollback_took_back_returns_after_the_release() {
+    let scene = Scene::start("");
+    let server = &scene.server;
+    let generation = saved_generation(server);
     scene.next_version();
     refresh(server);
     scene.has_the_second_version();
@@ -291,6 +294,35 @@ fn a_version_that_a_rollback_took_back_returns_after_the_release() {
     scene.has_the_second_version();
     until("it is held no more", || feed(server)["held"].is_null());
     server.assert_well();
+}
+
+#[test]
+fn a_feed_that_is_added_during_a_rollback_comes_into_force_after_the_release() {
+    let scene = Scene::start("");
+    let server = &scene.server;
+    let generation = saved_generation(server);
+    scene.next_version();
+    refresh(server);
+    scene.has_the_second_version();
+    let done = server.verb(&["rollback", &generation.to_string()]);
+    assert!(text(&done).contains("in force"), "{}", text(&done));
+    let primary = Primary::serving(Zone::new("other.test", 7, &["bad.example"]));
+    let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
+    let section = format!(
+        "[[feed]]\nname = \"other\"\nzone = \"other.test\"\nprimaries = [\"{}\"]\n",
+        primary.address
+    );
+    fs::write(server.path("tapis.toml"), config + &section).expect("written");
+    let reloaded = server.verb(&["reload"]);
+    assert!(!reloaded.status.success(), "{}", text(&reloaded));
+    let refreshed = server.verb(&["feed", "refresh", "other"]);
+    assert!(!refreshed.status.success(), "{}", text(&refreshed));
+    assert!(!is_blocked(server, "bad.example"));
+    let released = server.verb(&["rollback", "--release"]);
+    assert!(released.status.success(), "{}", text(&released));
+    until("the feed is in force", || is_blocked(server, "bad.example"));
+    scene.has_the_second_version();
+    until("there is no alarm", || server.status()["degraded"] == false);
 }
 
 #[test]

@@ -115,7 +115,8 @@ impl Feeds {
     }
 
     /// Starts the feeds of a configuration that do not run yet, ends those that are not configured any more, and tells
-    /// all of them which version is in force, and whether its rules must be checked again.
+    /// all of them which version is in force, and whether its rules must be checked again. A feed whose list is not active
+    /// yet starts later: while a rollback holds the lists, those of a new configuration wait for its release.
     pub(crate) fn follow(
         &mut self,
         config: &Config,
@@ -130,22 +131,23 @@ impl Feeds {
             .filter(|feed| !self.running.contains_key(*feed));
         removed.for_each(|feed| remember(&self.keys, feed, None));
         for feed in &config.feeds {
-            let list = lists.active.iter().find(|list| list.name() == feed.name);
-            let soa = list.and_then(soa_of);
-            let is_held = list.is_some_and(ListState::is_frozen);
+            let Some(list) = lists.active.iter().find(|list| list.name() == feed.name) else {
+                continue;
+            };
+            let soa = soa_of(list);
             let known = InForce {
                 serial: soa.as_ref().map(|soa| soa.serial),
-                held_as: held_as.filter(|_| is_held),
+                held_as: held_as.filter(|_| list.is_frozen()),
             };
             match self.running.get_mut(&feed.name) {
                 None => {
-                    let transferred = list.and_then(|list| Some(list.loaded.as_ref()?.at));
+                    let transferred = list.loaded.as_ref().map(|loaded| loaded.at);
                     let in_force = soa.zip(transferred);
                     let in_force = in_force.map(|(soa, at)| (soa.serial, Timers::from(&soa), at));
                     let before = ended.remove(&feed.name);
                     let mut before = before.unwrap_or_else(|| self.nothing_before(feed));
-                    let unchecked = unchecked(list, guard_policy);
-                    let is_released = list.is_some_and(|list| !list.next.released.is_empty());
+                    let unchecked = unchecked(Some(list), guard_policy);
+                    let is_released = !list.next.released.is_empty();
                     before.demands = Demands {
                         request: before.demands.request,
                         whole: before.demands.whole,
@@ -167,10 +169,10 @@ impl Feeds {
                 Some(_) => {}
             }
             if let Some(running) = self.running.get_mut(&feed.name) {
-                let comparable = list.and_then(|list| comparable(list, images, guard_policy));
+                let comparable = comparable(list, images, guard_policy);
                 running.comparable.send_replace(comparable);
                 // A whole zone that arrives for the check is compared with the new protected names.
-                running.set_unchecked(unchecked(list, guard_policy));
+                running.set_unchecked(unchecked(Some(list), guard_policy));
             }
         }
     }
