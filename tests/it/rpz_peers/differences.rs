@@ -8,7 +8,7 @@ use hickory_proto::rr::RecordType;
 use ipnet::IpNet;
 
 use super::ask::{Outcome, Question};
-use super::documented;
+use super::documented::Policy;
 use super::matching::{ancestors, is_below};
 use super::truth;
 use super::zones::{Action, Trigger, Zone};
@@ -60,10 +60,7 @@ static DIFFERENCES: [Difference; 13] = [
     Difference {
         server: TAPIS,
         reason: "a rule on the queried name or the client precedes rules of earlier zones on the addresses of the answer",
-        applies: |case, _| {
-            let (names, _) = truth::chain(&case.question.name);
-            names.len() == 1 && has_earlier_answer_rule(case, &names[0])
-        },
+        applies: |case, _| case.bind == case.policy(true).answer(case.question),
     },
     Difference {
         server: POWERDNS,
@@ -125,7 +122,15 @@ static SPARING: Difference = Difference {
 impl Case<'_> {
     /// What Tapis must answer.
     fn documented(&self) -> Outcome {
-        documented::answer(self.zones, self.question, self.spares_signed)
+        self.policy(false).answer(self.question)
+    }
+
+    fn policy(&self, asks_for_blocked: bool) -> Policy<'_> {
+        Policy {
+            zones: self.zones,
+            spares_signed: self.spares_signed,
+            asks_for_blocked,
+        }
     }
 
     /// The zones with a rule on the client or on this name, and the first such rule of each. Wildcards match as in

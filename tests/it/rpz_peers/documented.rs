@@ -10,50 +10,61 @@ use super::ask::{Outcome, Question, text};
 use super::truth::{self, Resolved};
 use super::zones::{Action, Zone};
 
-/// The answer to a query under these zones. With `spares_signed`, rules do not change signed answers to clients that ask
-/// for signatures.
-pub(super) fn answer(zones: &[Zone], question: &Question, spares_signed: bool) -> Outcome {
-    let upstream = truth::resolve(&question.name, question.rtype);
-    let spares_signed = spares_signed && question.dnssec;
-    for hops in 0..upstream.names.len() {
-        let place = &upstream.names[..=hops];
-        let rule = deciding(zones, question, place, &upstream, spares_signed);
-        if let Some(action) = rule {
-            return outcome(action, place, question.rtype, &upstream);
-        }
-    }
-    unchanged(&upstream)
+/// Policy zones, and how they are applied.
+pub(super) struct Policy<'z> {
+    pub(super) zones: &'z [Zone],
+    /// Whether rules do not change signed answers to clients that ask for signatures.
+    pub(super) spares_signed: bool,
+    /// Whether rules on the addresses of blocked names apply, too. This is BIND's order: Tapis does not ask upstream for
+    /// such names.
+    pub(super) asks_for_blocked: bool,
 }
 
-/// The rule that decides about the last name of `place`, which is the chain from the queried name to that name.
-fn deciding<'z>(
-    zones: &'z [Zone],
-    question: &Question,
-    place: &[String],
-    upstream: &Resolved,
-    spares_signed: bool,
-) -> Option<&'z Action> {
-    let name = last(place);
-    let (is_first, is_last) = (place.len() == 1, place.len() == upstream.names.len());
-    let is_spared = spares_signed && truth::is_signed(name);
-    let applies = |action: &&Action| !is_spared || allows(action, name);
-    let on_name = zones.iter().enumerate().find_map(|(at, zone)| {
-        let client = Some(question.client).filter(|_| is_first);
-        let of_client = client.and_then(|client| zone.on_client(client));
-        let rule = of_client.or_else(|| zone.on(name));
-        Some((at, rule.filter(applies)?))
-    });
-    // Upstream is not asked for a blocked name, so there are no addresses.
-    let is_asked = !is_first || on_name.is_none_or(|(_, action)| allows(action, name));
-    let earlier = on_name.map_or(zones.len(), |(at, _)| at);
-    let on_address = match is_last && is_asked {
-        true => zones[..earlier].iter().find_map(|zone| {
-            let rule = zone.on_addresses(&upstream.addresses());
-            rule.filter(applies)
-        }),
-        false => None,
-    };
-    on_address.or(on_name.map(|(_, action)| action))
+impl<'z> Policy<'z> {
+    /// The answer to a query.
+    pub(super) fn answer(&self, question: &Question) -> Outcome {
+        let upstream = truth::resolve(&question.name, question.rtype);
+        for hops in 0..upstream.names.len() {
+            let place = &upstream.names[..=hops];
+            if let Some(action) = self.deciding(question, place, &upstream) {
+                return outcome(action, place, question.rtype, &upstream);
+            }
+        }
+        unchanged(&upstream)
+    }
+
+    /// The action of the rule that decides about the last name of `place`, which is the chain from the queried name to that
+    /// name.
+    fn deciding(
+        &self,
+        question: &Question,
+        place: &[String],
+        upstream: &Resolved,
+    ) -> Option<&'z Action> {
+        let name = last(place);
+        let (is_first, is_last) = (place.len() == 1, place.len() == upstream.names.len());
+        let is_spared = self.spares_signed && question.dnssec && truth::is_signed(name);
+        let applies = |action: &&Action| !is_spared || allows(action, name);
+        let on_name = self.zones.iter().enumerate().find_map(|(at, zone)| {
+            let client = Some(question.client).filter(|_| is_first);
+            let of_client = client.and_then(|client| zone.on_client(client));
+            let rule = of_client.or_else(|| zone.on(name));
+            Some((at, rule.filter(applies)?))
+        });
+        let has_addresses = !is_first
+            || self.asks_for_blocked
+            || on_name.is_none_or(|(_, action)| allows(action, name));
+        let on_address = if is_last && has_addresses {
+            // Within a zone, a rule on the name precedes.
+            let earlier = on_name.map_or(self.zones.len(), |(at, _)| at);
+            let addresses = upstream.addresses();
+            let mut zones = self.zones[..earlier].iter();
+            zones.find_map(|zone| zone.on_addresses(&addresses).filter(applies))
+        } else {
+            None
+        };
+        on_address.or(on_name.map(|(_, action)| action))
+    }
 }
 
 /// Whether an action lets a name be answered by upstream.
