@@ -8,7 +8,7 @@ use hickory_proto::rr::RecordType;
 use ipnet::IpNet;
 
 use super::ask::{Outcome, Question};
-use super::documented::Policy;
+use super::documented::{Policy, outcome_at};
 use super::matching::{ancestors, is_below};
 use super::truth;
 use super::zones::{Action, Trigger, Zone};
@@ -78,7 +78,7 @@ static DIFFERENCES: [Difference; 13] = [
     Difference {
         server: TAPIS,
         reason: "a redirect that leads back to its chain is not followed",
-        applies: |case, _| is_loop(case),
+        applies: |case, answer| is_loop(case) && is_part(answer, &case.bind),
     },
     Difference {
         server: POWERDNS,
@@ -88,7 +88,7 @@ static DIFFERENCES: [Difference; 13] = [
     Difference {
         server: TAPIS,
         reason: "of equally long prefixes, that of the earlier zone precedes, then that of the smallest address",
-        applies: |case, _| has_equal_prefixes(case),
+        applies: |case, _| has_equal_prefixes(case) && is_by_address(case),
     },
     Difference {
         server: POWERDNS,
@@ -288,16 +288,35 @@ fn is_hidden(case: &Case<'_>) -> bool {
     all.any(|(zone, name)| hides(zone, name))
 }
 
-/// Whether a rule on the client spares the first records of a chain, which are signed. BIND applies it to the first
-/// name of the chain whose records are not.
+/// Whether BIND's answer is that of a rule on an address of upstream's answer.
+fn is_by_address(case: &Case<'_>) -> bool {
+    let (names, _) = truth::chain(&case.question.name);
+    let rules = case.answer_rules().into_iter();
+    let mut actions =
+        rules.filter_map(|(at, network)| case.zones[at].rules.get(&Trigger::Answer(network)));
+    actions.any(|action| case.bind == outcome_at(names.len() - 1, action, case.question))
+}
+
+/// Whether an answer has only records of another one.
+fn is_part(answer: &Outcome, other: &Outcome) -> bool {
+    match (answer, other) {
+        (Outcome::Answer(_, records), Outcome::Answer(_, more)) => records.is_subset(more),
+        _ => false,
+    }
+}
+
+/// Whether BIND's answer is that of a rule on the client, applied to the first name of the chain whose records are not
+/// signed.
 fn is_sparing_client(case: &Case<'_>) -> bool {
     let Question { name, client, .. } = case.question;
     let (names, _) = truth::chain(name);
-    let mut zones = case.zones.iter();
+    let Some(hops) = names.iter().position(|name| !truth::is_signed(name)) else {
+        return false;
+    };
+    let mut actions = case.zones.iter().filter_map(|zone| zone.on_client(*client));
     case.question.dnssec
-        && names.len() > 1
-        && truth::is_signed(name)
-        && zones.any(|zone| zone.on_client(*client).is_some())
+        && hops > 0
+        && actions.any(|action| case.bind == outcome_at(hops, action, case.question))
 }
 
 /// Counts the differences.

@@ -77,6 +77,12 @@ fn allows(action: &Action, name: &str) -> bool {
     }
 }
 
+/// The answer if the rule on the name after so many `hops` of the chain, or on its addresses, has this action.
+pub(super) fn outcome_at(hops: usize, action: &Action, question: &Question) -> Outcome {
+    let upstream = truth::resolve(&question.name, question.rtype);
+    outcome(action, &upstream.names[..=hops], question.rtype, &upstream)
+}
+
 /// The answer if the rule on the last name of `place` has this action.
 fn outcome(action: &Action, place: &[String], rtype: RecordType, upstream: &Resolved) -> Outcome {
     let name = last(place);
