@@ -45,12 +45,16 @@ static DIFFERENCES: [Difference; 13] = [
     Difference {
         server: TAPIS,
         reason: "a query of type CNAME for a redirected name gets the redirect alone",
-        applies: is_redirect_alone,
+        applies: |case, answer| is_redirect_alone(case, answer, &case.bind),
     },
     Difference {
         server: POWERDNS,
         reason: "a query of type CNAME for a redirected name gets the redirect alone",
-        applies: is_redirect_alone,
+        // If the rule is on the client, PowerDNS follows the redirect, and BIND does not.
+        applies: |case, answer| {
+            is_redirect_alone(case, answer, &case.bind)
+                || is_redirect_alone(case, &case.bind, answer)
+        },
     },
     Difference {
         server: POWERDNS,
@@ -168,19 +172,20 @@ impl Case<'_> {
     }
 }
 
-fn is_redirect_alone(case: &Case<'_>, answer: &Outcome) -> bool {
+/// Whether the queried name is redirected, and the first answer has only that record of the other one.
+fn is_redirect_alone(case: &Case<'_>, answer: &Outcome, other: &Outcome) -> bool {
     let rules = case.zones_on(&case.question.name);
     let is_redirect = matches!(
         rules.first(),
         Some((_, Action::Cname(_) | Action::Garden(_)))
     );
-    let (Outcome::Answer(_, alone), Outcome::Answer(_, of_bind)) = (answer, &case.bind) else {
+    let (Outcome::Answer(_, alone), Outcome::Answer(_, of_other)) = (answer, other) else {
         return false;
     };
     is_redirect
         && case.question.rtype == RecordType::CNAME
         && alone.len() == 1
-        && alone.is_subset(of_bind)
+        && alone.is_subset(of_other)
 }
 
 /// Whether an answer is another one without the records of upstream's chain.
