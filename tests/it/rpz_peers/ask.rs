@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use hickory_proto::op::{Message, ResponseCode};
-use hickory_proto::rr::RecordType;
+use hickory_proto::rr::{Record, RecordType};
 
 use super::truth;
 use super::zones::{CLIENTS, Trigger, Zone};
@@ -138,12 +138,13 @@ fn outcome(answer: &Message) -> Outcome {
     if answer.metadata.truncation {
         return Outcome::Truncated;
     }
-    let record = |record: &hickory_proto::rr::Record| {
-        let owner = record.name.to_lowercase();
-        format!("{owner} {} {}", record.record_type(), record.data)
-    };
     let records = answer.answers.iter();
     let records = records.filter(|record| record.record_type() != RecordType::RRSIG);
-    let records = records.map(record).collect();
-    Outcome::Answer(answer.metadata.response_code, records)
+    Outcome::Answer(answer.metadata.response_code, records.map(text).collect())
+}
+
+/// A record without its TTL.
+pub(super) fn text(record: &Record) -> String {
+    let owner = record.name.to_lowercase();
+    format!("{owner} {} {}", record.record_type(), record.data)
 }

@@ -15,6 +15,23 @@ const LABELS: [&str; 4] = ["a", "b", "c", "d"];
 /// The longest label sequence below a top-level domain.
 const DEPTH: usize = 4;
 
+/// The answer to a query.
+pub(super) struct Resolved {
+    /// The queried name, and the targets of its chain.
+    pub(super) names: Vec<String>,
+    pub(super) rcode: ResponseCode,
+    /// The CNAME records of the chain, and the records of the queried type.
+    pub(super) records: Vec<Record>,
+}
+
+impl Resolved {
+    /// The addresses in the records.
+    pub(super) fn addresses(&self) -> Vec<IpAddr> {
+        let data = self.records.iter().map(|record| &record.data);
+        data.filter_map(RData::ip_addr).collect()
+    }
+}
+
 /// The records of a name.
 enum Data {
     Missing,
@@ -48,7 +65,7 @@ pub(super) fn signed_upstream() -> Upstream {
 }
 
 /// Whether the records of a name are signed, or the denial of their existence.
-fn is_signed(name: &str) -> bool {
+pub(super) fn is_signed(name: &str) -> bool {
     rank(name) >> 8 & 1 == 0
 }
 
@@ -149,39 +166,48 @@ fn data(name: &str) -> Data {
 
 fn respond(asked: &Asked) -> Message {
     let question = &asked.message.queries[0];
-    let mut name = question.name().to_lowercase().to_string();
-    name.pop();
-    let mut message = answer(asked, ResponseCode::NoError);
     let rtype = question.query_type();
+    let resolved = resolve(&text(question.name()), rtype);
+    let mut message = answer(asked, resolved.rcode);
+    let last = resolved.records.last();
+    if last.is_none_or(|last| last.record_type() != rtype) {
+        let name = resolved.names.last().expect("one");
+        let zone = name.rsplit('.').next().expect("a label");
+        message.authorities.push(soa(&format!("{zone}."), TTL_SECS));
+    }
+    message.answers = resolved.records;
+    message
+}
+
+/// The answer to a query for records of a name.
+pub(super) fn resolve(name: &str, rtype: RecordType) -> Resolved {
+    let mut resolved = Resolved {
+        names: vec![name.to_owned()],
+        rcode: ResponseCode::NoError,
+        records: Vec::new(),
+    };
     loop {
-        match data(&name) {
+        let name = resolved.names.last().expect("one");
+        let owner = format!("{name}.");
+        match data(name) {
             Data::Alias(target) => {
-                let record = alias(&format!("{name}."), &format!("{target}."), TTL_SECS);
-                message.answers.push(record);
-                if rtype == RecordType::CNAME {
-                    return message;
+                let record = alias(&owner, &format!("{target}."), TTL_SECS);
+                resolved.records.push(record);
+                if rtype != RecordType::CNAME {
+                    resolved.names.push(target);
+                    continue;
                 }
-                name = target;
-                continue;
             }
-            Data::Missing => message.metadata.response_code = ResponseCode::NXDomain,
+            Data::Missing => resolved.rcode = ResponseCode::NXDomain,
             Data::Empty => {}
             Data::Records(mut random) => {
-                let owner = Name::from_ascii(format!("{name}.")).expect("a name");
+                let owner = Name::from_ascii(owner).expect("a name");
                 let record = |data| Record::from_rdata(owner.clone(), TTL_SECS, data);
                 let records = records(&mut random, rtype).into_iter().map(record);
-                message.answers.extend(records);
+                resolved.records.extend(records);
             }
         }
-        let is_found = message
-            .answers
-            .last()
-            .is_some_and(|last| last.record_type() == rtype);
-        if !is_found {
-            let zone = name.rsplit('.').next().expect("a label");
-            message.authorities.push(soa(&format!("{zone}."), TTL_SECS));
-        }
-        return message;
+        return resolved;
     }
 }
 
