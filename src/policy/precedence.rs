@@ -184,11 +184,11 @@ impl Override {
     /// The override that a source has in every view.
     fn of(source: &Arc<Source>) -> Self {
         let zone = source.zone.as_ref();
-        let is_disabled = zone.is_some_and(|zone| zone.settings.policy == ZonePolicy::Disabled);
-        Self {
-            mode: is_disabled.then_some(Mode::LogOnly).unwrap_or_default(),
-            action: None,
-        }
+        let mode = match zone.map(|zone| &zone.settings.policy) {
+            Some(ZonePolicy::Disabled) => Mode::LogOnly,
+            _ => Mode::Enforce,
+        };
+        Self { mode, action: None }
     }
 }
 
