@@ -161,7 +161,7 @@ fn in_force(list: &ListStatus, bad: u32, left_out: u32, unenforced: bool) -> Str
     let state = match (list.state, list.held_as) {
         (_, Some(generation)) => {
             let newer = match list.state {
-                ListHealth::Held => ", and its file is newer",
+                ListHealth::Held => ", and a newer version waits",
                 _ => "",
             };
             format!(", HELD as in generation {generation} by the rollback{newer}")

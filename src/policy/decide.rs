@@ -295,7 +295,11 @@ impl<'s> PolicyView<'s> {
     pub fn would_block(&self, name: &Name, on_answer: Option<Hit>) -> Option<Matched<'s>> {
         let on_question = self.logged(name, &self.lookup(name));
         let first = on_question.or_else(|| on_answer.map(|hit| self.matched(hit)));
-        first.filter(|by| self.blocks(by.hit.verdict))
+        first.filter(|by| {
+            let own = by.blocking.effect_answer.as_ref();
+            let is_allowed = own.is_some_and(|own| own.allows(name, self.is_stream));
+            self.blocks(by.hit.verdict) && !is_allowed
+        })
     }
 
     /// The rule that would have decided about a queried name if its list were not logged only, given the result of the

@@ -10,7 +10,6 @@ use super::images::Images;
 use super::ranking::{MAX_RANKED, NO_RANK, Rank};
 use super::ranks::TierRank;
 use super::record::{LocalRecord, rrsets};
-use super::rpz::settings::ZonePolicy;
 use super::rule::{Action, Against, Blocking, EffectAnswer, Kind, Source};
 use super::view::{Mode, View};
 
@@ -183,10 +182,9 @@ struct Override {
 impl Override {
     /// The override that a source has in every view.
     fn of(source: &Arc<Source>) -> Self {
-        let zone = source.zone.as_ref();
-        let mode = match zone.map(|zone| &zone.settings.policy) {
-            Some(ZonePolicy::Disabled) => Mode::LogOnly,
-            _ => Mode::Enforce,
+        let mode = match source.is_disabled() {
+            true => Mode::LogOnly,
+            false => Mode::Enforce,
         };
         Self { mode, action: None }
     }

@@ -1,5 +1,6 @@
 //! The terms of the policy: scopes, kinds and actions of rules, and their sources.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::record::LocalRecord;
-use super::rpz::settings::SourceZone;
+use super::rpz::settings::{SourceZone, ZonePolicy};
 pub use crate::names::scope::Scope;
 use crate::wire::name::Name;
 
@@ -219,6 +220,20 @@ impl Source {
     /// Whether its rules block.
     pub fn blocks(&self) -> bool {
         matches!(self.kind, Kind::Block | Kind::Order)
+    }
+
+    /// Whether its rules are logged only, in all views.
+    pub fn is_disabled(&self) -> bool {
+        let zone = self.zone.as_ref();
+        zone.is_some_and(|zone| zone.settings.policy == ZonePolicy::Disabled)
+    }
+
+    /// The name under which its hits are counted. While it is disabled, those are queries that it would have blocked.
+    pub fn hits_name(&self) -> Cow<'_, str> {
+        match self.is_disabled() {
+            true => format!("{} (disabled)", self.name).into(),
+            false => self.name.as_str().into(),
+        }
     }
 
     /// Whether its rules do not change signed answers to clients that ask for DNSSEC records.

@@ -140,7 +140,7 @@ impl Snapshot {
     pub fn with_slots(mut self, mut slot: impl FnMut(&str) -> Option<u16>) -> Self {
         // An exception blocks nothing.
         let counted = |source: &Arc<Source>| source.kind != Kind::Exception;
-        let mut place = |source| counted(source).then(|| slot(&source.name)).flatten();
+        let mut place = |source| counted(source).then(|| slot(&source.hits_name())).flatten();
         self.slots = self.sources.iter().map(&mut place).collect();
         self
     }

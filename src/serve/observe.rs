@@ -84,9 +84,10 @@ impl Finished<'_> {
         let view = self.snapshot.view(self.client.view);
         let query = self.query.filter(|_| view.has_logged_only())?;
         // Policy zones are about recursive queries only (section 2 of the draft).
-        if !query.recursion_desired() {
+        if !query.recursion_desired() || self.response.is_none() {
             return None;
         }
+        let view = view.over(self.client.transport.is_stream());
         let view = view.for_client(self.client.address);
         view.would_block(query.name, self.logged)
     }

@@ -764,6 +764,11 @@ fn a_disabled_zone_blocks_nothing_and_counts_the_queries_that_it_would_have_bloc
         "{status}"
     );
     assert!(status.contains("second: 1 rule, 0 bad lines\n"), "{status}");
+    let config = config.replace("policy = \"disabled\"", "");
+    server.replace("tapis.toml", &config);
+    assert!(server.verb(&["reload"]).status.success());
+    assert!(is_blocked(&server, "bad.example"));
+    assert_eq!(server.status()["lists"][0]["hits"], 1, "it counts apart");
 }
 
 #[test]

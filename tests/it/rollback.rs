@@ -80,7 +80,7 @@ fn lists_roll_back_in_one_step_and_are_held_until_released() {
     assert_eq!(status["lists"][0]["held_as"], 1);
     let (code, report) = run(&server, &["status"]);
     assert_eq!(code, Some(1), "{report}");
-    let state = "0 bad lines, HELD as in generation 1 by the rollback, and its file is newer\n";
+    let state = "0 bad lines, HELD as in generation 1 by the rollback, and a newer version waits\n";
     assert!(
         report.contains(state) && !report.contains("last good"),
         "{report}"

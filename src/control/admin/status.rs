@@ -134,8 +134,8 @@ pub struct ListStatus {
     pub guards: Vec<Guard>,
     /// The number of distinct rules in force.
     pub rules: usize,
-    /// Queries that it blocked since [`OrdersStatus::hits_since`], or would have blocked while it was disabled; `None` if it
-    /// was never in force.
+    /// Queries that it blocked since [`OrdersStatus::hits_since`]; those that it would have blocked if it is disabled. `None`
+    /// if it was never in force.
     pub hits: Option<u64>,
     /// Whether its rules have no effect: it is a policy zone with `policy = "disabled"`.
     #[serde(default)]

@@ -111,6 +111,7 @@ impl OrderReport {
         };
         let hits = status.map(|status| &status.orders.hits);
         let lists = status.into_iter().flat_map(|status| &status.lists);
+        let lists = lists.filter(|list| !list.disabled);
         let counted = lists.filter_map(|list| Some((list.name.clone(), list.hits?)));
         report.list_hits.extend(counted);
         for known in registry.known() {

@@ -4,7 +4,6 @@ use crate::config::paths::section;
 use crate::control::Control;
 use crate::control::sources::lists::state::ListState;
 use crate::control::zones::missing::Missing;
-use crate::policy::published::is_logged_only;
 
 impl Control {
     /// Publishes the snapshot in force by the zones of the configuration.
@@ -26,7 +25,7 @@ impl Control {
     /// The sources without a first version. A list that a rollback left out is none of them: it did not exist then.
     fn missing(&self) -> Vec<Missing> {
         let is_missing = |list: &&ListState| {
-            list.loaded.is_none() && !list.is_frozen() && !is_logged_only(&list.source)
+            list.loaded.is_none() && !list.is_frozen() && !list.source.is_disabled()
         };
         let lists = self.lists.active.iter().filter(is_missing);
         let lists = lists.map(|list| Missing::Source {

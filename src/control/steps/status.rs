@@ -24,7 +24,6 @@ use crate::control::sources::orders::problems::MOST_REPORTED;
 use crate::control::sources::orders::registry::Known;
 use crate::control::zones::report::ZoneReport;
 use crate::policy::image::Image;
-use crate::policy::published::is_logged_only;
 use crate::policy::rule::Source;
 
 /// Reading a small list for more than this number of seconds is an alarm.
@@ -32,9 +31,11 @@ const HANGS_SECS: u64 = 30;
 
 pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
     let list_of = |state: &ListState| {
-        let hits = control
-            .hits
-            .of(&state.source.name, &gauges, &control.publication.slots);
+        let hits = control.hits.of(
+            &state.source.hits_name(),
+            &gauges,
+            &control.publication.slots,
+        );
         let rollback = control
             .rollback
             .record
@@ -262,7 +263,7 @@ fn list_status(state: &ListState, hits: Option<u64>, guard_policy: &GuardPolicy)
         alarm_since: refused.map(|(_, since)| *since),
         rules: loaded.map_or(0, |loaded| loaded.rules),
         hits,
-        disabled: is_logged_only(source),
+        disabled: source.is_disabled(),
         loaded_at: loaded.map(|loaded| loaded.at),
         took_ms: loaded.map_or(0, |loaded| loaded.took.as_millis() as u64),
         digest: loaded.map(|loaded| loaded.digest.clone()),

@@ -43,5 +43,5 @@ mod zone;
 pub use changes::{Changes, RecordChange};
 pub use inexpressible::Inexpressible;
 pub use records::{PublishedRecord, RecordStep, Records};
-pub use selection::{Selection, is_logged_only};
+pub use selection::Selection;
 pub use zone::PublishedZone;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::policy::rpz::settings::ZonePolicy;
 use crate::policy::rule::{Kind, Source};
 use crate::policy::snapshot::Snapshot;
 
@@ -27,7 +26,7 @@ impl Selection {
     /// only have no part in it.
     pub(super) fn apply(&self, snapshot: &Snapshot) -> Snapshot {
         let sources = snapshot.sources.iter();
-        let sources = sources.filter(|source| self.selects(source) && !is_logged_only(source));
+        let sources = sources.filter(|source| self.selects(source) && !source.is_disabled());
         let sources: Vec<Arc<Source>> = sources.cloned().collect();
         let mut published = Snapshot {
             generation: snapshot.generation,
@@ -61,10 +60,4 @@ impl Selection {
             _ => false,
         })
     }
-}
-
-/// Whether the rules of a source are logged only, and never published.
-pub fn is_logged_only(source: &Source) -> bool {
-    let zone = source.zone.as_ref();
-    zone.is_some_and(|zone| zone.settings.policy == ZonePolicy::Disabled)
 }

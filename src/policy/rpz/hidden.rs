@@ -1,15 +1,15 @@
-//! The owners of records that are ignored because of other records of the same owner.
+//! The owners of records that the rules do not show: they are ignored because of others, or the rule has several owners.
 
 use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::write::network_owner;
+use super::owner::network_owner;
 use crate::policy::prefix::Prefix;
 use crate::wire::name::Name;
 
 /// The number of owners that are known by name.
-const MAX_OWNERS: usize = 1024;
+const MAX_OWNERS: usize = 4096;
 
 /// Owners of which some records are in the zone, but not in the rules, and owners whose rule other owners have, too. When the
 /// other records are deleted, these count, so changes of such owners can't be applied to the rules alone.

@@ -21,9 +21,8 @@ mod write;
 
 pub use action::UnusableData;
 pub use hidden::HiddenRecords;
-pub use owner::{UnusableOwner, ZoneTrigger};
+pub use owner::{UnusableOwner, ZoneTrigger, network_owner};
 pub use records::{RecordProblem, ZoneReader, ZoneRecord, ZoneRule};
 pub use write::{
-    answer_records, is_no_name, is_reserved, network_owner, passthru, rule_lines, rule_owners,
-    wildcard_owner,
+    answer_records, is_no_name, is_reserved, passthru, rule_lines, rule_owners, wildcard_owner,
 };

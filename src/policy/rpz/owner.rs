@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::policy::prefix::{AddressOf, Prefix, PrefixError};
 use crate::policy::rule::Scope;
-use crate::wire::name::Name;
+use crate::wire::name::{MAX_NAME, Name};
 
 /// The label under which policy zones keep networks of clients (section 4.1 of the draft).
-pub(super) const CLIENT_IP: &[u8] = b"rpz-client-ip";
+const CLIENT_IP: &[u8] = b"rpz-client-ip";
 /// The label of networks of answers (section 4.3).
-pub(super) const RESPONSE_IP: &[u8] = b"rpz-ip";
+const RESPONSE_IP: &[u8] = b"rpz-ip";
 /// The label of names of name servers (section 4.4).
 const NSDNAME: &[u8] = b"rpz-nsdname";
 /// The label of networks of name servers (section 4.5).
@@ -20,7 +20,7 @@ const NSIP: &[u8] = b"rpz-nsip";
 /// All labels that begin so are reserved for the draft.
 pub(super) const RESERVED: &[u8] = b"rpz-";
 /// In the owner name of an IPv6 network, the label for the longest sequence of zeros.
-pub(super) const ZEROS: &[u8] = b"zz";
+const ZEROS: &[u8] = b"zz";
 
 /// The trigger of a rule in a policy zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,6 +159,66 @@ fn v6(parts: &[&[u8]]) -> Option<IpAddr> {
     Some(Ipv6Addr::from(words).into())
 }
 
+/// The owner of a rule on a network, without the labels of the apex. IPv6 addresses are written as BIND expects: the
+/// longest sequence of two or more zeros is one label, the first one if there are several.
+pub fn network_owner(prefix: &Prefix) -> Name {
+    let network = prefix.network();
+    let mut labels = vec![network.prefix_len().to_string().into_bytes()];
+    match network.addr() {
+        IpAddr::V4(v4) => {
+            let bytes = v4.octets().into_iter().rev();
+            labels.extend(bytes.map(|byte| byte.to_string().into_bytes()));
+        }
+        IpAddr::V6(v6) => v6_labels(v6, &mut labels),
+    }
+    labels.push(match prefix.of {
+        AddressOf::Client => CLIENT_IP.to_vec(),
+        AddressOf::Answer => RESPONSE_IP.to_vec(),
+    });
+    let labels: Vec<&[u8]> = labels.iter().map(Vec::as_slice).collect();
+    name_of(&labels)
+}
+
+/// The name of these labels, the first one first.
+pub(super) fn name_of(labels: &[&[u8]]) -> Name {
+    let mut wire = Vec::with_capacity(MAX_NAME);
+    for label in labels {
+        wire.push(label.len() as u8);
+        wire.extend(*label);
+    }
+    wire.push(0);
+    match Name::parse(&wire, 0) {
+        Ok((name, _)) => name,
+        Err(error) => unreachable!("few short labels are a name: {error}"),
+    }
+}
+
+/// Appends the words of an IPv6 address in hexadecimal, the last one first.
+fn v6_labels(address: Ipv6Addr, labels: &mut Vec<Vec<u8>>) {
+    let words = address.segments();
+    let zeros = longest_zeros(&words);
+    for (place, word) in words.iter().enumerate().rev() {
+        match zeros.contains(&place) {
+            true if place + 1 == zeros.end => labels.push(ZEROS.to_vec()),
+            true => {}
+            false => labels.push(format!("{word:x}").into_bytes()),
+        }
+    }
+}
+
+/// The longest sequence of at least two zeros, the first one if there are several.
+fn longest_zeros(words: &[u16; 8]) -> std::ops::Range<usize> {
+    let (mut longest, mut start) = (0..0, 0);
+    for end in 1..=words.len() {
+        if words[end - 1] != 0 {
+            start = end;
+        } else if end - start > longest.len().max(1) {
+            longest = start..end;
+        }
+    }
+    longest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,6 +293,32 @@ mod tests {
             ("0.zz.rpz-client-ip.rpz.example", Everything),
         ] {
             assert_eq!(parsed(owner), Err(error), "{owner}");
+        }
+    }
+
+    #[test]
+    fn the_owner_of_a_network_is_read_as_that_network() {
+        for (network, owner) in [
+            ("192.0.2.0/24", "24.0.2.0.192.rpz-client-ip"),
+            ("192.0.2.1/32", "32.1.2.0.192.rpz-client-ip"),
+            ("2001:db8::/48", "48.zz.db8.2001.rpz-client-ip"),
+            ("::1/128", "128.1.zz.rpz-client-ip"),
+            ("1::/128", "128.zz.1.rpz-client-ip"),
+            ("1:0:0:2:0:0:0:3/128", "128.3.zz.2.0.0.1.rpz-client-ip"),
+            ("1:0:0:2:0:0:3:4/128", "128.4.3.0.0.2.zz.1.rpz-client-ip"),
+            ("1:0:2:3:4:5:6:7/128", "128.7.6.5.4.3.2.0.1.rpz-client-ip"),
+        ] {
+            let parsed = network.parse().expect("a network");
+            for of in [AddressOf::Client, AddressOf::Answer] {
+                let prefix = Prefix::new(of, parsed).expect("valid");
+                let written = network_owner(&prefix);
+                let mut unused = Name::ROOT;
+                let read = ZoneTrigger::parse(&written, &Name::ROOT, &mut unused);
+                assert_eq!(read, Ok(Some(ZoneTrigger::Network(prefix))), "{network}");
+                if of == AddressOf::Client {
+                    assert_eq!(written.to_string(), owner);
+                }
+            }
         }
     }
 }

@@ -8,9 +8,9 @@ use tapis::wire::rtype;
 
 use super::large::{large, stalling};
 use super::scene::{Scene, count, versions};
-use crate::feeds::{blocks, config, feed, is_blocked, refresh};
+use crate::feeds::{ZONE, blocks, config, feed, is_blocked, refresh};
 use crate::support::client::until;
-use crate::support::primary::{Gate, Step, send};
+use crate::support::primary::{Gate, Step, cname, send};
 use crate::support::server::{Server, folder, tapis, text};
 use crate::support::upstream::Upstream;
 
@@ -61,6 +61,36 @@ fn the_rules_of_a_large_zone_are_checked_against_other_protected_names() {
     reload(server);
     until("the rule is left out", || !is_blocked(server, "n7.example"));
     assert!(is_blocked(server, "n8.example"));
+}
+
+#[test]
+fn rules_are_checked_against_other_protected_names_although_the_whole_zone_is_held_at_first() {
+    let scene = Scene::start("\n[guard]\nprotect = \"protect\"\nbad-percent = 50");
+    let server = &scene.server;
+    scene.versions.change(&[], &["second.example"]);
+    let newest = scene.versions.clone();
+    scene.primary.play(move |asked| {
+        let mut zone = newest.newest();
+        if asked.rtype == rtype::AXFR {
+            let bad = (0..9).map(|number| cname(&format!("n{number}.rpz-nsdname.{ZONE}"), "."));
+            zone.records = bad.collect();
+        }
+        send(zone.answer(asked))
+    });
+    fs::write(server.path("protect"), "gone.example\n").expect("written");
+    reload(server);
+    until("it is held", || feed(server)["held"]["serial"] == 2);
+    let newest = scene.versions.clone();
+    scene.primary.play(move |asked| send(newest.answer(asked)));
+    scene.versions.change(&[], &["third.example"]);
+    refresh(server);
+    until("the changes are in force", || {
+        is_blocked(server, "third.example")
+    });
+    until("the rule is left out", || {
+        !is_blocked(server, "gone.example")
+    });
+    assert!(is_blocked(server, "kept.example") && is_blocked(server, "second.example"));
 }
 
 /// Requests the feed many times while it transfers the second version, until the gate is opened.

@@ -142,6 +142,7 @@ impl Connection {
     /// Sends a query.
     pub(super) async fn send(&mut self, query: &[u8], budget: &Budget<'_>) -> Result<(), Broken> {
         let mut framed = Vec::with_capacity(2 + query.len());
+        budget.progress.set_stage(Stage::Asking);
         // A query has at most some hundreds of bytes.
         framed.extend_from_slice(&(query.len() as u16).to_be_bytes());
         framed.extend_from_slice(query);

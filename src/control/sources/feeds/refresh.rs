@@ -215,7 +215,10 @@ impl Refresh {
         self.has_succeeded = Some(false);
         let known = self.timers.map(|timers| timers.retry);
         let retry = self.overrides.retry.or(known).unwrap_or(doubled);
-        let retry = retry.clamp(SHORTEST, LONGEST_RETRY);
+        // Tries that come before the zone expires may prevent that.
+        let validity = self.timers.and_then(|timers| self.expire(timers));
+        let latest = validity.map_or(retry, |expire| expire / 4);
+        let retry = retry.min(latest).clamp(SHORTEST, LONGEST_RETRY);
         self.wait(shorten(retry, random), now);
     }
 

@@ -331,6 +331,9 @@ impl Runner {
                 self.refresh
                     .succeeded(timers, rand::random(), Instant::now());
                 self.confirm(&newest).await;
+                if newest.kind == Kind::Changes && self.wanted.whole == Whole::UntilSent {
+                    self.request(Instant::now());
+                }
             }
             None => self.fail_all(),
         }

@@ -15,8 +15,8 @@ use super::notified::{Keys, Notified, WAITING, remember};
 use super::refresh::Timers;
 use super::report::{FeedReport, NotifyReport};
 use super::runner::{Command, InForce, Links, Runner};
-use crate::config::Config;
 use crate::config::feed::Feed;
+use crate::config::{Config, Content};
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::sources::lists::ListSources;
 use crate::control::sources::lists::comparison::Comparable;
@@ -131,7 +131,7 @@ impl Feeds {
             .filter(|feed| !self.running.contains_key(*feed));
         removed.for_each(|feed| remember(&self.keys, feed, None));
         for feed in &config.feeds {
-            let Some(list) = lists.active.iter().find(|list| list.name() == feed.name) else {
+            let Some(list) = list_of(feed, lists) else {
                 continue;
             };
             let soa = soa_of(list);
@@ -184,8 +184,8 @@ impl Feeds {
 
     /// Whether the rules of a feed must be checked against other protected names than it knows.
     pub(crate) fn miss_a_check(&self, lists: &ListSources, guard_policy: &GuardPolicy) -> bool {
-        self.running.iter().any(|(name, running)| {
-            let list = lists.active.iter().find(|list| list.name() == name);
+        self.running.values().any(|running| {
+            let list = list_of(&running.feed, lists);
             running.unchecked != unchecked(list, guard_policy)
         })
     }
@@ -353,6 +353,13 @@ impl Feeds {
 fn unchecked(list: Option<&ListState>, guard_policy: &GuardPolicy) -> Option<String> {
     let unchecked = list?.unchecked(guard_policy)?;
     Some(unchecked.into_owned())
+}
+
+/// The list of a feed. `None` if it is not active, or another zone or a file has its name until a rollback ends.
+fn list_of<'l>(feed: &Feed, lists: &'l ListSources) -> Option<&'l ListState> {
+    let list = lists.active.iter().find(|list| list.name() == feed.name)?;
+    let is_own = list.config.apex() == Some(&feed.zone);
+    (is_own && list.config.content == Content::Transferred).then_some(list)
 }
 
 /// The SOA record of the rules in force.

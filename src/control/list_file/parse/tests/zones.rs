@@ -76,6 +76,15 @@ fn the_times_of_an_soa_record_may_have_units_and_a_repeated_record_is_one() {
     let times = times.map(|time| u32::from_be_bytes(time.try_into().expect("four bytes")));
     assert_eq!(times.collect::<Vec<_>>(), [7, 3600, 900, 2_505_600, 300]);
     assert_eq!(zone.serial, 7);
+    let generic = r"rpz.example. SOA \# 22 00 00 00000007 00000e10 00000384 00002400 0000012c";
+    let (_, tally) = zone_rules(&format!("{generic}\na.rpz.example. CNAME .\n"), None);
+    let zone = tally.zone.expect("an SOA record");
+    assert_eq!(
+        zone.data[2..],
+        [
+            0, 0, 0, 7, 0, 0, 14, 16, 0, 0, 3, 132, 0, 0, 36, 0, 0, 0, 1, 44
+        ]
+    );
 }
 
 #[test]

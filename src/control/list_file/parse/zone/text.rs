@@ -174,7 +174,10 @@ impl ZoneText {
         file.set_origin(origin.map_err(|_| BadEntry::Unreadable)?);
         file.extend_from_slice(format!(". 0 IN {} ", Rtype::from_int(rtype)).as_bytes());
         match rtype {
-            rtype::SOA => file.extend_from_slice(&in_seconds(text)),
+            // The form of RFC 3597, section 5, has no times.
+            rtype::SOA if !text.trim_ascii_start().starts_with(br"\#") => {
+                file.extend_from_slice(&in_seconds(text));
+            }
             _ => file.extend_from_slice(text),
         }
         file.extend_from_slice(b"\n");

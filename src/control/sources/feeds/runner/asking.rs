@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{Asked, Runner};
+use super::{Asked, Runner, Whole};
 use crate::config::shown::Show;
 use crate::control::sources::feeds::delivery::Undelivered;
 use crate::control::sources::feeds::fault::{Fault, PrimaryFault};
@@ -174,6 +174,10 @@ impl Runner {
                 tracing::info!(feed, %primary, %serial, kind, records, bytes, took_ms, "zone transferred");
                 self.in_force.serial = Some(serial);
                 self.held = None;
+                // A whole zone that was to be checked may have been held, and these changes come after it.
+                if fetched.kind == Kind::Changes && self.links.demands.borrow().is_unchecked {
+                    self.wanted.whole = Whole::UntilSent;
+                }
             }
             Some(Err(Undelivered::Faulty(fault, _))) if fetched.kind == Kind::Changes => {
                 // If only the changes are too large, the whole zone may not be.
