@@ -163,7 +163,7 @@ impl Refresh {
     }
 
     /// The next action that is due; call it until it returns `None`, and now and then while a fetch is under way. A fetch
-    /// comes before the expiry, which it may prevent within [`GRACE`]: after a restart, the zone may have been confirmed
+    /// comes before the expiry, which it may prevent within some seconds: after a restart, the zone may have been confirmed
     /// later than its age tells.
     pub fn next(&mut self, now: Instant) -> Option<Action> {
         if let State::Waiting { due } = self.state
