@@ -64,9 +64,7 @@ impl<'s> PolicyView<'s> {
     /// The decision by a rule on an address of `name`. NXDOMAIN is not true, as the name has an address, and the rule
     /// does not cover names below.
     fn decided_by_address(&self, name: &Name, by: Matched<'s>) -> Decision<'s> {
-        let own = by.blocking.effect_answer.as_ref();
-        let is_allowed = own.is_some_and(|own| own.allows(name, self.is_stream));
-        match self.blocks(by.hit.verdict) && !is_allowed {
+        match self.blocks_name(&by, name) {
             true => Decision::Blocked {
                 by,
                 nxdomain: by.blocking.as_written && by.blocking.action == Action::Nxdomain,

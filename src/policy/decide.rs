@@ -269,9 +269,7 @@ impl<'s> PolicyView<'s> {
     #[inline]
     fn decide_with(&self, name: &Name, hit: Hit, found: &LookupResult) -> Decision<'s> {
         let by = self.matched(hit);
-        let own = by.blocking.effect_answer.as_ref();
-        let is_allowed = || own.is_some_and(|own| own.allows(name, self.is_stream));
-        if !self.blocks(hit.verdict) || is_allowed() {
+        if !self.blocks_name(&by, name) {
             return Decision::Allowed(by);
         }
         let nxdomain =
@@ -295,11 +293,7 @@ impl<'s> PolicyView<'s> {
     pub fn would_block(&self, name: &Name, on_answer: Option<Hit>) -> Option<Matched<'s>> {
         let on_question = self.logged(name, &self.lookup(name));
         let first = on_question.or_else(|| on_answer.map(|hit| self.matched(hit)));
-        first.filter(|by| {
-            let own = by.blocking.effect_answer.as_ref();
-            let is_allowed = own.is_some_and(|own| own.allows(name, self.is_stream));
-            self.blocks(by.hit.verdict) && !is_allowed
-        })
+        first.filter(|by| self.blocks_name(by, name))
     }
 
     /// The rule that would have decided about a queried name if its list were not logged only, given the result of the
@@ -334,6 +328,13 @@ impl<'s> PolicyView<'s> {
             hit,
             verdict,
         }
+    }
+
+    /// Whether a rule blocks a query for `name` over this transport. A rule that blocks may allow some.
+    #[inline]
+    pub(super) fn blocks_name(&self, by: &Matched<'_>, name: &Name) -> bool {
+        let own = by.blocking.effect_answer.as_ref();
+        self.blocks(by.hit.verdict) && !own.is_some_and(|own| own.allows(name, self.is_stream))
     }
 
     pub(super) fn blocks(&self, verdict: u32) -> bool {
