@@ -6,12 +6,12 @@ use std::time::Duration;
 use tapis::control::sources::feeds::fault::Fault;
 use tapis::wire::rtype;
 
-use super::large::{large, stalling};
+use super::large::{large, stalling, without_state_dir};
 use super::scene::{Scene, count, versions};
 use crate::feeds::{ZONE, blocks, config, feed, is_blocked, refresh};
 use crate::support::client::until;
 use crate::support::primary::{Gate, Step, cname, send};
-use crate::support::server::{Server, folder, tapis, text};
+use crate::support::server::{Server, text};
 use crate::support::upstream::Upstream;
 
 /// Replaces a text in the configuration of the server, and reloads it.
@@ -224,16 +224,8 @@ fn a_directory_that_can_not_be_written_to_is_a_problem_until_a_transfer_is_writt
     let versions = versions();
     let small = versions.newest();
     let (upstream, primary) = (Upstream::plain(), versions.primary());
-    let config = config(&upstream, &primary, "\n[guard]\ngrow-percent = 0")
-        .replace("[state]\ndir = \"state\"\n", "");
-    let folder = folder(&config, &[]);
-    let temporary = folder.path().join("temporary");
-    let mut command = tapis();
-    command
-        .args(["serve", "--config", "tapis.toml"])
-        .current_dir(folder.path())
-        .env("TMPDIR", &temporary);
-    let server = Server::run(command, folder);
+    let config = config(&upstream, &primary, "\n[guard]\ngrow-percent = 0");
+    let (server, temporary) = without_state_dir(&config);
     until("it is in force", || feed(&server)["serial"] == 1);
     let problem = || feed(&server)["local"][0]["problem"].clone();
     let ask = || server.verb(&["feed", "refresh", "feed"]);

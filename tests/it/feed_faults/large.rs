@@ -1,6 +1,7 @@
 //! A large version of a zone, whose transfer stalls.
 
 use std::fs;
+use std::path::PathBuf;
 
 use tapis::wire::rtype;
 
@@ -9,7 +10,7 @@ use super::scene::Scene;
 use crate::feeds::{Versions, feed, refresh};
 use crate::support::client::until;
 use crate::support::primary::{Asked, Gate, Step};
-use crate::support::server::Server;
+use crate::support::server::{Server, folder, tapis};
 
 /// A zone that is compiled while it arrives.
 pub(super) fn large(versions: &Versions) {
@@ -17,6 +18,19 @@ pub(super) fn large(versions: &Versions) {
         zone.records = numbered(60_000);
         zone.per_message = 500;
     });
+}
+
+/// A server with this configuration, but without a state directory, and the directory of temporary files in which it writes
+/// large transfers, which does not exist.
+pub(super) fn without_state_dir(config: &str) -> (Server, PathBuf) {
+    let folder = folder(&config.replace("[state]\ndir = \"state\"\n", ""), &[]);
+    let temporary = folder.path().join("temporary");
+    let mut command = tapis();
+    command
+        .args(["serve", "--config", "tapis.toml"])
+        .current_dir(folder.path())
+        .env("TMPDIR", &temporary);
+    (Server::run(command, folder), temporary)
 }
 
 /// Sends the newest version, but waits at the first gate after three quarters of it, and at the second one before the

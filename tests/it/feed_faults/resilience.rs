@@ -253,27 +253,27 @@ fn a_restart_does_not_shorten_the_time_until_a_confirmed_zone_expires() {
     until("it expires", || feed(&scene.server)["is_expired"] == true);
 }
 
-/// The generation in force, once its images are saved.
-fn saved_generation(server: &Server) -> u64 {
+/// Rolls the second version back to the first one, once that is saved.
+fn roll_back(scene: &Scene) {
+    let server = &scene.server;
     let generation = server.status()["generation"].as_u64().expect("a number");
     until("the images are saved", || {
         let kept = fs::read_to_string(server.path("state/current")).unwrap_or_default();
         kept.contains(&format!("\"generation\":{generation}"))
             || kept.contains(&format!("\"generation\": {generation}"))
     });
-    generation
+    scene.next_version();
+    refresh(server);
+    scene.has_the_second_version();
+    let done = server.verb(&["rollback", &generation.to_string()]);
+    assert!(text(&done).contains("in force"), "{}", text(&done));
 }
 
 #[test]
 fn a_version_that_a_rollback_took_back_returns_after_the_release() {
     let scene = Scene::start("");
     let server = &scene.server;
-    let generation = saved_generation(server);
-    scene.next_version();
-    refresh(server);
-    scene.has_the_second_version();
-    let done = server.verb(&["rollback", &generation.to_string()]);
-    assert!(text(&done).contains("in force"), "{}", text(&done));
+    roll_back(&scene);
     scene.keeps_the_first_version();
     let asked = scene.primary.asked().len();
     refresh(server);
@@ -300,12 +300,7 @@ fn a_version_that_a_rollback_took_back_returns_after_the_release() {
 fn a_feed_that_is_added_during_a_rollback_comes_into_force_after_the_release() {
     let scene = Scene::start("");
     let server = &scene.server;
-    let generation = saved_generation(server);
-    scene.next_version();
-    refresh(server);
-    scene.has_the_second_version();
-    let done = server.verb(&["rollback", &generation.to_string()]);
-    assert!(text(&done).contains("in force"), "{}", text(&done));
+    roll_back(&scene);
     let primary = Primary::serving(Zone::new("other.test", 7, &["bad.example"]));
     let config = fs::read_to_string(server.path("tapis.toml")).expect("readable");
     let section = format!(

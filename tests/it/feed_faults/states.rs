@@ -4,12 +4,12 @@ use std::fs;
 use std::process::Command;
 
 use super::guards::numbered;
-use super::large::{arrives, compiler, large, stalling, stalls};
+use super::large::{arrives, compiler, large, stalling, stalls, without_state_dir};
 use super::scene::{Scene, versions};
 use crate::feeds::{config, feed, is_blocked, refresh};
 use crate::support::client::until;
 use crate::support::primary::{Gate, Primary, Step, send};
-use crate::support::server::{Server, folder, tapis, text};
+use crate::support::server::{Server, text};
 use crate::support::upstream::Upstream;
 
 /// The state that `tapis feed show` has. It is the same in `tapis feed list`.
@@ -70,15 +70,7 @@ fn a_transfer_that_can_not_be_written_is_a_problem_of_this_server() {
         zone.per_message = 500;
     });
     let (upstream, primary) = (Upstream::plain(), versions.primary());
-    let config = config(&upstream, &primary, "");
-    let folder = folder(&config.replace("[state]\ndir = \"state\"\n", ""), &[]);
-    let temporary = folder.path().join("temporary");
-    let mut command = tapis();
-    command
-        .args(["serve", "--config", "tapis.toml"])
-        .current_dir(folder.path())
-        .env("TMPDIR", &temporary);
-    let server = Server::run(command, folder);
+    let (server, temporary) = without_state_dir(&config(&upstream, &primary, ""));
     until("it fails", || state_of(&server) == "not-written");
     let found = feed(&server);
     assert!(found["primaries"][0]["fault"].is_null(), "{found}");
