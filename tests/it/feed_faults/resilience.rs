@@ -241,8 +241,9 @@ fn a_restart_does_not_shorten_the_time_until_a_confirmed_zone_expires() {
     until("it is asked", || {
         count(&feed(&scene.server), Fault::Unreachable) > 0
     });
-    assert_eq!(time(&scene).as_second(), confirmed.as_second());
-    // EXPIRE is 24 hours.
+    // EXPIRE is 24 hours. A confirmation within a quarter of that after one that was stored is not stored.
+    let lost = confirmed.duration_since(time(&scene));
+    assert!((0..6).contains(&lost.as_hours()), "{lost}");
     scene.clock.advance(hours(23));
     refresh(&scene.server);
     until("it is asked again", || {
