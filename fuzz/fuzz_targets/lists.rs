@@ -33,7 +33,7 @@ fuzz_target!(|bytes: &[u8]| {
     let notation = Notation {
         format,
         bare,
-        comments: Default::default(),
+        ..Notation::default()
     };
     let apex = Name::from_text("z").expect("a name");
     let apex = (choice & 8 == 0).then_some(&apex);

@@ -159,6 +159,7 @@ fn in_force(list: &List, status: &Status) -> Option<InForce> {
         rules: known.rules,
         signature: None,
         ended: known.ended,
+        format: known.detected.map(|detected| detected.format),
         released: Guards::NONE,
     })
 }

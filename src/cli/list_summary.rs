@@ -39,6 +39,9 @@ pub(super) fn print_list(
         counted(bad, "bad line", "bad lines"),
         path.shown()
     )?;
+    if let Some(detected) = tally.detected {
+        writeln!(out, "  format: {detected}")?;
+    }
     print_left_out(
         path,
         first(&tally.guarded.first, most),

@@ -180,6 +180,10 @@ fn in_force(list: &ListStatus, bad: u32, left_out: u32, unenforced: bool) -> Str
             format!(", WARNING: {rules}")
         }
     };
+    let format = match list.detected {
+        None => String::new(),
+        Some(detected) => format!(", recognised as {}", detected.format.word()),
+    };
     let disabled = match list.disabled {
         false => String::new(),
         true => {
@@ -188,7 +192,7 @@ fn in_force(list: &ListStatus, bad: u32, left_out: u32, unenforced: bool) -> Str
         }
     };
     format!(
-        "{}, {}{}{left}{warned}{disabled}{state}",
+        "{}, {}{}{left}{warned}{format}{disabled}{state}",
         counted(list.rules, "rule", "rules"),
         if unenforced { "WARNING: " } else { "" },
         paths::bad(&list.path, bad)

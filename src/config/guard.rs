@@ -263,7 +263,10 @@ fn protection(text: &str) -> Result<Protection, String> {
     {
         return Ok(protection);
     }
-    if matches!(text, "empty" | "bad" | "shrunk" | "grown" | "old") {
+    if matches!(
+        text,
+        "empty" | "bad" | "shrunk" | "grown" | "old" | "format"
+    ) {
         return Err(format!(
             "which is a guard of whole lists: remove it; to accept a list that it rejects: tapis reload --accept LIST:{text}"
         ));

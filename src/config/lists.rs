@@ -9,6 +9,7 @@ use super::blocking::blocking;
 use super::comments::{self, Comments};
 use super::feed::{self, Feed};
 use super::findings::{Findings, quote};
+use super::format;
 use super::guard;
 use super::paths;
 use super::raw;
@@ -18,16 +19,6 @@ use super::values::{choice, file, plain_name, public_text};
 use super::zone::{self, PolicyZone};
 
 const KINDS: &[(&str, Kind)] = &[("block", Kind::Block), ("allow", Kind::Allow)];
-/// Known formats of lists that are not supported.
-const OTHER_FORMATS: &[&str] = &[
-    "abp", "adblock", "adguard", "clash", "csv", "dnsmasq", "json", "regex", "ublock", "unbound",
-    "v2ray", "wildcard", "zone",
-];
-const FORMATS: &[(&str, Format)] = &[
-    ("domains", Format::Domains),
-    ("hosts", Format::Hosts),
-    ("rpz", Format::Rpz),
-];
 /// The meanings of a bare name. `below` can only be written out, as `*.x`.
 const SCOPES: &[(&str, Scope)] = &[("exact", Scope::Exact), ("subtree", Scope::Subtree)];
 
@@ -99,13 +90,16 @@ fn report_duplicate(
 
 /// Validates a list; `None` if its name, path or format is invalid, or the name or path is missing.
 fn list(mut raw: raw::List, block: &Blocking, findings: &mut Findings) -> Option<List> {
-    let format = format(raw.format.take(), findings);
+    let format = format::validate(raw.format.take(), findings);
+    if let Some(format) = format {
+        format::report_unused(format, &raw, findings);
+    }
     let zone = match format {
         Some(Format::Rpz) => {
             report_unused(&raw, findings);
             Some(zone::validate(raw.zone, findings))
         }
-        Some(Format::Domains | Format::Hosts) => {
+        Some(_) => {
             raw.zone.report_unused(findings);
             None
         }
@@ -132,6 +126,7 @@ fn list(mut raw: raw::List, block: &Blocking, findings: &mut Findings) -> Option
         format: format?,
         comments,
         scope,
+        column: raw.column.map(|at| at.value.into()),
         required: raw.required.is_some_and(|at| at.value),
         warn,
         content: Content::File,
@@ -181,6 +176,7 @@ fn feed(
         format: Format::Rpz,
         comments: Comments::default(),
         scope: Scope::Exact,
+        column: None,
         required: false,
         warn,
         content: Content::Transferred,
@@ -195,22 +191,6 @@ fn feed(
         zone: Some(zone),
     };
     Some((list, feed))
-}
-
-fn format(given: Option<At<String>>, findings: &mut Findings) -> Option<Format> {
-    match given {
-        None => Some(Format::Domains),
-        Some(given) if OTHER_FORMATS.contains(&&*given.value.to_ascii_lowercase()) => {
-            let message = format!(
-                "format is \"{}\", which is not supported: use the list's edition as plain names (\"domains\") or as \
-                 a hosts file (\"hosts\")",
-                given.value
-            );
-            findings.report(given.line, message);
-            None
-        }
-        given => choice(given, FORMATS, findings),
-    }
 }
 
 /// Reports the keys that a response policy zone can't have, because its records say the same.
@@ -231,6 +211,7 @@ fn report_unused(raw: &raw::List, findings: &mut Findings) {
             text(&raw.comments),
             "comments in zone files begin with `;`: remove it",
         ),
+        (text(&raw.column), "it has no columns: remove it"),
         (
             text(&block.action),
             "its records have actions: remove it, or set `policy`",

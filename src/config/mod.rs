@@ -13,6 +13,7 @@ mod error;
 pub mod exception;
 pub mod feed;
 mod findings;
+mod format;
 pub mod guard;
 mod lists;
 mod load;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -194,6 +195,8 @@ pub struct List {
     pub comments: Comments,
     /// The scope of a bare name; [`Scope::Exact`] or [`Scope::Subtree`], never [`Scope::Below`].
     pub scope: Scope,
+    /// The column of a table that has the names, or the key of JSON whose values are names.
+    pub column: Option<Arc<str>>,
     /// Whether the server refuses to start without this list.
     pub required: bool,
     /// The guards of single rules that only warn about rules of this list, and leave none out.
@@ -217,6 +220,35 @@ pub enum Format {
     Hosts,
     /// A response policy zone.
     Rpz,
+    /// A configuration of dnsmasq.
+    Dnsmasq,
+    /// A configuration of Unbound.
+    Unbound,
+    /// A list of dnscrypt-proxy: `*.x` and `x` are x with all names below it.
+    Wildcard,
+    /// A table of which one column has names.
+    Csv,
+    /// JSON of which the values of one key are names.
+    Json,
+    /// The one that the start of the file shows.
+    Auto,
+}
+
+impl Format {
+    /// Its name in the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Domains => "domains",
+            Self::Hosts => "hosts",
+            Self::Rpz => "rpz",
+            Self::Dnsmasq => "dnsmasq",
+            Self::Unbound => "unbound",
+            Self::Wildcard => "wildcard",
+            Self::Csv => "csv",
+            Self::Json => "json",
+            Self::Auto => "auto",
+        }
+    }
 }
 
 /// The location of a list's text.

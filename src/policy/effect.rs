@@ -125,13 +125,20 @@ pub enum EffectError {
     },
 }
 
+/// The effect with an action, and all else as its source has it.
+impl From<EffectAction> for Effect {
+    fn from(action: EffectAction) -> Self {
+        Self {
+            action,
+            ..Self::default()
+        }
+    }
+}
+
 impl Effect {
     /// The effect of the mark that voids the rules on a name.
     pub fn void() -> Self {
-        Self {
-            action: EffectAction::Void,
-            ..Self::default()
-        }
+        EffectAction::Void.into()
     }
 
     /// Whether this is the mark that voids the rules on a name.

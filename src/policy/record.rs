@@ -1,6 +1,7 @@
 //! Records that a rule answers with.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use hickory_proto::rr::{RData, Record, RecordType};
 use hickory_proto::serialize::binary::BinDecodable;
@@ -79,6 +80,19 @@ pub enum RecordError {
 }
 
 impl LocalRecord {
+    /// A record of an address, with the TTL of the effect.
+    pub fn address(address: IpAddr) -> Self {
+        let (rtype, data): (_, Box<[u8]>) = match address {
+            IpAddr::V4(address) => (rtype::A, address.octets().into()),
+            IpAddr::V6(address) => (rtype::AAAA, address.octets().into()),
+        };
+        Self {
+            rtype,
+            ttl_secs: None,
+            data,
+        }
+    }
+
     /// The target, if it is a CNAME record.
     pub fn cname_target(&self) -> Option<Name> {
         let target = (self.rtype == rtype::CNAME).then(|| Name::parse(&self.data, 0).ok());

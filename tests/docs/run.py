@@ -45,7 +45,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 RESOLVER = "192.0.2.53"
 # Files that must have commands: a fence that lost its language would not be noticed otherwise.
 EXPECTED = ["README.md", "docs/benchmarks.md", "docs/guard-rails.md", "docs/guide.md", "docs/journal.md",
-            "docs/orders.md", "docs/rpz.md", "docs/trie.md"]
+            "docs/lists.md", "docs/orders.md", "docs/rpz.md", "docs/trie.md"]
 # This file installs the program before it uses it.
 INSTALLS = "guide.md"
 # PATIENCE: seconds within which the output of a command must become the expected one; an edit comes into force

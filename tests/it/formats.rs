@@ -45,12 +45,9 @@ fn a_list_in_another_format_is_recognised_and_accepting_it_is_not_suggested() {
         ),
         (
             "rank,domain,category\n1,a.example,ads\n2,b.example,\"ads, more\"\n3,c.example,ads\n",
-            "a CSV table",
+            "a table",
         ),
-        (
-            "domain;category\na.example;ads\nb.example;ads\n",
-            "a CSV table",
-        ),
+        ("domain;category\na.example;ads\nb.example;ads\n", "a table"),
         (
             "\n<!DOCTYPE html>\n<html>\n<head>\n<title>Sign in</title>\nbody { margin: 0; }\n</head>\n</html>\n",
             "a web page",
@@ -156,8 +153,8 @@ fn a_bad_line_is_reported_with_its_syntax() {
         ("; a comment", "`;`"),
         ("// a comment", "`//`"),
         ("ads.example:8080", "port"),
-        ("1,ads.example", "CSV"),
-        ("\"ads.example\",\"malware\"", "CSV"),
+        ("1,ads.example", "a table"),
+        ("\"ads.example\",\"malware\"", "a table"),
         ("address=/ads.example/", "dnsmasq"),
         ("local-zone: \"ads.example\" static", "Unbound"),
         ("ads.example. 3600 IN CNAME .", "zone"),
@@ -237,16 +234,16 @@ fn the_remedy_for_a_list_in_another_format_is_one_sentence_that_can_be_followed(
         (&*generic, "an adblock filter list, which is not supported"),
         (
             &*zone,
-            "a zone, such as a response policy zone (RPZ), which is not supported",
+            "a zone: if it is a response policy zone (RPZ), set format = \"rpz\"",
         ),
         (&*bind, "a configuration of BIND, which is not supported"),
         (
             "address=/a.example/\n",
-            "a configuration of dnsmasq, which is not supported",
+            "a configuration of dnsmasq: set format = \"dnsmasq\"",
         ),
         (
             "local-zone: \"a.example.\" always_nxdomain\n",
-            "a configuration of Unbound, which is not supported",
+            "a configuration of Unbound: set format = \"unbound\"",
         ),
         (
             "^ads?[0-9]*\\.\n",
@@ -254,10 +251,13 @@ fn the_remedy_for_a_list_in_another_format_is_one_sentence_that_can_be_followed(
         ),
         (
             "1,a.example,ads\n",
-            "a CSV table: keep the column of the names alone",
+            "a table: set format = \"csv\", and `column` to the title or the number",
         ),
         ("<html>\n", "a web page instead of a list"),
-        ("\"a.example\",\n", "JSON: write the names alone"),
+        (
+            "\"a.example\",\n",
+            "JSON: set format = \"json\", and `column` to the key",
+        ),
     ] {
         for keys in ["format = \"domains\"", "format = \"hosts\""] {
             let (report, _) = check(content, keys);
@@ -279,6 +279,17 @@ fn following_the_remedy_for_the_format_or_the_comments_loads_the_list() {
         ("0.0.0.0 a.example\n", "", "format = \"hosts\""),
         ("a.example\n", "format = \"hosts\"", "format = \"domains\""),
         (".a.example\n", "format = \"hosts\"", "format = \"domains\""),
+        (
+            "address=/a.example/#\n",
+            "format = \"hosts\"",
+            "format = \"dnsmasq\"",
+        ),
+        (
+            "local-zone: \"a.example\" static\n",
+            "",
+            "format = \"unbound\"",
+        ),
+        ("[\n\"a.example\"\n]\n", "", "format = \"json\""),
         ("! a\n! b\na.example\n", "", "comments = \"#!\""),
         (
             "; a\n; b\n0.0.0.0 a.example\n",

@@ -21,6 +21,7 @@ mod history;
 mod hostile;
 mod journal;
 mod layering;
+mod list_formats;
 mod lists;
 mod log;
 mod minimal_system;

@@ -111,17 +111,58 @@ fn a_misspelt_key_is_not_reported_as_missing_too() {
 }
 
 #[test]
-fn an_unsupported_format_is_reported_with_the_supported_ones() {
+fn an_unknown_format_is_reported_with_the_known_ones() {
     let found = |format: &str| {
         problems(&format!(
             "[[list]]\nname = \"a\"\npath = \"/a\"\nformat = \"{format}\"\n"
         ))
     };
-    for format in ["adblock", "AdGuard", "zone"] {
-        let expected = format!("4: format is \"{format}\", which is not supported: use");
-        assert!(found(format)[0].starts_with(&expected), "{format}");
+    for (format, name) in [("DNSCrypt", "wildcard"), ("zone", "rpz"), ("host", "hosts")] {
+        let expected = format!("4: format is \"{format}\": did you mean \"{name}\"?");
+        assert_eq!(found(format), [expected]);
     }
+    let expected = "must be one of auto, csv, dnsmasq, domains, hosts, json, rpz, unbound, wildcard; did you mean \"unbound\"?";
     assert!(
-        found("host")[0].ends_with("must be one of domains, hosts, rpz; did you mean \"hosts\"?")
+        found("unbond")[0].ends_with(expected),
+        "{:?}",
+        found("unbond")
     );
+}
+
+#[test]
+fn keys_without_meaning_for_the_format_of_a_list_are_reported() {
+    let found = |keys: &str| problems(&format!("[[list]]\nname = \"a\"\npath = \"/a\"\n{keys}"));
+    for (keys, key) in [
+        ("format = \"dnsmasq\"\nscope = \"exact\"\n", "5: scope"),
+        ("format = \"dnsmasq\"\ncomments = \"!\"\n", "5: comments"),
+        ("format = \"unbound\"\nscope = \"exact\"\n", "5: scope"),
+        ("format = \"wildcard\"\nscope = \"exact\"\n", "5: scope"),
+        ("format = \"json\"\ncomments = \"!\"\n", "5: comments"),
+        (
+            "format = \"csv\"\ncolumn = \"host\"\ncomments = \"!\"\n",
+            "6: comments",
+        ),
+        ("format = \"hosts\"\ncolumn = \"host\"\n", "5: column"),
+        ("column = \"host\"\n", "4: column"),
+    ] {
+        let expected = format!("{key} has no meaning for");
+        assert!(
+            found(keys)[0].starts_with(&expected),
+            "{keys}: {:?}",
+            found(keys)
+        );
+    }
+    assert_eq!(
+        found("format = \"csv\"\n"),
+        [
+            "1: a CSV table needs `column`: the title of the column that has the names, or its number"
+        ]
+    );
+    for keys in [
+        "format = \"csv\"\ncolumn = \"3\"\nscope = \"subtree\"\n",
+        "format = \"json\"\n",
+        "format = \"auto\"\ncolumn = \"host\"\ncomments = \"!\"\n",
+    ] {
+        assert_eq!(found(keys), [""; 0], "{keys}");
+    }
 }

@@ -13,6 +13,7 @@ use crate::control::gauges::Gauges;
 use crate::control::guard::protected::Protection;
 use crate::control::guard::release::Guard;
 use crate::control::journal::entry::Cause;
+use crate::control::list_file::parse::Detected;
 use crate::control::list_file::suppressed::LeftOut;
 use crate::control::sources::feeds::report::FeedReport;
 use crate::control::zones::report::ZoneReport;
@@ -149,6 +150,9 @@ pub struct ListStatus {
     /// Whether its last line ends with a line break.
     #[serde(default)]
     pub ended: bool,
+    /// The format that was recognised, if the list has `format = "auto"`.
+    #[serde(default)]
+    pub detected: Option<Detected>,
     /// Lines that are neither empty nor comments.
     pub lines: u32,
     /// The number of names that were left out on purpose (`localhost` and the like).

@@ -1,6 +1,7 @@
 //! The protocol of the compiler process: the plan that it gets, and the events and the outcome that it reports, as JSON.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +55,9 @@ pub struct PlanList {
     /// The characters that begin a comment line.
     #[serde(default)]
     pub comments: Comments,
+    /// The column of a table that has the names, or the key of JSON.
+    #[serde(default)]
+    pub column: Option<Arc<str>>,
     /// The name of its policy zone, if that is configured.
     #[serde(default)]
     pub apex: Option<Name>,
@@ -100,6 +104,7 @@ impl PlanList {
             format: self.format,
             bare: self.scope,
             comments: self.comments,
+            column: self.column.clone(),
         }
     }
 
@@ -111,6 +116,7 @@ impl PlanList {
             format: list.format,
             scope: list.scope,
             comments: list.comments,
+            column: list.column.clone(),
             apex: list.apex().cloned(),
             transfer: None,
             text: list.content.embedded().map(str::to_owned),

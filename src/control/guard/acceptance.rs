@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::config::Format;
 use crate::config::guard::Limits;
 use crate::config::paths::is_of_feed;
 use crate::config::shown::{Show, counted};
 use crate::control::guard::reading::Reading;
 use crate::control::guard::release::{Guard, Guards};
-use crate::control::list_file::parse::{Bad, FileFormat, Tally};
+use crate::control::list_file::parse::{Bad, Detected, FileFormat, Tally};
 use crate::control::list_file::signature::Signature;
 
 /// An update that adds fewer rules than this is never rejected for its growth: a new list may well be ten times as long
@@ -33,6 +34,9 @@ pub struct InForce {
     /// Whether the file's last line is known to have had a line end.
     #[serde(default)]
     pub ended: bool,
+    /// The format that was recognised, if the list has `format = "auto"`.
+    #[serde(default)]
+    pub format: Option<Format>,
 }
 
 /// Guards that stay released for this state of the file. Guards on the number of rules do not stay released: other
@@ -129,6 +133,13 @@ enum Reason {
     Cut { now: usize, before: usize },
     #[error("{rules}, {more} in force", rules = counted(*.now, "rule", "rules"), more = more(*.now, *.before))]
     Grown { now: usize, before: usize },
+    #[error(
+        "it looks like `format = \"{now}\"` ({detected}), and the state in force like `format = \"{before}\"`: to read it in one \
+         format whatever it looks like, set that format",
+        now = .detected.format.word(),
+        before = .before.word()
+    )]
+    Format { detected: Detected, before: Format },
     #[error("written at {since:.0}, over {limit} ago", limit = counted(*.hours, "hour", "hours"))]
     Old { since: Timestamp, hours: u32 },
 }
@@ -168,6 +179,7 @@ impl Reason {
             Self::Shrunk { .. } | Self::Cut { .. } => Guard::Shrunk,
             Self::Grown { .. } => Guard::Grown,
             Self::Old { .. } => Guard::Old,
+            Self::Format { .. } => Guard::Format,
         }
     }
 }
@@ -282,6 +294,7 @@ fn check_acceptance_against(
         lines(new, limits),
         before.and_then(|before| count(new, before, limits)),
         before.and_then(|before| age(new, before, limits)),
+        before.and_then(|before| format(new, before)),
     ];
     let holds = |reason: &Reason| !released.has(reason.guard());
     let reasons: Vec<_> = found.into_iter().flatten().filter(holds).collect();
@@ -314,6 +327,14 @@ fn lines(new: &NewState<'_>, limits: &Limits) -> Option<Reason> {
         problem: first.problem,
         format: tally.format(),
     })
+}
+
+fn format(new: &NewState<'_>, in_force: &InForce) -> Option<Reason> {
+    let (detected, before) = (new.tally.detected?, in_force.format?);
+    // The format of a list without rules is not known.
+    let is_known = in_force.rules > 0 && detected.is_certain();
+    let differs = is_known && detected.format != before;
+    differs.then_some(Reason::Format { detected, before })
 }
 
 fn count(new: &NewState<'_>, in_force: &InForce, limits: &Limits) -> Option<Reason> {
@@ -379,6 +400,7 @@ mod tests {
             signature: None,
             released: Guards::NONE,
             ended: false,
+            format: None,
         });
         let checked = check_acceptance(&new, before.as_slice(), &limits, Guards::NONE);
         checked.err().map_or(Guards::NONE, |held| held.guards())
@@ -477,6 +499,7 @@ mod tests {
                 signature,
                 released: Guards::NONE,
                 ended: false,
+                format: None,
             });
             check_acceptance(&new, before.as_slice(), &limits, released)
         };
@@ -519,12 +542,14 @@ mod tests {
                 signature: None,
                 released: Guards::NONE,
                 ended: false,
+                format: None,
             };
             let accepted = InForce {
                 rules: 9,
                 signature: one,
                 released,
                 ended: false,
+                format: None,
             };
             let checked = check_acceptance(
                 &new,
@@ -552,6 +577,7 @@ mod tests {
             signature: None,
             released: Guards::NONE,
             ended: false,
+            format: None,
         }];
         let describe = |released| {
             let held = check_acceptance(&new, &before, &Limits::default(), released);

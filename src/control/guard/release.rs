@@ -19,11 +19,20 @@ pub enum Guard {
     Grown,
     /// It was written too long ago.
     Old,
+    /// Another format is recognised than that of the state in force.
+    Format,
 }
 
 impl Guard {
     /// All guards.
-    pub const ALL: [Self; 5] = [Self::Empty, Self::Bad, Self::Shrunk, Self::Grown, Self::Old];
+    pub const ALL: [Self; 6] = [
+        Self::Empty,
+        Self::Bad,
+        Self::Shrunk,
+        Self::Grown,
+        Self::Old,
+        Self::Format,
+    ];
 
     /// Its name in a release.
     pub fn word(self) -> &'static str {
@@ -33,6 +42,7 @@ impl Guard {
             Self::Shrunk => "shrunk",
             Self::Grown => "grown",
             Self::Old => "old",
+            Self::Format => "format",
         }
     }
 }
@@ -52,7 +62,7 @@ impl Guards {
     /// No guards.
     pub const NONE: Self = Self(0);
     /// All guards.
-    pub const ALL: Self = Self(0b1_1111);
+    pub const ALL: Self = Self(0b11_1111);
 
     /// The union.
     pub fn and(self, others: Self) -> Self {

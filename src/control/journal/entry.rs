@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -206,6 +207,9 @@ pub struct ListEntry {
     /// The characters that begin a comment line of it.
     #[serde(default, skip_serializing_if = "Comments::is_default")]
     pub comments: Comments,
+    /// The column of it that has the names, if it is a table or JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<Arc<str>>,
     /// How blocked names are answered.
     pub action: Action,
     /// BLAKE3 of the file, in hexadecimal.

@@ -83,6 +83,9 @@ pub fn settings<'l>(config: &Config, lists: impl Iterator<Item = &'l List>) -> S
             set(&format!("{start}.format"), value(list.format));
             set(&format!("{start}.comments"), value(list.comments));
             set(&format!("{start}.scope"), value(list.scope));
+            if let Some(column) = &list.column {
+                set(&format!("{start}.column"), value(column));
+            }
         }
         match &list.zone {
             Some(zone) => {
@@ -371,6 +374,7 @@ pub fn list(entry: &ListEntry, settings: &Settings, today: Option<&List>) -> Lis
         format,
         comments: entry.comments,
         scope: entry.scope,
+        column: entry.column.clone(),
         required: false,
         warn: today.map_or(Protections::NONE, |today| today.warn),
         content,
@@ -492,6 +496,7 @@ policy = "tcp-only"
             format: Some(list.format),
             comments: list.comments,
             scope: list.scope,
+            column: list.column.clone(),
             action: list.source.blocking.action,
             digest: String::new(),
             rules: 0,

@@ -1,11 +1,13 @@
 //! The facts that an image records about each of its lists, and the key of a list's rules.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::config::Format;
 use crate::config::comments::Comments;
 use crate::control::guard::release::Guards;
-use crate::control::list_file::parse::Tally;
+use crate::control::list_file::parse::{Notation, Tally};
 use crate::control::list_file::signature::Signature;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::rule::{Kind, Scope};
@@ -23,6 +25,9 @@ pub struct ListNotes {
     /// The characters that begin a comment line.
     #[serde(default)]
     pub comments: Comments,
+    /// The column of a table that has the names, or the key of JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<Arc<str>>,
     /// The effect of its rules; `None` in images of older versions.
     #[serde(default)]
     pub kind: Option<Kind>,
@@ -46,6 +51,16 @@ impl ListNotes {
         serde_json::from_value(source.notes.clone()).ok()
     }
 
+    /// The notation in which the list was read.
+    pub(crate) fn notation(&self) -> Notation {
+        Notation {
+            format: self.format,
+            bare: self.scope,
+            comments: self.comments,
+            column: self.column.clone(),
+        }
+    }
+
     /// The notes in the form in which a source stores them.
     pub fn to_value(&self) -> serde_json::Value {
         serde_json::to_value(self).expect("strings and numbers have a JSON form")
@@ -55,8 +70,11 @@ impl ListNotes {
 /// The key of the rules of a list in an image; `None` if the image does not record how the list was read.
 pub(crate) fn content_of(source: &ImageSource) -> Option<String> {
     let notes = ListNotes::of(source)?;
-    let read = (notes.format, notes.comments, notes.scope);
-    Some(key(&source.digest, read, &notes.protected_names))
+    Some(key(
+        &source.digest,
+        &notes.notation(),
+        &notes.protected_names,
+    ))
 }
 
 /// A text that identifies the rules of a list in an image. Sources with equal texts have the same rules, even if they
@@ -82,10 +100,19 @@ pub(crate) fn rules_of(source: &ImageSource) -> String {
     all.expect("text, numbers and enums can be serialized to JSON")
 }
 
-/// The key of a list's rules: a hash of the file's digest, the format, scope and comment characters, and the protected
-/// names.
-pub(crate) fn key(digest: &str, read: (Format, Comments, Scope), protected_names: &str) -> String {
-    let all = serde_json::to_vec(&(digest, read, protected_names));
+/// The key of a list's rules: a hash of the file's digest, its notation, and the protected names.
+pub(crate) fn key(digest: &str, notation: &Notation, protected_names: &str) -> String {
+    let Notation {
+        format,
+        bare,
+        comments,
+        column,
+    } = notation;
+    let read = (format, comments, bare);
+    let all = match column {
+        None => serde_json::to_vec(&(digest, read, protected_names)),
+        Some(column) => serde_json::to_vec(&(digest, read, protected_names, column)),
+    };
     let all = all.expect("text and enums can be serialized to JSON");
     let mut key = blake3::hash(&all).to_hex().to_string();
     key.truncate(KEY);

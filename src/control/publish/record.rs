@@ -135,6 +135,7 @@ fn list_entry(list: &ListState) -> Option<ListEntry> {
         format: Some(read.format),
         scope: read.scope,
         comments: read.comments,
+        column: read.column.clone(),
         action: source.blocking.action,
         digest: loaded.digest.clone(),
         rules: loaded.rules,

@@ -268,6 +268,7 @@ fn list_status(state: &ListState, hits: Option<u64>, guard_policy: &GuardPolicy)
         took_ms: loaded.map_or(0, |loaded| loaded.took.as_millis() as u64),
         digest: loaded.map(|loaded| loaded.digest.clone()),
         ended: loaded.is_some_and(|loaded| loaded.tally.ended),
+        detected: tally.and_then(|tally| tally.detected),
         lines: tally.map_or(0, |tally| tally.lines),
         skipped: tally.map_or(0, |tally| tally.skipped),
         whole: state.config.required || !state.config.warn.is_empty(),

@@ -33,6 +33,7 @@ fn list(folder: &FilePath, name: &str) -> PlanList {
         format: Format::Domains,
         scope: Scope::Exact,
         comments: Comments::default(),
+        column: None,
         apex: None,
         transfer: None,
         text: None,
@@ -159,6 +160,7 @@ fn a_refused_list_keeps_its_old_rules_and_says_why() {
         signature: None,
         released: Guards::NONE,
         ended: false,
+        format: None,
     }];
     let outcome = run(&second);
     let kept = [

@@ -36,6 +36,48 @@ pub enum Bad {
     /// A line that is longer than any name can be.
     #[error("the line is longer than 4096 bytes")]
     LongLine,
+    /// A line of a configuration that is no option.
+    #[error("not an option")]
+    NoOption,
+    /// An option whose value is missing.
+    #[error("the option has no value")]
+    NoValue,
+    /// A quote without a counterpart.
+    #[error("a quote has no counterpart")]
+    Quotes,
+    /// Names of an option of dnsmasq that no slash ends.
+    #[error("no `/` ends the names")]
+    NamesWithoutEnd,
+    /// The part of an option of dnsmasq after its names.
+    #[error("neither an address nor `#`")]
+    Target,
+    /// A type of `local-zone`.
+    #[error("the type of the zone is not known")]
+    ZoneType,
+    /// Records that are no answer together.
+    #[error("no answer can carry these records together")]
+    Records,
+    /// `*.*.x` or the like.
+    #[error("more than one `*.`")]
+    TwoScopes,
+    /// The first row of a table has no such title.
+    #[error("no column has the title that the list's `column` says")]
+    NoColumn,
+    /// A row of a table ends before the column.
+    #[error("the row has no such column")]
+    ShortRow,
+    /// A row of a table that is too long.
+    #[error("the row is longer than 256 KiB, or has more than 1024 columns")]
+    LongRow,
+    /// Text that is not JSON.
+    #[error("not valid JSON here; nothing of the file is used")]
+    Json,
+    /// Arrays or objects within too many others.
+    #[error("more than 32 arrays and objects within each other")]
+    Nested,
+    /// A JSON file that is too large.
+    #[error("JSON of more than 256 MiB; write each document on a line of a list of names")]
+    LongJson,
     /// The syntax of another format.
     #[error(transparent)]
     #[serde(untagged)]
@@ -101,7 +143,10 @@ impl Bad {
     /// The same problem, or a more specific one if the line has the syntax of another format.
     #[cold]
     pub(super) fn or_foreign(self, line: &[u8]) -> Self {
-        let is_unspecific = matches!(self, Self::NoAddress | Self::Unaddressed | Self::Typed(_));
+        let is_unspecific = matches!(
+            self,
+            Self::NoAddress | Self::Unaddressed | Self::NoOption | Self::Typed(_)
+        );
         let foreign = is_unspecific.then(|| recognise(line)).flatten();
         foreign.map_or(self, Self::Foreign)
     }

@@ -22,10 +22,7 @@ pub(super) fn parse_line(
         return Err(Bad::Root);
     }
     emit(name, scope.unwrap_or(bare));
-    Ok(LineTally {
-        rules: 1,
-        ..LineTally::default()
-    })
+    Ok(LineTally::rule())
 }
 
 fn first_field(line: &[u8]) -> &[u8] {

@@ -1,7 +1,7 @@
 //! Recognises lines in the formats of other programs, so that the error can name the format.
 //!
-//! Such a line gives no rule: an adblock rule, a regular expression or a record of a zone is more than a name, and a
-//! guess at its meaning could block other names.
+//! Such a line gives no rule: an option or a record of a zone is more than a name, and a guess at its meaning could block
+//! other names.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -22,10 +22,10 @@ pub enum Foreign {
     #[error("a comment that begins with {prefix}: set the list's `comments` to \"#{0}\"", prefix = comment_prefix(*.0))]
     Comment(char),
     /// An option of dnsmasq.
-    #[error("an option of dnsmasq; write the name alone, or `.x` for x and all names below it")]
+    #[error("an option of dnsmasq, as in a list of `format = \"dnsmasq\"`")]
     Dnsmasq,
     /// An option of Unbound.
-    #[error("an option of Unbound; write the name alone, or `.x` for x and all names below it")]
+    #[error("an option of Unbound, as in a list of `format = \"unbound\"`")]
     Unbound,
     /// A statement of BIND's named.conf.
     #[error(
@@ -33,7 +33,7 @@ pub enum Foreign {
     )]
     Bind,
     /// A record or a directive of a zone's master file.
-    #[error("a record of a zone; write the name alone, or `*.x` for all names below x")]
+    #[error("a record of a zone, as in a policy zone of `format = \"rpz\"`")]
     Zone,
     /// A regular expression.
     #[error("a regular expression; lists hold names")]
@@ -47,13 +47,13 @@ pub enum Foreign {
     #[error("a rule of Clash; write the name alone, or `.x` for x and all names below it")]
     Clash,
     /// A row of several columns.
-    #[error("a row of a CSV table; keep the column of the names alone")]
+    #[error("a row of a table, as in a list of `format = \"csv\"`")]
     Csv,
     /// Markup.
     #[error("HTML, as of a web page")]
     Html,
     /// JSON.
-    #[error("JSON; write the names alone, one a line")]
+    #[error("JSON, as in a list of `format = \"json\"`")]
     Json,
 }
 
@@ -90,15 +90,26 @@ impl fmt::Display for FileFormat {
             ),
             Self::Foreign(foreign) => match foreign {
                 Foreign::Adblock => unsupported(f, "an adblock filter list"),
-                Foreign::Dnsmasq => unsupported(f, "a configuration of dnsmasq"),
-                Foreign::Unbound => unsupported(f, "a configuration of Unbound"),
+                Foreign::Dnsmasq => {
+                    f.write_str("a configuration of dnsmasq: set format = \"dnsmasq\"")
+                }
+                Foreign::Unbound => {
+                    f.write_str("a configuration of Unbound: set format = \"unbound\"")
+                }
                 Foreign::Bind => unsupported(f, "a configuration of BIND"),
-                Foreign::Zone => unsupported(f, "a zone, such as a response policy zone (RPZ)"),
+                Foreign::Zone => f.write_str(
+                    "a zone: if it is a response policy zone (RPZ), set format = \"rpz\"",
+                ),
                 Foreign::Regex => unsupported(f, "a list of regular expressions"),
                 Foreign::V2ray => unsupported(f, "a domain list of v2ray"),
                 Foreign::Clash => unsupported(f, "a rule set of Clash"),
-                Foreign::Csv => f.write_str("a CSV table: keep the column of the names alone"),
-                Foreign::Json => f.write_str("JSON: write the names alone, one a line"),
+                Foreign::Csv => f.write_str(
+                    "a table: set format = \"csv\", and `column` to the title or the number of the column that has the \
+                     names",
+                ),
+                Foreign::Json => f.write_str(
+                    "JSON: set format = \"json\", and `column` to the key whose values are the names",
+                ),
                 Foreign::Html => f.write_str(
                     "a web page instead of a list: check the address that it is downloaded from",
                 ),

@@ -1,5 +1,7 @@
 //! Divides a file into lines, and removes the comment of a line.
 
+use std::sync::Arc;
+
 use memchr::{memchr, memchr2};
 
 use crate::config::comments::Comments;
@@ -15,7 +17,7 @@ pub(super) const BUFFER_MAX: usize = 4 * MAX_LINE;
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// The notation of a list file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notation {
     /// Its format.
     pub format: Format,
@@ -23,6 +25,8 @@ pub struct Notation {
     pub bare: Scope,
     /// The characters that begin a comment line.
     pub comments: Comments,
+    /// The column of a table that has the names, or the key of JSON.
+    pub column: Option<Arc<str>>,
 }
 
 impl Default for Notation {
@@ -31,6 +35,7 @@ impl Default for Notation {
             format: Format::Domains,
             bare: Scope::Exact,
             comments: Comments::default(),
+            column: None,
         }
     }
 }
@@ -41,6 +46,7 @@ impl From<&List> for Notation {
             format: list.format,
             bare: list.scope,
             comments: list.comments,
+            column: list.column.clone(),
         }
     }
 }
@@ -66,9 +72,9 @@ pub(super) struct Cutter {
 
 impl Cutter {
     /// A cutter at the start of a file in this notation.
-    pub(super) fn new(notation: Notation) -> Self {
+    pub(super) fn new(notation: &Notation) -> Self {
         Self {
-            notation,
+            notation: notation.clone(),
             number: 0,
             buffer: Vec::new(),
             open: false,
@@ -159,7 +165,7 @@ impl Cutter {
     fn shorten(&mut self) {
         let mark = self.mark_len(&self.buffer);
         let line = self.buffer[mark..].trim_ascii_start();
-        let content = content(line, self.notation);
+        let content = content(line, &self.notation);
         let start = self.buffer.len() - line.len();
         let (end, behind) = (content.len(), line[content.len()..].trim_ascii_start());
         self.decided = end > MAX_LINE || !behind.is_empty();
@@ -185,7 +191,7 @@ impl Cutter {
 
 /// The part of a line before its comment. The line must not start with whitespace.
 #[inline]
-pub(super) fn content(line: &[u8], notation: Notation) -> &[u8] {
+pub(super) fn content<'l>(line: &'l [u8], notation: &Notation) -> &'l [u8] {
     if notation.comments.begin(line) {
         return &[];
     }
@@ -193,8 +199,8 @@ pub(super) fn content(line: &[u8], notation: Notation) -> &[u8] {
         return line.trim_ascii_end();
     }
     match notation.format {
-        Format::Domains | Format::Rpz => before_spaced_hash(line),
         Format::Hosts => before_hash(line),
+        _ => before_spaced_hash(line),
     }
 }
 
@@ -222,7 +228,7 @@ mod tests {
 
     fn lines(text: &str) -> Vec<(u32, String)> {
         let mut lines = Vec::new();
-        let mut cutter = Cutter::new(Notation::default());
+        let mut cutter = Cutter::new(&Notation::default());
         let mut each = |number, line: &[u8]| {
             lines.push((number, String::from_utf8(line.to_vec()).expect("UTF-8")));
         };

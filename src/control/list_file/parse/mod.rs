@@ -1,13 +1,22 @@
 //! Parses list files: calls back with each rule, and counts the lines and their problems.
 
+mod answers;
 mod bad;
+mod cell;
+mod detect;
+mod dnsmasq;
 mod domains;
 mod foreign;
 mod hosts;
+mod json;
 mod lines;
 mod rule;
+mod table;
 mod tally;
+mod unbound;
+mod wildcard;
 mod zone;
+mod zone_text;
 
 #[cfg(test)]
 mod tests;
@@ -15,10 +24,16 @@ mod tests;
 use crate::config::Format;
 use crate::wire::name::Name;
 
+use detect::{START, detect};
+use dnsmasq::Dnsmasq;
+use json::Json;
 use lines::{Cutter, MAX_LINE};
+use table::Table;
+use unbound::Unbound;
 use zone::ZoneFile;
 
 pub use bad::{Bad, BadEntry, BadLine};
+pub use detect::Detected;
 pub use foreign::{FileFormat, Foreign};
 pub use lines::Notation;
 pub use rule::{ParsedRule, ParsedTrigger};
@@ -40,13 +55,17 @@ pub fn read(
     reader.finish(&mut rule)
 }
 
-/// Parses a list like [`read`], but from pieces, which may be cut anywhere. Needs a few kilobytes for any list, and for a
-/// policy zone as much as its longest entry.
+/// Parses a list like [`read`], but from pieces, which may be cut anywhere. Most formats need a few kilobytes for any list;
+/// a policy zone as much as its longest entry, JSON the whole file, and configurations of dnsmasq and Unbound about 100
+/// bytes for each name that is answered with records.
 pub struct Reader(Parser);
 
 enum Parser {
     Lines(Box<Lines>),
     Zone(Box<ZoneFile>),
+    Table(Box<Table>),
+    Json(Json),
+    Auto(Box<Auto>),
 }
 
 /// The parser of formats with rules on each line.
@@ -57,25 +76,62 @@ struct Lines {
 
 struct LineParser {
     notation: Notation,
+    dialect: Dialect,
     tally: Tally,
     /// A buffer for the current name.
     name: Name,
 }
 
+/// The syntax of a line, and what is known of earlier lines.
+enum Dialect {
+    Domains,
+    Hosts,
+    Wildcard,
+    Dnsmasq(Box<Dnsmasq>),
+    Unbound(Box<Unbound>),
+}
+
+/// The parser of a list whose format is recognised by its start.
+struct Auto {
+    notation: Notation,
+    start: Vec<u8>,
+    /// The reader in the format, once it is known.
+    reader: Option<(Reader, Detected)>,
+}
+
 impl Reader {
     /// A reader at the start of a list in this notation. `apex` is the name of a policy zone, if it is configured.
     pub fn new(notation: Notation, apex: Option<&Name>) -> Self {
-        Self(match notation.format {
-            Format::Rpz => Parser::Zone(Box::new(ZoneFile::new(apex))),
-            Format::Domains | Format::Hosts => Parser::Lines(Box::new(Lines {
-                cutter: Cutter::new(notation),
-                parser: LineParser {
+        let column = notation.column.as_deref();
+        let dialect = match notation.format {
+            Format::Domains => Dialect::Domains,
+            Format::Hosts => Dialect::Hosts,
+            Format::Wildcard => Dialect::Wildcard,
+            Format::Dnsmasq => Dialect::Dnsmasq(Box::new(Dnsmasq::new())),
+            Format::Unbound => Dialect::Unbound(Box::new(Unbound::new())),
+            Format::Rpz => return Self(Parser::Zone(Box::new(ZoneFile::new(apex)))),
+            Format::Csv => {
+                let table = Table::new(column.unwrap_or_default(), notation.bare);
+                return Self(Parser::Table(Box::new(table)));
+            }
+            Format::Json => return Self(Parser::Json(Json::new(column, notation.bare))),
+            Format::Auto => {
+                return Self(Parser::Auto(Box::new(Auto {
                     notation,
-                    tally: Tally::default(),
-                    name: Name::ROOT,
-                },
-            })),
-        })
+                    start: Vec::new(),
+                    reader: None,
+                })));
+            }
+        };
+        Self(Parser::Lines(Box::new(Lines {
+            cutter: Cutter::new(&notation),
+            parser: LineParser {
+                notation,
+                dialect,
+                tally: Tally::default(),
+                name: Name::ROOT,
+            },
+        })))
     }
 
     /// Parses the next piece of the file.
@@ -86,6 +142,9 @@ impl Reader {
                 cutter.feed(piece, |number, line| parser.parse(number, line, rule));
             }
             Parser::Zone(zone) => zone.feed(piece, rule),
+            Parser::Table(table) => table.feed(piece, rule),
+            Parser::Json(json) => json.feed(piece),
+            Parser::Auto(auto) => auto.feed(piece, rule),
         }
     }
 
@@ -94,28 +153,90 @@ impl Reader {
         match &self.0 {
             Parser::Lines(lines) => lines.cutter.is_ended(),
             Parser::Zone(zone) => zone.is_ended(),
+            Parser::Table(table) => table.is_ended(),
+            // JSON that was cut off is refused as a whole.
+            Parser::Json(_) => true,
+            Parser::Auto(auto) => match &auto.reader {
+                Some((reader, _)) => reader.is_ended(),
+                None => matches!(auto.start.last(), None | Some(b'\n' | b'\r')),
+            },
         }
     }
 
-    /// Ends the file. Calls `rule` with the rules of a last line that has no line end.
+    /// Ends the file. Calls `rule` with the rules of a last line that has no line end, and with those that depend on
+    /// several lines.
     pub fn finish(self, rule: &mut impl FnMut(ParsedRule<'_>)) -> Tally {
         match self.0 {
             Parser::Lines(mut lines) => {
                 let Lines { cutter, parser } = &mut *lines;
                 parser.tally.ended = cutter.is_ended();
                 cutter.finish(|number, line| parser.parse(number, line, rule));
-                lines.parser.tally
+                lines.parser.finish(rule)
             }
             Parser::Zone(zone) => zone.finish(rule),
+            Parser::Table(table) => table.finish(rule),
+            Parser::Json(json) => json.finish(rule),
+            Parser::Auto(auto) => auto.finish(rule),
+        }
+    }
+}
+
+impl Auto {
+    fn feed(&mut self, piece: &[u8], rule: &mut impl FnMut(ParsedRule<'_>)) {
+        if let Some((reader, _)) = &mut self.reader {
+            return reader.feed(piece, rule);
+        }
+        self.start.extend(piece);
+        if self.start.len() >= START {
+            self.begin(rule);
+        }
+    }
+
+    /// Recognises the format, and parses the start.
+    fn begin(&mut self, rule: &mut impl FnMut(ParsedRule<'_>)) {
+        let start = std::mem::take(&mut self.start);
+        let detected = detect(
+            &start[..start.len().min(START)],
+            self.notation.column.is_some(),
+        );
+        let notation = Notation {
+            format: detected.format,
+            ..self.notation.clone()
+        };
+        let (reader, _) = self.reader.insert((Reader::new(notation, None), detected));
+        reader.feed(&start, rule);
+    }
+
+    fn finish(mut self, rule: &mut impl FnMut(ParsedRule<'_>)) -> Tally {
+        if self.reader.is_none() {
+            self.begin(rule);
+        }
+        match self.reader {
+            Some((reader, detected)) => Tally {
+                detected: Some(detected),
+                ..reader.finish(rule)
+            },
+            None => Tally::default(),
         }
     }
 }
 
 impl LineParser {
+    /// Ends the file, and calls `rule` with the rules that depend on several lines.
+    fn finish(self, rule: &mut impl FnMut(ParsedRule<'_>)) -> Tally {
+        let mut tally = self.tally;
+        match self.dialect {
+            Dialect::Dnsmasq(dnsmasq) => dnsmasq.finish(&mut tally, rule),
+            Dialect::Unbound(unbound) => unbound.finish(&mut tally, rule),
+            Dialect::Domains | Dialect::Hosts | Dialect::Wildcard => {}
+        }
+        tally
+    }
+
     fn parse(&mut self, number: u32, line: &[u8], rule: &mut impl FnMut(ParsedRule<'_>)) {
         let tally = &mut self.tally;
-        let Notation { format, bare, .. } = self.notation;
-        let content = lines::content(line, self.notation);
+        let bare = self.notation.bare;
+        let content = lines::content(line, &self.notation);
         if content.is_empty() {
             tally.comments += u32::from(!line.is_empty());
             return;
@@ -128,12 +249,14 @@ impl LineParser {
                 line: number,
             });
         };
-        let outcome = match format {
+        let name = &mut self.name;
+        let outcome = match &mut self.dialect {
             _ if content.len() > MAX_LINE => Err(Bad::LongLine),
-            Format::Hosts => hosts::parse_line(content, bare, &mut self.name, emit),
-            Format::Domains | Format::Rpz => {
-                domains::parse_line(content, bare, &mut self.name, emit)
-            }
+            Dialect::Hosts => hosts::parse_line(content, bare, name, emit),
+            Dialect::Domains => domains::parse_line(content, bare, name, emit),
+            Dialect::Wildcard => wildcard::parse_line(content, name, emit),
+            Dialect::Dnsmasq(dnsmasq) => dnsmasq.parse_line(number, content, name, rule),
+            Dialect::Unbound(unbound) => unbound.parse_line(number, content, name, rule),
         };
         match outcome {
             Ok(line_tally) => tally.add(number, content, &line_tally),

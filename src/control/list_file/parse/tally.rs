@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::control::list_file::parse::bad::{Bad, BadLine};
+use crate::control::list_file::parse::detect::Detected;
 use crate::control::list_file::parse::foreign::{FileFormat, Foreign};
 use crate::control::list_file::suppressed::SuppressedRules;
 use crate::names::typed::Mistyped;
@@ -39,6 +40,9 @@ pub struct Tally {
     pub guarded: SuppressedRules,
     /// Whether the last line has a line end. If it has none, the file may be truncated.
     pub ended: bool,
+    /// The format that was recognised, if the list has `format = "auto"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detected: Option<Detected>,
     /// The SOA record of a policy zone. `None` for other lists, and for a zone without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zone: Option<ZoneFacts>,
@@ -206,6 +210,22 @@ pub(super) struct Invalid {
 }
 
 impl LineTally {
+    /// A line with one rule.
+    pub(super) fn rule() -> Self {
+        Self {
+            rules: 1,
+            ..Self::default()
+        }
+    }
+
+    /// A line that is skipped on purpose.
+    pub(super) fn skipped() -> Self {
+        Self {
+            skipped: 1,
+            ..Self::default()
+        }
+    }
+
     /// Adds an invalid name.
     #[cold]
     pub(super) fn reject(&mut self, name: &[u8], problem: Bad) {

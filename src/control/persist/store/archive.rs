@@ -421,6 +421,7 @@ mod tests {
             format: Format::Domains,
             comments: Comments::default(),
             scope: Scope::Exact,
+            column: None,
             kind: Some(Kind::Block),
             tally: Tally::default(),
             signature: None,

@@ -66,6 +66,7 @@ impl Loaded {
             signature: self.signature,
             released: self.released,
             ended: self.tally.ended,
+            format: self.tally.detected.map(|detected| detected.format),
         }
     }
 }
@@ -364,6 +365,7 @@ mod tests {
             signature: None,
             released: Guards::NONE,
             ended: false,
+            format: None,
         });
         let read = load(&list(&path), &guard_policy(), before.as_slice(), released)?;
         assert_eq!(read.loaded.released, released);

@@ -42,6 +42,7 @@ pub(crate) fn notes(notation: Notation, kind: Kind, loaded: &Loaded) -> ListNote
         format: notation.format,
         scope: notation.bare,
         comments: notation.comments,
+        column: notation.column,
         kind: Some(kind),
         tally: loaded.tally.clone(),
         signature: loaded.signature,
@@ -56,8 +57,7 @@ pub(crate) fn notes(notation: Notation, kind: Kind, loaded: &Loaded) -> ListNote
 pub(crate) fn loaded(source: &ImageSource, list: &List) -> Option<Loaded> {
     let (read, loaded) = kept(source, list)?;
     let same = read.source.path == recorded(&list.source.path)
-        && (read.format, read.scope) == (list.format, list.scope)
-        && read.comments == list.comments;
+        && Notation::from(&read) == Notation::from(list);
     same.then_some(loaded)
 }
 
@@ -75,6 +75,7 @@ pub(crate) fn kept(source: &ImageSource, list: &List) -> Option<(List, Loaded)> 
     let mut read = list.clone();
     read.source.path.clone_from(&source.path);
     (read.format, read.scope, read.comments) = (notes.format, notes.scope, notes.comments);
+    read.column = notes.column;
     let loaded = Loaded {
         rules: source.rules as usize,
         tally: notes.tally,
@@ -88,11 +89,9 @@ pub(crate) fn kept(source: &ImageSource, list: &List) -> Option<(List, Loaded)> 
     same.then_some((read, loaded))
 }
 
-/// The key of a list's rules: a hash of the file's digest, the format, scope and comment characters, and the protected
-/// names.
+/// The key of a list's rules: a hash of the file's digest, its notation, and the protected names.
 pub(crate) fn content(list: &List, loaded: &Loaded) -> String {
-    let read = (list.format, list.comments, list.scope);
-    key(&loaded.digest, read, &loaded.protected_names)
+    key(&loaded.digest, &list.into(), &loaded.protected_names)
 }
 
 #[cfg(test)]

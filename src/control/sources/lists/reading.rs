@@ -75,7 +75,8 @@ pub(crate) fn log_load(state: &ListState, loaded: &Loaded) {
     };
     let (rules, bad) = (loaded.rules, loaded.tally.bad_total());
     let took_ms = loaded.took.as_millis() as u64;
-    tracing::info!(list, feed, rules, bad, took_ms, "{what} read");
+    let format = loaded.tally.detected.map(|detected| detected.to_string());
+    tracing::info!(list, feed, rules, bad, took_ms, format, "{what} read");
     let before = state.loaded.as_ref().map(|before| &before.tally);
     let guarded = before.map(|before| &before.guarded);
     let of_one_rule =

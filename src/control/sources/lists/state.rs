@@ -14,6 +14,7 @@ use crate::config::{Content, List};
 use crate::control::guard::acceptance::{InForce, too_old};
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::{Guard, Guards};
+use crate::control::list_file::parse::Notation;
 use crate::control::list_file::parse::ZoneFacts;
 use crate::control::list_file::signature::Signature;
 use crate::control::sources::feeds::repeats::Repeats;
@@ -166,9 +167,7 @@ impl ListState {
     /// Whether `config` describes the same rules: the same file, read in the same way.
     pub(crate) fn reads_as(&self, config: &List) -> bool {
         self.config.source.path == config.source.path
-            && self.config.format == config.format
-            && self.config.scope == config.scope
-            && self.config.comments == config.comments
+            && Notation::from(&self.config) == Notation::from(config)
             && self.config.content == config.content
             // Only a transfer could read a feed again, so its rules stay in force if its settings change.
             && (self.config.zone == config.zone || self.config.content == Content::Transferred)

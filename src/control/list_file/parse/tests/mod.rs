@@ -1,5 +1,6 @@
-//! Tests with complete files: both formats, the shipped lists, and random bytes.
+//! Tests with complete files: all formats, the shipped lists, and random bytes.
 
+mod formats;
 mod random;
 mod zones;
 

@@ -1,13 +1,12 @@
 //! Parses the `rpz` format: the master file of a response policy zone (RFC 1035, section 5; RFC 2308, section 4).
 
 mod entries;
-mod text;
 
 use self::entries::{Entries, Fault};
-use self::text::{Line, ZoneText};
 use crate::control::list_file::parse::bad::{Bad, BadEntry};
 use crate::control::list_file::parse::rule::ParsedRule;
 use crate::control::list_file::parse::tally::{Tally, ZoneFacts};
+use crate::control::list_file::parse::zone_text::{Line, ZoneText};
 use crate::policy::rpz::{RecordProblem, ZoneReader, ZoneRecord, ZoneRule};
 use crate::wire::name::Name;
 use crate::wire::rtype;

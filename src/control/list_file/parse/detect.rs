@@ -1,0 +1,147 @@
+//! Recognises the format of a list by its start.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Format;
+use crate::config::shown::counted;
+use crate::control::list_file::parse::foreign::{Foreign, recognise};
+use crate::names::typed;
+use crate::wire::name::Name;
+
+/// The bytes at the start of a file that decide about its format.
+pub(super) const START: usize = 64 << 10;
+
+/// A format that was recognised, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Detected {
+    /// The format.
+    pub format: Format,
+    /// The number of lines at the start of the file that have it.
+    pub like: u32,
+    /// The number of lines that were compared; 0 if the first character has decided.
+    pub of: u32,
+}
+
+impl Detected {
+    /// Whether the file shows its format. A file of comments does not.
+    pub fn is_certain(&self) -> bool {
+        self.like > 0 || self.format == Format::Json
+    }
+}
+
+/// As in `adblock, like 99 of the first 100 lines`.
+impl fmt::Display for Detected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { format, like, of } = self;
+        match of {
+            0 => write!(f, "{}, by its first character", format.word()),
+            _ => write!(
+                f,
+                "{}, like {like} of the first {}",
+                format.word(),
+                counted(*of, "line", "lines")
+            ),
+        }
+    }
+}
+
+/// The kinds of lines that say something about the format.
+#[derive(Default)]
+struct Votes {
+    lines: u32,
+    /// An address and names.
+    hosts: u32,
+    /// `*.x`
+    wildcards: u32,
+    /// `.x`
+    subtrees: u32,
+    /// A name alone.
+    names: u32,
+    dnsmasq: u32,
+    unbound: u32,
+    rows: u32,
+}
+
+/// The format of a file with this start. If none is recognised, it is that of plain names, and the lines say why they are
+/// bad. A policy zone is not recognised, as its list has settings of its own.
+pub(super) fn detect(start: &[u8], has_column: bool) -> Detected {
+    let start = start.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(start);
+    let first = start.trim_ascii_start();
+    if matches!(first.first(), Some(b'{' | b'[')) {
+        return Detected {
+            format: Format::Json,
+            like: 0,
+            of: 0,
+        };
+    }
+    let mut votes = Votes::default();
+    let mut name = Name::ROOT;
+    for line in start.split(|byte| matches!(byte, b'\n' | b'\r')) {
+        votes.add(line.trim_ascii(), &mut name);
+    }
+    let (format, like) = votes.winner(has_column);
+    Detected {
+        format,
+        like,
+        of: votes.lines,
+    }
+}
+
+impl Votes {
+    fn add(&mut self, line: &[u8], name: &mut Name) {
+        if line.is_empty() || matches!(line[0], b'#' | b'!' | b';') || line.starts_with(b"//") {
+            return;
+        }
+        self.lines += 1;
+        let mut words = line
+            .split(u8::is_ascii_whitespace)
+            .filter(|word| !word.is_empty());
+        let first = words.next().unwrap_or_default();
+        if typed::is_address(first) && words.next().is_some() {
+            self.hosts += 1;
+            return;
+        }
+        let content = line
+            .split(|byte| *byte == b'#')
+            .next()
+            .unwrap_or(line)
+            .trim_ascii_end();
+        if typed::scoped(content, name).is_ok() {
+            match content {
+                [b'*', b'.', ..] => self.wildcards += 1,
+                [b'.', ..] => self.subtrees += 1,
+                _ => self.names += 1,
+            }
+            return;
+        }
+        match recognise(line) {
+            Some(Foreign::Dnsmasq) => self.dnsmasq += 1,
+            Some(Foreign::Unbound) => self.unbound += 1,
+            Some(Foreign::Csv) => self.rows += 1,
+            _ => {}
+        }
+    }
+
+    /// The format that most lines have, and their number.
+    fn winner(&self, has_column: bool) -> (Format, u32) {
+        let names = match self.subtrees {
+            0 if self.wildcards > 0 => (Format::Wildcard, self.wildcards + self.names),
+            _ => (Format::Domains, self.names + self.subtrees + self.wildcards),
+        };
+        let rows = if has_column { self.rows } else { 0 };
+        let found = [
+            (Format::Hosts, self.hosts),
+            (Format::Dnsmasq, self.dnsmasq),
+            (Format::Unbound, self.unbound),
+            (Format::Csv, rows),
+            names,
+        ];
+        // Of equal numbers, `max_by_key` returns the last, which is the format of plain names.
+        found
+            .into_iter()
+            .max_by_key(|(_, lines)| *lines)
+            .unwrap_or(names)
+    }
+}

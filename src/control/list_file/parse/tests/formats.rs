@@ -1,0 +1,375 @@
+//! Files in the formats of other programs.
+
+use super::*;
+use crate::policy::effect::{Effect, EffectAction};
+use crate::policy::record::LocalRecord;
+use crate::policy::rule::Action;
+use crate::wire::rtype;
+
+/// A rule as `scope notation effect`, with its line.
+fn shown(rule: ParsedRule<'_>) -> String {
+    let ParsedTrigger::Name(name, scope) = rule.trigger else {
+        panic!("no name");
+    };
+    let effect = match rule.effect.map(|effect| &effect.action) {
+        None => "block".to_owned(),
+        Some(EffectAction::Allow) => "allow".to_owned(),
+        Some(EffectAction::Block(action)) => format!("{action:?}").to_lowercase(),
+        Some(EffectAction::Records(records)) => {
+            let records: Vec<_> = records.iter().map(LocalRecord::to_string).collect();
+            records.join("; ")
+        }
+        Some(other) => format!("{other:?}"),
+    };
+    format!("{} {} {effect}", rule.line, scope.notation(name))
+}
+
+/// The rules of a list, and its tally.
+fn all(text: &str, notation: &Notation) -> (Vec<String>, Tally) {
+    let mut whole = Vec::new();
+    let tally = read(text.as_bytes(), notation.clone(), None, |rule| {
+        whole.push(shown(rule));
+    });
+    // The same in pieces.
+    for size in [1, 7] {
+        let mut cut = Vec::new();
+        let mut reader = Reader::new(notation.clone(), None);
+        for piece in text.as_bytes().chunks(size) {
+            reader.feed(piece, &mut |rule: ParsedRule<'_>| cut.push(shown(rule)));
+        }
+        let of_pieces = reader.finish(&mut |rule: ParsedRule<'_>| cut.push(shown(rule)));
+        assert_eq!((&cut, &of_pieces), (&whole, &tally), "pieces of {size}");
+    }
+    assert_eq!(tally.rules as usize, whole.len());
+    (whole, tally)
+}
+
+fn with_column(format: Format, column: &str) -> Notation {
+    Notation {
+        column: Some(column.into()),
+        ..of(format)
+    }
+}
+
+/// The lines and the problems of the bad lines.
+fn bad(tally: &Tally) -> Vec<(u32, Bad)> {
+    tally
+        .first
+        .iter()
+        .map(|bad| (bad.line, bad.problem))
+        .collect()
+}
+
+#[test]
+fn options_of_dnsmasq_are_about_names_and_all_names_below() {
+    let text = "# dnsmasq\n\
+                port=53\n\
+                no-resolv\n\
+                address=/a.example/#\n\
+                address=/b.example/0.0.0.0\n\
+                address=/b.example/::\n\
+                --address=/c.example/d.example/192.0.2.1 # a comment\n\
+                address = /c.example/2001:db8::1\n\
+                address=/e.example/\n\
+                local=/f.example/\n\
+                server=/g.example/\n\
+                server=/ok.a.example/#\n\
+                server=/h.example/192.0.2.53\n\
+                server=192.0.2.53\n\
+                local=/.i.example/*.j.example/\n";
+    let (rules, tally) = all(text, &of(Format::Dnsmasq));
+    assert_eq!(
+        rules,
+        [
+            "4 .a.example block",
+            "5 .b.example block",
+            "6 .b.example block",
+            "9 .e.example nxdomain",
+            "10 .f.example nxdomain",
+            "11 .g.example nxdomain",
+            "12 .ok.a.example allow",
+            "15 .i.example nxdomain",
+            "15 *.j.example nxdomain",
+            "7 .c.example 0 A 192.0.2.1; 0 AAAA 2001:db8::1",
+            "7 .d.example 0 A 192.0.2.1",
+        ]
+    );
+    assert_eq!((tally.lines, tally.comments, tally.skipped), (14, 1, 4));
+    assert_eq!(tally.bad_total(), 0);
+}
+
+#[test]
+fn bad_options_of_dnsmasq_are_named_and_the_other_names_of_the_line_count() {
+    let text = "address=/#/192.0.2.1\n\
+                address=/a.example\n\
+                address=/b.example/c..example/192.0.2.1\n\
+                address=/d.example/elsewhere\n\
+                ||e.example^\n\
+                address=//192.0.2.1\n";
+    let (rules, tally) = all(text, &of(Format::Dnsmasq));
+    assert_eq!(rules, ["3 .b.example 0 A 192.0.2.1"]);
+    assert_eq!(
+        bad(&tally),
+        [
+            (1, Bad::Root),
+            (2, Bad::NamesWithoutEnd),
+            (3, Bad::Typed(Mistyped::Name(NameError::EmptyLabel))),
+            (4, Bad::Target),
+            (5, Bad::Foreign(Foreign::Adblock)),
+            (6, Bad::Typed(Mistyped::Name(NameError::EmptyLabel))),
+        ]
+    );
+}
+
+#[test]
+fn zones_of_unbound_are_about_names_and_all_names_below() {
+    let text = "server:\n\
+                \tlocal-zone: \"a.example.\" always_null\n\
+                local-zone: b.example always_nxdomain\n\
+                local-zone: 'c.example' static\n\
+                local-zone: \"d.example\" always_nodata # a comment\n\
+                local-zone: \"e.example\" refuse\n\
+                local-zone: \"f.example\" inform_deny\n\
+                local-zone: \"ok.a.example\" transparent\n\
+                local-zone: \"g.example\" noview\n\
+                verbosity: 1\n";
+    let (rules, tally) = all(text, &of(Format::Unbound));
+    assert_eq!(
+        rules,
+        [
+            "2 .a.example block",
+            "3 .b.example nxdomain",
+            "4 .c.example nxdomain",
+            "5 .d.example nodata",
+            "6 .e.example refused",
+            "7 .f.example drop",
+            "8 .ok.a.example allow",
+        ]
+    );
+    assert_eq!((tally.lines, tally.skipped, tally.bad_total()), (10, 3, 0));
+}
+
+#[test]
+fn records_of_a_redirect_zone_of_unbound_are_for_all_names_of_the_zone() {
+    let text = "local-zone: \"a.example\" redirect\n\
+                local-data: \"a.example A 192.0.2.1\"\n\
+                local-data: \"a.example 60 IN AAAA 2001:db8::1\"\n\
+                local-zone: \"b.example\" redirect\n\
+                local-data: \"b.example A 0.0.0.0\"\n\
+                local-data: \"c.example A 0.0.0.0\"\n\
+                local-zone: \"c.example\" redirect\n\
+                local-data: 'd.example TXT \"a text\"'\n\
+                local-data: \"e.example A 192.0.2.5\"\n\
+                local-zone: \"e.example\" redirect\n\
+                local-zone: \"f.example\" redirect\n";
+    let (rules, tally) = all(text, &of(Format::Unbound));
+    assert_eq!(
+        rules,
+        [
+            "5 .b.example block",
+            "6 c.example block",
+            "7 .c.example block",
+            "2 .a.example 3600 A 192.0.2.1; 60 AAAA 2001:db8::1",
+            "8 d.example 3600 TXT a text",
+            "9 .e.example 3600 A 192.0.2.5",
+            "11 .f.example nodata",
+        ]
+    );
+    assert_eq!(tally.bad_total(), 0);
+}
+
+#[test]
+fn bad_options_of_unbound_are_named() {
+    let text = "local-zone: \"a.example\" always_gone\n\
+                local-zone: \"b.example\n\
+                local-zone:\n\
+                local-zone: \".\" static\n\
+                local-data: \"c.example A 300.0.2.1\"\n\
+                local-data: \"d.example CNAME e.example.\"\n\
+                local-data: \"d.example A 192.0.2.1\"\n\
+                0.0.0.0 f.example\n\
+                f.example\n";
+    let (rules, tally) = all(text, &of(Format::Unbound));
+    assert_eq!(rules, [""; 0]);
+    assert_eq!(
+        bad(&tally),
+        [
+            (1, Bad::ZoneType),
+            (2, Bad::Quotes),
+            (3, Bad::NoValue),
+            (4, Bad::Root),
+            (5, Bad::Entry(BadEntry::Unreadable)),
+            (8, Bad::NoOption),
+            (9, Bad::NoOption),
+            (6, Bad::Records),
+        ]
+    );
+}
+
+#[test]
+fn wildcards_are_names_with_all_names_below() {
+    let text = "*.a.example\nb.example # a comment\n=c.example\n.d.example\n*.*.e.example\n*\n";
+    let (rules, tally) = all(text, &of(Format::Wildcard));
+    assert_eq!(
+        rules,
+        [
+            "1 .a.example block",
+            "2 .b.example block",
+            "3 c.example block",
+            "4 .d.example block",
+        ]
+    );
+    assert_eq!(bad(&tally)[0], (5, Bad::TwoScopes));
+    assert_eq!(tally.bad_total(), 2);
+}
+
+#[test]
+fn a_column_of_a_table_has_names() {
+    let text = "# a feed\n\
+                id,\"Domain\",seen\n\
+                1,a.example,2026\n\
+                2,\"b.example\",\"several\nlines\"\n\
+                3,*.c.example\n\
+                \n\
+                4,,2026\r\n\
+                5\n\
+                6,d..example,2026";
+    let (rules, tally) = all(text, &with_column(Format::Csv, "domain"));
+    assert_eq!(
+        rules,
+        [
+            "3 a.example block",
+            "5 b.example block",
+            "6 *.c.example block"
+        ]
+    );
+    assert_eq!((tally.lines, tally.skipped, tally.ended), (6, 1, false));
+    let label = Bad::Typed(Mistyped::Name(NameError::EmptyLabel));
+    assert_eq!(bad(&tally), [(9, Bad::ShortRow), (10, label)]);
+    let numbered = all("1;a.example\n2;b.example\n", &with_column(Format::Csv, "2"));
+    assert_eq!(numbered.0, ["1 a.example block", "2 b.example block"]);
+    let missing = all("id,name\n1,a.example\n", &with_column(Format::Csv, "host"));
+    assert_eq!(
+        (missing.0, bad(&missing.1)),
+        (vec![], vec![(1, Bad::NoColumn)])
+    );
+    assert!(missing.1.is_bad_over(50));
+}
+
+#[test]
+fn values_of_a_key_in_json_are_names_at_any_depth() {
+    let text = "{\"generated\": \"today.example\",\n\
+                \"data\": [\n\
+                {\"host\": \"a.example\", \"by\": [\"x.example\"]},\n\
+                {\"host\": [\"b.example\", \"\\u0063.example\"], \"more\": {\"host\": \"*.d.example\"}},\n\
+                {\"host\": \"e..example\"}, {\"host\": 5}, {\"host\": \"\"}\n\
+                ]}\n";
+    let (rules, tally) = all(text, &with_column(Format::Json, "host"));
+    assert_eq!(
+        rules,
+        [
+            "3 a.example block",
+            "4 b.example block",
+            "4 c.example block",
+            "4 *.d.example block",
+        ]
+    );
+    let label = Bad::Typed(Mistyped::Name(NameError::EmptyLabel));
+    assert_eq!((bad(&tally), tally.skipped), (vec![(5, label)], 1));
+    let lines = "{\"host\": \"a.example\"}\n{\"host\": \"b.example\"}\n";
+    let lines = all(lines, &with_column(Format::Json, "host"));
+    assert_eq!(lines.0, ["1 a.example block", "2 b.example block"]);
+    let plain = all("[\"a.example\",\n\"b.example\"]", &of(Format::Json));
+    assert_eq!(plain.0, ["1 a.example block", "2 b.example block"]);
+}
+
+#[test]
+fn json_that_is_cut_off_gives_no_rule() {
+    for text in [
+        "[\"a.example\",\n\"b.exam",
+        "[\"a.example\"",
+        "[\"a.example\"]]",
+        "nothing",
+    ] {
+        let (rules, tally) = all(text, &of(Format::Json));
+        assert_eq!(rules, [""; 0], "{text}");
+        assert_eq!(tally.first[0].problem, Bad::Json, "{text}");
+        assert!(tally.is_bad_over(50));
+    }
+    let deep = "[".repeat(40) + "\"a.example\"" + &"]".repeat(40);
+    let (rules, tally) = all(&deep, &of(Format::Json));
+    assert_eq!((rules.len(), bad(&tally)), (0, vec![(1, Bad::Nested)]));
+}
+
+#[test]
+fn a_format_is_recognised_by_the_start_of_the_file() {
+    for (text, format, rules) in [
+        (
+            "# a\n0.0.0.0 a.example\n127.0.0.1 b.example\n",
+            Format::Hosts,
+            2,
+        ),
+        ("a.example\n.b.example\n*.c.example\n", Format::Domains, 3),
+        ("*.a.example\nb.example\n", Format::Wildcard, 2),
+        (
+            "port=53\naddress=/a.example/#\nlocal=/b.example/\n",
+            Format::Dnsmasq,
+            2,
+        ),
+        (
+            "server:\nlocal-zone: \"a.example\" always_null\n",
+            Format::Unbound,
+            1,
+        ),
+        (" [\"a.example\"]", Format::Json, 1),
+        ("# only a comment\n", Format::Domains, 0),
+        ("", Format::Domains, 0),
+        (
+            "$TTL 300\n@ SOA . . 1 2 3 4 5\na.example CNAME .\n",
+            Format::Domains,
+            0,
+        ),
+        ("id,host\n1,a.example\n", Format::Domains, 0),
+    ] {
+        let (found, tally) = all(text, &of(Format::Auto));
+        assert_eq!(
+            tally.detected.map(|detected| detected.format),
+            Some(format),
+            "{text}"
+        );
+        assert_eq!(found.len(), rules, "{text}");
+    }
+    let table = all(
+        "id,host\n1,a.example\n2,b.example\n",
+        &with_column(Format::Auto, "host"),
+    );
+    assert_eq!(table.0, ["2 a.example block", "3 b.example block"]);
+    let detected = table.1.detected.expect("recognised");
+    assert_eq!(detected.to_string(), "csv, like 2 of the first 3 lines");
+}
+
+#[test]
+fn the_start_of_a_long_file_decides_about_its_format() {
+    let text = "0.0.0.0 a.example\n".repeat(10_000) + &"b.example\n".repeat(20_000);
+    let mut rules = 0;
+    let tally = read(text.as_bytes(), of(Format::Auto), None, |_| rules += 1);
+    assert_eq!(
+        tally.detected.map(|detected| detected.format),
+        Some(Format::Hosts)
+    );
+    assert_eq!((rules, tally.bad_total()), (10_000, 20_000));
+}
+
+#[test]
+fn no_line_of_the_new_formats_is_an_effect_that_no_answer_can_carry() {
+    let long = "x".repeat(255);
+    let mut text = String::new();
+    for number in 0..400 {
+        text += &format!("local-data: 'a.example TXT \"{number}{}\"'\n", &long[..250]);
+    }
+    let (rules, tally) = all(&text, &of(Format::Unbound));
+    assert_eq!((rules.len(), bad(&tally)), (0, vec![(1, Bad::Records)]));
+    let effect = Effect::from(EffectAction::Block(Action::Nodata));
+    assert_eq!(effect.check(), Ok(()));
+    assert_eq!(rtype::A, 1);
+}
