@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use memchr::memrchr;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Format;
@@ -64,9 +65,14 @@ struct Votes {
     rows: u32,
 }
 
-/// The format of a file with this start. If none is recognised, it is that of plain names, and the lines say why they are
+/// The format of a file that begins with this text, of which the first [`START`] bytes count. If none is recognised, it is that of plain names, and the lines say why they are
 /// bad. A policy zone is not recognised, as its list has settings of its own.
 pub(super) fn detect(start: &[u8], has_column: bool) -> Detected {
+    let start = match start.get(..START) {
+        // The last line is cut.
+        Some(start) => &start[..memrchr(b'\n', start).unwrap_or(START)],
+        None => start,
+    };
     let start = start.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(start);
     let first = start.trim_ascii_start();
     if matches!(first.first(), Some(b'{' | b'[')) {

@@ -195,10 +195,7 @@ impl Auto {
     /// Recognises the format, and parses the start.
     fn begin(&mut self, rule: &mut impl FnMut(ParsedRule<'_>)) {
         let start = std::mem::take(&mut self.start);
-        let detected = detect(
-            &start[..start.len().min(START)],
-            self.notation.column.is_some(),
-        );
+        let detected = detect(&start, self.notation.column.is_some());
         let notation = Notation {
             format: detected.format,
             ..self.notation.clone()

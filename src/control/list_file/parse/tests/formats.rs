@@ -358,6 +358,11 @@ fn the_start_of_a_long_file_decides_about_its_format() {
         Some(Format::Hosts)
     );
     assert_eq!((rules, tally.bad_total()), (10_000, 20_000));
+    let detected = tally.detected.expect("recognised");
+    assert_eq!(
+        detected.like, detected.of,
+        "the line that is cut does not count"
+    );
 }
 
 #[test]
