@@ -5,6 +5,7 @@ pub mod amendment;
 pub mod answer;
 pub mod builder;
 pub mod clients;
+pub mod condition;
 pub mod current;
 pub mod decide;
 pub mod effect;

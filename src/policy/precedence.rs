@@ -198,6 +198,7 @@ fn fixed_rank(source: usize, tier: Tier) -> Rank {
 
 /// All tiers, the best first.
 const BEST_FIRST: [Tier; Tier::COUNT] = [
+    Tier::Rewrite,
     Tier::ImportantFirst,
     Tier::Important,
     Tier::First,
@@ -256,9 +257,9 @@ impl Precedence {
                 }
             }
         };
-        number(Kind::Block, &BEST_FIRST[..2]);
+        number(Kind::Block, &BEST_FIRST[..3]);
         number(Kind::Allow, &BEST_FIRST);
-        number(Kind::Block, &BEST_FIRST[2..]);
+        number(Kind::Block, &BEST_FIRST[3..]);
         assert!(
             next <= MAX_RANKED,
             "a snapshot has at most MAX_RANKED ranks"
