@@ -33,5 +33,6 @@ mod signed;
 pub mod snapshot;
 #[cfg(test)]
 pub(crate) mod tests;
+mod verdicts;
 pub mod view;
 mod zone_flags;
