@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use super::effect::Effect;
 use super::evaluation::IgnoredSources;
 use super::local::LocalZones;
-use super::precedence::{Precedence, Verdict};
+use super::precedence::Precedence;
 use super::prefixes::{BestNetwork, NetworkId};
 use super::ranking::{Hit, LookupResult, NO_RANK, Rank, Trigger};
 use super::rule::{Action, Blocking, EffectAnswer, Kind, Source};
 use super::snapshot::Snapshot;
+use super::verdicts::Verdict;
 use super::view::ViewId;
 use crate::wire::name::Name;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::condition::{Condition, ConditionError};
 use super::record::{self, LocalRecord, RECORD_OVERHEAD, RecordError};
 use super::record::{MAX_EXTRA_TEXT, MAX_RECORD_BYTES, MAX_TTL_SECS};
 use super::rule::{Action, Ede, Scope};
@@ -35,6 +36,9 @@ pub struct Effect {
     /// Whether NXDOMAIN is sent even if a name below is decided otherwise, as the rules of policy zones require.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub as_written: bool,
+    /// The queries that the rule is limited to, among those that its trigger matches; all if `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<Box<Condition>>,
 }
 
 /// The kind of answer that an effect leads to.
@@ -85,11 +89,14 @@ pub enum Tier {
     Important,
     /// Also all rules in the tier [`Important`](Self::Important) of its source.
     ImportantFirst,
+    /// Also all other rules of its source, as the `$dnsrewrite` rules of adblock lists require. Precedes rules of other
+    /// sources like [`Important`](Self::Important).
+    Rewrite,
 }
 
 impl Tier {
     /// The number of tiers.
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 5;
 }
 
 /// A reason why no answer can carry an effect.
@@ -106,6 +113,9 @@ pub enum EffectError {
         "its CNAME appends the root to the queried name, which changes nothing: write another target"
     )]
     PrependToRoot,
+    /// Its condition is empty or too large.
+    #[error(transparent)]
+    Condition(#[from] ConditionError),
     /// The mark of an amendment in another place.
     #[error(
         "it voids other rules, which only the amendments of a source can do: this is a bug; please report it"
@@ -183,7 +193,11 @@ impl Effect {
             | EffectAction::Void => 0,
         };
         let text = self.extra_text.as_ref().map_or(0, String::len);
-        size_of::<Self>() + action + text
+        let condition = self
+            .condition
+            .as_ref()
+            .map_or(0, |condition| condition.size());
+        size_of::<Self>() + action + text + condition
     }
 
     /// Checks that an answer can carry the effect.
@@ -200,6 +214,9 @@ impl Effect {
             && text.len() > MAX_EXTRA_TEXT
         {
             return Err(EffectError::Text { bytes: text.len() });
+        }
+        if let Some(condition) = &self.condition {
+            condition.check()?;
         }
         match &self.action {
             EffectAction::Addresses(v4, v6) => {

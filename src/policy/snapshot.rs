@@ -8,12 +8,13 @@ use super::clients::Clients;
 use super::effect::Effect;
 use super::images::Images;
 use super::local::LocalZones;
-use super::precedence::{Precedence, Verdicts, precedence, suppressed};
+use super::precedence::{Precedence, suppressed};
 use super::prefixes::AddressRules;
 use super::ranking::{LookupResult, MAX_SOURCES};
 use super::ranks::ClauseVerdict;
 use super::rule::{Against, Kind, Source};
 use super::rules::Rules;
+use super::verdicts::{Verdicts, precedence};
 use super::view::{MAX_VIEWS, View, ViewId};
 use crate::wire::name::Name;
 

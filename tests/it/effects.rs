@@ -296,6 +296,7 @@ fn effects() -> impl Strategy<Value = Effect> {
         ede,
         extra_text,
         as_written,
+        condition: None,
     };
     let actions = (actions, prop::bool::weighted(0.2));
     (actions, tiers, ttl_secs, ede, text).prop_map(of)

@@ -11,7 +11,7 @@ use super::bits::word;
 use super::error::{ImageError, TooLarge};
 use super::provenance::Provenance;
 use super::values::ImageRule;
-use crate::policy::effect::{Effect, EffectAction};
+use crate::policy::effect::{Effect, EffectAction, Tier};
 
 /// The bytes of a clause in an image.
 const SIZE: usize = 8;
@@ -19,6 +19,9 @@ const SIZE: usize = 8;
 const LIMIT: usize = 1 << 29;
 /// The bit of the groups of marks.
 const VOID_GROUP: u32 = 1 << 31;
+/// The bits of the tier in the number of a group.
+const GROUP_SHIFT: u32 = 3;
+const _: () = assert!(Tier::COUNT <= 1 << GROUP_SHIFT);
 
 /// A source with one of its effects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -133,7 +136,7 @@ impl ClausesBuilder {
         let number = self.table.all.len() as u32;
         let effect = &self.table.effects[effect as usize];
         let void = if effect.is_void() { VOID_GROUP } else { 0 };
-        let group = u32::from(source) << 2 | effect.tier as u32 | void;
+        let group = u32::from(source) << GROUP_SHIFT | effect.tier as u32 | void;
         self.groups.push(group);
         self.table.all.push(clause);
         self.numbers.insert(clause, number);
@@ -365,7 +368,7 @@ impl Clauses {
     /// # Panics
     /// If there is no such clause.
     pub(super) fn group(&self, clause: u32) -> u32 {
-        u32::from(self.get(clause).source) << 2 | self.effect(clause).tier as u32
+        u32::from(self.get(clause).source) << GROUP_SHIFT | self.effect(clause).tier as u32
     }
 
     /// A sort key for clauses: those of one group sort by precedence, and groups in an arbitrary order.
@@ -457,7 +460,6 @@ impl Clauses {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::effect::{EffectAction, Tier};
     use crate::policy::record::LocalRecord;
     use crate::policy::rule::{Action, Scope};
     use crate::wire::name::Name;
