@@ -20,12 +20,13 @@ use super::zone::{self, PolicyZone};
 const KINDS: &[(&str, Kind)] = &[("block", Kind::Block), ("allow", Kind::Allow)];
 /// Known formats of lists that are not supported.
 const OTHER_FORMATS: &[&str] = &[
-    "abp", "adblock", "adguard", "clash", "csv", "dnsmasq", "json", "regex", "ublock", "unbound",
+    "clash", "csv", "dnsmasq", "json", "regex", "unbound",
     "v2ray", "wildcard", "zone",
 ];
 const FORMATS: &[(&str, Format)] = &[
     ("domains", Format::Domains),
     ("hosts", Format::Hosts),
+    ("adblock", Format::Adblock),
     ("rpz", Format::Rpz),
 ];
 /// The meanings of a bare name. `below` can only be written out, as `*.x`.
@@ -104,6 +105,11 @@ fn list(mut raw: raw::List, block: &Blocking, findings: &mut Findings) -> Option
         Some(Format::Rpz) => {
             report_unused(&raw, findings);
             Some(zone::validate(raw.zone, findings))
+        }
+        Some(Format::Adblock) => {
+            report_unused_of_adblock(&raw, findings);
+            raw.zone.report_unused(findings);
+            None
         }
         Some(Format::Domains | Format::Hosts) => {
             raw.zone.report_unused(findings);
@@ -250,6 +256,29 @@ fn report_unused(raw: &raw::List, findings: &mut Findings) {
             findings.report(
                 line,
                 format!("{key}{value} has no meaning for a response policy zone, as {why}"),
+            );
+        }
+    }
+}
+
+/// Reports the keys that an adblock list can't have, because its syntax says the same.
+fn report_unused_of_adblock(raw: &raw::List, findings: &mut Findings) {
+    let place = |given: &Option<At<String>>| given.as_ref().map(|at| (at.key, at.line));
+    let unused = [
+        (
+            place(&raw.scope),
+            "`||x^` and `x` are separate rules: remove it",
+        ),
+        (
+            place(&raw.comments),
+            "comments begin with `!` or `#`: remove it",
+        ),
+    ];
+    for (key, why) in unused {
+        if let Some((key, line)) = key {
+            findings.report(
+                line,
+                format!("{key} has no meaning for an adblock list, in which {why}"),
             );
         }
     }

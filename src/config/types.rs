@@ -215,6 +215,8 @@ pub enum Format {
     Domains,
     /// An address and its names per line, as in `/etc/hosts`.
     Hosts,
+    /// A filter list for DNS, in the syntax of ad blockers.
+    Adblock,
     /// A response policy zone.
     Rpz,
 }

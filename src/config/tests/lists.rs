@@ -117,11 +117,11 @@ fn an_unsupported_format_is_reported_with_the_supported_ones() {
             "[[list]]\nname = \"a\"\npath = \"/a\"\nformat = \"{format}\"\n"
         ))
     };
-    for format in ["adblock", "AdGuard", "zone"] {
+    for format in ["clash", "JSON", "zone"] {
         let expected = format!("4: format is \"{format}\", which is not supported: use");
         assert!(found(format)[0].starts_with(&expected), "{format}");
     }
     assert!(
-        found("host")[0].ends_with("must be one of domains, hosts, rpz; did you mean \"hosts\"?")
+        found("host")[0].ends_with("must be one of domains, hosts, adblock, rpz; did you mean \"hosts\"?")
     );
 }

@@ -100,6 +100,7 @@ impl PlanList {
             format: self.format,
             bare: self.scope,
             comments: self.comments,
+            allows: self.kind == Kind::Allow,
         }
     }
 

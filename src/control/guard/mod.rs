@@ -3,6 +3,7 @@
 
 pub mod acceptance;
 mod names;
+mod patterns;
 pub mod policy;
 pub mod protected;
 pub mod reading;

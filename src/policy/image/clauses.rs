@@ -235,13 +235,13 @@ impl ClausesBuilder {
         Ok(has_joined.then_some(kept))
     }
 
-    /// The clause that answers with the records of both, if both are of one policy zone, and answer with records.
+    /// The clause that answers with the records of both, if both are of one source, and answer with records.
     ///
     /// # Errors
     /// If there are too many clauses.
     pub(super) fn joined(&mut self, one: u32, other: u32) -> Result<Option<u32>, TooLarge> {
         let [one, other] = [one, other].map(|clause| self.table.get(clause));
-        if one.source != other.source || !self.amendable.contains(one.source.into()) {
+        if one.source != other.source {
             return Ok(None);
         }
         let [own, more] = [one, other].map(|clause| &self.table.effects[clause.effect as usize]);

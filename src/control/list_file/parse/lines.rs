@@ -4,7 +4,8 @@ use memchr::{memchr, memchr2};
 
 use crate::config::comments::Comments;
 use crate::config::{Format, List};
-use crate::policy::rule::Scope;
+use crate::control::list_file::parse::adblock::line as adblock;
+use crate::policy::rule::{Kind, Scope};
 
 /// Maximum length of a line without its comment, in bytes. A name has at most 1,016 bytes, if each of its bytes is
 /// written as `\DDD`. A file without line ends is one bad line.
@@ -23,6 +24,8 @@ pub struct Notation {
     pub bare: Scope,
     /// The characters that begin a comment line.
     pub comments: Comments,
+    /// Whether its list allows names. Only [`Format::Adblock`] differs by that.
+    pub allows: bool,
 }
 
 impl Default for Notation {
@@ -31,6 +34,7 @@ impl Default for Notation {
             format: Format::Domains,
             bare: Scope::Exact,
             comments: Comments::default(),
+            allows: false,
         }
     }
 }
@@ -41,6 +45,7 @@ impl From<&List> for Notation {
             format: list.format,
             bare: list.scope,
             comments: list.comments,
+            allows: list.source.kind == Kind::Allow,
         }
     }
 }
@@ -186,6 +191,9 @@ impl Cutter {
 /// The part of a line before its comment. The line must not start with whitespace.
 #[inline]
 pub(super) fn content(line: &[u8], notation: Notation) -> &[u8] {
+    if notation.format == Format::Adblock {
+        return adblock::content(line);
+    }
     if notation.comments.begin(line) {
         return &[];
     }
@@ -193,7 +201,7 @@ pub(super) fn content(line: &[u8], notation: Notation) -> &[u8] {
         return line.trim_ascii_end();
     }
     match notation.format {
-        Format::Domains | Format::Rpz => before_spaced_hash(line),
+        Format::Domains | Format::Adblock | Format::Rpz => before_spaced_hash(line),
         Format::Hosts => before_hash(line),
     }
 }

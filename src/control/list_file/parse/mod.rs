@@ -1,10 +1,14 @@
 //! Parses list files: calls back with each rule, and counts the lines and their problems.
 
+mod adblock;
 mod bad;
+mod bad_rule;
 mod domains;
 mod foreign;
 mod hosts;
 mod lines;
+mod not_applicable;
+mod pattern_rules;
 mod rule;
 mod tally;
 mod zone;
@@ -15,16 +19,19 @@ mod tests;
 use crate::config::Format;
 use crate::wire::name::Name;
 
+use adblock::AdblockFile;
 use lines::{Cutter, MAX_LINE};
 use zone::ZoneFile;
 
 pub use bad::{Bad, BadEntry, BadLine};
+pub use bad_rule::BadRule;
 pub use foreign::{FileFormat, Foreign};
 pub use lines::Notation;
+pub use not_applicable::{IgnoredLine, NotApplicable};
 pub use rule::{ParsedRule, ParsedTrigger};
 pub use tally::{Tally, ZoneFacts};
 
-/// Parses a list, and calls `rule` with each rule, in the order of the file. `apex` is the name of a policy zone, if it is
+/// Parses a list, and calls `rule` with each rule, in the order of the file; rules with patterns are the last. `apex` is the name of a policy zone, if it is
 /// configured.
 ///
 /// An invalid name does not affect others, even on the same line. Duplicates are not removed. Names of plain ASCII are
@@ -36,16 +43,21 @@ pub fn read(
     mut rule: impl FnMut(ParsedRule<'_>),
 ) -> Tally {
     let mut reader = Reader::new(notation, apex);
+    if reader.is_scanning() {
+        reader.scan(bytes);
+    }
     reader.feed(bytes, &mut rule);
     reader.finish(&mut rule)
 }
 
 /// Parses a list like [`read`], but from pieces, which may be cut anywhere. Needs a few kilobytes for any list, and for a
-/// policy zone as much as its longest entry.
+/// policy zone as much as its longest entry. If it [scans](Self::is_scanning), all pieces are scanned before the first one is
+/// parsed. Rules with patterns are kept until the end.
 pub struct Reader(Parser);
 
 enum Parser {
     Lines(Box<Lines>),
+    Adblock(Box<AdblockFile>),
     Zone(Box<ZoneFile>),
 }
 
@@ -66,6 +78,7 @@ impl Reader {
     /// A reader at the start of a list in this notation. `apex` is the name of a policy zone, if it is configured.
     pub fn new(notation: Notation, apex: Option<&Name>) -> Self {
         Self(match notation.format {
+            Format::Adblock => Parser::Adblock(Box::new(AdblockFile::new(notation))),
             Format::Rpz => Parser::Zone(Box::new(ZoneFile::new(apex))),
             Format::Domains | Format::Hosts => Parser::Lines(Box::new(Lines {
                 cutter: Cutter::new(notation),
@@ -78,6 +91,18 @@ impl Reader {
         })
     }
 
+    /// Whether lines of the format can take back lines before them.
+    pub fn is_scanning(&self) -> bool {
+        matches!(self.0, Parser::Adblock(_))
+    }
+
+    /// Scans the next piece of the file for such lines.
+    pub fn scan(&mut self, piece: &[u8]) {
+        if let Parser::Adblock(file) = &mut self.0 {
+            file.scan(piece);
+        }
+    }
+
     /// Parses the next piece of the file.
     pub fn feed(&mut self, piece: &[u8], rule: &mut impl FnMut(ParsedRule<'_>)) {
         match &mut self.0 {
@@ -85,6 +110,7 @@ impl Reader {
                 let Lines { cutter, parser } = &mut **lines;
                 cutter.feed(piece, |number, line| parser.parse(number, line, rule));
             }
+            Parser::Adblock(file) => file.feed(piece, rule),
             Parser::Zone(zone) => zone.feed(piece, rule),
         }
     }
@@ -93,6 +119,7 @@ impl Reader {
     pub fn is_ended(&self) -> bool {
         match &self.0 {
             Parser::Lines(lines) => lines.cutter.is_ended(),
+            Parser::Adblock(file) => file.is_ended(),
             Parser::Zone(zone) => zone.is_ended(),
         }
     }
@@ -106,6 +133,7 @@ impl Reader {
                 cutter.finish(|number, line| parser.parse(number, line, rule));
                 lines.parser.tally
             }
+            Parser::Adblock(file) => file.finish(rule),
             Parser::Zone(zone) => zone.finish(rule),
         }
     }
@@ -131,7 +159,7 @@ impl LineParser {
         let outcome = match format {
             _ if content.len() > MAX_LINE => Err(Bad::LongLine),
             Format::Hosts => hosts::parse_line(content, bare, &mut self.name, emit),
-            Format::Domains | Format::Rpz => {
+            Format::Domains | Format::Adblock | Format::Rpz => {
                 domains::parse_line(content, bare, &mut self.name, emit)
             }
         };

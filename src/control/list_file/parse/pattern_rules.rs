@@ -100,12 +100,13 @@ impl PatternRules {
                 None => effects.push(effect.clone()),
             }
         }
-        let effects: Vec<_> = self.rules.iter().map(|found| {
+        let of_all = |found: &PatternRule| {
             let effect = found.effect.as_ref()?;
-            let all = joined.get(&*found.pattern)?;
-            all.iter().find(|joined| joined.joined(effect).as_ref() == Some(*joined)).cloned()
-        });
-        let effects = effects.collect::<Vec<_>>();
+            let mut all = joined.get(&*found.pattern)?.iter();
+            let has_it = |all: &&Effect| all.joined(effect).as_ref() == Some(*all);
+            all.find(has_it).cloned()
+        };
+        let effects: Vec<_> = self.rules.iter().map(of_all).collect();
         for (found, effect) in self.rules.iter_mut().zip(effects) {
             if effect.is_some() {
                 found.effect = effect;

@@ -42,7 +42,7 @@ fn numbered(bytes: &[u8]) -> Vec<(u32, Vec<u8>)> {
 fn lines_of(reader: Reader) -> Lines {
     match reader.0 {
         Parser::Lines(lines) => *lines,
-        Parser::Zone(_) => panic!("a zone"),
+        Parser::Adblock(_) | Parser::Zone(_) => panic!("rules of several lines"),
     }
 }
 
