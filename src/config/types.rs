@@ -221,6 +221,16 @@ pub enum Format {
     Rpz,
 }
 
+impl Format {
+    /// Whether a block list of this format can have rules that allow names and precede those of other lists.
+    pub fn has_allow_rules(self) -> bool {
+        match self {
+            // The order of policy zones says how far their PASSTHRU counts.
+            Self::Domains | Self::Hosts | Self::Rpz => false,
+        }
+    }
+}
+
 /// The location of a list's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {

@@ -154,6 +154,15 @@ impl Effect {
         *self == Self::default()
     }
 
+    /// Whether a rule with this effect applies to a name that its trigger matches, given the type of the query. If that is
+    /// `None`, no rule with a condition applies.
+    pub fn applies_to(&self, name: &Name, qtype: Option<u16>) -> bool {
+        let Some(condition) = &self.condition else {
+            return true;
+        };
+        qtype.is_some_and(|qtype| condition.holds(name, qtype))
+    }
+
     /// The effect that answers with the records of both, if they differ in nothing but their records and TTLs, and an answer
     /// can carry all records. The order of the records is that of their types and data, whichever effect had them.
     pub fn joined(&self, other: &Self) -> Option<Self> {

@@ -33,9 +33,8 @@ pub(super) fn suppressed(
     exceptions.map(suppressed).collect()
 }
 
-/// The order of the rules of all sources in a view: exceptions precede orders, orders precede important rules of block
-/// lists, these precede allow lists, and allow lists precede the other rules of block lists. Among sources of one kind,
-/// the earlier one precedes.
+/// The order of the rules of all sources in a view: exceptions precede orders, and orders precede lists, whose rules are
+/// in [classes](Class). Among rules of one class, those of the earlier source precede.
 #[derive(Debug, Default)]
 pub(super) struct Precedence {
     /// The ranks of each list, by tier. [`NO_RANK`] if no rule is in the tier, or if the list does not count. Exceptions
@@ -81,6 +80,47 @@ const BEST_FIRST: [Tier; Tier::COUNT] = [
     Tier::Usual,
 ];
 
+/// The classes of the rules of lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    /// Rewrites of a block list whose rules that allow count for all lists.
+    RewriteAcross,
+    /// Important rules that allow, of such a list.
+    ImportantAllowAcross,
+    /// Important rules of block lists.
+    Important,
+    /// Rules of allow lists.
+    AllowList,
+    /// Rules that allow, of a list whose rules that allow count for all lists.
+    AllowAcross,
+    /// All other rules of block lists.
+    Usual,
+}
+
+/// All classes, the best first.
+const BEST_CLASS_FIRST: [Class; 6] = [
+    Class::RewriteAcross,
+    Class::ImportantAllowAcross,
+    Class::Important,
+    Class::AllowList,
+    Class::AllowAcross,
+    Class::Usual,
+];
+
+impl Class {
+    /// The class of a list's rules in a tier.
+    fn of(list: &Source, tier: Tier) -> Self {
+        match (tier, list.allows_across) {
+            _ if list.kind == Kind::Allow => Self::AllowList,
+            (Tier::Rewrite, true) => Self::RewriteAcross,
+            (Tier::ImportantFirst, true) => Self::ImportantAllowAcross,
+            (Tier::Rewrite | Tier::ImportantFirst | Tier::Important, _) => Self::Important,
+            (Tier::First, true) => Self::AllowAcross,
+            (Tier::First | Tier::Usual, _) => Self::Usual,
+        }
+    }
+}
+
 impl Precedence {
     /// The precedence in a view; in the default view if it is `None`.
     ///
@@ -121,21 +161,18 @@ impl Precedence {
         };
         let mut ranks = vec![[NO_RANK; Tier::COUNT]; lists];
         let mut next = first * Tier::COUNT;
-        let mut number = |kind: Kind, tiers: &[Tier]| {
-            for &source in order.iter().filter(|source| sources[**source].kind == kind) {
+        for class in BEST_CLASS_FIRST {
+            for &source in &order {
+                let tiers = BEST_FIRST.iter().filter(|tier| {
+                    let is_used = verdicts.tiers[source] & 1 << **tier as u8 != 0;
+                    is_used && Class::of(&sources[source], **tier) == class
+                });
                 for tier in tiers {
-                    let rank = &mut ranks[source - first][*tier as usize];
-                    let is_used = verdicts.tiers[source] & 1 << *tier as u8 != 0;
-                    if is_used {
-                        *rank = next as Rank;
-                        next += 1;
-                    }
+                    ranks[source - first][*tier as usize] = next as Rank;
+                    next += 1;
                 }
             }
-        };
-        number(Kind::Block, &BEST_FIRST[..3]);
-        number(Kind::Allow, &BEST_FIRST);
-        number(Kind::Block, &BEST_FIRST[3..]);
+        }
         assert!(
             next <= MAX_RANKED,
             "a snapshot has at most MAX_RANKED ranks"

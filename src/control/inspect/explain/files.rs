@@ -13,6 +13,7 @@ use crate::control::inspect::policy_at::{ListRule, PolicyAt};
 use crate::control::journal::past::Served;
 use crate::policy::image::TooLarge;
 use crate::policy::snapshot::Snapshot;
+use crate::policy::view::ViewId;
 
 /// Answers a query under a snapshot, with the code of the data plane.
 pub type Respond<'a> =
@@ -176,7 +177,8 @@ fn verdict(
     respond: &Respond<'_>,
 ) -> Result<QueryVerdict, ExplainError> {
     let verdict = respond(snapshot, &query.to_request()).map_err(ExplainError::Respond)?;
-    let decided = snapshot.decide(&query.name);
+    let policy_of_type = snapshot.view(ViewId::DEFAULT).for_type(query.rtype.into());
+    let decided = policy_of_type.decide(&query.name);
     Ok(match policy.served {
         Served::Stopped(_) => without_decision(verdict, Outcome::Stopped),
         Served::Unknown(_) | Served::Incomplete(_) => without_decision(verdict, Outcome::Unknown),

@@ -324,10 +324,16 @@ fn complete(lines: &mut Vec<RuleLine>, in_force: &[&MatchingRule]) {
     // All rules of a source that match a name are ignored, or logged only, if one of them is.
     let mut common = [Role::Ignored, Role::LogOnly].into_iter();
     let common = common.find(|role| has(*role)).unwrap_or(Role::Loses);
-    for (place, line) in lines.iter_mut().enumerate() {
-        line.role = Some(match place {
-            0 if has(Role::Decides) => Role::Decides,
-            _ => common,
+    let mut decides = has(Role::Decides);
+    for line in lines.iter_mut() {
+        let in_force = on_names.iter();
+        let mut same = in_force.filter(|rule| rule.trigger.to_string() == line.rule);
+        let fails = same.next().is_some_and(|rule| rule.role == Role::Fails)
+            && same.all(|rule| rule.role == Role::Fails);
+        line.role = Some(match fails {
+            true => Role::Fails,
+            false if std::mem::take(&mut decides) => Role::Decides,
+            false => common,
         });
     }
     // Of one source, rules on the client come first, and those on the answer last.
