@@ -225,6 +225,7 @@ impl Format {
     /// Whether a block list of this format can have rules that allow names and precede those of other lists.
     pub fn has_allow_rules(self) -> bool {
         match self {
+            Self::Adblock => true,
             // The order of policy zones says how far their PASSTHRU counts.
             Self::Domains | Self::Hosts | Self::Rpz => false,
         }

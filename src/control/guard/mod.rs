@@ -3,7 +3,7 @@
 
 pub mod acceptance;
 mod names;
-mod patterns;
+pub(crate) mod patterns;
 pub mod policy;
 pub mod protected;
 pub mod reading;

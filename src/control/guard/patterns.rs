@@ -13,7 +13,7 @@ use crate::wire::name::Name;
 
 /// The rules with patterns of one list. All protected names are searched with all patterns at once.
 #[derive(Default)]
-pub(super) struct GuardedPatterns(Vec<GuardedPattern>);
+pub(crate) struct GuardedPatterns(Vec<GuardedPattern>);
 
 struct GuardedPattern {
     pattern: String,
@@ -23,7 +23,7 @@ struct GuardedPattern {
 
 impl GuardedPatterns {
     /// Adds a rule.
-    pub(super) fn add(&mut self, pattern: &str, effect: Option<&Effect>, line: u32) {
+    pub(crate) fn add(&mut self, pattern: &str, effect: Option<&Effect>, line: u32) {
         self.0.push(GuardedPattern {
             pattern: pattern.to_owned(),
             effect: effect.cloned(),
@@ -33,7 +33,7 @@ impl GuardedPatterns {
 
     /// Calls `rule` with each rule that applies, and records those that match protected names. Public suffixes and names below
     /// protected ones are not checked.
-    pub(super) fn finish(
+    pub(crate) fn finish(
         &self,
         suppressed: &mut SuppressedRules,
         (protected_names, list): (&ProtectedNames, Guarded),

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use ipnet::{Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 
-use super::{Explanation, Query, RuleLine, complete, precedence, rules_in_file, source_label};
-use crate::config::Config;
+use super::in_file::{complete, complete_filter, precedence, rules_in_file};
+use super::{Explanation, Query, RuleLine, source_label};
+use crate::config::{Config, Format};
 use crate::control::admin::verdict::{ExplainRequest, Outcome, QueryVerdict};
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::inspect::policy_at::{ListRule, PolicyAt};
@@ -103,7 +104,14 @@ pub fn explain(
             let in_force = verdict.rules.iter();
             let in_force = in_force.filter(|rule| rule.source == *source);
             let in_force: Vec<_> = in_force.collect();
-            complete(lines, &in_force);
+            let past = policy.lists.iter().map(|past| &past.list);
+            let is_filter = past
+                .filter(|list| list.source.name == *source)
+                .any(|list| list.format == Format::Adblock);
+            match is_filter {
+                true => complete_filter(lines, &in_force),
+                false => complete(lines, &in_force),
+            }
         }
     }
     let rules = rules.into_iter().flat_map(|(_, lines)| lines).collect();
