@@ -18,8 +18,8 @@ pub const MAX_DATA: usize = 64 << 20;
 
 /// The effect of a rule on the queries that it matches. By default, the rule does what its source is configured for.
 /// The comparison of effects only decides between rules of one source and tier that have the same trigger, or that are
-/// patterns: the rule with the lowest effect applies. The default effect is the lowest; the order of the others is
-/// arbitrary.
+/// patterns: the rule with the lowest effect applies. The default effect is the lowest. Answers without records precede aliases,
+/// and these precede records, as for the rewrites of adblock lists. Apart from that, the order is arbitrary.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Effect {
@@ -50,11 +50,6 @@ pub enum EffectAction {
     Source,
     /// The name is blocked with this action, in place of the source's.
     Block(Action),
-    /// The name is blocked, and A and AAAA queries are answered with these addresses; others with NODATA.
-    Addresses(Vec<Ipv4Addr>, Vec<Ipv6Addr>),
-    /// The name is blocked, and a query is answered with those of these records that have its type; with NODATA if there
-    /// are none. A single CNAME record acts as [`Cname`](Self::Cname).
-    Records(Vec<LocalRecord>),
     /// The name is an alias of another name, whose records come from upstream and are not checked against the policy.
     /// The name is allowed if it is the target itself.
     Cname {
@@ -64,6 +59,11 @@ pub enum EffectAction {
         /// `www.example.garden.test`.
         prepend: bool,
     },
+    /// The name is blocked, and A and AAAA queries are answered with these addresses; others with NODATA.
+    Addresses(Vec<Ipv4Addr>, Vec<Ipv6Addr>),
+    /// The name is blocked, and a query is answered with those of these records that have its type; with NODATA if there
+    /// are none. A single CNAME record acts as [`Cname`](Self::Cname).
+    Records(Vec<LocalRecord>),
     /// Over UDP the answer is empty and truncated, so that the client asks over TCP, where the name is allowed.
     TcpOnly,
     /// The name is answered from upstream, and its CNAME chain is not checked against block lists.

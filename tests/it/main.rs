@@ -35,6 +35,7 @@ mod reload;
 mod timeline;
 mod truncated_config;
 
+mod adblock;
 mod allocations;
 mod indonesia_2017;
 mod model;

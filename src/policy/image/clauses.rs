@@ -198,8 +198,8 @@ impl ClausesBuilder {
         self.has_amendable() && below.ones().any(|place| hides(place / 2))
     }
 
-    /// Replaces rules of a policy zone that answer with records and have the same trigger by one that answers with all of
-    /// them: the records of one owner may be in several places of a zone. `rules` are those on a name. `None` if there are no
+    /// Replaces rules of a source that answer with records and have the same trigger by one that answers with all of
+    /// them: the records of one owner may be in several places of a zone, and in several lines of a list. `rules` are those on a name. `None` if there are no
     /// such rules.
     ///
     /// # Errors
@@ -208,7 +208,7 @@ impl ClausesBuilder {
         &mut self,
         rules: &[u32],
     ) -> Result<Option<SmallVec<[u32; 4]>>, TooLarge> {
-        if rules.len() < 2 || !self.has_records || !self.has_amendable() {
+        if rules.len() < 2 || !self.has_records {
             return Ok(None);
         }
         let clause = |rule: u32| rule >> ImageRule::CLAUSE_SHIFT;

@@ -110,8 +110,8 @@ impl AdblockRules {
         let [b'|', b'|', body @ .., last, b'^'] = line else {
             return false;
         };
-        // A name that ends in a digit may be an address.
-        if last.is_ascii_digit() || !self.taken_back.voids_none() {
+        // A name that ends in a digit may be an address, and none ends in a dot.
+        if last.is_ascii_digit() || *last == b'.' || !self.taken_back.voids_none() {
             return false;
         }
         let name = &line[2..body.len() + 3];

@@ -48,6 +48,10 @@ pub(super) fn read(pattern: &[u8], name: &mut Name) -> Result<Mask, Unusable> {
         Some(stars) => (Start::Anywhere, &body[stars..]),
     };
     check(body, pattern)?;
+    // Names have no dot at the end.
+    if ends && body.ends_with(b".") {
+        return Err(NotApplicable::Url.into());
+    }
     if ends && !body.contains(&b'*') {
         let (scope, body) = match (start, body) {
             (Start::Anywhere, [b'.', body @ ..]) => (Some(Scope::Below), body),
@@ -232,7 +236,7 @@ mod tests {
         let url = NotApplicable::Url.to_string();
         for pattern in [
             "||x.test/ads", "||x.test^ads", "http://x.test/", "|https://x.test", "^ads", "&ad_box=",
-            "||x.test:8080^", "||.x.test^", "/ads/*/banner",
+            "||x.test:8080^", "||.x.test^", "/ads/*/banner", "||x.test.^",
         ] {
             assert_eq!(shown(pattern), url, "{pattern}");
         }
