@@ -142,6 +142,10 @@ fn print_list(
             )?;
         }
     }
+    for ignored in &list.ignored {
+        let lines = counted(ignored.count, "line", "lines");
+        writeln!(out, "  {lines} ignored: {}", ignored.reason)?;
+    }
     list_summary::print_left_out(
         &list.path,
         list_summary::first(&list.first_left_out, list_summary::SHOWN),

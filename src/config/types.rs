@@ -218,6 +218,8 @@ pub enum Format {
     Domains,
     /// An address and its names per line, as in `/etc/hosts`.
     Hosts,
+    /// A filter list for DNS, in the syntax of ad blockers.
+    Adblock,
     /// A response policy zone.
     Rpz,
     /// A configuration of dnsmasq.
@@ -241,12 +243,29 @@ impl Format {
             Self::Domains => "domains",
             Self::Hosts => "hosts",
             Self::Rpz => "rpz",
+            Self::Adblock => "adblock",
             Self::Dnsmasq => "dnsmasq",
             Self::Unbound => "unbound",
             Self::Wildcard => "wildcard",
             Self::Csv => "csv",
             Self::Json => "json",
             Self::Auto => "auto",
+        }
+    }
+
+    /// Whether a block list of this format can have rules that allow names and precede those of other lists.
+    pub fn has_allow_rules(self) -> bool {
+        match self {
+            Self::Adblock | Self::Auto => true,
+            // In configurations, the deepest name decides. The order of policy zones says how far their PASSTHRU counts.
+            Self::Domains
+            | Self::Hosts
+            | Self::Rpz
+            | Self::Dnsmasq
+            | Self::Unbound
+            | Self::Wildcard
+            | Self::Csv
+            | Self::Json => false,
         }
     }
 }

@@ -80,7 +80,7 @@ pub fn explain(
         name: request.name.clone(),
         source,
     })?;
-    let policy = policy(snapshot, client(snapshot, request));
+    let policy = policy(snapshot, client(snapshot, request)).for_type(request.rtype);
     // Upstream is not asked, so of its answer only that address is known.
     let (mut decision, mut matching) = (Decision::Pass, Vec::new());
     for place in policy.explain(&name, &[], request.address.as_slice()) {

@@ -8,13 +8,14 @@ use super::clients::Clients;
 use super::effect::Effect;
 use super::images::Images;
 use super::local::LocalZones;
-use super::precedence::{Precedence, Verdicts, precedence, suppressed};
+use super::precedence::{Precedence, suppressed};
 use super::prefixes::AddressRules;
 use super::ranking::{LookupResult, MAX_SOURCES};
 use super::ranks::ClauseVerdict;
 use super::rule::{Against, Kind, Source};
 use super::rules::Rules;
-use super::view::{MAX_VIEWS, View, ViewId};
+use super::verdicts::{Verdicts, precedence};
+use super::view::{LookupKey, MAX_VIEWS, View};
 use crate::wire::name::Name;
 
 /// An immutable state of the policy. Every change is a new snapshot with a new generation.
@@ -155,9 +156,9 @@ impl Snapshot {
         self.clients.contains(client)
     }
 
-    /// Looks up a batch of names in the default view, which is faster than one by one: `found[i]` is the result for
-    /// `names[i]`, to be passed to [`PolicyView::decide_by`](super::decide::PolicyView::decide_by). Allocates only if
-    /// more than four rules of exceptions match a name.
+    /// Looks up a batch of names in the default view for queries of type A, which is faster than one by one: `found[i]` is the
+    /// result for `names[i]`, to be passed to [`PolicyView::decide_by`](super::decide::PolicyView::decide_by). Allocates only
+    /// if more than four rules of exceptions match a name, or if the condition of a rule with a pattern does not hold.
     ///
     /// # Panics
     /// If the slices differ in length.
@@ -165,11 +166,11 @@ impl Snapshot {
         self.rules.lookup(names, found);
     }
 
-    /// Like [`lookup`](Self::lookup), with a view for each name.
+    /// Like [`lookup`](Self::lookup), with a view and a type for each name.
     ///
     /// # Panics
     /// If the slices differ in length.
-    pub fn lookup_in(&self, names: &[&Name], views: &[ViewId], found: &mut [LookupResult]) {
-        self.rules.lookup_in(names, views, found);
+    pub fn lookup_in(&self, names: &[&Name], keys: &[LookupKey], found: &mut [LookupResult]) {
+        self.rules.lookup_in(names, keys, found);
     }
 }

@@ -14,7 +14,7 @@ use tapis::policy::ranking::LookupResult;
 use tapis::policy::record::LocalRecord;
 use tapis::policy::rule::{Action, Against, Blocking, Ede, EffectAnswer, Kind, Scope, Source};
 use tapis::policy::snapshot::Snapshot;
-use tapis::policy::view::{Mode, View, ViewId, ViewList};
+use tapis::policy::view::{LookupKey, Mode, View, ViewId, ViewList};
 use tapis::wire::name::Name;
 use tapis::wire::rtype;
 
@@ -296,6 +296,7 @@ fn effects() -> impl Strategy<Value = Effect> {
         ede,
         extra_text,
         as_written,
+        condition: None,
     };
     let actions = (actions, prop::bool::weighted(0.2));
     (actions, tiers, ttl_secs, ede, text).prop_map(of)
@@ -360,8 +361,8 @@ proptest! {
             .collect();
         let mut found = vec![LookupResult::default(); all.len()];
         let names: Vec<_> = all.iter().map(|(name, ..)| name).collect();
-        let ids: Vec<_> = all.iter().map(|(.., id)| *id).collect();
-        snapshot.lookup_in(&names, &ids, &mut found);
+        let keys: Vec<_> = all.iter().map(|(.., id)| LookupKey::new(*id, rtype::A)).collect();
+        snapshot.lookup_in(&names, &keys, &mut found);
         for ((name, view, id), found) in all.iter().zip(&found) {
             let in_view = snapshot.view(*id);
             for is_stream in [false, true] {
@@ -494,6 +495,7 @@ impl Mixed {
         };
         for (exception, against) in AGAINST.into_iter().enumerate() {
             sources.push(Arc::new(Source {
+                allows_across: false,
                 zone: None,
                 name: format!("exception{exception}"),
                 path: PathBuf::new(),

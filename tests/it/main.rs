@@ -36,6 +36,7 @@ mod reload;
 mod timeline;
 mod truncated_config;
 
+mod adblock;
 mod allocations;
 mod indonesia_2017;
 mod model;

@@ -35,6 +35,7 @@ pub(super) fn print_explanation(
         let (mark, note) = match rule.role {
             Some(Role::Decides) => ("rule", ""),
             Some(Role::Ignored) => ("also", " (ignored because of an exception)"),
+            Some(Role::Fails) => ("also", " (its condition does not hold for this query)"),
             Some(Role::LogOnly) => ("also", " (logged only)"),
             Some(Role::Loses) | None => ("also", ""),
         };

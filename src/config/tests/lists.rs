@@ -121,7 +121,7 @@ fn an_unknown_format_is_reported_with_the_known_ones() {
         let expected = format!("4: format is \"{format}\": did you mean \"{name}\"?");
         assert_eq!(found(format), [expected]);
     }
-    let expected = "must be one of auto, csv, dnsmasq, domains, hosts, json, rpz, unbound, wildcard; did you mean \"unbound\"?";
+    let expected = "must be one of adblock, auto, csv, dnsmasq, domains, hosts, json, rpz, unbound, wildcard; did you mean \"unbound\"?";
     assert!(
         found("unbond")[0].ends_with(expected),
         "{:?}",

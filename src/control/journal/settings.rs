@@ -20,6 +20,9 @@ use crate::policy::rpz::settings::ZoneSettings;
 use crate::policy::rule::{Against, Blocking, Source};
 use crate::wire::name::Name;
 
+/// The value of `allow-scope` that is not the default. The default is not recorded, as older entries don't have the key.
+const ALL_LISTS: &str = "all-lists";
+
 /// Values by their keys.
 pub type Settings = BTreeMap<String, Value>;
 
@@ -85,6 +88,9 @@ pub fn settings<'l>(config: &Config, lists: impl Iterator<Item = &'l List>) -> S
             set(&format!("{start}.scope"), value(list.scope));
             if let Some(column) = &list.column {
                 set(&format!("{start}.column"), value(column));
+            }
+            if source.allows_across {
+                set(&format!("{start}.allow-scope"), value(ALL_LISTS));
             }
         }
         match &list.zone {
@@ -370,6 +376,7 @@ pub fn list(entry: &ListEntry, settings: &Settings, today: Option<&List>) -> Lis
     if let Some(zone) = &zone {
         blocking = zone.blocking(blocking);
     }
+    let allow_scope: Option<String> = get(settings, &format!("{start}.allow-scope"));
     List {
         format,
         comments: entry.comments,
@@ -384,6 +391,7 @@ pub fn list(entry: &ListEntry, settings: &Settings, today: Option<&List>) -> Lis
             kind: entry.kind,
             blocking,
             against: Against::All,
+            allows_across: allow_scope.as_deref() == Some(ALL_LISTS),
             zone: zone.as_ref().map(PolicyZone::of_source),
         },
         zone,

@@ -11,7 +11,7 @@ use super::bits::word;
 use super::error::{ImageError, TooLarge};
 use super::provenance::Provenance;
 use super::values::ImageRule;
-use crate::policy::effect::{Effect, EffectAction};
+use crate::policy::effect::{Effect, EffectAction, Tier};
 
 /// The bytes of a clause in an image.
 const SIZE: usize = 8;
@@ -19,6 +19,9 @@ const SIZE: usize = 8;
 const LIMIT: usize = 1 << 29;
 /// The bit of the groups of marks.
 const VOID_GROUP: u32 = 1 << 31;
+/// The bits of the tier in the number of a group.
+const GROUP_SHIFT: u32 = 3;
+const _: () = assert!(Tier::COUNT <= 1 << GROUP_SHIFT);
 
 /// A source with one of its effects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -133,7 +136,7 @@ impl ClausesBuilder {
         let number = self.table.all.len() as u32;
         let effect = &self.table.effects[effect as usize];
         let void = if effect.is_void() { VOID_GROUP } else { 0 };
-        let group = u32::from(source) << 2 | effect.tier as u32 | void;
+        let group = u32::from(source) << GROUP_SHIFT | effect.tier as u32 | void;
         self.groups.push(group);
         self.table.all.push(clause);
         self.numbers.insert(clause, number);
@@ -195,8 +198,8 @@ impl ClausesBuilder {
         self.has_amendable() && below.ones().any(|place| hides(place / 2))
     }
 
-    /// Replaces rules of a policy zone that answer with records and have the same trigger by one that answers with all of
-    /// them: the records of one owner may be in several places of a zone. `rules` are those on a name. `None` if there are no
+    /// Replaces rules of a source that answer with records and have the same trigger by one that answers with all of
+    /// them: the records of one owner may be in several places of a zone, and in several lines of a list. `rules` are those on a name. `None` if there are no
     /// such rules.
     ///
     /// # Errors
@@ -205,7 +208,7 @@ impl ClausesBuilder {
         &mut self,
         rules: &[u32],
     ) -> Result<Option<SmallVec<[u32; 4]>>, TooLarge> {
-        if rules.len() < 2 || !self.has_records || !self.has_amendable() {
+        if rules.len() < 2 || !self.has_records {
             return Ok(None);
         }
         let clause = |rule: u32| rule >> ImageRule::CLAUSE_SHIFT;
@@ -232,13 +235,13 @@ impl ClausesBuilder {
         Ok(has_joined.then_some(kept))
     }
 
-    /// The clause that answers with the records of both, if both are of one policy zone, and answer with records.
+    /// The clause that answers with the records of both, if both are of one source, and answer with records.
     ///
     /// # Errors
     /// If there are too many clauses.
     pub(super) fn joined(&mut self, one: u32, other: u32) -> Result<Option<u32>, TooLarge> {
         let [one, other] = [one, other].map(|clause| self.table.get(clause));
-        if one.source != other.source || !self.amendable.contains(one.source.into()) {
+        if one.source != other.source {
             return Ok(None);
         }
         let [own, more] = [one, other].map(|clause| &self.table.effects[clause.effect as usize]);
@@ -365,7 +368,7 @@ impl Clauses {
     /// # Panics
     /// If there is no such clause.
     pub(super) fn group(&self, clause: u32) -> u32 {
-        u32::from(self.get(clause).source) << 2 | self.effect(clause).tier as u32
+        u32::from(self.get(clause).source) << GROUP_SHIFT | self.effect(clause).tier as u32
     }
 
     /// A sort key for clauses: those of one group sort by precedence, and groups in an arbitrary order.
@@ -457,7 +460,6 @@ impl Clauses {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::effect::{EffectAction, Tier};
     use crate::policy::record::LocalRecord;
     use crate::policy::rule::{Action, Scope};
     use crate::wire::name::Name;

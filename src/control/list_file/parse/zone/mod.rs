@@ -58,6 +58,15 @@ impl ZoneFile {
     }
 }
 
+/// The type and the RDATA of a record, given in presentation form. Names in it are absolute. `None` if it is not valid.
+pub(super) fn record_data(rtype: &str, data: &str) -> Option<(u16, Vec<u8>)> {
+    let mut text = ZoneText::new(Some(&Name::ROOT));
+    match text.parse(format!(". 0 IN {rtype} {data}").as_bytes()) {
+        Ok(Line::Record(record)) => Some((record.rtype, record.data.to_vec())),
+        _ => None,
+    }
+}
+
 impl ZoneLines {
     fn entry(
         &mut self,
