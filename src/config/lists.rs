@@ -20,8 +20,7 @@ use super::zone::{self, PolicyZone};
 const KINDS: &[(&str, Kind)] = &[("block", Kind::Block), ("allow", Kind::Allow)];
 /// Known formats of lists that are not supported.
 const OTHER_FORMATS: &[&str] = &[
-    "clash", "csv", "dnsmasq", "json", "regex", "unbound",
-    "v2ray", "wildcard", "zone",
+    "clash", "csv", "dnsmasq", "json", "regex", "unbound", "v2ray", "wildcard", "zone",
 ];
 const FORMATS: &[(&str, Format)] = &[
     ("domains", Format::Domains),

@@ -234,7 +234,10 @@ fn the_remedy_for_a_list_in_another_format_is_one_sentence_that_can_be_followed(
             &*comments_first,
             "an adblock filter list: set format = \"adblock\"",
         ),
-        (&*generic, "an adblock filter list: set format = \"adblock\""),
+        (
+            &*generic,
+            "an adblock filter list: set format = \"adblock\"",
+        ),
         (
             &*zone,
             "a zone, such as a response policy zone (RPZ), which is not supported",

@@ -147,6 +147,7 @@ mod tests {
             scope: None,
             role,
             path: source.into(),
+            text: None,
             line: None,
             records: Vec::new(),
         };

@@ -122,6 +122,7 @@ fn an_unsupported_format_is_reported_with_the_supported_ones() {
         assert!(found(format)[0].starts_with(&expected), "{format}");
     }
     assert!(
-        found("host")[0].ends_with("must be one of domains, hosts, adblock, rpz; did you mean \"hosts\"?")
+        found("host")[0]
+            .ends_with("must be one of domains, hosts, adblock, rpz; did you mean \"hosts\"?")
     );
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::control::guard::protected::{Guarded, ProtectedNames};
 use crate::control::guard::patterns::GuardedPatterns;
+use crate::control::guard::protected::{Guarded, ProtectedNames};
 use crate::control::guard::suppressed::admits_rule;
 use crate::control::list_file::file::{FileError, Pass, read_quiet};
 use crate::control::list_file::parse::{self, Notation, ParsedRule, ParsedTrigger, Tally};

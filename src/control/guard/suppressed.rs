@@ -48,11 +48,13 @@ pub fn admits(
         true => ", and the file ends within its line: cut off?",
         false => "",
     };
-    record(suppressed, (cover.protection(), counts), list.kept, || LeftOut {
-        line,
-        rule: scope.notation(name),
-        protection: cover.protection(),
-        why: cover.described(name) + cut,
+    record(suppressed, (cover.protection(), counts), list.kept, || {
+        LeftOut {
+            line,
+            rule: scope.notation(name),
+            protection: cover.protection(),
+            why: cover.described(name) + cut,
+        }
     });
     counts
 }

@@ -112,7 +112,9 @@ pub(crate) fn read_quiet(
     let mut content = Content::Text;
     for pass in passes {
         file.rewind().map_err(unreadable)?;
-        let read = read_pieces(&mut file, meta.len(), |piece| each(*pass, piece, meta.len()));
+        let read = read_pieces(&mut file, meta.len(), |piece| {
+            each(*pass, piece, meta.len());
+        });
         let (bytes, found) = read.map_err(unreadable)?;
         content = found;
         is_whole = content != Content::Text || bytes == meta.len();
@@ -222,7 +224,10 @@ mod tests {
         read_quiet(&path, &[Pass::Scan, Pass::Rules], &mut each).expect("quiet");
         for pass in [Pass::Scan, Pass::Rules] {
             let of_pass = read.iter().filter(|(of, _)| *of == pass);
-            assert_eq!(of_pass.map(|(_, bytes)| bytes).sum::<usize>(), content.len());
+            assert_eq!(
+                of_pass.map(|(_, bytes)| bytes).sum::<usize>(),
+                content.len()
+            );
         }
     }
 }

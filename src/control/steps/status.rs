@@ -8,8 +8,8 @@ use crate::config::shown::{Show, first, more_warnings};
 use crate::config::{Config, Content, Origin};
 use crate::control::Control;
 use crate::control::admin::status::{
-    BadCount, BadLine, IgnoredCount, IgnoredLine, ImageStatus, KnownOrder, KnownOrders, LeftOutCount,
-    ListHealth, ListStatus, OrdersStatus, Status,
+    BadCount, BadLine, IgnoredCount, IgnoredLine, ImageStatus, KnownOrder, KnownOrders,
+    LeftOutCount, ListHealth, ListStatus, OrdersStatus, Status,
 };
 use crate::control::gauges::Gauges;
 use crate::control::guard::acceptance::aged;
@@ -273,11 +273,10 @@ fn list_status(state: &ListState, hits: Option<u64>, guard_policy: &GuardPolicy)
         skipped: tally.map_or(0, |tally| tally.skipped),
         whole: state.config.required || !state.config.warn.is_empty(),
         bad: tally.map_or_else(Vec::new, |tally| {
-            let count =
-                |(problem, count): &(parse::Bad, u32)| BadCount {
-                    problem: problem.to_string(),
-                    count: *count,
-                };
+            let count = |(problem, count): &(parse::Bad, u32)| BadCount {
+                problem: problem.to_string(),
+                count: *count,
+            };
             tally.bad.iter().map(count).collect()
         }),
         first_bad: tally.map_or_else(Vec::new, |tally| {

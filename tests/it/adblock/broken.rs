@@ -57,7 +57,10 @@ fn a_pattern_that_cant_be_accepted_is_a_bad_line_and_the_others_count() {
         ("||a.test^$dnstype=", BadRule::DnsType),
         ("||a.test^$denyallow=", BadRule::DenyAllow),
         ("||a.test^$dnsrewrite=SERVFAIL", BadRule::RewriteCode),
-        ("||a.test^$dnsrewrite=NOERROR;NS;a.test", BadRule::RewriteType),
+        (
+            "||a.test^$dnsrewrite=NOERROR;NS;a.test",
+            BadRule::RewriteType,
+        ),
         ("||a.test^$dnsrewrite=NOERROR;A;x", BadRule::DnsRewrite),
         ("||a.test^$dnsrewrite", BadRule::DnsRewrite),
         ("|a.test^$dnsrewrite=a.test", BadRule::RewriteToItself),
@@ -73,14 +76,20 @@ fn a_pattern_that_cant_be_accepted_is_a_bad_line_and_the_others_count() {
 fn long_lines_and_values_that_are_too_many_are_bad_or_ignored() {
     let names = |count: usize| vec!["a.test"; count].join("|");
     let domains = with(&format!("||x.test^$script,domain={}", names(1000)));
-    assert_eq!((domains.tally.bad_total(), domains.tally.ignored_total()), (0, 1));
+    assert_eq!(
+        (domains.tally.bad_total(), domains.tally.ignored_total()),
+        (0, 1)
+    );
     let long = with(&format!("||x.test^$denyallow={}", names(1000)));
     assert_eq!(problem(&long), Some(Bad::LongLine));
     let types: Vec<_> = (1..100).map(|number| format!("TYPE{number}")).collect();
     let types = with(&format!("||x.test^$dnstype={}", types.join("|")));
     assert_eq!(problem(&types), Some(Bad::Rule(BadRule::TooManyValues)));
     let cosmetic = with(&format!("x.test##{}", "a".repeat(100_000)));
-    assert_eq!((cosmetic.tally.bad_total(), cosmetic.tally.ignored_total()), (0, 1));
+    assert_eq!(
+        (cosmetic.tally.bad_total(), cosmetic.tally.ignored_total()),
+        (0, 1)
+    );
     for filter in [domains, long, types, cosmetic] {
         keeps_good_rules(&filter, "long");
     }
@@ -128,7 +137,10 @@ fn too_many_lines_that_take_rules_back_are_bad() {
         writeln!(text, "@@||x{number}.test^$dnsrewrite").expect("memory");
     }
     let filter = Filter::new(Kind::Block, text.as_bytes());
-    assert_eq!(filter.tally.bad, [(Bad::Rule(BadRule::TooManyTakenBack), 2)]);
+    assert_eq!(
+        filter.tally.bad,
+        [(Bad::Rule(BadRule::TooManyTakenBack), 2)]
+    );
     keeps_good_rules(&filter, "exceptions");
 }
 
@@ -137,7 +149,12 @@ fn lines_for_browsers_are_counted_by_their_reason_and_are_not_bad() {
     let text = "! Title\nexample.test##.ad\nexample.test#@#.ad\n||example.test/ads\n||a.test^$script\n\
                 ||b.test^$client=1.2.3.4\n||c.test^$badfilter\n||c.test^\n||d.test^\n";
     let filter = Filter::new(Kind::Block, text.as_bytes());
-    let counts: Vec<_> = filter.tally.ignored.iter().map(|(reason, count)| (reason.to_string(), *count)).collect();
+    let counts: Vec<_> = filter
+        .tally
+        .ignored
+        .iter()
+        .map(|(reason, count)| (reason.to_string(), *count))
+        .collect();
     let expected = [
         ("a rule on elements of web pages", 2),
         ("a rule on URLs, which matches no name", 1),

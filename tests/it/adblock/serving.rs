@@ -55,7 +55,10 @@ fn a_server_answers_as_the_rules_of_an_adblock_list_say_also_after_a_restart() {
     assert_eq!(list["first_ignored"][1]["line"], 9);
     assert_eq!(list["first_bad"][0]["line"], 12);
     let status = text(&server.verb(&["status"]));
-    assert!(status.contains("  1 line ignored: a rule on elements of web pages\n"), "{status}");
+    assert!(
+        status.contains("  1 line ignored: a rule on elements of web pages\n"),
+        "{status}"
+    );
 }
 
 #[test]
@@ -74,7 +77,10 @@ fn check_shows_the_ignored_lines_by_their_reasons_and_refuses_keys_without_a_mea
         let keys = format!("{KEYS}\n{key}");
         fs::write(folder.path().join("tapis.toml"), list("ads", &keys)).expect("written");
         let report = text(&verb(folder.path(), &["check"]));
-        assert!(report.contains("has no meaning for an adblock list"), "{report}");
+        assert!(
+            report.contains("has no meaning for an adblock list"),
+            "{report}"
+        );
     }
 }
 
@@ -82,10 +88,38 @@ fn check_shows_the_ignored_lines_by_their_reasons_and_refuses_keys_without_a_mea
 fn why_names_the_line_and_its_text_for_names_and_patterns() {
     let (server, _upstream) = server();
     for (name, rtype, decision, rule, line, line_text) in [
-        ("www.a.example", "A", "blocked", ".a.example", 3, "||a.example^"),
-        ("fine.a.example", "A", "allowed", ".fine.a.example", 4, "@@||fine.a.example^"),
-        ("x-tracker.test", "A", "blocked", "/-tracker\\./", 5, "-tracker."),
-        ("six.example", "AAAA", "blocked", ".six.example", 7, "||six.example^$dnstype=AAAA"),
+        (
+            "www.a.example",
+            "A",
+            "blocked",
+            ".a.example",
+            3,
+            "||a.example^",
+        ),
+        (
+            "fine.a.example",
+            "A",
+            "allowed",
+            ".fine.a.example",
+            4,
+            "@@||fine.a.example^",
+        ),
+        (
+            "x-tracker.test",
+            "A",
+            "blocked",
+            "/-tracker\\./",
+            5,
+            "-tracker.",
+        ),
+        (
+            "six.example",
+            "AAAA",
+            "blocked",
+            ".six.example",
+            7,
+            "||six.example^$dnstype=AAAA",
+        ),
     ] {
         for from in [&[][..], &["--offline"]] {
             let output = server.verb(&[&["why", "--json", "--type", rtype, name], from].concat());
@@ -93,8 +127,18 @@ fn why_names_the_line_and_its_text_for_names_and_patterns() {
             assert_eq!(shown["decision"], decision, "{shown}");
             let first = &shown["rules"][0];
             assert_eq!(
-                (&first["rule"], &first["line"], &first["text"], &first["role"]),
-                (&json!(rule), &json!(line), &json!(line_text), &json!("decides")),
+                (
+                    &first["rule"],
+                    &first["line"],
+                    &first["text"],
+                    &first["role"]
+                ),
+                (
+                    &json!(rule),
+                    &json!(line),
+                    &json!(line_text),
+                    &json!("decides")
+                ),
                 "{from:?}"
             );
         }
@@ -107,11 +151,17 @@ fn why_names_the_line_and_its_text_for_names_and_patterns() {
 #[test]
 fn a_list_for_browsers_is_accepted_although_most_of_its_lines_are_ignored() {
     let cosmetic = "x.example##.ad\n".repeat(60);
-    let good: String = (0..40).map(|number| format!("||x{number}.example^\n")).collect();
+    let good: String = (0..40)
+        .map(|number| format!("||x{number}.example^\n"))
+        .collect();
     let folder = folder(&list("ads", KEYS), &[("ads", &(cosmetic + &good))]);
     let output = verb(folder.path(), &["check"]);
     assert!(output.status.success(), "{}", text(&output));
-    assert!(text(&output).contains("60 lines ignored"), "{}", text(&output));
+    assert!(
+        text(&output).contains("60 lines ignored"),
+        "{}",
+        text(&output)
+    );
 }
 
 #[test]
@@ -146,10 +196,14 @@ fn a_compiled_image_has_the_rules_and_patterns_of_an_adblock_list() {
 fn rules_of_an_adblock_allow_list_allow_names_that_other_lists_block() {
     let upstream = Upstream::plain();
     let keys = format!("{KEYS}\nkind = \"allow\"");
-    let config = preamble(upstream.address) + &list("ads", "scope = \"subtree\"") + &list("ok", &keys);
+    let config =
+        preamble(upstream.address) + &list("ads", "scope = \"subtree\"") + &list("ok", &keys);
     let files = [
         ("ads", "a.example\n"),
-        ("ok", "||fine.a.example^\n@@|good.a.example^\n-ok.\n||no.a.example^$dnsrewrite=192.0.2.7\n"),
+        (
+            "ok",
+            "||fine.a.example^\n@@|good.a.example^\n-ok.\n||no.a.example^$dnsrewrite=192.0.2.7\n",
+        ),
     ];
     let server = Server::start(&config, &files);
     for (name, blocked) in [

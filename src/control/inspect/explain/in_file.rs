@@ -73,11 +73,7 @@ pub(super) fn rules_in_file(
                 };
                 let effect = rule.effect.filter(|_| list.format == Format::Adblock);
                 let tier = effect.map(|effect| effect.tier).unwrap_or_default();
-                let key = (
-                    Reverse(tier),
-                    precedence(owner, scope),
-                    effect.cloned(),
-                );
+                let key = (Reverse(tier), precedence(owner, scope), effect.cloned());
                 let found = found.entry(key);
                 found.or_insert_with(|| (owner.label_count(), line()));
             }

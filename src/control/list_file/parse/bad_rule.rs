@@ -14,13 +14,17 @@ pub(super) const MAX_REWRITE_EXCEPTIONS: usize = 1000;
 #[serde(rename_all = "kebab-case")]
 pub enum BadRule {
     /// A pattern that matches almost everything, and no modifier that limits it.
-    #[error("matches too many names; write a longer pattern, or limit it with `$dnstype` or `$denyallow`")]
+    #[error(
+        "matches too many names; write a longer pattern, or limit it with `$dnstype` or `$denyallow`"
+    )]
     TooWide,
     /// The text between slashes is no regular expression, or uses a feature that takes more than linear time.
     #[error("not a regular expression; look-around and back-references are not supported")]
     BadRegex,
     /// A pattern with characters that no name has.
-    #[error("a pattern with characters that no name has; write names in other scripts in their ASCII form (xn--...)")]
+    #[error(
+        "a pattern with characters that no name has; write names in other scripts in their ASCII form (xn--...)"
+    )]
     PatternCharacter,
     /// A pattern that matches every name.
     #[error("a pattern that matches every name; make it more specific")]
@@ -44,7 +48,9 @@ pub enum BadRule {
     #[error("the list has more than {MAX_PATTERNS} patterns; remove some")]
     TooManyPatterns,
     /// The patterns of the list are too large in all.
-    #[error("the patterns of the list up to this one are too large, or too much work for each query; remove some")]
+    #[error(
+        "the patterns of the list up to this one are too large, or too much work for each query; remove some"
+    )]
     PatternsTooLarge,
     /// The value of `$dnstype`.
     #[error("`$dnstype` needs types, as in `$dnstype=A|AAAA` or `$dnstype=~A`")]
@@ -59,7 +65,9 @@ pub enum BadRule {
     )]
     DnsRewrite,
     /// A response code that rules can't answer with.
-    #[error("a rewrite to a response code other than NOERROR, NXDOMAIN and REFUSED, which no rule can answer with")]
+    #[error(
+        "a rewrite to a response code other than NOERROR, NXDOMAIN and REFUSED, which no rule can answer with"
+    )]
     RewriteCode,
     /// A record type that rewrites can't have.
     #[error("a rewrite to a type other than A, AAAA, CNAME, HTTPS, MX, PTR, SRV, SVCB and TXT")]

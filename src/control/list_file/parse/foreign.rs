@@ -16,7 +16,9 @@ use crate::names::typed;
 #[serde(rename_all = "kebab-case")]
 pub enum Foreign {
     /// A rule or the header of an adblock filter list.
-    #[error("adblock syntax; write the name alone, or `.x` for x and all names below it, or set the list's `format` to \"adblock\"")]
+    #[error(
+        "adblock syntax; write the name alone, or `.x` for x and all names below it, or set the list's `format` to \"adblock\""
+    )]
     Adblock,
     /// A comment that begins with a character which is not in the list's `comments`.
     #[error("a comment that begins with {prefix}: set the list's `comments` to \"#{0}\"", prefix = comment_prefix(*.0))]

@@ -32,7 +32,9 @@ struct PatternRule {
 
 impl PatternRule {
     fn tier(&self) -> Tier {
-        self.effect.as_ref().map_or(Tier::Usual, |effect| effect.tier)
+        self.effect
+            .as_ref()
+            .map_or(Tier::Usual, |effect| effect.tier)
     }
 }
 

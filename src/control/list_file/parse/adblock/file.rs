@@ -18,6 +18,7 @@ use crate::control::list_file::parse::tally::{LineTally, Tally};
 use crate::names::typed;
 use crate::policy::condition::Condition;
 use crate::policy::effect::{Effect, EffectAction, Tier};
+use crate::policy::patterns::PatternSet;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
@@ -142,9 +143,7 @@ impl AdblockRules {
             Line::Cosmetic => Err(NotApplicable::Cosmetic.into()),
             _ if content.len() > MAX_LINE => Err(long(&kind)),
             _ if self.taken_back.voids(&kind) => Err(self.voided(&kind)),
-            Line::Hosts { address, names } => {
-                Ok(self.hosts(number, (address, names), rule))
-            }
+            Line::Hosts { address, names } => Ok(self.hosts(number, (address, names), rule)),
             Line::Name(text) => self.name(number, text, rule),
             Line::Rule(found) => self.rule(number, content, (&kind, found), rule),
         };
@@ -265,24 +264,17 @@ impl AdblockRules {
     fn not_taken_back(&mut self, found: Rule<'_>) -> Unusable {
         match mask::read(found.pattern, &mut self.name) {
             Ok(Mask::Everything) => BadRule::TooWide.into(),
-            Ok(Mask::Regex(regex)) => {
-                match crate::policy::patterns::PatternSet::new([regex]) {
-                    Err(error) => BadRule::from(&error.problem).into(),
-                    Ok(_) => BadRule::TooManyTakenBack.into(),
-                }
-            }
+            Ok(Mask::Regex(regex)) => match PatternSet::new([regex]) {
+                Err(error) => BadRule::from(&error.problem).into(),
+                Ok(_) => BadRule::TooManyTakenBack.into(),
+            },
             Ok(Mask::Name(_)) => BadRule::TooManyTakenBack.into(),
             Err(reason) => reason,
         }
     }
 
     /// The effect of a rule on the names of a mask, whose name is in the buffer.
-    fn effect(
-        &self,
-        mask: &Mask,
-        allows: bool,
-        modifiers: Modifiers,
-    ) -> Result<Effect, Unusable> {
+    fn effect(&self, mask: &Mask, allows: bool, modifiers: Modifiers) -> Result<Effect, Unusable> {
         let Modifiers {
             is_important,
             types,
@@ -350,7 +342,9 @@ fn long(line: &Line<'_>) -> Unusable {
 fn address_effect(address: &[u8]) -> Option<Effect> {
     let text = std::str::from_utf8(address).ok()?;
     let record = match text.parse() {
-        Ok(IpAddr::V4(address)) if address.is_unspecified() || address.is_loopback() => return None,
+        Ok(IpAddr::V4(address)) if address.is_unspecified() || address.is_loopback() => {
+            return None;
+        }
         Ok(IpAddr::V4(address)) => v4(address),
         Ok(IpAddr::V6(Ipv6Addr::UNSPECIFIED | Ipv6Addr::LOCALHOST)) => return None,
         Ok(IpAddr::V6(address)) => v6(address),

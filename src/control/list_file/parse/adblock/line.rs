@@ -16,10 +16,7 @@ pub(super) enum Line<'l> {
     /// A rule on elements of web pages.
     Cosmetic,
     /// An address, and the names after it.
-    Hosts {
-        address: &'l [u8],
-        names: &'l [u8],
-    },
+    Hosts { address: &'l [u8], names: &'l [u8] },
     /// A name alone.
     Name(&'l [u8]),
     /// A pattern, and the modifiers behind it.
@@ -103,11 +100,18 @@ fn is_name(text: &[u8]) -> bool {
     };
     let is_top = |label: &[u8]| {
         label.len() > 1
-            && (label.iter().all(|byte| byte.is_ascii_alphabetic() || !byte.is_ascii())
-                || label.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(b"xn--")))
+            && (label
+                .iter()
+                .all(|byte| byte.is_ascii_alphabetic() || !byte.is_ascii())
+                || label
+                    .get(..4)
+                    .is_some_and(|start| start.eq_ignore_ascii_case(b"xn--")))
     };
     let mut labels = text.rsplit(|byte| *byte == b'.');
-    labels.next().is_some_and(|top| is_label(top) && is_top(top)) && labels.all(is_label)
+    labels
+        .next()
+        .is_some_and(|top| is_label(top) && is_top(top))
+        && labels.all(is_label)
 }
 
 impl<'l> Rule<'l> {
@@ -131,7 +135,9 @@ fn split_modifiers(text: &[u8]) -> (&[u8], &[u8]) {
     }
     let is_escaped = |at: usize| at > 0 && text[at - 1] == b'\\';
     let before_last = 0..text.len().saturating_sub(1);
-    let at = before_last.rev().find(|&at| text[at] == b'$' && !is_escaped(at));
+    let at = before_last
+        .rev()
+        .find(|&at| text[at] == b'$' && !is_escaped(at));
     at.map_or((text, &[]), |at| (&text[..at], &text[at + 1..]))
 }
 

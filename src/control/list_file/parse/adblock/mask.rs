@@ -73,7 +73,10 @@ fn start_of(pattern: &[u8]) -> (Start, &[u8]) {
     }
     // Of the URL that ad blockers would match, only the host is known.
     let at_host = [&b"|"[..], b"://", b"http://"];
-    if let Some(body) = at_host.iter().find_map(|start| pattern.strip_prefix(*start)) {
+    if let Some(body) = at_host
+        .iter()
+        .find_map(|start| pattern.strip_prefix(*start))
+    {
         return (Start::Name, body);
     }
     match pattern {
@@ -113,7 +116,9 @@ fn check(body: &[u8], pattern: &[u8]) -> Result<(), Unusable> {
         return Err(Mistyped::Control.into());
     }
     let is_possible = |byte: &u8| {
-        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'*') || !byte.is_ascii()
+        byte.is_ascii_alphanumeric()
+            || matches!(byte, b'-' | b'_' | b'.' | b'*')
+            || !byte.is_ascii()
     };
     if body.iter().all(is_possible) {
         return Ok(());
@@ -141,7 +146,9 @@ fn read_name(body: &[u8], name: &mut Name) -> Result<(), Unusable> {
 /// The regular expression that finds the same names. `name` is a buffer.
 fn regex(start: Start, body: &[u8], ends: bool, name: &mut Name) -> Result<String, Unusable> {
     let ascii = if body.is_ascii() {
-        std::str::from_utf8(body).map_err(|_| Mistyped::Utf8)?.to_owned()
+        std::str::from_utf8(body)
+            .map_err(|_| Mistyped::Utf8)?
+            .to_owned()
     } else {
         // Only a whole name has an ASCII form.
         let is_name = !body.starts_with(b".") && typed::scoped(body, name) == Ok(None);
@@ -235,8 +242,16 @@ mod tests {
     fn a_pattern_that_no_name_matches_is_ignored_and_other_text_is_bad() {
         let url = NotApplicable::Url.to_string();
         for pattern in [
-            "||x.test/ads", "||x.test^ads", "http://x.test/", "|https://x.test", "^ads", "&ad_box=",
-            "||x.test:8080^", "||.x.test^", "/ads/*/banner", "||x.test.^",
+            "||x.test/ads",
+            "||x.test^ads",
+            "http://x.test/",
+            "|https://x.test",
+            "^ads",
+            "&ad_box=",
+            "||x.test:8080^",
+            "||.x.test^",
+            "/ads/*/banner",
+            "||x.test.^",
         ] {
             assert_eq!(shown(pattern), url, "{pattern}");
         }
@@ -249,7 +264,11 @@ mod tests {
             ("bü*r.test^", "characters that no name has"),
             ("||a\0b^", "control character"),
         ] {
-            assert!(shown(pattern).contains(part), "{pattern}: {}", shown(pattern));
+            assert!(
+                shown(pattern).contains(part),
+                "{pattern}: {}",
+                shown(pattern)
+            );
         }
     }
 }

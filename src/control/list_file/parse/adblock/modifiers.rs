@@ -150,7 +150,13 @@ mod tests {
         let reason = |text: &str| read(text).err();
         let ignored = |reason| Some(Unusable::Ignored(reason));
         let bad = |problem: BadRule| Some(Unusable::from(problem));
-        for text in ["third-party", "dnstype=x,script", "client=a,domain=x.test", "all", "~image"] {
+        for text in [
+            "third-party",
+            "dnstype=x,script",
+            "client=a,domain=x.test",
+            "all",
+            "~image",
+        ] {
             assert_eq!(reason(text), ignored(NotApplicable::Modifier), "{text}");
         }
         assert_eq!(reason("client=a,important"), ignored(NotApplicable::Client));
@@ -158,7 +164,12 @@ mod tests {
         for text in ["dnstype=", "dnstype", "dnstype=x", "dnstype=A||B"] {
             assert_eq!(reason(text), bad(BadRule::DnsType), "{text}");
         }
-        for text in ["denyallow=", "denyallow=~a.test", "denyallow=a.*", "denyallow=a b"] {
+        for text in [
+            "denyallow=",
+            "denyallow=~a.test",
+            "denyallow=a.*",
+            "denyallow=a b",
+        ] {
             assert_eq!(reason(text), bad(BadRule::DenyAllow), "{text}");
         }
     }

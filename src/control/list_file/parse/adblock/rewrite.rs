@@ -22,7 +22,7 @@ pub(super) enum Rewrite {
     /// An empty answer.
     Empty(Action),
     /// An alias of another name.
-    Alias(Name),
+    Alias(Arc<Name>),
     Record(LocalRecord),
 }
 
@@ -79,7 +79,7 @@ impl Rewrite {
         match self {
             Self::Empty(action) => EffectAction::Block(*action),
             Self::Alias(target) => EffectAction::Cname {
-                target: Arc::new(target.clone()),
+                target: Arc::clone(target),
                 prepend: false,
             },
             Self::Record(record) => EffectAction::Records(vec![record.clone()]),
@@ -101,7 +101,7 @@ fn empty(code: &str) -> Result<Rewrite, BadRule> {
 
 fn alias(value: &str) -> Result<Rewrite, BadRule> {
     match typed::one(value) {
-        Ok((name, None)) if name.label_count() > 0 => Ok(Rewrite::Alias(name)),
+        Ok((name, None)) if name.label_count() > 0 => Ok(Rewrite::Alias(Arc::new(name))),
         _ => Err(BadRule::DnsRewrite),
     }
 }
@@ -173,9 +173,18 @@ mod tests {
             ("NOERROR;MX;32 example.mail", "0 MX 32 example.mail."),
             ("NOERROR;TXT;hello_world", "0 TXT hello_world"),
             ("NOERROR;TXT;hello; world", "0 TXT hello; world"),
-            ("NOERROR;SRV;10 60 8080 example.com", "0 SRV 10 60 8080 example.com."),
-            ("NOERROR;HTTPS;32 example.com alpn=h3", "0 HTTPS 32 example.com. alpn=\"h3,\""),
-            ("NOERROR;SVCB;32 example.com alpn=h3", "0 SVCB 32 example.com. alpn=\"h3,\""),
+            (
+                "NOERROR;SRV;10 60 8080 example.com",
+                "0 SRV 10 60 8080 example.com.",
+            ),
+            (
+                "NOERROR;HTTPS;32 example.com alpn=h3",
+                "0 HTTPS 32 example.com. alpn=\"h3,\"",
+            ),
+            (
+                "NOERROR;SVCB;32 example.com alpn=h3",
+                "0 SVCB 32 example.com. alpn=\"h3,\"",
+            ),
         ] {
             assert_eq!(shown(value), expected, "{value}");
         }
