@@ -79,3 +79,17 @@ fn what_is_left_of_a_set_is_accepted_as_a_set() {
     let left = left.filter(|(index, _)| !is_refused(*index));
     assert!(PatternSet::new(left.map(|(_, pattern)| pattern)).is_ok());
 }
+
+#[test]
+fn five_thousand_patterns_of_filter_lists_take_at_most_four_megabytes() {
+    let patterns = (0..5_000).map(|number| match number % 5 {
+        0 => format!(r"(^|\.)cdn{number}.*\.example\.com$"),
+        1 => format!(r"-ads{number}\."),
+        2 => format!(r"(^|\.)track{number}\."),
+        3 => format!(r"^pixel[0-9]+\.site{number}\.(com|net)$"),
+        _ => format!(r"stat{number}\.test$"),
+    });
+    let (set, refused) = PatternSet::lenient(patterns);
+    assert!(refused.is_empty(), "{refused:?}");
+    assert!(set.memory() <= 4 << 20, "{} bytes", set.memory());
+}

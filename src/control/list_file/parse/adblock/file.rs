@@ -23,7 +23,7 @@ use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
 /// Parses an adblock list from pieces, which may be cut anywhere.
-pub(in crate::control::list_file::parse) struct AdblockFile {
+pub(crate) struct AdblockFile {
     cutter: Cutter,
     scan: Option<Scan>,
     rules: AdblockRules,
@@ -39,7 +39,7 @@ struct AdblockRules {
 }
 
 impl AdblockFile {
-    pub(in crate::control::list_file::parse) fn new(notation: Notation) -> Self {
+    pub(crate) fn new(notation: Notation) -> Self {
         Self {
             cutter: Cutter::new(notation),
             scan: None,
@@ -54,16 +54,12 @@ impl AdblockFile {
     }
 
     /// Looks for lines that take other lines back. The whole file must be scanned before its first piece is parsed.
-    pub(in crate::control::list_file::parse) fn scan(&mut self, piece: &[u8]) {
+    pub(crate) fn scan(&mut self, piece: &[u8]) {
         self.scan.get_or_insert_default().feed(piece);
     }
 
     /// Parses the next piece of the file.
-    pub(in crate::control::list_file::parse) fn feed(
-        &mut self,
-        piece: &[u8],
-        rule: &mut impl FnMut(ParsedRule<'_>),
-    ) {
+    pub(crate) fn feed(&mut self, piece: &[u8], rule: &mut impl FnMut(ParsedRule<'_>)) {
         let Self {
             cutter,
             scan,
@@ -76,15 +72,12 @@ impl AdblockFile {
     }
 
     /// Whether the last line is complete.
-    pub(in crate::control::list_file::parse) fn is_ended(&self) -> bool {
+    pub(crate) fn is_ended(&self) -> bool {
         self.cutter.is_ended()
     }
 
     /// Ends the file. Calls `rule` with the rules of a last line that has no line end, and with those that have patterns.
-    pub(in crate::control::list_file::parse) fn finish(
-        self,
-        rule: &mut impl FnMut(ParsedRule<'_>),
-    ) -> Tally {
+    pub(crate) fn finish(self, rule: &mut impl FnMut(ParsedRule<'_>)) -> Tally {
         let Self {
             mut cutter,
             mut rules,
