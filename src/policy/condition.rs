@@ -59,7 +59,8 @@ pub enum ConditionError {
 }
 
 impl TypeSet {
-    fn types(&self) -> &[u16] {
+    /// The types that it lists, as those in it or those left out.
+    pub fn types(&self) -> &[u16] {
         match self {
             Self::Only(types) | Self::AllBut(types) => types,
         }

@@ -243,6 +243,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::super::builder::Builder;
+    use super::super::condition::{Condition, TypeSet};
     use super::super::effect::Effect;
     use super::super::image::provenance::ImageSource;
     use super::super::images::Images;
@@ -252,6 +253,7 @@ mod tests {
     use super::super::tests::sources;
     use super::super::view::{Mode, View, ViewId, ViewList};
     use super::*;
+    use crate::wire::rtype;
 
     fn name(text: &str) -> Name {
         Name::from_text(text).expect("a name")
@@ -438,6 +440,52 @@ mod tests {
             None,
             "an exception suppresses it"
         );
+    }
+
+    #[test]
+    fn a_rule_whose_condition_does_not_hold_is_shown_without_a_part_in_the_decision() {
+        let mut lists = Builder::new();
+        let ads = lists.source(ImageSource::named("ads")).expect("few");
+        let only = |qtype: u16, except: &[&str]| {
+            let types = Some(TypeSet::Only([qtype].into()));
+            let except = except.iter().map(|text| name(text));
+            Effect {
+                condition: Condition::new(types, except).ok().map(Box::new),
+                ..Effect::default()
+            }
+        };
+        let network = "198.51.100.0/24".parse().expect("a network");
+        let network = Prefix::new(AddressOf::Answer, network).expect("valid");
+        let (v6, v4) = (only(rtype::AAAA, &[]), only(rtype::A, &["x.a.test"]));
+        for added in [
+            lists.insert_effect(&name("a.test"), ads, Scope::Exact, &v6),
+            lists.insert_effect(&name("test"), ads, Scope::Subtree, &v4),
+            lists.insert_pattern("a[.]te", ads, &v6),
+            lists.insert_prefix(network, ads, &v6),
+        ] {
+            added.expect("room");
+        }
+        let sources = vec![source("ads", Kind::Block, Against::All)];
+        let base = Arc::new(lists.finish().expect("room"));
+        let snapshot = Snapshot::default().with_rules(sources, base.into());
+        let view = snapshot.view(ViewId::DEFAULT);
+        let shown = |qtype, asked| explained(view.for_type(qtype), &[asked], &[]);
+        assert_eq!(
+            shown(rtype::A, "a.test"),
+            ["a.test: ads Exact Fails, ads Subtree Decides, ads Pattern Fails"]
+        );
+        assert_eq!(
+            shown(rtype::AAAA, "a.test"),
+            ["a.test: ads Exact Decides, ads Subtree Fails, ads Pattern Loses"]
+        );
+        assert_eq!(
+            shown(rtype::A, "x.a.test"),
+            ["x.a.test: ads Subtree Fails, ads Pattern Fails"]
+        );
+        let address = [198, 51, 100, 1].into();
+        let answered = |qtype| explained(view.for_type(qtype), &["b.net"], &[address]);
+        assert_eq!(answered(rtype::A), ["b.net: ads Answer Fails"]);
+        assert_eq!(answered(rtype::AAAA), ["b.net: ads Answer Decides"]);
     }
 
     #[test]

@@ -48,8 +48,8 @@ pub(super) fn print_explanation(
             out,
             "  {mark} {text} ({kind}, {source}, {path}{line}){note}"
         )?;
-        for record in &rule.records {
-            writeln!(out, "    {record}")?;
+        for text in rule.text.iter().chain(&rule.records) {
+            writeln!(out, "    {text}")?;
         }
     }
     for order in &explanation.orders {
@@ -147,6 +147,7 @@ mod tests {
             scope: None,
             role,
             path: source.into(),
+            text: None,
             line: None,
             records: Vec::new(),
         };

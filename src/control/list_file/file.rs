@@ -113,7 +113,7 @@ pub(crate) fn read_quiet(
     for pass in passes {
         file.rewind().map_err(unreadable)?;
         let read = read_pieces(&mut file, meta.len(), |piece| {
-            each(*pass, piece, meta.len())
+            each(*pass, piece, meta.len());
         });
         let (bytes, found) = read.map_err(unreadable)?;
         content = found;

@@ -290,10 +290,14 @@ impl ClausesBuilder {
         }
         let (clause, scope) = (rule >> ImageRule::CLAUSE_SHIFT, rule & ImageRule::SCOPE);
         let best = |rules: &[u32], scope| self.best(rules, scope, clause);
-        // Of several rules with one trigger, one applies. If the source is amendable, a second one stays, as a sign that
-        // changes of the first one need the whole list.
-        if best(rules, scope) != Some(clause) {
+        // Of several rules with one trigger, the first one without a condition applies, or one before it. If the source is
+        // amendable, a second one stays, as a sign that changes of the first one need the whole list.
+        if self.is_preceded(rules, scope, clause) {
             return !is_kept || self.last(rules, scope, clause) != Some(clause);
+        }
+        // A rule between this one and a wider one may have another condition. Few rules have conditions, so all are kept.
+        if self.is_conditional(clause) {
+            return false;
         }
         if scope != ImageRule::SUBTREE
             && let Some(covering) = best(rules, ImageRule::SUBTREE)
@@ -312,6 +316,19 @@ impl ClausesBuilder {
         let group = |rule: &u32| self.groups.get(clause(rule) as usize);
         let mut others = rules.iter().filter(|other| group(other) == group(&rule));
         others.all(|other| clause(other) == clause(&rule))
+    }
+
+    /// Whether a rule with this scope in the group of `clause` precedes that of `clause` in all queries.
+    fn is_preceded(&self, rules: &[u32], scope: u32, clause: u32) -> bool {
+        let mut others = self.of_group(rules, scope, clause);
+        others.any(|other| {
+            !self.is_conditional(other) && self.table.effect(other) < self.table.effect(clause)
+        })
+    }
+
+    /// Whether rules of a clause have a condition. False if the clause is unknown.
+    fn is_conditional(&self, clause: u32) -> bool {
+        (clause as usize) < self.table.len() && self.table.effect(clause).condition.is_some()
     }
 
     /// Of the rules with this scope in the group of `clause`, the clause of the one that takes precedence.
@@ -460,6 +477,7 @@ impl Clauses {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::condition::{Condition, TypeSet};
     use crate::policy::record::LocalRecord;
     use crate::policy::rule::{Action, Scope};
     use crate::wire::name::Name;
@@ -623,6 +641,37 @@ mod tests {
         // Of two rules with the same trigger, one stays: that with the default effect.
         assert!(redundant(rule(2, Exact), &[rule(1, Exact)], &[]));
         assert!(!redundant(rule(1, Exact), &[rule(2, Exact)], &[]));
+    }
+
+    #[test]
+    fn a_rule_with_a_condition_makes_no_rule_redundant_and_is_so_only_behind_one_without() {
+        let mut clauses = clauses();
+        let conditional = |action| Effect {
+            condition: Condition::new(Some(TypeSet::Only([1].into())), [])
+                .ok()
+                .map(Box::new),
+            ..effect(action, Tier::Usual)
+        };
+        // Effects are compared by their actions first.
+        let mut add = |action| clauses.add(1, &conditional(action)).expect("room");
+        let (before, after) = (add(Action::Nxdomain), add(Action::Drop));
+        let nodata = clauses.add(1, &effect(Action::Nodata, Tier::Usual));
+        let plain = nodata.expect("room");
+        let rule = |clause: u32, scope| ImageRule { clause, scope }.to_bits();
+        use Scope::{Exact, Subtree};
+        let redundant = |rule: u32, on: &[u32], above: &[&[u32]]| {
+            let on = [on, &[rule]].concat();
+            clauses.is_redundant(rule, &on, above.iter().copied())
+        };
+        assert!(!redundant(rule(plain, Exact), &[rule(before, Exact)], &[]));
+        assert!(redundant(rule(after, Exact), &[rule(plain, Exact)], &[]));
+        let same = [rule(before, Subtree)];
+        assert!(!redundant(rule(before, Exact), &same, &[&same]));
+        // Without the exact rule, the one with a condition would precede the wider one.
+        let wider: &[u32] = &[rule(plain, Subtree)];
+        assert!(redundant(rule(plain, Exact), &[], &[wider]));
+        assert!(!redundant(rule(plain, Exact), &[], &[&same, wider]));
+        assert!(!redundant(rule(plain, Exact), &same, &[wider]));
     }
 
     #[test]

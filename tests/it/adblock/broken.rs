@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use proptest::prelude::*;
 use tapis::control::list_file::parse::{Bad, BadRule};
+use tapis::policy::patterns::MAX_PATTERNS;
 use tapis::policy::rule::Kind;
 
 use super::filter::Filter;
@@ -45,9 +46,9 @@ fn a_pattern_that_cant_be_accepted_is_a_bad_line_and_the_others_count() {
         ("/./", BadRule::MatchesEverything),
         ("/^.+$/", BadRule::MatchesEverything),
         ("/a|/", BadRule::MatchesEverything),
-        (r"/a\/b/", BadRule::MatchesNothing),
+        ("/two words/", BadRule::MatchesNothing),
         ("/((a{99}){99}){99}x/", BadRule::MatchesNothing),
-        ("/x(a|b|c){1,60}[a-m]{30}y/", BadRule::PatternTooLarge),
+        ("/a.{40}b/", BadRule::PatternTooLarge),
         ("/bücher/", BadRule::PatternCharacter),
         ("||bü*r.test^", BadRule::PatternCharacter),
         ("||*^", BadRule::TooWide),
@@ -65,10 +66,7 @@ fn a_pattern_that_cant_be_accepted_is_a_bad_line_and_the_others_count() {
         ("|a.test^$dnsrewrite=a.test", BadRule::RewriteToItself),
     ] {
         let filter = with(line);
-        if problem(&filter) != Some(Bad::Rule(expected)) {
-            eprintln!("XX {line} {:?}", filter.tally);
-            continue;
-        }
+        assert_eq!(problem(&filter), Some(Bad::Rule(expected)), "{line}");
         assert_eq!(filter.tally.first[0].line, 4, "{line}");
         keeps_good_rules(&filter, line);
     }
@@ -114,24 +112,21 @@ fn more_patterns_without_a_fixed_text_than_allowed_are_bad_lines() {
 
 #[test]
 fn ten_thousand_patterns_apply_and_those_over_the_limit_are_bad_lines() {
-    let list = |count: usize| {
-        let mut text = GOOD.to_owned();
-        for number in 0..count {
-            writeln!(text, "-tracker{number}.").expect("memory");
-        }
-        Filter::new(Kind::Block, text.as_bytes())
-    };
-    let filter = list(10_000);
+    let mut text = GOOD.to_owned();
+    for number in 0..10_000 {
+        writeln!(text, "-tracker{number}.").expect("memory");
+    }
+    let filter = Filter::new(Kind::Block, text.as_bytes());
     assert_eq!(filter.tally.bad, []);
     assert_eq!(filter.answer("x-tracker9999.test", "A"), "block");
-    let filter = list(70_000);
-    let over = 70_000 + 1 - tapis::policy::patterns::MAX_PATTERNS as u32;
-    assert_eq!(
-        filter.tally.bad,
-        [(Bad::Rule(BadRule::TooManyPatterns), over)]
-    );
-    assert_eq!(filter.answer("x-tracker65000.test", "A"), "block");
-    assert_eq!(filter.answer("x-tracker69999.test", "A"), "pass");
+    let repeated = "-tracker.\n".repeat(70_000);
+    let filter = Filter::new(Kind::Block, format!("{GOOD}{repeated}-last.\n").as_bytes());
+    let over = 70_000 + 2 - MAX_PATTERNS as u32;
+    let expected = (Bad::Rule(BadRule::TooManyPatterns), over);
+    assert_eq!(filter.tally.bad, [expected]);
+    assert_eq!(filter.tally.first[0].line as usize, MAX_PATTERNS + 3);
+    assert_eq!(filter.answer("x-tracker.test", "A"), "block");
+    assert_eq!(filter.answer("x-last.test", "A"), "pass");
     keeps_good_rules(&filter, "too many");
 }
 

@@ -115,7 +115,7 @@ fn holds(rule: &Rule, name: &Name, qtype: u16) -> bool {
     let below = |x: &&str| name.ends_with(&x.split('.').map(str::to_owned).collect::<Vec<_>>());
     only.is_none_or(|types| qtype == ANY || types.contains(&qtype))
         && all_but.is_none_or(|types| !types.contains(&qtype))
-        && !except.iter().any(|x| below(x))
+        && !except.iter().any(below)
 }
 type Entry = (usize, bool, Option<Action>);
 /// Section "Views": the place of a source, whether it is logged only, and an action for its rules that block.

@@ -101,7 +101,14 @@ pub(super) fn rules_in_file(
     left_out.extend(texts);
     let found = found.into_values();
     let found = found.filter(|(labels, _)| *labels >= encloser);
-    found.map(|(_, line)| line).chain(patterns).collect()
+    let mut lines: Vec<_> = found.map(|(_, line)| line).chain(patterns).collect();
+    if list.format == Format::Adblock {
+        for line in &mut lines {
+            let number = line.line.unwrap_or_default();
+            line.text = Some(parse::excerpt_of_line(&bytes, number));
+        }
+    }
+    lines
 }
 
 /// A pattern, its effect and its line.
@@ -163,7 +170,8 @@ pub(super) fn complete_filter(lines: &mut Vec<RuleLine>, in_force: &[&MatchingRu
         let mut line = RuleLine::in_force(rule);
         // Rules with one trigger are in the order of their precedence in both.
         if let Some(at) = in_file.iter().position(|other| other.rule == line.rule) {
-            line.line = in_file.remove(at).line;
+            let found = in_file.remove(at);
+            (line.line, line.text) = (found.line, found.text);
         }
         lines.push(line);
     }

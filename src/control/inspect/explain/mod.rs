@@ -121,6 +121,9 @@ pub struct RuleLine {
     pub path: PathBuf,
     /// The first line with the rule; `None` if the file has changed since it was loaded.
     pub line: Option<u32>,
+    /// An excerpt of the line, if it is one of a filter list, which says more than the rule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
     /// Its records, if it is a rule of a policy zone, with owners relative to the zone.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub records: Vec<String>,
@@ -191,6 +194,7 @@ impl RuleLine {
             role: None,
             path: source.path.clone(),
             line: None,
+            text: None,
             records: Vec::new(),
         }
     }
@@ -205,6 +209,7 @@ impl RuleLine {
             role: Some(rule.role),
             path: rule.path.clone(),
             line: None,
+            text: None,
             records: rule.records.clone(),
         }
     }

@@ -7,6 +7,7 @@ use memchr::{memchr, memchr2};
 use crate::config::comments::Comments;
 use crate::config::{Format, List};
 use crate::control::list_file::parse::adblock::line as adblock;
+use crate::control::list_file::parse::bad::excerpt;
 use crate::policy::rule::{Kind, Scope};
 
 /// Maximum length of a line without its comment, in bytes. A name has at most 1,016 bytes, if each of its bytes is
@@ -192,6 +193,20 @@ impl Cutter {
             self.buffer.truncate(start + keep);
         }
     }
+}
+
+/// An excerpt of the line with this number. Empty if there is none.
+pub fn excerpt_of_line(bytes: &[u8], number: u32) -> String {
+    let mut text = String::new();
+    let mut cutter = Cutter::new(&Notation::default());
+    let mut each = |line_number, line: &[u8]| {
+        if line_number == number {
+            text = excerpt(line);
+        }
+    };
+    cutter.feed(bytes, &mut each);
+    cutter.finish(&mut each);
+    text
 }
 
 /// The part of a line before its comment. The line must not start with whitespace.

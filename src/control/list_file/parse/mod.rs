@@ -43,7 +43,7 @@ pub use bad::{Bad, BadEntry, BadLine};
 pub use bad_rule::BadRule;
 pub use detect::Detected;
 pub use foreign::{FileFormat, Foreign};
-pub use lines::Notation;
+pub use lines::{Notation, excerpt_of_line};
 pub use not_applicable::{IgnoredLine, NotApplicable};
 pub use rule::{ParsedRule, ParsedTrigger};
 pub use tally::{Tally, ZoneFacts};

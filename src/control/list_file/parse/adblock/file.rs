@@ -18,11 +18,12 @@ use crate::control::list_file::parse::tally::{LineTally, Tally};
 use crate::names::typed;
 use crate::policy::condition::Condition;
 use crate::policy::effect::{Effect, EffectAction, Tier};
+use crate::policy::patterns::PatternSet;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
 /// Parses an adblock list from pieces, which may be cut anywhere.
-pub(in crate::control::list_file::parse) struct AdblockFile {
+pub(crate) struct AdblockFile {
     cutter: Cutter,
     scan: Option<Scan>,
     rules: AdblockRules,
@@ -38,7 +39,7 @@ struct AdblockRules {
 }
 
 impl AdblockFile {
-    pub(in crate::control::list_file::parse) fn new(notation: Notation) -> Self {
+    pub(crate) fn new(notation: Notation) -> Self {
         Self {
             cutter: Cutter::new(&notation),
             scan: None,
@@ -53,16 +54,12 @@ impl AdblockFile {
     }
 
     /// Looks for lines that take other lines back. The whole file must be scanned before its first piece is parsed.
-    pub(in crate::control::list_file::parse) fn scan(&mut self, piece: &[u8]) {
+    pub(crate) fn scan(&mut self, piece: &[u8]) {
         self.scan.get_or_insert_default().feed(piece);
     }
 
     /// Parses the next piece of the file.
-    pub(in crate::control::list_file::parse) fn feed(
-        &mut self,
-        piece: &[u8],
-        rule: &mut impl FnMut(ParsedRule<'_>),
-    ) {
+    pub(crate) fn feed(&mut self, piece: &[u8], rule: &mut impl FnMut(ParsedRule<'_>)) {
         let Self {
             cutter,
             scan,
@@ -75,15 +72,12 @@ impl AdblockFile {
     }
 
     /// Whether the last line is complete.
-    pub(in crate::control::list_file::parse) fn is_ended(&self) -> bool {
+    pub(crate) fn is_ended(&self) -> bool {
         self.cutter.is_ended()
     }
 
     /// Ends the file. Calls `rule` with the rules of a last line that has no line end, and with those that have patterns.
-    pub(in crate::control::list_file::parse) fn finish(
-        self,
-        rule: &mut impl FnMut(ParsedRule<'_>),
-    ) -> Tally {
+    pub(crate) fn finish(self, rule: &mut impl FnMut(ParsedRule<'_>)) -> Tally {
         let Self {
             mut cutter,
             mut rules,
@@ -263,7 +257,7 @@ impl AdblockRules {
     fn not_taken_back(&mut self, found: Rule<'_>) -> Unusable {
         match mask::read(found.pattern, &mut self.name) {
             Ok(Mask::Everything) => BadRule::TooWide.into(),
-            Ok(Mask::Regex(regex)) => match crate::policy::patterns::PatternSet::new([regex]) {
+            Ok(Mask::Regex(regex)) => match PatternSet::new([regex]) {
                 Err(error) => BadRule::from(&error.problem).into(),
                 Ok(_) => BadRule::TooManyTakenBack.into(),
             },

@@ -35,7 +35,7 @@ pub(super) struct Rule<'l> {
 
 /// The part of a line that is not a comment, which is empty for a comment line. The line must not start with whitespace.
 #[inline]
-pub(in crate::control::list_file::parse) fn content(line: &[u8]) -> &[u8] {
+pub(crate) fn content(line: &[u8]) -> &[u8] {
     match line.first() {
         Some(b'!') => &[],
         Some(b'#') if !is_cosmetic(line) => &[],

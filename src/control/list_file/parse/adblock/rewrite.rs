@@ -22,7 +22,7 @@ pub(super) enum Rewrite {
     /// An empty answer.
     Empty(Action),
     /// An alias of another name.
-    Alias(Name),
+    Alias(Arc<Name>),
     Record(LocalRecord),
 }
 
@@ -79,7 +79,7 @@ impl Rewrite {
         match self {
             Self::Empty(action) => EffectAction::Block(*action),
             Self::Alias(target) => EffectAction::Cname {
-                target: Arc::new(target.clone()),
+                target: Arc::clone(target),
                 prepend: false,
             },
             Self::Record(record) => EffectAction::Records(vec![record.clone()]),
@@ -101,7 +101,7 @@ fn empty(code: &str) -> Result<Rewrite, BadRule> {
 
 fn alias(value: &str) -> Result<Rewrite, BadRule> {
     match typed::one(value) {
-        Ok((name, None)) if name.label_count() > 0 => Ok(Rewrite::Alias(name)),
+        Ok((name, None)) if name.label_count() > 0 => Ok(Rewrite::Alias(Arc::new(name))),
         _ => Err(BadRule::DnsRewrite),
     }
 }

@@ -37,7 +37,7 @@ struct RewriteException {
 }
 
 enum ExceptionMask {
-    Name(Name, Scope),
+    Name(Box<Name>, Scope),
     Regex(String, Box<PatternSet>),
 }
 
@@ -92,7 +92,7 @@ impl TakenBack {
                     Mask::Everything | Mask::Regex(_) => true,
                 };
                 if overlaps {
-                    except.push(own.clone());
+                    except.push((**own).clone());
                 }
             }
         }
@@ -127,7 +127,7 @@ impl RewriteException {
             is_important: modifiers.is_important,
             key: key(line)?,
             mask: match mask::read(rule.pattern, &mut name).ok()? {
-                Mask::Name(scope) => ExceptionMask::Name(name, scope),
+                Mask::Name(scope) => ExceptionMask::Name(Box::new(name), scope),
                 Mask::Everything => return None,
                 Mask::Regex(regex) => {
                     let set = PatternSet::new([&regex]).ok()?;
@@ -142,9 +142,9 @@ impl RewriteException {
         match (&self.mask, mask) {
             (ExceptionMask::Name(own, own_scope), Mask::Name(scope)) => match own_scope {
                 Scope::Subtree => own_scope.reaches(own, name),
-                Scope::Exact => *scope == Scope::Exact && own == name,
+                Scope::Exact => *scope == Scope::Exact && **own == *name,
                 Scope::Below => {
-                    own_scope.reaches(own, name) || (*scope == Scope::Below && own == name)
+                    own_scope.reaches(own, name) || (*scope == Scope::Below && **own == *name)
                 }
             },
             (ExceptionMask::Regex(own, _), Mask::Regex(regex)) => own == regex,
