@@ -15,6 +15,7 @@ use crate::control::admin::client::ClientError;
 use crate::control::admin::status::{ListHealth, ListStatus, Status};
 use crate::control::guard::acceptance::InForce;
 use crate::control::guard::policy::GuardPolicy;
+use crate::control::local_names::LocalSources;
 use crate::control::guard::protected::Guarded;
 use crate::control::guard::release::Guards;
 use crate::control::list_file::file::digest;
@@ -224,6 +225,10 @@ pub(super) fn run(
     }
     let guard_policy = GuardPolicy::read(&config);
     for problem in guard_policy.problems() {
+        good = false;
+        writeln!(out, "{problem}")?;
+    }
+    for problem in LocalSources::read(&config).problems() {
         good = false;
         writeln!(out, "{problem}")?;
     }

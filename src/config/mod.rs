@@ -13,9 +13,12 @@ mod error;
 pub mod exception;
 pub mod feed;
 mod findings;
+pub mod forward;
 pub mod guard;
 mod lists;
 mod load;
+pub mod local;
+mod local_record;
 pub mod moment;
 pub mod order;
 pub mod paths;
@@ -26,6 +29,7 @@ mod reader;
 pub mod regular;
 pub mod secret;
 pub mod shown;
+pub mod special_use;
 mod suggest;
 mod syntax;
 mod tsig;
@@ -40,6 +44,6 @@ mod tests;
 
 pub use error::{Problem, Problems};
 pub use types::{
-    Cache, Canary, Config, Content, Exceptions, Format, History, List, Local, Orders, Origin,
-    Overrides, Server, StateConfig,
+    Cache, Config, Content, Exceptions, Format, History, List, Local, Orders, Origin, Overrides,
+    Server, StateConfig,
 };

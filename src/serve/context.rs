@@ -126,7 +126,7 @@ impl<'a> AnswerContext<'a, '_> {
     }
 
     /// Upstream's answer, unless a name that it leads to is blocked.
-    fn copy<'w>(
+    pub(super) fn copy<'w>(
         &'w self,
         entry: &'w Entry,
         count: Count,

@@ -11,6 +11,7 @@ use crate::config::paths::{is_of_feed, section};
 use crate::config::{Config, List};
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::Guards;
+use crate::control::local_names::LocalSources;
 use crate::control::journal::entry::Setting;
 use crate::control::journal::past::{Moment, Past, Served};
 use crate::control::journal::settings::Settings;
@@ -358,7 +359,8 @@ impl PolicyAt {
         let mut sources = self.registry.sources(self.since.unwrap_or(self.at));
         let lists = self.lists.iter();
         sources.extend(lists.map(|past| Arc::new(past.list.source.clone())));
-        compose::snapshot(&self.config, sources, images, 1)
+        let local = LocalSources::read(&self.config);
+        compose::snapshot(&self.config, local.names(), sources, images, 1)
     }
 
     /// The settings that have another value in `newer`.

@@ -15,7 +15,8 @@ use crate::config::feed::Feed;
 use crate::config::guard::Protections;
 use crate::config::paths;
 use crate::config::zone::{PolicyZone, policy_with_word};
-use crate::config::{Canary, Config, Content, Format, List};
+use crate::config::special_use::{Canary, SpecialUse};
+use crate::config::{Config, Content, Format, List};
 use crate::policy::rpz::settings::ZoneSettings;
 use crate::policy::rule::{Against, Blocking, Source};
 use crate::wire::name::Name;
@@ -52,12 +53,13 @@ pub fn settings<'l>(config: &Config, lists: impl Iterator<Item = &'l List>) -> S
             set(key, value(text));
         }
     }
-    set("local.forward", texts(&config.local.forward));
-    let canary = match config.local.use_application_dns {
+    let special_use = &config.local.special_use;
+    set("special-use.forward", texts(&special_use.forward));
+    let canary = match special_use.use_application_dns {
         Canary::Nxdomain => "nxdomain",
         Canary::Forward => "forward",
     };
-    set("local.use-application-dns", value(canary));
+    set("special-use.use-application-dns", value(canary));
     if let Some(servers) = &config.upstream.servers {
         let servers = servers.iter().map(|server| server.address.to_string());
         set("upstream.servers", value(servers.collect::<Vec<_>>()));
@@ -245,6 +247,16 @@ fn unrecorded(was: &Config, now: &Config) -> impl Iterator<Item = &'static str> 
         own.iter_mut().for_each(|own| own.line = 0);
         own
     };
+    let names = |config: &Config| {
+        let mut sections = config.local.sections.clone();
+        sections.iter_mut().for_each(|section| section.line = 0);
+        sections
+    };
+    let forwards = |config: &Config| {
+        let mut forwards = config.local.forwards.clone();
+        forwards.iter_mut().for_each(|forward| forward.line = 0);
+        forwards
+    };
     macro_rules! differing {
         ($($key:literal: $was:expr, $now:expr;)*) => { [$(($key, $was != $now)),*] };
     }
@@ -285,6 +297,8 @@ fn unrecorded(was: &Config, now: &Config) -> impl Iterator<Item = &'static str> 
         "orders.path": was.orders.dir, now.orders.dir;
         "exceptions.path": was.exceptions.dir, now.exceptions.dir;
         "[[exception]]": exceptions(was), exceptions(now);
+        "[[local]]": names(was), names(now);
+        "[[forward]]": forwards(was), forwards(now);
     };
     let differing = keys.into_iter().filter(|(_, differs)| *differs);
     differing.map(|(key, _)| key)
@@ -321,20 +335,29 @@ pub fn configured(today: &Config, settings: &Settings) -> Config {
     }
     config.server.version = get(settings, "server.version");
     config.server.id = get(settings, "server.id");
-    if let Some(zones) = get::<Vec<String>>(settings, "local.forward") {
-        let zones = zones.iter().filter_map(|zone| Name::from_text(zone).ok());
-        config.local.forward = zones.collect();
-    }
-    config.local.use_application_dns =
-        match get::<String>(settings, "local.use-application-dns").as_deref() {
-            Some("forward") => Canary::Forward,
-            _ => Canary::Nxdomain,
-        };
+    special_use_of(settings, &mut config.local.special_use);
     if let Some(language) = get(settings, "orders.language") {
         config.orders.language = language;
     }
     blocking_of("orders", settings, &mut config.orders.blocking);
     config
+}
+
+fn special_use_of(settings: &Settings, special_use: &mut SpecialUse) {
+    // Earlier versions had these keys in the section `[local]`.
+    fn recorded<T: DeserializeOwned>(settings: &Settings, key: &str) -> Option<T> {
+        let value = |section: &str| get(settings, &format!("{section}.{key}"));
+        value("special-use").or_else(|| value("local"))
+    }
+    if let Some(zones) = recorded::<Vec<String>>(settings, "forward") {
+        let zones = zones.iter().filter_map(|zone| Name::from_text(zone).ok());
+        special_use.forward = zones.collect();
+    }
+    let canary = recorded::<String>(settings, "use-application-dns");
+    special_use.use_application_dns = match canary.as_deref() {
+        Some("forward") => Canary::Forward,
+        _ => Canary::Nxdomain,
+    };
 }
 
 /// The list of an entry, with the recorded settings. `today` is the list of that name in today's configuration, which is
@@ -444,7 +467,7 @@ mod tests {
 [server]
 allow = ["192.0.2.0/24"]
 id = "one"
-[local]
+[special-use]
 forward = ["home.arpa"]
 use-application-dns = "forward"
 [block]
@@ -615,11 +638,11 @@ policy = "tcp-only"
             ]
         );
         assert_eq!(
-            reported("[local]", "[cache]\nmax-ttl-secs = 9\n[local]"),
+            reported("[special-use]", "[cache]\nmax-ttl-secs = 9\n[special-use]"),
             ["cache.max-ttl-secs"]
         );
         assert_eq!(
-            reported("[local]", "[upstream]\ntimeout-ms = 900\n[local]"),
+            reported("[special-use]", "[upstream]\ntimeout-ms = 900\n[special-use]"),
             ["upstream.timeout-ms"]
         );
         assert_eq!(
@@ -627,7 +650,7 @@ policy = "tcp-only"
             ["server.id", "server.tcp-idle-secs"]
         );
         assert_eq!(
-            reported("[local]", "[guard]\nshrink-percent = 9\n[local]"),
+            reported("[special-use]", "[guard]\nshrink-percent = 9\n[special-use]"),
             ["guard.shrink-percent"]
         );
         // If several keys of a section differ, each of them is reported.

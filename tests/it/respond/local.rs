@@ -1,8 +1,10 @@
 //! Names that are never forwarded; `policy::local` tests the complete table of zones.
 
+use std::sync::Arc;
+
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType::{A, AAAA, ANY, DS, HTTPS, MX, NS, PTR, SOA, TXT};
-use tapis::policy::local::LocalZones;
+use tapis::policy::local::LocalNames;
 use tapis::policy::rule::Action;
 use tapis::stats::Count;
 use tapis::wire::name::Name;
@@ -112,7 +114,7 @@ fn resolver_arpa_has_no_data_at_and_below_its_apex() {
 fn the_canary_and_zones_that_are_opted_out_go_upstream() {
     let mut harness = harness([]);
     let forwarded = [Name::from_text("10.in-addr.arpa").expect("a name")];
-    harness.snapshot.local = LocalZones::new(&forwarded, false);
+    harness.snapshot.local = Arc::new(LocalNames::special_use(&forwarded, false));
     for name in [
         "use-application-dns.net",
         "1.10.in-addr.arpa",

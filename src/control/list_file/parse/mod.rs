@@ -7,7 +7,7 @@ mod hosts;
 mod lines;
 mod rule;
 mod tally;
-mod zone;
+pub(crate) mod zone;
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! Parses the `rpz` format: the master file of a response policy zone (RFC 1035, section 5; RFC 2308, section 4).
 
 mod entries;
+pub(crate) mod local;
 mod text;
 
 use self::entries::{Entries, Fault};
@@ -67,10 +68,7 @@ impl ZoneLines {
         rule: &mut impl FnMut(ParsedRule<'_>),
     ) {
         self.tally.lines += 1;
-        let parsed = entry.map_err(|fault| match fault {
-            Fault::Long => BadEntry::LongEntry.into(),
-            Fault::Unbalanced => BadEntry::Unbalanced.into(),
-        });
+        let parsed = entry.map_err(|fault| BadEntry::from(fault).into());
         let added = parsed.and_then(|entry| self.add(number, entry, rule));
         if let Err(problem) = added {
             self.tally
@@ -114,6 +112,15 @@ impl ZoneLines {
         });
         if let Err(problem) = ended {
             self.tally.reject(self.tally.lines, b"", problem.into());
+        }
+    }
+}
+
+impl From<Fault> for BadEntry {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Long => Self::LongEntry,
+            Fault::Unbalanced => Self::Unbalanced,
         }
     }
 }
