@@ -57,7 +57,9 @@ pub(super) fn validate(
     let mut known = HashMap::new();
     let forwards = raw.into_iter().filter_map(|raw| {
         let timeout = upstream::timeout(raw.timeout_ms, findings);
-        let servers = raw.servers.and_then(|given| upstream::servers(given, findings));
+        let servers = raw
+            .servers
+            .and_then(|given| upstream::servers(given, findings));
         let zones = zones(raw.zone?, sections, &mut known, findings);
         Some(Forward {
             line: raw.line,
@@ -91,7 +93,9 @@ fn zones(
         let Some(zone) = apex(given, findings) else {
             continue;
         };
-        let local = sections.iter().find(|section| section.zone() == Some(&zone));
+        let local = sections
+            .iter()
+            .find(|section| section.zone() == Some(&zone));
         if let Some(local) = local {
             let of = local.line;
             let message = format!(
@@ -100,8 +104,9 @@ fn zones(
             findings.report(line, message);
         }
         if let Some(first) = known.insert(zone.clone(), line) {
-            let message =
-                format!("{key} is {shown}, but line {first} has the same zone: remove one of the two");
+            let message = format!(
+                "{key} is {shown}, but line {first} has the same zone: remove one of the two"
+            );
             findings.report(line, message);
         }
         zones.push(zone);

@@ -120,11 +120,15 @@ fn section(raw: Raw, findings: &mut Findings) -> Option<LocalSection> {
 }
 
 fn zone_section(raw: Raw, findings: &mut Findings) -> Option<LocalContent> {
-    let name_only = raw.records.iter().map(|(_, values)| (values.key, values.line));
+    let name_only = raw
+        .records
+        .iter()
+        .map(|(_, values)| (values.key, values.line));
     let ttl_secs = raw.ttl_secs.iter().map(|at| (at.key, at.line));
     let reverse = raw.reverse.iter().map(|at| (at.key, at.line));
     for (key, line) in name_only.chain(ttl_secs).chain(reverse) {
-        let message = format!("{key} is for a section with a `name`: write it into the zone's file");
+        let message =
+            format!("{key} is for a section with a `name`: write it into the zone's file");
         findings.report(line, message);
     }
     if raw.file.is_none() {
@@ -204,7 +208,10 @@ fn owner(given: Option<At<String>>, findings: &mut Findings) -> Option<Name> {
     let wire = [b"\x01*", below.wire()].concat();
     let name = Name::parse(&wire, 0).ok();
     if name.is_none() {
-        findings.report(line, format!("name is {shown}, which is too long: shorten it"));
+        findings.report(
+            line,
+            format!("name is {shown}, which is too long: shorten it"),
+        );
     }
     Some(name?.0)
 }
@@ -233,7 +240,8 @@ fn pointers(
     });
     let pointers: Vec<_> = pointers.collect();
     if pointers.is_empty() {
-        let message = "reverse is true, but the section has no addresses: add `a` or `aaaa`, or remove it";
+        let message =
+            "reverse is true, but the section has no addresses: add `a` or `aaaa`, or remove it";
         findings.report(reverse.line, message.to_owned());
     }
     Some(pointers)
@@ -279,8 +287,9 @@ fn report_zones(sections: &[LocalSection], findings: &mut Findings) {
         for (other_place, other) in sections.iter().enumerate() {
             match &other.content {
                 LocalContent::Zone { zone, .. } if zone == outer && place < other_place => {
-                    let message =
-                        format!("zone {zone} is also that of the section on line {line}: remove one");
+                    let message = format!(
+                        "zone {zone} is also that of the section on line {line}: remove one"
+                    );
                     findings.report(other.line, message);
                 }
                 LocalContent::Zone { zone, .. } if zone != outer && is_within(zone, outer) => {
@@ -316,7 +325,8 @@ fn report_contradictions(sections: &[LocalSection], findings: &mut Findings) {
             let (line, known) = owners
                 .entry(owner)
                 .or_insert_with(|| (section.line, Vec::new()));
-            let is_same = |other: &LocalRecord| (other.rtype, &other.data) == (record.rtype, &record.data);
+            let is_same =
+                |other: &LocalRecord| (other.rtype, &other.data) == (record.rtype, &record.data);
             if known.iter().any(is_same) {
                 continue;
             }
@@ -329,7 +339,8 @@ fn report_contradictions(sections: &[LocalSection], findings: &mut Findings) {
                 Err(other) => other.to_string(),
             };
             known.pop();
-            let message = format!("{owner} also has records by the section on line {line}: {problem}");
+            let message =
+                format!("{owner} also has records by the section on line {line}: {problem}");
             findings.report(section.line, message);
         }
     }

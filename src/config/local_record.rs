@@ -41,7 +41,8 @@ pub(super) fn records(
         WordOrStrings::Strings(values) => values,
     };
     if values.is_empty() {
-        let message = format!("{key} is empty, must have at least one record: add one or leave {key} out");
+        let message =
+            format!("{key} is empty, must have at least one record: add one or leave {key} out");
         findings.report(line, message);
     }
     let mut records: Vec<LocalRecord> = Vec::new();
@@ -131,7 +132,11 @@ fn numbered<const N: usize>(text: &str, example: &str) -> Result<Vec<u8>, String
 fn host(text: &str) -> Result<Name, String> {
     match typed::one(text) {
         Ok((name, None)) if name.label_count() > 0 => Ok(name),
-        Ok(_) => Err("which is not the name of one host: write it as in \"host.example\"".to_owned()),
-        Err(why) => Err(format!("which has {why}: write a name, as in \"host.example\"")),
+        Ok(_) => {
+            Err("which is not the name of one host: write it as in \"host.example\"".to_owned())
+        }
+        Err(why) => Err(format!(
+            "which has {why}: write a name, as in \"host.example\""
+        )),
     }
 }

@@ -103,12 +103,7 @@ pub(super) fn required_servers(table: &mut Reader<'_, '_>) -> Option<RawServers>
 impl Raw {
     pub(super) fn read(table: &mut Reader<'_, '_>) -> Self {
         Self {
-            servers: table.strings_or_tables(
-                "servers",
-                SERVERS,
-                RawServer::plain,
-                RawServer::read,
-            ),
+            servers: table.strings_or_tables("servers", SERVERS, RawServer::plain, RawServer::read),
             resolv_conf: table.string("resolv-conf"),
             ports: table.string("ports"),
             timeout_ms: table.integer("timeout-ms"),

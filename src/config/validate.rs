@@ -16,10 +16,10 @@ use super::lists;
 use super::local;
 use super::publish;
 use super::raw::{self, Raw};
+use super::special_use;
 use super::types::{
     Cache, Config, Exceptions, History, Local, Orders, Origin, Overrides, Server, StateConfig,
 };
-use super::special_use;
 use super::upstream;
 use super::values::{
     PORT, directory, each, file, language, network, non_empty_array, number, sockets, text,

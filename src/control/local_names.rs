@@ -148,7 +148,9 @@ fn read_zone(path: &Path, apex: &Name) -> Result<ZoneRecords, Vec<String>> {
     let records = local::read(&bytes, apex);
     records.map_err(|problems| {
         let problems = problems.iter();
-        problems.map(|problem| format!("{shown}:{problem}")).collect()
+        problems
+            .map(|problem| format!("{shown}:{problem}"))
+            .collect()
     })
 }
 

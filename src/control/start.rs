@@ -304,7 +304,11 @@ fn read_files(
     registry.check(&guard_policy);
     let local = local.wait();
     let local = local.unwrap_or_else(|why| LocalSources::without_files(config, why));
-    (guard_policy, local, Scheduler::new(registry, all, wall_clock))
+    (
+        guard_policy,
+        local,
+        Scheduler::new(registry, all, wall_clock),
+    )
 }
 
 /// The directory of a list's file.

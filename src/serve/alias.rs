@@ -128,7 +128,11 @@ impl AnswerContext<'_, '_> {
         let is_whole = matches!(self.query.rtype, rtype::CNAME | rtype::ANY);
         if is_whole
             || !self.query.recursion_desired()
-            || self.policy.local().lookup(&target, self.query.rtype).is_some()
+            || self
+                .policy
+                .local()
+                .lookup(&target, self.query.rtype)
+                .is_some()
         {
             self.write_alias(by, place, &target, None, out);
             return Some(Step::Reply(tally));

@@ -10,12 +10,7 @@ use crate::wire::reply::{Owner, Reply};
 use crate::wire::{Rcode, rtype};
 
 /// Answers a query for a name that is answered locally and is no alias.
-pub(super) fn answer(
-    query: &Query<'_>,
-    found: LocalAnswer<'_>,
-    limit: usize,
-    out: &mut Vec<u8>,
-) {
+pub(super) fn answer(query: &Query<'_>, found: LocalAnswer<'_>, limit: usize, out: &mut Vec<u8>) {
     let mut reply = Reply::new(query, Rcode::NoError, limit, out);
     records(&mut reply, query.rtype, None, query.name, found);
     reply.finish(&[], None);

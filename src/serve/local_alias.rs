@@ -1,6 +1,6 @@
-//! Answers a query for a local name that has a CNAME record: with the chain of local aliases, and with the records of
-//! the name at its end, which are local, in the cache, or come from upstream. Rules apply to the names of the chain and to
-//! upstream's records, as in any chain.
+//! Answers a query with a chain of aliases and the records of the name at its end, which are local, in the cache, or come
+//! from upstream. The chain is that of local CNAME records, or that of an answer that leaves a forwarded zone. Rules apply to
+//! the names of the chain and to upstream's records, as in any chain.
 
 use std::iter;
 
@@ -29,7 +29,7 @@ const AS_IT_IS: Intake = Intake {
     additional: false,
 };
 
-/// The chain of local aliases from the queried name.
+/// A chain of aliases from the queried name.
 struct Chain<'l> {
     /// The target and the TTL of each hop; at least one.
     hops: ArrayVec<(Name, u32), MAX_HOPS>,
@@ -79,13 +79,45 @@ impl<'a> AnswerContext<'a, '_> {
         lookup: impl Fn(KeyRef<'_>, bool) -> Option<Target>,
         out: &mut Vec<u8>,
     ) -> Option<Step> {
-        let chain = self.follow(record);
-        if self.is_blocked(&chain) {
-            return self.composed(&chain, None, lookup, out);
+        self.with_target(&self.follow(record), lookup, out)
+    }
+
+    /// Answers with the chain of an answer and the records of the name at its end, about which the answer says nothing.
+    /// `lookup` is that of [`local_alias`](Self::local_alias).
+    #[cold]
+    pub(super) fn complete(
+        &self,
+        entry: &Entry,
+        lookup: impl Fn(KeyRef<'_>, bool) -> Option<Target>,
+        out: &mut Vec<u8>,
+    ) -> Option<Step> {
+        let age = entry.age(self.now);
+        let hops = entry.answer.chain();
+        let hops: ArrayVec<_, MAX_HOPS> = hops
+            .map(|(target, ttl)| (target, ttl.saturating_sub(age)))
+            .collect();
+        let last = hops.last();
+        let local =
+            last.and_then(|(target, _)| self.policy.local().lookup(target, self.query.rtype));
+        let chain = Chain {
+            hops,
+            end: local.map_or(End::Elsewhere, End::Local),
+        };
+        self.with_target(&chain, lookup, out)
+    }
+
+    fn with_target(
+        &self,
+        chain: &Chain<'_>,
+        lookup: impl Fn(KeyRef<'_>, bool) -> Option<Target>,
+        out: &mut Vec<u8>,
+    ) -> Option<Step> {
+        if self.is_blocked(chain) {
+            return self.composed(chain, None, lookup, out);
         }
         let target = match (&chain.end, chain.last()) {
             (End::Elsewhere, Some(target)) if self.query.recursion_desired() => target,
-            _ => return Some(self.write_local(&chain, out)),
+            _ => return Some(self.write_local(chain, out)),
         };
         let key = KeyRef::of_alias(self.query, target);
         let stale = |entry| Sent {
@@ -104,21 +136,21 @@ impl<'a> AnswerContext<'a, '_> {
                     stale_ttl: None,
                     extra: None,
                 };
-                let step = self.composed(&chain, Some(sent), lookup, out)?;
+                let step = self.composed(chain, Some(sent), lookup, out)?;
                 Some(if due { refresh(step) } else { step })
             }
             Target::Missing(stale) => Some(Step::Resolve(key.to_key(), stale)),
             Target::Failed(_, Some(entry), _) => {
-                self.composed(&chain, Some(stale(&entry)), lookup, out)
+                self.composed(chain, Some(stale(&entry)), lookup, out)
             }
             Target::Stale(entry) => {
-                let step = self.composed(&chain, Some(stale(&entry)), lookup, out)?;
+                let step = self.composed(chain, Some(stale(&entry)), lookup, out)?;
                 Some(refresh(step))
             }
             Target::Failed(failure, None, remembered) => {
                 Some(self.target_failed(failure.as_deref(), remembered, out))
             }
-            Target::Unknown => Some(self.write_local(&chain, out)),
+            Target::Unknown => Some(self.write_local(chain, out)),
         }
     }
 
@@ -191,7 +223,7 @@ impl<'a> AnswerContext<'a, '_> {
             Written::Whole(Ending::Reply(tally)) | Written::Due(tally) => Some(Step::Reply(tally)),
             Written::Whole(Ending::Drop(tally)) => Some(Step::Drop(tally)),
             Written::Alias(by, place) => self.alias(by, &place, lookup, out),
-            Written::Missing(_) => Some(self.write_local(chain, out)),
+            Written::Missing(_) | Written::Unfinished(_) => Some(self.write_local(chain, out)),
         }
     }
 

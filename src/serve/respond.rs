@@ -247,7 +247,7 @@ fn written<'w>(
 fn finish(
     context: &AnswerContext<'_, '_>,
     written: Written<'_>,
-    target: impl FnOnce(KeyRef<'_>, bool) -> Option<Target>,
+    target: impl Fn(KeyRef<'_>, bool) -> Option<Target>,
     out: &mut Vec<u8>,
 ) -> Option<Step> {
     match written {
@@ -255,6 +255,7 @@ fn finish(
         Written::Due(tally) => Some(Step::Refresh(Key::new(context.query), tally)),
         Written::Missing(stale) => Some(Step::Resolve(Key::new(context.query), stale)),
         Written::Alias(by, place) => context.alias(by, &place, target, out),
+        Written::Unfinished(entry) => context.complete(entry, target, out),
     }
 }
 
@@ -305,7 +306,9 @@ fn synthesize<'a, 'p>(
         }
         // Only upstream's answer tells whether it is signed. The answers below are never signed.
         Decision::Blocked { by, .. }
-            if policy.spares_signed(&by) && query.rtype != rtype::ANY && found_locally().is_none() =>
+            if policy.spares_signed(&by)
+                && query.rtype != rtype::ANY
+                && found_locally().is_none() =>
         {
             return Synthesis::Forward(AnswerContext {
                 unless_signed: Some(*decision),

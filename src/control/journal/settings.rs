@@ -14,8 +14,8 @@ use super::entry::{ListEntry, Setting};
 use crate::config::feed::Feed;
 use crate::config::guard::Protections;
 use crate::config::paths;
-use crate::config::zone::{PolicyZone, policy_with_word};
 use crate::config::special_use::{Canary, SpecialUse};
+use crate::config::zone::{PolicyZone, policy_with_word};
 use crate::config::{Config, Content, Format, List};
 use crate::policy::rpz::settings::ZoneSettings;
 use crate::policy::rule::{Against, Blocking, Source};
@@ -642,7 +642,10 @@ policy = "tcp-only"
             ["cache.max-ttl-secs"]
         );
         assert_eq!(
-            reported("[special-use]", "[upstream]\ntimeout-ms = 900\n[special-use]"),
+            reported(
+                "[special-use]",
+                "[upstream]\ntimeout-ms = 900\n[special-use]"
+            ),
             ["upstream.timeout-ms"]
         );
         assert_eq!(
@@ -650,7 +653,10 @@ policy = "tcp-only"
             ["server.id", "server.tcp-idle-secs"]
         );
         assert_eq!(
-            reported("[special-use]", "[guard]\nshrink-percent = 9\n[special-use]"),
+            reported(
+                "[special-use]",
+                "[guard]\nshrink-percent = 9\n[special-use]"
+            ),
             ["guard.shrink-percent"]
         );
         // If several keys of a section differ, each of them is reported.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::config::publish::Publish;
 use crate::config::Config;
+use crate::config::publish::Publish;
 use crate::policy::builder::Builder;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::special_use::{self, SpecialUseZone};
-use super::{FileZone, ForwardedZone, LocalNames, Node, Records, SPECIAL_USE_TTL, Soa, Zone};
+use super::tree::{FileZone, ForwardedZone, LocalNames, Node, Records, SPECIAL_USE_TTL, Soa, Zone};
 use crate::policy::record::{LocalRecord, rrsets};
 use crate::wire::name::Name;
 use crate::wire::rtype;

@@ -1,6 +1,9 @@
 //! The tree of local names, compared with what RFC 4592 and RFC 8020 say.
 
 use super::*;
+use crate::policy::record::LocalRecord;
+use crate::wire::name::Name;
+use crate::wire::rtype;
 
 fn name(text: &str) -> Name {
     Name::from_text(text).expect("a name")
@@ -165,7 +168,9 @@ fn a_zone_denies_names_that_it_does_not_have() {
     ];
     let zones = zones();
     check(&zones, &expected);
-    let denied = zones.lookup(&name("c.home.example"), rtype::A).expect("local");
+    let denied = zones
+        .lookup(&name("c.home.example"), rtype::A)
+        .expect("local");
     let soa = denied.soa.expect("that of the file");
     assert_eq!((soa.negative_ttl, denied.line), (30, Some(3)));
 }
@@ -205,7 +210,11 @@ fn the_ds_record_of_a_zone_belongs_to_its_parent() {
         answer.map(|answer| answer.labels)
     };
     assert_eq!(local("home.example"), None, "upstream");
-    assert_eq!(local("lab.home.example"), Some(2), "the zone above is local");
+    assert_eq!(
+        local("lab.home.example"),
+        Some(2),
+        "the zone above is local"
+    );
     assert_eq!(local("x.lab.home.example"), None);
     assert_eq!(local("168.192.in-addr.arpa"), None);
     assert_eq!(local("onion"), Some(1), "there is no parent to ask");

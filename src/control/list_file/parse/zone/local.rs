@@ -80,7 +80,13 @@ impl ZoneLines<'_> {
             Ok(text) => match self.text.parse(text) {
                 Ok(Line::Directive) => return,
                 Ok(Line::Record(record)) => {
-                    let added = add(self.apex, &mut self.owners, &mut self.has_soa, number, record);
+                    let added = add(
+                        self.apex,
+                        &mut self.owners,
+                        &mut self.has_soa,
+                        number,
+                        record,
+                    );
                     match added {
                         Ok(()) => return,
                         Err(problem) => problem.to_string(),
@@ -114,7 +120,10 @@ impl ZoneLines<'_> {
         }
         if !self.has_soa && self.problems.is_empty() {
             let apex = self.apex;
-            self.report(1, &format!("the zone has no SOA record: add that of {apex}"));
+            self.report(
+                1,
+                &format!("the zone has no SOA record: add that of {apex}"),
+            );
         }
         if self.more > 0 {
             let more = counted(self.more, "more problem", "more problems");
@@ -192,21 +201,39 @@ mod tests {
             ("b.home.example", 1),
             ("home.example", 2),
         ];
-        assert_eq!(zone, expected.map(|(owner, count)| (owner.to_owned(), count)));
+        assert_eq!(
+            zone,
+            expected.map(|(owner, count)| (owner.to_owned(), count))
+        );
     }
 
     #[test]
     fn what_a_local_zone_can_not_have_is_refused_with_its_line() {
         for (line, part) in [
             ("sub NS ns", "4: sub NS ns: the record delegates names"),
-            ("sub DNAME x.", "4: sub DNAME x.: the record delegates names"),
-            ("a.other. A 192.0.2.1", "4: a.other. A 192.0.2.1: the owner is not in the zone"),
-            ("a CH A 192.0.2.1", "4: a CH A 192.0.2.1: the record is not of class IN"),
+            (
+                "sub DNAME x.",
+                "4: sub DNAME x.: the record delegates names",
+            ),
+            (
+                "a.other. A 192.0.2.1",
+                "4: a.other. A 192.0.2.1: the owner is not in the zone",
+            ),
+            (
+                "a CH A 192.0.2.1",
+                "4: a CH A 192.0.2.1: the record is not of class IN",
+            ),
             ("@ SOA ns nobody 1 60 60 60 30", "4: @ SOA"),
             ("a SOA ns nobody 1 60 60 60 30", "4: a SOA"),
             ("a DS 1 8 2 00", "remove the DNSSEC records"),
-            ("a A 192.0.2.256", "4: a A 192.0.2.256: the data can't be read"),
-            ("a CNAME b\na A 192.0.2.1", "5: a.home.example: it has a CNAME record and other records"),
+            (
+                "a A 192.0.2.256",
+                "4: a A 192.0.2.256: the data can't be read",
+            ),
+            (
+                "a CNAME b\na A 192.0.2.1",
+                "5: a.home.example: it has a CNAME record and other records",
+            ),
             ("a TXT \"x", "4: "),
         ] {
             let found = problems(line);
@@ -218,13 +245,19 @@ mod tests {
     #[test]
     fn a_zone_without_soa_record_is_refused() {
         let found = read(b"a A 192.0.2.1\n", &apex()).expect_err("refused");
-        assert_eq!(found, ["1: the zone has no SOA record: add that of home.example"]);
+        assert_eq!(
+            found,
+            ["1: the zone has no SOA record: add that of home.example"]
+        );
     }
 
     #[test]
     fn the_first_of_many_problems_are_reported_and_the_rest_counted() {
         let found = problems(&"x\n".repeat(50));
         assert_eq!(found.len(), MOST_REPORTED + 1);
-        assert_eq!(found[MOST_REPORTED], "40 more problems: correct these first");
+        assert_eq!(
+            found[MOST_REPORTED],
+            "40 more problems: correct these first"
+        );
     }
 }
