@@ -99,5 +99,6 @@ impl ForwardSource {
             Arc::clone(&self.ports),
             Arc::clone(&self.counters),
         )
+        .of_zones(&forward.zones)
     }
 }

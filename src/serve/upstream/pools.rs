@@ -8,7 +8,9 @@ use arc_swap::ArcSwap;
 use foldhash::quality::RandomState;
 
 use super::Pool;
+use crate::config::upstream::ServerAddress;
 use crate::serve::cache::Key;
+use crate::wire::ask::Dialect;
 use crate::wire::name::Name;
 use crate::wire::rtype;
 
@@ -36,6 +38,22 @@ pub struct ForwardPool {
     pub zones: Vec<Name>,
     /// Their servers.
     pub pool: Arc<Pool>,
+}
+
+impl Pool {
+    /// The same pool, whose servers may know no names but those in these zones.
+    pub fn of_zones(mut self, zones: &[Name]) -> Self {
+        self.intake.set_zones(zones);
+        self
+    }
+
+    /// Whether these are its servers, in this order.
+    pub fn has_servers(&self, servers: &[(ServerAddress, Dialect)]) -> bool {
+        let held = self.lock();
+        let mut both = held.all.iter().zip(servers);
+        held.all.len() == servers.len()
+            && both.all(|(server, (address, permitted))| server.is(address, *permitted))
+    }
 }
 
 impl Forwarding {

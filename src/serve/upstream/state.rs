@@ -10,7 +10,6 @@ use super::Pool;
 use super::failures::FailureCounts;
 use super::health::Health;
 use super::server::Server;
-use crate::config::upstream::ServerAddress;
 use crate::serve::cache::Key;
 use crate::wire::ask::Dialect;
 
@@ -44,14 +43,6 @@ pub struct ServerState {
 }
 
 impl Pool {
-    /// Whether these are its servers, in this order.
-    pub fn has_servers(&self, servers: &[(ServerAddress, Dialect)]) -> bool {
-        let held = self.lock();
-        let mut both = held.all.iter().zip(servers);
-        held.all.len() == servers.len()
-            && both.all(|(server, (address, permitted))| server.is(address, *permitted))
-    }
-
     /// The state of each server.
     pub fn state(&self) -> Vec<ServerState> {
         let (now, timeout) = (Instant::now(), self.timeout());

@@ -132,6 +132,14 @@ impl Answer {
         self.is_unfinished
     }
 
+    /// Permits to cache an answer that has a chain to a name and says nothing about that name, for as long as its CNAME
+    /// records are valid. To be called if other servers are asked for that name.
+    pub fn keep_unfinished(&mut self) {
+        if self.is_unfinished {
+            self.ttl = self.chain().map(|(_, ttl)| ttl).min();
+        }
+    }
+
     /// Whether upstream set AD: the data is authentic.
     pub fn authentic(&self) -> bool {
         self.flags & flag::AD != 0
