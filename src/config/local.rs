@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use super::findings::{Findings, quote};
 use super::local_record::{self, RECORDS, Values};
 use super::reader::{At, Reader};
-use super::values::{file, number, rule_name, zone};
+use super::values::{file, number, zone};
 use crate::names::typed;
 use crate::policy::record::{self, LocalRecord, RecordError};
+use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 use crate::wire::rtype;
 
@@ -198,22 +199,25 @@ fn named(raw: Raw, findings: &mut Findings) -> Option<LocalContent> {
 
 /// The owner of a section's records. Only its first label may be `*`.
 fn owner(given: Option<At<String>>, findings: &mut Findings) -> Option<Name> {
-    let mut given = given?;
-    let Some(below) = given.value.trim().strip_prefix("*.").map(str::to_owned) else {
-        return rule_name(Some(given), findings);
+    let At { key, line, value } = given?;
+    let refusal = match typed::one(&value) {
+        Ok((name, _)) if name.label_count() == 0 => "the root: write another name".to_owned(),
+        Ok((name, None)) => return Some(name),
+        Ok((below, Some(Scope::Below))) => {
+            let wire = [b"\x01*", below.wire()].concat();
+            match Name::parse(&wire, 0) {
+                Ok((name, _)) => return Some(name),
+                Err(error) => error.to_string(),
+            }
+        }
+        Ok((_, Some(_))) => {
+            "a name with a scope: write the name alone, or a wildcard as in \"*.x.example\""
+                .to_owned()
+        }
+        Err(why) => why.to_string(),
     };
-    let (line, shown) = (given.line, quote(&given.value));
-    given.value = below;
-    let below = rule_name(Some(given), findings)?;
-    let wire = [b"\x01*", below.wire()].concat();
-    let name = Name::parse(&wire, 0).ok();
-    if name.is_none() {
-        findings.report(
-            line,
-            format!("name is {shown}, which is too long: shorten it"),
-        );
-    }
-    Some(name?.0)
+    findings.report(line, format!("{key} is {}, {refusal}", quote(&value)));
+    None
 }
 
 /// The PTR records of a name's addresses.

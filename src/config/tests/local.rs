@@ -143,6 +143,10 @@ fn a_mistake_in_the_name_of_a_section_is_reported() {
         ("192.0.2.1", "an address, not a name"),
         ("x.*.example", "`*` is only understood as a leading `*.`"),
         ("*", "the root"),
+        (
+            ".x.example",
+            "a name with a scope: write the name alone, or a wildcard",
+        ),
         ("a..b", "a label is empty"),
     ] {
         let found = problems(&format!("[[local]]\nname = \"{name}\"\na = \"192.0.2.1\""));
@@ -259,7 +263,7 @@ fn the_old_section_of_special_use_zones_is_refused_with_its_new_name() {
     assert_eq!(
         found,
         [
-            "1: local is a table, must be an array of sections: [local] is now [special-use]: rename it; [[local]] has names that are \
+            "1: local is a section, must be an array of sections: [local] is now [special-use]: rename it; [[local]] has names that are \
           answered locally"
         ]
     );

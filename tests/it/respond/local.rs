@@ -212,7 +212,7 @@ fn a_local_name_is_answered_without_recursion_and_without_the_flags_of_an_author
     for flags in [flag::RD, 0] {
         let decoded = harness.answer(ask("Router.Example", A).flags(flags).dnssec_ok());
         assert_eq!(decoded.count, Count::Local);
-        assert_eq!(decoded.answers(), ["router.example. 60 IN A 192.0.2.7"]);
+        assert_eq!(decoded.answers(), ["Router.Example. 60 IN A 192.0.2.7"]);
         let metadata = &decoded.message.metadata;
         assert!(metadata.recursion_available && !metadata.authoritative);
         assert!(!metadata.authentic_data);
