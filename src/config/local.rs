@@ -35,7 +35,7 @@ pub enum LocalContent {
     /// A zone. No two sections have the same, and none is inside another one.
     Zone {
         /// Its name.
-        zone: Name,
+        zone: Box<Name>,
         /// Its master file.
         file: PathBuf,
     },
@@ -139,7 +139,7 @@ fn zone_section(raw: Raw, findings: &mut Findings) -> Option<LocalContent> {
     let zone = apex(raw.zone?, findings);
     let file = file(raw.file, findings);
     Some(LocalContent::Zone {
-        zone: zone?,
+        zone: Box::new(zone?),
         file: file?,
     })
 }
@@ -290,13 +290,13 @@ fn report_zones(sections: &[LocalSection], findings: &mut Findings) {
         let line = section.line;
         for (other_place, other) in sections.iter().enumerate() {
             match &other.content {
-                LocalContent::Zone { zone, .. } if zone == outer && place < other_place => {
+                LocalContent::Zone { zone, .. } if **zone == *outer && place < other_place => {
                     let message = format!(
                         "zone {zone} is also that of the section on line {line}: remove one"
                     );
                     findings.report(other.line, message);
                 }
-                LocalContent::Zone { zone, .. } if zone != outer && is_within(zone, outer) => {
+                LocalContent::Zone { zone, .. } if **zone != *outer && is_within(zone, outer) => {
                     let message = format!(
                         "zone {zone} is inside zone {outer} of line {line}: write its records into the file of {outer}"
                     );

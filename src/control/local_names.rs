@@ -82,7 +82,7 @@ impl LocalSources {
                 }
             };
             zones.push(LoadedZone {
-                apex: zone.clone(),
+                apex: Name::clone(zone),
                 records,
             });
         }
@@ -167,7 +167,7 @@ fn compose(config: &Config, zones: &[LoadedZone]) -> LocalNames {
                 }
             }
             LocalContent::Zone { zone: apex, .. } => {
-                let Some(zone) = zones.iter().find(|zone| zone.apex == *apex) else {
+                let Some(zone) = zones.iter().find(|zone| zone.apex == **apex) else {
                     continue;
                 };
                 builder.add_zone(apex, line);

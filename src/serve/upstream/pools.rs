@@ -65,7 +65,8 @@ impl Forwarding {
                 zones.insert(zone.wire().into(), index);
             }
         }
-        let longest = zones.keys().map(|zone: &Box<[u8]>| zone.len()).max();
+        let names = pools.iter().flat_map(|pool| &pool.zones);
+        let longest = names.map(|zone| zone.wire().len()).max();
         Self {
             longest: longest.unwrap_or(0),
             pools,
