@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::effect::Effect;
 use super::evaluation::IgnoredSources;
-use super::local::LocalZones;
+use super::local::LocalNames;
 use super::precedence::Precedence;
 use super::prefixes::{Applying, BestNetwork, NetworkId};
 use super::ranking::{Hit, LookupResult, NO_RANK, Rank, Trigger};
@@ -209,7 +209,7 @@ impl<'s> PolicyView<'s> {
     }
 
     /// The names that are answered locally.
-    pub fn local(&self) -> &'s LocalZones {
+    pub fn local(&self) -> &'s LocalNames {
         &self.snapshot.local
     }
 

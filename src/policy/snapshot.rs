@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::clients::Clients;
 use super::effect::Effect;
 use super::images::Images;
-use super::local::LocalZones;
+use super::local::LocalNames;
 use super::precedence::{Precedence, suppressed};
 use super::prefixes::AddressRules;
 use super::ranking::{LookupResult, MAX_SOURCES};
@@ -25,8 +25,8 @@ pub struct Snapshot {
     pub generation: u64,
     /// The clients that are served.
     pub clients: Clients,
-    /// Names that never go upstream.
-    pub local: LocalZones,
+    /// Names that are answered locally, and zones that have their own servers.
+    pub local: Arc<LocalNames>,
     /// Answer to `version.bind`, class CH; refused if `None`.
     pub version: Option<String>,
     /// Answer to `id.server`, class CH; refused if `None`.
@@ -50,7 +50,7 @@ impl Default for Snapshot {
         Self {
             generation: 0,
             clients: Clients::default(),
-            local: LocalZones::new(&[], true),
+            local: Arc::new(LocalNames::special_use(&[], true)),
             version: None,
             id: None,
             sources: Vec::new(),

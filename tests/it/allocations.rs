@@ -7,6 +7,8 @@ use std::thread;
 use allocation_counter::measure;
 use tapis::policy::condition::{Condition, TypeSet};
 use tapis::policy::effect::Effect;
+use tapis::policy::local::{LocalBuilder, LocalNames};
+use tapis::policy::record::LocalRecord;
 use tapis::policy::rule::Scope;
 use tapis::policy::snapshot::Snapshot;
 use tapis::serve::cache::{Cache, Entry, Key};
@@ -51,7 +53,26 @@ fn snapshot() -> Snapshot {
         (limited, Scope::Exact, only(rtype::AAAA)),
         (limited, Scope::Subtree, only(rtype::A)),
     ];
-    policy::snapshot_with_effects("127.0.0.0/8", rules).with_slots(|_| Some(0))
+    let mut snapshot = policy::snapshot_with_effects("127.0.0.0/8", rules).with_slots(|_| Some(0));
+    snapshot.local = Arc::new(local_names());
+    snapshot
+}
+
+/// An address, an alias of it, and a wildcard.
+fn local_names() -> LocalNames {
+    let mut builder = LocalBuilder::new(&[], true);
+    let mut add = |owner: &str, rtype: u16, data: &[u8]| {
+        let record = LocalRecord {
+            rtype,
+            ttl_secs: Some(60),
+            data: data.into(),
+        };
+        builder.add_record(&name(owner), record, 1);
+    };
+    add("a.home.example", 1, &[192, 0, 2, 7]);
+    add("alias.home.example", 5, name("a.home.example").wire());
+    add("*.dev.example", 28, &[0; 16]);
+    builder.finish()
 }
 
 /// Caches an answer to `asked`: these records after the question.
@@ -92,6 +113,9 @@ fn allocations(rounds: usize) -> (u64, [u64; 4]) {
         "cached.example",
         "alias.example",
         "a.localhost",
+        "a.home.example",
+        "alias.home.example",
+        "x.dev.example",
     ];
     let packets = names.map(|text| query(&name(text)));
     let mut buffer = [0; 512];
@@ -119,6 +143,10 @@ fn allocations(rounds: usize) -> (u64, [u64; 4]) {
 fn blocked_cached_and_local_answers_do_not_allocate() {
     let (few, _) = allocations(3);
     let (many, counts) = allocations(300);
-    assert_eq!(counts, [600, 300, 300, 300], "each was answered inline");
+    assert_eq!(
+        counts,
+        [600, 300, 300, 4 * 300],
+        "each was answered inline"
+    );
     assert_eq!(few, many, "a worker allocates only at its start");
 }

@@ -67,6 +67,7 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
         .chain(control.configuration.problems.iter().cloned())
         .chain(control.configuration.socket_problem.clone())
         .chain(control.guard_policy.problems().iter().cloned())
+        .chain(control.configuration.local.problems().cloned())
         .chain(control.scheduler.problems())
         .chain(control.late_files())
         .chain(control.lists.active.iter().chain(pending).filter_map(hangs))
@@ -413,7 +414,7 @@ mod tests {
         let guard_policy = Arc::clone(&control.guard_policy);
         let pending = PendingConfig::new(
             new,
-            guard_policy,
+            (guard_policy, control.configuration.local.clone()),
             None,
             &control.lists.active,
             &Files::new(),

@@ -173,9 +173,14 @@ impl BadLine {
     pub(super) fn new(line: u32, content: &[u8], problem: Bad) -> Self {
         Self {
             line,
-            text: excerpt(content),
+            text: Self::excerpt(content),
             problem,
         }
+    }
+
+    /// The text of a line, as in [`text`](Self::text).
+    pub(super) fn excerpt(content: &[u8]) -> String {
+        excerpt(content)
     }
 }
 

@@ -19,7 +19,7 @@ mod table;
 mod tally;
 mod unbound;
 mod wildcard;
-mod zone;
+pub(crate) mod zone;
 mod zone_text;
 
 #[cfg(test)]
