@@ -18,6 +18,7 @@ const OTHERS: &[&str] = &[
     "[local]",
     "[block]",
     "[state]",
+    "[download]",
     "[journal]",
     "[guard]",
     "[orders]",

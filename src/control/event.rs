@@ -7,6 +7,7 @@ use super::admin::preparing::Prepared;
 use super::admin::requests::Request;
 use super::compile::job::Compiled;
 use super::publish::delta::Joining;
+use super::sources::downloads::runner::Replaced;
 use super::sources::feeds::delivery::Delivery;
 use super::sources::feeds::notified::Notified;
 use super::sources::files::Files;
@@ -32,6 +33,8 @@ pub(crate) enum Event {
     Sweep,
     /// A source of a registered kind changed, such as a download.
     Source(Update),
+    /// The copy of a downloaded list was replaced.
+    Downloaded(Replaced),
     /// A feed has a new version of its zone.
     Delivered(Box<Delivery>),
     /// The data plane received a NOTIFY for a feed.

@@ -7,6 +7,7 @@ mod error;
 mod essential;
 mod explain;
 mod gauges;
+mod hosts;
 mod limits;
 mod listeners;
 mod live;
@@ -32,6 +33,7 @@ use self::control::control_socket;
 pub use self::control::control_sockets;
 pub use self::error::DaemonError;
 pub use self::explain::{ExplainError, explain};
+use self::hosts::UpstreamHosts;
 use self::limits::{Listening, OPEN_FILES, workers};
 use self::live::Files;
 pub use self::log_output::LogOutput;
@@ -47,6 +49,7 @@ use crate::control::admin::api;
 use crate::control::admin::socket::SocketFile;
 use crate::control::admin::verdict::Explain;
 use crate::control::publish::compose;
+use crate::stats::Counters;
 use crate::sys::process::{raise_open_files, return_large_allocations, user_id};
 
 /// Runs the server until SIGTERM or SIGINT.
@@ -96,7 +99,12 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     tracing::info!(lists = config.lists.len(), "reading the lists");
     let boot = config.clone();
     let wall_clock = Arc::new(SystemClock::default());
-    let loading = runtime.spawn_blocking(move || Control::start(boot, wall_clock));
+    let counters: Vec<Arc<Counters>> = (0..=workers).map(|_| Arc::default()).collect();
+    let listening = bound.iter().map(|endpoint| endpoint.address.port());
+    let shared_counters = &counters[workers];
+    let upstreams = upstreams.open(&config, listening.collect(), files.budget, shared_counters);
+    let hosts = Arc::new(UpstreamHosts(Arc::clone(&upstreams.pool)));
+    let loading = runtime.spawn_blocking(move || Control::start(boot, wall_clock, hosts));
     let Some(loaded) = runtime.block_on(signals.wait_for_the_lists(loading)) else {
         tracing::info!("stopped while the lists were read");
         // Reading can't be interrupted; it ends with the process.
@@ -114,7 +122,14 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     };
     let result = runtime.block_on(async {
         let socket_path = socket_file.as_ref().map(SocketFile::path);
-        let service = Service::start(&config, upstreams, bound, files, &control, socket_path)?;
+        let service = Service::start(
+            &config,
+            (upstreams, counters),
+            bound,
+            files,
+            &control,
+            socket_path,
+        )?;
         let (requests, queue) = mpsc::channel(64);
         let (hangup, hangups) = mpsc::channel(4);
         let stop = service.essential.stop().clone();

@@ -17,7 +17,7 @@ use super::live::{Files, Live, Parts, connections, waiting};
 use super::notifications::notifications;
 use super::observer::{QueryObserver, query_observer};
 use super::outage::Outage;
-use super::upstreams::{UpstreamSource, Upstreams};
+use super::upstreams::{OpenUpstreams, UpstreamSource};
 use crate::config::Config;
 use crate::control::Control;
 use crate::control::data_plane::DataPlane;
@@ -31,7 +31,6 @@ use crate::serve::transport::stream::Streams;
 use crate::serve::transport::udp::HAND_OVER;
 use crate::stats::Counters;
 use crate::sys::process::return_free_memory;
-use crate::sys::udp::Ports;
 
 /// How long queries in progress may take when the server stops.
 pub(super) const DRAIN: Duration = Duration::from_secs(3);
@@ -50,7 +49,7 @@ pub(super) struct Service {
 impl Service {
     pub(super) fn start(
         config: &Config,
-        upstreams: Upstreams,
+        (upstreams, counters): (OpenUpstreams, Vec<Arc<Counters>>),
         bound: Vec<Endpoint>,
         files: Files,
         control: &Control,
@@ -60,19 +59,12 @@ impl Service {
         let essential = Essential::default();
         let stop = essential.stop().clone();
         let tracker = TaskTracker::new();
-        let counters: Vec<Arc<Counters>> = (0..=workers).map(|_| Arc::default()).collect();
         let shared_counters = Arc::clone(&counters[workers]);
         let clock = Clock::start();
         let cache = Arc::new(Cache::new(config.cache.size_bytes, config.cache.stale_secs));
-        let listening_ports = bound
-            .iter()
-            .map(|endpoint| endpoint.address.port())
-            .collect();
-        let ports = Arc::new(Ports::new(config.upstream.ports.clone(), listening_ports));
-        let pool = upstreams.pool(config, ports.clone(), files.budget, &shared_counters);
-        let pool = Arc::new(pool);
+        let OpenUpstreams { pool, ports, file } = upstreams;
         let upstream_source =
-            UpstreamSource::start(pool.clone(), upstreams.file, tracker.clone(), stop.clone());
+            UpstreamSource::start(pool.clone(), file, tracker.clone(), stop.clone());
         let shared = Shared {
             policy: control.reader(),
             cache: cache.clone(),

@@ -53,8 +53,24 @@ impl Upstreams {
         })
     }
 
-    /// A pool of the servers.
-    pub(super) fn pool(
+    /// A pool of the servers, and the file to watch. `listening` are the ports that this server listens on.
+    pub(super) fn open(
+        self,
+        config: &Config,
+        listening: Vec<u16>,
+        budget: Budget,
+        counters: &Arc<Counters>,
+    ) -> OpenUpstreams {
+        let ports = Arc::new(Ports::new(config.upstream.ports.clone(), listening));
+        let pool = self.pool(config, Arc::clone(&ports), budget, counters);
+        OpenUpstreams {
+            pool: Arc::new(pool),
+            ports,
+            file: self.file,
+        }
+    }
+
+    fn pool(
         &self,
         config: &Config,
         ports: Arc<Ports>,
@@ -72,6 +88,14 @@ impl Upstreams {
             Arc::clone(counters),
         )
     }
+}
+
+/// The upstream servers, ready to be asked: before the data plane starts, lists may have to be downloaded.
+pub(super) struct OpenUpstreams {
+    pub(super) pool: Arc<Pool>,
+    pub(super) ports: Arc<Ports>,
+    /// The file to watch; `None` if the servers are from the configuration.
+    pub(super) file: Option<ResolvConf>,
 }
 
 /// The limits on upstream's answers.

@@ -12,6 +12,7 @@ use tapis::config::{Config, List};
 use tapis::control::Control;
 use tapis::control::admin::requests::Request;
 use tapis::control::admin::status::{ReloadReport, ReloadRequest, Status};
+use tapis::control::data_plane::NoHosts;
 use tapis::control::gauges::Gauges;
 use tapis::control::sources::kinds::{SourceKind, Update};
 use tapis::control::sources::wall_clock::{Wait, WallClock};
@@ -63,7 +64,9 @@ struct Running {
 impl Running {
     fn start(config: &Path) -> Self {
         let config = Config::load(config).expect("a valid configuration");
-        let control = tokio::task::block_in_place(|| Control::start(config, Arc::new(NoDates)));
+        let control = tokio::task::block_in_place(|| {
+            Control::start(config, Arc::new(NoDates), Arc::new(NoHosts))
+        });
         let mut control = control.expect("a first generation");
         let (updates, received) = mpsc::channel(1);
         control.register(Box::new(Messages(received)));

@@ -23,7 +23,6 @@ use crate::control::data_plane::Change;
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::Guards;
 use crate::control::sources::files::Files;
-use crate::control::sources::lists::load::Refusal;
 use crate::control::sources::lists::state::ListState;
 use crate::control::sources::orders::registry::OrderRegistry;
 
@@ -191,8 +190,9 @@ impl PendingConfig {
                 ));
             }
             match (&list.refused, &list.loaded) {
-                // A new feed has no rules before its first transfer, which starts when the configuration is in force.
-                (Some((Refusal::NoTransfer(_), _)), _) => None,
+                // A new feed or downloaded list has no rules before its first transfer or download, which starts when the
+                // configuration is in force.
+                (Some((refusal, _)), _) if refusal.is_first() => None,
                 (Some((refusal, _)), _) => {
                     Some(format!("configuration rejected, {name}: {refusal}"))
                 }

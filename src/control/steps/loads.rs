@@ -68,6 +68,7 @@ impl Control {
             Some(fault) => Undelivered::Faulty(fault, why.clone()),
             None => Undelivered::Held(why.clone()),
         };
+        self.downloads.finish(ticket);
         self.feeds.finish(ticket, Err(undelivered));
         let problem = format!("{list}: {why}");
         self.requests
@@ -199,6 +200,7 @@ impl Control {
     fn adopt_load(&mut self, ticket: u64, source: &Source, loaded: Loaded) {
         self.publication.change(self.cause_of(ticket, &source.path));
         self.lists.adopt(ticket, loaded);
+        self.downloads.finish(ticket);
         self.feeds.finish(ticket, Ok(()));
         self.requests
             .report_load(ticket, |report| report.loaded.push(source.name.clone()));
@@ -219,9 +221,12 @@ impl Control {
             };
         }
         let list = self.lists.with_load(ticket);
-        match list.is_some_and(ListState::is_reread) {
-            true => Cause::Guard,
-            false => Cause::File {
+        if list.is_some_and(ListState::is_reread) {
+            return Cause::Guard;
+        }
+        match list.and_then(|list| self.downloads.source(list.name())) {
+            Some(url) => Cause::Download { url },
+            None => Cause::File {
                 path: legible(path),
             },
         }

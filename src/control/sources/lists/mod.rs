@@ -316,7 +316,7 @@ impl ListSources {
                     true => list.is_refused_alike(&refusal),
                     false => refusal.transient() && list.refused.is_some(),
                 };
-                (!known).then(|| why.clone())
+                (!known && !refusal.is_first()).then(|| why.clone())
             }
         };
         list.finish_load(Err(refusal), Instant::now());
