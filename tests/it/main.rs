@@ -6,6 +6,7 @@ mod check;
 mod cli;
 mod compile;
 mod configuration;
+mod downloads;
 mod drawing;
 mod effects;
 mod exceptions;
