@@ -246,7 +246,7 @@ impl RawDownload {
         }
         let urls = urls(self.url?, findings);
         let refresh = number(self.refresh_secs, MINUTE_SECS..=MONTH_SECS, findings);
-        let proof = proof((self.sha256, self.minisign, self.minisign_url), findings);
+        let proof = proof([self.sha256, self.minisign, self.minisign_url], findings);
         let redirects = each(self.redirects, findings, WebHost::parse).unwrap_or_default();
         if urls.is_empty() || state_dir.is_none() {
             return None;
@@ -300,7 +300,7 @@ fn url(given: Option<At<String>>, findings: &mut Findings) -> Option<WebUrl> {
 }
 
 fn proof(
-    (sha256, minisign, minisign_url): (Option<At<String>>, Option<At<String>>, Option<At<String>>),
+    [sha256, minisign, minisign_url]: [Option<At<String>>; 3],
     findings: &mut Findings,
 ) -> Option<Proof> {
     if let (Some(minisign), Some(_)) = (&minisign, &sha256) {
