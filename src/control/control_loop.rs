@@ -126,7 +126,6 @@ impl Control {
     pub(crate) async fn component_event(&mut self) -> Event {
         tokio::select! {
             touched = self.files.touches.next() => Event::Touched(touched),
-            update = self.lists.kinds.next() => Event::Source(update),
             Some(replaced) = self.downloads.replaced.1.recv() => Event::Downloaded(replaced),
             Some(delivery) = self.feeds.deliveries.1.recv() => Event::Delivered(Box::new(delivery)),
             Some(notified) = self.feeds.notified.1.recv() => Event::Notified(notified),
@@ -199,7 +198,6 @@ impl Control {
             Event::Due => self.load_due(),
             Event::Date => self.check_clock(),
             Event::Sweep => self.sweep(),
-            Event::Source(update) => self.update_source(update),
             Event::Downloaded(replaced) => self.take_download(replaced),
             Event::Delivered(delivery) => self.take_delivery(*delivery),
             Event::Notified(notified) => self.feeds.notified(&notified),

@@ -11,7 +11,6 @@ use super::sources::downloads::runner::Replaced;
 use super::sources::feeds::delivery::Delivery;
 use super::sources::feeds::notified::Notified;
 use super::sources::files::Files;
-use super::sources::kinds::Update;
 use super::sources::lists::reading::FinishedLoad;
 use super::sources::orders::reading::RegistryRead;
 use super::sources::pending::ConfiguredOrders;
@@ -31,8 +30,6 @@ pub(crate) enum Event {
     Date,
     /// All files are looked at, for changes that no event reported.
     Sweep,
-    /// A source of a registered kind changed, such as a download.
-    Source(Update),
     /// The copy of a downloaded list was replaced.
     Downloaded(Replaced),
     /// A feed has a new version of its zone.

@@ -41,7 +41,6 @@ use self::sources::downloads::running::Downloads;
 use self::sources::feeds::notified::{Keys, Notified};
 use self::sources::feeds::running::Feeds;
 use self::sources::files::WatchedFiles;
-use self::sources::kinds::SourceKind;
 use self::sources::lists::ListSources;
 use self::sources::scheduler::Scheduler;
 use self::zones::running::Zones;
@@ -103,11 +102,6 @@ impl Control {
         };
         control.start_following();
         control
-    }
-
-    /// Adds a kind of source, whose lists come after those of the configuration.
-    pub fn register(&mut self, kind: Box<dyn SourceKind>) {
-        self.lists.kinds.register(kind);
     }
 
     /// A reader of the snapshot in force.

@@ -50,7 +50,6 @@ mod serving;
 mod shipped;
 mod signals;
 mod socket;
-mod sources;
 mod state;
 mod streams;
 mod support;

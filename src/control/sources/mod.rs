@@ -5,7 +5,6 @@ pub(crate) mod deadline;
 pub mod downloads;
 pub mod feeds;
 pub(crate) mod files;
-pub mod kinds;
 pub(crate) mod links;
 pub mod lists;
 pub mod orders;

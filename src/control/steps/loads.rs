@@ -13,30 +13,14 @@ use crate::control::publish::delta::{Joined, RollbackState};
 use crate::control::publish::record::NextGeneration;
 use crate::control::sources::feeds::delivery::Undelivered;
 use crate::control::sources::feeds::running::Waiting;
-use crate::control::sources::kinds::Update;
 use crate::control::sources::lists::load::{Loaded, Refusal};
 use crate::control::sources::lists::reading::{ReadyList, broken, log_load};
 use crate::control::sources::lists::state::ListState;
-use crate::control::sources::lists::{LoadResult, Refused, UpdateResult};
+use crate::control::sources::lists::{LoadResult, Refused};
 use crate::policy::images::Images;
 use crate::policy::rule::Source;
 
 impl Control {
-    /// Handles a change of a source of a registered kind.
-    pub(crate) fn update_source(&mut self, update: Update) {
-        match self.lists.update(update, &mut self.requests.tickets) {
-            Ok(UpdateResult { changed, gone }) => {
-                self.dismiss_loads(gone);
-                self.publication.change_files(changed.into_iter().collect());
-                self.files.refresh();
-            }
-            Err(problem) => {
-                tracing::error!(problem, "source rejected");
-                self.record.refused("source".to_owned(), vec![problem]);
-            }
-        }
-    }
-
     /// Passes the result of a load on to the components that wait for it.
     pub(crate) fn finish_load(&mut self, result: LoadResult) {
         match result {
