@@ -253,6 +253,13 @@ pub(super) fn run(
             )?;
             continue;
         }
+        if list.download.is_some() && !path.exists() {
+            writeln!(
+                out,
+                "note: {name}: a running server downloads it; its rules were not checked"
+            )?;
+            continue;
+        }
         let guarded = Guarded {
             kept: most,
             ..list.into()

@@ -8,6 +8,7 @@ mod failure;
 mod feed;
 mod image;
 mod journal;
+mod list;
 mod list_summary;
 mod log;
 mod order;
@@ -149,6 +150,10 @@ enum Verb {
     ///
     /// Exit code 4 when no server could be asked.
     Feed(feed::FeedArgs),
+    /// Ask the servers of lists with a URL for newer versions now.
+    ///
+    /// Exit code 4 when no server could be asked.
+    List(list::ListArgs),
     /// Show the zones that the policy is published as, and their secondaries.
     ///
     /// Exit code 4 when no server could be asked.
@@ -168,6 +173,7 @@ impl Verb {
             | Self::Reload(_)
             | Self::Rollback(_)
             | Self::Feed(_)
+            | Self::List(_)
             | Self::Publish(_) => Need::Socket,
             Self::Check(_) | Self::Why(_) => Need::AsServer,
         }
@@ -209,6 +215,7 @@ pub fn main() -> ExitCode {
         Verb::Reload(args) => reload::run(config, &args, &mut out),
         Verb::Rollback(args) => rollback::run(config, &args, &mut out),
         Verb::Feed(args) => feed::run(config, &args, &mut out),
+        Verb::List(args) => list::run(config, &args, &mut out),
         Verb::Publish(args) => publish::run(config, &args, &mut out),
     };
     let result = result.and_then(|()| out.flush().map_err(Failure::from));

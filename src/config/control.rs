@@ -20,6 +20,7 @@ const OTHERS: &[&str] = &[
     "[[forward]]",
     "[block]",
     "[state]",
+    "[download]",
     "[journal]",
     "[guard]",
     "[orders]",

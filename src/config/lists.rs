@@ -1,12 +1,14 @@
 //! Validates the sections `[[list]]` and `[[feed]]`, whose order in the file is the precedence of their rules.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use crate::policy::rule::{Against, Blocking, Kind, Scope, Source};
 use crate::wire::name::Name;
 
 use super::blocking::blocking;
 use super::comments::{self, Comments};
+use super::download;
 use super::feed::{self, Feed};
 use super::findings::{Findings, quote};
 use super::format;
@@ -37,9 +39,9 @@ type Place = (&'static str, u32);
 /// Validates the sections. The lists are in the order of the file; each feed has one. A list without a valid name, path
 /// or format is left out, and so is a feed without a valid name, zone or primary.
 pub(super) fn validate(
-    lists: Vec<raw::List>,
-    feeds: Vec<feed::Raw>,
+    (lists, feeds): (Vec<raw::List>, Vec<feed::Raw>),
     block: &Blocking,
+    state_dir: Option<&Path>,
     findings: &mut Findings,
 ) -> (Vec<List>, Vec<Feed>) {
     let lists = lists
@@ -56,7 +58,7 @@ pub(super) fn validate(
         match section {
             Section::List(raw) => {
                 report_duplicate(&mut names, raw.name.as_ref(), "list", findings);
-                lists.extend(list(*raw, block, findings));
+                lists.extend(list(*raw, block, state_dir, findings));
             }
             Section::Feed(raw) => {
                 let found = feed(*raw, block, (&mut names, &mut zones), findings);
@@ -91,8 +93,13 @@ fn report_duplicate(
     }
 }
 
-/// Validates a list; `None` if its name, path or format is invalid, or the name or path is missing.
-fn list(mut raw: raw::List, block: &Blocking, findings: &mut Findings) -> Option<List> {
+/// Validates a list; `None` if its name, path, URL or format is invalid, or the name or path is missing.
+fn list(
+    mut raw: raw::List,
+    block: &Blocking,
+    state_dir: Option<&Path>,
+    findings: &mut Findings,
+) -> Option<List> {
     let format = format::validate(raw.format.take(), findings);
     if let Some(format) = format {
         format::report_unused(format, &raw, findings);
@@ -113,7 +120,20 @@ fn list(mut raw: raw::List, block: &Blocking, findings: &mut Findings) -> Option
         }
     };
     let name = plain_name(raw.name, findings);
-    let path = file(raw.path, findings);
+    let has_path = raw.path.is_some();
+    let mut path = file(raw.path, findings);
+    let mut download = None;
+    match raw.download.is_given() {
+        true => {
+            download = raw.download.validate((state_dir, has_path), findings);
+            path = name.as_ref().zip(download.as_ref()).zip(state_dir).map(
+                |((name, download), dir)| {
+                    dir.join(download::DIRECTORY).join(download.file_name(name))
+                },
+            );
+        }
+        false => raw.download.report_unused(findings),
+    }
     let public = public_text(raw.text, findings);
     let kind = choice(raw.kind, KINDS, findings).unwrap_or(Kind::Block);
     let allows_across = allows_across(raw.allow_scope, format, kind, findings);
@@ -134,6 +154,7 @@ fn list(mut raw: raw::List, block: &Blocking, findings: &mut Findings) -> Option
         required: raw.required.is_some_and(|at| at.value),
         warn,
         content: Content::File,
+        download: download.map(Box::new),
         source: Source {
             name,
             path: path?,
@@ -185,6 +206,7 @@ fn feed(
         required: false,
         warn,
         content: Content::Transferred,
+        download: None,
         source: Source {
             name: feed.name.clone(),
             path: paths::of_feed(&feed.zone),

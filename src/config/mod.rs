@@ -9,6 +9,7 @@ mod blocking;
 pub mod comments;
 pub mod control;
 mod convert;
+pub mod download;
 mod error;
 pub mod exception;
 pub mod feed;
@@ -38,6 +39,7 @@ mod types;
 pub mod upstream;
 mod validate;
 pub(crate) mod values;
+pub mod web;
 pub mod zone;
 
 #[cfg(test)]

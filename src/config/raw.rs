@@ -3,6 +3,7 @@
 use toml::de::DeTable;
 
 use super::blocking::Block;
+use super::download::{RawDownload, RawDownloads};
 use super::exception;
 use super::feed;
 use super::findings::Findings;
@@ -28,6 +29,7 @@ pub(super) struct Raw {
     pub(super) forward: Vec<forward::Raw>,
     pub(super) block: Block,
     pub(super) state: State,
+    pub(super) download: RawDownloads,
     pub(super) journal: Journal,
     pub(super) guard: guard::Raw,
     pub(super) orders: Orders,
@@ -50,6 +52,7 @@ impl Raw {
             forward: file.sections("forward", forward::Raw::read),
             block: file.section("block", Block::read),
             state: file.section("state", State::read),
+            download: file.section("download", RawDownloads::read),
             journal: file.section("journal", Journal::read),
             guard: file.section("guard", guard::Raw::read),
             orders: file.section("orders", Orders::read),
@@ -186,6 +189,7 @@ pub(super) struct List {
     pub(super) line: u32,
     pub(super) name: Option<At<String>>,
     pub(super) path: Option<At<String>>,
+    pub(super) download: RawDownload,
     pub(super) kind: Option<At<String>>,
     pub(super) format: Option<At<String>>,
     pub(super) comments: Option<At<String>>,
@@ -201,10 +205,15 @@ pub(super) struct List {
 
 impl List {
     fn read(table: &mut Reader<'_, '_>) -> Self {
+        let download = RawDownload::read(table);
         Self {
             line: table.line(),
             name: table.required_string("name"),
-            path: table.required_string("path"),
+            path: match download.is_given() {
+                true => table.string("path"),
+                false => table.required_string("path"),
+            },
+            download,
             kind: table.string("kind"),
             format: table.string("format"),
             comments: table.string("comments"),

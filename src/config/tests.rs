@@ -2,6 +2,7 @@
 
 mod bounds;
 mod derived;
+mod downloads;
 mod feeds;
 mod lists;
 mod local;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::address::ServerAddress;
 use super::comments::Comments;
+use super::download::{Download, Downloads};
 use super::exception::Exception;
 use super::feed::Feed;
 use super::forward::Forward;
@@ -40,6 +41,8 @@ pub struct Config {
     pub local: Local,
     /// The state directory.
     pub state: StateConfig,
+    /// How lists are downloaded.
+    pub downloads: Downloads,
     /// The journal's file, by default `journal.jsonl` in the state directory; `None` means no journal.
     pub journal: Option<PathBuf>,
     /// The file of the keys that authenticate the journal's head.
@@ -199,6 +202,8 @@ pub struct List {
     pub warn: Protections,
     /// The location of the text.
     pub content: Content,
+    /// Where the file is downloaded from; `None` if others write it.
+    pub download: Option<Box<Download>>,
     /// How its rules are applied; `Some` exactly if the format is [`Format::Rpz`].
     pub zone: Option<PolicyZone>,
     /// The source of its rules. The path is normalized, and relative to the working directory unless the

@@ -8,6 +8,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use crate::policy::rule::{Blocking, Ede};
 
 use super::blocking::{blocking, default_blocking};
+use super::download;
 use super::exception;
 use super::findings::Findings;
 use super::forward;
@@ -41,7 +42,12 @@ pub(super) fn validate(mut raw: Raw, origin: Origin, findings: &mut Findings) ->
     let block = blocking(raw.block, &default_blocking(), findings);
     let state = state(raw.state, findings);
     let journal = file(raw.journal.path, findings);
-    let (lists, feeds) = lists::validate(raw.lists, raw.feeds, &block, findings);
+    let (lists, feeds) = lists::validate(
+        (raw.lists, raw.feeds),
+        &block,
+        state.dir.as_deref(),
+        findings,
+    );
     let names: Vec<_> = lists.iter().map(|list| &*list.source.name).collect();
     let publish = publish::validate(raw.publish, &names, findings);
     Config {
@@ -53,6 +59,7 @@ pub(super) fn validate(mut raw: Raw, origin: Origin, findings: &mut Findings) ->
         cache: cache(raw.cache, findings),
         local,
         state,
+        downloads: download::validate(raw.download, findings),
         guard: guard::validate(raw.guard, findings),
         publish,
         lists,

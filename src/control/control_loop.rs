@@ -69,6 +69,7 @@ impl Control {
     ) {
         self.publication.plane = Following::new(plane);
         self.follow_feeds();
+        self.downloads.follow(&self.configuration.current);
         let config = &self.configuration.current;
         tokio::task::block_in_place(|| leftovers::remove(config));
         self.follow_zones();
@@ -95,6 +96,7 @@ impl Control {
                 outside.reclaim = Some(Instant::now() + RECLAIM);
             }
         }
+        self.downloads.end();
         self.feeds.end();
         let generation = self.generation();
         let gauges = self.publication.plane.gauges();
@@ -124,7 +126,7 @@ impl Control {
     pub(crate) async fn component_event(&mut self) -> Event {
         tokio::select! {
             touched = self.files.touches.next() => Event::Touched(touched),
-            update = self.lists.kinds.next() => Event::Source(update),
+            Some(replaced) = self.downloads.replaced.1.recv() => Event::Downloaded(replaced),
             Some(delivery) = self.feeds.deliveries.1.recv() => Event::Delivered(Box::new(delivery)),
             Some(notified) = self.feeds.notified.1.recv() => Event::Notified(notified),
             Some(done) = self.lists.done.1.recv() => Event::Loaded(Box::new(done)),
@@ -196,7 +198,7 @@ impl Control {
             Event::Due => self.load_due(),
             Event::Date => self.check_clock(),
             Event::Sweep => self.sweep(),
-            Event::Source(update) => self.update_source(update),
+            Event::Downloaded(replaced) => self.take_download(replaced),
             Event::Delivered(delivery) => self.take_delivery(*delivery),
             Event::Notified(notified) => self.feeds.notified(&notified),
             Event::Loaded(done) => {
@@ -252,6 +254,7 @@ impl Control {
             self.follow_feeds();
         }
         if publishes {
+            self.downloads.follow(&self.configuration.current);
             self.follow_zones();
         }
         self.follow_missing();
@@ -272,6 +275,9 @@ impl Control {
             Request::KnownOrders(reply) => _ = reply.send(status::known_orders(self)),
             Request::Feed(request, reply) => {
                 _ = reply.send(self.feeds.refresh(&request.feed, request.whole));
+            }
+            Request::Download(request, reply) => {
+                _ = reply.send(self.downloads.refresh(request.list.as_deref()));
             }
             Request::Reload(request, user, reply) => {
                 let cause = request.cause(user);

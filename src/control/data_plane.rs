@@ -1,10 +1,15 @@
-//! The interface of the control plane to the data plane: its gauges, and the application of a new configuration.
+//! The interface of the control plane to the data plane: its gauges, the application of a new configuration, and the
+//! addresses of hosts.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
 
 use crate::config::Config;
 use crate::control::gauges::Gauges;
+use crate::wire::name::Name;
 
 /// The data plane, as far as the control plane uses it.
 pub trait DataPlane: Send + Sync {
@@ -30,6 +35,28 @@ impl<F: Fn() -> Gauges + Send + Sync> DataPlane for F {
             restart: Vec::new(),
             apply: Box::new(|| {}),
         })
+    }
+}
+
+/// Resolves the hosts of URLs, by the upstream servers and without the policy: the resolver of this machine may be this
+/// server.
+pub trait Hosts: Send + Sync {
+    /// The addresses of a host, of both families; at least one.
+    ///
+    /// # Errors
+    /// Why there is none, as a part of a sentence.
+    fn addresses(&self, host: &Name) -> BoxFuture<'static, Result<Vec<IpAddr>, String>>;
+}
+
+/// Resolves nothing, for a control plane without upstream servers.
+#[derive(Clone, Copy, Debug)]
+pub struct NoHosts;
+
+impl Hosts for NoHosts {
+    fn addresses(&self, _: &Name) -> BoxFuture<'static, Result<Vec<IpAddr>, String>> {
+        Box::pin(std::future::ready(Err(
+            "there are no upstream servers".to_owned()
+        )))
     }
 }
 

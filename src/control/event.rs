@@ -7,10 +7,10 @@ use super::admin::preparing::Prepared;
 use super::admin::requests::Request;
 use super::compile::job::Compiled;
 use super::publish::delta::Joining;
+use super::sources::downloads::runner::Replaced;
 use super::sources::feeds::delivery::Delivery;
 use super::sources::feeds::notified::Notified;
 use super::sources::files::Files;
-use super::sources::kinds::Update;
 use super::sources::lists::reading::FinishedLoad;
 use super::sources::orders::reading::RegistryRead;
 use super::sources::pending::ConfiguredOrders;
@@ -30,8 +30,8 @@ pub(crate) enum Event {
     Date,
     /// All files are looked at, for changes that no event reported.
     Sweep,
-    /// A source of a registered kind changed, such as a download.
-    Source(Update),
+    /// The copy of a downloaded list was replaced.
+    Downloaded(Replaced),
     /// A feed has a new version of its zone.
     Delivered(Box<Delivery>),
     /// The data plane received a NOTIFY for a feed.

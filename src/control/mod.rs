@@ -39,14 +39,15 @@ use self::persist::persistence::Persistence;
 use self::publish::delta::DeltaJoin;
 use self::publish::publishing::Publication;
 use self::publish::record::Record;
+use self::sources::downloads::running::Downloads;
 use self::sources::feeds::notified::{Keys, Notified};
 use self::sources::feeds::running::Feeds;
 use self::sources::files::WatchedFiles;
-use self::sources::kinds::SourceKind;
 use self::sources::lists::ListSources;
 use self::sources::scheduler::Scheduler;
 use self::zones::running::Zones;
 use crate::config::Config;
+use crate::control::data_plane::Hosts;
 use crate::control::rollback::state::Rollback;
 use crate::policy::current::Reader;
 use crate::policy::served_zones::ServedZones;
@@ -57,6 +58,7 @@ pub struct Control {
     /// The policy that lists are checked against.
     pub(crate) guard_policy: Arc<GuardPolicy>,
     pub(crate) lists: ListSources,
+    pub(crate) downloads: Downloads,
     pub(crate) feeds: Feeds,
     pub(crate) scheduler: Scheduler,
     pub(crate) files: WatchedFiles,
@@ -79,10 +81,12 @@ impl Control {
         store: ImageStore,
         (guard_policy, local): (Arc<GuardPolicy>, LocalSources),
         scheduler: Scheduler,
+        hosts: Arc<dyn Hosts>,
     ) -> Self {
         let hits = Hits::read(config.state.dir.as_deref());
         let mut control = Self {
             lists: ListSources::new(&config),
+            downloads: Downloads::new(hosts),
             feeds: Feeds::new(),
             configuration: Configuration::new(config, local),
             guard_policy,
@@ -100,11 +104,6 @@ impl Control {
         };
         control.start_following();
         control
-    }
-
-    /// Adds a kind of source, whose lists come after those of the configuration.
-    pub fn register(&mut self, kind: Box<dyn SourceKind>) {
-        self.lists.kinds.register(kind);
     }
 
     /// A reader of the snapshot in force.

@@ -26,11 +26,13 @@ use super::sources::watch::OPEN_QUIET;
 use crate::config::paths;
 use crate::config::{Config, Content, List, Origin, regular};
 use crate::control::compile::queue::CompileInputs;
+use crate::control::data_plane::Hosts;
 use crate::control::list_file::signature::Signature;
 use crate::control::rollback::restore;
 use crate::control::rollback::restore::loaded;
 use crate::control::sources::deadline;
 use crate::control::sources::deadline::{DEADLINE, Unanswered};
+use crate::control::sources::downloads::start as downloads;
 use crate::control::sources::lists::large::want;
 use crate::control::sources::lists::load::{LoadedRules, Refusal, load};
 use crate::control::sources::lists::reading::{broken, log_load, log_refusal};
@@ -51,6 +53,14 @@ pub enum StartError {
         name: String,
         /// The reason.
         source: Refusal,
+    },
+    /// There is no copy of a required list, and it can't be downloaded.
+    #[error("list `{name}` is required, but it can't be downloaded: {why}")]
+    NotDownloaded {
+        /// The list.
+        name: String,
+        /// The reason, with the remedy.
+        why: String,
     },
     /// The state directory can't be opened; another process may use it.
     #[error(transparent)]
@@ -80,20 +90,27 @@ impl Control {
     /// # Errors
     /// [`StartError`] if a required list can't be read, if all lists together have too many rules, or if another
     /// process uses the state directory.
-    pub fn start(config: Config, wall_clock: Arc<dyn WallClock>) -> Result<Self, StartError> {
+    pub fn start(
+        config: Config,
+        wall_clock: Arc<dyn WallClock>,
+        hosts: Arc<dyn Hosts>,
+    ) -> Result<Self, StartError> {
         let store = ImageStore::open(&config.state)?;
+        downloads::prepare(&config);
         let (guard_policy, local, scheduler) = read_files(&config, wall_clock);
         if !local.missing().is_empty() {
             return Err(StartError::LocalZone(local.missing().to_vec()));
         }
         // This starts to watch the files, so that a change while lists are read is noticed.
-        let mut control = Self::empty(config, store, (guard_policy, local), scheduler);
+        let components = (guard_policy, local);
+        let mut control = Self::empty(config, store, components, scheduler, Arc::clone(&hosts));
         control.guard_policy.log_problems();
         control.restore();
         control.open_journal();
         let unread = |list: &ListState| list.loaded.is_none() || list.is_kept_otherwise();
         let restored = control.lists.active.iter().filter(|list| !unread(list));
         let mut restored: Vec<_> = restored.map(|list| list.name().to_owned()).collect();
+        control.fetch_required(&hosts)?;
         let fresh = control.read_missing(unread)?;
         let held = control
             .lists
@@ -130,6 +147,23 @@ impl Control {
         let problems = control.scheduler.registry.problems();
         control.record.order_problems(problems);
         Ok(control)
+    }
+
+    /// Downloads the required lists that are not in force, and of which there is no copy.
+    fn fetch_required(&self, hosts: &Arc<dyn Hosts>) -> Result<(), StartError> {
+        let lists = self.lists.active.iter();
+        let missing = |list: &&ListState| {
+            let is_downloaded = list.config.required && list.config.download.is_some();
+            is_downloaded && list.loaded.is_none() && !list.source.path.exists()
+        };
+        let missing: Vec<_> = lists.filter(missing).map(|list| &list.config).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let settings = &self.configuration.current.downloads;
+        let fetching = downloads::fetch_required(&missing, settings, hosts);
+        let fetched = Handle::current().block_on(fetching);
+        fetched.map_err(|(name, why)| StartError::NotDownloaded { name, why })
     }
 
     /// Looks at the files of held lists, so that files that are newer can be reported.

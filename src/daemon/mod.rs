@@ -8,6 +8,7 @@ mod essential;
 mod explain;
 mod forwards;
 mod gauges;
+mod hosts;
 mod limits;
 mod listeners;
 mod live;
@@ -34,6 +35,7 @@ pub use self::control::control_sockets;
 pub use self::error::DaemonError;
 pub use self::explain::{ExplainError, explain};
 use self::forwards::Forwards;
+use self::hosts::UpstreamHosts;
 use self::limits::{Listening, OPEN_FILES, workers};
 use self::live::Files;
 pub use self::log_output::LogOutput;
@@ -49,6 +51,8 @@ use crate::control::admin::api;
 use crate::control::admin::socket::SocketFile;
 use crate::control::admin::verdict::Explain;
 use crate::control::publish::compose;
+use crate::serve::cache::Cache;
+use crate::stats::Counters;
 use crate::sys::process::{raise_open_files, return_large_allocations, user_id};
 
 /// Runs the server until SIGTERM or SIGINT.
@@ -99,7 +103,14 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     tracing::info!(lists = config.lists.len(), "reading the lists");
     let boot = config.clone();
     let wall_clock = Arc::new(SystemClock::default());
-    let loading = runtime.spawn_blocking(move || Control::start(boot, wall_clock));
+    let counters: Vec<Arc<Counters>> = (0..=workers).map(|_| Arc::default()).collect();
+    let listening = bound.iter().map(|endpoint| endpoint.address.port());
+    let shared_counters = &counters[workers];
+    let upstreams = upstreams.open(&config, listening.collect(), files.budget, shared_counters);
+    let cache = Cache::new(config.cache.size_bytes, config.cache.stale_secs);
+    upstreams.forwards.replace(&config, &forwards, &cache);
+    let hosts = Arc::new(UpstreamHosts(Arc::clone(&upstreams.forwards.pools)));
+    let loading = runtime.spawn_blocking(move || Control::start(boot, wall_clock, hosts));
     let Some(loaded) = runtime.block_on(signals.wait_for_the_lists(loading)) else {
         tracing::info!("stopped while the lists were read");
         // Reading can't be interrupted; it ends with the process.
@@ -119,7 +130,7 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
         let socket_path = socket_file.as_ref().map(SocketFile::path);
         let service = Service::start(
             &config,
-            (upstreams, &forwards),
+            (upstreams, cache, counters),
             bound,
             files,
             &control,

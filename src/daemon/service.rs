@@ -12,13 +12,12 @@ use super::bind::Endpoint;
 use super::clock::follow_suspension;
 use super::error::DaemonError;
 use super::essential::Essential;
-use super::forwards::{ForwardSource, Forwards};
 use super::listeners::{Equipment, Listeners};
 use super::live::{Files, Live, Parts, connections, waiting};
 use super::notifications::notifications;
 use super::observer::{QueryObserver, query_observer};
 use super::outage::Outage;
-use super::upstreams::{UpstreamSource, Upstreams};
+use super::upstreams::{OpenUpstreams, UpstreamSource};
 use crate::config::Config;
 use crate::control::Control;
 use crate::control::data_plane::DataPlane;
@@ -30,11 +29,8 @@ use crate::serve::responder::{Responder, Sockets};
 use crate::serve::shared::{Clock, Setting, Shared};
 use crate::serve::transport::stream::Streams;
 use crate::serve::transport::udp::HAND_OVER;
-use crate::serve::upstream::connect::Network;
-use crate::serve::upstream::pools::Pools;
 use crate::stats::Counters;
 use crate::sys::process::return_free_memory;
-use crate::sys::udp::Ports;
 
 /// How long queries in progress may take when the server stops.
 pub(super) const DRAIN: Duration = Duration::from_secs(3);
@@ -53,7 +49,7 @@ pub(super) struct Service {
 impl Service {
     pub(super) fn start(
         config: &Config,
-        (upstreams, forwards): (Upstreams, &Forwards),
+        (upstreams, cache, counters): (OpenUpstreams, Cache, Vec<Arc<Counters>>),
         bound: Vec<Endpoint>,
         files: Files,
         control: &Control,
@@ -63,32 +59,14 @@ impl Service {
         let essential = Essential::default();
         let stop = essential.stop().clone();
         let tracker = TaskTracker::new();
-        let counters: Vec<Arc<Counters>> = (0..=workers).map(|_| Arc::default()).collect();
         let shared_counters = Arc::clone(&counters[workers]);
         let clock = Clock::start();
-        let cache = Arc::new(Cache::new(config.cache.size_bytes, config.cache.stale_secs));
-        let listening_ports = bound
-            .iter()
-            .map(|endpoint| endpoint.address.port())
-            .collect();
-        let ports = Arc::new(Ports::new(config.upstream.ports.clone(), listening_ports));
-        let network = Network::new(
-            files.budget.upstream,
-            ports.clone(),
-            shared_counters.clone(),
-        );
-        let network = Arc::new(network);
-        let pool = Arc::new(upstreams.pool(config, &network, ports.clone(), &shared_counters));
-        let pools = Arc::new(Pools::new(pool.clone()));
-        let forward_source = ForwardSource {
-            pools: pools.clone(),
-            network,
-            ports: ports.clone(),
-            counters: shared_counters.clone(),
-        };
-        forward_source.replace(config, forwards, &cache);
+        let cache = Arc::new(cache);
+        let OpenUpstreams { forwards, file } = upstreams;
+        let pools = Arc::clone(&forwards.pools);
+        let pool = Arc::clone(pools.default_pool());
         let upstream_source =
-            UpstreamSource::start(pool.clone(), upstreams.file, tracker.clone(), stop.clone());
+            UpstreamSource::start(pool.clone(), file, tracker.clone(), stop.clone());
         let shared = Shared {
             policy: control.reader(),
             cache: cache.clone(),
@@ -156,9 +134,9 @@ impl Service {
                 cache,
                 pace,
                 streams,
-                ports,
+                ports: Arc::clone(&forwards.ports),
                 upstream_source,
-                forward_source,
+                forward_source: forwards,
                 outage,
                 counters,
                 listeners: Arc::new(listeners),

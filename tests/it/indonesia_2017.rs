@@ -11,6 +11,7 @@ use hickory_proto::rr::RecordType;
 use jiff::Timestamp;
 use tapis::config::Config;
 use tapis::control::Control;
+use tapis::control::data_plane::NoHosts;
 use tapis::control::gauges::Gauges;
 use tapis::control::sources::wall_clock::{Wait, WallClock};
 use tapis::policy::current::Reader;
@@ -69,7 +70,9 @@ impl Resolver {
         let config = Config::parse(text, &root.join("story.toml")).expect("a configuration");
         let clock = Arc::new(ManualClock(watch::Sender::new(time(at))));
         let shared_clock = Arc::clone(&clock);
-        let start = tokio::task::spawn_blocking(move || Control::start(config, shared_clock));
+        let start = tokio::task::spawn_blocking(move || {
+            Control::start(config, shared_clock, Arc::new(NoHosts))
+        });
         let control = start.await.expect("no panic").expect("it starts");
         let (reader, stop) = (control.reader(), CancellationToken::new());
         let (_, requests) = mpsc::channel(1);

@@ -327,6 +327,7 @@ fn cause(cause: &Cause) -> String {
         Cause::Date => "a date".to_owned(),
         Cause::ClockSetBack { from } => format!("the clock, set back from {from}"),
         Cause::Transfer { primary, serial } => format!("serial {serial} from {primary}"),
+        Cause::Download { url } => url.clone(),
         Cause::Merge => "merging small lists".to_owned(),
     }
 }

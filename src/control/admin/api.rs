@@ -26,8 +26,8 @@ use super::requests::Request;
 use crate::control::admin::socket;
 use crate::control::admin::socket::Access;
 use crate::control::admin::status::{
-    ExportRequest, FeedRequest, KnownOrders, OrdersRequest, ReloadReport, ReloadRequest,
-    RollbackRequest, Status,
+    DownloadRequest, ExportRequest, FeedRequest, KnownOrders, OrdersRequest, ReloadReport,
+    ReloadRequest, RollbackRequest, Status,
 };
 use crate::control::admin::verdict::{Explain, ExplainRequest};
 use crate::control::rollback::stored::stored_lists;
@@ -65,6 +65,7 @@ pub async fn serve(
         .route("/orders", get(known_orders).post(orders))
         .route("/rollback", post(rollback))
         .route("/feed", post(feed))
+        .route("/download", post(download))
         .route("/export", post(export))
         .route("/generations", get(generations))
         .layer(from_fn(read_whole))
@@ -190,6 +191,14 @@ async fn orders(
 ) -> Response {
     let (reply, answer) = oneshot::channel::<ReloadReport>();
     deliver(&requests, Request::Orders(request, user, reply), answer).await
+}
+
+async fn download(
+    State(requests): State<mpsc::Sender<Request>>,
+    Json(request): Json<DownloadRequest>,
+) -> Response {
+    let (reply, answer) = oneshot::channel::<Vec<(String, u64)>>();
+    deliver(&requests, Request::Download(request, reply), answer).await
 }
 
 async fn feed(

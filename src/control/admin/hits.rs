@@ -286,6 +286,7 @@ mod tests {
     use crate::config::Config;
     use crate::control::Control;
     use crate::control::data_plane::Following;
+    use crate::control::data_plane::NoHosts;
     use crate::control::sources::wall_clock::Still;
 
     #[test]
@@ -312,7 +313,9 @@ mod tests {
         let file = folder.join("tapis.toml");
         fs::write(&file, "[state]\ndir = \"mnt/state\"\n").expect("written");
         let config = Config::load(&file).expect("a configuration");
-        let control = tokio::task::block_in_place(|| Control::start(config, Arc::new(Still)));
+        let control = tokio::task::block_in_place(|| {
+            Control::start(config, Arc::new(Still), Arc::new(NoHosts))
+        });
         let mut control = control.expect("a first generation");
         let slot = control
             .publication

@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 use super::preparing::{Prepared, QueuedRequest, RequestQueue};
 use crate::config::{Config, paths};
 use crate::control::admin::status::{
-    FeedRequest, KnownOrders, OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status,
-    UnusedLines,
+    DownloadRequest, FeedRequest, KnownOrders, OrdersRequest, ReloadReport, ReloadRequest,
+    RollbackRequest, Status, UnusedLines,
 };
 use crate::control::journal::entry::Cause;
 use crate::control::publish::compose;
@@ -29,6 +29,8 @@ pub enum Request {
     Orders(OrdersRequest, u32, oneshot::Sender<ReloadReport>),
     /// Ask the primaries of a feed. The answer is whether there is such a feed.
     Feed(FeedRequest, oneshot::Sender<Option<u64>>),
+    /// Ask the servers of downloaded lists. The answer has the lists that are asked, each with the number of the request.
+    Download(DownloadRequest, oneshot::Sender<Vec<(String, u64)>>),
     /// Return to the lists of an earlier generation, or release them.
     Rollback(RollbackRequest, u32, oneshot::Sender<ReloadReport>),
 }

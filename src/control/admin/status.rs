@@ -15,6 +15,7 @@ use crate::control::guard::release::Guard;
 use crate::control::journal::entry::Cause;
 use crate::control::list_file::parse::Detected;
 use crate::control::list_file::suppressed::LeftOut;
+use crate::control::sources::downloads::report::DownloadReport;
 use crate::control::sources::feeds::report::FeedReport;
 use crate::control::zones::report::ZoneReport;
 use crate::policy::rule::{Action, Kind, Scope};
@@ -81,6 +82,14 @@ pub struct FeedRequest {
     pub whole: bool,
 }
 
+/// A request to ask the servers of downloaded lists. The answer has the lists, each with the number of the request.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DownloadRequest {
+    /// The name of the list; `None` means all that are downloaded.
+    #[serde(default)]
+    pub list: Option<String>,
+}
+
 /// An image: compiled rules.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ImageStatus {
@@ -114,6 +123,9 @@ pub struct ListStatus {
     pub name: String,
     /// Its file.
     pub path: PathBuf,
+    /// How it is downloaded; `None` if others write its file.
+    #[serde(default)]
+    pub download: Option<DownloadReport>,
     /// Block or allow.
     pub kind: Kind,
     /// How blocked names are answered.

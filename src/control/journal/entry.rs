@@ -186,6 +186,11 @@ pub enum Cause {
         /// The serial of the version.
         serial: u32,
     },
+    /// A list was downloaded.
+    Download {
+        /// The URL, without user and password.
+        url: String,
+    },
     /// The delta was merged into the base: the rules are the same.
     Merge,
 }

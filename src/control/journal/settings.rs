@@ -318,6 +318,7 @@ pub fn list(entry: &ListEntry, settings: &Settings, today: Option<&List>) -> Lis
         column: entry.column.clone(),
         required: false,
         warn: today.map_or(Protections::NONE, |today| today.warn),
+        download: None,
         content,
         source: Source {
             name: entry.name.clone(),

@@ -156,6 +156,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::control::Control;
+    use crate::control::data_plane::NoHosts;
     use crate::control::sources::wall_clock::Still;
 
     async fn end_write(control: &mut Control) {
@@ -189,7 +190,7 @@ mod tests {
         fs::create_dir(&dir).expect("made");
         fs::write(dir.join("past"), "").expect("written");
         let config = Config::load(&file).expect("a configuration");
-        let control = Control::start(config, Arc::new(Still));
+        let control = Control::start(config, Arc::new(Still), Arc::new(NoHosts));
         let mut control = control.expect("a first generation");
         end_write(&mut control).await;
         let problem = control.persist.store.problem().expect("an alarm");
@@ -212,7 +213,7 @@ mod tests {
             fs::write(&file, config).expect("written");
             fs::write(folder.path().join("ads"), "one.example\n").expect("written");
             let config = Config::load(&file).expect("a configuration");
-            let control = Control::start(config, Arc::new(Still));
+            let control = Control::start(config, Arc::new(Still), Arc::new(NoHosts));
             let mut control = control.expect("a first generation");
             end_write(&mut control).await;
             // The directory is missing, and can't be created again.

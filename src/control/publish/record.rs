@@ -14,7 +14,6 @@ use crate::config::paths::legible;
 use crate::control::journal::entry::{Cause, Event, ListEntry};
 use crate::control::journal::settings::settings;
 use crate::control::journal::{Draft, Journal, OrderRecord, OrderRecords};
-use crate::control::sources::lists::load::Refusal;
 use crate::control::sources::lists::provenance;
 use crate::control::sources::lists::state::ListState;
 use crate::control::sources::orders::registry::OrderRegistry;
@@ -58,9 +57,9 @@ impl Record {
     /// Records the lists that were refused at the start.
     pub(crate) fn refused_at_start(&self, lists: &[ListState]) {
         for list in lists {
-            // A feed has no rules before its first transfer.
+            // A feed has no rules before its first transfer, nor has a list before its first download.
             if let Some((refusal, _)) = &list.refused
-                && !matches!(refusal, Refusal::NoTransfer(_))
+                && !refusal.is_first()
             {
                 self.refused(list.label(), vec![refusal.to_string()]);
             }

@@ -1,9 +1,10 @@
-//! The sources of rules: lists, feeds, orders and exceptions, and the files that lists and orders are read from.
+//! The sources of rules: lists and their downloads, feeds, orders and exceptions, and the files that lists and orders are
+//! read from.
 
 pub(crate) mod deadline;
+pub mod downloads;
 pub mod feeds;
 pub(crate) mod files;
-pub mod kinds;
 pub(crate) mod links;
 pub mod lists;
 pub mod orders;

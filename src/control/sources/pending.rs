@@ -24,7 +24,6 @@ use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::Guards;
 use crate::control::local_names::LocalSources;
 use crate::control::sources::files::Files;
-use crate::control::sources::lists::load::Refusal;
 use crate::control::sources::lists::state::ListState;
 use crate::control::sources::orders::registry::OrderRegistry;
 
@@ -194,8 +193,9 @@ impl PendingConfig {
                 ));
             }
             match (&list.refused, &list.loaded) {
-                // A new feed has no rules before its first transfer, which starts when the configuration is in force.
-                (Some((Refusal::NoTransfer(_), _)), _) => None,
+                // A new feed or downloaded list has no rules before its first transfer or download, which starts when the
+                // configuration is in force.
+                (Some((refusal, _)), _) if refusal.is_first() => None,
                 (Some((refusal, _)), _) => {
                     Some(format!("configuration rejected, {name}: {refusal}"))
                 }

@@ -13,30 +13,14 @@ use crate::control::publish::delta::{Joined, RollbackState};
 use crate::control::publish::record::NextGeneration;
 use crate::control::sources::feeds::delivery::Undelivered;
 use crate::control::sources::feeds::running::Waiting;
-use crate::control::sources::kinds::Update;
 use crate::control::sources::lists::load::{Loaded, Refusal};
 use crate::control::sources::lists::reading::{ReadyList, broken, log_load};
 use crate::control::sources::lists::state::ListState;
-use crate::control::sources::lists::{LoadResult, Refused, UpdateResult};
+use crate::control::sources::lists::{LoadResult, Refused};
 use crate::policy::images::Images;
 use crate::policy::rule::Source;
 
 impl Control {
-    /// Handles a change of a source of a registered kind.
-    pub(crate) fn update_source(&mut self, update: Update) {
-        match self.lists.update(update, &mut self.requests.tickets) {
-            Ok(UpdateResult { changed, gone }) => {
-                self.dismiss_loads(gone);
-                self.publication.change_files(changed.into_iter().collect());
-                self.files.refresh();
-            }
-            Err(problem) => {
-                tracing::error!(problem, "source rejected");
-                self.record.refused("source".to_owned(), vec![problem]);
-            }
-        }
-    }
-
     /// Passes the result of a load on to the components that wait for it.
     pub(crate) fn finish_load(&mut self, result: LoadResult) {
         match result {
@@ -68,6 +52,7 @@ impl Control {
             Some(fault) => Undelivered::Faulty(fault, why.clone()),
             None => Undelivered::Held(why.clone()),
         };
+        self.downloads.finish(ticket);
         self.feeds.finish(ticket, Err(undelivered));
         let problem = format!("{list}: {why}");
         self.requests
@@ -199,6 +184,7 @@ impl Control {
     fn adopt_load(&mut self, ticket: u64, source: &Source, loaded: Loaded) {
         self.publication.change(self.cause_of(ticket, &source.path));
         self.lists.adopt(ticket, loaded);
+        self.downloads.finish(ticket);
         self.feeds.finish(ticket, Ok(()));
         self.requests
             .report_load(ticket, |report| report.loaded.push(source.name.clone()));
@@ -219,9 +205,12 @@ impl Control {
             };
         }
         let list = self.lists.with_load(ticket);
-        match list.is_some_and(ListState::is_reread) {
-            true => Cause::Guard,
-            false => Cause::File {
+        if list.is_some_and(ListState::is_reread) {
+            return Cause::Guard;
+        }
+        match list.and_then(|list| self.downloads.source(list.name())) {
+            Some(url) => Cause::Download { url },
+            None => Cause::File {
                 path: legible(path),
             },
         }

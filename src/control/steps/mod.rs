@@ -1,5 +1,6 @@
 //! Steps that involve several components: putting loads in force, reloads, rollbacks, and the status.
 
+mod downloads;
 mod feeds;
 mod loads;
 mod published;

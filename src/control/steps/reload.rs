@@ -232,12 +232,7 @@ impl Control {
         }
         let guard_policy = Arc::clone(&pending.guard_policy);
         let local = pending.local.clone();
-        let (config, mut lists, gone) = pending.merge(std::mem::take(&mut self.lists.active));
-        self.lists.kinds.give_up(&config);
-        let (others, gone) = gone
-            .into_iter()
-            .partition::<Vec<_>, _>(|list| self.lists.kinds.has(list.name()));
-        lists.extend(others);
+        let (config, lists, gone) = pending.merge(std::mem::take(&mut self.lists.active));
         let changed = settings::changed(&self.configuration.current, &config);
         (self.configuration.current, self.lists.active) = (config, lists);
         self.adopt_guard_policy(guard_policy);

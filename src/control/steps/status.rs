@@ -44,6 +44,7 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
             .filter(|_| state.is_frozen());
         ListStatus {
             held_as: rollback.map(|rollback| rollback.generation),
+            download: control.downloads.report(state.name()),
             ..list_status(state, hits, &control.guard_policy)
         }
     };
@@ -62,6 +63,7 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
                 .as_ref()
                 .map(|alarm| format!("{}: {alarm}", list.name))
         })
+        .chain(lists.iter().flat_map(download_problems))
         .chain(control.feeds.reports().iter().flat_map(FeedReport::alarms))
         .chain(control.zones.reports().iter().flat_map(ZoneReport::alarms))
         .chain(control.configuration.problems.iter().cloned())
@@ -149,6 +151,12 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
         orders: orders(control, &gauges),
         gauges,
     }
+}
+
+/// Why the newest version of a downloaded list is not here.
+fn download_problems(list: &ListStatus) -> Vec<String> {
+    let download = list.download.as_ref();
+    download.map_or_else(Vec::new, |download| download.problems(&list.name))
 }
 
 /// The alarm about a small list that has been read for too long.
@@ -259,6 +267,7 @@ fn list_status(state: &ListState, hits: Option<u64>, guard_policy: &GuardPolicy)
             (None, None) => Vec::new(),
         },
         held_as: None,
+        download: None,
         alarm: refused
             .map(|(refusal, _)| refusal.to_string())
             .or_else(|| aged.map(|(alarm, _)| alarm)),
@@ -357,6 +366,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::control::data_plane::NoHosts;
     use crate::control::sources::files::Files;
     use crate::control::sources::pending::PendingConfig;
     use crate::control::sources::wall_clock::Still;
@@ -409,7 +419,7 @@ mod tests {
         let config = |text: &str| Config::parse(text, &folder.path().join("tapis.toml"));
         let text = "[[list]]\nname = \"slow\"\npath = \"slow\"\n";
         let (old, new) = (config("").expect("valid"), config(text).expect("valid"));
-        let control = Control::start(old, Arc::new(Still));
+        let control = Control::start(old, Arc::new(Still), Arc::new(NoHosts));
         let mut control = control.expect("a first generation");
         let guard_policy = Arc::clone(&control.guard_policy);
         let pending = PendingConfig::new(

@@ -5,6 +5,7 @@ use tokio::time::Instant;
 use crate::config::Config;
 use crate::control::Control;
 use crate::control::admin::status::ListHealth;
+use crate::control::data_plane::NoHosts;
 use crate::control::gauges::Gauges;
 use crate::control::guard::release::Guards;
 use crate::control::sources::files::Files;
@@ -17,7 +18,7 @@ const FEED: &str = "[[feed]]\nzone = \"rpz.example\"\nprimaries = [\"127.0.0.1\"
 
 fn start(text: &str) -> Result<Control, String> {
     let config = Config::parse(text, "/tapis.toml".as_ref()).expect("valid");
-    Control::start(config, Arc::new(Still)).map_err(|error| error.to_string())
+    Control::start(config, Arc::new(Still), Arc::new(NoHosts)).map_err(|error| error.to_string())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,13 +8,15 @@ use crate::config::Config;
 use crate::control::Control;
 use crate::control::admin::requests::Request;
 use crate::control::admin::status::{ReloadReport, ReloadRequest};
+use crate::control::data_plane::NoHosts;
 use crate::control::gauges::Gauges;
 use crate::control::sources::wall_clock::Still;
 
 /// The report of a reload of the built-in configuration. If `renamed`, the server's own name has changed before.
 async fn reload(renamed: bool, accept: Vec<String>) -> ReloadReport {
     let config = Config::built_in();
-    let control = tokio::task::block_in_place(|| Control::start(config, Arc::new(Still)));
+    let control =
+        tokio::task::block_in_place(|| Control::start(config, Arc::new(Still), Arc::new(NoHosts)));
     let mut control = control.expect("a first generation");
     if renamed {
         control.configuration.current.server.id = Some("r1.resolver.example".to_owned());

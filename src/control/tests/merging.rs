@@ -12,6 +12,7 @@ use crate::control::Control;
 use crate::control::compile::job::{Base, Compiled, Job};
 use crate::control::compile::queue::{CompileInputs, DeltaLimits};
 use crate::control::compile::run::compile;
+use crate::control::data_plane::NoHosts;
 use crate::control::guard::release::Guards;
 use crate::control::list_file::parse::Tally;
 use crate::control::persist::store::read_image;
@@ -47,7 +48,7 @@ impl Scene {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("ads"), "ads.test\n").expect("written");
         let config = Config::parse(CONFIG, &folder.path().join("tapis.toml")).expect("valid");
-        let control = Control::start(config, Arc::new(Still));
+        let control = Control::start(config, Arc::new(Still), Arc::new(NoHosts));
         let mut scene = Self {
             control: control.expect("a first generation"),
             loads: 0,

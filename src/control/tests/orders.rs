@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::config::Config;
 use crate::control::Control;
 use crate::control::admin::status::{OrdersRequest, ReloadReport};
+use crate::control::data_plane::NoHosts;
 use crate::control::event::Event;
 use crate::control::journal::entry::Cause;
 use crate::control::sources::wall_clock::Still;
@@ -19,7 +20,7 @@ use crate::control::sources::watch::{OPEN_QUIET, Touched};
 fn control(folder: &Path) -> Control {
     fs::create_dir(folder.join("orders")).expect("made");
     let config = Config::parse("[orders]\npath = \"orders\"\n", &folder.join("tapis.toml"));
-    let control = Control::start(config.expect("valid"), Arc::new(Still));
+    let control = Control::start(config.expect("valid"), Arc::new(Still), Arc::new(NoHosts));
     control.expect("a first generation")
 }
 

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::config::Config;
 use crate::control::Control;
 use crate::control::admin::requests::OpenRequest;
+use crate::control::data_plane::NoHosts;
 use crate::control::journal::entry::Cause;
 use crate::control::sources::files::Files;
 use crate::control::sources::orders::registry::OrderRegistry;
@@ -27,7 +28,7 @@ fn with_pending(
         let text = format!("[orders]\npath = \"orders\"\n{more}");
         Config::parse(&text, &folder.join("tapis.toml")).expect("valid")
     };
-    let control = Control::start(config(""), Arc::new(Still));
+    let control = Control::start(config(""), Arc::new(Still), Arc::new(NoHosts));
     let mut control = control.expect("a first generation");
     let guard_policy = Arc::clone(&control.guard_policy);
     let new = config("[server]\nid = \"other.example\"\n");

@@ -7,12 +7,13 @@ use crate::config::Config;
 use crate::control::Control;
 use crate::control::admin::preparing::QueuedRequest;
 use crate::control::admin::status::ReloadRequest;
+use crate::control::data_plane::NoHosts;
 use crate::control::journal::entry::Cause;
 use crate::control::sources::wall_clock::Still;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_prepared_for_an_outdated_configuration_is_prepared_again() {
-    let control = Control::start(Config::built_in(), Arc::new(Still));
+    let control = Control::start(Config::built_in(), Arc::new(Still), Arc::new(NoHosts));
     let mut control = control.expect("a first generation");
     let (reply, mut answer) = oneshot::channel();
     let cause = Cause::Start;

@@ -90,6 +90,15 @@ impl Key {
         KeyRef::new(query).to_key()
     }
 
+    /// The key of a query for a name and a type, without DO and CD.
+    pub fn of(name: &Name, rtype: u16) -> Self {
+        Self {
+            name: SmallVec::from_slice(name.wire()),
+            rtype,
+            bits: 0,
+        }
+    }
+
     /// The key of the query for the name servers of the root.
     pub(in crate::serve) fn root_servers() -> Self {
         Self {

@@ -130,7 +130,7 @@ impl Pools {
     }
 
     /// The pool that is asked for a key.
-    pub(in crate::serve) fn of(&self, key: &Key) -> Arc<Pool> {
+    pub fn of(&self, key: &Key) -> Arc<Pool> {
         self.forwarded(key)
             .unwrap_or_else(|| Arc::clone(&self.default))
     }

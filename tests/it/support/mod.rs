@@ -12,3 +12,4 @@ pub(crate) mod server;
 pub(crate) mod signer;
 pub(crate) mod tls;
 pub(crate) mod upstream;
+pub(crate) mod web;

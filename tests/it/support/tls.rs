@@ -20,6 +20,11 @@ pub(crate) fn authority() -> PathBuf {
     file("authority.pem")
 }
 
+/// The file of the certificate of the authority for web servers.
+pub(crate) fn web_authority() -> PathBuf {
+    file("web-authority.pem")
+}
+
 /// What the primary speaks on its TCP port.
 #[derive(Clone, Debug)]
 pub(crate) enum Security {
@@ -38,10 +43,24 @@ impl Security {
         Self::tls_by("self-signed", b"dot")
     }
 
+    /// A web server for `lists.example`.
+    pub(crate) fn web() -> Self {
+        Self::tls_with("web", "web", b"http/1.1")
+    }
+
+    /// A web server whose certificate has expired.
+    pub(crate) fn expired_web() -> Self {
+        Self::tls_with("web-expired", "web", b"http/1.1")
+    }
+
     fn tls_by(name: &str, alpn: &[u8]) -> Self {
-        let certificate = CertificateDer::from_pem_file(file(&format!("{name}.pem")));
+        Self::tls_with(name, name, alpn)
+    }
+
+    fn tls_with(certificate: &str, key: &str, alpn: &[u8]) -> Self {
+        let certificate = CertificateDer::from_pem_file(file(&format!("{certificate}.pem")));
         let certificate = certificate.expect("a certificate");
-        let key = PrivateKeyDer::from_pem_file(file(&format!("{name}.key"))).expect("a key");
+        let key = PrivateKeyDer::from_pem_file(file(&format!("{key}.key"))).expect("a key");
         let provider = Arc::new(crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&version::TLS13])

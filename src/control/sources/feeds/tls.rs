@@ -62,13 +62,7 @@ impl Tls {
     pub fn new(name: &str, authorities: Option<&Path>) -> Result<Self, TlsError> {
         let server = ServerName::try_from(name.trim_end_matches('.').to_owned());
         let server = server.map_err(|_| TlsError::Name(name.to_owned()))?;
-        let roots = match authorities {
-            Some(path) => of_file(path)?,
-            None => of_system(),
-        };
-        if roots.is_empty() {
-            return Err(TlsError::NoRoots);
-        }
+        let roots = roots(authorities)?;
         let provider = Arc::new(crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider);
         // Older versions are not permitted (RFC 9103, section 7.1).
@@ -80,6 +74,21 @@ impl Tls {
             name: server,
             connector: Arc::new(config).into(),
         })
+    }
+}
+
+/// The authorities whose certificates are in this file, or those that the system trusts; at least one.
+///
+/// # Errors
+/// [`TlsError`].
+pub(crate) fn roots(authorities: Option<&Path>) -> Result<RootCertStore, TlsError> {
+    let roots = match authorities {
+        Some(path) => of_file(path)?,
+        None => of_system(),
+    };
+    match roots.is_empty() {
+        true => Err(TlsError::NoRoots),
+        false => Ok(roots),
     }
 }
 

@@ -83,6 +83,9 @@ pub enum Refusal {
     /// It has the rules of a feed, and no state of the zone has been transferred.
     #[error("{}: no transfer yet; its rules come into force after the first one", .0.shown())]
     NoTransfer(PathBuf),
+    /// It is downloaded, and there is no copy of it.
+    #[error("not downloaded yet; its rules come into force after the first download")]
+    NotDownloaded,
     /// The transfer of a feed's zone failed after its compilation had begun.
     #[error("{0}: the transfer of the zone failed")]
     TransferFailed(Box<Name>),
@@ -227,6 +230,11 @@ impl Refusal {
         found.map_or_else(|| text.clone(), |(found, _)| found.to_owned())
     }
 
+    /// Whether the list has no rules yet, as nothing was transferred or downloaded.
+    pub(crate) fn is_first(&self) -> bool {
+        matches!(self, Self::NoTransfer(_) | Self::NotDownloaded)
+    }
+
     /// Whether a rollback holds the list.
     pub(crate) fn is_rollback(&self) -> bool {
         matches!(self, Self::RolledBack { .. })
@@ -287,6 +295,9 @@ pub fn load_as(
     let path = &list.source.path;
     if list.content == Content::Transferred {
         return Err(Refusal::NoTransfer(path.clone()));
+    }
+    if list.download.is_some() && !path.exists() {
+        return Err(Refusal::NotDownloaded);
     }
     let mut builder = Builder::new();
     let mut overfull = None;

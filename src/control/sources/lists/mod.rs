@@ -40,7 +40,6 @@ use self::reading::{
 };
 use self::state::{ListState, NextTransfer, Tickets, has_load};
 use super::files::{Files, look_at_files};
-use super::kinds::{Kinds, Update};
 use super::pending::PendingConfig;
 use super::watch::{Following, Touched};
 use crate::config::shown::Show;
@@ -59,8 +58,6 @@ pub(crate) struct ListSources {
     pub(crate) pending: Option<PendingConfig>,
     /// Looks at their files, by directory.
     pub(crate) looks: FileTasks<PathBuf, Files>,
-    /// Other kinds of sources, which deliver further lists.
-    pub(crate) kinds: Kinds,
     /// Loads that ended.
     pub(crate) done: (mpsc::Sender<FinishedLoad>, mpsc::Receiver<FinishedLoad>),
 }
@@ -72,7 +69,6 @@ impl ListSources {
             active: lists.map(ListState::new).collect(),
             pending: None,
             looks: FileTasks::new(),
-            kinds: Kinds::default(),
             done: mpsc::channel(256),
         }
     }
@@ -173,60 +169,6 @@ impl ListSources {
         }
     }
 
-    /// Takes a change of a source of a registered kind.
-    ///
-    /// # Errors
-    /// If the configuration has a list of that name, or if the list is to be read in another way. Then the list stays
-    /// as it is.
-    pub(crate) fn update(
-        &mut self,
-        update: Update,
-        tickets: &mut Tickets,
-    ) -> Result<UpdateResult, String> {
-        let name = match &update {
-            Update::Changed(list) => &list.source.name,
-            Update::Removed(name) => name,
-        };
-        if self.iter().any(|list| list.name() == name) && !self.kinds.has(name) {
-            return Err(format!(
-                "{name}: the configuration has a list of this name: give one of them another name"
-            ));
-        }
-        let mut result = UpdateResult::default();
-        let found = self.active.iter().position(|list| list.name() == name);
-        match (update, found) {
-            (Update::Changed(config), None) => {
-                self.kinds.add(&config.source.name);
-                let mut list = ListState::new(*config);
-                list.request(tickets.next(), Guards::NONE, Instant::now());
-                self.active.push(list);
-            }
-            (Update::Changed(config), Some(at)) => {
-                let list = &mut self.active[at];
-                if !list.reads_as(&config) {
-                    return Err(format!(
-                        "{}: another file, format, scope or kind: remove the source first",
-                        list.name()
-                    ));
-                }
-                // The way in which a list blocks is part of the snapshot, so a change of it needs no load.
-                let is_other = *list.source != config.source;
-                result.changed = is_other.then(|| config.source.path.clone());
-                list.reconfigure(*config);
-                list.request(tickets.next(), Guards::NONE, Instant::now());
-            }
-            (Update::Removed(name), Some(at)) => {
-                self.kinds.remove(&name);
-                let list = self.active.remove(at);
-                let loading = list.loading.map(|loading| loading.ticket);
-                result.gone = loading.into_iter().chain(list.next.ticket).collect();
-                result.changed = Some(list.source.path.clone());
-            }
-            (Update::Removed(_), None) => {}
-        }
-        Ok(result)
-    }
-
     /// Handles the lists for which the look before reading has ended: starts to read the small ones that have changed.
     /// Returns the large ones that have changed, and the numbers of loads that are not needed.
     pub(crate) fn start_loads(
@@ -316,7 +258,7 @@ impl ListSources {
                     true => list.is_refused_alike(&refusal),
                     false => refusal.transient() && list.refused.is_some(),
                 };
-                (!known).then(|| why.clone())
+                (!known && !refusal.is_first()).then(|| why.clone())
             }
         };
         list.finish_load(Err(refusal), Instant::now());
@@ -425,15 +367,6 @@ impl ListSources {
             }
         }
     }
-}
-
-/// The effects of a change of a source.
-#[derive(Default)]
-pub(crate) struct UpdateResult {
-    /// The path of a list, if other rules are in force, or the same ones block in another way.
-    pub(crate) changed: Option<PathBuf>,
-    /// The tickets of loads that are not needed any more.
-    pub(crate) gone: Vec<u64>,
 }
 
 /// Loads that the compiler is to make, and the numbers of loads that are not needed.

@@ -139,8 +139,8 @@ pub(crate) fn log_refusal(list: &ListState, refusal: &Refusal) {
     if passes || list.is_refused_alike(refusal) {
         return;
     }
-    if let Refusal::NoTransfer(_) = refusal {
-        return log_no_transfer(list);
+    if refusal.is_first() {
+        return log_no_rules(list);
     }
     if refusal.is_rollback() {
         tracing::info!(list = name, %refusal, "newer state of a list rejected");
@@ -150,17 +150,21 @@ pub(crate) fn log_refusal(list: &ListState, refusal: &Refusal) {
     tracing::error!(list = name, kept, %refusal, "list rejected");
 }
 
-/// Logs that a feed has no rules before its first transfer, which is no error.
-fn log_no_transfer(list: &ListState) {
-    let feed = list.name();
-    tracing::info!(feed, "no version yet; the first transfer brings its rules");
+/// Logs that a feed has no rules before its first transfer, or a list before its first download, which is no error.
+fn log_no_rules(list: &ListState) {
+    let (list, feed) = of_kind(list, list.name());
+    tracing::info!(
+        feed,
+        list,
+        "no version yet; the first transfer brings its rules"
+    );
 }
 
 /// Logs that a version of a feed is refused, or its changes, and how many others for the same reason were not logged.
 pub(crate) fn log_refused_version(list: &ListState, refusal: &Refusal, unreported: Option<u64>) {
     let feed = list.name();
     match refusal {
-        Refusal::NoTransfer(_) => log_no_transfer(list),
+        Refusal::NoTransfer(_) => log_no_rules(list),
         Refusal::BrokenChanges(_) => {
             tracing::warn!(feed, %refusal, unreported, "changes not applied");
         }

@@ -17,6 +17,7 @@ use crate::control::admin::requests::Request;
 use crate::control::admin::status::{
     ListHealth, OrdersRequest, ReloadReport, ReloadRequest, RollbackRequest, Status,
 };
+use crate::control::data_plane::NoHosts;
 use crate::control::event::Event;
 use crate::control::gauges::Gauges;
 use crate::control::guard::release::Guards;
@@ -52,7 +53,7 @@ struct Running {
 impl Running {
     fn start(folder: &Path) -> Self {
         let config = Config::load(&folder.join("tapis.toml")).expect("a configuration");
-        let control = Control::start(config, Arc::new(Still));
+        let control = Control::start(config, Arc::new(Still), Arc::new(NoHosts));
         let control = control.expect("a first generation");
         let (requests, queued) = mpsc::channel(1);
         let (_, hangups) = mpsc::channel(1);
@@ -373,7 +374,7 @@ async fn a_release_whose_disk_does_not_answer_leaves_the_lists_held_until_it_doe
 
 fn control(folder: &Path) -> Control {
     let config = Config::load(&folder.join("tapis.toml")).expect("a configuration");
-    let control = Control::start(config, Arc::new(Still));
+    let control = Control::start(config, Arc::new(Still), Arc::new(NoHosts));
     control.expect("a first generation")
 }
 

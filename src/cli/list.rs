@@ -1,0 +1,155 @@
+//! `tapis list`: asks the servers of downloaded lists.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use jiff::{SignedDuration, Timestamp};
+
+use super::failure::Failure;
+use super::progress::Progress;
+use super::server::{self, ControlArgs};
+use super::zones;
+use crate::config::shown::counted;
+use crate::control::admin::status::{DownloadRequest, ListStatus};
+use crate::control::sources::downloads::report::DownloadReport;
+
+/// The time between two looks at downloads under way.
+const PAUSE: Duration = Duration::from_millis(200);
+
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    #[command(subcommand)]
+    verb: ListVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum ListVerb {
+    /// Ask the servers of a list, or of all lists with a URL, for a newer version now, and wait for the result.
+    ///
+    /// The exit code is 1 if the newest version of a list is not in force in the end.
+    Refresh {
+        #[command(flatten)]
+        control: ControlArgs,
+        /// The name of the list. The default is all lists with a URL.
+        list: Option<String>,
+    },
+}
+
+pub(super) fn run(
+    config: Option<&PathBuf>,
+    args: &ListArgs,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    match &args.verb {
+        ListVerb::Refresh { control, list } => {
+            let request = DownloadRequest { list: list.clone() };
+            refresh(&control.sockets(config)?, &request, out)
+        }
+    }
+}
+
+/// Asks the servers, waits for the results, and prints them in the order of the lists.
+fn refresh(
+    sockets: &[PathBuf],
+    request: &DownloadRequest,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let before = zones::status(sockets)?.lists;
+    let asked: Vec<(String, u64)> = server::post(sockets, "/download", request)??;
+    if asked.is_empty() {
+        return Err(nothing(request.list.as_deref()));
+    }
+    let progress = Progress::text();
+    let after = loop {
+        let lists = zones::status(sockets)?.lists;
+        let waiting = asked.iter().filter(|(name, number)| {
+            // A list that was removed meanwhile is not waited for.
+            let download = find(&lists, name).and_then(|list| list.download.as_ref());
+            download.is_some_and(|download| download.answered < *number)
+        });
+        match waiting.count() {
+            0 => break lists,
+            left => progress.show("lists", &format!("{left} of {} to go", asked.len())),
+        }
+        sleep(PAUSE);
+    };
+    drop(progress);
+    let mut is_good = true;
+    for list in after
+        .iter()
+        .filter(|list| asked.iter().any(|(name, _)| *name == list.name))
+    {
+        is_good &= print(list, find(&before, &list.name), out)?;
+    }
+    match is_good {
+        true => Ok(()),
+        false => Err(Failure::Reported),
+    }
+}
+
+/// Prints the result for a list. Returns whether its newest version is in force.
+fn print(
+    list: &ListStatus,
+    before: Option<&ListStatus>,
+    out: &mut impl Write,
+) -> Result<bool, Failure> {
+    let name = &list.name;
+    let download = list.download.as_ref();
+    let problems = download.map_or_else(Vec::new, |download| download.problems(name));
+    for problem in &problems {
+        writeln!(out, "{problem}")?;
+    }
+    // Without a copy, that it is missing says nothing more.
+    if let Some(alarm) = list.alarm.as_ref().filter(|_| problems.is_empty()) {
+        writeln!(out, "{name}: {alarm}")?;
+        return Ok(false);
+    }
+    if !problems.is_empty() {
+        return Ok(false);
+    }
+    let rules = counted(list.rules, "rule", "rules");
+    match before.and_then(|before| before.loaded_at) == list.loaded_at {
+        true => writeln!(out, "{name}: {rules} in force, and the newest version")?,
+        false => writeln!(out, "{name}: {rules} in force now")?,
+    }
+    Ok(true)
+}
+
+/// The source of a list, and how old its copy is.
+pub(super) fn summary(download: &DownloadReport) -> String {
+    let now = Timestamp::now();
+    let ago = |what: &str, at: Timestamp| {
+        let age = now.duration_since(at).as_secs().max(0);
+        format!("{what} {:#} ago", SignedDuration::from_secs(age))
+    };
+    let url = download.mirrors.first().map(|mirror| mirror.url.clone());
+    let url = download.source.clone().or(url).unwrap_or_default();
+    let next = download.next.map(|at| {
+        let wait = at.duration_since(now).as_secs().max(0);
+        format!("next in {:#}", SignedDuration::from_secs(wait))
+    });
+    let facts = [Some(url), Some(download.state())].into_iter();
+    let facts = facts
+        .chain([
+            download.fetched.map(|at| ago("downloaded", at)),
+            download.confirmed.map(|at| ago("confirmed", at)),
+            next,
+        ])
+        .flatten();
+    facts.collect::<Vec<_>>().join(", ")
+}
+
+fn find<'l>(lists: &'l [ListStatus], name: &str) -> Option<&'l ListStatus> {
+    lists.iter().find(|list| list.name == name)
+}
+
+fn nothing(list: Option<&str>) -> Failure {
+    let text = match list {
+        Some(list) => format!("{list}: the server has no such list with a url; see: tapis status"),
+        None => "no list has a url: add a [[list]] with url = \"https://...\"".to_owned(),
+    };
+    Failure::Other(text.into())
+}

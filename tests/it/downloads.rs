@@ -1,0 +1,9 @@
+//! Lists by URL, with a running server, a web server over TLS that has each fault, and an upstream that knows its name.
+
+mod checks;
+mod contents;
+mod faults;
+mod life;
+mod network;
+mod redirects;
+mod scene;
