@@ -295,6 +295,7 @@ fn snapshot(image: &Arc<Image>, views: &[View]) -> Snapshot {
             blocking: Blocking::none(),
             against: Against::All,
             zone: None,
+            paused: false,
         })
     });
     let images = Arc::clone(image).into();

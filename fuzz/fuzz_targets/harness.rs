@@ -404,6 +404,7 @@ fn list(
         against: Against::All,
         blocking,
         zone: None,
+        paused: false,
     };
     (source, rules)
 }

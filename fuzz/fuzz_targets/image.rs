@@ -120,6 +120,7 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
             blocking: Blocking::none(),
             against: Against::All,
             zone: None,
+            paused: false,
         })
     });
     let view = View {

@@ -137,6 +137,7 @@ fn list(mut raw: raw::List, block: &Blocking, findings: &mut Findings) -> Option
             blocking,
             against: Against::All,
             zone: zone.as_ref().map(PolicyZone::of_source),
+            paused: false,
         },
         zone,
     })
@@ -187,6 +188,7 @@ fn feed(
             blocking,
             against: Against::All,
             zone: Some(zone.of_source()),
+            paused: false,
         },
         zone: Some(zone),
     };

@@ -495,6 +495,7 @@ impl Mixed {
         for (exception, against) in AGAINST.into_iter().enumerate() {
             sources.push(Arc::new(Source {
                 zone: None,
+                paused: false,
                 name: format!("exception{exception}"),
                 path: PathBuf::new(),
                 kind: Kind::Exception,

@@ -87,6 +87,7 @@ fn engine_source(number: usize, source: &model::Source) -> Source {
         },
         against,
         zone: None,
+        paused: false,
     }
 }
 

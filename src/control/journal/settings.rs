@@ -14,13 +14,14 @@ use super::entry::{ListEntry, Setting};
 use crate::config::feed::Feed;
 use crate::config::guard::Protections;
 use crate::config::paths;
+use crate::config::pause::Pause;
 use crate::config::zone::{PolicyZone, policy_with_word};
 use crate::config::{Canary, Config, Content, Format, List};
 use crate::policy::rpz::settings::ZoneSettings;
 use crate::policy::rule::{Against, Blocking, Source};
 use crate::wire::name::Name;
 
-/// Values by their keys.
+/// Values by their keys. Pauses are among them, although no configuration has them.
 pub type Settings = BTreeMap<String, Value>;
 
 /// The settings that differ.
@@ -385,9 +386,20 @@ pub fn list(entry: &ListEntry, settings: &Settings, today: Option<&List>) -> Lis
             blocking,
             against: Against::All,
             zone: zone.as_ref().map(PolicyZone::of_source),
+            paused: pause(settings, &start).is_some(),
         },
         zone,
     }
+}
+
+/// The key of the pause of a list or feed, given its name with its section before it.
+pub(crate) fn pause_key(start: &str) -> String {
+    format!("{start}.paused")
+}
+
+/// The recorded pause of a list or feed, given its name with its section before it.
+pub fn pause(settings: &Settings, start: &str) -> Option<Pause> {
+    get(settings, &pause_key(start))
 }
 
 fn blocking_of(start: &str, settings: &Settings, blocking: &mut Blocking) {

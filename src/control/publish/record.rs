@@ -12,12 +12,13 @@ use crate::config::order::State;
 use crate::config::paths;
 use crate::config::paths::legible;
 use crate::control::journal::entry::{Cause, Event, ListEntry};
-use crate::control::journal::settings::settings;
+use crate::control::journal::settings::{Settings, pause_key, settings};
 use crate::control::journal::{Draft, Journal, OrderRecord, OrderRecords};
 use crate::control::sources::lists::load::Refusal;
 use crate::control::sources::lists::provenance;
 use crate::control::sources::lists::state::ListState;
 use crate::control::sources::orders::registry::OrderRegistry;
+use crate::control::sources::pauses::BySource;
 
 /// The journal, and the state that is already recorded in it.
 #[derive(Default)]
@@ -37,6 +38,7 @@ pub(crate) struct NextGeneration<'g> {
     pub(crate) at: Timestamp,
     pub(crate) causes: Vec<Cause>,
     pub(crate) lists: &'g [ListState],
+    pub(crate) pauses: &'g BySource,
     pub(crate) registry: &'g OrderRegistry,
     /// The state of each order.
     pub(crate) states: &'g [(String, State)],
@@ -100,9 +102,23 @@ impl Record {
             order_records: records,
             states: next.states.to_vec(),
             held: next.held,
-            settings: settings(next.config, known.map(ListState::as_read)),
+            settings: settings(next.config, known.map(ListState::as_read))
+                .into_iter()
+                .chain(pauses(next.lists, next.pauses))
+                .collect(),
         })
     }
+}
+
+/// The pauses of lists, as settings.
+fn pauses(lists: &[ListState], pauses: &BySource) -> Settings {
+    let paused = lists.iter().filter_map(|list| {
+        let pause = pauses.get(&list.label())?;
+        let start = format!("{}.{}", paths::section(&list.source.path), list.name());
+        let value = serde_json::to_value(pause).expect("texts and times have a JSON form");
+        Some((pause_key(&start), value))
+    });
+    paused.collect()
 }
 
 /// The orders and exceptions. Each of the two is `None` if some of its files could not be read.

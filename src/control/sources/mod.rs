@@ -7,6 +7,7 @@ pub mod kinds;
 pub(crate) mod links;
 pub mod lists;
 pub mod orders;
+pub(crate) mod pauses;
 pub(crate) mod pending;
 pub(crate) mod scheduler;
 pub(crate) mod settling;

@@ -2,6 +2,7 @@
 
 mod feeds;
 mod loads;
+mod pauses;
 mod published;
 mod reload;
 mod rollback;

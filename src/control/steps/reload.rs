@@ -235,6 +235,8 @@ impl Control {
         lists.extend(others);
         let changed = settings::changed(&self.configuration.current, &config);
         (self.configuration.current, self.lists.active) = (config, lists);
+        let labels = self.lists.labels();
+        self.lists.pauses.retain(&labels);
         self.adopt_guard_policy(guard_policy);
         self.scheduler.configure(registry);
         let problems = self.scheduler.registry.problems();

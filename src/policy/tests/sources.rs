@@ -16,6 +16,7 @@ pub(crate) fn source(name: &str, kind: Kind, action: Action) -> Source {
         },
         against: Against::All,
         zone: None,
+        paused: false,
     }
 }
 

@@ -29,6 +29,7 @@ pub(crate) fn list(name: &str) -> Source {
         },
         against: Against::All,
         zone: None,
+        paused: false,
     }
 }
 

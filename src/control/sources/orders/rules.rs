@@ -151,6 +151,7 @@ pub(super) fn order_source(order: &Order, config: &Orders) -> Source {
         },
         against: Against::All,
         zone: None,
+        paused: false,
     }
 }
 
@@ -194,6 +195,7 @@ fn exception_in(path: std::path::PathBuf) -> Source {
         blocking: Blocking::none(),
         against: Against::All,
         zone: None,
+        paused: false,
     }
 }
 

@@ -198,6 +198,7 @@ impl Spec {
                 _ => Against::All,
             },
             zone,
+            paused: false,
         }
     }
 
