@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -386,20 +387,20 @@ pub fn list(entry: &ListEntry, settings: &Settings, today: Option<&List>) -> Lis
             blocking,
             against: Against::All,
             zone: zone.as_ref().map(PolicyZone::of_source),
-            paused: pause(settings, &start).is_some(),
+            paused: settings.contains_key(&pause_key(&entry.path, &entry.name)),
         },
         zone,
     }
 }
 
-/// The key of the pause of a list or feed, given its name with its section before it.
-pub(crate) fn pause_key(start: &str) -> String {
-    format!("{start}.paused")
+/// The key of the pause of a list or feed whose rules have this path.
+pub(crate) fn pause_key(path: &Path, name: &str) -> String {
+    format!("{}.{name}.paused", paths::section(path))
 }
 
-/// The recorded pause of a list or feed, given its name with its section before it.
-pub fn pause(settings: &Settings, start: &str) -> Option<Pause> {
-    get(settings, &pause_key(start))
+/// The recorded pause of a list or feed.
+pub fn pause(settings: &Settings, source: &Source) -> Option<Pause> {
+    get(settings, &pause_key(&source.path, &source.name))
 }
 
 fn blocking_of(start: &str, settings: &Settings, blocking: &mut Blocking) {
@@ -452,8 +453,6 @@ fn get<T: DeserializeOwned>(settings: &Settings, key: &str) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     const CONFIG: &str = r#"

@@ -12,13 +12,13 @@ use crate::config::order::State;
 use crate::config::paths;
 use crate::config::paths::legible;
 use crate::control::journal::entry::{Cause, Event, ListEntry};
-use crate::control::journal::settings::{Settings, pause_key, settings};
+use crate::control::journal::settings::settings;
 use crate::control::journal::{Draft, Journal, OrderRecord, OrderRecords};
 use crate::control::sources::lists::load::Refusal;
 use crate::control::sources::lists::provenance;
 use crate::control::sources::lists::state::ListState;
 use crate::control::sources::orders::registry::OrderRegistry;
-use crate::control::sources::pauses::BySource;
+use crate::control::sources::pauses::{self, BySource};
 
 /// The journal, and the state that is already recorded in it.
 #[derive(Default)]
@@ -94,6 +94,9 @@ impl Record {
             self.journalled_version = version;
         }
         let known = next.lists.iter().filter(|list| list.loaded.is_some());
+        let sources = next.lists.iter().map(|list| &*list.source);
+        let mut settings = settings(next.config, known.map(ListState::as_read));
+        settings.extend(pauses::settings(sources, next.pauses));
         Some(Draft {
             generation: next.generation,
             at: next.at,
@@ -102,23 +105,9 @@ impl Record {
             order_records: records,
             states: next.states.to_vec(),
             held: next.held,
-            settings: settings(next.config, known.map(ListState::as_read))
-                .into_iter()
-                .chain(pauses(next.lists, next.pauses))
-                .collect(),
+            settings,
         })
     }
-}
-
-/// The pauses of lists, as settings.
-fn pauses(lists: &[ListState], pauses: &BySource) -> Settings {
-    let paused = lists.iter().filter_map(|list| {
-        let pause = pauses.get(&list.label())?;
-        let start = format!("{}.{}", paths::section(&list.source.path), list.name());
-        let value = serde_json::to_value(pause).expect("texts and times have a JSON form");
-        Some((pause_key(&start), value))
-    });
-    paused.collect()
 }
 
 /// The orders and exceptions. Each of the two is `None` if some of its files could not be read.

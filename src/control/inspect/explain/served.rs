@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Explanation, Query, RuleLine, complete, left_out_text, rules_in_file};
+use super::{Explanation, Query, RuleLine, complete, left_out_text, pause_notes, rules_in_file};
 use crate::config::paths::{is_of_feed, section};
 use crate::config::shown::{Show, counted};
 use crate::config::{Config, Content, List};
@@ -46,6 +46,11 @@ pub fn explain(
             }
         }
     }
+    notes.extend(pause_notes(rules.iter(), |source| {
+        let mut lists = status.lists.iter();
+        let list = lists.find(|list| list.name == source)?;
+        list.paused.as_ref().map(|paused| paused.pause.clone())
+    }));
     for state in &status.lists {
         let name = &state.name;
         if let Some(alarm) = &state.alarm {
