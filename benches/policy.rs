@@ -315,6 +315,7 @@ fn snapshot(image: &Arc<Image>, views: &[View]) -> Snapshot {
             against: Against::All,
             allows_across: false,
             zone: None,
+            paused: false,
         })
     });
     let images = Arc::clone(image).into();

@@ -405,6 +405,7 @@ fn list(
         blocking,
         allows_across: false,
         zone: None,
+        paused: false,
     };
     (source, rules)
 }

@@ -121,6 +121,7 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
             against: Against::All,
             allows_across: false,
             zone: None,
+            paused: false,
         })
     });
     let view = View {

@@ -13,6 +13,7 @@ mod list_summary;
 mod log;
 mod order;
 mod order_text;
+mod pause;
 mod plain;
 mod progress;
 mod publish;
@@ -146,6 +147,17 @@ enum Verb {
     /// the configuration sets how many are kept. Exit code 1 when the generation is not kept or a list could not be
     /// restored, 4 when no server could be asked.
     Rollback(rollback::RollbackArgs),
+    /// Pause a list or feed, or all of them, for a while: their rules decide nothing until then.
+    ///
+    /// For when a list blocks something by mistake. Orders and exceptions stay in force. Lists are loaded, and feeds are
+    /// transferred, as usual. The end, the reason and the user are in the journal and in `status`. A pause survives a
+    /// restart if the server has a state directory. Exit code 1 when nothing was paused or the pause could not be
+    /// stored, 4 when no server could be asked.
+    Pause(pause::PauseArgs),
+    /// End the pause of a list or feed, or all pauses.
+    ///
+    /// Exit code 1 when nothing was paused or the end could not be stored, 4 when no server could be asked.
+    Resume(pause::ResumeArgs),
     /// Show how the zones of feeds are transferred, or ask their primaries now.
     ///
     /// Exit code 4 when no server could be asked.
@@ -172,6 +184,8 @@ impl Verb {
             Self::Status(_)
             | Self::Reload(_)
             | Self::Rollback(_)
+            | Self::Pause(_)
+            | Self::Resume(_)
             | Self::Feed(_)
             | Self::List(_)
             | Self::Publish(_) => Need::Socket,
@@ -214,6 +228,8 @@ pub fn main() -> ExitCode {
         Verb::Status(args) => status::run(config, &args, &mut out),
         Verb::Reload(args) => reload::run(config, &args, &mut out),
         Verb::Rollback(args) => rollback::run(config, &args, &mut out),
+        Verb::Pause(args) => pause::pause(config, &args, &mut out),
+        Verb::Resume(args) => pause::resume(config, &args, &mut out),
         Verb::Feed(args) => feed::run(config, &args, &mut out),
         Verb::List(args) => list::run(config, &args, &mut out),
         Verb::Publish(args) => publish::run(config, &args, &mut out),

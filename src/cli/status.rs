@@ -10,7 +10,7 @@ use super::server::{self, ControlArgs};
 use super::{feed, list as downloaded, list_summary, reload};
 use crate::config::paths;
 use crate::config::shown::counted;
-use crate::control::admin::status::{BadLine, ListHealth, ListStatus, Status};
+use crate::control::admin::status::{BadLine, ListHealth, ListStatus, PauseStatus, Status};
 use crate::control::sources::feeds::report::FeedReport;
 
 #[derive(Debug, Args)]
@@ -46,6 +46,20 @@ pub(super) fn run(
         out,
         "generation {generation}, in force since {published_at:.0}"
     )?;
+    for list in &status.lists {
+        if let Some(PauseStatus {
+            pause,
+            would_have_blocked,
+        }) = &list.paused
+        {
+            let (section, name) = (paths::section(&list.path), &list.name);
+            let queries = counted(*would_have_blocked, "query", "queries");
+            writeln!(
+                out,
+                "{section} {name}: PAUSED {pause}, it would have blocked {queries}"
+            )?;
+        }
+    }
     for address in &status.gauges.listen {
         writeln!(out, "listening on {address} (UDP, TCP)")?;
     }
@@ -203,8 +217,12 @@ fn in_force(list: &ListStatus, bad: u32, left_out: u32, unenforced: bool) -> Str
             format!(", DISABLED: it would have blocked {queries}")
         }
     };
+    let paused = match list.paused {
+        None => "",
+        Some(_) => ", PAUSED",
+    };
     format!(
-        "{}, {}{}{left}{warned}{format}{disabled}{state}",
+        "{}, {}{}{left}{warned}{format}{disabled}{paused}{state}",
         counted(list.rules, "rule", "rules"),
         if unenforced { "WARNING: " } else { "" },
         paths::bad(&list.path, bad)

@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// Verbs of other programs, each with a tip that names the equivalent here.
-const TIPS: [(&[&str], &str); 7] = [
+const TIPS: [(&[&str], &str); 9] = [
     (
         &["unblock", "allow", "except", "whitelist"],
         "to unblock a name, write an [[exception]] into the configuration; to end an order: 'tapis order lift ID'",
@@ -18,6 +18,11 @@ const TIPS: [(&[&str], &str); 7] = [
         &["lift", "remove", "delete"],
         "to end an order: 'tapis order lift ID'; to unblock a name of a list, remove it from the list's file",
     ),
+    (
+        &["disable"],
+        "to pause lists for a while: 'tapis pause [LIST] --for 5m --reason TEXT'",
+    ),
+    (&["enable"], "to end pauses of lists: 'tapis resume [LIST]'"),
     (&["version"], "'tapis --version'"),
     (&["start", "run"], "to start a server: 'tapis serve'"),
     (

@@ -163,6 +163,7 @@ fn list(
             against: Against::All,
             allows_across,
             zone: zone.as_ref().map(PolicyZone::of_source),
+            paused: false,
         },
         zone,
     })
@@ -215,6 +216,7 @@ fn feed(
             against: Against::All,
             allows_across: false,
             zone: Some(zone.of_source()),
+            paused: false,
         },
         zone: Some(zone),
     };

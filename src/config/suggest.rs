@@ -3,7 +3,7 @@
 use strsim::levenshtein;
 
 /// The candidate closest to `word`, if the two differ by at most one mistake for every three characters.
-pub(super) fn nearest<'a>(
+pub(crate) fn nearest<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {

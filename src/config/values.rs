@@ -60,7 +60,7 @@ where
 }
 
 /// Whether the text is a placeholder, as in the template of an order.
-fn is_placeholder(text: &str) -> bool {
+pub(super) fn is_placeholder(text: &str) -> bool {
     matches!(text.trim(), "..." | "…")
 }
 

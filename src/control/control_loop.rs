@@ -108,7 +108,7 @@ impl Control {
         let far = Instant::now() + Duration::from_secs(3600);
         let due = self.due().unwrap_or(far);
         let (reclaim, reclaims) = (outside.reclaim.unwrap_or(far), outside.reclaim.is_some());
-        let date = self.scheduler.wait();
+        let date = self.scheduler.wait(self.lists.pauses.next_end());
         let event = tokio::select! {
             () = outside.stop.cancelled() => return Turn::Stop,
             () = sleep_until(reclaim), if reclaims => return Turn::Reclaim,
@@ -139,12 +139,13 @@ impl Control {
             (_, prepared) = self.requests.queue.tasks.next() => Event::Prepared(prepared),
             (_, configured) = self.configuration.orders.next() => Event::ConfiguredOrders(configured),
             (_, files) = self.rollback.tasks.next() => Event::RollbackFiles(files),
+            (_, written) = self.lists.pauses.tasks.next() => Event::PausesWritten(written),
             (_, counted) = self.hits.tasks.next() => Event::Counted(counted),
         }
     }
 
     /// The work on files of all components.
-    fn file_tasks(&self) -> [&dyn Lateness; 7] {
+    fn file_tasks(&self) -> [&dyn Lateness; 8] {
         [
             &self.scheduler.tasks,
             &self.lists.looks,
@@ -152,6 +153,7 @@ impl Control {
             &self.requests.queue.tasks,
             &self.configuration.orders,
             &self.rollback.tasks,
+            &self.lists.pauses.tasks,
             &self.hits.tasks,
         ]
     }
@@ -227,6 +229,7 @@ impl Control {
                 self.finish_reading_new_orders(configured.map(|it| *it));
             }
             Event::RollbackFiles(files) => self.finish_rollback_files(files),
+            Event::PausesWritten(written) => self.lists.pauses.finish_writing(written),
             Event::Counted(Some(counted)) => self.hits.finish(counted),
             // Watching is tried again at the next sweep, and writing the hits in the next minute.
             Event::Followed(None) | Event::Counted(None) => {}
@@ -261,8 +264,10 @@ impl Control {
         self.publication.plane.follow();
         self.persist_images();
         self.write_hits();
+        self.lists.pauses.start_writing();
         self.start_compiling();
         self.answer_requests();
+        self.answer_pauses();
         publishes
     }
 
@@ -290,6 +295,8 @@ impl Control {
                 self.requests.push(queued);
             }
             Request::Orders(request, user, reply) => self.read_order(request, user, reply),
+            Request::Pause(request, user, reply) => self.pause(&request, user, reply),
+            Request::Resume(request, user, reply) => self.resume(&request, user, reply),
         }
     }
 
@@ -343,6 +350,7 @@ impl Control {
         if let Some(cause) = self.scheduler.check_clock() {
             self.publication.change(cause);
         }
+        self.end_pauses();
     }
 
     pub(crate) fn start_reading_orders(&mut self) {
@@ -428,6 +436,7 @@ impl Control {
         self.lists.all().for_each(ListState::want_sweep);
         self.lists.log_aged(&self.guard_policy);
         self.scheduler.sweep();
+        self.lists.pauses.retry();
         self.check_clock();
         if self.record.journal.last_generation() > self.generation() {
             // The journal was opened late and has higher generation numbers. The sources in force get the number after

@@ -13,6 +13,7 @@ use super::sources::feeds::notified::Notified;
 use super::sources::files::Files;
 use super::sources::lists::reading::FinishedLoad;
 use super::sources::orders::reading::RegistryRead;
+use super::sources::pauses::Written;
 use super::sources::pending::ConfiguredOrders;
 use super::sources::watch::{Following, Touched};
 use crate::control::rollback::state::RollbackFiles;
@@ -26,7 +27,7 @@ pub(crate) enum Event {
     Touched(Vec<Touched>),
     /// A file may be read now.
     Due,
-    /// An order or an exception may begin or end now.
+    /// An order, an exception or a pause may begin or end now.
     Date,
     /// All files are looked at, for changes that no event reported.
     Sweep,
@@ -57,6 +58,8 @@ pub(crate) enum Event {
     ConfiguredOrders(Option<Box<ConfiguredOrders>>),
     /// A rollback's files were read and written.
     RollbackFiles(Option<RollbackFiles>),
+    /// The pauses of lists were written, or could not be.
+    PausesWritten(Option<Written>),
     /// The counts of hits were written.
     Counted(Option<Counted>),
 }

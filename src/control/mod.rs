@@ -102,6 +102,9 @@ impl Control {
             record: Record::default(),
             hits,
         };
+        let now = control.scheduler.now();
+        let labels = control.lists.labels();
+        control.lists.pauses.restore(now, &labels);
         control.start_following();
         control
     }

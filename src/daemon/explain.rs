@@ -9,7 +9,7 @@ use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::{Name as DnsName, RData, Record, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
-use crate::config::paths::recorded;
+use crate::config::paths::{recorded, section};
 use crate::config::shown::counted;
 use crate::control::admin::verdict::{
     Answer, Chain, ExplainRequest, MatchingRule, Outcome, QueryVerdict, RuleTrigger,
@@ -126,6 +126,16 @@ pub fn explain(
         notes.push(UNLESS_SIGNED.to_owned());
     }
     notes.extend(local_note(snapshot, &name, request.rtype, outcome));
+    if let Some(by) = policy.would_block(&name, None)
+        && by.source.paused
+    {
+        let path = &by.source.path;
+        notes.push(format!(
+            "{} {} is paused, and would block it",
+            section(path),
+            by.source.name
+        ));
+    }
     let matching = matching.iter();
     notes.extend(rules_on_addresses(
         policy, &name, request, &decision, outcome,

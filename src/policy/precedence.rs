@@ -57,7 +57,7 @@ struct Override {
 impl Override {
     /// The override that a source has in every view.
     fn of(source: &Arc<Source>) -> Self {
-        let mode = match source.is_disabled() {
+        let mode = match source.is_logged_only() {
             true => Mode::LogOnly,
             false => Mode::Enforce,
         };

@@ -213,6 +213,8 @@ pub struct Source {
     pub allows_across: bool,
     /// How its rules are applied, if it is a response policy zone.
     pub zone: Option<Box<SourceZone>>,
+    /// Whether the operator has paused it: its rules are logged only, in all views.
+    pub paused: bool,
 }
 
 impl Source {
@@ -227,16 +229,23 @@ impl Source {
     }
 
     /// Whether its rules are logged only, in all views.
+    pub fn is_logged_only(&self) -> bool {
+        self.paused || self.is_disabled()
+    }
+
+    /// Whether it is a policy zone that is configured to be logged only.
     pub fn is_disabled(&self) -> bool {
         let zone = self.zone.as_ref();
         zone.is_some_and(|zone| zone.settings.policy == ZonePolicy::Disabled)
     }
 
-    /// The name under which its hits are counted. While it is disabled, those are queries that it would have blocked.
+    /// The name under which its hits are counted. While it is disabled or paused, those are queries that it would have
+    /// blocked.
     pub fn hits_name(&self) -> Cow<'_, str> {
-        match self.is_disabled() {
-            true => format!("{} (disabled)", self.name).into(),
-            false => self.name.as_str().into(),
+        match (self.is_disabled(), self.paused) {
+            (true, _) => format!("{} (disabled)", self.name).into(),
+            (false, true) => format!("{} (paused)", self.name).into(),
+            (false, false) => self.name.as_str().into(),
         }
     }
 

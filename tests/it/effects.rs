@@ -521,6 +521,7 @@ impl Mixed {
             sources.push(Arc::new(Source {
                 allows_across: false,
                 zone: None,
+                paused: false,
                 name: format!("exception{exception}"),
                 path: PathBuf::new(),
                 kind: Kind::Exception,

@@ -31,6 +31,7 @@ mod minimal_system;
 mod observe;
 mod order_verbs;
 mod orders;
+mod pauses;
 mod peers;
 mod policy_page;
 mod quirks;

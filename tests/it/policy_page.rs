@@ -125,6 +125,7 @@ fn engine_source(number: usize, source: &model::Source) -> Source {
         against,
         allows_across: source.allows_across,
         zone: None,
+        paused: false,
     }
 }
 

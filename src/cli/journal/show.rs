@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use crate::config::exception::Exception;
 use crate::config::order::State;
 use crate::config::paths::{self, is_of_feed, section};
+use crate::config::pause::Pause;
 use crate::config::shown::{Show, counted, entries, generations};
 use crate::control::journal::Entry;
 use crate::control::journal::entry::{Cause, Event, ListEntry, Published, Setting, Start};
@@ -238,12 +239,29 @@ fn settings(published: &Published, before: &Before, changes: &mut Vec<String>) {
         if new_and_gone.any(|name| of_list(key, name)) {
             continue;
         }
+        if let Some((section, name)) = paused_source(key) {
+            let pause = now.clone().map(serde_json::from_value::<Pause>);
+            changes.push(match pause {
+                Some(Ok(pause)) => format!("{section} {name}: paused {pause}"),
+                _ => format!("{section} {name}: no longer paused"),
+            });
+            continue;
+        }
         let shown = |value: &Option<serde_json::Value>| match value {
             Some(value) => value.to_string(),
             None => "none".to_owned(),
         };
         changes.push(format!("{key}: {} -> {}", shown(was), shown(now)));
     }
+}
+
+/// The section and name of the source whose pause a setting is.
+fn paused_source(key: &str) -> Option<(&str, &str)> {
+    let (section, rest) = key.split_once('.')?;
+    let name = rest.strip_suffix(".paused")?;
+    ["list", "feed"]
+        .contains(&section)
+        .then_some((section, name))
 }
 
 fn lists(published: &Published, before: &Before, changes: &mut Vec<String>) {
@@ -325,6 +343,7 @@ fn cause(cause: &Cause) -> String {
         Cause::Verb { verb, user } => format!("`tapis {verb}` of user {user}"),
         Cause::Guard => "a change of [guard] or its files".to_owned(),
         Cause::Date => "a date".to_owned(),
+        Cause::PauseEnd { sources } => format!("the end of the pause of {}", sources.join(", ")),
         Cause::ClockSetBack { from } => format!("the clock, set back from {from}"),
         Cause::Transfer { primary, serial } => format!("serial {serial} from {primary}"),
         Cause::Download { url } => url.clone(),

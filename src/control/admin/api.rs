@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::LONG_PATIENCE;
 use super::export::export;
+use super::pausing::{PauseReport, PauseRequest, ResumeRequest};
 use super::requests::Request;
 use crate::control::admin::socket;
 use crate::control::admin::socket::Access;
@@ -66,6 +67,8 @@ pub async fn serve(
         .route("/rollback", post(rollback))
         .route("/feed", post(feed))
         .route("/download", post(download))
+        .route("/pause", post(pause))
+        .route("/resume", post(resume))
         .route("/export", post(export))
         .route("/generations", get(generations))
         .layer(from_fn(read_whole))
@@ -216,6 +219,24 @@ async fn rollback(
 ) -> Response {
     let (reply, answer) = oneshot::channel::<ReloadReport>();
     deliver(&requests, Request::Rollback(request, user, reply), answer).await
+}
+
+async fn pause(
+    State(requests): State<mpsc::Sender<Request>>,
+    Extension(Caller(user)): Extension<Caller>,
+    Json(request): Json<PauseRequest>,
+) -> Response {
+    let (reply, answer) = oneshot::channel::<PauseReport>();
+    deliver(&requests, Request::Pause(request, user, reply), answer).await
+}
+
+async fn resume(
+    State(requests): State<mpsc::Sender<Request>>,
+    Extension(Caller(user)): Extension<Caller>,
+    Json(request): Json<ResumeRequest>,
+) -> Response {
+    let (reply, answer) = oneshot::channel::<PauseReport>();
+    deliver(&requests, Request::Resume(request, user, reply), answer).await
 }
 
 async fn deliver<T: serde::Serialize>(

@@ -25,6 +25,14 @@ type Part = Result<Vec<u8>, io::Error>;
 /// Answers a request. The text is written by another thread while it is sent.
 pub(super) fn export(reader: &Reader, request: &ExportRequest) -> Response {
     let snapshot = Arc::clone(&reader.load());
+    let mut sources = snapshot.sources().iter();
+    if sources.any(|source| source.name == request.source && source.paused) {
+        let problem = format!(
+            "`{0}` is paused, so none of its rules is in force; to end the pause: tapis resume {0}",
+            request.source
+        );
+        return (StatusCode::CONFLICT, problem).into_response();
+    }
     let Some((apex, version)) = zone_of(&snapshot, &request.source) else {
         let problem = format!("there is no list or feed `{}`", request.source);
         return (StatusCode::BAD_REQUEST, problem).into_response();

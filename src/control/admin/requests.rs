@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::pausing::{PauseReport, PauseRequest, ResumeRequest, WaitingPause};
 use super::preparing::{Prepared, QueuedRequest, RequestQueue};
 use crate::config::{Config, paths};
 use crate::control::admin::status::{
@@ -33,6 +34,10 @@ pub enum Request {
     Download(DownloadRequest, oneshot::Sender<Vec<(String, u64)>>),
     /// Return to the lists of an earlier generation, or release them.
     Rollback(RollbackRequest, u32, oneshot::Sender<ReloadReport>),
+    /// Pause a list or all lists.
+    Pause(PauseRequest, u32, oneshot::Sender<PauseReport>),
+    /// End the pause of a list, or all pauses.
+    Resume(ResumeRequest, u32, oneshot::Sender<PauseReport>),
 }
 
 /// The requests that are not answered yet.
@@ -44,6 +49,8 @@ pub(crate) struct Requests {
     open: Vec<OpenRequest>,
     /// The request that waits for the rollback or release under way.
     rollback: Option<RollbackWaiter>,
+    /// Pauses and resumes that are in force, and wait for the disk.
+    pub(crate) pauses: Vec<WaitingPause>,
 }
 
 /// A request for a rollback or a release whose files are being read and written.
@@ -60,6 +67,7 @@ impl Requests {
             tickets: Tickets::default(),
             open: Vec::new(),
             rollback: None,
+            pauses: Vec::new(),
         }
     }
 

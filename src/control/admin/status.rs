@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::order::Dates;
 use crate::config::order::State;
+use crate::config::pause::Pause;
 use crate::config::shown::path_text;
 use crate::control::gauges::Gauges;
 use crate::control::guard::protected::Protection;
@@ -153,6 +154,9 @@ pub struct ListStatus {
     /// Whether its rules have no effect: it is a policy zone with `policy = "disabled"`.
     #[serde(default)]
     pub disabled: bool,
+    /// Its pause, if the operator has paused it.
+    #[serde(default)]
+    pub paused: Option<PauseStatus>,
     /// When the version in force was read.
     pub loaded_at: Option<Timestamp>,
     /// How long that took, in milliseconds.
@@ -195,6 +199,17 @@ pub struct ListStatus {
     /// The first 1000 of them.
     #[serde(default)]
     pub first_warned: Vec<LeftOut>,
+}
+
+/// The pause of a list.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PauseStatus {
+    /// Its times, reason and user.
+    #[serde(flatten)]
+    pub pause: Pause,
+    /// Queries that the list would have blocked while it was paused, now or earlier, since
+    /// [`OrdersStatus::hits_since`].
+    pub would_have_blocked: u64,
 }
 
 /// Authorities' orders, and the operator's exceptions.

@@ -8,12 +8,13 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::past_rules::{self, KeptImages, PastRules, find_in};
 use crate::config::paths::{is_of_feed, section};
+use crate::config::pause::Pause;
 use crate::config::{Config, List};
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::Guards;
 use crate::control::journal::entry::Setting;
 use crate::control::journal::past::{Moment, Past, Served};
-use crate::control::journal::settings::Settings;
+use crate::control::journal::settings::{Settings, pause};
 use crate::control::journal::{JournalError, setting_changes, settings, unwritten_since};
 use crate::control::local_names::LocalSources;
 use crate::control::publish::compose;
@@ -21,6 +22,7 @@ use crate::control::rollback::record::held;
 use crate::control::rollback::stored::read_generation;
 use crate::control::sources::lists::load::load;
 use crate::control::sources::orders::registry::OrderRegistry;
+use crate::control::sources::pauses;
 use crate::policy::builder::Builder;
 use crate::policy::decide::Decision;
 use crate::policy::image::path::{Path, labels};
@@ -103,6 +105,15 @@ impl PolicyAt {
             )
         });
         let mut notes: Vec<_> = held.into_iter().collect();
+        let stored = config.state.dir.as_deref().map(pauses::read).transpose();
+        let mut paused = stored.unwrap_or_else(|problem| {
+            notes.push(problem);
+            None
+        });
+        let paused = paused.get_or_insert_default();
+        paused.retain(|_, pause| pause.is_in_force(at));
+        let sources = config.lists.iter().map(|list| &list.source);
+        let settings = pauses::settings(sources, paused);
         let mut read = |list: &List| {
             let rules = match load(list, guard_policy, &[], Guards::NONE) {
                 Ok(fresh) => all_rules(fresh.image),
@@ -111,8 +122,10 @@ impl PolicyAt {
                     ListRules::Rejected
                 }
             };
+            let mut list = list.clone();
+            list.source.paused = pause(&settings, &list.source).is_some();
             ListAt {
-                list: list.clone(),
+                list,
                 rules,
                 is_file_unchanged: true,
             }
@@ -125,11 +138,18 @@ impl PolicyAt {
             served: Served::Yes,
             notes,
             in_force: None,
-            settings: Settings::new(),
+            settings,
             kept: None,
             since: None,
             at,
         }
+    }
+
+    /// The pause of the list with this name.
+    pub fn pause(&self, list: &str) -> Option<Pause> {
+        let mut lists = self.lists.iter().map(|at| &at.list.source);
+        let source = lists.find(|source| source.name == list)?;
+        pause(&self.settings, source)
     }
 
     /// The policy at a past moment, from the journal. If there is no journal, or it does not reach back so far, the lists
@@ -423,7 +443,8 @@ impl PolicyAt {
         let unknown = self
             .lists
             .iter()
-            .filter(|list| matches!(list.rules, ListRules::Unknown));
+            .filter(|list| matches!(list.rules, ListRules::Unknown))
+            .filter(|list| !list.list.source.is_logged_only());
         let mut ranks = unknown.map(|list| {
             let name = &list.list.source.name;
             let rank = sources.iter().position(|source| source.name == *name);

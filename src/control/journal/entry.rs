@@ -174,6 +174,11 @@ pub enum Cause {
     Guard,
     /// An order or an exception began or ended.
     Date,
+    /// Pauses ended by the clock.
+    PauseEnd {
+        /// The lists and feeds, as in `list ads`.
+        sources: Vec<String>,
+    },
     /// The clock was set back.
     ClockSetBack {
         /// Its time before.

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,6 +16,7 @@ use super::unrecorded::{unrecorded, unrecorded_of_feed};
 use crate::config::feed::Feed;
 use crate::config::guard::Protections;
 use crate::config::paths;
+use crate::config::pause::Pause;
 use crate::config::special_use::{Canary, SpecialUse};
 use crate::config::zone::{PolicyZone, policy_with_word};
 use crate::config::{Config, Content, Format, List};
@@ -25,7 +27,7 @@ use crate::wire::name::Name;
 /// The value of `allow-scope` that is not the default. The default is not recorded, as older entries don't have the key.
 const ALL_LISTS: &str = "all-lists";
 
-/// Values by their keys.
+/// Values by their keys. Pauses are among them, although no configuration has them.
 pub type Settings = BTreeMap<String, Value>;
 
 /// The settings that differ.
@@ -328,9 +330,20 @@ pub fn list(entry: &ListEntry, settings: &Settings, today: Option<&List>) -> Lis
             against: Against::All,
             allows_across: allow_scope.as_deref() == Some(ALL_LISTS),
             zone: zone.as_ref().map(PolicyZone::of_source),
+            paused: settings.contains_key(&pause_key(&entry.path, &entry.name)),
         },
         zone,
     }
+}
+
+/// The key of the pause of a list or feed whose rules have this path.
+pub(crate) fn pause_key(path: &Path, name: &str) -> String {
+    format!("{}.{name}.paused", paths::section(path))
+}
+
+/// The recorded pause of a list or feed.
+pub fn pause(settings: &Settings, source: &Source) -> Option<Pause> {
+    get(settings, &pause_key(&source.path, &source.name))
 }
 
 fn blocking_of(start: &str, settings: &Settings, blocking: &mut Blocking) {
@@ -383,8 +396,6 @@ fn get<T: DeserializeOwned>(settings: &Settings, key: &str) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     const CONFIG: &str = r#"

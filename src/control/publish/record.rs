@@ -17,6 +17,7 @@ use crate::control::journal::{Draft, Journal, OrderRecord, OrderRecords};
 use crate::control::sources::lists::provenance;
 use crate::control::sources::lists::state::ListState;
 use crate::control::sources::orders::registry::OrderRegistry;
+use crate::control::sources::pauses::{self, BySource};
 
 /// The journal, and the state that is already recorded in it.
 #[derive(Default)]
@@ -36,6 +37,7 @@ pub(crate) struct NextGeneration<'g> {
     pub(crate) at: Timestamp,
     pub(crate) causes: Vec<Cause>,
     pub(crate) lists: &'g [ListState],
+    pub(crate) pauses: &'g BySource,
     pub(crate) registry: &'g OrderRegistry,
     /// The state of each order.
     pub(crate) states: &'g [(String, State)],
@@ -91,6 +93,9 @@ impl Record {
             self.journalled_version = version;
         }
         let known = next.lists.iter().filter(|list| list.loaded.is_some());
+        let sources = next.lists.iter().map(|list| &*list.source);
+        let mut settings = settings(next.config, known.map(ListState::as_read));
+        settings.extend(pauses::settings(sources, next.pauses));
         Some(Draft {
             generation: next.generation,
             at: next.at,
@@ -99,7 +104,7 @@ impl Record {
             order_records: records,
             states: next.states.to_vec(),
             held: next.held,
-            settings: settings(next.config, known.map(ListState::as_read)),
+            settings,
         })
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod files;
 pub(crate) mod links;
 pub mod lists;
 pub mod orders;
+pub(crate) mod pauses;
 pub(crate) mod pending;
 pub(crate) mod scheduler;
 pub(crate) mod settling;

@@ -289,12 +289,13 @@ impl Scheduler {
         self.sources = self.registry.sources(now);
     }
 
-    /// Completes when an order or exception may begin or end.
-    pub(crate) fn wait(&self) -> impl Future<Output = ()> + use<> {
+    /// Completes when an order or exception may begin or end, or at the date `other`.
+    pub(crate) fn wait(&self, other: Option<Timestamp>) -> impl Future<Output = ()> + use<> {
         let far = self.at.saturating_add(FAR).unwrap_or(Timestamp::MAX);
+        let dates = self.next.into_iter().chain(other);
         let (wall_clock, at) = (
             Arc::clone(&self.wall_clock),
-            self.next.unwrap_or(far).min(far),
+            dates.fold(far, Timestamp::min),
         );
         async move { wall_clock.until(at).await }
     }

@@ -226,7 +226,7 @@ impl Control {
     /// Publishes a snapshot of the sources in force, as the next generation.
     pub(crate) fn publish(&mut self) {
         self.scheduler.advance();
-        let lists = self.lists.in_force().map(|list| list.source.clone());
+        let lists = self.lists.sources();
         let sources = self.scheduler.sources().iter().cloned().chain(lists);
         let sources = sources.collect();
         let mut images = self.images_in_force();
@@ -247,6 +247,7 @@ impl Control {
             at: self.scheduler.at(),
             causes: self.publication.take_causes(),
             lists: &self.lists.active,
+            pauses: self.lists.pauses.in_force(),
             registry: &self.scheduler.registry,
             states: &states,
             held: self.rollback.held_as(),

@@ -3,6 +3,7 @@
 mod downloads;
 mod feeds;
 mod loads;
+mod pauses;
 mod published;
 mod reload;
 mod rollback;

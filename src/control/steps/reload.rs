@@ -235,6 +235,8 @@ impl Control {
         let (config, lists, gone) = pending.merge(std::mem::take(&mut self.lists.active));
         let changed = settings::changed(&self.configuration.current, &config);
         (self.configuration.current, self.lists.active) = (config, lists);
+        let labels = self.lists.labels();
+        self.lists.pauses.retain(&labels);
         self.adopt_guard_policy(guard_policy);
         self.configuration.local = local;
         self.configuration.local.log_problems();

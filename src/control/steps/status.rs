@@ -9,7 +9,7 @@ use crate::config::{Config, Content, Origin};
 use crate::control::Control;
 use crate::control::admin::status::{
     BadCount, BadLine, IgnoredCount, IgnoredLine, ImageStatus, KnownOrder, KnownOrders,
-    LeftOutCount, ListHealth, ListStatus, OrdersStatus, Status,
+    LeftOutCount, ListHealth, ListStatus, OrdersStatus, PauseStatus, Status,
 };
 use crate::control::gauges::Gauges;
 use crate::control::guard::acceptance::aged;
@@ -45,6 +45,7 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
         ListStatus {
             held_as: rollback.map(|rollback| rollback.generation),
             download: control.downloads.report(state.name()),
+            paused: pause_status(control, &gauges, state),
             ..list_status(state, hits, &control.guard_policy)
         }
     };
@@ -80,6 +81,7 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
                 .problem()
                 .map(|problem| format!("the state directory is not up to date: {problem}")),
         )
+        .chain(control.lists.pauses.problem())
         .chain(control.hits.problem())
         .chain(control.record.journal.problem())
         .chain(control.record.journal.losses())
@@ -157,6 +159,21 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
 fn download_problems(list: &ListStatus) -> Vec<String> {
     let download = list.download.as_ref();
     download.map_or_else(Vec::new, |download| download.problems(&list.name))
+}
+
+/// The pause of a list, if it is paused.
+fn pause_status(control: &Control, gauges: &Gauges, list: &ListState) -> Option<PauseStatus> {
+    let pause = control.lists.pauses.in_force().get(&list.label())?;
+    let name = Source {
+        paused: true,
+        ..Source::clone(&list.source)
+    };
+    let slots = &control.publication.slots;
+    let hits = control.hits.of(&name.hits_name(), gauges, slots);
+    Some(PauseStatus {
+        pause: pause.clone(),
+        would_have_blocked: hits.unwrap_or(0),
+    })
 }
 
 /// The alarm about a small list that has been read for too long.
@@ -268,6 +285,7 @@ fn list_status(state: &ListState, hits: Option<u64>, guard_policy: &GuardPolicy)
         },
         held_as: None,
         download: None,
+        paused: None,
         alarm: refused
             .map(|(refusal, _)| refusal.to_string())
             .or_else(|| aged.map(|(alarm, _)| alarm)),

@@ -26,7 +26,7 @@ impl Selection {
     /// only have no part in it.
     pub(super) fn apply(&self, snapshot: &Snapshot) -> Snapshot {
         let sources = snapshot.sources.iter();
-        let sources = sources.filter(|source| self.selects(source) && !source.is_disabled());
+        let sources = sources.filter(|source| self.selects(source) && !source.is_logged_only());
         let sources: Vec<Arc<Source>> = sources.cloned().collect();
         let mut published = Snapshot {
             generation: snapshot.generation,

@@ -17,6 +17,7 @@ pub(crate) fn source(name: &str, kind: Kind, action: Action) -> Source {
         against: Against::All,
         allows_across: false,
         zone: None,
+        paused: false,
     }
 }
 

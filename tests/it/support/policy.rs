@@ -30,6 +30,7 @@ pub(crate) fn list(name: &str) -> Source {
         against: Against::All,
         allows_across: false,
         zone: None,
+        paused: false,
     }
 }
 

@@ -6,7 +6,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 
 use super::in_file::{complete, complete_filter, precedence, rules_in_file};
-use super::{Explanation, Query, RuleLine, source_label};
+use super::{Explanation, Query, RuleLine, pause_notes, source_label};
 use crate::config::{Config, Format};
 use crate::control::admin::verdict::{ExplainRequest, Outcome, QueryVerdict};
 use crate::control::guard::policy::GuardPolicy;
@@ -114,7 +114,8 @@ pub fn explain(
             }
         }
     }
-    let rules = rules.into_iter().flat_map(|(_, lines)| lines).collect();
+    let rules: Vec<_> = rules.into_iter().flat_map(|(_, lines)| lines).collect();
+    let pauses = pause_notes(rules.iter(), |source| policy.pause(source));
     let as_of = moment.map(|_| match policy.in_force {
         Some(generation) => format!("as of {at}, generation {generation} by the journal"),
         None if at > now => format!(
@@ -123,7 +124,11 @@ pub fn explain(
         None => format!("as of {at}"),
     });
     Ok(Explanation {
-        notes: as_of.into_iter().chain(verdict.notes.clone()).collect(),
+        notes: as_of
+            .into_iter()
+            .chain(verdict.notes.clone())
+            .chain(pauses)
+            .collect(),
         ..Explanation::new(query, registry, at, verdict, rules, left_out)
     })
 }

@@ -4,6 +4,7 @@ pub mod files;
 mod in_file;
 pub mod served;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,7 @@ use crate::config::exception::Exception;
 use crate::config::order::State;
 use crate::config::order::{Order, Suspension};
 use crate::config::paths::{at, recorded, section};
+use crate::config::pause::Pause;
 use crate::config::shown::path_text;
 use crate::control::admin::verdict::{
     Answer, Chain, ExplainRequest, MatchingRule, Outcome, QueryVerdict,
@@ -240,6 +242,22 @@ fn idle_orders(registry: &OrderRegistry, name: &Name, at: Timestamp) -> Vec<Idle
         order: known.order.clone(),
     });
     idle.filter(|idle| idle.state != State::InForce).collect()
+}
+
+/// Sentences about the pauses of the lists that these rules are of. `pause` returns that of a list with this name.
+fn pause_notes<'r>(
+    rules: impl Iterator<Item = &'r RuleLine>,
+    pause: impl Fn(&str) -> Option<Pause>,
+) -> Vec<String> {
+    let sources: BTreeMap<_, _> = rules.map(|rule| (&*rule.source, &*rule.path)).collect();
+    let notes = sources.into_iter().filter_map(|(source, path)| {
+        let pause = pause(source)?;
+        Some(format!(
+            "{} is paused {pause}",
+            source_label(source, Some(path))
+        ))
+    });
+    notes.collect()
 }
 
 /// A rule that a guard left out, and why.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::in_file::{complete, complete_filter, rules_in_file};
-use super::{Explanation, Query, RuleLine, left_out_text};
+use super::{Explanation, Query, RuleLine, left_out_text, pause_notes};
 use crate::config::paths::{is_of_feed, section};
 use crate::config::shown::{Show, counted};
 use crate::config::{Config, Content, Format, List};
@@ -50,6 +50,11 @@ pub fn explain(
             }
         }
     }
+    notes.extend(pause_notes(rules.iter(), |source| {
+        let mut lists = status.lists.iter();
+        let list = lists.find(|list| list.name == source)?;
+        list.paused.as_ref().map(|paused| paused.pause.clone())
+    }));
     for state in &status.lists {
         let name = &state.name;
         if let Some(alarm) = &state.alarm {

@@ -27,7 +27,7 @@ pub(crate) mod state;
 pub(crate) mod transferred;
 mod zone_load;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -40,6 +40,7 @@ use self::reading::{
 };
 use self::state::{ListState, NextTransfer, Tickets, has_load};
 use super::files::{Files, look_at_files};
+use super::pauses::Pauses;
 use super::pending::PendingConfig;
 use super::watch::{Following, Touched};
 use crate::config::shown::Show;
@@ -50,6 +51,7 @@ use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::Guards;
 use crate::control::sources::lists::large::{Wanted, want};
 use crate::control::sources::lists::releases::{is_held, released};
+use crate::policy::rule::Source;
 
 /// The lists of the configuration in force.
 pub(crate) struct ListSources {
@@ -58,6 +60,8 @@ pub(crate) struct ListSources {
     pub(crate) pending: Option<PendingConfig>,
     /// Looks at their files, by directory.
     pub(crate) looks: FileTasks<PathBuf, Files>,
+    /// Those that the operator has paused.
+    pub(crate) pauses: Pauses,
     /// Loads that ended.
     pub(crate) done: (mpsc::Sender<FinishedLoad>, mpsc::Receiver<FinishedLoad>),
 }
@@ -69,6 +73,7 @@ impl ListSources {
             active: lists.map(ListState::new).collect(),
             pending: None,
             looks: FileTasks::new(),
+            pauses: Pauses::new(config.state.dir.as_deref()),
             done: mpsc::channel(256),
         }
     }
@@ -84,6 +89,17 @@ impl ListSources {
     pub(crate) fn pending_lists(&mut self) -> impl Iterator<Item = &mut ListState> {
         let pending = self.pending.iter_mut();
         pending.flat_map(|pending| &mut pending.lists)
+    }
+
+    /// The labels of all lists and feeds.
+    pub(crate) fn labels(&self) -> BTreeSet<String> {
+        self.active.iter().map(ListState::label).collect()
+    }
+
+    /// The sources that have rules in force; those that are paused are marked.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = Arc<Source>> {
+        let lists = self.in_force();
+        lists.map(|list| self.pauses.applied(&list.label(), &list.source))
     }
 
     /// The lists that have rules in force.

@@ -152,6 +152,7 @@ pub(super) fn order_source(order: &Order, config: &Orders) -> Source {
         against: Against::All,
         allows_across: false,
         zone: None,
+        paused: false,
     }
 }
 
@@ -196,6 +197,7 @@ fn exception_in(path: std::path::PathBuf) -> Source {
         against: Against::All,
         allows_across: false,
         zone: None,
+        paused: false,
     }
 }
 

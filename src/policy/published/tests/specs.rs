@@ -199,6 +199,7 @@ impl Spec {
             },
             allows_across: false,
             zone,
+            paused: false,
         }
     }
 
