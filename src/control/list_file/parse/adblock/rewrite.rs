@@ -179,11 +179,11 @@ mod tests {
             ),
             (
                 "NOERROR;HTTPS;32 example.com alpn=h3",
-                "0 HTTPS 32 example.com. alpn=\"h3,\"",
+                "0 HTTPS 32 example.com. alpn=h3,",
             ),
             (
                 "NOERROR;SVCB;32 example.com alpn=h3",
-                "0 SVCB 32 example.com. alpn=\"h3,\"",
+                "0 SVCB 32 example.com. alpn=h3,",
             ),
         ] {
             assert_eq!(shown(value), expected, "{value}");
