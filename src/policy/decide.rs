@@ -290,11 +290,7 @@ impl<'s> PolicyView<'s> {
         let nxdomain =
             |verdict| self.blocks(verdict) && self.blocking(verdict).action == Action::Nxdomain;
         let allows = |rank| self.precedence.allows(rank, &self.snapshot.verdicts);
-        // The name may have records of the types for which the condition of a rule does not hold.
-        let is_true = || {
-            by.blocking.as_written
-                || !self.is_conditional(hit.verdict) && found.is_all_nxdomain_below(nxdomain)
-        };
+        let is_true = || by.blocking.as_written || found.is_all_nxdomain_below(nxdomain);
         Decision::Blocked {
             by,
             nxdomain: nxdomain(hit.verdict) && is_true(),

@@ -138,7 +138,7 @@ impl LookupResult {
     /// Takes account of a rule with a condition on the name, above it, or on the client. Whether or not it holds for this query,
     /// it may decide about a query of another type, or for a name below.
     pub(super) fn beside_conditional(&mut self, rank: Rank) {
-        // NXDOMAIN would also deny records of the other types.
+        // NXDOMAIN would also deny records of the other types. This is also so if the rule itself decides.
         let may_decide = rank <= rank_of(self.best);
         self.other = if may_decide { 0 } else { self.other.min(rank) };
     }

@@ -83,10 +83,10 @@ fn an_address_is_decided_with_the_type_of_the_query() {
 
 #[test]
 fn no_name_is_denied_whose_other_types_a_condition_leaves_free() {
-    let limited = list("ads")
-        .action(Action::Nxdomain)
-        .subtree("bad.example")
-        .effect(only(A));
+    let limited = || {
+        let ads = list("ads").action(Action::Nxdomain);
+        ads.subtree("bad.example").effect(only(A))
+    };
     let except_text = list("ads")
         .action(Action::Nxdomain)
         .subtree("bad.example")
@@ -96,8 +96,9 @@ fn no_name_is_denied_whose_other_types_a_condition_leaves_free() {
             tier: Tier::First,
             ..only(TXT)
         });
-    for ads in [limited, except_text] {
-        let decoded = harness([ads]).answer(ask("bad.example", A));
+    let below = list("below").action(Action::Nxdomain).below("bad.example");
+    for lists in [vec![limited()], vec![except_text], vec![below, limited()]] {
+        let decoded = harness(lists).answer(ask("bad.example", A));
         assert_eq!(decoded.count, Count::Blocked);
         assert_eq!(decoded.rcode(), ResponseCode::NoError);
     }
