@@ -52,7 +52,7 @@ fn a_list_overrides_the_keys_of_the_block_section_one_by_one() {
 fn the_scope_of_allow_rules_is_refused_for_lists_without_such_rules() {
     for format in ["domains", "hosts", "rpz"] {
         let keys = format!("format = \"{format}\"\nallow-scope = \"all-lists\"");
-        let problem = "5: allow-scope has no meaning here, as a list of this format has no rules that allow names: \
+        let problem = "5: allow-scope has no meaning here, as only rules with `@@` in adblock lists can count for all lists: \
                        remove it";
         assert_eq!(problems(&list(&keys)), [problem], "{format}");
     }
