@@ -14,14 +14,15 @@ use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::Guards;
 use crate::control::journal::entry::Setting;
 use crate::control::journal::past::{Moment, Past, Served};
-use crate::control::journal::settings::{Settings, pause};
+use crate::control::journal::pauses::{self, pause};
+use crate::control::journal::settings::Settings;
 use crate::control::journal::{JournalError, setting_changes, settings, unwritten_since};
 use crate::control::publish::compose;
 use crate::control::rollback::record::held;
 use crate::control::rollback::stored::read_generation;
 use crate::control::sources::lists::load::load;
 use crate::control::sources::orders::registry::OrderRegistry;
-use crate::control::sources::pauses;
+use crate::control::sources::pauses::read as read_pauses;
 use crate::policy::builder::Builder;
 use crate::policy::decide::Decision;
 use crate::policy::image::path::{Path, labels};
@@ -104,7 +105,7 @@ impl PolicyAt {
             )
         });
         let mut notes: Vec<_> = held.into_iter().collect();
-        let stored = config.state.dir.as_deref().map(pauses::read).transpose();
+        let stored = config.state.dir.as_deref().map(read_pauses).transpose();
         let mut paused = stored.unwrap_or_else(|problem| {
             notes.push(problem);
             None
@@ -274,7 +275,8 @@ impl PolicyAt {
         let lists = past.lists.iter().map(|entry| {
             let mut known = today.lists.iter();
             let known = known.find(|list| list.source.name == entry.name);
-            let list = settings::list(entry, &past.settings, known);
+            let mut list = settings::list(entry, &past.settings, known);
+            list.source.paused = pause(&past.settings, &list.source).is_some();
             let (rules, is_file_unchanged) = match kept.as_ref().and_then(|kept| find_in(kept, entry)) {
                 Some(rules) => (Some(rules), false),
                 None => past_rules::find(today, guard_policy, entry, &list, &mut images),

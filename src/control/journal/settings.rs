@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,7 +14,6 @@ use super::entry::{ListEntry, Setting};
 use crate::config::feed::Feed;
 use crate::config::guard::Protections;
 use crate::config::paths;
-use crate::config::pause::Pause;
 use crate::config::zone::{PolicyZone, policy_with_word};
 use crate::config::{Canary, Config, Content, Format, List};
 use crate::policy::rpz::settings::ZoneSettings;
@@ -387,20 +385,10 @@ pub fn list(entry: &ListEntry, settings: &Settings, today: Option<&List>) -> Lis
             blocking,
             against: Against::All,
             zone: zone.as_ref().map(PolicyZone::of_source),
-            paused: settings.contains_key(&pause_key(&entry.path, &entry.name)),
+            paused: false,
         },
         zone,
     }
-}
-
-/// The key of the pause of a list or feed whose rules have this path.
-pub(crate) fn pause_key(path: &Path, name: &str) -> String {
-    format!("{}.{name}.paused", paths::section(path))
-}
-
-/// The recorded pause of a list or feed.
-pub fn pause(settings: &Settings, source: &Source) -> Option<Pause> {
-    get(settings, &pause_key(&source.path, &source.name))
 }
 
 fn blocking_of(start: &str, settings: &Settings, blocking: &mut Blocking) {
@@ -453,6 +441,8 @@ fn get<T: DeserializeOwned>(settings: &Settings, key: &str) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     const CONFIG: &str = r#"

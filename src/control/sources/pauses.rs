@@ -25,12 +25,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::config::paths::section;
 use crate::config::pause::Pause;
 use crate::config::regular;
 use crate::config::shown::Show;
 use crate::control::file_tasks::FileTasks;
-use crate::control::journal::settings::{Settings, pause_key};
 use crate::control::persist::durable::{self, Access};
 use crate::policy::rule::Source;
 
@@ -239,20 +237,6 @@ fn log_pause(source: &str, pause: &Pause) {
         ..
     } = pause;
     tracing::warn!(source, %until, reason, user, "paused: its rules decide nothing");
-}
-
-/// The pauses of these sources as the journal records them.
-pub(crate) fn settings<'s>(
-    sources: impl Iterator<Item = &'s Source>,
-    pauses: &BySource,
-) -> Settings {
-    let paused = sources.filter_map(|source| {
-        let label = format!("{} {}", section(&source.path), source.name);
-        let value = serde_json::to_value(pauses.get(&label)?);
-        let value = value.expect("texts and times have a JSON form");
-        Some((pause_key(&source.path, &source.name), value))
-    });
-    paused.collect()
 }
 
 /// The pauses in a state directory, also those that are over.
