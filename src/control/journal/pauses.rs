@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::settings::Settings;
+use crate::config::List;
 use crate::config::paths::section;
 use crate::config::pause::Pause;
 use crate::policy::rule::Source;
@@ -28,6 +29,12 @@ pub(crate) fn settings<'s>(
 /// The recorded pause of a list or feed.
 pub fn pause(settings: &Settings, source: &Source) -> Option<Pause> {
     Pause::deserialize(settings.get(&key(source))?).ok()
+}
+
+/// The list, marked as paused if it is.
+pub(crate) fn marked(mut list: List, settings: &Settings) -> List {
+    list.source.paused = pause(settings, &list.source).is_some();
+    list
 }
 
 /// The section and the name of the list or feed whose pause has this key; `None` if it is the key of another setting.
