@@ -62,6 +62,8 @@ pub struct Download {
     pub redirects: Vec<String>,
     /// How the file is checked.
     pub proof: Option<Proof>,
+    /// Whether the list may be JSON. Otherwise JSON is the message of a server that does not have the list.
+    pub may_be_json: bool,
 }
 
 /// Proves that a file is the publisher's.
@@ -230,6 +232,7 @@ impl RawDownload {
     pub(super) fn validate(
         self,
         (state_dir, has_path): (Option<&Path>, bool),
+        may_be_json: bool,
         findings: &mut Findings,
     ) -> Option<Download> {
         let line = self.url.as_ref()?.line;
@@ -256,6 +259,7 @@ impl RawDownload {
             refresh: Duration::from_secs(refresh.unwrap_or(DAY_SECS).into()),
             redirects,
             proof,
+            may_be_json,
         })
     }
 }

@@ -125,7 +125,10 @@ fn list(
     let mut download = None;
     match raw.download.is_given() {
         true => {
-            download = raw.download.validate((state_dir, has_path), findings);
+            let may_be_json = matches!(format, Some(Format::Json | Format::Auto));
+            download = raw
+                .download
+                .validate((state_dir, has_path), may_be_json, findings);
             path = name.as_ref().zip(download.as_ref()).zip(state_dir).map(
                 |((name, download), dir)| {
                     dir.join(download::DIRECTORY).join(download.file_name(name))

@@ -350,9 +350,11 @@ fn a_server_without_a_state_directory_forgets_a_pause_and_one_that_is_off_lets_i
 fn a_list_is_loaded_while_it_is_paused_and_its_newest_state_counts_afterwards() {
     let (server, _upstream) = server(STATE);
     pause(&server, "ads", "1h");
+    // Guards check the list as always.
     server.replace("ads", "newer.example\n");
-    let report = done(&server, &["reload"]);
-    assert!(report.contains("ads"), "{report}");
+    let report = failed(&server, &["reload"]);
+    assert!(report.contains("fewer than the 3 in force"), "{report}");
+    done(&server, &["reload", "--accept", "ads:shrunk"]);
     let names = ["ads.example", "newer.example"];
     assert_eq!(blocked(&server, &names), [""; 0]);
     // A rollback and its release change what the list has, but not that it is paused.

@@ -11,6 +11,7 @@ use crate::config::shown::{Show, counted, entries, generations};
 use crate::control::journal::Entry;
 use crate::control::journal::entry::{Cause, Event, ListEntry, Published, Setting, Start};
 use crate::control::journal::generations::Skipped;
+use crate::control::journal::pauses;
 
 /// Prints an entry, compared with the previous ones.
 pub(super) fn print_entry(
@@ -239,7 +240,7 @@ fn settings(published: &Published, before: &Before, changes: &mut Vec<String>) {
         if new_and_gone.any(|name| of_list(key, name)) {
             continue;
         }
-        if let Some((section, name)) = paused_source(key) {
+        if let Some((section, name)) = pauses::source_of(key) {
             let pause = now.clone().map(serde_json::from_value::<Pause>);
             changes.push(match pause {
                 Some(Ok(pause)) => format!("{section} {name}: paused {pause}"),
@@ -253,15 +254,6 @@ fn settings(published: &Published, before: &Before, changes: &mut Vec<String>) {
         };
         changes.push(format!("{key}: {} -> {}", shown(was), shown(now)));
     }
-}
-
-/// The section and name of the source whose pause a setting is.
-fn paused_source(key: &str) -> Option<(&str, &str)> {
-    let (section, rest) = key.split_once('.')?;
-    let name = rest.strip_suffix(".paused")?;
-    ["list", "feed"]
-        .contains(&section)
-        .then_some((section, name))
 }
 
 fn lists(published: &Published, before: &Before, changes: &mut Vec<String>) {

@@ -14,7 +14,8 @@ use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::Guards;
 use crate::control::journal::entry::Setting;
 use crate::control::journal::past::{Moment, Past, Served};
-use crate::control::journal::settings::{Settings, pause};
+use crate::control::journal::pauses::{marked, pause};
+use crate::control::journal::settings::Settings;
 use crate::control::journal::{JournalError, setting_changes, settings, unwritten_since};
 use crate::control::local_names::LocalSources;
 use crate::control::publish::compose;
@@ -22,7 +23,7 @@ use crate::control::rollback::record::held;
 use crate::control::rollback::stored::read_generation;
 use crate::control::sources::lists::load::load;
 use crate::control::sources::orders::registry::OrderRegistry;
-use crate::control::sources::pauses;
+use crate::control::sources::pauses::stored_pauses;
 use crate::policy::builder::Builder;
 use crate::policy::decide::Decision;
 use crate::policy::image::path::{Path, labels};
@@ -105,15 +106,10 @@ impl PolicyAt {
             )
         });
         let mut notes: Vec<_> = held.into_iter().collect();
-        let stored = config.state.dir.as_deref().map(pauses::read).transpose();
-        let mut paused = stored.unwrap_or_else(|problem| {
+        let settings = stored_pauses(config, at).unwrap_or_else(|problem| {
             notes.push(problem);
-            None
+            Settings::new()
         });
-        let paused = paused.get_or_insert_default();
-        paused.retain(|_, pause| pause.is_in_force(at));
-        let sources = config.lists.iter().map(|list| &list.source);
-        let settings = pauses::settings(sources, paused);
         let mut read = |list: &List| {
             let rules = match load(list, guard_policy, &[], Guards::NONE) {
                 Ok(fresh) => all_rules(fresh.image),
@@ -122,10 +118,8 @@ impl PolicyAt {
                     ListRules::Rejected
                 }
             };
-            let mut list = list.clone();
-            list.source.paused = pause(&settings, &list.source).is_some();
             ListAt {
-                list,
+                list: marked(list.clone(), &settings),
                 rules,
                 is_file_unchanged: true,
             }
@@ -275,7 +269,7 @@ impl PolicyAt {
         let lists = past.lists.iter().map(|entry| {
             let mut known = today.lists.iter();
             let known = known.find(|list| list.source.name == entry.name);
-            let list = settings::list(entry, &past.settings, known);
+            let list = marked(settings::list(entry, &past.settings, known), &past.settings);
             let (rules, is_file_unchanged) = match kept.as_ref().and_then(|kept| find_in(kept, entry)) {
                 Some(rules) => (Some(rules), false),
                 None => past_rules::find(today, guard_policy, entry, &list, &mut images),

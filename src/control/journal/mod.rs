@@ -19,6 +19,7 @@ pub mod key;
 mod lines;
 mod losses;
 pub mod past;
+pub mod pauses;
 mod record;
 pub mod settings;
 mod thread;

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,7 +15,6 @@ use super::unrecorded::{unrecorded, unrecorded_of_feed};
 use crate::config::feed::Feed;
 use crate::config::guard::Protections;
 use crate::config::paths;
-use crate::config::pause::Pause;
 use crate::config::special_use::{Canary, SpecialUse};
 use crate::config::zone::{PolicyZone, policy_with_word};
 use crate::config::{Config, Content, Format, List};
@@ -330,20 +328,10 @@ pub fn list(entry: &ListEntry, settings: &Settings, today: Option<&List>) -> Lis
             against: Against::All,
             allows_across: allow_scope.as_deref() == Some(ALL_LISTS),
             zone: zone.as_ref().map(PolicyZone::of_source),
-            paused: settings.contains_key(&pause_key(&entry.path, &entry.name)),
+            paused: false,
         },
         zone,
     }
-}
-
-/// The key of the pause of a list or feed whose rules have this path.
-pub(crate) fn pause_key(path: &Path, name: &str) -> String {
-    format!("{}.{name}.paused", paths::section(path))
-}
-
-/// The recorded pause of a list or feed.
-pub fn pause(settings: &Settings, source: &Source) -> Option<Pause> {
-    get(settings, &pause_key(&source.path, &source.name))
 }
 
 fn blocking_of(start: &str, settings: &Settings, blocking: &mut Blocking) {
@@ -396,6 +384,8 @@ fn get<T: DeserializeOwned>(settings: &Settings, key: &str) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     const CONFIG: &str = r#"

@@ -12,12 +12,13 @@ use crate::config::order::State;
 use crate::config::paths;
 use crate::config::paths::legible;
 use crate::control::journal::entry::{Cause, Event, ListEntry};
+use crate::control::journal::pauses;
 use crate::control::journal::settings::settings;
 use crate::control::journal::{Draft, Journal, OrderRecord, OrderRecords};
 use crate::control::sources::lists::provenance;
 use crate::control::sources::lists::state::ListState;
 use crate::control::sources::orders::registry::OrderRegistry;
-use crate::control::sources::pauses::{self, BySource};
+use crate::control::sources::pauses::BySource;
 
 /// The journal, and the state that is already recorded in it.
 #[derive(Default)]

@@ -25,12 +25,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::config::paths::section;
+use crate::config::Config;
 use crate::config::pause::Pause;
 use crate::config::regular;
 use crate::config::shown::Show;
 use crate::control::file_tasks::FileTasks;
-use crate::control::journal::settings::{Settings, pause_key};
+use crate::control::journal::pauses::settings;
+use crate::control::journal::settings::Settings;
 use crate::control::persist::durable::{self, Access};
 use crate::policy::rule::Source;
 
@@ -241,22 +242,20 @@ fn log_pause(source: &str, pause: &Pause) {
     tracing::warn!(source, %until, reason, user, "paused: its rules decide nothing");
 }
 
-/// The pauses of these sources as the journal records them.
-pub(crate) fn settings<'s>(
-    sources: impl Iterator<Item = &'s Source>,
-    pauses: &BySource,
-) -> Settings {
-    let paused = sources.filter_map(|source| {
-        let label = format!("{} {}", section(&source.path), source.name);
-        let value = serde_json::to_value(pauses.get(&label)?);
-        let value = value.expect("texts and times have a JSON form");
-        Some((pause_key(&source.path, &source.name), value))
-    });
-    paused.collect()
+/// The pauses that a server with this configuration would restore, as settings; those in force at `at`.
+///
+/// # Errors
+/// A sentence, if the file can't be read.
+pub(crate) fn stored_pauses(config: &Config, at: Timestamp) -> Result<Settings, String> {
+    let stored = config.state.dir.as_deref().map(read).transpose()?;
+    let mut paused = stored.unwrap_or_default();
+    paused.retain(|_, pause| pause.is_in_force(at));
+    let sources = config.lists.iter().map(|list| &list.source);
+    Ok(settings(sources, &paused))
 }
 
 /// The pauses in a state directory, also those that are over.
-pub(crate) fn read(dir: &Path) -> Result<BySource, String> {
+fn read(dir: &Path) -> Result<BySource, String> {
     let path = dir.join(FILE);
     let bad = |error: &dyn std::fmt::Display| {
         let path = path.shown();

@@ -100,7 +100,7 @@ impl Fetcher {
             packing,
             proof: self.download.proof.clone(),
             signature: self.signature(client, url, &mut pace).await?,
-            is_json: false,
+            may_be_json: self.download.may_be_json,
             known: known.map(|known| known.sha256.clone()),
             limits,
             path: self.path.clone(),

@@ -89,8 +89,8 @@ pub(super) fn check_type(media_type: &str) -> Result<(), Failure> {
     }
 }
 
-/// Refuses a page by its first bytes, and JSON in place of a list that is `is_json`.
-pub(super) fn check_head(head: &[u8], is_json: bool) -> Result<(), Failure> {
+/// Refuses a page by its first bytes, and JSON unless it `may_be_json`.
+pub(super) fn check_head(head: &[u8], may_be_json: bool) -> Result<(), Failure> {
     let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
     let text = text.trim_ascii_start();
     let is = |start: &&[u8]| {
@@ -101,7 +101,7 @@ pub(super) fn check_head(head: &[u8], is_json: bool) -> Result<(), Failure> {
     if PAGES.iter().any(is) {
         return failed("it begins like a web page");
     }
-    if !is_json && text.starts_with(b"{") {
+    if !may_be_json && text.starts_with(b"{") {
         return failed("it begins like JSON");
     }
     Ok(())

@@ -29,7 +29,7 @@ pub(super) struct Arrived {
     /// The text of its signature, if the proof is one.
     pub(super) signature: Option<String>,
     /// Whether a list in JSON is expected.
-    pub(super) is_json: bool,
+    pub(super) may_be_json: bool,
     /// The digest of the copy that is here.
     pub(super) known: Option<String>,
     pub(super) limits: DownloadLimits,
@@ -152,7 +152,7 @@ pub(super) fn accept(arrived: Arrived) -> Result<(String, bool), Failure> {
     if head.is_empty() {
         return Err(Failure::new(DownloadFault::Empty, "it has no bytes"));
     }
-    check_head(&head, arrived.is_json)?;
+    check_head(&head, arrived.may_be_json)?;
     list.commit().map_err(failed)?;
     Ok((digest, true))
 }
