@@ -15,6 +15,7 @@ pub mod feed;
 mod findings;
 mod format;
 pub mod guard;
+pub mod import;
 mod lists;
 mod load;
 pub mod moment;
