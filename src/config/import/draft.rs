@@ -315,9 +315,12 @@ impl Draft {
 
     /// Forwards a zone to a server.
     pub(super) fn forward(&mut self, zone: &str, server: &str, line: &SourceLine) {
-        let zone = match typed::one(zone.trim_start_matches("*.").trim_start_matches('.')) {
-            Ok((name, _)) if name.label_count() > 0 => name,
-            Ok(_) => return self.push("upstream", "servers", server, line),
+        let bare = zone.trim_start_matches("*.").trim_start_matches('.');
+        if bare.is_empty() {
+            return self.push("upstream", "servers", server, line);
+        }
+        let zone = match typed::one(bare) {
+            Ok((name, _)) => name,
             Err(error) => {
                 return self.leave(line, format!("forwarding of {zone}"), error.to_string());
             }

@@ -119,7 +119,7 @@ fn syntax(file: &ReadFile, line: usize, message: impl Into<String>) -> ImportErr
 /// # Errors
 /// A syntax error, an alias, or a tree that is too large.
 pub(super) fn yaml(file: &ReadFile) -> Result<Node, ImportError> {
-    let mut open: Vec<(Node, Option<String>)> = Vec::new();
+    let mut open: Vec<(Node, Option<Key>)> = Vec::new();
     let mut count = 0;
     for event in Parser::new_from_str(&file.text) {
         let (event, span) = event.map_err(|error| {
@@ -180,13 +180,24 @@ pub(super) fn yaml(file: &ReadFile) -> Result<Node, ImportError> {
     })
 }
 
-/// Adds a value to a list or a map. In a map, every other value is a key.
-fn add(outer: &mut Node, key: &mut Option<String>, node: Node) {
+/// A key of a map whose value is not complete.
+struct Key {
+    text: String,
+    line: SourceLine,
+}
+
+/// Adds a value to a list or a map. In a map, every other value is a key, and values have the lines of their keys.
+fn add(outer: &mut Node, key: &mut Option<Key>, node: Node) {
     match &mut outer.value {
         Value::List(items) => items.push(node),
         Value::Map(entries) => match key.take() {
-            Some(key) => entries.push((key, node)),
-            None => *key = Some(node.text().unwrap_or_default().to_owned()),
+            Some(Key { text, line }) => entries.push((text, Node { line, ..node })),
+            None => {
+                *key = Some(Key {
+                    text: node.text().unwrap_or_default().to_owned(),
+                    line: node.line,
+                });
+            }
         },
         Value::Null | Value::Text(_) => {}
     }

@@ -134,9 +134,8 @@ fn attributes(text: &str, line: &SourceLine) -> Vec<Attribute> {
                 )
             }
             _ => {
-                let end = rest
-                    .find(|c: char| c.is_whitespace() || c == '#')
-                    .unwrap_or(rest.len());
+                // A `#` within a word is no comment: it begins the name of a TLS server.
+                let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
                 // A key may be followed by its value without a space.
                 let end = match rest[..end].find(":\"") {
                     Some(colon) if is_key(&rest[..=colon]) => colon + 1,

@@ -182,7 +182,7 @@ schema_version: 6
     );
     assert_eq!(value(&imported_old, "block", "action"), r#""nxdomain""#);
     assert_eq!(sections(&imported_old, "[[local]]").len(), 1);
-    assert_eq!(left(&imported_old)[1], (14, "clients"));
+    assert_eq!(left(&imported_old)[1], (13, "clients"));
     let newer = NEW.replace("schema_version: 29", "schema_version: 99");
     let imported_newer = imported(Tool::Adguard, &[("AdGuardHome.yaml", &newer)]);
     assert_eq!(left(&imported_newer)[0].1, "schema_version");

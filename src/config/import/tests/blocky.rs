@@ -102,12 +102,12 @@ queryLog:
     let expected = [
         (1, "all clients"),
         (6, "an upstream server of the group default"),
-        (8, "upstreams.groups.laptop*"),
-        (36, "blocking.clientGroupsBlock.laptop*"),
+        (7, "upstreams.groups.laptop*"),
+        (35, "blocking.clientGroupsBlock.laptop*"),
         (27, "blocking.denylists.kids"),
-        (46, "ports.tls"),
-        (49, "filtering.queryTypes"),
-        (51, "redis"),
+        (45, "ports.tls"),
+        (47, "filtering.queryTypes"),
+        (49, "redis"),
     ];
     let mut found = left(&imported);
     let mut expected = expected.to_vec();

@@ -89,9 +89,9 @@ forward-zone:
     assert_eq!(
         file(&imported, "unbound-zones.conf"),
         "server:\n  \
-           local-zone: \"lan.\" static\n  \
            local-zone: \"ads.example.\" always_null\n  \
            local-zone: \"bad.example.\" refuse\n  \
+           local-zone: \"lan.\" static\n  \
            local-zone: \"walled.example.\" redirect\n  \
            local-data: 'walled.example. 3600 A 192.0.2.7'\n"
     );
