@@ -23,6 +23,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use names::Random;
 use packets::{entry, query};
 use tapis::policy::builder::Builder;
+use tapis::policy::condition::{Condition, TypeSet};
 use tapis::policy::decide::Decision;
 use tapis::policy::effect::Effect;
 use tapis::policy::image::Image;
@@ -31,7 +32,7 @@ use tapis::policy::prefix::{AddressOf, Prefix};
 use tapis::policy::ranking::LookupResult;
 use tapis::policy::rule::{Action, Against, Blocking, Kind, Scope, Source};
 use tapis::policy::snapshot::Snapshot;
-use tapis::policy::view::{Mode, View, ViewId, ViewList};
+use tapis::policy::view::{LookupKey, Mode, View, ViewId, ViewList};
 use tapis::serve::cache::{Cache, Key};
 use tapis::serve::client::{Client, Transport};
 use tapis::serve::respond::respond;
@@ -39,6 +40,7 @@ use tapis::serve::step::Step;
 use tapis::stats::Count;
 use tapis::wire::name::Name;
 use tapis::wire::query::Query;
+use tapis::wire::rtype;
 
 const LISTS: usize = 9;
 /// The number of views, beside the default, of snapshots with views.
@@ -84,20 +86,20 @@ fn main() {
     let asked: Vec<&Name> = (0..lookups)
         .map(|_| &names[random.below(names.len())])
         .collect();
-    let ids: Vec<ViewId> = (0..lookups)
-        .map(|_| ViewId(random.below(VIEWS + 1) as u16))
+    let keys: Vec<LookupKey> = (0..lookups)
+        .map(|_| LookupKey::new(ViewId(random.below(VIEWS + 1) as u16), rtype::A))
         .collect();
-    let default = vec![ViewId::DEFAULT; lookups];
+    let default = vec![LookupKey::default(); lookups];
     let snapshots = [snapshot(&plain, &[]), snapshot(&plain, &views)];
     let cases = [
         ("one view", &snapshots[0], &default),
         ("default of many views", &snapshots[1], &default),
-        ("all of many views", &snapshots[1], &ids),
+        ("all of many views", &snapshots[1], &keys),
     ];
     let mut times = [(); 3].map(|()| Vec::new());
     for _ in 0..rounds {
-        for ((_, snapshot, ids), times) in cases.iter().zip(&mut times) {
-            times.push(decide(snapshot, &asked, ids));
+        for ((_, snapshot, keys), times) in cases.iter().zip(&mut times) {
+            times.push(decide(snapshot, &asked, keys));
         }
     }
     for ((what, ..), times) in cases.iter().zip(times) {
@@ -123,6 +125,7 @@ fn answers(names: &[Name], rounds: usize, [one, many]: [Snapshot; 2]) {
         ("many views", many, VIEWS),
         ("7,000 networks", made(&networks), 0),
         ("5,000 patterns", made(&patterns), 0),
+        ("5,000 conditions on other names", made(&conditions), 0),
     ];
     let listed = names.iter().step_by(names.len() / PACKETS + 1).cloned();
     let mut others: Vec<Name> = made_names().collect();
@@ -233,6 +236,22 @@ fn patterns(builder: &mut Builder) {
     }
 }
 
+/// 5,000 rules with conditions in the last list, none of them on a name that is looked up or above one.
+fn conditions(builder: &mut Builder) {
+    for number in 0..5_000_u16 {
+        let types = Some(TypeSet::Only([rtype::AAAA, number % 100 + 256].into()));
+        let condition = Condition::new(types, []).expect("small");
+        let effect = Effect {
+            condition: Some(Box::new(condition)),
+            ..Effect::default()
+        };
+        let name = Name::from_text(&format!("n{number}.conditions.example")).expect("a name");
+        builder
+            .insert_effect(&name, LISTS as u16 - 1, Scope::Subtree, &effect)
+            .expect("room");
+    }
+}
+
 /// An image of nine lists. `effects` is the number of different effects; the names get them in turn.
 fn image(names: &[Name], effects: usize) -> Image {
     image_with(names, effects, &|_| {})
@@ -294,6 +313,7 @@ fn snapshot(image: &Arc<Image>, views: &[View]) -> Snapshot {
             kind: Kind::Block,
             blocking: Blocking::none(),
             against: Against::All,
+            allows_across: false,
             zone: None,
         })
     });
@@ -321,15 +341,15 @@ fn measured(rounds: usize, make: impl Fn() -> Snapshot) -> String {
 }
 
 /// Nanoseconds per name.
-fn decide(snapshot: &Snapshot, names: &[&Name], views: &[ViewId]) -> f64 {
+fn decide(snapshot: &Snapshot, names: &[&Name], keys: &[LookupKey]) -> f64 {
     let mut blocked = 0;
     let start = Instant::now();
-    for (names, views) in names.chunks(BATCH).zip(views.chunks(BATCH)) {
+    for (names, keys) in names.chunks(BATCH).zip(keys.chunks(BATCH)) {
         let mut found = [LookupResult::default(); BATCH];
         let found = &mut found[..names.len()];
-        snapshot.lookup_in(names, views, found);
-        for ((name, found), view) in names.iter().zip(&*found).zip(views) {
-            let decision = snapshot.view(*view).decide_by(name, found);
+        snapshot.lookup_in(names, keys, found);
+        for ((name, found), key) in names.iter().zip(&*found).zip(keys) {
+            let decision = snapshot.view(key.view).decide_by(name, found);
             blocked += usize::from(black_box(decision).chain_exemption() as u8 == 0);
         }
     }

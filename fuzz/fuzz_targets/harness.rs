@@ -403,6 +403,7 @@ fn list(
         kind,
         against: Against::All,
         blocking,
+        allows_across: false,
         zone: None,
     };
     (source, rules)

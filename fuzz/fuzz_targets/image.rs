@@ -119,6 +119,7 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
             kind: Kind::Block,
             blocking: Blocking::none(),
             against: Against::All,
+            allows_across: false,
             zone: None,
         })
     });

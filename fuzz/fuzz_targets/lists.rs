@@ -16,6 +16,7 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     };
     let format = match choice {
+        16.. => Format::Adblock,
         4.. => Format::Rpz,
         _ if choice & 1 == 0 => Format::Domains,
         _ => Format::Hosts,
@@ -29,10 +30,11 @@ fuzz_target!(|bytes: &[u8]| {
     let most = u32::try_from(ends.count() + 1).expect("inputs are small");
 
     let mut rules = 0;
-    let mut last = 1;
+    let (mut last, mut patterns) = (1, false);
     let notation = Notation {
         format,
         bare,
+        allows: choice & 4 != 0,
         ..Notation::default()
     };
     let apex = Name::from_text("z").expect("a name");
@@ -40,12 +42,18 @@ fuzz_target!(|bytes: &[u8]| {
     let tally = read(list, notation, apex, |rule| {
         rules += 1;
         let line = rule.line;
+        let is_pattern = matches!(rule.trigger, ParsedTrigger::Pattern(_));
+        assert!(is_pattern || !patterns, "patterns come last");
+        if is_pattern && !patterns {
+            (patterns, last) = (true, 1);
+        }
         assert!((last..=most).contains(&line), "lines come in order");
         last = line;
         assert!(rule.effect.is_none_or(|effect| effect.check().is_ok()));
         if let ParsedTrigger::Name(name, scope) = rule.trigger {
             let is_root = name.label_count() == 0;
-            assert!(!is_root || format == Format::Rpz, "no rule on the root");
+            let is_limited = rule.effect.is_some_and(|effect| effect.condition.is_some());
+            assert!(!is_root || format == Format::Rpz || is_limited, "no rule on the root");
             assert_eq!(Name::from_text(&name.to_string()).as_ref(), Ok(name));
             assert!(format != Format::Hosts || scope == bare);
         }
@@ -65,7 +73,7 @@ fn accounted(tally: &Tally, format: Format) {
     let bad = tally.bad_total();
     let good = tally.lines - bad;
     assert!(
-        tally.rules + tally.skipped >= good,
+        tally.rules + tally.skipped + tally.ignored_total() >= good,
         "a good line gives something"
     );
     if format == Format::Domains {

@@ -18,6 +18,7 @@ use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::protected::Guarded;
 use crate::control::guard::release::Guards;
 use crate::control::list_file::file::digest;
+use crate::control::local_names::LocalSources;
 use crate::control::publish::compose;
 use crate::control::sources::lists::load::load_as;
 use crate::control::sources::orders::registry::OrderRegistry;
@@ -225,6 +226,10 @@ pub(super) fn run(
     }
     let guard_policy = GuardPolicy::read(&config);
     for problem in guard_policy.problems() {
+        good = false;
+        writeln!(out, "{problem}")?;
+    }
+    for problem in LocalSources::read(&config).problems() {
         good = false;
         writeln!(out, "{problem}")?;
     }

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use clap::Args;
+use hickory_proto::rr::RecordType;
 
 use super::configuration::{Choice, Need, read_config};
 use super::failure::Failure;
@@ -22,6 +23,7 @@ use crate::control::persist::store::read_image;
 use crate::policy::images::Images;
 use crate::policy::rule::Action;
 use crate::wire::name::Name;
+use crate::wire::rtype;
 
 #[derive(Debug, Args)]
 pub(super) struct DiffArgs {
@@ -161,11 +163,16 @@ fn print_answer(difference: &AnswerDifference<'_>, out: &mut impl Write) -> io::
         name,
         scope,
         source,
+        qtype,
         old,
         new,
     } = difference;
     let (mark, name) = (mark(*change), scope.notation(name));
     let source = source.map_or_else(String::new, |source| format!(" ({source})"));
+    let of_type = match *qtype {
+        rtype::A => String::new(),
+        other => format!(", {}", RecordType::from(other)),
+    };
     let shows_details = match (old, new) {
         (Answer::Blocked { action: old, .. }, Answer::Blocked { action: new, .. }) => old == new,
         _ => false,
@@ -174,7 +181,7 @@ fn print_answer(difference: &AnswerDifference<'_>, out: &mut impl Write) -> io::
         ShownAnswer(old, shows_details),
         ShownAnswer(new, shows_details),
     );
-    writeln!(out, "{mark} {name}{source}: {old} -> {new}")
+    writeln!(out, "{mark} {name}{source}{of_type}: {old} -> {new}")
 }
 
 /// Prints the differences in rules of lists. Returns whether there are any.

@@ -42,6 +42,7 @@ pub(super) fn print_list(
     if let Some(detected) = tally.detected {
         writeln!(out, "  format: {detected}")?;
     }
+    print_ignored(path, tally, out)?;
     print_left_out(
         path,
         first(&tally.guarded.first, most),
@@ -65,6 +66,20 @@ pub(super) fn print_list(
         for (problem, count) in &tally.bad {
             writeln!(out, "  {}: {problem}", counted(*count, "line", "lines"))?;
         }
+    }
+    Ok(())
+}
+
+/// Prints how many lines are ignored for each reason, with the first line.
+fn print_ignored(path: &Path, tally: &Tally, out: &mut impl Write) -> io::Result<()> {
+    for (reason, count) in &tally.ignored {
+        let lines = counted(*count, "line", "lines");
+        let mut first = tally.first_ignored.iter();
+        let example = match first.find(|ignored| ignored.reason == *reason) {
+            Some(first) => format!(", as {}: {}", paths::at(path, first.line), first.text),
+            None => String::new(),
+        };
+        writeln!(out, "  {lines} ignored: {reason}{example}")?;
     }
     Ok(())
 }

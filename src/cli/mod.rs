@@ -98,7 +98,7 @@ enum Verb {
     Serve(serve::ServeArgs),
     /// Check the configuration and every list, and report all problems at once.
     ///
-    /// Also finds an upstream server that is this server itself, and zones in `[local] forward` that are not local
+    /// Also finds an upstream server that is this server itself, and zones in `[special-use] forward` that are not local
     /// zones. Checks whether this user could start the server: ports, control socket, state directory, journal.
     /// Exit code 0 when there are no problems, 1 when there are.
     Check(check::CheckArgs),

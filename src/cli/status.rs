@@ -63,7 +63,12 @@ pub(super) fn run(
         if state.is_empty() {
             state.push("not asked yet".to_owned());
         }
-        writeln!(out, "upstream {}: {}", server.address, state.join(", "))?;
+        let zones = match &*server.zones {
+            [] => String::new(),
+            zones => format!(" for {}", zones.join(", ")),
+        };
+        let (address, state) = (server.address, state.join(", "));
+        writeln!(out, "upstream {address}{zones}: {state}")?;
     }
     for list in &status.lists {
         let feed = status.feeds.iter().find(|feed| feed.name == list.name);
@@ -141,6 +146,10 @@ fn print_list(
                 "  and {more} more bad; `tapis {verb}` counts them by kind"
             )?;
         }
+    }
+    for ignored in &list.ignored {
+        let lines = counted(ignored.count, "line", "lines");
+        writeln!(out, "  {lines} ignored: {}", ignored.reason)?;
     }
     list_summary::print_left_out(
         &list.path,

@@ -15,7 +15,9 @@ use super::types::{Config, Origin};
 const OTHERS: &[&str] = &[
     "[upstream]",
     "[cache]",
-    "[local]",
+    "[special-use]",
+    "[[local]]",
+    "[[forward]]",
     "[block]",
     "[state]",
     "[journal]",

@@ -7,6 +7,7 @@ use super::types::Format;
 use super::values::choice;
 
 const FORMATS: &[(&str, Format)] = &[
+    ("adblock", Format::Adblock),
     ("auto", Format::Auto),
     ("csv", Format::Csv),
     ("dnsmasq", Format::Dnsmasq),
@@ -20,6 +21,8 @@ const FORMATS: &[(&str, Format)] = &[
 
 /// Other names of formats, and the name here.
 const OTHER_NAMES: &[(&str, &str)] = &[
+    ("abp", "adblock"),
+    ("adguard", "adblock"),
     ("bind", "rpz"),
     ("dnscrypt", "wildcard"),
     ("dnscrypt-proxy", "wildcard"),
@@ -27,8 +30,10 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("host", "hosts"),
     ("ndjson", "json"),
     ("plain", "domains"),
+    ("regex", "adblock"),
     ("table", "csv"),
     ("tsv", "csv"),
+    ("ublock", "adblock"),
     ("zone", "rpz"),
 ];
 
@@ -62,6 +67,11 @@ pub(super) fn report_unused(format: Format, raw: &raw::List, findings: &mut Find
     let place = |given: &Option<At<String>>| given.as_ref().map(|at| (at.key, at.line));
     let (scope, comments) = (place(&raw.scope), place(&raw.comments));
     match format {
+        Format::Adblock => {
+            let of = "an adblock list";
+            report(scope, of, "`||x^` and `x` are separate rules");
+            report(comments, of, "its comments begin with `!` or `#`");
+        }
         Format::Dnsmasq => {
             let of = "a configuration of dnsmasq";
             report(

@@ -22,6 +22,9 @@ const KINDS: &[(&str, Kind)] = &[("block", Kind::Block), ("allow", Kind::Allow)]
 /// The meanings of a bare name. `below` can only be written out, as `*.x`.
 const SCOPES: &[(&str, Scope)] = &[("exact", Scope::Exact), ("subtree", Scope::Subtree)];
 
+/// Whether rules that allow names count for all lists.
+const ALLOW_SCOPES: &[(&str, bool)] = &[("list", false), ("all-lists", true)];
+
 /// A section, and its first line.
 enum Section {
     List(Box<raw::List>),
@@ -113,6 +116,7 @@ fn list(mut raw: raw::List, block: &Blocking, findings: &mut Findings) -> Option
     let path = file(raw.path, findings);
     let public = public_text(raw.text, findings);
     let kind = choice(raw.kind, KINDS, findings).unwrap_or(Kind::Block);
+    let allows_across = allows_across(raw.allow_scope, format, kind, findings);
     let comments = comments::validate(raw.comments, findings).unwrap_or_default();
     let scope = choice(raw.scope, SCOPES, findings).unwrap_or(Scope::Exact);
     let warn = guard::only_warning(raw.guards, findings).unwrap_or_default();
@@ -136,6 +140,7 @@ fn list(mut raw: raw::List, block: &Blocking, findings: &mut Findings) -> Option
             kind,
             blocking,
             against: Against::All,
+            allows_across,
             zone: zone.as_ref().map(PolicyZone::of_source),
         },
         zone,
@@ -186,11 +191,37 @@ fn feed(
             kind: Kind::Block,
             blocking,
             against: Against::All,
+            allows_across: false,
             zone: Some(zone.of_source()),
         },
         zone: Some(zone),
     };
     Some((list, feed))
+}
+
+/// Validates the key that says whether the rules that allow names count for all lists.
+fn allows_across(
+    given: Option<At<String>>,
+    format: Option<Format>,
+    kind: Kind,
+    findings: &mut Findings,
+) -> bool {
+    let Some(given) = given else {
+        return false;
+    };
+    let why = match format {
+        Some(format) if !format.has_allow_rules() => {
+            Some("only rules with `@@` in adblock lists can count for all lists")
+        }
+        _ if kind == Kind::Allow => Some("an allow list counts for all lists"),
+        _ => None,
+    };
+    if let Some(why) = why {
+        let message = format!("{} has no meaning here, as {why}: remove it", given.key);
+        findings.report(given.line, message);
+        return false;
+    }
+    choice(Some(given), ALLOW_SCOPES, findings).unwrap_or(false)
 }
 
 /// Reports the keys that a response policy zone can't have, because its records say the same.

@@ -14,10 +14,13 @@ pub mod exception;
 pub mod feed;
 mod findings;
 mod format;
+pub mod forward;
 pub mod guard;
 pub mod import;
 mod lists;
 mod load;
+pub mod local;
+mod local_record;
 pub mod moment;
 pub mod order;
 pub mod paths;
@@ -28,6 +31,7 @@ mod reader;
 pub mod regular;
 pub mod secret;
 pub mod shown;
+pub mod special_use;
 mod suggest;
 mod syntax;
 mod tsig;
@@ -42,6 +46,6 @@ mod tests;
 
 pub use error::{Problem, Problems};
 pub use types::{
-    Cache, Canary, Config, Content, Exceptions, Format, History, List, Local, Orders, Origin,
-    Overrides, Server, StateConfig,
+    Cache, Config, Content, Exceptions, Format, History, List, Local, Orders, Origin, Overrides,
+    Server, StateConfig,
 };

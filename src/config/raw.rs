@@ -6,17 +6,26 @@ use super::blocking::Block;
 use super::exception;
 use super::feed;
 use super::findings::Findings;
+use super::forward;
 use super::guard;
+use super::local;
 use super::publish;
 use super::reader::{At, Reader, Strings, WordOrStrings};
+use super::special_use;
 use super::upstream;
 use super::zone;
+
+/// What a section `[local]` was replaced by.
+const RENAMED: &str =
+    "[local] is now [special-use]: rename it; [[local]] has names that are answered locally";
 
 pub(super) struct Raw {
     pub(super) server: Server,
     pub(super) upstream: upstream::Raw,
     pub(super) cache: Cache,
-    pub(super) local: Local,
+    pub(super) special_use: special_use::Raw,
+    pub(super) local: Vec<local::Raw>,
+    pub(super) forward: Vec<forward::Raw>,
     pub(super) block: Block,
     pub(super) state: State,
     pub(super) journal: Journal,
@@ -36,7 +45,9 @@ impl Raw {
             server: file.section("server", Server::read),
             upstream: file.section("upstream", upstream::Raw::read),
             cache: file.section("cache", Cache::read),
-            local: file.section("local", Local::read),
+            special_use: file.section("special-use", special_use::Raw::read),
+            local: file.sections_not_table("local", RENAMED, local::Raw::read),
+            forward: file.sections("forward", forward::Raw::read),
             block: file.section("block", Block::read),
             state: file.section("state", State::read),
             journal: file.section("journal", Journal::read),
@@ -103,21 +114,6 @@ impl Cache {
             max_negative_ttl_secs: table.integer("max-negative-ttl-secs"),
             stale_secs: table.integer("stale-secs"),
             additional: table.boolean("additional"),
-        }
-    }
-}
-
-#[derive(Default)]
-pub(super) struct Local {
-    pub(super) forward: Option<Strings>,
-    pub(super) use_application_dns: Option<At<String>>,
-}
-
-impl Local {
-    fn read(table: &mut Reader<'_, '_>) -> Self {
-        Self {
-            forward: table.strings("forward"),
-            use_application_dns: table.string("use-application-dns"),
         }
     }
 }
@@ -195,6 +191,7 @@ pub(super) struct List {
     pub(super) comments: Option<At<String>>,
     pub(super) scope: Option<At<String>>,
     pub(super) column: Option<At<String>>,
+    pub(super) allow_scope: Option<At<String>>,
     pub(super) required: Option<At<bool>>,
     pub(super) guards: Option<At<WordOrStrings>>,
     pub(super) text: Option<At<String>>,
@@ -213,6 +210,7 @@ impl List {
             comments: table.string("comments"),
             scope: table.string("scope"),
             column: table.string("column"),
+            allow_scope: table.string("allow-scope"),
             required: table.boolean("required"),
             guards: table.word_or_strings("guards"),
             text: table.string("text"),

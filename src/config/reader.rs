@@ -112,10 +112,21 @@ impl<'a, 'i> Reader<'a, 'i> {
     pub(super) fn sections<T>(
         &mut self,
         key: &'static str,
+        read: impl FnMut(&mut Reader<'_, 'i>) -> T,
+    ) -> Vec<T> {
+        let remedy = format!("write each as a section, [[{key}]]");
+        self.sections_not_table(key, &remedy, read)
+    }
+
+    /// Like [`sections`](Self::sections), with the remedy for a single section `[key]`.
+    pub(super) fn sections_not_table<T>(
+        &mut self,
+        key: &'static str,
+        remedy: &str,
         mut read: impl FnMut(&mut Reader<'_, 'i>) -> T,
     ) -> Vec<T> {
         let wanted = "an array of sections";
-        let remedy = |_: &DeValue<'_>| format!("write each as a section, [[{key}]]");
+        let remedy = |_: &DeValue<'_>| remedy.to_owned();
         let items = self.take(key, wanted, into_array, remedy);
         let tables = items.map(|items| self.items(items, "a section", into_table, remedy));
         tables
@@ -229,6 +240,15 @@ impl<'a, 'i> Reader<'a, 'i> {
             }
         };
         Some(At { key, line, value })
+    }
+
+    /// A word, or an array of strings, without a default: reported if it is missing.
+    pub(super) fn required_word_or_strings(
+        &mut self,
+        key: &'static str,
+    ) -> Option<At<WordOrStrings>> {
+        self.require(key, "\"...\"");
+        self.word_or_strings(key)
     }
 
     /// An array of strings without a default: reported if it is missing.

@@ -4,6 +4,7 @@ mod bounds;
 mod derived;
 mod feeds;
 mod lists;
+mod local;
 mod publish;
 mod shipped;
 mod values;

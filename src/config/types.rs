@@ -12,8 +12,11 @@ use super::address::ServerAddress;
 use super::comments::Comments;
 use super::exception::Exception;
 use super::feed::Feed;
+use super::forward::Forward;
 use super::guard::{GuardRails, Protections};
+use super::local::LocalSection;
 use super::publish::Publish;
+use super::special_use::SpecialUse;
 use super::upstream::{Upstream, UpstreamServer};
 use super::zone::PolicyZone;
 use crate::policy::rule::{Blocking, Scope, Source};
@@ -33,7 +36,7 @@ pub struct Config {
     pub upstream: Upstream,
     /// The cache.
     pub cache: Cache,
-    /// Locally served zones.
+    /// Names that are answered locally, or by the servers of their zone.
     pub local: Local,
     /// The state directory.
     pub state: StateConfig,
@@ -124,22 +127,15 @@ pub struct Cache {
     pub additional: bool,
 }
 
-/// Locally served zones.
+/// Names that are answered locally, or by the servers of their zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Local {
-    /// Zones that are forwarded although they are served locally by default.
-    pub forward: Vec<Name>,
-    /// The answer for `use-application-dns.net`.
-    pub use_application_dns: Canary,
-}
-
-/// The answer for `use-application-dns.net`, with which browsers find out whether they may use another resolver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Canary {
-    /// NXDOMAIN: browsers should keep using this server.
-    Nxdomain,
-    /// The name is forwarded like any other.
-    Forward,
+    /// The special-use zones.
+    pub special_use: SpecialUse,
+    /// The operator's names and zones, in the order of the file.
+    pub sections: Vec<LocalSection>,
+    /// The forwarded zones, in the order of the file. No two have the same name.
+    pub forwards: Vec<Forward>,
 }
 
 /// The state directory and the compiler.
@@ -218,6 +214,8 @@ pub enum Format {
     Domains,
     /// An address and its names per line, as in `/etc/hosts`.
     Hosts,
+    /// A filter list for DNS, in the syntax of ad blockers.
+    Adblock,
     /// A response policy zone.
     Rpz,
     /// A configuration of dnsmasq.
@@ -241,12 +239,29 @@ impl Format {
             Self::Domains => "domains",
             Self::Hosts => "hosts",
             Self::Rpz => "rpz",
+            Self::Adblock => "adblock",
             Self::Dnsmasq => "dnsmasq",
             Self::Unbound => "unbound",
             Self::Wildcard => "wildcard",
             Self::Csv => "csv",
             Self::Json => "json",
             Self::Auto => "auto",
+        }
+    }
+
+    /// Whether a block list of this format can have rules that allow names and precede those of other lists.
+    pub fn has_allow_rules(self) -> bool {
+        match self {
+            Self::Adblock | Self::Auto => true,
+            // In configurations, the deepest name decides. The order of policy zones says how far their PASSTHRU counts.
+            Self::Domains
+            | Self::Hosts
+            | Self::Rpz
+            | Self::Dnsmasq
+            | Self::Unbound
+            | Self::Wildcard
+            | Self::Csv
+            | Self::Json => false,
         }
     }
 }

@@ -11,6 +11,7 @@ use super::values::{file, number};
 pub use super::address::ServerAddress;
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
+const TIMEOUT: Duration = Duration::from_secs(2);
 /// The first port that needs no privilege.
 const FIRST_PORT: u16 = 1024;
 /// The smallest number of ports. With fewer, a port is too easy to guess (RFC 5452, section 9.2).
@@ -56,7 +57,7 @@ impl From<ServerAddress> for UpstreamServer {
 
 #[derive(Default)]
 pub(super) struct Raw {
-    servers: Option<At<Vec<At<RawServer>>>>,
+    servers: Option<RawServers>,
     resolv_conf: Option<At<String>>,
     ports: Option<At<String>>,
     timeout_ms: Option<At<i64>>,
@@ -64,26 +65,45 @@ pub(super) struct Raw {
     waiting_per_client: Option<At<i64>>,
 }
 
-struct RawServer {
+/// The value of `servers`, before validation.
+pub(super) type RawServers = At<Vec<At<RawServer>>>;
+
+pub(super) struct RawServer {
     address: Option<At<String>>,
     random_case: Option<At<bool>>,
     edns: Option<At<bool>>,
 }
 
-impl Raw {
-    pub(super) fn read(table: &mut Reader<'_, '_>) -> Self {
-        let plain = |address| RawServer {
+/// How to write `servers`.
+const SERVERS: &str = "write it as [\"ADDRESS\"] or [{ address = \"ADDRESS\" }]";
+
+impl RawServer {
+    fn plain(address: At<String>) -> Self {
+        Self {
             address: Some(address),
             random_case: None,
             edns: None,
-        };
-        let remedy = "write it as [\"ADDRESS\"] or [{ address = \"ADDRESS\" }]";
+        }
+    }
+
+    fn read(table: &mut Reader<'_, '_>) -> Self {
         Self {
-            servers: table.strings_or_tables("servers", remedy, plain, |table| RawServer {
-                address: table.required_string("address"),
-                random_case: table.boolean("random-case"),
-                edns: table.boolean("edns"),
-            }),
+            address: table.required_string("address"),
+            random_case: table.boolean("random-case"),
+            edns: table.boolean("edns"),
+        }
+    }
+}
+
+/// Reads `servers`, which is reported if it is missing.
+pub(super) fn required_servers(table: &mut Reader<'_, '_>) -> Option<RawServers> {
+    table.required_strings_or_tables("servers", SERVERS, RawServer::plain, RawServer::read)
+}
+
+impl Raw {
+    pub(super) fn read(table: &mut Reader<'_, '_>) -> Self {
+        Self {
+            servers: table.strings_or_tables("servers", SERVERS, RawServer::plain, RawServer::read),
             resolv_conf: table.string("resolv-conf"),
             ports: table.string("ports"),
             timeout_ms: table.integer("timeout-ms"),
@@ -95,7 +115,7 @@ impl Raw {
 
 pub(super) fn validate(raw: Raw, findings: &mut Findings) -> Upstream {
     let servers = raw.servers.and_then(|given| servers(given, findings));
-    let timeout_ms = number(raw.timeout_ms, 100..=30_000, findings).unwrap_or(2000);
+    let timeout = timeout(raw.timeout_ms, findings);
     let waiting: usize = number(raw.waiting, 16..=65_535, findings).unwrap_or(8192);
     let per_client = number(raw.waiting_per_client, 1..=waiting, findings);
     let ports = raw.ports.and_then(|given| ports(given, findings));
@@ -104,13 +124,14 @@ pub(super) fn validate(raw: Raw, findings: &mut Findings) -> Upstream {
         servers,
         resolv_conf: resolv_conf.unwrap_or_else(|| PathBuf::from(RESOLV_CONF)),
         ports: ports.unwrap_or(FIRST_PORT..=u16::MAX),
-        timeout: Duration::from_millis(timeout_ms),
+        timeout: timeout.unwrap_or(TIMEOUT),
         waiting,
         waiting_per_client: per_client.unwrap_or(waiting / 4),
     }
 }
 
-fn servers(given: At<Vec<At<RawServer>>>, findings: &mut Findings) -> Option<Vec<UpstreamServer>> {
+/// The servers: at least one, no duplicates.
+pub(super) fn servers(given: RawServers, findings: &mut Findings) -> Option<Vec<UpstreamServer>> {
     if given.value.is_empty() {
         let key = given.key;
         let message = format!("{key} is empty, must name at least one: add one or leave {key} out");
@@ -140,6 +161,11 @@ fn servers(given: At<Vec<At<RawServer>>>, findings: &mut Findings) -> Option<Vec
         findings.report(line, format!("{key} holds {shown}, {refusal}"));
     }
     Some(servers)
+}
+
+/// How long all attempts for a query may take.
+pub(super) fn timeout(given: Option<At<i64>>, findings: &mut Findings) -> Option<Duration> {
+    number(given, 100..=30_000, findings).map(Duration::from_millis)
 }
 
 fn ports(given: At<String>, findings: &mut Findings) -> Option<RangeInclusive<u16>> {

@@ -10,18 +10,19 @@ use crate::policy::rule::{Blocking, Ede};
 use super::blocking::{blocking, default_blocking};
 use super::exception;
 use super::findings::Findings;
+use super::forward;
 use super::guard;
 use super::lists;
+use super::local;
 use super::publish;
 use super::raw::{self, Raw};
+use super::special_use;
 use super::types::{
-    Cache, Canary, Config, Exceptions, History, Local, Orders, Origin, Overrides, Server,
-    StateConfig,
+    Cache, Config, Exceptions, History, Local, Orders, Origin, Overrides, Server, StateConfig,
 };
 use super::upstream;
 use super::values::{
-    PORT, choice, directory, each, file, language, network, non_empty_array, number, sockets, text,
-    zone,
+    PORT, directory, each, file, language, network, non_empty_array, number, sockets, text,
 };
 
 /// The maximum size of a character-string of a TXT record, in bytes (RFC 1035, section 3.3).
@@ -33,11 +34,10 @@ const DAY_SECS: u32 = 24 * 60 * 60;
 /// The default limit for negative answers: RFC 2308, section 5, recommends one to three hours.
 const NEGATIVE_SECS: u32 = 3 * 60 * 60;
 
-const CANARIES: &[(&str, Canary)] = &[("nxdomain", Canary::Nxdomain), ("forward", Canary::Forward)];
-
 /// Validates a configuration. The result has defaults in place of invalid values, so a server must not use it if there
 /// are findings.
-pub(super) fn validate(raw: Raw, origin: Origin, findings: &mut Findings) -> Config {
+pub(super) fn validate(mut raw: Raw, origin: Origin, findings: &mut Findings) -> Config {
+    let local = local(&mut raw, findings);
     let block = blocking(raw.block, &default_blocking(), findings);
     let state = state(raw.state, findings);
     let journal = file(raw.journal.path, findings);
@@ -51,7 +51,7 @@ pub(super) fn validate(raw: Raw, origin: Origin, findings: &mut Findings) -> Con
         server: server_section(raw.server, findings),
         upstream: upstream::validate(raw.upstream, findings),
         cache: cache(raw.cache, findings),
-        local: local(raw.local, findings),
+        local,
         state,
         guard: guard::validate(raw.guard, findings),
         publish,
@@ -139,11 +139,13 @@ fn cache(raw: raw::Cache, findings: &mut Findings) -> Cache {
     }
 }
 
-fn local(raw: raw::Local, findings: &mut Findings) -> Local {
+fn local(raw: &mut Raw, findings: &mut Findings) -> Local {
+    let sections = local::validate(std::mem::take(&mut raw.local), findings);
+    let forwards = std::mem::take(&mut raw.forward);
     Local {
-        forward: each(raw.forward, findings, zone).unwrap_or_default(),
-        use_application_dns: choice(raw.use_application_dns, CANARIES, findings)
-            .unwrap_or(Canary::Nxdomain),
+        special_use: special_use::validate(std::mem::take(&mut raw.special_use), findings),
+        forwards: forward::validate(forwards, &sections, findings),
+        sections,
     }
 }
 

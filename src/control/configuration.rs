@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::file_tasks::FileTasks;
+use super::local_names::LocalSources;
 use super::sources::orders::registry::OrderRegistry;
 use super::sources::pending::{ConfiguredOrders, PendingConfig};
 use crate::config::Config;
@@ -18,6 +19,8 @@ pub(crate) struct Configuration {
     pub(crate) boot: Config,
     /// The one in force.
     pub(crate) current: Config,
+    /// Its local names.
+    pub(crate) local: LocalSources,
     pub(crate) started_at: Timestamp,
     /// The problems with the newest version of the configuration's file.
     pub(crate) problems: Vec<String>,
@@ -29,8 +32,9 @@ pub(crate) struct Configuration {
 }
 
 impl Configuration {
-    pub(crate) fn new(config: Config) -> Self {
+    pub(crate) fn new(config: Config, local: LocalSources) -> Self {
         Self {
+            local,
             boot: config.clone(),
             current: config,
             started_at: Timestamp::now(),

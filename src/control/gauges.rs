@@ -54,6 +54,9 @@ pub struct Histogram {
 pub struct UpstreamStatus {
     /// Its address.
     pub address: SocketAddr,
+    /// The forwarded zones that it is asked for; empty if it is asked for all other names.
+    #[serde(default)]
+    pub zones: Vec<String>,
     /// Whether it failed so often that it is not asked for a while.
     pub down: bool,
     /// How many of the last queries in a row it did not answer.

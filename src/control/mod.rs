@@ -13,6 +13,7 @@ pub mod guard;
 pub mod inspect;
 pub mod journal;
 pub mod list_file;
+pub mod local_names;
 pub mod persist;
 pub mod publish;
 pub mod rollback;
@@ -32,6 +33,7 @@ use self::admin::requests::Requests;
 use self::compile::queue::CompileQueue;
 use self::configuration::Configuration;
 use self::guard::policy::GuardPolicy;
+use self::local_names::LocalSources;
 use self::persist::image_store::ImageStore;
 use self::persist::persistence::Persistence;
 use self::publish::delta::DeltaJoin;
@@ -75,14 +77,14 @@ impl Control {
     pub(crate) fn empty(
         config: Config,
         store: ImageStore,
-        guard_policy: Arc<GuardPolicy>,
+        (guard_policy, local): (Arc<GuardPolicy>, LocalSources),
         scheduler: Scheduler,
     ) -> Self {
         let hits = Hits::read(config.state.dir.as_deref());
         let mut control = Self {
             lists: ListSources::new(&config),
             feeds: Feeds::new(),
-            configuration: Configuration::new(config),
+            configuration: Configuration::new(config, local),
             guard_policy,
             scheduler,
             files: WatchedFiles::start(),

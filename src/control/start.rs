@@ -13,6 +13,7 @@ use super::guard::acceptance::InForce;
 use super::guard::policy::GuardPolicy;
 use super::guard::release::Guards;
 use super::journal::Journal;
+use super::local_names::LocalSources;
 use super::persist::image_store::ImageStore;
 use super::persist::store::StoreError;
 use super::publish::compose;
@@ -54,6 +55,9 @@ pub enum StartError {
     /// The state directory can't be opened; another process may use it.
     #[error(transparent)]
     State(#[from] StoreError),
+    /// The file of a local zone can't be read completely. Without it, the names of the zone would be sent upstream.
+    #[error("{}", .0.join("\n"))]
+    LocalZone(Vec<String>),
     /// All lists together have too many rules.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
@@ -78,9 +82,12 @@ impl Control {
     /// process uses the state directory.
     pub fn start(config: Config, wall_clock: Arc<dyn WallClock>) -> Result<Self, StartError> {
         let store = ImageStore::open(&config.state)?;
-        let (guard_policy, scheduler) = read_files(&config, wall_clock);
+        let (guard_policy, local, scheduler) = read_files(&config, wall_clock);
+        if !local.missing().is_empty() {
+            return Err(StartError::LocalZone(local.missing().to_vec()));
+        }
         // This starts to watch the files, so that a change while lists are read is noticed.
-        let mut control = Self::empty(config, store, guard_policy, scheduler);
+        let mut control = Self::empty(config, store, (guard_policy, local), scheduler);
         control.guard_policy.log_problems();
         control.restore();
         control.open_journal();
@@ -281,17 +288,27 @@ impl Control {
     }
 }
 
-/// Reads the files of the guard, of orders and of exceptions, all at the same time.
-fn read_files(config: &Config, wall_clock: Arc<dyn WallClock>) -> (Arc<GuardPolicy>, Scheduler) {
-    let guard = config.clone();
+/// Reads the files of the guard, of local zones, of orders and of exceptions, all at the same time.
+fn read_files(
+    config: &Config,
+    wall_clock: Arc<dyn WallClock>,
+) -> (Arc<GuardPolicy>, LocalSources, Scheduler) {
+    let (guard, of_zones) = (config.clone(), config.clone());
     let guard_policy = deadline::start(DEADLINE, move || GuardPolicy::read(&guard));
+    let local = deadline::start(DEADLINE, move || LocalSources::read(&of_zones));
     let (mut registry, all) = OrderRegistry::read_at_start(config, DEADLINE);
     registry.recall_unconfigured(config);
     let guard_policy = guard_policy.wait();
     let guard_policy =
         Arc::new(guard_policy.unwrap_or_else(|why| GuardPolicy::without_files(config, why)));
     registry.check(&guard_policy);
-    (guard_policy, Scheduler::new(registry, all, wall_clock))
+    let local = local.wait();
+    let local = local.unwrap_or_else(|why| LocalSources::without_files(config, why));
+    (
+        guard_policy,
+        local,
+        Scheduler::new(registry, all, wall_clock),
+    )
 }
 
 /// The directory of a list's file.

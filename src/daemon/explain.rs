@@ -16,6 +16,7 @@ use crate::control::admin::verdict::{
 };
 use crate::policy::decide::{ChainExemption, Decision, Matched, PolicyView};
 use crate::policy::explain::Role;
+use crate::policy::local::ForwardedZone;
 use crate::policy::ranking::Trigger;
 use crate::policy::rpz::settings::ZonePolicy;
 use crate::policy::rpz::{network_owner, rule_lines, rule_owners};
@@ -63,6 +64,8 @@ const TCP_ONLY: &str = "over UDP the answer is empty and truncated, so that the 
 const FORWARDED: &str = "the name is blocked, but its DS and DNSKEY records come from upstream, because names below it may \
                          not be blocked";
 
+const BLOCKED_TARGET: &str = "a name that a CNAME record leads to is blocked";
+
 const UNLESS_SIGNED: &str = "the rule does not change signed answers to clients that ask for DNSSEC records, as its zone has \
                              break-dnssec = false; lower rules then apply";
 
@@ -80,7 +83,7 @@ pub fn explain(
         name: request.name.clone(),
         source,
     })?;
-    let policy = policy(snapshot, client(snapshot, request));
+    let policy = policy(snapshot, client(snapshot, request)).for_type(request.rtype);
     // Upstream is not asked, so of its answer only that address is known.
     let (mut decision, mut matching) = (Decision::Pass, Vec::new());
     for place in policy.explain(&name, &[], request.address.as_slice()) {
@@ -122,6 +125,7 @@ pub fn explain(
     {
         notes.push(UNLESS_SIGNED.to_owned());
     }
+    notes.extend(local_note(snapshot, &name, request.rtype, outcome));
     let matching = matching.iter();
     notes.extend(rules_on_addresses(
         policy, &name, request, &decision, outcome,
@@ -144,6 +148,24 @@ pub fn explain(
         answer: asked.answer,
         notes,
     })
+}
+
+/// The section of the configuration that answers the name, or that names its servers.
+fn local_note(snapshot: &Snapshot, name: &Name, rtype: u16, outcome: Outcome) -> Option<String> {
+    match outcome {
+        Outcome::Local => {
+            let line = snapshot.local.lookup(name, rtype)?.line?;
+            Some(format!("answered by [[local]] on line {line}"))
+        }
+        Outcome::Upstream | Outcome::Allowed | Outcome::Excepted => {
+            let zone = snapshot.local.forwarded(name, rtype)?;
+            let ForwardedZone { servers, line } = zone;
+            Some(format!(
+                "forwarded to {servers} by [[forward]] on line {line}"
+            ))
+        }
+        _ => None,
+    }
 }
 
 /// Sentences about the rules on addresses that were not evaluated: on those of the answer, because upstream is not asked, and
@@ -310,8 +332,13 @@ fn ask(
         && key.name() != name.wire()
     {
         let (target, _) = Name::parse(key.name(), 0).expect("the name of a query is valid");
+        let is_local = snapshot.local.lookup(name, request.rtype).is_some();
+        let rules = match is_local && !matches!(decision, Decision::Blocked { .. }) {
+            true => "rules on its names and addresses apply",
+            false => "no rule applies to them",
+        };
         note = Some(format!(
-            "the records of {target} come from upstream, and no rule applies to them"
+            "the records of {target} come from upstream, and {rules}"
         ));
         // Without records of the target, the answer is the CNAME record alone.
         let query = self::query(&target, request)?;
@@ -327,7 +354,11 @@ fn ask(
         Step::Drop(_) => return Ok(Explained::without_answer(Outcome::Blocked)),
         Step::Reply(tally) => match tally.count {
             Count::CacheHits => return Ok(Explained::forwarded(decision)),
-            Count::Blocked | Count::BlockedTarget => Outcome::Blocked,
+            Count::Blocked => Outcome::Blocked,
+            Count::BlockedTarget => {
+                note.get_or_insert_with(|| BLOCKED_TARGET.to_owned());
+                Outcome::Blocked
+            }
             Count::Local | Count::Any => Outcome::Local,
             _ => Outcome::Refused,
         },

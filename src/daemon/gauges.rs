@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::control::gauges::{Gauges, Histogram, UpstreamStatus};
+use crate::serve::upstream::pools::Forwarding;
 use crate::serve::upstream::state::ServerState;
 use crate::stats::{LATENCY_BOUNDS, Sums};
 
@@ -36,6 +37,7 @@ pub(super) fn from_sums(sums: Sums) -> Gauges {
 pub(super) fn upstream_status(server: ServerState) -> UpstreamStatus {
     UpstreamStatus {
         address: server.address,
+        zones: Vec::new(),
         down: server.down,
         unanswered: server.unanswered,
         latency_ms: server.latency.map(|latency| latency.as_secs_f64() * 1e3),
@@ -45,6 +47,23 @@ pub(super) fn upstream_status(server: ServerState) -> UpstreamStatus {
         failures: by_name(server.failures.recent),
         failures_total: by_name(server.failures.total),
     }
+}
+
+/// The default servers and those of forwarded zones, in the form that `status` uses.
+pub(super) fn upstream_states(
+    default: Vec<ServerState>,
+    forwarding: &Forwarding,
+) -> Vec<UpstreamStatus> {
+    let default = default.into_iter().map(upstream_status);
+    let forwarded = forwarding.pools().iter().flat_map(|forward| {
+        let zones: Vec<_> = forward.zones.iter().map(ToString::to_string).collect();
+        let servers = forward.pool.state().into_iter();
+        servers.map(move |server| UpstreamStatus {
+            zones: zones.clone(),
+            ..upstream_status(server)
+        })
+    });
+    default.chain(forwarded).collect()
 }
 
 fn by_name(counts: Vec<(&'static str, u64)>) -> BTreeMap<String, u64> {

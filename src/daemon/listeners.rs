@@ -283,7 +283,7 @@ impl Listeners {
                 index,
                 shared: equipment.shared.clone(),
                 sockets: state.sockets(index),
-                pool: equipment.resolver.pool().clone(),
+                pools: equipment.resolver.pools().clone(),
                 ports: equipment.ports,
                 inflight: equipment.resolver.inflight().clone(),
                 admission: equipment.resolver.admission().clone(),

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::bind::Endpoint;
-use super::gauges::{from_sums, upstream_status};
+use super::forwards::{ForwardSource, Forwards};
+use super::gauges::{from_sums, upstream_states};
 use super::limits::{self, Budget, Listening};
 use super::listeners::{Listeners, Prepared};
 use super::log_output::LogOutput;
@@ -33,6 +34,7 @@ pub(super) struct Parts {
     pub(super) streams: Arc<Streams<QueryObserver>>,
     pub(super) ports: Arc<Ports>,
     pub(super) upstream_source: UpstreamSource,
+    pub(super) forward_source: ForwardSource,
     pub(super) outage: Outage,
     pub(super) counters: Vec<Arc<Counters>>,
     pub(super) listeners: Arc<Listeners>,
@@ -115,12 +117,14 @@ impl Parts {
     fn apply(
         self: &Arc<Self>,
         config: Config,
-        upstreams: Option<Upstreams>,
+        (upstreams, forwards): (Option<Upstreams>, Forwards),
         budget: Budget,
         next: Option<Vec<Arc<Endpoint>>>,
     ) {
-        let pool = self.resolver.pool();
-        pool.tune(config.upstream.timeout, intake(&config));
+        let pools = self.resolver.pools();
+        pools
+            .default_pool()
+            .tune(config.upstream.timeout, intake(&config));
         let bound = next.iter().flatten().map(|endpoint| endpoint.address);
         let open = self.listeners.addresses().into_iter();
         let listening_ports = open.chain(bound).map(|address| address.port());
@@ -130,7 +134,8 @@ impl Parts {
         if let Some(upstreams) = upstreams {
             self.upstream_source.replace(upstreams);
         }
-        pool.renew();
+        self.forward_source.replace(&config, &forwards, &self.cache);
+        pools.renew();
         self.resolver.admission().set_bounds(waiting(&config));
         self.pace.set_discard(config.server.discard);
         self.streams.idle.set(config.server.tcp_idle);
@@ -164,7 +169,8 @@ impl DataPlane for Live {
     fn gauges(&self) -> Gauges {
         let parts = &self.0;
         let (cache_entries, cache_octets) = parts.cache.size();
-        let servers = parts.resolver.pool().state();
+        let pools = parts.resolver.pools();
+        let servers = pools.default_pool().state();
         let problems = [
             parts.upstream_source.problem(),
             parts.outage.alarm(&servers),
@@ -173,7 +179,7 @@ impl DataPlane for Live {
         Gauges {
             user: Some(user_id()),
             listen: parts.listeners.addresses(),
-            upstream: servers.into_iter().map(upstream_status).collect(),
+            upstream: upstream_states(servers, &pools.forwarding()),
             problems: problems.into_iter().flatten().collect(),
             waiting: parts.resolver.waiting(),
             cache_entries,
@@ -196,6 +202,7 @@ impl DataPlane for Live {
             }
         };
         let upstreams = parts.find_upstreams(&served)?;
+        let forwards = Forwards::find(&served).map_err(|error| vec![error.to_string()])?;
         let restart = [
             ("[server] listen", next.is_none()),
             ("[server] tcp-connections", is_short),
@@ -204,7 +211,7 @@ impl DataPlane for Live {
         let config = config.clone();
         Ok(Change {
             restart: restart.map(|(key, _)| key.to_owned()).collect(),
-            apply: Box::new(move || parts.apply(config, upstreams, budget, next)),
+            apply: Box::new(move || parts.apply(config, (upstreams, forwards), budget, next)),
         })
     }
 }

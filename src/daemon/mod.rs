@@ -6,6 +6,7 @@ mod control;
 mod error;
 mod essential;
 mod explain;
+mod forwards;
 mod gauges;
 mod limits;
 mod listeners;
@@ -32,6 +33,7 @@ use self::control::control_socket;
 pub use self::control::control_sockets;
 pub use self::error::DaemonError;
 pub use self::explain::{ExplainError, explain};
+use self::forwards::Forwards;
 use self::limits::{Listening, OPEN_FILES, workers};
 use self::live::Files;
 pub use self::log_output::LogOutput;
@@ -71,6 +73,7 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     // This comes before the first socket, too, as many workers need many files.
     let files = raise_open_files(OPEN_FILES);
     let upstreams = Upstreams::find(&config)?;
+    let forwards = Forwards::find(&config)?;
     let workers = workers(&config);
     let built_in = config.origin == Origin::BuiltIn;
     let bound = bind::bind(&config.server.listen, workers, built_in);
@@ -114,7 +117,14 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     };
     let result = runtime.block_on(async {
         let socket_path = socket_file.as_ref().map(SocketFile::path);
-        let service = Service::start(&config, upstreams, bound, files, &control, socket_path)?;
+        let service = Service::start(
+            &config,
+            (upstreams, &forwards),
+            bound,
+            files,
+            &control,
+            socket_path,
+        )?;
         let (requests, queue) = mpsc::channel(64);
         let (hangup, hangups) = mpsc::channel(4);
         let stop = service.essential.stop().clone();
@@ -182,5 +192,6 @@ fn divide(all: usize, addresses: usize, workers: usize, config: &Config) -> File
 /// # Errors
 /// [`UpstreamError`]: one of them is this server itself, or its interface does not exist.
 pub fn check_upstreams(config: &Config) -> Result<(), UpstreamError> {
-    Upstreams::find(config).map(drop)
+    Upstreams::find(config)?;
+    Forwards::find(config).map(drop)
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use resolv_conf::{ParseError, ScopedIp};
 
-use super::target::{Target, UpstreamError, reached_address, resolve};
+use super::target::{DEFAULT_PLACE, Target, UpstreamError, own_address, reached_address, resolve};
 use crate::config::regular;
 use crate::config::shown::Show;
 use crate::config::upstream::ServerAddress;
@@ -74,10 +74,7 @@ impl ResolvConf {
         self.bytes = self.read();
         let servers = self.parse(true);
         for (address, _) in &servers {
-            let upstream = address.socket;
-            if let Some(listen) = reached_address(upstream, &self.listen) {
-                return Err(UpstreamError::Ourselves { upstream, listen });
-            }
+            own_address(address.socket, &self.listen, DEFAULT_PLACE)?;
         }
         if servers.is_empty() {
             tracing::warn!(
@@ -220,7 +217,7 @@ impl ResolvConf {
                 continue;
             }
             let socket = SocketAddr::new(ip, DNS_PORT);
-            match resolve(ServerAddress { socket, zone }) {
+            match resolve(ServerAddress { socket, zone }, DEFAULT_PLACE) {
                 Ok(address) if servers.iter().any(|known| known.0.socket == address.socket) => {}
                 Ok(address) => servers.push((address, Dialect::FULL)),
                 Err(error) => {

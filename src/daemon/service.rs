@@ -12,6 +12,7 @@ use super::bind::Endpoint;
 use super::clock::follow_suspension;
 use super::error::DaemonError;
 use super::essential::Essential;
+use super::forwards::{ForwardSource, Forwards};
 use super::listeners::{Equipment, Listeners};
 use super::live::{Files, Live, Parts, connections, waiting};
 use super::notifications::notifications;
@@ -29,6 +30,8 @@ use crate::serve::responder::{Responder, Sockets};
 use crate::serve::shared::{Clock, Setting, Shared};
 use crate::serve::transport::stream::Streams;
 use crate::serve::transport::udp::HAND_OVER;
+use crate::serve::upstream::connect::Network;
+use crate::serve::upstream::pools::Pools;
 use crate::stats::Counters;
 use crate::sys::process::return_free_memory;
 use crate::sys::udp::Ports;
@@ -50,7 +53,7 @@ pub(super) struct Service {
 impl Service {
     pub(super) fn start(
         config: &Config,
-        upstreams: Upstreams,
+        (upstreams, forwards): (Upstreams, &Forwards),
         bound: Vec<Endpoint>,
         files: Files,
         control: &Control,
@@ -69,8 +72,21 @@ impl Service {
             .map(|endpoint| endpoint.address.port())
             .collect();
         let ports = Arc::new(Ports::new(config.upstream.ports.clone(), listening_ports));
-        let pool = upstreams.pool(config, ports.clone(), files.budget, &shared_counters);
-        let pool = Arc::new(pool);
+        let network = Network::new(
+            files.budget.upstream,
+            ports.clone(),
+            shared_counters.clone(),
+        );
+        let network = Arc::new(network);
+        let pool = Arc::new(upstreams.pool(config, &network, ports.clone(), &shared_counters));
+        let pools = Arc::new(Pools::new(pool.clone()));
+        let forward_source = ForwardSource {
+            pools: pools.clone(),
+            network,
+            ports: ports.clone(),
+            counters: shared_counters.clone(),
+        };
+        forward_source.replace(config, forwards, &cache);
         let upstream_source =
             UpstreamSource::start(pool.clone(), upstreams.file, tracker.clone(), stop.clone());
         let shared = Shared {
@@ -90,13 +106,13 @@ impl Service {
             observer: query_observer(&shared_counters),
             counters: shared_counters.clone(),
         };
-        let resolver = Arc::new(Resolver::new(pool, responder, waiting(config)));
+        let resolver = Arc::new(Resolver::new(pools, responder, waiting(config)));
         let (jobs, queue) = mpsc::channel(HAND_OVER);
         let jobs_run = resolver.clone().run_jobs(queue, tracker.clone());
         tracker.spawn(essential.watch("the job taker", jobs_run));
         tracker.spawn(tidy(resolver.clone(), stop.clone()));
         let outage = Outage::default();
-        let follow = outage.clone().follow(resolver.pool().clone(), stop.clone());
+        let follow = outage.clone().follow(pool, stop.clone());
         tracker.spawn(follow);
         tracker.spawn(follow_suspension(shared.clock.clone(), stop.clone()));
         let streams = Arc::new(Streams {
@@ -142,6 +158,7 @@ impl Service {
                 streams,
                 ports,
                 upstream_source,
+                forward_source,
                 outage,
                 counters,
                 listeners: Arc::new(listeners),

@@ -14,37 +14,62 @@ pub(super) type Target = (ServerAddress, Dialect);
 pub enum UpstreamError {
     /// It is this server itself.
     #[error(
-        "upstream {upstream} is this server itself (it listens on {listen}), so queries would loop; name another resolver with `serve --upstream` or in [upstream] servers"
+        "upstream {upstream} is this server itself (it listens on {listen}), so queries would loop; name another resolver {place}"
     )]
     Ourselves {
         /// The upstream.
         upstream: SocketAddr,
         /// The listen address.
         listen: SocketAddr,
+        /// Where the upstream is configured.
+        place: String,
     },
     /// The interface of a link-local address does not exist.
     #[error(
-        "upstream {upstream} is behind the interface {zone}, which this machine does not have; name one that `ip link` shows, or its index, with `serve --upstream` or in [upstream] servers"
+        "upstream {upstream} is behind the interface {zone}, which this machine does not have; name one that `ip link` shows, or its index, {place}"
     )]
     Interface {
         /// The upstream.
         upstream: ServerAddress,
         /// The interface.
         zone: String,
+        /// Where the upstream is configured.
+        place: String,
     },
 }
 
-/// Adds the index of the interface to a link-local address. The interface must exist.
-pub(super) fn resolve(address: ServerAddress) -> Result<ServerAddress, UpstreamError> {
+/// Where the default servers are configured, for messages.
+pub(super) const DEFAULT_PLACE: &str = "with `serve --upstream` or in [upstream] servers";
+
+/// Adds the index of the interface to a link-local address. The interface must exist. `place` is where the address is
+/// configured.
+pub(super) fn resolve(address: ServerAddress, place: &str) -> Result<ServerAddress, UpstreamError> {
     match &address.zone {
         Some(zone) if index_of(zone).is_none() => Err(UpstreamError::Interface {
             zone: zone.clone(),
             upstream: address,
+            place: place.to_owned(),
         }),
         _ => Ok(ServerAddress {
             socket: address.current(index_of),
             ..address
         }),
+    }
+}
+
+/// Checks that an upstream is not this server itself. `place` is where it is configured.
+pub(super) fn own_address(
+    upstream: SocketAddr,
+    listen: &[SocketAddr],
+    place: &str,
+) -> Result<(), UpstreamError> {
+    match reached_address(upstream, listen) {
+        Some(listen) => Err(UpstreamError::Ourselves {
+            upstream,
+            listen,
+            place: place.to_owned(),
+        }),
+        None => Ok(()),
     }
 }
 
@@ -78,7 +103,7 @@ mod tests {
     #[test]
     fn a_link_local_server_gets_the_index_of_its_interface() {
         let resolved = |text: &str| {
-            let address = resolve(text.parse().expect("an address"))?;
+            let address = resolve(text.parse().expect("an address"), DEFAULT_PLACE)?;
             Ok::<_, UpstreamError>(address.socket)
         };
         let index = index_of("lo").expect("an interface");

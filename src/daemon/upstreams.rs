@@ -5,9 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::limits::Budget;
 use super::resolv_conf::{FileProblem, ResolvConf};
-use super::target::{Target, UpstreamError, reached_address, resolve};
+use super::target::{DEFAULT_PLACE, Target, UpstreamError, own_address, resolve};
 use crate::config::Config;
 use crate::config::upstream::UpstreamServer;
 use crate::serve::upstream::Pool;
@@ -40,11 +39,8 @@ impl Upstreams {
         };
         let mut targets = Vec::new();
         for server in servers {
-            let address = resolve(server.address.clone())?;
-            let upstream = address.socket;
-            if let Some(listen) = reached_address(upstream, listen) {
-                return Err(UpstreamError::Ourselves { upstream, listen });
-            }
+            let address = resolve(server.address.clone(), DEFAULT_PLACE)?;
+            own_address(address.socket, listen, DEFAULT_PLACE)?;
             targets.push((address, dialect(server)));
         }
         Ok(Self {
@@ -57,15 +53,14 @@ impl Upstreams {
     pub(super) fn pool(
         &self,
         config: &Config,
+        network: &Arc<Network>,
         ports: Arc<Ports>,
-        budget: Budget,
         counters: &Arc<Counters>,
     ) -> Pool {
-        let network = Network::new(budget.upstream, Arc::clone(&ports), Arc::clone(counters));
         let server = |(address, permitted): &Target| Server::new(address.clone(), *permitted);
         Pool::new(
             self.servers.iter().map(server).collect(),
-            Arc::new(network),
+            network.clone(),
             config.upstream.timeout,
             intake(config),
             ports,
@@ -159,7 +154,8 @@ impl UpstreamSource {
     }
 }
 
-fn dialect(server: &UpstreamServer) -> Dialect {
+/// The extensions that queries to a server may have.
+pub(super) fn dialect(server: &UpstreamServer) -> Dialect {
     Dialect {
         edns: server.edns,
         random_case: server.random_case,

@@ -228,7 +228,7 @@ impl<'s, 'n> AnswerRules<'s, 'n> {
             found = policy
                 .snapshot
                 .rules
-                .lookup_target(policy.id, ignored, name);
+                .lookup_target(policy.key, ignored, name);
             decision = decide(policy, name, &found);
         }
         (decision, found)
@@ -243,7 +243,7 @@ impl<'s, 'n> AnswerRules<'s, 'n> {
         match exemption {
             ChainExemption::Suppressed | ChainExemption::Lists if !self.ignored().is_empty() => {
                 let rules = &policy.snapshot.rules;
-                rules.lookup_target(policy.id, self.ignored(), name)
+                rules.lookup_target(policy.key, self.ignored(), name)
             }
             _ => policy.lookup(name),
         }
@@ -312,8 +312,8 @@ impl<'s> AddressRulesOf<'s, '_> {
                 let by_asked = self.answer.ignored();
                 let ignored = [by_asked, of_last, ignored.unwrap_or(by_asked)];
                 best.compare(table, network, |verdict| {
-                    let applies = policy.applies(verdict, &ignored);
-                    applies.filter(|(rank, _)| *rank < self.later.before)
+                    let applying = policy.applies(verdict, self.last, &ignored);
+                    applying.filter(|applying| applying.rank < self.later.before)
                 });
             }
         }

@@ -4,14 +4,16 @@ use std::net::IpAddr;
 
 use super::effect::Effect;
 use super::evaluation::IgnoredSources;
-use super::local::LocalZones;
-use super::precedence::{Precedence, Verdict};
-use super::prefixes::{BestNetwork, NetworkId};
+use super::local::LocalNames;
+use super::precedence::Precedence;
+use super::prefixes::{Applying, BestNetwork, NetworkId};
 use super::ranking::{Hit, LookupResult, NO_RANK, Rank, Trigger};
 use super::rule::{Action, Blocking, EffectAnswer, Kind, Source};
 use super::snapshot::Snapshot;
-use super::view::ViewId;
+use super::verdicts::Verdict;
+use super::view::{LookupKey, ViewId};
 use crate::wire::name::Name;
+use crate::wire::rtype;
 
 /// A matching rule and its source.
 #[derive(Clone, Copy, Debug)]
@@ -127,21 +129,21 @@ impl Snapshot {
         self.slots.get(by.index()).copied().flatten()
     }
 
-    /// The policy of a view; that of the default view if there is no such view.
+    /// The policy of a view for queries of type A; that of the default view if there is no such view.
     pub fn view(&self, id: ViewId) -> PolicyView<'_> {
         let precedence = self.views.get(usize::from(id.0));
         PolicyView {
             snapshot: self,
             precedence: precedence.unwrap_or(&self.views[0]),
-            id,
+            key: LookupKey::new(id, rtype::A),
             client: None,
             is_stream: false,
             wants_dnssec: false,
         }
     }
 
-    /// Decides about a name in the default view, by the matching rule of the best rank. Allocates only if more than
-    /// four rules of exceptions match the name.
+    /// Decides about a query of type A for a name in the default view, by the matching rule of the best rank. Allocates only
+    /// if more than four rules of exceptions match the name, or if the condition of a rule with a pattern does not hold.
     pub fn decide(&self, name: &Name) -> Decision<'_> {
         self.view(ViewId::DEFAULT).decide(name)
     }
@@ -152,7 +154,8 @@ impl Snapshot {
 pub struct PolicyView<'s> {
     pub(super) snapshot: &'s Snapshot,
     pub(super) precedence: &'s Precedence,
-    pub(super) id: ViewId,
+    /// The view, and the type of the query.
+    pub(super) key: LookupKey,
     /// The smallest network with rules that the client's address belongs to.
     pub(super) client: Option<NetworkId>,
     pub(super) is_stream: bool,
@@ -176,6 +179,19 @@ impl<'s> PolicyView<'s> {
         self
     }
 
+    /// The same policy for queries of this type.
+    #[inline]
+    pub fn for_type(mut self, qtype: u16) -> Self {
+        self.key.qtype = Some(qtype);
+        self
+    }
+
+    /// The same policy without rules that have conditions.
+    pub(super) fn without_conditions(mut self) -> Self {
+        self.key.qtype = None;
+        self
+    }
+
     /// The same policy for queries over a stream if `is_stream`, else over UDP.
     #[inline]
     pub fn over(self, is_stream: bool) -> Self {
@@ -193,23 +209,23 @@ impl<'s> PolicyView<'s> {
     }
 
     /// The names that are answered locally.
-    pub fn local(&self) -> &'s LocalZones {
+    pub fn local(&self) -> &'s LocalNames {
         &self.snapshot.local
     }
 
     /// Decides about a queried name, by the first of all rules on the name and on the client's address. Allocates only
-    /// if more than four rules of exceptions match the name.
+    /// if more than four rules of exceptions match the name, or if the condition of a rule with a pattern does not hold.
     pub fn decide(&self, name: &Name) -> Decision<'s> {
         self.decide_by(name, &self.lookup(name))
     }
 
     pub(super) fn lookup(&self, name: &Name) -> LookupResult {
         let mut found = [LookupResult::default()];
-        self.snapshot.lookup_in(&[name], &[self.id], &mut found);
+        self.snapshot.lookup_in(&[name], &[self.key], &mut found);
         found[0]
     }
 
-    /// The decision about a queried name, given the result of its lookup in this view.
+    /// The decision about a queried name, given the result of its lookup in this view, for the type of this query.
     #[inline]
     pub fn decide_by(&self, name: &Name, found: &LookupResult) -> Decision<'s> {
         self.decide_without(name, found, None)
@@ -227,12 +243,12 @@ impl<'s> PolicyView<'s> {
         let Some(client) = self.client else {
             return self.decide_found(name, found);
         };
-        let best = self.best_client(client, name, ignored);
-        let Some(hit) = best.enforced(Trigger::Client) else {
-            return self.decide_found(name, found);
+        let on_client = self.best_client(client, name, ignored);
+        // Rules on the client also apply to queries for names below, whether or not one decides about this name.
+        let found = beside_client(found, &on_client);
+        let Some(hit) = on_client.enforced(Trigger::Client) else {
+            return self.decide_found(name, &found);
         };
-        // The rule also applies to queries for names below, whether or not it decides about this one.
-        let found = found.covered_by(hit);
         // Of two rules of one rank, that on the client precedes.
         match found.best() {
             Some(best) if best.rank < hit.rank => self.decide_with(name, best, &found),
@@ -243,12 +259,11 @@ impl<'s> PolicyView<'s> {
     /// Decides about a name of a chain. Rules on the client's address do not decide about it, but they cover the names
     /// below, because they apply to queries for those.
     pub(super) fn decide_target(&self, name: &Name, found: &LookupResult) -> Decision<'s> {
-        let client = self.client.and_then(|client| {
-            let best = self.best_client(client, name, None);
-            best.enforced(Trigger::Client)
-        });
-        match client {
-            Some(hit) => self.decide_found(name, &found.covered_by(hit)),
+        let on_client = self
+            .client
+            .map(|client| self.best_client(client, name, None));
+        match on_client {
+            Some(on_client) => self.decide_found(name, &beside_client(found, &on_client)),
             None => self.decide_found(name, found),
         }
     }
@@ -275,7 +290,11 @@ impl<'s> PolicyView<'s> {
         let nxdomain =
             |verdict| self.blocks(verdict) && self.blocking(verdict).action == Action::Nxdomain;
         let allows = |rank| self.precedence.allows(rank, &self.snapshot.verdicts);
-        let is_true = || by.blocking.as_written || found.is_all_nxdomain_below(nxdomain);
+        // The name may have records of the types for which the condition of a rule does not hold.
+        let is_true = || {
+            by.blocking.as_written
+                || !self.is_conditional(hit.verdict) && found.is_all_nxdomain_below(nxdomain)
+        };
         Decision::Blocked {
             by,
             nxdomain: nxdomain(hit.verdict) && is_true(),
@@ -367,29 +386,59 @@ impl<'s> PolicyView<'s> {
         let by_exceptions = self.ignored(name);
         let ignored = ignored.unwrap_or(&by_exceptions);
         best.compare(table, client, |verdict| {
-            self.applies(verdict, &[&by_exceptions, ignored])
+            self.applies(verdict, name, &[&by_exceptions, ignored])
         });
         best
     }
 
     /// The sources that exceptions on a name suppress.
     pub(super) fn ignored(&self, name: &Name) -> IgnoredSources<'s> {
-        let rules = self.snapshot.rules.in_view(self.id);
+        let rules = self.snapshot.rules.in_view(self.key);
         rules.map_or_else(IgnoredSources::default, |rules| rules.suppressed_at(name))
     }
 
-    /// The rank of a verdict, and whether it is logged only. `None` if its rules do not apply.
+    /// How the rules on a network with this verdict apply to a name. `None` if they do not count.
     pub(super) fn applies(
         &self,
         verdict: u32,
+        name: &Name,
         ignored: &[&IgnoredSources<'_>],
-    ) -> Option<(Rank, bool)> {
+    ) -> Option<Applying> {
         let verdicts = &self.snapshot.verdicts;
-        let ranked = self.precedence.ranked(verdict, verdicts);
+        let (rank, is_logged_only) = self.precedence.ranked(verdict, verdicts);
         let source = verdicts.get(verdict).source;
         let is_ignored = || ignored.iter().any(|ignored| ignored.contains(source));
-        (ranked.0 != NO_RANK && !is_ignored()).then_some(ranked)
+        (rank != NO_RANK && !is_ignored()).then(|| Applying {
+            rank,
+            is_logged_only,
+            is_conditional: self.is_conditional(verdict),
+            holds: self.holds(verdict, name),
+        })
     }
+
+    /// Whether rules with this verdict have a condition.
+    pub(super) fn is_conditional(&self, verdict: u32) -> bool {
+        let effect = self.snapshot.verdicts.get(verdict).effect();
+        effect.is_some_and(|effect| effect.condition.is_some())
+    }
+
+    /// Whether rules with this verdict apply to a name that their triggers match: they have no condition, or it holds.
+    pub(super) fn holds(&self, verdict: u32, name: &Name) -> bool {
+        let effect = self.snapshot.verdicts.get(verdict).effect();
+        effect.is_none_or(|effect| effect.applies_to(name, self.key.qtype))
+    }
+}
+
+/// The result for a name if these rules on the client apply, too, which match all names below.
+fn beside_client(found: &LookupResult, on_client: &BestNetwork) -> LookupResult {
+    let mut found = match on_client.covering(Trigger::Client) {
+        Some(hit) => found.covered_by(hit),
+        None => *found,
+    };
+    if let Some(rank) = on_client.conditional() {
+        found.beside_conditional(rank);
+    }
+    found
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::condition::{Condition, ConditionError};
 use super::record::{self, LocalRecord, RECORD_OVERHEAD, RecordError};
 use super::record::{MAX_EXTRA_TEXT, MAX_RECORD_BYTES, MAX_TTL_SECS};
 use super::rule::{Action, Ede, Scope};
@@ -17,8 +18,8 @@ pub const MAX_DATA: usize = 64 << 20;
 
 /// The effect of a rule on the queries that it matches. By default, the rule does what its source is configured for.
 /// The comparison of effects only decides between rules of one source and tier that have the same trigger, or that are
-/// patterns: the rule with the lowest effect applies. The default effect is the lowest; the order of the others is
-/// arbitrary.
+/// patterns: the rule with the lowest effect applies. The default effect is the lowest. Answers without records precede aliases,
+/// and these precede records, as for the rewrites of adblock lists. Apart from that, the order is arbitrary.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Effect {
@@ -35,6 +36,9 @@ pub struct Effect {
     /// Whether NXDOMAIN is sent even if a name below is decided otherwise, as the rules of policy zones require.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub as_written: bool,
+    /// The queries that the rule is limited to, among those that its trigger matches; all if `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<Box<Condition>>,
 }
 
 /// The kind of answer that an effect leads to.
@@ -46,11 +50,6 @@ pub enum EffectAction {
     Source,
     /// The name is blocked with this action, in place of the source's.
     Block(Action),
-    /// The name is blocked, and A and AAAA queries are answered with these addresses; others with NODATA.
-    Addresses(Vec<Ipv4Addr>, Vec<Ipv6Addr>),
-    /// The name is blocked, and a query is answered with those of these records that have its type; with NODATA if there
-    /// are none. A single CNAME record acts as [`Cname`](Self::Cname).
-    Records(Vec<LocalRecord>),
     /// The name is an alias of another name, whose records come from upstream and are not checked against the policy.
     /// The name is allowed if it is the target itself.
     Cname {
@@ -60,6 +59,11 @@ pub enum EffectAction {
         /// `www.example.garden.test`.
         prepend: bool,
     },
+    /// The name is blocked, and A and AAAA queries are answered with these addresses; others with NODATA.
+    Addresses(Vec<Ipv4Addr>, Vec<Ipv6Addr>),
+    /// The name is blocked, and a query is answered with those of these records that have its type; with NODATA if there
+    /// are none. A single CNAME record acts as [`Cname`](Self::Cname).
+    Records(Vec<LocalRecord>),
     /// Over UDP the answer is empty and truncated, so that the client asks over TCP, where the name is allowed.
     TcpOnly,
     /// The name is answered from upstream, and its CNAME chain is not checked against block lists.
@@ -85,11 +89,14 @@ pub enum Tier {
     Important,
     /// Also all rules in the tier [`Important`](Self::Important) of its source.
     ImportantFirst,
+    /// Also all other rules of its source, as the `$dnsrewrite` rules of adblock lists require. Precedes rules of other
+    /// sources like [`Important`](Self::Important).
+    Rewrite,
 }
 
 impl Tier {
     /// The number of tiers.
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 5;
 }
 
 /// A reason why no answer can carry an effect.
@@ -106,6 +113,9 @@ pub enum EffectError {
         "its CNAME appends the root to the queried name, which changes nothing: write another target"
     )]
     PrependToRoot,
+    /// Its condition is empty or too large.
+    #[error(transparent)]
+    Condition(#[from] ConditionError),
     /// The mark of an amendment in another place.
     #[error(
         "it voids other rules, which only the amendments of a source can do: this is a bug; please report it"
@@ -151,6 +161,15 @@ impl Effect {
         *self == Self::default()
     }
 
+    /// Whether a rule with this effect applies to a name that its trigger matches, given the type of the query. If that is
+    /// `None`, no rule with a condition applies.
+    pub fn applies_to(&self, name: &Name, qtype: Option<u16>) -> bool {
+        let Some(condition) = &self.condition else {
+            return true;
+        };
+        qtype.is_some_and(|qtype| condition.holds(name, qtype))
+    }
+
     /// The effect that answers with the records of both, if they differ in nothing but their records and TTLs, and an answer
     /// can carry all records. The order of the records is that of their types and data, whichever effect had them.
     pub fn joined(&self, other: &Self) -> Option<Self> {
@@ -190,7 +209,11 @@ impl Effect {
             | EffectAction::Void => 0,
         };
         let text = self.extra_text.as_ref().map_or(0, String::len);
-        size_of::<Self>() + action + text
+        let condition = self
+            .condition
+            .as_ref()
+            .map_or(0, |condition| condition.size());
+        size_of::<Self>() + action + text + condition
     }
 
     /// Checks that an answer can carry the effect.
@@ -207,6 +230,9 @@ impl Effect {
             && text.len() > MAX_EXTRA_TEXT
         {
             return Err(EffectError::Text { bytes: text.len() });
+        }
+        if let Some(condition) = &self.condition {
+            condition.check()?;
         }
         match &self.action {
             EffectAction::Addresses(v4, v6) => {

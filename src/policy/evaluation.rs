@@ -1,6 +1,6 @@
 //! Evaluates the rules of a name one by one. Lookups do so only if the image of orders has an exception that may
 //! suppress some of them, if the delta voids some of the base, if wildcards of policy zones may not match, if some rules
-//! are logged only, or if there are patterns.
+//! are logged only or have conditions, or if there are patterns.
 
 use std::collections::HashSet;
 
@@ -24,7 +24,7 @@ type RankedImage<'r> = (&'r Image, Ranks<'r>);
 /// The number of the base among the images.
 const BASE: u8 = 0;
 
-/// The rules of all images in a view.
+/// The rules of all images in a view, for queries of one type.
 #[derive(Clone, Copy)]
 pub(super) struct Evaluation<'r> {
     /// The base, the delta, and the orders.
@@ -33,6 +33,8 @@ pub(super) struct Evaluation<'r> {
     /// everything. Indexed by the source of the exception. Empty if all exceptions are against everything.
     pub(super) suppressed: &'r [Option<Box<[usize]>>],
     pub(super) patterns: &'r RankedPatterns,
+    /// The type of the query. If it is `None`, no rule with a condition matches.
+    pub(super) qtype: Option<u16>,
 }
 
 /// Sources whose rules are ignored because of exceptions, or because they spare signed answers.
@@ -63,6 +65,8 @@ pub(super) struct RankedPatterns {
     groups: Vec<(Rank, u8, u32)>,
     /// The best rank of a pattern that counts for `other` of a [`LookupResult`]: a pattern may match any name.
     other: Rank,
+    /// The best rank of a pattern with a condition.
+    conditional: Rank,
 }
 
 impl Default for RankedPatterns {
@@ -71,6 +75,7 @@ impl Default for RankedPatterns {
         Self {
             groups: Vec::new(),
             other: NO_RANK,
+            conditional: NO_RANK,
         }
     }
 }
@@ -94,8 +99,12 @@ impl RankedPatterns {
                 if let Some(clause) = clauses.peek() {
                     patterns.groups.push((clause.rank, number, place));
                 }
-                let others = clauses.map(RankedClause::other);
-                patterns.other = others.fold(patterns.other, Rank::min);
+                for clause in clauses {
+                    patterns.other = patterns.other.min(clause.other());
+                    if clause.is_conditional {
+                        patterns.conditional = patterns.conditional.min(clause.other());
+                    }
+                }
             }
         }
         patterns.groups.sort_unstable();
@@ -104,12 +113,12 @@ impl RankedPatterns {
 }
 
 impl<'r> Evaluation<'r> {
-    /// Evaluates the name's rules, without those that an exception suppresses, the delta voids, or a closer encloser hides. `found.other` does not
-    /// show which of the rules below are suppressed or void. The effect of this imprecision can only be NODATA instead of NXDOMAIN, or that the
-    /// names below do not count as all blocked. Sources that are `ignored` for the queried name are ignored for `name`,
-    /// too.
+    /// Evaluates the name's rules, without those that an exception suppresses, the delta voids, or a closer encloser hides, and
+    /// without those whose condition does not hold. `found.other` does not show which of the rules below are suppressed or
+    /// void. The effect of this imprecision can only be NODATA instead of NXDOMAIN, or that the names below do not count as
+    /// all blocked. Sources that are `ignored` for the queried name are ignored for `name`, too.
     #[cold]
-    pub(super) fn apply_exceptions(
+    pub(super) fn evaluate(
         &self,
         name: &Name,
         ignored: Option<&IgnoredSources<'_>>,
@@ -117,32 +126,39 @@ impl<'r> Evaluation<'r> {
     ) {
         (found.best, found.cover, found.excepted) = (NONE, NONE, NONE);
         let mut logged = NONE;
-        let mut other = found.other;
-        let is_some_suppressed = self.each(name, ignored, |position, weight, clause, scope| {
+        let (mut other, mut conditional) = (found.other, NO_RANK);
+        let is_some_suppressed = self.each(name, ignored, |rule| {
+            let (clause, weight) = (rule.clause, rule.weight());
             if clause.overrides {
                 // Rules on names below may be suppressed, too.
                 other = 0;
-                if matches(position, scope) {
+                if rule.matches() {
                     found.excepted = found.excepted.min(weight);
                 }
                 return;
             }
             if clause.logs {
-                if matches(position, scope) {
+                if rule.matches() {
                     logged = logged.min(weight);
                 }
                 return;
             }
-            if matches(position, scope) {
+            if rule.matches() {
                 found.best = found.best.min(weight);
             }
-            if scope != Scope::Exact {
+            if !clause.is_conditional && rule.covers() {
                 found.cover = found.cover.min(weight);
+            }
+            if clause.is_conditional && (rule.covers() || rule.triggers()) {
+                conditional = conditional.min(clause.rank);
             }
         });
         // A suppressed rule still applies to queries for the names below.
         found.other = if is_some_suppressed { 0 } else { other };
-        found.encloser = 0;
+        if conditional != NO_RANK {
+            found.beside_conditional(conditional);
+        }
+        (found.encloser, found.is_conditional) = (0, false);
         found.logged = if logged < found.best { logged } else { NONE };
     }
 
@@ -150,76 +166,73 @@ impl<'r> Evaluation<'r> {
     #[cold]
     pub(super) fn find_logged(&self, name: &Name, found: &mut LookupResult) {
         let mut logged = NONE;
-        self.each(name, None, |position, weight, clause, scope| {
-            if clause.logs && matches(position, scope) {
-                logged = logged.min(weight);
+        self.each(name, None, |rule| {
+            if rule.clause.logs && rule.matches() {
+                logged = logged.min(rule.weight());
             }
         });
         found.logged = if logged < found.best { logged } else { NONE };
     }
 
-    /// Calls `each` with every rule on the name and on its ancestors that no exception suppresses: the position of its
-    /// name, its weight, its clause, and its scope. Sources that are `ignored` for the queried name are ignored for
-    /// `name`, too. Returns whether a rule was suppressed.
+    /// Calls `each` with every rule on the name and on its ancestors that no exception suppresses. Sources that are `ignored`
+    /// for the queried name are ignored for `name`, too. Returns whether a rule was suppressed.
     fn each(
         &self,
         name: &Name,
         ignored: Option<&IgnoredSources<'_>>,
-        mut each: impl FnMut(Position, u64, RankedClause, Scope),
+        mut each: impl FnMut(AncestorRule),
     ) -> bool {
         let mut is_some_suppressed = false;
         let own = self.suppressed_at(name);
         let is_ignored = |source: usize| {
             own.contains(source) || ignored.is_some_and(|ignored| ignored.contains(source))
         };
-        self.each_valid(name, |position, labels, clause, scope| {
-            let is_suppressed = !clause.overrides && is_ignored(clause.source as usize);
+        self.each_valid(name, |rule| {
+            let is_suppressed = !rule.clause.overrides && is_ignored(rule.clause.source as usize);
             is_some_suppressed |= is_suppressed;
             if !is_suppressed {
-                let weight = weight(clause.rank, labels, scope, clause.verdict);
-                each(position, weight, clause, scope);
+                each(rule);
             }
         });
         is_some_suppressed
     }
 
-    /// Calls `each` with every rule on the name and on its ancestors: the position of its name, the number of labels of its
-    /// name, its clause, and its scope. Leaves out rules in the base that the delta voids, and wildcards of policy zones that
-    /// do not match because the zone has a closer encloser.
-    fn each_valid(&self, name: &Name, mut each: impl FnMut(Position, usize, RankedClause, Scope)) {
+    /// Calls `each` with every rule on the name and on its ancestors. Leaves out rules in the base that the delta voids, and
+    /// wildcards of policy zones that do not match because the zone has a closer encloser.
+    fn each_valid(&self, name: &Name, mut each: impl FnMut(AncestorRule)) {
         let [base, delta, orders] = self.images;
         // The source and the number of labels of each mark.
         let mut voided = SmallVec::<[(u32, usize); 4]>::new();
         let zones = ZoneNames { base, delta };
-        let mut each_visible = |position, labels, clause: RankedClause, scope| {
-            let is_wildcard = position == Position::Above && scope != Scope::Exact;
+        let mut each_visible = |rule: AncestorRule| {
+            let AncestorRule { clause, labels, .. } = rule;
+            let is_wildcard = rule.position == Position::Above && rule.scope != Scope::Exact;
             let is_hidden =
                 clause.is_zone && is_wildcard && zones.hides(clause.source, name, labels);
             if !is_hidden {
-                each(position, labels, clause, scope);
+                each(rule);
             }
         };
-        AncestorRules::new(delta, name).each(|position, labels, clause, scope| {
-            match (clause.is_void, scope) {
-                (true, Scope::Exact) => voided.push((clause.source, labels)),
-                (true, _) => {}
-                (false, _) => each_visible(position, labels, clause, scope),
+        let rules = |image| AncestorRules::new(image, name, self.qtype);
+        rules(delta).each(|rule| match (rule.clause.is_void, rule.scope) {
+            (true, Scope::Exact) => voided.push((rule.clause.source, rule.labels)),
+            (true, _) => {}
+            (false, _) => each_visible(rule),
+        });
+        rules(base).each(|rule| {
+            if !voided.contains(&(rule.clause.source, rule.labels)) {
+                each_visible(rule);
             }
         });
-        AncestorRules::new(base, name).each(|position, labels, clause, scope| {
-            if !voided.contains(&(clause.source, labels)) {
-                each_visible(position, labels, clause, scope);
-            }
-        });
-        AncestorRules::new(orders, name).each(each_visible);
+        rules(orders).each(each_visible);
     }
 
-    /// All rules on names that match a name, best first.
+    /// All rules on names whose trigger matches a name, best first, including those whose condition does not hold.
     pub(super) fn matching(&self, name: &Name) -> Vec<Hit> {
         let mut weights = Vec::new();
-        self.each_valid(name, |position, labels, clause, scope| {
-            if matches(position, scope) {
-                weights.push(weight(clause.rank, labels, scope, clause.verdict));
+        self.each_valid(name, |rule| {
+            if rule.triggers() {
+                weights.push(rule.weight());
             }
         });
         weights.sort_unstable();
@@ -236,19 +249,21 @@ impl<'r> Evaluation<'r> {
         found: &mut LookupResult,
     ) {
         found.other = found.other.min(self.patterns.other);
+        if self.patterns.conditional != NO_RANK {
+            found.beside_conditional(self.patterns.conditional);
+        }
         let (mut text, mut own) = (None, None);
         for &(rank, image, place) in &self.patterns.groups {
             if rank >= rank_of(found.best) {
                 break;
             }
-            let Some((group, ranks)) = self.pattern_group(image, place) else {
+            let Some((group, ranked)) = self.pattern_group(image, place) else {
                 continue;
             };
             let text = text.get_or_insert_with(|| NameText::new(name));
-            let Some(first) = group.set.find(text) else {
+            let Some(clause) = self.first_of(group, ranked, name, text) else {
                 continue;
             };
-            let clause = ranks.clause(group.rules[first].1);
             let source = clause.source as usize;
             let own = own.get_or_insert_with(|| self.suppressed_at(name));
             if own.contains(source) || ignored.is_some_and(|ignored| ignored.contains(source)) {
@@ -268,12 +283,33 @@ impl<'r> Evaluation<'r> {
         }
     }
 
+    /// The first pattern of a group that is found in a name, and whose condition holds. Allocates only if a condition does not
+    /// hold.
+    fn first_of(
+        &self,
+        group: &PatternGroup,
+        (image, ranks): RankedImage<'_>,
+        name: &Name,
+        text: &NameText,
+    ) -> Option<RankedClause> {
+        let applies = |which: &usize| {
+            let number = group.rules[*which].1;
+            holds(image, ranks.clause(number), number, name, self.qtype)
+        };
+        let first = group.set.find(text)?;
+        let first = match applies(&first) {
+            true => first,
+            false => group.set.find_all(text).into_iter().find(applies)?,
+        };
+        Some(ranks.clause(group.rules[first].1))
+    }
+
     /// The patterns found in a name, each with the rule that it belongs to, best first.
     pub(super) fn matching_patterns(&self, name: &Name) -> Vec<(Hit, &'r str)> {
         let text = NameText::new(name);
         let mut found = Vec::new();
         for &(rank, image, place) in &self.patterns.groups {
-            let Some((group, ranks)) = self.pattern_group(image, place) else {
+            let Some((group, (_, ranks))) = self.pattern_group(image, place) else {
                 continue;
             };
             for which in group.set.find_all(&text) {
@@ -285,9 +321,9 @@ impl<'r> Evaluation<'r> {
         found
     }
 
-    fn pattern_group(&self, image: u8, place: u32) -> Option<(&'r PatternGroup, Ranks<'r>)> {
-        let (image, ranks) = self.images[usize::from(image)]?;
-        Some((image.pattern_groups().get(place as usize)?, ranks))
+    fn pattern_group(&self, image: u8, place: u32) -> Option<(&'r PatternGroup, RankedImage<'r>)> {
+        let ranked = self.images[usize::from(image)]?;
+        Some((ranked.0.pattern_groups().get(place as usize)?, ranked))
     }
 
     /// The sources that are suppressed by exceptions that match a name.
@@ -297,10 +333,10 @@ impl<'r> Evaluation<'r> {
             return ignored;
         }
         let [.., orders] = self.images;
-        AncestorRules::new(orders, name).each(|position, _, exception, scope| {
-            let against = self.suppressed.get(exception.source as usize);
+        AncestorRules::new(orders, name, self.qtype).each(|exception| {
+            let against = self.suppressed.get(exception.clause.source as usize);
             if let Some(Some(against)) = against
-                && matches(position, scope)
+                && exception.matches()
             {
                 ignored.0.push(against);
             }
@@ -310,17 +346,21 @@ impl<'r> Evaluation<'r> {
 }
 
 /// The values of a name and of its ancestors in one image.
-struct AncestorRules<'r> {
+struct AncestorRules<'r, 'n> {
     image: Option<RankedImage<'r>>,
+    name: &'n Name,
+    qtype: Option<u16>,
     /// Position, number of labels, value: at most one entry for each label of the name, and one for the root.
     entries: [(Position, u8, u32); MAX_LABELS + 1],
     count: usize,
 }
 
-impl<'r> AncestorRules<'r> {
-    fn new(image: Option<RankedImage<'r>>, name: &Name) -> Self {
+impl<'r, 'n> AncestorRules<'r, 'n> {
+    fn new(image: Option<RankedImage<'r>>, name: &'n Name, qtype: Option<u16>) -> Self {
         let mut ancestors = Self {
             image,
+            name,
+            qtype,
             entries: [(Position::Below, 0, 0); MAX_LABELS + 1],
             count: 0,
         };
@@ -336,7 +376,7 @@ impl<'r> AncestorRules<'r> {
     }
 
     /// Calls `each` with every ranked rule.
-    fn each(&self, mut each: impl FnMut(Position, usize, RankedClause, Scope)) {
+    fn each(&self, mut each: impl FnMut(AncestorRule)) {
         let Some((image, ranks)) = self.image else {
             return;
         };
@@ -344,18 +384,69 @@ impl<'r> AncestorRules<'r> {
             for rule in image.value(value).rules() {
                 let clause = ranks.clause(rule.clause);
                 if clause.rank != NO_RANK {
-                    each(position, labels.into(), clause, rule.scope);
+                    each(AncestorRule {
+                        position,
+                        labels: labels.into(),
+                        clause,
+                        scope: rule.scope,
+                        holds: holds(image, clause, rule.clause, self.name, self.qtype),
+                    });
                 }
             }
         }
     }
 }
 
-/// Whether a rule of this scope matches the looked-up name, given the position of the rule's name.
-fn matches(position: Position, scope: Scope) -> bool {
-    match position {
-        Position::Above => scope != Scope::Exact,
-        Position::At => scope != Scope::Below,
-        Position::Below => false,
+/// Whether the condition of a clause holds for a query. `clause` is the clause in the view, `number` its number in the image.
+fn holds(
+    image: &Image,
+    clause: RankedClause,
+    number: u32,
+    name: &Name,
+    qtype: Option<u16>,
+) -> bool {
+    !clause.is_conditional || image.clauses().effect(number).applies_to(name, qtype)
+}
+
+/// A rule on the looked-up name or on one of its ancestors.
+#[derive(Clone, Copy)]
+struct AncestorRule {
+    /// The position of the rule's name.
+    position: Position,
+    /// The number of labels of the rule's name.
+    labels: usize,
+    clause: RankedClause,
+    scope: Scope,
+    /// Whether its condition holds for the query.
+    holds: bool,
+}
+
+impl AncestorRule {
+    fn weight(&self) -> u64 {
+        weight(
+            self.clause.rank,
+            self.labels,
+            self.scope,
+            self.clause.verdict,
+        )
+    }
+
+    /// Whether its trigger matches the looked-up name.
+    fn triggers(&self) -> bool {
+        match self.position {
+            Position::Above => self.scope != Scope::Exact,
+            Position::At => self.scope != Scope::Below,
+            Position::Below => false,
+        }
+    }
+
+    /// Whether it matches the query.
+    fn matches(&self) -> bool {
+        self.holds && self.triggers()
+    }
+
+    /// Whether its trigger matches all names below the looked-up one.
+    fn covers(&self) -> bool {
+        self.scope != Scope::Exact
     }
 }

@@ -19,7 +19,7 @@ pub struct Place<'s> {
     pub name: Name,
     /// The decision there, given the decisions at the places before it.
     pub decision: Decision<'s>,
-    /// All rules that match there, in the order of precedence. These are rules on the name; at the first place also
+    /// All rules whose triggers match there, in the order of precedence. These are rules on the name; at the first place also
     /// those on the client's address, and at the last place also those on the addresses of the answer.
     pub rules: Vec<(Matched<'s>, Role)>,
 }
@@ -37,6 +37,8 @@ pub enum Role {
     LogOnly,
     /// An exception suppresses its source.
     Ignored,
+    /// Its condition does not hold for the query.
+    Fails,
 }
 
 impl<'s> PolicyView<'s> {
@@ -76,6 +78,7 @@ impl<'s> PolicyView<'s> {
             let role = |matched: Matched<'s>| {
                 let role = match matched {
                     _ if Some(matched.hit) == decides => Role::Decides,
+                    _ if !self.holds(matched.hit.verdict, name) => Role::Fails,
                     _ if self.is_ignored(&matched, [asked, name]) => Role::Ignored,
                     _ if self.is_logged_only(&matched) => Role::LogOnly,
                     _ => Role::Loses,
@@ -94,8 +97,8 @@ impl<'s> PolicyView<'s> {
         places
     }
 
-    /// All rules that match a queried name or the client's address, in the order of precedence, including exceptions, the
-    /// rules that they suppress, and rules that are logged only.
+    /// All rules whose triggers match a queried name or the client's address, in the order of precedence, including exceptions,
+    /// the rules that they suppress, rules that are logged only, and rules whose condition does not hold.
     fn matching(&self, name: &Name) -> Vec<Matched<'s>> {
         let client = &self.snapshot.addresses.client;
         let mut hits = client.matching(
@@ -111,7 +114,7 @@ impl<'s> PolicyView<'s> {
 
     /// All rules that match a name of a chain. Several patterns with one verdict count as one rule.
     fn on_name(&self, name: &Name) -> Vec<Hit> {
-        let Some(rules) = self.snapshot.rules.in_view(self.id) else {
+        let Some(rules) = self.snapshot.rules.in_view(self.key) else {
             return Vec::new();
         };
         let mut hits = rules.matching(name);
@@ -129,7 +132,7 @@ impl<'s> PolicyView<'s> {
 
     /// Whether an exception on one of the names suppresses the source of a rule.
     fn is_ignored(&self, matched: &Matched<'_>, names: [&Name; 2]) -> bool {
-        let rules = self.snapshot.rules.in_view(self.id);
+        let rules = self.snapshot.rules.in_view(self.key);
         matched.source.against == Against::All
             && rules.is_some_and(|rules| {
                 let mut ignored = names.into_iter().map(|name| rules.suppressed_at(name));
@@ -194,8 +197,10 @@ impl<'s> PolicyView<'s> {
         });
         let counted = rules.filter(|&rule| {
             let (_, verdict) = rule;
-            let applies = self.applies(verdict, &[&ignored]);
-            applies.is_some_and(|(rank, is_logged_only)| !is_logged_only && may_decide(rule, rank))
+            let applying = self.applies(verdict, asked, &[&ignored]);
+            applying.is_some_and(|applying| {
+                applying.holds && !applying.is_logged_only && may_decide(rule, applying.rank)
+            })
         });
         counted.count()
     }
@@ -206,7 +211,7 @@ impl<'s> PolicyView<'s> {
 
     /// The patterns of a matching rule with [`Trigger::Pattern`] that are found in the name. Allocates; used for explanations.
     pub fn patterns(&self, hit: Hit, name: &Name) -> Vec<&'s str> {
-        let rules = self.snapshot.rules.in_view(self.id).into_iter();
+        let rules = self.snapshot.rules.in_view(self.key).into_iter();
         let patterns = rules.flat_map(|rules| rules.matching_patterns(name));
         let patterns = patterns.filter(|(of, _)| *of == hit);
         patterns.map(|(_, pattern)| pattern).collect()
@@ -238,6 +243,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::super::builder::Builder;
+    use super::super::condition::{Condition, TypeSet};
     use super::super::effect::Effect;
     use super::super::image::provenance::ImageSource;
     use super::super::images::Images;
@@ -247,6 +253,7 @@ mod tests {
     use super::super::tests::sources;
     use super::super::view::{Mode, View, ViewId, ViewList};
     use super::*;
+    use crate::wire::rtype;
 
     fn name(text: &str) -> Name {
         Name::from_text(text).expect("a name")
@@ -433,6 +440,52 @@ mod tests {
             None,
             "an exception suppresses it"
         );
+    }
+
+    #[test]
+    fn a_rule_whose_condition_does_not_hold_is_shown_without_a_part_in_the_decision() {
+        let mut lists = Builder::new();
+        let ads = lists.source(ImageSource::named("ads")).expect("few");
+        let only = |qtype: u16, except: &[&str]| {
+            let types = Some(TypeSet::Only([qtype].into()));
+            let except = except.iter().map(|text| name(text));
+            Effect {
+                condition: Condition::new(types, except).ok().map(Box::new),
+                ..Effect::default()
+            }
+        };
+        let network = "198.51.100.0/24".parse().expect("a network");
+        let network = Prefix::new(AddressOf::Answer, network).expect("valid");
+        let (v6, v4) = (only(rtype::AAAA, &[]), only(rtype::A, &["x.a.test"]));
+        for added in [
+            lists.insert_effect(&name("a.test"), ads, Scope::Exact, &v6),
+            lists.insert_effect(&name("test"), ads, Scope::Subtree, &v4),
+            lists.insert_pattern("a[.]te", ads, &v6),
+            lists.insert_prefix(network, ads, &v6),
+        ] {
+            added.expect("room");
+        }
+        let sources = vec![source("ads", Kind::Block, Against::All)];
+        let base = Arc::new(lists.finish().expect("room"));
+        let snapshot = Snapshot::default().with_rules(sources, base.into());
+        let view = snapshot.view(ViewId::DEFAULT);
+        let shown = |qtype, asked| explained(view.for_type(qtype), &[asked], &[]);
+        assert_eq!(
+            shown(rtype::A, "a.test"),
+            ["a.test: ads Exact Fails, ads Subtree Decides, ads Pattern Fails"]
+        );
+        assert_eq!(
+            shown(rtype::AAAA, "a.test"),
+            ["a.test: ads Exact Decides, ads Subtree Fails, ads Pattern Loses"]
+        );
+        assert_eq!(
+            shown(rtype::A, "x.a.test"),
+            ["x.a.test: ads Subtree Fails, ads Pattern Fails"]
+        );
+        let address = [198, 51, 100, 1].into();
+        let answered = |qtype| explained(view.for_type(qtype), &["b.net"], &[address]);
+        assert_eq!(answered(rtype::A), ["b.net: ads Answer Fails"]);
+        assert_eq!(answered(rtype::AAAA), ["b.net: ads Answer Decides"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod amendment;
 pub mod answer;
 pub mod builder;
 pub mod clients;
+pub mod condition;
 pub mod current;
 pub mod decide;
 pub mod effect;
@@ -32,5 +33,6 @@ mod signed;
 pub mod snapshot;
 #[cfg(test)]
 pub(crate) mod tests;
+mod verdicts;
 pub mod view;
 mod zone_flags;

@@ -257,37 +257,71 @@ impl PrefixTable {
     }
 }
 
-/// The first rule on a network that decides, and the first that is logged only.
+/// The first rules on networks that an address belongs to.
 #[derive(Default)]
 pub(super) struct BestNetwork {
     enforced: Option<NetworkRule>,
+    /// The first one without a condition.
+    covering: Option<NetworkRule>,
+    /// The best rank of those with conditions, whether or not they hold.
+    conditional: Option<Rank>,
     logged: Option<NetworkRule>,
+}
+
+/// How the rules with a verdict apply to a query.
+pub(super) struct Applying {
+    pub(super) rank: Rank,
+    pub(super) is_logged_only: bool,
+    pub(super) is_conditional: bool,
+    /// Whether they have no condition, or it holds.
+    pub(super) holds: bool,
 }
 
 /// A rule on a network, in the order of precedence: rank, prefix length (counted down), first address, verdict, network.
 type NetworkRule = (Rank, u8, u128, u32, NetworkId);
 
 impl BestNetwork {
-    /// Compares the rules on a network, and on those that contain it, with the best ones so far. `ranked` returns the rank of
-    /// a verdict, and whether it is logged only; `None` if the rule does not count.
+    /// Compares the rules on a network, and on those that contain it, with the best ones so far. `applying` returns how the
+    /// rules with a verdict apply; `None` if they do not count.
     #[cold]
     pub(super) fn compare(
         &mut self,
         table: &PrefixTable,
         network: NetworkId,
-        ranked: impl Fn(u32) -> Option<(Rank, bool)>,
+        applying: impl Fn(u32) -> Option<Applying>,
     ) {
         for network in table.containing(network) {
             for &verdict in table.verdicts(network) {
-                let Some((rank, is_logged_only)) = ranked(verdict) else {
-                    continue;
-                };
-                let found = table.rule(rank, network, verdict);
-                let best = match is_logged_only {
-                    true => &mut self.logged,
-                    false => &mut self.enforced,
-                };
-                *best = Some(best.map_or(found, |best| best.min(found)));
+                if let Some(applying) = applying(verdict) {
+                    self.add(table.rule(applying.rank, network, verdict), &applying);
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, rule: NetworkRule, applying: &Applying) {
+        let add = |best: &mut Option<NetworkRule>| {
+            *best = Some(best.map_or(rule, |best| best.min(rule)));
+        };
+        match applying {
+            Applying { holds: false, .. } => {}
+            Applying {
+                is_logged_only: true,
+                ..
+            } => add(&mut self.logged),
+            _ => add(&mut self.enforced),
+        }
+        match applying {
+            Applying {
+                is_logged_only: true,
+                ..
+            } => {}
+            Applying {
+                is_conditional: false,
+                ..
+            } => add(&mut self.covering),
+            Applying { rank, .. } => {
+                self.conditional = Some(self.conditional.map_or(*rank, |best| best.min(*rank)));
             }
         }
     }
@@ -295,6 +329,16 @@ impl BestNetwork {
     /// The first rule that decides.
     pub(super) fn enforced(&self, trigger: impl Fn(NetworkId) -> Trigger) -> Option<Hit> {
         self.enforced.map(|rule| hit(rule, trigger))
+    }
+
+    /// The first rule without a condition, which also applies to queries of all types for other names.
+    pub(super) fn covering(&self, trigger: impl Fn(NetworkId) -> Trigger) -> Option<Hit> {
+        self.covering.map(|rule| hit(rule, trigger))
+    }
+
+    /// The best rank of the rules with conditions, whether or not these hold.
+    pub(super) fn conditional(&self) -> Option<Rank> {
+        self.conditional
     }
 
     /// The first rule that would decide if its source were not logged only.

@@ -48,6 +48,8 @@ pub struct LookupResult {
     /// During a lookup, the number of labels of the closest encloser known in any policy zone. Wildcards of this zone on names
     /// with fewer labels do not match.
     pub(super) encloser: u8,
+    /// During a lookup, whether rules on the name or above it have conditions.
+    pub(super) is_conditional: bool,
 }
 
 /// A rule that is logged only is to be looked for.
@@ -101,6 +103,7 @@ impl Default for LookupResult {
             excepted: NONE,
             logged: NONE,
             encloser: 0,
+            is_conditional: false,
         }
     }
 }
@@ -120,6 +123,24 @@ impl LookupResult {
     /// The rule that would have decided if its list were not logged only.
     pub fn logged(&self) -> Option<Hit> {
         hit(self.logged)
+    }
+
+    /// Notes that there are rules on the name or above it that are logged only, or that have conditions. These are then
+    /// evaluated one by one.
+    #[cold]
+    pub(super) fn look_for(&mut self, logged: bool, conditional: bool) {
+        if logged {
+            self.logged = LOOK;
+        }
+        self.is_conditional |= conditional;
+    }
+
+    /// Takes account of a rule with a condition on the name, above it, or on the client. Whether or not it holds for this query,
+    /// it may decide about a query of another type, or for a name below.
+    pub(super) fn beside_conditional(&mut self, rank: Rank) {
+        // NXDOMAIN would also deny records of the other types.
+        let may_decide = rank <= rank_of(self.best);
+        self.other = if may_decide { 0 } else { self.other.min(rank) };
     }
 
     /// Whether a rule that was found may not match, because a name of its policy zone is closer to the looked-up name. The

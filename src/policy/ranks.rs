@@ -4,7 +4,7 @@ use super::effect::{Effect, Tier};
 use super::image::Image;
 use super::image::values::{SourceBelow, Value};
 use super::image::walk::Position;
-use super::ranking::{LOOK, LookupResult, NO_RANK, NONE, Rank, deepen, weight};
+use super::ranking::{LookupResult, NO_RANK, NONE, Rank, deepen, weight};
 use super::rule::Scope;
 use super::view::ViewId;
 use super::zone_flags::{HIDES, HIDES_BELOW, IN_ZONE, ZonesAt};
@@ -84,6 +84,7 @@ struct GroupedClause {
     verdict: ClauseVerdict,
     group: u32,
     is_default: bool,
+    is_conditional: bool,
     /// Whether it is the mark that voids the rules on a name.
     is_void: bool,
 }
@@ -128,6 +129,7 @@ impl ClauseRanks {
                 verdict,
                 group,
                 is_default,
+                is_conditional: effect.condition.is_some(),
                 is_void,
             }
         });
@@ -189,6 +191,7 @@ impl GroupedClause {
         },
         group: NO_GROUP,
         is_default: true,
+        is_conditional: false,
         is_void: false,
     };
 }
@@ -215,6 +218,7 @@ impl Ranks<'_> {
             overrides: clause.verdict.overrides,
             logs: rank.logs(),
             is_zone: rank.is_zone(),
+            is_conditional: clause.is_conditional,
             is_void: clause.is_void,
         }
     }
@@ -285,7 +289,7 @@ pub(super) struct RankedValue {
     /// [`LookupResult::other`] if the looked-up name is the value's name.
     other: Rank,
     /// [`LookupResult::other`] if the looked-up name is above the value's name and has no other rule below;
-    /// also the bits [`OVERRIDES`] and [`LOGS`], and those of [`ZonesAt::flags`]. All are stored in one number. So a ranked
+    /// also the bits [`OVERRIDES`], [`LOGS`] and [`CONDITIONAL`], and those of [`ZonesAt::flags`]. All are stored in one number. So a ranked
     /// value has 24 bytes instead of 32, and more values fit into the processor's cache.
     other_below: u32,
 }
@@ -295,7 +299,9 @@ pub(super) struct RankedValue {
 pub(super) const OVERRIDES: u32 = 1 << 31;
 /// The value has a rule that is logged only.
 pub(super) const LOGS: u32 = 1 << 30;
-const FLAGS: u32 = OVERRIDES | LOGS | IN_ZONE | HIDES;
+/// The value has a rule with a condition, which may not hold for the query.
+pub(super) const CONDITIONAL: u32 = 1 << 26;
+const FLAGS: u32 = OVERRIDES | LOGS | CONDITIONAL | IN_ZONE | HIDES;
 const _: () = assert!(size_of::<RankedValue>() == 24 && NO_RANK & FLAGS == 0);
 
 impl RankedValue {
@@ -344,6 +350,10 @@ impl RankedValue {
             if clause.is_zone {
                 zones.add_rule(clause.source, rule.scope);
             }
+            if clause.is_conditional {
+                flags |= CONDITIONAL;
+                continue;
+            }
             let weight = weight(clause.rank, 0, rule.scope, clause.verdict);
             if rule.scope != Scope::Below {
                 ranked.at = ranked.at.min(weight);
@@ -357,8 +367,8 @@ impl RankedValue {
     }
 
     /// Merges the rules of the value into the result for a name. The value's name has `labels` labels, and `position`
-    /// is its position relative to the looked-up name. Returns flags: [`OVERRIDES`] and [`LOGS`] of a value whose name is not
-    /// below, and some of [`HIDES`] if wildcards above may not match the looked-up name.
+    /// is its position relative to the looked-up name. Returns flags: [`OVERRIDES`], [`LOGS`] and [`CONDITIONAL`] of a
+    /// value whose name is not below, and some of [`HIDES`] if wildcards above may not match the looked-up name.
     #[inline(always)]
     pub(super) fn merge_into(
         self,
@@ -367,8 +377,8 @@ impl RankedValue {
         labels: usize,
     ) -> u32 {
         let flags = self.other_below & FLAGS;
-        if flags & LOGS != 0 && position != Position::Below {
-            found.logged = LOOK;
+        if flags & (LOGS | CONDITIONAL) != 0 && position != Position::Below {
+            found.look_for(flags & LOGS != 0, flags & CONDITIONAL != 0);
         }
         let (weight, hiding) = match position {
             Position::Above => (self.above, HIDES_BELOW),
@@ -411,6 +421,8 @@ pub(super) struct RankedClause {
     pub(super) logs: bool,
     /// Whether its source is a policy zone.
     pub(super) is_zone: bool,
+    /// Whether its rules have a condition.
+    pub(super) is_conditional: bool,
     /// Whether it is the mark that voids the rules of its source on a name in the base.
     pub(super) is_void: bool,
 }

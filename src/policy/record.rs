@@ -153,8 +153,11 @@ impl fmt::Display for LocalRecord {
     }
 }
 
-/// Checks that the records can be answers.
-pub(super) fn check(records: &[LocalRecord]) -> Result<(), RecordError> {
+/// Checks that the records of one name can be answers.
+///
+/// # Errors
+/// [`RecordError`].
+pub fn check(records: &[LocalRecord]) -> Result<(), RecordError> {
     records.iter().try_for_each(LocalRecord::check)?;
     let is_cname = |record: &LocalRecord| record.rtype == rtype::CNAME;
     if records.len() > 1 && records.iter().any(is_cname) {

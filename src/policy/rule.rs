@@ -207,6 +207,10 @@ pub struct Source {
     pub blocking: Blocking,
     /// The suppressed sources; unused if `kind` is not an exception.
     pub against: Against,
+    /// Whether its rules of the tiers [`First`](super::effect::Tier::First) and
+    /// [`ImportantFirst`](super::effect::Tier::ImportantFirst) also precede those of earlier block lists, as the rules
+    /// that allow names do in AdGuard Home. Unused if `kind` is not [`Kind::Block`].
+    pub allows_across: bool,
     /// How its rules are applied, if it is a response policy zone.
     pub zone: Option<Box<SourceZone>>,
 }

@@ -10,8 +10,10 @@ use super::image::walk::{BATCH, Position};
 use super::images::Images;
 use super::prefilter::Prefilter;
 use super::ranking::{LOOK, LookupResult};
-use super::ranks::{ClauseRanks, ClauseVerdict, LOGS, OVERRIDES, RankedValue, Ranks, TierRank};
-use super::view::ViewId;
+use super::ranks::{
+    CONDITIONAL, ClauseRanks, ClauseVerdict, LOGS, OVERRIDES, RankedValue, Ranks, TierRank,
+};
+use super::view::{LookupKey, ViewId};
 use super::zone_flags::HIDES;
 use crate::wire::name::Name;
 
@@ -154,31 +156,32 @@ impl Rules {
         rules
     }
 
-    /// Looks up a batch of names in the default view: `found[i]` is set to the result for `names[i]`. Allocates only if
-    /// more than four rules of exceptions match a name.
+    /// Looks up a batch of names in the default view, for queries of type A: `found[i]` is set to the result for `names[i]`.
+    /// Allocates only if more than four rules of exceptions match a name, or if the condition of a rule with a pattern does
+    /// not hold.
     ///
     /// # Panics
     /// If the slices differ in length.
     #[inline]
     pub fn lookup(&self, names: &[&Name], found: &mut [LookupResult]) {
-        self.lookup_by(names, |_| ViewId::DEFAULT, found);
+        self.lookup_by(names, |_| LookupKey::default(), found);
     }
 
-    /// Like [`lookup`](Self::lookup), with a view for each name.
+    /// Like [`lookup`](Self::lookup), with a view and a type for each name.
     ///
     /// # Panics
     /// If the slices differ in length.
     #[inline]
-    pub fn lookup_in(&self, names: &[&Name], views: &[ViewId], found: &mut [LookupResult]) {
-        assert_eq!(names.len(), views.len(), "one view for each name");
-        self.lookup_by(names, |which| views[which], found);
+    pub fn lookup_in(&self, names: &[&Name], keys: &[LookupKey], found: &mut [LookupResult]) {
+        assert_eq!(names.len(), keys.len(), "one key for each name");
+        self.lookup_by(names, |which| keys[which], found);
     }
 
     #[inline]
     fn lookup_by(
         &self,
         names: &[&Name],
-        view: impl Fn(usize) -> ViewId,
+        key: impl Fn(usize) -> LookupKey,
         found: &mut [LookupResult],
     ) {
         assert_eq!(names.len(), found.len(), "one result for each name");
@@ -195,7 +198,7 @@ impl Rules {
                     merge(image, ranked, names, found, place)
                 }
                 _ => {
-                    let ranks = |which: usize| base.clauses.in_view(view(which));
+                    let ranks = |which: usize| base.clauses.in_view(key(which).view);
                     let ranked =
                         |which, position, value| ranks(which).ranked(image, position, value);
                     merge(image, ranked, names, found, place)
@@ -211,23 +214,23 @@ impl Rules {
             for (chunk, (names, found)) in
                 names.chunks(BATCH).zip(found.chunks_mut(BATCH)).enumerate()
             {
-                let view = |which: usize| view(chunk * BATCH + which);
-                flags |= self.lookup_overlay(overlay, names, view, found);
+                let key = |which: usize| key(chunk * BATCH + which);
+                flags |= self.lookup_overlay(overlay, names, key, found);
             }
         }
-        if flags & (LOGS | HIDES) == 0 && !self.has_patterns {
+        if flags & (LOGS | CONDITIONAL | HIDES) == 0 && !self.has_patterns {
             return;
         }
         for (which, (name, found)) in names.iter().zip(found).enumerate() {
-            let may_be_hidden = found.may_be_hidden();
-            if !may_be_hidden && found.logged != LOOK && !self.has_patterns {
+            let is_to_evaluate = found.is_conditional || found.may_be_hidden();
+            if !is_to_evaluate && found.logged != LOOK && !self.has_patterns {
                 continue;
             }
-            let Some(rules) = self.in_view(view(which)) else {
+            let Some(rules) = self.in_view(key(which)) else {
                 return;
             };
-            if may_be_hidden {
-                rules.apply_exceptions(name, None, found);
+            if is_to_evaluate {
+                rules.evaluate(name, None, found);
             }
             if found.logged == LOOK {
                 rules.find_logged(name, found);
@@ -239,14 +242,14 @@ impl Rules {
     /// Looks up a name that an answer leads to. Rules of the sources that are `ignored` for the queried name do not count.
     pub(super) fn lookup_target(
         &self,
-        view: ViewId,
+        key: LookupKey,
         ignored: &IgnoredSources<'_>,
         name: &Name,
     ) -> LookupResult {
         let mut found = LookupResult::default();
-        self.lookup_by(&[name], |_| view, std::slice::from_mut(&mut found));
-        if let Some(rules) = self.in_view(view) {
-            rules.apply_exceptions(name, Some(ignored), &mut found);
+        self.lookup_by(&[name], |_| key, std::slice::from_mut(&mut found));
+        if let Some(rules) = self.in_view(key) {
+            rules.evaluate(name, Some(ignored), &mut found);
             rules.add_patterns(name, Some(ignored), &mut found);
         }
         found
@@ -259,7 +262,7 @@ impl Rules {
         &self,
         overlay: &Overlay,
         names: &[&Name],
-        view: impl Fn(usize) -> ViewId,
+        key: impl Fn(usize) -> LookupKey,
         found: &mut [LookupResult],
     ) -> u32 {
         let RankedImage { image, clauses } = &overlay.ranked;
@@ -275,13 +278,13 @@ impl Rules {
             return 0;
         }
         let place = |which: usize| usize::from(places[which % BATCH]);
-        let ranks = |which: usize| clauses.in_view(view(place(which)));
+        let ranks = |which: usize| clauses.in_view(key(place(which)).view);
         let ranked = |which, position, value| ranks(which).ranked(image, position, value);
         let flags = merge(image, ranked, &some[..count], found, place);
         if flags & OVERRIDES != 0 {
             for which in 0..count {
-                if let Some(rules) = self.in_view(view(place(which))) {
-                    rules.apply_exceptions(some[which], None, &mut found[place(which)]);
+                if let Some(rules) = self.in_view(key(place(which))) {
+                    rules.evaluate(some[which], None, &mut found[place(which)]);
                 }
             }
         }
@@ -335,10 +338,11 @@ impl Rules {
 
     /// The rules in a view, to be evaluated one by one; those in the default view if there is no such view. `None` if there
     /// are no views.
-    pub(super) fn in_view(&self, view: ViewId) -> Option<Evaluation<'_>> {
-        let patterns = self.views.get(usize::from(view.0));
+    pub(super) fn in_view(&self, key: LookupKey) -> Option<Evaluation<'_>> {
+        let patterns = self.views.get(usize::from(key.view.0));
         Some(Evaluation {
-            images: self.images_in(view),
+            qtype: key.qtype,
+            images: self.images_in(key.view),
             suppressed: &self.suppressed,
             patterns: patterns.or(self.views.first())?,
         })

@@ -25,7 +25,7 @@ impl<'s> PolicyView<'s> {
         let (mut decision, mut ignored) = (unsigned, IgnoredSources::default());
         while let Some(source) = self.spared(&decision) {
             ignored.add(source);
-            let found = self.snapshot.rules.lookup_target(self.id, &ignored, name);
+            let found = self.snapshot.rules.lookup_target(self.key, &ignored, name);
             decision = self.decide_without(name, &found, Some(&ignored));
         }
         decision

@@ -7,14 +7,15 @@ use std::sync::Arc;
 use super::clients::Clients;
 use super::effect::Effect;
 use super::images::Images;
-use super::local::LocalZones;
-use super::precedence::{Precedence, Verdicts, precedence, suppressed};
+use super::local::LocalNames;
+use super::precedence::{Precedence, suppressed};
 use super::prefixes::AddressRules;
 use super::ranking::{LookupResult, MAX_SOURCES};
 use super::ranks::ClauseVerdict;
 use super::rule::{Against, Kind, Source};
 use super::rules::Rules;
-use super::view::{MAX_VIEWS, View, ViewId};
+use super::verdicts::{Verdicts, precedence};
+use super::view::{LookupKey, MAX_VIEWS, View};
 use crate::wire::name::Name;
 
 /// An immutable state of the policy. Every change is a new snapshot with a new generation.
@@ -24,8 +25,8 @@ pub struct Snapshot {
     pub generation: u64,
     /// The clients that are served.
     pub clients: Clients,
-    /// Names that never go upstream.
-    pub local: LocalZones,
+    /// Names that are answered locally, and zones that have their own servers.
+    pub local: Arc<LocalNames>,
     /// Answer to `version.bind`, class CH; refused if `None`.
     pub version: Option<String>,
     /// Answer to `id.server`, class CH; refused if `None`.
@@ -49,7 +50,7 @@ impl Default for Snapshot {
         Self {
             generation: 0,
             clients: Clients::default(),
-            local: LocalZones::new(&[], true),
+            local: Arc::new(LocalNames::special_use(&[], true)),
             version: None,
             id: None,
             sources: Vec::new(),
@@ -155,9 +156,9 @@ impl Snapshot {
         self.clients.contains(client)
     }
 
-    /// Looks up a batch of names in the default view, which is faster than one by one: `found[i]` is the result for
-    /// `names[i]`, to be passed to [`PolicyView::decide_by`](super::decide::PolicyView::decide_by). Allocates only if
-    /// more than four rules of exceptions match a name.
+    /// Looks up a batch of names in the default view for queries of type A, which is faster than one by one: `found[i]` is the
+    /// result for `names[i]`, to be passed to [`PolicyView::decide_by`](super::decide::PolicyView::decide_by). Allocates only
+    /// if more than four rules of exceptions match a name, or if the condition of a rule with a pattern does not hold.
     ///
     /// # Panics
     /// If the slices differ in length.
@@ -165,11 +166,11 @@ impl Snapshot {
         self.rules.lookup(names, found);
     }
 
-    /// Like [`lookup`](Self::lookup), with a view for each name.
+    /// Like [`lookup`](Self::lookup), with a view and a type for each name.
     ///
     /// # Panics
     /// If the slices differ in length.
-    pub fn lookup_in(&self, names: &[&Name], views: &[ViewId], found: &mut [LookupResult]) {
-        self.rules.lookup_in(names, views, found);
+    pub fn lookup_in(&self, names: &[&Name], keys: &[LookupKey], found: &mut [LookupResult]) {
+        self.rules.lookup_in(names, keys, found);
     }
 }

@@ -7,6 +7,7 @@ use arrayvec::ArrayVec;
 
 use super::cache::{Entry, Failure, KeyRef, Lookup, STALE_TTL};
 use super::context::{AnswerContext, stale_code};
+use super::local;
 use super::step::{Resolution, Step, Tally};
 use super::synthesized::{self, BlockedAt};
 use crate::policy::decide::Matched;
@@ -127,7 +128,11 @@ impl AnswerContext<'_, '_> {
         let is_whole = matches!(self.query.rtype, rtype::CNAME | rtype::ANY);
         if is_whole
             || !self.query.recursion_desired()
-            || self.policy.local().lookup(&target).is_some()
+            || self
+                .policy
+                .local()
+                .lookup(&target, self.query.rtype)
+                .is_some()
         {
             self.write_alias(by, place, &target, None, out);
             return Some(Step::Reply(tally));
@@ -161,27 +166,32 @@ impl AnswerContext<'_, '_> {
                 Some(Step::Refresh(key.to_key(), tally))
             }
             Target::Failed(failure, None, remembered) => {
-                let code = failure.as_ref().map(|failure| failure.code);
-                let cached = remembered.then_some(code::CACHED_ERROR);
-                let mut why = [Ede { code: 0, text: "" }; 2];
-                let mut count_of_errors = 0;
-                for (place, code) in why.iter_mut().zip(code.into_iter().chain(cached)) {
-                    place.code = code;
-                    count_of_errors += 1;
-                }
-                let why = &why[..count_of_errors];
-                synthesized::bare(self.query, Rcode::ServFail, why, self.limit, out);
-                let count = match failure {
-                    Some(_) => Count::Failed,
-                    None => Count::Overloaded,
-                };
-                Some(Step::Reply(count.into()))
+                Some(self.target_failed(failure.as_deref(), remembered, out))
             }
             Target::Unknown => {
                 self.write_alias(by, place, &target, None, out);
                 Some(Step::Reply(tally))
             }
         }
+    }
+
+    /// Answers with SERVFAIL, because upstream did not answer for the target of an alias.
+    pub(super) fn target_failed(
+        &self,
+        failure: Option<&Failure>,
+        remembered: bool,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        let code = failure.map(|failure| failure.code);
+        let cached = remembered.then_some(code::CACHED_ERROR);
+        let codes = code.into_iter().chain(cached);
+        let why: ArrayVec<_, 2> = codes.map(|code| Ede { code, text: "" }).collect();
+        synthesized::bare(self.query, Rcode::ServFail, &why, self.limit, out);
+        let count = match failure {
+            Some(_) => Count::Failed,
+            None => Count::Overloaded,
+        };
+        Step::Reply(count.into())
     }
 
     /// Whether the target, or a name that its records lead to, is the queried name or a name of the chain up to the
@@ -241,8 +251,8 @@ impl AnswerContext<'_, '_> {
         if let Some(sent) = &sent {
             let age = sent.entry.age(self.now);
             reply.append(&sent.entry.answer, age, sent.stale_ttl);
-        } else if follows && let Some((zone, labels)) = self.policy.local().lookup(target) {
-            synthesized::local_records(&mut reply, query.rtype, Some(target), target, zone, labels);
+        } else if follows && let Some(found) = self.policy.local().lookup(target, query.rtype) {
+            local::records(&mut reply, query.rtype, Some(target), target, found);
         }
         let body_end = synthesized::zone_soa(&mut reply, by);
         reply.finish(&why[..count_of_errors], body_end);

@@ -7,7 +7,7 @@ use super::step::Ending;
 use super::synthesized;
 use crate::policy::decide::PolicyView;
 use crate::policy::snapshot::Snapshot;
-use crate::policy::view::ViewId;
+use crate::policy::view::{LookupKey, ViewId};
 use crate::stats::Count;
 use crate::wire::edns::{Ede, code};
 use crate::wire::name::Name;
@@ -21,7 +21,7 @@ pub(super) struct Asked<'p> {
     /// The query.
     pub(super) query: Query<'p>,
     /// The view of its client.
-    pub(super) view: ViewId,
+    view: ViewId,
     /// The address of its client.
     client: IpAddr,
     is_stream: bool,
@@ -30,12 +30,18 @@ pub(super) struct Asked<'p> {
 }
 
 impl Asked<'_> {
+    /// What the lookup of its name depends on.
+    #[inline]
+    pub(super) fn key(&self) -> LookupKey {
+        LookupKey::new(self.view, self.query.rtype)
+    }
+
     /// The policy that applies to the client.
     #[inline]
     pub(super) fn policy<'s>(&self, snapshot: &'s Snapshot) -> PolicyView<'s> {
         let view = snapshot.view(self.view).over(self.is_stream);
         let view = view.asking_for_dnssec(self.query.dnssec_ok());
-        view.for_client(self.client)
+        view.for_type(self.query.rtype).for_client(self.client)
     }
 }
 

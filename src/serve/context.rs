@@ -28,6 +28,8 @@ pub(super) enum Written<'w> {
     Due(Tally),
     /// Nothing is written: upstream must be asked. There may be a stale answer.
     Missing(Option<Arc<Entry>>),
+    /// Nothing is written: the answer has a chain to a name that other servers are asked for.
+    Unfinished(&'w Entry),
     /// Nothing is written: this CNAME rule applies to the name at this place of the chain.
     Alias(Matched<'w>, BlockedAt<'w>),
 }
@@ -81,7 +83,23 @@ impl<'a> AnswerContext<'a, '_> {
         count: Count,
         out: &mut Vec<u8>,
     ) -> Written<'w> {
-        self.copy(entry, count, None, None, out)
+        match self.leaves_its_zone(&entry.answer) {
+            true => Written::Unfinished(entry),
+            false => self.copy(entry, count, None, None, out),
+        }
+    }
+
+    /// Whether the servers of the queried name sent a chain that ends at a name of another forwarded zone, or leaves one,
+    /// and nothing about that name: they may know no names but those of their zone.
+    #[inline]
+    fn leaves_its_zone(&self, answer: &Answer) -> bool {
+        answer.is_unfinished() && self.unless_signed.is_none() && {
+            let forwarded = |name: &Name| {
+                let zone = self.policy.local().forwarded(name, self.query.rtype);
+                zone.map(std::ptr::from_ref)
+            };
+            forwarded(self.query.name) != forwarded(&last_name(answer, self.query.name))
+        }
     }
 
     /// The answer to a query that upstream did not answer: a stale answer if the cache has one (RFC 8767), otherwise
@@ -126,7 +144,7 @@ impl<'a> AnswerContext<'a, '_> {
     }
 
     /// Upstream's answer, unless a name that it leads to is blocked.
-    fn copy<'w>(
+    pub(super) fn copy<'w>(
         &'w self,
         entry: &'w Entry,
         count: Count,

@@ -19,7 +19,7 @@ use super::zones::{self, SignatureLimits};
 use crate::policy::ranking::{Hit, LookupResult};
 use crate::policy::served_zones::{ServedZone, innermost};
 use crate::policy::snapshot::Snapshot;
-use crate::policy::view::ViewId;
+use crate::policy::view::LookupKey;
 use crate::stats::Count;
 use crate::wire::name::Name;
 use crate::wire::query::Query;
@@ -157,8 +157,8 @@ impl<'d, O: Observer> Dispatcher<'d, O> {
         let found = &mut found[..names.len()];
         let locate = |(_, asked): &(_, Asked<'_>)| worker_cache.locate(&asked.query);
         let locations: ArrayVec<Location, BATCH> = asked.iter().map(locate).collect();
-        let views: ArrayVec<ViewId, BATCH> = asked.iter().map(|(_, a)| a.view).collect();
-        self.snapshot.lookup_in(&names, &views, found);
+        let keys: ArrayVec<LookupKey, BATCH> = asked.iter().map(|(_, a)| a.key()).collect();
+        self.snapshot.lookup_in(&names, &keys, found);
         for location in &locations {
             worker_cache.prefetch_entry(*location);
         }

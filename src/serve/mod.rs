@@ -10,6 +10,8 @@ mod deferred;
 pub mod dispatch;
 pub mod inflight;
 mod limit;
+mod local;
+mod local_alias;
 pub mod notify;
 pub mod observe;
 pub mod pace;

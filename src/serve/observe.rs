@@ -88,6 +88,7 @@ impl Finished<'_> {
             return None;
         }
         let view = view.over(self.client.transport.is_stream());
+        let view = view.for_type(query.rtype);
         let view = view.for_client(self.client.address);
         view.would_block(query.name, self.logged)
     }

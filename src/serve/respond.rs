@@ -8,10 +8,12 @@ use super::asked::{Asked, read_one};
 use super::cache::{Cache, Entry, Failure, Key, KeyRef, Lookup};
 use super::client::Client;
 use super::context::{AnswerContext, Written};
+use super::local;
 use super::step::{Attempt, Ending, Resolution, Step, Tally};
 use super::synthesized::{self, BlockedAt};
 use super::worker_cache::{Location, WorkerCache};
 use crate::policy::decide::{Decision, LaterRules, Matched, PolicyView};
+use crate::policy::record::LocalRecord;
 use crate::policy::rule::EffectAnswer;
 use crate::policy::snapshot::Snapshot;
 use crate::stats::Count;
@@ -98,6 +100,7 @@ pub(super) fn answer<'a>(
             finish(&context, written, target, out)
         }
         Synthesis::Alias(context, by) => context.alias(by, &BlockedAt::Question, target, out),
+        Synthesis::LocalAlias(context, record) => context.local_alias(record, target, out),
     };
     step.expect("the lookups above wait, so they have a result")
 }
@@ -124,6 +127,7 @@ pub(super) fn try_answer<'a>(
         Synthesis::Alias(context, by) => {
             return context.alias(by, &BlockedAt::Question, target, out);
         }
+        Synthesis::LocalAlias(context, record) => return context.local_alias(record, target, out),
     };
     if let Some(entry) = worker_cache.get(location, context.query, now) {
         let written = context.hit(entry, entry.is_due(now), out);
@@ -152,19 +156,21 @@ pub(super) fn conclude_read(
     } = known;
     let policy = asked.policy(snapshot);
     let decision = policy.decide(asked.query.name);
-    let (context, by) = match synthesize(now, asked, policy, &decision, out) {
-        Synthesis::Ended(ending) => return Some(ending.into()),
-        Synthesis::Forward(context) => (context, None),
-        Synthesis::Alias(context, by) => (context, Some(by)),
-    };
     let target = |key: KeyRef<'_>, is_kept| {
         let lookup = || cache.try_lookup_key(key, now);
         Target::after(resolution, key, lookup, is_last, is_kept)
     };
-    if let Some(by) = by {
-        let target = |key: KeyRef<'_>, _| target(key, true);
-        return context.alias(by, &BlockedAt::Question, target, out);
-    }
+    let kept_target = |key: KeyRef<'_>, _| target(key, true);
+    let context = match synthesize(now, asked, policy, &decision, out) {
+        Synthesis::Ended(ending) => return Some(ending.into()),
+        Synthesis::Forward(context) => context,
+        Synthesis::Alias(context, by) => {
+            return context.alias(by, &BlockedAt::Question, kept_target, out);
+        }
+        Synthesis::LocalAlias(context, record) => {
+            return context.local_alias(record, kept_target, out);
+        }
+    };
     let is_usable = |stale: &Option<Arc<Entry>>| {
         let mut stale = stale.iter();
         stale.all(|stale| context.is_about(stale))
@@ -200,7 +206,7 @@ pub(super) fn conclude_read(
             }
         },
     };
-    finish(&context, written, |key, _| target(key, true), out)
+    finish(&context, written, kept_target, out)
 }
 
 /// The failure of a query if, at its last attempt, upstream was asked for another name, and no fresh answer about the
@@ -241,7 +247,7 @@ fn written<'w>(
 fn finish(
     context: &AnswerContext<'_, '_>,
     written: Written<'_>,
-    target: impl FnOnce(KeyRef<'_>, bool) -> Option<Target>,
+    target: impl Fn(KeyRef<'_>, bool) -> Option<Target>,
     out: &mut Vec<u8>,
 ) -> Option<Step> {
     match written {
@@ -249,6 +255,7 @@ fn finish(
         Written::Due(tally) => Some(Step::Refresh(Key::new(context.query), tally)),
         Written::Missing(stale) => Some(Step::Resolve(Key::new(context.query), stale)),
         Written::Alias(by, place) => context.alias(by, &place, target, out),
+        Written::Unfinished(entry) => context.complete(entry, target, out),
     }
 }
 
@@ -260,6 +267,8 @@ enum Synthesis<'a, 'p> {
     Forward(AnswerContext<'a, 'p>),
     /// Upstream's answer about another name, by this CNAME rule.
     Alias(AnswerContext<'a, 'p>, Matched<'a>),
+    /// The answer about another name, by this CNAME record of a local name.
+    LocalAlias(AnswerContext<'a, 'p>, &'a LocalRecord),
 }
 
 /// Answers queries that need no upstream data; for all others, returns the context of their answers.
@@ -282,10 +291,7 @@ fn synthesize<'a, 'p>(
         unless_signed: None,
         limit,
     };
-    let local = || {
-        let local = policy.local().lookup(query.name);
-        local.filter(|(zone, labels)| !synthesized::is_parents(query, *zone, *labels))
-    };
+    let found_locally = || policy.local().lookup(query.name, query.rtype);
     let later = match *decision {
         // Validators need the DS and DNSKEY RRsets of a blocked name to validate the names under it (RFC 4035,
         // section 5).
@@ -300,7 +306,9 @@ fn synthesize<'a, 'p>(
         }
         // Only upstream's answer tells whether it is signed. The answers below are never signed.
         Decision::Blocked { by, .. }
-            if policy.spares_signed(&by) && query.rtype != rtype::ANY && local().is_none() =>
+            if policy.spares_signed(&by)
+                && query.rtype != rtype::ANY
+                && found_locally().is_none() =>
         {
             return Synthesis::Forward(AnswerContext {
                 unless_signed: Some(*decision),
@@ -321,8 +329,11 @@ fn synthesize<'a, 'p>(
         }
         Decision::Allowed(_) | Decision::Excepted(_) | Decision::Pass => decision.later_rules(),
     };
-    if let Some((zone, labels)) = local() {
-        synthesized::local(query, zone, labels, limit, out);
+    if let Some(found) = found_locally() {
+        if let Some(alias) = found.alias(query.rtype) {
+            return Synthesis::LocalAlias(context(later), alias);
+        }
+        local::answer(query, found, limit, out);
         return Synthesis::Ended(Ending::Reply(Count::Local.into()));
     }
     if !query.recursion_desired() {

@@ -1,11 +1,8 @@
-//! Answers that the server makes itself: blocks, local zones, class CH, refusals.
-
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+//! Answers that the server makes itself: blocks, class CH, refusals.
 
 use arrayvec::ArrayVec;
 
 use crate::policy::decide::Matched;
-use crate::policy::local::LocalZone;
 use crate::policy::record::{LocalRecord, MAX_RECORD_BYTES, RECORD_OVERHEAD};
 use crate::policy::rule::{Action, Blocking, EffectAnswer};
 use crate::policy::snapshot::Snapshot;
@@ -16,8 +13,6 @@ use crate::wire::query::Query;
 use crate::wire::reply::{Owner, Reply};
 use crate::wire::{Rcode, rtype};
 
-/// TTL of local zones, in seconds (RFC 6303, section 3).
-const LOCAL_TTL: u32 = 10_800;
 /// TTL of the answer to ANY, in seconds.
 const ANY_TTL: u32 = 3600;
 
@@ -210,7 +205,7 @@ fn chain(reply: &mut Reply<'_, '_, '_>, hops: impl Iterator<Item = (Name, u32)>)
 
 /// Writes the records of the queried type, which are sorted by type. False if there are none. A query of type ANY gets
 /// the RRsets that fit in one message (RFC 8482, section 4.1).
-fn records(
+pub(super) fn records(
     reply: &mut Reply<'_, '_, '_>,
     asked: u16,
     all: &[LocalRecord],
@@ -265,75 +260,4 @@ fn sinkhole(
         }
     }
     any
-}
-
-/// Whether the query is for data of the parent zone: the DS record of a locally served zone. The parent's answer proves
-/// to validators that the zone is unsigned (RFC 8375, section 4; RFC 6303, section 3).
-pub(super) fn is_parents(query: &Query<'_>, zone: LocalZone, labels: usize) -> bool {
-    zone == LocalZone::Empty && query.rtype == rtype::DS && query.name.label_count() == labels
-}
-
-/// Answers a query for a name that never goes upstream. `labels` is the number of labels of its zone's name.
-pub(super) fn local(
-    query: &Query<'_>,
-    zone: LocalZone,
-    labels: usize,
-    limit: usize,
-    out: &mut Vec<u8>,
-) {
-    let mut reply = Reply::new(query, Rcode::NoError, limit, out);
-    local_records(&mut reply, query.rtype, None, query.name, zone, labels);
-    reply.finish(&[], None);
-}
-
-/// Writes the answer to a query about `name`, which is in a local zone. `alias` is the name if it is not the queried
-/// one.
-pub(super) fn local_records(
-    reply: &mut Reply<'_, '_, '_>,
-    asked: u16,
-    alias: Option<&Name>,
-    name: &Name,
-    zone: LocalZone,
-    labels: usize,
-) {
-    let apex = name.label_count() == labels;
-    let does_not_exist = match zone {
-        LocalZone::Nonexistent => true,
-        LocalZone::Empty => !apex,
-        LocalZone::Loopback | LocalZone::NoData => false,
-    };
-    if does_not_exist {
-        reply.deny();
-    }
-    let owner = alias.map_or(Owner::Question, Owner::Name);
-    let asked = |rtype: u16| [rtype, rtype::ANY].contains(&asked);
-    let mut any = false;
-    if zone == LocalZone::Loopback {
-        if asked(rtype::A) {
-            reply.address(owner, LOCAL_TTL, IpAddr::V4(Ipv4Addr::LOCALHOST));
-            any = true;
-        }
-        if asked(rtype::AAAA) {
-            reply.address(owner, LOCAL_TTL, IpAddr::V6(Ipv6Addr::LOCALHOST));
-            any = true;
-        }
-    }
-    if zone == LocalZone::Empty && apex {
-        if asked(rtype::NS) {
-            reply.ns(owner, LOCAL_TTL, name);
-            any = true;
-        }
-        if asked(rtype::SOA) {
-            reply.soa(owner, LOCAL_TTL, 1, true);
-            any = true;
-        }
-    }
-    if !any {
-        let above = alias.and_then(|name| Name::parse(name.ancestor(labels), 0).ok());
-        let owner = match &above {
-            Some((zone, _)) => Owner::Name(zone),
-            None => Owner::Ancestor(labels),
-        };
-        reply.soa(owner, LOCAL_TTL, 1, false);
-    }
 }

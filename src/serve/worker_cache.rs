@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use super::cache::{Entry, KeyRef};
+use super::cache::{Cache, Entry, KeyRef};
 use crate::sys::prefetch::{prefetch, prefetch_value};
 use crate::wire::query::Query;
 
@@ -27,6 +27,8 @@ const KEPT: u32 = 4;
 pub(super) struct WorkerCache {
     sets: Box<[Set]>,
     hasher: RandomState,
+    /// The epoch of the cache that the entries are from.
+    epoch: u32,
 }
 
 #[derive(Clone, Default)]
@@ -55,6 +57,16 @@ impl WorkerCache {
         Self {
             sets: vec![Set::default(); sets].into(),
             hasher: RandomState::default(),
+            epoch: 0,
+        }
+    }
+
+    /// Drops all copies if the cache has removed entries that they may be of.
+    pub(super) fn follow(&mut self, cache: &Cache) {
+        let epoch = cache.epoch();
+        if self.epoch != epoch {
+            self.epoch = epoch;
+            self.sets.fill(Set::default());
         }
     }
 

@@ -74,12 +74,18 @@ pub mod rtype {
     pub const CNAME: u16 = 5;
     /// Start of authority.
     pub const SOA: u16 = 6;
+    /// The name of an address.
+    pub const PTR: u16 = 12;
     /// Host information; here the answer to ANY (RFC 8482).
     pub const HINFO: u16 = 13;
+    /// Mail exchange.
+    pub const MX: u16 = 15;
     /// Text.
     pub const TXT: u16 = 16;
     /// IPv6 address.
     pub const AAAA: u16 = 28;
+    /// Service location (RFC 2782).
+    pub const SRV: u16 = 33;
     /// Redirection of a subtree (RFC 6672).
     pub const DNAME: u16 = 39;
     /// EDNS pseudo-record (RFC 6891).

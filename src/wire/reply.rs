@@ -132,6 +132,12 @@ impl<'q, 'p, 'o> Reply<'q, 'p, 'o> {
         self.counts[usize::from(!asked)] += 1;
     }
 
+    /// Appends an SOA record with this data to the authority section.
+    pub fn zone_soa(&mut self, owner: Owner<'_>, ttl: u32, data: &[u8]) {
+        self.record(owner, rtype::SOA, ttl, &[data]);
+        self.counts[1] += 1;
+    }
+
     /// Appends an SOA record with this data to the additional section. Returns the offset of that section.
     pub fn additional_soa(&mut self, owner: &Name, ttl: u32, data: &[u8]) -> usize {
         let at = self.out.len();

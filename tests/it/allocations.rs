@@ -5,6 +5,10 @@ use std::sync::Arc;
 use std::thread;
 
 use allocation_counter::measure;
+use tapis::policy::condition::{Condition, TypeSet};
+use tapis::policy::effect::Effect;
+use tapis::policy::local::{LocalBuilder, LocalNames};
+use tapis::policy::record::LocalRecord;
 use tapis::policy::rule::Scope;
 use tapis::policy::snapshot::Snapshot;
 use tapis::serve::cache::{Cache, Entry, Key};
@@ -12,6 +16,7 @@ use tapis::stats::Count;
 use tapis::wire::answer::Answer;
 use tapis::wire::name::Name;
 use tapis::wire::query::Query;
+use tapis::wire::rtype;
 
 use crate::support::client::PATIENCE;
 use crate::support::data_plane::{self, DataPlane, INTAKE};
@@ -29,11 +34,45 @@ fn query(name: &Name) -> Vec<u8> {
     bytes
 }
 
-/// A policy with blocked.example, and a subtree that a CNAME leads to.
+/// A policy with blocked.example, a subtree that a CNAME leads to, and two rules with conditions on another name, of which one
+/// holds.
 fn snapshot() -> Snapshot {
-    let (blocked, target) = (name("blocked.example"), name("tracker.example"));
-    let rules = [(&blocked, Scope::Exact), (&target, Scope::Subtree)];
-    policy::snapshot("127.0.0.0/8", rules).with_slots(|_| Some(0))
+    let names = ["blocked.example", "tracker.example", "limited.example"].map(name);
+    let [blocked, target, limited] = &names;
+    let only = |qtype: u16| {
+        let types = Some(TypeSet::Only([qtype].into()));
+        let condition = Condition::new(types, [name("free.limited.example")]);
+        Effect {
+            condition: Some(Box::new(condition.expect("small"))),
+            ..Effect::default()
+        }
+    };
+    let rules = [
+        (blocked, Scope::Exact, Effect::default()),
+        (target, Scope::Subtree, Effect::default()),
+        (limited, Scope::Exact, only(rtype::AAAA)),
+        (limited, Scope::Subtree, only(rtype::A)),
+    ];
+    let mut snapshot = policy::snapshot_with_effects("127.0.0.0/8", rules).with_slots(|_| Some(0));
+    snapshot.local = Arc::new(local_names());
+    snapshot
+}
+
+/// An address, an alias of it, and a wildcard.
+fn local_names() -> LocalNames {
+    let mut builder = LocalBuilder::new(&[], true);
+    let mut add = |owner: &str, rtype: u16, data: &[u8]| {
+        let record = LocalRecord {
+            rtype,
+            ttl_secs: Some(60),
+            data: data.into(),
+        };
+        builder.add_record(&name(owner), record, 1);
+    };
+    add("a.home.example", 1, &[192, 0, 2, 7]);
+    add("alias.home.example", 5, name("a.home.example").wire());
+    add("*.dev.example", 28, &[0; 16]);
+    builder.finish()
 }
 
 /// Caches an answer to `asked`: these records after the question.
@@ -70,9 +109,13 @@ fn allocations(rounds: usize) -> (u64, [u64; 4]) {
     client.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let names = [
         "blocked.example",
+        "limited.example",
         "cached.example",
         "alias.example",
         "a.localhost",
+        "a.home.example",
+        "alias.home.example",
+        "x.dev.example",
     ];
     let packets = names.map(|text| query(&name(text)));
     let mut buffer = [0; 512];
@@ -100,6 +143,10 @@ fn allocations(rounds: usize) -> (u64, [u64; 4]) {
 fn blocked_cached_and_local_answers_do_not_allocate() {
     let (few, _) = allocations(3);
     let (many, counts) = allocations(300);
-    assert_eq!(counts, [300; 4], "each was answered inline");
+    assert_eq!(
+        counts,
+        [600, 300, 300, 4 * 300],
+        "each was answered inline"
+    );
     assert_eq!(few, many, "a worker allocates only at its start");
 }

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::net::{IpAddr, UdpSocket};
 use std::thread;
 
+use tapis::policy::condition::{Condition, TypeSet};
+use tapis::policy::effect::Effect;
 use tapis::policy::rule::Scope;
 use tapis::policy::snapshot::Snapshot;
 use tapis::serve::client::{Client, Transport};
@@ -54,8 +56,20 @@ fn snapshot() -> Snapshot {
         &format!("{}.org", "l".repeat(63)),
     ];
     let (exact, tree) = (exact.map(name), name("tree.org"));
-    let rules = exact.iter().map(|name| (name, Scope::Exact));
-    policy::snapshot("127.0.0.0/8", rules.chain([(&tree, Scope::Subtree)]))
+    let limited = name("b.d.org");
+    let condition = Condition::new(Some(TypeSet::Only([28].into())), []);
+    let only = Effect {
+        condition: condition.ok().map(Box::new),
+        ..Effect::default()
+    };
+    let rules = exact
+        .iter()
+        .map(|name| (name, Scope::Exact, Effect::default()));
+    let more = [
+        (&tree, Scope::Subtree, Effect::default()),
+        (&limited, Scope::Exact, only),
+    ];
+    policy::snapshot_with_effects("127.0.0.0/8", rules.chain(more))
 }
 
 /// A query without RD. Names that are not blocked are refused, so that upstream is not needed.
@@ -64,14 +78,16 @@ fn query(id: u16, name: &Name) -> Vec<u8> {
     [&id.to_be_bytes(), &head[..], name.wire(), b"\0\x01\0\x01"].concat()
 }
 
-/// Queries for all names, and each of them damaged in several ways.
+/// Queries for all names, each of type A and AAAA, and damaged in several ways.
 fn messages() -> Vec<Vec<u8>> {
     let mut messages = Vec::new();
     for name in names() {
-        for damage in 0..4 {
+        for damage in 0..5 {
             let mut message = query(messages.len() as u16, &name);
+            let rtype = message.len() - 3;
             match damage {
                 0 => {}
+                4 => message[rtype] = 28,
                 1 => drop(message.pop()),
                 2 => message.truncate(12 + name.wire().len() / 2),
                 _ => message[12] = 0xC0,

@@ -95,7 +95,7 @@ fn check_reports_lists_that_would_be_rejected_and_bad_lines() {
 #[test]
 fn check_reports_settings_without_effect_and_circular_ones() {
     let config = "[server]\nlisten = [\"127.0.0.1:5399\"]\n[upstream]\nservers = [\"127.0.0.1:5399\"]\n\
-                  [local]\nforward = [\"home.arpa\", \"example.com\"]\n";
+                  [special-use]\nforward = [\"home.arpa\", \"example.com\"]\n";
     let output = verb(&folder(config, &[]), &["check"]);
     assert_eq!(output.status.code(), Some(1));
     let report = text(&output);

@@ -226,12 +226,15 @@ fn the_remedy_for_a_list_in_another_format_is_one_sentence_that_can_be_followed(
     let zone = "; an RPZ\n".repeat(9) + "$TTL 300\na.example CNAME .\n";
     let bind = "// zones\n".repeat(9) + "zone \"a.example\" { type master; };\n";
     for (content, recognised) in [
-        (ADBLOCK, "an adblock filter list, which is not supported"),
+        (ADBLOCK, "an adblock filter list: set format = \"adblock\""),
         (
             &*comments_first,
-            "an adblock filter list, which is not supported",
+            "an adblock filter list: set format = \"adblock\"",
         ),
-        (&*generic, "an adblock filter list, which is not supported"),
+        (
+            &*generic,
+            "an adblock filter list: set format = \"adblock\"",
+        ),
         (
             &*zone,
             "a zone: if it is a response policy zone (RPZ), set format = \"rpz\"",

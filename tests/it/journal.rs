@@ -586,8 +586,8 @@ fn each_entry_names_the_settings_that_changed() {
         ),
         (
             "[block]\n",
-            "[local]\nforward = [\"home.arpa\"]\n[block]\n",
-            "local.forward: [] -> [\"home.arpa\"]",
+            "[special-use]\nforward = [\"home.arpa\"]\n[block]\n",
+            "special-use.forward: [] -> [\"home.arpa\"]",
         ),
         (
             "path = \"ads\"\n",

@@ -14,7 +14,13 @@ const TABLE: &[(&str, &[&str])] = &[
     ("policy", &["wire", "names", "sys"]),
     (
         "config",
-        &["wire", "names", "policy::rule", "policy::rpz::settings"],
+        &[
+            "wire",
+            "names",
+            "policy::record",
+            "policy::rule",
+            "policy::rpz::settings",
+        ],
     ),
     ("serve", &["wire", "policy", "config", "stats", "sys"]),
     ("control", &["wire", "names", "policy", "config", "stats"]),

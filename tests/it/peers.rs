@@ -290,3 +290,39 @@ zone:
         assert_eq!(direct, "0.0.0.0\n");
     }
 }
+
+#[test]
+#[ignore = "needs nsd, unbound, dig and ldnsutils"]
+fn a_validator_in_front_of_us_accepts_a_forwarded_zone_that_is_unsigned_below_a_signed_parent() {
+    let delegation = "corp.example. IN NS ns.corp.example.\nns.corp.example. IN A 127.0.0.1\n";
+    let (parent, key, _) = signed("example", delegation);
+    let zone = |name: &str| format!("zone:\n  name: \"{name}\"\n  zonefile: \"zone\"\n");
+    let default = nsd(&zone("example")).start(&[("zone", &parent)]);
+    let records = "\
+$TTL 300
+corp.example. IN SOA ns.corp.example. host.corp.example. 1 3600 600 86400 30
+corp.example. IN NS ns.corp.example.
+www.corp.example. IN A 192.0.2.7
+";
+    let corp = nsd(&zone("corp.example")).start(&[("zone", records)]);
+    let sections = format!(
+        "[[forward]]\nzone = \"corp.example\"\nservers = [\"{}\"]\n[[local]]\nname = \"own.corp.example\"\na = \"192.0.2.8\"\n",
+        corp.address
+    );
+    let server = Server::start(&(preamble(default.address) + &sections), &[]);
+    let front = validating(server.address, &key);
+    for (name, address) in [
+        ("www.corp.example", "192.0.2.7"),
+        ("own.corp.example", "192.0.2.8"),
+    ] {
+        let found = dig(front.address, &[name, "A"]);
+        assert!(
+            found.contains("status: NOERROR") && found.contains(address),
+            "{found}"
+        );
+    }
+    let denied = dig(front.address, &["gone.corp.example", "A"]);
+    assert!(denied.contains("status: NXDOMAIN"), "{denied}");
+    let ds = dig(server.address, &["corp.example", "DS", "+dnssec"]);
+    assert!(ds.contains("NSEC"), "the parent's proof: {ds}");
+}

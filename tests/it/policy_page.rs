@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use tapis::policy::builder::Builder;
+use tapis::policy::condition::{self, TypeSet};
 use tapis::policy::decide::{Decision, Matched, PolicyView};
 use tapis::policy::effect::{Effect, EffectAction, Tier};
 use tapis::policy::image::provenance::ImageSource;
@@ -18,10 +19,10 @@ use tapis::policy::ranking::{self, LookupResult};
 use tapis::policy::record::LocalRecord;
 use tapis::policy::rule::{Action, Against, Blocking, EffectAnswer, Kind, Scope, Source};
 use tapis::policy::snapshot::Snapshot;
-use tapis::policy::view::{self, Mode, ViewId};
+use tapis::policy::view::{self, LookupKey, Mode, ViewId};
 use tapis::wire::name;
 
-use self::model::{Act, Name, Policy, Query, Rule, Trigger, View, ViewList};
+use self::model::{Act, Condition, Name, Policy, Query, Rule, Trigger, View, ViewList};
 
 const KINDS: [Kind; 8] = [
     Kind::Block,
@@ -51,6 +52,42 @@ const ACTS: [Act; 15] = [
     Act::Cname("bb", false),
     Act::TcpOnly,
     Act::Allow,
+];
+
+const NO_CONDITION: Condition = Condition {
+    only: None,
+    all_but: None,
+    except: &[],
+};
+
+/// The conditions of rules. The engine sorts effects that differ in nothing else in this order.
+const CONDITIONS: [Condition; 7] = [
+    NO_CONDITION,
+    Condition {
+        except: &["aa"],
+        ..NO_CONDITION
+    },
+    Condition {
+        except: &["bb.aa", "bb"],
+        ..NO_CONDITION
+    },
+    Condition {
+        only: Some(&[1]),
+        ..NO_CONDITION
+    },
+    Condition {
+        only: Some(&[1, 16]),
+        except: &["ab"],
+        ..NO_CONDITION
+    },
+    Condition {
+        only: Some(&[28]),
+        ..NO_CONDITION
+    },
+    Condition {
+        all_but: Some(&[1, 255]),
+        ..NO_CONDITION
+    },
 ];
 
 fn source_name(number: usize) -> String {
@@ -86,6 +123,7 @@ fn engine_source(number: usize, source: &model::Source) -> Source {
             ..Blocking::none()
         },
         against,
+        allows_across: source.allows_across,
         zone: None,
     }
 }
@@ -119,8 +157,19 @@ fn engine_effect(rule: &Rule) -> Effect {
             Act::Allow => EffectAction::Allow,
         },
         tier: rule.tier,
+        condition: engine_condition(rule.condition),
         ..Effect::default()
     }
+}
+
+fn engine_condition(of: Condition) -> Option<Box<condition::Condition>> {
+    let only = of.only.map(|types| TypeSet::Only(types.into()));
+    let types = only.or(of.all_but.map(|types| TypeSet::AllBut(types.into())));
+    let except = of
+        .except
+        .iter()
+        .map(|text| name::Name::from_text(text).expect("a name"));
+    (of != NO_CONDITION).then(|| Box::new(condition::Condition::new(types, except).expect("small")))
 }
 
 fn network(address: IpAddr, len: u8) -> ipnet::IpNet {
@@ -336,11 +385,13 @@ fn by_engine(snapshot: &Snapshot, view: ViewId, query: &Query) -> Decided {
     let policy = snapshot
         .view(view)
         .for_client(query.client)
+        .for_type(query.qtype)
         .over(query.is_stream);
     let asked = engine_name(&query.name);
     let places = places(query);
     let mut found = [LookupResult::default()];
-    snapshot.lookup_in(&[&asked], &[view], &mut found);
+    let key = LookupKey::new(view, query.qtype);
+    snapshot.lookup_in(&[&asked], &[key], &mut found);
     let decision = policy.decide_by(&asked, &found[0]);
     let blocked = |decision: Decision<'_>, place: usize| match decision {
         Decision::Blocked { by, .. } => {
@@ -449,9 +500,12 @@ fn rules() -> impl Strategy<Value = Rule> {
         1 => Just(Tier::First),
         1 => Just(Tier::Important),
         1 => Just(Tier::ImportantFirst),
+        1 => Just(Tier::Rewrite),
     ];
     let acts = prop_oneof![1 => Just(0_usize), 1 => 0..ACTS.len()];
-    (0..KINDS.len(), triggers(), acts, tiers).prop_map(|(source, trigger, order, tier)| {
+    let conditions = prop_oneof![3 => Just(0_usize), 1 => 1..CONDITIONS.len()];
+    let effects = (acts, tiers, conditions);
+    (0..KINDS.len(), triggers(), effects).prop_map(|(source, trigger, (order, tier, condition))| {
         // Exact rules whose CNAME leads to their own name are refused.
         let order = match (&trigger, ACTS[order]) {
             (
@@ -465,21 +519,24 @@ fn rules() -> impl Strategy<Value = Rule> {
             trigger,
             act: ACTS[order],
             tier,
-            order,
+            condition: CONDITIONS[condition],
+            order: order * CONDITIONS.len() + condition,
         }
     })
 }
 
 fn policies() -> impl Strategy<Value = Policy> {
     let against = prop::option::weighted(0.7, prop::collection::vec(0..KINDS.len(), 0..4));
-    let source = (actions(), against);
+    let source = (actions(), against, prop::bool::weighted(0.3));
     let sources = prop::collection::vec(source, KINDS.len()).prop_map(|sources| {
         let sources = sources.into_iter().zip(KINDS);
-        let source = |((action, against), kind): ((_, Option<Vec<usize>>), _)| model::Source {
-            kind,
-            action,
-            against: against.filter(|_| kind == Kind::Exception),
-        };
+        let source =
+            |((action, against, across), kind): ((_, Option<Vec<usize>>, _), _)| model::Source {
+                kind,
+                action,
+                against: against.filter(|_| kind == Kind::Exception),
+                allows_across: across,
+            };
         sources.map(source).collect()
     });
     (sources, prop::collection::vec(rules(), 0..24))
@@ -506,10 +563,13 @@ fn views() -> impl Strategy<Value = View> {
 fn queries() -> impl Strategy<Value = Query> {
     let chain = prop::collection::vec(labels(), 0..3);
     let answers = prop::collection::vec(addresses(), 0..3);
-    (addresses(), any::<bool>(), labels(), chain, answers).prop_map(
-        |(client, is_stream, name, chain, addresses)| Query {
+    let qtypes = prop::sample::select(vec![1_u16, 16, 28, 255]);
+    let client = (addresses(), any::<bool>(), qtypes);
+    (client, labels(), chain, answers).prop_map(
+        |((client, is_stream, qtype), name, chain, addresses)| Query {
             client,
             is_stream,
+            qtype,
             name,
             chain,
             addresses,

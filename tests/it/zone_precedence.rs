@@ -14,7 +14,7 @@ use tapis::policy::ranking::{LookupResult, Trigger};
 use tapis::policy::rpz::settings::{ZonePolicy, ZoneSettings};
 use tapis::policy::rule::{Action, Scope, Source};
 use tapis::policy::snapshot::Snapshot;
-use tapis::policy::view::{Mode, View, ViewId, ViewList};
+use tapis::policy::view::{LookupKey, Mode, View, ViewId, ViewList};
 use tapis::wire::name::Name;
 
 use crate::support::policy::list;
@@ -316,7 +316,7 @@ fn section_5_3_wildcards_match_the_same_names_in_each_view_and_in_a_log() {
         assert_eq!((in_view(0), in_view(1)), (expected, reversed), "{asked}");
         assert_eq!(in_view(2), alone.unwrap_or_default(), "{asked}");
         let mut found = [LookupResult::default()];
-        snapshot.lookup_in(&[&name], &[ViewId(2)], &mut found);
+        snapshot.lookup_in(&[&name], &[LookupKey::new(ViewId(2), 1)], &mut found);
         let log = found[0].logged().map(|hit| {
             let matched = snapshot.view(ViewId(2)).matched(hit);
             matched.source.name.clone()

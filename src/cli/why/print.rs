@@ -35,6 +35,7 @@ pub(super) fn print_explanation(
         let (mark, note) = match rule.role {
             Some(Role::Decides) => ("rule", ""),
             Some(Role::Ignored) => ("also", " (ignored because of an exception)"),
+            Some(Role::Fails) => ("also", " (its condition does not hold for this query)"),
             Some(Role::LogOnly) => ("also", " (logged only)"),
             Some(Role::Loses) | None => ("also", ""),
         };
@@ -47,8 +48,8 @@ pub(super) fn print_explanation(
             out,
             "  {mark} {text} ({kind}, {source}, {path}{line}){note}"
         )?;
-        for record in &rule.records {
-            writeln!(out, "    {record}")?;
+        for text in rule.text.iter().chain(&rule.records) {
+            writeln!(out, "    {text}")?;
         }
     }
     for order in &explanation.orders {
@@ -146,6 +147,7 @@ mod tests {
             scope: None,
             role,
             path: source.into(),
+            text: None,
             line: None,
             records: Vec::new(),
         };

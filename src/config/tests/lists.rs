@@ -49,6 +49,16 @@ fn a_list_overrides_the_keys_of_the_block_section_one_by_one() {
 }
 
 #[test]
+fn the_scope_of_allow_rules_is_refused_for_lists_without_such_rules() {
+    for format in ["domains", "hosts", "rpz"] {
+        let keys = format!("format = \"{format}\"\nallow-scope = \"all-lists\"");
+        let problem = "5: allow-scope has no meaning here, as a list of this format has no rules that allow names: \
+                       remove it";
+        assert_eq!(problems(&list(&keys)), [problem], "{format}");
+    }
+}
+
+#[test]
 fn list_names_are_short_plain_and_unique() {
     let named = |name: &str| format!("[[list]]\nname = \"{name}\"\npath = \"x\"\n");
     valid(&named(&"x".repeat(64)));
@@ -121,7 +131,7 @@ fn an_unknown_format_is_reported_with_the_known_ones() {
         let expected = format!("4: format is \"{format}\": did you mean \"{name}\"?");
         assert_eq!(found(format), [expected]);
     }
-    let expected = "must be one of auto, csv, dnsmasq, domains, hosts, json, rpz, unbound, wildcard; did you mean \"unbound\"?";
+    let expected = "must be one of adblock, auto, csv, dnsmasq, domains, hosts, json, rpz, unbound, wildcard; did you mean \"unbound\"?";
     assert!(
         found("unbond")[0].ends_with(expected),
         "{:?}",

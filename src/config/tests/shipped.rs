@@ -48,7 +48,7 @@ fn the_shipped_file_documents_every_key() {
         "[server]",
         "[upstream]",
         "[cache]",
-        "[local]",
+        "[special-use]",
         "[block]",
         "[state]",
         "[guard]",

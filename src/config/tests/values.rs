@@ -135,7 +135,7 @@ fn impossible_addresses_are_rejected() {
         let section = match key {
             "servers" => "upstream",
             "sinkhole" => "block",
-            "forward" => "local",
+            "forward" => "special-use",
             _ => "server",
         };
         let found = problems(&format!("[{section}]\n{key} = [\n\"{held}\"]"));
@@ -155,7 +155,7 @@ fn arrays_have_no_duplicates_and_arrays_of_servers_are_not_empty() {
         ("server", "allow", "192.0.2.0/24"),
         ("upstream", "servers", "192.0.2.53"),
         ("block", "sinkhole", "::"),
-        ("local", "forward", "10.in-addr.arpa"),
+        ("special-use", "forward", "10.in-addr.arpa"),
     ] {
         assert_eq!(
             problems(&format!("[{section}]\n{key} = [\n\"{item}\",\n\"{item}\"]")),

@@ -26,6 +26,7 @@ use crate::control::data_plane::{Change, DataPlane};
 use crate::control::file_tasks::FileTasks;
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::journal::entry::Cause;
+use crate::control::local_names::LocalSources;
 use crate::control::sources::files::{Files, look_at_files};
 use crate::control::sources::orders::registry::OrderRegistry;
 
@@ -152,6 +153,7 @@ impl RequestQueue {
             current: configuration.current.clone(),
             overrides: configuration.boot.overrides.clone(),
             guard_policy: Arc::clone(guard_policy),
+            local: configuration.local.clone(),
             has_pending,
             plane,
         };
@@ -200,6 +202,8 @@ pub(crate) struct Newest {
     pub(crate) problems: Vec<String>,
     /// Its guard policy, if it differs from the configuration in force, or if a new configuration is pending.
     pub(crate) guard_policy: Option<GuardPolicy>,
+    /// Its local names, in the same cases.
+    pub(crate) local: Option<LocalSources>,
     /// The prepared change of the data plane.
     pub(crate) change: Option<Change>,
 }
@@ -212,6 +216,8 @@ pub(crate) struct Prepared {
     pub(crate) newest: Option<Result<Newest, Problems>>,
     /// The guard policy of the configuration in force, from files that were read again.
     pub(crate) guard_policy: GuardPolicy,
+    /// The local names of the configuration in force, from files that were read again.
+    pub(crate) local: LocalSources,
     /// The files of all lists, including those of the new configuration.
     pub(crate) files: Files,
 }
@@ -221,6 +227,7 @@ struct Preparation {
     current: Config,
     overrides: Overrides,
     guard_policy: Arc<GuardPolicy>,
+    local: LocalSources,
     /// A new configuration is pending.
     has_pending: bool,
     plane: Option<Arc<dyn DataPlane>>,
@@ -243,6 +250,7 @@ impl Preparation {
         Prepared {
             newest,
             guard_policy: self.guard_policy.read_again(&self.current),
+            local: self.local.read_again(&self.current),
             files,
             config: self.current,
         }
@@ -261,6 +269,10 @@ impl Preparation {
                 path.shown()
             ));
         }
+        let is_needed = self.has_pending || is_other;
+        let local = is_needed.then(|| self.local.read_again(&config));
+        let missing = local.iter().flat_map(LocalSources::missing);
+        problems.extend(missing.map(|problem| format!("configuration rejected: {problem}")));
         let plane = self.plane.as_ref();
         let plane = plane.filter(|_| is_other && problems.is_empty());
         let change = plane.map(|plane| plane.prepare(&config)).transpose();
@@ -269,9 +281,9 @@ impl Preparation {
             problems.extend(why.map(|why| format!("configuration rejected: {why}")));
             None
         });
-        let is_needed = self.has_pending || is_other;
         Newest {
             problems,
+            local,
             change,
             guard_policy: is_needed.then(|| self.guard_policy.read_again(&config)),
             config,

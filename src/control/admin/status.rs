@@ -165,6 +165,12 @@ pub struct ListStatus {
     pub bad: Vec<BadCount>,
     /// The first bad lines.
     pub first_bad: Vec<BadLine>,
+    /// Lines that are ignored, by reason. They are not bad: what they ask for is not a resolver's business.
+    #[serde(default)]
+    pub ignored: Vec<IgnoredCount>,
+    /// The first ignored lines.
+    #[serde(default)]
+    pub first_ignored: Vec<IgnoredLine>,
     /// Suppressed rules, by the protection that they would break.
     #[serde(default)]
     pub left_out: Vec<LeftOutCount>,
@@ -229,6 +235,26 @@ pub struct BadCount {
     pub problem: String,
     /// The number of lines.
     pub count: u32,
+}
+
+/// The ignored lines with the same reason.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct IgnoredCount {
+    /// The reason.
+    pub reason: String,
+    /// The number of lines.
+    pub count: u32,
+}
+
+/// An ignored line.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct IgnoredLine {
+    /// Its number, counted from 1.
+    pub line: u32,
+    /// Its text, shortened.
+    pub text: String,
+    /// Why it is ignored.
+    pub reason: String,
 }
 
 /// The rules suppressed by one protection.

@@ -105,6 +105,7 @@ impl PlanList {
             bare: self.scope,
             comments: self.comments,
             column: self.column.clone(),
+            allows: self.kind == Kind::Allow,
         }
     }
 

@@ -80,6 +80,10 @@ impl<'r, 'd> ListRules<'r, 'd> {
                 let added = self.triggers.add_prefix(prefix, clause);
                 added.map_err(Stopped::TooLarge)
             }
+            ParsedTrigger::Pattern(pattern) => {
+                self.triggers.add_pattern(pattern, clause);
+                Ok(())
+            }
         }
     }
 

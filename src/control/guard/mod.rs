@@ -3,6 +3,7 @@
 
 pub mod acceptance;
 mod names;
+pub(crate) mod patterns;
 pub mod policy;
 pub mod protected;
 pub mod reading;

@@ -10,6 +10,7 @@ use crate::config::List;
 use crate::config::guard::PublicSuffixes;
 pub use crate::config::guard::{Protection, Protections};
 use crate::names::public_suffix::{Covered, Section, covered};
+use crate::policy::effect::{Effect, EffectAction};
 use crate::policy::rule::{Kind, Scope};
 use crate::wire::name::Name;
 
@@ -70,6 +71,15 @@ impl From<&List> for Guarded {
             warn: list.warn,
             ..list.source.kind.into()
         }
+    }
+}
+
+impl Guarded {
+    /// The same for a rule with this effect. A rule that allows names is checked like one of an allow list.
+    pub(super) fn with_effect(self, effect: Option<&Effect>) -> Self {
+        let allows = effect.is_some_and(|effect| effect.action == EffectAction::Allow);
+        let kind = if allows { Kind::Allow } else { self.kind };
+        Self { kind, ..self }
     }
 }
 

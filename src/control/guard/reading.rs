@@ -6,10 +6,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use crate::control::guard::patterns::GuardedPatterns;
 use crate::control::guard::protected::{Guarded, ProtectedNames};
 use crate::control::guard::suppressed::admits_rule;
-use crate::control::list_file::file::{FileError, read_quiet};
-use crate::control::list_file::parse::{self, Notation, ParsedRule, Tally};
+use crate::control::list_file::file::{FileError, Pass, read_quiet};
+use crate::control::list_file::parse::{self, Notation, ParsedRule, ParsedTrigger, Tally};
 use crate::control::list_file::signature::Signature;
 use crate::control::list_file::suppressed::SuppressedRules;
 use crate::wire::name::Name;
@@ -40,7 +41,12 @@ pub(crate) fn read_list(
     let mut reader = parse::Reader::new(notation, apex);
     let mut hasher = blake3::Hasher::new();
     let mut suppressed = SuppressedRules::default();
+    let mut patterns = GuardedPatterns::default();
     let mut admit = |cut, found: ParsedRule<'_>| {
+        if let (ParsedTrigger::Pattern(pattern), Some(_)) = (found.trigger, protected_names) {
+            patterns.add(pattern, found.effect, found.line);
+            return;
+        }
         let admits = |(protected_names, list)| {
             let list = Guarded { cut, ..list };
             admits_rule(&mut suppressed, protected_names, list, found)
@@ -49,8 +55,16 @@ pub(crate) fn read_list(
             rule(found);
         }
     };
+    let passes = match reader.is_scanning() {
+        true => &[Pass::Scan, Pass::Rules][..],
+        false => &[Pass::Rules],
+    };
     let mut done = 0;
-    let mut each = |piece: &[u8], of| {
+    let mut each = |pass, piece: &[u8], of| {
+        if pass == Pass::Scan {
+            reader.scan(piece);
+            return;
+        }
         hasher.update(piece);
         reader.feed(piece, &mut |found: ParsedRule<'_>| admit(false, found));
         done += piece.len() as u64;
@@ -58,13 +72,18 @@ pub(crate) fn read_list(
     };
     let signature = match text {
         Some(text) => {
-            each(text.as_bytes(), text.len() as u64);
+            for pass in passes {
+                each(*pass, text.as_bytes(), text.len() as u64);
+            }
             None
         }
-        None => Some(read_quiet(path, each)?),
+        None => Some(read_quiet(path, passes, each)?),
     };
     let is_cut = !reader.is_ended();
     let mut tally = reader.finish(&mut |found: ParsedRule<'_>| admit(is_cut, found));
+    if let Some(guard) = protected_names {
+        patterns.finish(&mut suppressed, guard, &mut rule);
+    }
     tally.rules -= suppressed.total();
     tally.guarded = suppressed;
     Ok(Reading {

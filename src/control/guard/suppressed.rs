@@ -3,8 +3,7 @@
 use crate::control::guard::protected::{Guarded, ProtectedNames, Protection};
 use crate::control::list_file::parse::{ParsedRule, ParsedTrigger};
 use crate::control::list_file::suppressed::{LeftOut, SuppressedRules};
-use crate::policy::effect::EffectAction;
-use crate::policy::rule::{Kind, Scope};
+use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
 /// [`admits`] for a rule with any trigger and effect. A rule that allows names is checked like one of an allow list.
@@ -18,11 +17,7 @@ pub fn admits_rule(
     let ParsedTrigger::Name(name, scope) = rule.trigger else {
         return true;
     };
-    let allows = rule
-        .effect
-        .is_some_and(|effect| effect.action == EffectAction::Allow);
-    let kind = if allows { Kind::Allow } else { list.kind };
-    let list = Guarded { kind, ..list };
+    let list = list.with_effect(rule.effect);
     admits(suppressed, protected_names, list, name, scope, rule.line)
 }
 
@@ -53,21 +48,31 @@ pub fn admits(
         true => ", and the file ends within its line: cut off?",
         false => "",
     };
-    let rule = || LeftOut {
-        line,
-        rule: scope.notation(name),
-        protection: cover.protection(),
-        why: cover.described(name) + cut,
-    };
-    if counts {
-        suppressed.warned += 1;
-        if suppressed.first_warned.len() < list.kept {
-            suppressed.first_warned.push(rule());
+    record(suppressed, (cover.protection(), counts), list.kept, || {
+        LeftOut {
+            line,
+            rule: scope.notation(name),
+            protection: cover.protection(),
+            why: cover.described(name) + cut,
         }
-    } else {
-        leave_out(suppressed, cover.protection(), list.kept, rule);
-    }
+    });
     counts
+}
+
+/// Records a rule that covers a protected name: as suppressed, or as reported if it counts.
+pub(super) fn record(
+    suppressed: &mut SuppressedRules,
+    (protection, counts): (Protection, bool),
+    kept: usize,
+    rule: impl FnOnce() -> LeftOut,
+) {
+    if !counts {
+        return leave_out(suppressed, protection, kept, rule);
+    }
+    suppressed.warned += 1;
+    if suppressed.first_warned.len() < kept {
+        suppressed.first_warned.push(rule());
+    }
 }
 
 fn leave_out(
@@ -93,6 +98,7 @@ fn leave_out(
 mod tests {
     use super::*;
     use crate::control::guard::protected::ProtectedList;
+    use crate::policy::rule::Kind;
 
     fn few(kind: Kind) -> Guarded {
         Guarded {

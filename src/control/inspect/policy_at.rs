@@ -15,6 +15,7 @@ use crate::control::journal::entry::Setting;
 use crate::control::journal::past::{Moment, Past, Served};
 use crate::control::journal::settings::Settings;
 use crate::control::journal::{JournalError, setting_changes, settings, unwritten_since};
+use crate::control::local_names::LocalSources;
 use crate::control::publish::compose;
 use crate::control::rollback::record::held;
 use crate::control::rollback::stored::read_generation;
@@ -358,7 +359,8 @@ impl PolicyAt {
         let mut sources = self.registry.sources(self.since.unwrap_or(self.at));
         let lists = self.lists.iter();
         sources.extend(lists.map(|past| Arc::new(past.list.source.clone())));
-        compose::snapshot(&self.config, sources, images, 1)
+        let local = LocalSources::read(&self.config);
+        compose::snapshot(&self.config, local.names(), sources, images, 1)
     }
 
     /// The settings that have another value in `newer`.

@@ -22,6 +22,7 @@ pub mod past;
 mod record;
 pub mod settings;
 mod thread;
+mod unrecorded;
 mod unwritten;
 pub mod verify;
 mod waiting;

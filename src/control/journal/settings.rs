@@ -11,14 +11,19 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::entry::{ListEntry, Setting};
+use super::unrecorded::{unrecorded, unrecorded_of_feed};
 use crate::config::feed::Feed;
 use crate::config::guard::Protections;
 use crate::config::paths;
+use crate::config::special_use::{Canary, SpecialUse};
 use crate::config::zone::{PolicyZone, policy_with_word};
-use crate::config::{Canary, Config, Content, Format, List};
+use crate::config::{Config, Content, Format, List};
 use crate::policy::rpz::settings::ZoneSettings;
 use crate::policy::rule::{Against, Blocking, Source};
 use crate::wire::name::Name;
+
+/// The value of `allow-scope` that is not the default. The default is not recorded, as older entries don't have the key.
+const ALL_LISTS: &str = "all-lists";
 
 /// Values by their keys.
 pub type Settings = BTreeMap<String, Value>;
@@ -52,12 +57,13 @@ pub fn settings<'l>(config: &Config, lists: impl Iterator<Item = &'l List>) -> S
             set(key, value(text));
         }
     }
-    set("local.forward", texts(&config.local.forward));
-    let canary = match config.local.use_application_dns {
+    let special_use = &config.local.special_use;
+    set("special-use.forward", texts(&special_use.forward));
+    let canary = match special_use.use_application_dns {
         Canary::Nxdomain => "nxdomain",
         Canary::Forward => "forward",
     };
-    set("local.use-application-dns", value(canary));
+    set("special-use.use-application-dns", value(canary));
     if let Some(servers) = &config.upstream.servers {
         let servers = servers.iter().map(|server| server.address.to_string());
         set("upstream.servers", value(servers.collect::<Vec<_>>()));
@@ -85,6 +91,9 @@ pub fn settings<'l>(config: &Config, lists: impl Iterator<Item = &'l List>) -> S
             set(&format!("{start}.scope"), value(list.scope));
             if let Some(column) = &list.column {
                 set(&format!("{start}.column"), value(column));
+            }
+            if source.allows_across {
+                set(&format!("{start}.allow-scope"), value(ALL_LISTS));
             }
         }
         match &list.zone {
@@ -235,84 +244,6 @@ fn same<'c>(config: &'c Config, list: &List) -> Option<&'c List> {
     lists.find(|other| other.source.name == list.source.name && other.is_feed() == list.is_feed())
 }
 
-/// The differing keys that the journal does not record, or not fully, as answers don't depend on them.
-fn unrecorded(was: &Config, now: &Config) -> impl Iterator<Item = &'static str> {
-    let (server, next_server) = (&was.server, &now.server);
-    let (upstream, next_upstream) = (&was.upstream, &now.upstream);
-    let (state, next_state) = (&was.state, &now.state);
-    let (guard, next_guard) = (&was.guard, &now.guard);
-    let (limits, next_limits) = (&guard.limits, &next_guard.limits);
-    // An exception's line changes with any edit above it.
-    let exceptions = |config: &Config| {
-        let mut own = config.exceptions.own.clone();
-        own.iter_mut().for_each(|own| own.line = 0);
-        own
-    };
-    macro_rules! differing {
-        ($($key:literal: $was:expr, $now:expr;)*) => { [$(($key, $was != $now)),*] };
-    }
-    let keys = differing! {
-        "publish": was.publish, now.publish;
-        "server.listen": server.listen, next_server.listen;
-        "server.workers": server.workers, next_server.workers;
-        "server.control": server.control, next_server.control;
-        "server.control-group": server.control_group, next_server.control_group;
-        "server.tcp-connections": server.tcp_connections, next_server.tcp_connections;
-        "server.tcp-connections-per-client":
-            server.tcp_connections_per_client, next_server.tcp_connections_per_client;
-        "server.tcp-idle-secs": server.tcp_idle, next_server.tcp_idle;
-        "server.discard-ms": server.discard, next_server.discard;
-        "upstream.servers": upstream.servers, next_upstream.servers;
-        "upstream.resolv-conf": upstream.resolv_conf, next_upstream.resolv_conf;
-        "upstream.ports": upstream.ports, next_upstream.ports;
-        "upstream.timeout-ms": upstream.timeout, next_upstream.timeout;
-        "upstream.waiting": upstream.waiting, next_upstream.waiting;
-        "upstream.waiting-per-client": upstream.waiting_per_client, next_upstream.waiting_per_client;
-        "cache.size-mib": was.cache.size_bytes, now.cache.size_bytes;
-        "state.dir": state.dir, next_state.dir;
-        "state.keep": state.keep, next_state.keep;
-        "state.history-days": state.history.days, next_state.history.days;
-        "state.history-mib": state.history.bytes, next_state.history.bytes;
-        "state.compile-secs": state.deadline, next_state.deadline;
-        "journal.path": was.moves_journal(now), false;
-        "journal.key": was.journal_key, now.journal_key;
-        "guard.shrink-percent": limits.shrink_percent, next_limits.shrink_percent;
-        "guard.grow-percent": limits.grow_percent, next_limits.grow_percent;
-        "guard.max-age-hours": limits.max_age_hours, next_limits.max_age_hours;
-        "guard.bad-percent": limits.bad_percent, next_limits.bad_percent;
-        "guard.public-suffixes": guard.public_suffixes, next_guard.public_suffixes;
-        "guard.protect": guard.protect, next_guard.protect;
-        "guard.popular": guard.popular, next_guard.popular;
-        "guard.popular-first": guard.popular_first, next_guard.popular_first;
-        "guard.release": guard.release, next_guard.release;
-        "orders.path": was.orders.dir, now.orders.dir;
-        "exceptions.path": was.exceptions.dir, now.exceptions.dir;
-        "[[exception]]": exceptions(was), exceptions(now);
-    };
-    let differing = keys.into_iter().filter(|(_, differs)| *differs);
-    differing.map(|(key, _)| key)
-}
-
-/// The differing keys of a feed that the journal does not record: how its zone is transferred.
-fn unrecorded_of_feed(was: &Feed, now: &Feed) -> impl Iterator<Item = &'static str> {
-    let (limits, next_limits) = (&was.limits, &now.limits);
-    let (timers, next_timers) = (&was.timers, &now.timers);
-    let keys = [
-        ("primaries", was.primaries != now.primaries),
-        ("tsig", was.tsig != now.tsig),
-        ("notify-from", was.notify_from != now.notify_from),
-        ("max-age-hours", was.max_age_hours != now.max_age_hours),
-        ("max-records", limits.records != next_limits.records),
-        ("max-transfer-mib", limits.bytes != next_limits.bytes),
-        ("max-transfer-secs", limits.time != next_limits.time),
-        ("refresh-secs", timers.refresh != next_timers.refresh),
-        ("retry-secs", timers.retry != next_timers.retry),
-        ("expire-secs", timers.expire != next_timers.expire),
-    ];
-    let differing = keys.into_iter().filter(|(_, differs)| *differs);
-    differing.map(|(key, _)| key)
-}
-
 /// The configuration `today` with the recorded settings. Settings that are not recorded stay as they are today.
 pub fn configured(today: &Config, settings: &Settings) -> Config {
     let mut config = today.clone();
@@ -324,20 +255,29 @@ pub fn configured(today: &Config, settings: &Settings) -> Config {
     }
     config.server.version = get(settings, "server.version");
     config.server.id = get(settings, "server.id");
-    if let Some(zones) = get::<Vec<String>>(settings, "local.forward") {
-        let zones = zones.iter().filter_map(|zone| Name::from_text(zone).ok());
-        config.local.forward = zones.collect();
-    }
-    config.local.use_application_dns =
-        match get::<String>(settings, "local.use-application-dns").as_deref() {
-            Some("forward") => Canary::Forward,
-            _ => Canary::Nxdomain,
-        };
+    special_use_of(settings, &mut config.local.special_use);
     if let Some(language) = get(settings, "orders.language") {
         config.orders.language = language;
     }
     blocking_of("orders", settings, &mut config.orders.blocking);
     config
+}
+
+fn special_use_of(settings: &Settings, special_use: &mut SpecialUse) {
+    // Earlier versions had these keys in the section `[local]`.
+    fn recorded<T: DeserializeOwned>(settings: &Settings, key: &str) -> Option<T> {
+        let value = |section: &str| get(settings, &format!("{section}.{key}"));
+        value("special-use").or_else(|| value("local"))
+    }
+    if let Some(zones) = recorded::<Vec<String>>(settings, "forward") {
+        let zones = zones.iter().filter_map(|zone| Name::from_text(zone).ok());
+        special_use.forward = zones.collect();
+    }
+    let canary = recorded::<String>(settings, "use-application-dns");
+    special_use.use_application_dns = match canary.as_deref() {
+        Some("forward") => Canary::Forward,
+        _ => Canary::Nxdomain,
+    };
 }
 
 /// The list of an entry, with the recorded settings. `today` is the list of that name in today's configuration, which is
@@ -370,6 +310,7 @@ pub fn list(entry: &ListEntry, settings: &Settings, today: Option<&List>) -> Lis
     if let Some(zone) = &zone {
         blocking = zone.blocking(blocking);
     }
+    let allow_scope: Option<String> = get(settings, &format!("{start}.allow-scope"));
     List {
         format,
         comments: entry.comments,
@@ -384,6 +325,7 @@ pub fn list(entry: &ListEntry, settings: &Settings, today: Option<&List>) -> Lis
             kind: entry.kind,
             blocking,
             against: Against::All,
+            allows_across: allow_scope.as_deref() == Some(ALL_LISTS),
             zone: zone.as_ref().map(PolicyZone::of_source),
         },
         zone,
@@ -448,7 +390,7 @@ mod tests {
 [server]
 allow = ["192.0.2.0/24"]
 id = "one"
-[local]
+[special-use]
 forward = ["home.arpa"]
 use-application-dns = "forward"
 [block]
@@ -620,11 +562,14 @@ policy = "tcp-only"
             ]
         );
         assert_eq!(
-            reported("[local]", "[cache]\nmax-ttl-secs = 9\n[local]"),
+            reported("[special-use]", "[cache]\nmax-ttl-secs = 9\n[special-use]"),
             ["cache.max-ttl-secs"]
         );
         assert_eq!(
-            reported("[local]", "[upstream]\ntimeout-ms = 900\n[local]"),
+            reported(
+                "[special-use]",
+                "[upstream]\ntimeout-ms = 900\n[special-use]"
+            ),
             ["upstream.timeout-ms"]
         );
         assert_eq!(
@@ -632,7 +577,10 @@ policy = "tcp-only"
             ["server.id", "server.tcp-idle-secs"]
         );
         assert_eq!(
-            reported("[local]", "[guard]\nshrink-percent = 9\n[local]"),
+            reported(
+                "[special-use]",
+                "[guard]\nshrink-percent = 9\n[special-use]"
+            ),
             ["guard.shrink-percent"]
         );
         // If several keys of a section differ, each of them is reported.

@@ -1,6 +1,7 @@
 //! Reads the file of a list to its end. Files that change meanwhile, or are no text, are refused.
 
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use crate::config::regular::{self, Unread};
@@ -79,11 +80,21 @@ fn is_utf16(start: &[u8]) -> bool {
         || (start.len() > 1 && pairs().all(|pair| pair[0] == 0 && pair[1] != 0))
 }
 
-/// Reads a text file in pieces, and passes on each with the size of the file. Fails if the file changes meanwhile. A
-/// file that is no text is not read to its end.
+/// Why a file is read from its start to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pass {
+    /// For lines that take back others before them.
+    Scan,
+    /// For its rules.
+    Rules,
+}
+
+/// Reads a text file in pieces, once for each pass, and passes on each piece with the size of the file. Fails if the file
+/// changes meanwhile. A file that is no text is not read to its end.
 pub(crate) fn read_quiet(
     path: &Path,
-    mut each: impl FnMut(&[u8], u64),
+    passes: &[Pass],
+    mut each: impl FnMut(Pass, &[u8], u64),
 ) -> Result<Signature, FileError> {
     let unreadable = |source| FileError::Unreadable {
         path: path.to_owned(),
@@ -97,38 +108,81 @@ pub(crate) fn read_quiet(
         return Err(FileError::Gigantic(path.to_owned()));
     }
     let before = Signature::from(&meta);
-    let mut piece = Vec::with_capacity(PIECE);
-    let (mut read, mut binary, mut utf16) = (0, false, false);
-    // Reads past the expected end, too: a byte there shows that the file has grown.
-    while read <= meta.len() {
-        let most = if read == 0 { SNIFF } else { PIECE };
-        piece.clear();
-        let result = (&mut file).take(most as u64).read_to_end(&mut piece);
-        let count = result.map_err(unreadable)?;
-        utf16 = read == 0 && is_utf16(&piece);
-        binary = utf16 || (read == 0 && piece.contains(&0));
-        if count == 0 || binary {
+    let mut is_whole = true;
+    let mut content = Content::Text;
+    for pass in passes {
+        file.rewind().map_err(unreadable)?;
+        let read = read_pieces(&mut file, meta.len(), |piece| {
+            each(*pass, piece, meta.len());
+        });
+        let (bytes, found) = read.map_err(unreadable)?;
+        content = found;
+        is_whole = content != Content::Text || bytes == meta.len();
+        if content != Content::Text || !is_whole {
             break;
         }
-        read += count as u64;
-        each(&piece, meta.len());
     }
-    let after = Signature::from(&file.metadata().map_err(unreadable)?);
-    if before != after || (!binary && read != meta.len()) {
+    let after = file.metadata().map_err(unreadable)?;
+    let after = Signature::from(&after);
+    if before != after || !is_whole {
         return Err(FileError::Changing(path.to_owned()));
     }
-    if utf16 {
-        return Err(FileError::Utf16(path.to_owned()));
+    match content {
+        Content::Text => Ok(after),
+        Content::Utf16 => Err(FileError::Utf16(path.to_owned())),
+        Content::Binary => Err(FileError::Binary(path.to_owned())),
     }
-    if binary {
-        return Err(FileError::Binary(path.to_owned()));
+}
+
+/// What the start of a file shows about it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Content {
+    Text,
+    Utf16,
+    Binary,
+}
+
+impl Content {
+    fn of(start: &[u8]) -> Self {
+        match start {
+            _ if is_utf16(start) => Self::Utf16,
+            _ if start.contains(&0) => Self::Binary,
+            _ => Self::Text,
+        }
     }
-    Ok(after)
+}
+
+/// Reads a file of `len` bytes to its end, unless it is no text. Returns the number of bytes that were passed on.
+fn read_pieces(
+    file: &mut File,
+    len: u64,
+    mut each: impl FnMut(&[u8]),
+) -> io::Result<(u64, Content)> {
+    let mut piece = Vec::with_capacity(PIECE);
+    let mut read = 0;
+    // Reads past the expected end, too: a byte there shows that the file has grown.
+    while read <= len {
+        let most = if read == 0 { SNIFF } else { PIECE };
+        piece.clear();
+        let count = file.by_ref().take(most as u64).read_to_end(&mut piece)?;
+        if count == 0 {
+            break;
+        }
+        if read == 0 {
+            let content = Content::of(&piece);
+            if content != Content::Text {
+                return Ok((read, content));
+            }
+        }
+        read += count as u64;
+        each(&piece);
+    }
+    Ok((read, Content::Text))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, File};
+    use std::fs;
 
     use super::*;
 
@@ -153,7 +207,7 @@ mod tests {
         ] {
             fs::write(&path, &content).expect("written");
             let mut pieces = 0;
-            let result = read_quiet(&path, |_, _| {
+            let result = read_quiet(&path, &[Pass::Scan, Pass::Rules], |_, _, _| {
                 pieces += 1;
                 if pieces == 1 {
                     change();
@@ -165,6 +219,15 @@ mod tests {
             );
         }
         fs::write(&path, &content).expect("written");
-        read_quiet(&path, |_, _| ()).expect("quiet");
+        let mut read = Vec::new();
+        let mut each = |pass, piece: &[u8], _| read.push((pass, piece.len()));
+        read_quiet(&path, &[Pass::Scan, Pass::Rules], &mut each).expect("quiet");
+        for pass in [Pass::Scan, Pass::Rules] {
+            let of_pass = read.iter().filter(|(of, _)| *of == pass);
+            assert_eq!(
+                of_pass.map(|(_, bytes)| bytes).sum::<usize>(),
+                content.len()
+            );
+        }
     }
 }

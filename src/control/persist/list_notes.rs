@@ -58,6 +58,7 @@ impl ListNotes {
             bare: self.scope,
             comments: self.comments,
             column: self.column.clone(),
+            allows: self.kind == Some(Kind::Allow),
         }
     }
 
@@ -107,11 +108,14 @@ pub(crate) fn key(digest: &str, notation: &Notation, protected_names: &str) -> S
         bare,
         comments,
         column,
+        allows,
     } = notation;
     let read = (format, comments, bare);
-    let all = match column {
-        None => serde_json::to_vec(&(digest, read, protected_names)),
-        Some(column) => serde_json::to_vec(&(digest, read, protected_names, column)),
+    let allows = *allows && format.has_allow_rules();
+    let all = match (column, allows) {
+        // The form of older versions.
+        (None, false) => serde_json::to_vec(&(digest, read, protected_names)),
+        _ => serde_json::to_vec(&(digest, read, protected_names, column, allows)),
     };
     let all = all.expect("text and enums can be serialized to JSON");
     let mut key = blake3::hash(&all).to_hex().to_string();

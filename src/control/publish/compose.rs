@@ -5,24 +5,24 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use crate::config::Config;
 use crate::config::publish::Publish;
-use crate::config::{Canary, Config};
 use crate::policy::builder::Builder;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};
 use crate::policy::images::Images;
-use crate::policy::local::LocalZones;
+use crate::policy::local::{LocalNames, is_special_use};
 use crate::policy::rule::Source;
 use crate::policy::snapshot::Snapshot;
 
-/// A sentence for each zone of `[local] forward` that has no effect, because it is not a local zone.
+/// A sentence for each zone of `[special-use] forward` that has no effect, because it is not a special-use zone.
 pub fn problems(config: &Config) -> Vec<String> {
-    let zones = config.local.forward.iter();
-    let ineffective = zones.filter(|zone| !LocalZones::is_zone(zone));
+    let zones = config.local.special_use.forward.iter();
+    let ineffective = zones.filter(|zone| !is_special_use(zone));
     ineffective
         .map(|zone| {
             format!(
-                "[local] forward: `{zone}` has no effect, because it is not a zone that is answered locally; \
+                "[special-use] forward: `{zone}` has no effect, because it is not a zone that is answered locally; \
                  name a whole zone, such as 10.in-addr.arpa or home.arpa"
             )
         })
@@ -77,18 +77,18 @@ fn is_this_machine(network: &IpNet) -> bool {
     network.addr().is_loopback() && network.prefix_len() >= least
 }
 
-/// A snapshot of a configuration, with `sources` in the order of precedence and `images` that have their rules.
+/// A snapshot of a configuration and its local names, with `sources` in the order of precedence and `images` that have their rules.
 pub fn snapshot(
     config: &Config,
+    local: &Arc<LocalNames>,
     sources: Vec<Arc<Source>>,
     images: Images,
     generation: u64,
 ) -> Snapshot {
-    let canary = config.local.use_application_dns == Canary::Nxdomain;
     let mut snapshot = Snapshot::default().with_rules(sources, images);
     snapshot.generation = generation;
     snapshot.clients = config.server.allow.iter().collect();
-    snapshot.local = LocalZones::new(&config.local.forward, canary);
+    snapshot.local = Arc::clone(local);
     snapshot.version.clone_from(&config.server.version);
     snapshot.id.clone_from(&config.server.id);
     snapshot

@@ -22,6 +22,7 @@ use crate::config::{Config, List};
 use crate::control::data_plane::Change;
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::Guards;
+use crate::control::local_names::LocalSources;
 use crate::control::sources::files::Files;
 use crate::control::sources::lists::load::Refusal;
 use crate::control::sources::lists::state::ListState;
@@ -35,6 +36,7 @@ const PENDING_MAX: Duration = Duration::from_secs(30);
 pub(crate) struct PendingConfig {
     pub(crate) config: Config,
     pub(crate) guard_policy: Arc<GuardPolicy>,
+    pub(crate) local: LocalSources,
     /// The change that the data plane has prepared for the configuration; `None` if the data plane uses it already.
     pub(crate) change: Option<Change>,
     since: Instant,
@@ -72,10 +74,10 @@ pub(crate) struct ConfiguredOrders {
 }
 
 impl PendingConfig {
-    /// A configuration with its guard policy, and the current signatures of the files of its lists.
+    /// A configuration with its guard policy and local names, and the current signatures of the files of its lists.
     pub(crate) fn new(
         config: Config,
-        guard_policy: Arc<GuardPolicy>,
+        (guard_policy, local): (Arc<GuardPolicy>, LocalSources),
         change: Option<Change>,
         active: &[ListState],
         files: &Files,
@@ -102,6 +104,7 @@ impl PendingConfig {
         Self {
             config,
             guard_policy,
+            local,
             change,
             since: Instant::now(),
             lists: fresh,
@@ -279,7 +282,8 @@ mod tests {
         let text: String = names.iter().map(list).collect();
         let config = Config::parse(&text, Path::new("/tapis.toml")).expect("valid");
         let guard_policy = Arc::new(GuardPolicy::read(&config));
-        PendingConfig::new(config, guard_policy, None, &[], &Files::new())
+        let local = LocalSources::read(&config);
+        PendingConfig::new(config, (guard_policy, local), None, &[], &Files::new())
     }
 
     #[tokio::test]

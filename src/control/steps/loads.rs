@@ -268,9 +268,10 @@ impl Control {
             &self.configuration.current,
             self.publication.images().clone(),
         );
+        let local = self.configuration.local.names();
         // Making a snapshot of a large delta takes a while. Other tasks of this thread do not wait for that.
         let next = tokio::task::block_in_place(|| {
-            let next = compose::snapshot(config, sources, images, generation);
+            let next = compose::snapshot(config, local, sources, images, generation);
             // The entry is written first, unless the disk is slow.
             if let Some(receipt) = receipt {
                 self.record.journal.wait(receipt);

@@ -21,6 +21,7 @@ use crate::control::admin::status::{OrdersRequest, ReloadReport, ReloadRequest};
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::journal::entry::Cause;
 use crate::control::journal::settings;
+use crate::control::local_names::LocalSources;
 use crate::control::rollback::record::RollbackRecord;
 use crate::control::sources::files::Files;
 use crate::control::sources::lists::releases::invalid_releases;
@@ -60,6 +61,7 @@ impl Control {
         self.reconfigure(request, &mut open, prepared.newest, &prepared.files);
         let is_reguarded =
             self.renew_guard_policy(&mut open, &prepared.config, prepared.guard_policy);
+        self.renew_local_names(&mut open, &prepared.config, prepared.local);
         let ticket = self.requests.tickets.next();
         self.scheduler.refresh(ticket);
         open.tickets.insert(ticket);
@@ -89,6 +91,7 @@ impl Control {
             config,
             problems,
             guard_policy,
+            local,
             change,
         } = match newest {
             None => return,
@@ -122,9 +125,10 @@ impl Control {
         if self.lists.pending.as_ref().is_none_or(is_other) {
             // It replaces an outdated pending configuration. Requests that waited for that one wait for this one.
             let guard_policy = guard_policy.map_or_else(|| self.guard_policy.clone(), Arc::new);
+            let local = local.unwrap_or_else(|| self.configuration.local.clone());
             self.lists.pending = Some(PendingConfig::new(
                 config,
-                guard_policy,
+                (guard_policy, local),
                 change,
                 &self.lists.active,
                 files,
@@ -227,6 +231,7 @@ impl Control {
             self.publication.plane.take(change);
         }
         let guard_policy = Arc::clone(&pending.guard_policy);
+        let local = pending.local.clone();
         let (config, mut lists, gone) = pending.merge(std::mem::take(&mut self.lists.active));
         self.lists.kinds.give_up(&config);
         let (others, gone) = gone
@@ -236,6 +241,8 @@ impl Control {
         let changed = settings::changed(&self.configuration.current, &config);
         (self.configuration.current, self.lists.active) = (config, lists);
         self.adopt_guard_policy(guard_policy);
+        self.configuration.local = local;
+        self.configuration.local.log_problems();
         self.scheduler.configure(registry);
         let problems = self.scheduler.registry.problems();
         self.record.order_problems(problems.clone());
@@ -266,6 +273,21 @@ impl Control {
         self.guard_policy = Arc::new(guard_policy);
         self.guard_policy.log_problems();
         is_other
+    }
+
+    /// Adopts the local zones whose files a reload has read again, unless a new configuration brings its own.
+    fn renew_local_names(&mut self, open: &mut OpenRequest, of: &Config, local: LocalSources) {
+        // A new configuration may have come into force since the files were read.
+        if open.awaits_pending || *of != self.configuration.current {
+            return;
+        }
+        open.report.problems.extend(local.problems().cloned());
+        let is_same = local.has_records_of(&self.configuration.local);
+        self.configuration.local = local;
+        self.configuration.local.log_problems();
+        if !is_same {
+            self.publication.change(open.cause.clone());
+        }
     }
 
     /// Adopts the guard policy of a new configuration. Requests that wait for the configuration also wait for the lists

@@ -169,7 +169,7 @@ impl Control {
             // All of its lists are in force, so it needs no files of lists.
             self.lists.pending = Some(PendingConfig::new(
                 config,
-                pending.guard_policy,
+                (pending.guard_policy, pending.local),
                 pending.change,
                 &self.lists.active,
                 &Files::new(),

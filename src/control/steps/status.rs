@@ -8,13 +8,14 @@ use crate::config::shown::{Show, first, more_warnings};
 use crate::config::{Config, Content, Origin};
 use crate::control::Control;
 use crate::control::admin::status::{
-    BadCount, BadLine, ImageStatus, KnownOrder, KnownOrders, LeftOutCount, ListHealth, ListStatus,
-    OrdersStatus, Status,
+    BadCount, BadLine, IgnoredCount, IgnoredLine, ImageStatus, KnownOrder, KnownOrders,
+    LeftOutCount, ListHealth, ListStatus, OrdersStatus, Status,
 };
 use crate::control::gauges::Gauges;
 use crate::control::guard::acceptance::aged;
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::Guard;
+use crate::control::list_file::parse::{self, NotApplicable};
 use crate::control::publish::compose;
 use crate::control::rollback::record::RollbackRecord;
 
@@ -66,6 +67,7 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
         .chain(control.configuration.problems.iter().cloned())
         .chain(control.configuration.socket_problem.clone())
         .chain(control.guard_policy.problems().iter().cloned())
+        .chain(control.configuration.local.problems().cloned())
         .chain(control.scheduler.problems())
         .chain(control.late_files())
         .chain(control.lists.active.iter().chain(pending).filter_map(hangs))
@@ -273,20 +275,35 @@ fn list_status(state: &ListState, hits: Option<u64>, guard_policy: &GuardPolicy)
         skipped: tally.map_or(0, |tally| tally.skipped),
         whole: state.config.required || !state.config.warn.is_empty(),
         bad: tally.map_or_else(Vec::new, |tally| {
-            let count =
-                |(problem, count): &(crate::control::list_file::parse::Bad, u32)| BadCount {
-                    problem: problem.to_string(),
-                    count: *count,
-                };
+            let count = |(problem, count): &(parse::Bad, u32)| BadCount {
+                problem: problem.to_string(),
+                count: *count,
+            };
             tally.bad.iter().map(count).collect()
         }),
         first_bad: tally.map_or_else(Vec::new, |tally| {
-            let line = |bad: &crate::control::list_file::parse::BadLine| BadLine {
+            let line = |bad: &parse::BadLine| BadLine {
                 line: bad.line,
                 text: bad.text.clone(),
                 problem: bad.problem.to_string(),
             };
             tally.first.iter().map(line).collect()
+        }),
+        ignored: tally.map_or_else(Vec::new, |tally| {
+            let all = tally.ignored.iter();
+            let count = |(reason, count): &(NotApplicable, u32)| IgnoredCount {
+                reason: reason.to_string(),
+                count: *count,
+            };
+            all.map(count).collect()
+        }),
+        first_ignored: tally.map_or_else(Vec::new, |tally| {
+            let line = |ignored: &parse::IgnoredLine| IgnoredLine {
+                line: ignored.line,
+                text: ignored.text.clone(),
+                reason: ignored.reason.to_string(),
+            };
+            tally.first_ignored.iter().map(line).collect()
         }),
         left_out: tally.map_or_else(Vec::new, |tally| {
             let all = tally.guarded.left_out.iter();
@@ -397,7 +414,7 @@ mod tests {
         let guard_policy = Arc::clone(&control.guard_policy);
         let pending = PendingConfig::new(
             new,
-            guard_policy,
+            (guard_policy, control.configuration.local.clone()),
             None,
             &control.lists.active,
             &Files::new(),

@@ -50,7 +50,13 @@ async fn the_rules_of_a_feed_stay_if_its_settings_change_but_not_if_its_zone_doe
         let config = config.expect("valid");
         let guard_policy = Arc::clone(&control.guard_policy);
         let active = &control.lists.active;
-        let pending = PendingConfig::new(config, guard_policy, None, active, &Files::new());
+        let pending = PendingConfig::new(
+            config,
+            (guard_policy, control.configuration.local.clone()),
+            None,
+            active,
+            &Files::new(),
+        );
         pending.lists.len()
     };
     assert_eq!(changed("[\"127.0.0.1\"]", "[\"127.0.0.2\"]"), 0);

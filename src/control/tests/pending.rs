@@ -33,7 +33,7 @@ fn with_pending(
     let new = config("[server]\nid = \"other.example\"\n");
     let pending = PendingConfig::new(
         new,
-        guard_policy,
+        (guard_policy, control.configuration.local.clone()),
         None,
         &control.lists.active,
         &Files::new(),

@@ -335,6 +335,10 @@ fn selection(sources: Option<&PublishedSources>) -> Selection {
 fn inexpressible(counts: &Inexpressible) -> Vec<(String, u64)> {
     let counts = [
         ("patterns left out", counts.patterns),
+        (
+            "effects with conditions, whose rules are left out",
+            counts.conditions,
+        ),
         ("effects replaced", counts.effects),
         ("too long names left out", counts.long_owners),
         (

@@ -11,7 +11,7 @@ use super::bits::word;
 use super::error::{ImageError, TooLarge};
 use super::provenance::Provenance;
 use super::values::ImageRule;
-use crate::policy::effect::{Effect, EffectAction};
+use crate::policy::effect::{Effect, EffectAction, Tier};
 
 /// The bytes of a clause in an image.
 const SIZE: usize = 8;
@@ -19,6 +19,9 @@ const SIZE: usize = 8;
 const LIMIT: usize = 1 << 29;
 /// The bit of the groups of marks.
 const VOID_GROUP: u32 = 1 << 31;
+/// The bits of the tier in the number of a group.
+const GROUP_SHIFT: u32 = 3;
+const _: () = assert!(Tier::COUNT <= 1 << GROUP_SHIFT);
 
 /// A source with one of its effects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -133,7 +136,7 @@ impl ClausesBuilder {
         let number = self.table.all.len() as u32;
         let effect = &self.table.effects[effect as usize];
         let void = if effect.is_void() { VOID_GROUP } else { 0 };
-        let group = u32::from(source) << 2 | effect.tier as u32 | void;
+        let group = u32::from(source) << GROUP_SHIFT | effect.tier as u32 | void;
         self.groups.push(group);
         self.table.all.push(clause);
         self.numbers.insert(clause, number);
@@ -195,8 +198,8 @@ impl ClausesBuilder {
         self.has_amendable() && below.ones().any(|place| hides(place / 2))
     }
 
-    /// Replaces rules of a policy zone that answer with records and have the same trigger by one that answers with all of
-    /// them: the records of one owner may be in several places of a zone. `rules` are those on a name. `None` if there are no
+    /// Replaces rules of a source that answer with records and have the same trigger by one that answers with all of
+    /// them: the records of one owner may be in several places of a zone, and in several lines of a list. `rules` are those on a name. `None` if there are no
     /// such rules.
     ///
     /// # Errors
@@ -205,7 +208,7 @@ impl ClausesBuilder {
         &mut self,
         rules: &[u32],
     ) -> Result<Option<SmallVec<[u32; 4]>>, TooLarge> {
-        if rules.len() < 2 || !self.has_records || !self.has_amendable() {
+        if rules.len() < 2 || !self.has_records {
             return Ok(None);
         }
         let clause = |rule: u32| rule >> ImageRule::CLAUSE_SHIFT;
@@ -232,13 +235,13 @@ impl ClausesBuilder {
         Ok(has_joined.then_some(kept))
     }
 
-    /// The clause that answers with the records of both, if both are of one policy zone, and answer with records.
+    /// The clause that answers with the records of both, if both are of one source, and answer with records.
     ///
     /// # Errors
     /// If there are too many clauses.
     pub(super) fn joined(&mut self, one: u32, other: u32) -> Result<Option<u32>, TooLarge> {
         let [one, other] = [one, other].map(|clause| self.table.get(clause));
-        if one.source != other.source || !self.amendable.contains(one.source.into()) {
+        if one.source != other.source {
             return Ok(None);
         }
         let [own, more] = [one, other].map(|clause| &self.table.effects[clause.effect as usize]);
@@ -287,10 +290,14 @@ impl ClausesBuilder {
         }
         let (clause, scope) = (rule >> ImageRule::CLAUSE_SHIFT, rule & ImageRule::SCOPE);
         let best = |rules: &[u32], scope| self.best(rules, scope, clause);
-        // Of several rules with one trigger, one applies. If the source is amendable, a second one stays, as a sign that
-        // changes of the first one need the whole list.
-        if best(rules, scope) != Some(clause) {
+        // Of several rules with one trigger, the first one without a condition applies, or one before it. If the source is
+        // amendable, a second one stays, as a sign that changes of the first one need the whole list.
+        if self.is_preceded(rules, scope, clause) {
             return !is_kept || self.last(rules, scope, clause) != Some(clause);
+        }
+        // A rule between this one and a wider one may have another condition. Few rules have conditions, so all are kept.
+        if self.is_conditional(clause) {
+            return false;
         }
         if scope != ImageRule::SUBTREE
             && let Some(covering) = best(rules, ImageRule::SUBTREE)
@@ -309,6 +316,19 @@ impl ClausesBuilder {
         let group = |rule: &u32| self.groups.get(clause(rule) as usize);
         let mut others = rules.iter().filter(|other| group(other) == group(&rule));
         others.all(|other| clause(other) == clause(&rule))
+    }
+
+    /// Whether a rule with this scope in the group of `clause` precedes that of `clause` in all queries.
+    fn is_preceded(&self, rules: &[u32], scope: u32, clause: u32) -> bool {
+        let mut others = self.of_group(rules, scope, clause);
+        others.any(|other| {
+            !self.is_conditional(other) && self.table.effect(other) < self.table.effect(clause)
+        })
+    }
+
+    /// Whether rules of a clause have a condition. False if the clause is unknown.
+    fn is_conditional(&self, clause: u32) -> bool {
+        (clause as usize) < self.table.len() && self.table.effect(clause).condition.is_some()
     }
 
     /// Of the rules with this scope in the group of `clause`, the clause of the one that takes precedence.
@@ -365,7 +385,7 @@ impl Clauses {
     /// # Panics
     /// If there is no such clause.
     pub(super) fn group(&self, clause: u32) -> u32 {
-        u32::from(self.get(clause).source) << 2 | self.effect(clause).tier as u32
+        u32::from(self.get(clause).source) << GROUP_SHIFT | self.effect(clause).tier as u32
     }
 
     /// A sort key for clauses: those of one group sort by precedence, and groups in an arbitrary order.
@@ -457,7 +477,7 @@ impl Clauses {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::effect::{EffectAction, Tier};
+    use crate::policy::condition::{Condition, TypeSet};
     use crate::policy::record::LocalRecord;
     use crate::policy::rule::{Action, Scope};
     use crate::wire::name::Name;
@@ -621,6 +641,37 @@ mod tests {
         // Of two rules with the same trigger, one stays: that with the default effect.
         assert!(redundant(rule(2, Exact), &[rule(1, Exact)], &[]));
         assert!(!redundant(rule(1, Exact), &[rule(2, Exact)], &[]));
+    }
+
+    #[test]
+    fn a_rule_with_a_condition_makes_no_rule_redundant_and_is_so_only_behind_one_without() {
+        let mut clauses = clauses();
+        let conditional = |action| Effect {
+            condition: Condition::new(Some(TypeSet::Only([1].into())), [])
+                .ok()
+                .map(Box::new),
+            ..effect(action, Tier::Usual)
+        };
+        // Effects are compared by their actions first.
+        let mut add = |action| clauses.add(1, &conditional(action)).expect("room");
+        let (before, after) = (add(Action::Nxdomain), add(Action::Drop));
+        let nodata = clauses.add(1, &effect(Action::Nodata, Tier::Usual));
+        let plain = nodata.expect("room");
+        let rule = |clause: u32, scope| ImageRule { clause, scope }.to_bits();
+        use Scope::{Exact, Subtree};
+        let redundant = |rule: u32, on: &[u32], above: &[&[u32]]| {
+            let on = [on, &[rule]].concat();
+            clauses.is_redundant(rule, &on, above.iter().copied())
+        };
+        assert!(!redundant(rule(plain, Exact), &[rule(before, Exact)], &[]));
+        assert!(redundant(rule(after, Exact), &[rule(plain, Exact)], &[]));
+        let same = [rule(before, Subtree)];
+        assert!(!redundant(rule(before, Exact), &same, &[&same]));
+        // Without the exact rule, the one with a condition would precede the wider one.
+        let wider: &[u32] = &[rule(plain, Subtree)];
+        assert!(redundant(rule(plain, Exact), &[], &[wider]));
+        assert!(!redundant(rule(plain, Exact), &[], &[&same, wider]));
+        assert!(!redundant(rule(plain, Exact), &same, &[wider]));
     }
 
     #[test]

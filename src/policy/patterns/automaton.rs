@@ -56,12 +56,6 @@ impl Automaton {
         Ok(rows.into_automaton(&dfa, &indices))
     }
 
-    /// The lowest index of a pattern.
-    #[inline]
-    pub(super) fn lowest(&self) -> u32 {
-        self.lowest
-    }
-
     /// The memory that the automaton takes, in bytes.
     pub(super) fn memory(&self) -> usize {
         size_of::<Self>()

@@ -10,7 +10,7 @@ use super::limits::{
 use super::text::MAX_WINDOWS;
 
 /// The maximum work that some sets of patterns can cause in one search, whatever the name is.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct SearchCost {
     sets: usize,
     /// The number of automata that are run for every name, and their size in bytes.

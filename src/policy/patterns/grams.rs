@@ -37,7 +37,7 @@ pub(super) struct Grams {
 }
 
 /// The consequence of finding a literal in a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Target {
     /// The pattern with this index matches.
     Pattern(u32),
@@ -70,13 +70,13 @@ impl Grams {
     /// A table of literals, each with its target. Together they must not need more than [`MAX_ENTRIES`] entries.
     ///
     /// # Errors
-    /// The index of a literal for which there is no room.
-    pub(super) fn new(literals: &[(&[u8], Target)]) -> Result<Self, usize> {
+    /// The indices of the literals for which there is no room.
+    pub(super) fn new(literals: &[(&[u8], Target)]) -> Result<Self, Vec<usize>> {
         let count: usize = literals.iter().map(|(text, _)| entry_count(text)).sum();
         let slot_bits = (2 * count).next_power_of_two().ilog2().max(MIN_SLOT_BITS);
         let mut costs = vec![0_u8; 1 << slot_bits];
         let mut entries = Vec::with_capacity(count);
-        let mut texts = Vec::new();
+        let (mut texts, mut rejected) = (Vec::new(), Vec::new());
         // Short literals come first, as they have the smallest choice of windows.
         let mut order: Vec<_> = (0..literals.len()).collect();
         order.sort_by_key(|which| literals[*which].0.len());
@@ -108,8 +108,11 @@ impl Grams {
                 _ => best.is_some_and(|(before, window)| add(window, before)),
             };
             if !is_added {
-                return Err(which);
+                rejected.push(which);
             }
+        }
+        if !rejected.is_empty() {
+            return Err(rejected);
         }
         entries.sort_unstable_by_key(|entry| (slot(entry.window, slot_bits), *entry));
         let mut grams = Self {

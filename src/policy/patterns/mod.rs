@@ -1,6 +1,7 @@
 //! Sets of patterns (regular expressions) that names are matched against.
 
 mod automaton;
+mod build;
 mod cost;
 mod error;
 mod grams;
@@ -11,28 +12,17 @@ mod pattern;
 mod tests;
 mod text;
 
-use std::ops::Range;
-
-use regex_syntax::hir::Hir;
+use std::collections::HashSet;
 
 use self::automaton::Automaton;
+use self::build::{MAX_AUTOMATA, Parts, build};
 pub use self::cost::{SearchCost, TooMuchWork};
 pub use self::error::{PatternError, Problem};
-use self::grams::{Grams, MAX_ENTRIES, Target, entry_count};
+use self::grams::{Grams, Target};
 use self::limits::SAMPLE;
 pub use self::limits::{MAX_LENGTH, MAX_PATTERNS, MAX_UNFILTERED};
-use self::literals::{Literals, Role, Uses};
 pub use self::text::NameText;
 use crate::wire::name::Name;
-
-/// How many patterns may share an automaton. The time to build an automaton grows with the square of this number.
-const GROUP: usize = 8;
-
-/// The maximum size of all automata, in bytes.
-const MAX_MEMORY: usize = 64 << 20;
-
-/// The maximum number of automata that are run if a literal is found.
-const MAX_AUTOMATA: usize = 1 << 14;
 
 /// A set of patterns. Patterns are regular expressions in the syntax of the `regex` crate. They are searched for anywhere
 /// in the text of a name, without regard to letter case; `^` and `$` match at the ends of the name.
@@ -53,81 +43,48 @@ pub struct PatternSet {
     len: usize,
 }
 
-/// A parsed pattern with its index.
-type Indexed = (u32, Hir);
-
 impl PatternSet {
     /// Compiles patterns.
     ///
     /// # Errors
     /// The first pattern that is not accepted, and why.
     pub fn new(patterns: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self, PatternError> {
-        let mut parsed = Vec::new();
-        for (index, pattern) in patterns.into_iter().enumerate() {
-            let refused = |problem| PatternError { index, problem };
-            if index == MAX_PATTERNS {
-                return Err(refused(Problem::TooMany));
+        let (set, refused) = Self::lenient(patterns);
+        refused.into_iter().next().map_or(Ok(set), Err)
+    }
+
+    /// Compiles patterns without those that are not accepted. Returns these with the reasons, in the order in which the
+    /// checks find them. Every pattern keeps its index. The patterns that are left are accepted by [`new`](Self::new).
+    pub fn lenient(
+        patterns: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> (Self, Vec<PatternError>) {
+        let patterns: Vec<_> = patterns.into_iter().collect();
+        let mut matching_all = HashSet::new();
+        loop {
+            let (parts, mut refused) = build(&patterns, &matching_all);
+            let Parts {
+                grams,
+                groups,
+                unfiltered,
+            } = parts;
+            let set = Self {
+                grams,
+                groups,
+                unfiltered,
+                len: patterns.len(),
+            };
+            let found = set.matching_sample();
+            if found.is_empty() {
+                let mut matching_all: Vec<_> = matching_all.into_iter().collect();
+                matching_all.sort_unstable();
+                refused.extend(matching_all.into_iter().map(|index| PatternError {
+                    index,
+                    problem: Problem::MatchesEverything,
+                }));
+                return (set, refused);
             }
-            let hir = pattern::parse(pattern.as_ref()).map_err(refused)?;
-            parsed.push((Literals::of(&hir), hir));
+            matching_all.extend(found);
         }
-        let len = parsed.len();
-        let uses = Uses::new(parsed.iter().flat_map(|(candidates, _)| candidates));
-        let mut literals = Vec::new();
-        let mut filtered = Vec::new();
-        let mut unfiltered = Vec::new();
-        let mut entries = 0;
-        for (index, (candidates, hir)) in parsed.into_iter().enumerate() {
-            let refused = |problem| PatternError { index, problem };
-            let own = uses.choose(candidates);
-            let texts = own.iter().flat_map(|own| &own.texts);
-            entries += texts.map(|text| entry_count(text)).sum::<usize>();
-            if entries > MAX_ENTRIES {
-                return Err(refused(Problem::SetTooLarge));
-            }
-            let index = index as u32;
-            match own {
-                Some(Literals {
-                    texts,
-                    role: Role::Whole,
-                }) => {
-                    let target = Target::Pattern(index);
-                    literals.extend(texts.into_iter().map(|text| (text, target)));
-                }
-                Some(Literals { texts, .. }) => filtered.push((texts, (index, hir))),
-                None if unfiltered.len() == MAX_UNFILTERED => {
-                    return Err(refused(Problem::Unfiltered));
-                }
-                None => unfiltered.push((index, hir)),
-            }
-        }
-        let mut compiler = Compiler::default();
-        compiler.add(&unfiltered)?;
-        let unfiltered = std::mem::take(&mut compiler.automata);
-        // Only patterns with the same literals share an automaton: a name that contains a literal of one contains that
-        // of the others, too.
-        filtered.sort_by(|one, other| one.0.cmp(&other.0));
-        for alike in filtered.chunk_by(|one, other| one.0 == other.0) {
-            let texts = &alike[0].0;
-            let patterns: Vec<_> = alike.iter().map(|(_, pattern)| pattern.clone()).collect();
-            for group in compiler.add(&patterns)? {
-                let target = Target::Group(group as u32);
-                literals.extend(texts.iter().map(|text| (text.clone(), target)));
-            }
-        }
-        literals.sort_unstable();
-        literals.dedup();
-        let borrowed = literals.iter().map(|(text, target)| (&**text, *target));
-        let grams = Grams::new(&borrowed.collect::<Vec<_>>());
-        let groups = compiler.automata;
-        let set = Self {
-            grams: grams.map_err(|which| too_alike(&literals[which], &groups))?,
-            groups,
-            unfiltered,
-            len,
-        };
-        set.check_sample()?;
-        Ok(set)
     }
 
     /// The index of the first pattern that matches. Never allocates.
@@ -221,27 +178,20 @@ impl PatternSet {
         }
     }
 
-    /// Returns an error for a pattern that matches all names of the sample.
-    fn check_sample(&self) -> Result<(), PatternError> {
-        let mut matches: Option<Vec<usize>> = None;
-        for name in SAMPLE {
+    /// The patterns that match all names of the sample.
+    fn matching_sample(&self) -> Vec<usize> {
+        let mut names = SAMPLE.iter().map(|name| {
             let name = Name::from_text(name).expect("the sample consists of names");
-            let found = self.find_all(&NameText::new(&name));
-            matches = Some(match matches {
-                Some(mut before) => {
-                    before.retain(|pattern| found.binary_search(pattern).is_ok());
-                    before
-                }
-                None => found,
-            });
+            NameText::new(&name)
+        });
+        let mut matching = names.next().map(|name| self.find_all(&name));
+        for name in names {
+            let found = self.find_all(&name);
+            if let Some(matching) = &mut matching {
+                matching.retain(|pattern| found.binary_search(pattern).is_ok());
+            }
         }
-        match matches.unwrap_or_default().first() {
-            Some(&index) => Err(PatternError {
-                index,
-                problem: Problem::MatchesEverything,
-            }),
-            None => Ok(()),
-        }
+        matching.unwrap_or_default()
     }
 }
 
@@ -252,56 +202,4 @@ struct Work {
     compared: usize,
     /// Steps of automata.
     steps: usize,
-}
-
-/// Compiles patterns to automata.
-#[derive(Default)]
-struct Compiler {
-    automata: Vec<Automaton>,
-    /// The memory that all automata take, in bytes.
-    memory: usize,
-}
-
-impl Compiler {
-    /// Compiles patterns, several in one automaton if it does not get too large. Returns the indices of the automata.
-    fn add(&mut self, patterns: &[Indexed]) -> Result<Range<usize>, PatternError> {
-        let from = self.automata.len();
-        let mut todo: Vec<_> = patterns.chunks(GROUP).rev().collect();
-        while let Some(group) = todo.pop() {
-            let refused = |problem| PatternError {
-                index: group[0].0 as usize,
-                problem,
-            };
-            match Automaton::new(group) {
-                Ok(automaton) => {
-                    self.memory += automaton.memory();
-                    self.automata.push(automaton);
-                }
-                Err(automaton::TooLarge) if group.len() == 1 => {
-                    return Err(refused(Problem::TooLarge));
-                }
-                Err(automaton::TooLarge) => {
-                    let (first, second) = group.split_at(group.len() / 2);
-                    todo.extend([second, first]);
-                }
-            }
-            if self.memory > MAX_MEMORY || self.automata.len() > MAX_AUTOMATA {
-                return Err(refused(Problem::SetTooLarge));
-            }
-        }
-        Ok(from..self.automata.len())
-    }
-}
-
-/// The error for a literal for which there is no room.
-fn too_alike((text, target): &(Box<[u8]>, Target), groups: &[Automaton]) -> PatternError {
-    let index = match target {
-        Target::Pattern(index) => *index,
-        Target::Group(group) => groups[*group as usize].lowest(),
-    };
-    let text = String::from_utf8_lossy(text);
-    PatternError {
-        index: index as usize,
-        problem: Problem::TooManyAlike(text.replace(['\0', '\x01'], "")),
-    }
 }

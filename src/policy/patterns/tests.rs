@@ -1,3 +1,5 @@
+mod lenient;
+
 use proptest::prelude::*;
 use regex::bytes::{Regex, RegexBuilder};
 

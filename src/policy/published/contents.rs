@@ -29,6 +29,8 @@ pub(super) struct Contents {
     by_verdict: Vec<[ContentId; 2]>,
     /// The number of verdicts whose action has no counterpart in a policy zone.
     pub(super) inexact: u64,
+    /// The number of verdicts with a condition. Their rules are left out.
+    pub(super) conditional: u64,
 }
 
 impl Contents {
@@ -42,10 +44,14 @@ impl Contents {
             sets: fixed.iter().map(|(set, _)| set.clone()).collect(),
             by_verdict: Vec::with_capacity(verdicts),
             inexact: 0,
+            conditional: 0,
         };
         let mut known = HashMap::from(fixed);
         for verdict in 0..verdicts as u32 {
+            let is_conditional = view.is_conditional(verdict);
+            contents.conditional += u64::from(is_conditional);
             let ids = match view.blocks(verdict) {
+                _ if is_conditional => [ContentId::NOTHING; 2],
                 true => {
                     let answer = view.blocking(verdict);
                     let has_nxdomain = answer.action == Action::Nxdomain;

@@ -5,6 +5,8 @@
 pub struct Inexpressible {
     /// Rules with patterns. They are left out.
     pub patterns: u64,
+    /// Effects that are limited by conditions. Rules with such effects are left out.
+    pub conditions: u64,
     /// Effects of rules that have no counterpart. NODATA takes their place, or the records that a policy zone can have.
     pub effects: u64,
     /// Owners that would have more than 255 bytes. They are left out.

@@ -7,6 +7,7 @@ use crate::policy::decide::PolicyView;
 use crate::policy::prefix::Prefix;
 use crate::policy::prefixes::{BestNetwork, PrefixTable};
 use crate::policy::ranking::{Hit, NO_RANK, Rank, Trigger};
+use crate::wire::name::Name;
 
 /// The networks that have records, sorted. A network without records has those of the smallest one that contains it.
 #[derive(Debug, Default)]
@@ -65,7 +66,9 @@ impl Networks {
                 None => ContentId::NOTHING,
             };
             let mut best = BestNetwork::default();
-            best.compare(table, network, |verdict| view.applies(verdict, &[]));
+            best.compare(table, network, |verdict| {
+                view.applies(verdict, &Name::ROOT, &[])
+            });
             let own = best.enforced(trigger).and_then(&mut content);
             let own = own.unwrap_or(above);
             contents[network as usize] = own;
@@ -88,13 +91,14 @@ impl NameRanks {
             best: NO_RANK,
             worst_allow: None,
         };
-        let images = view.snapshot.rules.in_view(view.id);
+        let images = view.snapshot.rules.in_view(view.key);
         let images = images.into_iter().flat_map(|rules| rules.images).flatten();
         for (image, of_image) in images {
             let values = (0..image.value_count()).map(|value| image.value(value));
             for rule in values.flat_map(|value| value.rules()) {
                 let clause = of_image.clause(rule.clause);
-                if clause.rank == NO_RANK || clause.overrides || clause.is_void {
+                let is_left_out = clause.is_void || clause.is_conditional;
+                if clause.rank == NO_RANK || clause.overrides || is_left_out {
                     continue;
                 }
                 ranks.best = ranks.best.min(clause.rank);

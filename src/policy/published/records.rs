@@ -13,6 +13,7 @@ use crate::policy::image::ImageError;
 use crate::policy::image::walk::BATCH;
 use crate::policy::ranking::LookupResult;
 use crate::policy::rpz::{network_owner, wildcard_owner};
+use crate::policy::view::LookupKey;
 use crate::wire::name::Name;
 
 /// A record of a published zone.
@@ -194,7 +195,11 @@ pub(super) fn lookup(policy: &PublishedPolicy, names: &[Name], found: &mut [Look
     for (name, place) in names.iter().zip(&mut refs) {
         *place = name;
     }
-    policy.snapshot.lookup(&refs[..names.len()], found);
+    let keys = [LookupKey::UNCONDITIONAL; BATCH];
+    let count = names.len();
+    policy
+        .snapshot
+        .lookup_in(&refs[..count], &keys[..count], found);
 }
 
 impl fmt::Debug for Records {

@@ -12,7 +12,7 @@ use crate::policy::image::path::Path;
 use crate::policy::image::values::ImageRule;
 use crate::policy::image::walk::Position;
 use crate::policy::rule::{Against, Kind, Scope, Source};
-use crate::policy::view::ViewId;
+use crate::policy::view::LookupKey;
 use crate::wire::name::Name;
 
 /// With more names on which rules differ, all names are compared.
@@ -181,7 +181,7 @@ impl<'p> Version<'p> {
 
     /// Whether a policy zone has this name.
     fn has(&self, source: &str, name: &Name) -> bool {
-        let rules = self.policy.snapshot.rules.in_view(ViewId::DEFAULT);
+        let rules = self.policy.snapshot.rules.in_view(LookupKey::UNCONDITIONAL);
         let (Some(rules), Some(zone)) = (rules, self.zones.get(source)) else {
             return false;
         };
@@ -254,7 +254,7 @@ fn decide_alike(old: &Source, new: &Source) -> bool {
         zone.map(|zone| (zone.settings.policy.clone(), zone.settings.max_ttl_secs))
     };
     std::ptr::eq(old, new)
-        || old.kind == new.kind
+        || (old.kind, old.allows_across) == (new.kind, new.allows_across)
             && old.against == new.against
             && blocking(old) == blocking(new)
             && zone(old) == zone(new)

@@ -10,7 +10,7 @@ use crate::policy::image::path::Key;
 use crate::policy::ranking::{LookupResult, hit};
 use crate::policy::rule::Action;
 use crate::policy::snapshot::Snapshot;
-use crate::policy::view::ViewId;
+use crate::policy::view::{LookupKey, ViewId};
 use crate::wire::name::{MAX_NAME, Name};
 
 /// The policy that is published.
@@ -35,10 +35,11 @@ impl PublishedPolicy {
         let snapshot = selection.apply(snapshot);
         let images = snapshot.rules.images();
         let trees = Tree::all(&images, &snapshot.sources);
-        let view = snapshot.view(ViewId::DEFAULT);
+        let view = snapshot.view(ViewId::DEFAULT).without_conditions();
         let contents = Contents::new(view, snapshot.verdicts.len());
         let (networks, mut inexpressible) = Networks::new(view, &contents);
         inexpressible.effects = contents.inexact;
+        inexpressible.conditions = contents.conditional;
         for tree in trees.iter().flatten() {
             let groups = tree.image.pattern_groups().iter();
             let clauses = groups
@@ -77,7 +78,7 @@ impl PublishedPolicy {
     }
 
     fn view(&self) -> PolicyView<'_> {
-        self.snapshot.view(ViewId::DEFAULT)
+        self.snapshot.view(ViewId::DEFAULT).without_conditions()
     }
 
     /// The record set for the decision about a name, given the result of its lookup.
@@ -129,7 +130,8 @@ impl PublishedPolicy {
 
     pub(super) fn lookup(&self, name: &Name) -> LookupResult {
         let mut found = [LookupResult::default()];
-        self.snapshot.lookup(&[name], &mut found);
+        let keys = [LookupKey::UNCONDITIONAL];
+        self.snapshot.lookup_in(&[name], &keys, &mut found);
         found[0]
     }
 

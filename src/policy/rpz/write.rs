@@ -57,7 +57,9 @@ pub fn rule_lines(owners: &[Name], effect: &Effect) -> Vec<String> {
             Some(format!("{owner} {text}"))
         })
     });
-    lines.filter(|_| is_whole).collect()
+    lines
+        .filter(|_| is_whole && effect.condition.is_none())
+        .collect()
 }
 
 /// Sets `owner` to the wildcard on a name. Returns false if that has more than 255 bytes.

@@ -11,7 +11,7 @@ use crate::policy::image::path::Path;
 use crate::policy::images::Images;
 use crate::policy::ranking::{Hit, LookupResult, hit};
 use crate::policy::rule::{Action, Source};
-use crate::policy::view::ViewId;
+use crate::policy::view::{LookupKey, ViewId};
 use crate::wire::name::Name;
 
 /// A matching rule without the numbers that depend on the images.
@@ -54,7 +54,7 @@ pub(super) fn compare(amended: &Images, whole: &Images, others: &[Arc<Source>]) 
         let views = snapshots.each_ref().map(|snapshot| snapshot.view(view));
         let all: Vec<_> = names.iter().collect();
         let mut found = vec![LookupResult::default(); all.len()];
-        snapshots[0].lookup_in(&all, &vec![view; all.len()], &mut found);
+        snapshots[0].lookup_in(&all, &vec![LookupKey::new(view, 1); all.len()], &mut found);
         let decided_at = names.iter().map(|name| decided(views[0].decide(name)));
         let decided_at: Vec<_> = decided_at.collect();
         for (at, name) in names.iter().enumerate() {
@@ -78,6 +78,7 @@ pub(super) fn compare(amended: &Images, whole: &Images, others: &[Arc<Source>]) 
                     logged,
                     other: _,
                     encloser: _,
+                    is_conditional: _,
                 } = results[of];
                 [best, cover, excepted, logged].map(|weight| rule(of, hit(weight)))
             };

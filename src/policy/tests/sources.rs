@@ -15,6 +15,7 @@ pub(crate) fn source(name: &str, kind: Kind, action: Action) -> Source {
             ..Blocking::none()
         },
         against: Against::All,
+        allows_across: false,
         zone: None,
     }
 }

@@ -12,9 +12,11 @@ use crate::wire::name::Name;
 const MAX_NAMES: usize = 256;
 
 /// Lookups that do not count as a use.
-pub(super) struct Peek<A, D> {
+pub(super) struct Peek<A, D, Z> {
     pub(super) answer: A,
     pub(super) denial: D,
+    /// The number of labels of the innermost forwarded zone with a name; 0 if it is in none.
+    pub(super) zone_labels: Z,
 }
 
 /// The answer to use for `entry`, which is past its TTL: `entry` itself, or newer data that replaced it. `None` if the
@@ -29,6 +31,7 @@ pub(super) fn find<E>(
     peek: &Peek<
         impl Fn(&KeyRef<'_>) -> Result<Option<Arc<Entry>>, E>,
         impl Fn(&KeyRef<'_>) -> Result<Option<Denial>, E>,
+        impl Fn(&Name) -> usize,
     >,
 ) -> Result<Option<Arc<Entry>>, E> {
     let (bits, newest) = newest(key, &entry, &peek.answer)?;
@@ -41,7 +44,7 @@ pub(super) fn find<E>(
     } else {
         return Ok(None);
     };
-    Ok((!is_denied(key, &entry, since, &peek.denial)?).then_some(entry))
+    Ok((!is_denied(key, &entry, since, peek)?).then_some(entry))
 }
 
 /// The newest answer for the same name and type, whatever its DO and CD bits, together with those bits. Unvalidated
@@ -76,7 +79,11 @@ fn is_denied<E>(
     key: KeyRef<'_>,
     entry: &Entry,
     since: u32,
-    peek: &impl Fn(&KeyRef<'_>) -> Result<Option<Denial>, E>,
+    peek: &Peek<
+        impl Sized,
+        impl Fn(&KeyRef<'_>) -> Result<Option<Denial>, E>,
+        impl Fn(&Name) -> usize,
+    >,
 ) -> Result<bool, E> {
     if entry.answer.rcode() == Rcode::NxDomain as u16 {
         return Ok(false);
@@ -90,14 +97,16 @@ fn is_denied<E>(
         if names > MAX_NAMES {
             return Ok(true);
         }
-        for labels in (1..=name.label_count()).rev() {
+        // The servers of a forwarded zone decide which of its names exist, not those of the zones above.
+        let least = (peek.zone_labels)(&name).max(1);
+        for labels in (least..=name.label_count()).rev() {
             for &bits in bits {
                 let denial = KeyRef {
                     name: name.ancestor(labels),
                     rtype: 0,
                     bits,
                 };
-                if peek(&denial)?.is_some_and(|denial| denial.stored > since) {
+                if (peek.denial)(&denial)?.is_some_and(|denial| denial.stored > since) {
                     return Ok(true);
                 }
             }

@@ -17,6 +17,7 @@ use super::observe::Observer;
 use super::responder::Responder;
 use super::shared::Shared;
 use super::step::{Attempt, Resolution};
+use super::upstream::pools::Pools;
 use super::upstream::{Pool, PriorAttempt, Unanswered};
 use crate::stats::Count;
 use crate::wire::answer::Answer;
@@ -36,17 +37,17 @@ pub enum Job {
 
 /// Resolves queries, each once for all clients that wait for it.
 pub struct Resolver<O: Observer> {
-    pool: Arc<Pool>,
+    pools: Arc<Pools>,
     responder: Responder<O>,
     inflight: Arc<InFlight>,
     admission: Arc<Admission>,
 }
 
 impl<O: Observer> Resolver<O> {
-    /// A resolver that asks `pool`, keeps its answers in the responder's cache, and has the responder deliver them.
-    pub fn new(pool: Arc<Pool>, responder: Responder<O>, bounds: Bounds) -> Self {
+    /// A resolver that asks `pools`, keeps its answers in the responder's cache, and has the responder deliver them.
+    pub fn new(pools: Arc<Pools>, responder: Responder<O>, bounds: Bounds) -> Self {
         Self {
-            pool,
+            pools,
             responder,
             inflight: Arc::default(),
             admission: Arc::new(Admission::new(bounds)),
@@ -54,8 +55,8 @@ impl<O: Observer> Resolver<O> {
     }
 
     /// The upstream servers.
-    pub fn pool(&self) -> &Arc<Pool> {
-        &self.pool
+    pub fn pools(&self) -> &Arc<Pools> {
+        &self.pools
     }
 
     /// The in-flight queries and their waiters.
@@ -96,9 +97,9 @@ impl<O: Observer> Resolver<O> {
             Join::Joined | Join::StaleServed(_) => self.responder.counters.bump(Count::Coalesced),
         }
         let patience = match &stale {
-            Some(_) => self.stale_patience(),
+            Some(_) => stale_patience(&self.pools.of(&key)),
             // The pool itself ends the query at its timeout. Twice that time is only a safeguard.
-            None => self.pool.timeout() * 2,
+            None => self.pools.of(&key).timeout() * 2,
         };
         match tokio::time::timeout(patience, received).await {
             Ok(Ok(Ok(entry))) => Resolution::Answered(entry),
@@ -106,10 +107,6 @@ impl<O: Observer> Resolver<O> {
             // Too late, or the query ended without an outcome: its task panicked, or the server ends.
             Ok(Err(_)) | Err(_) => Resolution::Failed(Arc::new(no_answer()), stale),
         }
-    }
-
-    fn stale_patience(&self) -> Duration {
-        STALE_PATIENCE.min(self.pool.timeout().mul_f64(0.9))
     }
 
     /// Ends all queries that still wait for upstream, without an answer: the server ends.
@@ -263,6 +260,11 @@ pub fn rejection_count(full: Full) -> Count {
     }
 }
 
+/// How long a client waits for this pool if there is a stale answer.
+fn stale_patience(pool: &Pool) -> Duration {
+    STALE_PATIENCE.min(pool.timeout().mul_f64(0.9))
+}
+
 /// The failure of a query that no upstream server has answered.
 pub fn no_answer() -> Failure {
     Failure {
@@ -284,33 +286,37 @@ impl<O: Observer> ActiveQuery<O> {
         let start = prior
             .as_ref()
             .map_or_else(Instant::now, |prior| prior.since);
-        let mut asking = std::pin::pin!(resolver.pool.ask(&query_id.key, query_id.client, prior));
-        let early = timeout_at(start + resolver.stale_patience(), &mut asking);
+        let pool = resolver.pools.of(&query_id.key);
+        let mut asking = std::pin::pin!(pool.ask(&query_id.key, query_id.client, prior));
+        let early = timeout_at(start + stale_patience(&pool), &mut asking);
         if let Ok(said) = early.await {
-            return self.end(said).await;
+            return self.end(&pool, said).await;
         }
         // Clients for which there is a stale answer get it; the others continue to wait.
         let impatient = inflight.take_stale_waiters(query_id);
         let none = Err(Arc::new(no_answer()));
         // The delivery of stale answers may take long, because many clients are answered in bursts. The handling of
         // upstream's answer must not wait until the delivery ends.
-        let end = async { self.end(asking.await).await };
+        let end = async { self.end(&pool, asking.await).await };
         let restart = |datagram| resolver.restart(datagram);
         tokio::join!(end, responder.deliver_paced(impatient, &none, restart));
     }
 
-    /// Caches the outcome and delivers it to the waiters.
-    async fn end(&self, said: Result<Answer, Unanswered>) {
+    /// Caches what `pool` said and delivers it to the waiters.
+    async fn end(&self, pool: &Arc<Pool>, said: Result<Answer, Unanswered>) {
         let Self { resolver, query_id } = self;
         let (inflight, responder) = (&resolver.inflight, &resolver.responder);
         let Shared { cache, clock, .. } = &responder.shared;
         let (key, now) = (&query_id.key, clock.now());
+        let is_kept = resolver.pools.asks(pool, key);
         let restart = |datagram| resolver.restart(datagram);
         match said {
             Ok(answer) => {
                 let entry = Arc::new(Entry::new(answer, now));
                 // Cached before the waiters are answered, so that later queries find it.
-                cache.insert(key.clone(), Arc::clone(&entry));
+                if is_kept {
+                    cache.insert(key.clone(), Arc::clone(&entry));
+                }
                 let outcome = Ok(entry);
                 let waiters = inflight.complete(query_id, &outcome).unwrap_or_default();
                 responder.deliver_paced(waiters, &outcome, restart).await;
@@ -327,7 +333,7 @@ impl<O: Observer> ActiveQuery<O> {
                     return;
                 };
                 responder.counters.bump(Count::UpstreamFailures);
-                if !none.ours {
+                if is_kept && !none.ours {
                     cache.insert_failure(key.clone(), failure, now);
                 }
                 responder.deliver_paced(waiters, &outcome, restart).await;

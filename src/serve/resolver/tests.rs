@@ -126,7 +126,11 @@ fn resolver_by(
         all: 512,
         per_client: 512,
     };
-    Arc::new(Resolver::new(Arc::new(pool), responder, bounds))
+    Arc::new(Resolver::new(
+        Arc::new(Pools::new(Arc::new(pool))),
+        responder,
+        bounds,
+    ))
 }
 
 impl Resolver<Arc<Counters>> {

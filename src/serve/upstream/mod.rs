@@ -9,6 +9,7 @@ pub mod exchange;
 mod failures;
 pub(super) mod first_attempt;
 mod health;
+pub mod pools;
 mod query;
 pub mod reply;
 pub mod server;
@@ -16,6 +17,7 @@ pub mod state;
 mod tcp;
 mod turns;
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -57,6 +59,13 @@ pub struct Pool {
     intake: Bounds,
     ports: Arc<Ports>,
     counters: Arc<Counters>,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let servers = self.lock();
+        f.debug_tuple("Pool").field(&servers.all).finish()
+    }
 }
 
 /// The current servers and their health.

@@ -49,6 +49,7 @@ pub struct Answer {
     additional_at: u16,
     flags: u16,
     rcode: u16,
+    is_unfinished: bool,
     counts: [u16; 3],
     errors: Box<[UpstreamEde]>,
     ttl: Option<u32>,
@@ -89,6 +90,11 @@ impl Answer {
                 return Err(AnswerError::Unrelated);
             }
         }
+        let last = chain.last(name);
+        let is_unfinished = rcode == 0
+            && !chain.hops.is_empty()
+            && !chain.is_answered()
+            && chain::soa(&parsed, last).is_none();
         let mut writer = Writer::new(message, name, rtype, intake);
         let ttl = writer.sections(&parsed, &chain, rcode).ok_or(malformed)?;
         let question_end = HEADER + name.wire().len() + 4;
@@ -103,6 +109,7 @@ impl Answer {
             additional_at: written.additional_at,
             flags,
             rcode,
+            is_unfinished,
             counts: written.counts,
             errors: parsed.errors.into(),
             ttl,
@@ -118,6 +125,19 @@ impl Answer {
     /// Whether upstream set TC, so that the query must be repeated over TCP.
     pub fn truncated(&self) -> bool {
         self.flags & flag::TC != 0
+    }
+
+    /// Whether it has a chain to a name and says nothing about that name.
+    pub fn is_unfinished(&self) -> bool {
+        self.is_unfinished
+    }
+
+    /// Permits to cache an answer that has a chain to a name and says nothing about that name, for as long as its CNAME
+    /// records are valid. To be called if other servers are asked for that name.
+    pub fn keep_unfinished(&mut self) {
+        if self.is_unfinished {
+            self.ttl = self.chain().map(|(_, ttl)| ttl).min();
+        }
     }
 
     /// Whether upstream set AD: the data is authentic.

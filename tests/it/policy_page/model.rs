@@ -14,6 +14,7 @@ pub(super) struct Source {
     pub(super) kind: Kind,
     pub(super) action: Action,
     pub(super) against: Option<Vec<usize>>,
+    pub(super) allows_across: bool,
 }
 #[derive(Debug)]
 pub(super) enum Trigger {
@@ -40,7 +41,15 @@ pub(super) struct Rule {
     pub(super) trigger: Trigger,
     pub(super) act: Act,
     pub(super) tier: Tier,
+    pub(super) condition: Condition,
     pub(super) order: usize,
+}
+/// The types of queries that a rule is limited to, or all but these; and the names that it leaves out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Condition {
+    pub(super) only: Option<&'static [u16]>,
+    pub(super) all_but: Option<&'static [u16]>,
+    pub(super) except: &'static [&'static str],
 }
 #[derive(Debug)]
 pub(super) struct ViewList {
@@ -58,6 +67,7 @@ pub(super) struct Policy {
 pub(super) struct Query {
     pub(super) client: IpAddr,
     pub(super) is_stream: bool,
+    pub(super) qtype: u16,
     pub(super) name: Name,
     pub(super) chain: Vec<Name>,
     pub(super) addresses: Vec<IpAddr>,
@@ -94,6 +104,19 @@ fn hits(rule: &Rule, name: Option<&Name>, client: Option<IpAddr>, answer: &[IpAd
         _ => false,
     }
 }
+/// Section "Conditions": whether the condition of a rule holds for a name.
+fn holds(rule: &Rule, name: &Name, qtype: u16) -> bool {
+    const ANY: u16 = 255;
+    let Condition {
+        only,
+        all_but,
+        except,
+    } = rule.condition;
+    let below = |x: &&str| name.ends_with(&x.split('.').map(str::to_owned).collect::<Vec<_>>());
+    only.is_none_or(|types| qtype == ANY || types.contains(&qtype))
+        && all_but.is_none_or(|types| !types.contains(&qtype))
+        && !except.iter().any(below)
+}
 type Entry = (usize, bool, Option<Action>);
 /// Section "Views": the place of a source, whether it is logged only, and an action for its rules that block.
 fn entry(policy: &Policy, view: Option<&View>, source: usize) -> Option<Entry> {
@@ -123,18 +146,27 @@ fn block(p: &Policy, view: Option<&View>, r: &Rule, name: &Name, is_stream: bool
     }
 }
 /// Criteria 1 to 4: the smaller precedes.
-fn rank(policy: &Policy, view: Option<&View>, rule: &Rule) -> (usize, Option<usize>, bool, bool) {
-    let important = matches!(rule.tier, Tier::Important | Tier::ImportantFirst);
+fn rank(
+    policy: &Policy,
+    view: Option<&View>,
+    rule: &Rule,
+) -> (usize, Option<usize>, bool, bool, bool) {
+    let rewrites = rule.tier == Tier::Rewrite;
+    let important = rewrites || matches!(rule.tier, Tier::Important | Tier::ImportantFirst);
     let first = matches!(rule.tier, Tier::First | Tier::ImportantFirst);
-    let class = match policy.sources[rule.source].kind {
+    let source = &policy.sources[rule.source];
+    let class = match source.kind {
         Kind::Exception => 1,
         Kind::Order => 2,
-        Kind::Block if important => 3,
-        Kind::Allow => 4,
-        Kind::Block => 5,
+        Kind::Block if source.allows_across && rewrites => 3,
+        Kind::Block if source.allows_across && first && important => 4,
+        Kind::Block if important => 5,
+        Kind::Allow => 6,
+        Kind::Block if source.allows_across && first => 7,
+        Kind::Block => 8,
     };
     let place = entry(policy, view, rule.source).map(|(place, ..)| place);
-    (class, place, !important, !first)
+    (class, place, !rewrites, !important, !first)
 }
 /// Criteria 5 to 7: the smaller precedes.
 fn rest(rule: &Rule) -> (usize, (u32, u128), usize) {
@@ -152,8 +184,9 @@ fn first(policy: &Policy, view: Option<&View>, of: impl Fn(&Rule) -> bool) -> Op
     rules.min_by_key(|rule| key(&policy.rules[*rule]))
 }
 /// The sources whose rules are ignored for a name because of exceptions against some sources.
-pub(super) fn ignored(policy: &Policy, name: &Name) -> Vec<usize> {
-    let on = |r: &&Rule| matches!(r.trigger, Trigger::Name(..)) && hits(r, Some(name), None, &[]);
+fn ignored(policy: &Policy, name: &Name, qtype: u16) -> Vec<usize> {
+    let is_name = |r: &Rule| matches!(r.trigger, Trigger::Name(..)) && holds(r, name, qtype);
+    let on = |r: &&Rule| is_name(r) && hits(r, Some(name), None, &[]);
     let against = |r: &Rule| policy.sources[r.source].against.clone().unwrap_or_default();
     policy.rules.iter().filter(on).flat_map(against).collect()
 }
@@ -171,12 +204,15 @@ pub(super) fn decide(policy: &Policy, view: Option<&View>, query: &Query) -> Dec
         let client = Some(query.client).filter(|_| place == 0);
         let is_last = step == answer.len();
         let addresses: &[IpAddr] = if is_last { &query.addresses } else { &[] };
-        let without = [ignored(policy, &query.name), ignored(policy, name)].concat();
+        let without = [&query.name, name]
+            .map(|name| ignored(policy, name, query.qtype))
+            .concat();
         let on = |r: &Rule, logged: bool| {
             let of_answer = hits(r, None, None, addresses) && counts(policy, view, r, logged);
             let logged = logged && (step == 0 || has_chain);
             let of_name = hits(r, Some(name), client, &[]) && counts(policy, view, r, logged);
-            (of_answer || of_name) && kinds.contains(&kind(r)) && !without.contains(&r.source)
+            let applies = (of_answer || of_name) && holds(r, name, query.qtype);
+            applies && kinds.contains(&kind(r)) && !without.contains(&r.source)
         };
         let logged = first(policy, view, |r| on(r, true)).filter(|r| !on(&policy.rules[*r], false));
         let of_step = &mut decided.logged[step.min(1)];

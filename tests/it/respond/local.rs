@@ -1,14 +1,19 @@
 //! Names that are never forwarded; `policy::local` tests the complete table of zones.
 
+use std::sync::Arc;
+
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType::{A, AAAA, ANY, DS, HTTPS, MX, NS, PTR, SOA, TXT};
-use tapis::policy::local::LocalZones;
+use tapis::policy::effect::EffectAction;
+use tapis::policy::local::{LocalBuilder, LocalNames};
+use tapis::policy::record::LocalRecord;
 use tapis::policy::rule::Action;
 use tapis::stats::Count;
+use tapis::wire::flag;
 use tapis::wire::name::Name;
 
 use super::ask::ask;
-use super::harness::{PERMITTED, harness, list};
+use super::harness::{Harness, List, PERMITTED, harness, list};
 use super::upstream_answer::{a, cname, upstream_answer};
 
 /// The SOA record of a local zone.
@@ -112,7 +117,7 @@ fn resolver_arpa_has_no_data_at_and_below_its_apex() {
 fn the_canary_and_zones_that_are_opted_out_go_upstream() {
     let mut harness = harness([]);
     let forwarded = [Name::from_text("10.in-addr.arpa").expect("a name")];
-    harness.snapshot.local = LocalZones::new(&forwarded, false);
+    harness.snapshot.local = Arc::new(LocalNames::special_use(&forwarded, false));
     for name in [
         "use-application-dns.net",
         "1.10.in-addr.arpa",
@@ -180,4 +185,119 @@ fn an_upstream_answer_that_leads_to_a_special_use_name_passes_unless_a_list_bloc
         blocking.learn(asked, answer);
         assert_eq!(blocking.answer(asked).count, Count::BlockedTarget);
     }
+}
+
+/// A harness whose `router.example` has an address, and `tv.example` is an alias of `tv.example.net`.
+fn with_names(lists: impl IntoIterator<Item = List>) -> Harness {
+    let mut builder = LocalBuilder::new(&[], true);
+    let name = |text: &str| Name::from_text(text).expect("a name");
+    let mut add = |owner: &str, rtype: u16, data: &[u8]| {
+        let record = LocalRecord {
+            rtype,
+            ttl_secs: Some(60),
+            data: data.into(),
+        };
+        builder.add_record(&name(owner), record, 1);
+    };
+    add("router.example", 1, &[192, 0, 2, 7]);
+    add("tv.example", 5, name("tv.example.net").wire());
+    let mut harness = harness(lists);
+    harness.snapshot.local = Arc::new(builder.finish());
+    harness
+}
+
+#[test]
+fn a_local_name_is_answered_without_recursion_and_without_the_flags_of_an_authority() {
+    let harness = with_names([]);
+    for flags in [flag::RD, 0] {
+        let decoded = harness.answer(ask("Router.Example", A).flags(flags).dnssec_ok());
+        assert_eq!(decoded.count, Count::Local);
+        assert_eq!(decoded.answers(), ["Router.Example. 60 IN A 192.0.2.7"]);
+        let metadata = &decoded.message.metadata;
+        assert!(metadata.recursion_available && !metadata.authoritative);
+        assert!(!metadata.authentic_data);
+    }
+    let nodata = harness.answer(ask("router.example", AAAA));
+    assert_eq!(nodata.rcode(), ResponseCode::NoError);
+    assert_eq!(nodata.authorities().len(), 1);
+    assert!(nodata.authorities()[0].starts_with("router.example. 60 IN SOA "));
+    let other = harness.answer(ask("other.example", A).flags(0));
+    assert_eq!(other.count, Count::NoRecursion);
+}
+
+#[test]
+fn a_local_name_precedes_the_cache_and_a_block_precedes_both() {
+    let asked = ask("router.example", A);
+    let cached =
+        upstream_answer("router.example", A).answers([a("router.example", 300, [1, 2, 3, 4])]);
+    let free = with_names([list("good").allowing().exact("router.example")]);
+    free.learn(asked, cached.clone());
+    assert_eq!(free.answer(asked).count, Count::Local);
+    let blocking = with_names([list("ads").exact("router.example")]);
+    blocking.learn(asked, cached);
+    assert_eq!(blocking.answer(asked).count, Count::Blocked);
+    let by_address = with_names([list("ads").address("192.0.2.0/24")]);
+    assert_eq!(
+        by_address.answer(asked).count,
+        Count::Local,
+        "the operator wrote it"
+    );
+}
+
+#[test]
+fn a_local_alias_is_answered_with_the_cached_records_of_its_target() {
+    let harness = with_names([]);
+    let asked = ask("tv.example", A);
+    let (key, _) = harness.take(0, PERMITTED, &asked.packet()).resolve();
+    assert_eq!(
+        key.name(),
+        Name::from_text("tv.example.net").expect("a name").wire()
+    );
+    harness.learn(
+        ask("tv.example.net", A),
+        upstream_answer("tv.example.net", A).answers([a("tv.example.net", 300, [192, 0, 2, 9])]),
+    );
+    let decoded = harness.answer_at(100, asked);
+    let chain = [
+        "tv.example. 60 IN CNAME tv.example.net.",
+        "tv.example.net. 200 IN A 192.0.2.9",
+    ];
+    assert_eq!(decoded.answers(), chain);
+    // Without recursion, only what is local is sent.
+    assert_eq!(harness.answer(asked.flags(0)).answers(), [chain[0]]);
+}
+
+#[test]
+fn rules_on_names_and_addresses_apply_to_the_target_of_a_local_alias() {
+    let asked = ask("tv.example", A);
+    for list in [
+        list("ads").exact("tv.example.net"),
+        list("ads").address("192.0.2.0/24"),
+    ] {
+        let harness = with_names([list]);
+        harness.learn(
+            ask("tv.example.net", A),
+            upstream_answer("tv.example.net", A).answers([a(
+                "tv.example.net",
+                300,
+                [192, 0, 2, 9],
+            )]),
+        );
+        let decoded = harness.answer(asked);
+        assert_eq!(decoded.count, Count::BlockedTarget);
+        assert_eq!(decoded.answers()[1], "tv.example.net. 60 IN A 0.0.0.0");
+    }
+}
+
+#[test]
+fn a_rule_may_lead_to_a_local_name() {
+    let target = Name::from_text("router.example").expect("a name");
+    let action = EffectAction::Cname {
+        target: Arc::new(target),
+        prepend: false,
+    };
+    let harness = with_names([list("ads").exact("bad.example").acts(action)]);
+    let decoded = harness.answer(ask("bad.example", A));
+    assert_eq!(decoded.count, Count::Blocked);
+    assert_eq!(decoded.answers()[1], "router.example. 60 IN A 192.0.2.7");
 }

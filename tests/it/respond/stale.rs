@@ -9,6 +9,7 @@ use hickory_proto::rr::{Name, RData, Record};
 use tapis::serve::cache::{Entry, Failure};
 use tapis::serve::step::Resolution;
 use tapis::wire::flag::{CD, RD};
+use tapis::wire::name::Name as WireName;
 
 use super::ask::{Ask, ask};
 use super::harness::{Harness, PERMITTED, harness};
@@ -385,4 +386,34 @@ fn letter_case_of_names_in_data_withdraws_nothing() {
     let srv = |name: &[u8]| [b"\0\x01\0\x02\0\x35", name].concat();
     let [one, other] = names.map(srv);
     assert!(survives(RecordType::SRV, &one, &other));
+}
+
+#[test]
+fn a_denial_of_a_name_above_a_forwarded_zone_does_not_count_for_names_of_the_zone() {
+    let zone = WireName::from_text("good.example").expect("a name");
+    for (denied_name, counts) in [("example", false), ("good.example", true), (NAME, true)] {
+        let harness = learned(asked());
+        harness.cache.separate([&zone].into_iter(), &[]);
+        harness.insert(ask(denied_name, AAAA), denied(denied_name).entry(9));
+        assert_eq!(has_stale(&harness, asked()), !counts, "{denied_name}");
+    }
+}
+
+#[test]
+fn data_about_a_zone_whose_servers_changed_is_dropped() {
+    let zone = |text: &str| WireName::from_text(text).expect("a name");
+    for (changed, stays) in [
+        ("good.example", false),
+        (NAME, false),
+        ("example", false),
+        ("ood.example", true),
+        ("x.www.good.example", true),
+        ("other", true),
+    ] {
+        let harness = learned(asked());
+        harness
+            .cache
+            .separate(std::iter::empty(), &[&zone(changed)]);
+        assert_eq!(has_stale(&harness, asked()), stays, "{changed}");
+    }
 }

@@ -107,7 +107,7 @@ fn server(clause: &Clause) -> Result<Table, String> {
         _ => Err(format!("unknown kind of local-zone: {zone}")),
     });
     let forwarded: Vec<Value> = forwarded.collect::<Result<_, _>>()?;
-    table.insert("local".to_owned(), one("forward", forwarded.into()));
+    table.insert("special-use".to_owned(), one("forward", forwarded.into()));
     if clause.one("serve-expired") == "yes" {
         let ttl = match clause.one("serve-expired-ttl") {
             "" => 86_400,

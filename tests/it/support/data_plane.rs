@@ -16,6 +16,7 @@ use tapis::serve::shared::{Clock, Shared};
 use tapis::serve::transport::udp::Worker;
 use tapis::serve::upstream::Pool;
 use tapis::serve::upstream::connect::Network;
+use tapis::serve::upstream::pools::Pools;
 use tapis::serve::upstream::server::Server as UpstreamServer;
 use tapis::stats::Counters;
 use tapis::sys::udp::{Ports, Socket};
@@ -121,7 +122,11 @@ impl<O: Observer + Clone> DataPlane<O> {
             all: limits.waiting,
             per_client: limits.waiting,
         };
-        let resolver = Arc::new(Resolver::new(Arc::new(pool), responder, bounds));
+        let resolver = Arc::new(Resolver::new(
+            Arc::new(Pools::new(Arc::new(pool))),
+            responder,
+            bounds,
+        ));
         Self {
             resolver,
             shared,
@@ -143,7 +148,7 @@ impl<O: Observer + Clone> DataPlane<O> {
             index: 0,
             shared: self.shared.clone(),
             sockets: vec![(0, socket)],
-            pool: self.resolver.pool().clone(),
+            pools: self.resolver.pools().clone(),
             ports,
             inflight: self.resolver.inflight().clone(),
             admission: self.resolver.admission().clone(),

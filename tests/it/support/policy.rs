@@ -28,6 +28,7 @@ pub(crate) fn list(name: &str) -> Source {
             extra_text: name.to_owned(),
         },
         against: Against::All,
+        allows_across: false,
         zone: None,
     }
 }

@@ -2,9 +2,11 @@
 //!
 //! Rules on names make answers differ only at or below a name that has a rule in either policy. So each of these names
 //! is looked up in both policies, and with it an invented name below it that has no rule, as a sample of all others
-//! below.
+//! below. The same is done with the names that conditions leave out. If rules are limited to query types, the answers to these types
+//! are compared as well.
 //! Rules on networks and patterns are compared as rules.
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -12,6 +14,7 @@ use super::triggers::{self, TriggerDifference};
 use super::{Change, CountsBySource};
 use crate::control::inspect::policy_at::PolicyAt;
 use crate::control::journal::entry::Setting;
+use crate::policy::condition::{Condition, MAX_TYPES, TypeSet};
 use crate::policy::decide::{ChainExemption, Decision, Matched};
 use crate::policy::image::path::Path;
 use crate::policy::image::walk::Position;
@@ -19,7 +22,9 @@ use crate::policy::image::{Image, TooLarge};
 use crate::policy::images::Images;
 use crate::policy::rule::{Action, Against, Blocking, Ede, EffectAnswer, Scope, Source};
 use crate::policy::snapshot::Snapshot;
+use crate::policy::view::ViewId;
 use crate::wire::name::Name;
+use crate::wire::rtype;
 
 /// Settings that affect answers for all names.
 const GENERAL: &[&str] = &["server.", "local.", "upstream.", "cache."];
@@ -63,6 +68,8 @@ pub struct AnswerDifference<'s> {
     pub scope: Scope,
     /// The source whose rule makes the difference: the one that decides in the new policy, or else in the old one.
     pub source: Option<&'s str>,
+    /// The type of the queries with these answers: A, or another one if the answers of type A are equal.
+    pub qtype: u16,
     /// The answer under the old policy.
     pub old: Answer<'s>,
     /// The answer under the new policy.
@@ -105,15 +112,27 @@ pub fn compare<E: From<TooLarge>>(
         old.snapshot(old_images.clone()),
         new.snapshot(new_images.clone()),
     ];
+    let images: Vec<_> = all_images(&old_images)
+        .chain(all_images(&new_images))
+        .collect();
     let policies = Policies {
         old: &snapshots[0],
         new: &snapshots[1],
-        images: all_images(&old_images)
-            .chain(all_images(&new_images))
-            .collect(),
+        types: query_types(&images),
+        images,
         label: format!("tapis-{:x}", RandomState::new().hash_one(0)),
     };
     let mut counts = CountsBySource::new();
+    let mut report_at = |name: &Name| {
+        for (scope, pair) in policies.differences_at(name) {
+            let difference = difference(name, scope, pair);
+            let source = difference.source.unwrap_or("upstream");
+            let count = counts.entry(source.to_owned()).or_default();
+            count.add(difference.change);
+            report(&difference)?;
+        }
+        Ok::<_, E>(())
+    };
     for (at, image) in policies.images.iter().enumerate() {
         let mut cursor = image.cursor();
         while cursor.advance() {
@@ -124,14 +143,11 @@ pub fn compare<E: From<TooLarge>>(
             {
                 continue;
             }
-            for (scope, pair) in policies.differences_at(&name) {
-                let difference = difference(&name, scope, pair);
-                let source = difference.source.unwrap_or("upstream");
-                let count = counts.entry(source.to_owned()).or_default();
-                count.add(difference.change);
-                report(&difference)?;
-            }
+            report_at(&name)?;
         }
+    }
+    for name in policies.left_out() {
+        report_at(name)?;
     }
     let triggers = triggers::compare(&old_images, &new_images);
     for difference in &triggers {
@@ -152,7 +168,11 @@ pub fn compare<E: From<TooLarge>>(
     })
 }
 
-fn difference<'s>(name: &'s Name, scope: Scope, (old, new): Pair<'s>) -> AnswerDifference<'s> {
+fn difference<'s>(
+    name: &'s Name,
+    scope: Scope,
+    Pair { qtype, old, new }: Pair<'s>,
+) -> AnswerDifference<'s> {
     let change = match (old.is_blocked(), new.is_blocked()) {
         (false, true) => Change::Added,
         (true, false) => Change::Removed,
@@ -167,6 +187,7 @@ fn difference<'s>(name: &'s Name, scope: Scope, (old, new): Pair<'s>) -> AnswerD
         name,
         scope,
         source: source.map(|source| &*source.name),
+        qtype,
         old: old.answer(),
         new: new.answer(),
     }
@@ -183,8 +204,9 @@ enum Outcome<'s> {
 }
 
 impl<'s> Outcome<'s> {
-    fn new(snapshot: &'s Snapshot, name: &Name) -> Self {
-        let decision = snapshot.decide(name);
+    fn new(snapshot: &'s Snapshot, name: &Name, qtype: u16) -> Self {
+        let view = snapshot.view(ViewId::DEFAULT).for_type(qtype);
+        let decision = view.decide(name);
         let exemption = decision.chain_exemption();
         match decision {
             Decision::Pass => Self::Upstream(exemption, None),
@@ -259,8 +281,19 @@ impl PartialEq for Outcome<'_> {
     }
 }
 
-/// The outcomes of the old and the new policy for one name.
-type Pair<'s> = (Outcome<'s>, Outcome<'s>);
+/// The outcomes of the old and the new policy for one name and type.
+#[derive(Clone, Copy, PartialEq)]
+struct Pair<'s> {
+    qtype: u16,
+    old: Outcome<'s>,
+    new: Outcome<'s>,
+}
+
+impl Pair<'_> {
+    fn differs(&self) -> bool {
+        self.old != self.new
+    }
+}
 
 /// Two policies, the old and the new one.
 struct Policies<'s> {
@@ -268,6 +301,8 @@ struct Policies<'s> {
     new: &'s Snapshot,
     /// All images of both.
     images: Vec<&'s Image>,
+    /// The types of queries that are compared.
+    types: Vec<u16>,
     /// A label that no rule has.
     label: String,
 }
@@ -275,6 +310,24 @@ struct Policies<'s> {
 fn all_images(images: &Images) -> impl Iterator<Item = &Image> {
     let all = [&images.base, &images.delta, &images.orders];
     all.into_iter().flatten().map(|image| &**image)
+}
+
+/// The conditions of all rules.
+fn conditions<'i>(images: &[&'i Image]) -> impl Iterator<Item = &'i Condition> {
+    let effects = images.iter().flat_map(|image| image.clauses().iter());
+    effects.filter_map(|(_, effect)| effect.condition.as_deref())
+}
+
+/// The types of queries to compare: A, and the first types that conditions list. TXT stands for those that they do not.
+fn query_types(images: &[&Image]) -> Vec<u16> {
+    let listed = conditions(images).filter_map(Condition::types);
+    let mut listed: BTreeSet<_> = listed.flat_map(TypeSet::types).copied().collect();
+    if !listed.is_empty() {
+        listed.insert(rtype::TXT);
+    }
+    listed.remove(&rtype::A);
+    let listed = listed.into_iter().take(MAX_TYPES);
+    std::iter::once(rtype::A).chain(listed).collect()
 }
 
 /// Whether an image has a rule on exactly this name.
@@ -287,8 +340,22 @@ fn has_rule_on(image: &Image, name: &Name) -> bool {
 }
 
 impl<'s> Policies<'s> {
+    /// The names that conditions leave out and that have no rule.
+    fn left_out(&self) -> BTreeSet<&'s Name> {
+        let names = conditions(&self.images).flat_map(Condition::except);
+        let has_rule = |name: &&Name| self.images.iter().any(|image| has_rule_on(image, name));
+        names.filter(|name| !has_rule(name)).collect()
+    }
+
+    /// The outcomes for queries of the first type for which they differ, or of type A.
     fn outcomes(&self, name: &Name) -> Pair<'s> {
-        (Outcome::new(self.old, name), Outcome::new(self.new, name))
+        let pair = |qtype| Pair {
+            qtype,
+            old: Outcome::new(self.old, name, qtype),
+            new: Outcome::new(self.new, name, qtype),
+        };
+        let mut pairs = self.types.iter().map(|qtype| pair(*qtype));
+        pairs.find(Pair::differs).unwrap_or_else(|| pair(rtype::A))
     }
 
     /// The outcomes for names below this one; `None` if it is too long to have any.
@@ -320,10 +387,9 @@ impl<'s> Policies<'s> {
     /// The differences at a name and below it. Leaves out a difference that equals the one below the closest ancestor
     /// with a rule: the latter is reported for all names below that ancestor.
     fn differences_at(&self, name: &Name) -> Vec<(Scope, Pair<'s>)> {
-        let differs = |pair: &Pair<'_>| pair.0 != pair.1;
         let (at, below) = (self.outcomes(name), self.outcomes_below(name));
-        let at = Some(at).filter(differs);
-        let below = below.filter(differs);
+        let at = Some(at).filter(Pair::differs);
+        let below = below.filter(Pair::differs);
         if at.is_none() && below.is_none() {
             return Vec::new();
         }
@@ -339,5 +405,80 @@ impl<'s> Policies<'s> {
                     .collect()
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::policy::builder::Builder;
+    use crate::policy::effect::Effect;
+    use crate::policy::image::provenance::ImageSource;
+    use crate::policy::rule::Kind;
+    use crate::policy::tests::sources;
+
+    fn name(text: &str) -> Name {
+        Name::from_text(text).expect("a name")
+    }
+
+    /// A policy with a list that blocks `.test` under a condition.
+    fn policy(types: Option<TypeSet>, except: &[&str]) -> (Arc<Image>, Snapshot) {
+        let except = except.iter().map(|text| name(text));
+        let effect = Effect {
+            condition: Condition::new(types, except).ok().map(Box::new),
+            ..Effect::default()
+        };
+        let mut builder = Builder::new();
+        let ads = builder.source(ImageSource::named("ads")).expect("few");
+        let added = builder.insert_effect(&name("test"), ads, Scope::Subtree, &effect);
+        added.expect("room");
+        let image = Arc::new(builder.finish().expect("room"));
+        let source = sources::source("ads", Kind::Block, Action::Nodata);
+        let sources = vec![Arc::new(source)];
+        let snapshot = Snapshot::default().with_rules(sources, image.clone().into());
+        (image, snapshot)
+    }
+
+    /// The differences at all names of both policies, with the types of the queries.
+    fn differences(
+        old: (Option<TypeSet>, &[&str]),
+        new: (Option<TypeSet>, &[&str]),
+    ) -> Vec<String> {
+        let [old, new] = [old, new].map(|(types, except)| policy(types, except));
+        let images = vec![&*old.0, &*new.0];
+        let policies = Policies {
+            old: &old.1,
+            new: &new.1,
+            types: query_types(&images),
+            images,
+            label: "other".to_owned(),
+        };
+        let with_rule = name("test");
+        let names = std::iter::once(&with_rule).chain(policies.left_out());
+        let differences = names.flat_map(|name| {
+            let differences = policies.differences_at(name).into_iter();
+            differences.map(move |(scope, pair)| format!("{} {}", scope.notation(name), pair.qtype))
+        });
+        differences.collect()
+    }
+
+    #[test]
+    fn answers_of_other_types_are_compared_if_rules_are_limited_to_types() {
+        let only = |qtype: u16| Some(TypeSet::Only([qtype].into()));
+        assert_eq!(differences((only(1), &[]), (only(1), &[])), [""; 0]);
+        assert_eq!(differences((only(1), &[]), (only(28), &[])), [".test 1"]);
+        let both = Some(TypeSet::Only([1, 28].into()));
+        assert_eq!(differences((only(1), &[]), (both, &[])), [".test 28"]);
+        let all = (None, &[][..]);
+        assert_eq!(differences((only(1), &[]), all), [".test 16"]);
+    }
+
+    #[test]
+    fn names_that_a_condition_leaves_out_are_compared() {
+        let (all, but) = ((None, &[][..]), (None, &["a.test", "b.test"][..]));
+        assert_eq!(differences(all, but.clone()), [".a.test 1", ".b.test 1"]);
+        assert_eq!(differences(but, (None, &["b.test"])), [".a.test 1"]);
     }
 }

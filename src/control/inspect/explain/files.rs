@@ -5,14 +5,16 @@ use std::path::PathBuf;
 use ipnet::{Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 
-use super::{Explanation, Query, RuleLine, complete, precedence, rules_in_file, source_label};
-use crate::config::Config;
+use super::in_file::{complete, complete_filter, precedence, rules_in_file};
+use super::{Explanation, Query, RuleLine, source_label};
+use crate::config::{Config, Format};
 use crate::control::admin::verdict::{ExplainRequest, Outcome, QueryVerdict};
 use crate::control::guard::policy::GuardPolicy;
 use crate::control::inspect::policy_at::{ListRule, PolicyAt};
 use crate::control::journal::past::Served;
 use crate::policy::image::TooLarge;
 use crate::policy::snapshot::Snapshot;
+use crate::policy::view::ViewId;
 
 /// Answers a query under a snapshot, with the code of the data plane.
 pub type Respond<'a> =
@@ -102,7 +104,14 @@ pub fn explain(
             let in_force = verdict.rules.iter();
             let in_force = in_force.filter(|rule| rule.source == *source);
             let in_force: Vec<_> = in_force.collect();
-            complete(lines, &in_force);
+            let past = policy.lists.iter().map(|past| &past.list);
+            let is_filter = past
+                .filter(|list| list.source.name == *source)
+                .any(|list| list.format == Format::Adblock);
+            match is_filter {
+                true => complete_filter(lines, &in_force),
+                false => complete(lines, &in_force),
+            }
         }
     }
     let rules = rules.into_iter().flat_map(|(_, lines)| lines).collect();
@@ -176,7 +185,8 @@ fn verdict(
     respond: &Respond<'_>,
 ) -> Result<QueryVerdict, ExplainError> {
     let verdict = respond(snapshot, &query.to_request()).map_err(ExplainError::Respond)?;
-    let decided = snapshot.decide(&query.name);
+    let policy_of_type = snapshot.view(ViewId::DEFAULT).for_type(query.rtype.into());
+    let decided = policy_of_type.decide(&query.name);
     Ok(match policy.served {
         Served::Stopped(_) => without_decision(verdict, Outcome::Stopped),
         Served::Unknown(_) | Served::Incomplete(_) => without_decision(verdict, Outcome::Unknown),

@@ -1,10 +1,9 @@
 //! Explains how a name is answered: the decision, and every matching rule with its line in the file.
 
 pub mod files;
+mod in_file;
 pub mod served;
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -17,19 +16,12 @@ use crate::config::order::State;
 use crate::config::order::{Order, Suspension};
 use crate::config::paths::{at, recorded, section};
 use crate::config::shown::path_text;
-use crate::config::{Content, List, regular};
 use crate::control::admin::verdict::{
-    Answer, Chain, ExplainRequest, MatchingRule, Outcome, QueryVerdict, RuleTrigger,
+    Answer, Chain, ExplainRequest, MatchingRule, Outcome, QueryVerdict,
 };
-use crate::control::guard::policy::GuardPolicy;
-use crate::control::guard::protected::Guarded;
-use crate::control::guard::suppressed::admits_rule;
-use crate::control::list_file::file::MAX_FILE;
-use crate::control::list_file::parse::{self, ParsedTrigger};
-use crate::control::list_file::suppressed::{LeftOut, SuppressedRules};
+use crate::control::list_file::suppressed::LeftOut;
 use crate::control::sources::orders::registry::OrderRegistry;
 use crate::policy::explain::Role;
-use crate::policy::rpz::{rule_lines, rule_owners};
 use crate::policy::rule::{Kind, Scope, Source};
 use crate::wire::name::Name;
 
@@ -129,6 +121,9 @@ pub struct RuleLine {
     pub path: PathBuf,
     /// The first line with the rule; `None` if the file has changed since it was loaded.
     pub line: Option<u32>,
+    /// An excerpt of the line, if it is one of a filter list, which says more than the rule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
     /// Its records, if it is a rule of a policy zone, with owners relative to the zone.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub records: Vec<String>,
@@ -199,6 +194,7 @@ impl RuleLine {
             role: None,
             path: source.path.clone(),
             line: None,
+            text: None,
             records: Vec::new(),
         }
     }
@@ -213,6 +209,7 @@ impl RuleLine {
             role: Some(rule.role),
             path: rule.path.clone(),
             line: None,
+            text: None,
             records: rule.records.clone(),
         }
     }
@@ -245,160 +242,8 @@ fn idle_orders(registry: &OrderRegistry, name: &Name, at: Timestamp) -> Vec<Idle
     idle.filter(|idle| idle.state != State::InForce).collect()
 }
 
-/// The matching rules in a list's file, the one of highest precedence first, each with its first line. Those that
-/// guards leave out are added to `left_out`. The file is read again, because images have neither line numbers nor
-/// pruned rules.
-fn rules_in_file(
-    list: &List,
-    guard_policy: &GuardPolicy,
-    name: &Name,
-    left_out: &mut Vec<String>,
-) -> Vec<RuleLine> {
-    let bytes = match list.content {
-        Content::Embedded(text) => text.as_bytes().to_vec(),
-        Content::File => regular::read(&list.source.path, MAX_FILE).unwrap_or_default(),
-        Content::Transferred => return Vec::new(),
-    };
-    // The closest encloser of the name, if the list is a policy zone.
-    let mut encloser = 0;
-    // By rule, in the order of precedence: a file may have the same rule millions of times.
-    let (mut found, mut suppressed) = (BTreeMap::new(), SuppressedRules::default());
-    let (protected_names, guarded) = (guard_policy.protected_names(), Guarded::from(list));
-    parse::read(&bytes, list.into(), list.apex(), |rule| {
-        let ParsedTrigger::Name(owner, scope) = rule.trigger else {
-            return;
-        };
-        let reaches = scope.reaches(owner, name);
-        let pairs = owner.labels_from_root().zip(name.labels_from_root());
-        let shared = match list.zone {
-            Some(_) => pairs.take_while(|(one, other)| one == other).count(),
-            None => 0,
-        };
-        if !reaches && shared <= encloser {
-            return;
-        }
-        // Of the suppressed rules, only those that reach the name are reported.
-        let unreported = &mut SuppressedRules::default();
-        let suppressed = if reaches { &mut suppressed } else { unreported };
-        if admits_rule(suppressed, protected_names, guarded, rule) {
-            encloser = encloser.max(shared);
-            if reaches {
-                let effect = rule.effect.filter(|_| list.zone.is_some());
-                let records = |effect| rule_lines(&rule_owners(owner, scope), effect);
-                let line = || RuleLine {
-                    line: Some(rule.line),
-                    records: effect.map_or_else(Vec::new, records),
-                    ..RuleLine::new(&list.source, owner, scope)
-                };
-                let found = found.entry(precedence(owner, scope));
-                found.or_insert_with(|| (owner.label_count(), line()));
-            }
-        }
-    });
-    let (source, path) = (&list.source.name, &list.source.path);
-    let texts = suppressed
-        .first
-        .iter()
-        .map(|left| left_out_text(source, path, left));
-    left_out.extend(texts);
-    let found = found.into_values();
-    let found = found.filter(|(labels, _)| *labels >= encloser);
-    found.map(|(_, line)| line).collect()
-}
-
 /// A rule that a guard left out, and why.
 fn left_out_text(source: &str, path: &Path, left: &LeftOut) -> String {
     let (place, rule, why) = (at(path, left.line), &left.rule, &left.why);
     format!("{source}: {place}: {rule}: it {why}")
-}
-
-/// Sets the roles of the rules on names that one source's file has, the one of highest precedence first. The roles can be
-/// derived from the source's rules in force, although a rule that another rule of the source covers is missing there. Adds
-/// the source's rules on addresses, which are not looked for in the file.
-fn complete(lines: &mut Vec<RuleLine>, in_force: &[&MatchingRule]) {
-    let (on_names, on_addresses): (Vec<&MatchingRule>, Vec<_>) = in_force
-        .iter()
-        .copied()
-        .partition(|rule| rule.trigger.scope().is_some());
-    let has = |role| on_names.iter().any(|rule| rule.role == role);
-    // All rules of a source that match a name are ignored, or logged only, if one of them is.
-    let mut common = [Role::Ignored, Role::LogOnly].into_iter();
-    let common = common.find(|role| has(*role)).unwrap_or(Role::Loses);
-    for (place, line) in lines.iter_mut().enumerate() {
-        line.role = Some(match place {
-            0 if has(Role::Decides) => Role::Decides,
-            _ => common,
-        });
-    }
-    // Of one source, rules on the client come first, and those on the answer last.
-    let (on_client, on_answer): (Vec<&MatchingRule>, Vec<_>) = on_addresses
-        .into_iter()
-        .partition(|rule| matches!(rule.trigger, RuleTrigger::Client(_)));
-    lines.splice(0..0, on_client.into_iter().map(RuleLine::in_force));
-    lines.extend(on_answer.into_iter().map(RuleLine::in_force));
-}
-
-/// Of several matching rules of one source, the one with the lowest value decides.
-fn precedence(owner: &Name, scope: Scope) -> (Reverse<usize>, u32) {
-    (Reverse(owner.label_count()), scope.weight())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-    use crate::config::Config;
-    use crate::control::inspect::policy_at::PolicyAt;
-    use crate::policy::decide::Decision;
-
-    #[test]
-    fn a_rule_of_a_zone_that_allows_a_protected_name_is_shown_as_in_force_with_its_record() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let zone = "$ORIGIN zone.\n@ SOA . . 1 60 60 600 60\nbank.example 30 CNAME rpz-passthru.\n\
-                    *.bank.example 30 CNAME .\n";
-        fs::write(folder.path().join("zone"), zone).expect("written");
-        fs::write(folder.path().join("protect"), "bank.example\n").expect("written");
-        let text = "[[list]]\nname = \"zone\"\npath = \"zone\"\nformat = \"rpz\"\n[guard]\nprotect = \"protect\"\n";
-        let config = Config::parse(text, &folder.path().join("tapis.toml")).expect("valid");
-        let guard_policy = GuardPolicy::read(&config);
-        let list = &config.lists[0];
-        let mut left_out = Vec::new();
-        let name = Name::from_text("bank.example").expect("a name");
-        let lines = rules_in_file(list, &guard_policy, &name, &mut left_out);
-        assert!(left_out.is_empty(), "{left_out:?}");
-        assert_eq!(lines[0].records, ["bank.example CNAME rpz-passthru."]);
-    }
-
-    #[test]
-    fn wildcards_of_a_zone_that_a_closer_name_ends_are_neither_applied_nor_shown() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let zone = "$ORIGIN zone.\n@ SOA . . 1 60 60 600 60\n*.a.example CNAME .\nd.c.b.a.example CNAME .\n";
-        fs::write(folder.path().join("zone"), zone).expect("written");
-        let text = "[[list]]\nname = \"zone\"\npath = \"zone\"\nformat = \"rpz\"\n";
-        let config = Config::parse(text, &folder.path().join("tapis.toml")).expect("valid");
-        let guard_policy = GuardPolicy::read(&config);
-        let policy = PolicyAt::now(&config, &guard_policy, Timestamp::now());
-        for (asked, expected) in [
-            ("x.a.example", Some("*.a.example")),
-            ("b.a.example", None),
-            ("x.b.a.example", None),
-            ("x.c.b.a.example", None),
-            ("d.c.b.a.example", Some("d.c.b.a.example")),
-            ("x.d.c.b.a.example", None),
-        ] {
-            let name = Name::from_text(asked).expect("a name");
-            let (snapshot, matching) = policy.snapshot_for(&name).expect("room");
-            let is_blocked = matches!(snapshot.decide(&name), Decision::Blocked { .. });
-            assert_eq!(is_blocked, expected.is_some(), "{asked}");
-            let expected: Vec<_> = expected.into_iter().collect();
-            let shown = matching.iter();
-            let shown = shown.map(|rule| rule.scope.notation(&rule.owner));
-            assert_eq!(shown.collect::<Vec<_>>(), expected, "{asked}");
-            let list = &policy.lists[0].list;
-            let lines = rules_in_file(list, &guard_policy, &name, &mut Vec::new());
-            let lines: Vec<_> = lines.iter().map(|line| &*line.rule).collect();
-            assert_eq!(lines, expected, "{asked}");
-        }
-    }
 }

@@ -2,10 +2,11 @@
 
 use jiff::Timestamp;
 
-use super::{Explanation, Query, RuleLine, complete, left_out_text, rules_in_file};
+use super::in_file::{complete, complete_filter, rules_in_file};
+use super::{Explanation, Query, RuleLine, left_out_text};
 use crate::config::paths::{is_of_feed, section};
 use crate::config::shown::{Show, counted};
-use crate::config::{Config, Content, List};
+use crate::config::{Config, Content, Format, List};
 use crate::control::admin::status::{ListStatus, Status};
 use crate::control::admin::verdict::{MatchingRule, QueryVerdict};
 use crate::control::guard::policy::GuardPolicy;
@@ -34,7 +35,10 @@ pub fn explain(
             Some((list, state)) => {
                 let mut found = rules_in_file(list, &guard_policy, &query.name, &mut left_out);
                 if is_as_loaded(list, state) {
-                    complete(&mut found, &its_rules);
+                    match list.format {
+                        Format::Adblock => complete_filter(&mut found, &its_rules),
+                        _ => complete(&mut found, &its_rules),
+                    }
                 } else {
                     let in_file = std::mem::replace(&mut found, in_force().collect());
                     for rule in &mut found {

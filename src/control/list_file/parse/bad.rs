@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
+use crate::control::list_file::parse::bad_rule::BadRule;
 use crate::control::list_file::parse::foreign::{Foreign, recognise};
 use crate::names::typed::Mistyped;
 use crate::policy::rpz::RecordProblem;
@@ -90,6 +91,10 @@ pub enum Bad {
     #[error(transparent)]
     #[serde(untagged)]
     Entry(#[from] BadEntry),
+    /// A rule with a pattern or modifiers.
+    #[error(transparent)]
+    #[serde(untagged)]
+    Rule(#[from] BadRule),
     /// A record of a policy zone that is no part of a rule.
     #[error(transparent)]
     #[serde(untagged)]
@@ -168,13 +173,18 @@ impl BadLine {
     pub(super) fn new(line: u32, content: &[u8], problem: Bad) -> Self {
         Self {
             line,
-            text: excerpt(content),
+            text: Self::excerpt(content),
             problem,
         }
     }
+
+    /// The text of a line, as in [`text`](Self::text).
+    pub(super) fn excerpt(content: &[u8]) -> String {
+        excerpt(content)
+    }
 }
 
-fn excerpt(content: &[u8]) -> String {
+pub(super) fn excerpt(content: &[u8]) -> String {
     let mut text = String::new();
     let mut room = SHOWN;
     for chunk in content.utf8_chunks() {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use memchr::memrchr;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Format;
@@ -59,17 +60,29 @@ struct Votes {
     subtrees: u32,
     /// A name alone.
     names: u32,
+    /// Rules of adblock lists, which may also have names and hosts lines.
+    adblock: u32,
     dnsmasq: u32,
     unbound: u32,
     rows: u32,
 }
 
-/// The format of a file with this start. If none is recognised, it is that of plain names, and the lines say why they are
-/// bad. A policy zone is not recognised, as its list has settings of its own.
+/// The format of a file that begins with this text, of which the first [`START`] bytes count. If none is recognised, it is
+/// that of plain names, and the lines say why they are bad. A policy zone is not recognised, as its list has settings of its
+/// own.
 pub(super) fn detect(start: &[u8], has_column: bool) -> Detected {
+    let start = match start.get(..START) {
+        // The last line is cut.
+        Some(start) => &start[..memrchr(b'\n', start).unwrap_or(START)],
+        None => start,
+    };
     let start = start.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(start);
-    let first = start.trim_ascii_start();
-    if matches!(first.first(), Some(b'{' | b'[')) {
+    let is_json = match start.trim_ascii_start() {
+        [b'{', ..] => true,
+        [b'[', rest @ ..] => !is_header(rest),
+        _ => false,
+    };
+    if is_json {
         return Detected {
             format: Format::Json,
             like: 0,
@@ -89,9 +102,19 @@ pub(super) fn detect(start: &[u8], has_column: bool) -> Detected {
     }
 }
 
+/// Whether the first line of an adblock list has this text after its bracket, as in `[Adblock Plus 2.0]`.
+fn is_header(rest: &[u8]) -> bool {
+    rest.first().is_some_and(u8::is_ascii_uppercase)
+}
+
 impl Votes {
     fn add(&mut self, line: &[u8], name: &mut Name) {
-        if line.is_empty() || matches!(line[0], b'#' | b'!' | b';') || line.starts_with(b"//") {
+        let is_comment = match line {
+            [] | [b'#' | b'!' | b';', ..] | [b'/', b'/', ..] => true,
+            [b'[', rest @ ..] => is_header(rest),
+            _ => false,
+        };
+        if is_comment {
             return;
         }
         self.lines += 1;
@@ -117,6 +140,7 @@ impl Votes {
             return;
         }
         match recognise(line) {
+            Some(Foreign::Adblock) => self.adblock += 1,
             Some(Foreign::Dnsmasq) => self.dnsmasq += 1,
             Some(Foreign::Unbound) => self.unbound += 1,
             Some(Foreign::Csv) => self.rows += 1,
@@ -130,15 +154,21 @@ impl Votes {
             0 if self.wildcards > 0 => (Format::Wildcard, self.wildcards + self.names),
             _ => (Format::Domains, self.names + self.subtrees + self.wildcards),
         };
+        // A file with a few such rules among names or hosts lines is one of them, too.
+        let adblock = match self.adblock * 50 > self.lines {
+            true => self.adblock + self.hosts + self.names,
+            false => self.adblock,
+        };
         let rows = if has_column { self.rows } else { 0 };
+        // Of equal numbers, `max_by_key` returns the last.
         let found = [
             (Format::Hosts, self.hosts),
             (Format::Dnsmasq, self.dnsmasq),
             (Format::Unbound, self.unbound),
             (Format::Csv, rows),
+            (Format::Adblock, adblock),
             names,
         ];
-        // Of equal numbers, `max_by_key` returns the last, which is the format of plain names.
         found
             .into_iter()
             .max_by_key(|(_, lines)| *lines)

@@ -1,11 +1,13 @@
 //! Parses the `dnsmasq` format: the options `address`, `local` and `server` of dnsmasq's configuration, each about names
-//! with all names below them. Other options are skipped.
+//! with all names below them. Other options give no rule.
 
 use std::net::IpAddr;
 use std::str::from_utf8;
 
 use crate::control::list_file::parse::answers::Answers;
 use crate::control::list_file::parse::bad::Bad;
+use crate::control::list_file::parse::not_applicable::{NotApplicable, Unusable};
+use crate::control::list_file::parse::pattern_rules::PatternRules;
 use crate::control::list_file::parse::rule::{ParsedRule, ParsedTrigger};
 use crate::control::list_file::parse::tally::{LineTally, Tally};
 use crate::names::typed;
@@ -32,8 +34,6 @@ enum Meaning {
     Allow,
     /// They are answered with an address.
     Address(IpAddr),
-    /// They are resolved by another server, which is not a matter of lists.
-    Forward,
 }
 
 impl Dnsmasq {
@@ -52,12 +52,13 @@ impl Dnsmasq {
         number: u32,
         line: &[u8],
         name: &mut Name,
+        patterns: &mut PatternRules,
         rule: &mut impl FnMut(ParsedRule<'_>),
-    ) -> Result<LineTally, Bad> {
+    ) -> Result<LineTally, Unusable> {
         let (option, value) = option(line).ok_or(Bad::NoOption)?;
         let is_about_names = matches!(option, b"address" | b"local" | b"server");
         let Some(value) = value.strip_prefix(b"/").filter(|_| is_about_names) else {
-            return Ok(LineTally::skipped());
+            return Err(NotApplicable::Option.into());
         };
         let end = value.iter().rposition(|byte| *byte == b'/');
         let end = end.ok_or(Bad::NamesWithoutEnd)?;
@@ -69,7 +70,12 @@ impl Dnsmasq {
                 nxdomain,
                 allow,
             } = self;
-            let scope = match parse_name(text, name) {
+            let pattern = pattern(text);
+            let parsed = match pattern {
+                None => parse_name(text, name),
+                Some(_) => Ok(Scope::Subtree),
+            };
+            let scope = match parsed {
                 Ok(scope) => scope,
                 Err(problem) => {
                     line_tally.reject(text, problem);
@@ -81,19 +87,22 @@ impl Dnsmasq {
                 Meaning::Block => None,
                 Meaning::Nxdomain => Some(&*nxdomain),
                 Meaning::Allow => Some(&*allow),
-                Meaning::Forward => {
-                    line_tally.skipped += 1;
-                    continue;
-                }
                 Meaning::Address(address) => {
                     let record = LocalRecord::address(*address);
-                    alone = answers.add((name, scope), number, record);
+                    alone = match pattern {
+                        None => answers.add((name, scope), number, record),
+                        Some(_) => Some(EffectAction::Records(vec![record]).into()),
+                    };
                     let Some(effect) = &alone else {
                         continue;
                     };
                     Some(effect)
                 }
             };
+            if let Some(pattern) = pattern {
+                patterns.add(pattern, effect, number, line)?;
+                continue;
+            }
             line_tally.rules += 1;
             rule(ParsedRule {
                 trigger: ParsedTrigger::Name(name, scope),
@@ -125,13 +134,14 @@ fn option(line: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// The meaning of the part after the names.
-fn meaning(option: &[u8], target: &[u8]) -> Result<Meaning, Bad> {
+fn meaning(option: &[u8], target: &[u8]) -> Result<Meaning, Unusable> {
     let is_address = option == b"address";
     Ok(match (target, is_address) {
         (b"", _) => Meaning::Nxdomain,
         (b"#", true) => Meaning::Block,
         (b"#", false) => Meaning::Allow,
-        (_, false) => Meaning::Forward,
+        // Another server resolves them.
+        (_, false) => return Err(NotApplicable::Forward.into()),
         (_, true) => {
             let text = from_utf8(target).map_err(|_| Bad::Target)?;
             let address: IpAddr = text.parse().map_err(|_| Bad::Target)?;
@@ -141,6 +151,17 @@ fn meaning(option: &[u8], target: &[u8]) -> Result<Meaning, Bad> {
             }
         }
     })
+}
+
+/// The regular expression of `*x`, which are all names that end with x.
+fn pattern(text: &[u8]) -> Option<String> {
+    let end = text
+        .strip_prefix(b"*")
+        .filter(|end| !end.starts_with(b"."))?;
+    let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let end = from_utf8(end).ok().filter(|end| !end.is_empty())?;
+    let is_plain = end.bytes().all(is_usual);
+    is_plain.then(|| end.to_ascii_lowercase().replace('.', r"\.") + "$")
 }
 
 /// Parses one of the names of an option. dnsmasq applies an option to all names below as well.

@@ -16,7 +16,9 @@ use crate::names::typed;
 #[serde(rename_all = "kebab-case")]
 pub enum Foreign {
     /// A rule or the header of an adblock filter list.
-    #[error("adblock syntax; write the name alone, or `.x` for x and all names below it")]
+    #[error(
+        "adblock syntax; write the name alone, or `.x` for x and all names below it, or set the list's `format` to \"adblock\""
+    )]
     Adblock,
     /// A comment that begins with a character which is not in the list's `comments`.
     #[error("a comment that begins with {prefix}: set the list's `comments` to \"#{0}\"", prefix = comment_prefix(*.0))]
@@ -89,7 +91,7 @@ impl fmt::Display for FileFormat {
                 "a list of IP addresses, which is for a firewall: rules here are on names",
             ),
             Self::Foreign(foreign) => match foreign {
-                Foreign::Adblock => unsupported(f, "an adblock filter list"),
+                Foreign::Adblock => f.write_str("an adblock filter list: set format = \"adblock\""),
                 Foreign::Dnsmasq => {
                     f.write_str("a configuration of dnsmasq: set format = \"dnsmasq\"")
                 }

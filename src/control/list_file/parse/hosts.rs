@@ -67,7 +67,7 @@ pub(super) fn parse_line(
 }
 
 /// Parses the name in a field. Returns whether it becomes a rule: names of the machine itself and addresses don't.
-fn parse_host(field: &[u8], name: &mut Name) -> Result<bool, Bad> {
+pub(super) fn parse_host(field: &[u8], name: &mut Name) -> Result<bool, Bad> {
     let absolute = field.strip_suffix(b".").unwrap_or(field);
     if LOCAL
         .iter()

@@ -6,7 +6,9 @@ use memchr::{memchr, memchr2};
 
 use crate::config::comments::Comments;
 use crate::config::{Format, List};
-use crate::policy::rule::Scope;
+use crate::control::list_file::parse::adblock::line as adblock;
+use crate::control::list_file::parse::bad::excerpt;
+use crate::policy::rule::{Kind, Scope};
 
 /// Maximum length of a line without its comment, in bytes. A name has at most 1,016 bytes, if each of its bytes is
 /// written as `\DDD`. A file without line ends is one bad line.
@@ -27,6 +29,8 @@ pub struct Notation {
     pub comments: Comments,
     /// The column of a table that has the names, or the key of JSON.
     pub column: Option<Arc<str>>,
+    /// Whether its list allows names. Only [`Format::Adblock`] differs by that.
+    pub allows: bool,
 }
 
 impl Default for Notation {
@@ -36,6 +40,7 @@ impl Default for Notation {
             bare: Scope::Exact,
             comments: Comments::default(),
             column: None,
+            allows: false,
         }
     }
 }
@@ -47,6 +52,7 @@ impl From<&List> for Notation {
             bare: list.scope,
             comments: list.comments,
             column: list.column.clone(),
+            allows: list.source.kind == Kind::Allow,
         }
     }
 }
@@ -189,9 +195,26 @@ impl Cutter {
     }
 }
 
+/// An excerpt of the line with this number. Empty if there is none.
+pub fn excerpt_of_line(bytes: &[u8], number: u32) -> String {
+    let mut text = String::new();
+    let mut cutter = Cutter::new(&Notation::default());
+    let mut each = |line_number, line: &[u8]| {
+        if line_number == number {
+            text = excerpt(line);
+        }
+    };
+    cutter.feed(bytes, &mut each);
+    cutter.finish(&mut each);
+    text
+}
+
 /// The part of a line before its comment. The line must not start with whitespace.
 #[inline]
 pub(super) fn content<'l>(line: &'l [u8], notation: &Notation) -> &'l [u8] {
+    if notation.format == Format::Adblock {
+        return adblock::content(line);
+    }
     if notation.comments.begin(line) {
         return &[];
     }

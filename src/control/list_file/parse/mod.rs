@@ -1,7 +1,9 @@
 //! Parses list files: calls back with each rule, and counts the lines and their problems.
 
+mod adblock;
 mod answers;
 mod bad;
+mod bad_rule;
 mod cell;
 mod detect;
 mod dnsmasq;
@@ -10,12 +12,14 @@ mod foreign;
 mod hosts;
 mod json;
 mod lines;
+mod not_applicable;
+mod pattern_rules;
 mod rule;
 mod table;
 mod tally;
 mod unbound;
 mod wildcard;
-mod zone;
+pub(crate) mod zone;
 mod zone_text;
 
 #[cfg(test)]
@@ -24,22 +28,27 @@ mod tests;
 use crate::config::Format;
 use crate::wire::name::Name;
 
+use adblock::AdblockFile;
 use detect::{START, detect};
 use dnsmasq::Dnsmasq;
 use json::Json;
 use lines::{Cutter, MAX_LINE};
+use not_applicable::Unusable;
+use pattern_rules::PatternRules;
 use table::Table;
 use unbound::Unbound;
 use zone::ZoneFile;
 
 pub use bad::{Bad, BadEntry, BadLine};
+pub use bad_rule::BadRule;
 pub use detect::Detected;
 pub use foreign::{FileFormat, Foreign};
-pub use lines::Notation;
+pub use lines::{Notation, excerpt_of_line};
+pub use not_applicable::{IgnoredLine, NotApplicable};
 pub use rule::{ParsedRule, ParsedTrigger};
 pub use tally::{Tally, ZoneFacts};
 
-/// Parses a list, and calls `rule` with each rule, in the order of the file. `apex` is the name of a policy zone, if it is
+/// Parses a list, and calls `rule` with each rule, in the order of the file; rules with patterns are the last. `apex` is the name of a policy zone, if it is
 /// configured.
 ///
 /// An invalid name does not affect others, even on the same line. Duplicates are not removed. Names of plain ASCII are
@@ -51,17 +60,24 @@ pub fn read(
     mut rule: impl FnMut(ParsedRule<'_>),
 ) -> Tally {
     let mut reader = Reader::new(notation, apex);
+    if reader.is_scanning() {
+        reader.scan(bytes);
+    }
     reader.feed(bytes, &mut rule);
     reader.finish(&mut rule)
 }
 
-/// Parses a list like [`read`], but from pieces, which may be cut anywhere. Most formats need a few kilobytes for any list;
-/// a policy zone as much as its longest entry, JSON the whole file, and configurations of dnsmasq and Unbound about 100
-/// bytes for each name that is answered with records.
+/// Parses a list like [`read`], but from pieces, which may be cut anywhere. If it [scans](Self::is_scanning), all pieces are
+/// scanned before the first one is parsed.
+///
+/// Most formats need a few kilobytes for any list; a policy zone as much as its longest entry, JSON the whole file, and
+/// configurations of dnsmasq and Unbound about 100 bytes for each name that is answered with records. Rules with patterns are
+/// kept until the end.
 pub struct Reader(Parser);
 
 enum Parser {
     Lines(Box<Lines>),
+    Adblock(Box<AdblockFile>),
     Zone(Box<ZoneFile>),
     Table(Box<Table>),
     Json(Json),
@@ -77,6 +93,7 @@ struct Lines {
 struct LineParser {
     notation: Notation,
     dialect: Dialect,
+    patterns: PatternRules,
     tally: Tally,
     /// A buffer for the current name.
     name: Name,
@@ -109,6 +126,9 @@ impl Reader {
             Format::Wildcard => Dialect::Wildcard,
             Format::Dnsmasq => Dialect::Dnsmasq(Box::new(Dnsmasq::new())),
             Format::Unbound => Dialect::Unbound(Box::new(Unbound::new())),
+            Format::Adblock => {
+                return Self(Parser::Adblock(Box::new(AdblockFile::new(notation))));
+            }
             Format::Rpz => return Self(Parser::Zone(Box::new(ZoneFile::new(apex)))),
             Format::Csv => {
                 let table = Table::new(column.unwrap_or_default(), notation.bare);
@@ -128,10 +148,25 @@ impl Reader {
             parser: LineParser {
                 notation,
                 dialect,
+                patterns: PatternRules::default(),
                 tally: Tally::default(),
                 name: Name::ROOT,
             },
         })))
+    }
+
+    /// Whether lines of the format can take back lines before them.
+    pub fn is_scanning(&self) -> bool {
+        matches!(self.0, Parser::Adblock(_) | Parser::Auto(_))
+    }
+
+    /// Scans the next piece of the file for such lines.
+    pub fn scan(&mut self, piece: &[u8]) {
+        match &mut self.0 {
+            Parser::Adblock(file) => file.scan(piece),
+            Parser::Auto(auto) => auto.scan(piece),
+            _ => {}
+        }
     }
 
     /// Parses the next piece of the file.
@@ -141,10 +176,11 @@ impl Reader {
                 let Lines { cutter, parser } = &mut **lines;
                 cutter.feed(piece, |number, line| parser.parse(number, line, rule));
             }
+            Parser::Adblock(file) => file.feed(piece, rule),
             Parser::Zone(zone) => zone.feed(piece, rule),
             Parser::Table(table) => table.feed(piece, rule),
             Parser::Json(json) => json.feed(piece),
-            Parser::Auto(auto) => auto.feed(piece, rule),
+            Parser::Auto(auto) => auto.recognised().feed(piece, rule),
         }
     }
 
@@ -152,14 +188,15 @@ impl Reader {
     pub fn is_ended(&self) -> bool {
         match &self.0 {
             Parser::Lines(lines) => lines.cutter.is_ended(),
+            Parser::Adblock(file) => file.is_ended(),
             Parser::Zone(zone) => zone.is_ended(),
             Parser::Table(table) => table.is_ended(),
             // JSON that was cut off is refused as a whole.
             Parser::Json(_) => true,
-            Parser::Auto(auto) => match &auto.reader {
-                Some((reader, _)) => reader.is_ended(),
-                None => matches!(auto.start.last(), None | Some(b'\n' | b'\r')),
-            },
+            Parser::Auto(auto) => auto
+                .reader
+                .as_ref()
+                .is_none_or(|(reader, _)| reader.is_ended()),
         }
     }
 
@@ -173,6 +210,7 @@ impl Reader {
                 cutter.finish(|number, line| parser.parse(number, line, rule));
                 lines.parser.finish(rule)
             }
+            Parser::Adblock(file) => file.finish(rule),
             Parser::Zone(zone) => zone.finish(rule),
             Parser::Table(table) => table.finish(rule),
             Parser::Json(json) => json.finish(rule),
@@ -182,35 +220,36 @@ impl Reader {
 }
 
 impl Auto {
-    fn feed(&mut self, piece: &[u8], rule: &mut impl FnMut(ParsedRule<'_>)) {
+    /// Recognises the format by the start of the file, and scans the file in it.
+    fn scan(&mut self, piece: &[u8]) {
         if let Some((reader, _)) = &mut self.reader {
-            return reader.feed(piece, rule);
+            return reader.scan(piece);
         }
         self.start.extend(piece);
         if self.start.len() >= START {
-            self.begin(rule);
+            self.recognised();
         }
     }
 
-    /// Recognises the format, and parses the start.
-    fn begin(&mut self, rule: &mut impl FnMut(ParsedRule<'_>)) {
-        let start = std::mem::take(&mut self.start);
-        let detected = detect(
-            &start[..start.len().min(START)],
-            self.notation.column.is_some(),
-        );
-        let notation = Notation {
-            format: detected.format,
-            ..self.notation.clone()
-        };
-        let (reader, _) = self.reader.insert((Reader::new(notation, None), detected));
-        reader.feed(&start, rule);
+    /// The reader in the format that the start shows.
+    fn recognised(&mut self) -> &mut Reader {
+        let (notation, start) = (&self.notation, &mut self.start);
+        let (reader, _) = self.reader.get_or_insert_with(|| {
+            let start = std::mem::take(start);
+            let detected = detect(&start, notation.column.is_some());
+            let notation = Notation {
+                format: detected.format,
+                ..notation.clone()
+            };
+            let mut reader = Reader::new(notation, None);
+            reader.scan(&start);
+            (reader, detected)
+        });
+        reader
     }
 
     fn finish(mut self, rule: &mut impl FnMut(ParsedRule<'_>)) -> Tally {
-        if self.reader.is_none() {
-            self.begin(rule);
-        }
+        self.recognised();
         match self.reader {
             Some((reader, detected)) => Tally {
                 detected: Some(detected),
@@ -225,6 +264,7 @@ impl LineParser {
     /// Ends the file, and calls `rule` with the rules that depend on several lines.
     fn finish(self, rule: &mut impl FnMut(ParsedRule<'_>)) -> Tally {
         let mut tally = self.tally;
+        self.patterns.finish(&mut tally, rule);
         match self.dialect {
             Dialect::Dnsmasq(dnsmasq) => dnsmasq.finish(&mut tally, rule),
             Dialect::Unbound(unbound) => unbound.finish(&mut tally, rule),
@@ -251,16 +291,23 @@ impl LineParser {
         };
         let name = &mut self.name;
         let outcome = match &mut self.dialect {
-            _ if content.len() > MAX_LINE => Err(Bad::LongLine),
-            Dialect::Hosts => hosts::parse_line(content, bare, name, emit),
-            Dialect::Domains => domains::parse_line(content, bare, name, emit),
-            Dialect::Wildcard => wildcard::parse_line(content, name, emit),
-            Dialect::Dnsmasq(dnsmasq) => dnsmasq.parse_line(number, content, name, rule),
+            _ if content.len() > MAX_LINE => Err(Bad::LongLine.into()),
+            Dialect::Hosts => hosts::parse_line(content, bare, name, emit).map_err(Into::into),
+            Dialect::Domains => domains::parse_line(content, bare, name, emit).map_err(Into::into),
+            Dialect::Wildcard => {
+                wildcard::parse_line(number, content, name, &mut self.patterns, emit)
+            }
+            Dialect::Dnsmasq(dnsmasq) => {
+                dnsmasq.parse_line(number, content, name, &mut self.patterns, rule)
+            }
             Dialect::Unbound(unbound) => unbound.parse_line(number, content, name, rule),
         };
         match outcome {
             Ok(line_tally) => tally.add(number, content, &line_tally),
-            Err(problem) => tally.reject(number, content, problem.or_foreign(content)),
+            Err(Unusable::Bad(problem)) => {
+                tally.reject(number, content, problem.or_foreign(content));
+            }
+            Err(Unusable::Ignored(reason)) => tally.ignore(number, content, reason),
         }
     }
 }

@@ -38,4 +38,6 @@ pub enum ParsedTrigger<'r> {
     Name(&'r Name, Scope),
     /// A network of clients or of answers.
     Network(Prefix),
+    /// A regular expression that is searched for in names: see [`PatternSet`](crate::policy::patterns::PatternSet).
+    Pattern(&'r str),
 }

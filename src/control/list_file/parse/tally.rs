@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::control::list_file::parse::bad::{Bad, BadLine};
 use crate::control::list_file::parse::detect::Detected;
 use crate::control::list_file::parse::foreign::{FileFormat, Foreign};
+use crate::control::list_file::parse::not_applicable::{IgnoredLine, NotApplicable};
 use crate::control::list_file::suppressed::SuppressedRules;
 use crate::names::typed::Mistyped;
 use crate::policy::record::hexadecimal;
@@ -17,7 +18,7 @@ const KEPT: usize = 10;
 
 /// The results of reading a list, in numbers.
 ///
-/// Each line that is neither blank nor a comment is bad, or has at least one rule or skipped name. Here a rule
+/// Each line that is neither blank nor a comment is bad or ignored, or has at least one rule or skipped name. Here a rule
 /// that a guard leaves out counts as well. A hosts line with valid and invalid names is bad and has rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -36,6 +37,13 @@ pub struct Tally {
     pub mostly_good: u32,
     /// The first ten bad lines.
     pub first: Vec<BadLine>,
+    /// The number of lines that are ignored by reason, in the order in which the reasons first occurred. They are not bad:
+    /// what they ask for is not a resolver's business.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ignored: Vec<(NotApplicable, u32)>,
+    /// The first ten ignored lines.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub first_ignored: Vec<IgnoredLine>,
     /// The rules that guards left out or warned of.
     pub guarded: SuppressedRules,
     /// Whether the last line has a line end. If it has none, the file may be truncated.
@@ -94,6 +102,11 @@ impl Tally {
     /// The number of bad lines.
     pub fn bad_total(&self) -> u32 {
         self.bad.iter().map(|(_, count)| count).sum()
+    }
+
+    /// The number of ignored lines.
+    pub fn ignored_total(&self) -> u32 {
+        self.ignored.iter().map(|(_, count)| count).sum()
     }
 
     /// The number of bad lines without those that are [mostly good](Self::mostly_good): one typing error in a hosts line
@@ -174,6 +187,17 @@ impl Tally {
         }
         if self.first.len() < KEPT {
             self.first.push(BadLine::new(line, content, problem));
+        }
+    }
+
+    pub(super) fn ignore(&mut self, line: u32, content: &[u8], reason: NotApplicable) {
+        match self.ignored.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, count)) => *count += 1,
+            None => self.ignored.push((reason, 1)),
+        }
+        if self.first_ignored.len() < KEPT {
+            self.first_ignored
+                .push(IgnoredLine::new(line, content, reason));
         }
     }
 

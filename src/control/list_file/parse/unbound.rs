@@ -1,5 +1,5 @@
-//! Parses the `unbound` format: the options `local-zone` and `local-data` of Unbound's configuration. Other options are
-//! skipped.
+//! Parses the `unbound` format: the options `local-zone` and `local-data` of Unbound's configuration. Other options
+//! give no rule.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
@@ -8,6 +8,7 @@ use foldhash::fast::RandomState;
 
 use crate::control::list_file::parse::answers::Answers;
 use crate::control::list_file::parse::bad::Bad;
+use crate::control::list_file::parse::not_applicable::{NotApplicable, Unusable};
 use crate::control::list_file::parse::rule::{ParsedRule, ParsedTrigger};
 use crate::control::list_file::parse::tally::{LineTally, Tally};
 use crate::control::list_file::parse::zone_text::{Line, ZoneText};
@@ -65,12 +66,12 @@ impl Unbound {
         line: &[u8],
         name: &mut Name,
         rule: &mut impl FnMut(ParsedRule<'_>),
-    ) -> Result<LineTally, Bad> {
+    ) -> Result<LineTally, Unusable> {
         let colon = line.iter().position(|byte| *byte == b':');
         let (option, value) = line.split_at(colon.ok_or(Bad::NoOption)?);
         let is_option = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         if option.is_empty() || !option.iter().all(is_option) {
-            return Err(Bad::NoOption);
+            return Err(Bad::NoOption.into());
         }
         let value = value[1..].trim_ascii();
         let mut emit = |name: &Name, scope, effect: Option<&Effect>| {
@@ -83,7 +84,7 @@ impl Unbound {
         match option {
             b"local-zone" => self.zone(number, value, name, &mut emit),
             b"local-data" => self.data(number, value, &mut emit),
-            _ => Ok(LineTally::skipped()),
+            _ => Err(NotApplicable::Option.into()),
         }
     }
 
@@ -93,14 +94,14 @@ impl Unbound {
         value: &[u8],
         name: &mut Name,
         emit: &mut impl FnMut(&Name, Scope, Option<&Effect>),
-    ) -> Result<LineTally, Bad> {
+    ) -> Result<LineTally, Unusable> {
         let (zone, rest) = word(value)?;
         let (zone_type, _) = word(rest)?;
         if typed::scoped(zone, name)?.is_some() || name.label_count() == 0 {
-            return Err(Bad::Root);
+            return Err(Bad::Root.into());
         }
         match zone_type_of(zone_type).ok_or(Bad::ZoneType)? {
-            ZoneType::Other => return Ok(LineTally::skipped()),
+            ZoneType::Other => return Err(NotApplicable::Option.into()),
             ZoneType::Block => emit(name, Scope::Subtree, None),
             ZoneType::Effect(action) => {
                 let effect = self
@@ -127,22 +128,22 @@ impl Unbound {
         number: u32,
         value: &[u8],
         emit: &mut impl FnMut(&Name, Scope, Option<&Effect>),
-    ) -> Result<LineTally, Bad> {
+    ) -> Result<LineTally, Unusable> {
         let (text, _) = word(value)?;
         if text.is_empty() || text[0].is_ascii_whitespace() {
-            return Err(Bad::NoOption);
+            return Err(Bad::NoOption.into());
         }
         // Each record is written in full, and none has the TTL of the one before.
         let mut data = ZoneText::new(Some(&Name::ROOT));
         let Line::Record(record) = data.parse(text)? else {
-            return Err(Bad::NoOption);
+            return Err(Bad::NoOption.into());
         };
         let name = record.owner;
         if name.label_count() == 0 {
-            return Err(Bad::Root);
+            return Err(Bad::Root.into());
         }
         if record.class != class::IN {
-            return Ok(LineTally::skipped());
+            return Err(NotApplicable::Option.into());
         }
         let is_zero = record.data.iter().all(|byte| *byte == 0);
         let only_blocks = is_zero && matches!(record.rtype, rtype::A | rtype::AAAA);

@@ -250,6 +250,11 @@ impl Comparison {
         let effect = rule.effect.unwrap_or(&default);
         let (name, scope) = match rule.trigger {
             ParsedTrigger::Name(name, scope) => (name, scope),
+            // No policy zone has patterns.
+            ParsedTrigger::Pattern(_) => {
+                self.is_too_different = true;
+                return;
+            }
             ParsedTrigger::Network(prefix) => {
                 let known = self.networks.entry(prefix);
                 let contradict = &mut self.effects.contradict;

@@ -297,6 +297,7 @@ pub fn load_as(
         let added = match rule.trigger {
             ParsedTrigger::Name(name, scope) => builder.insert_effect(name, 0, scope, effect),
             ParsedTrigger::Network(prefix) => builder.insert_prefix(prefix, 0, effect),
+            ParsedTrigger::Pattern(pattern) => builder.insert_pattern(pattern, 0, effect),
         };
         if let Err(error) = added {
             overfull.get_or_insert(error);

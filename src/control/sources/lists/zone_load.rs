@@ -130,6 +130,7 @@ impl Rules {
         let added = match rule.trigger {
             ParsedTrigger::Name(name, scope) => self.builder.insert_effect(name, 0, scope, effect),
             ParsedTrigger::Network(prefix) => self.builder.insert_prefix(prefix, 0, effect),
+            ParsedTrigger::Pattern(pattern) => self.builder.insert_pattern(pattern, 0, effect),
         };
         if self.overfull.is_ok() {
             self.overfull = added;

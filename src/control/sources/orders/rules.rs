@@ -150,6 +150,7 @@ pub(super) fn order_source(order: &Order, config: &Orders) -> Source {
             extra_text: public_text(order, &config.language),
         },
         against: Against::All,
+        allows_across: false,
         zone: None,
     }
 }
@@ -193,6 +194,7 @@ fn exception_in(path: std::path::PathBuf) -> Source {
         kind: Kind::Exception,
         blocking: Blocking::none(),
         against: Against::All,
+        allows_across: false,
         zone: None,
     }
 }

@@ -6,6 +6,7 @@ use super::super::regions;
 use super::super::source::PublishedPolicy;
 use super::super::walk::Region;
 use super::*;
+use crate::policy::condition::{Condition, TypeSet};
 use crate::policy::prefix::{AddressOf, Prefix};
 use crate::policy::tests::sources;
 
@@ -318,6 +319,37 @@ fn a_name_that_ends_a_wildcard_of_a_zone_changes_other_names_below_it() {
     let [old, new] = zones;
     let expected: BTreeSet<_> = published(&new).into_iter().collect();
     assert_eq!(apply(&published(&old), new.changes_from(&old)), expected);
+}
+
+#[test]
+fn rules_with_conditions_are_left_out_and_counted_by_their_effects() {
+    let mut builder = Builder::new();
+    let list = builder.source(ImageSource::named("block")).expect("room");
+    let only = |qtype: u16| Effect {
+        condition: Condition::new(Some(TypeSet::Only([qtype].into())), [])
+            .ok()
+            .map(Box::new),
+        ..Effect::default()
+    };
+    for (rule, effect) in [
+        ("x", only(rtype::A)),
+        ("y", only(rtype::A)),
+        ("answer 192.0.2.0/24", only(rtype::AAAA)),
+        ("client 192.0.2.0/24", only(rtype::AAAA)),
+        ("z", Effect::default()),
+    ] {
+        add_rule(&mut builder, list, rule, &effect);
+    }
+    let base = Arc::new(builder.finish().expect("room"));
+    let snapshot = Snapshot::default().with_rules(vec![source(&BLOCK)], base.into());
+    let (records, inexpressible) = shown(&zone_of(&snapshot));
+    assert_eq!(records, BTreeSet::from(["z *".to_owned()]));
+    let conditions = 2;
+    let expected = Inexpressible {
+        conditions,
+        ..Inexpressible::default()
+    };
+    assert_eq!(inexpressible, expected);
 }
 
 #[test]

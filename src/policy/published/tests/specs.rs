@@ -197,6 +197,7 @@ impl Spec {
                 1 => Against::Named(against.map(list_name).collect()),
                 _ => Against::All,
             },
+            allows_across: false,
             zone,
         }
     }

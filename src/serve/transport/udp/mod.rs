@@ -148,6 +148,7 @@ impl<O: Observer> Loop<'_, O> {
             let before = std::mem::replace(&mut self.dropped[socket], dropped);
             counters.add(Count::KernelDrops, dropped.wrapping_sub(before).into());
         }
+        self.worker_cache.follow(&worker.shared.cache);
         let snapshot = worker.shared.policy.load();
         let received = Instant::now();
         waiting.set_time(received);

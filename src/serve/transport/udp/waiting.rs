@@ -48,11 +48,11 @@ pub(super) struct Waiting<'w, O: Observer> {
 impl<'w, O: Observer> Waiting<'w, O> {
     pub(super) fn new(worker: &'w Worker<O>, waits: WaitSet, first_port: u64) -> Self {
         let outbox = |_| Outbox::new(BATCH, ROOM);
-        let (pool, counters) = (worker.pool.clone(), worker.counters.clone());
+        let (pools, counters) = (worker.pools.clone(), worker.counters.clone());
         Self {
             worker,
             outboxes: worker.sockets.iter().map(outbox).collect(),
-            first_attempt: FirstAttempt::new(pool, counters, worker.ports, first_port),
+            first_attempt: FirstAttempt::new(pools, counters, worker.ports, first_port),
             waits,
             events: Vec::new(),
             uncompleted: Vec::new(),
@@ -252,10 +252,10 @@ impl<'w, O: Observer> Waiting<'w, O> {
         let shared = &self.worker.shared;
         for UpstreamEvent { query_id, result } in events.drain(..) {
             match result {
-                AttemptResult::Answered(answer) => {
+                AttemptResult::Answered(answer, is_current) => {
                     let entry = Arc::new(Entry::new(answer, shared.clock.at(now)));
                     let key = query_id.key.clone();
-                    if !shared.cache.try_insert(key, Arc::clone(&entry)) {
+                    if is_current && !shared.cache.try_insert(key, Arc::clone(&entry)) {
                         self.worker.counters.bump(Count::Unkept);
                     }
                     self.complete(query_id, Ok(entry));

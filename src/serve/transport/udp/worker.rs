@@ -11,7 +11,7 @@ use crate::serve::pace::Pace;
 use crate::serve::resolver::Job;
 use crate::serve::responder::ListenSocket;
 use crate::serve::shared::Shared;
-use crate::serve::upstream::Pool;
+use crate::serve::upstream::pools::Pools;
 use crate::stats::Counters;
 use crate::sys::wait::ShutdownListener;
 
@@ -27,7 +27,7 @@ pub struct Worker<O: Observer> {
     /// Its sockets, in the order of the numbers of their listen addresses.
     pub sockets: Vec<ListenSocket>,
     /// The upstream servers.
-    pub pool: Arc<Pool>,
+    pub pools: Arc<Pools>,
     /// The maximum number of ports to upstream that are open at a time.
     pub ports: usize,
     /// In-flight queries of all threads.

@@ -17,7 +17,9 @@ use tokio::time::Instant;
 use self::port::{OpenQuery, PER_PORT, PORT_AGE, Port};
 use self::response::{UpstreamEvent, receive, unanswered};
 use super::Pool;
+use super::pools::Pools;
 use super::query::SentQuery;
+use crate::serve::cache::Key;
 use crate::serve::inflight::QueryId;
 use crate::stats::{Count, Counters};
 use crate::sys::udp::{Inbox, Outbox, Socket};
@@ -54,19 +56,26 @@ struct Due {
     id: u16,
 }
 
+/// The ports in use for sending to the servers of one pool.
+struct Lane {
+    pool: Arc<Pool>,
+    active: Box<[ActivePort]>,
+}
+
 /// The state of a worker's queries to upstream.
 pub(in crate::serve) struct FirstAttempt {
-    pool: Arc<Pool>,
+    pools: Arc<Pools>,
     counters: Arc<Counters>,
     /// The ports by index, each with its number.
     ports: Vec<Option<(u64, Port)>>,
     most: usize,
     free: Vec<usize>,
     opened: u64,
-    active: Box<[ActivePort]>,
+    /// That of the default pool, then those of forwarded zones that were asked for.
+    lanes: Vec<Lane>,
     /// Open queries of all ports.
     open: usize,
-    /// Queries in the outboxes of `active`.
+    /// Queries in the outboxes of `lanes`.
     drafted: usize,
     unsent: Vec<QueryId>,
     inbox: Inbox,
@@ -79,15 +88,9 @@ pub(in crate::serve) struct FirstAttempt {
     base: u64,
 }
 
-impl FirstAttempt {
-    /// Asks `pool`'s servers from at most `most` ports, whose tokens start at `base`.
-    pub(in crate::serve) fn new(
-        pool: Arc<Pool>,
-        counters: Arc<Counters>,
-        most: usize,
-        base: u64,
-    ) -> Self {
-        let most = most.max(1);
+impl Lane {
+    /// A lane of a worker that may have `most` ports open.
+    fn new(pool: Arc<Pool>, most: usize) -> Self {
         let slot = |_| ActivePort {
             place: None,
             outbox: Outbox::new(TOGETHER, QUERY),
@@ -95,12 +98,29 @@ impl FirstAttempt {
         };
         Self {
             pool,
+            active: (0..AT_ONCE.min(most)).map(slot).collect(),
+        }
+    }
+}
+
+impl FirstAttempt {
+    /// Asks the servers of `pools` from at most `most` ports, whose tokens start at `base`.
+    pub(in crate::serve) fn new(
+        pools: Arc<Pools>,
+        counters: Arc<Counters>,
+        most: usize,
+        base: u64,
+    ) -> Self {
+        let most = most.max(1);
+        let lanes = vec![Lane::new(Arc::clone(pools.default_pool()), most)];
+        Self {
+            pools,
             counters,
             ports: Vec::new(),
             most,
             free: Vec::new(),
             opened: 0,
-            active: (0..AT_ONCE.min(most)).map(slot).collect(),
+            lanes,
             open: 0,
             drafted: 0,
             unsent: Vec::new(),
@@ -139,7 +159,8 @@ impl FirstAttempt {
         now: Instant,
         waits: &mut WaitSet,
     ) -> bool {
-        let Some((slot, place)) = self.usable_port(now, waits) else {
+        let lane = self.lane_of(&query_id.key);
+        let Some((slot, place)) = self.usable_port(lane, now, waits) else {
             return false;
         };
         let Some((number, port)) = &mut self.ports[place] else {
@@ -155,7 +176,7 @@ impl FirstAttempt {
             }
         }
         let dialect = port.to.server.dialect(now);
-        let ActivePort { outbox, drafts, .. } = &mut self.active[slot];
+        let ActivePort { outbox, drafts, .. } = &mut self.lanes[lane].active[slot];
         let draft = outbox.draft();
         let query = SentQuery::write(&query_id.key, dialect, &random, draft);
         let id = query.id;
@@ -177,41 +198,65 @@ impl FirstAttempt {
             id,
         });
         if outbox.is_full() {
-            self.flush_slot(slot);
+            self.flush_slot(lane, slot);
         }
         true
     }
 
-    /// A random slot of `active` and the index of its port. If no port can be opened for that slot, this is any slot
-    /// with a usable port.
-    fn usable_port(&mut self, now: Instant, waits: &mut WaitSet) -> Option<(usize, usize)> {
-        let drawn = self.random.random_range(0..self.active.len());
-        if let Some(place) = self.usable_place(drawn, now) {
-            return Some((drawn, place));
+    /// The lane of the pool that is asked for a key.
+    fn lane_of(&mut self, key: &Key) -> usize {
+        let Some(pool) = self.pools.forwarded(key) else {
+            return 0;
+        };
+        let is_its = |lane: &Lane| Arc::ptr_eq(&lane.pool, &pool);
+        if let Some(known) = self.lanes.iter().position(is_its) {
+            return known;
         }
-        if let Some(used_up) = self.active[drawn].place {
-            self.flush_slot(drawn);
-            self.active[drawn].place = None;
-            self.close_if_done(used_up, waits);
-        }
-        if let Some(place) = self.open_port(now, waits) {
-            self.active[drawn].place = Some(place);
-            return Some((drawn, place));
-        }
-        let usable = |slot| Some((slot, self.usable_place(slot, now)?));
-        (0..self.active.len()).find_map(usable)
+        // Pools of an earlier configuration are not asked any more. Their ports close when they are done.
+        self.flush();
+        let pools = &self.pools;
+        self.lanes.retain(|lane| pools.has(&lane.pool));
+        self.lanes.push(Lane::new(pool, self.most));
+        self.lanes.len() - 1
     }
 
-    fn usable_place(&self, slot: usize, now: Instant) -> Option<usize> {
-        let place = self.active[slot].place?;
+    /// A random slot of a lane and the index of its port. If no port can be opened for that slot, this is any slot
+    /// with a usable port.
+    fn usable_port(
+        &mut self,
+        lane: usize,
+        now: Instant,
+        waits: &mut WaitSet,
+    ) -> Option<(usize, usize)> {
+        let slots = self.lanes[lane].active.len();
+        let drawn = self.random.random_range(0..slots);
+        if let Some(place) = self.usable_place(lane, drawn, now) {
+            return Some((drawn, place));
+        }
+        if let Some(used_up) = self.lanes[lane].active[drawn].place {
+            self.flush_slot(lane, drawn);
+            self.lanes[lane].active[drawn].place = None;
+            self.close_if_done(used_up, waits);
+        }
+        if let Some(place) = self.open_port(lane, now, waits) {
+            self.lanes[lane].active[drawn].place = Some(place);
+            return Some((drawn, place));
+        }
+        let usable = |slot| Some((slot, self.usable_place(lane, slot, now)?));
+        (0..slots).find_map(usable)
+    }
+
+    fn usable_place(&self, lane: usize, slot: usize, now: Instant) -> Option<usize> {
+        let place = self.lanes[lane].active[slot].place?;
         let (_, port) = self.ports[place].as_ref()?;
-        let is_current = port.version == self.pool.version();
+        let is_current = port.version == port.pool.version();
         (is_current && port.is_usable(now)).then_some(place)
     }
 
-    fn open_port(&mut self, now: Instant, waits: &mut WaitSet) -> Option<usize> {
-        let version = self.pool.version();
-        let to = self.pool.try_first(now)?;
+    fn open_port(&mut self, lane: usize, now: Instant, waits: &mut WaitSet) -> Option<usize> {
+        let pool = Arc::clone(&self.lanes[lane].pool);
+        let version = pool.version();
+        let to = pool.try_first(now)?;
         let place = match self.free.pop() {
             Some(place) => place,
             None if self.ports.len() < self.most => {
@@ -220,7 +265,7 @@ impl FirstAttempt {
             }
             None => return None,
         };
-        let draw = || self.pool.ports().draw(&mut self.random);
+        let draw = || pool.ports().draw(&mut self.random);
         let opened = Socket::connect(to.server.destination(), draw).and_then(|socket| {
             waits.add(socket.as_fd(), self.base + place as u64)?;
             Ok(socket)
@@ -230,8 +275,10 @@ impl FirstAttempt {
             return None;
         };
         self.opened += 1;
+        let closes = now + PORT_AGE + pool.timeout();
         let port = Port {
             socket,
+            pool,
             to,
             version,
             opened: now,
@@ -240,7 +287,7 @@ impl FirstAttempt {
         };
         self.ports[place] = Some((self.opened, port));
         self.closing.push_back(Due {
-            at: now + PORT_AGE + self.pool.timeout(),
+            at: closes,
             port: place,
             number: self.opened,
             id: 0,
@@ -251,16 +298,18 @@ impl FirstAttempt {
     /// Sends the queries. Those that the system refused are [`unsent`](Self::unsent).
     pub(in crate::serve) fn flush(&mut self) {
         if self.drafted > 0 {
-            (0..self.active.len()).for_each(|slot| self.flush_slot(slot));
+            for lane in 0..self.lanes.len() {
+                (0..self.lanes[lane].active.len()).for_each(|slot| self.flush_slot(lane, slot));
+            }
         }
     }
 
-    fn flush_slot(&mut self, slot: usize) {
+    fn flush_slot(&mut self, lane: usize, slot: usize) {
         let ActivePort {
             place,
             outbox,
             drafts,
-        } = &mut self.active[slot];
+        } = &mut self.lanes[lane].active[slot];
         if outbox.is_empty() {
             return;
         }
@@ -305,7 +354,7 @@ impl FirstAttempt {
             Ok(count) => {
                 let before = port.sent.len();
                 for slot in 0..count {
-                    let event = receive(port, &self.inbox, slot, now, &self.pool, &self.counters);
+                    let event = receive(port, &self.inbox, slot, now, &self.pools, &self.counters);
                     events.extend(event);
                 }
                 self.open -= before - port.sent.len();
@@ -378,17 +427,20 @@ impl FirstAttempt {
         }
     }
 
-    /// The slot of `active` that has this port.
-    fn slot_of(&self, place: usize) -> Option<usize> {
-        self.active
-            .iter()
-            .position(|slot| slot.place == Some(place))
+    /// The lane that has this port in use for sending, and the slot.
+    fn slot_of(&self, place: usize) -> Option<(usize, usize)> {
+        let mut lanes = self.lanes.iter().enumerate();
+        lanes.find_map(|(lane, of)| {
+            let mut slots = of.active.iter();
+            let slot = slots.position(|slot| slot.place == Some(place))?;
+            Some((lane, slot))
+        })
     }
 
     fn close(&mut self, place: usize, waits: &mut WaitSet) {
-        if let Some(slot) = self.slot_of(place) {
-            self.flush_slot(slot);
-            self.active[slot].place = None;
+        if let Some((lane, slot)) = self.slot_of(place) {
+            self.flush_slot(lane, slot);
+            self.lanes[lane].active[slot].place = None;
         }
         if let Some((_, port)) = self.ports[place].take() {
             self.open -= port.sent.len();

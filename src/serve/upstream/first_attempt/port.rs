@@ -1,12 +1,13 @@
 //! A port to upstream and the queries that were sent from it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::serve::inflight::QueryId;
-use crate::serve::upstream::First;
 use crate::serve::upstream::query::SentQuery;
+use crate::serve::upstream::{First, Pool};
 use crate::sys::udp::Socket;
 
 /// The maximum number of queries that are sent from one port.
@@ -26,6 +27,7 @@ pub(super) struct OpenQuery {
 /// A socket to one server.
 pub(super) struct Port {
     pub(super) socket: Socket,
+    pub(super) pool: Arc<Pool>,
     pub(super) to: First,
     /// The pool's version when its server was chosen.
     pub(super) version: u64,

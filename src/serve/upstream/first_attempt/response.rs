@@ -6,10 +6,11 @@ use tokio::time::Instant;
 
 use super::port::Port;
 use crate::serve::inflight::QueryId;
+use crate::serve::upstream::PriorAttempt;
 use crate::serve::upstream::exchange::{How, Transport};
+use crate::serve::upstream::pools::Pools;
 use crate::serve::upstream::reply::{Evaluation, Received, evaluate, is_usable};
 use crate::serve::upstream::server::Server;
-use crate::serve::upstream::{Pool, PriorAttempt};
 use crate::stats::{Count, Counters};
 use crate::sys::udp::Inbox;
 use crate::wire::answer::{Answer, is_cut};
@@ -28,8 +29,8 @@ pub(in crate::serve) struct UpstreamEvent {
 /// How a worker's attempt ended.
 #[derive(Debug)]
 pub(in crate::serve) enum AttemptResult {
-    /// With a usable answer.
-    Answered(Answer),
+    /// With a usable answer. It is not kept if the second value is false: the servers of its zone were replaced since.
+    Answered(Answer, bool),
     /// Without one: the pool has to be asked.
     Unfinished(PriorAttempt),
 }
@@ -40,7 +41,7 @@ pub(super) fn receive(
     inbox: &Inbox,
     slot: usize,
     now: Instant,
-    pool: &Pool,
+    pools: &Pools,
     counters: &Counters,
 ) -> Option<UpstreamEvent> {
     let bytes = inbox.packet(slot);
@@ -55,7 +56,7 @@ pub(super) fn receive(
     let server = &port.to.server;
     let took = now.saturating_duration_since(sent.at);
     counters.upstream_took(took);
-    pool.try_answered(server, took);
+    port.pool.try_answered(server, took);
     let how = How {
         client: None,
         over: Transport::Udp,
@@ -70,12 +71,13 @@ pub(super) fn receive(
         at: now,
     };
     let key = &sent.query_id.key;
-    let evaluation = evaluate(server, how, received, key, &pool.intake, counters);
+    let evaluation = evaluate(server, how, received, key, &port.pool.intake, counters);
     let (said, again) = match evaluation {
         Evaluation::Answer(answer) if is_usable(&answer) => {
+            let is_current = pools.asks(&port.pool, key);
             return Some(UpstreamEvent {
                 query_id: sent.query_id,
-                result: AttemptResult::Answered(answer),
+                result: AttemptResult::Answered(answer, is_current),
             });
         }
         Evaluation::Answer(answer) => (Some(answer), None),

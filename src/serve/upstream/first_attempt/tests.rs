@@ -67,7 +67,12 @@ impl Fixture {
             per_client: 4096,
         };
         Self {
-            first_attempt: FirstAttempt::new(Arc::new(pool), Arc::clone(&counters), most, BASE),
+            first_attempt: FirstAttempt::new(
+                Arc::new(Pools::new(Arc::new(pool))),
+                Arc::clone(&counters),
+                most,
+                BASE,
+            ),
             waits: WaitSet::new(64).expect("a wait set"),
             counters,
             inflight: InFlight::default(),
@@ -149,7 +154,7 @@ fn answer(query: &[u8]) -> Vec<u8> {
 fn prior(events: &[UpstreamEvent]) -> Vec<(bool, Option<Again>)> {
     let prior = events.iter().filter_map(|event| match &event.result {
         AttemptResult::Unfinished(prior) => Some((prior.responded, prior.again)),
-        AttemptResult::Answered(_) => None,
+        AttemptResult::Answered(..) => None,
     });
     prior.collect()
 }
@@ -207,7 +212,8 @@ fn after_a_change_no_query_leaves_from_a_port_that_was_opened_before() {
     let mut fixture = Fixture::new(64);
     fixture
         .first_attempt
-        .pool
+        .pools
+        .default_pool()
         .ports()
         .replace(20_000..=29_999, Vec::new());
     let ask = |fixture: &mut Fixture, from| {
@@ -218,10 +224,11 @@ fn after_a_change_no_query_leaves_from_a_port_that_was_opened_before() {
     let before: Vec<_> = (0..16).map(|_| fixture.next()).collect();
     fixture
         .first_attempt
-        .pool
+        .pools
+        .default_pool()
         .ports()
         .replace(40_000..=49_999, Vec::new());
-    fixture.first_attempt.pool.renew();
+    fixture.first_attempt.pools.default_pool().renew();
     ask(&mut fixture, 16);
     for _ in 0..16 {
         let (_, peer) = fixture.next();
@@ -235,7 +242,11 @@ fn after_a_change_no_query_leaves_from_a_port_that_was_opened_before() {
         ..Dialect::FULL
     };
     for (round, dialect) in [(2, Dialect::FULL), (3, plain)] {
-        fixture.first_attempt.pool.replace(&[(to(&other), dialect)]);
+        fixture
+            .first_attempt
+            .pools
+            .default_pool()
+            .replace(&[(to(&other), dialect)]);
         ask(&mut fixture, 16 * round);
         for _ in 0..16 {
             let mut query = [0; 512];
@@ -271,7 +282,7 @@ fn an_answer_ends_its_query_and_closes_a_port_that_is_used_up() {
     for (query, peer) in queries {
         fixture.send(&answer(&query), peer);
         let events = fixture.receive();
-        assert!(matches!(events[0].result, AttemptResult::Answered(_)));
+        assert!(matches!(events[0].result, AttemptResult::Answered(..)));
     }
     assert!(fixture.first_attempt.is_idle());
     assert_eq!(fixture.open_ports(), 0);

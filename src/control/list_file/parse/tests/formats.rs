@@ -8,8 +8,10 @@ use crate::wire::rtype;
 
 /// A rule as `scope notation effect`, with its line.
 fn shown(rule: ParsedRule<'_>) -> String {
-    let ParsedTrigger::Name(name, scope) = rule.trigger else {
-        panic!("no name");
+    let trigger = match rule.trigger {
+        ParsedTrigger::Name(name, scope) => scope.notation(name),
+        ParsedTrigger::Pattern(pattern) => format!("/{pattern}/"),
+        ParsedTrigger::Network(prefix) => panic!("{}", prefix.network()),
     };
     let effect = match rule.effect.map(|effect| &effect.action) {
         None => "block".to_owned(),
@@ -21,7 +23,7 @@ fn shown(rule: ParsedRule<'_>) -> String {
         }
         Some(other) => format!("{other:?}"),
     };
-    format!("{} {} {effect}", rule.line, scope.notation(name))
+    format!("{} {trigger} {effect}", rule.line)
 }
 
 /// The rules of a list, and its tally.
@@ -34,6 +36,10 @@ fn all(text: &str, notation: &Notation) -> (Vec<String>, Tally) {
     for size in [1, 7] {
         let mut cut = Vec::new();
         let mut reader = Reader::new(notation.clone(), None);
+        if reader.is_scanning() {
+            let mut pieces = text.as_bytes().chunks(size);
+            pieces.by_ref().for_each(|piece| reader.scan(piece));
+        }
         for piece in text.as_bytes().chunks(size) {
             reader.feed(piece, &mut |rule: ParsedRule<'_>| cut.push(shown(rule)));
         }
@@ -76,7 +82,10 @@ fn options_of_dnsmasq_are_about_names_and_all_names_below() {
                 server=/ok.a.example/#\n\
                 server=/h.example/192.0.2.53\n\
                 server=192.0.2.53\n\
-                local=/.i.example/*.j.example/\n";
+                local=/.i.example/*.j.example/\n\
+                address=/*ads.k.example/192.0.2.1\n\
+                address=/*ads.k.example/192.0.2.2\n\
+                local=/*-ads.l.example/\n";
     let (rules, tally) = all(text, &of(Format::Dnsmasq));
     assert_eq!(
         rules,
@@ -90,11 +99,18 @@ fn options_of_dnsmasq_are_about_names_and_all_names_below() {
             "12 .ok.a.example allow",
             "15 .i.example nxdomain",
             "15 *.j.example nxdomain",
+            r"16 /ads\.k\.example$/ 0 A 192.0.2.1; 0 A 192.0.2.2",
+            r"17 /ads\.k\.example$/ 0 A 192.0.2.1; 0 A 192.0.2.2",
+            r"18 /-ads\.l\.example$/ nxdomain",
             "7 .c.example 0 A 192.0.2.1; 0 AAAA 2001:db8::1",
             "7 .d.example 0 A 192.0.2.1",
         ]
     );
-    assert_eq!((tally.lines, tally.comments, tally.skipped), (14, 1, 4));
+    assert_eq!((tally.lines, tally.comments, tally.skipped), (17, 1, 0));
+    assert_eq!(
+        tally.ignored,
+        [(NotApplicable::Option, 3), (NotApplicable::Forward, 1)]
+    );
     assert_eq!(tally.bad_total(), 0);
 }
 
@@ -146,7 +162,8 @@ fn zones_of_unbound_are_about_names_and_all_names_below() {
             "8 .ok.a.example allow",
         ]
     );
-    assert_eq!((tally.lines, tally.skipped, tally.bad_total()), (10, 3, 0));
+    assert_eq!((tally.lines, tally.skipped, tally.bad_total()), (10, 0, 0));
+    assert_eq!(tally.ignored, [(NotApplicable::Option, 3)]);
 }
 
 #[test]
@@ -208,7 +225,8 @@ fn bad_options_of_unbound_are_named() {
 
 #[test]
 fn wildcards_are_names_with_all_names_below() {
-    let text = "*.a.example\nb.example # a comment\n=c.example\n.d.example\n*.*.e.example\n*\n";
+    let text = "*.a.example\nb.example # a comment\n=c.example\n.d.example\nads.*\n*tracker*\n\
+                banner[0-9]?.*.example\nf.example @work\n*.\n*.g!.example\n";
     let (rules, tally) = all(text, &of(Format::Wildcard));
     assert_eq!(
         rules,
@@ -217,10 +235,15 @@ fn wildcards_are_names_with_all_names_below() {
             "2 .b.example block",
             "3 c.example block",
             "4 .d.example block",
+            r"5 /^ads\..*$/ block",
+            "6 /^.*tracker.*$/ block",
+            r"7 /^banner[0-9].\..*\.example$/ block",
         ]
     );
-    assert_eq!(bad(&tally)[0], (5, Bad::TwoScopes));
-    assert_eq!(tally.bad_total(), 2);
+    assert_eq!(tally.ignored, [(NotApplicable::Schedule, 1)]);
+    let character = Bad::Typed(Mistyped::Character);
+    let label = Bad::Typed(Mistyped::Name(NameError::EmptyLabel));
+    assert_eq!(bad(&tally), [(9, label), (10, character)]);
 }
 
 #[test]
@@ -322,6 +345,11 @@ fn a_format_is_recognised_by_the_start_of_the_file() {
             1,
         ),
         (" [\"a.example\"]", Format::Json, 1),
+        (
+            "[Adblock Plus 2.0]\n! a\n||a.example^\nb.example\n0.0.0.0 c.example\n",
+            Format::Adblock,
+            3,
+        ),
         ("# only a comment\n", Format::Domains, 0),
         ("", Format::Domains, 0),
         (
@@ -358,6 +386,11 @@ fn the_start_of_a_long_file_decides_about_its_format() {
         Some(Format::Hosts)
     );
     assert_eq!((rules, tally.bad_total()), (10_000, 20_000));
+    let detected = tally.detected.expect("recognised");
+    assert_eq!(
+        detected.like, detected.of,
+        "the line that is cut does not count"
+    );
 }
 
 #[test]

@@ -30,6 +30,7 @@ fn on_name(rule: ParsedRule<'_>) -> (String, Scope, u32) {
     match rule.trigger {
         ParsedTrigger::Name(name, scope) => (name.to_string(), scope, rule.line),
         ParsedTrigger::Network(prefix) => panic!("{}", prefix.network()),
+        ParsedTrigger::Pattern(pattern) => panic!("{pattern}"),
     }
 }
 

@@ -11,6 +11,7 @@ fn zone_rules(text: &str, apex: Option<&str>) -> (Vec<(u32, String)>, Tally) {
         let trigger = match rule.trigger {
             ParsedTrigger::Name(name, scope) => scope.notation(name),
             ParsedTrigger::Network(prefix) => format!("{:?} {}", prefix.of, prefix.network()),
+            ParsedTrigger::Pattern(pattern) => panic!("{pattern}"),
         };
         let effect = rule.effect.expect("an effect");
         let action = serde_json::to_value(&effect.action).expect("JSON");

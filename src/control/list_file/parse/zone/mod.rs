@@ -1,6 +1,7 @@
 //! Parses the `rpz` format: the master file of a response policy zone (RFC 1035, section 5; RFC 2308, section 4).
 
 mod entries;
+pub(crate) mod local;
 
 use self::entries::{Entries, Fault};
 use crate::control::list_file::parse::bad::{Bad, BadEntry};
@@ -58,6 +59,15 @@ impl ZoneFile {
     }
 }
 
+/// The type and the RDATA of a record, given in presentation form. Names in it are absolute. `None` if it is not valid.
+pub(super) fn record_data(rtype: &str, data: &str) -> Option<(u16, Vec<u8>)> {
+    let mut text = ZoneText::new(Some(&Name::ROOT));
+    match text.parse(format!(". 0 IN {rtype} {data}").as_bytes()) {
+        Ok(Line::Record(record)) => Some((record.rtype, record.data.to_vec())),
+        _ => None,
+    }
+}
+
 impl ZoneLines {
     fn entry(
         &mut self,
@@ -66,10 +76,7 @@ impl ZoneLines {
         rule: &mut impl FnMut(ParsedRule<'_>),
     ) {
         self.tally.lines += 1;
-        let parsed = entry.map_err(|fault| match fault {
-            Fault::Long => BadEntry::LongEntry.into(),
-            Fault::Unbalanced => BadEntry::Unbalanced.into(),
-        });
+        let parsed = entry.map_err(|fault| BadEntry::from(fault).into());
         let added = parsed.and_then(|entry| self.add(number, entry, rule));
         if let Err(problem) = added {
             self.tally
@@ -113,6 +120,15 @@ impl ZoneLines {
         });
         if let Err(problem) = ended {
             self.tally.reject(self.tally.lines, b"", problem.into());
+        }
+    }
+}
+
+impl From<Fault> for BadEntry {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Long => Self::LongEntry,
+            Fault::Unbalanced => Self::Unbalanced,
         }
     }
 }

@@ -48,7 +48,7 @@ fn a_silent_query_is_reported_once_and_its_late_answer_still_counts() {
     let (query, peer) = &queries[0];
     fixture.send(&answer(query), *peer);
     let events = fixture.receive();
-    assert!(matches!(events[0].result, AttemptResult::Answered(_)));
+    assert!(matches!(events[0].result, AttemptResult::Answered(..)));
     // A late failure does not matter to the resolver, which repeats the query by now.
     let (query, peer) = &queries[1];
     let mut failed = answer(query);
@@ -82,7 +82,7 @@ fn each_silent_query_is_reported_when_its_own_patience_ends_and_not_before() {
     let mut fixture = Fixture::new(1);
     assert_eq!(fixture.first_attempt.next_due(), None, "nothing is asked");
     let start = fixture.now;
-    let first = fixture.first_attempt.pool.try_first(start);
+    let first = fixture.first_attempt.pools.default_pool().try_first(start);
     let patience = first.expect("one").patience;
     assert!(fixture.ask(0));
     fixture.now += patience / 2;
@@ -137,7 +137,7 @@ fn the_timeouts_of_a_closed_port_do_not_affect_the_port_that_reuses_its_index() 
     assert_eq!(fixture.open_ports(), 1);
     fixture.send(&answer(&query), peer);
     let events = fixture.receive();
-    assert!(matches!(events[0].result, AttemptResult::Answered(_)));
+    assert!(matches!(events[0].result, AttemptResult::Answered(..)));
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn a_truncated_answer_or_one_longer_than_announced_is_repeated_over_tcp() {
     fixture.send(&long(&query, payload), peer);
     let events = fixture.receive();
     assert!(
-        matches!(events[0].result, AttemptResult::Answered(_)),
+        matches!(events[0].result, AttemptResult::Answered(..)),
         "it fits"
     );
 }
@@ -68,7 +68,8 @@ fn an_answer_to_a_query_without_edns_may_have_512_bytes() {
     let mut fixture = Fixture::new(64);
     let first = fixture
         .first_attempt
-        .pool
+        .pools
+        .default_pool()
         .try_first(fixture.now)
         .expect("one");
     first.server.answered_without_edns(true, fixture.now);
@@ -81,7 +82,7 @@ fn an_answer_to_a_query_without_edns_may_have_512_bytes() {
         fixture.send(&message, peer);
         let events = fixture.receive();
         match len {
-            512 => assert!(matches!(events[0].result, AttemptResult::Answered(_))),
+            512 => assert!(matches!(events[0].result, AttemptResult::Answered(..))),
             _ => assert_eq!(prior(&events), [(true, Some(Again::Tcp))], "{len}"),
         }
     }
@@ -145,7 +146,8 @@ fn a_server_without_edns_and_random_case_is_asked_without_them_at_once() {
     assert!(ask::has_edns(&fixture.next().0));
     let server = fixture
         .first_attempt
-        .pool
+        .pools
+        .default_pool()
         .try_first(fixture.now)
         .expect("one")
         .server;

@@ -1,0 +1,256 @@
+//! The lines of an adblock list that take other rules back: `$badfilter`, and `@@` with `$dnsrewrite`. They may be anywhere
+//! in the file, so they are looked for before its rules are read.
+
+use std::collections::HashSet;
+
+use memchr::memmem::Finder;
+use memchr::{memchr2, memrchr2};
+
+use crate::control::list_file::parse::adblock::line::{Line, Rule, content};
+use crate::control::list_file::parse::adblock::mask::{self, Mask};
+use crate::control::list_file::parse::adblock::modifiers::{Modifiers, split};
+use crate::control::list_file::parse::adblock::rewrite::Rewrite;
+use crate::control::list_file::parse::bad_rule::{MAX_REWRITE_EXCEPTIONS, MAX_VOIDING};
+use crate::control::list_file::parse::lines::MAX_LINE;
+use crate::policy::patterns::{NameText, PatternSet};
+use crate::policy::rule::Scope;
+use crate::wire::name::Name;
+
+const BADFILTER: &[u8] = b"badfilter";
+const DNSREWRITE: &[u8] = b"dnsrewrite";
+
+/// The rules that a list takes back.
+#[derive(Default)]
+pub(super) struct TakenBack {
+    /// The [keys](key) of rules that `$badfilter` voids.
+    voided: HashSet<Box<[u8]>>,
+    rewrites: Vec<RewriteException>,
+}
+
+/// A rule that takes rewrites back.
+struct RewriteException {
+    key: Box<[u8]>,
+    mask: ExceptionMask,
+    /// The answer whose rewrites are taken back; all if `None`.
+    rewrite: Option<Rewrite>,
+    is_important: bool,
+}
+
+enum ExceptionMask {
+    Name(Box<Name>, Scope),
+    Regex(String, Box<PatternSet>),
+}
+
+/// What is left of a rewrite.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    Nothing,
+    /// All names but these, and those below them.
+    AllBut(Vec<Name>),
+}
+
+impl TakenBack {
+    /// Whether no rule is voided.
+    #[inline]
+    pub(super) fn voids_none(&self) -> bool {
+        self.voided.is_empty()
+    }
+
+    /// Whether `$badfilter` voids the rule of this line.
+    pub(super) fn voids(&self, line: &Line<'_>) -> bool {
+        !self.voids_none() && key(line).is_some_and(|key| self.voided.contains(&*key))
+    }
+
+    /// Whether a rule that takes others back is known. If the list has too many, it is not.
+    pub(super) fn has(&self, line: &Line<'_>, is_badfilter: bool) -> bool {
+        key(line).is_some_and(|key| match is_badfilter {
+            true => self.voided.contains(&key),
+            false => self.rewrites.iter().any(|exception| exception.key == key),
+        })
+    }
+
+    /// What the exceptions leave of a rewrite of the names that `mask` matches. `name` is the name of the mask.
+    pub(super) fn left_of(
+        &self,
+        mask: &Mask,
+        name: &Name,
+        (rewrite, is_important): (&Rewrite, bool),
+    ) -> Left {
+        let mut except = Vec::new();
+        for exception in &self.rewrites {
+            let is_meant = exception.rewrite.as_ref().is_none_or(|own| own == rewrite)
+                && (exception.is_important || !is_important);
+            if !is_meant {
+                continue;
+            }
+            if exception.covers(mask, name) {
+                return Left::Nothing;
+            }
+            if let ExceptionMask::Name(own, _) = &exception.mask {
+                let overlaps = match mask {
+                    Mask::Name(scope) => scope.reaches(name, own),
+                    Mask::Everything | Mask::Regex(_) => true,
+                };
+                if overlaps {
+                    except.push((**own).clone());
+                }
+            }
+        }
+        Left::AllBut(except)
+    }
+
+    /// Keeps what a line takes back, if it takes something back.
+    fn add(&mut self, text: &[u8]) {
+        let line = Line::new(content(text.trim_ascii()));
+        let Line::Rule(rule) = line else {
+            return;
+        };
+        let mut parts = split(rule.modifiers);
+        if parts.any(|modifier| *modifier == *BADFILTER) {
+            if self.voided.len() < MAX_VOIDING {
+                self.voided.extend(key(&line));
+            }
+            return;
+        }
+        if rule.allows && self.rewrites.len() < MAX_REWRITE_EXCEPTIONS {
+            self.rewrites.extend(RewriteException::new(&line, &rule));
+        }
+    }
+}
+
+impl RewriteException {
+    fn new(line: &Line<'_>, rule: &Rule<'_>) -> Option<Self> {
+        let modifiers = Modifiers::read(rule.modifiers).ok()?;
+        let mut name = Name::ROOT;
+        Some(Self {
+            rewrite: modifiers.rewrite?,
+            is_important: modifiers.is_important,
+            key: key(line)?,
+            mask: match mask::read(rule.pattern, &mut name).ok()? {
+                Mask::Name(scope) => ExceptionMask::Name(Box::new(name), scope),
+                Mask::Everything => return None,
+                Mask::Regex(regex) => {
+                    let set = PatternSet::new([&regex]).ok()?;
+                    ExceptionMask::Regex(regex, Box::new(set))
+                }
+            },
+        })
+    }
+
+    /// Whether all names of `mask` are taken back. For a pattern that matches the name of a subtree, this is assumed.
+    fn covers(&self, mask: &Mask, name: &Name) -> bool {
+        match (&self.mask, mask) {
+            (ExceptionMask::Name(own, own_scope), Mask::Name(scope)) => match own_scope {
+                Scope::Subtree => own_scope.reaches(own, name),
+                Scope::Exact => *scope == Scope::Exact && **own == *name,
+                Scope::Below => {
+                    own_scope.reaches(own, name) || (*scope == Scope::Below && **own == *name)
+                }
+            },
+            (ExceptionMask::Regex(own, _), Mask::Regex(regex)) => own == regex,
+            (ExceptionMask::Regex(_, set), Mask::Name(_)) => {
+                set.find(&NameText::new(name)).is_some()
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Identifies a rule by its text without `$badfilter`, whatever the order of its modifiers. `None` if the line can't be taken
+/// back.
+fn key(line: &Line<'_>) -> Option<Box<[u8]>> {
+    let rule = match *line {
+        Line::Name(pattern) => Rule {
+            allows: false,
+            pattern,
+            modifiers: &[],
+        },
+        Line::Rule(rule) => rule,
+        Line::Cosmetic | Line::Hosts { .. } => return None,
+    };
+    let mut modifiers: Vec<_> = split(rule.modifiers)
+        .filter(|modifier| **modifier != *BADFILTER)
+        .collect();
+    modifiers.sort_unstable();
+    let mut key = vec![u8::from(rule.allows)];
+    key.extend(rule.pattern.to_ascii_lowercase());
+    for modifier in modifiers {
+        // No pattern has this byte.
+        key.push(b'\n');
+        key.extend_from_slice(&modifier);
+    }
+    Some(key.into())
+}
+
+/// Looks for such lines in a file that arrives in pieces.
+pub(super) struct Scan {
+    taken_back: TakenBack,
+    finders: [Finder<'static>; 2],
+    /// The start of a line whose end is in a later piece.
+    open: Vec<u8>,
+}
+
+impl Default for Scan {
+    fn default() -> Self {
+        Self {
+            taken_back: TakenBack::default(),
+            finders: [BADFILTER, DNSREWRITE].map(Finder::new),
+            open: Vec::new(),
+        }
+    }
+}
+
+impl Scan {
+    /// Scans the next piece.
+    pub(super) fn feed(&mut self, piece: &[u8]) {
+        let mut rest = piece;
+        if !self.open.is_empty() {
+            let end = memchr2(b'\n', b'\r', rest);
+            let (line, after) = rest.split_at(end.unwrap_or(rest.len()));
+            // The end of a line that is too long does not matter.
+            let room = (2 * MAX_LINE).saturating_sub(self.open.len());
+            self.open.extend_from_slice(&line[..line.len().min(room)]);
+            if end.is_none() {
+                return;
+            }
+            rest = after;
+            self.end_open();
+        }
+        let end = memrchr2(b'\n', b'\r', rest).map_or(0, |end| end + 1);
+        let (lines, open) = rest.split_at(end);
+        self.lines(lines);
+        self.open
+            .extend_from_slice(&open[..open.len().min(2 * MAX_LINE)]);
+    }
+
+    /// Ends the file.
+    pub(super) fn finish(mut self) -> TakenBack {
+        self.end_open();
+        let TakenBack { voided, rewrites } = &mut self.taken_back;
+        rewrites.retain(|exception| !voided.contains(&exception.key));
+        self.taken_back
+    }
+
+    fn end_open(&mut self) {
+        let line = std::mem::take(&mut self.open);
+        self.lines(&line);
+        self.open = line;
+        self.open.clear();
+    }
+
+    /// Scans whole lines.
+    fn lines(&mut self, text: &[u8]) {
+        for finder in &self.finders {
+            let mut from = 0;
+            while let Some(at) = text.get(from..).and_then(|rest| finder.find(rest)) {
+                let at = from + at;
+                let start = memrchr2(b'\n', b'\r', &text[..at]).map_or(0, |end| end + 1);
+                let end = memchr2(b'\n', b'\r', &text[at..]).map_or(text.len(), |end| at + end);
+                from = end;
+                if end - start <= MAX_LINE {
+                    self.taken_back.add(&text[start..end]);
+                }
+            }
+        }
+    }
+}

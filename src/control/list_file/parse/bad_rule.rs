@@ -1,0 +1,103 @@
+//! The problems that a rule with a pattern or modifiers can have.
+
+use serde::{Deserialize, Serialize};
+
+use crate::policy::patterns::{MAX_PATTERNS, MAX_UNFILTERED, Problem};
+
+/// The most lines with `$badfilter` in a list.
+pub(super) const MAX_VOIDING: usize = 100_000;
+/// The most rules of a list that take rewrites back. Every rewrite is compared with all of them.
+pub(super) const MAX_REWRITE_EXCEPTIONS: usize = 1000;
+
+/// Why a rule with a pattern or modifiers can't be applied. Images store a variant's name, so it can't be renamed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BadRule {
+    /// A pattern that matches almost everything, and no modifier that limits it.
+    #[error(
+        "matches too many names; write a longer pattern, or limit it with `$dnstype` or `$denyallow`"
+    )]
+    TooWide,
+    /// The text between slashes is no regular expression, or uses a feature that takes more than linear time.
+    #[error("not a regular expression; look-around and back-references are not supported")]
+    BadRegex,
+    /// A pattern with characters that no name has.
+    #[error(
+        "a pattern with characters that no name has; write names in other scripts in their ASCII form (xn--...)"
+    )]
+    PatternCharacter,
+    /// A pattern that matches every name.
+    #[error("a pattern that matches every name; make it more specific")]
+    MatchesEverything,
+    /// A pattern that matches no name.
+    #[error("a pattern that matches no name; remove it")]
+    MatchesNothing,
+    /// A pattern whose automaton is too large.
+    #[error("a pattern that is too large; use smaller counts in braces, or split it")]
+    PatternTooLarge,
+    /// Too many patterns without a fixed text.
+    #[error(
+        "the list has more than {MAX_UNFILTERED} patterns without a fixed text of three characters, which are matched \
+         against every name; add a text that the names must contain"
+    )]
+    Unfiltered,
+    /// Too many patterns look for the same text.
+    #[error("looks for the same text as many other patterns; combine some of them")]
+    TooManyAlike,
+    /// The list has too many patterns.
+    #[error("the list has more than {MAX_PATTERNS} patterns; remove some")]
+    TooManyPatterns,
+    /// The patterns of the list are too large in all.
+    #[error(
+        "the patterns of the list up to this one are too large, or too much work for each query; remove some"
+    )]
+    PatternsTooLarge,
+    /// The value of `$dnstype`.
+    #[error("`$dnstype` needs types, as in `$dnstype=A|AAAA` or `$dnstype=~A`")]
+    DnsType,
+    /// The value of `$denyallow`.
+    #[error("`$denyallow` needs names, as in `$denyallow=a.example|b.example`")]
+    DenyAllow,
+    /// The value of `$dnsrewrite`.
+    #[error(
+        "`$dnsrewrite` needs an address, a name, NOERROR, NXDOMAIN, REFUSED, or RCODE;TYPE;VALUE with a value that the \
+         type allows"
+    )]
+    DnsRewrite,
+    /// A response code that rules can't answer with.
+    #[error(
+        "a rewrite to a response code other than NOERROR, NXDOMAIN and REFUSED, which no rule can answer with"
+    )]
+    RewriteCode,
+    /// A record type that rewrites can't have.
+    #[error("a rewrite to a type other than A, AAAA, CNAME, HTTPS, MX, PTR, SRV, SVCB and TXT")]
+    RewriteType,
+    /// A rewrite of a name to itself.
+    #[error("a rewrite of a name to itself, which changes nothing")]
+    RewriteToItself,
+    /// The effect is too large.
+    #[error("the modifiers have too many values; split the rule")]
+    TooManyValues,
+    /// Too many lines that take rules back.
+    #[error(
+        "the list has more than {MAX_VOIDING} lines with `$badfilter`, or more than {MAX_REWRITE_EXCEPTIONS} with `@@` \
+         and `$dnsrewrite`; remove the rules that they take back"
+    )]
+    TooManyTakenBack,
+}
+
+impl From<&Problem> for BadRule {
+    fn from(problem: &Problem) -> Self {
+        match problem {
+            Problem::Syntax(_) | Problem::UnicodeBoundary => Self::BadRegex,
+            Problem::NotAscii(_) | Problem::Control(_) => Self::PatternCharacter,
+            Problem::TooLong(_) | Problem::TooLarge => Self::PatternTooLarge,
+            Problem::MatchesEmpty | Problem::MatchesEverything => Self::MatchesEverything,
+            Problem::MatchesNothing => Self::MatchesNothing,
+            Problem::Unfiltered => Self::Unfiltered,
+            Problem::TooManyAlike(_) => Self::TooManyAlike,
+            Problem::TooMany => Self::TooManyPatterns,
+            Problem::SetTooLarge => Self::PatternsTooLarge,
+        }
+    }
+}
