@@ -143,10 +143,6 @@ fn allocations(rounds: usize) -> (u64, [u64; 4]) {
 fn blocked_cached_and_local_answers_do_not_allocate() {
     let (few, _) = allocations(3);
     let (many, counts) = allocations(300);
-    assert_eq!(
-        counts,
-        [600, 300, 300, 4 * 300],
-        "each was answered inline"
-    );
+    assert_eq!(counts, [600, 300, 300, 4 * 300], "each was answered inline");
     assert_eq!(few, many, "a worker allocates only at its start");
 }

@@ -321,7 +321,11 @@ fn import_lists(folder: &Folder, root: &Node, draft: &mut Draft) {
         .filter_map(Node::text)
         .filter(|text| !text.contains('\n'));
     let text: String = lines.map(|line| format!("{line}\n")).collect();
-    let keys: Vec<(&str, Value)> = vec![("format", "adblock".into()), ("guards", "warn".into())];
+    let keys: Vec<(&str, Value)> = vec![
+        ("format", "adblock".into()),
+        ("allow-scope", "all-lists".into()),
+        ("guards", "warn".into()),
+    ];
     draft.file_list(
         "user-rules",
         ("user-rules.txt".to_owned(), text),

@@ -18,6 +18,15 @@ const DEPTH_MAX: usize = 16;
 /// Bytes per cached answer, for dnsmasq's number of names.
 const BYTES_PER_NAME: i64 = 1024;
 
+/// The networks whose reverse zones dnsmasq forwards, unless `bogus-priv` is set.
+const PRIVATE_REVERSE: &[&str] = &[
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "fd00::/8",
+    "fe80::/10",
+];
+
 /// The parts of the configuration that only matter once all of it is read.
 #[derive(Default)]
 struct State {
@@ -104,6 +113,7 @@ fn option(
         "no-hosts" => _ = state.flags.insert("no-hosts"),
         "no-resolv" => _ = state.flags.insert("no-resolv"),
         "local-service" => _ = state.flags.insert("local-service"),
+        "bogus-priv" => _ = state.flags.insert("bogus-priv"),
         "resolv-file" => state.resolv_file = Some((value.to_owned(), line.clone())),
         "port" if value == "0" => {
             draft.leave(
@@ -361,6 +371,14 @@ fn finish(mut state: State, first: &SourceLine, draft: &mut Draft) {
             draft.leave(first, "resolv-file", reason);
         }
         _ => {}
+    }
+    if !state.flags.contains("bogus-priv") {
+        let networks = PRIVATE_REVERSE
+            .iter()
+            .filter_map(|text| servers::network(text));
+        for zone in networks.flat_map(servers::reverse_zones) {
+            draft.push("special-use", "forward", zone, first);
+        }
     }
     draft.allow_private(first);
     let setting = match state.flags.contains("local-service") {

@@ -40,7 +40,6 @@ pub(super) const PROCESS: &[&str] = &[
     "no-dhcp-interface",
     "localise-queries",
     "no-ident",
-    "bogus-priv",
 ];
 
 /// Beginnings of options for DHCP and TFTP.

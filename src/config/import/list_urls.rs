@@ -44,9 +44,8 @@ pub(super) fn add(list: &ForeignList<'_>, folder: &Folder, line: &SourceLine, dr
         }
         "file" | "" => {
             let base = line.file.parent().unwrap_or(Path::new("."));
-            let path = folder
-                .find(base, rest)
-                .map_or_else(|_| base.join(rest), |path| path);
+            let path = folder.find(base, rest);
+            let path = path.unwrap_or_else(|_| base.join(rest));
             keys.push(("path", absolute(&path).into()));
         }
         _ => {
@@ -58,8 +57,11 @@ pub(super) fn add(list: &ForeignList<'_>, folder: &Folder, line: &SourceLine, dr
         }
     }
     keys.push(("format", list.format.into()));
-    if list.is_allow {
-        keys.push(("kind", "allow".into()));
+    match list.is_allow {
+        true => keys.push(("kind", "allow".into())),
+        // The programs whose lists have this syntax have one set of rules.
+        false if list.format == "adblock" => keys.push(("allow-scope", "all-lists".into())),
+        false => {}
     }
     draft.list(&title, keys, line);
 }

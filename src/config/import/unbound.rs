@@ -46,7 +46,7 @@ fn import_server(
 ) {
     let servers = || clauses.iter().filter(|clause| clause.name == "server");
     let attributes = || servers().flat_map(|clause| &clause.attributes);
-    let last = |key: &str| attributes().filter(|attribute| attribute.key == key).last();
+    let last = |key: &str| attributes().rfind(|attribute| attribute.key == key);
     let number = |key: &str| last(key)?.value().parse::<u32>().ok();
     let port = number("port")
         .and_then(|port| port.try_into().ok())

@@ -102,8 +102,8 @@ fn lists_rules_rewrites_and_servers_carry_over() {
         sections(&imported, "[[list]]"),
         [
             r#"name = "allowed"; url = "https://lists.example/allow.txt"; format = "adblock"; kind = "allow""#,
-            r#"name = "adguard-dns-filter"; url = "https://adguardteam.github.io/HostlistsRegistry/assets/filter_1.txt"; format = "adblock""#,
-            r#"name = "user-rules"; path = "user-rules.txt"; format = "adblock"; guards = "warn""#,
+            r#"name = "adguard-dns-filter"; url = "https://adguardteam.github.io/HostlistsRegistry/assets/filter_1.txt"; format = "adblock"; allow-scope = "all-lists""#,
+            r#"name = "user-rules"; path = "user-rules.txt"; format = "adblock"; allow-scope = "all-lists"; guards = "warn""#,
             r#"name = "local-names"; path = "local-names.txt"; kind = "allow""#,
         ]
     );

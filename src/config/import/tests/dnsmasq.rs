@@ -200,3 +200,12 @@ fn what_has_no_counterpart_is_reported_with_its_line() {
         ]
     );
 }
+
+#[test]
+fn reverse_zones_of_private_networks_are_forwarded_unless_bogus_priv_is_set() {
+    for (text, count) in [(BASE.to_owned(), 23), (BASE.to_owned() + "bogus-priv\n", 0)] {
+        let imported = imported(Tool::Dnsmasq, &[("dnsmasq.conf", &text)]);
+        let zones = value(&imported, "special-use", "forward");
+        assert_eq!(zones.matches(".arpa").count(), count, "{zones}");
+    }
+}

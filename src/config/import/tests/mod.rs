@@ -53,18 +53,13 @@ fn imported(tool: Tool, files: &[(&str, &str)]) -> Imported {
 /// The configuration without the parts that this version does not validate.
 fn known_parts(text: &str) -> String {
     let mut document: DocumentMut = text.parse().expect("TOML");
-    for section in ["local", "forward", "special-use", "download"] {
-        document.remove(section);
-    }
+    document.remove("download");
     let lists = document
         .get_mut("list")
         .and_then(Item::as_array_of_tables_mut);
     for list in lists.into_iter().flat_map(ArrayOfTables::iter_mut) {
         if list.remove("url").is_some() {
             list["path"] = "downloaded".into();
-        }
-        if list.get("format").and_then(Item::as_str) == Some("adblock") {
-            list.remove("format");
         }
     }
     document.to_string()

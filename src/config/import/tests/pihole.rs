@@ -44,7 +44,7 @@ fn version_6_carries_over_with_the_tables_of_its_database() {
     assert_eq!(
         sections(&imported, "[[list]]"),
         [
-            r#"name = "lists.example-hosts"; url = "https://lists.example/hosts"; format = "adblock""#,
+            r#"name = "lists.example-hosts"; url = "https://lists.example/hosts"; format = "adblock"; allow-scope = "all-lists""#,
             r#"name = "allowed"; path = "allowed.txt"; kind = "allow""#,
             r#"name = "blocked"; path = "blocked.txt"; format = "adblock"; guards = "warn""#,
         ]
