@@ -165,7 +165,7 @@ fn import_server(root: &Node, draft: &mut Draft) {
     for host in hosts {
         match host.text().and_then(|host| host.parse::<IpAddr>().ok()) {
             Some(IpAddr::V4(address)) if address.is_unspecified() => {
-                draft.listen_everywhere(port, &host.line)
+                draft.listen_everywhere(port, &host.line);
             }
             Some(address) => {
                 let socket = std::net::SocketAddr::new(address, port);

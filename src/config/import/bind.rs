@@ -259,7 +259,7 @@ fn import_zone(context: &Context<'_>, zone: &Statement, draft: &mut Draft) {
             for item in items {
                 match forwarder(item) {
                     Ok(server) => {
-                        draft.forward(if name.is_empty() { "." } else { name }, &server, line)
+                        draft.forward(if name.is_empty() { "." } else { name }, &server, line);
                     }
                     Err(why) => draft.leave(&item.line, &shown, why),
                 }

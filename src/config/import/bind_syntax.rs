@@ -127,7 +127,7 @@ fn tokens(text: &str) -> Vec<(Token, usize)> {
                 at += rest
                     .iter()
                     .position(|byte| *byte == b'\n')
-                    .unwrap_or(rest.len())
+                    .unwrap_or(rest.len());
             }
             [b'/', b'*', ..] => {
                 let len = text[at..].find("*/").map_or(rest.len(), |end| end + 2);

@@ -6,6 +6,7 @@ use std::path::Path;
 use toml_edit::Array;
 
 use super::draft::{Draft, SourceLine};
+use super::duration::seconds;
 use super::error::ImportError;
 use super::folder::{Folder, ReadFile};
 use super::hosts::{self, HostsOptions};
@@ -394,40 +395,4 @@ fn import_local(folder: &Folder, root: &Node, draft: &mut Draft) {
             Err(why) => draft.leave(&source.line, format!("hostsFile {path}"), why),
         }
     }
-}
-
-/// A duration as Go writes it, such as `1h30m`, or a number of minutes.
-fn seconds(node: &Node, draft: &mut Draft) -> Option<i64> {
-    let text = node.text()?;
-    let found = text
-        .parse::<i64>()
-        .ok()
-        .and_then(|minutes| minutes.checked_mul(60))
-        .or_else(|| duration(text));
-    if found.is_none() {
-        draft.leave(&node.line, text, "not a duration");
-    }
-    found
-}
-
-fn duration(text: &str) -> Option<i64> {
-    let (mut total, mut rest) = (0_i64, text);
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-        let number: i64 = rest[..digits].parse().ok()?;
-        let unit = rest[digits..]
-            .find(|c: char| c.is_ascii_digit())
-            .map_or(rest.len(), |end| digits + end);
-        let factor = match &rest[digits..unit] {
-            "h" => 3600,
-            "m" => 60,
-            "s" => 1,
-            // Less than a second.
-            "ms" => 0,
-            _ => return None,
-        };
-        total = total.checked_add(number.checked_mul(factor)?)?;
-        rest = &rest[unit..];
-    }
-    Some(total)
 }

@@ -134,7 +134,7 @@ pub(super) fn import(
             };
             let mut rules = OwnRules::default();
             each_line(folder, node, draft, |text, line, draft| {
-                name_rule(text, line, &mut rules, draft)
+                name_rule(text, line, &mut rules, draft);
             });
             rules.finish(title, is_allow, draft);
         }
@@ -147,7 +147,7 @@ pub(super) fn import(
             .text_at(&["cloak_ttl"])
             .and_then(|secs| secs.parse().ok());
         each_line(folder, node, draft, |text, line, draft| {
-            cloaking(text, ttl_secs, line, draft)
+            cloaking(text, ttl_secs, line, draft);
         });
     }
     blocked_answer(&root, draft);
@@ -175,13 +175,13 @@ fn import_key(key: &str, node: &Node, draft: &mut Draft) {
             }
         }
         ("cache_min_ttl", Some(secs)) => {
-            draft.number(("cache", "min-ttl-secs"), secs, 0..=3600, line)
+            draft.number(("cache", "min-ttl-secs"), secs, 0..=3600, line);
         }
         ("cache_max_ttl", Some(secs)) => {
-            draft.number(("cache", "max-ttl-secs"), secs, 1..=604_800, line)
+            draft.number(("cache", "max-ttl-secs"), secs, 1..=604_800, line);
         }
         ("cache_neg_max_ttl", Some(secs)) => {
-            draft.number(("cache", "max-negative-ttl-secs"), secs, 1..=604_800, line)
+            draft.number(("cache", "max-negative-ttl-secs"), secs, 1..=604_800, line);
         }
         ("cache_size", Some(answers)) => {
             // An answer takes about 1 KiB.

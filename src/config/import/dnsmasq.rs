@@ -87,7 +87,7 @@ fn option(
     };
     match name {
         "server" | "local" | "address" if value.starts_with('/') => {
-            names(name, value, line, state, draft)
+            names(name, value, line, state, draft);
         }
         "server" => match server(value) {
             Ok(server) => draft.push("upstream", "servers", server, line),
@@ -95,7 +95,7 @@ fn option(
         },
         "rev-server" => rev_server(value, line, draft),
         "conf-file" | "servers-file" | "conf-dir" => {
-            include(folder, (name, value), (line, depth), state, draft)
+            include(folder, (name, value), (line, depth), state, draft);
         }
         "addn-hosts" | "hostsdir" => match folder.find(base(line), value) {
             Ok(path) if path.is_dir() => {
@@ -364,7 +364,7 @@ fn finish(mut state: State, first: &SourceLine, draft: &mut Draft) {
     let reads_resolv = !state.flags.contains("no-resolv");
     match state.resolv_file {
         Some((path, line)) if reads_resolv && !has_servers => {
-            draft.set("upstream", "resolv-conf", path, &line)
+            draft.set("upstream", "resolv-conf", path, &line);
         }
         _ if reads_resolv && has_servers => {
             let reason = "dnsmasq also asks the servers of resolv.conf; only those of `server` are used: add no-resolv, or add the others";

@@ -7,6 +7,7 @@ use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
+use super::super::shown::Show;
 use super::error::ImportError;
 use super::tool::Tool;
 
@@ -143,7 +144,7 @@ impl Folder {
         copies
             .find(|copy| copy.exists() && self.contains(copy))
             .ok_or_else(|| {
-                let root = self.root.display();
+                let root = self.root.shown();
                 match joined.exists() {
                     true => format!(
                         "{path} is outside of {root}: copy it there, or import it by itself"

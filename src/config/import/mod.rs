@@ -10,6 +10,7 @@ mod dnsmasq;
 mod dnsmasq_options;
 mod dnsmasq_records;
 mod draft;
+mod duration;
 mod error;
 mod folder;
 mod hosts;
@@ -39,17 +40,7 @@ use self::folder::Folder;
 pub use self::draft::NotCarried;
 pub use self::error::ImportError;
 pub use self::tool::Tool;
-
-/// An imported configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Imported {
-    /// The text of the configuration file. Relative paths in it name `files`.
-    pub config: String,
-    /// The files that belong beside the configuration: their names and texts.
-    pub files: Vec<(String, String)>,
-    /// What did not carry over, in the order in which it was read.
-    pub left: Vec<NotCarried>,
-}
+pub use self::write::Imported;
 
 /// Imports a program's configuration from its file, or from the directory that has it. Files that it includes are read
 /// if they are in that directory. Passwords and keys are in no part of the result.

@@ -6,7 +6,7 @@ pub(super) fn without_comment(line: &str) -> &str {
     for (at, c) in line.char_indices() {
         match c {
             '"' | '\'' if quote.is_none() && (c == '"' || before.is_whitespace()) => {
-                quote = Some(c)
+                quote = Some(c);
             }
             _ if quote == Some(c) => quote = None,
             '#' if quote.is_none() && before.is_whitespace() => return line[..at].trim(),

@@ -69,7 +69,7 @@ fn import_server(
             "cache-min-ttl" => seconds(attribute, "min-ttl-secs", 0..=3600, draft),
             "cache-max-ttl" => seconds(attribute, "max-ttl-secs", 1..=604_800, draft),
             "cache-max-negative-ttl" => {
-                seconds(attribute, "max-negative-ttl-secs", 1..=604_800, draft)
+                seconds(attribute, "max-negative-ttl-secs", 1..=604_800, draft);
             }
             "serve-expired" if attribute.is_yes() => {
                 let secs = number("serve-expired-ttl").unwrap_or(86_400);
@@ -89,7 +89,7 @@ fn import_server(
                 );
             }
             "tls-upstream" | "ssl-upstream" if attribute.is_yes() => {
-                draft.leave(line, attribute.shown(), ENCRYPTED)
+                draft.leave(line, attribute.shown(), ENCRYPTED);
             }
             "port" | "msg-cache-size" | "rrset-cache-size" | "serve-expired"
             | "serve-expired-ttl" | "tls-upstream" => {}
@@ -109,7 +109,7 @@ fn access(attribute: &Attribute, draft: &mut Draft) {
     let action = attribute.values.get(1).map_or("", String::as_str);
     match (network, action) {
         (Some(network), "allow" | "allow_snoop" | "allow_setrd" | "allow_cookie") => {
-            draft.allow(network, line)
+            draft.allow(network, line);
         }
         // All clients that are not permitted are refused.
         (Some(network), "refuse" | "refuse_non_local") if network.prefix_len() == 0 => {}
@@ -232,7 +232,7 @@ fn rpz(folder: &Folder, clause: &Clause, draft: &mut Draft) {
         let value = attribute.value();
         match attribute.key.as_str() {
             "rpz-action-override" if value == "disabled" => {
-                keys.push(("policy", "disabled".into()))
+                keys.push(("policy", "disabled".into()));
             }
             "rpz-action-override" => keys.push(("policy", value.into())),
             "rpz-cname-override" => keys.push(("cname", value.trim_end_matches('.').into())),

@@ -6,8 +6,7 @@ use std::fmt::Write;
 use toml_edit::{Array, Value};
 
 use super::super::shown::Show;
-use super::Imported;
-use super::draft::{Draft, LocalDraft, SourceLine};
+use super::draft::{Draft, LocalDraft, NotCarried, SourceLine};
 use super::tool::Tool;
 use crate::wire::name::Name;
 
@@ -22,6 +21,17 @@ const SECTIONS: &[&str] = &[
 ];
 /// The file of local names that lists must not block.
 const LOCAL_NAMES: &str = "local-names.txt";
+
+/// An imported configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Imported {
+    /// The text of the configuration file. Relative paths in it name `files`.
+    pub config: String,
+    /// The files that belong beside the configuration: their names and texts.
+    pub files: Vec<(String, String)>,
+    /// What did not carry over, in the order in which it was read.
+    pub left: Vec<NotCarried>,
+}
 
 /// The result of an import.
 pub(super) fn finish(mut draft: Draft, tool: Tool) -> Imported {
