@@ -21,7 +21,7 @@ fn a_file_of_another_program_is_named() {
             let result = try_import(wanted, &[("file", text)]);
             match result {
                 Err(ImportError::OtherTool { found, .. }) => {
-                    assert!(found == of && wanted != of, "{of:?} {wanted:?}")
+                    assert!(found == of && wanted != of, "{of:?} {wanted:?}");
                 }
                 // The file's name ends in no known way, so version 5 of Pi-hole is read.
                 Ok(_) => assert_eq!(of, wanted),
