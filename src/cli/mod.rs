@@ -7,6 +7,7 @@ mod diff;
 mod failure;
 mod feed;
 mod image;
+mod import;
 mod journal;
 mod list;
 mod list_summary;
@@ -170,12 +171,18 @@ enum Verb {
     ///
     /// Exit code 4 when no server could be asked.
     Publish(publish::PublishArgs),
+    /// Turn the configuration of another DNS program into one of this server.
+    ///
+    /// Prints the configuration, and on standard error each setting that has no counterpart: its file and line, why, and
+    /// what to do instead. No password or key of the configuration is printed. docs/coming-from.md says for each program
+    /// what carries over. Exit code 0 when everything did, 1 when something did not.
+    Import(import::ImportArgs),
 }
 
 impl Verb {
     fn need(&self) -> Need {
         match self {
-            Self::Image(_) => Need::Nothing,
+            Self::Image(_) | Self::Import(_) => Need::Nothing,
             Self::Compile(args) => args.need(),
             Self::Order(args) => args.need(),
             Self::Journal(args) => args.need(),
@@ -233,6 +240,7 @@ pub fn main() -> ExitCode {
         Verb::Feed(args) => feed::run(config, &args, &mut out),
         Verb::List(args) => list::run(config, &args, &mut out),
         Verb::Publish(args) => publish::run(config, &args, &mut out),
+        Verb::Import(args) => import::run(&args, &mut out),
     };
     let result = result.and_then(|()| out.flush().map_err(Failure::from));
     match result {

@@ -17,6 +17,7 @@ mod findings;
 mod format;
 pub mod forward;
 pub mod guard;
+pub mod import;
 mod lists;
 mod load;
 pub mod local;

@@ -44,7 +44,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RESOLVER = "192.0.2.53"
 # Files that must have commands: a fence that lost its language would not be noticed otherwise.
-EXPECTED = ["README.md", "docs/benchmarks.md", "docs/guard-rails.md", "docs/guide.md", "docs/journal.md",
+EXPECTED = ["README.md", "docs/benchmarks.md", "docs/coming-from.md", "docs/guard-rails.md", "docs/guide.md", "docs/journal.md",
             "docs/lists.md", "docs/orders.md", "docs/rpz.md", "docs/trie.md"]
 # This file installs the program before it uses it.
 INSTALLS = "guide.md"

@@ -21,6 +21,7 @@ mod hanging;
 mod hints;
 mod history;
 mod hostile;
+mod import;
 mod journal;
 mod layering;
 mod list_formats;

@@ -135,6 +135,26 @@ remote-control:
         }
     }
 
+    /// dnsmasq, which asks `UPSTREAM`, with more options.
+    pub(crate) fn dnsmasq(options: &str) -> Self {
+        Self {
+            command: &["dnsmasq", "--keep-in-foreground", "-C", "DIR/dnsmasq.conf"],
+            file: "dnsmasq.conf",
+            config: format!(
+                "\
+port=PORT
+listen-address=127.0.0.1
+bind-interfaces
+user=
+pid-file
+no-resolv
+no-hosts
+server=127.0.0.1#UPSTREAM
+{options}"
+            ),
+        }
+    }
+
     /// PowerDNS Recursor, which asks `UPSTREAM`, with more options.
     pub(crate) fn powerdns(options: &str) -> Self {
         Self {

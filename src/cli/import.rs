@@ -1,0 +1,106 @@
+//! `tapis import`: turns the configuration of another program into one of this server.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+use super::failure::Failure;
+use super::plain::Plain;
+use crate::config::import::{Imported, Tool, import};
+use crate::config::shown::{Show, counted};
+
+/// The name of the configuration in the directory.
+const CONFIG: &str = "tapis.toml";
+
+#[derive(Debug, Args)]
+pub(super) struct ImportArgs {
+    /// The program whose configuration it is.
+    #[arg(value_parser = tool())]
+    tool: Tool,
+    /// Its configuration file, or the directory that has it. Files that it includes must be in that directory.
+    file: PathBuf,
+    /// Write the configuration and its lists into this directory, which is created if its parent exists. Existing files
+    /// are not overwritten.
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+}
+
+fn tool() -> impl TypedValueParser<Value = Tool> {
+    let words = PossibleValuesParser::new(Tool::ALL.map(Tool::word));
+    words.try_map(|word| Tool::from_word(&word).ok_or("not a program"))
+}
+
+pub(super) fn run(args: &ImportArgs, out: &mut impl Write) -> Result<(), Failure> {
+    let imported = import(args.tool, &args.file)?;
+    let mut to = Plain(io::stderr());
+    for left in &imported.left {
+        // If standard error is closed, the result is the same.
+        let _ = writeln!(to, "{left}");
+    }
+    match &args.output {
+        Some(directory) => {
+            write(directory, &imported)?;
+            writeln!(out, "{}", directory.join(CONFIG).shown())?;
+        }
+        None => {
+            out.write_all(imported.config.as_bytes())?;
+            if !imported.files.is_empty() {
+                let names: Vec<_> = imported
+                    .files
+                    .iter()
+                    .map(|(name, _)| name.as_str())
+                    .collect();
+                let names = names.join(", ");
+                let _ = writeln!(
+                    to,
+                    "tapis: the configuration needs files beside it, which --output DIR writes: {names}"
+                );
+                return Err(Failure::Reported);
+            }
+        }
+    }
+    if imported.left.is_empty() {
+        return Ok(());
+    }
+    let settings = counted(imported.left.len(), "setting", "settings");
+    let _ = writeln!(to, "tapis: {settings} did not carry over");
+    Err(Failure::Reported)
+}
+
+/// Writes all files, or none if one of them exists.
+fn write(directory: &Path, imported: &Imported) -> Result<(), Failure> {
+    if !directory.is_dir() {
+        fs::create_dir(directory).map_err(|error| failed(directory, &error))?;
+    }
+    let config = (CONFIG, imported.config.as_str());
+    let files = imported
+        .files
+        .iter()
+        .map(|(name, text)| (name.as_str(), text.as_str()));
+    let files: Vec<_> = files.chain([config]).collect();
+    let existing = files
+        .iter()
+        .map(|(name, _)| directory.join(name))
+        .find(|path| path.exists());
+    if let Some(path) = existing {
+        let message = format!(
+            "{} exists: name another directory, or remove the file",
+            path.shown()
+        );
+        return Err(Failure::Other(message.into()));
+    }
+    for (name, text) in files {
+        let path = directory.join(name);
+        let file = OpenOptions::new().write(true).create_new(true).open(&path);
+        let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+        written.map_err(|error| failed(&path, &error))?;
+    }
+    Ok(())
+}
+
+fn failed(path: &Path, error: &io::Error) -> Failure {
+    Failure::Other(format!("{}: {error}", path.shown()).into())
+}

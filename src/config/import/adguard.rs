@@ -1,0 +1,383 @@
+//! Imports the configuration of AdGuard Home, in the versions that its releases of 2019 and later write.
+
+use std::net::IpAddr;
+
+use toml_edit::{Array, Value};
+
+use super::draft::{Draft, SourceLine};
+use super::error::ImportError;
+use super::folder::{Folder, ReadFile};
+use super::list_urls::{self, ForeignList};
+use super::servers::{self, server};
+use super::tree::{self, Node};
+
+/// The newest version of the file's form whose keys are known.
+const NEWEST: u32 = 30;
+
+/// Keys without a counterpart, with their path, and what to do.
+const NO_COUNTERPART: &[(&[&str], &str)] = &[
+    (
+        &["clients", "persistent"],
+        "one policy holds for all clients",
+    ),
+    (
+        &["dns", "disallowed_clients"],
+        "only permitted clients are named: set [server] allow",
+    ),
+    (
+        &["dns", "blocked_services"],
+        "add a list that blocks the services",
+    ),
+    (
+        &["filtering", "blocked_services", "ids"],
+        "add a list that blocks the services",
+    ),
+    (
+        &["filtering", "blocked_services", "schedule"],
+        "rules hold at all times",
+    ),
+    (
+        &["dns", "safebrowsing_enabled"],
+        "add a list of malicious names",
+    ),
+    (
+        &["filtering", "safebrowsing_enabled"],
+        "add a list of malicious names",
+    ),
+    (&["dns", "parental_enabled"], "add a list of adult names"),
+    (
+        &["filtering", "parental_enabled"],
+        "add a list of adult names",
+    ),
+    (
+        &["dns", "safesearch_enabled"],
+        "write [[local]] sections with the search engines' CNAME records",
+    ),
+    (
+        &["dns", "safe_search"],
+        "write [[local]] sections with the search engines' CNAME records",
+    ),
+    (
+        &["filtering", "safe_search"],
+        "write [[local]] sections with the search engines' CNAME records",
+    ),
+    (
+        &["dns", "aaaa_disabled"],
+        "answers are not filtered by their type",
+    ),
+    (
+        &["dns", "enable_dnssec"],
+        "answers are not validated: name upstream servers that validate",
+    ),
+    (
+        &["dns", "bogus_nxdomain"],
+        "write a policy zone with a rule on the answer's address (rpz-ip): see docs/rpz.md",
+    ),
+    (&["dns", "use_dns64"], "addresses are not translated"),
+    (
+        &["dns", "edns_client_subnet"],
+        "clients' addresses are not sent upstream",
+    ),
+    (
+        &["dns", "ratelimit"],
+        "clients' queries are limited by waiting-per-client only",
+    ),
+    (&["dns", "ipset"], "no firewall sets are filled"),
+    (
+        &["dns", "upstream_dns_file"],
+        "write its servers into [upstream] servers",
+    ),
+    (
+        &["dns", "local_ptr_upstreams"],
+        "forward the reverse zones of your networks with [[forward]]",
+    ),
+    (
+        &["tls"],
+        "clients are not served over TLS, HTTPS or QUIC yet",
+    ),
+    (&["dhcp"], "Tapis is no DHCP server"),
+];
+
+/// Imports a configuration.
+///
+/// # Errors
+/// A syntax error.
+pub(super) fn import(
+    folder: &Folder,
+    main: &ReadFile,
+    draft: &mut Draft,
+) -> Result<(), ImportError> {
+    let root = tree::yaml(main)?;
+    // Rewrites and forwarded domains are not filtered.
+    draft.local_first = true;
+    check_version(&root, draft);
+    import_server(&root, draft);
+    import_upstreams(&root, draft);
+    import_lists(folder, &root, draft);
+    for path in [["dns", "rewrites"], ["filtering", "rewrites"]] {
+        for rewrite in root.items_at(&path) {
+            import_rewrite(rewrite, draft);
+        }
+    }
+    for path in [["dns", "blocking_mode"], ["filtering", "blocking_mode"]] {
+        if let Some(mode) = root.at(&path) {
+            blocking_mode(&root, path[0], mode, draft);
+        }
+    }
+    for (path, reason) in NO_COUNTERPART {
+        // Old versions have the clients themselves in `clients`.
+        if let Some(node) = root.at(path).filter(|node| !node.is_off()) {
+            draft.leave(&node.line, path.join("."), *reason);
+        }
+    }
+    if let Some(clients) = root
+        .at(&["clients"])
+        .filter(|node| !node.items().is_empty())
+    {
+        draft.leave(&clients.line, "clients", "one policy holds for all clients");
+    }
+    Ok(())
+}
+
+fn check_version(root: &Node, draft: &mut Draft) {
+    let Some(node) = root.at(&["schema_version"]) else {
+        return;
+    };
+    let version = node.text().and_then(|text| text.parse::<u32>().ok());
+    if version.is_none_or(|version| version > NEWEST) {
+        let reason = format!(
+            "versions up to {NEWEST} are known: keys that are newer are not seen, so compare the result"
+        );
+        draft.leave(&node.line, "schema_version", reason);
+    }
+}
+
+fn import_server(root: &Node, draft: &mut Draft) {
+    let dns = &root.line;
+    let port = root
+        .text_at(&["dns", "port"])
+        .and_then(|port| port.parse().ok())
+        .unwrap_or(53);
+    let hosts = root
+        .items_at(&["dns", "bind_hosts"])
+        .iter()
+        .chain(root.items_at(&["dns", "bind_host"]));
+    for host in hosts {
+        match host.text().and_then(|host| host.parse::<IpAddr>().ok()) {
+            Some(IpAddr::V4(address)) if address.is_unspecified() => {
+                draft.listen_everywhere(port, &host.line);
+            }
+            Some(address) => {
+                let socket = std::net::SocketAddr::new(address, port);
+                draft.push("server", "listen", socket.to_string(), &host.line);
+            }
+            None => draft.leave(&host.line, "dns.bind_hosts", "not an address"),
+        }
+    }
+    if !draft.has("server", "listen") {
+        draft.listen_everywhere(port, dns);
+    }
+    for client in root.items_at(&["dns", "allowed_clients"]) {
+        match client.text().and_then(servers::network) {
+            Some(network) => draft.allow(network, &client.line),
+            None => draft.leave(
+                &client.line,
+                "dns.allowed_clients",
+                "clients are permitted by their address or network only",
+            ),
+        }
+    }
+    if !draft.has("server", "allow") {
+        draft.allow_private(dns);
+        let reason = "AdGuard Home answers every client: [server] allow has all private networks, add others";
+        draft.leave(dns, "dns.allowed_clients", reason);
+    }
+    for (key, to, bounds) in [
+        ("cache_ttl_min", "min-ttl-secs", 0..=3600),
+        ("cache_ttl_max", "max-ttl-secs", 1..=604_800),
+    ] {
+        if let Some((node, secs)) = number(root, &["dns", key]).filter(|(_, secs)| *secs > 0) {
+            draft.number(("cache", to), secs, bounds, &node.line);
+        }
+    }
+    if let Some((node, bytes)) =
+        number(root, &["dns", "cache_size"]).filter(|(_, bytes)| *bytes > 0)
+    {
+        draft.number(
+            ("cache", "size-mib"),
+            (bytes >> 20).max(1),
+            1..=65_536,
+            &node.line,
+        );
+    }
+    for path in [
+        ["dns", "blocked_response_ttl"],
+        ["filtering", "blocked_response_ttl"],
+    ] {
+        if let Some((node, secs)) = number(root, &path) {
+            draft.number(("block", "ttl-secs"), secs, 1..=3600, &node.line);
+        }
+    }
+}
+
+fn number<'n>(root: &'n Node, path: &[&str]) -> Option<(&'n Node, i64)> {
+    let node = root.at(path)?;
+    Some((node, node.text()?.parse().ok()?))
+}
+
+fn import_upstreams(root: &Node, draft: &mut Draft) {
+    for item in root.items_at(&["dns", "upstream_dns"]) {
+        let text = item.text().unwrap_or_default().trim();
+        if text.is_empty() || text.starts_with('#') {
+            continue;
+        }
+        match text
+            .strip_prefix("[/")
+            .and_then(|text| text.split_once("/]"))
+        {
+            Some((zones, targets)) => forward(zones, targets, item, draft),
+            None => match server(text) {
+                Ok(server) => draft.push("upstream", "servers", server, &item.line),
+                Err(why) => draft.leave(
+                    &item.line,
+                    format!("dns.upstream_dns {}", without_path(text)),
+                    why,
+                ),
+            },
+        }
+    }
+    for item in root.items_at(&["dns", "fallback_dns"]) {
+        let reason = "all upstream servers are equal: add it to [upstream] servers";
+        draft.leave(
+            &item.line,
+            format!(
+                "dns.fallback_dns {}",
+                without_path(item.text().unwrap_or_default())
+            ),
+            reason,
+        );
+    }
+}
+
+/// A server's URL without its path and user, which may be secrets.
+fn without_path(text: &str) -> String {
+    match text.split_once("://") {
+        Some((scheme, rest)) => {
+            let host = rest.split(['/', '?']).next().unwrap_or_default();
+            format!("{scheme}://{}", host.rsplit('@').next().unwrap_or(host))
+        }
+        None => text.to_owned(),
+    }
+}
+
+/// `[/zone/zone/]server server`; the server `#` means the general ones.
+fn forward(zones: &str, targets: &str, item: &Node, draft: &mut Draft) {
+    for zone in zones.split('/').filter(|zone| !zone.is_empty()) {
+        for target in targets.split_whitespace() {
+            let shown = || format!("dns.upstream_dns [/{zone}/]");
+            match server(target) {
+                _ if target == "#" => {
+                    let reason = "a name within a forwarded zone can't go to the general servers";
+                    draft.leave(&item.line, shown(), reason);
+                }
+                Ok(server) => draft.forward(zone, &server, &item.line),
+                Err(why) => draft.leave(&item.line, shown(), why),
+            }
+        }
+    }
+    if zones.split('/').all(str::is_empty) {
+        draft.leave(
+            &item.line,
+            "dns.upstream_dns [//]",
+            "names without a dot can't be forwarded by themselves",
+        );
+    }
+}
+
+fn import_lists(folder: &Folder, root: &Node, draft: &mut Draft) {
+    for (key, is_allow) in [("whitelist_filters", true), ("filters", false)] {
+        for filter in root.items_at(&[key]) {
+            if !filter.is_true(&["enabled"]) {
+                continue;
+            }
+            let Some(source) = filter.text_at(&["url"]) else {
+                continue;
+            };
+            let list = ForeignList {
+                title: filter.text_at(&["name"]),
+                source,
+                format: "adblock",
+                is_allow,
+            };
+            list_urls::add(&list, folder, &filter.line, draft);
+        }
+    }
+    let rules = root.items_at(&["user_rules"]);
+    let Some(first) = rules.first() else {
+        return;
+    };
+    let lines = rules
+        .iter()
+        .filter_map(Node::text)
+        .filter(|text| !text.contains('\n'));
+    let text: String = lines.map(|line| format!("{line}\n")).collect();
+    let keys: Vec<(&str, Value)> = vec![
+        ("format", "adblock".into()),
+        ("allow-scope", "all-lists".into()),
+        ("guards", "warn".into()),
+    ];
+    draft.file_list(
+        "user-rules",
+        ("user-rules.txt".to_owned(), text),
+        keys,
+        &first.line,
+    );
+    for rule in rules {
+        let text = rule.text().unwrap_or_default();
+        if text.contains("$client") || text.contains(",client=") || text.contains("ctag=") {
+            draft.leave(
+                &rule.line,
+                text,
+                "one policy holds for all clients: the rule does nothing",
+            );
+        }
+    }
+}
+
+fn import_rewrite(rewrite: &Node, draft: &mut Draft) {
+    let line: &SourceLine = &rewrite.line;
+    let (Some(domain), Some(answer)) = (rewrite.text_at(&["domain"]), rewrite.text_at(&["answer"]))
+    else {
+        return;
+    };
+    if rewrite.at(&["enabled"]).is_some_and(Node::is_off) {
+        return;
+    }
+    match answer.parse::<IpAddr>() {
+        Ok(address) => draft.address(domain, address, None, line),
+        Err(_) if matches!(answer, "A" | "AAAA") || answer == domain => {
+            let reason = "local names can't be excepted from a wildcard: name the other ones instead of the wildcard";
+            draft.leave(line, format!("rewrite of {domain}"), reason);
+        }
+        Err(_) => draft.record(domain, "cname", answer, None, line),
+    }
+}
+
+fn blocking_mode(root: &Node, section: &str, mode: &Node, draft: &mut Draft) {
+    let line = &mode.line;
+    let action = match mode.text().unwrap_or_default() {
+        "nxdomain" => "nxdomain",
+        "refused" => "refused",
+        "custom_ip" => {
+            let addresses =
+                ["blocking_ipv4", "blocking_ipv6"].map(|key| root.text_at(&[section, key]));
+            let addresses: Array = addresses.into_iter().flatten().collect();
+            if !addresses.is_empty() {
+                draft.set("block", "sinkhole", addresses, line);
+            }
+            "sinkhole"
+        }
+        _ => "sinkhole",
+    };
+    draft.set("block", "action", action, line);
+}

@@ -1,0 +1,277 @@
+//! Imports the options of BIND.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+
+use super::bind_syntax::Statement;
+use super::draft::Draft;
+use super::folder::Folder;
+use super::servers::{self, server};
+
+/// How deep lists of addresses may name each other.
+const DEPTH_MAX: usize = 16;
+
+/// Options that say how the process runs or how it resolves, not what is answered.
+const PROCESS: &[&str] = &[
+    "directory",
+    "pid-file",
+    "dump-file",
+    "statistics-file",
+    "memstatistics-file",
+    "managed-keys-directory",
+    "session-keyfile",
+    "session-keyalg",
+    "session-keyname",
+    "bindkeys-file",
+    "key-directory",
+    "secroots-file",
+    "recursing-file",
+    "version",
+    "hostname",
+    "server-id",
+    "querylog",
+    "recursion",
+    "forward",
+    "empty-zones-enable",
+    "auth-nxdomain",
+    "minimal-responses",
+    "prefetch",
+    "tcp-clients",
+    "recursive-clients",
+    "edns-udp-size",
+    "max-udp-size",
+    "query-source",
+    "query-source-v6",
+    "transfer-source",
+    "notify",
+    "allow-transfer",
+    "allow-update",
+    "also-notify",
+    "allow-notify",
+    "zone-statistics",
+    "interface-interval",
+    "listen-backlog",
+    "require-server-cookie",
+    "cookie-algorithm",
+    "qname-minimization",
+    "max-recursion-depth",
+    "max-recursion-queries",
+    "allow-new-zones",
+    "geoip-directory",
+    "tkey-gssapi-keytab",
+    "lame-ttl",
+    "root-key-sentinel",
+    "use-alt-transfer-source",
+    "answer-cookie",
+    "dnssec-enable",
+    "allow-query-cache",
+    "allow-query-on",
+    "allow-recursion-on",
+    "stale-answer-enable",
+    "resolver-query-timeout",
+];
+
+/// Options without a counterpart, and what to do.
+const NO_COUNTERPART: &[(&str, &str)] = &[
+    (
+        "dnssec-validation",
+        "answers are not validated: name upstream servers that validate",
+    ),
+    ("dns64", "addresses are not translated"),
+    ("rate-limit", "answers are not limited by their rate"),
+    (
+        "blackhole",
+        "clients outside of [server] allow get REFUSED, not silence",
+    ),
+    (
+        "deny-answer-addresses",
+        "write a policy zone with a rule on the answer's address (rpz-ip): see docs/rpz.md",
+    ),
+    ("deny-answer-aliases", "block the aliases with a list"),
+    ("sortlist", "the order of records is that of upstream"),
+    ("rrset-order", "the order of records is that of upstream"),
+    (
+        "filter-aaaa-on-v4",
+        "answers are not filtered by their type",
+    ),
+];
+
+/// What the options of all zones need.
+pub(super) struct Context<'f> {
+    pub(super) folder: &'f Folder,
+    pub(super) directory: Option<String>,
+    pub(super) acls: BTreeMap<String, Statement>,
+    /// The policy zones in order, with the statement that names each.
+    pub(super) policies: Vec<Statement>,
+}
+
+/// Imports an option.
+pub(super) fn import_option(context: &Context<'_>, option: &Statement, draft: &mut Draft) {
+    let (line, name) = (&option.line, option.word(0));
+    match name {
+        "listen-on" | "listen-on-v6" => listen(option, draft),
+        "forwarders" => {
+            for item in &option.block {
+                match forwarder(item) {
+                    Ok(server) => draft.push("upstream", "servers", server, line),
+                    Err(why) => draft.leave(
+                        &item.line,
+                        format!("forwarders {}", item.words.join(" ")),
+                        why,
+                    ),
+                }
+            }
+        }
+        "allow-query" | "allow-recursion" => allow(context, &option.block, 0, draft),
+        "max-cache-size" => match size(option.word(1)) {
+            Some(mib) => draft.number(("cache", "size-mib"), mib, 1..=65_536, line),
+            None => draft.leave(
+                line,
+                format!("max-cache-size {}", option.word(1)),
+                "set [cache] size-mib to a number of MiB",
+            ),
+        },
+        "max-cache-ttl" => seconds(option, "max-ttl-secs", 1..=604_800, draft),
+        "min-cache-ttl" => seconds(option, "min-ttl-secs", 0..=3600, draft),
+        "max-ncache-ttl" => seconds(option, "max-negative-ttl-secs", 1..=604_800, draft),
+        "max-stale-ttl" => seconds(option, "stale-secs", 0..=604_800, draft),
+        "response-policy" => {}
+        _ if PROCESS.contains(&name) => {}
+        _ => {
+            let known = NO_COUNTERPART.iter().find(|(known, _)| *known == name);
+            draft.leave(
+                line,
+                name,
+                known.map_or("Tapis has no such setting", |(_, reason)| reason),
+            );
+        }
+    }
+}
+
+fn seconds(
+    option: &Statement,
+    key: &'static str,
+    bounds: std::ops::RangeInclusive<i64>,
+    draft: &mut Draft,
+) {
+    let text = option.word(1);
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match &text[digits.len()..] {
+        "" | "s" => Some(1),
+        "m" => Some(60),
+        "h" => Some(3600),
+        "d" => Some(86_400),
+        "w" => Some(604_800),
+        _ => None,
+    };
+    let secs = digits
+        .parse::<i64>()
+        .ok()
+        .zip(factor)
+        .and_then(|(number, factor)| number.checked_mul(factor));
+    match secs {
+        Some(secs) => draft.number(("cache", key), secs, bounds, &option.line),
+        None => draft.leave(
+            &option.line,
+            option.words.join(" "),
+            "not a number of seconds",
+        ),
+    }
+}
+
+/// A size in MiB: a number with the suffix `k`, `m` or `g`.
+fn size(text: &str) -> Option<i64> {
+    let lower = text.to_ascii_lowercase();
+    let digits = lower.trim_end_matches(['k', 'm', 'g']);
+    let number: i64 = digits.parse().ok()?;
+    let bytes = match &lower[digits.len()..] {
+        "" => Some(number),
+        "k" => number.checked_mul(1 << 10),
+        "m" => number.checked_mul(1 << 20),
+        _ => number.checked_mul(1 << 30),
+    };
+    Some((bytes? >> 20).max(1))
+}
+
+fn listen(option: &Statement, draft: &mut Draft) {
+    let is_v6 = option.word(0) == "listen-on-v6";
+    let port = option
+        .after("port")
+        .and_then(|port| port.parse().ok())
+        .unwrap_or(53);
+    if option.after("tls").is_some() || option.after("http").is_some() {
+        return draft.leave(
+            &option.line,
+            option.words.join(" "),
+            "clients are served without encryption only",
+        );
+    }
+    for item in &option.block {
+        let text = item.word(0);
+        let text = match (text, is_v6) {
+            ("none", _) => continue,
+            ("any", false) => "0.0.0.0",
+            ("any", true) => "::",
+            ("localhost", false) => "127.0.0.1",
+            ("localhost", true) => "::1",
+            _ => text,
+        };
+        match servers::listening(text, port) {
+            Some(socket) => draft.push("server", "listen", socket.to_string(), &item.line),
+            None => draft.leave(
+                &item.line,
+                format!("{} {text}", option.word(0)),
+                "name the address to listen on",
+            ),
+        }
+    }
+}
+
+/// An address with an optional port: `192.0.2.1 port 5300`.
+pub(super) fn forwarder(item: &Statement) -> Result<String, String> {
+    if item.after("tls").is_some() {
+        return Err(servers::ENCRYPTED.to_owned());
+    }
+    match item.after("port") {
+        Some(port) => server(&format!("{}#{port}", item.word(0))),
+        None => server(item.word(0)),
+    }
+}
+
+fn allow(context: &Context<'_>, items: &[Statement], depth: usize, draft: &mut Draft) {
+    for item in items {
+        let (line, word) = (&item.line, item.word(0));
+        if word.is_empty() || item.words.len() > 1 || word.starts_with('!') {
+            let reason = "only networks that are permitted carry over: check [server] allow";
+            draft.leave(
+                line,
+                format!("allow {}", item.words.first().map_or("{ }", |word| word)),
+                reason,
+            );
+            continue;
+        }
+        match (word, context.acls.get(word)) {
+            ("none", _) => {}
+            ("any", _) => {
+                draft.allow_private(line);
+                draft.leave(line, "any", "a resolver that is open to all is abused: [server] allow has all private networks, add others");
+            }
+            ("localhost", _) => {
+                for network in ["127.0.0.0/8", "::1/128"] {
+                    draft.push("server", "allow", network, line);
+                }
+            }
+            ("localnets", _) => draft.allow_private(line),
+            (_, Some(acl)) if depth < DEPTH_MAX => allow(context, &acl.block, depth + 1, draft),
+            _ => match servers::network(word) {
+                Some(network) => draft.allow(IpNet::trunc(&network), line),
+                None => draft.leave(
+                    line,
+                    format!("allow {word}"),
+                    "not a network, and not an acl of this configuration",
+                ),
+            },
+        }
+    }
+}

@@ -1,0 +1,421 @@
+//! Imports the configuration of dnsmasq. Its rules on names become a list in dnsmasq's format.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use super::dnsmasq_options::{DHCP, NO_COUNTERPART, PROCESS};
+use super::dnsmasq_records;
+use super::draft::{Draft, SourceLine};
+use super::folder::{Folder, ReadFile, absolute};
+use super::hosts::{self, HostsOptions};
+use super::option_line;
+use super::servers::{self, server};
+use crate::names::typed;
+
+/// How deep files may include each other.
+const DEPTH_MAX: usize = 16;
+/// Bytes per cached answer, for dnsmasq's number of names.
+const BYTES_PER_NAME: i64 = 1024;
+
+/// The networks whose reverse zones dnsmasq forwards, unless `bogus-priv` is set.
+const PRIVATE_REVERSE: &[&str] = &[
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "fd00::/8",
+    "fe80::/10",
+];
+
+/// The parts of the configuration that only matter once all of it is read.
+#[derive(Default)]
+struct State {
+    rules: String,
+    first_rule: Option<SourceLine>,
+    /// Files with the form of `/etc/hosts`.
+    hosts: Vec<(PathBuf, SourceLine)>,
+    domain: Option<String>,
+    expand_hosts: bool,
+    ttl_secs: Option<u32>,
+    flags: BTreeSet<&'static str>,
+    port: u16,
+    resolv_file: Option<(String, SourceLine)>,
+}
+
+/// Imports a configuration.
+pub(super) fn import(folder: &Folder, main: &ReadFile, draft: &mut Draft) {
+    let first = SourceLine::new(&main.path, 1);
+    let mut state = State {
+        port: 53,
+        ..State::default()
+    };
+    read(folder, main, 0, &mut state, draft);
+    import_hosts(folder, &mut state, &first, draft);
+    finish(state, &first, draft);
+}
+
+/// Only records and rules on names, for a program that has a configuration of dnsmasq beside its own.
+pub(super) fn import_part(folder: &Folder, main: &ReadFile, draft: &mut Draft) {
+    let mut state = State::default();
+    read(folder, main, 0, &mut state, draft);
+    state.flags.insert("no-hosts");
+    import_hosts(folder, &mut state, &SourceLine::new(&main.path, 1), draft);
+    finish_rules(&mut state, draft);
+}
+
+fn read(folder: &Folder, file: &ReadFile, depth: usize, state: &mut State, draft: &mut Draft) {
+    for (index, text) in file.text.lines().enumerate() {
+        let line = SourceLine::new(&file.path, index + 1);
+        if let Some((name, value)) = option_line::option(text) {
+            option(folder, (name, value), (&line, depth), state, draft);
+        }
+    }
+}
+
+fn option(
+    folder: &Folder,
+    (name, value): (&str, &str),
+    (line, depth): (&SourceLine, usize),
+    state: &mut State,
+    draft: &mut Draft,
+) {
+    let name = name.strip_prefix("--").unwrap_or(name);
+    let shown = if value.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{name}={value}")
+    };
+    match name {
+        "server" | "local" | "address" if value.starts_with('/') => {
+            names(name, value, line, state, draft);
+        }
+        "server" => match server(value) {
+            Ok(server) => draft.push("upstream", "servers", server, line),
+            Err(why) => draft.leave(line, shown, why),
+        },
+        "rev-server" => rev_server(value, line, draft),
+        "conf-file" | "servers-file" | "conf-dir" => {
+            include(folder, (name, value), (line, depth), state, draft);
+        }
+        "addn-hosts" | "hostsdir" => match folder.find(base(line), value) {
+            Ok(path) if path.is_dir() => {
+                let files = folder.entries(&path, |name| !name.starts_with('.'));
+                state
+                    .hosts
+                    .extend(files.into_iter().map(|file| (file, line.clone())));
+            }
+            Ok(path) => state.hosts.push((path, line.clone())),
+            Err(why) => draft.leave(line, shown, why),
+        },
+        "domain" if !value.contains(',') => state.domain = Some(value.to_owned()),
+        "expand-hosts" => state.expand_hosts = true,
+        "local-ttl" => state.ttl_secs = value.parse().ok(),
+        "no-hosts" => _ = state.flags.insert("no-hosts"),
+        "no-resolv" => _ = state.flags.insert("no-resolv"),
+        "local-service" => _ = state.flags.insert("local-service"),
+        "bogus-priv" => _ = state.flags.insert("bogus-priv"),
+        "resolv-file" => state.resolv_file = Some((value.to_owned(), line.clone())),
+        "port" if value == "0" => {
+            draft.leave(
+                line,
+                shown,
+                "port 0 turns dnsmasq's DNS off: the default port 53 is used",
+            );
+        }
+        "port" => state.port = value.parse().unwrap_or(53),
+        "listen-address" => {
+            for text in value.split(',') {
+                match servers::listening(text, 0) {
+                    // The port may come later in the file.
+                    Some(socket) => draft.push("server", "listen", socket.to_string(), line),
+                    None => draft.leave(line, format!("listen-address={text}"), "not an address"),
+                }
+            }
+        }
+        "cache-size" => cache_size(value, line, draft),
+        "min-cache-ttl" | "max-cache-ttl" | "use-stale-cache" => ttl(name, value, line, draft),
+        _ if dnsmasq_records::option((name, value), state.ttl_secs, line, draft) => {}
+        _ if PROCESS.contains(&name) => {}
+        _ if DHCP.iter().any(|start| name.starts_with(start)) => {
+            draft.leave(
+                line,
+                name,
+                "Tapis is no DHCP or TFTP server: keep dnsmasq for that, with port=0",
+            );
+        }
+        _ => {
+            let known = NO_COUNTERPART.iter().find(|(known, _)| *known == name);
+            let reason = known.map_or("Tapis has no such setting", |(_, reason)| reason);
+            draft.leave(line, if known.is_some() { &shown } else { name }, reason);
+        }
+    }
+}
+
+fn base(line: &SourceLine) -> &Path {
+    line.file.parent().unwrap_or(Path::new("."))
+}
+
+/// `server=/x/y/target`, `local=/x/` and `address=/x/target`.
+fn names(option: &str, value: &str, line: &SourceLine, state: &mut State, draft: &mut Draft) {
+    let shown = format!("{option}={value}");
+    let Some((names, target)) = value[1..].rsplit_once('/') else {
+        return draft.leave(line, shown, "has no slash behind the names");
+    };
+    let is_forward = option != "address" && !matches!(target, "" | "#");
+    for text in names.split('/') {
+        if matches!(text, "" | "#") && !(is_forward && text == "#") {
+            let reason =
+                "a rule on all names, or on names without a dot, is not possible in a list";
+            draft.leave(line, &shown, reason);
+            continue;
+        }
+        if is_forward {
+            forward(text, target, line, state, draft);
+            continue;
+        }
+        let bare = text.trim_start_matches("*.").trim_start_matches('.');
+        match typed::one(bare) {
+            Ok((name, None)) if name.label_count() > 0 => {
+                state.first_rule.get_or_insert_with(|| line.clone());
+                let star = if text.starts_with("*.") { "*." } else { "" };
+                let option = if option == "address" {
+                    "address"
+                } else {
+                    "server"
+                };
+                // Writing to memory does not fail.
+                let _ = writeln!(state.rules, "{option}=/{star}{name}/{target}");
+                if target != "#" || option == "address" {
+                    draft.block(&name);
+                }
+            }
+            Ok(_) => draft.leave(line, &shown, format!("{text} is not a name")),
+            Err(error) => draft.leave(line, &shown, error.to_string()),
+        }
+    }
+}
+
+fn forward(text: &str, target: &str, line: &SourceLine, state: &mut State, draft: &mut Draft) {
+    let zone = if text == "#" { "." } else { text };
+    match server(target) {
+        Ok(server) => {
+            draft.forward(zone, &server, line);
+            let bare = zone.trim_start_matches("*.").trim_start_matches('.');
+            if !bare.is_empty() {
+                // In dnsmasq the longest name counts, whether it blocks or forwards.
+                let _ = writeln!(state.rules, "server=/{bare}/#");
+            }
+        }
+        Err(why) => draft.leave(line, format!("server=/{text}/{target}"), why),
+    }
+}
+
+/// `rev-server=network,server`
+fn rev_server(value: &str, line: &SourceLine, draft: &mut Draft) {
+    let parts = value
+        .split_once(',')
+        .map(|(network, target)| (servers::network(network), server(target)));
+    match parts {
+        Some((Some(network), Ok(server))) => {
+            for zone in servers::reverse_zones(network) {
+                draft.forward(&zone, &server, line);
+            }
+        }
+        Some((Some(_), Err(why))) => draft.leave(line, format!("rev-server={value}"), why),
+        _ => draft.leave(
+            line,
+            format!("rev-server={value}"),
+            "must be a network and a server",
+        ),
+    }
+}
+
+fn include(
+    folder: &Folder,
+    (option, value): (&str, &str),
+    (line, depth): (&SourceLine, usize),
+    state: &mut State,
+    draft: &mut Draft,
+) {
+    let shown = format!("{option}={value}");
+    if depth >= DEPTH_MAX {
+        return draft.leave(
+            line,
+            shown,
+            "files include each other too deeply, or in a circle",
+        );
+    }
+    let (path, filters) = value.split_once(',').unwrap_or((value, ""));
+    let files = folder
+        .find(base(line), path)
+        .map(|path| match path.is_dir() {
+            true => folder.entries(&path, |name| is_configuration(name, filters)),
+            false => vec![path],
+        });
+    let files = match files {
+        Ok(files) => files,
+        Err(why) => return draft.leave(line, shown, why),
+    };
+    for path in files {
+        match folder.read(&path) {
+            Ok(file) => read(folder, &file, depth + 1, state, draft),
+            Err(why) => draft.leave(line, &shown, why),
+        }
+    }
+}
+
+/// Whether dnsmasq reads a file of a directory: all files but backups, those that end in a word of `filters`, or only those
+/// that end in a word behind an asterisk.
+fn is_configuration(name: &str, filters: &str) -> bool {
+    if name.starts_with(['.', '#']) || name.ends_with(['~', '#']) {
+        return false;
+    }
+    let filters: Vec<_> = filters
+        .split(',')
+        .filter(|filter| !filter.is_empty())
+        .collect();
+    let mut only = filters
+        .iter()
+        .filter_map(|filter| filter.strip_prefix('*'))
+        .peekable();
+    let is_wanted = only.peek().is_none() || only.any(|end| name.ends_with(end));
+    let mut without = filters.iter().filter(|filter| !filter.starts_with('*'));
+    is_wanted && !without.any(|end| name.ends_with(end))
+}
+
+fn cache_size(value: &str, line: &SourceLine, draft: &mut Draft) {
+    match value.parse::<i64>() {
+        Ok(0) => draft.leave(line, "cache-size=0", "answers are always cached"),
+        Ok(names) => {
+            let mib = names.saturating_mul(BYTES_PER_NAME).div_euclid(1 << 20) + 1;
+            draft.number(("cache", "size-mib"), mib, 1..=65_536, line);
+        }
+        Err(_) => draft.leave(line, "cache-size", "not a number"),
+    }
+}
+
+fn ttl(option: &str, value: &str, line: &SourceLine, draft: &mut Draft) {
+    let (key, max) = match option {
+        "min-cache-ttl" => ("min-ttl-secs", 3600),
+        "max-cache-ttl" => ("max-ttl-secs", 604_800),
+        // Without a value, dnsmasq serves answers for a day.
+        _ if value.is_empty() => return draft.set("cache", "stale-secs", 86_400, line),
+        _ => ("stale-secs", 604_800),
+    };
+    let min = i64::from(option == "max-cache-ttl");
+    match value.parse() {
+        Ok(secs) => draft.number(("cache", key), secs, min..=max, line),
+        Err(_) => draft.leave(line, option, "not a number"),
+    }
+}
+
+/// The hosts files, with `/etc/hosts` unless the configuration turns it off.
+fn import_hosts(folder: &Folder, state: &mut State, first: &SourceLine, draft: &mut Draft) {
+    if !state.flags.contains("no-hosts") {
+        match folder.find(Path::new("/etc"), "/etc/hosts") {
+            Ok(path) => state.hosts.insert(0, (path, first.clone())),
+            Err(_) => draft.leave(
+                first,
+                "/etc/hosts",
+                "dnsmasq answers its names, but it is not in the directory of the configuration: copy it there, or add no-hosts",
+            ),
+        }
+    }
+    let domain = state.domain.as_deref().filter(|_| state.expand_hosts);
+    let options = HostsOptions {
+        domain,
+        ttl_secs: state.ttl_secs,
+    };
+    for (path, line) in std::mem::take(&mut state.hosts) {
+        match folder.read(&path) {
+            Ok(file) if is_block_list(&file.text) => {
+                let keys = vec![("path", absolute(&path).into()), ("format", "hosts".into())];
+                let name = path.file_stem().unwrap_or_default().to_string_lossy();
+                draft.list(&name, keys, &line);
+            }
+            Ok(file) => hosts::import(&file, options, draft),
+            Err(why) => draft.leave(&line, path.to_string_lossy(), why),
+        }
+    }
+}
+
+/// Whether most lines of a hosts file have the unspecified address, which blocks their names.
+fn is_block_list(text: &str) -> bool {
+    let lines = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let (mut all, mut blocking) = (0, 0);
+    for line in lines {
+        all += 1;
+        blocking += usize::from(
+            line.starts_with("0.0.0.0 ")
+                || line.starts_with(":: ")
+                || line.starts_with("0.0.0.0\t"),
+        );
+    }
+    blocking * 2 > all
+}
+
+fn finish(mut state: State, first: &SourceLine, draft: &mut Draft) {
+    finish_rules(&mut state, draft);
+    finish_listening(state.port, first, draft);
+    let has_servers = draft.has("upstream", "servers");
+    let reads_resolv = !state.flags.contains("no-resolv");
+    match state.resolv_file {
+        Some((path, line)) if reads_resolv && !has_servers => {
+            draft.set("upstream", "resolv-conf", path, &line);
+        }
+        _ if reads_resolv && has_servers => {
+            let reason = "dnsmasq also asks the servers of resolv.conf; only those of `server` are used: add no-resolv, or add the others";
+            draft.leave(first, "resolv-file", reason);
+        }
+        _ => {}
+    }
+    if !state.flags.contains("bogus-priv") {
+        let networks = PRIVATE_REVERSE
+            .iter()
+            .filter_map(|text| servers::network(text));
+        for zone in networks.flat_map(servers::reverse_zones) {
+            draft.push("special-use", "forward", zone, first);
+        }
+    }
+    draft.allow_private(first);
+    let setting = match state.flags.contains("local-service") {
+        true => "local-service",
+        false => "all clients",
+    };
+    let reason = "the permitted clients are named by their networks: [server] allow has all private ones, add others";
+    draft.leave(first, setting, reason);
+}
+
+fn finish_rules(state: &mut State, draft: &mut Draft) {
+    let has_blocks = !draft.blocked.is_empty();
+    if let Some(line) = state.first_rule.take().filter(|_| has_blocks) {
+        let file = (
+            "dnsmasq-rules.conf".to_owned(),
+            std::mem::take(&mut state.rules),
+        );
+        let keys = vec![("format", "dnsmasq".into()), ("guards", "warn".into())];
+        draft.file_list("dnsmasq-rules", file, keys, &line);
+    }
+}
+
+/// Puts the port behind the addresses to listen on.
+fn finish_listening(port: u16, first: &SourceLine, draft: &mut Draft) {
+    let same =
+        |known: &&mut super::draft::Setting| known.section == "server" && known.key == "listen";
+    let Some(listen) = draft
+        .settings
+        .iter_mut()
+        .find(same)
+        .and_then(|known| known.value.as_array_mut())
+    else {
+        return draft.listen_everywhere(port, first);
+    };
+    for item in listen.iter_mut() {
+        if let Some(text) = item.as_str().and_then(|text| text.strip_suffix(":0")) {
+            *item = format!("{text}:{port}").into();
+        }
+    }
+}

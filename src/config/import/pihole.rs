@@ -1,0 +1,304 @@
+//! Imports the configuration of Pi-hole: `pihole.toml` of version 6, or `setupVars.conf` and the files beside it of
+//! version 5, with the exported tables of its database.
+
+use std::net::IpAddr;
+
+use super::dnsmasq;
+use super::draft::{Draft, SourceLine};
+use super::error::ImportError;
+use super::folder::{Folder, ReadFile};
+use super::hosts::{self, HostsOptions};
+use super::option_line;
+use super::pihole_exports;
+use super::servers::{self, server};
+use super::tree::{self, Node};
+
+/// Keys of version 6 without a counterpart, with their path, and what to do.
+const NO_COUNTERPART: &[(&[&str], &str)] = &[
+    (
+        &["dns", "dnssec"],
+        "answers are not validated: name upstream servers that validate",
+    ),
+    (
+        &["dns", "domainNeeded"],
+        "names without a dot are forwarded: block them with a list if that matters",
+    ),
+    (
+        &["dns", "domain_needed"],
+        "names without a dot are forwarded: block them with a list if that matters",
+    ),
+    (&["dhcp", "active"], "Tapis is no DHCP server"),
+    (
+        &["dns", "rateLimit", "count"],
+        "clients' queries are limited by waiting-per-client only",
+    ),
+];
+
+/// Imports a configuration.
+///
+/// # Errors
+/// A syntax error in `pihole.toml`.
+pub(super) fn import(
+    folder: &Folder,
+    main: &ReadFile,
+    draft: &mut Draft,
+) -> Result<(), ImportError> {
+    let is_toml = main.path.extension().is_some_and(|ending| ending == "toml");
+    let first = SourceLine::new(&main.path, 1);
+    match is_toml {
+        true => import_v6(&tree::toml(main)?, &first, draft),
+        false => import_v5(folder, main, &first, draft),
+    }
+    pihole_exports::import(folder, &first, draft);
+    Ok(())
+}
+
+fn import_v6(root: &Node, first: &SourceLine, draft: &mut Draft) {
+    for item in root.items_at(&["dns", "upstreams"]) {
+        upstream(item.text().unwrap_or_default(), &item.line, draft);
+    }
+    let is_expanded = root.is_true(&["dns", "expandHosts"]);
+    let domain = root
+        .text_at(&["dns", "domain", "name"])
+        .or(root.text_at(&["dns", "domain"]));
+    let options = HostsOptions {
+        domain: domain.filter(|_| is_expanded),
+        ttl_secs: None,
+    };
+    for item in root.items_at(&["dns", "hosts"]) {
+        hosts::add(item.text().unwrap_or_default(), options, &item.line, draft);
+    }
+    for item in root.items_at(&["dns", "cnameRecords"]) {
+        cname(item.text().unwrap_or_default(), &item.line, draft);
+    }
+    for item in root.items_at(&["dns", "revServers"]) {
+        reverse_server(item.text().unwrap_or_default(), &item.line, draft);
+    }
+    let port = root
+        .text_at(&["dns", "port"])
+        .and_then(|port| port.parse().ok())
+        .unwrap_or(53);
+    let mode = root.at(&["dns", "listeningMode"]);
+    clients(
+        mode.and_then(Node::text).unwrap_or("LOCAL"),
+        port,
+        mode.map_or(first, |node| &node.line),
+        draft,
+    );
+    if let Some(node) = root.at(&["dns", "blocking", "mode"]) {
+        let addresses =
+            ["IPv4", "IPv6"].map(|key| root.text_at(&["dns", "reply", "blocking", key]));
+        blocking_mode(
+            node.text().unwrap_or_default(),
+            addresses,
+            &node.line,
+            draft,
+        );
+    }
+    if let Some(node) = root.at(&["dns", "blockTTL"])
+        && let Some(secs) = node.text().and_then(|text| text.parse().ok())
+    {
+        draft.number(("block", "ttl-secs"), secs, 1..=3600, &node.line);
+    }
+    if let Some(node) = root.at(&["dns", "cache", "size"]) {
+        cache_size(node.text().unwrap_or_default(), &node.line, draft);
+    }
+    for item in root.items_at(&["misc", "dnsmasq_lines"]) {
+        draft.leave(
+            &item.line,
+            "misc.dnsmasq_lines",
+            "write the lines into a file, and import it with `tapis import dnsmasq`",
+        );
+    }
+    for (path, reason) in NO_COUNTERPART {
+        if let Some(node) = root.at(path).filter(|node| !node.is_off()) {
+            draft.leave(&node.line, path.join("."), *reason);
+        }
+    }
+}
+
+fn import_v5(folder: &Folder, main: &ReadFile, first: &SourceLine, draft: &mut Draft) {
+    let mut mode = ("LOCAL".to_owned(), first.clone());
+    let mut reverse = [String::new(), String::new(), String::new()];
+    for (index, text) in main.text.lines().enumerate() {
+        let line = SourceLine::new(&main.path, index + 1);
+        let Some((key, value)) = option_line::option(text) else {
+            continue;
+        };
+        match key {
+            _ if key.starts_with("PIHOLE_DNS_") => upstream(value, &line, draft),
+            "DNSMASQ_LISTENING" => mode = (value.to_ascii_uppercase(), line),
+            "REV_SERVER_CIDR" | "CONDITIONAL_FORWARDING_REVERSE" => reverse[0] = value.to_owned(),
+            "REV_SERVER_TARGET" | "CONDITIONAL_FORWARDING_IP" => reverse[1] = value.to_owned(),
+            "REV_SERVER_DOMAIN" | "CONDITIONAL_FORWARDING_DOMAIN" => reverse[2] = value.to_owned(),
+            "CACHE_SIZE" => cache_size(value, &line, draft),
+            "DNSSEC" if value == "true" => draft.leave(&line, key, "answers are not validated: name upstream servers that validate"),
+            "DNS_FQDN_REQUIRED" if value == "true" => draft.leave(&line, key, "names without a dot are forwarded: block them with a list if that matters"),
+            "DHCP_ACTIVE" if value == "true" => draft.leave(&line, key, "Tapis is no DHCP server"),
+            "BLOCKING_ENABLED" if value == "false" => draft.leave(&line, key, "blocking is turned off in Pi-hole; here, lists block as long as they are configured"),
+            // The others say how the web pages look, or who may see them.
+            _ => {}
+        }
+    }
+    if !reverse[1].is_empty() {
+        reverse_server(&format!("true,{}", reverse.join(",")), first, draft);
+    }
+    clients(&mode.0, 53, &mode.1, draft);
+    if let Some(file) = beside(folder, "pihole-FTL.conf", draft, first) {
+        for (index, text) in file.text.lines().enumerate() {
+            let line = SourceLine::new(&file.path, index + 1);
+            match option_line::option(text) {
+                Some(("BLOCKINGMODE", mode)) => blocking_mode(mode, [None, None], &line, draft),
+                Some(("BLOCK_TTL", secs)) => {
+                    let secs = secs.parse().unwrap_or(2);
+                    draft.number(("block", "ttl-secs"), secs, 1..=3600, &line);
+                }
+                _ => {}
+            }
+        }
+    }
+    if let Some(file) = beside(folder, "custom.list", draft, first) {
+        hosts::import(&file, HostsOptions::default(), draft);
+    }
+    // Pi-hole writes the other files of this directory from the settings above.
+    for name in [
+        "05-pihole-custom-cname.conf",
+        "dnsmasq.d/05-pihole-custom-cname.conf",
+        "etc/dnsmasq.d/05-pihole-custom-cname.conf",
+    ] {
+        if let Some(file) = beside(folder, name, draft, first) {
+            dnsmasq::import_part(folder, &file, draft);
+        }
+    }
+}
+
+fn beside(folder: &Folder, name: &str, draft: &mut Draft, first: &SourceLine) -> Option<ReadFile> {
+    let path = folder
+        .beside(name)
+        .or_else(|| folder.beside(&format!("etc/pihole/{name}")))?;
+    match folder.read(&path) {
+        Ok(file) => Some(file),
+        Err(why) => {
+            draft.leave(first, name, why);
+            None
+        }
+    }
+}
+
+fn upstream(text: &str, line: &SourceLine, draft: &mut Draft) {
+    match server(text) {
+        Ok(server) => draft.push("upstream", "servers", server, line),
+        Err(why) => draft.leave(line, format!("upstream {text}"), why),
+    }
+}
+
+/// `alias[,alias...],target[,TTL]`
+fn cname(text: &str, line: &SourceLine, draft: &mut Draft) {
+    let parts: Vec<_> = text.split(',').map(str::trim).collect();
+    let (ttl_secs, names) = match parts.split_last() {
+        Some((last, names)) if last.parse::<u32>().is_ok() => (last.parse().ok(), names),
+        _ => (None, &parts[..]),
+    };
+    match names.split_last() {
+        Some((target, aliases)) if !aliases.is_empty() => {
+            for alias in aliases {
+                draft.record(alias, "cname", *target, ttl_secs, line);
+            }
+        }
+        _ => draft.leave(
+            line,
+            format!("CNAME {text}"),
+            "must be an alias and a target",
+        ),
+    }
+}
+
+/// `enabled,network,server[,domain]`
+fn reverse_server(text: &str, line: &SourceLine, draft: &mut Draft) {
+    let parts: Vec<_> = text.split(',').map(str::trim).collect();
+    let [enabled, network, target, domain @ ..] = &parts[..] else {
+        return draft.leave(
+            line,
+            format!("reverse server {text}"),
+            "must be a network and a server",
+        );
+    };
+    if *enabled != "true" {
+        return;
+    }
+    let server = match server(target) {
+        Ok(server) => server,
+        Err(why) => return draft.leave(line, format!("reverse server {target}"), why),
+    };
+    // Before version 5.0, the reverse zone is written itself.
+    match servers::network(network) {
+        Some(network) => {
+            for zone in servers::reverse_zones(network) {
+                draft.forward(&zone, &server, line);
+            }
+        }
+        None if network.ends_with(".arpa") => draft.forward(network, &server, line),
+        None => draft.leave(
+            line,
+            format!("reverse server of {network}"),
+            "not a network",
+        ),
+    }
+    if let Some(domain) = domain.first().filter(|domain| !domain.is_empty()) {
+        draft.forward(domain, &server, line);
+    }
+}
+
+/// On which addresses Pi-hole listens, and whom it answers.
+fn clients(mode: &str, port: u16, line: &SourceLine, draft: &mut Draft) {
+    draft.listen_everywhere(port, line);
+    draft.allow_private(line);
+    let reason = "the permitted clients are named by their networks: [server] allow has all private ones, add others";
+    draft.leave(line, format!("listening mode {mode}"), reason);
+}
+
+fn blocking_mode(mode: &str, addresses: [Option<&str>; 2], line: &SourceLine, draft: &mut Draft) {
+    let action = match mode {
+        "NX" | "NXDOMAIN" => "nxdomain",
+        "NODATA" => "nodata",
+        "NULL" => "sinkhole",
+        "IP" | "IP-NODATA-AAAA" | "IP_NODATA_AAAA" => {
+            let parsed = addresses
+                .into_iter()
+                .flatten()
+                .filter(|text| text.parse::<IpAddr>().is_ok());
+            let addresses: toml_edit::Array = parsed.collect();
+            match addresses.is_empty() {
+                true => draft.leave(
+                    line,
+                    format!("blocking mode {mode}"),
+                    "name the address of this machine in [block] sinkhole",
+                ),
+                false => draft.set("block", "sinkhole", addresses, line),
+            }
+            "sinkhole"
+        }
+        _ => {
+            return draft.leave(
+                line,
+                format!("blocking mode {mode}"),
+                "not a mode that Tapis knows",
+            );
+        }
+    };
+    draft.set("block", "action", action, line);
+}
+
+fn cache_size(text: &str, line: &SourceLine, draft: &mut Draft) {
+    match text.parse::<i64>() {
+        Ok(0) => draft.leave(line, "cache size 0", "answers are always cached"),
+        // An answer takes about 1 KiB.
+        Ok(names) => draft.number(
+            ("cache", "size-mib"),
+            names.div_euclid(1024) + 1,
+            1..=65_536,
+            line,
+        ),
+        Err(_) => draft.leave(line, "cache size", "not a number"),
+    }
+}

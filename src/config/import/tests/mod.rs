@@ -1,0 +1,102 @@
+mod adguard;
+mod bad_input;
+mod bind;
+mod blocky;
+mod dnscrypt;
+mod dnsmasq;
+mod pihole;
+mod unbound;
+
+use std::fs;
+use std::path::Path;
+
+use tempfile::TempDir;
+use toml_edit::{ArrayOfTables, DocumentMut, Item};
+
+use super::super::Config;
+use super::{ImportError, Imported, Tool, import};
+
+/// Imports the first of some files, which are in one directory.
+fn try_import(tool: Tool, files: &[(&str, &str)]) -> Result<Imported, ImportError> {
+    let folder = TempDir::new().expect("a directory");
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+        fs::write(path, text).expect("a file");
+    }
+    let imported = import(tool, &folder.path().join(files[0].0))?;
+    // Messages have the paths that were given; tests only look at their ends.
+    let root = format!("{}/", folder.path().display());
+    let plain = |text: String| text.replace(&root, "");
+    let left = imported.left.into_iter().map(|mut left| {
+        left.file = Path::new(&plain(left.file.display().to_string())).to_owned();
+        left.reason = plain(left.reason);
+        left
+    });
+    Ok(Imported {
+        config: plain(imported.config),
+        left: left.collect(),
+        files: imported.files,
+    })
+}
+
+/// Like [`try_import`], and checks that the result is a valid configuration.
+fn imported(tool: Tool, files: &[(&str, &str)]) -> Imported {
+    let imported = try_import(tool, files).expect("an import");
+    let text = known_parts(&imported.config);
+    if let Err(problems) = Config::parse(&text, Path::new("tapis.toml")) {
+        panic!("{problems}\n{}", imported.config);
+    }
+    imported
+}
+
+/// The configuration without the parts that this version does not validate.
+fn known_parts(text: &str) -> String {
+    let mut document: DocumentMut = text.parse().expect("TOML");
+    document.remove("download");
+    let lists = document
+        .get_mut("list")
+        .and_then(Item::as_array_of_tables_mut);
+    for list in lists.into_iter().flat_map(ArrayOfTables::iter_mut) {
+        if list.remove("url").is_some() {
+            list["path"] = "downloaded".into();
+        }
+    }
+    document.to_string()
+}
+
+/// The value of a key of a section that exists once, as it is written.
+fn value(imported: &Imported, section: &str, key: &str) -> String {
+    let document: DocumentMut = imported.config.parse().expect("TOML");
+    let item = document.get(section).and_then(|section| section.get(key));
+    item.map(|item| item.to_string().trim().to_owned())
+        .unwrap_or_default()
+}
+
+/// The sections of a kind, each on one line without comments.
+fn sections(imported: &Imported, header: &str) -> Vec<String> {
+    let blocks = imported.config.split("\n\n");
+    let blocks = blocks.filter(|block| block.lines().any(|line| line == header));
+    let lines = blocks.map(|block| {
+        let lines = block.lines().filter(|line| !line.starts_with(['#', '[']));
+        lines.collect::<Vec<_>>().join("; ")
+    });
+    lines.collect()
+}
+
+/// The lines and settings that did not carry over.
+fn left(imported: &Imported) -> Vec<(u32, &str)> {
+    imported
+        .left
+        .iter()
+        .map(|left| (left.line, left.setting.as_str()))
+        .collect()
+}
+
+/// The text of a file beside the configuration.
+fn file<'i>(imported: &'i Imported, name: &str) -> &'i str {
+    let mut files = imported.files.iter();
+    files
+        .find(|(known, _)| known == name)
+        .map_or("", |(_, text)| text)
+}

@@ -1,0 +1,279 @@
+//! Imports the configuration of Unbound.
+
+use std::path::Path;
+
+use ipnet::IpNet;
+
+use super::draft::{Draft, SourceLine};
+use super::folder::{Folder, ReadFile, absolute};
+use super::servers::{self, ENCRYPTED, server};
+use super::unbound_settings::other_setting;
+use super::unbound_syntax::{Attribute, Clause, read};
+use super::unbound_zones::LocalZones;
+use crate::names::typed;
+
+/// Imports a configuration.
+pub(super) fn import(folder: &Folder, main: &ReadFile, draft: &mut Draft) {
+    let first = SourceLine::new(&main.path, 1);
+    let mut clauses = Vec::new();
+    read(folder, main, 0, &mut clauses, draft);
+    let mut zones = LocalZones::default();
+    import_server(&clauses, &first, &mut zones, draft);
+    for clause in &clauses {
+        match clause.name.as_str() {
+            "server" | "remote-control" | "dnstap" => {}
+            "forward-zone" => forward_zone(clause, ["forward-addr", "forward-tls-upstream"], draft),
+            "stub-zone" => forward_zone(clause, ["stub-addr", "stub-tls-upstream"], draft),
+            "auth-zone" => auth_zone(folder, clause, draft),
+            "rpz" => rpz(folder, clause, draft),
+            "view" => draft.leave(&clause.line, "view", "one policy holds for all clients"),
+            other => draft.leave(&clause.line, other, "Tapis has no such module"),
+        }
+    }
+    if !draft.has("upstream", "servers") {
+        let reason = "Unbound resolves from the root servers, Tapis forwards: name recursive servers in [upstream] servers; Unbound \
+                      itself, on another port, can be one";
+        draft.leave(&first, "recursion", reason);
+    }
+    zones.finish(draft);
+}
+
+fn import_server(
+    clauses: &[Clause],
+    first: &SourceLine,
+    zones: &mut LocalZones,
+    draft: &mut Draft,
+) {
+    let servers = || clauses.iter().filter(|clause| clause.name == "server");
+    let attributes = || servers().flat_map(|clause| &clause.attributes);
+    let last = |key: &str| attributes().rfind(|attribute| attribute.key == key);
+    let number = |key: &str| last(key)?.value().parse::<u32>().ok();
+    let port = number("port")
+        .and_then(|port| port.try_into().ok())
+        .unwrap_or(53);
+    for attribute in attributes() {
+        let (line, value) = (&attribute.line, attribute.value());
+        match attribute.key.as_str() {
+            "interface" | "ip-address" => match servers::listening(value, port) {
+                Some(socket) => draft.push("server", "listen", socket.to_string(), line),
+                None => draft.leave(
+                    line,
+                    attribute.shown(),
+                    "the server listens on addresses: name those of the interface",
+                ),
+            },
+            "access-control" => access(attribute, draft),
+            "local-zone" => zones.zone(&attribute.values, line, draft),
+            "local-data" => zones.data(value, line, draft),
+            "local-data-ptr" => zones.pointer(value, line, draft),
+            "cache-min-ttl" => seconds(attribute, "min-ttl-secs", 0..=3600, draft),
+            "cache-max-ttl" => seconds(attribute, "max-ttl-secs", 1..=604_800, draft),
+            "cache-max-negative-ttl" => {
+                seconds(attribute, "max-negative-ttl-secs", 1..=604_800, draft);
+            }
+            "serve-expired" if attribute.is_yes() => {
+                let secs = number("serve-expired-ttl").unwrap_or(86_400);
+                // Unbound's 0 means without end.
+                let secs = if secs == 0 { 604_800 } else { i64::from(secs) };
+                draft.number(("cache", "stale-secs"), secs, 0..=604_800, line);
+            }
+            "num-threads" => match value.parse() {
+                Ok(threads) => draft.number(("server", "workers"), threads, 0..=1024, line),
+                Err(_) => draft.leave(line, attribute.shown(), "not a number"),
+            },
+            "do-ip4" | "do-ip6" | "do-udp" | "do-tcp" if value == "no" => {
+                draft.leave(
+                    line,
+                    attribute.shown(),
+                    "a transport is turned off by listening on other addresses",
+                );
+            }
+            "tls-upstream" | "ssl-upstream" if attribute.is_yes() => {
+                draft.leave(line, attribute.shown(), ENCRYPTED);
+            }
+            "port" | "msg-cache-size" | "rrset-cache-size" | "serve-expired"
+            | "serve-expired-ttl" | "tls-upstream" => {}
+            _ => other_setting(attribute, draft),
+        }
+    }
+    cache_size(last("msg-cache-size"), last("rrset-cache-size"), draft);
+    if !draft.has("server", "listen") {
+        draft.push("server", "listen", format!("127.0.0.1:{port}"), first);
+        draft.push("server", "listen", format!("[::1]:{port}"), first);
+    }
+}
+
+fn access(attribute: &Attribute, draft: &mut Draft) {
+    let line = &attribute.line;
+    let network: Option<IpNet> = servers::network(attribute.value());
+    let action = attribute.values.get(1).map_or("", String::as_str);
+    match (network, action) {
+        (Some(network), "allow" | "allow_snoop" | "allow_setrd" | "allow_cookie") => {
+            draft.allow(network, line);
+        }
+        // All clients that are not permitted are refused.
+        (Some(network), "refuse" | "refuse_non_local") if network.prefix_len() == 0 => {}
+        (Some(_), "deny" | "deny_non_local") => {
+            draft.leave(
+                line,
+                attribute.shown(),
+                "clients that are not in [server] allow get REFUSED, not silence",
+            );
+        }
+        (Some(_), "refuse" | "refuse_non_local") => {
+            let reason = "all clients outside of [server] allow are refused; check that no permitted network contains this one";
+            draft.leave(line, attribute.shown(), reason);
+        }
+        _ => draft.leave(
+            line,
+            attribute.shown(),
+            "not a network and an action that Tapis knows",
+        ),
+    }
+}
+
+fn seconds(
+    attribute: &Attribute,
+    key: &'static str,
+    bounds: std::ops::RangeInclusive<i64>,
+    draft: &mut Draft,
+) {
+    match attribute.value().parse() {
+        Ok(secs) => draft.number(("cache", key), secs, bounds, &attribute.line),
+        Err(_) => draft.leave(&attribute.line, attribute.shown(), "not a number"),
+    }
+}
+
+fn cache_size(messages: Option<&Attribute>, records: Option<&Attribute>, draft: &mut Draft) {
+    let sizes = [messages, records].into_iter().flatten();
+    let mut total = 0_i64;
+    for attribute in sizes.clone() {
+        match bytes(attribute.value()) {
+            Some(bytes) => total = total.saturating_add(bytes),
+            None => draft.leave(&attribute.line, attribute.shown(), "not a size"),
+        }
+    }
+    if let (Some(attribute), 1..) = (sizes.last(), total) {
+        draft.number(
+            ("cache", "size-mib"),
+            (total >> 20).max(1),
+            1..=65_536,
+            &attribute.line,
+        );
+    }
+}
+
+/// A size with the suffix `k`, `m` or `g`.
+fn bytes(text: &str) -> Option<i64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" => 1,
+        "k" | "kb" => 1 << 10,
+        "m" | "mb" => 1 << 20,
+        "g" | "gb" => 1 << 30,
+        _ => return None,
+    };
+    digits.parse::<i64>().ok()?.checked_mul(factor)
+}
+
+fn forward_zone(clause: &Clause, [address, tls]: [&str; 2], draft: &mut Draft) {
+    let Some(name) = clause.value("name") else {
+        return draft.leave(&clause.line, &clause.name, "has no `name`");
+    };
+    let is_encrypted = clause.value(tls) == Some("yes");
+    for attribute in &clause.attributes {
+        let line = &attribute.line;
+        if attribute.key == address {
+            let server = if is_encrypted {
+                Err(ENCRYPTED.to_owned())
+            } else {
+                server(attribute.value())
+            };
+            match server {
+                Ok(server) => draft.forward(name, &server, line),
+                Err(why) => draft.leave(line, attribute.shown(), why),
+            }
+        } else if attribute.key.ends_with("-host") {
+            other_setting(attribute, draft);
+        }
+    }
+}
+
+fn auth_zone(folder: &Folder, clause: &Clause, draft: &mut Draft) {
+    let (line, name) = (&clause.line, clause.value("name").unwrap_or_default());
+    let base = line.file.parent().unwrap_or(Path::new("."));
+    let has_primary = clause
+        .attributes
+        .iter()
+        .any(|attribute| matches!(attribute.key.as_str(), "primary" | "master" | "url"));
+    let file = clause
+        .value("zonefile")
+        .map(|file| match folder.find(base, file) {
+            Ok(path) => absolute(&path),
+            Err(_) => file.to_owned(),
+        });
+    match (typed::one(name), file) {
+        (Ok((zone, None)), Some(file)) if zone.label_count() > 0 && !has_primary => {
+            draft.zones.push((zone, file, line.clone()));
+        }
+        _ => draft.leave(
+            line,
+            format!("auth-zone {name}"),
+            "only zones with a file of their own carry over: forward this one to its servers with [[forward]]",
+        ),
+    }
+}
+
+fn rpz(folder: &Folder, clause: &Clause, draft: &mut Draft) {
+    let (line, name) = (&clause.line, clause.value("name").unwrap_or_default());
+    let title = name.trim_end_matches('.');
+    let mut keys = vec![("zone", title.into())];
+    for attribute in &clause.attributes {
+        let value = attribute.value();
+        match attribute.key.as_str() {
+            "rpz-action-override" if value == "disabled" => {
+                keys.push(("policy", "disabled".into()));
+            }
+            "rpz-action-override" => keys.push(("policy", value.into())),
+            "rpz-cname-override" => keys.push(("cname", value.trim_end_matches('.').into())),
+            "name" | "zonefile" | "primary" | "master" | "url" | "rpz-log" | "rpz-log-name"
+            | "allow-notify" => {}
+            "tags" => draft.leave(
+                &attribute.line,
+                attribute.shown(),
+                "one policy holds for all clients",
+            ),
+            _ => other_setting(attribute, draft),
+        }
+    }
+    let primaries = clause
+        .attributes
+        .iter()
+        .filter(|attribute| matches!(attribute.key.as_str(), "primary" | "master"));
+    let mut addresses = toml_edit::Array::new();
+    for primary in primaries {
+        match server(primary.value()) {
+            Ok(address) => addresses.push(address),
+            Err(why) => draft.leave(&primary.line, primary.shown(), why),
+        }
+    }
+    if !addresses.is_empty() {
+        keys.push(("primaries", addresses.into()));
+        return draft.section("feed", title, keys, line);
+    }
+    let base = line.file.parent().unwrap_or(Path::new("."));
+    match (clause.value("url"), clause.value("zonefile")) {
+        (Some(url), _) => keys.insert(0, ("url", url.into())),
+        (None, Some(file)) => {
+            let path = folder
+                .find(base, file)
+                .map_or(file.to_owned(), |path| absolute(&path));
+            keys.insert(0, ("path", path.into()));
+        }
+        (None, None) => {
+            return draft.leave(line, format!("rpz {title}"), "has no file, URL or primary");
+        }
+    }
+    keys.insert(1, ("format", "rpz".into()));
+    draft.list(title, keys, line);
+}
