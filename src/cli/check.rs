@@ -118,7 +118,7 @@ fn readable_by_root_only(config: &Config, registry: &OrderRegistry) -> Option<St
     };
     let lists = config.lists.iter().map(|list| &list.source.path);
     let orders = registry.orders().map(|order| &order.path);
-    let others = [&config.journal_key, &config.orders.dir];
+    let others = [&config.journal.key, &config.orders.dir];
     let files = file.into_iter().chain(others.into_iter().flatten());
     let is_closed = |path: &&PathBuf| {
         fs::metadata(path).is_ok_and(|meta| meta.uid() == 0 && meta.mode() & 0o044 == 0)

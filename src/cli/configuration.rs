@@ -118,7 +118,7 @@ impl Choice {
             Ok(status) if self.is_used_by(&status) => {
                 let used = [
                     (&mut config.state.dir, status.state_dir),
-                    (&mut config.journal, status.journal),
+                    (&mut config.journal.path, status.journal),
                 ];
                 for ((configured, used), what) in
                     used.into_iter().zip(["state directory", "journal"])

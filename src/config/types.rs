@@ -43,10 +43,8 @@ pub struct Config {
     pub state: StateConfig,
     /// How lists are downloaded.
     pub downloads: Downloads,
-    /// The journal's file, by default `journal.jsonl` in the state directory; `None` means no journal.
-    pub journal: Option<PathBuf>,
-    /// The file of the keys that authenticate the journal's head.
-    pub journal_key: Option<PathBuf>,
+    /// The journal.
+    pub journal: JournalFiles,
     /// The guard rails.
     pub guard: GuardRails,
     /// The lists and the rules of feeds, in the order of the file, which is their precedence. Names are unique.
@@ -161,6 +159,15 @@ pub struct History {
     pub days: u32,
     /// Their maximum size on disk, in bytes.
     pub bytes: u64,
+}
+
+/// The files of the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalFiles {
+    /// The journal, by default `journal.jsonl` in the state directory; `None` means no journal.
+    pub path: Option<PathBuf>,
+    /// The keys that authenticate the journal's head.
+    pub key: Option<PathBuf>,
 }
 
 /// The files of authorities' orders, and the answers for their names.
@@ -315,8 +322,8 @@ impl Config {
     /// Whether the journals of `self` and `other` have different paths. If each is at the default path in its own state
     /// directory, that does not count as different.
     pub fn moves_journal(&self, other: &Self) -> bool {
-        let is_default = |config: &Self| config.journal == config.state.journal();
-        self.journal != other.journal && !(is_default(self) && is_default(other))
+        let is_default = |config: &Self| config.journal.path == config.state.journal();
+        self.journal.path != other.journal.path && !(is_default(self) && is_default(other))
     }
 
     /// Applies `overrides`.

@@ -19,7 +19,7 @@ use super::publish;
 use super::raw::{self, Raw};
 use super::special_use;
 use super::types::{
-    Cache, Config, Exceptions, History, Local, Orders, Origin, Overrides, Server, StateConfig,
+    Cache, Config, Exceptions, History, JournalFiles, Local, Orders, Origin, Overrides, Server, StateConfig,
 };
 use super::upstream;
 use super::values::{
@@ -51,8 +51,10 @@ pub(super) fn validate(mut raw: Raw, origin: Origin, findings: &mut Findings) ->
     let names: Vec<_> = lists.iter().map(|list| &*list.source.name).collect();
     let publish = publish::validate(raw.publish, &names, findings);
     Config {
-        journal: journal.or_else(|| state.journal()),
-        journal_key: file(raw.journal.key, findings),
+        journal: JournalFiles {
+            path: journal.or_else(|| state.journal()),
+            key: file(raw.journal.key, findings),
+        },
         origin,
         server: server_section(raw.server, findings),
         upstream: upstream::validate(raw.upstream, findings),

@@ -186,14 +186,14 @@ impl Control {
 
     /// Opens the journal in the background.
     fn open_journal(&mut self) {
-        let Some(path) = &self.configuration.current.journal else {
+        let Some(path) = &self.configuration.current.journal.path else {
             return;
         };
         let config = match &self.configuration.current.origin {
             Origin::BuiltIn => None,
             Origin::File(path) => Some(paths::legible(path)),
         };
-        let key = self.configuration.current.journal_key.clone();
+        let key = self.configuration.current.journal.key.clone();
         self.record.journal = Journal::open_with(
             path,
             key,

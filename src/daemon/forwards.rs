@@ -1,10 +1,13 @@
-//! The pools of forwarded zones: made from the configuration, and replaced at a reload.
+//! The pools of upstream servers at the start, and those of forwarded zones: made from the configuration, and replaced at a
+//! reload.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::limits::Budget;
+use super::resolv_conf::ResolvConf;
 use super::target::{Target, UpstreamError, own_address, resolve};
-use super::upstreams::{dialect, intake};
+use super::upstreams::{Upstreams, dialect, intake};
 use crate::config::Config;
 use crate::serve::cache::Cache;
 use crate::serve::upstream::Pool;
@@ -44,6 +47,39 @@ impl Forwards {
             })
         });
         Ok(Self(forwards.collect::<Result<_, _>>()?))
+    }
+}
+
+/// The upstream servers, ready to be asked: before the data plane starts, lists may have to be downloaded.
+pub(super) struct OpenUpstreams {
+    /// All pools; those of forwarded zones are not there yet.
+    pub(super) forwards: ForwardSource,
+    /// The file to watch; `None` if the servers are from the configuration.
+    pub(super) file: Option<ResolvConf>,
+}
+
+impl OpenUpstreams {
+    /// Pools of these servers. `listening` are the ports that this server listens on.
+    pub(super) fn new(
+        upstreams: Upstreams,
+        config: &Config,
+        listening: Vec<u16>,
+        budget: Budget,
+        counters: &Arc<Counters>,
+    ) -> Self {
+        let ports = Arc::new(Ports::new(config.upstream.ports.clone(), listening));
+        let network = Network::new(budget.upstream, Arc::clone(&ports), Arc::clone(counters));
+        let network = Arc::new(network);
+        let pool = upstreams.pool(config, &network, Arc::clone(&ports), counters);
+        Self {
+            forwards: ForwardSource {
+                pools: Arc::new(Pools::new(Arc::new(pool))),
+                network,
+                ports,
+                counters: Arc::clone(counters),
+            },
+            file: upstreams.file,
+        }
     }
 }
 

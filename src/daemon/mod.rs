@@ -34,7 +34,7 @@ use self::control::control_socket;
 pub use self::control::control_sockets;
 pub use self::error::DaemonError;
 pub use self::explain::{ExplainError, explain};
-use self::forwards::Forwards;
+use self::forwards::{Forwards, OpenUpstreams};
 use self::hosts::UpstreamHosts;
 use self::limits::{Listening, OPEN_FILES, workers};
 use self::live::Files;
@@ -106,7 +106,13 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     let counters: Vec<Arc<Counters>> = (0..=workers).map(|_| Arc::default()).collect();
     let listening = bound.iter().map(|endpoint| endpoint.address.port());
     let shared_counters = &counters[workers];
-    let upstreams = upstreams.open(&config, listening.collect(), files.budget, shared_counters);
+    let upstreams = OpenUpstreams::new(
+        upstreams,
+        &config,
+        listening.collect(),
+        files.budget,
+        shared_counters,
+    );
     let cache = Cache::new(config.cache.size_bytes, config.cache.stale_secs);
     upstreams.forwards.replace(&config, &forwards, &cache);
     let hosts = Arc::new(UpstreamHosts(Arc::clone(&upstreams.forwards.pools)));

@@ -53,14 +53,14 @@ pub fn problems(config: &Config, running: Option<&Running>) -> Vec<String> {
     if let Some(dir) = &config.state.dir {
         problems.extend(state_problem(dir, running));
     }
-    if let Some(path) = &config.journal {
+    if let Some(path) = &config.journal.path {
         // If the journal does not exist, a problem with its directory, the state directory, is reported above.
         let is_below = config.state.dir.as_deref() == path.parent() && config.state.dir.is_some();
         if !is_below || path.exists() {
             problems.extend(journal_problem(path, running.is_some()));
         }
     }
-    if let Some(key) = &config.journal_key {
+    if let Some(key) = &config.journal.key {
         problems.extend(Keys::read(key).err().map(|error| error.to_string()));
     }
     problems

@@ -5,15 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::forwards::ForwardSource;
-use super::limits::Budget;
 use super::resolv_conf::{FileProblem, ResolvConf};
 use super::target::{DEFAULT_PLACE, Target, UpstreamError, own_address, resolve};
 use crate::config::Config;
 use crate::config::upstream::UpstreamServer;
 use crate::serve::upstream::Pool;
 use crate::serve::upstream::connect::Network;
-use crate::serve::upstream::pools::Pools;
 use crate::serve::upstream::server::Server;
 use crate::stats::Counters;
 use crate::sys::udp::Ports;
@@ -52,30 +49,8 @@ impl Upstreams {
         })
     }
 
-    /// Pools of the servers, and the file to watch. `listening` are the ports that this server listens on.
-    pub(super) fn open(
-        self,
-        config: &Config,
-        listening: Vec<u16>,
-        budget: Budget,
-        counters: &Arc<Counters>,
-    ) -> OpenUpstreams {
-        let ports = Arc::new(Ports::new(config.upstream.ports.clone(), listening));
-        let network = Network::new(budget.upstream, Arc::clone(&ports), Arc::clone(counters));
-        let network = Arc::new(network);
-        let pool = self.pool(config, &network, Arc::clone(&ports), counters);
-        OpenUpstreams {
-            forwards: ForwardSource {
-                pools: Arc::new(Pools::new(Arc::new(pool))),
-                network,
-                ports,
-                counters: Arc::clone(counters),
-            },
-            file: self.file,
-        }
-    }
-
-    fn pool(
+    /// A pool of the servers.
+    pub(super) fn pool(
         &self,
         config: &Config,
         network: &Arc<Network>,
@@ -92,14 +67,6 @@ impl Upstreams {
             Arc::clone(counters),
         )
     }
-}
-
-/// The upstream servers, ready to be asked: before the data plane starts, lists may have to be downloaded.
-pub(super) struct OpenUpstreams {
-    /// All pools; those of forwarded zones are not there yet.
-    pub(super) forwards: ForwardSource,
-    /// The file to watch; `None` if the servers are from the configuration.
-    pub(super) file: Option<ResolvConf>,
 }
 
 /// The limits on upstream's answers.

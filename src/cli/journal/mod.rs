@@ -99,7 +99,7 @@ impl JournalArgs {
 
 /// The journal of a configuration.
 fn configured(config: &Config) -> Result<PathBuf, Failure> {
-    let Some(path) = &config.journal else {
+    let Some(path) = &config.journal.path else {
         let missing =
             "no journal is configured: set [state] dir or [journal] path, or name one with --file";
         return Err(Failure::Other(missing.into()));
@@ -180,7 +180,7 @@ pub(super) fn run(
         JournalVerb::Export(args) => export(choice, args, out),
         JournalVerb::Verify(args) if args.files.is_empty() => {
             let config = needed(choice)?;
-            let key = args.key.as_ref().or(config.journal_key.as_ref());
+            let key = args.key.as_ref().or(config.journal.key.as_ref());
             verify_files(&[configured(&config)?], key.map(PathBuf::as_path), out)
         }
         JournalVerb::Verify(args) => verify_files(&args.files, args.key.as_deref(), out),

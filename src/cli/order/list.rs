@@ -19,7 +19,7 @@ use crate::config::order::State;
 use crate::config::shown::{Show, counted};
 use crate::control::admin::status::KnownOrders;
 use crate::control::inspect::order_list::{self, FilelessOrder, ListedOrder, OrderState};
-use crate::control::inspect::policy_at::orders_at;
+use crate::control::inspect::past::orders_at;
 use crate::control::sources::orders::registry::OrderRegistry;
 
 #[derive(Debug, Args)]

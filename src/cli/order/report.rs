@@ -11,7 +11,7 @@ use crate::cli::failure::Failure;
 use crate::cli::server::{self, ControlArgs};
 use crate::config::shown::counted;
 use crate::control::inspect::order_report::{OrderCount, OrderReport, OverdueReview, spans};
-use crate::control::inspect::policy_at::orders_at;
+use crate::control::inspect::past::orders_at;
 
 #[derive(Debug, Args)]
 pub(super) struct ReportArgs {

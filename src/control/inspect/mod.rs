@@ -5,5 +5,6 @@ pub mod diff;
 pub mod explain;
 pub mod order_list;
 pub mod order_report;
+pub mod past;
 mod past_rules;
 pub mod policy_at;

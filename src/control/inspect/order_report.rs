@@ -79,7 +79,7 @@ pub fn spans(
     config: &Config,
     unknown: &mut Vec<String>,
 ) -> Result<BTreeMap<String, Span>, JournalError> {
-    match &config.journal {
+    match &config.journal.path {
         Some(path) => past::spans(path),
         None => {
             let why = "there is no journal: the dates in the files say when orders came into force and ended";

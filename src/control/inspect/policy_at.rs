@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::past::read_journal;
 use super::past_rules::{self, KeptImages, PastRules, find_in};
 use crate::config::paths::{is_of_feed, section};
 use crate::config::pause::Pause;
@@ -171,7 +172,7 @@ impl PolicyAt {
             since: None,
             at,
         };
-        if config.journal.is_none() && files.is_empty() {
+        if config.journal.path.is_none() && files.is_empty() {
             return by_dates(Served::Yes, "there is no journal".to_owned());
         }
         let unrecorded = |why| by_dates(Served::Unrecorded, why);
@@ -198,7 +199,7 @@ impl PolicyAt {
     ) -> Result<Option<Self>, JournalError> {
         let past = read_journal(config, files, Moment::Generation(generation))?;
         let kept = config.state.dir.as_ref().and_then(|dir| {
-            let kept = read_generation(dir, config.journal.as_deref(), generation).ok()?;
+            let kept = read_generation(dir, config.journal.path.as_deref(), generation).ok()?;
             Some(kept.into_images())
         });
         Ok(past.map(|past| {
@@ -446,43 +447,6 @@ impl PolicyAt {
             rank.unwrap_or(0)
         });
         ranks.any(|rank| rank < decides)
-    }
-}
-
-/// The orders and exceptions of a past moment, from the configuration's journal. They are from the present files if the
-/// moment is `None` or in the future, or if there is no journal. They are from the present files, too, if the journal
-/// does not have the moment or can't be read; then a sentence that says so is returned as well.
-pub fn orders_at(config: &Config, at: Option<Timestamp>) -> (OrderRegistry, Option<String>) {
-    let at = at.filter(|at| *at <= Timestamp::now() && config.journal.is_some());
-    let why = match at.map(|at| read_journal(config, &[], Moment::At(at))) {
-        None => None,
-        Some(Ok(Some(past))) => {
-            let registry = OrderRegistry::of_past(config, past.orders, past.exceptions);
-            return (registry, None);
-        }
-        Some(Ok(None)) => Some("the journal does not reach back so far".to_owned()),
-        Some(Err(error)) => Some(error.to_string()),
-    };
-    let why = why.map(|why| format!("{why}: orders are shown from the present files"));
-    (OrderRegistry::read(config), why)
-}
-
-/// The journal's record of a moment; `None` if it does not reach back so far.
-fn read_journal(
-    config: &Config,
-    files: &[PathBuf],
-    moment: Moment,
-) -> Result<Option<Past>, JournalError> {
-    let files: Vec<_> = files.iter().map(PathBuf::as_path).collect();
-    match (&config.journal, &files[..]) {
-        (Some(path), []) => {
-            let unwritten = unwritten_since(config.state.dir.as_deref(), path);
-            match Past::read_with(&[path], moment, unwritten) {
-                Err(error) if error.is_absent() => Ok(None),
-                past => past,
-            }
-        }
-        (_, files) => Past::read_files(files, moment),
     }
 }
 

@@ -53,7 +53,7 @@ pub(super) fn unrecorded(was: &Config, now: &Config) -> impl Iterator<Item = &'s
         "state.history-mib": state.history.bytes, next_state.history.bytes;
         "state.compile-secs": state.deadline, next_state.deadline;
         "journal.path": was.moves_journal(now), false;
-        "journal.key": was.journal_key, now.journal_key;
+        "journal.key": was.journal.key, now.journal.key;
         "guard.shrink-percent": limits.shrink_percent, next_limits.shrink_percent;
         "guard.grow-percent": limits.grow_percent, next_limits.grow_percent;
         "guard.max-age-hours": limits.max_age_hours, next_limits.max_age_hours;

@@ -212,7 +212,7 @@ impl Rollback {
         let in_force = newest.as_ref().map(|(images, _)| images.clone());
         let read = restore::read_and_compose(
             store,
-            (dir, config.journal.as_deref()),
+            (dir, config.journal.path.as_deref()),
             record.generation,
             &in_force.unwrap_or_default(),
             &config.lists,
@@ -244,7 +244,7 @@ impl Rollback {
     fn adopt_at_start(&mut self, record: RollbackRecord, config: &Config, images: &Images) {
         let (generation, lists) = (record.generation, &config.lists);
         let past = |path: &PathBuf| Past::read(path, Moment::Generation(generation)).ok();
-        let past = config.journal.as_ref().and_then(past).flatten();
+        let past = config.journal.path.as_ref().and_then(past).flatten();
         let is_held = |list: &List| {
             let is_held = record.lists.contains(&list.source.name);
             is_held && restore::loaded(images, list).is_some()

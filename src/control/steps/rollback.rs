@@ -56,7 +56,7 @@ impl Control {
         let before = self.rollback.record.as_ref().map(|record| &record.accepted);
         Composition {
             dir,
-            journal: self.configuration.boot.journal.clone(),
+            journal: self.configuration.boot.journal.path.clone(),
             store: self.persist.store.clone(),
             lists: lists.map(|list| list.config.clone()).collect(),
             accepted: held::accepted(&self.lists.active, before),

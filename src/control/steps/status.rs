@@ -370,7 +370,7 @@ pub(crate) fn needs_restart(boot: &Config, now: &Config, plane: &[String]) -> Ve
             state.deadline != next_state.deadline,
         ),
         ("[journal] path", boot.moves_journal(now)),
-        ("[journal] key", boot.journal_key != now.journal_key),
+        ("[journal] key", boot.journal.key != now.journal.key),
     ];
     let changed = differing.into_iter().filter(|(_, differs)| *differs);
     let changed = changed.map(|(key, _)| key.to_owned());

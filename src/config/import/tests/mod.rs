@@ -43,26 +43,10 @@ fn try_import(tool: Tool, files: &[(&str, &str)]) -> Result<Imported, ImportErro
 /// Like [`try_import`], and checks that the result is a valid configuration.
 fn imported(tool: Tool, files: &[(&str, &str)]) -> Imported {
     let imported = try_import(tool, files).expect("an import");
-    let text = known_parts(&imported.config);
-    if let Err(problems) = Config::parse(&text, Path::new("tapis.toml")) {
+    if let Err(problems) = Config::parse(&imported.config, Path::new("tapis.toml")) {
         panic!("{problems}\n{}", imported.config);
     }
     imported
-}
-
-/// The configuration without the parts that this version does not validate.
-fn known_parts(text: &str) -> String {
-    let mut document: DocumentMut = text.parse().expect("TOML");
-    document.remove("download");
-    let lists = document
-        .get_mut("list")
-        .and_then(Item::as_array_of_tables_mut);
-    for list in lists.into_iter().flat_map(ArrayOfTables::iter_mut) {
-        if list.remove("url").is_some() {
-            list["path"] = "downloaded".into();
-        }
-    }
-    document.to_string()
 }
 
 /// The value of a key of a section that exists once, as it is written.

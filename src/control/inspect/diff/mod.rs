@@ -101,6 +101,6 @@ impl Generations {
 /// [`DiffError`]
 pub fn kept_lists(config: &Config, generation: u64) -> Result<Images, DiffError> {
     let dir = config.state.dir.as_ref().ok_or(DiffError::NoStateDir)?;
-    let kept = read_generation(dir, config.journal.as_deref(), generation)?;
+    let kept = read_generation(dir, config.journal.path.as_deref(), generation)?;
     Ok(kept.into_images())
 }

@@ -127,7 +127,7 @@ impl OrderRegistry {
 
     /// Sets the content from before the start for files that can't be read now. Does nothing without a journal.
     pub(super) fn recall(&mut self, config: &Config) {
-        let Some(journal) = &config.journal else {
+        let Some(journal) = &config.journal.path else {
             return;
         };
         let absent = fs::metadata(journal).err();
@@ -294,7 +294,7 @@ mod tests {
         fs::create_dir(&orders).expect("made");
         let text = "[orders]\npath = \"orders\"\n[journal]\npath = \"journal.jsonl\"\n";
         let config = Config::parse(text, &folder.path().join("tapis.toml")).expect("valid");
-        let mut journal = Journal::open(config.journal.as_ref().expect("a path"), None, None);
+        let mut journal = Journal::open(config.journal.path.as_ref().expect("a path"), None, None);
         journal.publish(Draft {
             generation: 1,
             at: Timestamp::UNIX_EPOCH,
