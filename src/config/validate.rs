@@ -19,7 +19,8 @@ use super::publish;
 use super::raw::{self, Raw};
 use super::special_use;
 use super::types::{
-    Cache, Config, Exceptions, History, JournalFiles, Local, Orders, Origin, Overrides, Server, StateConfig,
+    Cache, Config, Exceptions, History, JournalFiles, Local, Orders, Origin, Overrides, Server,
+    StateConfig,
 };
 use super::upstream;
 use super::values::{

@@ -259,7 +259,7 @@ fn a_required_list_that_guards_hold_ends_the_start_with_an_offline_remedy() {
         (&*many, "check the address that it is downloaded from"),
         (
             "||ads.example^\n",
-            "use the edition of the list that has plain names, or its hosts file",
+            "an adblock filter list: set format = \"adblock\"",
         ),
     ] {
         let folder = tempfile::tempdir().expect("a folder");

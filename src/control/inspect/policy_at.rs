@@ -17,7 +17,7 @@ use crate::control::journal::entry::Setting;
 use crate::control::journal::past::{Moment, Past, Served};
 use crate::control::journal::pauses::{marked, pause};
 use crate::control::journal::settings::Settings;
-use crate::control::journal::{JournalError, setting_changes, settings, unwritten_since};
+use crate::control::journal::{JournalError, setting_changes, settings};
 use crate::control::local_names::LocalSources;
 use crate::control::publish::compose;
 use crate::control::rollback::record::held;

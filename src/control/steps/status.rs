@@ -124,6 +124,7 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
             .configuration
             .boot
             .journal
+            .path
             .as_deref()
             .map(paths::recorded),
         generation: control.generation(),

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::Path;
 
 use tempfile::TempDir;
-use toml_edit::{ArrayOfTables, DocumentMut, Item};
+use toml_edit::DocumentMut;
 
 use super::super::Config;
 use super::{ImportError, Imported, Tool, import};

@@ -123,7 +123,7 @@ impl PendingReads {
         });
         let mut changed: Vec<_> = changed.collect();
         if let Some(config) = config
-            && let Some(journal) = &config.journal
+            && let Some(journal) = &config.journal.path
             && registry.recall_late(config)
         {
             changed.push(Changed {
