@@ -43,6 +43,7 @@ pub(super) fn finish(mut draft: Draft, tool: Tool) -> Imported {
     for section in SECTIONS {
         write_section(&mut text, section, &draft);
     }
+    write_state(&mut text, &draft);
     for list in &draft.lists {
         header(&mut text, &format!("[[{}]]", list.section), &list.line);
         key(&mut text, "name", &list.name.as_str().into());
@@ -112,6 +113,15 @@ fn write_section(text: &mut String, section: &str, draft: &Draft) {
     for setting in settings {
         comment(text, &setting.line);
         key(text, setting.key, &setting.value);
+    }
+}
+
+/// Names a directory for downloaded lists, if there are any: they need one, and no other program says where.
+fn write_state(text: &mut String, draft: &Draft) {
+    let keys = draft.lists.iter().flat_map(|list| &list.keys);
+    if keys.map(|(name, _)| *name).any(|name| name == "url") {
+        text.push_str("\n# The copies of downloaded lists are kept here.\n[state]\n");
+        key(text, "dir", &"/var/lib/tapis".into());
     }
 }
 
