@@ -300,8 +300,13 @@ fn synthesize<'a, 'p>(
         {
             decision.later_rules()
         }
-        // Policy zones are about recursive queries only (section 2 of the draft); others are refused below.
-        Decision::Blocked { by, .. } if by.source.zone.is_some() && !query.recursion_desired() => {
+        // Policy zones are about recursive queries only (section 2 of the draft); others are refused below, unless the name
+        // is a local one, which a block precedes.
+        Decision::Blocked { by, .. }
+            if by.source.zone.is_some()
+                && !query.recursion_desired()
+                && found_locally().is_none() =>
+        {
             decision.later_rules()
         }
         // Only upstream's answer tells whether it is signed. The answers below are never signed.

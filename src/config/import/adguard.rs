@@ -108,7 +108,7 @@ pub(super) fn import(
     draft: &mut Draft,
 ) -> Result<(), ImportError> {
     let root = tree::yaml(main)?;
-    // Rewrites and forwarded domains are not filtered.
+    // Rewrites are not filtered. Forwarded domains are, before their servers are asked.
     draft.local_first = true;
     check_version(&root, draft);
     import_server(&root, draft);

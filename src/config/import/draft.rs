@@ -247,9 +247,24 @@ impl Draft {
         mut keys: Vec<(&'static str, Value)>,
         line: &SourceLine,
     ) {
+        let file = self.unused_file(&file);
         keys.insert(0, ("path", file.clone().into()));
         self.files.push((file, text));
         self.list(title, keys, line);
+    }
+
+    /// A file name like this one that no other file has. Titles are from the configuration, so they may be paths.
+    fn unused_file(&self, wanted: &str) -> String {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        let plain = wanted.replace(|c| !is_plain(c), "-");
+        let plain = match plain.starts_with('.') {
+            true => format!("-{plain}"),
+            false => plain,
+        };
+        let is_used = |name: &str| self.files.iter().any(|(known, _)| known == name);
+        let numbered = (2..).map(|number| format!("{number}-{plain}"));
+        let mut names = std::iter::once(plain.clone()).chain(numbered);
+        names.find(|name| !is_used(name)).unwrap_or(plain)
     }
 
     /// Adds a record of a local name. `*.x` is a wildcard. Values that are names must be valid.

@@ -80,21 +80,11 @@ fn allow_local_names(draft: &mut Draft) {
         let prefix = if local.is_wildcard { "*." } else { "" };
         names.insert(format!("{prefix}{}\n", local.name));
     }
-    if draft.local_first {
-        names.extend(
-            draft
-                .forwards
-                .iter()
-                .map(|forward| format!(".{}\n", forward.zone)),
-        );
-    }
-    let lines = draft.locals.iter().map(|local| &local.line);
-    let mut lines = lines.chain(draft.forwards.iter().map(|forward| &forward.line));
+    let mut lines = draft.locals.iter().map(|local| &local.line);
     let Some(line) = lines.next().cloned().filter(|_| !names.is_empty()) else {
         return;
     };
-    let text =
-        "# Names with local records or servers of their own, which no list blocks.\n".to_owned();
+    let text = "# Names with local records, which no list blocks.\n".to_owned();
     let text = text + &names.into_iter().collect::<String>();
     let keys = vec![("kind", "allow".into())];
     draft.file_list("local-names", (LOCAL_NAMES.to_owned(), text), keys, &line);

@@ -84,7 +84,7 @@ pub(crate) fn read_list(
     if let Some(guard) = protected_names {
         patterns.finish(&mut suppressed, guard, &mut rule);
     }
-    tally.rules -= suppressed.total();
+    tally.rules = tally.rules.saturating_sub(suppressed.total());
     tally.guarded = suppressed;
     Ok(Reading {
         tally,

@@ -236,6 +236,11 @@ fn a_local_name_precedes_the_cache_and_a_block_precedes_both() {
     let blocking = with_names([list("ads").exact("router.example")]);
     blocking.learn(asked, cached);
     assert_eq!(blocking.answer(asked).count, Count::Blocked);
+    // Without RD, policy zones do not apply to names of upstream, but no local record circumvents them.
+    let zone = with_names([list("feed").zone(true).exact("router.example")]);
+    for flags in [flag::RD, 0] {
+        assert_eq!(zone.answer(asked.flags(flags)).count, Count::Blocked);
+    }
     let by_address = with_names([list("ads").address("192.0.2.0/24")]);
     assert_eq!(
         by_address.answer(asked).count,

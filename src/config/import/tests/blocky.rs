@@ -149,3 +149,41 @@ port: 53
         [(1, "all clients"), (15, "block.ttl-secs = 21600")]
     );
 }
+
+#[test]
+fn names_of_groups_are_no_paths_of_files_and_equal_ones_get_files_of_their_own() {
+    let text = "\
+upstreams:
+  groups:
+    default:
+      - 9.9.9.9
+blocking:
+  denylists:
+    ../../up:
+      - |
+        a.example
+    /etc/up:
+      - |
+        b.example
+    ..-..-up:
+      - |
+        c.example
+  clientGroupsBlock:
+    default:
+      - ../../up
+      - /etc/up
+      - ..-..-up
+ports:
+  dns: 53
+";
+    let imported = imported(Tool::Blocky, &[("config.yml", text)]);
+    let names: Vec<_> = imported.files.iter().map(|(name, _)| &**name).collect();
+    assert_eq!(
+        names,
+        [
+            "-..-..-up-block-1.txt",
+            "-etc-up-block-1.txt",
+            "2--..-..-up-block-1.txt"
+        ]
+    );
+}

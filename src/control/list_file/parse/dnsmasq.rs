@@ -100,7 +100,9 @@ impl Dnsmasq {
                 }
             };
             if let Some(pattern) = pattern {
-                patterns.add(pattern, effect, number, line)?;
+                if let Err(problem) = patterns.add(pattern, effect, number, line) {
+                    line_tally.reject(text, Bad::Rule(problem));
+                }
                 continue;
             }
             line_tally.rules += 1;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::copy;
 use super::fault::Failure;
@@ -12,7 +12,7 @@ use crate::config::download::Downloads;
 use crate::config::{Config, List};
 use crate::control::data_plane::Hosts;
 
-/// How long the start tries to download a required list of which there is no copy: the network may come up late.
+/// How long the start tries to download the required lists of which there is no copy: the network may come up late.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The time between two attempts.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -37,15 +37,20 @@ pub(crate) async fn fetch_required(
     settings: &Downloads,
     hosts: &Arc<dyn Hosts>,
 ) -> Result<(), (String, String)> {
+    let deadline = Instant::now() + PATIENCE;
     let fetchers = lists.iter();
     for fetcher in fetchers.filter_map(|list| Fetcher::new(list, settings, hosts)) {
         tracing::info!(list = fetcher.list, "downloading a required list");
-        let deadline = Instant::now() + PATIENCE;
-        while let Err(failure) = fetch(&fetcher).await {
-            if Instant::now() >= deadline {
-                return Err((fetcher.list, failure));
+        let mut last = format!("no mirror has sent it within {} s", PATIENCE.as_secs());
+        let download = async {
+            while let Err(failure) = fetch(&fetcher).await {
+                last = failure;
+                sleep(PAUSE).await;
             }
-            sleep(PAUSE).await;
+        };
+        // A slow download must not keep the server from answering; it is tried again after the next start.
+        if timeout_at(deadline, download).await.is_err() {
+            return Err((fetcher.list, last));
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 
-use brotli_decompressor::Decompressor;
+use brotli_decompressor::{BrotliDecoderParameter, Decompressor};
 use flate2::bufread::MultiGzDecoder;
 use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
@@ -49,6 +49,9 @@ impl Packing {
     }
 }
 
+/// The largest window of a zstd frame, in bytes, which is in memory (RFC 9659, section 3).
+const MAX_WINDOW: u64 = 8 << 20;
+
 /// Unpacks `from` into `to`, up to `most` bytes.
 pub(super) fn unpack(
     from: &File,
@@ -61,7 +64,13 @@ pub(super) fn unpack(
         Packing::None => copy(from, to, most),
         Packing::Gzip => copy(MultiGzDecoder::new(from), to, most),
         Packing::Zstd => copy(Frames::Between(from), to, most),
-        Packing::Brotli => copy(Decompressor::new(from, PIECE), to, most),
+        Packing::Brotli => {
+            let mut decompressor = Decompressor::new(from, PIECE);
+            // A large window would take up to 1 GiB of memory. The usual ones have at most 16 MiB (RFC 7932, section 9.1).
+            let large = BrotliDecoderParameter::BROTLI_DECODER_PARAM_LARGE_WINDOW;
+            decompressor.set_parameter(large, 0);
+            copy(decompressor, to, most)
+        }
     }
 }
 
@@ -105,7 +114,7 @@ impl<R: BufRead> Read for Frames<R> {
                         *self = Self::Between(from);
                         return Ok(0);
                     }
-                    let decoder = StreamingDecoder::new(from);
+                    let decoder = StreamingDecoder::new_with_max_window_size(from, MAX_WINDOW);
                     let decoder = decoder.map_err(|error| invalid(&error.to_string()))?;
                     *self = Self::Inside(Box::new(decoder));
                 }
