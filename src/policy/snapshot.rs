@@ -73,7 +73,8 @@ impl Snapshot {
         self.with_views(sources, images, &[])
     }
 
-    /// Like [`with_rules`](Self::with_rules), with more views. The first one has the [`ViewId`](super::view::ViewId) 1: 0 is the default view.
+    /// Like [`with_rules`](Self::with_rules), with more views. The first one has the [`ViewId`](super::view::ViewId) 1: 0 is
+    /// the default view.
     ///
     /// # Panics
     /// If there are more than [`MAX_VIEWS`].

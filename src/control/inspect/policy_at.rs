@@ -383,8 +383,8 @@ impl PolicyAt {
         setting_changes(&self.settings, &newer.settings)
     }
 
-    /// One image of the rules on names that `wanted` selects, and of all rules with other triggers. `wanted` is called with the index of the list, the path of the
-    /// rule's name, and the scope.
+    /// One image of the rules on names that `wanted` selects, and of all rules with other triggers. `wanted` is called with
+    /// the index of the list, the path of the rule's name, and the scope.
     fn merge_rules(
         &self,
         mut wanted: impl FnMut(usize, &[u8], Scope) -> bool,

@@ -2,8 +2,8 @@
 //!
 //! Rules on names make answers differ only at or below a name that has a rule in either policy. So each of these names
 //! is looked up in both policies, and with it an invented name below it that has no rule, as a sample of all others
-//! below. The same is done with the names that conditions leave out. If rules are limited to query types, the answers to these types
-//! are compared as well.
+//! below. The same is done with the names that conditions leave out. If rules are limited to query types, the answers to
+//! these types are compared as well.
 //! Rules on networks and patterns are compared as rules.
 
 use std::collections::BTreeSet;

@@ -162,8 +162,8 @@ pub(super) fn complete(lines: &mut Vec<RuleLine>, in_force: &[&MatchingRule]) {
     lines.extend(on_answer.into_iter().map(RuleLine::in_force));
 }
 
-/// Gives the rules of a filter list that are in force, the one of highest precedence first, the lines that its file has. The other
-/// rules in the file have no effect beside them.
+/// Gives the rules of a filter list that are in force, the one of highest precedence first, the lines that its file has. The
+/// other rules in the file have no effect beside them.
 pub(super) fn complete_filter(lines: &mut Vec<RuleLine>, in_force: &[&MatchingRule]) {
     let mut in_file = std::mem::take(lines);
     for rule in in_force {
