@@ -149,7 +149,7 @@ impl Cache {
     }
 
     /// Sets the forwarded zones, and removes all data about names at and below those in `changed`, as other servers
-    /// answer for them from now on. To be called when those are asked already. Takes about 0.1 s per million entries.
+    /// answer for them from now on. To be called when those are asked already. Visits all entries.
     pub fn separate<'z>(&self, forwarded: impl Iterator<Item = &'z Name>, changed: &[&Name]) {
         let zones = forwarded.map(|zone| zone.wire().into()).collect();
         self.forwarded.store(Arc::new(zones));

@@ -1,11 +1,11 @@
 //! Reads the lines of an adblock list, and makes rules of them.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use crate::control::list_file::parse::adblock::line::{Line, Rule};
 use crate::control::list_file::parse::adblock::mask::{self, MIN_PATTERN, Mask};
 use crate::control::list_file::parse::adblock::modifiers::Modifiers;
-use crate::control::list_file::parse::adblock::rewrite::{Rewrite, v4, v6};
+use crate::control::list_file::parse::adblock::rewrite::Rewrite;
 use crate::control::list_file::parse::adblock::taken_back::{Left, Scan, TakenBack};
 use crate::control::list_file::parse::bad::Bad;
 use crate::control::list_file::parse::bad_rule::BadRule;
@@ -19,6 +19,7 @@ use crate::names::typed;
 use crate::policy::condition::Condition;
 use crate::policy::effect::{Effect, EffectAction, Tier};
 use crate::policy::patterns::PatternSet;
+use crate::policy::record::LocalRecord;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
@@ -203,7 +204,7 @@ impl AdblockRules {
             effect: None,
             line: number,
         });
-        Ok(one_rule())
+        Ok(LineTally::rule())
     }
 
     fn rule(
@@ -250,7 +251,7 @@ impl AdblockRules {
             effect: effect.as_ref(),
             line: number,
         });
-        Ok(one_rule())
+        Ok(LineTally::rule())
     }
 
     /// Why a rule that is to take others back was not kept.
@@ -314,13 +315,6 @@ impl AdblockRules {
     }
 }
 
-fn one_rule() -> LineTally {
-    LineTally {
-        rules: 1,
-        ..LineTally::default()
-    }
-}
-
 /// Why a line that is too long gives no rule. Rules for browsers may have thousands of domains.
 fn long(line: &Line<'_>) -> Unusable {
     if let Line::Rule(rule) = line
@@ -334,18 +328,8 @@ fn long(line: &Line<'_>) -> Unusable {
 /// The effect of the address of a hosts line; `None` if it only blocks.
 fn address_effect(address: &[u8]) -> Option<Effect> {
     let text = std::str::from_utf8(address).ok()?;
-    let record = match text.parse() {
-        Ok(IpAddr::V4(address)) if address.is_unspecified() || address.is_loopback() => {
-            return None;
-        }
-        Ok(IpAddr::V4(address)) => v4(address),
-        Ok(IpAddr::V6(Ipv6Addr::UNSPECIFIED | Ipv6Addr::LOCALHOST)) => return None,
-        Ok(IpAddr::V6(address)) => v6(address),
-        // An address with a zone is one of this link.
-        Err(_) => return None,
-    };
-    Some(Effect {
-        action: EffectAction::Records(vec![record]),
-        ..Effect::default()
-    })
+    // An address with a zone, which is one of this link, is not parsed.
+    let address: IpAddr = text.parse().ok()?;
+    let only_blocks = address.is_unspecified() || address.is_loopback();
+    (!only_blocks).then(|| EffectAction::Records(vec![LocalRecord::address(address)]).into())
 }

@@ -1,7 +1,7 @@
 //! Reads the value of `$dnsrewrite`.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
-use std::str::from_utf8;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::{FromStr, from_utf8};
 use std::sync::Arc;
 
 use crate::control::list_file::parse::bad_rule::BadRule;
@@ -44,13 +44,10 @@ impl Rewrite {
         if value.bytes().all(|byte| byte.is_ascii_uppercase()) {
             return empty(value);
         }
-        if let Ok(address) = value.parse() {
-            return Ok(Self::Record(v4(address)));
+        match value.parse() {
+            Ok(address) => Ok(Self::Record(LocalRecord::address(address))),
+            Err(_) => alias(value),
         }
-        if let Ok(address) = value.parse() {
-            return Ok(Self::Record(v6(address)));
-        }
-        alias(value)
     }
 
     /// `RCODE;TYPE;VALUE`.
@@ -62,8 +59,8 @@ impl Rewrite {
         let kind = rtype.to_ascii_uppercase();
         let record = match &*kind {
             "CNAME" => return alias(value),
-            "A" => v4(value.parse().map_err(|_| BadRule::DnsRewrite)?),
-            "AAAA" => v6(value.parse().map_err(|_| BadRule::DnsRewrite)?),
+            "A" => address::<Ipv4Addr>(value)?,
+            "AAAA" => address::<Ipv6Addr>(value)?,
             "TXT" => record(rtype::TXT, strings(value)),
             "HTTPS" | "MX" | "PTR" | "SRV" | "SVCB" => {
                 let (rtype, data) = record_data(&kind, value).ok_or(BadRule::DnsRewrite)?;
@@ -106,14 +103,10 @@ fn alias(value: &str) -> Result<Rewrite, BadRule> {
     }
 }
 
-/// An A record.
-pub(super) fn v4(address: Ipv4Addr) -> LocalRecord {
-    record(rtype::A, address.octets().into())
-}
-
-/// An AAAA record.
-pub(super) fn v6(address: Ipv6Addr) -> LocalRecord {
-    record(rtype::AAAA, address.octets().into())
+/// The record of an address of this family.
+fn address<A: FromStr + Into<IpAddr>>(value: &str) -> Result<LocalRecord, BadRule> {
+    let address: A = value.parse().map_err(|_| BadRule::DnsRewrite)?;
+    Ok(LocalRecord::address(address.into()))
 }
 
 fn record(rtype: u16, data: Vec<u8>) -> LocalRecord {
