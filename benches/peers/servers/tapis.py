@@ -1,6 +1,7 @@
 """Tapis, and the controls that show the cost of the machine and of the list."""
 
 import os
+import random
 
 from lists import RPZ_HEAD, TTL
 
@@ -30,6 +31,8 @@ public-suffixes = "none"  # the others block those, too
 """
 COUNT = 10_000  # orders, and exceptions
 PREFIXES = 7_000
+PATTERNS = 5_000
+SYLLABLES = "trk pix adv metr stat bann clic spon tele coun aff beac insi popu rtb sync".split()
 ORDER = """id = "{0}"
 legal-basis = ["Law 1"]
 effective-from = 2020-01-01T00:00:00Z
@@ -155,6 +158,38 @@ format = "rpz"
     def fill(self):
         owners = (f"24.0.{number % 256}.{number // 256}.10.rpz-ip CNAME ." for number in range(PREFIXES))
         self.write("addresses", [RPZ_HEAD.format(ttl=TTL, zone="addresses", serial=1), *owners])
+
+
+class Patterns(Tapis):
+    """Tapis with a filter list of patterns, few of which match a name that is asked about, to measure their cost."""
+
+    name = "tapis-patterns"
+    config = CONFIG + """
+[[list]]
+name = "patterns"
+path = "$folder/patterns"
+format = "adblock"
+"""
+    note = f"Tapis with {PATTERNS:,} patterns beside the list"
+    usual = False
+
+    def fill(self):
+        self.write("patterns", patterns())
+
+
+def patterns():
+    """Rules as filter lists have them: wildcards, beginnings and parts of names, and regular expressions."""
+    chance = random.Random(5)
+    word = lambda: "".join(chance.choices(SYLLABLES, k=3))
+    for number in range(PATTERNS):
+        one, other = word(), word()
+        yield (
+            f"||{one}*.{other}.example^",
+            f"||{one}-{other}",
+            f"-{one}.{other}.",
+            f"/^{one}[0-9]*\\.{other}[a-z]*\\./",
+            f"/(^|\\.){one}s?[_.-]{other}[0-9]+/",
+        )[number % 5]
 
 
 class Echo(Server):
