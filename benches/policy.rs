@@ -114,6 +114,11 @@ fn main() {
 fn answers(names: &[Name], rounds: usize, [one, many]: [Snapshot; 2]) {
     let made = |extra: &dyn Fn(&mut Builder)| {
         let image = Arc::new(image_with(names, 1, extra));
+        let groups = image.pattern_groups().iter();
+        let bytes: usize = groups.map(|group| group.set.memory()).sum();
+        if bytes > 0 {
+            println!("compiled patterns: {:.2} MB", bytes as f64 / 1e6);
+        }
         println!(
             "snapshot with more rules: {}",
             measured(rounds, || snapshot(&image, &[]))

@@ -1,5 +1,6 @@
 //! A deterministic automaton for a few patterns, as a compact table.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use regex_automata::dfa::{Automaton as _, StartKind, dense};
@@ -12,34 +13,55 @@ use regex_syntax::hir::{Hir, Look, Repetition};
 use super::pattern::any;
 use super::text::TEXT;
 
-/// The maximum number of cells of a table, so that a row's offset fits into 16 bits.
+/// The maximum number of rows times columns, so that the numbers of rows and cells fit into 16 bits.
 const MAX_CELLS: usize = u16::MAX as usize;
 
-/// Limits for the construction, in bytes. The table has two bytes per cell; the DFA that it is made from has at most
-/// eight bytes per cell.
+/// Limits for the construction, in bytes. The DFA that the rows are made from has at most eight bytes for each row and
+/// column.
 const NFA_LIMIT: usize = 1 << 20;
 const DFA_LIMIT: usize = 8 * MAX_CELLS;
 const DETERMINIZE_LIMIT: usize = 2 * DFA_LIMIT;
 
-/// An automaton that reports which of its patterns match. A row of the table is a state, and a column is a class of bytes;
-/// the last column is for the end of the text. Row 0 is the state in which nothing can match any more.
+/// An automaton that reports which of its patterns match. A row is a state, and a column is a class of bytes; the last
+/// column is for the end of the text. Row 0 is the state in which nothing can match any more.
+///
+/// Most columns of a row lead to one row. Only the others have a cell. The cells of all rows are interleaved, so that few
+/// places are empty.
 #[derive(Debug)]
 pub(super) struct Automaton {
     /// The column of each byte. Texts have no byte above 127.
     columns: [u8; 128],
-    /// For each row and column, the offset of the next row.
-    table: Box<[u16]>,
+    rows: Box<[Row]>,
+    cells: Box<[Cell]>,
     /// The row at the start of a text.
     start: u16,
     /// The first of the rows in which patterns match; they are at the end.
     first_match: u16,
-    width: u16,
+    /// The column for the end of the text.
+    end: u8,
     /// For each row from `first_match` on, where its patterns end in `matches`.
     ends: Box<[u32]>,
     /// Indices of patterns in the set, ascending for each row.
     matches: Box<[u32]>,
     /// The lowest index of a pattern.
     lowest: u32,
+}
+
+/// A state.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    /// The place of the cell of the first column.
+    cells: u16,
+    /// The next row in all columns without a cell.
+    usual: u16,
+}
+
+/// An empty cell belongs to row 0, and leads to it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cell {
+    /// The row that it belongs to.
+    of: u16,
+    next: u16,
 }
 
 /// The automaton would be too large.
@@ -59,7 +81,8 @@ impl Automaton {
     /// The memory that the automaton takes, in bytes.
     pub(super) fn memory(&self) -> usize {
         size_of::<Self>()
-            + size_of_val(&*self.table)
+            + size_of_val(&*self.rows)
+            + size_of_val(&*self.cells)
             + size_of_val(&*self.ends)
             + size_of_val(&*self.matches)
     }
@@ -70,8 +93,7 @@ impl Automaton {
     pub(super) fn run(&self, text: &[u8], mut each: impl FnMut(u32) -> u32) -> usize {
         let mut row = self.start;
         for (steps, byte) in text.iter().enumerate() {
-            let column = self.columns[usize::from(byte & 127)];
-            row = self.table[usize::from(row) + usize::from(column)];
+            row = self.next(row, self.columns[usize::from(byte & 127)]);
             if row == 0 {
                 return steps + 1;
             }
@@ -79,17 +101,24 @@ impl Automaton {
                 return steps + 1;
             }
         }
-        row = self.table[usize::from(row) + usize::from(self.width - 1)];
+        row = self.next(row, self.end);
         if row >= self.first_match {
             self.report(row, &mut each);
         }
         text.len() + 1
     }
 
+    #[inline(always)]
+    fn next(&self, row: u16, column: u8) -> u16 {
+        let Row { cells, usual } = self.rows[usize::from(row)];
+        let cell = self.cells[usize::from(cells) + usize::from(column)];
+        if cell.of == row { cell.next } else { usual }
+    }
+
     /// Reports the patterns of a row. Returns whether no other match matters.
     #[cold]
     fn report(&self, row: u16, each: &mut impl FnMut(u32) -> u32) -> bool {
-        let which = usize::from((row - self.first_match) / self.width);
+        let which = usize::from(row - self.first_match);
         let start = which.checked_sub(1).map_or(0, |before| self.ends[before]);
         let mut bound = u32::MAX;
         for &pattern in &self.matches[start as usize..self.ends[which] as usize] {
@@ -188,21 +217,22 @@ impl Rows {
         })
     }
 
-    /// Sorts the rows in which patterns match to the end, and writes the table.
+    /// Sorts the rows in which patterns match to the end, and places the cells.
     fn into_automaton(self, dfa: &dense::DFA<Vec<u32>>, indices: &[u32]) -> Automaton {
         let is_match = |row: &usize| dfa.is_match_state(self.states[*row]);
         let (matching, mut order): (Vec<_>, Vec<_>) = (0..self.states.len()).partition(is_match);
-        let first_match = order.len() * self.width;
+        let first_match = order.len();
         order.extend(&matching);
-        let mut offsets = vec![0; order.len()];
-        for (place, row) in order.iter().enumerate() {
-            offsets[*row] = (place * self.width) as u16;
+        let mut numbers = vec![0; order.len()];
+        for (number, row) in (0..).zip(&order) {
+            numbers[*row] = number;
         }
-        let mut table = Vec::with_capacity(self.next.len());
-        for row in &order {
-            let cells = &self.next[row * self.width..][..self.width];
-            table.extend(cells.iter().map(|next| offsets[*next as usize]));
-        }
+        let rows = order.iter().map(|row| {
+            let columns = &self.next[row * self.width..][..self.width];
+            let next = columns.iter().map(|next| numbers[*next as usize]);
+            next.collect::<Vec<u16>>()
+        });
+        let (rows, cells) = interleaved(&rows.collect::<Vec<_>>());
         let mut matches = Vec::new();
         let mut ends = Vec::with_capacity(matching.len());
         for row in matching {
@@ -216,15 +246,65 @@ impl Rows {
         }
         Automaton {
             columns: self.columns,
-            table: table.into(),
-            start: offsets[self.start as usize],
+            rows,
+            cells,
+            start: numbers[self.start as usize],
             first_match: first_match as u16,
-            width: self.width as u16,
+            end: (self.width - 1) as u8,
             ends: ends.into(),
             matches: matches.into(),
             lowest: indices.iter().copied().min().unwrap_or(u32::MAX),
         }
     }
+}
+
+/// Places the cells of the rows, given the next row for each row and column.
+fn interleaved(next: &[Vec<u16>]) -> (Box<[Row]>, Box<[Cell]>) {
+    let width = next.first().map_or(0, Vec::len);
+    let usual = next.iter().map(|columns| most_common(columns));
+    let mut rows: Vec<_> = usual.map(|usual| Row { cells: 0, usual }).collect();
+    let own: Vec<Vec<_>> = (next.iter().zip(&rows))
+        .map(|(columns, row)| {
+            let all = columns.iter().copied().enumerate();
+            all.filter(|(_, next)| *next != row.usual).collect()
+        })
+        .collect();
+    // Rows with many cells come first: the others fit into the gaps. Row 0 has none.
+    let mut order: Vec<_> = (0..next.len()).collect();
+    order.sort_by_key(|row| Reverse(own[*row].len()));
+    let mut cells = vec![Cell::default(); width];
+    let mut full = 0;
+    for row in order {
+        let Some((first, _)) = own[row].first() else {
+            break;
+        };
+        let is_free = |place: usize| cells.get(place).is_none_or(|cell| cell.of == 0);
+        while !is_free(full) {
+            full += 1;
+        }
+        let mut places = full.saturating_sub(*first)..;
+        let place = places.find(|place| own[row].iter().all(|(column, _)| is_free(place + column)));
+        let place = place.expect("there is room after the last cell");
+        cells.resize(cells.len().max(place + width), Cell::default());
+        for (column, next) in &own[row] {
+            cells[place + column] = Cell {
+                of: row as u16,
+                next: *next,
+            };
+        }
+        rows[row].cells = place as u16;
+    }
+    (rows.into(), cells.into())
+}
+
+/// The row that most columns lead to.
+fn most_common(columns: &[u16]) -> u16 {
+    let mut sorted = columns.to_vec();
+    sorted.sort_unstable();
+    let alike = sorted.chunk_by(|one, other| one == other);
+    alike
+        .max_by_key(|alike| alike.len())
+        .map_or(0, |alike| alike[0])
 }
 
 /// The column of each byte, and a byte for each column.
