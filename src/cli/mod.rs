@@ -164,8 +164,8 @@ enum Verb {
     ///
     /// They are written as they are applied here: without those that guards left out, and without those that are redundant.
     /// If the text is read again in the same format, it gives the same rules. Rules that the format can't express are left
-    /// out; they are counted by reason on standard error and at the end of the text. A policy zone can only be written as
-    /// rpz. Exit code 0 when all rules were written, 1 when some were left out, 4 when no server could be asked.
+    /// out; they are counted by reason on standard error and at the end of the text. Exit code 0 when all rules were written, 1
+    /// when something was left out, 4 when no server could be asked.
     Export(export::ExportArgs),
     /// Show how the zones of feeds are transferred, or ask their primaries now.
     ///

@@ -175,17 +175,12 @@ fn rules_that_a_policy_zone_can_not_have_are_reported_too() {
 #[test]
 fn what_can_not_be_exported_is_refused_and_the_file_stays() {
     let upstream = Upstream::plain();
-    let config = preamble(upstream.address)
-        + &list("ads", "")
-        + &list("zone", "format = \"rpz\"\nzone = \"zone.test\"");
-    let zone = "$ORIGIN zone.test.\n@ 60 SOA a. b. 1 1 1 1 1\nx.example CNAME .\n";
-    let server = Server::start(&config, &[("ads", "a.example\n"), ("zone", zone)]);
+    let server = server(&upstream, "", "a.example\n");
     let path = server.path("out");
     fs::write(&path, "before\n").expect("written");
     let output = format!("--output={}", path.display());
     for (source, format, expected) in [
         ("other", "hosts", "there is no list or feed `other`"),
-        ("zone", "hosts", "`zone` is a policy zone"),
         ("ads", "csv", "invalid value 'csv'"),
     ] {
         let failed = server.verb(&["export", source, "--format", format, &output]);
@@ -221,4 +216,60 @@ fn a_text_that_ends_early_replaces_no_file() {
     assert_eq!(fs::read_to_string(&path).expect("readable"), "before\n");
     let files = fs::read_dir(folder.path()).expect("readable").count();
     assert_eq!(files, 3, "tapis.toml, out and the socket");
+}
+
+/// A zone whose wildcards are hidden from names below others (RFC 4592).
+const ZONE: &str = "$ORIGIN zone.test.\n$TTL 60\n@ SOA a. b. 1 1 1 1 1\n\
+                    x.example CNAME .\n*.x.example CNAME .\nok.x.example CNAME rpz-passthru.\n\
+                    only.example CNAME .\ndrop.example CNAME rpz-drop.\n\
+                    *.w.example CNAME .\nc.b.w.example A 192.0.2.7\n\
+                    24.0.2.0.192.rpz-ip CNAME .\n";
+
+#[test]
+fn a_policy_zone_is_written_so_that_names_hidden_from_its_wildcards_stay_allowed() {
+    let upstream = Upstream::plain();
+    let first = server(&upstream, "format = \"rpz\"", ZONE);
+    let output = export(&first, "dnsmasq");
+    assert_eq!(
+        rules(&output),
+        [
+            "address=/*.w.example/",
+            "address=/x.example/",
+            "server=/*.c.b.w.example/#",
+            "server=/b.w.example/#",
+            "server=/ok.x.example/#",
+        ]
+    );
+    let left_out = "4 of 9 rules can't be written as dnsmasq: 3 on a name without those below it, 1 on networks";
+    assert!(text(&output).contains(left_out), "{}", text(&output));
+    let written = String::from_utf8(output.stdout).expect("text");
+    assert!(written.contains("action = \"nxdomain\""), "{written}");
+    let again = server(&upstream, "format = \"dnsmasq\"", &written);
+    for at in [first.address, again.address] {
+        let denied = |name| {
+            let answer = ask(at, name, RecordType::A);
+            rcode(&answer) == hickory_proto::op::ResponseCode::NXDomain
+        };
+        for name in ["x.example", "y.x.example", "y.w.example", "z.y.w.example"] {
+            assert!(denied(name), "{name}");
+        }
+        for name in [
+            "ok.x.example",
+            "y.ok.x.example",
+            "w.example",
+            "b.w.example",
+            "y.c.b.w.example",
+        ] {
+            assert!(!denied(name), "{name}");
+        }
+    }
+    let output = export(&first, "domains");
+    assert_eq!(
+        rules(&output),
+        ["*.w.example", ".x.example", "only.example"]
+    );
+    let left_out = "6 of 9 rules can't be written as domains: 1 on networks, 3 that allow names, 2 with answers of their own";
+    assert!(text(&output).contains(left_out), "{}", text(&output));
+    first.assert_well();
+    again.assert_well();
 }

@@ -191,7 +191,7 @@ fn loaded(format: Format, text: &str) -> (Snapshot, usize) {
         let ParsedTrigger::Name(name, scope) = rule.trigger else {
             panic!("{:?}", rule.trigger);
         };
-        if name.to_string() != PUBLIC_SUFFIX {
+        if scope != Scope::Subtree || name.to_string() != PUBLIC_SUFFIX {
             let effect = rule.effect.cloned().unwrap_or_default();
             rules.push((name.clone(), scope, effect));
         }

@@ -15,13 +15,13 @@ use tokio::sync::mpsc;
 
 use super::status::{ExportRequest, LEFT_OUT};
 use crate::config::Format;
-use crate::control::list_file::write::{ListSettings, WrittenFormat, write_list};
+use crate::control::list_file::write::{ListSettings, WrittenFormat, write_list, write_zone};
 use crate::control::zones::report::inexpressible;
 use crate::control::zones::source::zone_of;
 use crate::control::zones::text;
 use crate::policy::current::Reader;
 use crate::policy::images::Images;
-use crate::policy::rule::Source;
+use crate::policy::published::{PublishedZone, Selection};
 use crate::policy::served_zones::ZoneVersion;
 use crate::policy::snapshot::Snapshot;
 use crate::wire::name::Name;
@@ -43,6 +43,8 @@ enum Rules {
         name: String,
         settings: ListSettings,
         format: WrittenFormat,
+        /// The rules, if it is a policy zone.
+        zone: Option<PublishedZone>,
     },
 }
 
@@ -104,17 +106,16 @@ impl Rules {
         if let Some((apex, version)) = as_zone {
             return Ok(Self::Zone(Box::new(apex), Box::new(version)));
         }
-        if let Some(what) = only_a_zone(found) {
-            let problem = format!(
-                "`{source}` is {what}, so only a policy zone can say all that it does; to write one: tapis export {source} \
-                 --format rpz"
-            );
-            return Err(refused(problem));
-        }
         let word = format.word();
-        let format = WrittenFormat::new(*format)
-            .ok_or_else(|| refused(format!("lists can't be written as {word}")))?;
+        let format = WrittenFormat::new(*format).filter(|_| found.kind.is_list());
+        let format =
+            format.ok_or_else(|| refused(format!("`{source}` can't be written as {word}")))?;
+        let zone = found.zone.is_some().then(|| {
+            let selection = Selection::Named(vec![source.clone()]);
+            PublishedZone::new(snapshot, &selection, &Name::ROOT)
+        });
         Ok(Self::List {
+            zone,
             images: snapshot.images(),
             name: source.clone(),
             settings: ListSettings::from(&**found),
@@ -143,21 +144,19 @@ impl Rules {
                 name,
                 settings,
                 format,
+                zone,
             } => {
-                let list = (name.as_str(), settings);
-                let written = write_list(&images, list, format, Timestamp::now(), out)?;
+                let now = Timestamp::now();
+                let written = match zone {
+                    Some(zone) => {
+                        let rules = images.find(&name).map_or(0, |(_, source)| source.rules);
+                        write_zone(&zone, (&name, settings, rules), format, now, out)?
+                    }
+                    None => write_list(&images, (&name, settings), format, now, out)?,
+                };
                 Ok(written.left_out(format))
             }
         }
-    }
-}
-
-/// Why a source can't be written as a list. The wildcards of a policy zone match by closest encloser, and orders and
-/// exceptions have terms.
-fn only_a_zone(source: &Source) -> Option<&'static str> {
-    match source.kind.is_list() {
-        true => source.zone.as_ref().map(|_| "a policy zone"),
-        false => Some("no list"),
     }
 }
 

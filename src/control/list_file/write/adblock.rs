@@ -8,8 +8,8 @@ use domain::base::iana::Rtype;
 use crate::control::list_file::write::meaning::Does;
 use crate::control::list_file::write::names::push_plain;
 use crate::control::list_file::write::rdata::Rdata;
-use crate::control::list_file::write::rule::{Rule, Trigger};
-use crate::control::list_file::write::unwritten::Reason;
+use crate::control::list_file::write::reason::Reason;
+use crate::control::list_file::write::rule::{Rule, Trigger, are_addresses};
 use crate::policy::condition::{Condition, TypeSet};
 use crate::policy::effect::Tier;
 use crate::policy::record::LocalRecord;
@@ -27,9 +27,9 @@ pub(super) fn write(rule: &Rule<'_>, text: &mut String) -> Result<(), Reason> {
     let conditions = conditions(meaning.condition.as_deref())?;
     match (&meaning.does, meaning.tier) {
         (Does::AsList, Tier::Usual) if rule.list.allows => {
-            line((("@@"), mask), &conditions, text);
+            line(("@@", mask), &conditions, text);
         }
-        (Does::AsList, Tier::Usual) => line(("", mask), &conditions, text),
+        (_, Tier::Usual) if meaning.is_as_list(rule.list) => line(("", mask), &conditions, text),
         (Does::AsList, Tier::Important) => line(("", mask), &important(conditions), text),
         (Does::Allow, Tier::First) => line(("@@", mask), &conditions, text),
         (Does::Allow, Tier::ImportantFirst) => line(("@@", mask), &important(conditions), text),
@@ -117,7 +117,7 @@ fn hosts(rule: &Rule<'_>, records: &[LocalRecord], text: &mut String) -> Result<
         return Err(Reason::Answer);
     };
     rule.is_usual()?;
-    rule.are_addresses(records)?;
+    are_addresses(records)?;
     for record in records {
         let _ = write!(text, "{} ", Rdata::of(record));
         push_name(name, text)?;
@@ -133,22 +133,17 @@ fn answers(rule: &Rule<'_>) -> Result<Vec<String>, Reason> {
         Does::Block(Action::Nodata) => of_code("NOERROR"),
         Does::Block(Action::Nxdomain) => of_code("NXDOMAIN"),
         Does::Block(Action::Refused) => of_code("REFUSED"),
-        Does::Alias { target, ttl_secs } => {
-            rule.has_ttl_of_list(*ttl_secs)?;
+        Does::Alias(target) => {
             let mut value = "NOERROR;CNAME;".to_owned();
             push_name(target, &mut value)?;
             Ok(vec![value])
         }
-        Does::Records(records) if !records.is_empty() => {
-            let value = |record| record_value(rule, record);
-            records.iter().map(value).collect()
-        }
+        Does::Records(records) if !records.is_empty() => records.iter().map(record_value).collect(),
         _ => Err(Reason::Answer),
     }
 }
 
-fn record_value(rule: &Rule<'_>, record: &LocalRecord) -> Result<String, Reason> {
-    rule.has_ttl_of_list(record.ttl_secs.unwrap_or(rule.list.ttl_secs))?;
+fn record_value(record: &LocalRecord) -> Result<String, Reason> {
     let value = |data: &dyn Display| {
         let rtype = Rtype::from_int(record.rtype);
         format!("NOERROR;{rtype};{data}")

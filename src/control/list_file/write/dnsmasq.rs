@@ -5,8 +5,8 @@ use std::fmt::Write;
 use crate::control::list_file::write::meaning::Does;
 use crate::control::list_file::write::names::push_plain;
 use crate::control::list_file::write::rdata::Rdata;
-use crate::control::list_file::write::rule::{Rule, Trigger};
-use crate::control::list_file::write::unwritten::Reason;
+use crate::control::list_file::write::reason::Reason;
+use crate::control::list_file::write::rule::{Rule, Trigger, are_addresses};
 use crate::policy::rule::{Action, Scope};
 
 /// Appends the lines of a rule.
@@ -14,18 +14,19 @@ pub(super) fn write(rule: &Rule<'_>, text: &mut String) -> Result<(), Reason> {
     rule.is_usual()?;
     let names = names(rule)?;
     let _ = match &rule.meaning.does {
-        Does::AsList if !rule.list.allows => writeln!(text, "address=/{names}/#"),
-        Does::AsList | Does::Allow => writeln!(text, "server=/{names}/#"),
         Does::Block(Action::Nxdomain) => writeln!(text, "address=/{names}/"),
+        Does::Allow => writeln!(text, "server=/{names}/#"),
+        Does::AsList if rule.list.allows => writeln!(text, "server=/{names}/#"),
+        _ if rule.meaning.is_as_list(rule.list) => writeln!(text, "address=/{names}/#"),
         Does::Records(records) => {
-            rule.are_addresses(records)?;
+            are_addresses(records)?;
             for record in records {
                 let address = Rdata::of(record);
                 let _ = writeln!(text, "address=/{names}/{address}");
             }
             Ok(())
         }
-        Does::Block(_) | Does::Alias { .. } => return Err(Reason::Answer),
+        Does::AsList | Does::Block(_) | Does::Alias(_) => return Err(Reason::Answer),
     };
     Ok(())
 }

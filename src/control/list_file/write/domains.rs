@@ -1,8 +1,8 @@
 //! Writes the `domains` format: `x`, `.x` and `*.x`.
 
 use crate::control::list_file::write::names::push_escaped;
+use crate::control::list_file::write::reason::Reason;
 use crate::control::list_file::write::rule::Rule;
-use crate::control::list_file::write::unwritten::Reason;
 use crate::policy::rule::Scope;
 
 /// Appends the line of a rule.

@@ -1,8 +1,8 @@
 //! The formats that rules are written in.
 
 use crate::config::Format;
+use crate::control::list_file::write::reason::Reason;
 use crate::control::list_file::write::rule::Rule;
-use crate::control::list_file::write::unwritten::Reason;
 use crate::control::list_file::write::{adblock, dnsmasq, domains, hosts, unbound};
 
 /// A format that the rules of a list can be written in.
@@ -51,6 +51,14 @@ impl WrittenFormat {
         match self {
             Self::Adblock => "! ",
             Self::Dnsmasq | Self::Domains | Self::Hosts | Self::Unbound => "# ",
+        }
+    }
+
+    /// Whether records have TTLs. No format has TTLs of answers without records.
+    pub(super) fn has_ttls(self) -> bool {
+        match self {
+            Self::Unbound => true,
+            Self::Adblock | Self::Dnsmasq | Self::Domains | Self::Hosts => false,
         }
     }
 

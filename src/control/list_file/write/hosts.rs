@@ -1,8 +1,8 @@
 //! Writes the `hosts` format. Other programs understand no escapes in it, so names that need some are left out.
 
 use crate::control::list_file::write::names::push_plain;
+use crate::control::list_file::write::reason::Reason;
 use crate::control::list_file::write::rule::Rule;
-use crate::control::list_file::write::unwritten::Reason;
 use crate::policy::rule::Scope;
 
 /// Appends the line of a rule.

@@ -4,10 +4,11 @@ use std::io::{self, Write};
 
 use jiff::Timestamp;
 
-use crate::config::shown::{Shown, counted};
 use crate::control::list_file::write::format::WrittenFormat;
+use crate::control::list_file::write::frame::{footer, header};
 use crate::control::list_file::write::meaning::ListSettings;
-use crate::control::list_file::write::unwritten::{Reason, Unwritten};
+use crate::control::list_file::write::reason::Reason;
+use crate::control::list_file::write::unwritten::WrittenList;
 use crate::control::list_file::write::writer::Writer;
 use crate::policy::effect::Effect;
 use crate::policy::image::ImageError;
@@ -26,25 +27,6 @@ pub enum WriteError {
     Damaged(#[from] ImageError),
 }
 
-/// What was written of a list.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct WrittenList {
-    /// The number of rules that the text has.
-    pub rules: u64,
-    /// Those that it does not have.
-    pub unwritten: Unwritten,
-}
-
-impl WrittenList {
-    /// Says which rules the text does not have. `None` if it has all.
-    pub fn left_out(&self, format: WrittenFormat) -> Option<String> {
-        let Self { rules, unwritten } = self;
-        let (left, format) = (unwritten.total(), format.format().word());
-        let all = counted(rules + left, "rule", "rules");
-        (left > 0).then(|| format!("{left} of {all} can't be written as {format}: {unwritten}"))
-    }
-}
-
 /// Writes the rules of a list that are in force, and a comment before and after them. Takes as much memory as the rules with
 /// patterns do as text, and some kilobytes.
 ///
@@ -57,11 +39,8 @@ pub fn write_list(
     now: Timestamp,
     out: &mut impl Write,
 ) -> Result<WrittenList, WriteError> {
-    let comment = format.comment();
-    for line in header(images, (list, settings), format, now) {
-        writeln!(out, "{comment}{line}")?;
-    }
-    out.write_all(format.opening().as_bytes())?;
+    let rules = images.find(list).map_or(0, |(_, source)| source.rules);
+    header(out, format, (list, &settings), rules, now)?;
     let mut writer = Writer::new(format, settings, out);
     let mut cursor = images.rule_cursor(|one| one == list);
     let mut name = Name::ROOT;
@@ -75,42 +54,10 @@ pub fn write_list(
     }
     writer.patterns(&patterns(images, list))?;
     let networks = images.networks(list).len() as u64;
-    writer.unwritten.add(Reason::Network, networks);
-    let written = WrittenList {
-        rules: writer.written,
-        unwritten: writer.unwritten,
-    };
-    let rules = counted(written.rules, "rule is", "rules are");
-    writeln!(out, "{comment}The end: {rules} above.")?;
-    if let Some(left_out) = written.left_out(format) {
-        writeln!(out, "{comment}{left_out}")?;
-    }
+    writer.written.unwritten.add(Reason::Network, networks);
+    let written = writer.written;
+    footer(out, format, &written)?;
     Ok(written)
-}
-
-/// The comment before the rules.
-fn header(
-    images: &Images,
-    (list, settings): (&str, ListSettings),
-    format: WrittenFormat,
-    now: Timestamp,
-) -> [String; 2] {
-    let rules = images.find(list).map_or(0, |(_, source)| source.rules);
-    let rules = counted(rules, "rule", "rules");
-    let kind = if settings.allows { "allows" } else { "blocks" };
-    let version = env!("CARGO_PKG_VERSION");
-    let list = Shown::new(list);
-    let format = format.format().word();
-    let does = match settings.allows {
-        true => "kind = \"allow\"".to_owned(),
-        false => format!("action = \"{}\"", settings.action.word()),
-    };
-    [
-        format!(
-            "The list {list}, which {kind} names: {rules} in force at {now:.0} (Tapis {version})"
-        ),
-        format!("Keys of a list with this file: format = \"{format}\", {does}"),
-    ]
 }
 
 /// The rules of a list that have patterns, in the order of the image.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::control::list_file::write::unwritten::Reason;
+use crate::control::list_file::write::reason::Reason;
 use crate::policy::condition::Condition;
 use crate::policy::effect::{Effect, EffectAction, Tier};
 use crate::policy::record::LocalRecord;
@@ -38,6 +38,8 @@ pub(super) struct Meaning {
     pub(super) does: Does,
     pub(super) tier: Tier,
     pub(super) condition: Option<Box<Condition>>,
+    /// The TTL of an answer without records, and of an alias.
+    pub(super) ttl_secs: u32,
 }
 
 /// The kind of answer.
@@ -49,52 +51,41 @@ pub(super) enum Does {
     Allow,
     Block(Action),
     /// The name is an alias.
-    Alias {
-        target: Arc<Name>,
-        ttl_secs: u32,
-    },
+    Alias(Arc<Name>),
     /// Records of any type but CNAME, sorted. Each has a TTL.
     Records(Vec<LocalRecord>),
 }
 
 impl Meaning {
-    /// The meaning of an effect.
+    /// The meaning of an effect. Whether NXDOMAIN is answered as written makes no difference: other programs know no other
+    /// way.
     ///
     /// # Errors
     /// If only policy zones have such effects.
     pub(super) fn of(effect: &Effect, list: &ListSettings) -> Result<Self, Reason> {
+        let is_other = effect.ede.is_some() || effect.extra_text.is_some();
         let ttl_secs = effect.ttl_secs.unwrap_or(list.ttl_secs);
-        let does = match &effect.action {
-            EffectAction::Source => Does::AsList,
+        let (does, ttl_secs) = match &effect.action {
+            _ if is_other => return Err(Reason::Answer),
+            EffectAction::Source => (Does::AsList, ttl_secs),
             // All rules of such a list do the same.
-            EffectAction::Allow if list.allows => Does::AsList,
-            EffectAction::Allow => Does::Allow,
-            EffectAction::Block(action) if does_as_list(*action, effect.tier, list) => Does::AsList,
-            EffectAction::Block(action) => Does::Block(*action),
+            EffectAction::Allow if list.allows => (Does::AsList, ttl_secs),
+            EffectAction::Allow => (Does::Allow, ttl_secs),
+            EffectAction::Block(action) => (Does::Block(*action), ttl_secs),
             EffectAction::Cname {
                 target,
                 prepend: false,
-            } => Does::Alias {
-                target: Arc::clone(target),
-                ttl_secs,
-            },
+            } => (Does::Alias(Arc::clone(target)), ttl_secs),
             EffectAction::Addresses(v4, v6) => {
                 let v4 = v4.iter().copied().map(IpAddr::from);
                 let all = v4.chain(v6.iter().copied().map(IpAddr::from));
-                records(all.map(LocalRecord::address), ttl_secs)
+                records(all.map(LocalRecord::address), effect.tier, ttl_secs)
             }
-            EffectAction::Records(own) => records(own.iter().cloned(), ttl_secs),
+            EffectAction::Records(own) => records(own.iter().cloned(), effect.tier, ttl_secs),
             EffectAction::Cname { prepend: true, .. }
             | EffectAction::TcpOnly
             | EffectAction::Void => return Err(Reason::Answer),
         };
-        let has_records = matches!(does, Does::Alias { .. } | Does::Records(_));
-        if effect.ttl_secs.is_some() && !has_records {
-            return Err(Reason::Ttl);
-        }
-        if effect.ede.is_some() || effect.extra_text.is_some() || effect.as_written {
-            return Err(Reason::Answer);
-        }
         // In a list that allows names, no rule that allows one overrides another that does.
         let tier = match list.allows && does == Does::AsList {
             true => Tier::Usual,
@@ -104,31 +95,77 @@ impl Meaning {
             does,
             tier,
             condition: effect.condition.clone(),
+            ttl_secs,
         })
+    }
+
+    /// Whether the rule does what its list does, in these words or in others. A rewrite is kept as one.
+    pub(super) fn is_as_list(&self, list: &ListSettings) -> bool {
+        match self.does {
+            Does::AsList => true,
+            Does::Block(action) => {
+                !list.allows && action == list.action && self.tier == Tier::Usual
+            }
+            Does::Allow | Does::Alias(_) | Does::Records(_) => false,
+        }
+    }
+
+    /// Whether an answer has another TTL than that of its list.
+    pub(super) fn has_own_ttl(&self, list: &ListSettings) -> bool {
+        let is_own = |ttl_secs: u32| ttl_secs != list.ttl_secs;
+        match &self.does {
+            Does::Records(records) => {
+                let mut ttls = records.iter().filter_map(|record| record.ttl_secs);
+                ttls.any(is_own)
+            }
+            Does::AsList | Does::Allow | Does::Block(_) | Does::Alias(_) => is_own(self.ttl_secs),
+        }
+    }
+
+    /// The same with the TTL of the list, and without the words for what the list does anyway, for comparisons.
+    pub(super) fn without_ttl(mut self, list: &ListSettings) -> Self {
+        if let Does::Records(records) = &mut self.does {
+            let ttls = records.iter_mut().map(|record| &mut record.ttl_secs);
+            ttls.for_each(|ttl_secs| *ttl_secs = Some(list.ttl_secs));
+        }
+        self.ttl_secs = list.ttl_secs;
+        self.as_list(list)
+    }
+
+    /// The same without the words for what the list does anyway, for comparisons.
+    pub(super) fn as_list(mut self, list: &ListSettings) -> Self {
+        if self.is_as_list(list) {
+            self.does = Does::AsList;
+        }
+        // Each record has its own.
+        if let Does::Records(_) = self.does {
+            self.ttl_secs = list.ttl_secs;
+        }
+        self
     }
 }
 
-/// Whether an action that a rule names is that of its list anyway. A rewrite is kept as one.
-fn does_as_list(action: Action, tier: Tier, list: &ListSettings) -> bool {
-    !list.allows && action == list.action && tier == Tier::Usual
-}
-
-/// The answer with these records. A single CNAME record is an alias.
-fn records(records: impl Iterator<Item = LocalRecord>, ttl_secs: u32) -> Does {
+/// The answer with these records, and its TTL. A single CNAME record is an alias. Addresses that lead nowhere block a name,
+/// unless they are those of a rewrite, as in the formats of other programs.
+fn records(records: impl Iterator<Item = LocalRecord>, tier: Tier, ttl_secs: u32) -> (Does, u32) {
     let with_ttl = |mut record: LocalRecord| {
         record.ttl_secs.get_or_insert(ttl_secs);
         record
     };
     let mut records: Vec<_> = records.map(with_ttl).collect();
+    let first_ttl = records.first().and_then(|record| record.ttl_secs);
+    let first_ttl = first_ttl.unwrap_or(ttl_secs);
     if let [only] = &records[..]
-        && only.rtype == rtype::CNAME
         && let Some(target) = only.cname_target()
     {
-        return Does::Alias {
-            target: Arc::new(target),
-            ttl_secs: only.ttl_secs.unwrap_or(ttl_secs),
-        };
+        return (Does::Alias(Arc::new(target)), first_ttl);
+    }
+    let leads_nowhere = |record: &LocalRecord| {
+        matches!(record.rtype, rtype::A | rtype::AAAA) && record.data.iter().all(|byte| *byte == 0)
+    };
+    if tier == Tier::Usual && !records.is_empty() && records.iter().all(leads_nowhere) {
+        return (Does::Block(Action::Sinkhole), first_ttl);
     }
     records.sort_unstable_by(|one, other| (one.rtype, &one.data).cmp(&(other.rtype, &other.data)));
-    Does::Records(records)
+    (Does::Records(records), ttl_secs)
 }

@@ -1,7 +1,7 @@
 //! A rule that is to be written.
 
 use crate::control::list_file::write::meaning::{Does, ListSettings, Meaning};
-use crate::control::list_file::write::unwritten::Reason;
+use crate::control::list_file::write::reason::Reason;
 use crate::policy::effect::Tier;
 use crate::policy::record::LocalRecord;
 use crate::policy::rule::Scope;
@@ -46,31 +46,18 @@ impl<'r> Rule<'r> {
     /// Checks that the rule does no more than its list is configured for.
     pub(super) fn does_as_list(&self) -> Result<(), Reason> {
         match self.meaning.does {
-            Does::AsList => self.is_usual(),
+            _ if self.meaning.is_as_list(self.list) => self.is_usual(),
             Does::Allow => Err(Reason::Allow),
-            Does::Block(_) | Does::Alias { .. } | Does::Records(_) => Err(Reason::Answer),
+            _ => Err(Reason::Answer),
         }
     }
+}
 
-    /// Checks a TTL, for a format that has none: such a text is read with that of the list.
-    pub(super) fn has_ttl_of_list(&self, ttl_secs: u32) -> Result<(), Reason> {
-        match ttl_secs == self.list.ttl_secs {
-            true => Ok(()),
-            false => Err(Reason::Ttl),
-        }
-    }
-
-    /// Checks that an answer has addresses and nothing else, for a format that has no TTLs.
-    pub(super) fn are_addresses(&self, records: &[LocalRecord]) -> Result<(), Reason> {
-        for record in records {
-            if !matches!(record.rtype, rtype::A | rtype::AAAA) {
-                return Err(Reason::Answer);
-            }
-            self.has_ttl_of_list(record.ttl_secs.unwrap_or(self.list.ttl_secs))?;
-        }
-        match records.is_empty() {
-            true => Err(Reason::Answer),
-            false => Ok(()),
-        }
+/// Checks that an answer has addresses and nothing else.
+pub(super) fn are_addresses(records: &[LocalRecord]) -> Result<(), Reason> {
+    let is_address = |record: &LocalRecord| matches!(record.rtype, rtype::A | rtype::AAAA);
+    match !records.is_empty() && records.iter().all(is_address) {
+        true => Ok(()),
+        false => Err(Reason::Answer),
     }
 }

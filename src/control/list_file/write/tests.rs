@@ -47,8 +47,10 @@ fn name(text: &str) -> Name {
     Name::from_text(text).expect("a name")
 }
 
+/// TTLs are compared in another test, as most formats have none.
 fn shown(trigger: String, effect: &Effect, list: &ListSettings) -> Shown {
-    (trigger, format!("{:?}", Meaning::of(effect, list)))
+    let meaning = Meaning::of(effect, list).map(|meaning| meaning.without_ttl(list));
+    (trigger, format!("{meaning:?}"))
 }
 
 /// The rules of a text, with records of one trigger joined as in an image.
@@ -98,8 +100,9 @@ fn write(
         .map(|(pattern, effect)| (pattern.as_str(), effect))
         .collect();
     writer.patterns(&patterns).expect("memory");
-    let (written, unwritten) = (writer.written, writer.unwritten);
-    (String::from_utf8(out).expect("text"), written, unwritten)
+    let written = writer.written;
+    let text = String::from_utf8(out).expect("text");
+    (text, written.rules, written.unwritten)
 }
 
 /// The text of one rule on a name, or why there is none.
@@ -438,7 +441,7 @@ fn each_format_says_what_it_can() {
             Dnsmasq,
             ".x.test",
             records(&["0.0.0.0"]).into(),
-            "1 with answers of their own",
+            "address=/x.test/#",
         ),
         (
             Unbound,
@@ -612,5 +615,34 @@ fn patterns_are_written_where_the_format_has_them() {
         let (text, written, unwritten) = write(format, &blocking(), &rules);
         assert_eq!(text, expected, "{format:?}");
         assert_eq!(unwritten.count(Reason::Pattern), 4 - written, "{format:?}");
+    }
+}
+
+#[test]
+fn ttls_are_written_where_records_have_them_and_else_counted() {
+    let mut record = LocalRecord::address("192.0.2.1".parse().expect("an address"));
+    record.ttl_secs = Some(30);
+    let effect = Effect::from(EffectAction::Records(vec![record]));
+    let rules = Rules {
+        names: [(name("x.test"), vec![(Scope::Subtree, effect)])].into(),
+        ..Rules::default()
+    };
+    for (format, line, without) in [
+        (
+            WrittenFormat::Unbound,
+            "local-data: 'x.test. 30 IN A 192.0.2.1'\n",
+            0,
+        ),
+        (WrittenFormat::Dnsmasq, "address=/x.test/192.0.2.1\n", 1),
+    ] {
+        let mut out = Vec::new();
+        let mut writer = Writer::new(format, blocking(), &mut out);
+        for (name, rules) in &rules.names {
+            let rules = rules.iter().map(|(scope, effect)| (*scope, effect));
+            writer.name(name, rules).expect("memory");
+        }
+        let written = writer.written;
+        assert_eq!((written.rules, written.without_ttl), (1, without));
+        assert!(String::from_utf8(out).expect("text").ends_with(line));
     }
 }

@@ -7,8 +7,8 @@ use domain::base::iana::Rtype;
 use crate::control::list_file::write::meaning::Does;
 use crate::control::list_file::write::names::push_escaped;
 use crate::control::list_file::write::rdata::Rdata;
+use crate::control::list_file::write::reason::Reason;
 use crate::control::list_file::write::rule::Rule;
-use crate::control::list_file::write::unwritten::Reason;
 use crate::policy::record::LocalRecord;
 use crate::policy::rule::{Action, Scope};
 use crate::wire::rtype;
@@ -28,15 +28,17 @@ pub(super) fn write(rule: &Rule<'_>, text: &mut String) -> Result<(), Reason> {
 
 fn zone(rule: &Rule<'_>, owner: &str, text: &mut String) -> Result<(), Reason> {
     let kind = match &rule.meaning.does {
-        Does::AsList if !rule.list.allows => "always_null",
-        Does::AsList | Does::Allow => "always_transparent",
+        Does::AsList if rule.list.allows => "always_transparent",
+        Does::Allow => "always_transparent",
+        Does::AsList => "always_null",
         Does::Block(Action::Nxdomain) => "always_nxdomain",
         Does::Block(Action::Nodata) => "always_nodata",
         Does::Block(Action::Refused) => "always_refuse",
         Does::Block(Action::Drop) => "always_deny",
-        // Its addresses are not known to Unbound.
+        Does::Block(Action::Sinkhole) if rule.meaning.is_as_list(rule.list) => "always_null",
+        // Unbound does not know its addresses.
         Does::Block(Action::Sinkhole) => return Err(Reason::Answer),
-        Does::Alias { .. } | Does::Records(_) => "redirect",
+        Does::Alias(_) | Does::Records(_) => "redirect",
     };
     let _ = writeln!(text, "local-zone: \"{owner}.\" {kind}");
     records(rule, owner, text);
@@ -45,14 +47,14 @@ fn zone(rule: &Rule<'_>, owner: &str, text: &mut String) -> Result<(), Reason> {
 
 fn data(rule: &Rule<'_>, owner: &str, text: &mut String) -> Result<(), Reason> {
     match &rule.meaning.does {
-        Does::AsList if !rule.list.allows => {
+        _ if rule.meaning.is_as_list(rule.list) && !rule.list.allows => {
             // Queries of other types get NODATA, as there are data.
             let _ = writeln!(text, "local-data: \"{owner}. A 0.0.0.0\"");
             Ok(())
         }
         // Other types of zones apply to the names below, too.
         Does::AsList | Does::Allow | Does::Block(_) => Err(Reason::Exact),
-        Does::Alias { .. } | Does::Records(_) => {
+        Does::Alias(_) | Does::Records(_) => {
             records(rule, owner, text);
             Ok(())
         }
@@ -67,10 +69,10 @@ fn records(rule: &Rule<'_>, owner: &str, text: &mut String) {
                 line(owner, record, text);
             }
         }
-        Does::Alias { target, ttl_secs } => {
+        Does::Alias(target) => {
             let record = LocalRecord {
                 rtype: rtype::CNAME,
-                ttl_secs: Some(*ttl_secs),
+                ttl_secs: Some(rule.meaning.ttl_secs),
                 data: target.wire().into(),
             };
             line(owner, &record, text);

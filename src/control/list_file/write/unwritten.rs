@@ -1,47 +1,44 @@
-//! The rules that a format can't say, counted by the reason.
+//! What was written of a list, and what was not, counted by the reason.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Why a rule can't be written in a format. The text follows a number of rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
-pub enum Reason {
-    /// The format has no rules on single names.
-    #[error("on a name without those below it")]
-    Exact,
-    /// The format has no rules on names with those below them.
-    #[error("on a name and all names below it")]
-    Subtree,
-    /// The format has no rules on names below others.
-    #[error("on all names below a name")]
-    Below,
-    /// The name would be read as something else.
-    #[error("on names that the format can't have")]
-    Name,
-    /// The format has no such patterns.
-    #[error("with patterns")]
-    Pattern,
-    /// The format has no networks.
-    #[error("on networks")]
-    Network,
-    /// The format has no rules that allow names.
-    #[error("that allow names")]
-    Allow,
-    /// The format does not have this answer.
-    #[error("with answers of their own")]
-    Answer,
-    /// The format has no TTLs.
-    #[error("with TTLs of their own")]
-    Ttl,
-    /// In the format, the rule would precede other rules.
-    #[error("with another precedence")]
-    Precedence,
-    /// The format has no conditions.
-    #[error("for some queries only")]
-    Condition,
-    /// The format has only one of the rules on this name.
-    #[error("beside another rule on the same name")]
-    Beside,
+use crate::config::shown::counted;
+use crate::control::list_file::write::format::WrittenFormat;
+use crate::control::list_file::write::reason::Reason;
+
+/// What was written of a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WrittenList {
+    /// The number of rules that the text has.
+    pub rules: u64,
+    /// Those of them that have a TTL of their own, which the text does not have.
+    pub without_ttl: u64,
+    /// Those that the text does not have.
+    pub unwritten: Unwritten,
+}
+
+impl WrittenList {
+    /// Says what the text does not have. `None` if it has everything.
+    pub fn left_out(&self, format: WrittenFormat) -> Option<String> {
+        let left = self.unwritten.total();
+        let all = counted(self.rules + left, "rule", "rules");
+        let format = format.format().word();
+        let rules = format!(
+            "{left} of {all} can't be written as {format}: {}",
+            self.unwritten
+        );
+        let ttls = format!(
+            "{} of {all} written without a TTL, which {format} does not have",
+            self.without_ttl
+        );
+        match (left > 0, self.without_ttl > 0) {
+            (true, true) => Some(format!("{rules}; {ttls}")),
+            (true, false) => Some(rules),
+            (false, true) => Some(ttls),
+            (false, false) => None,
+        }
+    }
 }
 
 /// Counts of rules that are left out of a text.
@@ -53,6 +50,13 @@ impl Unwritten {
     pub fn add(&mut self, reason: Reason, count: u64) {
         if count > 0 {
             *self.0.entry(reason).or_default() += count;
+        }
+    }
+
+    /// Adds the counts of other rules.
+    pub fn extend(&mut self, other: &Self) {
+        for (reason, count) in &other.0 {
+            self.add(*reason, *count);
         }
     }
 

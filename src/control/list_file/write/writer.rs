@@ -4,11 +4,12 @@ use std::io::{self, Write};
 
 use crate::control::list_file::parse::{self, Notation, ParsedRule, ParsedTrigger};
 use crate::control::list_file::write::format::WrittenFormat;
-use crate::control::list_file::write::meaning::{ListSettings, Meaning};
+use crate::control::list_file::write::meaning::{Does, ListSettings, Meaning};
+use crate::control::list_file::write::reason::Reason;
 use crate::control::list_file::write::rule::{Rule, Trigger};
-use crate::control::list_file::write::unwritten::{Reason, Unwritten};
+use crate::control::list_file::write::unwritten::WrittenList;
 use crate::policy::effect::Effect;
-use crate::policy::rule::Scope;
+use crate::policy::rule::{Action, Scope};
 use crate::wire::name::Name;
 
 /// The rules with patterns that are read again together.
@@ -22,9 +23,7 @@ pub(super) struct Writer<'o, W> {
     out: &'o mut W,
     /// The lines of the current rules.
     text: String,
-    /// The number of rules that were written.
-    pub(super) written: u64,
-    pub(super) unwritten: Unwritten,
+    pub(super) written: WrittenList,
 }
 
 /// A rule as it was read again.
@@ -47,8 +46,7 @@ impl<'o, W: Write> Writer<'o, W> {
             },
             out,
             text: String::new(),
-            written: 0,
-            unwritten: Unwritten::default(),
+            written: WrittenList::default(),
         }
     }
 
@@ -64,17 +62,22 @@ impl<'o, W: Write> Writer<'o, W> {
         for (scope, effect) in rules {
             let end = self.text.len();
             match self.add(name, scope, effect, is_alone, &mut kept) {
-                Ok(()) => self.written += 1,
+                Ok(loses_ttl) => self.count(loses_ttl),
                 Err(reason) => {
                     self.text.truncate(end);
-                    self.unwritten.add(reason, 1);
+                    self.written.unwritten.add(reason, 1);
                 }
             }
         }
         self.out.write_all(self.text.as_bytes())
     }
 
-    /// Appends the lines of a rule to those of the others on its name.
+    fn count(&mut self, loses_ttl: bool) {
+        self.written.rules += 1;
+        self.written.without_ttl += u64::from(loses_ttl);
+    }
+
+    /// Appends the lines of a rule to those of the others on its name. Returns whether they do not have its TTL.
     fn add(
         &mut self,
         name: &Name,
@@ -82,7 +85,7 @@ impl<'o, W: Write> Writer<'o, W> {
         effect: &Effect,
         is_alone: bool,
         kept: &mut Vec<(Scope, Meaning)>,
-    ) -> Result<(), Reason> {
+    ) -> Result<bool, Reason> {
         let meaning = Meaning::of(effect, &self.list)?;
         let rule = Rule {
             trigger: Trigger::Name(name, scope),
@@ -92,11 +95,12 @@ impl<'o, W: Write> Writer<'o, W> {
         self.format.write(&rule, &mut self.text)?;
         // Almost all rules of most lists.
         if is_alone && effect.is_default() && is_common(name) {
-            return Ok(());
+            return Ok(false);
         }
-        kept.push((scope, meaning));
+        let loses_ttl = self.loses_ttl(&meaning);
+        kept.push((scope, self.comparable(meaning)));
         if self.reads_as(name, kept) {
-            return Ok(());
+            return Ok(loses_ttl);
         }
         kept.pop();
         Err(match kept.is_empty() {
@@ -105,6 +109,25 @@ impl<'o, W: Write> Writer<'o, W> {
             true if is_common(name) => Reason::Answer,
             true => Reason::Name,
         })
+    }
+
+    /// Whether lines of the format do not have the TTL of a rule.
+    fn loses_ttl(&self, meaning: &Meaning) -> bool {
+        let has_ttl = match meaning.does {
+            Does::Alias(_) | Does::Records(_) => self.format.has_ttls(),
+            // There is no answer of its own that could have one.
+            Does::Allow | Does::Block(Action::Drop) => true,
+            Does::AsList | Does::Block(_) => false,
+        };
+        !has_ttl && meaning.has_own_ttl(&self.list)
+    }
+
+    /// The meaning as far as the format can have it.
+    fn comparable(&self, meaning: Meaning) -> Meaning {
+        match (&meaning.does, self.format.has_ttls()) {
+            (Does::Alias(_) | Does::Records(_), true) => meaning.as_list(&self.list),
+            _ => meaning.without_ttl(&self.list),
+        }
     }
 
     /// Whether the text is read as these rules on a name, and no others.
@@ -122,7 +145,7 @@ impl<'o, W: Write> Writer<'o, W> {
         });
         let found = found.iter().map(|(scope, effect)| {
             let meaning = Meaning::of(effect, &self.list).ok()?;
-            Some((*scope, meaning))
+            Some((*scope, self.comparable(meaning)))
         });
         let Some(found) = found.collect::<Option<Vec<_>>>() else {
             return false;
@@ -156,7 +179,7 @@ impl<'o, W: Write> Writer<'o, W> {
                 }
                 Err(reason) => {
                     self.text.truncate(start);
-                    self.unwritten.add(reason, 1);
+                    self.written.unwritten.add(reason, 1);
                 }
             }
         }
@@ -165,15 +188,18 @@ impl<'o, W: Write> Writer<'o, W> {
             let first = read.partition_point(|rule| rule.line < lines.start);
             let own = &read[first..];
             let own = &own[..own.partition_point(|rule| rule.line < lines.end)];
+            let loses_ttl = self.loses_ttl(&meaning);
+            let meaning = self.comparable(meaning);
             let is_same = |rule: &ReadRule| {
+                let read = Meaning::of(&rule.effect, &self.list);
                 rule.pattern.as_deref() == Some(pattern)
-                    && Meaning::of(&rule.effect, &self.list).as_ref() == Ok(&meaning)
+                    && read.is_ok_and(|read| self.comparable(read) == meaning)
             };
             if own.is_empty() || !own.iter().all(is_same) {
-                self.unwritten.add(Reason::Pattern, 1);
+                self.written.unwritten.add(Reason::Pattern, 1);
                 continue;
             }
-            self.written += 1;
+            self.count(loses_ttl);
             self.out.write_all(self.text[text].as_bytes())?;
         }
         Ok(())
