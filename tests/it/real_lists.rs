@@ -316,7 +316,7 @@ fn a_large_list_has_the_same_names_in_two_forms_apart_from_some_below_www() {
     // Whoever made the files left `www.x` out of the one with subtrees, although x is in neither.
     let left_out: Vec<_> = only_exact
         .iter()
-        .filter(|name| *name != PUBLIC_SUFFIX)
+        .filter(|name| !name.ends_with(PUBLIC_SUFFIX))
         .collect();
     assert_eq!(left_out.len(), 53);
     assert!(

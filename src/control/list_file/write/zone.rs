@@ -88,6 +88,8 @@ fn each_name(
     let mut records = zone.records();
     let mut reader = ZoneReader::new(Name::ROOT);
     let mut group = Group::default();
+    // A record can complete the rules on two names: those of the owner before the last one, and those of the last one.
+    let mut ended: Vec<NameRules> = Vec::new();
     let mut unwritten = Unwritten::default();
     while let Some(record) = records.next() {
         let record = ZoneRecord {
@@ -98,26 +100,26 @@ fn each_name(
             data: record.data,
             line: 0,
         };
-        let mut ended = None;
         let added = reader.add(record, &mut |rule| {
-            ended = group.add(&rule, &mut unwritten).or(ended.take());
+            ended.extend(group.add(&rule, &mut unwritten));
         });
         // What this program publishes, it also reads, apart from names that are too long for their wildcard.
         unwritten.add(Reason::Answer, u64::from(added.is_err()));
-        if let Some((name, rules)) = ended
-            && !each(&name, &rules)?
-        {
-            return Ok(unwritten);
+        for (name, rules) in ended.drain(..) {
+            if !each(&name, &rules)? {
+                return Ok(unwritten);
+            }
         }
     }
     if let Some(damage) = records.damage() {
         return Err(damage.into());
     }
-    let mut ended = None;
-    let finished = reader.finish(&mut |rule| ended = group.add(&rule, &mut unwritten));
+    let finished = reader.finish(&mut |rule| ended.extend(group.add(&rule, &mut unwritten)));
     unwritten.add(Reason::Answer, u64::from(finished.is_err()));
     for (name, rules) in ended.into_iter().chain(group.end()) {
-        each(&name, &rules)?;
+        if !each(&name, &rules)? {
+            return Ok(unwritten);
+        }
     }
     add_inexpressible(records.inexpressible(), &mut unwritten);
     Ok(unwritten)
