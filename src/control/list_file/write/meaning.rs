@@ -129,11 +129,11 @@ impl Meaning {
             ttls.for_each(|ttl_secs| *ttl_secs = Some(list.ttl_secs));
         }
         self.ttl_secs = list.ttl_secs;
-        self.as_list(list)
+        self.normalized(list)
     }
 
     /// The same without the words for what the list does anyway, for comparisons.
-    pub(super) fn as_list(mut self, list: &ListSettings) -> Self {
+    pub(super) fn normalized(mut self, list: &ListSettings) -> Self {
         if self.is_as_list(list) {
             self.does = Does::AsList;
         }

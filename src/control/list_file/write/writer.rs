@@ -125,7 +125,7 @@ impl<'o, W: Write> Writer<'o, W> {
     /// The meaning as far as the format can have it.
     fn comparable(&self, meaning: Meaning) -> Meaning {
         match (&meaning.does, self.format.has_ttls()) {
-            (Does::Alias(_) | Does::Records(_), true) => meaning.as_list(&self.list),
+            (Does::Alias(_) | Does::Records(_), true) => meaning.normalized(&self.list),
             _ => meaning.without_ttl(&self.list),
         }
     }

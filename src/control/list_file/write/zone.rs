@@ -20,7 +20,7 @@ use crate::wire::class;
 use crate::wire::name::Name;
 
 /// The number of rules that show the action of most rules.
-const SAMPLE: u64 = 1000;
+const SAMPLE: usize = 1000;
 
 /// The actions, those that lists have most often first.
 const ACTIONS: [Action; 5] = [
@@ -62,14 +62,15 @@ pub fn write_zone(
 /// The action of most of the first rules that block names.
 fn usual_action(zone: &PublishedZone, settings: ListSettings) -> Result<Action, WriteError> {
     let mut counts = ACTIONS.map(|action| (action, 0_u64));
+    let mut seen = 0;
     each_name(zone, |_, rules| {
+        seen += rules.len();
         for (_, effect) in rules {
             let does = Meaning::of(effect, &settings).map(|meaning| meaning.does);
             let counted = counts.iter_mut();
             let counted = counted.filter(|(action, _)| does == Ok(Does::Block(*action)));
             counted.for_each(|(_, count)| *count += 1);
         }
-        let seen: u64 = counts.iter().map(|(_, count)| count).sum();
         Ok(seen < SAMPLE)
     })?;
     // The first of equal counts is the last of the reverse.
@@ -103,7 +104,7 @@ fn each_name(
         let added = reader.add(record, &mut |rule| {
             ended.extend(group.add(&rule, &mut unwritten));
         });
-        // What this program publishes, it also reads, apart from names that are too long for their wildcard.
+        // What this program publishes, it also reads. If it does not, that is reported like other rules.
         unwritten.add(Reason::Answer, u64::from(added.is_err()));
         for (name, rules) in ended.drain(..) {
             if !each(&name, &rules)? {
