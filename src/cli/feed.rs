@@ -14,14 +14,11 @@ use super::server::{self, ControlArgs};
 use super::zones::{self, serial};
 use crate::config::paths;
 use crate::config::shown::counted;
-use crate::control::admin::status::{
-    BadCount, BadLine, ExportRequest, FeedRequest, ListStatus, Status,
-};
+use crate::control::admin::status::{BadCount, BadLine, FeedRequest, ListStatus, Status};
 use crate::control::sources::feeds::fault::Fault;
 use crate::control::sources::feeds::report::{
     FeedReport, LocalReport, NotifyEvent, NotifyReport, PrimaryReport,
 };
-use crate::control::zones::text;
 
 /// The time between two looks at a transfer under way.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -61,19 +58,6 @@ enum FeedVerb {
         #[arg(long)]
         no_wait: bool,
     },
-    /// Write the rules in force of a feed or a list as a zone file.
-    ///
-    /// BIND, Knot Resolver and this program (format = "rpz") read it. It has the rules as they are applied here: without
-    /// those that the guard left out, and with the actions that the configuration sets.
-    Export {
-        #[command(flatten)]
-        control: ControlArgs,
-        /// The name of the feed or list.
-        source: String,
-        /// The file, which is replaced in one step. The default is standard output.
-        #[arg(long, value_name = "FILE")]
-        output: Option<PathBuf>,
-    },
 }
 
 pub(super) fn run(
@@ -107,24 +91,6 @@ pub(super) fn run(
                 whole: *whole,
             };
             refresh(&control.sockets(config)?, &request, *no_wait, out)
-        }
-        FeedVerb::Export {
-            control,
-            source,
-            output,
-        } => {
-            let sockets = control.sockets(config)?;
-            let request = ExportRequest {
-                source: source.clone(),
-            };
-            let write = |out: &mut dyn Write| -> Result<(), Failure> {
-                let take = |part: &[u8]| out.write_all(part);
-                Ok(server::download(&sockets, "/export", &request, take)??)
-            };
-            match output {
-                Some(path) => text::replace_file(path, write),
-                None => write(out),
-            }
         }
     }
 }

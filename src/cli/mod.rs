@@ -4,6 +4,7 @@ mod check;
 mod compile;
 mod configuration;
 mod diff;
+mod export;
 mod failure;
 mod feed;
 mod image;
@@ -159,6 +160,13 @@ enum Verb {
     ///
     /// Exit code 1 when nothing was paused or the end could not be stored, 4 when no server could be asked.
     Resume(pause::ResumeArgs),
+    /// Write the rules in force of a list or feed, in the format of another DNS program.
+    ///
+    /// They are written as they are applied here: without those that guards left out, and without those that are redundant.
+    /// If the text is read again in the same format, it gives the same rules. Rules that the format can't express are left
+    /// out; they are counted by reason on standard error and at the end of the text. Exit code 0 when all rules were written, 1
+    /// when something was left out, 4 when no server could be asked.
+    Export(export::ExportArgs),
     /// Show how the zones of feeds are transferred, or ask their primaries now.
     ///
     /// Exit code 4 when no server could be asked.
@@ -193,6 +201,7 @@ impl Verb {
             | Self::Rollback(_)
             | Self::Pause(_)
             | Self::Resume(_)
+            | Self::Export(_)
             | Self::Feed(_)
             | Self::List(_)
             | Self::Publish(_) => Need::Socket,
@@ -237,6 +246,7 @@ pub fn main() -> ExitCode {
         Verb::Rollback(args) => rollback::run(config, &args, &mut out),
         Verb::Pause(args) => pause::pause(config, &args, &mut out),
         Verb::Resume(args) => pause::resume(config, &args, &mut out),
+        Verb::Export(args) => export::run(config, &args, &mut out),
         Verb::Feed(args) => feed::run(config, &args, &mut out),
         Verb::List(args) => list::run(config, &args, &mut out),
         Verb::Publish(args) => publish::run(config, &args, &mut out),

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use clap::Args;
+use hyper::HeaderMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -62,13 +63,14 @@ fn request<B: Serialize, T: DeserializeOwned>(
     Ok(runtime.block_on(call(sockets, user_id(), resource, body)))
 }
 
-/// Posts a request to the server, and passes the parts of its answer to `take`. The outer error is as for [`get`].
+/// Posts a request to the server, and passes the parts of its answer to `take`. Returns the trailers. The outer error is as
+/// for [`get`].
 pub(super) fn download<B: Serialize>(
     sockets: &[PathBuf],
     resource: &str,
     body: &B,
     take: impl FnMut(&[u8]) -> io::Result<()>,
-) -> io::Result<Result<(), ClientError>> {
+) -> io::Result<Result<HeaderMap, ClientError>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

@@ -60,6 +60,19 @@ pub enum Action {
     Drop,
 }
 
+impl Action {
+    /// Its name in the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Nxdomain => "nxdomain",
+            Self::Nodata => "nodata",
+            Self::Sinkhole => "sinkhole",
+            Self::Refused => "refused",
+            Self::Drop => "drop",
+        }
+    }
+}
+
 /// The Extended DNS Error that says why a name is blocked (RFC 8914, section 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -152,6 +152,11 @@ impl Snapshot {
         &self.sources
     }
 
+    /// The compiled rules of its sources. The images may have rules of other lists, too.
+    pub fn images(&self) -> Images {
+        self.rules.images()
+    }
+
     /// Whether `client` is served.
     pub fn permits(&self, client: IpAddr) -> bool {
         self.clients.contains(client)

@@ -204,7 +204,7 @@ fn a_pause_is_in_status_and_why_with_its_end_reason_and_user() {
     assert!(!why.contains("would block it"), "{why}");
     let why = done(&server, &["why", "other.example"]);
     assert!(!why.contains("paused"), "{why}");
-    let export = failed(&server, &["feed", "export", "ads"]);
+    let export = failed(&server, &["export", "ads", "--format=hosts"]);
     assert!(export.contains("`ads` is paused"), "{export}");
 }
 

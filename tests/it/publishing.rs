@@ -505,7 +505,7 @@ fn the_rules_of_a_list_are_exported_as_a_file_that_has_them() {
     let upstream = Upstream::plain();
     let more = "allow-transfer = [\"127.0.0.1\"]\n";
     let publisher = publisher(&upstream, more, "a.example\n");
-    let shown = publisher.verb(&["feed", "export", "names"]);
+    let shown = publisher.verb(&["export", "names", "--format=rpz"]);
     let zone = String::from_utf8(shown.stdout).expect("text");
     assert!(
         zone.starts_with("$ORIGIN names.\n$TTL 60\n@ SOA "),
@@ -516,10 +516,10 @@ fn the_rules_of_a_list_are_exported_as_a_file_that_has_them() {
     }
     let path = publisher.path("exported");
     let output = format!("--output={}", path.display());
-    let written = publisher.verb(&["feed", "export", "names", &output]);
+    let written = publisher.verb(&["export", "names", "--format=rpz", &output]);
     assert!(written.status.success(), "{}", text(&written));
     assert_eq!(fs::read_to_string(&path).expect("readable"), zone);
-    let unknown = publisher.verb(&["feed", "export", "other", &output]);
+    let unknown = publisher.verb(&["export", "other", "--format=rpz", &output]);
     assert!(text(&unknown).contains("no list or feed `other`"));
     assert_eq!(fs::read_to_string(&path).expect("unchanged"), zone);
 }

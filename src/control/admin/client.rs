@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
+use hyper::HeaderMap;
 use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
@@ -111,7 +112,7 @@ pub async fn call<B: Serialize, T: DeserializeOwned>(
     serde_json::from_slice(&bytes).map_err(foreign(socket))
 }
 
-/// Like [`call`], for an answer of any length, whose parts are passed to `take`.
+/// Like [`call`], for an answer of any length, whose parts are passed to `take`. Returns the trailers.
 ///
 /// # Errors
 /// [`ClientError`], also if `take` fails, and if the server has not sent everything.
@@ -121,21 +122,23 @@ pub async fn download<B: Serialize>(
     path: &str,
     body: &B,
     mut take: impl FnMut(&[u8]) -> io::Result<()>,
-) -> Result<(), ClientError> {
+) -> Result<HeaderMap, ClientError> {
     let (stream, socket) = connect(sockets, user).await?;
     let mut answer = request(stream, socket, path, Some(body)).await?;
     let silent = |_| ClientError::Silent {
         path: socket.clone(),
         after: PATIENCE,
     };
+    let mut trailers = HeaderMap::new();
     loop {
         let frame = tokio::time::timeout(PATIENCE, answer.body.frame());
         let Some(frame) = frame.await.map_err(silent)? else {
-            return Ok(());
+            return Ok(trailers);
         };
         let frame = frame.map_err(broken(socket))?;
-        if let Some(part) = frame.data_ref() {
-            take(part).map_err(ClientError::Written)?;
+        match frame.into_data() {
+            Ok(part) => take(&part).map_err(ClientError::Written)?,
+            Err(other) => trailers.extend(other.into_trailers().unwrap_or_default()),
         }
     }
 }
@@ -221,6 +224,7 @@ async fn request<B: Serialize>(
         .uri(path)
         .header("host", "tapis")
         .header("content-type", "application/json")
+        .header("te", "trailers")
         .body(Full::new(Bytes::from(bytes.unwrap_or_default())))
         .expect("method, path and headers are valid");
     let response = sender.send_request(request).await.map_err(&broken)?;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::config::Format;
 use crate::config::order::Dates;
 use crate::config::order::State;
 use crate::config::pause::Pause;
@@ -66,12 +67,17 @@ pub struct Status {
     pub gauges: Gauges,
 }
 
-/// A request for the rules in force of a source, as a zone file.
+/// A request for the rules in force of a source as text.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ExportRequest {
     /// The name of a list or a feed.
     pub source: String,
+    /// The format of the text.
+    pub format: Format,
 }
+
+/// The trailer of an answer to [`ExportRequest`] that says which rules the text does not have.
+pub const LEFT_OUT: &str = "tapis-left-out";
 
 /// A request to ask the primaries of a feed.
 #[derive(Clone, Debug, Serialize, Deserialize)]

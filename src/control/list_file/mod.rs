@@ -4,3 +4,4 @@ pub mod file;
 pub mod parse;
 pub mod signature;
 pub mod suppressed;
+pub mod write;

@@ -15,7 +15,7 @@ use crate::control::sources::lists::provenance;
 use crate::policy::image::provenance::ImageSource;
 use crate::policy::image::{Image, TooLarge};
 use crate::policy::images::Images;
-use crate::policy::rule::{Action, Kind};
+use crate::policy::rule::Kind;
 
 /// The load of a list from the images; `None` if they don't have the list as it is configured now.
 pub(crate) fn loaded(images: &Images, list: &List) -> Option<Loaded> {
@@ -155,8 +155,8 @@ pub(crate) fn unrestored(
             missing.push(format!(
                 "{}: its action in generation {generation} is {}, and now {}: the action is not restored",
                 entry.name,
-                word(was),
-                word(is)
+                was.word(),
+                is.word()
             ));
         }
     }
@@ -170,17 +170,6 @@ pub(crate) fn unrestored(
         ));
     }
     missing
-}
-
-/// As in the configuration.
-fn word(action: Action) -> &'static str {
-    match action {
-        Action::Nxdomain => "nxdomain",
-        Action::Nodata => "nodata",
-        Action::Sinkhole => "sinkhole",
-        Action::Refused => "refused",
-        Action::Drop => "drop",
-    }
 }
 
 /// The images that a rollback puts in force.

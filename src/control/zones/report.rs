@@ -5,8 +5,36 @@ use std::net::{IpAddr, SocketAddr};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::policy::published::Inexpressible;
+
 /// How long a transfer that was refused because of others is an alarm.
 const BUSY: SignedDuration = SignedDuration::from_hours(1);
+
+/// The counts that are not 0, with their reasons.
+pub fn inexpressible(counts: &Inexpressible) -> Vec<(String, u64)> {
+    let counts = [
+        ("patterns left out", counts.patterns),
+        (
+            "effects with conditions, whose rules are left out",
+            counts.conditions,
+        ),
+        ("effects replaced", counts.effects),
+        ("too long names left out", counts.long_owners),
+        (
+            "names with another meaning left out",
+            counts.reserved_owners,
+        ),
+        ("networks of clients left out", counts.networks),
+        (
+            "networks that apply to other queries",
+            counts.inexact_networks,
+        ),
+    ];
+    let counts = counts.into_iter().filter(|(_, count)| *count > 0);
+    counts
+        .map(|(reason, count)| (reason.to_owned(), count))
+        .collect()
+}
 
 /// The state of a published zone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,13 +11,13 @@ use super::attempt;
 use super::history::{HistoryFiles, Limits};
 use super::missing::{self, Missing};
 use super::notifier::seconds;
-use super::report::ZoneReport;
+use super::report::{ZoneReport, inexpressible};
 use super::serial::{self, StoredVersion};
 use super::version::{Made, Maker, NoVersion};
 use crate::config::publish::{Publish, PublishedSources};
 use crate::config::shown::Show;
 use crate::control::sources::feeds::key;
-use crate::policy::published::{Inexpressible, PublishedZone, Selection};
+use crate::policy::published::{PublishedZone, Selection};
 use crate::policy::rule::Source;
 use crate::policy::served_zones::{ServedZone, ZoneChange, ZoneVersion};
 use crate::policy::snapshot::Snapshot;
@@ -329,32 +329,6 @@ fn selection(sources: Option<&PublishedSources>) -> Selection {
     let orders = all(Source::ORDER, sources.orders);
     let exceptions = all(Source::EXCEPTION, sources.exceptions);
     Selection::Named(lists.chain(orders).chain(exceptions).collect())
-}
-
-/// The counts that are not 0, with their reasons.
-fn inexpressible(counts: &Inexpressible) -> Vec<(String, u64)> {
-    let counts = [
-        ("patterns left out", counts.patterns),
-        (
-            "effects with conditions, whose rules are left out",
-            counts.conditions,
-        ),
-        ("effects replaced", counts.effects),
-        ("too long names left out", counts.long_owners),
-        (
-            "names with another meaning left out",
-            counts.reserved_owners,
-        ),
-        ("networks of clients left out", counts.networks),
-        (
-            "networks that apply to other queries",
-            counts.inexact_networks,
-        ),
-    ];
-    let counts = counts.into_iter().filter(|(_, count)| *count > 0);
-    counts
-        .map(|(reason, count)| (reason.to_owned(), count))
-        .collect()
 }
 
 #[cfg(test)]

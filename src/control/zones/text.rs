@@ -1,23 +1,17 @@
 //! Writes a policy zone as a zone file (RFC 1035, section 5), which BIND, Knot Resolver and Tapis read.
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::io::{self, BufWriter, Write};
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use domain::base::UnknownRecordData;
 use domain::base::iana::Rtype;
-use domain::base::name::ParsedName;
-use domain::base::rdata::ParseAnyRecordData;
-use domain::base::zonefile_fmt::{DisplayKind, ZonefileFmt};
-use domain::dep::octseq::Parser;
-use domain::rdata::AllRecordData;
 
+use crate::control::list_file::write::{Absolute, Rdata};
 use crate::control::persist::durable::{Access, DurableError, NewFile};
 use crate::policy::image::ImageError;
+use crate::policy::published::Inexpressible;
 use crate::policy::served_zones::ZoneVersion;
 use crate::wire::name::{Name, write_text};
-use crate::wire::rtype;
 
 /// The size of the buffer between the text and the file.
 const BUFFER: usize = 1 << 16;
@@ -54,6 +48,7 @@ pub(super) fn write_file(
 ) -> Result<(), ExportError> {
     replace_file(path, |file| {
         let mut out = BufWriter::with_capacity(BUFFER, file);
+        // What it does not have is counted when the version is made.
         write(zone, version, &mut out, goes_on)?;
         Ok(out.flush()?)
     })
@@ -73,7 +68,7 @@ pub fn replace_file<E: From<DurableError>>(
     Ok(new.commit()?)
 }
 
-/// Writes a version as text.
+/// Writes a version as text. Returns what it does not have.
 ///
 /// # Errors
 /// [`ExportError`].
@@ -82,7 +77,7 @@ pub fn write(
     version: &ZoneVersion,
     out: &mut impl Write,
     goes_on: impl Fn() -> bool,
-) -> Result<(), ExportError> {
+) -> Result<Inexpressible, ExportError> {
     let (ttl, soa) = (version.ttl_secs, &version.soa);
     writeln!(out, "$ORIGIN {}\n$TTL {ttl}", Absolute(zone.wire()))?;
     let times = [soa.refresh, soa.retry, soa.expire, soa.minimum];
@@ -101,7 +96,10 @@ pub fn write(
             _ => write_text(record.owner.wire(), &mut line),
         };
         let (kind, ttl) = (Rtype::from_int(record.rtype), record.ttl_secs);
-        let data = Data(record.rtype, record.data);
+        let data = Rdata {
+            rtype: record.rtype,
+            data: record.data,
+        };
         let _ = writeln!(line, " {ttl} {kind} {data}");
         out.write_all(line.as_bytes())?;
         if !goes_on() {
@@ -110,74 +108,6 @@ pub fn write(
     }
     match records.damage() {
         Some(damage) => Err(damage.into()),
-        None => Ok(()),
-    }
-}
-
-/// A name in wire form, with its final dot.
-struct Absolute<'n>(&'n [u8]);
-
-impl fmt::Display for Absolute<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_text(self.0, f)?;
-        match self.0.len() {
-            1 => Ok(()),
-            _ => f.write_char('.'),
-        }
-    }
-}
-
-/// The type and RDATA of a record.
-struct Data<'r>(u16, &'r [u8]);
-
-impl fmt::Display for Data<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(kind, data) = *self;
-        // Almost all records are of these types.
-        match kind {
-            rtype::CNAME => return Absolute(data).fmt(f),
-            rtype::A if data.len() == 4 => {
-                return Ipv4Addr::from([data[0], data[1], data[2], data[3]]).fmt(f);
-            }
-            rtype::AAAA => {
-                if let Ok(bytes) = <[u8; 16]>::try_from(data) {
-                    return Ipv6Addr::from(bytes).fmt(f);
-                }
-            }
-            _ => {}
-        }
-        let kind = Rtype::from_int(kind);
-        let mut parser = Parser::from_ref(data);
-        let parsed: Result<AllRecordData<&[u8], ParsedName<&[u8]>>, _> =
-            AllRecordData::parse_any_rdata(kind, &mut parser);
-        match parsed {
-            Ok(parsed) if parser.remaining() == 0 => {
-                parsed.display_zonefile(DisplayKind::Simple).fmt(f)
-            }
-            // As for types without a known form (RFC 3597, section 5).
-            _ => match UnknownRecordData::from_octets(kind, data) {
-                Ok(unknown) => unknown.display_zonefile(DisplayKind::Simple).fmt(f),
-                Err(_) => Err(fmt::Error),
-            },
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rdata_is_written_in_the_form_of_zone_files() {
-        let text = |rtype, data: &[u8]| Data(rtype, data).to_string();
-        assert_eq!(text(rtype::CNAME, &[0]), ".");
-        assert_eq!(text(rtype::CNAME, b"\x01*\0"), "*.");
-        assert_eq!(text(rtype::CNAME, b"\x0crpz-passthru\0"), "rpz-passthru.");
-        assert_eq!(text(rtype::A, &[192, 0, 2, 1]), "192.0.2.1");
-        assert_eq!(text(rtype::AAAA, &[0; 16]), "::");
-        assert_eq!(text(rtype::TXT, b"\x05a \"b;"), "\"a \\\"b;\"");
-        assert_eq!(text(15, b"\0\x0a\x04mail\x04test\0"), "10 mail.test.");
-        assert_eq!(text(65_280, b"\x01\xff"), "\\# 2 01 ff");
-        assert_eq!(text(rtype::A, b"\x01"), "\\# 1 01", "malformed");
+        None => Ok(*records.inexpressible()),
     }
 }

@@ -161,7 +161,7 @@ fn named_checkzone_accepts_exported_files() {
     assert!(printed.contains(&loaded), "{printed}");
     let path = publisher.path("denied.zone");
     let output = format!("--output={}", path.display());
-    let written = publisher.verb(&["feed", "export", "denied", &output]);
+    let written = publisher.verb(&["export", "denied", "--format=rpz", &output]);
     assert!(written.status.success(), "{}", text(&written));
     valid("denied", &path);
 }
