@@ -7,8 +7,11 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::gauges::upstream_status;
+use crate::serve::cache::Key;
 use crate::serve::upstream::Pool;
 use crate::serve::upstream::state::{OutageWatch, ServerState};
+
+pub(super) mod forwarded;
 
 /// How often to check.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -21,19 +24,7 @@ impl Outage {
     /// The alarm for `status`.
     pub(super) fn alarm(&self, servers: &[ServerState]) -> Option<String> {
         let since = (*self.lock())?;
-        let is_over = servers.iter().any(is_usable);
-        let servers = describe_servers(servers);
-        if is_over {
-            return Some(format!(
-                "from {since:.0} on no upstream server gave usable answers; one may give them again ({servers}): this \
-                 alarm ends when a server answers the test query for the root zone, or after some more seconds of usable answers"
-            ));
-        }
-        Some(format!(
-            "no upstream server has given usable answers since {since:.0} ({servers}): queries that are neither \
-             blocked nor in the cache are answered by SERVFAIL, or by upstream's error; check the network and \
-             [upstream] servers"
-        ))
+        Some(alarm(since, servers, &Subject::UPSTREAM))
     }
 
     /// Checks periodically until the service stops.
@@ -42,7 +33,7 @@ impl Outage {
             let mut watch = OutageWatch::default();
             loop {
                 tokio::time::sleep(PERIOD).await;
-                let is_out = watch.look(&pool).await;
+                let is_out = watch.look(&pool, &Key::root_servers()).await;
                 self.note(is_out, &pool.state());
             }
         };
@@ -58,10 +49,8 @@ impl Outage {
                 *since = Some(Timestamp::now());
             }
             (Some(at), false) => {
-                let servers = servers.iter().filter(|server| is_usable(server));
-                let servers: Vec<_> = servers.map(|server| server.address.to_string()).collect();
-                let servers = servers.join(", ");
-                let seconds = Timestamp::now().duration_since(at).as_secs();
+                let servers = usable(servers);
+                let seconds = seconds_since(at);
                 tracing::info!(servers, seconds, "upstream answers again");
                 *since = None;
             }
@@ -72,6 +61,59 @@ impl Outage {
     fn lock(&self) -> MutexGuard<'_, Option<Timestamp>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The words of an alarm about some servers.
+struct Subject<'t> {
+    server: &'t str,
+    /// The queries that are not answered.
+    queries: &'t str,
+    /// The key with the servers.
+    key: &'t str,
+    /// What the test query asks for.
+    test: &'t str,
+}
+
+impl Subject<'_> {
+    const UPSTREAM: Self = Self {
+        server: "upstream server",
+        queries: "queries that are neither blocked nor in the cache",
+        key: "[upstream] servers",
+        test: "the root zone",
+    };
+}
+
+/// The alarm about an outage since a time.
+fn alarm(since: Timestamp, servers: &[ServerState], subject: &Subject<'_>) -> String {
+    let Subject {
+        server,
+        queries,
+        key,
+        test,
+    } = subject;
+    let is_over = servers.iter().any(is_usable);
+    let servers = describe_servers(servers);
+    if is_over {
+        return format!(
+            "from {since:.0} on no {server} gave usable answers; one may give them again ({servers}): this alarm ends when a \
+             server answers the test query for {test}, or after some more seconds of usable answers"
+        );
+    }
+    format!(
+        "no {server} has given usable answers since {since:.0} ({servers}): {queries} are answered by SERVFAIL, or by \
+         upstream's error; check the network and {key}"
+    )
+}
+
+fn seconds_since(at: Timestamp) -> i64 {
+    Timestamp::now().duration_since(at).as_secs()
+}
+
+/// The addresses of the servers whose last answers were usable.
+fn usable(servers: &[ServerState]) -> String {
+    let servers = servers.iter().filter(|server| is_usable(server));
+    let servers: Vec<_> = servers.map(|server| server.address.to_string()).collect();
+    servers.join(", ")
 }
 
 /// Whether its last answers were usable.

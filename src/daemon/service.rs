@@ -18,6 +18,7 @@ use super::live::{Files, Live, Parts, connections, waiting};
 use super::notifications::notifications;
 use super::observer::{QueryObserver, query_observer};
 use super::outage::Outage;
+use super::outage::forwarded::ForwardOutages;
 use super::upstreams::UpstreamSource;
 use crate::config::Config;
 use crate::control::Control;
@@ -93,6 +94,11 @@ impl Service {
         let outage = Outage::default();
         let follow = outage.clone().follow(pool, stop.clone());
         tracker.spawn(follow);
+        let forward_outages = ForwardOutages::default();
+        let follow = forward_outages
+            .clone()
+            .follow(Arc::clone(&forwards.pools), stop.clone());
+        tracker.spawn(follow);
         tracker.spawn(follow_suspension(shared.clock.clone(), stop.clone()));
         let streams = Arc::new(Streams {
             shared: shared.clone(),
@@ -139,6 +145,7 @@ impl Service {
                 upstream_source,
                 forward_source: forwards,
                 outage,
+                forward_outages,
                 counters,
                 listeners: Arc::new(listeners),
                 files,
