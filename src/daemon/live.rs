@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::bind::Endpoint;
+use super::forward_outage::ForwardOutages;
 use super::forwards::{Former, ForwardSource, Forwards};
 use super::gauges::{from_sums, upstream_states};
 use super::limits::{self, Budget, Listening};
@@ -10,7 +11,6 @@ use super::listeners::{Listeners, Prepared};
 use super::log_output::LogOutput;
 use super::observer::QueryObserver;
 use super::outage::Outage;
-use super::outage::forwarded::ForwardOutages;
 use super::upstreams::{UpstreamSource, Upstreams, intake};
 use crate::config::Config;
 use crate::control::data_plane::{Change, DataPlane};

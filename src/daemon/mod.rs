@@ -6,6 +6,7 @@ mod control;
 mod error;
 mod essential;
 mod explain;
+mod forward_outage;
 mod forwards;
 mod gauges;
 mod hosts;

@@ -11,10 +11,8 @@ use crate::serve::cache::Key;
 use crate::serve::upstream::Pool;
 use crate::serve::upstream::state::{OutageWatch, ServerState};
 
-pub(super) mod forwarded;
-
 /// How often to check.
-const PERIOD: Duration = Duration::from_secs(1);
+pub(super) const PERIOD: Duration = Duration::from_secs(1);
 
 /// The start of the current outage, if there is one, for `status`.
 #[derive(Clone, Debug, Default)]
@@ -64,14 +62,14 @@ impl Outage {
 }
 
 /// The words of an alarm about some servers.
-struct Subject<'t> {
-    server: &'t str,
+pub(super) struct Subject<'t> {
+    pub(super) server: &'t str,
     /// The queries that are not answered.
-    queries: &'t str,
+    pub(super) queries: &'t str,
     /// The key with the servers.
-    key: &'t str,
+    pub(super) key: &'t str,
     /// What the test query asks for.
-    test: &'t str,
+    pub(super) test: &'t str,
 }
 
 impl Subject<'_> {
@@ -84,7 +82,7 @@ impl Subject<'_> {
 }
 
 /// The alarm about an outage since a time.
-fn alarm(since: Timestamp, servers: &[ServerState], subject: &Subject<'_>) -> String {
+pub(super) fn alarm(since: Timestamp, servers: &[ServerState], subject: &Subject<'_>) -> String {
     let Subject {
         server,
         queries,
@@ -105,12 +103,12 @@ fn alarm(since: Timestamp, servers: &[ServerState], subject: &Subject<'_>) -> St
     )
 }
 
-fn seconds_since(at: Timestamp) -> i64 {
+pub(super) fn seconds_since(at: Timestamp) -> i64 {
     Timestamp::now().duration_since(at).as_secs()
 }
 
 /// The addresses of the servers whose last answers were usable.
-fn usable(servers: &[ServerState]) -> String {
+pub(super) fn usable(servers: &[ServerState]) -> String {
     let servers = servers.iter().filter(|server| is_usable(server));
     let servers: Vec<_> = servers.map(|server| server.address.to_string()).collect();
     servers.join(", ")
@@ -122,7 +120,7 @@ fn is_usable(server: &ServerState) -> bool {
 }
 
 /// The state of each server.
-fn describe_servers(servers: &[ServerState]) -> String {
+pub(super) fn describe_servers(servers: &[ServerState]) -> String {
     let describe = |server: &ServerState| {
         let mut troubles = match server.silent {
             true => vec!["no answer".to_owned()],

@@ -86,7 +86,7 @@ fn change(control: &Control) -> (Change, mpsc::Receiver<(&'static str, u64)>) {
         move || {
             sender
                 .send((part, reader.load().generation))
-                .expect("the test runs")
+                .expect("the test runs");
         }
     };
     let change = Change {

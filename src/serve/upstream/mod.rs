@@ -177,25 +177,6 @@ impl Pool {
         }
     }
 
-    /// The same pool, for names of forwarded zones.
-    pub fn of_zones(self) -> Self {
-        Self {
-            id: PoolId::unique(),
-            ..self
-        }
-    }
-
-    /// The number that identifies it.
-    pub fn id(&self) -> PoolId {
-        self.id
-    }
-
-    /// Its servers, in the order of the configuration.
-    pub fn targets(&self) -> Vec<(ServerAddress, Dialect)> {
-        let held = self.lock();
-        held.all.iter().map(|server| server.target()).collect()
-    }
-
     /// Changes how long one query may take, and the limits on answers.
     pub fn tune(&self, timeout: Duration, intake: Intake) {
         self.timeout.set(timeout);

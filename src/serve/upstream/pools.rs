@@ -8,9 +8,11 @@ use arc_swap::ArcSwap;
 use foldhash::quality::RandomState;
 
 use super::Pool;
+use crate::config::upstream::ServerAddress;
 use crate::serve::cache::{Entry, Key};
 use crate::serve::routes::{PoolId, Routes};
 use crate::wire::answer::Answer;
+use crate::wire::ask::Dialect;
 use crate::wire::name::Name;
 
 /// All pools. Those of forwarded zones can be replaced while they are used.
@@ -36,6 +38,27 @@ pub struct ForwardPool {
     pub zones: Vec<Name>,
     /// Their servers.
     pub pool: Arc<Pool>,
+}
+
+impl Pool {
+    /// The same pool, for names of forwarded zones.
+    pub fn of_zones(self) -> Self {
+        Self {
+            id: PoolId::unique(),
+            ..self
+        }
+    }
+
+    /// The number that identifies it.
+    pub fn id(&self) -> PoolId {
+        self.id
+    }
+
+    /// Its servers, in the order of the configuration.
+    pub fn targets(&self) -> Vec<(ServerAddress, Dialect)> {
+        let held = self.lock();
+        held.all.iter().map(|server| server.target()).collect()
+    }
 }
 
 impl Forwarding {

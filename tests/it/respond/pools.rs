@@ -23,7 +23,7 @@ fn name(text: &str) -> Name {
     Name::from_text(text).expect("a name")
 }
 
-/// A server with the forwarded zones `corp.example` and `lab.test`, whose pools differ.
+/// A server with the forwarded zones `corp.example` and `lab.example.net`, whose pools differ.
 struct Scene {
     harness: Harness,
     routes: Arc<Routes>,
@@ -39,7 +39,7 @@ fn scene(lists: impl IntoIterator<Item = List>) -> Scene {
         corp,
         lab,
     };
-    scene.route(&[("corp.example", corp), ("lab.test", lab)]);
+    scene.route(&[("corp.example", corp), ("lab.example.net", lab)]);
     scene
 }
 
@@ -154,7 +154,11 @@ fn an_nxdomain_of_the_same_pool_withdraws_stale_answers_whatever_others_say_late
 fn after_a_change_of_the_routes_only_answers_of_the_pools_that_are_asked_now_are_used() {
     let mut scene = scene([]);
     let (corp, lab) = (scene.corp, scene.lab);
-    let names = [(WWW, corp), ("a.lab.test", lab), ("www.example", DEFAULT)];
+    let names = [
+        (WWW, corp),
+        ("a.lab.example.net", lab),
+        ("www.example", DEFAULT),
+    ];
     for (owner, pool) in names {
         scene.learn(ask(owner, A), address(owner, 7, 30), (pool, 0));
     }
@@ -168,8 +172,8 @@ fn after_a_change_of_the_routes_only_answers_of_the_pools_that_are_asked_now_are
     let other = PoolId::unique();
     scene.route(&[
         ("corp.example", other),
-        ("lab.test", lab),
-        ("more.test", other),
+        ("lab.example.net", lab),
+        ("more.example.net", other),
     ]);
     assert_eq!(known(&scene), [false, true, true]);
     assert!(!scene.has_stale(ask(WWW, A)), "not even a stale answer");
@@ -241,7 +245,7 @@ fn what_upstream_says_about_names_of_a_forwarded_zone_is_asked_of_its_servers() 
 fn a_chain_through_the_zones_of_three_pools_and_a_local_alias_is_completed() {
     let mut scene = scene([]);
     let mut builder = LocalBuilder::new(&[], true);
-    let target = name("b.lab.test");
+    let target = name("b.lab.example.net");
     let record = LocalRecord {
         rtype: 5,
         ttl_secs: Some(60),
@@ -254,9 +258,9 @@ fn a_chain_through_the_zones_of_three_pools_and_a_local_alias_is_completed() {
     for (owner, target, pool) in alias_to {
         scene.learn(ask(owner, A), alias(owner, target), (pool, 0));
     }
-    assert_eq!(scene.asked(0, ask(start, A)).0, "b.lab.test");
-    let back = alias("b.lab.test", "end.example");
-    scene.learn(ask("b.lab.test", A), back, (scene.lab, 0));
+    assert_eq!(scene.asked(0, ask(start, A)).0, "b.lab.example.net");
+    let back = alias("b.lab.example.net", "end.example");
+    scene.learn(ask("b.lab.example.net", A), back, (scene.lab, 0));
     assert_eq!(scene.asked(0, ask(start, A)).0, "end.example");
     scene.learn(
         ask("end.example", A),
@@ -267,8 +271,8 @@ fn a_chain_through_the_zones_of_three_pools_and_a_local_alias_is_completed() {
     let expected = [
         "www.example. 300 IN CNAME www.corp.example.",
         "www.corp.example. 300 IN CNAME own.example.",
-        "own.example. 60 IN CNAME b.lab.test.",
-        "b.lab.test. 300 IN CNAME end.example.",
+        "own.example. 60 IN CNAME b.lab.example.net.",
+        "b.lab.example.net. 300 IN CNAME end.example.",
         "end.example. 20 IN A 192.0.2.7",
     ];
     assert_eq!(decoded.answers(), expected);

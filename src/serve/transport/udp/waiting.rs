@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::worker::{READY_PORTS, Worker};
-use crate::serve::cache::{Entry, Key};
+use crate::serve::cache::Key;
 use crate::serve::deferred::Deferred;
 use crate::serve::dispatch::{BATCH, Conclusion, Dispatcher};
 use crate::serve::inflight::{Datagram, Join, Locked, Outcome, QueryId, Recipient, Waiter};

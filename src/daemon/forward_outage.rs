@@ -1,4 +1,4 @@
-//! Outages of the servers of forwarded zones.
+//! Detects and reports outages of forwarded zones: times at which none of their servers gives usable answers.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use futures_util::stream;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::{PERIOD, Subject, alarm, describe_servers, seconds_since, usable};
+use super::outage::{PERIOD, Subject, alarm, describe_servers, seconds_since, usable};
 use crate::config::shown::counted;
 use crate::serve::cache::Key;
 use crate::serve::upstream::Pool;
@@ -24,7 +24,7 @@ const MOST_ALARMS: usize = 8;
 
 /// The current outages of forwarded zones, for `status`.
 #[derive(Clone, Debug, Default)]
-pub(in crate::daemon) struct ForwardOutages(Arc<Mutex<Outages>>);
+pub(super) struct ForwardOutages(Arc<Mutex<Outages>>);
 
 /// By the first zone of the pool.
 type Outages = BTreeMap<String, ForwardOutage>;
@@ -39,7 +39,7 @@ struct ForwardOutage {
 
 impl ForwardOutages {
     /// The alarms for `status`.
-    pub(in crate::daemon) fn alarms(&self) -> Vec<String> {
+    pub(super) fn alarms(&self) -> Vec<String> {
         let outages = self.lock();
         let shown = outages.iter().take(MOST_ALARMS);
         let mut alarms: Vec<_> = shown.map(|(zone, outage)| outage.alarm(zone)).collect();
@@ -54,7 +54,7 @@ impl ForwardOutages {
     }
 
     /// Checks periodically until the service stops.
-    pub(in crate::daemon) async fn follow(self, pools: Arc<Pools>, stop: CancellationToken) {
+    pub(super) async fn follow(self, pools: Arc<Pools>, stop: CancellationToken) {
         let follow = async {
             let mut watches = HashMap::new();
             loop {
