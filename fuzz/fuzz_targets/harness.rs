@@ -12,6 +12,7 @@ use tapis::policy::rule::{Action, Against, Blocking, Ede, Kind, Scope, Source};
 use tapis::policy::snapshot::Snapshot;
 use tapis::policy::view::{Mode, View, ViewId, ViewList};
 use tapis::serve::cache::{Cache, Entry, Failure, Key};
+use tapis::serve::routes::PoolId;
 use tapis::wire::answer::{Answer, Intake};
 use tapis::wire::class;
 use tapis::wire::name::Name;
@@ -145,7 +146,9 @@ impl Harness {
                 said: None,
             };
             let key = key(&packet("failed.example", 1, 1, dnssec_ok));
-            harness.cache.insert_failure(key, Arc::new(failure), 0);
+            harness
+                .cache
+                .insert_failure(key, Arc::new(failure), 0, PoolId::DEFAULT);
         }
         harness
     }

@@ -13,6 +13,9 @@ use crate::config::shown::counted;
 use crate::control::admin::status::{BadLine, ListHealth, ListStatus, PauseStatus, Status};
 use crate::control::sources::feeds::report::FeedReport;
 
+/// The most forwarded zones of a server that are printed.
+const MOST_ZONES: usize = 3;
+
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
     #[command(flatten)]
@@ -79,7 +82,7 @@ pub(super) fn run(
         }
         let zones = match &*server.zones {
             [] => String::new(),
-            zones => format!(" for {}", zones.join(", ")),
+            zones => format!(" for {}", listed(zones)),
         };
         let (address, state) = (server.address, state.join(", "));
         writeln!(out, "upstream {address}{zones}: {state}")?;
@@ -119,6 +122,16 @@ pub(super) fn run(
         writeln!(out, "{name}: {count}")?;
     }
     exit_code(&status)
+}
+
+/// The first zones, and how many others there are.
+fn listed(zones: &[String]) -> String {
+    let (shown, more) = zones.split_at(zones.len().min(MOST_ZONES));
+    let shown = shown.join(", ");
+    match more.len() {
+        0 => shown,
+        count => format!("{shown} and {}", counted(count, "more zone", "more zones")),
+    }
 }
 
 /// Prints the numbers of a list, how its zone is transferred if it is a feed, and its first lines or rules with problems.

@@ -11,7 +11,7 @@ const ZONE_MAX: usize = 15;
 
 /// The address of a server. A link-local address has an interface, whose index is looked up each time that a
 /// socket is opened.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServerAddress {
     /// The IP address and port.
     pub socket: SocketAddr,

@@ -22,13 +22,6 @@ pub struct Forward {
     pub timeout: Option<Duration>,
 }
 
-impl Forward {
-    /// Whether its queries are sent to the same servers in the same way.
-    pub fn asks_like(&self, other: &Self) -> bool {
-        self.zones == other.zones && self.servers == other.servers
-    }
-}
-
 /// A section `[[forward]]`, before validation.
 pub(super) struct Raw {
     line: u32,
@@ -55,12 +48,15 @@ pub(super) fn validate(
     findings: &mut Findings,
 ) -> Vec<Forward> {
     let mut known = HashMap::new();
+    let local = sections.iter();
+    let local = local.filter_map(|section| Some((section.zone()?, section.line)));
+    let local: HashMap<_, _> = local.collect();
     let forwards = raw.into_iter().filter_map(|raw| {
         let timeout = upstream::timeout(raw.timeout_ms, findings);
         let servers = raw
             .servers
             .and_then(|given| upstream::servers(given, findings));
-        let zones = zones(raw.zone?, sections, &mut known, findings);
+        let zones = zones(raw.zone?, &local, &mut known, findings);
         Some(Forward {
             line: raw.line,
             zones: Some(zones).filter(|zones| !zones.is_empty())?,
@@ -71,10 +67,10 @@ pub(super) fn validate(
     forwards.collect()
 }
 
-/// The zones of a section. `known` has those of the sections before, with their lines.
+/// The zones of a section. `local` has those of files, and `known` those of the sections before, with their lines.
 fn zones(
     given: At<WordOrStrings>,
-    sections: &[LocalSection],
+    local: &HashMap<&Name, u32>,
     known: &mut HashMap<Name, u32>,
     findings: &mut Findings,
 ) -> Vec<Name> {
@@ -93,11 +89,7 @@ fn zones(
         let Some(zone) = apex(given, findings) else {
             continue;
         };
-        let local = sections
-            .iter()
-            .find(|section| section.zone() == Some(&zone));
-        if let Some(local) = local {
-            let of = local.line;
+        if let Some(of) = local.get(&zone) {
             let message = format!(
                 "{key} is {shown}, but [[local]] on line {of} answers that zone from its file: remove one of the two"
             );

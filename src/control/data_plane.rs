@@ -33,6 +33,7 @@ impl<F: Fn() -> Gauges + Send + Sync> DataPlane for F {
     fn prepare(&self, _: &Config) -> Result<Change, Vec<String>> {
         Ok(Change {
             restart: Vec::new(),
+            precede: Box::new(|| {}),
             apply: Box::new(|| {}),
         })
     }
@@ -64,6 +65,9 @@ impl Hosts for NoHosts {
 pub struct Change {
     /// Keys whose new values need a restart.
     pub restart: Vec<String>,
+    /// Sends the queries for forwarded zones to their new servers, to be called before the policy of the configuration is in
+    /// force: names that it does not answer locally any more must never be sent to others. Does not block.
+    pub precede: Box<dyn Fn() + Send + Sync>,
     /// Applies the configuration. Must be called within the tokio runtime. Does not block.
     pub apply: Box<dyn FnOnce() + Send + Sync>,
 }
@@ -109,6 +113,13 @@ impl Following {
     /// Stores the change to an accepted configuration until its policy is in force.
     pub(crate) fn take(&mut self, change: Change) {
         self.pending = Some(change);
+    }
+
+    /// Applies the part of the stored change that comes before the publication of its policy.
+    pub(crate) fn precede(&self) {
+        if let Some(change) = &self.pending {
+            (change.precede)();
+        }
     }
 
     /// Applies the stored change. Called after publication, so that `allow` is in force before the server listens on

@@ -182,11 +182,12 @@ fn compose(config: &Config, zones: &[LoadedZone]) -> LocalNames {
     for forward in &config.local.forwards {
         let servers = forward.servers.iter();
         let servers: Vec<_> = servers.map(|server| server.address.to_string()).collect();
+        let servers: Arc<str> = servers.join(", ").into();
         for zone in &forward.zones {
             builder.add_forwarded(
                 zone,
                 ForwardedZone {
-                    servers: servers.join(", "),
+                    servers: Arc::clone(&servers),
                     line: forward.line,
                 },
             );

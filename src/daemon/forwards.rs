@@ -1,6 +1,8 @@
 //! The pools of upstream servers at the start, and those of forwarded zones: made from the configuration, and replaced at a
 //! reload.
 
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +24,8 @@ use crate::wire::name::Name;
 #[derive(Debug)]
 pub(super) struct Forwards(Vec<Forward>);
 
-/// The servers of the zones of one section.
+/// Servers, and the zones that they are asked for. Sections with equal servers and timeouts share one: of thousands of zones,
+/// most have the same servers.
 #[derive(Debug)]
 struct Forward {
     zones: Vec<Name>,
@@ -30,23 +33,67 @@ struct Forward {
     timeout: Duration,
 }
 
+/// Which zones are routed besides those of a configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Former {
+    /// Those of the configuration before. While its policy is in force, their names must not be sent to others.
+    Stay,
+    /// None.
+    Go,
+}
+
 impl Forwards {
     /// Finds the servers of a configuration.
     pub(super) fn find(config: &Config) -> Result<Self, UpstreamError> {
-        let forwards = config.local.forwards.iter().map(|forward| {
+        let mut all: Vec<Forward> = Vec::new();
+        let mut places: HashMap<_, usize> = HashMap::new();
+        for forward in &config.local.forwards {
             let place = format!("in `servers` of [[forward]] on line {}", forward.line);
             let servers = forward.servers.iter().map(|server| {
                 let address = resolve(server.address.clone(), &place)?;
                 own_address(address.socket, &config.server.listen, &place)?;
                 Ok((address, dialect(server)))
             });
-            Ok(Forward {
-                zones: forward.zones.clone(),
-                servers: servers.collect::<Result<_, _>>()?,
-                timeout: forward.timeout.unwrap_or(config.upstream.timeout),
-            })
+            let servers = servers.collect::<Result<Vec<_>, _>>()?;
+            let timeout = forward.timeout.unwrap_or(config.upstream.timeout);
+            match places.entry((servers.clone(), timeout)) {
+                Entry::Occupied(at) => all[*at.get()].zones.extend_from_slice(&forward.zones),
+                Entry::Vacant(at) => {
+                    at.insert(all.len());
+                    all.push(Forward {
+                        zones: forward.zones.clone(),
+                        servers,
+                        timeout,
+                    });
+                }
+            }
+        }
+        Ok(Self(all))
+    }
+
+    /// For each of these servers the pool that asks them already: rather one with the same timeout.
+    fn known(&self, before: &Forwarding) -> Vec<Option<Arc<Pool>>> {
+        let mut free: HashMap<_, Vec<_>> = HashMap::new();
+        let mut seen = HashSet::new();
+        for ForwardPool { pool, .. } in before.pools() {
+            if seen.insert(pool.id()) {
+                let pools = free.entry(pool.targets()).or_default();
+                pools.push(Arc::clone(pool));
+            }
+        }
+        let mut take = |forward: &Forward, fits: &dyn Fn(&Arc<Pool>) -> bool| {
+            let pools = free.get_mut(&forward.servers)?;
+            let at = pools.iter().position(fits)?;
+            Some(pools.remove(at))
+        };
+        let same = self.0.iter().map(|forward| {
+            let has_its_timeout = |pool: &Arc<Pool>| pool.timeout() == forward.timeout;
+            take(forward, &has_its_timeout)
         });
-        Ok(Self(forwards.collect::<Result<_, _>>()?))
+        let same: Vec<_> = same.collect();
+        let both = self.0.iter().zip(same);
+        both.map(|(forward, same)| same.or_else(|| take(forward, &|_| true)))
+            .collect()
     }
 }
 
@@ -92,37 +139,35 @@ pub(super) struct ForwardSource {
 }
 
 impl ForwardSource {
-    /// Sends the queries for forwarded zones to these servers from now on. A section that is unchanged keeps its pool. For
-    /// all other zones, the cache drops what the former servers said.
-    pub(super) fn replace(&self, config: &Config, forwards: &Forwards, cache: &Cache) {
+    /// Sends the queries for forwarded zones to these servers from now on. Servers that stay keep their pool. For zones that
+    /// get another pool, what the cache holds is not used any more.
+    pub(super) fn replace(
+        &self,
+        config: &Config,
+        forwards: &Forwards,
+        former: Former,
+        cache: &Cache,
+    ) {
         let before = self.pools.forwarding();
-        let pool = |forward: &Forward| {
-            let known = before.pools().iter().find(|known| {
-                known.zones == forward.zones && known.pool.has_servers(&forward.servers)
-            });
-            let pool = match known {
-                Some(known) => Arc::clone(&known.pool),
-                None => Arc::new(self.pool(config, forward)),
-            };
+        let known = forwards.known(&before).into_iter();
+        let pools = forwards.0.iter().zip(known).map(|(forward, known)| {
+            let pool = known.unwrap_or_else(|| Arc::new(self.pool(config, forward)));
             pool.tune(forward.timeout, intake(config));
             ForwardPool {
                 zones: forward.zones.clone(),
                 pool,
             }
-        };
-        let next: Vec<_> = forwards.0.iter().map(pool).collect();
-        let is_in = |pools: &[ForwardPool], one: &ForwardPool| {
-            pools
-                .iter()
-                .any(|other| Arc::ptr_eq(&other.pool, &one.pool))
-        };
-        let new = next.iter().filter(|one| !is_in(before.pools(), one));
-        let gone = before.pools().iter().filter(|one| !is_in(&next, one));
-        let changed: Vec<_> = new.chain(gone).flat_map(|one| one.zones.clone()).collect();
-        self.pools.replace(Forwarding::new(next));
-        let forwarded = config.local.forwards.iter();
-        let forwarded = forwarded.flat_map(|forward| &forward.zones);
-        cache.separate(forwarded, &changed.iter().collect::<Vec<_>>());
+        });
+        let mut pools: Vec<_> = pools.collect();
+        if former == Former::Stay {
+            pools.extend(leavers(&before, forwards));
+        }
+        let next = Forwarding::new(pools);
+        let routes = Arc::clone(next.routes());
+        self.pools.replace(next);
+        if routes != *before.routes() {
+            cache.set_routes(routes);
+        }
     }
 
     fn pool(&self, config: &Config, forward: &Forward) -> Pool {
@@ -135,6 +180,22 @@ impl ForwardSource {
             Arc::clone(&self.ports),
             Arc::clone(&self.counters),
         )
-        .of_zones(&forward.zones)
+        .of_zones()
     }
 }
+
+/// The zones that are not among those of `forwards`, with their pools.
+fn leavers(before: &Forwarding, forwards: &Forwards) -> Vec<ForwardPool> {
+    let stay: HashSet<_> = forwards.0.iter().flat_map(|of| &of.zones).collect();
+    let leave = before.pools().iter().map(|of| {
+        let zones = of.zones.iter().filter(|zone| !stay.contains(zone));
+        ForwardPool {
+            zones: zones.cloned().collect(),
+            pool: Arc::clone(&of.pool),
+        }
+    });
+    leave.filter(|of| !of.zones.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::bind::Endpoint;
-use super::forwards::{ForwardSource, Forwards};
+use super::forward_outage::ForwardOutages;
+use super::forwards::{Former, ForwardSource, Forwards};
 use super::gauges::{from_sums, upstream_states};
 use super::limits::{self, Budget, Listening};
 use super::listeners::{Listeners, Prepared};
@@ -36,6 +37,7 @@ pub(super) struct Parts {
     pub(super) upstream_source: UpstreamSource,
     pub(super) forward_source: ForwardSource,
     pub(super) outage: Outage,
+    pub(super) forward_outages: ForwardOutages,
     pub(super) counters: Vec<Arc<Counters>>,
     pub(super) listeners: Arc<Listeners>,
     pub(super) files: Files,
@@ -117,7 +119,7 @@ impl Parts {
     fn apply(
         self: &Arc<Self>,
         config: Config,
-        (upstreams, forwards): (Option<Upstreams>, Forwards),
+        (upstreams, forwards): (Option<Upstreams>, &Forwards),
         budget: Budget,
         next: Option<Vec<Arc<Endpoint>>>,
     ) {
@@ -134,7 +136,8 @@ impl Parts {
         if let Some(upstreams) = upstreams {
             self.upstream_source.replace(upstreams);
         }
-        self.forward_source.replace(&config, &forwards, &self.cache);
+        self.forward_source
+            .replace(&config, forwards, Former::Go, &self.cache);
         pools.renew();
         self.resolver.admission().set_bounds(waiting(&config));
         self.pace.set_discard(config.server.discard);
@@ -176,11 +179,12 @@ impl DataPlane for Live {
             parts.outage.alarm(&servers),
             LogOutput::problem(),
         ];
+        let on_forwards = parts.forward_outages.alarms();
         Gauges {
             user: Some(user_id()),
             listen: parts.listeners.addresses(),
             upstream: upstream_states(servers, &pools.forwarding()),
-            problems: problems.into_iter().flatten().collect(),
+            problems: problems.into_iter().flatten().chain(on_forwards).collect(),
             waiting: parts.resolver.waiting(),
             cache_entries,
             cache_octets,
@@ -208,10 +212,19 @@ impl DataPlane for Live {
             ("[server] tcp-connections", is_short),
         ];
         let restart = restart.into_iter().filter(|(_, waits)| *waits);
-        let config = config.clone();
+        let of_config = Arc::new((config.clone(), forwards));
+        let (of_parts, prepared) = (Arc::clone(&parts), Arc::clone(&of_config));
         Ok(Change {
             restart: restart.map(|(key, _)| key.to_owned()).collect(),
-            apply: Box::new(move || parts.apply(config, (upstreams, forwards), budget, next)),
+            precede: Box::new(move || {
+                let (config, forwards) = &*prepared;
+                let source = &of_parts.forward_source;
+                source.replace(config, forwards, Former::Stay, &of_parts.cache);
+            }),
+            apply: Box::new(move || {
+                let (config, forwards) = &*of_config;
+                parts.apply(config.clone(), (upstreams, forwards), budget, next);
+            }),
         })
     }
 }

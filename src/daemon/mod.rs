@@ -6,6 +6,7 @@ mod control;
 mod error;
 mod essential;
 mod explain;
+mod forward_outage;
 mod forwards;
 mod gauges;
 mod hosts;
@@ -34,7 +35,7 @@ use self::control::control_socket;
 pub use self::control::control_sockets;
 pub use self::error::DaemonError;
 pub use self::explain::{ExplainError, explain};
-use self::forwards::{Forwards, OpenUpstreams};
+use self::forwards::{Former, Forwards, OpenUpstreams};
 use self::hosts::UpstreamHosts;
 use self::limits::{Listening, OPEN_FILES, workers};
 use self::live::Files;
@@ -114,7 +115,9 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
         shared_counters,
     );
     let cache = Cache::new(config.cache.size_bytes, config.cache.stale_secs);
-    upstreams.forwards.replace(&config, &forwards, &cache);
+    upstreams
+        .forwards
+        .replace(&config, &forwards, Former::Go, &cache);
     let hosts = Arc::new(UpstreamHosts(Arc::clone(&upstreams.forwards.pools)));
     let loading = runtime.spawn_blocking(move || Control::start(boot, wall_clock, hosts));
     let Some(loaded) = runtime.block_on(signals.wait_for_the_lists(loading)) else {

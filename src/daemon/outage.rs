@@ -7,11 +7,12 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::gauges::upstream_status;
+use crate::serve::cache::Key;
 use crate::serve::upstream::Pool;
 use crate::serve::upstream::state::{OutageWatch, ServerState};
 
 /// How often to check.
-const PERIOD: Duration = Duration::from_secs(1);
+pub(super) const PERIOD: Duration = Duration::from_secs(1);
 
 /// The start of the current outage, if there is one, for `status`.
 #[derive(Clone, Debug, Default)]
@@ -21,19 +22,7 @@ impl Outage {
     /// The alarm for `status`.
     pub(super) fn alarm(&self, servers: &[ServerState]) -> Option<String> {
         let since = (*self.lock())?;
-        let is_over = servers.iter().any(is_usable);
-        let servers = describe_servers(servers);
-        if is_over {
-            return Some(format!(
-                "from {since:.0} on no upstream server gave usable answers; one may give them again ({servers}): this \
-                 alarm ends when a server answers the test query for the root zone, or after some more seconds of usable answers"
-            ));
-        }
-        Some(format!(
-            "no upstream server has given usable answers since {since:.0} ({servers}): queries that are neither \
-             blocked nor in the cache are answered by SERVFAIL, or by upstream's error; check the network and \
-             [upstream] servers"
-        ))
+        Some(alarm(since, servers, &Subject::UPSTREAM))
     }
 
     /// Checks periodically until the service stops.
@@ -42,7 +31,7 @@ impl Outage {
             let mut watch = OutageWatch::default();
             loop {
                 tokio::time::sleep(PERIOD).await;
-                let is_out = watch.look(&pool).await;
+                let is_out = watch.look(&pool, &Key::root_servers()).await;
                 self.note(is_out, &pool.state());
             }
         };
@@ -58,10 +47,8 @@ impl Outage {
                 *since = Some(Timestamp::now());
             }
             (Some(at), false) => {
-                let servers = servers.iter().filter(|server| is_usable(server));
-                let servers: Vec<_> = servers.map(|server| server.address.to_string()).collect();
-                let servers = servers.join(", ");
-                let seconds = Timestamp::now().duration_since(at).as_secs();
+                let servers = usable(servers);
+                let seconds = seconds_since(at);
                 tracing::info!(servers, seconds, "upstream answers again");
                 *since = None;
             }
@@ -74,13 +61,66 @@ impl Outage {
     }
 }
 
+/// The words of an alarm about some servers.
+pub(super) struct Subject<'t> {
+    pub(super) server: &'t str,
+    /// The queries that are not answered.
+    pub(super) queries: &'t str,
+    /// The key with the servers.
+    pub(super) key: &'t str,
+    /// What the test query asks for.
+    pub(super) test: &'t str,
+}
+
+impl Subject<'_> {
+    const UPSTREAM: Self = Self {
+        server: "upstream server",
+        queries: "queries that are neither blocked nor in the cache",
+        key: "[upstream] servers",
+        test: "the root zone",
+    };
+}
+
+/// The alarm about an outage since a time.
+pub(super) fn alarm(since: Timestamp, servers: &[ServerState], subject: &Subject<'_>) -> String {
+    let Subject {
+        server,
+        queries,
+        key,
+        test,
+    } = subject;
+    let is_over = servers.iter().any(is_usable);
+    let servers = describe_servers(servers);
+    if is_over {
+        return format!(
+            "from {since:.0} on no {server} gave usable answers; one may give them again ({servers}): this alarm ends when a \
+             server answers the test query for {test}, or after some more seconds of usable answers"
+        );
+    }
+    format!(
+        "no {server} has given usable answers since {since:.0} ({servers}): {queries} are answered by SERVFAIL, or by \
+         upstream's error; check the network and {key}"
+    )
+}
+
+pub(super) fn seconds_since(at: Timestamp) -> i64 {
+    Timestamp::now().duration_since(at).as_secs()
+}
+
+/// The addresses of the servers whose last answers were usable.
+pub(super) fn usable(servers: &[ServerState]) -> String {
+    let servers = servers.iter().filter(|server| is_usable(server));
+    let servers: Vec<_> = servers.map(|server| server.address.to_string()).collect();
+    servers.join(", ")
+}
+
 /// Whether its last answers were usable.
 fn is_usable(server: &ServerState) -> bool {
     server.latency.is_some() && !server.silent && !server.late && !server.failing
 }
 
 /// The state of each server.
-fn describe_servers(servers: &[ServerState]) -> String {
+pub(super) fn describe_servers(servers: &[ServerState]) -> String {
     let describe = |server: &ServerState| {
         let mut troubles = match server.silent {
             true => vec!["no answer".to_owned()],

@@ -12,6 +12,7 @@ use super::bind::Endpoint;
 use super::clock::follow_suspension;
 use super::error::DaemonError;
 use super::essential::Essential;
+use super::forward_outage::ForwardOutages;
 use super::forwards::OpenUpstreams;
 use super::listeners::{Equipment, Listeners};
 use super::live::{Files, Live, Parts, connections, waiting};
@@ -93,6 +94,11 @@ impl Service {
         let outage = Outage::default();
         let follow = outage.clone().follow(pool, stop.clone());
         tracker.spawn(follow);
+        let forward_outages = ForwardOutages::default();
+        let follow = forward_outages
+            .clone()
+            .follow(Arc::clone(&forwards.pools), stop.clone());
+        tracker.spawn(follow);
         tracker.spawn(follow_suspension(shared.clock.clone(), stop.clone()));
         let streams = Arc::new(Streams {
             shared: shared.clone(),
@@ -139,6 +145,7 @@ impl Service {
                 upstream_source,
                 forward_source: forwards,
                 outage,
+                forward_outages,
                 counters,
                 listeners: Arc::new(listeners),
                 files,

@@ -43,18 +43,18 @@ impl Target {
         }
     }
 
-    /// The target with this key, after a resolution. If the resolution is about another name, `lookup` is called to
+    /// The target with this key, after a resolution. If that is about another name, or not known, `lookup` is called to
     /// find the target. After the last attempt, or if the answer that leads to the target is not kept in the cache,
     /// upstream can't be asked for the target. `None` if the lookup would have to wait for another thread and this is
     /// not the last attempt.
     pub(super) fn after(
-        resolution: &Resolution,
+        resolution: Option<&Resolution>,
         key: KeyRef<'_>,
         lookup: impl FnOnce() -> Option<Lookup>,
         is_last: bool,
         is_kept: bool,
     ) -> Option<Self> {
-        if let Some(target) = Self::of_resolution(resolution, key) {
+        if let Some(target) = resolution.and_then(|it| Self::of_resolution(it, key)) {
             return Some(target);
         }
         match lookup() {

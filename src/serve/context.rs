@@ -28,10 +28,21 @@ pub(super) enum Written<'w> {
     Due(Tally),
     /// Nothing is written: upstream must be asked. There may be a stale answer.
     Missing(Option<Arc<Entry>>),
-    /// Nothing is written: the answer has a chain to a name that other servers are asked for.
-    Unfinished(&'w Entry),
+    /// Nothing is written: the answer has a chain to a name that another pool is asked for.
+    Unfinished(Handoff<'w>),
     /// Nothing is written: this CNAME rule applies to the name at this place of the chain.
     Alias(Matched<'w>, BlockedAt<'w>),
+}
+
+/// An answer of which only the start of its chain is used.
+pub(super) struct Handoff<'w> {
+    pub(super) entry: &'w Entry,
+    /// The number of hops that are used.
+    pub(super) hops: usize,
+    /// Whether the answer is past its TTL.
+    pub(super) is_stale: bool,
+    /// The rules that apply to the names of the chain and to all that follows.
+    pub(super) later: LaterRules,
 }
 
 impl From<Ending> for Written<'_> {
@@ -52,6 +63,7 @@ pub(super) fn stale_code(entry: &Entry) -> u16 {
 const MAX_ADDITIONAL_OWNERS: usize = 64;
 
 /// Everything that an answer with upstream's data depends on.
+#[derive(Clone, Copy)]
 pub(super) struct AnswerContext<'a, 'p> {
     pub(super) now: u32,
     pub(super) query: &'a Query<'p>,
@@ -83,23 +95,34 @@ impl<'a> AnswerContext<'a, '_> {
         count: Count,
         out: &mut Vec<u8>,
     ) -> Written<'w> {
-        match self.leaves_its_zone(&entry.answer) {
-            true => Written::Unfinished(entry),
-            false => self.copy(entry, count, None, None, out),
+        match entry.handoff() {
+            Some(hops) => self.hand_off(entry, hops, false, out),
+            None => self.copy(entry, count, None, None, out),
         }
     }
 
-    /// Whether the servers of the queried name sent a chain that ends at a name of another forwarded zone, or leaves one,
-    /// and nothing about that name: they may know no names but those of their zone.
-    #[inline]
-    fn leaves_its_zone(&self, answer: &Answer) -> bool {
-        answer.is_unfinished() && self.unless_signed.is_none() && {
-            let forwarded = |name: &Name| {
-                let zone = self.policy.local().forwarded(name, self.query.rtype);
-                zone.map(std::ptr::from_ref)
-            };
-            forwarded(self.query.name) != forwarded(&last_name(answer, self.query.name))
-        }
+    /// Has the answer completed by another pool, unless the queried name is blocked.
+    #[cold]
+    fn hand_off<'w>(
+        &'w self,
+        entry: &'w Entry,
+        hops: usize,
+        is_stale: bool,
+        out: &mut Vec<u8>,
+    ) -> Written<'w> {
+        let later = match self.unless_signed {
+            None => self.later,
+            Some(decision) => match self.settle(decision, Some(&entry.answer), out) {
+                Ok(later) => later,
+                Err(written) => return written,
+            },
+        };
+        Written::Unfinished(Handoff {
+            entry,
+            hops,
+            is_stale,
+            later,
+        })
     }
 
     /// The answer to a query that upstream did not answer: a stale answer if the cache has one (RFC 8767), otherwise
@@ -112,6 +135,9 @@ impl<'a> AnswerContext<'a, '_> {
         out: &mut Vec<u8>,
     ) -> Written<'w> {
         if let Some(entry) = stale {
+            if let Some(hops) = entry.handoff() {
+                return self.hand_off(entry, hops, true, out);
+            }
             let code = stale_code(entry);
             return self.copy(entry, Count::Stale, Some(STALE_TTL), Some(code), out);
         }

@@ -38,7 +38,7 @@ pub(super) fn records(
         }
         LocalData::Records(all) => {
             // A target that is an alias in turn, which was not followed.
-            let shown = found.alias(asked).map_or(asked, |alias| alias.rtype);
+            let shown = found.alias(asked).map_or(asked, |_| rtype::CNAME);
             let ttl = all.iter().filter_map(|record| record.ttl_secs).min();
             let is_answered = synthesized::records(reply, shown, all, owner);
             (is_answered, ttl.unwrap_or(SPECIAL_USE_TTL))

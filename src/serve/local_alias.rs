@@ -1,6 +1,6 @@
 //! Answers a query with a chain of aliases and the records of the name at its end, which are local, in the cache, or come
-//! from upstream. The chain is that of local CNAME records, or that of an answer that leaves a forwarded zone. Rules apply to
-//! the names of the chain and to upstream's records, as in any chain.
+//! from upstream. The chain has local CNAME records, and those of answers that lead to names of other pools. Rules apply to the
+//! names of the chain and to upstream's records, as in any chain.
 
 use std::iter;
 
@@ -8,15 +8,14 @@ use arrayvec::ArrayVec;
 
 use super::alias::Target;
 use super::cache::{Entry, KeyRef, STALE_TTL};
-use super::context::{AnswerContext, Written, stale_code};
+use super::context::{AnswerContext, Handoff, Written, stale_code};
 use super::local;
-use super::step::{Ending, Step};
+use super::step::{Ending, Step, Tally};
 use crate::policy::decide::Decision;
-use crate::policy::local::LocalAnswer;
-use crate::policy::record::LocalRecord;
+use crate::policy::local::{LocalAlias, LocalAnswer};
 use crate::stats::Count;
 use crate::wire::answer::{Answer, Intake, MAX_HOPS};
-use crate::wire::edns::Ede;
+use crate::wire::edns::{Ede, code};
 use crate::wire::name::Name;
 use crate::wire::reply::{Owner, Reply};
 use crate::wire::{MAX_MESSAGE, Rcode, class};
@@ -34,6 +33,8 @@ struct Chain<'l> {
     /// The target and the TTL of each hop; at least one.
     hops: ArrayVec<(Name, u32), MAX_HOPS>,
     end: End<'l>,
+    /// The INFO-CODE that it is sent with, if a part of it is stale.
+    stale_code: Option<u16>,
 }
 
 /// Where a chain ends.
@@ -46,19 +47,32 @@ enum End<'l> {
     Nowhere,
 }
 
-/// The records that follow a chain: upstream's answer. If it is stale, also the TTL and the INFO-CODE that it is sent
-/// with.
+/// The records that follow a chain: upstream's answer, and if it is stale, the TTL that it is sent with.
 #[derive(Clone, Copy)]
 struct Sent<'e> {
     entry: &'e Entry,
     stale_ttl: Option<u32>,
-    extra: Option<u16>,
+}
+
+impl Default for Chain<'_> {
+    fn default() -> Self {
+        Self {
+            hops: ArrayVec::new(),
+            end: End::Nowhere,
+            stale_code: None,
+        }
+    }
 }
 
 impl Chain<'_> {
     /// The last name.
     fn last(&self) -> Option<&Name> {
         self.hops.last().map(|(target, _)| target)
+    }
+
+    /// Whether a name is the queried one, `asked`, or on the chain.
+    fn has(&self, asked: &Name, name: &Name) -> bool {
+        name == asked || self.hops.iter().any(|(before, _)| before == name)
     }
 
     fn write(&self, reply: &mut Reply<'_, '_, '_>) {
@@ -75,112 +89,117 @@ impl<'a> AnswerContext<'a, '_> {
     /// [`alias`](Self::alias).
     pub(super) fn local_alias(
         &self,
-        record: &'a LocalRecord,
+        alias: &'a LocalAlias,
         lookup: impl Fn(KeyRef<'_>, bool) -> Option<Target>,
         out: &mut Vec<u8>,
     ) -> Option<Step> {
-        self.with_target(&self.follow(record), lookup, out)
+        let mut chain = Chain::default();
+        self.follow(&mut chain, alias.target.clone(), alias.ttl_secs);
+        self.with_target(chain, lookup, out)
     }
 
-    /// Answers with the chain of an answer and the records of the name at its end, about which the answer says nothing.
+    /// Answers with the start of the chain of an answer, and what another pool says about the name that it leads to.
     /// `lookup` is that of [`local_alias`](Self::local_alias).
     #[cold]
     pub(super) fn complete(
         &self,
-        entry: &Entry,
+        handoff: &Handoff<'_>,
         lookup: impl Fn(KeyRef<'_>, bool) -> Option<Target>,
         out: &mut Vec<u8>,
     ) -> Option<Step> {
-        let age = entry.age(self.now);
-        let hops = entry.answer.chain();
-        let hops: ArrayVec<_, MAX_HOPS> = hops
-            .map(|(target, ttl)| (target, ttl.saturating_sub(age)))
-            .collect();
-        let last = hops.last();
-        let local =
-            last.and_then(|(target, _)| self.policy.local().lookup(target, self.query.rtype));
-        let chain = Chain {
-            hops,
-            end: local.map_or(End::Elsewhere, End::Local),
+        let context = AnswerContext {
+            later: handoff.later,
+            unless_signed: None,
+            ..*self
         };
-        self.with_target(&chain, lookup, out)
+        let mut chain = Chain::default();
+        context.extend(&mut chain, handoff.entry, handoff.hops, handoff.is_stale);
+        context.with_target(chain, lookup, out)
     }
 
     fn with_target(
         &self,
-        chain: &Chain<'_>,
+        mut chain: Chain<'a>,
         lookup: impl Fn(KeyRef<'_>, bool) -> Option<Target>,
         out: &mut Vec<u8>,
     ) -> Option<Step> {
-        if self.is_blocked(chain) {
-            return self.composed(chain, None, lookup, out);
-        }
-        let target = match (&chain.end, chain.last()) {
-            (End::Elsewhere, Some(target)) if self.query.recursion_desired() => target,
-            _ => return Some(self.write_local(chain, out)),
-        };
-        let key = KeyRef::of_alias(self.query, target);
-        let stale = |entry| Sent {
-            entry,
-            stale_ttl: Some(STALE_TTL),
-            extra: Some(stale_code(entry)),
-        };
-        let refresh = |step: Step| match step {
-            Step::Reply(tally) => Step::Refresh(key.to_key(), tally),
-            step => step,
-        };
-        match lookup(key, false)? {
-            Target::Answered(entry, due) => {
-                let sent = Sent {
-                    entry: &entry,
-                    stale_ttl: None,
-                    extra: None,
-                };
-                let step = self.composed(chain, Some(sent), lookup, out)?;
-                Some(if due { refresh(step) } else { step })
+        loop {
+            if self.is_blocked(&chain) {
+                return self.composed(&chain, None, lookup, out);
             }
-            Target::Missing(stale) => Some(Step::Resolve(key.to_key(), stale)),
-            Target::Failed(_, Some(entry), _) => {
-                self.composed(chain, Some(stale(&entry)), lookup, out)
+            let target = match (&chain.end, chain.last()) {
+                (End::Elsewhere, Some(target)) if self.query.recursion_desired() => target.clone(),
+                _ => return Some(self.write_local(&chain, out)),
+            };
+            let key = KeyRef::of_alias(self.query, &target);
+            let refresh = |step: Step| match step {
+                Step::Reply(tally) => Step::Refresh(key.to_key(), tally),
+                step => step,
+            };
+            let (entry, is_stale, is_due) = match lookup(key, chain.stale_code.is_some())? {
+                Target::Answered(entry, due) => (entry, false, due),
+                Target::Stale(entry) => (entry, true, true),
+                Target::Failed(_, Some(entry), _) => (entry, true, false),
+                Target::Missing(stale) => return Some(Step::Resolve(key.to_key(), stale)),
+                Target::Failed(failure, None, remembered) => {
+                    return Some(self.target_failed(failure.as_deref(), remembered, out));
+                }
+                Target::Unknown => return Some(self.write_local(&chain, out)),
+            };
+            if let Some(hops) = entry.handoff() {
+                self.extend(&mut chain, &entry, hops, is_stale);
+                continue;
             }
-            Target::Stale(entry) => {
-                let step = self.composed(chain, Some(stale(&entry)), lookup, out)?;
-                Some(refresh(step))
+            if is_stale {
+                chain.stale_code = Some(stale_code(&entry));
             }
-            Target::Failed(failure, None, remembered) => {
-                Some(self.target_failed(failure.as_deref(), remembered, out))
-            }
-            Target::Unknown => Some(self.write_local(chain, out)),
+            let sent = Sent {
+                entry: &entry,
+                stale_ttl: is_stale.then_some(STALE_TTL),
+            };
+            let step = match self.appended(&chain, sent, out) {
+                Some(step) => step,
+                None => self.composed(&chain, Some(sent), lookup, out)?,
+            };
+            return Some(if is_due { refresh(step) } else { step });
         }
     }
 
-    /// Follows the local aliases from the queried name.
-    fn follow(&self, record: &'a LocalRecord) -> Chain<'a> {
-        let mut chain = Chain {
-            hops: ArrayVec::new(),
-            end: End::Nowhere,
-        };
-        let mut next = Some(record);
-        while let Some(record) = next.take() {
-            let Some(target) = record.cname_target() else {
-                break;
-            };
-            let mut before = chain.hops.iter().map(|(before, _)| before);
-            let is_loop = target == *self.query.name || before.any(|before| *before == target);
-            let found = self.policy.local().lookup(&target, self.query.rtype);
-            let ttl = record.ttl_secs.unwrap_or(0);
-            if chain.hops.try_push((target, ttl)).is_err() || is_loop {
-                break;
-            }
-            match found {
-                None => chain.end = End::Elsewhere,
-                Some(found) => match found.alias(self.query.rtype) {
-                    Some(record) => next = Some(record),
-                    None => chain.end = End::Local(found),
-                },
-            }
+    /// Extends a chain by an alias to `target`, and by the local aliases that follow.
+    fn follow(&self, chain: &mut Chain<'a>, target: Name, ttl_secs: u32) {
+        let is_loop = chain.has(self.query.name, &target);
+        let found = self.policy.local().lookup(&target, self.query.rtype);
+        chain.end = End::Nowhere;
+        if chain.hops.try_push((target, ttl_secs)).is_err() || is_loop {
+            return;
         }
-        chain
+        match found {
+            None => chain.end = End::Elsewhere,
+            Some(found) => match found.alias(self.query.rtype) {
+                Some(alias) => self.follow(chain, alias.target.clone(), alias.ttl_secs),
+                None => chain.end = End::Local(found),
+            },
+        }
+    }
+
+    /// Extends a chain by the first hops of an answer about its last name, and by the local aliases that follow. A local name
+    /// ends the answer's part.
+    fn extend(&self, chain: &mut Chain<'a>, entry: &Entry, hops: usize, is_stale: bool) {
+        if is_stale {
+            chain.stale_code = Some(code::STALE_ANSWER);
+        }
+        let age = entry.age(self.now);
+        let mut hops = entry.answer.chain().take(hops);
+        chain.end = End::Elsewhere;
+        while matches!(chain.end, End::Elsewhere)
+            && let Some((target, ttl)) = hops.next()
+        {
+            let ttl = match is_stale {
+                true => STALE_TTL,
+                false => ttl.saturating_sub(age),
+            };
+            self.follow(chain, target, ttl);
+        }
     }
 
     /// Whether a rule blocks a name of the chain.
@@ -202,8 +221,41 @@ impl<'a> AnswerContext<'a, '_> {
         if let (End::Local(found), Some(target)) = (&chain.end, chain.last()) {
             local::records(&mut reply, query.rtype, Some(target), target, *found);
         }
-        reply.finish(&[], None);
+        reply.finish(&errors(chain, None), None);
         Step::Reply(Count::Local.into())
+    }
+
+    /// Writes the chain and upstream's answer about its last name, without allocating. `None` if a rule blocks a part of it or
+    /// may block one, or if the answer leads back to the chain.
+    fn appended(&self, chain: &Chain<'_>, sent: Sent<'_>, out: &mut Vec<u8>) -> Option<Step> {
+        let (query, answer) = (self.query, &sent.entry.answer);
+        let names = || answer.chain().map(|(name, _)| name);
+        let is_long = chain.hops.len() + names().count() > MAX_HOPS;
+        let leads_back = names().any(|name| chain.has(query.name, &name));
+        if is_long || leads_back || answer.services() > 0 || answer.message_len() > self.limit {
+            return None;
+        }
+        let mut logged = None;
+        if !self.later.is_final() {
+            let before = chain.hops.iter().map(|(target, _)| target.clone());
+            // No signature covers the chain, and the answer was asked for without signatures.
+            let is_signed = |_: &Name| false;
+            let rules = self.policy.answer_rules(query.name);
+            let rules = rules.with_signatures(&is_signed);
+            let found = rules.decide(self.later, before.chain(names()), answer.addresses());
+            if matches!(found.decision, Decision::Blocked { .. }) {
+                return None;
+            }
+            logged = found.logged.map(|by| by.hit);
+        }
+        let mut reply = Reply::new(query, Rcode::NoError, self.limit, out);
+        chain.write(&mut reply);
+        reply.append(answer, sent.entry.age(self.now), sent.stale_ttl);
+        reply.finish(&errors(chain, Some(sent)), None);
+        Some(Step::Reply(Tally {
+            logged,
+            ..Count::Local.into()
+        }))
     }
 
     /// Puts the chain and upstream's answer about its last name together, and sends the whole like an answer of upstream,
@@ -218,8 +270,7 @@ impl<'a> AnswerContext<'a, '_> {
         let Some(entry) = self.compose(chain, sent) else {
             return Some(self.write_local(chain, out));
         };
-        let extra = sent.and_then(|sent| sent.extra);
-        match self.copy(&entry, Count::Local, None, extra, out) {
+        match self.copy(&entry, Count::Local, None, None, out) {
             Written::Whole(Ending::Reply(tally)) | Written::Due(tally) => Some(Step::Reply(tally)),
             Written::Whole(Ending::Drop(tally)) => Some(Step::Drop(tally)),
             Written::Alias(by, place) => self.alias(by, &place, lookup, out),
@@ -232,19 +283,24 @@ impl<'a> AnswerContext<'a, '_> {
         let mut message = Vec::with_capacity(512);
         let mut reply = Reply::new(query, Rcode::NoError, MAX_MESSAGE, &mut message);
         chain.write(&mut reply);
-        let mut why: ArrayVec<Ede<'_>, 6> = ArrayVec::new();
         if let Some(sent) = sent {
-            let answer = &sent.entry.answer;
-            reply.append(answer, sent.entry.age(self.now), sent.stale_ttl);
-            let errors = answer.errors().iter().map(|error| Ede {
-                code: error.code,
-                text: &error.text,
-            });
-            why.extend(errors.take(why.capacity()));
+            let age = sent.entry.age(self.now);
+            reply.append(&sent.entry.answer, age, sent.stale_ttl);
         }
-        reply.finish(&why, None);
+        reply.finish(&errors(chain, sent), None);
         let parsed = Answer::parse(&message, query.name, query.rtype, class::IN, AS_IT_IS);
         let answer = parsed.ok().filter(|answer| !answer.truncated());
         Some(Entry::new(answer?, self.now))
     }
+}
+
+/// The Extended DNS Errors of an answer: that it is stale, and those of upstream's answer.
+fn errors<'e>(chain: &Chain<'_>, sent: Option<Sent<'e>>) -> ArrayVec<Ede<'e>, 6> {
+    let stale = chain.stale_code.map(|code| Ede { code, text: "" });
+    let of_upstream = sent.into_iter().flat_map(|sent| sent.entry.answer.errors());
+    let of_upstream = of_upstream.map(|error| Ede {
+        code: error.code,
+        text: &error.text,
+    });
+    stale.into_iter().chain(of_upstream).take(6).collect()
 }

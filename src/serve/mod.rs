@@ -19,6 +19,7 @@ pub mod pending;
 pub mod resolver;
 pub mod respond;
 pub mod responder;
+pub mod routes;
 pub mod shared;
 pub mod step;
 mod synthesized;

@@ -13,7 +13,7 @@ use super::step::{Attempt, Ending, Resolution, Step, Tally};
 use super::synthesized::{self, BlockedAt};
 use super::worker_cache::{Location, WorkerCache};
 use crate::policy::decide::{Decision, LaterRules, Matched, PolicyView};
-use crate::policy::record::LocalRecord;
+use crate::policy::local::LocalAlias;
 use crate::policy::rule::EffectAnswer;
 use crate::policy::snapshot::Snapshot;
 use crate::stats::Count;
@@ -24,9 +24,10 @@ use crate::wire::{Rcode, rtype};
 /// Answers one packet at `now` (seconds of the server's clock), or returns the next step. Overwrites `out`. May wait
 /// for another thread that writes to the cache.
 ///
-/// Allocates nothing if `out` has room for the answer, with four exceptions: [`Step::Resolve`] and [`Step::Refresh`];
+/// Allocates nothing if `out` has room for the answer, with five exceptions: [`Step::Resolve`] and [`Step::Refresh`];
 /// an answer of more than sixteen records that has an additional section or blocked services; an answer with more than
-/// four blocked services; a name to which more than four exceptions apply, not counting exceptions against all sources.
+/// four blocked services; a name to which more than four exceptions apply, not counting exceptions against all sources;
+/// an answer with a chain of several pools or of local aliases to upstream, if a rule blocks a part of it or it has services.
 pub fn respond(
     now: u32,
     client: &Client,
@@ -156,9 +157,12 @@ pub(super) fn conclude_read(
     } = known;
     let policy = asked.policy(snapshot);
     let decision = policy.decide(asked.query.name);
+    // The routes may have changed since a pool was asked. Its answer then counts as one about another name.
+    let is_outdated = matches!(resolution, Resolution::Answered(entry) if !cache.is_current(entry));
     let target = |key: KeyRef<'_>, is_kept| {
+        let known = Some(resolution).filter(|_| !is_outdated);
         let lookup = || cache.try_lookup_key(key, now);
-        Target::after(resolution, key, lookup, is_last, is_kept)
+        Target::after(known, key, lookup, is_last, is_kept)
     };
     let kept_target = |key: KeyRef<'_>, _| target(key, true);
     let context = match synthesize(now, asked, policy, &decision, out) {
@@ -177,7 +181,7 @@ pub(super) fn conclude_read(
     };
     let found;
     let written = match resolution {
-        Resolution::Answered(entry) if context.is_about(entry) => {
+        Resolution::Answered(entry) if context.is_about(entry) && !is_outdated => {
             let written = context.fresh(entry, Count::Resolved, out);
             return finish(
                 &context,
@@ -218,9 +222,9 @@ const UNKNOWN: Failure = Failure {
 
 /// Answers with the result of a cache lookup.
 ///
-/// After the first attempt, a stale answer that leads to an alias is used at once. Upstream did not answer in time
-/// about the queried name. If it were asked for that name again, no attempt would be left to ask for the target of the
-/// alias. Therefore the target is asked for now.
+/// After the first attempt, a stale answer that leads to an alias, or to a name of another pool, is used at once. Upstream did
+/// not answer in time about the queried name. If it were asked for that name again, no attempt would be left to ask for the
+/// name that the answer leads to. Therefore that is asked for now.
 fn written<'w>(
     context: &'w AnswerContext<'_, '_>,
     lookup: &'w Lookup,
@@ -234,7 +238,7 @@ fn written<'w>(
         }
         Lookup::Miss(Some(stale)) if attempt != Attempt::First => {
             match context.failed(None, Some(stale), false, out) {
-                alias @ Written::Alias(..) => alias,
+                chain @ (Written::Alias(..) | Written::Unfinished(_)) => chain,
                 _ => Written::Missing(Some(Arc::clone(stale))),
             }
         }
@@ -255,7 +259,7 @@ fn finish(
         Written::Due(tally) => Some(Step::Refresh(Key::new(context.query), tally)),
         Written::Missing(stale) => Some(Step::Resolve(Key::new(context.query), stale)),
         Written::Alias(by, place) => context.alias(by, &place, target, out),
-        Written::Unfinished(entry) => context.complete(entry, target, out),
+        Written::Unfinished(handoff) => context.complete(&handoff, target, out),
     }
 }
 
@@ -268,7 +272,7 @@ enum Synthesis<'a, 'p> {
     /// Upstream's answer about another name, by this CNAME rule.
     Alias(AnswerContext<'a, 'p>, Matched<'a>),
     /// The answer about another name, by this CNAME record of a local name.
-    LocalAlias(AnswerContext<'a, 'p>, &'a LocalRecord),
+    LocalAlias(AnswerContext<'a, 'p>, &'a LocalAlias),
 }
 
 /// Answers queries that need no upstream data; for all others, returns the context of their answers.

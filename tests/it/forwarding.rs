@@ -1,6 +1,8 @@
 //! Zones of `[[forward]]`, with a running server.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType::{self, A, DNSKEY, DS};
@@ -240,4 +242,90 @@ fn several_zones_of_one_section_share_their_servers() {
         assert_eq!(data(&ask(server.address, name, A)), ["192.0.2.2"], "{name}");
     }
     assert_eq!(asked(&corp).len(), 2);
+}
+
+#[test]
+fn a_chain_from_upstream_into_a_forwarded_zone_is_completed_by_the_servers_of_the_zone() {
+    // It does not know the names of the zone, or other addresses of them.
+    let default = Upstream::start(|asked| {
+        let target = "www.corp.example.";
+        let mut message = match &*name(asked) {
+            "public.example" => address_of(asked, [203, 0, 113, 1]),
+            _ => answer(asked, ResponseCode::NXDomain),
+        };
+        message.authorities.push(soa("example.", 300));
+        if let Some(address) = message.answers.first_mut() {
+            address.name = target.parse().expect("a name");
+        }
+        let owner = format!("{}.", name(asked));
+        message.answers.insert(0, alias(&owner, target, 300));
+        Some(message)
+    });
+    let corp = knows(2);
+    let sections = forward("corp.example", corp.address);
+    let server = Server::start(&(preamble(default.address) + &sections), &[]);
+    for _ in 0..2 {
+        for name in ["public.example", "hidden.example"] {
+            let found = ask(server.address, name, A);
+            assert_eq!(data(&found), ["www.corp.example.", "192.0.2.2"], "{name}");
+            assert_eq!(rcode(&found), ResponseCode::NoError);
+        }
+    }
+    assert_eq!(
+        (asked(&default).len(), asked(&corp).len()),
+        (2, 1),
+        "cached"
+    );
+    server.assert_well();
+}
+
+#[test]
+fn an_outage_of_a_forwarded_zone_is_an_alarm_with_its_name_until_a_server_answers() {
+    let default = knows(1);
+    let is_up = Arc::new(AtomicBool::new(false));
+    let gate = Arc::clone(&is_up);
+    let corp = Upstream::start(move |asked| {
+        let is_up = gate.load(Ordering::Relaxed);
+        is_up.then(|| address_of(asked, [192, 0, 2, 2]))
+    });
+    let section = format!(
+        "[[forward]]\nzone = [\"corp.example\", \"corp.test\"]\nservers = [\"{}\"]\ntimeout-ms = 200\n",
+        corp.address
+    );
+    let server = Server::start(&(preamble(default.address) + &section), &[]);
+    let alarms = || server.status()["alarms"].to_string();
+    let said =
+        "no server of [[forward]] zone corp.example and 1 more has given usable answers since";
+    until("there is an alarm", || {
+        ask(server.address, "www.corp.example", A);
+        ask(server.address, "mail.corp.example", A);
+        alarms().contains(said)
+    });
+    assert!(!alarms().contains("no upstream server"), "{}", alarms());
+    assert_eq!(addresses(server.address, "www.example"), ["192.0.2.1"]);
+    is_up.store(true, Ordering::Relaxed);
+    // No client asks.
+    until("the alarm ends", || !alarms().contains("[[forward]]"));
+    let tests = asked(&corp);
+    assert!(tests.contains(&("corp.example".to_owned(), RecordType::SOA)));
+}
+
+#[test]
+fn sections_with_the_same_servers_share_their_state() {
+    let (default, corp) = (knows(1), knows(2));
+    let sections: String = (0..1000)
+        .map(|number| forward(&format!("z{number}.example"), corp.address))
+        .collect();
+    let server = Server::start(&(preamble(default.address) + &sections), &[]);
+    for zone in ["z0.example", "z999.example"] {
+        assert_eq!(addresses(server.address, zone), ["192.0.2.2"]);
+    }
+    let status = server.status();
+    assert_eq!(status["upstream"].as_array().map(Vec::len), Some(2));
+    let printed = text(&server.verb(&["status"]));
+    let line = format!(
+        "upstream {} for z0.example, z1.example, z2.example and 997 more zones: ",
+        corp.address
+    );
+    assert!(printed.contains(&line), "{printed}");
 }

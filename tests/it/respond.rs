@@ -18,6 +18,7 @@ mod failures;
 mod forwarded;
 mod header;
 mod local;
+mod pools;
 mod records;
 mod services;
 mod signed;

@@ -268,6 +268,7 @@ impl Control {
             }
             next
         });
+        self.publication.plane.precede();
         self.publication.publish(next, states);
         self.record.generation = generation;
         self.files.refresh();

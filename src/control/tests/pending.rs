@@ -1,6 +1,6 @@
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::config::Config;
 use crate::control::Control;
 use crate::control::admin::requests::OpenRequest;
-use crate::control::data_plane::NoHosts;
+use crate::control::data_plane::{Change, NoHosts};
 use crate::control::journal::entry::Cause;
 use crate::control::sources::files::Files;
 use crate::control::sources::orders::registry::OrderRegistry;
@@ -76,6 +76,38 @@ async fn a_new_configuration_whose_orders_are_never_read_is_rejected_and_blocks_
     };
     assert!(problem.contains("orders: not read in 31 s"), "{problem}");
     assert!(control.configuration.current.server.id.is_none());
+}
+
+/// A change of the data plane, and for each of its two parts the generation that was in force when it was applied.
+fn change(control: &Control) -> (Change, mpsc::Receiver<(&'static str, u64)>) {
+    let (sender, applied) = mpsc::channel();
+    let note = |part: &'static str| {
+        let (sender, reader) = (sender.clone(), control.reader());
+        move || {
+            sender
+                .send((part, reader.load().generation))
+                .expect("the test runs");
+        }
+    };
+    let change = Change {
+        restart: Vec::new(),
+        precede: Box::new(note("precede")),
+        apply: Box::new(note("apply")),
+    };
+    (change, applied)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_for_forwarded_zones_are_routed_before_the_policy_of_a_configuration_is_in_force() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut control, _answer) = with_pending(folder.path());
+    let before = control.generation();
+    let (change, applied) = change(&control);
+    control.publication.plane.take(change);
+    control.publish();
+    control.publication.plane.follow();
+    let applied: Vec<_> = applied.try_iter().collect();
+    assert_eq!(applied, [("precede", before), ("apply", before + 1)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! Builds the tree of names that are answered locally.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::special_use::{self, SpecialUseZone};
@@ -68,19 +68,16 @@ impl LocalBuilder {
     pub fn finish(self) -> LocalNames {
         let mut names = LocalNames {
             nodes: HashMap::default(),
-            tlds: Vec::new(),
         };
-        let mut tlds = BTreeSet::new();
         for (wire, draft) in self.drafts {
             let (name, _) = Name::parse(&wire, 0).expect("the key is a name");
             for labels in 1..name.label_count() {
                 names.nodes.entry(name.ancestor(labels).into()).or_default();
             }
-            tlds.insert(name.label_from_root(0).into());
             let line = draft.line;
             let records = (!draft.records.is_empty()).then(|| {
                 let all = rrsets(&draft.records, 0);
-                Arc::new(Records { all, line })
+                Arc::new(Records::new(all, line))
             });
             if let (Some(records), Some(parent)) = (&records, wire.strip_prefix(WILDCARD)) {
                 let parent = names.nodes.entry(parent.into()).or_default();
@@ -90,7 +87,6 @@ impl LocalBuilder {
             let node: &mut Node = names.nodes.entry(wire).or_default();
             (node.zone, node.records) = (zone, records);
         }
-        names.tlds = tlds.into_iter().collect();
         names
     }
 

@@ -9,4 +9,6 @@ mod tree;
 
 pub use self::builder::LocalBuilder;
 pub use self::special_use::{CANARY, SpecialUseZone, is_special_use};
-pub use self::tree::{ForwardedZone, LocalAnswer, LocalData, LocalNames, SPECIAL_USE_TTL, Soa};
+pub use self::tree::{
+    ForwardedZone, LocalAlias, LocalAnswer, LocalData, LocalNames, SPECIAL_USE_TTL, Soa,
+};

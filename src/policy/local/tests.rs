@@ -145,7 +145,7 @@ fn zones() -> LocalNames {
     builder.add_record(&name("home.example"), soa(), 3);
     builder.add_record(&name("a.b.home.example"), address(1), 3);
     let forwarded = |line| ForwardedZone {
-        servers: "192.0.2.1:53".to_owned(),
+        servers: "192.0.2.1:53".into(),
         line,
     };
     builder.add_forwarded(&name("lab.home.example"), forwarded(8));
@@ -193,6 +193,23 @@ fn a_forwarded_zone_ends_a_local_one_and_records_precede_it() {
     assert_eq!(line("1.10.in-addr.arpa", rtype::A), Some(9));
     assert_eq!(line("1.deep.10.in-addr.arpa", rtype::A), Some(10));
     assert_eq!(line("11.in-addr.arpa", rtype::A), None);
+}
+
+#[test]
+fn thousands_of_names_of_one_label_are_found() {
+    let mut builder = builder();
+    let names: Vec<_> = (0..5000).map(|number| format!("host{number}")).collect();
+    for owner in &names {
+        builder.add_record(&name(owner), address(1), 1);
+    }
+    let tree = builder.finish();
+    for owner in &names {
+        assert_eq!(found(&tree, owner).as_deref(), Some("1 1"), "{owner}");
+    }
+    check(
+        &tree,
+        &[("host5000", None), ("com", None), ("x.host1", None)],
+    );
 }
 
 #[test]

@@ -20,8 +20,6 @@ pub const SPECIAL_USE_TTL: u32 = 10_800;
 #[derive(Debug)]
 pub struct LocalNames {
     pub(super) nodes: HashMap<Box<[u8]>, Node, RandomState>,
-    /// The few top-level labels of the names. Most queried names have none of them and need no lookup.
-    pub(super) tlds: Vec<Box<[u8]>>,
 }
 
 /// A name that has records or a zone, or is above such a name.
@@ -38,8 +36,32 @@ pub(super) struct Node {
 pub(super) struct Records {
     /// At least one, sorted by type; each RRset has one TTL.
     pub(super) all: Box<[LocalRecord]>,
+    /// The one record, if that is a CNAME record.
+    pub(super) alias: Option<Box<LocalAlias>>,
     /// The line of the configuration's section.
     pub(super) line: u32,
+}
+
+/// A CNAME record.
+#[derive(Debug)]
+pub struct LocalAlias {
+    /// Its target.
+    pub target: Name,
+    /// Its TTL in seconds.
+    pub ttl_secs: u32,
+}
+
+impl Records {
+    pub(super) fn new(all: Box<[LocalRecord]>, line: u32) -> Self {
+        let alias = match &*all {
+            [record] => record.cname_target().map(|target| {
+                let ttl_secs = record.ttl_secs.unwrap_or(0);
+                Box::new(LocalAlias { target, ttl_secs })
+            }),
+            _ => None,
+        };
+        Self { all, alias, line }
+    }
 }
 
 /// The zone of which a name is the apex.
@@ -80,7 +102,7 @@ pub struct Soa {
 #[derive(Debug)]
 pub struct ForwardedZone {
     /// Its servers, as they are shown.
-    pub servers: String,
+    pub servers: Arc<str>,
     /// The line of the configuration's section.
     pub line: u32,
 }
@@ -95,6 +117,8 @@ pub struct LocalAnswer<'l> {
     pub labels: usize,
     /// The SOA record; `None` if it is made up.
     pub soa: Option<&'l Soa>,
+    /// The CNAME record among the data.
+    cname: Option<&'l LocalAlias>,
     /// The line of the configuration's section; `None` for special-use zones.
     pub line: Option<u32>,
 }
@@ -113,13 +137,9 @@ pub enum LocalData<'l> {
 impl<'l> LocalAnswer<'l> {
     /// The CNAME record that a query of this type leads to. A query of type CNAME or ANY gets the record itself (RFC 1034,
     /// section 3.6.2).
-    pub fn alias(&self, rtype: u16) -> Option<&'l LocalRecord> {
-        match self.data {
-            LocalData::Records([record]) if record.rtype == rtype::CNAME => {
-                (!matches!(rtype, rtype::CNAME | rtype::ANY)).then_some(record)
-            }
-            _ => None,
-        }
+    pub fn alias(&self, rtype: u16) -> Option<&'l LocalAlias> {
+        let is_followed = !matches!(rtype, rtype::CNAME | rtype::ANY);
+        self.cname.filter(|_| is_followed)
     }
 }
 
@@ -157,13 +177,16 @@ impl LocalNames {
             data,
             labels: zone.map_or(name.label_count(), |(_, labels)| labels),
             soa,
+            cname: None,
             line,
         };
         if let Some(records) = records {
             // The names around a single name come from upstream, and validators need these records for them.
             let is_of_validators = matches!(rtype, rtype::DS | rtype::DNSKEY);
-            return (zone.is_some() || !is_of_validators)
-                .then(|| answer(LocalData::Records(&records.all), Some(records.line)));
+            return (zone.is_some() || !is_of_validators).then(|| LocalAnswer {
+                cname: records.alias.as_deref(),
+                ..answer(LocalData::Records(&records.all), Some(records.line))
+            });
         }
         let (zone, apex) = zone?;
         let data = match zone {
@@ -185,11 +208,8 @@ impl LocalNames {
     }
 
     fn walk(&self, name: &Name, rtype: u16) -> Option<Walk<'_>> {
+        // Most queried names are in no top-level domain of the tree, so the walk ends with its first lookup.
         let all = name.label_count();
-        let top = (all > 0).then(|| name.label_from_root(0))?;
-        if !self.tlds.iter().any(|one| **one == *top) {
-            return None;
-        }
         let (mut zone, mut last, mut is_of_parent) = (None, None, false);
         for labels in 1..=all {
             let Some(node) = self.nodes.get(name.ancestor(labels)) else {

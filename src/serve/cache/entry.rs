@@ -1,11 +1,12 @@
 //! Keys and answers of the cache.
 
 use std::hash::{Hash, Hasher};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use quick_cache::Equivalent;
 use smallvec::SmallVec;
 
+use crate::serve::routes::{PoolId, Routes};
 use crate::wire::answer::Answer;
 use crate::wire::ask::Question;
 use crate::wire::name::Name;
@@ -100,21 +101,11 @@ impl Key {
     }
 
     /// The key of the query for the name servers of the root.
-    pub(in crate::serve) fn root_servers() -> Self {
+    pub fn root_servers() -> Self {
         Self {
             name: SmallVec::from_slice(&[0]),
             rtype: rtype::NS,
             bits: 0,
-        }
-    }
-
-    /// The key under which a denial of a name is kept, whatever type was queried.
-    pub(super) fn denial(name: SmallVec<[u8; 40]>, bits: u8) -> Self {
-        let bits = bits & CD;
-        Self {
-            name,
-            rtype: 0,
-            bits,
         }
     }
 
@@ -166,27 +157,62 @@ impl Equivalent<Key> for KeyRef<'_> {
     }
 }
 
-/// An answer, and when it was received.
+/// An answer, when it was received, and from which pool.
 #[derive(Debug)]
 pub struct Entry {
     /// Upstream's answer.
     pub answer: Answer,
     pub(super) stored: u32,
     pub(super) expires: u32,
+    pub(super) pool: PoolId,
+    /// See [`Routes::handoff`].
+    pub(super) handoff: Option<u8>,
+    /// The epoch of the cache whose routes were found to lead to `pool`, and to have this handoff.
+    pub(super) checked: AtomicU32,
     /// Hits shortly before it expires, up to [`POPULAR`].
     late_hits: AtomicU8,
 }
 
 impl Entry {
-    /// An answer that was received at `now`, in seconds of the server's clock.
+    /// An answer of the default pool that was received at `now`, in seconds of the server's clock.
     pub fn new(answer: Answer, now: u32) -> Self {
         let expires = now.saturating_add(answer.ttl().unwrap_or(0));
         Self {
             answer,
             stored: now,
             expires,
+            pool: PoolId::DEFAULT,
+            handoff: None,
+            checked: AtomicU32::new(0),
             late_hits: AtomicU8::new(0),
         }
+    }
+
+    /// An answer of any pool, by these routes.
+    pub fn of_pool(mut answer: Answer, now: u32, pool: PoolId, routes: &Routes) -> Self {
+        let (_, rtype) = answer.question();
+        let handoff = routes.handoff(pool, &answer, rtype);
+        if let Some(hops) = handoff {
+            answer.keep_chain(hops.into());
+        }
+        Self {
+            pool,
+            handoff,
+            ..Self::new(answer, now)
+        }
+    }
+
+    /// The number of hops of its chain that are used, if another pool is asked for the name that they lead to.
+    #[inline]
+    pub(in crate::serve) fn handoff(&self) -> Option<usize> {
+        self.handoff.map(usize::from)
+    }
+
+    /// Whether its pool is asked for its name by these routes, and the same part of its chain is used.
+    pub(super) fn follows(&self, routes: &Routes) -> bool {
+        let (name, rtype) = self.answer.question();
+        self.pool == routes.of(name, rtype)
+            && self.handoff == routes.handoff(self.pool, &self.answer, rtype)
     }
 
     /// Its age in seconds.
@@ -233,6 +259,58 @@ impl Entry {
                 .late_hits
                 .compare_exchange(hits, hits + 1, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok_and(|hits| hits + 1 == POPULAR)
+    }
+}
+
+/// The key of a denial: the name, whatever type was queried, and who denied it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct DenialKey {
+    pub(super) name: SmallVec<[u8; 40]>,
+    /// Whether the answer was not validated (CD=1).
+    is_unchecked: bool,
+    pool: PoolId,
+}
+
+/// A borrowed key, for lookups.
+pub(super) struct DenialRef<'k> {
+    pub(super) name: &'k [u8],
+    pub(super) is_unchecked: bool,
+    pub(super) pool: PoolId,
+}
+
+impl DenialKey {
+    /// The key of a denial by the pool of `entry`, which answers a query with these flags.
+    pub(super) fn new(name: SmallVec<[u8; 40]>, bits: u8, entry: &Entry) -> Self {
+        Self {
+            name,
+            is_unchecked: bits & CD != 0,
+            pool: entry.pool,
+        }
+    }
+}
+
+impl Hash for DenialRef<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(self.name);
+        state.write_u8(self.is_unchecked.into());
+        self.pool.hash(state);
+    }
+}
+
+impl Hash for DenialKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let key = DenialRef {
+            name: &self.name,
+            is_unchecked: self.is_unchecked,
+            pool: self.pool,
+        };
+        key.hash(state);
+    }
+}
+
+impl Equivalent<DenialKey> for DenialRef<'_> {
+    fn equivalent(&self, key: &DenialKey) -> bool {
+        self.pool == key.pool && self.is_unchecked == key.is_unchecked && *self.name == *key.name
     }
 }
 

@@ -4,7 +4,6 @@
 mod entry;
 mod stale;
 
-use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,10 +11,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use arc_swap::ArcSwap;
 use quick_cache::{Weighter, sync};
 
-use self::entry::Denial;
 pub(super) use self::entry::KeyRef;
+use self::entry::{Denial, DenialKey, DenialRef};
 pub use self::entry::{Entry, Key};
-use crate::wire::name::Name;
+use super::routes::{PoolId, Routes};
 use crate::wire::query::Query;
 
 /// Seconds for which a failure is remembered (RFC 9520, section 3.2: 1 to 300).
@@ -47,6 +46,7 @@ pub struct Failure {
 struct HeldFailure {
     failure: Arc<Failure>,
     until: u32,
+    pool: PoolId,
 }
 
 /// The result of a lookup.
@@ -69,8 +69,8 @@ impl Weighter<Key, Arc<Entry>> for Bytes {
     }
 }
 
-impl Weighter<Key, Denial> for Bytes {
-    fn weight(&self, key: &Key, _: &Denial) -> u64 {
+impl Weighter<DenialKey, Denial> for Bytes {
+    fn weight(&self, key: &DenialKey, _: &Denial) -> u64 {
         let on_heap = if key.name.spilled() {
             key.name.len()
         } else {
@@ -92,12 +92,13 @@ impl Weighter<Key, HeldFailure> for Bytes {
 #[derive(Debug)]
 pub struct Cache {
     answers: sync::Cache<Key, Arc<Entry>, Bytes>,
-    denials: sync::Cache<Key, Denial, Bytes>,
+    denials: sync::Cache<DenialKey, Denial, Bytes>,
     failures: sync::Cache<Key, HeldFailure, Bytes>,
     stale_secs: AtomicU32,
-    /// The forwarded zones. Other servers than those of the names above answer for their names.
-    forwarded: ArcSwap<HashSet<Box<[u8]>>>,
-    /// Increases when entries are removed that copies of other threads may still hold.
+    /// The pools that are asked. What other pools said about a name is not used.
+    routes: ArcSwap<Routes>,
+    /// Increases with each change of the routes. An entry that was checked in this epoch need not be checked again, so the
+    /// routes cost nothing while they stay the same.
     epoch: AtomicU32,
 }
 
@@ -114,8 +115,8 @@ impl Cache {
             denials: sync::Cache::with_weighter(denial_items(denials), denials, Bytes),
             failures: sync::Cache::with_weighter(items(failures), failures, Bytes),
             stale_secs: AtomicU32::new(stale_secs),
-            forwarded: ArcSwap::default(),
-            epoch: AtomicU32::default(),
+            routes: ArcSwap::default(),
+            epoch: AtomicU32::new(1),
         };
         cache.answers.reserve(items(answers));
         cache.denials.reserve(denial_items(denials));
@@ -148,35 +149,33 @@ impl Cache {
         self.stale_secs.store(stale_secs, Ordering::Relaxed);
     }
 
-    /// Sets the forwarded zones, and removes all data about names at and below those in `changed`, as other servers
-    /// answer for them from now on. To be called when those are asked already. Visits all entries.
-    pub fn separate<'z>(&self, forwarded: impl Iterator<Item = &'z Name>, changed: &[&Name]) {
-        let zones = forwarded.map(|zone| zone.wire().into()).collect();
-        self.forwarded.store(Arc::new(zones));
-        if changed.is_empty() {
-            return;
-        }
-        let stays = |key: &Key| !changed.iter().any(|zone| is_within(&key.name, zone.wire()));
-        self.answers.retain(|key, _| stays(key));
-        self.denials.retain(|key, _| stays(key));
-        self.failures.retain(|key, _| stays(key));
+    /// Changes the routes. From now on, what the cache holds about a name is used only if it is from the pool that is asked
+    /// for that name by these routes. Nothing is removed: all else is evicted as time passes.
+    pub fn set_routes(&self, routes: Arc<Routes>) {
+        // In this order: who sees the new epoch sees the new routes.
+        self.routes.store(routes);
         self.epoch.fetch_add(1, Ordering::Release);
     }
 
-    /// Increases when entries are removed that copies may still hold.
+    /// Increases when entries, of which other threads may hold copies, can't be used any more.
     pub(super) fn epoch(&self) -> u32 {
         self.epoch.load(Ordering::Acquire)
     }
 
-    /// The number of labels of the innermost forwarded zone with a name; 0 if it is in none.
-    fn forwarded_labels(&self, name: &Name) -> usize {
-        let zones = self.forwarded.load();
-        if zones.is_empty() {
-            return 0;
+    /// Whether an entry is from the pool that is asked for its name now.
+    #[inline]
+    pub(super) fn is_current(&self, entry: &Entry) -> bool {
+        entry.checked.load(Ordering::Relaxed) == self.epoch() || self.check(entry)
+    }
+
+    #[cold]
+    fn check(&self, entry: &Entry) -> bool {
+        let epoch = self.epoch();
+        let is_current = entry.follows(&self.routes.load());
+        if is_current {
+            entry.checked.store(epoch, Ordering::Relaxed);
         }
-        let mut labels = (1..=name.label_count()).rev();
-        let innermost = labels.find(|labels| zones.contains(name.ancestor(*labels)));
-        innermost.unwrap_or(0)
+        is_current
     }
 
     /// Looks up a query at `now`. May wait a moment for another thread.
@@ -188,9 +187,8 @@ impl Cache {
     pub(super) fn lookup_key(&self, key: KeyRef<'_>, now: u32) -> Lookup {
         let failure = || Ok::<_, Infallible>(self.failures.get(&key));
         let peeked = stale::Peek {
-            answer: |key: &KeyRef<'_>| Ok(self.answers.peek(key)),
-            denial: |key: &KeyRef<'_>| Ok(self.denials.peek(key)),
-            zone_labels: |name: &Name| self.forwarded_labels(name),
+            answer: |key: &KeyRef<'_>| Ok(self.of_pool(self.answers.peek(key))),
+            denial: |key: &DenialRef<'_>| Ok(self.denials.peek(key)),
         };
         let Ok(known) = self.known(key, self.answers.get(&key), now, peeked, failure);
         known
@@ -205,9 +203,8 @@ impl Cache {
     pub(super) fn try_lookup_key(&self, key: KeyRef<'_>, now: u32) -> Option<Lookup> {
         let entry = self.answers.try_get(&key).ok()?;
         let peeked = stale::Peek {
-            answer: |key: &KeyRef<'_>| self.answers.try_peek(key),
-            denial: |key: &KeyRef<'_>| self.denials.try_peek(key),
-            zone_labels: |name: &Name| self.forwarded_labels(name),
+            answer: |key: &KeyRef<'_>| Ok(self.of_pool(self.answers.try_peek(key)?)),
+            denial: |key: &DenialRef<'_>| self.denials.try_peek(key),
         };
         let failure = || self.failures.try_get(&key);
         self.known(key, entry, now, peeked, failure).ok()
@@ -220,12 +217,11 @@ impl Cache {
         now: u32,
         peek: stale::Peek<
             impl Fn(&KeyRef<'_>) -> Result<Option<Arc<Entry>>, E>,
-            impl Fn(&KeyRef<'_>) -> Result<Option<Denial>, E>,
-            impl Fn(&Name) -> usize,
+            impl Fn(&DenialRef<'_>) -> Result<Option<Denial>, E>,
         >,
         failure: impl FnOnce() -> Result<Option<HeldFailure>, E>,
     ) -> Result<Lookup, E> {
-        let stale = match entry {
+        let stale = match self.of_pool(entry) {
             Some(entry) if entry.is_fresh(now) => {
                 let due = entry.is_due(now);
                 return Ok(Lookup::Fresh(entry, due));
@@ -237,9 +233,21 @@ impl Cache {
             _ => None,
         };
         Ok(match failure()? {
-            Some(held) if now < held.until => Lookup::Failed(held.failure, stale),
+            Some(held) if now < held.until && self.pool_of(key) == held.pool => {
+                Lookup::Failed(held.failure, stale)
+            }
             _ => Lookup::Miss(stale),
         })
+    }
+
+    /// The entry, if it is from the pool that is asked for its name now.
+    #[inline]
+    fn of_pool(&self, entry: Option<Arc<Entry>>) -> Option<Arc<Entry>> {
+        entry.filter(|entry| self.is_current(entry))
+    }
+
+    fn pool_of(&self, key: KeyRef<'_>) -> PoolId {
+        self.routes.load().of(key.name, key.rtype)
     }
 
     /// Keeps an answer if its TTL allows that. Older answers that it contradicts are no longer used, whether it is
@@ -247,7 +255,7 @@ impl Cache {
     pub fn insert(&self, key: Key, entry: Arc<Entry>) {
         if let Some(name) = entry.denied(&key.name) {
             let stored = entry.stored;
-            let denial = Key::denial(name, key.bits);
+            let denial = DenialKey::new(name, key.bits, &entry);
             self.denials.insert(denial, Denial { stored });
         }
         let known = |key: &KeyRef<'_>| self.answers.contains_key(key);
@@ -260,7 +268,7 @@ impl Cache {
     pub fn try_insert(&self, key: Key, entry: Arc<Entry>) -> bool {
         if let Some(name) = entry.denied(&key.name) {
             let stored = entry.stored;
-            let denial = Key::denial(name, key.bits);
+            let denial = DenialKey::new(name, key.bits, &entry);
             if self.denials.try_insert(denial, Denial { stored }).is_err() {
                 return false;
             }
@@ -271,10 +279,14 @@ impl Cache {
         !counts || self.answers.try_insert(key, entry).is_ok()
     }
 
-    /// Remembers that a query failed at `now`; a stale answer stays.
-    pub fn insert_failure(&self, key: Key, failure: Arc<Failure>, now: u32) {
-        let until = now + FAILURE_SECS;
-        self.failures.insert(key, HeldFailure { failure, until });
+    /// Remembers that a query to this pool failed at `now`; a stale answer stays.
+    pub fn insert_failure(&self, key: Key, failure: Arc<Failure>, now: u32, pool: PoolId) {
+        let held = HeldFailure {
+            failure,
+            until: now + FAILURE_SECS,
+            pool,
+        };
+        self.failures.insert(key, held);
     }
 
     /// How many bytes of answers it may hold.
@@ -286,18 +298,6 @@ impl Cache {
     pub fn size(&self) -> (usize, u64) {
         (self.answers.len(), self.answers.weight())
     }
-}
-
-/// Whether a name in wire format is `zone`, or below it.
-fn is_within(name: &[u8], zone: &[u8]) -> bool {
-    let mut at = 0;
-    while let Some(label @ 1..) = name.get(at).copied() {
-        if name.len() - at <= zone.len() {
-            return name[at..] == *zone;
-        }
-        at += 1 + usize::from(label);
-    }
-    false
 }
 
 /// How the bytes of a cache are divided.

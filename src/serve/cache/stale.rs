@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::entry::{CD, DO, Denial, Entry, KeyRef};
+use super::entry::{CD, DO, Denial, DenialRef, Entry, KeyRef};
 use crate::wire::Rcode;
 use crate::wire::name::Name;
 
@@ -12,11 +12,10 @@ use crate::wire::name::Name;
 const MAX_NAMES: usize = 256;
 
 /// Lookups that do not count as a use.
-pub(super) struct Peek<A, D, Z> {
+pub(super) struct Peek<A, D> {
+    /// The answer with a key, from the pool that is asked for its name.
     pub(super) answer: A,
     pub(super) denial: D,
-    /// The number of labels of the innermost forwarded zone with a name; 0 if it is in none.
-    pub(super) zone_labels: Z,
 }
 
 /// The answer to use for `entry`, which is past its TTL: `entry` itself, or newer data that replaced it. `None` if the
@@ -30,8 +29,7 @@ pub(super) fn find<E>(
     stale_secs: u32,
     peek: &Peek<
         impl Fn(&KeyRef<'_>) -> Result<Option<Arc<Entry>>, E>,
-        impl Fn(&KeyRef<'_>) -> Result<Option<Denial>, E>,
-        impl Fn(&Name) -> usize,
+        impl Fn(&DenialRef<'_>) -> Result<Option<Denial>, E>,
     >,
 ) -> Result<Option<Arc<Entry>>, E> {
     let (bits, newest) = newest(key, &entry, &peek.answer)?;
@@ -74,37 +72,36 @@ fn replaces(new_bits: u8, new: &Entry, old_bits: u8, old: &Entry) -> bool {
     (new_bits ^ old_bits) & DO == 0 || !(new.answer.has_dnssec() || old.answer.has_dnssec())
 }
 
-/// Whether an NXDOMAIN after `since` denies a name of the answer's chain, or an ancestor of one (RFC 8020).
+/// Whether an NXDOMAIN after `since` denies a name of the answer's chain, or an ancestor of one (RFC 8020). It only counts if
+/// it is from the same pool: the servers of a forwarded zone decide which of its names exist, not those of the zones above,
+/// and those of the parent zone decide about its DS record.
 fn is_denied<E>(
     key: KeyRef<'_>,
     entry: &Entry,
     since: u32,
-    peek: &Peek<
-        impl Sized,
-        impl Fn(&KeyRef<'_>) -> Result<Option<Denial>, E>,
-        impl Fn(&Name) -> usize,
-    >,
+    peek: &Peek<impl Sized, impl Fn(&DenialRef<'_>) -> Result<Option<Denial>, E>>,
 ) -> Result<bool, E> {
     if entry.answer.rcode() == Rcode::NxDomain as u16 {
         return Ok(false);
     }
     let asked = std::iter::once_with(|| Name::parse(key.name, 0).ok());
     let asked = asked.flatten().map(|(name, _)| name);
-    let bits: &[u8] = if key.bits & CD == 0 { &[0] } else { &[0, CD] };
+    let checked: &[bool] = match key.bits & CD == 0 {
+        true => &[false],
+        false => &[false, true],
+    };
     let mut names = 0;
     for name in asked.chain(entry.answer.chain().map(|(name, _)| name)) {
         names += name.label_count();
         if names > MAX_NAMES {
             return Ok(true);
         }
-        // The servers of a forwarded zone decide which of its names exist, not those of the zones above.
-        let least = (peek.zone_labels)(&name).max(1);
-        for labels in (least..=name.label_count()).rev() {
-            for &bits in bits {
-                let denial = KeyRef {
+        for labels in (1..=name.label_count()).rev() {
+            for &is_unchecked in checked {
+                let denial = DenialRef {
                     name: name.ancestor(labels),
-                    rtype: 0,
-                    bits,
+                    is_unchecked,
+                    pool: entry.pool,
                 };
                 if (peek.denial)(&denial)?.is_some_and(|denial| denial.stored > since) {
                     return Ok(true);

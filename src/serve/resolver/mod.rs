@@ -308,15 +308,12 @@ impl<O: Observer> ActiveQuery<O> {
         let (inflight, responder) = (&resolver.inflight, &resolver.responder);
         let Shared { cache, clock, .. } = &responder.shared;
         let (key, now) = (&query_id.key, clock.now());
-        let is_kept = resolver.pools.asks(pool, key);
         let restart = |datagram| resolver.restart(datagram);
         match said {
             Ok(answer) => {
-                let entry = Arc::new(Entry::new(answer, now));
+                let entry = Arc::new(resolver.pools.entry(answer, now, pool.id()));
                 // Cached before the waiters are answered, so that later queries find it.
-                if is_kept {
-                    cache.insert(key.clone(), Arc::clone(&entry));
-                }
+                cache.insert(key.clone(), Arc::clone(&entry));
                 let outcome = Ok(entry);
                 let waiters = inflight.complete(query_id, &outcome).unwrap_or_default();
                 responder.deliver_paced(waiters, &outcome, restart).await;
@@ -333,8 +330,8 @@ impl<O: Observer> ActiveQuery<O> {
                     return;
                 };
                 responder.counters.bump(Count::UpstreamFailures);
-                if is_kept && !none.ours {
-                    cache.insert_failure(key.clone(), failure, now);
+                if !none.ours {
+                    cache.insert_failure(key.clone(), failure, now, pool.id());
                 }
                 responder.deliver_paced(waiters, &outcome, restart).await;
             }

@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crate::wire::answer::Intake;
-use crate::wire::name::Name;
 
 /// An [`Intake`] that is read and changed without a lock.
 pub(super) struct Bounds {
@@ -11,8 +10,6 @@ pub(super) struct Bounds {
     ttls: AtomicU64,
     max_negative_ttl: AtomicU32,
     additional: AtomicBool,
-    /// The zones of the servers; none if they resolve all names.
-    zones: Box<[Name]>,
 }
 
 impl Bounds {
@@ -21,22 +18,7 @@ impl Bounds {
             ttls: AtomicU64::new(ttls(intake)),
             max_negative_ttl: AtomicU32::new(intake.max_negative_ttl),
             additional: AtomicBool::new(intake.additional),
-            zones: Box::default(),
         }
-    }
-
-    /// Sets the zones of servers that may know no other names.
-    pub(super) fn set_zones(&mut self, zones: &[Name]) {
-        self.zones = zones.into();
-    }
-
-    /// Whether a name is in none of the zones, so that other servers are asked for it.
-    pub(super) fn is_of_others(&self, name: &Name) -> bool {
-        let is_within = |zone: &Name| {
-            let labels = zone.label_count();
-            labels <= name.label_count() && name.ancestor(labels) == zone.wire()
-        };
-        !self.zones.is_empty() && !self.zones.iter().any(is_within)
     }
 
     pub(super) fn get(&self) -> Intake {

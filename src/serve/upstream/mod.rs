@@ -34,6 +34,7 @@ use self::health::Health;
 use self::reply::{Again, Evaluation, Received, evaluate, is_usable};
 use self::server::Server;
 use super::cache::Key;
+use super::routes::PoolId;
 use super::shared::Setting;
 use crate::config::upstream::ServerAddress;
 use crate::stats::{Count, Counters};
@@ -52,6 +53,7 @@ const MOST_STEPS: usize = 6;
 
 /// The upstream servers.
 pub struct Pool {
+    id: PoolId,
     servers: Mutex<Servers>,
     version: AtomicU64,
     connector: Arc<dyn Connector>,
@@ -151,7 +153,8 @@ struct Try {
 }
 
 impl Pool {
-    /// Asks these servers through `connector`; one query takes at most `timeout`. Workers send from `ports`.
+    /// The default pool. Asks these servers through `connector`; one query takes at most `timeout`. Workers send from
+    /// `ports`.
     pub fn new(
         servers: Vec<Server>,
         connector: Arc<dyn Connector>,
@@ -163,6 +166,7 @@ impl Pool {
         let all: Vec<_> = servers.into_iter().map(Arc::new).collect();
         let health = vec![Health::default(); all.len()];
         Self {
+            id: PoolId::DEFAULT,
             servers: Mutex::new(Servers { all, health }),
             version: AtomicU64::default(),
             connector,

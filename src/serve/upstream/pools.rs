@@ -1,5 +1,5 @@
-//! The pools of upstream servers: the default one, and one for each section of forwarded zones. The pool of a query follows
-//! from its name. Each pool has its own servers and their health.
+//! The pools of upstream servers: the default one, and those of forwarded zones. The pool of a query follows from its name.
+//! Each pool has its own servers and their health.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,10 +9,11 @@ use foldhash::quality::RandomState;
 
 use super::Pool;
 use crate::config::upstream::ServerAddress;
-use crate::serve::cache::Key;
+use crate::serve::cache::{Entry, Key};
+use crate::serve::routes::{PoolId, Routes};
+use crate::wire::answer::Answer;
 use crate::wire::ask::Dialect;
 use crate::wire::name::Name;
-use crate::wire::rtype;
 
 /// All pools. Those of forwarded zones can be replaced while they are used.
 #[derive(Debug)]
@@ -25,10 +26,9 @@ pub struct Pools {
 #[derive(Debug, Default)]
 pub struct Forwarding {
     pools: Vec<ForwardPool>,
-    /// The index of each zone's pool.
-    zones: HashMap<Box<[u8]>, usize, RandomState>,
-    /// The bytes of the longest name of a zone.
-    longest: usize,
+    routes: Arc<Routes>,
+    /// The place of each pool in `pools`.
+    places: HashMap<PoolId, usize, RandomState>,
 }
 
 /// Zones, and the pool of their servers.
@@ -41,36 +41,40 @@ pub struct ForwardPool {
 }
 
 impl Pool {
-    /// The same pool, whose servers may know no names but those in these zones.
-    pub fn of_zones(mut self, zones: &[Name]) -> Self {
-        self.intake.set_zones(zones);
-        self
+    /// The same pool, for names of forwarded zones.
+    pub fn of_zones(self) -> Self {
+        Self {
+            id: PoolId::unique(),
+            ..self
+        }
     }
 
-    /// Whether these are its servers, in this order.
-    pub fn has_servers(&self, servers: &[(ServerAddress, Dialect)]) -> bool {
+    /// The number that identifies it.
+    pub fn id(&self) -> PoolId {
+        self.id
+    }
+
+    /// Its servers, in the order of the configuration.
+    pub fn targets(&self) -> Vec<(ServerAddress, Dialect)> {
         let held = self.lock();
-        let mut both = held.all.iter().zip(servers);
-        held.all.len() == servers.len()
-            && both.all(|(server, (address, permitted))| server.is(address, *permitted))
+        held.all.iter().map(|server| server.target()).collect()
     }
 }
 
 impl Forwarding {
     /// These pools, whose zones all have different names.
     pub fn new(pools: Vec<ForwardPool>) -> Self {
-        let mut zones = HashMap::default();
-        for (index, pool) in pools.iter().enumerate() {
-            for zone in &pool.zones {
-                zones.insert(zone.wire().into(), index);
-            }
-        }
-        let names = pools.iter().flat_map(|pool| &pool.zones);
-        let longest = names.map(|zone| zone.wire().len()).max();
+        let zones = pools.iter().flat_map(|of| {
+            let id = of.pool.id();
+            of.zones.iter().map(move |zone| (zone, id))
+        });
+        let routes = Arc::new(Routes::new(zones));
+        let ids = pools.iter().map(|of| of.pool.id());
+        let places = ids.zip(0..).collect();
         Self {
-            longest: longest.unwrap_or(0),
             pools,
-            zones,
+            routes,
+            places,
         }
     }
 
@@ -79,21 +83,17 @@ impl Forwarding {
         &self.pools
     }
 
-    /// The pool of the innermost zone with a name. The DS records of a zone are its parent's (RFC 4035, section 3.1.4.1).
-    fn find(&self, name: &[u8], rtype: u16) -> Option<&Arc<Pool>> {
-        let mut at = 0;
-        while let Some(label @ 1..) = name.get(at).copied() {
-            let zone = &name[at..];
-            let is_of_parent = at == 0 && rtype == rtype::DS;
-            if zone.len() <= self.longest
-                && !is_of_parent
-                && let Some(index) = self.zones.get(zone)
-            {
-                return Some(&self.pools[*index].pool);
-            }
-            at += 1 + usize::from(label);
+    /// The routes to them.
+    pub fn routes(&self) -> &Arc<Routes> {
+        &self.routes
+    }
+
+    /// The pool of the innermost zone with a name.
+    fn find(&self, key: &Key) -> Option<&Arc<Pool>> {
+        match self.routes.of(key.name(), key.rtype()) {
+            PoolId::DEFAULT => None,
+            id => Some(&self.pools[*self.places.get(&id)?].pool),
         }
-        None
     }
 }
 
@@ -137,24 +137,11 @@ impl Pools {
 
     /// The pool that is asked for a key; `None` if it is the default one.
     pub(in crate::serve) fn forwarded(&self, key: &Key) -> Option<Arc<Pool>> {
-        self.forwarding
-            .load()
-            .find(key.name(), key.rtype())
-            .cloned()
+        self.forwarding.load().find(key).cloned()
     }
 
-    /// Whether a pool is the one that is asked for a key now. An answer of another one is not kept: its servers were
-    /// replaced since it was asked.
-    pub(in crate::serve) fn asks(&self, pool: &Arc<Pool>, key: &Key) -> bool {
-        let forwarding = self.forwarding.load();
-        let asked = forwarding.find(key.name(), key.rtype());
-        Arc::ptr_eq(asked.unwrap_or(&self.default), pool)
-    }
-
-    /// Whether a pool is in use.
-    pub(super) fn has(&self, pool: &Arc<Pool>) -> bool {
-        let forwarding = self.forwarding.load();
-        let mut pools = forwarding.pools().iter().map(|forward| &forward.pool);
-        Arc::ptr_eq(&self.default, pool) || pools.any(|other| Arc::ptr_eq(other, pool))
+    /// An answer of a pool, for the cache, by the routes to the pools of forwarded zones.
+    pub(in crate::serve) fn entry(&self, answer: Answer, now: u32, pool: PoolId) -> Entry {
+        Entry::of_pool(answer, now, pool, &self.forwarding.load().routes)
     }
 }

@@ -135,15 +135,9 @@ pub(super) fn evaluate(
 fn read(bytes: &[u8], key: &Key, intake: &Bounds) -> Result<Answer, AnswerError> {
     let malformed = AnswerError::Malformed;
     let (name, _) = Name::parse(key.name(), 0).map_err(|_| malformed)?;
-    let mut answer = Answer::parse(bytes, &name, key.rtype(), class::IN, intake.get())?;
-    if answer.truncated() {
-        return Err(malformed);
+    let answer = Answer::parse(bytes, &name, key.rtype(), class::IN, intake.get())?;
+    match answer.truncated() {
+        true => Err(malformed),
+        false => Ok(answer),
     }
-    if answer.is_unfinished() {
-        let last = answer.chain().last();
-        if last.is_some_and(|(last, _)| intake.is_of_others(&last)) {
-            answer.keep_unfinished();
-        }
-    }
-    Ok(answer)
 }

@@ -83,6 +83,11 @@ impl Server {
         self.address == *address && self.permitted == permitted
     }
 
+    /// These settings.
+    pub(super) fn target(&self) -> (ServerAddress, Dialect) {
+        (self.address.clone(), self.permitted)
+    }
+
     /// The extensions to ask it with now.
     pub(in crate::serve) fn dialect(&self, now: Instant) -> Dialect {
         let now = self.millis(now);

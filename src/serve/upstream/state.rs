@@ -14,7 +14,7 @@ use crate::serve::cache::Key;
 use crate::wire::ask::Dialect;
 
 /// An outage ends after this many consecutive checks in which at least one server was not failing, even if no server
-/// answers the query for the root.
+/// answers the test query.
 const CALM: u32 = 10;
 
 /// One server as `status` shows it.
@@ -78,30 +78,30 @@ impl Pool {
 /// Finds out from time to time whether any server gives usable answers.
 ///
 /// Servers that are silent or answer with errors may do so for a few broken zones only. And while no client sends
-/// queries, nothing would show that a server works again. Therefore the servers are asked for the name servers of the
-/// root, which a resolver always knows.
+/// queries, nothing would show that a server works again. Therefore the servers are asked a test query that they always
+/// can answer: for the name servers of the root, which a resolver knows, or for the SOA record of a forwarded zone.
 #[derive(Debug, Default)]
 pub struct OutageWatch {
     is_out: bool,
     /// The number of consecutive checks in which at least one server was not failing, while no server answered the
-    /// query for the root.
+    /// test query.
     calm: u32,
 }
 
 impl OutageWatch {
-    /// Whether no server gives usable answers. Takes as long as a query.
+    /// Whether no server gives usable answers. Takes as long as a query, for which `test` is the key.
     ///
-    /// An outage ends if a server answers the query for the root, or if clients have got usable answers for a while. A
+    /// An outage ends if a server answers the test query, or if clients have got usable answers for a while. A
     /// single answer to a client does not end it, because that may come from the cache of a server that can reach
     /// nothing.
-    pub async fn look(&mut self, pool: &Pool) -> bool {
+    pub async fn look(&mut self, pool: &Pool, test: &Key) -> bool {
         let is_failing = pool.is_failing();
         if !self.is_out && !is_failing {
             return false;
         }
         self.calm = if is_failing { 0 } else { self.calm + 1 };
-        let root = pool.ask(&Key::root_servers(), None, None).await;
-        self.is_out = root.is_err()
+        let answer = pool.ask(test, None, None).await;
+        self.is_out = answer.is_err()
             && match self.is_out {
                 true => self.calm < CALM,
                 // Clients may have got answers meanwhile.

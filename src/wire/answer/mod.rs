@@ -132,12 +132,10 @@ impl Answer {
         self.is_unfinished
     }
 
-    /// Permits to cache an answer that has a chain to a name and says nothing about that name, for as long as its CNAME
-    /// records are valid. To be called if other servers are asked for that name.
-    pub fn keep_unfinished(&mut self) {
-        if self.is_unfinished {
-            self.ttl = self.chain().map(|(_, ttl)| ttl).min();
-        }
+    /// Permits to cache an answer for as long as the CNAME records of its first `hops` hops are valid. To be called if
+    /// only these are used, because other servers are asked for the name that they lead to.
+    pub fn keep_chain(&mut self, hops: usize) {
+        self.ttl = self.chain().take(hops).map(|(_, ttl)| ttl).min();
     }
 
     /// Whether upstream set AD: the data is authentic.
@@ -168,6 +166,13 @@ impl Answer {
         question
             .split_at_checked(name.len())
             .is_some_and(|(asked, rest)| asked == name && rest.starts_with(&rtype.to_be_bytes()))
+    }
+
+    /// The queried name in lower case and wire form, and the queried type.
+    pub fn question(&self) -> (&[u8], u16) {
+        let end = self.question_end() - 4;
+        let rtype = read_u16(&self.bytes, end).unwrap_or_default();
+        (&self.bytes[HEADER..end], rtype)
     }
 
     /// The message, and the offsets that follow it in memory.

@@ -13,6 +13,7 @@ use tapis::policy::snapshot::Snapshot;
 use tapis::serve::cache::{Cache, Entry, Failure, Key};
 use tapis::serve::client::{Client, Transport};
 use tapis::serve::respond::{Known, conclude, respond};
+use tapis::serve::routes::PoolId;
 use tapis::serve::step::Resolution;
 use tapis::wire::name::Name;
 use tapis::wire::query::Query;
@@ -231,7 +232,8 @@ impl Harness {
 
     /// Caches a failure of upstream at `now`.
     pub(super) fn fail(&self, ask: Ask<'_>, failure: Failure, now: u32) {
-        self.cache.insert_failure(key(ask), Arc::new(failure), now);
+        self.cache
+            .insert_failure(key(ask), Arc::new(failure), now, PoolId::DEFAULT);
     }
 }
 

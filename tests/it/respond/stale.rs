@@ -7,6 +7,7 @@ use hickory_proto::rr::RecordType::{self, A, AAAA, TXT};
 use hickory_proto::rr::rdata::NULL;
 use hickory_proto::rr::{Name, RData, Record};
 use tapis::serve::cache::{Entry, Failure};
+use tapis::serve::routes::{PoolId, Routes};
 use tapis::serve::step::Resolution;
 use tapis::wire::flag::{CD, RD};
 use tapis::wire::name::Name as WireName;
@@ -389,18 +390,7 @@ fn letter_case_of_names_in_data_withdraws_nothing() {
 }
 
 #[test]
-fn a_denial_of_a_name_above_a_forwarded_zone_does_not_count_for_names_of_the_zone() {
-    let zone = WireName::from_text("good.example").expect("a name");
-    for (denied_name, counts) in [("example", false), ("good.example", true), (NAME, true)] {
-        let harness = learned(asked());
-        harness.cache.separate([&zone].into_iter(), &[]);
-        harness.insert(ask(denied_name, AAAA), denied(denied_name).entry(9));
-        assert_eq!(has_stale(&harness, asked()), !counts, "{denied_name}");
-    }
-}
-
-#[test]
-fn data_about_a_zone_whose_servers_changed_is_dropped() {
+fn data_about_a_zone_that_gets_other_servers_is_not_used() {
     let zone = |text: &str| WireName::from_text(text).expect("a name");
     for (changed, stays) in [
         ("good.example", false),
@@ -411,9 +401,8 @@ fn data_about_a_zone_whose_servers_changed_is_dropped() {
         ("other", true),
     ] {
         let harness = learned(asked());
-        harness
-            .cache
-            .separate(std::iter::empty(), &[&zone(changed)]);
+        let routes = Routes::new([(&zone(changed), PoolId::unique())]);
+        harness.cache.set_routes(Arc::new(routes));
         assert_eq!(has_stale(&harness, asked()), stays, "{changed}");
     }
 }

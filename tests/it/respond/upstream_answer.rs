@@ -7,6 +7,7 @@ use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::rdata::{A, CNAME, NULL, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use tapis::serve::cache::Entry;
+use tapis::serve::routes::{PoolId, Routes};
 use tapis::wire::answer::{Answer, Intake};
 use tapis::wire::{class, name};
 
@@ -83,14 +84,23 @@ impl UpstreamAnswer {
 
     /// The cache entry, with TTLs within `bounds`, received at `now`.
     pub(super) fn entry_within(self, bounds: Intake, now: u32) -> Arc<Entry> {
+        Arc::new(Entry::new(self.answer_within(bounds), now))
+    }
+
+    /// The cache entry of an answer that this pool gave at `now`, by these routes.
+    pub(super) fn of_pool(self, now: u32, pool: PoolId, routes: &Routes) -> Arc<Entry> {
+        let answer = self.answer_within(BOUNDS);
+        Arc::new(Entry::of_pool(answer, now, pool, routes))
+    }
+
+    fn answer_within(self, bounds: Intake) -> Answer {
         let Self { mut message, edns } = self;
         message.set_edns(edns);
         let bytes = message.to_vec().expect("it can be written");
         let question = &message.queries[0];
         let asked = name::Name::from_text(&question.name().to_string()).expect("a name");
         let rtype = question.query_type().into();
-        let answer = Answer::parse(&bytes, &asked, rtype, class::IN, bounds).expect("an answer");
-        Arc::new(Entry::new(answer, now))
+        Answer::parse(&bytes, &asked, rtype, class::IN, bounds).expect("an answer")
     }
 
     /// The cache entry, received at `now`.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::worker::{READY_PORTS, Worker};
-use crate::serve::cache::{Entry, Key};
+use crate::serve::cache::Key;
 use crate::serve::deferred::Deferred;
 use crate::serve::dispatch::{BATCH, Conclusion, Dispatcher};
 use crate::serve::inflight::{Datagram, Join, Locked, Outcome, QueryId, Recipient, Waiter};
@@ -252,10 +252,11 @@ impl<'w, O: Observer> Waiting<'w, O> {
         let shared = &self.worker.shared;
         for UpstreamEvent { query_id, result } in events.drain(..) {
             match result {
-                AttemptResult::Answered(answer, is_current) => {
-                    let entry = Arc::new(Entry::new(answer, shared.clock.at(now)));
+                AttemptResult::Answered(answer, pool) => {
+                    let at = shared.clock.at(now);
+                    let entry = Arc::new(self.worker.pools.entry(answer, at, pool));
                     let key = query_id.key.clone();
-                    if is_current && !shared.cache.try_insert(key, Arc::clone(&entry)) {
+                    if !shared.cache.try_insert(key, Arc::clone(&entry)) {
                         self.worker.counters.bump(Count::Unkept);
                     }
                     self.complete(query_id, Ok(entry));

@@ -3,10 +3,12 @@
 //! A query costs neither a task nor a socket: several ports are open at a time, each query leaves from a random one of
 //! them, and a port is replaced after a few queries (RFC 5452, section 9.2).
 
+mod lanes;
 mod port;
 pub(in crate::serve) mod response;
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -14,52 +16,30 @@ use std::sync::Arc;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::Instant;
 
+use self::lanes::{ActivePort, Lanes};
 use self::port::{OpenQuery, PER_PORT, PORT_AGE, Port};
 use self::response::{UpstreamEvent, receive, unanswered};
-use super::Pool;
 use super::pools::Pools;
 use super::query::SentQuery;
-use crate::serve::cache::Key;
 use crate::serve::inflight::QueryId;
+use crate::serve::routes::PoolId;
 use crate::stats::{Count, Counters};
-use crate::sys::udp::{Inbox, Outbox, Socket};
+use crate::sys::udp::{Inbox, Socket};
 use crate::sys::wait::WaitSet;
 use crate::wire::UDP_PAYLOAD;
 use crate::wire::ask::RANDOM;
 
-/// The number of ports that are in use for sending at one time. More ports make smaller batches: in a flood, a query
-/// costs some 13 µs with one port, 0.5 µs more with 8 and 0.7 µs more with 16 ports; with 4 no difference was measured.
-const AT_ONCE: usize = 4;
-/// The maximum number of queries of one port that are sent together.
-const TOGETHER: usize = 16;
-/// The length of the longest query, in bytes.
-const QUERY: usize = 282;
 /// The size of the buffer for one answer: the UDP payload size that we announce, plus some bytes. Without these bytes,
 /// the buffers of a batch would map to the same lines of a processor's cache.
 const SLOT: usize = UDP_PAYLOAD as usize + 48;
 
-/// A port in use for sending, with its queries that are not sent yet.
-struct ActivePort {
-    /// The index of the port.
-    place: Option<usize>,
-    outbox: Outbox,
-    /// IDs of the queries in the outbox.
-    drafts: Vec<u16>,
-}
-
-/// A timeout.
+/// When to look at a port, by time. A port may have several entries; those that differ from [`Port::due`] have no effect.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Due {
     at: Instant,
     port: usize,
-    /// The port's number: when the timeout ends, another port may have the same index.
+    /// The port's number: another port may have the same index by then.
     number: u64,
-    id: u16,
-}
-
-/// The ports in use for sending to the servers of one pool.
-struct Lane {
-    pool: Arc<Pool>,
-    active: Box<[ActivePort]>,
 }
 
 /// The state of a worker's queries to upstream.
@@ -71,36 +51,16 @@ pub(in crate::serve) struct FirstAttempt {
     most: usize,
     free: Vec<usize>,
     opened: u64,
-    /// That of the default pool, then those of forwarded zones that were asked for.
-    lanes: Vec<Lane>,
+    lanes: Lanes,
     /// Open queries of all ports.
     open: usize,
-    /// Queries in the outboxes of `lanes`.
-    drafted: usize,
     unsent: Vec<QueryId>,
     inbox: Inbox,
-    /// `patience` has the times at which to stop waiting for a response, and `closing` the times at which to close a
-    /// port in any case. Both are nearly sorted by time.
-    patience: VecDeque<Due>,
-    closing: VecDeque<Due>,
+    /// The earliest first: pools have timeouts of their own, and servers have response times of their own.
+    dues: BinaryHeap<Reverse<Due>>,
     random: StdRng,
     /// Token of the first port in the wait set.
     base: u64,
-}
-
-impl Lane {
-    /// A lane of a worker that may have `most` ports open.
-    fn new(pool: Arc<Pool>, most: usize) -> Self {
-        let slot = |_| ActivePort {
-            place: None,
-            outbox: Outbox::new(TOGETHER, QUERY),
-            drafts: Vec::with_capacity(TOGETHER),
-        };
-        Self {
-            pool,
-            active: (0..AT_ONCE.min(most)).map(slot).collect(),
-        }
-    }
 }
 
 impl FirstAttempt {
@@ -112,7 +72,7 @@ impl FirstAttempt {
         base: u64,
     ) -> Self {
         let most = most.max(1);
-        let lanes = vec![Lane::new(Arc::clone(pools.default_pool()), most)];
+        let lanes = Lanes::new(Arc::clone(pools.default_pool()), most);
         Self {
             pools,
             counters,
@@ -122,11 +82,9 @@ impl FirstAttempt {
             opened: 0,
             lanes,
             open: 0,
-            drafted: 0,
             unsent: Vec::new(),
             inbox: Inbox::new(PER_PORT, SLOT),
-            patience: VecDeque::new(),
-            closing: VecDeque::new(),
+            dues: BinaryHeap::new(),
             random: StdRng::from_rng(&mut rand::rng()),
             base,
         }
@@ -144,11 +102,7 @@ impl FirstAttempt {
 
     /// When [`expire`](Self::expire) is due.
     pub(in crate::serve) fn next_due(&self) -> Option<Instant> {
-        let first = |dues: &VecDeque<Due>| dues.front().map(|due| due.at);
-        match (first(&self.patience), first(&self.closing)) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        }
+        self.dues.peek().map(|Reverse(due)| due.at)
     }
 
     /// Writes a query, which is sent by the next [`flush`](Self::flush). False, without an effect, if there is no port
@@ -159,11 +113,16 @@ impl FirstAttempt {
         now: Instant,
         waits: &mut WaitSet,
     ) -> bool {
-        let lane = self.lane_of(&query_id.key);
-        let Some((slot, place)) = self.usable_port(lane, now, waits) else {
+        let of = match self.pools.forwarded(&query_id.key) {
+            Some(pool) => self.lanes.open(pool),
+            None => PoolId::DEFAULT,
+        };
+        let Some((slot, place)) = self.usable_port(of, now, waits) else {
+            self.lanes.close_unused(of);
             return false;
         };
-        let Some((number, port)) = &mut self.ports[place] else {
+        let (Some((number, port)), Some(lane)) = (&mut self.ports[place], self.lanes.get_mut(of))
+        else {
             return false;
         };
         let mut random = [0; RANDOM];
@@ -176,13 +135,12 @@ impl FirstAttempt {
             }
         }
         let dialect = port.to.server.dialect(now);
-        let ActivePort { outbox, drafts, .. } = &mut self.lanes[lane].active[slot];
+        let ActivePort { outbox, drafts, .. } = &mut lane.active[slot];
         let draft = outbox.draft();
         let query = SentQuery::write(&query_id.key, dialect, &random, draft);
-        let id = query.id;
+        drafts.push(query.id);
         outbox.push(None);
-        drafts.push(id);
-        self.drafted += 1;
+        let is_full = outbox.is_full();
         port.asked += 1;
         self.open += 1;
         port.sent.push(OpenQuery {
@@ -191,70 +149,59 @@ impl FirstAttempt {
             at: now,
             handed_over: false,
         });
-        self.patience.push_back(Due {
-            at: now + port.to.patience,
-            port: place,
-            number: *number,
-            id,
-        });
-        if outbox.is_full() {
-            self.flush_slot(lane, slot);
+        let at = now + port.to.patience;
+        if at < port.due {
+            port.due = at;
+            self.dues.push(Reverse(Due {
+                at,
+                port: place,
+                number: *number,
+            }));
+        }
+        match is_full {
+            true => self.flush_slot(of, slot),
+            false => self.lanes.list(of),
         }
         true
-    }
-
-    /// The lane of the pool that is asked for a key.
-    fn lane_of(&mut self, key: &Key) -> usize {
-        let Some(pool) = self.pools.forwarded(key) else {
-            return 0;
-        };
-        let is_its = |lane: &Lane| Arc::ptr_eq(&lane.pool, &pool);
-        if let Some(known) = self.lanes.iter().position(is_its) {
-            return known;
-        }
-        // Pools of an earlier configuration are not asked any more. Their ports close when they are done.
-        self.flush();
-        let pools = &self.pools;
-        self.lanes.retain(|lane| pools.has(&lane.pool));
-        self.lanes.push(Lane::new(pool, self.most));
-        self.lanes.len() - 1
     }
 
     /// A random slot of a lane and the index of its port. If no port can be opened for that slot, this is any slot
     /// with a usable port.
     fn usable_port(
         &mut self,
-        lane: usize,
+        of: PoolId,
         now: Instant,
         waits: &mut WaitSet,
     ) -> Option<(usize, usize)> {
-        let slots = self.lanes[lane].active.len();
+        let slots = self.lanes.get(of)?.active.len();
         let drawn = self.random.random_range(0..slots);
-        if let Some(place) = self.usable_place(lane, drawn, now) {
+        if let Some(place) = self.usable_place(of, drawn, now) {
             return Some((drawn, place));
         }
-        if let Some(used_up) = self.lanes[lane].active[drawn].place {
-            self.flush_slot(lane, drawn);
-            self.lanes[lane].active[drawn].place = None;
-            self.close_if_done(used_up, waits);
+        if let Some(used_up) = self.lanes.get(of)?.active[drawn].place {
+            self.flush_slot(of, drawn);
+            self.lanes.get_mut(of)?.active[drawn].place = None;
+            if self.is_done(used_up) {
+                self.close_port(used_up, waits);
+            }
         }
-        if let Some(place) = self.open_port(lane, now, waits) {
-            self.lanes[lane].active[drawn].place = Some(place);
+        if let Some(place) = self.open_port(of, now, waits) {
+            self.lanes.get_mut(of)?.active[drawn].place = Some(place);
             return Some((drawn, place));
         }
-        let usable = |slot| Some((slot, self.usable_place(lane, slot, now)?));
+        let usable = |slot| Some((slot, self.usable_place(of, slot, now)?));
         (0..slots).find_map(usable)
     }
 
-    fn usable_place(&self, lane: usize, slot: usize, now: Instant) -> Option<usize> {
-        let place = self.lanes[lane].active[slot].place?;
+    fn usable_place(&self, of: PoolId, slot: usize, now: Instant) -> Option<usize> {
+        let place = self.lanes.get(of)?.active[slot].place?;
         let (_, port) = self.ports[place].as_ref()?;
         let is_current = port.version == port.pool.version();
         (is_current && port.is_usable(now)).then_some(place)
     }
 
-    fn open_port(&mut self, lane: usize, now: Instant, waits: &mut WaitSet) -> Option<usize> {
-        let pool = Arc::clone(&self.lanes[lane].pool);
+    fn open_port(&mut self, of: PoolId, now: Instant, waits: &mut WaitSet) -> Option<usize> {
+        let pool = Arc::clone(&self.lanes.get(of)?.pool);
         let version = pool.version();
         let to = pool.try_first(now)?;
         let place = match self.free.pop() {
@@ -282,34 +229,38 @@ impl FirstAttempt {
             to,
             version,
             opened: now,
+            closes,
+            due: closes,
             asked: 0,
             sent: Vec::with_capacity(PER_PORT),
         };
         self.ports[place] = Some((self.opened, port));
-        self.closing.push_back(Due {
+        self.dues.push(Reverse(Due {
             at: closes,
             port: place,
             number: self.opened,
-            id: 0,
-        });
+        }));
         Some(place)
     }
 
     /// Sends the queries. Those that the system refused are [`unsent`](Self::unsent).
     pub(in crate::serve) fn flush(&mut self) {
-        if self.drafted > 0 {
-            for lane in 0..self.lanes.len() {
-                (0..self.lanes[lane].active.len()).for_each(|slot| self.flush_slot(lane, slot));
+        while let Some(of) = self.lanes.take_listed() {
+            for slot in 0..self.lanes.get(of).map_or(0, |lane| lane.active.len()) {
+                self.flush_slot(of, slot);
             }
         }
     }
 
-    fn flush_slot(&mut self, lane: usize, slot: usize) {
+    fn flush_slot(&mut self, of: PoolId, slot: usize) {
+        let Some(lane) = self.lanes.get_mut(of) else {
+            return;
+        };
         let ActivePort {
             place,
             outbox,
             drafts,
-        } = &mut self.lanes[lane].active[slot];
+        } = &mut lane.active[slot];
         if outbox.is_empty() {
             return;
         }
@@ -330,7 +281,6 @@ impl FirstAttempt {
             self.unsent.extend(unsent.map(|sent| sent.query_id));
             self.open -= open - port.sent.len();
         }
-        self.drafted -= drafts.len();
         drafts.clear();
     }
 
@@ -354,7 +304,7 @@ impl FirstAttempt {
             Ok(count) => {
                 let before = port.sent.len();
                 for slot in 0..count {
-                    let event = receive(port, &self.inbox, slot, now, &self.pools, &self.counters);
+                    let event = receive(port, &self.inbox, slot, now, &self.counters);
                     events.extend(event);
                 }
                 self.open -= before - port.sent.len();
@@ -368,8 +318,8 @@ impl FirstAttempt {
                 events.extend(open.map(|sent| unanswered(sent.query_id, server, sent.at)));
             }
         }
-        if self.slot_of(place).is_none() {
-            self.close_if_done(place, waits);
+        if self.slot_of(place).is_none() && self.is_done(place) {
+            self.close_port(place, waits);
         }
     }
 
@@ -380,34 +330,32 @@ impl FirstAttempt {
         waits: &mut WaitSet,
         events: &mut Vec<UpstreamEvent>,
     ) {
-        while self.patience.front().is_some_and(|due| due.at <= now) {
-            let Some(due) = self.patience.pop_front() else {
-                break;
-            };
+        while let Some(Reverse(due)) = self.dues.peek().copied()
+            && due.at <= now
+        {
+            self.dues.pop();
             let Some(Some((number, port))) = self.ports.get_mut(due.port) else {
                 continue;
             };
-            let open = port.sent.iter_mut().find(|sent| sent.query.id == due.id);
-            if *number == due.number
-                && let Some(sent) = open
-                && !sent.handed_over
-            {
+            if *number != due.number || port.due != due.at {
+                continue;
+            }
+            let (patience, server) = (port.to.patience, &port.to.server);
+            let is_late = |sent: &&mut OpenQuery| !sent.handed_over && sent.at + patience <= now;
+            for sent in port.sent.iter_mut().filter(is_late) {
                 sent.handed_over = true;
                 self.counters.bump(Count::UpstreamSlow);
-                events.push(unanswered(sent.query_id.clone(), &port.to.server, sent.at));
+                events.push(unanswered(sent.query_id.clone(), server, sent.at));
             }
-        }
-        while self.closing.front().is_some_and(|due| due.at <= now) {
-            let Some(due) = self.closing.pop_front() else {
-                break;
-            };
-            let is_it = |port: &Option<(u64, Port)>| {
-                port.as_ref()
-                    .is_some_and(|(number, _)| *number == due.number)
-            };
-            if self.ports.get(due.port).is_some_and(is_it) {
+            if port.closes <= now {
                 self.close(due.port, waits);
+                continue;
             }
+            port.due = port.next_due();
+            self.dues.push(Reverse(Due {
+                at: port.due,
+                ..due
+            }));
         }
     }
 
@@ -420,28 +368,33 @@ impl FirstAttempt {
             .collect()
     }
 
-    fn close_if_done(&mut self, place: usize, waits: &mut WaitSet) {
-        let is_done = |(_, port): &(u64, Port)| port.sent.is_empty();
-        if self.ports[place].as_ref().is_some_and(is_done) {
-            self.close(place, waits);
-        }
+    fn is_done(&self, place: usize) -> bool {
+        let port = self.ports[place].as_ref();
+        port.is_some_and(|(_, port)| port.sent.is_empty())
     }
 
-    /// The lane that has this port in use for sending, and the slot.
-    fn slot_of(&self, place: usize) -> Option<(usize, usize)> {
-        let mut lanes = self.lanes.iter().enumerate();
-        lanes.find_map(|(lane, of)| {
-            let mut slots = of.active.iter();
-            let slot = slots.position(|slot| slot.place == Some(place))?;
-            Some((lane, slot))
-        })
+    /// The pool whose lane has this port in use for sending, and the slot.
+    fn slot_of(&self, place: usize) -> Option<(PoolId, usize)> {
+        let (_, port) = self.ports[place].as_ref()?;
+        let of = port.pool.id();
+        let slot = self.lanes.get(of)?.slot_of(place)?;
+        Some((of, slot))
     }
 
+    /// Closes a port, whether it is in use for sending or not.
     fn close(&mut self, place: usize, waits: &mut WaitSet) {
-        if let Some((lane, slot)) = self.slot_of(place) {
-            self.flush_slot(lane, slot);
-            self.lanes[lane].active[slot].place = None;
+        if let Some((of, slot)) = self.slot_of(place) {
+            self.flush_slot(of, slot);
+            if let Some(lane) = self.lanes.get_mut(of) {
+                lane.active[slot].place = None;
+            }
+            self.lanes.close_unused(of);
         }
+        self.close_port(place, waits);
+    }
+
+    /// Closes a port that is not in use for sending.
+    fn close_port(&mut self, place: usize, waits: &mut WaitSet) {
         if let Some((_, port)) = self.ports[place].take() {
             self.open -= port.sent.len();
             waits.remove(port.socket.as_fd());

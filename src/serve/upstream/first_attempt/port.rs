@@ -32,6 +32,10 @@ pub(super) struct Port {
     /// The pool's version when its server was chosen.
     pub(super) version: u64,
     pub(super) opened: Instant,
+    /// When to close it in any case.
+    pub(super) closes: Instant,
+    /// When to look at it next: the time of its earliest entry among the worker's timeouts.
+    pub(super) due: Instant,
     pub(super) asked: usize,
     /// The queries that wait for a response.
     pub(super) sent: Vec<OpenQuery>,
@@ -40,5 +44,13 @@ pub(super) struct Port {
 impl Port {
     pub(super) fn is_usable(&self, now: Instant) -> bool {
         self.asked < PER_PORT && now < self.opened + PORT_AGE
+    }
+
+    /// When the first query that the resolver has not taken over will have waited for long enough; at the latest, when the
+    /// port closes.
+    pub(super) fn next_due(&self) -> Instant {
+        let waiting = self.sent.iter().filter(|sent| !sent.handed_over);
+        let first = waiting.map(|sent| sent.at + self.to.patience).min();
+        first.map_or(self.closes, |first| first.min(self.closes))
     }
 }

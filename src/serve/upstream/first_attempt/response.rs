@@ -6,9 +6,9 @@ use tokio::time::Instant;
 
 use super::port::Port;
 use crate::serve::inflight::QueryId;
+use crate::serve::routes::PoolId;
 use crate::serve::upstream::PriorAttempt;
 use crate::serve::upstream::exchange::{How, Transport};
-use crate::serve::upstream::pools::Pools;
 use crate::serve::upstream::reply::{Evaluation, Received, evaluate, is_usable};
 use crate::serve::upstream::server::Server;
 use crate::stats::{Count, Counters};
@@ -29,8 +29,8 @@ pub(in crate::serve) struct UpstreamEvent {
 /// How a worker's attempt ended.
 #[derive(Debug)]
 pub(in crate::serve) enum AttemptResult {
-    /// With a usable answer. It is not kept if the second value is false: the servers of its zone were replaced since.
-    Answered(Answer, bool),
+    /// With a usable answer of this pool.
+    Answered(Answer, PoolId),
     /// Without one: the pool has to be asked.
     Unfinished(PriorAttempt),
 }
@@ -41,7 +41,6 @@ pub(super) fn receive(
     inbox: &Inbox,
     slot: usize,
     now: Instant,
-    pools: &Pools,
     counters: &Counters,
 ) -> Option<UpstreamEvent> {
     let bytes = inbox.packet(slot);
@@ -74,10 +73,9 @@ pub(super) fn receive(
     let evaluation = evaluate(server, how, received, key, &port.pool.intake, counters);
     let (said, again) = match evaluation {
         Evaluation::Answer(answer) if is_usable(&answer) => {
-            let is_current = pools.asks(&port.pool, key);
             return Some(UpstreamEvent {
                 query_id: sent.query_id,
-                result: AttemptResult::Answered(answer, is_current),
+                result: AttemptResult::Answered(answer, port.pool.id()),
             });
         }
         Evaluation::Answer(answer) => (Some(answer), None),

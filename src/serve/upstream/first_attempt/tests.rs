@@ -1,17 +1,20 @@
 //! The tools of these tests, and the tests of the ports.
 
 mod ends;
+mod pools;
 mod replies;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use super::lanes::AT_ONCE;
 use super::response::AttemptResult;
 use super::*;
 use crate::serve::admission::{Admission, Bounds};
 use crate::serve::cache::Key;
 use crate::serve::inflight::{InFlight, Join, Recipient, Waiter};
+use crate::serve::upstream::Pool;
 use crate::serve::upstream::connect::Network;
 use crate::serve::upstream::reply::Again;
 use crate::serve::upstream::server::Server;
@@ -23,6 +26,12 @@ use crate::wire::query::Query;
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 const BASE: u64 = 7;
+const INTAKE: Intake = Intake {
+    min_ttl: 0,
+    max_ttl: 60,
+    max_negative_ttl: u32::MAX,
+    additional: false,
+};
 
 /// A first attempt, and the upstream that it asks.
 struct Fixture {
@@ -49,16 +58,13 @@ impl Fixture {
         let counters = Arc::<Counters>::default();
         let ports = Arc::<Ports>::default();
         let network = Network::new(1, Arc::clone(&ports), Arc::clone(&counters));
+        let servers = vec![Server::new(address, Dialect::FULL)];
+        let network = Arc::new(network);
         let pool = Pool::new(
-            vec![Server::new(address, Dialect::FULL)],
-            Arc::new(network),
+            servers,
+            network,
             TIMEOUT,
-            Intake {
-                min_ttl: 0,
-                max_ttl: 60,
-                max_negative_ttl: u32::MAX,
-                additional: false,
-            },
+            INTAKE,
             ports,
             Arc::clone(&counters),
         );
@@ -82,13 +88,16 @@ impl Fixture {
         }
     }
 
-    /// Asks for the name `n<number>`. False if that was not possible.
+    /// Asks for the name `n<number>.example`. False if that was not possible.
     fn ask(&mut self, number: usize) -> bool {
-        let mut packet = b"\0\x01\x01\0\0\x01\0\0\0\0\0\0".to_vec();
-        let label = format!("n{number}");
-        packet.push(label.len() as u8);
-        packet.extend_from_slice(label.as_bytes());
-        packet.extend_from_slice(b"\x07example\0\0\x01\0\x01");
+        self.ask_in("example", number)
+    }
+
+    /// Asks for the name `n<number>` in a zone.
+    fn ask_in(&mut self, zone: &str, number: usize) -> bool {
+        let name = Name::from_text(&format!("n{number}.{zone}")).expect("a name");
+        let head = &b"\0\x01\x01\0\0\x01\0\0\0\0\0\0"[..];
+        let packet = [head, name.wire(), b"\0\x01\0\x01"].concat();
         let key = Key::new(&Query::parse(&packet, &mut Name::default()).expect("a query"));
         let permit = self.admission.acquire(IpAddr::from([192, 0, 2, 9]));
         let waiter = Waiter {
@@ -137,6 +146,13 @@ impl Fixture {
 
     fn count(&self, count: Count) -> u64 {
         self.counters.read(count)
+    }
+
+    /// The queries in the outboxes of the default pool's lane.
+    fn drafted(&self) -> usize {
+        let lane = self.first_attempt.lanes.get(PoolId::DEFAULT);
+        let active = lane.into_iter().flat_map(|lane| &lane.active);
+        active.map(|slot| slot.drafts.len()).sum()
     }
 
     fn open_ports(&self) -> usize {

@@ -21,16 +21,26 @@ async fn it_is_an_outage_when_no_server_gives_a_usable_answer() {
     ] {
         let (pool, _) = pool(servers);
         let mut watch = OutageWatch::default();
-        assert!(!watch.look(&pool).await, "there was no query yet");
+        assert!(
+            !watch.look(&pool, &Key::root_servers()).await,
+            "there was no query yet"
+        );
         for _ in 0..5 {
             let _ = timed(&pool).await;
         }
-        assert_eq!(watch.look(&pool).await, is_out);
+        assert_eq!(watch.look(&pool, &Key::root_servers()).await, is_out);
         tokio::time::advance(Duration::from_secs(3600)).await;
-        assert_eq!(watch.look(&pool).await, is_out, "an hour without a query");
+        assert_eq!(
+            watch.look(&pool, &Key::root_servers()).await,
+            is_out,
+            "an hour without a query"
+        );
         pool.replace(&[(address(9).into(), Dialect::FULL)]);
         let mut watch = OutageWatch::default();
-        assert!(!watch.look(&pool).await, "another server");
+        assert!(
+            !watch.look(&pool, &Key::root_servers()).await,
+            "another server"
+        );
     }
 }
 
@@ -48,13 +58,19 @@ async fn an_outage_goes_on_until_a_server_answers_though_others_are_configured()
         let _ = timed(&pool).await;
     }
     let mut watch = OutageWatch::default();
-    assert!(watch.look(&pool).await);
+    assert!(watch.look(&pool, &Key::root_servers()).await);
     set(2);
-    assert!(watch.look(&pool).await, "it was not asked yet");
+    assert!(
+        watch.look(&pool, &Key::root_servers()).await,
+        "it was not asked yet"
+    );
     set(3);
-    assert!(watch.look(&pool).await, "it answers errors");
+    assert!(
+        watch.look(&pool, &Key::root_servers()).await,
+        "it answers errors"
+    );
     set(4);
-    assert!(!watch.look(&pool).await);
+    assert!(!watch.look(&pool, &Key::root_servers()).await);
 }
 
 #[tokio::test(start_paused = true)]
@@ -67,10 +83,10 @@ async fn a_server_that_leaves_some_queries_unanswered_is_asked_before_it_is_an_o
     }
     assert!(pool.state()[0].silent);
     let mut watch = OutageWatch::default();
-    assert!(!watch.look(&pool).await);
+    assert!(!watch.look(&pool, &Key::root_servers()).await);
     assert!(!pool.state()[0].silent);
     let asked = script.asked.lock().expect("not poisoned").len();
-    assert!(!watch.look(&pool).await);
+    assert!(!watch.look(&pool, &Key::root_servers()).await);
     assert_eq!(script.asked.lock().expect("not poisoned").len(), asked);
 }
 
@@ -83,14 +99,17 @@ async fn where_the_root_is_refused_only_lasting_answers_to_clients_end_an_outage
     for _ in 0..3 {
         assert!(timed(&pool).await.0.is_err());
     }
-    assert!(watch.look(&pool).await);
+    assert!(watch.look(&pool, &Key::root_servers()).await);
     set(2);
     assert_eq!(timed(&pool).await.0, Ok(0));
     for _ in 0..20 {
-        assert!(watch.look(&pool).await, "a single answer");
+        assert!(
+            watch.look(&pool, &Key::root_servers()).await,
+            "a single answer"
+        );
     }
     let mut looks = 0;
-    while watch.look(&pool).await {
+    while watch.look(&pool, &Key::root_servers()).await {
         assert_eq!(timed(&pool).await.0, Ok(0));
         looks += 1;
     }
