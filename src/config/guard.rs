@@ -85,10 +85,12 @@ pub enum Protection {
     Protected,
     /// One of the most popular names.
     Popular,
+    /// Names that a pattern matches only if it is cut off. No configuration has this guard.
+    Cut,
 }
 
 impl Protection {
-    /// All guards.
+    /// All guards that a list can have warn only.
     pub const ALL: [Self; 6] = [
         Self::Number,
         Self::TopLevel,
@@ -107,6 +109,7 @@ impl Protection {
             Self::Own => "own",
             Self::Protected => "protected",
             Self::Popular => "popular",
+            Self::Cut => "cut",
         }
     }
 }

@@ -16,7 +16,7 @@ use super::journal::Journal;
 use super::local_names::LocalSources;
 use super::persist::image_store::ImageStore;
 use super::persist::store::StoreError;
-use super::publish::compose;
+use super::publish::compose::{self, Fitting};
 use super::sources::lists::provenance;
 use super::sources::lists::state::ListState;
 use super::sources::orders::registry::OrderRegistry;
@@ -136,9 +136,14 @@ impl Control {
         let whole = sources.is_some_and(|all| all.iter().all(|source| stays(&source.name)));
         if !fresh.is_empty() || !whole {
             let fresh = fresh.iter().map(|(image, source)| (image, source.clone()));
-            let delta = compose::join(delta, stays, fresh)?;
-            control.publication.set_delta(delta);
+            let Fitting { joined, left_out } =
+                compose::join_fitting(delta, stays, fresh.collect(), |_| true);
+            control.publication.set_delta(joined?);
             control.persist.mark_dirty();
+            for (name, error) in left_out {
+                control.lists.withdraw(&name, error);
+            }
+            control.check_required()?;
         }
         let delta = control.publication.images().delta.as_deref();
         control.compiler.weigh_delta(delta);
@@ -298,6 +303,12 @@ impl Control {
             }
         }
         self.keep_what_is_left();
+        self.check_required()?;
+        Ok(images)
+    }
+
+    /// Fails if a required list has no rules in force.
+    fn check_required(&mut self) -> Result<(), StartError> {
         let required = |list: &&mut ListState| list.config.required && list.loaded.is_none();
         if let Some(list) = self.lists.active.iter_mut().find(required)
             && let Some((source, _)) = list.refused.take()
@@ -305,7 +316,7 @@ impl Control {
             let name = list.name().to_owned();
             return Err(StartError::RequiredListMissing { name, source });
         }
-        Ok(images)
+        Ok(())
     }
 
     /// Puts stored rules in force for required lists that can't be read now. The images may still have rules of a list

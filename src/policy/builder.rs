@@ -319,6 +319,34 @@ mod tests {
     }
 
     #[test]
+    fn records_of_one_name_are_joined_at_once() {
+        let mut builder = Builder::new();
+        let source = builder.source(ImageSource::named("l")).expect("few");
+        let name = Name::from_text("x.example").expect("a name");
+        for number in 0..2000_u16 {
+            let [high, low] = number.to_be_bytes();
+            let address = std::net::Ipv4Addr::new(192, 0, high, low);
+            let record = LocalRecord::address(address.into());
+            let effect = EffectAction::Records(vec![record]).into();
+            let added = builder.insert_effect(&name, source, Scope::Exact, &effect);
+            added.expect("room");
+        }
+        let image = builder.finish().expect("room");
+        let records = |effect: &Effect| match &effect.action {
+            EffectAction::Records(records) => records.len(),
+            _ => 0,
+        };
+        let largest = image
+            .clauses()
+            .iter()
+            .map(|(_, effect)| records(effect))
+            .max();
+        assert_eq!(largest, Some(2000));
+        // One effect for each line and one for all, but none for each step between them.
+        assert_eq!(image.clauses().len(), 2001);
+    }
+
+    #[test]
     fn a_builder_accepts_as_many_sources_as_a_value_counts() {
         let mut builder = Builder::new();
         let mut source = || builder.source(ImageSource::default());

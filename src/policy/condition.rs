@@ -125,19 +125,21 @@ impl Condition {
             .types
             .as_ref()
             .is_none_or(|types| types.contains(qtype));
-        is_type && !self.is_left_out(name)
+        is_type && self.left_out_by(name).is_none()
     }
 
-    fn is_left_out(&self, name: &Name) -> bool {
+    /// The name that leaves out `name`: one for which the condition does not hold, and that is equal or above.
+    pub fn left_out_by(&self, name: &Name) -> Option<&Name> {
+        if self.except.is_empty() {
+            return None;
+        }
         // At most one search for each label of the name, however many names there are.
-        !self.except.is_empty()
-            && (0..=name.label_count()).any(|labels| {
-                let ancestor = name.ancestor(labels);
-                let except = &self.except;
-                except
-                    .binary_search_by(|except| except.wire().cmp(ancestor))
-                    .is_ok()
-            })
+        (0..=name.label_count()).find_map(|labels| {
+            let ancestor = name.ancestor(labels);
+            let except = &self.except;
+            let at = except.binary_search_by(|except| except.wire().cmp(ancestor));
+            at.ok().map(|at| &except[at])
+        })
     }
 
     /// The bytes of memory that it takes.

@@ -10,6 +10,7 @@ use super::record::{self, LocalRecord, RECORD_OVERHEAD, RecordError};
 use super::record::{MAX_EXTRA_TEXT, MAX_RECORD_BYTES, MAX_TTL_SECS};
 use super::rule::{Action, Ede, Scope};
 use crate::wire::name::Name;
+use crate::wire::rtype;
 
 /// The largest [size](Effect::size) of all distinct effects of one list or feed together. Real policy zones have a few distinct
 /// effects for millions of names; this is room for 1,000 times the longest records that an answer can carry, or for 100,000
@@ -170,29 +171,61 @@ impl Effect {
         qtype.is_some_and(|qtype| condition.holds(name, qtype))
     }
 
-    /// The effect that answers with the records of both, if they differ in nothing but their records and TTLs, and an answer
-    /// can carry all records. The order of the records is that of their types and data, whichever effect had them.
+    /// The effect that answers with the records of both, if they have the same [`common`](Self::common) part, and an answer can
+    /// carry all records.
     pub fn joined(&self, other: &Self) -> Option<Self> {
-        let (EffectAction::Records(own), EffectAction::Records(more)) =
-            (&self.action, &other.action)
-        else {
+        let is_alike = self.common()? == other.common()?;
+        let joined = is_alike.then(|| Self::join(&[self, other]))?;
+        <[_; 1]>::try_from(joined).ok().map(|[joined]| joined)
+    }
+
+    /// What effects must have in common to be [joined](Self::join): all but their records and TTLs, and a CNAME record.
+    /// `None` if the effect does not answer with records.
+    pub fn common(&self) -> Option<Self> {
+        let EffectAction::Records(records) = &self.action else {
             return None;
         };
-        let mut records = [&own[..], more].concat();
+        let aliases = records
+            .iter()
+            .filter(|record| record.rtype == rtype::CNAME)
+            .map(|record| LocalRecord {
+                ttl_secs: None,
+                ..record.clone()
+            });
+        // The records are not copied first, because there may be thousands of them.
+        Some(Self {
+            action: EffectAction::Records(aliases.collect()),
+            tier: self.tier,
+            ttl_secs: None,
+            ede: self.ede,
+            extra_text: self.extra_text.clone(),
+            as_written: self.as_written,
+            condition: self.condition.clone(),
+        })
+    }
+
+    /// Joins effects with the same [`common`](Self::common) into one that answers with the records of all. The order of the
+    /// records is that of their types and data, whichever effect had them. If no answer can carry all records, further
+    /// effects follow with the others.
+    pub fn join(effects: &[&Self]) -> Vec<Self> {
+        let records = effects.iter().filter_map(|effect| match &effect.action {
+            EffectAction::Records(records) => Some(records),
+            _ => None,
+        });
+        let mut records: Vec<_> = records.flatten().collect();
         records.sort_unstable_by(|one, other| {
             let data = (one.rtype, &one.data).cmp(&(other.rtype, &other.data));
             data.then(one.ttl_secs.cmp(&other.ttl_secs))
         });
         records.dedup_by(|other, one| (one.rtype, &one.data) == (other.rtype, &other.data));
-        let joined = |of: &Self| Self {
-            action: EffectAction::Records(Vec::new()),
-            ttl_secs: self.ttl_secs.min(other.ttl_secs),
-            ..of.clone()
-        };
-        let effect = Some(joined(self)).filter(|effect| *effect == joined(other));
-        let action = EffectAction::Records(records);
-        let effect = effect.map(|effect| Self { action, ..effect });
-        effect.filter(|effect| effect.check().is_ok())
+        let ttl_secs = effects.iter().map(|effect| effect.ttl_secs).min().flatten();
+        let answers = record::answers(&records).into_iter();
+        let joined = answers.map(|records| Self {
+            action: EffectAction::Records(records),
+            ttl_secs,
+            ..effects[0].clone()
+        });
+        joined.collect()
     }
 
     /// The bytes of memory that it takes.
@@ -293,7 +326,7 @@ impl Effect {
         let mut data = [&[255][..], &[b'x'; 255]].concat().repeat(195);
         data[1..5].copy_from_slice(&number.to_be_bytes());
         let record = LocalRecord {
-            rtype: crate::wire::rtype::TXT,
+            rtype: rtype::TXT,
             ttl_secs: None,
             data: data.into(),
         };
@@ -334,7 +367,7 @@ mod tests {
     #[test]
     fn effects_are_joined_if_they_differ_in_their_records_alone_and_an_answer_can_carry_all() {
         let record = |last: u8, ttl_secs| LocalRecord {
-            rtype: crate::wire::rtype::A,
+            rtype: rtype::A,
             ttl_secs: Some(ttl_secs),
             data: [192, 0, 2, last][..].into(),
         };
@@ -347,14 +380,25 @@ mod tests {
         let other = of(&[record(3, 30), record(1, 30)], 30);
         let joined = of(&[record(1, 30), record(2, 60), record(3, 30)], 30);
         assert_eq!(one.joined(&other), Some(joined.clone()));
-        assert_eq!(other.joined(&one), Some(joined));
+        assert_eq!(other.joined(&one), Some(joined.clone()));
+        assert_eq!(Effect::join(&[&one, &joined, &other]), [joined]);
         let as_written = Effect {
             as_written: true,
             ..other
         };
+        let alias = LocalRecord {
+            rtype: rtype::CNAME,
+            ttl_secs: Some(60),
+            data: b"\x01x\x00"[..].into(),
+        };
+        let alias = of(&[alias], 60);
         assert_eq!(one.joined(&as_written), None);
+        assert_eq!(one.joined(&alias), None, "a CNAME record is alone");
         assert_eq!(one.joined(&Effect::default()), None);
-        assert_eq!(Effect::large(0).joined(&Effect::large(1)), None);
+        let [one, other] = [0, 1].map(Effect::large);
+        assert_eq!(one.joined(&other), None);
+        let joined = Effect::join(&[&one, &other, &one]);
+        assert!(joined.len() > 1 && joined.iter().all(|effect| effect.check().is_ok()));
     }
 
     #[test]

@@ -177,6 +177,25 @@ pub fn check(records: &[LocalRecord]) -> Result<(), RecordError> {
     Ok(())
 }
 
+/// Divides sorted records among as few answers as can carry them: the first one has as many of each type as possible.
+pub(super) fn answers(records: &[&LocalRecord]) -> Vec<Vec<LocalRecord>> {
+    let mut answers: Vec<Vec<LocalRecord>> = Vec::new();
+    for rrset in records.chunk_by(|one, other| one.rtype == other.rtype) {
+        let (mut answer, mut bytes) = (0, 0);
+        for &record in rrset {
+            bytes += record.answer_bytes();
+            if bytes > MAX_RECORD_BYTES {
+                (answer, bytes) = (answer + 1, record.answer_bytes());
+            }
+            if answer == answers.len() {
+                answers.push(Vec::new());
+            }
+            answers[answer].push(record.clone());
+        }
+    }
+    answers
+}
+
 /// The RRsets of some records, in the order of their types. Equal records are merged (RFC 2181, section 5), and all
 /// records of an RRset get its lowest TTL (section 5.2). Records without a TTL get `ttl_secs`.
 pub(super) fn rrsets(records: &[LocalRecord], ttl_secs: u32) -> Box<[LocalRecord]> {

@@ -224,6 +224,33 @@ async fn a_separate_process_makes_the_image_and_reports_progress() {
 }
 
 #[tokio::test]
+async fn of_lists_whose_patterns_do_not_fit_together_the_last_is_refused_and_the_others_are_compiled()
+ {
+    // There is room for 128 sets of patterns.
+    let names: Vec<_> = (0..129).map(|number| format!("list{number}")).collect();
+    let config: String = names
+        .iter()
+        .map(|name| list(name, "format = \"adblock\""))
+        .collect();
+    let content = "/^ads[0-9]/\n||x.example^\n";
+    let contents: Vec<_> = names.iter().map(|name| (&**name, content)).collect();
+    let folder = folder(&config, &contents);
+    let plan = plan(&folder);
+    let outcome = compiler().compile(&plan, Vec::new(), |_| {}).await;
+    let outcome = outcome.expect("compiled");
+    let refused = outcome.lists.iter();
+    let refused: Vec<_> = refused
+        .filter(|list| list.refused.is_some())
+        .map(|list| &*list.name)
+        .collect();
+    assert_eq!(refused, ["list128"]);
+    let image = open(&plan.out);
+    let sources = image.provenance().sources.iter();
+    let rules: Vec<_> = sources.map(|source| source.rules).collect();
+    assert_eq!(rules, [vec![2; 128], vec![0]].concat());
+}
+
+#[tokio::test]
 async fn the_last_message_of_the_compiler_process_is_the_reason() {
     let folder = folder(&config(), &CONFIG_LISTS);
     let mut plan = plan(&folder);

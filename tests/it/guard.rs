@@ -966,3 +966,46 @@ fn a_list_with_another_file_is_compared_with_the_rules_in_force() {
     assert!(is_blocked(server.address, "n1.example"));
     assert!(!is_blocked(server.address, "n99.example"));
 }
+
+#[test]
+fn lists_whose_patterns_do_not_fit_beside_those_of_others_are_refused_alone() {
+    let upstream = Upstream::plain();
+    // There is room for 128 sets of patterns.
+    let names: Vec<_> = (0..129).map(|number| format!("list{number}")).collect();
+    let lists = names.iter();
+    let lists = lists.map(|name| list(name, "kind = \"block\"\nformat = \"adblock\""));
+    let config = preamble(upstream.address) + &lists.collect::<String>();
+    let contents: Vec<_> = (0..129)
+        .map(|number| format!("/^ads{number}x[0-9]/\n"))
+        .collect();
+    let contents = names.iter().zip(&contents);
+    let contents: Vec<_> = contents
+        .map(|(name, content)| (&**name, &**content))
+        .collect();
+    let server = Server::start(&config, &contents);
+    let status = server.status();
+    let alarms = status["alarms"].as_array().expect("an array");
+    let alarm = alarms[0].as_str().expect("a text");
+    assert_eq!(alarms.len(), 1, "{alarms:?}");
+    assert!(
+        alarm.starts_with("list128: ") && alarm.contains("the patterns of list128"),
+        "{alarm}"
+    );
+    assert!(is_blocked(server.address, "ads0x1.example"));
+    assert!(is_blocked(server.address, "ads127x1.example"));
+    assert!(!is_blocked(server.address, "ads128x1.example"));
+    // The others are changed as usual, and the list comes into force when there is room.
+    server.replace("list0", "||y.example^\n");
+    until("the change", || is_blocked(server.address, "y.example"));
+    server.replace("list128", "/^ads128y[0-9]/\n");
+    until("the list", || {
+        is_blocked(server.address, "ads128y1.example")
+    });
+    server.replace("list0", "/^ads0z[0-9]/\n");
+    until("the alarm", || !server.status()["alarms"][0].is_null());
+    assert!(
+        is_blocked(server.address, "y.example"),
+        "the last good version stays"
+    );
+    assert!(is_blocked(server.address, "ads128y1.example"));
+}

@@ -16,6 +16,7 @@ mod rss;
 mod rules;
 pub mod run;
 mod sort;
+mod state;
 mod transferred;
 
 #[cfg(test)]

@@ -280,7 +280,7 @@ impl CompileQueue {
             let mut wanted = wanted.iter();
             wanted.any(|wanted| wanted.config.source.name == name)
         };
-        let mut all: Vec<List> = wanted.iter().map(|wanted| wanted.config.clone()).collect();
+        let mut all: Vec<List> = Vec::new();
         // Lists of the delta are moved only if no large list changed. Otherwise a failure to move them would make the
         // load of the changed list fail, too.
         let moves = match wanted.is_empty() {
@@ -305,6 +305,8 @@ impl CompileQueue {
                 all.push(list.config.clone());
             }
         }
+        // They are the last, so that patterns for which there is no room are theirs.
+        all.extend(wanted.iter().map(|wanted| wanted.config.clone()));
         let is_for_pending = wanted.iter().any(|wanted| wanted.for_pending);
         let pending = lists.pending.as_ref().filter(|_| is_for_pending);
         let guard_policy = pending.map_or(inputs.guard_policy, |pending| &pending.guard_policy);

@@ -13,6 +13,7 @@ use super::plan::{Event, ListOutcome, Outcome, Plan, PlanList};
 use super::rss::{Peak, Reporter};
 use super::rules::{ListRules, Stopped};
 use super::sort::{Budget, Sorted, Sorter};
+use super::state::{ListState, refuse_by_patterns};
 use super::transferred::read_transfer;
 use crate::config::Format;
 use crate::config::paths::recorded;
@@ -93,13 +94,6 @@ struct Work<'p> {
     triggers: Triggers,
     /// In the order of the plan's lists.
     states: Vec<ListState>,
-}
-
-/// Whether a list was read.
-enum ListState {
-    Carried,
-    Read(Box<Reading>),
-    Refused(Refusal),
 }
 
 impl Work<'_> {
@@ -221,8 +215,8 @@ impl Work<'_> {
         Ok(sorted)
     }
 
-    /// Writes the sorted rules and those carried over. `None` if the number of a list's rules violates its limits: then the
-    /// image is to be written again without them.
+    /// Writes the sorted rules and those carried over. `None` if the number of a list's rules violates its limits, or there is
+    /// no room for its patterns: then the image is to be written again without them.
     fn write(
         &mut self,
         key: &Key,
@@ -265,9 +259,15 @@ impl Work<'_> {
         let sources = clauses.table().iter();
         let sources: Vec<_> = sources.map(|(clause, _)| clause.source).collect();
         let mut writer = Writer::new(file, key.clone(), pairs, clauses).map_err(failed)?;
-        let lists = &self.plan.lists;
-        let named = |source: u16| &*lists[usize::from(source)].name;
-        writer.add_triggers(triggers, named).map_err(failed)?;
+        let named = |source: u16| &*plan.lists[usize::from(source)].name;
+        match writer.add_triggers(triggers, named) {
+            Err(WriteError::TooLarge(error))
+                if refuse_by_patterns(&plan.lists, &mut self.states, &error) =>
+            {
+                return Ok(None);
+            }
+            added => added.map_err(failed)?,
+        }
         let merge = Merge::new(key, sorted.runs(), carried, &sources, &left_out);
         let counts = merge.and_then(|merge| {
             merge.each(|path, rules| {
@@ -438,11 +438,4 @@ impl Work<'_> {
 
 fn notes(list: &PlanList, loaded: &Loaded) -> ListNotes {
     provenance::notes(list.notation(), list.kind, loaded)
-}
-
-impl ListState {
-    /// Whether the rules that were read are used.
-    fn counts(&self) -> bool {
-        matches!(self, Self::Read(_))
-    }
 }

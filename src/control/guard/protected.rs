@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::config::List;
 use crate::config::guard::PublicSuffixes;
 pub use crate::config::guard::{Protection, Protections};
+use crate::control::guard::below::SortedNames;
 use crate::names::public_suffix::{Covered, Section, covered};
+use crate::policy::condition::Condition;
 use crate::policy::effect::{Effect, EffectAction};
 use crate::policy::rule::{Kind, Scope};
 use crate::wire::name::Name;
@@ -133,6 +135,8 @@ pub struct ProtectedNames {
     nodes: HashMap<Box<[u8]>, Node>,
     /// Bit n is set if a protected name of n labels has the scope `subtree` or `below`.
     zones: u128,
+    /// The protected names of each protection in [`NAMED`], for rules that leave out some names.
+    sorted: [SortedNames; NAMED.len()],
     /// Released names in wire form.
     release: HashSet<Box<[u8]>>,
 }
@@ -211,14 +215,23 @@ impl ProtectedNames {
             list: ProtectedList::default(),
             nodes: HashMap::default(),
             zones: 0,
+            sorted: Default::default(),
             // The texts were made from names, so all are valid.
             release: list.release.iter().filter_map(|text| wire(text)).collect(),
         };
+        let mut of_each = NAMED.map(|_| Vec::new());
         for (number, protected) in list.names.iter().enumerate() {
             if let Ok(name) = Name::from_text(&protected.name) {
-                protected_names.insert(&name, protected, number as u32);
+                let number = number as u32;
+                protected_names.insert(&name, protected, number);
+                let named = NAMED.iter().zip(&mut of_each);
+                let mut named = named.filter(|(named, _)| **named == protected.protection);
+                if let Some((_, names)) = named.next() {
+                    names.push((name, number));
+                }
             }
         }
+        protected_names.sorted = of_each.map(|names| SortedNames::new(names.into_iter()));
         protected_names.list = list;
         protected_names
     }
@@ -276,11 +289,26 @@ impl ProtectedNames {
         scope: Scope,
         list: impl Into<Guarded>,
     ) -> Option<(Cover<'_>, bool)> {
+        self.check_where(name, scope, list, None)
+    }
+
+    /// The same for a rule with a condition. A rule covers no names that its condition leaves out.
+    pub fn check_where(
+        &self,
+        name: &Name,
+        scope: Scope,
+        list: impl Into<Guarded>,
+        condition: Option<&Condition>,
+    ) -> Option<(Cover<'_>, bool)> {
         let Guarded { kind, warn, .. } = list.into();
+        let condition = condition.filter(|condition| !condition.except().is_empty());
+        if condition.is_some_and(|condition| condition.left_out_by(name).is_some()) {
+            return None;
+        }
         let suffix = self.covered_suffix(name, scope);
         let suppressing = |warn| match kind {
             Kind::Allow => None,
-            _ => self.suppressing(name, scope, suffix, warn),
+            _ => self.suppressing((name, scope, condition), suffix, warn),
         };
         if let Some(cover) = suppressing(warn) {
             return Some((cover, false));
@@ -289,10 +317,20 @@ impl ProtectedNames {
         Some((warned().or_else(|| self.reported(kind, suffix))?, true))
     }
 
+    /// Like [`check`](Self::check) for a rule that covers all names below a public suffix.
+    pub(super) fn check_suffix(
+        &self,
+        suffix: &Name,
+        list: Guarded,
+    ) -> Option<(Cover<'static>, bool)> {
+        let (cover, _) = self.suffix(suffix)?;
+        let counts = list.kind == Kind::Allow || list.warn.has(cover.protection());
+        Some((cover, counts))
+    }
+
     fn suppressing(
         &self,
-        name: &Name,
-        scope: Scope,
+        (name, scope, condition): (&Name, Scope, Option<&Condition>),
         suffix: Option<(Cover<'static>, Section)>,
         warn: Protections,
     ) -> Option<Cover<'_>> {
@@ -307,7 +345,7 @@ impl ProtectedNames {
         {
             return Some(cover);
         }
-        let first = self.first(name, scope, warn) as usize;
+        let first = self.first((name, scope, condition), warn) as usize;
         self.list.names.get(first).map(Cover::Name)
     }
 
@@ -349,19 +387,26 @@ impl ProtectedNames {
     }
 
     /// The index of the first name that a rule covers and whose protection is not in `excluded`.
-    fn first(&self, name: &Name, scope: Scope, excluded: Protections) -> u32 {
+    fn first(
+        &self,
+        (name, scope, condition): (&Name, Scope, Option<&Condition>),
+        excluded: Protections,
+    ) -> u32 {
         let mut first = NONE;
         if let Some(node) = self.nodes.get(name.wire()) {
             let at = node.subtree.without(excluded);
             let on = node.exact.without(excluded);
-            let under = node
-                .below
-                .without(excluded)
-                .min(node.descendants.without(excluded));
+            let under = || {
+                let descendants = match condition {
+                    None => node.descendants.without(excluded),
+                    Some(condition) => self.first_below(name, condition, excluded),
+                };
+                node.below.without(excluded).min(descendants)
+            };
             first = match scope {
                 Scope::Exact => at.min(on),
-                Scope::Subtree => at.min(on).min(under),
-                Scope::Below => at.min(under),
+                Scope::Subtree => at.min(on).min(under()),
+                Scope::Below => at.min(under()),
             };
         }
         let mut above = self.zones & ((1 << name.label_count().min(127)) - 1);
@@ -374,6 +419,14 @@ impl ProtectedNames {
             }
         }
         first
+    }
+
+    /// The index of a name below `parent` that the condition does not leave out, and whose protection is not in `excluded`.
+    fn first_below(&self, parent: &Name, condition: &Condition, excluded: Protections) -> u32 {
+        let named = NAMED.iter().zip(&self.sorted);
+        let named = named.filter(|(protection, _)| !excluded.has(**protection));
+        let found = named.filter_map(|(_, names)| names.below(parent, condition));
+        found.min().unwrap_or(NONE)
     }
 }
 
@@ -645,7 +698,7 @@ mod tests {
             }
             assert_eq!(find(&protected_names, &top, Scope::Exact), None, "{text}");
             assert!(
-                protected_names.first(&top, Scope::Below, Protections::NONE) == 0,
+                protected_names.first((&top, Scope::Below, None), Protections::NONE) == 0,
                 "{text}"
             );
         }

@@ -42,12 +42,13 @@ pub(crate) fn read_list(
     let mut hasher = blake3::Hasher::new();
     let mut suppressed = SuppressedRules::default();
     let mut patterns = GuardedPatterns::default();
-    let mut admit = |cut, found: ParsedRule<'_>| {
+    let mut admit = |open_line: Option<u32>, found: ParsedRule<'_>| {
         if let (ParsedTrigger::Pattern(pattern), Some(_)) = (found.trigger, protected_names) {
             patterns.add(pattern, found.effect, found.line);
             return;
         }
         let admits = |(protected_names, list)| {
+            let cut = open_line == Some(found.line);
             let list = Guarded { cut, ..list };
             admits_rule(&mut suppressed, protected_names, list, found)
         };
@@ -66,7 +67,7 @@ pub(crate) fn read_list(
             return;
         }
         hasher.update(piece);
-        reader.feed(piece, &mut |found: ParsedRule<'_>| admit(false, found));
+        reader.feed(piece, &mut |found: ParsedRule<'_>| admit(None, found));
         done += piece.len() as u64;
         progress(done, of);
     };
@@ -79,10 +80,10 @@ pub(crate) fn read_list(
         }
         None => Some(read_quiet(path, passes, each)?),
     };
-    let is_cut = !reader.is_ended();
-    let mut tally = reader.finish(&mut |found: ParsedRule<'_>| admit(is_cut, found));
+    let open_line = reader.open_line();
+    let mut tally = reader.finish(&mut |found: ParsedRule<'_>| admit(open_line, found));
     if let Some(guard) = protected_names {
-        patterns.finish(&mut suppressed, guard, &mut rule);
+        patterns.finish(&mut suppressed, guard, open_line, &mut rule);
     }
     tally.rules = tally.rules.saturating_sub(suppressed.total());
     tally.guarded = suppressed;

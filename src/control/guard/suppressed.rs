@@ -1,12 +1,20 @@
 //! Decides which rules of a list the protected names suppress, and records why.
 
+use domain::base::iana::Rtype;
+
 use crate::control::guard::protected::{Guarded, ProtectedNames, Protection};
 use crate::control::list_file::parse::{ParsedRule, ParsedTrigger};
 use crate::control::list_file::suppressed::{LeftOut, SuppressedRules};
+use crate::policy::condition::TypeSet;
+use crate::policy::effect::Effect;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
-/// [`admits`] for a rule with any trigger and effect. A rule that allows names is checked like one of an allow list.
+/// Whether a rule applies; otherwise it is recorded as suppressed. Rules of an allow list block nothing, so they apply, and
+/// so do rules that allow names. The exception is a rule that would only be reported, in a last line that may be cut off.
+///
+/// Names that the condition of a rule leaves out are not covered. A rule for some types of queries is checked like one for
+/// all. Rules with patterns are checked by [`GuardedPatterns`](crate::control::guard::patterns::GuardedPatterns).
 #[inline]
 pub fn admits_rule(
     suppressed: &mut SuppressedRules,
@@ -18,29 +26,12 @@ pub fn admits_rule(
         return true;
     };
     let list = list.with_effect(rule.effect);
-    admits(suppressed, protected_names, list, name, scope, rule.line)
-}
-
-/// Whether a rule applies; otherwise it is recorded as suppressed. Rules of an allow list block nothing, so they apply.
-/// The exception is a rule that would only be reported, in a last line that may be cut off.
-#[inline]
-pub fn admits(
-    suppressed: &mut SuppressedRules,
-    protected_names: &ProtectedNames,
-    list: impl Into<Guarded>,
-    name: &Name,
-    scope: Scope,
-    line: u32,
-) -> bool {
-    let list = list.into();
-    let Some((cover, counts)) = protected_names.check(name, scope, list) else {
+    let condition = rule.effect.and_then(|effect| effect.condition.as_deref());
+    let Some((cover, counts)) = protected_names.check_where(name, scope, list, condition) else {
         return true;
     };
     if protected_names.releases(name) {
-        let text = name.to_string();
-        if !suppressed.released.contains(&text) {
-            suppressed.released.push(text);
-        }
+        note_release(suppressed, name);
         return true;
     }
     let counts = counts && !list.cut;
@@ -50,13 +41,41 @@ pub fn admits(
     };
     record(suppressed, (cover.protection(), counts), list.kept, || {
         LeftOut {
-            line,
-            rule: scope.notation(name),
+            line: rule.line,
+            rule: match (scope, name.label_count()) {
+                (Scope::Subtree, 0) => "*".to_owned(),
+                _ => scope.notation(name),
+            },
             protection: cover.protection(),
-            why: cover.described(name) + cut,
+            why: cover.described(name) + &queries(rule.effect) + cut,
         }
     });
     counts
+}
+
+/// Records that a release is needed.
+pub(super) fn note_release(suppressed: &mut SuppressedRules, name: &Name) {
+    let text = name.to_string();
+    if !suppressed.released.contains(&text) {
+        suppressed.released.push(text);
+    }
+}
+
+/// The types of queries that a rule is limited to, in words that follow what it covers.
+pub(super) fn queries(effect: Option<&Effect>) -> String {
+    let condition = effect.and_then(|effect| effect.condition.as_ref());
+    let Some(types) = condition.and_then(|condition| condition.types()) else {
+        return String::new();
+    };
+    let named = types.types().iter();
+    let named: Vec<_> = named
+        .map(|code| Rtype::from_int(*code).to_string())
+        .collect();
+    let but = match types {
+        TypeSet::Only(_) => "",
+        TypeSet::AllBut(_) => "all types but ",
+    };
+    format!(", in queries for {but}{}", named.join(", "))
 }
 
 /// Records a rule that covers a protected name: as suppressed, or as reported if it counts.
@@ -107,6 +126,14 @@ mod tests {
         }
     }
 
+    fn rule(name: &Name, scope: Scope, line: u32) -> ParsedRule<'_> {
+        ParsedRule {
+            trigger: ParsedTrigger::Name(name, scope),
+            effect: None,
+            line,
+        }
+    }
+
     #[test]
     fn the_first_ten_are_kept_all_are_counted_and_releases_are_reported_once() {
         let protected_names = ProtectedNames::new(ProtectedList {
@@ -117,26 +144,22 @@ mod tests {
         let name = |text: &str| Name::from_text(text).expect("a name");
         for line in 1..=12 {
             let mut check = |text, scope| {
-                admits(
-                    &mut suppressed,
-                    &protected_names,
-                    few(Kind::Block),
-                    &name(text),
-                    scope,
-                    line,
-                )
+                let (name, list) = (name(text), few(Kind::Block));
+                let rule = rule(&name, scope, line);
+                admits_rule(&mut suppressed, &protected_names, list, rule)
             };
             assert!(!check("ac.id", Scope::Subtree));
             assert!(check("co.id", Scope::Below));
             assert!(check("ac.id", Scope::Exact));
         }
-        assert!(!admits(
+        let number = name("1.2");
+        let number = rule(&number, Scope::Exact, 13);
+        let list = few(Kind::Block);
+        assert!(!admits_rule(
             &mut suppressed,
             &protected_names,
-            few(Kind::Block),
-            &name("1.2"),
-            Scope::Exact,
-            13
+            list,
+            number
         ));
         assert_eq!(
             suppressed.left_out,
@@ -164,14 +187,9 @@ mod tests {
             let mut suppressed = SuppressedRules::default();
             for line in 1..=12 {
                 let mut check = |text| {
-                    admits(
-                        &mut suppressed,
-                        &protected_names,
-                        few(kind),
-                        &name(text),
-                        Scope::Subtree,
-                        line,
-                    )
+                    let name = name(text);
+                    let rule = rule(&name, Scope::Subtree, line);
+                    admits_rule(&mut suppressed, &protected_names, few(kind), rule)
                 };
                 assert!(check("duckdns.org") && check("web.app"));
                 assert_eq!(check("net.id"), kind == Kind::Allow);

@@ -137,6 +137,39 @@ pub fn join<'i>(
     builder.finish().map(Arc::new)
 }
 
+/// The outcome of [`join_fitting`].
+pub struct Fitting {
+    /// The joined image.
+    pub joined: Result<Arc<Image>, TooLarge>,
+    /// The lists that were left out, with the reasons.
+    pub left_out: Vec<(String, TooLarge)>,
+}
+
+/// Like [`join`], but leaves out lists of `fresh` whose patterns do not fit beside those of `kept` and of the lists before
+/// them, if `is_optional` permits that. What `kept` has of such a list stays.
+pub fn join_fitting(
+    kept: Option<&Image>,
+    keeps: impl Fn(&str) -> bool,
+    mut fresh: Vec<(&Arc<Image>, ImageSource)>,
+    is_optional: impl Fn(&str) -> bool,
+) -> Fitting {
+    let mut left_out: Vec<(String, TooLarge)> = Vec::new();
+    loop {
+        let stays = |name: &str| keeps(name) || left_out.iter().any(|(list, _)| list == name);
+        let joined = join(kept, stays, fresh.iter().cloned());
+        let list = joined.as_ref().err().and_then(TooLarge::list);
+        let list = list.filter(|list| is_optional(list));
+        let at = fresh
+            .iter()
+            .position(|(_, source)| Some(&*source.name) == list);
+        let (Err(error), Some(at)) = (&joined, at) else {
+            return Fitting { joined, left_out };
+        };
+        let (_, source) = fresh.remove(at);
+        left_out.push((source.name, error.clone()));
+    }
+}
+
 /// The provenance of a list, with what only its image tells.
 fn like(image: &Image, source: ImageSource) -> ImageSource {
     let own = image.provenance().sources.first();
@@ -215,6 +248,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::policy::effect::Effect;
 
     fn warned(listen: &str, allow: &str) -> Vec<String> {
         let text = format!("[server]\nlisten = [\"{listen}\"]\nallow = [{allow}]\n");
@@ -249,6 +283,51 @@ mod tests {
         ] {
             assert_eq!(warned(listen, allow), [""; 0], "{listen} {allow}");
         }
+    }
+
+    #[test]
+    fn of_lists_whose_patterns_do_not_fit_together_the_last_is_left_out() {
+        let image = |list: &str| {
+            let mut builder = Builder::new();
+            let number = builder.source(ImageSource::named(list)).expect("few");
+            let added = builder.insert_pattern("ads[0-9]", number, &Effect::default());
+            added.expect("room");
+            Arc::new(builder.finish().expect("it fits alone"))
+        };
+        // There is room for 128 sets of patterns.
+        let images: Vec<_> = (0..130).map(|list| image(&format!("list{list}"))).collect();
+        let fresh = |of: &[usize]| {
+            let images = of.iter().map(|at| &images[*at]);
+            let fresh = images.map(|image| (image, image.provenance().sources[0].clone()));
+            fresh.collect::<Vec<_>>()
+        };
+        let names = |image: &Image| {
+            let sources = image.provenance().sources.iter();
+            sources
+                .map(|source| source.name.clone())
+                .collect::<Vec<_>>()
+        };
+        let every: Vec<_> = (0..130).collect();
+        let fitting = join_fitting(None, |_| true, fresh(&every), |_| true);
+        let joined = fitting.joined.expect("the others fit");
+        let left_out: Vec<_> = fitting.left_out.iter().map(|(list, _)| &**list).collect();
+        assert_eq!(left_out, ["list128", "list129"]);
+        assert!(
+            fitting
+                .left_out
+                .iter()
+                .all(|(list, why)| why.list() == Some(list))
+        );
+        let kept = names(&joined);
+        assert_eq!(kept.len(), 128);
+        // A list that is read again takes its own place, and one that is new leaves the others in force.
+        let again = join_fitting(Some(&joined), |name| name != "list0", fresh(&[0]), |_| true);
+        assert!(again.left_out.is_empty() && again.joined.is_ok());
+        let added = join_fitting(Some(&joined), |_| true, fresh(&[128]), |_| true);
+        assert_eq!(names(&added.joined.expect("the old ones")), kept);
+        assert_eq!(added.left_out.len(), 1);
+        let required = join_fitting(Some(&joined), |_| true, fresh(&[128]), |_| false);
+        assert!(required.joined.is_err() && required.left_out.is_empty());
     }
 
     #[test]

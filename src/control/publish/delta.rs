@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::compose;
+use super::compose::{self, Fitting};
 use crate::control::compile::job::NewBase;
 use crate::control::compile::queue::CompileQueue;
 use crate::control::sources::lists::ListSources;
@@ -63,6 +63,8 @@ pub(crate) struct Joined {
     pub(crate) base: Option<NewBase>,
     pub(crate) pending: Option<(PendingConfig, OrderRegistry)>,
     pub(crate) result: Result<Arc<Image>, TooLarge>,
+    /// Lists that were read, and that are left out of the result because there is no room for their patterns.
+    pub(crate) refused: Vec<(ReadyList, TooLarge)>,
 }
 
 /// The state of rollbacks.
@@ -143,7 +145,7 @@ impl DeltaJoin {
             base.as_ref(),
         );
         let Parts {
-            ready,
+            mut ready,
             kept,
             outdated,
             gone,
@@ -160,15 +162,26 @@ impl DeltaJoin {
         let joining = tokio::task::spawn_blocking(move || {
             let stays = |name: &str| kept.iter().any(|kept| kept == name);
             let rebased = rebase(&ready, &outdated, delta.as_deref(), base.as_ref());
-            let result = rebased.and_then(|rebased| {
+            let is_ready = |name: &str| ready.iter().any(|ready| ready.is_of(name));
+            let fitting = rebased.map(|rebased| {
                 let fresh = fresh(&ready, pending.as_ref(), &rebased);
-                compose::join(delta.as_deref(), stays, fresh)
+                compose::join_fitting(delta.as_deref(), stays, fresh, is_ready)
             });
+            let (result, left_out) = match fitting {
+                Ok(Fitting { joined, left_out }) => (joined, left_out),
+                Err(error) => (Err(error), Vec::new()),
+            };
+            let mut refused = Vec::new();
+            for (name, error) in left_out {
+                let at = ready.iter().position(|ready| ready.is_of(&name));
+                refused.extend(at.map(|at| (ready.remove(at), error)));
+            }
             Joined {
                 ready,
                 base,
                 pending: pending.zip(registry),
                 result,
+                refused,
             }
         });
         tokio::spawn(async move {

@@ -17,6 +17,7 @@ use crate::control::sources::lists::load::{Loaded, Refusal};
 use crate::control::sources::lists::reading::{ReadyList, broken, log_load};
 use crate::control::sources::lists::state::ListState;
 use crate::control::sources::lists::{LoadResult, Refused};
+use crate::policy::image::TooLarge;
 use crate::policy::images::Images;
 use crate::policy::rule::Source;
 
@@ -57,6 +58,12 @@ impl Control {
         let problem = format!("{list}: {why}");
         self.requests
             .report_load(ticket, |report| report.problems.push(problem.clone()));
+    }
+
+    fn refuse_too_large(&mut self, ticket: u64, source: TooLarge) {
+        let list = self.lists.with_load(ticket);
+        let path = list.map_or_else(Default::default, |list| list.source.path.clone());
+        self.refuse(ticket, Refusal::TooLarge { path, source });
     }
 
     /// Starts the compiler if large lists wait for it.
@@ -107,17 +114,22 @@ impl Control {
         if !counts {
             return;
         }
+        for (ready, error) in joined.refused {
+            self.refuse_too_large(ready.ticket, error);
+        }
         let delta = match joined.result {
             Ok(delta) => delta,
             Err(error) => {
-                let ready = joined.ready.iter().map(|ready| ready.ticket);
-                let based = joined.base.iter().flat_map(|base| &base.wanted);
-                let tickets = ready.chain(based.map(|wanted| wanted.ticket));
-                for ticket in tickets.collect::<Vec<_>>() {
-                    let list = self.lists.with_load(ticket);
-                    let path = list.map_or_else(Default::default, |list| list.source.path.clone());
-                    let source = error.clone();
-                    self.refuse(ticket, Refusal::TooLarge { path, source });
+                let has_others = joined.base.is_some() || joined.pending.is_some();
+                for ready in joined.ready {
+                    match has_others {
+                        // They may fit without the others.
+                        true => self.delta.add(ready),
+                        false => self.refuse_too_large(ready.ticket, error.clone()),
+                    }
+                }
+                for wanted in joined.base.into_iter().flat_map(|base| base.wanted) {
+                    self.refuse_too_large(wanted.ticket, error.clone());
                 }
                 if joined.pending.is_some() {
                     self.drop_pending(vec![format!("configuration rejected: {error}")]);

@@ -1,5 +1,6 @@
 //! Clauses: the pairs of a source and an effect that rules refer to.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fixedbitset::FixedBitSet;
@@ -199,8 +200,8 @@ impl ClausesBuilder {
     }
 
     /// Replaces rules of a source that answer with records and have the same trigger by one that answers with all of
-    /// them: the records of one owner may be in several places of a zone, and in several lines of a list. `rules` are those on a name. `None` if there are no
-    /// such rules.
+    /// them: the records of one owner may be in several places of a zone, and in several lines of a list. `rules` are those
+    /// on a name. `None` if there are no such rules.
     ///
     /// # Errors
     /// If there are too many clauses.
@@ -211,44 +212,53 @@ impl ClausesBuilder {
         if rules.len() < 2 || !self.has_records {
             return Ok(None);
         }
-        let clause = |rule: u32| rule >> ImageRule::CLAUSE_SHIFT;
         let mut kept: SmallVec<[u32; 4]> = SmallVec::new();
-        for &rule in rules {
-            let scope = rule & ImageRule::SCOPE;
-            let mut joined = None;
-            for other in kept
-                .iter_mut()
-                .filter(|other| **other & ImageRule::SCOPE == scope)
-            {
-                joined = self.joined(clause(*other), clause(rule))?;
-                if let Some(clause) = joined {
-                    *other = clause << ImageRule::CLAUSE_SHIFT | scope;
-                    break;
-                }
-            }
-            if joined.is_none() {
-                kept.push(rule);
-            }
+        for scope in [ImageRule::EXACT, ImageRule::BELOW, ImageRule::SUBTREE] {
+            let of_scope = rules.iter();
+            let of_scope = of_scope.filter(|rule| **rule & ImageRule::SCOPE == scope);
+            let clauses = of_scope.map(|rule| rule >> ImageRule::CLAUSE_SHIFT);
+            let joined = self.joined(clauses)?.into_iter();
+            kept.extend(joined.map(|clause| clause << ImageRule::CLAUSE_SHIFT | scope));
         }
         let has_joined = kept.len() < rules.len();
         kept.sort_unstable();
         Ok(has_joined.then_some(kept))
     }
 
-    /// The clause that answers with the records of both, if both are of one source, and answer with records.
+    /// The clauses of rules with the same trigger, in which those of one source are joined that answer with records.
     ///
     /// # Errors
     /// If there are too many clauses.
-    pub(super) fn joined(&mut self, one: u32, other: u32) -> Result<Option<u32>, TooLarge> {
-        let [one, other] = [one, other].map(|clause| self.table.get(clause));
-        if one.source != other.source {
-            return Ok(None);
+    pub(super) fn joined(
+        &mut self,
+        clauses: impl Iterator<Item = u32>,
+    ) -> Result<SmallVec<[u32; 4]>, TooLarge> {
+        let mut kept = SmallVec::new();
+        let mut groups: BTreeMap<(u16, Effect), Vec<u32>> = BTreeMap::new();
+        for clause in clauses {
+            match self.table.effect(clause).common() {
+                Some(common) => {
+                    let group = (self.table.get(clause).source, common);
+                    groups.entry(group).or_default().push(clause);
+                }
+                None => kept.push(clause),
+            }
         }
-        let [own, more] = [one, other].map(|clause| &self.table.effects[clause.effect as usize]);
-        let joined = own.joined(more);
-        joined
-            .map(|effect| self.add(one.source, &effect))
-            .transpose()
+        // Only the result of a group is added to the table, as a group may have thousands of rules.
+        for ((source, _), group) in groups {
+            let [_, _, ..] = group[..] else {
+                kept.extend(group);
+                continue;
+            };
+            let effects: Vec<_> = group
+                .iter()
+                .map(|clause| self.table.effect(*clause))
+                .collect();
+            for effect in Effect::join(&effects) {
+                kept.push(self.add(source, &effect)?);
+            }
+        }
+        Ok(kept)
     }
 
     /// Replaces an exact rule and a rule for the names below by a subtree rule, if they have the same clause and are on the

@@ -59,9 +59,6 @@ pub enum TooLarge {
     /// 16,777,216 rules on networks.
     #[error("more than 16,777,216 rules on networks of addresses; leave out a list")]
     Prefixes,
-    /// 256 MiB of automata.
-    #[error("patterns that need more than 256 MiB of memory; leave out a list")]
-    Patterns,
     /// The patterns of all sources are too much work for a lookup.
     #[error("the patterns of {list} are too much work for each query: {why}")]
     PatternWork {
@@ -91,6 +88,16 @@ pub enum TooLarge {
     /// 8,388,608 different combinations of rules on a name.
     #[error("more than 8,388,608 different combinations of lists on a name; leave out a list")]
     Values,
+}
+
+impl TooLarge {
+    /// The list whose patterns exceed the limit.
+    pub fn list(&self) -> Option<&str> {
+        match self {
+            Self::PatternWork { list, .. } | Self::Pattern { list, .. } => Some(list),
+            _ => None,
+        }
+    }
 }
 
 /// Why writing an image failed.

@@ -17,9 +17,6 @@ const SIZE: usize = 24;
 /// The number of rules on networks that an image can have.
 const MAX_PREFIXES: usize = 1 << 24;
 
-/// The memory that all compiled patterns of an image can take, in bytes.
-const MAX_PATTERN_MEMORY: usize = 256 << 20;
-
 /// Rules on networks and patterns, each with the number of its clause.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Triggers {
@@ -95,20 +92,10 @@ impl Triggers {
         self.prefixes.sort_unstable();
         let rules = std::mem::take(&mut self.prefixes);
         for same in rules.chunk_by(|one, other| one.0 == other.0) {
-            let first = self.prefixes.len();
-            for &(prefix, clause) in same {
-                let mut joined = None;
-                for (_, other) in &mut self.prefixes[first..] {
-                    joined = clauses.joined(*other, clause)?;
-                    if let Some(joined) = joined {
-                        *other = joined;
-                        break;
-                    }
-                }
-                if joined.is_none() {
-                    self.prefixes.push((prefix, clause));
-                }
-            }
+            let joined = clauses.joined(same.iter().map(|(_, clause)| *clause))?;
+            let prefix = same[0].0;
+            self.prefixes
+                .extend(joined.into_iter().map(|clause| (prefix, clause)));
         }
         Ok(())
     }
@@ -143,8 +130,7 @@ impl Triggers {
     /// error.
     ///
     /// # Errors
-    /// The first pattern that is not accepted; or the patterns are too much work for a lookup, or their automata are too
-    /// large.
+    /// The first pattern that is not accepted; or the patterns are too much work for a lookup, or take too much memory.
     fn pattern_groups<'n>(
         &self,
         clauses: &Clauses,
@@ -152,7 +138,7 @@ impl Triggers {
     ) -> Result<Vec<PatternGroup>, TooLarge> {
         let same =
             |one: &(_, u32), other: &(_, u32)| clauses.group(one.1) == clauses.group(other.1);
-        let (mut groups, mut memory, mut cost) = (Vec::new(), 0, SearchCost::default());
+        let (mut groups, mut cost) = (Vec::new(), SearchCost::default());
         for rules in self.patterns.chunk_by(same) {
             let set = PatternSet::new(rules.iter().map(|(pattern, _)| pattern));
             let list = source(clauses.get(rules[0].1).source);
@@ -161,10 +147,6 @@ impl Triggers {
                 pattern: shown(&rules[error.index].0),
                 problem: error.problem,
             })?;
-            memory += set.memory();
-            if memory > MAX_PATTERN_MEMORY {
-                return Err(TooLarge::Patterns);
-            }
             set.add_cost(&mut cost);
             cost.check().map_err(|why| TooLarge::PatternWork {
                 list: list.into(),

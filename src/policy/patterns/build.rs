@@ -35,9 +35,30 @@ pub(super) struct Parts {
 /// A parsed pattern with its index.
 type Indexed = (u32, Hir);
 
+/// Patterns that were parsed, with their indices and the sets of literals that each may use.
+pub(super) struct ParsedPatterns(Vec<(usize, Vec<Literals>, Hir)>);
+
+impl ParsedPatterns {
+    /// Parses patterns. Returns the patterns that are not accepted.
+    pub(super) fn new(patterns: &[impl AsRef<str>]) -> (Self, Vec<PatternError>) {
+        let (mut parsed, mut refused) = (Vec::new(), Vec::new());
+        for (index, pattern) in patterns.iter().enumerate() {
+            let hir = match index < MAX_PATTERNS {
+                true => pattern::parse(pattern.as_ref()),
+                false => Err(Problem::TooMany),
+            };
+            match hir {
+                Ok(hir) => parsed.push((index, Literals::of(&hir), hir)),
+                Err(problem) => refused.push(PatternError { index, problem }),
+            }
+        }
+        (Self(parsed), refused)
+    }
+}
+
 /// Compiles patterns without those that are `excluded`. Returns the patterns that are not accepted.
 pub(super) fn build(
-    patterns: &[impl AsRef<str>],
+    patterns: &ParsedPatterns,
     excluded: &HashSet<usize>,
 ) -> (Parts, Vec<PatternError>) {
     let mut refused = Vec::new();
@@ -100,27 +121,18 @@ struct Sorted {
 
 impl Sorted {
     fn new(
-        patterns: &[impl AsRef<str>],
+        ParsedPatterns(parsed): &ParsedPatterns,
         excluded: &HashSet<usize>,
         refused: &mut Vec<PatternError>,
     ) -> Self {
-        let mut parsed = Vec::new();
-        for (index, pattern) in patterns.iter().enumerate() {
-            if excluded.contains(&index) {
-                continue;
-            }
-            let hir = match index < MAX_PATTERNS {
-                true => pattern::parse(pattern.as_ref()),
-                false => Err(Problem::TooMany),
-            };
-            match hir {
-                Ok(hir) => parsed.push((index, Literals::of(&hir), hir)),
-                Err(problem) => refused.push(PatternError { index, problem }),
-            }
-        }
-        let uses = Uses::new(parsed.iter().flat_map(|(_, candidates, _)| candidates));
+        let parsed = || {
+            parsed
+                .iter()
+                .filter(|(index, ..)| !excluded.contains(index))
+        };
+        let uses = Uses::new(parsed().flat_map(|(_, candidates, _)| candidates));
         let (mut sorted, mut entries) = (Self::default(), 0);
-        for (index, candidates, hir) in parsed {
+        for &(index, ref candidates, ref hir) in parsed() {
             let own = uses.choose(candidates);
             let texts = own.iter().flat_map(|own| &own.texts);
             let needed: usize = texts.map(|text| entry_count(text)).sum();
@@ -138,19 +150,21 @@ impl Sorted {
         sorted
     }
 
-    fn add(&mut self, index: u32, literals: Option<Literals>, hir: Hir) -> Result<(), Problem> {
+    fn add(&mut self, index: u32, literals: Option<&Literals>, hir: &Hir) -> Result<(), Problem> {
         match literals {
             Some(Literals {
                 texts,
                 role: Role::Whole,
             }) => {
                 let target = Target::Pattern(index);
-                let literals = texts.into_iter().map(|text| (text, target));
+                let literals = texts.iter().map(|text| (text.clone(), target));
                 self.whole.extend(literals);
             }
-            Some(Literals { texts, .. }) => self.filtered.push((texts, (index, hir))),
+            Some(Literals { texts, .. }) => {
+                self.filtered.push((texts.clone(), (index, hir.clone())));
+            }
             None if self.unfiltered.len() == MAX_UNFILTERED => return Err(Problem::Unfiltered),
-            None => self.unfiltered.push((index, hir)),
+            None => self.unfiltered.push((index, hir.clone())),
         }
         Ok(())
     }

@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use super::automaton::Automaton;
 use super::grams::Grams;
 use super::limits::{
-    MAX_COMPARED, MAX_FILTERED_RUNS, MAX_SETS, MAX_UNFILTERED_AUTOMATA, MAX_UNFILTERED_MEMORY,
+    LISTS_AT_LEAST, MAX_COMPARED, MAX_FILTERED_RUNS, MAX_MEMORY, MAX_SETS, MAX_UNFILTERED_AUTOMATA,
+    MAX_UNFILTERED_MEMORY,
 };
 use super::text::MAX_WINDOWS;
 
@@ -13,6 +14,8 @@ use super::text::MAX_WINDOWS;
 #[derive(Clone, Debug, Default)]
 pub struct SearchCost {
     sets: usize,
+    /// The size of all of them, in bytes.
+    memory: usize,
     /// The number of automata that are run for every name, and their size in bytes.
     unfiltered: usize,
     unfiltered_memory: usize,
@@ -47,12 +50,19 @@ pub enum TooMuchWork {
          them are texts with the same parts; combine or remove some of them"
     )]
     Compared,
+    /// The sets take too much memory.
+    #[error(
+        "its patterns and those before it need more than {} MiB of memory; leave out a list",
+        MAX_MEMORY >> 20
+    )]
+    Memory,
 }
 
 impl SearchCost {
-    /// Adds the work of a set with these literals and automata.
-    pub(super) fn add(&mut self, grams: &Grams, unfiltered: &[Automaton]) {
+    /// Adds the work of a set with these literals and automata, which takes `memory` bytes.
+    pub(super) fn add(&mut self, grams: &Grams, unfiltered: &[Automaton], memory: usize) {
         self.sets += 1;
+        self.memory += memory;
         self.unfiltered += unfiltered.len();
         self.unfiltered_memory += unfiltered.iter().map(Automaton::memory).sum::<usize>();
         // An automaton is run once, though several of its literals may have one window.
@@ -65,21 +75,43 @@ impl SearchCost {
         }
     }
 
-    /// Checks the work.
+    /// Checks the work of all patterns of an image.
     ///
     /// # Errors
     /// The limit that it exceeds.
     pub fn check(&self) -> Result<(), TooMuchWork> {
-        let is_small = self.unfiltered_memory <= MAX_UNFILTERED_MEMORY;
+        self.check_share(1)
+    }
+
+    /// Checks the work of the patterns of one list. A list may use an eighth of what an image may, so that a mistake in one
+    /// list leaves room for the others.
+    ///
+    /// # Errors
+    /// The limit of an image of which the list exceeds its share.
+    pub fn check_list(&self) -> Result<(), TooMuchWork> {
+        self.check_share(LISTS_AT_LEAST)
+    }
+
+    fn check_share(&self, of: usize) -> Result<(), TooMuchWork> {
+        let exceeds = |work: usize, limit: usize| work > limit / of;
         match self {
-            _ if self.sets > MAX_SETS => Err(TooMuchWork::Sets),
-            _ if self.unfiltered > MAX_UNFILTERED_AUTOMATA || !is_small => {
+            _ if exceeds(self.sets, MAX_SETS) => Err(TooMuchWork::Sets),
+            _ if exceeds(self.unfiltered, MAX_UNFILTERED_AUTOMATA)
+                || exceeds(self.unfiltered_memory, MAX_UNFILTERED_MEMORY) =>
+            {
                 Err(TooMuchWork::Unfiltered)
             }
-            _ if self.filtered() > MAX_FILTERED_RUNS => Err(TooMuchWork::Filtered),
-            _ if worst(&self.compared) > MAX_COMPARED => Err(TooMuchWork::Compared),
+            _ if exceeds(self.filtered(), MAX_FILTERED_RUNS) => Err(TooMuchWork::Filtered),
+            _ if exceeds(worst(&self.compared), MAX_COMPARED) => Err(TooMuchWork::Compared),
+            _ if exceeds(self.memory, MAX_MEMORY) => Err(TooMuchWork::Memory),
             _ => Ok(()),
         }
+    }
+
+    /// The number of sets.
+    #[cfg(test)]
+    pub(super) fn sets(&self) -> usize {
+        self.sets
     }
 
     /// The number of automata that may be run for a name because of its literals.
@@ -112,10 +144,10 @@ mod tests {
         let grams = Grams::new(&literals).expect("room");
         let mut cost = SearchCost::default();
         for _ in 0..MAX_COMPARED / MAX_WINDOWS {
-            cost.add(&grams, &[]);
+            cost.add(&grams, &[], 0);
         }
         assert_eq!(cost.check(), Ok(()));
-        cost.add(&grams, &[]);
+        cost.add(&grams, &[], 0);
         assert_eq!(cost.check(), Err(TooMuchWork::Compared));
     }
 }

@@ -31,6 +31,17 @@ pub(super) const MAX_FILTERED_RUNS: usize = 4096;
 /// count.
 pub(super) const MAX_COMPARED: usize = 1 << 14;
 
+/// The maximum size of all sets, in bytes.
+pub(super) const MAX_MEMORY: usize = 256 << 20;
+
+/// The number of lists for which an image has room, whatever their patterns are. Each list may use this part of the limits
+/// of an image. Of the automata for filtered patterns, that is 512; 5,000 patterns like those of public lists need 347.
+pub(super) const LISTS_AT_LEAST: usize = 8;
+
+/// How often the places of patterns that match all names are given to others of the set. Each time costs as much as to
+/// build the set.
+pub(super) const MAX_ROUNDS: usize = 8;
+
 /// Very different names. A pattern that matches all of them is taken for one that matches all names.
 pub(super) const SAMPLE: [&str; 9] = [
     "t.co",

@@ -118,10 +118,10 @@ impl Uses {
     }
 
     /// The literals of a pattern that are rarest in names and in other patterns.
-    pub(super) fn choose(&self, candidates: Vec<Literals>) -> Option<Literals> {
+    pub(super) fn choose<'l>(&self, candidates: &'l [Literals]) -> Option<&'l Literals> {
         let uses = |window| self.0.get(&window).copied().unwrap_or(1);
         candidates
-            .into_iter()
+            .iter()
             .min_by_key(|literals| literals.commonness(|window| commonness(window) * uses(window)))
     }
 }

@@ -15,12 +15,12 @@ mod text;
 use std::collections::HashSet;
 
 use self::automaton::Automaton;
-use self::build::{MAX_AUTOMATA, Parts, build};
+use self::build::{MAX_AUTOMATA, ParsedPatterns, Parts, build};
 pub use self::cost::{SearchCost, TooMuchWork};
 pub use self::error::{PatternError, Problem};
 use self::grams::{Grams, Target};
-use self::limits::SAMPLE;
 pub use self::limits::{MAX_LENGTH, MAX_PATTERNS, MAX_UNFILTERED};
+use self::limits::{MAX_ROUNDS, SAMPLE};
 pub use self::text::NameText;
 use crate::wire::name::Name;
 
@@ -55,13 +55,20 @@ impl PatternSet {
 
     /// Compiles patterns without those that are not accepted. Returns these with the reasons, in the order in which the
     /// checks find them. Every pattern keeps its index. The patterns that are left are accepted by [`new`](Self::new).
+    ///
+    /// Patterns that match all names take the places of others before they are found. The others get these places in a few
+    /// rounds; those that have none then are refused, so that the time is bounded.
     pub fn lenient(
         patterns: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> (Self, Vec<PatternError>) {
         let patterns: Vec<_> = patterns.into_iter().collect();
-        let mut matching_all = HashSet::new();
+        let (parsed, mut refused) = ParsedPatterns::new(&patterns);
+        let mut excluded = HashSet::new();
+        let mut matching_all = Vec::new();
+        let mut round = 0;
         loop {
-            let (parts, mut refused) = build(&patterns, &matching_all);
+            round += 1;
+            let (parts, without_place) = build(&parsed, &excluded);
             let Parts {
                 grams,
                 groups,
@@ -74,16 +81,20 @@ impl PatternSet {
                 len: patterns.len(),
             };
             let found = set.matching_sample();
-            if found.is_empty() {
-                let mut matching_all: Vec<_> = matching_all.into_iter().collect();
-                matching_all.sort_unstable();
-                refused.extend(matching_all.into_iter().map(|index| PatternError {
-                    index,
-                    problem: Problem::MatchesEverything,
-                }));
+            let is_last = found.is_empty();
+            if is_last || round >= MAX_ROUNDS {
+                excluded.extend(without_place.iter().map(|error| error.index));
+                refused.extend(without_place);
+            }
+            if is_last {
+                refused.extend(matching_all);
                 return (set, refused);
             }
-            matching_all.extend(found);
+            matching_all.extend(found.iter().map(|index| PatternError {
+                index: *index,
+                problem: Problem::MatchesEverything,
+            }));
+            excluded.extend(found);
         }
     }
 
@@ -128,7 +139,7 @@ impl PatternSet {
 
     /// Adds the work that the set can cause in a search.
     pub fn add_cost(&self, cost: &mut SearchCost) {
-        cost.add(&self.grams, &self.unfiltered);
+        cost.add(&self.grams, &self.unfiltered, self.memory());
     }
 
     /// Calls `each` with the index of every pattern that matches, in any order and possibly several times. `each`

@@ -302,8 +302,22 @@ fn realistic_patterns_are_far_from_the_limit_of_the_work() {
         let set = PatternSet::new(patterns).expect("valid patterns");
         set.add_cost(&mut cost);
     }
-    assert_eq!(cost.check(), Ok(()));
+    assert_eq!(cost.check_list(), Ok(()));
     assert!((253..350).contains(&cost.filtered()), "{}", cost.filtered());
+}
+
+#[test]
+fn a_list_may_use_an_eighth_of_what_an_image_may() {
+    let set = PatternSet::new(["ads[0-9]"]).expect("valid");
+    let mut cost = SearchCost::default();
+    let mut within = |check: fn(&SearchCost) -> Result<(), TooMuchWork>| {
+        while check(&cost).is_ok() {
+            set.add_cost(&mut cost);
+        }
+        cost.sets() - 1
+    };
+    assert_eq!(within(SearchCost::check_list), 16);
+    assert_eq!(within(SearchCost::check), 128);
 }
 
 #[test]

@@ -145,6 +145,24 @@ fn too_many_lines_that_take_rules_back_are_bad() {
 }
 
 #[test]
+fn patterns_of_lines_that_take_rewrites_back_are_limited() {
+    let count = |line: &dyn Fn(usize) -> String, problem| {
+        let lines: String = (0..150).map(line).collect();
+        let filter = Filter::new(Kind::Block, format!("{GOOD}{lines}").as_bytes());
+        keeps_good_rules(&filter, "exceptions");
+        let bad = filter.tally.bad.iter();
+        bad.filter(|(bad, _)| *bad == Bad::Rule(problem))
+            .map(|(_, count)| *count)
+            .sum::<u32>()
+    };
+    let good = |number| format!("@@/^x{number}[0-9]/$dnsrewrite\n");
+    assert_eq!(count(&good, BadRule::TooManyTakenBack), 50);
+    let invalid = |number| format!("@@/^x{number}[/$dnsrewrite\n");
+    assert_eq!(count(&invalid, BadRule::BadRegex), 100);
+    assert_eq!(count(&invalid, BadRule::TooManyTakenBack), 50);
+}
+
+#[test]
 fn lines_for_browsers_are_counted_by_their_reason_and_are_not_bad() {
     let text = "! Title\nexample.test##.ad\nexample.test#@#.ad\n||example.test/ads\n||a.test^$script\n\
                 ||b.test^$client=1.2.3.4\n||c.test^$badfilter\n||c.test^\n||d.test^\n";

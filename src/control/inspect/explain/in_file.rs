@@ -11,7 +11,7 @@ use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::protected::Guarded;
 use crate::control::guard::suppressed::admits_rule;
 use crate::control::list_file::file::MAX_FILE;
-use crate::control::list_file::parse::{self, ParsedTrigger};
+use crate::control::list_file::parse::{ParsedRule, ParsedTrigger, Reader, excerpt_of_line};
 use crate::control::list_file::suppressed::SuppressedRules;
 use crate::policy::effect::Effect;
 use crate::policy::explain::Role;
@@ -40,7 +40,7 @@ pub(super) fn rules_in_file(
     let (mut found, mut suppressed) = (BTreeMap::new(), SuppressedRules::default());
     let mut patterns: Vec<Pattern> = Vec::new();
     let (protected_names, guarded) = (guard_policy.protected_names(), Guarded::from(list));
-    parse::read(&bytes, list.into(), list.apex(), |rule| {
+    let mut each = |rule: ParsedRule<'_>| {
         let (owner, scope) = match rule.trigger {
             ParsedTrigger::Name(owner, scope) => (owner, scope),
             ParsedTrigger::Network(_) => return,
@@ -78,10 +78,16 @@ pub(super) fn rules_in_file(
                 found.or_insert_with(|| (owner.label_count(), line()));
             }
         }
-    });
+    };
+    let mut reader = Reader::new(list.into(), list.apex());
+    reader.scan(&bytes);
+    reader.feed(&bytes, &mut each);
+    let open_line = reader.open_line();
+    reader.finish(&mut each);
     let patterns = matching(patterns, name, &mut suppressed, |patterns, suppressed| {
         let mut lines = Vec::new();
-        patterns.finish(suppressed, (protected_names, guarded), &mut |rule| {
+        let guard = (protected_names, guarded);
+        patterns.finish(suppressed, guard, open_line, &mut |rule| {
             if let ParsedTrigger::Pattern(pattern) = rule.trigger {
                 lines.push(RuleLine {
                     rule: RuleTrigger::Pattern(pattern.to_owned()).to_string(),
@@ -105,7 +111,7 @@ pub(super) fn rules_in_file(
     if list.format == Format::Adblock {
         for line in &mut lines {
             let number = line.line.unwrap_or_default();
-            line.text = Some(parse::excerpt_of_line(&bytes, number));
+            line.text = Some(excerpt_of_line(&bytes, number));
         }
     }
     lines

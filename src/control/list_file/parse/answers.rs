@@ -14,6 +14,8 @@ use crate::wire::name::Name;
 /// The number of names whose records are collected, about 100 bytes each. Of a longer list, the further names get one
 /// record each.
 const MAX_NAMES: usize = 1 << 20;
+/// The number of records of one name, with each of which the others are compared.
+const MAX_RECORDS: usize = 1024;
 
 /// The records of names, until the file ends.
 #[derive(Default)]
@@ -30,30 +32,36 @@ struct Collected {
 }
 
 impl Answers {
-    /// Adds a record of a name. Returns the effect of this record alone if there is no room.
+    /// Adds a record of a name. Returns the effect of this record alone if there is no room for the name.
+    ///
+    /// # Errors
+    /// If the name has too many records.
     pub(super) fn add(
         &mut self,
         (name, scope): (&Name, Scope),
         line: u32,
         record: LocalRecord,
-    ) -> Option<Effect> {
+    ) -> Result<Option<Effect>, Bad> {
         let has_room = self.names.len() < MAX_NAMES;
         match self.names.entry((name.wire().into(), scope)) {
             Entry::Occupied(known) => {
                 let records = &mut known.into_mut().records;
+                if records.len() == MAX_RECORDS {
+                    return Err(Bad::Records);
+                }
                 if !records.contains(&record) {
                     records.push(record);
                 }
-                None
+                Ok(None)
             }
             Entry::Vacant(place) if has_room => {
                 place.insert(Collected {
                     line,
                     records: vec![record],
                 });
-                None
+                Ok(None)
             }
-            Entry::Vacant(_) => Some(of(vec![record])),
+            Entry::Vacant(_) => Ok(Some(of(vec![record]))),
         }
     }
 

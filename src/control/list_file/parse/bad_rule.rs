@@ -8,6 +8,8 @@ use crate::policy::patterns::{MAX_PATTERNS, MAX_UNFILTERED, Problem};
 pub(super) const MAX_VOIDING: usize = 100_000;
 /// The most rules of a list that take rewrites back. Every rewrite is compared with all of them.
 pub(super) const MAX_REWRITE_EXCEPTIONS: usize = 1000;
+/// The most of these rules whose patterns are compiled, each alone.
+pub(super) const MAX_REWRITE_PATTERNS: usize = 100;
 
 /// Why a rule with a pattern or modifiers can't be applied. Images store a variant's name, so it can't be renamed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
@@ -81,7 +83,7 @@ pub enum BadRule {
     /// Too many lines that take rules back.
     #[error(
         "the list has more than {MAX_VOIDING} lines with `$badfilter`, or more than {MAX_REWRITE_EXCEPTIONS} with `@@` \
-         and `$dnsrewrite`; remove the rules that they take back"
+         and `$dnsrewrite`, or {MAX_REWRITE_PATTERNS} of these with a pattern; remove the rules that they take back"
     )]
     TooManyTakenBack,
 }

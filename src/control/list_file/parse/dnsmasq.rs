@@ -89,14 +89,19 @@ impl Dnsmasq {
                 Meaning::Allow => Some(&*allow),
                 Meaning::Address(address) => {
                     let record = LocalRecord::address(*address);
-                    alone = match pattern {
+                    let added = match pattern {
                         None => answers.add((name, scope), number, record),
-                        Some(_) => Some(EffectAction::Records(vec![record]).into()),
+                        Some(_) => Ok(Some(EffectAction::Records(vec![record]).into())),
                     };
-                    let Some(effect) = &alone else {
-                        continue;
+                    alone = match added {
+                        Ok(Some(effect)) => effect,
+                        Ok(None) => continue,
+                        Err(problem) => {
+                            line_tally.reject(text, problem);
+                            continue;
+                        }
                     };
-                    Some(effect)
+                    Some(&alone)
                 }
             };
             if let Some(pattern) = pattern {

@@ -118,9 +118,9 @@ impl Cutter {
         }
     }
 
-    /// Whether the last line is complete. True also if there is no line.
-    pub(super) fn is_ended(&self) -> bool {
-        !self.open
+    /// The number of a last line that is not complete.
+    pub(super) fn open_line(&self) -> Option<u32> {
+        self.open.then(|| self.number.saturating_add(1))
     }
 
     /// Ends the file. Calls `each` with the last line if that is incomplete.

@@ -71,8 +71,8 @@ pub fn read(
 /// scanned before the first one is parsed.
 ///
 /// Most formats need a few kilobytes for any list; a policy zone as much as its longest entry, JSON the whole file, and
-/// configurations of dnsmasq and Unbound about 100 bytes for each name that is answered with records. Rules with patterns are
-/// kept until the end.
+/// configurations of dnsmasq and Unbound about 100 bytes for each name that is answered with records, and Unbound's about 20
+/// bytes for each other name. Rules with patterns are kept until the end.
 pub struct Reader(Parser);
 
 enum Parser {
@@ -184,19 +184,19 @@ impl Reader {
         }
     }
 
-    /// Whether the last line is complete.
-    pub fn is_ended(&self) -> bool {
+    /// The number of a last line that has no line end. Of an entry with several lines, it is the first one.
+    pub fn open_line(&self) -> Option<u32> {
         match &self.0 {
-            Parser::Lines(lines) => lines.cutter.is_ended(),
-            Parser::Adblock(file) => file.is_ended(),
-            Parser::Zone(zone) => zone.is_ended(),
-            Parser::Table(table) => table.is_ended(),
+            Parser::Lines(lines) => lines.cutter.open_line(),
+            Parser::Adblock(file) => file.open_line(),
+            Parser::Zone(zone) => zone.open_line(),
+            Parser::Table(table) => table.open_line(),
             // JSON that was cut off is refused as a whole.
-            Parser::Json(_) => true,
+            Parser::Json(_) => None,
             Parser::Auto(auto) => auto
                 .reader
                 .as_ref()
-                .is_none_or(|(reader, _)| reader.is_ended()),
+                .and_then(|(reader, _)| reader.open_line()),
         }
     }
 
@@ -206,7 +206,7 @@ impl Reader {
         match self.0 {
             Parser::Lines(mut lines) => {
                 let Lines { cutter, parser } = &mut *lines;
-                parser.tally.ended = cutter.is_ended();
+                parser.tally.ended = cutter.open_line().is_none();
                 cutter.finish(|number, line| parser.parse(number, line, rule));
                 lines.parser.finish(rule)
             }

@@ -87,33 +87,29 @@ impl PatternRules {
         tally.first.sort_by_key(|bad| bad.line);
     }
 
-    /// Gives rules with one pattern that answer with records the records of all of them.
+    /// Makes one rule of those with one pattern that answer with records. It has the records of all of them that fit into an
+    /// answer.
     fn join_records(&mut self) {
-        let mut joined: HashMap<&str, Vec<Effect>> = HashMap::new();
-        for found in &self.rules {
-            let Some(effect) = &found.effect else {
-                continue;
-            };
-            let effects = joined.entry(&found.pattern).or_default();
-            let mut all = effects.iter_mut();
-            let other = all.find_map(|other| other.joined(effect).map(|joined| (other, joined)));
-            match other {
-                Some((other, joined)) => *other = joined,
-                None => effects.push(effect.clone()),
+        let mut groups: HashMap<(&str, Effect), Vec<usize>> = HashMap::new();
+        for (index, found) in self.rules.iter().enumerate() {
+            if let Some(common) = found.effect.as_ref().and_then(Effect::common) {
+                let group = (&*found.pattern, common);
+                groups.entry(group).or_default().push(index);
             }
         }
-        let of_all = |found: &PatternRule| {
-            let effect = found.effect.as_ref()?;
-            let mut all = joined.get(&*found.pattern)?.iter();
-            let has_it = |all: &&Effect| all.joined(effect).as_ref() == Some(*all);
-            all.find(has_it).cloned()
-        };
-        let effects: Vec<_> = self.rules.iter().map(of_all).collect();
-        for (found, effect) in self.rules.iter_mut().zip(effects) {
-            if effect.is_some() {
-                found.effect = effect;
+        let groups: Vec<_> = groups.into_values().collect();
+        let mut is_joined = vec![false; self.rules.len()];
+        for group in groups {
+            let effects = group.iter();
+            let effects = effects.filter_map(|index| self.rules[*index].effect.as_ref());
+            let joined = Effect::join(&effects.collect::<Vec<_>>());
+            self.rules[group[0]].effect = joined.into_iter().next();
+            for index in &group[1..] {
+                is_joined[*index] = true;
             }
         }
+        let mut is_joined = is_joined.into_iter();
+        self.rules.retain(|_| is_joined.next() != Some(true));
     }
 
     /// The rules that can't be accepted, by index.
@@ -162,7 +158,7 @@ impl PatternRules {
             distinct.retain(|(index, _)| !bad.contains(index));
             let mut all = cost.clone();
             set.add_cost(&mut all);
-            if all.check().is_ok() {
+            if all.check_list().is_ok() {
                 *cost = all;
                 break;
             }

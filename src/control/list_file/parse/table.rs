@@ -2,7 +2,7 @@
 //! tabs or vertical bars: by those of which the first row has the most.
 
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
 
 use crate::control::list_file::parse::bad::Bad;
 use crate::control::list_file::parse::cell::parse_cell;
@@ -103,9 +103,13 @@ impl Table {
         }
     }
 
-    /// Whether the last row is complete.
-    pub(super) fn is_ended(&self) -> bool {
-        self.rows.tally.ended
+    /// The line of a last row that is not complete.
+    pub(super) fn open_line(&self) -> Option<u32> {
+        let line = match &self.reader {
+            Some(reader) => u32::try_from(reader.line()).unwrap_or(u32::MAX),
+            None => 1 + memchr_iter(b'\n', &self.start).count() as u32,
+        };
+        (!self.rows.tally.ended).then_some(line)
     }
 
     /// Ends the file.

@@ -19,6 +19,9 @@ use crate::policy::rule::{Action, Scope};
 use crate::wire::name::Name;
 use crate::wire::{class, rtype};
 
+/// The number of zones of the type `redirect` whose records are waited for, about 100 bytes each. Further ones have none.
+const MAX_EMPTY: usize = 1 << 20;
+
 /// The parser of a file. The records of a zone of the type `redirect` are for all names of the zone, and may stand before
 /// it or after it.
 pub(super) struct Unbound {
@@ -113,11 +116,15 @@ impl Unbound {
             ZoneType::Redirect => {
                 let hash = self.hasher.hash_one(name.wire());
                 self.redirects.insert(hash);
-                if !self.blocked.contains(&hash) {
+                if self.blocked.contains(&hash) {
+                    emit(name, Scope::Subtree, None);
+                } else if self.empty.len() < MAX_EMPTY {
                     self.empty.insert(name.wire().into(), number);
                     return Ok(LineTally::default());
+                } else {
+                    let nodata = EffectAction::Block(Action::Nodata).into();
+                    emit(name, Scope::Subtree, Some(&nodata));
                 }
-                emit(name, Scope::Subtree, None);
             }
         }
         Ok(LineTally::rule())
@@ -169,7 +176,7 @@ impl Unbound {
             ttl_secs: Some(record.ttl_secs),
             data: record.data.into(),
         };
-        match self.answers.add((name, Scope::Exact), number, local) {
+        match self.answers.add((name, Scope::Exact), number, local)? {
             Some(effect) => {
                 emit(name, Scope::Exact, Some(&effect));
                 Ok(LineTally::rule())

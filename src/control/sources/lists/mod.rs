@@ -51,6 +51,7 @@ use crate::control::guard::policy::GuardPolicy;
 use crate::control::guard::release::Guards;
 use crate::control::sources::lists::large::{Wanted, want};
 use crate::control::sources::lists::releases::{is_held, released};
+use crate::policy::image::TooLarge;
 use crate::policy::rule::Source;
 
 /// The lists of the configuration in force.
@@ -284,6 +285,18 @@ impl ListSources {
             why,
             record,
         })
+    }
+
+    /// Refuses a list that was read at the start: there is no room for its rules. It is not in force.
+    pub(crate) fn withdraw(&mut self, name: &str, source: TooLarge) {
+        let mut active = self.active.iter_mut();
+        if let Some(list) = active.find(|list| list.name() == name) {
+            let path = list.source.path.clone();
+            let refusal = Refusal::TooLarge { path, source };
+            log_refusal(list, &refusal);
+            list.loaded = None;
+            list.finish_load(Err(refusal), Instant::now());
+        }
     }
 
     /// Ends a load whose rules come into force. Does nothing if no list has that load any more.

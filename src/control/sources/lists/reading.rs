@@ -31,6 +31,13 @@ pub(crate) struct ReadyList {
     pub(crate) rules: LoadedRules,
 }
 
+impl ReadyList {
+    /// Whether it is the list with this name.
+    pub(crate) fn is_of(&self, name: &str) -> bool {
+        self.config.source.name == name
+    }
+}
+
 /// Starts reading a small list. The result is sent to `done`, even after a panic.
 pub(crate) fn start_load(
     list: &mut ListState,

@@ -93,3 +93,39 @@ fn five_thousand_patterns_of_filter_lists_take_at_most_four_megabytes() {
     assert!(refused.is_empty(), "{refused:?}");
     assert!(set.memory() <= 4 << 20, "{} bytes", set.memory());
 }
+
+#[test]
+fn patterns_that_match_all_names_cost_no_more_than_a_few_rounds() {
+    // Each matches all names, has no literal, and differs from the others.
+    let patterns = |count: usize| (0..count).map(|number| format!("[.]|[a-y]{{3}}{number}$"));
+    let allocations = |count| {
+        let patterns: Vec<_> = patterns(count).collect();
+        let counted = allocation_counter::measure(|| {
+            let (_, refused) = PatternSet::lenient(&patterns);
+            assert_eq!(refused.len(), count);
+        });
+        counted.count_total
+    };
+    let (some, more) = (allocations(1000), allocations(4000));
+    assert!(more < 5 * some, "{some} and {more} allocations");
+    let (_, refused) = PatternSet::lenient(patterns(1000));
+    let of = |problem| {
+        let refused = refused.iter();
+        refused.filter(|error| error.problem == problem).count()
+    };
+    let rounds = of(Problem::MatchesEverything) / MAX_UNFILTERED;
+    assert!((1..=8).contains(&rounds), "{rounds} rounds");
+    assert_eq!(
+        of(Problem::MatchesEverything) + of(Problem::Unfiltered),
+        1000
+    );
+}
+
+#[test]
+fn places_of_patterns_that_match_all_names_are_given_to_others() {
+    let wide = (0..MAX_UNFILTERED).map(|number| format!("[.]|[a-y]{{3}}{number}$"));
+    let patterns: Vec<_> = wide.chain(["^[a-z]{2}[0-9]$".to_owned()]).collect();
+    let (set, refused) = PatternSet::lenient(&patterns);
+    assert_eq!(refused.len(), MAX_UNFILTERED);
+    assert_eq!(set.find(&text("ab1")), Some(MAX_UNFILTERED));
+}

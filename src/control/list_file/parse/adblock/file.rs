@@ -18,7 +18,6 @@ use crate::control::list_file::parse::tally::{LineTally, Tally};
 use crate::names::typed;
 use crate::policy::condition::Condition;
 use crate::policy::effect::{Effect, EffectAction, Tier};
-use crate::policy::patterns::PatternSet;
 use crate::policy::record::LocalRecord;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
@@ -72,9 +71,9 @@ impl AdblockFile {
         cutter.feed(piece, |number, line| rules.line(number, line, rule));
     }
 
-    /// Whether the last line is complete.
-    pub(crate) fn is_ended(&self) -> bool {
-        self.cutter.is_ended()
+    /// The number of a last line that is not complete.
+    pub(crate) fn open_line(&self) -> Option<u32> {
+        self.cutter.open_line()
     }
 
     /// Ends the file. Calls `rule` with the rules of a last line that has no line end, and with those that have patterns.
@@ -84,7 +83,7 @@ impl AdblockFile {
             mut rules,
             ..
         } = self;
-        rules.tally.ended = cutter.is_ended();
+        rules.tally.ended = cutter.open_line().is_none();
         cutter.finish(|number, line| rules.line(number, line, rule));
         rules.patterns.finish(&mut rules.tally, rule);
         rules.tally
@@ -219,7 +218,7 @@ impl AdblockRules {
         if takes_back {
             return Err(match self.taken_back.has(line, modifiers.is_badfilter) {
                 true => NotApplicable::TakesBack.into(),
-                false => self.not_taken_back(found),
+                false => self.not_taken_back(line, found),
             });
         }
         let mask = mask::read(found.pattern, &mut self.name)?;
@@ -255,13 +254,10 @@ impl AdblockRules {
     }
 
     /// Why a rule that is to take others back was not kept.
-    fn not_taken_back(&mut self, found: Rule<'_>) -> Unusable {
+    fn not_taken_back(&mut self, line: &Line<'_>, found: Rule<'_>) -> Unusable {
         match mask::read(found.pattern, &mut self.name) {
             Ok(Mask::Everything) => BadRule::TooWide.into(),
-            Ok(Mask::Regex(regex)) => match PatternSet::new([regex]) {
-                Err(error) => BadRule::from(&error.problem).into(),
-                Ok(_) => BadRule::TooManyTakenBack.into(),
-            },
+            Ok(Mask::Regex(_)) => self.taken_back.problem(line).into(),
             Ok(Mask::Name(_)) => BadRule::TooManyTakenBack.into(),
             Err(reason) => reason,
         }

@@ -1,7 +1,8 @@
 //! The lines of an adblock list that take other rules back: `$badfilter`, and `@@` with `$dnsrewrite`. They may be anywhere
 //! in the file, so they are looked for before its rules are read.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 
 use memchr::memmem::Finder;
 use memchr::{memchr2, memrchr2};
@@ -10,7 +11,9 @@ use crate::control::list_file::parse::adblock::line::{Line, Rule, content};
 use crate::control::list_file::parse::adblock::mask::{self, Mask};
 use crate::control::list_file::parse::adblock::modifiers::{Modifiers, split};
 use crate::control::list_file::parse::adblock::rewrite::Rewrite;
-use crate::control::list_file::parse::bad_rule::{MAX_REWRITE_EXCEPTIONS, MAX_VOIDING};
+use crate::control::list_file::parse::bad_rule::{
+    BadRule, MAX_REWRITE_EXCEPTIONS, MAX_REWRITE_PATTERNS, MAX_VOIDING,
+};
 use crate::control::list_file::parse::lines::MAX_LINE;
 use crate::policy::patterns::{NameText, PatternSet};
 use crate::policy::rule::Scope;
@@ -19,17 +22,22 @@ use crate::wire::name::Name;
 const BADFILTER: &[u8] = b"badfilter";
 const DNSREWRITE: &[u8] = b"dnsrewrite";
 
-/// The rules that a list takes back.
+/// The rules that a list takes back. Lines are identified by [`TakenBack::hash`], so that a long line takes no more memory.
 #[derive(Default)]
 pub(super) struct TakenBack {
-    /// The [keys](key) of rules that `$badfilter` voids.
-    voided: HashSet<Box<[u8]>>,
+    hasher: RandomState,
+    /// The rules that `$badfilter` voids.
+    voided: HashSet<u64>,
     rewrites: Vec<RewriteException>,
+    /// The number of patterns that were compiled for rules that take rewrites back, whether they were accepted or not.
+    compiled: usize,
+    /// Such rules whose patterns are not accepted, with the reasons.
+    refused: HashMap<u64, BadRule>,
 }
 
 /// A rule that takes rewrites back.
 struct RewriteException {
-    key: Box<[u8]>,
+    hash: u64,
     mask: ExceptionMask,
     /// The answer whose rewrites are taken back; all if `None`.
     rewrite: Option<Rewrite>,
@@ -58,15 +66,24 @@ impl TakenBack {
 
     /// Whether `$badfilter` voids the rule of this line.
     pub(super) fn voids(&self, line: &Line<'_>) -> bool {
-        !self.voids_none() && key(line).is_some_and(|key| self.voided.contains(&*key))
+        !self.voids_none()
+            && self
+                .hash(line)
+                .is_some_and(|hash| self.voided.contains(&hash))
     }
 
     /// Whether a rule that takes others back is known. If the list has too many, it is not.
     pub(super) fn has(&self, line: &Line<'_>, is_badfilter: bool) -> bool {
-        key(line).is_some_and(|key| match is_badfilter {
-            true => self.voided.contains(&key),
-            false => self.rewrites.iter().any(|exception| exception.key == key),
+        self.hash(line).is_some_and(|hash| match is_badfilter {
+            true => self.voided.contains(&hash),
+            false => (self.rewrites.iter()).any(|exception| exception.hash == hash),
         })
+    }
+
+    /// Why a rule with a pattern that is to take rewrites back is not known.
+    pub(super) fn problem(&self, line: &Line<'_>) -> BadRule {
+        let refused = self.hash(line).and_then(|hash| self.refused.get(&hash));
+        refused.copied().unwrap_or(BadRule::TooManyTakenBack)
     }
 
     /// What the exceptions leave of a rewrite of the names that `mask` matches. `name` is the name of the mask.
@@ -108,35 +125,58 @@ impl TakenBack {
         let mut parts = split(rule.modifiers);
         if parts.any(|modifier| *modifier == *BADFILTER) {
             if self.voided.len() < MAX_VOIDING {
-                self.voided.extend(key(&line));
+                self.voided.extend(self.hash(&line));
             }
             return;
         }
         if rule.allows && self.rewrites.len() < MAX_REWRITE_EXCEPTIONS {
-            self.rewrites.extend(RewriteException::new(&line, &rule));
+            let exception = self.exception(&line, &rule);
+            self.rewrites.extend(exception);
         }
+    }
+
+    fn exception(&mut self, line: &Line<'_>, rule: &Rule<'_>) -> Option<RewriteException> {
+        let modifiers = Modifiers::read(rule.modifiers).ok()?;
+        let (rewrite, hash) = (modifiers.rewrite?, self.hash(line)?);
+        let mut name = Name::ROOT;
+        let mask = match mask::read(rule.pattern, &mut name).ok()? {
+            Mask::Name(scope) => ExceptionMask::Name(Box::new(name), scope),
+            Mask::Everything => return None,
+            Mask::Regex(regex) => {
+                let set = self.compile(&regex, hash)?;
+                ExceptionMask::Regex(regex, Box::new(set))
+            }
+        };
+        Some(RewriteException {
+            hash,
+            mask,
+            rewrite,
+            is_important: modifiers.is_important,
+        })
+    }
+
+    /// Compiles the pattern of the line with this hash. `None` if it is not accepted, or one too many.
+    fn compile(&mut self, regex: &str, hash: u64) -> Option<PatternSet> {
+        if self.compiled == MAX_REWRITE_PATTERNS {
+            return None;
+        }
+        self.compiled += 1;
+        match PatternSet::new([regex]) {
+            Ok(set) => Some(set),
+            Err(error) => {
+                self.refused.insert(hash, BadRule::from(&error.problem));
+                None
+            }
+        }
+    }
+
+    /// Identifies a rule by its [`key`].
+    fn hash(&self, line: &Line<'_>) -> Option<u64> {
+        key(line).map(|key| self.hasher.hash_one(key))
     }
 }
 
 impl RewriteException {
-    fn new(line: &Line<'_>, rule: &Rule<'_>) -> Option<Self> {
-        let modifiers = Modifiers::read(rule.modifiers).ok()?;
-        let mut name = Name::ROOT;
-        Some(Self {
-            rewrite: modifiers.rewrite?,
-            is_important: modifiers.is_important,
-            key: key(line)?,
-            mask: match mask::read(rule.pattern, &mut name).ok()? {
-                Mask::Name(scope) => ExceptionMask::Name(Box::new(name), scope),
-                Mask::Everything => return None,
-                Mask::Regex(regex) => {
-                    let set = PatternSet::new([&regex]).ok()?;
-                    ExceptionMask::Regex(regex, Box::new(set))
-                }
-            },
-        })
-    }
-
     /// Whether all names of `mask` are taken back. For a pattern that matches the name of a subtree, this is assumed.
     fn covers(&self, mask: &Mask, name: &Name) -> bool {
         match (&self.mask, mask) {
@@ -158,7 +198,7 @@ impl RewriteException {
 
 /// Identifies a rule by its text without `$badfilter`, whatever the order of its modifiers. `None` if the line can't be taken
 /// back.
-fn key(line: &Line<'_>) -> Option<Box<[u8]>> {
+fn key(line: &Line<'_>) -> Option<Vec<u8>> {
     let rule = match *line {
         Line::Name(pattern) => Rule {
             allows: false,
@@ -179,7 +219,7 @@ fn key(line: &Line<'_>) -> Option<Box<[u8]>> {
         key.push(b'\n');
         key.extend_from_slice(&modifier);
     }
-    Some(key.into())
+    Some(key)
 }
 
 /// Looks for such lines in a file that arrives in pieces.
@@ -226,8 +266,10 @@ impl Scan {
     /// Ends the file.
     pub(super) fn finish(mut self) -> TakenBack {
         self.end_open();
-        let TakenBack { voided, rewrites } = &mut self.taken_back;
-        rewrites.retain(|exception| !voided.contains(&exception.key));
+        let TakenBack {
+            voided, rewrites, ..
+        } = &mut self.taken_back;
+        rewrites.retain(|exception| !voided.contains(&exception.hash));
         self.taken_back
     }
 

@@ -100,7 +100,6 @@ fn options_of_dnsmasq_are_about_names_and_all_names_below() {
             "15 .i.example nxdomain",
             "15 *.j.example nxdomain",
             r"16 /ads\.k\.example$/ 0 A 192.0.2.1; 0 A 192.0.2.2",
-            r"17 /ads\.k\.example$/ 0 A 192.0.2.1; 0 A 192.0.2.2",
             r"18 /-ads\.l\.example$/ nxdomain",
             "7 .c.example 0 A 192.0.2.1; 0 AAAA 2001:db8::1",
             "7 .d.example 0 A 192.0.2.1",
@@ -405,4 +404,22 @@ fn no_line_of_the_new_formats_is_an_effect_that_no_answer_can_carry() {
     let effect = Effect::from(EffectAction::Block(Action::Nodata));
     assert_eq!(effect.check(), Ok(()));
     assert_eq!(rtype::A, 1);
+}
+
+#[test]
+fn the_records_of_one_name_are_limited() {
+    let addresses = 0..1030_u32;
+    let lines = addresses.map(|number| {
+        let address = std::net::Ipv4Addr::from_bits(0xC000_0000 + number);
+        format!("address=/x.example/{address}\n")
+    });
+    let text: String = lines.collect();
+    let mut records = 0;
+    let tally = read(text.as_bytes(), of(Format::Dnsmasq), None, |rule| {
+        if let Some(EffectAction::Records(found)) = rule.effect.map(|effect| &effect.action) {
+            records = found.len();
+        }
+    });
+    assert_eq!((tally.rules, records), (1, 1024));
+    assert_eq!(tally.bad, [(Bad::Records, 6)]);
 }

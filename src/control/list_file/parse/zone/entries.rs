@@ -71,9 +71,10 @@ impl Entries {
         self.end_line(&mut each);
     }
 
-    /// Whether the last line is complete.
-    pub(super) fn is_ended(&self) -> bool {
-        self.buffer.is_empty() && self.depth == 0 && self.state == State::Plain
+    /// The first line of a last entry that is not complete.
+    pub(super) fn open_line(&self) -> Option<u32> {
+        let is_ended = self.buffer.is_empty() && self.depth == 0 && self.state == State::Plain;
+        (!is_ended).then(|| self.start.saturating_add(1))
     }
 
     fn take(&mut self, bytes: &[u8]) {

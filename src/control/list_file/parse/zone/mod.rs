@@ -44,15 +44,15 @@ impl ZoneFile {
         entries.feed(piece, |number, entry| lines.entry(number, entry, rule));
     }
 
-    /// Whether the last line is complete.
-    pub(super) fn is_ended(&self) -> bool {
-        self.entries.is_ended()
+    /// The first line of a last entry that is not complete.
+    pub(super) fn open_line(&self) -> Option<u32> {
+        self.entries.open_line()
     }
 
     /// Ends the file.
     pub(super) fn finish(mut self, rule: &mut impl FnMut(ParsedRule<'_>)) -> Tally {
         let Self { entries, lines } = &mut self;
-        lines.tally.ended = entries.is_ended();
+        lines.tally.ended = entries.open_line().is_none();
         entries.finish(|number, entry| lines.entry(number, entry, rule));
         lines.finish(rule);
         self.lines.tally
