@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use crate::control::list_file::parse::adblock::line::{Line, Rule};
 use crate::control::list_file::parse::adblock::mask::{self, MIN_PATTERN, Mask};
 use crate::control::list_file::parse::adblock::modifiers::Modifiers;
-use crate::control::list_file::parse::adblock::rewrite::Rewrite;
-use crate::control::list_file::parse::adblock::taken_back::{Left, Scan, TakenBack};
+use crate::control::list_file::parse::adblock::parts::{Names, Part};
+use crate::control::list_file::parse::adblock::taken_back::{Scan, TakenBack};
 use crate::control::list_file::parse::bad::Bad;
-use crate::control::list_file::parse::bad_rule::BadRule;
+use crate::control::list_file::parse::bad_rule::{BadRule, MAX_PARTS};
 use crate::control::list_file::parse::hosts;
 use crate::control::list_file::parse::lines::{self, Cutter, MAX_LINE, Notation};
 use crate::control::list_file::parse::not_applicable::{NotApplicable, Unusable};
@@ -16,9 +16,9 @@ use crate::control::list_file::parse::pattern_rules::PatternRules;
 use crate::control::list_file::parse::rule::{ParsedRule, ParsedTrigger};
 use crate::control::list_file::parse::tally::{LineTally, Tally};
 use crate::names::typed;
-use crate::policy::condition::Condition;
 use crate::policy::effect::{Effect, EffectAction, Tier};
 use crate::policy::patterns::PatternSet;
+use crate::policy::prefix::{AddressOf, Prefix};
 use crate::policy::record::LocalRecord;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
@@ -33,6 +33,8 @@ pub(crate) struct AdblockFile {
 struct AdblockRules {
     notation: Notation,
     taken_back: TakenBack,
+    /// The further parts into which exceptions may divide rewrites.
+    room_for_parts: usize,
     patterns: PatternRules,
     tally: Tally,
     /// A buffer for the current name.
@@ -47,6 +49,7 @@ impl AdblockFile {
             rules: AdblockRules {
                 notation,
                 taken_back: TakenBack::default(),
+                room_for_parts: MAX_PARTS,
                 patterns: PatternRules::default(),
                 tally: Tally::default(),
                 name: Name::ROOT,
@@ -228,30 +231,77 @@ impl AdblockRules {
         if is_wide && !is_limited {
             return Err(BadRule::TooWide.into());
         }
-        let effect = self.effect(&mask, found.allows, modifiers)?;
-        let effect = (!effect.is_default()).then_some(effect);
-        let scope = match mask {
-            Mask::Name(scope) => scope,
-            Mask::Everything => {
-                self.name = Name::ROOT;
-                Scope::Subtree
-            }
-            Mask::Regex(regex) => {
-                // It is counted when it has been checked.
-                self.patterns.add(regex, effect.as_ref(), number, content)?;
-                return Ok(LineTally::default());
+        if modifiers.rewrite.is_some() && matches!(mask, Mask::Address(_)) {
+            return Err(NotApplicable::RewriteOfAddress.into());
+        }
+        let effect = self.effect(found.allows, &modifiers)?;
+        let Modifiers {
+            types,
+            except,
+            rewrite,
+            is_important,
+            ..
+        } = modifiers;
+        let whole = Part::new(Names::new(mask, &self.name), types, except);
+        let parts = match rewrite.flatten() {
+            None => vec![whole],
+            Some(rewrite) => {
+                let rewrite = (&rewrite, is_important);
+                (self.taken_back).left_of(whole, rewrite, &mut self.room_for_parts)?
             }
         };
-        if let Some(effect) = &effect {
-            let check = effect.check_trigger(|| self.name.clone(), scope);
-            check.map_err(|_| BadRule::RewriteToItself)?;
+        self.parts(number, content, (parts, effect), rule)
+    }
+
+    /// Calls `rule` with the rules of all parts that a rule has.
+    fn parts(
+        &mut self,
+        number: u32,
+        content: &[u8],
+        (parts, effect): (Vec<Part>, Effect),
+        rule: &mut impl FnMut(ParsedRule<'_>),
+    ) -> Result<LineTally, Unusable> {
+        let mut rules = Vec::with_capacity(parts.len());
+        let mut problem = None;
+        for part in parts {
+            let (names, condition) = part.into_rule()?;
+            let effect = Effect {
+                condition,
+                ..effect.clone()
+            };
+            effect.check().map_err(|_| BadRule::TooManyValues)?;
+            let checked = match &names {
+                Names::Of(name, scope) => effect.check_trigger(|| name.clone(), *scope),
+                Names::Regex(_) | Names::Address(_) => Ok(()),
+            };
+            match checked {
+                Ok(()) => rules.push((names, effect)),
+                Err(_) => problem = Some(BadRule::RewriteToItself),
+            }
         }
-        rule(ParsedRule {
-            trigger: ParsedTrigger::Name(&self.name, scope),
-            effect: effect.as_ref(),
-            line: number,
-        });
-        Ok(LineTally::rule())
+        if rules.is_empty() {
+            return Err(problem.map_or(NotApplicable::TakenBack.into(), Unusable::from));
+        }
+        let mut line_tally = LineTally::default();
+        for (names, effect) in &rules {
+            let effect = Some(effect).filter(|effect| !effect.is_default());
+            let trigger = match names {
+                Names::Of(name, scope) => ParsedTrigger::Name(name, *scope),
+                Names::Address(address) => ParsedTrigger::Network(answers_with(*address)),
+                Names::Regex(regex) => {
+                    // It is counted when it has been checked.
+                    self.patterns.add(regex.clone(), effect, number, content)?;
+                    continue;
+                }
+            };
+            line_tally.rules += 1;
+            rule(ParsedRule {
+                trigger,
+                effect,
+                line: number,
+            });
+        }
+        Ok(line_tally)
     }
 
     /// Why a rule that is to take others back was not kept.
@@ -263,56 +313,33 @@ impl AdblockRules {
                 Ok(_) => BadRule::TooManyTakenBack.into(),
             },
             Ok(Mask::Name(_)) => BadRule::TooManyTakenBack.into(),
+            Ok(Mask::Address(_)) => NotApplicable::RewriteOfAddress.into(),
             Err(reason) => reason,
         }
     }
 
-    /// The effect of a rule on the names of a mask, whose name is in the buffer.
-    fn effect(&self, mask: &Mask, allows: bool, modifiers: Modifiers) -> Result<Effect, Unusable> {
-        let Modifiers {
-            is_important,
-            types,
-            mut except,
-            rewrite,
-            ..
-        } = modifiers;
-        let rewrite = rewrite.map(|rewrite| rewrite.ok_or(BadRule::DnsRewrite));
-        let rewrite = rewrite.transpose()?;
-        let (action, tier) = match (&rewrite, allows, is_important) {
+    /// The effect of a rule, without its condition.
+    fn effect(&self, allows: bool, modifiers: &Modifiers) -> Result<Effect, Unusable> {
+        let rewrite = modifiers.rewrite.as_ref();
+        let rewrite = rewrite.map(|rewrite| rewrite.as_ref().ok_or(BadRule::DnsRewrite));
+        let (action, tier) = match (rewrite.transpose()?, allows, modifiers.is_important) {
             (Some(_), ..) if self.notation.allows => return Err(NotApplicable::Rewrite.into()),
-            (Some(rewrite), ..) => {
-                except.extend(self.left_of(mask, (rewrite, is_important))?);
-                (rewrite.action(), Tier::Rewrite)
-            }
+            (Some(rewrite), ..) => (rewrite.action(), Tier::Rewrite),
             (None, true, true) => (EffectAction::Allow, Tier::ImportantFirst),
             (None, true, false) => (EffectAction::Allow, Tier::First),
             (None, false, true) => (EffectAction::Source, Tier::Important),
             (None, false, false) => (EffectAction::Source, Tier::Usual),
         };
-        let condition = match types.is_none() && except.is_empty() {
-            true => None,
-            false => {
-                let condition = Condition::new(types, except);
-                Some(Box::new(condition.map_err(|_| BadRule::TooManyValues)?))
-            }
-        };
-        let effect = Effect {
+        Ok(Effect {
             action,
             tier,
-            condition,
             ..Effect::default()
-        };
-        effect.check().map_err(|_| BadRule::TooManyValues)?;
-        Ok(effect)
+        })
     }
+}
 
-    /// The names that exceptions leave out of a rewrite.
-    fn left_of(&self, mask: &Mask, rewrite: (&Rewrite, bool)) -> Result<Vec<Name>, Unusable> {
-        match self.taken_back.left_of(mask, &self.name, rewrite) {
-            Left::Nothing => Err(NotApplicable::TakenBack.into()),
-            Left::AllBut(except) => Ok(except),
-        }
-    }
+fn answers_with(address: IpAddr) -> Prefix {
+    Prefix::new(AddressOf::Answer, address.into()).expect("an address is no network of all")
 }
 
 /// Why a line that is too long gives no rule. Rules for browsers may have thousands of domains.

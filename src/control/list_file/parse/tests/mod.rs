@@ -1,5 +1,6 @@
 //! Tests with complete files: all formats, the shipped lists, and random bytes.
 
+mod corners;
 mod formats;
 mod random;
 mod zones;
