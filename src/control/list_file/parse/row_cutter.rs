@@ -25,7 +25,7 @@ pub(super) enum Cut<'t> {
 }
 
 /// Cuts a table, which arrives in pieces, into rows. LF, CRLF and a lone CR end a line, and, outside quotes, a row. A
-/// UTF-8 byte order mark at the start is skipped, and so are empty lines.
+/// UTF-8 byte order mark at the start is skipped, and so are blank lines.
 #[derive(Default)]
 pub(super) struct RowCutter {
     /// `None` until the first row has shown it.
@@ -119,12 +119,15 @@ impl RowCutter {
             let read = first.map_or(dropped, |line| line.with_end);
             return (read > 0).then_some(read);
         }
-        if let Some(line) = first.filter(|_| matches!(text[0], b'\n' | b'\r' | b'#')) {
-            self.line += 1;
-            if text[0] == b'#' {
-                each(Cut::Comment);
+        if let Some(line) = first {
+            let is_comment = text[0] == b'#';
+            if is_comment || text[..line.text].trim_ascii().is_empty() {
+                self.line += 1;
+                if is_comment {
+                    each(Cut::Comment);
+                }
+                return Some(line.with_end);
             }
-            return Some(line.with_end);
         }
         let (lines, is_whole) = match start(text, separator, is_end) {
             Start::Later => return None,

@@ -254,3 +254,87 @@ fn complement(types: &TypeSet) -> TypeSet {
         TypeSet::AllBut(types) => TypeSet::Only(types.clone()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NAMES: [&str; 7] = ["", "a", "b.a", "c.b.a", "d.c.b.a", "e.b.a", "f"];
+
+    fn name() -> impl Strategy<Value = Name> {
+        let text = prop::sample::select(NAMES.to_vec());
+        text.prop_map(|text| match text {
+            "" => Name::ROOT,
+            _ => Name::from_text(text).expect("a name"),
+        })
+    }
+
+    fn scope() -> impl Strategy<Value = Scope> {
+        prop::sample::select(vec![Scope::Exact, Scope::Below, Scope::Subtree])
+    }
+
+    fn types() -> impl Strategy<Value = Option<TypeSet>> {
+        let types = prop::collection::vec(1_u16..4, 1..3);
+        let sets = (types, any::<bool>()).prop_map(|(mut types, is_only)| {
+            types.sort_unstable();
+            types.dedup();
+            match is_only {
+                true => TypeSet::Only(types.into()),
+                false => TypeSet::AllBut(types.into()),
+            }
+        });
+        prop::option::of(sets)
+    }
+
+    /// Names with a scope, types, and names that are left out.
+    type Queries = ((Name, Scope), Option<TypeSet>, Vec<Name>);
+
+    fn queries() -> impl Strategy<Value = Queries> {
+        let except = prop::collection::vec(name(), 0..3);
+        ((name(), scope()), types(), except)
+    }
+
+    fn has(((owner, scope), types, except): &Queries, name: &Name, rtype: u16) -> bool {
+        let is_left_out = |except: &Name| Scope::Subtree.reaches(except, name);
+        scope.reaches(owner, name)
+            && types.as_ref().is_none_or(|types| types.contains(rtype))
+            && !except.iter().any(is_left_out)
+    }
+
+    fn part_has(part: &Part, name: &Name, rtype: u16) -> bool {
+        let Names::Of(owner, scope) = &part.names else {
+            panic!("no name");
+        };
+        let queries = (
+            (owner.clone(), *scope),
+            part.types.clone(),
+            part.except.clone(),
+        );
+        has(&queries, name, rtype)
+    }
+
+    proptest! {
+        #[test]
+        fn the_parts_have_the_queries_of_the_rewrite_without_those_of_the_exceptions(
+            rewrite in queries(),
+            exceptions in prop::collection::vec(queries(), 1..4),
+            (name, rtype) in (name(), 1_u16..5),
+        ) {
+            let ((owner, scope), types, except) = rewrite.clone();
+            let mut parts = vec![Part::new(Names::Of(owner, scope), types, except)];
+            for ((owner, scope), types, except) in exceptions.clone() {
+                let names = ExceptionNames::Of(owner, scope);
+                let taken = TakenOut { names, types, except };
+                let mut left = Vec::new();
+                parts.into_iter().for_each(|part| part.without(&taken, &mut left));
+                parts = left;
+            }
+            let is_taken = exceptions.iter().any(|exception| has(exception, &name, rtype));
+            let expected = has(&rewrite, &name, rtype) && !is_taken;
+            let found = parts.iter().any(|part| part_has(part, &name, rtype));
+            prop_assert_eq!(found, expected, "{:?}", parts);
+        }
+    }
+}
