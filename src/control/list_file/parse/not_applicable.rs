@@ -24,10 +24,12 @@ pub enum NotApplicable {
     #[error("a rewrite, and an allow list only allows")]
     Rewrite,
     /// A rewrite to a response code that no rule can answer with.
-    #[error("a rewrite to a response code other than NOERROR, NXDOMAIN and REFUSED")]
+    #[error(
+        "a rule with `$dnsrewrite` to a response code other than NOERROR, NXDOMAIN and REFUSED"
+    )]
     RewriteCode,
     /// A rewrite of answers with an address.
-    #[error("a rewrite for an address, and only names can be rewritten")]
+    #[error("a rule with `$dnsrewrite` for an address, and only names can be rewritten")]
     RewriteOfAddress,
     /// A line that voids other rules: `$badfilter`, or `@@` with `$dnsrewrite`.
     #[error("takes other rules of the list back")]
