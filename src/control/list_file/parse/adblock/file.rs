@@ -16,6 +16,7 @@ use crate::control::list_file::parse::pattern_rules::PatternRules;
 use crate::control::list_file::parse::rule::{ParsedRule, ParsedTrigger};
 use crate::control::list_file::parse::tally::{LineTally, Tally};
 use crate::names::typed;
+use crate::policy::condition::{Condition, TypeSet};
 use crate::policy::effect::{Effect, EffectAction, Tier};
 use crate::policy::patterns::PatternSet;
 use crate::policy::prefix::{AddressOf, Prefix};
@@ -231,77 +232,76 @@ impl AdblockRules {
         if is_wide && !is_limited {
             return Err(BadRule::TooWide.into());
         }
-        if modifiers.rewrite.is_some() && matches!(mask, Mask::Address(_)) {
-            return Err(NotApplicable::RewriteOfAddress.into());
-        }
         let effect = self.effect(found.allows, &modifiers)?;
-        let Modifiers {
-            types,
-            except,
-            rewrite,
-            is_important,
-            ..
-        } = modifiers;
-        let whole = Part::new(Names::new(mask, &self.name), types, except);
-        let parts = match rewrite.flatten() {
-            None => vec![whole],
-            Some(rewrite) => {
-                let rewrite = (&rewrite, is_important);
-                (self.taken_back).left_of(whole, rewrite, &mut self.room_for_parts)?
-            }
+        if modifiers.rewrite.is_some() {
+            return self.rewrite(number, content, (&mask, effect, modifiers), rule);
+        }
+        let effect = Effect {
+            condition: condition(modifiers.types, modifiers.except)?,
+            ..effect
         };
-        self.parts(number, content, (parts, effect), rule)
+        effect.check().map_err(|_| BadRule::TooManyValues)?;
+        let trigger = match &mask {
+            Mask::Name(scope) => ParsedTrigger::Name(&self.name, *scope),
+            Mask::Everything => ParsedTrigger::Name(&Name::ROOT, Scope::Subtree),
+            Mask::Address(address) => ParsedTrigger::Network(answers_with(*address)),
+            Mask::Regex(regex) => ParsedTrigger::Pattern(regex),
+        };
+        emit(
+            &mut self.patterns,
+            (number, content),
+            (trigger, &effect),
+            rule,
+        )
     }
 
-    /// Calls `rule` with the rules of all parts that a rule has.
-    fn parts(
+    /// Reads a rewrite: a rule for each of its parts that exceptions leave.
+    fn rewrite(
         &mut self,
         number: u32,
         content: &[u8],
-        (parts, effect): (Vec<Part>, Effect),
+        (mask, effect, modifiers): (&Mask, Effect, Modifiers),
         rule: &mut impl FnMut(ParsedRule<'_>),
     ) -> Result<LineTally, Unusable> {
+        let names = Names::new(mask, &self.name).ok_or(NotApplicable::RewriteOfAddress)?;
+        let rewrite = modifiers.rewrite.flatten().ok_or(BadRule::DnsRewrite)?;
+        let whole = Part::new(names, modifiers.types, modifiers.except);
+        let rewrite = (&rewrite, modifiers.is_important);
+        let parts = (self.taken_back).left_of(whole, rewrite, &mut self.room_for_parts)?;
+        if parts.is_empty() {
+            return Err(NotApplicable::TakenBack.into());
+        }
         let mut rules = Vec::with_capacity(parts.len());
-        let mut problem = None;
         for part in parts {
-            let (names, condition) = part.into_rule()?;
             let effect = Effect {
-                condition,
+                condition: condition(part.types, part.except)?,
                 ..effect.clone()
             };
             effect.check().map_err(|_| BadRule::TooManyValues)?;
-            let checked = match &names {
-                Names::Of(name, scope) => effect.check_trigger(|| name.clone(), *scope),
-                Names::Regex(_) | Names::Address(_) => Ok(()),
+            let check = match &part.names {
+                Names::Of(name, scope) => effect.check_trigger(|| (**name).clone(), *scope),
+                Names::Regex(_) => Ok(()),
             };
-            match checked {
-                Ok(()) => rules.push((names, effect)),
-                Err(_) => problem = Some(BadRule::RewriteToItself),
-            }
+            rules.extend(check.is_ok().then_some((part.names, effect)));
         }
         if rules.is_empty() {
-            return Err(problem.map_or(NotApplicable::TakenBack.into(), Unusable::from));
+            return Err(BadRule::RewriteToItself.into());
         }
-        let mut line_tally = LineTally::default();
+        let mut all = LineTally::default();
         for (names, effect) in &rules {
-            let effect = Some(effect).filter(|effect| !effect.is_default());
             let trigger = match names {
                 Names::Of(name, scope) => ParsedTrigger::Name(name, *scope),
-                Names::Address(address) => ParsedTrigger::Network(answers_with(*address)),
-                Names::Regex(regex) => {
-                    // It is counted when it has been checked.
-                    self.patterns.add(regex.clone(), effect, number, content)?;
-                    continue;
-                }
+                Names::Regex(regex) => ParsedTrigger::Pattern(regex),
             };
-            line_tally.rules += 1;
-            rule(ParsedRule {
-                trigger,
-                effect,
-                line: number,
-            });
+            let one = emit(
+                &mut self.patterns,
+                (number, content),
+                (trigger, effect),
+                rule,
+            )?;
+            all.rules += one.rules;
         }
-        Ok(line_tally)
+        Ok(all)
     }
 
     /// Why a rule that is to take others back was not kept.
@@ -336,6 +336,36 @@ impl AdblockRules {
             ..Effect::default()
         })
     }
+}
+
+/// Calls `rule` with a rule, or keeps it if it has a pattern.
+fn emit(
+    patterns: &mut PatternRules,
+    (line, content): (u32, &[u8]),
+    (trigger, effect): (ParsedTrigger<'_>, &Effect),
+    rule: &mut impl FnMut(ParsedRule<'_>),
+) -> Result<LineTally, Unusable> {
+    let effect = Some(effect).filter(|effect| !effect.is_default());
+    if let ParsedTrigger::Pattern(pattern) = trigger {
+        // It is counted when it has been checked.
+        patterns.add(pattern.to_owned(), effect, line, content)?;
+        return Ok(LineTally::default());
+    }
+    rule(ParsedRule {
+        trigger,
+        effect,
+        line,
+    });
+    Ok(LineTally::rule())
+}
+
+/// The condition of a rule on these types, without these names.
+fn condition(types: Option<TypeSet>, except: Vec<Name>) -> Result<Option<Box<Condition>>, BadRule> {
+    if types.is_none() && except.is_empty() {
+        return Ok(None);
+    }
+    let condition = Condition::new(types, except).map_err(|_| BadRule::TooManyValues)?;
+    Ok(Some(Box::new(condition)))
 }
 
 fn answers_with(address: IpAddr) -> Prefix {

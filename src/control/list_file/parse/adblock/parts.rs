@@ -1,12 +1,8 @@
 //! The parts of a rewrite that exceptions leave. An exception has names, query types and further names that it leaves out;
 //! a rule has one name and a condition. So a rewrite without the names and queries of an exception is several rules.
 
-use std::net::IpAddr;
-
 use crate::control::list_file::parse::adblock::mask::Mask;
-use crate::control::list_file::parse::bad_rule::BadRule;
-use crate::control::list_file::parse::not_applicable::Unusable;
-use crate::policy::condition::{Condition, TypeSet};
+use crate::policy::condition::TypeSet;
 use crate::policy::patterns::{NameText, PatternSet};
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
@@ -16,24 +12,22 @@ use crate::wire::name::Name;
 pub(super) struct Part {
     pub(super) names: Names,
     /// All types if `None`.
-    types: Option<TypeSet>,
+    pub(super) types: Option<TypeSet>,
     /// These names, and those below them, are not part of it.
-    except: Vec<Name>,
+    pub(super) except: Vec<Name>,
 }
 
 /// The names of a part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Names {
-    Of(Name, Scope),
+    Of(Box<Name>, Scope),
     /// Those in which a regular expression is found.
     Regex(String),
-    /// None, but this address, if answers have it.
-    Address(IpAddr),
 }
 
 /// The names of an exception.
 pub(super) enum ExceptionNames {
-    Of(Name, Scope),
+    Of(Box<Name>, Scope),
     Regex(String, Box<PatternSet>),
 }
 
@@ -45,14 +39,14 @@ pub(super) struct TakenOut {
 }
 
 impl Names {
-    /// The names that a mask matches. `name` is the name of the mask.
-    pub(super) fn new(mask: Mask, name: &Name) -> Self {
-        match mask {
-            Mask::Name(scope) => Self::Of(name.clone(), scope),
-            Mask::Everything => Self::Of(Name::ROOT, Scope::Subtree),
-            Mask::Regex(regex) => Self::Regex(regex),
-            Mask::Address(address) => Self::Address(address),
-        }
+    /// The names that a mask matches. `None` if it is about addresses. `name` is the name of the mask.
+    pub(super) fn new(mask: &Mask, name: &Name) -> Option<Self> {
+        Some(match mask {
+            Mask::Name(scope) => Self::Of(name.clone().into(), *scope),
+            Mask::Everything => Self::Of(Name::ROOT.into(), Scope::Subtree),
+            Mask::Regex(regex) => Self::Regex(regex.clone()),
+            Mask::Address(_) => return None,
+        })
     }
 }
 
@@ -63,16 +57,6 @@ impl Part {
             types,
             except,
         }
-    }
-
-    /// The names, and the condition of a rule that is about this part.
-    pub(super) fn into_rule(self) -> Result<(Names, Option<Box<Condition>>), Unusable> {
-        if self.types.is_none() && self.except.is_empty() {
-            return Ok((self.names, None));
-        }
-        let condition = Condition::new(self.types, self.except);
-        let condition = condition.map_err(|_| BadRule::TooManyValues)?;
-        Ok((self.names, Some(Box::new(condition))))
     }
 
     /// Adds what an exception leaves of this part.
@@ -103,7 +87,6 @@ impl Part {
     /// The names of this part that an exception has, too. `None` if there are none.
     fn hit(&self, names: &ExceptionNames) -> Option<Hit> {
         let hit = match (&self.names, names) {
-            (Names::Address(_), _) => return None,
             (Names::Regex(own), ExceptionNames::Regex(regex, _)) => {
                 return (own == regex).then_some(Hit::Everything);
             }
@@ -112,12 +95,12 @@ impl Part {
             }
             (Names::Of(own, scope), ExceptionNames::Of(name, taken)) => {
                 let (name, scope) = common((own, *scope), (name, *taken))?;
-                Hit::Names(name, scope)
+                Hit::Names(name.into(), scope)
             }
             (Names::Of(own, scope), ExceptionNames::Regex(_, set)) => {
                 let found = found_in(set, own)?;
                 let (name, scope) = common((own, *scope), (own, found))?;
-                Hit::Names(name, scope)
+                Hit::Names(name.into(), scope)
             }
         };
         let is_left_out = match &hit {
@@ -147,11 +130,11 @@ impl Part {
                 let common = common((own, *own_scope), (&name, rest));
                 common.and_then(|(name, scope)| self.narrowed(&name, scope))
             }),
-            Names::Regex(_) | Names::Address(_) => None,
+            Names::Regex(_) => None,
         };
         left.extend(rest);
         if !matches!(&self.names, Names::Of(own, _) if *own == name) {
-            self.except.push(name);
+            self.except.push(*name);
             left.push(self);
         }
     }
@@ -161,7 +144,7 @@ impl Part {
         let except = self.except.iter();
         let except = except.filter(|except| scope.reaches(name, except));
         let part = Self {
-            names: Names::Of(name.clone(), scope),
+            names: Names::Of(name.clone().into(), scope),
             types: self.types.clone(),
             except: except.cloned().collect(),
         };
@@ -171,7 +154,7 @@ impl Part {
 
 /// The names of a part that an exception has, too.
 enum Hit {
-    Names(Name, Scope),
+    Names(Box<Name>, Scope),
     Everything,
 }
 
@@ -308,7 +291,7 @@ mod tests {
             panic!("no name");
         };
         let queries = (
-            (owner.clone(), *scope),
+            ((**owner).clone(), *scope),
             part.types.clone(),
             part.except.clone(),
         );
@@ -323,9 +306,9 @@ mod tests {
             (name, rtype) in (name(), 1_u16..5),
         ) {
             let ((owner, scope), types, except) = rewrite.clone();
-            let mut parts = vec![Part::new(Names::Of(owner, scope), types, except)];
+            let mut parts = vec![Part::new(Names::Of(owner.into(), scope), types, except)];
             for ((owner, scope), types, except) in exceptions.clone() {
-                let names = ExceptionNames::Of(owner, scope);
+                let names = ExceptionNames::Of(owner.into(), scope);
                 let taken = TakenOut { names, types, except };
                 let mut left = Vec::new();
                 parts.into_iter().for_each(|part| part.without(&taken, &mut left));

@@ -112,7 +112,7 @@ impl RewriteException {
             key: key(line)?,
             taken: TakenOut {
                 names: match mask::read(rule.pattern, &mut name).ok()? {
-                    Mask::Name(scope) => ExceptionNames::Of(name, scope),
+                    Mask::Name(scope) => ExceptionNames::Of(name.into(), scope),
                     Mask::Everything | Mask::Address(_) => return None,
                     Mask::Regex(regex) => {
                         let set = PatternSet::new([&regex]).ok()?;

@@ -145,7 +145,7 @@ fn real_lists_that_are_cut_off_at_random_have_no_other_rules() {
         return;
     };
     let folder = Path::new(&folder).join("formats");
-    let mut random: u64 = 0x5EED_0F_715A;
+    let mut random: u64 = 0x5EED_715A;
     for (file, format) in [
         ("adaway.domains.txt", Format::Domains),
         ("adaway.hosts.txt", Format::Hosts),
