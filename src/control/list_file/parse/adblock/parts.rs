@@ -225,7 +225,10 @@ fn both(one: &Option<TypeSet>, other: &Option<TypeSet>) -> Option<Option<TypeSet
         (TypeSet::Only(_), TypeSet::AllBut(_)) => types(|is_in_other| !is_in_other, one, other),
         (TypeSet::AllBut(_), TypeSet::Only(_)) => types(|is_in_other| !is_in_other, other, one),
         (TypeSet::AllBut(one), TypeSet::AllBut(other)) => {
-            return Some(Some(TypeSet::AllBut([&one[..], other].concat().into())));
+            let mut types = [&one[..], other].concat();
+            types.sort_unstable();
+            types.dedup();
+            return Some(Some(TypeSet::AllBut(types.into())));
         }
     };
     (!only.is_empty()).then(|| Some(TypeSet::Only(only.into())))
