@@ -26,6 +26,7 @@ mod import;
 mod journal;
 mod layering;
 mod list_formats;
+mod list_peers;
 mod lists;
 mod local_names;
 mod log;

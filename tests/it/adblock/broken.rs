@@ -56,7 +56,6 @@ fn a_pattern_that_cant_be_accepted_is_a_bad_line_and_the_others_count() {
         ("a*", BadRule::TooWide),
         ("||a.test^$dnstype=", BadRule::DnsType),
         ("||a.test^$denyallow=", BadRule::DenyAllow),
-        ("||a.test^$dnsrewrite=SERVFAIL", BadRule::RewriteCode),
         (
             "||a.test^$dnsrewrite=NOERROR;NS;a.test",
             BadRule::RewriteType,

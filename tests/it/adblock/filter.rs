@@ -42,7 +42,7 @@ impl Filter {
                     builder.insert_effect(name, number, scope, effect)
                 }
                 ParsedTrigger::Pattern(pattern) => builder.insert_pattern(pattern, number, effect),
-                ParsedTrigger::Network(prefix) => panic!("{}", prefix.network()),
+                ParsedTrigger::Network(prefix) => builder.insert_prefix(prefix, number, effect),
             };
             added.expect("room");
         });

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::client::{addresses, ask, data, is_blocked};
 use crate::support::server::{Server, folder, list, preamble, text, verb};
-use crate::support::upstream::Upstream;
+use crate::support::upstream::{Upstream, address_of};
 
 const KEYS: &str = "format = \"adblock\"";
 
@@ -216,4 +216,27 @@ fn rules_of_an_adblock_allow_list_allow_names_that_other_lists_block() {
     ] {
         assert_eq!(is_blocked(server.address, name), blocked, "{name}");
     }
+}
+
+#[test]
+fn answers_with_an_address_that_a_list_blocks_are_blocked() {
+    let upstream = Upstream::start(|asked| {
+        let name = asked.message.queries[0].name().to_lowercase().to_string();
+        let last = if name.starts_with("bad") { 66 } else { 1 };
+        Some(address_of(asked, [192, 0, 2, last]))
+    });
+    let rules = "||192.0.2.66^\n@@||badly-named.example^\n||192.0.2.67^$dnsrewrite=192.0.2.1\n";
+    let config = preamble(upstream.address) + &list("ads", KEYS);
+    let server = Server::start(&config, &[("ads", rules)]);
+    assert!(is_blocked(server.address, "bad.example"));
+    for name in ["good.example", "badly-named.example"] {
+        assert!(!is_blocked(server.address, name), "{name}");
+    }
+    let list = &server.status()["lists"][0];
+    assert_eq!((&list["rules"], &list["bad"]), (&json!(2), &json!([])));
+    let ignored = json!([
+        {"reason": "a rule with `$dnsrewrite` for an address, and only names can be rewritten", "count": 1},
+    ]);
+    assert_eq!(list["ignored"], ignored);
+    server.assert_well();
 }

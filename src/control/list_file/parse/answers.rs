@@ -70,11 +70,11 @@ impl Answers {
         self.names.keys().map(|(name, _)| &**name)
     }
 
-    /// Calls `rule` with a rule for each name. Records that no answer can carry are bad lines. `widened` returns the scope
-    /// of a name's rule, given that with which it was added.
+    /// Calls `rule` with a rule for each name. Records that no answer can carry are bad lines. `adapted` completes the
+    /// effect of a name's rule, and returns its scope, given that with which it was added.
     pub(super) fn finish(
         self,
-        widened: impl Fn(&Name, Scope) -> Scope,
+        adapted: impl Fn(&Name, Scope, &mut Effect) -> Scope,
         tally: &mut Tally,
         rule: &mut impl FnMut(ParsedRule<'_>),
     ) {
@@ -84,7 +84,8 @@ impl Answers {
         let mut name = Name::ROOT;
         for ((wire, scope), Collected { line, records }) in names {
             name.parse_wire(&wire, 0).expect("the wire form of a name");
-            let (effect, scope) = (of(records), widened(&name, scope));
+            let mut effect = of(records);
+            let scope = adapted(&name, scope, &mut effect);
             let fits = effect.check_trigger(|| name.clone(), scope);
             if effect.check().and(fits).is_err() {
                 tally.reject(line, name.to_string().as_bytes(), Bad::Records);

@@ -11,6 +11,9 @@ pub(super) const MAX_REWRITE_EXCEPTIONS: usize = 1000;
 /// The most of these rules whose patterns are compiled, each alone.
 pub(super) const MAX_REWRITE_PATTERNS: usize = 100;
 
+/// The most parts of rewrites beside the rewrites themselves into which the exceptions of a list may divide them.
+pub(super) const MAX_PARTS: usize = 10_000;
+
 /// Why a rule with a pattern or modifiers can't be applied. Images store a variant's name, so it can't be renamed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -66,11 +69,6 @@ pub enum BadRule {
          type allows"
     )]
     DnsRewrite,
-    /// A response code that rules can't answer with.
-    #[error(
-        "a rewrite to a response code other than NOERROR, NXDOMAIN and REFUSED, which no rule can answer with"
-    )]
-    RewriteCode,
     /// A record type that rewrites can't have.
     #[error("a rewrite to a type other than A, AAAA, CNAME, HTTPS, MX, PTR, SRV, SVCB and TXT")]
     RewriteType,
@@ -86,6 +84,12 @@ pub enum BadRule {
          and `$dnsrewrite`, or {MAX_REWRITE_PATTERNS} of these with a pattern; remove the rules that they take back"
     )]
     TooManyTakenBack,
+    /// Exceptions leave many small parts of rewrites.
+    #[error(
+        "the exceptions with `$dnsrewrite` divide the rewrites of the list into more than {MAX_PARTS} further rules; remove \
+         some"
+    )]
+    TooManyParts,
 }
 
 impl From<&Problem> for BadRule {

@@ -21,14 +21,14 @@ pub struct Detected {
     pub format: Format,
     /// The number of lines at the start of the file that have it.
     pub like: u32,
-    /// The number of lines that were compared; 0 if the first character has decided.
+    /// The number of lines that were compared; 0 if the first character or a header has decided, or there was none.
     pub of: u32,
 }
 
 impl Detected {
     /// Whether the file shows its format. A file of comments does not.
     pub fn is_certain(&self) -> bool {
-        self.like > 0 || self.format == Format::Json
+        self.like > 0 || matches!(self.format, Format::Json | Format::Adblock)
     }
 }
 
@@ -36,12 +36,14 @@ impl Detected {
 impl fmt::Display for Detected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { format, like, of } = self;
-        match of {
-            0 => write!(f, "{}, by its first character", format.word()),
+        let word = format.word();
+        match (of, format) {
+            (0, Format::Json) => write!(f, "{word}, by its first character"),
+            (0, Format::Adblock) => write!(f, "{word}, by its header"),
+            (0, _) => write!(f, "{word}, as it has no line to recognise"),
             _ => write!(
                 f,
-                "{}, like {like} of the first {}",
-                format.word(),
+                "{word}, like {like} of the first {}",
                 counted(*of, "line", "lines")
             ),
         }
@@ -56,6 +58,8 @@ struct Votes {
     hosts: u32,
     /// `*.x`
     wildcards: u32,
+    /// Other lines that only lists of wildcards have: `=x`, and `*` in other places.
+    patterns: u32,
     /// `.x`
     subtrees: u32,
     /// A name alone.
@@ -77,21 +81,26 @@ pub(super) fn detect(start: &[u8], has_column: bool) -> Detected {
         None => start,
     };
     let start = start.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(start);
+    let by_its_start = |format| Detected {
+        format,
+        like: 0,
+        of: 0,
+    };
     let is_json = match start.trim_ascii_start() {
         [b'{', ..] => true,
-        [b'[', rest @ ..] => !is_header(rest),
+        [b'[', rest @ ..] => !rest.first().is_some_and(u8::is_ascii_alphabetic),
         _ => false,
     };
     if is_json {
-        return Detected {
-            format: Format::Json,
-            like: 0,
-            of: 0,
-        };
+        return by_its_start(Format::Json);
+    }
+    let lines = || start.split(|byte| matches!(byte, b'\n' | b'\r'));
+    if lines().any(|line| is_adblock_header(line.trim_ascii())) {
+        return by_its_start(Format::Adblock);
     }
     let mut votes = Votes::default();
     let mut name = Name::ROOT;
-    for line in start.split(|byte| matches!(byte, b'\n' | b'\r')) {
+    for line in lines() {
         votes.add(line.trim_ascii(), &mut name);
     }
     let (format, like) = votes.winner(has_column);
@@ -102,19 +111,29 @@ pub(super) fn detect(start: &[u8], has_column: bool) -> Detected {
     }
 }
 
-/// Whether the first line of an adblock list has this text after its bracket, as in `[Adblock Plus 2.0]`.
-fn is_header(rest: &[u8]) -> bool {
-    rest.first().is_some_and(u8::is_ascii_uppercase)
+/// Whether a line is the header of an adblock list, as in `[Adblock Plus 2.0]`.
+fn is_adblock_header(line: &[u8]) -> bool {
+    const PROGRAMS: [&[u8]; 3] = [b"[adblock", b"[ublock", b"[adguard"];
+    let starts_with = |program: &[u8]| {
+        let start = line.get(..program.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(program))
+    };
+    line.ends_with(b"]") && PROGRAMS.into_iter().any(starts_with)
+}
+
+/// Whether a line that is no name is one of a list of wildcards: `=x`, or a name with `*` in other places than its start.
+fn is_pattern(line: &[u8], name: &mut Name) -> bool {
+    if let [b'=', text @ ..] = line {
+        return typed::scoped(text, name) == Ok(None);
+    }
+    let is_usual =
+        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'*');
+    line.contains(&b'*') && line.len() > 1 && line.iter().all(is_usual)
 }
 
 impl Votes {
     fn add(&mut self, line: &[u8], name: &mut Name) {
-        let is_comment = match line {
-            [] | [b'#' | b'!' | b';', ..] | [b'/', b'/', ..] => true,
-            [b'[', rest @ ..] => is_header(rest),
-            _ => false,
-        };
-        if is_comment {
+        if let [] | [b'#' | b'!' | b';' | b'[', ..] | [b'/', b'/', ..] = line {
             return;
         }
         self.lines += 1;
@@ -144,15 +163,19 @@ impl Votes {
             Some(Foreign::Dnsmasq) => self.dnsmasq += 1,
             Some(Foreign::Unbound) => self.unbound += 1,
             Some(Foreign::Csv) => self.rows += 1,
+            None if is_pattern(content, name) => self.patterns += 1,
             _ => {}
         }
     }
 
     /// The format that most lines have, and their number.
     fn winner(&self, has_column: bool) -> (Format, u32) {
-        let names = match self.subtrees {
-            0 if self.wildcards > 0 => (Format::Wildcard, self.wildcards + self.names),
-            _ => (Format::Domains, self.names + self.subtrees + self.wildcards),
+        // Read as wildcards, all names of a list of names would block the names below them, too. So a few wildcards among
+        // many names are no evidence.
+        let evidence = self.wildcards + self.patterns;
+        let names = match self.subtrees == 0 && evidence > 0 && evidence >= self.names {
+            true => (Format::Wildcard, evidence + self.names),
+            false => (Format::Domains, self.names + self.subtrees + self.wildcards),
         };
         // A file with a few such rules among names or hosts lines is one of them, too.
         let adblock = match self.adblock * 50 > self.lines {

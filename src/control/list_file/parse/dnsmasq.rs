@@ -32,6 +32,8 @@ enum Meaning {
     Nxdomain,
     /// They are resolved as if the list did not have the names above them.
     Allow,
+    /// The same, by another server, which is no matter of a list.
+    Forward,
     /// They are answered with an address.
     Address(IpAddr),
 }
@@ -63,7 +65,11 @@ impl Dnsmasq {
         let end = value.iter().rposition(|byte| *byte == b'/');
         let end = end.ok_or(Bad::NamesWithoutEnd)?;
         let meaning = meaning(option, &value[end + 1..])?;
-        let mut line_tally = LineTally::default();
+        let forwards = matches!(meaning, Meaning::Forward);
+        let mut line_tally = LineTally {
+            ignored: forwards.then_some(NotApplicable::Forward),
+            ..LineTally::default()
+        };
         for text in value[..end].split(|byte| *byte == b'/') {
             let Self {
                 answers,
@@ -77,6 +83,8 @@ impl Dnsmasq {
             };
             let scope = match parsed {
                 Ok(scope) => scope,
+                // Queries for all names, or for names without a dot, may be forwarded.
+                Err(_) if forwards && matches!(text, b"" | b"#") => continue,
                 Err(problem) => {
                     line_tally.reject(text, problem);
                     continue;
@@ -86,7 +94,7 @@ impl Dnsmasq {
             let effect = match &meaning {
                 Meaning::Block => None,
                 Meaning::Nxdomain => Some(&*nxdomain),
-                Meaning::Allow => Some(&*allow),
+                Meaning::Allow | Meaning::Forward => Some(&*allow),
                 Meaning::Address(address) => {
                     let record = LocalRecord::address(*address);
                     let added = match pattern {
@@ -122,7 +130,7 @@ impl Dnsmasq {
 
     /// Ends the file.
     pub(super) fn finish(self, tally: &mut Tally, rule: &mut impl FnMut(ParsedRule<'_>)) {
-        self.answers.finish(|_, scope| scope, tally, rule);
+        self.answers.finish(|_, scope, _| scope, tally, rule);
     }
 }
 
@@ -147,8 +155,7 @@ fn meaning(option: &[u8], target: &[u8]) -> Result<Meaning, Unusable> {
         (b"", _) => Meaning::Nxdomain,
         (b"#", true) => Meaning::Block,
         (b"#", false) => Meaning::Allow,
-        // Another server resolves them.
-        (_, false) => return Err(NotApplicable::Forward.into()),
+        (_, false) => Meaning::Forward,
         (_, true) => {
             let text = from_utf8(target).map_err(|_| Bad::Target)?;
             let address: IpAddr = text.parse().map_err(|_| Bad::Target)?;

@@ -11,6 +11,7 @@ use crate::control::list_file::parse::bad::Bad;
 use crate::control::list_file::parse::cell::parse_cell;
 use crate::control::list_file::parse::rule::ParsedRule;
 use crate::control::list_file::parse::tally::Tally;
+use crate::names::typed::Mistyped;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
@@ -111,7 +112,7 @@ impl<'t, R: FnMut(ParsedRule<'_>)> Reading<'t, R> {
             let line = self.line(text);
             return self.tally.reject(line, text.as_bytes(), Bad::Nested);
         }
-        // The text is valid JSON, so these conversions do not fail.
+        // The text is valid JSON, so these conversions only fail because of an escape that is no character.
         match text.as_bytes().first() {
             Some(b'[') => {
                 let items: Vec<&RawValue> = serde_json::from_str(text).unwrap_or_default();
@@ -120,8 +121,10 @@ impl<'t, R: FnMut(ParsedRule<'_>)> Reading<'t, R> {
                 }
             }
             Some(b'{') => {
-                let fields: HashMap<Cow<'_, str>, &RawValue> =
-                    serde_json::from_str(text).unwrap_or_default();
+                let fields = serde_json::from_str::<HashMap<Cow<'_, str>, &RawValue>>(text);
+                let Ok(fields) = fields else {
+                    return self.reject_escape(text);
+                };
                 let mut fields: Vec<_> = fields.into_iter().collect();
                 fields.sort_unstable_by_key(|(_, value)| value.get().as_ptr());
                 for (key, value) in fields {
@@ -135,14 +138,23 @@ impl<'t, R: FnMut(ParsedRule<'_>)> Reading<'t, R> {
 
     /// Reads a string that is a name.
     fn string(&mut self, text: &'t str) {
+        let Ok(string) = serde_json::from_str::<String>(text) else {
+            return self.reject_escape(text);
+        };
         let line = self.line(text);
         self.tally.lines += 1;
-        let string: String = serde_json::from_str(text).unwrap_or_default();
         let field = string.as_bytes();
         match parse_cell(field, self.bare, line, &mut self.name, self.rule) {
             Ok(line_tally) => self.tally.add(line, field, &line_tally),
             Err(problem) => self.tally.reject(line, field, problem),
         }
+    }
+
+    fn reject_escape(&mut self, text: &'t str) {
+        self.tally.lines += 1;
+        let line = self.line(text);
+        let problem = Bad::Typed(Mistyped::Utf8);
+        self.tally.reject(line, text.as_bytes(), problem);
     }
 
     /// The line of a part of the text. Parts are given in their order.

@@ -14,6 +14,7 @@ mod json;
 mod lines;
 mod not_applicable;
 mod pattern_rules;
+mod row_cutter;
 mod rule;
 mod table;
 mod tally;

@@ -23,6 +23,14 @@ pub enum NotApplicable {
     /// A rewrite in an allow list.
     #[error("a rewrite, and an allow list only allows")]
     Rewrite,
+    /// A rewrite to a response code that no rule can answer with.
+    #[error(
+        "a rule with `$dnsrewrite` to a response code other than NOERROR, NXDOMAIN and REFUSED"
+    )]
+    RewriteCode,
+    /// A rewrite of answers with an address.
+    #[error("a rule with `$dnsrewrite` for an address, and only names can be rewritten")]
+    RewriteOfAddress,
     /// A line that voids other rules: `$badfilter`, or `@@` with `$dnsrewrite`.
     #[error("takes other rules of the list back")]
     TakesBack,
@@ -35,8 +43,10 @@ pub enum NotApplicable {
     /// A name of a list of dnscrypt-proxy that is blocked at some times of the day or the week.
     #[error("blocked at some times only, which needs a schedule")]
     Schedule,
-    /// An option of dnsmasq that forwards queries.
-    #[error("forwards queries, and lists only block and allow names")]
+    /// An option of dnsmasq that forwards queries. Its names are allowed.
+    #[error(
+        "forwards queries to another server: the names are allowed, and sent to the usual upstream"
+    )]
     Forward,
 }
 

@@ -2,28 +2,21 @@
 //! tabs or vertical bars: by those of which the first row has the most.
 
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
-use memchr::{memchr, memchr_iter};
 
 use crate::control::list_file::parse::bad::Bad;
 use crate::control::list_file::parse::cell::parse_cell;
+use crate::control::list_file::parse::row_cutter::{Cut, MAX_ROW, RowCutter};
 use crate::control::list_file::parse::rule::ParsedRule;
 use crate::control::list_file::parse::tally::Tally;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
 
-/// The bytes of a row without separators and quotes. Longer rows are bad.
-const MAX_ROW: usize = 256 << 10;
 /// The fields of a row. Rows with more are bad.
 const MAX_FIELDS: usize = 1024;
 
-const SEPARATORS: [u8; 4] = *b",;\t|";
-
 /// The parser of a file.
 pub(super) struct Table {
-    /// `None` until the first row has shown the separator.
-    reader: Option<Box<Reader>>,
-    /// The start of the file, until the first row is complete.
-    start: Vec<u8>,
+    cutter: RowCutter,
     rows: Rows,
 }
 
@@ -47,15 +40,16 @@ enum Column {
     Missing,
 }
 
-/// The row that is being read.
+/// The fields of a row.
 struct Row {
-    /// Its fields without separators and quotes.
+    /// `None` until the first row has shown the separator.
+    reader: Option<Box<Reader>>,
+    /// Their text, without separators and quotes.
     text: Box<[u8]>,
-    len: usize,
-    /// Where each field ends in `text`.
+    /// Where each ends in the text.
     ends: Box<[usize]>,
     fields: usize,
-    /// Whether there is no room for all of it.
+    /// Whether there is no room for all of them.
     is_long: bool,
 }
 
@@ -66,14 +60,13 @@ impl Table {
         let number = column.parse::<usize>().ok();
         let place = number.and_then(|number| number.checked_sub(1));
         Self {
-            reader: None,
-            start: Vec::new(),
+            cutter: RowCutter::default(),
             rows: Rows {
                 column: place.map_or_else(|| Column::Titled(column.into()), Column::At),
                 bare,
                 row: Row {
+                    reader: None,
                     text: vec![0; MAX_ROW].into(),
-                    len: 0,
                     ends: vec![0; MAX_FIELDS].into(),
                     fields: 0,
                     is_long: false,
@@ -92,116 +85,44 @@ impl Table {
         if let Some(last) = piece.last() {
             self.rows.tally.ended = matches!(last, b'\n' | b'\r');
         }
-        match &mut self.reader {
-            Some(reader) => self.rows.read(reader, piece, rule),
-            None => {
-                self.start.extend(piece);
-                if self.start.len() > MAX_ROW || first_row(&self.start).is_some() {
-                    self.begin(rule);
-                }
-            }
-        }
+        self.cutter.feed(piece, |part| self.rows.add(part, rule));
     }
 
     /// The line of a last row that is not complete.
     pub(super) fn open_line(&self) -> Option<u32> {
-        let line = match &self.reader {
-            Some(reader) => u32::try_from(reader.line()).unwrap_or(u32::MAX),
-            None => 1 + memchr_iter(b'\n', &self.start).count() as u32,
-        };
-        (!self.rows.tally.ended).then_some(line)
+        (!self.rows.tally.ended).then(|| self.cutter.last_line())
     }
 
     /// Ends the file.
     pub(super) fn finish(mut self, rule: &mut impl FnMut(ParsedRule<'_>)) -> Tally {
-        if self.reader.is_none() {
-            self.begin(rule);
-        }
-        if let Some(reader) = &mut self.reader {
-            // No input ends the file.
-            self.rows.read(reader, &[], rule);
-        }
+        self.cutter.finish(|part| self.rows.add(part, rule));
         self.rows.tally
     }
-
-    /// Reads the start of the file, which shows the separator.
-    fn begin(&mut self, rule: &mut impl FnMut(ParsedRule<'_>)) {
-        let start = std::mem::take(&mut self.start);
-        let start = start.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&start);
-        let row = first_row(start).unwrap_or(start);
-        let count = |separator: &u8| row.iter().filter(|byte| *byte == separator).count();
-        // Of equal counts, `max_by_key` returns the last, so the comma comes last.
-        let separator = SEPARATORS.into_iter().rev().max_by_key(count);
-        let mut reader = ReaderBuilder::new();
-        reader
-            .delimiter(separator.unwrap_or(b','))
-            .comment(Some(b'#'));
-        let reader = self.reader.insert(Box::new(reader.build()));
-        if !start.is_empty() {
-            self.rows.read(reader, start, rule);
-        }
-    }
-}
-
-/// The first row that is no comment, if it is complete.
-fn first_row(text: &[u8]) -> Option<&[u8]> {
-    let mut rest = text;
-    while let Some(end) = memchr(b'\n', rest) {
-        let row = rest[..end].trim_ascii();
-        if !row.is_empty() && row[0] != b'#' {
-            return Some(row);
-        }
-        rest = &rest[end + 1..];
-    }
-    None
 }
 
 impl Rows {
-    /// Reads all rows that are complete in the input. An empty input ends the file.
-    fn read(
-        &mut self,
-        reader: &mut Reader,
-        mut input: &[u8],
-        rule: &mut impl FnMut(ParsedRule<'_>),
-    ) {
-        loop {
-            let Row {
-                text,
-                len,
-                ends,
-                fields,
-                ..
-            } = &mut self.row;
-            let (result, read, written, ended) =
-                reader.read_record(input, &mut text[*len..], &mut ends[*fields..]);
-            let line = reader.line() - u64::from(input[..read].ends_with(b"\n"));
-            input = &input[read..];
-            *len += written;
-            *fields += ended;
-            match result {
-                ReadRecordResult::InputEmpty if input.is_empty() => return,
-                ReadRecordResult::InputEmpty => {}
-                ReadRecordResult::End => return,
-                ReadRecordResult::OutputFull => {
-                    self.row.is_long = true;
-                    self.row.len = 0;
-                }
-                ReadRecordResult::OutputEndsFull => {
-                    self.row.is_long = true;
-                    self.row.fields = 0;
-                }
-                ReadRecordResult::Record => {
-                    self.take(u32::try_from(line).unwrap_or(u32::MAX), rule);
-                    (self.row.len, self.row.fields, self.row.is_long) = (0, 0, false);
-                }
+    fn add(&mut self, part: Cut<'_>, rule: &mut impl FnMut(ParsedRule<'_>)) {
+        let (line, text, problem) = match part {
+            // Nothing is known about the rows, and the first one was bad.
+            _ if matches!(self.column, Column::Missing) => return,
+            Cut::Comment => {
+                self.tally.comments += 1;
+                return;
             }
-        }
+            Cut::Row(line, row, separator) => {
+                self.row.read(row, separator);
+                return self.take(line, row, rule);
+            }
+            Cut::OpenQuote(line, text) => (line, text, Bad::Quotes),
+            Cut::Long(line, text) => (line, text, Bad::LongRow),
+        };
+        self.tally.lines += 1;
+        self.tally.reject(line, text, problem);
     }
 
-    /// Takes a complete row that ends in this line.
-    fn take(&mut self, line: u32, rule: &mut impl FnMut(ParsedRule<'_>)) {
+    /// Takes the row that was read last, which ends in this line. `text` is the whole row.
+    fn take(&mut self, line: u32, text: &[u8], rule: &mut impl FnMut(ParsedRule<'_>)) {
         let row = &self.row;
-        let text = &row.text[..row.len];
         let place = match &self.column {
             Column::Missing => return,
             Column::At(place) => *place,
@@ -233,6 +154,33 @@ impl Rows {
 }
 
 impl Row {
+    /// Divides a row into its fields.
+    fn read(&mut self, row: &[u8], separator: u8) {
+        let reader = self.reader.get_or_insert_with(|| {
+            let reader = ReaderBuilder::new().delimiter(separator).build();
+            Box::new(reader)
+        });
+        reader.reset();
+        let (mut written, mut input) = (0, row);
+        (self.fields, self.is_long) = (0, false);
+        loop {
+            let (text, ends) = (&mut self.text[written..], &mut self.ends[self.fields..]);
+            let (result, read, more, ended) = reader.read_record(input, text, ends);
+            input = &input[read..];
+            written += more;
+            self.fields += ended;
+            match result {
+                // No input ends the row.
+                ReadRecordResult::InputEmpty => {}
+                ReadRecordResult::Record | ReadRecordResult::End => return,
+                ReadRecordResult::OutputFull | ReadRecordResult::OutputEndsFull => {
+                    self.is_long = true;
+                    return;
+                }
+            }
+        }
+    }
+
     fn field(&self, place: usize) -> Option<&[u8]> {
         let end = *self.ends[..self.fields].get(place)?;
         let start = place.checked_sub(1).map_or(0, |before| self.ends[before]);

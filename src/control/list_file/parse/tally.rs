@@ -35,13 +35,13 @@ pub struct Tally {
     pub bad: Vec<(Bad, u32)>,
     /// Bad lines that have at least as many valid names as invalid ones.
     pub mostly_good: u32,
-    /// The first ten bad lines.
+    /// The first ten bad lines, in the order of the file.
     pub first: Vec<BadLine>,
     /// The number of lines that are ignored by reason, in the order in which the reasons first occurred. They are not bad:
     /// what they ask for is not a resolver's business.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ignored: Vec<(NotApplicable, u32)>,
-    /// The first ten ignored lines.
+    /// The first ten ignored lines, in the order of the file.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub first_ignored: Vec<IgnoredLine>,
     /// The rules that guards left out or warned of.
@@ -171,6 +171,9 @@ impl Tally {
     pub(super) fn add(&mut self, line: u32, content: &[u8], line_tally: &LineTally) {
         self.rules += line_tally.rules;
         self.skipped += line_tally.skipped;
+        if let Some(reason) = line_tally.ignored {
+            self.ignore(line, content, reason);
+        }
         let Some(invalid) = &line_tally.invalid else {
             return;
         };
@@ -185,9 +188,8 @@ impl Tally {
             Some((_, count)) => *count += 1,
             None => self.bad.push((problem, 1)),
         }
-        if self.first.len() < KEPT {
-            self.first.push(BadLine::new(line, content, problem));
-        }
+        let keep = || BadLine::new(line, content, problem);
+        keep_first(&mut self.first, line, |kept| kept.line, keep);
     }
 
     pub(super) fn ignore(&mut self, line: u32, content: &[u8], reason: NotApplicable) {
@@ -195,10 +197,8 @@ impl Tally {
             Some((_, count)) => *count += 1,
             None => self.ignored.push((reason, 1)),
         }
-        if self.first_ignored.len() < KEPT {
-            self.first_ignored
-                .push(IgnoredLine::new(line, content, reason));
-        }
+        let keep = || IgnoredLine::new(line, content, reason);
+        keep_first(&mut self.first_ignored, line, |kept| kept.line, keep);
     }
 
     /// Takes back a bad line that is deleted.
@@ -215,11 +215,28 @@ impl Tally {
     }
 }
 
+/// Keeps a line if it is one of the first. Rules that depend on several lines are checked at the end of the file, so the
+/// lines are not reported in the order of the file.
+fn keep_first<L>(
+    first: &mut Vec<L>,
+    line: u32,
+    number: impl Fn(&L) -> u32,
+    keep: impl FnOnce() -> L,
+) {
+    let at = first.partition_point(|kept| number(kept) <= line);
+    if at < KEPT {
+        first.truncate(KEPT - 1);
+        first.insert(at, keep());
+    }
+}
+
 /// The results of one line, in numbers.
 #[derive(Debug, Default)]
 pub(super) struct LineTally {
     pub(super) rules: u32,
     pub(super) skipped: u32,
+    /// Why a part of the line gives no rule although it is not bad.
+    pub(super) ignored: Option<NotApplicable>,
     pub(super) invalid: Option<Invalid>,
 }
 
@@ -316,5 +333,19 @@ mod tests {
         assert_eq!(tally.bad_total(), 25);
         let kept: Vec<_> = tally.first.iter().map(|bad| bad.line).collect();
         assert_eq!(kept, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    }
+
+    #[test]
+    fn the_first_lines_are_kept_in_the_order_of_the_file_although_they_are_reported_late() {
+        let mut tally = Tally::default();
+        for line in (4..=40).chain([2, 3, 1]) {
+            tally.reject(line, b"x", Bad::Root);
+            tally.ignore(line, b"x", NotApplicable::Option);
+        }
+        let kept: Vec<_> = tally.first.iter().map(|bad| bad.line).collect();
+        assert_eq!(kept, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+        let ignored = tally.first_ignored.iter().map(|ignored| ignored.line);
+        assert_eq!(ignored.collect::<Vec<_>>(), kept);
+        assert_eq!((tally.bad_total(), tally.ignored_total()), (40, 40));
     }
 }

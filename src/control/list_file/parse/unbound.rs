@@ -13,6 +13,7 @@ use crate::control::list_file::parse::rule::{ParsedRule, ParsedTrigger};
 use crate::control::list_file::parse::tally::{LineTally, Tally};
 use crate::control::list_file::parse::zone_text::{Line, ZoneText};
 use crate::names::typed;
+use crate::policy::condition::{Condition, TypeSet};
 use crate::policy::effect::{Effect, EffectAction};
 use crate::policy::record::LocalRecord;
 use crate::policy::rule::{Action, Scope};
@@ -29,13 +30,21 @@ pub(super) struct Unbound {
     answers: Answers,
     /// The effects of zones with these actions.
     effects: HashMap<EffectAction, Effect>,
-    hasher: RandomState,
-    /// Hashes of the names of zones of the type `redirect`.
-    redirects: HashSet<u64>,
+    zones: Zones,
     /// Those of them without records so far, each with its line.
     empty: HashMap<Box<[u8]>, u32>,
     /// Hashes of names that are blocked by an address, outside such zones.
     blocked: HashSet<u64>,
+}
+
+/// The names of zones whose type changes what their records do, as hashes.
+#[derive(Default)]
+struct Zones {
+    hasher: RandomState,
+    /// Those of the type `redirect`: the records are for all names of the zone.
+    redirects: HashSet<u64>,
+    /// Those of the type `typetransparent`: the records are for queries of their types alone.
+    typetransparent: HashSet<u64>,
 }
 
 /// What a zone does, by its type.
@@ -46,6 +55,8 @@ enum ZoneType {
     Effect(EffectAction),
     /// Its names are answered with the records of the zone's name.
     Redirect,
+    /// Queries for which its names have no records are resolved as if the list did not have the names above them.
+    Typetransparent,
     /// It has no meaning for a list.
     Other,
 }
@@ -55,8 +66,7 @@ impl Unbound {
         Self {
             answers: Answers::default(),
             effects: HashMap::new(),
-            hasher: RandomState::default(),
-            redirects: HashSet::new(),
+            zones: Zones::default(),
             empty: HashMap::new(),
             blocked: HashSet::new(),
         }
@@ -103,30 +113,30 @@ impl Unbound {
         if typed::scoped(zone, name)?.is_some() || name.label_count() == 0 {
             return Err(Bad::Root.into());
         }
-        match zone_type_of(zone_type).ok_or(Bad::ZoneType)? {
+        let hash = self.zones.hasher.hash_one(name.wire());
+        let action = match zone_type_of(zone_type).ok_or(Bad::ZoneType)? {
             ZoneType::Other => return Err(NotApplicable::Option.into()),
-            ZoneType::Block => emit(name, Scope::Subtree, None),
-            ZoneType::Effect(action) => {
-                let effect = self
-                    .effects
-                    .entry(action)
-                    .or_insert_with_key(|action| action.clone().into());
-                emit(name, Scope::Subtree, Some(effect));
+            ZoneType::Block => None,
+            ZoneType::Effect(action) => Some(action),
+            ZoneType::Typetransparent => {
+                self.zones.typetransparent.insert(hash);
+                Some(EffectAction::Allow)
             }
             ZoneType::Redirect => {
-                let hash = self.hasher.hash_one(name.wire());
-                self.redirects.insert(hash);
-                if self.blocked.contains(&hash) {
-                    emit(name, Scope::Subtree, None);
-                } else if self.empty.len() < MAX_EMPTY {
+                self.zones.redirects.insert(hash);
+                let is_blocked = self.blocked.contains(&hash);
+                if !is_blocked && self.empty.len() < MAX_EMPTY {
                     self.empty.insert(name.wire().into(), number);
                     return Ok(LineTally::default());
-                } else {
-                    let nodata = EffectAction::Block(Action::Nodata).into();
-                    emit(name, Scope::Subtree, Some(&nodata));
                 }
+                (!is_blocked).then_some(EffectAction::Block(Action::Nodata))
             }
-        }
+        };
+        let effect = action.map(|action| {
+            let known = self.effects.entry(action);
+            &*known.or_insert_with_key(|action| action.clone().into())
+        });
+        emit(name, Scope::Subtree, effect);
         Ok(LineTally::rule())
     }
 
@@ -154,21 +164,19 @@ impl Unbound {
         }
         let is_zero = record.data.iter().all(|byte| *byte == 0);
         let only_blocks = is_zero && matches!(record.rtype, rtype::A | rtype::AAAA);
-        let hash = self.hasher.hash_one(name.wire());
-        let is_redirect = self.redirects.contains(&hash);
+        let hash = self.zones.hasher.hash_one(name.wire());
+        let is_redirect = self.zones.redirects.contains(&hash);
         if is_redirect {
             self.empty.remove(name.wire());
         }
         if only_blocks {
-            let scope = if is_redirect {
-                Scope::Subtree
-            } else {
-                Scope::Exact
-            };
             if !is_redirect {
                 self.blocked.insert(hash);
             }
-            emit(name, scope, None);
+            let mut effect = Effect::default();
+            let scope = self.zones.adapt(name, &mut effect, &[record.rtype]);
+            let is_limited = effect.condition.is_some();
+            emit(name, scope, is_limited.then_some(&effect));
             return Ok(LineTally::rule());
         }
         let local = LocalRecord {
@@ -177,7 +185,8 @@ impl Unbound {
             data: record.data.into(),
         };
         match self.answers.add((name, Scope::Exact), number, local)? {
-            Some(effect) => {
+            Some(mut effect) => {
+                self.zones.adapt(name, &mut effect, &[record.rtype]);
                 emit(name, Scope::Exact, Some(&effect));
                 Ok(LineTally::rule())
             }
@@ -187,15 +196,18 @@ impl Unbound {
 
     /// Ends the file. A zone of the type `redirect` without records answers NODATA.
     pub(super) fn finish(mut self, tally: &mut Tally, rule: &mut impl FnMut(ParsedRule<'_>)) {
-        let (hasher, redirects) = (self.hasher, self.redirects);
-        let widened = |name: &Name, scope| match redirects.contains(&hasher.hash_one(name.wire())) {
-            true => Scope::Subtree,
-            false => scope,
-        };
         for name in self.answers.names() {
             self.empty.remove(name);
         }
-        self.answers.finish(widened, tally, rule);
+        let zones = self.zones;
+        let adapted = |name: &Name, _, effect: &mut Effect| {
+            let types: Vec<_> = match &effect.action {
+                EffectAction::Records(records) => records.iter().map(|own| own.rtype).collect(),
+                _ => Vec::new(),
+            };
+            zones.adapt(name, effect, &types)
+        };
+        self.answers.finish(adapted, tally, rule);
         let nodata = EffectAction::Block(Action::Nodata).into();
         let mut empty: Vec<_> = self.empty.into_iter().collect();
         empty.sort_unstable_by_key(|(_, line)| *line);
@@ -212,6 +224,28 @@ impl Unbound {
     }
 }
 
+impl Zones {
+    /// Limits the effect of records of these types to queries for which the zone of their name has them. Returns the scope
+    /// of the rule.
+    fn adapt(&self, name: &Name, effect: &mut Effect, types: &[u16]) -> Scope {
+        let has = |zones: &HashSet<u64>, wire| zones.contains(&self.hasher.hash_one(wire));
+        if has(&self.redirects, name.wire()) {
+            return Scope::Subtree;
+        }
+        let is_within = || {
+            (0..=name.label_count()).any(|labels| has(&self.typetransparent, name.ancestor(labels)))
+        };
+        // An alias answers queries of all types.
+        let is_alias = types.contains(&rtype::CNAME);
+        if !is_alias && !self.typetransparent.is_empty() && is_within() {
+            let types = TypeSet::Only(types.into());
+            // With records of more types than a condition can list, the others get NODATA.
+            effect.condition = Condition::new(Some(types), []).ok().map(Box::new);
+        }
+        Scope::Exact
+    }
+}
+
 /// The types of unbound.conf(5).
 fn zone_type_of(text: &[u8]) -> Option<ZoneType> {
     let block = |action| ZoneType::Effect(EffectAction::Block(action));
@@ -222,9 +256,10 @@ fn zone_type_of(text: &[u8]) -> Option<ZoneType> {
         b"refuse" | b"always_refuse" => block(Action::Refused),
         b"deny" | b"inform_deny" | b"always_deny" => block(Action::Drop),
         b"redirect" | b"inform_redirect" => ZoneType::Redirect,
-        b"transparent" | b"typetransparent" | b"inform" | b"always_transparent" | b"nodefault" => {
+        b"transparent" | b"inform" | b"always_transparent" | b"nodefault" => {
             ZoneType::Effect(EffectAction::Allow)
         }
+        b"typetransparent" => ZoneType::Typetransparent,
         b"noview" | b"ipset" => ZoneType::Other,
         _ => return None,
     })

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use crate::control::list_file::parse::adblock::line::{Line, Rule};
 use crate::control::list_file::parse::adblock::mask::{self, MIN_PATTERN, Mask};
 use crate::control::list_file::parse::adblock::modifiers::Modifiers;
-use crate::control::list_file::parse::adblock::rewrite::Rewrite;
-use crate::control::list_file::parse::adblock::taken_back::{Left, Scan, TakenBack};
+use crate::control::list_file::parse::adblock::parts::{Names, Part};
+use crate::control::list_file::parse::adblock::taken_back::{Scan, TakenBack};
 use crate::control::list_file::parse::bad::Bad;
-use crate::control::list_file::parse::bad_rule::BadRule;
+use crate::control::list_file::parse::bad_rule::{BadRule, MAX_PARTS};
 use crate::control::list_file::parse::hosts;
 use crate::control::list_file::parse::lines::{self, Cutter, MAX_LINE, Notation};
 use crate::control::list_file::parse::not_applicable::{NotApplicable, Unusable};
@@ -16,8 +16,9 @@ use crate::control::list_file::parse::pattern_rules::PatternRules;
 use crate::control::list_file::parse::rule::{ParsedRule, ParsedTrigger};
 use crate::control::list_file::parse::tally::{LineTally, Tally};
 use crate::names::typed;
-use crate::policy::condition::Condition;
+use crate::policy::condition::{Condition, TypeSet};
 use crate::policy::effect::{Effect, EffectAction, Tier};
+use crate::policy::prefix::{AddressOf, Prefix};
 use crate::policy::record::LocalRecord;
 use crate::policy::rule::Scope;
 use crate::wire::name::Name;
@@ -32,6 +33,8 @@ pub(crate) struct AdblockFile {
 struct AdblockRules {
     notation: Notation,
     taken_back: TakenBack,
+    /// The further parts into which exceptions may divide rewrites.
+    room_for_parts: usize,
     patterns: PatternRules,
     tally: Tally,
     /// A buffer for the current name.
@@ -46,6 +49,7 @@ impl AdblockFile {
             rules: AdblockRules {
                 notation,
                 taken_back: TakenBack::default(),
+                room_for_parts: MAX_PARTS,
                 patterns: PatternRules::default(),
                 tally: Tally::default(),
                 name: Name::ROOT,
@@ -227,30 +231,76 @@ impl AdblockRules {
         if is_wide && !is_limited {
             return Err(BadRule::TooWide.into());
         }
-        let effect = self.effect(&mask, found.allows, modifiers)?;
-        let effect = (!effect.is_default()).then_some(effect);
-        let scope = match mask {
-            Mask::Name(scope) => scope,
-            Mask::Everything => {
-                self.name = Name::ROOT;
-                Scope::Subtree
-            }
-            Mask::Regex(regex) => {
-                // It is counted when it has been checked.
-                self.patterns.add(regex, effect.as_ref(), number, content)?;
-                return Ok(LineTally::default());
-            }
-        };
-        if let Some(effect) = &effect {
-            let check = effect.check_trigger(|| self.name.clone(), scope);
-            check.map_err(|_| BadRule::RewriteToItself)?;
+        let effect = self.effect(found.allows, &modifiers)?;
+        if modifiers.rewrite.is_some() {
+            return self.rewrite(number, content, (&mask, effect, modifiers), rule);
         }
-        rule(ParsedRule {
-            trigger: ParsedTrigger::Name(&self.name, scope),
-            effect: effect.as_ref(),
-            line: number,
-        });
-        Ok(LineTally::rule())
+        let effect = Effect {
+            condition: condition(modifiers.types, modifiers.except)?,
+            ..effect
+        };
+        effect.check().map_err(|_| BadRule::TooManyValues)?;
+        let trigger = match &mask {
+            Mask::Name(scope) => ParsedTrigger::Name(&self.name, *scope),
+            Mask::Everything => ParsedTrigger::Name(&Name::ROOT, Scope::Subtree),
+            Mask::Address(address) => ParsedTrigger::Network(answers_with(*address)),
+            Mask::Regex(regex) => ParsedTrigger::Pattern(regex),
+        };
+        emit(
+            &mut self.patterns,
+            (number, content),
+            (trigger, &effect),
+            rule,
+        )
+    }
+
+    /// Reads a rewrite: a rule for each of its parts that exceptions leave.
+    fn rewrite(
+        &mut self,
+        number: u32,
+        content: &[u8],
+        (mask, effect, modifiers): (&Mask, Effect, Modifiers),
+        rule: &mut impl FnMut(ParsedRule<'_>),
+    ) -> Result<LineTally, Unusable> {
+        let names = Names::new(mask, &self.name).ok_or(NotApplicable::RewriteOfAddress)?;
+        let rewrite = modifiers.rewrite.flatten().ok_or(BadRule::DnsRewrite)?;
+        let whole = Part::new(names, modifiers.types, modifiers.except);
+        let rewrite = (&rewrite, modifiers.is_important);
+        let parts = (self.taken_back).left_of(whole, rewrite, &mut self.room_for_parts)?;
+        if parts.is_empty() {
+            return Err(NotApplicable::TakenBack.into());
+        }
+        let mut rules = Vec::with_capacity(parts.len());
+        for part in parts {
+            let effect = Effect {
+                condition: condition(part.types, part.except)?,
+                ..effect.clone()
+            };
+            effect.check().map_err(|_| BadRule::TooManyValues)?;
+            let check = match &part.names {
+                Names::Of(name, scope) => effect.check_trigger(|| (**name).clone(), *scope),
+                Names::Regex(_) => Ok(()),
+            };
+            rules.extend(check.is_ok().then_some((part.names, effect)));
+        }
+        if rules.is_empty() {
+            return Err(BadRule::RewriteToItself.into());
+        }
+        let mut all = LineTally::default();
+        for (names, effect) in &rules {
+            let trigger = match names {
+                Names::Of(name, scope) => ParsedTrigger::Name(name, *scope),
+                Names::Regex(regex) => ParsedTrigger::Pattern(regex),
+            };
+            let one = emit(
+                &mut self.patterns,
+                (number, content),
+                (trigger, effect),
+                rule,
+            )?;
+            all.rules += one.rules;
+        }
+        Ok(all)
     }
 
     /// Why a rule that is to take others back was not kept.
@@ -259,56 +309,63 @@ impl AdblockRules {
             Ok(Mask::Everything) => BadRule::TooWide.into(),
             Ok(Mask::Regex(_)) => self.taken_back.problem(line).into(),
             Ok(Mask::Name(_)) => BadRule::TooManyTakenBack.into(),
+            Ok(Mask::Address(_)) => NotApplicable::RewriteOfAddress.into(),
             Err(reason) => reason,
         }
     }
 
-    /// The effect of a rule on the names of a mask, whose name is in the buffer.
-    fn effect(&self, mask: &Mask, allows: bool, modifiers: Modifiers) -> Result<Effect, Unusable> {
-        let Modifiers {
-            is_important,
-            types,
-            mut except,
-            rewrite,
-            ..
-        } = modifiers;
-        let rewrite = rewrite.map(|rewrite| rewrite.ok_or(BadRule::DnsRewrite));
-        let rewrite = rewrite.transpose()?;
-        let (action, tier) = match (&rewrite, allows, is_important) {
+    /// The effect of a rule, without its condition.
+    fn effect(&self, allows: bool, modifiers: &Modifiers) -> Result<Effect, Unusable> {
+        let rewrite = modifiers.rewrite.as_ref();
+        let rewrite = rewrite.map(|rewrite| rewrite.as_ref().ok_or(BadRule::DnsRewrite));
+        let (action, tier) = match (rewrite.transpose()?, allows, modifiers.is_important) {
             (Some(_), ..) if self.notation.allows => return Err(NotApplicable::Rewrite.into()),
-            (Some(rewrite), ..) => {
-                except.extend(self.left_of(mask, (rewrite, is_important))?);
-                (rewrite.action(), Tier::Rewrite)
-            }
+            (Some(rewrite), ..) => (rewrite.action(), Tier::Rewrite),
             (None, true, true) => (EffectAction::Allow, Tier::ImportantFirst),
             (None, true, false) => (EffectAction::Allow, Tier::First),
             (None, false, true) => (EffectAction::Source, Tier::Important),
             (None, false, false) => (EffectAction::Source, Tier::Usual),
         };
-        let condition = match types.is_none() && except.is_empty() {
-            true => None,
-            false => {
-                let condition = Condition::new(types, except);
-                Some(Box::new(condition.map_err(|_| BadRule::TooManyValues)?))
-            }
-        };
-        let effect = Effect {
+        Ok(Effect {
             action,
             tier,
-            condition,
             ..Effect::default()
-        };
-        effect.check().map_err(|_| BadRule::TooManyValues)?;
-        Ok(effect)
+        })
     }
+}
 
-    /// The names that exceptions leave out of a rewrite.
-    fn left_of(&self, mask: &Mask, rewrite: (&Rewrite, bool)) -> Result<Vec<Name>, Unusable> {
-        match self.taken_back.left_of(mask, &self.name, rewrite) {
-            Left::Nothing => Err(NotApplicable::TakenBack.into()),
-            Left::AllBut(except) => Ok(except),
-        }
+/// Calls `rule` with a rule, or keeps it if it has a pattern.
+fn emit(
+    patterns: &mut PatternRules,
+    (line, content): (u32, &[u8]),
+    (trigger, effect): (ParsedTrigger<'_>, &Effect),
+    rule: &mut impl FnMut(ParsedRule<'_>),
+) -> Result<LineTally, Unusable> {
+    let effect = Some(effect).filter(|effect| !effect.is_default());
+    if let ParsedTrigger::Pattern(pattern) = trigger {
+        // It is counted when it has been checked.
+        patterns.add(pattern.to_owned(), effect, line, content)?;
+        return Ok(LineTally::default());
     }
+    rule(ParsedRule {
+        trigger,
+        effect,
+        line,
+    });
+    Ok(LineTally::rule())
+}
+
+/// The condition of a rule on these types, without these names.
+fn condition(types: Option<TypeSet>, except: Vec<Name>) -> Result<Option<Box<Condition>>, BadRule> {
+    if types.is_none() && except.is_empty() {
+        return Ok(None);
+    }
+    let condition = Condition::new(types, except).map_err(|_| BadRule::TooManyValues)?;
+    Ok(Some(Box::new(condition)))
+}
+
+fn answers_with(address: IpAddr) -> Prefix {
+    Prefix::new(AddressOf::Answer, address.into()).expect("an address is no network of all")
 }
 
 /// Why a line that is too long gives no rule. Rules for browsers may have thousands of domains.

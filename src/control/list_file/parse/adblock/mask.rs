@@ -1,5 +1,7 @@
 //! Reads the pattern of an adblock rule: as a name with a scope where that means the same, else as a regular expression.
 
+use std::net::IpAddr;
+
 use crate::control::list_file::parse::adblock::line::is_regex;
 use crate::control::list_file::parse::bad::Bad;
 use crate::control::list_file::parse::bad_rule::BadRule;
@@ -21,6 +23,8 @@ pub(super) enum Mask {
     Everything,
     /// The names in which this regular expression is found.
     Regex(String),
+    /// The answers that have this address.
+    Address(IpAddr),
 }
 
 /// Where the start of a pattern is in a name.
@@ -47,6 +51,9 @@ pub(super) fn read(pattern: &[u8], name: &mut Name) -> Result<Mask, Unusable> {
         Some(0) => (start, body),
         Some(stars) => (Start::Anywhere, &body[stars..]),
     };
+    if let Some(address) = address(body).filter(|_| !pattern.contains(&b'*')) {
+        return Ok(Mask::Address(address));
+    }
     check(body, pattern)?;
     // Names have no dot at the end.
     if ends && body.ends_with(b".") {
@@ -85,6 +92,18 @@ fn start_of(pattern: &[u8]) -> (Start, &[u8]) {
         }
         _ => (Start::Anywhere, pattern),
     }
+}
+
+/// The address that a text is. Answers are compared with rules like names, by the text of their addresses.
+fn address(body: &[u8]) -> Option<IpAddr> {
+    // Most patterns are not.
+    let is_possible = body
+        .last()
+        .is_some_and(|byte| byte.is_ascii_hexdigit() || *byte == b':');
+    let text = is_possible
+        .then(|| std::str::from_utf8(body).ok())
+        .flatten()?;
+    text.parse().ok()
 }
 
 fn is_host(byte: &u8) -> bool {
@@ -186,6 +205,7 @@ mod tests {
             Ok(Mask::Name(scope)) => scope.notation(&name),
             Ok(Mask::Everything) => "everything".to_owned(),
             Ok(Mask::Regex(regex)) => format!("/{regex}/"),
+            Ok(Mask::Address(address)) => format!("address {address}"),
             Err(Unusable::Ignored(reason)) => reason.to_string(),
             Err(Unusable::Bad(problem)) => problem.to_string(),
         }
@@ -239,6 +259,20 @@ mod tests {
     }
 
     #[test]
+    fn an_address_is_one_of_answers() {
+        for (pattern, expected) in [
+            ("192.0.2.1", "address 192.0.2.1"),
+            ("||192.0.2.1^", "address 192.0.2.1"),
+            ("|192.0.2.1|", "address 192.0.2.1"),
+            ("||2001:DB8::1^", "address 2001:db8::1"),
+            ("192.0.2.1*", r"/192\.0\.2\.1/"),
+            ("||192.0.2.", r"/(^|\.)192\.0\.2\./"),
+        ] {
+            assert_eq!(shown(pattern), expected, "{pattern}");
+        }
+    }
+
+    #[test]
     fn a_pattern_that_no_name_matches_is_ignored_and_other_text_is_bad() {
         let url = NotApplicable::Url.to_string();
         for pattern in [
@@ -259,7 +293,6 @@ mod tests {
             ("two words", "more than one name"),
             ("<!DOCTYPE html>", "HTML"),
             ("address=/x.test/", "dnsmasq"),
-            ("||192.0.2.1^", "an address"),
             ("||x..test^", "not a domain name"),
             ("bü*r.test^", "characters that no name has"),
             ("||a\0b^", "control character"),

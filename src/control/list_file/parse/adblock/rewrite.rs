@@ -5,6 +5,7 @@ use std::str::{FromStr, from_utf8};
 use std::sync::Arc;
 
 use crate::control::list_file::parse::bad_rule::BadRule;
+use crate::control::list_file::parse::not_applicable::{NotApplicable, Unusable};
 use crate::control::list_file::parse::zone::record_data;
 use crate::names::typed;
 use crate::policy::effect::EffectAction;
@@ -28,37 +29,37 @@ pub(super) enum Rewrite {
 
 impl Rewrite {
     /// Reads a value; `None` if it is empty.
-    pub(super) fn read(value: &[u8]) -> Result<Option<Self>, BadRule> {
+    pub(super) fn read(value: &[u8]) -> Result<Option<Self>, Unusable> {
         let value = from_utf8(value).map_err(|_| BadRule::DnsRewrite)?;
         let mut parts = value.splitn(3, ';');
         match (parts.next(), parts.next(), parts.next()) {
             (None | Some(""), None, None) => Ok(None),
             (Some(short), None, None) => Self::short(short).map(Some),
             (Some(code), Some(rtype), Some(data)) => Self::full(code, rtype, data).map(Some),
-            _ => Err(BadRule::DnsRewrite),
+            _ => Err(BadRule::DnsRewrite.into()),
         }
     }
 
     /// A keyword, an address or a name.
-    fn short(value: &str) -> Result<Self, BadRule> {
+    fn short(value: &str) -> Result<Self, Unusable> {
         if value.bytes().all(|byte| byte.is_ascii_uppercase()) {
             return empty(value);
         }
         match value.parse() {
             Ok(address) => Ok(Self::Record(LocalRecord::address(address))),
-            Err(_) => alias(value),
+            Err(_) => Ok(alias(value)?),
         }
     }
 
     /// `RCODE;TYPE;VALUE`.
-    fn full(code: &str, rtype: &str, value: &str) -> Result<Self, BadRule> {
+    fn full(code: &str, rtype: &str, value: &str) -> Result<Self, Unusable> {
         let code = code.to_ascii_uppercase();
         if code != "NOERROR" || (rtype.is_empty() && value.is_empty()) {
             return empty(&code);
         }
         let kind = rtype.to_ascii_uppercase();
         let record = match &*kind {
-            "CNAME" => return alias(value),
+            "CNAME" => return Ok(alias(value)?),
             "A" => address::<Ipv4Addr>(value)?,
             "AAAA" => address::<Ipv6Addr>(value)?,
             "TXT" => record(rtype::TXT, strings(value)),
@@ -66,7 +67,7 @@ impl Rewrite {
                 let (rtype, data) = record_data(&kind, value).ok_or(BadRule::DnsRewrite)?;
                 record(rtype, data)
             }
-            _ => return Err(BadRule::RewriteType),
+            _ => return Err(BadRule::RewriteType.into()),
         };
         Ok(Self::Record(record))
     }
@@ -85,14 +86,14 @@ impl Rewrite {
 }
 
 /// An answer without records.
-fn empty(code: &str) -> Result<Rewrite, BadRule> {
+fn empty(code: &str) -> Result<Rewrite, Unusable> {
     match code {
         "NOERROR" => Ok(Rewrite::Empty(Action::Nodata)),
         "NXDOMAIN" => Ok(Rewrite::Empty(Action::Nxdomain)),
         "REFUSED" => Ok(Rewrite::Empty(Action::Refused)),
         "FORMERR" | "SERVFAIL" | "NOTIMP" | "YXDOMAIN" | "YXRRSET" | "NXRRSET" | "NOTAUTH"
-        | "NOTZONE" => Err(BadRule::RewriteCode),
-        _ => Err(BadRule::DnsRewrite),
+        | "NOTZONE" => Err(NotApplicable::RewriteCode.into()),
+        _ => Err(BadRule::DnsRewrite.into()),
     }
 }
 
@@ -133,6 +134,7 @@ fn strings(value: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::list_file::parse::bad::Bad;
 
     fn shown(value: &str) -> String {
         match Rewrite::read(value.as_bytes()) {
@@ -140,7 +142,9 @@ mod tests {
             Ok(Some(Rewrite::Empty(action))) => format!("{action:?}"),
             Ok(Some(Rewrite::Alias(name))) => format!("alias {name}"),
             Ok(Some(Rewrite::Record(record))) => record.to_string(),
-            Err(problem) => format!("{problem:?}"),
+            Err(Unusable::Ignored(reason)) => format!("{reason:?}"),
+            Err(Unusable::Bad(Bad::Rule(problem))) => format!("{problem:?}"),
+            Err(Unusable::Bad(other)) => panic!("{other}"),
         }
     }
 

@@ -10,13 +10,13 @@ use memchr::{memchr2, memrchr2};
 use crate::control::list_file::parse::adblock::line::{Line, Rule, content};
 use crate::control::list_file::parse::adblock::mask::{self, Mask};
 use crate::control::list_file::parse::adblock::modifiers::{Modifiers, split};
+use crate::control::list_file::parse::adblock::parts::{ExceptionNames, Part, TakenOut};
 use crate::control::list_file::parse::adblock::rewrite::Rewrite;
 use crate::control::list_file::parse::bad_rule::{
     BadRule, MAX_REWRITE_EXCEPTIONS, MAX_REWRITE_PATTERNS, MAX_VOIDING,
 };
 use crate::control::list_file::parse::lines::MAX_LINE;
-use crate::policy::patterns::{NameText, PatternSet};
-use crate::policy::rule::Scope;
+use crate::policy::patterns::PatternSet;
 use crate::wire::name::Name;
 
 const BADFILTER: &[u8] = b"badfilter";
@@ -38,23 +38,10 @@ pub(super) struct TakenBack {
 /// A rule that takes rewrites back.
 struct RewriteException {
     hash: u64,
-    mask: ExceptionMask,
+    taken: TakenOut,
     /// The answer whose rewrites are taken back; all if `None`.
     rewrite: Option<Rewrite>,
     is_important: bool,
-}
-
-enum ExceptionMask {
-    Name(Box<Name>, Scope),
-    Regex(String, Box<PatternSet>),
-}
-
-/// What is left of a rewrite.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Left {
-    Nothing,
-    /// All names but these, and those below them.
-    AllBut(Vec<Name>),
 }
 
 impl TakenBack {
@@ -86,34 +73,31 @@ impl TakenBack {
         refused.copied().unwrap_or(BadRule::TooManyTakenBack)
     }
 
-    /// What the exceptions leave of a rewrite of the names that `mask` matches. `name` is the name of the mask.
+    /// The parts of a rewrite that the exceptions leave. `room` is the number of further parts that the list may have.
+    ///
+    /// # Errors
+    /// If there are too many.
     pub(super) fn left_of(
         &self,
-        mask: &Mask,
-        name: &Name,
+        whole: Part,
         (rewrite, is_important): (&Rewrite, bool),
-    ) -> Left {
-        let mut except = Vec::new();
+        room: &mut usize,
+    ) -> Result<Vec<Part>, BadRule> {
+        let mut parts = vec![whole];
         for exception in &self.rewrites {
             let is_meant = exception.rewrite.as_ref().is_none_or(|own| own == rewrite)
                 && (exception.is_important || !is_important);
             if !is_meant {
                 continue;
             }
-            if exception.covers(mask, name) {
-                return Left::Nothing;
+            let before = parts.len();
+            for part in std::mem::take(&mut parts) {
+                part.without(&exception.taken, &mut parts);
             }
-            if let ExceptionMask::Name(own, _) = &exception.mask {
-                let overlaps = match mask {
-                    Mask::Name(scope) => scope.reaches(name, own),
-                    Mask::Everything | Mask::Regex(_) => true,
-                };
-                if overlaps {
-                    except.push((**own).clone());
-                }
-            }
+            let more = parts.len().saturating_sub(before);
+            *room = room.checked_sub(more).ok_or(BadRule::TooManyParts)?;
         }
-        Left::AllBut(except)
+        Ok(parts)
     }
 
     /// Keeps what a line takes back, if it takes something back.
@@ -139,17 +123,21 @@ impl TakenBack {
         let modifiers = Modifiers::read(rule.modifiers).ok()?;
         let (rewrite, hash) = (modifiers.rewrite?, self.hash(line)?);
         let mut name = Name::ROOT;
-        let mask = match mask::read(rule.pattern, &mut name).ok()? {
-            Mask::Name(scope) => ExceptionMask::Name(Box::new(name), scope),
-            Mask::Everything => return None,
+        let names = match mask::read(rule.pattern, &mut name).ok()? {
+            Mask::Name(scope) => ExceptionNames::Of(name.into(), scope),
+            Mask::Everything | Mask::Address(_) => return None,
             Mask::Regex(regex) => {
                 let set = self.compile(&regex, hash)?;
-                ExceptionMask::Regex(regex, Box::new(set))
+                ExceptionNames::Regex(regex, Box::new(set))
             }
         };
         Some(RewriteException {
             hash,
-            mask,
+            taken: TakenOut {
+                names,
+                types: modifiers.types,
+                except: modifiers.except,
+            },
             rewrite,
             is_important: modifiers.is_important,
         })
@@ -173,26 +161,6 @@ impl TakenBack {
     /// Identifies a rule by its [`key`].
     fn hash(&self, line: &Line<'_>) -> Option<u64> {
         key(line).map(|key| self.hasher.hash_one(key))
-    }
-}
-
-impl RewriteException {
-    /// Whether all names of `mask` are taken back. For a pattern that matches the name of a subtree, this is assumed.
-    fn covers(&self, mask: &Mask, name: &Name) -> bool {
-        match (&self.mask, mask) {
-            (ExceptionMask::Name(own, own_scope), Mask::Name(scope)) => match own_scope {
-                Scope::Subtree => own_scope.reaches(own, name),
-                Scope::Exact => *scope == Scope::Exact && **own == *name,
-                Scope::Below => {
-                    own_scope.reaches(own, name) || (*scope == Scope::Below && **own == *name)
-                }
-            },
-            (ExceptionMask::Regex(own, _), Mask::Regex(regex)) => own == regex,
-            (ExceptionMask::Regex(_, set), Mask::Name(_)) => {
-                set.find(&NameText::new(name)).is_some()
-            }
-            _ => false,
-        }
     }
 }
 

@@ -6,15 +6,18 @@ use crate::policy::record::LocalRecord;
 use crate::policy::rule::Action;
 use crate::wire::rtype;
 
-/// A rule as `scope notation effect`, with its line.
-fn shown(rule: ParsedRule<'_>) -> String {
+/// A rule as `line notation effect`.
+pub(super) fn shown(rule: ParsedRule<'_>) -> String {
     let trigger = match rule.trigger {
         ParsedTrigger::Name(name, scope) => scope.notation(name),
         ParsedTrigger::Pattern(pattern) => format!("/{pattern}/"),
-        ParsedTrigger::Network(prefix) => panic!("{}", prefix.network()),
+        ParsedTrigger::Network(prefix) => prefix.network().to_string(),
     };
+    let condition = rule.effect.and_then(|effect| effect.condition.as_ref());
+    let types = condition.and_then(|condition| condition.types());
+    let types = types.map_or_else(String::new, |types| format!(" {types:?}"));
     let effect = match rule.effect.map(|effect| &effect.action) {
-        None => "block".to_owned(),
+        None | Some(EffectAction::Source) => "block".to_owned(),
         Some(EffectAction::Allow) => "allow".to_owned(),
         Some(EffectAction::Block(action)) => format!("{action:?}").to_lowercase(),
         Some(EffectAction::Records(records)) => {
@@ -23,13 +26,14 @@ fn shown(rule: ParsedRule<'_>) -> String {
         }
         Some(other) => format!("{other:?}"),
     };
-    format!("{} {trigger} {effect}", rule.line)
+    format!("{} {trigger} {effect}{types}", rule.line)
 }
 
 /// The rules of a list, and its tally.
-fn all(text: &str, notation: &Notation) -> (Vec<String>, Tally) {
+pub(super) fn all(text: impl AsRef<[u8]>, notation: &Notation) -> (Vec<String>, Tally) {
+    let bytes = text.as_ref();
     let mut whole = Vec::new();
-    let tally = read(text.as_bytes(), notation.clone(), None, |rule| {
+    let tally = read(bytes, notation.clone(), None, |rule| {
         whole.push(shown(rule));
     });
     // The same in pieces.
@@ -37,10 +41,10 @@ fn all(text: &str, notation: &Notation) -> (Vec<String>, Tally) {
         let mut cut = Vec::new();
         let mut reader = Reader::new(notation.clone(), None);
         if reader.is_scanning() {
-            let mut pieces = text.as_bytes().chunks(size);
-            pieces.by_ref().for_each(|piece| reader.scan(piece));
+            let pieces = bytes.chunks(size);
+            pieces.for_each(|piece| reader.scan(piece));
         }
-        for piece in text.as_bytes().chunks(size) {
+        for piece in bytes.chunks(size) {
             reader.feed(piece, &mut |rule: ParsedRule<'_>| cut.push(shown(rule)));
         }
         let of_pieces = reader.finish(&mut |rule: ParsedRule<'_>| cut.push(shown(rule)));
@@ -50,7 +54,7 @@ fn all(text: &str, notation: &Notation) -> (Vec<String>, Tally) {
     (whole, tally)
 }
 
-fn with_column(format: Format, column: &str) -> Notation {
+pub(super) fn with_column(format: Format, column: &str) -> Notation {
     Notation {
         column: Some(column.into()),
         ..of(format)
@@ -58,7 +62,7 @@ fn with_column(format: Format, column: &str) -> Notation {
 }
 
 /// The lines and the problems of the bad lines.
-fn bad(tally: &Tally) -> Vec<(u32, Bad)> {
+pub(super) fn bad(tally: &Tally) -> Vec<(u32, Bad)> {
     tally
         .first
         .iter()
@@ -97,6 +101,7 @@ fn options_of_dnsmasq_are_about_names_and_all_names_below() {
             "10 .f.example nxdomain",
             "11 .g.example nxdomain",
             "12 .ok.a.example allow",
+            "13 .h.example allow",
             "15 .i.example nxdomain",
             "15 *.j.example nxdomain",
             r"16 /ads\.k\.example$/ 0 A 192.0.2.1; 0 A 192.0.2.2",
@@ -215,9 +220,9 @@ fn bad_options_of_unbound_are_named() {
             (3, Bad::NoValue),
             (4, Bad::Root),
             (5, Bad::Entry(BadEntry::Unreadable)),
+            (6, Bad::Records),
             (8, Bad::NoOption),
             (9, Bad::NoOption),
-            (6, Bad::Records),
         ]
     );
 }

@@ -1,5 +1,8 @@
 //! Tests with complete files: all formats, the shipped lists, and random bytes.
 
+mod broken;
+mod corners;
+mod cut;
 mod formats;
 mod random;
 mod zones;
