@@ -122,7 +122,9 @@ fn without_secrets(text: &str) -> Cow<'_, str> {
     // Without a scheme, only a colon distinguishes a password from the name in a mail address.
     let login = login.filter(|at| is_url || text[..*at].contains(':'));
     let shown = login.map_or(scheme, |at| at);
-    let query = text[shown..].find('?').filter(|_| is_url || login.is_some());
+    let query = text[shown..]
+        .find('?')
+        .filter(|_| is_url || login.is_some());
     let end = query.map_or(text.len(), |at| shown + at + 1);
     if login.is_none() && query.is_none() {
         return Cow::Borrowed(text);
@@ -168,12 +170,21 @@ mod tests {
     #[test]
     fn what_may_be_secret_in_a_url_is_not_shown() {
         for (text, shown) in [
-            ("https://lists.example/ads.txt", "https://lists.example/ads.txt"),
+            (
+                "https://lists.example/ads.txt",
+                "https://lists.example/ads.txt",
+            ),
             ("https://me:pw@lists.example/", "https://...@lists.example/"),
-            ("https://me:p/w?@x@lists.example", "https://...@lists.example"),
+            (
+                "https://me:p/w?@x@lists.example",
+                "https://...@lists.example",
+            ),
             ("htps://me@lists.example", "htps://...@lists.example"),
             ("me:pw@lists.example", "...@lists.example"),
-            ("https://lists.example/a?token=x", "https://lists.example/a?..."),
+            (
+                "https://lists.example/a?token=x",
+                "https://lists.example/a?...",
+            ),
             ("https://me:pw@x/a?b=c@d", "https://...@d"),
             ("legal@isp.example", "legal@isp.example"),
             ("192.0.2.1@53", "192.0.2.1@53"),

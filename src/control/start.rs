@@ -153,7 +153,8 @@ impl Control {
     /// Makes the last good versions of downloaded lists the copies again, where no rules are in force.
     fn drop_unaccepted(&self) {
         let lists = self.lists.active.iter();
-        let downloaded = lists.filter(|list| list.config.download.is_some() && list.loaded.is_none());
+        let downloaded =
+            lists.filter(|list| list.config.download.is_some() && list.loaded.is_none());
         downloaded.for_each(|list| downloads::drop_unaccepted(&list.config));
     }
 

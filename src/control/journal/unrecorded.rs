@@ -28,7 +28,10 @@ pub(super) fn unrecorded(was: &Config, now: &Config) -> impl Iterator<Item = &'s
     };
     let private = |config: &Config| {
         let downloads = &config.downloads;
-        (downloads.private_hosts.clone(), downloads.private_networks.clone())
+        (
+            downloads.private_hosts.clone(),
+            downloads.private_networks.clone(),
+        )
     };
     macro_rules! differing {
         ($($key:literal: $was:expr, $now:expr;)*) => { [$(($key, $was != $now)),*] };

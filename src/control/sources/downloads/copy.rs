@@ -143,7 +143,11 @@ impl Copies {
     }
 
     /// Records that the newest version was sent again or confirmed. An error is about the record.
-    pub(super) fn confirm(mut self, path: &Path, sent: Option<Version>) -> Result<Self, DurableError> {
+    pub(super) fn confirm(
+        mut self,
+        path: &Path,
+        sent: Option<Version>,
+    ) -> Result<Self, DurableError> {
         self.newest = self.newest.confirmed_by(sent);
         store(path, &self)?;
         Ok(self)
@@ -162,11 +166,7 @@ impl Copies {
     }
 
     /// Makes the last good version the copy again, as a mirror has it as the newest one.
-    pub(super) fn withdraw(
-        self,
-        path: &Path,
-        sent: Option<Version>,
-    ) -> Result<Self, DurableError> {
+    pub(super) fn withdraw(self, path: &Path, sent: Option<Version>) -> Result<Self, DurableError> {
         match restore(path, self.clone())? {
             Some(restored) => restored.confirm(path, sent),
             None => Ok(self),

@@ -145,7 +145,11 @@ impl Runner {
 
     /// The list was loaded for another reason than a download.
     fn take_verdict(&mut self) {
-        self.verdict = match self.links.verdicts.borrow_and_update().clone() {
+        let verdict = self.links.verdicts.borrow_and_update().clone();
+        if !self.is_open() {
+            return;
+        }
+        self.verdict = match verdict {
             // What was loaded may be an older version, so that is asked for.
             None | Some(Verdict::InForce) => None,
             Some(verdict) => Some(verdict),
@@ -245,7 +249,9 @@ impl Runner {
         if was_open && !self.is_open() && self.is_current == Some(false) {
             // The operator has accepted it, or the guards have changed.
             let is_over = |failure: &mut Failure| failure.fault == DownloadFault::Rejected;
-            self.faults.iter_mut().for_each(|fault| _ = fault.take_if(is_over));
+            self.faults
+                .iter_mut()
+                .for_each(|fault| _ = fault.take_if(is_over));
             (self.failures, self.is_current) = (0, Some(true));
             self.next = self.refresh_time();
         }
@@ -255,6 +261,7 @@ impl Runner {
     async fn judge(&mut self) {
         // The source of the new copy must be known when it is read.
         self.verdict = None;
+        self.links.verdicts.mark_unchanged();
         self.report(true);
         let (done, verdict) = oneshot::channel();
         let list = self.fetcher.list.clone();

@@ -285,7 +285,11 @@ mod tests {
         );
         // A larger window than the header of the frame may ask for, 16 MiB.
         assert_eq!(
-            unpacked(b"\x28\xb5\x2f\xfd\x00\x70\x11\x00\x00ab", Packing::Zstd, 100),
+            unpacked(
+                b"\x28\xb5\x2f\xfd\x00\x70\x11\x00\x00ab",
+                Packing::Zstd,
+                100
+            ),
             Err(DownloadFault::Broken)
         );
         assert_eq!(

@@ -26,8 +26,10 @@ pub(crate) enum Verdict {
 
 impl From<&Refusal> for Verdict {
     fn from(refusal: &Refusal) -> Self {
-        let is_of_system =
-            refusal.passing() || refusal.transient() || refusal.waits_for_room() || refusal.is_first();
+        let is_of_system = refusal.passing()
+            || refusal.transient()
+            || refusal.waits_for_room()
+            || refusal.is_first();
         match is_of_system || refusal.is_rollback() {
             true => Self::Postponed(refusal.to_string()),
             false => Self::Rejected(refusal.to_string()),
