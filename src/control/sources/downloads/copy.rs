@@ -305,3 +305,100 @@ pub(super) fn remove_others(config: &Config, is_start: bool) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn version(sha256: &str) -> Version {
+        let mirror = WebUrl::parse("https://lists.example/ads").expect("a URL");
+        Version::new(&mirror, Validators::default(), sha256.to_owned())
+    }
+
+    /// Installs a version with this digest and contents.
+    fn installed(path: &Path, sha256: &str, before: Option<Copies>) -> Copies {
+        let file = NewFile::create(path, Access::Private).expect("created");
+        file.file().write_all(sha256.as_bytes()).expect("written");
+        install(file, path, version(sha256), before).expect("installed")
+    }
+
+    /// A directory with the path of a copy, whose version "one" is accepted, and "two" is not.
+    fn two() -> (TempDir, PathBuf, Copies) {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = folder.path().join("ads.list");
+        let one = installed(&path, "one", None).accept(&path);
+        let two = installed(&path, "two", Some(one.expect("accepted")));
+        (folder, path, two)
+    }
+
+    fn text(path: &Path) -> String {
+        fs::read_to_string(path).expect("a file")
+    }
+
+    #[test]
+    fn the_last_good_version_stays_until_a_newer_one_is_accepted() {
+        let (_folder, path, two) = two();
+        assert_eq!(read("ads", &path), Some(two.clone()));
+        assert_eq!((&*text(&path), &*text(&good(&path))), ("two", "one"));
+        assert_eq!(two.accepted().map(|it| &*it.sha256), Some("one"));
+        let three = installed(&path, "three", Some(two));
+        assert_eq!((&*text(&path), &*text(&good(&path))), ("three", "one"));
+        let accepted = three.accept(&path).expect("accepted");
+        assert_eq!(read("ads", &path), Some(accepted));
+        assert!(!good(&path).exists());
+    }
+
+    #[test]
+    fn a_version_that_is_withdrawn_or_dropped_leaves_the_last_good_one() {
+        let (_folder, path, both) = two();
+        let restored = both.withdraw(&path, None).expect("withdrawn");
+        assert_eq!(
+            (&*restored.newest.sha256, restored.is_accepted),
+            ("one", true)
+        );
+        assert_eq!(
+            (text(&path), good(&path).exists()),
+            ("one".to_owned(), false)
+        );
+        installed(&path, "two", Some(restored));
+        drop_unaccepted("ads", &path).expect("dropped");
+        assert_eq!(text(&path), "one");
+        assert!(read("ads", &path).is_some_and(|copies| copies.is_accepted));
+        fs::remove_file(&path).expect("removed");
+        installed(&path, "first", None);
+        drop_unaccepted("ads", &path).expect("dropped");
+        assert!(!path.exists() && read("ads", &path).is_none());
+    }
+
+    #[test]
+    fn an_interrupted_change_does_not_make_a_version_pass_for_another_one() {
+        // The facts about the version were stored, but it did not arrive.
+        let (_folder, path, both) = two();
+        fs::remove_file(&path).expect("removed");
+        fs::hard_link(good(&path), &path).expect("linked");
+        let found = read("ads", &path).expect("a copy");
+        assert_eq!((&*found.newest.sha256, found.is_accepted), ("one", true));
+        assert!(!good(&path).exists());
+        // It was accepted, but the last good one was not removed.
+        let (_folder, path, _) = two();
+        store(
+            &path,
+            &Copies {
+                is_accepted: true,
+                last_good: None,
+                ..both
+            },
+        )
+        .expect("stored");
+        let found = read("ads", &path).expect("a copy");
+        assert_eq!((&*found.newest.sha256, found.is_accepted), ("two", true));
+        assert!(!good(&path).exists());
+        // The facts are lost.
+        fs::write(facts(&path), "{").expect("written");
+        assert_eq!(read("ads", &path), None);
+    }
+}
