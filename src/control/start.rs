@@ -242,7 +242,10 @@ impl Control {
             let is_other = read.source.path != paths::recorded(&list.config.source.path);
             if list.config.download.is_some() && is_other {
                 // Another URL, digest or key makes another list, also in a reload. It has no rules before its download.
-                list.compare_with(loaded.in_force());
+                list.earlier.before = vec![InForce {
+                    released: Guards::NONE,
+                    ..loaded.in_force()
+                }];
             } else {
                 list.serve_kept((read, loaded));
             }

@@ -80,7 +80,7 @@ pub fn settings<'l>(config: &Config, lists: impl Iterator<Item = &'l List>) -> S
     set("cache.additional", value(cache.additional));
     set("orders.language", value(&config.orders.language));
     blocking("orders", &config.orders.blocking, &mut set);
-    let (mut order, mut is_downloading) = (Vec::new(), false);
+    let mut order = Vec::new();
     for list in lists {
         let source = &list.source;
         let start = format!("{}.{}", paths::section(&list.source.path), source.name);
@@ -99,7 +99,6 @@ pub fn settings<'l>(config: &Config, lists: impl Iterator<Item = &'l List>) -> S
         }
         if let Some(download) = &list.download {
             download_settings::of_list(&start, download, &mut set);
-            is_downloading = true;
         }
         match &list.zone {
             Some(zone) => {
@@ -112,7 +111,7 @@ pub fn settings<'l>(config: &Config, lists: impl Iterator<Item = &'l List>) -> S
         order.push(source.name.clone());
     }
     set("lists", value(order));
-    if is_downloading {
+    if config.lists.iter().any(|list| list.download.is_some()) {
         download_settings::of_section(&config.downloads, &mut set);
     }
     settings

@@ -238,6 +238,8 @@ pub(super) fn drop_unaccepted(list: &str, path: &Path) -> Result<(), DurableErro
 /// Makes the last good version the copy again. Returns what is known about it.
 fn restore(path: &Path, copies: Copies) -> Result<Option<Copies>, DurableError> {
     durable::rename(&good(path), path)?;
+    // If both are names of one file, renaming does nothing.
+    durable::remove(&good(path))?;
     let Some(last_good) = copies.last_good else {
         durable::remove(&facts(path))?;
         return Ok(None);

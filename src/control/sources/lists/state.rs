@@ -462,14 +462,6 @@ impl ListState {
         self.serving = Serving::KeptAs(Box::new(read));
     }
 
-    /// Has the guards compare its first version with that of another list of the same name.
-    pub(crate) fn compare_with(&mut self, before: InForce) {
-        self.earlier.before = vec![InForce {
-            released: Guards::NONE,
-            ..before
-        }];
-    }
-
     fn end_kept(&mut self) {
         if self.is_kept_otherwise() {
             self.serving = Serving::Current;
