@@ -61,7 +61,7 @@ fn a_reload_and_the_journal_name_changes_of_downloads_without_secrets() {
     let journal = text(&scene.server.verb(&["journal", "show"]));
     for part in [
         "list.ads.refresh-secs",
-        "list.ads.sha256",
+        "download.stall-secs",
         "download.proxy",
         "ads.txt?...",
     ] {
