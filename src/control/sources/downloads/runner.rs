@@ -146,7 +146,7 @@ impl Runner {
     /// The list was loaded for another reason than a download.
     fn take_verdict(&mut self) {
         let verdict = self.links.verdicts.borrow_and_update().clone();
-        if !self.is_open() {
+        if !self.is_open() && verdict != Some(Verdict::InForce) {
             return;
         }
         self.verdict = match verdict {
