@@ -110,6 +110,10 @@ fn print(
     if !problems.is_empty() {
         return Ok(false);
     }
+    if let Some(waits) = download.and_then(|download| download.waits.as_ref()) {
+        writeln!(out, "{name}: {waits}")?;
+        return Ok(false);
+    }
     let rules = counted(list.rules, "rule", "rules");
     match before.and_then(|before| before.loaded_at) == list.loaded_at {
         true => writeln!(out, "{name}: {rules} in force, and the newest version")?,

@@ -16,6 +16,8 @@ pub(crate) const DIRECTORY: &str = "downloads";
 const MINUTE_SECS: u32 = 60;
 const DAY_SECS: u32 = 24 * 60 * 60;
 const MONTH_SECS: u32 = 30 * DAY_SECS;
+/// The largest file that can be read as a list, in MiB.
+const MIB_MAX: u64 = 2048;
 /// The most mirrors of a list.
 const MIRRORS_MAX: usize = 16;
 /// The length of a SHA-256 digest in hexadecimal.
@@ -41,9 +43,9 @@ pub struct Downloads {
 /// The limits of a download. One that exceeds them is aborted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DownloadLimits {
-    /// Bytes as they are transferred, 1 MiB to 64 GiB.
+    /// Bytes as they are transferred, 1 MiB to 2 GiB.
     pub bytes: u64,
-    /// Bytes when they are unpacked, 1 MiB to 64 GiB.
+    /// Bytes when they are unpacked, 1 MiB to 2 GiB.
     pub unpacked: u64,
     /// The whole time, 1 second to a day.
     pub time: Duration,
@@ -84,7 +86,7 @@ impl Download {
     /// The name of the file that has the last good copy. Another list, URL or proof has another one, so that a copy never
     /// passes for the file of another URL.
     pub(super) fn file_name(&self, list: &str) -> String {
-        let first = self.urls.first().map(ToString::to_string);
+        let first = self.urls.first().map(WebUrl::without_login);
         let proof = match &self.proof {
             None => "",
             Some(Proof::Sha256(digest)) => digest,
@@ -139,7 +141,7 @@ impl RawDownloads {
 pub(super) fn validate(raw: RawDownloads, findings: &mut Findings) -> Downloads {
     let limits = DownloadLimits::default();
     let mib = |given: Option<At<i64>>, default: u64, findings: &mut Findings| {
-        number(given, 1..=65_536, findings).map_or(default, |mib: u64| mib << 20)
+        number(given, 1..=MIB_MAX, findings).map_or(default, |mib: u64| mib << 20)
     };
     let private = each(raw.allow_private, findings, private).unwrap_or_default();
     let (mut private_hosts, mut private_networks) = (Vec::new(), Vec::new());

@@ -1,5 +1,6 @@
 //! Collects the problems of a file, with their lines, while it is parsed and validated.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
@@ -103,12 +104,34 @@ impl Findings {
     }
 }
 
-/// A text from the file for messages: quoted, escaped, and truncated if long.
+/// A text from the file for messages: quoted, escaped, truncated if long, and without what may be secret in a URL.
 pub(super) fn quote(text: &str) -> String {
+    let text = &*without_secrets(text);
     match text.char_indices().nth(SHOWN) {
         None => format!("{text:?}"),
         Some((cut, _)) => format!("{:?}...", &text[..cut]),
     }
+}
+
+/// A text without user, password and query, if it is meant as a URL. It may be malformed, so that what is the password is
+/// not certain: all up to the last `@` goes.
+fn without_secrets(text: &str) -> Cow<'_, str> {
+    let scheme = text.find("://").map_or(0, |at| at + "://".len());
+    let is_url = scheme > 0;
+    let login = text[scheme..].rfind('@').map(|at| scheme + at);
+    // Without a scheme, only a colon distinguishes a password from the name in a mail address.
+    let login = login.filter(|at| is_url || text[..*at].contains(':'));
+    let shown = login.map_or(scheme, |at| at);
+    let query = text[shown..]
+        .find('?')
+        .filter(|_| is_url || login.is_some());
+    let end = query.map_or(text.len(), |at| shown + at + 1);
+    if login.is_none() && query.is_none() {
+        return Cow::Borrowed(text);
+    }
+    let hidden = if login.is_some() { "..." } else { "" };
+    let more = if query.is_some() { "..." } else { "" };
+    format!("{}{hidden}{}{more}", &text[..scheme], &text[shown..end]).into()
 }
 
 #[cfg(test)]
@@ -142,6 +165,34 @@ mod tests {
             all[100].to_string(),
             "x: 99900 more problems: correct these first"
         );
+    }
+
+    #[test]
+    fn what_may_be_secret_in_a_url_is_not_shown() {
+        for (text, shown) in [
+            (
+                "https://lists.example/ads.txt",
+                "https://lists.example/ads.txt",
+            ),
+            ("https://me:pw@lists.example/", "https://...@lists.example/"),
+            (
+                "https://me:p/w?@x@lists.example",
+                "https://...@lists.example",
+            ),
+            ("htps://me@lists.example", "htps://...@lists.example"),
+            ("me:pw@lists.example", "...@lists.example"),
+            (
+                "https://lists.example/a?token=x",
+                "https://lists.example/a?...",
+            ),
+            ("https://me:pw@x/a?b=c@d", "https://...@d"),
+            ("legal@isp.example", "legal@isp.example"),
+            ("192.0.2.1@53", "192.0.2.1@53"),
+            ("why?", "why?"),
+            ("é@", "é@"),
+        ] {
+            assert_eq!(quote(text), format!("{shown:?}"));
+        }
     }
 
     #[test]

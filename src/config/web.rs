@@ -1,4 +1,4 @@
-//! A URL that may have a password, which is never shown.
+//! A URL that may have a password or a token, which are never shown.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use url::{Host, Url};
 
 /// A URL with the scheme `http` or `https`, and with a host. [`Display`](fmt::Display) and [`Debug`](fmt::Debug) leave user
-/// and password out.
+/// and password out, and show that there is a query, but not the query, which may have a token.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct WebUrl(Url);
 
@@ -53,9 +53,13 @@ impl WebUrl {
 
     fn of(mut url: Url) -> Result<Self, String> {
         if !matches!(url.scheme(), "http" | "https") {
+            // Without `//`, what looks like a scheme may be a user.
+            let shown = match url.has_authority() {
+                true => format!("the scheme {:?}", url.scheme()),
+                false => "another scheme".to_owned(),
+            };
             return Err(format!(
-                "has the scheme {:?}, must be https (or http, for hosts in [download] allow-http)",
-                url.scheme()
+                "has {shown}, must be https (or http, for hosts in [download] allow-http)"
             ));
         }
         if url.host().is_none() {
@@ -111,6 +115,21 @@ impl WebUrl {
         }
     }
 
+    /// The whole URL without user and password, as a proxy needs it.
+    pub fn without_login(&self) -> String {
+        format!(
+            "{}://{}{}",
+            self.0.scheme(),
+            self.authority(),
+            self.target()
+        )
+    }
+
+    /// A digest of the whole URL without user and password, which tells it from others that are shown alike.
+    pub(crate) fn digest(&self) -> String {
+        blake3::hash(self.without_login().as_bytes()).to_hex()[..16].to_owned()
+    }
+
     /// User and password, if it has one of them.
     pub fn login(&self) -> Option<Login> {
         let (user, password) = (self.0.username(), self.0.password());
@@ -156,13 +175,9 @@ impl fmt::Display for WebHost {
 
 impl fmt::Display for WebUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}://{}{}",
-            self.0.scheme(),
-            self.authority(),
-            self.target()
-        )
+        let (scheme, path) = (self.0.scheme(), self.0.path());
+        let query = self.0.query().map_or("", |_| "?...");
+        write!(f, "{scheme}://{}{path}{query}", self.authority())
     }
 }
 
@@ -192,7 +207,7 @@ mod tests {
         ] {
             assert!(!shown.contains("me:") && !shown.contains("ss@") && !shown.contains("p%40"));
         }
-        assert_eq!(url.to_string(), "https://lists.example:8443/a?b");
+        assert_eq!(url.to_string(), "https://lists.example:8443/a?...");
         assert_eq!(
             url.login().map(|login| login.password),
             Some(b"p@ss".to_vec())

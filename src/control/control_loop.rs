@@ -412,6 +412,9 @@ impl Control {
         for transfer in &loads.transfers {
             self.feeds.transfer(transfer);
         }
+        for ticket in &loads.unneeded {
+            self.downloads.finish_unneeded(*ticket);
+        }
         self.dismiss_loads(loads.unneeded);
     }
 

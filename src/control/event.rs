@@ -7,7 +7,7 @@ use super::admin::preparing::Prepared;
 use super::admin::requests::Request;
 use super::compile::job::Compiled;
 use super::publish::delta::Joining;
-use super::sources::downloads::runner::Replaced;
+use super::sources::downloads::verdict::Replaced;
 use super::sources::feeds::delivery::Delivery;
 use super::sources::feeds::notified::Notified;
 use super::sources::files::Files;

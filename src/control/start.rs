@@ -107,6 +107,7 @@ impl Control {
         control.guard_policy.log_problems();
         control.restore();
         control.open_journal();
+        control.drop_unaccepted();
         let unread = |list: &ListState| list.loaded.is_none() || list.is_kept_otherwise();
         let restored = control.lists.active.iter().filter(|list| !unread(list));
         let mut restored: Vec<_> = restored.map(|list| list.name().to_owned()).collect();
@@ -154,6 +155,14 @@ impl Control {
         Ok(control)
     }
 
+    /// Makes the last good versions of downloaded lists the copies again, where no rules are in force.
+    fn drop_unaccepted(&self) {
+        let lists = self.lists.active.iter();
+        let downloaded =
+            lists.filter(|list| list.config.download.is_some() && list.loaded.is_none());
+        downloaded.for_each(|list| downloads::drop_unaccepted(&list.config));
+    }
+
     /// Downloads the required lists that are not in force, and of which there is no copy.
     fn fetch_required(&self, hosts: &Arc<dyn Hosts>) -> Result<(), StartError> {
         let lists = self.lists.active.iter();
@@ -165,8 +174,15 @@ impl Control {
         if missing.is_empty() {
             return Ok(());
         }
+        // An error message in place of a list is small. A large list is read once, by the compiler.
+        let judge = |list: &List| match is_large_file(Signature::of(&list.source.path).ok()) {
+            true => Ok(()),
+            false => load(list, &self.guard_policy, &[], Guards::NONE)
+                .map(drop)
+                .map_err(|refusal| refusal.without_server()),
+        };
         let settings = &self.configuration.current.downloads;
-        let fetching = downloads::fetch_required(&missing, settings, hosts);
+        let fetching = downloads::fetch_required(&missing, settings, hosts, &judge);
         let fetched = Handle::current().block_on(fetching);
         fetched.map_err(|(name, why)| StartError::NotDownloaded { name, why })
     }
@@ -225,8 +241,18 @@ impl Control {
             // For the guards, a list with the same name is the same list, whatever its file. A list without rules is
             // not in force.
             let kept = restore::last_loaded(self.publication.images(), &list.config);
-            if let Some(kept) = kept.filter(|(_, loaded)| loaded.rules > 0) {
-                list.serve_kept(kept);
+            let Some((read, loaded)) = kept.filter(|(_, loaded)| loaded.rules > 0) else {
+                continue;
+            };
+            let is_other = read.source.path != paths::recorded(&list.config.source.path);
+            if list.config.download.is_some() && is_other {
+                // Another URL, digest or key makes another list, also in a reload. It has no rules before its download.
+                list.earlier.before = vec![InForce {
+                    released: Guards::NONE,
+                    ..loaded.in_force()
+                }];
+            } else {
+                list.serve_kept((read, loaded));
             }
         }
         let known = self

@@ -1,5 +1,7 @@
 //! Lists by URL, with a running server, a web server over TLS that has each fault, and an upstream that knows its name.
 
+mod acceptance;
+mod changes;
 mod checks;
 mod contents;
 mod faults;

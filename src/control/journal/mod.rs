@@ -9,6 +9,7 @@
 //! can't be written, the generation comes into force all the same, and that is an alarm.
 
 mod chain;
+mod download_settings;
 mod draft;
 pub mod entry;
 mod file;

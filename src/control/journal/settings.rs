@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::download_settings;
 use super::entry::{ListEntry, Setting};
 use super::unrecorded::{unrecorded, unrecorded_of_feed};
 use crate::config::feed::Feed;
@@ -96,6 +97,9 @@ pub fn settings<'l>(config: &Config, lists: impl Iterator<Item = &'l List>) -> S
                 set(&format!("{start}.allow-scope"), value(ALL_LISTS));
             }
         }
+        if let Some(download) = &list.download {
+            download_settings::of_list(&start, download, &mut set);
+        }
         match &list.zone {
             Some(zone) => {
                 policy_zone(&start, zone, &mut set);
@@ -107,6 +111,9 @@ pub fn settings<'l>(config: &Config, lists: impl Iterator<Item = &'l List>) -> S
         order.push(source.name.clone());
     }
     set("lists", value(order));
+    if config.lists.iter().any(|list| list.download.is_some()) {
+        download_settings::of_section(&config.downloads, &mut set);
+    }
     settings
 }
 
@@ -193,7 +200,14 @@ pub(crate) fn changed(was: &Config, now: &Config) -> Vec<String> {
                     ("guards", before.warn != list.warn),
                 ];
                 let differing = unrecorded.into_iter().filter(|(_, differs)| *differs);
-                changed.extend(differing.map(|(key, _)| format!("{start}{key}")));
+                let downloads = [&before.download, &list.download].map(Option::as_deref);
+                let urls = download_settings::differing_urls(downloads[0], downloads[1]);
+                let differing = differing.map(|(key, _)| key).chain(urls);
+                for key in differing.map(|key| format!("{start}{key}")) {
+                    if !changed.contains(&key) {
+                        changed.push(key);
+                    }
+                }
             }
             Some(_) => {}
         }

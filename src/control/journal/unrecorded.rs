@@ -26,6 +26,13 @@ pub(super) fn unrecorded(was: &Config, now: &Config) -> impl Iterator<Item = &'s
         forwards.iter_mut().for_each(|forward| forward.line = 0);
         forwards
     };
+    let private = |config: &Config| {
+        let downloads = &config.downloads;
+        (
+            downloads.private_hosts.clone(),
+            downloads.private_networks.clone(),
+        )
+    };
     macro_rules! differing {
         ($($key:literal: $was:expr, $now:expr;)*) => { [$(($key, $was != $now)),*] };
     }
@@ -52,6 +59,14 @@ pub(super) fn unrecorded(was: &Config, now: &Config) -> impl Iterator<Item = &'s
         "state.history-days": state.history.days, next_state.history.days;
         "state.history-mib": state.history.bytes, next_state.history.bytes;
         "state.compile-secs": state.deadline, next_state.deadline;
+        "download.proxy": was.downloads.proxy, now.downloads.proxy;
+        "download.authorities": was.downloads.authorities, now.downloads.authorities;
+        "download.allow-http": was.downloads.allow_http, now.downloads.allow_http;
+        "download.allow-private": private(was), private(now);
+        "download.max-mib": was.downloads.limits.bytes, now.downloads.limits.bytes;
+        "download.max-unpacked-mib": was.downloads.limits.unpacked, now.downloads.limits.unpacked;
+        "download.timeout-secs": was.downloads.limits.time, now.downloads.limits.time;
+        "download.stall-secs": was.downloads.limits.stall, now.downloads.limits.stall;
         "journal.path": was.moves_journal(now), false;
         "journal.key": was.journal.key, now.journal.key;
         "guard.shrink-percent": limits.shrink_percent, next_limits.shrink_percent;

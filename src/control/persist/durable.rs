@@ -12,6 +12,7 @@
 //! | `replace_unsynced` | the old file or the new one, each whole | file |
 //! | `install` | the file under its new name | file, directory |
 //! | `rename` | the file under its new name | both directories |
+//! | `link` | the file under both names | directory |
 //! | `create_new` | the new file | file, directory |
 //! | `open_or_create` | the file, maybe without contents | directory, if the file is new |
 //! | `remove` | no file | directory |
@@ -211,6 +212,20 @@ pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), DurableError> {
     }
 }
 
+/// Gives a file a second name in its directory, in place of any other file. If the file system has no links, that is a
+/// copy.
+pub(crate) fn link(from: &Path, to: &Path) -> Result<(), DurableError> {
+    let failed = |source| DurableError::at(to, "written")(source);
+    match fs::remove_file(to) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    fs::hard_link(from, to)
+        .or_else(|_| fs::copy(from, to).and_then(|_| File::open(to)?.sync_all()))
+        .map_err(failed)?;
+    sync_change(directory_of(to), to, "written")
+}
+
 /// Creates a private file that must not exist, and has `write` fill it. After an error there is none.
 pub(crate) fn create_new(
     path: &Path,
@@ -385,7 +400,7 @@ mod tests {
         };
         let new = folder.path().join("new");
         type Change<'c> = (&'static str, &'c dyn Fn() -> Result<(), DurableError>);
-        let changes: [Change<'_>; 9] = [
+        let changes: [Change<'_>; 10] = [
             ("replace", &|| replace(&path, b"new", Access::Private)),
             ("replace_or_restore", &|| {
                 replace_or_restore(&path, b"new", Some(b"old"), Access::Private)
@@ -395,6 +410,7 @@ mod tests {
             ("rename from", &|| rename(&there, &elsewhere)),
             ("rename into", &|| rename(&elsewhere, &path)),
             ("create_new", &|| create_new(&new, |_| Ok(()))),
+            ("link", &|| link(&path, &there)),
             ("remove", &|| remove(&path)),
             ("remove_or_restore", &|| {
                 remove_or_restore(&path, b"old", Access::Private)

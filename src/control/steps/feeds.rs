@@ -20,7 +20,7 @@ impl Control {
     /// Ends loads that are not needed any more. Requests do not wait for them any longer, and feeds transfer again.
     pub(crate) fn dismiss_loads(&mut self, tickets: impl IntoIterator<Item = u64>) {
         for ticket in tickets {
-            self.downloads.finish(ticket);
+            self.downloads.drop_load(ticket);
             self.feeds.drop_delivery(ticket);
             self.requests.dismiss(ticket);
         }

@@ -11,6 +11,7 @@ use crate::control::journal::entry::Cause;
 use crate::control::publish::compose;
 use crate::control::publish::delta::{Joined, RollbackState};
 use crate::control::publish::record::NextGeneration;
+use crate::control::sources::downloads::verdict::Verdict;
 use crate::control::sources::feeds::delivery::Undelivered;
 use crate::control::sources::feeds::running::Waiting;
 use crate::control::sources::lists::load::{Loaded, Refusal};
@@ -37,6 +38,7 @@ impl Control {
     /// Refuses the newest state of a list: the last good one stays in force.
     pub(crate) fn refuse(&mut self, ticket: u64, refusal: Refusal) {
         let fault = refusal.fault();
+        let verdict = Verdict::from(&refusal);
         let Some(refused) = self.lists.refuse(ticket, refusal) else {
             return self.dismiss_loads([ticket]);
         };
@@ -53,7 +55,7 @@ impl Control {
             Some(fault) => Undelivered::Faulty(fault, why.clone()),
             None => Undelivered::Held(why.clone()),
         };
-        self.downloads.finish(ticket);
+        self.downloads.finish(ticket, &list, verdict);
         self.feeds.finish(ticket, Err(undelivered));
         let problem = format!("{list}: {why}");
         self.requests
@@ -196,7 +198,8 @@ impl Control {
     fn adopt_load(&mut self, ticket: u64, source: &Source, loaded: Loaded) {
         self.publication.change(self.cause_of(ticket, &source.path));
         self.lists.adopt(ticket, loaded);
-        self.downloads.finish(ticket);
+        self.downloads
+            .finish(ticket, &source.name, Verdict::InForce);
         self.feeds.finish(ticket, Ok(()));
         self.requests
             .report_load(ticket, |report| report.loaded.push(source.name.clone()));

@@ -156,10 +156,10 @@ pub(crate) fn status(control: &Control, gauges: Gauges) -> Status {
     }
 }
 
-/// Why the newest version of a downloaded list is not here.
+/// Why the newest version of a downloaded list is not here. Why it is rejected is an alarm of the list itself.
 fn download_problems(list: &ListStatus) -> Vec<String> {
     let download = list.download.as_ref();
-    download.map_or_else(Vec::new, |download| download.problems(&list.name))
+    download.map_or_else(Vec::new, |download| download.alarms(&list.name))
 }
 
 /// The pause of a list, if it is paused.

@@ -77,24 +77,6 @@ fn zstd_in_gzip() -> Vec<u8> {
 }
 
 #[test]
-fn a_list_that_has_shrunk_too_much_is_held_by_the_guard() {
-    let long: String = (0..1000).map(|n| format!("n{n}.example\n")).collect();
-    let scene = Scene::begin(
-        crate::support::tls::Security::web(),
-        page(&(long + FIRST)),
-        "",
-        "",
-    );
-    scene.has(FIRST);
-    scene.web.serve(page(SECOND));
-    let (code, printed) = scene.refresh();
-    assert_eq!(code, Some(1), "{printed}");
-    assert!(printed.contains("shrunk"), "{printed}");
-    scene.has(FIRST);
-    assert_eq!(scene.list()["download"]["is_current"], true);
-}
-
-#[test]
 fn the_same_bytes_are_not_read_again() {
     let scene = Scene::start("", "");
     let before = scene.list()["loaded_at"].clone();

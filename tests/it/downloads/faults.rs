@@ -240,6 +240,10 @@ fn a_file_that_can_not_be_written_keeps_the_last_good_state() {
     scene.has(FIRST);
     scene.web.serve(page(&"x.example\n".repeat(200_000)));
     scene.fails("not-written", "File too large");
+    // The same while it is unpacked.
+    let packed = response("200 OK", &["content-encoding: gzip"], &zeros(2 << 20));
+    scene.web.serve(packed);
+    scene.fails("not-written", "File too large");
     scene.web.serve(page(SECOND));
     assert_eq!(scene.refresh().0, Some(0));
     scene.has(SECOND);

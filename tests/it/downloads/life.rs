@@ -163,15 +163,16 @@ fn a_password_is_sent_to_its_server_only_and_never_shown() {
     other.serve(page(FIRST));
     let target = other.url("/").replace("lists.", "mirror.");
     web.play(move |got, stream| {
-        let answer = match &*got.path {
-            "/ads" => response("302 Found", &["location: /ads2"], b""),
+        let answer = match got.path.split('?').next() {
+            Some("/ads") => response("302 Found", &["location: /ads2"], b""),
             _ => response("302 Found", &[&format!("location: {target}")], b""),
         };
         send(stream, &answer);
     });
     let url = web
         .url("/ads")
-        .replace("https://", "https://me:open%20sesame@");
+        .replace("https://", "https://me:open%20sesame@")
+        + "?token=sesame";
     let text_of = |format: &str| {
         let keys = format!("redirects = [\"mirror.example\"]\n{format}");
         config(&upstream, PERMIT, &list("ads", &url, &keys))
@@ -210,6 +211,24 @@ fn a_password_is_sent_to_its_server_only_and_never_shown() {
     );
     outputs.push(text(&server.verb(&["check"])));
     outputs.push(text(&server.verb(&["reload"])));
+    for wrong in [
+        "[[list]]\nname = \"x\"\npath = \"https://me:sesame@x.example/\"\n",
+        "[[list]]\nname = \"x\"\nurl = \"https://a.example/\"\nredirects = [\"https://me:sesame@x.example\"]\n",
+        "[[forward]]\nzone = \"https://me:sesame@x.example/?sesame\"\nservers = [\"https://me:sesame@x.example\"]\n",
+    ] {
+        let all = format!("{}{wrong}", text_of(""));
+        server.replace("tapis.toml", &all);
+        outputs.push(text(&server.verb(&["check"])));
+        outputs.push(text(&server.verb(&["reload"])));
+    }
+    for key in ["allow-http", "allow-private"] {
+        let permit = format!("{key} = [\"me:sesame@lists.example\", \"https://sesame@x\"]\n");
+        server.replace("tapis.toml", &config(&upstream, &permit, ""));
+        outputs.push(text(&server.verb(&["check"])));
+        outputs.push(text(&server.verb(&["reload"])));
+    }
+    outputs.push(text(&server.verb(&["status"])));
+    outputs.push(text(&server.verb(&["journal", "show"])));
     outputs.push(server.log());
     outputs.push(all_text(&server.path("state")));
     for output in outputs {
@@ -323,6 +342,23 @@ fn a_required_list_is_downloaded_before_the_server_serves() {
         "{}",
         server.log()
     );
+}
+
+#[test]
+fn a_required_list_that_can_not_be_downloaded_keeps_the_server_from_starting() {
+    let upstream = upstream();
+    let url = "https://missing.example/ads?token=sesame";
+    let text_of = config(&upstream, "", &list("ads", url, "required = true"));
+    let folder = folder(&text_of, &[]);
+    let (code, shown) = text_and_code(&verb(folder.path(), &["serve"]));
+    assert_eq!(code, Some(1), "{shown}");
+    for part in [
+        "list `ads` is required, but it can't be downloaded: https://missing.example/ads?...: unreachable: ",
+        "missing.example has no address",
+    ] {
+        assert!(shown.contains(part), "{part} is not in: {shown}");
+    }
+    assert!(!shown.contains("sesame"), "{shown}");
 }
 
 #[test]

@@ -67,6 +67,8 @@ mod tests {
             "172.32.0.1",
             "2606:4700::1111",
             "64:ff9b::101:101",
+            "2002:101:101::",
+            "::ffff:1.1.1.1",
         ] {
             assert!(is_public(public), "{public}");
         }
@@ -86,7 +88,16 @@ mod tests {
             "::ffff:127.0.0.1",
             "64:ff9b::7f00:1",
             "64:ff9b::a00:1",
+            "64:ff9b::c0a8:101",
+            // The local prefix of NAT64, whatever the IPv4 address in it.
+            "64:ff9b:1::101:101",
             "2002:7f00:1::",
+            "2002:a00:1::1",
+            // Teredo, and addresses that are compatible with IPv4, or mapped for translation.
+            "2001:0:101:101::",
+            "::10.0.0.1",
+            "::1.1.1.1",
+            "::ffff:0:10.0.0.1",
             "fe80::1",
             "fd00::1",
             "ff02::1",

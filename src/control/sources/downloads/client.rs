@@ -13,6 +13,8 @@ use hyper::header::{
 };
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimeParser;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::connect::{Connector, basic};
@@ -28,6 +30,12 @@ const REDIRECTS: usize = 5;
 pub(super) struct Validators {
     pub(super) etag: Option<String>,
     pub(super) last_modified: Option<String>,
+}
+
+impl Validators {
+    pub(super) fn is_empty(&self) -> bool {
+        self.etag.is_none() && self.last_modified.is_none()
+    }
 }
 
 /// A response with status 200 or 304.
@@ -170,7 +178,7 @@ impl Client {
     ) -> Result<Request<Empty<Bytes>>, Failure> {
         let proxy = self.connector.asked_proxy(url);
         let target = match proxy {
-            Some(_) => url.to_string(),
+            Some(_) => url.without_login(),
             None => url.target(),
         };
         let own = first.login().filter(|_| url.is_same_origin(first));
@@ -209,10 +217,18 @@ fn accept(answer: Answer) -> Result<Answer, Failure> {
         return Ok(answer);
     }
     let mut failure = Failure::new(DownloadFault::Status, format!("status {status}"));
-    // The other form of the header, a date, is rarely used.
-    let seconds = header(&answer.response, RETRY_AFTER).and_then(|value| value.parse().ok());
-    failure.retry_after = seconds.map(Duration::from_secs);
+    failure.retry_after = header(&answer.response, RETRY_AFTER)
+        .and_then(|value| retry_after(&value, Timestamp::now()));
     Err(failure)
+}
+
+/// The time that a server wants to have peace: in seconds, or until a date (RFC 9110, section 10.2.3).
+fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
+    if let Ok(seconds) = value.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = DateTimeParser::new().parse_timestamp(value.trim()).ok()?;
+    until.duration_since(now).try_into().ok()
 }
 
 fn header(response: &Response<Incoming>, name: HeaderName) -> Option<String> {
@@ -224,4 +240,19 @@ fn header(response: &Response<Incoming>, name: HeaderName) -> Option<String> {
 pub(super) fn explain(error: &hyper::Error) -> String {
     let source = std::error::Error::source(error);
     source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_names_the_next_attempt_in_seconds_or_as_a_date() {
+        let now = "2015-10-21T07:28:00Z".parse().expect("a time");
+        let secs = |value| retry_after(value, now).map(|it| it.as_secs());
+        assert_eq!(secs("120"), Some(120));
+        assert_eq!(secs("Wed, 21 Oct 2015 07:38:00 GMT"), Some(600));
+        assert_eq!(secs("Wed, 21 Oct 2015 07:18:00 GMT"), None, "in the past");
+        assert_eq!(secs("soon"), None);
+    }
 }

@@ -1,4 +1,22 @@
-//! The last good copy of a downloaded list in the state directory, and what is known about it.
+//! The copy of a downloaded list in the state directory, the version before it, and what is known about both.
+//!
+//! A list is read from its copy, which has the newest version. Until that version is accepted, the last good one is kept
+//! beside it:
+//!
+//! ```text
+//!              another version arrives                 in force
+//!   accepted -------------------------> not accepted ----------> accepted; the last good one is removed
+//!                                          |     ^
+//!   accepted <-----------------------------+     | another version arrives: the last good one stays
+//!        a mirror says that the last good        |
+//!        one is the newest; it is the copy again +
+//! ```
+//!
+//! | file | content |
+//! |---|---|
+//! | `LIST-HASH.list` | the newest version |
+//! | `LIST-HASH.good` | the last good version, while the newest one is not accepted |
+//! | `LIST-HASH.json` | the facts about both |
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -12,20 +30,26 @@ use serde::{Deserialize, Serialize};
 use super::client::Validators;
 use crate::config::Config;
 use crate::config::download::DIRECTORY;
-use crate::control::persist::durable::{self, Access, DurableError};
+use crate::config::web::WebUrl;
+use crate::control::list_file::signature::Signature;
+use crate::control::persist::durable::{self, Access, DurableError, NewFile};
 
 /// The end of the name of the file with the facts about a copy.
 const FACTS: &str = "json";
+/// The end of the name of the file with the last good version.
+const GOOD: &str = "good";
 
-/// The facts about a copy.
+/// The facts about a version of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Copied {
-    /// The mirror that has sent it, without user and password.
+pub(super) struct Version {
+    /// The mirror that has sent it, as it is shown.
     pub(super) url: String,
+    /// Tells the mirror from others: URLs that differ in what is secret are shown alike.
+    mirror: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) etag: Option<String>,
+    etag: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) last_modified: Option<String>,
+    last_modified: Option<String>,
     /// When it was downloaded.
     pub(super) fetched: Timestamp,
     /// When a mirror last confirmed that it is the newest one, or sent it.
@@ -34,44 +58,213 @@ pub(super) struct Copied {
     pub(super) sha256: String,
 }
 
-impl Copied {
-    /// What the mirror needs to know to send only a newer file.
-    pub(super) fn validators(&self, url: &str) -> Validators {
-        match self.url == url {
-            true => Validators {
-                etag: self.etag.clone(),
-                last_modified: self.last_modified.clone(),
-            },
-            false => Validators::default(),
+/// The versions of a list that are here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Copies {
+    /// That of the copy.
+    pub(super) newest: Version,
+    /// Whether the newest version was in force.
+    pub(super) is_accepted: bool,
+    /// The version that was in force before, if the newest one is not accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) last_good: Option<Version>,
+}
+
+impl Version {
+    /// A version that a mirror has just sent.
+    pub(super) fn new(mirror: &WebUrl, validators: Validators, sha256: String) -> Self {
+        let now = Timestamp::now();
+        Self {
+            url: mirror.to_string(),
+            mirror: mirror.digest(),
+            etag: validators.etag,
+            last_modified: validators.last_modified,
+            fetched: now,
+            confirmed: now,
+            sha256,
+        }
+    }
+
+    /// Whether this mirror has sent it.
+    pub(super) fn is_from(&self, mirror: &WebUrl) -> bool {
+        self.mirror == mirror.digest()
+    }
+
+    /// What the mirror needs to know to send only another version.
+    fn validators(&self) -> Validators {
+        Validators {
+            etag: self.etag.clone(),
+            last_modified: self.last_modified.clone(),
+        }
+    }
+
+    /// The same version, which a mirror has sent again or confirmed now.
+    fn confirmed_by(self, sent: Option<Version>) -> Self {
+        Self {
+            fetched: self.fetched,
+            confirmed: Timestamp::now(),
+            ..sent.unwrap_or(self)
         }
     }
 }
 
-/// Reads the facts about a copy; `None` if there is no copy. Facts that can't be read are only logged: the list is
-/// downloaded again.
-pub(super) fn read(list: &str, path: &Path) -> Option<Copied> {
-    if !path.exists() {
-        return None;
-    }
-    let read = fs::read(facts(path)).and_then(|text| Ok(serde_json::from_slice(&text)?));
-    match read {
-        Ok(copied) => Some(copied),
-        Err(error) if error.kind() == ErrorKind::NotFound => None,
-        Err(error) => {
-            tracing::warn!(list, %error, "it is not known which version of the list was downloaded");
-            None
+/// A version that is here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    Newest,
+    LastGood,
+}
+
+impl Copies {
+    /// The version that is in force, as far as it is known.
+    pub(super) fn accepted(&self) -> Option<&Version> {
+        match self.is_accepted {
+            true => Some(&self.newest),
+            false => self.last_good.as_ref(),
         }
     }
+
+    fn all(&self) -> impl Iterator<Item = (Which, &Version)> {
+        let last_good = self.last_good.as_ref();
+        let last_good = last_good.map(|version| (Which::LastGood, version));
+        [(Which::Newest, &self.newest)].into_iter().chain(last_good)
+    }
+
+    /// The newest version that this mirror has sent, and what to send to the mirror about it.
+    pub(super) fn sent_by(&self, mirror: &WebUrl) -> Option<(Which, Validators)> {
+        let (which, version) = self.all().find(|(_, version)| version.is_from(mirror))?;
+        Some((which, version.validators()))
+    }
+
+    /// The version with this digest.
+    pub(super) fn with_digest(&self, sha256: &str) -> Option<Which> {
+        let mut all = self.all();
+        Some(all.find(|(_, version)| version.sha256 == sha256)?.0)
+    }
+
+    /// Records that the newest version was sent again or confirmed. An error is about the record.
+    pub(super) fn confirm(
+        mut self,
+        path: &Path,
+        sent: Option<Version>,
+    ) -> Result<Self, DurableError> {
+        self.newest = self.newest.confirmed_by(sent);
+        store(path, &self)?;
+        Ok(self)
+    }
+
+    /// Records that the newest version is in force. The one before is not needed any more.
+    pub(super) fn accept(self, path: &Path) -> Result<Self, DurableError> {
+        let accepted = Self {
+            is_accepted: true,
+            last_good: None,
+            ..self
+        };
+        store(path, &accepted)?;
+        durable::remove(&good(path))?;
+        Ok(accepted)
+    }
+
+    /// Makes the last good version the copy again, as a mirror has it as the newest one.
+    pub(super) fn withdraw(self, path: &Path, sent: Option<Version>) -> Result<Self, DurableError> {
+        match restore(path, self.clone())? {
+            Some(restored) => restored.confirm(path, sent),
+            None => Ok(self),
+        }
+    }
+}
+
+/// Makes a file the copy, and keeps the last good version.
+pub(super) fn install(
+    file: NewFile,
+    path: &Path,
+    newest: Version,
+    before: Option<Copies>,
+) -> Result<Copies, DurableError> {
+    let is_good = before.as_ref().is_none_or(|before| before.is_accepted);
+    if is_good && path.exists() {
+        durable::link(path, &good(path))?;
+    }
+    let last_good = before.and_then(|before| before.accepted().cloned());
+    let copies = Copies {
+        newest,
+        is_accepted: false,
+        last_good,
+    };
+    // If power fails before the file has its name, `read` sees that the copy is the last good version.
+    store(path, &copies)?;
+    file.commit()?;
+    Ok(copies)
+}
+
+/// Reads what is known about the copy of a list; `None` if there is no copy. Facts that can't be read are only logged: the
+/// list is downloaded again. Mends what an interrupted change has left; if that fails, too, the list is downloaded again.
+pub(super) fn read(list: &str, path: &Path) -> Option<Copies> {
+    let newest = Signature::of(path).ok()?;
+    let read = fs::read(facts(path)).and_then(|text| Ok(serde_json::from_slice(&text)?));
+    let copies: Copies = match read {
+        Ok(copies) => copies,
+        Err(error) if error.kind() == ErrorKind::NotFound => return None,
+        Err(error) => {
+            tracing::warn!(list, %error, "it is not known which version of the list was downloaded");
+            return None;
+        }
+    };
+    match Signature::of(&good(path)).ok() {
+        None => Some(Copies {
+            last_good: None,
+            ..copies
+        }),
+        Some(_) if copies.is_accepted => copies.accept(path).ok(),
+        // The newest version has not arrived.
+        Some(last_good) if last_good == newest => restore(path, copies).ok()?,
+        Some(_) => Some(copies),
+    }
+}
+
+/// Drops a version that is not accepted, before a start without rules in force that it could be compared with: the last
+/// good version is the copy again.
+pub(super) fn drop_unaccepted(list: &str, path: &Path) -> Result<(), DurableError> {
+    match read(list, path).filter(|copies| !copies.is_accepted) {
+        None => Ok(()),
+        Some(copies) if good(path).exists() => restore(path, copies).map(drop),
+        Some(_) => {
+            durable::remove(path)?;
+            durable::remove(&facts(path))
+        }
+    }
+}
+
+/// Makes the last good version the copy again. Returns what is known about it.
+fn restore(path: &Path, copies: Copies) -> Result<Option<Copies>, DurableError> {
+    durable::rename(&good(path), path)?;
+    // If both are names of one file, renaming does nothing.
+    durable::remove(&good(path))?;
+    let Some(last_good) = copies.last_good else {
+        durable::remove(&facts(path))?;
+        return Ok(None);
+    };
+    let restored = Copies {
+        newest: last_good,
+        is_accepted: true,
+        last_good: None,
+    };
+    store(path, &restored)?;
+    Ok(Some(restored))
 }
 
 /// Stores the facts about a copy. After a power cut, those before may be there.
-pub(super) fn store(path: &Path, copied: &Copied) -> Result<(), DurableError> {
-    let text = serde_json::to_vec(copied).expect("strings and times");
+fn store(path: &Path, copies: &Copies) -> Result<(), DurableError> {
+    let text = serde_json::to_vec(copies).expect("strings and times");
     durable::replace_unsynced(&facts(path), &text, Access::Umask)
 }
 
 fn facts(path: &Path) -> PathBuf {
     path.with_extension(FACTS)
+}
+
+fn good(path: &Path) -> PathBuf {
+    path.with_extension(GOOD)
 }
 
 /// Creates the directory of copies, if a list is downloaded.
@@ -95,7 +288,7 @@ pub(super) fn remove_others(config: &Config, is_start: bool) -> io::Result<()> {
     let downloaded = config.lists.iter().filter(|list| list.download.is_some());
     let paths = downloaded.flat_map(|list| {
         let path = &list.source.path;
-        [path.clone(), facts(path)]
+        [path.clone(), good(path), facts(path)]
     });
     let known: HashSet<OsString> = paths
         .filter_map(|path| path.file_name().map(ToOwned::to_owned))
@@ -113,4 +306,101 @@ pub(super) fn remove_others(config: &Config, is_start: bool) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn version(sha256: &str) -> Version {
+        let mirror = WebUrl::parse("https://lists.example/ads").expect("a URL");
+        Version::new(&mirror, Validators::default(), sha256.to_owned())
+    }
+
+    /// Installs a version with this digest and contents.
+    fn installed(path: &Path, sha256: &str, before: Option<Copies>) -> Copies {
+        let file = NewFile::create(path, Access::Private).expect("created");
+        file.file().write_all(sha256.as_bytes()).expect("written");
+        install(file, path, version(sha256), before).expect("installed")
+    }
+
+    /// A directory with the path of a copy, whose version "one" is accepted, and "two" is not.
+    fn two() -> (TempDir, PathBuf, Copies) {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = folder.path().join("ads.list");
+        let one = installed(&path, "one", None).accept(&path);
+        let two = installed(&path, "two", Some(one.expect("accepted")));
+        (folder, path, two)
+    }
+
+    fn text(path: &Path) -> String {
+        fs::read_to_string(path).expect("a file")
+    }
+
+    #[test]
+    fn the_last_good_version_stays_until_a_newer_one_is_accepted() {
+        let (_folder, path, two) = two();
+        assert_eq!(read("ads", &path), Some(two.clone()));
+        assert_eq!((&*text(&path), &*text(&good(&path))), ("two", "one"));
+        assert_eq!(two.accepted().map(|it| &*it.sha256), Some("one"));
+        let three = installed(&path, "three", Some(two));
+        assert_eq!((&*text(&path), &*text(&good(&path))), ("three", "one"));
+        let accepted = three.accept(&path).expect("accepted");
+        assert_eq!(read("ads", &path), Some(accepted));
+        assert!(!good(&path).exists());
+    }
+
+    #[test]
+    fn a_version_that_is_withdrawn_or_dropped_leaves_the_last_good_one() {
+        let (_folder, path, both) = two();
+        let restored = both.withdraw(&path, None).expect("withdrawn");
+        assert_eq!(
+            (&*restored.newest.sha256, restored.is_accepted),
+            ("one", true)
+        );
+        assert_eq!(
+            (text(&path), good(&path).exists()),
+            ("one".to_owned(), false)
+        );
+        installed(&path, "two", Some(restored));
+        drop_unaccepted("ads", &path).expect("dropped");
+        assert_eq!(text(&path), "one");
+        assert!(read("ads", &path).is_some_and(|copies| copies.is_accepted));
+        fs::remove_file(&path).expect("removed");
+        installed(&path, "first", None);
+        drop_unaccepted("ads", &path).expect("dropped");
+        assert!(!path.exists() && read("ads", &path).is_none());
+    }
+
+    #[test]
+    fn an_interrupted_change_does_not_make_a_version_pass_for_another_one() {
+        // The facts about the version were stored, but it did not arrive.
+        let (_folder, path, both) = two();
+        fs::remove_file(&path).expect("removed");
+        fs::hard_link(good(&path), &path).expect("linked");
+        let found = read("ads", &path).expect("a copy");
+        assert_eq!((&*found.newest.sha256, found.is_accepted), ("one", true));
+        assert!(!good(&path).exists());
+        // It was accepted, but the last good one was not removed.
+        let (_folder, path, _) = two();
+        store(
+            &path,
+            &Copies {
+                is_accepted: true,
+                last_good: None,
+                ..both
+            },
+        )
+        .expect("stored");
+        let found = read("ads", &path).expect("a copy");
+        assert_eq!((&*found.newest.sha256, found.is_accepted), ("two", true));
+        assert!(!good(&path).exists());
+        // The facts are lost.
+        fs::write(facts(&path), "{").expect("written");
+        assert_eq!(read("ads", &path), None);
+    }
 }

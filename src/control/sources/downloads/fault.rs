@@ -38,6 +38,8 @@ pub enum DownloadFault {
     Signature,
     /// The file does not have the configured digest.
     Digest,
+    /// The list arrived, but its rules do not come into force: guards or its contents are the reason.
+    Rejected,
     /// The server sent something that is not HTTP.
     Protocol,
     /// The file can't be written to the state directory.
@@ -48,7 +50,7 @@ pub enum DownloadFault {
 
 impl DownloadFault {
     /// All faults, in the order in which they are shown.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Unreachable,
         Self::Proxy,
         Self::Timeout,
@@ -65,6 +67,7 @@ impl DownloadFault {
         Self::Empty,
         Self::Signature,
         Self::Digest,
+        Self::Rejected,
         Self::Protocol,
         Self::NotWritten,
         Self::TlsSettings,
@@ -172,6 +175,11 @@ impl DownloadFault {
                 "digest",
                 "the list does not have the configured SHA-256 digest",
                 "if the publisher has released a new version that you want, set `sha256` to its digest",
+            ),
+            Self::Rejected => (
+                "rejected",
+                "the version that the server has is not accepted",
+                "compare it with the version in force, and accept it if it is meant so, or wait for the publisher to mend it",
             ),
             Self::Protocol => (
                 "protocol",

@@ -3,27 +3,48 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::Instant;
 
+use super::attempts::Attempt;
 use super::client::{Client, Validators};
 use super::connect::Connector;
-use super::copy::{self, Copied};
+use super::copy::{self, Copies, Version, Which};
 use super::fault::{DownloadFault, Failure};
 use super::pace::Pace;
 use super::proof::check_type;
-use super::transfer::{Arrived, accept, failed, receive, receive_text};
+use super::transfer::{Arrived, Checked, check_arrived, failed, receive, receive_text};
 use super::unpack::Packing;
 use crate::config::List;
 use crate::config::download::{Download, Downloads, Proof};
 use crate::config::web::WebUrl;
 use crate::control::data_plane::Hosts;
+use crate::control::persist::durable::DurableError;
 
 /// The end of the name of a signature's file.
 const SIGNATURE: &str = ".minisig";
 /// The largest signature, in bytes.
 const SIGNATURE_MAX: u64 = 16 << 10;
+/// The most transfers at the same time. Each has a buffer of 256 KiB, and those of its connection.
+const TRANSFERS: usize = 16;
+/// The most files that are unpacked and checked at the same time: each may need 32 MiB, for the window of its packing.
+const CHECKS: usize = 2;
+
+/// Limits what the downloads of all lists do at the same time: at a start, all lists may be due.
+pub(super) struct Slots {
+    transfers: Semaphore,
+    checks: Semaphore,
+}
+
+impl Default for Slots {
+    fn default() -> Self {
+        Self {
+            transfers: Semaphore::new(TRANSFERS),
+            checks: Semaphore::new(CHECKS),
+        }
+    }
+}
 
 /// Fetches one list.
 #[derive(Clone)]
@@ -34,33 +55,54 @@ pub(super) struct Fetcher {
     path: PathBuf,
     settings: Downloads,
     hosts: Arc<dyn Hosts>,
+    slots: Arc<Slots>,
 }
 
-/// A copy that is the newest version.
-pub(super) struct Fetched {
-    pub(super) copied: Copied,
-    /// Whether it was replaced.
-    pub(super) is_new: bool,
+/// What a mirror has.
+pub(super) enum Fetched {
+    /// The copy, which was in force, is the newest version.
+    Confirmed(Copies),
+    /// The version that is the copy, which was not accepted.
+    NotAccepted,
+    /// The last good version, which is the copy again.
+    Withdrawn(Copies),
+    /// Another version, which is the copy now.
+    New(Copies),
 }
 
 impl Fetcher {
     /// That of a list; `None` if it is not downloaded.
-    pub(super) fn new(list: &List, settings: &Downloads, hosts: &Arc<dyn Hosts>) -> Option<Self> {
+    pub(super) fn new(
+        list: &List,
+        settings: &Downloads,
+        hosts: &Arc<dyn Hosts>,
+        slots: &Arc<Slots>,
+    ) -> Option<Self> {
         Some(Self {
             list: list.source.name.clone(),
             download: (**list.download.as_ref()?).clone(),
             path: list.source.path.clone(),
             settings: settings.clone(),
             hosts: Arc::clone(hosts),
+            slots: Arc::clone(slots),
         })
     }
 
-    /// The facts about the copy that is there.
-    pub(super) async fn known(&self) -> Option<Copied> {
-        let (list, path) = (self.list.clone(), self.path.clone());
-        spawn_blocking(move || copy::read(&list, &path))
-            .await
-            .ok()?
+    /// What is known about the copy that is there.
+    pub(super) async fn copies(&self, attempt: &Attempt) -> Option<Copies> {
+        let (list, path, attempt) = (self.list.clone(), self.path.clone(), attempt.clone());
+        let read = spawn_blocking(move || attempt.change(|| copy::read(&list, &path)));
+        read.await.ok()??
+    }
+
+    /// Records that the newest version is in force.
+    pub(super) async fn accept(
+        &self,
+        copies: Copies,
+        attempt: &Attempt,
+    ) -> Result<Copies, Failure> {
+        let path = self.path.clone();
+        change(attempt, move || copies.accept(&path)).await
     }
 
     /// Sets up connections. The file of authorities is read each time, as it may have changed.
@@ -72,25 +114,29 @@ impl Fetcher {
         })
     }
 
-    /// Fetches the newest version from a mirror, unless it is the copy that is `known`.
+    /// Fetches the newest version from a mirror, unless it is one of the versions that are `known`.
     pub(super) async fn fetch(
         &self,
         client: &Client,
         url: &WebUrl,
-        known: Option<&Copied>,
+        known: Option<&Copies>,
+        attempt: &Attempt,
     ) -> Result<Fetched, Failure> {
+        let transfer = slot(&self.slots.transfers).await?;
         let limits = self.settings.limits;
         let mut pace = Pace::new(limits, Instant::now());
-        let shown = url.to_string();
-        let validators = known.map_or_else(Validators::default, |known| known.validators(&shown));
+        let sent = known.and_then(|known| known.sent_by(url));
+        let (which, validators) = sent.unzip();
+        let validators = validators.unwrap_or_default();
         let redirects = &self.download.redirects;
         let mut answer = client.get(url, redirects, &validators, &pace).await?;
         if answer.is_unchanged() {
-            let Some(known) = known else {
-                let detail = "it answers 304 although nothing is here";
+            let asked = which.filter(|_| !validators.is_empty());
+            let Some((known, which)) = known.zip(asked) else {
+                let detail = "it answers 304 although no version was sent to compare with";
                 return Err(Failure::new(DownloadFault::Protocol, detail));
             };
-            return self.store(known.clone(), false).await;
+            return self.have(known.clone(), which, None, attempt).await;
         }
         check_type(&answer.content_type())?;
         let packing = Packing::of_transfer(answer.content_encoding().as_deref())?;
@@ -101,23 +147,49 @@ impl Fetcher {
             proof: self.download.proof.clone(),
             signature: self.signature(client, url, &mut pace).await?,
             may_be_json: self.download.may_be_json,
-            known: known.map(|known| known.sha256.clone()),
+            known: known.cloned(),
             limits,
             path: self.path.clone(),
         };
-        let accepted = spawn_blocking(move || accept(arrived)).await;
-        let (sha256, is_new) = accepted.map_err(broken)??;
-        let fetched = known.filter(|_| !is_new).map(|known| known.fetched);
-        let validators = answer.validators();
-        let copied = Copied {
-            url: shown,
-            etag: validators.etag,
-            last_modified: validators.last_modified,
-            fetched: fetched.unwrap_or_else(Timestamp::now),
-            confirmed: Timestamp::now(),
-            sha256,
-        };
-        self.store(copied, is_new).await
+        drop(transfer);
+        let _check = slot(&self.slots.checks).await?;
+        let checked = spawn_blocking(move || check_arrived(arrived)).await;
+        let (checked, sha256) = checked.map_err(broken)??;
+        let version = Version::new(url, answer.validators(), sha256);
+        match (checked, known) {
+            (Checked::Known(which), Some(known)) => {
+                self.have(known.clone(), which, Some(version), attempt)
+                    .await
+            }
+            (Checked::Known(_), None) => Ok(Fetched::NotAccepted),
+            (Checked::New(file), known) => {
+                let (path, known) = (self.path.clone(), known.cloned());
+                let installed = change(attempt, move || copy::install(file, &path, version, known));
+                Ok(Fetched::New(installed.await?))
+            }
+        }
+    }
+
+    /// A mirror has a version that is here; `sent` if it was sent again.
+    async fn have(
+        &self,
+        known: Copies,
+        which: Which,
+        sent: Option<Version>,
+        attempt: &Attempt,
+    ) -> Result<Fetched, Failure> {
+        let path = self.path.clone();
+        match which {
+            Which::Newest if !known.is_accepted => Ok(Fetched::NotAccepted),
+            Which::Newest => {
+                let confirmed = change(attempt, move || known.confirm(&path, sent));
+                Ok(Fetched::Confirmed(confirmed.await?))
+            }
+            Which::LastGood => {
+                let withdrawn = change(attempt, move || known.withdraw(&path, sent));
+                Ok(Fetched::Withdrawn(withdrawn.await?))
+            }
+        }
     }
 
     /// The text of the signature, if the list has one.
@@ -145,22 +217,28 @@ impl Fetcher {
         let text = receive_text(&mut answer, SIGNATURE_MAX, pace).await;
         text.map(Some).map_err(missing)
     }
+}
 
-    /// Stores the facts about a copy that is the newest version now.
-    async fn store(&self, mut copied: Copied, is_new: bool) -> Result<Fetched, Failure> {
-        copied.confirmed = Timestamp::now();
-        let (path, facts) = (self.path.clone(), copied.clone());
-        let stored = spawn_blocking(move || copy::store(&path, &facts)).await;
-        if let Err(error) = stored.map_err(broken)? {
-            if !is_new {
-                return Err(failed(error));
-            }
-            // The copy is in place, so it comes into force; it is downloaded again after a restart.
-            let list = &*self.list;
-            tracing::warn!(list, %error, "it will not be known which version was downloaded");
-        }
-        Ok(Fetched { copied, is_new })
+/// Changes the copy on another thread, unless the attempt has ended.
+async fn change<T: Send + 'static>(
+    attempt: &Attempt,
+    change: impl FnOnce() -> Result<T, DurableError> + Send + 'static,
+) -> Result<T, Failure> {
+    let attempt = attempt.clone();
+    let changed = spawn_blocking(move || attempt.change(change)).await;
+    match changed.map_err(broken)? {
+        Some(changed) => changed.map_err(failed),
+        None => Err(ended()),
     }
+}
+
+async fn slot(slots: &Semaphore) -> Result<SemaphorePermit<'_>, Failure> {
+    slots.acquire().await.map_err(|_| ended())
+}
+
+/// An attempt that has ended. Nobody waits for its result.
+fn ended() -> Failure {
+    Failure::new(DownloadFault::NotWritten, "the download was aborted")
 }
 
 /// Work that panicked.

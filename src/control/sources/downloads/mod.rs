@@ -4,13 +4,18 @@
 //! ```text
 //!            refresh time, or request                     checks passed, bytes differ
 //!   waiting ---------------------------> asking a mirror ------------------------------> file replaced --> list read
-//!      ^  ^                                |         |                                                          |
-//!      |  +--- 304, or the same bytes -----+         | fault: the next mirror; after the last one,              |
-//!      |                                             | again later, the copy stays                              |
-//!      +---------------------------------------------+----------------------------------------------------------+
+//!      ^  ^                                |    |    ^                                                       |   |
+//!      |  +--- 304, or the same bytes -----+    |    |                rejected: the next mirror              |   |
+//!      |                                        |    +-------------------------------------------------------+   |
+//!      |       fault: the next mirror; after    |                                                      in force |
+//!      +------ the last one, again later -------+                                                               |
+//!      +--------------------------------------------------------------------------------------------------------+
 //! ```
+//!
+//! A version that is not in force yet, or rejected, does not replace the last good one: `copy` has both.
 
 mod address;
+mod attempts;
 mod client;
 mod connect;
 mod copy;
@@ -24,3 +29,4 @@ pub(crate) mod running;
 pub(crate) mod start;
 mod transfer;
 mod unpack;
+pub(crate) mod verdict;

@@ -3,23 +3,28 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::fault::DownloadFault;
+
 /// The state of a downloaded list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DownloadReport {
     /// Its mirrors, in the order of the configuration.
     pub mirrors: Vec<MirrorReport>,
-    /// The URL that the copy that is here came from, without user and password.
+    /// The URL that the version that is here came from, without user, password and query. A version that is rejected does
+    /// not count.
     pub source: Option<String>,
-    /// When the copy that is here was downloaded; `None` if there is none.
+    /// When the version that is here was downloaded; `None` if there is none.
     pub fetched: Option<Timestamp>,
-    /// When a mirror last sent the copy, or confirmed that it is the newest version.
+    /// When a mirror last sent that version, or confirmed that it is the newest one.
     pub confirmed: Option<Timestamp>,
     /// When the mirrors are asked next.
     pub next: Option<Timestamp>,
     /// Whether a mirror is being asked.
     pub is_active: bool,
-    /// Whether the copy was the newest version when the mirrors were last asked; `None` before the first time.
+    /// Whether that was the newest version when the mirrors were last asked; `None` before the first time.
     pub is_current: Option<bool>,
+    /// Why the version that is here is not in force yet, although it is not rejected.
+    pub waits: Option<String>,
     /// How often each fault occurred; faults that did not occur are left out.
     pub faults: Vec<(String, u64)>,
     /// The number of the operator's last request whose result is known.
@@ -29,7 +34,7 @@ pub struct DownloadReport {
 /// The state of one mirror.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MirrorReport {
-    /// Its URL, without user and password.
+    /// Its URL, without user, password and query.
     pub url: String,
     /// The fault of the last attempt; `None` if it succeeded, or if there was none.
     pub fault: Option<String>,
@@ -38,6 +43,19 @@ pub struct MirrorReport {
 }
 
 impl DownloadReport {
+    /// The problems that the list itself does not report: it knows why a version was rejected.
+    pub fn alarms(&self, list: &str) -> Vec<String> {
+        let is_other = |mirror: &&MirrorReport| {
+            mirror.fault.as_deref() != Some(DownloadFault::Rejected.name())
+        };
+        let mirrors = self.mirrors.iter().filter(is_other).cloned().collect();
+        let others = Self {
+            mirrors,
+            ..self.clone()
+        };
+        others.problems(list)
+    }
+
     /// Why the newest version is not here, a sentence for each mirror. One mirror that fails is no problem while another
     /// one works.
     pub fn problems(&self, list: &str) -> Vec<String> {

@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep_until};
 
-use super::copy::Copied;
+use super::attempts::{Attempt, Attempts};
+use super::copy::Copies;
 use super::fault::{DownloadFault, Failure};
 use super::fetch::{Fetched, Fetcher};
 use super::report::{DownloadReport, MirrorReport};
+use super::verdict::{Replaced, Verdict};
 use crate::control::sources::feeds::repeats::Repeats;
 
 /// The pause after the first failure. It doubles with each further one, up to the refresh time.
@@ -18,20 +21,15 @@ const AGAIN: Duration = Duration::from_secs(60);
 /// The part of the refresh time by which it varies, so that the servers of many installations are not asked at once.
 const JITTER: f64 = 0.1;
 
-/// A copy that was replaced.
-#[derive(Debug)]
-pub(crate) struct Replaced {
-    /// The name of the list.
-    pub(crate) list: String,
-    /// Dropped when the list was read, or will not be.
-    pub(crate) done: oneshot::Sender<()>,
-}
-
 /// What connects a runner with the rest of the server.
 pub(super) struct Links {
     pub(super) replaced: mpsc::Sender<Replaced>,
+    /// How to download the list.
+    pub(super) fetchers: watch::Receiver<Fetcher>,
     /// The number of the operator's last request.
     pub(super) requests: watch::Receiver<u64>,
+    /// The results of loads that this task has not asked for; `None` if the list may have to be read again.
+    pub(super) verdicts: watch::Receiver<Option<Verdict>>,
     pub(super) reports: watch::Sender<DownloadReport>,
 }
 
@@ -39,8 +37,12 @@ pub(super) struct Links {
 pub(super) struct Runner {
     fetcher: Fetcher,
     links: Links,
-    /// The copy that is here.
-    copied: Option<Copied>,
+    attempts: Attempts,
+    attempt: Attempt,
+    /// The versions that are here.
+    copies: Option<Copies>,
+    /// Why the newest version is not in force; `None` also if that is not known.
+    verdict: Option<Verdict>,
     /// The mirror that worked last, which is asked first.
     preferred: usize,
     faults: Vec<Option<Failure>>,
@@ -54,57 +56,111 @@ pub(super) struct Runner {
 }
 
 impl Runner {
-    pub(super) async fn new(fetcher: Fetcher, links: Links) -> Self {
-        let now = Instant::now();
-        let copied = fetcher.known().await;
-        let urls = &fetcher.download.urls;
-        let known = |copied: &Copied| urls.iter().position(|url| url.to_string() == copied.url);
-        let age = |copied: &Copied| Timestamp::now().duration_since(copied.confirmed);
-        let next = copied.as_ref().map_or(now, |copied| {
-            let age = Duration::try_from(age(copied)).unwrap_or_default();
-            now + varied(fetcher.download.refresh).saturating_sub(age)
-        });
-        let answered = *links.requests.borrow();
+    /// A runner for which all requests up to `answered` were made before it.
+    pub(super) fn new(links: Links, attempts: Attempts, answered: u64) -> Self {
+        let fetcher = links.fetchers.borrow().clone();
         Self {
-            preferred: copied.as_ref().and_then(known).unwrap_or(0),
-            faults: vec![None; urls.len()],
+            faults: vec![None; fetcher.download.urls.len()],
+            attempt: attempts.begin(),
+            attempts,
+            fetcher,
+            links,
+            copies: None,
+            verdict: None,
+            preferred: 0,
             counts: BTreeMap::new(),
             logged: Repeats::default(),
             failures: 0,
             is_current: None,
-            copied,
-            fetcher,
-            links,
-            next,
+            next: Instant::now(),
             answered,
         }
     }
 
     /// Runs until the list is not configured any more.
     pub(super) async fn run(mut self) {
+        self.copies = self.fetcher.copies(&self.attempt).await;
+        if let Some(copies) = &self.copies {
+            let urls = &self.fetcher.download.urls;
+            let known = urls.iter().position(|url| copies.newest.is_from(url));
+            self.preferred = known.unwrap_or(0);
+            self.next = self.refresh_time();
+        }
         loop {
+            self.judge_between().await;
             self.report(false);
             tokio::select! {
                 () = sleep_until(self.next) => {}
                 changed = self.links.requests.changed() => if changed.is_err() {
                     return;
                 },
+                _ = self.links.verdicts.changed() => {
+                    self.take_verdict();
+                    continue;
+                }
+                _ = self.links.fetchers.changed() => {
+                    self.take_fetcher();
+                    continue;
+                }
             }
             let request = *self.links.requests.borrow_and_update();
             self.report(true);
-            let replaced = self.attempt().await;
-            // The source of the new copy must be known when it is read.
-            self.report(true);
-            if replaced && let Some(done) = self.announce().await {
-                // Its sender is dropped when the list was read.
-                let _ = done.await;
+            let mut fetchers = self.links.fetchers.clone();
+            tokio::select! {
+                () = self.attempt() => self.answered = request,
+                // The request stays unanswered, and the mirrors are asked in the new way.
+                _ = fetchers.changed() => self.next = Instant::now(),
             }
-            self.answered = request;
         }
     }
 
-    /// Asks the mirrors until one has sent or confirmed the newest version. Returns whether the copy was replaced.
-    async fn attempt(&mut self) -> bool {
+    /// When the mirrors are to be asked, if all is well.
+    fn refresh_time(&self) -> Instant {
+        let confirmed = self.copies.as_ref().map(|copies| copies.newest.confirmed);
+        let age = confirmed.map(|confirmed| Timestamp::now().duration_since(confirmed));
+        let Some(age) = age else {
+            return Instant::now();
+        };
+        let age = Duration::try_from(age).unwrap_or_default();
+        Instant::now() + varied(self.fetcher.download.refresh).saturating_sub(age)
+    }
+
+    /// Uses new settings. What is known about the mirrors stays.
+    fn take_fetcher(&mut self) {
+        let next = self.links.fetchers.borrow_and_update().clone();
+        let before = std::mem::replace(&mut self.fetcher, next);
+        let (old, urls) = (&before.download.urls, &self.fetcher.download.urls);
+        let place = |url| old.iter().position(|old| old == url);
+        let faults = urls.iter().map(|url| self.faults[place(url)?].clone());
+        self.faults = faults.collect();
+        let preferred = &old[self.preferred];
+        self.preferred = urls.iter().position(|url| url == preferred).unwrap_or(0);
+        self.logged = Repeats::default();
+        // The new settings may be the remedy.
+        self.next = match self.is_current {
+            Some(false) => Instant::now(),
+            _ => self.next.min(self.refresh_time()),
+        };
+    }
+
+    /// The list was loaded for another reason than a download.
+    fn take_verdict(&mut self) {
+        let verdict = self.links.verdicts.borrow_and_update().clone();
+        if !self.is_open() && verdict != Some(Verdict::InForce) {
+            return;
+        }
+        self.verdict = match verdict {
+            // What was loaded may be an older version, so that is asked for.
+            None | Some(Verdict::InForce) => None,
+            Some(verdict) => Some(verdict),
+        };
+    }
+
+    /// Asks the mirrors until one has sent or confirmed the newest version.
+    async fn attempt(&mut self) {
+        self.attempt = block_in_place(|| self.attempts.begin());
+        // The copy may have been removed.
+        self.copies = self.fetcher.copies(&self.attempt).await;
         let client = match self.fetcher.client().await {
             Ok(client) => client,
             Err(failure) => {
@@ -117,36 +173,130 @@ impl Runner {
         let mut retry_after = None;
         for index in order {
             let url = self.fetcher.download.urls[index].clone();
-            let known = self.copied.as_ref();
-            match self.fetcher.fetch(&client, &url, known).await {
-                Ok(fetched) => return self.succeed(index, fetched),
-                Err(failure) => {
-                    let (is_ours, after) = (failure.fault.is_ours(), failure.retry_after);
-                    retry_after = retry_after.max(after);
-                    self.fail(index, failure);
-                    if is_ours {
-                        break;
-                    }
+            let known = self.copies.as_ref();
+            let fetched = self.fetcher.fetch(&client, &url, known, &self.attempt);
+            let settled = match fetched.await {
+                Ok(fetched) => self.settle(fetched).await,
+                Err(failure) => Err(failure),
+            };
+            let Err(failure) = settled else {
+                return self.succeed(index);
+            };
+            let (is_ours, after) = (failure.fault.is_ours(), failure.retry_after);
+            retry_after = retry_after.max(after);
+            self.fail(index, failure);
+            if is_ours {
+                break;
+            }
+        }
+        self.fail_all(retry_after);
+    }
+
+    /// Takes what a mirror has. An error if that is rejected.
+    async fn settle(&mut self, fetched: Fetched) -> Result<(), Failure> {
+        match fetched {
+            Fetched::Confirmed(copies) => self.copies = Some(copies),
+            Fetched::NotAccepted => {}
+            Fetched::Withdrawn(copies) => {
+                let (list, url) = (&*self.fetcher.list, &copies.newest.url);
+                tracing::info!(list, url, "the last good version is the newest again");
+                self.copies = Some(copies);
+                self.judge().await;
+            }
+            Fetched::New(copies) => {
+                let (list, url) = (&*self.fetcher.list, &copies.newest.url);
+                let sha256 = &copies.newest.sha256;
+                tracing::info!(list, url, sha256, "list downloaded");
+                self.copies = Some(copies);
+                self.judge().await;
+            }
+        }
+        self.judge_if_open().await;
+        match &self.verdict {
+            Some(Verdict::Rejected(why)) => Err(Failure::new(DownloadFault::Rejected, why.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Has the list read, if it is not known whether the newest version is accepted.
+    async fn judge_if_open(&mut self) {
+        if self.is_open() && self.verdict.is_none() {
+            self.judge().await;
+        }
+    }
+
+    /// Whether the newest version is not accepted.
+    fn is_open(&self) -> bool {
+        let copies = self.copies.as_ref();
+        copies.is_some_and(|copies| !copies.is_accepted)
+    }
+
+    /// Has the list read between two attempts, if it is not known whether the newest version is accepted.
+    async fn judge_between(&mut self) {
+        let was_open = self.is_open();
+        self.judge_if_open().await;
+        if let Some(Verdict::Rejected(why)) = &self.verdict
+            && self.is_current != Some(false)
+        {
+            let failure = Failure::new(DownloadFault::Rejected, why.clone());
+            let newest = self.copies.as_ref().map(|copies| &copies.newest);
+            let mut urls = self.fetcher.download.urls.iter();
+            let index = urls.position(|url| newest.is_some_and(|newest| newest.is_from(url)));
+            self.faults[index.unwrap_or(self.preferred)] = Some(failure);
+            self.is_current = Some(false);
+            self.next = self.next.min(Instant::now() + varied(AGAIN));
+        }
+        if was_open && !self.is_open() && self.is_current == Some(false) {
+            // The operator has accepted it, or the guards have changed.
+            let is_over = |failure: &mut Failure| failure.fault == DownloadFault::Rejected;
+            self.faults
+                .iter_mut()
+                .for_each(|fault| _ = fault.take_if(is_over));
+            (self.failures, self.is_current) = (0, Some(true));
+            self.next = self.refresh_time();
+        }
+    }
+
+    /// Has the list read, and waits for the result.
+    async fn judge(&mut self) {
+        // The source of the new copy must be known when it is read.
+        self.verdict = None;
+        self.links.verdicts.mark_unchanged();
+        self.report(true);
+        let (done, verdict) = oneshot::channel();
+        let list = self.fetcher.list.clone();
+        let sent = self.links.replaced.send(Replaced { list, done }).await;
+        let verdict = match sent {
+            Ok(()) => verdict.await.ok(),
+            Err(_) => None,
+        };
+        let Some(Verdict::InForce) = verdict else {
+            let unread = || Verdict::Postponed("the list has not been read".to_owned());
+            self.verdict = Some(verdict.unwrap_or_else(unread));
+            return;
+        };
+        if let Some(copies) = &mut self.copies {
+            let list = &*self.fetcher.list;
+            match self.fetcher.accept(copies.clone(), &self.attempt).await {
+                Ok(accepted) => *copies = accepted,
+                Err(error) => {
+                    // After a restart it is read again.
+                    copies.is_accepted = true;
+                    tracing::warn!(list, %error, "it is not recorded that the version is accepted");
                 }
             }
         }
-        self.fail_all(retry_after)
     }
 
-    fn succeed(&mut self, index: usize, fetched: Fetched) -> bool {
-        let Fetched { copied, is_new } = fetched;
-        let (list, url) = (&*self.fetcher.list, &copied.url);
+    fn succeed(&mut self, index: usize) {
         let unreported = self.logged.forget(|(of, _)| *of == index);
-        if is_new {
-            tracing::info!(list, url, sha256 = copied.sha256, "list downloaded");
-        } else if self.faults[index].is_some() {
-            tracing::info!(list, url, unreported, "the server works again");
+        if self.faults[index].take().is_some() {
+            let list = &*self.fetcher.list;
+            let url = &self.fetcher.download.urls[index];
+            tracing::info!(list, %url, unreported, "the server works again");
         }
-        self.copied = Some(copied);
         (self.preferred, self.failures, self.is_current) = (index, 0, Some(true));
-        self.faults[index] = None;
         self.next = Instant::now() + varied(self.fetcher.download.refresh);
-        is_new
     }
 
     fn fail(&mut self, index: usize, failure: Failure) {
@@ -160,21 +310,12 @@ impl Runner {
         self.faults[index] = Some(failure);
     }
 
-    fn fail_all(&mut self, retry_after: Option<Duration>) -> bool {
+    fn fail_all(&mut self, retry_after: Option<Duration>) {
         let refresh = self.fetcher.download.refresh;
         let pause = pause(self.failures, refresh, retry_after);
         self.failures = self.failures.saturating_add(1);
         self.is_current = Some(false);
         self.next = Instant::now() + varied(pause);
-        false
-    }
-
-    /// Tells the control loop that the copy was replaced. `None` if the server ends.
-    async fn announce(&self) -> Option<oneshot::Receiver<()>> {
-        let (done, waits) = oneshot::channel();
-        let list = self.fetcher.list.clone();
-        let sent = self.links.replaced.send(Replaced { list, done }).await;
-        sent.is_ok().then_some(waits)
     }
 
     fn report(&self, is_active: bool) {
@@ -189,14 +330,22 @@ impl Runner {
         let next = wait
             .ok()
             .and_then(|wait| Timestamp::now().checked_add(wait).ok());
+        let version = self.copies.as_ref().and_then(|copies| match &self.verdict {
+            Some(Verdict::Rejected(_)) => copies.accepted(),
+            _ => Some(&copies.newest),
+        });
         self.links.reports.send_replace(DownloadReport {
             mirrors: mirrors.collect(),
-            source: self.copied.as_ref().map(|copied| copied.url.clone()),
-            fetched: self.copied.as_ref().map(|copied| copied.fetched),
-            confirmed: self.copied.as_ref().map(|copied| copied.confirmed),
+            source: version.map(|version| version.url.clone()),
+            fetched: version.map(|version| version.fetched),
+            confirmed: version.map(|version| version.confirmed),
             next: next.filter(|_| !is_active),
             is_active,
             is_current: self.is_current,
+            waits: match &self.verdict {
+                Some(Verdict::Postponed(why)) => Some(why.clone()),
+                _ => None,
+            },
             faults: counts
                 .map(|(fault, count)| (fault.name().to_owned(), *count))
                 .collect(),

@@ -7,10 +7,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{block_in_place, spawn_blocking};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::attempts::Attempts;
 use super::copy;
-use super::fetch::Fetcher;
+use super::fetch::{Fetcher, Slots};
 use super::report::DownloadReport;
-use super::runner::{Links, Replaced, Runner};
+use super::runner::{Links, Runner};
+use super::verdict::{Replaced, Verdict};
 use crate::config::download::Downloads as Settings;
 use crate::config::{Config, List};
 use crate::control::data_plane::Hosts;
@@ -18,11 +20,12 @@ use crate::control::data_plane::Hosts;
 /// The downloaded lists.
 pub(crate) struct Downloads {
     hosts: Arc<dyn Hosts>,
+    slots: Arc<Slots>,
     running: BTreeMap<String, Running>,
     /// The copies that were replaced.
     pub(crate) replaced: (mpsc::Sender<Replaced>, mpsc::Receiver<Replaced>),
     /// The tasks that wait until their copy was read, by the ticket of the load.
-    waiting: HashMap<u64, oneshot::Sender<()>>,
+    waiting: HashMap<u64, oneshot::Sender<Verdict>>,
     /// The operator's requests so far.
     requests: u64,
 }
@@ -31,17 +34,32 @@ pub(crate) struct Downloads {
 struct Running {
     list: List,
     settings: Settings,
+    fetchers: watch::Sender<Fetcher>,
     requests: watch::Sender<u64>,
+    verdicts: watch::Sender<Option<Verdict>>,
     reports: watch::Receiver<DownloadReport>,
+    attempts: Attempts,
     _task: AbortOnDropHandle<()>,
 }
 
 impl Running {
-    /// Whether it downloads this list in this way.
-    fn is_of(&self, list: &List, settings: &Settings) -> bool {
-        self.list.download == list.download
-            && self.list.source.path == list.source.path
-            && self.settings == *settings
+    /// Uses a new configuration of the list, which has the same copy.
+    fn follow(&mut self, list: &List, settings: &Settings, fetcher: Fetcher) {
+        if self.list.download != list.download || self.settings != *settings {
+            self.fetchers.send_replace(fetcher);
+        }
+        if self.list != *list {
+            // It may have to be read in another way.
+            self.verdicts.send_replace(None);
+        }
+        (self.list, self.settings) = (list.clone(), settings.clone());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // The copy may be removed next, so no other thread may replace it any more.
+        self.attempts.begin();
     }
 }
 
@@ -49,6 +67,7 @@ impl Downloads {
     pub(crate) fn new(hosts: Arc<dyn Hosts>) -> Self {
         Self {
             hosts,
+            slots: Arc::default(),
             running: BTreeMap::new(),
             replaced: mpsc::channel(64),
             waiting: HashMap::new(),
@@ -63,19 +82,21 @@ impl Downloads {
         let wanted = || config.lists.iter().filter(|list| list.download.is_some());
         let before = self.running.len();
         self.running.retain(|name, running| {
-            let mut wanted = wanted();
-            wanted.any(|list| list.source.name == *name && running.is_of(list, settings))
+            let path = &running.list.source.path;
+            wanted().any(|list| list.source.name == *name && list.source.path == *path)
         });
         let mut is_changed = self.running.len() < before;
         for list in wanted() {
-            if self.running.contains_key(&list.source.name) {
+            let Some(fetcher) = Fetcher::new(list, settings, &self.hosts, &self.slots) else {
+                continue;
+            };
+            if let Some(running) = self.running.get_mut(&list.source.name) {
+                running.follow(list, settings, fetcher);
                 continue;
             }
-            if let Some(fetcher) = Fetcher::new(list, settings, &self.hosts) {
-                let running = self.start(list, settings, fetcher);
-                self.running.insert(list.source.name.clone(), running);
-                is_changed = true;
-            }
+            let running = self.start(list, settings, fetcher);
+            self.running.insert(list.source.name.clone(), running);
+            is_changed = true;
         }
         if is_changed {
             // The tasks of new lists report it if they can't write there.
@@ -108,12 +129,29 @@ impl Downloads {
     }
 
     /// Remembers a load of a copy that was replaced.
-    pub(crate) fn wait(&mut self, ticket: u64, done: oneshot::Sender<()>) {
+    pub(crate) fn wait(&mut self, ticket: u64, done: oneshot::Sender<Verdict>) {
         self.waiting.insert(ticket, done);
     }
 
-    /// A load has ended: its rules are in force, it was refused, or was not needed.
-    pub(crate) fn finish(&mut self, ticket: u64) {
+    /// A load of a list has ended.
+    pub(crate) fn finish(&mut self, ticket: u64, list: &str, verdict: Verdict) {
+        if let Some(done) = self.waiting.remove(&ticket) {
+            // The task may have ended.
+            let _ = done.send(verdict);
+        } else if let Some(running) = self.running.get(list) {
+            running.verdicts.send_replace(Some(verdict));
+        }
+    }
+
+    /// A load was not needed, as the copy is in force.
+    pub(crate) fn finish_unneeded(&mut self, ticket: u64) {
+        if let Some(done) = self.waiting.remove(&ticket) {
+            let _ = done.send(Verdict::InForce);
+        }
+    }
+
+    /// A load has ended without a result.
+    pub(crate) fn drop_load(&mut self, ticket: u64) {
         // Dropping the sender informs the task.
         self.waiting.remove(&ticket);
     }
@@ -130,21 +168,28 @@ impl Downloads {
     }
 
     fn start(&self, list: &List, settings: &Settings, fetcher: Fetcher) -> Running {
-        // Requests before the start are answered.
+        let (fetchers, fetcher) = watch::channel(fetcher);
         let (requests, requested) = watch::channel(self.requests);
+        let (verdicts, verdict) = watch::channel(None);
         let (reporter, reports) = watch::channel(DownloadReport::default());
         let links = Links {
             replaced: self.replaced.0.clone(),
+            fetchers: fetcher,
             requests: requested,
+            verdicts: verdict,
             reports: reporter,
         };
-        let run = async move { Runner::new(fetcher, links).await.run().await };
+        let attempts = Attempts::default();
+        let runner = Runner::new(links, attempts.clone(), self.requests);
         Running {
             list: list.clone(),
             settings: settings.clone(),
+            fetchers,
             requests,
+            verdicts,
             reports,
-            _task: AbortOnDropHandle::new(tokio::spawn(run)),
+            attempts,
+            _task: AbortOnDropHandle::new(tokio::spawn(runner.run())),
         }
     }
 }

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::copy;
-use super::fault::Failure;
-use super::fetch::Fetcher;
+use super::attempts::Attempts;
+use super::copy::{self, Copies};
+use super::fault::{DownloadFault, Failure};
+use super::fetch::{Fetched, Fetcher, Slots};
 use crate::config::download::Downloads;
 use crate::config::{Config, List};
 use crate::control::data_plane::Hosts;
@@ -28,7 +30,17 @@ pub(crate) fn prepare(config: &Config) {
     }
 }
 
-/// Downloads lists of which there is no copy, and which the server needs to start.
+/// Makes the last good version of a list the copy again, if the newest one is not accepted. Without rules in force that it
+/// could be compared with, it would be. It is downloaded again.
+pub(crate) fn drop_unaccepted(list: &List) {
+    let (name, path) = (&*list.source.name, &list.source.path);
+    if let Err(error) = copy::drop_unaccepted(name, path) {
+        tracing::warn!(list = name, %error, "a version that is not accepted stays");
+    }
+}
+
+/// Downloads lists of which there is no copy, and which the server needs to start. `judge` says why a copy can't be used;
+/// then the next mirror is asked.
 ///
 /// # Errors
 /// The name of a list that could not be downloaded, and the reason.
@@ -36,14 +48,19 @@ pub(crate) async fn fetch_required(
     lists: &[&List],
     settings: &Downloads,
     hosts: &Arc<dyn Hosts>,
+    judge: &impl Fn(&List) -> Result<(), String>,
 ) -> Result<(), (String, String)> {
     let deadline = Instant::now() + PATIENCE;
-    let fetchers = lists.iter();
-    for fetcher in fetchers.filter_map(|list| Fetcher::new(list, settings, hosts)) {
+    let slots = Arc::new(Slots::default());
+    for list in lists {
+        let Some(fetcher) = Fetcher::new(list, settings, hosts, &slots) else {
+            continue;
+        };
         tracing::info!(list = fetcher.list, "downloading a required list");
+        let mut copies = None;
         let mut last = format!("no mirror has sent it within {} s", PATIENCE.as_secs());
         let download = async {
-            while let Err(failure) = fetch(&fetcher).await {
+            while let Err(failure) = fetch(&fetcher, &mut copies, || judge(list)).await {
                 last = failure;
                 sleep(PAUSE).await;
             }
@@ -56,19 +73,30 @@ pub(crate) async fn fetch_required(
     Ok(())
 }
 
-/// Asks the mirrors until one has sent the list. An error is about the last one.
-async fn fetch(fetcher: &Fetcher) -> Result<(), String> {
+/// Asks the mirrors until one has sent a list that can be used. An error is about the last one.
+async fn fetch(
+    fetcher: &Fetcher,
+    copies: &mut Option<Copies>,
+    judge: impl Fn() -> Result<(), String>,
+) -> Result<(), String> {
+    let attempt = Attempts::default().begin();
     let client = fetcher.client().await.map_err(|it| it.to_string())?;
     let mut last = String::new();
     for url in &fetcher.download.urls {
-        match fetcher.fetch(&client, url, None).await {
-            Ok(_) => return Ok(()),
-            Err(failure) => last = shown(&failure, &url.to_string()),
-        }
+        let fetched = fetcher.fetch(&client, url, copies.as_ref(), &attempt);
+        let failure = match fetched.await {
+            Ok(fetched) => {
+                if let Fetched::New(new) = fetched {
+                    *copies = Some(new);
+                }
+                match block_in_place(&judge) {
+                    Ok(()) => return Ok(()),
+                    Err(why) => Failure::new(DownloadFault::Rejected, why),
+                }
+            }
+            Err(failure) => failure,
+        };
+        last = format!("{url}: {}: {failure}", failure.fault);
     }
     Err(last)
-}
-
-fn shown(failure: &Failure, url: &str) -> String {
-    format!("{url}: {}: {failure}", failure.fault)
 }

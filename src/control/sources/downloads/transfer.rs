@@ -1,4 +1,4 @@
-//! Receives a file, unpacks and checks it, and replaces the copy.
+//! Receives a file, unpacks and checks it.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -10,6 +10,7 @@ use tokio::task::block_in_place;
 use tokio::time::Instant;
 
 use super::client::{Answer, explain};
+use super::copy::{Copies, Which};
 use super::fault::{DownloadFault, Failure};
 use super::pace::Pace;
 use super::proof::{HEAD, check, check_head};
@@ -30,8 +31,8 @@ pub(super) struct Arrived {
     pub(super) signature: Option<String>,
     /// Whether a list in JSON is expected.
     pub(super) may_be_json: bool,
-    /// The digest of the copy that is here.
-    pub(super) known: Option<String>,
+    /// The versions that are here.
+    pub(super) known: Option<Copies>,
     pub(super) limits: DownloadLimits,
     /// Where the copy is.
     pub(super) path: PathBuf,
@@ -134,17 +135,25 @@ fn of_broken_body(error: &hyper::Error) -> DownloadFault {
     }
 }
 
-/// Unpacks and checks a file. If it differs from the copy, replaces the copy. Returns the digest, and whether the copy was
-/// replaced.
-pub(super) fn accept(arrived: Arrived) -> Result<(String, bool), Failure> {
+/// A file that was checked.
+pub(super) enum Checked {
+    /// It has the bytes of a version that is here.
+    Known(Which),
+    /// Another version, unpacked.
+    New(NewFile),
+}
+
+/// Unpacks and checks a file. Returns it with its digest.
+pub(super) fn check_arrived(arrived: Arrived) -> Result<(Checked, String), Failure> {
     let Arrived {
         file, path, limits, ..
     } = arrived;
     let published = unpacked(file, arrived.packing, &path, limits)?;
     let (proof, signature) = (arrived.proof.as_ref(), arrived.signature.as_deref());
     let digest = check(published.file(), proof, signature)?;
-    if arrived.known.as_ref() == Some(&digest) {
-        return Ok((digest, false));
+    let known = arrived.known.as_ref();
+    if let Some(which) = known.and_then(|known| known.with_digest(&digest)) {
+        return Ok((Checked::Known(which), digest));
     }
     let packing = Packing::of_file(&head(published.file())?);
     let list = unpacked(published, packing, &path, limits)?;
@@ -153,8 +162,7 @@ pub(super) fn accept(arrived: Arrived) -> Result<(String, bool), Failure> {
         return Err(Failure::new(DownloadFault::Empty, "it has no bytes"));
     }
     check_head(&head, arrived.may_be_json)?;
-    list.commit().map_err(failed)?;
-    Ok((digest, true))
+    Ok((Checked::New(list), digest))
 }
 
 /// The file without this packing.

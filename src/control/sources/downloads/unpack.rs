@@ -5,7 +5,8 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 
 use brotli_decompressor::{BrotliDecoderParameter, Decompressor};
 use flate2::bufread::MultiGzDecoder;
-use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
+use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
+use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 use super::fault::{DownloadFault, Failure};
 
@@ -43,7 +44,8 @@ impl Packing {
     pub(super) fn of_file(head: &[u8]) -> Self {
         match head {
             [0x1f, 0x8b, ..] => Self::Gzip,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
+            // A frame, or one that is to be skipped.
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
             _ => Self::None,
         }
     }
@@ -63,7 +65,7 @@ pub(super) fn unpack(
     match packing {
         Packing::None => copy(from, to, most),
         Packing::Gzip => copy(MultiGzDecoder::new(from), to, most),
-        Packing::Zstd => copy(Frames::Between(from), to, most),
+        Packing::Zstd => copy(Frames::new(from), to, most),
         Packing::Brotli => {
             let mut decompressor = Decompressor::new(from, PIECE);
             // A large window would take up to 1 GiB of memory. The usual ones have at most 16 MiB (RFC 7932, section 9.1).
@@ -98,35 +100,86 @@ pub(super) fn unwritten(error: &io::Error) -> Failure {
     Failure::new(DownloadFault::NotWritten, error.to_string())
 }
 
-/// The frames of a zstd file, one after the other.
-enum Frames<R: BufRead> {
-    Between(R),
-    Inside(Box<StreamingDecoder<R, FrameDecoder>>),
-    Failed,
+/// The frames of a zstd file, one after the other. Skippable frames have no contents (RFC 8878, section 3.1.2).
+struct Frames<R: BufRead> {
+    from: R,
+    decoder: FrameDecoder,
+    /// Whether a frame has begun.
+    is_inside: bool,
+    /// The bytes of the frame so far.
+    size: u64,
+}
+
+impl<R: BufRead> Frames<R> {
+    fn new(from: R) -> Self {
+        let mut decoder = FrameDecoder::new();
+        decoder.set_max_window_size(MAX_WINDOW);
+        Self {
+            from,
+            decoder,
+            is_inside: false,
+            size: 0,
+        }
+    }
+
+    /// Begins the next frame. Returns whether there is one.
+    fn begin(&mut self) -> io::Result<bool> {
+        loop {
+            if self.from.fill_buf()?.is_empty() {
+                return Ok(false);
+            }
+            match self.decoder.reset(&mut self.from) {
+                Ok(()) => {
+                    (self.is_inside, self.size) = (true, 0);
+                    return Ok(true);
+                }
+                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
+                    length,
+                    ..
+                })) => {
+                    let length = u64::from(length);
+                    let mut skipped = self.from.by_ref().take(length);
+                    if io::copy(&mut skipped, &mut io::sink())? < length {
+                        return Err(invalid("a frame that is to be skipped is cut off"));
+                    }
+                }
+                Err(error) => return Err(invalid(&error.to_string())),
+            }
+        }
+    }
+
+    /// Checks a whole frame (RFC 8878, section 3.1.1).
+    fn check(&self) -> io::Result<()> {
+        let size = self.decoder.content_size();
+        if size != 0 && size != self.size {
+            return Err(invalid("a frame does not have the size in its header"));
+        }
+        let expected = self.decoder.get_checksum_from_data();
+        match expected.is_some() && expected != self.decoder.get_calculated_checksum() {
+            true => Err(invalid("a frame does not have its checksum")),
+            false => Ok(()),
+        }
+    }
 }
 
 impl<R: BufRead> Read for Frames<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            match std::mem::replace(self, Self::Failed) {
-                Self::Between(mut from) => {
-                    if from.fill_buf()?.is_empty() {
-                        *self = Self::Between(from);
-                        return Ok(0);
-                    }
-                    let decoder = StreamingDecoder::new_with_max_window_size(from, MAX_WINDOW);
-                    let decoder = decoder.map_err(|error| invalid(&error.to_string()))?;
-                    *self = Self::Inside(Box::new(decoder));
-                }
-                Self::Inside(mut decoder) => match decoder.read(buffer)? {
-                    0 => *self = Self::Between(decoder.into_inner()),
-                    read => {
-                        *self = Self::Inside(decoder);
-                        return Ok(read);
-                    }
-                },
-                Self::Failed => return Err(invalid("the file is broken")),
+            if !self.is_inside && !self.begin()? {
+                return Ok(0);
             }
+            while self.decoder.can_collect() == 0 && !self.decoder.is_finished() {
+                let block = BlockDecodingStrategy::UptoBlocks(1);
+                let decoded = self.decoder.decode_blocks(&mut self.from, block);
+                decoded.map_err(|error| invalid(&error.to_string()))?;
+            }
+            let read = self.decoder.read(buffer)?;
+            self.size += read as u64;
+            if read > 0 {
+                return Ok(read);
+            }
+            self.check()?;
+            self.is_inside = false;
         }
     }
 }
@@ -167,6 +220,9 @@ mod tests {
     const ZSTD: &[u8] =
         b"\x28\xb5\x2f\xfd\x20\x02\x11\x00\x00ab\x28\xb5\x2f\xfd\x20\x01\x09\x00\x00c";
 
+    /// A frame with a checksum.
+    const CHECKED: &[u8] = b"\x28\xb5\x2f\xfd\x24\x02\x11\x00\x00ab\x61\x4a\xd0\x92";
+
     #[test]
     fn packed_files_are_unpacked_member_by_member() {
         let two = [gzip(b"a.example\n"), gzip(b"b.example\n")].concat();
@@ -178,6 +234,13 @@ mod tests {
             unpacked(ZSTD, Packing::of_file(ZSTD), 100),
             Ok(b"abc".to_vec())
         );
+        let skipped = [&b"\x5a\x2a\x4d\x18\x03\0\0\0xyz"[..], ZSTD].concat();
+        let between = [ZSTD, &skipped].concat();
+        for (file, text) in [(skipped, "abc"), (between, "abcabc")] {
+            let unpacked = unpacked(&file, Packing::of_file(&file), 100);
+            assert_eq!(unpacked, Ok(text.into()));
+        }
+        assert_eq!(unpacked(CHECKED, Packing::Zstd, 100), Ok(b"ab".to_vec()));
         assert_eq!(
             unpacked(b"plain", Packing::of_file(b"plain"), 100),
             Ok(b"plain".to_vec())
@@ -208,8 +271,25 @@ mod tests {
                 "{cut}"
             );
         }
+        let whole = [ZSTD, CHECKED, b"\x50\x2a\x4d\x18\x01\0\0\0x"].concat();
+        let ends = [0, 11, 21, 36, whole.len()];
+        for cut in 1..whole.len() {
+            let is_whole = unpacked(&whole[..cut], Packing::Zstd, 100).is_ok();
+            assert_eq!(is_whole, ends.contains(&cut), "{cut}");
+        }
+        let mut changed = CHECKED.to_vec();
+        changed[9] ^= 1;
         assert_eq!(
-            unpacked(&ZSTD[..10], Packing::Zstd, 100),
+            unpacked(&changed, Packing::Zstd, 100),
+            Err(DownloadFault::Broken)
+        );
+        // A larger window than the header of the frame may ask for, 16 MiB.
+        assert_eq!(
+            unpacked(
+                b"\x28\xb5\x2f\xfd\x00\x70\x11\x00\x00ab",
+                Packing::Zstd,
+                100
+            ),
             Err(DownloadFault::Broken)
         );
         assert_eq!(

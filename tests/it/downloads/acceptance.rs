@@ -1,0 +1,262 @@
+//! Versions that arrive, but are rejected: the last good one stays in force and on the disk.
+
+use std::fs;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::scene::{FIRST, PERMIT, SECOND, Scene, config, upstream};
+use crate::support::client::{is_blocked, until};
+use crate::support::server::{Server, text};
+use crate::support::tls::Security;
+use crate::support::web::{Web, page, response, send};
+
+/// An error message in place of a list.
+const ERROR: &str = "Too many requests, try again later.\n";
+
+/// A list that has shrunk too much when it becomes [`SECOND`].
+fn long() -> String {
+    let names: String = (0..1000).map(|n| format!("n{n}.example\n")).collect();
+    names + FIRST
+}
+
+/// The list has many names, and its newest version, which has few, is rejected.
+fn rejected() -> Scene {
+    let scene = Scene::begin(Security::web(), page(&long()), "", "");
+    scene.has(FIRST);
+    scene.web.serve(page(SECOND));
+    let (code, printed) = scene.refresh();
+    assert_eq!(code, Some(1), "{printed}");
+    for part in ["rejected: ", "shrunk", "--accept ads:shrunk"] {
+        assert!(printed.contains(part), "{part} is not in: {printed}");
+    }
+    scene
+}
+
+/// Starts the server again, without its images, and without network.
+fn restart_alone(scene: Scene) -> Server {
+    let Scene {
+        mut server,
+        web,
+        upstream,
+    } = scene;
+    server.signal("TERM");
+    server.wait();
+    web.play(|_, _| {});
+    drop(upstream);
+    for entry in fs::read_dir(server.path("state")).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_file() {
+            fs::remove_file(path).expect("removed");
+        }
+    }
+    server.again()
+}
+
+/// The ends of the names of the files of copies.
+fn files(server: &Server) -> Vec<String> {
+    let entries = fs::read_dir(server.path("state/downloads")).expect("a directory");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let end = |path: std::path::PathBuf| path.extension().map(|it| it.to_string_lossy().into());
+    let mut ends: Vec<_> = paths.filter_map(end).collect();
+    ends.sort();
+    ends
+}
+
+#[test]
+fn a_rejected_version_is_asked_for_again_soon_and_is_one_alarm() {
+    let scene = rejected();
+    scene.has(FIRST);
+    let list = scene.list();
+    assert_eq!(list["download"]["is_current"], false);
+    assert_eq!(list["download"]["faults"].to_string(), "[[\"rejected\",1]]");
+    let next: Timestamp = list["download"]["next"]
+        .as_str()
+        .and_then(|next| next.parse().ok())
+        .expect("a time");
+    let wait = next.duration_since(Timestamp::now());
+    assert!(
+        wait < Duration::from_secs(120).try_into().expect("short"),
+        "{wait}"
+    );
+    let status = scene.server.status();
+    let alarms = status["alarms"].as_array().expect("alarms");
+    let count = alarms
+        .iter()
+        .filter(|it| it.to_string().contains("ads"))
+        .count();
+    assert_eq!(count, 1, "{alarms:?}");
+    assert_eq!(files(&scene.server), ["good", "json", "list"]);
+}
+
+#[test]
+fn after_a_rejected_version_a_start_without_images_and_network_uses_the_last_good_one() {
+    let server = restart_alone(rejected());
+    for name in FIRST.lines().chain(["n7.example"]) {
+        assert!(is_blocked(server.address, name), "{name}");
+    }
+    assert!(!is_blocked(server.address, "second.example"));
+    assert_eq!(files(&server), ["json", "list"]);
+}
+
+#[test]
+fn a_rejected_version_that_is_accepted_becomes_the_last_good_one() {
+    let scene = rejected();
+    let accepted = scene.server.verb(&["reload", "--accept", "ads:shrunk"]);
+    assert!(accepted.status.success(), "{}", text(&accepted));
+    scene.has(SECOND);
+    until("the acceptance", || {
+        scene.list()["download"]["is_current"] == true && files(&scene.server).len() == 2
+    });
+    scene.server.assert_well();
+    let server = restart_alone(scene);
+    assert!(is_blocked(server.address, "second.example"));
+    assert!(!is_blocked(server.address, "n7.example"));
+}
+
+#[test]
+fn a_rejected_version_is_still_held_after_a_restart_and_can_be_accepted() {
+    let Scene {
+        mut server,
+        web: _web,
+        upstream: _upstream,
+    } = rejected();
+    server.signal("TERM");
+    server.wait();
+    let server = server.again();
+    until("the verdict", || {
+        server.status()["lists"][0]["download"]["mirrors"][0]["fault"] == "rejected"
+    });
+    assert!(is_blocked(server.address, "n7.example"));
+    let accepted = server.verb(&["reload", "--accept", "ads:shrunk"]);
+    assert!(accepted.status.success(), "{}", text(&accepted));
+    until("the list", || is_blocked(server.address, "second.example"));
+}
+
+#[test]
+fn a_version_that_the_publisher_takes_back_leaves_no_alarm() {
+    let scene = rejected();
+    scene.web.serve(page(&long()));
+    let (code, printed) = scene.refresh();
+    assert_eq!(code, Some(0), "{printed}");
+    scene.server.assert_well();
+    scene.has(FIRST);
+    assert_eq!(files(&scene.server), ["json", "list"]);
+}
+
+#[test]
+fn a_304_about_a_rejected_version_does_not_confirm_it() {
+    let scene = Scene::begin(Security::web(), page(&long()), "", "");
+    scene.has(FIRST);
+    scene.web.play(|got, stream| {
+        let answer = match got.header("if-none-match") {
+            Some("\"two\"") => response("304 Not Modified", &[], b""),
+            _ => response("200 OK", &["etag: \"two\""], SECOND.as_bytes()),
+        };
+        send(stream, &answer);
+    });
+    for count in 1..=2 {
+        let (code, printed) = scene.refresh();
+        assert_eq!(code, Some(1), "{printed}");
+        assert!(printed.contains("shrunk"), "{printed}");
+        let faults = scene.list()["download"]["faults"].to_string();
+        assert_eq!(faults, format!("[[\"rejected\",{count}]]"));
+    }
+    let asked = scene.web.got().pop().expect("a request");
+    assert_eq!(asked.header("if-none-match"), Some("\"two\""));
+    scene.has(FIRST);
+}
+
+#[test]
+fn after_a_version_is_rejected_the_other_mirrors_are_asked() {
+    let (one, two, upstream) = (
+        Web::start(Security::web(), |_, _| {}),
+        Web::start(Security::web(), |_, _| {}),
+        upstream(),
+    );
+    one.serve(page(FIRST));
+    two.serve(page(SECOND));
+    let mirror = two.url("/m").replace("lists.", "mirror.");
+    let list = format!(
+        "[[list]]\nname = \"ads\"\nurl = [\"{}\", \"{mirror}\"]\n",
+        one.url("/ads")
+    );
+    let server = Server::start(&config(&upstream, PERMIT, &list), &[]);
+    let scene = Scene {
+        server,
+        web: one,
+        upstream,
+    };
+    scene.has(FIRST);
+    scene.web.serve(page(ERROR));
+    let (code, printed) = scene.refresh();
+    assert_eq!(code, Some(0), "{printed}");
+    scene.has(SECOND);
+    let download = scene.list()["download"].clone();
+    assert_eq!(download["mirrors"][0]["fault"], "rejected");
+    assert_eq!(download["source"], *mirror);
+    scene.server.assert_well();
+}
+
+#[test]
+fn a_required_list_starts_with_the_mirror_that_has_a_list() {
+    let (one, two, upstream) = (
+        Web::start(Security::web(), |_, _| {}),
+        Web::start(Security::web(), |_, _| {}),
+        upstream(),
+    );
+    one.serve(page(ERROR));
+    two.serve(page(FIRST));
+    let list = format!(
+        "[[list]]\nname = \"ads\"\nrequired = true\nurl = [\"{}\", \"{}\"]\n",
+        one.url("/ads"),
+        two.url("/m").replace("lists.", "mirror.")
+    );
+    let server = Server::start(&config(&upstream, PERMIT, &list), &[]);
+    assert!(is_blocked(server.address, "first.example"));
+}
+
+#[test]
+fn a_version_that_arrives_during_a_rollback_is_not_said_to_be_in_force() {
+    let scene = Scene::start("", "");
+    let generation = scene.server.status()["generation"].to_string();
+    scene.web.serve(page(&format!("third.example\n{SECOND}")));
+    assert_eq!(scene.refresh().0, Some(0));
+    let back = scene.server.verb(&["rollback", &generation]);
+    scene.has(FIRST);
+    scene.web.serve(page(SECOND));
+    let (code, printed) = scene.refresh();
+    assert_eq!(code, Some(1), "{printed}\n{}", text(&back));
+    assert!(
+        printed.contains("held as it was in generation"),
+        "{printed}"
+    );
+    scene.has(FIRST);
+    scene.server.verb(&["rollback", "--release"]);
+    scene.has(SECOND);
+    until("the acceptance", || files(&scene.server).len() == 2);
+}
+
+#[test]
+fn a_copy_that_was_removed_is_downloaded_again() {
+    let scene = Scene::begin(
+        Security::web(),
+        response("200 OK", &["etag: \"one\""], FIRST.as_bytes()),
+        "",
+        "",
+    );
+    scene.has(FIRST);
+    until("the acceptance", || files(&scene.server).len() == 2);
+    let folder = scene.server.path("state/downloads");
+    for entry in fs::read_dir(folder).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|end| end == "list") {
+            fs::remove_file(path).expect("removed");
+        }
+    }
+    let (code, printed) = scene.refresh();
+    assert_eq!(code, Some(0), "{printed}");
+    let asked = scene.web.got().pop().expect("a request");
+    assert_eq!(asked.header("if-none-match"), None);
+    assert_eq!(files(&scene.server), ["json", "list"]);
+}
