@@ -205,6 +205,7 @@ fn import_lists(folder: &Folder, root: &Node, draft: &mut Draft) {
             "one policy holds for all clients: only `default` is used",
         );
     }
+    block_all_others(root, &used, draft);
     for (key, is_allow) in [
         ("allowlists", true),
         ("whiteLists", true),
@@ -221,6 +222,28 @@ fn import_lists(folder: &Folder, root: &Node, draft: &mut Draft) {
                 import_list(folder, (group, index), source, is_allow, draft);
             }
         }
+    }
+}
+
+/// Adds a list that blocks all names, if a group has only lists that allow: blocky answers no others then. It blocks
+/// addresses only.
+fn block_all_others(root: &Node, used: &[&str], draft: &mut Draft) {
+    let groups = |keys: [&'static str; 2]| {
+        let groups = keys
+            .into_iter()
+            .flat_map(|key| root.entries_at(&["blocking", key]));
+        groups.filter(|(group, sources)| used.contains(&&**group) && !sources.items().is_empty())
+    };
+    let blocked: Vec<_> = groups(["denylists", "blackLists"]).collect();
+    let only = groups(["allowlists", "whiteLists"])
+        .find(|(group, _)| !blocked.iter().any(|(known, _)| known == group));
+    if let Some((group, sources)) = only {
+        let text = format!(
+            "! The group {group} allows names, and blocks no others by lists.\n*$dnstype=A|AAAA\n"
+        );
+        let keys = vec![("format", "adblock".into()), ("guards", "warn".into())];
+        let file = ("all-others.txt".to_owned(), text);
+        draft.file_list("all-others", file, keys, &sources.line);
     }
 }
 
@@ -379,7 +402,10 @@ fn import_local(folder: &Folder, root: &Node, draft: &mut Draft) {
                     "names without a dot can't be forwarded by themselves",
                 ),
                 Ok(server) => draft.forward(zone, &server, &targets.line),
-                Err(why) => draft.leave(&targets.line, format!("conditional.mapping.{zone}"), why),
+                Err(why) => {
+                    let shown = format!("conditional.mapping.{zone}");
+                    draft.leave_of_zone(zone, &targets.line, shown, why);
+                }
             }
         }
     }
@@ -391,7 +417,15 @@ fn import_local(folder: &Folder, root: &Node, draft: &mut Draft) {
         let base = source.line.file.parent().unwrap_or(Path::new("."));
         let path = source.text().unwrap_or_default();
         match folder.find(base, path).and_then(|path| folder.read(&path)) {
-            Ok(file) => hosts::import(&file, HostsOptions::default(), draft),
+            Ok(file) => {
+                hosts::import_file(
+                    &file.path,
+                    &file,
+                    HostsOptions::default(),
+                    &source.line,
+                    draft,
+                );
+            }
             Err(why) => draft.leave(&source.line, format!("hostsFile {path}"), why),
         }
     }
