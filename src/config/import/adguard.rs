@@ -264,14 +264,13 @@ fn import_upstreams(root: &Node, draft: &mut Draft) {
     }
 }
 
-/// A server's URL without its path and user, which may be secrets.
+/// A server's URL without its path, which may be a secret. Of one with a user, or of a stamp, only the scheme is left.
 fn without_path(text: &str) -> String {
     match text.split_once("://") {
-        // A stamp has everything in one word.
-        Some(("sdns", _)) => "sdns://".to_owned(),
+        Some((scheme, rest)) if scheme == "sdns" || rest.contains('@') => format!("{scheme}://"),
         Some((scheme, rest)) => {
             let host = rest.split(['/', '?']).next().unwrap_or_default();
-            format!("{scheme}://{}", host.rsplit('@').next().unwrap_or(host))
+            format!("{scheme}://{host}")
         }
         None => text.to_owned(),
     }

@@ -6,6 +6,7 @@ mod bind_acl;
 mod bind_options;
 mod bind_syntax;
 mod blocky;
+mod blocky_lists;
 mod dnscrypt;
 mod dnsmasq;
 mod dnsmasq_options;

@@ -166,7 +166,7 @@ fn import_v5(folder: &Folder, main: &ReadFile, first: &SourceLine, draft: &mut D
             ),
             "DHCP_ACTIVE" if value == "true" => draft.leave(&line, key, "Tapis is no DHCP server"),
             "BLOCKING_ENABLED" if value == "false" => {
-                draft.turn_blocking_off(&line, "BLOCKING_ENABLED=false")
+                draft.turn_blocking_off(&line, "BLOCKING_ENABLED=false");
             }
             // The others say how the web pages look, or who may see them.
             _ => {}

@@ -36,8 +36,8 @@ const WITH_SECRETS: &[(Tool, &str, &str, &str)] = &[
     (
         Tool::Adguard,
         "AdGuardHome.yaml",
-        "users:\n  - name: admin\n    password: hunter2\ndns:\n  upstream_dns:\n    - https://me:hunter2@dns.example/hunter2\n",
-        "dns.upstream_dns https://dns.example",
+        "users:\n  - name: admin\n    password: hunter2\ndns:\n  upstream_dns:\n    - https://me:hunter2/x@dns.example/hunter2\n",
+        "dns.upstream_dns https://",
     ),
     (
         Tool::Adguard,
