@@ -39,12 +39,10 @@ fn assert_lost(tool: Tool, name: &str, text: &str, lines: &[u32]) {
     let imported = imported(tool, &files);
     let forwards = sections(&imported, "[[forward]]");
     assert!(forwards.is_empty(), "{text}\n{forwards:?}");
-    let found = left(&imported);
-    let found: Vec<_> = found
-        .iter()
-        .filter(|(_, setting)| *setting == "zone corp.example")
-        .map(|(line, _)| *line)
-        .collect();
+    let lost = imported.left.iter().filter(|left| {
+        left.setting == "zone corp.example" && left.reason.starts_with("none of its servers")
+    });
+    let found: Vec<_> = lost.map(|left| left.line).collect();
     assert_eq!(found, lines, "{text}\n{:?}", imported.left);
 }
 
