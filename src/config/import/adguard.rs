@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use toml_edit::{Array, Value};
 
-use super::draft::{Draft, SourceLine};
+use super::draft::{Draft, SourceLine, TURNED_OFF};
 use super::error::ImportError;
 use super::folder::{Folder, ReadFile};
 use super::list_urls::{self, ForeignList};
@@ -12,7 +12,7 @@ use super::servers::{self, server};
 use super::tree::{self, Node};
 
 /// The newest version of the file's form whose keys are known.
-const NEWEST: u32 = 30;
+const NEWEST: u32 = 34;
 
 /// Keys without a counterpart, with their path, and what to do.
 const NO_COUNTERPART: &[(&[&str], &str)] = &[
@@ -111,14 +111,11 @@ pub(super) fn import(
     // Rewrites are not filtered. Forwarded domains are, before their servers are asked.
     draft.local_first = true;
     check_version(&root, draft);
+    check_blocking(&root, draft);
     import_server(&root, draft);
     import_upstreams(&root, draft);
     import_lists(folder, &root, draft);
-    for path in [["dns", "rewrites"], ["filtering", "rewrites"]] {
-        for rewrite in root.items_at(&path) {
-            import_rewrite(rewrite, draft);
-        }
-    }
+    import_rewrites(&root, draft);
     for path in [["dns", "blocking_mode"], ["filtering", "blocking_mode"]] {
         if let Some(mode) = root.at(&path) {
             blocking_mode(&root, path[0], mode, draft);
@@ -152,12 +149,20 @@ fn check_version(root: &Node, draft: &mut Draft) {
     }
 }
 
+/// Without protection or without filtering, no list blocks anything.
+fn check_blocking(root: &Node, draft: &mut Draft) {
+    for key in ["protection_enabled", "filtering_enabled"] {
+        for section in ["dns", "filtering"] {
+            if let Some(node) = root.at(&[section, key]).filter(|node| node.is_off()) {
+                draft.turn_blocking_off(&node.line, &format!("{section}.{key} = false"));
+            }
+        }
+    }
+}
+
 fn import_server(root: &Node, draft: &mut Draft) {
     let dns = &root.line;
-    let port = root
-        .text_at(&["dns", "port"])
-        .and_then(|port| port.parse().ok())
-        .unwrap_or(53);
+    let port = servers::port(root.at(&["dns", "port"]), "dns.port", draft);
     let hosts = root
         .items_at(&["dns", "bind_hosts"])
         .iter()
@@ -259,12 +264,13 @@ fn import_upstreams(root: &Node, draft: &mut Draft) {
     }
 }
 
-/// A server's URL without its path and user, which may be secrets.
+/// A server's URL without its path, which may be a secret. Of one with a user, or of a stamp, only the scheme is left.
 fn without_path(text: &str) -> String {
     match text.split_once("://") {
+        Some((scheme, rest)) if scheme == "sdns" || rest.contains('@') => format!("{scheme}://"),
         Some((scheme, rest)) => {
             let host = rest.split(['/', '?']).next().unwrap_or_default();
-            format!("{scheme}://{}", host.rsplit('@').next().unwrap_or(host))
+            format!("{scheme}://{host}")
         }
         None => text.to_owned(),
     }
@@ -281,7 +287,7 @@ fn forward(zones: &str, targets: &str, item: &Node, draft: &mut Draft) {
                     draft.leave(&item.line, shown(), reason);
                 }
                 Ok(server) => draft.forward(zone, &server, &item.line),
-                Err(why) => draft.leave(&item.line, shown(), why),
+                Err(why) => draft.leave_of_zone(zone, &item.line, shown(), why),
             }
         }
     }
@@ -298,6 +304,12 @@ fn import_lists(folder: &Folder, root: &Node, draft: &mut Draft) {
     for (key, is_allow) in [("whitelist_filters", true), ("filters", false)] {
         for filter in root.items_at(&[key]) {
             if !filter.is_true(&["enabled"]) {
+                let id = filter.text_at(&["name"]).or(filter.text_at(&["id"]));
+                let shown = format!("list {}", id.unwrap_or("without a name"));
+                draft.leave(&filter.line, shown, TURNED_OFF);
+                continue;
+            }
+            if draft.is_blocking_off {
                 continue;
             }
             let Some(source) = filter.text_at(&["url"]) else {
@@ -313,7 +325,7 @@ fn import_lists(folder: &Folder, root: &Node, draft: &mut Draft) {
         }
     }
     let rules = root.items_at(&["user_rules"]);
-    let Some(first) = rules.first() else {
+    let Some(first) = rules.first().filter(|_| !draft.is_blocking_off) else {
         return;
     };
     let lines = rules
@@ -344,6 +356,28 @@ fn import_lists(folder: &Folder, root: &Node, draft: &mut Draft) {
     }
 }
 
+/// Rewrites also hold without protection, but not without filtering.
+fn import_rewrites(root: &Node, draft: &mut Draft) {
+    let is_off = |path: &[&str]| root.at(path).is_some_and(Node::is_off);
+    let unfiltered = ["dns", "filtering"]
+        .into_iter()
+        .any(|section| is_off(&[section, "filtering_enabled"]));
+    if unfiltered {
+        return;
+    }
+    if let Some(node) = root
+        .at(&["filtering", "rewrites_enabled"])
+        .filter(|node| node.is_off())
+    {
+        return draft.leave(&node.line, "filtering.rewrites_enabled = false", TURNED_OFF);
+    }
+    for path in [["dns", "rewrites"], ["filtering", "rewrites"]] {
+        for rewrite in root.items_at(&path) {
+            import_rewrite(rewrite, draft);
+        }
+    }
+}
+
 fn import_rewrite(rewrite: &Node, draft: &mut Draft) {
     let line: &SourceLine = &rewrite.line;
     let (Some(domain), Some(answer)) = (rewrite.text_at(&["domain"]), rewrite.text_at(&["answer"]))
@@ -351,7 +385,7 @@ fn import_rewrite(rewrite: &Node, draft: &mut Draft) {
         return;
     };
     if rewrite.at(&["enabled"]).is_some_and(Node::is_off) {
-        return;
+        return draft.leave(line, format!("rewrite of {domain}"), TURNED_OFF);
     }
     match answer.parse::<IpAddr>() {
         Ok(address) => draft.address(domain, address, None, line),

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use toml_edit::{Array, Value};
 
+use super::bind_acl;
 use super::bind_options::{Context, forwarder, import_option};
 use super::bind_syntax::{self, Statement, first_line};
 use super::draft::{Draft, SourceLine};
@@ -85,9 +86,10 @@ pub(super) fn import(
             .collect(),
         policies: policies.flat_map(|option| option.block.clone()).collect(),
     };
-    for option in options {
-        import_option(&context, option, draft);
+    for option in &options {
+        import_option(option, draft);
     }
+    bind_acl::import(&context, &options, draft);
     import_policies(&context, &statements, draft);
     for statement in &statements {
         match statement.word(0) {
@@ -263,6 +265,11 @@ fn import_zone(context: &Context<'_>, zone: &Statement, draft: &mut Draft) {
                     }
                     Err(why) => draft.leave(&item.line, &shown, why),
                 }
+            }
+            draft.note_zone(name, line);
+            if matches!(kind, "stub" | "static-stub") {
+                let reason = "its servers are asked as resolvers: names that they delegate to other servers are not found";
+                draft.leave(line, &shown, reason);
             }
             if matches!(kind, "slave" | "secondary" | "mirror") {
                 draft.leave(

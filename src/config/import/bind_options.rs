@@ -2,15 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use ipnet::IpNet;
-
 use super::bind_syntax::Statement;
 use super::draft::Draft;
 use super::folder::Folder;
 use super::servers::{self, server};
-
-/// How deep lists of addresses may name each other.
-const DEPTH_MAX: usize = 16;
 
 /// Options that say how the process runs or how it resolves, not what is answered.
 const PROCESS: &[&str] = &[
@@ -65,6 +60,8 @@ const PROCESS: &[&str] = &[
     "use-alt-transfer-source",
     "answer-cookie",
     "dnssec-enable",
+    "allow-query",
+    "allow-recursion",
     "allow-query-cache",
     "allow-query-on",
     "allow-recursion-on",
@@ -107,7 +104,7 @@ pub(super) struct Context<'f> {
 }
 
 /// Imports an option.
-pub(super) fn import_option(context: &Context<'_>, option: &Statement, draft: &mut Draft) {
+pub(super) fn import_option(option: &Statement, draft: &mut Draft) {
     let (line, name) = (&option.line, option.word(0));
     match name {
         "listen-on" | "listen-on-v6" => listen(option, draft),
@@ -123,7 +120,10 @@ pub(super) fn import_option(context: &Context<'_>, option: &Statement, draft: &m
                 }
             }
         }
-        "allow-query" | "allow-recursion" => allow(context, &option.block, 0, draft),
+        "recursion" if option.word(1) == "no" => {
+            let reason = "only its own zones are answered there; Tapis forwards all other queries";
+            draft.leave(line, "recursion no", reason);
+        }
         "max-cache-size" => match size(option.word(1)) {
             Some(mib) => draft.number(("cache", "size-mib"), mib, 1..=65_536, line),
             None => draft.leave(
@@ -196,10 +196,10 @@ fn size(text: &str) -> Option<i64> {
 
 fn listen(option: &Statement, draft: &mut Draft) {
     let is_v6 = option.word(0) == "listen-on-v6";
-    let port = option
-        .after("port")
-        .and_then(|port| port.parse().ok())
-        .unwrap_or(53);
+    let port = option.after("port").unwrap_or("53");
+    let Ok(port) = port.parse() else {
+        return draft.leave(&option.line, option.words.join(" "), "not a port");
+    };
     if option.after("tls").is_some() || option.after("http").is_some() {
         return draft.leave(
             &option.line,
@@ -236,42 +236,5 @@ pub(super) fn forwarder(item: &Statement) -> Result<String, String> {
     match item.after("port") {
         Some(port) => server(&format!("{}#{port}", item.word(0))),
         None => server(item.word(0)),
-    }
-}
-
-fn allow(context: &Context<'_>, items: &[Statement], depth: usize, draft: &mut Draft) {
-    for item in items {
-        let (line, word) = (&item.line, item.word(0));
-        if word.is_empty() || item.words.len() > 1 || word.starts_with('!') {
-            let reason = "only networks that are permitted carry over: check [server] allow";
-            draft.leave(
-                line,
-                format!("allow {}", item.words.first().map_or("{ }", |word| word)),
-                reason,
-            );
-            continue;
-        }
-        match (word, context.acls.get(word)) {
-            ("none", _) => {}
-            ("any", _) => {
-                draft.allow_private(line);
-                draft.leave(line, "any", "a resolver that is open to all is abused: [server] allow has all private networks, add others");
-            }
-            ("localhost", _) => {
-                for network in ["127.0.0.0/8", "::1/128"] {
-                    draft.push("server", "allow", network, line);
-                }
-            }
-            ("localnets", _) => draft.allow_private(line),
-            (_, Some(acl)) if depth < DEPTH_MAX => allow(context, &acl.block, depth + 1, draft),
-            _ => match servers::network(word) {
-                Some(network) => draft.allow(IpNet::trunc(&network), line),
-                None => draft.leave(
-                    line,
-                    format!("allow {word}"),
-                    "not a network, and not an acl of this configuration",
-                ),
-            },
-        }
     }
 }

@@ -50,17 +50,13 @@ enum Token {
 /// # Errors
 /// [`ImportError::Syntax`], with the line, if braces or semicolons are missing.
 pub(super) fn parse(file: &ReadFile) -> Result<Vec<Statement>, ImportError> {
-    let error = |line: &SourceLine, message: &str| ImportError::Syntax {
-        path: file.path.to_path_buf(),
-        line: line.number,
-        message: message.to_owned(),
-    };
+    let error = |line: &SourceLine, message: &str| syntax(file, line.number, message);
     let start = SourceLine::new(&file.path, 1);
     // The statements of each open block, and the words that the next statement has so far.
     let mut open: Vec<Vec<Statement>> = vec![Vec::new()];
     let mut begun: Vec<Option<Statement>> = vec![None];
     let mut line = start.clone();
-    for (token, number) in tokens(&file.text) {
+    for (token, number) in tokens(file)? {
         line = SourceLine::new(&file.path, number);
         let new = || Statement {
             words: Vec::new(),
@@ -112,9 +108,24 @@ pub(super) fn parse(file: &ReadFile) -> Result<Vec<Statement>, ImportError> {
     }
 }
 
+fn syntax(file: &ReadFile, line: u32, message: &str) -> ImportError {
+    ImportError::Syntax {
+        path: file.path.to_path_buf(),
+        line,
+        message: message.to_owned(),
+    }
+}
+
 /// The tokens with their lines. Comments have the forms of C, C++ and the shell.
-fn tokens(text: &str) -> Vec<(Token, usize)> {
-    let bytes = text.as_bytes();
+///
+/// # Errors
+/// A comment or a text in quotation marks without its end.
+fn tokens(file: &ReadFile) -> Result<Vec<(Token, usize)>, ImportError> {
+    let (text, bytes) = (&*file.text, file.text.as_bytes());
+    let unended = |line: usize, what: &str| {
+        let line = u32::try_from(line).unwrap_or(u32::MAX);
+        syntax(file, line, &format!("{what} without its end"))
+    };
     let (mut found, mut at, mut line) = (Vec::new(), 0, 1);
     while at < bytes.len() {
         let rest = &bytes[at..];
@@ -130,15 +141,14 @@ fn tokens(text: &str) -> Vec<(Token, usize)> {
                     .unwrap_or(rest.len());
             }
             [b'/', b'*', ..] => {
-                let len = text[at..].find("*/").map_or(rest.len(), |end| end + 2);
+                let end = text[at + 2..].find("*/");
+                let len = end.ok_or_else(|| unended(line, "a comment"))? + 4;
                 line += rest[..len].iter().filter(|byte| **byte == b'\n').count();
                 at += len;
             }
             [b'"', inner @ ..] => {
-                let len = inner
-                    .iter()
-                    .position(|byte| *byte == b'"')
-                    .unwrap_or(inner.len());
+                let end = inner.iter().position(|byte| *byte == b'"');
+                let len = end.ok_or_else(|| unended(line, "a quotation mark"))?;
                 found.push((Token::Word(text[at + 1..at + 1 + len].to_owned()), line));
                 line += inner[..len].iter().filter(|byte| **byte == b'\n').count();
                 at += len + 2;
@@ -164,7 +174,7 @@ fn tokens(text: &str) -> Vec<(Token, usize)> {
             }
         }
     }
-    found
+    Ok(found)
 }
 
 /// Replaces statements `include` by the statements that `read` returns for them.

@@ -5,13 +5,12 @@ use std::path::Path;
 
 use toml_edit::Array;
 
+use super::blocky_lists;
 use super::draft::{Draft, SourceLine};
 use super::duration::seconds;
 use super::error::ImportError;
 use super::folder::{Folder, ReadFile};
 use super::hosts::{self, HostsOptions};
-use super::list_urls::{self, ForeignList};
-use super::own_rules::OwnRules;
 use super::servers::{self, server};
 use super::tree::{self, Node};
 
@@ -102,7 +101,7 @@ pub(super) fn import(
     let first = SourceLine::new(&main.path, 1);
     import_ports(&root, &first, draft);
     import_upstreams(&root, draft);
-    import_lists(folder, &root, draft);
+    blocky_lists::import(folder, &root, draft);
     import_blocking(&root, draft);
     import_cache(&root, draft);
     import_local(folder, &root, draft);
@@ -187,99 +186,6 @@ fn import_upstreams(root: &Node, draft: &mut Draft) {
             100..=30_000,
             &node.line,
         );
-    }
-}
-
-fn import_lists(folder: &Folder, root: &Node, draft: &mut Draft) {
-    let assigned = root.entries_at(&["blocking", "clientGroupsBlock"]);
-    let default = assigned.iter().find(|(client, _)| client == "default");
-    let used: Vec<_> = default
-        .iter()
-        .flat_map(|(_, groups)| groups.items())
-        .filter_map(Node::text)
-        .collect();
-    for (client, groups) in assigned.iter().filter(|(client, _)| client != "default") {
-        draft.leave(
-            &groups.line,
-            format!("blocking.clientGroupsBlock.{client}"),
-            "one policy holds for all clients: only `default` is used",
-        );
-    }
-    for (key, is_allow) in [
-        ("allowlists", true),
-        ("whiteLists", true),
-        ("denylists", false),
-        ("blackLists", false),
-    ] {
-        for (group, sources) in root.entries_at(&["blocking", key]) {
-            if !used.contains(&group.as_str()) {
-                let reason = "no rule of clientGroupsBlock.default uses the group: add a [[list]] if all clients shall have it";
-                draft.leave(&sources.line, format!("blocking.{key}.{group}"), reason);
-                continue;
-            }
-            for (index, source) in sources.items().iter().enumerate() {
-                import_list(folder, (group, index), source, is_allow, draft);
-            }
-        }
-    }
-}
-
-fn import_list(
-    folder: &Folder,
-    (group, index): (&str, usize),
-    source: &Node,
-    is_allow: bool,
-    draft: &mut Draft,
-) {
-    // Version 0.25 permits a map with the format.
-    let text = source
-        .text()
-        .or(source.text_at(&["source"]))
-        .unwrap_or_default();
-    if !text.contains('\n') {
-        let list = ForeignList {
-            title: None,
-            source: text.trim(),
-            format: "auto",
-            is_allow,
-        };
-        return list_urls::add(&list, folder, &source.line, draft);
-    }
-    let mut rules = OwnRules::default();
-    for (offset, text) in text.lines().enumerate() {
-        let line = SourceLine {
-            number: source.line.number + 1 + offset as u32,
-            ..source.line.clone()
-        };
-        inline_rule(text, &line, &mut rules, draft);
-    }
-    let kind = if is_allow { "allow" } else { "block" };
-    rules.finish(&format!("{group}-{kind}-{}", index + 1), is_allow, draft);
-}
-
-/// A line of a list in the configuration itself: a name, `*.x`, a line of a hosts file, or a pattern between slashes.
-fn inline_rule(text: &str, line: &SourceLine, rules: &mut OwnRules, draft: &mut Draft) {
-    let text = text.trim();
-    if text.is_empty() || text.starts_with('#') {
-        return;
-    }
-    if let Some(pattern) = text
-        .strip_prefix('/')
-        .and_then(|text| text.strip_suffix('/'))
-    {
-        return rules.pattern(pattern, line, draft);
-    }
-    let text = text.split('#').next().unwrap_or_default().trim();
-    let mut words = text.split_whitespace();
-    let names = match words.next() {
-        Some(first) if first.parse::<IpAddr>().is_ok() => words.collect(),
-        _ => vec![text],
-    };
-    for name in names {
-        match name.strip_prefix("*.") {
-            Some(name) => rules.name(name, true, line, draft),
-            None => rules.name(name, false, line, draft),
-        }
     }
 }
 
@@ -379,7 +285,10 @@ fn import_local(folder: &Folder, root: &Node, draft: &mut Draft) {
                     "names without a dot can't be forwarded by themselves",
                 ),
                 Ok(server) => draft.forward(zone, &server, &targets.line),
-                Err(why) => draft.leave(&targets.line, format!("conditional.mapping.{zone}"), why),
+                Err(why) => {
+                    let shown = format!("conditional.mapping.{zone}");
+                    draft.leave_of_zone(zone, &targets.line, shown, why);
+                }
             }
         }
     }
@@ -391,7 +300,15 @@ fn import_local(folder: &Folder, root: &Node, draft: &mut Draft) {
         let base = source.line.file.parent().unwrap_or(Path::new("."));
         let path = source.text().unwrap_or_default();
         match folder.find(base, path).and_then(|path| folder.read(&path)) {
-            Ok(file) => hosts::import(&file, HostsOptions::default(), draft),
+            Ok(file) => {
+                hosts::import_file(
+                    &file.path,
+                    &file,
+                    HostsOptions::default(),
+                    &source.line,
+                    draft,
+                );
+            }
             Err(why) => draft.leave(&source.line, format!("hostsFile {path}"), why),
         }
     }

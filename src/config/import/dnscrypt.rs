@@ -7,9 +7,9 @@ use super::draft::{Draft, SourceLine};
 use super::error::ImportError;
 use super::folder::{Folder, ReadFile};
 use super::option_line::without_comment;
-use super::own_rules::OwnRules;
 use super::servers::{self, ENCRYPTED, server};
 use super::tree::{self, Node};
+use crate::names::typed;
 
 /// Keys that say how the process runs or how it reaches its servers, not what is answered.
 const PROCESS: &[&str] = &[
@@ -132,11 +132,19 @@ pub(super) fn import(
             } else {
                 "blocked-names"
             };
-            let mut rules = OwnRules::default();
+            let mut rules = NameRules::default();
             each_line(folder, node, draft, |text, line, draft| {
                 name_rule(text, line, &mut rules, draft);
             });
-            rules.finish(title, is_allow, draft);
+            let Some(first) = rules.first else {
+                continue;
+            };
+            let effect = match is_allow {
+                true => ("kind", "allow".into()),
+                false => ("guards", "warn".into()),
+            };
+            let keys = vec![("format", "wildcard".into()), effect];
+            draft.file_list(title, (format!("{title}.txt"), rules.text), keys, &first);
         }
     }
     if let Some(node) = root.at(&["forwarding_rules"]) {
@@ -259,24 +267,66 @@ fn each_line(
     }
 }
 
-/// A rule on names: `x` and `*.x` are x with all names below, `=x` is x alone; other asterisks stand for anything.
-fn name_rule(text: &str, line: &SourceLine, rules: &mut OwnRules, draft: &mut Draft) {
-    let (text, schedule) = match text.split_once('@') {
-        Some((text, schedule)) => (text.trim(), Some(schedule)),
-        None => (text, None),
-    };
-    if schedule.is_some() {
-        return draft.leave(
-            line,
-            text,
-            "rules hold at all times: block it for ever by a line without a schedule",
-        );
+/// Rules on names, as a list in the format `wildcard`.
+#[derive(Default)]
+struct NameRules {
+    text: String,
+    first: Option<SourceLine>,
+}
+
+/// A rule on names. One with a schedule holds at some times only.
+fn name_rule(text: &str, line: &SourceLine, rules: &mut NameRules, draft: &mut Draft) {
+    if let Some((name, _)) = text.split_once('@') {
+        let reason = "rules hold at all times: block it for ever by a line without a schedule";
+        return draft.leave(line, name.trim(), reason);
     }
-    let bare = text.trim_start_matches("*.").trim_start_matches('.');
+    match wildcard(text) {
+        Ok(rule) => {
+            rules.first.get_or_insert_with(|| line.clone());
+            rules.text.push_str(&rule);
+            rules.text.push('\n');
+        }
+        Err(why) => draft.leave(line, text, why),
+    }
+}
+
+/// A rule in the form of a list: `*.x` is x with all names below, `=x` is x alone. All others are patterns for whole names,
+/// in which `*` stands for any characters, `?` for one, and `[a-z]` for one of some.
+fn wildcard(text: &str) -> Result<String, String> {
+    let inner = text.strip_prefix('*').unwrap_or(text);
+    let inner = inner.strip_suffix('*').unwrap_or(inner);
+    let is_pattern = text.ends_with('*') || inner.contains(['*', '?', '[']);
+    let name = |text: &str| match typed::one(text) {
+        Ok((name, None)) if name.label_count() > 0 => Ok(name),
+        Ok(_) => Err("not a name".to_owned()),
+        Err(error) => Err(error.to_string()),
+    };
     match text.strip_prefix('=') {
-        Some(exact) => rules.name(exact, false, line, draft),
-        None if bare.contains(['*', '?', '[']) => rules.glob(text, line, draft),
-        None => rules.name(bare, true, line, draft),
+        Some(_) if is_pattern => {
+            Err("matches no name: `=` is for a name without wildcards".to_owned())
+        }
+        Some(exact) => Ok(format!("={}", name(exact)?)),
+        None if is_pattern => pattern(text),
+        None => Ok(format!("*.{}", name(inner.trim_start_matches('.'))?)),
+    }
+}
+
+/// Checks a pattern.
+fn pattern(text: &str) -> Result<String, String> {
+    let (mut in_brackets, mut length) = (false, 0);
+    for c in text.chars() {
+        match (c, in_brackets) {
+            ('[', false) => (in_brackets, length) = (true, 0),
+            (']', true) if length > 0 => in_brackets = false,
+            ('^', true) | ('*' | '?', false) => {}
+            _ if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') => length += 1,
+            _ => return Err(format!("a pattern can't have {c:?} here")),
+        }
+    }
+    match in_brackets {
+        true => Err("a bracket without its end".to_owned()),
+        false if text.len() < 2 || text == "**" => Err("matches all names".to_owned()),
+        false => Ok(text.to_ascii_lowercase()),
     }
 }
 
@@ -288,11 +338,10 @@ fn forwarding(text: &str, line: &SourceLine, draft: &mut Draft) {
     for target in targets.split(',') {
         match server(target) {
             Ok(server) => draft.forward(zone, &server, line),
-            Err(why) => draft.leave(
-                line,
-                format!("forwarding of {zone} to {}", target.trim()),
-                why,
-            ),
+            Err(why) => {
+                let shown = format!("forwarding of {zone} to {}", target.trim());
+                draft.leave_of_zone(zone, line, shown, why);
+            }
         }
     }
 }

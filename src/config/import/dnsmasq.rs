@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::dnsmasq_options::{DHCP, NO_COUNTERPART, PROCESS};
 use super::dnsmasq_records;
 use super::draft::{Draft, SourceLine};
-use super::folder::{Folder, ReadFile, absolute};
+use super::folder::{Folder, ReadFile};
 use super::hosts::{self, HostsOptions};
 use super::option_line;
 use super::servers::{self, server};
@@ -89,6 +89,7 @@ fn option(
         "server" | "local" | "address" if value.starts_with('/') => {
             names(name, value, line, state, draft);
         }
+        "local" | "address" => draft.leave(line, shown, "has no slash before the names"),
         "server" => match server(value) {
             Ok(server) => draft.push("upstream", "servers", server, line),
             Err(why) => draft.leave(line, shown, why),
@@ -98,18 +99,21 @@ fn option(
             include(folder, (name, value), (line, depth), state, draft);
         }
         "addn-hosts" | "hostsdir" => match folder.find(base(line), value) {
-            Ok(path) if path.is_dir() => {
-                let files = folder.entries(&path, |name| !name.starts_with('.'));
-                state
-                    .hosts
-                    .extend(files.into_iter().map(|file| (file, line.clone())));
-            }
-            Ok(path) => state.hosts.push((path, line.clone())),
+            Ok(path) => match files(folder, path, |name| !name.starts_with('.')) {
+                Ok(files) => {
+                    let files = files.into_iter().map(|file| (file, line.clone()));
+                    state.hosts.extend(files);
+                }
+                Err(why) => draft.leave(line, shown, why),
+            },
             Err(why) => draft.leave(line, shown, why),
         },
         "domain" if !value.contains(',') => state.domain = Some(value.to_owned()),
         "expand-hosts" => state.expand_hosts = true,
-        "local-ttl" => state.ttl_secs = value.parse().ok(),
+        "local-ttl" => match value.parse() {
+            Ok(secs) => state.ttl_secs = Some(secs),
+            Err(_) => draft.leave(line, shown, "not a number of seconds"),
+        },
         "no-hosts" => _ = state.flags.insert("no-hosts"),
         "no-resolv" => _ = state.flags.insert("no-resolv"),
         "local-service" => _ = state.flags.insert("local-service"),
@@ -122,7 +126,10 @@ fn option(
                 "port 0 turns dnsmasq's DNS off: the default port 53 is used",
             );
         }
-        "port" => state.port = value.parse().unwrap_or(53),
+        "port" => match value.parse() {
+            Ok(port) => state.port = port,
+            Err(_) => draft.leave(line, shown, "not a port: the default port 53 is used"),
+        },
         "listen-address" => {
             for text in value.split(',') {
                 match servers::listening(text, 0) {
@@ -206,7 +213,7 @@ fn forward(text: &str, target: &str, line: &SourceLine, state: &mut State, draft
                 let _ = writeln!(state.rules, "server=/{bare}/#");
             }
         }
-        Err(why) => draft.leave(line, format!("server=/{text}/{target}"), why),
+        Err(why) => draft.leave_of_zone(zone, line, format!("server=/{text}/{target}"), why),
     }
 }
 
@@ -221,7 +228,12 @@ fn rev_server(value: &str, line: &SourceLine, draft: &mut Draft) {
                 draft.forward(&zone, &server, line);
             }
         }
-        Some((Some(_), Err(why))) => draft.leave(line, format!("rev-server={value}"), why),
+        Some((Some(network), Err(why))) => {
+            draft.leave(line, format!("rev-server={value}"), why);
+            for zone in servers::reverse_zones(network) {
+                draft.note_zone(&zone, line);
+            }
+        }
         _ => draft.leave(
             line,
             format!("rev-server={value}"),
@@ -246,13 +258,9 @@ fn include(
         );
     }
     let (path, filters) = value.split_once(',').unwrap_or((value, ""));
-    let files = folder
-        .find(base(line), path)
-        .map(|path| match path.is_dir() {
-            true => folder.entries(&path, |name| is_configuration(name, filters)),
-            false => vec![path],
-        });
-    let files = match files {
+    let found = folder.find(base(line), path);
+    let found = found.and_then(|path| files(folder, path, |name| is_configuration(name, filters)));
+    let files = match found {
         Ok(files) => files,
         Err(why) => return draft.leave(line, shown, why),
     };
@@ -261,6 +269,18 @@ fn include(
             Ok(file) => read(folder, &file, depth + 1, state, draft),
             Err(why) => draft.leave(line, &shown, why),
         }
+    }
+}
+
+/// A file, or those of a directory whose names fit.
+fn files(
+    folder: &Folder,
+    path: PathBuf,
+    fits: impl Fn(&str) -> bool,
+) -> Result<Vec<PathBuf>, String> {
+    match path.is_dir() {
+        true => folder.entries(&path, fits),
+        false => Ok(vec![path]),
     }
 }
 
@@ -326,35 +346,16 @@ fn import_hosts(folder: &Folder, state: &mut State, first: &SourceLine, draft: &
         domain,
         ttl_secs: state.ttl_secs,
     };
+    let mut known = BTreeSet::new();
     for (path, line) in std::mem::take(&mut state.hosts) {
+        if !known.insert(path.clone()) {
+            continue;
+        }
         match folder.read(&path) {
-            Ok(file) if is_block_list(&file.text) => {
-                let keys = vec![("path", absolute(&path).into()), ("format", "hosts".into())];
-                let name = path.file_stem().unwrap_or_default().to_string_lossy();
-                draft.list(&name, keys, &line);
-            }
-            Ok(file) => hosts::import(&file, options, draft),
+            Ok(file) => hosts::import_file(&path, &file, options, &line, draft),
             Err(why) => draft.leave(&line, path.to_string_lossy(), why),
         }
     }
-}
-
-/// Whether most lines of a hosts file have the unspecified address, which blocks their names.
-fn is_block_list(text: &str) -> bool {
-    let lines = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let (mut all, mut blocking) = (0, 0);
-    for line in lines {
-        all += 1;
-        blocking += usize::from(
-            line.starts_with("0.0.0.0 ")
-                || line.starts_with(":: ")
-                || line.starts_with("0.0.0.0\t"),
-        );
-    }
-    blocking * 2 > all
 }
 
 fn finish(mut state: State, first: &SourceLine, draft: &mut Draft) {
@@ -403,8 +404,9 @@ fn finish_rules(state: &mut State, draft: &mut Draft) {
 
 /// Puts the port behind the addresses to listen on.
 fn finish_listening(port: u16, first: &SourceLine, draft: &mut Draft) {
-    let same =
-        |known: &&mut super::draft::Setting| known.section == "server" && known.key == "listen";
+    let same = |known: &&mut super::draft_parts::Setting| {
+        known.section == "server" && known.key == "listen"
+    };
     let Some(listen) = draft
         .settings
         .iter_mut()

@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 
 use super::draft::{Draft, SourceLine};
-use super::servers::reverse_name;
 
 /// Adds the record of an option. `false` if the option is another one.
 pub(super) fn option(
@@ -43,7 +42,7 @@ fn host(parts: &[&str], ttl_secs: Option<u32>, line: &SourceLine, draft: &mut Dr
         return None;
     }
     for address in addresses {
-        draft.record(&reverse_name(address), "ptr", **first, ttl_secs, line);
+        draft.pointer(address, first, ttl_secs, line);
         for name in &names {
             draft.address(name, address, ttl_secs, line);
         }

@@ -1,58 +1,19 @@
 //! The configuration that an import makes: its settings with the lines that they come from.
 
 use std::collections::BTreeSet;
-use std::fmt;
-use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use ipnet::IpNet;
 use toml_edit::{Array, Value};
 
-use super::super::shown::Show;
-use crate::names::typed;
+use super::draft_parts::{ForwardDraft, ListDraft, LocalDraft, NameIndex, Setting};
+use super::source::NotCarried;
 use crate::wire::name::Name;
 
-/// A setting that did not carry over.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotCarried {
-    /// The file, as it was found.
-    pub file: PathBuf,
-    /// Its line, from 1.
-    pub line: u32,
-    /// The setting, without secrets.
-    pub setting: String,
-    /// Why it did not carry over, and what to do instead.
-    pub reason: String,
-}
+pub(super) use super::source::SourceLine;
 
-/// `path:line: setting: reason`
-impl fmt::Display for NotCarried {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            file,
-            line,
-            setting,
-            reason,
-        } = self;
-        write!(f, "{}:{line}: {setting}: {reason}", file.shown())
-    }
-}
-
-/// The line that a setting comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct SourceLine {
-    pub(super) file: Rc<Path>,
-    pub(super) number: u32,
-}
-
-impl SourceLine {
-    pub(super) fn new(file: &Rc<Path>, number: usize) -> Self {
-        Self {
-            file: file.clone(),
-            number: u32::try_from(number).unwrap_or(u32::MAX),
-        }
-    }
-}
+/// Why a list or rule that exists, but does nothing, does not carry over.
+pub(super) const TURNED_OFF: &str =
+    "it is turned off, so it is not in the result: add it if it shall hold";
 
 /// The networks of clients at home: loopback, private and link-local addresses.
 const PRIVATE: &[&str] = &[
@@ -65,37 +26,9 @@ const PRIVATE: &[&str] = &[
     "fe80::/10",
 ];
 
-/// A key of a section that exists once.
-pub(super) struct Setting {
-    pub(super) section: &'static str,
-    pub(super) key: &'static str,
-    pub(super) value: Value,
-    pub(super) line: SourceLine,
-}
-
-/// A section `[[list]]` or `[[feed]]`.
-pub(super) struct ListDraft {
-    pub(super) section: &'static str,
-    pub(super) name: String,
-    pub(super) keys: Vec<(&'static str, Value)>,
-    pub(super) line: SourceLine,
-}
-
-/// A section `[[local]]` of a name.
-pub(super) struct LocalDraft {
-    pub(super) name: Name,
-    pub(super) ttl_secs: Option<u32>,
-    pub(super) is_wildcard: bool,
-    /// Keys and values of records.
-    pub(super) records: Vec<(&'static str, String)>,
-    pub(super) line: SourceLine,
-}
-
-/// A section `[[forward]]`.
-pub(super) struct ForwardDraft {
-    pub(super) zone: Name,
-    pub(super) servers: Vec<String>,
-    pub(super) line: SourceLine,
+/// The networks of clients at home.
+pub(super) fn private_networks() -> impl Iterator<Item = IpNet> {
+    PRIVATE.iter().filter_map(|network| network.parse().ok())
 }
 
 /// The configuration so far.
@@ -113,6 +46,9 @@ pub(super) struct Draft {
     pub(super) blocked: BTreeSet<Vec<u8>>,
     /// Local names precede all lists, not only the program's own rules.
     pub(super) local_first: bool,
+    pub(super) index: NameIndex,
+    /// The program blocks nothing, whatever lists and rules it has.
+    pub(super) is_blocking_off: bool,
 }
 
 impl Draft {
@@ -129,6 +65,13 @@ impl Draft {
             setting: setting.into(),
             reason: reason.into(),
         });
+    }
+
+    /// Reports that the program blocks nothing at present, so that its lists and rules are left out.
+    pub(super) fn turn_blocking_off(&mut self, line: &SourceLine, setting: &str) {
+        self.is_blocking_off = true;
+        let reason = "blocking is turned off, so no list and no rule is in the result: turn it on and import again to get them";
+        self.leave(line, setting, reason);
     }
 
     /// Sets a key. The last value counts.
@@ -265,100 +208,6 @@ impl Draft {
         let numbered = (2..).map(|number| format!("{number}-{plain}"));
         let mut names = std::iter::once(plain.clone()).chain(numbered);
         names.find(|name| !is_used(name)).unwrap_or(plain)
-    }
-
-    /// Adds a record of a local name. `*.x` is a wildcard. Values that are names must be valid.
-    pub(super) fn record(
-        &mut self,
-        name: &str,
-        key: &'static str,
-        value: impl Into<String>,
-        ttl_secs: Option<u32>,
-        line: &SourceLine,
-    ) {
-        let (bare, is_wildcard) = match name.strip_prefix("*.") {
-            Some(bare) => (bare, true),
-            None => (name, false),
-        };
-        let owner = match typed::one(bare) {
-            Ok((owner, None)) if owner.label_count() > 0 => owner,
-            Ok(_) => return self.leave(line, name, "not the name of records"),
-            Err(error) => return self.leave(line, name, error.to_string()),
-        };
-        let value = value.into();
-        let mut same = self
-            .locals
-            .iter_mut()
-            .filter(|known| known.name == owner && known.is_wildcard == is_wildcard);
-        let contradicts = same.any(|known| {
-            let mut keys = known.records.iter();
-            keys.any(|(other, text)| {
-                (*other == "cname") != (key == "cname") || *other == "cname" && *text != value
-            })
-        });
-        if contradicts {
-            let reason = "the name has a CNAME record and other records: remove one of them";
-            return self.leave(line, format!("{key} of {name}"), reason);
-        }
-        let known = self.locals.iter_mut().find(|known| {
-            (&known.name, known.is_wildcard, known.ttl_secs) == (&owner, is_wildcard, ttl_secs)
-        });
-        match known {
-            Some(known) if known.records.contains(&(key, value.clone())) => {}
-            Some(known) => known.records.push((key, value)),
-            None => self.locals.push(LocalDraft {
-                name: owner,
-                ttl_secs,
-                is_wildcard,
-                records: vec![(key, value)],
-                line: line.clone(),
-            }),
-        }
-    }
-
-    /// Adds an address record.
-    pub(super) fn address(
-        &mut self,
-        name: &str,
-        address: std::net::IpAddr,
-        ttl_secs: Option<u32>,
-        line: &SourceLine,
-    ) {
-        let key = if address.is_ipv4() { "a" } else { "aaaa" };
-        self.record(name, key, address.to_string(), ttl_secs, line);
-    }
-
-    /// Forwards a zone to a server.
-    pub(super) fn forward(&mut self, zone: &str, server: &str, line: &SourceLine) {
-        let bare = zone.trim_start_matches("*.").trim_start_matches('.');
-        if bare.is_empty() {
-            return self.push("upstream", "servers", server, line);
-        }
-        let zone = match typed::one(bare) {
-            Ok((name, _)) => name,
-            Err(error) => {
-                return self.leave(line, format!("forwarding of {zone}"), error.to_string());
-            }
-        };
-        match self.forwards.iter_mut().find(|known| known.zone == zone) {
-            Some(known) if known.servers.iter().any(|known| known == server) => {}
-            Some(known) => known.servers.push(server.to_owned()),
-            None => self.forwards.push(ForwardDraft {
-                zone,
-                servers: vec![server.to_owned()],
-                line: line.clone(),
-            }),
-        }
-    }
-
-    /// Notes that a name is blocked with all names below.
-    pub(super) fn block(&mut self, name: &Name) {
-        self.blocked.insert(name.wire().to_vec());
-    }
-
-    /// Whether a name, or one above it, is blocked by [`block`](Self::block).
-    pub(super) fn is_below_block(&self, name: &Name) -> bool {
-        (1..=name.label_count()).any(|labels| self.blocked.contains(name.ancestor(labels)))
     }
 
     fn unused_name(&self, title: &str) -> String {

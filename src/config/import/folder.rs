@@ -162,22 +162,39 @@ impl Folder {
         }
         let parent = if parent.is_empty() { "/" } else { parent };
         let directory = self.find(base, parent)?;
-        Ok(self.entries(&directory, |name| {
+        self.entries(&directory, |name| {
             matches_glob(last.as_bytes(), name.as_bytes())
-        }))
+        })
     }
 
-    /// The files of a directory whose names fit, in the order of their names.
-    pub(super) fn entries(&self, directory: &Path, fits: impl Fn(&str) -> bool) -> Vec<PathBuf> {
-        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-        let mut found: Vec<_> = entries
-            .filter(|entry| entry.file_name().to_str().is_some_and(&fits))
-            .map(|entry| entry.path())
-            .filter(|path| path.is_file())
-            .collect();
+    /// The files of a directory whose names fit, in the order of their names. One that can't be examined counts as a file, so
+    /// that reading it reports the reason.
+    ///
+    /// # Errors
+    /// The reason, if the directory can't be read or has too many files.
+    pub(super) fn entries(
+        &self,
+        directory: &Path,
+        fits: impl Fn(&str) -> bool,
+    ) -> Result<Vec<PathBuf>, String> {
+        let failed = |error| format!("{}: {error}", directory.shown());
+        let mut found = Vec::new();
+        for entry in fs::read_dir(directory).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let path = entry.path();
+            let is_file = fs::metadata(&path).map_or(true, |metadata| metadata.is_file());
+            if is_file && entry.file_name().to_str().is_some_and(&fits) {
+                found.push(path);
+            }
+        }
+        if found.len() > FILES_MAX {
+            return Err(format!(
+                "{}: has more than {FILES_MAX} files",
+                directory.shown()
+            ));
+        }
         found.sort();
-        found.truncate(FILES_MAX);
-        found
+        Ok(found)
     }
 
     /// The file with a name beside the main file, if there is one.

@@ -1,10 +1,25 @@
-//! Reads files in the form of `/etc/hosts` as local records.
+//! Reads files in the form of `/etc/hosts`: lines that block become a list, the others local records.
 
+use std::fmt::Write;
 use std::net::IpAddr;
+use std::path::Path;
+
+use toml_edit::{Array, Value};
 
 use super::draft::{Draft, SourceLine};
-use super::folder::ReadFile;
-use super::servers::reverse_name;
+use super::folder::{ReadFile, absolute};
+
+/// At least so many names with the address of this machine are a list of names to block, not names of this machine.
+const LOOPBACK_MIN: usize = 20;
+
+/// Names that such a line may have without blocking anything.
+const NO_RULES: &[&str] = &[
+    "localhost",
+    "localhost.localdomain",
+    "local",
+    "broadcasthost",
+    "0.0.0.0",
+];
 
 /// How the names of a hosts file are answered.
 #[derive(Clone, Copy, Default)]
@@ -14,39 +29,139 @@ pub(super) struct HostsOptions<'t> {
     pub(super) ttl_secs: Option<u32>,
 }
 
-/// Adds the names of a file.
-pub(super) fn import(file: &ReadFile, options: HostsOptions<'_>, draft: &mut Draft) {
-    for (index, text) in file.text.lines().enumerate() {
-        let line = SourceLine::new(&file.path, index + 1);
-        let text = text.split('#').next().unwrap_or_default();
-        add(text, options, &line, draft);
+/// What the lines of a file do.
+#[derive(Default)]
+struct Census {
+    /// Names with the unspecified address, which blocks.
+    unspecified: usize,
+    /// Names with the address of this machine.
+    loopback: usize,
+    others: usize,
+}
+
+/// What a line does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Unspecified,
+    Loopback,
+    Record,
+}
+
+impl Census {
+    fn of(text: &str) -> Self {
+        let mut census = Self::default();
+        for line in text.lines() {
+            let count = names(line).count();
+            match use_of(line) {
+                Use::Unspecified => census.unspecified += count,
+                Use::Loopback => census.loopback += count,
+                Use::Record => census.others += count,
+            }
+        }
+        census
+    }
+
+    /// Whether nearly all names have the address of this machine, and too many for one machine.
+    fn blocks_by_loopback(&self) -> bool {
+        self.loopback >= LOOPBACK_MIN && self.others * 9 <= self.loopback + self.unspecified
     }
 }
 
-/// Adds the names of one line: an address, and names.
+/// The words of a line, without its comment.
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    line.split('#')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+}
+
+/// The names of a line that may be blocked.
+fn names(line: &str) -> impl Iterator<Item = &str> {
+    let is_rule = |name: &&str| !NO_RULES.contains(name) && !name.starts_with("ip6-");
+    words(line).skip(1).filter(is_rule)
+}
+
+fn use_of(line: &str) -> Use {
+    if names(line).next().is_none() {
+        return Use::Record;
+    }
+    match words(line).next().map(str::parse) {
+        Some(Ok(IpAddr::V4(address))) if address.is_unspecified() => Use::Unspecified,
+        Some(Ok(IpAddr::V6(address))) if address.is_unspecified() => Use::Unspecified,
+        // Debian gives a machine's own name 127.0.1.1.
+        Some(Ok(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST))) => Use::Loopback,
+        Some(Ok(IpAddr::V6(std::net::Ipv6Addr::LOCALHOST))) => Use::Loopback,
+        _ => Use::Record,
+    }
+}
+
+/// Adds a file, which `line` names. If all of its names block, the list reads the file itself.
+pub(super) fn import_file(
+    path: &Path,
+    file: &ReadFile,
+    options: HostsOptions<'_>,
+    line: &SourceLine,
+    draft: &mut Draft,
+) {
+    let census = Census::of(&file.text);
+    let by_loopback = census.blocks_by_loopback();
+    let blocks = |text: &str| match use_of(text) {
+        Use::Unspecified => true,
+        Use::Loopback => by_loopback,
+        Use::Record => false,
+    };
+    for (index, text) in file.text.lines().enumerate() {
+        if !blocks(text) {
+            let line = SourceLine::new(&file.path, index + 1);
+            add(text, options, &line, draft);
+        }
+    }
+    if census.unspecified == 0 && !by_loopback {
+        return;
+    }
+    let mut keys: Vec<(&'static str, Value)> = vec![("format", "hosts".into())];
+    if census.loopback > census.unspecified {
+        let addresses =
+            ["127.0.0.1", "::1"].map(|address| (address, text_has(&file.text, address)));
+        let used = addresses.into_iter().filter(|(_, is_used)| *is_used);
+        let used: Array = used.map(|(address, _)| address).collect();
+        keys.extend([("action", "sinkhole".into()), ("sinkhole", used.into())]);
+    }
+    let title = path.file_stem().unwrap_or_default().to_string_lossy();
+    let has_others = census.others > 0 || !by_loopback && census.loopback > 0;
+    if !has_others {
+        keys.insert(0, ("path", absolute(path).into()));
+        return draft.list(&title, keys, line);
+    }
+    let mut list = String::new();
+    for text in file.text.lines().filter(|text| blocks(text)) {
+        // Writing to memory does not fail.
+        let _ = writeln!(list, "{text}");
+    }
+    draft.file_list(&title, (format!("{title}.hosts"), list), keys, line);
+}
+
+/// Whether a line begins with an address.
+fn text_has(text: &str, address: &str) -> bool {
+    text.lines().any(|line| words(line).next() == Some(address))
+}
+
+/// Adds the names of one line as records: an address, and names.
 pub(super) fn add(text: &str, options: HostsOptions<'_>, line: &SourceLine, draft: &mut Draft) {
-    let mut words = text.split_whitespace();
+    let mut words = words(text);
     let Some(first) = words.next() else {
         return;
     };
     let Ok(address) = first.parse::<IpAddr>() else {
         return draft.leave(line, "a line of hosts", "does not begin with an address");
     };
-    let mut is_first = true;
-    for name in words {
+    for (index, name) in words.enumerate() {
         let full = options.domain.filter(|_| !name.contains('.'));
         let full = full.map(|domain| format!("{name}.{domain}"));
-        if is_first && !address.is_unspecified() {
+        if index == 0 && !address.is_unspecified() {
             let target = full.as_deref().unwrap_or(name);
-            draft.record(
-                &reverse_name(address),
-                "ptr",
-                target,
-                options.ttl_secs,
-                line,
-            );
+            draft.pointer(address, target, options.ttl_secs, line);
         }
-        is_first = false;
         for owner in std::iter::once(name).chain(full.as_deref()) {
             draft.address(owner, address, options.ttl_secs, line);
         }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use toml_edit::Value;
 
+use super::super::web::WebUrl;
 use super::draft::{Draft, SourceLine};
 use super::folder::{Folder, absolute};
 
@@ -19,41 +20,29 @@ pub(super) struct ForeignList<'t> {
 
 /// Adds a list to the draft.
 pub(super) fn add(list: &ForeignList<'_>, folder: &Folder, line: &SourceLine, draft: &mut Draft) {
-    let (scheme, rest) = match list.source.split_once("://") {
-        Some((scheme, rest)) => (scheme, rest),
-        None => ("", list.source),
+    let (scheme, rest) = list.source.split_once("://").unwrap_or(("", list.source));
+    let is_web = matches!(scheme, "http" | "https");
+    let url = is_web.then(|| web_url(list.source));
+    let title = match (list.title, &url) {
+        (Some(title), _) if !title.is_empty() => title.to_owned(),
+        (_, Some(Ok(url))) => title_of_url(url),
+        (_, None) if matches!(scheme, "" | "file") => title_of_path(rest),
+        // The text may have a password.
+        _ => "of a URL".to_owned(),
     };
-    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let title = list
-        .title
-        .filter(|title| !title.is_empty())
-        .map_or_else(|| title_of(rest, scheme), str::to_owned);
     let mut keys: Vec<(&'static str, Value)> = Vec::new();
-    match scheme {
-        // The password is not shown.
-        "http" | "https" if host.contains('@') => {
-            let reason = "the URL has a password: download the list by another program, and name its file in a [[list]]";
-            return draft.leave(line, format!("list {title}"), reason);
-        }
-        "http" | "https" => {
-            keys.push(("url", list.source.into()));
-            if scheme == "http" {
-                let host = host.split(':').next().unwrap_or(host);
-                draft.push("download", "allow-http", host, line);
-            }
-        }
-        "file" | "" => {
+    match url {
+        Some(Ok(url)) => keys.push(("url", permitted(&url, line, draft).into())),
+        Some(Err(why)) => return draft.leave(line, format!("list {title}"), why),
+        None if matches!(scheme, "" | "file") => {
             let base = line.file.parent().unwrap_or(Path::new("."));
             let path = folder.find(base, rest);
             let path = path.unwrap_or_else(|_| base.join(rest));
             keys.push(("path", absolute(&path).into()));
         }
-        _ => {
-            return draft.leave(
-                line,
-                format!("list {title}"),
-                "only lists by https, http and from files are read",
-            );
+        None => {
+            let reason = "only lists by https, http and from files are read";
+            return draft.leave(line, format!("list {title}"), reason);
         }
     }
     keys.push(("format", list.format.into()));
@@ -66,15 +55,42 @@ pub(super) fn add(list: &ForeignList<'_>, folder: &Folder, line: &SourceLine, dr
     draft.list(&title, keys, line);
 }
 
-/// A name for a list: the last parts of its URL, or the name of its file.
-fn title_of(rest: &str, scheme: &str) -> String {
-    let path = rest.split(['?', '#']).next().unwrap_or(rest);
+/// The URL of a list, if it has no password.
+///
+/// # Errors
+/// Why the list does not carry over, without the URL.
+pub(super) fn web_url(source: &str) -> Result<WebUrl, String> {
+    let url = WebUrl::parse(source.trim()).map_err(|why| format!("its URL {why}"))?;
+    if url.login().is_some() {
+        let reason = "its URL has a password, which is not copied: add a [[list]] with this URL to the configuration, and let only the \
+                      server's user read that file";
+        return Err(reason.to_owned());
+    }
+    Ok(url)
+}
+
+/// A URL as a list has it. Its host may be asked without encryption if it has to be.
+pub(super) fn permitted(url: &WebUrl, line: &SourceLine, draft: &mut Draft) -> String {
+    if !url.is_https() {
+        draft.push("download", "allow-http", url.host().to_string(), line);
+    }
+    url.to_string()
+}
+
+/// A name for a list: the host of its URL, or the owner if the host has files of many, and the end of the path.
+fn title_of_url(url: &WebUrl) -> String {
+    let (host, target) = (url.authority(), url.target());
+    let path = target.split('?').next().unwrap_or(&target);
     let parts: Vec<_> = path.split('/').filter(|part| !part.is_empty()).collect();
     match parts[..] {
-        [.., last] if scheme.is_empty() => last.to_owned(),
-        [host, .., owner, last] if host.starts_with("raw.") => format!("{owner}-{last}"),
-        [host, .., last] => format!("{}-{last}", host.rsplit('@').next().unwrap_or(host)),
-        [host] => host.to_owned(),
-        [] => String::new(),
+        [.., owner, last] if host.starts_with("raw.") => format!("{owner}-{last}"),
+        [.., last] => format!("{host}-{last}"),
+        [] => host,
     }
+}
+
+/// The name of a list's file.
+fn title_of_path(path: &str) -> String {
+    let mut parts = path.split('/').filter(|part| !part.is_empty());
+    parts.next_back().unwrap_or(path).to_owned()
 }

@@ -2,14 +2,18 @@
 
 mod adguard;
 mod bind;
+mod bind_acl;
 mod bind_options;
 mod bind_syntax;
 mod blocky;
+mod blocky_lists;
 mod dnscrypt;
 mod dnsmasq;
 mod dnsmasq_options;
 mod dnsmasq_records;
 mod draft;
+mod draft_names;
+mod draft_parts;
 mod duration;
 mod error;
 mod folder;
@@ -21,6 +25,7 @@ mod pihole;
 mod pihole_exports;
 mod recognise;
 mod servers;
+mod source;
 mod tool;
 mod tree;
 mod unbound;
@@ -37,8 +42,8 @@ use std::path::Path;
 use self::draft::Draft;
 use self::folder::Folder;
 
-pub use self::draft::NotCarried;
 pub use self::error::ImportError;
+pub use self::source::NotCarried;
 pub use self::tool::Tool;
 pub use self::write::Imported;
 

@@ -58,17 +58,6 @@ impl OwnRules {
         }
     }
 
-    /// Adds a glob: `*` stands for any characters, also for dots.
-    pub(super) fn glob(&mut self, text: &str, line: &SourceLine, draft: &mut Draft) {
-        let parts: Vec<_> = text.split('*').map(regex_syntax::escape).collect();
-        let pattern = format!("^{}$", parts.join(".*"));
-        let pattern = pattern
-            .trim_start_matches("^.*")
-            .trim_end_matches(".*$")
-            .to_owned();
-        self.pattern(&pattern, line, draft);
-    }
-
     /// Adds the rules as a list to the draft. Without patterns it has the format `domains`.
     pub(super) fn finish(self, title: &str, is_allow: bool, draft: &mut Draft) {
         let Some(line) = self.first else {

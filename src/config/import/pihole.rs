@@ -49,8 +49,27 @@ pub(super) fn import(
         true => import_v6(&tree::toml(main)?, &first, draft),
         false => import_v5(folder, main, &first, draft),
     }
+    check_version(folder, is_toml, &first, draft);
     pihole_exports::import(folder, &first, draft);
     Ok(())
+}
+
+/// Reports files of other versions than that of the main file.
+fn check_version(folder: &Folder, is_v6: bool, first: &SourceLine, draft: &mut Draft) {
+    if !is_v6 && folder.beside("pihole.toml").is_some() {
+        let reason = "version 6 has its settings in pihole.toml, which is beside this file of version 5: import that one";
+        draft.leave(first, "setupVars.conf", reason);
+    }
+    let old = [
+        "adlists.list",
+        "blacklist.txt",
+        "whitelist.txt",
+        "regex.list",
+    ];
+    for name in old.into_iter().filter(|name| folder.beside(name).is_some()) {
+        let reason = "a file of version 4, which later versions do not read: name its lists and rules in [[list]] sections";
+        draft.leave(first, name, reason);
+    }
 }
 
 fn import_v6(root: &Node, first: &SourceLine, draft: &mut Draft) {
@@ -74,10 +93,7 @@ fn import_v6(root: &Node, first: &SourceLine, draft: &mut Draft) {
     for item in root.items_at(&["dns", "revServers"]) {
         reverse_server(item.text().unwrap_or_default(), &item.line, draft);
     }
-    let port = root
-        .text_at(&["dns", "port"])
-        .and_then(|port| port.parse().ok())
-        .unwrap_or(53);
+    let port = servers::port(root.at(&["dns", "port"]), "dns.port", draft);
     let mode = root.at(&["dns", "listeningMode"]);
     clients(
         mode.and_then(Node::text).unwrap_or("LOCAL"),
@@ -85,6 +101,12 @@ fn import_v6(root: &Node, first: &SourceLine, draft: &mut Draft) {
         mode.map_or(first, |node| &node.line),
         draft,
     );
+    if let Some(node) = root
+        .at(&["dns", "blocking", "active"])
+        .filter(|node| node.is_off())
+    {
+        draft.turn_blocking_off(&node.line, "dns.blocking.active = false");
+    }
     if let Some(node) = root.at(&["dns", "blocking", "mode"]) {
         let addresses =
             ["IPv4", "IPv6"].map(|key| root.text_at(&["dns", "reply", "blocking", key]));
@@ -132,10 +154,20 @@ fn import_v5(folder: &Folder, main: &ReadFile, first: &SourceLine, draft: &mut D
             "REV_SERVER_TARGET" | "CONDITIONAL_FORWARDING_IP" => reverse[1] = value.to_owned(),
             "REV_SERVER_DOMAIN" | "CONDITIONAL_FORWARDING_DOMAIN" => reverse[2] = value.to_owned(),
             "CACHE_SIZE" => cache_size(value, &line, draft),
-            "DNSSEC" if value == "true" => draft.leave(&line, key, "answers are not validated: name upstream servers that validate"),
-            "DNS_FQDN_REQUIRED" if value == "true" => draft.leave(&line, key, "names without a dot are forwarded: block them with a list if that matters"),
+            "DNSSEC" if value == "true" => draft.leave(
+                &line,
+                key,
+                "answers are not validated: name upstream servers that validate",
+            ),
+            "DNS_FQDN_REQUIRED" if value == "true" => draft.leave(
+                &line,
+                key,
+                "names without a dot are forwarded: block them with a list if that matters",
+            ),
             "DHCP_ACTIVE" if value == "true" => draft.leave(&line, key, "Tapis is no DHCP server"),
-            "BLOCKING_ENABLED" if value == "false" => draft.leave(&line, key, "blocking is turned off in Pi-hole; here, lists block as long as they are configured"),
+            "BLOCKING_ENABLED" if value == "false" => {
+                draft.turn_blocking_off(&line, "BLOCKING_ENABLED=false");
+            }
             // The others say how the web pages look, or who may see them.
             _ => {}
         }
@@ -158,7 +190,7 @@ fn import_v5(folder: &Folder, main: &ReadFile, first: &SourceLine, draft: &mut D
         }
     }
     if let Some(file) = beside(folder, "custom.list", draft, first) {
-        hosts::import(&file, HostsOptions::default(), draft);
+        hosts::import_file(&file.path, &file, HostsOptions::default(), first, draft);
     }
     // Pi-hole writes the other files of this directory from the settings above.
     for name in [
@@ -226,26 +258,28 @@ fn reverse_server(text: &str, line: &SourceLine, draft: &mut Draft) {
     if *enabled != "true" {
         return;
     }
+    // Before version 5.0, the reverse zone is written itself.
+    let mut zones = match servers::network(network) {
+        Some(network) => servers::reverse_zones(network),
+        None if network.ends_with(".arpa") => vec![(*network).to_owned()],
+        None => {
+            let shown = format!("reverse server of {network}");
+            draft.leave(line, shown, "not a network");
+            Vec::new()
+        }
+    };
+    let domain = domain.first().filter(|domain| !domain.is_empty());
+    zones.extend(domain.map(|domain| (*domain).to_owned()));
     let server = match server(target) {
         Ok(server) => server,
-        Err(why) => return draft.leave(line, format!("reverse server {target}"), why),
-    };
-    // Before version 5.0, the reverse zone is written itself.
-    match servers::network(network) {
-        Some(network) => {
-            for zone in servers::reverse_zones(network) {
-                draft.forward(&zone, &server, line);
-            }
+        Err(why) => {
+            draft.leave(line, format!("reverse server {target}"), why);
+            zones.iter().for_each(|zone| draft.note_zone(zone, line));
+            return;
         }
-        None if network.ends_with(".arpa") => draft.forward(network, &server, line),
-        None => draft.leave(
-            line,
-            format!("reverse server of {network}"),
-            "not a network",
-        ),
-    }
-    if let Some(domain) = domain.first().filter(|domain| !domain.is_empty()) {
-        draft.forward(domain, &server, line);
+    };
+    for zone in zones {
+        draft.forward(&zone, &server, line);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use csv_core::{ReadRecordResult, Reader};
 
-use super::draft::{Draft, SourceLine};
+use super::draft::{Draft, SourceLine, TURNED_OFF};
 use super::folder::{Folder, ReadFile};
 use super::list_urls::{self, ForeignList};
 use super::own_rules::OwnRules;
@@ -81,11 +81,19 @@ fn import_row(
     draft: &mut Draft,
 ) {
     let line = &row.line;
-    if row.text_at(&["enabled"]) == Some("0") || row.text_at(&["enabled"]) == Some("false") {
+    let domain = row.text_at(&["domain"]).unwrap_or_default();
+    let kind = kind.or_else(|| Kind::of_number(row.text_at(&["type"])?));
+    if matches!(row.text_at(&["enabled"]), Some("0" | "false")) {
+        let shown = match kind {
+            Some(Kind::List) => format!("list {}", row.text_at(&["id"]).unwrap_or_default()),
+            _ => domain.to_owned(),
+        };
+        return draft.leave(line, shown, TURNED_OFF);
+    }
+    if draft.is_blocking_off && kind != Some(Kind::Client) {
         return;
     }
-    let domain = row.text_at(&["domain"]).unwrap_or_default();
-    match kind.or_else(|| Kind::of_number(row.text_at(&["type"])?)) {
+    match kind {
         Some(Kind::AllowName) => allow.name(domain, false, line, draft),
         Some(Kind::BlockName) => block.name(domain, false, line, draft),
         Some(Kind::AllowPattern) => pattern(domain, allow, line, draft),

@@ -4,6 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
+use super::draft::Draft;
+use super::tree::Node;
+
 /// Why encrypted servers do not carry over.
 pub(super) const ENCRYPTED: &str = "encrypted upstreams are not available yet: put the plain address of a server, or of a \
                                     local proxy such as dnscrypt-proxy, into [upstream] servers";
@@ -70,6 +73,18 @@ fn split(text: &str) -> (&str, Option<&str>) {
         Some((host, port)) if !port.contains(':') => (host, Some(port)),
         _ => (text, None),
     }
+}
+
+/// The port of a setting, 53 if there is none. One that is not valid is reported.
+pub(super) fn port(setting: Option<&Node>, shown: &str, draft: &mut Draft) -> u16 {
+    let Some(node) = setting else {
+        return 53;
+    };
+    let port = node.text().and_then(|text| text.parse().ok());
+    port.unwrap_or_else(|| {
+        draft.leave(&node.line, shown, "not a port: the default port 53 is used");
+        53
+    })
 }
 
 /// An address to listen on: `IP`, with a port behind `@`, `#` or `:`.

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 use super::draft::{Draft, SourceLine};
 use super::folder::{Folder, ReadFile, absolute};
+use super::list_urls;
 use super::servers::{self, ENCRYPTED, server};
 use super::unbound_settings::other_setting;
 use super::unbound_syntax::{Attribute, Clause, read};
@@ -19,11 +20,16 @@ pub(super) fn import(folder: &Folder, main: &ReadFile, draft: &mut Draft) {
     read(folder, main, 0, &mut clauses, draft);
     let mut zones = LocalZones::default();
     import_server(&clauses, &first, &mut zones, draft);
+    let servers = clauses.iter().filter(|clause| clause.name == "server");
+    let all_encrypted = servers
+        .flat_map(|clause| &clause.attributes)
+        .rfind(|attribute| matches!(attribute.key.as_str(), "tls-upstream" | "ssl-upstream"))
+        .is_some_and(Attribute::is_yes);
     for clause in &clauses {
         match clause.name.as_str() {
             "server" | "remote-control" | "dnstap" => {}
-            "forward-zone" => forward_zone(clause, ["forward-addr", "forward-tls-upstream"], draft),
-            "stub-zone" => forward_zone(clause, ["stub-addr", "stub-tls-upstream"], draft),
+            "forward-zone" => forward_zone(clause, "forward", all_encrypted, draft),
+            "stub-zone" => forward_zone(clause, "stub", all_encrypted, draft),
             "auth-zone" => auth_zone(folder, clause, draft),
             "rpz" => rpz(folder, clause, draft),
             "view" => draft.leave(&clause.line, "view", "one policy holds for all clients"),
@@ -88,11 +94,15 @@ fn import_server(
                     "a transport is turned off by listening on other addresses",
                 );
             }
-            "tls-upstream" | "ssl-upstream" if attribute.is_yes() => {
-                draft.leave(line, attribute.shown(), ENCRYPTED);
+            "port" if value.parse::<u16>().is_err() => {
+                draft.leave(
+                    line,
+                    attribute.shown(),
+                    "not a port: the default port 53 is used",
+                );
             }
             "port" | "msg-cache-size" | "rrset-cache-size" | "serve-expired"
-            | "serve-expired-ttl" | "tls-upstream" => {}
+            | "serve-expired-ttl" | "tls-upstream" | "ssl-upstream" => {}
             _ => other_setting(attribute, draft),
         }
     }
@@ -176,26 +186,42 @@ fn bytes(text: &str) -> Option<i64> {
     digits.parse::<i64>().ok()?.checked_mul(factor)
 }
 
-fn forward_zone(clause: &Clause, [address, tls]: [&str; 2], draft: &mut Draft) {
+/// A `forward-zone` or a `stub-zone`, whose keys begin with `kind`.
+fn forward_zone(clause: &Clause, kind: &str, all_encrypted: bool, draft: &mut Draft) {
     let Some(name) = clause.value("name") else {
         return draft.leave(&clause.line, &clause.name, "has no `name`");
     };
-    let is_encrypted = clause.value(tls) == Some("yes");
+    let encryption = ["tls", "ssl"].map(|word| format!("{kind}-{word}-upstream"));
+    let encryption = clause
+        .attributes
+        .iter()
+        .rfind(|attribute| encryption.contains(&attribute.key));
+    let is_encrypted = encryption.map_or(all_encrypted, Attribute::is_yes);
+    draft.note_zone(name, &clause.line);
     for attribute in &clause.attributes {
         let line = &attribute.line;
-        if attribute.key == address {
-            let server = if is_encrypted {
-                Err(ENCRYPTED.to_owned())
-            } else {
-                server(attribute.value())
-            };
-            match server {
-                Ok(server) => draft.forward(name, &server, line),
-                Err(why) => draft.leave(line, attribute.shown(), why),
+        match attribute.key.strip_prefix(kind) {
+            Some("-addr") => {
+                let server = match is_encrypted {
+                    true => Err(ENCRYPTED.to_owned()),
+                    false => server(attribute.value()),
+                };
+                match server {
+                    Ok(server) => draft.forward(name, &server, line),
+                    Err(why) => draft.leave(line, attribute.shown(), why),
+                }
             }
-        } else if attribute.key.ends_with("-host") {
-            other_setting(attribute, draft);
+            Some("-host") => other_setting(attribute, draft),
+            Some("-first") if attribute.is_yes() => {
+                let reason = "a forwarded zone is asked of its servers only";
+                draft.leave(line, attribute.shown(), reason);
+            }
+            _ => {}
         }
+    }
+    if kind == "stub" {
+        let reason = "its servers are asked as resolvers: names that they delegate to other servers are not found";
+        draft.leave(&clause.line, format!("stub-zone {name}"), reason);
     }
 }
 
@@ -263,7 +289,10 @@ fn rpz(folder: &Folder, clause: &Clause, draft: &mut Draft) {
     }
     let base = line.file.parent().unwrap_or(Path::new("."));
     match (clause.value("url"), clause.value("zonefile")) {
-        (Some(url), _) => keys.insert(0, ("url", url.into())),
+        (Some(url), _) => match list_urls::web_url(url) {
+            Ok(url) => keys.insert(0, ("url", list_urls::permitted(&url, line, draft).into())),
+            Err(why) => return draft.leave(line, format!("rpz {title}"), why),
+        },
         (None, Some(file)) => {
             let path = folder
                 .find(base, file)

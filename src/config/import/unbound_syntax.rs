@@ -74,7 +74,14 @@ pub(super) fn read(
 ) {
     for (index, text) in file.text.lines().enumerate() {
         let line = SourceLine::new(&file.path, index + 1);
-        for attribute in attributes(text, &line) {
+        let found = match attributes(text, &line) {
+            Ok(found) => found,
+            Err(why) => {
+                draft.leave(&line, "syntax error", why);
+                continue;
+            }
+        };
+        for attribute in found {
             let Attribute { key, .. } = &attribute;
             if key == "include" || key == "include-toplevel" {
                 include(folder, &attribute, depth, clauses, draft);
@@ -84,6 +91,8 @@ pub(super) fn read(
                     line: line.clone(),
                     attributes: Vec::new(),
                 });
+            } else if attribute.values.is_empty() {
+                draft.leave(&line, key, "has no value on its line");
             } else if let Some(clause) = clauses.last_mut() {
                 clause.attributes.push(attribute);
             } else {
@@ -119,19 +128,19 @@ fn include(
 }
 
 /// The keys of a line with their values. A key is a bare word that ends in a colon.
-fn attributes(text: &str, line: &SourceLine) -> Vec<Attribute> {
+///
+/// # Errors
+/// The reason why the line has another form.
+fn attributes(text: &str, line: &SourceLine) -> Result<Vec<Attribute>, &'static str> {
     let mut found: Vec<Attribute> = Vec::new();
     let mut rest = text.trim_start();
     while let Some(first) = rest.chars().next().filter(|first| *first != '#') {
         let (word, is_bare, behind) = match first {
             '"' | '\'' => {
-                let inner = &rest[1..];
-                let end = inner.find(first).unwrap_or(inner.len());
-                (
-                    &inner[..end],
-                    false,
-                    inner.get(end + 1..).unwrap_or_default(),
-                )
+                let (inner, behind) = rest[1..]
+                    .split_once(first)
+                    .ok_or("a quotation mark without its end")?;
+                (inner, false, behind)
             }
             _ => {
                 // A `#` within a word is no comment: it begins the name of a TLS server.
@@ -151,11 +160,11 @@ fn attributes(text: &str, line: &SourceLine) -> Vec<Attribute> {
                 line: line.clone(),
             }),
             Some(attribute) => attribute.values.push(word.to_owned()),
-            None => {}
+            None => return Err("does not begin with a key, such as `port:`"),
         }
         rest = behind.trim_start();
     }
-    found
+    Ok(found)
 }
 
 fn is_key(word: &str) -> bool {

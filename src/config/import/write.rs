@@ -1,12 +1,14 @@
 //! Writes a draft as the text of a configuration.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write;
 
 use toml_edit::{Array, Value};
 
 use super::super::shown::Show;
-use super::draft::{Draft, LocalDraft, NotCarried, SourceLine};
+use super::draft::{Draft, SourceLine};
+use super::draft_parts::{ForwardDraft, LocalDraft};
+use super::source::NotCarried;
 use super::tool::Tool;
 use crate::wire::name::Name;
 
@@ -36,6 +38,7 @@ pub struct Imported {
 /// The result of an import.
 pub(super) fn finish(mut draft: Draft, tool: Tool) -> Imported {
     allow_local_names(&mut draft);
+    draft.report_lost_zones();
     let mut text = format!(
         "# Imported from a configuration of {}. Check it with `tapis check`.\n",
         tool.title()
@@ -59,12 +62,7 @@ pub(super) fn finish(mut draft: Draft, tool: Tool) -> Imported {
         key(&mut text, "zone", &zone.to_string().into());
         key(&mut text, "file", &file.as_str().into());
     }
-    for forward in &draft.forwards {
-        header(&mut text, "[[forward]]", &forward.line);
-        key(&mut text, "zone", &forward.zone.to_string().into());
-        let servers: Array = forward.servers.iter().map(String::as_str).collect();
-        key(&mut text, "servers", &servers.into());
-    }
+    write_forwards(&mut text, &draft.forwards);
     Imported {
         config: text,
         files: draft.files,
@@ -130,6 +128,39 @@ fn write_local(text: &mut String, local: &LocalDraft) {
     }
     if let Some(secs) = local.ttl_secs {
         key(text, "ttl-secs", &i64::from(secs).into());
+    }
+}
+
+/// Writes a section for each set of servers, with all zones that have it.
+fn write_forwards(text: &mut String, forwards: &[ForwardDraft]) {
+    let mut sections: Vec<Vec<&ForwardDraft>> = Vec::new();
+    let mut known = HashMap::new();
+    for forward in forwards {
+        let servers: BTreeSet<_> = forward.servers.iter().collect();
+        let at = *known.entry(servers).or_insert(sections.len());
+        match sections.get_mut(at) {
+            Some(section) => section.push(forward),
+            None => sections.push(vec![forward]),
+        }
+    }
+    for section in sections {
+        let first = section[0];
+        header(text, "[[forward]]", &first.line);
+        match section[..] {
+            [only] => key(text, "zone", &only.zone.to_string().into()),
+            _ => {
+                text.push_str("zone = [\n");
+                for forward in &section {
+                    let zone = Value::from(forward.zone.to_string());
+                    let (file, number) = (&forward.line.file, forward.line.number);
+                    // Writing to memory does not fail.
+                    let _ = writeln!(text, "    {zone}, # {}:{number}", file.shown());
+                }
+                text.push_str("]\n");
+            }
+        }
+        let servers: Array = first.servers.iter().map(String::as_str).collect();
+        key(text, "servers", &servers.into());
     }
 }
 

@@ -121,8 +121,7 @@ fn lists_rules_rewrites_and_servers_carry_over() {
     assert_eq!(
         sections(&imported, "[[forward]]"),
         [
-            r#"zone = "corp.example"; servers = ["10.0.0.1", "10.0.0.2:5300"]"#,
-            r#"zone = "home.arpa"; servers = ["10.0.0.1", "10.0.0.2:5300"]"#,
+            r#"zone = [;     "corp.example", # AdGuardHome.yaml:15;     "home.arpa", # AdGuardHome.yaml:15; ]; servers = ["10.0.0.1", "10.0.0.2:5300"]"#
         ]
     );
 }
@@ -135,6 +134,7 @@ fn what_has_no_counterpart_is_reported_without_passwords() {
         [
             (20, "dns.allowed_clients"),
             (14, "dns.upstream_dns https://dns10.quad9.net"),
+            (33, "list off"),
             (37, "list private"),
             (49, "||games.example^$client=kids"),
             (60, "rewrite of nas.lan"),

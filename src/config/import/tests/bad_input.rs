@@ -158,3 +158,63 @@ fn broken_files_never_panic() {
         }
     }
 }
+
+#[test]
+fn lines_that_the_program_itself_rejects_are_reported() {
+    let unbound = "server:\n  interface: \"192.0.2.1\n  port: x\n  local-zone:\n  what is this\nforward-zone:\n  name: .\n  forward-addr: 9.9.9.9\n";
+    let dnsmasq = "no-hosts\nno-resolv\nserver=9.9.9.9\nport=x\naddress=ads.example\nlocal-ttl=x\ncache-size=x\n";
+    let bind = "options { listen-on port x { 127.0.0.1; }; };\n";
+    let adguard = "dns:\n  port: x\nuser_rules: []\n";
+    let pihole = "[dns]\nport = 70000\n";
+    for (tool, name, text, expected) in [
+        (
+            Tool::Unbound,
+            "unbound.conf",
+            unbound,
+            &[
+                (2, "syntax error"),
+                (3, "port: x"),
+                (4, "local-zone"),
+                (5, "syntax error"),
+            ][..],
+        ),
+        (
+            Tool::Dnsmasq,
+            "dnsmasq.conf",
+            dnsmasq,
+            &[
+                (4, "port=x"),
+                (5, "address=ads.example"),
+                (6, "local-ttl=x"),
+                (7, "cache-size"),
+            ],
+        ),
+        (Tool::Bind, "named.conf", bind, &[(1, "listen-on port x")]),
+        (
+            Tool::Adguard,
+            "AdGuardHome.yaml",
+            adguard,
+            &[(2, "dns.port")],
+        ),
+        (Tool::Pihole, "pihole.toml", pihole, &[(2, "dns.port")]),
+    ] {
+        let imported = try_import(tool, &[(name, text)]).expect("an import");
+        let found = left(&imported);
+        for place in expected {
+            assert!(found.contains(place), "{place:?} {found:?}");
+        }
+    }
+}
+
+#[test]
+fn files_of_other_versions_of_pihole_are_named() {
+    let files = [
+        ("setupVars.conf", "PIHOLE_DNS_1=9.9.9.9\n"),
+        ("pihole.toml", "[dns]\n"),
+        ("adlists.list", "https://lists.example/hosts\n"),
+    ];
+    let imported = try_import(Tool::Pihole, &files).expect("an import");
+    let found = left(&imported);
+    assert!(found.contains(&(1, "setupVars.conf")), "{found:?}");
+    assert!(found.contains(&(1, "adlists.list")), "{found:?}");
+}

@@ -126,3 +126,85 @@ fn a_syntax_error_is_reported_with_its_line() {
         assert_eq!((found, why.as_str()), (line, message), "{text}");
     }
 }
+
+/// The networks of the clients that these options permit.
+fn allowed(options: &str) -> String {
+    let text = format!(
+        "acl office {{ !10.1.0.0/16; 10.0.0.0/8; 2001:db8::/32; }};\noptions {{ {options} }};\n"
+    );
+    let imported = imported(Tool::Bind, &[("named.conf", &text)]);
+    value(&imported, "server", "allow")
+}
+
+#[test]
+fn clients_must_be_permitted_by_all_options() {
+    for (options, expected) in [
+        (
+            "allow-query { any; }; allow-recursion { 10.0.0.0/8; };",
+            r#"["10.0.0.0/8"]"#,
+        ),
+        (
+            "allow-query { 10.2.0.0/16; 192.168.0.0/16; }; allow-recursion { 10.0.0.0/8; };",
+            r#"["10.2.0.0/16"]"#,
+        ),
+        (
+            "allow-recursion { 10.2.0.0/16; 10.3.0.0/16; }; allow-query-cache { 10.3.4.0/24; };",
+            r#"["10.3.4.0/24"]"#,
+        ),
+        (
+            "allow-query { 192.0.2.0/24; }; allow-recursion { 10.0.0.0/8; };",
+            "[]",
+        ),
+        ("allow-query { none; };", "[]"),
+        (
+            "allow-query { !192.0.2.0/25; 192.0.2.0/24; 192.0.2.7; };",
+            r#"["192.0.2.128/25"]"#,
+        ),
+        (
+            "allow-query { ! 192.0.2.0/25; any; }; allow-recursion { 192.0.2.0/24; };",
+            r#"["192.0.2.128/25"]"#,
+        ),
+        (
+            "allow-query { !10.0.0.0/9; any; }; allow-recursion { any; };",
+            r#"["127.0.0.0/8", "10.128.0.0/9", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7", "fe80::/10"]"#,
+        ),
+        ("allow-query { !any; 10.0.0.0/8; };", "[]"),
+        (
+            "allow-query { !office; { 10.2.0.0/15; 192.0.2.0/24; }; };",
+            r#"["192.0.2.0/24"]"#,
+        ),
+        (
+            "allow-query { office; 10.1.2.0/24; };",
+            r#"["10.128.0.0/9", "10.64.0.0/10", "10.32.0.0/11", "10.16.0.0/12", "10.8.0.0/13", "10.4.0.0/14", "10.2.0.0/15", "10.0.0.0/16", "2001:db8::/32", "10.1.2.0/24"]"#,
+        ),
+    ] {
+        let sorted = |text: &str| {
+            let mut parts: Vec<_> = text
+                .trim_matches(['[', ']'])
+                .split(", ")
+                .map(str::to_owned)
+                .collect();
+            parts.sort();
+            parts
+        };
+        assert_eq!(sorted(&allowed(options)), sorted(expected), "{options}");
+    }
+}
+
+#[test]
+fn comments_and_texts_without_an_end_are_syntax_errors() {
+    for (text, line, message) in [
+        ("options { };\n/* a\nb", 2, "a comment without its end"),
+        (
+            "options { };\n\nzone \"x {",
+            3,
+            "a quotation mark without its end",
+        ),
+    ] {
+        let error = try_import(Tool::Bind, &[("named.conf", text)]).expect_err("an error");
+        assert!(
+            error.to_string().ends_with(&format!(":{line}: {message}")),
+            "{error}"
+        );
+    }
+}

@@ -187,3 +187,32 @@ ports:
         ]
     );
 }
+
+#[test]
+fn a_group_that_only_allows_blocks_all_other_names() {
+    let text = "\
+blocking:
+  denylists:
+    ads:
+      - https://lists.example/ads.txt
+  allowlists:
+    ads:
+      - https://lists.example/ok.txt
+    school:
+      - |
+        school.example
+  clientGroupsBlock:
+    default: [ads, GROUP]
+";
+    for (group, lists) in [("ads", 2), ("school", 4)] {
+        let text = text.replace("GROUP", group);
+        let imported = imported(Tool::Blocky, &[("config.yml", &text)]);
+        assert_eq!(sections(&imported, "[[list]]").len(), lists);
+        let rules = file(&imported, "all-others.txt");
+        assert_eq!(
+            rules.ends_with("\n*$dnstype=A|AAAA\n"),
+            group == "school",
+            "{rules}"
+        );
+    }
+}

@@ -37,7 +37,7 @@ urls = ['https://example.com/public-resolvers.md']
         ),
         (
             "blocked-names.txt",
-            "ads.example # inline\n*.tracker.example\n=exact.example\nads.*\n*sex*\nlate.example @work\n",
+            "ads.example # inline\n*.tracker.example\n=exact.example\nads.*\n*sex*\nlate.example @work\nAd?.example\nbanner[0-9]*.example\n*tail.example\n=www.*\n=\nad[.example\n",
         ),
         ("allowed-names.txt", "ok.ads.example\n"),
     ];
@@ -54,14 +54,14 @@ urls = ['https://example.com/public-resolvers.md']
     );
     assert_eq!(
         file(&imported, "blocked-names.txt"),
-        "||ads.example^\n||tracker.example^\n|exact.example^\n/^ads\\./\n/sex/\n"
+        "*.ads.example\n*.tracker.example\n=exact.example\nads.*\n*sex*\nad?.example\nbanner[0-9]*.example\n*.tail.example\n"
     );
-    assert_eq!(file(&imported, "allowed-names.txt"), ".ok.ads.example\n");
+    assert_eq!(file(&imported, "allowed-names.txt"), "*.ok.ads.example\n");
     assert_eq!(
         sections(&imported, "[[list]]"),
         [
-            r#"name = "allowed-names"; path = "allowed-names.txt"; kind = "allow""#,
-            r#"name = "blocked-names"; path = "blocked-names.txt"; format = "adblock"; guards = "warn""#,
+            r#"name = "allowed-names"; path = "allowed-names.txt"; format = "wildcard"; kind = "allow""#,
+            r#"name = "blocked-names"; path = "blocked-names.txt"; format = "wildcard"; guards = "warn""#,
         ]
     );
     assert_eq!(
@@ -82,8 +82,12 @@ urls = ['https://example.com/public-resolvers.md']
             (14, "block_ipv6"),
             (1, "server_names"),
             (6, "late.example"),
+            (10, "=www.*"),
+            (11, "="),
+            (12, "ad[.example"),
             (3, "forwarding of home to $DHCP"),
             (3, "www.google.*"),
+            (3, "zone home"),
         ]
     );
 }
@@ -98,6 +102,6 @@ fn old_names_of_keys_are_known() {
         ("b.txt", "ads.example\n"),
     ];
     let imported = imported(Tool::DnscryptProxy, &files);
-    assert_eq!(file(&imported, "blocked-names.txt"), ".ads.example\n");
+    assert_eq!(file(&imported, "blocked-names.txt"), "*.ads.example\n");
     assert_eq!(left(&imported), [(1, "server_names"), (5, "gone.txt")]);
 }

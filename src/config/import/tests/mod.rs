@@ -4,7 +4,11 @@ mod bind;
 mod blocky;
 mod dnscrypt;
 mod dnsmasq;
+mod forwards;
+mod hosts;
 mod pihole;
+mod secrets;
+mod turned_off;
 mod unbound;
 
 use std::fs;

@@ -63,7 +63,7 @@ remote-control:
             r#"zone = "10.in-addr.arpa"; servers = ["10.0.0.1"]"#,
         ]
     );
-    assert_eq!(left(&imported), []);
+    assert_eq!(left(&imported), [(24, "stub-zone 10.in-addr.arpa")]);
 }
 
 #[test]
@@ -170,6 +170,7 @@ fn recursion_encryption_and_views_are_reported_with_their_lines() {
         (4, "forward-addr: 10.0.0.1@853#x"),
         (2, "view"),
         (1, "recursion"),
+        (1, "zone corp.example"),
     ];
     assert_eq!(left(&imported), expected);
     assert_eq!(

@@ -1,0 +1,108 @@
+use super::{imported, left, sections};
+use crate::config::import::Tool;
+
+#[test]
+fn zones_with_the_same_servers_are_one_section() {
+    let text = "\
+no-resolv
+no-hosts
+server=9.9.9.9
+server=/a.example/b.example/10.0.0.1
+server=/a.example/b.example/10.0.0.2
+server=/c.example/10.0.0.3
+server=/d.example/10.0.0.2
+server=/d.example/10.0.0.1
+";
+    let imported = imported(Tool::Dnsmasq, &[("dnsmasq.conf", text)]);
+    let expected = "\
+# dnsmasq.conf:4
+[[forward]]
+zone = [
+    \"a.example\", # dnsmasq.conf:4
+    \"b.example\", # dnsmasq.conf:4
+    \"d.example\", # dnsmasq.conf:7
+]
+servers = [\"10.0.0.1\", \"10.0.0.2\"]
+
+# dnsmasq.conf:6
+[[forward]]
+zone = \"c.example\"
+servers = [\"10.0.0.3\"]
+";
+    assert!(imported.config.ends_with(expected), "{}", imported.config);
+}
+
+/// Whether it is reported that the names of a zone go to the general servers.
+#[track_caller]
+fn assert_lost(tool: Tool, name: &str, text: &str, lines: &[u32]) {
+    let files = [(name, text), ("forwarding.txt", "corp.example sdns://AQ\n")];
+    let imported = imported(tool, &files);
+    let forwards = sections(&imported, "[[forward]]");
+    assert!(forwards.is_empty(), "{text}\n{forwards:?}");
+    let lost = imported.left.iter().filter(|left| {
+        left.setting == "zone corp.example" && left.reason.starts_with("none of its servers")
+    });
+    let found: Vec<_> = lost.map(|left| left.line).collect();
+    assert_eq!(found, lines, "{text}\n{:?}", imported.left);
+}
+
+#[test]
+fn a_zone_none_of_whose_servers_carries_over_is_reported() {
+    let root = "forward-zone:\n  name: .\n  forward-addr: 9.9.9.9\n";
+    for zone in [
+        "forward-zone:\n  name: corp.example\n  forward-ssl-upstream: yes\n  forward-addr: 10.0.0.1@853\n",
+        "forward-zone:\n  name: corp.example\n  forward-tls-upstream: yes\n  forward-addr: 10.0.0.1@853\n",
+        "stub-zone:\n  name: corp.example\n  stub-ssl-upstream: yes\n  stub-addr: 10.0.0.1@853\n",
+        "stub-zone:\n  name: corp.example\n  stub-host: ns.corp.example\n",
+        "forward-zone:\n  name: corp.example\n",
+    ] {
+        let text = root.to_owned() + zone;
+        assert_lost(Tool::Unbound, "unbound.conf", &text, &[4]);
+    }
+    let text = "no-resolv\nno-hosts\nserver=9.9.9.9\nserver=/corp.example/dns.corp.example\n";
+    assert_lost(Tool::Dnsmasq, "dnsmasq.conf", text, &[4]);
+    let text = "dns:\n  upstream_dns:\n    - 9.9.9.9\n    - '[/corp.example/]tls://10.0.0.1'\n";
+    assert_lost(Tool::Adguard, "AdGuardHome.yaml", text, &[4]);
+    let text = "conditional:\n  mapping:\n    corp.example: tcp-tls:10.0.0.1:853\n";
+    assert_lost(Tool::Blocky, "config.yml", text, &[3]);
+    let text = "server_names = []\nforwarding_rules = 'forwarding.txt'\n";
+    assert_lost(Tool::DnscryptProxy, "dnscrypt-proxy.toml", text, &[1]);
+    let text =
+        "zone \"corp.example\" { type forward; forwarders { 10.0.0.1 port 853 tls x; }; };\n";
+    assert_lost(Tool::Bind, "named.conf", text, &[1]);
+    let text = "zone \"corp.example\" { type forward; forwarders { }; };\n";
+    assert_lost(Tool::Bind, "named.conf", text, &[1]);
+}
+
+#[test]
+fn tls_for_all_of_unbounds_servers_is_that_of_each_zone_that_says_nothing_else() {
+    let text = "\
+server:
+  ssl-upstream: yes
+forward-zone:
+  name: \"secret.example\"
+  forward-addr: 10.0.0.1
+forward-zone:
+  name: \"plain.example\"
+  forward-tls-upstream: no
+  forward-addr: 10.0.0.2
+";
+    let imported = imported(Tool::Unbound, &[("unbound.conf", text)]);
+    assert_eq!(
+        sections(&imported, "[[forward]]"),
+        [r#"zone = "plain.example"; servers = ["10.0.0.2"]"#]
+    );
+    let found = left(&imported);
+    assert!(found.contains(&(5, "forward-addr: 10.0.0.1")), "{found:?}");
+    assert!(found.contains(&(3, "zone secret.example")), "{found:?}");
+}
+
+#[test]
+fn servers_of_stub_zones_are_asked_as_resolvers_which_is_reported() {
+    let text = "stub-zone:\n  name: corp.example\n  stub-first: yes\n  stub-addr: 10.0.0.1\n";
+    let imported = imported(Tool::Unbound, &[("unbound.conf", text)]);
+    assert_eq!(sections(&imported, "[[forward]]").len(), 1);
+    let found = left(&imported);
+    assert!(found.contains(&(1, "stub-zone corp.example")), "{found:?}");
+    assert!(found.contains(&(3, "stub-first: yes")), "{found:?}");
+}
