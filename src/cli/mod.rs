@@ -163,7 +163,7 @@ enum Verb {
     ///
     /// Exit code 4 when no server could be asked.
     Feed(feed::FeedArgs),
-    /// Ask the servers of lists with a URL for newer versions now.
+    /// Add lists to the configuration and remove them, show them, or ask the servers of lists with a URL now.
     ///
     /// Exit code 4 when no server could be asked.
     List(list::ListArgs),
@@ -187,6 +187,7 @@ impl Verb {
             Self::Order(args) => args.need(),
             Self::Journal(args) => args.need(),
             Self::Diff(args) => args.need(),
+            Self::List(args) => args.need(),
             Self::Serve(_) => Need::Serve,
             Self::Status(_)
             | Self::Reload(_)
@@ -194,7 +195,6 @@ impl Verb {
             | Self::Pause(_)
             | Self::Resume(_)
             | Self::Feed(_)
-            | Self::List(_)
             | Self::Publish(_) => Need::Socket,
             Self::Check(_) | Self::Why(_) => Need::AsServer,
         }
@@ -205,6 +205,7 @@ impl Verb {
         match self {
             Self::Why(args) => args.control(),
             Self::Order(args) => args.control(),
+            Self::List(args) => args.control(),
             _ => ControlArgs::default(),
         }
     }
@@ -238,7 +239,7 @@ pub fn main() -> ExitCode {
         Verb::Pause(args) => pause::pause(config, &args, &mut out),
         Verb::Resume(args) => pause::resume(config, &args, &mut out),
         Verb::Feed(args) => feed::run(config, &args, &mut out),
-        Verb::List(args) => list::run(config, &args, &mut out),
+        Verb::List(args) => list::run(&choice, &args, &mut out),
         Verb::Publish(args) => publish::run(config, &args, &mut out),
         Verb::Import(args) => import::run(&args, &mut out),
     };

@@ -1,13 +1,16 @@
-//! `tapis list`: asks the servers of downloaded lists. One file for each verb.
+//! `tapis list`: changes the lists of the configuration, and shows and refreshes them. One file for each verb.
 
+mod available;
+mod change;
 mod refresh;
+mod reload;
 
 use std::io::Write;
-use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
 pub(super) use self::refresh::summary;
+use super::configuration::{Choice, Need};
 use super::failure::Failure;
 use super::server::ControlArgs;
 use crate::control::admin::status::DownloadRequest;
@@ -20,6 +23,24 @@ pub(super) struct ListArgs {
 
 #[derive(Debug, Subcommand)]
 enum ListVerb {
+    /// Show the well-known public lists that `tapis list add` knows by their names.
+    ///
+    /// With a name, all facts about this list. Sizes are those that the publishers stated on the day that is shown.
+    Available {
+        /// The name of a list.
+        list: Option<String>,
+    },
+    /// Add a list to the end of the configuration, and make the running server load it.
+    ///
+    /// All other lists and feeds of the configuration precede it. The file is replaced only if the new configuration is
+    /// valid; comments and layout stay. A list by URL is waited for. Exit code 1 if the file was not changed, the server
+    /// rejects something, or the download failed; 4 if no server could be asked although one may be running.
+    Add(change::AddArgs),
+    /// Remove a list from the configuration, and make the running server forget it.
+    ///
+    /// Comments directly above its section are removed with it. The list's own file is not touched. Exit codes are those of
+    /// `tapis list add`.
+    Remove(change::RemoveArgs),
     /// Ask the servers of a list, or of all lists with a URL, for a newer version now, and wait for the result.
     ///
     /// The exit code is 1 if the newest version of a list is not in force in the end.
@@ -31,15 +52,32 @@ enum ListVerb {
     },
 }
 
-pub(super) fn run(
-    config: Option<&PathBuf>,
-    args: &ListArgs,
-    out: &mut impl Write,
-) -> Result<(), Failure> {
+impl ListArgs {
+    pub(super) fn need(&self) -> Need {
+        match &self.verb {
+            ListVerb::Available { .. } => Need::Nothing,
+            ListVerb::Add(_) | ListVerb::Remove(_) => Need::AsServer,
+            ListVerb::Refresh { .. } => Need::Socket,
+        }
+    }
+
+    pub(super) fn control(&self) -> ControlArgs {
+        match &self.verb {
+            ListVerb::Add(args) => args.control.clone(),
+            ListVerb::Remove(args) => args.control.clone(),
+            ListVerb::Available { .. } | ListVerb::Refresh { .. } => ControlArgs::default(),
+        }
+    }
+}
+
+pub(super) fn run(choice: &Choice, args: &ListArgs, out: &mut impl Write) -> Result<(), Failure> {
     match &args.verb {
+        ListVerb::Available { list } => available::run(list.as_deref(), out),
+        ListVerb::Add(args) => change::add(choice, args, out),
+        ListVerb::Remove(args) => change::remove(choice, args, out),
         ListVerb::Refresh { control, list } => {
             let request = DownloadRequest { list: list.clone() };
-            refresh::refresh(&control.sockets(config)?, &request, out)
+            refresh::refresh(&control.sockets(choice.path.as_ref())?, &request, out)
         }
     }
 }
