@@ -122,7 +122,7 @@ pub(super) fn run(
 }
 
 /// Prints the numbers of a list, how its zone is transferred if it is a feed, and its first lines or rules with problems.
-fn print_list(
+pub(super) fn print_list(
     list: &ListStatus,
     feed: Option<&FeedReport>,
     out: &mut impl Write,

@@ -4,6 +4,8 @@ mod available;
 mod change;
 mod refresh;
 mod reload;
+mod show;
+mod stats;
 
 use std::io::Write;
 
@@ -41,6 +43,17 @@ enum ListVerb {
     /// Comments directly above its section are removed with it. The list's own file is not touched. Exit codes are those of
     /// `tapis list add`.
     Remove(change::RemoveArgs),
+    /// Compare the lists in force: rules, those that other lists have as well, those that no other list covers, hits, age.
+    ///
+    /// `shared` counts the rules on a name that another list has with the same scope. `alone` counts the rules that block
+    /// a name that no rule of another block list covers. Only rules on names are compared; below the table, each list has
+    /// the number of its other rules. Exit code 4 if no server could be asked.
+    Stats(stats::StatsArgs),
+    /// Show the facts of a list; with --line or --lines, lines of its file and what they became.
+    ///
+    /// Lines are read from the file as it is now, which works without a server: each has its rules, or why it has none.
+    /// Exit code 1 if there is no such list or line; 4 if no server could be asked for the facts.
+    Show(show::ShowArgs),
     /// Ask the servers of a list, or of all lists with a URL, for a newer version now, and wait for the result.
     ///
     /// The exit code is 1 if the newest version of a list is not in force in the end.
@@ -57,7 +70,8 @@ impl ListArgs {
         match &self.verb {
             ListVerb::Available { .. } => Need::Nothing,
             ListVerb::Add(_) | ListVerb::Remove(_) => Need::AsServer,
-            ListVerb::Refresh { .. } => Need::Socket,
+            ListVerb::Show(args) => args.need(),
+            ListVerb::Refresh { .. } | ListVerb::Stats(_) => Need::Socket,
         }
     }
 
@@ -65,7 +79,10 @@ impl ListArgs {
         match &self.verb {
             ListVerb::Add(args) => args.control.clone(),
             ListVerb::Remove(args) => args.control.clone(),
-            ListVerb::Available { .. } | ListVerb::Refresh { .. } => ControlArgs::default(),
+            ListVerb::Show(args) => args.control.clone(),
+            ListVerb::Available { .. } | ListVerb::Refresh { .. } | ListVerb::Stats(_) => {
+                ControlArgs::default()
+            }
         }
     }
 }
@@ -75,6 +92,8 @@ pub(super) fn run(choice: &Choice, args: &ListArgs, out: &mut impl Write) -> Res
         ListVerb::Available { list } => available::run(list.as_deref(), out),
         ListVerb::Add(args) => change::add(choice, args, out),
         ListVerb::Remove(args) => change::remove(choice, args, out),
+        ListVerb::Stats(args) => stats::run(choice.path.as_ref(), args, out),
+        ListVerb::Show(args) => show::run(choice, args, out),
         ListVerb::Refresh { control, list } => {
             let request = DownloadRequest { list: list.clone() };
             refresh::refresh(&control.sockets(choice.path.as_ref())?, &request, out)

@@ -1,11 +1,14 @@
 //! Counts the lines of a list by their results and problems, and guesses the format of a list in a wrong format.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use crate::control::list_file::parse::bad::{Bad, BadLine};
 use crate::control::list_file::parse::detect::Detected;
 use crate::control::list_file::parse::foreign::{FileFormat, Foreign};
 use crate::control::list_file::parse::not_applicable::{IgnoredLine, NotApplicable};
+use crate::control::list_file::parse::watched::Watched;
 use crate::control::list_file::suppressed::SuppressedRules;
 use crate::names::typed::Mistyped;
 use crate::policy::record::hexadecimal;
@@ -57,6 +60,9 @@ pub struct Tally {
     /// The owners of the zone's records that are ignored because of others. Only for a zone that was transferred.
     #[serde(skip_serializing_if = "HiddenRecords::is_empty")]
     pub hidden: HiddenRecords,
+    /// What the lines that are watched became; `None` if no line is.
+    #[serde(skip)]
+    pub watched: Option<Box<Watched>>,
 }
 
 /// The SOA record of a policy zone.
@@ -171,6 +177,11 @@ impl Tally {
     pub(super) fn add(&mut self, line: u32, content: &[u8], line_tally: &LineTally) {
         self.rules += line_tally.rules;
         self.skipped += line_tally.skipped;
+        if line_tally.skipped > 0
+            && let Some(watched) = self.watches(line)
+        {
+            watched.skipped.push(line);
+        }
         let Some(invalid) = &line_tally.invalid else {
             return;
         };
@@ -188,6 +199,20 @@ impl Tally {
         if self.first.len() < KEPT {
             self.first.push(BadLine::new(line, content, problem));
         }
+        if let Some(watched) = self.watches(line) {
+            watched.bad.push(BadLine::new(line, content, problem));
+        }
+    }
+
+    /// Watches these lines.
+    pub(super) fn watch(&mut self, lines: RangeInclusive<u32>) {
+        self.watched = Some(Box::new(Watched::new(lines)));
+    }
+
+    fn watches(&mut self, line: u32) -> Option<&mut Watched> {
+        self.watched
+            .as_deref_mut()
+            .filter(|watched| watched.has(line))
     }
 
     pub(super) fn ignore(&mut self, line: u32, content: &[u8], reason: NotApplicable) {
@@ -197,6 +222,11 @@ impl Tally {
         }
         if self.first_ignored.len() < KEPT {
             self.first_ignored
+                .push(IgnoredLine::new(line, content, reason));
+        }
+        if let Some(watched) = self.watches(line) {
+            watched
+                .ignored
                 .push(IgnoredLine::new(line, content, reason));
         }
     }
