@@ -8,6 +8,7 @@ use toml_edit::{Array, DocumentMut, Item, RawString, Table, Value};
 use super::catalogue::CatalogueList;
 use super::error::Problems;
 use super::load;
+use super::shown::Show;
 use super::suggest::nearest;
 use super::types::{Config, List};
 
@@ -182,7 +183,7 @@ fn common(list: &List, other: &List) -> Option<(String, String)> {
             urls.find(|url| other.urls.contains(url))?.to_string()
         }
         (None, None) if list.source.path == other.source.path => {
-            list.source.path.display().to_string()
+            list.source.path.shown().to_string()
         }
         _ => return None,
     };

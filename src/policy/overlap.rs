@@ -128,6 +128,8 @@ struct Batch<'i> {
     names: Vec<Name>,
     /// The number of the name, and the rule.
     rules: Vec<(usize, ListRule<'i>)>,
+    /// For each name, all rules on it and above it, and whether they are on it.
+    found: Vec<Vec<(bool, ListRule<'i>)>>,
 }
 
 impl<'i> Batch<'i> {
@@ -187,12 +189,14 @@ impl<'s> Comparison<'s> {
     /// Compares the rules of a batch with all rules on their names and above, and empties it.
     fn compare<'i>(&mut self, batch: &mut Batch<'i>, lookup: &mut RuleLookup<'i>) {
         let names: Vec<&Name> = batch.names.iter().collect();
-        let mut found: Vec<Vec<(bool, ListRule<'i>)>> = vec![Vec::new(); names.len()];
+        let found = &mut batch.found;
+        found.resize_with(names.len(), Vec::new);
+        found.iter_mut().for_each(Vec::clear);
         lookup.each(&names, |which, is_at, rule| {
-            found[which].push((is_at, rule))
+            found[which].push((is_at, rule));
         });
         for (number, rule) in &batch.rules {
-            self.compare_rule(rule, &found[*number]);
+            self.compare_rule(rule, &batch.found[*number]);
         }
         batch.names.clear();
         batch.rules.clear();

@@ -6,4 +6,4 @@ mod faults;
 mod life;
 mod network;
 mod redirects;
-mod scene;
+pub(crate) mod scene;

@@ -25,6 +25,7 @@ mod import;
 mod journal;
 mod layering;
 mod list_formats;
+mod list_verbs;
 mod lists;
 mod local_names;
 mod log;

@@ -11,7 +11,6 @@ use std::io::Write;
 
 use clap::{Args, Subcommand};
 
-pub(super) use self::refresh::summary;
 use super::configuration::{Choice, Need};
 use super::failure::Failure;
 use super::server::ControlArgs;

@@ -5,14 +5,12 @@ use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
-
 use crate::cli::failure::Failure;
 use crate::cli::progress::Progress;
-use crate::cli::{server, zones};
+use crate::cli::server;
+use crate::cli::zones;
 use crate::config::shown::counted;
 use crate::control::admin::status::{DownloadRequest, ListStatus};
-use crate::control::sources::downloads::report::DownloadReport;
 
 /// The time between two looks at downloads under way.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -82,30 +80,6 @@ fn print(
         false => writeln!(out, "{name}: {rules} in force now")?,
     }
     Ok(true)
-}
-
-/// The source of a list, and how old its copy is.
-pub(in crate::cli) fn summary(download: &DownloadReport) -> String {
-    let now = Timestamp::now();
-    let ago = |what: &str, at: Timestamp| {
-        let age = now.duration_since(at).as_secs().max(0);
-        format!("{what} {:#} ago", SignedDuration::from_secs(age))
-    };
-    let url = download.mirrors.first().map(|mirror| mirror.url.clone());
-    let url = download.source.clone().or(url).unwrap_or_default();
-    let next = download.next.map(|at| {
-        let wait = at.duration_since(now).as_secs().max(0);
-        format!("next in {:#}", SignedDuration::from_secs(wait))
-    });
-    let facts = [Some(url), Some(download.state())].into_iter();
-    let facts = facts
-        .chain([
-            download.fetched.map(|at| ago("downloaded", at)),
-            download.confirmed.map(|at| ago("confirmed", at)),
-            next,
-        ])
-        .flatten();
-    facts.collect::<Vec<_>>().join(", ")
 }
 
 fn find<'l>(lists: &'l [ListStatus], name: &str) -> Option<&'l ListStatus> {

@@ -8,8 +8,9 @@ use clap::Args;
 use crate::cli::configuration::{Choice, Need, read_needed};
 use crate::cli::failure::Failure;
 use crate::cli::server::{self, ControlArgs};
-use crate::cli::{status, zones};
-use crate::config::shown::Show;
+use crate::cli::status;
+use crate::cli::zones;
+use crate::config::shown::{Show, counted};
 use crate::config::suggest::nearest;
 use crate::config::{Config, List};
 use crate::control::admin::client::ClientError;
@@ -122,16 +123,12 @@ fn show_lines(
     let found = list_lines(list, &guard_policy, first..=last)?;
     let path = &list.source.path;
     if *wanted.start() > found.total {
-        let text = format!("{} has only {} lines", path.shown(), found.total);
+        let total = counted(found.total, "line", "lines");
+        let text = format!("{} has only {total}", path.shown());
         return Err(Failure::Other(text.into()));
     }
-    writeln!(
-        out,
-        "{}: {} of {} lines",
-        list.source.name,
-        path.shown(),
-        found.total
-    )?;
+    let total = counted(found.total, "line", "lines");
+    writeln!(out, "{}: {}, {total}", list.source.name, path.shown())?;
     if let Some(detected) = found.detected {
         writeln!(out, "  format: {detected}")?;
     }

@@ -14,6 +14,7 @@ use crate::control::list_file::parse::{
 use crate::control::list_file::suppressed::SuppressedRules;
 use crate::policy::effect::{Effect, EffectAction, Tier};
 use crate::policy::prefix::AddressOf;
+use crate::policy::record::LocalRecord;
 use crate::policy::rule::{Action, Kind};
 
 /// Some lines of a file.
@@ -221,7 +222,7 @@ fn does(list: &List, effect: Option<&Effect>) -> String {
             format!("answered with {}", all.join(", "))
         }
         EffectAction::Records(records) => {
-            let records: Vec<_> = records.iter().map(ToString::to_string).collect();
+            let records: Vec<_> = records.iter().map(record_text).collect();
             format!("answered with {}", records.join("; "))
         }
         EffectAction::TcpOnly => "answered over TCP only".to_owned(),
@@ -239,6 +240,15 @@ fn does(list: &List, effect: Option<&Effect>) -> String {
     text
 }
 
+/// A record; without a TTL if it has none of its own.
+fn record_text(record: &LocalRecord) -> String {
+    let text = record.to_string();
+    match (record.ttl_secs, text.split_once(' ')) {
+        (None, Some((_, without))) => without.to_owned(),
+        _ => text,
+    }
+}
+
 fn blocked(action: Action) -> String {
     let word = match action {
         Action::Nxdomain => "nxdomain",
@@ -248,4 +258,103 @@ fn blocked(action: Action) -> String {
         Action::Drop => "drop",
     };
     format!("blocked ({word})")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::config::Config;
+
+    /// What each line of a list became; the list has these keys.
+    fn became(text: &str, keys: &str) -> Vec<Vec<String>> {
+        let folder = tempfile::tempdir().expect("a directory");
+        fs::write(folder.path().join("list"), text).expect("written");
+        let config = format!("[[list]]\nname = \"l\"\npath = \"list\"\n{keys}\n");
+        let config = Config::parse(&config, &folder.path().join("tapis.toml")).expect("valid");
+        let guard_policy = GuardPolicy::read(&config);
+        let found = list_lines(&config.lists[0], &guard_policy, 1..=100).expect("read");
+        assert_eq!(found.total as usize, found.lines.len());
+        assert_eq!(found.digest, blake3::hash(text.as_bytes()).to_string());
+        found.lines.into_iter().map(|line| line.became).collect()
+    }
+
+    #[test]
+    fn each_line_of_a_filter_list_has_its_rules_or_why_it_has_none() {
+        let text = "! Title\n||ads.example^\n@@||good.example^$important\n||x.example^$dnstype=A|TXT,denyallow=y.x.example\n\
+                    example.com##.ad\n||y.example^$badfilter\n||y.example^\n0.0.0.0 h.example localhost\n\
+                    ||bad..example^\n/^track[0-9]/\n||co.uk^\n||r.example^$dnsrewrite=192.0.2.1\n";
+        let expected: [&[&str]; 12] = [
+            &[],
+            &["rule: .ads.example: blocked (sinkhole)"],
+            &["rule: .good.example: allowed, as an important rule"],
+            &[
+                "rule: .x.example: blocked (sinkhole), for queries of type A, TXT, but not for .y.x.example",
+            ],
+            &["ignored: a rule on elements of web pages"],
+            &["ignored: takes other rules of the list back"],
+            &["ignored: a rule that another line takes back"],
+            &[
+                "rule: h.example: blocked (sinkhole)",
+                "skipped: a name that is not meant to be a rule, such as localhost",
+            ],
+            &["bad: ||bad..example^: "],
+            &["rule: /^track[0-9]/: blocked (sinkhole)"],
+            &["left out by a guard: .co.uk: it covers the public suffix co.uk"],
+            &["rule: .r.example: answered with A 192.0.2.1, as a rewrite"],
+        ];
+        let found = became(text, "format = \"adblock\"");
+        assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.iter().zip(expected) {
+            assert_eq!(found.len(), expected.len(), "{found:?}");
+            let mut pairs = found.iter().zip(expected);
+            assert!(
+                pairs.all(|(found, expected)| found.starts_with(expected)),
+                "{found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn bad_lines_of_every_format_have_their_problems_however_many_precede_them() {
+        for (keys, bad, line) in [
+            ("format = \"domains\"", "bad name", 20),
+            ("format = \"hosts\"", "0.0.0.0", 20),
+            ("format = \"wildcard\"", "a..x", 20),
+            ("format = \"dnsmasq\"", "address=/x", 20),
+            ("format = \"unbound\"", "local-zone: \"x\" bogus", 20),
+            ("format = \"rpz\"\nzone = \"rpz.example\"", "x BOGUS .", 20),
+            ("format = \"csv\"\ncolumn = 1", "bad name", 20),
+            ("format = \"adblock\"", "||bad..x^", 20),
+        ] {
+            let text = format!("{bad}\n").repeat(line);
+            let found = became(&text, keys);
+            let last = &found[line - 1];
+            assert!(
+                last.len() == 1 && last[0].starts_with("bad: "),
+                "{keys}: {last:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn control_characters_and_long_lines_are_safe_to_print() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let text = format!("\u{1b}]0;x\u{7}\u{202e}\n{}\n", "a".repeat(100_000));
+        fs::write(folder.path().join("list"), text).expect("written");
+        let config = "[[list]]\nname = \"l\"\npath = \"list\"\n";
+        let config = Config::parse(config, &folder.path().join("tapis.toml")).expect("valid");
+        let guard_policy = GuardPolicy::read(&config);
+        let found = list_lines(&config.lists[0], &guard_policy, 1..=2).expect("read");
+        let [first, second] = &found.lines[..] else {
+            panic!("{found:?}");
+        };
+        assert_eq!(first.text, "\\u{1b}]0;x\\u{7}\\u{202e}");
+        assert!(second.text.len() < 1000 && second.text.ends_with('…'));
+        assert!(
+            second.became[0].contains("longer than 4096 bytes"),
+            "{second:?}"
+        );
+    }
 }
