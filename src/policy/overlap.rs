@@ -29,8 +29,8 @@ pub struct ListOverlap {
     pub compared: u64,
     /// Those of them that another list has as well: a rule on the same name with the same scope.
     pub shared: u64,
-    /// Those of them that block a name that no rule of another list blocks; `None` for an allow list. If only the lists whose
-    /// rules decide are enough to block the same names, the list adds nothing. Conditional rules of other lists don't count.
+    /// Those of them that block a name, or names below it, that no rule of another block list covers; `None` for an allow
+    /// list. Conditional rules, and rules of lists that are paused or disabled, cover nothing.
     pub alone: Option<u64>,
     /// Its rules on networks, which are not compared.
     pub networks: u64,
