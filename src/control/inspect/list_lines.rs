@@ -325,7 +325,7 @@ mod tests {
             ("format = \"dnsmasq\"", "address=/x", 20),
             ("format = \"unbound\"", "local-zone: \"x\" bogus", 20),
             ("format = \"rpz\"\nzone = \"rpz.example\"", "x BOGUS .", 20),
-            ("format = \"csv\"\ncolumn = 1", "bad name", 20),
+            ("format = \"csv\"\ncolumn = \"1\"", "bad name", 20),
             ("format = \"adblock\"", "||bad..x^", 20),
         ] {
             let text = format!("{bad}\n").repeat(line);
