@@ -1,12 +1,16 @@
-//! Prints the result of reading a list: its rules, its bad lines, and the rules that guards leave out or warn of.
+//! Prints the result of reading a list: its rules, its bad lines, and the rules that guards leave out or warn of; and where
+//! a list was downloaded from.
 
 use std::io::{self, Write};
 use std::path::Path;
+
+use jiff::{SignedDuration, Timestamp};
 
 use crate::config::paths;
 use crate::config::shown::{Show, counted};
 use crate::control::list_file::parse::Tally;
 use crate::control::list_file::suppressed::LeftOut;
+use crate::control::sources::downloads::report::DownloadReport;
 
 /// The maximum number of rules printed for each list. It applies separately to rules that guards left out, and to rules
 /// that guards warn of.
@@ -111,6 +115,30 @@ pub(super) fn print_warned(
         "that count, but may be mistakes",
     ];
     print_rules(path, first, all, "counts, but", rest, out)
+}
+
+/// The source of a list, and how old its copy is.
+pub(super) fn download(download: &DownloadReport) -> String {
+    let now = Timestamp::now();
+    let ago = |what: &str, at: Timestamp| {
+        let age = now.duration_since(at).as_secs().max(0);
+        format!("{what} {:#} ago", SignedDuration::from_secs(age))
+    };
+    let url = download.mirrors.first().map(|mirror| mirror.url.clone());
+    let url = download.source.clone().or(url).unwrap_or_default();
+    let next = download.next.map(|at| {
+        let wait = at.duration_since(now).as_secs().max(0);
+        format!("next in {:#}", SignedDuration::from_secs(wait))
+    });
+    let facts = [Some(url), Some(download.state())].into_iter();
+    let facts = facts
+        .chain([
+            download.fetched.map(|at| ago("downloaded", at)),
+            download.confirmed.map(|at| ago("confirmed", at)),
+            next,
+        ])
+        .flatten();
+    facts.collect::<Vec<_>>().join(", ")
 }
 
 fn print_rules(

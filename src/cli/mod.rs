@@ -171,7 +171,7 @@ enum Verb {
     ///
     /// Exit code 4 when no server could be asked.
     Feed(feed::FeedArgs),
-    /// Ask the servers of lists with a URL for newer versions now.
+    /// Add lists to the configuration and remove them, show them, or ask the servers of lists with a URL now.
     ///
     /// Exit code 4 when no server could be asked.
     List(list::ListArgs),
@@ -195,6 +195,7 @@ impl Verb {
             Self::Order(args) => args.need(),
             Self::Journal(args) => args.need(),
             Self::Diff(args) => args.need(),
+            Self::List(args) => args.need(),
             Self::Serve(_) => Need::Serve,
             Self::Status(_)
             | Self::Reload(_)
@@ -203,7 +204,6 @@ impl Verb {
             | Self::Resume(_)
             | Self::Export(_)
             | Self::Feed(_)
-            | Self::List(_)
             | Self::Publish(_) => Need::Socket,
             Self::Check(_) | Self::Why(_) => Need::AsServer,
         }
@@ -214,6 +214,7 @@ impl Verb {
         match self {
             Self::Why(args) => args.control(),
             Self::Order(args) => args.control(),
+            Self::List(args) => args.control(),
             _ => ControlArgs::default(),
         }
     }
@@ -248,7 +249,7 @@ pub fn main() -> ExitCode {
         Verb::Resume(args) => pause::resume(config, &args, &mut out),
         Verb::Export(args) => export::run(config, &args, &mut out),
         Verb::Feed(args) => feed::run(config, &args, &mut out),
-        Verb::List(args) => list::run(config, &args, &mut out),
+        Verb::List(args) => list::run(&choice, &args, &mut out),
         Verb::Publish(args) => publish::run(config, &args, &mut out),
         Verb::Import(args) => import::run(&args, &mut out),
     };

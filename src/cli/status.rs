@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::failure::Failure;
 use super::server::{self, ControlArgs};
-use super::{feed, list as downloaded, list_summary, reload};
+use super::{feed, list_summary, reload};
 use crate::config::paths;
 use crate::config::shown::counted;
 use crate::control::admin::status::{BadLine, ListHealth, ListStatus, PauseStatus, Status};
@@ -135,7 +135,7 @@ fn listed(zones: &[String]) -> String {
 }
 
 /// Prints the numbers of a list, how its zone is transferred if it is a feed, and its first lines or rules with problems.
-fn print_list(
+pub(super) fn print_list(
     list: &ListStatus,
     feed: Option<&FeedReport>,
     out: &mut impl Write,
@@ -154,7 +154,7 @@ fn print_list(
         writeln!(out, "  {}", feed::summary(feed))?;
     }
     if let Some(download) = &list.download {
-        writeln!(out, "  {}", downloaded::summary(download))?;
+        writeln!(out, "  {}", list_summary::download(download))?;
     }
     if unenforced {
         for line in &list.first_bad {

@@ -6,6 +6,7 @@
 
 mod address;
 mod blocking;
+pub mod catalogue;
 pub mod comments;
 pub mod control;
 mod convert;
@@ -18,6 +19,7 @@ mod format;
 pub mod forward;
 pub mod guard;
 pub mod import;
+pub mod list_edit;
 mod lists;
 mod load;
 pub mod local;

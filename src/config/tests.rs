@@ -1,9 +1,11 @@
 //! Tests of the configuration as a whole, from text to result.
 
 mod bounds;
+mod catalogue;
 mod derived;
 mod downloads;
 mod feeds;
+mod list_edit;
 mod lists;
 mod local;
 mod publish;

@@ -1,5 +1,8 @@
 //! Conditions: the queries to which a rule applies, among those that its trigger matches.
 
+use std::fmt;
+
+use hickory_proto::rr::RecordType;
 use serde::{Deserialize, Serialize};
 
 use crate::wire::name::Name;
@@ -19,6 +22,35 @@ pub struct Condition {
     /// Sorted.
     #[serde(default, skip_serializing_if = "<[Name]>::is_empty")]
     except: Box<[Name]>,
+}
+
+/// A text that follows that of a rule: `for queries of type A`, `for queries of types other than A, except names below
+/// x.example`.
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |f: &mut fmt::Formatter<'_>, types: &[u16]| {
+            types.iter().enumerate().try_for_each(|(index, number)| {
+                let separator = if index == 0 { " " } else { ", " };
+                write!(f, "{separator}{}", RecordType::from(*number))
+            })
+        };
+        match &self.types {
+            Some(TypeSet::Only(types)) => {
+                f.write_str("for queries of type")?;
+                list(f, types)?;
+            }
+            Some(TypeSet::AllBut(types)) => {
+                f.write_str("for queries of types other than")?;
+                list(f, types)?;
+            }
+            None => f.write_str("for queries of all types")?,
+        }
+        for (index, name) in self.except.iter().enumerate() {
+            let start = if index == 0 { ", but not for " } else { ", " };
+            write!(f, "{start}.{name}")?;
+        }
+        Ok(())
+    }
 }
 
 /// A set of query types, sorted.

@@ -15,6 +15,7 @@ pub mod explain;
 pub mod image;
 pub mod images;
 pub mod local;
+pub mod overlap;
 pub mod patterns;
 mod precedence;
 mod prefilter;

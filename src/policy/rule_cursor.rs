@@ -3,6 +3,7 @@
 use super::effect::Effect;
 use super::image::cursor::Cursor;
 use super::image::path::Path;
+use super::image::values::ImageRule;
 use super::image::walk::Position;
 use super::image::{Image, ImageError};
 use super::images::Images;
@@ -19,6 +20,14 @@ pub struct RuleCursor<'i> {
     /// The rules on the current name.
     rules: Vec<ListRule<'i>>,
     damage: Option<ImageError>,
+}
+
+/// Looks up the rules that some lists have on names and on those above them.
+pub(super) struct RuleLookup<'i> {
+    delta: Option<&'i Image>,
+    parts: Vec<Part<'i>>,
+    /// A buffer for the rules on one name.
+    rules: Vec<ListRule<'i>>,
 }
 
 /// A rule of a list on a name.
@@ -52,6 +61,25 @@ enum Validity {
 impl Images {
     /// A cursor over the rules of those lists in force that `selects` selects, before the first name.
     pub fn rule_cursor(&self, selects: impl Fn(&str) -> bool) -> RuleCursor<'_> {
+        RuleCursor {
+            delta: self.delta.as_deref(),
+            parts: self.parts(selects),
+            rules: Vec::new(),
+            damage: None,
+        }
+    }
+
+    /// Looks up the rules of those lists in force that `selects` selects.
+    pub(super) fn rule_lookup(&self, selects: impl Fn(&str) -> bool) -> RuleLookup<'_> {
+        RuleLookup {
+            delta: self.delta.as_deref(),
+            parts: self.parts(selects),
+            rules: Vec::new(),
+        }
+    }
+
+    /// The images with rules of those lists in force that `selects` selects; the delta is the first.
+    fn parts(&self, selects: impl Fn(&str) -> bool) -> Vec<Part<'_>> {
         let counts = |list: &str| selects(list) && !self.gone.contains(list);
         let part = |image, validity: &dyn Fn(&str) -> Validity| {
             let image: &Image = image;
@@ -82,12 +110,7 @@ impl Images {
             delta.and_then(|delta| part(delta, &|_| Validity::All)),
             self.base.as_deref().and_then(|base| part(base, &in_base)),
         ];
-        RuleCursor {
-            delta,
-            parts: parts.into_iter().flatten().collect(),
-            rules: Vec::new(),
-            damage: None,
-        }
+        parts.into_iter().flatten().collect()
     }
 
     /// The rules in force that `list` has on exactly this name.
@@ -154,7 +177,8 @@ impl<'i> RuleCursor<'i> {
         while let Some(part) = self.parts.last_mut() {
             while part.cursor.advance() {
                 self.rules.clear();
-                part.read(self.delta, &mut self.rules);
+                let on = || Some(Path::of(part.cursor.path()).to_name());
+                part.read(self.delta, part.cursor.rules(), on, &mut self.rules);
                 if !self.rules.is_empty() {
                     return true;
                 }
@@ -182,19 +206,54 @@ impl<'i> RuleCursor<'i> {
     }
 }
 
+impl<'i> RuleLookup<'i> {
+    /// Calls `found` with each rule on one of these names or on a name above it: the number of the name, whether the rule is on
+    /// the name itself, and the rule.
+    pub(super) fn each(
+        &mut self,
+        names: &[&Name],
+        mut found: impl FnMut(usize, bool, ListRule<'i>),
+    ) {
+        for part in &self.parts {
+            part.image.walk(names, |which, position, labels, value| {
+                if position == Position::Below {
+                    return;
+                }
+                self.rules.clear();
+                let on = || {
+                    Name::parse(names[which].ancestor(labels), 0)
+                        .ok()
+                        .map(|(name, _)| name)
+                };
+                let rules = part.image.value(value).rules();
+                part.read(self.delta, rules, on, &mut self.rules);
+                for rule in &self.rules {
+                    found(which, position == Position::At, *rule);
+                }
+            });
+        }
+    }
+}
+
 impl<'i> Part<'i> {
-    /// Appends the rules on the current name that are in force.
-    fn read(&self, delta: Option<&Image>, into: &mut Vec<ListRule<'i>>) {
+    /// Appends those of the rules on a name that are in force.
+    fn read(
+        &self,
+        delta: Option<&Image>,
+        rules: impl Iterator<Item = ImageRule>,
+        on: impl Fn() -> Option<Name>,
+        into: &mut Vec<ListRule<'i>>,
+    ) {
         // Only names on which an amended list has rules are looked up in the delta.
         let mut name = None;
-        for rule in self.cursor.rules() {
+        for rule in rules {
             let source = self.image.source_of(rule);
             let is_valid = match self.sources[usize::from(source)] {
                 Validity::None => false,
                 Validity::All => true,
                 Validity::Unvoided(source) => delta.is_none_or(|delta| {
-                    let name = name.get_or_insert_with(|| Path::of(self.cursor.path()).to_name());
-                    !is_voided(delta, source, name)
+                    let name = name.get_or_insert_with(&on).as_ref();
+                    !name.is_some_and(|name| is_voided(delta, source, name))
                 }),
             };
             let effect = self.image.clauses().effect(rule.clause);

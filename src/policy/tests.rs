@@ -7,5 +7,6 @@ mod deltas;
 mod lists;
 mod marks;
 mod model;
+mod overlap;
 mod snapshots;
 pub(crate) mod sources;

@@ -8,4 +8,4 @@ mod faults;
 mod life;
 mod network;
 mod redirects;
-mod scene;
+pub(crate) mod scene;

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 
 use crate::support::client::{is_blocked, until};
-use crate::support::server::{SHIPPED, Server, folder, list, preamble, tapis, text};
+use crate::support::server::{Server, folder, list, preamble, text};
 use crate::support::upstream::Upstream;
 
 const FOUR_NAMES: &str = "a.example\nb.example\nc.example\nd.example\n";

@@ -27,6 +27,7 @@ mod journal;
 mod layering;
 mod list_formats;
 mod list_peers;
+mod list_verbs;
 mod lists;
 mod local_names;
 mod log;

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::LONG_PATIENCE;
 use super::export::export;
+use super::overlap::Overlaps;
 use super::pausing::{PauseReport, PauseRequest, ResumeRequest};
 use super::requests::Request;
 use crate::control::admin::socket;
@@ -57,6 +58,11 @@ pub async fn serve(
     let generations = move || stored_generations(state_dir.clone());
     let why =
         move |Json(request): Json<ExplainRequest>| std::future::ready(why(&explain, &request));
+    let overlaps = Arc::new(Overlaps::new(reader.clone(), stop.clone()));
+    let overlaps = move || {
+        let overlaps = Arc::clone(&overlaps);
+        async move { overlaps.answer().await }
+    };
     let export =
         move |Json(request): Json<ExportRequest>| std::future::ready(export(&reader, &request));
     let routes = Router::new()
@@ -70,6 +76,7 @@ pub async fn serve(
         .route("/pause", post(pause))
         .route("/resume", post(resume))
         .route("/export", post(export))
+        .route("/overlap", post(overlaps))
         .route("/generations", get(generations))
         .layer(from_fn(read_whole))
         .with_state(requests);

@@ -4,6 +4,7 @@ pub mod api;
 pub mod client;
 mod export;
 pub(crate) mod hits;
+mod overlap;
 pub mod pausing;
 pub(crate) mod preparing;
 pub mod requests;

@@ -3,6 +3,7 @@
 
 pub mod diff;
 pub mod explain;
+pub mod list_lines;
 pub mod order_list;
 pub mod order_report;
 pub mod past;

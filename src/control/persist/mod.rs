@@ -3,5 +3,6 @@
 pub mod durable;
 pub(crate) mod image_store;
 pub(crate) mod list_notes;
+pub(crate) mod lock;
 pub(crate) mod persistence;
 pub mod store;

@@ -11,6 +11,7 @@ use super::lists::{
     EFFECTS, LISTS, ListState, State, TRIGGERS, ZONE_EFFECTS, is_below, owner, rules, universe,
     whole,
 };
+use super::overlap::compare_overlaps;
 use super::snapshots::orders;
 use crate::policy::builder::Builder;
 use crate::policy::image::Image;
@@ -193,6 +194,7 @@ proptest! {
             let whole = with(whole(&state), None);
             compare(&amended, &whole, &others);
             compare_rules(&amended, &whole);
+            compare_overlaps(&amended, &whole);
             before = amended;
             if step.is_merged {
                 base = merged(&before);

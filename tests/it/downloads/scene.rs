@@ -10,18 +10,18 @@ use crate::support::upstream::{Upstream, address_of, answer, name};
 use crate::support::web::{Web, page};
 
 /// The list that the web server has at first.
-pub(super) const FIRST: &str = "first.example\nkept.example\n";
+pub(crate) const FIRST: &str = "first.example\nkept.example\n";
 /// A newer version of it.
-pub(super) const SECOND: &str = "kept.example\nsecond.example\n";
+pub(crate) const SECOND: &str = "kept.example\nsecond.example\n";
 
-pub(super) struct Scene {
-    pub(super) server: Server,
-    pub(super) web: Web,
-    pub(super) upstream: Upstream,
+pub(crate) struct Scene {
+    pub(crate) server: Server,
+    pub(crate) web: Web,
+    pub(crate) upstream: Upstream,
 }
 
 /// An upstream that knows the hosts of web servers on this machine; all other names are at 192.0.2.1.
-pub(super) fn upstream() -> Upstream {
+pub(crate) fn upstream() -> Upstream {
     Upstream::start(|asked| {
         Some(match &*name(asked) {
             "lists.example" | "mirror.example" | "wrong.example" => {
@@ -34,7 +34,7 @@ pub(super) fn upstream() -> Upstream {
 }
 
 /// A configuration with these lists. Web servers on this machine are permitted.
-pub(super) fn config(upstream: &Upstream, downloads: &str, lists: &str) -> String {
+pub(crate) fn config(upstream: &Upstream, downloads: &str, lists: &str) -> String {
     let authority = web_authority();
     format!(
         "{}[state]\ndir = \"state\"\n[download]\nauthorities = {authority:?}\n{downloads}\n{lists}",
@@ -43,23 +43,23 @@ pub(super) fn config(upstream: &Upstream, downloads: &str, lists: &str) -> Strin
 }
 
 /// A section `[[list]]`.
-pub(super) fn list(name: &str, url: &str, keys: &str) -> String {
+pub(crate) fn list(name: &str, url: &str, keys: &str) -> String {
     format!("[[list]]\nname = \"{name}\"\nurl = \"{url}\"\n{keys}\n")
 }
 
 /// The setting that permits the test's web server.
-pub(super) const PERMIT: &str = "allow-private = [\"lists.example\", \"mirror.example\"]\n";
+pub(crate) const PERMIT: &str = "allow-private = [\"lists.example\", \"mirror.example\"]\n";
 
 impl Scene {
     /// The list `ads` is in force with its first version. It has these keys, and `[download]` those.
-    pub(super) fn start(keys: &str, downloads: &str) -> Self {
+    pub(crate) fn start(keys: &str, downloads: &str) -> Self {
         let scene = Self::begin(Security::web(), page(FIRST), keys, downloads);
         scene.has(FIRST);
         scene
     }
 
     /// The same with any first answer.
-    pub(super) fn begin(security: Security, first: Vec<u8>, keys: &str, downloads: &str) -> Self {
+    pub(crate) fn begin(security: Security, first: Vec<u8>, keys: &str, downloads: &str) -> Self {
         let (web, upstream) = (Web::start(security, |_, _| {}), upstream());
         web.serve(first);
         let list = list("ads", &web.url("/ads.txt"), keys);
@@ -73,18 +73,18 @@ impl Scene {
     }
 
     /// `tapis list refresh`; returns the exit code and the output.
-    pub(super) fn refresh(&self) -> (Option<i32>, String) {
+    pub(crate) fn refresh(&self) -> (Option<i32>, String) {
         let output = self.server.verb(&["list", "refresh"]);
         (output.status.code(), text(&output))
     }
 
     /// The list in `status`.
-    pub(super) fn list(&self) -> Value {
+    pub(crate) fn list(&self) -> Value {
         self.server.status()["lists"][0].clone()
     }
 
     /// Waits until the list has exactly the names of this version.
-    pub(super) fn has(&self, version: &str) {
+    pub(crate) fn has(&self, version: &str) {
         let all = [FIRST, SECOND].concat();
         until(&format!("the list {version:?}"), || {
             all.lines().all(|name| {
@@ -95,7 +95,7 @@ impl Scene {
     }
 
     /// Refreshes. Asserts that this fault is reported everywhere, and that the first version stays in force.
-    pub(super) fn fails(&self, fault: &str, detail: &str) {
+    pub(crate) fn fails(&self, fault: &str, detail: &str) {
         let (code, printed) = self.refresh();
         assert_eq!(code, Some(1), "{fault}: {printed}");
         let start = format!(

@@ -3,9 +3,9 @@
 use std::fs;
 
 use super::suppressed::server_with_protected_names;
-use super::{FOUR_NAMES, config, large, reload, words};
+use super::{FOUR_NAMES, config, large, reload, server, words};
 use crate::support::client::{is_blocked, until};
-use crate::support::server::{SHIPPED, Server, folder, tapis, text};
+use crate::support::server::{SHIPPED, Server, folder, list, tapis, text};
 use crate::support::upstream::Upstream;
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use super::{change_guard, config, large, reload};
+use super::{change_guard, config, large, reload, server};
 use crate::support::client::{is_blocked, until};
 use crate::support::server::{Server, text};
 use crate::support::upstream::Upstream;

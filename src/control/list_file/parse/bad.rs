@@ -185,8 +185,12 @@ impl BadLine {
 }
 
 pub(super) fn excerpt(content: &[u8]) -> String {
+    excerpt_up_to(content, SHOWN)
+}
+
+/// An excerpt of at most `room` characters.
+pub(super) fn excerpt_up_to(content: &[u8], mut room: usize) -> String {
     let mut text = String::new();
-    let mut room = SHOWN;
     for chunk in content.utf8_chunks() {
         for character in chunk.valid().chars() {
             if room == 0 {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 
 use memchr::memchr_iter;
 use serde_json::Deserializer;
@@ -26,6 +27,7 @@ pub(super) struct Json {
     bare: Scope,
     text: Vec<u8>,
     is_long: bool,
+    watched: Option<RangeInclusive<u32>>,
 }
 
 impl Json {
@@ -37,7 +39,13 @@ impl Json {
             bare,
             text: Vec::new(),
             is_long: false,
+            watched: None,
         }
+    }
+
+    /// Watches these lines.
+    pub(super) fn watch(&mut self, lines: RangeInclusive<u32>) {
+        self.watched = Some(lines);
     }
 
     /// Takes the next piece of the file.
@@ -65,6 +73,9 @@ impl Json {
             name: Name::ROOT,
             rule,
         };
+        if let Some(lines) = self.watched {
+            reading.tally.watch(lines);
+        }
         if self.is_long {
             reading.tally.lines += 1;
             reading.tally.reject(1, b"", Bad::LongJson);

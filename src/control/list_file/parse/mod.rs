@@ -11,6 +11,7 @@ mod domains;
 mod foreign;
 mod hosts;
 mod json;
+mod line_texts;
 mod lines;
 mod not_applicable;
 mod pattern_rules;
@@ -19,12 +20,15 @@ mod rule;
 mod table;
 mod tally;
 mod unbound;
+mod watched;
 mod wildcard;
 pub(crate) mod zone;
 mod zone_text;
 
 #[cfg(test)]
 mod tests;
+
+use std::ops::RangeInclusive;
 
 use crate::config::Format;
 use crate::wire::name::Name;
@@ -44,10 +48,12 @@ pub use bad::{Bad, BadEntry, BadLine};
 pub use bad_rule::BadRule;
 pub use detect::Detected;
 pub use foreign::{FileFormat, Foreign};
+pub use line_texts::{FoundTexts, LineTexts};
 pub use lines::{Notation, excerpt_of_line};
 pub use not_applicable::{IgnoredLine, NotApplicable};
 pub use rule::{ParsedRule, ParsedTrigger};
 pub use tally::{Tally, ZoneFacts};
+pub use watched::Watched;
 
 /// Parses a list, and calls `rule` with each rule, in the order of the file; rules with patterns are the last. `apex` is the name of a policy zone, if it is
 /// configured.
@@ -113,6 +119,7 @@ enum Dialect {
 struct Auto {
     notation: Notation,
     start: Vec<u8>,
+    watched: Option<RangeInclusive<u32>>,
     /// The reader in the format, once it is known.
     reader: Option<(Reader, Detected)>,
 }
@@ -140,6 +147,7 @@ impl Reader {
                 return Self(Parser::Auto(Box::new(Auto {
                     notation,
                     start: Vec::new(),
+                    watched: None,
                     reader: None,
                 })));
             }
@@ -154,6 +162,18 @@ impl Reader {
                 name: Name::ROOT,
             },
         })))
+    }
+
+    /// Keeps what these lines become, for [`Tally::watched`]. To be called before the first piece.
+    pub fn watch(&mut self, lines: RangeInclusive<u32>) {
+        match &mut self.0 {
+            Parser::Lines(of) => of.parser.tally.watch(lines),
+            Parser::Adblock(file) => file.watch(lines),
+            Parser::Zone(zone) => zone.watch(lines),
+            Parser::Table(table) => table.watch(lines),
+            Parser::Json(json) => json.watch(lines),
+            Parser::Auto(auto) => auto.watched = Some(lines),
+        }
     }
 
     /// Whether lines of the format can take back lines before them.
@@ -235,6 +255,7 @@ impl Auto {
     /// The reader in the format that the start shows.
     fn recognised(&mut self) -> &mut Reader {
         let (notation, start) = (&self.notation, &mut self.start);
+        let watched = &mut self.watched;
         let (reader, _) = self.reader.get_or_insert_with(|| {
             let start = std::mem::take(start);
             let detected = detect(&start, notation.column.is_some());
@@ -243,6 +264,9 @@ impl Auto {
                 ..notation.clone()
             };
             let mut reader = Reader::new(notation, None);
+            if let Some(lines) = watched.take() {
+                reader.watch(lines);
+            }
             reader.scan(&start);
             (reader, detected)
         });

@@ -84,7 +84,6 @@ impl PatternRules {
                 line: found.line,
             });
         }
-        tally.first.sort_by_key(|bad| bad.line);
     }
 
     /// Makes one rule of those with one pattern that answer with records. It has the records of all of them that fit into an

@@ -1,6 +1,8 @@
 //! Parses the `csv` format: a table of which one column has names (RFC 4180). Fields are separated by commas, semicolons,
 //! tabs or vertical bars: by those of which the first row has the most.
 
+use std::ops::RangeInclusive;
+
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 
 use crate::control::list_file::parse::bad::Bad;
@@ -78,6 +80,11 @@ impl Table {
                 name: Name::ROOT,
             },
         }
+    }
+
+    /// Watches these lines.
+    pub(super) fn watch(&mut self, lines: RangeInclusive<u32>) {
+        self.rows.tally.watch(lines);
     }
 
     /// Parses the next piece of the file.

@@ -1,11 +1,14 @@
 //! Counts the lines of a list by their results and problems, and guesses the format of a list in a wrong format.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use crate::control::list_file::parse::bad::{Bad, BadLine};
 use crate::control::list_file::parse::detect::Detected;
 use crate::control::list_file::parse::foreign::{FileFormat, Foreign};
 use crate::control::list_file::parse::not_applicable::{IgnoredLine, NotApplicable};
+use crate::control::list_file::parse::watched::Watched;
 use crate::control::list_file::suppressed::SuppressedRules;
 use crate::names::typed::Mistyped;
 use crate::policy::record::hexadecimal;
@@ -57,6 +60,9 @@ pub struct Tally {
     /// The owners of the zone's records that are ignored because of others. Only for a zone that was transferred.
     #[serde(skip_serializing_if = "HiddenRecords::is_empty")]
     pub hidden: HiddenRecords,
+    /// What the lines that are watched became; `None` if no line is.
+    #[serde(skip)]
+    pub watched: Option<Box<Watched>>,
 }
 
 /// The SOA record of a policy zone.
@@ -174,6 +180,11 @@ impl Tally {
         if let Some(reason) = line_tally.ignored {
             self.ignore(line, content, reason);
         }
+        if line_tally.skipped > 0
+            && let Some(watched) = self.watches(line)
+        {
+            watched.skipped.push(line);
+        }
         let Some(invalid) = &line_tally.invalid else {
             return;
         };
@@ -190,6 +201,20 @@ impl Tally {
         }
         let keep = || BadLine::new(line, content, problem);
         keep_first(&mut self.first, line, |kept| kept.line, keep);
+        if let Some(watched) = self.watches(line) {
+            watched.bad.push(keep());
+        }
+    }
+
+    /// Watches these lines.
+    pub(super) fn watch(&mut self, lines: RangeInclusive<u32>) {
+        self.watched = Some(Box::new(Watched::new(lines)));
+    }
+
+    fn watches(&mut self, line: u32) -> Option<&mut Watched> {
+        self.watched
+            .as_deref_mut()
+            .filter(|watched| watched.has(line))
     }
 
     pub(super) fn ignore(&mut self, line: u32, content: &[u8], reason: NotApplicable) {
@@ -199,6 +224,9 @@ impl Tally {
         }
         let keep = || IgnoredLine::new(line, content, reason);
         keep_first(&mut self.first_ignored, line, |kept| kept.line, keep);
+        if let Some(watched) = self.watches(line) {
+            watched.ignored.push(keep());
+        }
     }
 
     /// Takes back a bad line that is deleted.

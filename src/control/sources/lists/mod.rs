@@ -17,6 +17,7 @@
 mod amended_counts;
 mod amendment;
 pub(crate) mod comparison;
+pub mod edit;
 pub(crate) mod held;
 pub(crate) mod large;
 pub mod load;

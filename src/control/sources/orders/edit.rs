@@ -1,11 +1,9 @@
 //! Edits the file of an order for a verb of the command line, by one atomic replacement. Comments and layout of the
 //! file are kept, and an edit that would make the order invalid is rejected.
 
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use toml_edit::{
@@ -17,11 +15,7 @@ use crate::config::moment::Moment;
 use crate::config::order::{Order, Suspension};
 use crate::config::shown::Show;
 use crate::control::persist::durable::{self, Access, DurableError};
-
-/// How long to wait for the lock of another verb that edits an order in the same directory.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long to wait between two attempts to lock.
-const LOCK_PAUSE: Duration = Duration::from_millis(5);
+use crate::control::persist::lock::lock_directory;
 
 /// A change of an order.
 #[derive(Clone, Copy, Debug)]
@@ -148,7 +142,7 @@ pub fn apply(path: &Path, change: &Change<'_>) -> Result<Order, EditError> {
     let path = fs::canonicalize(path).map_err(io)?;
     let folder = path.parent().unwrap_or(Path::new("/"));
     // Without a lock, two verbs at a time could overwrite each other's change.
-    let lock = lock(folder).map_err(io)?;
+    let lock = lock_directory(folder).map_err(io)?;
     let _lock = lock.ok_or_else(|| EditError::Locked { path: path.clone() })?;
     let before = super::text(&path).map_err(EditError::Unreadable)?;
     let text = edit_text(&before, &path, change, Timestamp::now())?;
@@ -163,20 +157,6 @@ pub fn apply(path: &Path, change: &Change<'_>) -> Result<Order, EditError> {
         },
     )?;
     Ok(order)
-}
-
-/// Locks the directory against other verbs until the result is dropped. `None` after [`LOCK_TIMEOUT`].
-fn lock(folder: &Path) -> io::Result<Option<File>> {
-    let directory = File::open(folder)?;
-    let until = Instant::now() + LOCK_TIMEOUT;
-    loop {
-        match directory.try_lock() {
-            Ok(()) => return Ok(Some(directory)),
-            Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(LOCK_PAUSE),
-            Err(TryLockError::WouldBlock) => return Ok(None),
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
-    }
 }
 
 /// The text with the change. A lift replaces an end that is planned for a later time. A suspension that overlaps with
@@ -319,6 +299,7 @@ fn datetime(moment: Moment) -> Value {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::MetadataExt;
+    use std::thread;
 
     use super::*;
     use crate::control::persist::durable::faults;

@@ -1,6 +1,7 @@
 //! Reads the lines of an adblock list, and makes rules of them.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use crate::control::list_file::parse::adblock::line::{Line, Rule};
 use crate::control::list_file::parse::adblock::mask::{self, MIN_PATTERN, Mask};
@@ -55,6 +56,11 @@ impl AdblockFile {
                 name: Name::ROOT,
             },
         }
+    }
+
+    /// Watches these lines.
+    pub(crate) fn watch(&mut self, lines: RangeInclusive<u32>) {
+        self.rules.tally.watch(lines);
     }
 
     /// Looks for lines that take other lines back. The whole file must be scanned before its first piece is parsed.

@@ -3,6 +3,8 @@
 mod entries;
 pub(crate) mod local;
 
+use std::ops::RangeInclusive;
+
 use self::entries::{Entries, Fault};
 use crate::control::list_file::parse::bad::{Bad, BadEntry};
 use crate::control::list_file::parse::rule::ParsedRule;
@@ -36,6 +38,11 @@ impl ZoneFile {
                 tally: Tally::default(),
             },
         }
+    }
+
+    /// Watches these lines.
+    pub(super) fn watch(&mut self, lines: RangeInclusive<u32>) {
+        self.lines.tally.watch(lines);
     }
 
     /// Parses the next piece of the file.

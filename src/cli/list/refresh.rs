@@ -1,58 +1,22 @@
-//! `tapis list`: asks the servers of downloaded lists.
+//! `tapis list refresh`: asks the servers of downloaded lists, and waits for the results.
 
 use std::io::Write;
 use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
-use jiff::{SignedDuration, Timestamp};
-
-use super::failure::Failure;
-use super::progress::Progress;
-use super::server::{self, ControlArgs};
-use super::zones;
+use crate::cli::failure::Failure;
+use crate::cli::progress::Progress;
+use crate::cli::server;
+use crate::cli::zones;
 use crate::config::shown::counted;
 use crate::control::admin::status::{DownloadRequest, ListStatus};
-use crate::control::sources::downloads::report::DownloadReport;
 
 /// The time between two looks at downloads under way.
 const PAUSE: Duration = Duration::from_millis(200);
 
-#[derive(Debug, Args)]
-pub(super) struct ListArgs {
-    #[command(subcommand)]
-    verb: ListVerb,
-}
-
-#[derive(Debug, Subcommand)]
-enum ListVerb {
-    /// Ask the servers of a list, or of all lists with a URL, for a newer version now, and wait for the result.
-    ///
-    /// The exit code is 1 if the newest version of a list is not in force in the end.
-    Refresh {
-        #[command(flatten)]
-        control: ControlArgs,
-        /// The name of the list. The default is all lists with a URL.
-        list: Option<String>,
-    },
-}
-
-pub(super) fn run(
-    config: Option<&PathBuf>,
-    args: &ListArgs,
-    out: &mut impl Write,
-) -> Result<(), Failure> {
-    match &args.verb {
-        ListVerb::Refresh { control, list } => {
-            let request = DownloadRequest { list: list.clone() };
-            refresh(&control.sockets(config)?, &request, out)
-        }
-    }
-}
-
 /// Asks the servers, waits for the results, and prints them in the order of the lists.
-fn refresh(
+pub(super) fn refresh(
     sockets: &[PathBuf],
     request: &DownloadRequest,
     out: &mut impl Write,
@@ -120,30 +84,6 @@ fn print(
         false => writeln!(out, "{name}: {rules} in force now")?,
     }
     Ok(true)
-}
-
-/// The source of a list, and how old its copy is.
-pub(super) fn summary(download: &DownloadReport) -> String {
-    let now = Timestamp::now();
-    let ago = |what: &str, at: Timestamp| {
-        let age = now.duration_since(at).as_secs().max(0);
-        format!("{what} {:#} ago", SignedDuration::from_secs(age))
-    };
-    let url = download.mirrors.first().map(|mirror| mirror.url.clone());
-    let url = download.source.clone().or(url).unwrap_or_default();
-    let next = download.next.map(|at| {
-        let wait = at.duration_since(now).as_secs().max(0);
-        format!("next in {:#}", SignedDuration::from_secs(wait))
-    });
-    let facts = [Some(url), Some(download.state())].into_iter();
-    let facts = facts
-        .chain([
-            download.fetched.map(|at| ago("downloaded", at)),
-            download.confirmed.map(|at| ago("confirmed", at)),
-            next,
-        ])
-        .flatten();
-    facts.collect::<Vec<_>>().join(", ")
 }
 
 fn find<'l>(lists: &'l [ListStatus], name: &str) -> Option<&'l ListStatus> {

@@ -1,0 +1,4 @@
+//! The verbs of lists: `tapis list add`, `remove`, `available`, `stats`, `show`.
+
+mod change;
+mod show;
